@@ -1,0 +1,120 @@
+//! Every key of the configuration file. Unknown keys are told from this table, and
+//! `docs/configuration.md` is made from it.
+
+/// One key.
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    /// The table that it stands in.
+    pub section: &'static str,
+    /// Its name.
+    pub name: &'static str,
+    /// Type, unit and range.
+    pub format: &'static str,
+    /// What holds when it is absent; `-` where it must be there.
+    pub default: &'static str,
+    /// What it does.
+    pub doc: &'static str,
+}
+
+const fn key(
+    section: &'static str,
+    name: &'static str,
+    format: &'static str,
+    default: &'static str,
+    doc: &'static str,
+) -> Key {
+    Key {
+        section,
+        name,
+        format,
+        default,
+        doc,
+    }
+}
+
+const SERVER: &str = "server";
+const LIMITS: &str = "server.limits";
+const BATCH: &str = "batch_accounts.ALIAS";
+const CREDENTIAL: &str = "batch_accounts.ALIAS.credential";
+const HMC: &str = "hmcs.ALIAS";
+
+/// The table.
+#[rustfmt::skip]
+pub const KEYS: &[Key] = &[
+    key("", "server", "table", "all defaults", "The listener."),
+    key("", "audit", "table", "all defaults", "Where every deletion is recorded."),
+    key("", "batch_accounts", "tables by alias", "none", "The Azure Batch accounts that requests can name in `account`. An alias is 1-64 of `A-Z a-z 0-9 . _ -`."),
+    key("", "hmcs", "tables by alias", "none", "The HMCs that requests can name in `hmc`. An alias is 1-64 of `A-Z a-z 0-9 . _ -`."),
+    key("", "callers", "list of tables", "none: every call is refused", "Who may do what. Nothing is allowed that is not listed."),
+    key("", "jwt_issuers", "list of tables", "none", "Reserved for bearer tokens; refused by this version."),
+
+    key(SERVER, "listen", "IP address and port", "127.0.0.1:50051", "Where gRPC is served. Port 0 lets the system choose. An address other than loopback needs `insecure = true`."),
+    key(SERVER, "insecure", "true or false", "false", "Allows plaintext on an address other than loopback. Everybody who can reach the port is then the caller `anonymous`."),
+    key(SERVER, "admin_listen", "IP address and port, or empty", "127.0.0.1:9464", "Where `/livez` and `/readyz` are served over HTTP; empty switches them off. If the default port is taken the server warns and goes on without; a port that is named here must be free."),
+    key(SERVER, "reflection", "true or false", "true", "Serves gRPC reflection (v1 and v1alpha)."),
+    key(SERVER, "tls", "table", "none", "Reserved for TLS and client certificates; refused by this version."),
+    key(SERVER, "limits", "table", "all defaults", "Sizes and times."),
+
+    key(LIMITS, "max_request_bytes", "bytes, 1024-4194304", "65536", "Largest request message. A larger one is refused with OUT_OF_RANGE."),
+    key(LIMITS, "max_metadata_bytes", "bytes, 1024-65536", "8192", "Largest metadata of one request."),
+    key(LIMITS, "max_concurrent_streams", "1-10000", "100", "Calls in progress on one connection."),
+    key(LIMITS, "drain_seconds", "seconds, 1-300", "25", "How long calls in progress may go on after SIGTERM or SIGINT."),
+
+    key("audit", "file", "path, or `stdout`", "audit.jsonl", "The audit log, one JSON object a line. With `stdout` the records follow the line `listening on`."),
+    key("audit", "sync", "true or false", "true", "The intent is on the disk before anything is sent. Records that wait at the same time share one sync."),
+
+    key(BATCH, "url", "https URL without path", "-", "The account's endpoint, `https://account.region.batch.azure.com`. http is allowed for a loopback host only."),
+    key(BATCH, "ca_file", "path of a PEM file", "none", "More certificate authorities for `url` and `authority`, beside the system's."),
+    key(BATCH, "protected_users", "list of patterns", "[]", "Users that are never deleted. `*` stands for any text; case does not matter."),
+    key(BATCH, "max_in_flight", "1-4096", "256", "Calls to this account at a time."),
+    key(BATCH, "max_queued", "0-65536", "256", "Calls that wait for a place; further ones are refused with OVERLOADED."),
+    key(BATCH, "credential", "table", "-", "How this service shows who it is."),
+
+    key(CREDENTIAL, "kind", "client_secret, workload_identity, managed_identity, azure_cli or shared_key", "-", "The kind of credential."),
+    key(CREDENTIAL, "tenant_id", "text", "required by client_secret; environment (AZURE_TENANT_ID) for workload_identity; the CLI's for azure_cli", "Microsoft Entra tenant."),
+    key(CREDENTIAL, "client_id", "text", "required by client_secret; environment (AZURE_CLIENT_ID) for workload_identity; system-assigned for managed_identity", "Application or user-assigned identity."),
+    key(CREDENTIAL, "secret_file", "path", "required by client_secret", "The client secret; read again for each token."),
+    key(CREDENTIAL, "token_file", "path", "environment (AZURE_FEDERATED_TOKEN_FILE)", "The federated token of workload_identity; read again for each token."),
+    key(CREDENTIAL, "authority", "https URL without path", "https://login.microsoftonline.com; environment (AZURE_AUTHORITY_HOST) for workload_identity", "The Entra authority. http is allowed for a loopback host only."),
+    key(CREDENTIAL, "scope", "text", "https://batch.core.windows.net//.default", "The scope that tokens are asked for. The double slash is right: the audience ends in one."),
+    key(CREDENTIAL, "account_name", "text", "required by shared_key", "The Batch account's name."),
+    key(CREDENTIAL, "key_file", "path", "required by shared_key", "The account's key in base64; read again when the account refuses it."),
+
+    key(HMC, "url", "https URL without path", "-", "The HMC, `https://hmc.example:6794`. http is allowed for a loopback host only."),
+    key(HMC, "userid", "text", "-", "The HMC user that this service logs on with. It is never deleted."),
+    key(HMC, "password_file", "path", "-", "Its password; read again at each logon."),
+    key(HMC, "ca_file", "path of a PEM file", "the system's authorities", "The only authorities that are trusted for this HMC, or the HMC's own self-signed certificate. Host name and dates are checked in any case."),
+    key(HMC, "protected_users", "list of patterns", "[]", "Users that are never deleted. `*` stands for any text; case does not matter."),
+    key(HMC, "max_in_flight", "1-4096", "8", "Calls to this HMC at a time. HMCs are small machines."),
+    key(HMC, "max_queued", "0-65536", "256", "Calls that wait for a place; further ones are refused with OVERLOADED."),
+
+    key("callers", "identity", "text", "-", "Who calls. A plaintext connection is `anonymous`."),
+    key("callers", "allow", "list of tables", "-", "What this caller may do."),
+    key("callers", "deletes_per_minute", "1-1000000", "no limit", "Deletions of this caller over all targets; the whole figure may be used at once. Calls with `validate_only` do not count."),
+
+    key("callers.allow", "rpc", "DeleteBatchNodeUser or DeleteHmcUser", "-", "The rpc."),
+    key("callers.allow", "targets", "list of patterns", "-", "Aliases; `*` stands for any text; case matters."),
+    key("callers.allow", "pools", "list of patterns", "all pools", "Pools, for DeleteBatchNodeUser alone; `*` stands for any text; case matters."),
+];
+
+/// Does the table of this name have this key?
+#[must_use]
+pub fn known(section: &str, name: &str) -> bool {
+    KEYS.iter()
+        .any(|key| key.section == section && key.name == name)
+}
+
+/// What to say of a key that nobody knows.
+#[must_use]
+pub fn unknown_text(section: &str, name: &str) -> String {
+    let nearest = KEYS
+        .iter()
+        .filter(|key| key.section == section)
+        .map(|key| (strsim::jaro_winkler(key.name, name), key.name))
+        .filter(|(likeness, _)| *likeness > 0.8)
+        .max_by(|a, b| a.0.total_cmp(&b.0));
+    match nearest {
+        Some((_, near)) => format!("unknown key `{name}`; did you mean `{near}`?"),
+        None => format!("unknown key `{name}`"),
+    }
+}

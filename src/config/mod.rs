@@ -1,0 +1,243 @@
+//! The configuration: one TOML file, read once, checked as a whole before anything starts.
+
+pub mod fault;
+pub mod keys;
+mod section;
+pub mod secret;
+mod server;
+mod targets;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use rustls::pki_types::CertificateDer;
+use toml::de::DeTable;
+use url::Url;
+
+use self::{fault::Faults, section::Section, secret::SecretSource};
+use crate::pattern::Pattern;
+
+/// Everything that the operator decides.
+#[derive(Clone)]
+pub struct Config {
+    /// The listener.
+    pub server: Server,
+    /// The audit log.
+    pub audit: Audit,
+    /// Azure Batch accounts by alias.
+    pub batch_accounts: BTreeMap<String, BatchAccount>,
+    /// HMCs by alias.
+    pub hmcs: BTreeMap<String, Hmc>,
+    /// Who may do what.
+    pub callers: Vec<Caller>,
+}
+
+/// `[server]`
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// Where gRPC is served.
+    pub listen: SocketAddr,
+    /// Where `/livez` and `/readyz` are served.
+    pub admin_listen: Option<SocketAddr>,
+    /// Was `admin_listen` named in the file? Then it must be free.
+    pub admin_named: bool,
+    /// Is reflection served?
+    pub reflection: bool,
+    /// `[server.limits]`
+    pub limits: Limits,
+}
+
+/// `[server.limits]`
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Largest request message in bytes.
+    pub max_request_bytes: u32,
+    /// Largest request metadata in bytes.
+    pub max_metadata_bytes: u32,
+    /// Calls in progress on one connection.
+    pub max_concurrent_streams: u32,
+    /// How long calls may go on after a signal to stop.
+    pub drain: Duration,
+}
+
+/// `[audit]`
+#[derive(Clone, Debug)]
+pub struct Audit {
+    /// Where records go.
+    pub sink: AuditSink,
+    /// Is a record on the disk before the call goes on?
+    pub sync: bool,
+}
+
+/// Where audit records go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AuditSink {
+    /// A file that is only ever appended to.
+    File(PathBuf),
+    /// Standard output.
+    Stdout,
+    /// Nowhere: the sandbox deletes nothing real. No configuration file leads here.
+    Nowhere,
+}
+
+/// How many calls a target takes at a time.
+#[derive(Clone, Copy, Debug)]
+pub struct Room {
+    /// In progress.
+    pub in_flight: u32,
+    /// Waiting.
+    pub queued: u32,
+}
+
+/// `[batch_accounts.ALIAS]`
+#[derive(Clone)]
+pub struct BatchAccount {
+    /// The account's endpoint.
+    pub url: Url,
+    /// More authorities beside the system's.
+    pub roots: Vec<CertificateDer<'static>>,
+    /// Users that are never deleted.
+    pub protected_users: Vec<Pattern>,
+    /// How many calls at a time.
+    pub room: Room,
+    /// How this service shows who it is.
+    pub credential: Credential,
+}
+
+/// `[batch_accounts.ALIAS.credential]`
+#[derive(Clone)]
+pub enum Credential {
+    /// A Microsoft Entra token.
+    Entra(Entra),
+    /// The account's key.
+    SharedKey {
+        /// The account's name.
+        account: String,
+        /// The key, in base64.
+        key: SecretSource,
+    },
+}
+
+/// A credential that yields Microsoft Entra tokens.
+#[derive(Clone)]
+pub struct Entra {
+    /// Which one.
+    pub kind: EntraKind,
+    /// Where tokens are asked for; `None` leaves it to the credential's own default.
+    pub authority: Option<Url>,
+    /// What they are asked for.
+    pub scope: String,
+}
+
+/// The kinds of Entra credential.
+#[derive(Clone)]
+pub enum EntraKind {
+    /// An application with a secret.
+    ClientSecret {
+        /// Tenant.
+        tenant_id: String,
+        /// Application.
+        client_id: String,
+        /// Its secret.
+        secret: SecretSource,
+    },
+    /// A Kubernetes workload identity; what is absent comes from the environment.
+    WorkloadIdentity {
+        /// Tenant.
+        tenant_id: Option<String>,
+        /// Application.
+        client_id: Option<String>,
+        /// The federated token.
+        token_file: Option<PathBuf>,
+    },
+    /// A managed identity; system-assigned without a client ID.
+    ManagedIdentity {
+        /// A user-assigned identity.
+        client_id: Option<String>,
+    },
+    /// Whoever is logged in to the Azure CLI.
+    AzureCli {
+        /// Tenant.
+        tenant_id: Option<String>,
+    },
+}
+
+/// `[hmcs.ALIAS]`
+#[derive(Clone)]
+pub struct Hmc {
+    /// The HMC.
+    pub url: Url,
+    /// The user that this service logs on with.
+    pub userid: String,
+    /// Its password.
+    pub password: SecretSource,
+    /// The only authorities; empty means the system's.
+    pub roots: Vec<CertificateDer<'static>>,
+    /// Users that are never deleted.
+    pub protected_users: Vec<Pattern>,
+    /// How many calls at a time.
+    pub room: Room,
+}
+
+/// `[[callers]]`
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// Who.
+    pub identity: String,
+    /// What.
+    pub allow: Vec<Allow>,
+    /// Deletions per minute.
+    pub deletes_per_minute: Option<u32>,
+}
+
+/// One entry of `allow`.
+#[derive(Clone, Debug)]
+pub struct Allow {
+    /// The rpc's name.
+    pub rpc: &'static str,
+    /// Aliases.
+    pub targets: Vec<Pattern>,
+    /// Pools; `None` means all.
+    pub pools: Option<Vec<Pattern>>,
+}
+
+/// Reads and checks a file. The error is ready to be printed.
+pub fn load(path: &Path) -> Result<Config, String> {
+    let source = fs::read_to_string(path)
+        .map_err(|error| format!("{}:1:1: cannot be read: {error}\n", path.display()))?;
+    parse(path, &source).map_err(|faults| faults.to_string())
+}
+
+/// Checks the text of a file; relative paths start at the folder of `path`.
+pub fn parse(path: &Path, source: &str) -> Result<Config, Faults> {
+    let mut faults = Faults::new(path, source);
+    let (root, errors) = DeTable::parse_recoverable(source);
+    for error in errors {
+        faults.add(error.span().unwrap_or(0..0), error.message());
+    }
+    if !faults.is_empty() {
+        return Err(faults);
+    }
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let file = Section::new("", root.get_ref(), 0..0, &mut faults);
+    let config = Config {
+        server: server::server(&file, &mut faults),
+        audit: server::audit(&file, folder, &mut faults),
+        callers: server::callers(&file, &mut faults),
+        batch_accounts: targets::batch_accounts(&file, folder, &mut faults),
+        hmcs: targets::hmcs(&file, folder, &mut faults),
+    };
+    if config.batch_accounts.is_empty() && config.hmcs.is_empty() && faults.is_empty() {
+        faults.add(0..0, "no [batch_accounts.ALIAS] and no [hmcs.ALIAS]");
+    }
+    if faults.is_empty() {
+        Ok(config)
+    } else {
+        Err(faults)
+    }
+}

@@ -1,0 +1,202 @@
+//! Reads typed values out of one TOML table and notes every fault, instead of stopping at the first.
+
+use std::ops::Range;
+
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
+
+use super::{fault::Faults, keys};
+
+/// A value and its place in the file.
+#[derive(Clone, Debug)]
+pub struct Placed<T> {
+    /// The value.
+    pub value: T,
+    /// Its byte range.
+    pub span: Range<usize>,
+}
+
+/// One table of the file, known to [`keys`] under `name`.
+pub struct Section<'a> {
+    name: &'static str,
+    table: &'a DeTable<'a>,
+    span: Range<usize>,
+}
+
+impl<'a> Section<'a> {
+    /// Takes up a table, and notes the keys that nobody knows.
+    pub fn new(
+        name: &'static str,
+        table: &'a DeTable<'a>,
+        span: Range<usize>,
+        faults: &mut Faults,
+    ) -> Self {
+        for key in table.keys() {
+            if !keys::known(name, key.get_ref()) {
+                faults.add(key.span(), keys::unknown_text(name, key.get_ref()));
+            }
+        }
+        Self { name, table, span }
+    }
+
+    /// Where the table starts.
+    #[must_use]
+    pub fn span(&self) -> Range<usize> {
+        self.span.clone()
+    }
+
+    /// Where a key stands.
+    #[must_use]
+    pub fn key_span(&self, key: &str) -> Range<usize> {
+        self.table
+            .keys()
+            .find(|k| k.get_ref() == key)
+            .map_or(self.span(), Spanned::span)
+    }
+
+    /// Is the key there, whatever its value?
+    #[must_use]
+    pub fn has(&self, key: &str) -> bool {
+        self.raw(key).is_some()
+    }
+
+    fn raw(&self, key: &str) -> Option<&'a Spanned<DeValue<'a>>> {
+        debug_assert!(keys::known(self.name, key), "{}.{key}", self.name);
+        self.table.get(key)
+    }
+
+    fn typed<T>(
+        &self,
+        key: &str,
+        wanted: &str,
+        faults: &mut Faults,
+        read: impl FnOnce(&'a DeValue<'a>) -> Option<T>,
+    ) -> Option<Placed<T>> {
+        let raw = self.raw(key)?;
+        let Some(value) = read(raw.get_ref()) else {
+            let found = raw.get_ref().type_str();
+            faults.add(raw.span(), format!("`{key}` must be {wanted}, not {found}"));
+            return None;
+        };
+        Some(Placed {
+            value,
+            span: raw.span(),
+        })
+    }
+
+    /// A string that may be absent.
+    pub fn text(&self, key: &str, faults: &mut Faults) -> Option<Placed<String>> {
+        self.typed(key, "a string", faults, |value| {
+            value.as_str().map(str::to_owned)
+        })
+    }
+
+    /// A string that must be there and not be empty.
+    pub fn required(&self, key: &str, faults: &mut Faults) -> Option<Placed<String>> {
+        if !self.has(key) {
+            faults.add(self.span(), format!("missing key `{key}`"));
+            return None;
+        }
+        let text = self.text(key, faults)?;
+        if text.value.is_empty() {
+            faults.add(text.span, format!("`{key}` must not be empty"));
+            return None;
+        }
+        Some(text)
+    }
+
+    /// A truth value with a default.
+    pub fn flag(&self, key: &str, default: bool, faults: &mut Faults) -> bool {
+        self.typed(key, "true or false", faults, DeValue::as_bool)
+            .map_or(default, |placed| placed.value)
+    }
+
+    /// A whole number within bounds.
+    pub fn number(
+        &self,
+        key: &str,
+        range: std::ops::RangeInclusive<u32>,
+        faults: &mut Faults,
+    ) -> Option<u32> {
+        let wanted = format!("a whole number from {} to {}", range.start(), range.end());
+        self.typed(key, &wanted, faults, |value| {
+            let number = value.as_integer()?;
+            let number = i64::from_str_radix(number.as_str(), number.radix()).ok()?;
+            u32::try_from(number).ok().filter(|n| range.contains(n))
+        })
+        .map(|placed| placed.value)
+    }
+
+    /// A list of strings that may be absent.
+    pub fn texts(&self, key: &str, faults: &mut Faults) -> Option<Placed<Vec<Placed<String>>>> {
+        let list = self.typed(key, "a list of strings", faults, DeValue::as_array)?;
+        let mut texts = Vec::new();
+        for item in list.value {
+            match item.get_ref().as_str() {
+                Some(text) => texts.push(Placed {
+                    value: text.to_owned(),
+                    span: item.span(),
+                }),
+                None => faults.add(item.span(), format!("`{key}` holds strings only")),
+            }
+        }
+        Some(Placed {
+            value: texts,
+            span: list.span,
+        })
+    }
+
+    /// A table inside this one.
+    pub fn table(
+        &self,
+        key: &str,
+        name: &'static str,
+        faults: &mut Faults,
+    ) -> Option<Section<'a>> {
+        let table = self.typed(key, "a table", faults, DeValue::as_table)?;
+        Some(Section::new(name, table.value, self.key_span(key), faults))
+    }
+
+    /// Tables with names of the operator's choice, such as `[hmcs.ALIAS]`.
+    pub fn named_tables(
+        &self,
+        key: &str,
+        name: &'static str,
+        faults: &mut Faults,
+    ) -> Vec<(Placed<String>, Section<'a>)> {
+        let Some(outer) = self.typed(key, "a table", faults, DeValue::as_table) else {
+            return Vec::new();
+        };
+        let mut found = Vec::new();
+        for (alias, value) in outer.value {
+            let placed = Placed {
+                value: alias.get_ref().to_string(),
+                span: alias.span(),
+            };
+            match value.get_ref().as_table() {
+                Some(table) => {
+                    found.push((placed, Section::new(name, table, alias.span(), faults)));
+                }
+                None => faults.add(value.span(), format!("`{key}` holds tables only")),
+            }
+        }
+        found
+    }
+
+    /// A list of tables, such as `[[callers]]`.
+    pub fn tables(&self, key: &str, name: &'static str, faults: &mut Faults) -> Vec<Section<'a>> {
+        let Some(list) = self.typed(key, "a list of tables", faults, DeValue::as_array) else {
+            return Vec::new();
+        };
+        let mut found = Vec::new();
+        for item in list.value {
+            match item.get_ref().as_table() {
+                Some(table) => found.push(Section::new(name, table, item.span(), faults)),
+                None => faults.add(item.span(), format!("`{key}` holds tables only")),
+            }
+        }
+        found
+    }
+}

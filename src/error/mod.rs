@@ -1,0 +1,162 @@
+//! What went wrong, as facts, and the one way from facts to an answer:
+//! `Failure` -> [`recipe`] -> [`status`]. Knows the generated proto and nothing else of this crate.
+
+pub mod recipe;
+pub mod rule;
+pub mod status;
+
+use std::time::Duration;
+
+use crate::proto::{BatchError, ErrorReason, HmcError};
+
+/// The domain of every `ErrorInfo`.
+pub const DOMAIN: &str = "useradmin.v1.UserAdmin";
+
+/// What became of the DELETEs of a call, from best known to least known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fate {
+    /// No DELETE left this server.
+    #[default]
+    NotSent,
+    /// The upstream surely did not delete.
+    NotDeleted,
+    /// A DELETE left, and nobody knows whether it was carried out.
+    Unknown,
+}
+
+impl Fate {
+    /// The value of the metadata key `outcome`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NotSent => "not_sent",
+            Self::NotDeleted => "not_deleted",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// Whether this service may repeat the request by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repeat {
+    /// The answer is final.
+    Never,
+    /// After a pause, within the retry budget.
+    Backoff,
+    /// Once, at once, with renewed credentials.
+    Renew,
+}
+
+/// Which of a reason's canonical codes applies: a few reasons have a second one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// The reason's own code.
+    Usual,
+    /// The second code, [`recipe::Alternate`].
+    Alternate,
+}
+
+/// A request field that breaks its rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Proto field name.
+    pub field: &'static str,
+    /// The rule in words; never the offending value.
+    pub description: &'static str,
+}
+
+/// The upstream's own error document.
+#[derive(Clone, Debug, PartialEq)]
+pub enum UpstreamError {
+    /// From Azure Batch.
+    Batch(BatchError),
+    /// From an HMC.
+    Hmc(HmcError),
+}
+
+/// What an upstream answered, as far as callers may see it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Answered {
+    /// The status line.
+    pub http_status: u16,
+    /// `BatchError` code, or the HMC reason number in decimal.
+    pub code: Option<String>,
+    /// The upstream's `request-id` header (Azure Batch only).
+    pub request_id: Option<String>,
+    /// The document, when the answer was one.
+    pub error: Option<UpstreamError>,
+}
+
+/// One failure, as facts. The external text comes from the recipe; `context` is for the log alone.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// The documented reason.
+    pub reason: ErrorReason,
+    /// Which code of that reason.
+    pub form: Form,
+    /// May this service repeat the request?
+    pub repeat: Repeat,
+    /// What became of the request that failed.
+    pub fate: Fate,
+    /// The upstream's `Retry-After`, already within its bounds.
+    pub retry_after: Option<Duration>,
+    /// Fields that break their rule.
+    pub violations: Vec<Violation>,
+    /// The upstream's answer, when there was a status line.
+    pub answered: Option<Box<Answered>>,
+    /// For operators; never leaves the server.
+    pub context: String,
+}
+
+impl Failure {
+    /// A failure before anything was sent that deletes; not to be repeated.
+    #[must_use]
+    pub fn new(reason: ErrorReason, context: impl Into<String>) -> Self {
+        Self {
+            reason,
+            form: Form::Usual,
+            repeat: Repeat::Never,
+            fate: Fate::NotSent,
+            retry_after: None,
+            violations: Vec::new(),
+            answered: None,
+            context: context.into(),
+        }
+    }
+
+    /// A request that breaks field rules.
+    #[must_use]
+    pub fn invalid(violations: Vec<Violation>) -> Self {
+        Self {
+            violations,
+            ..Self::new(ErrorReason::InvalidRequest, "field rules")
+        }
+    }
+
+    /// A fault of our own: something that cannot happen.
+    #[must_use]
+    pub fn internal(context: impl Into<String>) -> Self {
+        Self::new(ErrorReason::Internal, context)
+    }
+
+    /// The same failure, allowed to be repeated.
+    #[must_use]
+    pub fn repeatable(mut self) -> Self {
+        self.repeat = Repeat::Backoff;
+        self
+    }
+
+    /// The same failure with its reason's second code.
+    #[must_use]
+    pub fn alternate(mut self) -> Self {
+        self.form = Form::Alternate;
+        self
+    }
+
+    /// The same failure of a request that deletes nothing, whatever became of it.
+    #[must_use]
+    pub fn of_a_read(mut self) -> Self {
+        self.fate = Fate::NotSent;
+        self
+    }
+}

@@ -1,0 +1,118 @@
+//! The shape of table A: what an upstream answered -> reason. The rows live in each upstream's `rules.rs`.
+
+use std::ops::RangeInclusive;
+
+use super::{Fate, Form, Repeat};
+use crate::proto::ErrorReason;
+
+/// Which bodies a row speaks of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Body<C> {
+    /// The status line decides, whatever the body.
+    Any,
+    /// Any error document of the upstream.
+    Own,
+    /// The document with this code.
+    Code(C),
+    /// The document with this code that names this header in its values.
+    Header(C, &'static str),
+}
+
+/// One row.
+#[derive(Clone, Debug)]
+pub struct Rule<C> {
+    /// HTTP statuses, inclusive.
+    pub status: RangeInclusive<u16>,
+    /// Bodies.
+    pub body: Body<C>,
+    /// The documented reason.
+    pub reason: ErrorReason,
+    /// Which code of it.
+    pub form: Form,
+    /// May this service repeat the request?
+    pub repeat: Repeat,
+    /// What such an answer says about the DELETE.
+    pub fate: Fate,
+    /// Where the row comes from.
+    pub source: &'static str,
+}
+
+impl<C: Copy + PartialEq> Rule<C> {
+    /// A final answer: surely not deleted, not to be repeated.
+    #[must_use]
+    pub const fn new(
+        status: RangeInclusive<u16>,
+        body: Body<C>,
+        reason: ErrorReason,
+        source: &'static str,
+    ) -> Self {
+        Self {
+            status,
+            body,
+            reason,
+            form: Form::Usual,
+            repeat: Repeat::Never,
+            fate: Fate::NotDeleted,
+            source,
+        }
+    }
+
+    /// With the reason's second code.
+    #[must_use]
+    pub const fn alternate(mut self) -> Self {
+        self.form = Form::Alternate;
+        self
+    }
+
+    /// May be repeated after a pause.
+    #[must_use]
+    pub const fn backoff(mut self) -> Self {
+        self.repeat = Repeat::Backoff;
+        self
+    }
+
+    /// May be repeated once with renewed credentials.
+    #[must_use]
+    pub const fn renew(mut self) -> Self {
+        self.repeat = Repeat::Renew;
+        self
+    }
+
+    /// Such an answer does not tell whether the DELETE was carried out.
+    #[must_use]
+    pub const fn unknown(mut self) -> Self {
+        self.fate = Fate::Unknown;
+        self
+    }
+
+    /// Does the row speak of this answer? `code` is absent when the body is not the upstream's document.
+    #[must_use]
+    pub fn matches(&self, status: u16, code: Option<C>, headers: &[&str]) -> bool {
+        self.status.contains(&status)
+            && match self.body {
+                Body::Any => true,
+                Body::Own => code.is_some(),
+                Body::Code(wanted) => code == Some(wanted),
+                Body::Header(wanted, header) => {
+                    code == Some(wanted) && headers.iter().any(|h| h.eq_ignore_ascii_case(header))
+                }
+            }
+    }
+}
+
+/// One status.
+#[must_use]
+pub const fn only(status: u16) -> RangeInclusive<u16> {
+    status..=status
+}
+
+/// The first row that speaks of the answer. Every table ends with a row for everything.
+#[must_use]
+pub fn decide<'t, C: Copy + PartialEq>(
+    table: &'t [Rule<C>],
+    status: u16,
+    code: Option<C>,
+    headers: &[&str],
+) -> Option<&'t Rule<C>> {
+    table.iter().find(|rule| rule.matches(status, code, headers))
+}

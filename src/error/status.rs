@@ -1,0 +1,248 @@
+//! The only place that makes a `tonic::Status` out of a failure.
+
+use std::{collections::HashMap, time::Duration};
+
+use prost::Message;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, PreconditionViolation, QuotaViolation, StatusExt as _};
+
+use super::{
+    DOMAIN, Failure, Fate, Form, UpstreamError,
+    recipe::{self, Extra, Level, Subject, recipe},
+};
+use crate::proto::BatchError;
+
+/// Largest serialized `google.rpc.Status`: larger trailers destroy the status in several clients.
+pub const MAX_STATUS_BYTES: usize = 3_072;
+
+/// Longest identifier in metadata or in a typed detail, in bytes.
+pub const MAX_TEXT_BYTES: usize = 256;
+
+/// Most key-value pairs of a `BatchError` that are passed on.
+pub const MAX_BATCH_VALUES: usize = 8;
+
+/// What is known of the call that failed.
+#[derive(Clone, Debug, Default)]
+pub struct CallFacts {
+    /// `azure_batch` or `ibm_hmc`.
+    pub upstream: &'static str,
+    /// Who calls.
+    pub caller: String,
+    /// Made by this server.
+    pub request_id: String,
+    /// Request fields that kept their rules: proto name and value.
+    pub identifiers: Vec<(&'static str, String)>,
+    /// DELETEs begun.
+    pub attempts: u32,
+    /// The worst fate of all attempts.
+    pub outcome: Fate,
+}
+
+impl CallFacts {
+    fn identifier(&self, name: &str) -> &str {
+        self.identifiers
+            .iter()
+            .find(|(key, _)| *key == name)
+            .map_or("", |(_, value)| value)
+    }
+}
+
+/// The status that the caller receives.
+#[must_use]
+pub fn status(failure: &Failure, facts: &CallFacts) -> Status {
+    let recipe = recipe(failure.reason);
+    let (code, extras) = match (failure.form, recipe.alternate) {
+        (Form::Alternate, Some(other)) => (other.code, other.extras),
+        _ => (recipe.code, recipe.extras),
+    };
+    let mut details = ErrorDetails::new();
+    details.set_error_info(failure.reason.as_str_name(), DOMAIN, metadata(failure, facts));
+    details.set_request_info(facts.request_id.as_str(), "");
+    for extra in extras {
+        add(&mut details, *extra, failure, facts);
+    }
+    fit(code, recipe.message, details, typed(failure))
+}
+
+/// The delay that the caller's `RetryInfo` holds, if it has one.
+#[must_use]
+pub fn retry_delay(failure: &Failure) -> Option<Duration> {
+    let recipe = recipe(failure.reason);
+    let extras = match (failure.form, recipe.alternate) {
+        (Form::Alternate, Some(other)) => other.extras,
+        _ => recipe.extras,
+    };
+    recipe::retry_delay(extras).map(|default| failure.retry_after.unwrap_or(default))
+}
+
+fn metadata(failure: &Failure, facts: &CallFacts) -> HashMap<String, String> {
+    let mut map = HashMap::from([
+        ("upstream".to_owned(), facts.upstream.to_owned()),
+        ("attempts".to_owned(), facts.attempts.to_string()),
+        ("outcome".to_owned(), facts.outcome.as_str().to_owned()),
+    ]);
+    for (name, value) in &facts.identifiers {
+        if !value.is_empty() {
+            map.insert((*name).to_owned(), cut(value, MAX_TEXT_BYTES).to_owned());
+        }
+    }
+    let Some(answered) = &failure.answered else {
+        return map;
+    };
+    map.insert(
+        "upstream_http_status".to_owned(),
+        answered.http_status.to_string(),
+    );
+    for (key, value) in [
+        ("upstream_code", &answered.code),
+        ("upstream_request_id", &answered.request_id),
+    ] {
+        if let Some(value) = value {
+            map.insert(key.to_owned(), cut(value, MAX_TEXT_BYTES).to_owned());
+        }
+    }
+    map
+}
+
+fn add(details: &mut ErrorDetails, extra: Extra, failure: &Failure, facts: &CallFacts) {
+    match extra {
+        Extra::BadRequest => {
+            for violation in &failure.violations {
+                details.add_bad_request_violation(violation.field, violation.description);
+            }
+        }
+        Extra::Target => {
+            let (kind, name) = target(facts);
+            details.set_resource_info(kind, name, "", "not configured on this server");
+        }
+        Extra::Resource(level) => {
+            let (kind, name) = resource(level, facts);
+            details.set_resource_info(kind, name, "", recipe(failure.reason).message);
+        }
+        Extra::Precondition(kind, description) => {
+            let (_, subject) = resource(Level::User, facts);
+            details.set_precondition_failure(vec![PreconditionViolation::new(
+                kind,
+                subject,
+                description,
+            )]);
+        }
+        Extra::Quota(subject, description) => {
+            details.set_quota_failure(vec![QuotaViolation::new(
+                quota_subject(subject, facts),
+                description,
+            )]);
+        }
+        Extra::Retry(_) => {
+            details.set_retry_info(retry_delay(failure));
+        }
+    }
+}
+
+fn quota_subject(subject: Subject, facts: &CallFacts) -> String {
+    let (_, target) = target(facts);
+    match subject {
+        Subject::Caller => format!("caller:{}", facts.caller),
+        Subject::Target => target,
+    }
+}
+
+fn target(facts: &CallFacts) -> (&'static str, String) {
+    if facts.upstream == "ibm_hmc" {
+        ("useradmin/Hmc", format!("hmcs/{}", facts.identifier("hmc")))
+    } else {
+        let account = facts.identifier("account");
+        ("useradmin/BatchAccount", format!("batchAccounts/{account}"))
+    }
+}
+
+fn resource(level: Level, facts: &CallFacts) -> (&'static str, String) {
+    let (_, target) = target(facts);
+    let get = |name| cut(facts.identifier(name), MAX_TEXT_BYTES);
+    if facts.upstream == "ibm_hmc" {
+        let user = match get("user_id") {
+            "" => get("user_name"),
+            id => id,
+        };
+        return ("useradmin/HmcUser", format!("{target}/users/{user}"));
+    }
+    let (pool, node, user) = (get("pool_id"), get("node_id"), get("user_name"));
+    match level {
+        Level::Pool => ("useradmin/BatchPool", format!("{target}/pools/{pool}")),
+        Level::Node => (
+            "useradmin/BatchNode",
+            format!("{target}/pools/{pool}/nodes/{node}"),
+        ),
+        Level::User => (
+            "useradmin/BatchNodeUser",
+            format!("{target}/pools/{pool}/nodes/{node}/users/{user}"),
+        ),
+    }
+}
+
+fn typed(failure: &Failure) -> Option<UpstreamError> {
+    failure.answered.as_ref()?.error.clone()
+}
+
+/// Builds the status, and cuts the upstream's own words until it fits; `ErrorInfo` and `RetryInfo` always stay.
+fn fit(code: Code, message: &str, details: ErrorDetails, typed: Option<UpstreamError>) -> Status {
+    let mut typed = typed;
+    let base = encode(code, message, details);
+    loop {
+        let mut status = base.clone();
+        status.details.extend(typed.as_ref().map(any));
+        let bytes = status.encode_to_vec();
+        if bytes.len() <= MAX_STATUS_BYTES || typed.is_none() {
+            return Status::with_details(code, message, bytes.into());
+        }
+        typed = typed.and_then(shrink);
+    }
+}
+
+/// The same error with its least important part gone; `None` when nothing is left to cut.
+fn shrink(error: UpstreamError) -> Option<UpstreamError> {
+    match error {
+        UpstreamError::Batch(mut batch) => {
+            if batch.values.pop().is_some() {
+                return Some(UpstreamError::Batch(batch));
+            }
+            let bare = BatchError {
+                message: None,
+                ..batch.clone()
+            };
+            (batch != bare).then_some(UpstreamError::Batch(bare))
+        }
+        UpstreamError::Hmc(mut hmc) => {
+            if hmc.message.is_empty() {
+                return None;
+            }
+            hmc.message.clear();
+            Some(UpstreamError::Hmc(hmc))
+        }
+    }
+}
+
+fn encode(code: Code, message: &str, details: ErrorDetails) -> tonic_types::pb::Status {
+    let bytes = Status::with_error_details(code, message, details);
+    tonic_types::pb::Status::decode(bytes.details()).unwrap_or_default()
+}
+
+fn any(error: &UpstreamError) -> prost_types::Any {
+    match error {
+        UpstreamError::Batch(batch) => pack("BatchError", batch),
+        UpstreamError::Hmc(hmc) => pack("HmcError", hmc),
+    }
+}
+
+fn pack(name: &str, message: &impl Message) -> prost_types::Any {
+    prost_types::Any {
+        type_url: format!("type.googleapis.com/useradmin.v1.{name}"),
+        value: message.encode_to_vec(),
+    }
+}
+
+/// `text`, cut to at most `max` bytes on a character boundary.
+#[must_use]
+pub fn cut(text: &str, max: usize) -> &str {
+    &text[..text.floor_char_boundary(max)]
+}

@@ -1,0 +1,91 @@
+//! Patterns of the configuration: `*` stands for any text, every other character for itself.
+
+/// A pattern.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pattern {
+    text: String,
+    fold: bool,
+}
+
+impl Pattern {
+    /// Case matters.
+    #[must_use]
+    pub fn exact(text: &str) -> Self {
+        Self {
+            text: text.to_owned(),
+            fold: false,
+        }
+    }
+
+    /// Case does not matter, in any script.
+    #[must_use]
+    pub fn folded(text: &str) -> Self {
+        Self {
+            text: text.to_lowercase(),
+            fold: true,
+        }
+    }
+
+    /// Does the whole of `text` fit?
+    #[must_use]
+    pub fn matches(&self, text: &str) -> bool {
+        if self.fold {
+            glob(&self.text, &text.to_lowercase())
+        } else {
+            glob(&self.text, text)
+        }
+    }
+}
+
+/// Greedy matching of the parts between the stars: the first part is a prefix, the last one a suffix.
+fn glob(pattern: &str, text: &str) -> bool {
+    let Some((first, rest)) = pattern.split_once('*') else {
+        return pattern == text;
+    };
+    let Some(mut text) = text.strip_prefix(first) else {
+        return false;
+    };
+    let (middle, last) = rest.rsplit_once('*').unwrap_or(("", rest));
+    for part in middle.split('*') {
+        let Some(at) = text.find(part) else {
+            return false;
+        };
+        text = &text[at + part.len()..];
+    }
+    text.ends_with(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Pattern;
+
+    #[test]
+    fn stars_stand_for_any_text() {
+        for (pattern, text, fits) in [
+            ("*", "", true),
+            ("*", "anything", true),
+            ("abc", "abc", true),
+            ("abc", "abcd", false),
+            ("abc", "ABC", false),
+            ("render-*", "render-1", true),
+            ("render-*", "xrender-1", false),
+            ("*-prod", "eu-prod", true),
+            ("*-prod", "eu-prod-2", false),
+            ("a*b*c", "a--b--c", true),
+            ("a*b*c", "a--c--b", false),
+            ("a*a", "a", false),
+            ("a**b", "ab", true),
+            ("", "", true),
+            ("", "x", false),
+        ] {
+            assert_eq!(Pattern::exact(pattern).matches(text), fits, "{pattern} {text}");
+        }
+    }
+
+    #[test]
+    fn folded_patterns_ignore_case() {
+        for (pattern, text) in [("ACSADMIN", "acsadmin"), ("svc-*", "SVC-X"), ("JOSÉ", "josé")] {
+            assert!(Pattern::folded(pattern).matches(text), "{pattern} {text}");
+        }
+    }
+}
