@@ -1,7 +1,18 @@
 //! `useradmin`: a gRPC facade that deletes local users on Azure Batch compute nodes and users on
 //! IBM Z Hardware Management Consoles. ARCHITECTURE.md shows the rooms and who may import whom.
 
+pub mod access;
 pub mod config;
 pub mod error;
 pub mod pattern;
 pub mod proto;
+pub mod sandbox;
+pub mod service;
+pub mod upstream;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Locks a mutex whose data is whole at every moment, so that a panic elsewhere does not matter.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,139 @@
+//! The Azure Batch service: `GET` a node, `DELETE` a user of a node, API version 2023-11-01.18.0.
+//!
+//! Here is the order of the checks; each check, the account's state and the bytes of an answer have a file of
+//! their own.
+
+mod auth;
+mod checks;
+mod codes;
+mod layout;
+mod query;
+mod reply;
+mod shared_key;
+mod world;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::response::Response;
+use http::Method;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use self::auth::Gate;
+use self::checks::Target;
+use self::reply::{Exchange, Fault};
+use self::world::{Node, World};
+use super::credentials::Credentials;
+use super::entra::Tokens;
+use super::net::{Counters, Incoming, bump};
+
+/// The account behind the endpoint.
+pub(super) struct Batch {
+    gate: Gate,
+    world: World,
+    counters: Arc<Counters>,
+}
+
+pub(super) fn router(
+    credentials: Arc<Credentials>,
+    tokens: Arc<Tokens>,
+    counters: Arc<Counters>,
+) -> Router {
+    let batch = Batch {
+        gate: Gate::new(credentials, tokens),
+        world: World::default(),
+        counters,
+    };
+    Router::new().fallback(answer).with_state(Arc::new(batch))
+}
+
+async fn answer(State(batch): State<Arc<Batch>>, request: Request) -> Response {
+    bump(&batch.counters.batch_requests);
+    if request.method() == Method::DELETE {
+        bump(&batch.counters.batch_deletes);
+    }
+    let call = Incoming::read(request).await;
+    let exchange = Exchange::new(&call);
+    match batch.serve(&call, &exchange) {
+        Ok(response) => response,
+        Err(fault) => exchange.fault(&fault),
+    }
+}
+
+impl Batch {
+    fn serve(&self, call: &Incoming, exchange: &Exchange) -> Result<Response, Fault> {
+        if call.header("host").is_none_or(str::is_empty) {
+            return Err(Fault::new("HostInformationNotPresent"));
+        }
+        let target = checks::target(call)?;
+        query::check(call, &target)?;
+        checks::headers(call)?;
+        self.gate.check(call)?;
+        if call.has_body() {
+            let too_large = call.body.is_none();
+            return Err(Fault::new(if too_large {
+                "RequestBodyTooLarge"
+            } else {
+                "InvalidRequestBody"
+            }));
+        }
+        match target {
+            Target::Node { pool, node } => {
+                let node = world::node(&pool, &node)?;
+                Ok(exchange.document(&node_document(call, &exchange.origin, &pool, node)))
+            }
+            Target::User { pool, node, user } => {
+                self.world.delete_user(&pool, &node, &user)?;
+                Ok(exchange.empty())
+            }
+        }
+    }
+}
+
+/// A node as the service describes it.
+#[derive(Serialize)]
+struct NodeDocument {
+    #[serde(rename = "odata.metadata")]
+    metadata: String,
+    #[serde(flatten)]
+    properties: Map<String, Value>,
+}
+
+/// The properties of a node, or those of `$select`.
+fn node_document(call: &Incoming, origin: &str, pool: &str, node: &Node) -> NodeDocument {
+    let started = "2024-11-20T17:40:02.1538311Z";
+    let running = u8::from(node.state == "running");
+    let all = json!({
+        "id": node.id,
+        "url": format!("{origin}/pools/{pool}/nodes/{}", node.id),
+        "state": node.state,
+        "schedulingState": "enabled",
+        "stateTransitionTime": started,
+        "lastBootTime": started,
+        "allocationTime": "2024-11-20T17:38:11.4470562Z",
+        "ipAddress": "10.0.0.4",
+        "affinityId": format!("TVM:{}", node.id),
+        "vmSize": "standard_d1_v2",
+        "totalTasksRun": running,
+        "runningTasksCount": running,
+        "runningTaskSlotsCount": running,
+        "totalTasksSucceeded": 0,
+        "isDedicated": node.state != "preempted",
+        "nodeAgentInfo": { "version": "1.12.2.0", "lastUpdateTime": started },
+    });
+    let mut properties = if let Value::Object(all) = all {
+        all
+    } else {
+        Map::new()
+    };
+    let mut pairs = call.query_pairs().into_iter().flatten();
+    if let Some((_, wanted)) = pairs.find(|(name, _)| name.eq_ignore_ascii_case("$select")) {
+        properties.retain(|name, _| wanted.split(',').any(|item| item.trim() == name));
+    }
+    NodeDocument {
+        metadata: format!("{origin}/$metadata#nodes/@Element"),
+        properties,
+    }
+}

@@ -1,0 +1,212 @@
+//! The bytes of an answer of the Batch service: headers, the `OData` layout of a document, the error document.
+//!
+//! What is answered is decided elsewhere; here it is only put on the wire.
+
+use std::time::SystemTime;
+
+use axum::body::Body;
+use axum::response::Response;
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::super::net::{Incoming, iso_seconds, response, set};
+use super::codes::{self, Row};
+use super::layout::layout;
+
+const JSON: &str = "application/json; odata=minimalmetadata";
+const ERROR_TYPE: &str = "Microsoft.Azure.Batch.Protocol.Entities.Container.errors/@Element";
+
+/// An error on its way out: a row of the table, sharpened by the check that found it.
+pub(super) struct Fault {
+    code: &'static str,
+    status: u16,
+    message: &'static str,
+    values: Vec<Detail>,
+    retry_after: Option<u32>,
+}
+
+#[derive(Serialize)]
+struct Detail {
+    key: String,
+    value: String,
+}
+
+impl Fault {
+    pub(super) fn new(code: &str) -> Self {
+        Self::of(codes::find(code).unwrap_or(&codes::INTERNAL_ERROR))
+    }
+
+    pub(super) fn of(row: &'static Row) -> Self {
+        let detail = |&(key, value): &(&str, &str)| Detail {
+            key: key.to_owned(),
+            value: value.to_owned(),
+        };
+        let values = row.values.iter().map(detail).collect();
+        let Row {
+            code,
+            status,
+            message,
+            retry_after,
+            ..
+        } = *row;
+        Self {
+            code,
+            status,
+            message,
+            values,
+            retry_after,
+        }
+    }
+
+    /// Puts `values` in the place of the row's.
+    pub(super) fn values<const N: usize>(mut self, values: [(&str, &str); N]) -> Self {
+        self.values = values
+            .map(|(key, value)| Detail {
+                key: key.to_owned(),
+                value: value.to_owned(),
+            })
+            .into_iter()
+            .collect();
+        self
+    }
+
+    /// The same code with another status and text, as the service does it for bearer tokens.
+    pub(super) fn worded(mut self, status: u16, message: &'static str) -> Self {
+        self.status = status;
+        self.message = message;
+        self
+    }
+}
+
+/// What every answer to one request shares.
+pub(super) struct Exchange {
+    request_id: String,
+    echo: Option<String>,
+    /// The `odata.metadata` of an answer begins with it.
+    pub(super) origin: String,
+}
+
+impl Exchange {
+    pub(super) fn new(call: &Incoming) -> Self {
+        let wanted = call
+            .header("return-client-request-id")
+            .is_some_and(|flag| flag.eq_ignore_ascii_case("true"));
+        Self {
+            request_id: Uuid::new_v4().to_string(),
+            echo: call
+                .header("client-request-id")
+                .filter(|_| wanted)
+                .map(str::to_owned),
+            origin: format!("http://{}", call.header("host").unwrap_or_default()),
+        }
+    }
+
+    /// 200 with an empty body: chunked, and without a Content-Type.
+    pub(super) fn empty(&self) -> Response {
+        // A stream of unknown length is what makes the server choose chunked.
+        self.with_headers(response(
+            200,
+            Body::from_stream(Body::empty().into_data_stream()),
+        ))
+    }
+
+    /// 200 with a document.
+    pub(super) fn document(&self, document: &impl Serialize) -> Response {
+        let body = Body::from(layout(document));
+        let mut answer =
+            self.with_headers(response(200, Body::from_stream(body.into_data_stream())));
+        set(&mut answer, "content-type", JSON);
+        answer
+    }
+
+    /// The error document, with its length.
+    pub(super) fn fault(&self, fault: &Fault) -> Response {
+        let mut answer = self.with_headers(response(
+            fault.status,
+            self.error_body(fault, SystemTime::now()),
+        ));
+        set(&mut answer, "content-type", JSON);
+        if let Some(seconds) = fault.retry_after {
+            set(&mut answer, "retry-after", &seconds.to_string());
+        }
+        answer
+    }
+
+    fn with_headers(&self, mut answer: Response) -> Response {
+        set(&mut answer, "request-id", &self.request_id);
+        set(&mut answer, "dataserviceversion", "3.0");
+        set(&mut answer, "server", "Microsoft-HTTPAPI/2.0");
+        set(
+            &mut answer,
+            "strict-transport-security",
+            "max-age=31536000; includeSubDomains",
+        );
+        set(&mut answer, "x-content-type-options", "nosniff");
+        if let Some(id) = &self.echo {
+            set(&mut answer, "client-request-id", id);
+        }
+        answer
+    }
+
+    fn error_body(&self, fault: &Fault, now: SystemTime) -> Vec<u8> {
+        let (seconds, ticks) = iso_seconds(now);
+        layout(&ErrorBody {
+            metadata: format!("{}/$metadata#{ERROR_TYPE}", self.origin),
+            code: fault.code,
+            message: Message {
+                lang: "en-US",
+                value: format!(
+                    "{}\nRequestId:{}\nTime:{seconds}.{ticks:07}Z",
+                    fault.message, self.request_id
+                ),
+            },
+            values: &fault.values,
+        })
+    }
+}
+
+#[derive(Serialize)]
+struct ErrorBody<'a> {
+    #[serde(rename = "odata.metadata")]
+    metadata: String,
+    code: &'a str,
+    message: Message,
+    #[serde(skip_serializing_if = "<[Detail]>::is_empty")]
+    values: &'a [Detail],
+}
+
+#[derive(Serialize)]
+struct Message {
+    lang: &'static str,
+    value: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::{Duration, UNIX_EPOCH};
+
+    /// The layout that was verified against a recorded answer, byte for byte.
+    #[test]
+    fn the_error_document_has_the_recorded_layout() {
+        let exchange = Exchange {
+            request_id: "5289d960".into(),
+            echo: None,
+            origin: "https://a.r.batch.azure.com".into(),
+        };
+        let now = UNIX_EPOCH + Duration::new(1_732_124_659, 890_654_000);
+        let body =
+            |fault: Fault| String::from_utf8(exchange.error_body(&fault, now)).unwrap_or_default();
+        let head = "{\r\n  \"odata.metadata\":\"https://a.r.batch.azure.com/$metadata#Microsoft.Azure.Batch.Protocol.Entities.Container.errors/@Element\",";
+        let tail = "\\nRequestId:5289d960\\nTime:2024-11-20T17:44:19.8906540Z\"\r\n  }";
+        let plain = format!(
+            "{head}\"code\":\"NodeUserNotFound\",\"message\":{{\r\n    \"lang\":\"en-US\",\"value\":\"The specified node user does not exist.{tail}\r\n}}"
+        );
+        assert_eq!(body(Fault::new("NodeUserNotFound")), plain);
+        let values = ",\"values\":[\r\n    {\r\n      \"key\":\"A\",\"value\":\"1\"\r\n    },{\r\n      \"key\":\"B\",\"value\":\"2\"\r\n    }\r\n  ]\r\n}";
+        assert!(
+            body(Fault::new("InvalidUri").values([("A", "1"), ("B", "2")]))
+                .ends_with(&format!("{tail}{values}"))
+        );
+    }
+}

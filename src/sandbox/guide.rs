@@ -1,0 +1,48 @@
+//! The text that `serve --sandbox` prints: what is there, what each user yields, and what to call.
+//!
+//! It holds no secret; the service has the sandbox's credentials already.
+
+use std::net::SocketAddr;
+
+pub(super) fn text(listen: SocketAddr, batch: &str, authority: &str, hmc: &str) -> String {
+    let call = |request: &str, rpc: &str| {
+        format!("    grpcurl -plaintext -d '{request}' {listen} useradmin.v1.UserAdmin/{rpc}\n")
+    };
+    let batch_user = |pool: &str, node: &str, user: &str, more: &str| {
+        let request =
+            format!(r#"{{"pool_id":"{pool}","node_id":"{node}","user_name":"{user}"{more}}}"#);
+        call(&request, "DeleteBatchNodeUser")
+    };
+    let hmc_user = |request: &str| call(request, "DeleteHmcUser");
+    [
+        format!("Sandbox: nothing here is real. gRPC on {listen} (plaintext, reflection).\n"),
+        format!("  Simulated: Azure Batch {batch}, Microsoft Entra {authority}, HMC {hmc}.\n"),
+        "  A deleted user is gone until the next start.\n\n".to_owned(),
+        BATCH.to_owned(),
+        batch_user("pool-1", "node-idle", "alice", ""),
+        batch_user("pool-1", "node-idle", "nobody", r#","allow_missing":true"#),
+        batch_user("pool-1", "node-running", "bob", r#","validate_only":true"#),
+        batch_user("pool-1", "node-rebooting", "alice", ""),
+        batch_user("pool-1", "node-idle", "answer-ServerBusy", ""),
+        HMC.to_owned(),
+        hmc_user(r#"{"user_name":"alice"}"#),
+        hmc_user(r#"{"user_id":"00000b0b-4a7a-11e4-91ee-1c6f65065a91","validate_only":true}"#),
+        hmc_user(r#"{"user_name":"last-admin"}"#),
+    ]
+    .concat()
+}
+
+const BATCH: &str = "\
+Batch account `sandbox`, pool `pool-1`:
+  node-idle, node-running, tvm-1695681911_1-20161121t182739z: users alice, bob, carol, josé, `user name/with ?#%`
+  node-creating, -starting, -rebooting, -reimaging, -unusable, -offline, -preempted, -unknown, -leavingpool,
+    -waitingforstarttask, -starttaskfailed: FAILED_PRECONDITION; pools pool-deleting, -resizing, -creating: likewise
+  node-idle, user answer-CODE: any documented code, e.g. answer-TooManyRequests, answer-AuthorizationFailure
+";
+
+const HMC: &str = "
+HMC `sandbox`, users by name (IDs: 00000312-4a7a-11e4-91ee-1c6f65065a91 for the reason 312, and so on):
+  alice, bob, carol, A.B, AxB, ACSADMIN, template-free: can be deleted
+  pattern-user 400/312, svc-useradmin 400/313, template-in-use 409/317, auto-logon 409/320, last-admin 409/321,
+    no-permission 403/1, invisible 404/1, wrong-state 409/1, busy 409/2, hmc-defect 500/12, hmc-unavailable 503
+";

@@ -1,0 +1,225 @@
+//! The IBM Z HMC Web Services API: sessions, the list of users, `GET` and `DELETE` of one user.
+//!
+//! Here is the routing and the order of the checks; sessions, users, the name filter and the bytes of an answer
+//! have a file of their own.
+
+mod name_filter;
+mod reply;
+mod sessions;
+mod users;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::response::Response;
+use http::Method;
+use serde_json::json;
+
+use self::name_filter::NameFilter;
+use self::reply::Refusal;
+use self::sessions::Sessions;
+use self::users::Users;
+use super::credentials::Credentials;
+use super::net::{Counters, Incoming, bump};
+
+const USER_TYPES: [&str; 4] = ["standard", "template", "pattern-based", "system-defined"];
+
+/// The console behind the endpoint.
+pub(super) struct Hmc {
+    sessions: Sessions,
+    users: Users,
+    counters: Arc<Counters>,
+}
+
+/// What the URI and the method name.
+enum Operation {
+    Version,
+    Logon,
+    Logoff,
+    ListUsers,
+    GetUser(String),
+    DeleteUser(String),
+}
+
+pub(super) fn router(hmc: Arc<Hmc>) -> Router {
+    Router::new().fallback(answer).with_state(hmc)
+}
+
+async fn answer(State(hmc): State<Arc<Hmc>>, request: Request) -> Response {
+    bump(&hmc.counters.hmc_requests);
+    let call = Incoming::read(request).await;
+    let session = hmc.sessions.check(&call);
+    let user = session.as_ref().ok().copied();
+    match hmc.serve(&call, session) {
+        Ok(response) => response,
+        Err(refusal) => reply::refuse(&call, user, &refusal),
+    }
+}
+
+impl Hmc {
+    pub(super) fn new(credentials: &Credentials, counters: Arc<Counters>) -> Self {
+        Self {
+            sessions: Sessions::new(credentials),
+            users: Users::default(),
+            counters,
+        }
+    }
+
+    pub(super) fn open_sessions(&self) -> usize {
+        self.sessions.open()
+    }
+
+    pub(super) fn expire_sessions(&self) {
+        self.sessions.expire_all();
+    }
+
+    /// The common request validation, in the order: URI, method, headers, session, query, body.
+    fn serve(&self, call: &Incoming, session: Result<&str, Refusal>) -> Result<Response, Refusal> {
+        let operation = operation(call)?;
+        self.count(&operation);
+        check_headers(call)?;
+        let user = match operation {
+            Operation::Version | Operation::Logon => "",
+            _ => session?,
+        };
+        if !matches!(operation, Operation::ListUsers) && !call.query.is_empty() {
+            return Err(Refusal::new(
+                400,
+                1,
+                "The request URI has a query parameter that the operation does not know.",
+            ));
+        }
+        if !matches!(operation, Operation::Logon) && call.has_body() {
+            return Err(Refusal::new(
+                400,
+                4,
+                "The request has a body, but the operation allows none.",
+            ));
+        }
+        self.perform(call, operation, user)
+    }
+
+    /// What the operation does once nothing is wrong with the request; `user` is the owner of the session.
+    fn perform(
+        &self,
+        call: &Incoming,
+        operation: Operation,
+        user: &str,
+    ) -> Result<Response, Refusal> {
+        match operation {
+            Operation::Version => Ok(reply::document(&json!({
+                "api-major-version": 4, "api-minor-version": 10, "hmc-name": "SANDBOX", "hmc-version": "2.16.0",
+            }))),
+            Operation::Logon => Ok(reply::document(&self.sessions.logon(call)?)),
+            Operation::Logoff => {
+                self.sessions.logoff(call);
+                Ok(reply::no_content())
+            }
+            Operation::ListUsers => self.list(call),
+            Operation::GetUser(id) => {
+                let found = self.users.get(&id)?;
+                Ok(reply::document(&found.document(
+                    found.is_named(user) && self.sessions.is_disabled(),
+                )))
+            }
+            Operation::DeleteUser(id) => self.users.delete(&id).map(|()| reply::no_content()),
+        }
+    }
+
+    fn count(&self, operation: &Operation) {
+        match operation {
+            Operation::Logon => bump(&self.counters.hmc_logons),
+            Operation::Logoff => bump(&self.counters.hmc_logoffs),
+            Operation::DeleteUser(_) => bump(&self.counters.hmc_deletes),
+            Operation::Version | Operation::ListUsers | Operation::GetUser(_) => {}
+        }
+    }
+
+    fn list(&self, call: &Incoming) -> Result<Response, Refusal> {
+        let bad_value = |name: &str| {
+            Refusal::new(
+                400,
+                14,
+                format!("The query parameter '{name}' has a bad value."),
+            )
+        };
+        let pairs = call
+            .query_pairs()
+            .ok_or_else(|| Refusal::new(400, 14, "The query string is malformed."))?;
+        let (mut names, mut types) = (Vec::new(), Vec::new());
+        for (name, value) in pairs {
+            match name.as_str() {
+                "name" => names.push(NameFilter::parse(&value).ok_or_else(|| bad_value("name"))?),
+                "type" if USER_TYPES.contains(&value.as_str()) => types.push(value),
+                "type" => return Err(bad_value("type")),
+                _ => {
+                    return Err(Refusal::new(
+                        400,
+                        1,
+                        format!("The query parameter '{name}' is not supported."),
+                    ));
+                }
+            }
+        }
+        Ok(reply::document(&self.users.list(&names, &types)))
+    }
+}
+
+fn operation(call: &Incoming) -> Result<Operation, Refusal> {
+    let segments = call.segments().unwrap_or_default();
+    let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+    let is = |method: Method| call.method == method;
+    match segments.as_slice() {
+        ["api", "version"] if is(Method::GET) => Ok(Operation::Version),
+        ["api", "sessions"] if is(Method::POST) => Ok(Operation::Logon),
+        ["api", "sessions", "this-session"] if is(Method::DELETE) => Ok(Operation::Logoff),
+        ["api", "console", "users"] if is(Method::GET) => Ok(Operation::ListUsers),
+        ["api", "users", id] if !id.is_empty() && is(Method::GET) => {
+            Ok(Operation::GetUser((*id).to_owned()))
+        }
+        ["api", "users", id] if !id.is_empty() && is(Method::DELETE) => {
+            Ok(Operation::DeleteUser((*id).to_owned()))
+        }
+        ["api", "version" | "sessions"]
+        | ["api", "sessions", "this-session"]
+        | ["api", "console", "users"] => Err(Refusal::new(
+            405,
+            1,
+            "The HTTP method is not valid for the request URI.",
+        )),
+        ["api", "users", id] if !id.is_empty() => Err(Refusal::new(
+            405,
+            1,
+            "The HTTP method is not valid for the request URI.",
+        )),
+        _ => Err(Refusal::new(
+            404,
+            1,
+            "The request URI does not designate an existing resource.",
+        )),
+    }
+}
+
+fn check_headers(call: &Incoming) -> Result<(), Refusal> {
+    if call.header("host").is_none_or(str::is_empty) {
+        return Err(Refusal::new(400, 2, "The Host header is required."));
+    }
+    let Some(accept) = call.header("accept") else {
+        return Ok(());
+    };
+    let kinds = accept
+        .split(',')
+        .map(|range| range.split(';').next().unwrap_or_default().trim());
+    if kinds
+        .into_iter()
+        .any(|kind| matches!(kind, "*/*" | "application/*" | "application/json"))
+    {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        406,
+        0,
+        "The Accept header excludes application/json.",
+    ))
+}

@@ -1,0 +1,114 @@
+//! The name filter of the HMC's list operations: a Java regular expression that has to match the whole name.
+//!
+//! Only what a careful client sends is understood: literals, `\` before a character that is not alphanumeric,
+//! `\Q..\E`, `.` and `.*`. Anything else is a bad value, which is safer than a wrong match.
+
+/// A filter that was understood.
+pub(super) struct NameFilter(Vec<Part>);
+
+enum Part {
+    Char(char),
+    AnyOne,
+    AnyRun,
+}
+
+impl NameFilter {
+    /// `None`: not a pattern that this simulation understands.
+    pub(super) fn parse(pattern: &str) -> Option<Self> {
+        let mut parts = Vec::new();
+        let mut rest = pattern;
+        while let Some(first) = rest.chars().next() {
+            if let Some(quoted) = rest.strip_prefix("\\Q") {
+                // As in Java, a missing \E quotes all the rest.
+                let (literal, after) = quoted.split_once("\\E").unwrap_or((quoted, ""));
+                parts.extend(literal.chars().map(Part::Char));
+                rest = after;
+                continue;
+            }
+            let (part, length) = match first {
+                '\\' => {
+                    let escaped = rest
+                        .chars()
+                        .nth(1)
+                        .filter(|next| !next.is_ascii_alphanumeric())?;
+                    (Part::Char(escaped), 1 + escaped.len_utf8())
+                }
+                '.' if rest.starts_with(".*") => (Part::AnyRun, 2),
+                '.' => (Part::AnyOne, 1),
+                '*' | '+' | '?' | '^' | '$' | '|' | '(' | ')' | '[' | '{' => return None,
+                literal => (Part::Char(literal), literal.len_utf8()),
+            };
+            parts.push(part);
+            rest = rest.get(length..)?;
+        }
+        Some(Self(parts))
+    }
+
+    /// Whole names only, and the case of letters does not count: HMC user names are case-insensitive.
+    pub(super) fn matches(&self, name: &str) -> bool {
+        let name: Vec<char> = name.chars().collect();
+        // reached[n]: the parts so far can match the first n characters.
+        let mut reached = vec![false; name.len() + 1];
+        if let Some(start) = reached.first_mut() {
+            *start = true;
+        }
+        for part in &self.0 {
+            reached = step(part, &reached, &name);
+        }
+        reached.last().copied().unwrap_or_default()
+    }
+}
+
+fn step(part: &Part, reached: &[bool], name: &[char]) -> Vec<bool> {
+    if matches!(part, Part::AnyRun) {
+        let from_here_on = reached.iter().scan(false, |seen, &now| {
+            *seen |= now;
+            Some(*seen)
+        });
+        return from_here_on.collect();
+    }
+    let consumes = |character: char| match part {
+        Part::Char(wanted) => wanted.to_lowercase().eq(character.to_lowercase()),
+        Part::AnyOne | Part::AnyRun => true,
+    };
+    let moved = reached
+        .iter()
+        .zip(name)
+        .map(|(&before, &character)| before && consumes(character));
+    std::iter::once(false).chain(moved).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::NameFilter;
+
+    #[test]
+    fn whole_names_match_and_unknown_constructs_are_refused() {
+        let fits = |pattern: &str, name: &str| {
+            NameFilter::parse(pattern).map(|filter| filter.matches(name))
+        };
+        let right = [
+            ("A.B", "AxB"),
+            ("a\\.b", "A.B"),
+            ("\\Qa.b\\E", "A.B"),
+            (".*", ""),
+            ("a.*e", "ALICE"),
+            ("\\Qa.b", "a.B"),
+        ];
+        for (pattern, name) in right {
+            assert_eq!(fits(pattern, name), Some(true), "{pattern} {name}");
+        }
+        for (pattern, name) in [
+            ("A\\.B", "AxB"),
+            ("\\Qa.b\\E", "AxB"),
+            ("ali", "alice"),
+            ("lice", "alice"),
+            (".", ""),
+        ] {
+            assert_eq!(fits(pattern, name), Some(false), "{pattern} {name}");
+        }
+        for pattern in ["a*", "(a)", "[a]", "a|b", "^a$", "\\d", "a\\", ".+", "a{2}"] {
+            assert_eq!(fits(pattern, "a"), None, "{pattern}");
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! `DeleteBatchNodeUser`: what is particular to it.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+use uuid::Uuid;
+
+use super::{
+    Shared,
+    meta::CallMeta,
+    pipeline::{self, Finished, Subject, Work},
+    validate::Checked,
+};
+use crate::{
+    error::Failure,
+    proto::{DeleteBatchNodeUserRequest, DeleteBatchNodeUserResponse},
+    upstream::{
+        attempt::Ledger,
+        azure_batch::{Action, NodeUser},
+    },
+};
+
+/// Handles a call.
+pub async fn handle(
+    shared: Arc<Shared>,
+    request: Request<DeleteBatchNodeUserRequest>,
+) -> Result<Response<DeleteBatchNodeUserResponse>, Status> {
+    let meta = CallMeta::of(request.extensions());
+    let request = request.into_inner();
+    let subject = subject(&shared, &request);
+    let account = shared.targets.batch_accounts.get(&subject.target);
+    let exists = account.is_some();
+    let protected = account.is_some_and(|account| account.protects(&request.user_name));
+    pipeline::run(shared, meta, subject, exists, protected, |work| delete(work, request)).await
+}
+
+fn subject(shared: &Shared, request: &DeleteBatchNodeUserRequest) -> Subject {
+    let mut checked = Checked::default();
+    let aliases = shared.targets.batch_accounts.keys();
+    let target = checked.alias("account", &request.account, aliases);
+    checked.pool_id("pool_id", &request.pool_id);
+    checked.node_id("node_id", &request.node_id);
+    checked.user_name("user_name", &request.user_name);
+    checked.client_request_id("client_request_id", &request.client_request_id);
+    Subject {
+        rpc: "DeleteBatchNodeUser",
+        upstream: "azure_batch",
+        target,
+        pool: Some(request.pool_id.clone()),
+        user: request.user_name.clone(),
+        checked,
+        validate_only: request.validate_only,
+    }
+}
+
+async fn delete(
+    work: Work,
+    request: DeleteBatchNodeUserRequest,
+) -> Finished<DeleteBatchNodeUserResponse> {
+    let Some(account) = work.shared.targets.batch_accounts.get(&work.target) else {
+        return Finished {
+            result: Err(Failure::internal("the target has gone")),
+            ledger: Ledger::default(),
+            learned: Vec::new(),
+        };
+    };
+    let callers_id = !request.client_request_id.is_empty();
+    let client_request_id = if callers_id {
+        request.client_request_id
+    } else {
+        Uuid::new_v4().to_string()
+    };
+    let user = NodeUser {
+        pool_id: request.pool_id,
+        node_id: request.node_id,
+        user_name: request.user_name,
+        client_request_id,
+        callers_id,
+    };
+    let action = if request.validate_only {
+        Action::CheckNode
+    } else {
+        Action::Delete {
+            allow_missing: request.allow_missing,
+        }
+    };
+    let concluded = account.upstream.call(&user, action, &work.limits).await;
+    let attempts = concluded.ledger.attempts();
+    let result = concluded.result.map(|done| {
+        let response = DeleteBatchNodeUserResponse {
+            outcome: done.outcome.into(),
+            request_id: done.request_id,
+            client_request_id: user.client_request_id,
+            attempts,
+        };
+        (response, done.outcome)
+    });
+    Finished {
+        result,
+        ledger: concluded.ledger,
+        learned: Vec::new(),
+    }
+}

@@ -1,0 +1,76 @@
+//! What the transport knows of a call. The server's layers put it into the request's extensions.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tonic::Extensions;
+use uuid::Uuid;
+
+use crate::{access::policy::ANONYMOUS, upstream::deadline::Deadline};
+
+/// For a caller who sets no deadline.
+const DEFAULT: Duration = Duration::from_secs(30);
+/// No call takes longer.
+const CAP: Duration = Duration::from_secs(60);
+/// The answer leaves this long before the caller's deadline.
+const MARGIN: Duration = Duration::from_millis(100);
+
+/// What the transport knows of a call.
+#[derive(Clone, Debug)]
+pub struct CallMeta {
+    /// Made by this server.
+    pub request_id: String,
+    /// The verified identity.
+    pub caller: String,
+    /// Address of the connection.
+    pub peer: String,
+    /// The moment by which the answer leaves; `None` when the caller's deadline could not be read.
+    pub deadline: Option<Deadline>,
+    /// When the call arrived.
+    pub received: Instant,
+}
+
+impl CallMeta {
+    /// A call that arrives now, with the text of its `grpc-timeout`.
+    #[must_use]
+    pub fn new(timeout: Option<&[u8]>, peer: String) -> Self {
+        let received = Instant::now();
+        let time = match timeout {
+            None => Some(DEFAULT),
+            Some(text) => parse_timeout(text).map(|time| time.min(CAP)),
+        };
+        Self {
+            request_id: Uuid::new_v4().to_string(),
+            caller: ANONYMOUS.to_owned(),
+            peer,
+            deadline: time.map(|time| Deadline::at(received + time.saturating_sub(MARGIN))),
+            received,
+        }
+    }
+
+    /// The one that the layer has put there.
+    #[must_use]
+    pub fn of(extensions: &Extensions) -> Self {
+        let found = extensions.get::<Self>().cloned();
+        found.unwrap_or_else(|| Self::new(None, String::new()))
+    }
+}
+
+/// `grpc-timeout`: at most 8 digits and a unit (gRPC over HTTP/2, "Requests").
+#[must_use]
+pub fn parse_timeout(text: &[u8]) -> Option<Duration> {
+    let (unit, digits) = text.split_last()?;
+    if !(1..=8).contains(&digits.len()) || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let amount: u64 = std::str::from_utf8(digits).ok()?.parse().ok()?;
+    Some(match unit {
+        b'H' => Duration::from_secs(amount * 3600),
+        b'M' => Duration::from_secs(amount * 60),
+        b'S' => Duration::from_secs(amount),
+        b'm' => Duration::from_millis(amount),
+        b'u' => Duration::from_micros(amount),
+        b'n' => Duration::from_nanos(amount),
+        _ => return None,
+    })
+}

@@ -1,0 +1,72 @@
+//! The `UserAdmin` service: one short file per rpc that says what is particular to it, and one pipeline that
+//! every rpc passes.
+
+mod delete_batch_node_user;
+mod delete_hmc_user;
+pub mod meta;
+mod pipeline;
+pub mod targets;
+pub mod validate;
+
+use std::sync::Arc;
+
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::{Request, Response, Status};
+
+use self::targets::Targets;
+use crate::{
+    access::{audit::Audit, policy::Policy, quota::Quotas},
+    config::Config,
+    proto::{
+        DeleteBatchNodeUserRequest, DeleteBatchNodeUserResponse, DeleteHmcUserRequest,
+        DeleteHmcUserResponse, user_admin_server::UserAdmin,
+    },
+};
+
+/// Everything that calls share.
+pub struct Shared {
+    /// What can be called.
+    pub targets: Targets,
+    policy: Policy,
+    quotas: Quotas,
+    audit: Audit,
+    /// Deletions in progress; they end even when their callers have gone.
+    pub tasks: TaskTracker,
+    /// Cancelled when the server stops: no call is begun any more.
+    pub draining: CancellationToken,
+}
+
+impl Shared {
+    /// From the configuration.
+    pub fn new(config: &Config) -> Result<Self, String> {
+        Ok(Self {
+            targets: Targets::new(config)?,
+            policy: Policy::new(&config.callers),
+            quotas: Quotas::new(&config.callers),
+            audit: Audit::start(&config.audit).map_err(|error| format!("audit log: {error}"))?,
+            tasks: TaskTracker::new(),
+            draining: CancellationToken::new(),
+        })
+    }
+}
+
+/// The service.
+#[derive(Clone)]
+pub struct Service(pub Arc<Shared>);
+
+#[tonic::async_trait]
+impl UserAdmin for Service {
+    async fn delete_batch_node_user(
+        &self,
+        request: Request<DeleteBatchNodeUserRequest>,
+    ) -> Result<Response<DeleteBatchNodeUserResponse>, Status> {
+        delete_batch_node_user::handle(Arc::clone(&self.0), request).await
+    }
+
+    async fn delete_hmc_user(
+        &self,
+        request: Request<DeleteHmcUserRequest>,
+    ) -> Result<Response<DeleteHmcUserResponse>, Status> {
+        delete_hmc_user::handle(Arc::clone(&self.0), request).await
+    }
+}

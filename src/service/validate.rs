@@ -1,0 +1,131 @@
+//! The rules of the request fields. Every violation is told, none is repaired: what would have to be changed
+//! to be sent would name another user.
+
+use crate::error::Violation;
+
+/// A request, checked: the fields that keep their rules, and the faults of the others.
+#[derive(Debug, Default)]
+pub struct Checked {
+    /// Proto name and value.
+    pub identifiers: Vec<(&'static str, String)>,
+    /// The faults.
+    pub violations: Vec<Violation>,
+}
+
+impl Checked {
+    fn note(&mut self, field: &'static str, value: &str, fault: Option<&'static str>) {
+        match fault {
+            None => self.identifiers.push((field, value.to_owned())),
+            Some(description) => self.violations.push(Violation { field, description }),
+        }
+    }
+
+    /// Notes a fault that is not one of a value.
+    pub fn fault(&mut self, field: &'static str, description: &'static str) {
+        self.violations.push(Violation { field, description });
+    }
+
+    /// An alias: 1-64 of `A-Z a-z 0-9 . _ -`. An empty one means the only one that is configured.
+    pub fn alias<'a>(
+        &mut self,
+        field: &'static str,
+        value: &'a str,
+        mut configured: impl Iterator<Item = &'a String>,
+    ) -> String {
+        let value = if value.is_empty() {
+            match (configured.next(), configured.next()) {
+                (Some(only), None) => only,
+                _ => {
+                    self.fault(field, "required unless exactly one target is configured");
+                    return String::new();
+                }
+            }
+        } else {
+            value
+        };
+        let fits = (1..=64).contains(&value.len()) && of(value, b"._-");
+        let rule = "must be 1-64 characters of A-Z a-z 0-9 . _ -";
+        self.note(field, value, (!fits).then_some(rule));
+        value.to_owned()
+    }
+
+    /// A pool: 1-64 of `A-Z a-z 0-9 _ -`.
+    pub fn pool_id(&mut self, field: &'static str, value: &str) {
+        let fits = (1..=64).contains(&value.len()) && of(value, b"_-");
+        let rule = "must be 1-64 characters of A-Z a-z 0-9 _ -";
+        self.note(field, value, (!fits).then_some(rule));
+    }
+
+    /// A node: 1-128 of `A-Z a-z 0-9 . _ -`, but not `.` or `..`.
+    pub fn node_id(&mut self, field: &'static str, value: &str) {
+        let fits = (1..=128).contains(&value.len()) && of(value, b"._-") && !is_dots(value);
+        let rule = "must be 1-128 characters of A-Z a-z 0-9 . _ - and not . or ..";
+        self.note(field, value, (!fits).then_some(rule));
+    }
+
+    /// An HMC object ID: 1-64 of `A-Z a-z 0-9 . _ -`, but not `.` or `..`.
+    pub fn user_id(&mut self, field: &'static str, value: &str) {
+        let fits = (1..=64).contains(&value.len()) && of(value, b"._-") && !is_dots(value);
+        let rule = "must be 1-64 characters of A-Z a-z 0-9 . _ - and not . or ..";
+        self.note(field, value, (!fits).then_some(rule));
+    }
+
+    /// A user's name: 1-256 bytes of UTF-8 without what cannot be seen or what would be lost on the way.
+    pub fn user_name(&mut self, field: &'static str, value: &str) {
+        self.note(field, value, user_name_fault(value));
+    }
+
+    /// A GUID of 8-4-4-4-12 hexadecimal digits, or empty.
+    pub fn client_request_id(&mut self, field: &'static str, value: &str) {
+        let fits = value.is_empty() || is_guid(value);
+        let rule = "must be a GUID of 8-4-4-4-12 hexadecimal digits without braces, or empty";
+        self.note(field, value, (!fits).then_some(rule));
+    }
+}
+
+fn of(value: &str, more: &[u8]) -> bool {
+    value
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || more.contains(&b))
+}
+
+fn is_dots(value: &str) -> bool {
+    matches!(value, "." | "..")
+}
+
+fn user_name_fault(value: &str) -> Option<&'static str> {
+    if !(1..=256).contains(&value.len()) {
+        return Some("must be 1-256 bytes of UTF-8");
+    }
+    if is_dots(value) {
+        return Some("must not be . or ..");
+    }
+    if value.chars().any(|c| c.is_control() || is_invisible(c)) {
+        return Some("must not hold control characters, line separators or bidirectional controls");
+    }
+    if value.starts_with(char::is_whitespace) || value.ends_with(char::is_whitespace) {
+        return Some("must not start or end with a blank");
+    }
+    None
+}
+
+/// Line and paragraph separator, and the bidirectional controls (Unicode Standard Annex 9).
+fn is_invisible(c: char) -> bool {
+    matches!(
+        c,
+        '\u{2028}' | '\u{2029}' | '\u{061C}' | '\u{200E}' | '\u{200F}'
+            | '\u{202A}'..='\u{202E}'
+            | '\u{2066}'..='\u{2069}'
+    )
+}
+
+fn is_guid(value: &str) -> bool {
+    value.len() == 36
+        && value.bytes().enumerate().all(|(at, b)| {
+            if matches!(at, 8 | 13 | 18 | 23) {
+                b == b'-'
+            } else {
+                b.is_ascii_hexdigit()
+            }
+        })
+}

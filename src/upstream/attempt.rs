@@ -1,0 +1,218 @@
+//! The attempts of one call: how many DELETEs were begun, what became of them, and when to try again.
+
+use std::{sync::Mutex, time::Duration};
+
+use rand::RngExt as _;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::deadline::Deadline;
+use crate::{
+    error::{Failure, Fate, Repeat},
+    proto::ErrorReason,
+};
+
+/// Most DELETEs of one call, and most tries of a read.
+pub const MAX_ATTEMPTS: u32 = 3;
+
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+
+/// The book of one call's DELETEs.
+#[derive(Clone, Debug, Default)]
+pub struct Ledger {
+    attempts: u32,
+    outcome: Fate,
+    ambiguous: bool,
+    renewed: bool,
+    /// The last DELETE's failure, if it got a status line.
+    last_answer: Option<Failure>,
+}
+
+impl Ledger {
+    /// DELETEs begun.
+    #[must_use]
+    pub const fn attempts(&self) -> u32 {
+        self.attempts
+    }
+
+    /// The worst fate of all attempts.
+    #[must_use]
+    pub const fn outcome(&self) -> Fate {
+        self.outcome
+    }
+
+    /// Was there an attempt whose fate is not known?
+    #[must_use]
+    pub const fn ambiguous(&self) -> bool {
+        self.ambiguous
+    }
+
+    /// Opens the next DELETE.
+    pub fn begin(&mut self, limits: &Limits) -> Result<(), Failure> {
+        limits.check("beginning a DELETE")?;
+        self.attempts += 1;
+        Ok(())
+    }
+
+    /// Closes a DELETE that failed.
+    pub fn settle(&mut self, failure: &Failure) {
+        self.outcome = self.outcome.max(failure.fate);
+        self.ambiguous |= failure.fate == Fate::Unknown;
+        self.last_answer = failure.answered.is_some().then(|| failure.clone());
+    }
+
+    /// May credentials be renewed once more in this call?
+    pub fn may_renew(&mut self) -> bool {
+        !std::mem::replace(&mut self.renewed, true)
+    }
+
+    /// The failure to report: an unknown fate is never hidden behind what failed after it.
+    fn conclude(&mut self, failure: Failure) -> Failure {
+        let of_a_delete = failure.answered.is_some() && failure.fate != Fate::NotSent;
+        if !self.ambiguous || of_a_delete || failure.reason == ErrorReason::OutcomeUnknown {
+            return failure;
+        }
+        if let Some(answer) = self.last_answer.take() {
+            return answer;
+        }
+        let time_ran_out = failure.reason == ErrorReason::DeadlineExceeded;
+        let unknown = Failure {
+            fate: Fate::Unknown,
+            retry_after: None,
+            ..Failure::new(ErrorReason::OutcomeUnknown, failure.context)
+        };
+        if time_ran_out { unknown.alternate() } else { unknown }
+    }
+}
+
+/// What bounds a call.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// The call's deadline.
+    pub deadline: Deadline,
+    /// Cancelled when the caller has gone: then no new attempt is begun.
+    pub gone: CancellationToken,
+}
+
+impl Limits {
+    /// Is there time, and somebody who waits?
+    pub fn check(&self, what: &str) -> Result<(), Failure> {
+        if self.gone.is_cancelled() {
+            return Err(Deadline::exceeded("the caller has gone"));
+        }
+        if !self.deadline.allows_attempt() {
+            return Err(Deadline::exceeded(what));
+        }
+        Ok(())
+    }
+}
+
+/// The retry budget of one target: 10 tokens, one a retry; 0.2 back for each call and 1 for each second.
+pub struct Budget(Mutex<(f64, Instant)>);
+
+impl Budget {
+    const CAP: f64 = 10.0;
+
+    /// Full.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(Mutex::new((Self::CAP, Instant::now())))
+    }
+
+    /// Notes a call.
+    pub fn call(&self) {
+        self.change(|tokens| (tokens + 0.2, true));
+    }
+
+    /// Takes a token for a retry.
+    pub fn take(&self) -> bool {
+        self.change(|tokens| {
+            if tokens >= 1.0 {
+                (tokens - 1.0, true)
+            } else {
+                (tokens, false)
+            }
+        })
+    }
+
+    fn change(&self, apply: impl FnOnce(f64) -> (f64, bool)) -> bool {
+        let mut state = crate::lock(&self.0);
+        let now = Instant::now();
+        let gained = now.duration_since(state.1).as_secs_f64();
+        let (tokens, answer) = apply((state.0 + gained).min(Self::CAP));
+        *state = (tokens.min(Self::CAP), now);
+        answer
+    }
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The tries of one request: asked after each failure whether there is to be another one.
+pub struct Tries<'a> {
+    failed: u32,
+    limits: &'a Limits,
+    budget: &'a Budget,
+}
+
+impl<'a> Tries<'a> {
+    /// None yet.
+    #[must_use]
+    pub const fn new(limits: &'a Limits, budget: &'a Budget) -> Self {
+        Self {
+            failed: 0,
+            limits,
+            budget,
+        }
+    }
+
+    /// Returns when the request is to be repeated, after the pause that is due; else the failure to report.
+    pub async fn again(&mut self, ledger: &mut Ledger, failure: Failure) -> Result<(), Failure> {
+        let pause = match failure.repeat {
+            Repeat::Never => None,
+            Repeat::Renew => (ledger.attempts < MAX_ATTEMPTS).then_some(Duration::ZERO),
+            Repeat::Backoff => {
+                self.failed += 1;
+                pause(&failure, self.failed, ledger, self.limits, self.budget)
+            }
+        };
+        let Some(pause) = pause else {
+            return Err(ledger.conclude(failure));
+        };
+        if !pause.is_zero() {
+            sleep_unless_gone(pause, self.limits).await;
+        }
+        match self.limits.check("between attempts") {
+            Ok(()) => Ok(()),
+            Err(_) => Err(ledger.conclude(failure)),
+        }
+    }
+}
+
+/// How long to wait before the next try; `None` when there must not be one.
+fn pause(
+    failure: &Failure,
+    tries: u32,
+    ledger: &Ledger,
+    limits: &Limits,
+    budget: &Budget,
+) -> Option<Duration> {
+    if tries >= MAX_ATTEMPTS || ledger.attempts >= MAX_ATTEMPTS || limits.gone.is_cancelled() {
+        return None;
+    }
+    let ceiling = FIRST_PAUSE * 2_u32.pow(tries - 1);
+    let jitter = ceiling.mul_f64(rand::rng().random_range(0.0..1.0));
+    let pause = failure.retry_after.map_or(jitter, |asked| asked + jitter / 10);
+    let fits = limits.deadline.remaining() >= pause + super::deadline::MIN_ATTEMPT;
+    (fits && budget.take()).then_some(pause)
+}
+
+async fn sleep_unless_gone(pause: Duration, limits: &Limits) {
+    tokio::select! {
+        () = sleep(pause) => {}
+        () = limits.gone.cancelled() => {}
+    }
+}

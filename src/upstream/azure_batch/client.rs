@@ -1,0 +1,307 @@
+//! The two requests: delete a user of a node, and read the node.
+
+use std::time::SystemTime;
+
+use reqwest::{
+    Client, Method, Request, StatusCode,
+    header::{ACCEPT, AUTHORIZATION, HeaderName, HeaderValue},
+};
+use serde_json::Value;
+use url::Url;
+
+use super::{
+    credential::{Credential, Used},
+    entra::TokenSource,
+    rules::rule,
+    wire,
+};
+use crate::{
+    config,
+    error::{Answered, Failure, Repeat, UpstreamError},
+    proto::{DeleteOutcome, ErrorReason},
+    upstream::{
+        Concluded, absence,
+        attempt::{Budget, Ledger, Limits, Tries},
+        bulkhead::Bulkhead,
+        http::{self, Answer},
+        path,
+        tls::{self, Trust},
+    },
+};
+
+const API_VERSION: &str = "2023-11-01.18.0";
+const MEDIA_TYPE: &str = "application/json; odata=minimalmetadata";
+/// The service's own budget when `timeout` is left out; more cannot be asked for.
+const SERVER_TIMEOUT_SECONDS: u64 = 30;
+
+/// The user of a node, and how the call is to be known.
+#[derive(Clone, Debug)]
+pub struct NodeUser {
+    /// Pool.
+    pub pool_id: String,
+    /// Node.
+    pub node_id: String,
+    /// User.
+    pub user_name: String,
+    /// `client-request-id`, the same on every attempt.
+    pub client_request_id: String,
+    /// Did the caller choose it?
+    pub callers_id: bool,
+}
+
+/// What to do.
+#[derive(Clone, Copy, Debug)]
+pub enum Action {
+    /// `DELETE {url}/pools/{poolId}/nodes/{nodeId}/users/{userName}`.
+    Delete {
+        /// Is a user that is not there a success?
+        allow_missing: bool,
+    },
+    /// `GET {url}/pools/{poolId}/nodes/{nodeId}`, for `validate_only`: the users cannot be listed.
+    CheckNode,
+}
+
+/// What a call that succeeded tells.
+#[derive(Clone, Debug)]
+pub struct Done {
+    /// What happened.
+    pub outcome: DeleteOutcome,
+    /// The service's `request-id`.
+    pub request_id: String,
+}
+
+/// A configured account.
+pub struct BatchAccount {
+    url: Url,
+    client: Client,
+    credential: Credential,
+    budget: Budget,
+    bulkhead: Bulkhead,
+}
+
+impl BatchAccount {
+    /// Ready to be called; nothing is sent yet.
+    pub fn new(config: config::BatchAccount) -> Result<Self, String> {
+        let roots = config.roots.clone();
+        let trust = Trust::SystemAnd(&roots);
+        let client = |url: &Url| {
+            let tls = tls::config(url, trust, &[b"h2", b"http/1.1"])?;
+            http::client(tls)
+        };
+        Ok(Self {
+            client: client(&config.url)?,
+            credential: Credential::new(config.credential, |entra| {
+                match TokenSource::authority(entra) {
+                    Some(authority) => client(&authority),
+                    None => Err("no authority".to_owned()),
+                }
+            })?,
+            url: config.url,
+            budget: Budget::new(),
+            bulkhead: Bulkhead::new(config.room),
+        })
+    }
+
+    /// Carries a call to its end.
+    pub async fn call(&self, user: &NodeUser, action: Action, limits: &Limits) -> Concluded<Done> {
+        self.budget.call();
+        let mut ledger = Ledger::default();
+        let result = self.attempts(user, action, &mut ledger, limits).await;
+        Concluded { result, ledger }
+    }
+
+    async fn attempts(
+        &self,
+        user: &NodeUser,
+        action: Action,
+        ledger: &mut Ledger,
+        limits: &Limits,
+    ) -> Result<Done, Failure> {
+        let _place = self.bulkhead.enter(limits.deadline).await?;
+        let mut tries = Tries::new(limits, &self.budget);
+        loop {
+            let done = match action {
+                Action::Delete { allow_missing } => {
+                    self.delete_once(user, allow_missing, ledger, limits).await
+                }
+                Action::CheckNode => self.read_once(user, ledger, limits).await,
+            };
+            match done {
+                Ok(done) => return Ok(done),
+                Err(failure) => tries.again(ledger, failure).await?,
+            }
+        }
+    }
+
+    async fn delete_once(
+        &self,
+        user: &NodeUser,
+        allow_missing: bool,
+        ledger: &mut Ledger,
+        limits: &Limits,
+    ) -> Result<Done, Failure> {
+        let used = self.credential.obtain(limits.deadline).await?;
+        let segments = ["pools", &user.pool_id, "nodes", &user.node_id, "users", &user.user_name];
+        let mut url = path::build(&self.url, &segments)?;
+        url.set_query(Some(&query(limits)));
+        let mut request = self.request(Method::DELETE, url, user)?;
+        self.authorize(&mut request, &used)?;
+
+        ledger.begin(limits)?;
+        let done = StatusCode::OK;
+        let failure = match http::send(&self.client, request, Some(done), limits.deadline).await {
+            Ok(answer) if answer.status == done => return Ok(Done {
+                outcome: DeleteOutcome::Deleted,
+                request_id: wire::request_id(&answer).unwrap_or_default(),
+            }),
+            Ok(answer) => {
+                let failure = self.judge(&answer, user, &used, ledger);
+                if failure.reason == ErrorReason::UserNotFound
+                    && let Some(outcome) = absence(ledger, allow_missing)
+                {
+                    return Ok(Done {
+                        outcome,
+                        request_id: wire::request_id(&answer).unwrap_or_default(),
+                    });
+                }
+                failure
+            }
+            Err(no_answer) => no_answer.of_delete(),
+        };
+        ledger.settle(&failure);
+        Err(failure)
+    }
+
+    async fn read_once(
+        &self,
+        user: &NodeUser,
+        ledger: &mut Ledger,
+        limits: &Limits,
+    ) -> Result<Done, Failure> {
+        let used = self.credential.obtain(limits.deadline).await?;
+        let mut url = path::build(&self.url, &["pools", &user.pool_id, "nodes", &user.node_id])?;
+        url.set_query(Some(&query(limits)));
+        let mut request = self.request(Method::GET, url, user)?;
+        self.authorize(&mut request, &used)?;
+        let answer = http::send(&self.client, request, None, limits.deadline)
+            .await
+            .map_err(http::NoAnswer::of_read)?;
+        if answer.status == StatusCode::OK {
+            return validated(&answer);
+        }
+        Err(self.judge(&answer, user, &used, ledger).of_a_read())
+    }
+
+    fn authorize(
+        &self,
+        request: &mut Request,
+        used: &Used,
+    ) -> Result<(), Failure> {
+        let date = httpdate::fmt_http_date(SystemTime::now());
+        let value = self.credential.authorization(
+            used,
+            request.method().as_str(),
+            request.url(),
+            &date,
+        )?;
+        let headers = request.headers_mut();
+        headers.insert(HeaderName::from_static("ocp-date"), header(&date)?);
+        headers.insert(AUTHORIZATION, value);
+        Ok(())
+    }
+
+    fn request(&self, method: Method, url: Url, user: &NodeUser) -> Result<Request, Failure> {
+        let mut request = Request::new(method, url);
+        let headers = request.headers_mut();
+        headers.insert(ACCEPT, HeaderValue::from_static(MEDIA_TYPE));
+        headers.insert("client-request-id", header(&user.client_request_id)?);
+        headers.insert("return-client-request-id", HeaderValue::from_static("true"));
+        Ok(request)
+    }
+
+    /// An answer that is not the success, as a failure.
+    fn judge(
+        &self,
+        answer: &Answer,
+        user: &NodeUser,
+        used: &Used,
+        ledger: &mut Ledger,
+    ) -> Failure {
+        let mut failure = failure(answer, user);
+        if failure.repeat == Repeat::Renew && !(ledger.may_renew() && self.credential.refuse(used)) {
+            failure.repeat = Repeat::Never;
+        }
+        failure
+    }
+}
+
+fn header(text: &str) -> Result<HeaderValue, Failure> {
+    HeaderValue::from_str(text).map_err(|_| Failure::internal("a header that is no header"))
+}
+
+/// `timeout` tells the service to stop no later than the caller; the document's first form of the URI leaves it out.
+fn query(limits: &Limits) -> String {
+    let seconds = limits.deadline.remaining().as_secs();
+    if seconds >= SERVER_TIMEOUT_SECONDS {
+        format!("api-version={API_VERSION}")
+    } else {
+        format!("timeout={}&api-version={API_VERSION}", seconds.max(1))
+    }
+}
+
+fn failure(answer: &Answer, user: &NodeUser) -> Failure {
+    let error = wire::error(answer);
+    let headers = error
+        .as_ref()
+        .map(|error| wire::headers_at_fault(error, user.callers_id))
+        .unwrap_or_default();
+    let code = error.as_ref().map(|error| error.code.as_str());
+    let Some(rule) = rule(answer.status, code, &headers) else {
+        return Failure::internal("an answer without a rule");
+    };
+    let mut failure = Failure {
+        form: rule.form,
+        repeat: rule.repeat,
+        fate: rule.fate,
+        retry_after: answer.retry_after(),
+        ..Failure::new(rule.reason, format!("Azure Batch answered {}", answer.status))
+    };
+    if headers.iter().any(|name| name.eq_ignore_ascii_case("client-request-id")) {
+        failure.violations.push(crate::error::Violation {
+            field: "client_request_id",
+            description: "the upstream does not accept this value",
+        });
+    }
+    failure.answered = Some(Box::new(Answered {
+        http_status: answer.status,
+        code: code.map(str::to_owned),
+        request_id: wire::request_id(answer),
+        error: error.map(|mut error| {
+            error.client_request_id.clone_from(&user.client_request_id);
+            UpstreamError::Batch(error)
+        }),
+    }));
+    failure
+}
+
+/// A node that was read: may its users be deleted ("only when it is in the idle or running state")?
+fn validated(answer: &Answer) -> Result<Done, Failure> {
+    let node: Option<Value> = answer
+        .body
+        .as_deref()
+        .and_then(|body| serde_json::from_slice(body).ok());
+    let state = node.as_ref().and_then(|node| node.get("state")?.as_str());
+    let reason = match state {
+        Some("idle" | "running") => {
+            return Ok(Done {
+                outcome: DeleteOutcome::Validated,
+                request_id: wire::request_id(answer).unwrap_or_default(),
+            });
+        }
+        Some("unusable") => ErrorReason::NodeUnusable,
+        Some(_) => ErrorReason::NodeNotReady,
+        None => ErrorReason::UpstreamProtocolError,
+    };
+    let state = state.unwrap_or("unknown");
+    Err(Failure::new(reason, format!("the node is {state}")))
+}

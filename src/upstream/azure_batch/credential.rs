@@ -1,0 +1,93 @@
+//! How a request to Azure Batch shows who sends it: an Entra token, or the account's key.
+
+use std::sync::Arc;
+
+use reqwest::{Client, header::HeaderValue};
+use url::Url;
+
+use super::{
+    entra::{Token, TokenSource},
+    shared_key::SharedKey,
+};
+use crate::{
+    config::{self, Entra, secret::Secret},
+    error::Failure,
+    upstream::{
+        deadline::Deadline,
+        renewable::{Lease, Renewable},
+    },
+};
+
+/// A credential of an account.
+pub enum Credential {
+    /// Tokens.
+    Entra(Renewable<Token, TokenSource>),
+    /// Signatures.
+    SharedKey(SharedKey),
+}
+
+/// What a request was authorized with.
+pub enum Used {
+    /// This token.
+    Token(Arc<Lease<Token>>),
+    /// This key.
+    Key(Secret),
+}
+
+impl Credential {
+    /// From the configuration. `token_client` makes the client for an authority.
+    pub fn new(
+        config: config::Credential,
+        token_client: impl FnOnce(&Entra) -> Result<Client, String>,
+    ) -> Result<Self, String> {
+        Ok(match config {
+            config::Credential::Entra(entra) => {
+                let client = token_client(&entra)?;
+                Self::Entra(Renewable::new(TokenSource::new(entra, client)))
+            }
+            config::Credential::SharedKey { account, key } => {
+                Self::SharedKey(SharedKey::new(account, key))
+            }
+        })
+    }
+
+    /// Obtains what a request will be authorized with.
+    pub async fn obtain(&self, deadline: Deadline) -> Result<Used, Failure> {
+        match self {
+            Self::Entra(tokens) => tokens.get(deadline).await.map(Used::Token),
+            Self::SharedKey(shared) => shared.key().map(Used::Key),
+        }
+    }
+
+    /// The value of the Authorization header for a request without a body.
+    pub fn authorization(
+        &self,
+        used: &Used,
+        verb: &str,
+        url: &Url,
+        ocp_date: &str,
+    ) -> Result<HeaderValue, Failure> {
+        let mut value = match (self, used) {
+            (_, Used::Token(lease)) => HeaderValue::from_str(lease.value.expose()),
+            (Self::SharedKey(shared), Used::Key(key)) => {
+                HeaderValue::from_str(&shared.authorization(key, verb, url, ocp_date)?)
+            }
+            (Self::Entra(_), Used::Key(_)) => return Err(Failure::internal("mixed credentials")),
+        }
+        .map_err(|_| Failure::internal("an Authorization header that is no header"))?;
+        value.set_sensitive(true);
+        Ok(value)
+    }
+
+    /// Tells that the upstream refused it. Is there any point in trying again?
+    pub fn refuse(&self, used: &Used) -> bool {
+        match (self, used) {
+            (Self::Entra(tokens), Used::Token(lease)) => {
+                tokens.refuse(lease);
+                true
+            }
+            (Self::SharedKey(shared), Used::Key(key)) => shared.changed(key),
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! The `SharedKey` signature of the Authorization header ("Authenticate requests to the Azure Batch service").
+
+use std::sync::Mutex;
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::Sha256;
+use url::Url;
+use zeroize::Zeroizing;
+
+use crate::{
+    config::secret::{Secret, SecretSource},
+    error::Failure,
+    proto::ErrorReason,
+};
+
+/// Headers whose values are signed, in this order. None of them is sent with a DELETE or GET without a body.
+const EMPTY_HEADERS: usize = 11;
+
+/// An account's key.
+pub struct SharedKey {
+    account: String,
+    source: SecretSource,
+    current: Mutex<Option<Secret>>,
+}
+
+impl SharedKey {
+    /// Read at the first use.
+    pub fn new(account: String, source: SecretSource) -> Self {
+        Self {
+            account,
+            source,
+            current: Mutex::new(None),
+        }
+    }
+
+    /// The key that is in use.
+    pub fn key(&self) -> Result<Secret, Failure> {
+        if let Some(key) = crate::lock(&self.current).clone() {
+            return Ok(key);
+        }
+        let key = self.source.read().map_err(|error| unusable(&error.to_string()))?;
+        *crate::lock(&self.current) = Some(key.clone());
+        Ok(key)
+    }
+
+    /// Reads the file again after `refused` was refused. Is there another key now?
+    pub fn changed(&self, refused: &Secret) -> bool {
+        let Ok(key) = self.source.read() else {
+            return false;
+        };
+        let changed = key.expose() != refused.expose();
+        *crate::lock(&self.current) = Some(key);
+        changed
+    }
+
+    /// The value of the Authorization header for a request without a body.
+    pub fn authorization(
+        &self,
+        key: &Secret,
+        verb: &str,
+        url: &Url,
+        ocp_date: &str,
+    ) -> Result<Zeroizing<String>, Failure> {
+        let key = BASE64_STANDARD
+            .decode(key.expose().trim())
+            .map(Zeroizing::new)
+            .map_err(|_| unusable("not base64"))?;
+        let mut mac = Hmac::<Sha256>::new_from_slice(&key).map_err(|_| unusable("no HMAC key"))?;
+        mac.update(self.string_to_sign(verb, url, ocp_date).as_bytes());
+        let signature = BASE64_STANDARD.encode(mac.finalize().into_bytes());
+        Ok(Zeroizing::new(format!(
+            "SharedKey {}:{signature}",
+            self.account
+        )))
+    }
+
+    fn string_to_sign(&self, verb: &str, url: &Url, ocp_date: &str) -> String {
+        let mut text = format!("{verb}\n");
+        text.push_str(&"\n".repeat(EMPTY_HEADERS));
+        text.push_str(&format!("ocp-date:{ocp_date}\n"));
+        text.push_str(&format!("/{}{}", self.account, url.path()));
+        let mut parameters: Vec<_> = url.query_pairs().collect();
+        parameters.sort();
+        for (name, value) in parameters {
+            text.push_str(&format!("\n{}:{value}", name.to_lowercase()));
+        }
+        text
+    }
+}
+
+fn unusable(context: &str) -> Failure {
+    Failure::new(
+        ErrorReason::UpstreamCredentialsRejected,
+        format!("the shared key cannot be used: {context}"),
+    )
+}

@@ -1,0 +1,201 @@
+//! HTTP to an upstream: one client a target, no redirects, no proxies, no link-local hosts, bounded bodies;
+//! and the one fact that matters after a failure: may the request have arrived?
+
+use std::{
+    error::Error as _,
+    io,
+    net::{IpAddr, SocketAddr},
+    time::{Duration, SystemTime},
+};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, StatusCode, header::RETRY_AFTER};
+use reqwest::{
+    Client, ClientBuilder, Request, Response,
+    dns::{Addrs, Name, Resolve, Resolving},
+    redirect,
+};
+use tokio::{net::lookup_host, time::timeout};
+
+use super::deadline::Deadline;
+use crate::{
+    error::{Failure, Fate},
+    proto::ErrorReason,
+};
+
+/// Most bytes of an answer's body that are read.
+pub const MAX_BODY_BYTES: usize = 64 * 1024;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A body that trickles is given up; the status line has been read by then.
+const BODY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long to wait for the rest of an answer that is done at its status line, to use the connection again.
+const DRAIN_TIMEOUT: Duration = Duration::from_millis(50);
+
+/// An upstream's answer.
+pub struct Answer {
+    /// Status line.
+    pub status: u16,
+    /// Header lines.
+    pub headers: HeaderMap,
+    /// The whole body; absent when it was cut, too long, or not wanted.
+    pub body: Option<Bytes>,
+}
+
+impl Answer {
+    /// A header's value, if it is there and plain text.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// `Retry-After`, in seconds or as a date, between 1 and 60 seconds.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        let text = self.header(RETRY_AFTER.as_str())?.trim();
+        let asked = match text.parse::<u64>() {
+            Ok(seconds) => Duration::from_secs(seconds),
+            Err(_) => httpdate::parse_http_date(text)
+                .ok()?
+                .duration_since(SystemTime::now())
+                .unwrap_or_default(),
+        };
+        Some(asked.clamp(Duration::from_secs(1), Duration::from_secs(60)))
+    }
+}
+
+/// Why there is no status line.
+#[derive(Debug)]
+pub enum NoAnswer {
+    /// No connection: nothing was sent.
+    Unreachable(String),
+    /// The connection ended, or what came was not HTTP.
+    Cut(String),
+    /// Time ran out.
+    TimedOut,
+}
+
+impl NoAnswer {
+    /// For a request that deletes: what may have left may have been carried out.
+    #[must_use]
+    pub fn of_delete(self) -> Failure {
+        let unknown = |context| Failure {
+            fate: Fate::Unknown,
+            ..Failure::new(ErrorReason::OutcomeUnknown, context)
+        };
+        match self {
+            Self::Unreachable(context) => unreachable(context),
+            Self::Cut(context) => unknown(context).repeatable(),
+            Self::TimedOut => unknown("no answer in time".to_owned()).alternate(),
+        }
+    }
+
+    /// For a request that deletes nothing.
+    #[must_use]
+    pub fn of_read(self) -> Failure {
+        match self {
+            Self::Unreachable(context) | Self::Cut(context) => unreachable(context),
+            Self::TimedOut => Deadline::exceeded("waiting for the upstream's answer"),
+        }
+    }
+}
+
+fn unreachable(context: String) -> Failure {
+    Failure::new(ErrorReason::UpstreamUnreachable, context).repeatable()
+}
+
+/// A client for one target.
+pub fn client(tls: rustls::ClientConfig) -> Result<Client, String> {
+    ClientBuilder::new()
+        .user_agent(concat!("useradmin/", env!("CARGO_PKG_VERSION")))
+        .tls_backend_preconfigured(tls)
+        .redirect(redirect::Policy::none())
+        .no_proxy()
+        .referer(false)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .pool_idle_timeout(Duration::from_secs(30))
+        .dns_resolver(NoLinkLocal)
+        .build()
+        .map_err(|error| describe(&error))
+}
+
+/// Sends a request and reads the answer. After the status `done` the body is of no interest.
+pub async fn send(
+    client: &Client,
+    request: Request,
+    done: Option<StatusCode>,
+    deadline: Deadline,
+) -> Result<Answer, NoAnswer> {
+    let response = match deadline.bound(client.execute(request)).await {
+        None => return Err(NoAnswer::TimedOut),
+        Some(Ok(response)) => response,
+        Some(Err(error)) if error.is_connect() || error.is_builder() => {
+            return Err(NoAnswer::Unreachable(describe(&error)));
+        }
+        Some(Err(error)) => return Err(NoAnswer::Cut(describe(&error))),
+    };
+    let (status, headers) = (response.status(), response.headers().clone());
+    let body = if done == Some(status) {
+        // The status line has decided. What is left is only read so that the connection can be used again.
+        let _ = timeout(DRAIN_TIMEOUT, whole_body(response)).await;
+        None
+    } else {
+        let limit = BODY_TIMEOUT.min(deadline.remaining());
+        timeout(limit, whole_body(response)).await.ok().flatten()
+    };
+    Ok(Answer {
+        status: status.as_u16(),
+        headers,
+        body,
+    })
+}
+
+/// The body, if it ends well and within the limit.
+async fn whole_body(mut response: Response) -> Option<Bytes> {
+    let mut body = BytesMut::new();
+    while let Some(chunk) = response.chunk().await.ok()? {
+        if body.len() + chunk.len() > MAX_BODY_BYTES {
+            return None;
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Some(body.freeze())
+}
+
+/// The error and its causes, without the URL: a URL can hold what must not be logged.
+fn describe(error: &reqwest::Error) -> String {
+    let mut text = String::new();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(if text.is_empty() { "" } else { ": " });
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    if text.is_empty() {
+        "the request failed".to_owned()
+    } else {
+        text
+    }
+}
+
+/// Names that resolve to a link-local address are refused: that is where clouds keep their metadata.
+struct NoLinkLocal;
+
+impl Resolve for NoLinkLocal {
+    fn resolve(&self, name: Name) -> Resolving {
+        Box::pin(async move {
+            let found: Vec<SocketAddr> = lookup_host((name.as_str(), 0)).await?.collect();
+            if found.iter().any(|address| is_link_local(address.ip())) {
+                return Err(io::Error::other("the name resolves to a link-local address").into());
+            }
+            Ok(Box::new(found.into_iter()) as Addrs)
+        })
+    }
+}
+
+fn is_link_local(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    }
+}

@@ -1,0 +1,251 @@
+//! The requests of one call to an HMC: find the user, delete it.
+
+use std::sync::Arc;
+
+use reqwest::{
+    Client, Method, Request, StatusCode,
+    header::{ACCEPT, HeaderValue},
+};
+use tokio::sync::SemaphorePermit;
+use url::Url;
+
+use super::{
+    credential::{Session, SessionSource},
+    rules::{HmcRule, RULES},
+    same_name,
+    wire::{self, HmcUser},
+};
+use crate::{
+    config,
+    error::{Answered, Failure, Repeat, UpstreamError, rule::decide},
+    proto::ErrorReason,
+    upstream::{
+        attempt::{Budget, Ledger, Limits, Tries},
+        bulkhead::Bulkhead,
+        http::{self, Answer, NoAnswer},
+        path,
+        renewable::{Lease, Renewable},
+        tls::{self, Trust},
+    },
+};
+
+/// How a request names a user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UserRef {
+    /// By object ID.
+    Id(String),
+    /// By name, in any case.
+    Name(String),
+}
+
+/// A configured HMC.
+pub struct Hmc {
+    url: Url,
+    userid: String,
+    client: Client,
+    sessions: Renewable<Session, SessionSource>,
+    budget: Budget,
+    bulkhead: Bulkhead,
+}
+
+impl Hmc {
+    /// Ready to be called; nothing is sent yet.
+    pub fn new(config: config::Hmc) -> Result<Self, String> {
+        let tls = tls::config(&config.url, Trust::Only(&config.roots), &[b"http/1.1"])?;
+        let client = http::client(tls)?;
+        let source = SessionSource::new(
+            config.url.clone(),
+            config.userid.clone(),
+            config.password,
+            client.clone(),
+        );
+        Ok(Self {
+            url: config.url,
+            userid: config.userid,
+            client,
+            sessions: Renewable::new(source),
+            budget: Budget::new(),
+            bulkhead: Bulkhead::new(config.room),
+        })
+    }
+
+    /// Is this the user that the service logs on with?
+    #[must_use]
+    pub fn is_own(&self, name: &str) -> bool {
+        same_name(&self.userid, name) || self.userid.to_lowercase() == name.to_lowercase()
+    }
+
+    /// Takes a place for one call.
+    pub async fn open(&self, audit_id: HeaderValue, limits: Limits) -> Result<Call<'_>, Failure> {
+        self.budget.call();
+        let place = self.bulkhead.enter(limits.deadline).await?;
+        Ok(Call {
+            hmc: self,
+            audit_id,
+            limits,
+            ledger: Ledger::default(),
+            _place: place,
+        })
+    }
+
+    /// Ends the session, if there is one.
+    pub async fn close(&self) {
+        if let Some(session) = self.sessions.take() {
+            self.sessions.source().logoff(&session.value).await;
+        }
+    }
+}
+
+/// One call, which holds its place until it is dropped.
+pub struct Call<'a> {
+    hmc: &'a Hmc,
+    audit_id: HeaderValue,
+    limits: Limits,
+    /// The book of its DELETEs.
+    pub ledger: Ledger,
+    _place: SemaphorePermit<'a>,
+}
+
+impl Call<'_> {
+    /// Reads the user that the request names, so that the answer and the record say who was deleted.
+    pub async fn find(&mut self, user: &UserRef) -> Result<HmcUser, Failure> {
+        let limits = self.limits.clone();
+        let mut tries = Tries::new(&limits, &self.hmc.budget);
+        loop {
+            let found = match user {
+                UserRef::Id(id) => self.read_by_id(id).await,
+                UserRef::Name(name) => self.read_by_name(name).await,
+            };
+            match found {
+                Ok(user) => return Ok(user),
+                Err(failure) => tries.again(&mut self.ledger, failure).await?,
+            }
+        }
+    }
+
+    async fn read_by_id(&mut self, id: &str) -> Result<HmcUser, Failure> {
+        let url = path::build(&self.hmc.url, &["api", "users", id])?;
+        let answer = self.read(url).await?;
+        wire::user(&answer, id).ok_or_else(|| not_understood(&answer))
+    }
+
+    async fn read_by_name(&mut self, name: &str) -> Result<HmcUser, Failure> {
+        let mut url = path::build(&self.hmc.url, &["api", "console", "users"])?;
+        let filter = path::encode(&wire::name_filter(name));
+        url.set_query(Some(&format!("name={filter}")));
+        let answer = self.read(url).await?;
+        let listed = wire::users(&answer).ok_or_else(|| not_understood(&answer))?;
+        let mut same = listed
+            .into_iter()
+            .filter(|user| same_name(&user.name, name));
+        match (same.next(), same.next()) {
+            (Some(user), None) => Ok(user),
+            (None, _) => Err(Failure::new(
+                ErrorReason::UserNotFound,
+                "no user has this name",
+            )),
+            (Some(_), Some(_)) => Err(Failure::new(
+                ErrorReason::AmbiguousUserName,
+                "several users have this name",
+            )),
+        }
+    }
+
+    async fn read(&mut self, url: Url) -> Result<Answer, Failure> {
+        let session = self.hmc.sessions.get(self.limits.deadline).await?;
+        let request = self.request(Method::GET, url, &session);
+        let answer = http::send(&self.hmc.client, request, None, self.limits.deadline)
+            .await
+            .map_err(NoAnswer::of_read)?;
+        if answer.status == 200 {
+            return Ok(answer);
+        }
+        Err(self.judge(&answer, &session).of_a_read())
+    }
+
+    /// Deletes the user: `DELETE /api/users/{user-id}`. A user who is no longer there is a `USER_NOT_FOUND`.
+    pub async fn delete(&mut self, user: &HmcUser) -> Result<(), Failure> {
+        let limits = self.limits.clone();
+        let mut tries = Tries::new(&limits, &self.hmc.budget);
+        while let Err(failure) = self.delete_once(&user.id).await {
+            tries.again(&mut self.ledger, failure).await?;
+        }
+        Ok(())
+    }
+
+    async fn delete_once(&mut self, id: &str) -> Result<(), Failure> {
+        let deadline = self.limits.deadline;
+        let session = self.hmc.sessions.get(deadline).await?;
+        let url = path::build(&self.hmc.url, &["api", "users", id])?;
+        let request = self.request(Method::DELETE, url, &session);
+        self.ledger.begin(&self.limits)?;
+        let done = Some(StatusCode::NO_CONTENT);
+        let failure = match http::send(&self.hmc.client, request, done, deadline).await {
+            Ok(answer) if answer.status == StatusCode::NO_CONTENT => return Ok(()),
+            Ok(answer) => self.judge(&answer, &session),
+            Err(no_answer) => no_answer.of_delete(),
+        };
+        self.ledger.settle(&failure);
+        Err(failure)
+    }
+
+    fn request(&self, method: Method, url: Url, session: &Lease<Session>) -> Request {
+        let mut request = Request::new(method, url);
+        let headers = request.headers_mut();
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        headers.insert("x-api-session", session.value.header());
+        headers.insert("x-audit-id", self.audit_id.clone());
+        request
+    }
+
+    /// An answer that is not the success, as a failure.
+    fn judge(&mut self, answer: &Answer, session: &Arc<Lease<Session>>) -> Failure {
+        let mut failure = failure(RULES, answer);
+        if failure.repeat == Repeat::Renew {
+            self.hmc.sessions.refuse(session);
+            if !self.ledger.may_renew() {
+                failure.repeat = Repeat::Never;
+            }
+        }
+        failure
+    }
+}
+
+/// What a table says of an answer.
+pub(super) fn failure(table: &'static [HmcRule], answer: &Answer) -> Failure {
+    let error = wire::error(answer);
+    let code = error.as_ref().map(|error| error.reason);
+    let Some(rule) = decide(table, answer.status, code, &[]) else {
+        return Failure::internal("an answer without a rule");
+    };
+    let context = match code {
+        Some(reason) => format!("the HMC answered {}/{reason}", answer.status),
+        None => format!("the HMC answered {} without its document", answer.status),
+    };
+    Failure {
+        form: rule.form,
+        repeat: rule.repeat,
+        fate: rule.fate,
+        retry_after: answer.retry_after(),
+        answered: Some(Box::new(Answered {
+            http_status: answer.status,
+            code: code.map(|reason| reason.to_string()),
+            request_id: None,
+            error: error.map(UpstreamError::Hmc),
+        })),
+        ..Failure::new(rule.reason, context)
+    }
+}
+
+fn not_understood(answer: &Answer) -> Failure {
+    Failure {
+        answered: Some(Box::new(Answered {
+            http_status: answer.status,
+            ..Answered::default()
+        })),
+        ..Failure::new(
+            ErrorReason::UpstreamProtocolError,
+            "the HMC's description of the user was not understood",
+        )
+    }
+}

@@ -1,0 +1,182 @@
+//! The HMC session: one logon however many calls need it, never a loop of refused logons, and a log-off when
+//! the session is replaced or the server stops.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use reqwest::{
+    Client, Method, Request,
+    header::{ACCEPT, CONTENT_TYPE, HeaderValue},
+};
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+use tokio::time::{Instant, timeout};
+use url::Url;
+
+use super::{client::failure, rules::LOGON_RULES, wire};
+use crate::{
+    config::secret::{Secret, SecretSource},
+    error::Failure,
+    proto::ErrorReason,
+    upstream::{
+        deadline::Deadline,
+        http::{self, NoAnswer},
+        path,
+        renewable::{Lease, Obtaining, Source},
+    },
+};
+
+const LOGON_TIMEOUT: Duration = Duration::from_secs(20);
+const LOGOFF_TIMEOUT: Duration = Duration::from_secs(2);
+/// HMCs disable a user after a few wrong passwords (sample: 3); stop before.
+const MAX_REFUSED: u32 = 2;
+const GUARD_TIME: Duration = Duration::from_secs(300);
+
+/// The `X-API-Session` header's value.
+pub struct Session(HeaderValue);
+
+impl Session {
+    /// The header's value. Hand it to the wire only.
+    pub fn header(&self) -> HeaderValue {
+        self.0.clone()
+    }
+}
+
+/// Refused logons in a row with one password.
+#[derive(Default)]
+struct Refusals {
+    count: u32,
+    last: Option<Instant>,
+    password: [u8; 32],
+}
+
+/// Where sessions come from.
+pub struct SessionSource {
+    url: Url,
+    userid: String,
+    password: SecretSource,
+    client: Client,
+    refusals: Mutex<Refusals>,
+}
+
+impl SessionSource {
+    /// Nothing is sent yet.
+    pub fn new(url: Url, userid: String, password: SecretSource, client: Client) -> Self {
+        Self {
+            url,
+            userid,
+            password,
+            client,
+            refusals: Mutex::new(Refusals::default()),
+        }
+    }
+
+    async fn logon(&self) -> Result<Lease<Session>, Failure> {
+        let password = self.password.read().map_err(|error| {
+            let context = format!("the password file cannot be used: {error}");
+            Failure::new(ErrorReason::UpstreamCredentialsRejected, context)
+        })?;
+        self.guard(&password)?;
+        let request = self.logon_request(&password)?;
+        let deadline = Deadline::after(LOGON_TIMEOUT);
+        let answer = http::send(&self.client, request, None, deadline)
+            .await
+            .map_err(|no_answer| match no_answer {
+                // The callers' own deadlines are looked after elsewhere; this one is the HMC's fault.
+                NoAnswer::TimedOut => NoAnswer::Cut("no answer to the logon".into()).of_read(),
+                other => other.of_read(),
+            })?;
+        let session = wire::session(&answer);
+        if answer.status == 200
+            && let Some(session) = &session
+        {
+            *crate::lock(&self.refusals) = Refusals::default();
+            if let Some(days) = wire::password_expires(&answer).filter(|days| *days <= 14) {
+                tracing::warn!(hmc = self.url.host_str(), days, "the HMC password expires");
+            }
+            return Ok(Lease::endless(header(session)?));
+        }
+        if let Some(partial) = &session {
+            self.logoff(&header(partial)?).await;
+        }
+        let failure = failure(LOGON_RULES, &answer).of_a_read();
+        let understood = answer.status == 201 || wire::error(&answer).is_some();
+        if failure.reason == ErrorReason::UpstreamCredentialsRejected && understood {
+            self.note_refusal(&password);
+        }
+        Err(failure)
+    }
+
+    fn logon_request(&self, password: &Secret) -> Result<Request, Failure> {
+        let url = path::build(&self.url, &["api", "sessions"])?;
+        let body = json!({ "userid": self.userid, "password": password.expose() });
+        let mut request = Request::new(Method::POST, url);
+        let json = HeaderValue::from_static("application/json");
+        request.headers_mut().insert(ACCEPT, json.clone());
+        request.headers_mut().insert(CONTENT_TYPE, json);
+        *request.body_mut() = Some(body.to_string().into());
+        Ok(request)
+    }
+
+    /// The lock-out guard: no logon while the last password is known to be refused.
+    fn guard(&self, password: &Secret) -> Result<(), Failure> {
+        let mut refusals = crate::lock(&self.refusals);
+        if refusals.password != digest(password) {
+            *refusals = Refusals::default();
+        }
+        let recent = refusals.last.is_some_and(|at| at.elapsed() < GUARD_TIME);
+        if refusals.count >= MAX_REFUSED && recent {
+            return Err(Failure::new(
+                ErrorReason::UpstreamCredentialsRejected,
+                "no logon: the HMC refused this password; waiting for another one, or 5 minutes",
+            ));
+        }
+        Ok(())
+    }
+
+    fn note_refusal(&self, password: &Secret) {
+        let mut refusals = crate::lock(&self.refusals);
+        refusals.count += 1;
+        refusals.last = Some(Instant::now());
+        refusals.password = digest(password);
+    }
+
+    /// Ends a session, best effort.
+    pub async fn logoff(&self, session: &Session) {
+        let Ok(url) = path::build(&self.url, &["api", "sessions", "this-session"]) else {
+            return;
+        };
+        let mut request = Request::new(Method::DELETE, url);
+        request
+            .headers_mut()
+            .insert("x-api-session", session.header());
+        let deadline = Deadline::after(LOGOFF_TIMEOUT);
+        let sent = http::send(&self.client, request, None, deadline);
+        if timeout(LOGOFF_TIMEOUT, sent).await.is_err() {
+            tracing::debug!(hmc = self.url.host_str(), "no answer to the log-off");
+        }
+    }
+}
+
+impl Source<Session> for SessionSource {
+    fn obtain(self: Arc<Self>) -> Obtaining<Session> {
+        Box::pin(async move { self.logon().await })
+    }
+
+    fn retire(self: Arc<Self>, old: Arc<Lease<Session>>) {
+        tokio::spawn(async move { self.logoff(&old.value).await });
+    }
+}
+
+fn header(session: &str) -> Result<Session, Failure> {
+    let mut value = HeaderValue::from_str(session)
+        .map_err(|_| Failure::internal("a session ID that is no header"))?;
+    value.set_sensitive(true);
+    Ok(Session(value))
+}
+
+fn digest(password: &Secret) -> [u8; 32] {
+    Sha256::digest(password.expose().as_bytes()).into()
+}

@@ -1,0 +1,122 @@
+//! The HMC's documents, read with distrust. Its error bodies echo the request, session ID and all: nothing
+//! but status, reason and message is taken from them.
+
+use serde_json::{Map, Value};
+use zeroize::Zeroizing;
+
+use crate::{
+    error::status::{MAX_TEXT_BYTES, cut},
+    proto::HmcError,
+    upstream::http::Answer,
+};
+
+const USERS: &str = "/api/users/";
+
+/// A user as the HMC describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HmcUser {
+    /// Object ID.
+    pub id: String,
+    /// Name, as the HMC spells it.
+    pub name: String,
+    /// `standard`, `template`, `pattern-based`, `system-defined`, or empty.
+    pub kind: String,
+}
+
+fn object(answer: &Answer) -> Option<Map<String, Value>> {
+    match serde_json::from_slice(answer.body.as_deref()?) {
+        Ok(Value::Object(object)) => Some(object),
+        _ => None,
+    }
+}
+
+/// The standard error body; `None` when the body is not one: a JSON object with the integers `http-status`,
+/// equal to the status line, and `reason`.
+#[must_use]
+pub fn error(answer: &Answer) -> Option<HmcError> {
+    let object = object(answer)?;
+    let number = |key| object.get(key)?.as_u64().and_then(|n| u32::try_from(n).ok());
+    let http_status = number("http-status").filter(|n| *n == u32::from(answer.status))?;
+    let message = object.get("message").and_then(Value::as_str).unwrap_or("");
+    Some(HmcError {
+        http_status,
+        reason: number("reason")?,
+        message: cut(message, MAX_TEXT_BYTES).to_owned(),
+    })
+}
+
+/// The session ID of a logon answer.
+#[must_use]
+pub fn session(answer: &Answer) -> Option<Zeroizing<String>> {
+    let object = object(answer)?;
+    let session = object.get("api-session")?.as_str()?;
+    let plain = !session.is_empty() && session.bytes().all(|b| b.is_ascii_graphic());
+    plain.then(|| Zeroizing::new(session.to_owned()))
+}
+
+/// Days until the password expires, if it does.
+#[must_use]
+pub fn password_expires(answer: &Answer) -> Option<i64> {
+    object(answer)?
+        .get("password-expires")?
+        .as_i64()
+        .filter(|days| *days >= 0)
+}
+
+/// The user that `GET /api/users/{id}` describes.
+#[must_use]
+pub fn user(answer: &Answer, id: &str) -> Option<HmcUser> {
+    let object = object(answer)?;
+    let text = |key| object.get(key).and_then(Value::as_str);
+    // An answer about somebody else must not lend its name to this deletion.
+    if text("object-id").is_some_and(|found| !found.eq_ignore_ascii_case(id)) {
+        return None;
+    }
+    Some(HmcUser {
+        id: id.to_owned(),
+        name: text("name").filter(|name| !name.is_empty())?.to_owned(),
+        kind: text("type").unwrap_or("").to_owned(),
+    })
+}
+
+/// The users that `GET /api/console/users` lists; `None` unless every entry has a name and a usable URI.
+#[must_use]
+pub fn users(answer: &Answer) -> Option<Vec<HmcUser>> {
+    let object = object(answer)?;
+    let list = object.get("users")?.as_array()?;
+    list.iter().map(listed).collect()
+}
+
+fn listed(entry: &Value) -> Option<HmcUser> {
+    let text = |key| entry.get(key).and_then(Value::as_str);
+    Some(HmcUser {
+        id: text("object-uri")?
+            .strip_prefix(USERS)
+            .filter(|id| is_id(id))?
+            .to_owned(),
+        name: text("name")?.to_owned(),
+        kind: text("type").unwrap_or("").to_owned(),
+    })
+}
+
+/// An object ID is one path segment.
+fn is_id(id: &str) -> bool {
+    (1..=64).contains(&id.len())
+        && !matches!(id, "." | "..")
+        && id
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+}
+
+/// The value of the `name` filter that fits this name alone: a Java regular expression that must match whole.
+#[must_use]
+pub fn name_filter(name: &str) -> String {
+    let mut filter = String::with_capacity(name.len() * 2);
+    for c in name.chars() {
+        if c.is_ascii() && !c.is_ascii_alphanumeric() {
+            filter.push('\\');
+        }
+        filter.push(c);
+    }
+    filter
+}

@@ -1,0 +1,36 @@
+//! What both upstreams share: HTTP, deadline, retries, bulkhead, single flight, "was it sent?".
+//! Knows no caller and no `tonic::Status`. One folder per upstream; no upstream imports another.
+
+pub mod attempt;
+pub mod azure_batch;
+pub mod bulkhead;
+pub mod deadline;
+pub mod http;
+pub mod ibm_hmc;
+pub mod path;
+pub mod renewable;
+pub mod tls;
+
+use self::attempt::Ledger;
+use crate::{error::Failure, proto::DeleteOutcome};
+
+/// How a call to an upstream ended: the result, and the book of its DELETEs.
+pub struct Concluded<T> {
+    /// What the call yields.
+    pub result: Result<T, Failure>,
+    /// DELETEs begun and what became of them.
+    pub ledger: Ledger,
+}
+
+/// A 404 that speaks of the user: the only failure that can be a success.
+///
+/// After an attempt whose outcome is unknown it is most likely our own deletion; otherwise
+/// it is a success only for callers who allow the user to be missing.
+#[must_use]
+pub fn absence(ledger: &Ledger, allow_missing: bool) -> Option<DeleteOutcome> {
+    if ledger.ambiguous() {
+        Some(DeleteOutcome::AbsentAfterRetry)
+    } else {
+        allow_missing.then_some(DeleteOutcome::AlreadyAbsent)
+    }
+}

@@ -1,0 +1,148 @@
+//! Whom an upstream connection trusts. Verification is never switched off: a certificate that the operator
+//! named may stand for itself, but its host name and its dates are checked like any other's.
+
+use std::sync::Arc;
+
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+    client::{
+        WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+        verify_server_name,
+    },
+    crypto::{CryptoProvider, ring},
+    pki_types::{CertificateDer, ServerName, UnixTime},
+    server::ParsedCertificate,
+};
+use rustls_platform_verifier::Verifier;
+use url::Url;
+
+/// Which authorities are trusted.
+#[derive(Clone, Copy, Debug)]
+pub enum Trust<'a> {
+    /// The system's and these.
+    SystemAnd(&'a [CertificateDer<'static>]),
+    /// These alone; the system's when there are none.
+    Only(&'a [CertificateDer<'static>]),
+}
+
+/// The TLS side of a client for `url`: TLS 1.2 or newer.
+pub fn config(url: &Url, trust: Trust, alpn: &[&[u8]]) -> Result<ClientConfig, String> {
+    let provider = Arc::new(ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?;
+    // Plain http is for loopback hosts, and must also work where the system has no authorities at all.
+    let mut config = if url.scheme() == "http" {
+        builder
+            .with_root_certificates(RootCertStore::empty())
+            .with_no_client_auth()
+    } else {
+        let verifier = verifier(trust, provider).map_err(|error| error.to_string())?;
+        builder
+            .dangerous()
+            .with_custom_certificate_verifier(verifier)
+            .with_no_client_auth()
+    };
+    config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
+    Ok(config)
+}
+
+fn verifier(
+    trust: Trust,
+    provider: Arc<CryptoProvider>,
+) -> Result<Arc<dyn ServerCertVerifier>, Error> {
+    let (named, chains): (_, Arc<dyn ServerCertVerifier>) = match trust {
+        Trust::SystemAnd(more) => (
+            more,
+            Arc::new(Verifier::new_with_extra_roots(more.to_vec(), provider)?),
+        ),
+        Trust::Only([]) => (&[][..], Arc::new(Verifier::new(provider)?)),
+        Trust::Only(these) => {
+            let mut roots = RootCertStore::empty();
+            for certificate in these {
+                roots.add(certificate.clone())?;
+            }
+            let verifier =
+                WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
+            let verifier = verifier.map_err(|error| Error::General(error.to_string()))?;
+            (these, verifier)
+        }
+    };
+    Ok(Arc::new(NamedOrChained {
+        named: named.to_vec(),
+        chains,
+    }))
+}
+
+/// Accepts a server certificate that the operator named byte for byte, and every other one by its chain.
+///
+/// rustls refuses a CA certificate as a server's own, even if it is in the root store; the self-signed
+/// certificate of an HMC may be one.
+#[derive(Debug)]
+struct NamedOrChained {
+    named: Vec<CertificateDer<'static>>,
+    chains: Arc<dyn ServerCertVerifier>,
+}
+
+impl ServerCertVerifier for NamedOrChained {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        if !self.named.iter().any(|named| named == end_entity) {
+            return self.chains.verify_server_cert(
+                end_entity,
+                intermediates,
+                server_name,
+                ocsp_response,
+                now,
+            );
+        }
+        check_dates(end_entity, now)?;
+        verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.chains
+            .verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.chains
+            .verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.chains.supported_verify_schemes()
+    }
+}
+
+fn check_dates(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), Error> {
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate)
+        .map_err(|_| Error::InvalidCertificate(CertificateError::BadEncoding))?;
+    let validity = parsed.validity();
+    let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+    if now < validity.not_before.timestamp() {
+        return Err(Error::InvalidCertificate(CertificateError::NotValidYet));
+    }
+    if now > validity.not_after.timestamp() {
+        return Err(Error::InvalidCertificate(CertificateError::Expired));
+    }
+    Ok(())
+}
