@@ -2,12 +2,15 @@
 //! IBM Z Hardware Management Consoles. ARCHITECTURE.md shows the rooms and who may import whom.
 
 pub mod access;
+pub mod cli;
 pub mod config;
 pub mod error;
 pub mod pattern;
 pub mod proto;
 pub mod sandbox;
+pub mod server;
 pub mod service;
+pub mod telemetry;
 pub mod upstream;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

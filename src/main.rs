@@ -1,1 +1,7 @@
-fn main() {}
+//! The program `useradmin`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    useradmin::cli::main()
+}

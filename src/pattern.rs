@@ -78,13 +78,21 @@ mod tests {
             ("", "", true),
             ("", "x", false),
         ] {
-            assert_eq!(Pattern::exact(pattern).matches(text), fits, "{pattern} {text}");
+            assert_eq!(
+                Pattern::exact(pattern).matches(text),
+                fits,
+                "{pattern} {text}"
+            );
         }
     }
 
     #[test]
     fn folded_patterns_ignore_case() {
-        for (pattern, text) in [("ACSADMIN", "acsadmin"), ("svc-*", "SVC-X"), ("JOSÉ", "josé")] {
+        for (pattern, text) in [
+            ("ACSADMIN", "acsadmin"),
+            ("svc-*", "SVC-X"),
+            ("JOSÉ", "josé"),
+        ] {
             assert!(Pattern::folded(pattern).matches(text), "{pattern} {text}");
         }
     }

@@ -158,7 +158,10 @@ impl Writer {
                 self.file = None;
             }
             for job in group {
-                let result = result.as_ref().map(|()| ()).map_err(|e| io::Error::new(e.kind(), e.to_string()));
+                let result = result
+                    .as_ref()
+                    .map(|()| ())
+                    .map_err(|e| io::Error::new(e.kind(), e.to_string()));
                 // A caller that has stopped waiting has been told that the record failed.
                 let _ = job.done.send(result);
             }

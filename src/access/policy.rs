@@ -14,7 +14,9 @@ impl Policy {
     /// From the configuration.
     #[must_use]
     pub fn new(callers: &[Caller]) -> Self {
-        let rights = callers.iter().map(|caller| (caller.identity.clone(), caller.allow.clone()));
+        let rights = callers
+            .iter()
+            .map(|caller| (caller.identity.clone(), caller.allow.clone()));
         Self(rights.collect())
     }
 

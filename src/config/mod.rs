@@ -2,8 +2,8 @@
 
 pub mod fault;
 pub mod keys;
-mod section;
 pub mod secret;
+mod section;
 mod server;
 mod targets;
 
@@ -19,8 +19,14 @@ use rustls::pki_types::CertificateDer;
 use toml::de::DeTable;
 use url::Url;
 
-use self::{fault::Faults, section::Section, secret::SecretSource};
+use self::{fault::Faults, secret::SecretSource, section::Section};
 use crate::pattern::Pattern;
+
+/// The scope of Azure Batch tokens. The double slash is right: the audience ends in one.
+pub const DEFAULT_SCOPE: &str = "https://batch.core.windows.net//.default";
+
+/// The rpcs that `allow` can name.
+pub const RPCS: [&str; 2] = ["DeleteBatchNodeUser", "DeleteHmcUser"];
 
 /// Everything that the operator decides.
 #[derive(Clone)]
@@ -52,6 +58,18 @@ pub struct Server {
     pub limits: Limits,
 }
 
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 50051)),
+            admin_listen: Some(SocketAddr::from(([127, 0, 0, 1], 9464))),
+            admin_named: false,
+            reflection: true,
+            limits: Limits::default(),
+        }
+    }
+}
+
 /// `[server.limits]`
 #[derive(Clone, Debug)]
 pub struct Limits {
@@ -63,6 +81,17 @@ pub struct Limits {
     pub max_concurrent_streams: u32,
     /// How long calls may go on after a signal to stop.
     pub drain: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_request_bytes: 65_536,
+            max_metadata_bytes: 8_192,
+            max_concurrent_streams: 100,
+            drain: Duration::from_secs(25),
+        }
+    }
 }
 
 /// `[audit]`

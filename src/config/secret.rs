@@ -46,7 +46,9 @@ impl SecretSource {
             Self::Memory(secret) => Ok(secret.clone()),
             Self::File(path) => {
                 let mut bytes = Zeroizing::new(Vec::new());
-                File::open(path)?.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+                File::open(path)?
+                    .take(MAX_BYTES + 1)
+                    .read_to_end(&mut bytes)?;
                 if bytes.len() as u64 > MAX_BYTES {
                     return Err(io::Error::other("the file is larger than 64 KiB"));
                 }

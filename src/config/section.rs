@@ -149,12 +149,7 @@ impl<'a> Section<'a> {
     }
 
     /// A table inside this one.
-    pub fn table(
-        &self,
-        key: &str,
-        name: &'static str,
-        faults: &mut Faults,
-    ) -> Option<Section<'a>> {
+    pub fn table(&self, key: &str, name: &'static str, faults: &mut Faults) -> Option<Section<'a>> {
         let table = self.typed(key, "a table", faults, DeValue::as_table)?;
         Some(Section::new(name, table.value, self.key_span(key), faults))
     }

@@ -3,29 +3,20 @@
 use std::{collections::BTreeSet, net::SocketAddr, path::Path, time::Duration};
 
 use super::{
-    Allow, Audit, AuditSink, Caller, Limits, Server,
+    Allow, Audit, AuditSink, Caller, Limits, RPCS, Server,
     fault::Faults,
     section::{Placed, Section},
 };
 use crate::pattern::Pattern;
 
-/// The rpcs that `allow` can name.
-const RPCS: [&str; 2] = ["DeleteBatchNodeUser", "DeleteHmcUser"];
-
 /// `[server]`
 pub fn server(file: &Section, faults: &mut Faults) -> Server {
     let section = file.table("server", "server", faults);
-    let limits = limits(section.as_ref(), faults);
-    let mut server = Server {
-        listen: SocketAddr::from(([127, 0, 0, 1], 50051)),
-        admin_listen: Some(SocketAddr::from(([127, 0, 0, 1], 9464))),
-        admin_named: false,
-        reflection: true,
-        limits,
-    };
+    let mut server = Server::default();
     let Some(section) = section else {
         return server;
     };
+    server.limits = limits(&section, faults);
     if section.has("tls") {
         faults.add(
             section.key_span("tls"),
@@ -72,20 +63,33 @@ fn address(
     }
 }
 
-fn limits(server: Option<&Section>, faults: &mut Faults) -> Limits {
-    let section = server.and_then(|server| server.table("limits", "server.limits", faults));
-    let mut number = |key: &str, range, default: u32| {
-        section
-            .as_ref()
-            .and_then(|section| section.number(key, range, faults))
-            .unwrap_or(default)
+fn limits(server: &Section, faults: &mut Faults) -> Limits {
+    let mut limits = Limits::default();
+    let Some(section) = server.table("limits", "server.limits", faults) else {
+        return limits;
     };
-    Limits {
-        max_request_bytes: number("max_request_bytes", 1024..=4_194_304, 65_536),
-        max_metadata_bytes: number("max_metadata_bytes", 1024..=65_536, 8_192),
-        max_concurrent_streams: number("max_concurrent_streams", 1..=10_000, 100),
-        drain: Duration::from_secs(u64::from(number("drain_seconds", 1..=300, 25))),
+    let mut set = |key, range, limit: &mut u32| {
+        *limit = section.number(key, range, faults).unwrap_or(*limit);
+    };
+    set(
+        "max_request_bytes",
+        1024..=4_194_304,
+        &mut limits.max_request_bytes,
+    );
+    set(
+        "max_metadata_bytes",
+        1024..=65_536,
+        &mut limits.max_metadata_bytes,
+    );
+    set(
+        "max_concurrent_streams",
+        1..=10_000,
+        &mut limits.max_concurrent_streams,
+    );
+    if let Some(seconds) = section.number("drain_seconds", 1..=300, faults) {
+        limits.drain = Duration::from_secs(u64::from(seconds));
     }
+    limits
 }
 
 /// `[audit]`
@@ -121,7 +125,10 @@ pub fn callers(file: &Section, faults: &mut Faults) -> Vec<Caller> {
         if let Some(Placed { value, span }) = &identity
             && !seen.insert(value.clone())
         {
-            faults.add(span.clone(), format!("the caller `{value}` is listed twice"));
+            faults.add(
+                span.clone(),
+                format!("the caller `{value}` is listed twice"),
+            );
         }
         callers.push(Caller {
             identity: identity.map(|placed| placed.value).unwrap_or_default(),
@@ -151,7 +158,10 @@ fn allow_entry(entry: &Section, faults: &mut Faults) -> Option<Allow> {
     let pools = patterns(entry, "pools", faults);
     let rpc = entry.required("rpc", faults)?;
     let Some(known) = RPCS.into_iter().find(|known| *known == rpc.value) else {
-        faults.add(rpc.span, format!("`rpc` must be one of {}", RPCS.join(", ")));
+        faults.add(
+            rpc.span,
+            format!("`rpc` must be one of {}", RPCS.join(", ")),
+        );
         return None;
     };
     if pools.is_some() && known != "DeleteBatchNodeUser" {

@@ -12,14 +12,13 @@ use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use url::{Host, Url};
 
 use super::{
-    BatchAccount, Credential, Entra, EntraKind, Hmc, Room,
+    BatchAccount, Credential, DEFAULT_SCOPE, Entra, EntraKind, Hmc, Room,
     fault::Faults,
-    section::{Placed, Section},
     secret::SecretSource,
+    section::{Placed, Section},
 };
 use crate::pattern::Pattern;
 
-const SCOPE: &str = "https://batch.core.windows.net//.default";
 const KINDS: [&str; 5] = [
     "client_secret",
     "workload_identity",
@@ -229,7 +228,10 @@ fn credential(account: &Section, folder: &Path, faults: &mut Faults) -> Option<C
             tenant_id: optional(&section, "tenant_id", faults),
         },
         _ => {
-            faults.add(kind.span, format!("`kind` must be one of {}", KINDS.join(", ")));
+            faults.add(
+                kind.span,
+                format!("`kind` must be one of {}", KINDS.join(", ")),
+            );
             return None;
         }
     };
@@ -237,7 +239,7 @@ fn credential(account: &Section, folder: &Path, faults: &mut Faults) -> Option<C
         .has("authority")
         .then(|| url(&section, "authority", faults))
         .flatten();
-    let scope = optional(&section, "scope", faults).unwrap_or_else(|| SCOPE.to_owned());
+    let scope = optional(&section, "scope", faults).unwrap_or_else(|| DEFAULT_SCOPE.to_owned());
     (faults.list().len() == before).then_some(Credential::Entra(Entra {
         kind: entra,
         authority,
@@ -276,7 +278,11 @@ fn keys_of_other_kinds(kind: &str, section: &Section) -> Vec<&'static str> {
         ],
         _ => &[],
     };
-    unused.iter().copied().filter(|key| section.has(key)).collect()
+    unused
+        .iter()
+        .copied()
+        .filter(|key| section.has(key))
+        .collect()
 }
 
 fn optional(section: &Section, key: &str, faults: &mut Faults) -> Option<String> {
@@ -296,7 +302,10 @@ fn client_secret(section: &Section, folder: &Path, faults: &mut Faults) -> Optio
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() || b".-".contains(&b))
     {
-        faults.add(tenant.span.clone(), "`tenant_id` holds letters, digits, `.` and `-` only");
+        faults.add(
+            tenant.span.clone(),
+            "`tenant_id` holds letters, digits, `.` and `-` only",
+        );
     }
     Some(EntraKind::ClientSecret {
         tenant_id: tenant_id?.value,
@@ -323,7 +332,10 @@ fn shared_key(section: &Section, folder: &Path, faults: &mut Faults) -> Option<C
         && let Ok(text) = source.read()
         && BASE64_STANDARD.decode(text.expose().trim()).is_err()
     {
-        faults.add(section.key_span("key_file"), "`key_file` does not hold base64");
+        faults.add(
+            section.key_span("key_file"),
+            "`key_file` does not hold base64",
+        );
     }
     Some(Credential::SharedKey {
         account: account?.value,

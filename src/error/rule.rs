@@ -114,5 +114,7 @@ pub fn decide<'t, C: Copy + PartialEq>(
     code: Option<C>,
     headers: &[&str],
 ) -> Option<&'t Rule<C>> {
-    table.iter().find(|rule| rule.matches(status, code, headers))
+    table
+        .iter()
+        .find(|rule| rule.matches(status, code, headers))
 }

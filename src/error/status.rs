@@ -56,7 +56,11 @@ pub fn status(failure: &Failure, facts: &CallFacts) -> Status {
         _ => (recipe.code, recipe.extras),
     };
     let mut details = ErrorDetails::new();
-    details.set_error_info(failure.reason.as_str_name(), DOMAIN, metadata(failure, facts));
+    details.set_error_info(
+        failure.reason.as_str_name(),
+        DOMAIN,
+        metadata(failure, facts),
+    );
     details.set_request_info(facts.request_id.as_str(), "");
     for extra in extras {
         add(&mut details, *extra, failure, facts);

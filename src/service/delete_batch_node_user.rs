@@ -31,7 +31,10 @@ pub async fn handle(
     let account = shared.targets.batch_accounts.get(&subject.target);
     let exists = account.is_some();
     let protected = account.is_some_and(|account| account.protects(&request.user_name));
-    pipeline::run(shared, meta, subject, exists, protected, |work| delete(work, request)).await
+    pipeline::run(shared, meta, subject, exists, protected, |work| {
+        delete(work, request)
+    })
+    .await
 }
 
 fn subject(shared: &Shared, request: &DeleteBatchNodeUserRequest) -> Subject {

@@ -42,7 +42,10 @@ pub async fn handle(
         (Some(User::UserName(name)), Some(hmc)) => hmc.protects(name),
         _ => false,
     };
-    pipeline::run(shared, meta, subject, exists, protected, |work| delete(work, request)).await
+    pipeline::run(shared, meta, subject, exists, protected, |work| {
+        delete(work, request)
+    })
+    .await
 }
 
 fn subject(shared: &Shared, request: &DeleteHmcUserRequest) -> Subject {
@@ -134,7 +137,10 @@ async fn step(
     }
     // What the type shows; all else only the deletion itself would tell.
     if found.kind == "pattern-based" {
-        return Err(Failure::new(ErrorReason::PatternBasedUser, "the user's type"));
+        return Err(Failure::new(
+            ErrorReason::PatternBasedUser,
+            "the user's type",
+        ));
     }
     Ok(DeleteOutcome::Validated)
 }

@@ -151,7 +151,11 @@ impl Call {
             rpc, target, pool, ..
         } = &self.subject;
         let caller = &self.meta.caller;
-        if !self.shared.policy.allows(caller, rpc, target, pool.as_deref()) {
+        if !self
+            .shared
+            .policy
+            .allows(caller, rpc, target, pool.as_deref())
+        {
             return Err(Failure::new(ErrorReason::CallerNotAuthorized, "policy"));
         }
         if !exists {
@@ -212,7 +216,10 @@ impl Call {
         };
         let recorded = self.record(Event::Outcome, outcome, reason, gone);
         if limits.deadline.bound(recorded).await.is_none() {
-            tracing::error!(request_id = self.meta.request_id, "the outcome record is late");
+            tracing::error!(
+                request_id = self.meta.request_id,
+                "the outcome record is late"
+            );
         }
         match result {
             Ok((response, outcome)) => {
@@ -227,7 +234,10 @@ impl Call {
         if self.subject.validate_only {
             return Ok(());
         }
-        let intent = self.shared.audit.record(self.entry(Event::Intent, "", "", false));
+        let intent = self
+            .shared
+            .audit
+            .record(self.entry(Event::Intent, "", "", false));
         match deadline.bound(intent).await {
             Some(result) => result,
             None => Err(Failure::new(
@@ -247,8 +257,18 @@ impl Call {
         finished.result
     }
 
-    fn entry(&self, event: Event, outcome: &'static str, reason: &'static str, gone: bool) -> Entry {
-        let name = self.facts.identifiers.iter().find(|(key, _)| *key == "user_name");
+    fn entry(
+        &self,
+        event: Event,
+        outcome: &'static str,
+        reason: &'static str,
+        gone: bool,
+    ) -> Entry {
+        let name = self
+            .facts
+            .identifiers
+            .iter()
+            .find(|(key, _)| *key == "user_name");
         Entry {
             event,
             request_id: self.meta.request_id.clone(),
@@ -293,7 +313,7 @@ impl Call {
             rpc = self.subject.rpc,
             caller = self.meta.caller,
             peer = self.meta.peer,
-            target = self.subject.target,
+            alias = self.subject.target,
             code = ?code,
             reason,
             outcome,

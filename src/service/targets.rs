@@ -42,13 +42,20 @@ impl Targets {
             let upstream = BatchAccount::new(account.clone())
                 .map_err(|error| format!("batch_accounts.{alias}: {error}"))?;
             let protected = account.protected_users.clone();
-            let target = Target { upstream, protected };
+            let target = Target {
+                upstream,
+                protected,
+            };
             targets.batch_accounts.insert(alias.clone(), target);
         }
         for (alias, hmc) in &config.hmcs {
-            let upstream = Hmc::new(hmc.clone()).map_err(|error| format!("hmcs.{alias}: {error}"))?;
+            let upstream =
+                Hmc::new(hmc.clone()).map_err(|error| format!("hmcs.{alias}: {error}"))?;
             let protected = hmc.protected_users.clone();
-            let target = Target { upstream, protected };
+            let target = Target {
+                upstream,
+                protected,
+            };
             targets.hmcs.insert(alias.clone(), target);
         }
         Ok(targets)

@@ -81,7 +81,11 @@ impl Ledger {
             retry_after: None,
             ..Failure::new(ErrorReason::OutcomeUnknown, failure.context)
         };
-        if time_ran_out { unknown.alternate() } else { unknown }
+        if time_ran_out {
+            unknown.alternate()
+        } else {
+            unknown
+        }
     }
 }
 
@@ -205,7 +209,9 @@ fn pause(
     }
     let ceiling = FIRST_PAUSE * 2_u32.pow(tries - 1);
     let jitter = ceiling.mul_f64(rand::rng().random_range(0.0..1.0));
-    let pause = failure.retry_after.map_or(jitter, |asked| asked + jitter / 10);
+    let pause = failure
+        .retry_after
+        .map_or(jitter, |asked| asked + jitter / 10);
     let fits = limits.deadline.remaining() >= pause + super::deadline::MIN_ATTEMPT;
     (fits && budget.take()).then_some(pause)
 }

@@ -42,7 +42,10 @@ impl Bulkhead {
         let before = self.waiting.fetch_add(1, Ordering::AcqRel);
         let _waiting = Waiting(&self.waiting);
         if before >= self.queue {
-            return Err(Failure::new(ErrorReason::Overloaded, "the bulkhead is full"));
+            return Err(Failure::new(
+                ErrorReason::Overloaded,
+                "the bulkhead is full",
+            ));
         }
         match deadline.bound(self.places.acquire()).await {
             Some(Ok(place)) => Ok(place),

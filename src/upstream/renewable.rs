@@ -124,7 +124,10 @@ impl<T: Send + Sync + 'static, S: Source<T>> Renewable<T, S> {
     /// one simply takes the current one next.
     pub fn refuse(&self, refused: &Arc<Lease<T>>) {
         let mut state = crate::lock(&self.state);
-        if let Some(current) = state.current.take_if(|current| Arc::ptr_eq(current, refused)) {
+        if let Some(current) = state
+            .current
+            .take_if(|current| Arc::ptr_eq(current, refused))
+        {
             drop(state);
             Arc::clone(&self.source).retire(current);
         }

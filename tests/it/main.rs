@@ -1,1 +1,6 @@
-fn main(){}
+//! Tests through the real server over the wire. One binary: a link step costs more than all of them.
+
+#![allow(missing_docs, clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
+mod sandbox;
+mod support;

@@ -141,7 +141,14 @@ impl BatchAccount {
         limits: &Limits,
     ) -> Result<Done, Failure> {
         let used = self.credential.obtain(limits.deadline).await?;
-        let segments = ["pools", &user.pool_id, "nodes", &user.node_id, "users", &user.user_name];
+        let segments = [
+            "pools",
+            &user.pool_id,
+            "nodes",
+            &user.node_id,
+            "users",
+            &user.user_name,
+        ];
         let mut url = path::build(&self.url, &segments)?;
         url.set_query(Some(&query(limits)));
         let mut request = self.request(Method::DELETE, url, user)?;
@@ -150,10 +157,12 @@ impl BatchAccount {
         ledger.begin(limits)?;
         let done = StatusCode::OK;
         let failure = match http::send(&self.client, request, Some(done), limits.deadline).await {
-            Ok(answer) if answer.status == done => return Ok(Done {
-                outcome: DeleteOutcome::Deleted,
-                request_id: wire::request_id(&answer).unwrap_or_default(),
-            }),
+            Ok(answer) if answer.status == done => {
+                return Ok(Done {
+                    outcome: DeleteOutcome::Deleted,
+                    request_id: wire::request_id(&answer).unwrap_or_default(),
+                });
+            }
             Ok(answer) => {
                 let failure = self.judge(&answer, user, &used, ledger);
                 if failure.reason == ErrorReason::UserNotFound
@@ -192,18 +201,11 @@ impl BatchAccount {
         Err(self.judge(&answer, user, &used, ledger).of_a_read())
     }
 
-    fn authorize(
-        &self,
-        request: &mut Request,
-        used: &Used,
-    ) -> Result<(), Failure> {
+    fn authorize(&self, request: &mut Request, used: &Used) -> Result<(), Failure> {
         let date = httpdate::fmt_http_date(SystemTime::now());
-        let value = self.credential.authorization(
-            used,
-            request.method().as_str(),
-            request.url(),
-            &date,
-        )?;
+        let value =
+            self.credential
+                .authorization(used, request.method().as_str(), request.url(), &date)?;
         let headers = request.headers_mut();
         headers.insert(HeaderName::from_static("ocp-date"), header(&date)?);
         headers.insert(AUTHORIZATION, value);
@@ -220,15 +222,10 @@ impl BatchAccount {
     }
 
     /// An answer that is not the success, as a failure.
-    fn judge(
-        &self,
-        answer: &Answer,
-        user: &NodeUser,
-        used: &Used,
-        ledger: &mut Ledger,
-    ) -> Failure {
+    fn judge(&self, answer: &Answer, user: &NodeUser, used: &Used, ledger: &mut Ledger) -> Failure {
         let mut failure = failure(answer, user);
-        if failure.repeat == Repeat::Renew && !(ledger.may_renew() && self.credential.refuse(used)) {
+        if failure.repeat == Repeat::Renew && !(ledger.may_renew() && self.credential.refuse(used))
+        {
             failure.repeat = Repeat::Never;
         }
         failure
@@ -264,9 +261,15 @@ fn failure(answer: &Answer, user: &NodeUser) -> Failure {
         repeat: rule.repeat,
         fate: rule.fate,
         retry_after: answer.retry_after(),
-        ..Failure::new(rule.reason, format!("Azure Batch answered {}", answer.status))
+        ..Failure::new(
+            rule.reason,
+            format!("Azure Batch answered {}", answer.status),
+        )
     };
-    if headers.iter().any(|name| name.eq_ignore_ascii_case("client-request-id")) {
+    if headers
+        .iter()
+        .any(|name| name.eq_ignore_ascii_case("client-request-id"))
+    {
         failure.violations.push(crate::error::Violation {
             field: "client_request_id",
             description: "the upstream does not accept this value",

@@ -89,10 +89,7 @@ impl TokenSource {
         }
     }
 
-    fn credential(
-        &self,
-        exchange: &Arc<Exchange>,
-    ) -> azure_core::Result<Arc<dyn TokenCredential>> {
+    fn credential(&self, exchange: &Arc<Exchange>) -> azure_core::Result<Arc<dyn TokenCredential>> {
         let client_options = self.client_options(exchange);
         Ok(match self.entra.kind.clone() {
             EntraKind::ClientSecret {
@@ -204,17 +201,19 @@ impl Exchange {
     fn new(client: Client, entra: &Entra) -> Self {
         Self {
             client,
-            plain: entra.authority.as_ref().is_some_and(|url| url.scheme() == "http"),
+            plain: entra
+                .authority
+                .as_ref()
+                .is_some_and(|url| url.scheme() == "http"),
             seen: Mutex::new(Seen::Nothing),
         }
     }
 
     fn failure(&self, error: &azure_core::Error) -> Failure {
         match crate::lock(&self.seen).clone() {
-            Seen::Status(status @ (400 | 401), _) => rejected(format!(
-                "token endpoint: {status}{}",
-                entra_codes(error)
-            )),
+            Seen::Status(status @ (400 | 401), _) => {
+                rejected(format!("token endpoint: {status}{}", entra_codes(error)))
+            }
             Seen::Status(status, retry_after) => Failure {
                 retry_after,
                 ..unreachable(format!("token endpoint: {status}"))
@@ -271,7 +270,11 @@ impl HttpClient for Exchange {
                 *crate::lock(&self.seen) = seen;
                 let body = answer.body.unwrap_or_default();
                 let status = StatusCode::from(answer.status);
-                Ok(AsyncRawResponse::from_bytes(status, Headers::default(), body))
+                Ok(AsyncRawResponse::from_bytes(
+                    status,
+                    Headers::default(),
+                    body,
+                ))
             }
             Err(no_answer) => {
                 let context = match no_answer {

@@ -39,7 +39,10 @@ impl SharedKey {
         if let Some(key) = crate::lock(&self.current).clone() {
             return Ok(key);
         }
-        let key = self.source.read().map_err(|error| unusable(&error.to_string()))?;
+        let key = self
+            .source
+            .read()
+            .map_err(|error| unusable(&error.to_string()))?;
         *crate::lock(&self.current) = Some(key.clone());
         Ok(key)
     }

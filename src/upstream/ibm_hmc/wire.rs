@@ -35,7 +35,12 @@ fn object(answer: &Answer) -> Option<Map<String, Value>> {
 #[must_use]
 pub fn error(answer: &Answer) -> Option<HmcError> {
     let object = object(answer)?;
-    let number = |key| object.get(key)?.as_u64().and_then(|n| u32::try_from(n).ok());
+    let number = |key| {
+        object
+            .get(key)?
+            .as_u64()
+            .and_then(|n| u32::try_from(n).ok())
+    };
     let http_status = number("http-status").filter(|n| *n == u32::from(answer.status))?;
     let message = object.get("message").and_then(Value::as_str).unwrap_or("");
     Some(HmcError {

@@ -1,0 +1,241 @@
+//! The command line: parse, load, start, stop.
+
+use std::{
+    collections::BTreeMap, io::Write as _, net::SocketAddr, path::PathBuf, process::ExitCode,
+    time::Duration,
+};
+
+use clap::{Args, Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
+use tonic::transport::Endpoint;
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
+use url::Url;
+
+use crate::{
+    access::policy::ANONYMOUS,
+    config::{
+        self, Allow, Audit, AuditSink, BatchAccount, Caller, Config, Credential, Entra, EntraKind,
+        Hmc, Room,
+        secret::{Secret, SecretSource},
+    },
+    pattern::Pattern,
+    sandbox::Sandbox,
+    server::Server,
+    telemetry,
+};
+
+const DEFAULT_ADDRESS: &str = "127.0.0.1:50051";
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
+/// A bad configuration, for `serve` as for `check-config`.
+const BAD_CONFIGURATION: u8 = 2;
+
+/// Deletes users of Azure Batch compute nodes and of IBM Z HMCs, behind one gRPC service.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve gRPC.
+    Serve(Serve),
+    /// Check a configuration file: exit 0, or 2 with every fault on standard error.
+    CheckConfig {
+        /// The file.
+        #[arg(long)]
+        config: PathBuf,
+    },
+    /// Ask a server for its health: exit 0 when it serves, else 1.
+    Health {
+        /// The server's address.
+        #[arg(long, default_value = DEFAULT_ADDRESS)]
+        addr: String,
+    },
+}
+
+#[derive(Args)]
+struct Serve {
+    /// The configuration file.
+    #[arg(long, required_unless_present = "sandbox", conflicts_with = "sandbox")]
+    config: Option<PathBuf>,
+    /// Simulate both upstreams in this process; needs no file and no credentials.
+    #[arg(long)]
+    sandbox: bool,
+    /// Where the sandbox serves gRPC.
+    #[arg(long, requires = "sandbox", default_value = DEFAULT_ADDRESS)]
+    listen: SocketAddr,
+}
+
+/// Runs the program.
+#[must_use]
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&format!("cannot start: {error}"), 1),
+    };
+    let code = runtime.block_on(async {
+        match arguments.command {
+            Command::CheckConfig { config } => match config::load(&config) {
+                Ok(_) => ExitCode::SUCCESS,
+                Err(faults) => fail(&faults, BAD_CONFIGURATION),
+            },
+            Command::Health { addr } => health(&addr).await,
+            Command::Serve(serve) => self::serve(serve).await,
+        }
+    });
+    // What is still running has had its time.
+    runtime.shutdown_background();
+    code
+}
+
+fn fail(text: &str, code: u8) -> ExitCode {
+    eprintln!("{}", text.trim_end());
+    ExitCode::from(code)
+}
+
+async fn serve(arguments: Serve) -> ExitCode {
+    if let Some(path) = arguments.config {
+        let config = match config::load(&path) {
+            Ok(config) => config,
+            Err(faults) => return fail(&faults, BAD_CONFIGURATION),
+        };
+        telemetry::start();
+        return run(&config, |_| {}).await;
+    }
+    telemetry::start();
+    let sandbox = match Sandbox::start().await {
+        Ok(sandbox) => sandbox,
+        Err(error) => return fail(&format!("the sandbox cannot start: {error}"), 1),
+    };
+    match sandbox_config(&sandbox, arguments.listen) {
+        Ok(config) => run(&config, |address| eprintln!("{}", sandbox.guide(address))).await,
+        Err(error) => fail(&error, 1),
+    }
+}
+
+async fn run(config: &Config, ready: impl FnOnce(SocketAddr)) -> ExitCode {
+    let stop = match stop_signal() {
+        Ok(stop) => stop,
+        Err(error) => return fail(&format!("cannot wait for signals: {error}"), 1),
+    };
+    let server = match Server::bind(config).await {
+        Ok(server) => server,
+        Err(error) => return fail(&error, 1),
+    };
+    let address = match server.address() {
+        Ok(address) => address,
+        Err(error) => return fail(&error.to_string(), 1),
+    };
+    ready(address);
+    if announce(address).is_err() {
+        return fail("standard output is closed", 1);
+    }
+    match server.run(stop).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error, 1),
+    }
+}
+
+/// The one line that scripts wait for.
+fn announce(address: SocketAddr) -> std::io::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    writeln!(stdout, "listening on {address}")?;
+    stdout.flush()
+}
+
+fn stop_signal() -> std::io::Result<impl Future<Output = ()> + Send> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+async fn health(address: &str) -> ExitCode {
+    let check = async {
+        let channel = Endpoint::from_shared(format!("http://{address}"))
+            .map_err(|error| error.to_string())?
+            .connect()
+            .await
+            .map_err(|error| error.to_string())?;
+        let answer = HealthClient::new(channel)
+            .check(HealthCheckRequest::default())
+            .await
+            .map_err(|status| status.code().to_string())?;
+        Ok::<_, String>(answer.into_inner().status())
+    };
+    match tokio::time::timeout(HEALTH_TIMEOUT, check).await {
+        Ok(Ok(ServingStatus::Serving)) => ExitCode::SUCCESS,
+        Ok(Ok(status)) => fail(status.as_str_name(), 1),
+        Ok(Err(error)) => fail(&format!("{address}: {error}"), 1),
+        Err(_) => fail(&format!("{address}: no answer in time"), 1),
+    }
+}
+
+/// The configuration that goes with a sandbox: the alias `sandbox` on both upstreams, and `anonymous` may
+/// do everything.
+pub fn sandbox_config(sandbox: &Sandbox, listen: SocketAddr) -> Result<Config, String> {
+    let url = |text: &str| Url::parse(text).map_err(|error| error.to_string());
+    let memory = |text: &str| SecretSource::Memory(Secret::new(text.to_owned()));
+    let known = sandbox.credentials();
+    let account = BatchAccount {
+        url: url(sandbox.batch_url())?,
+        roots: Vec::new(),
+        protected_users: Vec::new(),
+        room: Room {
+            in_flight: 256,
+            queued: 256,
+        },
+        credential: Credential::Entra(Entra {
+            kind: EntraKind::ClientSecret {
+                tenant_id: known.tenant_id.clone(),
+                client_id: known.client_id.clone(),
+                secret: memory(&known.client_secret),
+            },
+            authority: Some(url(sandbox.authority_url())?),
+            scope: config::DEFAULT_SCOPE.to_owned(),
+        }),
+    };
+    let hmc = Hmc {
+        url: url(sandbox.hmc_url())?,
+        userid: known.hmc_userid.clone(),
+        password: memory(&known.hmc_password),
+        roots: Vec::new(),
+        protected_users: Vec::new(),
+        room: Room {
+            in_flight: 8,
+            queued: 256,
+        },
+    };
+    let allow = config::RPCS.map(|rpc| Allow {
+        rpc,
+        targets: vec![Pattern::exact("*")],
+        pools: None,
+    });
+    Ok(Config {
+        server: config::Server {
+            listen,
+            admin_listen: None,
+            ..config::Server::default()
+        },
+        audit: Audit {
+            sink: AuditSink::Nowhere,
+            sync: false,
+        },
+        batch_accounts: BTreeMap::from([("sandbox".to_owned(), account)]),
+        hmcs: BTreeMap::from([("sandbox".to_owned(), hmc)]),
+        callers: vec![Caller {
+            identity: ANONYMOUS.to_owned(),
+            allow: allow.to_vec(),
+            deletes_per_minute: None,
+        }],
+    })
+}

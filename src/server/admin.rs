@@ -1,0 +1,70 @@
+//! The operator's port: `/livez` and `/readyz` over HTTP.
+
+use std::net::SocketAddr;
+
+use axum::{Router, extract::State, http::StatusCode, routing::get};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Server as Settings;
+
+/// The port, taken.
+pub struct Admin {
+    listener: TcpListener,
+    address: SocketAddr,
+    draining: CancellationToken,
+}
+
+impl Admin {
+    /// Takes the port, if there is to be one. A default that is taken is done without; a choice is not.
+    pub async fn bind(
+        settings: &Settings,
+        draining: CancellationToken,
+    ) -> Result<Option<Self>, String> {
+        let Some(address) = settings.admin_listen else {
+            return Ok(None);
+        };
+        let listener = match TcpListener::bind(address).await {
+            Ok(listener) => listener,
+            Err(error) if settings.admin_named => {
+                return Err(format!(
+                    "cannot listen on {address} (admin_listen): {error}"
+                ));
+            }
+            Err(error) => {
+                tracing::warn!(%address, %error, "no admin port: the default one is taken");
+                return Ok(None);
+            }
+        };
+        let address = listener.local_addr().map_err(|error| error.to_string())?;
+        Ok(Some(Self {
+            listener,
+            address,
+            draining,
+        }))
+    }
+
+    /// Where it is.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves for as long as the process lives: probes go on during the drain.
+    pub async fn serve(self) {
+        let routes = Router::new()
+            .route("/livez", get(|| async { "ok\n" }))
+            .route("/readyz", get(readyz))
+            .with_state(self.draining);
+        if let Err(error) = axum::serve(self.listener, routes).await {
+            tracing::error!(%error, "the admin port has failed");
+        }
+    }
+}
+
+async fn readyz(State(draining): State<CancellationToken>) -> (StatusCode, &'static str) {
+    if draining.is_cancelled() {
+        (StatusCode::SERVICE_UNAVAILABLE, "draining\n")
+    } else {
+        (StatusCode::OK, "ok\n")
+    }
+}

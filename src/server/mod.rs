@@ -1,0 +1,150 @@
+//! The listener: one ordered list of layers, the services, the drain. Never sees an HTTP client.
+
+mod admin;
+mod edge;
+
+use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::{net::TcpListener, sync::oneshot, time::timeout};
+use tonic::{
+    server::NamedService as _,
+    service::RoutesBuilder,
+    transport::{Server as Transport, server::TcpIncoming},
+};
+use tonic_health::server::{HealthReporter, health_reporter};
+
+use self::{admin::Admin, edge::EdgeLayer};
+use crate::{
+    config::{Config, Server as Settings},
+    proto::{self, user_admin_server::UserAdminServer},
+    service::{Service, Shared},
+};
+
+/// Idle connections are probed this often ...
+const KEEPALIVE: Duration = Duration::from_secs(20);
+/// ... and closed when the probe is not answered within this time.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Streams that the server itself had to reset, on one connection; tonic's default is no limit.
+const MAX_LOCAL_RESETS: usize = 1_024;
+/// How long the log-off from upstreams may take.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A server that has its ports and can be called as soon as it runs.
+pub struct Server {
+    listener: TcpListener,
+    admin: Option<Admin>,
+    shared: Arc<Shared>,
+    settings: Settings,
+}
+
+impl Server {
+    /// Takes the ports and makes the clients. Upstreams are not called.
+    pub async fn bind(config: &Config) -> Result<Self, String> {
+        let shared = Arc::new(Shared::new(config)?);
+        let listen = config.server.listen;
+        let listener = TcpListener::bind(listen)
+            .await
+            .map_err(|error| format!("cannot listen on {listen}: {error}"))?;
+        let admin = Admin::bind(&config.server, shared.draining.clone()).await?;
+        Ok(Self {
+            listener,
+            admin,
+            shared,
+            settings: config.server.clone(),
+        })
+    }
+
+    /// Where gRPC is served.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Where the operator's port is.
+    #[must_use]
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(Admin::address)
+    }
+
+    /// Serves until `stop` ends, then drains: no new call is begun, those in progress go on for a while, and
+    /// sessions on the upstreams are ended.
+    pub async fn run(self, stop: impl Future<Output = ()> + Send) -> Result<(), String> {
+        let (health, health_service) = health_reporter();
+        health.set_serving::<UserAdminServer<Service>>().await;
+        let mut routes = RoutesBuilder::default();
+        routes.add_service(health_service);
+        routes.add_service(
+            UserAdminServer::new(Service(Arc::clone(&self.shared)))
+                .max_decoding_message_size(self.settings.limits.max_request_bytes as usize),
+        );
+        if self.settings.reflection {
+            reflection(&mut routes)?;
+        }
+        if let Some(admin) = self.admin {
+            tokio::spawn(admin.serve());
+        }
+        let limits = &self.settings.limits;
+        let (goaway, signalled) = oneshot::channel::<()>();
+        let serving = Transport::builder()
+            .http2_keepalive_interval(Some(KEEPALIVE))
+            .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+            .max_concurrent_streams(limits.max_concurrent_streams)
+            .http2_max_header_list_size(limits.max_metadata_bytes)
+            .http2_max_local_error_reset_streams(Some(MAX_LOCAL_RESETS))
+            .layer(EdgeLayer)
+            .add_routes(routes.routes())
+            .serve_with_incoming_shutdown(
+                TcpIncoming::from(self.listener).with_nodelay(Some(true)),
+                async move {
+                    let _ = signalled.await;
+                },
+            );
+        let mut serving = tokio::spawn(serving);
+        tokio::select! {
+            ended = &mut serving => return ended.map_err(|e| e.to_string())?.map_err(|e| e.to_string()),
+            () = stop => {}
+        }
+        tracing::info!("draining");
+        begin_drain(&self.shared, &health).await;
+        let _ = goaway.send(());
+        let drained = async {
+            // A server that ended badly has nothing more to drain.
+            let _ = (&mut serving).await;
+            self.shared.tasks.wait().await;
+        };
+        if timeout(limits.drain, drained).await.is_err() {
+            tracing::warn!(left = self.shared.tasks.len(), "the drain took too long");
+        }
+        if timeout(CLOSE_TIMEOUT, self.shared.targets.close())
+            .await
+            .is_err()
+        {
+            tracing::warn!("the log-off took too long");
+        }
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+async fn begin_drain(shared: &Shared, health: &HealthReporter) {
+    shared.draining.cancel();
+    shared.tasks.close();
+    for name in ["", UserAdminServer::<Service>::NAME] {
+        health
+            .set_service_status(name, tonic_health::ServingStatus::NotServing)
+            .await;
+    }
+}
+
+/// Both versions, with health and with the details that statuses hold.
+fn reflection(routes: &mut RoutesBuilder) -> Result<(), String> {
+    let builder = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+    };
+    let text = |error: tonic_reflection::server::Error| format!("reflection: {error}");
+    routes.add_service(builder().build_v1().map_err(text)?);
+    routes.add_service(builder().build_v1alpha().map_err(text)?);
+    Ok(())
+}

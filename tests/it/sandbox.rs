@@ -1,0 +1,66 @@
+//! The embedded default: every row of the two documents, through the real server and real HTTP.
+
+use tonic::Code;
+use useradmin::{
+    proto::{DeleteBatchNodeUserRequest, DeleteOutcome},
+    sandbox::Sandbox,
+};
+
+use crate::support::{App, batch_request, by_id, by_name};
+
+fn on_node(node_id: &str, user_name: &str) -> DeleteBatchNodeUserRequest {
+    DeleteBatchNodeUserRequest {
+        node_id: node_id.to_owned(),
+        ..batch_request(user_name)
+    }
+}
+
+#[tokio::test]
+async fn a_deleted_batch_user_is_gone() {
+    let sandbox = Sandbox::start().await.unwrap();
+    let app = App::with_sandbox(&sandbox).await;
+    for user in ["alice", "josé", "user name/with ?#%"] {
+        let request = on_node("node-idle", user);
+        let done = app.delete_batch_node_user(request.clone()).await.unwrap();
+        assert_eq!(done.outcome(), DeleteOutcome::Deleted);
+        assert_eq!(done.attempts, 1);
+        assert_eq!(done.request_id.len(), 36);
+        assert_eq!(done.client_request_id.len(), 36);
+
+        let failed = app
+            .delete_batch_node_user(request.clone())
+            .await
+            .unwrap_err();
+        failed.expect(Code::NotFound, "USER_NOT_FOUND");
+        assert_eq!(failed.batch.unwrap().code, "NodeUserNotFound");
+
+        let request = DeleteBatchNodeUserRequest {
+            allow_missing: true,
+            ..request
+        };
+        let done = app.delete_batch_node_user(request).await.unwrap();
+        assert_eq!(done.outcome(), DeleteOutcome::AlreadyAbsent);
+    }
+    assert_eq!(sandbox.traffic().token_requests, 1);
+}
+
+#[tokio::test]
+async fn a_deleted_hmc_user_is_gone() {
+    let sandbox = Sandbox::start().await.unwrap();
+    let app = App::with_sandbox(&sandbox).await;
+    let done = app.delete_hmc_user(by_name("BOB")).await.unwrap();
+    assert_eq!(done.outcome(), DeleteOutcome::Deleted);
+    assert_eq!(done.user_name, "bob");
+    assert_eq!(done.user_id, "00000b0b-4a7a-11e4-91ee-1c6f65065a91");
+
+    let failed = app.delete_hmc_user(by_name("bob")).await.unwrap_err();
+    failed.expect(Code::NotFound, "USER_NOT_FOUND");
+    let failed = app.delete_hmc_user(by_id(&done.user_id)).await.unwrap_err();
+    failed.expect(Code::NotFound, "USER_NOT_FOUND");
+    assert_eq!(failed.hmc.unwrap().reason, 1);
+
+    app.stop().await;
+    let traffic = sandbox.traffic();
+    assert_eq!((traffic.hmc_logons, traffic.hmc_deletes), (1, 1));
+    assert_eq!((traffic.hmc_logoffs, traffic.open_sessions), (1, 0));
+}

@@ -1,0 +1,154 @@
+//! The real server on port 0, configured by the text of a configuration file.
+
+use std::{fs, net::SocketAddr, path::PathBuf};
+
+use tokio::{sync::oneshot, task::JoinHandle};
+use tonic::{Response, transport::Channel};
+use useradmin::{
+    cli::sandbox_config,
+    config::{self, Config},
+    proto::{
+        DeleteBatchNodeUserRequest, DeleteBatchNodeUserResponse, DeleteHmcUserRequest,
+        DeleteHmcUserResponse, delete_hmc_user_request::User, user_admin_client::UserAdminClient,
+    },
+    sandbox::Sandbox,
+    server::Server,
+};
+use uuid::Uuid;
+
+use super::Failed;
+
+/// `anonymous` may do everything; no admin port; the audit log goes to the test's folder.
+const COMMON: &str = r#"
+[server]
+listen = "127.0.0.1:0"
+admin_listen = ""
+[[callers]]
+identity = "anonymous"
+allow = [
+    { rpc = "DeleteBatchNodeUser", targets = ["*"] },
+    { rpc = "DeleteHmcUser", targets = ["*"] },
+]
+"#;
+
+/// A running server. Dropping it stops the server at once; [`App::stop`] drains it.
+pub struct App {
+    pub address: SocketAddr,
+    pub folder: PathBuf,
+    stop: Option<oneshot::Sender<()>>,
+    running: JoinHandle<Result<(), String>>,
+    channel: Channel,
+}
+
+impl App {
+    /// A folder for the files of one test.
+    pub fn folder() -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("useradmin-test-{}", Uuid::new_v4()));
+        fs::create_dir_all(&folder).unwrap();
+        folder
+    }
+
+    /// With these sections beside the common ones. Files that they name are in the folder already.
+    pub async fn start_in(folder: PathBuf, sections: &str) -> Self {
+        let file = folder.join("useradmin.toml");
+        let text = format!("{COMMON}{sections}");
+        let config = config::parse(&file, &text).unwrap_or_else(|faults| panic!("{faults}"));
+        Self::run(folder, &config).await
+    }
+
+    /// As `serve --sandbox` does.
+    pub async fn with_sandbox(sandbox: &Sandbox) -> Self {
+        let config = sandbox_config(sandbox, "127.0.0.1:0".parse().unwrap()).unwrap();
+        Self::run(Self::folder(), &config).await
+    }
+
+    pub async fn run(folder: PathBuf, config: &Config) -> Self {
+        let server = Server::bind(config).await.unwrap();
+        let address = server.address().unwrap();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let running = tokio::spawn(server.run(async move {
+            let _ = stopped.await;
+        }));
+        let channel = Channel::from_shared(format!("http://{address}"))
+            .unwrap()
+            .connect_lazy();
+        Self {
+            address,
+            folder,
+            stop: Some(stop),
+            running,
+            channel,
+        }
+    }
+
+    pub fn client(&self) -> UserAdminClient<Channel> {
+        UserAdminClient::new(self.channel.clone())
+    }
+
+    pub fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
+    pub async fn delete_batch_node_user(
+        &self,
+        request: DeleteBatchNodeUserRequest,
+    ) -> Result<DeleteBatchNodeUserResponse, Failed> {
+        let answer = self.client().delete_batch_node_user(request).await;
+        answer.map(Response::into_inner).map_err(Failed::from)
+    }
+
+    pub async fn delete_hmc_user(
+        &self,
+        request: DeleteHmcUserRequest,
+    ) -> Result<DeleteHmcUserResponse, Failed> {
+        let answer = self.client().delete_hmc_user(request).await;
+        answer.map(Response::into_inner).map_err(Failed::from)
+    }
+
+    /// Drains the server.
+    pub async fn stop(mut self) {
+        let _ = self.stop.take().unwrap().send(());
+        (&mut self.running).await.unwrap().unwrap();
+    }
+
+    /// The audit log's records.
+    pub fn audit(&self) -> Vec<serde_json::Value> {
+        let text = fs::read_to_string(self.folder.join("audit.jsonl")).unwrap_or_default();
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+}
+
+impl Drop for App {
+    fn drop(&mut self) {
+        self.running.abort();
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// A request for a user of `pool-1/node-1`.
+pub fn batch_request(user_name: &str) -> DeleteBatchNodeUserRequest {
+    DeleteBatchNodeUserRequest {
+        pool_id: "pool-1".to_owned(),
+        node_id: "node-1".to_owned(),
+        user_name: user_name.to_owned(),
+        ..DeleteBatchNodeUserRequest::default()
+    }
+}
+
+/// A request for a user by name.
+pub fn by_name(user_name: &str) -> DeleteHmcUserRequest {
+    DeleteHmcUserRequest {
+        user: Some(User::UserName(user_name.to_owned())),
+        ..DeleteHmcUserRequest::default()
+    }
+}
+
+/// A request for a user by object ID.
+pub fn by_id(user_id: &str) -> DeleteHmcUserRequest {
+    DeleteHmcUserRequest {
+        user: Some(User::UserId(user_id.to_owned())),
+        ..DeleteHmcUserRequest::default()
+    }
+}

@@ -1,0 +1,203 @@
+//! An upstream whose every byte the test decides: HTTP/1.1 on loopback, one request a connection unless the
+//! reply says how long its body is.
+
+use std::{
+    fmt::Write as _,
+    sync::{Arc, Mutex},
+};
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    task::JoinHandle,
+};
+
+/// A request as it came over the wire.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    pub method: String,
+    /// Path and query, as sent.
+    pub target: String,
+    /// Names in lower case.
+    pub headers: Vec<(String, String)>,
+    pub body: String,
+}
+
+impl Seen {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let mut found = self.headers.iter().filter(|(key, _)| key == name);
+        let value = found.next().map(|(_, value)| value.as_str());
+        assert!(found.next().is_none(), "{name} twice");
+        value
+    }
+}
+
+/// What the upstream does with a request.
+#[derive(Clone, Debug)]
+pub enum Reply {
+    /// Sends these bytes, then closes the connection.
+    Raw(Vec<u8>),
+    /// Sends an answer with a Content-Length, and keeps the connection.
+    Http(u16, Vec<(String, String)>, String),
+    /// Closes the connection without a word.
+    Close,
+    /// Says nothing until the test ends.
+    Hang,
+}
+
+impl Reply {
+    /// An answer with a JSON body.
+    pub fn json(status: u16, body: &str) -> Self {
+        Self::typed(status, "application/json", body)
+    }
+
+    /// An answer with an HTML body.
+    pub fn html(status: u16) -> Self {
+        Self::typed(status, "text/html", "<html><body>gateway</body></html>")
+    }
+
+    /// An answer without a body.
+    pub fn empty(status: u16) -> Self {
+        Self::Http(status, Vec::new(), String::new())
+    }
+
+    pub fn typed(status: u16, media_type: &str, body: &str) -> Self {
+        let headers = vec![("Content-Type".to_owned(), media_type.to_owned())];
+        Self::Http(status, headers, body.to_owned())
+    }
+
+    /// The same answer with one more header.
+    pub fn with(mut self, name: &str, value: &str) -> Self {
+        if let Self::Http(_, headers, _) = &mut self {
+            headers.push((name.to_owned(), value.to_owned()));
+        }
+        self
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        match self {
+            Self::Raw(bytes) => bytes.clone(),
+            Self::Http(status, headers, body) => {
+                let mut text = format!("HTTP/1.1 {status} Scripted\r\n");
+                for (name, value) in headers {
+                    let _ = write!(text, "{name}: {value}\r\n");
+                }
+                if *status != 204 {
+                    let _ = write!(text, "Content-Length: {}\r\n", body.len());
+                }
+                text.push_str("\r\n");
+                text.push_str(body);
+                text.into_bytes()
+            }
+            Self::Close | Self::Hang => Vec::new(),
+        }
+    }
+}
+
+type Script = Box<dyn FnMut(&Seen) -> Reply + Send>;
+
+struct State {
+    script: Script,
+    seen: Vec<Seen>,
+}
+
+/// The upstream.
+pub struct Upstream {
+    pub url: String,
+    state: Arc<Mutex<State>>,
+    task: JoinHandle<()>,
+}
+
+impl Upstream {
+    /// Starts it; the script is asked for each request, in the order of their arrival.
+    pub async fn start(script: impl FnMut(&Seen) -> Reply + Send + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let state = Arc::new(Mutex::new(State {
+            script: Box::new(script),
+            seen: Vec::new(),
+        }));
+        let shared = Arc::clone(&state);
+        let task = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(serve(stream, Arc::clone(&shared)));
+            }
+        });
+        Self { url, state, task }
+    }
+
+    /// Every request so far.
+    pub fn seen(&self) -> Vec<Seen> {
+        self.state.lock().unwrap().seen.clone()
+    }
+
+    /// The requests with this method whose target starts like this.
+    pub fn requests(&self, method: &str, target: &str) -> Vec<Seen> {
+        let mut seen = self.seen();
+        seen.retain(|request| request.method == method && request.target.starts_with(target));
+        seen
+    }
+}
+
+impl Drop for Upstream {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) {
+    let mut buffer = Vec::new();
+    while let Some(request) = read(&mut stream, &mut buffer).await {
+        let reply = {
+            let mut state = state.lock().unwrap();
+            state.seen.push(request.clone());
+            (state.script)(&request)
+        };
+        if matches!(reply, Reply::Hang) {
+            std::future::pending::<()>().await;
+        }
+        if stream.write_all(&reply.bytes()).await.is_err() || !matches!(reply, Reply::Http(..)) {
+            let _ = stream.shutdown().await;
+            return;
+        }
+    }
+}
+
+/// Reads one request with its Content-Length body.
+async fn read(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Seen> {
+    let end = loop {
+        if let Some(at) = buffer.windows(4).position(|four| four == b"\r\n\r\n") {
+            break at;
+        }
+        fill(stream, buffer).await?;
+    };
+    let head = String::from_utf8(buffer[..end].to_vec()).unwrap();
+    buffer.drain(..end + 4);
+    let mut lines = head.split("\r\n");
+    let mut first = lines.next()?.split(' ');
+    let mut seen = Seen {
+        method: first.next()?.to_owned(),
+        target: first.next()?.to_owned(),
+        ..Seen::default()
+    };
+    for line in lines {
+        let (name, value) = line.split_once(':')?;
+        seen.headers
+            .push((name.to_lowercase(), value.trim().to_owned()));
+    }
+    let length: usize = seen
+        .header("content-length")
+        .map_or(0, |n| n.parse().unwrap());
+    while buffer.len() < length {
+        fill(stream, buffer).await?;
+    }
+    seen.body = String::from_utf8(buffer.drain(..length).collect()).unwrap();
+    Some(seen)
+}
+
+async fn fill(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<()> {
+    let mut chunk = [0; 4096];
+    let count = stream.read(&mut chunk).await.ok().filter(|n| *n > 0)?;
+    buffer.extend_from_slice(&chunk[..count]);
+    Some(())
+}

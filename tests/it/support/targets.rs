@@ -1,0 +1,61 @@
+//! Sections of a configuration file for scripted upstreams, and the parts of a script that are always alike.
+
+use std::{fs, path::Path};
+
+use super::{Reply, Seen};
+
+/// A Batch account `batch` with a client secret, whose authority is the same upstream.
+pub fn batch_section(folder: &Path, url: &str) -> String {
+    fs::write(folder.join("client.secret"), "client-secret-1\n").unwrap();
+    format!(
+        r#"
+[batch_accounts.batch]
+url = "{url}"
+[batch_accounts.batch.credential]
+kind = "client_secret"
+tenant_id = "tenant-1"
+client_id = "client-1"
+secret_file = "client.secret"
+authority = "{url}"
+"#
+    )
+}
+
+/// An HMC `hmc` with a password file.
+pub fn hmc_section(folder: &Path, url: &str) -> String {
+    fs::write(folder.join("hmc.password"), "hmc-password-1\n").unwrap();
+    format!(
+        r#"
+[hmcs.hmc]
+url = "{url}"
+userid = "svc-useradmin"
+password_file = "hmc.password"
+"#
+    )
+}
+
+/// Answers the token request; everything else is the test's.
+pub fn token_or(request: &Seen, other: impl FnOnce() -> Reply) -> Reply {
+    if request.target == "/tenant-1/oauth2/v2.0/token" {
+        let body = r#"{"token_type":"Bearer","expires_in":3599,"access_token":"token-1"}"#;
+        return Reply::json(200, body);
+    }
+    other()
+}
+
+/// Answers logon, log-off and the reads of the user `alice` with the ID `id-1`; the DELETE is the test's.
+pub fn hmc_or(request: &Seen, delete: impl FnOnce() -> Reply) -> Reply {
+    match (request.method.as_str(), request.target.as_str()) {
+        ("POST", "/api/sessions") => Reply::json(200, r#"{"api-session":"session-1"}"#),
+        ("DELETE", "/api/sessions/this-session") => Reply::empty(204),
+        ("GET", "/api/users/id-1") => Reply::json(
+            200,
+            r#"{"object-id":"id-1","name":"alice","type":"standard"}"#,
+        ),
+        ("GET", target) if target.starts_with("/api/console/users?name=") => Reply::json(
+            200,
+            r#"{"users":[{"object-uri":"/api/users/id-1","name":"alice","type":"standard"}]}"#,
+        ),
+        _ => delete(),
+    }
+}
