@@ -188,19 +188,38 @@ fn typed(failure: &Failure) -> Option<UpstreamError> {
     failure.answered.as_ref()?.error.clone()
 }
 
-/// Builds the status, and cuts the upstream's own words until it fits; `ErrorInfo` and `RetryInfo` always stay.
-fn fit(code: Code, message: &str, details: ErrorDetails, typed: Option<UpstreamError>) -> Status {
-    let mut typed = typed;
-    let base = encode(code, message, details);
+/// What no status goes without.
+const ESSENTIAL: [&str; 3] = [
+    "type.googleapis.com/google.rpc.ErrorInfo",
+    "type.googleapis.com/google.rpc.RequestInfo",
+    "type.googleapis.com/google.rpc.RetryInfo",
+];
+
+/// Builds the status. What does not fit is cut: first the upstream's own words, then all but the essential.
+fn fit(
+    code: Code,
+    message: &str,
+    details: ErrorDetails,
+    mut typed: Option<UpstreamError>,
+) -> Status {
+    let mut base = encode(code, message, details);
     loop {
         let mut status = base.clone();
         status.details.extend(typed.as_ref().map(any));
         let bytes = status.encode_to_vec();
-        if bytes.len() <= MAX_STATUS_BYTES || typed.is_none() {
+        let essential = base.details.iter().all(is_essential);
+        if bytes.len() <= MAX_STATUS_BYTES || (typed.is_none() && essential) {
             return Status::with_details(code, message, bytes.into());
+        }
+        if typed.is_none() {
+            base.details.retain(is_essential);
         }
         typed = typed.and_then(shrink);
     }
+}
+
+fn is_essential(detail: &prost_types::Any) -> bool {
+    ESSENTIAL.contains(&detail.type_url.as_str())
 }
 
 /// The same error with its least important part gone; `None` when nothing is left to cut.

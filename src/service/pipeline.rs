@@ -95,12 +95,13 @@ where
         gone: gone.clone(),
     };
     let tasks = call.shared.tasks.clone();
+    let facts = call.facts.clone();
     let task = tasks.spawn(call.carry_out(limits, work));
     let guard = Gone(gone);
     let answer = task.await;
     // The answer is there; dropping the guard tells nobody anything any more.
     drop(guard);
-    answer.unwrap_or_else(|_| Err(Status::internal("internal error of this service")))
+    answer.unwrap_or_else(|_| Err(status(&Failure::internal("a panic"), &facts)))
 }
 
 /// One call on its way.

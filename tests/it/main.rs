@@ -2,5 +2,7 @@
 
 #![allow(missing_docs, clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
+mod hostile;
+mod properties;
 mod sandbox;
 mod support;

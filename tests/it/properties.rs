@@ -1,0 +1,94 @@
+//! What must hold for every input: upstream paths keep their shape, and no status outgrows its trailer.
+
+use proptest::prelude::*;
+use prost::Message as _;
+use tonic_types::StatusExt as _;
+use url::Url;
+use useradmin::{
+    error::{
+        Answered, Failure, Fate, UpstreamError,
+        recipe::{recipe, retry_delay},
+        status::{CallFacts, MAX_STATUS_BYTES, status},
+    },
+    proto::{BatchError, BatchErrorDetail, ErrorMessage, ErrorReason, HmcError},
+    upstream::path,
+};
+
+/// Any text, and often one that URLs or regular expressions treat in a way of their own.
+fn text() -> impl Strategy<Value = String> {
+    prop_oneof![
+        any::<String>(),
+        "[./\\\\%?#;:@&=+ \t\r\n\u{0}a-z]{1,12}",
+        "(\\.|%2e|%2E|%252e|/|%2f|\\\\|%5c){1,6}",
+        "\\PC{1,64}",
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn a_built_path_has_the_intended_segments_or_is_refused(segments in prop::collection::vec(text(), 1..7)) {
+        let base = Url::parse("https://account.region.batch.azure.com").unwrap();
+        let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+        let refusable = segments.iter().any(|s| matches!(*s, "" | "." | ".."));
+        match path::build(&base, &segments) {
+            Ok(url) => {
+                prop_assert!(!refusable);
+                prop_assert_eq!(path::decoded(&url).unwrap(), segments);
+                prop_assert_eq!(url.origin(), base.origin());
+                prop_assert!(url.query().is_none() && url.fragment().is_none());
+                prop_assert!(url.path().bytes().all(|b| b.is_ascii_alphanumeric() || b"/-._~%".contains(&b)));
+            }
+            Err(_) => prop_assert!(refusable),
+        }
+    }
+
+    #[test]
+    fn a_status_fits_its_trailer(
+        reason in 1..=36_i32,
+        identifiers in prop::collection::vec("\\PC{0,300}", 5),
+        code in "\\PC{0,300}",
+        values in prop::collection::vec(("\\PC{0,256}", "\\PC{0,256}"), 0..9),
+        hmc in any::<bool>(),
+    ) {
+        let reason = ErrorReason::try_from(reason).unwrap();
+        let keys = ["account", "pool_id", "node_id", "user_name", "client_request_id"];
+        let facts = CallFacts {
+            upstream: if hmc { "ibm_hmc" } else { "azure_batch" },
+            caller: "anonymous".to_owned(),
+            request_id: "5289d960-0000-0000-0000-000000000000".to_owned(),
+            identifiers: keys.into_iter().zip(identifiers).collect(),
+            attempts: 3,
+            outcome: Fate::Unknown,
+        };
+        let error = if hmc {
+            UpstreamError::Hmc(HmcError { http_status: 409, reason: 1, message: code.clone() })
+        } else {
+            let value = |(key, value)| BatchErrorDetail { key, value };
+            UpstreamError::Batch(BatchError {
+                code: code.clone(),
+                message: Some(ErrorMessage { lang: "en-US".to_owned(), value: code.clone() }),
+                values: values.into_iter().map(value).collect(),
+                ..BatchError::default()
+            })
+        };
+        let failure = Failure {
+            answered: Some(Box::new(Answered {
+                http_status: 409,
+                code: Some(code.clone()),
+                request_id: Some(code),
+                error: Some(error),
+            })),
+            ..Failure::new(reason, "")
+        };
+        let status = status(&failure, &facts);
+        prop_assert!(status.details().len() <= MAX_STATUS_BYTES, "{}", status.details().len());
+        prop_assert_eq!(status.code(), recipe(reason).code);
+        let details = status.get_error_details();
+        prop_assert!(details.error_info().is_some() && details.request_info().is_some());
+        let retry = details.retry_info().is_some();
+        prop_assert_eq!(retry, retry_delay(recipe(reason).extras).is_some());
+        prop_assert!(tonic_types::pb::Status::decode(status.details()).is_ok());
+    }
+}
