@@ -2,7 +2,9 @@
 
 #![allow(missing_docs, clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
+mod access;
 mod hostile;
 mod properties;
 mod sandbox;
+mod server;
 mod support;

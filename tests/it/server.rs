@@ -1,0 +1,201 @@
+//! The server around the service: health, reflection, deadlines, trailers, the drain.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use futures_util::stream::once;
+use prost::Message as _;
+use prost_types::FileDescriptorProto;
+use tokio::sync::Notify;
+use tonic::{Code, Request, Status};
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
+use tonic_reflection::pb::v1::{
+    ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+    server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
+};
+use useradmin::sandbox::Sandbox;
+
+use crate::support::{
+    App, Failed, Reply, Upstream, batch_request, batch_section, by_name, token_or,
+};
+
+#[tokio::test]
+async fn health_is_told_for_the_server_and_the_service() {
+    let sandbox = Sandbox::start().await.unwrap();
+    let app = App::with_sandbox(&sandbox).await;
+    let mut health = HealthClient::new(app.channel());
+    for service in ["", "useradmin.v1.UserAdmin"] {
+        let request = HealthCheckRequest {
+            service: service.to_owned(),
+        };
+        let answer = health.check(request).await.unwrap().into_inner();
+        assert_eq!(answer.status(), ServingStatus::Serving, "{service}");
+    }
+    let request = HealthCheckRequest {
+        service: "nobody".to_owned(),
+    };
+    assert_eq!(
+        health.check(request).await.unwrap_err().code(),
+        Code::NotFound
+    );
+    // Health asks nobody.
+    assert_eq!(sandbox.traffic().hmc_requests, 0);
+}
+
+async fn reflect(app: &App, question: MessageRequest) -> MessageResponse {
+    let request = ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(question),
+    };
+    let mut client = ServerReflectionClient::new(app.channel());
+    let mut answers = client
+        .server_reflection_info(once(async { request }))
+        .await
+        .unwrap()
+        .into_inner();
+    answers
+        .message()
+        .await
+        .unwrap()
+        .unwrap()
+        .message_response
+        .unwrap()
+}
+
+#[tokio::test]
+async fn reflection_lists_the_services_and_resolves_the_details() {
+    let sandbox = Sandbox::start().await.unwrap();
+    let app = App::with_sandbox(&sandbox).await;
+    let MessageResponse::ListServicesResponse(list) =
+        reflect(&app, MessageRequest::ListServices(String::new())).await
+    else {
+        panic!("no list");
+    };
+    let names: BTreeSet<_> = list
+        .service
+        .into_iter()
+        .map(|service| service.name)
+        .collect();
+    assert!(
+        names.contains("grpc.health.v1.Health") && names.contains("useradmin.v1.UserAdmin"),
+        "{names:?}"
+    );
+    for symbol in [
+        "useradmin.v1.UserAdmin",
+        "useradmin.v1.BatchError",
+        "useradmin.v1.HmcError",
+        "useradmin.v1.ErrorReason",
+        "google.rpc.ErrorInfo",
+        "google.rpc.BadRequest",
+        "google.rpc.PreconditionFailure",
+        "google.rpc.QuotaFailure",
+        "google.rpc.RequestInfo",
+        "google.rpc.ResourceInfo",
+        "google.rpc.RetryInfo",
+        "google.rpc.Status",
+    ] {
+        let question = MessageRequest::FileContainingSymbol(symbol.to_owned());
+        let MessageResponse::FileDescriptorResponse(files) = reflect(&app, question).await else {
+            panic!("{symbol} is not resolved");
+        };
+        let file = FileDescriptorProto::decode(files.file_descriptor_proto[0].as_slice()).unwrap();
+        assert!(symbol.starts_with(file.package()), "{symbol}");
+    }
+}
+
+#[tokio::test]
+async fn every_answer_has_a_request_id_of_its_own() {
+    let sandbox = Sandbox::start().await.unwrap();
+    let app = App::with_sandbox(&sandbox).await;
+    let mut client = app.client();
+    let mut request = batch_request("alice");
+    request.node_id = "node-idle".to_owned();
+    // A failure; its id is compared with the RequestInfo by `expect`.
+    let failed = app.delete_hmc_user(by_name("nobody")).await.unwrap_err();
+    failed.expect(Code::NotFound, "USER_NOT_FOUND");
+    let answer = client.delete_batch_node_user(request).await.unwrap();
+    let id = answer
+        .metadata()
+        .get("x-request-id")
+        .unwrap()
+        .to_str()
+        .unwrap();
+    assert_eq!(id.len(), 36);
+    assert_ne!(id, failed.request_id);
+}
+
+#[tokio::test]
+async fn deadlines_are_kept_and_bad_ones_refused() {
+    let upstream = Upstream::start(|seen| token_or(seen, || Reply::Hang)).await;
+    let folder = App::folder();
+    let section = batch_section(&folder, &upstream.url);
+    let app = App::start_in(folder, &section).await;
+    let rows = [
+        ("99m", Code::DeadlineExceeded, "DEADLINE_EXCEEDED", 0),
+        ("300m", Code::DeadlineExceeded, "DEADLINE_EXCEEDED", 0),
+        ("600m", Code::DeadlineExceeded, "OUTCOME_UNKNOWN", 1),
+        ("700000u", Code::DeadlineExceeded, "OUTCOME_UNKNOWN", 1),
+        ("", Code::InvalidArgument, "INVALID_REQUEST", 0),
+        ("5", Code::InvalidArgument, "INVALID_REQUEST", 0),
+        ("S", Code::InvalidArgument, "INVALID_REQUEST", 0),
+        ("-1S", Code::InvalidArgument, "INVALID_REQUEST", 0),
+        ("1.5S", Code::InvalidArgument, "INVALID_REQUEST", 0),
+        ("5s", Code::InvalidArgument, "INVALID_REQUEST", 0),
+        ("123456789S", Code::InvalidArgument, "INVALID_REQUEST", 0),
+    ];
+    for (timeout, code, reason, sent) in rows {
+        let before = upstream.requests("DELETE", "").len();
+        let mut request = Request::new(batch_request("alice"));
+        request
+            .metadata_mut()
+            .insert("grpc-timeout", timeout.parse().unwrap());
+        let status: Status = app
+            .client()
+            .delete_batch_node_user(request)
+            .await
+            .unwrap_err();
+        let failed = Failed::from(status);
+        failed.expect(code, reason);
+        assert_eq!(failed.meta("attempts"), sent.to_string(), "{timeout}");
+        assert_eq!(
+            upstream.requests("DELETE", "").len() - before,
+            sent,
+            "{timeout}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_in_progress_ends_before_the_server_does() {
+    let (begun, go) = (
+        Arc::new(Notify::new()),
+        Arc::new(std::sync::Barrier::new(2)),
+    );
+    let (tell, wait) = (Arc::clone(&begun), Arc::clone(&go));
+    let upstream = Upstream::start(move |seen| {
+        token_or(seen, || {
+            tell.notify_one();
+            // The script runs on a thread of its own runtime worker: the test decides when it answers.
+            tokio::task::block_in_place(|| wait.wait());
+            Reply::empty(200)
+        })
+    });
+    let upstream = upstream.await;
+    let folder = App::folder();
+    let section = batch_section(&folder, &upstream.url);
+    let app = App::start_in(folder, &section).await;
+    let mut client = app.client();
+    let call =
+        tokio::spawn(async move { client.delete_batch_node_user(batch_request("alice")).await });
+    begun.notified().await;
+    let stopping = tokio::spawn(app.stop());
+    tokio::task::spawn_blocking(move || go.wait())
+        .await
+        .unwrap();
+    assert_eq!(call.await.unwrap().unwrap().into_inner().attempts, 1);
+    tokio::time::timeout(Duration::from_secs(5), stopping)
+        .await
+        .unwrap()
+        .unwrap();
+}
