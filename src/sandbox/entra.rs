@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::credentials::{Credentials, text};
-use super::net::{Counters, Incoming, bump, form_pairs, iso_seconds, lock, response, set};
+use super::net::{Counters, Incoming, bump, form_pairs, lock, now, response, set};
 
 /// The one resource there is; the double slash belongs to it, the accepted audience ends in a slash.
 const SCOPE: &str = "https://batch.core.windows.net//.default";
@@ -208,7 +208,7 @@ fn refuse(call: &Incoming, (status, error, number, text): &Refusal) -> Response 
     let correlation = call
         .header("client-request-id")
         .map_or_else(|| Uuid::new_v4().to_string(), str::to_owned);
-    let timestamp = format!("{}Z", iso_seconds(SystemTime::now()).0.replace('T', " "));
+    let timestamp = now().replace('T', " ");
     let body = json!({
         "error": error,
         "error_description": format!(

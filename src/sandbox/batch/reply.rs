@@ -2,14 +2,12 @@
 //!
 //! What is answered is decided elsewhere; here it is only put on the wire.
 
-use std::time::SystemTime;
-
 use axum::body::Body;
 use axum::response::Response;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::super::net::{Incoming, iso_seconds, response, set};
+use super::super::net::{Incoming, now, response, set};
 use super::codes::{self, Row};
 use super::layout::layout;
 
@@ -121,10 +119,7 @@ impl Exchange {
 
     /// The error document, with its length.
     pub(super) fn fault(&self, fault: &Fault) -> Response {
-        let mut answer = self.with_headers(response(
-            fault.status,
-            self.error_body(fault, SystemTime::now()),
-        ));
+        let mut answer = self.with_headers(response(fault.status, self.error_body(fault)));
         set(&mut answer, "content-type", JSON);
         if let Some(seconds) = fault.retry_after {
             set(&mut answer, "retry-after", &seconds.to_string());
@@ -148,15 +143,15 @@ impl Exchange {
         answer
     }
 
-    fn error_body(&self, fault: &Fault, now: SystemTime) -> Vec<u8> {
-        let (seconds, ticks) = iso_seconds(now);
+    fn error_body(&self, fault: &Fault) -> Vec<u8> {
+        let now = now();
         layout(&ErrorBody {
             metadata: format!("{}/$metadata#{ERROR_TYPE}", self.origin),
             code: fault.code,
             message: Message {
                 lang: "en-US",
                 value: format!(
-                    "{}\nRequestId:{}\nTime:{seconds}.{ticks:07}Z",
+                    "{}\nRequestId:{}\nTime:{now}",
                     fault.message, self.request_id
                 ),
             },
