@@ -133,8 +133,13 @@ impl<T: Send + Sync + 'static, S: Source<T>> Renewable<T, S> {
         }
     }
 
-    /// Takes the current one away for good.
-    pub fn take(&self) -> Option<Arc<Lease<T>>> {
+    /// Takes the current one away for good, after a renewal in progress has ended.
+    pub async fn take(&self) -> Option<Arc<Lease<T>>> {
+        let flight = crate::lock(&self.state).flight.clone();
+        if let Some(flight) = flight {
+            // Its failure has been told to those who wait for it.
+            let _ = flight.await;
+        }
         crate::lock(&self.state).current.take()
     }
 

@@ -90,7 +90,7 @@ impl Hmc {
 
     /// Ends the session, if there is one.
     pub async fn close(&self) {
-        if let Some(session) = self.sessions.take() {
+        if let Some(session) = self.sessions.take().await {
             self.sessions.source().logoff(&session.value).await;
         }
     }
