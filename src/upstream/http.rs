@@ -26,7 +26,9 @@ use crate::{
 /// Most bytes of an answer's body that are read.
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// TCP and TLS. Three of these fit the default deadline, so that a host behind a silent firewall is told as
+/// unreachable, and not as a delete whose outcome is unknown.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A body that trickles is given up; the status line has been read by then.
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long to wait for the rest of an answer that is done at its status line, to use the connection again.
