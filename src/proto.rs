@@ -1,6 +1,6 @@
 //! The generated code of `proto/useradmin/v1`, and its descriptors.
 
-#![allow(missing_docs, clippy::pedantic, unused_qualifications)]
+#![allow(missing_docs, clippy::all, clippy::pedantic, unused_qualifications)]
 
 tonic::include_proto!("useradmin.v1");
 

@@ -2,6 +2,7 @@
 //! records that wait at the same time share one write and one sync (group commit).
 
 use std::{
+    fmt::Write as _,
     fs::{File, OpenOptions},
     io::{self, Write as _},
     sync::mpsc,
@@ -158,10 +159,10 @@ impl Writer {
                 self.file = None;
             }
             for job in group {
-                let result = result
-                    .as_ref()
-                    .map(|()| ())
-                    .map_err(|e| io::Error::new(e.kind(), e.to_string()));
+                let result = match &result {
+                    Ok(()) => Ok(()),
+                    Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
+                };
                 // A caller that has stopped waiting has been told that the record failed.
                 let _ = job.done.send(result);
             }
@@ -186,18 +187,15 @@ impl Writer {
             lines.push('\n');
         }
         let sync = self.config.sync && group.iter().any(|job| job.entry.event == Event::Intent);
-        match self.file()? {
-            Some(file) => {
-                file.write_all(lines.as_bytes())?;
-                if sync {
-                    file.sync_data()?;
-                }
+        if let Some(file) = self.file()? {
+            file.write_all(lines.as_bytes())?;
+            if sync {
+                file.sync_data()?;
             }
-            None => {
-                let mut stdout = io::stdout().lock();
-                stdout.write_all(lines.as_bytes())?;
-                stdout.flush()?;
-            }
+        } else {
+            let mut stdout = io::stdout().lock();
+            stdout.write_all(lines.as_bytes())?;
+            stdout.flush()?;
         }
         (self.seq, self.prev) = (seq, prev);
         Ok(())
@@ -217,7 +215,11 @@ impl Writer {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// UTC, RFC 3339, in milliseconds.

@@ -51,16 +51,14 @@ fn address(
     faults: &mut Faults,
 ) -> Option<(SocketAddr, std::ops::Range<usize>)> {
     let text = section.text(key, faults)?;
-    match text.value.parse() {
-        Ok(address) => Some((address, text.span)),
-        Err(_) => {
-            faults.add(
-                text.span,
-                format!("`{key}` must be an IP address and a port, such as 127.0.0.1:50051"),
-            );
-            None
-        }
-    }
+    let Ok(address) = text.value.parse() else {
+        faults.add(
+            text.span,
+            format!("`{key}` must be an IP address and a port, such as 127.0.0.1:50051"),
+        );
+        return None;
+    };
+    Some((address, text.span))
 }
 
 fn limits(server: &Section, faults: &mut Faults) -> Limits {

@@ -196,6 +196,7 @@ const ESSENTIAL: [&str; 3] = [
 ];
 
 /// Builds the status. What does not fit is cut: first the upstream's own words, then all but the essential.
+#[allow(clippy::disallowed_methods, reason = "this is the place")]
 fn fit(
     code: Code,
     message: &str,

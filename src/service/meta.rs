@@ -11,7 +11,7 @@ use crate::{access::policy::ANONYMOUS, upstream::deadline::Deadline};
 /// For a caller who sets no deadline.
 const DEFAULT: Duration = Duration::from_secs(30);
 /// No call takes longer.
-const CAP: Duration = Duration::from_secs(60);
+const CAP: Duration = Duration::from_mins(1);
 /// The answer leaves this long before the caller's deadline.
 const MARGIN: Duration = Duration::from_millis(100);
 

@@ -95,13 +95,17 @@ where
         gone: gone.clone(),
     };
     let tasks = call.shared.tasks.clone();
-    let facts = call.facts.clone();
+    let mut facts = call.facts.clone();
     let task = tasks.spawn(call.carry_out(limits, work));
     let guard = Gone(gone);
     let answer = task.await;
     // The answer is there; dropping the guard tells nobody anything any more.
     drop(guard);
-    answer.unwrap_or_else(|_| Err(status(&Failure::internal("a panic"), &facts)))
+    answer.unwrap_or_else(|_| {
+        facts.outcome = Fate::Unknown;
+        let failure = Failure::internal("the task of the call has gone");
+        Err(status(&failure, &facts))
+    })
 }
 
 /// One call on its way.
@@ -203,12 +207,11 @@ impl Call {
             limits: limits.clone(),
         });
         let finished = AssertUnwindSafe(work).catch_unwind().await;
-        let result = match finished {
-            Ok(finished) => self.learn(finished),
-            Err(_) => {
-                self.facts.outcome = Fate::Unknown;
-                Err(Failure::internal("a panic"))
-            }
+        let result = if let Ok(finished) = finished {
+            self.learn(finished)
+        } else {
+            self.facts.outcome = Fate::Unknown;
+            Err(Failure::internal("a panic"))
         };
         let gone = limits.gone.is_cancelled();
         let (outcome, reason) = match &result {
@@ -239,13 +242,12 @@ impl Call {
             .shared
             .audit
             .record(self.entry(Event::Intent, "", "", false));
-        match deadline.bound(intent).await {
-            Some(result) => result,
-            None => Err(Failure::new(
+        deadline.bound(intent).await.unwrap_or_else(|| {
+            Err(Failure::new(
                 ErrorReason::AuditUnavailable,
                 "audit: the sink takes too long",
-            )),
-        }
+            ))
+        })
     }
 
     fn learn<T>(&mut self, finished: Finished<T>) -> Result<(T, DeleteOutcome), Failure> {

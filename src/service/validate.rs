@@ -33,13 +33,11 @@ impl Checked {
         mut configured: impl Iterator<Item = &'a String>,
     ) -> String {
         let value = if value.is_empty() {
-            match (configured.next(), configured.next()) {
-                (Some(only), None) => only,
-                _ => {
-                    self.fault(field, "required unless exactly one target is configured");
-                    return String::new();
-                }
-            }
+            let (Some(only), None) = (configured.next(), configured.next()) else {
+                self.fault(field, "required unless exactly one target is configured");
+                return String::new();
+            };
+            only
         } else {
             value
         };

@@ -62,7 +62,7 @@ impl Answer {
                 .duration_since(SystemTime::now())
                 .unwrap_or_default(),
         };
-        Some(asked.clamp(Duration::from_secs(1), Duration::from_secs(60)))
+        Some(asked.clamp(Duration::from_secs(1), Duration::from_mins(1)))
     }
 }
 
@@ -122,6 +122,7 @@ pub fn client(tls: rustls::ClientConfig) -> Result<Client, String> {
 }
 
 /// Sends a request and reads the answer. After the status `done` the body is of no interest.
+#[allow(clippy::disallowed_methods, reason = "this is the place")]
 pub async fn send(
     client: &Client,
     request: Request,

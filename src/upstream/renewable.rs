@@ -95,6 +95,7 @@ impl<T: Send + Sync + 'static, S: Source<T>> Renewable<T, S> {
     }
 
     /// Where it comes from.
+    #[must_use]
     pub fn source(&self) -> &Arc<S> {
         &self.source
     }

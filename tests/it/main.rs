@@ -1,6 +1,13 @@
 //! Tests through the real server over the wire. One binary: a link step costs more than all of them.
 
-#![allow(missing_docs, clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+// `disallowed_methods` guards the rooms of src/.
+#![allow(
+    missing_docs,
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used
+)]
 
 mod access;
 mod hostile;

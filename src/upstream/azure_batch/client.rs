@@ -140,7 +140,7 @@ impl BatchAccount {
         ledger: &mut Ledger,
         limits: &Limits,
     ) -> Result<Done, Failure> {
-        let used = self.credential.obtain(limits.deadline).await?;
+        let proof = self.credential.obtain(limits.deadline).await?;
         let segments = [
             "pools",
             &user.pool_id,
@@ -151,8 +151,8 @@ impl BatchAccount {
         ];
         let mut url = path::build(&self.url, &segments)?;
         url.set_query(Some(&query(limits)));
-        let mut request = self.request(Method::DELETE, url, user)?;
-        self.authorize(&mut request, &used)?;
+        let mut request = request(Method::DELETE, url, user)?;
+        self.authorize(&mut request, &proof)?;
 
         ledger.begin(limits)?;
         let done = StatusCode::OK;
@@ -164,7 +164,7 @@ impl BatchAccount {
                 });
             }
             Ok(answer) => {
-                let failure = self.judge(&answer, user, &used, ledger);
+                let failure = self.judge(&answer, user, &proof, ledger);
                 if failure.reason == ErrorReason::UserNotFound
                     && let Some(outcome) = absence(ledger, allow_missing)
                 {
@@ -187,49 +187,58 @@ impl BatchAccount {
         ledger: &mut Ledger,
         limits: &Limits,
     ) -> Result<Done, Failure> {
-        let used = self.credential.obtain(limits.deadline).await?;
+        let proof = self.credential.obtain(limits.deadline).await?;
         let mut url = path::build(&self.url, &["pools", &user.pool_id, "nodes", &user.node_id])?;
         url.set_query(Some(&query(limits)));
-        let mut request = self.request(Method::GET, url, user)?;
-        self.authorize(&mut request, &used)?;
+        let mut request = request(Method::GET, url, user)?;
+        self.authorize(&mut request, &proof)?;
         let answer = http::send(&self.client, request, None, limits.deadline)
             .await
             .map_err(http::NoAnswer::of_read)?;
         if answer.status == StatusCode::OK {
             return validated(&answer);
         }
-        Err(self.judge(&answer, user, &used, ledger).of_a_read())
+        Err(self.judge(&answer, user, &proof, ledger).of_a_read())
     }
 
-    fn authorize(&self, request: &mut Request, used: &Used) -> Result<(), Failure> {
+    fn authorize(&self, request: &mut Request, proof: &Used) -> Result<(), Failure> {
         let date = httpdate::fmt_http_date(SystemTime::now());
-        let value =
-            self.credential
-                .authorization(used, request.method().as_str(), request.url(), &date)?;
+        let value = self.credential.authorization(
+            proof,
+            request.method().as_str(),
+            request.url(),
+            &date,
+        )?;
         let headers = request.headers_mut();
         headers.insert(HeaderName::from_static("ocp-date"), header(&date)?);
         headers.insert(AUTHORIZATION, value);
         Ok(())
     }
 
-    fn request(&self, method: Method, url: Url, user: &NodeUser) -> Result<Request, Failure> {
-        let mut request = Request::new(method, url);
-        let headers = request.headers_mut();
-        headers.insert(ACCEPT, HeaderValue::from_static(MEDIA_TYPE));
-        headers.insert("client-request-id", header(&user.client_request_id)?);
-        headers.insert("return-client-request-id", HeaderValue::from_static("true"));
-        Ok(request)
-    }
-
     /// An answer that is not the success, as a failure.
-    fn judge(&self, answer: &Answer, user: &NodeUser, used: &Used, ledger: &mut Ledger) -> Failure {
+    fn judge(
+        &self,
+        answer: &Answer,
+        user: &NodeUser,
+        proof: &Used,
+        ledger: &mut Ledger,
+    ) -> Failure {
         let mut failure = failure(answer, user);
-        if failure.repeat == Repeat::Renew && !(ledger.may_renew() && self.credential.refuse(used))
+        if failure.repeat == Repeat::Renew && !(ledger.may_renew() && self.credential.refuse(proof))
         {
             failure.repeat = Repeat::Never;
         }
         failure
     }
+}
+
+fn request(method: Method, url: Url, user: &NodeUser) -> Result<Request, Failure> {
+    let mut request = Request::new(method, url);
+    let headers = request.headers_mut();
+    headers.insert(ACCEPT, HeaderValue::from_static(MEDIA_TYPE));
+    headers.insert("client-request-id", header(&user.client_request_id)?);
+    headers.insert("return-client-request-id", HeaderValue::from_static("true"));
+    Ok(request)
 }
 
 fn header(text: &str) -> Result<HeaderValue, Failure> {

@@ -79,14 +79,14 @@ impl SharedKey {
     }
 
     fn string_to_sign(&self, verb: &str, url: &Url, ocp_date: &str) -> String {
-        let mut text = format!("{verb}\n");
-        text.push_str(&"\n".repeat(EMPTY_HEADERS));
-        text.push_str(&format!("ocp-date:{ocp_date}\n"));
-        text.push_str(&format!("/{}{}", self.account, url.path()));
+        let empty = "\n".repeat(EMPTY_HEADERS);
+        let (account, path) = (&self.account, url.path());
+        let mut text = format!("{verb}\n{empty}ocp-date:{ocp_date}\n/{account}{path}");
         let mut parameters: Vec<_> = url.query_pairs().collect();
         parameters.sort();
         for (name, value) in parameters {
-            text.push_str(&format!("\n{}:{value}", name.to_lowercase()));
+            let line = ["\n", &name.to_lowercase(), ":", &value];
+            text.extend(line);
         }
         text
     }

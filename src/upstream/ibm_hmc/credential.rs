@@ -32,7 +32,7 @@ const LOGON_TIMEOUT: Duration = Duration::from_secs(20);
 const LOGOFF_TIMEOUT: Duration = Duration::from_secs(2);
 /// HMCs disable a user after a few wrong passwords (sample: 3); stop before.
 const MAX_REFUSED: u32 = 2;
-const GUARD_TIME: Duration = Duration::from_secs(300);
+const GUARD_TIME: Duration = Duration::from_mins(5);
 
 /// The `X-API-Session` header's value.
 pub struct Session(HeaderValue);
