@@ -60,7 +60,7 @@ enum Command {
 #[derive(Args)]
 struct Serve {
     /// The configuration file.
-    #[arg(long, required_unless_present = "sandbox", conflicts_with = "sandbox")]
+    #[arg(long, required_unless_present = "sandbox", conflicts_with_all = ["sandbox", "listen"])]
     config: Option<PathBuf>,
     /// Simulate both upstreams in this process; needs no file and no credentials.
     #[arg(long)]

@@ -121,15 +121,17 @@ impl<'a> Section<'a> {
         faults: &mut Faults,
     ) -> Option<u32> {
         let wanted = format!("a whole number from {} to {}", range.start(), range.end());
-        self.typed(key, &wanted, faults, |value| {
-            let number = value.as_integer()?;
-            let number = i64::from_str_radix(number.as_str(), number.radix()).ok()?;
-            u32::try_from(number).ok().filter(|n| range.contains(n))
-        })
-        .map(|placed| placed.value)
+        let placed = self.typed(key, &wanted, faults, DeValue::as_integer)?;
+        let (digits, radix) = (placed.value.as_str(), placed.value.radix());
+        let number = u32::from_str_radix(digits, radix).ok();
+        let number = number.filter(|number| range.contains(number));
+        if number.is_none() {
+            faults.add(placed.span, format!("`{key}` must be {wanted}"));
+        }
+        number
     }
 
-    /// A list of strings that may be absent.
+    /// A list of strings that may be absent. It counts as absent when something else is in it.
     pub fn texts(&self, key: &str, faults: &mut Faults) -> Option<Placed<Vec<Placed<String>>>> {
         let list = self.typed(key, "a list of strings", faults, DeValue::as_array)?;
         let mut texts = Vec::new();
@@ -142,7 +144,7 @@ impl<'a> Section<'a> {
                 None => faults.add(item.span(), format!("`{key}` holds strings only")),
             }
         }
-        Some(Placed {
+        (texts.len() == list.value.len()).then_some(Placed {
             value: texts,
             span: list.span,
         })

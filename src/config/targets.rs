@@ -329,13 +329,11 @@ fn shared_key(section: &Section, folder: &Path, faults: &mut Faults) -> Option<C
     let account = section.required("account_name", faults);
     let key = secret(section, "key_file", folder, faults);
     if let Some(source) = &key
-        && let Ok(text) = source.read()
-        && BASE64_STANDARD.decode(text.expose().trim()).is_err()
+        && let Ok(secret) = source.read()
+        && BASE64_STANDARD.decode(secret.expose().trim()).is_err()
+        && let Some(text) = section.text("key_file", faults)
     {
-        faults.add(
-            section.key_span("key_file"),
-            "`key_file` does not hold base64",
-        );
+        faults.add(text.span, "`key_file` does not hold base64");
     }
     Some(Credential::SharedKey {
         account: account?.value,

@@ -12,6 +12,11 @@
 mod access;
 mod hostile;
 mod properties;
+mod comments;
+mod config;
+mod contract;
+mod docs;
+mod program;
 mod sandbox;
 mod server;
 mod support;

@@ -1,0 +1,164 @@
+//! The comments of the proto files, as the descriptors hold them.
+
+use std::collections::HashMap;
+
+use prost::Message as _;
+use prost_types::{
+    DescriptorProto, EnumDescriptorProto, FileDescriptorProto, FileDescriptorSet,
+    ServiceDescriptorProto,
+};
+use useradmin::proto::{DESCRIPTORS, ErrorReason};
+
+/// A message, field, enum, value, service or rpc.
+pub struct Element {
+    /// Full name, such as `useradmin.v1.UserAdmin.DeleteHmcUser`.
+    pub name: String,
+    pub comment: String,
+}
+
+/// The files of this API, without those that they import.
+pub fn files() -> Vec<FileDescriptorProto> {
+    let set = FileDescriptorSet::decode(DESCRIPTORS).unwrap();
+    let mut files = set.file;
+    files.retain(|file| file.package() == "useradmin.v1");
+    files
+}
+
+/// Every element of the API.
+pub fn elements() -> Vec<Element> {
+    files().iter().flat_map(elements_of).collect()
+}
+
+/// The comment of one element.
+pub fn comment(name: &str) -> String {
+    let full = format!("useradmin.v1.{name}");
+    let found = elements().into_iter().find(|element| element.name == full);
+    found.unwrap_or_else(|| panic!("no {full}")).comment
+}
+
+fn elements_of(file: &FileDescriptorProto) -> Vec<Element> {
+    let mut walk = Walk::new(file);
+    for (message, at) in file.message_type.iter().zip(0..) {
+        walk.message(file.package(), message, &[4, at]);
+    }
+    for (item, at) in file.enum_type.iter().zip(0..) {
+        walk.enumeration(file.package(), item, &[5, at]);
+    }
+    for (service, at) in file.service.iter().zip(0..) {
+        walk.service(file.package(), service, &[6, at]);
+    }
+    walk.found
+}
+
+/// Paths are those of `SourceCodeInfo.Location.path`: field numbers of descriptor.proto and indexes in turn.
+struct Walk {
+    comments: HashMap<Vec<i32>, String>,
+    found: Vec<Element>,
+}
+
+impl Walk {
+    fn new(file: &FileDescriptorProto) -> Self {
+        let places = file.source_code_info.iter().flat_map(|info| &info.location);
+        let comments = places.map(|place| (place.path.clone(), place.leading_comments().into()));
+        Self {
+            comments: comments.collect(),
+            found: Vec::new(),
+        }
+    }
+
+    fn note(&mut self, scope: &str, name: &str, path: &[i32]) -> String {
+        let name = format!("{scope}.{name}");
+        let comment = self.comments.get(path).cloned().unwrap_or_default();
+        self.found.push(Element {
+            name: name.clone(),
+            comment: unindented(&comment),
+        });
+        name
+    }
+
+    fn message(&mut self, scope: &str, message: &DescriptorProto, path: &[i32]) {
+        let name = self.note(scope, message.name(), path);
+        for (field, at) in message.field.iter().zip(0..) {
+            self.note(&name, field.name(), &[path, &[2, at]].concat());
+        }
+        for (oneof, at) in message.oneof_decl.iter().zip(0..) {
+            self.note(&name, oneof.name(), &[path, &[8, at]].concat());
+        }
+        for (nested, at) in message.nested_type.iter().zip(0..) {
+            self.message(&name, nested, &[path, &[3, at]].concat());
+        }
+    }
+
+    fn enumeration(&mut self, scope: &str, item: &EnumDescriptorProto, path: &[i32]) {
+        let name = self.note(scope, item.name(), path);
+        for (value, at) in item.value.iter().zip(0..) {
+            self.note(&name, value.name(), &[path, &[2, at]].concat());
+        }
+    }
+
+    fn service(&mut self, scope: &str, service: &ServiceDescriptorProto, path: &[i32]) {
+        let name = self.note(scope, service.name(), path);
+        for (rpc, at) in service.method.iter().zip(0..) {
+            self.note(&name, rpc.name(), &[path, &[2, at]].concat());
+        }
+    }
+}
+
+/// Without the blank behind `//`.
+fn unindented(comment: &str) -> String {
+    let lines = comment
+        .lines()
+        .map(|line| line.strip_prefix(' ').unwrap_or(line));
+    lines.collect::<Vec<_>>().join("\n").trim().to_owned()
+}
+
+/// All reasons, by number.
+pub fn reasons() -> Vec<ErrorReason> {
+    (0..)
+        .map_while(|number| ErrorReason::try_from(number).ok())
+        .collect()
+}
+
+/// The parts of a reason's comment, each on one line.
+#[derive(Debug)]
+pub struct ReasonComment {
+    pub summary: String,
+    pub when: String,
+    pub client: String,
+    pub codes: String,
+    pub details: String,
+    pub metadata: String,
+}
+
+impl ReasonComment {
+    pub fn of(reason: ErrorReason) -> Self {
+        let comment = comment(&format!("ErrorReason.{}", reason.as_str_name()));
+        let rest = one_line(&comment);
+        let (summary, rest) = split(&rest, " When: ");
+        let (when, rest) = split(&rest, " Client: ");
+        let (client, rest) = split(&rest, " gRPC: ");
+        let (codes, rest) = split(&rest, " Details: ");
+        let (details, metadata) = split(&rest, " Metadata: ");
+        Self {
+            summary,
+            when,
+            client,
+            codes,
+            details,
+            metadata,
+        }
+    }
+}
+
+#[track_caller]
+fn split(text: &str, at: &str) -> (String, String) {
+    let Some((before, after)) = text.split_once(at) else {
+        panic!("no{at}in: {text}");
+    };
+    (before.to_owned(), after.to_owned())
+}
+
+/// A comment's lines, joined by single blanks.
+pub fn one_line(comment: &str) -> String {
+    comment.split_whitespace().collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,179 @@
+//! The configuration file: what is read, and what each fault says and where.
+
+use std::{fs, path::PathBuf, time::Duration};
+
+use rcgen::CertifiedKey;
+use useradmin::config::{self, AuditSink, Config, Credential, EntraKind, keys::KEYS};
+
+use crate::support::App;
+
+const EXAMPLE: &str = include_str!("../../docs/useradmin.toml");
+
+/// A folder with the files that configurations of this module name.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        let folder = Self(App::folder());
+        let certified = rcgen::generate_simple_self_signed(["hmc.example".to_owned()]);
+        let CertifiedKey { cert, .. } = certified.unwrap();
+        folder.write("hmc.pem", cert.pem().as_bytes());
+        folder.write("corporate-ca.pem", cert.pem().as_bytes());
+        folder.write("hmc.password", b"secret\r\n");
+        folder.write("batch.secret", b"secret");
+        folder.write("batch.key", b"c2VjcmV0\n");
+        folder.write("federated.token", b"token");
+        folder.write("not-base64", b"!!!");
+        folder.write("empty", b"\n");
+        folder.write("not-text", b"\xFF\xFE");
+        folder.write("not-pem", b"hello");
+        let not_x509 = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        folder.write("not-x509.pem", not_x509);
+        folder
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) {
+        fs::write(self.0.join(name), bytes).unwrap();
+    }
+
+    fn parse(&self, text: &str) -> Result<Config, String> {
+        let file = self.0.join("useradmin.toml");
+        let parsed = config::parse(&file, text);
+        let prefix = format!("{}:", file.display());
+        parsed.map_err(|faults| faults.to_string().replace(&prefix, "@"))
+    }
+
+    /// The faults as `LINE:COLUMN: text`, after a look at the line and the caret below each.
+    #[track_caller]
+    fn faults(&self, text: &str) -> Vec<String> {
+        let Err(shown) = self.parse(text) else {
+            return Vec::new();
+        };
+        let lines: Vec<_> = shown.lines().collect();
+        let faults = lines.chunks(3).map(|chunk| {
+            let &[fault, source, caret] = chunk else {
+                panic!("not three lines: {shown}");
+            };
+            let fault = fault.strip_prefix('@').unwrap();
+            let mut numbers = fault.splitn(3, ':');
+            let mut number = || numbers.next().unwrap().parse::<usize>().unwrap();
+            let (line, column) = (number(), number());
+            assert_eq!(source, text.lines().nth(line - 1).unwrap_or_default());
+            assert_eq!(caret.chars().count(), column, "{shown}");
+            assert_eq!(caret.trim_start(), "^", "{shown}");
+            for (below, above) in caret.chars().zip(source.chars().take(column - 1)) {
+                assert_eq!(below == '\t', above == '\t', "{shown}");
+            }
+            fault.to_owned()
+        });
+        faults.collect()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn the_example_is_read_in_full() {
+    let folder = Folder::new();
+    let config = folder
+        .parse(EXAMPLE)
+        .unwrap_or_else(|faults| panic!("{faults}"));
+    assert_eq!(config.batch_accounts.len(), 5);
+    assert_eq!(config.server.limits.drain, Duration::from_secs(25));
+    let audit = folder.0.join("audit.jsonl");
+    assert_eq!(config.audit.sink, AuditSink::File(audit));
+    let prod = &config.batch_accounts["prod"];
+    assert_eq!((prod.roots.len(), prod.protected_users.len()), (1, 2));
+    assert!(prod.protected_users[0].matches("ADMINISTRATOR"));
+    let hmc = &config.hmcs["dallas1"];
+    assert_eq!((hmc.room.in_flight, hmc.room.queued), (8, 256));
+    assert_eq!(hmc.password.read().unwrap().expose(), "secret");
+    let caller = &config.callers[0];
+    assert_eq!(caller.deletes_per_minute, Some(60));
+    assert!(caller.allow[1].pools.as_ref().unwrap()[0].matches("render-1"));
+}
+
+#[test]
+fn what_is_left_out_has_its_default() {
+    let folder = Folder::new();
+    let text = "[batch_accounts.a]\nurl = \"http://127.0.0.1:1\"\n\
+        [batch_accounts.a.credential]\nkind = \"managed_identity\"\n";
+    let config = folder
+        .parse(text)
+        .unwrap_or_else(|faults| panic!("{faults}"));
+    assert_eq!(config.server.listen.to_string(), "127.0.0.1:50051");
+    let admin = config.server.admin_listen.unwrap();
+    assert_eq!(admin.to_string(), "127.0.0.1:9464");
+    assert!(config.server.reflection && config.audit.sync && config.callers.is_empty());
+    let account = &config.batch_accounts["a"];
+    assert_eq!((account.room.in_flight, account.room.queued), (256, 256));
+    let Credential::Entra(entra) = &account.credential else {
+        panic!("not Entra");
+    };
+    assert_eq!(entra.scope, "https://batch.core.windows.net//.default");
+    assert!(matches!(
+        entra.kind,
+        EntraKind::ManagedIdentity { client_id: None }
+    ));
+}
+
+/// The example names every key that can be named, so that it cannot fall behind.
+#[test]
+fn the_example_has_every_key() {
+    let mut found = Vec::new();
+    walk("", &EXAMPLE.parse().unwrap(), &mut found);
+    for key in KEYS {
+        let refused = matches!(key.name, "tls" | "jwt_issuers");
+        let named = found.contains(&(key.section.to_owned(), key.name.to_owned()));
+        assert_eq!(named, !refused, "{}.{}", key.section, key.name);
+    }
+}
+
+fn walk(section: &str, table: &toml::Table, found: &mut Vec<(String, String)>) {
+    for (key, value) in table {
+        let name = match section {
+            "" => key.clone(),
+            "batch_accounts" | "hmcs" => format!("{section}.ALIAS"),
+            section => format!("{section}.{key}"),
+        };
+        found.push((section.to_owned(), key.clone()));
+        let inner = value.as_array().into_iter().flatten().chain([value]);
+        for table in inner.filter_map(toml::Value::as_table) {
+            walk(&name, table, found);
+        }
+    }
+}
+
+/// A date is never what a key wants: if it is no fault, nobody reads the key.
+#[test]
+fn every_key_is_read() {
+    let folder = Folder::new();
+    let kinds = ["client_secret", "workload_identity", "shared_key"];
+    for key in KEYS {
+        let read = kinds.into_iter().any(|kind| {
+            let head = match key.section {
+                "" => String::new(),
+                "callers" => "[[callers]]\n".to_owned(),
+                "callers.allow" => "[[callers]]\n[[callers.allow]]\n".to_owned(),
+                section if section.ends_with("credential") && key.name != "kind" => {
+                    format!("[{section}]\nkind = \"{kind}\"\n")
+                }
+                section => format!("[{section}]\n"),
+            };
+            let text = format!("{head}{} = 1979-05-27\n", key.name);
+            let place = format!("{}:", head.lines().count() + 1);
+            let wanted = format!("`{}` must be ", key.name);
+            folder.faults(&text).iter().any(|fault| {
+                let here = fault.starts_with(&place);
+                here && (fault.contains(&wanted) || fault.contains("not available"))
+            })
+        });
+        assert!(read, "{}.{}", key.section, key.name);
+    }
+}
+
+mod faults;

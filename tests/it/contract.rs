@@ -1,0 +1,347 @@
+//! Guards of the contract: proto comments, tables and recipes say the same. Loops over the tables; nothing is
+//! sent.
+
+use std::collections::BTreeSet;
+
+use tonic::Code;
+use useradmin::{
+    error::{
+        Answered, Failure, Form,
+        recipe::{Extra, recipe},
+        rule::{Body, Rule, decide},
+        status::{CallFacts, status},
+    },
+    proto::ErrorReason as R,
+    upstream::{
+        azure_batch::rules::RULES as BATCH_RULES,
+        ibm_hmc::rules::{LOGON_RULES, RULES as HMC_RULES},
+    },
+};
+
+use crate::{
+    comments::{self, ReasonComment, comment, elements, one_line, reasons},
+    support::Failed,
+};
+
+/// What the server makes by itself in a call of either rpc. Nothing in this version makes
+/// `CallerUnauthenticated` and `CircuitOpen`; the API has them so that clients are ready for them.
+const FACADE: [R; 15] = [
+    R::InvalidRequest,
+    R::CallerUnauthenticated,
+    R::CallerNotAuthorized,
+    R::UnknownTarget,
+    R::ProtectedUser,
+    R::DeleteQuotaExceeded,
+    R::Overloaded,
+    R::CircuitOpen,
+    R::AuditUnavailable,
+    R::ShuttingDown,
+    R::DeadlineExceeded,
+    R::OutcomeUnknown,
+    R::UpstreamUnreachable,
+    R::UpstreamProtocolError,
+    R::Internal,
+];
+/// ... and in a call to Azure Batch: by the state of the node that was read, and for the token endpoint.
+const BATCH_FACADE: [R; 3] = [
+    R::NodeNotReady,
+    R::NodeUnusable,
+    R::UpstreamCredentialsRejected,
+];
+/// ... and in a call to an HMC: by the user that was read, and for the lock-out guard.
+const HMC_FACADE: [R; 5] = [
+    R::UserNotFound,
+    R::PatternBasedUser,
+    R::OwnUser,
+    R::AmbiguousUserName,
+    R::UpstreamCredentialsRejected,
+];
+/// Of the facade's reasons, those that it makes with both of their codes.
+const FACADE_ALTERNATE: [R; 1] = [R::OutcomeUnknown];
+
+/// gRPC code and reason.
+type Pairs = BTreeSet<(String, &'static str)>;
+
+fn pair(reason: R, form: Form) -> (String, &'static str) {
+    let recipe = recipe(reason);
+    let code = match (form, recipe.alternate) {
+        (Form::Alternate, Some(other)) => other.code,
+        (Form::Alternate, None) => panic!("{reason:?} has no second code"),
+        (Form::Usual, _) => recipe.code,
+    };
+    (code_name(code), short(reason))
+}
+
+fn of_rows<C>(rows: &[Rule<C>]) -> Pairs {
+    rows.iter().map(|row| pair(row.reason, row.form)).collect()
+}
+
+fn of_facade(more: &[R]) -> Pairs {
+    let usual = FACADE.iter().chain(more);
+    let usual = usual.map(|reason| pair(*reason, Form::Usual));
+    let alternate = FACADE_ALTERNATE.map(|reason| pair(reason, Form::Alternate));
+    usual.chain(alternate).collect()
+}
+
+fn batch_rows() -> Pairs {
+    of_rows(BATCH_RULES)
+}
+
+fn hmc_rows() -> Pairs {
+    &of_rows(HMC_RULES) | &of_rows(LOGON_RULES)
+}
+
+/// Without the prefix that all reasons have.
+fn short(reason: R) -> &'static str {
+    reason.as_str_name().strip_prefix("ERROR_REASON_").unwrap()
+}
+
+/// `InvalidArgument` -> `INVALID_ARGUMENT`.
+fn code_name(code: Code) -> String {
+    let mut name = String::new();
+    for c in format!("{code:?}").chars() {
+        if c.is_ascii_uppercase() && !name.is_empty() {
+            name.push('_');
+        }
+        name.push(c.to_ascii_uppercase());
+    }
+    name
+}
+
+/// The words of a text that are in the list.
+fn mentioned<'a>(text: &'a str, list: &[&str]) -> BTreeSet<&'a str> {
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    words.filter(|word| list.contains(word)).collect()
+}
+
+#[test]
+fn names_of_reasons_fit_error_info() {
+    for reason in reasons() {
+        let name = reason.as_str_name();
+        let inner = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit();
+        assert!(name.len() <= 63, "{name}");
+        assert!(name.as_bytes()[0].is_ascii_uppercase(), "{name}");
+        assert!(name.bytes().all(|b| inner(b) || b == b'_'), "{name}");
+        assert!(name.bytes().last().is_some_and(inner), "{name}");
+    }
+}
+
+#[test]
+fn messages_are_short_and_plain() {
+    for reason in reasons() {
+        let message = recipe(reason).message;
+        let plain = message.bytes().all(|b| (32..127).contains(&b));
+        assert!(plain && (1..=512).contains(&message.len()), "{reason:?}");
+    }
+}
+
+#[test]
+fn comments_and_recipes_agree_on_codes() {
+    for reason in reasons().into_iter().filter(|r| *r != R::Unspecified) {
+        let text = ReasonComment::of(reason).codes;
+        let all: Vec<String> = (0..17).map(|n| code_name(Code::from_i32(n))).collect();
+        let all: Vec<&str> = all.iter().map(String::as_str).collect();
+        let recipe = recipe(reason);
+        let codes = [Some(recipe.code), recipe.alternate.map(|other| other.code)];
+        let codes: BTreeSet<_> = codes.into_iter().flatten().map(code_name).collect();
+        let told: BTreeSet<_> = mentioned(&text, &all)
+            .into_iter()
+            .map(str::to_owned)
+            .collect();
+        assert_eq!(told, codes, "{reason:?}: {text}");
+    }
+}
+
+const DETAILS: [&str; 7] = [
+    "ErrorInfo",
+    "RequestInfo",
+    "BadRequest",
+    "PreconditionFailure",
+    "QuotaFailure",
+    "ResourceInfo",
+    "RetryInfo",
+];
+
+fn details(extras: &[Extra]) -> BTreeSet<&'static str> {
+    let extras = extras.iter().map(|extra| match extra {
+        Extra::BadRequest => "BadRequest",
+        Extra::Target | Extra::Resource(_) => "ResourceInfo",
+        Extra::Precondition(..) => "PreconditionFailure",
+        Extra::Quota(..) => "QuotaFailure",
+        Extra::Retry(_) => "RetryInfo",
+    });
+    extras.chain(["ErrorInfo", "RequestInfo"]).collect()
+}
+
+/// A detail of only one of two codes needs its condition in the comment, the others must have none.
+#[test]
+fn comments_and_recipes_agree_on_details() {
+    for reason in reasons().into_iter().filter(|r| *r != R::Unspecified) {
+        let text = ReasonComment::of(reason).details;
+        let recipe = recipe(reason);
+        let usual = details(recipe.extras);
+        let other = recipe
+            .alternate
+            .map_or(usual.clone(), |o| details(o.extras));
+        assert_eq!(mentioned(&text, &DETAILS), &usual | &other, "{reason:?}");
+        for detail in &usual | &other {
+            let after = text.split_once(detail).unwrap().1;
+            let conditional = after.starts_with(" when ") || after.starts_with(" where ");
+            let always = usual.contains(detail) && other.contains(detail);
+            assert_eq!(conditional, !always, "{reason:?} {detail}: {text}");
+        }
+    }
+}
+
+#[test]
+fn comments_and_tables_agree_on_the_upstreams_own_errors() {
+    let (batch, hmc) = (batch_rows(), hmc_rows());
+    let has = |rows: &Pairs, reason| rows.iter().any(|(_, name)| *name == short(reason));
+    for reason in reasons() {
+        let comment = ReasonComment::of(reason);
+        let (batch, hmc) = (has(&batch, reason), has(&hmc, reason));
+        assert_eq!(comment.details.contains("BatchError"), batch, "{reason:?}");
+        assert_eq!(comment.details.contains("HmcError"), hmc, "{reason:?}");
+        let keys = &comment.metadata;
+        let either = batch || hmc;
+        assert_eq!(keys.contains("upstream_http_status"), either, "{reason:?}");
+        assert_eq!(keys.contains("upstream_code"), either, "{reason:?}");
+        assert_eq!(keys.contains("upstream_request_id"), batch, "{reason:?}");
+        assert_eq!(keys.contains("(Batch only)"), batch && hmc, "{reason:?}");
+    }
+}
+
+#[test]
+fn every_reason_can_happen() {
+    let facade = &of_facade(&BATCH_FACADE) | &of_facade(&HMC_FACADE);
+    let made = &(&facade | &batch_rows()) | &hmc_rows();
+    let unmade: Vec<_> = reasons()
+        .into_iter()
+        .filter(|reason| !made.iter().any(|(_, name)| *name == short(*reason)))
+        .collect();
+    assert_eq!(unmade, [R::Unspecified]);
+    // A second code that nothing yields would be a promise without a meaning.
+    for reason in reasons() {
+        if recipe(reason).alternate.is_some() {
+            assert!(made.contains(&pair(reason, Form::Alternate)), "{reason:?}");
+        }
+    }
+}
+
+/// The list `Errors:` at the end of an rpc's comment.
+fn promised(rpc: &str) -> Pairs {
+    let comment = comment(&format!("UserAdmin.{rpc}"));
+    let (_, list) = comment.split_once("Errors:").unwrap();
+    let known: Vec<_> = reasons().into_iter().map(short).collect();
+    let mut pairs = Pairs::new();
+    for item in one_line(list).split("- ").filter(|item| !item.is_empty()) {
+        let (code, names) = item.split_once(": ").unwrap();
+        for name in names.split(',').map(str::trim) {
+            let known = known.iter().find(|known| **known == name);
+            let name = known.unwrap_or_else(|| panic!("{rpc}: no reason {name}"));
+            assert!(pairs.insert((code.to_owned(), name)), "{name} twice");
+        }
+    }
+    pairs
+}
+
+#[test]
+fn rpcs_promise_what_tables_and_facade_yield() {
+    let batch = &of_facade(&BATCH_FACADE) | &batch_rows();
+    assert_eq!(promised("DeleteBatchNodeUser"), batch);
+    let hmc = &of_facade(&HMC_FACADE) | &hmc_rows();
+    assert_eq!(promised("DeleteHmcUser"), hmc);
+}
+
+#[test]
+fn every_element_has_a_comment() {
+    let elements = elements();
+    assert!(elements.len() > 80, "{}", elements.len());
+    for element in elements {
+        let ends = element.comment.ends_with(['.', '`']) || element.comment.contains("Errors:");
+        assert!(!element.comment.is_empty() && ends, "{}", element.name);
+    }
+}
+
+/// The keys in the comment of `ErrorReason`, and those of the identifiers.
+fn metadata_keys() -> BTreeSet<String> {
+    let comment = comment("ErrorReason");
+    let (_, list) = comment.split_once("can have these keys").unwrap();
+    let items = one_line(list);
+    let mut keys = BTreeSet::new();
+    for item in items.split("- ").skip(1) {
+        if item.starts_with("the identifiers") {
+            let (item, _) = item.split_once(". ").unwrap();
+            keys.extend(item.split('`').skip(1).step_by(2).map(str::to_owned));
+        } else {
+            keys.insert(item.split('`').nth(1).unwrap().to_owned());
+        }
+    }
+    keys
+}
+
+/// The string fields of both requests: what a call can be identified by.
+fn identifiers() -> BTreeSet<String> {
+    let files = comments::files();
+    let messages = files.iter().flat_map(|file| &file.message_type);
+    let requests = messages.filter(|message| message.name().ends_with("Request"));
+    let fields = requests.flat_map(|message| &message.field);
+    let texts =
+        fields.filter(|field| field.r#type() == prost_types::field_descriptor_proto::Type::String);
+    texts.map(|field| field.name().to_owned()).collect()
+}
+
+#[test]
+fn metadata_keys_are_the_documented_ones() {
+    let documented = metadata_keys();
+    for key in &documented {
+        let fits = key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+        assert!((2..=64).contains(&key.len()) && fits, "{key}");
+    }
+    let names: Vec<&'static str> = identifiers()
+        .into_iter()
+        .map(|name| &*Box::leak(name.into_boxed_str()))
+        .collect();
+    let facts = CallFacts {
+        upstream: "azure_batch",
+        identifiers: names.iter().map(|name| (*name, "x".to_owned())).collect(),
+        ..CallFacts::default()
+    };
+    let mut failure = Failure::new(R::UserNotFound, "");
+    failure.answered = Some(Box::new(Answered {
+        http_status: 404,
+        code: Some("NodeUserNotFound".to_owned()),
+        request_id: Some("r".to_owned()),
+        error: None,
+    }));
+    let made = Failed::from(status(&failure, &facts)).metadata;
+    assert_eq!(made.into_keys().collect::<BTreeSet<_>>(), documented);
+}
+
+/// Every row decides some answer: the rows before it leave something.
+#[track_caller]
+fn no_row_is_hidden<C: Copy + PartialEq + std::fmt::Debug>(table: &[Rule<C>], unlisted: C) {
+    for row in table {
+        let (code, header) = match row.body {
+            Body::Any => (None, None),
+            Body::Own => (Some(unlisted), None),
+            Body::Code(code) => (Some(code), None),
+            Body::Header(code, header) => (Some(code), Some(header)),
+        };
+        let headers: Vec<&str> = header.into_iter().collect();
+        let decides = |status| {
+            decide(table, status, code, &headers).is_some_and(|found| std::ptr::eq(found, row))
+        };
+        assert!(row.status.clone().any(decides), "{row:?}");
+        assert!(!row.source.is_empty(), "{row:?}");
+    }
+    let last = table.last().unwrap();
+    assert_eq!((last.status.clone(), last.body), (0..=u16::MAX, Body::Any));
+}
+
+#[test]
+fn tables_have_no_hidden_row_and_an_answer_for_everything() {
+    no_row_is_hidden(BATCH_RULES, "Unlisted");
+    no_row_is_hidden(HMC_RULES, u32::MAX);
+    no_row_is_hidden(LOGON_RULES, u32::MAX);
+}

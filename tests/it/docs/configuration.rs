@@ -1,0 +1,61 @@
+//! `docs/configuration.md`, from the keys that the reader knows.
+
+use useradmin::config::keys::KEYS;
+
+use super::{head, row};
+
+const EXAMPLE: &str = include_str!("../../../docs/useradmin.toml");
+
+const INTRODUCTION: &str = "\
+<!-- Made by tests/it/docs/configuration.rs from src/config/keys.rs. Change those, then run `cargo test`. -->
+
+# Configuration
+
+`useradmin serve --config FILE` reads one [TOML](https://toml.io) file, once, at its start; a change needs a
+restart. `useradmin check-config --config FILE` only checks it: exit code 0, or 2 with every fault on standard
+error as `FILE:LINE:COLUMN: text`, followed by the line and a caret. `serve` refuses a faulty file in the same
+way.
+
+- A key that is not listed here is refused, so that a misspelt one is not a setting without effect.
+- A relative path starts at the folder of the configuration file, not at the working directory.
+- Secrets stand in files of their own, never in this file, on the command line or in the environment. A line
+  end behind a secret is not part of it. A file that is missing or not readable is a fault of the line that
+  names it. Secrets are read again when they are needed, so a rotated one needs no restart.
+- Patterns know `*`, which stands for any text, and nothing else.
+- Proxies in the environment (`HTTPS_PROXY` and the like) are ignored.
+- At least one Batch account or HMC is required.
+
+Logs go to standard error as JSON lines; the environment variable `RUST_LOG` sets their level (`info` by
+default). Beside it only `workload_identity` looks at the environment, at the variables that its table names.
+";
+
+/// The whole file.
+pub fn document() -> String {
+    let mut text = INTRODUCTION.to_owned();
+    let mut section = None;
+    for key in KEYS {
+        if section != Some(key.section) {
+            section = Some(key.section);
+            text += &format!("\n## {}\n\n", title(key.section));
+            text += &head(&["Key", "Value", "Default", "Meaning"]);
+        }
+        let default = match key.default {
+            "-" => "required",
+            default => default,
+        };
+        text += &row(&[&format!("`{}`", key.name), key.format, default, key.doc]);
+    }
+    text + "\n## A complete example\n\n\
+        The same text is in [useradmin.toml](useradmin.toml).\n\n```toml\n"
+        + EXAMPLE
+        + "```\n"
+}
+
+fn title(section: &str) -> String {
+    match section {
+        "" => "Top level".to_owned(),
+        "callers" => "`[[callers]]`".to_owned(),
+        "callers.allow" => "`allow` of `[[callers]]`".to_owned(),
+        name => format!("`[{name}]`"),
+    }
+}

@@ -1,0 +1,258 @@
+//! `docs/errors.md`: the comments of the proto files, joined with the recipes and with both upstreams' tables.
+
+use std::fmt::Debug;
+
+use tonic::Code;
+use useradmin::{
+    error::{
+        Fate, Form, Repeat,
+        recipe::{Recipe, recipe, retry_delay},
+        rule::{Body, Rule},
+    },
+    proto::ErrorReason,
+    upstream::{
+        azure_batch::rules::RULES as BATCH_RULES,
+        ibm_hmc::rules::{LOGON_RULES, RULES as HMC_RULES},
+    },
+};
+
+use super::{head, row, sample};
+use crate::comments::{ReasonComment, comment, reasons};
+
+const INTRODUCTION: &str = "\
+<!-- Made by tests/it/docs/errors.rs from the comments in proto/useradmin/v1/error_reason.proto, the recipes in
+src/error/recipe.rs and the tables in src/upstream/*/rules.rs. Change those, then run `cargo test`. -->
+
+# Errors
+
+## How to read an error
+
+1. **The gRPC code** says what kind of failure it is. A client that knows nothing else can go by it.
+2. **The reason**, in the detail `google.rpc.ErrorInfo`, says what happened. Programs decide by it.
+3. **The other details** say what to do: which field is wrong (`BadRequest`), what is missing (`ResourceInfo`),
+   what has to change first (`PreconditionFailure`), whose quota is used up (`QuotaFailure`), when to try again
+   (`RetryInfo`), and what the upstream itself said (`BatchError`, `HmcError`).
+
+Two questions decide what a program does next:
+
+- **May I send the same request again?** Yes if there is a `RetryInfo`, after its delay. No if there is none.
+- **Is the user gone?** The metadata key `outcome` knows: `not_sent` and `not_deleted` mean that this call did
+  not delete it, `unknown` that it may have. After `unknown`, ask again with `allow_missing`: its success
+  means that the user is gone.
+
+An error without `ErrorInfo` was not made by this service but by a client library or by something between.
+
+";
+
+const BATCH_SOURCES: &str = "\
+The first row that fits decides. \"Any other\" is any other error document of the upstream's own, \"any body\"
+also a page of a proxy, an empty body or none. Codes decide before statuses, because the documented status of a code is not
+always the one on the wire; but a 404 alone can say that something is absent, and a 5xx is judged by its status.
+Sources: D, \"Compute Node - Delete User\" of the Azure Batch REST API 2023-11-01.18.0; C, \"Batch Status and
+Error Codes\"; W, recorded answers of the service; H, HTTP itself.
+";
+
+const HMC_SOURCES: &str = "\
+The first row that fits decides. Sources: D, \"Delete User\" of the HMC Web Services API; V, \"Common request
+validation reason codes\"; P, \"Common request processing reason codes\"; S, \"HTTP status codes\"; L, \"Change
+Logon Password\"; Z, the zhmcclient library; H, HTTP itself.
+";
+
+/// The whole file.
+pub fn document() -> String {
+    let mut text = INTRODUCTION.to_owned();
+    text += "## What every error has\n\n";
+    text += &explanation();
+    text += "\n## What it looks like\n\nAs `grpcurl` shows it:\n\n```text\n";
+    text += &sample::failure();
+    text += "```\n\n## All reasons\n\n";
+    text += &summary();
+    for reason in sent() {
+        text += &section(reason);
+    }
+    text += "\n## Answers of Azure Batch\n\n";
+    text += BATCH_SOURCES;
+    text += &table(BATCH_RULES, "Code");
+    text += "\n## Answers of the HMC\n\n";
+    text += HMC_SOURCES;
+    text += "\nTo `DELETE /api/users/{user-id}` and to the reads before it:\n";
+    text += &table(HMC_RULES, "Reason");
+    text +=
+        "\nTo the logon, `POST /api/sessions`; the DELETE that waits for it is surely not done:\n";
+    text += &table(LOGON_RULES, "Reason");
+    text
+}
+
+/// The comment of the enum, without its first and last paragraph, which speak of the comments themselves.
+fn explanation() -> String {
+    let comment = comment("ErrorReason");
+    let paragraphs: Vec<_> = comment.split("\n\n").collect();
+    let [_, explaining @ .., _] = paragraphs.as_slice() else {
+        panic!("the comment of ErrorReason is too short");
+    };
+    explaining.join("\n\n") + "\n"
+}
+
+/// The reasons that are ever sent.
+fn sent() -> impl Iterator<Item = ErrorReason> {
+    let reasons = reasons().into_iter();
+    reasons.filter(|reason| *reason != ErrorReason::Unspecified)
+}
+
+/// Without the prefix that all reasons have.
+fn short(reason: ErrorReason) -> String {
+    reason.as_str_name().replacen("ERROR_REASON_", "", 1)
+}
+
+fn link(reason: ErrorReason) -> String {
+    let anchor = reason.as_str_name().to_lowercase();
+    format!("[{}](#{anchor})", short(reason))
+}
+
+/// The codes of a reason, each with what belongs to it alone.
+fn codes(recipe: &Recipe) -> Vec<(Code, Option<std::time::Duration>)> {
+    let usual = (recipe.code, retry_delay(recipe.extras));
+    let other = recipe
+        .alternate
+        .map(|other| (other.code, retry_delay(other.extras)));
+    [Some(usual), other].into_iter().flatten().collect()
+}
+
+fn summary() -> String {
+    let mut text = "`Retry` says whether there is a `RetryInfo`, and its delay when the upstream names none.\n\n".to_owned();
+    text += &head(&["Reason", "gRPC code", "Retry", "Azure Batch", "HMC"]);
+    for reason in sent() {
+        let codes = codes(&recipe(reason));
+        let names: Vec<_> = codes.iter().map(|(code, _)| code_name(*code)).collect();
+        let mut retry: Vec<_> = codes
+            .iter()
+            .map(|(_, delay)| delay.map_or("no".to_owned(), |d| format!("{} s", d.as_secs())))
+            .collect();
+        retry.dedup();
+        let hmc = answers(HMC_RULES, reason, "") + &answers(LOGON_RULES, reason, "logon ");
+        text += &row(&[
+            &link(reason),
+            &names.join(" or "),
+            &retry.join(" or "),
+            listed(&answers(BATCH_RULES, reason, "")),
+            listed(&hmc),
+        ]);
+    }
+    text
+}
+
+/// A list of answers, each of which ends in a comma.
+fn listed(answers: &str) -> &str {
+    match answers.trim_end_matches(", ") {
+        "" => "-",
+        answers => answers,
+    }
+}
+
+/// The answers that yield a reason, in short.
+fn answers<C: Debug>(table: &[Rule<C>], reason: ErrorReason, prefix: &str) -> String {
+    let rows = table.iter().filter(|row| row.reason == reason);
+    let texts = rows.map(|row| match (&row.body, status(row)) {
+        (Body::Code(code), status) => match (format!("{code:?}").trim_matches('"'), status) {
+            (code, _) if code.starts_with(|c: char| c.is_alphabetic()) => format!("`{code}`"),
+            (code, status) => format!("{prefix}{status}/{code}"),
+        },
+        (Body::Header(code, header), _) => {
+            format!("`{}` ({header})", format!("{code:?}").trim_matches('"'))
+        }
+        (Body::Own, status) => format!("{prefix}other {status}"),
+        (Body::Any, status) => format!("{prefix}{status}"),
+    });
+    texts.map(|text| text + ", ").collect()
+}
+
+fn status<C>(row: &Rule<C>) -> String {
+    match (*row.status.start(), *row.status.end()) {
+        (0, u16::MAX) => "anything else".to_owned(),
+        (400, 499) => "4xx".to_owned(),
+        (500, 599) => "5xx".to_owned(),
+        (400, 599) => "4xx, 5xx".to_owned(),
+        (first, last) if first == last => first.to_string(),
+        (first, last) => format!("{first}-{last}"),
+    }
+}
+
+fn section(reason: ErrorReason) -> String {
+    let comment = ReasonComment::of(reason);
+    let recipe = recipe(reason);
+    let mut text = format!("\n### {}\n\n{}\n\n", reason.as_str_name(), comment.summary);
+    for (title, body) in [
+        ("gRPC", comment.codes),
+        ("When", capitalized(&comment.when)),
+        ("Client", capitalized(&comment.client)),
+        ("Details", comment.details),
+        ("Metadata", comment.metadata),
+    ] {
+        text += &format!("- **{title}:** {body}\n");
+    }
+    text + &format!("- **Message:** \"{}\"\n", recipe.message)
+}
+
+fn capitalized(text: &str) -> String {
+    let (first, rest) = text.split_at(1);
+    first.to_uppercase() + rest
+}
+
+fn table<C: Debug>(table: &[Rule<C>], code: &str) -> String {
+    let mut text = "\n".to_owned();
+    text += &head(&[
+        "HTTP status",
+        code,
+        "ErrorReason",
+        "gRPC code",
+        "The server repeats",
+        "The DELETE is",
+        "Source",
+    ]);
+    for rule in table {
+        let recipe = recipe(rule.reason);
+        let code = match (rule.form, recipe.alternate) {
+            (Form::Alternate, Some(other)) => other.code,
+            _ => recipe.code,
+        };
+        text += &row(&[
+            &status(rule),
+            &body(&rule.body),
+            &link(rule.reason),
+            &code_name(code),
+            match rule.repeat {
+                Repeat::Never => "no",
+                Repeat::Backoff => "after a pause",
+                Repeat::Renew => "once, with new credentials",
+            },
+            match rule.fate {
+                Fate::NotSent | Fate::NotDeleted => "surely not done",
+                Fate::Unknown => "perhaps done",
+            },
+            rule.source,
+        ]);
+    }
+    text
+}
+
+fn body<C: Debug>(body: &Body<C>) -> String {
+    let plain = |code: &C| format!("{code:?}").trim_matches('"').to_owned();
+    match body {
+        Body::Any => "any body".to_owned(),
+        Body::Own => "any other".to_owned(),
+        Body::Code(code) => format!("`{}`", plain(code)),
+        Body::Header(code, header) => format!("`{}` for the header `{header}`", plain(code)),
+    }
+}
+
+/// `InvalidArgument` -> `INVALID_ARGUMENT`.
+pub fn code_name(code: Code) -> String {
+    let mut name = String::new();
+    for c in format!("{code:?}").chars() {
+        if c.is_ascii_uppercase() && !name.is_empty() {
+            name.push('_');
+        }
+        name.push(c.to_ascii_uppercase());
+    }
+    name
+}

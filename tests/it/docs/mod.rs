@@ -1,0 +1,43 @@
+//! `docs/errors.md` and `docs/configuration.md` are made here from the proto comments and the tables. A file
+//! that differs is written anew and fails the test once; where `CI` is set it is left alone and fails.
+
+mod configuration;
+mod errors;
+mod sample;
+
+use std::{env, fs, path::Path};
+
+#[test]
+fn errors_are_fresh() {
+    hold("errors.md", &errors::document());
+}
+
+#[test]
+fn configuration_is_fresh() {
+    hold("configuration.md", &configuration::document());
+}
+
+fn hold(name: &str, text: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("docs")
+        .join(name);
+    if fs::read_to_string(&path).is_ok_and(|found| found == text) {
+        return;
+    }
+    if env::var_os("CI").is_some() {
+        panic!("docs/{name} is stale: run `cargo test` without CI set, and commit what it writes");
+    }
+    fs::write(&path, text).unwrap();
+    panic!("docs/{name} was stale and has been written anew: commit it");
+}
+
+/// A row of a table.
+fn row(cells: &[&str]) -> String {
+    let cells: Vec<_> = cells.iter().map(|cell| cell.replace('|', "\\|")).collect();
+    format!("| {} |\n", cells.join(" | "))
+}
+
+/// The head of a table.
+fn head(cells: &[&str]) -> String {
+    row(cells) + &"|---".repeat(cells.len()) + "|\n"
+}
