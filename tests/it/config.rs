@@ -148,6 +148,19 @@ fn walk(section: &str, table: &toml::Table, found: &mut Vec<(String, String)>) {
     }
 }
 
+#[test]
+fn the_readmes_examples_are_sound() {
+    let folder = Folder::new();
+    let blocks = include_str!("../../README.md").split("```toml\n").skip(1);
+    let blocks: Vec<_> = blocks
+        .map(|block| block.split("```").next().unwrap())
+        .collect();
+    assert_eq!(blocks.len(), 3);
+    for block in blocks {
+        assert_eq!(folder.faults(block), [""; 0], "{block}");
+    }
+}
+
 /// A date is never what a key wants: if it is no fault, nobody reads the key.
 #[test]
 fn every_key_is_read() {

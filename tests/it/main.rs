@@ -17,6 +17,7 @@ mod config;
 mod contract;
 mod docs;
 mod program;
+mod rooms;
 mod sandbox;
 mod server;
 mod support;

@@ -327,7 +327,11 @@ fn places() {
         ("[server\n".into(), &["1:8: unclosed table, expected `]`"]),
         (
             "a = 1\na = 2\nb = = 3\n".into(),
-            &["3:5: extra `=`, expected nothing"],
+            &[
+                "2:1: duplicate key",
+                "3:5: extra `=`, expected nothing",
+                "3:7: unexpected key or value, expected newline, `#`",
+            ],
         ),
     ]);
 }
