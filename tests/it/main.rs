@@ -10,6 +10,7 @@
 )]
 
 mod access;
+mod batch_rows;
 mod hostile;
 mod properties;
 mod comments;

@@ -107,6 +107,11 @@ impl App {
 
     /// Drains the server.
     pub async fn stop(mut self) {
+        self.drain().await;
+    }
+
+    /// Drains the server, and leaves its files for a look.
+    pub async fn drain(&mut self) {
         let _ = self.stop.take().unwrap().send(());
         (&mut self.running).await.unwrap().unwrap();
     }

@@ -1,11 +1,16 @@
 //! What all tests share: the server in this process, a scripted upstream, decoded errors.
 
 mod app;
+mod batch;
 mod failure;
 mod scripted;
 mod targets;
 
 pub use app::{App, batch_request, by_id, by_name};
+pub use batch::{
+    REQUEST_ID, batch, batch_answer, batch_deleted, batch_document, batch_error, batch_within,
+    in_turn,
+};
 pub use failure::Failed;
 pub use scripted::{Reply, Seen, Upstream};
 pub use targets::{batch_section, hmc_or, hmc_section, token_or};

@@ -4,11 +4,13 @@
 use std::{
     fmt::Write as _,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
+    sync::Notify,
     task::JoinHandle,
 };
 
@@ -43,6 +45,10 @@ pub enum Reply {
     Close,
     /// Says nothing until the test ends.
     Hang,
+    /// Waits until the test allows it, then replies.
+    Held(Arc<Notify>, Box<Reply>),
+    /// Sends this head of a chunked answer, then chunks for ever, with this pause after each.
+    Endless(String, Duration),
 }
 
 impl Reply {
@@ -89,7 +95,7 @@ impl Reply {
                 text.push_str(body);
                 text.into_bytes()
             }
-            Self::Close | Self::Hang => Vec::new(),
+            Self::Close | Self::Hang | Self::Held(..) | Self::Endless(..) => Vec::new(),
         }
     }
 }
@@ -153,13 +159,28 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) {
             state.seen.push(request.clone());
             (state.script)(&request)
         };
-        if matches!(reply, Reply::Hang) {
-            std::future::pending::<()>().await;
-        }
+        let reply = match reply {
+            Reply::Held(gate, reply) => {
+                gate.notified().await;
+                *reply
+            }
+            Reply::Hang => std::future::pending().await,
+            Reply::Endless(head, pause) => return endless(stream, &head, pause).await,
+            other => other,
+        };
         if stream.write_all(&reply.bytes()).await.is_err() || !matches!(reply, Reply::Http(..)) {
             let _ = stream.shutdown().await;
             return;
         }
+    }
+}
+
+/// Sends until the other side has had enough.
+async fn endless(mut stream: TcpStream, head: &str, pause: Duration) {
+    let mut next = format!("{head}Transfer-Encoding: chunked\r\n\r\n").into_bytes();
+    while stream.write_all(&next).await.is_ok() {
+        next = b"4\r\n    \r\n".repeat(if pause.is_zero() { 256 } else { 1 });
+        tokio::time::sleep(pause).await;
     }
 }
 
