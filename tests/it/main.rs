@@ -10,7 +10,10 @@
 )]
 
 mod access;
+mod batch_bodies;
+mod batch_documents;
 mod batch_rows;
+mod batch_wire;
 mod hostile;
 mod properties;
 mod comments;

@@ -1,0 +1,356 @@
+//! Answers that Azure Batch would not give: foreign bodies, broken HTTP, redirects, odd successes. None of
+//! them is taken for the service's word, and nothing of them reaches the caller.
+
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use tonic::{Code, Status};
+use useradmin::proto::{DeleteBatchNodeUserRequest, DeleteOutcome};
+
+use crate::support::{
+    Failed, Reply, Seen, Upstream, batch, batch_document, batch_request, batch_within,
+};
+
+/// Stands in every body, and must not leave the server.
+const CANARY: &str = "C4N4RY";
+const PROTOCOL: (Code, &str, u32, &str) =
+    (Code::Unavailable, "UPSTREAM_PROTOCOL_ERROR", 1, "unknown");
+
+/// What a status becomes when its body is not the service's.
+const BY_STATUS: [(u16, (Code, &str, u32, &str)); 13] = [
+    (302, PROTOCOL),
+    (400, PROTOCOL),
+    (
+        401,
+        (
+            Code::Internal,
+            "UPSTREAM_CREDENTIALS_REJECTED",
+            2,
+            "not_deleted",
+        ),
+    ),
+    (403, PROTOCOL),
+    (404, PROTOCOL),
+    (405, PROTOCOL),
+    (
+        408,
+        (Code::Unavailable, "UPSTREAM_UNAVAILABLE", 3, "unknown"),
+    ),
+    (409, PROTOCOL),
+    (412, PROTOCOL),
+    (
+        429,
+        (
+            Code::ResourceExhausted,
+            "UPSTREAM_THROTTLED",
+            3,
+            "not_deleted",
+        ),
+    ),
+    (
+        500,
+        (Code::Unavailable, "UPSTREAM_UNAVAILABLE", 3, "unknown"),
+    ),
+    (
+        501,
+        (
+            Code::Internal,
+            "UPSTREAM_REJECTED_REQUEST",
+            1,
+            "not_deleted",
+        ),
+    ),
+    (
+        503,
+        (Code::Unavailable, "UPSTREAM_UNAVAILABLE", 3, "not_deleted"),
+    ),
+];
+
+/// The status that the test asks for by the user's name.
+fn wanted(seen: &Seen) -> u16 {
+    let (_, rest) = seen.target.split_once("/users/").unwrap();
+    rest.split('?').next().unwrap().parse().unwrap()
+}
+
+fn raw(status: u16, headers: &str, body: &[u8]) -> Reply {
+    let length = body.len();
+    let head = format!(
+        "HTTP/1.1 {status} {CANARY}\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n"
+    );
+    Reply::Raw([head.as_bytes(), body].concat())
+}
+
+fn document() -> String {
+    batch_document("NodeUserNotFound", CANARY, &[])
+}
+
+/// Bodies that are not the service's document, by what is wrong with them.
+fn foreign() -> Vec<(&'static str, Vec<u8>)> {
+    let with_code = |code: &str| format!(r#"{{"code":{code},"message":{{"value":"{CANARY}"}}}}"#);
+    let utf16 = |text: &str| {
+        text.encode_utf16()
+            .flat_map(u16::to_le_bytes)
+            .collect::<Vec<u8>>()
+    };
+    let padded = |size: usize| document() + &" ".repeat(size - document().len());
+    let mut cut = document();
+    cut.truncate(cut.len() - 1);
+    let html = format!("<!DOCTYPE html><HTML><TITLE>Not Found</TITLE>{CANARY} 127.0.0.1</HTML>");
+    vec![
+        ("html", html.into_bytes()),
+        ("empty", Vec::new()),
+        ("text", CANARY.into()),
+        (
+            "control plane",
+            format!(r#"{{"error":{{"code":"NodeUserNotFound","message":"{CANARY}"}}}}"#).into(),
+        ),
+        ("cut", cut.into_bytes()),
+        ("one byte too long", padded(64 * 1024 + 1).into_bytes()),
+        ("no code", format!(r#"{{"message":"{CANARY}"}}"#).into()),
+        ("code: number", with_code("404").into()),
+        ("code: empty", with_code(r#""""#).into()),
+        ("code: null", with_code("null").into()),
+        ("code: array", with_code(r#"["NodeUserNotFound"]"#).into()),
+        ("array", format!("[{}]", document()).into()),
+        ("string", format!(r#""{CANARY}""#).into()),
+        ("more after it", format!("{} {CANARY}", document()).into()),
+        (
+            "two marks",
+            format!("\u{feff}\u{feff}{}", document()).into(),
+        ),
+        ("UTF-16", utf16(&format!("\u{feff}{}", document()))),
+        ("not UTF-8", b"{\"code\":\"NodeUserNotFound\xFF\"}".to_vec()),
+        ("NUL", document().replace(CANARY, "a\u{0}b").into()),
+        (
+            "deep",
+            format!(
+                "{}{}",
+                r#"{"code":"NodeUserNotFound","values":"#,
+                "[".repeat(10_000)
+            )
+            .into(),
+        ),
+        ("zipped", vec![0x1F, 0x8B, 8, 0, 0, 0, 0, 0, 0, 0xFF]),
+    ]
+}
+
+/// Nothing of the answer may be in the status.
+#[track_caller]
+fn check_secrecy(status: &Status, upstream: &Upstream) {
+    let host = upstream.url.strip_prefix("http://").unwrap();
+    let details = String::from_utf8_lossy(status.details());
+    let text = format!("{} {details} {:?}", status.message(), status.metadata());
+    for needle in [
+        CANARY,
+        host,
+        "127.0.0.1",
+        "html",
+        "HTML",
+        "elsewhere",
+        "string to sign",
+    ] {
+        assert!(!text.contains(needle), "{needle} in {text}");
+    }
+}
+
+async fn drive(name: &str, reply: impl Fn(u16) -> Reply + Send + 'static) {
+    let (app, upstream) = batch(move |seen| reply(wanted(seen))).await;
+    let calls = BY_STATUS.map(|(status, expected)| {
+        let mut client = app.client();
+        // A missing user would be a success, if any of these were believed.
+        let request = DeleteBatchNodeUserRequest {
+            allow_missing: true,
+            ..batch_request(&status.to_string())
+        };
+        let upstream = &upstream;
+        async move {
+            let answer = client.delete_batch_node_user(request).await.unwrap_err();
+            check_secrecy(&answer, upstream);
+            let failed = Failed::from(answer);
+            let (code, reason, attempts, outcome) = expected;
+            failed.expect(code, reason);
+            let text = format!("{name}, {status}: {failed:?}");
+            assert_eq!(failed.meta("attempts"), attempts.to_string(), "{text}");
+            assert_eq!(failed.meta("outcome"), outcome, "{text}");
+            assert_eq!(
+                failed.meta("upstream_http_status"),
+                status.to_string(),
+                "{text}"
+            );
+            assert!(
+                failed.batch.is_none() && !failed.metadata.contains_key("upstream_code"),
+                "{text}"
+            );
+            assert_eq!(failed.retry_delay.is_some(), attempts == 3, "{text}");
+            let target = format!("/pools/pool-1/nodes/node-1/users/{status}?");
+            let sent = upstream.requests("DELETE", &target);
+            assert_eq!(sent.len(), attempts as usize, "{text}");
+        }
+    });
+    join_all(calls).await;
+}
+
+#[tokio::test]
+async fn a_body_that_is_not_theirs_is_not_believed() {
+    let bodies = foreign().into_iter().map(|(name, body)| {
+        let headers = match name {
+            "html" => "Content-Type: text/html\r\n",
+            "zipped" => "Content-Type: application/json\r\nContent-Encoding: gzip\r\n",
+            _ => "Content-Type: application/json; odata=minimalmetadata\r\n",
+        };
+        drive(name, move |status| raw(status, headers, &body))
+    });
+    join_all(bodies).await;
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_end_is_not_waited_for() {
+    let begun = Instant::now();
+    let head = |status: u16| format!("HTTP/1.1 {status} {CANARY}\r\n");
+    let endless = drive("endless", move |status| {
+        Reply::Endless(head(status), Duration::ZERO)
+    });
+    let short = drive("shorter than it says", move |status| {
+        let head = format!("HTTP/1.1 {status} {CANARY}\r\nContent-Length: 5000\r\n\r\n");
+        Reply::Raw(format!("{head}{}", document()).into_bytes())
+    });
+    tokio::join!(endless, short);
+    assert!(begun.elapsed() < Duration::from_secs(3));
+}
+
+#[tokio::test]
+async fn a_body_that_trickles_ends_with_the_deadline() {
+    let pause = Duration::from_millis(10);
+    let (app, _upstream) = batch(move |seen| {
+        let status = wanted(seen);
+        Reply::Endless(format!("HTTP/1.1 {status} {CANARY}\r\n"), pause)
+    })
+    .await;
+    let timeout = Duration::from_millis(700);
+    let call = |user| batch_within(&app, batch_request(user), timeout);
+    let (absent, busy) = tokio::join!(call("404"), call("503"));
+    let absent = absent.unwrap_err();
+    absent.expect(Code::Unavailable, "UPSTREAM_PROTOCOL_ERROR");
+    assert_eq!(absent.meta("outcome"), "unknown");
+    // The status line has said enough.
+    let busy = busy.unwrap_err();
+    busy.expect(Code::Unavailable, "UPSTREAM_UNAVAILABLE");
+    assert_eq!(busy.meta("outcome"), "not_deleted");
+}
+
+#[tokio::test]
+async fn a_redirect_is_never_followed() {
+    let elsewhere = Upstream::start(|_| Reply::empty(200)).await;
+    let calls = [300, 301, 302, 303, 304, 307, 308].map(|status| {
+        let location = format!("{}/elsewhere", elsewhere.url);
+        async move {
+            let (app, upstream) =
+                batch(move |_| Reply::html(status).with("Location", &location)).await;
+            let call = app
+                .client()
+                .delete_batch_node_user(batch_request("alice"))
+                .await;
+            let answer = call.unwrap_err();
+            check_secrecy(&answer, &upstream);
+            let failed = Failed::from(answer);
+            failed.expect(Code::Unavailable, "UPSTREAM_PROTOCOL_ERROR");
+            assert_eq!(
+                (failed.meta("attempts"), failed.meta("outcome")),
+                ("1", "unknown")
+            );
+            assert_eq!(failed.retry_delay, None);
+            assert_eq!(upstream.requests("DELETE", "").len(), 1);
+        }
+    });
+    join_all(calls).await;
+    assert_eq!(elsewhere.seen().len(), 0);
+}
+
+#[tokio::test]
+async fn exactly_200_means_deleted() {
+    let odd = [101, 201, 202, 203, 204, 205, 206, 226, 299, 600, 999];
+    let calls = odd.map(|status| async move {
+        let (app, upstream) = batch(move |_| Reply::html(status)).await;
+        let call = app
+            .client()
+            .delete_batch_node_user(batch_request("alice"))
+            .await;
+        let answer = call.unwrap_err();
+        check_secrecy(&answer, &upstream);
+        let failed = Failed::from(answer);
+        failed.expect(Code::Unavailable, "UPSTREAM_PROTOCOL_ERROR");
+        assert_eq!(failed.meta("upstream_http_status"), status.to_string());
+        assert_eq!(
+            (failed.meta("attempts"), failed.meta("outcome")),
+            ("1", "unknown"),
+            "{status}"
+        );
+    });
+    join_all(calls).await;
+}
+
+#[tokio::test]
+async fn a_200_is_done_at_its_status_line() {
+    let head = "HTTP/1.1 200 OK\r\n";
+    let rows = [
+        Reply::html(200),
+        Reply::json(200, &document()),
+        Reply::Raw(format!("{head}Content-Length: 100\r\n\r\n{{").into_bytes()),
+        Reply::Raw(format!("{head}Transfer-Encoding: chunked\r\n\r\nzz").into_bytes()),
+        Reply::Endless(head.to_owned(), Duration::ZERO),
+        Reply::Endless(head.to_owned(), Duration::from_millis(10)),
+    ];
+    let calls = rows.map(|reply| async move {
+        let text = format!("{reply:?}");
+        let (app, upstream) = batch(move |_| reply.clone()).await;
+        let begun = Instant::now();
+        let done = app
+            .delete_batch_node_user(batch_request("alice"))
+            .await
+            .unwrap();
+        assert_eq!(
+            (done.outcome(), done.attempts),
+            (DeleteOutcome::Deleted, 1),
+            "{text}"
+        );
+        assert!(begun.elapsed() < Duration::from_secs(1), "{text}");
+        assert_eq!(upstream.requests("DELETE", "").len(), 1, "{text}");
+    });
+    join_all(calls).await;
+}
+
+#[tokio::test]
+async fn what_is_not_http_is_no_answer() {
+    let many = |count: usize, size: usize| {
+        let line = format!("X-{CANARY}: {}\r\n", "x".repeat(size));
+        format!("HTTP/1.1 404 Not Found\r\n{}\r\n", line.repeat(count))
+    };
+    let rows = [
+        format!("{CANARY}\r\n\r\n"),
+        "HTTP/1.1 20".to_owned(),
+        format!("HTTP/1.1 099 {CANARY}\r\n\r\n"),
+        format!("HTTP/3.7 200 {CANARY}\r\n\r\n"),
+        format!("HTTP/1.1 200 OK\r\n{CANARY}\r\n\r\n"),
+        many(1_000, 10),
+        many(2, 1_000_000),
+        "\u{16}\u{3}\u{1}".to_owned(),
+    ];
+    let calls = rows.map(|bytes| async move {
+        let text: String = bytes.chars().take(40).collect();
+        let (app, upstream) = batch(move |_| Reply::Raw(bytes.clone().into_bytes())).await;
+        let call = app
+            .client()
+            .delete_batch_node_user(batch_request("alice"))
+            .await;
+        let answer = call.unwrap_err();
+        check_secrecy(&answer, &upstream);
+        let failed = Failed::from(answer);
+        failed.expect(Code::Unavailable, "OUTCOME_UNKNOWN");
+        assert_eq!(
+            (failed.meta("attempts"), failed.meta("outcome")),
+            ("3", "unknown"),
+            "{text}"
+        );
+    });
+    join_all(calls).await;
+}

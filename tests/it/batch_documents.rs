@@ -1,0 +1,243 @@
+//! The service's own error document when it is odd: what is of the wrong type is ignored, what is long is cut,
+//! what is secret is redacted.
+
+use futures_util::future::join_all;
+use tonic::Code;
+use useradmin::proto::BatchError;
+
+use crate::support::{
+    Failed, Reply, batch, batch_answer, batch_document, batch_error, batch_request,
+};
+
+const UNUSABLE: &str = r#""code":"NodeStateUnusable""#;
+
+async fn failed(reply: Reply) -> Failed {
+    let (app, _upstream) = batch(move |_| reply.clone()).await;
+    let call = app.delete_batch_node_user(batch_request("alice")).await;
+    call.unwrap_err()
+}
+
+/// The error's text and its values, as `key=value`.
+fn told(error: &BatchError) -> (Option<&str>, Vec<String>) {
+    let values = error.values.iter();
+    let text = error.message.as_ref().map(|message| message.value.as_str());
+    (
+        text,
+        values
+            .map(|pair| format!("{}={}", pair.key, pair.value))
+            .collect(),
+    )
+}
+
+#[tokio::test]
+async fn members_of_the_wrong_type_are_ignored() {
+    let rows: [(&str, String, Option<&str>, &[&str]); 16] = [
+        ("bare", format!("{{{UNUSABLE}}}"), None, &[]),
+        ("mark", format!("\u{feff}{{{UNUSABLE}}}"), None, &[]),
+        ("blanks", format!("\r\n\t {{ {UNUSABLE} }}\r\n "), None, &[]),
+        (
+            "twice",
+            format!(r#"{{"code":"Other",{UNUSABLE}}}"#),
+            None,
+            &[],
+        ),
+        (
+            "unknown members",
+            format!(r#"{{"a":[{{}}],{UNUSABLE},"error":{{"code":1}}}}"#),
+            None,
+            &[],
+        ),
+        (
+            "message: string",
+            format!(r#"{{{UNUSABLE},"message":"x"}}"#),
+            None,
+            &[],
+        ),
+        (
+            "message: null",
+            format!(r#"{{{UNUSABLE},"message":null}}"#),
+            None,
+            &[],
+        ),
+        (
+            "message: array",
+            format!(r#"{{{UNUSABLE},"message":[1]}}"#),
+            None,
+            &[],
+        ),
+        (
+            "text: number",
+            format!(r#"{{{UNUSABLE},"message":{{"value":1,"lang":2}}}}"#),
+            Some(""),
+            &[],
+        ),
+        (
+            "text: alone",
+            format!(r#"{{{UNUSABLE},"message":{{"value":"x"}}}}"#),
+            Some("x"),
+            &[],
+        ),
+        (
+            "text: only a tail",
+            format!(r#"{{{UNUSABLE},"message":{{"value":"\nRequestId:1\nTime:2"}}}}"#),
+            Some(""),
+            &[],
+        ),
+        (
+            "values: object",
+            format!(r#"{{{UNUSABLE},"values":{{"key":"a","value":"b"}}}}"#),
+            None,
+            &[],
+        ),
+        (
+            "values: string",
+            format!(r#"{{{UNUSABLE},"values":"a"}}"#),
+            None,
+            &[],
+        ),
+        (
+            "values: odd items",
+            format!(
+                r#"{{{UNUSABLE},"values":[1,null,"a",["b"],{{}},{{"key":1}},{{"key":"k","value":"v"}}]}}"#
+            ),
+            None,
+            &["k=v"],
+        ),
+        (
+            "values: odd value",
+            format!(r#"{{{UNUSABLE},"values":[{{"key":"k","value":7}},{{"key":"l"}}]}}"#),
+            None,
+            &["k=", "l="],
+        ),
+        (
+            "values: none",
+            format!(r#"{{{UNUSABLE},"values":null}}"#),
+            None,
+            &[],
+        ),
+    ];
+    let calls = rows.map(|(name, body, text, values)| async move {
+        let failed = failed(Reply::typed(409, "text/plain", &body)).await;
+        failed.expect(Code::FailedPrecondition, "NODE_UNUSABLE");
+        let error = failed.batch.as_ref().unwrap();
+        let values: Vec<_> = values.iter().map(ToString::to_string).collect();
+        assert_eq!(told(error), (text, values), "{name}");
+        assert_eq!(failed.meta("outcome"), "not_deleted", "{name}");
+    });
+    join_all(calls).await;
+}
+
+#[tokio::test]
+async fn a_document_may_be_64_kib_long_and_no_longer() {
+    let document = batch_document("NodeStateUnusable", "x", &[]);
+    let padded = |size: usize| document.clone() + &" ".repeat(size - document.len());
+    let (fits, too_long) = tokio::join!(
+        failed(batch_answer(409, &padded(64 * 1024))),
+        failed(batch_answer(409, &padded(64 * 1024 + 1))),
+    );
+    fits.expect(Code::FailedPrecondition, "NODE_UNUSABLE");
+    too_long.expect(Code::Unavailable, "UPSTREAM_PROTOCOL_ERROR");
+}
+
+#[tokio::test]
+async fn no_more_than_eight_values_are_passed_on() {
+    let names: Vec<_> = (0..12).map(|at| format!("Key{at}")).collect();
+    let values: Vec<_> = names.iter().map(|name| (name.as_str(), "v")).collect();
+    let reply = batch_answer(409, &batch_document("NodeStateUnusable", "x", &values));
+    let failed = failed(reply).await;
+    let (_, values) = told(failed.batch.as_ref().unwrap());
+    let expected: Vec<_> = names[..8].iter().map(|name| format!("{name}=v")).collect();
+    assert_eq!(values, expected);
+}
+
+/// Longer than anything that is passed on, with a character of two bytes across the cut.
+fn long() -> String {
+    format!("{}\u{e9}{}", "x".repeat(255), "y".repeat(10 * 1024))
+}
+
+#[tokio::test]
+async fn long_texts_are_cut_on_a_character_boundary() {
+    let (long, cut) = (long(), "x".repeat(255));
+    let reply = batch_answer(
+        409,
+        &batch_document("NodeStateUnusable", &long, &[(&long, &long)]),
+    );
+    let failed = failed(reply).await;
+    failed.expect(Code::FailedPrecondition, "NODE_UNUSABLE");
+    let error = failed.batch.unwrap();
+    assert_eq!(told(&error), (Some(&*cut), vec![format!("{cut}={cut}")]));
+}
+
+#[tokio::test]
+async fn the_status_fits_whatever_the_service_says() {
+    let long = long();
+    let part = &long[..1_025];
+    let values = [(part, part); 9];
+    let reply = batch_answer(429, &batch_document(&long, &long, &values));
+    let reply = reply.with("x-filler", &long).with("Retry-After", "60");
+    let failed = failed(reply).await;
+    // `expect` checks the size.
+    failed.expect(Code::ResourceExhausted, "UPSTREAM_THROTTLED");
+    assert_eq!(failed.retry_delay.unwrap().as_secs(), 60);
+    assert_eq!(failed.meta("upstream_code"), "x".repeat(255));
+    let error = failed.batch.unwrap();
+    assert_eq!(error.code, "x".repeat(255));
+    assert!(error.values.len() < 8, "{error:?}");
+}
+
+#[tokio::test]
+async fn what_was_signed_is_never_passed_on() {
+    let detail = "The MAC signature found in the HTTP request 'S3CR3T' is not the same as any computed signature. \
+                  Server used following string to sign: 'S3CR3T'.";
+    let calls = [
+        (401, "AuthenticationFailed"),
+        (403, "AuthenticationFailed"),
+        (409, "Nameless"),
+        (500, "InternalError"),
+    ]
+    .into_iter()
+    .flat_map(|row| {
+        ["AuthenticationErrorDetail", "authenticationerrordetail"].map(|key| (row, key))
+    })
+    .map(|((status, code), key)| async move {
+        let values = [("Before", "1"), (key, detail), ("After", "2")];
+        let failed = failed(batch_answer(
+            status,
+            &batch_document(code, "Refused.", &values),
+        ))
+        .await;
+        let (_, values) = told(failed.batch.as_ref().unwrap());
+        assert_eq!(
+            values,
+            [
+                "Before=1".to_owned(),
+                format!("{key}=(redacted)"),
+                "After=2".to_owned()
+            ]
+        );
+        assert!(!format!("{failed:?}").contains("S3CR3T"));
+    });
+    join_all(calls).await;
+}
+
+#[tokio::test]
+async fn a_request_id_that_is_no_text_is_left_out() {
+    let document = batch_document("NodeStateUnusable", "x", &[]);
+    let head = format!(
+        "HTTP/1.1 409 Conflict\r\nContent-Length: {}\r\nConnection: close\r\nrequest-id: ",
+        document.len()
+    );
+    let bytes = [head.as_bytes(), b"\xFF\xFE\r\n\r\n", document.as_bytes()].concat();
+    let failed = failed(Reply::Raw(bytes)).await;
+    failed.expect(Code::FailedPrecondition, "NODE_UNUSABLE");
+    assert_eq!(failed.meta("upstream_request_id"), "");
+    assert_eq!(failed.batch.unwrap().request_id, "");
+
+    let long = batch_error(409, "NodeStateUnusable");
+    let Reply::Http(status, _, body) = long else {
+        panic!("another reply")
+    };
+    let failed =
+        self::failed(Reply::json(status, &body).with("request-id", &"9".repeat(1_000))).await;
+    assert_eq!(failed.meta("upstream_request_id"), "9".repeat(256));
+}
