@@ -11,8 +11,13 @@
 
 mod access;
 mod batch_bodies;
+mod batch_caller;
 mod batch_documents;
+mod batch_http;
+mod batch_pauses;
+mod batch_retries;
 mod batch_rows;
+mod batch_validate;
 mod batch_wire;
 mod hostile;
 mod properties;
@@ -24,4 +29,6 @@ mod program;
 mod rooms;
 mod sandbox;
 mod server;
+mod shared_key;
 mod support;
+mod tokens;

@@ -39,17 +39,24 @@ impl SharedKey {
         if let Some(key) = crate::lock(&self.current).clone() {
             return Ok(key);
         }
+        let key = self.read()?;
+        *crate::lock(&self.current) = Some(key.clone());
+        Ok(key)
+    }
+
+    /// Reads the file. One that holds no key never takes the place of a key: it will be read again.
+    fn read(&self) -> Result<Secret, Failure> {
         let key = self
             .source
             .read()
             .map_err(|error| unusable(&error.to_string()))?;
-        *crate::lock(&self.current) = Some(key.clone());
+        decode(&key)?;
         Ok(key)
     }
 
     /// Reads the file again after `refused` was refused. Is there another key now?
     pub fn changed(&self, refused: &Secret) -> bool {
-        let Ok(key) = self.source.read() else {
+        let Ok(key) = self.read() else {
             return false;
         };
         let changed = key.expose() != refused.expose();
@@ -65,10 +72,7 @@ impl SharedKey {
         url: &Url,
         ocp_date: &str,
     ) -> Result<Zeroizing<String>, Failure> {
-        let key = BASE64_STANDARD
-            .decode(key.expose().trim())
-            .map(Zeroizing::new)
-            .map_err(|_| unusable("not base64"))?;
+        let key = decode(key)?;
         let mut mac = Hmac::<Sha256>::new_from_slice(&key).map_err(|_| unusable("no HMAC key"))?;
         mac.update(self.string_to_sign(verb, url, ocp_date).as_bytes());
         let signature = BASE64_STANDARD.encode(mac.finalize().into_bytes());
@@ -90,6 +94,13 @@ impl SharedKey {
         }
         text
     }
+}
+
+fn decode(key: &Secret) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    BASE64_STANDARD
+        .decode(key.expose().trim())
+        .map(Zeroizing::new)
+        .map_err(|_| unusable("not base64"))
 }
 
 fn unusable(context: &str) -> Failure {

@@ -8,8 +8,8 @@ mod targets;
 
 pub use app::{App, batch_request, by_id, by_name};
 pub use batch::{
-    REQUEST_ID, batch, batch_answer, batch_deleted, batch_document, batch_error, batch_within,
-    in_turn,
+    CANARY, REQUEST_ID, batch, batch_answer, batch_deleted, batch_document, batch_error,
+    batch_within, check_secrecy, in_turn,
 };
 pub use failure::Failed;
 pub use scripted::{Reply, Seen, Upstream};

@@ -1,0 +1,150 @@
+//! What a call does after an attempt that failed: which answers are repeated, how often, and what the caller is
+//! told of a DELETE whose fate is not known.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tonic::Code::{
+    self, DeadlineExceeded, FailedPrecondition, Internal, NotFound, ResourceExhausted, Unavailable,
+};
+use useradmin::proto::{
+    DeleteBatchNodeUserRequest,
+    DeleteOutcome::{self, AbsentAfterRetry, AlreadyAbsent, Deleted},
+};
+
+use crate::support::{
+    Reply, batch, batch_deleted, batch_error, batch_request, batch_within, in_turn,
+};
+
+/// What the upstream does, in a word each.
+fn replies(script: &str) -> Vec<Reply> {
+    let reply = |word: &str| match word {
+        "reset" => Reply::Close,
+        "half" => Reply::Raw(b"HTTP/1.1 20".to_vec()),
+        "hang" => Reply::Hang,
+        "deleted" => batch_deleted(),
+        "proxy-404" => Reply::html(404),
+        "user" => batch_error(404, "NodeUserNotFound"),
+        "node" => batch_error(404, "NodeNotFound"),
+        "pool" => batch_error(404, "PoolNotFound"),
+        "resource" => batch_error(404, "ResourceNotFound"),
+        "nameless" => batch_error(404, "Nameless"),
+        "unusable" => batch_error(409, "NodeStateUnusable"),
+        "timed-out" => batch_error(500, "OperationTimedOut"),
+        "refused" => batch_error(401, "AuthenticationFailed"),
+        status => Reply::html(status.parse().unwrap()),
+    };
+    script.split(' ').map(reply).collect()
+}
+
+enum Expected {
+    Done(DeleteOutcome),
+    Failed(Code, &'static str, &'static str),
+}
+
+use Expected::{Done, Failed};
+
+/// Script (each attempt takes one word), `allow_missing`, what the caller gets.
+#[rustfmt::skip]
+const ROWS: &[(&str, bool, Expected)] = &[
+    ("deleted", false, Done(Deleted)),
+    ("reset deleted", false, Done(Deleted)),
+    ("half deleted", false, Done(Deleted)),
+    ("refused reset deleted", false, Done(Deleted)),
+    ("reset refused deleted", false, Done(Deleted)),
+    ("429 503 deleted", false, Done(Deleted)),
+    ("500 502 deleted", false, Done(Deleted)),
+    // A 404 of the user after an attempt that may have deleted it.
+    ("reset user", false, Done(AbsentAfterRetry)),
+    ("reset user", true, Done(AbsentAfterRetry)),
+    ("half user", false, Done(AbsentAfterRetry)),
+    ("408 user", false, Done(AbsentAfterRetry)),
+    ("500 user", false, Done(AbsentAfterRetry)),
+    ("502 user", false, Done(AbsentAfterRetry)),
+    ("504 user", false, Done(AbsentAfterRetry)),
+    ("timed-out user", false, Done(AbsentAfterRetry)),
+    ("reset 503 user", false, Done(AbsentAfterRetry)),
+    ("429 500 user", true, Done(AbsentAfterRetry)),
+    // A 404 of the user after attempts that surely did not.
+    ("user", false, Failed(NotFound, "USER_NOT_FOUND", "not_deleted")),
+    ("user", true, Done(AlreadyAbsent)),
+    ("429 user", false, Failed(NotFound, "USER_NOT_FOUND", "not_deleted")),
+    ("429 user", true, Done(AlreadyAbsent)),
+    ("503 user", false, Failed(NotFound, "USER_NOT_FOUND", "not_deleted")),
+    ("503 503 user", true, Done(AlreadyAbsent)),
+    ("refused user", false, Failed(NotFound, "USER_NOT_FOUND", "not_deleted")),
+    ("refused user", true, Done(AlreadyAbsent)),
+    // Any other 404 is never a success.
+    ("node", true, Failed(NotFound, "NODE_NOT_FOUND", "not_deleted")),
+    ("pool", true, Failed(NotFound, "POOL_NOT_FOUND", "not_deleted")),
+    ("resource", true, Failed(NotFound, "UPSTREAM_RESOURCE_NOT_FOUND", "not_deleted")),
+    ("nameless", true, Failed(NotFound, "UPSTREAM_RESOURCE_NOT_FOUND", "not_deleted")),
+    ("proxy-404", true, Failed(Unavailable, "UPSTREAM_PROTOCOL_ERROR", "unknown")),
+    ("reset node", true, Failed(NotFound, "NODE_NOT_FOUND", "unknown")),
+    ("500 pool", true, Failed(NotFound, "POOL_NOT_FOUND", "unknown")),
+    ("reset resource", true, Failed(NotFound, "UPSTREAM_RESOURCE_NOT_FOUND", "unknown")),
+    ("reset proxy-404", true, Failed(Unavailable, "UPSTREAM_PROTOCOL_ERROR", "unknown")),
+    // The reason is the last answer's, the outcome the worst of all.
+    ("reset unusable", false, Failed(FailedPrecondition, "NODE_UNUSABLE", "unknown")),
+    ("503 unusable", false, Failed(FailedPrecondition, "NODE_UNUSABLE", "not_deleted")),
+    ("reset reset reset", false, Failed(Unavailable, "OUTCOME_UNKNOWN", "unknown")),
+    ("503 429 reset", false, Failed(Unavailable, "OUTCOME_UNKNOWN", "unknown")),
+    ("reset reset 503", false, Failed(Unavailable, "UPSTREAM_UNAVAILABLE", "unknown")),
+    ("reset reset 429", false, Failed(ResourceExhausted, "UPSTREAM_THROTTLED", "unknown")),
+    ("503 503 503", false, Failed(Unavailable, "UPSTREAM_UNAVAILABLE", "not_deleted")),
+    ("503 503 500", false, Failed(Unavailable, "UPSTREAM_UNAVAILABLE", "unknown")),
+    ("500 500 timed-out", false, Failed(DeadlineExceeded, "UPSTREAM_TIMED_OUT", "unknown")),
+    ("500 502 refused", false, Failed(Internal, "UPSTREAM_CREDENTIALS_REJECTED", "unknown")),
+    ("refused refused", false, Failed(Internal, "UPSTREAM_CREDENTIALS_REJECTED", "not_deleted")),
+    ("refused 500 refused", false, Failed(Internal, "UPSTREAM_CREDENTIALS_REJECTED", "unknown")),
+];
+
+#[tokio::test]
+async fn the_attempts_of_a_call_add_up_to_one_answer() {
+    let calls = ROWS
+        .iter()
+        .map(|(script, allow_missing, expected)| async move {
+            let replies = replies(script);
+            let attempts = u32::try_from(replies.len()).unwrap();
+            let (app, upstream) = batch(in_turn(replies)).await;
+            let request = DeleteBatchNodeUserRequest {
+                allow_missing: *allow_missing,
+                ..batch_request("alice")
+            };
+            match (app.delete_batch_node_user(request).await, expected) {
+                (Ok(done), Done(outcome)) => {
+                    assert_eq!(
+                        (done.outcome(), done.attempts),
+                        (*outcome, attempts),
+                        "{script}"
+                    );
+                }
+                (Err(failed), Failed(code, reason, outcome)) => {
+                    failed.expect(*code, reason);
+                    assert_eq!(failed.meta("attempts"), attempts.to_string(), "{script}");
+                    assert_eq!(failed.meta("outcome"), *outcome, "{script}");
+                }
+                (answer, _) => panic!("{script}: {answer:?}"),
+            }
+            let sent = upstream.requests("DELETE", "/pools/pool-1/nodes/node-1/users/alice?");
+            assert_eq!(sent.len(), attempts as usize, "{script}");
+        });
+    join_all(calls).await;
+}
+
+#[tokio::test]
+async fn the_last_attempt_may_take_all_the_time_that_is_left() {
+    let calls = ["hang", "reset hang", "503 hang"].map(|script| async move {
+        let replies = replies(script);
+        let attempts = replies.len();
+        let (app, _upstream) = batch(in_turn(replies)).await;
+        let timeout = Duration::from_millis(1_100);
+        let failed = batch_within(&app, batch_request("alice"), timeout)
+            .await
+            .unwrap_err();
+        failed.expect(DeadlineExceeded, "OUTCOME_UNKNOWN");
+        assert_eq!(failed.meta("attempts"), attempts.to_string(), "{script}");
+        assert_eq!(failed.meta("outcome"), "unknown", "{script}");
+    });
+    join_all(calls).await;
+}

@@ -1,0 +1,275 @@
+//! `validate_only` and protected users on Azure Batch: nothing is sent that deletes.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tonic::Code::{
+    self, DeadlineExceeded, FailedPrecondition, Internal, NotFound, PermissionDenied,
+    ResourceExhausted, Unavailable,
+};
+use useradmin::proto::{DeleteBatchNodeUserRequest, DeleteOutcome};
+
+use crate::support::{
+    App, REQUEST_ID, Reply, Upstream, batch, batch_answer, batch_deleted, batch_error,
+    batch_request, batch_section, batch_within, in_turn, token_or,
+};
+
+fn validate(user_name: &str) -> DeleteBatchNodeUserRequest {
+    DeleteBatchNodeUserRequest {
+        validate_only: true,
+        allow_missing: true,
+        ..batch_request(user_name)
+    }
+}
+
+/// A node as the service describes it, with this state.
+fn node(state: &str) -> Reply {
+    batch_answer(
+        200,
+        &format!(
+            "{{\r\n  \"odata.metadata\":\"https://account.region.batch.azure.com/$metadata#nodes/@Element\",\
+             \"id\":\"node-1\",\"url\":\"https://account.region.batch.azure.com/pools/pool-1/nodes/node-1\",\
+             \"state\":\"{state}\",\"schedulingState\":\"enabled\",\"isDedicated\":true,\"nodeAgentInfo\":{{\r\n    \"version\":\"1.12.2.0\"\r\n  }}\r\n}}"
+        ),
+    )
+}
+
+#[tokio::test]
+async fn a_node_that_is_idle_or_running_is_fine() {
+    for state in ["idle", "running"] {
+        let (mut app, upstream) = batch(move |_| node(state)).await;
+        let done = app.delete_batch_node_user(validate("a/b")).await.unwrap();
+        assert_eq!(
+            (done.outcome(), done.attempts),
+            (DeleteOutcome::Validated, 0)
+        );
+        assert_eq!(done.request_id, REQUEST_ID);
+        let seen = upstream.requests("GET", "");
+        assert_eq!(seen.len(), 1);
+        assert_eq!(
+            seen[0].target,
+            "/pools/pool-1/nodes/node-1?timeout=29&api-version=2023-11-01.18.0"
+        );
+        assert_eq!(
+            seen[0].header("client-request-id"),
+            Some(&*done.client_request_id)
+        );
+        assert_eq!(
+            seen[0].header("accept"),
+            Some("application/json; odata=minimalmetadata")
+        );
+        assert_eq!(upstream.requests("DELETE", "").len(), 0);
+        app.drain().await;
+        let records = app.audit();
+        assert_eq!(records.len(), 1, "{records:?}");
+        assert_eq!(records[0]["outcome"], "validated");
+    }
+}
+
+/// What stands in the way, as the node's state shows it.
+const STATES: [(&str, &str); 14] = [
+    ("creating", "NODE_NOT_READY"),
+    ("starting", "NODE_NOT_READY"),
+    ("rebooting", "NODE_NOT_READY"),
+    ("reimaging", "NODE_NOT_READY"),
+    ("waitingforstarttask", "NODE_NOT_READY"),
+    ("starttaskfailed", "NODE_NOT_READY"),
+    ("unknown", "NODE_NOT_READY"),
+    ("leavingpool", "NODE_NOT_READY"),
+    ("offline", "NODE_NOT_READY"),
+    ("preempted", "NODE_NOT_READY"),
+    ("upgradingos", "NODE_NOT_READY"),
+    ("deallocated", "NODE_NOT_READY"),
+    ("a state of tomorrow", "NODE_NOT_READY"),
+    ("unusable", "NODE_UNUSABLE"),
+];
+
+/// Answers to the reading, what they become, and how often the node is read.
+fn answers() -> Vec<(Reply, Code, &'static str, usize)> {
+    let states = STATES.map(|(state, reason)| (node(state), FailedPrecondition, reason, 1));
+    let others = [
+        (
+            batch_error(404, "PoolNotFound"),
+            NotFound,
+            "POOL_NOT_FOUND",
+            1,
+        ),
+        (
+            batch_error(404, "NodeNotFound"),
+            NotFound,
+            "NODE_NOT_FOUND",
+            1,
+        ),
+        (
+            batch_error(404, "ResourceNotFound"),
+            NotFound,
+            "UPSTREAM_RESOURCE_NOT_FOUND",
+            1,
+        ),
+        (
+            batch_error(409, "NodeBeingRebooted"),
+            FailedPrecondition,
+            "NODE_NOT_READY",
+            1,
+        ),
+        (
+            batch_error(403, "AuthorizationFailure"),
+            PermissionDenied,
+            "UPSTREAM_PERMISSION_DENIED",
+            1,
+        ),
+        (
+            batch_error(401, "AuthenticationFailed"),
+            Internal,
+            "UPSTREAM_CREDENTIALS_REJECTED",
+            2,
+        ),
+        (
+            batch_error(429, "TooManyRequests"),
+            ResourceExhausted,
+            "UPSTREAM_THROTTLED",
+            3,
+        ),
+        (
+            batch_error(500, "InternalError"),
+            Unavailable,
+            "UPSTREAM_UNAVAILABLE",
+            3,
+        ),
+        (Reply::Close, Unavailable, "UPSTREAM_UNREACHABLE", 3),
+        (Reply::Hang, DeadlineExceeded, "DEADLINE_EXCEEDED", 1),
+        (Reply::html(404), Unavailable, "UPSTREAM_PROTOCOL_ERROR", 1),
+        (
+            Reply::html(302).with("Location", "/"),
+            Unavailable,
+            "UPSTREAM_PROTOCOL_ERROR",
+            1,
+        ),
+        (Reply::html(200), Unavailable, "UPSTREAM_PROTOCOL_ERROR", 1),
+        (Reply::empty(200), Unavailable, "UPSTREAM_PROTOCOL_ERROR", 1),
+        (Reply::empty(204), Unavailable, "UPSTREAM_PROTOCOL_ERROR", 1),
+        (
+            Reply::json(202, r#"{"state":"idle"}"#),
+            Unavailable,
+            "UPSTREAM_PROTOCOL_ERROR",
+            1,
+        ),
+        (
+            Reply::json(200, "{}"),
+            Unavailable,
+            "UPSTREAM_PROTOCOL_ERROR",
+            1,
+        ),
+        (
+            Reply::json(200, r#"[{"state":"idle"}]"#),
+            Unavailable,
+            "UPSTREAM_PROTOCOL_ERROR",
+            1,
+        ),
+        (
+            Reply::json(200, r#"{"state":1}"#),
+            Unavailable,
+            "UPSTREAM_PROTOCOL_ERROR",
+            1,
+        ),
+        (
+            Reply::json(200, r#"{"state":"idle""#),
+            Unavailable,
+            "UPSTREAM_PROTOCOL_ERROR",
+            1,
+        ),
+    ];
+    states.into_iter().chain(others).collect()
+}
+
+#[tokio::test]
+async fn what_stands_in_the_way_is_found_without_a_delete() {
+    let calls = answers()
+        .into_iter()
+        .map(|(reply, code, reason, reads)| async move {
+            let text = format!("{reply:?}");
+            let timeout = match reply {
+                Reply::Hang => Duration::from_millis(500),
+                _ => Duration::from_secs(20),
+            };
+            let (app, upstream) = batch(move |_| reply.clone()).await;
+            let failed = batch_within(&app, validate("alice"), timeout)
+                .await
+                .unwrap_err();
+            failed.expect(code, reason);
+            assert_eq!(
+                (failed.meta("attempts"), failed.meta("outcome")),
+                ("0", "not_sent"),
+                "{text}"
+            );
+            assert_eq!(
+                upstream
+                    .requests("GET", "/pools/pool-1/nodes/node-1?")
+                    .len(),
+                reads,
+                "{text}"
+            );
+            assert_eq!(upstream.requests("DELETE", "").len(), 0, "{text}");
+            assert!(
+                app.audit().iter().all(|record| record["event"] != "intent"),
+                "{text}"
+            );
+        });
+    join_all(calls).await;
+}
+
+#[tokio::test]
+async fn a_read_that_fails_is_repeated() {
+    let replies = vec![Reply::Close, batch_error(503, "ServerBusy"), node("idle")];
+    let (app, upstream) = batch(in_turn(replies)).await;
+    let done = app.delete_batch_node_user(validate("alice")).await.unwrap();
+    assert_eq!(
+        (done.outcome(), done.attempts),
+        (DeleteOutcome::Validated, 0)
+    );
+    assert_eq!(upstream.requests("GET", "").len(), 3);
+}
+
+#[tokio::test]
+async fn protected_users_are_refused_before_anything_is_sent() {
+    let upstream = Upstream::start(|seen| token_or(seen, batch_deleted)).await;
+    let folder = App::folder();
+    let section = batch_section(&folder, &upstream.url);
+    let list = "[batch_accounts.batch]\nprotected_users = [\"Admin*\", \"root\", \"*svc*\", \"\u{c4}rger\"]\n";
+    let section = section.replacen("[batch_accounts.batch]\n", list, 1);
+    let app = App::start_in(folder, &section).await;
+    for name in [
+        "Admin",
+        "administrator",
+        "ADMIN-2",
+        "ROOT",
+        "my-SVC-1",
+        "svc",
+        "\u{c4}RGER",
+    ] {
+        for validate_only in [false, true] {
+            let request = DeleteBatchNodeUserRequest {
+                validate_only,
+                ..batch_request(name)
+            };
+            let failed = app.delete_batch_node_user(request).await.unwrap_err();
+            failed.expect(FailedPrecondition, "PROTECTED_USER");
+            assert_eq!(
+                (failed.meta("attempts"), failed.meta("outcome")),
+                ("0", "not_sent")
+            );
+            assert_eq!(failed.precondition.len(), 1, "{name}");
+        }
+    }
+    assert_eq!(upstream.seen().len(), 0);
+    let records = app.audit();
+    assert!(records.iter().all(|record| record["outcome"] == "not_sent"));
+    // What only looks alike is deleted.
+    for name in ["adm", "xadmin", "roots", "s-v-c"] {
+        let done = app
+            .delete_batch_node_user(batch_request(name))
+            .await
+            .unwrap();
+        assert_eq!(done.outcome(), DeleteOutcome::Deleted, "{name}");
+    }
+}

@@ -1,0 +1,217 @@
+//! `SharedKey`: the signature, computed here a second time from the vendor's description, and keys that change.
+
+use std::fs;
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::Sha256;
+use tonic::Code;
+use useradmin::{
+    proto::{DeleteBatchNodeUserRequest, DeleteOutcome},
+    sandbox::Sandbox,
+};
+
+use crate::support::{App, Reply, Seen, Upstream, batch_deleted, batch_error, batch_request};
+
+const FIRST: &[u8] = b"the first key of the account";
+const SECOND: &[u8] = b"the second key of the account";
+
+/// Header values that are signed, in this order; `date` stays empty when `ocp-date` is sent.
+const SIGNED: [&str; 11] = [
+    "content-encoding",
+    "content-language",
+    "content-length",
+    "content-md5",
+    "content-type",
+    "date",
+    "if-modified-since",
+    "if-match",
+    "if-none-match",
+    "if-unmodified-since",
+    "range",
+];
+
+/// What the request's Authorization header has to be.
+fn signature(seen: &Seen, key: &[u8]) -> String {
+    let (path, query) = seen.target.split_once('?').unwrap();
+    let mut text = format!("{}\n", seen.method);
+    for name in SIGNED {
+        text += seen.header(name).unwrap_or_default();
+        text += "\n";
+    }
+    text += &format!(
+        "ocp-date:{}\n/account1{path}",
+        seen.header("ocp-date").unwrap()
+    );
+    let mut parameters: Vec<_> = url::form_urlencoded::parse(query.as_bytes()).collect();
+    parameters.sort();
+    for (name, value) in parameters {
+        text += &format!("\n{name}:{value}");
+    }
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).unwrap();
+    mac.update(text.as_bytes());
+    format!(
+        "SharedKey account1:{}",
+        BASE64_STANDARD.encode(mac.finalize().into_bytes())
+    )
+}
+
+fn section(url: &str, account: &str) -> String {
+    format!(
+        r#"
+[batch_accounts.batch]
+url = "{url}"
+[batch_accounts.batch.credential]
+kind = "shared_key"
+account_name = "{account}"
+key_file = "batch.key"
+"#
+    )
+}
+
+fn write_key(app: &App, text: &str) {
+    fs::write(app.folder.join("batch.key"), text).unwrap();
+}
+
+/// An account that accepts this key; the server has the first one.
+async fn account(accepted: &'static [u8]) -> (App, Upstream) {
+    let upstream = Upstream::start(move |seen| {
+        if seen.header("authorization") != Some(&*signature(seen, accepted)) {
+            return batch_error(403, "AuthenticationFailed");
+        }
+        match seen.method.as_str() {
+            "GET" => Reply::json(200, r#"{"id":"node-1","state":"idle"}"#),
+            _ => batch_deleted(),
+        }
+    })
+    .await;
+    let folder = App::folder();
+    fs::write(
+        folder.join("batch.key"),
+        BASE64_STANDARD.encode(FIRST) + "\r\n",
+    )
+    .unwrap();
+    let app = App::start_in(folder, &section(&upstream.url, "account1")).await;
+    (app, upstream)
+}
+
+#[tokio::test]
+async fn the_signature_is_the_one_that_the_vendor_describes() {
+    let (app, _upstream) = account(FIRST).await;
+    for name in [
+        "alice",
+        "a/b",
+        "jos\u{e9}",
+        "a+b c",
+        "%2e%2e",
+        "q?x=1&timeout=5#f",
+    ] {
+        let request = batch_request(name);
+        let done = app.delete_batch_node_user(request.clone()).await.unwrap();
+        assert_eq!(
+            (done.outcome(), done.attempts),
+            (DeleteOutcome::Deleted, 1),
+            "{name}"
+        );
+        // Without `timeout` in the query, and with another verb.
+        let mut long = tonic::Request::new(request.clone());
+        long.set_timeout(std::time::Duration::from_secs(60));
+        app.client().delete_batch_node_user(long).await.unwrap();
+        let validate_only = DeleteBatchNodeUserRequest {
+            validate_only: true,
+            ..request
+        };
+        let done = app.delete_batch_node_user(validate_only).await.unwrap();
+        assert_eq!(done.outcome(), DeleteOutcome::Validated, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn the_sandbox_accepts_the_signature() {
+    let sandbox = Sandbox::start().await.unwrap();
+    let folder = App::folder();
+    fs::write(folder.join("batch.key"), &sandbox.credentials().batch_key).unwrap();
+    let account = &sandbox.credentials().batch_account_name;
+    let app = App::start_in(folder, &section(sandbox.batch_url(), account)).await;
+    for name in ["alice", "jos\u{e9}", "user name/with ?#%"] {
+        let request = DeleteBatchNodeUserRequest {
+            node_id: "node-idle".to_owned(),
+            ..batch_request(name)
+        };
+        let done = app.delete_batch_node_user(request).await.unwrap();
+        assert_eq!(
+            (done.outcome(), done.attempts),
+            (DeleteOutcome::Deleted, 1),
+            "{name}"
+        );
+    }
+    assert_eq!(sandbox.traffic().token_requests, 0);
+}
+
+#[tokio::test]
+async fn a_key_that_was_changed_is_read_again_and_used() {
+    let (app, upstream) = account(SECOND).await;
+    write_key(&app, &BASE64_STANDARD.encode(FIRST));
+    // Refused, and the file holds no other key.
+    let failed = app
+        .delete_batch_node_user(batch_request("alice"))
+        .await
+        .unwrap_err();
+    failed.expect(Code::Internal, "UPSTREAM_CREDENTIALS_REJECTED");
+    assert_eq!(
+        (failed.meta("attempts"), failed.meta("outcome")),
+        ("1", "not_deleted")
+    );
+
+    write_key(&app, &BASE64_STANDARD.encode(SECOND));
+    let done = app
+        .delete_batch_node_user(batch_request("alice"))
+        .await
+        .unwrap();
+    assert_eq!((done.outcome(), done.attempts), (DeleteOutcome::Deleted, 2));
+    let done = app
+        .delete_batch_node_user(batch_request("bob"))
+        .await
+        .unwrap();
+    assert_eq!(done.attempts, 1);
+    assert_eq!(upstream.requests("DELETE", "").len(), 4);
+}
+
+#[tokio::test]
+async fn a_changed_key_that_is_refused_too_is_not_tried_again() {
+    let (app, upstream) = account(SECOND).await;
+    app.delete_batch_node_user(batch_request("alice"))
+        .await
+        .unwrap_err();
+    write_key(&app, &BASE64_STANDARD.encode("a third key"));
+    let failed = app
+        .delete_batch_node_user(batch_request("alice"))
+        .await
+        .unwrap_err();
+    failed.expect(Code::Internal, "UPSTREAM_CREDENTIALS_REJECTED");
+    assert_eq!(failed.meta("attempts"), "2");
+    assert_eq!(upstream.requests("DELETE", "").len(), 3);
+}
+
+#[tokio::test]
+async fn a_spoiled_key_file_is_read_again_until_it_is_mended() {
+    let (app, upstream) = account(SECOND).await;
+    for spoiled in ["not base64!", ""] {
+        write_key(&app, spoiled);
+        for _ in 0..2 {
+            let failed = app
+                .delete_batch_node_user(batch_request("alice"))
+                .await
+                .unwrap_err();
+            failed.expect(Code::Internal, "UPSTREAM_CREDENTIALS_REJECTED");
+        }
+    }
+    write_key(&app, &BASE64_STANDARD.encode(SECOND));
+    let done = app
+        .delete_batch_node_user(batch_request("alice"))
+        .await
+        .unwrap();
+    assert_eq!(done.outcome(), DeleteOutcome::Deleted);
+    // No retry was begun with a key that cannot be used.
+    assert!(upstream.requests("DELETE", "").len() <= 6);
+}
