@@ -11,57 +11,27 @@ use crate::support::{
     CANARY, Failed, Reply, Seen, batch, batch_document, batch_request, batch_within, check_secrecy,
 };
 
-const PROTOCOL: (Code, &str, u32, &str) =
-    (Code::Unavailable, "UPSTREAM_PROTOCOL_ERROR", 1, "unknown");
+/// Code, reason, attempts and outcome.
+type Verdict = (Code, &'static str, u32, &'static str);
+
+const PROTOCOL: Verdict = (Code::Unavailable, "UPSTREAM_PROTOCOL_ERROR", 1, "unknown");
 
 /// What a status becomes when its body is not the service's.
-const BY_STATUS: [(u16, (Code, &str, u32, &str)); 13] = [
+#[rustfmt::skip]
+const BY_STATUS: [(u16, Verdict); 13] = [
     (302, PROTOCOL),
     (400, PROTOCOL),
-    (
-        401,
-        (
-            Code::Internal,
-            "UPSTREAM_CREDENTIALS_REJECTED",
-            2,
-            "not_deleted",
-        ),
-    ),
+    (401, (Code::Internal, "UPSTREAM_CREDENTIALS_REJECTED", 2, "not_deleted")),
     (403, PROTOCOL),
     (404, PROTOCOL),
     (405, PROTOCOL),
-    (
-        408,
-        (Code::Unavailable, "UPSTREAM_UNAVAILABLE", 3, "unknown"),
-    ),
+    (408, (Code::Unavailable, "UPSTREAM_UNAVAILABLE", 3, "unknown")),
     (409, PROTOCOL),
     (412, PROTOCOL),
-    (
-        429,
-        (
-            Code::ResourceExhausted,
-            "UPSTREAM_THROTTLED",
-            3,
-            "not_deleted",
-        ),
-    ),
-    (
-        500,
-        (Code::Unavailable, "UPSTREAM_UNAVAILABLE", 3, "unknown"),
-    ),
-    (
-        501,
-        (
-            Code::Internal,
-            "UPSTREAM_REJECTED_REQUEST",
-            1,
-            "not_deleted",
-        ),
-    ),
-    (
-        503,
-        (Code::Unavailable, "UPSTREAM_UNAVAILABLE", 3, "not_deleted"),
-    ),
+    (429, (Code::ResourceExhausted, "UPSTREAM_THROTTLED", 3, "not_deleted")),
+    (500, (Code::Unavailable, "UPSTREAM_UNAVAILABLE", 3, "unknown")),
+    (501, (Code::Internal, "UPSTREAM_REJECTED_REQUEST", 1, "not_deleted")),
+    (503, (Code::Unavailable, "UPSTREAM_UNAVAILABLE", 3, "not_deleted")),
 ];
 
 /// The status that the test asks for by the user's name.

@@ -24,9 +24,13 @@ async fn drive(row: &Row) -> Failed {
     let document = batch_document(row.code, row.message, row.values);
     let reply = batch_answer(row.status, &document);
     let (app, upstream) = batch(move |_| reply.clone()).await;
-    let id = "9C4D50EE-2D56-4CD3-8152-34347DC9F2B0";
+    let id = if row.callers_id {
+        "9C4D50EE-2D56-4CD3-8152-34347DC9F2B0"
+    } else {
+        ""
+    };
     let request = DeleteBatchNodeUserRequest {
-        client_request_id: row.callers_id.then(|| id.to_owned()).unwrap_or_default(),
+        client_request_id: id.to_owned(),
         ..batch_request("alice")
     };
     let failed = app.delete_batch_node_user(request).await.unwrap_err();

@@ -72,7 +72,7 @@ async fn the_document_s_own_example_is_sent_as_it_stands_there() {
         node_id: "tvm-1695681911_1-20161121t182739z".to_owned(),
         ..batch_request("userName")
     };
-    let done = batch_within(&app, request, Duration::from_secs(60)).await;
+    let done = batch_within(&app, request, Duration::from_mins(1)).await;
     assert_eq!(done.unwrap().outcome(), DeleteOutcome::Deleted);
     assert_eq!(
         upstream.requests("DELETE", "")[0].target,

@@ -15,6 +15,8 @@ mod batch_caller;
 mod batch_documents;
 mod batch_http;
 mod batch_pauses;
+mod batch_protected;
+mod batch_proxy;
 mod batch_retries;
 mod batch_rows;
 mod batch_validate;

@@ -179,7 +179,8 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) {
 async fn endless(mut stream: TcpStream, head: &str, pause: Duration) {
     let mut next = format!("{head}Transfer-Encoding: chunked\r\n\r\n").into_bytes();
     while stream.write_all(&next).await.is_ok() {
-        next = b"4\r\n    \r\n".repeat(if pause.is_zero() { 256 } else { 1 });
+        let size = if pause.is_zero() { 4_096 } else { 1 };
+        next = format!("{size:x}\r\n{:size$}\r\n", "").into_bytes();
         tokio::time::sleep(pause).await;
     }
 }

@@ -1,0 +1,91 @@
+//! What the token endpoint is sent, and the files that it comes from.
+
+use std::{collections::BTreeMap, fs};
+
+use tonic::Code;
+
+use super::{account, account_with, token, tokens};
+use crate::support::{Seen, batch_deleted, batch_error, batch_request};
+
+#[tokio::test]
+async fn the_secret_is_read_again_for_each_token() {
+    let (app, upstream) = account(token, |_| batch_error(401, "AuthenticationFailed")).await;
+    let file = app.folder.join("client.secret");
+    // As a mounted secret is changed, with an odd one.
+    for secret in ["8Q~+&=%20 x", "\u{e9}\u{1F4A9}"] {
+        fs::write(&file, format!("{secret}\r\n")).unwrap();
+        app.delete_batch_node_user(batch_request("alice"))
+            .await
+            .unwrap_err();
+        assert_eq!(tokens(&upstream).pop().unwrap()["client_secret"], secret);
+    }
+    fs::remove_file(&file).unwrap();
+    let before = tokens(&upstream).len();
+    let failed = app
+        .delete_batch_node_user(batch_request("alice"))
+        .await
+        .unwrap_err();
+    failed.expect(Code::Internal, "UPSTREAM_CREDENTIALS_REJECTED");
+    assert_eq!(tokens(&upstream).len(), before);
+}
+
+fn pairs(list: &[(&str, &str)]) -> BTreeMap<String, String> {
+    let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+    list.iter().map(owned).collect()
+}
+
+#[tokio::test]
+async fn a_client_secret_is_sent_as_a_form() {
+    let rows = [
+        ("", "https://batch.core.windows.net//.default"),
+        (
+            "scope = \"https://batch.core.usgovcloudapi.net//.default\"",
+            "https://batch.core.usgovcloudapi.net//.default",
+        ),
+    ];
+    for (more, scope) in rows {
+        let change = |section: String| format!("{section}{more}\n");
+        let (app, upstream) = account_with(token, |_| batch_deleted(), &change).await;
+        app.delete_batch_node_user(batch_request("alice"))
+            .await
+            .unwrap();
+        let expected = [
+            ("client_id", "client-1"),
+            ("client_secret", "client-secret-1"),
+            ("grant_type", "client_credentials"),
+            ("scope", scope),
+        ];
+        assert_eq!(tokens(&upstream), [pairs(&expected)]);
+    }
+}
+
+#[tokio::test]
+async fn a_workload_shows_the_token_of_its_file() {
+    let change = |section: String| {
+        let section = section.replace("\"client_secret\"", "\"workload_identity\"");
+        section.replace(
+            "secret_file = \"client.secret\"",
+            "token_file = \"federated.jwt\"",
+        )
+    };
+    let refuse = |seen: &Seen| match seen.header("authorization") {
+        Some("Bearer token-1") => batch_error(401, "AuthenticationFailed"),
+        _ => batch_deleted(),
+    };
+    let (app, upstream) = account_with(token, refuse, &change).await;
+    // Projected tokens last an hour; the file holds another one by then.
+    app.delete_batch_node_user(batch_request("alice"))
+        .await
+        .unwrap();
+    let expected = [
+        ("client_assertion", "assertion-1"),
+        (
+            "client_assertion_type",
+            "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
+        ),
+        ("client_id", "client-1"),
+        ("grant_type", "client_credentials"),
+        ("scope", "https://batch.core.windows.net//.default"),
+    ];
+    assert_eq!(tokens(&upstream), [pairs(&expected), pairs(&expected)]);
+}
