@@ -83,6 +83,8 @@ pub const LOGON_RULES: &[HmcRule] = &[
     is(400, 13, R::UpstreamSessionLimit, "V: maximum of sessions for this user"),
     is(409, 50, R::UpstreamCredentialsRejected, "L: another factor is needed"),
     is(409, 51, R::UpstreamCredentialsRejected, "L: a new password is needed"),
+    is(409, 1, R::UpstreamConflict, "Z: not in the right state").alternate(),
+    is(409, 2, R::UpstreamConflict, "Z: busy").alternate(),
     own(409, R::UpstreamConflict, "S"),
     own(412, R::UpstreamConflict, "H"),
     Rule::new(400..=499, Body::Own, R::UpstreamRejectedRequest, "V: 400/2,3,5,6,7,9,11; S: 415"),

@@ -3,6 +3,7 @@
 mod app;
 mod batch;
 mod failure;
+mod hmc;
 mod scripted;
 mod targets;
 
@@ -12,5 +13,6 @@ pub use batch::{
     batch_within, check_secrecy, in_turn,
 };
 pub use failure::Failed;
+pub use hmc::{Console, Say, Step, refusal, timed, usual};
 pub use scripted::{Reply, Seen, Upstream};
 pub use targets::{batch_section, hmc_or, hmc_section, token_or};

@@ -7,12 +7,15 @@ use std::{
     time::Duration,
 };
 
+use rustls::ServerConfig;
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
-    sync::Notify,
+    sync::{Barrier, Notify, watch},
     task::JoinHandle,
+    time::timeout,
 };
+use tokio_rustls::TlsAcceptor;
 
 /// A request as it came over the wire.
 #[derive(Clone, Debug, Default)]
@@ -49,6 +52,8 @@ pub enum Reply {
     Held(Arc<Notify>, Box<Reply>),
     /// Sends this head of a chunked answer, then chunks for ever, with this pause after each.
     Endless(String, Duration),
+    /// The reply, as soon as all parties have come to the barrier.
+    Together(Arc<Barrier>, Box<Reply>),
 }
 
 impl Reply {
@@ -95,7 +100,9 @@ impl Reply {
                 text.push_str(body);
                 text.into_bytes()
             }
-            Self::Close | Self::Hang | Self::Held(..) | Self::Endless(..) => Vec::new(),
+            Self::Close | Self::Hang | Self::Held(..) | Self::Together(..) | Self::Endless(..) => {
+                Vec::new()
+            }
         }
     }
 }
@@ -105,6 +112,7 @@ type Script = Box<dyn FnMut(&Seen) -> Reply + Send>;
 struct State {
     script: Script,
     seen: Vec<Seen>,
+    arrived: watch::Sender<usize>,
 }
 
 /// The upstream.
@@ -117,16 +125,36 @@ pub struct Upstream {
 impl Upstream {
     /// Starts it; the script is asked for each request, in the order of their arrival.
     pub async fn start(script: impl FnMut(&Seen) -> Reply + Send + 'static) -> Self {
+        Self::listen(None, script).await
+    }
+
+    /// The same over TLS, as `localhost`.
+    pub async fn start_tls(
+        config: ServerConfig,
+        script: impl FnMut(&Seen) -> Reply + Send + 'static,
+    ) -> Self {
+        Self::listen(Some(TlsAcceptor::from(Arc::new(config))), script).await
+    }
+
+    async fn listen(
+        tls: Option<TlsAcceptor>,
+        script: impl FnMut(&Seen) -> Reply + Send + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
+        let address = listener.local_addr().unwrap();
+        let url = match tls {
+            None => format!("http://{address}"),
+            Some(_) => format!("https://localhost:{}", address.port()),
+        };
         let state = Arc::new(Mutex::new(State {
             script: Box::new(script),
             seen: Vec::new(),
+            arrived: watch::Sender::new(0),
         }));
         let shared = Arc::clone(&state);
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream, Arc::clone(&shared)));
+                tokio::spawn(connection(stream, tls.clone(), Arc::clone(&shared)));
             }
         });
         Self { url, state, task }
@@ -143,6 +171,18 @@ impl Upstream {
         seen.retain(|request| request.method == method && request.target.starts_with(target));
         seen
     }
+
+    /// Waits until so many of these requests have come.
+    pub async fn until(&self, method: &str, target: &str, count: usize) {
+        let mut arrived = self.state.lock().unwrap().arrived.subscribe();
+        let enough = async {
+            while self.requests(method, target).len() < count {
+                arrived.changed().await.unwrap();
+            }
+        };
+        let come = timeout(Duration::from_secs(5), enough).await;
+        assert!(come.is_ok(), "{count} {method} {target}: {:?}", self.seen());
+    }
 }
 
 impl Drop for Upstream {
@@ -151,22 +191,41 @@ impl Drop for Upstream {
     }
 }
 
-async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) {
+async fn connection(stream: TcpStream, tls: Option<TlsAcceptor>, state: Arc<Mutex<State>>) {
+    match tls {
+        None => serve(stream, state).await,
+        // A handshake that fails is the client's to tell.
+        Some(tls) => {
+            if let Ok(stream) = tls.accept(stream).await {
+                serve(stream, state).await;
+            }
+        }
+    }
+}
+
+async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, state: Arc<Mutex<State>>) {
     let mut buffer = Vec::new();
     while let Some(request) = read(&mut stream, &mut buffer).await {
-        let reply = {
+        let mut reply = {
             let mut state = state.lock().unwrap();
             state.seen.push(request.clone());
+            state.arrived.send_modify(|count| *count += 1);
             (state.script)(&request)
         };
-        let reply = match reply {
-            Reply::Held(gate, reply) => {
-                gate.notified().await;
-                *reply
-            }
-            Reply::Hang => std::future::pending().await,
-            Reply::Endless(head, pause) => return endless(stream, &head, pause).await,
-            other => other,
+        let reply = loop {
+            reply = match reply {
+                Reply::Held(gate, then) => {
+                    gate.notified().await;
+                    *then
+                }
+                Reply::Together(barrier, then) => {
+                    barrier.wait().await;
+                    *then
+                }
+                Reply::Hang => std::future::pending().await,
+                Reply::Endless(head, pause) => return endless(stream, &head, pause).await,
+                other => break other,
+            };
         };
         if stream.write_all(&reply.bytes()).await.is_err() || !matches!(reply, Reply::Http(..)) {
             let _ = stream.shutdown().await;
@@ -176,7 +235,7 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) {
 }
 
 /// Sends until the other side has had enough.
-async fn endless(mut stream: TcpStream, head: &str, pause: Duration) {
+async fn endless<S: AsyncWrite + Unpin>(mut stream: S, head: &str, pause: Duration) {
     let mut next = format!("{head}Transfer-Encoding: chunked\r\n\r\n").into_bytes();
     while stream.write_all(&next).await.is_ok() {
         let size = if pause.is_zero() { 4_096 } else { 1 };
@@ -186,7 +245,7 @@ async fn endless(mut stream: TcpStream, head: &str, pause: Duration) {
 }
 
 /// Reads one request with its Content-Length body.
-async fn read(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Seen> {
+async fn read<S: AsyncRead + Unpin>(stream: &mut S, buffer: &mut Vec<u8>) -> Option<Seen> {
     let end = loop {
         if let Some(at) = buffer.windows(4).position(|four| four == b"\r\n\r\n") {
             break at;
@@ -217,7 +276,7 @@ async fn read(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Seen> {
     Some(seen)
 }
 
-async fn fill(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<()> {
+async fn fill<S: AsyncRead + Unpin>(stream: &mut S, buffer: &mut Vec<u8>) -> Option<()> {
     let mut chunk = [0; 4096];
     let count = stream.read(&mut chunk).await.ok().filter(|n| *n > 0)?;
     buffer.extend_from_slice(&chunk[..count]);

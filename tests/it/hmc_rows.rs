@@ -1,0 +1,217 @@
+//! Every answer that an HMC can give to `DELETE /api/users/{user-id}`, over the wire: the tables of expectations
+//! are written from the vendor's documents and the contract, never from the product's own tables.
+
+mod documented;
+mod foreign;
+
+use std::{collections::BTreeSet, fmt::Write as _};
+
+use futures_util::future::join_all;
+use tonic::Code;
+use useradmin::{
+    error::rule::{Body, decide},
+    proto::DeleteOutcome,
+    upstream::ibm_hmc::rules::{HmcRule, LOGON_RULES, RULES},
+};
+
+use crate::{
+    hmc_logon,
+    support::{Console, Failed, Reply, Say, Step, by_id, usual},
+};
+
+/// One answer, and what the caller is to get.
+pub struct Row {
+    pub say: Say,
+    pub code: Code,
+    pub reason: &'static str,
+    /// DELETEs begun.
+    pub attempts: usize,
+    pub outcome: &'static str,
+    /// Is there a `RetryInfo`?
+    pub retry: bool,
+}
+
+/// A final answer: one attempt, surely not deleted, no use in repeating.
+fn last(say: Say, code: Code, reason: &'static str) -> Row {
+    Row {
+        say,
+        code,
+        reason,
+        attempts: 1,
+        outcome: "not_deleted",
+        retry: false,
+    }
+}
+
+impl Row {
+    fn attempts(mut self, attempts: usize) -> Self {
+        self.attempts = attempts;
+        self
+    }
+
+    fn unknown(mut self) -> Self {
+        self.outcome = "unknown";
+        self
+    }
+
+    fn retry(mut self) -> Self {
+        self.retry = true;
+        self
+    }
+
+    fn wanted(&self) -> String {
+        let Self {
+            code,
+            reason,
+            attempts,
+            outcome,
+            retry,
+            ..
+        } = self;
+        format!("{code:?} {reason} attempts={attempts} outcome={outcome} retry={retry}")
+    }
+}
+
+fn rows() -> Vec<Row> {
+    let mut rows = documented::rows();
+    rows.extend(foreign::rows());
+    rows
+}
+
+/// What the caller got, in the words of the table.
+fn got(failed: &Failed) -> String {
+    let reason = failed.reason.strip_prefix("ERROR_REASON_").unwrap();
+    format!(
+        "{:?} {reason} attempts={} outcome={} retry={}",
+        failed.code,
+        failed.meta("attempts"),
+        failed.meta("outcome"),
+        failed.retry_delay.is_some()
+    )
+}
+
+/// Gives one answer to every DELETE of a call; returns what differs from the row, and the line of the snapshot.
+async fn play(row: &Row) -> (String, String) {
+    let console = Console::saying(vec![(Step::Delete, vec![row.say.clone()])]).await;
+    let answer = console.app.delete_hmc_user(by_id("id-1")).await;
+    let failed = match answer {
+        Ok(done) => return (format!("{}: {done:?}\n", row.say), String::new()),
+        Err(failed) => failed,
+    };
+    let mut faults = String::new();
+    let (got, wanted) = (got(&failed), row.wanted());
+    if got != wanted {
+        let _ = writeln!(faults, "{}: {got}, but wanted {wanted}", row.say);
+    }
+    failed.expect(row.code, row.reason);
+    let deletes = console.asked(Step::Delete);
+    let renewals = usize::from(row.reason == "UPSTREAM_CREDENTIALS_REJECTED" && row.attempts == 2);
+    let counts = [Step::Read, Step::Logon, Step::Other].map(|step| console.count(step));
+    if deletes.len() != row.attempts || counts != [1, 1 + renewals, 0] {
+        let _ = writeln!(faults, "{}: {} DELETEs, {counts:?}", row.say, deletes.len());
+    }
+    if deletes
+        .iter()
+        .any(|delete| delete.target != "/api/users/id-1")
+    {
+        let _ = writeln!(faults, "{}: another target", row.say);
+    }
+    let text = format!("{failed:?}");
+    for secret in [
+        "session-",
+        "hmc-password",
+        "10.1.2.3",
+        "html",
+        "error-details",
+    ] {
+        if text.contains(secret) {
+            let _ = writeln!(faults, "{}: {secret} has leaked", row.say);
+        }
+    }
+    (faults, format!("[{}]\n{text}\n", row.say))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_answer_to_the_delete_becomes_the_documented_error() {
+    let rows = rows();
+    let played = join_all(rows.iter().map(play)).await;
+    let (faults, lines): (String, String) = played.into_iter().unzip();
+    assert!(faults.is_empty(), "\n{faults}");
+    insta::assert_snapshot!("answers_to_the_delete", lines);
+}
+
+/// Each row of the product's table is the first that fits some answer of ours: none is untested or shadowed.
+fn expect_all_hit(table: &'static [HmcRule], said: &[Say]) {
+    let told: Vec<_> = said.iter().filter_map(Say::told).collect();
+    for rule in table {
+        let hit = told.iter().any(|(status, reason)| {
+            decide(table, *status, *reason, &[]).is_some_and(|first| std::ptr::eq(first, rule))
+        });
+        assert!(hit, "no answer leads to {rule:?}");
+    }
+    let mut codes = BTreeSet::new();
+    for rule in table {
+        if let Body::Code(reason) = rule.body {
+            assert!(
+                codes.insert((*rule.status.start(), reason)),
+                "{rule:?} twice"
+            );
+        }
+    }
+}
+
+#[test]
+fn no_row_of_the_tables_is_untested_or_shadowed() {
+    let said: Vec<_> = rows().into_iter().map(|row| row.say).collect();
+    expect_all_hit(RULES, &said);
+    let said: Vec<_> = hmc_logon::rows().into_iter().map(|row| row.say).collect();
+    expect_all_hit(LOGON_RULES, &said);
+}
+
+#[test]
+fn no_answer_is_in_a_table_twice() {
+    for said in [
+        rows()
+            .iter()
+            .map(|row| row.say.to_string())
+            .collect::<Vec<_>>(),
+        hmc_logon::rows()
+            .iter()
+            .map(|row| row.say.to_string())
+            .collect(),
+    ] {
+        let once: BTreeSet<_> = said.iter().collect();
+        assert_eq!(once.len(), said.len(), "{said:?}");
+    }
+}
+
+/// Done at the status line: 204, whatever follows it.
+#[tokio::test]
+async fn a_204_is_a_deletion_whatever_follows_it() {
+    let answers = [
+        "HTTP/1.1 204 No Content\r\n\r\n",
+        "HTTP/1.1 204 Deleted\r\nserver: zSeries management console API web server / 2.0\r\n\r\n",
+        "HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\nhello",
+        "HTTP/1.1 204 No Content\r\nContent-Length: 500\r\n\r\ncut",
+        "HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\nnot a chunk",
+        "HTTP/1.1 204 No Content\r\n\r\nHTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 204 No Content\r\nLocation: /elsewhere\r\nRetry-After: 60\r\n\r\n",
+        "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n",
+    ];
+    join_all(answers.map(|answer| async move {
+        let console = Console::start(move |request| match Step::of(request) {
+            Step::Delete => Reply::Raw(answer.into()),
+            _ => usual(request, 1),
+        })
+        .await;
+        let done = console.app.delete_hmc_user(by_id("id-1")).await;
+        let done = done.unwrap_or_else(|failed| panic!("{answer}: {failed:?}"));
+        assert_eq!((done.outcome(), done.attempts), (DeleteOutcome::Deleted, 1));
+        assert_eq!(
+            (done.user_id.as_str(), done.user_name.as_str()),
+            ("id-1", "alice")
+        );
+        assert_eq!(console.count(Step::Delete), 1);
+    }))
+    .await;
+}

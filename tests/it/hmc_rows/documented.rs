@@ -1,0 +1,127 @@
+//! Answers with the HMC's standard error body: the reasons of "Delete User", the common ones, and unknown ones.
+
+use tonic::Code::{
+    Aborted, FailedPrecondition, Internal, NotFound, PermissionDenied, ResourceExhausted,
+    Unavailable,
+};
+
+use super::{Row, last};
+use crate::support::Say::{Hmc, Later};
+
+pub fn rows() -> Vec<Row> {
+    let mut rows = delete_user();
+    rows.extend(common());
+    rows.extend(unknown_reasons());
+    rows.extend(retry_after());
+    rows
+}
+
+/// "Delete User", HTTP status and reason codes.
+fn delete_user() -> Vec<Row> {
+    vec![
+        last(Hmc(400, 312), FailedPrecondition, "PATTERN_BASED_USER"),
+        last(Hmc(400, 313), FailedPrecondition, "OWN_USER"),
+        last(Hmc(403, 1), PermissionDenied, "UPSTREAM_PERMISSION_DENIED"),
+        last(Hmc(404, 1), NotFound, "USER_NOT_FOUND"),
+        last(Hmc(409, 317), FailedPrecondition, "TEMPLATE_USER_IN_USE"),
+        last(Hmc(409, 320), FailedPrecondition, "AUTOMATIC_LOGON_USER"),
+        last(
+            Hmc(409, 321),
+            FailedPrecondition,
+            "LAST_LOCAL_ADMINISTRATOR",
+        ),
+    ]
+}
+
+/// The common reasons that a deletion can reach.
+fn common() -> Vec<Row> {
+    let rejected = |reason| last(Hmc(400, reason), Internal, "UPSTREAM_REJECTED_REQUEST");
+    let expired = |reason| last(Hmc(403, reason), Internal, "UPSTREAM_CREDENTIALS_REJECTED");
+    let busy = |reason| last(Hmc(409, reason), Aborted, "UPSTREAM_CONFLICT").retry();
+    let defect = |reason| {
+        let row = last(Hmc(500, reason), Unavailable, "UPSTREAM_UNAVAILABLE");
+        row.attempts(3).unknown().retry()
+    };
+    vec![
+        rejected(1),
+        rejected(2),
+        rejected(4),
+        rejected(11),
+        rejected(14),
+        expired(4).attempts(2),
+        expired(5).attempts(2),
+        last(Hmc(403, 0), PermissionDenied, "UPSTREAM_PERMISSION_DENIED"),
+        last(Hmc(403, 2), PermissionDenied, "UPSTREAM_PERMISSION_DENIED"),
+        last(Hmc(403, 3), PermissionDenied, "UPSTREAM_PERMISSION_DENIED"),
+        last(Hmc(404, 2), NotFound, "UPSTREAM_RESOURCE_NOT_FOUND"),
+        last(Hmc(404, 4), NotFound, "UPSTREAM_RESOURCE_NOT_FOUND"),
+        busy(1),
+        busy(2),
+        last(Hmc(409, 4), FailedPrecondition, "UPSTREAM_CONFLICT"),
+        defect(0),
+        defect(12),
+        defect(39),
+        defect(4100),
+    ]
+}
+
+/// Reasons that nobody has documented: the status decides.
+fn unknown_reasons() -> Vec<Row> {
+    let rejected = |status| last(Hmc(status, 99), Internal, "UPSTREAM_REJECTED_REQUEST");
+    let conflict = |status| last(Hmc(status, 99), FailedPrecondition, "UPSTREAM_CONFLICT");
+    let down = |status| last(Hmc(status, 99), Unavailable, "UPSTREAM_UNAVAILABLE").attempts(3);
+    vec![
+        rejected(400),
+        last(Hmc(400, u32::MAX), Internal, "UPSTREAM_REJECTED_REQUEST"),
+        last(Hmc(401, 99), Internal, "UPSTREAM_CREDENTIALS_REJECTED"),
+        last(Hmc(403, 99), PermissionDenied, "UPSTREAM_PERMISSION_DENIED"),
+        last(Hmc(404, 99), NotFound, "UPSTREAM_RESOURCE_NOT_FOUND"),
+        last(Hmc(404, 0), NotFound, "UPSTREAM_RESOURCE_NOT_FOUND"),
+        rejected(405),
+        rejected(406),
+        down(408).unknown().retry(),
+        conflict(409),
+        rejected(410),
+        conflict(412),
+        rejected(413),
+        rejected(415),
+        last(Hmc(429, 99), ResourceExhausted, "UPSTREAM_THROTTLED")
+            .attempts(3)
+            .retry(),
+        rejected(499),
+        down(500).unknown().retry(),
+        rejected(501),
+        down(502).unknown().retry(),
+        down(503).retry(),
+        down(504).unknown().retry(),
+        rejected(505),
+        down(599).unknown().retry(),
+    ]
+}
+
+/// A pause of a minute does not fit the deadline, so the caller is told of it; in one whose form is unknown
+/// nobody believes.
+fn retry_after() -> Vec<Row> {
+    let throttled = |after| {
+        last(
+            Later(429, 1, after),
+            ResourceExhausted,
+            "UPSTREAM_THROTTLED",
+        )
+    };
+    let down = |after| last(Later(503, 1, after), Unavailable, "UPSTREAM_UNAVAILABLE");
+    vec![
+        throttled("60").retry(),
+        throttled("3600").retry(),
+        throttled("Fri, 31 Dec 2100 23:59:59 GMT").retry(),
+        down("60").retry(),
+        down("soon").attempts(3).retry(),
+        down("-5").attempts(3).retry(),
+        last(Later(409, 2, "30"), Aborted, "UPSTREAM_CONFLICT").retry(),
+        last(
+            Later(409, 317, "30"),
+            FailedPrecondition,
+            "TEMPLATE_USER_IN_USE",
+        ),
+    ]
+}

@@ -1,0 +1,185 @@
+//! Answers that are not the HMC's standard error body: pages, broken documents, redirects, unexpected successes.
+
+use serde_json::{Value, json};
+use tonic::Code::{Internal, NotFound, ResourceExhausted, Unavailable};
+
+use super::{Row, last};
+use crate::support::{
+    Reply,
+    Say::{self, Bent, Empty, Html, Json, Made},
+    Seen, refusal,
+};
+
+pub fn rows() -> Vec<Row> {
+    let mut rows = pages();
+    rows.extend(bent_documents());
+    rows.extend(broken_bodies());
+    rows.extend(redirects_and_successes());
+    rows
+}
+
+/// Not the HMC's words: it may have been carried out, and is not repeated.
+fn strange(say: Say) -> Row {
+    last(say, Unavailable, "UPSTREAM_PROTOCOL_ERROR").unknown()
+}
+
+/// A proxy's page, or nothing at all, with each status.
+fn pages() -> Vec<Row> {
+    let mut rows = Vec::new();
+    for status in [400, 403, 404, 405, 406, 409, 412, 415] {
+        rows.push(strange(Html(status)));
+        rows.push(strange(Empty(status)));
+    }
+    for say in [Html, Empty] {
+        let down = |status| last(say(status), Unavailable, "UPSTREAM_UNAVAILABLE").attempts(3);
+        let rejected = |status| last(say(status), Internal, "UPSTREAM_REJECTED_REQUEST");
+        rows.extend([
+            last(say(401), Internal, "UPSTREAM_CREDENTIALS_REJECTED"),
+            down(408).unknown().retry(),
+            last(say(429), ResourceExhausted, "UPSTREAM_THROTTLED")
+                .attempts(3)
+                .retry(),
+            down(500).unknown().retry(),
+            rejected(501),
+            down(502).unknown().retry(),
+            down(503).retry(),
+            down(504).unknown().retry(),
+            rejected(505),
+        ]);
+    }
+    rows
+}
+
+/// The standard error body of an absent user, with one thing different.
+fn bent_documents() -> Vec<Row> {
+    let absent =
+        |what, bend: fn(&mut Value)| last(Bent(404, what, bend), NotFound, "USER_NOT_FOUND");
+    let foreign = |what, bend: fn(&mut Value)| strange(Bent(404, what, bend));
+    vec![
+        foreign("http-status differs", |d| d["http-status"] = json!(403)),
+        foreign("http-status as string", |d| d["http-status"] = json!("404")),
+        foreign("http-status missing", |d| {
+            drop(d.as_object_mut().unwrap().remove("http-status"))
+        }),
+        foreign("reason as string", |d| d["reason"] = json!("1")),
+        foreign("reason as float", |d| d["reason"] = json!(1.0)),
+        foreign("reason negative", |d| d["reason"] = json!(-1)),
+        foreign("reason null", |d| d["reason"] = json!(null)),
+        foreign("reason true", |d| d["reason"] = json!(true)),
+        foreign("reason missing", |d| {
+            drop(d.as_object_mut().unwrap().remove("reason"))
+        }),
+        foreign("reason beyond 32 bits", |d| {
+            d["reason"] = json!(4_294_967_297_u64)
+        }),
+        foreign("in an array", |d| *d = json!([d.clone()])),
+        foreign("inside another object", |d| {
+            *d = json!({"error": d.clone()})
+        }),
+        absent("message missing", |d| {
+            drop(d.as_object_mut().unwrap().remove("message"))
+        }),
+        absent("message as number", |d| d["message"] = json!(7)),
+        absent("message as object", |d| {
+            d["message"] = json!({"text": "gone"})
+        }),
+        absent("message long", |d| {
+            d["message"] = json!(format!("{}é", "m".repeat(255)))
+        }),
+        absent("message very long", |d| {
+            d["message"] = json!("é".repeat(20_000))
+        }),
+        absent("more fields", |d| d["@@implementation-errors"] = json!([1])),
+        absent("only the two integers", |d| {
+            *d = json!({"http-status": 404, "reason": 1})
+        }),
+        foreign("huge", |d| d["stack"] = json!("x".repeat(70_000))),
+        strange(Bent(409, "huge", |d| {
+            d["stack"] = json!("x".repeat(1_000_000))
+        })),
+    ]
+}
+
+/// Bytes that are no JSON object, or not all of it.
+fn broken_bodies() -> Vec<Row> {
+    vec![
+        strange(Json(404, "empty object", "{}")),
+        strange(Json(404, "null", "null")),
+        strange(Json(404, "text", r#""gone""#)),
+        strange(Json(
+            404,
+            "two documents",
+            r#"{"http-status":404,"reason":1}{}"#,
+        )),
+        strange(Json(
+            404,
+            "open object",
+            r#"{"http-status":404,"reason":1,"#,
+        )),
+        strange(Made(404, "cut body", |_| {
+            raw("404 Not Found", "Content-Length: 500", CUT)
+        })),
+        strange(Made(404, "cut chunks", |_| {
+            raw("404 Not Found", "Transfer-Encoding: chunked", "1e\r\n")
+        })),
+        strange(Made(409, "not UTF-8", |_| {
+            let head = "HTTP/1.1 409 Conflict\r\nContent-Length: 39\r\n\r\n";
+            let body = b"{\"http-status\":409,\"reason\":1,\"x\":\"\xff\xfe\"}";
+            Reply::Raw([head.as_bytes(), body].concat())
+        })),
+        last(
+            Made(404, "document as text/html", as_html),
+            NotFound,
+            "USER_NOT_FOUND",
+        ),
+    ]
+}
+
+const CUT: &str = r#"{"http-status":404,"reason":1}"#;
+
+fn raw(status: &str, header: &str, body: &str) -> Reply {
+    Reply::Raw(format!("HTTP/1.1 {status}\r\n{header}\r\n\r\n{body}").into_bytes())
+}
+
+fn as_html(request: &Seen) -> Reply {
+    match refusal(request, 404, 1) {
+        Reply::Http(status, _, body) => Reply::typed(status, "text/html", &body),
+        other => other,
+    }
+}
+
+/// Never followed, never taken for a deletion.
+fn redirects_and_successes() -> Vec<Row> {
+    let to =
+        |status, what: &'static str, make: fn(&Seen) -> Reply| strange(Made(status, what, make));
+    vec![
+        to(301, "redirect", |_| {
+            Reply::empty(301).with("Location", "/elsewhere")
+        }),
+        to(302, "redirect", |_| {
+            Reply::html(302).with("Location", "/elsewhere")
+        }),
+        to(303, "redirect", |_| {
+            Reply::empty(303).with("Location", "/elsewhere")
+        }),
+        to(307, "redirect", |_| {
+            Reply::empty(307).with("Location", "/api/users/id-2")
+        }),
+        to(308, "redirect", |_| {
+            Reply::empty(308).with("Location", "/api/users/id-1")
+        }),
+        strange(Empty(300)),
+        strange(Empty(304)),
+        strange(Empty(200)),
+        strange(Html(200)),
+        strange(Json(200, "object", "{}")),
+        strange(Json(201, "object", "{}")),
+        strange(Empty(202)),
+        strange(Json(202, "job", r#"{"job-uri":"/api/jobs/1"}"#)),
+        strange(Empty(205)),
+        strange(Json(206, "object", "{}")),
+        strange(Empty(299)),
+        strange(Empty(600)),
+        strange(Empty(999)),
+    ]
+}

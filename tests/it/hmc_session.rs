@@ -1,0 +1,157 @@
+//! The session that all calls share: one logon however many need it, one renewal, a log-off at the end.
+
+mod renewal;
+
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
+
+use futures_util::future::join_all;
+use useradmin::proto::DeleteOutcome;
+
+use crate::support::{
+    Console,
+    Say::{Hang, Hmc, Reset, Usual},
+    Step, by_id, by_name,
+};
+
+#[tokio::test]
+async fn many_first_calls_share_one_logon() {
+    let console = Console::saying(Vec::new()).await;
+    let calls = (0..50).map(|_| console.app.delete_hmc_user(by_id("id-1")));
+    for done in join_all(calls).await {
+        let done = done.unwrap();
+        assert_eq!((done.outcome(), done.attempts), (DeleteOutcome::Deleted, 1));
+    }
+    assert_eq!(
+        (console.count(Step::Logon), console.count(Step::Delete)),
+        (1, 50)
+    );
+}
+
+#[tokio::test]
+async fn the_requests_have_their_documented_shapes() {
+    let console = Console::saying(Vec::new()).await;
+    let answer = console
+        .app
+        .client()
+        .delete_hmc_user(by_id("id-1"))
+        .await
+        .unwrap();
+    let request_id = answer
+        .metadata()
+        .get("x-request-id")
+        .unwrap()
+        .to_str()
+        .unwrap();
+
+    let logon = &console.asked(Step::Logon)[0];
+    let body: serde_json::Value = serde_json::from_str(&logon.body).unwrap();
+    let wanted = serde_json::json!({"userid": "svc-useradmin", "password": "hmc-password-1"});
+    assert_eq!(body, wanted);
+    assert_eq!(logon.header("content-type"), Some("application/json"));
+    assert_eq!(logon.header("accept"), Some("application/json"));
+    assert_eq!(logon.header("x-api-session"), None);
+
+    for (step, target) in [
+        (Step::Read, "/api/users/id-1"),
+        (Step::Delete, "/api/users/id-1"),
+    ] {
+        let [request] = console.asked(step).try_into().unwrap();
+        assert_eq!(
+            (request.target.as_str(), request.body.as_str()),
+            (target, "")
+        );
+        assert_eq!(request.header("accept"), Some("application/json"));
+        assert_eq!(request.header("x-api-session"), Some("session-1"));
+        for absent in [
+            "content-type",
+            "content-length",
+            "transfer-encoding",
+            "authorization",
+        ] {
+            assert_eq!(request.header(absent), None, "{step:?} {absent}");
+        }
+        let audit_id = request.header("x-audit-id").unwrap();
+        assert!(
+            audit_id.len() <= 64 && audit_id.contains(request_id),
+            "{audit_id}"
+        );
+    }
+    assert_eq!(console.upstream.seen().len(), 3);
+}
+
+#[tokio::test]
+async fn the_session_is_ended_when_the_server_stops() {
+    let console = Console::saying(Vec::new()).await;
+    console.app.delete_hmc_user(by_name("alice")).await.unwrap();
+    let Console { app, upstream } = console;
+    app.stop().await;
+    let [logoff] = upstream
+        .requests("DELETE", "/api/sessions/")
+        .try_into()
+        .unwrap();
+    assert_eq!(logoff.target, "/api/sessions/this-session");
+    assert_eq!(logoff.header("x-api-session"), Some("session-1"));
+    assert_eq!(upstream.requests("POST", "/api/sessions").len(), 1);
+}
+
+#[tokio::test]
+async fn without_a_session_there_is_nothing_to_end() {
+    let console = Console::saying(Vec::new()).await;
+    let Console { app, upstream } = console;
+    app.stop().await;
+    assert!(upstream.seen().is_empty());
+}
+
+/// The log-off is best effort: no answer to it keeps the server from stopping, or makes it log on again.
+#[tokio::test]
+async fn the_stop_does_not_wait_for_a_strange_log_off() {
+    join_all(
+        [Hang, Reset, Hmc(403, 5), Hmc(403, 4), Hmc(500, 12)].map(|say| async move {
+            let console = Console::saying(vec![(Step::Logoff, vec![say])]).await;
+            console.app.delete_hmc_user(by_id("id-1")).await.unwrap();
+            let Console { app, upstream } = console;
+            let began = Instant::now();
+            app.stop().await;
+            assert!(
+                began.elapsed() < Duration::from_millis(2_500),
+                "{:?}",
+                began.elapsed()
+            );
+            assert_eq!(upstream.requests("DELETE", "/api/sessions/").len(), 1);
+            assert_eq!(upstream.requests("POST", "/api/sessions").len(), 1);
+        }),
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn the_password_is_read_again_at_each_logon() {
+    let console = Console::saying(vec![(Step::Read, vec![Usual, Hmc(403, 5), Usual])]).await;
+    console.app.delete_hmc_user(by_id("id-1")).await.unwrap();
+    fs::write(console.app.folder.join("hmc.password"), "rotated \"ü\"\r\n").unwrap();
+    console.app.delete_hmc_user(by_id("id-1")).await.unwrap();
+    let sent = console.asked(Step::Logon).into_iter().map(|logon| {
+        let body: serde_json::Value = serde_json::from_str(&logon.body).unwrap();
+        body["password"].as_str().unwrap().to_owned()
+    });
+    assert_eq!(
+        sent.collect::<Vec<_>>(),
+        ["hmc-password-1", "rotated \"ü\""]
+    );
+}
+
+#[tokio::test]
+async fn a_password_file_that_is_gone_is_the_services_own_fault() {
+    let console = Console::saying(Vec::new()).await;
+    fs::remove_file(console.app.folder.join("hmc.password")).unwrap();
+    let failed = console.fail(by_id("id-1")).await;
+    failed.expect(tonic::Code::Internal, "UPSTREAM_CREDENTIALS_REJECTED");
+    assert!(console.upstream.seen().is_empty());
+    assert_eq!(
+        (failed.meta("attempts"), failed.meta("outcome")),
+        ("0", "not_sent")
+    );
+}

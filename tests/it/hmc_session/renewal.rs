@@ -1,0 +1,163 @@
+//! A session that has expired is renewed once in a call, and once for all calls.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use futures_util::future::join_all;
+use tokio::sync::Barrier;
+use tonic::Code::{Internal, PermissionDenied};
+use useradmin::proto::DeleteOutcome;
+
+use crate::support::{
+    Console, Reply,
+    Say::{Hmc, Usual},
+    Seen, Step, by_id, by_name, refusal, usual,
+};
+
+/// A call that finds the session expired at each of these steps in turn: DELETEs begun, or the end of it.
+#[tokio::test]
+async fn a_call_renews_the_session_once() {
+    let rows = [
+        (Step::Read, vec![Hmc(403, 4), Usual], Ok(1)),
+        (Step::Read, vec![Hmc(403, 5), Usual], Ok(1)),
+        (Step::Delete, vec![Hmc(403, 4), Usual], Ok(2)),
+        (Step::Delete, vec![Hmc(403, 5), Usual], Ok(2)),
+        (Step::Read, vec![Hmc(403, 5)], Err(0)),
+        (Step::Read, vec![Hmc(403, 4), Hmc(403, 5)], Err(0)),
+        (Step::Delete, vec![Hmc(403, 5)], Err(2)),
+        (Step::Delete, vec![Hmc(403, 5), Hmc(403, 4)], Err(2)),
+    ];
+    join_all(rows.map(|(step, says, wanted)| async move {
+        let what = format!("{step:?} {says:?}");
+        let console = Console::saying(vec![(step, says)]).await;
+        let got = match console.app.delete_hmc_user(by_id("id-1")).await {
+            Ok(done) => Ok(done.attempts as usize),
+            Err(failed) => {
+                failed.expect(Internal, "UPSTREAM_CREDENTIALS_REJECTED");
+                assert!(failed.retry_delay.is_none(), "{what}");
+                let outcome = if step == Step::Read {
+                    "not_sent"
+                } else {
+                    "not_deleted"
+                };
+                assert_eq!(failed.meta("outcome"), outcome, "{what}");
+                Err(failed.meta("attempts").parse().unwrap())
+            }
+        };
+        assert_eq!(got, wanted, "{what}");
+        assert_eq!(console.count(Step::Logon), 2, "{what}");
+        let (Ok(deletes) | Err(deletes)) = wanted;
+        assert_eq!(console.count(Step::Delete), deletes, "{what}");
+        let last = console.asked(step).pop().unwrap();
+        assert_eq!(last.header("x-api-session"), Some("session-2"), "{what}");
+    }))
+    .await;
+}
+
+#[tokio::test]
+async fn an_expiry_at_the_look_up_by_name_is_renewed_too() {
+    let console = Console::saying(vec![(Step::List, vec![Hmc(403, 5), Usual])]).await;
+    let done = console.app.delete_hmc_user(by_name("alice")).await.unwrap();
+    assert_eq!((done.outcome(), done.attempts), (DeleteOutcome::Deleted, 1));
+    assert_eq!(
+        (console.count(Step::Logon), console.count(Step::List)),
+        (2, 2)
+    );
+}
+
+#[tokio::test]
+async fn one_call_does_not_renew_at_the_read_and_at_the_deletion() {
+    let script = vec![
+        (Step::Read, vec![Hmc(403, 5), Usual]),
+        (Step::Delete, vec![Hmc(403, 5)]),
+    ];
+    let console = Console::saying(script).await;
+    let failed = console.fail(by_id("id-1")).await;
+    failed.expect(Internal, "UPSTREAM_CREDENTIALS_REJECTED");
+    assert_eq!(
+        (failed.meta("attempts"), failed.meta("outcome")),
+        ("1", "not_deleted")
+    );
+    assert_eq!(console.count(Step::Logon), 2);
+}
+
+#[tokio::test]
+async fn a_lacking_permission_is_no_expired_session() {
+    let console = Console::saying(vec![(Step::Delete, vec![Hmc(403, 1)])]).await;
+    for _ in 0..3 {
+        let failed = console.fail(by_id("id-1")).await;
+        failed.expect(PermissionDenied, "UPSTREAM_PERMISSION_DENIED");
+    }
+    assert_eq!(
+        (console.count(Step::Logon), console.count(Step::Logoff)),
+        (1, 0)
+    );
+}
+
+#[tokio::test]
+async fn the_old_session_is_ended_when_it_is_replaced() {
+    let console = Console::saying(vec![(Step::Delete, vec![Hmc(403, 5), Usual])]).await;
+    console.app.delete_hmc_user(by_id("id-1")).await.unwrap();
+    console
+        .upstream
+        .until("DELETE", "/api/sessions/this-session", 1)
+        .await;
+    let Console { app, upstream } = console;
+    app.stop().await;
+    let ended = upstream.requests("DELETE", "/api/sessions/this-session");
+    let ended: Vec<_> = ended
+        .iter()
+        .map(|off| off.header("x-api-session").unwrap())
+        .collect();
+    assert_eq!(ended, ["session-1", "session-2"]);
+}
+
+/// An HMC whose first session dies as soon as `calls` requests of this step are waiting for their answer.
+fn dying(step: Step, reason: u32, calls: usize) -> impl FnMut(&Seen) -> Reply + Send + 'static {
+    let together = Arc::new(Barrier::new(calls));
+    let mut counts: BTreeMap<bool, usize> = BTreeMap::new();
+    move |request| {
+        let is_logon = Step::of(request) == Step::Logon;
+        let nth = counts.entry(is_logon).or_default();
+        *nth += 1;
+        let old = request.header("x-api-session") == Some("session-1");
+        if old && Step::of(request) == step {
+            let refused = Box::new(refusal(request, 403, reason));
+            return Reply::Together(Arc::clone(&together), refused);
+        }
+        usual(request, *nth)
+    }
+}
+
+#[tokio::test]
+async fn many_calls_that_see_the_expiry_together_share_one_logon() {
+    const CALLS: usize = 100;
+    let rows = [
+        (Step::Delete, 4, 2),
+        (Step::Delete, 5, 2),
+        (Step::Read, 4, 1),
+        (Step::Read, 5, 1),
+    ];
+    join_all(rows.map(|(step, reason, attempts)| async move {
+        let room = format!("max_in_flight = {CALLS}\n");
+        let console = Console::with(&room, dying(step, reason, CALLS)).await;
+        let calls = (0..CALLS).map(|_| console.app.delete_hmc_user(by_id("id-1")));
+        for done in join_all(calls).await {
+            let done = done.unwrap();
+            assert_eq!(
+                (done.outcome(), done.attempts),
+                (DeleteOutcome::Deleted, attempts)
+            );
+        }
+        let deletes = CALLS * attempts as usize;
+        assert_eq!(
+            (console.count(Step::Logon), console.count(Step::Delete)),
+            (2, deletes)
+        );
+        console
+            .upstream
+            .until("DELETE", "/api/sessions/this-session", 1)
+            .await;
+        assert_eq!(console.count(Step::Logoff), 1);
+    }))
+    .await;
+}

@@ -1,0 +1,240 @@
+//! What an HMC says, after the vendor's documents, and the console of a test: the server and a scripted HMC.
+
+use std::{collections::HashMap, fmt, time::Duration};
+
+use serde_json::{Map, Value, json};
+use tonic::Request;
+use useradmin::proto::DeleteHmcUserRequest;
+
+use super::{App, Failed, Reply, Seen, Upstream, hmc_section};
+
+/// What a request asks an HMC for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Step {
+    Logon,
+    Logoff,
+    Read,
+    List,
+    Delete,
+    /// Nothing that the service has any business with.
+    Other,
+}
+
+impl Step {
+    pub fn of(request: &Seen) -> Self {
+        match (request.method.as_str(), request.target.as_str()) {
+            ("POST", "/api/sessions") => Self::Logon,
+            ("DELETE", "/api/sessions/this-session") => Self::Logoff,
+            ("GET", target) if target.starts_with("/api/users/") => Self::Read,
+            ("GET", target) if target.starts_with("/api/console/users?") => Self::List,
+            ("DELETE", target) if target.starts_with("/api/users/") => Self::Delete,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// One answer of a table.
+#[derive(Clone, Debug)]
+pub enum Say {
+    /// What a healthy HMC answers.
+    Usual,
+    /// The standard error body with this status and reason.
+    Hmc(u16, u32),
+    /// A proxy's page.
+    Html(u16),
+    /// A status line and nothing else.
+    Empty(u16),
+    /// This JSON text; and what is special about it.
+    Json(u16, &'static str, &'static str),
+    /// The standard error body with the reason 1, bent.
+    Bent(u16, &'static str, fn(&mut Value)),
+    /// The standard error body with `Retry-After`.
+    Later(u16, u32, &'static str),
+    /// Anything.
+    Made(u16, &'static str, fn(&Seen) -> Reply),
+    /// The connection ends without a word.
+    Reset,
+    /// No answer ever.
+    Hang,
+}
+
+impl Say {
+    pub fn reply(&self, request: &Seen) -> Reply {
+        match self {
+            Self::Usual => usual(request, 1),
+            Self::Hmc(status, reason) => refusal(request, *status, *reason),
+            Self::Html(status) => Reply::html(*status),
+            Self::Empty(status) => Reply::empty(*status),
+            Self::Json(status, _, text) => Reply::json(*status, text),
+            Self::Bent(status, _, bend) => {
+                let mut document = document(request, *status, 1);
+                bend(&mut document);
+                Reply::json(*status, &document.to_string())
+            }
+            Self::Later(status, reason, after) => {
+                refusal(request, *status, *reason).with("Retry-After", after)
+            }
+            Self::Made(_, _, make) => make(request),
+            Self::Reset => Reply::Close,
+            Self::Hang => Reply::Hang,
+        }
+    }
+
+    /// The status line, and the reason of the error document if it is one.
+    pub fn told(&self) -> Option<(u16, Option<u32>)> {
+        match self {
+            Self::Usual | Self::Reset | Self::Hang => None,
+            Self::Hmc(status, reason) | Self::Later(status, reason, _) => {
+                Some((*status, Some(*reason)))
+            }
+            Self::Html(status)
+            | Self::Empty(status)
+            | Self::Json(status, ..)
+            | Self::Bent(status, ..)
+            | Self::Made(status, ..) => Some((*status, None)),
+        }
+    }
+}
+
+impl fmt::Display for Say {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Hmc(status, reason) => write!(f, "{status}/{reason}"),
+            Self::Html(status) => write!(f, "{status} HTML"),
+            Self::Empty(status) => write!(f, "{status} empty"),
+            Self::Json(status, what, _)
+            | Self::Bent(status, what, _)
+            | Self::Made(status, what, _) => write!(f, "{status} {what}"),
+            Self::Later(status, reason, after) => {
+                write!(f, "{status}/{reason} Retry-After: {after}")
+            }
+            Self::Usual | Self::Reset | Self::Hang => write!(f, "{self:?}"),
+        }
+    }
+}
+
+/// The standard error body with all its fields. Like the real one it echoes the request, secrets and all.
+fn document(request: &Seen, status: u16, reason: u32) -> Value {
+    let headers = request.headers.iter();
+    let headers: Map<String, Value> = headers
+        .map(|(name, value)| (name.clone(), json!(value)))
+        .collect();
+    let body: Value = serde_json::from_str(&request.body).unwrap_or_default();
+    json!({
+        "http-status": status,
+        "reason": reason,
+        "message": format!("The words of the HMC for {status}/{reason}."),
+        "request-method": request.method,
+        "request-uri": request.target,
+        "request-query-parms": [],
+        "request-headers": headers,
+        "request-authenticated-as": "svc-useradmin",
+        "request-body": body,
+        "request-body-as-string": null,
+        "request-body-as-string-partial": null,
+        "stack": "java.lang.IllegalStateException: 10.1.2.3",
+        "error-details": {"secret": "error-details"},
+    })
+}
+
+pub fn refusal(request: &Seen, status: u16, reason: u32) -> Reply {
+    let document = document(request, status, reason);
+    Reply::json(status, &document.to_string())
+}
+
+/// A healthy HMC with the one user `alice`, whose object ID is `id-1`. The nth logon yields `session-n`.
+pub fn usual(request: &Seen, nth: usize) -> Reply {
+    let user = json!({
+        "object-uri": "/api/users/id-1", "object-id": "id-1", "parent": "/api/console", "class": "user",
+        "name": "alice", "type": "standard", "disabled": false, "authentication-type": "local",
+    });
+    let document = match Step::of(request) {
+        Step::Logon => json!({
+            "api-session": format!("session-{nth}"), "notification-topic": "svc.1",
+            "job-notification-topic": "svc.1job", "api-major-version": 4, "api-minor-version": 10,
+            "password-expires": 87, "session-credential": "session-credential-1",
+        }),
+        Step::Read if request.target == "/api/users/id-1" => user,
+        Step::List => json!({
+            "users": [{"object-uri": "/api/users/id-1", "name": "alice", "type": "standard"}],
+        }),
+        Step::Logoff | Step::Delete => return Reply::empty(204),
+        Step::Read | Step::Other => return refusal(request, 404, 1),
+    };
+    Reply::json(200, &document.to_string())
+}
+
+/// The server and its one HMC, `hmc`.
+pub struct Console {
+    pub app: App,
+    pub upstream: Upstream,
+}
+
+impl Console {
+    pub async fn start(script: impl FnMut(&Seen) -> Reply + Send + 'static) -> Self {
+        Self::with("", script).await
+    }
+
+    /// With more keys in `[hmcs.hmc]`.
+    pub async fn with(keys: &str, script: impl FnMut(&Seen) -> Reply + Send + 'static) -> Self {
+        let upstream = Upstream::start(script).await;
+        let folder = App::folder();
+        // What must be on the disk is no matter here, and so many syncs would take their time.
+        let section = hmc_section(&folder, &upstream.url);
+        let sections = format!("[audit]\nsync = false\n{section}{keys}");
+        let app = App::start_in(folder, &sections).await;
+        Self { app, upstream }
+    }
+
+    /// The nth request of a step gets the nth of its answers, and the last one is repeated.
+    pub async fn saying(said: Vec<(Step, Vec<Say>)>) -> Self {
+        let mut counts: HashMap<Step, usize> = HashMap::new();
+        Self::start(move |request| {
+            let step = Step::of(request);
+            let nth = counts.entry(step).or_default();
+            *nth += 1;
+            match said.iter().find(|(of, _)| *of == step) {
+                Some((_, says)) => match &says[(*nth).min(says.len()) - 1] {
+                    Say::Usual => usual(request, *nth),
+                    other => other.reply(request),
+                },
+                None => usual(request, *nth),
+            }
+        })
+        .await
+    }
+
+    /// The requests of one step, in the order of their arrival.
+    pub fn asked(&self, step: Step) -> Vec<Seen> {
+        let mut seen = self.upstream.seen();
+        seen.retain(|request| Step::of(request) == step);
+        seen
+    }
+
+    pub fn count(&self, step: Step) -> usize {
+        self.asked(step).len()
+    }
+
+    /// Makes a call that must fail.
+    pub async fn fail(&self, request: impl tonic::IntoRequest<DeleteHmcUserRequest>) -> Failed {
+        let answer = self.app.client().delete_hmc_user(request).await;
+        Failed::from(answer.unwrap_err())
+    }
+
+    /// Asserts that nothing was sent that deletes, and that the answer says so.
+    #[track_caller]
+    pub fn expect_not_sent(&self, failed: &Failed) {
+        assert_eq!(self.count(Step::Delete), 0, "{failed:?}");
+        assert_eq!(
+            (failed.meta("attempts"), failed.meta("outcome")),
+            ("0", "not_sent")
+        );
+    }
+}
+
+/// A request with a deadline.
+pub fn timed(request: DeleteHmcUserRequest, milliseconds: u64) -> Request<DeleteHmcUserRequest> {
+    let mut request = Request::new(request);
+    request.set_timeout(Duration::from_millis(milliseconds));
+    request
+}
