@@ -1,5 +1,7 @@
 //! The embedded default: every row of the two documents, through the real server and real HTTP.
 
+mod hmc;
+
 use tonic::Code;
 use useradmin::{
     proto::{DeleteBatchNodeUserRequest, DeleteOutcome},

@@ -133,7 +133,7 @@ impl Call<'_> {
         let mut url = path::build(&self.hmc.url, &["api", "console", "users"])?;
         let filter = path::encode(&wire::name_filter(name));
         url.set_query(Some(&format!("name={filter}")));
-        let answer = self.read(url).await?;
+        let answer = self.read(url).await.map_err(of_the_list)?;
         let listed = wire::users(&answer).ok_or_else(|| not_understood(&answer))?;
         let mut same = listed
             .into_iter()
@@ -235,6 +235,15 @@ pub(super) fn failure(table: &'static [HmcRule], answer: &Answer) -> Failure {
         })),
         ..Failure::new(rule.reason, context)
     }
+}
+
+/// The list is no user: that the HMC does not have it says nothing about anybody.
+fn of_the_list(failure: Failure) -> Failure {
+    let reason = match failure.reason {
+        ErrorReason::UserNotFound => ErrorReason::UpstreamResourceNotFound,
+        other => other,
+    };
+    Failure { reason, ..failure }
 }
 
 fn not_understood(answer: &Answer) -> Failure {

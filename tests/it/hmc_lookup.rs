@@ -1,0 +1,153 @@
+//! The user is read before it is deleted, by object ID or by name, and what is read decides: nobody else, no own
+//! and no protected user is ever deleted.
+
+mod by_name;
+mod guarded;
+mod listing;
+
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+use tonic::Code::{Internal, NotFound, PermissionDenied, Unavailable};
+use useradmin::proto::DeleteOutcome;
+
+use crate::support::{
+    Console, Reply,
+    Say::{Empty, Hmc, Html, Json},
+    Step, by_id, usual,
+};
+
+/// An HMC that answers every look-up, of either kind, with this document.
+async fn console_telling(document: Value, keys: &str) -> Console {
+    Console::with(keys, move |request| match Step::of(request) {
+        Step::Read | Step::List => Reply::json(200, &document.to_string()),
+        _ => usual(request, 1),
+    })
+    .await
+}
+
+/// A list of users: object ID and name.
+fn listed(users: &[(&str, &str)]) -> Value {
+    let entry = |(id, name): &(&str, &str)| json!({"object-uri": format!("/api/users/{id}"), "name": name, "type": "standard"});
+    json!({ "users": users.iter().map(entry).collect::<Vec<_>>() })
+}
+
+#[tokio::test]
+async fn by_id_the_name_is_read_first_and_told_as_the_hmc_spells_it() {
+    let id = "E9e8d20a-4a7a.11e4_91ee";
+    let user = json!({"object-id": id.to_lowercase(), "name": "Jörg Ö", "type": "standard"});
+    let console = console_telling(user, "").await;
+    let done = console.app.delete_hmc_user(by_id(id)).await.unwrap();
+    assert_eq!((done.outcome(), done.attempts), (DeleteOutcome::Deleted, 1));
+    assert_eq!(
+        (done.user_id.as_str(), done.user_name.as_str()),
+        (id, "Jörg Ö")
+    );
+    let seen = console.upstream.seen().into_iter();
+    let steps: Vec<_> = seen
+        .map(|request| (Step::of(&request), request.target))
+        .collect();
+    let target = format!("/api/users/{id}");
+    let wanted = [
+        (Step::Logon, "/api/sessions".to_owned()),
+        (Step::Read, target.clone()),
+        (Step::Delete, target),
+    ];
+    assert_eq!(steps, wanted);
+}
+
+#[tokio::test]
+async fn a_failure_after_the_read_names_the_user() {
+    let console = Console::saying(vec![(Step::Delete, vec![Hmc(403, 1)])]).await;
+    let failed = console.fail(by_id("id-1")).await;
+    assert_eq!(
+        (failed.meta("user_id"), failed.meta("user_name")),
+        ("id-1", "alice")
+    );
+    let outcome = console.app.audit().pop().unwrap();
+    assert_eq!(
+        (&outcome["user"], &outcome["outcome"]),
+        (&json!("alice"), &json!("not_deleted"))
+    );
+}
+
+/// If the name cannot be read, nothing is deleted.
+#[tokio::test]
+async fn by_id_an_unreadable_user_is_left_alone() {
+    let strange = |what, text| {
+        (
+            Json(200, what, text),
+            Unavailable,
+            "UPSTREAM_PROTOCOL_ERROR",
+        )
+    };
+    let rows = [
+        strange("no name", r#"{"object-id":"id-1","type":"standard"}"#),
+        strange("empty name", r#"{"object-id":"id-1","name":""}"#),
+        strange("name as number", r#"{"object-id":"id-1","name":7}"#),
+        strange("name as null", r#"{"object-id":"id-1","name":null}"#),
+        strange("another user", r#"{"object-id":"id-2","name":"alice"}"#),
+        strange("array", r#"[{"object-id":"id-1","name":"alice"}]"#),
+        strange("text", r#""alice""#),
+        strange("cut", r#"{"object-id":"id-1","name":"alice""#),
+        strange(
+            "list",
+            r#"{"users":[{"object-uri":"/api/users/id-1","name":"alice"}]}"#,
+        ),
+        (Html(200), Unavailable, "UPSTREAM_PROTOCOL_ERROR"),
+        (Empty(200), Unavailable, "UPSTREAM_PROTOCOL_ERROR"),
+        (Empty(204), Unavailable, "UPSTREAM_PROTOCOL_ERROR"),
+        (
+            Json(202, "job", r#"{"object-id":"id-1","name":"alice"}"#),
+            Unavailable,
+            "UPSTREAM_PROTOCOL_ERROR",
+        ),
+        (Empty(302), Unavailable, "UPSTREAM_PROTOCOL_ERROR"),
+        (Html(404), Unavailable, "UPSTREAM_PROTOCOL_ERROR"),
+        (Empty(404), Unavailable, "UPSTREAM_PROTOCOL_ERROR"),
+        (Hmc(404, 2), NotFound, "UPSTREAM_RESOURCE_NOT_FOUND"),
+        (Hmc(403, 1), PermissionDenied, "UPSTREAM_PERMISSION_DENIED"),
+        (Hmc(401, 0), Internal, "UPSTREAM_CREDENTIALS_REJECTED"),
+        (Hmc(400, 1), Internal, "UPSTREAM_REJECTED_REQUEST"),
+        (Html(501), Internal, "UPSTREAM_REJECTED_REQUEST"),
+    ];
+    join_all(rows.map(|(say, code, reason)| async move {
+        let what = say.to_string();
+        let console = Console::saying(vec![(Step::Read, vec![say])]).await;
+        let mut request = by_id("id-1");
+        request.allow_missing = true;
+        let answer = console.app.delete_hmc_user(request).await;
+        let failed = answer.expect_err(&what);
+        failed.expect(code, reason);
+        console.expect_not_sent(&failed);
+        assert!(failed.retry_delay.is_none(), "{what}: {failed:?}");
+        assert_eq!(console.count(Step::Read), 1, "{what}");
+    }))
+    .await;
+}
+
+/// With and without `allow_missing`: only the HMC's own 404/1 is an absence.
+#[tokio::test]
+async fn by_id_an_absent_user_is_found_absent_by_the_read() {
+    let console = Console::saying(vec![(Step::Read, vec![Hmc(404, 1)])]).await;
+    let failed = console.fail(by_id("id-1")).await;
+    failed.expect(NotFound, "USER_NOT_FOUND");
+    console.expect_not_sent(&failed);
+    assert_eq!(failed.hmc.as_ref().unwrap().reason, 1);
+    assert_eq!(
+        failed.resource,
+        Some(("useradmin/HmcUser".into(), "hmcs/hmc/users/id-1".into()))
+    );
+
+    let mut request = by_id("id-1");
+    request.allow_missing = true;
+    let done = console.app.delete_hmc_user(request).await.unwrap();
+    assert_eq!(
+        (done.outcome(), done.attempts),
+        (DeleteOutcome::AlreadyAbsent, 0)
+    );
+    assert_eq!(
+        (done.user_id.as_str(), done.user_name.as_str()),
+        ("id-1", "")
+    );
+    assert_eq!(console.count(Step::Delete), 0);
+}

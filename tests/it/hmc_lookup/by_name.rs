@@ -1,0 +1,185 @@
+//! By name: the filter is a regular expression on the HMC's side, so the name is escaped there and compared again
+//! here.
+
+use futures_util::future::join_all;
+use tonic::Code::{FailedPrecondition, NotFound};
+use useradmin::proto::DeleteOutcome;
+
+use super::{console_telling, listed};
+use crate::support::{Console, Step, by_name};
+
+/// A name, and the value of the filter on the wire: every ASCII character that is no letter or digit has a
+/// backslash, and all but unreserved characters are percent-encoded.
+const WIRE: [(&str, &str); 22] = [
+    ("alice", "alice"),
+    ("ALICE7", "ALICE7"),
+    ("A.B", "A%5C.B"),
+    ("a*", "a%5C%2A"),
+    ("*", "%5C%2A"),
+    (r"\E", "%5C%5CE"),
+    (r"\Qa\E", "%5C%5CQa%5C%5CE"),
+    ("$^", "%5C%24%5C%5E"),
+    ("a-b_c~d", "a%5C-b%5C_c%5C~d"),
+    ("(a|b)", "%5C%28a%5C%7Cb%5C%29"),
+    ("[a]{2}", "%5C%5Ba%5C%5D%5C%7B2%5C%7D"),
+    ("user one", "user%5C%20one"),
+    ("a+b", "a%5C%2Bb"),
+    ("a&name=b", "a%5C%26name%5C%3Db"),
+    ("a?type=x", "a%5C%3Ftype%5C%3Dx"),
+    ("a#b", "a%5C%23b"),
+    ("a/../b", "a%5C%2F%5C.%5C.%5C%2Fb"),
+    ("a%2Fb", "a%5C%252Fb"),
+    ("a;b,c@d", "a%5C%3Bb%5C%2Cc%5C%40d"),
+    ("\"'`<>!:", "%5C%22%5C%27%5C%60%5C%3C%5C%3E%5C%21%5C%3A"),
+    ("ü", "%C3%BC"),
+    ("日本 语", "%E6%97%A5%E6%9C%AC%5C%20%E8%AF%AD"),
+];
+
+#[tokio::test]
+async fn the_name_is_escaped_and_encoded() {
+    join_all(WIRE.map(|(name, wire)| async move {
+        let console = console_telling(listed(&[("id-7", name)]), "").await;
+        let done = console.app.delete_hmc_user(by_name(name)).await;
+        let done = done.unwrap_or_else(|failed| panic!("{name}: {failed:?}"));
+        assert_eq!(
+            (done.user_id.as_str(), done.user_name.as_str()),
+            ("id-7", name)
+        );
+        let [list] = console.asked(Step::List).try_into().unwrap();
+        assert_eq!(list.target, format!("/api/console/users?name={wire}"));
+        assert_eq!(decoded(&list.target), name);
+        let [delete] = console.asked(Step::Delete).try_into().unwrap();
+        assert_eq!(delete.target, "/api/users/id-7");
+    }))
+    .await;
+}
+
+/// The literal that a Java regular expression of the query means, if it is nothing but one.
+fn decoded(target: &str) -> String {
+    let (_, query) = target.split_once('?').unwrap();
+    let pairs: Vec<_> = url::form_urlencoded::parse(query.as_bytes()).collect();
+    let [(key, filter)] = pairs.as_slice() else {
+        panic!("{query}");
+    };
+    assert_eq!(key, "name");
+    let (mut literal, mut chars) = (String::new(), filter.chars());
+    while let Some(c) = chars.next() {
+        let escaped = c == '\\';
+        let meant = if escaped { chars.next().unwrap() } else { c };
+        assert_eq!(
+            escaped,
+            meant.is_ascii() && !meant.is_ascii_alphanumeric(),
+            "{filter}"
+        );
+        literal.push(meant);
+    }
+    literal
+}
+
+/// What is asked for, whom the HMC lists, and whose name it is.
+#[tokio::test]
+async fn the_whole_name_is_compared_again_without_regard_to_case() {
+    let rows: [(&str, &[(&str, &str)], Option<&str>); 18] = [
+        ("ALICE", &[("id-1", "alice")], Some("id-1")),
+        ("alice", &[("id-1", "ALICE")], Some("id-1")),
+        ("JÖRG", &[("id-1", "jörg")], Some("id-1")),
+        ("ωμέγα", &[("id-1", "ΩΜΈΓΑ")], Some("id-1")),
+        // The pattern `A.B` would fit both.
+        ("A.B", &[("id-1", "AxB"), ("id-2", "a.b")], Some("id-2")),
+        (
+            "alice",
+            &[("id-1", "alice2"), ("id-2", "malice"), ("id-3", "alice")],
+            Some("id-3"),
+        ),
+        ("alice", &[("id-1", "alice2"), ("id-2", "malice")], None),
+        ("alice", &[("id-1", "alice ")], None),
+        ("alice", &[("id-1", "")], None),
+        ("alice", &[], None),
+        // Java folds the Kelvin sign to k and the long s to s; another user must not be hit by that.
+        ("\u{212A}ate", &[("id-1", "kate")], None),
+        ("kate", &[("id-1", "\u{212A}ate")], None),
+        ("\u{17F}am", &[("id-1", "sam")], None),
+        ("sam", &[("id-1", "\u{17F}am")], None),
+        (
+            "\u{212A}ate",
+            &[("id-1", "kate"), ("id-2", "\u{212A}ate")],
+            Some("id-2"),
+        ),
+        (
+            "kate",
+            &[("id-1", "kate"), ("id-2", "\u{212A}ate")],
+            Some("id-1"),
+        ),
+        ("strasse", &[("id-1", "straße")], None),
+        ("\u{130}", &[("id-1", "i\u{307}")], None),
+    ];
+    join_all(rows.map(|(name, users, wanted)| async move {
+        let console = console_telling(listed(users), "").await;
+        let answer = console.app.delete_hmc_user(by_name(name)).await;
+        let deletes: Vec<_> = console
+            .asked(Step::Delete)
+            .into_iter()
+            .map(|d| d.target)
+            .collect();
+        match (answer, wanted) {
+            (Ok(done), Some(id)) => {
+                assert_eq!(done.user_id, id, "{name}");
+                let spelled = users.iter().find(|user| user.0 == id).unwrap().1;
+                assert_eq!(done.user_name, spelled);
+                assert_eq!(deletes, [format!("/api/users/{id}")]);
+            }
+            (Err(failed), None) => {
+                failed.expect(NotFound, "USER_NOT_FOUND");
+                console.expect_not_sent(&failed);
+            }
+            (answer, wanted) => panic!("{name}: wanted {wanted:?}: {answer:?}"),
+        }
+    }))
+    .await;
+}
+
+/// The HMC has answered with a list, not with an error: there is none to pass on.
+#[tokio::test]
+async fn an_empty_look_up_is_an_absence() {
+    let console = console_telling(listed(&[]), "").await;
+    let failed = console.fail(by_name("nobody")).await;
+    failed.expect(NotFound, "USER_NOT_FOUND");
+    console.expect_not_sent(&failed);
+    assert!(failed.hmc.is_none() && failed.retry_delay.is_none());
+    for absent in ["upstream_http_status", "upstream_code", "user_id"] {
+        assert!(!failed.metadata.contains_key(absent), "{absent}");
+    }
+    assert_eq!(failed.resource.unwrap().1, "hmcs/hmc/users/nobody");
+
+    let mut request = by_name("nobody");
+    request.allow_missing = true;
+    let done = console.app.delete_hmc_user(request).await.unwrap();
+    assert_eq!(
+        (done.outcome(), done.attempts),
+        (DeleteOutcome::AlreadyAbsent, 0)
+    );
+    assert_eq!(
+        (done.user_id.as_str(), done.user_name.as_str()),
+        ("", "nobody")
+    );
+    assert_eq!(console.count(Step::Delete), 0);
+}
+
+#[tokio::test]
+async fn two_users_of_the_name_are_one_too_many() {
+    let both: [&[(&str, &str)]; 3] = [
+        &[("id-1", "alice"), ("id-2", "ALICE")],
+        &[("id-1", "alice"), ("id-1", "alice")],
+        &[("id-1", "Alice"), ("id-2", "bob"), ("id-3", "aLICE")],
+    ];
+    join_all(both.map(|users| async move {
+        let console: Console = console_telling(listed(users), "").await;
+        let mut request = by_name("alice");
+        request.allow_missing = true;
+        let failed = console.fail(request).await;
+        failed.expect(FailedPrecondition, "AMBIGUOUS_USER_NAME");
+        console.expect_not_sent(&failed);
+        assert_eq!(failed.precondition.len(), 1, "{failed:?}");
+    }))
+    .await;
+}

@@ -1,0 +1,219 @@
+//! Whom the service trusts to be the HMC: a CA of `ca_file` or a certificate that stands there itself, always with
+//! the right name and within its dates. To anybody else not a byte of the password is sent.
+
+mod identity;
+
+use std::fs;
+
+use futures_util::future::join_all;
+use rustls::{
+    SupportedProtocolVersion,
+    version::{TLS12, TLS13},
+};
+use tonic::Code::Unavailable;
+use useradmin::proto::DeleteOutcome;
+
+use self::identity::{Authority, Identity, Kind, Validity};
+use crate::support::{App, Failed, Upstream, by_name, hmc_section, usual};
+
+type Versions = &'static [&'static SupportedProtocolVersion];
+
+const BOTH: Versions = &[&TLS12, &TLS13];
+const ONLY_1_2: Versions = &[&TLS12];
+const ONLY_1_3: Versions = &[&TLS13];
+
+/// An HMC that shows itself like this, and what is in `ca_file`.
+struct Case {
+    what: &'static str,
+    shows: Identity,
+    trusted: String,
+    host: &'static str,
+    versions: Versions,
+}
+
+fn case(what: &'static str, shows: &Identity, trusted: &[&str]) -> Case {
+    Case {
+        what,
+        shows: shows.clone(),
+        trusted: trusted.concat(),
+        host: "localhost",
+        versions: BOTH,
+    }
+}
+
+/// Asks the HMC to delete `alice`; the answer, and the number of requests that the HMC has read.
+async fn ask(case: &Case) -> (Result<DeleteOutcome, Failed>, usize) {
+    let config = case.shows.server(case.versions);
+    let upstream = Upstream::start_tls(config, |request| usual(request, 1)).await;
+    let folder = App::folder();
+    fs::write(folder.join("ca.pem"), &case.trusted).unwrap();
+    let url = upstream.url.replace("localhost", case.host);
+    let section = hmc_section(&folder, &url);
+    let app = App::start_in(folder, &format!("{section}ca_file = \"ca.pem\"\n")).await;
+    let answer = app.delete_hmc_user(by_name("alice")).await;
+    (answer.map(|done| done.outcome()), upstream.seen().len())
+}
+
+async fn expect_trusted(cases: Vec<Case>) {
+    join_all(cases.iter().map(|case| async move {
+        let (answer, requests) = ask(case).await;
+        let outcome = answer.unwrap_or_else(|failed| panic!("{}: {failed:?}", case.what));
+        assert_eq!(
+            (outcome, requests),
+            (DeleteOutcome::Deleted, 3),
+            "{}",
+            case.what
+        );
+    }))
+    .await;
+}
+
+async fn expect_refused(cases: Vec<Case>) {
+    join_all(cases.iter().map(|case| async move {
+        let (answer, requests) = ask(case).await;
+        let failed = answer.expect_err(case.what);
+        failed.expect(Unavailable, "UPSTREAM_UNREACHABLE");
+        let told = (failed.meta("attempts"), failed.meta("outcome"));
+        assert_eq!(told, ("0", "not_sent"), "{}", case.what);
+        assert!(
+            failed.retry_delay.is_some() && failed.hmc.is_none(),
+            "{failed:?}"
+        );
+        assert_eq!(requests, 0, "{}", case.what);
+    }))
+    .await;
+}
+
+#[tokio::test]
+async fn a_named_authority_or_certificate_is_trusted() {
+    let (ca, other) = (Authority::new(), Authority::new());
+    let issued = ca.issue("localhost", Validity::Now);
+    let chained = ca.issue_through_another("localhost");
+    let plain = Identity::own("localhost", Kind::Plain, Validity::Now);
+    let no_ca = Identity::own("localhost", Kind::NoCa, Validity::Now);
+    let is_ca = Identity::own("localhost", Kind::Ca, Validity::Now);
+    let by_address = Case {
+        host: "127.0.0.1",
+        ..case(
+            "an address",
+            &ca.issue("127.0.0.1", Validity::Now),
+            &[ca.pem()],
+        )
+    };
+    let pinned_address = Identity::own("127.0.0.1", Kind::Ca, Validity::Now);
+    expect_trusted(vec![
+        case("issued by the CA", &issued, &[ca.pem()]),
+        case("issued by an intermediate", &chained, &[ca.pem()]),
+        case(
+            "issued, the certificate itself is named",
+            &issued,
+            &[issued.pem()],
+        ),
+        case("self-signed, without constraints", &plain, &[plain.pem()]),
+        case("self-signed, CA:FALSE", &no_ca, &[no_ca.pem()]),
+        case("self-signed, CA:TRUE", &is_ca, &[is_ca.pem()]),
+        case(
+            "the CA among others",
+            &issued,
+            &[other.pem(), is_ca.pem(), ca.pem()],
+        ),
+        case("the certificate first", &is_ca, &[is_ca.pem(), ca.pem()]),
+        case(
+            "the certificate last",
+            &no_ca,
+            &["# HMC\n", ca.pem(), is_ca.pem(), no_ca.pem()],
+        ),
+        by_address,
+        Case {
+            host: "127.0.0.1",
+            ..case("a named address", &pinned_address, &[pinned_address.pem()])
+        },
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn each_version_from_tls_1_2_on_works() {
+    let ca = Authority::new();
+    let issued = ca.issue("localhost", Validity::Now);
+    let is_ca = Identity::own("localhost", Kind::Ca, Validity::Now);
+    let no_ca = Identity::own("localhost", Kind::NoCa, Validity::Now);
+    let only = |versions: Versions| {
+        [
+            case("issued", &issued, &[ca.pem()]),
+            case("CA:TRUE", &is_ca, &[is_ca.pem()]),
+            case("CA:FALSE", &no_ca, &[no_ca.pem()]),
+        ]
+        .map(|case| Case { versions, ..case })
+    };
+    let cases = only(ONLY_1_2).into_iter().chain(only(ONLY_1_3));
+    expect_trusted(cases.collect()).await;
+}
+
+#[tokio::test]
+async fn an_issued_certificate_needs_its_authority_its_name_and_its_dates() {
+    let (ca, other) = (Authority::new(), Authority::new());
+    let good = ca.issue("localhost", Validity::Now);
+    let strange = Identity::own("localhost", Kind::Ca, Validity::Now);
+    expect_refused(vec![
+        case(
+            "another name",
+            &ca.issue("hmc.example", Validity::Now),
+            &[ca.pem()],
+        ),
+        case(
+            "an address for a name",
+            &ca.issue("127.0.0.1", Validity::Now),
+            &[ca.pem()],
+        ),
+        Case {
+            host: "127.0.0.1",
+            ..case("a name for an address", &good, &[ca.pem()])
+        },
+        case(
+            "expired",
+            &ca.issue("localhost", Validity::Past),
+            &[ca.pem()],
+        ),
+        case(
+            "not yet valid",
+            &ca.issue("localhost", Validity::Future),
+            &[ca.pem()],
+        ),
+        // Both authorities have the same name.
+        case("another authority", &good, &[other.pem()]),
+        case("no authority", &good, &[strange.pem()]),
+        case("self-signed and not named", &strange, &[ca.pem()]),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn a_named_certificate_needs_its_name_its_dates_and_its_key() {
+    let mut cases = Vec::new();
+    for kind in [Kind::NoCa, Kind::Ca] {
+        for (what, host, validity) in [
+            ("another name", "hmc.example", Validity::Now),
+            ("expired", "localhost", Validity::Past),
+            ("not yet valid", "localhost", Validity::Future),
+        ] {
+            let own = Identity::own(host, kind, validity);
+            cases.push(case(what, &own, &[own.pem()]));
+        }
+        // The HMC has a new certificate, and the file still names the old one.
+        let (old, new) = (
+            Identity::own("localhost", kind, Validity::Now),
+            Identity::own("localhost", kind, Validity::Now),
+        );
+        cases.push(case("replaced", &new, &[old.pem()]));
+        // Everybody can show the certificate; only the HMC has its key.
+        for versions in [ONLY_1_2, ONLY_1_3] {
+            let stolen = old.with_the_key_of(&new);
+            cases.push(Case {
+                versions,
+                ..case("stolen", &stolen, &[old.pem()])
+            });
+        }
+    }
+    expect_refused(cases).await;
+}

@@ -1,0 +1,156 @@
+//! Certificates of scripted HMCs, made on the spot.
+
+use std::sync::Arc;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    date_time_ymd,
+};
+use rustls::{
+    ServerConfig, SupportedProtocolVersion,
+    crypto::ring,
+    pki_types::{CertificateDer, PrivateKeyDer},
+    sign::{CertifiedKey, SingleCertAndKey},
+};
+
+/// What a self-signed certificate says of itself.
+#[derive(Clone, Copy)]
+pub enum Kind {
+    /// Nothing.
+    Plain,
+    /// CA:FALSE.
+    NoCa,
+    /// CA:TRUE, as `openssl req -x509` makes it.
+    Ca,
+}
+
+/// When a certificate is valid.
+#[derive(Clone, Copy)]
+pub enum Validity {
+    Past,
+    Now,
+    Future,
+}
+
+fn params(host: &str, validity: Validity) -> CertificateParams {
+    let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
+    params.distinguished_name.push(DnType::CommonName, host);
+    let (from, to) = match validity {
+        Validity::Past => (2001, 2002),
+        Validity::Now => (2001, 2999),
+        Validity::Future => (2998, 2999),
+    };
+    params.not_before = date_time_ymd(from, 1, 1);
+    params.not_after = date_time_ymd(to, 1, 1);
+    params
+}
+
+/// The certificates that a server shows, and the key that it has.
+#[derive(Clone)]
+pub struct Identity {
+    chain: Vec<CertificateDer<'static>>,
+    pem: String,
+    key: Arc<KeyPair>,
+}
+
+impl Identity {
+    /// Self-signed.
+    pub fn own(host: &str, kind: Kind, validity: Validity) -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = params(host, validity);
+        params.is_ca = match kind {
+            Kind::Plain => IsCa::NoCa,
+            Kind::NoCa => IsCa::ExplicitNoCa,
+            Kind::Ca => IsCa::Ca(BasicConstraints::Unconstrained),
+        };
+        let certificate = params.self_signed(&key).unwrap();
+        Self {
+            chain: vec![certificate.der().clone()],
+            pem: certificate.pem(),
+            key: Arc::new(key),
+        }
+    }
+
+    /// The server's own certificate.
+    pub fn pem(&self) -> &str {
+        &self.pem
+    }
+
+    /// The same certificates in the hands of somebody else.
+    pub fn with_the_key_of(&self, other: &Self) -> Self {
+        Self {
+            key: Arc::clone(&other.key),
+            ..self.clone()
+        }
+    }
+
+    /// A server that shows it, whether the key belongs to the certificate or not.
+    pub fn server(&self, versions: &[&'static SupportedProtocolVersion]) -> ServerConfig {
+        let der = PrivateKeyDer::try_from(self.key.serialize_der()).unwrap();
+        let key = ring::sign::any_supported_type(&der).unwrap();
+        let shown = CertifiedKey::new(self.chain.clone(), key);
+        ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_protocol_versions(versions)
+            .unwrap()
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(SingleCertAndKey::from(shown)))
+    }
+}
+
+/// A certificate authority. All of them have the same name.
+pub struct Authority {
+    pem: String,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+fn authority_params() -> CertificateParams {
+    let mut params = params("Test authority", Validity::Now);
+    params.subject_alt_names.clear();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    params
+}
+
+impl Authority {
+    pub fn new() -> Self {
+        let (params, key) = (authority_params(), KeyPair::generate().unwrap());
+        let pem = params.self_signed(&key).unwrap().pem();
+        Self {
+            pem,
+            issuer: Issuer::new(params, key),
+        }
+    }
+
+    pub fn pem(&self) -> &str {
+        &self.pem
+    }
+
+    pub fn issue(&self, host: &str, validity: Validity) -> Identity {
+        let key = KeyPair::generate().unwrap();
+        let certificate = params(host, validity)
+            .signed_by(&key, &self.issuer)
+            .unwrap();
+        Identity {
+            chain: vec![certificate.der().clone()],
+            pem: certificate.pem(),
+            key: Arc::new(key),
+        }
+    }
+
+    /// By an authority that this one has certified; the server shows both certificates.
+    pub fn issue_through_another(&self, host: &str) -> Identity {
+        let key = KeyPair::generate().unwrap();
+        let mut params = authority_params();
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "Test intermediate");
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        let other = Self {
+            pem: certificate.pem(),
+            issuer: Issuer::new(params, key),
+        };
+        let mut issued = other.issue(host, Validity::Now);
+        issued.chain.push(certificate.der().clone());
+        issued
+    }
+}

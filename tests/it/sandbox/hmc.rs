@@ -1,0 +1,162 @@
+//! Every user of the simulated HMC, by name and by object ID, with what the vendor's document says of it.
+
+use futures_util::future::join_all;
+use tonic::Code::{self, Aborted, FailedPrecondition, NotFound, PermissionDenied, Unavailable};
+use useradmin::{
+    proto::{DeleteHmcUserRequest, DeleteOutcome},
+    sandbox::Sandbox,
+};
+
+use crate::support::{App, by_id, by_name};
+
+/// First group of the object ID, and the name, of the users that can be deleted.
+const DELETABLE: [(&str, &str); 7] = [
+    ("e9e8d20a", "alice"),
+    ("00000b0b", "bob"),
+    ("000ca401", "carol"),
+    ("00000a0b", "A.B"),
+    ("00000acb", "AxB"),
+    ("0ac5ad00", "ACSADMIN"),
+    ("00000204", "template-free"),
+];
+
+/// The others: code, reason, status and reason of the HMC, DELETEs begun, outcome.
+type Refused = (
+    &'static str,
+    &'static str,
+    Code,
+    &'static str,
+    Option<(u32, u32)>,
+    &'static str,
+    &'static str,
+);
+
+#[rustfmt::skip]
+const REFUSED: [Refused; 11] = [
+    ("00000312", "pattern-user", FailedPrecondition, "PATTERN_BASED_USER", Some((400, 312)), "1", "not_deleted"),
+    ("00000313", "svc-useradmin", FailedPrecondition, "OWN_USER", None, "0", "not_sent"),
+    ("00000317", "template-in-use", FailedPrecondition, "TEMPLATE_USER_IN_USE", Some((409, 317)), "1", "not_deleted"),
+    ("00000320", "auto-logon", FailedPrecondition, "AUTOMATIC_LOGON_USER", Some((409, 320)), "1", "not_deleted"),
+    ("00000321", "last-admin", FailedPrecondition, "LAST_LOCAL_ADMINISTRATOR", Some((409, 321)), "1", "not_deleted"),
+    ("00403001", "no-permission", PermissionDenied, "UPSTREAM_PERMISSION_DENIED", Some((403, 1)), "1", "not_deleted"),
+    ("00409001", "wrong-state", Aborted, "UPSTREAM_CONFLICT", Some((409, 1)), "1", "not_deleted"),
+    ("00409002", "busy", Aborted, "UPSTREAM_CONFLICT", Some((409, 2)), "1", "not_deleted"),
+    ("00500012", "hmc-defect", Unavailable, "UPSTREAM_UNAVAILABLE", Some((500, 12)), "3", "unknown"),
+    ("00503000", "hmc-unavailable", Unavailable, "UPSTREAM_UNAVAILABLE", None, "3", "not_deleted"),
+    ("00404001", "invisible", NotFound, "USER_NOT_FOUND", Some((404, 1)), "0", "not_sent"),
+];
+
+fn id(first: &str) -> String {
+    format!("{first}-4a7a-11e4-91ee-1c6f65065a91")
+}
+
+/// The ways to ask for a user, names in any case.
+fn requests(first: &str, name: &str) -> [DeleteHmcUserRequest; 3] {
+    [
+        by_id(&id(first)),
+        by_name(name),
+        by_name(&name.to_uppercase()),
+    ]
+}
+
+#[tokio::test]
+async fn users_that_can_be_deleted_are_deleted_and_gone() {
+    for way in 0..3 {
+        let sandbox = Sandbox::start().await.unwrap();
+        let app = App::with_sandbox(&sandbox).await;
+        for (first, name) in DELETABLE {
+            let mut request = requests(first, name)[way].clone();
+            request.validate_only = true;
+            let dry = app.delete_hmc_user(request.clone()).await.unwrap();
+            assert_eq!(
+                (dry.outcome(), dry.attempts),
+                (DeleteOutcome::Validated, 0),
+                "{name}"
+            );
+            request.validate_only = false;
+            let done = app.delete_hmc_user(request.clone()).await.unwrap();
+            assert_eq!(
+                (done.outcome(), done.attempts),
+                (DeleteOutcome::Deleted, 1),
+                "{name}"
+            );
+            assert_eq!((done.user_id, done.user_name), (id(first), name.to_owned()));
+            request.allow_missing = true;
+            let again = app.delete_hmc_user(request).await.unwrap();
+            assert_eq!(
+                (again.outcome(), again.attempts),
+                (DeleteOutcome::AlreadyAbsent, 0)
+            );
+        }
+        let traffic = sandbox.traffic();
+        assert_eq!((traffic.hmc_logons, traffic.hmc_deletes), (1, 7));
+    }
+}
+
+#[tokio::test]
+async fn users_that_cannot_be_deleted_yield_their_documented_errors() {
+    let sandbox = Sandbox::start().await.unwrap();
+    let rows = REFUSED
+        .into_iter()
+        .flat_map(|row| requests(row.0, row.1).map(|request| (row, request)));
+    join_all(rows.map(|(row, request)| {
+        let sandbox = &sandbox;
+        async move {
+            let (_, name, code, reason, told, attempts, outcome) = row;
+            let app = App::with_sandbox(sandbox).await;
+            let failed = app.delete_hmc_user(request.clone()).await.unwrap_err();
+            failed.expect(code, reason);
+            let got = (failed.meta("attempts"), failed.meta("outcome"));
+            assert_eq!(got, (attempts, outcome), "{name}");
+            // The list of a name that nobody has is no error of the HMC.
+            let told = told.filter(|_| name != "invisible" || request == by_id(&id("00404001")));
+            assert_eq!(
+                failed.hmc.map(|hmc| (hmc.http_status, hmc.reason)),
+                told,
+                "{name}"
+            );
+        }
+    }))
+    .await;
+}
+
+/// What only the deletion itself would tell is not seen by a dry run.
+#[tokio::test]
+async fn a_dry_run_tells_what_reading_tells() {
+    let sandbox = Sandbox::start().await.unwrap();
+    let app = App::with_sandbox(&sandbox).await;
+    for (first, name, code, reason, ..) in REFUSED {
+        for mut request in requests(first, name) {
+            request.validate_only = true;
+            let answer = app.delete_hmc_user(request).await;
+            if ["pattern-user", "svc-useradmin", "invisible"].contains(&name) {
+                let failed = answer.unwrap_err();
+                failed.expect(code, reason);
+                assert_eq!(
+                    (failed.meta("attempts"), failed.meta("outcome")),
+                    ("0", "not_sent")
+                );
+            } else {
+                assert_eq!(
+                    answer.unwrap().outcome(),
+                    DeleteOutcome::Validated,
+                    "{name}"
+                );
+            }
+        }
+    }
+    assert_eq!(sandbox.traffic().hmc_deletes, 0);
+}
+
+#[tokio::test]
+async fn a_restart_of_the_hmc_costs_one_more_logon() {
+    let sandbox = Sandbox::start().await.unwrap();
+    let app = App::with_sandbox(&sandbox).await;
+    app.delete_hmc_user(by_name("alice")).await.unwrap();
+    sandbox.expire_sessions();
+    let done =
+        join_all(["bob", "carol", "A.B", "AxB"].map(|name| app.delete_hmc_user(by_name(name))))
+            .await;
+    assert!(done.iter().all(Result::is_ok), "{done:?}");
+    assert_eq!(sandbox.traffic().hmc_logons, 2);
+}
