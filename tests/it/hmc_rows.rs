@@ -1,23 +1,17 @@
 //! Every answer that an HMC can give to `DELETE /api/users/{user-id}`, over the wire: the tables of expectations
 //! are written from the vendor's documents and the contract, never from the product's own tables.
 
+mod coverage;
 mod documented;
 mod foreign;
 
-use std::{collections::BTreeSet, fmt::Write as _};
+use std::fmt::Write as _;
 
 use futures_util::future::join_all;
 use tonic::Code;
-use useradmin::{
-    error::rule::{Body, decide},
-    proto::DeleteOutcome,
-    upstream::ibm_hmc::rules::{HmcRule, LOGON_RULES, RULES},
-};
+use useradmin::proto::DeleteOutcome;
 
-use crate::{
-    hmc_logon,
-    support::{Console, Failed, Reply, Say, Step, by_id, usual},
-};
+use crate::support::{Console, Failed, Reply, Say, Step, by_id, usual};
 
 /// One answer, and what the caller is to get.
 pub struct Row {
@@ -138,51 +132,6 @@ async fn every_answer_to_the_delete_becomes_the_documented_error() {
     let (faults, lines): (String, String) = played.into_iter().unzip();
     assert!(faults.is_empty(), "\n{faults}");
     insta::assert_snapshot!("answers_to_the_delete", lines);
-}
-
-/// Each row of the product's table is the first that fits some answer of ours: none is untested or shadowed.
-fn expect_all_hit(table: &'static [HmcRule], said: &[Say]) {
-    let told: Vec<_> = said.iter().filter_map(Say::told).collect();
-    for rule in table {
-        let hit = told.iter().any(|(status, reason)| {
-            decide(table, *status, *reason, &[]).is_some_and(|first| std::ptr::eq(first, rule))
-        });
-        assert!(hit, "no answer leads to {rule:?}");
-    }
-    let mut codes = BTreeSet::new();
-    for rule in table {
-        if let Body::Code(reason) = rule.body {
-            assert!(
-                codes.insert((*rule.status.start(), reason)),
-                "{rule:?} twice"
-            );
-        }
-    }
-}
-
-#[test]
-fn no_row_of_the_tables_is_untested_or_shadowed() {
-    let said: Vec<_> = rows().into_iter().map(|row| row.say).collect();
-    expect_all_hit(RULES, &said);
-    let said: Vec<_> = hmc_logon::rows().into_iter().map(|row| row.say).collect();
-    expect_all_hit(LOGON_RULES, &said);
-}
-
-#[test]
-fn no_answer_is_in_a_table_twice() {
-    for said in [
-        rows()
-            .iter()
-            .map(|row| row.say.to_string())
-            .collect::<Vec<_>>(),
-        hmc_logon::rows()
-            .iter()
-            .map(|row| row.say.to_string())
-            .collect(),
-    ] {
-        let once: BTreeSet<_> = said.iter().collect();
-        assert_eq!(once.len(), said.len(), "{said:?}");
-    }
 }
 
 /// Done at the status line: 204, whatever follows it.

@@ -76,44 +76,37 @@ fn decoded(target: &str) -> String {
     literal
 }
 
+/// An object ID and a name.
+type Entry = (&'static str, &'static str);
+
 /// What is asked for, whom the HMC lists, and whose name it is.
+#[rustfmt::skip]
+const FOUND: [(&str, &[Entry], Option<&str>); 18] = [
+    ("ALICE", &[("id-1", "alice")], Some("id-1")),
+    ("alice", &[("id-1", "ALICE")], Some("id-1")),
+    ("JÖRG", &[("id-1", "jörg")], Some("id-1")),
+    ("ωμέγα", &[("id-1", "ΩΜΈΓΑ")], Some("id-1")),
+    // The pattern `A.B` would fit both.
+    ("A.B", &[("id-1", "AxB"), ("id-2", "a.b")], Some("id-2")),
+    ("alice", &[("id-1", "alice2"), ("id-2", "malice"), ("id-3", "alice")], Some("id-3")),
+    ("alice", &[("id-1", "alice2"), ("id-2", "malice")], None),
+    ("alice", &[("id-1", "alice ")], None),
+    ("alice", &[("id-1", "")], None),
+    ("alice", &[], None),
+    // Java folds the Kelvin sign to k and the long s to s; another user must not be hit by that.
+    ("\u{212A}ate", &[("id-1", "kate")], None),
+    ("kate", &[("id-1", "\u{212A}ate")], None),
+    ("\u{17F}am", &[("id-1", "sam")], None),
+    ("sam", &[("id-1", "\u{17F}am")], None),
+    ("\u{212A}ate", &[("id-1", "kate"), ("id-2", "\u{212A}ate")], Some("id-2")),
+    ("kate", &[("id-1", "kate"), ("id-2", "\u{212A}ate")], Some("id-1")),
+    ("strasse", &[("id-1", "straße")], None),
+    ("\u{130}", &[("id-1", "i\u{307}")], None),
+];
+
 #[tokio::test]
 async fn the_whole_name_is_compared_again_without_regard_to_case() {
-    let rows: [(&str, &[(&str, &str)], Option<&str>); 18] = [
-        ("ALICE", &[("id-1", "alice")], Some("id-1")),
-        ("alice", &[("id-1", "ALICE")], Some("id-1")),
-        ("JÖRG", &[("id-1", "jörg")], Some("id-1")),
-        ("ωμέγα", &[("id-1", "ΩΜΈΓΑ")], Some("id-1")),
-        // The pattern `A.B` would fit both.
-        ("A.B", &[("id-1", "AxB"), ("id-2", "a.b")], Some("id-2")),
-        (
-            "alice",
-            &[("id-1", "alice2"), ("id-2", "malice"), ("id-3", "alice")],
-            Some("id-3"),
-        ),
-        ("alice", &[("id-1", "alice2"), ("id-2", "malice")], None),
-        ("alice", &[("id-1", "alice ")], None),
-        ("alice", &[("id-1", "")], None),
-        ("alice", &[], None),
-        // Java folds the Kelvin sign to k and the long s to s; another user must not be hit by that.
-        ("\u{212A}ate", &[("id-1", "kate")], None),
-        ("kate", &[("id-1", "\u{212A}ate")], None),
-        ("\u{17F}am", &[("id-1", "sam")], None),
-        ("sam", &[("id-1", "\u{17F}am")], None),
-        (
-            "\u{212A}ate",
-            &[("id-1", "kate"), ("id-2", "\u{212A}ate")],
-            Some("id-2"),
-        ),
-        (
-            "kate",
-            &[("id-1", "kate"), ("id-2", "\u{212A}ate")],
-            Some("id-1"),
-        ),
-        ("strasse", &[("id-1", "straße")], None),
-        ("\u{130}", &[("id-1", "i\u{307}")], None),
-    ];
-    join_all(rows.map(|(name, users, wanted)| async move {
+    join_all(FOUND.map(|(name, users, wanted)| async move {
         let console = console_telling(listed(users), "").await;
         let answer = console.app.delete_hmc_user(by_name(name)).await;
         let deletes: Vec<_> = console
@@ -167,7 +160,7 @@ async fn an_empty_look_up_is_an_absence() {
 
 #[tokio::test]
 async fn two_users_of_the_name_are_one_too_many() {
-    let both: [&[(&str, &str)]; 3] = [
+    let both: [&[Entry]; 3] = [
         &[("id-1", "alice"), ("id-2", "ALICE")],
         &[("id-1", "alice"), ("id-1", "alice")],
         &[("id-1", "Alice"), ("id-2", "bob"), ("id-3", "aLICE")],

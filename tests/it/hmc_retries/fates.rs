@@ -8,7 +8,9 @@ use std::sync::{
 
 use futures_util::future::join_all;
 use tokio::sync::Barrier;
-use tonic::Code::{Aborted, FailedPrecondition, Internal, NotFound, PermissionDenied, Unavailable};
+use tonic::Code::{
+    self, Aborted, FailedPrecondition, Internal, NotFound, PermissionDenied, Unavailable,
+};
 use useradmin::proto::DeleteOutcome::{self, AbsentAfterRetry, AlreadyAbsent, Deleted};
 
 use crate::support::{
@@ -17,175 +19,83 @@ use crate::support::{
     Step, by_id, refusal, usual,
 };
 
-/// Each line is one call: the answers to its DELETEs, `allow_missing`, and the outcome.
+/// The answers to the DELETEs of one call, `allow_missing`, and the outcome.
+#[rustfmt::skip]
+const SUCCESSES: [(&[Say], bool, DeleteOutcome); 18] = [
+    (&[Reset, Usual], false, Deleted),
+    (&[Reset, Reset, Usual], false, Deleted),
+    (&[Html(503), Hmc(429, 1), Usual], false, Deleted),
+    (&[Reset, Hmc(404, 1)], false, AbsentAfterRetry),
+    (&[Reset, Hmc(404, 1)], true, AbsentAfterRetry),
+    (&[Reset, Reset, Hmc(404, 1)], false, AbsentAfterRetry),
+    (&[Hmc(500, 12), Hmc(404, 1)], false, AbsentAfterRetry),
+    (&[Html(502), Hmc(404, 1)], false, AbsentAfterRetry),
+    (&[Html(504), Hmc(404, 1)], false, AbsentAfterRetry),
+    (&[Html(408), Hmc(404, 1)], false, AbsentAfterRetry),
+    (&[Reset, Html(503), Hmc(404, 1)], false, AbsentAfterRetry),
+    (&[Hmc(503, 1), Reset, Hmc(404, 1)], false, AbsentAfterRetry),
+    (&[Reset, Hmc(403, 5), Hmc(404, 1)], false, AbsentAfterRetry),
+    (&[Hmc(403, 5), Reset, Hmc(404, 1)], false, AbsentAfterRetry),
+    (&[Hmc(404, 1)], true, AlreadyAbsent),
+    (&[Hmc(503, 1), Hmc(404, 1)], true, AlreadyAbsent),
+    (&[Hmc(429, 1), Hmc(404, 1)], true, AlreadyAbsent),
+    (&[Hmc(403, 5), Hmc(404, 1)], true, AlreadyAbsent),
+];
+
 #[tokio::test]
 async fn an_absence_after_an_unknown_fate_is_our_own_deletion() {
-    let rows: Vec<(Vec<Say>, bool, DeleteOutcome)> = vec![
-        (vec![Reset, Usual], false, Deleted),
-        (vec![Reset, Reset, Usual], false, Deleted),
-        (vec![Html(503), Hmc(429, 1), Usual], false, Deleted),
-        (vec![Reset, Hmc(404, 1)], false, AbsentAfterRetry),
-        (vec![Reset, Hmc(404, 1)], true, AbsentAfterRetry),
-        (vec![Reset, Reset, Hmc(404, 1)], false, AbsentAfterRetry),
-        (vec![Hmc(500, 12), Hmc(404, 1)], false, AbsentAfterRetry),
-        (vec![Html(502), Hmc(404, 1)], false, AbsentAfterRetry),
-        (vec![Html(504), Hmc(404, 1)], false, AbsentAfterRetry),
-        (vec![Html(408), Hmc(404, 1)], false, AbsentAfterRetry),
-        (vec![Reset, Html(503), Hmc(404, 1)], false, AbsentAfterRetry),
-        (
-            vec![Hmc(503, 1), Reset, Hmc(404, 1)],
-            false,
-            AbsentAfterRetry,
-        ),
-        (
-            vec![Reset, Hmc(403, 5), Hmc(404, 1)],
-            false,
-            AbsentAfterRetry,
-        ),
-        (
-            vec![Hmc(403, 5), Reset, Hmc(404, 1)],
-            false,
-            AbsentAfterRetry,
-        ),
-        (vec![Hmc(404, 1)], true, AlreadyAbsent),
-        (vec![Hmc(503, 1), Hmc(404, 1)], true, AlreadyAbsent),
-        (vec![Hmc(429, 1), Hmc(404, 1)], true, AlreadyAbsent),
-        (vec![Hmc(403, 5), Hmc(404, 1)], true, AlreadyAbsent),
-    ];
-    join_all(
-        rows.into_iter()
-            .map(|(says, allow_missing, wanted)| async move {
-                let (what, attempts) = (format!("{says:?}"), says.len());
-                let console = Console::saying(vec![(Step::Delete, says)]).await;
-                let mut request = by_id("id-1");
-                request.allow_missing = allow_missing;
-                let done = console.app.delete_hmc_user(request).await;
-                let done = done.unwrap_or_else(|failed| panic!("{what}: {failed:?}"));
-                assert_eq!(
-                    (done.outcome(), done.attempts as usize),
-                    (wanted, attempts),
-                    "{what}"
-                );
-                assert_eq!(console.count(Step::Delete), attempts, "{what}");
-            }),
-    )
+    join_all(SUCCESSES.map(|(says, allow_missing, wanted)| async move {
+        let console = Console::saying(vec![(Step::Delete, says.to_vec())]).await;
+        let mut request = by_id("id-1");
+        request.allow_missing = allow_missing;
+        let done = console.app.delete_hmc_user(request).await;
+        let done = done.unwrap_or_else(|failed| panic!("{says:?}: {failed:?}"));
+        let told = (done.outcome(), done.attempts as usize);
+        assert_eq!(told, (wanted, says.len()), "{says:?}");
+        assert_eq!(console.count(Step::Delete), says.len(), "{says:?}");
+    }))
     .await;
 }
 
+/// The answers to the DELETEs of one call; code, reason and outcome.
+#[rustfmt::skip]
+const FAILURES: [(&[Say], Code, &str, &str); 16] = [
+    (&[Hmc(503, 1), Hmc(404, 1)], NotFound, "USER_NOT_FOUND", "not_deleted"),
+    (&[Hmc(429, 1), Hmc(404, 1)], NotFound, "USER_NOT_FOUND", "not_deleted"),
+    (&[Hmc(403, 5), Hmc(404, 1)], NotFound, "USER_NOT_FOUND", "not_deleted"),
+    (&[Hmc(429, 1), Html(503), Hmc(404, 1)], NotFound, "USER_NOT_FOUND", "not_deleted"),
+    (&[Reset, Hmc(404, 2)], NotFound, "UPSTREAM_RESOURCE_NOT_FOUND", "unknown"),
+    (&[Reset, Html(404)], Unavailable, "UPSTREAM_PROTOCOL_ERROR", "unknown"),
+    (&[Html(503), Empty(200)], Unavailable, "UPSTREAM_PROTOCOL_ERROR", "unknown"),
+    (&[Hmc(500, 12), Hmc(409, 317)], FailedPrecondition, "TEMPLATE_USER_IN_USE", "unknown"),
+    (&[Reset, Hmc(409, 2)], Aborted, "UPSTREAM_CONFLICT", "unknown"),
+    (&[Reset, Hmc(403, 1)], PermissionDenied, "UPSTREAM_PERMISSION_DENIED", "unknown"),
+    (&[Reset, Html(503), Html(503)], Unavailable, "UPSTREAM_UNAVAILABLE", "unknown"),
+    (&[Html(503), Html(502), Html(503)], Unavailable, "UPSTREAM_UNAVAILABLE", "unknown"),
+    (&[Reset, Hmc(403, 5), Hmc(403, 5)], Internal, "UPSTREAM_CREDENTIALS_REJECTED", "unknown"),
+    (&[Reset, Reset, Reset], Unavailable, "OUTCOME_UNKNOWN", "unknown"),
+    (&[Html(503), Html(503), Reset], Unavailable, "OUTCOME_UNKNOWN", "unknown"),
+    (&[Hmc(403, 5), Reset, Reset], Unavailable, "OUTCOME_UNKNOWN", "unknown"),
+];
+
 #[tokio::test]
 async fn the_last_answer_gives_the_reason_and_the_worst_the_outcome() {
-    let rows = [
-        (
-            vec![Hmc(503, 1), Hmc(404, 1)],
-            NotFound,
-            "USER_NOT_FOUND",
-            "not_deleted",
-        ),
-        (
-            vec![Hmc(429, 1), Hmc(404, 1)],
-            NotFound,
-            "USER_NOT_FOUND",
-            "not_deleted",
-        ),
-        (
-            vec![Hmc(403, 5), Hmc(404, 1)],
-            NotFound,
-            "USER_NOT_FOUND",
-            "not_deleted",
-        ),
-        (
-            vec![Hmc(429, 1), Html(503), Hmc(404, 1)],
-            NotFound,
-            "USER_NOT_FOUND",
-            "not_deleted",
-        ),
-        (
-            vec![Reset, Hmc(404, 2)],
-            NotFound,
-            "UPSTREAM_RESOURCE_NOT_FOUND",
-            "unknown",
-        ),
-        (
-            vec![Reset, Html(404)],
-            Unavailable,
-            "UPSTREAM_PROTOCOL_ERROR",
-            "unknown",
-        ),
-        (
-            vec![Html(503), Empty(200)],
-            Unavailable,
-            "UPSTREAM_PROTOCOL_ERROR",
-            "unknown",
-        ),
-        (
-            vec![Hmc(500, 12), Hmc(409, 317)],
-            FailedPrecondition,
-            "TEMPLATE_USER_IN_USE",
-            "unknown",
-        ),
-        (
-            vec![Reset, Hmc(409, 2)],
-            Aborted,
-            "UPSTREAM_CONFLICT",
-            "unknown",
-        ),
-        (
-            vec![Reset, Hmc(403, 1)],
-            PermissionDenied,
-            "UPSTREAM_PERMISSION_DENIED",
-            "unknown",
-        ),
-        (
-            vec![Reset, Html(503), Html(503)],
-            Unavailable,
-            "UPSTREAM_UNAVAILABLE",
-            "unknown",
-        ),
-        (
-            vec![Html(503), Html(502), Html(503)],
-            Unavailable,
-            "UPSTREAM_UNAVAILABLE",
-            "unknown",
-        ),
-        (
-            vec![Reset, Hmc(403, 5), Hmc(403, 5)],
-            Internal,
-            "UPSTREAM_CREDENTIALS_REJECTED",
-            "unknown",
-        ),
-        (
-            vec![Reset, Reset, Reset],
-            Unavailable,
-            "OUTCOME_UNKNOWN",
-            "unknown",
-        ),
-        (
-            vec![Html(503), Html(503), Reset],
-            Unavailable,
-            "OUTCOME_UNKNOWN",
-            "unknown",
-        ),
-        (
-            vec![Hmc(403, 5), Reset, Reset],
-            Unavailable,
-            "OUTCOME_UNKNOWN",
-            "unknown",
-        ),
-    ];
-    join_all(rows.map(|(says, code, reason, outcome)| async move {
-        let (what, attempts) = (format!("{says:?}"), says.len());
-        let answered = !matches!(says.last(), Some(Reset));
-        let console = Console::saying(vec![(Step::Delete, says)]).await;
+    join_all(FAILURES.map(|(says, code, reason, outcome)| async move {
+        let console = Console::saying(vec![(Step::Delete, says.to_vec())]).await;
         let failed = console.fail(by_id("id-1")).await;
         failed.expect(code, reason);
-        let told = (failed.meta("attempts"), failed.meta("outcome"));
-        assert_eq!(told, (attempts.to_string().as_str(), outcome), "{what}");
+        let (attempts, told) = (
+            says.len().to_string(),
+            (failed.meta("attempts"), failed.meta("outcome")),
+        );
+        assert_eq!(told, (attempts.as_str(), outcome), "{says:?}");
+        let answered = !matches!(says.last(), Some(Reset));
         assert_eq!(
             failed.metadata.contains_key("upstream_http_status"),
             answered,
-            "{what}"
+            "{says:?}"
         );
-        assert_eq!(console.count(Step::Delete), attempts, "{what}");
+        assert_eq!(console.count(Step::Delete), says.len(), "{says:?}");
     }))
     .await;
 }
@@ -212,7 +122,8 @@ async fn an_unknown_fate_is_told_even_if_no_logon_is_possible_any_more() {
             let other = async {
                 console.upstream.until("DELETE", "/api/users/id-1", 1).await;
                 let failed = console.fail(by_id("id-1")).await;
-                console_not_sent(&failed);
+                let told = (failed.meta("attempts"), failed.meta("outcome"));
+                assert_eq!(told, ("0", "not_sent"), "{failed:?}");
                 gate.wait().await;
             };
             let (failed, ()) = tokio::join!(console.fail(by_id("id-1")), other);
@@ -228,14 +139,6 @@ async fn an_unknown_fate_is_told_even_if_no_logon_is_possible_any_more() {
         }),
     )
     .await;
-}
-
-fn console_not_sent(failed: &crate::support::Failed) {
-    assert_eq!(
-        (failed.meta("attempts"), failed.meta("outcome")),
-        ("0", "not_sent"),
-        "{failed:?}"
-    );
 }
 
 /// The last answer was an expiry, and it could not be helped: what was lost before it is not forgotten.

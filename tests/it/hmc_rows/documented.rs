@@ -17,6 +17,7 @@ pub fn rows() -> Vec<Row> {
 }
 
 /// "Delete User", HTTP status and reason codes.
+#[rustfmt::skip]
 fn delete_user() -> Vec<Row> {
     vec![
         last(Hmc(400, 312), FailedPrecondition, "PATTERN_BASED_USER"),
@@ -101,6 +102,7 @@ fn unknown_reasons() -> Vec<Row> {
 
 /// A pause of a minute does not fit the deadline, so the caller is told of it; in one whose form is unknown
 /// nobody believes.
+#[rustfmt::skip]
 fn retry_after() -> Vec<Row> {
     let throttled = |after| {
         last(

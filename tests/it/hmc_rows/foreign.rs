@@ -50,53 +50,44 @@ fn pages() -> Vec<Row> {
     rows
 }
 
+/// The document with one field changed, or without it.
+fn with(mut document: Value, field: &str, value: Value) -> Value {
+    document[field] = value;
+    document
+}
+
+fn without(mut document: Value, field: &str) -> Value {
+    document.as_object_mut().unwrap().remove(field).unwrap();
+    document
+}
+
 /// The standard error body of an absent user, with one thing different.
+#[rustfmt::skip]
 fn bent_documents() -> Vec<Row> {
-    let absent =
-        |what, bend: fn(&mut Value)| last(Bent(404, what, bend), NotFound, "USER_NOT_FOUND");
-    let foreign = |what, bend: fn(&mut Value)| strange(Bent(404, what, bend));
+    let absent = |what, bend: fn(Value) -> Value| last(Bent(404, what, bend), NotFound, "USER_NOT_FOUND");
+    let foreign = |what, bend: fn(Value) -> Value| strange(Bent(404, what, bend));
     vec![
-        foreign("http-status differs", |d| d["http-status"] = json!(403)),
-        foreign("http-status as string", |d| d["http-status"] = json!("404")),
-        foreign("http-status missing", |d| {
-            drop(d.as_object_mut().unwrap().remove("http-status"))
-        }),
-        foreign("reason as string", |d| d["reason"] = json!("1")),
-        foreign("reason as float", |d| d["reason"] = json!(1.0)),
-        foreign("reason negative", |d| d["reason"] = json!(-1)),
-        foreign("reason null", |d| d["reason"] = json!(null)),
-        foreign("reason true", |d| d["reason"] = json!(true)),
-        foreign("reason missing", |d| {
-            drop(d.as_object_mut().unwrap().remove("reason"))
-        }),
-        foreign("reason beyond 32 bits", |d| {
-            d["reason"] = json!(4_294_967_297_u64)
-        }),
-        foreign("in an array", |d| *d = json!([d.clone()])),
-        foreign("inside another object", |d| {
-            *d = json!({"error": d.clone()})
-        }),
-        absent("message missing", |d| {
-            drop(d.as_object_mut().unwrap().remove("message"))
-        }),
-        absent("message as number", |d| d["message"] = json!(7)),
-        absent("message as object", |d| {
-            d["message"] = json!({"text": "gone"})
-        }),
-        absent("message long", |d| {
-            d["message"] = json!(format!("{}é", "m".repeat(255)))
-        }),
-        absent("message very long", |d| {
-            d["message"] = json!("é".repeat(20_000))
-        }),
-        absent("more fields", |d| d["@@implementation-errors"] = json!([1])),
-        absent("only the two integers", |d| {
-            *d = json!({"http-status": 404, "reason": 1})
-        }),
-        foreign("huge", |d| d["stack"] = json!("x".repeat(70_000))),
-        strange(Bent(409, "huge", |d| {
-            d["stack"] = json!("x".repeat(1_000_000))
-        })),
+        foreign("http-status differs", |d| with(d, "http-status", json!(403))),
+        foreign("http-status as string", |d| with(d, "http-status", json!("404"))),
+        foreign("http-status missing", |d| without(d, "http-status")),
+        foreign("reason as string", |d| with(d, "reason", json!("1"))),
+        foreign("reason as float", |d| with(d, "reason", json!(1.0))),
+        foreign("reason negative", |d| with(d, "reason", json!(-1))),
+        foreign("reason null", |d| with(d, "reason", json!(null))),
+        foreign("reason true", |d| with(d, "reason", json!(true))),
+        foreign("reason missing", |d| without(d, "reason")),
+        foreign("reason beyond 32 bits", |d| with(d, "reason", json!(4_294_967_297_u64))),
+        foreign("in an array", |d| json!([d])),
+        foreign("inside another object", |d| json!({"error": d})),
+        absent("message missing", |d| without(d, "message")),
+        absent("message as number", |d| with(d, "message", json!(7))),
+        absent("message as object", |d| with(d, "message", json!({"text": "gone"}))),
+        absent("message long", |d| with(d, "message", json!(format!("{}é", "m".repeat(255))))),
+        absent("message very long", |d| with(d, "message", json!("é".repeat(20_000)))),
+        absent("more fields", |d| with(d, "@@implementation-errors", json!([1]))),
+        absent("only the two integers", |_| json!({"http-status": 404, "reason": 1})),
+        foreign("huge", |d| with(d, "stack", json!("x".repeat(70_000)))),
+        strange(Bent(409, "huge", |d| with(d, "stack", json!("x".repeat(1_000_000))))),
     ]
 }
 

@@ -1,9 +1,13 @@
 //! What an HMC says, after the vendor's documents, and the console of a test: the server and a scripted HMC.
 
-use std::{collections::HashMap, fmt, time::Duration};
+use std::{
+    collections::HashMap,
+    fmt,
+    time::{Duration, Instant},
+};
 
 use serde_json::{Map, Value, json};
-use tonic::Request;
+use tonic::{Code, Request};
 use useradmin::proto::DeleteHmcUserRequest;
 
 use super::{App, Failed, Reply, Seen, Upstream, hmc_section};
@@ -47,7 +51,7 @@ pub enum Say {
     /// This JSON text; and what is special about it.
     Json(u16, &'static str, &'static str),
     /// The standard error body with the reason 1, bent.
-    Bent(u16, &'static str, fn(&mut Value)),
+    Bent(u16, &'static str, fn(Value) -> Value),
     /// The standard error body with `Retry-After`.
     Later(u16, u32, &'static str),
     /// Anything.
@@ -67,8 +71,7 @@ impl Say {
             Self::Empty(status) => Reply::empty(*status),
             Self::Json(status, _, text) => Reply::json(*status, text),
             Self::Bent(status, _, bend) => {
-                let mut document = document(request, *status, 1);
-                bend(&mut document);
+                let document = bend(document(request, *status, 1));
                 Reply::json(*status, &document.to_string())
             }
             Self::Later(status, reason, after) => {
@@ -219,6 +222,25 @@ impl Console {
     pub async fn fail(&self, request: impl tonic::IntoRequest<DeleteHmcUserRequest>) -> Failed {
         let answer = self.app.client().delete_hmc_user(request).await;
         Failed::from(answer.unwrap_err())
+    }
+
+    /// Makes a call that must fail before its deadline. A busy machine may be late now and then, but not always.
+    pub async fn fail_in_time(
+        &self,
+        request: DeleteHmcUserRequest,
+        milliseconds: u64,
+    ) -> (Failed, Duration) {
+        for _ in 0..5 {
+            let began = Instant::now();
+            let timed = timed(request.clone(), milliseconds);
+            let status = self.app.client().delete_hmc_user(timed).await.unwrap_err();
+            let took = began.elapsed();
+            // At the deadline the client cancels the call by itself.
+            if status.code() != Code::Cancelled && took < Duration::from_millis(milliseconds) {
+                return (Failed::from(status), took);
+            }
+        }
+        panic!("no answer before the deadline");
     }
 
     /// Asserts that nothing was sent that deletes, and that the answer says so.

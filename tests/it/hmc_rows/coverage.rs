@@ -1,0 +1,49 @@
+//! The product's tables against ours: nothing in them is left untested.
+
+use std::collections::BTreeSet;
+
+use useradmin::{
+    error::rule::{Body, decide},
+    upstream::ibm_hmc::rules::{HmcRule, LOGON_RULES, RULES},
+};
+
+use super::rows;
+use crate::{hmc_logon, support::Say};
+
+/// Each row of the product's table is the first that fits some answer of ours: none is untested or shadowed.
+fn expect_all_hit(table: &'static [HmcRule], said: &[Say]) {
+    let told: Vec<_> = said.iter().filter_map(Say::told).collect();
+    for rule in table {
+        let hit = told.iter().any(|(status, reason)| {
+            decide(table, *status, *reason, &[]).is_some_and(|first| std::ptr::eq(first, rule))
+        });
+        assert!(hit, "no answer leads to {rule:?}");
+    }
+    let mut codes = BTreeSet::new();
+    for rule in table {
+        if let Body::Code(reason) = rule.body {
+            assert!(
+                codes.insert((*rule.status.start(), reason)),
+                "{rule:?} twice"
+            );
+        }
+    }
+}
+
+#[test]
+fn no_row_of_the_tables_is_untested_or_shadowed() {
+    let said: Vec<_> = rows().into_iter().map(|row| row.say).collect();
+    expect_all_hit(RULES, &said);
+    let said: Vec<_> = hmc_logon::rows().into_iter().map(|row| row.say).collect();
+    expect_all_hit(LOGON_RULES, &said);
+}
+
+#[test]
+fn no_answer_is_in_a_table_twice() {
+    let delete = rows().into_iter().map(|row| row.say.to_string());
+    let logon = hmc_logon::rows().into_iter().map(|row| row.say.to_string());
+    for said in [delete.collect::<Vec<_>>(), logon.collect()] {
+        let once: BTreeSet<_> = said.iter().collect();
+        assert_eq!(once.len(), said.len(), "{said:?}");
+    }
+}
