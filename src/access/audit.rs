@@ -58,10 +58,8 @@ pub struct Entry {
     #[serde(serialize_with = "as_map")]
     pub identifiers: Vec<(&'static str, String)>,
     /// `deleted`, `not_sent`, ...; empty in an intent.
-    #[serde(skip_serializing_if = "str::is_empty")]
     pub outcome: &'static str,
-    /// The reason of a failure.
-    #[serde(skip_serializing_if = "str::is_empty")]
+    /// The reason of a failure, else empty.
     pub reason: &'static str,
     /// DELETEs begun.
     pub attempts: u32,

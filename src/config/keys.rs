@@ -55,7 +55,7 @@ pub const KEYS: &[Key] = &[
     key(SERVER, "tls", "table", "none", "Reserved for TLS and client certificates; refused by this version."),
     key(SERVER, "limits", "table", "all defaults", "Sizes and times."),
 
-    key(LIMITS, "max_request_bytes", "bytes, 1024-4194304", "65536", "Largest request message. A larger one is refused with OUT_OF_RANGE."),
+    key(LIMITS, "max_request_bytes", "bytes, 1024-4194304", "65536", "Largest request message. A larger one is refused as INVALID_REQUEST."),
     key(LIMITS, "max_metadata_bytes", "bytes, 1024-65536", "8192", "Largest metadata of one request."),
     key(LIMITS, "max_concurrent_streams", "1-10000", "100", "Calls in progress on one connection."),
     key(LIMITS, "drain_seconds", "seconds, 1-300", "25", "How long calls in progress may go on after SIGTERM or SIGINT."),

@@ -157,6 +157,10 @@ impl Failure {
     #[must_use]
     pub fn of_a_read(mut self) -> Self {
         self.fate = Fate::NotSent;
+        // What remains of "timed out, outcome unknown" is that the upstream could not serve it.
+        if self.reason == ErrorReason::UpstreamTimedOut {
+            self.reason = ErrorReason::UpstreamUnavailable;
+        }
         self
     }
 }

@@ -1,5 +1,5 @@
 //! The outermost layer: every call gets its id and its deadline here, and the id stands in the trailers of
-//! every answer.
+//! every answer; an answer of the transport's own to a request that it could not read is put into our words.
 
 use std::{
     future::Future,
@@ -10,10 +10,10 @@ use std::{
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt as _, combinators::MapFrame};
-use tonic::transport::server::TcpConnectInfo;
+use tonic::{Status, transport::server::TcpConnectInfo};
 use tower::{Layer, Service};
 
-use crate::service::meta::CallMeta;
+use crate::service::{meta::CallMeta, unreadable};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -40,7 +40,7 @@ impl<S, Q, B> Service<Request<Q>> for Edge<S>
 where
     S: Service<Request<Q>, Response = Response<B>>,
     S::Future: Send + 'static,
-    B: Body + Send + 'static,
+    B: Body + Default + Send + 'static,
 {
     type Response = Answer<B>;
     type Error = S::Error;
@@ -60,9 +60,14 @@ where
         let meta = CallMeta::new(timeout.map(HeaderValue::as_bytes), peer.unwrap_or_default());
         // A UUID is always a header's value.
         let id = HeaderValue::from_str(&meta.request_id).ok();
-        request.extensions_mut().insert(meta);
+        let path = request.uri().path().to_owned();
+        request.extensions_mut().insert(meta.clone());
         let answer = self.0.call(request);
-        Box::pin(async move { Ok(mark(answer.await?, id)) })
+        Box::pin(async move {
+            let answer = answer.await?;
+            let better = unreadable::answer(&path, &meta, answer.headers());
+            Ok(mark(better.map_or(answer, Status::into_http), id))
+        })
     }
 }
 

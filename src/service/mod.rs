@@ -6,6 +6,7 @@ mod delete_hmc_user;
 pub mod meta;
 mod pipeline;
 pub mod targets;
+pub mod unreadable;
 pub mod validate;
 
 use std::sync::Arc;

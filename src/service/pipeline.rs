@@ -218,13 +218,10 @@ impl Call {
             Ok((_, outcome)) => (outcome_name(*outcome), ""),
             Err(failure) => (self.facts.outcome.as_str(), failure.reason.as_str_name()),
         };
+        // The record is made in any case; the answer does not wait for it beyond the deadline.
         let recorded = self.record(Event::Outcome, outcome, reason, gone);
-        if limits.deadline.bound(recorded).await.is_none() {
-            tracing::error!(
-                request_id = self.meta.request_id,
-                "the outcome record is late"
-            );
-        }
+        let recorded = self.shared.tasks.spawn(recorded);
+        let _late = limits.deadline.bound(recorded).await;
         match result {
             Ok((response, outcome)) => {
                 self.log(Code::Ok, outcome_name(outcome), "", "", gone);
@@ -288,16 +285,20 @@ impl Call {
         }
     }
 
-    async fn record(&self, event: Event, outcome: &'static str, reason: &'static str, gone: bool) {
+    fn record(
+        &self,
+        event: Event,
+        outcome: &'static str,
+        reason: &'static str,
+        gone: bool,
+    ) -> impl Future<Output = ()> + Send + use<> {
         let entry = self.entry(event, outcome, reason, gone);
-        if let Err(failure) = self.shared.audit.record(entry).await {
-            tracing::error!(
-                request_id = self.meta.request_id,
-                outcome,
-                reason,
-                error = failure.context,
-                "the outcome could not be recorded"
-            );
+        let (audit, request_id) = (self.shared.audit.clone(), self.meta.request_id.clone());
+        async move {
+            if let Err(failure) = audit.record(entry).await {
+                let error = failure.context;
+                tracing::error!(request_id, outcome, reason, error, "not recorded");
+            }
         }
     }
 

@@ -26,6 +26,7 @@ impl Checked {
     }
 
     /// An alias: 1-64 of `A-Z a-z 0-9 . _ -`. An empty one means the only one that is configured.
+    /// Returns the alias, or an empty text when it breaks the rule.
     pub fn alias<'a>(
         &mut self,
         field: &'static str,
@@ -44,7 +45,11 @@ impl Checked {
         let fits = (1..=64).contains(&value.len()) && of(value, b"._-");
         let rule = "must be 1-64 characters of A-Z a-z 0-9 . _ -";
         self.note(field, value, (!fits).then_some(rule));
-        value.to_owned()
+        if fits {
+            value.to_owned()
+        } else {
+            String::new()
+        }
     }
 
     /// A pool: 1-64 of `A-Z a-z 0-9 _ -`.

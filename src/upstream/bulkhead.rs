@@ -1,10 +1,11 @@
-//! The bulkhead of one target: so many calls in flight, so many waiting, the rest refused at once.
+//! The bulkhead of one target: so many requests in flight, so many waiting, the rest refused at once. A call that
+//! pauses between attempts holds no place.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::deadline::Deadline;
+use super::{attempt::Limits, deadline::Deadline};
 use crate::{config::Room, error::Failure, proto::ErrorReason};
 
 /// The bulkhead.
@@ -34,8 +35,8 @@ impl Bulkhead {
         }
     }
 
-    /// Takes a place, waiting for one if the queue has room and the deadline allows.
-    pub async fn enter(&self, deadline: Deadline) -> Result<SemaphorePermit<'_>, Failure> {
+    /// Takes a place for one request, waiting if the queue has room, the deadline allows and the caller is there.
+    pub async fn enter(&self, limits: &Limits) -> Result<SemaphorePermit<'_>, Failure> {
         if let Ok(place) = self.places.try_acquire() {
             return Ok(place);
         }
@@ -47,7 +48,11 @@ impl Bulkhead {
                 "the bulkhead is full",
             ));
         }
-        match deadline.bound(self.places.acquire()).await {
+        let place = tokio::select! {
+            place = limits.deadline.bound(self.places.acquire()) => place,
+            () = limits.gone.cancelled() => None,
+        };
+        match place {
             Some(Ok(place)) => Ok(place),
             Some(Err(_)) => Err(Failure::internal("the bulkhead is closed")),
             None => Err(Deadline::exceeded("waiting for a place in the bulkhead")),

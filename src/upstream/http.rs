@@ -11,13 +11,13 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode, header::RETRY_AFTER};
 use reqwest::{
-    Client, ClientBuilder, Request, Response,
+    ClientBuilder, Request, Response,
     dns::{Addrs, Name, Resolve, Resolving},
     redirect,
 };
 use tokio::{net::lookup_host, time::timeout};
 
-use super::deadline::Deadline;
+use super::{connecting::Connections, deadline::Deadline};
 use crate::{
     error::{Failure, Fate},
     proto::ErrorReason,
@@ -55,15 +55,23 @@ impl Answer {
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         let text = self.header(RETRY_AFTER.as_str())?.trim();
-        let asked = match text.parse::<u64>() {
-            Ok(seconds) => Duration::from_secs(seconds),
-            Err(_) => httpdate::parse_http_date(text)
-                .ok()?
-                .duration_since(SystemTime::now())
-                .unwrap_or_default(),
+        let (least, most) = (Duration::from_secs(1), Duration::from_mins(1));
+        let asked = if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
+            // More digits than a number can have are more than the most, too.
+            text.parse().map_or(most, Duration::from_secs)
+        } else {
+            let date = httpdate::parse_http_date(text).ok()?;
+            date.duration_since(SystemTime::now()).unwrap_or_default()
         };
-        Some(asked.clamp(Duration::from_secs(1), Duration::from_mins(1)))
+        Some(asked.clamp(least, most))
     }
+}
+
+/// A client for one target.
+#[derive(Clone)]
+pub struct Client {
+    inner: reqwest::Client,
+    connections: Connections,
 }
 
 /// Why there is no status line.
@@ -71,6 +79,8 @@ impl Answer {
 pub enum NoAnswer {
     /// No connection: nothing was sent.
     Unreachable(String),
+    /// Time ran out before there was a connection: nothing was sent.
+    NotConnected,
     /// The connection ended, or what came was not HTTP.
     Cut(String),
     /// Time ran out.
@@ -87,6 +97,7 @@ impl NoAnswer {
         };
         match self {
             Self::Unreachable(context) => unreachable(context),
+            Self::NotConnected => Deadline::exceeded("connecting to the upstream"),
             Self::Cut(context) => unknown(context).repeatable(),
             Self::TimedOut => unknown("no answer in time".to_owned()).alternate(),
         }
@@ -97,6 +108,7 @@ impl NoAnswer {
     pub fn of_read(self) -> Failure {
         match self {
             Self::Unreachable(context) | Self::Cut(context) => unreachable(context),
+            Self::NotConnected => Deadline::exceeded("connecting to the upstream"),
             Self::TimedOut => Deadline::exceeded("waiting for the upstream's answer"),
         }
     }
@@ -106,51 +118,60 @@ fn unreachable(context: String) -> Failure {
     Failure::new(ErrorReason::UpstreamUnreachable, context).repeatable()
 }
 
-/// A client for one target.
-pub fn client(tls: rustls::ClientConfig) -> Result<Client, String> {
-    ClientBuilder::new()
-        .user_agent(concat!("useradmin/", env!("CARGO_PKG_VERSION")))
-        .tls_backend_preconfigured(tls)
-        .redirect(redirect::Policy::none())
-        .no_proxy()
-        .referer(false)
-        .connect_timeout(CONNECT_TIMEOUT)
-        .pool_idle_timeout(Duration::from_secs(30))
-        .dns_resolver(NoLinkLocal)
-        .build()
-        .map_err(|error| describe(&error))
-}
+impl Client {
+    /// Trusts whom `tls` trusts.
+    pub fn new(tls: rustls::ClientConfig) -> Result<Self, String> {
+        let connections = Connections::default();
+        let inner = ClientBuilder::new()
+            .user_agent(concat!("useradmin/", env!("CARGO_PKG_VERSION")))
+            .tls_backend_preconfigured(tls)
+            .redirect(redirect::Policy::none())
+            .no_proxy()
+            .referer(false)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .pool_idle_timeout(Duration::from_secs(30))
+            .dns_resolver(NoLinkLocal)
+            .connector_layer(connections.clone())
+            .build()
+            .map_err(|error| describe(&error))?;
+        Ok(Self { inner, connections })
+    }
 
-/// Sends a request and reads the answer. After the status `done` the body is of no interest.
-#[allow(clippy::disallowed_methods, reason = "this is the place")]
-pub async fn send(
-    client: &Client,
-    request: Request,
-    done: Option<StatusCode>,
-    deadline: Deadline,
-) -> Result<Answer, NoAnswer> {
-    let response = match deadline.bound(client.execute(request)).await {
-        None => return Err(NoAnswer::TimedOut),
-        Some(Ok(response)) => response,
-        Some(Err(error)) if error.is_connect() || error.is_builder() => {
-            return Err(NoAnswer::Unreachable(describe(&error)));
-        }
-        Some(Err(error)) => return Err(NoAnswer::Cut(describe(&error))),
-    };
-    let (status, headers) = (response.status(), response.headers().clone());
-    let body = if done == Some(status) {
-        // The status line has decided. What is left is only read so that the connection can be used again.
-        let _ = timeout(DRAIN_TIMEOUT, whole_body(response)).await;
-        None
-    } else {
-        let limit = BODY_TIMEOUT.min(deadline.remaining());
-        timeout(limit, whole_body(response)).await.ok().flatten()
-    };
-    Ok(Answer {
-        status: status.as_u16(),
-        headers,
-        body,
-    })
+    /// Sends a request and reads the answer. After the status `done` the body is of no interest.
+    #[allow(clippy::disallowed_methods, reason = "this is the place")]
+    pub async fn send(
+        &self,
+        request: Request,
+        done: Option<StatusCode>,
+        deadline: Deadline,
+    ) -> Result<Answer, NoAnswer> {
+        let watch = self.connections.watch();
+        let sent = watch.over(self.inner.execute(request));
+        let response = match deadline.bound(sent).await {
+            None if watch.never_left() => return Err(NoAnswer::NotConnected),
+            None => return Err(NoAnswer::TimedOut),
+            Some(Ok(response)) => response,
+            Some(Err(error)) if error.is_connect() || error.is_builder() => {
+                return Err(NoAnswer::Unreachable(describe(&error)));
+            }
+            Some(Err(error)) => return Err(NoAnswer::Cut(describe(&error))),
+        };
+        let (status, headers) = (response.status(), response.headers().clone());
+        let body = if done == Some(status) {
+            // The status line has decided. What is left is only read to use the connection again.
+            let _ = timeout(DRAIN_TIMEOUT, whole_body(response)).await;
+            None
+        } else {
+            let limit = BODY_TIMEOUT.min(deadline.remaining());
+            timeout(limit, whole_body(response)).await.ok().flatten()
+        };
+        self.connections.given_back();
+        Ok(Answer {
+            status: status.as_u16(),
+            headers,
+            body,
+        })
+    }
 }
 
 /// The body, if it ends well and within the limit.

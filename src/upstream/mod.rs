@@ -4,6 +4,7 @@
 pub mod attempt;
 pub mod azure_batch;
 pub mod bulkhead;
+pub mod connecting;
 pub mod deadline;
 pub mod http;
 pub mod ibm_hmc;
@@ -12,7 +13,13 @@ pub mod renewable;
 pub mod tls;
 
 use self::attempt::Ledger;
-use crate::{error::Failure, proto::DeleteOutcome};
+use crate::{
+    error::{
+        Failure,
+        status::{MAX_TEXT_BYTES, cut},
+    },
+    proto::DeleteOutcome,
+};
 
 /// How a call to an upstream ended: the result, and the book of its DELETEs.
 pub struct Concluded<T> {
@@ -32,5 +39,19 @@ pub fn absence(ledger: &Ledger, allow_missing: bool) -> Option<DeleteOutcome> {
         Some(DeleteOutcome::AbsentAfterRetry)
     } else {
         allow_missing.then_some(DeleteOutcome::AlreadyAbsent)
+    }
+}
+
+/// Stands for what nobody may see.
+pub const REDACTED: &str = "(redacted)";
+
+/// Foreign text as callers may see it: cut, and left out where it repeats what is `hidden`, the secret that went
+/// with the request.
+#[must_use]
+pub fn told(text: &str, hidden: &str) -> String {
+    if !hidden.is_empty() && text.contains(hidden) {
+        REDACTED.to_owned()
+    } else {
+        cut(text, MAX_TEXT_BYTES).to_owned()
     }
 }

@@ -170,6 +170,11 @@ async fn intent_and_outcome_are_on_record_in_this_order() {
     assert_eq!(records[1]["identifiers"]["user_id"], "id-1");
     assert_eq!(records[1]["outcome"], "deleted");
     assert_eq!(records[1]["attempts"], 1);
+    for record in &records {
+        for key in ["ts", "outcome", "reason", "peer"] {
+            assert!(record[key].is_string(), "{key}: {record}");
+        }
+    }
     assert_eq!(records[0]["prev"], "");
     assert_eq!(records[1]["prev"].as_str().unwrap().len(), 64);
     assert_eq!(records[0]["request_id"], records[1]["request_id"]);

@@ -22,6 +22,7 @@ async fn a_pause_that_does_not_fit_is_handed_to_the_caller() {
         ("1".to_owned(), 1..=1),
         ("60".to_owned(), 60..=60),
         ("3600".to_owned(), 60..=60),
+        ("9".repeat(30), 60..=60),
         (date(30), 27..=30),
         (date(3_600), 60..=60),
         (date(-30), 1..=1),

@@ -3,27 +3,26 @@
 use std::time::SystemTime;
 
 use reqwest::{
-    Client, Method, Request, StatusCode,
+    Method, Request, StatusCode,
     header::{ACCEPT, AUTHORIZATION, HeaderName, HeaderValue},
 };
-use serde_json::Value;
 use url::Url;
 
 use super::{
     credential::{Credential, Used},
     entra::TokenSource,
-    rules::rule,
+    verdict::{failure, node},
     wire,
 };
 use crate::{
     config,
-    error::{Answered, Failure, Repeat, UpstreamError},
+    error::{Failure, Repeat},
     proto::{DeleteOutcome, ErrorReason},
     upstream::{
         Concluded, absence,
         attempt::{Budget, Ledger, Limits, Tries},
         bulkhead::Bulkhead,
-        http::{self, Answer},
+        http::{Answer, Client, NoAnswer},
         path,
         tls::{self, Trust},
     },
@@ -86,7 +85,7 @@ impl BatchAccount {
         let trust = Trust::SystemAnd(&roots);
         let client = |url: &Url| {
             let tls = tls::config(url, trust, &[b"h2", b"http/1.1"])?;
-            http::client(tls)
+            Client::new(tls)
         };
         Ok(Self {
             client: client(&config.url)?,
@@ -117,7 +116,6 @@ impl BatchAccount {
         ledger: &mut Ledger,
         limits: &Limits,
     ) -> Result<Done, Failure> {
-        let _place = self.bulkhead.enter(limits.deadline).await?;
         let mut tries = Tries::new(limits, &self.budget);
         loop {
             let done = match action {
@@ -140,6 +138,7 @@ impl BatchAccount {
         ledger: &mut Ledger,
         limits: &Limits,
     ) -> Result<Done, Failure> {
+        let _place = self.bulkhead.enter(limits).await?;
         let proof = self.credential.obtain(limits.deadline).await?;
         let segments = [
             "pools",
@@ -156,7 +155,7 @@ impl BatchAccount {
 
         ledger.begin(limits)?;
         let done = StatusCode::OK;
-        let failure = match http::send(&self.client, request, Some(done), limits.deadline).await {
+        let failure = match self.client.send(request, Some(done), limits.deadline).await {
             Ok(answer) if answer.status == done => {
                 return Ok(Done {
                     outcome: DeleteOutcome::Deleted,
@@ -187,16 +186,20 @@ impl BatchAccount {
         ledger: &mut Ledger,
         limits: &Limits,
     ) -> Result<Done, Failure> {
+        let _place = self.bulkhead.enter(limits).await?;
         let proof = self.credential.obtain(limits.deadline).await?;
         let mut url = path::build(&self.url, &["pools", &user.pool_id, "nodes", &user.node_id])?;
         url.set_query(Some(&query(limits)));
         let mut request = request(Method::GET, url, user)?;
         self.authorize(&mut request, &proof)?;
-        let answer = http::send(&self.client, request, None, limits.deadline)
+        limits.check("reading the node")?;
+        let answer = self
+            .client
+            .send(request, None, limits.deadline)
             .await
-            .map_err(http::NoAnswer::of_read)?;
+            .map_err(NoAnswer::of_read)?;
         if answer.status == StatusCode::OK {
-            return validated(&answer);
+            return node(&answer);
         }
         Err(self.judge(&answer, user, &proof, ledger).of_a_read())
     }
@@ -223,7 +226,7 @@ impl BatchAccount {
         proof: &Used,
         ledger: &mut Ledger,
     ) -> Failure {
-        let mut failure = failure(answer, user);
+        let mut failure = failure(answer, user, proof.token());
         if failure.repeat == Repeat::Renew && !(ledger.may_renew() && self.credential.refuse(proof))
         {
             failure.repeat = Repeat::Never;
@@ -253,67 +256,4 @@ fn query(limits: &Limits) -> String {
     } else {
         format!("timeout={}&api-version={API_VERSION}", seconds.max(1))
     }
-}
-
-fn failure(answer: &Answer, user: &NodeUser) -> Failure {
-    let error = wire::error(answer);
-    let headers = error
-        .as_ref()
-        .map(|error| wire::headers_at_fault(error, user.callers_id))
-        .unwrap_or_default();
-    let code = error.as_ref().map(|error| error.code.as_str());
-    let Some(rule) = rule(answer.status, code, &headers) else {
-        return Failure::internal("an answer without a rule");
-    };
-    let mut failure = Failure {
-        form: rule.form,
-        repeat: rule.repeat,
-        fate: rule.fate,
-        retry_after: answer.retry_after(),
-        ..Failure::new(
-            rule.reason,
-            format!("Azure Batch answered {}", answer.status),
-        )
-    };
-    if headers
-        .iter()
-        .any(|name| name.eq_ignore_ascii_case("client-request-id"))
-    {
-        failure.violations.push(crate::error::Violation {
-            field: "client_request_id",
-            description: "the upstream does not accept this value",
-        });
-    }
-    failure.answered = Some(Box::new(Answered {
-        http_status: answer.status,
-        code: code.map(str::to_owned),
-        request_id: wire::request_id(answer),
-        error: error.map(|mut error| {
-            error.client_request_id.clone_from(&user.client_request_id);
-            UpstreamError::Batch(error)
-        }),
-    }));
-    failure
-}
-
-/// A node that was read: may its users be deleted ("only when it is in the idle or running state")?
-fn validated(answer: &Answer) -> Result<Done, Failure> {
-    let node: Option<Value> = answer
-        .body
-        .as_deref()
-        .and_then(|body| serde_json::from_slice(body).ok());
-    let state = node.as_ref().and_then(|node| node.get("state")?.as_str());
-    let reason = match state {
-        Some("idle" | "running") => {
-            return Ok(Done {
-                outcome: DeleteOutcome::Validated,
-                request_id: wire::request_id(answer).unwrap_or_default(),
-            });
-        }
-        Some("unusable") => ErrorReason::NodeUnusable,
-        Some(_) => ErrorReason::NodeNotReady,
-        None => ErrorReason::UpstreamProtocolError,
-    };
-    let state = state.unwrap_or("unknown");
-    Err(Failure::new(reason, format!("the node is {state}")))
 }

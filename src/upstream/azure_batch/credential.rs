@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use reqwest::{Client, header::HeaderValue};
+use reqwest::header::HeaderValue;
 use url::Url;
 
 use super::{
@@ -14,6 +14,7 @@ use crate::{
     error::Failure,
     upstream::{
         deadline::Deadline,
+        http::Client,
         renewable::{Lease, Renewable},
     },
 };
@@ -32,6 +33,16 @@ pub enum Used {
     Token(Arc<Lease<Token>>),
     /// This key.
     Key(Secret),
+}
+
+impl Used {
+    /// The token, which must never come back to a caller; nothing is like it when there is none.
+    pub fn token(&self) -> &str {
+        match self {
+            Self::Token(lease) => lease.value.bare(),
+            Self::Key(_) => "",
+        }
+    }
 }
 
 impl Credential {

@@ -23,7 +23,10 @@ use azure_identity::{
     ManagedIdentityCredentialOptions, UserAssignedId, WorkloadIdentityCredential,
     WorkloadIdentityCredentialOptions,
 };
-use reqwest::{Client, Method};
+use reqwest::{
+    Method, Request as HttpRequest,
+    header::{HeaderName, HeaderValue},
+};
 use url::Url;
 use zeroize::Zeroizing;
 
@@ -33,7 +36,7 @@ use crate::{
     proto::ErrorReason,
     upstream::{
         deadline::Deadline,
-        http::{self, NoAnswer},
+        http::{Client, NoAnswer},
         renewable::{Lease, Obtaining, Source},
     },
 };
@@ -41,6 +44,7 @@ use crate::{
 /// The longest that one token is waited for, whoever waits.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
+const SCHEME: &str = "Bearer ";
 const PUBLIC_AUTHORITY: &str = "https://login.microsoftonline.com";
 
 /// The value of the Authorization header.
@@ -50,6 +54,11 @@ impl Token {
     /// The header's value. Hand it to the wire only.
     pub fn expose(&self) -> &str {
         &self.0
+    }
+
+    /// The token alone.
+    pub fn bare(&self) -> &str {
+        self.0.strip_prefix(SCHEME).unwrap_or_default()
     }
 }
 
@@ -159,7 +168,7 @@ impl Source<Token> for TokenSource {
 fn lease(token: &AccessToken) -> Result<Lease<Token>, Failure> {
     let life = token.expires_on - OffsetDateTime::now_utc();
     let life = Duration::try_from(life).unwrap_or_default();
-    let header = Zeroizing::new(format!("Bearer {}", token.token.secret()));
+    let header = Zeroizing::new(format!("{SCHEME}{}", token.token.secret()));
     let plain = !token.token.secret().is_empty() && header.bytes().all(|b| (32..127).contains(&b));
     if !plain || life.is_zero() {
         return Err(unreachable("the token answer was not understood".into()));
@@ -233,6 +242,10 @@ impl Exchange {
     }
 }
 
+fn other(error: impl std::error::Error + Send + Sync + 'static) -> azure_core::Error {
+    azure_core::Error::new(ErrorKind::Other, error)
+}
+
 fn rejected(context: String) -> Failure {
     Failure::new(ErrorReason::UpstreamCredentialsRejected, context)
 }
@@ -252,19 +265,17 @@ fn entra_codes(error: &azure_core::Error) -> String {
 #[async_trait]
 impl HttpClient for Exchange {
     async fn execute_request(&self, request: &Request) -> azure_core::Result<AsyncRawResponse> {
-        let method = Method::from_bytes(request.method().as_str().as_bytes())
-            .map_err(|error| azure_core::Error::new(ErrorKind::Other, error))?;
-        let mut ours = self.client.request(method, self.url(request.url())?);
+        let method = Method::from_bytes(request.method().as_str().as_bytes()).map_err(other)?;
+        let mut ours = HttpRequest::new(method, self.url(request.url())?);
         for (name, value) in request.headers().iter() {
-            ours = ours.header(name.as_str(), value.as_str());
+            let name = HeaderName::from_bytes(name.as_str().as_bytes()).map_err(other)?;
+            let value = HeaderValue::from_str(value.as_str()).map_err(other)?;
+            ours.headers_mut().insert(name, value);
         }
         if let Body::Bytes(bytes) = request.body() {
-            ours = ours.body(bytes.clone());
+            *ours.body_mut() = Some(bytes.clone().into());
         }
-        let ours = ours
-            .build()
-            .map_err(|error| azure_core::Error::new(ErrorKind::Other, error.without_url()))?;
-        match http::send(&self.client, ours, None, Deadline::after(TIMEOUT)).await {
+        match self.client.send(ours, None, Deadline::after(TIMEOUT)).await {
             Ok(answer) => {
                 let seen = Seen::Status(answer.status, answer.retry_after());
                 *crate::lock(&self.seen) = seen;
@@ -279,7 +290,7 @@ impl HttpClient for Exchange {
             Err(no_answer) => {
                 let context = match no_answer {
                     NoAnswer::Unreachable(context) | NoAnswer::Cut(context) => context,
-                    NoAnswer::TimedOut => "no answer in time".to_owned(),
+                    NoAnswer::NotConnected | NoAnswer::TimedOut => "no answer in time".to_owned(),
                 };
                 *crate::lock(&self.seen) = Seen::NoAnswer(context);
                 let error = "no answer from the token endpoint";

@@ -5,32 +5,36 @@ use serde_json::{Map, Value};
 use crate::{
     error::status::{MAX_BATCH_VALUES, MAX_TEXT_BYTES, cut},
     proto::{BatchError, BatchErrorDetail, ErrorMessage},
-    upstream::http::Answer,
+    upstream::{REDACTED, http::Answer, told},
 };
 
 const BOM: &[u8] = b"\xEF\xBB\xBF";
 /// Repeats the signature and what was signed.
 const SECRET_KEY: &str = "AuthenticationErrorDetail";
-const REDACTED: &str = "(redacted)";
 
 /// The document of an answer; `None` when the body is not Azure Batch's own: a JSON object with a non-empty
-/// string `code`.
+/// string `code`. What repeats `hidden` is not passed on.
 #[must_use]
-pub fn error(answer: &Answer) -> Option<BatchError> {
-    let body = answer.body.as_deref()?;
-    let body = body.strip_prefix(BOM).unwrap_or(body);
-    let Ok(Value::Object(document)) = serde_json::from_slice(body) else {
+pub fn error(answer: &Answer, hidden: &str) -> Option<BatchError> {
+    let Value::Object(document) = json(answer)? else {
         return None;
     };
-    let code = text(&document, "code").filter(|code| !code.is_empty())?;
+    let code = text(&document, "code", hidden).filter(|code| !code.is_empty())?;
     Some(BatchError {
         code,
-        message: message(&document),
-        values: values(&document),
+        message: message(&document, hidden),
+        values: values(&document, hidden),
         http_status: u32::from(answer.status),
         request_id: request_id(answer).unwrap_or_default(),
         client_request_id: String::new(),
     })
+}
+
+/// The body as JSON; a byte order mark is skipped.
+#[must_use]
+pub fn json(answer: &Answer) -> Option<Value> {
+    let body = answer.body.as_deref()?;
+    serde_json::from_slice(body.strip_prefix(BOM).unwrap_or(body)).ok()
 }
 
 /// The service's `request-id`.
@@ -53,33 +57,32 @@ pub fn headers_at_fault(error: &BatchError, callers_id: bool) -> Vec<&str> {
         .collect()
 }
 
-fn text(object: &Map<String, Value>, key: &str) -> Option<String> {
-    let text = object.get(key)?.as_str()?;
-    Some(cut(text, MAX_TEXT_BYTES).to_owned())
+fn text(object: &Map<String, Value>, key: &str, hidden: &str) -> Option<String> {
+    Some(told(object.get(key)?.as_str()?, hidden))
 }
 
-fn message(document: &Map<String, Value>) -> Option<ErrorMessage> {
+fn message(document: &Map<String, Value>, hidden: &str) -> Option<ErrorMessage> {
     let message = document.get("message")?.as_object()?;
     let value = message.get("value").and_then(Value::as_str).unwrap_or("");
     // The service appends "\nRequestId:...\nTime:..." to every text.
     let value = value.split("\nRequestId:").next().unwrap_or(value);
     Some(ErrorMessage {
-        lang: text(message, "lang").unwrap_or_default(),
-        value: cut(value, MAX_TEXT_BYTES).to_owned(),
+        lang: text(message, "lang", hidden).unwrap_or_default(),
+        value: told(value, hidden),
     })
 }
 
-fn values(document: &Map<String, Value>) -> Vec<BatchErrorDetail> {
+fn values(document: &Map<String, Value>, hidden: &str) -> Vec<BatchErrorDetail> {
     let Some(Value::Array(pairs)) = document.get("values") else {
         return Vec::new();
     };
     let pairs = pairs.iter().filter_map(|pair| {
         let pair = pair.as_object()?;
-        let key = text(pair, "key")?;
+        let key = text(pair, "key", hidden)?;
         let value = if key.eq_ignore_ascii_case(SECRET_KEY) {
             REDACTED.to_owned()
         } else {
-            text(pair, "value").unwrap_or_default()
+            text(pair, "value", hidden).unwrap_or_default()
         };
         Some(BatchErrorDetail { key, value })
     });

@@ -3,26 +3,26 @@
 use std::sync::Arc;
 
 use reqwest::{
-    Client, Method, Request, StatusCode,
+    Method, Request, StatusCode,
     header::{ACCEPT, HeaderValue},
 };
-use tokio::sync::SemaphorePermit;
 use url::Url;
 
 use super::{
     credential::{Session, SessionSource},
-    rules::{HmcRule, RULES},
+    rules::RULES,
     same_name,
+    verdict::{failure, not_understood},
     wire::{self, HmcUser},
 };
 use crate::{
     config,
-    error::{Answered, Failure, Repeat, UpstreamError, rule::decide},
+    error::{Failure, Repeat},
     proto::ErrorReason,
     upstream::{
         attempt::{Budget, Ledger, Limits, Tries},
         bulkhead::Bulkhead,
-        http::{self, Answer, NoAnswer},
+        http::{Answer, Client, NoAnswer},
         path,
         renewable::{Lease, Renewable},
         tls::{self, Trust},
@@ -52,7 +52,7 @@ impl Hmc {
     /// Ready to be called; nothing is sent yet.
     pub fn new(config: config::Hmc) -> Result<Self, String> {
         let tls = tls::config(&config.url, Trust::Only(&config.roots), &[b"http/1.1"])?;
-        let client = http::client(tls)?;
+        let client = Client::new(tls)?;
         let source = SessionSource::new(
             config.url.clone(),
             config.userid.clone(),
@@ -75,17 +75,15 @@ impl Hmc {
         same_name(&self.userid, name) || self.userid.to_lowercase() == name.to_lowercase()
     }
 
-    /// Takes a place for one call.
-    pub async fn open(&self, audit_id: HeaderValue, limits: Limits) -> Result<Call<'_>, Failure> {
+    /// Begins a call.
+    pub fn call(&self, audit_id: HeaderValue, limits: Limits) -> Call<'_> {
         self.budget.call();
-        let place = self.bulkhead.enter(limits.deadline).await?;
-        Ok(Call {
+        Call {
             hmc: self,
             audit_id,
             limits,
             ledger: Ledger::default(),
-            _place: place,
-        })
+        }
     }
 
     /// Ends the session, if there is one.
@@ -96,14 +94,13 @@ impl Hmc {
     }
 }
 
-/// One call, which holds its place until it is dropped.
+/// One call.
 pub struct Call<'a> {
     hmc: &'a Hmc,
     audit_id: HeaderValue,
     limits: Limits,
     /// The book of its DELETEs.
     pub ledger: Ledger,
-    _place: SemaphorePermit<'a>,
 }
 
 impl Call<'_> {
@@ -152,9 +149,14 @@ impl Call<'_> {
     }
 
     async fn read(&mut self, url: Url) -> Result<Answer, Failure> {
+        let _place = self.hmc.bulkhead.enter(&self.limits).await?;
         let session = self.hmc.sessions.get(self.limits.deadline).await?;
         let request = self.request(Method::GET, url, &session);
-        let answer = http::send(&self.hmc.client, request, None, self.limits.deadline)
+        self.limits.check("reading the user")?;
+        let answer = self
+            .hmc
+            .client
+            .send(request, None, self.limits.deadline)
             .await
             .map_err(NoAnswer::of_read)?;
         if answer.status == 200 {
@@ -175,12 +177,13 @@ impl Call<'_> {
 
     async fn delete_once(&mut self, id: &str) -> Result<(), Failure> {
         let deadline = self.limits.deadline;
+        let _place = self.hmc.bulkhead.enter(&self.limits).await?;
         let session = self.hmc.sessions.get(deadline).await?;
         let url = path::build(&self.hmc.url, &["api", "users", id])?;
         let request = self.request(Method::DELETE, url, &session);
         self.ledger.begin(&self.limits)?;
         let done = Some(StatusCode::NO_CONTENT);
-        let failure = match http::send(&self.hmc.client, request, done, deadline).await {
+        let failure = match self.hmc.client.send(request, done, deadline).await {
             Ok(answer) if answer.status == StatusCode::NO_CONTENT => return Ok(()),
             Ok(answer) => self.judge(&answer, &session),
             Err(no_answer) => no_answer.of_delete(),
@@ -200,7 +203,7 @@ impl Call<'_> {
 
     /// An answer that is not the success, as a failure.
     fn judge(&mut self, answer: &Answer, session: &Arc<Lease<Session>>) -> Failure {
-        let mut failure = failure(RULES, answer);
+        let mut failure = failure(RULES, answer, session.value.text());
         if failure.repeat == Repeat::Renew {
             self.hmc.sessions.refuse(session);
             if !self.ledger.may_renew() {
@@ -211,32 +214,6 @@ impl Call<'_> {
     }
 }
 
-/// What a table says of an answer.
-pub(super) fn failure(table: &'static [HmcRule], answer: &Answer) -> Failure {
-    let error = wire::error(answer);
-    let code = error.as_ref().map(|error| error.reason);
-    let Some(rule) = decide(table, answer.status, code, &[]) else {
-        return Failure::internal("an answer without a rule");
-    };
-    let context = match code {
-        Some(reason) => format!("the HMC answered {}/{reason}", answer.status),
-        None => format!("the HMC answered {} without its document", answer.status),
-    };
-    Failure {
-        form: rule.form,
-        repeat: rule.repeat,
-        fate: rule.fate,
-        retry_after: answer.retry_after(),
-        answered: Some(Box::new(Answered {
-            http_status: answer.status,
-            code: code.map(|reason| reason.to_string()),
-            request_id: None,
-            error: error.map(UpstreamError::Hmc),
-        })),
-        ..Failure::new(rule.reason, context)
-    }
-}
-
 /// The list is no user: that the HMC does not have it says nothing about anybody.
 fn of_the_list(failure: Failure) -> Failure {
     let reason = match failure.reason {
@@ -244,17 +221,4 @@ fn of_the_list(failure: Failure) -> Failure {
         other => other,
     };
     Failure { reason, ..failure }
-}
-
-fn not_understood(answer: &Answer) -> Failure {
-    Failure {
-        answered: Some(Box::new(Answered {
-            http_status: answer.status,
-            ..Answered::default()
-        })),
-        ..Failure::new(
-            ErrorReason::UpstreamProtocolError,
-            "the HMC's description of the user was not understood",
-        )
-    }
 }

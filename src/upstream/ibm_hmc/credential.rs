@@ -7,7 +7,7 @@ use std::{
 };
 
 use reqwest::{
-    Client, Method, Request,
+    Method, Request,
     header::{ACCEPT, CONTENT_TYPE, HeaderValue},
 };
 use serde_json::json;
@@ -15,14 +15,14 @@ use sha2::{Digest as _, Sha256};
 use tokio::time::{Instant, timeout};
 use url::Url;
 
-use super::{client::failure, rules::LOGON_RULES, wire};
+use super::{rules::LOGON_RULES, verdict::failure, wire};
 use crate::{
     config::secret::{Secret, SecretSource},
     error::Failure,
     proto::ErrorReason,
     upstream::{
         deadline::Deadline,
-        http::{self, NoAnswer},
+        http::{Client, NoAnswer},
         path,
         renewable::{Lease, Obtaining, Source},
     },
@@ -41,6 +41,11 @@ impl Session {
     /// The header's value. Hand it to the wire only.
     pub fn header(&self) -> HeaderValue {
         self.0.clone()
+    }
+
+    /// The session ID, which must never come back to a caller.
+    pub fn text(&self) -> &str {
+        self.0.to_str().unwrap_or_default()
     }
 }
 
@@ -81,13 +86,16 @@ impl SessionSource {
         self.guard(&password)?;
         let request = self.logon_request(&password)?;
         let deadline = Deadline::after(LOGON_TIMEOUT);
-        let answer = http::send(&self.client, request, None, deadline)
-            .await
-            .map_err(|no_answer| match no_answer {
-                // The callers' own deadlines are looked after elsewhere; this one is the HMC's fault.
-                NoAnswer::TimedOut => NoAnswer::Cut("no answer to the logon".into()).of_read(),
-                other => other.of_read(),
-            })?;
+        let answer =
+            self.client.send(request, None, deadline).await.map_err(
+                |no_answer| match no_answer {
+                    // The callers' own deadlines are looked after elsewhere; this one is the HMC's fault.
+                    NoAnswer::TimedOut | NoAnswer::NotConnected => {
+                        NoAnswer::Cut("no answer to the logon".into()).of_read()
+                    }
+                    other => other.of_read(),
+                },
+            )?;
         let session = wire::session(&answer);
         if answer.status == 200
             && let Some(session) = &session
@@ -101,8 +109,12 @@ impl SessionSource {
         if let Some(partial) = &session {
             self.logoff(&header(partial)?).await;
         }
-        let failure = failure(LOGON_RULES, &answer).of_a_read();
-        let understood = answer.status == 201 || wire::error(&answer).is_some();
+        let failure = failure(LOGON_RULES, &answer, password.expose()).of_a_read();
+        let own = failure
+            .answered
+            .as_ref()
+            .is_some_and(|answered| answered.error.is_some());
+        let understood = answer.status == 201 || own;
         if failure.reason == ErrorReason::UpstreamCredentialsRejected && understood {
             self.note_refusal(&password);
         }
@@ -153,7 +165,7 @@ impl SessionSource {
             .headers_mut()
             .insert("x-api-session", session.header());
         let deadline = Deadline::after(LOGOFF_TIMEOUT);
-        let sent = http::send(&self.client, request, None, deadline);
+        let sent = self.client.send(request, None, deadline);
         if timeout(LOGOFF_TIMEOUT, sent).await.is_err() {
             tracing::debug!(hmc = self.url.host_str(), "no answer to the log-off");
         }

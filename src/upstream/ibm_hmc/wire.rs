@@ -5,9 +5,8 @@ use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
 use crate::{
-    error::status::{MAX_TEXT_BYTES, cut},
     proto::HmcError,
-    upstream::http::Answer,
+    upstream::{http::Answer, told},
 };
 
 const USERS: &str = "/api/users/";
@@ -31,9 +30,9 @@ fn object(answer: &Answer) -> Option<Map<String, Value>> {
 }
 
 /// The standard error body; `None` when the body is not one: a JSON object with the integers `http-status`,
-/// equal to the status line, and `reason`.
+/// equal to the status line, and `reason`. What repeats `hidden` is not passed on.
 #[must_use]
-pub fn error(answer: &Answer) -> Option<HmcError> {
+pub fn error(answer: &Answer, hidden: &str) -> Option<HmcError> {
     let object = object(answer)?;
     let number = |key| {
         object
@@ -46,7 +45,7 @@ pub fn error(answer: &Answer) -> Option<HmcError> {
     Some(HmcError {
         http_status,
         reason: number("reason")?,
-        message: cut(message, MAX_TEXT_BYTES).to_owned(),
+        message: told(message, hidden),
     })
 }
 

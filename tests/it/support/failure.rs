@@ -147,13 +147,13 @@ impl fmt::Debug for Failed {
         for (kind, subject, description) in &self.precondition {
             writeln!(f, "  PreconditionFailure {kind} {subject}: {description}")?;
         }
-        for (kind, name) in &self.resource {
+        if let Some((kind, name)) = &self.resource {
             writeln!(f, "  ResourceInfo {kind} {name}")?;
         }
         for (subject, description) in &self.quota {
             writeln!(f, "  QuotaFailure {subject}: {description}")?;
         }
-        for delay in &self.retry_delay {
+        if let Some(delay) = &self.retry_delay {
             writeln!(f, "  RetryInfo {delay:?}")?;
         }
         if let Some(batch) = &self.batch {

@@ -1,0 +1,86 @@
+//! What an answer of Azure Batch means: the table's row, and the details that callers may see.
+
+use serde_json::Value;
+
+use super::{
+    client::{Done, NodeUser},
+    rules::rule,
+    wire,
+};
+use crate::{
+    error::{Answered, Failure, UpstreamError, Violation},
+    proto::{DeleteOutcome, ErrorReason},
+    upstream::http::Answer,
+};
+
+const ID_HEADER: &str = "client-request-id";
+
+/// An answer that is not the success. `token` is what the request was authorized with, and never passed on.
+pub fn failure(answer: &Answer, user: &NodeUser, token: &str) -> Failure {
+    let error = wire::error(answer, token);
+    let headers = error
+        .as_ref()
+        .map(|error| wire::headers_at_fault(error, user.callers_id))
+        .unwrap_or_default();
+    let code = error.as_ref().map(|error| error.code.as_str());
+    let Some(rule) = rule(answer.status, code, &headers) else {
+        return Failure::internal("an answer without a rule");
+    };
+    let blames_id = headers
+        .iter()
+        .any(|name| name.eq_ignore_ascii_case(ID_HEADER));
+    let violation = blames_id.then_some(Violation {
+        field: "client_request_id",
+        description: "the upstream does not accept this value",
+    });
+    let mut failure = Failure {
+        form: rule.form,
+        repeat: rule.repeat,
+        fate: rule.fate,
+        retry_after: answer.retry_after(),
+        violations: violation.into_iter().collect(),
+        ..Failure::new(
+            rule.reason,
+            format!("Azure Batch answered {}", answer.status),
+        )
+    };
+    failure.answered = Some(Box::new(Answered {
+        code: code.map(str::to_owned),
+        error: error.map(|mut error| {
+            error.client_request_id.clone_from(&user.client_request_id);
+            UpstreamError::Batch(error)
+        }),
+        ..answered(answer)
+    }));
+    failure
+}
+
+fn answered(answer: &Answer) -> Answered {
+    Answered {
+        http_status: answer.status,
+        request_id: wire::request_id(answer),
+        ..Answered::default()
+    }
+}
+
+/// A node that was read: may its users be deleted ("only when it is in the idle or running state")?
+pub fn node(answer: &Answer) -> Result<Done, Failure> {
+    let node: Option<Value> = wire::json(answer);
+    let state = node.as_ref().and_then(|node| node.get("state")?.as_str());
+    let reason = match state {
+        Some("idle" | "running") => {
+            return Ok(Done {
+                outcome: DeleteOutcome::Validated,
+                request_id: wire::request_id(answer).unwrap_or_default(),
+            });
+        }
+        Some("unusable") => ErrorReason::NodeUnusable,
+        Some(_) => ErrorReason::NodeNotReady,
+        None => ErrorReason::UpstreamProtocolError,
+    };
+    let state = state.unwrap_or("unknown");
+    Err(Failure {
+        answered: Some(Box::new(answered(answer))),
+        ..Failure::new(reason, format!("the node is {state}"))
+    })
+}

@@ -1,0 +1,87 @@
+//! The bulkhead of a target: full means refused at once, and callers that have gone hold no place.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::future::join_all;
+use tokio::sync::Notify;
+use tonic::Code;
+
+use crate::support::{App, Reply, Upstream, batch_request, batch_section, token_or};
+
+/// One call in flight, two waiting.
+async fn small(upstream: &Upstream) -> App {
+    let folder = App::folder();
+    let section = batch_section(&folder, &upstream.url);
+    let section = section.replacen("url =", "max_in_flight = 1\nmax_queued = 2\nurl =", 1);
+    App::start_in(folder, &section).await
+}
+
+#[tokio::test]
+async fn what_does_not_fit_is_refused_at_once() {
+    let gate = Arc::new(Notify::new());
+    let held = Arc::clone(&gate);
+    let upstream = Upstream::start(move |seen| {
+        token_or(seen, || {
+            Reply::Held(Arc::clone(&held), Box::new(Reply::empty(200)))
+        })
+    })
+    .await;
+    let app = small(&upstream).await;
+    let calls = (0..8).map(|_| app.delete_batch_node_user(batch_request("alice")));
+    let mut calls: Vec<_> = calls.map(Box::pin).collect();
+    let mut refused = Vec::new();
+    // One is in flight and two wait; the other five have their answer before anybody is let through.
+    while refused.len() < 5 {
+        let (answer, _, rest) = futures_util::future::select_all(calls).await;
+        refused.push(answer.unwrap_err());
+        calls = rest;
+    }
+    for failed in refused {
+        failed.expect(Code::ResourceExhausted, "OVERLOADED");
+        assert!(failed.retry_delay.is_some());
+        assert_eq!(
+            (failed.meta("attempts"), failed.meta("outcome")),
+            ("0", "not_sent")
+        );
+    }
+    let open = async {
+        loop {
+            gate.notify_one();
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        () = open => {}
+        answers = join_all(calls) => assert!(answers.iter().all(Result::is_ok)),
+    }
+}
+
+#[tokio::test]
+async fn callers_that_have_gone_hold_no_place() {
+    let (arrived, gate) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (tell, held) = (Arc::clone(&arrived), Arc::clone(&gate));
+    let upstream = Upstream::start(move |seen| {
+        token_or(seen, || {
+            tell.notify_one();
+            Reply::Held(Arc::clone(&held), Box::new(Reply::empty(200)))
+        })
+    })
+    .await;
+    let app = small(&upstream).await;
+    let first = app.delete_batch_node_user(batch_request("alice"));
+    let mut first = Box::pin(first);
+    tokio::select! {
+        _ = &mut first => panic!("nobody has been let through"),
+        () = arrived.notified() => {}
+    }
+    // Two wait and go away; then two others find the queue empty again.
+    for _ in 0..2 {
+        let waiting = (0..2).map(|_| app.delete_batch_node_user(batch_request("bob")));
+        let gone = tokio::time::timeout(Duration::from_millis(50), join_all(waiting)).await;
+        assert!(gone.is_err(), "nobody was refused");
+    }
+    gate.notify_one();
+    first.await.unwrap();
+    app.stop().await;
+    assert_eq!(upstream.requests("DELETE", "").len(), 1);
+}

@@ -1,0 +1,62 @@
+//! Time runs out while connecting: nothing has left, and the answer says so.
+
+use std::{fs, time::Duration};
+
+use tokio::net::TcpListener;
+use tonic::{Code, Request, Response};
+
+use crate::support::{App, Failed, Reply, Upstream, batch_request, batch_section, token_or};
+
+/// A Batch account behind a server that accepts connections and never says a word of TLS.
+async fn mute(authority: &Upstream) -> (App, TcpListener) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let folder = App::folder();
+    let ca = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    fs::write(folder.join("ca.pem"), ca.cert.pem()).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let section = batch_section(&folder, &authority.url);
+    let section = section.replacen(
+        &format!("url = \"{}\"", authority.url),
+        &format!("url = \"https://127.0.0.1:{port}\"\nca_file = \"ca.pem\""),
+        1,
+    );
+    (App::start_in(folder, &section).await, listener)
+}
+
+#[tokio::test]
+async fn a_handshake_that_never_ends_is_no_unknown_outcome() {
+    let authority = Upstream::start(|seen| token_or(seen, || Reply::empty(500))).await;
+    let (app, _listener) = mute(&authority).await;
+    // Two at once: neither may take the other's connecting for an answer.
+    let calls = (0..2).map(|_| async {
+        let mut request = Request::new(batch_request("alice"));
+        request.set_timeout(Duration::from_millis(700));
+        let answer = app.client().delete_batch_node_user(request).await;
+        Failed::from(answer.map(Response::into_inner).unwrap_err())
+    });
+    for failed in futures_util::future::join_all(calls).await {
+        failed.expect(Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
+        assert_eq!(
+            (failed.meta("attempts"), failed.meta("outcome")),
+            ("1", "not_sent")
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_request_on_a_connection_that_was_idle_may_have_left() {
+    let mut answers = vec![Reply::Hang, Reply::empty(200)];
+    let upstream = Upstream::start(move |seen| token_or(seen, || answers.pop().unwrap())).await;
+    let folder = App::folder();
+    let section = batch_section(&folder, &upstream.url);
+    let app = App::start_in(folder, &section).await;
+    app.delete_batch_node_user(batch_request("alice"))
+        .await
+        .unwrap();
+    let mut request = Request::new(batch_request("bob"));
+    request.set_timeout(Duration::from_millis(700));
+    let answer = app.client().delete_batch_node_user(request).await;
+    let failed = Failed::from(answer.unwrap_err());
+    failed.expect(Code::DeadlineExceeded, "OUTCOME_UNKNOWN");
+    assert_eq!(failed.meta("outcome"), "unknown");
+}

@@ -1,0 +1,124 @@
+//! Requests that are no message, or too large a one: answered like every other bad request.
+
+use http::uri::PathAndQuery;
+use prost::bytes::{Buf as _, BufMut as _, Bytes};
+use tonic::{
+    Code, Request, Status,
+    client::Grpc,
+    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
+};
+
+use crate::support::{App, Failed, Reply, Upstream, batch_request, batch_section};
+
+/// Sends bytes as they are.
+#[derive(Default)]
+struct Bare;
+
+impl Codec for Bare {
+    type Encode = Bytes;
+    type Decode = Bytes;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self
+    }
+}
+
+impl Encoder for Bare {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn encode(&mut self, item: Bytes, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        buffer.put(item);
+        Ok(())
+    }
+}
+
+impl Decoder for Bare {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
+        Ok(Some(buffer.copy_to_bytes(buffer.remaining())))
+    }
+}
+
+async fn send(app: &App, rpc: &'static str, message: &[u8]) -> Failed {
+    let mut client = Grpc::new(app.channel());
+    client.ready().await.unwrap();
+    let path = PathAndQuery::from_static(rpc);
+    let message = Request::new(Bytes::copy_from_slice(message));
+    let answer = client.unary::<Bytes, Bytes, _>(message, path, Bare).await;
+    answer.unwrap_err().into()
+}
+
+/// A field of bytes: tag, length, value.
+fn field(number: u8, value: &[u8]) -> Vec<u8> {
+    let mut message = vec![number << 3 | 2, u8::try_from(value.len()).unwrap()];
+    message.extend_from_slice(value);
+    message
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_an_invalid_request_with_details() {
+    let upstream = Upstream::start(|_| Reply::empty(200)).await;
+    let folder = App::folder();
+    let section = batch_section(&folder, &upstream.url);
+    let app = App::start_in(folder, &section).await;
+    const BATCH: &str = "/useradmin.v1.UserAdmin/DeleteBatchNodeUser";
+    const HMC: &str = "/useradmin.v1.UserAdmin/DeleteHmcUser";
+    let rows: [(&'static str, Vec<u8>, &str); 11] = [
+        (BATCH, field(1, b"\xFF\xFE"), "account"),
+        (BATCH, field(2, b"\xC0\x80"), "pool_id"),
+        (BATCH, field(3, b"\xED\xA0\x80"), "node_id"),
+        (BATCH, field(4, b"\xF4\x90\x80\x80"), "user_name"),
+        (BATCH, field(7, b"a\xC3"), "client_request_id"),
+        (HMC, field(1, b"\xFF"), "hmc"),
+        (HMC, field(2, b"\xFF"), "user"),
+        (HMC, field(3, b"\xFF"), "user"),
+        // A wrong wire type, a cut field, a tag that cannot be.
+        (BATCH, vec![4 << 3, 1], "user_name"),
+        (BATCH, vec![4 << 3 | 2, 9, b'a'], "user_name"),
+        (BATCH, vec![0, 0], ""),
+    ];
+    for (rpc, message, field) in rows {
+        let failed = send(&app, rpc, &message).await;
+        failed.expect(Code::InvalidArgument, "INVALID_REQUEST");
+        assert_eq!(failed.bad_request[0].0, field, "{message:?}");
+        assert_eq!(failed.meta("outcome"), "not_sent");
+    }
+    assert!(upstream.seen().is_empty());
+}
+
+#[tokio::test]
+async fn a_message_that_is_too_large_is_an_invalid_request() {
+    let upstream = Upstream::start(|_| Reply::empty(200)).await;
+    let folder = App::folder();
+    let section = batch_section(&folder, &upstream.url);
+    let app = App::start_in(folder, &section).await;
+    for length in [66_000, 3_000_000] {
+        let request = batch_request(&"a".repeat(length));
+        let failed = app.delete_batch_node_user(request).await.unwrap_err();
+        failed.expect(Code::InvalidArgument, "INVALID_REQUEST");
+    }
+    assert!(upstream.seen().is_empty());
+}
+
+#[tokio::test]
+async fn other_answers_of_the_transport_stay_as_they_are() {
+    let upstream = Upstream::start(|_| Reply::empty(200)).await;
+    let folder = App::folder();
+    let section = batch_section(&folder, &upstream.url);
+    let app = App::start_in(folder, &section).await;
+    let mut client = Grpc::new(app.channel());
+    client.ready().await.unwrap();
+    let path = PathAndQuery::from_static("/useradmin.v1.UserAdmin/Nothing");
+    let message = Request::new(Bytes::new());
+    let answer = client.unary::<Bytes, Bytes, _>(message, path, Bare).await;
+    assert_eq!(answer.unwrap_err().code(), Code::Unimplemented);
+}
