@@ -97,7 +97,6 @@ fn answers() -> Vec<(Reply, Code, &'static str, usize)> {
         (batch_error(429, "TooManyRequests"), ResourceExhausted, "UPSTREAM_THROTTLED", 3),
         (batch_error(500, "InternalError"), Unavailable, "UPSTREAM_UNAVAILABLE", 3),
         (Reply::Close, Unavailable, "UPSTREAM_UNREACHABLE", 3),
-        (Reply::Hang, DeadlineExceeded, "DEADLINE_EXCEEDED", 1),
     ];
     let garbage = [
         Reply::html(404),
@@ -121,12 +120,9 @@ async fn what_stands_in_the_way_is_found_without_a_delete() {
         .into_iter()
         .map(|(reply, code, reason, reads)| async move {
             let text = format!("{reply:?}");
-            let timeout = match reply {
-                Reply::Hang => Duration::from_millis(500),
-                _ => Duration::from_secs(20),
-            };
             let (app, upstream) = batch(move |_| reply.clone()).await;
-            let failed = batch_within(&app, validate("alice"), timeout)
+            let failed = app
+                .delete_batch_node_user(validate("alice"))
                 .await
                 .unwrap_err();
             failed.expect(code, reason);
@@ -161,4 +157,19 @@ async fn a_read_that_fails_is_repeated() {
         (DeleteOutcome::Validated, 0)
     );
     assert_eq!(upstream.requests("GET", "").len(), 3);
+}
+
+#[tokio::test]
+async fn a_read_without_an_answer_leaves_nothing_unknown() {
+    let (app, upstream) = batch(|_| Reply::Hang).await;
+    let timeout = Duration::from_millis(500);
+    let failed = batch_within(&app, validate("alice"), timeout)
+        .await
+        .unwrap_err();
+    failed.expect(DeadlineExceeded, "DEADLINE_EXCEEDED");
+    assert_eq!(
+        (failed.meta("attempts"), failed.meta("outcome")),
+        ("0", "not_sent")
+    );
+    assert_eq!(upstream.requests("GET", "").len(), 1);
 }
