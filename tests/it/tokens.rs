@@ -4,9 +4,10 @@
 mod answers;
 mod forms;
 
-use std::{collections::BTreeMap, fs};
+use std::{collections::BTreeMap, fs, sync::Arc};
 
 use futures_util::future::join_all;
+use tokio::sync::{Notify, mpsc};
 use tonic::Code;
 use useradmin::proto::DeleteOutcome;
 
@@ -168,4 +169,67 @@ async fn calls_that_are_refused_together_renew_once() {
         assert_eq!(done.unwrap().outcome(), DeleteOutcome::Deleted);
     }
     assert_eq!(tokens(&upstream).len(), 2);
+}
+
+#[tokio::test]
+async fn a_late_refusal_of_an_old_token_does_not_cost_the_new_one() {
+    let (arrived, mut arrivals) = mpsc::unbounded_channel();
+    let gate = Arc::new(Notify::new());
+    let refusal = batch_error(401, "AuthenticationFailed");
+    let held = Reply::Held(Arc::clone(&gate), Box::new(refusal.clone()));
+    let (app, upstream) = account(token, move |seen| {
+        let old = seen.header("authorization") == Some("Bearer token-1");
+        if old && seen.target.contains("/users/slow?") {
+            arrived.send(()).unwrap();
+            return held.clone();
+        }
+        if old {
+            refusal.clone()
+        } else {
+            batch_deleted()
+        }
+    })
+    .await;
+    let mut client = app.client();
+    let slow =
+        tokio::spawn(async move { client.delete_batch_node_user(batch_request("slow")).await });
+    arrivals.recv().await.unwrap();
+    // The other call renews meanwhile.
+    let done = app
+        .delete_batch_node_user(batch_request("fast"))
+        .await
+        .unwrap();
+    assert_eq!(done.attempts, 2);
+    gate.notify_one();
+    assert_eq!(slow.await.unwrap().unwrap().into_inner().attempts, 2);
+    assert_eq!(tokens(&upstream).len(), 2);
+}
+
+#[tokio::test]
+async fn a_renewal_that_fails_is_told_as_it_is() {
+    let rows = [
+        (503, Code::Unavailable, "UPSTREAM_UNREACHABLE"),
+        (401, Code::Internal, "UPSTREAM_CREDENTIALS_REJECTED"),
+    ];
+    let calls = rows.map(|(status, code, reason)| async move {
+        let renewal = move |number| {
+            if number == 1 {
+                token(1)
+            } else {
+                Reply::html(status)
+            }
+        };
+        let (app, upstream) = account(renewal, |_| batch_error(401, "AuthenticationFailed")).await;
+        let failed = app
+            .delete_batch_node_user(batch_request("alice"))
+            .await
+            .unwrap_err();
+        failed.expect(code, reason);
+        assert_eq!(
+            (failed.meta("attempts"), failed.meta("outcome")),
+            ("1", "not_deleted")
+        );
+        assert_eq!(shown(&upstream), ["Bearer token-1"]);
+    });
+    join_all(calls).await;
 }

@@ -1,11 +1,13 @@
 //! What an answer of the token endpoint becomes.
 
+use std::time::Duration;
+
 use futures_util::future::join_all;
 use tonic::Code;
 use useradmin::proto::DeleteOutcome;
 
 use super::{account, shown, token, tokens};
-use crate::support::{Failed, Reply, batch_deleted, batch_request};
+use crate::support::{Failed, Reply, batch_deleted, batch_request, batch_within};
 
 /// As the endpoint words it; the text may repeat what was sent.
 fn aadsts(status: u16, number: u32) -> Reply {
@@ -116,4 +118,17 @@ async fn a_token_endpoint_that_recovers_is_asked_again() {
         .unwrap();
     assert_eq!((done.outcome(), done.attempts), (DeleteOutcome::Deleted, 1));
     assert_eq!(shown(&upstream), ["Bearer token-2"]);
+}
+
+#[tokio::test]
+async fn a_pause_that_the_token_endpoint_asks_for_is_handed_on() {
+    let busy = || Reply::html(429).with("Retry-After", "7");
+    let (app, upstream) = account(move |_| busy(), |_| batch_deleted()).await;
+    let timeout = Duration::from_secs(3);
+    let failed = batch_within(&app, batch_request("alice"), timeout)
+        .await
+        .unwrap_err();
+    failed.expect(Code::Unavailable, "UPSTREAM_UNREACHABLE");
+    assert_eq!(failed.retry_delay, Some(Duration::from_secs(7)));
+    assert_eq!(tokens(&upstream).len(), 1);
 }
