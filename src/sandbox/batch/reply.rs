@@ -119,7 +119,7 @@ impl Exchange {
 
     /// The error document, with its length.
     pub(super) fn fault(&self, fault: &Fault) -> Response {
-        let mut answer = self.with_headers(response(fault.status, self.error_body(fault)));
+        let mut answer = self.with_headers(response(fault.status, self.error_body(fault, &now())));
         set(&mut answer, "content-type", JSON);
         if let Some(seconds) = fault.retry_after {
             set(&mut answer, "retry-after", &seconds.to_string());
@@ -143,8 +143,7 @@ impl Exchange {
         answer
     }
 
-    fn error_body(&self, fault: &Fault) -> Vec<u8> {
-        let now = now();
+    fn error_body(&self, fault: &Fault, now: &str) -> Vec<u8> {
         layout(&ErrorBody {
             metadata: format!("{}/$metadata#{ERROR_TYPE}", self.origin),
             code: fault.code,
@@ -179,7 +178,6 @@ struct Message {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::{Duration, UNIX_EPOCH};
 
     /// The layout that was verified against a recorded answer, byte for byte.
     #[test]
@@ -189,7 +187,7 @@ mod tests {
             echo: None,
             origin: "https://a.r.batch.azure.com".into(),
         };
-        let now = UNIX_EPOCH + Duration::new(1_732_124_659, 890_654_000);
+        let now = "2024-11-20T17:44:19.8906540Z";
         let body =
             |fault: Fault| String::from_utf8(exchange.error_body(&fault, now)).unwrap_or_default();
         let head = "{\r\n  \"odata.metadata\":\"https://a.r.batch.azure.com/$metadata#Microsoft.Azure.Batch.Protocol.Entities.Container.errors/@Element\",";
