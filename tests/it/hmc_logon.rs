@@ -6,6 +6,7 @@ mod guard;
 use std::fmt::Write as _;
 
 use futures_util::future::join_all;
+use tokio::net::TcpSocket;
 use tonic::Code::{DeadlineExceeded, ResourceExhausted, Unavailable};
 
 use self::answers::Row;
@@ -75,10 +76,10 @@ async fn a_logon_that_is_told_to_wait_passes_the_time_on() {
 
 #[tokio::test]
 async fn an_hmc_that_cannot_be_reached_is_unreachable() {
-    // Bound and let go: nobody listens there.
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    // Bound, so that nobody else takes it, but nobody listens there.
+    let nobody = TcpSocket::new_v4().unwrap();
+    nobody.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let url = format!("http://{}", nobody.local_addr().unwrap());
-    drop(nobody);
     let folder = App::folder();
     let section = hmc_section(&folder, &url);
     let app = App::start_in(folder, &section).await;
