@@ -27,7 +27,10 @@ async fn console_telling(document: Value, keys: &str) -> Console {
 
 /// A list of users: object ID and name.
 fn listed(users: &[(&str, &str)]) -> Value {
-    let entry = |(id, name): &(&str, &str)| json!({"object-uri": format!("/api/users/{id}"), "name": name, "type": "standard"});
+    let entry = |(id, name): &(&str, &str)| {
+        let uri = format!("/api/users/{id}");
+        json!({"object-uri": uri, "name": name, "type": "standard"})
+    };
     json!({ "users": users.iter().map(entry).collect::<Vec<_>>() })
 }
 
