@@ -13,95 +13,97 @@ use crate::support::{
     token_or,
 };
 
-/// More than 300 values that have hurt somebody.
+/// Texts that have hurt somebody.
+const TEXTS: &[&str] = &[
+    "",
+    ".",
+    "..",
+    "...",
+    "./",
+    "../",
+    "..\\",
+    "%2e",
+    "%2e%2e",
+    ".%2e",
+    "%252e%252e",
+    "a/../b",
+    "a/..",
+    "../../users/root",
+    "..;/x",
+    "a%2fb",
+    "a%5cb",
+    "//evil.example",
+    "http://evil.example/",
+    "@evil.example",
+    "a?api-version=1",
+    "a#x",
+    "a&timeout=0",
+    "a%00b",
+    "%",
+    "%zz",
+    "%F0%9F",
+    "a%0d%0aX-Evil: 1",
+    "\r\nX-Evil: 1",
+    "${jndi:ldap://evil}",
+    "{{7*7}}",
+    "' OR 1=1 --",
+    "<script>",
+    "$(reboot)",
+    "`reboot`",
+    "| reboot",
+    "\u{0}",
+    "Robert'); DROP TABLE users;--",
+    "admin\u{0}",
+    "ad\u{AD}min",
+    "ＡＤＭＩＮ",
+    "K",
+    "ſ",
+    "İ",
+    "ß",
+    "e\u{301}",
+    "\u{1F468}\u{200D}\u{1F469}",
+    "CON",
+    "~",
+    "*",
+    ".*",
+    "\\Q.*\\E",
+    "(a|b)",
+    "[a-z]+",
+    "^a$",
+    "a{1,9}",
+    "NULL",
+    "undefined",
+    "true",
+    "0",
+    "-1",
+    "1e308",
+    "{9C4D50EE-2D56-4CD3-8152-34347DC9F2B0}",
+    "9C4D50EE2D564CD3815234347DC9F2B0",
+    "9C4D50EE-2D56-4CD3-8152-34347DC9F2B",
+    "GGGGGGGG-2D56-4CD3-8152-34347DC9F2B0",
+    "9C4D50EE-2D56-4CD3-8152-34347DC9F2B0\n",
+    " 9C4D50EE-2D56-4CD3-8152-34347DC9F2B0",
+    "9c4d50ee-2d56-4cd3-8152-34347dc9f2b0",
+    "azure_batch",
+    "sandbox.",
+    "ACSADMIN",
+];
+
+/// Control characters, blanks, separators, bidirectional and other invisible ones, and some that are only far out.
+const ODD: [u32; 18] = [
+    0x061C, 0x1680, 0x2000, 0x200B, 0x200E, 0x200F, 0x2028, 0x2029, 0x202A, 0x202E, 0x2066, 0x2069,
+    0x3000, 0xFEFF, 0xFFFD, 0xFFFF, 0x1F4A9, 0x10_FFFF,
+];
+
+/// More than 300 values.
 fn values() -> Vec<String> {
-    let mut values: Vec<String> = Vec::new();
-    // Every control character, separator and bidirectional control: alone, inside, and encoded.
-    let odd = (0..=0x20_u32).chain(0x7F..=0xA0).chain([
-        0x061C, 0x1680, 0x2000, 0x200B, 0x200E, 0x200F, 0x2028, 0x2029, 0x202A, 0x202E, 0x2066,
-        0x2069, 0x3000, 0xFEFF, 0xFFFD, 0xFFFF, 0x1F4A9, 0x10_FFFF,
-    ]);
+    let mut values: Vec<String> = TEXTS.iter().map(|text| (*text).to_owned()).collect();
+    let odd = (0..=0x20).chain(0x7F..=0xA0).chain(ODD);
     for c in odd.filter_map(char::from_u32) {
         values.extend([format!("{c}"), format!("a{c}b"), format!("a{c}")]);
     }
     for c in r#"!"$&'()*+,/:;<=>?@[\]^`{|}~#%"#.chars() {
         values.extend([format!("{c}"), format!("a{c}b")]);
-    }
-    for text in [
-        "",
-        ".",
-        "..",
-        "...",
-        "./",
-        "../",
-        "..\\",
-        "%2e",
-        "%2e%2e",
-        ".%2e",
-        "%252e%252e",
-        "a/../b",
-        "a/..",
-        "../../users/root",
-        "..;/x",
-        "a%2fb",
-        "a%5cb",
-        "//evil.example",
-        "http://evil.example/",
-        "@evil.example",
-        "a?api-version=1",
-        "a#x",
-        "a&timeout=0",
-        "a%00b",
-        "%",
-        "%zz",
-        "%F0%9F",
-        "a%0d%0aX-Evil: 1",
-        "\r\nX-Evil: 1",
-        "${jndi:ldap://evil}",
-        "{{7*7}}",
-        "' OR 1=1 --",
-        "<script>",
-        "$(reboot)",
-        "`reboot`",
-        "| reboot",
-        "\u{0}",
-        "Robert'); DROP TABLE users;--",
-        "admin\u{0}",
-        "ad\u{AD}min",
-        "ＡＤＭＩＮ",
-        "K",
-        "ſ",
-        "İ",
-        "ß",
-        "e\u{301}",
-        "\u{1F468}\u{200D}\u{1F469}",
-        "CON",
-        "~",
-        "*",
-        ".*",
-        "\\Q.*\\E",
-        "(a|b)",
-        "[a-z]+",
-        "^a$",
-        "a{1,9}",
-        "NULL",
-        "undefined",
-        "true",
-        "0",
-        "-1",
-        "1e308",
-        "{9C4D50EE-2D56-4CD3-8152-34347DC9F2B0}",
-        "9C4D50EE2D564CD3815234347DC9F2B0",
-        "9C4D50EE-2D56-4CD3-8152-34347DC9F2B",
-        "GGGGGGGG-2D56-4CD3-8152-34347DC9F2B0",
-        "9C4D50EE-2D56-4CD3-8152-34347DC9F2B0\n",
-        " 9C4D50EE-2D56-4CD3-8152-34347DC9F2B0",
-        "9c4d50ee-2d56-4cd3-8152-34347dc9f2b0",
-        "azure_batch",
-        "sandbox.",
-        "ACSADMIN",
-    ] {
-        values.push(text.to_owned());
     }
     for length in [63, 64, 65, 127, 128, 129, 255, 256, 257, 1_000, 60_000] {
         values.extend(["a", "%", "é", "💩"].map(|c| c.repeat(length / c.len())));
@@ -109,6 +111,8 @@ fn values() -> Vec<String> {
     }
     values
 }
+
+type Set = fn(&mut DeleteBatchNodeUserRequest, String);
 
 /// No UNKNOWN, no INTERNAL: the caller's field is at fault, the target is unknown, or the call went its way.
 fn check(field: &str, value: &str, failed: &Failed) {
@@ -127,7 +131,6 @@ async fn hostile_values_never_change_the_shape_of_a_batch_request() {
     let folder = App::folder();
     let section = batch_section(&folder, &upstream.url);
     let app = App::start_in(folder, &section).await;
-    type Set = fn(&mut DeleteBatchNodeUserRequest, String);
     let fields: [(&str, Set); 5] = [
         ("account", |r, v| r.account = v),
         ("pool_id", |r, v| r.pool_id = v),
@@ -142,27 +145,22 @@ async fn hostile_values_never_change_the_shape_of_a_batch_request() {
             set(&mut request, value.clone());
             let result = app.delete_batch_node_user(request.clone()).await;
             let sent = upstream.requests("DELETE", "").split_off(before);
-            match result {
-                Err(failed) => {
-                    check(field, &value, &failed);
-                    assert!(sent.is_empty(), "{field} {value:?}");
-                }
-                Ok(_) => {
-                    let target = sent[0].target.split('?').next().unwrap();
-                    let decoded = |s| percent_decode_str(s).decode_utf8().unwrap().into_owned();
-                    let found: Vec<String> = target.split('/').skip(1).map(decoded).collect();
-                    let wanted = [
-                        "pools",
-                        &request.pool_id,
-                        "nodes",
-                        &request.node_id,
-                        "users",
-                        &request.user_name,
-                    ];
-                    assert_eq!(found, wanted, "{field} {value:?}");
-                    assert_eq!(sent.len(), 1);
-                }
+            if let Err(failed) = result {
+                check(field, &value, &failed);
+                assert!(sent.is_empty(), "{field} {value:?}");
+                continue;
             }
+            let target = sent[0].target.split('?').next().unwrap();
+            let decoded = |s| percent_decode_str(s).decode_utf8().unwrap().into_owned();
+            let found: Vec<String> = target.split('/').skip(1).map(decoded).collect();
+            let node = ["pools", &request.pool_id, "nodes", &request.node_id];
+            assert_eq!(found[..4], node, "{field} {value:?}");
+            assert_eq!(
+                found[4..],
+                ["users", &request.user_name],
+                "{field} {value:?}"
+            );
+            assert_eq!(sent.len(), 1);
         }
     }
 }

@@ -10,6 +10,9 @@ use tonic::{
 
 use crate::support::{App, Failed, Reply, Upstream, batch_request, batch_section};
 
+const BATCH: &str = "/useradmin.v1.UserAdmin/DeleteBatchNodeUser";
+const HMC: &str = "/useradmin.v1.UserAdmin/DeleteHmcUser";
+
 /// Sends bytes as they are.
 #[derive(Default)]
 struct Bare;
@@ -70,8 +73,6 @@ async fn what_cannot_be_read_is_an_invalid_request_with_details() {
     let folder = App::folder();
     let section = batch_section(&folder, &upstream.url);
     let app = App::start_in(folder, &section).await;
-    const BATCH: &str = "/useradmin.v1.UserAdmin/DeleteBatchNodeUser";
-    const HMC: &str = "/useradmin.v1.UserAdmin/DeleteHmcUser";
     let rows: [(&'static str, Vec<u8>, &str); 11] = [
         (BATCH, field(1, b"\xFF\xFE"), "account"),
         (BATCH, field(2, b"\xC0\x80"), "pool_id"),
