@@ -1,19 +1,19 @@
 //! The listener: one ordered list of layers, the services, the drain. Never sees an HTTP client.
 
 mod admin;
+mod drain;
 mod edge;
 
 use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::{net::TcpListener, sync::oneshot, time::timeout};
+use tokio::{net::TcpListener, sync::oneshot};
 use tonic::{
-    server::NamedService as _,
     service::RoutesBuilder,
     transport::{Server as Transport, server::TcpIncoming},
 };
-use tonic_health::server::{HealthReporter, health_reporter};
+use tonic_health::server::health_reporter;
 
-use self::{admin::Admin, edge::EdgeLayer};
+use self::{admin::Admin, drain::drain, edge::EdgeLayer};
 use crate::{
     config::{Config, Server as Settings},
     proto::{self, user_admin_server::UserAdminServer},
@@ -26,8 +26,6 @@ const KEEPALIVE: Duration = Duration::from_secs(20);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Streams that the server itself had to reset, on one connection; tonic's default is no limit.
 const MAX_LOCAL_RESETS: usize = 1_024;
-/// How long the log-off from upstreams may take.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A server that has its ports and can be called as soon as it runs.
 pub struct Server {
@@ -90,7 +88,7 @@ impl Server {
             .max_concurrent_streams(limits.max_concurrent_streams)
             .http2_max_header_list_size(limits.max_metadata_bytes)
             .http2_max_local_error_reset_streams(Some(MAX_LOCAL_RESETS))
-            .layer(EdgeLayer)
+            .layer(EdgeLayer(self.shared.tasks.clone()))
             .add_routes(routes.routes())
             .serve_with_incoming_shutdown(
                 TcpIncoming::from(self.listener).with_nodelay(Some(true)),
@@ -103,35 +101,8 @@ impl Server {
             ended = &mut serving => return ended.map_err(|e| e.to_string())?.map_err(|e| e.to_string()),
             () = stop => {}
         }
-        tracing::info!("draining");
-        begin_drain(&self.shared, &health).await;
-        let _ = goaway.send(());
-        let drained = async {
-            // A server that ended badly has nothing more to drain.
-            let _ = (&mut serving).await;
-            self.shared.tasks.wait().await;
-        };
-        if timeout(limits.drain, drained).await.is_err() {
-            tracing::warn!(left = self.shared.tasks.len(), "the drain took too long");
-        }
-        if timeout(CLOSE_TIMEOUT, self.shared.targets.close())
-            .await
-            .is_err()
-        {
-            tracing::warn!("the log-off took too long");
-        }
-        tracing::info!("stopped");
+        drain(&self.shared, &health, goaway, serving, limits.drain).await;
         Ok(())
-    }
-}
-
-async fn begin_drain(shared: &Shared, health: &HealthReporter) {
-    shared.draining.cancel();
-    shared.tasks.close();
-    for name in ["", UserAdminServer::<Service>::NAME] {
-        health
-            .set_service_status(name, tonic_health::ServingStatus::NotServing)
-            .await;
     }
 }
 

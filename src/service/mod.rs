@@ -31,10 +31,12 @@ pub struct Shared {
     policy: Policy,
     quotas: Quotas,
     audit: Audit,
-    /// Deletions in progress; they end even when their callers have gone.
+    /// Calls in progress; deletions end even when their callers have gone.
     pub tasks: TaskTracker,
     /// Cancelled when the server stops: no call is begun any more.
     pub draining: CancellationToken,
+    /// Cancelled when the drain has taken too long: the deadline of every call is now.
+    pub halt: CancellationToken,
 }
 
 impl Shared {
@@ -47,6 +49,7 @@ impl Shared {
             audit: Audit::start(&config.audit).map_err(|error| format!("audit log: {error}"))?,
             tasks: TaskTracker::new(),
             draining: CancellationToken::new(),
+            halt: CancellationToken::new(),
         })
     }
 }

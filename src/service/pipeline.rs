@@ -139,7 +139,7 @@ impl Call {
         if self.shared.draining.is_cancelled() {
             return Err(Failure::new(ErrorReason::ShuttingDown, "draining"));
         }
-        let Some(deadline) = self.meta.deadline else {
+        let Some(deadline) = self.meta.deadline.clone() else {
             return Err(Failure::invalid(vec![Violation {
                 field: "grpc-timeout",
                 description: "must be 1-8 digits and one of H M S m u n",
@@ -172,7 +172,7 @@ impl Call {
         if !self.subject.validate_only {
             self.shared.quotas.take(caller)?;
         }
-        Ok(deadline)
+        Ok(deadline.or_when(self.shared.halt.clone()))
     }
 
     /// Answers a call that was not admitted. What was refused for who asked is on record too.
@@ -196,7 +196,7 @@ impl Call {
     where
         W: Future<Output = Finished<T>> + Send,
     {
-        if let Err(failure) = self.intend(limits.deadline).await {
+        if let Err(failure) = self.intend(&limits.deadline).await {
             return Err(self.fail(&failure, false));
         }
         let work = work(Work {
@@ -231,7 +231,7 @@ impl Call {
         }
     }
 
-    async fn intend(&self, deadline: Deadline) -> Result<(), Failure> {
+    async fn intend(&self, deadline: &Deadline) -> Result<(), Failure> {
         if self.subject.validate_only {
             return Ok(());
         }

@@ -218,7 +218,7 @@ fn pause(
 
 async fn sleep_unless_gone(pause: Duration, limits: &Limits) {
     tokio::select! {
-        () = sleep(pause) => {}
+        _ = limits.deadline.bound(sleep(pause)) => {}
         () = limits.gone.cancelled() => {}
     }
 }

@@ -2,51 +2,66 @@
 
 use std::{future::Future, time::Duration};
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
 
 use crate::{error::Failure, proto::ErrorReason};
 
 /// An attempt is not begun with less time than this.
 pub const MIN_ATTEMPT: Duration = Duration::from_millis(250);
 
-/// The moment by which the answer leaves.
-#[derive(Clone, Copy, Debug)]
-pub struct Deadline(Instant);
+/// The moment by which the answer leaves; it can be brought forward to now, when the server must stop.
+#[derive(Clone, Debug)]
+pub struct Deadline {
+    at: Instant,
+    halt: CancellationToken,
+}
 
 impl Deadline {
     /// Ends at this moment.
     #[must_use]
-    pub const fn at(moment: Instant) -> Self {
-        Self(moment)
+    pub fn at(moment: Instant) -> Self {
+        Self {
+            at: moment,
+            halt: CancellationToken::new(),
+        }
     }
 
     /// Ends this long from now.
     #[must_use]
     pub fn after(time: Duration) -> Self {
-        Self(Instant::now() + time)
+        Self::at(Instant::now() + time)
     }
 
-    /// The moment itself.
+    /// Ends at once when `halt` is cancelled.
     #[must_use]
-    pub const fn moment(self) -> Instant {
-        self.0
+    pub fn or_when(self, halt: CancellationToken) -> Self {
+        Self { halt, ..self }
     }
 
     /// The time that is left.
     #[must_use]
-    pub fn remaining(self) -> Duration {
-        self.0.saturating_duration_since(Instant::now())
+    pub fn remaining(&self) -> Duration {
+        if self.halt.is_cancelled() {
+            return Duration::ZERO;
+        }
+        self.at.saturating_duration_since(Instant::now())
     }
 
     /// Is there time for an attempt?
     #[must_use]
-    pub fn allows_attempt(self) -> bool {
+    pub fn allows_attempt(&self) -> bool {
         self.remaining() >= MIN_ATTEMPT
     }
 
     /// Waits for `work`, but not beyond the deadline.
-    pub async fn bound<T>(self, work: impl Future<Output = T>) -> Option<T> {
-        timeout_at(self.0, work).await.ok()
+    pub async fn bound<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            done = work => Some(done),
+            () = sleep_until(self.at) => None,
+            () = self.halt.cancelled() => None,
+        }
     }
 
     /// The failure of a call that ran out of time before a DELETE with an unknown or final fate.

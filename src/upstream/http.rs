@@ -143,7 +143,7 @@ impl Client {
         &self,
         request: Request,
         done: Option<StatusCode>,
-        deadline: Deadline,
+        deadline: &Deadline,
     ) -> Result<Answer, NoAnswer> {
         let watch = self.connections.watch();
         let sent = watch.over(self.inner.execute(request));

@@ -101,7 +101,7 @@ impl<T: Send + Sync + 'static, S: Source<T>> Renewable<T, S> {
     }
 
     /// The current one, or a new one. Every waiter has its own deadline; a failure reaches all waiters.
-    pub async fn get(&self, deadline: Deadline) -> Result<Arc<Lease<T>>, Failure> {
+    pub async fn get(&self, deadline: &Deadline) -> Result<Arc<Lease<T>>, Failure> {
         let flight = {
             let mut state = crate::lock(&self.state);
             let now = Instant::now();

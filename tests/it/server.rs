@@ -1,11 +1,15 @@
 //! The server around the service: health, reflection, deadlines, trailers, the drain.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures_util::stream::once;
 use prost::Message as _;
 use prost_types::FileDescriptorProto;
-use tokio::sync::Notify;
+use tokio::{io::AsyncWriteExt as _, net::TcpStream, sync::Notify};
 use tonic::{Code, Request, Status};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
@@ -198,4 +202,55 @@ async fn a_call_in_progress_ends_before_the_server_does() {
         .await
         .unwrap()
         .unwrap();
+}
+
+#[tokio::test]
+async fn a_call_that_outlasts_the_drain_is_told_as_unknown_and_recorded() {
+    let arrived = Arc::new(Notify::new());
+    let tell = Arc::clone(&arrived);
+    let upstream = Upstream::start(move |seen| {
+        token_or(seen, || {
+            tell.notify_one();
+            Reply::Hang
+        })
+    })
+    .await;
+    let folder = App::folder();
+    let section = batch_section(&folder, &upstream.url);
+    let mut app = App::start_in(
+        folder,
+        &format!("{section}[server.limits]\ndrain_seconds = 1\n"),
+    )
+    .await;
+    let mut client = app.client();
+    let call =
+        tokio::spawn(async move { client.delete_batch_node_user(batch_request("alice")).await });
+    arrived.notified().await;
+    app.drain().await;
+    let failed = Failed::from(call.await.unwrap().unwrap_err());
+    failed.expect(Code::DeadlineExceeded, "OUTCOME_UNKNOWN");
+    let records = app.audit();
+    assert_eq!(records[1]["outcome"], "unknown");
+    assert_eq!(records[1]["attempts"], 1);
+}
+
+#[tokio::test]
+async fn a_silent_peer_does_not_hold_up_the_stop() {
+    let sandbox = Sandbox::start().await.unwrap();
+    let app = App::with_sandbox(&sandbox).await;
+    let address = app.address;
+    // One that says nothing at all, and one that stops after the preface and its settings.
+    let silent = TcpStream::connect(address).await.unwrap();
+    let mut mute = TcpStream::connect(address).await.unwrap();
+    mute.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
+        .await
+        .unwrap();
+    let begun = Instant::now();
+    app.stop().await;
+    assert!(
+        begun.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        begun.elapsed()
+    );
+    drop((silent, mute));
 }

@@ -139,7 +139,7 @@ impl BatchAccount {
         limits: &Limits,
     ) -> Result<Done, Failure> {
         let _place = self.bulkhead.enter(limits).await?;
-        let proof = self.credential.obtain(limits.deadline).await?;
+        let proof = self.credential.obtain(&limits.deadline).await?;
         let segments = [
             "pools",
             &user.pool_id,
@@ -155,7 +155,11 @@ impl BatchAccount {
 
         ledger.begin(limits)?;
         let done = StatusCode::OK;
-        let failure = match self.client.send(request, Some(done), limits.deadline).await {
+        let failure = match self
+            .client
+            .send(request, Some(done), &limits.deadline)
+            .await
+        {
             Ok(answer) if answer.status == done => {
                 return Ok(Done {
                     outcome: DeleteOutcome::Deleted,
@@ -187,7 +191,7 @@ impl BatchAccount {
         limits: &Limits,
     ) -> Result<Done, Failure> {
         let _place = self.bulkhead.enter(limits).await?;
-        let proof = self.credential.obtain(limits.deadline).await?;
+        let proof = self.credential.obtain(&limits.deadline).await?;
         let mut url = path::build(&self.url, &["pools", &user.pool_id, "nodes", &user.node_id])?;
         url.set_query(Some(&query(limits)));
         let mut request = request(Method::GET, url, user)?;
@@ -195,7 +199,7 @@ impl BatchAccount {
         limits.check("reading the node")?;
         let answer = self
             .client
-            .send(request, None, limits.deadline)
+            .send(request, None, &limits.deadline)
             .await
             .map_err(NoAnswer::of_read)?;
         if answer.status == StatusCode::OK {

@@ -63,7 +63,7 @@ impl Credential {
     }
 
     /// Obtains what a request will be authorized with.
-    pub async fn obtain(&self, deadline: Deadline) -> Result<Used, Failure> {
+    pub async fn obtain(&self, deadline: &Deadline) -> Result<Used, Failure> {
         match self {
             Self::Entra(tokens) => tokens.get(deadline).await.map(Used::Token),
             Self::SharedKey(shared) => shared.key().map(Used::Key),

@@ -275,7 +275,11 @@ impl HttpClient for Exchange {
         if let Body::Bytes(bytes) = request.body() {
             *ours.body_mut() = Some(bytes.clone().into());
         }
-        match self.client.send(ours, None, Deadline::after(TIMEOUT)).await {
+        match self
+            .client
+            .send(ours, None, &Deadline::after(TIMEOUT))
+            .await
+        {
             Ok(answer) => {
                 let seen = Seen::Status(answer.status, answer.retry_after());
                 *crate::lock(&self.seen) = seen;

@@ -150,13 +150,13 @@ impl Call<'_> {
 
     async fn read(&mut self, url: Url) -> Result<Answer, Failure> {
         let _place = self.hmc.bulkhead.enter(&self.limits).await?;
-        let session = self.hmc.sessions.get(self.limits.deadline).await?;
+        let session = self.hmc.sessions.get(&self.limits.deadline).await?;
         let request = self.request(Method::GET, url, &session);
         self.limits.check("reading the user")?;
         let answer = self
             .hmc
             .client
-            .send(request, None, self.limits.deadline)
+            .send(request, None, &self.limits.deadline)
             .await
             .map_err(NoAnswer::of_read)?;
         if answer.status == 200 {
@@ -176,14 +176,14 @@ impl Call<'_> {
     }
 
     async fn delete_once(&mut self, id: &str) -> Result<(), Failure> {
-        let deadline = self.limits.deadline;
+        let deadline = self.limits.deadline.clone();
         let _place = self.hmc.bulkhead.enter(&self.limits).await?;
-        let session = self.hmc.sessions.get(deadline).await?;
+        let session = self.hmc.sessions.get(&deadline).await?;
         let url = path::build(&self.hmc.url, &["api", "users", id])?;
         let request = self.request(Method::DELETE, url, &session);
         self.ledger.begin(&self.limits)?;
         let done = Some(StatusCode::NO_CONTENT);
-        let failure = match self.hmc.client.send(request, done, deadline).await {
+        let failure = match self.hmc.client.send(request, done, &deadline).await {
             Ok(answer) if answer.status == StatusCode::NO_CONTENT => return Ok(()),
             Ok(answer) => self.judge(&answer, &session),
             Err(no_answer) => no_answer.of_delete(),

@@ -87,7 +87,7 @@ impl SessionSource {
         let request = self.logon_request(&password)?;
         let deadline = Deadline::after(LOGON_TIMEOUT);
         let answer =
-            self.client.send(request, None, deadline).await.map_err(
+            self.client.send(request, None, &deadline).await.map_err(
                 |no_answer| match no_answer {
                     // The callers' own deadlines are looked after elsewhere; this one is the HMC's fault.
                     NoAnswer::TimedOut | NoAnswer::NotConnected => {
@@ -165,7 +165,7 @@ impl SessionSource {
             .headers_mut()
             .insert("x-api-session", session.header());
         let deadline = Deadline::after(LOGOFF_TIMEOUT);
-        let sent = self.client.send(request, None, deadline);
+        let sent = self.client.send(request, None, &deadline);
         if timeout(LOGOFF_TIMEOUT, sent).await.is_err() {
             tracing::debug!(hmc = self.url.host_str(), "no answer to the log-off");
         }

@@ -1,6 +1,6 @@
 //! The real server on port 0, configured by the text of a configuration file.
 
-use std::{fs, path::PathBuf};
+use std::{fs, net::SocketAddr, path::PathBuf};
 
 use tokio::{sync::oneshot, task::JoinHandle};
 use tonic::{Response, transport::Channel};
@@ -33,6 +33,7 @@ allow = [
 
 /// A running server. Dropping it stops the server at once; [`App::stop`] drains it.
 pub struct App {
+    pub address: SocketAddr,
     pub folder: PathBuf,
     stop: Option<oneshot::Sender<()>>,
     running: JoinHandle<Result<(), String>>,
@@ -72,6 +73,7 @@ impl App {
             .unwrap()
             .connect_lazy();
         Self {
+            address,
             folder,
             stop: Some(stop),
             running,

@@ -1,0 +1,53 @@
+//! Stopping: no new call is begun, those in progress end, what does not end is told as unknown, and sessions on
+//! the upstreams are ended.
+
+use std::time::Duration;
+
+use tokio::{sync::oneshot::Sender, task::JoinHandle, time::timeout};
+use tonic::server::NamedService as _;
+use tonic_health::{ServingStatus, server::HealthReporter};
+
+use crate::{
+    proto::user_admin_server::UserAdminServer,
+    service::{Service, Shared},
+};
+
+/// Calls whose time was cut have this long to record and to answer.
+const HALT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Connections without a call have this long to close; a peer that does not read holds nobody up.
+const LINGER: Duration = Duration::from_millis(500);
+/// How long the log-off from upstreams may take.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Stops a server within `limit` and a few seconds.
+pub async fn drain<T>(
+    shared: &Shared,
+    health: &HealthReporter,
+    goaway: Sender<()>,
+    serving: JoinHandle<T>,
+    limit: Duration,
+) {
+    tracing::info!(calls = shared.tasks.len(), "draining");
+    shared.draining.cancel();
+    shared.tasks.close();
+    for name in ["", UserAdminServer::<Service>::NAME] {
+        health
+            .set_service_status(name, ServingStatus::NotServing)
+            .await;
+    }
+    // A server that has ended already hears nothing.
+    let _ = goaway.send(());
+    if timeout(limit, shared.tasks.wait()).await.is_err() {
+        tracing::warn!(left = shared.tasks.len(), "the drain took too long");
+        shared.halt.cancel();
+        let _unfinished = timeout(HALT_TIMEOUT, shared.tasks.wait()).await;
+    }
+    let _silent_peers = timeout(LINGER, serving).await;
+    if timeout(CLOSE_TIMEOUT, shared.targets.close())
+        .await
+        .is_err()
+    {
+        tracing::warn!("the log-off took too long");
+    }
+    tracing::info!("stopped");
+}
