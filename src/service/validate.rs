@@ -15,6 +15,7 @@ pub struct Checked {
 impl Checked {
     fn note(&mut self, field: &'static str, value: &str, fault: Option<&'static str>) {
         match fault {
+            None if value.is_empty() => {}
             None => self.identifiers.push((field, value.to_owned())),
             Some(description) => self.violations.push(Violation { field, description }),
         }
