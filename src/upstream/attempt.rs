@@ -22,7 +22,6 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 pub struct Ledger {
     attempts: u32,
     outcome: Fate,
-    ambiguous: bool,
     renewed: bool,
     /// The last DELETE's failure, if it got a status line.
     last_answer: Option<Failure>,
@@ -43,8 +42,8 @@ impl Ledger {
 
     /// Was there an attempt whose fate is not known?
     #[must_use]
-    pub const fn ambiguous(&self) -> bool {
-        self.ambiguous
+    pub fn ambiguous(&self) -> bool {
+        self.outcome == Fate::Unknown
     }
 
     /// Opens the next DELETE.
@@ -57,7 +56,6 @@ impl Ledger {
     /// Closes a DELETE that failed.
     pub fn settle(&mut self, failure: &Failure) {
         self.outcome = self.outcome.max(failure.fate);
-        self.ambiguous |= failure.fate == Fate::Unknown;
         self.last_answer = failure.answered.is_some().then(|| failure.clone());
     }
 
@@ -69,7 +67,7 @@ impl Ledger {
     /// The failure to report: an unknown fate is never hidden behind what failed after it.
     fn conclude(&mut self, failure: Failure) -> Failure {
         let of_a_delete = failure.answered.is_some() && failure.fate != Fate::NotSent;
-        if !self.ambiguous || of_a_delete || failure.reason == ErrorReason::OutcomeUnknown {
+        if !self.ambiguous() || of_a_delete || failure.reason == ErrorReason::OutcomeUnknown {
             return failure;
         }
         if let Some(answer) = self.last_answer.take() {
