@@ -5,8 +5,7 @@ use std::{
     time::Duration,
 };
 
-use clap::{Args, Parser, Subcommand};
-use tokio::signal::unix::{SignalKind, signal};
+use clap::{ArgGroup, Args, Parser, Subcommand};
 use tonic::transport::Endpoint;
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
@@ -16,14 +15,14 @@ use url::Url;
 use crate::{
     access::policy::ANONYMOUS,
     config::{
-        self, Allow, Audit, AuditSink, BatchAccount, Caller, Config, Credential, Entra, EntraKind,
-        Hmc, Room,
+        self, Allow, Audit, AuditSink, BatchAccount, BulkheadLimits, Caller, Config, Credential,
+        Entra, EntraKind, Hmc,
         secret::{Secret, SecretSource},
     },
     pattern::Pattern,
     sandbox::Sandbox,
     server::Server,
-    telemetry,
+    signals, telemetry,
 };
 
 const DEFAULT_ADDRESS: &str = "127.0.0.1:50051";
@@ -51,16 +50,17 @@ enum Command {
     },
     /// Ask a server for its health: exit 0 when it serves, else 1.
     Health {
-        /// The server's address.
-        #[arg(long, default_value = DEFAULT_ADDRESS)]
+        /// The server's address, HOST:PORT.
+        #[arg(long, default_value = DEFAULT_ADDRESS, value_parser = host_and_port)]
         addr: String,
     },
 }
 
 #[derive(Args)]
+#[command(group(ArgGroup::new("source").required(true).args(["config", "sandbox"])))]
 struct Serve {
     /// The configuration file.
-    #[arg(long, required_unless_present = "sandbox", conflicts_with_all = ["sandbox", "listen"])]
+    #[arg(long, conflicts_with = "listen")]
     config: Option<PathBuf>,
     /// Simulate both upstreams in this process; needs no file and no credentials.
     #[arg(long)]
@@ -68,6 +68,14 @@ struct Serve {
     /// Where the sandbox serves gRPC.
     #[arg(long, requires = "sandbox", default_value = DEFAULT_ADDRESS)]
     listen: SocketAddr,
+}
+
+fn host_and_port(text: &str) -> Result<String, String> {
+    let fits = text.rsplit_once(':').is_some_and(|(host, port)| {
+        !host.is_empty() && !host.contains('/') && port.parse::<u16>().is_ok()
+    });
+    fits.then(|| text.to_owned())
+        .ok_or_else(|| "want HOST:PORT, such as 127.0.0.1:50051".to_owned())
 }
 
 /// Runs the program.
@@ -80,8 +88,11 @@ pub fn main() -> ExitCode {
     };
     let code = runtime.block_on(async {
         match arguments.command {
-            Command::CheckConfig { config } => match config::load(&config) {
-                Ok(_) => ExitCode::SUCCESS,
+            Command::CheckConfig { config: file } => match config::load(&file) {
+                Ok(config) => {
+                    println!("{}: no faults; {}", file.display(), summary(&config));
+                    ExitCode::SUCCESS
+                }
                 Err(faults) => fail(&faults, BAD_CONFIGURATION),
             },
             Command::Health { addr } => health(&addr).await,
@@ -91,6 +102,16 @@ pub fn main() -> ExitCode {
     // What is still running has had its time.
     runtime.shutdown_background();
     code
+}
+
+fn summary(config: &Config) -> String {
+    let (accounts, hmcs) = (config.batch_accounts.len(), config.hmcs.len());
+    match config.callers.len() {
+        0 => format!(
+            "Batch accounts: {accounts}, HMCs: {hmcs}, no [[callers]]: every call is refused"
+        ),
+        callers => format!("Batch accounts: {accounts}, HMCs: {hmcs}, callers: {callers}"),
+    }
 }
 
 fn fail(text: &str, code: u8) -> ExitCode {
@@ -119,8 +140,8 @@ async fn serve(arguments: Serve) -> ExitCode {
 }
 
 async fn run(config: &Config, ready: impl FnOnce(SocketAddr)) -> ExitCode {
-    let stop = match stop_signal() {
-        Ok(stop) => stop,
+    let (stop, hurry) = match signals::stop() {
+        Ok(signals) => signals,
         Err(error) => return fail(&format!("cannot wait for signals: {error}"), 1),
     };
     let server = match Server::bind(config).await {
@@ -135,7 +156,7 @@ async fn run(config: &Config, ready: impl FnOnce(SocketAddr)) -> ExitCode {
     if announce(address).is_err() {
         return fail("standard output is closed", 1);
     }
-    match server.run(stop).await {
+    match server.run(stop, hurry).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error, 1),
     }
@@ -148,24 +169,13 @@ fn announce(address: SocketAddr) -> std::io::Result<()> {
     stdout.flush()
 }
 
-fn stop_signal() -> std::io::Result<impl Future<Output = ()> + Send> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    })
-}
-
 async fn health(address: &str) -> ExitCode {
     let check = async {
         let channel = Endpoint::from_shared(format!("http://{address}"))
-            .map_err(|error| error.to_string())?
+            .map_err(|_| "want HOST:PORT".to_owned())?
             .connect()
             .await
-            .map_err(|error| error.to_string())?;
+            .map_err(|error| causes(&error))?;
         let answer = HealthClient::new(channel)
             .check(HealthCheckRequest::default())
             .await
@@ -180,6 +190,13 @@ async fn health(address: &str) -> ExitCode {
     }
 }
 
+/// The error's causes: its own text only says "transport error".
+fn causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    let causes: Vec<_> = causes.map(ToString::to_string).collect();
+    causes.join(": ")
+}
+
 /// The configuration that goes with a sandbox: the alias `sandbox` on both upstreams, and `anonymous` may
 /// do everything.
 pub fn sandbox_config(sandbox: &Sandbox, listen: SocketAddr) -> Result<Config, String> {
@@ -190,10 +207,7 @@ pub fn sandbox_config(sandbox: &Sandbox, listen: SocketAddr) -> Result<Config, S
         url: url(sandbox.batch_url())?,
         roots: Vec::new(),
         protected_users: Vec::new(),
-        room: Room {
-            in_flight: 256,
-            queued: 256,
-        },
+        bulkhead: BulkheadLimits::BATCH,
         credential: Credential::Entra(Entra {
             kind: EntraKind::ClientSecret {
                 tenant_id: known.tenant_id.clone(),
@@ -210,10 +224,7 @@ pub fn sandbox_config(sandbox: &Sandbox, listen: SocketAddr) -> Result<Config, S
         password: memory(&known.hmc_password),
         roots: Vec::new(),
         protected_users: Vec::new(),
-        room: Room {
-            in_flight: 8,
-            queued: 256,
-        },
+        bulkhead: BulkheadLimits::HMC,
     };
     let allow = config::RPCS.map(|rpc| Allow {
         rpc,

@@ -5,11 +5,13 @@ pub mod access;
 pub mod cli;
 pub mod config;
 pub mod error;
+pub mod names;
 pub mod pattern;
 pub mod proto;
 pub mod sandbox;
 pub mod server;
 pub mod service;
+mod signals;
 pub mod telemetry;
 pub mod upstream;
 

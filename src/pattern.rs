@@ -21,7 +21,7 @@ impl Pattern {
     #[must_use]
     pub fn folded(text: &str) -> Self {
         Self {
-            text: text.to_lowercase(),
+            text: folded(text),
             fold: true,
         }
     }
@@ -30,11 +30,16 @@ impl Pattern {
     #[must_use]
     pub fn matches(&self, text: &str) -> bool {
         if self.fold {
-            glob(&self.text, &text.to_lowercase())
+            glob(&self.text, &folded(text))
         } else {
             glob(&self.text, text)
         }
     }
+}
+
+/// Character by character: the lower case of a whole text depends on what follows (a final sigma does).
+fn folded(text: &str) -> String {
+    text.chars().flat_map(char::to_lowercase).collect()
 }
 
 /// Greedy matching of the parts between the stars: the first part is a prefix, the last one a suffix.

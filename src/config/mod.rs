@@ -9,7 +9,7 @@ mod targets;
 
 use std::{
     collections::BTreeMap,
-    fs,
+    fmt, fs,
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -114,13 +114,37 @@ pub enum AuditSink {
     Nowhere,
 }
 
+impl fmt::Display for AuditSink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Stdout => f.write_str("stdout"),
+            Self::Nowhere => f.write_str("nowhere"),
+        }
+    }
+}
+
 /// How many calls a target takes at a time.
 #[derive(Clone, Copy, Debug)]
-pub struct Room {
+pub struct BulkheadLimits {
     /// In progress.
     pub in_flight: u32,
     /// Waiting.
     pub queued: u32,
+}
+
+impl BulkheadLimits {
+    /// Of a Batch account, unless it is configured.
+    pub const BATCH: Self = Self {
+        in_flight: 256,
+        queued: 256,
+    };
+
+    /// Of an HMC, unless it is configured: HMCs are small machines.
+    pub const HMC: Self = Self {
+        in_flight: 8,
+        queued: 256,
+    };
 }
 
 /// `[batch_accounts.ALIAS]`
@@ -133,7 +157,7 @@ pub struct BatchAccount {
     /// Users that are never deleted.
     pub protected_users: Vec<Pattern>,
     /// How many calls at a time.
-    pub room: Room,
+    pub bulkhead: BulkheadLimits,
     /// How this service shows who it is.
     pub credential: Credential,
 }
@@ -210,7 +234,7 @@ pub struct Hmc {
     /// Users that are never deleted.
     pub protected_users: Vec<Pattern>,
     /// How many calls at a time.
-    pub room: Room,
+    pub bulkhead: BulkheadLimits,
 }
 
 /// `[[callers]]`

@@ -125,7 +125,9 @@ pub fn callers(file: &Section, faults: &mut Faults) -> Vec<Caller> {
         {
             faults.add(
                 span.clone(),
-                format!("the caller `{value}` is listed twice"),
+                format!(
+                    "the caller `{value}` is listed twice; put all that it may do into one `allow`"
+                ),
             );
         }
         callers.push(Caller {

@@ -8,16 +8,19 @@ use std::{
 };
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use rustls::pki_types::{CertificateDer, pem::PemObject as _};
+use rustls::{
+    RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject as _},
+};
 use url::{Host, Url};
 
 use super::{
-    BatchAccount, Credential, DEFAULT_SCOPE, Entra, EntraKind, Hmc, Room,
+    BatchAccount, BulkheadLimits, Credential, DEFAULT_SCOPE, Entra, EntraKind, Hmc,
     fault::Faults,
     secret::SecretSource,
     section::{Placed, Section},
 };
-use crate::pattern::Pattern;
+use crate::{names, pattern::Pattern};
 
 const KINDS: [&str; 5] = [
     "client_secret",
@@ -39,14 +42,14 @@ pub fn batch_accounts(
         let url = url(&section, "url", faults);
         let roots = roots(&section, folder, faults);
         let protected_users = protected(&section, faults);
-        let room = room(&section, 256, faults);
+        let bulkhead = bulkhead(&section, BulkheadLimits::BATCH, faults);
         let credential = credential(&section, folder, faults);
         if let (Some(url), Some(credential)) = (url, credential) {
             let account = BatchAccount {
                 url,
                 roots,
                 protected_users,
-                room,
+                bulkhead,
                 credential,
             };
             accounts.insert(alias.value, account);
@@ -65,7 +68,7 @@ pub fn hmcs(file: &Section, folder: &Path, faults: &mut Faults) -> BTreeMap<Stri
         let password = secret(&section, "password_file", folder, faults);
         let roots = roots(&section, folder, faults);
         let protected_users = protected(&section, faults);
-        let room = room(&section, 8, faults);
+        let bulkhead = bulkhead(&section, BulkheadLimits::HMC, faults);
         if let (Some(url), Some(userid), Some(password)) = (url, userid, password) {
             let hmc = Hmc {
                 url,
@@ -73,7 +76,7 @@ pub fn hmcs(file: &Section, folder: &Path, faults: &mut Faults) -> BTreeMap<Stri
                 password,
                 roots,
                 protected_users,
-                room,
+                bulkhead,
             };
             hmcs.insert(alias.value, hmc);
         }
@@ -82,12 +85,7 @@ pub fn hmcs(file: &Section, folder: &Path, faults: &mut Faults) -> BTreeMap<Stri
 }
 
 fn check_alias(alias: &Placed<String>, faults: &mut Faults) {
-    let fits = (1..=64).contains(&alias.value.len())
-        && alias
-            .value
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
-    if !fits {
+    if !names::is_alias(&alias.value) {
         faults.add(
             alias.span.clone(),
             "an alias is 1-64 letters, digits, `.`, `_` or `-`",
@@ -95,11 +93,11 @@ fn check_alias(alias: &Placed<String>, faults: &mut Faults) {
     }
 }
 
-fn room(section: &Section, in_flight: u32, faults: &mut Faults) -> Room {
-    let mut number = |key, range, default| section.number(key, range, faults).unwrap_or(default);
-    Room {
-        in_flight: number("max_in_flight", 1..=4096, in_flight),
-        queued: number("max_queued", 0..=65_536, 256),
+fn bulkhead(section: &Section, usual: BulkheadLimits, faults: &mut Faults) -> BulkheadLimits {
+    let mut number = |key, range, usual| section.number(key, range, faults).unwrap_or(usual);
+    BulkheadLimits {
+        in_flight: number("max_in_flight", 1..=4096, usual.in_flight),
+        queued: number("max_queued", 0..=65_536, usual.queued),
     }
 }
 
@@ -167,7 +165,8 @@ fn roots(section: &Section, folder: &Path, faults: &mut Faults) -> Vec<Certifica
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let pem = fs::read(path).map_err(|error| format!("cannot be read: {error}"))?;
+    let pem =
+        fs::read(path).map_err(|error| format!("cannot be read: {error} ({})", path.display()))?;
     let list: Vec<_> = CertificateDer::pem_slice_iter(&pem)
         .collect::<Result<_, _>>()
         .map_err(|error| format!("is not PEM: {error}"))?;
@@ -175,8 +174,9 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
         return Err("holds no certificate in PEM".into());
     }
     for certificate in &list {
-        x509_parser::parse_x509_certificate(certificate)
-            .map_err(|_| "holds something that is not an X.509 certificate")?;
+        RootCertStore::empty()
+            .add(certificate.clone())
+            .map_err(|_| "holds something that is not a usable X.509 certificate")?;
     }
     Ok(list)
 }
@@ -189,11 +189,14 @@ fn secret(
     faults: &mut Faults,
 ) -> Option<SecretSource> {
     let text = section.required(key, faults)?;
-    let source = SecretSource::File(folder.join(&text.value));
+    let path = folder.join(&text.value);
+    let shown = path.display().to_string();
+    let source = SecretSource::File(path);
     match source.read() {
         Ok(_) => Some(source),
         Err(error) => {
-            faults.add(text.span, format!("`{key}` cannot be used: {error}"));
+            let fault = format!("`{key}` cannot be used: {error} ({shown})");
+            faults.add(text.span, fault);
             None
         }
     }
@@ -213,26 +216,24 @@ fn credential(account: &Section, folder: &Path, faults: &mut Faults) -> Option<C
             format!("`{key}` does not go with kind `{}`", kind.value),
         );
     }
+    if kind.value == "shared_key" {
+        return shared_key(&section, folder, faults);
+    }
+    let tenant_id = tenant_id(&section, faults);
+    let client_id = optional(&section, "client_id", faults);
     let entra = match kind.value.as_str() {
-        "shared_key" => return shared_key(&section, folder, faults),
-        "client_secret" => client_secret(&section, folder, faults)?,
-        "workload_identity" => EntraKind::WorkloadIdentity {
-            tenant_id: optional(&section, "tenant_id", faults),
-            client_id: optional(&section, "client_id", faults),
+        "client_secret" => client_secret(&section, tenant_id, client_id, folder, faults),
+        "workload_identity" => Some(EntraKind::WorkloadIdentity {
+            tenant_id,
+            client_id,
             token_file: token_file(&section, folder, faults),
-        },
-        "managed_identity" => EntraKind::ManagedIdentity {
-            client_id: optional(&section, "client_id", faults),
-        },
-        "azure_cli" => EntraKind::AzureCli {
-            tenant_id: optional(&section, "tenant_id", faults),
-        },
+        }),
+        "managed_identity" => Some(EntraKind::ManagedIdentity { client_id }),
+        "azure_cli" => Some(EntraKind::AzureCli { tenant_id }),
         _ => {
-            faults.add(
-                kind.span,
-                format!("`kind` must be one of {}", KINDS.join(", ")),
-            );
-            return None;
+            let kinds = KINDS.join(", ");
+            faults.add(kind.span, format!("`kind` must be one of {kinds}"));
+            None
         }
     };
     let authority = section
@@ -240,8 +241,9 @@ fn credential(account: &Section, folder: &Path, faults: &mut Faults) -> Option<C
         .then(|| url(&section, "authority", faults))
         .flatten();
     let scope = optional(&section, "scope", faults).unwrap_or_else(|| DEFAULT_SCOPE.to_owned());
-    (faults.list().len() == before).then_some(Credential::Entra(Entra {
-        kind: entra,
+    let kind = entra.filter(|_| faults.list().len() == before)?;
+    Some(Credential::Entra(Entra {
+        kind,
         authority,
         scope,
     }))
@@ -292,26 +294,37 @@ fn optional(section: &Section, key: &str, faults: &mut Faults) -> Option<String>
     section.required(key, faults).map(|placed| placed.value)
 }
 
-fn client_secret(section: &Section, folder: &Path, faults: &mut Faults) -> Option<EntraKind> {
-    let tenant_id = section.required("tenant_id", faults);
-    let client_id = section.required("client_id", faults);
-    let secret = secret(section, "secret_file", folder, faults);
-    if let Some(tenant) = &tenant_id
-        && !tenant
-            .value
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b".-".contains(&b))
-    {
-        faults.add(
-            tenant.span.clone(),
-            "`tenant_id` holds letters, digits, `.` and `-` only",
-        );
+fn client_secret(
+    section: &Section,
+    tenant_id: Option<String>,
+    client_id: Option<String>,
+    folder: &Path,
+    faults: &mut Faults,
+) -> Option<EntraKind> {
+    for key in ["tenant_id", "client_id"] {
+        if !section.has(key) {
+            faults.add(section.span(), format!("missing key `{key}`"));
+        }
     }
+    let secret = secret(section, "secret_file", folder, faults);
     Some(EntraKind::ClientSecret {
-        tenant_id: tenant_id?.value,
-        client_id: client_id?.value,
+        tenant_id: tenant_id?,
+        client_id: client_id?,
         secret: secret?,
     })
+}
+
+/// It becomes part of a URL.
+fn tenant_id(section: &Section, faults: &mut Faults) -> Option<String> {
+    if !section.has("tenant_id") {
+        return None;
+    }
+    let text = section.required("tenant_id", faults)?;
+    if !names::is_made_of(&text.value, b".-") {
+        let rule = "`tenant_id` holds letters, digits, `.` and `-` only";
+        faults.add(text.span, rule);
+    }
+    Some(text.value)
 }
 
 fn token_file(section: &Section, folder: &Path, faults: &mut Faults) -> Option<PathBuf> {
@@ -320,7 +333,8 @@ fn token_file(section: &Section, folder: &Path, faults: &mut Faults) -> Option<P
         .then(|| section.required("token_file", faults))??;
     let path = folder.join(&text.value);
     if let Err(error) = fs::read(&path) {
-        faults.add(text.span, format!("`token_file` cannot be read: {error}"));
+        let fault = format!("`token_file` cannot be read: {error} ({})", path.display());
+        faults.add(text.span, fault);
     }
     Some(path)
 }
@@ -334,6 +348,12 @@ fn shared_key(section: &Section, folder: &Path, faults: &mut Faults) -> Option<C
         && let Some(text) = section.text("key_file", faults)
     {
         faults.add(text.span, "`key_file` does not hold base64");
+    }
+    if let Some(account) = &account
+        && !names::is_made_of(&account.value, b"")
+    {
+        let rule = "`account_name` holds letters and digits only";
+        faults.add(account.span.clone(), rule);
     }
     Some(Credential::SharedKey {
         account: account?.value,

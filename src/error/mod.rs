@@ -139,6 +139,14 @@ impl Failure {
         Self::new(ErrorReason::Internal, context)
     }
 
+    /// The upstream's `request-id`, or an empty text.
+    #[must_use]
+    pub fn upstream_request_id(&self) -> &str {
+        let answered = self.answered.as_deref();
+        let id = answered.and_then(|answered| answered.request_id.as_deref());
+        id.unwrap_or_default()
+    }
+
     /// The same failure, allowed to be repeated.
     #[must_use]
     pub fn repeatable(mut self) -> Self {

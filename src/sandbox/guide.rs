@@ -17,7 +17,7 @@ pub(super) fn text(listen: SocketAddr, batch: &str, authority: &str, hmc: &str) 
     [
         format!("Sandbox: nothing here is real. gRPC on {listen} (plaintext, reflection).\n"),
         format!("  Simulated: Azure Batch {batch}, Microsoft Entra {authority}, HMC {hmc}.\n"),
-        "  A deleted user is gone until the next start.\n\n".to_owned(),
+        "  A deleted user is gone until the next start. There is no audit log and no admin port.\n\n".to_owned(),
         BATCH.to_owned(),
         batch_user("pool-1", "node-idle", "alice", ""),
         batch_user("pool-1", "node-idle", "nobody", r#","allow_missing":true"#),
@@ -37,12 +37,15 @@ Batch account `sandbox`, pool `pool-1`:
   node-idle, node-running, tvm-1695681911_1-20161121t182739z: users alice, bob, carol, josé, `user name/with ?#%`
   node-creating, -starting, -rebooting, -reimaging, -unusable, -offline, -preempted, -unknown, -leavingpool,
     -waitingforstarttask, -starttaskfailed: FAILED_PRECONDITION; pools pool-deleting, -resizing, -creating: likewise
-  node-idle, user answer-CODE: any documented code, e.g. answer-TooManyRequests, answer-AuthorizationFailure
+  node-idle, user answer-CODE: any documented code, e.g. answer-TooManyRequests, answer-AuthorizationFailure;
+    a CODE that is not documented is a user that does not exist
 ";
 
 const HMC: &str = "
-HMC `sandbox`, users by name (IDs: 00000312-4a7a-11e4-91ee-1c6f65065a91 for the reason 312, and so on):
+HMC `sandbox`, users by name; every answer tells the ID too:
   alice, bob, carol, A.B, AxB, ACSADMIN, template-free: can be deleted
-  pattern-user 400/312, svc-useradmin 400/313, template-in-use 409/317, auto-logon 409/320, last-admin 409/321,
-    no-permission 403/1, invisible 404/1, wrong-state 409/1, busy 409/2, hmc-defect 500/12, hmc-unavailable 503
+  pattern-user 400/312, own-object 400/313, template-in-use 409/317, auto-logon 409/320, last-admin 409/321,
+    no-permission 403/1, wrong-state 409/1, busy 409/2, hmc-defect 500/12, hmc-unavailable 503
+  invisible: not listed, and 404/1 by its ID 00404001-4a7a-11e4-91ee-1c6f65065a91
+  svc-useradmin: the service's own user, which it refuses to delete
 ";

@@ -1,26 +1,22 @@
 //! The operator's port: `/livez` and `/readyz` over HTTP.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use axum::{Router, extract::State, http::StatusCode, routing::get};
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 
-use crate::config::Server as Settings;
+use crate::{config::Server as Settings, service::Shared};
 
 /// The port, taken.
 pub struct Admin {
     listener: TcpListener,
     address: SocketAddr,
-    draining: CancellationToken,
+    shared: Arc<Shared>,
 }
 
 impl Admin {
     /// Takes the port, if there is to be one. A default that is taken is done without; a choice is not.
-    pub async fn bind(
-        settings: &Settings,
-        draining: CancellationToken,
-    ) -> Result<Option<Self>, String> {
+    pub async fn bind(settings: &Settings, shared: Arc<Shared>) -> Result<Option<Self>, String> {
         let Some(address) = settings.admin_listen else {
             return Ok(None);
         };
@@ -40,7 +36,7 @@ impl Admin {
         Ok(Some(Self {
             listener,
             address,
-            draining,
+            shared,
         }))
     }
 
@@ -54,16 +50,21 @@ impl Admin {
         let routes = Router::new()
             .route("/livez", get(|| async { "ok\n" }))
             .route("/readyz", get(readyz))
-            .with_state(self.draining);
+            .with_state(self.shared);
         if let Err(error) = axum::serve(self.listener, routes).await {
             tracing::error!(%error, "the admin port has failed");
         }
     }
 }
 
-async fn readyz(State(draining): State<CancellationToken>) -> (StatusCode, &'static str) {
-    if draining.is_cancelled() {
+async fn readyz(State(shared): State<Arc<Shared>>) -> (StatusCode, &'static str) {
+    if shared.draining.is_cancelled() {
         (StatusCode::SERVICE_UNAVAILABLE, "draining\n")
+    } else if !shared.audit.works() {
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the audit log cannot be written\n",
+        )
     } else {
         (StatusCode::OK, "ok\n")
     }

@@ -14,20 +14,20 @@ use crate::{
 
 /// Calls whose time was cut have this long to record and to answer.
 const HALT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Connections without a call have this long to close; a peer that does not read holds nobody up.
-const LINGER: Duration = Duration::from_millis(500);
+/// Once all calls are done, answers have this long to leave and connections to close; a peer that is slow to read
+/// or silent, or that never sends the rest of its request, holds nobody up.
+const LINGER: Duration = Duration::from_secs(1);
 /// How long the log-off from upstreams may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Stops a server within `limit` and a few seconds.
+/// Stops a server when all calls are done or `time` has ended, and a few seconds later at the most.
 pub async fn drain<T>(
     shared: &Shared,
     health: &HealthReporter,
     goaway: Sender<()>,
     serving: JoinHandle<T>,
-    limit: Duration,
+    time: impl Future<Output = ()> + Send,
 ) {
-    tracing::info!(calls = shared.tasks.len(), "draining");
     shared.draining.cancel();
     shared.tasks.close();
     for name in ["", UserAdminServer::<Service>::NAME] {
@@ -37,8 +37,12 @@ pub async fn drain<T>(
     }
     // A server that has ended already hears nothing.
     let _ = goaway.send(());
-    if timeout(limit, shared.tasks.wait()).await.is_err() {
-        tracing::warn!(left = shared.tasks.len(), "the drain took too long");
+    let done = tokio::select! {
+        () = shared.tasks.wait() => true,
+        () = time => false,
+    };
+    if !done {
+        tracing::warn!(left = shared.tasks.len(), "the drain is cut short");
         shared.halt.cancel();
         let _unfinished = timeout(HALT_TIMEOUT, shared.tasks.wait()).await;
     }

@@ -10,36 +10,28 @@ use std::{
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt as _, combinators::MapFrame};
-use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 use tonic::{Status, transport::server::TcpConnectInfo};
 use tower::{Layer, Service};
 
 use crate::service::{meta::CallMeta, unreadable};
 
-const OURS: &str = "/useradmin.v1.UserAdmin/";
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The layer; calls of the service count in the tracker until their answer has gone.
-#[derive(Clone, Debug)]
-pub struct EdgeLayer(pub TaskTracker);
+/// The layer.
+#[derive(Clone, Copy, Debug)]
+pub struct EdgeLayer;
 
 impl<S> Layer<S> for EdgeLayer {
     type Service = Edge<S>;
 
     fn layer(&self, inner: S) -> Edge<S> {
-        Edge {
-            inner,
-            calls: self.0.clone(),
-        }
+        Edge(inner)
     }
 }
 
 /// The service that the layer makes.
 #[derive(Clone, Debug)]
-pub struct Edge<S> {
-    inner: S,
-    calls: TaskTracker,
-}
+pub struct Edge<S>(S);
 
 type MarkTrailers<D> = Box<dyn FnMut(Frame<D>) -> Frame<D> + Send>;
 type Answer<B> = Response<MapFrame<B, MarkTrailers<<B as Body>::Data>>>;
@@ -55,7 +47,7 @@ where
     type Future = Pin<Box<dyn Future<Output = Result<Answer<B>, S::Error>> + Send>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(cx)
+        self.0.poll_ready(cx)
     }
 
     fn call(&mut self, mut request: Request<Q>) -> Self::Future {
@@ -69,26 +61,17 @@ where
         // A UUID is always a header's value.
         let id = HeaderValue::from_str(&meta.request_id).ok();
         let path = request.uri().path().to_owned();
-        let in_progress = path.starts_with(OURS).then(|| self.calls.token());
         request.extensions_mut().insert(meta.clone());
-        let answer = self.inner.call(request);
+        let answer = self.0.call(request);
         Box::pin(async move {
             let answer = answer.await?;
             let better = unreadable::answer(&path, &meta, answer.headers());
-            Ok(mark(
-                better.map_or(answer, Status::into_http),
-                id,
-                in_progress,
-            ))
+            Ok(mark(better.map_or(answer, Status::into_http), id))
         })
     }
 }
 
-fn mark<B: Body>(
-    mut answer: Response<B>,
-    id: Option<HeaderValue>,
-    in_progress: Option<TaskTrackerToken>,
-) -> Answer<B> {
+fn mark<B: Body>(mut answer: Response<B>, id: Option<HeaderValue>) -> Answer<B> {
     let insert = move |headers: &mut HeaderMap| {
         if let Some(id) = &id {
             headers.insert(REQUEST_ID, id.clone());
@@ -100,8 +83,6 @@ fn mark<B: Body>(
     }
     answer.map(|body| {
         let mark: MarkTrailers<B::Data> = Box::new(move |mut frame| {
-            // Lives as long as the body does.
-            let _in_progress = &in_progress;
             if let Some(trailers) = frame.trailers_mut() {
                 insert(trailers);
             }

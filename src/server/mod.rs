@@ -6,7 +6,7 @@ mod edge;
 
 use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::{net::TcpListener, sync::oneshot};
+use tokio::{net::TcpListener, sync::oneshot, time::sleep};
 use tonic::{
     service::RoutesBuilder,
     transport::{Server as Transport, server::TcpIncoming},
@@ -43,7 +43,7 @@ impl Server {
         let listener = TcpListener::bind(listen)
             .await
             .map_err(|error| format!("cannot listen on {listen}: {error}"))?;
-        let admin = Admin::bind(&config.server, shared.draining.clone()).await?;
+        let admin = Admin::bind(&config.server, Arc::clone(&shared)).await?;
         Ok(Self {
             listener,
             admin,
@@ -63,9 +63,13 @@ impl Server {
         self.admin.as_ref().map(Admin::address)
     }
 
-    /// Serves until `stop` ends, then drains: no new call is begun, those in progress go on for a while, and
-    /// sessions on the upstreams are ended.
-    pub async fn run(self, stop: impl Future<Output = ()> + Send) -> Result<(), String> {
+    /// Serves until `stop` ends, then drains: no new call is begun, those in progress go on for a while, or until
+    /// `hurry` ends, and sessions on the upstreams are ended.
+    pub async fn run(
+        self,
+        stop: impl Future<Output = ()> + Send,
+        hurry: impl Future<Output = ()> + Send,
+    ) -> Result<(), String> {
         let (health, health_service) = health_reporter();
         health.set_serving::<UserAdminServer<Service>>().await;
         let mut routes = RoutesBuilder::default();
@@ -88,7 +92,7 @@ impl Server {
             .max_concurrent_streams(limits.max_concurrent_streams)
             .http2_max_header_list_size(limits.max_metadata_bytes)
             .http2_max_local_error_reset_streams(Some(MAX_LOCAL_RESETS))
-            .layer(EdgeLayer(self.shared.tasks.clone()))
+            .layer(EdgeLayer)
             .add_routes(routes.routes())
             .serve_with_incoming_shutdown(
                 TcpIncoming::from(self.listener).with_nodelay(Some(true)),
@@ -101,7 +105,14 @@ impl Server {
             ended = &mut serving => return ended.map_err(|e| e.to_string())?.map_err(|e| e.to_string()),
             () = stop => {}
         }
-        drain(&self.shared, &health, goaway, serving, limits.drain).await;
+        let time = async {
+            tokio::select! {
+                () = sleep(limits.drain) => {}
+                () = hurry => {}
+            }
+        };
+        tracing::info!(calls = self.shared.tasks.len(), limit = ?limits.drain, "draining; a second signal cuts it short");
+        drain(&self.shared, &health, goaway, serving, time).await;
         Ok(())
     }
 }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{
     Shared,
     meta::CallMeta,
-    pipeline::{self, Finished, Subject, Work},
+    pipeline::{self, Finished, Subject, Trace, Work},
     validate::Checked,
 };
 use crate::{
@@ -49,6 +49,7 @@ fn subject(shared: &Shared, request: &DeleteBatchNodeUserRequest) -> Subject {
         rpc: "DeleteBatchNodeUser",
         upstream: "azure_batch",
         target,
+        alias_is_ours: request.account.is_empty(),
         pool: Some(request.pool_id.clone()),
         user: request.user_name.clone(),
         checked,
@@ -65,6 +66,7 @@ async fn delete(
             result: Err(Failure::internal("the target has gone")),
             ledger: Ledger::default(),
             learned: Vec::new(),
+            trace: Trace::default(),
         };
     };
     let callers_id = !request.client_request_id.is_empty();
@@ -89,6 +91,13 @@ async fn delete(
     };
     let concluded = account.upstream.call(&user, action, &work.limits).await;
     let attempts = concluded.ledger.attempts();
+    let trace = Trace {
+        client_request_id: user.client_request_id.clone(),
+        upstream_request_id: match &concluded.result {
+            Ok(done) => done.request_id.clone(),
+            Err(failure) => failure.upstream_request_id().to_owned(),
+        },
+    };
     let result = concluded.result.map(|done| {
         let response = DeleteBatchNodeUserResponse {
             outcome: done.outcome.into(),
@@ -102,5 +111,6 @@ async fn delete(
         result,
         ledger: concluded.ledger,
         learned: Vec::new(),
+        trace,
     }
 }

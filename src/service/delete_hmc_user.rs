@@ -8,7 +8,7 @@ use tonic::{Request, Response, Status};
 use super::{
     Shared,
     meta::CallMeta,
-    pipeline::{self, Finished, Subject, Work},
+    pipeline::{self, Finished, Subject, Trace, Work},
     targets::Target,
     validate::Checked,
 };
@@ -69,6 +69,7 @@ fn subject(shared: &Shared, request: &DeleteHmcUserRequest) -> Subject {
         rpc: "DeleteHmcUser",
         upstream: "ibm_hmc",
         target,
+        alias_is_ours: request.hmc.is_empty(),
         pool: None,
         user,
         checked,
@@ -110,6 +111,7 @@ async fn delete(work: Work, request: DeleteHmcUserRequest) -> Finished<DeleteHmc
         result: result.map(|outcome| (response(outcome), outcome)),
         ledger: call.ledger.clone(),
         learned,
+        trace: Trace::default(),
     }
 }
 
@@ -169,6 +171,7 @@ fn failed(failure: Failure) -> Finished<DeleteHmcUserResponse> {
         result: Err(failure),
         ledger: Ledger::default(),
         learned: Vec::new(),
+        trace: Trace::default(),
     }
 }
 

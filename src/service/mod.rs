@@ -30,8 +30,9 @@ pub struct Shared {
     pub targets: Targets,
     policy: Policy,
     quotas: Quotas,
-    audit: Audit,
-    /// Calls in progress; deletions end even when their callers have gone.
+    /// The audit log.
+    pub audit: Audit,
+    /// Calls in progress, and their records; they end even when their callers have gone.
     pub tasks: TaskTracker,
     /// Cancelled when the server stops: no call is begun any more.
     pub draining: CancellationToken,

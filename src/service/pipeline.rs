@@ -11,7 +11,7 @@ use crate::{
     access::audit::{Entry, Event},
     error::{
         Failure, Fate, Violation,
-        status::{CallFacts, status},
+        status::{CallFacts, MAX_TEXT_BYTES, cut, status},
     },
     proto::{DeleteOutcome, ErrorReason},
     upstream::{
@@ -28,6 +28,8 @@ pub struct Subject {
     pub upstream: &'static str,
     /// The resolved alias.
     pub target: String,
+    /// The request left the alias empty.
+    pub alias_is_ours: bool,
     /// The pool, where the upstream has pools.
     pub pool: Option<String>,
     /// The user, as the request names it.
@@ -60,6 +62,17 @@ pub struct Finished<T> {
     pub ledger: Ledger,
     /// Identifiers that the upstream told.
     pub learned: Vec<(&'static str, String)>,
+    /// What finds the call in the upstream's own logs.
+    pub trace: Trace,
+}
+
+/// The ids of a call on the upstream's side, for the log and the audit log.
+#[derive(Clone, Debug, Default)]
+pub struct Trace {
+    /// `client-request-id` that was sent.
+    pub client_request_id: String,
+    /// `request-id` of the last answer.
+    pub upstream_request_id: String,
 }
 
 /// Tells the work that the caller has gone, unless the answer was taken.
@@ -114,6 +127,7 @@ struct Call {
     meta: CallMeta,
     subject: Subject,
     facts: CallFacts,
+    trace: Trace,
 }
 
 impl Call {
@@ -131,7 +145,16 @@ impl Call {
             meta,
             subject,
             facts,
+            trace: Trace::default(),
         }
+    }
+
+    fn is_allowed(&self) -> bool {
+        let Subject {
+            rpc, target, pool, ..
+        } = &self.subject;
+        let policy = &self.shared.policy;
+        policy.allows(&self.meta.caller, rpc, target, pool.as_deref())
     }
 
     /// The checks before anything is sent, in the documented order.
@@ -152,15 +175,7 @@ impl Call {
         if !violations.is_empty() {
             return Err(Failure::invalid(violations));
         }
-        let Subject {
-            rpc, target, pool, ..
-        } = &self.subject;
-        let caller = &self.meta.caller;
-        if !self
-            .shared
-            .policy
-            .allows(caller, rpc, target, pool.as_deref())
-        {
+        if !self.is_allowed() {
             return Err(Failure::new(ErrorReason::CallerNotAuthorized, "policy"));
         }
         if !exists {
@@ -170,20 +185,25 @@ impl Call {
             return Err(Failure::new(ErrorReason::ProtectedUser, "protected_users"));
         }
         if !self.subject.validate_only {
-            self.shared.quotas.take(caller)?;
+            self.shared.quotas.take(&self.meta.caller)?;
         }
         Ok(deadline.or_when(self.shared.halt.clone()))
     }
 
     /// Answers a call that was not admitted. What was refused for who asked is on record too.
-    async fn refuse<T>(self, failure: Failure) -> Result<Response<T>, Status> {
+    async fn refuse<T>(mut self, failure: Failure) -> Result<Response<T>, Status> {
+        if self.subject.alias_is_ours && !self.is_allowed() {
+            // Without rights, nobody learns the name of the only target.
+            let alias = &self.subject.target;
+            self.facts.identifiers.retain(|(_, value)| value != alias);
+        }
         let outcome = match failure.reason {
             ErrorReason::CallerNotAuthorized | ErrorReason::CallerUnauthenticated => "denied",
             ErrorReason::ProtectedUser | ErrorReason::DeleteQuotaExceeded => "not_sent",
             _ => return Err(self.fail(&failure, false)),
         };
         let reason = failure.reason.as_str_name();
-        self.record(Event::Outcome, outcome, reason, false).await;
+        self.close(outcome, reason, false).await;
         Err(self.fail(&failure, false))
     }
 
@@ -197,6 +217,9 @@ impl Call {
         W: Future<Output = Finished<T>> + Send,
     {
         if let Err(failure) = self.intend(&limits.deadline).await {
+            // Should the intent have reached the disk all the same, this tells that nothing came of it.
+            let reason = failure.reason.as_str_name();
+            drop(self.close(Fate::NotSent.as_str(), reason, false));
             return Err(self.fail(&failure, false));
         }
         let work = work(Work {
@@ -218,10 +241,7 @@ impl Call {
             Ok((_, outcome)) => (outcome_name(*outcome), ""),
             Err(failure) => (self.facts.outcome.as_str(), failure.reason.as_str_name()),
         };
-        // The record is made in any case; the answer does not wait for it beyond the deadline.
-        let recorded = self.record(Event::Outcome, outcome, reason, gone);
-        let recorded = self.shared.tasks.spawn(recorded);
-        let _late = limits.deadline.bound(recorded).await;
+        self.close(outcome, reason, gone).await;
         match result {
             Ok((response, outcome)) => {
                 self.log(Code::Ok, outcome_name(outcome), "", "", gone);
@@ -250,6 +270,7 @@ impl Call {
     fn learn<T>(&mut self, finished: Finished<T>) -> Result<(T, DeleteOutcome), Failure> {
         self.facts.attempts = finished.ledger.attempts();
         self.facts.outcome = finished.ledger.outcome();
+        self.trace = finished.trace;
         for (key, value) in finished.learned {
             self.facts.identifiers.retain(|(known, _)| *known != key);
             self.facts.identifiers.push((key, value));
@@ -276,28 +297,41 @@ impl Call {
             peer: self.meta.peer.clone(),
             rpc: self.subject.rpc,
             target: self.subject.target.clone(),
-            user: name.map_or_else(|| self.subject.user.clone(), |(_, name)| name.clone()),
+            user: cut(
+                name.map_or(&self.subject.user, |(_, name)| name),
+                MAX_TEXT_BYTES,
+            )
+            .to_owned(),
             identifiers: self.facts.identifiers.clone(),
             outcome,
             reason,
+            client_request_id: self.trace.client_request_id.clone(),
+            upstream_request_id: self.trace.upstream_request_id.clone(),
             attempts: self.facts.attempts,
             caller_gone: gone,
         }
     }
 
-    fn record(
+    /// Records how the call ended. The record is made in any case; the future only waits for it, and not beyond
+    /// the deadline.
+    fn close(
         &self,
-        event: Event,
         outcome: &'static str,
         reason: &'static str,
         gone: bool,
     ) -> impl Future<Output = ()> + Send + use<> {
-        let entry = self.entry(event, outcome, reason, gone);
+        let entry = self.entry(Event::Outcome, outcome, reason, gone);
         let (audit, request_id) = (self.shared.audit.clone(), self.meta.request_id.clone());
-        async move {
+        let recorded = self.shared.tasks.spawn(async move {
             if let Err(failure) = audit.record(entry).await {
                 let error = failure.context;
-                tracing::error!(request_id, outcome, reason, error, "not recorded");
+                tracing::error!(request_id, outcome, reason, error, "not yet recorded");
+            }
+        });
+        let deadline = self.meta.deadline.clone();
+        async move {
+            if let Some(deadline) = deadline {
+                let _late = deadline.bound(recorded).await;
             }
         }
     }
@@ -322,6 +356,8 @@ impl Call {
             reason,
             outcome,
             attempts = self.facts.attempts,
+            client_request_id = self.trace.client_request_id,
+            upstream_request_id = self.trace.upstream_request_id,
             elapsed_ms = u64::try_from(self.meta.received.elapsed().as_millis()).unwrap_or(u64::MAX),
             context,
             caller_gone,

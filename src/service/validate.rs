@@ -1,7 +1,10 @@
 //! The rules of the request fields. Every violation is told, none is repaired: what would have to be changed
 //! to be sent would name another user.
 
-use crate::error::Violation;
+use crate::{
+    error::Violation,
+    names::{self, is_dots, is_made_of},
+};
 
 /// A request, checked: the fields that keep their rules, and the faults of the others.
 #[derive(Debug, Default)]
@@ -43,7 +46,7 @@ impl Checked {
         } else {
             value
         };
-        let fits = (1..=64).contains(&value.len()) && of(value, b"._-");
+        let fits = names::is_alias(value);
         let rule = "must be 1-64 characters of A-Z a-z 0-9 . _ -";
         self.note(field, value, (!fits).then_some(rule));
         if fits {
@@ -55,21 +58,21 @@ impl Checked {
 
     /// A pool: 1-64 of `A-Z a-z 0-9 _ -`.
     pub fn pool_id(&mut self, field: &'static str, value: &str) {
-        let fits = (1..=64).contains(&value.len()) && of(value, b"_-");
+        let fits = (1..=64).contains(&value.len()) && is_made_of(value, b"_-");
         let rule = "must be 1-64 characters of A-Z a-z 0-9 _ -";
         self.note(field, value, (!fits).then_some(rule));
     }
 
     /// A node: 1-128 of `A-Z a-z 0-9 . _ -`, but not `.` or `..`.
     pub fn node_id(&mut self, field: &'static str, value: &str) {
-        let fits = (1..=128).contains(&value.len()) && of(value, b"._-") && !is_dots(value);
+        let fits = (1..=128).contains(&value.len()) && is_made_of(value, b"._-") && !is_dots(value);
         let rule = "must be 1-128 characters of A-Z a-z 0-9 . _ - and not . or ..";
         self.note(field, value, (!fits).then_some(rule));
     }
 
     /// An HMC object ID: 1-64 of `A-Z a-z 0-9 . _ -`, but not `.` or `..`.
     pub fn user_id(&mut self, field: &'static str, value: &str) {
-        let fits = (1..=64).contains(&value.len()) && of(value, b"._-") && !is_dots(value);
+        let fits = names::is_object_id(value);
         let rule = "must be 1-64 characters of A-Z a-z 0-9 . _ - and not . or ..";
         self.note(field, value, (!fits).then_some(rule));
     }
@@ -85,16 +88,6 @@ impl Checked {
         let rule = "must be a GUID of 8-4-4-4-12 hexadecimal digits without braces, or empty";
         self.note(field, value, (!fits).then_some(rule));
     }
-}
-
-fn of(value: &str, more: &[u8]) -> bool {
-    value
-        .bytes()
-        .all(|b| b.is_ascii_alphanumeric() || more.contains(&b))
-}
-
-fn is_dots(value: &str) -> bool {
-    matches!(value, "." | "..")
 }
 
 fn user_name_fault(value: &str) -> Option<&'static str> {

@@ -187,9 +187,13 @@ impl<'a> Tries<'a> {
         if !pause.is_zero() {
             sleep_unless_gone(pause, self.limits).await;
         }
-        match self.limits.check("between attempts") {
-            Ok(()) => Ok(()),
-            Err(_) => Err(ledger.conclude(failure)),
+        match (self.limits.check("between attempts"), failure.repeat) {
+            (Ok(()), _) => Ok(()),
+            // One refusal is no verdict on the credentials: there was no time to renew them.
+            (Err(late), Repeat::Renew) if !self.limits.gone.is_cancelled() => {
+                Err(ledger.conclude(late))
+            }
+            (Err(_), _) => Err(ledger.conclude(failure)),
         }
     }
 }

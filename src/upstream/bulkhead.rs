@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::{attempt::Limits, deadline::Deadline};
-use crate::{config::Room, error::Failure, proto::ErrorReason};
+use crate::{config::BulkheadLimits, error::Failure, proto::ErrorReason};
 
 /// The bulkhead.
 pub struct Bulkhead {
@@ -25,13 +25,13 @@ impl Drop for Waiting<'_> {
 }
 
 impl Bulkhead {
-    /// With this much room.
+    /// With these limits.
     #[must_use]
-    pub fn new(room: Room) -> Self {
+    pub fn new(limits: BulkheadLimits) -> Self {
         Self {
-            places: Semaphore::new(room.in_flight as usize),
+            places: Semaphore::new(limits.in_flight as usize),
             waiting: AtomicU32::new(0),
-            queue: room.queued,
+            queue: limits.queued,
         }
     }
 

@@ -162,8 +162,8 @@ impl Client {
             let _ = timeout(DRAIN_TIMEOUT, whole_body(response)).await;
             None
         } else {
-            let limit = BODY_TIMEOUT.min(deadline.remaining());
-            timeout(limit, whole_body(response)).await.ok().flatten()
+            let body = deadline.bound(timeout(BODY_TIMEOUT, whole_body(response)));
+            body.await.and_then(Result::ok).flatten()
         };
         self.connections.given_back();
         Ok(Answer {

@@ -48,7 +48,7 @@ pub const REDACTED: &str = "(redacted)";
 /// Foreign text as callers may see it: cut, and left out where it repeats what is `hidden`, the secret that went
 /// with the request.
 #[must_use]
-pub fn told(text: &str, hidden: &str) -> String {
+pub fn redact(text: &str, hidden: &str) -> String {
     if !hidden.is_empty() && text.contains(hidden) {
         REDACTED.to_owned()
     } else {

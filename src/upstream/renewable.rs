@@ -4,6 +4,7 @@
 
 use std::{
     future::Future,
+    panic::AssertUnwindSafe,
     pin::Pin,
     sync::{Arc, Mutex},
     time::Duration,
@@ -17,6 +18,9 @@ use crate::error::Failure;
 
 /// After a failed refresh of something that still works, the next one waits this long.
 const REFRESH_PAUSE: Duration = Duration::from_secs(5);
+
+/// Nothing is believed to last longer.
+const MAX_LIFE: Duration = Duration::from_hours(24);
 
 /// The work of one renewal.
 pub type Obtaining<T> = Pin<Box<dyn Future<Output = Result<Lease<T>, Failure>> + Send>>;
@@ -53,6 +57,7 @@ impl<T> Lease<T> {
     /// Valid for this long; refreshed ahead at 80 % of its life.
     pub fn lasting(value: T, life: Duration) -> Self {
         let now = Instant::now();
+        let life = life.min(MAX_LIFE);
         Self {
             value,
             refresh_at: Some(now + life.mul_f64(0.8)),
@@ -152,7 +157,10 @@ impl<T: Send + Sync + 'static, S: Source<T>> Renewable<T, S> {
         let work = Arc::clone(&self.source).obtain();
         let (store, source) = (Arc::clone(&self.state), Arc::clone(&self.source));
         let task = tokio::spawn(async move {
-            let result = work.await.map(Arc::new);
+            // A panic must not leave its flight behind for ever.
+            let result = AssertUnwindSafe(work).catch_unwind().await;
+            let result = result.unwrap_or_else(|_| Err(Failure::internal("a renewal panicked")));
+            let result = result.map(Arc::new);
             let mut state = crate::lock(&store);
             state.flight = None;
             match &result {
@@ -169,7 +177,7 @@ impl<T: Send + Sync + 'static, S: Source<T>> Renewable<T, S> {
         });
         let flight = async move {
             task.await
-                .unwrap_or_else(|_| Err(Failure::internal("a renewal panicked")))
+                .unwrap_or_else(|_| Err(Failure::internal("a renewal was cut off")))
         };
         let flight = flight.boxed().shared();
         state.flight = Some(flight.clone());

@@ -216,10 +216,74 @@ async fn nothing_is_sent_that_cannot_be_recorded() {
     failed.expect(Code::Unavailable, "AUDIT_UNAVAILABLE");
     assert!(failed.retry_delay.is_some());
     assert!(upstream.seen().is_empty());
-    // It recovers by itself.
+    // It recovers by itself, and tells what became of the call that it could not record.
     fs::remove_dir(app.folder.join("audit.jsonl")).unwrap();
     app.delete_batch_node_user(batch_request("alice"))
         .await
         .unwrap();
-    assert_eq!(app.audit().len(), 2);
+    let records = app.audit();
+    let told: Vec<_> = records
+        .iter()
+        .map(|r| (r["event"].as_str(), r["outcome"].as_str()))
+        .collect();
+    let wanted = [
+        ("outcome", "not_sent"),
+        ("intent", ""),
+        ("outcome", "deleted"),
+    ];
+    assert_eq!(
+        told,
+        wanted.map(|(event, outcome)| (Some(event), Some(outcome)))
+    );
+}
+
+#[tokio::test]
+async fn a_line_that_was_left_unfinished_is_ended_first() {
+    let upstream = upstream().await;
+    let folder = App::folder();
+    let section = batch_section(&folder, &upstream.url);
+    fs::write(folder.join("audit.jsonl"), "{\"v\":1,\"ts\":\"20").unwrap();
+    let app = App::start_in(folder, &section).await;
+    app.delete_batch_node_user(batch_request("alice"))
+        .await
+        .unwrap();
+    let text = fs::read_to_string(app.folder.join("audit.jsonl")).unwrap();
+    let whole = text.lines().skip(1).map(serde_json::from_str::<Value>);
+    assert!(whole.into_iter().all(|line| line.is_ok()), "{text}");
+    assert_eq!(text.lines().count(), 3, "{text}");
+}
+
+#[tokio::test]
+async fn a_caller_without_rights_does_not_learn_the_only_target() {
+    let upstream = upstream().await;
+    let none = app("", &upstream).await;
+    let failed = none
+        .delete_batch_node_user(batch_request("alice"))
+        .await
+        .unwrap_err();
+    failed.expect(Code::PermissionDenied, "CALLER_NOT_AUTHORIZED");
+    assert_eq!(failed.meta("account"), "");
+    let failed = none
+        .delete_batch_node_user(batch_request(".."))
+        .await
+        .unwrap_err();
+    failed.expect(Code::InvalidArgument, "INVALID_REQUEST");
+    assert_eq!(failed.meta("account"), "");
+}
+
+#[tokio::test]
+async fn what_finds_a_call_in_the_logs_of_azure_is_on_record() {
+    let upstream =
+        Upstream::start(|seen| token_or(seen, || Reply::empty(200).with("request-id", "azure-1")))
+            .await;
+    let folder = App::folder();
+    let section = batch_section(&folder, &upstream.url);
+    let app = App::start_in(folder, &section).await;
+    let done = app
+        .delete_batch_node_user(batch_request("alice"))
+        .await
+        .unwrap();
+    let record = &app.audit()[1];
+    assert_eq!(record["client_request_id"], done.client_request_id);
+    assert_eq!(record["upstream_request_id"], "azure-1");
 }

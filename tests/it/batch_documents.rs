@@ -177,3 +177,15 @@ async fn a_request_id_that_is_no_text_is_left_out() {
         self::failed(Reply::json(status, &body).with("request-id", &"9".repeat(1_000))).await;
     assert_eq!(failed.meta("upstream_request_id"), "9".repeat(256));
 }
+
+#[tokio::test]
+async fn a_header_at_fault_is_found_behind_eight_other_values() {
+    let filler = r#"{"key":"k","value":"v"},"#.repeat(8);
+    let body = format!(
+        r#"{{"code":"MissingRequiredHeader","values":[{filler}{{"key":"HeaderName","value":"Authorization"}}]}}"#
+    );
+    let failed = failed(Reply::json(400, &body)).await;
+    failed.expect(Code::Internal, "UPSTREAM_CREDENTIALS_REJECTED");
+    assert_eq!(failed.meta("attempts"), "2");
+    assert_eq!(failed.batch.unwrap().values.len(), 8);
+}

@@ -23,17 +23,16 @@ use crate::{
     support::Failed,
 };
 
-/// What the server makes by itself in a call of either rpc. Nothing in this version makes
-/// `CallerUnauthenticated` and `CircuitOpen`; the API has them so that clients are ready for them.
-const FACADE: [R; 15] = [
+/// What nothing in this version makes; the API has them so that clients are ready for them.
+const NOT_YET: [R; 2] = [R::CallerUnauthenticated, R::CircuitOpen];
+/// What the server makes by itself in a call of either rpc.
+const FACADE: [R; 13] = [
     R::InvalidRequest,
-    R::CallerUnauthenticated,
     R::CallerNotAuthorized,
     R::UnknownTarget,
     R::ProtectedUser,
     R::DeleteQuotaExceeded,
     R::Overloaded,
-    R::CircuitOpen,
     R::AuditUnavailable,
     R::ShuttingDown,
     R::DeadlineExceeded,
@@ -219,7 +218,8 @@ fn every_reason_can_happen() {
         .into_iter()
         .filter(|reason| !made.iter().any(|(_, name)| *name == short(*reason)))
         .collect();
-    assert_eq!(unmade, [R::Unspecified]);
+    let not_yet: Vec<_> = [R::Unspecified].into_iter().chain(NOT_YET).collect();
+    assert_eq!(unmade, not_yet);
     // A second code that nothing yields would be a promise without a meaning.
     for reason in reasons() {
         if recipe(reason).alternate.is_some() {
@@ -247,10 +247,11 @@ fn promised(rpc: &str) -> Pairs {
 
 #[test]
 fn rpcs_promise_what_tables_and_facade_yield() {
+    let not_yet: Pairs = NOT_YET.map(|reason| pair(reason, Form::Usual)).into();
     let batch = &of_facade(&BATCH_FACADE) | &batch_rows();
-    assert_eq!(promised("DeleteBatchNodeUser"), batch);
+    assert_eq!(promised("DeleteBatchNodeUser"), &batch | &not_yet);
     let hmc = &of_facade(&HMC_FACADE) | &hmc_rows();
-    assert_eq!(promised("DeleteHmcUser"), hmc);
+    assert_eq!(promised("DeleteHmcUser"), &hmc | &not_yet);
 }
 
 #[test]

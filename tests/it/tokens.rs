@@ -4,7 +4,7 @@
 mod answers;
 mod forms;
 
-use std::{collections::BTreeMap, fs, sync::Arc};
+use std::{collections::BTreeMap, fs, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use tokio::sync::{Notify, mpsc};
@@ -12,8 +12,8 @@ use tonic::Code;
 use useradmin::proto::DeleteOutcome;
 
 use crate::support::{
-    App, Reply, Seen, Upstream, batch_answer, batch_deleted, batch_document, batch_error,
-    batch_request, batch_section,
+    App, Reply, Seen, Upstream, batch, batch_answer, batch_deleted, batch_document, batch_error,
+    batch_request, batch_section, batch_within,
 };
 
 const ENDPOINT: &str = "/tenant-1/oauth2/v2.0/token";
@@ -232,4 +232,29 @@ async fn a_renewal_that_fails_is_told_as_it_is() {
         assert_eq!(shown(&upstream), ["Bearer token-1"]);
     });
     join_all(calls).await;
+}
+
+#[tokio::test]
+async fn a_refusal_that_leaves_no_time_for_a_renewal_is_no_verdict_on_the_credentials() {
+    let (arrived, gate) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (tell, held) = (Arc::clone(&arrived), Arc::clone(&gate));
+    let (app, _upstream) = batch(move |_| {
+        tell.notify_one();
+        Reply::Held(Arc::clone(&held), Box::new(Reply::empty(401)))
+    })
+    .await;
+    let call = batch_within(&app, batch_request("alice"), Duration::from_millis(600));
+    let release = async {
+        arrived.notified().await;
+        // The time itself is what the test is about: less than an attempt's is to be left.
+        tokio::time::sleep(Duration::from_millis(350)).await;
+        gate.notify_one();
+    };
+    let (answer, ()) = tokio::join!(call, release);
+    let failed = answer.unwrap_err();
+    failed.expect(Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
+    assert_eq!(
+        (failed.meta("attempts"), failed.meta("outcome")),
+        ("1", "not_deleted")
+    );
 }

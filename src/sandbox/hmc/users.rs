@@ -45,7 +45,7 @@ const fn user(id: &'static str, name: &'static str, kind: &'static str, verdict:
 
 /// The first group of an ID tells the status and reason of the refusal; alice has the ID of the document's example.
 #[rustfmt::skip]
-static USERS: [User; 18] = [
+static USERS: [User; 19] = [
     user("e9e8d20a-4a7a-11e4-91ee-1c6f65065a91", "alice", "standard", Deletes),
     user("00000b0b-4a7a-11e4-91ee-1c6f65065a91", "bob", "standard", Deletes),
     user("000ca401-4a7a-11e4-91ee-1c6f65065a91", "carol", "standard", Deletes),
@@ -56,6 +56,9 @@ static USERS: [User; 18] = [
     user("00000312-4a7a-11e4-91ee-1c6f65065a91", "pattern-user", "pattern-based", Refuses(400, 312,
         "This operation is not supported for an object of this type. Pattern-based users may not be deleted.")),
     user("00000313-4a7a-11e4-91ee-1c6f65065a91", "svc-useradmin", "standard", Refuses(400, 313,
+        "The request URI designates the API user's own User object.")),
+    // The service never asks for its own user's deletion, so another one lets this row of the document be seen.
+    user("00400313-4a7a-11e4-91ee-1c6f65065a91", "own-object", "standard", Refuses(400, 313,
         "The request URI designates the API user's own User object.")),
     user("00000317-4a7a-11e4-91ee-1c6f65065a91", "template-in-use", "template", Refuses(409, 317,
         "The object cannot be deleted at this time. One or more users or User Patterns refer to this template user.")),

@@ -97,7 +97,7 @@ impl BatchAccount {
             })?,
             url: config.url,
             budget: Budget::new(),
-            bulkhead: Bulkhead::new(config.room),
+            bulkhead: Bulkhead::new(config.bulkhead),
         })
     }
 
@@ -161,6 +161,7 @@ impl BatchAccount {
             .await
         {
             Ok(answer) if answer.status == done => {
+                wire::check_echo(&answer, &user.client_request_id);
                 return Ok(Done {
                     outcome: DeleteOutcome::Deleted,
                     request_id: wire::request_id(&answer).unwrap_or_default(),
@@ -230,6 +231,7 @@ impl BatchAccount {
         proof: &Used,
         ledger: &mut Ledger,
     ) -> Failure {
+        wire::check_echo(answer, &user.client_request_id);
         let mut failure = failure(answer, user, proof.token());
         if failure.repeat == Repeat::Renew && !(ledger.may_renew() && self.credential.refuse(proof))
         {
@@ -243,7 +245,7 @@ fn request(method: Method, url: Url, user: &NodeUser) -> Result<Request, Failure
     let mut request = Request::new(method, url);
     let headers = request.headers_mut();
     headers.insert(ACCEPT, HeaderValue::from_static(MEDIA_TYPE));
-    headers.insert("client-request-id", header(&user.client_request_id)?);
+    headers.insert(wire::CLIENT_REQUEST_ID, header(&user.client_request_id)?);
     headers.insert("return-client-request-id", HeaderValue::from_static("true"));
     Ok(request)
 }

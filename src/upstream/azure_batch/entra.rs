@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    panic::AssertUnwindSafe,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -23,6 +24,7 @@ use azure_identity::{
     ManagedIdentityCredentialOptions, UserAssignedId, WorkloadIdentityCredential,
     WorkloadIdentityCredentialOptions,
 };
+use futures_util::FutureExt as _;
 use reqwest::{
     Method, Request as HttpRequest,
     header::{HeaderName, HeaderValue},
@@ -90,11 +92,13 @@ impl TokenSource {
             let credential = self.credential(&exchange)?;
             credential.get_token(&[&self.entra.scope], None).await
         };
-        let outcome = tokio::time::timeout(TIMEOUT, outcome).await;
-        match outcome {
+        // `azure_identity` panics at life times that do not fit its clock.
+        let outcome = AssertUnwindSafe(outcome).catch_unwind();
+        match tokio::time::timeout(TIMEOUT, outcome).await {
             Err(_) => Err(unreachable("no token in time".into())),
-            Ok(Err(error)) => Err(exchange.failure(&error)),
-            Ok(Ok(token)) => lease(&token),
+            Ok(Err(_)) => Err(unreachable("the token answer was not understood".into())),
+            Ok(Ok(Err(error))) => Err(exchange.failure(&error)),
+            Ok(Ok(Ok(token))) => lease(&token),
         }
     }
 

@@ -100,7 +100,7 @@ pub const RULES: &[BatchRule] = &[
     ours("HostInformationNotPresent", "C"),
     ours("MultipleConditionHeadersNotSupported", "C: 400"),
 
-    // Codes that nobody documents: by status.
+    // Any other code: by status.
     Rule::new(only(403), Body::Own, R::UpstreamPermissionDenied, "H; C: IOError"),
     Rule::new(only(404), Body::Own, R::UpstreamResourceNotFound, "H"),
     Rule::new(only(409), Body::Own, R::UpstreamConflict, "H"),

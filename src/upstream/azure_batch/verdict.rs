@@ -13,22 +13,18 @@ use crate::{
     upstream::http::Answer,
 };
 
-const ID_HEADER: &str = "client-request-id";
-
 /// An answer that is not the success. `token` is what the request was authorized with, and never passed on.
 pub fn failure(answer: &Answer, user: &NodeUser, token: &str) -> Failure {
     let error = wire::error(answer, token);
-    let headers = error
-        .as_ref()
-        .map(|error| wire::headers_at_fault(error, user.callers_id))
-        .unwrap_or_default();
+    let headers = wire::headers_at_fault(answer, user.callers_id);
+    let headers: Vec<&str> = headers.iter().map(String::as_str).collect();
     let code = error.as_ref().map(|error| error.code.as_str());
     let Some(rule) = rule(answer.status, code, &headers) else {
         return Failure::internal("an answer without a rule");
     };
     let blames_id = headers
         .iter()
-        .any(|name| name.eq_ignore_ascii_case(ID_HEADER));
+        .any(|name| name.eq_ignore_ascii_case(wire::CLIENT_REQUEST_ID));
     let violation = blames_id.then_some(Violation {
         field: "client_request_id",
         description: "the upstream does not accept this value",

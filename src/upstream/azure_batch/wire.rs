@@ -5,8 +5,11 @@ use serde_json::{Map, Value};
 use crate::{
     error::status::{MAX_BATCH_VALUES, MAX_TEXT_BYTES, cut},
     proto::{BatchError, BatchErrorDetail, ErrorMessage},
-    upstream::{REDACTED, http::Answer, told},
+    upstream::{REDACTED, http::Answer, redact},
 };
+
+/// The header that carries the caller's id, there and back.
+pub const CLIENT_REQUEST_ID: &str = "client-request-id";
 
 const BOM: &[u8] = b"\xEF\xBB\xBF";
 /// Repeats the signature and what was signed.
@@ -44,21 +47,30 @@ pub fn request_id(answer: &Answer) -> Option<String> {
     (!id.is_empty()).then(|| cut(id, MAX_TEXT_BYTES).to_owned())
 }
 
-/// The header names that the document's values complain about. A `client-request-id` of our own making is
-/// left out: only one that the caller sent is the caller's to mend.
+/// The header names that the document's values complain about; all of them, not only those that are passed on. A
+/// `client-request-id` of our own making is left out: only one that the caller sent is the caller's to mend.
 #[must_use]
-pub fn headers_at_fault(error: &BatchError, callers_id: bool) -> Vec<&str> {
-    error
-        .values
-        .iter()
-        .filter(|pair| pair.key == "HeaderName")
-        .map(|pair| pair.value.as_str())
-        .filter(|name| callers_id || !name.eq_ignore_ascii_case("client-request-id"))
+pub fn headers_at_fault(answer: &Answer, callers_id: bool) -> Vec<String> {
+    let document = json(answer).unwrap_or_default();
+    let pairs = document["values"].as_array().into_iter().flatten();
+    pairs
+        .filter(|pair| pair["key"] == "HeaderName")
+        .filter_map(|pair| pair["value"].as_str())
+        .filter(|name| callers_id || !name.eq_ignore_ascii_case(CLIENT_REQUEST_ID))
+        .map(str::to_owned)
         .collect()
 }
 
+/// Tells when an answer belongs to another request: something between is mixing them up.
+pub fn check_echo(answer: &Answer, sent: &str) {
+    let echo = answer.header(CLIENT_REQUEST_ID);
+    if echo.is_some_and(|echo| !echo.eq_ignore_ascii_case(sent)) {
+        tracing::warn!(sent, "Azure Batch returned another client-request-id");
+    }
+}
+
 fn text(object: &Map<String, Value>, key: &str, hidden: &str) -> Option<String> {
-    Some(told(object.get(key)?.as_str()?, hidden))
+    Some(redact(object.get(key)?.as_str()?, hidden))
 }
 
 fn message(document: &Map<String, Value>, hidden: &str) -> Option<ErrorMessage> {
@@ -68,7 +80,7 @@ fn message(document: &Map<String, Value>, hidden: &str) -> Option<ErrorMessage> 
     let value = value.split("\nRequestId:").next().unwrap_or(value);
     Some(ErrorMessage {
         lang: text(message, "lang", hidden).unwrap_or_default(),
-        value: told(value, hidden),
+        value: redact(value.trim_end(), hidden),
     })
 }
 

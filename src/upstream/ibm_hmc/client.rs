@@ -65,7 +65,7 @@ impl Hmc {
             client,
             sessions: Renewable::new(source),
             budget: Budget::new(),
-            bulkhead: Bulkhead::new(config.room),
+            bulkhead: Bulkhead::new(config.bulkhead),
         })
     }
 

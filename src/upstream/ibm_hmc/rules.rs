@@ -51,7 +51,7 @@ pub const RULES: &[HmcRule] = &[
     is(409, 1, R::UpstreamConflict, "Z: not in the right state").alternate(),
     is(409, 2, R::UpstreamConflict, "Z: busy").alternate(),
 
-    // Everything else by status: "additional standard status and reason codes can be returned" (D).
+    // Any other: by status. "Additional standard status and reason codes can be returned" (D).
     is(400, 1, R::UpstreamRejectedRequest, "V: query parameter"),
     is(400, 2, R::UpstreamRejectedRequest, "V: required header"),
     is(400, 4, R::UpstreamRejectedRequest, "V: body where none is allowed"),

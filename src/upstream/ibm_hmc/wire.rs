@@ -5,8 +5,9 @@ use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
 use crate::{
+    names,
     proto::HmcError,
-    upstream::{http::Answer, told},
+    upstream::{http::Answer, redact},
 };
 
 const USERS: &str = "/api/users/";
@@ -45,7 +46,7 @@ pub fn error(answer: &Answer, hidden: &str) -> Option<HmcError> {
     Some(HmcError {
         http_status,
         reason: number("reason")?,
-        message: told(message, hidden),
+        message: redact(message, hidden),
     })
 }
 
@@ -96,20 +97,11 @@ fn listed(entry: &Value) -> Option<HmcUser> {
     Some(HmcUser {
         id: text("object-uri")?
             .strip_prefix(USERS)
-            .filter(|id| is_id(id))?
+            .filter(|id| names::is_object_id(id))?
             .to_owned(),
         name: text("name")?.to_owned(),
         kind: text("type").unwrap_or("").to_owned(),
     })
-}
-
-/// An object ID is one path segment.
-fn is_id(id: &str) -> bool {
-    (1..=64).contains(&id.len())
-        && !matches!(id, "." | "..")
-        && id
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
 }
 
 /// The value of the `name` filter that fits this name alone: a Java regular expression that must match whole.

@@ -217,7 +217,7 @@ fn callers() {
             format!("{HMC}[[callers]]\nidentity = \"x\"\nallow = []\n").repeat(1)
                 + "[[callers]]\nidentity = \"x\"\nallow = []\ndeletes_per_minute = 0\n",
             &[
-                "9:12: the caller `x` is listed twice",
+                "9:12: the caller `x` is listed twice; put all that it may do into one `allow`",
                 "11:22: `deletes_per_minute` must be a whole number from 1 to 1000000",
             ],
         ),
@@ -251,6 +251,22 @@ fn credentials() {
             &["5:13: `tenant_id` holds letters, digits, `.` and `-` only"],
         ),
         (
+            with(KEY, 5, "account_name = \"a\\nb\""),
+            &["5:16: `account_name` holds letters and digits only"],
+        ),
+        (
+            with(
+                ACCOUNT,
+                7,
+                "secret_file = \"\"\nauthority = \"ftp://x\"\nscope = 3",
+            ),
+            &[
+                "7:15: `secret_file` must not be empty",
+                "8:13: `authority` must be an https URL",
+                "9:9: `scope` must be a string, not integer",
+            ],
+        ),
+        (
             with(KEY, 6, "key_file = \"not-base64\""),
             &["6:12: `key_file` does not hold base64"],
         ),
@@ -264,27 +280,29 @@ fn files() {
     check(&[
         (
             password("gone"),
-            &["4:17: `password_file` cannot be used: No such file or directory (os error 2)"],
+            &[
+                "4:17: `password_file` cannot be used: No such file or directory (os error 2) (gone)",
+            ],
         ),
         (
             password("empty"),
-            &["4:17: `password_file` cannot be used: the file is empty"],
+            &["4:17: `password_file` cannot be used: the file is empty (empty)"],
         ),
         (
             password("not-text"),
-            &["4:17: `password_file` cannot be used: the file is not UTF-8 text"],
+            &["4:17: `password_file` cannot be used: the file is not UTF-8 text (not-text)"],
         ),
         (
             with(ACCOUNT, 7, "secret_file = \"gone\""),
-            &["7:15: `secret_file` cannot be used: No such file or directory (os error 2)"],
+            &["7:15: `secret_file` cannot be used: No such file or directory (os error 2) (gone)"],
         ),
         (
             with(KEY, 6, "key_file = \"gone\""),
-            &["6:12: `key_file` cannot be used: No such file or directory (os error 2)"],
+            &["6:12: `key_file` cannot be used: No such file or directory (os error 2) (gone)"],
         ),
         (
             ca("gone"),
-            &["5:11: `ca_file` cannot be read: No such file or directory (os error 2)"],
+            &["5:11: `ca_file` cannot be read: No such file or directory (os error 2) (gone)"],
         ),
         (
             ca("not-pem"),
@@ -292,7 +310,7 @@ fn files() {
         ),
         (
             ca("not-x509.pem"),
-            &["5:11: `ca_file` holds something that is not an X.509 certificate"],
+            &["5:11: `ca_file` holds something that is not a usable X.509 certificate"],
         ),
         (ca("hmc.pem"), &[]),
     ]);

@@ -17,7 +17,10 @@ fn expect_all_hit(table: &'static [HmcRule], said: &[Say]) {
         let hit = told.iter().any(|(status, reason)| {
             decide(table, *status, *reason, &[]).is_some_and(|first| std::ptr::eq(first, rule))
         });
-        assert!(hit, "no answer leads to {rule:?}");
+        assert!(
+            hit,
+            "add one to tests/it/hmc_rows/ or hmc_logon/: no answer leads to {rule:?}"
+        );
     }
     let mut codes = BTreeSet::new();
     for rule in table {

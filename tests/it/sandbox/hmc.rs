@@ -32,9 +32,10 @@ type Refused = (
 );
 
 #[rustfmt::skip]
-const REFUSED: [Refused; 11] = [
+const REFUSED: [Refused; 12] = [
     ("00000312", "pattern-user", FailedPrecondition, "PATTERN_BASED_USER", Some((400, 312)), "1", "not_deleted"),
     ("00000313", "svc-useradmin", FailedPrecondition, "OWN_USER", None, "0", "not_sent"),
+    ("00400313", "own-object", FailedPrecondition, "OWN_USER", Some((400, 313)), "1", "not_deleted"),
     ("00000317", "template-in-use", FailedPrecondition, "TEMPLATE_USER_IN_USE", Some((409, 317)), "1", "not_deleted"),
     ("00000320", "auto-logon", FailedPrecondition, "AUTOMATIC_LOGON_USER", Some((409, 320)), "1", "not_deleted"),
     ("00000321", "last-admin", FailedPrecondition, "LAST_LOCAL_ADMINISTRATOR", Some((409, 321)), "1", "not_deleted"),

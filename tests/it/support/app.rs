@@ -66,9 +66,10 @@ impl App {
         let server = Server::bind(config).await.unwrap();
         let address = server.address().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
-        let running = tokio::spawn(server.run(async move {
+        let stop_signal = async move {
             let _ = stopped.await;
-        }));
+        };
+        let running = tokio::spawn(server.run(stop_signal, std::future::pending()));
         let channel = Channel::from_shared(format!("http://{address}"))
             .unwrap()
             .connect_lazy();

@@ -54,6 +54,9 @@ fn rows() -> Vec<(Reply, Verdict)> {
         r#"{"token_type":"Bearer","expires_in":3599,"access_token":7}"#,
         r#"{"token_type":"Bearer","expires_in":3599,"access_token":"a\r\nX-C4N4RY: b"}"#,
         r#"{"token_type":"Bearer","expires_in":0,"access_token":"C4N4RY"}"#,
+        r#"{"token_type":"Bearer","expires_in":-1,"access_token":"C4N4RY"}"#,
+        r#"{"token_type":"Bearer","expires_in":9000000000000,"access_token":"C4N4RY"}"#,
+        r#"{"token_type":"Bearer","expires_in":9223372036854775807,"access_token":"C4N4RY"}"#,
     ];
     let no_tokens = no_tokens.map(|body| Reply::json(200, body));
     let rejected = rejected.into_iter().map(|reply| (reply, REJECTED));
