@@ -52,8 +52,8 @@ fn path(file: &Path) -> &str {
 fn check_config_tells_every_fault() {
     let (folder, file) = configured(SOUND);
     let (code, out, err) = run(&["check-config", "--config", path(&file)]);
-    let fine = ": no faults; Batch accounts: 0, HMCs: 1, no [[callers]]: every call is refused\n";
-    assert!(out.ends_with(fine), "{out}");
+    let verdict = ": no faults; Batch accounts: 0, HMCs: 1, no [[callers]]: every call is refused\n";
+    assert!(out.ends_with(verdict), "{out}");
     assert_eq!((code, err.as_str()), (0, ""));
 
     fs::write(&file, SOUND.replace("password\"", "gone\"")).unwrap();
