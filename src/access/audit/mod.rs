@@ -27,7 +27,7 @@ use crate::{
 /// A sink that takes longer than this counts as failed.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Most records that wait for the writer.
-const QUEUE: usize = 65_536;
+const QUEUE: usize = 16_384;
 
 /// What happened, for the record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -82,9 +82,9 @@ fn as_map<S: serde::Serializer>(
     serializer.collect_map(pairs.iter().map(|(key, value)| (key, value)))
 }
 
-/// A record on its way.
+/// A record on its way; in a box, because the queue has a place for each from the start.
 struct Job {
-    entry: Entry,
+    entry: Box<Entry>,
     done: oneshot::Sender<io::Result<()>>,
 }
 
@@ -130,6 +130,7 @@ impl Audit {
             return Ok(());
         };
         let (done, written) = oneshot::channel();
+        let entry = Box::new(entry);
         if sender.try_send(Job { entry, done }).is_err() {
             return Err(unavailable("the writer does not keep up, or has stopped"));
         }

@@ -100,11 +100,8 @@ impl Writer {
     }
 
     fn commit(&mut self, group: Vec<Job>) {
-        let entries: Vec<&Entry> = self
-            .owed
-            .iter()
-            .chain(group.iter().map(|job| &job.entry))
-            .collect();
+        let new = group.iter().map(|job| &*job.entry);
+        let entries: Vec<&Entry> = self.owed.iter().chain(new).collect();
         let (lines, seq, prev) = self.lines(&entries);
         let sync = self.config.sync && entries.iter().any(|entry| entry.event == Event::Intent);
         let written = self.write(lines.as_bytes(), sync);
@@ -125,7 +122,7 @@ impl Writer {
                 Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
             };
             if answer.is_err() && job.entry.event == Event::Outcome && self.owed.len() < MOST_OWED {
-                self.owed.push(job.entry);
+                self.owed.push(*job.entry);
             }
             // Whoever has stopped waiting has been told that the record failed.
             let _ = job.done.send(answer);
