@@ -88,11 +88,8 @@ pub fn main() -> ExitCode {
     };
     let code = runtime.block_on(async {
         match arguments.command {
-            Command::CheckConfig { config: file } => match config::load(&file) {
-                Ok(config) => {
-                    println!("{}: no faults; {}", file.display(), summary(&config));
-                    ExitCode::SUCCESS
-                }
+            Command::CheckConfig { config } => match config::load(&config) {
+                Ok(_) => ExitCode::SUCCESS,
                 Err(faults) => fail(&faults, BAD_CONFIGURATION),
             },
             Command::Health { addr } => health(&addr).await,
@@ -102,16 +99,6 @@ pub fn main() -> ExitCode {
     // What is still running has had its time.
     runtime.shutdown_background();
     code
-}
-
-fn summary(config: &Config) -> String {
-    let (accounts, hmcs) = (config.batch_accounts.len(), config.hmcs.len());
-    match config.callers.len() {
-        0 => format!(
-            "Batch accounts: {accounts}, HMCs: {hmcs}, no [[callers]]: every call is refused"
-        ),
-        callers => format!("Batch accounts: {accounts}, HMCs: {hmcs}, callers: {callers}"),
-    }
 }
 
 fn fail(text: &str, code: u8) -> ExitCode {
