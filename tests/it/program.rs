@@ -52,10 +52,7 @@ fn path(file: &Path) -> &str {
 fn check_config_tells_every_fault() {
     let (folder, file) = configured(SOUND);
     let (code, out, err) = run(&["check-config", "--config", path(&file)]);
-    let verdict =
-        ": no faults; Batch accounts: 0, HMCs: 1, no [[callers]]: every call is refused\n";
-    assert!(out.ends_with(verdict), "{out}");
-    assert_eq!((code, err.as_str()), (0, ""));
+    assert_eq!((code, out.as_str(), err.as_str()), (0, "", ""));
 
     fs::write(&file, SOUND.replace("password\"", "gone\"")).unwrap();
     let file = path(&file);
