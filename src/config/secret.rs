@@ -12,7 +12,8 @@ use zeroize::Zeroizing;
 /// A larger file is not a secret.
 const MAX_BYTES: u64 = 64 * 1024;
 
-/// A secret text. It has no `Debug` and no `Display`, and is wiped when it is dropped.
+/// A secret text. It has no `Debug` and no `Display`, and is wiped when it is dropped; what is made of it for the
+/// wire is not.
 #[derive(Clone)]
 pub struct Secret(Arc<Zeroizing<String>>);
 

@@ -8,7 +8,7 @@ use tonic_types::{ErrorDetails, PreconditionViolation, QuotaViolation, StatusExt
 
 use super::{
     DOMAIN, Failure, Fate, Form, UpstreamError,
-    recipe::{self, Extra, Level, Subject, recipe},
+    recipe::{Extra, Level, Subject, recipe},
 };
 use crate::proto::BatchError;
 
@@ -50,11 +50,7 @@ impl CallFacts {
 /// The status that the caller receives.
 #[must_use]
 pub fn status(failure: &Failure, facts: &CallFacts) -> Status {
-    let recipe = recipe(failure.reason);
-    let (code, extras) = match (failure.form, recipe.alternate) {
-        (Form::Alternate, Some(other)) => (other.code, other.extras),
-        _ => (recipe.code, recipe.extras),
-    };
+    let (code, extras) = form(failure);
     let mut details = ErrorDetails::new();
     details.set_error_info(
         failure.reason.as_str_name(),
@@ -65,18 +61,21 @@ pub fn status(failure: &Failure, facts: &CallFacts) -> Status {
     for extra in extras {
         add(&mut details, *extra, failure, facts);
     }
-    fit(code, recipe.message, details, typed(failure))
+    fit(
+        code,
+        recipe(failure.reason).message,
+        details,
+        typed(failure),
+    )
 }
 
-/// The delay that the caller's `RetryInfo` holds, if it has one.
-#[must_use]
-pub fn retry_delay(failure: &Failure) -> Option<Duration> {
+/// The code and the details of the reason, in the failure's form.
+fn form(failure: &Failure) -> (Code, &'static [Extra]) {
     let recipe = recipe(failure.reason);
-    let extras = match (failure.form, recipe.alternate) {
-        (Form::Alternate, Some(other)) => other.extras,
-        _ => recipe.extras,
-    };
-    recipe::retry_delay(extras).map(|default| failure.retry_after.unwrap_or(default))
+    match (failure.form, recipe.alternate) {
+        (Form::Alternate, Some(other)) => (other.code, other.extras),
+        _ => (recipe.code, recipe.extras),
+    }
 }
 
 fn metadata(failure: &Failure, facts: &CallFacts) -> HashMap<String, String> {
@@ -137,8 +136,9 @@ fn add(details: &mut ErrorDetails, extra: Extra, failure: &Failure, facts: &Call
                 description,
             )]);
         }
-        Extra::Retry(_) => {
-            details.set_retry_info(retry_delay(failure));
+        Extra::Retry(seconds) => {
+            let usual = Duration::from_secs(seconds);
+            details.set_retry_info(Some(failure.retry_after.unwrap_or(usual)));
         }
     }
 }
