@@ -101,8 +101,13 @@ pub fn main() -> ExitCode {
     code
 }
 
+/// Says it to whoever reads standard error, if anybody does.
+fn tell(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
 fn fail(text: &str, code: u8) -> ExitCode {
-    eprintln!("{}", text.trim_end());
+    tell(text.trim_end());
     ExitCode::from(code)
 }
 
@@ -121,7 +126,7 @@ async fn serve(arguments: Serve) -> ExitCode {
         Err(error) => return fail(&format!("the sandbox cannot start: {error}"), 1),
     };
     match sandbox_config(&sandbox, arguments.listen) {
-        Ok(config) => run(&config, |address| eprintln!("{}", sandbox.guide(address))).await,
+        Ok(config) => run(&config, |address| tell(&sandbox.guide(address))).await,
         Err(error) => fail(&error, 1),
     }
 }

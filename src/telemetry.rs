@@ -25,6 +25,8 @@ pub fn start() {
         .flatten_event(true)
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // It would tell on standard error that standard error cannot be written, and panic.
+        .log_internal_errors(false)
         .try_init();
     if unknown {
         tracing::warn!(wanted, using = DEFAULT, "RUST_LOG is not understood");

@@ -17,7 +17,7 @@ const HALT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Once all calls are done, answers have this long to leave and connections to close; a peer that is slow to read
 /// or silent, or that never sends the rest of its request, holds nobody up.
 const LINGER: Duration = Duration::from_secs(1);
-/// How long the log-off from upstreams may take.
+/// How long the log-off from upstreams may take, and what the audit log has yet to write.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Stops a server when all calls are done or `time` has ended, and a few seconds later at the most.

@@ -38,7 +38,7 @@ pub struct Server {
 impl Server {
     /// Takes the ports and makes the clients. Upstreams are not called.
     pub async fn bind(config: &Config) -> Result<Self, String> {
-        let shared = Arc::new(Shared::new(config)?);
+        let shared = Arc::new(Shared::new(config).await?);
         let listen = config.server.listen;
         let listener = TcpListener::bind(listen)
             .await

@@ -42,12 +42,14 @@ pub struct Shared {
 
 impl Shared {
     /// From the configuration.
-    pub fn new(config: &Config) -> Result<Self, String> {
+    pub async fn new(config: &Config) -> Result<Self, String> {
         Ok(Self {
             targets: Targets::new(config)?,
             policy: Policy::new(&config.callers),
             quotas: Quotas::new(&config.callers),
-            audit: Audit::start(&config.audit).map_err(|error| format!("audit log: {error}"))?,
+            audit: Audit::start(&config.audit)
+                .await
+                .map_err(|error| format!("audit log: {error}"))?,
             tasks: TaskTracker::new(),
             draining: CancellationToken::new(),
             halt: CancellationToken::new(),

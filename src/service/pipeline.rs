@@ -8,7 +8,7 @@ use tonic::{Code, Response, Status};
 
 use super::{Shared, meta::CallMeta, validate::Checked};
 use crate::{
-    access::audit::{Entry, Event},
+    access::audit::{Entry, Event, PATIENCE},
     error::{
         Failure, Fate, Violation,
         status::{CallFacts, MAX_TEXT_BYTES, cut, status},
@@ -192,19 +192,26 @@ impl Call {
 
     /// Answers a call that was not admitted. What was refused for who asked is on record too.
     async fn refuse<T>(mut self, failure: Failure) -> Result<Response<T>, Status> {
-        if self.subject.alias_is_ours && !self.is_allowed() {
-            // Without rights, nobody learns the name of the only target.
-            let alias = &self.subject.target;
-            self.facts.identifiers.retain(|(_, value)| value != alias);
-        }
         let outcome = match failure.reason {
             ErrorReason::CallerNotAuthorized | ErrorReason::CallerUnauthenticated => "denied",
             ErrorReason::ProtectedUser | ErrorReason::DeleteQuotaExceeded => "not_sent",
-            _ => return Err(self.fail(&failure, false)),
+            _ => {
+                self.hide_alias();
+                return Err(self.fail(&failure, false));
+            }
         };
         let reason = failure.reason.as_str_name();
         self.close(outcome, reason, false).await;
+        self.hide_alias();
         Err(self.fail(&failure, false))
+    }
+
+    /// Without rights, nobody learns the name of the only target; the record has it all the same.
+    fn hide_alias(&mut self) {
+        if self.subject.alias_is_ours && !self.is_allowed() {
+            let identifiers = &mut self.facts.identifiers;
+            identifiers.retain(|(key, _)| !matches!(*key, "account" | "hmc"));
+        }
     }
 
     /// The part that runs to its end even when the caller goes away.
@@ -217,9 +224,6 @@ impl Call {
         W: Future<Output = Finished<T>> + Send,
     {
         if let Err(failure) = self.intend(&limits.deadline).await {
-            // Should the intent have reached the disk all the same, this tells that nothing came of it.
-            let reason = failure.reason.as_str_name();
-            drop(self.close(Fate::NotSent.as_str(), reason, false));
             return Err(self.fail(&failure, false));
         }
         let work = work(Work {
@@ -255,16 +259,8 @@ impl Call {
         if self.subject.validate_only {
             return Ok(());
         }
-        let intent = self
-            .shared
-            .audit
-            .record(self.entry(Event::Intent, "", "", false));
-        deadline.bound(intent).await.unwrap_or_else(|| {
-            Err(Failure::new(
-                ErrorReason::AuditUnavailable,
-                "audit: the sink takes too long",
-            ))
-        })
+        let intent = self.entry(Event::Intent, "", "", false);
+        self.shared.audit.record(intent, deadline.remaining()).await
     }
 
     fn learn<T>(&mut self, finished: Finished<T>) -> Result<(T, DeleteOutcome), Failure> {
@@ -323,7 +319,7 @@ impl Call {
         let entry = self.entry(Event::Outcome, outcome, reason, gone);
         let (audit, request_id) = (self.shared.audit.clone(), self.meta.request_id.clone());
         let recorded = self.shared.tasks.spawn(async move {
-            if let Err(failure) = audit.record(entry).await {
+            if let Err(failure) = audit.record(entry, PATIENCE).await {
                 let error = failure.context;
                 tracing::error!(request_id, outcome, reason, error, "not yet recorded");
             }

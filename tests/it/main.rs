@@ -10,6 +10,7 @@
 )]
 
 mod access;
+mod audit;
 mod batch_bodies;
 mod batch_caller;
 mod batch_documents;

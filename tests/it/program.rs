@@ -101,8 +101,12 @@ struct Serving {
 
 impl Serving {
     fn start(arguments: &[&str]) -> Self {
+        Self::logging(arguments, Stdio::null())
+    }
+
+    fn logging(arguments: &[&str], log: Stdio) -> Self {
         let mut command = program(arguments);
-        command.stdout(Stdio::piped()).stderr(Stdio::null());
+        command.stdout(Stdio::piped()).stderr(log);
         let mut child = command.spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
@@ -163,6 +167,21 @@ fn a_configured_server_is_ready_without_its_upstreams() {
     assert_eq!((code, out.as_str()), (1, ""));
     assert!(err.contains("cannot listen on"), "{err}");
 
+    assert_eq!(serving.stop("TERM"), (Some(0), String::new()));
+    fs::remove_dir_all(folder).unwrap();
+}
+
+/// Whoever takes the log may go away, or have no space left: the service goes on.
+#[test]
+fn a_log_that_cannot_be_written_stops_nothing() {
+    let (folder, file) = configured(SOUND);
+    let full = fs::OpenOptions::new()
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
+    let serving = Serving::logging(&["serve", "--config", path(&file)], full.into());
+    let (code, ..) = run(&["health", "--addr", &serving.address]);
+    assert_eq!(code, 0);
     assert_eq!(serving.stop("TERM"), (Some(0), String::new()));
     fs::remove_dir_all(folder).unwrap();
 }

@@ -1,15 +1,14 @@
 //! The audit log: the intent is recorded before anything is sent, the outcome after it. One writer appends;
 //! records that wait at the same time share one write and one sync (group commit).
 
+mod sink;
+mod state;
 mod writer;
 
 use std::{
     io,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-        mpsc::{self, SyncSender},
-    },
+    sync::Arc,
+    sync::mpsc::{self, SyncSender},
     thread,
     time::Duration,
 };
@@ -17,7 +16,7 @@ use std::{
 use serde::Serialize;
 use tokio::{sync::oneshot, time::timeout};
 
-use self::writer::Writer;
+use self::{state::State, writer::Writer};
 use crate::{
     config::{self, AuditSink},
     error::Failure,
@@ -25,7 +24,7 @@ use crate::{
 };
 
 /// A sink that takes longer than this counts as failed.
-const PATIENCE: Duration = Duration::from_secs(1);
+pub const PATIENCE: Duration = Duration::from_secs(1);
 /// Most records that wait for the writer.
 const QUEUE: usize = 16_384;
 
@@ -82,6 +81,13 @@ fn as_map<S: serde::Serializer>(
     serializer.collect_map(pairs.iter().map(|(key, value)| (key, value)))
 }
 
+impl Entry {
+    /// The outcome of a call that may have changed something upstream: it is given up last.
+    fn is_precious(&self) -> bool {
+        self.event == Event::Outcome && self.attempts > 0
+    }
+}
+
 /// A record on its way; in a box, because the queue has a place for each from the start.
 struct Job {
     entry: Box<Entry>,
@@ -93,52 +99,81 @@ struct Job {
 pub struct Audit {
     /// `None` when nothing is recorded.
     sender: Option<SyncSender<Job>>,
-    works: Arc<AtomicBool>,
+    state: Arc<State>,
 }
 
 impl Audit {
-    /// Starts the writer. A sink that cannot be opened now is tried again with each record.
-    pub fn start(config: &config::Audit) -> io::Result<Self> {
-        let works = Arc::new(AtomicBool::new(true));
+    /// Starts the writer, and gives it a moment to open its sink. One that cannot be opened is tried again.
+    pub async fn start(config: &config::Audit) -> io::Result<Self> {
+        let state = Arc::new(State::default());
         if config.sink == AuditSink::Nowhere {
+            state.written(true);
             return Ok(Self {
                 sender: None,
-                works,
+                state,
             });
         }
         let (sender, jobs) = mpsc::sync_channel(QUEUE);
-        let mut writer = Writer::new(config.clone(), Arc::clone(&works));
+        let (opened, ready) = oneshot::channel();
+        let mut writer = Writer::new(config.clone(), Arc::clone(&state));
         thread::Builder::new()
             .name("audit".to_owned())
-            .spawn(move || writer.run(&jobs))?;
+            .spawn(move || writer.run(&jobs, opened))?;
+        // A sink that hangs must not keep the server from starting, or from stopping.
+        let _late = timeout(PATIENCE, ready).await;
         Ok(Self {
             sender: Some(sender),
-            works,
+            state,
         })
     }
 
     /// Can records be written? While they cannot, deletions are refused.
     #[must_use]
     pub fn works(&self) -> bool {
-        self.works.load(Ordering::Relaxed)
+        self.state.works()
     }
 
-    /// Writes a record; when this returns `Ok` it is as safe as the configuration asks. An intent whose caller
-    /// does not wait any longer is not written any more; an outcome is, as soon as the sink works again.
-    pub async fn record(&self, entry: Entry) -> Result<(), Failure> {
+    /// Waits until every outcome is written that has been told so far.
+    pub async fn settle(&self) {
+        self.state.settled().await;
+    }
+
+    /// Outcomes that have yet to be written.
+    #[must_use]
+    pub fn pending(&self) -> usize {
+        self.state.pending()
+    }
+
+    /// Writes a record; when this returns `Ok` it is as safe as the configuration asks. An outcome that cannot be
+    /// written now is written when the sink works again; an intent is not, for its caller has been refused.
+    pub async fn record(&self, entry: Entry, patience: Duration) -> Result<(), Failure> {
         let Some(sender) = &self.sender else {
             return Ok(());
         };
-        let (done, written) = oneshot::channel();
+        // Calls that are refused anyway must not take the places of outcomes.
+        if !entry.is_precious() && self.state.queued() >= QUEUE / 2 {
+            return Err(unavailable("the writer does not keep up"));
+        }
+        let (done, mut written) = oneshot::channel();
+        let outcome = entry.event == Event::Outcome;
         let entry = Box::new(entry);
+        self.state.queue(outcome);
         if sender.try_send(Job { entry, done }).is_err() {
+            self.state.unqueue(outcome);
             return Err(unavailable("the writer does not keep up, or has stopped"));
         }
-        match timeout(PATIENCE, written).await {
-            Ok(Ok(Ok(()))) => Ok(()),
-            Ok(Ok(Err(error))) => Err(unavailable(&error.to_string())),
-            Ok(Err(_)) => Err(unavailable("the writer has stopped")),
-            Err(_) => Err(unavailable("the sink takes too long")),
+        let waited = timeout(patience.min(PATIENCE), &mut written).await;
+        let answer = if let Ok(answer) = waited {
+            answer.ok()
+        } else {
+            // What is said from now on does not count; what was said just before does.
+            written.close();
+            written.try_recv().ok()
+        };
+        match answer {
+            Some(Ok(())) => Ok(()),
+            Some(Err(error)) => Err(unavailable(&error.to_string())),
+            None => Err(unavailable("the sink takes too long")),
         }
     }
 }

@@ -1,14 +1,10 @@
-//! The one writer of the audit log: whole lines or none, in one order, and no outcome is given up.
+//! The one writer of the audit log: one order, one chain, and no outcome is given up.
 
 use std::{
     fmt::Write as _,
-    fs::{self, File, OpenOptions, TryLockError},
-    io::{self, Read as _, Seek as _, SeekFrom, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
-    path::Path,
+    io,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, RecvTimeoutError},
     },
     time::Duration,
@@ -17,9 +13,10 @@ use std::{
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
+use tokio::sync::oneshot;
 
-use super::{Entry, Event, Job};
-use crate::config::{self, AuditSink};
+use super::{Entry, Event, Job, sink::Sink, state::State};
+use crate::{config, proto::ErrorReason};
 
 /// Most records of one write.
 const GROUP: usize = 1_024;
@@ -41,43 +38,38 @@ struct Record<'a> {
     prev: &'a str,
 }
 
-/// The writer's state; it lives on a thread of its own.
+/// The writer; it lives on a thread of its own.
 pub struct Writer {
-    config: config::Audit,
-    file: Option<File>,
+    sink: Sink,
+    sync: bool,
     seq: u64,
     prev: String,
     /// Outcomes that have yet to be written.
     owed: Vec<Entry>,
-    /// Did the last write succeed?
-    works: Arc<AtomicBool>,
+    state: Arc<State>,
 }
 
 impl Writer {
-    /// Opens the sink; if that fails now it is tried again with each record.
-    pub fn new(config: config::Audit, works: Arc<AtomicBool>) -> Self {
-        let mut writer = Self {
-            config,
-            file: None,
+    /// Nothing is opened yet.
+    pub fn new(config: config::Audit, state: Arc<State>) -> Self {
+        Self {
+            sink: Sink::new(config.sink),
+            sync: config.sync,
             seq: 0,
             prev: String::new(),
             owed: Vec::new(),
-            works,
-        };
-        let opened = writer.open();
-        writer.works.store(opened.is_ok(), Ordering::Relaxed);
-        if let Err(error) = opened {
-            let file = writer.config.sink.to_string();
-            tracing::error!(file, %error, "the audit log cannot be opened; deletions are refused until it can");
+            state,
         }
-        writer
     }
 
-    /// Writes until nobody sends any more.
-    pub fn run(&mut self, jobs: &Receiver<Job>) {
+    /// Opens the sink, tells so, and writes until nobody sends any more.
+    pub fn run(&mut self, jobs: &Receiver<Job>, opened: oneshot::Sender<()>) {
+        self.open();
+        // A server that did not wait so long is not told.
+        let _ = opened.send(());
         loop {
-            let works = self.works.load(Ordering::Relaxed);
-            let first = if self.owed.is_empty() && works {
+            let idle = self.owed.is_empty() && !self.state.failed();
+            let first = if idle {
                 jobs.recv().map_err(|_| RecvTimeoutError::Disconnected)
             } else {
                 jobs.recv_timeout(AGAIN)
@@ -88,44 +80,97 @@ impl Writer {
                 Err(RecvTimeoutError::Disconnected) => return,
             };
             group.extend(jobs.try_iter().take(GROUP));
-            if group.is_empty() && self.owed.is_empty() {
-                let works = self.open().is_ok();
-                self.works.store(works, Ordering::Relaxed);
-                continue;
-            }
+            self.state.taken(group.len());
             // An intent whose caller was told that it failed must not appear afterwards.
             group.retain(|job| job.entry.event == Event::Outcome || !job.done.is_closed());
-            self.commit(group);
+            if group.is_empty() && self.owed.is_empty() {
+                self.open();
+            } else {
+                self.commit(group);
+            }
+        }
+    }
+
+    fn open(&mut self) {
+        self.state.writing();
+        let opened = self.sink.open();
+        self.state.written(opened.is_ok());
+        if let Err(error) = opened {
+            let file = self.sink.name();
+            tracing::error!(file, %error, "the audit log cannot be opened; deletions are refused until it can");
         }
     }
 
     fn commit(&mut self, group: Vec<Job>) {
         let new = group.iter().map(|job| &*job.entry);
         let entries: Vec<&Entry> = self.owed.iter().chain(new).collect();
+        let outcomes = entries
+            .iter()
+            .filter(|entry| entry.event == Event::Outcome)
+            .count();
         let (lines, seq, prev) = self.lines(&entries);
-        let sync = self.config.sync && entries.iter().any(|entry| entry.event == Event::Intent);
-        let written = self.write(lines.as_bytes(), sync);
-        self.works.store(written.is_ok(), Ordering::Relaxed);
-        match &written {
+        // After a failure, a write that is not synced would prove nothing.
+        let sync = self.sync && (outcomes < entries.len() || self.state.failed());
+        self.state.writing();
+        let written = self.sink.write(&lines, sync);
+        self.state.written(written.is_ok());
+        match written {
             Ok(()) => {
                 (self.seq, self.prev) = (seq, prev);
                 self.owed.clear();
+                self.state.settle(outcomes);
+                for job in group {
+                    self.acknowledge(job);
+                }
             }
             Err(error) => {
-                let (file, owed) = (self.config.sink.to_string(), self.owed.len());
+                let (file, owed) = (self.sink.name(), self.owed.len());
                 tracing::error!(file, %error, owed, "the audit log failed; deletions are refused");
+                for job in group {
+                    self.refuse(job, &error);
+                }
             }
         }
-        for job in group {
-            let answer = match &written {
-                Ok(()) => Ok(()),
-                Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
-            };
-            if answer.is_err() && job.entry.event == Event::Outcome && self.owed.len() < MOST_OWED {
-                self.owed.push(*job.entry);
-            }
-            // Whoever has stopped waiting has been told that the record failed.
-            let _ = job.done.send(answer);
+    }
+
+    /// Tells that a record is written. An intent whose caller has given up meanwhile gets its outcome at once.
+    fn acknowledge(&mut self, job: Job) {
+        let told = job.done.send(Ok(())).is_ok();
+        if !told && job.entry.event == Event::Intent {
+            self.state.owe();
+            self.owed.push(Entry {
+                event: Event::Outcome,
+                outcome: "not_sent",
+                reason: ErrorReason::AuditUnavailable.as_str_name(),
+                ..*job.entry
+            });
+        }
+    }
+
+    /// Tells that a record is not written, and keeps an outcome for later.
+    fn refuse(&mut self, job: Job, error: &io::Error) {
+        // Whoever has stopped waiting has been told that the record failed.
+        let _ = job
+            .done
+            .send(Err(io::Error::new(error.kind(), error.to_string())));
+        if job.entry.event == Event::Intent {
+            return;
+        }
+        let most = if job.entry.is_precious() {
+            MOST_OWED
+        } else {
+            MOST_OWED / 2
+        };
+        if self.owed.len() < most {
+            self.owed.push(*job.entry);
+        } else {
+            self.state.settle(1);
+            let request_id = &job.entry.request_id;
+            tracing::error!(
+                request_id,
+                outcome = job.entry.outcome,
+                "an outcome is lost: too many are owed"
+            );
         }
     }
 
@@ -150,57 +195,6 @@ impl Writer {
         }
         (lines, seq, prev)
     }
-
-    /// All of it, or nothing: what a full disk leaves of a line is cut off again.
-    fn write(&mut self, lines: &[u8], sync: bool) -> io::Result<()> {
-        self.open()?;
-        let Some(file) = &mut self.file else {
-            let mut stdout = io::stdout().lock();
-            stdout.write_all(lines)?;
-            return stdout.flush();
-        };
-        let before = file.metadata()?.len();
-        let written = file
-            .write_all(lines)
-            .and_then(|()| if sync { file.sync_data() } else { Ok(()) });
-        if written.is_err() {
-            // If even this fails, `open` ends the broken line before the next record.
-            let _ = file.set_len(before);
-            self.file = None;
-        }
-        written
-    }
-
-    fn open(&mut self) -> io::Result<()> {
-        if let (AuditSink::File(path), None) = (&self.config.sink, &self.file) {
-            self.file = Some(open(path)?);
-        }
-        Ok(())
-    }
-}
-
-/// Opens for appending, and ends a line that somebody left unfinished.
-fn open(path: &Path) -> io::Result<File> {
-    let regular = fs::metadata(path).map_or(true, |found| found.is_file());
-    let mut file = OpenOptions::new()
-        .create(true)
-        .append(true)
-        .read(regular)
-        .mode(0o640)
-        .open(path)?;
-    // Two writers would tear the chain. Where a file system has no locks, nobody can tell.
-    if regular && matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
-        return Err(io::Error::other("another process writes to this file"));
-    }
-    if regular && file.metadata()?.len() > 0 {
-        let mut last = [0];
-        file.seek(SeekFrom::End(-1))?;
-        file.read_exact(&mut last)?;
-        if last != *b"\n" {
-            file.write_all(b"\n")?;
-        }
-    }
-    Ok(file)
 }
 
 fn hex(bytes: &[u8]) -> String {

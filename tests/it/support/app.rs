@@ -34,6 +34,7 @@ allow = [
 /// A running server. Dropping it stops the server at once; [`App::stop`] drains it.
 pub struct App {
     pub address: SocketAddr,
+    pub admin: Option<SocketAddr>,
     pub folder: PathBuf,
     stop: Option<oneshot::Sender<()>>,
     running: JoinHandle<Result<(), String>>,
@@ -65,6 +66,7 @@ impl App {
     pub async fn run(folder: PathBuf, config: &Config) -> Self {
         let server = Server::bind(config).await.unwrap();
         let address = server.address().unwrap();
+        let admin = server.admin_address();
         let (stop, stopped) = oneshot::channel::<()>();
         let stop_signal = async move {
             let _ = stopped.await;
@@ -75,6 +77,7 @@ impl App {
             .connect_lazy();
         Self {
             address,
+            admin,
             folder,
             stop: Some(stop),
             running,

@@ -1,0 +1,221 @@
+//! What is on record, and what happens when nothing can be recorded.
+
+use std::{fs, os::unix::fs::symlink, path::Path, process::Command};
+
+use serde_json::Value;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+use tonic::Code;
+use useradmin::config;
+
+use crate::{
+    access::{app, upstream},
+    support::{
+        App, Reply, Upstream, batch_request, batch_section, by_id, by_name, hmc_section, token_or,
+    },
+};
+
+/// A server with an admin port.
+async fn with_admin(folder: &Path, upstream: &Upstream) -> App {
+    let text = format!(
+        "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n[[callers]]\nidentity = \"anonymous\"\n\
+         allow = [{{ rpc = \"DeleteBatchNodeUser\", targets = [\"*\"] }}]\n{}",
+        batch_section(folder, &upstream.url)
+    );
+    let config = config::parse(&folder.join("useradmin.toml"), &text);
+    let config = config.unwrap_or_else(|faults| panic!("{faults}"));
+    App::run(folder.to_owned(), &config).await
+}
+
+/// The status of `/readyz`.
+async fn readyz(app: &App) -> String {
+    let mut stream = TcpStream::connect(app.admin.unwrap()).await.unwrap();
+    let request = b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    stream.write_all(request).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer.split(' ').nth(1).unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_full_disk_stops_deletions_until_there_is_space() {
+    let upstream = upstream().await;
+    let folder = App::folder();
+    let file = folder.join("audit.jsonl");
+    symlink("/dev/full", &file).unwrap();
+    let app = with_admin(&folder, &upstream).await;
+    assert_eq!(readyz(&app).await, "200");
+    for _ in 0..2 {
+        let failed = app
+            .delete_batch_node_user(batch_request("alice"))
+            .await
+            .unwrap_err();
+        failed.expect(Code::Unavailable, "AUDIT_UNAVAILABLE");
+        assert_eq!(readyz(&app).await, "503");
+    }
+    assert!(upstream.seen().is_empty());
+    fs::remove_file(&file).unwrap();
+    app.delete_batch_node_user(batch_request("alice"))
+        .await
+        .unwrap();
+    assert_eq!(readyz(&app).await, "200");
+    assert_eq!(app.audit().len(), 2);
+}
+
+#[tokio::test]
+async fn a_sink_that_hangs_keeps_the_server_neither_from_starting_nor_from_stopping() {
+    let upstream = upstream().await;
+    let folder = App::folder();
+    let pipe = folder.join("audit.jsonl");
+    // Opening a pipe waits until somebody reads it.
+    assert!(
+        Command::new("mkfifo")
+            .arg(&pipe)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let app = with_admin(&folder, &upstream).await;
+    assert_eq!(readyz(&app).await, "503");
+    let failed = app
+        .delete_batch_node_user(batch_request("alice"))
+        .await
+        .unwrap_err();
+    failed.expect(Code::Unavailable, "AUDIT_UNAVAILABLE");
+    assert!(upstream.seen().is_empty());
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn two_servers_do_not_write_one_file() {
+    let upstream = upstream().await;
+    let folder = App::folder();
+    let first = with_admin(&folder, &upstream).await;
+    let second = with_admin(&folder, &upstream).await;
+    let failed = second
+        .delete_batch_node_user(batch_request("alice"))
+        .await
+        .unwrap_err();
+    failed.expect(Code::Unavailable, "AUDIT_UNAVAILABLE");
+    assert_eq!(readyz(&second).await, "503");
+    first
+        .delete_batch_node_user(batch_request("alice"))
+        .await
+        .unwrap();
+    let seqs: Vec<_> = first
+        .audit()
+        .iter()
+        .map(|record| record["seq"].clone())
+        .collect();
+    assert_eq!(seqs, [1, 2]);
+}
+
+#[tokio::test]
+async fn intent_and_outcome_are_on_record_in_this_order() {
+    let upstream = upstream().await;
+    let folder = App::folder();
+    let section = hmc_section(&folder, &upstream.url);
+    let app = App::start_in(folder, &section).await;
+    let done = app.client().delete_hmc_user(by_id("id-1")).await.unwrap();
+    assert_eq!(done.get_ref().user_name, "alice");
+    let records = app.audit();
+    let fields = |key: &str| -> Vec<Value> { records.iter().map(|r| r[key].clone()).collect() };
+    assert_eq!(fields("event"), ["intent", "outcome"]);
+    assert_eq!(fields("seq"), [1, 2]);
+    assert_eq!(fields("v"), [1, 1]);
+    assert_eq!(fields("caller"), ["anonymous", "anonymous"]);
+    assert_eq!(fields("rpc"), ["DeleteHmcUser", "DeleteHmcUser"]);
+    assert_eq!(fields("target"), ["hmc", "hmc"]);
+    // The name is known only after the HMC has told it.
+    assert_eq!(fields("user"), ["id-1", "alice"]);
+    assert_eq!(records[1]["identifiers"]["user_id"], "id-1");
+    assert_eq!(records[1]["outcome"], "deleted");
+    assert_eq!(records[1]["attempts"], 1);
+    for record in &records {
+        for key in ["ts", "outcome", "reason", "peer"] {
+            assert!(record[key].is_string(), "{key}: {record}");
+        }
+    }
+    assert_eq!(records[0]["prev"], "");
+    assert_eq!(records[1]["prev"].as_str().unwrap().len(), 64);
+    assert_eq!(records[0]["request_id"], records[1]["request_id"]);
+}
+
+#[tokio::test]
+async fn refusals_and_failures_are_on_record() {
+    let upstream = Upstream::start(|seen| token_or(seen, || Reply::html(409))).await;
+    let app = app("", &upstream).await;
+    app.delete_hmc_user(by_name("alice")).await.unwrap_err();
+    let records = app.audit();
+    assert_eq!(records.len(), 1);
+    assert_eq!(records[0]["outcome"], "denied");
+    assert_eq!(records[0]["reason"], "ERROR_REASON_CALLER_NOT_AUTHORIZED");
+
+    let folder = App::folder();
+    let section = batch_section(&folder, &upstream.url);
+    let app = App::start_in(folder, &section).await;
+    app.delete_batch_node_user(batch_request("alice"))
+        .await
+        .unwrap_err();
+    let records = app.audit();
+    assert_eq!(records[1]["outcome"], "unknown");
+    assert_eq!(records[1]["reason"], "ERROR_REASON_UPSTREAM_PROTOCOL_ERROR");
+}
+
+#[tokio::test]
+async fn nothing_is_sent_that_cannot_be_recorded() {
+    let upstream = upstream().await;
+    let folder = App::folder();
+    let section = batch_section(&folder, &upstream.url);
+    // A folder stands where the file should be.
+    fs::create_dir(folder.join("audit.jsonl")).unwrap();
+    let app = App::start_in(folder, &section).await;
+    let failed = app
+        .delete_batch_node_user(batch_request("alice"))
+        .await
+        .unwrap_err();
+    failed.expect(Code::Unavailable, "AUDIT_UNAVAILABLE");
+    assert!(failed.retry_delay.is_some());
+    assert!(upstream.seen().is_empty());
+    // It recovers by itself.
+    fs::remove_dir(app.folder.join("audit.jsonl")).unwrap();
+    app.delete_batch_node_user(batch_request("alice"))
+        .await
+        .unwrap();
+    assert_eq!(app.audit().len(), 2);
+}
+
+#[tokio::test]
+async fn a_line_that_was_left_unfinished_is_ended_first() {
+    let upstream = upstream().await;
+    let folder = App::folder();
+    let section = batch_section(&folder, &upstream.url);
+    fs::write(folder.join("audit.jsonl"), "{\"v\":1,\"ts\":\"20").unwrap();
+    let app = App::start_in(folder, &section).await;
+    app.delete_batch_node_user(batch_request("alice"))
+        .await
+        .unwrap();
+    let text = fs::read_to_string(app.folder.join("audit.jsonl")).unwrap();
+    let whole = text.lines().skip(1).map(serde_json::from_str::<Value>);
+    assert!(whole.into_iter().all(|line| line.is_ok()), "{text}");
+    assert_eq!(text.lines().count(), 3, "{text}");
+}
+
+#[tokio::test]
+async fn what_finds_a_call_in_the_logs_of_azure_is_on_record() {
+    let upstream =
+        Upstream::start(|seen| token_or(seen, || Reply::empty(200).with("request-id", "azure-1")))
+            .await;
+    let folder = App::folder();
+    let section = batch_section(&folder, &upstream.url);
+    let app = App::start_in(folder, &section).await;
+    let done = app
+        .delete_batch_node_user(batch_request("alice"))
+        .await
+        .unwrap();
+    let record = &app.audit()[1];
+    assert_eq!(record["client_request_id"], done.client_request_id);
+    assert_eq!(record["upstream_request_id"], "azure-1");
+}
