@@ -7,8 +7,9 @@ use uuid::Uuid;
 
 use super::{
     Shared,
+    call::{Finished, Subject, Trace, Work},
     meta::CallMeta,
-    pipeline::{self, Finished, Subject, Trace, Work},
+    pipeline,
     validate::Checked,
 };
 use crate::{

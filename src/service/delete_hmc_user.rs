@@ -7,8 +7,9 @@ use tonic::{Request, Response, Status};
 
 use super::{
     Shared,
+    call::{Finished, Subject, Trace, Work},
     meta::CallMeta,
-    pipeline::{self, Finished, Subject, Trace, Work},
+    pipeline,
     targets::Target,
     validate::Checked,
 };

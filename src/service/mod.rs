@@ -1,10 +1,12 @@
 //! The `UserAdmin` service: one short file per rpc that says what is particular to it, and one pipeline that
 //! every rpc passes.
 
+mod call;
 mod delete_batch_node_user;
 mod delete_hmc_user;
 pub mod meta;
 mod pipeline;
+mod report;
 pub mod targets;
 pub mod unreadable;
 pub mod validate;

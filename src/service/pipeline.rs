@@ -6,74 +6,21 @@ use futures_util::FutureExt as _;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Response, Status};
 
-use super::{Shared, meta::CallMeta, validate::Checked};
+use super::{
+    Shared,
+    call::{Finished, Subject, Trace, Work},
+    meta::CallMeta,
+    report::outcome_name,
+};
 use crate::{
-    access::audit::{Entry, Event, PATIENCE},
+    access::audit::Event,
     error::{
         Failure, Fate, Violation,
-        status::{CallFacts, MAX_TEXT_BYTES, cut, status},
+        status::{CallFacts, status},
     },
     proto::{DeleteOutcome, ErrorReason},
-    upstream::{
-        attempt::{Ledger, Limits},
-        deadline::Deadline,
-    },
+    upstream::{attempt::Limits, deadline::Deadline},
 };
-
-/// What a call is about.
-pub struct Subject {
-    /// The rpc's name.
-    pub rpc: &'static str,
-    /// `azure_batch` or `ibm_hmc`.
-    pub upstream: &'static str,
-    /// The resolved alias.
-    pub target: String,
-    /// The request left the alias empty.
-    pub alias_is_ours: bool,
-    /// The pool, where the upstream has pools.
-    pub pool: Option<String>,
-    /// The user, as the request names it.
-    pub user: String,
-    /// The request's fields.
-    pub checked: Checked,
-    /// Nothing is to be deleted.
-    pub validate_only: bool,
-}
-
-/// What an rpc's own part needs.
-pub struct Work {
-    /// What all calls share.
-    pub shared: Arc<Shared>,
-    /// The resolved alias.
-    pub target: String,
-    /// This server's id of the call.
-    pub request_id: String,
-    /// The verified identity.
-    pub caller: String,
-    /// Deadline and caller.
-    pub limits: Limits,
-}
-
-/// How an rpc's own part ended.
-pub struct Finished<T> {
-    /// The response and what happened, or the failure.
-    pub result: Result<(T, DeleteOutcome), Failure>,
-    /// The book of the DELETEs.
-    pub ledger: Ledger,
-    /// Identifiers that the upstream told.
-    pub learned: Vec<(&'static str, String)>,
-    /// What finds the call in the upstream's own logs.
-    pub trace: Trace,
-}
-
-/// The ids of a call on the upstream's side, for the log and the audit log.
-#[derive(Clone, Debug, Default)]
-pub struct Trace {
-    /// `client-request-id` that was sent.
-    pub client_request_id: String,
-    /// `request-id` of the last answer.
-    pub upstream_request_id: String,
-}
 
 /// Tells the work that the caller has gone, unless the answer was taken.
 struct Gone(CancellationToken);
@@ -121,13 +68,13 @@ where
     })
 }
 
-/// One call on its way.
-struct Call {
-    shared: Arc<Shared>,
-    meta: CallMeta,
-    subject: Subject,
-    facts: CallFacts,
-    trace: Trace,
+/// One call on its way. What is told of it is in `report.rs`.
+pub(super) struct Call {
+    pub(super) shared: Arc<Shared>,
+    pub(super) meta: CallMeta,
+    pub(super) subject: Subject,
+    pub(super) facts: CallFacts,
+    pub(super) trace: Trace,
 }
 
 impl Call {
@@ -272,103 +219,5 @@ impl Call {
             self.facts.identifiers.push((key, value));
         }
         finished.result
-    }
-
-    fn entry(
-        &self,
-        event: Event,
-        outcome: &'static str,
-        reason: &'static str,
-        gone: bool,
-    ) -> Entry {
-        let name = self
-            .facts
-            .identifiers
-            .iter()
-            .find(|(key, _)| *key == "user_name");
-        Entry {
-            event,
-            request_id: self.meta.request_id.clone(),
-            caller: self.meta.caller.clone(),
-            peer: self.meta.peer.clone(),
-            rpc: self.subject.rpc,
-            target: self.subject.target.clone(),
-            user: cut(
-                name.map_or(&self.subject.user, |(_, name)| name),
-                MAX_TEXT_BYTES,
-            )
-            .to_owned(),
-            identifiers: self.facts.identifiers.clone(),
-            outcome,
-            reason,
-            client_request_id: self.trace.client_request_id.clone(),
-            upstream_request_id: self.trace.upstream_request_id.clone(),
-            attempts: self.facts.attempts,
-            caller_gone: gone,
-        }
-    }
-
-    /// Records how the call ended. The record is made in any case; the future only waits for it, and not beyond
-    /// the deadline.
-    fn close(
-        &self,
-        outcome: &'static str,
-        reason: &'static str,
-        gone: bool,
-    ) -> impl Future<Output = ()> + Send + use<> {
-        let entry = self.entry(Event::Outcome, outcome, reason, gone);
-        let (audit, request_id) = (self.shared.audit.clone(), self.meta.request_id.clone());
-        let recorded = self.shared.tasks.spawn(async move {
-            if let Err(failure) = audit.record(entry, PATIENCE).await {
-                let error = failure.context;
-                tracing::error!(request_id, outcome, reason, error, "not yet recorded");
-            }
-        });
-        let deadline = self.meta.deadline.clone();
-        async move {
-            if let Some(deadline) = deadline {
-                let _late = deadline.bound(recorded).await;
-            }
-        }
-    }
-
-    fn fail(&self, failure: &Failure, gone: bool) -> Status {
-        let status = status(failure, &self.facts);
-        let outcome = self.facts.outcome.as_str();
-        let reason = failure.reason.as_str_name();
-        self.log(status.code(), outcome, reason, &failure.context, gone);
-        status
-    }
-
-    /// One line a call.
-    fn log(&self, code: Code, outcome: &str, reason: &str, context: &str, caller_gone: bool) {
-        tracing::info!(
-            request_id = self.meta.request_id,
-            rpc = self.subject.rpc,
-            caller = self.meta.caller,
-            peer = self.meta.peer,
-            alias = self.subject.target,
-            code = ?code,
-            reason,
-            outcome,
-            attempts = self.facts.attempts,
-            client_request_id = self.trace.client_request_id,
-            upstream_request_id = self.trace.upstream_request_id,
-            elapsed_ms = u64::try_from(self.meta.received.elapsed().as_millis()).unwrap_or(u64::MAX),
-            context,
-            caller_gone,
-            "call"
-        );
-    }
-}
-
-/// The audit log's word for a success.
-fn outcome_name(outcome: DeleteOutcome) -> &'static str {
-    match outcome {
-        DeleteOutcome::Deleted => "deleted",
-        DeleteOutcome::AlreadyAbsent => "already_absent",
-        DeleteOutcome::AbsentAfterRetry => "absent_after_retry",
-        DeleteOutcome::Validated => "validated",
-        DeleteOutcome::Unspecified => "unknown",
     }
 }

@@ -1,0 +1,122 @@
+//! What is told of a call: its status, its line in the log, its records in the audit log.
+
+use std::future::Future;
+
+use tonic::{Code, Status};
+
+use super::pipeline::Call;
+use crate::{
+    access::audit::{Entry, Event, PATIENCE},
+    error::{
+        Failure,
+        status::{MAX_TEXT_BYTES, cut, status},
+    },
+    proto::DeleteOutcome,
+};
+
+impl Call {
+    pub(super) fn entry(
+        &self,
+        event: Event,
+        outcome: &'static str,
+        reason: &'static str,
+        gone: bool,
+    ) -> Entry {
+        let name = self
+            .facts
+            .identifiers
+            .iter()
+            .find(|(key, _)| *key == "user_name");
+        Entry {
+            event,
+            request_id: self.meta.request_id.clone(),
+            caller: self.meta.caller.clone(),
+            peer: self.meta.peer.clone(),
+            rpc: self.subject.rpc,
+            target: self.subject.target.clone(),
+            user: cut(
+                name.map_or(&self.subject.user, |(_, name)| name),
+                MAX_TEXT_BYTES,
+            )
+            .to_owned(),
+            identifiers: self.facts.identifiers.clone(),
+            outcome,
+            reason,
+            client_request_id: self.trace.client_request_id.clone(),
+            upstream_request_id: self.trace.upstream_request_id.clone(),
+            attempts: self.facts.attempts,
+            caller_gone: gone,
+        }
+    }
+
+    /// Records how the call ended. The record is made in any case; the future only waits for it, and not beyond
+    /// the deadline.
+    pub(super) fn close(
+        &self,
+        outcome: &'static str,
+        reason: &'static str,
+        gone: bool,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let entry = self.entry(Event::Outcome, outcome, reason, gone);
+        let (audit, request_id) = (self.shared.audit.clone(), self.meta.request_id.clone());
+        let recorded = self.shared.tasks.spawn(async move {
+            if let Err(failure) = audit.record(entry, PATIENCE).await {
+                let error = failure.context;
+                tracing::error!(request_id, outcome, reason, error, "not yet recorded");
+            }
+        });
+        let deadline = self.meta.deadline.clone();
+        async move {
+            if let Some(deadline) = deadline {
+                let _late = deadline.bound(recorded).await;
+            }
+        }
+    }
+
+    pub(super) fn fail(&self, failure: &Failure, gone: bool) -> Status {
+        let status = status(failure, &self.facts);
+        let outcome = self.facts.outcome.as_str();
+        let reason = failure.reason.as_str_name();
+        self.log(status.code(), outcome, reason, &failure.context, gone);
+        status
+    }
+
+    /// One line a call.
+    pub(super) fn log(
+        &self,
+        code: Code,
+        outcome: &str,
+        reason: &str,
+        context: &str,
+        caller_gone: bool,
+    ) {
+        tracing::info!(
+            request_id = self.meta.request_id,
+            rpc = self.subject.rpc,
+            caller = self.meta.caller,
+            peer = self.meta.peer,
+            alias = self.subject.target,
+            code = ?code,
+            reason,
+            outcome,
+            attempts = self.facts.attempts,
+            client_request_id = self.trace.client_request_id,
+            upstream_request_id = self.trace.upstream_request_id,
+            elapsed_ms = u64::try_from(self.meta.received.elapsed().as_millis()).unwrap_or(u64::MAX),
+            context,
+            caller_gone,
+            "call"
+        );
+    }
+}
+
+/// The audit log's word for a success.
+pub(super) fn outcome_name(outcome: DeleteOutcome) -> &'static str {
+    match outcome {
+        DeleteOutcome::Deleted => "deleted",
+        DeleteOutcome::AlreadyAbsent => "already_absent",
+        DeleteOutcome::AbsentAfterRetry => "absent_after_retry",
+        DeleteOutcome::Validated => "validated",
+        DeleteOutcome::Unspecified => "unknown",
+    }
+}
