@@ -1,5 +1,6 @@
 //! The configuration: one TOML file, read once, checked as a whole before anything starts.
 
+mod credential;
 pub mod fault;
 pub mod keys;
 pub mod secret;

@@ -1,13 +1,7 @@
 //! Reads `[batch_accounts.ALIAS]` and `[hmcs.ALIAS]`, and the files that they name.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    net::IpAddr,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, fs, net::IpAddr, path::Path};
 
-use base64::{Engine as _, prelude::BASE64_STANDARD};
 use rustls::{
     RootCertStore,
     pki_types::{CertificateDer, pem::PemObject as _},
@@ -15,20 +9,12 @@ use rustls::{
 use url::{Host, Url};
 
 use super::{
-    BatchAccount, BulkheadLimits, Credential, DEFAULT_SCOPE, Entra, EntraKind, Hmc,
+    BatchAccount, BulkheadLimits, Hmc, credential,
     fault::Faults,
     secret::SecretSource,
     section::{Placed, Section},
 };
 use crate::{names, pattern::Pattern};
-
-const KINDS: [&str; 5] = [
-    "client_secret",
-    "workload_identity",
-    "managed_identity",
-    "azure_cli",
-    "shared_key",
-];
 
 /// `[batch_accounts.ALIAS]`
 pub fn batch_accounts(
@@ -43,7 +29,7 @@ pub fn batch_accounts(
         let roots = roots(&section, folder, faults);
         let protected_users = protected(&section, faults);
         let bulkhead = bulkhead(&section, BulkheadLimits::BATCH, faults);
-        let credential = credential(&section, folder, faults);
+        let credential = credential::credential(&section, folder, faults);
         if let (Some(url), Some(credential)) = (url, credential) {
             let account = BatchAccount {
                 url,
@@ -110,7 +96,7 @@ fn protected(section: &Section, faults: &mut Faults) -> Vec<Pattern> {
 }
 
 /// An https URL that is nothing but an origin; http for loopback hosts, which no network can read.
-fn url(section: &Section, key: &str, faults: &mut Faults) -> Option<Url> {
+pub(super) fn url(section: &Section, key: &str, faults: &mut Faults) -> Option<Url> {
     let text = section.required(key, faults)?;
     match origin(&text.value) {
         Ok(url) => Some(url),
@@ -182,7 +168,7 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
 }
 
 /// The file of a secret, which must be readable now: a wrong path should not wait for the first call.
-fn secret(
+pub(super) fn secret(
     section: &Section,
     key: &str,
     folder: &Path,
@@ -200,163 +186,4 @@ fn secret(
             None
         }
     }
-}
-
-fn credential(account: &Section, folder: &Path, faults: &mut Faults) -> Option<Credential> {
-    if !account.has("credential") {
-        faults.add(account.span(), "missing table `credential`");
-        return None;
-    }
-    let section = account.table("credential", "batch_accounts.ALIAS.credential", faults)?;
-    let kind = section.required("kind", faults)?;
-    let before = faults.list().len();
-    for key in keys_of_other_kinds(&kind.value, &section) {
-        faults.add(
-            section.key_span(key),
-            format!("`{key}` does not go with kind `{}`", kind.value),
-        );
-    }
-    if kind.value == "shared_key" {
-        return shared_key(&section, folder, faults);
-    }
-    let tenant_id = tenant_id(&section, faults);
-    let client_id = optional(&section, "client_id", faults);
-    let entra = match kind.value.as_str() {
-        "client_secret" => client_secret(&section, tenant_id, client_id, folder, faults),
-        "workload_identity" => Some(EntraKind::WorkloadIdentity {
-            tenant_id,
-            client_id,
-            token_file: token_file(&section, folder, faults),
-        }),
-        "managed_identity" => Some(EntraKind::ManagedIdentity { client_id }),
-        "azure_cli" => Some(EntraKind::AzureCli { tenant_id }),
-        _ => {
-            let kinds = KINDS.join(", ");
-            faults.add(kind.span, format!("`kind` must be one of {kinds}"));
-            None
-        }
-    };
-    let authority = section
-        .has("authority")
-        .then(|| url(&section, "authority", faults))
-        .flatten();
-    let scope = optional(&section, "scope", faults).unwrap_or_else(|| DEFAULT_SCOPE.to_owned());
-    let kind = entra.filter(|_| faults.list().len() == before)?;
-    Some(Credential::Entra(Entra {
-        kind,
-        authority,
-        scope,
-    }))
-}
-
-/// A key that the kind does not read would be a setting without effect.
-fn keys_of_other_kinds(kind: &str, section: &Section) -> Vec<&'static str> {
-    let unused: &[&str] = match kind {
-        "client_secret" => &["token_file", "account_name", "key_file"],
-        "workload_identity" => &["secret_file", "account_name", "key_file"],
-        "managed_identity" => &[
-            "tenant_id",
-            "secret_file",
-            "token_file",
-            "authority",
-            "account_name",
-            "key_file",
-        ],
-        "azure_cli" => &[
-            "client_id",
-            "secret_file",
-            "token_file",
-            "authority",
-            "account_name",
-            "key_file",
-        ],
-        "shared_key" => &[
-            "tenant_id",
-            "client_id",
-            "secret_file",
-            "token_file",
-            "authority",
-            "scope",
-        ],
-        _ => &[],
-    };
-    unused
-        .iter()
-        .copied()
-        .filter(|key| section.has(key))
-        .collect()
-}
-
-fn optional(section: &Section, key: &str, faults: &mut Faults) -> Option<String> {
-    if !section.has(key) {
-        return None;
-    }
-    section.required(key, faults).map(|placed| placed.value)
-}
-
-fn client_secret(
-    section: &Section,
-    tenant_id: Option<String>,
-    client_id: Option<String>,
-    folder: &Path,
-    faults: &mut Faults,
-) -> Option<EntraKind> {
-    for key in ["tenant_id", "client_id"] {
-        if !section.has(key) {
-            faults.add(section.span(), format!("missing key `{key}`"));
-        }
-    }
-    let secret = secret(section, "secret_file", folder, faults);
-    Some(EntraKind::ClientSecret {
-        tenant_id: tenant_id?,
-        client_id: client_id?,
-        secret: secret?,
-    })
-}
-
-/// It becomes part of a URL.
-fn tenant_id(section: &Section, faults: &mut Faults) -> Option<String> {
-    if !section.has("tenant_id") {
-        return None;
-    }
-    let text = section.required("tenant_id", faults)?;
-    if !names::is_made_of(&text.value, b".-") {
-        let rule = "`tenant_id` holds letters, digits, `.` and `-` only";
-        faults.add(text.span, rule);
-    }
-    Some(text.value)
-}
-
-fn token_file(section: &Section, folder: &Path, faults: &mut Faults) -> Option<PathBuf> {
-    let text = section
-        .has("token_file")
-        .then(|| section.required("token_file", faults))??;
-    let path = folder.join(&text.value);
-    if let Err(error) = fs::read(&path) {
-        let fault = format!("`token_file` cannot be read: {error} ({})", path.display());
-        faults.add(text.span, fault);
-    }
-    Some(path)
-}
-
-fn shared_key(section: &Section, folder: &Path, faults: &mut Faults) -> Option<Credential> {
-    let account = section.required("account_name", faults);
-    let key = secret(section, "key_file", folder, faults);
-    if let Some(source) = &key
-        && let Ok(secret) = source.read()
-        && BASE64_STANDARD.decode(secret.expose().trim()).is_err()
-        && let Some(text) = section.text("key_file", faults)
-    {
-        faults.add(text.span, "`key_file` does not hold base64");
-    }
-    if let Some(account) = &account
-        && !names::is_made_of(&account.value, b"")
-    {
-        let rule = "`account_name` holds letters and digits only";
-        faults.add(account.span.clone(), rule);
-    }
-    Some(Credential::SharedKey {
-        account: account?.value,
-        key: key?,
-    })
 }

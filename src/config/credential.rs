@@ -1,0 +1,184 @@
+//! Reads `[batch_accounts.ALIAS.credential]`, whose keys depend on its kind.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+
+use super::{
+    Credential, DEFAULT_SCOPE, Entra, EntraKind,
+    fault::Faults,
+    section::Section,
+    targets::{secret, url},
+};
+use crate::names;
+
+const KINDS: [&str; 5] = [
+    "client_secret",
+    "workload_identity",
+    "managed_identity",
+    "azure_cli",
+    "shared_key",
+];
+
+/// `[batch_accounts.ALIAS.credential]`
+pub fn credential(account: &Section, folder: &Path, faults: &mut Faults) -> Option<Credential> {
+    if !account.has("credential") {
+        faults.add(account.span(), "missing table `credential`");
+        return None;
+    }
+    let section = account.table("credential", "batch_accounts.ALIAS.credential", faults)?;
+    let kind = section.required("kind", faults)?;
+    let before = faults.list().len();
+    for key in keys_of_other_kinds(&kind.value, &section) {
+        faults.add(
+            section.key_span(key),
+            format!("`{key}` does not go with kind `{}`", kind.value),
+        );
+    }
+    if kind.value == "shared_key" {
+        return shared_key(&section, folder, faults);
+    }
+    let tenant_id = tenant_id(&section, faults);
+    let client_id = optional(&section, "client_id", faults);
+    let entra = match kind.value.as_str() {
+        "client_secret" => client_secret(&section, tenant_id, client_id, folder, faults),
+        "workload_identity" => Some(EntraKind::WorkloadIdentity {
+            tenant_id,
+            client_id,
+            token_file: token_file(&section, folder, faults),
+        }),
+        "managed_identity" => Some(EntraKind::ManagedIdentity { client_id }),
+        "azure_cli" => Some(EntraKind::AzureCli { tenant_id }),
+        _ => {
+            let kinds = KINDS.join(", ");
+            faults.add(kind.span, format!("`kind` must be one of {kinds}"));
+            None
+        }
+    };
+    let authority = section
+        .has("authority")
+        .then(|| url(&section, "authority", faults))
+        .flatten();
+    let scope = optional(&section, "scope", faults).unwrap_or_else(|| DEFAULT_SCOPE.to_owned());
+    let kind = entra.filter(|_| faults.list().len() == before)?;
+    Some(Credential::Entra(Entra {
+        kind,
+        authority,
+        scope,
+    }))
+}
+
+/// A key that the kind does not read would be a setting without effect.
+fn keys_of_other_kinds(kind: &str, section: &Section) -> Vec<&'static str> {
+    let unused: &[&str] = match kind {
+        "client_secret" => &["token_file", "account_name", "key_file"],
+        "workload_identity" => &["secret_file", "account_name", "key_file"],
+        "managed_identity" => &[
+            "tenant_id",
+            "secret_file",
+            "token_file",
+            "authority",
+            "account_name",
+            "key_file",
+        ],
+        "azure_cli" => &[
+            "client_id",
+            "secret_file",
+            "token_file",
+            "authority",
+            "account_name",
+            "key_file",
+        ],
+        "shared_key" => &[
+            "tenant_id",
+            "client_id",
+            "secret_file",
+            "token_file",
+            "authority",
+            "scope",
+        ],
+        _ => &[],
+    };
+    unused
+        .iter()
+        .copied()
+        .filter(|key| section.has(key))
+        .collect()
+}
+
+fn optional(section: &Section, key: &str, faults: &mut Faults) -> Option<String> {
+    if !section.has(key) {
+        return None;
+    }
+    section.required(key, faults).map(|placed| placed.value)
+}
+
+fn client_secret(
+    section: &Section,
+    tenant_id: Option<String>,
+    client_id: Option<String>,
+    folder: &Path,
+    faults: &mut Faults,
+) -> Option<EntraKind> {
+    for key in ["tenant_id", "client_id"] {
+        if !section.has(key) {
+            faults.add(section.span(), format!("missing key `{key}`"));
+        }
+    }
+    let secret = secret(section, "secret_file", folder, faults);
+    Some(EntraKind::ClientSecret {
+        tenant_id: tenant_id?,
+        client_id: client_id?,
+        secret: secret?,
+    })
+}
+
+/// It becomes part of a URL.
+fn tenant_id(section: &Section, faults: &mut Faults) -> Option<String> {
+    if !section.has("tenant_id") {
+        return None;
+    }
+    let text = section.required("tenant_id", faults)?;
+    if !names::is_made_of(&text.value, b".-") {
+        let rule = "`tenant_id` holds letters, digits, `.` and `-` only";
+        faults.add(text.span, rule);
+    }
+    Some(text.value)
+}
+
+fn token_file(section: &Section, folder: &Path, faults: &mut Faults) -> Option<PathBuf> {
+    let text = section
+        .has("token_file")
+        .then(|| section.required("token_file", faults))??;
+    let path = folder.join(&text.value);
+    if let Err(error) = fs::read(&path) {
+        let fault = format!("`token_file` cannot be read: {error} ({})", path.display());
+        faults.add(text.span, fault);
+    }
+    Some(path)
+}
+
+fn shared_key(section: &Section, folder: &Path, faults: &mut Faults) -> Option<Credential> {
+    let account = section.required("account_name", faults);
+    let key = secret(section, "key_file", folder, faults);
+    if let Some(source) = &key
+        && let Ok(secret) = source.read()
+        && BASE64_STANDARD.decode(secret.expose().trim()).is_err()
+        && let Some(text) = section.text("key_file", faults)
+    {
+        faults.add(text.span, "`key_file` does not hold base64");
+    }
+    if let Some(account) = &account
+        && !names::is_made_of(&account.value, b"")
+    {
+        let rule = "`account_name` holds letters and digits only";
+        faults.add(account.span.clone(), rule);
+    }
+    Some(Credential::SharedKey {
+        account: account?.value,
+        key: key?,
+    })
+}
