@@ -155,6 +155,20 @@ async fn a_caller_without_rights_does_not_learn_the_only_target() {
         .unwrap_err();
     failed.expect(Code::PermissionDenied, "CALLER_NOT_AUTHORIZED");
     assert_eq!(failed.meta("account"), "");
+    // A guess at the name is neither confirmed nor denied, and the record has both.
+    let guess = DeleteBatchNodeUserRequest {
+        pool_id: "batch".to_owned(),
+        ..batch_request("alice")
+    };
+    let failed = none.delete_batch_node_user(guess).await.unwrap_err();
+    assert_eq!(
+        (failed.meta("account"), failed.meta("pool_id")),
+        ("", "batch")
+    );
+    let records = none.audit();
+    let identifiers = &records.last().unwrap()["identifiers"];
+    assert_eq!(identifiers["account"], "batch");
+    assert_eq!(identifiers["pool_id"], "batch");
     let failed = none
         .delete_batch_node_user(batch_request(".."))
         .await
