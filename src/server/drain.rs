@@ -38,20 +38,30 @@ pub async fn drain<T>(
     // A server that has ended already hears nothing.
     let _ = goaway.send(());
     let done = tokio::select! {
-        () = shared.tasks.wait() => true,
+        () = finished(shared) => true,
         () = time => false,
     };
     if !done {
         tracing::warn!(left = shared.tasks.len(), "the drain is cut short");
         shared.halt.cancel();
-        let _unfinished = timeout(HALT_TIMEOUT, shared.tasks.wait()).await;
+        let _unfinished = timeout(HALT_TIMEOUT, finished(shared)).await;
     }
-    let _silent_peers = timeout(LINGER, serving).await;
-    if timeout(CLOSE_TIMEOUT, shared.targets.close())
-        .await
-        .is_err()
-    {
+    let (_silent_peers, closed) = tokio::join!(
+        timeout(LINGER, serving),
+        timeout(CLOSE_TIMEOUT, shared.targets.close()),
+    );
+    if closed.is_err() {
         tracing::warn!("the log-off took too long");
     }
+    let outcomes = shared.audit.pending();
+    if outcomes > 0 {
+        tracing::error!(outcomes, "the audit log lacks outcomes");
+    }
     tracing::info!("stopped");
+}
+
+/// All calls are done, and what became of them is written.
+async fn finished(shared: &Shared) {
+    shared.tasks.wait().await;
+    shared.audit.settle().await;
 }

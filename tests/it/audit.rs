@@ -1,14 +1,23 @@
 //! What is on record, and what happens when nothing can be recorded.
 
-use std::{fs, os::unix::fs::symlink, path::Path, process::Command};
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    os::unix::fs::symlink,
+    path::Path,
+    process::Command,
+    sync::Arc,
+    time::Duration,
+};
 
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
+    sync::Notify,
 };
 use tonic::Code;
-use useradmin::config;
+use useradmin::{config, proto::DeleteBatchNodeUserRequest};
 
 use crate::{
     access::{app, upstream},
@@ -86,6 +95,61 @@ async fn a_sink_that_hangs_keeps_the_server_neither_from_starting_nor_from_stopp
     failed.expect(Code::Unavailable, "AUDIT_UNAVAILABLE");
     assert!(upstream.seen().is_empty());
     app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_stop_waits_for_the_outcome_of_a_deletion() {
+    let (arrived, gate) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (tell, held) = (Arc::clone(&arrived), Arc::clone(&gate));
+    let upstream = Upstream::start(move |seen| {
+        token_or(seen, || {
+            if seen.method == "GET" {
+                return Reply::json(200, r#"{"state":"idle"}"#);
+            }
+            tell.notify_one();
+            Reply::Held(Arc::clone(&held), Box::new(Reply::empty(200)))
+        })
+    })
+    .await;
+    let folder = App::folder();
+    let pipe = folder.join("audit.jsonl");
+    assert!(
+        Command::new("mkfifo")
+            .arg(&pipe)
+            .status()
+            .unwrap()
+            .success()
+    );
+    // Open in both directions, a pipe waits for nobody; nothing is read from it for now.
+    let mut reader = fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(&pipe)
+        .unwrap();
+    let app = with_admin(&folder, &upstream).await;
+    let mut client = app.client();
+    let call =
+        tokio::spawn(async move { client.delete_batch_node_user(batch_request("alice")).await });
+    arrived.notified().await;
+    let filler = DeleteBatchNodeUserRequest {
+        validate_only: true,
+        ..batch_request(&"x".repeat(250))
+    };
+    while readyz(&app).await == "200" {
+        app.delete_batch_node_user(filler.clone()).await.unwrap();
+    }
+    gate.notify_one();
+    assert_eq!(call.await.unwrap().unwrap().get_ref().attempts, 1);
+    let mut stopping = tokio::spawn(app.stop());
+    let early = tokio::time::timeout(Duration::from_millis(300), &mut stopping).await;
+    assert!(early.is_err(), "stopped without the outcome");
+    let deleted = tokio::task::spawn_blocking(move || {
+        let lines = BufReader::new(&mut reader).lines();
+        let mut records = lines.map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
+        records.any(|record| record["outcome"] == "deleted" && record["user"] == "alice")
+    });
+    assert!(deleted.await.unwrap());
+    stopping.await.unwrap();
 }
 
 #[tokio::test]
