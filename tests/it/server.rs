@@ -9,7 +9,11 @@ use std::{
 use futures_util::stream::once;
 use prost::Message as _;
 use prost_types::FileDescriptorProto;
-use tokio::{io::AsyncWriteExt as _, net::TcpStream, sync::Notify};
+use tokio::{
+    io::AsyncWriteExt as _,
+    net::TcpStream,
+    sync::{Notify, oneshot},
+};
 use tonic::{Code, Request, Status};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
@@ -253,4 +257,37 @@ async fn a_silent_peer_does_not_hold_up_the_stop() {
         begun.elapsed()
     );
     drop((silent, mute));
+}
+
+#[tokio::test]
+async fn a_second_signal_cuts_the_drain_short() {
+    let arrived = Arc::new(Notify::new());
+    let tell = Arc::clone(&arrived);
+    let upstream = Upstream::start(move |seen| {
+        token_or(seen, || {
+            tell.notify_one();
+            Reply::Hang
+        })
+    })
+    .await;
+    let folder = App::folder();
+    let section = batch_section(&folder, &upstream.url);
+    let (hurry, hurried) = oneshot::channel::<()>();
+    let mut app = App::start_until(folder, &section, hurried).await;
+    let mut client = app.client();
+    let call =
+        tokio::spawn(async move { client.delete_batch_node_user(batch_request("alice")).await });
+    arrived.notified().await;
+    // The drain may take 25 seconds; both signals are there before it begins.
+    hurry.send(()).unwrap();
+    let begun = Instant::now();
+    app.drain().await;
+    assert!(
+        begun.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        begun.elapsed()
+    );
+    let failed = Failed::from(call.await.unwrap().unwrap_err());
+    failed.expect(Code::DeadlineExceeded, "OUTCOME_UNKNOWN");
+    assert_eq!(app.audit()[1]["outcome"], "unknown");
 }

@@ -1,6 +1,10 @@
 //! The real server on port 0, configured by the text of a configuration file.
 
-use std::{fs, net::SocketAddr, path::PathBuf};
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use tokio::{sync::oneshot, task::JoinHandle};
 use tonic::{Response, transport::Channel};
@@ -51,9 +55,7 @@ impl App {
 
     /// With these sections beside the common ones. Files that they name are in the folder already.
     pub async fn start_in(folder: PathBuf, sections: &str) -> Self {
-        let file = folder.join("useradmin.toml");
-        let text = format!("{COMMON}{sections}");
-        let config = config::parse(&file, &text).unwrap_or_else(|faults| panic!("{faults}"));
+        let config = Self::config(&folder, sections);
         Self::run(folder, &config).await
     }
 
@@ -63,7 +65,34 @@ impl App {
         Self::run(Self::folder(), &config).await
     }
 
+    /// The same; the drain ends early when `hurry` is sent.
+    pub async fn start_until(
+        folder: PathBuf,
+        sections: &str,
+        hurry: oneshot::Receiver<()>,
+    ) -> Self {
+        let config = Self::config(&folder, sections);
+        let hurry = async move {
+            let _ = hurry.await;
+        };
+        Self::serve(folder, &config, hurry).await
+    }
+
+    fn config(folder: &Path, sections: &str) -> Config {
+        let text = format!("{COMMON}{sections}");
+        let config = config::parse(&folder.join("useradmin.toml"), &text);
+        config.unwrap_or_else(|faults| panic!("{faults}"))
+    }
+
     pub async fn run(folder: PathBuf, config: &Config) -> Self {
+        Self::serve(folder, config, std::future::pending()).await
+    }
+
+    async fn serve(
+        folder: PathBuf,
+        config: &Config,
+        hurry: impl Future<Output = ()> + Send + 'static,
+    ) -> Self {
         let server = Server::bind(config).await.unwrap();
         let address = server.address().unwrap();
         let admin = server.admin_address();
@@ -71,7 +100,7 @@ impl App {
         let stop_signal = async move {
             let _ = stopped.await;
         };
-        let running = tokio::spawn(server.run(stop_signal, std::future::pending()));
+        let running = tokio::spawn(server.run(stop_signal, hurry));
         let channel = Channel::from_shared(format!("http://{address}"))
             .unwrap()
             .connect_lazy();
