@@ -1,0 +1,176 @@
+//! The program itself in an environment: proxies there are ignored, identities there are used.
+
+use std::{
+    fs::{self, Permissions},
+    io::{BufRead as _, BufReader},
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use tonic::{Code, transport::Channel};
+use useradmin::proto::{DeleteOutcome, user_admin_client::UserAdminClient};
+
+use crate::support::{
+    App, Failed, Reply, Upstream, batch_deleted, batch_request, batch_section, token_or,
+};
+
+/// Ends the program when the test ends, however it ends.
+struct Program(Child);
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+const HEAD: &str = r#"
+[server]
+listen = "127.0.0.1:0"
+admin_listen = ""
+[[callers]]
+identity = "anonymous"
+allow = [{ rpc = "DeleteBatchNodeUser", targets = ["*"] }]
+"#;
+
+/// Starts the program in this environment, and returns with the address that it tells.
+fn start(folder: &Path, section: &str, environment: &[(&str, &str)]) -> (Program, String) {
+    let file = folder.join("useradmin.toml");
+    fs::write(&file, format!("{HEAD}{section}")).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_useradmin"));
+    command.arg("serve").arg("--config").arg(file);
+    command.env_remove("NO_PROXY").env_remove("no_proxy");
+    command.envs(environment.iter().copied());
+    let command = command.stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut program = Program(command.spawn().unwrap());
+    let mut line = String::new();
+    let stdout = program.0.stdout.take().unwrap();
+    BufReader::new(stdout).read_line(&mut line).unwrap();
+    let address = line.trim_end().strip_prefix("listening on ").unwrap();
+    (program, format!("http://{address}"))
+}
+
+/// Deletes alice by a program in this environment.
+async fn delete(
+    section: &str,
+    folder: PathBuf,
+    environment: &[(&str, &str)],
+) -> Result<DeleteOutcome, Failed> {
+    let (program, address) = start(&folder, section, environment);
+    let channel = Channel::from_shared(address)
+        .unwrap()
+        .connect()
+        .await
+        .unwrap();
+    let call = UserAdminClient::new(channel)
+        .delete_batch_node_user(batch_request("alice"))
+        .await;
+    drop(program);
+    fs::remove_dir_all(folder).unwrap();
+    call.map(|done| done.into_inner().outcome())
+        .map_err(Failed::from)
+}
+
+/// An account whose credential needs no more than its kind.
+fn section(url: &str, kind: &str) -> String {
+    format!(
+        "[batch_accounts.batch]\nurl = \"{url}\"\n[batch_accounts.batch.credential]\nkind = \"{kind}\"\n"
+    )
+}
+
+/// An hour from now, in seconds of Unix time.
+fn expiry() -> u64 {
+    let hour = SystemTime::now() + Duration::from_hours(1);
+    hour.duration_since(UNIX_EPOCH).unwrap().as_secs()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn proxies_of_the_environment_are_ignored() {
+    let proxy = Upstream::start(|_| Reply::html(502)).await;
+    let upstream = Upstream::start(|seen| token_or(seen, batch_deleted)).await;
+    let folder = App::folder();
+    let section = batch_section(&folder, &upstream.url);
+    let names = [
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "ALL_PROXY",
+        "http_proxy",
+        "https_proxy",
+        "all_proxy",
+    ];
+    let environment = names.map(|name| (name, proxy.url.as_str()));
+    let outcome = delete(&section, folder, &environment).await.unwrap();
+    assert_eq!(outcome, DeleteOutcome::Deleted);
+    assert_eq!(upstream.seen().len(), 2);
+    assert_eq!(proxy.seen().len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_managed_identity_yields_a_token() {
+    let identity = Upstream::start(|_| {
+        let expiry = expiry();
+        let resource = "https://batch.core.windows.net/";
+        Reply::json(200, &format!(
+            r#"{{"access_token":"token-mi","expires_on":"{expiry}","resource":"{resource}","token_type":"Bearer"}}"#
+        ))
+    })
+    .await;
+    let upstream = Upstream::start(|_| batch_deleted()).await;
+    let endpoint = format!("{}/msi/token", identity.url);
+    let environment = [
+        ("IDENTITY_ENDPOINT", endpoint.as_str()),
+        ("IDENTITY_HEADER", "header-1"),
+    ];
+    let section = section(&upstream.url, "managed_identity");
+    let outcome = delete(&section, App::folder(), &environment).await.unwrap();
+    assert_eq!(outcome, DeleteOutcome::Deleted);
+    let asked = &identity.seen()[0];
+    assert_eq!(asked.header("x-identity-header"), Some("header-1"));
+    // The audience ends in a slash; the scope's second slash is what is left of it.
+    assert!(
+        asked
+            .target
+            .contains("resource=https%3A%2F%2Fbatch.core.windows.net%2F"),
+        "{}",
+        asked.target
+    );
+    let sent = &upstream.requests("DELETE", "/pools/")[0];
+    assert_eq!(sent.header("authorization"), Some("Bearer token-mi"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_logged_in_to_the_azure_cli_yields_a_token() {
+    let upstream = Upstream::start(|_| batch_deleted()).await;
+    let folder = App::folder();
+    let az = folder.join("az");
+    let answer = format!(
+        r#"{{"accessToken":"token-az","expires_on":{},"tokenType":"Bearer"}}"#,
+        expiry()
+    );
+    let script = format!(
+        "#!/bin/sh\necho \"$@\" >{0}/asked\necho '{answer}'\n",
+        folder.display()
+    );
+    fs::write(&az, script).unwrap();
+    fs::set_permissions(&az, Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:/usr/bin:/bin", folder.display());
+    let section = section(&upstream.url, "azure_cli");
+    let outcome = delete(&section, folder, &[("PATH", &path)]).await.unwrap();
+    assert_eq!(outcome, DeleteOutcome::Deleted);
+    let sent = &upstream.requests("DELETE", "/pools/")[0];
+    assert_eq!(sent.header("authorization"), Some("Bearer token-az"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_anybody_logged_in_the_credentials_are_at_fault() {
+    let upstream = Upstream::start(|_| batch_deleted()).await;
+    let section = section(&upstream.url, "azure_cli");
+    // No `az` at all.
+    let failed = delete(&section, App::folder(), &[("PATH", "/nonexistent")])
+        .await
+        .unwrap_err();
+    failed.expect(Code::Internal, "UPSTREAM_CREDENTIALS_REJECTED");
+    assert!(upstream.seen().is_empty());
+}
