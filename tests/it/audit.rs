@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{BufRead as _, BufReader},
     os::unix::fs::symlink,
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
     sync::Arc,
     time::Duration,
@@ -73,12 +73,9 @@ async fn a_full_disk_stops_deletions_until_there_is_space() {
     assert_eq!(app.audit().len(), 2);
 }
 
-#[tokio::test]
-async fn a_sink_that_hangs_keeps_the_server_neither_from_starting_nor_from_stopping() {
-    let upstream = upstream().await;
-    let folder = App::folder();
+/// A pipe in the place of the file.
+fn pipe(folder: &Path) -> PathBuf {
     let pipe = folder.join("audit.jsonl");
-    // Opening a pipe waits until somebody reads it.
     assert!(
         Command::new("mkfifo")
             .arg(&pipe)
@@ -86,6 +83,15 @@ async fn a_sink_that_hangs_keeps_the_server_neither_from_starting_nor_from_stopp
             .unwrap()
             .success()
     );
+    pipe
+}
+
+#[tokio::test]
+async fn a_sink_that_hangs_keeps_the_server_neither_from_starting_nor_from_stopping() {
+    let upstream = upstream().await;
+    let folder = App::folder();
+    // Opening a pipe waits until somebody reads it.
+    pipe(&folder);
     let app = with_admin(&folder, &upstream).await;
     assert_eq!(readyz(&app).await, "503");
     let failed = app
@@ -112,14 +118,7 @@ async fn the_stop_waits_for_the_outcome_of_a_deletion() {
     })
     .await;
     let folder = App::folder();
-    let pipe = folder.join("audit.jsonl");
-    assert!(
-        Command::new("mkfifo")
-            .arg(&pipe)
-            .status()
-            .unwrap()
-            .success()
-    );
+    let pipe = pipe(&folder);
     // Open in both directions, a pipe waits for nobody; nothing is read from it for now.
     let mut reader = fs::OpenOptions::new()
         .read(true)

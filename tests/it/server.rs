@@ -208,8 +208,8 @@ async fn a_call_in_progress_ends_before_the_server_does() {
         .unwrap();
 }
 
-#[tokio::test]
-async fn a_call_that_outlasts_the_drain_is_told_as_unknown_and_recorded() {
+/// Answers no DELETE, and tells when one has arrived.
+async fn hanging() -> (Upstream, Arc<Notify>) {
     let arrived = Arc::new(Notify::new());
     let tell = Arc::clone(&arrived);
     let upstream = Upstream::start(move |seen| {
@@ -219,6 +219,12 @@ async fn a_call_that_outlasts_the_drain_is_told_as_unknown_and_recorded() {
         })
     })
     .await;
+    (upstream, arrived)
+}
+
+#[tokio::test]
+async fn a_call_that_outlasts_the_drain_is_told_as_unknown_and_recorded() {
+    let (upstream, arrived) = hanging().await;
     let folder = App::folder();
     let section = batch_section(&folder, &upstream.url);
     let mut app = App::start_in(
@@ -261,15 +267,7 @@ async fn a_silent_peer_does_not_hold_up_the_stop() {
 
 #[tokio::test]
 async fn a_second_signal_cuts_the_drain_short() {
-    let arrived = Arc::new(Notify::new());
-    let tell = Arc::clone(&arrived);
-    let upstream = Upstream::start(move |seen| {
-        token_or(seen, || {
-            tell.notify_one();
-            Reply::Hang
-        })
-    })
-    .await;
+    let (upstream, arrived) = hanging().await;
     let folder = App::folder();
     let section = batch_section(&folder, &upstream.url);
     let (hurry, hurried) = oneshot::channel::<()>();

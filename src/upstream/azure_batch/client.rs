@@ -69,6 +69,16 @@ pub struct Done {
     pub request_id: String,
 }
 
+impl Done {
+    /// As this answer tells.
+    pub(super) fn new(outcome: DeleteOutcome, answer: &Answer) -> Self {
+        Self {
+            outcome,
+            request_id: wire::request_id(answer).unwrap_or_default(),
+        }
+    }
+}
+
 /// A configured account.
 pub struct BatchAccount {
     url: Url,
@@ -162,20 +172,14 @@ impl BatchAccount {
         {
             Ok(answer) if answer.status == done => {
                 wire::check_echo(&answer, &user.client_request_id);
-                return Ok(Done {
-                    outcome: DeleteOutcome::Deleted,
-                    request_id: wire::request_id(&answer).unwrap_or_default(),
-                });
+                return Ok(Done::new(DeleteOutcome::Deleted, &answer));
             }
             Ok(answer) => {
                 let failure = self.judge(&answer, user, &proof, ledger);
                 if failure.reason == ErrorReason::UserNotFound
                     && let Some(outcome) = absence(ledger, allow_missing)
                 {
-                    return Ok(Done {
-                        outcome,
-                        request_id: wire::request_id(&answer).unwrap_or_default(),
-                    });
+                    return Ok(Done::new(outcome, &answer));
                 }
                 failure
             }

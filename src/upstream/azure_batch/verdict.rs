@@ -15,9 +15,9 @@ use crate::{
 
 /// An answer that is not the success. `token` is what the request was authorized with, and never passed on.
 pub fn failure(answer: &Answer, user: &NodeUser, token: &str) -> Failure {
-    let error = wire::error(answer, token);
-    let headers = wire::headers_at_fault(answer, user.callers_id);
-    let headers: Vec<&str> = headers.iter().map(String::as_str).collect();
+    let document = wire::json(answer).unwrap_or_default();
+    let error = wire::error(answer, &document, token);
+    let headers = wire::headers_at_fault(&document, user.callers_id);
     let code = error.as_ref().map(|error| error.code.as_str());
     let Some(rule) = rule(answer.status, code, &headers) else {
         return Failure::internal("an answer without a rule");
@@ -65,10 +65,7 @@ pub fn node(answer: &Answer) -> Result<Done, Failure> {
     let state = node.as_ref().and_then(|node| node.get("state")?.as_str());
     let reason = match state {
         Some("idle" | "running") => {
-            return Ok(Done {
-                outcome: DeleteOutcome::Validated,
-                request_id: wire::request_id(answer).unwrap_or_default(),
-            });
+            return Ok(Done::new(DeleteOutcome::Validated, answer));
         }
         Some("unusable") => ErrorReason::NodeUnusable,
         Some(_) => ErrorReason::NodeNotReady,

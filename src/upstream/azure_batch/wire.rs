@@ -18,15 +18,13 @@ const SECRET_KEY: &str = "AuthenticationErrorDetail";
 /// The document of an answer; `None` when the body is not Azure Batch's own: a JSON object with a non-empty
 /// string `code`. What repeats `hidden` is not passed on.
 #[must_use]
-pub fn error(answer: &Answer, hidden: &str) -> Option<BatchError> {
-    let Value::Object(document) = json(answer)? else {
-        return None;
-    };
-    let code = text(&document, "code", hidden).filter(|code| !code.is_empty())?;
+pub fn error(answer: &Answer, document: &Value, hidden: &str) -> Option<BatchError> {
+    let document = document.as_object()?;
+    let code = text(document, "code", hidden).filter(|code| !code.is_empty())?;
     Some(BatchError {
         code,
-        message: message(&document, hidden),
-        values: values(&document, hidden),
+        message: message(document, hidden),
+        values: values(document, hidden),
         http_status: u32::from(answer.status),
         request_id: request_id(answer).unwrap_or_default(),
         client_request_id: String::new(),
@@ -50,14 +48,12 @@ pub fn request_id(answer: &Answer) -> Option<String> {
 /// The header names that the document's values complain about; all of them, not only those that are passed on. A
 /// `client-request-id` of our own making is left out: only one that the caller sent is the caller's to mend.
 #[must_use]
-pub fn headers_at_fault(answer: &Answer, callers_id: bool) -> Vec<String> {
-    let document = json(answer).unwrap_or_default();
+pub fn headers_at_fault(document: &Value, callers_id: bool) -> Vec<&str> {
     let pairs = document["values"].as_array().into_iter().flatten();
     pairs
         .filter(|pair| pair["key"] == "HeaderName")
         .filter_map(|pair| pair["value"].as_str())
         .filter(|name| callers_id || !name.eq_ignore_ascii_case(CLIENT_REQUEST_ID))
-        .map(str::to_owned)
         .collect()
 }
 
