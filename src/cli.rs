@@ -13,12 +13,12 @@ use tonic_health::pb::{
 use url::Url;
 
 use crate::{
-    access::policy::ANONYMOUS,
     config::{
         self, Allow, Audit, AuditSink, BatchAccount, BulkheadLimits, Caller, Config, Credential,
         Entra, EntraKind, Hmc,
         secret::{Secret, SecretSource},
     },
+    identity::Identity,
     pattern::Pattern,
     sandbox::Sandbox,
     server::Server,
@@ -224,6 +224,8 @@ pub fn sandbox_config(sandbox: &Sandbox, listen: SocketAddr) -> Result<Config, S
         pools: None,
     });
     Ok(Config {
+        file: None,
+        jwt_issuers: Vec::new(),
         server: config::Server {
             listen,
             admin_listen: None,
@@ -236,7 +238,7 @@ pub fn sandbox_config(sandbox: &Sandbox, listen: SocketAddr) -> Result<Config, S
         batch_accounts: BTreeMap::from([("sandbox".to_owned(), account)]),
         hmcs: BTreeMap::from([("sandbox".to_owned(), hmc)]),
         callers: vec![Caller {
-            identity: ANONYMOUS.to_owned(),
+            identity: Identity::Anonymous,
             allow: allow.to_vec(),
             deletes_per_minute: None,
         }],

@@ -5,6 +5,9 @@ pub mod access;
 pub mod cli;
 pub mod config;
 pub mod error;
+pub mod identity;
+pub mod jwks;
+pub mod metrics;
 pub mod names;
 pub mod pattern;
 pub mod proto;
@@ -12,6 +15,7 @@ pub mod sandbox;
 pub mod server;
 pub mod service;
 mod signals;
+mod stamp;
 pub mod telemetry;
 pub mod upstream;
 

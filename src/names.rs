@@ -24,3 +24,15 @@ pub fn is_made_of(text: &str, more: &[u8]) -> bool {
 pub fn is_dots(text: &str) -> bool {
     matches!(text, "." | "..")
 }
+
+/// A control character, a line or paragraph separator, or a bidirectional control (Unicode Standard Annex 9).
+#[must_use]
+pub fn is_unseen(c: char) -> bool {
+    c.is_control()
+        || matches!(
+            c,
+            '\u{2028}' | '\u{2029}' | '\u{061C}' | '\u{200E}' | '\u{200F}'
+                | '\u{202A}'..='\u{202E}'
+                | '\u{2066}'..='\u{2069}'
+        )
+}

@@ -1,5 +1,95 @@
-//! Who may do what, how often, and what was written down. Knows no upstream.
+//! Who calls, who may do what, how often, and what was written down. Knows no upstream.
 
 pub mod audit;
+pub mod certificate;
 pub mod policy;
 pub mod quota;
+pub mod token;
+pub mod unidentified;
+
+use std::{sync::Arc, time::Duration};
+
+use self::{
+    certificate::PeerCertificate,
+    policy::Policy,
+    quota::Quotas,
+    token::{Issuers, KeySource},
+    unidentified::Unidentified,
+};
+use crate::{
+    config::{Config, JwtIssuer},
+    identity::Identity,
+    metrics::Metrics,
+};
+
+/// Keys that are not there yet are waited for no longer than this.
+const KEYS_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What a call shows of its caller.
+#[derive(Default)]
+pub struct Shown<'a> {
+    /// The verified client certificate, or why it counts no more.
+    pub certificate: Option<Result<&'a PeerCertificate, Unidentified>>,
+    /// The bearer token, or why there is none that can be read.
+    pub token: Option<Result<&'a str, Unidentified>>,
+}
+
+/// The part of the configuration that is taken up again when its file changes.
+pub struct Access {
+    /// Who may do what.
+    pub policy: Policy,
+    /// How often.
+    pub quotas: Quotas,
+    issuers: Issuers,
+    /// Are client certificates asked for?
+    certificates: bool,
+}
+
+impl Access {
+    /// From the configuration. Keys of issuers and quotas that have not changed go on as they are.
+    pub fn new(
+        config: &Config,
+        before: Option<&Self>,
+        source: impl Fn(&JwtIssuer) -> Result<KeySource, String>,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Self, String> {
+        let issuers = before.map(|before| &before.issuers);
+        let tls = config.server.tls.as_ref();
+        Ok(Self {
+            policy: Policy::new(&config.callers),
+            quotas: Quotas::new(&config.callers, before.map(|before| &before.quotas)),
+            issuers: Issuers::new(&config.jwt_issuers, issuers, source, metrics)?,
+            certificates: tls.is_some_and(|tls| tls.client_ca_file.is_some()),
+        })
+    }
+
+    /// Who is it? A token, where tokens are configured, goes before a certificate: the certificate may be that of a
+    /// gateway. One that does not verify is never passed over.
+    pub async fn identify(
+        &self,
+        shown: Shown<'_>,
+        patience: Duration,
+    ) -> Result<Identity, Unidentified> {
+        if let Some(token) = shown.token
+            && !self.issuers.is_empty()
+        {
+            let patience = patience.min(KEYS_PATIENCE);
+            return self.issuers.verify(token?, patience).await;
+        }
+        if let Some(certificate) = shown.certificate {
+            return self.name(certificate?);
+        }
+        if self.certificates || !self.issuers.is_empty() {
+            return Err(Unidentified::NothingShown);
+        }
+        Ok(Identity::Anonymous)
+    }
+
+    /// The first name of the certificate that the policy lists; the first of all if there is none.
+    fn name(&self, certificate: &PeerCertificate) -> Result<Identity, Unidentified> {
+        let names = certificate.names();
+        let listed = names.iter().find(|name| self.policy.lists(name));
+        let name = listed.or(names.first()).cloned();
+        name.ok_or(Unidentified::CertificateUnnamed)
+    }
+}

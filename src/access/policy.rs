@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 
-use crate::config::{Allow, Caller};
-
-/// The identity of a plaintext connection.
-pub const ANONYMOUS: &str = "anonymous";
+use crate::{
+    config::{Allow, Caller},
+    identity::Identity,
+};
 
 /// The rights of all callers.
-pub struct Policy(HashMap<String, Vec<Allow>>);
+pub struct Policy(HashMap<Identity, Vec<Allow>>);
 
 impl Policy {
     /// From the configuration.
@@ -20,9 +20,15 @@ impl Policy {
         Self(rights.collect())
     }
 
+    /// Is there an entry for this caller?
+    #[must_use]
+    pub fn lists(&self, caller: &Identity) -> bool {
+        self.0.contains_key(caller)
+    }
+
     /// May `caller` call `rpc` on this target, and on this pool of it?
     #[must_use]
-    pub fn allows(&self, caller: &str, rpc: &str, target: &str, pool: Option<&str>) -> bool {
+    pub fn allows(&self, caller: &Identity, rpc: &str, target: &str, pool: Option<&str>) -> bool {
         let rights = self.0.get(caller).map(Vec::as_slice).unwrap_or_default();
         rights.iter().any(|right| {
             right.rpc == rpc

@@ -5,11 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use base64::{Engine as _, prelude::BASE64_STANDARD};
-
 use super::{
     Credential, DEFAULT_SCOPE, Entra, EntraKind,
     fault::Faults,
+    secret::Form,
     section::Section,
     targets::{secret, url},
 };
@@ -128,7 +127,7 @@ fn client_secret(
             faults.add(section.span(), format!("missing key `{key}`"));
         }
     }
-    let secret = secret(section, "secret_file", folder, faults);
+    let secret = secret(section, "secret_file", Form::Text, folder, faults);
     Some(EntraKind::ClientSecret {
         tenant_id: tenant_id?,
         client_id: client_id?,
@@ -163,14 +162,7 @@ fn token_file(section: &Section, folder: &Path, faults: &mut Faults) -> Option<P
 
 fn shared_key(section: &Section, folder: &Path, faults: &mut Faults) -> Option<Credential> {
     let account = section.required("account_name", faults);
-    let key = secret(section, "key_file", folder, faults);
-    if let Some(source) = &key
-        && let Ok(secret) = source.read()
-        && BASE64_STANDARD.decode(secret.expose().trim()).is_err()
-        && let Some(text) = section.text("key_file", faults)
-    {
-        faults.add(text.span, "`key_file` does not hold base64");
-    }
+    let key = secret(section, "key_file", Form::Base64, folder, faults);
     if let Some(account) = &account
         && !names::is_made_of(&account.value, b"")
     {

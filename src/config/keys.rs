@@ -33,6 +33,8 @@ const fn key(
 }
 
 const SERVER: &str = "server";
+const TLS: &str = "server.tls";
+const ISSUERS: &str = "jwt_issuers";
 const LIMITS: &str = "server.limits";
 const BATCH: &str = "batch_accounts.ALIAS";
 const CREDENTIAL: &str = "batch_accounts.ALIAS.credential";
@@ -46,19 +48,26 @@ pub const KEYS: &[Key] = &[
     key("", "batch_accounts", "tables by alias", "none", "The Azure Batch accounts that requests can name in `account`. An alias is 1-64 of `A-Z a-z 0-9 . _ -`."),
     key("", "hmcs", "tables by alias", "none", "The HMCs that requests can name in `hmc`. An alias is 1-64 of `A-Z a-z 0-9 . _ -`."),
     key("", "callers", "list of tables", "none: every call is refused", "Who may do what. Nothing is allowed that is not listed."),
-    key("", "jwt_issuers", "list of tables", "none", "Reserved for bearer tokens; refused by this version."),
+    key("", "jwt_issuers", "list of tables", "none", "Whose JSON Web Tokens are believed. With at least one, a caller must show a token or a client certificate."),
 
-    key(SERVER, "listen", "IP address and port", "127.0.0.1:50051", "Where gRPC is served. Port 0 lets the system choose. An address other than loopback needs `insecure = true`."),
+    key(SERVER, "listen", "IP address and port", "127.0.0.1:50051", "Where gRPC is served. Port 0 lets the system choose. An address other than loopback needs `[server.tls]`, or `insecure = true`."),
     key(SERVER, "insecure", "true or false", "false", "Allows plaintext on an address other than loopback. Everybody who can reach the port is then the caller `anonymous`."),
     key(SERVER, "admin_listen", "IP address and port, or empty", "127.0.0.1:9464", "Where `/livez` and `/readyz` are served over HTTP; empty switches them off. If the default port is taken the server warns and goes on without; a port that is named here must be free."),
     key(SERVER, "reflection", "true or false", "true", "Serves gRPC reflection (v1 and v1alpha)."),
-    key(SERVER, "tls", "table", "none", "Reserved for TLS and client certificates; refused by this version."),
+    key(SERVER, "health_needs_identity", "true or false", "false", "Health is told only to callers who show a valid identity, listed or not. Probes of an orchestrator seldom have one."),
+    key(SERVER, "reflection_needs_identity", "true or false", "false", "Reflection is served only to callers who show a valid identity, listed or not. What it tells is public: the API."),
+    key(SERVER, "tls", "table", "none: plaintext", "TLS 1.2 or newer. Its files are read again when they change."),
     key(SERVER, "limits", "table", "all defaults", "Sizes and times."),
 
     key(LIMITS, "max_request_bytes", "bytes, 1024-4194304", "65536", "Largest request message. A larger one is refused as INVALID_REQUEST."),
     key(LIMITS, "max_metadata_bytes", "bytes, 1024-65536", "8192", "Largest metadata of one request."),
     key(LIMITS, "max_concurrent_streams", "1-10000", "100", "Calls in progress on one connection."),
+    key(LIMITS, "max_connection_age_seconds", "seconds, 60-86400", "1800", "How old a connection gets before its client is asked to make a new one; calls in progress go on."),
     key(LIMITS, "drain_seconds", "seconds, 1-300", "25", "How long calls in progress may go on after SIGTERM or SIGINT."),
+
+    key(TLS, "cert_file", "path of a PEM file", "-", "The server's certificate, and the intermediate ones below the authority."),
+    key(TLS, "key_file", "path of a PEM file", "-", "Its private key: PKCS #8, PKCS #1 or SEC 1."),
+    key(TLS, "client_ca_file", "path of a PEM file", "none: no client certificates", "The authorities of client certificates. With it, a caller must show a certificate or a token; a certificate that does not verify ends the handshake."),
 
     key("audit", "file", "path, or `stdout`", "audit.jsonl", "The audit log, one JSON object a line. With `stdout` the records follow the line `listening on`."),
     key("audit", "sync", "true or false", "true", "The intent is on the disk before anything is sent. Records that wait at the same time share one sync."),
@@ -88,13 +97,20 @@ pub const KEYS: &[Key] = &[
     key(HMC, "max_in_flight", "1-4096", "8", "Calls to this HMC at a time. HMCs are small machines."),
     key(HMC, "max_queued", "0-65536", "256", "Calls that wait for a place; further ones are refused with OVERLOADED."),
 
-    key("callers", "identity", "text", "-", "Who calls. A plaintext connection is `anonymous`."),
+    key("callers", "identity", "text", "-", "Who calls: a URI (such as a SPIFFE ID) or DNS name of the client certificate; `ISSUER#SUBJECT` of a token; or `anonymous`, who is everybody while neither `client_ca_file` nor `[[jwt_issuers]]` is there."),
     key("callers", "allow", "list of tables", "-", "What this caller may do."),
     key("callers", "deletes_per_minute", "1-1000000", "no limit", "Deletions of this caller over all targets; the whole figure may be used at once. Calls with `validate_only` do not count."),
 
     key("callers.allow", "rpc", "DeleteBatchNodeUser or DeleteHmcUser", "-", "The rpc."),
     key("callers.allow", "targets", "list of patterns", "-", "Aliases; `*` stands for any text; case matters."),
     key("callers.allow", "pools", "list of patterns", "all pools", "Pools, for DeleteBatchNodeUser alone; `*` stands for any text; case matters."),
+
+    key(ISSUERS, "issuer", "text without `#`", "-", "What the claim `iss` of a token must be, to the letter."),
+    key(ISSUERS, "audience", "text", "-", "What the claim `aud` must be, or hold: the name of this service at the issuer."),
+    key(ISSUERS, "algorithms", "list of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA", "[\"RS256\", \"ES256\"]", "What the header `alg` may be."),
+    key(ISSUERS, "jwks_url", "https URL", "either this or `jwks_file`", "The issuer's keys as a JSON Web Key Set; read every 5 minutes and when a token names an unknown key. http is allowed for a loopback host only."),
+    key(ISSUERS, "jwks_file", "path", "either this or `jwks_url`", "The same in a file; read again when it changes."),
+    key(ISSUERS, "ca_file", "path of a PEM file", "none", "More certificate authorities for `jwks_url`, beside the system's."),
 ];
 
 /// Does the table of this name have this key?

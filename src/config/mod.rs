@@ -1,5 +1,6 @@
 //! The configuration: one TOML file, read once, checked as a whole before anything starts.
 
+mod callers;
 mod credential;
 pub mod fault;
 pub mod keys;
@@ -7,6 +8,7 @@ pub mod secret;
 mod section;
 mod server;
 mod targets;
+pub mod tls;
 
 use std::{
     collections::BTreeMap,
@@ -16,12 +18,13 @@ use std::{
     time::Duration,
 };
 
+use jsonwebtoken::Algorithm;
 use rustls::pki_types::CertificateDer;
 use toml::de::DeTable;
 use url::Url;
 
-use self::{fault::Faults, secret::SecretSource, section::Section};
-use crate::pattern::Pattern;
+use self::{fault::Faults, secret::SecretSource, section::Section, tls::TlsFiles};
+use crate::{identity::Identity, pattern::Pattern};
 
 /// The scope of Azure Batch tokens. The double slash is right: the audience ends in one.
 pub const DEFAULT_SCOPE: &str = "https://batch.core.windows.net//.default";
@@ -32,6 +35,8 @@ pub const RPCS: [&str; 2] = ["DeleteBatchNodeUser", "DeleteHmcUser"];
 /// Everything that the operator decides.
 #[derive(Clone)]
 pub struct Config {
+    /// Where it was read; `None` when it was made in this process.
+    pub file: Option<PathBuf>,
     /// The listener.
     pub server: Server,
     /// The audit log.
@@ -42,6 +47,26 @@ pub struct Config {
     pub hmcs: BTreeMap<String, Hmc>,
     /// Who may do what.
     pub callers: Vec<Caller>,
+    /// Whose bearer tokens are believed.
+    pub jwt_issuers: Vec<JwtIssuer>,
+}
+
+impl Config {
+    /// All secrets.
+    #[must_use]
+    pub fn secrets(&self) -> Vec<SecretSource> {
+        let accounts = self.batch_accounts.values();
+        let accounts = accounts.filter_map(|account| match &account.credential {
+            Credential::SharedKey { key, .. } => Some(key),
+            Credential::Entra(Entra {
+                kind: EntraKind::ClientSecret { secret, .. },
+                ..
+            }) => Some(secret),
+            Credential::Entra(_) => None,
+        });
+        let passwords = self.hmcs.values().map(|hmc| &hmc.password);
+        accounts.chain(passwords).cloned().collect()
+    }
 }
 
 /// `[server]`
@@ -53,8 +78,12 @@ pub struct Server {
     pub admin_listen: Option<SocketAddr>,
     /// Was `admin_listen` named in the file? Then it must be free.
     pub admin_named: bool,
-    /// Is reflection served?
-    pub reflection: bool,
+    /// To whom health is told.
+    pub health: Audience,
+    /// To whom reflection is served; `None` when to nobody.
+    pub reflection: Option<Audience>,
+    /// Certificates; `None` for plaintext.
+    pub tls: Option<TlsFiles>,
     /// `[server.limits]`
     pub limits: Limits,
 }
@@ -65,10 +94,21 @@ impl Default for Server {
             listen: SocketAddr::from(([127, 0, 0, 1], 50051)),
             admin_listen: Some(SocketAddr::from(([127, 0, 0, 1], 9464))),
             admin_named: false,
-            reflection: true,
+            health: Audience::Everybody,
+            reflection: Some(Audience::Everybody),
+            tls: None,
             limits: Limits::default(),
         }
     }
+}
+
+/// To whom a service without rights of its own answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Audience {
+    /// Who can reach the port.
+    Everybody,
+    /// Who shows a valid identity, whether or not it is listed.
+    Identified,
 }
 
 /// `[server.limits]`
@@ -80,6 +120,8 @@ pub struct Limits {
     pub max_metadata_bytes: u32,
     /// Calls in progress on one connection.
     pub max_concurrent_streams: u32,
+    /// How old a connection gets before its client is asked to make a new one.
+    pub max_connection_age: Duration,
     /// How long calls may go on after a signal to stop.
     pub drain: Duration,
 }
@@ -90,6 +132,7 @@ impl Default for Limits {
             max_request_bytes: 65_536,
             max_metadata_bytes: 8_192,
             max_concurrent_streams: 100,
+            max_connection_age: Duration::from_mins(30),
             drain: Duration::from_secs(25),
         }
     }
@@ -242,11 +285,38 @@ pub struct Hmc {
 #[derive(Clone, Debug)]
 pub struct Caller {
     /// Who.
-    pub identity: String,
+    pub identity: Identity,
     /// What.
     pub allow: Vec<Allow>,
     /// Deletions per minute.
     pub deletes_per_minute: Option<u32>,
+}
+
+/// `[[jwt_issuers]]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JwtIssuer {
+    /// What `iss` must be.
+    pub issuer: String,
+    /// What `aud` must be, or hold.
+    pub audience: String,
+    /// What `alg` may be.
+    pub algorithms: Vec<Algorithm>,
+    /// Where the issuer's keys are.
+    pub jwks: Jwks,
+}
+
+/// Where an issuer's keys are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Jwks {
+    /// In a file.
+    File(PathBuf),
+    /// On a server.
+    Url {
+        /// Where.
+        url: Url,
+        /// More authorities beside the system's.
+        roots: Vec<CertificateDer<'static>>,
+    },
 }
 
 /// One entry of `allow`.
@@ -279,10 +349,13 @@ pub fn parse(path: &Path, source: &str) -> Result<Config, Faults> {
     }
     let folder = path.parent().unwrap_or(Path::new(""));
     let file = Section::new("", root.get_ref(), 0..0, &mut faults);
+    let jwt_issuers = callers::jwt_issuers(&file, folder, &mut faults);
     let config = Config {
-        server: server::server(&file, &mut faults),
+        file: Some(path.to_owned()),
+        server: server::server(&file, folder, &mut faults),
         audit: server::audit(&file, folder, &mut faults),
-        callers: server::callers(&file, &mut faults),
+        callers: callers::callers(&file, &jwt_issuers, &mut faults),
+        jwt_issuers,
         batch_accounts: targets::batch_accounts(&file, folder, &mut faults),
         hmcs: targets::hmcs(&file, folder, &mut faults),
     };

@@ -3,10 +3,11 @@
 use std::{
     fs::File,
     io::{self, Read as _},
-    path::PathBuf,
-    sync::Arc,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
 };
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use zeroize::Zeroizing;
 
 /// A larger file is not a secret.
@@ -35,32 +36,88 @@ impl Secret {
 #[derive(Clone)]
 pub enum SecretSource {
     /// A file, read again each time the secret is needed.
-    File(PathBuf),
+    File(Arc<SecretFile>),
     /// Made in this process: the sandbox's. No configuration file leads here.
     Memory(Secret),
 }
 
+/// What a secret must look like.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// Any text.
+    Text,
+    /// Bytes in base64.
+    Base64,
+}
+
+/// A file that holds a secret, and the last good content of it.
+pub struct SecretFile {
+    path: PathBuf,
+    form: Form,
+    last: Mutex<Option<Secret>>,
+}
+
 impl SecretSource {
-    /// Reads the secret; the line end of a file is not part of it.
+    /// A file that is named in the configuration.
+    #[must_use]
+    pub fn file(path: PathBuf, form: Form) -> Self {
+        Self::File(Arc::new(SecretFile {
+            path,
+            form,
+            last: Mutex::default(),
+        }))
+    }
+
+    /// Reads the secret; the line end of a file is not part of it. While the file cannot be used, it is the last
+    /// one that could.
     pub fn read(&self) -> io::Result<Secret> {
         match self {
             Self::Memory(secret) => Ok(secret.clone()),
-            Self::File(path) => {
-                let mut bytes = Zeroizing::new(Vec::new());
-                File::open(path)?
-                    .take(MAX_BYTES + 1)
-                    .read_to_end(&mut bytes)?;
-                if bytes.len() as u64 > MAX_BYTES {
-                    return Err(io::Error::other("the file is larger than 64 KiB"));
-                }
-                let text = std::str::from_utf8(&bytes)
-                    .map_err(|_| io::Error::other("the file is not UTF-8 text"))?;
-                let text = text.trim_end_matches(['\r', '\n']);
-                if text.is_empty() {
-                    return Err(io::Error::other("the file is empty"));
-                }
-                Ok(Secret::new(text.to_owned()))
-            }
+            Self::File(file) => file.read().or_else(|error| {
+                let last = crate::lock(&file.last).clone();
+                last.ok_or(error)
+            }),
         }
+    }
+
+    /// Can the file be used as it is now?
+    pub fn check(&self) -> io::Result<()> {
+        match self {
+            Self::Memory(_) => Ok(()),
+            Self::File(file) => file.read().map(|_| ()),
+        }
+    }
+
+    /// The file, if it is one.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Memory(_) => None,
+            Self::File(file) => Some(&file.path),
+        }
+    }
+}
+
+impl SecretFile {
+    fn read(&self) -> io::Result<Secret> {
+        let mut bytes = Zeroizing::new(Vec::new());
+        File::open(&self.path)?
+            .take(MAX_BYTES + 1)
+            .read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > MAX_BYTES {
+            return Err(io::Error::other("the file is larger than 64 KiB"));
+        }
+        let text = std::str::from_utf8(&bytes)
+            .map_err(|_| io::Error::other("the file is not UTF-8 text"))?;
+        let text = text.trim_end_matches(['\r', '\n']);
+        if text.is_empty() {
+            return Err(io::Error::other("the file is empty"));
+        }
+        if self.form == Form::Base64 && BASE64_STANDARD.decode(text.trim()).is_err() {
+            return Err(io::Error::other("the file does not hold base64"));
+        }
+        let secret = Secret::new(text.to_owned());
+        *crate::lock(&self.last) = Some(secret.clone());
+        Ok(secret)
     }
 }

@@ -1,35 +1,31 @@
-//! Reads `[server]`, `[audit]` and `[[callers]]`.
+//! Reads `[server]` and `[audit]`.
 
-use std::{collections::BTreeSet, net::SocketAddr, path::Path, time::Duration};
+use std::{net::SocketAddr, path::Path, time::Duration};
 
 use super::{
-    Allow, Audit, AuditSink, Caller, Limits, RPCS, Server,
-    fault::Faults,
-    section::{Placed, Section},
+    Audience, Audit, AuditSink, Limits, Server, fault::Faults, section::Section, tls::tls_files,
 };
-use crate::pattern::Pattern;
 
 /// `[server]`
-pub fn server(file: &Section, faults: &mut Faults) -> Server {
+pub fn server(file: &Section, folder: &Path, faults: &mut Faults) -> Server {
     let section = file.table("server", "server", faults);
     let mut server = Server::default();
     let Some(section) = section else {
         return server;
     };
     server.limits = limits(&section, faults);
-    if section.has("tls") {
-        faults.add(
-            section.key_span("tls"),
-            "[server.tls] is not available in this version; the server would not be protected by it",
-        );
-    }
+    server.tls = tls_files(&section, folder, faults);
     let insecure = section.flag("insecure", false, faults);
-    server.reflection = section.flag("reflection", true, faults);
+    server.health = audience(&section, "health_needs_identity", faults);
+    let reflection = audience(&section, "reflection_needs_identity", faults);
+    let reflected = section.flag("reflection", true, faults);
+    server.reflection = reflected.then_some(reflection);
     if let Some((listen, span)) = address(&section, "listen", faults) {
-        if !listen.ip().is_loopback() && !insecure {
+        if !listen.ip().is_loopback() && !insecure && !section.has("tls") {
             faults.add(
                 span,
-                "an address other than loopback is served in plaintext only with `insecure = true`",
+                "an address other than loopback needs [server.tls]; it is served in plaintext only with \
+                 `insecure = true`",
             );
         }
         server.listen = listen;
@@ -43,6 +39,14 @@ pub fn server(file: &Section, faults: &mut Faults) -> Server {
         };
     }
     server
+}
+
+fn audience(section: &Section, key: &str, faults: &mut Faults) -> Audience {
+    if section.flag(key, false, faults) {
+        Audience::Identified
+    } else {
+        Audience::Everybody
+    }
 }
 
 fn address(
@@ -84,9 +88,17 @@ fn limits(server: &Section, faults: &mut Faults) -> Limits {
         1..=10_000,
         &mut limits.max_concurrent_streams,
     );
-    if let Some(seconds) = section.number("drain_seconds", 1..=300, faults) {
-        limits.drain = Duration::from_secs(u64::from(seconds));
-    }
+    let mut seconds = |key, range, limit: &mut Duration| {
+        if let Some(seconds) = section.number(key, range, faults) {
+            *limit = Duration::from_secs(seconds.into());
+        }
+    };
+    seconds(
+        "max_connection_age_seconds",
+        60..=86_400,
+        &mut limits.max_connection_age,
+    );
+    seconds("drain_seconds", 1..=300, &mut limits.drain);
     limits
 }
 
@@ -106,79 +118,4 @@ pub fn audit(file: &Section, folder: &Path, faults: &mut Faults) -> Audit {
     };
     let sync = section.is_none_or(|section| section.flag("sync", true, faults));
     Audit { sink, sync }
-}
-
-/// `[[callers]]`, and the refusal of `[[jwt_issuers]]`.
-pub fn callers(file: &Section, faults: &mut Faults) -> Vec<Caller> {
-    if file.has("jwt_issuers") {
-        faults.add(
-            file.key_span("jwt_issuers"),
-            "[[jwt_issuers]] is not available in this version; no caller would be checked by it",
-        );
-    }
-    let mut seen = BTreeSet::new();
-    let mut callers = Vec::new();
-    for section in file.tables("callers", "callers", faults) {
-        let identity = section.required("identity", faults);
-        if let Some(Placed { value, span }) = &identity
-            && !seen.insert(value.clone())
-        {
-            faults.add(
-                span.clone(),
-                format!(
-                    "the caller `{value}` is listed twice; put all that it may do into one `allow`"
-                ),
-            );
-        }
-        callers.push(Caller {
-            identity: identity.map(|placed| placed.value).unwrap_or_default(),
-            allow: allow(&section, faults),
-            deletes_per_minute: section.number("deletes_per_minute", 1..=1_000_000, faults),
-        });
-    }
-    callers
-}
-
-fn allow(caller: &Section, faults: &mut Faults) -> Vec<Allow> {
-    if !caller.has("allow") {
-        faults.add(caller.span(), "missing key `allow`");
-    }
-    caller
-        .tables("allow", "callers.allow", faults)
-        .iter()
-        .filter_map(|entry| allow_entry(entry, faults))
-        .collect()
-}
-
-fn allow_entry(entry: &Section, faults: &mut Faults) -> Option<Allow> {
-    let targets = patterns(entry, "targets", faults);
-    if !entry.has("targets") {
-        faults.add(entry.span(), "missing key `targets`");
-    }
-    let pools = patterns(entry, "pools", faults);
-    let rpc = entry.required("rpc", faults)?;
-    let Some(known) = RPCS.into_iter().find(|known| *known == rpc.value) else {
-        faults.add(
-            rpc.span,
-            format!("`rpc` must be one of {}", RPCS.join(", ")),
-        );
-        return None;
-    };
-    if pools.is_some() && known != "DeleteBatchNodeUser" {
-        faults.add(entry.key_span("pools"), "an HMC has no pools");
-    }
-    Some(Allow {
-        rpc: known,
-        targets: targets.unwrap_or_default(),
-        pools,
-    })
-}
-
-fn patterns(section: &Section, key: &str, faults: &mut Faults) -> Option<Vec<Pattern>> {
-    let list = section.texts(key, faults)?;
-    if list.value.is_empty() {
-        faults.add(list.span, format!("`{key}` must not be empty"));
-    }
-    let texts = list.value.iter();
-    Some(texts.map(|text| Pattern::exact(&text.value)).collect())
 }

@@ -11,7 +11,7 @@ use url::{Host, Url};
 use super::{
     BatchAccount, BulkheadLimits, Hmc, credential,
     fault::Faults,
-    secret::SecretSource,
+    secret::{Form, SecretSource},
     section::{Placed, Section},
 };
 use crate::{names, pattern::Pattern};
@@ -51,7 +51,7 @@ pub fn hmcs(file: &Section, folder: &Path, faults: &mut Faults) -> BTreeMap<Stri
         check_alias(&alias, faults);
         let url = url(&section, "url", faults);
         let userid = section.required("userid", faults);
-        let password = secret(&section, "password_file", folder, faults);
+        let password = secret(&section, "password_file", Form::Text, folder, faults);
         let roots = roots(&section, folder, faults);
         let protected_users = protected(&section, faults);
         let bulkhead = bulkhead(&section, BulkheadLimits::HMC, faults);
@@ -109,6 +109,15 @@ pub(super) fn url(section: &Section, key: &str, faults: &mut Faults) -> Option<U
 
 fn origin(text: &str) -> Result<Url, String> {
     let url = Url::parse(text).map_err(|error| format!("is not a URL: {error}"))?;
+    let url = is_safe(url)?;
+    if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
+        return Err("must have no path, query or fragment".into());
+    }
+    Ok(url)
+}
+
+/// https, or http for a loopback host; no user and no password.
+pub(super) fn is_safe(url: Url) -> Result<Url, String> {
     match url.scheme() {
         "https" => {}
         "http" if is_loopback(&url) => {}
@@ -117,9 +126,6 @@ fn origin(text: &str) -> Result<Url, String> {
     }
     if !url.username().is_empty() || url.password().is_some() {
         return Err("must not hold a user or a password".into());
-    }
-    if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
-        return Err("must have no path, query or fragment".into());
     }
     Ok(url)
 }
@@ -133,7 +139,11 @@ fn is_loopback(url: &Url) -> bool {
     }
 }
 
-fn roots(section: &Section, folder: &Path, faults: &mut Faults) -> Vec<CertificateDer<'static>> {
+pub(super) fn roots(
+    section: &Section,
+    folder: &Path,
+    faults: &mut Faults,
+) -> Vec<CertificateDer<'static>> {
     let Some(text) = section
         .has("ca_file")
         .then(|| section.required("ca_file", faults))
@@ -150,7 +160,7 @@ fn roots(section: &Section, folder: &Path, faults: &mut Faults) -> Vec<Certifica
     }
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let pem =
         fs::read(path).map_err(|error| format!("cannot be read: {error} ({})", path.display()))?;
     let list: Vec<_> = CertificateDer::pem_slice_iter(&pem)
@@ -171,15 +181,16 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
 pub(super) fn secret(
     section: &Section,
     key: &str,
+    form: Form,
     folder: &Path,
     faults: &mut Faults,
 ) -> Option<SecretSource> {
     let text = section.required(key, faults)?;
     let path = folder.join(&text.value);
     let shown = path.display().to_string();
-    let source = SecretSource::File(path);
-    match source.read() {
-        Ok(_) => Some(source),
+    let source = SecretSource::file(path, form);
+    match source.check() {
+        Ok(()) => Some(source),
         Err(error) => {
             let fault = format!("`{key}` cannot be used: {error} ({shown})");
             faults.add(text.span, fault);

@@ -104,6 +104,8 @@ pub struct Failure {
     pub violations: Vec<Violation>,
     /// The upstream's answer, when there was a status line.
     pub answered: Option<Box<Answered>>,
+    /// Why a caller has no identity: a word of a fixed list.
+    pub cause: Option<&'static str>,
     /// For operators; never leaves the server.
     pub context: String,
 }
@@ -120,7 +122,17 @@ impl Failure {
             retry_after: None,
             violations: Vec::new(),
             answered: None,
+            cause: None,
             context: context.into(),
+        }
+    }
+
+    /// A call without an accepted identity.
+    #[must_use]
+    pub fn unidentified(cause: &'static str) -> Self {
+        Self {
+            cause: Some(cause),
+            ..Self::new(ErrorReason::CallerUnauthenticated, cause)
         }
     }
 

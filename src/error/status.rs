@@ -24,7 +24,7 @@ pub const MAX_BATCH_VALUES: usize = 8;
 /// What is known of the call that failed.
 #[derive(Clone, Debug, Default)]
 pub struct CallFacts {
-    /// `azure_batch` or `ibm_hmc`.
+    /// `azure_batch` or `ibm_hmc`; empty for what calls neither.
     pub upstream: &'static str,
     /// Who calls.
     pub caller: String,
@@ -80,14 +80,20 @@ fn form(failure: &Failure) -> (Code, &'static [Extra]) {
 
 fn metadata(failure: &Failure, facts: &CallFacts) -> HashMap<String, String> {
     let mut map = HashMap::from([
-        ("upstream".to_owned(), facts.upstream.to_owned()),
         ("attempts".to_owned(), facts.attempts.to_string()),
         ("outcome".to_owned(), facts.outcome.as_str().to_owned()),
     ]);
+    // Health and reflection have none.
+    if !facts.upstream.is_empty() {
+        map.insert("upstream".to_owned(), facts.upstream.to_owned());
+    }
     for (name, value) in &facts.identifiers {
         if !value.is_empty() {
             map.insert((*name).to_owned(), cut(value, MAX_TEXT_BYTES).to_owned());
         }
+    }
+    if let Some(cause) = failure.cause {
+        map.insert("cause".to_owned(), cause.to_owned());
     }
     let Some(answered) = &failure.answered else {
         return map;

@@ -1,8 +1,14 @@
-//! The operator's port: `/livez` and `/readyz` over HTTP.
+//! The operator's port: `/livez`, `/readyz` and `/metrics` over HTTP.
 
 use std::{net::SocketAddr, sync::Arc};
 
-use axum::{Router, extract::State, http::StatusCode, routing::get};
+use axum::{
+    Router,
+    extract::State,
+    http::{StatusCode, header::CONTENT_TYPE},
+    response::IntoResponse,
+    routing::get,
+};
 use tokio::net::TcpListener;
 
 use crate::{config::Server as Settings, service::Shared};
@@ -50,6 +56,7 @@ impl Admin {
         let routes = Router::new()
             .route("/livez", get(|| async { "ok\n" }))
             .route("/readyz", get(readyz))
+            .route("/metrics", get(metrics))
             .with_state(self.shared);
         if let Err(error) = axum::serve(self.listener, routes).await {
             tracing::error!(%error, "the admin port has failed");
@@ -68,4 +75,10 @@ async fn readyz(State(shared): State<Arc<Shared>>) -> (StatusCode, &'static str)
     } else {
         (StatusCode::OK, "ok\n")
     }
+}
+
+async fn metrics(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
+    let text = shared.metrics.text(shared.audit.works());
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(CONTENT_TYPE, kind)], text)
 }

@@ -1,5 +1,5 @@
-//! The outermost layer: every call gets its id and its deadline here, and the id stands in the trailers of
-//! every answer; an answer of the transport's own to a request that it could not read is put into our words.
+//! The outermost layer: what is not gRPC ends here, every call gets its id and its deadline, and the id stands in
+//! the trailers of every answer.
 
 use std::{
     future::Future,
@@ -7,13 +7,15 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header::CONTENT_TYPE,
+};
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt as _, combinators::MapFrame};
-use tonic::{Status, transport::server::TcpConnectInfo};
 use tower::{Layer, Service};
 
-use crate::service::{meta::CallMeta, unreadable};
+use super::acceptor::Peer;
+use crate::service::meta::CallMeta;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -51,24 +53,43 @@ where
     }
 
     fn call(&mut self, mut request: Request<Q>) -> Self::Future {
-        let peer = request
-            .extensions()
-            .get::<TcpConnectInfo>()
-            .and_then(TcpConnectInfo::remote_addr)
-            .map(|address| address.to_string());
+        if let Some(refusal) = refusal(&request) {
+            return Box::pin(async move { Ok(mark(refusal, None)) });
+        }
+        let peer = request.extensions().get::<Peer>();
+        let peer = peer.map(|peer| peer.address.to_string());
         let timeout = request.headers().get("grpc-timeout");
         let meta = CallMeta::new(timeout.map(HeaderValue::as_bytes), peer.unwrap_or_default());
         // A UUID is always a header's value.
         let id = HeaderValue::from_str(&meta.request_id).ok();
-        let path = request.uri().path().to_owned();
-        request.extensions_mut().insert(meta.clone());
+        request.extensions_mut().insert(meta);
         let answer = self.0.call(request);
-        Box::pin(async move {
-            let answer = answer.await?;
-            let better = unreadable::answer(&path, &meta, answer.headers());
-            Ok(mark(better.map_or(answer, Status::into_http), id))
-        })
+        Box::pin(async move { Ok(mark(answer.await?, id)) })
     }
+}
+
+/// The answer to what is not gRPC. A browser can be made to send other requests with its user's certificate.
+fn refusal<Q, B: Default>(request: &Request<Q>) -> Option<Response<B>> {
+    let content_type = request.headers().get(CONTENT_TYPE);
+    let status = if request.method() != Method::POST {
+        StatusCode::METHOD_NOT_ALLOWED
+    } else if !content_type.is_some_and(|value| is_grpc(value.as_bytes())) {
+        StatusCode::UNSUPPORTED_MEDIA_TYPE
+    } else {
+        return None;
+    };
+    let mut answer = Response::new(B::default());
+    *answer.status_mut() = status;
+    Some(answer)
+}
+
+/// `application/grpc`, or with `+proto` (gRPC over HTTP/2, "Requests"); parameters do not matter.
+fn is_grpc(content_type: &[u8]) -> bool {
+    let kind = content_type.split(|byte| *byte == b';').next();
+    let kind = kind.unwrap_or_default().trim_ascii();
+    [&b"application/grpc"[..], b"application/grpc+proto"]
+        .iter()
+        .any(|grpc| kind.eq_ignore_ascii_case(grpc))
 }
 
 fn mark<B: Body>(mut answer: Response<B>, id: Option<HeaderValue>) -> Answer<B> {

@@ -1,19 +1,23 @@
 //! The listener: one ordered list of layers, the services, the drain. Never sees an HTTP client.
 
+mod acceptor;
 mod admin;
 mod drain;
 mod edge;
+mod identify;
+mod reload;
+mod tls;
 
 use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
+use futures_util::stream;
 use tokio::{net::TcpListener, sync::oneshot, time::sleep};
-use tonic::{
-    service::RoutesBuilder,
-    transport::{Server as Transport, server::TcpIncoming},
-};
+use tonic::{service::RoutesBuilder, transport::Server as Transport};
 use tonic_health::server::health_reporter;
 
-use self::{admin::Admin, drain::drain, edge::EdgeLayer};
+use self::{
+    admin::Admin, drain::drain, edge::EdgeLayer, identify::IdentifyLayer, reload::Watched, tls::Tls,
+};
 use crate::{
     config::{Config, Server as Settings},
     proto::{self, user_admin_server::UserAdminServer},
@@ -32,12 +36,16 @@ pub struct Server {
     listener: TcpListener,
     admin: Option<Admin>,
     shared: Arc<Shared>,
+    tls: Option<Arc<Tls>>,
+    watched: Vec<Watched>,
     settings: Settings,
 }
 
 impl Server {
     /// Takes the ports and makes the clients. Upstreams are not called.
     pub async fn bind(config: &Config) -> Result<Self, String> {
+        let files = config.server.tls.clone();
+        let tls = files.map(Tls::new).transpose()?.map(Arc::new);
         let shared = Arc::new(Shared::new(config).await?);
         let listen = config.server.listen;
         let listener = TcpListener::bind(listen)
@@ -47,7 +55,9 @@ impl Server {
         Ok(Self {
             listener,
             admin,
+            watched: reload::watched(config, &shared, tls.as_ref()),
             shared,
+            tls,
             settings: config.server.clone(),
         })
     }
@@ -78,7 +88,7 @@ impl Server {
             UserAdminServer::new(Service(Arc::clone(&self.shared)))
                 .max_decoding_message_size(self.settings.limits.max_request_bytes as usize),
         );
-        if self.settings.reflection {
+        if self.settings.reflection.is_some() {
             reflection(&mut routes)?;
         }
         if let Some(admin) = self.admin {
@@ -86,20 +96,33 @@ impl Server {
         }
         let limits = &self.settings.limits;
         let (goaway, signalled) = oneshot::channel::<()>();
+        let draining = self.shared.draining.clone();
+        let connections = acceptor::accept(self.listener, self.tls.clone(), draining);
+        let incoming = stream::unfold(connections, async |mut connections| {
+            let connection = connections.recv().await?;
+            Some((Ok::<_, io::Error>(connection), connections))
+        });
+        let reloading = tokio::spawn(reload::watch(
+            self.watched,
+            Arc::clone(&self.shared.metrics),
+        ));
         let serving = Transport::builder()
             .http2_keepalive_interval(Some(KEEPALIVE))
             .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+            .max_connection_age(limits.max_connection_age)
             .max_concurrent_streams(limits.max_concurrent_streams)
             .http2_max_header_list_size(limits.max_metadata_bytes)
             .http2_max_local_error_reset_streams(Some(MAX_LOCAL_RESETS))
             .layer(EdgeLayer)
+            .layer(IdentifyLayer::new(
+                Arc::clone(&self.shared),
+                self.tls.clone(),
+                &self.settings,
+            ))
             .add_routes(routes.routes())
-            .serve_with_incoming_shutdown(
-                TcpIncoming::from(self.listener).with_nodelay(Some(true)),
-                async move {
-                    let _ = signalled.await;
-                },
-            );
+            .serve_with_incoming_shutdown(incoming, async move {
+                let _ = signalled.await;
+            });
         let mut serving = tokio::spawn(serving);
         tokio::select! {
             ended = &mut serving => return ended.map_err(|e| e.to_string())?.map_err(|e| e.to_string()),
@@ -111,6 +134,7 @@ impl Server {
                 () = hurry => {}
             }
         };
+        reloading.abort();
         tracing::info!(calls = self.shared.tasks.len(), limit = ?limits.drain, "draining; a second signal cuts it short");
         drain(&self.shared, &health, goaway, serving, time).await;
         Ok(())

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use tonic::Extensions;
 use uuid::Uuid;
 
-use crate::{access::policy::ANONYMOUS, upstream::deadline::Deadline};
+use crate::{access::unidentified::Unidentified, identity::Identity, upstream::deadline::Deadline};
 
 /// For a caller who sets no deadline.
 const DEFAULT: Duration = Duration::from_secs(30);
@@ -20,8 +20,8 @@ const MARGIN: Duration = Duration::from_millis(100);
 pub struct CallMeta {
     /// Made by this server.
     pub request_id: String,
-    /// The verified identity.
-    pub caller: String,
+    /// The verified identity, or why there is none.
+    pub caller: Result<Identity, Unidentified>,
     /// Address of the connection.
     pub peer: String,
     /// The moment by which the answer leaves; `None` when the caller's deadline could not be read.
@@ -31,7 +31,7 @@ pub struct CallMeta {
 }
 
 impl CallMeta {
-    /// A call that arrives now, with the text of its `grpc-timeout`.
+    /// A call that arrives now, with the text of its `grpc-timeout`; nobody has asked yet who calls.
     #[must_use]
     pub fn new(timeout: Option<&[u8]>, peer: String) -> Self {
         let received = Instant::now();
@@ -41,11 +41,27 @@ impl CallMeta {
         };
         Self {
             request_id: Uuid::new_v4().to_string(),
-            caller: ANONYMOUS.to_owned(),
+            caller: Err(Unidentified::NothingShown),
             peer,
             deadline: time.map(|time| Deadline::at(received + time.saturating_sub(MARGIN))),
             received,
         }
+    }
+
+    /// The time that is left.
+    #[must_use]
+    pub fn remaining(&self) -> Duration {
+        self.deadline
+            .as_ref()
+            .map_or(Duration::ZERO, Deadline::remaining)
+    }
+
+    /// The verified identity as text; empty where there is none.
+    #[must_use]
+    pub fn caller_name(&self) -> String {
+        self.caller
+            .as_ref()
+            .map_or_else(|_| String::new(), ToString::to_string)
     }
 
     /// The one that the layer has put there.

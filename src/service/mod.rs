@@ -4,6 +4,7 @@
 mod call;
 mod delete_batch_node_user;
 mod delete_hmc_user;
+mod jwks;
 pub mod meta;
 mod pipeline;
 mod report;
@@ -13,13 +14,15 @@ pub mod validate;
 
 use std::sync::Arc;
 
+use arc_swap::{ArcSwap, Guard};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{Request, Response, Status};
 
 use self::targets::Targets;
 use crate::{
-    access::{audit::Audit, policy::Policy, quota::Quotas},
+    access::{Access, audit::Audit},
     config::Config,
+    metrics::Metrics,
     proto::{
         DeleteBatchNodeUserRequest, DeleteBatchNodeUserResponse, DeleteHmcUserRequest,
         DeleteHmcUserResponse, user_admin_server::UserAdmin,
@@ -30,8 +33,9 @@ use crate::{
 pub struct Shared {
     /// What can be called.
     pub targets: Targets,
-    policy: Policy,
-    quotas: Quotas,
+    access: ArcSwap<Access>,
+    /// The numbers for monitoring.
+    pub metrics: Arc<Metrics>,
     /// The audit log.
     pub audit: Audit,
     /// Calls in progress, and their records; they end even when their callers have gone.
@@ -45,10 +49,12 @@ pub struct Shared {
 impl Shared {
     /// From the configuration.
     pub async fn new(config: &Config) -> Result<Self, String> {
+        let metrics = Arc::default();
+        let access = Access::new(config, None, jwks::source, &metrics)?;
         Ok(Self {
             targets: Targets::new(config)?,
-            policy: Policy::new(&config.callers),
-            quotas: Quotas::new(&config.callers),
+            access: ArcSwap::from_pointee(access),
+            metrics,
             audit: Audit::start(&config.audit)
                 .await
                 .map_err(|error| format!("audit log: {error}"))?,
@@ -56,6 +62,21 @@ impl Shared {
             draining: CancellationToken::new(),
             halt: CancellationToken::new(),
         })
+    }
+
+    /// Who may call, and what they may do, as of now.
+    #[must_use]
+    pub fn access(&self) -> Guard<Arc<Access>> {
+        self.access.load()
+    }
+
+    /// Takes up the callers, issuers and protected users of a changed configuration.
+    pub fn take_up(&self, config: &Config) -> Result<(), String> {
+        let before = self.access.load();
+        let access = Access::new(config, Some(&before), jwks::source, &self.metrics)?;
+        self.targets.protect(config);
+        self.access.store(Arc::new(access));
+        Ok(())
     }
 }
 

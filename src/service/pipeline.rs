@@ -81,7 +81,7 @@ impl Call {
     fn new(shared: Arc<Shared>, meta: CallMeta, subject: Subject) -> Self {
         let facts = CallFacts {
             upstream: subject.upstream,
-            caller: meta.caller.clone(),
+            caller: meta.caller_name(),
             request_id: meta.request_id.clone(),
             identifiers: subject.checked.identifiers.clone(),
             attempts: 0,
@@ -100,8 +100,9 @@ impl Call {
         let Subject {
             rpc, target, pool, ..
         } = &self.subject;
-        let policy = &self.shared.policy;
-        policy.allows(&self.meta.caller, rpc, target, pool.as_deref())
+        let caller = self.meta.caller.as_ref();
+        let access = self.shared.access();
+        caller.is_ok_and(|caller| access.policy.allows(caller, rpc, target, pool.as_deref()))
     }
 
     /// The checks before anything is sent, in the documented order.
@@ -118,6 +119,8 @@ impl Call {
         if !deadline.allows_attempt() {
             return Err(Deadline::exceeded("before anything was done"));
         }
+        let caller = self.meta.caller.clone();
+        let caller = caller.map_err(|unidentified| Failure::unidentified(unidentified.as_str()))?;
         let violations = std::mem::take(&mut self.subject.checked.violations);
         if !violations.is_empty() {
             return Err(Failure::invalid(violations));
@@ -132,7 +135,7 @@ impl Call {
             return Err(Failure::new(ErrorReason::ProtectedUser, "protected_users"));
         }
         if !self.subject.validate_only {
-            self.shared.quotas.take(&self.meta.caller)?;
+            self.shared.access().quotas.take(&caller)?;
         }
         Ok(deadline.or_when(self.shared.halt.clone()))
     }
@@ -177,7 +180,7 @@ impl Call {
             shared: Arc::clone(&self.shared),
             target: self.subject.target.clone(),
             request_id: self.meta.request_id.clone(),
-            caller: self.meta.caller.clone(),
+            caller: self.facts.caller.clone(),
             limits: limits.clone(),
         });
         let finished = AssertUnwindSafe(work).catch_unwind().await;

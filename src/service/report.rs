@@ -11,6 +11,7 @@ use crate::{
         Failure,
         status::{MAX_TEXT_BYTES, cut, status},
     },
+    identity::Identity,
     proto::DeleteOutcome,
 };
 
@@ -30,7 +31,8 @@ impl Call {
         Entry {
             event,
             request_id: self.meta.request_id.clone(),
-            caller: self.meta.caller.clone(),
+            caller: self.facts.caller.clone(),
+            auth: self.meta.caller.as_ref().map_or("none", Identity::kind),
             peer: self.meta.peer.clone(),
             rpc: self.subject.rpc,
             target: self.subject.target.clone(),
@@ -93,7 +95,7 @@ impl Call {
         tracing::info!(
             request_id = self.meta.request_id,
             rpc = self.subject.rpc,
-            caller = self.meta.caller,
+            caller = self.facts.caller,
             peer = self.meta.peer,
             alias = self.subject.target,
             code = ?code,

@@ -1,6 +1,8 @@
 //! The configured targets, by alias.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
+
+use arc_swap::ArcSwap;
 
 use crate::{
     config::Config,
@@ -12,14 +14,28 @@ use crate::{
 pub struct Target<U> {
     /// How it is called.
     pub upstream: U,
-    protected: Vec<Pattern>,
+    protected: ArcSwap<Vec<Pattern>>,
 }
 
 impl<U> Target<U> {
+    fn new(upstream: U, protected: &[Pattern]) -> Self {
+        Self {
+            upstream,
+            protected: ArcSwap::from_pointee(protected.to_vec()),
+        }
+    }
+
+    fn protect(&self, protected: &[Pattern]) {
+        self.protected.store(Arc::new(protected.to_vec()));
+    }
+
     /// Is the user on the list?
     #[must_use]
     pub fn protects(&self, user: &str) -> bool {
-        self.protected.iter().any(|pattern| pattern.matches(user))
+        self.protected
+            .load()
+            .iter()
+            .any(|pattern| pattern.matches(user))
     }
 }
 
@@ -41,24 +57,30 @@ impl Targets {
         for (alias, account) in &config.batch_accounts {
             let upstream = BatchAccount::new(account.clone())
                 .map_err(|error| format!("batch_accounts.{alias}: {error}"))?;
-            let protected = account.protected_users.clone();
-            let target = Target {
-                upstream,
-                protected,
-            };
+            let target = Target::new(upstream, &account.protected_users);
             targets.batch_accounts.insert(alias.clone(), target);
         }
         for (alias, hmc) in &config.hmcs {
             let upstream =
                 Hmc::new(hmc.clone()).map_err(|error| format!("hmcs.{alias}: {error}"))?;
-            let protected = hmc.protected_users.clone();
-            let target = Target {
-                upstream,
-                protected,
-            };
+            let target = Target::new(upstream, &hmc.protected_users);
             targets.hmcs.insert(alias.clone(), target);
         }
         Ok(targets)
+    }
+
+    /// Takes up the protected users of a changed configuration. Targets themselves change at a restart.
+    pub fn protect(&self, config: &Config) {
+        for (alias, account) in &config.batch_accounts {
+            if let Some(target) = self.batch_accounts.get(alias) {
+                target.protect(&account.protected_users);
+            }
+        }
+        for (alias, hmc) in &config.hmcs {
+            if let Some(target) = self.hmcs.get(alias) {
+                target.protect(&hmc.protected_users);
+            }
+        }
     }
 
     /// Ends what is open on the upstreams.

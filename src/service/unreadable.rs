@@ -58,10 +58,14 @@ pub fn answer(path: &str, meta: &CallMeta, headers: &HeaderMap) -> Option<Status
     let facts = CallFacts {
         upstream,
         request_id: meta.request_id.clone(),
-        caller: meta.caller.clone(),
+        caller: meta.caller_name(),
         ..CallFacts::default()
     };
-    Some(status(&Failure::invalid(vec![violation]), &facts))
+    let failure = match meta.caller {
+        Ok(_) => Failure::invalid(vec![violation]),
+        Err(unidentified) => Failure::unidentified(unidentified.as_str()),
+    };
+    Some(status(&failure, &facts))
 }
 
 /// The field that the decoder names, as `Message.field: what is wrong`; empty when it names none.

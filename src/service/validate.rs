@@ -97,23 +97,13 @@ fn user_name_fault(value: &str) -> Option<&'static str> {
     if is_dots(value) {
         return Some("must not be . or ..");
     }
-    if value.chars().any(|c| c.is_control() || is_invisible(c)) {
+    if value.chars().any(names::is_unseen) {
         return Some("must not hold control characters, line separators or bidirectional controls");
     }
     if value.starts_with(char::is_whitespace) || value.ends_with(char::is_whitespace) {
         return Some("must not start or end with a blank");
     }
     None
-}
-
-/// Line and paragraph separator, and the bidirectional controls (Unicode Standard Annex 9).
-fn is_invisible(c: char) -> bool {
-    matches!(
-        c,
-        '\u{2028}' | '\u{2029}' | '\u{061C}' | '\u{200E}' | '\u{200F}'
-            | '\u{202A}'..='\u{202E}'
-            | '\u{2066}'..='\u{2069}'
-    )
 }
 
 fn is_guid(value: &str) -> bool {

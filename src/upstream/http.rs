@@ -9,13 +9,14 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, StatusCode, header::RETRY_AFTER};
+use http::{HeaderMap, Method, StatusCode, header::RETRY_AFTER};
 use reqwest::{
     ClientBuilder, Request, Response,
     dns::{Addrs, Name, Resolve, Resolving},
     redirect,
 };
 use tokio::{net::lookup_host, time::timeout};
+use url::Url;
 
 use super::{connecting::Connections, deadline::Deadline};
 use crate::{
@@ -171,6 +172,24 @@ impl Client {
             headers,
             body,
         })
+    }
+}
+
+impl Client {
+    /// Reads a document that is not an upstream's: exactly 200, and a whole body.
+    pub async fn document(&self, url: Url, deadline: &Deadline) -> Result<Bytes, String> {
+        let request = Request::new(Method::GET, url);
+        match self.send(request, None, deadline).await {
+            Ok(Answer {
+                status: 200,
+                body: Some(body),
+                ..
+            }) => Ok(body),
+            Ok(Answer { status: 200, .. }) => Err("the body was cut, or is too long".to_owned()),
+            Ok(answer) => Err(format!("HTTP status {}", answer.status)),
+            Err(NoAnswer::Unreachable(error) | NoAnswer::Cut(error)) => Err(error),
+            Err(NoAnswer::NotConnected | NoAnswer::TimedOut) => Err("no answer in time".to_owned()),
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use tonic::Code;
 use useradmin::{
+    access::unidentified::Unidentified,
     error::{
         Answered, Failure, Form,
         recipe::{Extra, recipe},
@@ -24,10 +25,11 @@ use crate::{
 };
 
 /// What nothing in this version makes; the API has them so that clients are ready for them.
-const NOT_YET: [R; 2] = [R::CallerUnauthenticated, R::CircuitOpen];
+const NOT_YET: [R; 1] = [R::CircuitOpen];
 /// What the server makes by itself in a call of either rpc.
-const FACADE: [R; 13] = [
+const FACADE: [R; 14] = [
     R::InvalidRequest,
+    R::CallerUnauthenticated,
     R::CallerNotAuthorized,
     R::UnknownTarget,
     R::ProtectedUser,
@@ -211,6 +213,24 @@ fn comments_and_tables_agree_on_the_upstreams_own_errors() {
 }
 
 #[test]
+fn every_cause_is_in_the_comment() {
+    let text = one_line(&comment("ErrorReason"));
+    let (_, causes) = text.split_once("`cause`: ").unwrap();
+    let (causes, _) = causes.split_once(" - the identifiers").unwrap();
+    let named: BTreeSet<_> = causes.split('`').skip(1).step_by(2).collect();
+    let words = Unidentified::ALL.map(Unidentified::as_str);
+    let known: BTreeSet<_> = words
+        .into_iter()
+        .chain(["authorization", "Bearer"])
+        .collect();
+    assert_eq!(named, known);
+    for reason in reasons() {
+        let has_cause = ReasonComment::of(reason).metadata.contains("cause");
+        assert_eq!(has_cause, reason == R::CallerUnauthenticated, "{reason:?}");
+    }
+}
+
+#[test]
 fn every_reason_can_happen() {
     let facade = &of_facade(&BATCH_FACADE) | &of_facade(&HMC_FACADE);
     let made = &(&facade | &batch_rows()) | &hmc_rows();
@@ -308,7 +328,7 @@ fn metadata_keys_are_the_documented_ones() {
         identifiers: names.iter().map(|name| (*name, "x".to_owned())).collect(),
         ..CallFacts::default()
     };
-    let mut failure = Failure::new(R::UserNotFound, "");
+    let mut failure = Failure::unidentified("nothing_shown");
     failure.answered = Some(Box::new(Answered {
         http_status: 404,
         code: Some("NodeUserNotFound".to_owned()),

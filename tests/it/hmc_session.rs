@@ -144,14 +144,17 @@ async fn the_password_is_read_again_at_each_logon() {
 }
 
 #[tokio::test]
-async fn a_password_file_that_is_gone_is_the_services_own_fault() {
-    let console = Console::saying(Vec::new()).await;
-    fs::remove_file(console.app.folder.join("hmc.password")).unwrap();
-    let failed = console.fail(by_id("id-1")).await;
-    failed.expect(tonic::Code::Internal, "UPSTREAM_CREDENTIALS_REJECTED");
-    assert!(console.upstream.seen().is_empty());
-    assert_eq!(
-        (failed.meta("attempts"), failed.meta("outcome")),
-        ("0", "not_sent")
-    );
+async fn the_last_good_password_is_used_while_the_file_is_bad() {
+    for bad in [None, Some("\n"), Some("\u{0}".repeat(70_000).as_str())] {
+        let console = Console::saying(Vec::new()).await;
+        let file = console.app.folder.join("hmc.password");
+        match bad {
+            Some(bad) => fs::write(&file, bad).unwrap(),
+            None => fs::remove_file(&file).unwrap(),
+        }
+        let done = console.app.delete_hmc_user(by_id("id-1")).await.unwrap();
+        assert_eq!(done.outcome(), DeleteOutcome::Deleted);
+        let logon = &console.upstream.requests("POST", "/api/sessions")[0];
+        assert!(logon.body.contains("hmc-password-1"), "{}", logon.body);
+    }
 }

@@ -1,7 +1,6 @@
 //! Whom the service trusts to be the HMC: a CA of `ca_file` or a certificate that stands there itself, always with
 //! the right name and within its dates. To anybody else not a byte of the password is sent.
 
-mod identity;
 mod strangers;
 
 use std::fs;
@@ -13,8 +12,11 @@ use rustls::{
 };
 use useradmin::proto::DeleteOutcome;
 
-use self::identity::{Authority, Identity, Kind, Validity};
-use crate::support::{App, Failed, Upstream, by_name, hmc_section, usual};
+use crate::support::{
+    App, Failed, Upstream, by_name, hmc_section,
+    pki::{Authority, Identity, Kind, Validity},
+    usual,
+};
 
 type Versions = &'static [&'static SupportedProtocolVersion];
 

@@ -23,6 +23,7 @@ mod batch_rows;
 mod batch_validate;
 mod batch_wire;
 mod bulkhead;
+mod callers;
 mod comments;
 mod config;
 mod connecting;

@@ -47,6 +47,8 @@ pub struct Entry {
     pub request_id: String,
     /// The verified identity.
     pub caller: String,
+    /// How the identity was shown: `anonymous`, `certificate`, `token`, or `none` where there is none.
+    pub auth: &'static str,
     /// Address of the connection.
     pub peer: String,
     /// The rpc's name.

@@ -59,6 +59,14 @@ impl App {
         Self::run(folder, &config).await
     }
 
+    /// With this configuration file, which is in the folder then.
+    pub async fn configured(folder: PathBuf, text: &str) -> Self {
+        let file = folder.join("useradmin.toml");
+        fs::write(&file, text).unwrap();
+        let config = config::load(&file).unwrap_or_else(|faults| panic!("{faults}"));
+        Self::run(folder, &config).await
+    }
+
     /// As `serve --sandbox` does.
     pub async fn with_sandbox(sandbox: &Sandbox) -> Self {
         let config = sandbox_config(sandbox, "127.0.0.1:0".parse().unwrap()).unwrap();

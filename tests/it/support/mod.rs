@@ -4,8 +4,11 @@ mod app;
 mod batch;
 mod failure;
 mod hmc;
+pub mod pki;
 mod scripted;
+mod secure;
 mod targets;
+mod tokens;
 
 pub use app::{App, batch_request, by_id, by_name};
 pub use batch::{
@@ -15,4 +18,6 @@ pub use batch::{
 pub use failure::Failed;
 pub use hmc::{Console, Say, Step, refusal, timed, usual};
 pub use scripted::{Reply, Seen, Upstream};
+pub use secure::Secure;
 pub use targets::{batch_section, hmc_or, hmc_section, token_or};
+pub use tokens::{Signer, claims, now};

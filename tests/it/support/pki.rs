@@ -1,9 +1,9 @@
-//! Certificates of scripted HMCs, made on the spot.
+//! Certificates of servers and clients, made on the spot.
 
 use std::sync::Arc;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
     date_time_ymd,
 };
 use rustls::{
@@ -76,6 +76,21 @@ impl Identity {
         &self.pem
     }
 
+    /// All certificates that are shown.
+    pub fn chain(&self) -> Vec<CertificateDer<'static>> {
+        self.chain.clone()
+    }
+
+    /// The key, in PEM.
+    pub fn key_pem(&self) -> String {
+        self.key.serialize_pem()
+    }
+
+    /// The key.
+    pub fn key(&self) -> PrivateKeyDer<'static> {
+        PrivateKeyDer::try_from(self.key.serialize_der()).unwrap()
+    }
+
     /// The same certificates in the hands of somebody else.
     pub fn with_the_key_of(&self, other: &Self) -> Self {
         Self {
@@ -126,15 +141,31 @@ impl Authority {
     }
 
     pub fn issue(&self, host: &str, validity: Validity) -> Identity {
+        self.sign(&params(host, validity))
+    }
+
+    /// For a client with these names.
+    pub fn issue_to(&self, names: Vec<SanType>, validity: Validity) -> Identity {
+        let mut params = params("Test client", validity);
+        params.subject_alt_names = names;
+        self.sign(&params)
+    }
+
+    fn sign(&self, params: &CertificateParams) -> Identity {
         let key = KeyPair::generate().unwrap();
-        let certificate = params(host, validity)
-            .signed_by(&key, &self.issuer)
-            .unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
         Identity {
             chain: vec![certificate.der().clone()],
             pem: certificate.pem(),
             key: Arc::new(key),
         }
+    }
+
+    /// Whatever the parameters say.
+    pub fn issue_from(&self, change: impl FnOnce(&mut CertificateParams)) -> Identity {
+        let mut params = params("Test client", Validity::Now);
+        change(&mut params);
+        self.sign(&params)
     }
 
     /// By an authority that this one has certified; the server shows both certificates.

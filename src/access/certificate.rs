@@ -1,0 +1,90 @@
+//! The certificate of a caller: its names, and how long it is valid.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use rustls::pki_types::CertificateDer;
+use x509_parser::{extensions::GeneralName, parse_x509_certificate};
+
+use crate::identity::Identity;
+
+/// A client certificate that was verified when its connection was made.
+pub struct PeerCertificate {
+    chain: Vec<CertificateDer<'static>>,
+    names: Vec<Identity>,
+    not_after: u64,
+    /// The last set of authorities that has verified it.
+    verified_by: AtomicU64,
+}
+
+impl PeerCertificate {
+    /// A chain that the authorities with this number have verified; the caller's own certificate is its first.
+    #[must_use]
+    pub fn new(chain: &[CertificateDer<'_>], authorities: u64) -> Option<Self> {
+        let (_, parsed) = parse_x509_certificate(chain.first()?).ok()?;
+        let names = parsed.subject_alternative_name().ok().flatten();
+        let names = names.map(|names| identities(&names.value.general_names));
+        Some(Self {
+            names: names.unwrap_or_default(),
+            not_after: u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or_default(),
+            chain: chain.iter().map(|der| der.clone().into_owned()).collect(),
+            verified_by: AtomicU64::new(authorities),
+        })
+    }
+
+    /// URI names, then DNS names; none where a SPIFFE ID is not the only URI (X509-SVID, section 2).
+    #[must_use]
+    pub fn names(&self) -> &[Identity] {
+        &self.names
+    }
+
+    /// The certificates, the caller's own first.
+    #[must_use]
+    pub fn chain(&self) -> &[CertificateDer<'static>] {
+        &self.chain
+    }
+
+    /// Has it expired since?
+    #[must_use]
+    pub fn has_expired(&self) -> bool {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        now.unwrap_or_default().as_secs() > self.not_after
+    }
+
+    /// Have the authorities with this number verified it?
+    #[must_use]
+    pub fn is_verified_by(&self, authorities: u64) -> bool {
+        self.verified_by.load(Ordering::Relaxed) == authorities
+    }
+
+    /// They have.
+    pub fn set_verified_by(&self, authorities: u64) {
+        self.verified_by.store(authorities, Ordering::Relaxed);
+    }
+}
+
+fn identities(names: &[GeneralName]) -> Vec<Identity> {
+    let uris: Vec<&str> = names
+        .iter()
+        .filter_map(|name| match name {
+            GeneralName::URI(uri) => Some(*uri),
+            _ => None,
+        })
+        .collect();
+    if uris.len() > 1 && uris.iter().any(|uri| is_spiffe(uri)) {
+        return Vec::new();
+    }
+    let hosts = names.iter().filter_map(|name| match name {
+        GeneralName::DNSName(host) => Some(*host),
+        _ => None,
+    });
+    let uris = uris.into_iter().filter_map(Identity::uri);
+    uris.chain(hosts.filter_map(Identity::dns)).collect()
+}
+
+fn is_spiffe(uri: &str) -> bool {
+    uri.get(..9)
+        .is_some_and(|start| start.eq_ignore_ascii_case("spiffe://"))
+}

@@ -1,0 +1,72 @@
+//! Bearer tokens of callers: JSON Web Tokens (RFC 7519) of configured issuers. Issuer, audience and algorithms are
+//! pinned, and no header of a token chooses more than which of the issuer's keys is tried.
+
+mod issuer;
+mod keeper;
+mod signature;
+
+use std::{sync::Arc, time::Duration};
+
+use jsonwebtoken::{dangerous::insecure_decode_claims, decode_header};
+use serde::Deserialize;
+
+use self::issuer::Issuer;
+pub use self::keeper::{Fetch, KeySource};
+use super::unidentified::Unidentified;
+use crate::{config::JwtIssuer, identity::Identity, metrics::Metrics};
+
+/// All configured issuers.
+#[derive(Default)]
+pub struct Issuers(Vec<Arc<Issuer>>);
+
+/// What has to be known to find the issuer. It is believed only after the signature is checked.
+#[derive(Deserialize)]
+struct Claimed {
+    iss: String,
+}
+
+impl Issuers {
+    /// From the configuration. Issuers whose settings have not changed go on with the keys that they have.
+    pub fn new(
+        settings: &[JwtIssuer],
+        before: Option<&Self>,
+        source: impl Fn(&JwtIssuer) -> Result<KeySource, String>,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Self, String> {
+        signature::install();
+        let mut issuers = Vec::new();
+        for settings in settings {
+            let known = before.and_then(|before| {
+                let mut known = before.0.iter();
+                known.find(|issuer| issuer.settings() == settings).cloned()
+            });
+            issuers.push(match known {
+                Some(issuer) => issuer,
+                None => Arc::new(Issuer::start(settings, source(settings)?, metrics)),
+            });
+        }
+        Ok(Self(issuers))
+    }
+
+    /// Is there none?
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The identity that a token proves. Keys that have to be fetched first are waited for with `patience`.
+    pub async fn verify(&self, token: &str, patience: Duration) -> Result<Identity, Unidentified> {
+        let malformed = |_| Unidentified::TokenMalformed;
+        let header = decode_header(token).map_err(malformed)?;
+        // RFC 7515, section 4.1.11: extensions that are not understood must be refused.
+        if header.crit.is_some() {
+            return Err(Unidentified::TokenMalformed);
+        }
+        let claimed: Claimed = insecure_decode_claims(token).map_err(malformed)?;
+        let mut issuers = self.0.iter();
+        let issuer = issuers
+            .find(|issuer| issuer.settings().issuer == claimed.iss)
+            .ok_or(Unidentified::TokenIssuerUnknown)?;
+        issuer.verify(token, &header, patience).await
+    }
+}

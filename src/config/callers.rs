@@ -1,0 +1,193 @@
+//! Reads `[[callers]]` and `[[jwt_issuers]]`.
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+use jsonwebtoken::Algorithm;
+use url::Url;
+
+use super::{
+    Allow, Caller, Jwks, JwtIssuer, RPCS,
+    fault::Faults,
+    section::{Placed, Section},
+    targets::{is_safe, roots},
+};
+use crate::{
+    identity::{Identity, SUBJECT_MARK},
+    jwks::{ALGORITHMS, KeySet},
+    pattern::Pattern,
+};
+
+/// What `algorithms` is when it is left out.
+const USUAL: [Algorithm; 2] = [Algorithm::RS256, Algorithm::ES256];
+
+/// `[[jwt_issuers]]`
+pub fn jwt_issuers(file: &Section, folder: &Path, faults: &mut Faults) -> Vec<JwtIssuer> {
+    let mut seen = BTreeSet::new();
+    let mut issuers = Vec::new();
+    for section in file.tables("jwt_issuers", "jwt_issuers", faults) {
+        let issuer = section.required("issuer", faults);
+        let audience = section.required("audience", faults);
+        let algorithms = algorithms(&section, faults);
+        let jwks = jwks(&section, folder, faults);
+        let Some(Placed { value, span }) = issuer else {
+            continue;
+        };
+        if value.contains(SUBJECT_MARK) {
+            faults.add(span.clone(), "`issuer` must not hold a `#`");
+        }
+        if !seen.insert(value.clone()) {
+            faults.add(span, format!("the issuer `{value}` is listed twice"));
+        }
+        if let (Some(audience), Some(jwks)) = (audience, jwks) {
+            issuers.push(JwtIssuer {
+                issuer: value,
+                audience: audience.value,
+                algorithms,
+                jwks,
+            });
+        }
+    }
+    issuers
+}
+
+fn algorithms(section: &Section, faults: &mut Faults) -> Vec<Algorithm> {
+    let Some(list) = section.texts("algorithms", faults) else {
+        return USUAL.to_vec();
+    };
+    if list.value.is_empty() {
+        faults.add(list.span, "`algorithms` must not be empty");
+    }
+    let mut algorithms = Vec::new();
+    for Placed { value, span } in list.value {
+        let known = ALGORITHMS.into_iter().find(|(name, _)| *name == value);
+        if let Some((_, algorithm)) = known {
+            algorithms.push(algorithm);
+        } else {
+            let names = ALGORITHMS.map(|(name, _)| name).join(", ");
+            faults.add(span, format!("`algorithms` holds only {names}"));
+        }
+    }
+    algorithms
+}
+
+fn jwks(section: &Section, folder: &Path, faults: &mut Faults) -> Option<Jwks> {
+    let roots = roots(section, folder, faults);
+    match (section.has("jwks_file"), section.has("jwks_url")) {
+        (true, false) => {
+            if section.has("ca_file") {
+                let span = section.key_span("ca_file");
+                faults.add(span, "`ca_file` goes with `jwks_url`");
+            }
+            jwks_file(section, folder, faults)
+        }
+        (false, true) => {
+            let url = jwks_url(section, faults)?;
+            Some(Jwks::Url { url, roots })
+        }
+        _ => {
+            let fault = "an issuer needs either `jwks_url` or `jwks_file`";
+            faults.add(section.span(), fault);
+            None
+        }
+    }
+}
+
+fn jwks_file(section: &Section, folder: &Path, faults: &mut Faults) -> Option<Jwks> {
+    let text = section.required("jwks_file", faults)?;
+    let path = folder.join(&text.value);
+    let keys = fs::read(&path)
+        .map_err(|error| format!("cannot be read: {error} ({})", path.display()))
+        .and_then(|bytes| KeySet::parse(&bytes));
+    if let Err(fault) = keys {
+        faults.add(text.span, format!("`jwks_file` {fault}"));
+    }
+    Some(Jwks::File(path))
+}
+
+fn jwks_url(section: &Section, faults: &mut Faults) -> Option<Url> {
+    let text = section.required("jwks_url", faults)?;
+    let checked = Url::parse(&text.value)
+        .map_err(|error| format!("is not a URL: {error}"))
+        .and_then(is_safe);
+    match checked {
+        Ok(url) => Some(url),
+        Err(fault) => {
+            faults.add(text.span, format!("`jwks_url` {fault}"));
+            None
+        }
+    }
+}
+
+/// `[[callers]]`
+pub fn callers(file: &Section, issuers: &[JwtIssuer], faults: &mut Faults) -> Vec<Caller> {
+    let mut seen = BTreeSet::new();
+    let mut callers = Vec::new();
+    for section in file.tables("callers", "callers", faults) {
+        let identity = section.required("identity", faults);
+        let allow = allow(&section, faults);
+        let deletes_per_minute = section.number("deletes_per_minute", 1..=1_000_000, faults);
+        let Some(Placed { value, span }) = identity else {
+            continue;
+        };
+        let names = issuers.iter().map(|issuer| issuer.issuer.as_str());
+        let identity = Identity::parse(&value, names);
+        if !seen.insert(identity.to_string()) {
+            faults.add(
+                span,
+                format!(
+                    "the caller `{value}` is listed twice; put all that it may do into one `allow`"
+                ),
+            );
+        }
+        callers.push(Caller {
+            identity,
+            allow,
+            deletes_per_minute,
+        });
+    }
+    callers
+}
+
+fn allow(caller: &Section, faults: &mut Faults) -> Vec<Allow> {
+    if !caller.has("allow") {
+        faults.add(caller.span(), "missing key `allow`");
+    }
+    caller
+        .tables("allow", "callers.allow", faults)
+        .iter()
+        .filter_map(|entry| allow_entry(entry, faults))
+        .collect()
+}
+
+fn allow_entry(entry: &Section, faults: &mut Faults) -> Option<Allow> {
+    let targets = patterns(entry, "targets", faults);
+    if !entry.has("targets") {
+        faults.add(entry.span(), "missing key `targets`");
+    }
+    let pools = patterns(entry, "pools", faults);
+    let rpc = entry.required("rpc", faults)?;
+    let Some(known) = RPCS.into_iter().find(|known| *known == rpc.value) else {
+        faults.add(
+            rpc.span,
+            format!("`rpc` must be one of {}", RPCS.join(", ")),
+        );
+        return None;
+    };
+    if pools.is_some() && known != "DeleteBatchNodeUser" {
+        faults.add(entry.key_span("pools"), "an HMC has no pools");
+    }
+    Some(Allow {
+        rpc: known,
+        targets: targets.unwrap_or_default(),
+        pools,
+    })
+}
+
+fn patterns(section: &Section, key: &str, faults: &mut Faults) -> Option<Vec<Pattern>> {
+    let list = section.texts(key, faults)?;
+    if list.value.is_empty() {
+        faults.add(list.span, format!("`{key}` must not be empty"));
+    }
+    let texts = list.value.iter();
+    Some(texts.map(|text| Pattern::exact(&text.value)).collect())
+}

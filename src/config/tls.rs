@@ -1,0 +1,112 @@
+//! Reads `[server.tls]` and the files that it names; they are read in the same way when they change.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use rustls::{
+    RootCertStore,
+    crypto::ring,
+    pki_types::{PrivateKeyDer, pem::PemObject as _},
+    server::{WebPkiClientVerifier, danger::ClientCertVerifier},
+    sign::CertifiedKey,
+};
+use zeroize::Zeroizing;
+
+use super::{fault::Faults, section::Section, targets::certificates};
+
+const CERT: &str = "cert_file";
+const KEY: &str = "key_file";
+const CLIENT_CA: &str = "client_ca_file";
+
+/// `[server.tls]`
+#[derive(Clone, Debug)]
+pub struct TlsFiles {
+    /// The server's certificate chain.
+    pub cert_file: PathBuf,
+    /// Its key.
+    pub key_file: PathBuf,
+    /// The authorities of client certificates.
+    pub client_ca_file: Option<PathBuf>,
+}
+
+/// What the files hold.
+pub struct TlsMaterial {
+    /// Certificate and key, which belong together.
+    pub certified: Arc<CertifiedKey>,
+    /// Whom client certificates are believed from.
+    pub clients: Option<Arc<dyn ClientCertVerifier>>,
+}
+
+/// The key of the configuration whose file is at fault, and what is wrong with it.
+type Fault = (&'static str, String);
+
+impl TlsFiles {
+    /// Reads all files.
+    pub fn read(&self) -> Result<TlsMaterial, Fault> {
+        let chain = certificates(&self.cert_file).map_err(|fault| (CERT, fault))?;
+        let key = private_key(&self.key_file).map_err(|fault| (KEY, fault))?;
+        let provider = ring::default_provider();
+        let certified = CertifiedKey::from_der(chain, key, &provider)
+            .map_err(|error| (KEY, format!("does not go with `cert_file`: {error}")))?;
+        let clients = self.client_ca_file.as_deref().map(clients).transpose();
+        Ok(TlsMaterial {
+            certified: Arc::new(certified),
+            clients: clients.map_err(|fault| (CLIENT_CA, fault))?,
+        })
+    }
+
+    /// All files.
+    #[must_use]
+    pub fn paths(&self) -> Vec<PathBuf> {
+        let files = [Some(&self.cert_file), Some(&self.key_file)];
+        let files = files.into_iter().chain([self.client_ca_file.as_ref()]);
+        files.flatten().cloned().collect()
+    }
+}
+
+/// `[server.tls]`
+pub(super) fn tls_files(server: &Section, folder: &Path, faults: &mut Faults) -> Option<TlsFiles> {
+    let section = server.table("tls", "server.tls", faults)?;
+    let mut path = |key| {
+        let text = section.required(key, faults)?;
+        Some(folder.join(text.value))
+    };
+    let (cert_file, key_file) = (path(CERT), path(KEY));
+    let client_ca_file = section.has(CLIENT_CA).then(|| path(CLIENT_CA));
+    let files = TlsFiles {
+        cert_file: cert_file?,
+        key_file: key_file?,
+        client_ca_file: match client_ca_file {
+            Some(path) => Some(path?),
+            None => None,
+        },
+    };
+    if let Err((key, fault)) = files.read()
+        && let Some(text) = section.text(key, faults)
+    {
+        faults.add(text.span, format!("`{key}` {fault}"));
+    }
+    Some(files)
+}
+
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
+    let shown = path.display();
+    let pem = fs::read(path).map_err(|error| format!("cannot be read: {error} ({shown})"))?;
+    let pem = Zeroizing::new(pem);
+    PrivateKeyDer::from_pem_slice(&pem).map_err(|_| "holds no private key in PEM".to_owned())
+}
+
+/// Whoever shows no certificate is let in as far as the identity check, which has an answer for it.
+fn clients(path: &Path) -> Result<Arc<dyn ClientCertVerifier>, String> {
+    let mut roots = RootCertStore::empty();
+    for authority in certificates(path)? {
+        roots.add(authority).map_err(|error| error.to_string())?;
+    }
+    let provider = Arc::new(ring::default_provider());
+    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+    let verifier = builder.allow_unauthenticated().build();
+    verifier.map_err(|error| error.to_string())
+}

@@ -1,0 +1,101 @@
+//! Who calls, as a verified name. Names of different kinds are different identities, even when their texts are
+//! the same: a certificate's name is never taken for a token's subject.
+
+use std::fmt;
+
+use crate::names;
+
+/// The longest name: a SPIFFE ID has at most 2,048 bytes (SPIFFE ID, section 2.3).
+const MAX_BYTES: usize = 2_048;
+
+/// Between issuer and subject. An issuer is a URL without a fragment (RFC 8414, section 2), so there is one way to
+/// read the text.
+pub const SUBJECT_MARK: char = '#';
+
+/// A verified caller.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Identity {
+    /// Nobody is asked for an identity: the connection is plaintext, or TLS without client certificates, and no
+    /// issuer of tokens is configured.
+    Anonymous,
+    /// A URI or DNS name of a client certificate.
+    Certificate(String),
+    /// The subject of a token.
+    Token {
+        /// `iss`
+        issuer: String,
+        /// `sub`
+        subject: String,
+    },
+}
+
+impl Identity {
+    /// The identity that `[[callers]]` names. A text that starts with a configured issuer and a `#` is a token's.
+    pub fn parse<'a>(text: &str, mut issuers: impl Iterator<Item = &'a str>) -> Self {
+        if text == "anonymous" {
+            return Self::Anonymous;
+        }
+        let token = issuers.find_map(|issuer| {
+            let subject = text.strip_prefix(issuer)?.strip_prefix(SUBJECT_MARK)?;
+            Some((issuer, subject))
+        });
+        match token {
+            Some((issuer, subject)) => Self::Token {
+                issuer: issuer.to_owned(),
+                subject: subject.to_owned(),
+            },
+            None if text.contains(':') => Self::Certificate(text.to_owned()),
+            None => Self::Certificate(text.to_ascii_lowercase()),
+        }
+    }
+
+    /// The URI name of a certificate; case matters.
+    #[must_use]
+    pub fn uri(name: &str) -> Option<Self> {
+        fits(name).then(|| Self::Certificate(name.to_owned()))
+    }
+
+    /// The DNS name of a certificate; case does not matter.
+    #[must_use]
+    pub fn dns(name: &str) -> Option<Self> {
+        let name = name.to_ascii_lowercase();
+        fits(&name).then_some(Self::Certificate(name))
+    }
+
+    /// The subject of a token.
+    #[must_use]
+    pub fn token(issuer: &str, subject: &str) -> Option<Self> {
+        fits(subject).then(|| Self::Token {
+            issuer: issuer.to_owned(),
+            subject: subject.to_owned(),
+        })
+    }
+
+    /// How it was shown: `anonymous`, `certificate` or `token`.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Anonymous => "anonymous",
+            Self::Certificate(_) => "certificate",
+            Self::Token { .. } => "token",
+        }
+    }
+}
+
+/// A name that people can read in a log, and that is nobody else's.
+fn fits(name: &str) -> bool {
+    (1..=MAX_BYTES).contains(&name.len())
+        && name != "anonymous"
+        && !name.chars().any(names::is_unseen)
+}
+
+/// As `[[callers]]` names it.
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Anonymous => f.write_str("anonymous"),
+            Self::Certificate(name) => f.write_str(name),
+            Self::Token { issuer, subject } => write!(f, "{issuer}{SUBJECT_MARK}{subject}"),
+        }
+    }
+}

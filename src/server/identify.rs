@@ -1,0 +1,171 @@
+//! The layer that asks who calls. What it finds goes with the call, whose pipeline decides. What never reaches a
+//! pipeline is decided here: health, reflection, and requests that the transport cannot read.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use http::{HeaderMap, Request, Response, header::AUTHORIZATION};
+use http_body::Body;
+use tonic::Status;
+use tower::{Layer, Service};
+
+use super::{acceptor::Peer, tls::Tls};
+use crate::{
+    access::{Shown, certificate::PeerCertificate, unidentified::Unidentified},
+    config::{Audience, Server as Settings},
+    error::{
+        Failure,
+        status::{CallFacts, status},
+    },
+    service::{Shared, meta::CallMeta, unreadable},
+};
+
+/// The layer.
+#[derive(Clone)]
+pub struct IdentifyLayer {
+    shared: Arc<Shared>,
+    tls: Option<Arc<Tls>>,
+    health: Audience,
+    reflection: Audience,
+}
+
+impl IdentifyLayer {
+    /// For a server with these settings.
+    pub fn new(shared: Arc<Shared>, tls: Option<Arc<Tls>>, settings: &Settings) -> Self {
+        Self {
+            shared,
+            tls,
+            health: settings.health,
+            reflection: settings.reflection.unwrap_or(Audience::Identified),
+        }
+    }
+
+    /// Who calls?
+    async fn identify(&self, head: &Head, meta: &mut CallMeta) {
+        let certificate = head.certificate.as_deref().map(|certificate| {
+            let tls = self.tls.as_ref();
+            let checked = tls.map_or(Ok(()), |tls| tls.check(certificate));
+            checked.map(|()| certificate)
+        });
+        let token = head.token.as_ref().map(|token| {
+            let token = token.as_ref().map(String::as_str);
+            token.map_err(|unidentified| *unidentified)
+        });
+        let access = Arc::clone(&self.shared.access());
+        let shown = Shown { certificate, token };
+        meta.caller = access.identify(shown, meta.remaining()).await;
+        if let Err(unidentified) = meta.caller {
+            self.shared.metrics.unidentified(unidentified.as_str());
+        }
+    }
+
+    /// The refusal of a call to health or reflection.
+    fn refusal(&self, path: &str, meta: &CallMeta) -> Option<Status> {
+        let audience = if path.starts_with("/grpc.health.") {
+            self.health
+        } else if path.starts_with("/grpc.reflection.") {
+            self.reflection
+        } else {
+            return None;
+        };
+        let unidentified = meta.caller.as_ref().err()?;
+        if audience == Audience::Everybody {
+            return None;
+        }
+        let cause = unidentified.as_str();
+        tracing::info!(
+            request_id = meta.request_id,
+            peer = meta.peer,
+            path,
+            cause,
+            "refused"
+        );
+        let facts = CallFacts {
+            request_id: meta.request_id.clone(),
+            ..CallFacts::default()
+        };
+        Some(status(&Failure::unidentified(cause), &facts))
+    }
+}
+
+/// What a request shows of its caller.
+struct Head {
+    certificate: Option<Arc<PeerCertificate>>,
+    token: Option<Result<String, Unidentified>>,
+}
+
+/// The value of the one `authorization`: a bearer token (RFC 6750, section 2.1).
+fn token(headers: &HeaderMap) -> Option<Result<String, Unidentified>> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let value = values.next()?;
+    let token = value
+        .to_str()
+        .ok()
+        .filter(|_| values.next().is_none())
+        .and_then(|value| value.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .map(|(_, token)| token.trim().to_owned());
+    Some(token.ok_or(Unidentified::NoBearerToken))
+}
+
+impl<S> Layer<S> for IdentifyLayer {
+    type Service = Identify<S>;
+
+    fn layer(&self, inner: S) -> Identify<S> {
+        Identify {
+            inner,
+            layer: self.clone(),
+        }
+    }
+}
+
+/// The service that the layer makes.
+#[derive(Clone)]
+pub struct Identify<S> {
+    inner: S,
+    layer: IdentifyLayer,
+}
+
+impl<S, Q, B> Service<Request<Q>> for Identify<S>
+where
+    S: Service<Request<Q>, Response = Response<B>> + Clone + Send + 'static,
+    S::Future: Send,
+    Q: Send + 'static,
+    B: Body + Default,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<S::Response, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<Q>) -> Self::Future {
+        // The one that is ready is the one that is called.
+        let next = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, next);
+        let layer = self.layer.clone();
+        Box::pin(async move {
+            let peer = request.extensions().get::<Peer>();
+            let head = Head {
+                certificate: peer.and_then(|peer| peer.certificate.clone()),
+                token: token(request.headers()),
+            };
+            let mut meta = CallMeta::of(request.extensions());
+            layer.identify(&head, &mut meta).await;
+            let path = request.uri().path().to_owned();
+            if let Some(refusal) = layer.refusal(&path, &meta) {
+                return Ok(refusal.into_http());
+            }
+            request.extensions_mut().insert(meta.clone());
+            let answer = inner.call(request).await?;
+            let better = unreadable::answer(&path, &meta, answer.headers());
+            Ok(better.map_or(answer, Status::into_http))
+        })
+    }
+}

@@ -1,0 +1,145 @@
+//! Files that change while the server runs: certificates, the configuration's policy, secrets. What is there is read
+//! when it has changed and has not changed again since the last look; what cannot be used is told, and the last
+//! good content stays in use.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    task::spawn_blocking,
+    time::{MissedTickBehavior, interval},
+};
+
+use super::tls::Tls;
+use crate::{
+    config::{self, Config},
+    metrics::Metrics,
+    service::Shared,
+    stamp::Stamp,
+};
+
+/// Files are looked at this often.
+const LOOK: Duration = Duration::from_millis(500);
+
+type Stamps = Vec<Stamp>;
+type Read = Box<dyn FnMut() -> Result<(), String> + Send>;
+
+/// Files that are taken up together.
+pub struct Watched {
+    what: &'static str,
+    files: Vec<PathBuf>,
+    read: Read,
+    /// The files as they were read last, ...
+    taken: Stamps,
+    /// ... and at the last look.
+    seen: Stamps,
+    /// What was wrong with them.
+    fault: Option<String>,
+}
+
+impl Watched {
+    fn new(what: &'static str, files: Vec<PathBuf>, read: Read) -> Self {
+        let stamps = stamps(&files);
+        Self {
+            what,
+            files,
+            read,
+            taken: stamps.clone(),
+            seen: stamps,
+            fault: None,
+        }
+    }
+
+    /// Looks at the files, and takes them up if they have changed.
+    fn look(&mut self, metrics: &Metrics) {
+        let now = stamps(&self.files);
+        let rests = now == self.seen;
+        self.seen = now;
+        // A file that is bad because of another one, such as a certificate without its key, is tried again.
+        let wanted = self.seen != self.taken || self.fault.is_some();
+        if !(rests && wanted) {
+            return;
+        }
+        let changed = self.seen != self.taken;
+        self.taken.clone_from(&self.seen);
+        match (self.read)() {
+            Ok(()) => {
+                self.fault = None;
+                metrics.reloaded(self.what);
+                tracing::info!(what = self.what, "changed files are in use");
+            }
+            Err(fault) if changed || self.fault.as_ref() != Some(&fault) => {
+                metrics.reload_failed(self.what);
+                tracing::error!(
+                    what = self.what,
+                    fault,
+                    "changed files cannot be used; the last good ones stay in use"
+                );
+                self.fault = Some(fault);
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+fn stamps(files: &[PathBuf]) -> Stamps {
+    files.iter().map(|file| Stamp::of(file)).collect()
+}
+
+/// What is read again in a server with this configuration.
+pub fn watched(config: &Config, shared: &Arc<Shared>, tls: Option<&Arc<Tls>>) -> Vec<Watched> {
+    let mut watched = Vec::new();
+    if let Some(tls) = tls {
+        let files = tls.files().paths();
+        let tls = Arc::clone(tls);
+        watched.push(Watched::new("tls", files, Box::new(move || tls.reload())));
+    }
+    if let Some(file) = &config.file {
+        let (path, shared) = (file.clone(), Arc::clone(shared));
+        let read = Box::new(move || policy(&path, &shared));
+        watched.push(Watched::new("policy", vec![file.clone()], read));
+    }
+    for secret in config.secrets() {
+        let Some(file) = secret.path().map(Path::to_owned) else {
+            continue;
+        };
+        let read = Box::new(move || secret.check().map_err(|error| error.to_string()));
+        watched.push(Watched::new("secret", vec![file], read));
+    }
+    watched
+}
+
+/// Takes up what a changed configuration says of callers, issuers and protected users.
+fn policy(path: &Path, shared: &Shared) -> Result<(), String> {
+    let config = config::load(path)?;
+    shared.take_up(&config)
+}
+
+/// Looks at the files for as long as the server runs.
+pub async fn watch(mut watched: Vec<Watched>, metrics: Arc<Metrics>) {
+    for files in &watched {
+        metrics.loaded(files.what);
+    }
+    let mut looks = interval(LOOK);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        looks.tick().await;
+        let metrics = Arc::clone(&metrics);
+        let looked = spawn_blocking(move || {
+            for files in &mut watched {
+                files.look(&metrics);
+            }
+            watched
+        });
+        match looked.await {
+            Ok(back) => watched = back,
+            Err(error) => {
+                tracing::error!(%error, "changed files are not noticed any more");
+                return;
+            }
+        }
+    }
+}

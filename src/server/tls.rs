@@ -1,0 +1,110 @@
+//! TLS of the listener. The files of `[server.tls]` are read again when they change; connections that are made
+//! from then on use what was read, and the certificates of older ones are checked again.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use arc_swap::ArcSwap;
+use rustls::{
+    ServerConfig, ServerConnection,
+    crypto::ring,
+    pki_types::UnixTime,
+    server::{NoClientAuth, danger::ClientCertVerifier},
+    sign::SingleCertAndKey,
+};
+
+use crate::{
+    access::{certificate::PeerCertificate, unidentified::Unidentified},
+    config::tls::TlsFiles,
+};
+
+/// One content of the files.
+struct Loaded {
+    number: u64,
+    config: Arc<ServerConfig>,
+    clients: Option<Arc<dyn ClientCertVerifier>>,
+}
+
+/// TLS of the listener.
+pub struct Tls {
+    files: TlsFiles,
+    loaded: ArcSwap<Loaded>,
+    number: AtomicU64,
+}
+
+impl Tls {
+    /// Reads the files.
+    pub fn new(files: TlsFiles) -> Result<Self, String> {
+        let loaded = load(&files, 0)?;
+        Ok(Self {
+            files,
+            loaded: ArcSwap::from_pointee(loaded),
+            number: AtomicU64::new(0),
+        })
+    }
+
+    /// The files.
+    pub const fn files(&self) -> &TlsFiles {
+        &self.files
+    }
+
+    /// Reads the files again; what was read last stays in use when one of them is bad.
+    pub fn reload(&self) -> Result<(), String> {
+        let number = self.number.fetch_add(1, Ordering::Relaxed) + 1;
+        self.loaded.store(Arc::new(load(&self.files, number)?));
+        Ok(())
+    }
+
+    /// For the next connection: the configuration, and which content of the files it is.
+    pub fn current(&self) -> (Arc<ServerConfig>, u64) {
+        let loaded = self.loaded.load();
+        (Arc::clone(&loaded.config), loaded.number)
+    }
+
+    /// Is a certificate that was verified once still good?
+    pub fn check(&self, certificate: &PeerCertificate) -> Result<(), Unidentified> {
+        if certificate.has_expired() {
+            return Err(Unidentified::CertificateExpired);
+        }
+        let loaded = self.loaded.load();
+        if certificate.is_verified_by(loaded.number) {
+            return Ok(());
+        }
+        let verifier = loaded.clients.as_ref();
+        let chain = certificate.chain().split_first();
+        let (Some(verifier), Some((own, intermediates))) = (verifier, chain) else {
+            return Err(Unidentified::CertificateNotTrusted);
+        };
+        verifier
+            .verify_client_cert(own, intermediates, UnixTime::now())
+            .map_err(|_| Unidentified::CertificateNotTrusted)?;
+        certificate.set_verified_by(loaded.number);
+        Ok(())
+    }
+}
+
+/// The verified certificate of a connection's client, if it has shown one.
+pub fn peer_certificate(connection: &ServerConnection, number: u64) -> Option<PeerCertificate> {
+    PeerCertificate::new(connection.peer_certificates()?, number)
+}
+
+fn load(files: &TlsFiles, number: u64) -> Result<Loaded, String> {
+    let material = files
+        .read()
+        .map_err(|(key, fault)| format!("`{key}` {fault}"))?;
+    let clients = material.clients.clone();
+    let verifier = material.clients.unwrap_or_else(|| Arc::new(NoClientAuth));
+    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .with_client_cert_verifier(verifier)
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(material.certified)));
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(Loaded {
+        number,
+        config: Arc::new(config),
+        clients,
+    })
+}

@@ -1,0 +1,29 @@
+//! How the keys of a token's issuer are read: as carefully as an upstream is.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    access::token::KeySource,
+    config::{Jwks, JwtIssuer},
+    upstream::{
+        deadline::Deadline,
+        http::Client,
+        tls::{self, Trust},
+    },
+};
+
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The source of an issuer's keys.
+pub fn source(issuer: &JwtIssuer) -> Result<KeySource, String> {
+    let (url, roots) = match &issuer.jwks {
+        Jwks::File(path) => return Ok(KeySource::File(path.clone())),
+        Jwks::Url { url, roots } => (url.clone(), roots),
+    };
+    let tls = tls::config(&url, Trust::SystemAnd(roots), &[b"h2", b"http/1.1"])?;
+    let client = Client::new(tls)?;
+    Ok(KeySource::Url(Arc::new(move || {
+        let (client, url) = (client.clone(), url.clone());
+        Box::pin(async move { client.document(url, &Deadline::after(TIMEOUT)).await })
+    })))
+}

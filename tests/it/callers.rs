@@ -1,0 +1,106 @@
+//! Who calls, and what comes of it: every caller on every rpc and target, and everything that is no identity.
+
+mod certificates;
+mod matrix;
+mod open_services;
+mod reload;
+mod tokens;
+
+use std::{fs, path::Path};
+
+use rcgen::SanType;
+
+use crate::support::{
+    App, Secure, Signer, Upstream, claims,
+    pki::{Authority, Identity, Validity},
+};
+
+pub const ISSUER: &str = "https://login.corp.example";
+
+/// A server with TLS, client certificates and one issuer of tokens, and what its callers need.
+pub struct House {
+    pub app: App,
+    pub upstream: Upstream,
+    pub authority: Authority,
+    pub signer: Signer,
+}
+
+/// The head of a configuration with TLS; the files are written to the folder.
+pub fn tls_section(folder: &Path, authority: &Authority, settings: &str) -> String {
+    let server = authority.issue("localhost", Validity::Now);
+    fs::write(folder.join("server.pem"), server.pem()).unwrap();
+    fs::write(folder.join("server.key"), server.key_pem()).unwrap();
+    fs::write(folder.join("clients.pem"), authority.pem()).unwrap();
+    format!(
+        r#"
+[server]
+listen = "127.0.0.1:0"
+admin_listen = "127.0.0.1:0"
+{settings}
+[server.tls]
+cert_file = "server.pem"
+key_file = "server.key"
+client_ca_file = "clients.pem"
+"#
+    )
+}
+
+/// The section of an issuer whose keys are in a file of the folder.
+pub fn issuer_section(folder: &Path, signer: &Signer) -> String {
+    fs::write(folder.join("issuer.jwks"), signer.key_set()).unwrap();
+    format!(
+        r#"
+[[jwt_issuers]]
+issuer = "{ISSUER}"
+audience = "useradmin"
+algorithms = ["ES256", "RS256"]
+jwks_file = "issuer.jwks"
+"#
+    )
+}
+
+/// A URI name.
+pub fn uri(name: &str) -> SanType {
+    SanType::URI(name.try_into().unwrap())
+}
+
+/// A DNS name.
+pub fn dns(name: &str) -> SanType {
+    SanType::DnsName(name.try_into().unwrap())
+}
+
+impl House {
+    /// With more sections, callers and targets, and more keys in `[server]`.
+    pub async fn start(
+        upstream: Upstream,
+        sections: impl FnOnce(&Path, &str) -> String,
+        settings: &str,
+    ) -> Self {
+        let (folder, authority, signer) = (App::folder(), Authority::new(), Signer::es256("key-1"));
+        let text = tls_section(&folder, &authority, settings)
+            + &issuer_section(&folder, &signer)
+            + &sections(&folder, &upstream.url);
+        Self {
+            app: App::configured(folder, &text).await,
+            upstream,
+            authority,
+            signer,
+        }
+    }
+
+    /// A client that shows this certificate.
+    pub fn client(&self, shown: Option<&Identity>) -> Secure {
+        Secure::tls(self.app.address, self.authority.pem(), shown)
+    }
+
+    /// A client with a certificate of these names.
+    pub fn with_names(&self, names: Vec<SanType>) -> Secure {
+        self.client(Some(&self.authority.issue_to(names, Validity::Now)))
+    }
+
+    /// A client with a token for this subject, and no certificate.
+    pub fn with_subject(&self, subject: &str) -> Secure {
+        let token = self.signer.token(&claims(ISSUER, subject));
+        self.client(None).with_token(&token)
+    }
+}

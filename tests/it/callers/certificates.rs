@@ -1,0 +1,180 @@
+//! Client certificates: whose they are, and those that are none.
+
+use rcgen::{ExtendedKeyUsagePurpose, SanType};
+use tonic::Code;
+
+use super::{House, dns, uri};
+use crate::{
+    access::upstream,
+    support::{
+        batch_request, batch_section,
+        pki::{Authority, Validity},
+    },
+};
+
+const CALLERS: &str = r#"
+[[callers]]
+identity = "spiffe://corp/offboarding"
+allow = [{ rpc = "DeleteBatchNodeUser", targets = ["*"] }]
+[[callers]]
+identity = "second.corp.example"
+allow = [{ rpc = "DeleteBatchNodeUser", targets = ["*"] }]
+"#;
+
+async fn house() -> House {
+    let sections = |folder: &std::path::Path, url: &str| batch_section(folder, url) + CALLERS;
+    House::start(upstream().await, sections, "").await
+}
+
+#[tokio::test]
+async fn a_certificate_is_known_by_its_uri_and_dns_names_alone() {
+    let house = house().await;
+    let (ok, unnamed, denied) = ("", "certificate_unnamed", "denied");
+    let name = || uri("spiffe://corp/offboarding");
+    let mail = || SanType::Rfc822Name("second.corp.example".try_into().unwrap());
+    let cases: Vec<(&str, Vec<SanType>, &str)> = vec![
+        ("SPIFFE ID", vec![name()], ok),
+        (
+            "SPIFFE ID beside DNS names",
+            vec![dns("a.example"), name(), dns("b.example")],
+            ok,
+        ),
+        ("DNS name", vec![dns("second.corp.example")], ok),
+        ("DNS name in capitals", vec![dns("Second.Corp.Example")], ok),
+        (
+            "the second DNS name",
+            vec![dns("first.corp.example"), dns("second.corp.example")],
+            ok,
+        ),
+        (
+            "DNS name beside a URI",
+            vec![uri("https://x.example/"), dns("second.corp.example")],
+            ok,
+        ),
+        ("wildcard", vec![dns("*.corp.example")], denied),
+        (
+            "two SPIFFE IDs",
+            vec![name(), uri("spiffe://corp/other")],
+            unnamed,
+        ),
+        (
+            "a SPIFFE ID and another URI",
+            vec![uri("https://x.example"), name()],
+            unnamed,
+        ),
+        ("no name", vec![], unnamed),
+        ("mail address", vec![mail()], unnamed),
+        (
+            "address",
+            vec![SanType::IpAddress("127.0.0.1".parse().unwrap())],
+            unnamed,
+        ),
+        ("the name of nobody", vec![dns("anonymous")], unnamed),
+    ];
+    for (what, names, expected) in cases {
+        let client = house.with_names(names);
+        let answer = client.delete_batch_node_user(batch_request("alice")).await;
+        match answer {
+            Ok(_) => assert_eq!(expected, ok, "{what}"),
+            Err(failed) if expected == denied => {
+                failed.expect(Code::PermissionDenied, "CALLER_NOT_AUTHORIZED");
+            }
+            Err(failed) => {
+                failed.expect(Code::Unauthenticated, "CALLER_UNAUTHENTICATED");
+                assert_eq!(failed.meta("cause"), expected, "{what}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_that_does_not_verify_ends_the_handshake() {
+    let house = house().await;
+    let name = || vec![uri("spiffe://corp/offboarding")];
+    let stranger = Authority::new();
+    let for_servers = house.authority.issue_from(|params| {
+        params.subject_alt_names = name();
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    });
+    let good = house.authority.issue_to(name(), Validity::Now);
+    let cases = [
+        ("expired", house.authority.issue_to(name(), Validity::Past)),
+        (
+            "not yet valid",
+            house.authority.issue_to(name(), Validity::Future),
+        ),
+        (
+            "another authority",
+            stranger.issue_to(name(), Validity::Now),
+        ),
+        ("for servers", for_servers),
+        (
+            "somebody else's",
+            good.with_the_key_of(&stranger.issue_to(name(), Validity::Now)),
+        ),
+    ];
+    for (what, shown) in cases {
+        let client = house.client(Some(&shown)).channel();
+        let mut client = useradmin::proto::user_admin_client::UserAdminClient::new(client);
+        let status = client
+            .delete_batch_node_user(batch_request("alice"))
+            .await
+            .unwrap_err();
+        assert!(status.details().is_empty(), "{what}: {status:?}");
+    }
+    assert!(house.upstream.seen().is_empty());
+    assert!(house.app.audit().is_empty());
+}
+
+#[tokio::test]
+async fn a_token_goes_before_a_certificate_and_is_never_passed_over() {
+    let house = house().await;
+    let named = house.with_names(vec![uri("spiffe://corp/offboarding")]);
+    named
+        .delete_batch_node_user(batch_request("alice"))
+        .await
+        .unwrap();
+    let token = house
+        .signer
+        .token(&crate::support::claims(super::ISSUER, "somebody"));
+    let failed = named
+        .with_token(&token)
+        .delete_batch_node_user(batch_request("alice"))
+        .await
+        .unwrap_err();
+    failed.expect(Code::PermissionDenied, "CALLER_NOT_AUTHORIZED");
+    let failed = named
+        .with_token("rubbish")
+        .delete_batch_node_user(batch_request("alice"))
+        .await
+        .unwrap_err();
+    failed.expect(Code::Unauthenticated, "CALLER_UNAUTHENTICATED");
+}
+
+#[tokio::test]
+async fn headers_that_name_somebody_change_nothing() {
+    let house = house().await;
+    let mut request = house.client(None).request(batch_request("alice"));
+    for header in [
+        "x-forwarded-client-cert",
+        "x-forwarded-user",
+        "x-client-cert",
+        "x-ssl-client-verify",
+        "x-spiffe-id",
+        "x-remote-user",
+        "forwarded",
+        "x-envoy-peer-metadata",
+        "caller",
+        "identity",
+    ] {
+        let value = "By=spiffe://corp/proxy;URI=spiffe://corp/offboarding"
+            .parse()
+            .unwrap();
+        request.metadata_mut().insert(header, value);
+    }
+    let mut client =
+        useradmin::proto::user_admin_client::UserAdminClient::new(house.client(None).channel());
+    let status = client.delete_batch_node_user(request).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unauthenticated);
+    assert!(house.upstream.seen().is_empty());
+}

@@ -1,0 +1,237 @@
+//! Files that change while the server runs: what is in use afterwards, for new and for old connections, and what the
+//! operator is told.
+
+use std::{
+    fs,
+    os::unix::fs::symlink,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
+use super::{House, ISSUER, uri};
+use crate::{
+    access::upstream,
+    support::{
+        App, Failed, Secure, Signer, batch_request, batch_section, by_name, claims, hmc_section,
+        pki::{Authority, Validity},
+    },
+};
+
+const CALLERS: &str = r#"
+[[callers]]
+identity = "spiffe://corp/offboarding"
+deletes_per_minute = 1000
+allow = [{ rpc = "DeleteBatchNodeUser", targets = ["*"] }]
+[[callers]]
+identity = "https://login.corp.example#svc"
+allow = [{ rpc = "DeleteBatchNodeUser", targets = ["*"] }]
+"#;
+
+async fn house() -> House {
+    let sections = |folder: &Path, url: &str| batch_section(folder, url) + CALLERS;
+    House::start(upstream().await, sections, "").await
+}
+
+/// `ok`, or what is wrong with who calls.
+async fn call(client: &Secure) -> String {
+    let answer = client.delete_batch_node_user(batch_request("alice")).await;
+    told(answer.err())
+}
+
+fn told(failed: Option<Failed>) -> String {
+    match failed {
+        None => "ok".to_owned(),
+        Some(failed) if failed.meta("cause").is_empty() => failed.reason,
+        Some(failed) => failed.meta("cause").to_owned(),
+    }
+}
+
+/// The numbers of the server, with those that have this text alone.
+pub async fn metrics(app: &App, text: &str) -> String {
+    let mut stream = TcpStream::connect(app.admin.unwrap()).await.unwrap();
+    let request = b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    stream.write_all(request).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let lines = answer.lines().filter(|line| line.contains(text));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// Waits until the numbers have this line.
+async fn until(app: &App, line: &str) {
+    let start = Instant::now();
+    while !metrics(app, line).await.contains(line) {
+        let all = metrics(app, "useradmin").await;
+        assert!(start.elapsed() < Duration::from_secs(10), "{line}: {all}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn reloaded(what: &str, count: u32) -> String {
+    format!("useradmin_reloads_total{{what=\"{what}\",result=\"ok\"}} {count}")
+}
+
+fn failed(what: &str, count: u32) -> String {
+    format!("useradmin_reloads_total{{what=\"{what}\",result=\"failed\"}} {count}")
+}
+
+#[tokio::test]
+async fn a_certificate_of_an_authority_that_is_gone_is_refused_on_old_connections_too() {
+    let house = house().await;
+    let old = house.with_names(vec![uri("spiffe://corp/offboarding")]);
+    assert_eq!(call(&old).await, "ok");
+    let next = Authority::new();
+    let folder = &house.app.folder;
+    // Both are trusted while clients change over.
+    let both = format!("{}{}", house.authority.pem(), next.pem());
+    fs::write(folder.join("clients.pem"), both).unwrap();
+    until(&house.app, &reloaded("tls", 1)).await;
+    let shown = next.issue_to(vec![uri("spiffe://corp/offboarding")], Validity::Now);
+    let new = house.client(Some(&shown));
+    assert_eq!(
+        (call(&old).await, call(&new).await),
+        ("ok".into(), "ok".into())
+    );
+    fs::write(folder.join("clients.pem"), next.pem()).unwrap();
+    until(&house.app, &reloaded("tls", 2)).await;
+    assert_eq!(call(&old).await, "certificate_not_trusted");
+    assert_eq!(call(&new).await, "ok");
+    // A bad file changes nothing but the numbers.
+    fs::write(folder.join("clients.pem"), "rubbish").unwrap();
+    until(&house.app, &failed("tls", 1)).await;
+    until(&house.app, "useradmin_reload_stale{what=\"tls\"} 1").await;
+    assert_eq!(call(&old).await, "certificate_not_trusted");
+    assert_eq!(call(&house.client(Some(&shown))).await, "ok");
+    fs::write(folder.join("clients.pem"), next.pem()).unwrap();
+    until(&house.app, "useradmin_reload_stale{what=\"tls\"} 0").await;
+}
+
+#[tokio::test]
+async fn a_new_server_certificate_is_shown_once_its_key_is_there() {
+    let house = house().await;
+    let folder = &house.app.folder;
+    let next = Authority::new();
+    let server = next.issue("localhost", Validity::Now);
+    fs::write(folder.join("server.pem"), server.pem()).unwrap();
+    // The new certificate does not go with the old key.
+    until(&house.app, &failed("tls", 1)).await;
+    let shown = house
+        .authority
+        .issue_to(vec![uri("spiffe://corp/offboarding")], Validity::Now);
+    let before = Secure::tls(house.app.address, house.authority.pem(), Some(&shown));
+    assert_eq!(call(&before).await, "ok");
+    fs::write(folder.join("server.key"), server.key_pem()).unwrap();
+    until(&house.app, &reloaded("tls", 1)).await;
+    let after = Secure::tls(house.app.address, next.pem(), Some(&shown));
+    assert_eq!(call(&after).await, "ok");
+    // Connections from before go on.
+    assert_eq!(call(&before).await, "ok");
+}
+
+#[tokio::test]
+async fn callers_are_those_of_the_file_as_it_is_now() {
+    let house = house().await;
+    let file = house.app.folder.join("useradmin.toml");
+    let client = house.with_names(vec![uri("spiffe://corp/offboarding")]);
+    let text = fs::read_to_string(&file).unwrap();
+    assert_eq!(call(&client).await, "ok");
+    // Protected users are taken up with the callers.
+    let protecting = text.replace(
+        "[batch_accounts.batch]\n",
+        "[batch_accounts.batch]\nprotected_users = [\"ALI*\"]\n",
+    );
+    fs::write(&file, &protecting).unwrap();
+    until(&house.app, &reloaded("policy", 1)).await;
+    assert_eq!(call(&client).await, "ERROR_REASON_PROTECTED_USER");
+    fs::write(
+        &file,
+        text.replace("spiffe://corp/offboarding", "spiffe://corp/other"),
+    )
+    .unwrap();
+    until(&house.app, &reloaded("policy", 2)).await;
+    assert_eq!(call(&client).await, "ERROR_REASON_CALLER_NOT_AUTHORIZED");
+    assert_eq!(call(&house.with_subject("svc")).await, "ok");
+    // Neither an error of syntax nor half a file takes anything away.
+    for (bad, count) in [("[[callers", 1), ("", 2)] {
+        fs::write(&file, bad).unwrap();
+        until(&house.app, &failed("policy", count)).await;
+        assert_eq!(call(&house.with_subject("svc")).await, "ok");
+    }
+    // An issuer that is gone is believed no more.
+    let without = text.split("[[jwt_issuers]]").next().unwrap().to_owned();
+    let rest = text.split("jwks_file = \"issuer.jwks\"").nth(1).unwrap();
+    fs::write(&file, without + rest).unwrap();
+    until(&house.app, &reloaded("policy", 3)).await;
+    assert_eq!(call(&house.with_subject("svc")).await, "nothing_shown");
+    assert_eq!(call(&client).await, "ok");
+}
+
+#[tokio::test]
+async fn a_quota_that_is_used_up_is_not_filled_by_a_changed_file() {
+    let sections = |folder: &Path, url: &str| batch_section(folder, url) + CALLERS;
+    let house = House::start(upstream().await, sections, "").await;
+    let file = house.app.folder.join("useradmin.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    let two = text.replace("deletes_per_minute = 1000", "deletes_per_minute = 2");
+    fs::write(&file, &two).unwrap();
+    until(&house.app, &reloaded("policy", 1)).await;
+    let client = house.with_names(vec![uri("spiffe://corp/offboarding")]);
+    assert_eq!(
+        (call(&client).await, call(&client).await),
+        ("ok".into(), "ok".into())
+    );
+    fs::write(&file, format!("{two}\n")).unwrap();
+    until(&house.app, &reloaded("policy", 2)).await;
+    assert_eq!(call(&client).await, "ERROR_REASON_DELETE_QUOTA_EXCEEDED");
+}
+
+#[tokio::test]
+async fn keys_of_a_file_are_swapped_as_mounted_secrets_are() {
+    let house = house().await;
+    assert_eq!(call(&house.with_subject("svc")).await, "ok");
+    let folder = &house.app.folder;
+    let (first, second) = (folder.join("..first"), folder.join("..second"));
+    let next = Signer::es256("key-2");
+    for (version, keys) in [(&first, house.signer.key_set()), (&second, next.key_set())] {
+        fs::create_dir(version).unwrap();
+        fs::write(version.join("issuer.jwks"), keys).unwrap();
+    }
+    symlink(&first, folder.join("..data")).unwrap();
+    fs::remove_file(folder.join("issuer.jwks")).unwrap();
+    symlink("..data/issuer.jwks", folder.join("issuer.jwks")).unwrap();
+    until(&house.app, &reloaded("jwks", 1)).await;
+    assert_eq!(call(&house.with_subject("svc")).await, "ok");
+    // One rename changes all files of the folder at once.
+    symlink(&second, folder.join("..next")).unwrap();
+    fs::rename(folder.join("..next"), folder.join("..data")).unwrap();
+    let token = next.token(&claims(ISSUER, "svc"));
+    let client = house.client(None).with_token(&token);
+    // An unknown key makes the file be read at once.
+    assert_eq!(call(&client).await, "ok");
+    assert_eq!(call(&house.with_subject("svc")).await, "token_key_unknown");
+    fs::write(second.join("issuer.jwks"), "{}").unwrap();
+    until(&house.app, &failed("jwks", 1)).await;
+    assert_eq!(call(&client).await, "ok");
+}
+
+#[tokio::test]
+async fn a_secret_that_becomes_bad_is_told_and_the_last_good_one_used() {
+    let sections = |folder: &Path, url: &str| {
+        hmc_section(folder, url) + &CALLERS.replace("DeleteBatchNodeUser", "DeleteHmcUser")
+    };
+    let house = House::start(upstream().await, sections, "").await;
+    let file = house.app.folder.join("hmc.password");
+    fs::write(&file, "").unwrap();
+    until(&house.app, &failed("secret", 1)).await;
+    let client = house.with_subject("svc");
+    client.delete_hmc_user(by_name("alice")).await.unwrap();
+    let logon = &house.upstream.requests("POST", "/api/sessions")[0];
+    assert!(logon.body.contains("hmc-password-1"));
+    fs::write(&file, "hmc-password-2").unwrap();
+    until(&house.app, &reloaded("secret", 1)).await;
+}

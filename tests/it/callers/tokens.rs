@@ -1,0 +1,293 @@
+//! Tokens: every way to be wrong, and where the keys come from.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD as BASE64};
+use serde_json::{Value, json};
+use tonic::Code;
+
+use super::{House, ISSUER};
+use crate::{
+    access::upstream,
+    support::{App, Reply, Secure, Signer, Upstream, batch_request, batch_section, claims, now},
+};
+
+const EVERYTHING: &str = r#"
+[[callers]]
+identity = "https://login.corp.example#svc"
+allow = [{ rpc = "DeleteBatchNodeUser", targets = ["*"] }]
+"#;
+
+async fn house() -> House {
+    let sections = |folder: &std::path::Path, url: &str| batch_section(folder, url) + EVERYTHING;
+    House::start(upstream().await, sections, "").await
+}
+
+/// What is done to the claims of a good token, and the cause of the refusal; none when it stays good.
+type Change = (&'static str, fn(&mut Value), &'static str);
+
+fn without(claims: &mut Value, name: &str) {
+    claims.as_object_mut().unwrap().remove(name);
+}
+
+#[rustfmt::skip]
+const CLAIMS: &[Change] = &[
+    ("nothing", |_| (), ""),
+    ("audience in a list", |c| c["aud"] = json!(["x", "useradmin"]), ""),
+    ("without nbf", |c| without(c, "nbf"), ""),
+    ("expired within the leeway", |c| c["exp"] = json!(now() - 50), ""),
+    ("not yet valid, within the leeway", |c| c["nbf"] = json!(now() + 50), ""),
+    ("expired", |c| c["exp"] = json!(now() - 70), "token_expired"),
+    ("not yet valid", |c| c["nbf"] = json!(now() + 70), "token_not_yet_valid"),
+    ("wrong issuer", |c| c["iss"] = json!("https://evil.example"), "token_issuer_unknown"),
+    ("issuer with a slash", |c| c["iss"] = json!(format!("{ISSUER}/")), "token_issuer_unknown"),
+    ("issuer in a list", |c| c["iss"] = json!([ISSUER]), "token_malformed"),
+    ("wrong audience", |c| c["aud"] = json!("somebody"), "token_audience_wrong"),
+    ("wrong audiences", |c| c["aud"] = json!(["a", "b"]), "token_audience_wrong"),
+    ("audience is a number", |c| c["aud"] = json!(7), "token_malformed"),
+    ("no audience", |c| without(c, "aud"), "token_malformed"),
+    ("no expiry", |c| without(c, "exp"), "token_malformed"),
+    ("expiry is a text", |c| c["exp"] = json!("2999"), "token_malformed"),
+    ("no issuer", |c| without(c, "iss"), "token_malformed"),
+    ("no subject", |c| without(c, "sub"), "token_malformed"),
+    ("empty subject", |c| c["sub"] = json!(""), "token_malformed"),
+    ("subject with a line end", |c| c["sub"] = json!("svc\nx"), "token_malformed"),
+    ("subject in a list", |c| c["sub"] = json!(["svc"]), "token_malformed"),
+];
+
+#[rustfmt::skip]
+const HEADERS: &[Change] = &[
+    ("without a key ID", |h| without(h, "kid"), ""),
+    ("unknown key", |h| h["kid"] = json!("key-2"), "token_key_unknown"),
+    ("algorithm not configured", |h| h["alg"] = json!("ES384"), "token_algorithm_refused"),
+    ("shared secret", |h| h["alg"] = json!("HS256"), "token_algorithm_refused"),
+    ("algorithm of another kind of key", |h| h["alg"] = json!("RS256"), "token_key_unknown"),
+    ("none", |h| h["alg"] = json!("none"), "token_malformed"),
+    ("None", |h| h["alg"] = json!("None"), "token_malformed"),
+    ("no algorithm", |h| without(h, "alg"), "token_malformed"),
+    ("critical extension", |h| h["crit"] = json!(["x"]), "token_malformed"),
+];
+
+#[tokio::test]
+async fn a_token_is_as_good_as_all_of_its_claims() {
+    let house = house().await;
+    for (what, change, cause) in CLAIMS {
+        let mut claims = claims(ISSUER, "svc");
+        change(&mut claims);
+        expect(&house, what, &house.signer.token(&claims), cause).await;
+    }
+}
+
+#[tokio::test]
+async fn no_header_makes_a_token_better() {
+    let house = house().await;
+    let claims = claims(ISSUER, "svc");
+    for (what, change, cause) in HEADERS {
+        let mut header = house.signer.header();
+        change(&mut header);
+        let token = house.signer.token_with(&header, &claims);
+        expect(&house, what, &token, cause).await;
+    }
+}
+
+#[tokio::test]
+async fn a_token_is_whole_and_signed_by_the_issuer() {
+    let house = house().await;
+    let usual = claims(ISSUER, "svc");
+    let other = Signer::es256("key-1");
+    let unsigned = [r#"{"alg":"none"}"#, &usual.to_string()].map(|part| BASE64.encode(part));
+    let mut with_its_key = other.header();
+    with_its_key["jwk"] = other.jwk();
+    let whole = house.signer.token(&usual);
+    let (invalid, malformed) = ("token_signature_invalid", "token_malformed");
+    for (what, token, cause) in [
+        ("as it is", whole.clone(), ""),
+        ("another key with the same ID", other.token(&usual), invalid),
+        (
+            "its own key",
+            other.token_with(&with_its_key, &usual),
+            invalid,
+        ),
+        ("cut", whole[..whole.len() - 2].to_owned(), invalid),
+        ("unsigned", unsigned.join(".") + ".", malformed),
+        (
+            "two parts",
+            whole.rsplit_once('.').unwrap().0.to_owned(),
+            malformed,
+        ),
+        ("five parts", format!("{whole}.x.y"), malformed),
+        ("not base64", "a.b.c".to_owned(), malformed),
+        ("not a token", "hello".to_owned(), malformed),
+        ("long", "x".repeat(6_000), malformed),
+    ] {
+        expect(&house, what, &token, cause).await;
+    }
+}
+
+async fn expect(house: &House, what: &str, token: &str, cause: &str) {
+    let before = house.upstream.requests("DELETE", "/").len();
+    let client = house.client(None).with_token(token);
+    let answer = client.delete_batch_node_user(batch_request("alice")).await;
+    let deletes = house.upstream.requests("DELETE", "/").len() - before;
+    match answer {
+        Ok(_) => assert_eq!((cause, deletes), ("", 1), "{what}"),
+        Err(failed) => {
+            failed.expect(Code::Unauthenticated, "CALLER_UNAUTHENTICATED");
+            assert_eq!((failed.meta("cause"), deletes), (cause, 0), "{what}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_metadata_is_one_bearer_token() {
+    let house = house().await;
+    let token = house.signer.token(&claims(ISSUER, "svc"));
+    for (value, cause) in [
+        (format!("Bearer {token}"), ""),
+        (format!("bearer  {token}"), ""),
+        (format!("BEARER {token}"), ""),
+        (token.clone(), "no_bearer_token"),
+        ("Basic dXNlcjpwYXNz".to_owned(), "no_bearer_token"),
+        ("Bearer".to_owned(), "no_bearer_token"),
+        ("Bearer ".to_owned(), "token_malformed"),
+        (format!("Bearer {token}, Bearer {token}"), "token_malformed"),
+        (String::new(), "no_bearer_token"),
+    ] {
+        let client = house.client(None).with_authorization(&value);
+        let answer = client.delete_batch_node_user(batch_request("alice")).await;
+        let told = answer.err().map(|failed| failed.meta("cause").to_owned());
+        assert_eq!(told.unwrap_or_default(), cause, "{value}");
+    }
+    let mut request = house
+        .client(None)
+        .with_token(&token)
+        .request(batch_request("alice"));
+    request
+        .metadata_mut()
+        .append("authorization", format!("Bearer {token}").parse().unwrap());
+    let mut client =
+        useradmin::proto::user_admin_client::UserAdminClient::new(house.client(None).channel());
+    let status = client.delete_batch_node_user(request).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unauthenticated);
+}
+
+#[tokio::test]
+async fn every_algorithm_that_can_be_configured_works() {
+    for algorithm in [
+        "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA",
+    ] {
+        let (upstream, folder) = (upstream().await, App::folder());
+        let signer = Signer::new("key-1", algorithm);
+        let issuer = super::issuer_section(&folder, &signer)
+            .replace(r#""ES256", "RS256""#, &format!("{algorithm:?}"));
+        let text = format!(
+            "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"\"\n{issuer}{EVERYTHING}{}",
+            batch_section(&folder, &upstream.url)
+        );
+        let app = App::configured(folder, &text).await;
+        let client = Secure::plain(app.address).with_token(&signer.token(&claims(ISSUER, "svc")));
+        let done = client.delete_batch_node_user(batch_request("alice")).await;
+        assert!(done.is_ok(), "{algorithm} {done:?}");
+        let stranger = Secure::plain(app.address);
+        let failed = stranger
+            .delete_batch_node_user(batch_request("alice"))
+            .await
+            .unwrap_err();
+        assert_eq!(failed.meta("cause"), "nothing_shown");
+    }
+}
+
+/// An issuer that serves these keys, or what else it is told to.
+async fn issuer(keys: &Arc<Mutex<Reply>>) -> Upstream {
+    let keys = Arc::clone(keys);
+    Upstream::start(move |_| keys.lock().unwrap().clone()).await
+}
+
+#[tokio::test]
+async fn keys_of_a_url_are_read_once_and_again_for_an_unknown_key() {
+    let (old, new) = (Signer::es256("old"), Signer::es256("new"));
+    let keys = Arc::new(Mutex::new(Reply::json(200, &old.key_set())));
+    let (issuer, upstream, folder) = (issuer(&keys).await, upstream().await, App::folder());
+    let text = format!(
+        "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"\"\n[[jwt_issuers]]\nissuer = \"{ISSUER}\"\naudience = \"useradmin\"\n\
+         jwks_url = \"{}/keys?v=1\"\n{EVERYTHING}{}",
+        issuer.url,
+        batch_section(&folder, &upstream.url)
+    );
+    let app = App::configured(folder, &text).await;
+    let client = |signer: &Signer| {
+        Secure::plain(app.address).with_token(&signer.token(&claims(ISSUER, "svc")))
+    };
+    let call = async |signer: &Signer| {
+        let answer = client(signer)
+            .delete_batch_node_user(batch_request("alice"))
+            .await;
+        answer
+            .err()
+            .map(|failed| failed.meta("cause").to_owned())
+            .unwrap_or_default()
+    };
+    // The first call may have to wait for the first reading.
+    assert_eq!(call(&old).await, "");
+    let before = issuer.seen().len();
+    for _ in 0..5 {
+        assert_eq!(call(&old).await, "");
+    }
+    assert_eq!(issuer.seen().len(), before);
+    assert_eq!(issuer.seen()[0].target, "/keys?v=1");
+    // A new key is known at its first use, and the old one is gone with the same reading.
+    *keys.lock().unwrap() = Reply::json(200, &new.key_set());
+    assert_eq!(call(&new).await, "");
+    assert_eq!(call(&old).await, "token_key_unknown");
+    // What is not a key set does not take the place of one.
+    for bad in [
+        Reply::html(200),
+        Reply::json(200, r#"{"keys":[]}"#),
+        Reply::json(404, &old.key_set()),
+        Reply::Close,
+    ] {
+        *keys.lock().unwrap() = bad;
+        assert_eq!(call(&old).await, "token_key_unknown");
+        assert_eq!(call(&new).await, "");
+    }
+    // Whoever invents keys does not make the server call the issuer each time.
+    let before = issuer.seen().len();
+    for n in 0..20 {
+        assert_eq!(
+            call(&Signer::es256(&format!("invented-{n}"))).await,
+            "token_key_unknown"
+        );
+    }
+    assert!(
+        issuer.seen().len() - before <= 5,
+        "{}",
+        issuer.seen().len() - before
+    );
+}
+
+#[tokio::test]
+async fn an_issuer_that_hangs_holds_a_call_no_longer_than_its_deadline() {
+    let keys = Arc::new(Mutex::new(Reply::Hang));
+    let (issuer, upstream, folder) = (issuer(&keys).await, upstream().await, App::folder());
+    let text = format!(
+        "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"\"\n[[jwt_issuers]]\nissuer = \"{ISSUER}\"\naudience = \"useradmin\"\n\
+         jwks_url = \"{}\"\n{EVERYTHING}{}",
+        issuer.url,
+        batch_section(&folder, &upstream.url)
+    );
+    let app = App::configured(folder, &text).await;
+    let client = Secure::plain(app.address);
+    let signer = Signer::es256("key-1");
+    let mut request = client
+        .with_token(&signer.token(&claims(ISSUER, "svc")))
+        .request(batch_request("alice"));
+    request.set_timeout(Duration::from_millis(600));
+    let mut client = useradmin::proto::user_admin_client::UserAdminClient::new(client.channel());
+    let status = client.delete_batch_node_user(request).await.unwrap_err();
+    // The time is up before anybody knows who it was.
+    assert_eq!(status.code(), Code::DeadlineExceeded);
+    assert!(upstream.seen().is_empty());
+}

@@ -1,0 +1,125 @@
+//! Faults of `[server.tls]` and `[[jwt_issuers]]`.
+
+use super::faults::{HMC, check};
+
+#[test]
+fn certificates() {
+    let case = |cert: &str, key: &str, more: &str| {
+        let listen = "listen = \"0.0.0.0:1\"";
+        format!(
+            "[server]\n{listen}\n[server.tls]\ncert_file = \"{cert}\"\nkey_file = \"{key}\"\n{more}\n{HMC}"
+        )
+    };
+    check(&[
+        (case("server.pem", "server.key", ""), &[]),
+        (
+            case(
+                "server.pem",
+                "server.key",
+                "client_ca_file = \"clients.pem\"",
+            ),
+            &[],
+        ),
+        (
+            case("gone", "server.key", ""),
+            &["4:13: `cert_file` cannot be read: No such file or directory (os error 2) (gone)"],
+        ),
+        (
+            case("not-pem", "server.key", ""),
+            &["4:13: `cert_file` holds no certificate in PEM"],
+        ),
+        (
+            case("server.pem", "gone", ""),
+            &["5:12: `key_file` cannot be read: No such file or directory (os error 2) (gone)"],
+        ),
+        (
+            case("server.pem", "server.pem", ""),
+            &["5:12: `key_file` holds no private key in PEM"],
+        ),
+        (
+            case("other.pem", "server.key", ""),
+            &[
+                "5:12: `key_file` does not go with `cert_file`: keys may not be consistent: KeyMismatch",
+            ],
+        ),
+        (
+            case("server.pem", "server.key", "client_ca_file = \"gone\""),
+            &[
+                "6:18: `client_ca_file` cannot be read: No such file or directory (os error 2) (gone)",
+            ],
+        ),
+        (
+            case(
+                "server.pem",
+                "server.key",
+                "client_ca_file = \"not-x509.pem\"",
+            ),
+            &["6:18: `client_ca_file` holds something that is not a usable X.509 certificate"],
+        ),
+        (
+            format!("[server.tls]\ncert_file = \"server.pem\"\n{HMC}"),
+            &["1:9: missing key `key_file`"],
+        ),
+    ]);
+}
+
+#[test]
+fn issuers() {
+    let case = |keys: &str| {
+        format!("{HMC}[[jwt_issuers]]\nissuer = \"https://i.example\"\naudience = \"a\"\n{keys}\n")
+    };
+    let file = "jwks_file = \"build.jwks\"";
+    check(&[
+        (case(file), &[]),
+        (
+            case("jwks_url = \"https://i.example/keys?x=1\"\nca_file = \"hmc.pem\""),
+            &[],
+        ),
+        (case("jwks_url = \"http://127.0.0.1:1/keys\""), &[]),
+        (
+            case("jwks_url = \"http://i.example/keys\""),
+            &["8:12: `jwks_url` must be https; http is for loopback hosts only"],
+        ),
+        (
+            case(""),
+            &["5:1: an issuer needs either `jwks_url` or `jwks_file`"],
+        ),
+        (
+            case(&format!("{file}\njwks_url = \"https://i.example\"")),
+            &["5:1: an issuer needs either `jwks_url` or `jwks_file`"],
+        ),
+        (
+            case(&format!("{file}\nca_file = \"hmc.pem\"")),
+            &["9:1: `ca_file` goes with `jwks_url`"],
+        ),
+        (
+            case("jwks_file = \"gone\""),
+            &["8:13: `jwks_file` cannot be read: No such file or directory (os error 2) (gone)"],
+        ),
+        (
+            case("jwks_file = \"not-pem\""),
+            &["8:13: `jwks_file` is not JSON: expected value at line 1 column 1"],
+        ),
+        (
+            case(&format!(
+                "{file}\nalgorithms = [\"ES256\", \"HS256\", \"none\"]"
+            )),
+            &[
+                "9:24: `algorithms` holds only RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA",
+                "9:33: `algorithms` holds only RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA",
+            ],
+        ),
+        (
+            case(&format!("{file}\nalgorithms = []")),
+            &["9:14: `algorithms` must not be empty"],
+        ),
+        (
+            case(file).replace("i.example", "i.example/#x"),
+            &["6:10: `issuer` must not hold a `#`"],
+        ),
+        (
+            format!("{}{}", case(file), case(file).replace(HMC, "")),
+            &["10:10: the issuer `https://i.example` is listed twice"],
+        ),
+    ]);
+}
