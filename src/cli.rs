@@ -197,7 +197,7 @@ pub fn sandbox_config(sandbox: &Sandbox, listen: SocketAddr) -> Result<Config, S
     let known = sandbox.credentials();
     let account = BatchAccount {
         url: url(sandbox.batch_url())?,
-        roots: Vec::new(),
+        roots: config::Roots::default(),
         protected_users: Vec::new(),
         bulkhead: BulkheadLimits::BATCH,
         credential: Credential::Entra(Entra {
@@ -214,7 +214,7 @@ pub fn sandbox_config(sandbox: &Sandbox, listen: SocketAddr) -> Result<Config, S
         url: url(sandbox.hmc_url())?,
         userid: known.hmc_userid.clone(),
         password: memory(&known.hmc_password),
-        roots: Vec::new(),
+        roots: config::Roots::default(),
         protected_users: Vec::new(),
         bulkhead: BulkheadLimits::HMC,
     };
@@ -225,6 +225,7 @@ pub fn sandbox_config(sandbox: &Sandbox, listen: SocketAddr) -> Result<Config, S
     });
     Ok(Config {
         file: None,
+        fixed: toml::Table::new(),
         jwt_issuers: Vec::new(),
         server: config::Server {
             listen,

@@ -9,7 +9,7 @@ use rustls::{
 use url::{Host, Url};
 
 use super::{
-    BatchAccount, BulkheadLimits, Hmc, credential,
+    BatchAccount, BulkheadLimits, Hmc, Roots, credential,
     fault::Faults,
     secret::{Form, SecretSource},
     section::{Placed, Section},
@@ -139,24 +139,22 @@ fn is_loopback(url: &Url) -> bool {
     }
 }
 
-pub(super) fn roots(
-    section: &Section,
-    folder: &Path,
-    faults: &mut Faults,
-) -> Vec<CertificateDer<'static>> {
+pub(super) fn roots(section: &Section, folder: &Path, faults: &mut Faults) -> Roots {
     let Some(text) = section
         .has("ca_file")
         .then(|| section.required("ca_file", faults))
         .flatten()
     else {
-        return Vec::new();
+        return Roots::default();
     };
-    match certificates(&folder.join(&text.value)) {
-        Ok(certificates) => certificates,
-        Err(fault) => {
-            faults.add(text.span, format!("`ca_file` {fault}"));
-            Vec::new()
-        }
+    let path = folder.join(&text.value);
+    let certificates = certificates(&path).unwrap_or_else(|fault| {
+        faults.add(text.span, format!("`ca_file` {fault}"));
+        Vec::new()
+    });
+    Roots {
+        file: Some(path),
+        certificates,
     }
 }
 

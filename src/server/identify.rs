@@ -63,33 +63,33 @@ impl IdentifyLayer {
         }
     }
 
-    /// The refusal of a call to health or reflection.
-    fn refusal(&self, path: &str, meta: &CallMeta) -> Option<Status> {
-        let audience = if path.starts_with("/grpc.health.") {
-            self.health
+    /// To whom a service without a pipeline answers.
+    fn audience(&self, path: &str) -> Option<Audience> {
+        if path.starts_with("/grpc.health.") {
+            Some(self.health)
         } else if path.starts_with("/grpc.reflection.") {
-            self.reflection
+            Some(self.reflection)
         } else {
-            return None;
-        };
-        let unidentified = meta.caller.as_ref().err()?;
-        if audience == Audience::Everybody {
-            return None;
+            None
         }
-        let cause = unidentified.as_str();
-        tracing::info!(
-            request_id = meta.request_id,
-            peer = meta.peer,
-            path,
-            cause,
-            "refused"
-        );
-        let facts = CallFacts {
-            request_id: meta.request_id.clone(),
-            ..CallFacts::default()
-        };
-        Some(status(&Failure::unidentified(cause), &facts))
     }
+}
+
+/// The refusal of a call to health or reflection.
+fn refusal(path: &str, meta: &CallMeta) -> Option<Status> {
+    let cause = meta.caller.as_ref().err()?.as_str();
+    tracing::info!(
+        request_id = meta.request_id,
+        peer = meta.peer,
+        path,
+        cause,
+        "refused"
+    );
+    let facts = CallFacts {
+        request_id: meta.request_id.clone(),
+        ..CallFacts::default()
+    };
+    Some(status(&Failure::unidentified(cause), &facts))
 }
 
 /// What a request shows of its caller.
@@ -150,6 +150,11 @@ where
         let next = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, next);
         let layer = self.layer.clone();
+        let path = request.uri().path().to_owned();
+        let audience = layer.audience(&path);
+        if audience == Some(Audience::Everybody) {
+            return Box::pin(inner.call(request));
+        }
         Box::pin(async move {
             let peer = request.extensions().get::<Peer>();
             let head = Head {
@@ -158,8 +163,7 @@ where
             };
             let mut meta = CallMeta::of(request.extensions());
             layer.identify(&head, &mut meta).await;
-            let path = request.uri().path().to_owned();
-            if let Some(refusal) = layer.refusal(&path, &meta) {
+            if let Some(refusal) = audience.and_then(|_| refusal(&path, &meta)) {
                 return Ok(refusal.into_http());
             }
             request.extensions_mut().insert(meta.clone());

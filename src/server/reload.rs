@@ -1,4 +1,4 @@
-//! Files that change while the server runs: certificates, the configuration's policy, secrets. What is there is read
+//! Files that change while the server runs: certificates, the configuration, secrets. What is there is read
 //! when it has changed and has not changed again since the last look; what cannot be used is told, and the last
 //! good content stays in use.
 
@@ -12,6 +12,7 @@ use tokio::{
     task::spawn_blocking,
     time::{MissedTickBehavior, interval},
 };
+use toml::Table;
 
 use super::tls::Tls;
 use crate::{
@@ -97,10 +98,10 @@ pub fn watched(config: &Config, shared: &Arc<Shared>, tls: Option<&Arc<Tls>>) ->
         let tls = Arc::clone(tls);
         watched.push(Watched::new("tls", files, Box::new(move || tls.reload())));
     }
-    if let Some(file) = &config.file {
-        let (path, shared) = (file.clone(), Arc::clone(shared));
-        let read = Box::new(move || policy(&path, &shared));
-        watched.push(Watched::new("policy", vec![file.clone()], read));
+    if let Some(file) = config.file.clone() {
+        let (shared, mut told) = (Arc::clone(shared), config.fixed.clone());
+        let read = Box::new(move || configuration(&file, &shared, &mut told));
+        watched.push(Watched::new("configuration", config.files(), read));
     }
     for secret in config.secrets() {
         let Some(file) = secret.path().map(Path::to_owned) else {
@@ -112,10 +113,19 @@ pub fn watched(config: &Config, shared: &Arc<Shared>, tls: Option<&Arc<Tls>>) ->
     watched
 }
 
-/// Takes up what a changed configuration says of callers, issuers and protected users.
-fn policy(path: &Path, shared: &Shared) -> Result<(), String> {
-    let config = config::load(path)?;
-    shared.take_up(&config)
+/// Takes up what a changed configuration says of callers, issuers, protected users and authorities, and tells what
+/// has to wait for a restart.
+fn configuration(file: &Path, shared: &Shared, told: &mut Table) -> Result<(), String> {
+    let config = config::load(file)?;
+    shared.take_up(&config)?;
+    if config.fixed != *told {
+        tracing::warn!(
+            "the changed configuration file differs in more than callers, issuers, protected users and authorities; \
+             the rest takes effect at a restart"
+        );
+        *told = config.fixed;
+    }
+    Ok(())
 }
 
 /// Looks at the files for as long as the server runs.

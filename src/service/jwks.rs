@@ -5,11 +5,7 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     access::token::KeySource,
     config::{Jwks, JwtIssuer},
-    upstream::{
-        deadline::Deadline,
-        http::Client,
-        tls::{self, Trust},
-    },
+    upstream::{deadline::Deadline, http::Client, tls::Trust},
 };
 
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -20,8 +16,7 @@ pub fn source(issuer: &JwtIssuer) -> Result<KeySource, String> {
         Jwks::File(path) => return Ok(KeySource::File(path.clone())),
         Jwks::Url { url, roots } => (url.clone(), roots),
     };
-    let tls = tls::config(&url, Trust::SystemAnd(roots), &[b"h2", b"http/1.1"])?;
-    let client = Client::new(tls)?;
+    let client = Client::new(&url, Trust::More, roots, &[b"h2", b"http/1.1"])?;
     Ok(KeySource::Url(Arc::new(move || {
         let (client, url) = (client.clone(), url.clone());
         Box::pin(async move { client.document(url, &Deadline::after(TIMEOUT)).await })

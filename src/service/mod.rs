@@ -70,11 +70,11 @@ impl Shared {
         self.access.load()
     }
 
-    /// Takes up the callers, issuers and protected users of a changed configuration.
+    /// Takes up what a changed configuration says of callers, issuers, protected users and authorities.
     pub fn take_up(&self, config: &Config) -> Result<(), String> {
         let before = self.access.load();
         let access = Access::new(config, Some(&before), jwks::source, &self.metrics)?;
-        self.targets.protect(config);
+        self.targets.take_up(config)?;
         self.access.store(Arc::new(access));
         Ok(())
     }

@@ -69,18 +69,22 @@ impl Targets {
         Ok(targets)
     }
 
-    /// Takes up the protected users of a changed configuration. Targets themselves change at a restart.
-    pub fn protect(&self, config: &Config) {
+    /// Takes up the protected users and the authorities of a changed configuration. The rest of a target changes at a
+    /// restart.
+    pub fn take_up(&self, config: &Config) -> Result<(), String> {
         for (alias, account) in &config.batch_accounts {
             if let Some(target) = self.batch_accounts.get(alias) {
+                target.upstream.set_roots(&account.roots)?;
                 target.protect(&account.protected_users);
             }
         }
         for (alias, hmc) in &config.hmcs {
             if let Some(target) = self.hmcs.get(alias) {
+                target.upstream.set_roots(&hmc.roots)?;
                 target.protect(&hmc.protected_users);
             }
         }
+        Ok(())
     }
 
     /// Ends what is open on the upstreams.

@@ -5,9 +5,11 @@ use std::{
     error::Error as _,
     io,
     net::{IpAddr, SocketAddr},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
+use arc_swap::ArcSwap;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, StatusCode, header::RETRY_AFTER};
 use reqwest::{
@@ -15,11 +17,17 @@ use reqwest::{
     dns::{Addrs, Name, Resolve, Resolving},
     redirect,
 };
+use rustls::ClientConfig;
 use tokio::{net::lookup_host, time::timeout};
 use url::Url;
 
-use super::{connecting::Connections, deadline::Deadline};
+use super::{
+    connecting::Connections,
+    deadline::Deadline,
+    tls::{self, Trust},
+};
 use crate::{
+    config::Roots,
     error::{Failure, Fate},
     proto::ErrorReason,
 };
@@ -68,12 +76,18 @@ impl Answer {
     }
 }
 
-/// A client for one target.
+/// A client for one target. Clones share what they trust.
 #[derive(Clone)]
 pub struct Client {
-    inner: reqwest::Client,
+    inner: Arc<ArcSwap<reqwest::Client>>,
+    url: Url,
+    trust: Trust,
+    alpn: Alpn,
     connections: Connections,
 }
+
+/// The versions of HTTP that are offered, the best one first.
+pub type Alpn = &'static [&'static [u8]];
 
 /// Why there is no status line.
 #[derive(Debug)]
@@ -120,22 +134,26 @@ fn unreachable(context: String) -> Failure {
 }
 
 impl Client {
-    /// Trusts whom `tls` trusts.
-    pub fn new(tls: rustls::ClientConfig) -> Result<Self, String> {
+    /// For `url`, trusting these authorities.
+    pub fn new(url: &Url, trust: Trust, roots: &Roots, alpn: Alpn) -> Result<Self, String> {
         let connections = Connections::default();
-        let inner = ClientBuilder::new()
-            .user_agent(concat!("useradmin/", env!("CARGO_PKG_VERSION")))
-            .tls_backend_preconfigured(tls)
-            .redirect(redirect::Policy::none())
-            .no_proxy()
-            .referer(false)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .pool_idle_timeout(Duration::from_secs(30))
-            .dns_resolver(NoLinkLocal)
-            .connector_layer(connections.clone())
-            .build()
-            .map_err(|error| describe(&error))?;
-        Ok(Self { inner, connections })
+        let tls = tls::config(url, trust, &roots.certificates, alpn)?;
+        let inner = build(tls, &connections)?;
+        Ok(Self {
+            inner: Arc::new(ArcSwap::from_pointee(inner)),
+            url: url.clone(),
+            trust,
+            alpn,
+            connections,
+        })
+    }
+
+    /// Trusts these authorities from now on. Requests in progress go on as they are.
+    pub fn set_roots(&self, roots: &Roots) -> Result<(), String> {
+        let tls = tls::config(&self.url, self.trust, &roots.certificates, self.alpn)?;
+        let inner = build(tls, &self.connections)?;
+        self.inner.store(Arc::new(inner));
+        Ok(())
     }
 
     /// Sends a request and reads the answer. After the status `done` the body is of no interest.
@@ -147,7 +165,8 @@ impl Client {
         deadline: &Deadline,
     ) -> Result<Answer, NoAnswer> {
         let watch = self.connections.watch();
-        let sent = watch.over(self.inner.execute(request));
+        let inner = self.inner.load_full();
+        let sent = watch.over(inner.execute(request));
         let response = match deadline.bound(sent).await {
             None if watch.never_left() => return Err(NoAnswer::NotConnected),
             None => return Err(NoAnswer::TimedOut),
@@ -191,6 +210,21 @@ impl Client {
             Err(NoAnswer::NotConnected | NoAnswer::TimedOut) => Err("no answer in time".to_owned()),
         }
     }
+}
+
+fn build(tls: ClientConfig, connections: &Connections) -> Result<reqwest::Client, String> {
+    ClientBuilder::new()
+        .user_agent(concat!("useradmin/", env!("CARGO_PKG_VERSION")))
+        .tls_backend_preconfigured(tls)
+        .redirect(redirect::Policy::none())
+        .no_proxy()
+        .referer(false)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .pool_idle_timeout(Duration::from_secs(30))
+        .dns_resolver(NoLinkLocal)
+        .connector_layer(connections.clone())
+        .build()
+        .map_err(|error| describe(&error))
 }
 
 /// The body, if it ends well and within the limit.

@@ -17,17 +17,22 @@ use rustls::{
 use rustls_platform_verifier::Verifier;
 use url::Url;
 
-/// Which authorities are trusted.
-#[derive(Clone, Copy, Debug)]
-pub enum Trust<'a> {
-    /// The system's and these.
-    SystemAnd(&'a [CertificateDer<'static>]),
-    /// These alone; the system's when there are none.
-    Only(&'a [CertificateDer<'static>]),
+/// What named authorities are beside the system's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// They are trusted too.
+    More,
+    /// They alone are trusted; the system's when there are none.
+    Only,
 }
 
 /// The TLS side of a client for `url`: TLS 1.2 or newer.
-pub fn config(url: &Url, trust: Trust, alpn: &[&[u8]]) -> Result<ClientConfig, String> {
+pub fn config(
+    url: &Url,
+    trust: Trust,
+    named: &[CertificateDer<'static>],
+    alpn: &[&[u8]],
+) -> Result<ClientConfig, String> {
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
@@ -38,7 +43,7 @@ pub fn config(url: &Url, trust: Trust, alpn: &[&[u8]]) -> Result<ClientConfig, S
             .with_root_certificates(RootCertStore::empty())
             .with_no_client_auth()
     } else {
-        let verifier = verifier(trust, provider).map_err(|error| error.to_string())?;
+        let verifier = verifier(trust, named, provider).map_err(|error| error.to_string())?;
         builder
             .dangerous()
             .with_custom_certificate_verifier(verifier)
@@ -50,24 +55,20 @@ pub fn config(url: &Url, trust: Trust, alpn: &[&[u8]]) -> Result<ClientConfig, S
 
 fn verifier(
     trust: Trust,
+    named: &[CertificateDer<'static>],
     provider: Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ServerCertVerifier>, Error> {
-    let (named, chains): (_, Arc<dyn ServerCertVerifier>) = match trust {
-        Trust::SystemAnd(more) => (
-            more,
-            Arc::new(Verifier::new_with_extra_roots(more.to_vec(), provider)?),
-        ),
-        Trust::Only([]) => (&[][..], Arc::new(Verifier::new(provider)?)),
-        Trust::Only(these) => {
-            let mut roots = RootCertStore::empty();
-            for certificate in these {
-                roots.add(certificate.clone())?;
-            }
-            let verifier =
-                WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
-            let verifier = verifier.map_err(|error| Error::General(error.to_string()))?;
-            (these, verifier)
+    let chains: Arc<dyn ServerCertVerifier> = if trust == Trust::More || named.is_empty() {
+        let verifier = Verifier::new_with_extra_roots(named.to_vec(), provider)?;
+        Arc::new(verifier)
+    } else {
+        let mut roots = RootCertStore::empty();
+        for certificate in named {
+            roots.add(certificate.clone())?;
         }
+        let builder = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider);
+        let verifier = builder.build();
+        verifier.map_err(|error| Error::General(error.to_string()))?
     };
     Ok(Arc::new(NamedOrChained {
         named: named.to_vec(),

@@ -95,7 +95,10 @@ fn the_example_is_read_in_full() {
     let audit = folder.0.join("audit.jsonl");
     assert_eq!(config.audit.sink, AuditSink::File(audit));
     let prod = &config.batch_accounts["prod"];
-    assert_eq!((prod.roots.len(), prod.protected_users.len()), (1, 2));
+    assert_eq!(
+        (prod.roots.certificates.len(), prod.protected_users.len()),
+        (1, 2)
+    );
     assert!(prod.protected_users[0].matches("ADMINISTRATOR"));
     let hmc = &config.hmcs["dallas1"];
     assert_eq!((hmc.bulkhead.in_flight, hmc.bulkhead.queued), (8, 256));

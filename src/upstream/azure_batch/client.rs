@@ -24,7 +24,7 @@ use crate::{
         bulkhead::Bulkhead,
         http::{Answer, Client, NoAnswer},
         path,
-        tls::{self, Trust},
+        tls::Trust,
     },
 };
 
@@ -83,6 +83,8 @@ impl Done {
 pub struct BatchAccount {
     url: Url,
     client: Client,
+    /// This one, and the one that asks for tokens.
+    clients: Vec<Client>,
     credential: Credential,
     budget: Budget,
     bulkhead: Bulkhead,
@@ -91,24 +93,31 @@ pub struct BatchAccount {
 impl BatchAccount {
     /// Ready to be called; nothing is sent yet.
     pub fn new(config: config::BatchAccount) -> Result<Self, String> {
-        let roots = config.roots.clone();
-        let trust = Trust::SystemAnd(&roots);
-        let client = |url: &Url| {
-            let tls = tls::config(url, trust, &[b"h2", b"http/1.1"])?;
-            Client::new(tls)
-        };
+        let client =
+            |url: &Url| Client::new(url, Trust::More, &config.roots, &[b"h2", b"http/1.1"]);
+        let own = client(&config.url)?;
+        let mut clients = vec![own.clone()];
+        let credential = Credential::new(config.credential, |entra| {
+            let authority = TokenSource::authority(entra).ok_or("no authority")?;
+            let client = client(&authority)?;
+            clients.push(client.clone());
+            Ok(client)
+        })?;
         Ok(Self {
-            client: client(&config.url)?,
-            credential: Credential::new(config.credential, |entra| {
-                match TokenSource::authority(entra) {
-                    Some(authority) => client(&authority),
-                    None => Err("no authority".to_owned()),
-                }
-            })?,
+            client: own,
+            clients,
+            credential,
             url: config.url,
             budget: Budget::new(),
             bulkhead: Bulkhead::new(config.bulkhead),
         })
+    }
+
+    /// Trusts these authorities from now on, for the account and for its authority.
+    pub fn set_roots(&self, roots: &config::Roots) -> Result<(), String> {
+        self.clients
+            .iter()
+            .try_for_each(|client| client.set_roots(roots))
     }
 
     /// Carries a call to its end.

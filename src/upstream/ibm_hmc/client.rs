@@ -25,7 +25,7 @@ use crate::{
         http::{Answer, Client, NoAnswer},
         path,
         renewable::{Lease, Renewable},
-        tls::{self, Trust},
+        tls::Trust,
     },
 };
 
@@ -51,8 +51,7 @@ pub struct Hmc {
 impl Hmc {
     /// Ready to be called; nothing is sent yet.
     pub fn new(config: config::Hmc) -> Result<Self, String> {
-        let tls = tls::config(&config.url, Trust::Only(&config.roots), &[b"http/1.1"])?;
-        let client = Client::new(tls)?;
+        let client = Client::new(&config.url, Trust::Only, &config.roots, &[b"http/1.1"])?;
         let source = SessionSource::new(
             config.url.clone(),
             config.userid.clone(),
@@ -67,6 +66,11 @@ impl Hmc {
             budget: Budget::new(),
             bulkhead: Bulkhead::new(config.bulkhead),
         })
+    }
+
+    /// Trusts these authorities from now on.
+    pub fn set_roots(&self, roots: &config::Roots) -> Result<(), String> {
+        self.client.set_roots(roots)
     }
 
     /// Is this the user that the service logs on with?

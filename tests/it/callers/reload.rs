@@ -17,7 +17,8 @@ use super::{House, ISSUER, uri};
 use crate::{
     access::upstream,
     support::{
-        App, Failed, Secure, Signer, batch_request, batch_section, by_name, claims, hmc_section,
+        App, Failed, Reply, Secure, Signer, Upstream, batch_request, batch_section, by_name,
+        claims, hmc_or, hmc_section,
         pki::{Authority, Validity},
     },
 };
@@ -146,27 +147,27 @@ async fn callers_are_those_of_the_file_as_it_is_now() {
         "[batch_accounts.batch]\nprotected_users = [\"ALI*\"]\n",
     );
     fs::write(&file, &protecting).unwrap();
-    until(&house.app, &reloaded("policy", 1)).await;
+    until(&house.app, &reloaded("configuration", 1)).await;
     assert_eq!(call(&client).await, "ERROR_REASON_PROTECTED_USER");
     fs::write(
         &file,
         text.replace("spiffe://corp/offboarding", "spiffe://corp/other"),
     )
     .unwrap();
-    until(&house.app, &reloaded("policy", 2)).await;
+    until(&house.app, &reloaded("configuration", 2)).await;
     assert_eq!(call(&client).await, "ERROR_REASON_CALLER_NOT_AUTHORIZED");
     assert_eq!(call(&house.with_subject("svc")).await, "ok");
     // Neither an error of syntax nor half a file takes anything away.
     for (bad, count) in [("[[callers", 1), ("", 2)] {
         fs::write(&file, bad).unwrap();
-        until(&house.app, &failed("policy", count)).await;
+        until(&house.app, &failed("configuration", count)).await;
         assert_eq!(call(&house.with_subject("svc")).await, "ok");
     }
     // An issuer that is gone is believed no more.
     let without = text.split("[[jwt_issuers]]").next().unwrap().to_owned();
     let rest = text.split("jwks_file = \"issuer.jwks\"").nth(1).unwrap();
     fs::write(&file, without + rest).unwrap();
-    until(&house.app, &reloaded("policy", 3)).await;
+    until(&house.app, &reloaded("configuration", 3)).await;
     assert_eq!(call(&house.with_subject("svc")).await, "nothing_shown");
     assert_eq!(call(&client).await, "ok");
 }
@@ -179,14 +180,14 @@ async fn a_quota_that_is_used_up_is_not_filled_by_a_changed_file() {
     let text = fs::read_to_string(&file).unwrap();
     let two = text.replace("deletes_per_minute = 1000", "deletes_per_minute = 2");
     fs::write(&file, &two).unwrap();
-    until(&house.app, &reloaded("policy", 1)).await;
+    until(&house.app, &reloaded("configuration", 1)).await;
     let client = house.with_names(vec![uri("spiffe://corp/offboarding")]);
     assert_eq!(
         (call(&client).await, call(&client).await),
         ("ok".into(), "ok".into())
     );
     fs::write(&file, format!("{two}\n")).unwrap();
-    until(&house.app, &reloaded("policy", 2)).await;
+    until(&house.app, &reloaded("configuration", 2)).await;
     assert_eq!(call(&client).await, "ERROR_REASON_DELETE_QUOTA_EXCEEDED");
 }
 
@@ -234,4 +235,28 @@ async fn a_secret_that_becomes_bad_is_told_and_the_last_good_one_used() {
     assert!(logon.body.contains("hmc-password-1"));
     fs::write(&file, "hmc-password-2").unwrap();
     until(&house.app, &reloaded("secret", 1)).await;
+}
+
+#[tokio::test]
+async fn an_hmc_with_a_new_certificate_is_believed_when_its_file_says_so() {
+    let (old, new) = (Authority::new(), Authority::new());
+    let shown = new.issue("localhost", Validity::Now);
+    let console = Upstream::start_tls(shown.server(rustls::ALL_VERSIONS), |seen| {
+        hmc_or(seen, || Reply::empty(204))
+    })
+    .await;
+    let sections = |folder: &Path, _: &str| {
+        fs::write(folder.join("hmc.pem"), old.pem()).unwrap();
+        let callers = CALLERS.replace("DeleteBatchNodeUser", "DeleteHmcUser");
+        let section = hmc_section(folder, &console.url);
+        format!("{section}ca_file = \"hmc.pem\"\n{callers}")
+    };
+    let house = House::start(upstream().await, sections, "").await;
+    let client = house.with_subject("svc");
+    let failed = client.delete_hmc_user(by_name("alice")).await.unwrap_err();
+    assert_eq!(told(Some(failed)), "ERROR_REASON_UPSTREAM_UNREACHABLE");
+    let file = house.app.folder.join("hmc.pem");
+    fs::write(&file, new.pem()).unwrap();
+    until(&house.app, &reloaded("configuration", 1)).await;
+    client.delete_hmc_user(by_name("alice")).await.unwrap();
 }
