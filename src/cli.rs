@@ -111,6 +111,12 @@ fn fail(text: &str, code: u8) -> ExitCode {
     ExitCode::from(code)
 }
 
+/// The same once logging has started: a line of the log.
+fn end(error: &str) -> ExitCode {
+    telemetry::fatal(error);
+    ExitCode::FAILURE
+}
+
 async fn serve(arguments: Serve) -> ExitCode {
     if let Some(path) = arguments.config {
         let config = match config::load(&path) {
@@ -123,34 +129,34 @@ async fn serve(arguments: Serve) -> ExitCode {
     telemetry::start();
     let sandbox = match Sandbox::start().await {
         Ok(sandbox) => sandbox,
-        Err(error) => return fail(&format!("the sandbox cannot start: {error}"), 1),
+        Err(error) => return end(&format!("the sandbox cannot start: {error}")),
     };
     match sandbox_config(&sandbox, arguments.listen) {
         Ok(config) => run(&config, |address| tell(&sandbox.guide(address))).await,
-        Err(error) => fail(&error, 1),
+        Err(error) => end(&error),
     }
 }
 
 async fn run(config: &Config, ready: impl FnOnce(SocketAddr)) -> ExitCode {
     let (stop, hurry) = match signals::stop() {
         Ok(signals) => signals,
-        Err(error) => return fail(&format!("cannot wait for signals: {error}"), 1),
+        Err(error) => return end(&format!("cannot wait for signals: {error}")),
     };
     let server = match Server::bind(config).await {
         Ok(server) => server,
-        Err(error) => return fail(&error, 1),
+        Err(error) => return end(&error),
     };
     let address = match server.address() {
         Ok(address) => address,
-        Err(error) => return fail(&error.to_string(), 1),
+        Err(error) => return end(&error.to_string()),
     };
     ready(address);
     if announce(address).is_err() {
-        return fail("standard output is closed", 1);
+        return end("standard output is closed");
     }
     match server.run(stop, hurry).await {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&error, 1),
+        Err(error) => end(&error),
     }
 }
 

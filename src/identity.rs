@@ -5,8 +5,8 @@ use std::fmt;
 
 use crate::names;
 
-/// The longest name: a SPIFFE ID has at most 2,048 bytes (SPIFFE ID, section 2.3).
-const MAX_BYTES: usize = 2_048;
+/// The longest identity: as much as the log and the audit log show of any text, so that they show all of it.
+pub const MAX_BYTES: usize = 256;
 
 /// Between issuer and subject. An issuer is a URL without a fragment (RFC 8414, section 2), so there is one way to
 /// read the text.
@@ -52,23 +52,30 @@ impl Identity {
     /// The URI name of a certificate; case matters.
     #[must_use]
     pub fn uri(name: &str) -> Option<Self> {
-        fits(name).then(|| Self::Certificate(name.to_owned()))
+        Self::Certificate(name.to_owned()).fit()
     }
 
     /// The DNS name of a certificate; case does not matter.
     #[must_use]
     pub fn dns(name: &str) -> Option<Self> {
-        let name = name.to_ascii_lowercase();
-        fits(&name).then_some(Self::Certificate(name))
+        Self::Certificate(name.to_ascii_lowercase()).fit()
     }
 
     /// The subject of a token.
     #[must_use]
     pub fn token(issuer: &str, subject: &str) -> Option<Self> {
-        fits(subject).then(|| Self::Token {
-            issuer: issuer.to_owned(),
-            subject: subject.to_owned(),
-        })
+        let (issuer, subject) = (issuer.to_owned(), subject.to_owned());
+        let named = !subject.is_empty();
+        Self::Token { issuer, subject }.fit().filter(|_| named)
+    }
+
+    /// Can people read it in a log, and is it nobody else's?
+    fn fit(self) -> Option<Self> {
+        let name = self.to_string();
+        let fits = (1..=MAX_BYTES).contains(&name.len())
+            && name != "anonymous"
+            && !name.chars().any(names::is_unseen);
+        fits.then_some(self)
     }
 
     /// How it was shown: `anonymous`, `certificate` or `token`.
@@ -80,13 +87,6 @@ impl Identity {
             Self::Token { .. } => "token",
         }
     }
-}
-
-/// A name that people can read in a log, and that is nobody else's.
-fn fits(name: &str) -> bool {
-    (1..=MAX_BYTES).contains(&name.len())
-        && name != "anonymous"
-        && !name.chars().any(names::is_unseen)
 }
 
 /// As `[[callers]]` names it.

@@ -5,6 +5,7 @@ pub mod access;
 pub mod cli;
 pub mod config;
 pub mod error;
+pub mod escape;
 pub mod identity;
 pub mod jwks;
 pub mod metrics;

@@ -1,6 +1,22 @@
-//! Logs: JSON lines on standard error, `info` unless `RUST_LOG` says otherwise.
+//! Logs: JSON lines on standard error, `info` unless `RUST_LOG` says otherwise. Once they have begun, nothing else is
+//! written there but the guide of the sandbox, which is for a person at a terminal.
 
-use tracing_subscriber::{EnvFilter, filter::LevelFilter};
+use std::io::{self, Write};
+
+use serde_json::json;
+use tracing_subscriber::{
+    EnvFilter,
+    filter::LevelFilter,
+    fmt::{
+        format::Writer,
+        time::{FormatTime as _, SystemTime},
+    },
+};
+
+use crate::{
+    error::status::{MAX_TEXT_BYTES, cut},
+    escape::escape,
+};
 
 const DEFAULT: &str = "info";
 
@@ -14,6 +30,22 @@ fn filter(text: &str) -> Option<EnvFilter> {
     fits.then(|| EnvFilter::try_new(text).ok()).flatten()
 }
 
+/// Standard error, line by line: whoever writes hands over whole lines, each of which goes out escaped and with one
+/// write, so that no other line can come in between.
+struct Lines;
+
+impl Write for Lines {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(line);
+        io::stderr().lock().write_all(escape(&text).as_bytes())?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().lock().flush()
+    }
+}
+
 /// Starts logging. Panics are logged like everything else, so that every line stays JSON.
 pub fn start() {
     let wanted = std::env::var("RUST_LOG").unwrap_or_default();
@@ -24,11 +56,12 @@ pub fn start() {
         .json()
         .flatten_event(true)
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(|| Lines)
         // It would tell on standard error that standard error cannot be written, and panic.
         .log_internal_errors(false)
         .try_init();
     if unknown {
+        let wanted = cut(&wanted, MAX_TEXT_BYTES);
         tracing::warn!(wanted, using = DEFAULT, "RUST_LOG is not understood");
     }
     if started.is_ok() {
@@ -37,6 +70,22 @@ pub fn start() {
             tracing::error!(place, "a panic");
         }));
     }
+}
+
+/// Says why the server ends. `RUST_LOG` does not silence this line: there will be no other one.
+pub fn fatal(error: &str) {
+    let mut timestamp = String::new();
+    // Writing to a string cannot fail; and if it did, a line without its time would be better than none.
+    let _ = SystemTime.format_time(&mut Writer::new(&mut timestamp));
+    let line = json!({
+        "timestamp": timestamp,
+        "level": "ERROR",
+        "message": "the server ends",
+        "error": error,
+        "target": module_path!(),
+    });
+    // Nobody may be listening.
+    let _ = Lines.write_all(format!("{line}\n").as_bytes());
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use super::{
     targets::{is_safe, roots},
 };
 use crate::{
-    identity::{Identity, SUBJECT_MARK},
+    identity::{Identity, MAX_BYTES, SUBJECT_MARK},
     jwks::{ALGORITHMS, KeySet},
     pattern::Pattern,
 };
@@ -129,6 +129,9 @@ pub fn callers(file: &Section, issuers: &[JwtIssuer], faults: &mut Faults) -> Ve
         let Some(Placed { value, span }) = identity else {
             continue;
         };
+        if value.len() > MAX_BYTES {
+            faults.add(span.clone(), "`identity` is longer than 256 bytes");
+        }
         let names = issuers.iter().map(|issuer| issuer.issuer.as_str());
         let identity = Identity::parse(&value, names);
         if !seen.insert(identity.to_string()) {

@@ -23,29 +23,24 @@ impl Call {
         reason: &'static str,
         gone: bool,
     ) -> Entry {
-        let name = self
-            .facts
-            .identifiers
-            .iter()
-            .find(|(key, _)| *key == "user_name");
+        let identifiers = self.facts.identifiers.iter();
+        let name = identifiers.clone().find(|(key, _)| *key == "user_name");
         Entry {
             event,
             request_id: self.meta.request_id.clone(),
-            caller: self.facts.caller.clone(),
+            caller: short(&self.facts.caller).to_owned(),
             auth: self.meta.caller.as_ref().map_or("none", Identity::kind),
-            peer: self.meta.peer.clone(),
+            peer: short(&self.meta.peer).to_owned(),
             rpc: self.subject.rpc,
-            target: self.subject.target.clone(),
-            user: cut(
-                name.map_or(&self.subject.user, |(_, name)| name),
-                MAX_TEXT_BYTES,
-            )
-            .to_owned(),
-            identifiers: self.facts.identifiers.clone(),
+            target: short(&self.subject.target).to_owned(),
+            user: short(name.map_or(&self.subject.user, |(_, name)| name)).to_owned(),
+            identifiers: identifiers
+                .map(|(key, value)| (*key, short(value).to_owned()))
+                .collect(),
             outcome,
             reason,
-            client_request_id: self.trace.client_request_id.clone(),
-            upstream_request_id: self.trace.upstream_request_id.clone(),
+            client_request_id: short(&self.trace.client_request_id).to_owned(),
+            upstream_request_id: short(&self.trace.upstream_request_id).to_owned(),
             attempts: self.facts.attempts,
             caller_gone: gone,
         }
@@ -63,7 +58,7 @@ impl Call {
         let (audit, request_id) = (self.shared.audit.clone(), self.meta.request_id.clone());
         let recorded = self.shared.tasks.spawn(async move {
             if let Err(failure) = audit.record(entry, PATIENCE).await {
-                let error = failure.context;
+                let error = short(&failure.context);
                 tracing::error!(request_id, outcome, reason, error, "not yet recorded");
             }
         });
@@ -95,21 +90,26 @@ impl Call {
         tracing::info!(
             request_id = self.meta.request_id,
             rpc = self.subject.rpc,
-            caller = self.facts.caller,
-            peer = self.meta.peer,
-            alias = self.subject.target,
+            caller = short(&self.facts.caller),
+            peer = short(&self.meta.peer),
+            alias = short(&self.subject.target),
             code = ?code,
             reason,
             outcome,
             attempts = self.facts.attempts,
-            client_request_id = self.trace.client_request_id,
-            upstream_request_id = self.trace.upstream_request_id,
+            client_request_id = short(&self.trace.client_request_id),
+            upstream_request_id = short(&self.trace.upstream_request_id),
             elapsed_ms = u64::try_from(self.meta.received.elapsed().as_millis()).unwrap_or(u64::MAX),
-            context,
+            context = short(context),
             caller_gone,
             "call"
         );
     }
+}
+
+/// What callers and upstreams have a say in, at a length that no line and no record suffers from.
+fn short(text: &str) -> &str {
+    cut(text, MAX_TEXT_BYTES)
 }
 
 /// The audit log's word for a success.

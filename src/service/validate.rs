@@ -116,3 +116,19 @@ fn is_guid(value: &str) -> bool {
             }
         })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::user_name_fault;
+    use crate::escape::is_hidden;
+
+    /// What a name may not hold would be escaped in the logs, too; what a name may hold is the contract's, not theirs.
+    #[test]
+    fn what_a_name_may_not_hold_never_stands_raw_in_a_line() {
+        for c in (0..=0x10_FFFF).filter_map(char::from_u32) {
+            if user_name_fault(&format!("a{c}b")).is_some() {
+                assert!(c < ' ' || is_hidden(c), "{c:?}");
+            }
+        }
+    }
+}

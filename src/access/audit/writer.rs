@@ -16,7 +16,7 @@ use time::OffsetDateTime;
 use tokio::sync::oneshot;
 
 use super::{Entry, Event, Job, sink::Sink, state::State};
-use crate::{config, proto::ErrorReason};
+use crate::{config, escape::escape, proto::ErrorReason};
 
 /// Most records of one write.
 const GROUP: usize = 1_024;
@@ -189,6 +189,8 @@ impl Writer {
             };
             // Texts and numbers can always be written as JSON.
             let line = serde_json::to_string(&record).unwrap_or_default();
+            // Before the hash, which is one of what stands in the file.
+            let line = escape(&line);
             prev = hex(&Sha256::digest(line.as_bytes()));
             lines.push_str(&line);
             lines.push('\n');

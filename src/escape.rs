@@ -1,0 +1,127 @@
+//! What a reader of a line cannot see, or sees in another order, is written as an escape: no name and no upstream's
+//! text can hide in the logs, forge a line of them, or turn one around.
+
+use std::{borrow::Cow, fmt::Write as _};
+
+/// Ranges of characters that show nothing of themselves, first and last, in ascending order: the general categories
+/// `Cf`, `Zl` and `Zp`, DEL and the C1 part of `Cc`, and the property `Default_Ignorable_Code_Point`
+/// (Unicode Character Database 17.0, `UnicodeData.txt` and `DerivedCoreProperties.txt`).
+const HIDDEN: [(char, char); 26] = [
+    ('\u{7F}', '\u{9F}'),
+    ('\u{AD}', '\u{AD}'),
+    ('\u{34F}', '\u{34F}'),
+    ('\u{600}', '\u{605}'),
+    ('\u{61C}', '\u{61C}'),
+    ('\u{6DD}', '\u{6DD}'),
+    ('\u{70F}', '\u{70F}'),
+    ('\u{890}', '\u{891}'),
+    ('\u{8E2}', '\u{8E2}'),
+    ('\u{115F}', '\u{1160}'),
+    ('\u{17B4}', '\u{17B5}'),
+    ('\u{180B}', '\u{180F}'),
+    ('\u{200B}', '\u{200F}'),
+    ('\u{2028}', '\u{202E}'),
+    ('\u{2060}', '\u{206F}'),
+    ('\u{3164}', '\u{3164}'),
+    ('\u{FE00}', '\u{FE0F}'),
+    ('\u{FEFF}', '\u{FEFF}'),
+    ('\u{FFA0}', '\u{FFA0}'),
+    ('\u{FFF0}', '\u{FFFB}'),
+    ('\u{110BD}', '\u{110BD}'),
+    ('\u{110CD}', '\u{110CD}'),
+    ('\u{13430}', '\u{1343F}'),
+    ('\u{1BCA0}', '\u{1BCA3}'),
+    ('\u{1D173}', '\u{1D17A}'),
+    ('\u{E0000}', '\u{E0FFF}'),
+];
+
+/// Does this character hide, break a line, or change the order of what stands around it? C0 is left out: JSON
+/// escapes it in texts by itself, and needs it between them.
+#[must_use]
+pub fn is_hidden(c: char) -> bool {
+    HIDDEN
+        .iter()
+        .any(|(first, last)| (*first..=*last).contains(&c))
+}
+
+/// A line of JSON that means the same, with every hidden character written as `\uXXXX`: above U+FFFF as a pair.
+#[must_use]
+pub fn escape(line: &str) -> Cow<'_, str> {
+    // Nearly every line.
+    if line.bytes().all(|byte| byte < 0x7F) {
+        return Cow::Borrowed(line);
+    }
+    let mut escaped = String::with_capacity(line.len() + 32);
+    for c in line.chars() {
+        if is_hidden(c) {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                // Writing to a string cannot fail.
+                let _ = write!(escaped, "\\u{unit:04x}");
+            }
+        } else {
+            escaped.push(c);
+        }
+    }
+    Cow::Owned(escaped)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+
+    use super::{HIDDEN, escape, is_hidden};
+
+    #[test]
+    fn the_table_is_in_order() {
+        let ends: Vec<char> = HIDDEN.iter().flat_map(|(a, b)| [*a, *b]).collect();
+        assert!(ends.is_sorted());
+    }
+
+    #[test]
+    fn every_hidden_character_is_escaped_and_means_the_same() {
+        let planes = (0..=0x1_FFFF).chain(0xE_0000..=0xE_0FFF);
+        for c in planes.filter_map(char::from_u32) {
+            let text = format!("a{c}b");
+            let line = serde_json::to_string(&text).unwrap_or_default();
+            let escaped = escape(&line);
+            assert!(!escaped.chars().any(|c| c < ' ' || is_hidden(c)), "{c:?}");
+            let back: String = serde_json::from_str(&escaped).unwrap_or_default();
+            assert_eq!(back, text);
+            if !is_hidden(c) {
+                assert_eq!(escaped, line);
+            }
+        }
+    }
+
+    #[test]
+    fn what_has_hurt_readers_is_hidden() {
+        let ranges = [
+            0x7F..=0x9F,
+            0xAD..=0xAD,
+            0x61C..=0x61C,
+            0x180E..=0x180E,
+            0x200B..=0x200F,
+            0x2028..=0x202E,
+            0x2060..=0x206F,
+            0xFEFF..=0xFEFF,
+            0xFFF9..=0xFFFB,
+            0xE0000..=0xE007F,
+        ];
+        for c in ranges.into_iter().flatten().filter_map(char::from_u32) {
+            assert!(is_hidden(c), "{c:?}");
+        }
+        for c in "aZ ~\u{A0}é漢💩\u{10FFFF}".chars() {
+            assert!(!is_hidden(c), "{c:?}");
+        }
+    }
+
+    #[test]
+    fn a_character_beyond_the_first_plane_becomes_a_pair() {
+        assert_eq!(escape("\"\u{E0041}\u{7F}\""), "\"\\udb40\\udc41\\u007f\"");
+    }
+
+    #[test]
+    fn an_ascii_line_is_not_copied() {
+        assert!(matches!(escape("{\"a\":\"b\\n\"}\n"), Cow::Borrowed(_)));
+    }
+}
