@@ -10,6 +10,26 @@ use std::{
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use zeroize::Zeroizing;
 
+/// Fails to compile when one of these types can be printed: for one that can, `_` below has two meanings.
+macro_rules! unprintable {
+    ($($secret:ty),+) => {
+        const _: fn() = || {
+            trait Printable<How> {
+                const HOW: () = ();
+            }
+            struct ByDebug;
+            struct ByDisplay;
+            impl<T: ?Sized> Printable<()> for T {}
+            impl<T: ?Sized + std::fmt::Debug> Printable<ByDebug> for T {}
+            impl<T: ?Sized + std::fmt::Display> Printable<ByDisplay> for T {}
+            $(let () = <$secret as Printable<_>>::HOW;)+
+        };
+    };
+}
+pub(crate) use unprintable;
+
+unprintable!(Secret, SecretSource);
+
 /// A larger file is not a secret.
 const MAX_BYTES: u64 = 64 * 1024;
 

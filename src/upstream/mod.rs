@@ -45,11 +45,16 @@ pub fn absence(ledger: &Ledger, allow_missing: bool) -> Option<DeleteOutcome> {
 /// Stands for what nobody may see.
 pub const REDACTED: &str = "(redacted)";
 
-/// Foreign text as callers may see it: cut, and left out where it repeats what is `hidden`, the secret that went
-/// with the request.
+/// Does the text hold what is `hidden`, the secret that went with the request?
+#[must_use]
+pub fn repeats(text: &str, hidden: &str) -> bool {
+    !hidden.is_empty() && text.contains(hidden)
+}
+
+/// Foreign text as callers and logs may see it: cut, and left out where it repeats what is `hidden`.
 #[must_use]
 pub fn redact(text: &str, hidden: &str) -> String {
-    if !hidden.is_empty() && text.contains(hidden) {
+    if repeats(text, hidden) {
         REDACTED.to_owned()
     } else {
         cut(text, MAX_TEXT_BYTES).to_owned()

@@ -3,7 +3,8 @@
 use tonic::Code;
 
 use crate::support::{
-    App, Reply, Upstream, batch_request, batch_section, by_id, hmc_or, hmc_section, token_or,
+    App, Console, Reply, Step, Upstream, batch, batch_document, batch_request, batch_section,
+    by_id, by_name, hmc_or, hmc_section, token_or, usual,
 };
 
 #[tokio::test]
@@ -66,4 +67,45 @@ async fn a_batch_service_that_repeats_the_token_is_not_quoted() {
         .map(|pair| pair.value.as_str())
         .collect();
     assert_eq!(values, ["(redacted)", "tttt"]);
+}
+
+/// Neither in the answer nor on record, whether the call succeeds or not.
+#[tokio::test]
+async fn a_request_id_that_repeats_the_token_is_not_passed_on() {
+    for status in [200, 409] {
+        let body = batch_document("NodeUserInUse", "What went wrong.", &[]);
+        let (app, _upstream) = batch(move |seen| {
+            let echo = seen.header("authorization").unwrap();
+            Reply::json(status, &body).with("request-id", echo)
+        })
+        .await;
+        let told = match app.delete_batch_node_user(batch_request("alice")).await {
+            Ok(done) => done.request_id,
+            Err(failed) => failed.meta("upstream_request_id").to_owned(),
+        };
+        assert_eq!(told, "(redacted)", "{status}");
+        let recorded = &app.audit()[1]["upstream_request_id"];
+        assert_eq!(recorded, "(redacted)", "{status}");
+    }
+}
+
+#[tokio::test]
+async fn an_hmc_that_names_a_user_after_the_session_is_not_understood() {
+    let session = "4d5c1z1g2b4p2vzs4o3rq6d3n5l3h1k";
+    for request in [by_id("id-1"), by_name("alice")] {
+        let console = Console::start(move |seen| match Step::of(seen) {
+            Step::Logon => Reply::json(200, &format!(r#"{{"api-session":"{session}"}}"#)),
+            Step::Read => Reply::json(200, &format!(r#"{{"name":"{session}"}}"#)),
+            Step::List => Reply::json(
+                200,
+                &format!(r#"{{"users":[{{"object-uri":"/api/users/{session}","name":"alice"}}]}}"#),
+            ),
+            _ => usual(seen, 1),
+        })
+        .await;
+        let failed = console.fail(request).await;
+        failed.expect(Code::Unavailable, "UPSTREAM_PROTOCOL_ERROR");
+        console.expect_not_sent(&failed);
+        assert!(!format!("{failed:?}").contains(session), "{failed:?}");
+    }
 }

@@ -70,11 +70,11 @@ pub struct Done {
 }
 
 impl Done {
-    /// As this answer tells.
-    pub(super) fn new(outcome: DeleteOutcome, answer: &Answer) -> Self {
+    /// As this answer tells. `token` is what the request was authorized with.
+    pub(super) fn new(outcome: DeleteOutcome, answer: &Answer, token: &str) -> Self {
         Self {
             outcome,
-            request_id: wire::request_id(answer).unwrap_or_default(),
+            request_id: wire::request_id(answer, token).unwrap_or_default(),
         }
     }
 }
@@ -181,14 +181,14 @@ impl BatchAccount {
         {
             Ok(answer) if answer.status == done => {
                 wire::check_echo(&answer, &user.client_request_id);
-                return Ok(Done::new(DeleteOutcome::Deleted, &answer));
+                return Ok(Done::new(DeleteOutcome::Deleted, &answer, proof.token()));
             }
             Ok(answer) => {
                 let failure = self.judge(&answer, user, &proof, ledger);
                 if failure.reason == ErrorReason::UserNotFound
                     && let Some(outcome) = absence(ledger, allow_missing)
                 {
-                    return Ok(Done::new(outcome, &answer));
+                    return Ok(Done::new(outcome, &answer, proof.token()));
                 }
                 failure
             }
@@ -217,7 +217,7 @@ impl BatchAccount {
             .await
             .map_err(NoAnswer::of_read)?;
         if answer.status == StatusCode::OK {
-            return node(&answer);
+            return node(&answer, proof.token());
         }
         Err(self.judge(&answer, user, &proof, ledger).of_a_read())
     }

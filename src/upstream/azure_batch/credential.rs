@@ -10,7 +10,10 @@ use super::{
     shared_key::SharedKey,
 };
 use crate::{
-    config::{self, Entra, secret::Secret},
+    config::{
+        self, Entra,
+        secret::{Secret, unprintable},
+    },
     error::Failure,
     upstream::{
         deadline::Deadline,
@@ -34,6 +37,8 @@ pub enum Used {
     /// This key.
     Key(Secret),
 }
+
+unprintable!(Credential, Used);
 
 impl Used {
     /// The token, which must never come back to a caller; nothing is like it when there is none.
@@ -78,16 +83,13 @@ impl Credential {
         url: &Url,
         ocp_date: &str,
     ) -> Result<HeaderValue, Failure> {
-        let mut value = match (self, used) {
-            (_, Used::Token(lease)) => HeaderValue::from_str(lease.value.expose()),
+        match (self, used) {
+            (_, Used::Token(lease)) => sensitive(lease.value.expose()),
             (Self::SharedKey(shared), Used::Key(key)) => {
-                HeaderValue::from_str(&shared.authorization(key, verb, url, ocp_date)?)
+                sensitive(&shared.authorization(key, verb, url, ocp_date)?)
             }
-            (Self::Entra(_), Used::Key(_)) => return Err(Failure::internal("mixed credentials")),
+            (Self::Entra(_), Used::Key(_)) => Err(Failure::internal("mixed credentials")),
         }
-        .map_err(|_| Failure::internal("an Authorization header that is no header"))?;
-        value.set_sensitive(true);
-        Ok(value)
     }
 
     /// Tells that the upstream refused it. Is there any point in trying again?
@@ -100,5 +102,24 @@ impl Credential {
             (Self::SharedKey(shared), Used::Key(key)) => shared.changed(key),
             _ => false,
         }
+    }
+}
+
+/// A header's value that no `Debug` shows.
+fn sensitive(text: &str) -> Result<HeaderValue, Failure> {
+    let mut value = HeaderValue::from_str(text)
+        .map_err(|_| Failure::internal("an Authorization header that is no header"))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::sensitive;
+
+    #[test]
+    fn no_debug_of_a_request_shows_what_it_is_authorized_with() {
+        let shown = sensitive("Bearer token-1").map(|value| format!("{value:?}"));
+        assert_eq!(shown.ok().as_deref(), Some("Sensitive"));
     }
 }

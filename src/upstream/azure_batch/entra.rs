@@ -33,7 +33,7 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use crate::{
-    config::{Entra, EntraKind},
+    config::{Entra, EntraKind, secret::unprintable},
     error::Failure,
     proto::ErrorReason,
     upstream::{
@@ -51,6 +51,8 @@ const PUBLIC_AUTHORITY: &str = "https://login.microsoftonline.com";
 
 /// The value of the Authorization header.
 pub struct Token(Zeroizing<String>);
+
+unprintable!(Token, Lease<Token>);
 
 impl Token {
     /// The header's value. Hand it to the wire only.
@@ -273,7 +275,9 @@ impl HttpClient for Exchange {
         let mut ours = HttpRequest::new(method, self.url(request.url())?);
         for (name, value) in request.headers().iter() {
             let name = HeaderName::from_bytes(name.as_str().as_bytes()).map_err(other)?;
-            let value = HeaderValue::from_str(value.as_str()).map_err(other)?;
+            let mut value = HeaderValue::from_str(value.as_str()).map_err(other)?;
+            // Which of them prove an identity is the library's business; none of them is anybody else's.
+            value.set_sensitive(true);
             ours.headers_mut().insert(name, value);
         }
         if let Body::Bytes(bytes) = request.body() {

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     error::{Answered, Failure, UpstreamError, Violation},
     proto::{DeleteOutcome, ErrorReason},
-    upstream::http::Answer,
+    upstream::{http::Answer, redact},
 };
 
 /// An answer that is not the success. `token` is what the request was authorized with, and never passed on.
@@ -46,34 +46,34 @@ pub fn failure(answer: &Answer, user: &NodeUser, token: &str) -> Failure {
             error.client_request_id.clone_from(&user.client_request_id);
             UpstreamError::Batch(error)
         }),
-        ..answered(answer)
+        ..answered(answer, token)
     }));
     failure
 }
 
-fn answered(answer: &Answer) -> Answered {
+fn answered(answer: &Answer, token: &str) -> Answered {
     Answered {
         http_status: answer.status,
-        request_id: wire::request_id(answer),
+        request_id: wire::request_id(answer, token),
         ..Answered::default()
     }
 }
 
 /// A node that was read: may its users be deleted ("only when it is in the idle or running state")?
-pub fn node(answer: &Answer) -> Result<Done, Failure> {
+pub fn node(answer: &Answer, token: &str) -> Result<Done, Failure> {
     let node: Option<Value> = wire::json(answer);
     let state = node.as_ref().and_then(|node| node.get("state")?.as_str());
     let reason = match state {
         Some("idle" | "running") => {
-            return Ok(Done::new(DeleteOutcome::Validated, answer));
+            return Ok(Done::new(DeleteOutcome::Validated, answer, token));
         }
         Some("unusable") => ErrorReason::NodeUnusable,
         Some(_) => ErrorReason::NodeNotReady,
         None => ErrorReason::UpstreamProtocolError,
     };
-    let state = state.unwrap_or("unknown");
+    let state = redact(state.unwrap_or("unknown"), token);
     Err(Failure {
-        answered: Some(Box::new(answered(answer))),
+        answered: Some(Box::new(answered(answer, token))),
         ..Failure::new(reason, format!("the node is {state}"))
     })
 }

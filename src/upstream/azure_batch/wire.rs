@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use crate::{
-    error::status::{MAX_BATCH_VALUES, MAX_TEXT_BYTES, cut},
+    error::status::MAX_BATCH_VALUES,
     proto::{BatchError, BatchErrorDetail, ErrorMessage},
     upstream::{REDACTED, http::Answer, redact},
 };
@@ -26,7 +26,7 @@ pub fn error(answer: &Answer, document: &Value, hidden: &str) -> Option<BatchErr
         message: message(document, hidden),
         values: values(document, hidden),
         http_status: u32::from(answer.status),
-        request_id: request_id(answer).unwrap_or_default(),
+        request_id: request_id(answer, hidden).unwrap_or_default(),
         client_request_id: String::new(),
     })
 }
@@ -38,11 +38,11 @@ pub fn json(answer: &Answer) -> Option<Value> {
     serde_json::from_slice(body.strip_prefix(BOM).unwrap_or(body)).ok()
 }
 
-/// The service's `request-id`.
+/// The service's `request-id`, unless it repeats `hidden`.
 #[must_use]
-pub fn request_id(answer: &Answer) -> Option<String> {
+pub fn request_id(answer: &Answer, hidden: &str) -> Option<String> {
     let id = answer.header("request-id")?.trim();
-    (!id.is_empty()).then(|| cut(id, MAX_TEXT_BYTES).to_owned())
+    (!id.is_empty()).then(|| redact(id, hidden))
 }
 
 /// The header names that the document's values complain about; all of them, not only those that are passed on. A

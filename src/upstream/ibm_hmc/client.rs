@@ -126,16 +126,17 @@ impl Call<'_> {
 
     async fn read_by_id(&mut self, id: &str) -> Result<HmcUser, Failure> {
         let url = path::build(&self.hmc.url, &["api", "users", id])?;
-        let answer = self.read(url).await?;
-        wire::user(&answer, id).ok_or_else(|| not_understood(&answer))
+        let (answer, session) = self.read(url).await?;
+        wire::user(&answer, id, session.value.text()).ok_or_else(|| not_understood(&answer))
     }
 
     async fn read_by_name(&mut self, name: &str) -> Result<HmcUser, Failure> {
         let mut url = path::build(&self.hmc.url, &["api", "console", "users"])?;
         let filter = path::encode(&wire::name_filter(name));
         url.set_query(Some(&format!("name={filter}")));
-        let answer = self.read(url).await.map_err(of_the_list)?;
-        let listed = wire::users(&answer).ok_or_else(|| not_understood(&answer))?;
+        let (answer, session) = self.read(url).await.map_err(of_the_list)?;
+        let listed = wire::users(&answer, session.value.text());
+        let listed = listed.ok_or_else(|| not_understood(&answer))?;
         let mut same = listed
             .into_iter()
             .filter(|user| same_name(&user.name, name));
@@ -152,7 +153,8 @@ impl Call<'_> {
         }
     }
 
-    async fn read(&mut self, url: Url) -> Result<Answer, Failure> {
+    /// The answer, and the session that the request was sent with.
+    async fn read(&mut self, url: Url) -> Result<(Answer, Arc<Lease<Session>>), Failure> {
         let _place = self.hmc.bulkhead.enter(&self.limits).await?;
         let session = self.hmc.sessions.get(&self.limits.deadline).await?;
         let request = self.request(Method::GET, url, &session);
@@ -164,7 +166,7 @@ impl Call<'_> {
             .await
             .map_err(NoAnswer::of_read)?;
         if answer.status == 200 {
-            return Ok(answer);
+            return Ok((answer, session));
         }
         Err(self.judge(&answer, &session).of_a_read())
     }

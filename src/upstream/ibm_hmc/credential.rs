@@ -17,7 +17,7 @@ use url::Url;
 
 use super::{rules::LOGON_RULES, verdict::failure, wire};
 use crate::{
-    config::secret::{Secret, SecretSource},
+    config::secret::{Secret, SecretSource, unprintable},
     error::Failure,
     proto::ErrorReason,
     upstream::{
@@ -36,6 +36,8 @@ const GUARD_TIME: Duration = Duration::from_mins(5);
 
 /// The `X-API-Session` header's value.
 pub struct Session(HeaderValue);
+
+unprintable!(Session, Lease<Session>);
 
 impl Session {
     /// The header's value. Hand it to the wire only.
@@ -191,4 +193,15 @@ fn header(session: &str) -> Result<Session, Failure> {
 
 fn digest(password: &Secret) -> [u8; 32] {
     Sha256::digest(password.expose().as_bytes()).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::header;
+
+    #[test]
+    fn no_debug_of_a_request_shows_the_session() {
+        let shown = header("session-1").map(|session| format!("{:?}", session.header()));
+        assert_eq!(shown.ok().as_deref(), Some("Sensitive"));
+    }
 }

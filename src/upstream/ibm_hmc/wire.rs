@@ -7,10 +7,12 @@ use zeroize::Zeroizing;
 use crate::{
     names,
     proto::HmcError,
-    upstream::{http::Answer, redact},
+    upstream::{http::Answer, redact, repeats},
 };
 
 const USERS: &str = "/api/users/";
+/// Session IDs are longer; what is shorter stands in an honest name by chance.
+const LEAST_SESSION: usize = 16;
 
 /// A user as the HMC describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,9 +70,9 @@ pub fn password_expires(answer: &Answer) -> Option<i64> {
         .filter(|days| *days >= 0)
 }
 
-/// The user that `GET /api/users/{id}` describes.
+/// The user that `GET /api/users/{id}` describes. A name that repeats `hidden` is none.
 #[must_use]
-pub fn user(answer: &Answer, id: &str) -> Option<HmcUser> {
+pub fn user(answer: &Answer, id: &str, hidden: &str) -> Option<HmcUser> {
     let object = object(answer)?;
     let text = |key| object.get(key).and_then(Value::as_str);
     // An answer about somebody else must not lend its name to this deletion.
@@ -79,21 +81,27 @@ pub fn user(answer: &Answer, id: &str) -> Option<HmcUser> {
     }
     Some(HmcUser {
         id: id.to_owned(),
-        name: text("name").filter(|name| !name.is_empty())?.to_owned(),
+        name: text("name")
+            .filter(|name| !name.is_empty() && !is_told(name, hidden))?
+            .to_owned(),
         kind: text("type").unwrap_or("").to_owned(),
     })
 }
 
-/// The users that `GET /api/console/users` lists; `None` unless every entry has a name and a usable URI.
+/// The users that `GET /api/console/users` lists; `None` unless every entry has a name and a usable URI, neither of
+/// which repeats `hidden`.
 #[must_use]
-pub fn users(answer: &Answer) -> Option<Vec<HmcUser>> {
+pub fn users(answer: &Answer, hidden: &str) -> Option<Vec<HmcUser>> {
     let object = object(answer)?;
     let list = object.get("users")?.as_array()?;
-    list.iter().map(listed).collect()
+    list.iter().map(|entry| listed(entry, hidden)).collect()
 }
 
-fn listed(entry: &Value) -> Option<HmcUser> {
-    let text = |key| entry.get(key).and_then(Value::as_str);
+fn listed(entry: &Value, hidden: &str) -> Option<HmcUser> {
+    let text = |key| {
+        let text = entry.get(key).and_then(Value::as_str);
+        text.filter(|text| !is_told(text, hidden))
+    };
     Some(HmcUser {
         id: text("object-uri")?
             .strip_prefix(USERS)
@@ -102,6 +110,10 @@ fn listed(entry: &Value) -> Option<HmcUser> {
         name: text("name")?.to_owned(),
         kind: text("type").unwrap_or("").to_owned(),
     })
+}
+
+fn is_told(text: &str, hidden: &str) -> bool {
+    hidden.len() >= LEAST_SESSION && repeats(text, hidden)
 }
 
 /// The value of the `name` filter that fits this name alone: a Java regular expression that must match whole.
