@@ -22,7 +22,8 @@ use useradmin::{config, proto::DeleteBatchNodeUserRequest};
 use crate::{
     access::{app, upstream},
     support::{
-        App, Reply, Upstream, batch_request, batch_section, by_id, by_name, hmc_section, token_or,
+        App, Reply, Upstream, batch_request, batch_section, by_id, by_name, canary, hmc_section,
+        token_or,
     },
 };
 
@@ -45,6 +46,7 @@ async fn readyz(app: &App) -> String {
     stream.write_all(request).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
+    canary::check("the admin port", &answer);
     answer.split(' ').nth(1).unwrap().to_owned()
 }
 

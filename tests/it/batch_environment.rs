@@ -113,7 +113,7 @@ async fn a_managed_identity_yields_a_token() {
         let expiry = expiry();
         let resource = "https://batch.core.windows.net/";
         Reply::json(200, &format!(
-            r#"{{"access_token":"token-mi","expires_on":"{expiry}","resource":"{resource}","token_type":"Bearer"}}"#
+            r#"{{"access_token":"kanari-token-mi","expires_on":"{expiry}","resource":"{resource}","token_type":"Bearer"}}"#
         ))
     })
     .await;
@@ -137,7 +137,7 @@ async fn a_managed_identity_yields_a_token() {
         asked.target
     );
     let sent = &upstream.requests("DELETE", "/pools/")[0];
-    assert_eq!(sent.header("authorization"), Some("Bearer token-mi"));
+    assert_eq!(sent.header("authorization"), Some("Bearer kanari-token-mi"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -146,7 +146,7 @@ async fn whoever_is_logged_in_to_the_azure_cli_yields_a_token() {
     let folder = App::folder();
     let az = folder.join("az");
     let answer = format!(
-        r#"{{"accessToken":"token-az","expires_on":{},"tokenType":"Bearer"}}"#,
+        r#"{{"accessToken":"kanari-token-az","expires_on":{},"tokenType":"Bearer"}}"#,
         expiry()
     );
     let script = format!(
@@ -160,7 +160,7 @@ async fn whoever_is_logged_in_to_the_azure_cli_yields_a_token() {
     let outcome = delete(&section, folder, &[("PATH", &path)]).await.unwrap();
     assert_eq!(outcome, DeleteOutcome::Deleted);
     let sent = &upstream.requests("DELETE", "/pools/")[0];
-    assert_eq!(sent.header("authorization"), Some("Bearer token-az"));
+    assert_eq!(sent.header("authorization"), Some("Bearer kanari-token-az"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

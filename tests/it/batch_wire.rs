@@ -125,7 +125,7 @@ async fn the_headers_are_those_of_the_document_and_no_others() {
     assert_eq!(seen.body, "");
     for (name, value) in [
         ("accept", "application/json; odata=minimalmetadata"),
-        ("authorization", "Bearer token-1"),
+        ("authorization", "Bearer kanari-token-1"),
         ("client-request-id", OWN_ID),
         ("host", upstream.url.strip_prefix("http://").unwrap()),
         ("return-client-request-id", "true"),

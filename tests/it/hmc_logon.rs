@@ -49,7 +49,7 @@ async fn play(row: &Row) -> String {
         let _ = writeln!(faults, "{}: ended {ended:?}", row.say);
     }
     let text = format!("{failed:?}");
-    for secret in ["partial-1", "session-", "hmc-password", "html", "10.1.2.3"] {
+    for secret in ["partial-1", "kanari-", "html", "10.1.2.3"] {
         if text.contains(secret) {
             let _ = writeln!(faults, "{}: {secret} has leaked", row.say);
         }

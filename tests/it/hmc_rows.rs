@@ -111,13 +111,7 @@ async fn play(row: &Row) -> (String, String) {
         let _ = writeln!(faults, "{}: another target", row.say);
     }
     let text = format!("{failed:?}");
-    for secret in [
-        "session-",
-        "hmc-password",
-        "10.1.2.3",
-        "html",
-        "error-details",
-    ] {
+    for secret in ["kanari-", "10.1.2.3", "html", "error-details"] {
         if text.contains(secret) {
             let _ = writeln!(faults, "{}: {secret} has leaked", row.say);
         }

@@ -48,7 +48,7 @@ async fn the_requests_have_their_documented_shapes() {
 
     let logon = &console.asked(Step::Logon)[0];
     let body: serde_json::Value = serde_json::from_str(&logon.body).unwrap();
-    let wanted = serde_json::json!({"userid": "svc-useradmin", "password": "hmc-password-1"});
+    let wanted = serde_json::json!({"userid": "svc-useradmin", "password": "kanari-password-1"});
     assert_eq!(body, wanted);
     assert_eq!(logon.header("content-type"), Some("application/json"));
     assert_eq!(logon.header("accept"), Some("application/json"));
@@ -64,7 +64,7 @@ async fn the_requests_have_their_documented_shapes() {
             (target, "")
         );
         assert_eq!(request.header("accept"), Some("application/json"));
-        assert_eq!(request.header("x-api-session"), Some("session-1"));
+        assert_eq!(request.header("x-api-session"), Some("kanari-session-1"));
         for absent in [
             "content-type",
             "content-length",
@@ -93,7 +93,7 @@ async fn the_session_is_ended_when_the_server_stops() {
         .try_into()
         .unwrap();
     assert_eq!(logoff.target, "/api/sessions/this-session");
-    assert_eq!(logoff.header("x-api-session"), Some("session-1"));
+    assert_eq!(logoff.header("x-api-session"), Some("kanari-session-1"));
     assert_eq!(upstream.requests("POST", "/api/sessions").len(), 1);
 }
 
@@ -139,7 +139,7 @@ async fn the_password_is_read_again_at_each_logon() {
     });
     assert_eq!(
         sent.collect::<Vec<_>>(),
-        ["hmc-password-1", "rotated \"ü\""]
+        ["kanari-password-1", "rotated \"ü\""]
     );
 }
 

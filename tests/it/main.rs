@@ -24,6 +24,7 @@ mod batch_validate;
 mod batch_wire;
 mod bulkhead;
 mod callers;
+mod canaries;
 mod comments;
 mod config;
 mod connecting;

@@ -2,28 +2,10 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader, Read as _},
     path::{Path, PathBuf},
-    process::{Child, ChildStdout, Command, Output, Stdio},
 };
 
-use crate::support::App;
-
-fn program(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_useradmin"));
-    command.args(arguments).stdin(Stdio::null());
-    command
-}
-
-fn run(arguments: &[&str]) -> (i32, String, String) {
-    let Output {
-        status,
-        stdout,
-        stderr,
-    } = program(arguments).output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (status.code().unwrap(), text(stdout), text(stderr))
-}
+use crate::support::{App, Serving, run};
 
 /// A folder with a configuration file.
 fn configured(text: &str) -> (PathBuf, PathBuf) {
@@ -92,52 +74,6 @@ fn arguments_that_make_no_sense_are_refused() {
     }
 }
 
-/// A server in a process of its own.
-struct Serving {
-    child: Child,
-    stdout: BufReader<ChildStdout>,
-    address: String,
-}
-
-impl Serving {
-    fn start(arguments: &[&str]) -> Self {
-        Self::logging(arguments, Stdio::null())
-    }
-
-    fn logging(arguments: &[&str], log: Stdio) -> Self {
-        let mut command = program(arguments);
-        command.stdout(Stdio::piped()).stderr(log);
-        let mut child = command.spawn().unwrap();
-        let mut stdout = BufReader::new(child.stdout.take().unwrap());
-        let mut line = String::new();
-        stdout.read_line(&mut line).unwrap();
-        let address = line.strip_prefix("listening on ").unwrap().trim_end();
-        assert!(address.starts_with("127.0.0.1:") && !address.ends_with(":0"));
-        Self {
-            address: address.to_owned(),
-            child,
-            stdout,
-        }
-    }
-
-    /// Sends a signal and waits for the end.
-    fn stop(mut self, signal: &str) -> (Option<i32>, String) {
-        let id = self.child.id().to_string();
-        let sent = Command::new("kill").args(["-s", signal, &id]).status();
-        assert!(sent.unwrap().success());
-        let mut rest = String::new();
-        self.stdout.read_to_string(&mut rest).unwrap();
-        (self.child.wait().unwrap().code(), rest)
-    }
-}
-
-impl Drop for Serving {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 #[test]
 fn the_sandbox_serves_until_a_signal() {
     for signal in ["TERM", "INT"] {
@@ -165,7 +101,10 @@ fn a_configured_server_is_ready_without_its_upstreams() {
     fs::write(&file, taken).unwrap();
     let (code, out, err) = run(&["serve", "--config", path(&file)]);
     assert_eq!((code, out.as_str()), (1, ""));
-    assert!(err.contains("cannot listen on"), "{err}");
+    let lines = err.lines().map(serde_json::from_str::<serde_json::Value>);
+    let lines: Vec<_> = lines.map(Result::unwrap).collect();
+    let told = lines.last().unwrap()["error"].as_str().unwrap();
+    assert!(told.starts_with("cannot listen on"), "{err}");
 
     assert_eq!(serving.stop("TERM"), (Some(0), String::new()));
     fs::remove_dir_all(folder).unwrap();
@@ -179,7 +118,7 @@ fn a_log_that_cannot_be_written_stops_nothing() {
         .write(true)
         .open("/dev/full")
         .unwrap();
-    let serving = Serving::logging(&["serve", "--config", path(&file)], full.into());
+    let serving = Serving::logging(&["serve", "--config", path(&file)], full, "");
     let (code, ..) = run(&["health", "--addr", &serving.address]);
     assert_eq!(code, 0);
     assert_eq!(serving.stop("TERM"), (Some(0), String::new()));

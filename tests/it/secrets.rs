@@ -4,7 +4,7 @@ use tonic::Code;
 
 use crate::support::{
     App, Console, Reply, Step, Upstream, batch, batch_document, batch_request, batch_section,
-    by_id, by_name, hmc_or, hmc_section, token_or, usual,
+    by_id, by_name, canary::TOKEN, hmc_or, hmc_section, token_or, usual,
 };
 
 #[tokio::test]
@@ -12,10 +12,10 @@ async fn an_hmc_that_repeats_password_or_session_is_not_quoted() {
     let rows = [
         (
             403,
-            "logon of svc-useradmin with hmc-password-1 failed",
+            "logon of svc-useradmin with kanari-password-1 failed",
             true,
         ),
-        (409, "the session session-1 is busy", false),
+        (409, "the session kanari-session-1 is busy", false),
     ];
     for (status, message, at_logon) in rows {
         let body = format!(r#"{{"http-status":{status},"reason":0,"message":"{message}"}}"#);
@@ -38,7 +38,7 @@ async fn an_hmc_that_repeats_password_or_session_is_not_quoted() {
 #[tokio::test]
 async fn a_batch_service_that_repeats_the_token_is_not_quoted() {
     // Longer than what is passed on of any text: no beginning of it may get through either.
-    let token = "t".repeat(1_000);
+    let token = format!("{TOKEN}{}", "t".repeat(1_000));
     let body = format!(
         r#"{{"code":"InvalidInput","message":{{"lang":"en-US","value":"Bearer {token} is odd"}},
             "values":[{{"key":"Header","value":"{token}"}},{{"key":"Fine","value":"tttt"}}]}}"#
@@ -91,7 +91,7 @@ async fn a_request_id_that_repeats_the_token_is_not_passed_on() {
 
 #[tokio::test]
 async fn an_hmc_that_names_a_user_after_the_session_is_not_understood() {
-    let session = "4d5c1z1g2b4p2vzs4o3rq6d3n5l3h1k";
+    let session = "kanari-session-4d5c1z1g2b4p2vzs4o3rq6d3n5l3h1k";
     for request in [by_id("id-1"), by_name("alice")] {
         let console = Console::start(move |seen| match Step::of(seen) {
             Step::Logon => Reply::json(200, &format!(r#"{{"api-session":"{session}"}}"#)),

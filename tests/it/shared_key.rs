@@ -13,8 +13,8 @@ use useradmin::{
 
 use crate::support::{App, Reply, Seen, Upstream, batch_deleted, batch_error, batch_request};
 
-const FIRST: &[u8] = b"the first key of the account";
-const SECOND: &[u8] = b"the second key of the account";
+const FIRST: &[u8] = b"kanari-key, the first one of the account";
+const SECOND: &[u8] = b"kanari-key, the second one of the account";
 
 /// Header values that are signed, in this order; `date` stays empty when `ocp-date` is sent.
 const SIGNED: [&str; 11] = [

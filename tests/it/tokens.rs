@@ -21,7 +21,7 @@ const ENDPOINT: &str = "/tenant-1/oauth2/v2.0/token";
 /// The token endpoint's answer to its n-th request.
 fn token(number: usize) -> Reply {
     let body = format!(
-        r#"{{"token_type":"Bearer","expires_in":3599,"ext_expires_in":3599,"access_token":"token-{number}"}}"#
+        r#"{{"token_type":"Bearer","expires_in":3599,"ext_expires_in":3599,"access_token":"kanari-token-{number}"}}"#
     );
     Reply::json(200, &body)
 }
@@ -49,7 +49,7 @@ async fn account_with(
     })
     .await;
     let folder = App::folder();
-    fs::write(folder.join("federated.jwt"), "assertion-1").unwrap();
+    fs::write(folder.join("federated.jwt"), "kanari-assertion-1").unwrap();
     let section = change(batch_section(&folder, &upstream.url));
     (App::start_in(folder, &section).await, upstream)
 }
@@ -86,7 +86,7 @@ async fn one_token_serves_all_first_calls() {
         assert_eq!(done.unwrap().outcome(), DeleteOutcome::Deleted);
     }
     assert_eq!(tokens(&upstream).len(), 1);
-    assert_eq!(shown(&upstream), vec!["Bearer token-1"; 50]);
+    assert_eq!(shown(&upstream), vec!["Bearer kanari-token-1"; 50]);
 }
 
 /// The answers that speak of the service's own credentials.
@@ -107,7 +107,7 @@ async fn a_refused_token_is_renewed() {
     let calls = refusals().map(|refusal| async move {
         let text = format!("{refusal:?}");
         let (app, upstream) = account(token, move |seen| match seen.header("authorization") {
-            Some("Bearer token-2") => batch_deleted(),
+            Some("Bearer kanari-token-2") => batch_deleted(),
             _ => refusal.clone(),
         })
         .await;
@@ -126,7 +126,11 @@ async fn a_refused_token_is_renewed() {
             .await
             .unwrap();
         assert_eq!(done.attempts, 1, "{text}");
-        let expected = ["Bearer token-1", "Bearer token-2", "Bearer token-2"];
+        let expected = [
+            "Bearer kanari-token-1",
+            "Bearer kanari-token-2",
+            "Bearer kanari-token-2",
+        ];
         assert_eq!(shown(&upstream), expected, "{text}");
         assert_eq!(tokens(&upstream).len(), 2, "{text}");
     });
@@ -150,7 +154,7 @@ async fn a_second_refusal_is_this_service_s_own_fault() {
         assert_eq!(failed.retry_delay, None, "{text}");
         assert_eq!(
             shown(&upstream),
-            ["Bearer token-1", "Bearer token-2"],
+            ["Bearer kanari-token-1", "Bearer kanari-token-2"],
             "{text}"
         );
     });
@@ -160,7 +164,7 @@ async fn a_second_refusal_is_this_service_s_own_fault() {
 #[tokio::test]
 async fn calls_that_are_refused_together_renew_once() {
     let (app, upstream) = account(token, |seen| match seen.header("authorization") {
-        Some("Bearer token-1") => batch_error(401, "AuthenticationFailed"),
+        Some("Bearer kanari-token-1") => batch_error(401, "AuthenticationFailed"),
         _ => batch_deleted(),
     })
     .await;
@@ -178,7 +182,7 @@ async fn a_late_refusal_of_an_old_token_does_not_cost_the_new_one() {
     let refusal = batch_error(401, "AuthenticationFailed");
     let held = Reply::Held(Arc::clone(&gate), Box::new(refusal.clone()));
     let (app, upstream) = account(token, move |seen| {
-        let old = seen.header("authorization") == Some("Bearer token-1");
+        let old = seen.header("authorization") == Some("Bearer kanari-token-1");
         if old && seen.target.contains("/users/slow?") {
             arrived.send(()).unwrap();
             return held.clone();
@@ -229,7 +233,7 @@ async fn a_renewal_that_fails_is_told_as_it_is() {
             (failed.meta("attempts"), failed.meta("outcome")),
             ("1", "not_deleted")
         );
-        assert_eq!(shown(&upstream), ["Bearer token-1"]);
+        assert_eq!(shown(&upstream), ["Bearer kanari-token-1"]);
     });
     join_all(calls).await;
 }

@@ -74,7 +74,7 @@ pub fn rows() -> Vec<Row> {
 /// Successes that are none.
 #[rustfmt::skip]
 fn successes() -> Vec<Row> {
-    let partial = r#"{"api-session":"partial-1","notification-topic":"svc.1"}"#;
+    let partial = r#"{"api-session":"kanari-session-partial-1","notification-topic":"svc.1"}"#;
     vec![
         strange(Json(200, "without a session", r#"{"api-major-version":4}"#)),
         strange(Json(200, "empty session", r#"{"api-session":""}"#)),
@@ -90,10 +90,10 @@ fn successes() -> Vec<Row> {
             r#"{"api-session":"a b"}"#,
         )),
         strange(Json(200, "session beyond ASCII", r#"{"api-session":"ä"}"#)),
-        strange(Json(200, "array", r#"["session-1"]"#)),
+        strange(Json(200, "array", r#"["kanari-session-1"]"#)),
         strange(Html(200)),
         strange(Empty(200)),
-        refused(Json(201, "partial session", partial)).partial("partial-1"),
+        refused(Json(201, "partial session", partial)).partial("kanari-session-partial-1"),
         refused(Empty(201)),
         refused(Html(201)),
         strange(Empty(202)),

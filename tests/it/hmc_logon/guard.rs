@@ -32,7 +32,11 @@ async fn after_two_refused_logons_there_is_no_third() {
         Hmc(401, 0),
         Hmc(409, 50),
         Hmc(409, 51),
-        Json(201, "partial", r#"{"api-session":"partial-1"}"#),
+        Json(
+            201,
+            "partial",
+            r#"{"api-session":"kanari-session-partial-1"}"#,
+        ),
         Empty(201),
     ];
     let guarded = |say: Say| async move {
@@ -43,11 +47,11 @@ async fn after_two_refused_logons_there_is_no_third() {
         }
         join_all((0..10).map(|_| expect_refused(&console))).await;
         // The same password, written once more, is no other password.
-        new_password(&console, "hmc-password-1\r\n");
+        new_password(&console, "kanari-password-1\r\n");
         expect_refused(&console).await;
         assert_eq!(console.count(Step::Logon), 2);
 
-        new_password(&console, "hmc-password-2");
+        new_password(&console, "kanari-password-2");
         let done = console.app.delete_hmc_user(by_id("id-1")).await.unwrap();
         assert_eq!(done.outcome(), DeleteOutcome::Deleted);
         assert_eq!(console.count(Step::Logon), 3);
@@ -61,7 +65,7 @@ async fn another_wrong_password_is_tried_twice_and_no_more() {
     for _ in 0..3 {
         expect_refused(&console).await;
     }
-    new_password(&console, "hmc-password-2");
+    new_password(&console, "kanari-password-2");
     expect_refused(&console).await;
     assert_eq!(console.count(Step::Logon), 3);
     for _ in 0..3 {

@@ -48,7 +48,11 @@ async fn a_call_renews_the_session_once() {
         let (Ok(deletes) | Err(deletes)) = wanted;
         assert_eq!(console.count(Step::Delete), deletes, "{what}");
         let last = console.asked(step).pop().unwrap();
-        assert_eq!(last.header("x-api-session"), Some("session-2"), "{what}");
+        assert_eq!(
+            last.header("x-api-session"),
+            Some("kanari-session-2"),
+            "{what}"
+        );
     }))
     .await;
 }
@@ -108,7 +112,7 @@ async fn the_old_session_is_ended_when_it_is_replaced() {
         .iter()
         .map(|off| off.header("x-api-session").unwrap())
         .collect();
-    assert_eq!(ended, ["session-1", "session-2"]);
+    assert_eq!(ended, ["kanari-session-1", "kanari-session-2"]);
 }
 
 /// An HMC whose first session dies as soon as `calls` requests of this step are waiting for their answer.
@@ -119,7 +123,7 @@ fn dying(step: Step, reason: u32, calls: usize) -> impl FnMut(&Seen) -> Reply + 
         let is_logon = Step::of(request) == Step::Logon;
         let nth = counts.entry(is_logon).or_default();
         *nth += 1;
-        let old = request.header("x-api-session") == Some("session-1");
+        let old = request.header("x-api-session") == Some("kanari-session-1");
         if old && Step::of(request) == step {
             let refused = Box::new(refusal(request, 403, reason));
             return Reply::Together(Arc::clone(&together), refused);

@@ -20,7 +20,7 @@ use useradmin::{
 };
 use uuid::Uuid;
 
-use super::Failed;
+use super::{Failed, canary};
 
 /// `anonymous` may do everything; no admin port; the audit log goes to the test's folder.
 const COMMON: &str = r#"
@@ -48,6 +48,7 @@ pub struct App {
 impl App {
     /// A folder for the files of one test.
     pub fn folder() -> PathBuf {
+        canary::listen();
         let folder = std::env::temp_dir().join(format!("useradmin-test-{}", Uuid::new_v4()));
         fs::create_dir_all(&folder).unwrap();
         folder
@@ -101,6 +102,7 @@ impl App {
         config: &Config,
         hurry: impl Future<Output = ()> + Send + 'static,
     ) -> Self {
+        canary::listen();
         let server = Server::bind(config).await.unwrap();
         let address = server.address().unwrap();
         let admin = server.admin_address();
@@ -135,6 +137,7 @@ impl App {
         request: DeleteBatchNodeUserRequest,
     ) -> Result<DeleteBatchNodeUserResponse, Failed> {
         let answer = self.client().delete_batch_node_user(request).await;
+        canary::check("an answer", &format!("{answer:?}"));
         answer.map(Response::into_inner).map_err(Failed::from)
     }
 
@@ -143,6 +146,7 @@ impl App {
         request: DeleteHmcUserRequest,
     ) -> Result<DeleteHmcUserResponse, Failed> {
         let answer = self.client().delete_hmc_user(request).await;
+        canary::check("an answer", &format!("{answer:?}"));
         answer.map(Response::into_inner).map_err(Failed::from)
     }
 
@@ -169,6 +173,7 @@ impl App {
 impl Drop for App {
     fn drop(&mut self) {
         self.running.abort();
+        canary::check_file(&self.folder.join("audit.jsonl"));
         let _ = fs::remove_dir_all(&self.folder);
     }
 }

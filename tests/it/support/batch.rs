@@ -5,7 +5,7 @@ use std::{fmt::Write as _, time::Duration};
 use tonic::{Request, Response, Status};
 use useradmin::proto::{DeleteBatchNodeUserRequest, DeleteBatchNodeUserResponse};
 
-use super::{App, Failed, Reply, Seen, Upstream, batch_section, token_or};
+use super::{App, Failed, Reply, Seen, Upstream, batch_section, canary, token_or};
 
 /// The `request-id` of every scripted answer.
 pub const REQUEST_ID: &str = "5289d960-7a3c-4d0e-9a57-0c6f1f0a2b11";
@@ -100,6 +100,7 @@ pub const CANARY: &str = "C4N4RY";
 /// Nothing of the answer may be in the status.
 #[track_caller]
 pub fn check_secrecy(status: &Status, upstream: &Upstream) {
+    canary::check_status(status);
     let host = upstream.url.strip_prefix("http://").unwrap();
     let details = String::from_utf8_lossy(status.details());
     let text = format!("{} {details} {:?}", status.message(), status.metadata());

@@ -9,6 +9,8 @@ use tonic_types::pb::{
 };
 use useradmin::proto::{BatchError, HmcError};
 
+use super::canary;
+
 /// The failure.
 pub struct Failed {
     pub code: Code,
@@ -31,6 +33,7 @@ pub struct Failed {
 
 impl From<Status> for Failed {
     fn from(status: Status) -> Self {
+        canary::check_status(&status);
         let header = status.metadata().get("x-request-id");
         let mut failed = Self {
             code: status.code(),

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use tonic::{Code, Request};
 use useradmin::proto::DeleteHmcUserRequest;
 
-use super::{App, Failed, Reply, Seen, Upstream, hmc_section};
+use super::{App, Failed, Reply, Seen, Upstream, canary::SESSION, hmc_section};
 
 /// What a request asks an HMC for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -145,7 +145,7 @@ pub fn refusal(request: &Seen, status: u16, reason: u32) -> Reply {
     Reply::json(status, &document.to_string())
 }
 
-/// A healthy HMC with the one user `alice`, whose object ID is `id-1`. The nth logon yields `session-n`.
+/// A healthy HMC with the one user `alice`, whose object ID is `id-1`. The nth logon yields the session n.
 pub fn usual(request: &Seen, nth: usize) -> Reply {
     let user = json!({
         "object-uri": "/api/users/id-1", "object-id": "id-1", "parent": "/api/console", "class": "user",
@@ -153,9 +153,9 @@ pub fn usual(request: &Seen, nth: usize) -> Reply {
     });
     let document = match Step::of(request) {
         Step::Logon => json!({
-            "api-session": format!("session-{nth}"), "notification-topic": "svc.1",
+            "api-session": format!("{SESSION}{nth}"), "notification-topic": "svc.1",
             "job-notification-topic": "svc.1job", "api-major-version": 4, "api-minor-version": 10,
-            "password-expires": 87, "session-credential": "session-credential-1",
+            "password-expires": 87, "session-credential": format!("{SESSION}credential-1"),
         }),
         Step::Read if request.target == "/api/users/id-1" => user,
         Step::List => json!({

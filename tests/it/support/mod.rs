@@ -2,9 +2,11 @@
 
 mod app;
 mod batch;
+pub mod canary;
 mod failure;
 mod hmc;
 pub mod pki;
+mod process;
 mod scripted;
 mod secure;
 mod targets;
@@ -17,6 +19,7 @@ pub use batch::{
 };
 pub use failure::Failed;
 pub use hmc::{Console, Say, Step, refusal, timed, usual};
+pub use process::{Serving, run};
 pub use scripted::{Reply, Seen, Upstream};
 pub use secure::Secure;
 pub use targets::{batch_section, hmc_or, hmc_section, token_or};

@@ -2,11 +2,14 @@
 
 use std::{fs, path::Path};
 
-use super::{Reply, Seen};
+use super::{
+    Reply, Seen,
+    canary::{CLIENT_SECRET, PASSWORD, SESSION, TOKEN},
+};
 
 /// A Batch account `batch` with a client secret, whose authority is the same upstream.
 pub fn batch_section(folder: &Path, url: &str) -> String {
-    fs::write(folder.join("client.secret"), "client-secret-1\n").unwrap();
+    fs::write(folder.join("client.secret"), format!("{CLIENT_SECRET}\n")).unwrap();
     format!(
         r#"
 [batch_accounts.batch]
@@ -23,7 +26,7 @@ authority = "{url}"
 
 /// An HMC `hmc` with a password file.
 pub fn hmc_section(folder: &Path, url: &str) -> String {
-    fs::write(folder.join("hmc.password"), "hmc-password-1\n").unwrap();
+    fs::write(folder.join("hmc.password"), format!("{PASSWORD}\n")).unwrap();
     format!(
         r#"
 [hmcs.hmc]
@@ -37,8 +40,9 @@ password_file = "hmc.password"
 /// Answers the token request; everything else is the test's.
 pub fn token_or(request: &Seen, other: impl FnOnce() -> Reply) -> Reply {
     if request.target == "/tenant-1/oauth2/v2.0/token" {
-        let body = r#"{"token_type":"Bearer","expires_in":3599,"access_token":"token-1"}"#;
-        return Reply::json(200, body);
+        let body =
+            format!(r#"{{"token_type":"Bearer","expires_in":3599,"access_token":"{TOKEN}1"}}"#);
+        return Reply::json(200, &body);
     }
     other()
 }
@@ -46,7 +50,9 @@ pub fn token_or(request: &Seen, other: impl FnOnce() -> Reply) -> Reply {
 /// Answers logon, log-off and the reads of the user `alice` with the ID `id-1`; the DELETE is the test's.
 pub fn hmc_or(request: &Seen, delete: impl FnOnce() -> Reply) -> Reply {
     match (request.method.as_str(), request.target.as_str()) {
-        ("POST", "/api/sessions") => Reply::json(200, r#"{"api-session":"session-1"}"#),
+        ("POST", "/api/sessions") => {
+            Reply::json(200, &format!(r#"{{"api-session":"{SESSION}1"}}"#))
+        }
         ("DELETE", "/api/sessions/this-session") => Reply::empty(204),
         ("GET", "/api/users/id-1") => Reply::json(
             200,

@@ -120,7 +120,7 @@ async fn a_token_endpoint_that_recovers_is_asked_again() {
         .await
         .unwrap();
     assert_eq!((done.outcome(), done.attempts), (DeleteOutcome::Deleted, 1));
-    assert_eq!(shown(&upstream), ["Bearer token-2"]);
+    assert_eq!(shown(&upstream), ["Bearer kanari-token-2"]);
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fs};
 
 use super::{account, account_with, token, tokens};
-use crate::support::{Seen, batch_deleted, batch_error, batch_request};
+use crate::support::{Seen, batch_deleted, batch_error, batch_request, canary::CLIENT_SECRET};
 
 #[tokio::test]
 async fn the_secret_is_read_again_for_each_token() {
@@ -48,7 +48,7 @@ async fn a_client_secret_is_sent_as_a_form() {
             .unwrap();
         let expected = [
             ("client_id", "client-1"),
-            ("client_secret", "client-secret-1"),
+            ("client_secret", CLIENT_SECRET),
             ("grant_type", "client_credentials"),
             ("scope", scope),
         ];
@@ -66,7 +66,7 @@ async fn a_workload_shows_the_token_of_its_file() {
         )
     };
     let refuse = |seen: &Seen| match seen.header("authorization") {
-        Some("Bearer token-1") => batch_error(401, "AuthenticationFailed"),
+        Some("Bearer kanari-token-1") => batch_error(401, "AuthenticationFailed"),
         _ => batch_deleted(),
     };
     let (app, upstream) = account_with(token, refuse, &change).await;
@@ -75,7 +75,7 @@ async fn a_workload_shows_the_token_of_its_file() {
         .await
         .unwrap();
     let expected = [
-        ("client_assertion", "assertion-1"),
+        ("client_assertion", "kanari-assertion-1"),
         (
             "client_assertion_type",
             "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",

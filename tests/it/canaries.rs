@@ -1,0 +1,290 @@
+//! The alarm of `support/canary.rs` works; and the program itself, with everything logged, keeps every secret.
+
+use std::{
+    fs::{self, File},
+    io::{Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+    path::Path,
+    sync::Mutex,
+};
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use futures_util::future::join_all;
+use tonic::{Request, metadata::MetadataValue};
+use tracing::Metadata;
+
+use crate::support::{
+    App, Reply, Seen, Serving, Step, Upstream, batch_error, batch_request, batch_section, by_id,
+    by_name,
+    canary::{
+        CALLERS_TOKEN, CLIENT_SECRET, Ear, PASSWORD, SESSION, SHARED_KEY, TOKEN, check_status,
+        find, heard,
+    },
+    hmc_section, refusal, token_or, usual,
+};
+
+#[test]
+fn a_canary_is_found_in_every_form_and_told_by_its_name() {
+    for (canary, name) in [
+        (CLIENT_SECRET, "the client secret"),
+        (SHARED_KEY, "the shared key"),
+        (PASSWORD, "the HMC's password"),
+        (SESSION, "a session ID"),
+        (TOKEN, "an access token"),
+        (CALLERS_TOKEN, "the token of a caller"),
+    ] {
+        let form: String = url::form_urlencoded::byte_serialize(canary.as_bytes()).collect();
+        let mut texts = vec![canary.to_owned(), form, format!("{:?}", canary.as_bytes())];
+        for before in ["", "a", "ab", "abc", "Bearer "] {
+            texts.push(BASE64_STANDARD.encode(format!("{before}{canary}")));
+        }
+        for text in texts {
+            assert_eq!(find(&format!("in the {text} middle")), Some(name), "{text}");
+        }
+    }
+    assert_eq!(find("Sensitive, sensitive, (redacted)"), None);
+}
+
+#[test]
+fn a_planted_line_is_heard() {
+    static TOLD: Mutex<Vec<(String, Option<&str>)>> = Mutex::new(Vec::new());
+    fn tell(metadata: &Metadata<'_>, text: &str) {
+        let mut told = TOLD.lock().unwrap();
+        told.push((metadata.target().to_owned(), find(text)));
+    }
+    tracing::subscriber::with_default(Ear { tell }, || {
+        tracing::trace!(target: "a_crate::deep", value = SESSION, "a field");
+        tracing::error!(target: "b", "a message with {PASSWORD}");
+        tracing::info!(target: "c", value = ?Some(TOKEN), "a Debug");
+        let _span = tracing::trace_span!(target: "d", "span", value = %CLIENT_SECRET);
+        tracing::info!(target: "e", "nothing");
+    });
+    let expected = [
+        ("a_crate::deep", Some("a session ID")),
+        ("b", Some("the HMC's password")),
+        ("c", Some("an access token")),
+        ("d", Some("the client secret")),
+        ("e", None),
+    ];
+    let told = TOLD.lock().unwrap();
+    let told: Vec<_> = told
+        .iter()
+        .map(|(target, name)| (target.as_str(), *name))
+        .collect();
+    assert_eq!(told, expected);
+}
+
+/// A request that shows a token of the caller's own.
+fn bearing<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    let value = format!("Bearer {CALLERS_TOKEN}");
+    let value = MetadataValue::try_from(value).unwrap();
+    request.metadata_mut().insert("authorization", value);
+    request
+}
+
+#[tokio::test]
+async fn the_libraries_are_heard_and_hold_their_tongues() {
+    let upstream = upstream("usual").await;
+    let folder = App::folder();
+    let sections = sections(&folder, &upstream.url);
+    let app = App::start_in(folder, &sections).await;
+    let mut client = app.client();
+    for account in ["batch", "keyed"] {
+        let mut request = batch_request("alice");
+        request.account = account.to_owned();
+        client
+            .delete_batch_node_user(bearing(request))
+            .await
+            .unwrap();
+    }
+    client
+        .delete_hmc_user(bearing(by_id("id-1")))
+        .await
+        .unwrap();
+    let heard = heard();
+    for root in ["useradmin", "h2", "hyper_util", "tonic", "azure_identity"] {
+        assert!(heard.contains(root), "{root}: {heard:?}");
+    }
+}
+
+/// Both kinds of Batch credentials and an HMC, at one upstream.
+fn sections(folder: &Path, url: &str) -> String {
+    fs::write(folder.join("batch.key"), BASE64_STANDARD.encode(SHARED_KEY)).unwrap();
+    let (batch, hmc) = (batch_section(folder, url), hmc_section(folder, url));
+    format!(
+        r#"{batch}{hmc}
+[batch_accounts.keyed]
+url = "{url}"
+[batch_accounts.keyed.credential]
+kind = "shared_key"
+account_name = "account1"
+key_file = "batch.key"
+"#
+    )
+}
+
+/// Everything that came with a request, to be quoted.
+fn echo(seen: &Seen) -> String {
+    let headers = seen.headers.iter();
+    let headers: Vec<_> = headers
+        .map(|(name, value)| format!("{name}: {value}; "))
+        .collect();
+    let headers = headers.concat();
+    format!("{} {headers}{}", seen.target, seen.body)
+}
+
+/// An answer that quotes the request in its body and its headers.
+fn echoing(seen: &Seen, status: u16) -> Reply {
+    let text = echo(seen);
+    let body = serde_json::json!({
+        "error": "invalid_client", "error_description": format!("AADSTS7000215: {text}"),
+        "code": "AuthenticationFailed", "message": {"lang": "en-US", "value": text},
+        "values": [{"key": "AuthenticationErrorDetail", "value": text}],
+    });
+    let header = text.replace(['\r', '\n'], " ");
+    Reply::json(status, &body.to_string())
+        .with("request-id", &header)
+        .with("client-request-id", &header)
+        .with("WWW-Authenticate", &header)
+        .with(
+            "Location",
+            &format!(
+                "/elsewhere?{}",
+                seen.header("authorization").unwrap_or_default()
+            ),
+        )
+}
+
+/// Both upstreams at once; what goes wrong has a name.
+async fn upstream(fault: &'static str) -> Upstream {
+    let mut count = 0;
+    Upstream::start(move |seen| {
+        let token = seen.target.ends_with("/oauth2/v2.0/token");
+        let step = Step::of(seen);
+        match (fault, step) {
+            ("token endpoint", _) if token => echoing(seen, 400),
+            ("token endpoint down", _) if token => echoing(seen, 503),
+            ("token refused", Step::Other) if !token => echoing(seen, 401),
+            ("busy", Step::Other) if !token => echoing(seen, 409),
+            ("redirect", _) => echoing(seen, 307),
+            ("cut", Step::Other | Step::Delete) if !token => Reply::Close,
+            ("no HTTP", _) => Reply::Raw(echo(seen).into_bytes()),
+            ("password refused", Step::Logon) => refusal(seen, 403, 0),
+            ("session expired", Step::Read | Step::Delete) => {
+                count += 1;
+                if count % 2 == 1 {
+                    refusal(seen, 403, 5)
+                } else {
+                    usual(seen, count)
+                }
+            }
+            ("session refused", Step::Read | Step::Delete) => refusal(seen, 403, 5),
+            (_, Step::Other) => token_or(seen, || {
+                if fault == "usual" {
+                    Reply::empty(200)
+                } else {
+                    batch_error(409, "NodeUserInUse")
+                }
+            }),
+            _ => usual(seen, 1),
+        }
+    })
+    .await
+}
+
+const FAULTS: [&str; 12] = [
+    "usual",
+    "token endpoint",
+    "token endpoint down",
+    "token refused",
+    "busy",
+    "redirect",
+    "cut",
+    "no HTTP",
+    "password refused",
+    "session expired",
+    "session refused",
+    "keys refused",
+];
+
+/// The answer of the operator's port.
+fn ask(port: u16, path: &str) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+/// Every kind of failure that has to do with credentials, at upstreams that repeat what they were sent, with
+/// everything logged that any library has to say.
+#[tokio::test]
+async fn the_program_tells_no_secret_to_anybody() {
+    let folder = App::folder();
+    // Taken once to learn of a port that is free.
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = free.local_addr().unwrap().port();
+    drop(free);
+    let mut text = format!(
+        "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:{port}\"\n\
+         [[callers]]\nidentity = \"anonymous\"\nallow = [\
+         {{ rpc = \"DeleteBatchNodeUser\", targets = [\"*\"] }}, {{ rpc = \"DeleteHmcUser\", targets = [\"*\"] }}]\n"
+    );
+    let upstreams = join_all(FAULTS.map(upstream)).await;
+    for (at, upstream) in upstreams.iter().enumerate() {
+        let mut sections = sections(&folder, &upstream.url);
+        for alias in ["batch", "keyed", "hmc"] {
+            sections = sections.replace(&format!("s.{alias}"), &format!("s.{alias}-{at}"));
+        }
+        text.push_str(&sections);
+    }
+    let config = folder.join("useradmin.toml");
+    fs::write(&config, text).unwrap();
+    let log = folder.join("log");
+    let arguments = ["serve", "--config", config.to_str().unwrap()];
+    let program = Serving::logging(&arguments, File::create(&log).unwrap(), "trace");
+
+    let calls = (0..FAULTS.len()).map(|at| {
+        let mut client = program.client();
+        async move {
+            for alias in ["batch", "keyed"] {
+                let mut request = batch_request("alice");
+                request.account = format!("{alias}-{at}");
+                if let Err(status) = client.delete_batch_node_user(bearing(request)).await {
+                    check_status(&status);
+                }
+            }
+            for mut request in [by_id("id-1"), by_name("alice")] {
+                request.hmc = format!("hmc-{at}");
+                if let Err(status) = client.delete_hmc_user(bearing(request)).await {
+                    check_status(&status);
+                }
+            }
+        }
+    });
+    join_all(calls).await;
+    let admin = [ask(port, "/livez"), ask(port, "/readyz")].concat();
+    let (code, out) = program.stop("TERM");
+    assert_eq!(code, Some(0));
+    let audit = fs::read_to_string(folder.join("audit.jsonl")).unwrap();
+    let log = fs::read_to_string(&log).unwrap();
+    for line in log
+        .lines()
+        .chain(audit.lines())
+        .chain(out.lines())
+        .chain(admin.lines())
+    {
+        assert_eq!(find(line), None, "{line}");
+    }
+    for target in ["h2::", "hyper_util::", "azure_identity::", "useradmin::"] {
+        assert!(log.contains(&format!("\"target\":\"{target}")), "{target}");
+    }
+    assert!(admin.matches("200 OK").count() == 2, "{admin}");
+    assert!(upstreams.iter().all(|upstream| !upstream.seen().is_empty()));
+    fs::remove_dir_all(folder).unwrap();
+}
