@@ -37,6 +37,7 @@ mod hmc_rows;
 mod hmc_session;
 mod hmc_tls;
 mod hostile;
+mod internals;
 mod lines;
 mod program;
 mod properties;

@@ -1,0 +1,248 @@
+//! What a caller is told of a failure names no host, no address, no port, no place that a redirect points to, no
+//! system's and no library's error: only the log has them. What an upstream says in its own typed error is passed on.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::future::join_all;
+use rustls::{
+    ServerConfig,
+    crypto::ring,
+    pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
+};
+use serde_json::json;
+use tokio::{
+    io::AsyncWriteExt as _,
+    net::{TcpListener, TcpSocket},
+};
+use tonic::{Request, Status};
+
+use crate::support::{
+    App, Failed, Reply, Seen, Step, Upstream, batch_request, batch_section, by_id, by_name, canary,
+    hmc_section, token_or, usual,
+};
+
+/// In lower case. What the scripted answers hold of the inside, and how systems and libraries begin to speak of it.
+const INSIDE: [&str; 30] = [
+    "127.0.0.1",
+    "[::1]",
+    "localhost",
+    "10.1.2.3",
+    "internal",
+    "gateway",
+    "elsewhere",
+    "no-such-host",
+    "location",
+    "html",
+    "java",
+    "stack",
+    "os error",
+    "connection",
+    "refused (",
+    "tcp",
+    "dns",
+    "socket",
+    "resolve",
+    "reset",
+    "certificate",
+    "handshake",
+    "tls",
+    "hyper",
+    "h2::",
+    "reqwest",
+    "rustls",
+    "azure_core",
+    "azure_identity",
+    "tokio",
+];
+
+const NAMED: &str = "gateway-7.internal.example (10.1.2.3): java.net.ConnectException: Connection refused (os error 111)";
+
+/// Nothing of the inside in the text, the details or the metadata of a status; the port that was called neither.
+#[track_caller]
+fn check(what: &str, status: &Status, urls: &[&str]) {
+    canary::check_status(status);
+    let details = String::from_utf8_lossy(status.details());
+    let metadata = status.metadata();
+    let text = format!("{} {details} {metadata:?}", status.message()).to_lowercase();
+    for word in INSIDE {
+        assert!(!text.contains(word), "{what}: {word} in {text}");
+    }
+    for url in urls {
+        let port = url.rsplit(':').next().unwrap();
+        assert!(
+            !text.contains(&format!(":{port}")),
+            "{what}: {port} in {text}"
+        );
+    }
+}
+
+/// Calls both rpcs; every failure is checked. Returns the reasons.
+async fn call(what: &str, batch: &str, authority: &str, hmc: &str) -> Vec<String> {
+    let folder = App::folder();
+    let accounts = batch_section(&folder, authority);
+    let accounts = accounts.replacen(
+        &format!("url = \"{authority}\""),
+        &format!("url = \"{batch}\""),
+        1,
+    );
+    let hmcs = hmc_section(&folder, hmc);
+    let app = App::start_in(folder, &format!("[audit]\nsync = false\n{accounts}{hmcs}")).await;
+    let mut client = app.client();
+    let mut failures = Vec::new();
+    let mut request = Request::new(batch_request("alice"));
+    request.set_timeout(Duration::from_secs(3));
+    failures.extend(client.delete_batch_node_user(request).await.err());
+    for request in [by_id("id-1"), by_name("alice")] {
+        let mut request = Request::new(request);
+        request.set_timeout(Duration::from_secs(3));
+        failures.extend(client.delete_hmc_user(request).await.err());
+    }
+    let reasons = failures.into_iter().map(|status| {
+        check(what, &status, &[batch, authority, hmc]);
+        Failed::from(status).reason
+    });
+    reasons.collect()
+}
+
+/// Answers of whatever stands between, and of upstreams that talk too much.
+fn answers(seen: &Seen) -> Vec<(&'static str, Reply)> {
+    let page = format!("<html><title>{NAMED}</title></html>");
+    let to = format!("http://{NAMED}/elsewhere");
+    let quoted = json!({
+        "http-status": 409, "reason": 1, "message": "The words of the HMC.", "stack": NAMED,
+        "request-uri": format!("https://10.1.2.3:6794{}", seen.target), "error-details": {"html": NAMED},
+    });
+    let foreign =
+        json!({"error": {"code": "BadGateway", "message": NAMED, "innererror": {"stack": NAMED}}});
+    let named = |reply: Reply| {
+        reply
+            .with("Server", NAMED)
+            .with("Via", NAMED)
+            .with("X-Forwarded-Host", NAMED)
+            .with("WWW-Authenticate", NAMED)
+    };
+    vec![
+        ("page 502", named(Reply::typed(502, "text/html", &page))),
+        ("page 401", named(Reply::typed(401, "text/html", &page))),
+        ("page 200", named(Reply::typed(206, "text/html", &page))),
+        (
+            "redirect",
+            named(Reply::typed(302, "text/html", &page).with("Location", &to)),
+        ),
+        (
+            "permanent redirect",
+            named(Reply::empty(308).with("Location", &to)),
+        ),
+        (
+            "HMC's document",
+            named(Reply::json(409, &quoted.to_string())),
+        ),
+        (
+            "foreign document",
+            named(Reply::json(500, &foreign.to_string())),
+        ),
+        ("cut", Reply::Close),
+        ("no HTTP", Reply::Raw(NAMED.as_bytes().to_vec())),
+        (
+            "bad header",
+            Reply::Raw(format!("HTTP/1.1 200 OK\r\n{NAMED}\r\n\r\n").into_bytes()),
+        ),
+    ]
+}
+
+/// Where the answer is given.
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    Token,
+    Batch,
+    Hmc(Step),
+}
+
+impl Place {
+    fn is(self, seen: &Seen) -> bool {
+        let (token, step) = (seen.target.ends_with("/token"), Step::of(seen));
+        match self {
+            Self::Token => token,
+            Self::Batch => !token && step == Step::Other,
+            Self::Hmc(wanted) => step == wanted,
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_answer_of_an_upstream_tells_of_the_inside() {
+    let places = [Step::Logon, Step::Read, Step::List, Step::Delete].map(Place::Hmc);
+    let places = [Place::Token, Place::Batch].into_iter().chain(places);
+    let count = answers(&Seen::default()).len();
+    let calls = places.flat_map(|place| (0..count).map(move |at| (place, at)));
+    let calls = calls.map(|(place, at)| async move {
+        let upstream = Upstream::start(move |seen| {
+            if place.is(seen) {
+                return answers(seen).swap_remove(at).1;
+            }
+            match Step::of(seen) {
+                Step::Other => token_or(seen, || Reply::empty(200)),
+                _ => usual(seen, 1),
+            }
+        })
+        .await;
+        let url = &upstream.url;
+        let what = format!("{place:?} {}", answers(&Seen::default())[at].0);
+        let reasons = call(&what, url, url, url).await;
+        assert!(!reasons.is_empty(), "{what}");
+    });
+    join_all(calls).await;
+}
+
+/// A server whose certificate nobody trusts.
+async fn stranger() -> Upstream {
+    let shown =
+        rcgen::generate_simple_self_signed(["gateway-7.internal.example".to_owned()]).unwrap();
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(shown.signing_key.serialize_der()));
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![shown.cert.der().clone()], key)
+        .unwrap();
+    Upstream::start_tls(config, |seen| usual(seen, 1)).await
+}
+
+#[tokio::test]
+async fn no_connection_that_fails_tells_of_the_inside() {
+    // Bound, so that nobody else takes it, but nobody listens there.
+    let nobody = TcpSocket::new_v4().unwrap();
+    nobody.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let refused = format!("http://{}", nobody.local_addr().unwrap());
+    let stranger = stranger().await;
+    let plain = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let no_tls = format!("https://localhost:{}", plain.local_addr().unwrap().port());
+    let plain = tokio::spawn(async move {
+        while let Ok((mut stream, _)) = plain.accept().await {
+            let page = format!("HTTP/1.1 400 Bad Request\r\nServer: {NAMED}\r\n\r\n");
+            stream.write_all(page.as_bytes()).await.unwrap();
+        }
+    });
+    // Too long a label for any name server to be asked.
+    let no_name = format!(
+        "https://no-such-host-{}.internal.example:6794",
+        "x".repeat(64)
+    );
+    let working = Upstream::start(|seen| token_or(seen, || Reply::empty(200))).await;
+    let works = &working.url;
+    let rows = [
+        ("refused", &refused),
+        ("stranger", &stranger.url),
+        ("no TLS", &no_tls),
+        ("no name", &no_name),
+    ];
+    let calls = rows.iter().flat_map(|(what, url)| {
+        let at_service = call(what, url, works, url);
+        let at_authority = call(what, works, url, url);
+        [at_service, at_authority]
+    });
+    for reasons in join_all(calls).await {
+        assert_eq!(reasons, ["ERROR_REASON_UPSTREAM_UNREACHABLE"; 3]);
+    }
+    plain.abort();
+}
