@@ -13,7 +13,7 @@ use useradmin::proto::DeleteOutcome;
 use crate::support::{
     Console,
     Say::{Hang, Hmc, Reset, Usual},
-    Step, by_id, by_name,
+    Step, by_id, by_name, canary,
 };
 
 #[tokio::test]
@@ -155,6 +155,6 @@ async fn the_last_good_password_is_used_while_the_file_is_bad() {
         let done = console.app.delete_hmc_user(by_id("id-1")).await.unwrap();
         assert_eq!(done.outcome(), DeleteOutcome::Deleted);
         let logon = &console.upstream.requests("POST", "/api/sessions")[0];
-        assert!(logon.body.contains("hmc-password-1"), "{}", logon.body);
+        assert!(logon.body.contains(canary::PASSWORD), "{}", logon.body);
     }
 }

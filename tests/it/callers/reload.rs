@@ -18,7 +18,7 @@ use crate::{
     access::upstream,
     support::{
         App, Failed, Reply, Secure, Signer, Upstream, batch_request, batch_section, by_name,
-        claims, hmc_or, hmc_section,
+        canary, claims, hmc_or, hmc_section,
         pki::{Authority, Validity},
     },
 };
@@ -59,6 +59,7 @@ pub async fn metrics(app: &App, text: &str) -> String {
     stream.write_all(request).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
+    canary::check("the metrics", &answer);
     let lines = answer.lines().filter(|line| line.contains(text));
     lines.collect::<Vec<_>>().join("\n")
 }
@@ -232,7 +233,7 @@ async fn a_secret_that_becomes_bad_is_told_and_the_last_good_one_used() {
     let client = house.with_subject("svc");
     client.delete_hmc_user(by_name("alice")).await.unwrap();
     let logon = &house.upstream.requests("POST", "/api/sessions")[0];
-    assert!(logon.body.contains("hmc-password-1"));
+    assert!(logon.body.contains(canary::PASSWORD));
     fs::write(&file, "hmc-password-2").unwrap();
     until(&house.app, &reloaded("secret", 1)).await;
 }

@@ -15,6 +15,8 @@ use ring::{
 use rustls::pki_types::{PrivatePkcs8KeyDer, pem::PemObject as _};
 use serde_json::{Value, json};
 
+use super::canary;
+
 /// For tests alone: ring signs with RSA keys, but makes none.
 const RSA: &str = include_str!("rsa-test-key.pem");
 
@@ -142,6 +144,6 @@ pub fn now() -> u64 {
 pub fn claims(issuer: &str, subject: &str) -> Value {
     json!({
         "iss": issuer, "sub": subject, "aud": "useradmin",
-        "iat": now(), "nbf": now(), "exp": now() + 300,
+        "iat": now(), "nbf": now(), "exp": now() + 300, "jti": canary::CALLERS_TOKEN,
     })
 }
