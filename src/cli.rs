@@ -1,15 +1,12 @@
 //! The command line: parse, load, start, stop.
 
+mod health;
+
 use std::{
     collections::BTreeMap, io::Write as _, net::SocketAddr, path::PathBuf, process::ExitCode,
-    time::Duration,
 };
 
 use clap::{ArgGroup, Args, Parser, Subcommand};
-use tonic::transport::Endpoint;
-use tonic_health::pb::{
-    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
-};
 use url::Url;
 
 use crate::{
@@ -26,7 +23,6 @@ use crate::{
 };
 
 const DEFAULT_ADDRESS: &str = "127.0.0.1:50051";
-const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 /// A bad configuration, for `serve` as for `check-config`.
 const BAD_CONFIGURATION: u8 = 2;
 
@@ -49,11 +45,7 @@ enum Command {
         config: PathBuf,
     },
     /// Ask a server for its health: exit 0 when it serves, else 1.
-    Health {
-        /// The server's address, HOST:PORT.
-        #[arg(long, default_value = DEFAULT_ADDRESS, value_parser = host_and_port)]
-        addr: String,
-    },
+    Health(health::Health),
 }
 
 #[derive(Args)]
@@ -70,14 +62,6 @@ struct Serve {
     listen: SocketAddr,
 }
 
-fn host_and_port(text: &str) -> Result<String, String> {
-    let fits = text.rsplit_once(':').is_some_and(|(host, port)| {
-        !host.is_empty() && !host.contains('/') && port.parse::<u16>().is_ok()
-    });
-    fits.then(|| text.to_owned())
-        .ok_or_else(|| "want HOST:PORT, such as 127.0.0.1:50051".to_owned())
-}
-
 /// Runs the program.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -92,7 +76,7 @@ pub fn main() -> ExitCode {
                 Ok(_) => ExitCode::SUCCESS,
                 Err(faults) => fail(&faults, BAD_CONFIGURATION),
             },
-            Command::Health { addr } => health(&addr).await,
+            Command::Health(health) => health::run(health).await,
             Command::Serve(serve) => self::serve(serve).await,
         }
     });
@@ -165,34 +149,6 @@ fn announce(address: SocketAddr) -> std::io::Result<()> {
     let mut stdout = std::io::stdout().lock();
     writeln!(stdout, "listening on {address}")?;
     stdout.flush()
-}
-
-async fn health(address: &str) -> ExitCode {
-    let check = async {
-        let channel = Endpoint::from_shared(format!("http://{address}"))
-            .map_err(|_| "want HOST:PORT".to_owned())?
-            .connect()
-            .await
-            .map_err(|error| causes(&error))?;
-        let answer = HealthClient::new(channel)
-            .check(HealthCheckRequest::default())
-            .await
-            .map_err(|status| status.code().to_string())?;
-        Ok::<_, String>(answer.into_inner().status())
-    };
-    match tokio::time::timeout(HEALTH_TIMEOUT, check).await {
-        Ok(Ok(ServingStatus::Serving)) => ExitCode::SUCCESS,
-        Ok(Ok(status)) => fail(status.as_str_name(), 1),
-        Ok(Err(error)) => fail(&format!("{address}: {error}"), 1),
-        Err(_) => fail(&format!("{address}: no answer in time"), 1),
-    }
-}
-
-/// The error's causes: its own text only says "transport error".
-fn causes(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    let causes: Vec<_> = causes.map(ToString::to_string).collect();
-    causes.join(": ")
 }
 
 /// The configuration that goes with a sandbox: the alias `sandbox` on both upstreams, and `anonymous` may

@@ -17,7 +17,7 @@ use self::{
     unidentified::Unidentified,
 };
 use crate::{
-    config::{Config, JwtIssuer},
+    config::{Caller, Config, JwtIssuer},
     identity::Identity,
     metrics::Metrics,
 };
@@ -55,11 +55,13 @@ impl Access {
     ) -> Result<Self, String> {
         let issuers = before.map(|before| &before.issuers);
         let tls = config.server.tls.as_ref();
+        let certificates = tls.is_some_and(|tls| tls.client_ca_file.is_some());
+        tell_idle_entries(config, certificates);
         Ok(Self {
             policy: Policy::new(&config.callers),
             quotas: Quotas::new(&config.callers, before.map(|before| &before.quotas)),
             issuers: Issuers::new(&config.jwt_issuers, issuers, source, metrics)?,
-            certificates: tls.is_some_and(|tls| tls.client_ca_file.is_some()),
+            certificates,
         })
     }
 
@@ -91,5 +93,20 @@ impl Access {
         let listed = names.iter().find(|name| self.policy.lists(name));
         let name = listed.or(names.first()).cloned();
         name.ok_or(Unidentified::CertificateUnnamed)
+    }
+}
+
+/// Entries of `[[callers]]` that nobody can be are allowed, but seldom meant.
+fn tell_idle_entries(config: &Config, certificates: bool) {
+    let asked = certificates || !config.jwt_issuers.is_empty();
+    for Caller { identity, .. } in &config.callers {
+        let why = match identity {
+            Identity::Anonymous if asked => "callers must show an identity here",
+            Identity::Certificate(_) if !certificates => {
+                "no client certificates are asked for, and it is not `ISSUER#SUBJECT` of a configured issuer"
+            }
+            _ => continue,
+        };
+        tracing::warn!(%identity, why, "nobody can be this caller");
     }
 }

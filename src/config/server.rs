@@ -95,7 +95,7 @@ fn limits(server: &Section, faults: &mut Faults) -> Limits {
     };
     seconds(
         "max_connection_age_seconds",
-        60..=86_400,
+        1..=86_400,
         &mut limits.max_connection_age,
     );
     seconds("drain_seconds", 1..=300, &mut limits.drain);

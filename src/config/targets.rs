@@ -158,7 +158,8 @@ pub(super) fn roots(section: &Section, folder: &Path, faults: &mut Faults) -> Ro
     }
 }
 
-pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+/// All certificates of a file in PEM; at least one.
+pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let pem =
         fs::read(path).map_err(|error| format!("cannot be read: {error} ({})", path.display()))?;
     let list: Vec<_> = CertificateDer::pem_slice_iter(&pem)

@@ -15,7 +15,8 @@ use rustls::{
 };
 use zeroize::Zeroizing;
 
-use super::{fault::Faults, section::Section, targets::certificates};
+pub use super::targets::certificates;
+use super::{fault::Faults, section::Section};
 
 const CERT: &str = "cert_file";
 const KEY: &str = "key_file";

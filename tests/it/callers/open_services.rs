@@ -1,16 +1,23 @@
-//! Health and reflection have a setting of their own, and what is not gRPC gets nowhere.
+//! Health and reflection have a setting of their own, what is not gRPC gets nowhere, and nobody holds up others.
 
-use tonic::{Code, Request};
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use http::{Method, header::CONTENT_TYPE};
+use tokio::{net::TcpStream, task::spawn_blocking};
+use tonic::{Code, Request, body::Body};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tonic_reflection::pb::v1::{
     ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
     server_reflection_request::MessageRequest,
 };
 
+use tower::ServiceExt as _;
+
 use super::{House, uri};
 use crate::{
     access::upstream,
-    support::{Failed, Secure, batch_section},
+    support::{App, Failed, Secure, batch_request, batch_section, run},
 };
 
 async fn house(settings: &str) -> House {
@@ -75,4 +82,107 @@ async fn health_and_reflection_ask_for_an_identity_only_where_they_are_told_to()
             }
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_program_asks_for_health_over_tls() {
+    let house = house("").await;
+    let address = house.app.address.to_string();
+    let file = |name: &str| house.app.folder.join(name).display().to_string();
+    for (ca_file, name, expected) in [
+        ("clients.pem", "localhost", 0),
+        ("server.pem", "localhost", 0),
+        ("clients.pem", "other.example", 1),
+        ("gone.pem", "localhost", 1),
+    ] {
+        let (address, ca_file) = (address.clone(), file(ca_file));
+        let asked = spawn_blocking(move || {
+            run(&[
+                "health",
+                "--addr",
+                &address,
+                "--ca-file",
+                &ca_file,
+                "--server-name",
+                name,
+            ])
+        });
+        let (code, out, err) = asked.await.unwrap();
+        assert_eq!((code, out.as_str()), (expected, ""), "{err}");
+    }
+    // Plaintext is not understood.
+    let asked = spawn_blocking(move || run(&["health", "--addr", &address]));
+    assert_eq!(asked.await.unwrap().0, 1);
+}
+
+/// A page of another site can make a browser send these with its user's certificate.
+#[tokio::test]
+async fn what_is_not_grpc_gets_nowhere() {
+    let house = house("").await;
+    let known = house.with_names(vec![uri("spiffe://corp/unlisted")]);
+    let rpc = "/useradmin.v1.UserAdmin/DeleteBatchNodeUser";
+    for (method, content_type, status) in [
+        (Method::GET, "application/grpc", 405),
+        (Method::OPTIONS, "application/grpc", 405),
+        (Method::PUT, "application/grpc", 405),
+        (Method::POST, "", 415),
+        (Method::POST, "text/plain", 415),
+        (Method::POST, "application/json", 415),
+        (Method::POST, "application/x-www-form-urlencoded", 415),
+        (Method::POST, "application/grpc-web", 415),
+        (Method::POST, "application/grpcx", 415),
+        (Method::POST, "application/grpc", 200),
+        (Method::POST, "application/grpc+proto", 200),
+        (Method::POST, "Application/gRPC; x=y", 200),
+    ] {
+        let mut request = http::Request::builder()
+            .method(&method)
+            .uri(format!("https://localhost{rpc}"))
+            .body(Body::empty())
+            .unwrap();
+        if !content_type.is_empty() {
+            let value = content_type.parse().unwrap();
+            request.headers_mut().insert(CONTENT_TYPE, value);
+        }
+        let answer = known.channel().oneshot(request).await.unwrap();
+        assert_eq!(answer.status(), status, "{method} {content_type}");
+    }
+    assert!(house.upstream.seen().is_empty());
+}
+
+#[tokio::test]
+async fn silent_peers_hold_nobody_up() {
+    let house = house("").await;
+    let silent = (0..200).map(|_| TcpStream::connect(house.app.address));
+    let silent = join_all(silent).await;
+    let begun = Instant::now();
+    health(&house.client(None)).await.unwrap();
+    assert!(
+        begun.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        begun.elapsed()
+    );
+    drop(silent);
+}
+
+#[tokio::test]
+async fn an_old_connection_is_replaced_without_a_failed_call() {
+    let text = "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"\"\n\
+        [server.limits]\nmax_connection_age_seconds = 1\n\
+        [[callers]]\nidentity = \"anonymous\"\nallow = [{ rpc = \"DeleteBatchNodeUser\", targets = [\"*\"] }]\n";
+    let (upstream, folder) = (upstream().await, App::folder());
+    let section = batch_section(&folder, &upstream.url);
+    let app = App::configured(folder, &format!("{text}{section}")).await;
+    let begun = Instant::now();
+    loop {
+        app.delete_batch_node_user(batch_request("alice"))
+            .await
+            .unwrap();
+        let records = app.audit();
+        if records.last().unwrap()["peer"] != records[0]["peer"] {
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(10));
+    }
+    assert!(begun.elapsed() > Duration::from_millis(900));
 }

@@ -1,0 +1,110 @@
+//! `useradmin health`: asks a server for its health, as a container's health check does.
+
+use std::{
+    error::Error,
+    io, iter,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
+
+use clap::Args;
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
+use tokio::{net::TcpStream, time::timeout};
+use tokio_rustls::TlsConnector;
+use tonic::transport::{Channel, Endpoint, Uri};
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
+use tower::service_fn;
+use url::Url;
+
+use super::{DEFAULT_ADDRESS, fail};
+use crate::{
+    config::tls::certificates,
+    upstream::tls::{self, Trust},
+};
+
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+#[derive(Args)]
+pub struct Health {
+    /// The server's address, HOST:PORT.
+    #[arg(long, default_value = DEFAULT_ADDRESS, value_parser = host_and_port)]
+    addr: String,
+    /// For a server with TLS: its authority, or its own certificate, in PEM.
+    #[arg(long)]
+    ca_file: Option<PathBuf>,
+    /// The name in the server's certificate, where it is not the host of --addr.
+    #[arg(long, requires = "ca_file")]
+    server_name: Option<String>,
+}
+
+fn host_and_port(text: &str) -> Result<String, String> {
+    let fits = text.rsplit_once(':').is_some_and(|(host, port)| {
+        !host.is_empty() && !host.contains('/') && port.parse::<u16>().is_ok()
+    });
+    fits.then(|| text.to_owned())
+        .ok_or_else(|| "want HOST:PORT, such as 127.0.0.1:50051".to_owned())
+}
+
+/// 0 when the server serves, else 1.
+pub async fn run(arguments: Health) -> ExitCode {
+    let address = arguments.addr.clone();
+    match timeout(TIMEOUT, check(arguments)).await {
+        Ok(Ok(ServingStatus::Serving)) => ExitCode::SUCCESS,
+        Ok(Ok(status)) => fail(status.as_str_name(), 1),
+        Ok(Err(error)) => fail(&format!("{address}: {error}"), 1),
+        Err(_) => fail(&format!("{address}: no answer in time"), 1),
+    }
+}
+
+async fn check(arguments: Health) -> Result<ServingStatus, String> {
+    let answer = HealthClient::new(connect(arguments).await?)
+        .check(HealthCheckRequest::default())
+        .await
+        .map_err(|status| status.code().to_string())?;
+    Ok(answer.into_inner().status())
+}
+
+async fn connect(arguments: Health) -> Result<Channel, String> {
+    let endpoint = Endpoint::from_shared(format!("http://{}", arguments.addr))
+        .map_err(|_| "want HOST:PORT".to_owned())?;
+    let Some(ca_file) = &arguments.ca_file else {
+        return endpoint.connect().await.map_err(|error| causes(&error));
+    };
+    let (connector, name) = connector(&arguments, ca_file)?;
+    let connect = service_fn(move |_: Uri| {
+        let (address, connector, name) = (arguments.addr.clone(), connector.clone(), name.clone());
+        async move {
+            let stream = TcpStream::connect(address).await?;
+            let stream = connector.connect(name, stream).await?;
+            Ok::<_, io::Error>(TokioIo::new(stream))
+        }
+    });
+    let connected = endpoint.connect_with_connector(connect).await;
+    connected.map_err(|error| causes(&error))
+}
+
+fn connector(
+    arguments: &Health,
+    ca_file: &Path,
+) -> Result<(TlsConnector, ServerName<'static>), String> {
+    let url = format!("https://{}", arguments.addr);
+    let url = Url::parse(&url).map_err(|error| error.to_string())?;
+    let named = certificates(ca_file).map_err(|fault| format!("--ca-file {fault}"))?;
+    let config = tls::config(&url, Trust::Only, &named, &[b"h2"])?;
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    let name = arguments.server_name.as_deref().unwrap_or(host).to_owned();
+    let name = ServerName::try_from(name).map_err(|error| format!("--server-name: {error}"))?;
+    Ok((TlsConnector::from(Arc::new(config)), name))
+}
+
+/// The error's causes: its own text only says "transport error".
+fn causes(error: &dyn Error) -> String {
+    let causes = iter::successors(error.source(), |cause| (*cause).source());
+    let causes: Vec<_> = causes.map(ToString::to_string).collect();
+    causes.join(": ")
+}
