@@ -1,6 +1,9 @@
 //! What the operator's monitoring reads: the numbers of one server, in Prometheus' text format.
 
-use std::{sync::atomic::AtomicU64, time::SystemTime};
+use std::{
+    sync::{Arc, atomic::AtomicU64},
+    time::SystemTime,
+};
 
 use prometheus_client::{
     encoding::text::encode,
@@ -40,7 +43,7 @@ impl Default for Metrics {
         );
         registry.register(
             "reload_stale",
-            "1 while the last good content is in use because the present one is bad",
+            "How many contents are in use although the present ones are bad",
             metrics.stale.clone(),
         );
         registry.register_with_unit(
@@ -64,31 +67,21 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// What was read again, `what`, is in use.
-    pub fn reloaded(&self, what: &'static str) {
-        let count = self
-            .reloads
-            .get_or_create(&[("what", what), ("result", "ok")]);
-        count.inc();
-        self.loaded(what);
+    /// What is read again when it changes, such as `tls`.
+    #[must_use]
+    pub fn content(self: &Arc<Self>, what: &'static str) -> Content {
+        // The line is there from the start, so that an alert on it can be tested.
+        drop(self.stale.get_or_create(&[("what", what)]));
+        Content {
+            what,
+            stale: false,
+            metrics: Arc::clone(self),
+        }
     }
 
-    /// What was read for the first time is in use.
-    pub fn loaded(&self, what: &'static str) {
-        self.stale.get_or_create(&[("what", what)]).set(0);
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        self.reloaded_at
-            .get_or_create(&[("what", what)])
-            .set(now.unwrap_or_default().as_secs());
-    }
-
-    /// What is there now is bad; the last good one stays in use.
-    pub fn reload_failed(&self, what: &'static str) {
-        let count = self
-            .reloads
-            .get_or_create(&[("what", what), ("result", "failed")]);
-        count.inc();
-        self.stale.get_or_create(&[("what", what)]).set(1);
+    fn count_reload(&self, what: &'static str, result: &'static str) {
+        let labels = [("what", what), ("result", result)];
+        self.reloads.get_or_create(&labels).inc();
     }
 
     /// A call was refused for want of an identity.
@@ -104,5 +97,52 @@ impl Metrics {
         // Writing to a string cannot fail.
         let _ = encode(&mut text, &self.registry);
         text
+    }
+}
+
+/// The numbers of one content that is read again when it changes.
+pub struct Content {
+    what: &'static str,
+    stale: bool,
+    metrics: Arc<Metrics>,
+}
+
+impl Content {
+    /// It was read again, and is in use.
+    pub fn reloaded(&mut self) {
+        self.metrics.count_reload(self.what, "ok");
+        self.confirmed();
+    }
+
+    /// What is there now is what is in use.
+    pub fn confirmed(&mut self) {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let gauge = &self.metrics.reloaded_at;
+        gauge
+            .get_or_create(&[("what", self.what)])
+            .set(now.unwrap_or_default().as_secs());
+        self.set_stale(false);
+    }
+
+    /// What is there now is bad; the last good one stays in use.
+    pub fn failed(&mut self) {
+        self.metrics.count_reload(self.what, "failed");
+        self.set_stale(true);
+    }
+
+    fn set_stale(&mut self, stale: bool) {
+        let gauge = self.metrics.stale.get_or_create(&[("what", self.what)]);
+        match (self.stale, stale) {
+            (false, true) => gauge.inc(),
+            (true, false) => gauge.dec(),
+            _ => 0,
+        };
+        self.stale = stale;
+    }
+}
+
+impl Drop for Content {
+    fn drop(&mut self) {
+        self.set_stale(false);
     }
 }

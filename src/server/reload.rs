@@ -17,7 +17,7 @@ use toml::Table;
 use super::tls::Tls;
 use crate::{
     config::{self, Config},
-    metrics::Metrics,
+    metrics::{Content, Metrics},
     service::Shared,
     stamp::Stamp,
 };
@@ -39,11 +39,14 @@ pub struct Watched {
     seen: Stamps,
     /// What was wrong with them.
     fault: Option<String>,
+    numbers: Content,
 }
 
 impl Watched {
-    fn new(what: &'static str, files: Vec<PathBuf>, read: Read) -> Self {
+    fn new(what: &'static str, files: Vec<PathBuf>, read: Read, metrics: &Arc<Metrics>) -> Self {
         let stamps = stamps(&files);
+        let mut numbers = metrics.content(what);
+        numbers.confirmed();
         Self {
             what,
             files,
@@ -51,11 +54,12 @@ impl Watched {
             taken: stamps.clone(),
             seen: stamps,
             fault: None,
+            numbers,
         }
     }
 
     /// Looks at the files, and takes them up if they have changed.
-    fn look(&mut self, metrics: &Metrics) {
+    fn look(&mut self) {
         let now = stamps(&self.files);
         let rests = now == self.seen;
         self.seen = now;
@@ -69,11 +73,11 @@ impl Watched {
         match (self.read)() {
             Ok(()) => {
                 self.fault = None;
-                metrics.reloaded(self.what);
+                self.numbers.reloaded();
                 tracing::info!(what = self.what, "changed files are in use");
             }
             Err(fault) if changed || self.fault.as_ref() != Some(&fault) => {
-                metrics.reload_failed(self.what);
+                self.numbers.failed();
                 tracing::error!(
                     what = self.what,
                     fault,
@@ -93,22 +97,25 @@ fn stamps(files: &[PathBuf]) -> Stamps {
 /// What is read again in a server with this configuration.
 pub fn watched(config: &Config, shared: &Arc<Shared>, tls: Option<&Arc<Tls>>) -> Vec<Watched> {
     let mut watched = Vec::new();
+    let mut watch = |what, files, read: Read| {
+        watched.push(Watched::new(what, files, read, &shared.metrics));
+    };
     if let Some(tls) = tls {
         let files = tls.files().paths();
         let tls = Arc::clone(tls);
-        watched.push(Watched::new("tls", files, Box::new(move || tls.reload())));
+        watch("tls", files, Box::new(move || tls.reload()));
     }
     if let Some(file) = config.file.clone() {
         let (shared, mut told) = (Arc::clone(shared), config.fixed.clone());
         let read = Box::new(move || configuration(&file, &shared, &mut told));
-        watched.push(Watched::new("configuration", config.files(), read));
+        watch("configuration", config.files(), read);
     }
     for secret in config.secrets() {
         let Some(file) = secret.path().map(Path::to_owned) else {
             continue;
         };
         let read = Box::new(move || secret.check().map_err(|error| error.to_string()));
-        watched.push(Watched::new("secret", vec![file], read));
+        watch("secret", vec![file], read);
     }
     watched
 }
@@ -129,18 +136,14 @@ fn configuration(file: &Path, shared: &Shared, told: &mut Table) -> Result<(), S
 }
 
 /// Looks at the files for as long as the server runs.
-pub async fn watch(mut watched: Vec<Watched>, metrics: Arc<Metrics>) {
-    for files in &watched {
-        metrics.loaded(files.what);
-    }
+pub async fn watch(mut watched: Vec<Watched>) {
     let mut looks = interval(LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         looks.tick().await;
-        let metrics = Arc::clone(&metrics);
         let looked = spawn_blocking(move || {
             for files in &mut watched {
-                files.look(&metrics);
+                files.look();
             }
             watched
         });

@@ -18,7 +18,11 @@ use tokio::{
 };
 
 use super::super::unidentified::Unidentified;
-use crate::{jwks::KeySet, metrics::Metrics, stamp::Stamp};
+use crate::{
+    jwks::KeySet,
+    metrics::{Content, Metrics},
+    stamp::Stamp,
+};
 
 /// A file is looked at this often, ...
 const LOOK: Duration = Duration::from_secs(1);
@@ -78,8 +82,9 @@ impl Keeper {
             issuer,
             source,
             stamp: None,
+            last: Bytes::new(),
             rounds: sender,
-            metrics: Arc::clone(metrics),
+            numbers: metrics.content(WHAT),
         };
         let task = tokio::spawn(reader.run(Arc::clone(&wanted)));
         Self {
@@ -115,8 +120,10 @@ struct Reader {
     issuer: String,
     source: KeySource,
     stamp: Option<Stamp>,
+    /// The good bytes that were read last.
+    last: Bytes,
     rounds: watch::Sender<Round>,
-    metrics: Arc<Metrics>,
+    numbers: Content,
 }
 
 impl Reader {
@@ -166,13 +173,14 @@ impl Reader {
                 (read_file(path.clone()).await, None)
             }
         };
-        match result.and_then(|bytes| KeySet::parse(&bytes)) {
-            Ok(keys) => {
-                self.take(keys, life);
+        let read = result.and_then(|bytes| Ok((KeySet::parse(&bytes)?, bytes)));
+        match read {
+            Ok((keys, bytes)) => {
+                self.take(keys, bytes, life);
                 true
             }
             Err(error) => {
-                self.metrics.reload_failed(WHAT);
+                self.numbers.failed();
                 tracing::warn!(
                     issuer = self.issuer,
                     error,
@@ -183,14 +191,15 @@ impl Reader {
         }
     }
 
-    fn take(&self, keys: KeySet, life: Option<Duration>) {
-        let first = self.rounds.borrow().keys.is_none();
-        if first {
-            self.metrics.loaded(WHAT);
-        } else {
-            self.metrics.reloaded(WHAT);
+    fn take(&mut self, keys: KeySet, bytes: Bytes, life: Option<Duration>) {
+        if bytes != self.last {
+            if !self.last.is_empty() {
+                self.numbers.reloaded();
+            }
+            tracing::info!(issuer = self.issuer, "the issuer's keys are in use");
+            self.last = bytes;
         }
-        tracing::debug!(issuer = self.issuer, "the issuer's keys are read");
+        self.numbers.confirmed();
         self.rounds.send_modify(|round| {
             round.keys = Some(Arc::new(keys));
             round.lapses_at = life.map(|life| Instant::now() + life);
