@@ -171,6 +171,9 @@ async fn callers_are_those_of_the_file_as_it_is_now() {
     until(&house.app, &reloaded("configuration", 3)).await;
     assert_eq!(call(&house.with_subject("svc")).await, "nothing_shown");
     assert_eq!(call(&client).await, "ok");
+    fs::write(&file, &text).unwrap();
+    until(&house.app, &reloaded("configuration", 4)).await;
+    assert_eq!(call(&house.with_subject("svc")).await, "ok");
 }
 
 #[tokio::test]
