@@ -52,13 +52,16 @@ impl Identity {
     /// The URI name of a certificate; case matters.
     #[must_use]
     pub fn uri(name: &str) -> Option<Self> {
-        Self::Certificate(name.to_owned()).fit()
+        let fits = name.is_ascii() && name.contains(':');
+        fits.then(|| Self::Certificate(name.to_owned()))?.fit()
     }
 
-    /// The DNS name of a certificate; case does not matter.
+    /// The DNS name of a certificate; case does not matter. It never looks like a URI.
     #[must_use]
     pub fn dns(name: &str) -> Option<Self> {
-        Self::Certificate(name.to_ascii_lowercase()).fit()
+        let fits = names::is_made_of(name, b"._-*");
+        fits.then(|| Self::Certificate(name.to_ascii_lowercase()))?
+            .fit()
     }
 
     /// The subject of a token.

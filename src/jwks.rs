@@ -2,7 +2,7 @@
 
 use jsonwebtoken::{
     Algorithm, DecodingKey,
-    jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, PublicKeyUse},
+    jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, KeyOperations, PublicKeyUse},
 };
 use serde_json::Value;
 
@@ -63,11 +63,13 @@ fn usable(value: &Value) -> Option<Key> {
         jwk.common.public_key_use,
         None | Some(PublicKeyUse::Signature)
     );
+    let operations = jwk.common.key_operations.as_ref();
+    let checks = operations.is_none_or(|list| list.contains(&KeyOperations::Verify));
     let known = ALGORITHMS
         .iter()
         .any(|(_, algorithm)| serves(&jwk, *algorithm));
     let key = DecodingKey::from_jwk(&jwk).ok()?;
-    (signs && known).then_some(Key { jwk, key })
+    (signs && checks && known).then_some(Key { jwk, key })
 }
 
 /// Is the key of the kind, and for the use, that the algorithm asks for?

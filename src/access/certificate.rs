@@ -10,13 +10,18 @@ use x509_parser::{extensions::GeneralName, parse_x509_certificate};
 
 use crate::identity::Identity;
 
+/// The chain of a connection that lives on is verified again after so many seconds.
+const VERIFIED_FOR: u64 = 60;
+
 /// A client certificate that was verified when its connection was made.
 pub struct PeerCertificate {
     chain: Vec<CertificateDer<'static>>,
     names: Vec<Identity>,
     not_after: u64,
-    /// The last set of authorities that has verified it.
+    /// The last set of authorities that has verified it, ...
     verified_by: AtomicU64,
+    /// ... and when, in seconds since 1970.
+    verified_at: AtomicU64,
 }
 
 impl PeerCertificate {
@@ -31,6 +36,7 @@ impl PeerCertificate {
             not_after: u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or_default(),
             chain: chain.iter().map(|der| der.clone().into_owned()).collect(),
             verified_by: AtomicU64::new(authorities),
+            verified_at: AtomicU64::new(now()),
         })
     }
 
@@ -49,20 +55,26 @@ impl PeerCertificate {
     /// Has it expired since?
     #[must_use]
     pub fn has_expired(&self) -> bool {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        now.unwrap_or_default().as_secs() > self.not_after
+        now() > self.not_after
     }
 
-    /// Have the authorities with this number verified it?
+    /// Have the authorities with this number verified it, and not long ago?
     #[must_use]
     pub fn is_verified_by(&self, authorities: u64) -> bool {
-        self.verified_by.load(Ordering::Relaxed) == authorities
+        let age = now().abs_diff(self.verified_at.load(Ordering::Relaxed));
+        self.verified_by.load(Ordering::Relaxed) == authorities && age < VERIFIED_FOR
     }
 
-    /// They have.
+    /// They have, just now.
     pub fn set_verified_by(&self, authorities: u64) {
         self.verified_by.store(authorities, Ordering::Relaxed);
+        self.verified_at.store(now(), Ordering::Relaxed);
     }
+}
+
+fn now() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.unwrap_or_default().as_secs()
 }
 
 fn identities(names: &[GeneralName]) -> Vec<Identity> {

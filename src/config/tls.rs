@@ -9,10 +9,11 @@ use std::{
 use rustls::{
     RootCertStore,
     crypto::ring,
-    pki_types::{PrivateKeyDer, pem::PemObject as _},
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
     server::{WebPkiClientVerifier, danger::ClientCertVerifier},
     sign::CertifiedKey,
 };
+use x509_parser::parse_x509_certificate;
 use zeroize::Zeroizing;
 
 pub use super::targets::certificates;
@@ -104,10 +105,30 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
 fn clients(path: &Path) -> Result<Arc<dyn ClientCertVerifier>, String> {
     let mut roots = RootCertStore::empty();
     for authority in certificates(path)? {
-        roots.add(authority).map_err(|error| error.to_string())?;
+        if is_valid_authority(&authority)? {
+            roots.add(authority).map_err(|error| error.to_string())?;
+        }
+    }
+    if roots.is_empty() {
+        return Err("holds no authority that is valid now".to_owned());
     }
     let provider = Arc::new(ring::default_provider());
     let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
     let verifier = builder.allow_unauthenticated().build();
     verifier.map_err(|error| error.to_string())
+}
+
+/// A client's own certificate in the place of an authority would let its holder make certificates for anybody: rustls
+/// looks neither at what an authority may do nor at its dates (RFC 5280, section 6.1.1).
+fn is_valid_authority(certificate: &CertificateDer<'_>) -> Result<bool, String> {
+    let (_, parsed) = parse_x509_certificate(certificate)
+        .map_err(|_| "holds something that is not a usable X.509 certificate")?;
+    let may_sign = parsed
+        .key_usage()
+        .map_err(|error| error.to_string())?
+        .is_none_or(|usage| usage.value.key_cert_sign());
+    if !parsed.is_ca() || !may_sign {
+        return Err("holds a certificate that is not an authority's".to_owned());
+    }
+    Ok(parsed.validity().is_valid())
 }

@@ -32,8 +32,10 @@ use crate::{
     proto::ErrorReason,
 };
 
-/// Most bytes of an answer's body that are read.
+/// Most bytes of an upstream's answer that are read, ...
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
+/// ... and of another document.
+const MAX_DOCUMENT_BYTES: usize = 1024 * 1024;
 
 /// TCP and TLS. Three of these fit the default deadline, so that a host behind a silent firewall is told as
 /// unreachable, and not as a delete whose outcome is unknown.
@@ -157,11 +159,21 @@ impl Client {
     }
 
     /// Sends a request and reads the answer. After the status `done` the body is of no interest.
-    #[allow(clippy::disallowed_methods, reason = "this is the place")]
     pub async fn send(
         &self,
         request: Request,
         done: Option<StatusCode>,
+        deadline: &Deadline,
+    ) -> Result<Answer, NoAnswer> {
+        self.exchange(request, done, MAX_BODY_BYTES, deadline).await
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "this is the place")]
+    async fn exchange(
+        &self,
+        request: Request,
+        done: Option<StatusCode>,
+        most: usize,
         deadline: &Deadline,
     ) -> Result<Answer, NoAnswer> {
         let watch = self.connections.watch();
@@ -179,10 +191,10 @@ impl Client {
         let (status, headers) = (response.status(), response.headers().clone());
         let body = if done == Some(status) {
             // The status line has decided. What is left is only read to use the connection again.
-            let _ = timeout(DRAIN_TIMEOUT, whole_body(response)).await;
+            let _ = timeout(DRAIN_TIMEOUT, whole_body(response, most)).await;
             None
         } else {
-            let body = deadline.bound(timeout(BODY_TIMEOUT, whole_body(response)));
+            let body = deadline.bound(timeout(BODY_TIMEOUT, whole_body(response, most)));
             body.await.and_then(Result::ok).flatten()
         };
         self.connections.given_back();
@@ -198,7 +210,10 @@ impl Client {
     /// Reads a document that is not an upstream's: exactly 200, and a whole body.
     pub async fn document(&self, url: Url, deadline: &Deadline) -> Result<Bytes, String> {
         let request = Request::new(Method::GET, url);
-        match self.send(request, None, deadline).await {
+        match self
+            .exchange(request, None, MAX_DOCUMENT_BYTES, deadline)
+            .await
+        {
             Ok(Answer {
                 status: 200,
                 body: Some(body),
@@ -228,10 +243,10 @@ fn build(tls: ClientConfig, connections: &Connections) -> Result<reqwest::Client
 }
 
 /// The body, if it ends well and within the limit.
-async fn whole_body(mut response: Response) -> Option<Bytes> {
+async fn whole_body(mut response: Response, most: usize) -> Option<Bytes> {
     let mut body = BytesMut::new();
     while let Some(chunk) = response.chunk().await.ok()? {
-        if body.len() + chunk.len() > MAX_BODY_BYTES {
+        if body.len() + chunk.len() > most {
             return None;
         }
         body.extend_from_slice(&chunk);

@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf, time::Duration};
 use rcgen::CertifiedKey;
 use useradmin::config::{self, AuditSink, Config, Credential, EntraKind, keys::KEYS};
 
-use crate::support::{App, Signer};
+use crate::support::{App, Signer, pki::Authority};
 
 const EXAMPLE: &str = include_str!("../../docs/useradmin.toml");
 
@@ -22,7 +22,7 @@ impl Folder {
         folder.write("server.key", signing_key.serialize_pem().as_bytes());
         let other = rcgen::generate_simple_self_signed(["other.example".to_owned()]).unwrap();
         folder.write("other.pem", other.cert.pem().as_bytes());
-        folder.write("clients.pem", cert.pem().as_bytes());
+        folder.write("clients.pem", Authority::new().pem().as_bytes());
         let keys = Signer::es256("key-1").key_set();
         folder.write("build.jwks", keys.as_bytes());
         folder.write("corporate-ca.pem", cert.pem().as_bytes());

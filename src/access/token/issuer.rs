@@ -5,11 +5,8 @@ use std::{sync::Arc, time::Duration};
 use jsonwebtoken::{Algorithm, Header, Validation, decode, errors::ErrorKind};
 use serde::Deserialize;
 
-use super::{
-    super::unidentified::Unidentified,
-    keeper::{Keeper, KeySource},
-};
-use crate::{config::JwtIssuer, identity::Identity, jwks::KeySet, metrics::Metrics};
+use super::{super::unidentified::Unidentified, keeper::Keeper};
+use crate::{config::JwtIssuer, identity::Identity, jwks::KeySet};
 
 /// Clocks may differ by this much.
 const LEEWAY: Duration = Duration::from_mins(1);
@@ -18,7 +15,7 @@ const LEEWAY: Duration = Duration::from_mins(1);
 pub struct Issuer {
     settings: JwtIssuer,
     validations: Vec<(Algorithm, Validation)>,
-    keeper: Keeper,
+    keeper: Arc<Keeper>,
 }
 
 /// What is taken from a token that is valid.
@@ -28,21 +25,31 @@ struct Claims {
 }
 
 impl Issuer {
-    /// Begins to read the issuer's keys.
-    pub fn start(settings: &JwtIssuer, source: KeySource, metrics: &Arc<Metrics>) -> Self {
+    /// With keys from this keeper.
+    pub fn new(settings: &JwtIssuer, keeper: Arc<Keeper>) -> Self {
         let algorithms = settings.algorithms.iter();
         Self {
             settings: settings.clone(),
             validations: algorithms
                 .map(|algorithm| (*algorithm, validation(settings, *algorithm)))
                 .collect(),
-            keeper: Keeper::start(settings.issuer.clone(), source, metrics),
+            keeper,
         }
     }
 
-    /// As configured.
-    pub const fn settings(&self) -> &JwtIssuer {
-        &self.settings
+    /// Who reads the keys.
+    pub const fn keeper(&self) -> &Arc<Keeper> {
+        &self.keeper
+    }
+
+    /// What `iss` must be.
+    pub fn name(&self) -> &str {
+        &self.settings.issuer
+    }
+
+    /// Does an issuer with these settings have the same name, and its keys in the same place?
+    pub fn is_the_same(&self, settings: &JwtIssuer) -> bool {
+        self.settings.issuer == settings.issuer && self.settings.jwks == settings.jwks
     }
 
     /// The identity that a token of this issuer proves.
@@ -58,12 +65,22 @@ impl Issuer {
             .ok_or(Unidentified::TokenAlgorithmRefused)?;
         let check = |keys: &KeySet| checked(token, header, keys, validation);
         let mut subject = self.keeper.keys().and_then(|keys| check(&keys));
-        if let Err(Unidentified::TokenKeyUnknown | Unidentified::TokenKeysUnavailable) = subject {
+        if subject.as_ref().is_err_and(|why| may_be_new(*why, header)) {
             self.keeper.refresh(patience).await;
             subject = self.keeper.keys().and_then(|keys| check(&keys));
         }
         let subject = subject?;
         Identity::token(&self.settings.issuer, &subject).ok_or(Unidentified::TokenMalformed)
+    }
+}
+
+/// May keys that are read now know the token?
+fn may_be_new(why: Unidentified, header: &Header) -> bool {
+    match why {
+        Unidentified::TokenKeyUnknown | Unidentified::TokenKeysUnavailable => true,
+        // A key without an ID is changed without a sign.
+        Unidentified::TokenSignatureInvalid => header.kid.is_none(),
+        _ => false,
     }
 }
 

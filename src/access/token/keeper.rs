@@ -32,10 +32,9 @@ const FETCH: Duration = Duration::from_mins(5);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// ... to this.
 const LAST_PAUSE: Duration = Duration::from_secs(30);
-/// Unknown keys make the keys be read again at most so often at once, ...
-const MOST_WANTED: u32 = 5;
-/// ... and once more after this time: whoever invents key IDs must not send us to the issuer for each.
-const WANTED_AGAIN: Duration = Duration::from_secs(30);
+/// Tokens with unknown keys have the keys read no more often than this: whoever invents key IDs must not send us to the
+/// issuer for each. Whoever waits for keys waits for a reading that begins after this pause.
+const WANTED_AGAIN: Duration = Duration::from_secs(1);
 /// Keys of a URL that could not be read for so long are not believed any more.
 const LIFE: Duration = Duration::from_hours(24);
 const WHAT: &str = "jwks";
@@ -52,17 +51,20 @@ pub enum KeySource {
     Url(Fetch),
 }
 
-/// One reading of the keys.
+/// What is known after so many readings.
 #[derive(Clone, Default)]
-struct Round {
-    number: u64,
+struct Known {
+    /// Readings that have begun, ...
+    begun: u64,
+    /// ... and the last one that has ended.
+    ended: u64,
     keys: Option<Arc<KeySet>>,
     lapses_at: Option<Instant>,
 }
 
 /// The keys of one issuer.
 pub struct Keeper {
-    rounds: watch::Receiver<Round>,
+    known: watch::Receiver<Known>,
     wanted: Arc<Notify>,
     task: AbortHandle,
 }
@@ -75,43 +77,45 @@ impl Drop for Keeper {
 
 impl Keeper {
     /// Begins to read.
-    pub fn start(issuer: String, source: KeySource, metrics: &Arc<Metrics>) -> Self {
-        let (sender, rounds) = watch::channel(Round::default());
+    pub fn start(issuer: &str, source: KeySource, metrics: &Arc<Metrics>) -> Self {
+        let (sender, known) = watch::channel(Known::default());
         let wanted = Arc::new(Notify::new());
         let reader = Reader {
-            issuer,
+            issuer: issuer.to_owned(),
             source,
             stamp: None,
             last: Bytes::new(),
-            rounds: sender,
+            known: sender,
             numbers: metrics.content(WHAT),
         };
         let task = tokio::spawn(reader.run(Arc::clone(&wanted)));
         Self {
-            rounds,
+            known,
             wanted,
             task: task.abort_handle(),
         }
     }
 
-    /// The keys that were read last; before the first reading, none.
+    /// The keys that were read last.
     pub fn keys(&self) -> Result<Arc<KeySet>, Unidentified> {
-        let round = self.rounds.borrow();
-        if round.number == 0 {
-            return Ok(Arc::default());
-        }
-        let lapsed = round.lapses_at.is_some_and(|at| Instant::now() >= at);
-        let keys = round.keys.clone().filter(|_| !lapsed);
+        let known = self.known.borrow();
+        let lapsed = known.lapses_at.is_some_and(|at| Instant::now() >= at);
+        let keys = known.keys.clone().filter(|_| !lapsed);
         keys.ok_or(Unidentified::TokenKeysUnavailable)
     }
 
-    /// Waits for the next reading, which is now unless there were too many.
+    /// Waits for a reading that begins now or later; the first one of all has been on its way from the start.
     pub async fn refresh(&self, patience: Duration) {
-        let mut rounds = self.rounds.clone();
-        let seen = rounds.borrow_and_update().number;
-        self.wanted.notify_one();
+        let mut known = self.known.clone();
+        let wanted = {
+            let now = known.borrow_and_update();
+            if now.ended == 0 { 1 } else { now.begun + 1 }
+        };
+        if wanted > 1 {
+            self.wanted.notify_one();
+        }
         // Who waits in vain goes on with the keys that there are.
-        let _late = timeout(patience, rounds.wait_for(|round| round.number > seen)).await;
+        let _late = timeout(patience, known.wait_for(|now| now.ended >= wanted)).await;
     }
 }
 
@@ -122,33 +126,31 @@ struct Reader {
     stamp: Option<Stamp>,
     /// The good bytes that were read last.
     last: Bytes,
-    rounds: watch::Sender<Round>,
+    known: watch::Sender<Known>,
     numbers: Content,
 }
 
 impl Reader {
     async fn run(mut self, wanted: Arc<Notify>) {
-        let mut budget = Budget::new();
         let mut pause = FIRST_PAUSE;
         loop {
+            self.known.send_modify(|known| known.begun += 1);
+            let begun = Instant::now();
             let well = self.read().await;
-            self.rounds.send_modify(|round| round.number += 1);
-            let next = Instant::now() + if well { self.period() } else { pause };
+            self.known.send_modify(|known| known.ended = known.begun);
+            let next = begun + if well { self.period() } else { pause };
             pause = if well {
                 FIRST_PAUSE
             } else {
                 (pause * 2).min(LAST_PAUSE)
             };
-            loop {
-                tokio::select! {
-                    () = sleep_until(next) => break,
-                    () = wanted.notified() => {}
-                }
-                if budget.take() {
-                    break;
-                }
-                // Nobody waits for a reading that does not take place.
-                self.rounds.send_modify(|round| round.number += 1);
+            let wanted = async {
+                wanted.notified().await;
+                sleep_until(begun + WANTED_AGAIN).await;
+            };
+            tokio::select! {
+                () = sleep_until(next) => {}
+                () = wanted => {}
             }
         }
     }
@@ -200,9 +202,9 @@ impl Reader {
             self.last = bytes;
         }
         self.numbers.confirmed();
-        self.rounds.send_modify(|round| {
-            round.keys = Some(Arc::new(keys));
-            round.lapses_at = life.map(|life| Instant::now() + life);
+        self.known.send_modify(|known| {
+            known.keys = Some(Arc::new(keys));
+            known.lapses_at = life.map(|life| Instant::now() + life);
         });
     }
 }
@@ -211,31 +213,4 @@ async fn read_file(path: PathBuf) -> Result<Bytes, String> {
     let read = |path: &Path| fs::read(path).map_err(|error| format!("cannot be read: {error}"));
     let bytes = spawn_blocking(move || read(&path)).await;
     bytes.map_err(|error| error.to_string())?.map(Bytes::from)
-}
-
-/// How often unknown keys may have the keys read again.
-struct Budget {
-    left: u32,
-    filled_at: Instant,
-}
-
-impl Budget {
-    fn new() -> Self {
-        Self {
-            left: MOST_WANTED,
-            filled_at: Instant::now(),
-        }
-    }
-
-    fn take(&mut self) -> bool {
-        let gained = self.filled_at.elapsed().as_secs() / WANTED_AGAIN.as_secs();
-        if gained > 0 {
-            let gained = u32::try_from(gained).unwrap_or(MOST_WANTED);
-            self.left = self.left.saturating_add(gained).min(MOST_WANTED);
-            self.filled_at = Instant::now();
-        }
-        let taken = self.left > 0;
-        self.left = self.left.saturating_sub(1);
-        taken
-    }
 }

@@ -10,14 +10,14 @@ use std::{sync::Arc, time::Duration};
 use jsonwebtoken::{dangerous::insecure_decode_claims, decode_header};
 use serde::Deserialize;
 
-use self::issuer::Issuer;
 pub use self::keeper::{Fetch, KeySource};
+use self::{issuer::Issuer, keeper::Keeper};
 use super::unidentified::Unidentified;
 use crate::{config::JwtIssuer, identity::Identity, metrics::Metrics};
 
 /// All configured issuers.
 #[derive(Default)]
-pub struct Issuers(Vec<Arc<Issuer>>);
+pub struct Issuers(Vec<Issuer>);
 
 /// What has to be known to find the issuer. It is believed only after the signature is checked.
 #[derive(Deserialize)]
@@ -26,7 +26,7 @@ struct Claimed {
 }
 
 impl Issuers {
-    /// From the configuration. Issuers whose settings have not changed go on with the keys that they have.
+    /// From the configuration. Where an issuer's keys are read from the same place as before, they stay known.
     pub fn new(
         settings: &[JwtIssuer],
         before: Option<&Self>,
@@ -34,18 +34,21 @@ impl Issuers {
         metrics: &Arc<Metrics>,
     ) -> Result<Self, String> {
         signature::install();
-        let mut issuers = Vec::new();
-        for settings in settings {
+        let keeper = |settings: &JwtIssuer| {
             let known = before.and_then(|before| {
                 let mut known = before.0.iter();
-                known.find(|issuer| issuer.settings() == settings).cloned()
+                known.find(|issuer| issuer.is_the_same(settings))
             });
-            issuers.push(match known {
-                Some(issuer) => issuer,
-                None => Arc::new(Issuer::start(settings, source(settings)?, metrics)),
-            });
-        }
-        Ok(Self(issuers))
+            match known {
+                Some(known) => Ok(Arc::clone(known.keeper())),
+                None => source(settings)
+                    .map(|source| Arc::new(Keeper::start(&settings.issuer, source, metrics))),
+            }
+        };
+        let issuers = settings
+            .iter()
+            .map(|settings| keeper(settings).map(|keeper| Issuer::new(settings, keeper)));
+        issuers.collect::<Result<_, _>>().map(Self)
     }
 
     /// Is there none?
@@ -65,7 +68,7 @@ impl Issuers {
         let claimed: Claimed = insecure_decode_claims(token).map_err(malformed)?;
         let mut issuers = self.0.iter();
         let issuer = issuers
-            .find(|issuer| issuer.settings().issuer == claimed.iss)
+            .find(|issuer| issuer.name() == claimed.iss)
             .ok_or(Unidentified::TokenIssuerUnknown)?;
         issuer.verify(token, &header, patience).await
     }

@@ -26,62 +26,59 @@ async fn house() -> House {
     House::start(upstream().await, sections, "").await
 }
 
+const OK: &str = "";
+const UNNAMED: &str = "certificate_unnamed";
+const DENIED: &str = "denied";
+
+fn name() -> SanType {
+    uri("spiffe://corp/offboarding")
+}
+
+fn mail() -> SanType {
+    SanType::Rfc822Name("second.corp.example".try_into().unwrap())
+}
+
+fn address() -> SanType {
+    SanType::IpAddress("127.0.0.1".parse().unwrap())
+}
+
+/// What is special, the names of the certificate, and what comes of it.
+type Case = (&'static str, fn() -> Vec<SanType>, &'static str);
+
+#[rustfmt::skip]
+const NAMES: &[Case] = &[
+    ("SPIFFE ID", || vec![name()], OK),
+    ("SPIFFE ID beside DNS names", || vec![dns("a.example"), name(), dns("b.example")], OK),
+    ("DNS name", || vec![dns("second.corp.example")], OK),
+    ("DNS name in capitals", || vec![dns("Second.Corp.Example")], OK),
+    ("the second DNS name", || vec![dns("first.corp.example"), dns("second.corp.example")], OK),
+    ("DNS name beside a URI", || vec![uri("https://x.example/"), dns("second.corp.example")], OK),
+    ("wildcard", || vec![dns("*.corp.example")], DENIED),
+    ("two SPIFFE IDs", || vec![name(), uri("spiffe://corp/other")], UNNAMED),
+    ("a SPIFFE ID and another URI", || vec![uri("https://x.example"), name()], UNNAMED),
+    ("no name", Vec::new, UNNAMED),
+    ("mail address", || vec![mail()], UNNAMED),
+    ("address", || vec![address()], UNNAMED),
+    ("the name of nobody", || vec![dns("anonymous")], UNNAMED),
+    ("a URI as a DNS name", || vec![dns("spiffe://corp/offboarding")], UNNAMED),
+    ("a DNS name as a URI", || vec![uri("second.corp.example")], UNNAMED),
+    ("a long name", || vec![uri(&format!("spiffe://corp/{}", "x".repeat(300)))], UNNAMED),
+];
+
 #[tokio::test]
 async fn a_certificate_is_known_by_its_uri_and_dns_names_alone() {
     let house = house().await;
-    let (ok, unnamed, denied) = ("", "certificate_unnamed", "denied");
-    let name = || uri("spiffe://corp/offboarding");
-    let mail = || SanType::Rfc822Name("second.corp.example".try_into().unwrap());
-    let cases: Vec<(&str, Vec<SanType>, &str)> = vec![
-        ("SPIFFE ID", vec![name()], ok),
-        (
-            "SPIFFE ID beside DNS names",
-            vec![dns("a.example"), name(), dns("b.example")],
-            ok,
-        ),
-        ("DNS name", vec![dns("second.corp.example")], ok),
-        ("DNS name in capitals", vec![dns("Second.Corp.Example")], ok),
-        (
-            "the second DNS name",
-            vec![dns("first.corp.example"), dns("second.corp.example")],
-            ok,
-        ),
-        (
-            "DNS name beside a URI",
-            vec![uri("https://x.example/"), dns("second.corp.example")],
-            ok,
-        ),
-        ("wildcard", vec![dns("*.corp.example")], denied),
-        (
-            "two SPIFFE IDs",
-            vec![name(), uri("spiffe://corp/other")],
-            unnamed,
-        ),
-        (
-            "a SPIFFE ID and another URI",
-            vec![uri("https://x.example"), name()],
-            unnamed,
-        ),
-        ("no name", vec![], unnamed),
-        ("mail address", vec![mail()], unnamed),
-        (
-            "address",
-            vec![SanType::IpAddress("127.0.0.1".parse().unwrap())],
-            unnamed,
-        ),
-        ("the name of nobody", vec![dns("anonymous")], unnamed),
-    ];
-    for (what, names, expected) in cases {
-        let client = house.with_names(names);
+    for (what, names, expected) in NAMES {
+        let client = house.with_names(names());
         let answer = client.delete_batch_node_user(batch_request("alice")).await;
         match answer {
-            Ok(_) => assert_eq!(expected, ok, "{what}"),
-            Err(failed) if expected == denied => {
+            Ok(_) => assert_eq!(*expected, OK, "{what}"),
+            Err(failed) if *expected == DENIED => {
                 failed.expect(Code::PermissionDenied, "CALLER_NOT_AUTHORIZED");
             }
             Err(failed) => {
                 failed.expect(Code::Unauthenticated, "CALLER_UNAUTHENTICATED");
-                assert_eq!(failed.meta("cause"), expected, "{what}");
+                assert_eq!(failed.meta("cause"), *expected, "{what}");
             }
         }
     }
@@ -90,7 +87,7 @@ async fn a_certificate_is_known_by_its_uri_and_dns_names_alone() {
 #[tokio::test]
 async fn a_certificate_that_does_not_verify_ends_the_handshake() {
     let house = house().await;
-    let name = || vec![uri("spiffe://corp/offboarding")];
+    let name = || vec![name()];
     let stranger = Authority::new();
     let for_servers = house.authority.issue_from(|params| {
         params.subject_alt_names = name();

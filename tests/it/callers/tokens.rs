@@ -1,11 +1,13 @@
 //! Tokens: every way to be wrong, and where the keys come from.
 
 use std::{
+    path::Path,
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD as BASE64};
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tonic::Code;
 
@@ -22,7 +24,7 @@ allow = [{ rpc = "DeleteBatchNodeUser", targets = ["*"] }]
 "#;
 
 async fn house() -> House {
-    let sections = |folder: &std::path::Path, url: &str| batch_section(folder, url) + EVERYTHING;
+    let sections = |folder: &Path, url: &str| batch_section(folder, url) + EVERYTHING;
     House::start(upstream().await, sections, "").await
 }
 
@@ -206,17 +208,27 @@ async fn issuer(keys: &Arc<Mutex<Reply>>) -> Upstream {
     Upstream::start(move |_| keys.lock().unwrap().clone()).await
 }
 
+fn of_url(issuer: &Upstream, upstream: &Upstream, folder: &Path) -> String {
+    let (url, batch) = (&issuer.url, batch_section(folder, &upstream.url));
+    format!(
+        r#"
+[server]
+listen = "127.0.0.1:0"
+admin_listen = ""
+[[jwt_issuers]]
+issuer = "{ISSUER}"
+audience = "useradmin"
+jwks_url = "{url}/keys?v=1"
+{EVERYTHING}{batch}"#
+    )
+}
+
 #[tokio::test]
 async fn keys_of_a_url_are_read_once_and_again_for_an_unknown_key() {
     let (old, new) = (Signer::es256("old"), Signer::es256("new"));
     let keys = Arc::new(Mutex::new(Reply::json(200, &old.key_set())));
     let (issuer, upstream, folder) = (issuer(&keys).await, upstream().await, App::folder());
-    let text = format!(
-        "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"\"\n[[jwt_issuers]]\nissuer = \"{ISSUER}\"\naudience = \"useradmin\"\n\
-         jwks_url = \"{}/keys?v=1\"\n{EVERYTHING}{}",
-        issuer.url,
-        batch_section(&folder, &upstream.url)
-    );
+    let text = of_url(&issuer, &upstream, &folder);
     let app = App::configured(folder, &text).await;
     let client = |signer: &Signer| {
         Secure::plain(app.address).with_token(&signer.token(&claims(ISSUER, "svc")))
@@ -253,31 +265,71 @@ async fn keys_of_a_url_are_read_once_and_again_for_an_unknown_key() {
         assert_eq!(call(&old).await, "token_key_unknown");
         assert_eq!(call(&new).await, "");
     }
-    // Whoever invents keys does not make the server call the issuer each time.
+    // Whoever invents keys neither makes the server call the issuer each time ...
     let before = issuer.seen().len();
-    for n in 0..20 {
-        assert_eq!(
-            call(&Signer::es256(&format!("invented-{n}"))).await,
-            "token_key_unknown"
-        );
-    }
+    let begun = Instant::now();
+    let invented: Vec<_> = (0..50)
+        .map(|n| Signer::es256(&format!("invented-{n}")))
+        .collect();
+    let attack = join_all(invented.iter().map(&call));
+    // ... nor keeps anybody else from using a new key.
+    let newest = Signer::es256("newest");
+    *keys.lock().unwrap() = Reply::json(200, &newest.key_set());
+    let (causes, cause) = tokio::join!(attack, call(&newest));
+    assert_eq!(cause, "");
     assert!(
-        issuer.seen().len() - before <= 5,
-        "{}",
-        issuer.seen().len() - before
+        causes.iter().all(|cause| cause == "token_key_unknown"),
+        "{causes:?}"
     );
+    let readings = u64::try_from(issuer.seen().len() - before).unwrap();
+    assert!(readings <= 1 + begun.elapsed().as_secs(), "{readings}");
+}
+
+#[tokio::test]
+async fn an_issuer_that_is_down_at_first_is_believed_once_it_is_up() {
+    let signer = Signer::es256("key-1");
+    let keys = Arc::new(Mutex::new(Reply::Close));
+    let (issuer, upstream, folder) = (issuer(&keys).await, upstream().await, App::folder());
+    let app = App::configured(folder.clone(), &of_url(&issuer, &upstream, &folder)).await;
+    let client = Secure::plain(app.address).with_token(&signer.token(&claims(ISSUER, "svc")));
+    let failed = client
+        .delete_batch_node_user(batch_request("alice"))
+        .await
+        .unwrap_err();
+    assert_eq!(failed.meta("cause"), "token_keys_unavailable");
+    // A set of many keys, one of which has no ID.
+    let mut key = signer.jwk();
+    key.as_object_mut().unwrap().remove("kid");
+    let padding =
+        (0..400).map(|n| json!({"kty": "AKP", "kid": n.to_string(), "pub": "x".repeat(250)}));
+    let set = json!({ "keys": padding.chain([key]).collect::<Vec<_>>() });
+    *keys.lock().unwrap() = Reply::json(200, &set.to_string());
+    let mut header = signer.header();
+    without(&mut header, "kid");
+    let token = signer.token_with(&header, &claims(ISSUER, "svc"));
+    let client = client.with_token(&token);
+    client
+        .delete_batch_node_user(batch_request("alice"))
+        .await
+        .unwrap();
+    // It is replaced by another one without an ID: nothing but the signature tells.
+    let next = Signer::es256("key-2");
+    let mut key = next.jwk();
+    without(&mut key, "kid");
+    *keys.lock().unwrap() = Reply::json(200, &json!({ "keys": [key] }).to_string());
+    let token = next.token_with(&header, &claims(ISSUER, "svc"));
+    client
+        .with_token(&token)
+        .delete_batch_node_user(batch_request("alice"))
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
 async fn an_issuer_that_hangs_holds_a_call_no_longer_than_its_deadline() {
     let keys = Arc::new(Mutex::new(Reply::Hang));
     let (issuer, upstream, folder) = (issuer(&keys).await, upstream().await, App::folder());
-    let text = format!(
-        "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"\"\n[[jwt_issuers]]\nissuer = \"{ISSUER}\"\naudience = \"useradmin\"\n\
-         jwks_url = \"{}\"\n{EVERYTHING}{}",
-        issuer.url,
-        batch_section(&folder, &upstream.url)
-    );
+    let text = of_url(&issuer, &upstream, &folder);
     let app = App::configured(folder, &text).await;
     let client = Secure::plain(app.address);
     let signer = Signer::es256("key-1");

@@ -2,14 +2,15 @@
 
 use super::faults::{HMC, check};
 
+fn case(cert: &str, key: &str, more: &str) -> String {
+    let listen = "listen = \"0.0.0.0:1\"";
+    format!(
+        "[server]\n{listen}\n[server.tls]\ncert_file = \"{cert}\"\nkey_file = \"{key}\"\n{more}\n{HMC}"
+    )
+}
+
 #[test]
 fn certificates() {
-    let case = |cert: &str, key: &str, more: &str| {
-        let listen = "listen = \"0.0.0.0:1\"";
-        format!(
-            "[server]\n{listen}\n[server.tls]\ncert_file = \"{cert}\"\nkey_file = \"{key}\"\n{more}\n{HMC}"
-        )
-    };
     check(&[
         (case("server.pem", "server.key", ""), &[]),
         (
@@ -43,6 +44,16 @@ fn certificates() {
             ],
         ),
         (
+            format!("[server.tls]\ncert_file = \"server.pem\"\n{HMC}"),
+            &["1:9: missing key `key_file`"],
+        ),
+    ]);
+}
+
+#[test]
+fn authorities_of_clients() {
+    check(&[
+        (
             case("server.pem", "server.key", "client_ca_file = \"gone\""),
             &[
                 "6:18: `client_ca_file` cannot be read: No such file or directory (os error 2) (gone)",
@@ -57,8 +68,12 @@ fn certificates() {
             &["6:18: `client_ca_file` holds something that is not a usable X.509 certificate"],
         ),
         (
-            format!("[server.tls]\ncert_file = \"server.pem\"\n{HMC}"),
-            &["1:9: missing key `key_file`"],
+            case(
+                "server.pem",
+                "server.key",
+                "client_ca_file = \"server.pem\"",
+            ),
+            &["6:18: `client_ca_file` holds a certificate that is not an authority's"],
         ),
     ]);
 }
