@@ -1,5 +1,6 @@
 //! The command line: parse, load, start, stop.
 
+mod audit;
 mod health;
 
 use std::{
@@ -46,6 +47,9 @@ enum Command {
     },
     /// Ask a server for its health: exit 0 when it serves, else 1.
     Health(health::Health),
+    /// What concerns the audit log.
+    #[command(subcommand)]
+    Audit(audit::Audit),
 }
 
 #[derive(Args)]
@@ -78,6 +82,7 @@ pub fn main() -> ExitCode {
             },
             Command::Health(health) => health::run(health).await,
             Command::Serve(serve) => self::serve(serve).await,
+            Command::Audit(command) => audit::run(command),
         }
     });
     // What is still running has had its time.

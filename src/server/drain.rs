@@ -57,7 +57,8 @@ pub async fn drain<T>(
     if outcomes > 0 {
         tracing::error!(outcomes, "the audit log lacks outcomes");
     }
-    tracing::info!("stopped");
+    let audit_head = shared.audit.head().to_string();
+    tracing::info!(audit_head, "stopped");
 }
 
 /// All calls are done, and what became of them is written.

@@ -253,22 +253,6 @@ async fn nothing_is_sent_that_cannot_be_recorded() {
 }
 
 #[tokio::test]
-async fn a_line_that_was_left_unfinished_is_ended_first() {
-    let upstream = upstream().await;
-    let folder = App::folder();
-    let section = batch_section(&folder, &upstream.url);
-    fs::write(folder.join("audit.jsonl"), "{\"v\":1,\"ts\":\"20").unwrap();
-    let app = App::start_in(folder, &section).await;
-    app.delete_batch_node_user(batch_request("alice"))
-        .await
-        .unwrap();
-    let text = fs::read_to_string(app.folder.join("audit.jsonl")).unwrap();
-    let whole = text.lines().skip(1).map(serde_json::from_str::<Value>);
-    assert!(whole.into_iter().all(|line| line.is_ok()), "{text}");
-    assert_eq!(text.lines().count(), 3, "{text}");
-}
-
-#[tokio::test]
 async fn what_finds_a_call_in_the_logs_of_azure_is_on_record() {
     let upstream =
         Upstream::start(|seen| token_or(seen, || Reply::empty(200).with("request-id", "azure-1")))

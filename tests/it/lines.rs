@@ -208,6 +208,7 @@ async fn no_text_hides_in_a_line_or_makes_one() {
     assert_eq!(told.len(), calls);
     let expected = [
         "RUST_LOG is not understood",
+        "the audit log is open",
         "draining; a second signal cuts it short",
         "stopped",
     ];

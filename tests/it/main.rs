@@ -11,6 +11,10 @@
 
 mod access;
 mod audit;
+mod audit_chain;
+mod audit_crash;
+mod audit_rotation;
+mod audit_verify;
 mod batch_bodies;
 mod batch_caller;
 mod batch_documents;

@@ -1,12 +1,16 @@
 //! The audit log: the intent is recorded before anything is sent, the outcome after it. One writer appends;
-//! records that wait at the same time share one write and one sync (group commit).
+//! records that wait at the same time share one write and one sync (group commit). docs/audit.md has the format.
 
+mod lines;
+mod record;
 mod sink;
 mod state;
+mod takeover;
+mod verify;
 mod writer;
 
 use std::{
-    io,
+    fmt, io,
     sync::Arc,
     sync::mpsc::{self, SyncSender},
     thread,
@@ -16,6 +20,7 @@ use std::{
 use serde::Serialize;
 use tokio::{sync::oneshot, time::timeout};
 
+pub use self::verify::{Finding, Question, Summary, Unreadable, verify};
 use self::{state::State, writer::Writer};
 use crate::{
     config::{self, AuditSink},
@@ -90,6 +95,21 @@ impl Entry {
     }
 }
 
+/// Where the chain has come to: whoever notes it elsewhere can prove later that nothing before it was changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Head {
+    /// The last record's, or 0.
+    pub seq: u64,
+    /// SHA-256 of the last line, in hex.
+    pub hash: String,
+}
+
+impl fmt::Display for Head {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.seq, self.hash)
+    }
+}
+
 /// A record on its way; in a box, because the queue has a place for each from the start.
 struct Job {
     entry: Box<Entry>,
@@ -138,6 +158,12 @@ impl Audit {
     /// Waits until every outcome is written that has been told so far.
     pub async fn settle(&self) {
         self.state.settled().await;
+    }
+
+    /// The last record on file.
+    #[must_use]
+    pub fn head(&self) -> Head {
+        self.state.head()
     }
 
     /// Outcomes that have yet to be written.

@@ -1,34 +1,68 @@
-//! Where the lines go: whole lines or none, as far as the sink allows it.
+//! Where the lines go: whole lines or none, as far as the sink allows it; and to the file that has the name, even
+//! when it is another one than before.
 
 use std::{
-    fs::{self, File, OpenOptions, TryLockError},
-    io::{self, Read as _, Seek as _, SeekFrom, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    fs::{self, File, Metadata, OpenOptions, TryLockError},
+    io::{self, ErrorKind, Write as _},
+    os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::Path,
 };
 
+use super::takeover::{Legacy, take_over};
 use crate::config::AuditSink;
 
 /// The sink.
 pub struct Sink {
     target: AuditSink,
+    sync: bool,
     open: Option<Open>,
-    /// A failed write may have left a part of a line that cannot be cut off.
+    /// The file that was opened last, even if it is closed again.
+    last: Option<Id>,
+    /// Bytes of the regular file as this process has left it; `None` before one was read.
+    len: Option<u64>,
+    /// A failed write has left something beyond `len`.
+    rest: bool,
+    /// The last line has no end.
     broken: bool,
 }
 
 struct Open {
     file: File,
+    id: Id,
     /// Neither a pipe nor a device: it can be cut, locked and synced.
     regular: bool,
 }
 
+/// Device and inode: what a file is, whatever its name.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Id(u64, u64);
+
+impl Id {
+    fn of(found: &Metadata) -> Self {
+        Self(found.dev(), found.ino())
+    }
+}
+
+/// How what is open now stands to what was open before.
+pub enum Opened {
+    /// It goes on where the last write ended.
+    Same,
+    /// The first regular file of this process, with what was in it.
+    First(Legacy),
+    /// The file was moved or deleted, and another one has its name.
+    Other,
+}
+
 impl Sink {
     /// Not yet opened.
-    pub const fn new(target: AuditSink) -> Self {
+    pub const fn new(target: AuditSink, sync: bool) -> Self {
         Self {
             target,
+            sync,
             open: None,
+            last: None,
+            len: None,
+            rest: false,
             broken: false,
         }
     }
@@ -38,36 +72,101 @@ impl Sink {
         self.target.to_string()
     }
 
-    /// Opens it, unless it is open.
-    pub fn open(&mut self) -> io::Result<()> {
-        if let (AuditSink::File(path), None) = (&self.target, &self.open) {
-            let opened = open(path)?;
-            // `open` has ended a broken line of a regular file.
-            self.broken &= !opened.regular;
-            self.open = Some(opened);
+    /// Opens it, unless what has its name is open.
+    pub fn open(&mut self) -> io::Result<Opened> {
+        let AuditSink::File(path) = &self.target else {
+            return Ok(Opened::Same);
+        };
+        let named = named(path)?;
+        if let (Some(open), Some(named)) = (&self.open, &named)
+            && open.id == Id::of(named)
+        {
+            if open.regular {
+                self.compare(named.len())?;
+            }
+            return Ok(Opened::Same);
+        }
+        // What is still open keeps its inode, so that the new file cannot be taken for it.
+        let mut opened = open(path, named.as_ref(), self.sync)?;
+        let (size, last) = (opened.file.metadata()?.len(), self.last);
+        let news = match last {
+            _ if opened.regular && self.len.is_none() => {
+                let legacy = take_over(&mut opened.file)?;
+                (self.rest, self.broken) = (false, false);
+                self.len = Some(legacy.len);
+                Opened::First(legacy)
+            }
+            None => Opened::Same,
+            Some(last) if last == opened.id => Opened::Same,
+            Some(_) => {
+                (self.rest, self.broken) = (false, false);
+                self.len = self.len.map(|_| 0);
+                Opened::Other
+            }
+        };
+        self.last = Some(opened.id);
+        let regular = opened.regular;
+        self.open = Some(opened);
+        if regular && !matches!(news, Opened::First(_)) {
+            self.compare(size)?;
+        }
+        Ok(news)
+    }
+
+    /// Is the file as long as this process has left it? What was changed by others cannot be repaired: the chain
+    /// goes on from what this process wrote, so that `verify` finds the place.
+    fn compare(&mut self, size: u64) -> io::Result<()> {
+        let (Some(Open { file, .. }), Some(expected)) = (&self.open, self.len) else {
+            return Ok(());
+        };
+        if size > expected && self.rest {
+            file.set_len(expected)?;
+            self.rest = false;
+        } else if size != expected {
+            self.broken = size > 0 && {
+                let mut last = [0];
+                file.read_exact_at(&mut last, size - 1)?;
+                last != *b"\n"
+            };
+            self.len = Some(size);
+            tracing::error!(
+                file = self.target.to_string(),
+                size,
+                expected,
+                "the audit log was changed by somebody else; `audit verify` shows the place"
+            );
         }
         Ok(())
     }
 
     /// All of it, or nothing: what a full disk leaves of a line is cut off again, or ended before the next one.
     pub fn write(&mut self, lines: &str, sync: bool) -> io::Result<()> {
-        self.open()?;
         let ended = if self.broken { "\n" } else { "" };
         let bytes = format!("{ended}{lines}");
-        let Some(open) = &mut self.open else {
-            let written = write_stdout(bytes.as_bytes());
-            self.broken = written.is_err();
-            return written;
+        let written = match &mut self.open {
+            Some(open) => append(open, bytes.as_bytes(), sync),
+            None => write_stdout(bytes.as_bytes()),
         };
-        let before = open.file.metadata()?.len();
-        let written = append(open, bytes.as_bytes(), sync);
-        self.broken = written.is_err() && !open.regular;
-        if written.is_err() {
-            if open.regular {
-                // If even this fails, `open` ends the line.
-                let _ = open.file.set_len(before);
+        let regular = self.open.as_ref().is_some_and(|open| open.regular);
+        match &written {
+            Ok(()) => {
+                self.len = self.len.map(|len| len + bytes.len() as u64);
+                self.broken = false;
             }
-            self.open = None;
+            Err(_) if !regular => {
+                self.broken = true;
+                self.open = None;
+            }
+            Err(error) => {
+                // If even this fails, it is done before the next write.
+                let open = self.open.as_ref().zip(self.len);
+                let cut = open.map(|(open, len)| open.file.set_len(len));
+                self.rest = !matches!(cut, Some(Ok(())));
+                // It stays open, for its lock keeps others from taking over; but not when it is of no use.
+                if error.kind() == ErrorKind::StaleNetworkFileHandle {
+                    self.open = None;
+                }
+            }
         }
         written
     }
@@ -87,10 +186,19 @@ fn append(open: &mut Open, bytes: &[u8], sync: bool) -> io::Result<()> {
     Ok(())
 }
 
-/// Opens for appending, and ends a line that somebody left unfinished.
-fn open(path: &Path) -> io::Result<Open> {
-    let regular = fs::metadata(path).map_or(true, |found| found.is_file());
-    let mut file = OpenOptions::new()
+/// What has the name, if anything has it.
+fn named(path: &Path) -> io::Result<Option<Metadata>> {
+    match fs::metadata(path) {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Opens for appending.
+fn open(path: &Path, named: Option<&Metadata>, sync: bool) -> io::Result<Open> {
+    let regular = named.is_none_or(Metadata::is_file);
+    let file = OpenOptions::new()
         .create(true)
         .append(true)
         .read(regular)
@@ -100,13 +208,13 @@ fn open(path: &Path) -> io::Result<Open> {
     if regular && matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
         return Err(io::Error::other("another process writes to this file"));
     }
-    if regular && file.metadata()?.len() > 0 {
-        let mut last = [0];
-        file.seek(SeekFrom::End(-1))?;
-        file.read_exact(&mut last)?;
-        if last != *b"\n" {
-            file.write_all(b"\n")?;
-        }
+    if named.is_none() && sync {
+        // A new name is as safe as its folder. Not every file system can sync one.
+        let folder = path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty());
+        let _ = File::open(folder.unwrap_or(Path::new("."))).and_then(|folder| folder.sync_all());
     }
-    Ok(Open { file, regular })
+    let id = Id::of(&file.metadata()?);
+    Ok(Open { file, id, regular })
 }

@@ -10,7 +10,7 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::PATIENCE;
+use super::{Head, PATIENCE};
 
 /// The state of the audit log.
 #[derive(Default)]
@@ -22,6 +22,7 @@ pub struct State {
     queued: AtomicUsize,
     /// Outcomes that have yet to be written.
     pending: watch::Sender<usize>,
+    head: Mutex<Head>,
 }
 
 impl State {
@@ -46,6 +47,16 @@ impl State {
     pub fn written(&self, well: bool) {
         *crate::lock(&self.busy_since) = None;
         self.last.store(well, Ordering::SeqCst);
+    }
+
+    /// The chain has come so far.
+    pub fn reached(&self, head: &Head) {
+        crate::lock(&self.head).clone_from(head);
+    }
+
+    /// The last record on file.
+    pub fn head(&self) -> Head {
+        crate::lock(&self.head).clone()
     }
 
     /// Records in the queue.

@@ -1,7 +1,8 @@
-//! The one writer of the audit log: one order, one chain, and no outcome is given up.
+//! The one writer of the audit log: one order, one chain, and no outcome is given up. The chain goes on over
+//! restarts and from file to file.
 
 use std::{
-    fmt::Write as _,
+    collections::BTreeMap,
     io,
     sync::{
         Arc,
@@ -15,26 +16,32 @@ use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
 use tokio::sync::oneshot;
 
-use super::{Entry, Event, Job, sink::Sink, state::State};
+use super::{
+    Entry, Event, Head, Job,
+    lines::hex,
+    record::{Body, Item, VERSION, unknown_after_crash},
+    sink::{Opened, Sink},
+    state::State,
+    takeover::Legacy,
+};
 use crate::{config, escape::escape, proto::ErrorReason};
 
 /// Most records of one write.
 const GROUP: usize = 1_024;
-/// Outcomes that could not be written are tried again this often, ...
+/// Outcomes that could not be written are tried again this often, and the file's name is looked at; ...
 const AGAIN: Duration = Duration::from_secs(1);
-/// ... and so many are kept.
+/// ... so many outcomes are kept.
 const MOST_OWED: usize = 65_536;
-const VERSION: u32 = 1;
 
 /// A record as it stands in the file.
 #[derive(Serialize)]
 struct Record<'a> {
-    v: u32,
+    v: u64,
     ts: &'a str,
     seq: u64,
     #[serde(flatten)]
-    entry: &'a Entry,
-    /// SHA-256 of the line before, in hex; empty in the first record of a process.
+    body: Body<'a>,
+    /// SHA-256 of the line before, in hex; empty in the first record of all.
     prev: &'a str,
 }
 
@@ -42,10 +49,16 @@ struct Record<'a> {
 pub struct Writer {
     sink: Sink,
     sync: bool,
-    seq: u64,
-    prev: String,
+    /// The last record.
+    head: Head,
     /// Outcomes that have yet to be written.
-    owed: Vec<Entry>,
+    owed: Vec<Item>,
+    /// Intents on record whose outcomes are not, by call.
+    open: BTreeMap<String, Item>,
+    /// The file is a new one: it begins with the open intents.
+    carry: bool,
+    /// The log knows that the sink is open.
+    told: bool,
     state: Arc<State>,
 }
 
@@ -53,28 +66,24 @@ impl Writer {
     /// Nothing is opened yet.
     pub fn new(config: config::Audit, state: Arc<State>) -> Self {
         Self {
-            sink: Sink::new(config.sink),
+            sink: Sink::new(config.sink, config.sync),
             sync: config.sync,
-            seq: 0,
-            prev: String::new(),
+            head: Head::default(),
             owed: Vec::new(),
+            open: BTreeMap::new(),
+            carry: false,
+            told: false,
             state,
         }
     }
 
     /// Opens the sink, tells so, and writes until nobody sends any more.
     pub fn run(&mut self, jobs: &Receiver<Job>, opened: oneshot::Sender<()>) {
-        self.open();
+        self.commit(Vec::new());
         // A server that did not wait so long is not told.
         let _ = opened.send(());
         loop {
-            let idle = self.owed.is_empty() && !self.state.failed();
-            let first = if idle {
-                jobs.recv().map_err(|_| RecvTimeoutError::Disconnected)
-            } else {
-                jobs.recv_timeout(AGAIN)
-            };
-            let mut group = match first {
+            let mut group = match jobs.recv_timeout(AGAIN) {
                 Ok(job) => vec![job],
                 Err(RecvTimeoutError::Timeout) => Vec::new(),
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -83,49 +92,25 @@ impl Writer {
             self.state.taken(group.len());
             // An intent whose caller was told that it failed must not appear afterwards.
             group.retain(|job| job.entry.event == Event::Outcome || !job.done.is_closed());
-            if group.is_empty() && self.owed.is_empty() {
-                self.open();
-            } else {
-                self.commit(group);
-            }
-        }
-    }
-
-    fn open(&mut self) {
-        self.state.writing();
-        let opened = self.sink.open();
-        self.state.written(opened.is_ok());
-        if let Err(error) = opened {
-            let file = self.sink.name();
-            tracing::error!(file, %error, "the audit log cannot be opened; deletions are refused until it can");
+            self.commit(group);
         }
     }
 
     fn commit(&mut self, group: Vec<Job>) {
-        let new = group.iter().map(|job| &*job.entry);
-        let entries: Vec<&Entry> = self.owed.iter().chain(new).collect();
-        let outcomes = entries
-            .iter()
-            .filter(|entry| entry.event == Event::Outcome)
-            .count();
-        let (lines, seq, prev) = self.lines(&entries);
-        // After a failure, a write that is not synced would prove nothing.
-        let sync = self.sync && (outcomes < entries.len() || self.state.failed());
         self.state.writing();
-        let written = self.sink.write(&lines, sync);
+        let written = self.ready().and_then(|()| self.write(&group));
         self.state.written(written.is_ok());
         match written {
             Ok(()) => {
-                (self.seq, self.prev) = (seq, prev);
-                self.owed.clear();
-                self.state.settle(outcomes);
+                if !std::mem::replace(&mut self.told, true) {
+                    let (file, head) = (self.sink.name(), self.head.to_string());
+                    tracing::info!(file, head, "the audit log is open");
+                }
                 for job in group {
                     self.acknowledge(job);
                 }
             }
             Err(error) => {
-                let (file, owed) = (self.sink.name(), self.owed.len());
-                tracing::error!(file, %error, owed, "the audit log failed; deletions are refused");
                 for job in group {
                     self.refuse(job, &error);
                 }
@@ -133,18 +118,114 @@ impl Writer {
         }
     }
 
+    /// Opens the sink, or the file that has its name by now.
+    fn ready(&mut self) -> io::Result<()> {
+        let file = self.sink.name();
+        match self.sink.open() {
+            Ok(Opened::Same) => {}
+            Ok(Opened::First(legacy)) => self.take_over(legacy),
+            Ok(Opened::Other) => {
+                let (head, open) = (self.head.to_string(), self.open.len());
+                tracing::info!(file, head, open, "the audit log goes on in a new file");
+                self.carry = true;
+            }
+            Err(error) => {
+                tracing::error!(file, %error, "the audit log cannot be opened; deletions are refused until it can");
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes on where an earlier process has stopped. The intents that it left open are owed their outcome.
+    fn take_over(&mut self, legacy: Legacy) {
+        let (file, open) = (self.sink.name(), legacy.open.len());
+        if legacy.cut > 0 {
+            let bytes = legacy.cut;
+            tracing::warn!(
+                file,
+                bytes,
+                "an unfinished record at the end of the audit log was cut off"
+            );
+        }
+        if legacy.strange > 0 {
+            let lines = legacy.strange;
+            tracing::warn!(file, lines, "the audit log has lines that are no records");
+        }
+        if open > 0 {
+            tracing::warn!(
+                file,
+                open,
+                "calls that a crash cut off are recorded as unknown"
+            );
+        }
+        if let Some(hash) = legacy.prev {
+            let seq = legacy.seq;
+            self.head = Head { seq, hash };
+            self.state.reached(&self.head);
+        }
+        for (id, intent) in legacy.open {
+            self.state.owe();
+            self.owed.push(Item::Found(unknown_after_crash(&intent)));
+            self.open.insert(id, Item::Found(intent));
+        }
+    }
+
+    fn write(&mut self, group: &[Job]) -> io::Result<()> {
+        let mut bodies = Vec::new();
+        if self.carry {
+            bodies.push(Body::ROTATED);
+            bodies.extend(self.open.values().map(|intent| Body::Carried {
+                intent,
+                carried: true,
+            }));
+        }
+        bodies.extend(self.owed.iter().map(Body::Kept));
+        bodies.extend(group.iter().map(|job| Body::Told(&job.entry)));
+        if bodies.is_empty() {
+            return Ok(());
+        }
+        let (lines, head) = self.lines(&bodies);
+        let intent = group.iter().any(|job| job.entry.event == Event::Intent);
+        // After a failure, a write that is not synced would prove nothing.
+        let needed = intent || self.carry || !self.owed.is_empty() || self.state.failed();
+        if let Err(error) = self.sink.write(&lines, self.sync && needed) {
+            let (file, owed) = (self.sink.name(), self.owed.len());
+            tracing::error!(file, %error, owed, "the audit log failed; deletions are refused");
+            return Err(error);
+        }
+        self.head = head;
+        self.state.reached(&self.head);
+        self.carry = false;
+        let told = group.iter().map(|job| &*job.entry);
+        let told = told.filter(|entry| entry.event == Event::Outcome);
+        let told = told.map(|entry| &*entry.request_id);
+        let outcomes: Vec<_> = self.owed.iter().map(Item::request_id).chain(told).collect();
+        for request_id in &outcomes {
+            self.open.remove(*request_id);
+        }
+        self.state.settle(outcomes.len());
+        self.owed.clear();
+        Ok(())
+    }
+
     /// Tells that a record is written. An intent whose caller has given up meanwhile gets its outcome at once.
     fn acknowledge(&mut self, job: Job) {
         let told = job.done.send(Ok(())).is_ok();
-        if !told && job.entry.event == Event::Intent {
+        if job.entry.event == Event::Outcome {
+            return;
+        }
+        if !told {
             self.state.owe();
-            self.owed.push(Entry {
+            self.owed.push(Item::Told(Box::new(Entry {
                 event: Event::Outcome,
                 outcome: "not_sent",
                 reason: ErrorReason::AuditUnavailable.as_str_name(),
-                ..*job.entry
-            });
+                ..(*job.entry).clone()
+            })));
         }
+        let request_id = job.entry.request_id.clone();
+        self.open.insert(request_id, Item::Told(job.entry));
     }
 
     /// Tells that a record is not written, and keeps an outcome for later.
@@ -162,7 +243,7 @@ impl Writer {
             MOST_OWED / 2
         };
         if self.owed.len() < most {
-            self.owed.push(*job.entry);
+            self.owed.push(Item::Told(job.entry));
         } else {
             self.state.settle(1);
             let request_id = &job.entry.request_id;
@@ -174,17 +255,20 @@ impl Writer {
         }
     }
 
-    /// The lines of these entries, and where they leave the chain.
-    fn lines(&self, entries: &[&Entry]) -> (String, u64, String) {
-        let (mut seq, mut prev) = (self.seq, self.prev.clone());
+    /// The lines of these records, and where they leave the chain.
+    fn lines(&self, bodies: &[Body<'_>]) -> (String, Head) {
+        let Head {
+            mut seq,
+            hash: mut prev,
+        } = self.head.clone();
         let mut lines = String::new();
-        for entry in entries {
+        for body in bodies {
             seq += 1;
             let record = Record {
                 v: VERSION,
                 ts: &now(),
                 seq,
-                entry,
+                body: *body,
                 prev: &prev,
             };
             // Texts and numbers can always be written as JSON.
@@ -195,16 +279,8 @@ impl Writer {
             lines.push_str(&line);
             lines.push('\n');
         }
-        (lines, seq, prev)
+        (lines, Head { seq, hash: prev })
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// UTC, RFC 3339, in milliseconds.

@@ -5,6 +5,8 @@ mod batch;
 pub mod canary;
 mod failure;
 mod hmc;
+mod killable;
+mod ledger;
 pub mod pki;
 mod process;
 mod scripted;
@@ -19,6 +21,8 @@ pub use batch::{
 };
 pub use failure::Failed;
 pub use hmc::{Console, Say, Step, refusal, timed, usual};
+pub use killable::{Process, configure, until};
+pub use ledger::{Forged, lines, records, sha256, text_of, verify};
 pub use process::{Serving, run};
 pub use scripted::{Reply, Seen, Upstream};
 pub use secure::Secure;

@@ -1,0 +1,127 @@
+//! `audit verify`: says of files of the audit log whether they are whole.
+
+use std::{fmt::Write as _, io::Write as _, path::PathBuf, process::ExitCode};
+
+use clap::{Args, Subcommand};
+
+use super::{fail, tell};
+use crate::access::audit::{Finding, Head, Question, Summary, verify};
+
+/// Most faults that are told; one at the beginning of a file can make thousands.
+const MOST_FAULTS: u64 = 100;
+/// Not whole.
+const FAULTY: u8 = 1;
+/// A file cannot be read.
+const UNREADABLE: u8 = 2;
+const HASH_DIGITS: usize = 64;
+
+#[derive(Subcommand)]
+pub enum Audit {
+    /// Check files of the audit log: exit 0 when they are whole, 1 with every fault on standard error, 2 when one
+    /// cannot be read. Several files are one chain, oldest first.
+    Verify(Verify),
+}
+
+#[derive(Args)]
+pub struct Verify {
+    /// The files, oldest first.
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Older files are not there any more: the chain may begin anywhere.
+    #[arg(long)]
+    partial: bool,
+    /// A record that must be there, as the server's log tells it (`head`); may be repeated.
+    #[arg(long, value_name = "SEQ:HASH", value_parser = head)]
+    contains: Vec<Head>,
+}
+
+fn head(text: &str) -> Result<Head, String> {
+    let parts = text.split_once(':');
+    let found = parts.and_then(|(seq, hash)| {
+        let fits = hash.len() == HASH_DIGITS && hash.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let seq = seq.parse().ok().filter(|seq| *seq > 0)?;
+        fits.then(|| Head {
+            seq,
+            hash: hash.to_ascii_lowercase(),
+        })
+    });
+    found.ok_or_else(|| "want SEQ:HASH, a number and 64 hexadecimal digits".to_owned())
+}
+
+/// Runs it.
+pub fn run(command: Audit) -> ExitCode {
+    let Audit::Verify(Verify {
+        files,
+        partial,
+        contains,
+    }) = command;
+    let question = Question {
+        files,
+        partial,
+        contains,
+    };
+    let mut faults = 0;
+    let verified = verify(&question, |finding| {
+        faults += u64::from(!finding.note);
+        if finding.note || faults <= MOST_FAULTS {
+            tell(&line(&finding));
+        }
+    });
+    if faults > MOST_FAULTS {
+        tell(&format!("and {} more", faults - MOST_FAULTS));
+    }
+    match verified {
+        Err(unreadable) => {
+            let file = shown(&unreadable.file.display().to_string());
+            fail(&format!("{file}: {}", unreadable.error), UNREADABLE)
+        }
+        Ok(_) if faults > 0 => ExitCode::from(FAULTY),
+        Ok(summary) => {
+            // Whoever does not read it has the exit code.
+            let _ = writeln!(std::io::stdout(), "{}", whole(&question, &summary));
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+fn line(finding: &Finding<'_>) -> String {
+    let file = shown(&finding.file.display().to_string());
+    let note = if finding.note { "note: " } else { "" };
+    format!("{file}:{}: {note}{}", finding.line, finding.text)
+}
+
+fn whole(question: &Question, summary: &Summary) -> String {
+    let names = question.files.iter();
+    let names: Vec<_> = names
+        .map(|file| shown(&file.display().to_string()))
+        .collect();
+    let Summary {
+        records,
+        first,
+        head,
+        open,
+    } = summary;
+    let mut text = format!("{}: {records} records", names.join(" "));
+    if *records > 0 {
+        // Writing to a string cannot fail.
+        let _ = write!(
+            text,
+            ", seq {first} to {}, {open} open intents, head {head}",
+            head.seq
+        );
+    }
+    text
+}
+
+/// A file's name may hold anything, even what a terminal would obey.
+fn shown(name: &str) -> String {
+    let mut text = String::new();
+    for character in name.chars() {
+        // Without the two that `escape_debug` escapes for a quotation's sake.
+        match character {
+            '\'' | '"' | '\\' => text.push(character),
+            _ => text.extend(character.escape_debug()),
+        }
+    }
+    text
+}

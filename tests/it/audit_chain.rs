@@ -1,0 +1,146 @@
+//! The chain goes on over restarts, whatever is found at the end of the file.
+
+use std::{fs, path::Path};
+
+use serde_json::Value;
+
+use crate::{
+    access::upstream,
+    support::{
+        App, Forged, Process, batch_request, configure, lines, records, sha256, text_of, verify,
+    },
+};
+
+/// Deletes one user with a server of its own.
+async fn one_call(folder: &Path) {
+    let process = Process::start(folder);
+    let mut client = process.client().await;
+    client
+        .delete_batch_node_user(batch_request("alice"))
+        .await
+        .unwrap();
+    process.stop();
+}
+
+/// A folder with a server's configuration, and this as its audit log.
+fn folder_with(log: &[u8], url: &str) -> std::path::PathBuf {
+    let folder = App::folder();
+    configure(&folder, url, "");
+    fs::write(folder.join("audit.jsonl"), log).unwrap();
+    folder
+}
+
+/// Each `prev` is the hash of the line before, records or not.
+fn check_links(file: &Path) {
+    let mut before = String::new();
+    for line in fs::read(file).unwrap().split(|byte| *byte == b'\n') {
+        let record: Value = serde_json::from_slice(line).unwrap_or_default();
+        if let Some(prev) = record["prev"].as_str() {
+            assert_eq!(prev, before);
+        }
+        before = sha256(line);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_goes_on_over_restarts() {
+    let upstream = upstream().await;
+    let folder = folder_with(b"", &upstream.url);
+    let file = folder.join("audit.jsonl");
+    for _ in 0..3 {
+        one_call(&folder).await;
+    }
+    let seqs: Vec<_> = records(&file)
+        .iter()
+        .map(|record| record["seq"].as_u64())
+        .collect();
+    assert_eq!(seqs, (1..=6).map(Some).collect::<Vec<_>>());
+    check_links(&file);
+    // The heads in the log are what `--contains` wants.
+    let heads = [
+        text_of(&Process::logged(&folder, "the audit log is open"), "head"),
+        text_of(&Process::logged(&folder, "stopped"), "audit_head"),
+    ];
+    assert_eq!(heads[0][1..], heads[1][..2]);
+    assert_eq!(heads[0][0], "0:");
+    let last = format!("6:{}", sha256(lines(&file)[5].as_bytes()));
+    assert_eq!(heads[1][2], last);
+    let name = file.to_str().unwrap();
+    let all = heads[1].iter().flat_map(|head| ["--contains", head]);
+    let said = verify(all.chain([name]));
+    let whole = format!("{name}: 6 records, seq 1 to 6, 0 open intents, head {last}\n");
+    assert_eq!(said, (0, whole, String::new()));
+    fs::remove_dir_all(folder).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_not_finished_is_cut_off_and_what_others_wrote_is_kept() {
+    let upstream = upstream().await;
+    let mut sound = Forged::default();
+    sound.intent("a", "bob").outcome("a", "bob", "deleted");
+    let unfinished = Forged::default().intent("b", "eve").text[..200].to_owned();
+    let unfinished = unfinished.as_str();
+    // What is behind the two records, how many bytes of it are cut off, is the file whole afterwards.
+    let nul = "\0".repeat(5_000);
+    let tails: [(&str, usize, bool); 9] = [
+        ("", 0, true),
+        ("{", 1, true),
+        ("{\"v\":", 5, true),
+        (unfinished, 200, true),
+        (&nul, 5_000, true),
+        (&format!("{unfinished}\0\0"), 202, true),
+        ("somebody else", 0, false),
+        ("{\"w\":1", 0, false),
+        ("a line\n\0\0\n{\"v\":1}\n", 0, false),
+    ];
+    for (tail, cut, whole) in tails {
+        let folder = folder_with(format!("{}{tail}", sound.text).as_bytes(), &upstream.url);
+        let file = folder.join("audit.jsonl");
+        one_call(&folder).await;
+        let text = fs::read_to_string(&file).unwrap();
+        let kept = &tail[..tail.len() - cut];
+        assert!(text.starts_with(&format!("{}{kept}", sound.text)), "{text}");
+        assert!(!text.contains("\n\n"), "{text}");
+        let last: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+        assert_eq!((&last["seq"], &last["user"]), (&4.into(), &"alice".into()));
+        check_links(&file);
+        let warned = Process::logged(
+            &folder,
+            "an unfinished record at the end of the audit log was cut off",
+        );
+        let bytes: Vec<_> = warned.iter().map(|line| line["bytes"].clone()).collect();
+        assert_eq!(bytes, if cut > 0 { vec![cut] } else { vec![] }, "{tail}");
+        let (code, _, err) = verify([&file]);
+        assert_eq!(code, i32::from(!whole), "{tail}: {err}");
+        fs::remove_dir_all(folder).unwrap();
+    }
+    // A record that lacks only its newline gets it.
+    let folder = folder_with(sound.text.trim_end().as_bytes(), &upstream.url);
+    one_call(&folder).await;
+    let file = folder.join("audit.jsonl");
+    assert_eq!(records(&file).len(), 4);
+    assert_eq!(verify([&file]).0, 0);
+    fs::remove_dir_all(folder).unwrap();
+}
+
+/// Neither long lines nor a file without a single record stop the service.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_full_of_something_else_is_gone_on_with() {
+    let upstream = upstream().await;
+    let long = format!("{}\n", "x".repeat(3_000_000));
+    let long_torn = format!("{{\"v\":1,{}", "x".repeat(3_000_000));
+    let bytes: Vec<u8> = (0..=255).cycle().take(100_000).collect();
+    for log in [long.as_bytes(), long_torn.as_bytes(), b"\n\n", &bytes] {
+        let folder = folder_with(log, &upstream.url);
+        let file = folder.join("audit.jsonl");
+        one_call(&folder).await;
+        let text = fs::read(&file).unwrap();
+        let lines: Vec<_> = text.trim_ascii_end().split(|byte| *byte == b'\n').collect();
+        let last: Value = serde_json::from_slice(lines[lines.len() - 1]).unwrap();
+        assert_eq!(last["seq"], 2);
+        check_links(&file);
+        let torn = log == long_torn.as_bytes();
+        assert_eq!(verify([&file]).0, i32::from(!torn));
+        fs::remove_dir_all(folder).unwrap();
+    }
+}

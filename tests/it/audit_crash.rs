@@ -1,0 +1,329 @@
+//! The process dies, and the next one says what is known: nothing is lost, nothing is guessed, nothing is doubled.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::{self, File},
+    io::{Read as _, Seek as _, SeekFrom},
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+};
+
+use rand::RngExt as _;
+use serde_json::Value;
+use tokio::{sync::watch, task::JoinSet};
+use tonic::Code;
+use useradmin::proto::DeleteOutcome;
+
+use crate::{
+    access::upstream,
+    support::{
+        App, Failed, Forged, Process, Reply, Seen, Upstream, batch_request, configure, records,
+        token_or, until, verify,
+    },
+};
+
+const CUT_OFF: &str = "calls that a crash cut off are recorded as unknown";
+
+/// Three calls, two of which have no outcome, and a refusal.
+fn left_open() -> Forged {
+    let mut log = Forged::default();
+    log.intent("a", "bob").intent("b", "eve").intent("c", "zoe");
+    log.outcome("b", "eve", "deleted")
+        .outcome("d", "max", "denied");
+    log
+}
+
+fn closed(record: &Value) -> bool {
+    record["outcome"] == "unknown_after_crash"
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_crash_left_open_is_closed_once() {
+    let upstream = upstream().await;
+    let folder = App::folder();
+    configure(&folder, &upstream.url, "");
+    let file = folder.join("audit.jsonl");
+    fs::write(&file, left_open().text).unwrap();
+    for _ in 0..2 {
+        Process::start(&folder).stop();
+    }
+    let records = records(&file);
+    assert_eq!(records.len(), 7);
+    for (record, (id, user)) in records[5..].iter().zip([("a", "bob"), ("c", "zoe")]) {
+        let mut expected = records[0].as_object().unwrap().clone();
+        expected.retain(|key, _| {
+            !["attempts", "caller_gone", "ts", "seq", "prev", "v"].contains(&key.as_str())
+        });
+        for (key, value) in [
+            ("event", "outcome"),
+            ("request_id", id),
+            ("user", user),
+            ("outcome", "unknown_after_crash"),
+            ("reason", "ERROR_REASON_OUTCOME_UNKNOWN"),
+        ] {
+            expected.insert(key.to_owned(), value.into());
+        }
+        expected.insert(
+            "identifiers".to_owned(),
+            serde_json::json!({ "user_name": user }),
+        );
+        let mut found = record.as_object().unwrap().clone();
+        found.retain(|key, _| !["ts", "seq", "prev", "v"].contains(&key.as_str()));
+        assert_eq!(found, expected);
+    }
+    let warned = Process::logged(&folder, CUT_OFF);
+    assert_eq!(warned.len(), 1);
+    assert_eq!(warned[0]["open"], 2);
+    assert_eq!(verify([&file]).0, 0);
+    fs::remove_dir_all(folder).unwrap();
+}
+
+/// The outcomes are owed until they can be written, and the service does not work without them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_on_the_file_delays_the_outcomes_but_loses_none() {
+    let upstream = upstream().await;
+    let folder = App::folder();
+    configure(&folder, &upstream.url, "");
+    let file = folder.join("audit.jsonl");
+    let mut log = left_open();
+    for number in 0..20 {
+        let id = format!("call-{number}");
+        log.intent(&id, "tom").outcome(&id, "tom", "deleted");
+    }
+    let text = log.text;
+    fs::write(&file, &text).unwrap();
+    // Hardly a byte more than is there: a full disk, even for root, that takes a part of the first record.
+    let process = Process::limited(&folder, text.len());
+    let mut client = process.client().await;
+    let refused = client.delete_batch_node_user(batch_request("alice")).await;
+    let refused = Failed::from(refused.unwrap_err());
+    refused.expect(Code::Unavailable, "AUDIT_UNAVAILABLE");
+    assert!(upstream.requests("DELETE", "/pools").is_empty());
+    assert_eq!(fs::read_to_string(&file).unwrap(), text);
+    // Rotated away, the open intents and their outcomes go to the new file, for which there is room.
+    let old = folder.join("audit.jsonl.1");
+    fs::rename(&file, &old).unwrap();
+    until("a new file", || {
+        fs::metadata(&file).is_ok_and(|found| found.len() > 0)
+    })
+    .await;
+    client
+        .delete_batch_node_user(batch_request("alice"))
+        .await
+        .unwrap();
+    process.stop();
+    let new = records(&file);
+    let events: Vec<_> = new
+        .iter()
+        .map(|record| record["event"].as_str().unwrap())
+        .collect();
+    let expected = [
+        "rotated", "intent", "intent", "outcome", "outcome", "intent", "outcome",
+    ];
+    assert_eq!(events, expected);
+    assert_eq!(new.iter().filter(|record| closed(record)).count(), 2);
+    assert_eq!(verify([&old, &file]).0, 0);
+    assert_eq!(verify([Path::new("--partial"), &file]).0, 0);
+    fs::remove_dir_all(folder).unwrap();
+}
+
+/// Reads the intents of a growing file.
+struct Reader {
+    file: PathBuf,
+    read: u64,
+    users: BTreeSet<String>,
+}
+
+impl Reader {
+    fn has(&mut self, user: &str) -> bool {
+        if !self.users.contains(user) {
+            let mut file = File::open(&self.file).unwrap();
+            file.seek(SeekFrom::Start(self.read)).unwrap();
+            let mut bytes = Vec::new();
+            file.read_to_end(&mut bytes).unwrap();
+            let whole = bytes
+                .iter()
+                .rposition(|byte| *byte == b'\n')
+                .map_or(0, |at| at + 1);
+            self.read += whole as u64;
+            for line in bytes[..whole].split(|byte| *byte == b'\n') {
+                let record: Value = serde_json::from_slice(line).unwrap_or_default();
+                if record["event"] == "intent" {
+                    self.users
+                        .insert(record["user"].as_str().unwrap().to_owned());
+                }
+            }
+        }
+        self.users.contains(user)
+    }
+}
+
+fn user_of(request: &Seen) -> String {
+    let path = request.target.split('?').next().unwrap();
+    path.rsplit('/').next().unwrap().to_owned()
+}
+
+/// One server after the other on the same file, each killed at a random moment under load.
+struct Lane {
+    folder: PathBuf,
+    upstream: Upstream,
+    /// DELETEs that the upstream has got.
+    arrived: watch::Receiver<usize>,
+    /// Those among them that were not on record.
+    unrecorded: Arc<Mutex<Vec<String>>>,
+    /// Users whose deletion was acknowledged.
+    deleted: BTreeSet<String>,
+}
+
+impl Lane {
+    async fn new() -> Self {
+        let folder = App::folder();
+        let mut reader = Reader {
+            file: folder.join("audit.jsonl"),
+            read: 0,
+            users: BTreeSet::new(),
+        };
+        let (tell, arrived) = watch::channel(0);
+        let unrecorded = Arc::new(Mutex::new(Vec::new()));
+        let missing = Arc::clone(&unrecorded);
+        let upstream = Upstream::start(move |seen| {
+            token_or(seen, || {
+                let user = user_of(seen);
+                if seen.method == "DELETE" && !reader.has(&user) {
+                    missing.lock().unwrap().push(user);
+                }
+                tell.send_modify(|count| *count += usize::from(seen.method == "DELETE"));
+                Reply::empty(200)
+            })
+        })
+        .await;
+        configure(&folder, &upstream.url, "");
+        Self {
+            folder,
+            upstream,
+            arrived,
+            unrecorded,
+            deleted: BTreeSet::new(),
+        }
+    }
+
+    async fn round(&mut self, name: &str) {
+        let process = Process::start(&self.folder);
+        let client = process.client().await;
+        let mut load = JoinSet::new();
+        for worker in 0..8 {
+            let (mut client, name) = (client.clone(), format!("{name}-{worker}"));
+            load.spawn(async move {
+                let mut deleted = Vec::new();
+                loop {
+                    let user = format!("{name}-{}", deleted.len());
+                    let Ok(answer) = client.delete_batch_node_user(batch_request(&user)).await
+                    else {
+                        return deleted;
+                    };
+                    assert_eq!(answer.get_ref().outcome(), DeleteOutcome::Deleted);
+                    deleted.push(user);
+                }
+            });
+        }
+        let enough = *self.arrived.borrow() + rand::rng().random_range(1..40);
+        self.arrived
+            .wait_for(|count| *count >= enough)
+            .await
+            .unwrap();
+        process.kill();
+        for deleted in load.join_all().await {
+            self.deleted.extend(deleted);
+        }
+    }
+
+    /// What must hold in the end.
+    fn check(&self) {
+        let file = self.folder.join("audit.jsonl");
+        assert_eq!(*self.unrecorded.lock().unwrap(), Vec::<String>::new());
+        let mut outcomes: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for record in records(&file) {
+            let text = |key: &str| record[key].as_str().unwrap().to_owned();
+            let of_user = outcomes.entry(text("user"));
+            if record["event"] == "intent" {
+                assert!(of_user.or_default().is_empty());
+            } else {
+                of_user.or_default().push(text("outcome"));
+            }
+        }
+        for request in self.upstream.requests("DELETE", "/pools") {
+            assert!(outcomes.contains_key(&user_of(&request)));
+        }
+        for (user, outcomes) in &outcomes {
+            let [outcome] = &outcomes[..] else {
+                panic!("{user}: {outcomes:?}");
+            };
+            let fits: &[&str] = if self.deleted.contains(user) {
+                // The answer waits for its record, and SIGKILL takes back nothing that was written.
+                &["deleted"]
+            } else {
+                &["deleted", "unknown_after_crash"]
+            };
+            assert!(fits.contains(&outcome.as_str()), "{user}: {outcome}");
+        }
+        let (code, out, err) = verify([&file]);
+        assert_eq!((code, err.as_str()), (0, ""));
+        assert!(out.contains(" 0 open intents, "), "{out}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_kills_lose_nothing() {
+    let mut lanes = JoinSet::new();
+    for lane in 0..4 {
+        lanes.spawn(async move {
+            let mut work = Lane::new().await;
+            for round in 0..25 {
+                work.round(&format!("user-{lane}-{round}")).await;
+            }
+            Process::start(&work.folder).stop();
+            work.check();
+            let crashed = Process::logged(&work.folder, CUT_OFF).len();
+            fs::remove_dir_all(&work.folder).unwrap();
+            crashed
+        });
+    }
+    // Else the kills have not met a single call on its way.
+    assert!(lanes.join_all().await.iter().sum::<usize>() > 0);
+}
+
+/// Root writes where permission bits forbid it; what cannot be a file even root cannot open.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_path_that_cannot_be_a_file_refuses_deletions() {
+    let upstream = upstream().await;
+    for name in ["below a file", "endless links"] {
+        let folder = App::folder();
+        configure(
+            &folder,
+            &upstream.url,
+            "[audit]\nfile = \"logs/audit.jsonl\"\n",
+        );
+        if name == "below a file" {
+            fs::write(folder.join("logs"), "").unwrap();
+        } else {
+            symlink("logs", folder.join("logs")).unwrap();
+        }
+        let process = Process::start(&folder);
+        let mut client = process.client().await;
+        let refused = client.delete_batch_node_user(batch_request("alice")).await;
+        let refused = Failed::from(refused.unwrap_err());
+        refused.expect(Code::Unavailable, "AUDIT_UNAVAILABLE");
+        // It recovers by itself.
+        fs::remove_file(folder.join("logs")).unwrap();
+        fs::create_dir(folder.join("logs")).unwrap();
+        until("a file", || folder.join("logs/audit.jsonl").exists()).await;
+        client
+            .delete_batch_node_user(batch_request("alice"))
+            .await
+            .unwrap();
+        process.stop();
+        fs::remove_dir_all(folder).unwrap();
+    }
+    assert_eq!(upstream.requests("DELETE", "/pools").len(), 2);
+}

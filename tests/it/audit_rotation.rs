@@ -1,0 +1,288 @@
+//! The file gets another name while the server runs: one chain over the files, and nothing is lost.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use serde_json::Value;
+use tokio::{
+    sync::{Notify, watch},
+    task::JoinSet,
+};
+use tonic::transport::Channel;
+use useradmin::proto::user_admin_client::UserAdminClient;
+
+use crate::{
+    access::upstream,
+    support::{
+        App, Process, Reply, Upstream, batch_request, configure, lines, records, sha256, text_of,
+        token_or, until, verify,
+    },
+};
+
+const ROTATED: &str = "the audit log goes on in a new file";
+
+/// A server with `audit.jsonl`.
+fn server(upstream: &Upstream) -> (PathBuf, PathBuf, Process) {
+    let folder = App::folder();
+    configure(&folder, &upstream.url, "");
+    let process = Process::start(&folder);
+    let file = folder.join("audit.jsonl");
+    (folder, file, process)
+}
+
+async fn delete(client: &mut UserAdminClient<Channel>, user: &str) {
+    client
+        .delete_batch_node_user(batch_request(user))
+        .await
+        .unwrap();
+}
+
+fn size(file: &Path) -> u64 {
+    fs::metadata(file).map_or(0, |found| found.len())
+}
+
+/// An upstream that holds the DELETEs of users called `held-...`, and counts the others.
+async fn holding(gate: &Arc<Notify>) -> (Upstream, watch::Receiver<usize>) {
+    let (tell, arrived) = watch::channel(0);
+    let gate = Arc::clone(gate);
+    let upstream = Upstream::start(move |seen| {
+        token_or(seen, || {
+            if seen.target.contains("/held-") {
+                return Reply::Held(Arc::clone(&gate), Box::new(Reply::empty(200)));
+            }
+            tell.send_modify(|count| *count += usize::from(seen.method == "DELETE"));
+            Reply::empty(200)
+        })
+    });
+    (upstream.await, arrived)
+}
+
+/// Begins calls that do not end, and waits until the upstream has got them.
+async fn hold(client: &UserAdminClient<Channel>, upstream: &Upstream, users: &[&str]) {
+    for user in users {
+        let (mut client, request) = (client.clone(), batch_request(user));
+        tokio::spawn(async move { client.delete_batch_node_user(request).await });
+    }
+    for user in users {
+        let target = format!("/pools/pool-1/nodes/node-1/users/{user}");
+        upstream.until("DELETE", &target, 1).await;
+    }
+}
+
+/// One chain, every deletion once, and each file begins with what was open.
+fn check(files: &[PathBuf], open: &str) {
+    let (code, out, err) = verify(files);
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(out.contains(open), "{out}");
+    let all: Vec<_> = files.iter().flat_map(|file| records(file)).collect();
+    let told: Vec<_> = all
+        .iter()
+        .filter(|record| record["outcome"] == "deleted")
+        .collect();
+    assert_eq!(told.len(), 320);
+    let users: BTreeSet<_> = told
+        .iter()
+        .map(|record| record["user"].to_string())
+        .collect();
+    assert_eq!(users.len(), 320);
+    for file in &files[1..] {
+        let records = records(file);
+        assert_eq!(records[0]["event"], "rotated");
+        let carried = records.iter().filter(|record| record["carried"] == true);
+        let carried: BTreeSet<_> = carried
+            .map(|record| record["user"].as_str().unwrap())
+            .collect();
+        assert!(carried.is_superset(&BTreeSet::from(["held-1", "held-2"])));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn under_load_the_chain_goes_on_and_a_crash_is_seen_from_the_last_file_alone() {
+    let gate = Arc::new(Notify::new());
+    let (upstream, mut arrived) = holding(&gate).await;
+    let (folder, file, process) = server(&upstream);
+    let client = process.client().await;
+    hold(&client, &upstream, &["held-1", "held-2"]).await;
+    let mut load = JoinSet::new();
+    for worker in 0..16 {
+        let mut client = client.clone();
+        load.spawn(async move {
+            for number in 0..20 {
+                delete(&mut client, &format!("user-{worker}-{number}")).await;
+            }
+        });
+    }
+    let mut files = Vec::new();
+    for number in 1..=5_usize {
+        arrived
+            .wait_for(|count| *count >= number * 50)
+            .await
+            .unwrap();
+        let old = folder.join(format!("audit.jsonl.{number}"));
+        fs::rename(&file, &old).unwrap();
+        files.push(old);
+        until("a new file", || size(&file) > 0).await;
+    }
+    load.join_all().await;
+    process.kill();
+    files.push(file.clone());
+
+    check(&files, "2 open intents");
+    assert_eq!(Process::logged(&folder, ROTATED).len(), 5);
+
+    Process::start(&folder).stop();
+    let closed: Vec<Value> = records(&file);
+    let closed: Vec<_> = closed
+        .into_iter()
+        .filter(|record| record["outcome"] == "unknown_after_crash")
+        .collect();
+    let users: BTreeSet<_> = text_of(&closed, "user").into_iter().collect();
+    assert_eq!(users, ["held-1", "held-2"].map(String::from).into());
+    assert_eq!(closed.len(), 2);
+    check(&files, "0 open intents");
+    assert_eq!(verify([Path::new("--partial"), &file]).0, 0);
+    // Without the file before, it is no beginning; nor is the order another one.
+    assert_eq!(verify([&file]).0, 1);
+    files.reverse();
+    assert_eq!(verify(&files).0, 1);
+    fs::remove_dir_all(folder).unwrap();
+}
+
+/// A new file is begun even when nobody calls, so that a restart finds the chain in it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quiet_server_goes_on_in_the_new_file_too() {
+    let upstream = upstream().await;
+    let (folder, file, process) = server(&upstream);
+    let mut client = process.client().await;
+    delete(&mut client, "alice").await;
+    let old = folder.join("audit.jsonl.1");
+    fs::rename(&file, &old).unwrap();
+    // As logrotate's `create` does.
+    fs::write(&file, "").unwrap();
+    until("a record", || size(&file) > 0).await;
+    process.kill();
+    let process = Process::start(&folder);
+    let mut client = process.client().await;
+    delete(&mut client, "bob").await;
+    // Deleted, not renamed: the chain goes on all the same.
+    let kept = records(&file);
+    fs::remove_file(&file).unwrap();
+    until("a new file", || size(&file) > 0).await;
+    delete(&mut client, "eve").await;
+    process.stop();
+    let events = text_of(&kept, "event");
+    assert_eq!(events, ["rotated", "intent", "outcome"]);
+    assert_eq!(records(&file)[0]["seq"], 6);
+    let name = Path::new("--partial");
+    assert_eq!(verify([name, &file]).0, 0);
+    let (code, _, err) = verify([&old, &file]);
+    assert_eq!(code, 1);
+    let place = format!("{}:1: ", file.display());
+    let faults = format!(
+        "{place}`seq` is 6, where 3 is due\n{place}`prev` is not the hash of the line before\n"
+    );
+    assert_eq!(err, faults);
+    fs::remove_dir_all(folder).unwrap();
+}
+
+/// What somebody else does to the file, given its bytes.
+type Damage = fn(&Path, &[u8]);
+
+/// Each with whether the rest may pass for a file that lacks the older ones.
+const DAMAGES: [(Damage, bool); 6] = [
+    (|file, _| truncate(file, 0), true),
+    (|file, text| truncate(file, text.len() - 9), false),
+    (|file, text| append(file, &text[..text.len() / 2]), false),
+    (|file, _| append(file, b"a line\n"), false),
+    (|file, _| append(file, b"no line"), false),
+    (|file, _| forge(file), false),
+];
+
+fn truncate(file: &Path, len: usize) {
+    let file = fs::OpenOptions::new().write(true).open(file).unwrap();
+    file.set_len(len as u64).unwrap();
+}
+
+fn append(file: &Path, bytes: &[u8]) {
+    let mut text = fs::read(file).unwrap();
+    text.extend_from_slice(bytes);
+    fs::write(file, text).unwrap();
+}
+
+/// Appends a record that fits the chain.
+fn forge(file: &Path) {
+    let mut forged = records(file)[1].clone();
+    let prev = sha256(lines(file)[1].as_bytes());
+    forged["seq"] = 3.into();
+    forged["request_id"] = "forged".into();
+    forged["outcome"] = "denied".into();
+    forged["prev"] = prev.into();
+    append(file, format!("{forged}\n").as_bytes());
+    assert_eq!(verify([file]).0, 0);
+}
+
+/// What others do to the file while the server runs cannot be undone, but it is seen.
+#[tokio::test(flavor = "multi_thread")]
+async fn truncation_and_foreign_lines_are_found() {
+    let upstream = upstream().await;
+    for (number, (damage, passes)) in DAMAGES.into_iter().enumerate() {
+        let (folder, file, process) = server(&upstream);
+        let mut client = process.client().await;
+        delete(&mut client, "alice").await;
+        let inode = fs::metadata(&file).unwrap().ino();
+        damage(&file, &fs::read(&file).unwrap());
+        delete(&mut client, "bob").await;
+        process.stop();
+        assert_eq!(fs::metadata(&file).unwrap().ino(), inode);
+        let message = "the audit log was changed by somebody else; `audit verify` shows the place";
+        assert_eq!(Process::logged(&folder, message).len(), 1, "{number}");
+        let (code, _, err) = verify([&file]);
+        assert_eq!(code, 1, "{number}: {err}");
+        assert_eq!(
+            verify([Path::new("--partial"), &file]).0,
+            i32::from(!passes),
+            "{number}"
+        );
+        // No line is glued to what others left.
+        let text = fs::read_to_string(&file).unwrap();
+        let last = text
+            .lines()
+            .rev()
+            .take(2)
+            .map(serde_json::from_str::<Value>);
+        assert!(
+            last.into_iter().all(|line| line.unwrap()["user"] == "bob"),
+            "{number}"
+        );
+        fs::remove_dir_all(folder).unwrap();
+    }
+}
+
+/// The chain is the process's own: what already stands in the new file is no part of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_file_with_something_in_it_is_told() {
+    let upstream = upstream().await;
+    let (folder, file, process) = server(&upstream);
+    let mut client = process.client().await;
+    delete(&mut client, "alice").await;
+    let (old, other) = (folder.join("audit.jsonl.1"), folder.join("other"));
+    fs::write(&other, "somebody else").unwrap();
+    fs::rename(&file, &old).unwrap();
+    fs::rename(&other, &file).unwrap();
+    delete(&mut client, "bob").await;
+    process.stop();
+    let text = fs::read_to_string(&file).unwrap();
+    assert_eq!(text.lines().next(), Some("somebody else"));
+    let (code, _, err) = verify([&old, &file]);
+    let place = file.display();
+    let expected = format!(
+        "{place}:1: no record: not a JSON object\n{place}:2: `prev` is not the hash of the line before\n"
+    );
+    assert_eq!((code, err), (1, expected));
+    fs::remove_dir_all(folder).unwrap();
+}

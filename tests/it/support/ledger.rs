@@ -1,0 +1,89 @@
+//! Files of the audit log: read, forged, and verified by the program.
+
+use std::{fmt::Write as _, fs, path::Path, process::Command};
+
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+/// What `useradmin audit verify` with these arguments says: exit code, standard output, standard error.
+pub fn verify<S: AsRef<std::ffi::OsStr>>(
+    arguments: impl IntoIterator<Item = S>,
+) -> (i32, String, String) {
+    let program = env!("CARGO_BIN_EXE_useradmin");
+    let mut command = Command::new(program);
+    let output = command.args(["audit", "verify"]).args(arguments).output();
+    let output = output.unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (
+        output.status.code().unwrap(),
+        text(output.stdout),
+        text(output.stderr),
+    )
+}
+
+/// In hex, as in the chain.
+pub fn sha256(line: &[u8]) -> String {
+    let digest = Sha256::digest(line);
+    digest.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+pub fn lines(file: &Path) -> Vec<String> {
+    let text = fs::read_to_string(file).unwrap();
+    text.lines().map(ToOwned::to_owned).collect()
+}
+
+pub fn records(file: &Path) -> Vec<Value> {
+    let lines = lines(file);
+    lines
+        .iter()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+/// The text of this key in each record that has it.
+pub fn text_of(records: &[Value], key: &str) -> Vec<String> {
+    let texts = records.iter().filter_map(|record| record[key].as_str());
+    texts.map(ToOwned::to_owned).collect()
+}
+
+/// A file as an earlier process could have left it.
+#[derive(Default)]
+pub struct Forged {
+    pub text: String,
+    seq: u64,
+    prev: String,
+}
+
+impl Forged {
+    /// A line that is no record, or a record that is written out.
+    pub fn line(&mut self, line: &str) -> &mut Self {
+        self.prev = sha256(line.as_bytes());
+        self.text.push_str(line);
+        self.text.push('\n');
+        self
+    }
+
+    pub fn intent(&mut self, id: &str, user: &str) -> &mut Self {
+        self.record("intent", id, user, "")
+    }
+
+    pub fn outcome(&mut self, id: &str, user: &str, outcome: &str) -> &mut Self {
+        self.record("outcome", id, user, outcome)
+    }
+
+    fn record(&mut self, event: &str, id: &str, user: &str, outcome: &str) -> &mut Self {
+        self.seq += 1;
+        let record = json!({
+            "ts": "2026-01-02T03:04:05.006Z", "seq": self.seq, "event": event, "request_id": id,
+            "caller": "anonymous", "peer": "127.0.0.1:4", "rpc": "DeleteBatchNodeUser", "target": "batch",
+            "user": user, "identifiers": {"user_name": user}, "outcome": outcome, "reason": "", "attempts": 0,
+            "caller_gone": false, "prev": self.prev,
+        });
+        // `v` comes first, as in the server's own.
+        let record = record.to_string();
+        self.line(&format!("{{\"v\":1,{}", &record[1..]))
+    }
+}
