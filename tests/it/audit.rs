@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
@@ -151,6 +151,42 @@ async fn the_stop_waits_for_the_outcome_of_a_deletion() {
     });
     assert!(deleted.await.unwrap());
     stopping.await.unwrap();
+}
+
+/// Nobody reads any more: what has to be recorded is refused within a second.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sink_that_hangs_in_the_middle_refuses_deletions_soon() {
+    let upstream = Upstream::start(|seen| {
+        token_or(seen, || match seen.method.as_str() {
+            "GET" => Reply::json(200, r#"{"state":"idle"}"#),
+            _ => Reply::empty(200),
+        })
+    })
+    .await;
+    let folder = App::folder();
+    let pipe = pipe(&folder);
+    let reader = fs::OpenOptions::new().read(true).write(true).open(&pipe);
+    let app = with_admin(&folder, &upstream).await;
+    app.delete_batch_node_user(batch_request("alice"))
+        .await
+        .unwrap();
+    let filler = DeleteBatchNodeUserRequest {
+        validate_only: true,
+        ..batch_request(&"x".repeat(250))
+    };
+    while readyz(&app).await == "200" {
+        app.delete_batch_node_user(filler.clone()).await.unwrap();
+    }
+    let begun = Instant::now();
+    let failed = app
+        .delete_batch_node_user(batch_request("bob"))
+        .await
+        .unwrap_err();
+    failed.expect(Code::Unavailable, "AUDIT_UNAVAILABLE");
+    // The patience is a second; the rest is room for a busy machine.
+    assert!(begun.elapsed() < Duration::from_secs(2));
+    assert_eq!(upstream.requests("DELETE", "/pools").len(), 1);
+    drop(reader);
 }
 
 #[tokio::test]

@@ -190,6 +190,23 @@ async fn a_quiet_server_goes_on_in_the_new_file_too() {
     fs::remove_dir_all(folder).unwrap();
 }
 
+/// Rotated and restarted at once, as a `postrotate` may do it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_right_after_a_rotation_breaks_no_chain() {
+    let upstream = upstream().await;
+    let (folder, file, process) = server(&upstream);
+    let mut client = process.client().await;
+    delete(&mut client, "alice").await;
+    let old = folder.join("audit.jsonl.1");
+    fs::rename(&file, &old).unwrap();
+    process.stop();
+    Process::start(&folder).stop();
+    let (code, out, err) = verify([&old, &file]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(out.contains(": 3 records, seq 1 to 3, "), "{out}");
+    fs::remove_dir_all(folder).unwrap();
+}
+
 /// What somebody else does to the file, given its bytes.
 type Damage = fn(&Path, &[u8]);
 

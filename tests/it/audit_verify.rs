@@ -1,1 +1,272 @@
-//! to come
+//! `audit verify`: what is whole passes, and what was changed does not.
+
+mod faults;
+
+use std::{
+    ffi::OsStr,
+    fs,
+    os::unix::ffi::OsStrExt as _,
+    path::{Path, PathBuf},
+};
+
+use useradmin::{
+    access::audit::{self, Head, Question},
+    proto::DeleteBatchNodeUserRequest,
+};
+
+use crate::support::{
+    App, Forged, Process, Reply, Upstream, batch_deleted, batch_request, configure, sha256,
+    token_or, verify,
+};
+
+/// A file of a real server with two deletions and a validation.
+async fn real_file() -> (PathBuf, PathBuf) {
+    let upstream = Upstream::start(|seen| {
+        token_or(seen, || match seen.method.as_str() {
+            "DELETE" => batch_deleted(),
+            _ => Reply::json(200, r#"{"state":"idle"}"#),
+        })
+    })
+    .await;
+    let folder = App::folder();
+    configure(&folder, &upstream.url, "");
+    let process = Process::start(&folder);
+    let mut client = process.client().await;
+    for (user, validate_only) in [("alice", false), ("bob", true), ("eve", false)] {
+        let request = DeleteBatchNodeUserRequest {
+            validate_only,
+            ..batch_request(user)
+        };
+        client.delete_batch_node_user(request).await.unwrap();
+    }
+    process.stop();
+    let file = folder.join("audit.jsonl");
+    (folder, file)
+}
+
+/// How many faults the file has with these bytes.
+fn faults(file: &Path, bytes: &[u8], contains: &[Head]) -> usize {
+    fs::write(file, bytes).unwrap();
+    let question = Question {
+        files: vec![file.to_owned()],
+        partial: false,
+        contains: contains.to_vec(),
+    };
+    let mut faults = 0;
+    audit::verify(&question, |finding| faults += usize::from(!finding.note)).unwrap();
+    faults
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_any_byte_is_found() {
+    let (folder, file) = real_file().await;
+    let sound = fs::read(&file).unwrap();
+    let last = sound[..sound.len() - 1]
+        .rsplit(|byte| *byte == b'\n')
+        .next()
+        .unwrap();
+    let head = Head {
+        seq: 5,
+        hash: sha256(last),
+    };
+    assert_eq!(faults(&file, &sound, std::slice::from_ref(&head)), 0);
+    let before_last = sound.len() - 1 - last.len();
+    for at in 0..sound.len() {
+        let mut changed = [sound.clone(), sound.clone(), sound.clone()];
+        changed[0][at] ^= 1 << (at % 8);
+        changed[1].remove(at);
+        changed[2].insert(at, sound[at / 2]);
+        // One of them in turn: all would take long.
+        let changed = &changed[at % 3];
+        if at < before_last {
+            assert!(faults(&file, changed, &[]) > 0, "{at}");
+        }
+        // The last line is vouched for by nothing but a head.
+        assert!(
+            *changed == sound || faults(&file, changed, std::slice::from_ref(&head)) > 0,
+            "{at}"
+        );
+    }
+    for len in 0..sound.len() {
+        if len % 37 == 0 || sound[len] == b'\n' {
+            assert!(
+                faults(&file, &sound[..len], std::slice::from_ref(&head)) > 0,
+                "{len}"
+            );
+        }
+    }
+    fs::remove_dir_all(folder).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lines_that_are_moved_are_found() {
+    let (folder, file) = real_file().await;
+    let sound = fs::read_to_string(&file).unwrap();
+    let lines: Vec<_> = sound.split_inclusive('\n').collect();
+    assert_eq!(lines.len(), 5);
+    let found = |lines: &[&str]| faults(&file, lines.concat().as_bytes(), &[]) > 0;
+    assert!(!found(&lines));
+    for at in 0..lines.len() {
+        let mut changed = lines.clone();
+        changed.remove(at);
+        // Without its newest lines a file is whole; only a head knows better.
+        assert_eq!(found(&changed), at + 1 < lines.len(), "{at}");
+        for to in 0..lines.len() {
+            let mut changed = lines.clone();
+            changed.insert(to, lines[at]);
+            assert!(found(&changed), "{at} again at {to}");
+            let mut changed = lines.clone();
+            changed.swap(at, to);
+            assert_eq!(found(&changed), at != to, "{at} with {to}");
+            let mut changed = lines.clone();
+            let moved = changed.remove(at);
+            changed.insert(to, moved);
+            assert_eq!(found(&changed), at != to, "{at} to {to}");
+        }
+    }
+    let reversed: Vec<_> = lines.iter().rev().copied().collect();
+    assert!(found(&reversed));
+    fs::remove_dir_all(folder).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_that_was_noted_finds_what_the_chain_cannot() {
+    let (folder, file) = real_file().await;
+    let (_, out, _) = verify([&file]);
+    let head = out.trim_end().rsplit(' ').next().unwrap().to_owned();
+    let name = file.to_str().unwrap().to_owned();
+    assert_eq!(verify([&name, "--contains", &head]).0, 0);
+    assert_eq!(verify([&name, "--contains", &head.to_uppercase()]).0, 0);
+
+    let sound = fs::read_to_string(&file).unwrap();
+    let lines: Vec<_> = sound.split_inclusive('\n').collect();
+    fs::write(&file, lines[..3].concat()).unwrap();
+    assert_eq!(verify([&name]).0, 0);
+    let missing = format!("{name}:3: there is no record 5, which must be here\n");
+    assert_eq!(
+        verify([&name, "--contains", &head]),
+        (1, String::new(), missing)
+    );
+
+    // The whole file anew, with a chain that fits.
+    let mut forged = Forged::default();
+    forged.intent("a", "bob").outcome("a", "bob", "deleted");
+    forged
+        .outcome("b", "eve", "denied")
+        .outcome("c", "eve", "denied");
+    forged
+        .outcome("d", "eve", "denied")
+        .outcome("e", "eve", "denied");
+    fs::write(&file, &forged.text).unwrap();
+    assert_eq!(verify([&name]).0, 0);
+    assert_eq!(verify([&name, "--contains", &forged.head()]).0, 0);
+    let other = format!("{name}:5: record 5 is not the one that must be here\n");
+    assert_eq!(
+        verify([&name, "--contains", &forged.head(), "--contains", &head]),
+        (1, String::new(), other)
+    );
+    fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn a_part_of_a_chain_passes_only_as_such() {
+    let folder = App::folder();
+    let file = folder.join("audit.jsonl");
+    let mut log = Forged::default();
+    log.intent("a", "bob")
+        .intent("b", "eve")
+        .outcome("a", "bob", "deleted");
+    log.outcome("b", "eve", "deleted");
+    let lines: Vec<_> = log.text.split_inclusive('\n').collect();
+    fs::write(&file, lines[2..].concat()).unwrap();
+    let (code, _, err) = verify([&file]);
+    assert_eq!((code, err.lines().count()), (1, 4), "{err}");
+    let part = [OsStr::new("--partial"), file.as_os_str()];
+    let whole = format!(
+        "{}: 2 records, seq 3 to 4, 0 open intents, head {}\n",
+        file.display(),
+        log.head()
+    );
+    assert_eq!(verify(part), (0, whole, String::new()));
+    // What the part itself holds is no excuse.
+    fs::write(&file, [lines[2], lines[2]].concat()).unwrap();
+    assert_eq!(verify(part).0, 1);
+    fs::write(&file, "").unwrap();
+    let empty = format!("{}: 0 records\n", file.display());
+    assert_eq!(verify([&file]), (0, empty, String::new()));
+    fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn an_end_that_may_be_in_the_making_is_only_noted() {
+    let folder = App::folder();
+    let (file, next) = (folder.join("audit.jsonl.1"), folder.join("audit.jsonl"));
+    let mut log = Forged::default();
+    log.intent("a", "bob").outcome("a", "bob", "deleted");
+    let first = log.text.find('\n').unwrap() + 1;
+    for cut in [first + 1, first + 7, first + 100, log.text.len() - 1] {
+        fs::write(&file, &log.text[..cut]).unwrap();
+        let note = format!(
+            "{}:2: note: the last line has no end: a server may be writing it, or a crash cut it off\n",
+            file.display()
+        );
+        let (code, out, err) = verify([&file]);
+        assert_eq!((code, err), (0, note));
+        assert!(
+            out.contains(": 1 records, seq 1 to 1, 1 open intents, "),
+            "{out}"
+        );
+        // Nobody writes to a file that is followed by another one.
+        fs::write(&next, "").unwrap();
+        assert_eq!(verify([&file, &next]).0, 1);
+    }
+    for tail in [
+        "x",
+        "\0\0",
+        "{\"w\"",
+        "{\"v\":1}x",
+        "{\"v\":1} ",
+        "{\"v\":,",
+    ] {
+        fs::write(&file, format!("{}{tail}", log.text)).unwrap();
+        assert_eq!(verify([&file]).0, 1, "{tail}");
+    }
+    fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn what_cannot_be_read_is_no_verdict() {
+    let folder = App::folder();
+    let file = folder.join("audit.jsonl");
+    let mut log = Forged::default();
+    fs::write(&file, &log.intent("a", "bob").text).unwrap();
+    let name = file.to_str().unwrap();
+    let (gone, place) = (folder.join("gone"), folder.to_str().unwrap());
+    let gone = gone.to_str().unwrap();
+    let short = log.head()[..60].to_owned();
+    for (arguments, says) in [
+        (
+            vec![name, gone],
+            format!("{gone}: No such file or directory (os error 2)\n"),
+        ),
+        (
+            vec![place],
+            format!("{place}: Is a directory (os error 21)\n"),
+        ),
+        (vec![], "Usage:".to_owned()),
+        (vec!["--contains", &short, name], "want SEQ:HASH".to_owned()),
+        (vec!["--contains", "0:", name], "want SEQ:HASH".to_owned()),
+        (vec!["--frobnicate", name], "Usage:".to_owned()),
+    ] {
+        let (code, out, err) = verify(&arguments);
+        assert_eq!((code, out.as_str()), (2, ""), "{arguments:?}");
+        assert!(err.contains(&says), "{err}");
+    }
+    // A name that a terminal would obey.
+    let evil = folder.join(OsStr::from_bytes(b"\x1b[31m\xff\n.jsonl"));
+    fs::write(&evil, "x\n").unwrap();
+    let (code, _, err) = verify([&evil]);
+    assert_eq!((code, err.lines().count()), (1, 1));
+    assert!(err.contains("/\\u{1b}[31m\u{fffd}\\n.jsonl:1: "), "{err}");
+    fs::remove_dir_all(folder).unwrap();
+}

@@ -44,7 +44,8 @@ const TEXTS: [&str; 9] = [
     "reason",
     "ts",
 ];
-const OPTIONAL_TEXTS: [&str; 2] = ["client_request_id", "upstream_request_id"];
+/// `auth` came later than the others.
+const OPTIONAL_TEXTS: [&str; 3] = ["auth", "client_request_id", "upstream_request_id"];
 
 /// An entry that the writer keeps.
 #[derive(Clone, Serialize)]

@@ -17,7 +17,7 @@ use time::OffsetDateTime;
 use tokio::sync::oneshot;
 
 use super::{
-    Entry, Event, Head, Job,
+    Entry, Event, Head, Job, Order,
     lines::hex,
     record::{Body, Item, VERSION, unknown_after_crash},
     sink::{Opened, Sink},
@@ -78,21 +78,29 @@ impl Writer {
     }
 
     /// Opens the sink, tells so, and writes until nobody sends any more.
-    pub fn run(&mut self, jobs: &Receiver<Job>, opened: oneshot::Sender<()>) {
+    pub fn run(&mut self, orders: &Receiver<Order>, opened: oneshot::Sender<()>) {
         self.commit(Vec::new());
         // A server that did not wait so long is not told.
         let _ = opened.send(());
         loop {
-            let mut group = match jobs.recv_timeout(AGAIN) {
-                Ok(job) => vec![job],
-                Err(RecvTimeoutError::Timeout) => Vec::new(),
+            let first = match orders.recv_timeout(AGAIN) {
+                Ok(order) => Some(order),
+                Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return,
             };
-            group.extend(jobs.try_iter().take(GROUP));
+            let (mut group, mut waiting) = (Vec::new(), Vec::new());
+            for order in first.into_iter().chain(orders.try_iter().take(GROUP)) {
+                match order {
+                    Order::Write(job) => group.push(job),
+                    Order::Look(done) => waiting.push(done),
+                }
+            }
             self.state.taken(group.len());
             // An intent whose caller was told that it failed must not appear afterwards.
             group.retain(|job| job.entry.event == Event::Outcome || !job.done.is_closed());
             self.commit(group);
+            // Whoever waits for them goes on.
+            drop(waiting);
         }
     }
 
@@ -120,16 +128,17 @@ impl Writer {
 
     /// Opens the sink, or the file that has its name by now.
     fn ready(&mut self) -> io::Result<()> {
-        let file = self.sink.name();
         match self.sink.open() {
             Ok(Opened::Same) => {}
             Ok(Opened::First(legacy)) => self.take_over(legacy),
             Ok(Opened::Other) => {
-                let (head, open) = (self.head.to_string(), self.open.len());
+                let (file, head) = (self.sink.name(), self.head.to_string());
+                let open = self.open.len();
                 tracing::info!(file, head, open, "the audit log goes on in a new file");
                 self.carry = true;
             }
             Err(error) => {
+                let file = self.sink.name();
                 tracing::error!(file, %error, "the audit log cannot be opened; deletions are refused until it can");
                 return Err(error);
             }

@@ -6,6 +6,7 @@
     reason = "a document is built from its top to its end"
 )]
 
+mod audit;
 mod configuration;
 mod errors;
 mod sample;

@@ -67,23 +67,45 @@ impl Forged {
     }
 
     pub fn intent(&mut self, id: &str, user: &str) -> &mut Self {
-        self.record("intent", id, user, "")
+        self.record("intent", id, user, "", 0)
     }
 
     pub fn outcome(&mut self, id: &str, user: &str, outcome: &str) -> &mut Self {
-        self.record("outcome", id, user, outcome)
+        self.record("outcome", id, user, outcome, 1)
     }
 
-    fn record(&mut self, event: &str, id: &str, user: &str, outcome: &str) -> &mut Self {
-        self.seq += 1;
+    pub fn ended(&mut self, id: &str, user: &str, outcome: &str, attempts: u32) -> &mut Self {
+        self.record("outcome", id, user, outcome, attempts)
+    }
+
+    fn record(
+        &mut self,
+        event: &str,
+        id: &str,
+        user: &str,
+        outcome: &str,
+        attempts: u32,
+    ) -> &mut Self {
         let record = json!({
-            "ts": "2026-01-02T03:04:05.006Z", "seq": self.seq, "event": event, "request_id": id,
-            "caller": "anonymous", "peer": "127.0.0.1:4", "rpc": "DeleteBatchNodeUser", "target": "batch",
-            "user": user, "identifiers": {"user_name": user}, "outcome": outcome, "reason": "", "attempts": 0,
-            "caller_gone": false, "prev": self.prev,
+            "ts": "2026-01-02T03:04:05.006Z", "event": event, "request_id": id, "caller": "anonymous",
+            "peer": "127.0.0.1:4", "rpc": "DeleteBatchNodeUser", "target": "batch", "user": user,
+            "identifiers": {"user_name": user}, "outcome": outcome, "reason": "", "attempts": attempts,
+            "caller_gone": false,
         });
+        self.with(record)
+    }
+
+    /// A record with these keys, in its place of the chain.
+    pub fn with(&mut self, mut record: Value) -> &mut Self {
+        self.seq += 1;
+        record["seq"] = self.seq.into();
+        record["prev"] = self.prev.as_str().into();
         // `v` comes first, as in the server's own.
-        let record = record.to_string();
-        self.line(&format!("{{\"v\":1,{}", &record[1..]))
+        self.line(&format!("{{\"v\":1,{}", &record.to_string()[1..]))
+    }
+
+    /// The last record.
+    pub fn head(&self) -> String {
+        format!("{}:{}", self.seq, self.prev)
     }
 }

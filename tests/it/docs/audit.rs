@@ -1,0 +1,154 @@
+//! `docs/audit.md` is written by hand; here its tables are held to what servers write.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+};
+
+use serde_json::Value;
+use useradmin::proto::DeleteBatchNodeUserRequest;
+
+use crate::support::{
+    App, Forged, Process, Reply, Upstream, batch_deleted, batch_request, configure, records,
+    token_or, until, verify,
+};
+
+/// The cells of the table whose head begins with this name.
+fn table(name: &str) -> Vec<Vec<String>> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/audit.md");
+    let text = fs::read_to_string(path).unwrap();
+    let head = format!("| {name} | ");
+    let lines = text.lines().skip_while(|line| !line.starts_with(&head));
+    let rows = lines.skip(2).take_while(|line| line.starts_with('|'));
+    let rows = rows.map(|row| {
+        let cells = row.trim_matches('|').split('|');
+        cells
+            .map(|cell| cell.trim().trim_matches('`').to_owned())
+            .collect()
+    });
+    rows.collect()
+}
+
+fn type_of(value: &Value) -> &'static str {
+    match value {
+        Value::Number(_) => "number",
+        Value::String(_) => "text",
+        Value::Bool(_) => "true or false",
+        Value::Object(_) => "object of texts",
+        _ => "none",
+    }
+}
+
+/// Records of all kinds: calls that end, that are only to be checked, and that a crash cuts off before and after a
+/// rotation.
+async fn all_kinds() -> Vec<Value> {
+    let upstream = Upstream::start(|seen| {
+        token_or(seen, || match seen.method.as_str() {
+            "DELETE" if seen.target.contains("/held") => Reply::Hang,
+            "DELETE" => batch_deleted(),
+            _ => Reply::json(200, r#"{"state":"idle"}"#),
+        })
+    })
+    .await;
+    let folder = App::folder();
+    configure(&folder, &upstream.url, "");
+    let (file, old) = (folder.join("audit.jsonl"), folder.join("audit.jsonl.1"));
+    let process = Process::start(&folder);
+    let mut client = process.client().await;
+    client
+        .delete_batch_node_user(batch_request("alice"))
+        .await
+        .unwrap();
+    let mut held = client.clone();
+    tokio::spawn(async move { held.delete_batch_node_user(batch_request("held")).await });
+    upstream.until("DELETE", "/pools", 2).await;
+    fs::rename(&file, &old).unwrap();
+    until("a new file", || file.exists()).await;
+    let request = DeleteBatchNodeUserRequest {
+        validate_only: true,
+        ..batch_request("alice")
+    };
+    client.delete_batch_node_user(request).await.unwrap();
+    process.kill();
+    Process::start(&folder).stop();
+    let all = [records(&old), records(&file)].concat();
+    fs::remove_dir_all(folder).unwrap();
+    all
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_keys_of_the_audit_log_are_those_of_its_records() {
+    let mut missing: BTreeMap<String, Vec<String>> = table("key")
+        .into_iter()
+        .map(|row| (row[0].clone(), row[1..3].to_vec()))
+        .collect();
+    let documented = missing.clone();
+    let mut kinds = BTreeSet::new();
+    for record in all_kinds().await {
+        let event = record["event"].as_str().unwrap();
+        let crashed = record["outcome"] == "unknown_after_crash";
+        let fields = record.as_object().unwrap();
+        for (key, value) in fields {
+            let Some([kind, events]) = documented.get(key).map(|row| [&row[0], &row[1]]) else {
+                panic!("docs/audit.md lacks `{key}`: {record}");
+            };
+            assert_eq!(type_of(value), kind, "{key}");
+            assert!(events.contains(event), "{key} in {event}: {record}");
+            missing.remove(key);
+        }
+        for (key, row) in &documented {
+            let due = row[1].contains(event) && !row[1].contains("where");
+            let due = due && !(crashed && row[1].contains("but `unknown_after_crash"));
+            assert_eq!(due, fields.contains_key(key) && due, "{key} in {record}");
+            if crashed && row[1].contains("but `unknown_after_crash") {
+                assert!(!fields.contains_key(key), "{key} in {record}");
+            }
+        }
+        kinds.insert((
+            event.to_owned(),
+            record["outcome"].as_str().unwrap_or_default().to_owned(),
+        ));
+    }
+    assert!(missing.is_empty(), "in no record: {missing:?}");
+    let expected = [
+        ("intent", ""),
+        ("outcome", "deleted"),
+        ("outcome", "unknown_after_crash"),
+        ("outcome", "validated"),
+        ("rotated", ""),
+    ];
+    assert_eq!(
+        kinds,
+        expected
+            .map(|(event, outcome)| (event.to_owned(), outcome.to_owned()))
+            .into()
+    );
+}
+
+/// `verify` knows the same events and outcomes, and the same rule of intents.
+#[test]
+fn the_events_and_outcomes_of_the_audit_log_are_those_that_verify_knows() {
+    let folder = App::folder();
+    let file = folder.join("audit.jsonl");
+    let code = |log: &Forged| {
+        fs::write(&file, &log.text).unwrap();
+        verify([&file]).0
+    };
+    let events = table("event").into_iter().map(|row| row[0].clone());
+    assert_eq!(events.collect::<Vec<_>>(), ["intent", "outcome", "rotated"]);
+    let outcomes = table("outcome");
+    assert_eq!(outcomes.len(), 9);
+    for row in outcomes {
+        let (outcome, attempts) = (&row[0], 1);
+        let mut log = Forged::default();
+        log.intent("a", "bob").ended("a", "bob", outcome, attempts);
+        assert_eq!(code(&log), 0, "{outcome}");
+        let mut log = Forged::default();
+        log.ended("a", "bob", outcome, attempts);
+        assert_eq!(code(&log), i32::from(row[1] == "yes"), "{outcome}");
+    }
+    assert_eq!(code(Forged::default().ended("a", "bob", "unknown", 0)), 0);
+    assert_eq!(code(Forged::default().outcome("a", "bob", "lost")), 1);
+    fs::remove_dir_all(folder).unwrap();
+}
