@@ -184,7 +184,7 @@ async fn a_sink_that_hangs_in_the_middle_refuses_deletions_soon() {
         .unwrap_err();
     failed.expect(Code::Unavailable, "AUDIT_UNAVAILABLE");
     // The patience is a second; the rest is room for a busy machine.
-    assert!(begun.elapsed() < Duration::from_secs(2));
+    assert!(begun.elapsed() < Duration::from_secs(3));
     assert_eq!(upstream.requests("DELETE", "/pools").len(), 1);
     drop(reader);
 }

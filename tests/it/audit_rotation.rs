@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     fs,
+    io::Write as _,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::Arc,
@@ -44,6 +45,14 @@ async fn delete(client: &mut UserAdminClient<Channel>, user: &str) {
 
 fn size(file: &Path) -> u64 {
     fs::metadata(file).map_or(0, |found| found.len())
+}
+
+/// Gives the file another name, and its own to a new one with this text; at no moment is the name free.
+fn replace(file: &Path, old: &Path, text: &str) {
+    let new = file.with_extension("new");
+    fs::write(&new, text).unwrap();
+    fs::hard_link(file, old).unwrap();
+    fs::rename(new, file).unwrap();
 }
 
 /// An upstream that holds the DELETEs of users called `held-...`, and counts the others.
@@ -161,9 +170,8 @@ async fn a_quiet_server_goes_on_in_the_new_file_too() {
     let mut client = process.client().await;
     delete(&mut client, "alice").await;
     let old = folder.join("audit.jsonl.1");
-    fs::rename(&file, &old).unwrap();
-    // As logrotate's `create` does.
-    fs::write(&file, "").unwrap();
+    // As logrotate's `create` leaves it.
+    replace(&file, &old, "");
     until("a record", || size(&file) > 0).await;
     process.kill();
     let process = Process::start(&folder);
@@ -226,9 +234,8 @@ fn truncate(file: &Path, len: usize) {
 }
 
 fn append(file: &Path, bytes: &[u8]) {
-    let mut text = fs::read(file).unwrap();
-    text.extend_from_slice(bytes);
-    fs::write(file, text).unwrap();
+    let file = fs::OpenOptions::new().append(true).open(file);
+    file.unwrap().write_all(bytes).unwrap();
 }
 
 /// Appends a record that fits the chain.
@@ -287,10 +294,8 @@ async fn a_new_file_with_something_in_it_is_told() {
     let (folder, file, process) = server(&upstream);
     let mut client = process.client().await;
     delete(&mut client, "alice").await;
-    let (old, other) = (folder.join("audit.jsonl.1"), folder.join("other"));
-    fs::write(&other, "somebody else").unwrap();
-    fs::rename(&file, &old).unwrap();
-    fs::rename(&other, &file).unwrap();
+    let old = folder.join("audit.jsonl.1");
+    replace(&file, &old, "somebody else");
     delete(&mut client, "bob").await;
     process.stop();
     let text = fs::read_to_string(&file).unwrap();
