@@ -123,7 +123,7 @@ async fn a_limit_on_the_file_delays_the_outcomes_but_loses_none() {
         .map(|record| record["event"].as_str().unwrap())
         .collect();
     let expected = [
-        "rotated", "intent", "intent", "outcome", "outcome", "intent", "outcome",
+        "intent", "intent", "outcome", "outcome", "intent", "outcome",
     ];
     assert_eq!(events, expected);
     assert_eq!(new.iter().filter(|record| closed(record)).count(), 2);

@@ -110,14 +110,6 @@ impl fmt::Display for Head {
     }
 }
 
-/// What the writer is asked for.
-enum Order {
-    /// A record is to be written.
-    Write(Job),
-    /// Whoever waits for the other end wants to know that the file with the name goes on with the chain.
-    Look(oneshot::Sender<()>),
-}
-
 /// A record on its way; in a box, because the queue has a place for each from the start.
 struct Job {
     entry: Box<Entry>,
@@ -128,7 +120,7 @@ struct Job {
 #[derive(Clone)]
 pub struct Audit {
     /// `None` when nothing is recorded.
-    sender: Option<SyncSender<Order>>,
+    sender: Option<SyncSender<Job>>,
     state: Arc<State>,
 }
 
@@ -163,17 +155,9 @@ impl Audit {
         self.state.works()
     }
 
-    /// Waits until every outcome is written that has been told so far, and until a file that was rotated just now
-    /// has its successor: whoever rotates and restarts at once would begin a new chain else.
+    /// Waits until every outcome is written that has been told so far.
     pub async fn settle(&self) {
         self.state.settled().await;
-        let (done, looked) = oneshot::channel();
-        if let Some(sender) = &self.sender
-            && sender.try_send(Order::Look(done)).is_ok()
-        {
-            // A sink that hangs has no successor to wait for.
-            let _late = timeout(PATIENCE, looked).await;
-        }
     }
 
     /// The last record on file.
@@ -202,7 +186,7 @@ impl Audit {
         let outcome = entry.event == Event::Outcome;
         let entry = Box::new(entry);
         self.state.queue(outcome);
-        if sender.try_send(Order::Write(Job { entry, done })).is_err() {
+        if sender.try_send(Job { entry, done }).is_err() {
             self.state.unqueue(outcome);
             return Err(unavailable("the writer does not keep up, or has stopped"));
         }

@@ -12,8 +12,6 @@ pub const VERSION: u64 = 1;
 pub const BEGINNING: &[u8] = b"{\"v\":";
 /// What became of an intent that a crash cut off.
 pub const UNKNOWN_AFTER_CRASH: &str = "unknown_after_crash";
-/// The event of the first record of a file that a running server began.
-const ROTATED: &str = "rotated";
 
 /// Outcomes; `true` where the intent must stand before it. The others are of calls that were refused, or that were
 /// to delete nothing.
@@ -83,16 +81,6 @@ pub enum Body<'a> {
         /// Always true.
         carried: bool,
     },
-    /// The chain goes on here.
-    Rotated {
-        /// Always the same.
-        event: &'static str,
-    },
-}
-
-impl Body<'_> {
-    /// The first one of a new file.
-    pub const ROTATED: Self = Self::Rotated { event: ROTATED };
 }
 
 /// What kind of record.
@@ -108,8 +96,6 @@ pub enum Kind {
         /// The intent must stand before it.
         of_an_intent: bool,
     },
-    /// The chain goes on from the file before.
-    Rotated,
 }
 
 /// A record as it was read.
@@ -122,7 +108,7 @@ pub struct Found {
 }
 
 impl Found {
-    /// The call; empty where there is none.
+    /// The call.
     pub fn request_id(&self) -> &str {
         text(&self.fields, "request_id")
     }
@@ -169,13 +155,9 @@ pub fn read(line: &[u8]) -> Result<Found, String> {
     if !fields.get("prev").is_some_and(Value::is_string) {
         return Err(wrong("prev", "a text"));
     }
+    check_keys(&fields)?;
     let kind = match text(&fields, "event") {
-        ROTATED => {
-            need_text(&fields, "ts")?;
-            Kind::Rotated
-        }
         "intent" => {
-            of_a_call(&fields)?;
             let carried = fields.get("carried");
             if carried.is_some_and(|value| *value != Value::Bool(true)) {
                 return Err(wrong("carried", "true"));
@@ -185,7 +167,6 @@ pub fn read(line: &[u8]) -> Result<Found, String> {
             }
         }
         "outcome" => {
-            of_a_call(&fields)?;
             let outcome = text(&fields, "outcome");
             let known = OUTCOMES.iter().find(|(name, _)| *name == outcome);
             let (_, of_an_intent) = known.ok_or_else(|| wrong("outcome", "an outcome"))?;
@@ -200,8 +181,7 @@ pub fn read(line: &[u8]) -> Result<Found, String> {
     Ok(Found { seq, kind, fields })
 }
 
-/// The keys of intents and outcomes.
-fn of_a_call(fields: &Map<String, Value>) -> Result<(), String> {
+fn check_keys(fields: &Map<String, Value>) -> Result<(), String> {
     TEXTS.iter().try_for_each(|key| need_text(fields, key))?;
     if text(fields, "request_id").is_empty() {
         return Err(wrong("request_id", "a text that is not empty"));

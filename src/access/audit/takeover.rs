@@ -44,7 +44,6 @@ impl Legacy {
                     Kind::Outcome { .. } => {
                         self.open.remove(&id);
                     }
-                    Kind::Rotated => {}
                 }
             }
             _ => self.strange += 1,

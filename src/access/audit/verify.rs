@@ -225,7 +225,6 @@ impl Chain {
                     return Err("an outcome without an intent before it");
                 }
             }
-            Kind::Rotated => {}
         }
         Ok(())
     }

@@ -17,7 +17,7 @@ use time::OffsetDateTime;
 use tokio::sync::oneshot;
 
 use super::{
-    Entry, Event, Head, Job, Order,
+    Entry, Event, Head, Job,
     lines::hex,
     record::{Body, Item, VERSION, unknown_after_crash},
     sink::{Opened, Sink},
@@ -78,29 +78,21 @@ impl Writer {
     }
 
     /// Opens the sink, tells so, and writes until nobody sends any more.
-    pub fn run(&mut self, orders: &Receiver<Order>, opened: oneshot::Sender<()>) {
+    pub fn run(&mut self, jobs: &Receiver<Job>, opened: oneshot::Sender<()>) {
         self.commit(Vec::new());
         // A server that did not wait so long is not told.
         let _ = opened.send(());
         loop {
-            let first = match orders.recv_timeout(AGAIN) {
-                Ok(order) => Some(order),
-                Err(RecvTimeoutError::Timeout) => None,
+            let mut group = match jobs.recv_timeout(AGAIN) {
+                Ok(job) => vec![job],
+                Err(RecvTimeoutError::Timeout) => Vec::new(),
                 Err(RecvTimeoutError::Disconnected) => return,
             };
-            let (mut group, mut waiting) = (Vec::new(), Vec::new());
-            for order in first.into_iter().chain(orders.try_iter().take(GROUP)) {
-                match order {
-                    Order::Write(job) => group.push(job),
-                    Order::Look(done) => waiting.push(done),
-                }
-            }
+            group.extend(jobs.try_iter().take(GROUP));
             self.state.taken(group.len());
             // An intent whose caller was told that it failed must not appear afterwards.
             group.retain(|job| job.entry.event == Event::Outcome || !job.done.is_closed());
             self.commit(group);
-            // Whoever waits for them goes on.
-            drop(waiting);
         }
     }
 
@@ -183,7 +175,6 @@ impl Writer {
     fn write(&mut self, group: &[Job]) -> io::Result<()> {
         let mut bodies = Vec::new();
         if self.carry {
-            bodies.push(Body::ROTATED);
             bodies.extend(self.open.values().map(|intent| Body::Carried {
                 intent,
                 carried: true,

@@ -116,7 +116,6 @@ async fn the_keys_of_the_audit_log_are_those_of_its_records() {
         ("outcome", "deleted"),
         ("outcome", "unknown_after_crash"),
         ("outcome", "validated"),
-        ("rotated", ""),
     ];
     assert_eq!(
         kinds,
@@ -136,7 +135,7 @@ fn the_events_and_outcomes_of_the_audit_log_are_those_that_verify_knows() {
         verify([&file]).0
     };
     let events = table("event").into_iter().map(|row| row[0].clone());
-    assert_eq!(events.collect::<Vec<_>>(), ["intent", "outcome", "rotated"]);
+    assert_eq!(events.collect::<Vec<_>>(), ["intent", "outcome"]);
     let outcomes = table("outcome");
     assert_eq!(outcomes.len(), 9);
     for row in outcomes {
