@@ -78,7 +78,7 @@ pub fn main() -> ExitCode {
         match arguments.command {
             Command::CheckConfig { config } => match config::load(&config) {
                 Ok(_) => ExitCode::SUCCESS,
-                Err(faults) => fail(&faults, BAD_CONFIGURATION),
+                Err(faults) => fail(&faults.to_string(), BAD_CONFIGURATION),
             },
             Command::Health(health) => health::run(health).await,
             Command::Serve(serve) => self::serve(serve).await,
@@ -110,9 +110,12 @@ async fn serve(arguments: Serve) -> ExitCode {
     if let Some(path) = arguments.config {
         let config = match config::load(&path) {
             Ok(config) => config,
-            Err(faults) => return fail(&faults, BAD_CONFIGURATION),
+            Err(faults) => return fail(&faults.to_string(), BAD_CONFIGURATION),
         };
         telemetry::start();
+        if let Err(error) = signals::ignore_hangup() {
+            tracing::warn!(%error, "SIGHUP will end the server");
+        }
         return run(&config, |_| {}).await;
     }
     telemetry::start();

@@ -49,10 +49,10 @@ impl Identity {
         }
     }
 
-    /// The URI name of a certificate; case matters.
+    /// The URI name of a certificate; case matters. One with a `#` could be read as a token's subject.
     #[must_use]
     pub fn uri(name: &str) -> Option<Self> {
-        let fits = name.is_ascii() && name.contains(':');
+        let fits = name.is_ascii() && name.contains(':') && !name.contains(SUBJECT_MARK);
         fits.then(|| Self::Certificate(name.to_owned()))?.fit()
     }
 

@@ -43,17 +43,26 @@ impl KeySet {
         Ok(Self(keys))
     }
 
-    /// The keys that may have signed a token with this header.
+    /// The keys that may have signed a token with this header: those with its key ID, or else those without any.
     pub fn find<'a>(
         &'a self,
         id: Option<&'a str>,
         algorithm: Algorithm,
     ) -> impl Iterator<Item = &'a DecodingKey> {
-        let named = move |key: &&Key| {
-            id.is_none_or(|id| key.jwk.common.key_id.as_deref() == Some(id))
-                && serves(&key.jwk, algorithm)
+        let known = self.knows(id);
+        let fitting = move |key: &&Key| {
+            let own = key.jwk.common.key_id.as_deref();
+            let named = id.is_none() || own == id || !known && own.is_none();
+            named && serves(&key.jwk, algorithm)
         };
-        self.0.iter().filter(named).map(|key| &key.key)
+        self.0.iter().filter(fitting).map(|key| &key.key)
+    }
+
+    /// Is there a key with this ID?
+    #[must_use]
+    pub fn knows(&self, id: Option<&str>) -> bool {
+        let mut ids = self.0.iter().map(|key| key.jwk.common.key_id.as_deref());
+        id.is_some() && ids.any(|own| own == id)
     }
 }
 

@@ -37,9 +37,11 @@ impl Pattern {
     }
 }
 
-/// Character by character: the lower case of a whole text depends on what follows (a final sigma does).
+/// Character by character: the lower case of a whole text depends on what follows (a final sigma does). Through the
+/// upper case, which characters share that have one lower case too many.
 fn folded(text: &str) -> String {
-    text.chars().flat_map(char::to_lowercase).collect()
+    let upper = text.chars().flat_map(char::to_uppercase);
+    upper.flat_map(char::to_lowercase).collect()
 }
 
 /// Greedy matching of the parts between the stars: the first part is a prefix, the last one a suffix.

@@ -1,4 +1,4 @@
-//! SIGTERM and SIGINT: the first one asks the server to stop, a second one to hurry.
+//! SIGTERM and SIGINT: the first one asks the server to stop, a second one to hurry. SIGHUP.
 
 use std::{future::Future, io, pin::Pin};
 
@@ -33,4 +33,15 @@ pub fn stop() -> io::Result<(Signal, Signal)> {
         Box::pin(async { drop(stop.await) }),
         Box::pin(async { drop(hurry.await) }),
     ))
+}
+
+/// Lets SIGHUP pass, by which many services are told to read their files again: this one looks by itself.
+pub fn ignore_hangup() -> io::Result<()> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            tracing::info!("SIGHUP changes nothing: files are taken up when they change");
+        }
+    });
+    Ok(())
 }

@@ -18,7 +18,7 @@ use self::{
 };
 use crate::{
     config::{Caller, Config, JwtIssuer},
-    identity::Identity,
+    identity::{Identity, SUBJECT_MARK},
     metrics::Metrics,
 };
 
@@ -54,15 +54,49 @@ impl Access {
         metrics: &Arc<Metrics>,
     ) -> Result<Self, String> {
         let issuers = before.map(|before| &before.issuers);
-        let tls = config.server.tls.as_ref();
-        let certificates = tls.is_some_and(|tls| tls.client_ca_file.is_some());
-        tell_idle_entries(config, certificates);
-        Ok(Self {
+        let issuers = Issuers::new(&config.jwt_issuers, issuers, source, metrics)?;
+        // TLS itself is set up once.
+        let certificates = before.map_or_else(
+            || {
+                let tls = config.server.tls.as_ref();
+                tls.is_some_and(|tls| tls.client_ca_file.is_some())
+            },
+            |before| before.certificates,
+        );
+        let access = Self {
             policy: Policy::new(&config.callers),
             quotas: Quotas::new(&config.callers, before.map(|before| &before.quotas)),
-            issuers: Issuers::new(&config.jwt_issuers, issuers, source, metrics)?,
+            issuers,
             certificates,
-        })
+        };
+        access.tell_odd_entries(config);
+        Ok(access)
+    }
+
+    /// Entries of `[[callers]]` that are allowed, but seldom meant.
+    fn tell_odd_entries(&self, config: &Config) {
+        let asked = self.certificates || !self.issuers.is_empty();
+        for Caller { identity, .. } in &config.callers {
+            let why = match identity {
+                Identity::Anonymous if asked => {
+                    "nobody can be this caller: an identity is asked for"
+                }
+                Identity::Anonymous if !config.server.listen.ip().is_loopback() => {
+                    "this caller is everybody who can reach the address"
+                }
+                Identity::Certificate(name)
+                    if !self.certificates || name.contains(SUBJECT_MARK) =>
+                {
+                    "nobody can be this caller: it is neither `ISSUER#SUBJECT` of a configured issuer, nor are client \
+                     certificates with such a name accepted"
+                }
+                Identity::Certificate(name) if name.contains('*') => {
+                    "an identity is no pattern: only a certificate with this very name is this caller"
+                }
+                _ => continue,
+            };
+            tracing::warn!(%identity, why, "an odd entry in [[callers]]");
+        }
     }
 
     /// Who is it? A token, where tokens are configured, goes before a certificate: the certificate may be that of a
@@ -93,20 +127,5 @@ impl Access {
         let listed = names.iter().find(|name| self.policy.lists(name));
         let name = listed.or(names.first()).cloned();
         name.ok_or(Unidentified::CertificateUnnamed)
-    }
-}
-
-/// Entries of `[[callers]]` that nobody can be are allowed, but seldom meant.
-fn tell_idle_entries(config: &Config, certificates: bool) {
-    let asked = certificates || !config.jwt_issuers.is_empty();
-    for Caller { identity, .. } in &config.callers {
-        let why = match identity {
-            Identity::Anonymous if asked => "callers must show an identity here",
-            Identity::Certificate(_) if !certificates => {
-                "no client certificates are asked for, and it is not `ISSUER#SUBJECT` of a configured issuer"
-            }
-            _ => continue,
-        };
-        tracing::warn!(%identity, why, "nobody can be this caller");
     }
 }

@@ -14,7 +14,10 @@ use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::TlsConnector;
-use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::{
+    Code,
+    transport::{Channel, Endpoint, Uri},
+};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
@@ -62,11 +65,15 @@ pub async fn run(arguments: Health) -> ExitCode {
 }
 
 async fn check(arguments: Health) -> Result<ServingStatus, String> {
-    let answer = HealthClient::new(connect(arguments).await?)
-        .check(HealthCheckRequest::default())
-        .await
-        .map_err(|status| status.code().to_string())?;
-    Ok(answer.into_inner().status())
+    let plaintext = arguments.ca_file.is_none();
+    let mut client = HealthClient::new(connect(arguments).await?);
+    match client.check(HealthCheckRequest::default()).await {
+        Ok(answer) => Ok(answer.into_inner().status()),
+        Err(status) if plaintext && status.code() == Code::Unknown => {
+            Err("no answer in plaintext; a server with TLS needs --ca-file".to_owned())
+        }
+        Err(status) => Err(status.code().to_string()),
+    }
 }
 
 async fn connect(arguments: Health) -> Result<Channel, String> {

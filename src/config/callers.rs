@@ -14,6 +14,7 @@ use super::{
 use crate::{
     identity::{Identity, MAX_BYTES, SUBJECT_MARK},
     jwks::{ALGORITHMS, KeySet},
+    names,
     pattern::Pattern,
 };
 
@@ -99,7 +100,7 @@ fn jwks_file(section: &Section, folder: &Path, faults: &mut Faults) -> Option<Jw
         .map_err(|error| format!("cannot be read: {error} ({})", path.display()))
         .and_then(|bytes| KeySet::parse(&bytes));
     if let Err(fault) = keys {
-        faults.add(text.span, format!("`jwks_file` {fault}"));
+        faults.add_of_content(text.span, format!("`jwks_file` {fault}"));
     }
     Some(Jwks::File(path))
 }
@@ -108,7 +109,11 @@ fn jwks_url(section: &Section, faults: &mut Faults) -> Option<Url> {
     let text = section.required("jwks_url", faults)?;
     let checked = Url::parse(&text.value)
         .map_err(|error| format!("is not a URL: {error}"))
-        .and_then(is_safe);
+        .and_then(is_safe)
+        .and_then(|url| match url.fragment() {
+            None => Ok(url),
+            Some(_) => Err("must have no fragment".to_owned()),
+        });
     match checked {
         Ok(url) => Some(url),
         Err(fault) => {
@@ -131,6 +136,12 @@ pub fn callers(file: &Section, issuers: &[JwtIssuer], faults: &mut Faults) -> Ve
         };
         if value.len() > MAX_BYTES {
             faults.add(span.clone(), "`identity` is longer than 256 bytes");
+        }
+        if value.chars().any(names::is_unseen) {
+            faults.add(
+                span.clone(),
+                "`identity` holds characters that cannot be seen",
+            );
         }
         let names = issuers.iter().map(|issuer| issuer.issuer.as_str());
         let identity = Identity::parse(&value, names);

@@ -1,6 +1,6 @@
 //! Faults of a configuration file: where, what, and how they are shown.
 
-use std::{fmt, ops::Range, path::Path};
+use std::{fmt, io, ops::Range, path::Path};
 
 /// One fault, at a place in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -9,13 +9,16 @@ pub struct Fault {
     pub span: Range<usize>,
     /// What is wrong.
     pub text: String,
+    /// It is the content of a file that is read again by itself, and whose last good content stays in use.
+    pub of_content: bool,
 }
 
 /// All faults of one file.
 #[derive(Debug)]
 pub struct Faults {
     file: String,
-    source: String,
+    /// `None` when the file could not be read.
+    source: Option<String>,
     list: Vec<Fault>,
 }
 
@@ -25,17 +28,42 @@ impl Faults {
     pub fn new(file: &Path, source: &str) -> Self {
         Self {
             file: file.display().to_string(),
-            source: source.to_owned(),
+            source: Some(source.to_owned()),
             list: Vec::new(),
         }
     }
 
+    /// The one fault of a file that cannot be read.
+    #[must_use]
+    pub fn unreadable(file: &Path, error: &io::Error) -> Self {
+        let mut faults = Self::new(file, "");
+        faults.source = None;
+        faults.add(0..0, format!("cannot be read: {error}"));
+        faults
+    }
+
     /// Notes a fault.
     pub fn add(&mut self, span: Range<usize>, text: impl Into<String>) {
+        self.push(span, text.into(), false);
+    }
+
+    /// Notes a fault of a file that a running server goes on without.
+    pub fn add_of_content(&mut self, span: Range<usize>, text: impl Into<String>) {
+        self.push(span, text.into(), true);
+    }
+
+    fn push(&mut self, span: Range<usize>, text: String, of_content: bool) {
         self.list.push(Fault {
             span,
-            text: text.into(),
+            text,
+            of_content,
         });
+    }
+
+    /// Is there no fault that keeps a running server from taking up the file?
+    #[must_use]
+    pub fn allow_reload(&self) -> bool {
+        self.list.iter().all(|fault| fault.of_content)
     }
 
     /// Is the file without fault?
@@ -54,12 +82,26 @@ impl Faults {
 
     /// Line and column (both from 1, the column in characters), and the line's text up to the column.
     fn place(&self, offset: usize) -> (usize, usize, &str, &str) {
-        let offset = self.source.floor_char_boundary(offset);
-        let start = self.source[..offset].rfind('\n').map_or(0, |at| at + 1);
-        let line = self.source[start..].lines().next().unwrap_or_default();
-        let before = &self.source[start..offset.min(start + line.len())];
-        let number = self.source[..start].matches('\n').count() + 1;
+        let source = self.source.as_deref().unwrap_or_default();
+        let offset = source.floor_char_boundary(offset);
+        let start = source[..offset].rfind('\n').map_or(0, |at| at + 1);
+        let line = source[start..].lines().next().unwrap_or_default();
+        let before = &source[start..offset.min(start + line.len())];
+        let number = source[..start].matches('\n').count() + 1;
         (number, before.chars().count() + 1, line, before)
+    }
+}
+
+impl Faults {
+    /// The faults without the lines of the file: for the log, where nobody wants to find what somebody wrote there by
+    /// mistake.
+    #[must_use]
+    pub fn brief(&self) -> String {
+        let faults = self.list().into_iter().map(|fault| {
+            let (line, column, ..) = self.place(fault.span.start);
+            format!("{}:{line}:{column}: {}", self.file, fault.text)
+        });
+        faults.collect::<Vec<_>>().join("; ")
     }
 }
 
@@ -73,7 +115,9 @@ impl fmt::Display for Faults {
                 .map(|c| if c == '\t' { '\t' } else { ' ' })
                 .collect();
             writeln!(f, "{}:{line}:{column}: {}", self.file, fault.text)?;
-            writeln!(f, "{text}\n{indent}^")?;
+            if self.source.is_some() {
+                writeln!(f, "{text}\n{indent}^")?;
+            }
         }
         Ok(())
     }

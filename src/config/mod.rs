@@ -84,22 +84,38 @@ impl Config {
     }
 }
 
-/// Reads and checks a file. The error is ready to be printed.
-pub fn load(path: &Path) -> Result<Config, String> {
-    let source = fs::read_to_string(path)
-        .map_err(|error| format!("{}:1:1: cannot be read: {error}\n", path.display()))?;
-    parse(path, &source).map_err(|faults| faults.to_string())
+/// Reads and checks a file.
+pub fn load(path: &Path) -> Result<Config, Faults> {
+    let (config, faults) = read(path, &source(path)?);
+    config.filter(|_| faults.is_empty()).ok_or(faults)
+}
+
+/// Reads a file that has changed under a running server. Secrets, key sets and certificates of the server are looked at
+/// by themselves: if one is bad, the rest is taken up all the same.
+pub fn load_again(path: &Path) -> Result<Config, Faults> {
+    let (config, faults) = read(path, &source(path)?);
+    config.filter(|_| faults.allow_reload()).ok_or(faults)
 }
 
 /// Checks the text of a file; relative paths start at the folder of `path`.
 pub fn parse(path: &Path, source: &str) -> Result<Config, Faults> {
+    let (config, faults) = read(path, source);
+    config.filter(|_| faults.is_empty()).ok_or(faults)
+}
+
+fn source(path: &Path) -> Result<String, Faults> {
+    fs::read_to_string(path).map_err(|error| Faults::unreadable(path, &error))
+}
+
+/// All that can be read, and all faults; nothing when it is no TOML.
+fn read(path: &Path, source: &str) -> (Option<Config>, Faults) {
     let mut faults = Faults::new(path, source);
     let (root, errors) = DeTable::parse_recoverable(source);
     for error in errors {
         faults.add(error.span().unwrap_or(0..0), error.message());
     }
     if !faults.is_empty() {
-        return Err(faults);
+        return (None, faults);
     }
     let folder = path.parent().unwrap_or(Path::new(""));
     let file = Section::new("", root.get_ref(), 0..0, &mut faults);
@@ -117,11 +133,7 @@ pub fn parse(path: &Path, source: &str) -> Result<Config, Faults> {
     if config.batch_accounts.is_empty() && config.hmcs.is_empty() && faults.is_empty() {
         faults.add(0..0, "no [batch_accounts.ALIAS] and no [hmcs.ALIAS]");
     }
-    if faults.is_empty() {
-        Ok(config)
-    } else {
-        Err(faults)
-    }
+    (Some(config), faults)
 }
 
 /// The file without what is taken up when it changes.

@@ -164,7 +164,7 @@ pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String>
         fs::read(path).map_err(|error| format!("cannot be read: {error} ({})", path.display()))?;
     let list: Vec<_> = CertificateDer::pem_slice_iter(&pem)
         .collect::<Result<_, _>>()
-        .map_err(|error| format!("is not PEM: {error}"))?;
+        .map_err(|_| "is not PEM: a section has no end, or is not base64")?;
     if list.is_empty() {
         return Err("holds no certificate in PEM".into());
     }
@@ -192,7 +192,7 @@ pub(super) fn secret(
         Ok(()) => Some(source),
         Err(error) => {
             let fault = format!("`{key}` cannot be used: {error} ({shown})");
-            faults.add(text.span, fault);
+            faults.add_of_content(text.span, fault);
             None
         }
     }

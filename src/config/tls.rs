@@ -47,17 +47,24 @@ type Fault = (&'static str, String);
 
 impl TlsFiles {
     /// Reads all files.
-    pub fn read(&self) -> Result<TlsMaterial, Fault> {
-        let chain = certificates(&self.cert_file).map_err(|fault| (CERT, fault))?;
-        let key = private_key(&self.key_file).map_err(|fault| (KEY, fault))?;
-        let provider = ring::default_provider();
-        let certified = CertifiedKey::from_der(chain, key, &provider)
-            .map_err(|error| (KEY, format!("does not go with `cert_file`: {error}")))?;
+    pub fn read(&self) -> Result<TlsMaterial, Vec<Fault>> {
+        let mut faults = Vec::new();
+        let mut note = |key, fault| faults.push((key, fault));
+        let chain = certificates(&self.cert_file).map_err(|fault| note(CERT, fault));
+        let key = private_key(&self.key_file).map_err(|fault| note(KEY, fault));
         let clients = self.client_ca_file.as_deref().map(clients).transpose();
-        Ok(TlsMaterial {
-            certified: Arc::new(certified),
-            clients: clients.map_err(|fault| (CLIENT_CA, fault))?,
-        })
+        let clients = clients.map_err(|fault| note(CLIENT_CA, fault));
+        let certified = chain.and_then(|chain| {
+            CertifiedKey::from_der(chain, key?, &ring::default_provider())
+                .map_err(|error| note(KEY, format!("does not go with `cert_file`: {error}")))
+        });
+        match (certified, clients) {
+            (Ok(certified), Ok(clients)) => Ok(TlsMaterial {
+                certified: Arc::new(certified),
+                clients,
+            }),
+            _ => Err(faults),
+        }
     }
 
     /// All files.
@@ -86,10 +93,10 @@ pub(super) fn tls_files(server: &Section, folder: &Path, faults: &mut Faults) ->
             None => None,
         },
     };
-    if let Err((key, fault)) = files.read()
-        && let Some(text) = section.text(key, faults)
-    {
-        faults.add(text.span, format!("`{key}` {fault}"));
+    for (key, fault) in files.read().err().into_iter().flatten() {
+        if let Some(text) = section.text(key, faults) {
+            faults.add_of_content(text.span, format!("`{key}` {fault}"));
+        }
     }
     Some(files)
 }
@@ -98,7 +105,12 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
     let shown = path.display();
     let pem = fs::read(path).map_err(|error| format!("cannot be read: {error} ({shown})"))?;
     let pem = Zeroizing::new(pem);
-    PrivateKeyDer::from_pem_slice(&pem).map_err(|_| "holds no private key in PEM".to_owned())
+    let key = PrivateKeyDer::from_pem_slice(&pem)
+        .map_err(|_| "holds no private key in PEM; an encrypted one cannot be used")?;
+    // What cannot be used has another cause than what does not fit.
+    ring::sign::any_supported_type(&key)
+        .map_err(|_| "holds a private key of a kind that cannot be used")?;
+    Ok(key)
 }
 
 /// Whoever shows no certificate is let in as far as the identity check, which has an answer for it.

@@ -1,6 +1,7 @@
 //! Takes connections in, TLS or plaintext. A peer that is slow at its handshake holds up nobody else.
 
 use std::{
+    future::Future as _,
     io,
     net::SocketAddr,
     pin::Pin,
@@ -16,7 +17,7 @@ use tokio::{
         Semaphore,
         mpsc::{self, Receiver, Sender},
     },
-    time::{sleep, timeout},
+    time::{Sleep, sleep, timeout},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
@@ -26,6 +27,9 @@ use super::tls::{Tls, peer_certificate};
 use crate::access::certificate::PeerCertificate;
 
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// The client begins HTTP/2 with 24 bytes and the 9 of a frame's head (RFC 9113, sections 3.4 and 4.1). They come at
+/// once; afterwards, pings find out who is silent.
+const PREFACE: u64 = 33;
 /// Handshakes at a time.
 const MAX_HANDSHAKES: usize = 1_024;
 /// After an error of the system, such as too many open files.
@@ -46,11 +50,38 @@ pub struct Peer {
 pub struct Connection {
     stream: Stream,
     peer: Peer,
+    /// What is still missing of the preface, and how long it is waited for.
+    missing: u64,
+    patience: Option<Pin<Box<Sleep>>>,
 }
 
 enum Stream {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Connection {
+    fn new(stream: Stream, peer: Peer) -> Self {
+        Self {
+            stream,
+            peer,
+            missing: PREFACE,
+            patience: Some(Box::pin(sleep(HANDSHAKE_TIMEOUT))),
+        }
+    }
+
+    /// Is it too late for the preface?
+    fn poll_patience(&mut self, cx: &mut Context<'_>) -> bool {
+        let patience = self.patience.as_mut();
+        patience.is_some_and(|patience| patience.as_mut().poll(cx).is_ready())
+    }
+
+    fn received(&mut self, bytes: usize) {
+        self.missing = self.missing.saturating_sub(bytes as u64);
+        if self.missing == 0 {
+            self.patience = None;
+        }
+    }
 }
 
 impl Connected for Connection {
@@ -114,13 +145,11 @@ async fn handshake(
     // Answers are small, and callers wait for them.
     let _ = stream.set_nodelay(true);
     let Some(tls) = tls else {
-        return Some(Connection {
-            stream: Stream::Plain(stream),
-            peer: Peer {
-                address,
-                certificate: None,
-            },
-        });
+        let peer = Peer {
+            address,
+            certificate: None,
+        };
+        return Some(Connection::new(Stream::Plain(stream), peer));
     };
     let (config, number) = tls.current();
     let accepting = TlsAcceptor::from(config).accept(stream);
@@ -136,13 +165,11 @@ async fn handshake(
         }
     };
     let certificate = peer_certificate(stream.get_ref().1, number).map(Arc::new);
-    Some(Connection {
-        stream: Stream::Tls(Box::new(stream)),
-        peer: Peer {
-            address,
-            certificate,
-        },
-    })
+    let peer = Peer {
+        address,
+        certificate,
+    };
+    Some(Connection::new(Stream::Tls(Box::new(stream)), peer))
 }
 
 impl AsyncRead for Connection {
@@ -151,10 +178,17 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().stream {
+        let this = self.get_mut();
+        let before = buffer.filled().len();
+        let read = match &mut this.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
             Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
+        };
+        this.received(buffer.filled().len() - before);
+        if read.is_pending() && this.poll_patience(cx) {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
+        read
     }
 }
 

@@ -3,13 +3,15 @@
 
 use std::{
     future::Future,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use http::{HeaderMap, Request, Response, header::AUTHORIZATION};
 use http_body::Body;
+use tokio::time::timeout;
 use tonic::Status;
 use tower::{Layer, Service};
 
@@ -23,6 +25,9 @@ use crate::{
     },
     service::{Shared, meta::CallMeta, unreadable},
 };
+
+/// A unary call has its message right behind its headers.
+const MESSAGE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The layer.
 #[derive(Clone)]
@@ -92,6 +97,15 @@ fn refusal(path: &str, meta: &CallMeta) -> Option<Status> {
     Some(status(&Failure::unidentified(cause), &facts))
 }
 
+/// Ends when the message of a call should have come and has not. What was found of the caller is not believed for
+/// longer than this, either.
+async fn without_message(meta: &CallMeta) {
+    let came = timeout(MESSAGE_TIMEOUT.min(meta.remaining()), meta.read.cancelled());
+    if came.await.is_ok() {
+        std::future::pending::<()>().await;
+    }
+}
+
 /// What a request shows of its caller.
 struct Head {
     certificate: Option<Arc<PeerCertificate>>,
@@ -134,8 +148,9 @@ impl<S, Q, B> Service<Request<Q>> for Identify<S>
 where
     S: Service<Request<Q>, Response = Response<B>> + Clone + Send + 'static,
     S::Future: Send,
+    S::Error: Send,
     Q: Send + 'static,
-    B: Body + Default,
+    B: Body + Default + Send,
 {
     type Response = S::Response;
     type Error = S::Error;
@@ -167,7 +182,14 @@ where
                 return Ok(refusal.into_http());
             }
             request.extensions_mut().insert(meta.clone());
-            let answer = inner.call(request).await?;
+            let mut answer = pin!(inner.call(request));
+            let answer = tokio::select! {
+                answer = &mut answer => answer?,
+                () = without_message(&meta) => match unreadable::never_came(&path, &meta) {
+                    Some(refusal) => return Ok(refusal.into_http()),
+                    None => answer.await?,
+                },
+            };
             let better = unreadable::answer(&path, &meta, answer.headers());
             Ok(better.map_or(answer, Status::into_http))
         })

@@ -26,7 +26,8 @@ use crate::{
 const LOOK: Duration = Duration::from_millis(500);
 
 type Stamps = Vec<Stamp>;
-type Read = Box<dyn FnMut() -> Result<(), String> + Send>;
+/// Reads the files, and tells which ones to look at from now on.
+type Read = Box<dyn FnMut() -> Result<Vec<PathBuf>, String> + Send>;
 
 /// Files that are taken up together.
 pub struct Watched {
@@ -58,6 +59,14 @@ impl Watched {
         }
     }
 
+    /// The one that an operator knows them by.
+    fn first(&self) -> std::path::Display<'_> {
+        self.files
+            .first()
+            .map_or(Path::new(""), PathBuf::as_path)
+            .display()
+    }
+
     /// Looks at the files, and takes them up if they have changed.
     fn look(&mut self) {
         let now = stamps(&self.files);
@@ -71,15 +80,23 @@ impl Watched {
         let changed = self.seen != self.taken;
         self.taken.clone_from(&self.seen);
         match (self.read)() {
-            Ok(()) => {
+            Ok(files) => {
+                if files != self.files {
+                    self.seen = stamps(&files);
+                    self.taken.clone_from(&self.seen);
+                    self.files = files;
+                }
                 self.fault = None;
                 self.numbers.reloaded();
-                tracing::info!(what = self.what, "changed files are in use");
+                let (what, file) = (self.what, self.first());
+                tracing::info!(what, %file, "changed files are in use");
             }
             Err(fault) if changed || self.fault.as_ref() != Some(&fault) => {
                 self.numbers.failed();
+                let (what, file) = (self.what, self.first());
                 tracing::error!(
-                    what = self.what,
+                    what,
+                    %file,
                     fault,
                     "changed files cannot be used; the last good ones stay in use"
                 );
@@ -101,9 +118,10 @@ pub fn watched(config: &Config, shared: &Arc<Shared>, tls: Option<&Arc<Tls>>) ->
         watched.push(Watched::new(what, files, read, &shared.metrics));
     };
     if let Some(tls) = tls {
-        let files = tls.files().paths();
-        let tls = Arc::clone(tls);
-        watch("tls", files, Box::new(move || tls.reload()));
+        let (files, tls) = (tls.files().paths(), Arc::clone(tls));
+        let same = files.clone();
+        let read = Box::new(move || tls.reload().map(|()| same.clone()));
+        watch("tls", files, read);
     }
     if let Some(file) = config.file.clone() {
         let (shared, mut told) = (Arc::clone(shared), config.fixed.clone());
@@ -114,25 +132,30 @@ pub fn watched(config: &Config, shared: &Arc<Shared>, tls: Option<&Arc<Tls>>) ->
         let Some(file) = secret.path().map(Path::to_owned) else {
             continue;
         };
-        let read = Box::new(move || secret.check().map_err(|error| error.to_string()));
-        watch("secret", vec![file], read);
+        let files = vec![file];
+        let same = files.clone();
+        let read = Box::new(move || match secret.check() {
+            Ok(()) => Ok(same.clone()),
+            Err(error) => Err(error.to_string()),
+        });
+        watch("secret", files, read);
     }
     watched
 }
 
 /// Takes up what a changed configuration says of callers, issuers, protected users and authorities, and tells what
 /// has to wait for a restart.
-fn configuration(file: &Path, shared: &Shared, told: &mut Table) -> Result<(), String> {
-    let config = config::load(file)?;
+fn configuration(file: &Path, shared: &Shared, told: &mut Table) -> Result<Vec<PathBuf>, String> {
+    let config = config::load_again(file).map_err(|faults| faults.brief())?;
     shared.take_up(&config)?;
     if config.fixed != *told {
         tracing::warn!(
             "the changed configuration file differs in more than callers, issuers, protected users and authorities; \
              the rest takes effect at a restart"
         );
-        *told = config.fixed;
+        told.clone_from(&config.fixed);
     }
-    Ok(())
+    Ok(config.files())
 }
 
 /// Looks at the files for as long as the server runs.

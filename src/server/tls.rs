@@ -91,9 +91,20 @@ pub fn peer_certificate(connection: &ServerConnection, number: u64) -> Option<Pe
 }
 
 fn load(files: &TlsFiles, number: u64) -> Result<Loaded, String> {
-    let material = files
-        .read()
-        .map_err(|(key, fault)| format!("`{key}` {fault}"))?;
+    let material = files.read().map_err(|faults| {
+        let texts = faults.iter().map(|(key, fault)| format!("`{key}` {fault}"));
+        texts.collect::<Vec<_>>().join("; ")
+    })?;
+    let has_expired = |own| PeerCertificate::new(&[own], 0).is_some_and(|own| own.has_expired());
+    if material
+        .certified
+        .cert
+        .first()
+        .cloned()
+        .is_some_and(has_expired)
+    {
+        tracing::warn!(file = %files.cert_file.display(), "the server's certificate has expired");
+    }
     let clients = material.clients.clone();
     let verifier = material.clients.unwrap_or_else(|| Arc::new(NoClientAuth));
     let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))

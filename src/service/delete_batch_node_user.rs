@@ -26,7 +26,7 @@ pub async fn handle(
     shared: Arc<Shared>,
     request: Request<DeleteBatchNodeUserRequest>,
 ) -> Result<Response<DeleteBatchNodeUserResponse>, Status> {
-    let meta = CallMeta::of(request.extensions());
+    let meta = CallMeta::of_read(request.extensions());
     let request = request.into_inner();
     let subject = subject(&shared, &request);
     let account = shared.targets.batch_accounts.get(&subject.target);

@@ -34,7 +34,7 @@ pub async fn handle(
     shared: Arc<Shared>,
     request: Request<DeleteHmcUserRequest>,
 ) -> Result<Response<DeleteHmcUserResponse>, Status> {
-    let meta = CallMeta::of(request.extensions());
+    let meta = CallMeta::of_read(request.extensions());
     let request = request.into_inner();
     let subject = subject(&shared, &request);
     let hmc = shared.targets.hmcs.get(&subject.target);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tonic::Extensions;
 use uuid::Uuid;
 
@@ -28,6 +29,8 @@ pub struct CallMeta {
     pub deadline: Option<Deadline>,
     /// When the call arrived.
     pub received: Instant,
+    /// Cancelled when its message has been read.
+    pub read: CancellationToken,
 }
 
 impl CallMeta {
@@ -45,7 +48,16 @@ impl CallMeta {
             peer,
             deadline: time.map(|time| Deadline::at(received + time.saturating_sub(MARGIN))),
             received,
+            read: CancellationToken::new(),
         }
+    }
+
+    /// Of a call whose message has been read.
+    #[must_use]
+    pub fn of_read(extensions: &Extensions) -> Self {
+        let meta = Self::of(extensions);
+        meta.read.cancel();
+        meta
     }
 
     /// The time that is left.

@@ -1,13 +1,16 @@
-//! Requests that never reach an rpc, because their message cannot be read or is too large. The transport refuses
+//! Requests that never reach an rpc, because their message cannot be read, is too large, or does not come. The transport refuses
 //! them without details and in words of its own; here they get the answer of every other bad request.
 
 use http::HeaderMap;
 use tonic::{Code, Status};
 
 use super::meta::CallMeta;
-use crate::error::{
-    Failure, Violation,
-    status::{CallFacts, status},
+use crate::{
+    error::{
+        Failure, Violation,
+        status::{CallFacts, status},
+    },
+    upstream::deadline::Deadline,
 };
 
 /// The rpcs and their upstreams.
@@ -32,7 +35,6 @@ const FIELDS: [&str; 9] = [
 /// The answer in place of one that the transport made; `None` when that one is to stay as it is.
 #[must_use]
 pub fn answer(path: &str, meta: &CallMeta, headers: &HeaderMap) -> Option<Status> {
-    let (_, upstream) = RPCS.into_iter().find(|(rpc, _)| *rpc == path)?;
     if headers.contains_key("grpc-status-details-bin") {
         return None;
     }
@@ -48,11 +50,24 @@ pub fn answer(path: &str, meta: &CallMeta, headers: &HeaderMap) -> Option<Status
         },
         _ => return None,
     };
+    let fault = violation.description;
+    refuse(path, meta, Failure::invalid(vec![violation]), fault)
+}
+
+/// The answer to a call whose message does not come.
+#[must_use]
+pub fn never_came(path: &str, meta: &CallMeta) -> Option<Status> {
+    let failure = Deadline::exceeded("waiting for the request message");
+    refuse(path, meta, failure, "the request message did not come")
+}
+
+fn refuse(path: &str, meta: &CallMeta, failure: Failure, fault: &str) -> Option<Status> {
+    let (_, upstream) = RPCS.into_iter().find(|(rpc, _)| *rpc == path)?;
     tracing::info!(
         request_id = meta.request_id,
         peer = meta.peer,
         path,
-        fault = violation.description,
+        fault,
         "unreadable request"
     );
     let facts = CallFacts {
@@ -62,7 +77,7 @@ pub fn answer(path: &str, meta: &CallMeta, headers: &HeaderMap) -> Option<Status
         ..CallFacts::default()
     };
     let failure = match meta.caller {
-        Ok(_) => Failure::invalid(vec![violation]),
+        Ok(_) => failure,
         Err(unidentified) => Failure::unidentified(unidentified.as_str()),
     };
     Some(status(&failure, &facts))

@@ -96,6 +96,11 @@ fn a_configured_server_is_ready_without_its_upstreams() {
     let (code, ..) = run(&["health", "--addr", &serving.address]);
     assert_eq!(code, 0);
 
+    // Files are looked at anyway.
+    serving.signal("HUP");
+    let (code, ..) = run(&["health", "--addr", &serving.address]);
+    assert_eq!(code, 0);
+
     // A port that is taken is no fault of the configuration.
     let taken = SOUND.replacen("127.0.0.1:0", &serving.address, 1);
     fs::write(&file, taken).unwrap();

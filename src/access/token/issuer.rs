@@ -100,6 +100,13 @@ fn checked(
             break;
         }
     }
+    // A key without an ID has not signed it; one with the token's ID may come.
+    if result == Err(Unidentified::TokenSignatureInvalid)
+        && header.kid.is_some()
+        && !keys.knows(header.kid.as_deref())
+    {
+        result = Err(Unidentified::TokenKeyUnknown);
+    }
     result
 }
 

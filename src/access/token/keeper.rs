@@ -186,7 +186,7 @@ impl Reader {
                 tracing::warn!(
                     issuer = self.issuer,
                     error,
-                    "the issuer's keys cannot be read; the last good ones stay in use"
+                    "the issuer's keys cannot be read; the last good ones, if there are any, stay in use"
                 );
                 false
             }

@@ -62,6 +62,7 @@ const NAMES: &[Case] = &[
     ("the name of nobody", || vec![dns("anonymous")], UNNAMED),
     ("a URI as a DNS name", || vec![dns("spiffe://corp/offboarding")], UNNAMED),
     ("a DNS name as a URI", || vec![uri("second.corp.example")], UNNAMED),
+    ("a URI like the name of a token's subject", || vec![uri("https://login.corp.example#svc")], UNNAMED),
     ("a long name", || vec![uri(&format!("spiffe://corp/{}", "x".repeat(300)))], UNNAMED),
 ];
 

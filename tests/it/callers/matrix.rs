@@ -94,12 +94,6 @@ allow = [{ rpc = "DeleteHmcUser", targets = ["two"] },
         hmc: &[],
     },
     Row {
-        shows: Shows::Uri("https://login.corp.example#both"),
-        entry: "",
-        batch: &[],
-        hmc: &[],
-    },
-    Row {
         shows: Shows::Dns("x.hmc.corp.example"),
         entry: "",
         batch: &[],
@@ -232,7 +226,7 @@ async fn every_caller_on_every_rpc_and_target() {
     for (caller, auth) in [
         ("spiffe://corp/nothing", "certificate"),
         ("https://login.corp.example#both", "token"),
-        ("https://login.corp.example#both", "certificate"),
+        ("x.hmc.corp.example", "certificate"),
         ("", "none"),
     ] {
         let found = denied

@@ -4,8 +4,13 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use http::{Method, header::CONTENT_TYPE};
-use tokio::{net::TcpStream, task::spawn_blocking};
-use tonic::{Code, Request, body::Body};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    task::spawn_blocking,
+    time::timeout,
+};
+use tonic::{Code, Request, Status, body::Body};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tonic_reflection::pb::v1::{
     ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
@@ -163,6 +168,56 @@ async fn silent_peers_hold_nobody_up() {
         begun.elapsed()
     );
     drop(silent);
+}
+
+/// A body that never comes.
+fn endless() -> Body {
+    let never = futures_util::stream::pending::<Result<http_body::Frame<bytes::Bytes>, Status>>();
+    Body::new(http_body_util::StreamBody::new(never))
+}
+
+#[tokio::test]
+async fn a_message_that_does_not_come_is_not_waited_for() {
+    let house = house("").await;
+    let known = house.with_names(vec![uri("spiffe://corp/unlisted")]);
+    for (client, code, reason) in [
+        (&known, Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
+        (
+            &house.client(None),
+            Code::Unauthenticated,
+            "CALLER_UNAUTHENTICATED",
+        ),
+    ] {
+        let request = http::Request::post("https://localhost/useradmin.v1.UserAdmin/DeleteHmcUser")
+            .header(CONTENT_TYPE, "application/grpc")
+            .header("te", "trailers")
+            .header("grpc-timeout", "700m")
+            .body(endless())
+            .unwrap();
+        let begun = Instant::now();
+        let answer = client.channel().oneshot(request).await.unwrap();
+        let status = Status::from_header_map(answer.headers()).unwrap();
+        assert!(begun.elapsed() < Duration::from_millis(700));
+        Failed::from(status).expect(code, reason);
+    }
+    assert!(house.upstream.seen().is_empty());
+}
+
+#[tokio::test]
+async fn a_connection_without_a_preface_is_closed() {
+    let (upstream, folder) = (upstream().await, App::folder());
+    let text = "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"\"\n";
+    let section = batch_section(&folder, &upstream.url);
+    let app = App::configured(folder, &format!("{text}{section}")).await;
+    let part = b"PRI * HTTP/2.0\r\n";
+    let closed = [&b""[..], part].map(|sent| async move {
+        let mut stream = TcpStream::connect(app.address).await.unwrap();
+        stream.write_all(sent).await.unwrap();
+        // Whether it ends or is reset.
+        let _ = stream.read_to_end(&mut Vec::new()).await;
+    });
+    let closed = timeout(Duration::from_secs(9), join_all(closed)).await;
+    assert!(closed.is_ok(), "still open");
 }
 
 #[tokio::test]

@@ -17,8 +17,8 @@ use super::{House, ISSUER, uri};
 use crate::{
     access::upstream,
     support::{
-        App, Failed, Reply, Secure, Signer, Upstream, batch_request, batch_section, by_name,
-        canary, claims, hmc_or, hmc_section,
+        App, Failed, Reply, Secure, Serving, Signer, Upstream, batch_request, batch_section,
+        by_name, canary, claims, hmc_or, hmc_section,
         pki::{Authority, Validity},
     },
 };
@@ -236,6 +236,13 @@ async fn a_secret_that_becomes_bad_is_told_and_the_last_good_one_used() {
     client.delete_hmc_user(by_name("alice")).await.unwrap();
     let logon = &house.upstream.requests("POST", "/api/sessions")[0];
     assert!(logon.body.contains(canary::PASSWORD));
+    // It keeps nobody from losing a right.
+    let configuration = house.app.folder.join("useradmin.toml");
+    let text = fs::read_to_string(&configuration).unwrap();
+    fs::write(&configuration, text.replace("#svc", "#other")).unwrap();
+    until(&house.app, &reloaded("configuration", 1)).await;
+    let failed = client.delete_hmc_user(by_name("alice")).await.unwrap_err();
+    assert_eq!(told(Some(failed)), "ERROR_REASON_CALLER_NOT_AUTHORIZED");
     fs::write(&file, "hmc-password-2").unwrap();
     until(&house.app, &reloaded("secret", 1)).await;
 }
@@ -262,4 +269,58 @@ async fn an_hmc_with_a_new_certificate_is_believed_when_its_file_says_so() {
     fs::write(&file, new.pem()).unwrap();
     until(&house.app, &reloaded("configuration", 1)).await;
     client.delete_hmc_user(by_name("alice")).await.unwrap();
+}
+
+/// TLS itself is set up once: what is said of it in a changed file changes nothing before the restart.
+#[tokio::test]
+async fn callers_are_asked_as_at_the_start() {
+    let (upstream, folder, authority) = (upstream().await, App::folder(), Authority::new());
+    let open = "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n";
+    let callers = CALLERS.replace("spiffe://corp/offboarding", "anonymous");
+    let rest = issuers_away(&callers) + &batch_section(&folder, &upstream.url);
+    let closed = super::tls_section(&folder, &authority, "");
+    let app = App::configured(folder.clone(), &format!("{open}{rest}")).await;
+    let client = Secure::plain(app.address);
+    assert_eq!(call(&client).await, "ok");
+    fs::write(folder.join("useradmin.toml"), format!("{closed}{rest}")).unwrap();
+    until(&app, &reloaded("configuration", 1)).await;
+    assert_eq!(call(&client).await, "ok");
+}
+
+/// Only the entry of `anonymous`.
+fn issuers_away(callers: &str) -> String {
+    let entries = callers.split("[[callers]]");
+    let entry = entries
+        .into_iter()
+        .find(|entry| entry.contains("anonymous"));
+    format!("[[callers]]{}", entry.unwrap())
+}
+
+/// What somebody wrote into the file by mistake is shown to who checks the file, and to nobody else.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_faulty_file_is_not_quoted_in_the_log() {
+    let folder = App::folder();
+    let (file, log) = (folder.join("useradmin.toml"), folder.join("log"));
+    let text = format!(
+        "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"\"\n{}",
+        hmc_section(&folder, "http://127.0.0.1:1")
+    );
+    fs::write(&file, &text).unwrap();
+    let arguments = ["serve", "--config", file.to_str().unwrap()];
+    let serving = Serving::logging(&arguments, fs::File::create(&log).unwrap(), "");
+    fs::write(
+        &file,
+        format!("{text}password = \"{}\"\n", canary::PASSWORD),
+    )
+    .unwrap();
+    let told = || fs::read_to_string(&log).unwrap();
+    let begun = Instant::now();
+    while !told().contains("changed files cannot be used") {
+        assert!(begun.elapsed() < Duration::from_secs(10), "{}", told());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(told().contains("unknown key `password`"), "{}", told());
+    canary::check("the log", &told());
+    drop(serving);
+    fs::remove_dir_all(folder).unwrap();
 }

@@ -35,7 +35,7 @@ fn certificates() {
         ),
         (
             case("server.pem", "server.pem", ""),
-            &["5:12: `key_file` holds no private key in PEM"],
+            &["5:12: `key_file` holds no private key in PEM; an encrypted one cannot be used"],
         ),
         (
             case("other.pem", "server.key", ""),
