@@ -184,6 +184,35 @@ fn the_readmes_examples_are_sound() {
     }
 }
 
+/// Its fragments with a target, and the file that its steps make, at the beginning and when all is in it.
+#[test]
+fn the_security_guides_examples_are_sound() {
+    let folder = Folder::new();
+    fs::create_dir(folder.0.join("public")).unwrap();
+    let keys = Signer::es256("key-1").key_set();
+    folder.write("public/jwks.json", keys.as_bytes());
+    let guide = include_str!("../../docs/security.md");
+    let cut = |start: &'static str, end: &'static str| {
+        let blocks = guide.split(start).skip(1);
+        blocks.map(move |block| block.split(end).next().unwrap())
+    };
+    let first: Vec<_> = cut("cat >useradmin.toml <<'END'\n", "END\n").collect();
+    let more: Vec<_> = cut("cat >>useradmin.toml <<'END'\n", "END\n").collect();
+    let fragments: Vec<_> = cut("```toml\n", "```").collect();
+    assert_eq!((first.len(), more.len(), fragments.len()), (1, 1, 1));
+    let whole = format!("{}{}", first[0], more[0]);
+    let at_a_url = whole.replace(
+        "jwks_file = \"public/jwks.json\"",
+        "jwks_url = \"http://127.0.0.1:8002/jwks.json\"",
+    );
+    assert_ne!(whole, at_a_url);
+    let target = "[hmcs.dallas1]\nurl = \"https://hmc.example\"\nuserid = \"u\"\npassword_file = \"hmc.password\"\n";
+    let fragment = format!("{target}{}", fragments[0]);
+    for text in [first[0], &whole, &at_a_url, &fragment] {
+        assert_eq!(folder.faults(text), [""; 0], "{text}");
+    }
+}
+
 /// A date is never what a key wants: if it is no fault, nobody reads the key.
 #[test]
 fn every_key_is_read() {

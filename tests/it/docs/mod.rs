@@ -1,5 +1,6 @@
 //! `docs/errors.md` and `docs/configuration.md` are made here from the proto comments and the tables. A file
-//! that differs is written anew and fails the test once; where `CI` is set it is left alone and fails.
+//! that differs is written anew and fails the test once; where `CI` is set it is left alone and fails. What
+//! `docs/security.md` names is looked for.
 
 #![allow(
     clippy::format_push_string,
@@ -10,6 +11,7 @@ mod audit;
 mod configuration;
 mod errors;
 mod sample;
+mod security;
 
 use std::{env, fs, path::Path};
 

@@ -1,0 +1,149 @@
+//! `docs/security.md` is written by hand. What it names must be there: causes, reasons, metrics, keys, texts of the log,
+//! and the ends of its links. Its examples are in `config.rs`, its commands in `.ci/security.sh`.
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+use useradmin::{
+    access::unidentified::Unidentified, config::keys::KEYS, metrics::Metrics, proto::ErrorReason,
+};
+
+const DOCUMENT: &str = include_str!("../../../docs/security.md");
+
+/// Lines of the log that it tells the reader to look for.
+const LOGGED: [&str; 5] = [
+    "a TLS handshake failed",
+    "changed files are in use",
+    "changed files cannot be used; the last good ones stay in use",
+    "the issuer's keys cannot be read",
+    "the rest takes effect at a restart",
+];
+
+/// Words in backquotes that look like keys of the configuration, and are something else.
+const NO_KEYS: [&str; 9] = [
+    "caller_gone",
+    "key_id",
+    "no_bearer_token",
+    "not_sent",
+    "nothing_shown",
+    "request_id",
+    "user_id",
+    "user_name",
+    "validate_only",
+];
+
+/// It comes with `audit verify`.
+const LATER: &str = "audit.md";
+
+/// What stands in backquotes outside of blocks.
+fn quoted() -> BTreeSet<&'static str> {
+    let mut inside = false;
+    let prose = DOCUMENT.lines().filter(|line| {
+        let fence = line.starts_with("```");
+        inside ^= fence;
+        !inside && !fence
+    });
+    // A quotation may go on in the next line, but none that is looked for here does.
+    prose
+        .flat_map(|line| line.split('`').skip(1).step_by(2))
+        .collect()
+}
+
+#[test]
+fn every_cause_is_explained() {
+    let rows = DOCUMENT
+        .lines()
+        .skip_while(|line| !line.starts_with("| `cause`"));
+    let rows = rows.take_while(|line| line.starts_with('|')).skip(2);
+    let named: Vec<_> = rows
+        .flat_map(|row| row.split('|').nth(1).unwrap().split('`').skip(1).step_by(2))
+        .collect();
+    assert_eq!(named, Unidentified::ALL.map(Unidentified::as_str));
+}
+
+#[test]
+fn every_metric_that_is_named_is_there() {
+    let metrics = Metrics::default();
+    metrics.reloaded("tls");
+    metrics.reload_failed("tls");
+    metrics.unidentified("nothing_shown");
+    let text = metrics.text(true);
+    let named: BTreeSet<_> = quoted()
+        .into_iter()
+        .flat_map(|text| text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_'))
+        .filter(|word| word.starts_with("useradmin_"))
+        .collect();
+    assert_eq!(named.len(), 5);
+    for name in named {
+        let line = text.lines().find(|line| {
+            let end = line.strip_prefix(name);
+            end.is_some_and(|end| end.starts_with(['{', ' ']))
+        });
+        assert!(line.is_some(), "{name} in\n{text}");
+    }
+}
+
+#[test]
+fn every_reason_key_and_line_of_the_log_is_there() {
+    for word in DOCUMENT.split(|c: char| !c.is_ascii_alphanumeric() && c != '_') {
+        if word.starts_with("ERROR_REASON_") || word.starts_with("CALLER_") {
+            let name = format!("ERROR_REASON_{}", word.trim_start_matches("ERROR_REASON_"));
+            assert!(ErrorReason::from_str_name(&name).is_some(), "{word}");
+        }
+    }
+    let causes = Unidentified::ALL.map(Unidentified::as_str);
+    for word in quoted() {
+        let name = word.split(' ').next().unwrap_or_default();
+        let like_a_key = name.contains('_')
+            && !name.starts_with("useradmin_")
+            && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+        let known = KEYS.iter().any(|key| key.name == name);
+        assert!(
+            !like_a_key || known || causes.contains(&name) || NO_KEYS.contains(&name),
+            "{word}"
+        );
+    }
+    let sources = sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
+    let flowing = DOCUMENT.split_whitespace().collect::<Vec<_>>().join(" ");
+    for text in LOGGED {
+        assert!(flowing.contains(text), "not documented: {text}");
+        assert!(sources.contains(text), "not logged: {text}");
+    }
+}
+
+fn sources(folder: &Path) -> String {
+    let entries = fs::read_dir(folder).unwrap();
+    let read = |path: &Path| {
+        if path.is_dir() {
+            sources(path)
+        } else {
+            fs::read_to_string(path).unwrap()
+        }
+    };
+    entries.map(|entry| read(&entry.unwrap().path())).collect()
+}
+
+#[test]
+fn links_lead_somewhere_and_lines_fit() {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    let anchors: BTreeSet<_> = DOCUMENT
+        .lines()
+        .filter_map(|line| line.strip_prefix("## "))
+        .map(|heading| heading.to_lowercase().replace(',', "").replace(' ', "-"))
+        .collect();
+    for link in DOCUMENT.split("](").skip(1) {
+        let target = link.split(')').next().unwrap();
+        match target.strip_prefix('#') {
+            Some(anchor) => assert!(anchors.contains(anchor), "{target}"),
+            None if target.starts_with("https://") => {}
+            None => assert!(docs.join(target).exists() || target == LATER, "{target}"),
+        }
+    }
+    let mut block = "";
+    for line in DOCUMENT.lines() {
+        if let Some(kind) = line.strip_prefix("```") {
+            block = kind;
+        }
+        let bounded = !line.starts_with('|') && block != "text";
+        assert!(!bounded || line.chars().count() <= 120, "{line}");
+    }
+}
