@@ -51,8 +51,8 @@ pub const KEYS: &[Key] = &[
     key("", "jwt_issuers", "list of tables", "none", "Whose JSON Web Tokens are believed. With at least one, a caller must show a token or a client certificate."),
 
     key(SERVER, "listen", "IP address and port", "127.0.0.1:50051", "Where gRPC is served. Port 0 lets the system choose. An address other than loopback needs `[server.tls]`, or `insecure = true`."),
-    key(SERVER, "insecure", "true or false", "false", "Allows plaintext on an address other than loopback. Everybody who can reach the port is then the caller `anonymous`."),
-    key(SERVER, "admin_listen", "IP address and port, or empty", "127.0.0.1:9464", "Where `/livez` and `/readyz` are served over HTTP; empty switches them off. If the default port is taken the server warns and goes on without; a port that is named here must be free."),
+    key(SERVER, "insecure", "true or false", "false", "Allows plaintext on an address other than loopback. Without `[[jwt_issuers]]`, everybody who can reach the port is then the caller `anonymous`; with them, tokens travel in plaintext."),
+    key(SERVER, "admin_listen", "IP address and port, or empty", "127.0.0.1:9464", "Where `/livez`, `/readyz` and `/metrics` are served over HTTP, without TLS and to everybody; empty switches them off. If the default port is taken the server warns and goes on without; a port that is named here must be free."),
     key(SERVER, "reflection", "true or false", "true", "Serves gRPC reflection (v1 and v1alpha)."),
     key(SERVER, "health_needs_identity", "true or false", "false", "Health is told only to callers who show a valid identity, listed or not. Probes of an orchestrator seldom have one."),
     key(SERVER, "reflection_needs_identity", "true or false", "false", "Reflection is served only to callers who show a valid identity, listed or not. What it tells is public: the API."),

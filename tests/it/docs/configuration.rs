@@ -11,10 +11,12 @@ const INTRODUCTION: &str = "\
 
 # Configuration
 
-`useradmin serve --config FILE` reads one [TOML](https://toml.io) file, once, at its start; a change needs a
-restart. `useradmin check-config --config FILE` only checks it: exit code 0, or 2 with every fault on standard
-error as `FILE:LINE:COLUMN: text`, followed by the line and a caret. `serve` refuses a faulty file in the same
-way.
+`useradmin serve --config FILE` reads one [TOML](https://toml.io) file. Changes of `callers`, `jwt_issuers` and
+`protected_users`, and of files that it names, are taken up while it runs; everything else needs a restart
+([security.md](security.md#rotation)).
+
+`useradmin check-config --config FILE` only checks the file: exit code 0, or 2 with every fault on standard error as
+`FILE:LINE:COLUMN: text`, followed by the line and a caret. `serve` refuses a faulty file in the same way.
 
 - A key that is not listed here is refused, so that a misspelt one is not a setting without effect.
 - A relative path starts at the folder of the configuration file, not at the working directory.
@@ -54,7 +56,7 @@ pub fn document() -> String {
 fn title(section: &str) -> String {
     match section {
         "" => "Top level".to_owned(),
-        "callers" => "`[[callers]]`".to_owned(),
+        "callers" | "jwt_issuers" => format!("`[[{section}]]`"),
         "callers.allow" => "`allow` of `[[callers]]`".to_owned(),
         name => format!("`[{name}]`"),
     }
