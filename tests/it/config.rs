@@ -168,19 +168,14 @@ fn the_readmes_examples_are_sound() {
     let blocks: Vec<_> = blocks
         .map(|block| block.split("```").next().unwrap())
         .collect();
-    assert_eq!(blocks.len(), 4);
-    for block in &blocks {
-        // What is about the server alone goes with any target.
-        let target = if block.starts_with("[server]") {
-            blocks[0]
-        } else {
-            ""
-        };
-        assert_eq!(
-            folder.faults(&format!("{target}{block}")),
-            [""; 0],
-            "{block}"
-        );
+    let [batch, key, hmc, callers, container] = blocks.as_slice() else {
+        panic!("{} blocks", blocks.len());
+    };
+    // Who calls goes with any target, and the container's part with both.
+    let served = format!("{batch}{callers}");
+    let in_a_container = format!("{served}{container}");
+    for text in [batch, key, hmc, served.as_str(), &in_a_container] {
+        assert_eq!(folder.faults(text), [""; 0], "{text}");
     }
 }
 
