@@ -113,7 +113,7 @@ async fn serve(arguments: Serve) -> ExitCode {
             Err(faults) => return fail(&faults.to_string(), BAD_CONFIGURATION),
         };
         telemetry::start();
-        if let Err(error) = signals::ignore_hangup() {
+        if let Err(error) = signals::ignore_hangup().and_then(|()| signals::ignore_file_limit()) {
             tracing::warn!(%error, "SIGHUP will end the server");
         }
         return run(&config, |_| {}).await;
@@ -196,6 +196,7 @@ pub fn sandbox_config(sandbox: &Sandbox, listen: SocketAddr) -> Result<Config, S
     Ok(Config {
         file: None,
         fixed: toml::Table::new(),
+        stamps: BTreeMap::new(),
         jwt_issuers: Vec::new(),
         server: config::Server {
             listen,

@@ -22,7 +22,21 @@ pub struct Metrics {
     stale: Family<Labels<1>, Gauge>,
     reloaded_at: Family<Labels<1>, Seconds>,
     unidentified: Family<Labels<1>, Counter>,
+    looked_at: Seconds,
+    restart_needed: Gauge,
     audit_works: Gauge,
+    audit_changed: Gauge,
+    audit_lost: Gauge,
+}
+
+/// What the audit log tells of itself.
+pub struct AuditNumbers {
+    /// Can it be written?
+    pub works: bool,
+    /// How often it was found changed by somebody else.
+    pub changes_by_others: u64,
+    /// Outcomes and refusals that are on no record.
+    pub lost: u64,
 }
 
 impl Default for Metrics {
@@ -33,40 +47,74 @@ impl Default for Metrics {
             stale: Family::default(),
             reloaded_at: Family::default(),
             unidentified: Family::default(),
+            looked_at: Seconds::default(),
+            restart_needed: Gauge::default(),
             audit_works: Gauge::default(),
+            audit_changed: Gauge::default(),
+            audit_lost: Gauge::default(),
         };
-        let registry = &mut metrics.registry;
-        registry.register(
-            "reloads",
-            "Changed files that were read again, by what they hold and by result (ok, failed)",
-            metrics.reloads.clone(),
-        );
-        registry.register(
-            "reload_stale",
-            "How many contents are in use although the present ones are bad",
-            metrics.stale.clone(),
-        );
-        registry.register_with_unit(
-            "reload_last_success_timestamp",
-            "When the content in use was read, in seconds since 1970",
-            Unit::Seconds,
-            metrics.reloaded_at.clone(),
-        );
-        registry.register(
+        metrics.register_reloads();
+        metrics.registry.register(
             "unidentified_calls",
             "Calls that were refused because they showed no accepted identity, by cause",
             metrics.unidentified.clone(),
         );
-        registry.register(
-            "audit_log_works",
-            "1 while the audit log can be written; while it cannot, deletions are refused",
-            metrics.audit_works.clone(),
-        );
+        metrics.register_audit();
         metrics
     }
 }
 
 impl Metrics {
+    fn register_reloads(&mut self) {
+        let registry = &mut self.registry;
+        registry.register(
+            "reloads",
+            "Changed files that were read again, by what they hold and by result (ok, failed)",
+            self.reloads.clone(),
+        );
+        registry.register(
+            "reload_stale",
+            "How many contents are in use although the present ones are bad",
+            self.stale.clone(),
+        );
+        registry.register_with_unit(
+            "reload_last_success_timestamp",
+            "When the content in use was read, in seconds since 1970",
+            Unit::Seconds,
+            self.reloaded_at.clone(),
+        );
+        registry.register_with_unit(
+            "reload_last_look_timestamp",
+            "When files were last looked at, in seconds since 1970",
+            Unit::Seconds,
+            self.looked_at.clone(),
+        );
+        registry.register(
+            "restart_needed",
+            "1 while the configuration file says something that takes effect at a restart",
+            self.restart_needed.clone(),
+        );
+    }
+
+    fn register_audit(&mut self) {
+        let registry = &mut self.registry;
+        registry.register(
+            "audit_log_works",
+            "1 while the audit log can be written; while it cannot, deletions are refused",
+            self.audit_works.clone(),
+        );
+        registry.register(
+            "audit_log_changed_by_others",
+            "How often the audit log was found longer or shorter than this process had left it",
+            self.audit_changed.clone(),
+        );
+        registry.register(
+            "audit_records_lost",
+            "Outcomes and refusals that are on no record, because too many waited",
+            self.audit_lost.clone(),
+        );
+    }
+
     /// What is read again when it changes, such as `tls`.
     #[must_use]
     pub fn content(self: &Arc<Self>, what: &'static str) -> Content {
@@ -84,6 +132,16 @@ impl Metrics {
         self.reloads.get_or_create(&labels).inc();
     }
 
+    /// Files have been looked at.
+    pub fn looked(&self) {
+        self.looked_at.set(now());
+    }
+
+    /// Does the configuration file say something that takes effect at a restart?
+    pub fn restart_needed(&self, needed: bool) {
+        self.restart_needed.set(needed.into());
+    }
+
     /// A call was refused for want of an identity.
     pub fn unidentified(&self, cause: &'static str) {
         self.unidentified.get_or_create(&[("cause", cause)]).inc();
@@ -91,8 +149,11 @@ impl Metrics {
 
     /// The text that monitoring reads.
     #[must_use]
-    pub fn text(&self, audit_works: bool) -> String {
-        self.audit_works.set(audit_works.into());
+    pub fn text(&self, audit: &AuditNumbers) -> String {
+        let number = |count| i64::try_from(count).unwrap_or(i64::MAX);
+        self.audit_works.set(audit.works.into());
+        self.audit_changed.set(number(audit.changes_by_others));
+        self.audit_lost.set(number(audit.lost));
         let mut text = String::new();
         // Writing to a string cannot fail.
         let _ = encode(&mut text, &self.registry);
@@ -116,11 +177,8 @@ impl Content {
 
     /// What is there now is what is in use.
     pub fn confirmed(&mut self) {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let gauge = &self.metrics.reloaded_at;
-        gauge
-            .get_or_create(&[("what", self.what)])
-            .set(now.unwrap_or_default().as_secs());
+        gauge.get_or_create(&[("what", self.what)]).set(now());
         self.set_stale(false);
     }
 
@@ -145,4 +203,10 @@ impl Drop for Content {
     fn drop(&mut self) {
         self.set_stale(false);
     }
+}
+
+/// Seconds since 1970.
+fn now() -> u64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    now.unwrap_or_default().as_secs()
 }

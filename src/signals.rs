@@ -1,7 +1,12 @@
-//! SIGTERM and SIGINT: the first one asks the server to stop, a second one to hurry. SIGHUP.
+//! SIGTERM and SIGINT: the first one asks the server to stop, a second one to hurry. SIGHUP and SIGXFSZ pass.
 
-use std::{future::Future, io, pin::Pin};
+use std::{
+    future::{Future, pending},
+    io,
+    pin::Pin,
+};
 
+use rustix::process::Signal as Signals;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::oneshot,
@@ -33,6 +38,17 @@ pub fn stop() -> io::Result<(Signal, Signal)> {
         Box::pin(async { drop(stop.await) }),
         Box::pin(async { drop(hurry.await) }),
     ))
+}
+
+/// Lets SIGXFSZ pass: a file that has reached a limit of the process is a sink that fails, and no reason to die.
+pub fn ignore_file_limit() -> io::Result<()> {
+    // As long as somebody listens.
+    let limit = signal(SignalKind::from_raw(Signals::XFSZ.as_raw()))?;
+    tokio::spawn(async move {
+        let _limit = limit;
+        pending::<()>().await;
+    });
+    Ok(())
 }
 
 /// Lets SIGHUP pass, by which many services are told to read their files again: this one looks by itself.

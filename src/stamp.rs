@@ -4,7 +4,7 @@
 use std::{fs, os::unix::fs::MetadataExt as _, path::Path};
 
 /// What tells one content of a file from the next, or from no file at all.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stamp(Option<Found>);
 
 /// Every write and every swap changes at least one of these.

@@ -85,7 +85,10 @@ fn identities(names: &[GeneralName]) -> Vec<Identity> {
             _ => None,
         })
         .collect();
-    if uris.len() > 1 && uris.iter().any(|uri| is_spiffe(uri)) {
+    let others = names
+        .iter()
+        .filter(|name| matches!(name, GeneralName::Invalid(..)));
+    if uris.len() + others.count() > 1 && uris.iter().any(|uri| is_spiffe(uri)) {
         return Vec::new();
     }
     let hosts = names.iter().filter_map(|name| match name {

@@ -43,6 +43,8 @@ pub struct Access {
     issuers: Issuers,
     /// Are client certificates asked for?
     certificates: bool,
+    /// Must callers show who they are?
+    asked: bool,
 }
 
 impl Access {
@@ -63,11 +65,15 @@ impl Access {
             },
             |before| before.certificates,
         );
+        // Whoever takes the last issuer away wants to believe nobody, not everybody: that would take a restart.
+        let asked = before.is_some_and(|before| before.asked);
+        let asked = asked || certificates || !issuers.is_empty();
         let access = Self {
             policy: Policy::new(&config.callers),
             quotas: Quotas::new(&config.callers, before.map(|before| &before.quotas)),
             issuers,
             certificates,
+            asked,
         };
         access.tell_odd_entries(config);
         Ok(access)
@@ -75,10 +81,9 @@ impl Access {
 
     /// Entries of `[[callers]]` that are allowed, but seldom meant.
     fn tell_odd_entries(&self, config: &Config) {
-        let asked = self.certificates || !self.issuers.is_empty();
         for Caller { identity, .. } in &config.callers {
             let why = match identity {
-                Identity::Anonymous if asked => {
+                Identity::Anonymous if self.asked => {
                     "nobody can be this caller: an identity is asked for"
                 }
                 Identity::Anonymous if !config.server.listen.ip().is_loopback() => {
@@ -115,7 +120,7 @@ impl Access {
         if let Some(certificate) = shown.certificate {
             return self.name(certificate?);
         }
-        if self.certificates || !self.issuers.is_empty() {
+        if self.asked {
             return Err(Unidentified::NothingShown);
         }
         Ok(Identity::Anonymous)

@@ -35,7 +35,8 @@ impl Policy {
                 && right.targets.iter().any(|pattern| pattern.matches(target))
                 && match (&right.pools, pool) {
                     (Some(patterns), Some(pool)) => patterns.iter().any(|p| p.matches(pool)),
-                    _ => true,
+                    (Some(_), None) => false,
+                    (None, _) => true,
                 }
         })
     }

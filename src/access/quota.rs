@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
@@ -35,7 +35,7 @@ impl Quotas {
             let known = before.and_then(|before| before.0.get(&caller.identity));
             let bucket = match known {
                 Some(known) if known.per_minute == per_minute => Arc::clone(known),
-                Some(known) => Arc::new(Bucket::new(per_minute, crate::lock(&known.level).tokens)),
+                Some(known) => Arc::new(Bucket::new(per_minute, known.earned().tokens)),
                 None => Arc::new(Bucket::new(per_minute, f64::INFINITY)),
             };
             Some((caller.identity.clone(), bucket))
@@ -60,18 +60,24 @@ impl Bucket {
         }
     }
 
-    fn take(&self) -> Result<(), Failure> {
+    /// With what time has earned.
+    fn earned(&self) -> MutexGuard<'_, Level> {
         let most = f64::from(self.per_minute);
         let mut level = crate::lock(&self.level);
         let now = Instant::now();
         let gained = (now - level.filled_at).as_secs_f64() * most / MINUTE;
         level.tokens = (level.tokens + gained).min(most);
         level.filled_at = now;
+        level
+    }
+
+    fn take(&self) -> Result<(), Failure> {
+        let mut level = self.earned();
         if level.tokens >= 1.0 {
             level.tokens -= 1.0;
             return Ok(());
         }
-        let wait = (1.0 - level.tokens) * MINUTE / most;
+        let wait = (1.0 - level.tokens) * MINUTE / f64::from(self.per_minute);
         Err(Failure {
             retry_after: Some(Duration::from_secs_f64(wait.clamp(1.0, MINUTE))),
             ..Failure::new(ErrorReason::DeleteQuotaExceeded, "quota")

@@ -26,7 +26,7 @@ use url::Url;
 
 use super::{DEFAULT_ADDRESS, fail};
 use crate::{
-    config::tls::certificates,
+    config::pem::certificates,
     upstream::tls::{self, Trust},
 };
 

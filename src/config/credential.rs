@@ -30,7 +30,7 @@ pub fn credential(account: &Section, folder: &Path, faults: &mut Faults) -> Opti
     }
     let section = account.table("credential", "batch_accounts.ALIAS.credential", faults)?;
     let kind = section.required("kind", faults)?;
-    let before = faults.list().len();
+    let before = faults.barring();
     for key in keys_of_other_kinds(&kind.value, &section) {
         faults.add(
             section.key_span(key),
@@ -62,7 +62,7 @@ pub fn credential(account: &Section, folder: &Path, faults: &mut Faults) -> Opti
         .then(|| url(&section, "authority", faults))
         .flatten();
     let scope = optional(&section, "scope", faults).unwrap_or_else(|| DEFAULT_SCOPE.to_owned());
-    let kind = entra.filter(|_| faults.list().len() == before)?;
+    let kind = entra.filter(|_| faults.barring() == before)?;
     Some(Credential::Entra(Entra {
         kind,
         authority,
@@ -155,7 +155,7 @@ fn token_file(section: &Section, folder: &Path, faults: &mut Faults) -> Option<P
     let path = folder.join(&text.value);
     if let Err(error) = fs::read(&path) {
         let fault = format!("`token_file` cannot be read: {error} ({})", path.display());
-        faults.add(text.span, fault);
+        faults.add_of_content(text.span, fault);
     }
     Some(path)
 }

@@ -60,10 +60,10 @@ impl Faults {
         });
     }
 
-    /// Is there no fault that keeps a running server from taking up the file?
+    /// Faults that keep a running server from taking up the file.
     #[must_use]
-    pub fn allow_reload(&self) -> bool {
-        self.list.iter().all(|fault| fault.of_content)
+    pub fn barring(&self) -> usize {
+        self.list.iter().filter(|fault| !fault.of_content).count()
     }
 
     /// Is the file without fault?

@@ -1,10 +1,11 @@
-//! The configuration: one TOML file, read once, checked as a whole before anything starts.
+//! The configuration: one TOML file, checked as a whole before anything starts, and again whenever it changes.
 
 mod callers;
 mod credential;
 pub mod fault;
 pub mod keys;
 mod model;
+pub mod pem;
 pub mod secret;
 mod section;
 mod server;
@@ -12,7 +13,7 @@ mod targets;
 pub mod tls;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
@@ -20,7 +21,8 @@ use std::{
 use toml::{Table, Value, de::DeTable};
 
 pub use self::model::*;
-use self::{fault::Faults, secret::SecretSource, section::Section};
+use self::{fault::Faults, secret::SecretSource, section::Section, tls::TlsFiles};
+use crate::stamp::Stamp;
 
 /// The scope of Azure Batch tokens. The double slash is right: the audience ends in one.
 pub const DEFAULT_SCOPE: &str = "https://batch.core.windows.net//.default";
@@ -47,6 +49,8 @@ pub struct Config {
     pub jwt_issuers: Vec<JwtIssuer>,
     /// What takes effect at a restart alone.
     pub fixed: Table,
+    /// Files as they were before they were read.
+    pub stamps: BTreeMap<PathBuf, Stamp>,
 }
 
 impl Config {
@@ -64,6 +68,20 @@ impl Config {
         });
         let passwords = self.hmcs.values().map(|hmc| &hmc.password);
         accounts.chain(passwords).cloned().collect()
+    }
+
+    /// Files that a library reads by itself.
+    #[must_use]
+    pub fn token_files(&self) -> Vec<PathBuf> {
+        let accounts = self.batch_accounts.values();
+        let files = accounts.filter_map(|account| match &account.credential {
+            Credential::Entra(Entra {
+                kind: EntraKind::WorkloadIdentity { token_file, .. },
+                ..
+            }) => token_file.clone(),
+            _ => None,
+        });
+        files.collect()
     }
 
     /// The files whose content is part of the configuration, and the one that names them.
@@ -86,15 +104,26 @@ impl Config {
 
 /// Reads and checks a file.
 pub fn load(path: &Path) -> Result<Config, Faults> {
+    // Only a first reading tells which files there are. What changes after their stamps are taken is found by whoever
+    // compares them.
+    let (named, _) = read(path, &source(path)?);
+    let stamps = named.as_ref().map(stamps).unwrap_or_default();
     let (config, faults) = read(path, &source(path)?);
-    config.filter(|_| faults.is_empty()).ok_or(faults)
+    let config = config.filter(|_| faults.is_empty()).ok_or(faults)?;
+    Ok(Config { stamps, ..config })
+}
+
+fn stamps(config: &Config) -> BTreeMap<PathBuf, Stamp> {
+    let tls = config.server.tls.iter().flat_map(TlsFiles::paths);
+    let files = config.files().into_iter().chain(tls);
+    files.map(|file| (file.clone(), Stamp::of(&file))).collect()
 }
 
 /// Reads a file that has changed under a running server. Secrets, key sets and certificates of the server are looked at
 /// by themselves: if one is bad, the rest is taken up all the same.
 pub fn load_again(path: &Path) -> Result<Config, Faults> {
     let (config, faults) = read(path, &source(path)?);
-    config.filter(|_| faults.allow_reload()).ok_or(faults)
+    config.filter(|_| faults.barring() == 0).ok_or(faults)
 }
 
 /// Checks the text of a file; relative paths start at the folder of `path`.
@@ -127,6 +156,7 @@ fn read(path: &Path, source: &str) -> (Option<Config>, Faults) {
         callers: callers::callers(&file, &jwt_issuers, &mut faults),
         jwt_issuers,
         fixed: fixed(source),
+        stamps: BTreeMap::new(),
         batch_accounts: targets::batch_accounts(&file, folder, &mut faults),
         hmcs: targets::hmcs(&file, folder, &mut faults),
     };
@@ -134,6 +164,24 @@ fn read(path: &Path, source: &str) -> (Option<Config>, Faults) {
         faults.add(0..0, "no [batch_accounts.ALIAS] and no [hmcs.ALIAS]");
     }
     (Some(config), faults)
+}
+
+/// The keys, with the names of their tables, whose values differ.
+#[must_use]
+pub fn differences(before: &Table, after: &Table) -> Vec<String> {
+    let keys: BTreeSet<_> = before.keys().chain(after.keys()).collect();
+    let mut names = Vec::new();
+    for key in keys {
+        match (before.get(key), after.get(key)) {
+            (Some(before), Some(after)) if before == after => {}
+            (Some(Value::Table(before)), Some(Value::Table(after))) => {
+                let inner = differences(before, after).into_iter();
+                names.extend(inner.map(|name| format!("{key}.{name}")));
+            }
+            _ => names.push(key.clone()),
+        }
+    }
+    names
 }
 
 /// The file without what is taken up when it changes.

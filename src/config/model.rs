@@ -14,7 +14,7 @@ use crate::{identity::Identity, pattern::Pattern};
 pub struct Server {
     /// Where gRPC is served.
     pub listen: SocketAddr,
-    /// Where `/livez` and `/readyz` are served.
+    /// Where `/livez`, `/readyz` and `/metrics` are served.
     pub admin_listen: Option<SocketAddr>,
     /// Was `admin_listen` named in the file? Then it must be free.
     pub admin_named: bool,

@@ -100,6 +100,15 @@ impl SecretSource {
         }
     }
 
+    /// The secret that was read last, without reading it again.
+    #[must_use]
+    pub fn known(&self) -> Option<Secret> {
+        match self {
+            Self::Memory(secret) => Some(secret.clone()),
+            Self::File(file) => crate::lock(&file.last).clone(),
+        }
+    }
+
     /// Can the file be used as it is now?
     pub fn check(&self) -> io::Result<()> {
         match self {

@@ -1,16 +1,13 @@
 //! Reads `[batch_accounts.ALIAS]` and `[hmcs.ALIAS]`, and the files that they name.
 
-use std::{collections::BTreeMap, fs, net::IpAddr, path::Path};
+use std::{collections::BTreeMap, net::IpAddr, path::Path};
 
-use rustls::{
-    RootCertStore,
-    pki_types::{CertificateDer, pem::PemObject as _},
-};
 use url::{Host, Url};
 
 use super::{
     BatchAccount, BulkheadLimits, Hmc, Roots, credential,
     fault::Faults,
+    pem::certificates,
     secret::{Form, SecretSource},
     section::{Placed, Section},
 };
@@ -158,25 +155,8 @@ pub(super) fn roots(section: &Section, folder: &Path, faults: &mut Faults) -> Ro
     }
 }
 
-/// All certificates of a file in PEM; at least one.
-pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let pem =
-        fs::read(path).map_err(|error| format!("cannot be read: {error} ({})", path.display()))?;
-    let list: Vec<_> = CertificateDer::pem_slice_iter(&pem)
-        .collect::<Result<_, _>>()
-        .map_err(|_| "is not PEM: a section has no end, or is not base64")?;
-    if list.is_empty() {
-        return Err("holds no certificate in PEM".into());
-    }
-    for certificate in &list {
-        RootCertStore::empty()
-            .add(certificate.clone())
-            .map_err(|_| "holds something that is not a usable X.509 certificate")?;
-    }
-    Ok(list)
-}
-
-/// The file of a secret, which must be readable now: a wrong path should not wait for the first call.
+/// The file of a secret, which must be readable now: a wrong path should not wait for the first call. A fault of its
+/// content takes nothing else away from a server that runs.
 pub(super) fn secret(
     section: &Section,
     key: &str,
@@ -188,12 +168,9 @@ pub(super) fn secret(
     let path = folder.join(&text.value);
     let shown = path.display().to_string();
     let source = SecretSource::file(path, form);
-    match source.check() {
-        Ok(()) => Some(source),
-        Err(error) => {
-            let fault = format!("`{key}` cannot be used: {error} ({shown})");
-            faults.add_of_content(text.span, fault);
-            None
-        }
+    if let Err(error) = source.check() {
+        let fault = format!("`{key}` cannot be used: {error} ({shown})");
+        faults.add_of_content(text.span, fault);
     }
+    Some(source)
 }

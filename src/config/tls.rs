@@ -16,8 +16,7 @@ use rustls::{
 use x509_parser::parse_x509_certificate;
 use zeroize::Zeroizing;
 
-pub use super::targets::certificates;
-use super::{fault::Faults, section::Section};
+use super::{fault::Faults, pem::certificates, section::Section};
 
 const CERT: &str = "cert_file";
 const KEY: &str = "key_file";

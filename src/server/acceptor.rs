@@ -1,4 +1,5 @@
-//! Takes connections in, TLS or plaintext. A peer that is slow at its handshake holds up nobody else.
+//! Takes connections in, TLS or plaintext. A peer that is slow at its handshake holds up nobody else, as long as there
+//! are not a thousand of them.
 
 use std::{
     future::Future as _,

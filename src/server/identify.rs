@@ -80,7 +80,8 @@ impl IdentifyLayer {
     }
 }
 
-/// The refusal of a call to health or reflection.
+/// The refusal of a call to health or reflection. One that was let in goes on to its end, whatever becomes of its
+/// caller's identity meanwhile.
 fn refusal(path: &str, meta: &CallMeta) -> Option<Status> {
     let cause = meta.caller.as_ref().err()?.as_str();
     tracing::info!(
@@ -185,12 +186,12 @@ where
             let mut answer = pin!(inner.call(request));
             let answer = tokio::select! {
                 answer = &mut answer => answer?,
-                () = without_message(&meta) => match unreadable::never_came(&path, &meta) {
+                () = without_message(&meta) => match unreadable::never_came(&layer.shared, &path, &meta) {
                     Some(refusal) => return Ok(refusal.into_http()),
                     None => answer.await?,
                 },
             };
-            let better = unreadable::answer(&path, &meta, answer.headers());
+            let better = unreadable::answer(&layer.shared, &path, &meta, answer.headers());
             Ok(better.map_or(answer, Status::into_http))
         })
     }

@@ -102,7 +102,10 @@ impl Server {
             let connection = connections.recv().await?;
             Some((Ok::<_, io::Error>(connection), connections))
         });
-        let reloading = tokio::spawn(reload::watch(self.watched));
+        let reloading = tokio::spawn(reload::watch(
+            self.watched,
+            Arc::clone(&self.shared.metrics),
+        ));
         let serving = Transport::builder()
             .http2_keepalive_interval(Some(KEEPALIVE))
             .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))

@@ -3,6 +3,8 @@
 //! good content stays in use.
 
 use std::{
+    fs,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -25,97 +27,127 @@ use crate::{
 /// Files are looked at this often.
 const LOOK: Duration = Duration::from_millis(500);
 
-type Stamps = Vec<Stamp>;
 /// Reads the files, and tells which ones to look at from now on.
 type Read = Box<dyn FnMut() -> Result<Vec<PathBuf>, String> + Send>;
 
 /// Files that are taken up together.
 pub struct Watched {
     what: &'static str,
-    files: Vec<PathBuf>,
+    files: Vec<Looked>,
     read: Read,
-    /// The files as they were read last, ...
-    taken: Stamps,
-    /// ... and at the last look.
-    seen: Stamps,
     /// What was wrong with them.
     fault: Option<String>,
     numbers: Content,
 }
 
+/// One file, ...
+struct Looked {
+    path: PathBuf,
+    /// ... as it was when it was read last, ...
+    taken: Stamp,
+    /// ... and at the last look.
+    seen: Stamp,
+}
+
+impl Looked {
+    fn new(path: PathBuf, taken: Stamp) -> Self {
+        let seen = taken.clone();
+        Self { path, taken, seen }
+    }
+
+    fn has_changed(&self) -> bool {
+        self.seen != self.taken
+    }
+}
+
 impl Watched {
-    fn new(what: &'static str, files: Vec<PathBuf>, read: Read, metrics: &Arc<Metrics>) -> Self {
-        let stamps = stamps(&files);
+    fn new(what: &'static str, files: Vec<Looked>, read: Read, metrics: &Arc<Metrics>) -> Self {
         let mut numbers = metrics.content(what);
         numbers.confirmed();
         Self {
             what,
             files,
             read,
-            taken: stamps.clone(),
-            seen: stamps,
             fault: None,
             numbers,
         }
     }
 
-    /// The one that an operator knows them by.
-    fn first(&self) -> std::path::Display<'_> {
-        self.files
-            .first()
-            .map_or(Path::new(""), PathBuf::as_path)
-            .display()
-    }
-
-    /// Looks at the files, and takes them up if they have changed.
+    /// Looks at the files, and takes them up if they have changed and rest.
     fn look(&mut self) {
-        let now = stamps(&self.files);
-        let rests = now == self.seen;
-        self.seen = now;
+        let mut rest = true;
+        for file in &mut self.files {
+            let now = Stamp::of(&file.path);
+            rest &= now == file.seen;
+            file.seen = now;
+        }
+        let changed = self.changed();
         // A file that is bad because of another one, such as a certificate without its key, is tried again.
-        let wanted = self.seen != self.taken || self.fault.is_some();
-        if !(rests && wanted) {
+        if !rest || (changed.is_empty() && self.fault.is_none()) {
             return;
         }
-        let changed = self.seen != self.taken;
-        self.taken.clone_from(&self.seen);
+        for file in &mut self.files {
+            file.taken.clone_from(&file.seen);
+        }
         match (self.read)() {
-            Ok(files) => {
-                if files != self.files {
-                    self.seen = stamps(&files);
-                    self.taken.clone_from(&self.seen);
-                    self.files = files;
-                }
-                self.fault = None;
-                self.numbers.reloaded();
-                let (what, file) = (self.what, self.first());
-                tracing::info!(what, %file, "changed files are in use");
-            }
-            Err(fault) if changed || self.fault.as_ref() != Some(&fault) => {
-                self.numbers.failed();
-                let (what, file) = (self.what, self.first());
-                tracing::error!(
-                    what,
-                    %file,
-                    fault,
-                    "changed files cannot be used; the last good ones stay in use"
-                );
-                self.fault = Some(fault);
-            }
-            Err(_) => {}
+            Ok(files) => self.take_up(files, &changed),
+            Err(fault) => self.fail(fault, &changed),
         }
     }
-}
 
-fn stamps(files: &[PathBuf]) -> Stamps {
-    files.iter().map(|file| Stamp::of(file)).collect()
+    /// The names of the files that have changed.
+    fn changed(&self) -> String {
+        let changed = self.files.iter().filter(|file| file.has_changed());
+        let names: Vec<_> = changed
+            .map(|file| file.path.display().to_string())
+            .collect();
+        names.join(", ")
+    }
+
+    fn take_up(&mut self, files: Vec<PathBuf>, changed: &str) {
+        let known = |path: &PathBuf| {
+            let mut files = self.files.iter();
+            files.find(|file| file.path == *path)
+        };
+        // One that is new here may have changed since it was read: it is read once more.
+        let files = files.into_iter().map(|path| {
+            let taken = known(&path).map_or_else(Stamp::default, |file| file.taken.clone());
+            Looked::new(path, taken)
+        });
+        self.files = files.collect();
+        self.fault = None;
+        self.numbers.reloaded();
+        tracing::info!(what = self.what, file = changed, "changed files are in use");
+    }
+
+    fn fail(&mut self, fault: String, changed: &str) {
+        if changed.is_empty() && self.fault.as_ref() == Some(&fault) {
+            return;
+        }
+        self.numbers.failed();
+        tracing::error!(
+            what = self.what,
+            file = changed,
+            fault,
+            "changed files cannot be used; the last good ones stay in use"
+        );
+        self.fault = Some(fault);
+    }
 }
 
 /// What is read again in a server with this configuration.
 pub fn watched(config: &Config, shared: &Arc<Shared>, tls: Option<&Arc<Tls>>) -> Vec<Watched> {
     let mut watched = Vec::new();
-    let mut watch = |what, files, read: Read| {
-        watched.push(Watched::new(what, files, read, &shared.metrics));
+    let mut watch = |what, files: Vec<PathBuf>, read: Read| {
+        let stamp = |path: &PathBuf| {
+            let known = config.stamps.get(path).cloned();
+            known.unwrap_or_else(|| Stamp::of(path))
+        };
+        let files = files.into_iter().map(|path| {
+            let stamp = stamp(&path);
+            Looked::new(path, stamp)
+        });
+        watched.push(Watched::new(what, files.collect(), read, &shared.metrics));
     };
     if let Some(tls) = tls {
         let (files, tls) = (tls.files().paths(), Arc::clone(tls));
@@ -124,8 +156,8 @@ pub fn watched(config: &Config, shared: &Arc<Shared>, tls: Option<&Arc<Tls>>) ->
         watch("tls", files, read);
     }
     if let Some(file) = config.file.clone() {
-        let (shared, mut told) = (Arc::clone(shared), config.fixed.clone());
-        let read = Box::new(move || configuration(&file, &shared, &mut told));
+        let (shared, mut waiting) = (Arc::clone(shared), Waiting::new(config));
+        let read = Box::new(move || configuration(&file, &shared, &mut waiting));
         watch("configuration", config.files(), read);
     }
     for secret in config.secrets() {
@@ -140,33 +172,74 @@ pub fn watched(config: &Config, shared: &Arc<Shared>, tls: Option<&Arc<Tls>>) ->
         });
         watch("secret", files, read);
     }
+    for file in config.token_files() {
+        let files = vec![file.clone()];
+        let same = files.clone();
+        let read = Box::new(move || match fs::read(&file) {
+            Ok(_) => Ok(same.clone()),
+            Err(error) => Err(error.to_string()),
+        });
+        watch("secret", files, read);
+    }
     watched
+}
+
+/// What a changed configuration says that takes effect at a restart.
+struct Waiting {
+    running: Table,
+    told: Vec<String>,
+}
+
+impl Waiting {
+    fn new(config: &Config) -> Self {
+        Self {
+            running: config.fixed.clone(),
+            told: Vec::new(),
+        }
+    }
+
+    /// Tells what differs from what runs, if that is news.
+    fn tell(&mut self, config: &Config, metrics: &Metrics) {
+        let keys = config::differences(&self.running, &config.fixed);
+        metrics.restart_needed(!keys.is_empty());
+        if keys == self.told {
+            return;
+        }
+        if keys.is_empty() {
+            tracing::info!("no restart is needed any more");
+        } else {
+            let keys = keys.join(", ");
+            tracing::warn!(keys, "a restart is needed for these keys");
+        }
+        self.told = keys;
+    }
 }
 
 /// Takes up what a changed configuration says of callers, issuers, protected users and authorities, and tells what
 /// has to wait for a restart.
-fn configuration(file: &Path, shared: &Shared, told: &mut Table) -> Result<Vec<PathBuf>, String> {
+fn configuration(
+    file: &Path,
+    shared: &Shared,
+    waiting: &mut Waiting,
+) -> Result<Vec<PathBuf>, String> {
     let config = config::load_again(file).map_err(|faults| faults.brief())?;
     shared.take_up(&config)?;
-    if config.fixed != *told {
-        tracing::warn!(
-            "the changed configuration file differs in more than callers, issuers, protected users and authorities; \
-             the rest takes effect at a restart"
-        );
-        told.clone_from(&config.fixed);
-    }
+    waiting.tell(&config, &shared.metrics);
     Ok(config.files())
 }
 
 /// Looks at the files for as long as the server runs.
-pub async fn watch(mut watched: Vec<Watched>) {
+pub async fn watch(mut watched: Vec<Watched>, metrics: Arc<Metrics>) {
     let mut looks = interval(LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         looks.tick().await;
         let looked = spawn_blocking(move || {
             for files in &mut watched {
-                files.look();
+                // A content that breaks its reader must not keep the others from being read.
+                if catch_unwind(AssertUnwindSafe(|| files.look())).is_err() {
+                    files.fail("reading it failed".to_owned(), &files.changed());
+                }
             }
             watched
         });
@@ -177,5 +250,6 @@ pub async fn watch(mut watched: Vec<Watched>) {
                 return;
             }
         }
+        metrics.looked();
     }
 }

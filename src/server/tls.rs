@@ -11,7 +11,7 @@ use rustls::{
     ServerConfig, ServerConnection,
     crypto::ring,
     pki_types::UnixTime,
-    server::{NoClientAuth, danger::ClientCertVerifier},
+    server::{NoClientAuth, NoServerSessionStorage, danger::ClientCertVerifier},
     sign::SingleCertAndKey,
 };
 
@@ -113,6 +113,9 @@ fn load(files: &TlsFiles, number: u64) -> Result<Loaded, String> {
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(material.certified)));
     config.alpn_protocols = vec![b"h2".to_vec()];
+    // A resumed session would bring back a chain that has expired meanwhile: its certificates are not looked at again.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
     Ok(Loaded {
         number,
         config: Arc::new(config),

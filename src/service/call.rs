@@ -27,6 +27,8 @@ pub struct Subject {
     pub checked: Checked,
     /// Nothing is to be deleted.
     pub validate_only: bool,
+    /// `client-request-id` that is going to be sent, where the upstream has one.
+    pub client_request_id: String,
 }
 
 /// What an rpc's own part needs.

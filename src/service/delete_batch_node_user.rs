@@ -27,13 +27,20 @@ pub async fn handle(
     request: Request<DeleteBatchNodeUserRequest>,
 ) -> Result<Response<DeleteBatchNodeUserResponse>, Status> {
     let meta = CallMeta::of_read(request.extensions());
-    let request = request.into_inner();
-    let subject = subject(&shared, &request);
+    let mut request = request.into_inner();
+    let mut subject = subject(&shared, &request);
+    let callers_id = !request.client_request_id.is_empty();
+    if !callers_id {
+        request.client_request_id = Uuid::new_v4().to_string();
+    }
+    subject
+        .client_request_id
+        .clone_from(&request.client_request_id);
     let account = shared.targets.batch_accounts.get(&subject.target);
     let exists = account.is_some();
     let protected = account.is_some_and(|account| account.protects(&request.user_name));
-    pipeline::run(shared, meta, subject, exists, protected, |work| {
-        delete(work, request)
+    pipeline::run(shared, meta, subject, exists, protected, move |work| {
+        delete(work, request, callers_id)
     })
     .await
 }
@@ -55,12 +62,14 @@ fn subject(shared: &Shared, request: &DeleteBatchNodeUserRequest) -> Subject {
         user: request.user_name.clone(),
         checked,
         validate_only: request.validate_only,
+        client_request_id: String::new(),
     }
 }
 
 async fn delete(
     work: Work,
     request: DeleteBatchNodeUserRequest,
+    callers_id: bool,
 ) -> Finished<DeleteBatchNodeUserResponse> {
     let Some(account) = work.shared.targets.batch_accounts.get(&work.target) else {
         return Finished {
@@ -70,17 +79,11 @@ async fn delete(
             trace: Trace::default(),
         };
     };
-    let callers_id = !request.client_request_id.is_empty();
-    let client_request_id = if callers_id {
-        request.client_request_id
-    } else {
-        Uuid::new_v4().to_string()
-    };
     let user = NodeUser {
         pool_id: request.pool_id,
         node_id: request.node_id,
         user_name: request.user_name,
-        client_request_id,
+        client_request_id: request.client_request_id,
         callers_id,
     };
     let action = if request.validate_only {

@@ -75,6 +75,7 @@ fn subject(shared: &Shared, request: &DeleteHmcUserRequest) -> Subject {
         user,
         checked,
         validate_only: request.validate_only,
+        client_request_id: String::new(),
     }
 }
 

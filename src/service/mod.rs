@@ -70,11 +70,16 @@ impl Shared {
         self.access.load()
     }
 
-    /// Takes up what a changed configuration says of callers, issuers, protected users and authorities.
+    /// Takes up what a changed configuration says of callers, issuers, protected users and authorities: all of it, or
+    /// nothing.
     pub fn take_up(&self, config: &Config) -> Result<(), String> {
         let before = self.access.load();
         let access = Access::new(config, Some(&before), jwks::source, &self.metrics)?;
-        self.targets.take_up(config)?;
+        let changes = self.targets.trust(config)?;
+        for change in changes {
+            change();
+        }
+        self.targets.protect(config);
         self.access.store(Arc::new(access));
         Ok(())
     }

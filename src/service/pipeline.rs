@@ -75,6 +75,8 @@ pub(super) struct Call {
     pub(super) subject: Subject,
     pub(super) facts: CallFacts,
     pub(super) trace: Trace,
+    /// The intent is on record.
+    pub(super) intended: bool,
 }
 
 impl Call {
@@ -93,6 +95,7 @@ impl Call {
             subject,
             facts,
             trace: Trace::default(),
+            intended: false,
         }
     }
 
@@ -205,12 +208,17 @@ impl Call {
         }
     }
 
-    async fn intend(&self, deadline: &Deadline) -> Result<(), Failure> {
+    async fn intend(&mut self, deadline: &Deadline) -> Result<(), Failure> {
         if self.subject.validate_only {
             return Ok(());
         }
+        self.trace
+            .client_request_id
+            .clone_from(&self.subject.client_request_id);
         let intent = self.entry(Event::Intent, "", "", false);
-        self.shared.audit.record(intent, deadline.remaining()).await
+        let recorded = self.shared.audit.record(intent, deadline.remaining()).await;
+        self.intended = recorded.is_ok();
+        recorded
     }
 
     fn learn<T>(&mut self, finished: Finished<T>) -> Result<(T, DeleteOutcome), Failure> {

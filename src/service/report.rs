@@ -2,6 +2,7 @@
 
 use std::future::Future;
 
+use time::OffsetDateTime;
 use tonic::{Code, Status};
 
 use super::pipeline::Call;
@@ -23,13 +24,17 @@ impl Call {
         reason: &'static str,
         gone: bool,
     ) -> Entry {
+        let caller = self.meta.caller.as_ref();
         let identifiers = self.facts.identifiers.iter();
         let name = identifiers.clone().find(|(key, _)| *key == "user_name");
         Entry {
+            at: OffsetDateTime::now_utc(),
+            ends_intent: event == Event::Outcome && self.intended,
             event,
             request_id: self.meta.request_id.clone(),
             caller: short(&self.facts.caller).to_owned(),
-            auth: self.meta.caller.as_ref().map_or("none", Identity::kind),
+            auth: caller.map_or("none", Identity::kind),
+            cause: caller.err().map_or("", |cause| cause.as_str()),
             peer: short(&self.meta.peer).to_owned(),
             rpc: self.subject.rpc,
             target: short(&self.subject.target).to_owned(),
@@ -59,7 +64,13 @@ impl Call {
         let recorded = self.shared.tasks.spawn(async move {
             if let Err(failure) = audit.record(entry, PATIENCE).await {
                 let error = short(&failure.context);
-                tracing::error!(request_id, outcome, reason, error, "not yet recorded");
+                tracing::error!(
+                    request_id,
+                    outcome,
+                    reason,
+                    error,
+                    "the outcome is not on record, or not yet"
+                );
             }
         });
         let deadline = self.meta.deadline.clone();

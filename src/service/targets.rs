@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use crate::{
     config::Config,
     pattern::Pattern,
-    upstream::{azure_batch::BatchAccount, ibm_hmc::Hmc},
+    upstream::{azure_batch::BatchAccount, http::Change, ibm_hmc::Hmc},
 };
 
 /// One upstream and the users that are never deleted there.
@@ -69,22 +69,34 @@ impl Targets {
         Ok(targets)
     }
 
-    /// Takes up the protected users and the authorities of a changed configuration. The rest of a target changes at a
-    /// restart.
-    pub fn take_up(&self, config: &Config) -> Result<(), String> {
+    /// Ready to take up the authorities of a changed configuration.
+    pub fn trust(&self, config: &Config) -> Result<Vec<Change>, String> {
+        let mut changes = Vec::new();
         for (alias, account) in &config.batch_accounts {
             if let Some(target) = self.batch_accounts.get(alias) {
-                target.upstream.set_roots(&account.roots)?;
+                changes.extend(target.upstream.trust(&account.roots)?);
+            }
+        }
+        for (alias, hmc) in &config.hmcs {
+            if let Some(target) = self.hmcs.get(alias) {
+                changes.extend(target.upstream.trust(&hmc.roots)?);
+            }
+        }
+        Ok(changes)
+    }
+
+    /// Takes up the protected users of a changed configuration. The rest of a target changes at a restart.
+    pub fn protect(&self, config: &Config) {
+        for (alias, account) in &config.batch_accounts {
+            if let Some(target) = self.batch_accounts.get(alias) {
                 target.protect(&account.protected_users);
             }
         }
         for (alias, hmc) in &config.hmcs {
             if let Some(target) = self.hmcs.get(alias) {
-                target.upstream.set_roots(&hmc.roots)?;
                 target.protect(&hmc.protected_users);
             }
         }
-        Ok(())
     }
 
     /// Ends what is open on the upstreams.

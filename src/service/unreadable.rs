@@ -1,22 +1,29 @@
-//! Requests that never reach an rpc, because their message cannot be read, is too large, or does not come. The transport refuses
-//! them without details and in words of its own; here they get the answer of every other bad request.
+//! Requests that never reach an rpc, because their message cannot be read, is too large, or does not come. The
+//! transport refuses them without details and in words of its own; here they get the answer of every other bad
+//! request, and of a caller who is nobody.
 
 use http::HeaderMap;
+use time::OffsetDateTime;
 use tonic::{Code, Status};
 
-use super::meta::CallMeta;
+use super::{Shared, meta::CallMeta};
 use crate::{
+    access::{
+        audit::{Entry, Event, PATIENCE},
+        unidentified::Unidentified,
+    },
     error::{
         Failure, Violation,
         status::{CallFacts, status},
     },
+    proto::ErrorReason,
     upstream::deadline::Deadline,
 };
 
 /// The rpcs and their upstreams.
 const RPCS: [(&str, &str); 2] = [
-    ("/useradmin.v1.UserAdmin/DeleteBatchNodeUser", "azure_batch"),
-    ("/useradmin.v1.UserAdmin/DeleteHmcUser", "ibm_hmc"),
+    ("DeleteBatchNodeUser", "azure_batch"),
+    ("DeleteHmcUser", "ibm_hmc"),
 ];
 
 /// The fields that a message can be unreadable in.
@@ -34,7 +41,7 @@ const FIELDS: [&str; 9] = [
 
 /// The answer in place of one that the transport made; `None` when that one is to stay as it is.
 #[must_use]
-pub fn answer(path: &str, meta: &CallMeta, headers: &HeaderMap) -> Option<Status> {
+pub fn answer(shared: &Shared, path: &str, meta: &CallMeta, headers: &HeaderMap) -> Option<Status> {
     if headers.contains_key("grpc-status-details-bin") {
         return None;
     }
@@ -51,23 +58,38 @@ pub fn answer(path: &str, meta: &CallMeta, headers: &HeaderMap) -> Option<Status
         _ => return None,
     };
     let fault = violation.description;
-    refuse(path, meta, Failure::invalid(vec![violation]), fault)
+    refuse(shared, path, meta, Failure::invalid(vec![violation]), fault)
 }
 
 /// The answer to a call whose message does not come.
 #[must_use]
-pub fn never_came(path: &str, meta: &CallMeta) -> Option<Status> {
+pub fn never_came(shared: &Shared, path: &str, meta: &CallMeta) -> Option<Status> {
     let failure = Deadline::exceeded("waiting for the request message");
-    refuse(path, meta, failure, "the request message did not come")
+    refuse(
+        shared,
+        path,
+        meta,
+        failure,
+        "the request message did not come",
+    )
 }
 
-fn refuse(path: &str, meta: &CallMeta, failure: Failure, fault: &str) -> Option<Status> {
-    let (_, upstream) = RPCS.into_iter().find(|(rpc, _)| *rpc == path)?;
+fn refuse(
+    shared: &Shared,
+    path: &str,
+    meta: &CallMeta,
+    failure: Failure,
+    fault: &str,
+) -> Option<Status> {
+    let name = path.strip_prefix("/useradmin.v1.UserAdmin/")?;
+    let (rpc, upstream) = RPCS.into_iter().find(|(rpc, _)| *rpc == name)?;
+    let cause = meta.caller.as_ref().err().map(|cause| cause.as_str());
     tracing::info!(
         request_id = meta.request_id,
         peer = meta.peer,
         path,
         fault,
+        cause,
         "unreadable request"
     );
     let facts = CallFacts {
@@ -78,9 +100,42 @@ fn refuse(path: &str, meta: &CallMeta, failure: Failure, fault: &str) -> Option<
     };
     let failure = match meta.caller {
         Ok(_) => failure,
-        Err(unidentified) => Failure::unidentified(unidentified.as_str()),
+        Err(unidentified) => {
+            record(shared, rpc, meta, unidentified);
+            Failure::unidentified(unidentified.as_str())
+        }
     };
     Some(status(&failure, &facts))
+}
+
+/// Who is nobody is on record, whatever the message is.
+fn record(shared: &Shared, rpc: &'static str, meta: &CallMeta, unidentified: Unidentified) {
+    let denied = Entry {
+        at: OffsetDateTime::now_utc(),
+        ends_intent: false,
+        event: Event::Outcome,
+        request_id: meta.request_id.clone(),
+        caller: String::new(),
+        auth: "none",
+        cause: unidentified.as_str(),
+        peer: meta.peer.clone(),
+        rpc,
+        target: String::new(),
+        user: String::new(),
+        identifiers: Vec::new(),
+        outcome: "denied",
+        reason: ErrorReason::CallerUnauthenticated.as_str_name(),
+        client_request_id: String::new(),
+        upstream_request_id: String::new(),
+        attempts: 0,
+        caller_gone: false,
+    };
+    let audit = shared.audit.clone();
+    shared.tasks.spawn(async move {
+        if let Err(failure) = audit.record(denied, PATIENCE).await {
+            tracing::error!(error = failure.context, "a refusal is not on record");
+        }
+    });
 }
 
 /// The field that the decoder names, as `Message.field: what is wrong`; empty when it names none.

@@ -81,12 +81,21 @@ impl Answer {
 /// A client for one target. Clones share what they trust.
 #[derive(Clone)]
 pub struct Client {
-    inner: Arc<ArcSwap<reqwest::Client>>,
+    trusting: Arc<ArcSwap<Trusting>>,
     url: Url,
     trust: Trust,
     alpn: Alpn,
     connections: Connections,
 }
+
+/// A client, and the authorities that it was made with.
+struct Trusting {
+    client: reqwest::Client,
+    roots: Roots,
+}
+
+/// A change that is ready to be made, and cannot fail.
+pub type Change = Box<dyn FnOnce() + Send>;
 
 /// The versions of HTTP that are offered, the best one first.
 pub type Alpn = &'static [&'static [u8]];
@@ -140,9 +149,12 @@ impl Client {
     pub fn new(url: &Url, trust: Trust, roots: &Roots, alpn: Alpn) -> Result<Self, String> {
         let connections = Connections::default();
         let tls = tls::config(url, trust, &roots.certificates, alpn)?;
-        let inner = build(tls, &connections)?;
+        let trusting = Trusting {
+            client: build(tls, &connections)?,
+            roots: roots.clone(),
+        };
         Ok(Self {
-            inner: Arc::new(ArcSwap::from_pointee(inner)),
+            trusting: Arc::new(ArcSwap::from_pointee(trusting)),
             url: url.clone(),
             trust,
             alpn,
@@ -150,12 +162,20 @@ impl Client {
         })
     }
 
-    /// Trusts these authorities from now on. Requests in progress go on as they are.
-    pub fn set_roots(&self, roots: &Roots) -> Result<(), String> {
+    /// Ready to trust what the same file holds by now; `None` when that is nothing new. Requests in progress go on as
+    /// they are. Another file, or none, is another setting: it waits for a restart.
+    pub fn trust(&self, roots: &Roots) -> Result<Option<Change>, String> {
+        let present = self.trusting.load();
+        if *roots == present.roots || roots.file != present.roots.file {
+            return Ok(None);
+        }
         let tls = tls::config(&self.url, self.trust, &roots.certificates, self.alpn)?;
-        let inner = build(tls, &self.connections)?;
-        self.inner.store(Arc::new(inner));
-        Ok(())
+        let next = Trusting {
+            client: build(tls, &self.connections)?,
+            roots: roots.clone(),
+        };
+        let trusting = Arc::clone(&self.trusting);
+        Ok(Some(Box::new(move || trusting.store(Arc::new(next)))))
     }
 
     /// Sends a request and reads the answer. After the status `done` the body is of no interest.
@@ -177,8 +197,8 @@ impl Client {
         deadline: &Deadline,
     ) -> Result<Answer, NoAnswer> {
         let watch = self.connections.watch();
-        let inner = self.inner.load_full();
-        let sent = watch.over(inner.execute(request));
+        let trusting = self.trusting.load_full();
+        let sent = watch.over(trusting.client.execute(request));
         let response = match deadline.bound(sent).await {
             None if watch.never_left() => return Err(NoAnswer::NotConnected),
             None => return Err(NoAnswer::TimedOut),

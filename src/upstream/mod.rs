@@ -6,6 +6,7 @@ pub mod azure_batch;
 pub mod bulkhead;
 pub mod connecting;
 pub mod deadline;
+pub mod hidden;
 pub mod http;
 pub mod ibm_hmc;
 pub mod path;
@@ -13,13 +14,7 @@ pub mod renewable;
 pub mod tls;
 
 use self::attempt::Ledger;
-use crate::{
-    error::{
-        Failure,
-        status::{MAX_TEXT_BYTES, cut},
-    },
-    proto::DeleteOutcome,
-};
+use crate::{error::Failure, proto::DeleteOutcome};
 
 /// How a call to an upstream ended: the result, and the book of its DELETEs.
 pub struct Concluded<T> {
@@ -39,24 +34,5 @@ pub fn absence(ledger: &Ledger, allow_missing: bool) -> Option<DeleteOutcome> {
         Some(DeleteOutcome::AbsentAfterRetry)
     } else {
         allow_missing.then_some(DeleteOutcome::AlreadyAbsent)
-    }
-}
-
-/// Stands for what nobody may see.
-pub const REDACTED: &str = "(redacted)";
-
-/// Does the text hold what is `hidden`, the secret that went with the request?
-#[must_use]
-pub fn repeats(text: &str, hidden: &str) -> bool {
-    !hidden.is_empty() && text.contains(hidden)
-}
-
-/// Foreign text as callers and logs may see it: cut, and left out where it repeats what is `hidden`.
-#[must_use]
-pub fn redact(text: &str, hidden: &str) -> String {
-    if repeats(text, hidden) {
-        REDACTED.to_owned()
-    } else {
-        cut(text, MAX_TEXT_BYTES).to_owned()
     }
 }

@@ -193,22 +193,76 @@ async fn a_quiet_server_goes_on_in_the_new_file_too() {
     fs::remove_dir_all(folder).unwrap();
 }
 
-/// A stop before the first record of a new file ends the chain: the next server finds nothing to go on from.
+/// The next server finds the file that was renamed, in whatever state the new one is, and closes what is open there.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rotation_without_a_record_before_the_next_start_begins_a_new_chain() {
+async fn a_rotation_that_nobody_saw_goes_on_at_the_next_start() {
+    let gate = Arc::new(Notify::new());
+    for new_one in [None, Some("")] {
+        let (upstream, _arrived) = holding(&gate).await;
+        let (folder, file, process) = server(&upstream);
+        let mut client = process.client().await;
+        delete(&mut client, "alice").await;
+        let mut held = client.clone();
+        tokio::spawn(async move { held.delete_batch_node_user(batch_request("held-1")).await });
+        upstream.until("DELETE", "/pools", 2).await;
+        process.kill();
+        let old = folder.join("audit.jsonl.1");
+        fs::rename(&file, &old).unwrap();
+        // Others that begin like it, and are no logs.
+        fs::write(folder.join("audit.jsonl.2.gz"), "compressed").unwrap();
+        if let Some(text) = new_one {
+            fs::write(&file, text).unwrap();
+        }
+        let process = Process::start(&folder);
+        let mut client = process.client().await;
+        delete(&mut client, "bob").await;
+        process.stop();
+        let (code, out, err) = verify([&old, &file]);
+        assert_eq!((code, err.as_str()), (0, ""), "{new_one:?}");
+        assert!(out.contains("seq 1 to 7, 0 open intents"), "{out}");
+        let outcomes = text_of(&records(&file), "outcome");
+        assert_eq!(outcomes, ["", "unknown_after_crash", "", "deleted"]);
+        assert_eq!(verify([&file]).0, 1);
+        assert_eq!(verify([Path::new("--partial"), &file]).0, 0);
+        fs::remove_dir_all(folder).unwrap();
+    }
+}
+
+/// The one that waits must not take the name when it is free for a moment.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_waits_for_the_log_does_not_get_it_by_a_rotation() {
     let upstream = upstream().await;
     let (folder, file, process) = server(&upstream);
     let mut client = process.client().await;
     delete(&mut client, "alice").await;
+    let waiting = Process::start(&folder);
     let old = folder.join("audit.jsonl.1");
     fs::rename(&file, &old).unwrap();
-    process.stop();
-    let process = Process::start(&folder);
-    let mut client = process.client().await;
+    // Whoever looks first: the one that waits has asked for this, too.
+    let refused = waiting.client().await;
+    let refused = { refused }
+        .delete_batch_node_user(batch_request("eve"))
+        .await;
+    assert!(refused.is_err());
     delete(&mut client, "bob").await;
     process.stop();
-    assert_eq!((verify([&old]).0, verify([&file]).0), (0, 0));
-    assert_eq!(verify([&old, &file]).0, 1);
+    until("the lock", || {
+        !Process::logged(&folder, "the audit log is open").is_empty()
+    })
+    .await;
+    let mut client = waiting.client().await;
+    let begun = std::time::Instant::now();
+    while client
+        .delete_batch_node_user(batch_request("carol"))
+        .await
+        .is_err()
+    {
+        assert!(begun.elapsed() < std::time::Duration::from_secs(20));
+    }
+    waiting.stop();
+    let (code, out, err) = verify([&old, &file]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(out.contains("seq 1 to 6, 0 open intents"), "{out}");
     fs::remove_dir_all(folder).unwrap();
 }
 

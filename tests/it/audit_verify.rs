@@ -255,7 +255,7 @@ fn what_cannot_be_read_is_no_verdict() {
         ),
         (vec![], "Usage:".to_owned()),
         (vec!["--contains", &short, name], "want SEQ:HASH".to_owned()),
-        (vec!["--contains", "0:", name], "want SEQ:HASH".to_owned()),
+        (vec!["--contains", "1:", name], "want SEQ:HASH".to_owned()),
         (vec!["--frobnicate", name], "Usage:".to_owned()),
     ] {
         let (code, out, err) = verify(&arguments);

@@ -18,6 +18,7 @@ use std::{
 };
 
 use serde::Serialize;
+use time::OffsetDateTime;
 use tokio::{sync::oneshot, time::timeout};
 
 pub use self::verify::{Finding, Question, Summary, Unreadable, verify};
@@ -46,6 +47,12 @@ pub enum Event {
 /// One record, as the caller of [`Audit::record`] gives it.
 #[derive(Clone, Debug, Serialize)]
 pub struct Entry {
+    /// When.
+    #[serde(skip)]
+    pub at: OffsetDateTime,
+    /// The outcome of an intent that is on record: it is given up last.
+    #[serde(skip)]
+    pub ends_intent: bool,
     /// Intent or outcome.
     pub event: Event,
     /// The call.
@@ -54,6 +61,9 @@ pub struct Entry {
     pub caller: String,
     /// How the identity was shown: `anonymous`, `certificate`, `token`, or `none` where there is none.
     pub auth: &'static str,
+    /// Why there is none.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub cause: &'static str,
     /// Address of the connection.
     pub peer: String,
     /// The rpc's name.
@@ -88,13 +98,6 @@ fn as_map<S: serde::Serializer>(
     serializer.collect_map(pairs.iter().map(|(key, value)| (key, value)))
 }
 
-impl Entry {
-    /// The outcome of a call that may have changed something upstream: it is given up last.
-    fn is_precious(&self) -> bool {
-        self.event == Event::Outcome && self.attempts > 0
-    }
-}
-
 /// Where the chain has come to: whoever notes it elsewhere can prove later that nothing before it was changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Head {
@@ -116,11 +119,19 @@ struct Job {
     done: oneshot::Sender<io::Result<()>>,
 }
 
+/// What the writer is asked for.
+enum Wish {
+    /// This record.
+    Record(Job),
+    /// That what is written is on the disk.
+    Sync(oneshot::Sender<()>),
+}
+
 /// The audit log.
 #[derive(Clone)]
 pub struct Audit {
     /// `None` when nothing is recorded.
-    sender: Option<SyncSender<Job>>,
+    sender: Option<SyncSender<Wish>>,
     state: Arc<State>,
 }
 
@@ -155,9 +166,28 @@ impl Audit {
         self.state.works()
     }
 
-    /// Waits until every outcome is written that has been told so far.
+    /// Waits until every outcome that has been told so far is on the disk.
     pub async fn settle(&self) {
         self.state.settled().await;
+        let (done, synced) = oneshot::channel();
+        if let Some(sender) = &self.sender
+            && sender.try_send(Wish::Sync(done)).is_ok()
+        {
+            // One that hangs has told so.
+            let _late = timeout(PATIENCE, synced).await;
+        }
+    }
+
+    /// Outcomes and refusals that are on no record.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.state.lost()
+    }
+
+    /// How often the file was found changed by somebody else.
+    #[must_use]
+    pub fn changes_by_others(&self) -> u64 {
+        self.state.changes_by_others()
     }
 
     /// The last record on file.
@@ -178,17 +208,23 @@ impl Audit {
         let Some(sender) = &self.sender else {
             return Ok(());
         };
+        let outcome = entry.event == Event::Outcome;
+        let lost = || {
+            if outcome {
+                self.state.lose();
+            }
+            unavailable("the writer does not keep up, or has stopped; this is on no record")
+        };
         // Calls that are refused anyway must not take the places of outcomes.
-        if !entry.is_precious() && self.state.queued() >= QUEUE / 2 {
-            return Err(unavailable("the writer does not keep up"));
+        if !entry.ends_intent && self.state.queued() >= QUEUE / 2 {
+            return Err(lost());
         }
         let (done, mut written) = oneshot::channel();
-        let outcome = entry.event == Event::Outcome;
         let entry = Box::new(entry);
         self.state.queue(outcome);
-        if sender.try_send(Job { entry, done }).is_err() {
+        if sender.try_send(Wish::Record(Job { entry, done })).is_err() {
             self.state.unqueue(outcome);
-            return Err(unavailable("the writer does not keep up, or has stopped"));
+            return Err(lost());
         }
         let waited = timeout(patience.min(PATIENCE), &mut written).await;
         let answer = if let Ok(answer) = waited {

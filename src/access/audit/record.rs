@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use serde_json::{Map, Value};
+use time::OffsetDateTime;
 
 use super::Entry;
 use crate::proto::ErrorReason;
@@ -43,7 +44,7 @@ const TEXTS: [&str; 9] = [
     "ts",
 ];
 /// `auth` came later than the others.
-const OPTIONAL_TEXTS: [&str; 3] = ["auth", "client_request_id", "upstream_request_id"];
+const OPTIONAL_TEXTS: [&str; 4] = ["auth", "cause", "client_request_id", "upstream_request_id"];
 
 /// An entry that the writer keeps.
 #[derive(Clone, Serialize)]
@@ -61,6 +62,14 @@ impl Item {
         match self {
             Self::Told(entry) => &entry.request_id,
             Self::Found(entry) => text(entry, "request_id"),
+        }
+    }
+
+    /// When it was told, if that is known.
+    const fn at(&self) -> Option<OffsetDateTime> {
+        match self {
+            Self::Told(entry) => Some(entry.at),
+            Self::Found(_) => None,
         }
     }
 }
@@ -81,6 +90,17 @@ pub enum Body<'a> {
         /// Always true.
         carried: bool,
     },
+}
+
+impl Body<'_> {
+    /// When it was told, if that is known.
+    pub const fn at(&self) -> Option<OffsetDateTime> {
+        match self {
+            Self::Told(entry) => Some(entry.at),
+            Self::Kept(item) => item.at(),
+            Self::Carried { .. } => None,
+        }
+    }
 }
 
 /// What kind of record.

@@ -8,8 +8,16 @@ use std::{
     path::Path,
 };
 
-use super::takeover::{Legacy, take_over};
+use rustix::{
+    fs::{FallocateFlags, fallocate},
+    io::Errno,
+};
+
+use super::takeover::{Legacy, predecessor, take_over};
 use crate::config::AuditSink;
+
+/// A disk with less than this is full.
+const ROOM: u64 = 64 * 1024;
 
 /// The sink.
 pub struct Sink {
@@ -24,6 +32,10 @@ pub struct Sink {
     rest: bool,
     /// The last line has no end.
     broken: bool,
+    /// How often the file was found changed by somebody else.
+    changes_by_others: u64,
+    /// The file that another process has locked, whatever its name is by now.
+    locked: Option<File>,
 }
 
 struct Open {
@@ -31,6 +43,8 @@ struct Open {
     id: Id,
     /// Neither a pipe nor a device: it can be cut, locked and synced.
     regular: bool,
+    /// Something was written that may not be on the disk yet.
+    unsynced: bool,
 }
 
 /// Device and inode: what a file is, whatever its name.
@@ -64,7 +78,14 @@ impl Sink {
             len: None,
             rest: false,
             broken: false,
+            changes_by_others: 0,
+            locked: None,
         }
+    }
+
+    /// How often the file was found changed by somebody else.
+    pub const fn changes_by_others(&self) -> u64 {
+        self.changes_by_others
     }
 
     /// Its name, for the log.
@@ -74,10 +95,14 @@ impl Sink {
 
     /// Opens it, unless what has its name is open.
     pub fn open(&mut self) -> io::Result<Opened> {
-        let AuditSink::File(path) = &self.target else {
+        let AuditSink::File(path) = self.target.clone() else {
             return Ok(Opened::Same);
         };
-        let named = named(path)?;
+        // Whoever has the lock goes on in a new file when this one is renamed: to wait for the name would be to take it.
+        if let Some(file) = self.locked.take() {
+            self.lock(&file)?;
+        }
+        let named = named(&path)?;
         if let (Some(open), Some(named)) = (&self.open, &named)
             && open.id == Id::of(named)
         {
@@ -86,12 +111,20 @@ impl Sink {
             }
             return Ok(Opened::Same);
         }
+        self.leave();
         // What is still open keeps its inode, so that the new file cannot be taken for it.
-        let mut opened = open(path, named.as_ref(), self.sync)?;
+        let before = self.before(&path, named.as_ref())?;
+        let mut opened = open(&path, named.as_ref(), self.sync)?;
+        if opened.regular {
+            self.lock(&opened.file)?;
+        }
         let (size, last) = (opened.file.metadata()?.len(), self.last);
         let news = match last {
             _ if opened.regular && self.len.is_none() => {
-                let legacy = take_over(&mut opened.file)?;
+                let legacy = match before {
+                    Some(legacy) => legacy,
+                    None => take_over(&mut opened.file)?,
+                };
                 (self.rest, self.broken) = (false, false);
                 self.len = Some(legacy.len);
                 Opened::First(legacy)
@@ -113,6 +146,37 @@ impl Sink {
         Ok(news)
     }
 
+    /// Two writers would tear the chain. Where a file system has no locks, nobody can tell.
+    fn lock(&mut self, file: &File) -> io::Result<()> {
+        if matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
+            self.locked = Some(file.try_clone()?);
+            return Err(io::Error::other("another process writes to this file"));
+        }
+        Ok(())
+    }
+
+    /// What an earlier process has left in the file that was renamed after it, when nothing is in the log yet.
+    fn before(&mut self, path: &Path, named: Option<&Metadata>) -> io::Result<Option<Legacy>> {
+        let is_new = named.is_none_or(|named| named.is_file() && named.len() == 0);
+        if self.len.is_some() || !is_new {
+            return Ok(None);
+        }
+        let Some(before) = predecessor(path) else {
+            return Ok(None);
+        };
+        // One that cannot be taken over is the end of its chain.
+        let Ok(mut file) = OpenOptions::new().read(true).append(true).open(&before) else {
+            return Ok(None);
+        };
+        self.lock(&file)?;
+        let legacy = take_over(&mut file)?;
+        Ok(Some(Legacy {
+            len: 0,
+            before: Some(before),
+            ..legacy
+        }))
+    }
+
     /// Is the file as long as this process has left it? What was changed by others cannot be repaired: the chain
     /// goes on from what this process wrote, so that `verify` finds the place.
     fn compare(&mut self, size: u64) -> io::Result<()> {
@@ -129,6 +193,7 @@ impl Sink {
                 last != *b"\n"
             };
             self.len = Some(size);
+            self.changes_by_others += 1;
             tracing::error!(
                 file = self.target.to_string(),
                 size,
@@ -143,9 +208,10 @@ impl Sink {
     pub fn write(&mut self, lines: &str, sync: bool) -> io::Result<()> {
         let ended = if self.broken { "\n" } else { "" };
         let bytes = format!("{ended}{lines}");
-        let written = match &mut self.open {
-            Some(open) => append(open, bytes.as_bytes(), sync),
-            None => write_stdout(bytes.as_bytes()),
+        let written = match (&mut self.open, &self.target) {
+            (Some(open), _) => append(open, bytes.as_bytes(), sync),
+            (None, AuditSink::Stdout) => write_stdout(bytes.as_bytes()),
+            (None, _) => Err(io::Error::other("the file is not open")),
         };
         let regular = self.open.as_ref().is_some_and(|open| open.regular);
         match &written {
@@ -172,6 +238,52 @@ impl Sink {
     }
 }
 
+impl Sink {
+    /// Gets onto the disk what was written.
+    pub fn sync(&mut self) -> io::Result<()> {
+        match &mut self.open {
+            Some(open) if self.sync && open.regular && open.unsynced => {
+                open.file.sync_data()?;
+                open.unsynced = false;
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Leaves a file that has lost its name as it should be: whole, and on the disk before the next one says so. If
+    /// that fails, `verify` finds the place.
+    fn leave(&mut self) {
+        let rest = self.len.filter(|_| self.rest);
+        if let (Some(open), Some(len)) = (&self.open, rest) {
+            let _ = open.file.set_len(len);
+        }
+        if let Err(error) = self.sync() {
+            let file = self.target.to_string();
+            tracing::error!(file, %error, "the end of the old file may not be on the disk");
+        }
+    }
+
+    /// Does it work again? Found out without a byte that anybody could read: in a file by room for more, in a pipe by
+    /// the end of the line that was broken off.
+    pub fn probe(&mut self) -> io::Result<()> {
+        match (&self.open, self.len) {
+            (Some(open), Some(len)) if open.regular => reserve(&open.file, len),
+            _ if self.broken => self.write("", false),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Is there room behind `len`?
+fn reserve(file: &File, len: u64) -> io::Result<()> {
+    match fallocate(file, FallocateFlags::KEEP_SIZE, len, ROOM) {
+        // Not every file system can tell.
+        Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
 fn write_stdout(bytes: &[u8]) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(bytes)?;
@@ -180,8 +292,10 @@ fn write_stdout(bytes: &[u8]) -> io::Result<()> {
 
 fn append(open: &mut Open, bytes: &[u8], sync: bool) -> io::Result<()> {
     open.file.write_all(bytes)?;
+    open.unsynced = true;
     if sync && open.regular {
         open.file.sync_data()?;
+        open.unsynced = false;
     }
     Ok(())
 }
@@ -204,10 +318,6 @@ fn open(path: &Path, named: Option<&Metadata>, sync: bool) -> io::Result<Open> {
         .read(regular)
         .mode(0o640)
         .open(path)?;
-    // Two writers would tear the chain. Where a file system has no locks, nobody can tell.
-    if regular && matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
-        return Err(io::Error::other("another process writes to this file"));
-    }
     if named.is_none() && sync {
         // A new name is as safe as its folder. Not every file system can sync one.
         let folder = path
@@ -216,5 +326,10 @@ fn open(path: &Path, named: Option<&Metadata>, sync: bool) -> io::Result<Open> {
         let _ = File::open(folder.unwrap_or(Path::new("."))).and_then(|folder| folder.sync_all());
     }
     let id = Id::of(&file.metadata()?);
-    Ok(Open { file, id, regular })
+    Ok(Open {
+        file,
+        id,
+        regular,
+        unsynced: false,
+    })
 }

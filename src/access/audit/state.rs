@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Instant,
 };
@@ -23,6 +23,8 @@ pub struct State {
     /// Outcomes that have yet to be written.
     pending: watch::Sender<usize>,
     head: Mutex<Head>,
+    changes_by_others: AtomicU64,
+    lost: AtomicU64,
 }
 
 impl State {
@@ -57,6 +59,26 @@ impl State {
     /// The last record on file.
     pub fn head(&self) -> Head {
         crate::lock(&self.head).clone()
+    }
+
+    /// The file was found changed by somebody else so often.
+    pub fn found_changed(&self, times: u64) {
+        self.changes_by_others.store(times, Ordering::SeqCst);
+    }
+
+    /// How often the file was found changed by somebody else.
+    pub fn changes_by_others(&self) -> u64 {
+        self.changes_by_others.load(Ordering::SeqCst)
+    }
+
+    /// An outcome, or a refusal, will be on no record.
+    pub fn lose(&self) {
+        self.lost.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Outcomes and refusals that are on no record.
+    pub fn lost(&self) -> u64 {
+        self.lost.load(Ordering::SeqCst)
     }
 
     /// Records in the queue.

@@ -3,8 +3,10 @@
 
 use std::{
     collections::BTreeMap,
-    fs::File,
-    io::{self, Seek as _, Write as _},
+    fs::{self, File},
+    io::{self, Read as _, Seek as _, Write as _},
+    os::unix::ffi::OsStrExt as _,
+    path::{Path, PathBuf},
 };
 
 use serde_json::{Map, Value};
@@ -29,6 +31,8 @@ pub struct Legacy {
     pub cut: u64,
     /// Lines that are no records.
     pub strange: u64,
+    /// The file that it goes on from, if the log itself is new.
+    pub before: Option<PathBuf>,
 }
 
 impl Legacy {
@@ -49,6 +53,31 @@ impl Legacy {
             _ => self.strange += 1,
         }
     }
+}
+
+/// The log that was renamed last, when a server finds none: the newest file whose name begins like the log's. It is the
+/// one that goes on in a new file.
+pub fn predecessor(path: &Path) -> Option<PathBuf> {
+    let name = path.file_name()?.as_bytes();
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    let files = fs::read_dir(folder.unwrap_or(Path::new("."))).ok()?;
+    let renamed = files.filter_map(|file| {
+        let file = file.ok()?.path();
+        let other = file.file_name()?.as_bytes();
+        let found = fs::metadata(&file).ok()?;
+        let fits = other != name && other.starts_with(name) && found.is_file();
+        (fits && begins_as_a_log(&file)).then(|| Some((found.modified().ok()?, file)))?
+    });
+    renamed.max().map(|(_, file)| file)
+}
+
+/// A compressed one does not.
+fn begins_as_a_log(path: &Path) -> bool {
+    let mut begin = [0; BEGINNING.len()];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut begin));
+    read.is_ok() && begin == *BEGINNING
 }
 
 /// Reads the whole file, however long it is, and leaves it with its last line ended. What was begun as a record was

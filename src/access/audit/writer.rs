@@ -8,7 +8,7 @@ use std::{
         Arc,
         mpsc::{Receiver, RecvTimeoutError},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde::Serialize;
@@ -17,7 +17,7 @@ use time::OffsetDateTime;
 use tokio::sync::oneshot;
 
 use super::{
-    Entry, Event, Head, Job,
+    Entry, Event, Head, Job, Wish,
     lines::hex,
     record::{Body, Item, VERSION, unknown_after_crash},
     sink::{Opened, Sink},
@@ -32,6 +32,9 @@ const GROUP: usize = 1_024;
 const AGAIN: Duration = Duration::from_secs(1);
 /// ... so many outcomes are kept.
 const MOST_OWED: usize = 65_536;
+/// The head is told this often, if it has moved: what happened after the newest one that somebody has noted can be
+/// forged.
+const TELL_HEAD: Duration = Duration::from_hours(1);
 
 /// A record as it stands in the file.
 #[derive(Serialize)]
@@ -53,12 +56,16 @@ pub struct Writer {
     head: Head,
     /// Outcomes that have yet to be written.
     owed: Vec<Item>,
+    /// Most of them in one write: after a failure there may be room for a few.
+    batch: usize,
     /// Intents on record whose outcomes are not, by call.
     open: BTreeMap<String, Item>,
     /// The file is a new one: it begins with the open intents.
     carry: bool,
     /// The log knows that the sink is open.
     told: bool,
+    /// The head that was told last, and when.
+    told_head: (Head, Instant),
     state: Arc<State>,
 }
 
@@ -70,29 +77,58 @@ impl Writer {
             sync: config.sync,
             head: Head::default(),
             owed: Vec::new(),
+            batch: GROUP,
             open: BTreeMap::new(),
             carry: false,
             told: false,
+            told_head: (Head::default(), Instant::now()),
             state,
         }
     }
 
     /// Opens the sink, tells so, and writes until nobody sends any more.
-    pub fn run(&mut self, jobs: &Receiver<Job>, opened: oneshot::Sender<()>) {
+    pub fn run(&mut self, wishes: &Receiver<Wish>, opened: oneshot::Sender<()>) {
         self.commit(Vec::new());
         // A server that did not wait so long is not told.
         let _ = opened.send(());
         loop {
-            let mut group = match jobs.recv_timeout(AGAIN) {
-                Ok(job) => vec![job],
-                Err(RecvTimeoutError::Timeout) => Vec::new(),
+            let first = match wishes.recv_timeout(AGAIN) {
+                Ok(wish) => Some(wish),
+                Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return,
             };
-            group.extend(jobs.try_iter().take(GROUP));
+            let (mut group, mut to_sync) = (Vec::new(), Vec::new());
+            for wish in first.into_iter().chain(wishes.try_iter().take(GROUP)) {
+                match wish {
+                    Wish::Record(job) => group.push(job),
+                    Wish::Sync(done) => to_sync.push(done),
+                }
+            }
             self.state.taken(group.len());
             // An intent whose caller was told that it failed must not appear afterwards.
             group.retain(|job| job.entry.event == Event::Outcome || !job.done.is_closed());
+            let idle = group.is_empty();
             self.commit(group);
+            while !self.owed.is_empty() && self.told {
+                self.commit(Vec::new());
+            }
+            if !idle && !to_sync.is_empty() {
+                self.commit(Vec::new());
+            }
+            for done in to_sync {
+                // Whoever does not wait any more does not need to know.
+                let _ = done.send(());
+            }
+            self.tell_head();
+        }
+    }
+
+    fn tell_head(&mut self) {
+        let (told, at) = &self.told_head;
+        if at.elapsed() >= TELL_HEAD && *told != self.head {
+            let (file, head) = (self.sink.name(), self.head.to_string());
+            tracing::info!(file, head, "the audit log goes on");
+            self.told_head = (self.head.clone(), Instant::now());
         }
     }
 
@@ -111,6 +147,7 @@ impl Writer {
                 }
             }
             Err(error) => {
+                self.told = false;
                 for job in group {
                     self.refuse(job, &error);
                 }
@@ -120,7 +157,9 @@ impl Writer {
 
     /// Opens the sink, or the file that has its name by now.
     fn ready(&mut self) -> io::Result<()> {
-        match self.sink.open() {
+        let opened = self.sink.open();
+        self.state.found_changed(self.sink.changes_by_others());
+        match opened {
             Ok(Opened::Same) => {}
             Ok(Opened::First(legacy)) => self.take_over(legacy),
             Ok(Opened::Other) => {
@@ -153,6 +192,11 @@ impl Writer {
             let lines = legacy.strange;
             tracing::warn!(file, lines, "the audit log has lines that are no records");
         }
+        if let Some(before) = &legacy.before {
+            let before = before.display();
+            tracing::info!(file, %before, "the audit log goes on from a file that was renamed");
+            self.carry = true;
+        }
         if open > 0 {
             tracing::warn!(
                 file,
@@ -180,33 +224,45 @@ impl Writer {
                 carried: true,
             }));
         }
-        bodies.extend(self.owed.iter().map(Body::Kept));
+        let owed = self.owed.len().min(self.batch);
+        bodies.extend(self.owed[..owed].iter().map(Body::Kept));
         bodies.extend(group.iter().map(|job| Body::Told(&job.entry)));
         if bodies.is_empty() {
-            return Ok(());
+            return self.rest();
         }
-        let (lines, head) = self.lines(&bodies);
+        let (lines, head) = self.lines(&bodies)?;
         let intent = group.iter().any(|job| job.entry.event == Event::Intent);
         // After a failure, a write that is not synced would prove nothing.
         let needed = intent || self.carry || !self.owed.is_empty() || self.state.failed();
         if let Err(error) = self.sink.write(&lines, self.sync && needed) {
+            self.batch = (self.batch / 2).max(1);
             let (file, owed) = (self.sink.name(), self.owed.len());
             tracing::error!(file, %error, owed, "the audit log failed; deletions are refused");
             return Err(error);
         }
+        self.batch = (self.batch * 2).min(GROUP);
         self.head = head;
         self.state.reached(&self.head);
         self.carry = false;
         let told = group.iter().map(|job| &*job.entry);
         let told = told.filter(|entry| entry.event == Event::Outcome);
         let told = told.map(|entry| &*entry.request_id);
-        let outcomes: Vec<_> = self.owed.iter().map(Item::request_id).chain(told).collect();
+        let kept = self.owed[..owed].iter().map(Item::request_id);
+        let outcomes: Vec<_> = kept.chain(told).collect();
         for request_id in &outcomes {
             self.open.remove(*request_id);
         }
         self.state.settle(outcomes.len());
-        self.owed.clear();
+        self.owed.drain(..owed);
         Ok(())
+    }
+
+    /// There is nothing to write: what was written gets onto the disk, and a sink that has failed is tried.
+    fn rest(&mut self) -> io::Result<()> {
+        if self.state.failed() {
+            return self.sink.probe();
+        }
+        self.sink.sync()
     }
 
     /// Tells that a record is written. An intent whose caller has given up meanwhile gets its outcome at once.
@@ -218,6 +274,7 @@ impl Writer {
         if !told {
             self.state.owe();
             self.owed.push(Item::Told(Box::new(Entry {
+                at: OffsetDateTime::now_utc(),
                 event: Event::Outcome,
                 outcome: "not_sent",
                 reason: ErrorReason::AuditUnavailable.as_str_name(),
@@ -237,7 +294,7 @@ impl Writer {
         if job.entry.event == Event::Intent {
             return;
         }
-        let most = if job.entry.is_precious() {
+        let most = if job.entry.ends_intent {
             MOST_OWED
         } else {
             MOST_OWED / 2
@@ -246,6 +303,7 @@ impl Writer {
             self.owed.push(Item::Told(job.entry));
         } else {
             self.state.settle(1);
+            self.state.lose();
             let request_id = &job.entry.request_id;
             tracing::error!(
                 request_id,
@@ -256,37 +314,36 @@ impl Writer {
     }
 
     /// The lines of these records, and where they leave the chain.
-    fn lines(&self, bodies: &[Body<'_>]) -> (String, Head) {
+    fn lines(&self, bodies: &[Body<'_>]) -> io::Result<(String, Head)> {
         let Head {
             mut seq,
             hash: mut prev,
         } = self.head.clone();
         let mut lines = String::new();
+        let now = OffsetDateTime::now_utc();
         for body in bodies {
             seq += 1;
             let record = Record {
                 v: VERSION,
-                ts: &now(),
+                ts: &text(body.at().unwrap_or(now)),
                 seq,
                 body: *body,
                 prev: &prev,
             };
-            // Texts and numbers can always be written as JSON.
-            let line = serde_json::to_string(&record).unwrap_or_default();
+            let line = serde_json::to_string(&record)?;
             // Before the hash, which is one of what stands in the file.
             let line = escape(&line);
             prev = hex(&Sha256::digest(line.as_bytes()));
             lines.push_str(&line);
             lines.push('\n');
         }
-        (lines, Head { seq, hash: prev })
+        Ok((lines, Head { seq, hash: prev }))
     }
 }
 
 /// UTC, RFC 3339, in milliseconds.
-fn now() -> String {
-    let now = OffsetDateTime::now_utc();
-    let (date, time) = (now.date(), now.time());
+fn text(at: OffsetDateTime) -> String {
+    let (date, time) = (at.date(), at.time());
     let (hour, minute, second) = time.as_hms();
     format!(
         "{date}T{hour:02}:{minute:02}:{second:02}.{:03}Z",

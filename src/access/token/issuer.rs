@@ -6,7 +6,11 @@ use jsonwebtoken::{Algorithm, Header, Validation, decode, errors::ErrorKind};
 use serde::Deserialize;
 
 use super::{super::unidentified::Unidentified, keeper::Keeper};
-use crate::{config::JwtIssuer, identity::Identity, jwks::KeySet};
+use crate::{
+    config::{Jwks, JwtIssuer},
+    identity::Identity,
+    jwks::KeySet,
+};
 
 /// Clocks may differ by this much.
 const LEEWAY: Duration = Duration::from_mins(1);
@@ -47,9 +51,9 @@ impl Issuer {
         &self.settings.issuer
     }
 
-    /// Does an issuer with these settings have the same name, and its keys in the same place?
-    pub fn is_the_same(&self, settings: &JwtIssuer) -> bool {
-        self.settings.issuer == settings.issuer && self.settings.jwks == settings.jwks
+    /// Are these the place where its keys are, and the authorities?
+    pub fn reads(&self, jwks: &Jwks) -> bool {
+        self.settings.jwks == *jwks
     }
 
     /// The identity that a token of this issuer proves.

@@ -62,6 +62,19 @@ struct Known {
     lapses_at: Option<Instant>,
 }
 
+impl Known {
+    /// What a keeper begins with that has read nothing by itself. Keys that nobody reads any more do not last for ever.
+    fn handed_over(&self) -> Self {
+        let end = Instant::now() + LIFE;
+        Self {
+            begun: 0,
+            ended: 0,
+            keys: self.keys.clone(),
+            lapses_at: Some(self.lapses_at.map_or(end, |at| at.min(end))),
+        }
+    }
+}
+
 /// The keys of one issuer.
 pub struct Keeper {
     known: watch::Receiver<Known>,
@@ -76,15 +89,22 @@ impl Drop for Keeper {
 }
 
 impl Keeper {
-    /// Begins to read.
-    pub fn start(issuer: &str, source: KeySource, metrics: &Arc<Metrics>) -> Self {
-        let (sender, known) = watch::channel(Known::default());
+    /// Begins to read. Until that has succeeded once, the keys of the issuer's keeper before are good.
+    pub fn start(
+        issuer: &str,
+        source: KeySource,
+        before: Option<&Self>,
+        metrics: &Arc<Metrics>,
+    ) -> Self {
+        let known = before.map(|before| before.known.borrow().handed_over());
+        let (sender, known) = watch::channel(known.unwrap_or_default());
         let wanted = Arc::new(Notify::new());
         let reader = Reader {
             issuer: issuer.to_owned(),
             source,
             stamp: None,
             last: Bytes::new(),
+            fault: None,
             known: sender,
             numbers: metrics.content(WHAT),
         };
@@ -126,6 +146,8 @@ struct Reader {
     stamp: Option<Stamp>,
     /// The good bytes that were read last.
     last: Bytes,
+    /// What was wrong at the last reading.
+    fault: Option<String>,
     known: watch::Sender<Known>,
     numbers: Content,
 }
@@ -167,7 +189,9 @@ impl Reader {
         let (result, life) = match &self.source {
             KeySource::Url(fetch) => (fetch().await, Some(LIFE)),
             KeySource::File(path) => {
-                let stamp = Stamp::of(path);
+                let at = path.clone();
+                let stamp = spawn_blocking(move || Stamp::of(&at)).await;
+                let stamp = stamp.unwrap_or_default();
                 if self.stamp.as_ref() == Some(&stamp) {
                     return true;
                 }
@@ -175,6 +199,10 @@ impl Reader {
                 (read_file(path.clone()).await, None)
             }
         };
+        // A file that could not be opened may have been there all the time.
+        if result.is_err() {
+            self.stamp = None;
+        }
         let read = result.and_then(|bytes| Ok((KeySet::parse(&bytes)?, bytes)));
         match read {
             Ok((keys, bytes)) => {
@@ -182,20 +210,28 @@ impl Reader {
                 true
             }
             Err(error) => {
-                self.numbers.failed();
-                tracing::warn!(
-                    issuer = self.issuer,
-                    error,
-                    "the issuer's keys cannot be read; the last good ones, if there are any, stay in use"
-                );
+                self.fail(error);
                 false
             }
         }
     }
 
+    fn fail(&mut self, error: String) {
+        self.numbers.failed();
+        if self.fault.as_ref() != Some(&error) {
+            tracing::warn!(
+                issuer = self.issuer,
+                error,
+                "the issuer's keys cannot be read; the last good ones, if there are any, stay in use"
+            );
+            self.fault = Some(error);
+        }
+    }
+
     fn take(&mut self, keys: KeySet, bytes: Bytes, life: Option<Duration>) {
-        if bytes != self.last {
-            if !self.last.is_empty() {
+        let repaired = self.fault.take().is_some();
+        if repaired || bytes != self.last {
+            if bytes != self.last && !self.last.is_empty() {
                 self.numbers.reloaded();
             }
             tracing::info!(issuer = self.issuer, "the issuer's keys are in use");

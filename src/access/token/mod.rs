@@ -26,7 +26,7 @@ struct Claimed {
 }
 
 impl Issuers {
-    /// From the configuration. Where an issuer's keys are read from the same place as before, they stay known.
+    /// From the configuration. The keys of an issuer that was there before stay known, until others have been read.
     pub fn new(
         settings: &[JwtIssuer],
         before: Option<&Self>,
@@ -35,14 +35,17 @@ impl Issuers {
     ) -> Result<Self, String> {
         signature::install();
         let keeper = |settings: &JwtIssuer| {
-            let known = before.and_then(|before| {
-                let mut known = before.0.iter();
-                known.find(|issuer| issuer.is_the_same(settings))
+            let before = before.and_then(|before| {
+                let mut before = before.0.iter();
+                before.find(|issuer| issuer.name() == settings.issuer)
             });
-            match known {
-                Some(known) => Ok(Arc::clone(known.keeper())),
-                None => source(settings)
-                    .map(|source| Arc::new(Keeper::start(&settings.issuer, source, metrics))),
+            match before {
+                Some(before) if before.reads(&settings.jwks) => Ok(Arc::clone(before.keeper())),
+                _ => {
+                    let before = before.map(|before| &**before.keeper());
+                    let start = |source| Keeper::start(&settings.issuer, source, before, metrics);
+                    source(settings).map(start).map(Arc::new)
+                }
             }
         };
         let issuers = settings

@@ -22,7 +22,8 @@ use crate::{
         Concluded, absence,
         attempt::{Budget, Ledger, Limits, Tries},
         bulkhead::Bulkhead,
-        http::{Answer, Client, NoAnswer},
+        hidden::Hidden,
+        http::{Answer, Change, Client, NoAnswer},
         path,
         tls::Trust,
     },
@@ -70,11 +71,11 @@ pub struct Done {
 }
 
 impl Done {
-    /// As this answer tells. `token` is what the request was authorized with.
-    pub(super) fn new(outcome: DeleteOutcome, answer: &Answer, token: &str) -> Self {
+    /// As this answer tells, without what is `hidden`.
+    pub(super) fn new(outcome: DeleteOutcome, answer: &Answer, hidden: &Hidden<'_>) -> Self {
         Self {
             outcome,
-            request_id: wire::request_id(answer, token).unwrap_or_default(),
+            request_id: wire::request_id(answer, hidden).unwrap_or_default(),
         }
     }
 }
@@ -113,11 +114,13 @@ impl BatchAccount {
         })
     }
 
-    /// Trusts these authorities from now on, for the account and for its authority.
-    pub fn set_roots(&self, roots: &config::Roots) -> Result<(), String> {
-        self.clients
+    /// Ready to trust what the file of authorities holds by now, for the account and for its authority.
+    pub fn trust(&self, roots: &config::Roots) -> Result<Vec<Change>, String> {
+        let changes = self
+            .clients
             .iter()
-            .try_for_each(|client| client.set_roots(roots))
+            .filter_map(|client| client.trust(roots).transpose());
+        changes.collect()
     }
 
     /// Carries a call to its end.
@@ -170,7 +173,8 @@ impl BatchAccount {
         let mut url = path::build(&self.url, &segments)?;
         url.set_query(Some(&query(limits)));
         let mut request = request(Method::DELETE, url, user)?;
-        self.authorize(&mut request, &proof)?;
+        let shown = self.authorize(&mut request, &proof)?;
+        let hidden = proof.hidden(&shown);
 
         ledger.begin(limits)?;
         let done = StatusCode::OK;
@@ -181,14 +185,14 @@ impl BatchAccount {
         {
             Ok(answer) if answer.status == done => {
                 wire::check_echo(&answer, &user.client_request_id);
-                return Ok(Done::new(DeleteOutcome::Deleted, &answer, proof.token()));
+                return Ok(Done::new(DeleteOutcome::Deleted, &answer, &hidden));
             }
             Ok(answer) => {
-                let failure = self.judge(&answer, user, &proof, ledger);
+                let failure = self.judge(&answer, user, &proof, &hidden, ledger);
                 if failure.reason == ErrorReason::UserNotFound
                     && let Some(outcome) = absence(ledger, allow_missing)
                 {
-                    return Ok(Done::new(outcome, &answer, proof.token()));
+                    return Ok(Done::new(outcome, &answer, &hidden));
                 }
                 failure
             }
@@ -209,7 +213,8 @@ impl BatchAccount {
         let mut url = path::build(&self.url, &["pools", &user.pool_id, "nodes", &user.node_id])?;
         url.set_query(Some(&query(limits)));
         let mut request = request(Method::GET, url, user)?;
-        self.authorize(&mut request, &proof)?;
+        let shown = self.authorize(&mut request, &proof)?;
+        let hidden = proof.hidden(&shown);
         limits.check("reading the node")?;
         let answer = self
             .client
@@ -217,12 +222,14 @@ impl BatchAccount {
             .await
             .map_err(NoAnswer::of_read)?;
         if answer.status == StatusCode::OK {
-            return node(&answer, proof.token());
+            return node(&answer, &hidden);
         }
-        Err(self.judge(&answer, user, &proof, ledger).of_a_read())
+        let failure = self.judge(&answer, user, &proof, &hidden, ledger);
+        Err(failure.of_a_read())
     }
 
-    fn authorize(&self, request: &mut Request, proof: &Used) -> Result<(), Failure> {
+    /// Returns what stands in the request now.
+    fn authorize(&self, request: &mut Request, proof: &Used) -> Result<HeaderValue, Failure> {
         let date = httpdate::fmt_http_date(SystemTime::now());
         let value = self.credential.authorization(
             proof,
@@ -232,8 +239,8 @@ impl BatchAccount {
         )?;
         let headers = request.headers_mut();
         headers.insert(HeaderName::from_static("ocp-date"), header(&date)?);
-        headers.insert(AUTHORIZATION, value);
-        Ok(())
+        headers.insert(AUTHORIZATION, value.clone());
+        Ok(value)
     }
 
     /// An answer that is not the success, as a failure.
@@ -242,10 +249,11 @@ impl BatchAccount {
         answer: &Answer,
         user: &NodeUser,
         proof: &Used,
+        hidden: &Hidden<'_>,
         ledger: &mut Ledger,
     ) -> Failure {
         wire::check_echo(answer, &user.client_request_id);
-        let mut failure = failure(answer, user, proof.token());
+        let mut failure = failure(answer, user, hidden);
         if failure.repeat == Repeat::Renew && !(ledger.may_renew() && self.credential.refuse(proof))
         {
             failure.repeat = Repeat::Never;

@@ -17,6 +17,7 @@ use crate::{
     error::Failure,
     upstream::{
         deadline::Deadline,
+        hidden::Hidden,
         http::Client,
         renewable::{Lease, Renewable},
     },
@@ -41,12 +42,16 @@ pub enum Used {
 unprintable!(Credential, Used);
 
 impl Used {
-    /// The token, which must never come back to a caller; nothing is like it when there is none.
-    pub fn token(&self) -> &str {
-        match self {
+    /// What must never come back to a caller: token or key, and what was `shown` of it in the request.
+    pub fn hidden<'a>(&'a self, shown: &'a HeaderValue) -> Hidden<'a> {
+        let secret = match self {
             Self::Token(lease) => lease.value.bare(),
-            Self::Key(_) => "",
-        }
+            Self::Key(key) => key.expose().trim(),
+        };
+        // `Bearer TOKEN`, or `SharedKey ACCOUNT:SIGNATURE`.
+        let shown = shown.to_str().unwrap_or_default();
+        let shown = shown.rsplit([' ', ':']).next().unwrap_or_default();
+        Hidden::new([secret, shown])
     }
 }
 

@@ -10,13 +10,13 @@ use super::{
 use crate::{
     error::{Answered, Failure, UpstreamError, Violation},
     proto::{DeleteOutcome, ErrorReason},
-    upstream::{http::Answer, redact},
+    upstream::{hidden::Hidden, http::Answer},
 };
 
 /// An answer that is not the success. `token` is what the request was authorized with, and never passed on.
-pub fn failure(answer: &Answer, user: &NodeUser, token: &str) -> Failure {
+pub fn failure(answer: &Answer, user: &NodeUser, hidden: &Hidden<'_>) -> Failure {
     let document = wire::json(answer).unwrap_or_default();
-    let error = wire::error(answer, &document, token);
+    let error = wire::error(answer, &document, hidden);
     let headers = wire::headers_at_fault(&document, user.callers_id);
     let code = error.as_ref().map(|error| error.code.as_str());
     let Some(rule) = rule(answer.status, code, &headers) else {
@@ -46,34 +46,34 @@ pub fn failure(answer: &Answer, user: &NodeUser, token: &str) -> Failure {
             error.client_request_id.clone_from(&user.client_request_id);
             UpstreamError::Batch(error)
         }),
-        ..answered(answer, token)
+        ..answered(answer, hidden)
     }));
     failure
 }
 
-fn answered(answer: &Answer, token: &str) -> Answered {
+fn answered(answer: &Answer, hidden: &Hidden<'_>) -> Answered {
     Answered {
         http_status: answer.status,
-        request_id: wire::request_id(answer, token),
+        request_id: wire::request_id(answer, hidden),
         ..Answered::default()
     }
 }
 
 /// A node that was read: may its users be deleted ("only when it is in the idle or running state")?
-pub fn node(answer: &Answer, token: &str) -> Result<Done, Failure> {
+pub fn node(answer: &Answer, hidden: &Hidden<'_>) -> Result<Done, Failure> {
     let node: Option<Value> = wire::json(answer);
     let state = node.as_ref().and_then(|node| node.get("state")?.as_str());
     let reason = match state {
         Some("idle" | "running") => {
-            return Ok(Done::new(DeleteOutcome::Validated, answer, token));
+            return Ok(Done::new(DeleteOutcome::Validated, answer, hidden));
         }
         Some("unusable") => ErrorReason::NodeUnusable,
         Some(_) => ErrorReason::NodeNotReady,
         None => ErrorReason::UpstreamProtocolError,
     };
-    let state = redact(state.unwrap_or("unknown"), token);
+    let state = hidden.redact(state.unwrap_or("unknown"));
     Err(Failure {
-        answered: Some(Box::new(answered(answer, token))),
+        answered: Some(Box::new(answered(answer, hidden))),
         ..Failure::new(reason, format!("the node is {state}"))
     })
 }

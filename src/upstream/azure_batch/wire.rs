@@ -5,7 +5,10 @@ use serde_json::{Map, Value};
 use crate::{
     error::status::MAX_BATCH_VALUES,
     proto::{BatchError, BatchErrorDetail, ErrorMessage},
-    upstream::{REDACTED, http::Answer, redact},
+    upstream::{
+        hidden::{Hidden, REDACTED},
+        http::Answer,
+    },
 };
 
 /// The header that carries the caller's id, there and back.
@@ -18,7 +21,7 @@ const SECRET_KEY: &str = "AuthenticationErrorDetail";
 /// The document of an answer; `None` when the body is not Azure Batch's own: a JSON object with a non-empty
 /// string `code`. What repeats `hidden` is not passed on.
 #[must_use]
-pub fn error(answer: &Answer, document: &Value, hidden: &str) -> Option<BatchError> {
+pub fn error(answer: &Answer, document: &Value, hidden: &Hidden<'_>) -> Option<BatchError> {
     let document = document.as_object()?;
     let code = text(document, "code", hidden).filter(|code| !code.is_empty())?;
     Some(BatchError {
@@ -40,9 +43,9 @@ pub fn json(answer: &Answer) -> Option<Value> {
 
 /// The service's `request-id`, unless it repeats `hidden`.
 #[must_use]
-pub fn request_id(answer: &Answer, hidden: &str) -> Option<String> {
+pub fn request_id(answer: &Answer, hidden: &Hidden<'_>) -> Option<String> {
     let id = answer.header("request-id")?.trim();
-    (!id.is_empty()).then(|| redact(id, hidden))
+    (!id.is_empty()).then(|| hidden.redact(id))
 }
 
 /// The header names that the document's values complain about; all of them, not only those that are passed on. A
@@ -65,22 +68,22 @@ pub fn check_echo(answer: &Answer, sent: &str) {
     }
 }
 
-fn text(object: &Map<String, Value>, key: &str, hidden: &str) -> Option<String> {
-    Some(redact(object.get(key)?.as_str()?, hidden))
+fn text(object: &Map<String, Value>, key: &str, hidden: &Hidden<'_>) -> Option<String> {
+    Some(hidden.redact(object.get(key)?.as_str()?))
 }
 
-fn message(document: &Map<String, Value>, hidden: &str) -> Option<ErrorMessage> {
+fn message(document: &Map<String, Value>, hidden: &Hidden<'_>) -> Option<ErrorMessage> {
     let message = document.get("message")?.as_object()?;
     let value = message.get("value").and_then(Value::as_str).unwrap_or("");
     // The service appends "\nRequestId:...\nTime:..." to every text.
     let value = value.split("\nRequestId:").next().unwrap_or(value);
     Some(ErrorMessage {
         lang: text(message, "lang", hidden).unwrap_or_default(),
-        value: redact(value.trim_end(), hidden),
+        value: hidden.redact(value.trim_end()),
     })
 }
 
-fn values(document: &Map<String, Value>, hidden: &str) -> Vec<BatchErrorDetail> {
+fn values(document: &Map<String, Value>, hidden: &Hidden<'_>) -> Vec<BatchErrorDetail> {
     let Some(Value::Array(pairs)) = document.get("values") else {
         return Vec::new();
     };

@@ -16,13 +16,14 @@ use super::{
     wire::{self, HmcUser},
 };
 use crate::{
-    config,
+    config::{self, secret::Secret},
     error::{Failure, Repeat},
     proto::ErrorReason,
     upstream::{
         attempt::{Budget, Ledger, Limits, Tries},
         bulkhead::Bulkhead,
-        http::{Answer, Client, NoAnswer},
+        hidden::Hidden,
+        http::{Answer, Change, Client, NoAnswer},
         path,
         renewable::{Lease, Renewable},
         tls::Trust,
@@ -68,9 +69,9 @@ impl Hmc {
         })
     }
 
-    /// Trusts these authorities from now on.
-    pub fn set_roots(&self, roots: &config::Roots) -> Result<(), String> {
-        self.client.set_roots(roots)
+    /// Ready to trust what the file of authorities holds by now.
+    pub fn trust(&self, roots: &config::Roots) -> Result<Option<Change>, String> {
+        self.client.trust(roots)
     }
 
     /// Is this the user that the service logs on with?
@@ -209,7 +210,10 @@ impl Call<'_> {
 
     /// An answer that is not the success, as a failure.
     fn judge(&mut self, answer: &Answer, session: &Arc<Lease<Session>>) -> Failure {
-        let mut failure = failure(RULES, answer, session.value.text());
+        let password = self.hmc.sessions.source().password();
+        let password = password.as_ref().map(Secret::expose);
+        let hidden = Hidden::new([session.value.text()].into_iter().chain(password));
+        let mut failure = failure(RULES, answer, &hidden);
         if failure.repeat == Repeat::Renew {
             self.hmc.sessions.refuse(session);
             if !self.ledger.may_renew() {

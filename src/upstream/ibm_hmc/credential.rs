@@ -22,6 +22,7 @@ use crate::{
     proto::ErrorReason,
     upstream::{
         deadline::Deadline,
+        hidden::Hidden,
         http::{Client, NoAnswer},
         path,
         renewable::{Lease, Obtaining, Source},
@@ -80,6 +81,11 @@ impl SessionSource {
         }
     }
 
+    /// The password that was used last.
+    pub fn password(&self) -> Option<Secret> {
+        self.password.known()
+    }
+
     async fn logon(&self) -> Result<Lease<Session>, Failure> {
         let password = self.password.read().map_err(|error| {
             let context = format!("the password file cannot be used: {error}");
@@ -111,7 +117,8 @@ impl SessionSource {
         if let Some(partial) = &session {
             self.logoff(&header(partial)?).await;
         }
-        let failure = failure(LOGON_RULES, &answer, password.expose()).of_a_read();
+        let hidden = Hidden::new([password.expose()]);
+        let failure = failure(LOGON_RULES, &answer, &hidden).of_a_read();
         let own = failure
             .answered
             .as_ref()

@@ -4,12 +4,12 @@ use super::{rules::HmcRule, wire};
 use crate::{
     error::{Answered, Failure, UpstreamError, rule::decide},
     proto::ErrorReason,
-    upstream::http::Answer,
+    upstream::{hidden::Hidden, http::Answer},
 };
 
-/// An answer that is not the success. `secret` went with the request, and is never passed on.
-pub fn failure(table: &'static [HmcRule], answer: &Answer, secret: &str) -> Failure {
-    let error = wire::error(answer, secret);
+/// An answer that is not the success. What is `hidden` is never passed on.
+pub fn failure(table: &'static [HmcRule], answer: &Answer, hidden: &Hidden<'_>) -> Failure {
+    let error = wire::error(answer, hidden);
     let code = error.as_ref().map(|error| error.reason);
     let Some(rule) = decide(table, answer.status, code, &[]) else {
         return Failure::internal("an answer without a rule");

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 use crate::{
     names,
     proto::HmcError,
-    upstream::{http::Answer, redact, repeats},
+    upstream::{hidden::Hidden, http::Answer},
 };
 
 const USERS: &str = "/api/users/";
@@ -35,7 +35,7 @@ fn object(answer: &Answer) -> Option<Map<String, Value>> {
 /// The standard error body; `None` when the body is not one: a JSON object with the integers `http-status`,
 /// equal to the status line, and `reason`. What repeats `hidden` is not passed on.
 #[must_use]
-pub fn error(answer: &Answer, hidden: &str) -> Option<HmcError> {
+pub fn error(answer: &Answer, hidden: &Hidden<'_>) -> Option<HmcError> {
     let object = object(answer)?;
     let number = |key| {
         object
@@ -48,7 +48,7 @@ pub fn error(answer: &Answer, hidden: &str) -> Option<HmcError> {
     Some(HmcError {
         http_status,
         reason: number("reason")?,
-        message: redact(message, hidden),
+        message: hidden.redact(message),
     })
 }
 
@@ -70,9 +70,9 @@ pub fn password_expires(answer: &Answer) -> Option<i64> {
         .filter(|days| *days >= 0)
 }
 
-/// The user that `GET /api/users/{id}` describes. A name that repeats `hidden` is none.
+/// The user that `GET /api/users/{id}` describes. A name that repeats the session is none.
 #[must_use]
-pub fn user(answer: &Answer, id: &str, hidden: &str) -> Option<HmcUser> {
+pub fn user(answer: &Answer, id: &str, session: &str) -> Option<HmcUser> {
     let object = object(answer)?;
     let text = |key| object.get(key).and_then(Value::as_str);
     // An answer about somebody else must not lend its name to this deletion.
@@ -82,25 +82,25 @@ pub fn user(answer: &Answer, id: &str, hidden: &str) -> Option<HmcUser> {
     Some(HmcUser {
         id: id.to_owned(),
         name: text("name")
-            .filter(|name| !name.is_empty() && !is_told(name, hidden))?
+            .filter(|name| !name.is_empty() && !is_told(name, session))?
             .to_owned(),
         kind: text("type").unwrap_or("").to_owned(),
     })
 }
 
 /// The users that `GET /api/console/users` lists; `None` unless every entry has a name and a usable URI, neither of
-/// which repeats `hidden`.
+/// which repeats the session.
 #[must_use]
-pub fn users(answer: &Answer, hidden: &str) -> Option<Vec<HmcUser>> {
+pub fn users(answer: &Answer, session: &str) -> Option<Vec<HmcUser>> {
     let object = object(answer)?;
     let list = object.get("users")?.as_array()?;
-    list.iter().map(|entry| listed(entry, hidden)).collect()
+    list.iter().map(|entry| listed(entry, session)).collect()
 }
 
-fn listed(entry: &Value, hidden: &str) -> Option<HmcUser> {
+fn listed(entry: &Value, session: &str) -> Option<HmcUser> {
     let text = |key| {
         let text = entry.get(key).and_then(Value::as_str);
-        text.filter(|text| !is_told(text, hidden))
+        text.filter(|text| !is_told(text, session))
     };
     Some(HmcUser {
         id: text("object-uri")?
@@ -112,8 +112,8 @@ fn listed(entry: &Value, hidden: &str) -> Option<HmcUser> {
     })
 }
 
-fn is_told(text: &str, hidden: &str) -> bool {
-    hidden.len() >= LEAST_SESSION && repeats(text, hidden)
+fn is_told(text: &str, session: &str) -> bool {
+    session.len() >= LEAST_SESSION && Hidden::new([session]).is_in(text)
 }
 
 /// The value of the `name` filter that fits this name alone: a Java regular expression that must match whole.

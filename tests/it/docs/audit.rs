@@ -10,8 +10,8 @@ use serde_json::Value;
 use useradmin::proto::DeleteBatchNodeUserRequest;
 
 use crate::support::{
-    App, Forged, Process, Reply, Upstream, batch_deleted, batch_request, configure, records,
-    token_or, until, verify,
+    App, Forged, Process, Reply, Signer, Upstream, batch_deleted, batch_request, batch_section,
+    configure, records, token_or, until, verify,
 };
 
 /// The cells of the table whose head begins with this name.
@@ -38,6 +38,19 @@ fn type_of(value: &Value) -> &'static str {
         Value::Object(_) => "object of texts",
         _ => "none",
     }
+}
+
+/// What stands in the log of a caller who shows nothing where something is asked for.
+async fn of_nobody(upstream: &Upstream) -> Vec<Value> {
+    let folder = App::folder();
+    fs::write(folder.join("jwks.json"), Signer::es256("key-1").key_set()).unwrap();
+    let text = "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"\"\n[[jwt_issuers]]\n\
+        issuer = \"https://login.example\"\naudience = \"useradmin\"\njwks_file = \"jwks.json\"\n";
+    let section = batch_section(&folder, &upstream.url);
+    let app = App::configured(folder, &format!("{text}{section}")).await;
+    let refused = app.delete_batch_node_user(batch_request("alice")).await;
+    assert!(refused.is_err());
+    app.audit()
 }
 
 /// Records of all kinds: calls that end, that are only to be checked, and that a crash cuts off before and after a
@@ -72,7 +85,7 @@ async fn all_kinds() -> Vec<Value> {
     client.delete_batch_node_user(request).await.unwrap();
     process.kill();
     Process::start(&folder).stop();
-    let all = [records(&old), records(&file)].concat();
+    let all = [records(&old), records(&file), of_nobody(&upstream).await].concat();
     fs::remove_dir_all(folder).unwrap();
     all
 }
@@ -114,6 +127,7 @@ async fn the_keys_of_the_audit_log_are_those_of_its_records() {
     let expected = [
         ("intent", ""),
         ("outcome", "deleted"),
+        ("outcome", "denied"),
         ("outcome", "unknown_after_crash"),
         ("outcome", "validated"),
     ];

@@ -1,0 +1,78 @@
+//! What must never come back to a caller: the secrets that a target is called with. Upstreams repeat requests in their
+//! errors, as they were or in a form that the text around them asks for.
+
+use base64::{
+    Engine as _,
+    prelude::{BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD},
+};
+
+use super::path;
+use crate::error::status::{MAX_TEXT_BYTES, cut};
+
+/// Stands for what nobody may see.
+pub const REDACTED: &str = "(redacted)";
+/// What is shorter stands in honest text by chance.
+const LEAST: usize = 4;
+
+/// The secrets.
+pub struct Hidden<'a>(Vec<&'a str>);
+
+impl<'a> Hidden<'a> {
+    /// These texts.
+    pub fn new(secrets: impl IntoIterator<Item = &'a str>) -> Self {
+        let secrets = secrets.into_iter();
+        Self(secrets.filter(|secret| secret.len() >= LEAST).collect())
+    }
+
+    /// Does the text repeat one of them?
+    #[must_use]
+    pub fn is_in(&self, text: &str) -> bool {
+        self.0.iter().any(|secret| repeats(text, secret))
+    }
+
+    /// Foreign text as callers and logs may see it: cut, and left out where it repeats what is hidden.
+    #[must_use]
+    pub fn redact(&self, text: &str) -> String {
+        if self.is_in(text) {
+            REDACTED.to_owned()
+        } else {
+            cut(text, MAX_TEXT_BYTES).to_owned()
+        }
+    }
+}
+
+/// As it is, as JSON, in a URL, or in base64.
+fn repeats(text: &str, secret: &str) -> bool {
+    let json = serde_json::Value::from(secret).to_string();
+    let forms = [
+        secret.to_owned(),
+        json.trim_matches('"').to_owned(),
+        path::encode(secret),
+        BASE64_STANDARD_NO_PAD.encode(secret),
+        BASE64_URL_SAFE_NO_PAD.encode(secret),
+    ];
+    forms.iter().any(|form| text.contains(form))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Hidden, REDACTED};
+
+    #[test]
+    fn a_secret_is_found_in_every_form() {
+        let hidden = Hidden::new([r#"pass"wörd\1"#, "ab"]);
+        for text in [
+            r#"pass"wörd\1"#,
+            r#"{"password":"pass\"wörd\\1"}"#,
+            "?password=pass%22w%C3%B6rd%5C1&x",
+            "cGFzcyJ3w7ZyZFwx",
+        ] {
+            assert_eq!(
+                hidden.redact(&format!("it was {text}.")),
+                REDACTED,
+                "{text}"
+            );
+        }
+        assert_eq!(hidden.redact("about nothing"), "about nothing");
+    }
+}
