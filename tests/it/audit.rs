@@ -11,19 +11,15 @@ use std::{
 };
 
 use serde_json::Value;
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
-    sync::Notify,
-};
+use tokio::sync::Notify;
 use tonic::Code;
 use useradmin::{config, proto::DeleteBatchNodeUserRequest};
 
 use crate::{
     access::{app, upstream},
     support::{
-        App, Reply, Upstream, batch_request, batch_section, by_id, by_name, canary, hmc_section,
-        token_or,
+        App, Reply, Upstream, batch_request, batch_section, by_id, by_name, hmc_section, token_or,
+        until,
     },
 };
 
@@ -39,17 +35,6 @@ async fn with_admin(folder: &Path, upstream: &Upstream) -> App {
     App::run(folder.to_owned(), &config).await
 }
 
-/// The status of `/readyz`.
-async fn readyz(app: &App) -> String {
-    let mut stream = TcpStream::connect(app.admin.unwrap()).await.unwrap();
-    let request = b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
-    stream.write_all(request).await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    canary::check("the admin port", &answer);
-    answer.split(' ').nth(1).unwrap().to_owned()
-}
-
 #[tokio::test]
 async fn a_full_disk_stops_deletions_until_there_is_space() {
     let upstream = upstream().await;
@@ -57,21 +42,21 @@ async fn a_full_disk_stops_deletions_until_there_is_space() {
     let file = folder.join("audit.jsonl");
     symlink("/dev/full", &file).unwrap();
     let app = with_admin(&folder, &upstream).await;
-    assert_eq!(readyz(&app).await, "200");
+    assert_eq!(app.readyz().await, "200");
     for _ in 0..2 {
         let failed = app
             .delete_batch_node_user(batch_request("alice"))
             .await
             .unwrap_err();
         failed.expect(Code::Unavailable, "AUDIT_UNAVAILABLE");
-        assert_eq!(readyz(&app).await, "503");
+        assert_eq!(app.readyz().await, "503");
     }
     assert!(upstream.seen().is_empty());
     fs::remove_file(&file).unwrap();
     app.delete_batch_node_user(batch_request("alice"))
         .await
         .unwrap();
-    assert_eq!(readyz(&app).await, "200");
+    assert_eq!(app.readyz().await, "200");
     assert_eq!(app.audit().len(), 2);
 }
 
@@ -88,6 +73,19 @@ fn pipe(folder: &Path) -> PathBuf {
     pipe
 }
 
+/// Has records made until the pipe takes no more of them.
+async fn fill(app: &App) {
+    let filler = DeleteBatchNodeUserRequest {
+        validate_only: true,
+        ..batch_request(&"x".repeat(250))
+    };
+    until("a full pipe", async || {
+        app.delete_batch_node_user(filler.clone()).await.unwrap();
+        app.readyz().await == "503"
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_sink_that_hangs_keeps_the_server_neither_from_starting_nor_from_stopping() {
     let upstream = upstream().await;
@@ -95,7 +93,7 @@ async fn a_sink_that_hangs_keeps_the_server_neither_from_starting_nor_from_stopp
     // Opening a pipe waits until somebody reads it.
     pipe(&folder);
     let app = with_admin(&folder, &upstream).await;
-    assert_eq!(readyz(&app).await, "503");
+    assert_eq!(app.readyz().await, "503");
     let failed = app
         .delete_batch_node_user(batch_request("alice"))
         .await
@@ -132,13 +130,7 @@ async fn the_stop_waits_for_the_outcome_of_a_deletion() {
     let call =
         tokio::spawn(async move { client.delete_batch_node_user(batch_request("alice")).await });
     arrived.notified().await;
-    let filler = DeleteBatchNodeUserRequest {
-        validate_only: true,
-        ..batch_request(&"x".repeat(250))
-    };
-    while readyz(&app).await == "200" {
-        app.delete_batch_node_user(filler.clone()).await.unwrap();
-    }
+    fill(&app).await;
     gate.notify_one();
     assert_eq!(call.await.unwrap().unwrap().get_ref().attempts, 1);
     let mut stopping = tokio::spawn(app.stop());
@@ -170,13 +162,7 @@ async fn a_sink_that_hangs_in_the_middle_refuses_deletions_soon() {
     app.delete_batch_node_user(batch_request("alice"))
         .await
         .unwrap();
-    let filler = DeleteBatchNodeUserRequest {
-        validate_only: true,
-        ..batch_request(&"x".repeat(250))
-    };
-    while readyz(&app).await == "200" {
-        app.delete_batch_node_user(filler.clone()).await.unwrap();
-    }
+    fill(&app).await;
     let begun = Instant::now();
     let failed = app
         .delete_batch_node_user(batch_request("bob"))
@@ -200,7 +186,7 @@ async fn two_servers_do_not_write_one_file() {
         .await
         .unwrap_err();
     failed.expect(Code::Unavailable, "AUDIT_UNAVAILABLE");
-    assert_eq!(readyz(&second).await, "503");
+    assert_eq!(second.readyz().await, "503");
     first
         .delete_batch_node_user(batch_request("alice"))
         .await

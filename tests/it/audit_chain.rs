@@ -14,7 +14,7 @@ use crate::{
 /// Deletes one user with a server of its own.
 async fn one_call(folder: &Path) {
     let process = Process::start(folder);
-    let mut client = process.client().await;
+    let mut client = process.client();
     client
         .delete_batch_node_user(batch_request("alice"))
         .await

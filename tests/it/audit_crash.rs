@@ -99,7 +99,7 @@ async fn a_limit_on_the_file_delays_the_outcomes_but_loses_none() {
     fs::write(&file, &text).unwrap();
     // Hardly a byte more than is there: a full disk, even for root, that takes a part of the first record.
     let process = Process::limited(&folder, text.len());
-    let mut client = process.client().await;
+    let mut client = process.client();
     let refused = client.delete_batch_node_user(batch_request("alice")).await;
     let refused = Failed::from(refused.unwrap_err());
     refused.expect(Code::Unavailable, "AUDIT_UNAVAILABLE");
@@ -108,7 +108,7 @@ async fn a_limit_on_the_file_delays_the_outcomes_but_loses_none() {
     // Rotated away, the open intents and their outcomes go to the new file, for which there is room.
     let old = folder.join("audit.jsonl.1");
     fs::rename(&file, &old).unwrap();
-    until("a new file", || {
+    until("a new file", async || {
         fs::metadata(&file).is_ok_and(|found| found.len() > 0)
     })
     .await;
@@ -214,7 +214,7 @@ impl Lane {
 
     async fn round(&mut self, name: &str) {
         let process = Process::start(&self.folder);
-        let client = process.client().await;
+        let client = process.client();
         let mut load = JoinSet::new();
         for worker in 0..8 {
             let (mut client, name) = (client.clone(), format!("{name}-{worker}"));
@@ -314,14 +314,14 @@ async fn a_path_that_cannot_be_a_file_refuses_deletions() {
             symlink("logs", folder.join("logs")).unwrap();
         }
         let process = Process::start(&folder);
-        let mut client = process.client().await;
+        let mut client = process.client();
         let refused = client.delete_batch_node_user(batch_request("alice")).await;
         let refused = Failed::from(refused.unwrap_err());
         refused.expect(Code::Unavailable, "AUDIT_UNAVAILABLE");
         // It recovers by itself.
         fs::remove_file(folder.join("logs")).unwrap();
         fs::create_dir(folder.join("logs")).unwrap();
-        until("a file", || folder.join("logs/audit.jsonl").exists()).await;
+        until("a file", async || folder.join("logs/audit.jsonl").exists()).await;
         client
             .delete_batch_node_user(batch_request("alice"))
             .await

@@ -115,7 +115,7 @@ async fn under_load_the_chain_goes_on_and_a_crash_is_seen_from_the_last_file_alo
     let gate = Arc::new(Notify::new());
     let (upstream, mut arrived) = holding(&gate).await;
     let (folder, file, process) = server(&upstream);
-    let client = process.client().await;
+    let client = process.client();
     hold(&client, &upstream, &["held-1", "held-2"]).await;
     let mut load = JoinSet::new();
     for worker in 0..16 {
@@ -135,7 +135,7 @@ async fn under_load_the_chain_goes_on_and_a_crash_is_seen_from_the_last_file_alo
         let old = folder.join(format!("audit.jsonl.{number}"));
         fs::rename(&file, &old).unwrap();
         files.push(old);
-        until("a new file", || size(&file) > 0).await;
+        until("a new file", async || size(&file) > 0).await;
     }
     load.join_all().await;
     process.kill();
@@ -167,7 +167,7 @@ async fn under_load_the_chain_goes_on_and_a_crash_is_seen_from_the_last_file_alo
 async fn a_quiet_server_goes_on_in_the_new_file_too() {
     let upstream = upstream().await;
     let (folder, file, process) = server(&upstream);
-    let mut client = process.client().await;
+    let mut client = process.client();
     delete(&mut client, "alice").await;
     let old = folder.join("audit.jsonl.1");
     // As logrotate's `create` leaves it.
@@ -200,7 +200,7 @@ async fn a_rotation_that_nobody_saw_goes_on_at_the_next_start() {
     for new_one in [None, Some("")] {
         let (upstream, _arrived) = holding(&gate).await;
         let (folder, file, process) = server(&upstream);
-        let mut client = process.client().await;
+        let mut client = process.client();
         delete(&mut client, "alice").await;
         let mut held = client.clone();
         tokio::spawn(async move { held.delete_batch_node_user(batch_request("held-1")).await });
@@ -214,7 +214,7 @@ async fn a_rotation_that_nobody_saw_goes_on_at_the_next_start() {
             fs::write(&file, text).unwrap();
         }
         let process = Process::start(&folder);
-        let mut client = process.client().await;
+        let mut client = process.client();
         delete(&mut client, "bob").await;
         process.stop();
         let (code, out, err) = verify([&old, &file]);
@@ -233,13 +233,13 @@ async fn a_rotation_that_nobody_saw_goes_on_at_the_next_start() {
 async fn a_server_that_waits_for_the_log_does_not_get_it_by_a_rotation() {
     let upstream = upstream().await;
     let (folder, file, process) = server(&upstream);
-    let mut client = process.client().await;
+    let mut client = process.client();
     delete(&mut client, "alice").await;
     let waiting = Process::start(&folder);
     let old = folder.join("audit.jsonl.1");
     fs::rename(&file, &old).unwrap();
     // Whoever looks first: the one that waits has asked for this, too.
-    let refused = waiting.client().await;
+    let refused = waiting.client();
     let refused = { refused }
         .delete_batch_node_user(batch_request("eve"))
         .await;
@@ -250,7 +250,7 @@ async fn a_server_that_waits_for_the_log_does_not_get_it_by_a_rotation() {
         !Process::logged(&folder, "the audit log is open").is_empty()
     })
     .await;
-    let mut client = waiting.client().await;
+    let mut client = waiting.client();
     let begun = std::time::Instant::now();
     while client
         .delete_batch_node_user(batch_request("carol"))
@@ -307,7 +307,7 @@ async fn truncation_and_foreign_lines_are_found() {
     let upstream = upstream().await;
     for (number, (damage, passes)) in DAMAGES.into_iter().enumerate() {
         let (folder, file, process) = server(&upstream);
-        let mut client = process.client().await;
+        let mut client = process.client();
         delete(&mut client, "alice").await;
         let inode = fs::metadata(&file).unwrap().ino();
         damage(&file, &fs::read(&file).unwrap());
@@ -343,7 +343,7 @@ async fn truncation_and_foreign_lines_are_found() {
 async fn a_new_file_with_something_in_it_is_told() {
     let upstream = upstream().await;
     let (folder, file, process) = server(&upstream);
-    let mut client = process.client().await;
+    let mut client = process.client();
     delete(&mut client, "alice").await;
     let old = folder.join("audit.jsonl.1");
     replace(&file, &old, "somebody else");

@@ -31,7 +31,7 @@ async fn real_file() -> (PathBuf, PathBuf) {
     let folder = App::folder();
     configure(&folder, &upstream.url, "");
     let process = Process::start(&folder);
-    let mut client = process.client().await;
+    let mut client = process.client();
     for (user, validate_only) in [("alice", false), ("bob", true), ("eve", false)] {
         let request = DeleteBatchNodeUserRequest {
             validate_only,

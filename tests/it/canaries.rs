@@ -2,8 +2,7 @@
 
 use std::{
     fs::{self, File},
-    io::{Read as _, Write as _},
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
     path::Path,
     sync::Mutex,
 };
@@ -14,8 +13,8 @@ use tonic::{Request, metadata::MetadataValue};
 use tracing::Metadata;
 
 use crate::support::{
-    App, Reply, Seen, Serving, Step, Upstream, batch_error, batch_request, batch_section, by_id,
-    by_name,
+    App, Process, Reply, Seen, Step, Upstream, ask, batch_error, batch_request, batch_section,
+    by_id, by_name,
     canary::{
         CALLERS_TOKEN, CLIENT_SECRET, Ear, PASSWORD, SESSION, SHARED_KEY, TOKEN, check_status,
         find, heard,
@@ -208,19 +207,6 @@ const FAULTS: [&str; 12] = [
     "keys refused",
 ];
 
-/// The answer of the operator's port.
-fn ask(port: u16, path: &str) -> String {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    write!(
-        stream,
-        "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-    )
-    .unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
-}
-
 /// Every kind of failure that has to do with credentials, at upstreams that repeat what they were sent, with
 /// everything logged that any library has to say.
 #[tokio::test]
@@ -247,7 +233,7 @@ async fn the_program_tells_no_secret_to_anybody() {
     fs::write(&config, text).unwrap();
     let log = folder.join("log");
     let arguments = ["serve", "--config", config.to_str().unwrap()];
-    let program = Serving::logging(&arguments, File::create(&log).unwrap(), "trace");
+    let program = Process::logging(&arguments, File::create(&log).unwrap(), "trace");
 
     let calls = (0..FAULTS.len()).map(|at| {
         let mut client = program.client();
@@ -268,8 +254,10 @@ async fn the_program_tells_no_secret_to_anybody() {
         }
     });
     join_all(calls).await;
-    let admin = [ask(port, "/livez"), ask(port, "/readyz")].concat();
-    let (code, out) = program.stop("TERM");
+    let paths = ["/livez", "/readyz"];
+    let admin = join_all(paths.map(|path| ask(("127.0.0.1", port), path))).await;
+    let admin = admin.concat();
+    let (code, out) = program.end("TERM");
     assert_eq!(code, Some(0));
     let audit = fs::read_to_string(folder.join("audit.jsonl")).unwrap();
     let log = fs::read_to_string(&log).unwrap();

@@ -14,7 +14,7 @@ use tonic::Code;
 use useradmin::proto::{DeleteBatchNodeUserRequest, DeleteHmcUserRequest};
 
 use crate::support::{
-    App, Failed, Reply, Seen, Serving, Step, Upstream, batch_document, batch_request,
+    App, Failed, Process, Reply, Seen, Step, Upstream, batch_document, batch_request,
     batch_section, by_id, by_name, canary, hmc_section, token_or, usual,
 };
 
@@ -95,7 +95,7 @@ async fn upstream() -> Upstream {
 }
 
 /// The calls about one text. Returns how many there were, and how many records they leave.
-async fn call(program: &Serving, at: usize, text: &str) -> (usize, usize) {
+async fn call(program: &Process, at: usize, text: &str) -> (usize, usize) {
     let mut client = program.client();
     let own = |text: &str| text.to_owned();
     let batch = [
@@ -189,7 +189,7 @@ async fn no_text_hides_in_a_line_or_makes_one() {
     let (log, audit) = (folder.join("log"), folder.join("audit.jsonl"));
     let arguments = ["serve", "--config", config.to_str().unwrap()];
     let level = "\u{202E}no level\u{2028}".repeat(100);
-    let program = Serving::logging(&arguments, File::create(&log).unwrap(), &level);
+    let program = Process::logging(&arguments, File::create(&log).unwrap(), &level);
 
     let (mut calls, mut records) = (0, 0);
     for (at, text) in texts().iter().enumerate() {
@@ -199,7 +199,7 @@ async fn no_text_hides_in_a_line_or_makes_one() {
     }
     assert!(calls > 300, "{calls}");
     // Meanwhile, the upstream answers the log-off.
-    let stopped = spawn_blocking(move || program.stop("TERM")).await.unwrap();
+    let stopped = spawn_blocking(move || program.end("TERM")).await.unwrap();
     assert_eq!(stopped.0, Some(0));
 
     let lines = objects(&log);

@@ -3,9 +3,10 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::Stdio,
 };
 
-use crate::support::{App, Serving, run};
+use crate::support::{App, Process, run};
 
 /// A folder with a configuration file.
 fn configured(text: &str) -> (PathBuf, PathBuf) {
@@ -77,11 +78,12 @@ fn arguments_that_make_no_sense_are_refused() {
 #[test]
 fn the_sandbox_serves_until_a_signal() {
     for signal in ["TERM", "INT"] {
-        let serving = Serving::start(&["serve", "--sandbox", "--listen", "127.0.0.1:0"]);
+        let arguments = ["serve", "--sandbox", "--listen", "127.0.0.1:0"];
+        let serving = Process::logging(&arguments, Stdio::null(), "");
         let address = serving.address.clone();
         let (code, out, err) = run(&["health", "--addr", &address]);
         assert_eq!((code, out.as_str(), err.as_str()), (0, "", ""));
-        assert_eq!(serving.stop(signal), (Some(0), String::new()));
+        assert_eq!(serving.end(signal), (Some(0), String::new()));
         let (code, out, err) = run(&["health", "--addr", &address]);
         assert_eq!((code, out.as_str()), (1, ""));
         assert!(err.contains(&address), "{err}");
@@ -92,7 +94,7 @@ fn the_sandbox_serves_until_a_signal() {
 #[test]
 fn a_configured_server_is_ready_without_its_upstreams() {
     let (folder, file) = configured(SOUND);
-    let serving = Serving::start(&["serve", "--config", path(&file)]);
+    let serving = Process::logging(&["serve", "--config", path(&file)], Stdio::null(), "");
     let (code, ..) = run(&["health", "--addr", &serving.address]);
     assert_eq!(code, 0);
 
@@ -111,7 +113,7 @@ fn a_configured_server_is_ready_without_its_upstreams() {
     let told = lines.last().unwrap()["error"].as_str().unwrap();
     assert!(told.starts_with("cannot listen on"), "{err}");
 
-    assert_eq!(serving.stop("TERM"), (Some(0), String::new()));
+    assert_eq!(serving.end("TERM"), (Some(0), String::new()));
     fs::remove_dir_all(folder).unwrap();
 }
 
@@ -123,9 +125,9 @@ fn a_log_that_cannot_be_written_stops_nothing() {
         .write(true)
         .open("/dev/full")
         .unwrap();
-    let serving = Serving::logging(&["serve", "--config", path(&file)], full, "");
+    let serving = Process::logging(&["serve", "--config", path(&file)], full, "");
     let (code, ..) = run(&["health", "--addr", &serving.address]);
     assert_eq!(code, 0);
-    assert_eq!(serving.stop("TERM"), (Some(0), String::new()));
+    assert_eq!(serving.end("TERM"), (Some(0), String::new()));
     fs::remove_dir_all(folder).unwrap();
 }

@@ -1,25 +1,16 @@
 //! Files that change while the server runs: what is in use afterwards, for new and for old connections, and what the
 //! operator is told.
 
-use std::{
-    fs,
-    os::unix::fs::symlink,
-    path::Path,
-    time::{Duration, Instant},
-};
-
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
-};
+use std::{fs, os::unix::fs::symlink, path::Path};
 
 use super::{House, ISSUER, uri};
 use crate::{
     access::upstream,
     support::{
-        App, Failed, Reply, Secure, Serving, Signer, Upstream, batch_request, batch_section,
+        App, Failed, Process, Reply, Secure, Signer, Upstream, batch_request, batch_section,
         by_name, canary, claims, hmc_or, hmc_section,
         pki::{Authority, Validity},
+        until,
     },
 };
 
@@ -52,33 +43,11 @@ fn told(failed: Option<Failed>) -> String {
     }
 }
 
-/// The numbers of the server, with those that have this text alone.
-pub async fn metrics(app: &App, text: &str) -> String {
-    let mut stream = TcpStream::connect(app.admin.unwrap()).await.unwrap();
-    let request = b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
-    stream.write_all(request).await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    canary::check("the metrics", &answer);
-    let lines = answer.lines().filter(|line| line.contains(text));
-    lines.collect::<Vec<_>>().join("\n")
-}
-
-/// Waits until the numbers have this line.
-async fn until(app: &App, line: &str) {
-    let start = Instant::now();
-    while !metrics(app, line).await.contains(line) {
-        let all = metrics(app, "useradmin").await;
-        assert!(start.elapsed() < Duration::from_secs(10), "{line}: {all}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
-fn reloaded(what: &str, count: u32) -> String {
+pub fn reloaded(what: &str, count: u32) -> String {
     format!("useradmin_reloads_total{{what=\"{what}\",result=\"ok\"}} {count}")
 }
 
-fn failed(what: &str, count: u32) -> String {
+pub fn failed(what: &str, count: u32) -> String {
     format!("useradmin_reloads_total{{what=\"{what}\",result=\"failed\"}} {count}")
 }
 
@@ -92,7 +61,7 @@ async fn a_certificate_of_an_authority_that_is_gone_is_refused_on_old_connection
     // Both are trusted while clients change over.
     let both = format!("{}{}", house.authority.pem(), next.pem());
     fs::write(folder.join("clients.pem"), both).unwrap();
-    until(&house.app, &reloaded("tls", 1)).await;
+    house.app.until_metric(&reloaded("tls", 1)).await;
     let shown = next.issue_to(vec![uri("spiffe://corp/offboarding")], Validity::Now);
     let new = house.client(Some(&shown));
     assert_eq!(
@@ -100,17 +69,23 @@ async fn a_certificate_of_an_authority_that_is_gone_is_refused_on_old_connection
         ("ok".into(), "ok".into())
     );
     fs::write(folder.join("clients.pem"), next.pem()).unwrap();
-    until(&house.app, &reloaded("tls", 2)).await;
+    house.app.until_metric(&reloaded("tls", 2)).await;
     assert_eq!(call(&old).await, "certificate_not_trusted");
     assert_eq!(call(&new).await, "ok");
     // A bad file changes nothing but the numbers.
     fs::write(folder.join("clients.pem"), "rubbish").unwrap();
-    until(&house.app, &failed("tls", 1)).await;
-    until(&house.app, "useradmin_reload_stale{what=\"tls\"} 1").await;
+    house.app.until_metric(&failed("tls", 1)).await;
+    house
+        .app
+        .until_metric("useradmin_reload_stale{what=\"tls\"} 1")
+        .await;
     assert_eq!(call(&old).await, "certificate_not_trusted");
     assert_eq!(call(&house.client(Some(&shown))).await, "ok");
     fs::write(folder.join("clients.pem"), next.pem()).unwrap();
-    until(&house.app, "useradmin_reload_stale{what=\"tls\"} 0").await;
+    house
+        .app
+        .until_metric("useradmin_reload_stale{what=\"tls\"} 0")
+        .await;
 }
 
 #[tokio::test]
@@ -121,14 +96,14 @@ async fn a_new_server_certificate_is_shown_once_its_key_is_there() {
     let server = next.issue("localhost", Validity::Now);
     fs::write(folder.join("server.pem"), server.pem()).unwrap();
     // The new certificate does not go with the old key.
-    until(&house.app, &failed("tls", 1)).await;
+    house.app.until_metric(&failed("tls", 1)).await;
     let shown = house
         .authority
         .issue_to(vec![uri("spiffe://corp/offboarding")], Validity::Now);
     let before = Secure::tls(house.app.address, house.authority.pem(), Some(&shown));
     assert_eq!(call(&before).await, "ok");
     fs::write(folder.join("server.key"), server.key_pem()).unwrap();
-    until(&house.app, &reloaded("tls", 1)).await;
+    house.app.until_metric(&reloaded("tls", 1)).await;
     let after = Secure::tls(house.app.address, next.pem(), Some(&shown));
     assert_eq!(call(&after).await, "ok");
     // Connections from before go on.
@@ -148,31 +123,34 @@ async fn callers_are_those_of_the_file_as_it_is_now() {
         "[batch_accounts.batch]\nprotected_users = [\"ALI*\"]\n",
     );
     fs::write(&file, &protecting).unwrap();
-    until(&house.app, &reloaded("configuration", 1)).await;
+    house.app.until_metric(&reloaded("configuration", 1)).await;
     assert_eq!(call(&client).await, "ERROR_REASON_PROTECTED_USER");
     fs::write(
         &file,
         text.replace("spiffe://corp/offboarding", "spiffe://corp/other"),
     )
     .unwrap();
-    until(&house.app, &reloaded("configuration", 2)).await;
+    house.app.until_metric(&reloaded("configuration", 2)).await;
     assert_eq!(call(&client).await, "ERROR_REASON_CALLER_NOT_AUTHORIZED");
     assert_eq!(call(&house.with_subject("svc")).await, "ok");
     // Neither an error of syntax nor half a file takes anything away.
     for (bad, count) in [("[[callers", 1), ("", 2)] {
         fs::write(&file, bad).unwrap();
-        until(&house.app, &failed("configuration", count)).await;
+        house
+            .app
+            .until_metric(&failed("configuration", count))
+            .await;
         assert_eq!(call(&house.with_subject("svc")).await, "ok");
     }
     // An issuer that is gone is believed no more.
     let without = text.split("[[jwt_issuers]]").next().unwrap().to_owned();
     let rest = text.split("jwks_file = \"issuer.jwks\"").nth(1).unwrap();
     fs::write(&file, without + rest).unwrap();
-    until(&house.app, &reloaded("configuration", 3)).await;
+    house.app.until_metric(&reloaded("configuration", 3)).await;
     assert_eq!(call(&house.with_subject("svc")).await, "nothing_shown");
     assert_eq!(call(&client).await, "ok");
     fs::write(&file, &text).unwrap();
-    until(&house.app, &reloaded("configuration", 4)).await;
+    house.app.until_metric(&reloaded("configuration", 4)).await;
     assert_eq!(call(&house.with_subject("svc")).await, "ok");
 }
 
@@ -184,14 +162,14 @@ async fn a_quota_that_is_used_up_is_not_filled_by_a_changed_file() {
     let text = fs::read_to_string(&file).unwrap();
     let two = text.replace("deletes_per_minute = 1000", "deletes_per_minute = 2");
     fs::write(&file, &two).unwrap();
-    until(&house.app, &reloaded("configuration", 1)).await;
+    house.app.until_metric(&reloaded("configuration", 1)).await;
     let client = house.with_names(vec![uri("spiffe://corp/offboarding")]);
     assert_eq!(
         (call(&client).await, call(&client).await),
         ("ok".into(), "ok".into())
     );
     fs::write(&file, format!("{two}\n")).unwrap();
-    until(&house.app, &reloaded("configuration", 2)).await;
+    house.app.until_metric(&reloaded("configuration", 2)).await;
     assert_eq!(call(&client).await, "ERROR_REASON_DELETE_QUOTA_EXCEEDED");
 }
 
@@ -219,7 +197,7 @@ async fn keys_of_a_file_are_swapped_as_mounted_secrets_are() {
     assert_eq!(call(&client).await, "ok");
     assert_eq!(call(&house.with_subject("svc")).await, "token_key_unknown");
     fs::write(second.join("issuer.jwks"), "{}").unwrap();
-    until(&house.app, &failed("jwks", 1)).await;
+    house.app.until_metric(&failed("jwks", 1)).await;
     assert_eq!(call(&client).await, "ok");
 }
 
@@ -231,7 +209,7 @@ async fn a_secret_that_becomes_bad_is_told_and_the_last_good_one_used() {
     let house = House::start(upstream().await, sections, "").await;
     let file = house.app.folder.join("hmc.password");
     fs::write(&file, "").unwrap();
-    until(&house.app, &failed("secret", 1)).await;
+    house.app.until_metric(&failed("secret", 1)).await;
     let client = house.with_subject("svc");
     client.delete_hmc_user(by_name("alice")).await.unwrap();
     let logon = &house.upstream.requests("POST", "/api/sessions")[0];
@@ -240,11 +218,11 @@ async fn a_secret_that_becomes_bad_is_told_and_the_last_good_one_used() {
     let configuration = house.app.folder.join("useradmin.toml");
     let text = fs::read_to_string(&configuration).unwrap();
     fs::write(&configuration, text.replace("#svc", "#other")).unwrap();
-    until(&house.app, &reloaded("configuration", 1)).await;
+    house.app.until_metric(&reloaded("configuration", 1)).await;
     let failed = client.delete_hmc_user(by_name("alice")).await.unwrap_err();
     assert_eq!(told(Some(failed)), "ERROR_REASON_CALLER_NOT_AUTHORIZED");
     fs::write(&file, "hmc-password-2").unwrap();
-    until(&house.app, &reloaded("secret", 1)).await;
+    house.app.until_metric(&reloaded("secret", 1)).await;
 }
 
 #[tokio::test]
@@ -267,7 +245,7 @@ async fn an_hmc_with_a_new_certificate_is_believed_when_its_file_says_so() {
     assert_eq!(told(Some(failed)), "ERROR_REASON_UPSTREAM_UNREACHABLE");
     let file = house.app.folder.join("hmc.pem");
     fs::write(&file, new.pem()).unwrap();
-    until(&house.app, &reloaded("configuration", 1)).await;
+    house.app.until_metric(&reloaded("configuration", 1)).await;
     client.delete_hmc_user(by_name("alice")).await.unwrap();
 }
 
@@ -283,7 +261,7 @@ async fn callers_are_asked_as_at_the_start() {
     let client = Secure::plain(app.address);
     assert_eq!(call(&client).await, "ok");
     fs::write(folder.join("useradmin.toml"), format!("{closed}{rest}")).unwrap();
-    until(&app, &reloaded("configuration", 1)).await;
+    app.until_metric(&reloaded("configuration", 1)).await;
     assert_eq!(call(&client).await, "ok");
 }
 
@@ -307,18 +285,17 @@ async fn a_faulty_file_is_not_quoted_in_the_log() {
     );
     fs::write(&file, &text).unwrap();
     let arguments = ["serve", "--config", file.to_str().unwrap()];
-    let serving = Serving::logging(&arguments, fs::File::create(&log).unwrap(), "");
+    let serving = Process::logging(&arguments, fs::File::create(&log).unwrap(), "");
     fs::write(
         &file,
         format!("{text}password = \"{}\"\n", canary::PASSWORD),
     )
     .unwrap();
     let told = || fs::read_to_string(&log).unwrap();
-    let begun = Instant::now();
-    while !told().contains("changed files cannot be used") {
-        assert!(begun.elapsed() < Duration::from_secs(10), "{}", told());
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    until("a line about the file", async || {
+        told().contains("changed files cannot be used")
+    })
+    .await;
     assert!(told().contains("unknown key `password`"), "{}", told());
     canary::check("the log", &told());
     drop(serving);

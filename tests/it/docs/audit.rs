@@ -68,7 +68,7 @@ async fn all_kinds() -> Vec<Value> {
     configure(&folder, &upstream.url, "");
     let (file, old) = (folder.join("audit.jsonl"), folder.join("audit.jsonl.1"));
     let process = Process::start(&folder);
-    let mut client = process.client().await;
+    let mut client = process.client();
     client
         .delete_batch_node_user(batch_request("alice"))
         .await
@@ -77,7 +77,7 @@ async fn all_kinds() -> Vec<Value> {
     tokio::spawn(async move { held.delete_batch_node_user(batch_request("held")).await });
     upstream.until("DELETE", "/pools", 2).await;
     fs::rename(&file, &old).unwrap();
-    until("a new file", || file.exists()).await;
+    until("a new file", async || file.exists()).await;
     let request = DeleteBatchNodeUserRequest {
         validate_only: true,
         ..batch_request("alice")

@@ -20,7 +20,7 @@ use useradmin::{
 };
 use uuid::Uuid;
 
-use super::{Failed, canary};
+use super::{Failed, ask, canary, until};
 
 /// `anonymous` may do everything; no admin port; the audit log goes to the test's folder.
 const COMMON: &str = r#"
@@ -159,6 +159,28 @@ impl App {
     pub async fn drain(&mut self) {
         let _ = self.stop.take().unwrap().send(());
         (&mut self.running).await.unwrap().unwrap();
+    }
+
+    /// The status of `/readyz`.
+    pub async fn readyz(&self) -> String {
+        let answer = ask(self.admin.unwrap(), "/readyz").await;
+        answer.split(' ').nth(1).unwrap().to_owned()
+    }
+
+    /// The numbers of `/metrics` with this text.
+    pub async fn metrics(&self, text: &str) -> Vec<String> {
+        let answer = ask(self.admin.unwrap(), "/metrics").await;
+        let lines = answer.lines().filter(|line| line.starts_with("useradmin"));
+        let lines = lines.filter(|line| line.contains(text));
+        lines.map(ToOwned::to_owned).collect()
+    }
+
+    /// Waits until `/metrics` has this line.
+    pub async fn until_metric(&self, line: &str) {
+        until(line, async || {
+            self.metrics(line).await.contains(&line.to_owned())
+        })
+        .await;
     }
 
     /// The audit log's records.

@@ -1,60 +1,99 @@
 //! The program in a process of its own.
 
 use std::{
+    fs::{self, OpenOptions},
     io::{BufRead as _, BufReader, Read as _},
+    path::Path,
     process::{Child, ChildStdout, Command, Output, Stdio},
 };
 
+use serde_json::Value;
 use tonic::transport::Channel;
 use useradmin::proto::user_admin_client::UserAdminClient;
 
-fn program(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_useradmin"));
-    command.args(arguments).stdin(Stdio::null());
-    command
-}
+use super::batch_section;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_useradmin");
 
 /// Runs it to its end: the exit code, standard output, standard error.
 pub fn run(arguments: &[&str]) -> (i32, String, String) {
+    let mut command = Command::new(PROGRAM);
     let Output {
         status,
         stdout,
         stderr,
-    } = program(arguments).output().unwrap();
+    } = command
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (status.code().unwrap(), text(stdout), text(stderr))
 }
 
-/// A server in a process of its own.
-pub struct Serving {
+/// Writes `useradmin.toml`: the account `batch`, everything allowed, and these sections.
+pub fn configure(folder: &Path, url: &str, sections: &str) {
+    let text = format!(
+        "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"\"\n[[callers]]\nidentity = \"anonymous\"\n\
+         allow = [{{ rpc = \"DeleteBatchNodeUser\", targets = [\"*\"] }}]\n{}{sections}",
+        batch_section(folder, url)
+    );
+    fs::write(folder.join("useradmin.toml"), text).unwrap();
+}
+
+/// A server that is ready. Dropping it kills it.
+pub struct Process {
     child: Child,
     stdout: BufReader<ChildStdout>,
     pub address: String,
 }
 
-impl Serving {
-    pub fn start(arguments: &[&str]) -> Self {
-        Self::logging(arguments, Stdio::null(), "")
+impl Process {
+    /// With these arguments, and its log there, at this level.
+    pub fn logging(arguments: &[&str], log: impl Into<Stdio>, level: &str) -> Self {
+        let mut command = Command::new(PROGRAM);
+        command.args(arguments).stderr(log).env("RUST_LOG", level);
+        Self::ready(command)
     }
 
-    /// With its log there, at this level.
-    pub fn logging(arguments: &[&str], log: impl Into<Stdio>, level: &str) -> Self {
-        let mut command = program(arguments);
-        command
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .env("RUST_LOG", level);
+    /// With `useradmin.toml` of this folder. What it logs goes on in `log`.
+    pub fn start(folder: &Path) -> Self {
+        Self::run(Command::new(PROGRAM), folder)
+    }
+
+    /// The same, but no file can get longer than this, rounded up to 512 bytes.
+    pub fn limited(folder: &Path, bytes: usize) -> Self {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "trap '' XFSZ; ulimit -f $0; exec \"$@\""]);
+        shell.args([&bytes.div_ceil(512).to_string(), PROGRAM]);
+        Self::run(shell, folder)
+    }
+
+    fn run(mut command: Command, folder: &Path) -> Self {
+        let log = folder.join("log");
+        let log = OpenOptions::new().create(true).append(true).open(log);
+        command.args(["serve", "--config"]);
+        command.arg(folder.join("useradmin.toml"));
+        command.stderr(log.unwrap());
+        Self::ready(command)
+    }
+
+    fn ready(mut command: Command) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
-        let mut stdout = BufReader::new(child.stdout.take().unwrap());
-        let mut line = String::new();
-        stdout.read_line(&mut line).unwrap();
-        let address = line.strip_prefix("listening on ").unwrap().trim_end();
-        assert!(address.starts_with("127.0.0.1:") && !address.ends_with(":0"));
-        Self {
-            address: address.to_owned(),
+        let mut process = Self {
+            stdout: BufReader::new(child.stdout.take().unwrap()),
             child,
-            stdout,
-        }
+            address: String::new(),
+        };
+        let mut line = String::new();
+        process.stdout.read_line(&mut line).unwrap();
+        let Some(address) = line.strip_prefix("listening on ") else {
+            panic!("not ready: {line}{command:?}");
+        };
+        address.trim_end().clone_into(&mut process.address);
+        assert!(address.starts_with("127.0.0.1:") && !process.address.ends_with(":0"));
+        process
     }
 
     pub fn client(&self) -> UserAdminClient<Channel> {
@@ -69,18 +108,40 @@ impl Serving {
         assert!(sent.unwrap().success());
     }
 
-    /// Sends a signal and waits for the end.
-    pub fn stop(mut self, signal: &str) -> (Option<i32>, String) {
+    /// SIGKILL: no chance to write anything any more.
+    pub fn kill(self) {
+        drop(self);
+    }
+
+    /// SIGTERM, and the good end of it.
+    pub fn stop(self) {
+        assert_eq!(self.end("TERM").0, Some(0));
+    }
+
+    /// Sends a signal and waits for the end: the exit code, and the rest of standard output.
+    pub fn end(mut self, signal: &str) -> (Option<i32>, String) {
         self.signal(signal);
         let mut rest = String::new();
         self.stdout.read_to_string(&mut rest).unwrap();
         (self.child.wait().unwrap().code(), rest)
     }
+
+    /// What all servers of this folder have logged with these words.
+    pub fn logged(folder: &Path, message: &str) -> Vec<Value> {
+        let text = fs::read_to_string(folder.join("log")).unwrap_or_default();
+        let lines = text
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok());
+        lines
+            .filter(|line: &Value| line["message"] == message)
+            .collect()
+    }
 }
 
-impl Drop for Serving {
+impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.child.kill();
+        // Nobody else would reap it.
         let _ = self.child.wait();
     }
 }

@@ -1,0 +1,36 @@
+//! What is looked at from outside: again and again, until it is so.
+
+use std::time::Duration;
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpStream, ToSocketAddrs},
+    time::{sleep, timeout},
+};
+
+use super::canary;
+
+/// Far more than anything takes, even on a busy machine.
+const LIMIT: Duration = Duration::from_secs(20);
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Looks again and again until it is so, and fails when it never is.
+pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let looking = async {
+        while !holds().await {
+            sleep(PAUSE).await;
+        }
+    };
+    assert!(timeout(LIMIT, looking).await.is_ok(), "never: {what}");
+}
+
+/// The whole answer of an operator's port to a GET.
+pub async fn ask(admin: impl ToSocketAddrs, path: &str) -> String {
+    let mut stream = TcpStream::connect(admin).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    canary::check("the admin port", &answer);
+    answer
+}
