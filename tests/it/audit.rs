@@ -2,11 +2,12 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader},
+    io::{self, BufRead as _, BufReader},
     os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::Command,
     sync::Arc,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -145,9 +146,9 @@ async fn the_stop_waits_for_the_outcome_of_a_deletion() {
     stopping.await.unwrap();
 }
 
-/// Nobody reads any more: what has to be recorded is refused within a second.
+/// Nobody reads any more: what has to be recorded is refused within a second, until somebody reads again.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sink_that_hangs_in_the_middle_refuses_deletions_soon() {
+async fn a_sink_that_hangs_in_the_middle_refuses_deletions_soon_and_recovers() {
     let upstream = Upstream::start(|seen| {
         token_or(seen, || match seen.method.as_str() {
             "GET" => Reply::json(200, r#"{"state":"idle"}"#),
@@ -172,7 +173,16 @@ async fn a_sink_that_hangs_in_the_middle_refuses_deletions_soon() {
     // The patience is a second; the rest is room for a busy machine.
     assert!(begun.elapsed() < Duration::from_secs(3));
     assert_eq!(upstream.requests("DELETE", "/pools").len(), 1);
+    // Ends with the server, for nobody else writes to the pipe then.
+    let mut drain = fs::File::open(&pipe).unwrap();
     drop(reader);
+    thread::spawn(move || io::copy(&mut drain, &mut io::sink()));
+    // Nobody has to call for it.
+    until("ready", async || app.readyz().await == "200").await;
+    app.delete_batch_node_user(batch_request("carol"))
+        .await
+        .unwrap();
+    assert_eq!(upstream.requests("DELETE", "/pools").len(), 2);
 }
 
 #[tokio::test]
