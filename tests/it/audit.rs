@@ -1,9 +1,9 @@
 //! What is on record, and what happens when nothing can be recorded.
 
 use std::{
-    fs,
+    fs::{self, Permissions},
     io::{self, BufRead as _, BufReader},
-    os::unix::fs::symlink,
+    os::unix::fs::{PermissionsExt as _, symlink},
     path::{Path, PathBuf},
     process::Command,
     sync::Arc,
@@ -183,6 +183,44 @@ async fn a_sink_that_hangs_in_the_middle_refuses_deletions_soon_and_recovers() {
         .await
         .unwrap();
     assert_eq!(upstream.requests("DELETE", "/pools").len(), 2);
+}
+
+/// What is there, and can be written by nobody: for root, permission bits are nothing.
+fn read_only(file: &Path) {
+    fs::write(file, "").unwrap();
+    fs::set_permissions(file, Permissions::from_mode(0o444)).unwrap();
+    let refused = |file: &Path| fs::OpenOptions::new().append(true).open(file).is_err();
+    if !refused(file) {
+        let attributes = ["/sys/kernel/uevent_seqnum", "/sys/kernel/vmcoreinfo"].map(Path::new);
+        let attribute = attributes.into_iter().find(|path| refused(path));
+        fs::remove_file(file).unwrap();
+        symlink(attribute.expect("nothing is read-only"), file).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_read_only_sink_stops_deletions_until_it_can_be_written() {
+    let upstream = upstream().await;
+    let folder = App::folder();
+    let file = folder.join("audit.jsonl");
+    read_only(&file);
+    let app = with_admin(&folder, &upstream).await;
+    let works = async || app.metrics("audit_log_works").await;
+    for _ in 0..2 {
+        assert_eq!(app.readyz().await, "503");
+        assert_eq!(works().await, ["useradmin_audit_log_works 0"]);
+        let refused = app.delete_batch_node_user(batch_request("alice")).await;
+        let refused = refused.unwrap_err();
+        refused.expect(Code::Unavailable, "AUDIT_UNAVAILABLE");
+    }
+    assert!(upstream.seen().is_empty());
+    fs::remove_file(&file).unwrap();
+    until("ready", async || app.readyz().await == "200").await;
+    assert_eq!(works().await, ["useradmin_audit_log_works 1"]);
+    app.delete_batch_node_user(batch_request("alice"))
+        .await
+        .unwrap();
+    assert_eq!(app.audit().len(), 2);
 }
 
 #[tokio::test]
