@@ -184,14 +184,18 @@ where
             }
             request.extensions_mut().insert(meta.clone());
             let mut answer = pin!(inner.call(request));
-            let answer = tokio::select! {
-                answer = &mut answer => answer?,
-                () = without_message(&meta) => match unreadable::never_came(&layer.shared, &path, &meta) {
+            let came = tokio::select! {
+                answer = &mut answer => Some(answer?),
+                () = without_message(&meta) => None,
+            };
+            let answer = match came {
+                Some(answer) => answer,
+                None => match unreadable::never_came(&layer.shared, &path, &meta).await {
                     Some(refusal) => return Ok(refusal.into_http()),
                     None => answer.await?,
                 },
             };
-            let better = unreadable::answer(&layer.shared, &path, &meta, answer.headers());
+            let better = unreadable::answer(&layer.shared, &path, &meta, answer.headers()).await;
             Ok(better.map_or(answer, Status::into_http))
         })
     }

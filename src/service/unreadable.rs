@@ -41,7 +41,12 @@ const FIELDS: [&str; 9] = [
 
 /// The answer in place of one that the transport made; `None` when that one is to stay as it is.
 #[must_use]
-pub fn answer(shared: &Shared, path: &str, meta: &CallMeta, headers: &HeaderMap) -> Option<Status> {
+pub async fn answer(
+    shared: &Shared,
+    path: &str,
+    meta: &CallMeta,
+    headers: &HeaderMap,
+) -> Option<Status> {
     if headers.contains_key("grpc-status-details-bin") {
         return None;
     }
@@ -58,12 +63,12 @@ pub fn answer(shared: &Shared, path: &str, meta: &CallMeta, headers: &HeaderMap)
         _ => return None,
     };
     let fault = violation.description;
-    refuse(shared, path, meta, Failure::invalid(vec![violation]), fault)
+    refuse(shared, path, meta, Failure::invalid(vec![violation]), fault).await
 }
 
 /// The answer to a call whose message does not come.
 #[must_use]
-pub fn never_came(shared: &Shared, path: &str, meta: &CallMeta) -> Option<Status> {
+pub async fn never_came(shared: &Shared, path: &str, meta: &CallMeta) -> Option<Status> {
     let failure = Deadline::exceeded("waiting for the request message");
     refuse(
         shared,
@@ -72,9 +77,10 @@ pub fn never_came(shared: &Shared, path: &str, meta: &CallMeta) -> Option<Status
         failure,
         "the request message did not come",
     )
+    .await
 }
 
-fn refuse(
+async fn refuse(
     shared: &Shared,
     path: &str,
     meta: &CallMeta,
@@ -101,7 +107,7 @@ fn refuse(
     let failure = match meta.caller {
         Ok(_) => failure,
         Err(unidentified) => {
-            record(shared, rpc, meta, unidentified);
+            record(shared, rpc, meta, unidentified).await;
             Failure::unidentified(unidentified.as_str())
         }
     };
@@ -109,7 +115,7 @@ fn refuse(
 }
 
 /// Who is nobody is on record, whatever the message is.
-fn record(shared: &Shared, rpc: &'static str, meta: &CallMeta, unidentified: Unidentified) {
+async fn record(shared: &Shared, rpc: &'static str, meta: &CallMeta, unidentified: Unidentified) {
     let denied = Entry {
         at: OffsetDateTime::now_utc(),
         ends_intent: false,
@@ -131,11 +137,14 @@ fn record(shared: &Shared, rpc: &'static str, meta: &CallMeta, unidentified: Uni
         caller_gone: false,
     };
     let audit = shared.audit.clone();
-    shared.tasks.spawn(async move {
+    let recorded = shared.tasks.spawn(async move {
         if let Err(failure) = audit.record(denied, PATIENCE).await {
             tracing::error!(error = failure.context, "a refusal is not on record");
         }
     });
+    if let Some(deadline) = &meta.deadline {
+        let _late = deadline.bound(recorded).await;
+    }
 }
 
 /// The field that the decoder names, as `Message.field: what is wrong`; empty when it names none.

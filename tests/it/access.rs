@@ -1,7 +1,14 @@
 //! Who may do what, and how often.
 
+use std::time::Duration;
+
 use tonic::Code;
-use useradmin::{config, proto::DeleteBatchNodeUserRequest};
+use useradmin::{
+    access::quota::Quotas,
+    config::{self, Caller},
+    identity::Identity,
+    proto::DeleteBatchNodeUserRequest,
+};
 
 use crate::support::{
     App, Reply, Upstream, batch_request, batch_section, by_name, hmc_or, hmc_section, token_or,
@@ -175,4 +182,30 @@ async fn a_caller_without_rights_does_not_learn_the_only_target() {
         .unwrap_err();
     failed.expect(Code::InvalidArgument, "INVALID_REQUEST");
     assert_eq!(failed.meta("account"), "");
+}
+
+/// What time has earned is kept when the figure changes, and no more than that.
+#[tokio::test(start_paused = true)]
+async fn a_changed_quota_keeps_what_was_earned() {
+    let callers = |deletes_per_minute| {
+        vec![Caller {
+            identity: Identity::Anonymous,
+            allow: Vec::new(),
+            deletes_per_minute: Some(deletes_per_minute),
+        }]
+    };
+    let most = |quotas: &Quotas| {
+        let mut taken = 0;
+        while quotas.take(&Identity::Anonymous).is_ok() {
+            taken += 1;
+        }
+        taken
+    };
+    let before = Quotas::new(&callers(60), None);
+    assert_eq!(most(&before), 60);
+    tokio::time::advance(Duration::from_secs(10)).await;
+    let after = Quotas::new(&callers(120), Some(&before));
+    assert_eq!(most(&after), 10);
+    tokio::time::advance(Duration::from_secs(10)).await;
+    assert_eq!(most(&after), 20);
 }

@@ -19,8 +19,8 @@ use useradmin::{config, proto::DeleteBatchNodeUserRequest};
 use crate::{
     access::{app, upstream},
     support::{
-        App, Reply, Upstream, batch_request, batch_section, by_id, by_name, hmc_section, token_or,
-        until,
+        App, Failed, Process, Reply, Upstream, batch_request, batch_section, by_id, by_name,
+        configure, hmc_section, token_or, until, verify,
     },
 };
 
@@ -52,6 +52,7 @@ async fn a_full_disk_stops_deletions_until_there_is_space() {
         failed.expect(Code::Unavailable, "AUDIT_UNAVAILABLE");
         assert_eq!(app.readyz().await, "503");
     }
+    stays_off(&app).await;
     assert!(upstream.seen().is_empty());
     fs::remove_file(&file).unwrap();
     app.delete_batch_node_user(batch_request("alice"))
@@ -59,6 +60,44 @@ async fn a_full_disk_stops_deletions_until_there_is_space() {
         .unwrap();
     assert_eq!(app.readyz().await, "200");
     assert_eq!(app.audit().len(), 2);
+}
+
+/// Readiness does not come back by itself while nothing has changed: the writer looks every second.
+async fn stays_off(app: &App) {
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_millis(2_500) {
+        assert_eq!(app.readyz().await, "503");
+    }
+}
+
+/// A file that must not grow is a full disk, and no reason to die.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_without_room_stops_deletions_until_there_is_some() {
+    let upstream = upstream().await;
+    let folder = App::folder();
+    configure(&folder, &upstream.url, "");
+    let file = folder.join("audit.jsonl");
+    let process = Process::limited(&folder, 8_192);
+    let call = async || {
+        let mut client = process.client();
+        let answer = client.delete_batch_node_user(batch_request("alice")).await;
+        answer.map_err(Failed::from)
+    };
+    let mut done = 0;
+    let failed = loop {
+        match call().await {
+            Ok(_) => done += 1,
+            Err(failed) => break failed,
+        }
+    };
+    failed.expect(Code::Unavailable, "AUDIT_UNAVAILABLE");
+    assert_eq!(upstream.requests("DELETE", "").len(), done);
+    fs::rename(&file, folder.join("audit.jsonl.1")).unwrap();
+    call().await.unwrap();
+    process.stop();
+    let (code, _, err) = verify([folder.join("audit.jsonl.1"), file]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    fs::remove_dir_all(folder).unwrap();
 }
 
 /// A pipe in the place of the file.

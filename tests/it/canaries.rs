@@ -254,25 +254,20 @@ async fn the_program_tells_no_secret_to_anybody() {
         }
     });
     join_all(calls).await;
-    let paths = ["/livez", "/readyz"];
-    let admin = join_all(paths.map(|path| ask(("127.0.0.1", port), path))).await;
-    let admin = admin.concat();
+    let paths = ["/livez", "/readyz", "/metrics"].map(|path| ask(("127.0.0.1", port), path));
+    let admin = join_all(paths).await.concat();
     let (code, out) = program.end("TERM");
     assert_eq!(code, Some(0));
     let audit = fs::read_to_string(folder.join("audit.jsonl")).unwrap();
     let log = fs::read_to_string(&log).unwrap();
-    for line in log
-        .lines()
-        .chain(audit.lines())
-        .chain(out.lines())
-        .chain(admin.lines())
-    {
+    let told = [&log, &audit, &out, &admin];
+    for line in told.into_iter().flat_map(|text| text.lines()) {
         assert_eq!(find(line), None, "{line}");
     }
     for target in ["h2::", "hyper_util::", "azure_identity::", "useradmin::"] {
         assert!(log.contains(&format!("\"target\":\"{target}")), "{target}");
     }
-    assert!(admin.matches("200 OK").count() == 2, "{admin}");
+    assert!(admin.matches("200 OK").count() == 3, "{admin}");
     assert!(upstreams.iter().all(|upstream| !upstream.seen().is_empty()));
     fs::remove_dir_all(folder).unwrap();
 }

@@ -8,7 +8,10 @@ use tonic::{
     codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
 };
 
-use crate::support::{App, Failed, Reply, Upstream, batch_request, batch_section};
+use crate::{
+    callers::issuer_section,
+    support::{App, Failed, Reply, Signer, Upstream, batch_request, batch_section},
+};
 
 const BATCH: &str = "/useradmin.v1.UserAdmin/DeleteBatchNodeUser";
 const HMC: &str = "/useradmin.v1.UserAdmin/DeleteHmcUser";
@@ -94,6 +97,30 @@ async fn what_cannot_be_read_is_an_invalid_request_with_details() {
         assert_eq!(failed.meta("outcome"), "not_sent");
     }
     assert!(upstream.seen().is_empty());
+}
+
+/// Whoever is nobody is on record, whatever is sent.
+#[tokio::test]
+async fn a_message_of_nobody_is_refused_for_that_and_on_record() {
+    let upstream = Upstream::start(|_| Reply::empty(200)).await;
+    let folder = App::folder();
+    let head = "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"\"\n";
+    let issuer = issuer_section(&folder, &Signer::es256("key-1"));
+    let section = batch_section(&folder, &upstream.url);
+    let app = App::configured(folder, &format!("{head}{issuer}{section}")).await;
+    for (rpc, message) in [(BATCH, field(1, b"\xFF")), (HMC, vec![0, 0])] {
+        let failed = send(&app, rpc, &message).await;
+        failed.expect(Code::Unauthenticated, "CALLER_UNAUTHENTICATED");
+        let records = app.audit();
+        let record = records.last().unwrap();
+        assert_eq!(record["request_id"], failed.request_id);
+        assert!(rpc.ends_with(record["rpc"].as_str().unwrap()));
+        assert_eq!(
+            (&record["outcome"], &record["cause"]),
+            (&"denied".into(), &"nothing_shown".into())
+        );
+    }
+    assert_eq!(app.audit().len(), 2);
 }
 
 #[tokio::test]

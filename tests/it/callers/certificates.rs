@@ -1,6 +1,17 @@
 //! Client certificates: whose they are, and those that are none.
 
+use std::sync::Arc;
+
 use rcgen::{ExtendedKeyUsagePurpose, SanType};
+use rustls::{
+    ClientConfig, HandshakeKind, RootCertStore,
+    pki_types::{CertificateDer, ServerName, pem::PemObject as _},
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+use tokio_rustls::TlsConnector;
 use tonic::Code;
 
 use super::{House, dns, uri};
@@ -175,4 +186,36 @@ async fn headers_that_name_somebody_change_nothing() {
     let status = client.delete_batch_node_user(request).await.unwrap_err();
     assert_eq!(status.code(), Code::Unauthenticated);
     assert!(house.upstream.seen().is_empty());
+}
+
+/// A session that was taken up again would bring back a chain that nobody has looked at since.
+#[tokio::test]
+async fn no_session_is_taken_up_again() {
+    let house = house().await;
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let mut roots = RootCertStore::empty();
+        let authority = CertificateDer::from_pem_slice(house.authority.pem().as_bytes());
+        roots.add(authority.unwrap()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let connector = TlsConnector::from(Arc::new(config));
+        for _ in 0..2 {
+            let stream = TcpStream::connect(house.app.address).await.unwrap();
+            let name = ServerName::try_from("localhost").unwrap();
+            let mut stream = connector.connect(name, stream).await.unwrap();
+            stream
+                .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+                .await
+                .unwrap();
+            // Tickets would come before the server's settings.
+            stream.read_u8().await.unwrap();
+            let kind = stream.get_ref().1.handshake_kind();
+            assert_eq!(kind, Some(HandshakeKind::Full), "{version:?}");
+        }
+    }
 }

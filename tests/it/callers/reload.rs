@@ -249,6 +249,99 @@ async fn an_hmc_with_a_new_certificate_is_believed_when_its_file_says_so() {
     client.delete_hmc_user(by_name("alice")).await.unwrap();
 }
 
+/// A secret that is bad at that moment takes nothing away from what is taken up for its target.
+#[tokio::test]
+async fn a_target_with_a_bad_secret_is_taken_up_all_the_same() {
+    let house = house().await;
+    let client = house.with_names(vec![uri("spiffe://corp/offboarding")]);
+    assert_eq!(call(&client).await, "ok");
+    let folder = &house.app.folder;
+    let secrets = fs::read_dir(folder)
+        .unwrap()
+        .map(|file| file.unwrap().path());
+    let secret = secrets
+        .into_iter()
+        .find(|file| file.extension().is_some_and(|end| end == "secret"));
+    fs::write(secret.unwrap(), "").unwrap();
+    house.app.until_metric(&failed("secret", 1)).await;
+    let file = folder.join("useradmin.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    let text = text.replace(
+        "[batch_accounts.batch]\n",
+        "[batch_accounts.batch]\nprotected_users = [\"ALI*\"]\n",
+    );
+    fs::write(&file, text).unwrap();
+    house.app.until_metric(&reloaded("configuration", 1)).await;
+    assert_eq!(call(&client).await, "ERROR_REASON_PROTECTED_USER");
+}
+
+/// What changes between the reading of a file and the first look at it is not missed.
+#[tokio::test]
+async fn what_changes_while_the_server_starts_is_taken_up() {
+    let (upstream, folder) = (upstream().await, App::folder());
+    let text = |user: &str| {
+        let head = "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n";
+        let callers = CALLERS.replace("spiffe://corp/offboarding", "anonymous");
+        let section = batch_section(&folder, &upstream.url).replacen(
+            "url =",
+            &format!("protected_users = [\"{user}\"]\nurl ="),
+            1,
+        );
+        format!("{head}{}{section}", issuers_away(&callers))
+    };
+    let file = folder.join("useradmin.toml");
+    fs::write(&file, text("bob")).unwrap();
+    let config = useradmin::config::load(&file).unwrap();
+    fs::write(&file, text("alice")).unwrap();
+    let app = App::run(folder.clone(), &config).await;
+    app.until_metric(&reloaded("configuration", 1)).await;
+    let client = Secure::plain(app.address);
+    assert_eq!(call(&client).await, "ERROR_REASON_PROTECTED_USER");
+}
+
+/// Whoever takes the last issuer away believes nobody, not everybody.
+#[tokio::test]
+async fn without_its_last_issuer_the_server_knows_nobody() {
+    let (upstream, folder) = (upstream().await, App::folder());
+    let head = "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n";
+    let callers = issuers_away(&CALLERS.replace("spiffe://corp/offboarding", "anonymous"));
+    let rest = callers + &batch_section(&folder, &upstream.url);
+    let issuer = super::issuer_section(&folder, &Signer::es256("key-1"));
+    let app = App::configured(folder.clone(), &format!("{head}{rest}{issuer}")).await;
+    let client = Secure::plain(app.address);
+    assert_eq!(call(&client).await, "nothing_shown");
+    fs::write(folder.join("useradmin.toml"), format!("{head}{rest}")).unwrap();
+    app.until_metric(&reloaded("configuration", 1)).await;
+    assert_eq!(call(&client).await, "nothing_shown");
+    assert!(upstream.seen().is_empty());
+}
+
+/// What has to wait for a restart is named for as long as it does.
+#[tokio::test]
+async fn what_needs_a_restart_is_told() {
+    let house = house().await;
+    let file = house.app.folder.join("useradmin.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    let slower = text.replacen("url =", "max_in_flight = 3\nurl =", 1);
+    for (number, (text, needed)) in [
+        (slower.clone(), 1),
+        (slower.replace("= 1000", "= 999"), 1),
+        (text, 0),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        fs::write(&file, text).unwrap();
+        let count = u32::try_from(number).unwrap() + 1;
+        house
+            .app
+            .until_metric(&reloaded("configuration", count))
+            .await;
+        let line = format!("useradmin_restart_needed {needed}");
+        house.app.until_metric(&line).await;
+    }
+}
+
 /// TLS itself is set up once: what is said of it in a changed file changes nothing before the restart.
 #[tokio::test]
 async fn callers_are_asked_as_at_the_start() {

@@ -64,7 +64,7 @@ impl Process {
     /// The same, but no file can get longer than this, rounded up to 512 bytes.
     pub fn limited(folder: &Path, bytes: usize) -> Self {
         let mut shell = Command::new("sh");
-        shell.args(["-c", "trap '' XFSZ; ulimit -f $0; exec \"$@\""]);
+        shell.args(["-c", "ulimit -f $0; exec \"$@\""]);
         shell.args([&bytes.div_ceil(512).to_string(), PROGRAM]);
         Self::run(shell, folder)
     }
