@@ -1,6 +1,6 @@
 //! Faults of a configuration file: where, what, and how they are shown.
 
-use std::{fmt, io, ops::Range, path::Path};
+use std::{borrow::Cow, fmt, io, ops::Range, path::Path};
 
 /// One fault, at a place in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,10 +105,26 @@ impl Faults {
     }
 }
 
+/// The line of a fault without what may be a secret that somebody put there by mistake: the value of a key that is not
+/// known, and a URL with a user.
+fn shown<'a>(line: &'a str, fault: &str) -> Cow<'a, str> {
+    let secret_from = if fault.starts_with("unknown key") {
+        line.find('=').map(|at| at + 1)
+    } else {
+        let url = line.find("://").map(|at| at + 3);
+        url.filter(|_| line.contains('@'))
+    };
+    match secret_from {
+        Some(at) => format!("{} ...", &line[..at]).into(),
+        None => line.into(),
+    }
+}
+
 impl fmt::Display for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for fault in self.list() {
             let (line, column, text, before) = self.place(fault.span.start);
+            let text = shown(text, &fault.text);
             // Tabs stay tabs, so that the caret stands below its character.
             let indent: String = before
                 .chars()

@@ -65,7 +65,14 @@ impl Folder {
             let mut numbers = fault.splitn(3, ':');
             let mut number = || numbers.next().unwrap().parse::<usize>().unwrap();
             let (line, column) = (number(), number());
-            assert_eq!(source, text.lines().nth(line - 1).unwrap_or_default());
+            // What may be a secret is left out.
+            let whole = text.lines().nth(line - 1).unwrap_or_default();
+            let begins = source.strip_suffix(" ...");
+            let fits = begins.map_or(source == whole, |begin| whole.starts_with(begin));
+            let secret = ["\"secret\"", "u:p@"]
+                .iter()
+                .any(|part| source.contains(part));
+            assert!(fits && !secret, "{shown}");
             assert_eq!(caret.chars().count(), column, "{shown}");
             assert_eq!(caret.trim_start(), "^", "{shown}");
             for (below, above) in caret.chars().zip(source.chars().take(column - 1)) {

@@ -171,7 +171,8 @@ impl Chain {
         if let Some(next) = self.next
             && next != seq
         {
-            fault(format!("`seq` is {seq}, where {next} is due"));
+            let news = if seq == 1 { "; a new chain begins" } else { "" };
+            fault(format!("`seq` is {seq}, where {next} is due{news}"));
         }
         if self
             .prev
