@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rcgen::{ExtendedKeyUsagePurpose, SanType};
 use rustls::{
-    ClientConfig, HandshakeKind, RootCertStore,
+    AlertDescription, ClientConfig, HandshakeKind, RootCertStore,
     pki_types::{CertificateDer, ServerName, pem::PemObject as _},
 };
 use tokio::{
@@ -12,13 +12,14 @@ use tokio::{
     net::TcpStream,
 };
 use tokio_rustls::TlsConnector;
-use tonic::Code;
+use tonic::{Code, metadata::MetadataMap};
+use useradmin::proto::user_admin_client::UserAdminClient;
 
 use super::{House, dns, uri};
 use crate::{
     access::upstream,
     support::{
-        batch_request, batch_section,
+        Failed, alert, batch_request, batch_section,
         pki::{Authority, Validity},
     },
 };
@@ -30,6 +31,9 @@ allow = [{ rpc = "DeleteBatchNodeUser", targets = ["*"] }]
 [[callers]]
 identity = "second.corp.example"
 allow = [{ rpc = "DeleteBatchNodeUser", targets = ["*"] }]
+[[callers]]
+identity = "spiffe://corp/few"
+allow = [{ rpc = "DeleteBatchNodeUser", targets = ["elsewhere"] }]
 "#;
 
 async fn house() -> House {
@@ -94,6 +98,13 @@ async fn a_certificate_is_known_by_its_uri_and_dns_names_alone() {
             }
         }
     }
+    let unnamed = NAMES.iter().filter(|(.., expected)| *expected == UNNAMED);
+    let counted = format!(
+        "useradmin_unidentified_calls_total{{cause=\"{UNNAMED}\"}} {}",
+        unnamed.count()
+    );
+    let found = house.app.metrics("unidentified_calls_total").await;
+    assert_eq!(found, [counted]);
 }
 
 #[tokio::test]
@@ -106,33 +117,40 @@ async fn a_certificate_that_does_not_verify_ends_the_handshake() {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     });
     let good = house.authority.issue_to(name(), Validity::Now);
+    let strangers = stranger.issue_to(name(), Validity::Now);
     let cases = [
-        ("expired", house.authority.issue_to(name(), Validity::Past)),
         (
-            "not yet valid",
+            AlertDescription::CertificateExpired,
+            house.authority.issue_to(name(), Validity::Past),
+        ),
+        // Not yet valid.
+        (
+            AlertDescription::CertificateExpired,
             house.authority.issue_to(name(), Validity::Future),
         ),
         (
-            "another authority",
-            stranger.issue_to(name(), Validity::Now),
+            AlertDescription::DecryptError,
+            good.with_the_key_of(&strangers),
         ),
-        ("for servers", for_servers),
-        (
-            "somebody else's",
-            good.with_the_key_of(&stranger.issue_to(name(), Validity::Now)),
-        ),
+        // Another authority of the same name.
+        (AlertDescription::DecryptError, strangers),
+        (AlertDescription::UnsupportedCertificate, for_servers),
     ];
-    for (what, shown) in cases {
-        let client = house.client(Some(&shown)).channel();
-        let mut client = useradmin::proto::user_admin_client::UserAdminClient::new(client);
-        let status = client
-            .delete_batch_node_user(batch_request("alice"))
-            .await
-            .unwrap_err();
-        assert!(status.details().is_empty(), "{what}: {status:?}");
+    let told = async |shown| alert(house.app.address, house.authority.pem(), shown).await;
+    for (expected, shown) in &cases {
+        assert_eq!(told(shown).await, Some(*expected));
+        let client = house.client(Some(shown));
+        let refused = client.delete_batch_node_user(batch_request("alice")).await;
+        // It comes from no server.
+        assert_eq!(refused.unwrap_err().reason, "", "{expected:?}");
     }
     assert!(house.upstream.seen().is_empty());
     assert!(house.app.audit().is_empty());
+    // It was not for anything else that they were refused.
+    assert_eq!(told(&good).await, None);
+    let client = house.client(Some(&good));
+    let done = client.delete_batch_node_user(batch_request("alice")).await;
+    done.unwrap();
 }
 
 #[tokio::test]
@@ -163,7 +181,7 @@ async fn a_token_goes_before_a_certificate_and_is_never_passed_over() {
 #[tokio::test]
 async fn headers_that_name_somebody_change_nothing() {
     let house = house().await;
-    let mut request = house.client(None).request(batch_request("alice"));
+    let mut headers = MetadataMap::new();
     for header in [
         "x-forwarded-client-cert",
         "x-forwarded-user",
@@ -179,12 +197,30 @@ async fn headers_that_name_somebody_change_nothing() {
         let value = "By=spiffe://corp/proxy;URI=spiffe://corp/offboarding"
             .parse()
             .unwrap();
-        request.metadata_mut().insert(header, value);
+        headers.insert(header, value);
     }
-    let mut client =
-        useradmin::proto::user_admin_client::UserAdminClient::new(house.client(None).channel());
-    let status = client.delete_batch_node_user(request).await.unwrap_err();
-    assert_eq!(status.code(), Code::Unauthenticated);
+    let few = house.with_names(vec![uri("spiffe://corp/few")]);
+    for (client, code, reason, caller) in [
+        (
+            house.client(None),
+            Code::Unauthenticated,
+            "CALLER_UNAUTHENTICATED",
+            "",
+        ),
+        (
+            few,
+            Code::PermissionDenied,
+            "CALLER_NOT_AUTHORIZED",
+            "spiffe://corp/few",
+        ),
+    ] {
+        let mut request = client.request(batch_request("alice"));
+        *request.metadata_mut() = headers.clone();
+        let mut client = UserAdminClient::new(client.channel());
+        let status = client.delete_batch_node_user(request).await.unwrap_err();
+        Failed::from(status).expect(code, reason);
+        assert_eq!(house.app.audit().last().unwrap()["caller"], caller);
+    }
     assert!(house.upstream.seen().is_empty());
 }
 

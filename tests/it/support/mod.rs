@@ -25,6 +25,6 @@ pub use ledger::{Forged, lines, records, sha256, text_of, verify};
 pub use looks::{ask, until};
 pub use process::{Process, configure, run};
 pub use scripted::{Reply, Seen, Upstream};
-pub use secure::Secure;
+pub use secure::{Secure, alert};
 pub use targets::{batch_section, hmc_or, hmc_section, token_or};
 pub use tokens::{Signer, claims, now};

@@ -5,13 +5,13 @@ use std::{io, net::SocketAddr, sync::Arc};
 use http::Uri;
 use hyper_util::rt::TokioIo;
 use rustls::{
-    ClientConfig, RootCertStore,
+    AlertDescription, ClientConfig, RootCertStore,
     crypto::ring,
     pki_types::{CertificateDer, ServerName, pem::PemObject as _},
     sign::{CertifiedKey, SingleCertAndKey},
 };
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
+use tokio::{io::AsyncReadExt as _, net::TcpStream};
+use tokio_rustls::{TlsConnector, client::TlsStream};
 use tonic::{
     Request, Response,
     metadata::{Ascii, MetadataValue},
@@ -23,7 +23,55 @@ use useradmin::proto::{
     DeleteHmcUserResponse, user_admin_client::UserAdminClient,
 };
 
-use super::{Failed, pki::Identity};
+use super::{Failed, canary, pki::Identity};
+
+fn connector(authority: &str, shown: Option<&Identity>) -> TlsConnector {
+    let mut roots = RootCertStore::empty();
+    let authority = CertificateDer::from_pem_slice(authority.as_bytes());
+    roots.add(authority.unwrap()).unwrap();
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots);
+    let mut config = match shown {
+        // Whether the key belongs to the certificate or not.
+        Some(shown) => {
+            let key = ring::sign::any_supported_type(&shown.key()).unwrap();
+            let shown = CertifiedKey::new(shown.chain(), key);
+            builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(shown)))
+        }
+        None => builder.with_no_client_auth(),
+    };
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    TlsConnector::from(Arc::new(config))
+}
+
+async fn connect(
+    connector: &TlsConnector,
+    address: SocketAddr,
+) -> io::Result<TlsStream<TcpStream>> {
+    let stream = TcpStream::connect(address).await?;
+    let name = ServerName::try_from("localhost").map_err(io::Error::other)?;
+    connector.connect(name, stream).await
+}
+
+/// With what alert the server ends the handshake; `None` when it goes on.
+pub async fn alert(
+    address: SocketAddr,
+    authority: &str,
+    shown: &Identity,
+) -> Option<AlertDescription> {
+    let mut stream = connect(&connector(authority, Some(shown)), address)
+        .await
+        .unwrap();
+    // With TLS 1.3, the client is done before the server has looked at its certificate. A client that says nothing
+    // further does not miss the alert; from a server that goes on, the settings of HTTP/2 come.
+    let error = stream.read(&mut [0]).await.err()?;
+    match error.get_ref()?.downcast_ref()? {
+        rustls::Error::AlertReceived(alert) => Some(*alert),
+        other => panic!("{other}"),
+    }
+}
 
 /// A client.
 #[derive(Clone)]
@@ -44,32 +92,10 @@ impl Secure {
 
     /// Over TLS to `localhost`, whose certificate this authority has issued.
     pub fn tls(address: SocketAddr, authority: &str, shown: Option<&Identity>) -> Self {
-        let mut roots = RootCertStore::empty();
-        let authority = CertificateDer::from_pem_slice(authority.as_bytes());
-        roots.add(authority.unwrap()).unwrap();
-        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots);
-        let mut config = match shown {
-            // Whether the key belongs to the certificate or not.
-            Some(shown) => {
-                let key = ring::sign::any_supported_type(&shown.key()).unwrap();
-                let shown = CertifiedKey::new(shown.chain(), key);
-                builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(shown)))
-            }
-            None => builder.with_no_client_auth(),
-        };
-        config.alpn_protocols = vec![b"h2".to_vec()];
-        let connector = TlsConnector::from(Arc::new(config));
+        let connector = connector(authority, shown);
         let connect = service_fn(move |_: Uri| {
             let connector = connector.clone();
-            async move {
-                let stream = TcpStream::connect(address).await?;
-                let name = ServerName::try_from("localhost").map_err(io::Error::other)?;
-                let stream = connector.connect(name, stream).await?;
-                Ok::<_, io::Error>(TokioIo::new(stream))
-            }
+            async move { connect(&connector, address).await.map(TokioIo::new) }
         });
         let endpoint = Endpoint::from_static("http://localhost");
         Self {
@@ -111,6 +137,7 @@ impl Secure {
     ) -> Result<DeleteBatchNodeUserResponse, Failed> {
         let mut client = UserAdminClient::new(self.channel());
         let answer = client.delete_batch_node_user(self.request(request)).await;
+        canary::check("an answer", &format!("{answer:?}"));
         answer.map(Response::into_inner).map_err(Failed::from)
     }
 
@@ -120,6 +147,7 @@ impl Secure {
     ) -> Result<DeleteHmcUserResponse, Failed> {
         let mut client = UserAdminClient::new(self.channel());
         let answer = client.delete_hmc_user(self.request(request)).await;
+        canary::check("an answer", &format!("{answer:?}"));
         answer.map(Response::into_inner).map_err(Failed::from)
     }
 }
