@@ -1,0 +1,169 @@
+//! What was good once and is good no more: a certificate of an open connection, keys that cannot be read again.
+
+use std::{
+    collections::BTreeSet,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use rustls::AlertDescription;
+use serde_json::json;
+use time::OffsetDateTime;
+use tokio::time::{Instant, sleep_until};
+use tonic::Code;
+use useradmin::{
+    access::{
+        Access, Shown,
+        token::{Fetch, KeySource},
+        unidentified::Unidentified,
+    },
+    config,
+    identity::Identity,
+    metrics::Metrics,
+};
+
+use super::{House, ISSUER, uri};
+use crate::{
+    access::upstream,
+    support::{App, Signer, alert, batch_request, batch_section, claims, now, until},
+};
+
+const CALLERS: &str = r#"
+[[callers]]
+identity = "spiffe://corp/offboarding"
+allow = [{ rpc = "DeleteBatchNodeUser", targets = ["*"] }]
+"#;
+
+#[tokio::test]
+async fn a_certificate_that_expires_is_refused_on_its_open_connection() {
+    let sections = |folder: &Path, url: &str| batch_section(folder, url) + CALLERS;
+    let house = House::start(upstream().await, sections, "").await;
+    let shown = house.authority.issue_from(|params| {
+        params.subject_alt_names = vec![uri("spiffe://corp/offboarding")];
+        // Enough for the handshake and a call, even on a busy machine.
+        params.not_after = OffsetDateTime::now_utc() + Duration::from_secs(3);
+    });
+    let client = house.client(Some(&shown));
+    let call = async || client.delete_batch_node_user(batch_request("alice")).await;
+    call().await.unwrap();
+    until("expired", async || {
+        call().await.is_err_and(|failed| {
+            failed.expect(Code::Unauthenticated, "CALLER_UNAUTHENTICATED");
+            assert_eq!(failed.meta("cause"), "certificate_expired");
+            true
+        })
+    })
+    .await;
+    let records = house.app.audit();
+    let peers: BTreeSet<_> = records
+        .iter()
+        .map(|record| &record["peer"])
+        .map(|peer| peer.as_str())
+        .collect();
+    assert_eq!(peers.len(), 1, "{peers:?}");
+    let counted = house.app.metrics("certificate_expired").await;
+    assert_eq!(
+        counted,
+        ["useradmin_unidentified_calls_total{cause=\"certificate_expired\"} 1"]
+    );
+    // A new connection does not come that far.
+    let told = alert(house.app.address, house.authority.pem(), &shown).await;
+    assert_eq!(told, Some(AlertDescription::CertificateExpired));
+}
+
+/// A server of keys that can go down.
+#[derive(Default)]
+struct Keys {
+    down: AtomicBool,
+    readings: AtomicUsize,
+}
+
+impl Keys {
+    fn readings(&self) -> usize {
+        self.readings.load(Ordering::SeqCst)
+    }
+
+    fn source(self: &Arc<Self>, signer: &Signer) -> impl Fn() -> KeySource {
+        let (keys, set) = (Arc::clone(self), Bytes::from(signer.key_set()));
+        let fetch: Fetch = Arc::new(move || {
+            keys.readings.fetch_add(1, Ordering::SeqCst);
+            let down = keys.down.load(Ordering::SeqCst);
+            let answer = if down {
+                Err("down".to_owned())
+            } else {
+                Ok(set.clone())
+            };
+            Box::pin(async { answer })
+        });
+        move || KeySource::Url(Arc::clone(&fetch))
+    }
+}
+
+/// The access of a server whose one issuer has its keys there.
+fn access(keys: &Arc<Keys>, signer: &Signer) -> Access {
+    let folder = App::folder();
+    let text = format!(
+        "[[jwt_issuers]]\nissuer = \"{ISSUER}\"\naudience = \"useradmin\"\njwks_url = \"http://127.0.0.1:1/\"\n{}",
+        batch_section(&folder, "http://127.0.0.1:1")
+    );
+    let config = config::parse(&folder.join("useradmin.toml"), &text);
+    let config = config.unwrap_or_else(|faults| panic!("{faults}"));
+    std::fs::remove_dir_all(folder).unwrap();
+    let source = keys.source(signer);
+    let access = Access::new(
+        &config,
+        None,
+        |_| Ok(source()),
+        &Arc::new(Metrics::default()),
+    );
+    access.unwrap()
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+const FIVE_MINUTES: Duration = Duration::from_mins(5);
+const DAY: Duration = Duration::from_hours(24);
+
+/// The clock of the runtime stands still while there is anything to do, and jumps to the next timer when there is not.
+/// Tokens are held against the system's clock.
+#[tokio::test(start_paused = true)]
+async fn keys_of_a_url_are_read_every_five_minutes_and_believed_for_a_day() {
+    let (keys, signer) = (Arc::new(Keys::default()), Signer::es256("key-1"));
+    let access = access(&keys, &signer);
+    let mut claims = claims(ISSUER, "svc");
+    claims["exp"] = json!(now() + 7 * DAY.as_secs());
+    let token = signer.token(&claims);
+    let identify = async || {
+        let shown = Shown {
+            token: Some(Ok(&token)),
+            ..Shown::default()
+        };
+        access.identify(shown, Duration::from_millis(100)).await
+    };
+    let svc = Identity::token(ISSUER, "svc").unwrap();
+    let begun = Instant::now();
+    assert_eq!(identify().await, Ok(svc.clone()));
+    for reading in 1..4 {
+        let next = begun + FIVE_MINUTES * reading;
+        sleep_until(next - SECOND).await;
+        assert_eq!(keys.readings(), reading as usize);
+        sleep_until(next + SECOND).await;
+        assert_eq!(keys.readings(), reading as usize + 1);
+    }
+    let last = begun + FIVE_MINUTES * 3;
+    keys.down.store(true, Ordering::SeqCst);
+    sleep_until(last + DAY - SECOND).await;
+    // It was asked again and again.
+    assert!(keys.readings() > 1_000, "{}", keys.readings());
+    assert_eq!(identify().await, Ok(svc.clone()));
+    sleep_until(last + DAY + SECOND).await;
+    assert_eq!(identify().await, Err(Unidentified::TokenKeysUnavailable));
+    // The next reading is no further away than the longest pause after failures.
+    keys.down.store(false, Ordering::SeqCst);
+    sleep_until(last + DAY + 32 * SECOND).await;
+    assert_eq!(identify().await, Ok(svc));
+}
