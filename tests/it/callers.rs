@@ -5,6 +5,7 @@ mod lifetimes;
 mod matrix;
 mod open_services;
 mod reload;
+mod reload_links;
 mod tokens;
 
 use std::{fs, path::Path};

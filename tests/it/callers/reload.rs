@@ -1,20 +1,20 @@
 //! Files that change while the server runs: what is in use afterwards, for new and for old connections, and what the
 //! operator is told.
 
-use std::{fs, os::unix::fs::symlink, path::Path};
+use std::{fs, path::Path};
 
-use super::{House, ISSUER, uri};
+use super::{House, uri};
 use crate::{
     access::upstream,
     support::{
-        App, Failed, Process, Reply, Secure, Signer, Upstream, batch_request, batch_section,
-        by_name, canary, claims, hmc_or, hmc_section,
+        App, Failed, Process, Reply, Secure, Upstream, batch_request, batch_section, by_name,
+        canary, hmc_or, hmc_section,
         pki::{Authority, Validity},
         until,
     },
 };
 
-const CALLERS: &str = r#"
+pub const CALLERS: &str = r#"
 [[callers]]
 identity = "spiffe://corp/offboarding"
 deletes_per_minute = 1000
@@ -30,7 +30,7 @@ async fn house() -> House {
 }
 
 /// `ok`, or what is wrong with who calls.
-async fn call(client: &Secure) -> String {
+pub async fn call(client: &Secure) -> String {
     let answer = client.delete_batch_node_user(batch_request("alice")).await;
     told(answer.err())
 }
@@ -171,34 +171,6 @@ async fn a_quota_that_is_used_up_is_not_filled_by_a_changed_file() {
     fs::write(&file, format!("{two}\n")).unwrap();
     house.app.until_metric(&reloaded("configuration", 2)).await;
     assert_eq!(call(&client).await, "ERROR_REASON_DELETE_QUOTA_EXCEEDED");
-}
-
-#[tokio::test]
-async fn keys_of_a_file_are_swapped_as_mounted_secrets_are() {
-    let house = house().await;
-    assert_eq!(call(&house.with_subject("svc")).await, "ok");
-    let folder = &house.app.folder;
-    let (first, second) = (folder.join("..first"), folder.join("..second"));
-    let next = Signer::es256("key-2");
-    for (version, keys) in [(&first, house.signer.key_set()), (&second, next.key_set())] {
-        fs::create_dir(version).unwrap();
-        fs::write(version.join("issuer.jwks"), keys).unwrap();
-    }
-    symlink(&first, folder.join("..data")).unwrap();
-    fs::remove_file(folder.join("issuer.jwks")).unwrap();
-    symlink("..data/issuer.jwks", folder.join("issuer.jwks")).unwrap();
-    assert_eq!(call(&house.with_subject("svc")).await, "ok");
-    // One rename changes all files of the folder at once.
-    symlink(&second, folder.join("..next")).unwrap();
-    fs::rename(folder.join("..next"), folder.join("..data")).unwrap();
-    let token = next.token(&claims(ISSUER, "svc"));
-    let client = house.client(None).with_token(&token);
-    // An unknown key makes the file be read at once.
-    assert_eq!(call(&client).await, "ok");
-    assert_eq!(call(&house.with_subject("svc")).await, "token_key_unknown");
-    fs::write(second.join("issuer.jwks"), "{}").unwrap();
-    house.app.until_metric(&failed("jwks", 1)).await;
-    assert_eq!(call(&client).await, "ok");
 }
 
 #[tokio::test]

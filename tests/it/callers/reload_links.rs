@@ -1,0 +1,157 @@
+//! Files as Kubernetes mounts them: each is a link through `..data` to the folder of one version, and one rename of that
+//! link changes all of them at once.
+
+use std::{
+    fs,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+};
+
+use uuid::Uuid;
+
+use super::{
+    House, ISSUER,
+    reload::{CALLERS, call, failed, reloaded},
+    uri,
+};
+use crate::{
+    access::upstream,
+    support::{
+        Secure, Signer, batch_section, by_name, canary, claims, hmc_section,
+        pki::{Authority, Validity},
+    },
+};
+use useradmin::proto::DeleteHmcUserRequest;
+
+const FILES: [&str; 6] = [
+    "useradmin.toml",
+    "server.pem",
+    "server.key",
+    "clients.pem",
+    "issuer.jwks",
+    "hmc.password",
+];
+
+fn version(folder: &Path) -> PathBuf {
+    let version = folder.join(format!("..{}", Uuid::new_v4()));
+    fs::create_dir(&version).unwrap();
+    version
+}
+
+/// Makes these files of the folder those of a volume. One that is written later goes there, too.
+fn mount(folder: &Path) {
+    let first = version(folder);
+    for name in FILES {
+        let file = folder.join(name);
+        if file.exists() {
+            fs::rename(&file, first.join(name)).unwrap();
+        }
+        symlink(Path::new("..data").join(name), file).unwrap();
+    }
+    symlink(first.file_name().unwrap(), folder.join("..data")).unwrap();
+}
+
+/// A new version of the volume, with these files changed; the one before is gone.
+fn swap(folder: &Path, changed: &[(&str, &str)]) {
+    let (data, before) = (
+        folder.join("..data"),
+        fs::canonicalize(folder.join("..data")).unwrap(),
+    );
+    let next = version(folder);
+    for name in FILES {
+        fs::copy(data.join(name), next.join(name)).unwrap();
+    }
+    for (name, text) in changed {
+        fs::write(next.join(name), text).unwrap();
+    }
+    let link = folder.join("..data_tmp");
+    symlink(next.file_name().unwrap(), &link).unwrap();
+    fs::rename(link, data).unwrap();
+    fs::remove_dir_all(before).unwrap();
+}
+
+async fn house() -> House {
+    let sections = |folder: &Path, url: &str| {
+        let hmc = hmc_section(folder, url);
+        let other = hmc.replace("hmcs.hmc", "hmcs.other");
+        let callers = CALLERS.replace(
+            "allow = [",
+            "allow = [{ rpc = \"DeleteHmcUser\", targets = [\"*\"] }, ",
+        );
+        mount(folder);
+        batch_section(folder, url) + &hmc + &other + &callers
+    };
+    House::start(upstream().await, sections, "").await
+}
+
+#[tokio::test]
+async fn certificates_are_swapped() {
+    let house = house().await;
+    let old = house.with_names(vec![uri("spiffe://corp/offboarding")]);
+    assert_eq!(call(&old).await, "ok");
+    let next = Authority::new();
+    let server = next.issue("localhost", Validity::Now);
+    let changed = [
+        ("server.pem", server.pem()),
+        ("server.key", &server.key_pem()),
+        ("clients.pem", next.pem()),
+    ];
+    swap(&house.app.folder, &changed);
+    house.app.until_metric(&reloaded("tls", 1)).await;
+    let shown = next.issue_to(vec![uri("spiffe://corp/offboarding")], Validity::Now);
+    let new = Secure::tls(house.app.address, next.pem(), Some(&shown));
+    assert_eq!(call(&new).await, "ok");
+    assert_eq!(call(&old).await, "certificate_not_trusted");
+}
+
+#[tokio::test]
+async fn callers_are_swapped() {
+    let house = house().await;
+    let client = house.with_names(vec![uri("spiffe://corp/offboarding")]);
+    assert_eq!(call(&client).await, "ok");
+    let text = fs::read_to_string(house.app.folder.join("useradmin.toml")).unwrap();
+    let without = text.replace("spiffe://corp/offboarding", "spiffe://corp/other");
+    swap(&house.app.folder, &[("useradmin.toml", &without)]);
+    house.app.until_metric(&reloaded("configuration", 1)).await;
+    assert_eq!(call(&client).await, "ERROR_REASON_CALLER_NOT_AUTHORIZED");
+    swap(&house.app.folder, &[("useradmin.toml", &text)]);
+    house.app.until_metric(&reloaded("configuration", 2)).await;
+    assert_eq!(call(&client).await, "ok");
+}
+
+/// Two HMCs with one password: the next one to log on to gets the new one.
+#[tokio::test]
+async fn a_secret_is_swapped() {
+    let house = house().await;
+    let client = house.with_subject("svc");
+    let next = format!("{}-next", canary::PASSWORD);
+    for (hmc, password) in [("hmc", canary::PASSWORD), ("other", &next)] {
+        let request = DeleteHmcUserRequest {
+            hmc: hmc.to_owned(),
+            ..by_name("alice")
+        };
+        client.delete_hmc_user(request).await.unwrap();
+        let logons = house.upstream.requests("POST", "/api/sessions");
+        let sent = format!("\"{password}\"");
+        assert!(logons.last().unwrap().body.contains(&sent), "{hmc}");
+        // No waiting: whoever reads the file now reads the new one.
+        swap(&house.app.folder, &[("hmc.password", &next)]);
+    }
+    assert_eq!(house.upstream.requests("POST", "/api/sessions").len(), 2);
+}
+
+#[tokio::test]
+async fn keys_of_an_issuer_are_swapped() {
+    let house = house().await;
+    assert_eq!(call(&house.with_subject("svc")).await, "ok");
+    let next = Signer::es256("key-2");
+    swap(&house.app.folder, &[("issuer.jwks", &next.key_set())]);
+    let token = next.token(&claims(ISSUER, "svc"));
+    let client = house.client(None).with_token(&token);
+    // An unknown key makes the file be read at once.
+    assert_eq!(call(&client).await, "ok");
+    assert_eq!(call(&house.with_subject("svc")).await, "token_key_unknown");
+    swap(&house.app.folder, &[("issuer.jwks", "{}")]);
+    house.app.until_metric(&failed("jwks", 1)).await;
+    assert_eq!(call(&client).await, "ok");
+}
