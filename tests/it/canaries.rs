@@ -155,6 +155,12 @@ fn echoing(seen: &Seen, status: u16) -> Reply {
         )
 }
 
+/// With the account's key?
+fn is_signed(seen: &Seen) -> bool {
+    let value = seen.header("authorization");
+    value.is_some_and(|value| value.starts_with("SharedKey "))
+}
+
 /// Both upstreams at once; what goes wrong has a name.
 async fn upstream(fault: &'static str) -> Upstream {
     let mut count = 0;
@@ -165,6 +171,7 @@ async fn upstream(fault: &'static str) -> Upstream {
             ("token endpoint", _) if token => echoing(seen, 400),
             ("token endpoint down", _) if token => echoing(seen, 503),
             ("token refused", Step::Other) if !token => echoing(seen, 401),
+            ("keys refused", Step::Other) if is_signed(seen) => echoing(seen, 401),
             ("busy", Step::Other) if !token => echoing(seen, 409),
             ("redirect", _) => echoing(seen, 307),
             ("cut", Step::Other | Step::Delete) if !token => Reply::Close,
