@@ -9,17 +9,19 @@ use std::{
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use futures_util::future::join_all;
-use tonic::{Request, metadata::MetadataValue};
+use tonic::{Code, Request, metadata::MetadataValue};
 use tracing::Metadata;
 
-use crate::support::{
-    App, Process, Reply, Seen, Step, Upstream, ask, batch_error, batch_request, batch_section,
-    by_id, by_name,
-    canary::{
-        CALLERS_TOKEN, CLIENT_SECRET, Ear, PASSWORD, SESSION, SHARED_KEY, TOKEN, check_status,
-        find, heard,
+use crate::{
+    callers::{ISSUER, issuer_section},
+    support::{
+        App, Process, Reply, Secure, Seen, Signer, Step, Upstream, ask, batch_error, batch_request,
+        batch_section, by_id, by_name,
+        canary::{
+            CALLERS_TOKEN, CLIENT_SECRET, Ear, PASSWORD, SESSION, SHARED_KEY, TOKEN, find, heard,
+        },
+        claims, hmc_section, refusal, token_or, usual,
     },
-    hmc_section, refusal, token_or, usual,
 };
 
 #[test]
@@ -214,67 +216,94 @@ const FAULTS: [&str; 12] = [
     "keys refused",
 ];
 
-/// Every kind of failure that has to do with credentials, at upstreams that repeat what they were sent, with
-/// everything logged that any library has to say.
-#[tokio::test]
-async fn the_program_tells_no_secret_to_anybody() {
-    let folder = App::folder();
-    // Taken once to learn of a port that is free.
-    let free = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = free.local_addr().unwrap().port();
-    drop(free);
+/// An account of each kind and an HMC at each upstream, and one issuer of tokens.
+fn configuration(folder: &Path, port: u16, signer: &Signer, upstreams: &[Upstream]) -> String {
+    let issuer = issuer_section(folder, signer);
     let mut text = format!(
-        "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:{port}\"\n\
-         [[callers]]\nidentity = \"anonymous\"\nallow = [\
+        "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:{port}\"\n{issuer}\
+         [[callers]]\nidentity = \"{ISSUER}#svc\"\nallow = [\
          {{ rpc = \"DeleteBatchNodeUser\", targets = [\"*\"] }}, {{ rpc = \"DeleteHmcUser\", targets = [\"*\"] }}]\n"
     );
-    let upstreams = join_all(FAULTS.map(upstream)).await;
     for (at, upstream) in upstreams.iter().enumerate() {
-        let mut sections = sections(&folder, &upstream.url);
+        let mut sections = sections(folder, &upstream.url);
         for alias in ["batch", "keyed", "hmc"] {
             sections = sections.replace(&format!("s.{alias}"), &format!("s.{alias}-{at}"));
         }
         text.push_str(&sections);
     }
-    let config = folder.join("useradmin.toml");
-    fs::write(&config, text).unwrap();
-    let log = folder.join("log");
+    text
+}
+
+/// All calls to one of the upstreams. Answers and failures are searched on the way.
+async fn call(client: &Secure, at: usize) {
+    for alias in ["batch", "keyed"] {
+        let mut request = batch_request("alice");
+        request.account = format!("{alias}-{at}");
+        let _ = client.delete_batch_node_user(request).await;
+    }
+    for mut request in [by_id("id-1"), by_name("alice")] {
+        request.hmc = format!("hmc-{at}");
+        let _ = client.delete_hmc_user(request).await;
+    }
+}
+
+/// Calls with tokens that are good for nothing: somebody else's signature, an old one, and none at all.
+async fn call_as_a_stranger(client: &Secure, signer: &Signer) {
+    let mut old = claims(ISSUER, "svc");
+    old["exp"] = 1.into();
+    let forged = Signer::es256("key-1").token(&claims(ISSUER, "svc"));
+    for token in [&forged, &signer.token(&old), CALLERS_TOKEN] {
+        let client = client.with_token(token);
+        let refused = client.delete_hmc_user(by_id("id-1")).await.unwrap_err();
+        refused.expect(Code::Unauthenticated, "CALLER_UNAUTHENTICATED");
+    }
+}
+
+/// Every kind of failure that has to do with credentials, at upstreams that repeat what they were sent, with
+/// everything logged that any library has to say.
+#[tokio::test]
+async fn the_program_tells_no_secret_to_anybody() {
+    let (folder, signer) = (App::folder(), Signer::es256("key-1"));
+    // Taken once to learn of a port that is free.
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = free.local_addr().unwrap().port();
+    drop(free);
+    let upstreams = join_all(FAULTS.map(upstream)).await;
+    let (config, log) = (folder.join("useradmin.toml"), folder.join("log"));
+    fs::write(&config, configuration(&folder, port, &signer, &upstreams)).unwrap();
     let arguments = ["serve", "--config", config.to_str().unwrap()];
     let program = Process::logging(&arguments, File::create(&log).unwrap(), "trace");
 
-    let calls = (0..FAULTS.len()).map(|at| {
-        let mut client = program.client();
-        async move {
-            for alias in ["batch", "keyed"] {
-                let mut request = batch_request("alice");
-                request.account = format!("{alias}-{at}");
-                if let Err(status) = client.delete_batch_node_user(bearing(request)).await {
-                    check_status(&status);
-                }
-            }
-            for mut request in [by_id("id-1"), by_name("alice")] {
-                request.hmc = format!("hmc-{at}");
-                if let Err(status) = client.delete_hmc_user(bearing(request)).await {
-                    check_status(&status);
-                }
-            }
-        }
-    });
-    join_all(calls).await;
-    let paths = ["/livez", "/readyz", "/metrics"].map(|path| ask(("127.0.0.1", port), path));
-    let admin = join_all(paths).await.concat();
+    let client = Secure::plain(program.address.parse().unwrap());
+    let known = client.with_token(&signer.token(&claims(ISSUER, "svc")));
+    join_all((0..FAULTS.len()).map(|at| call(&known, at))).await;
+    call_as_a_stranger(&client, &signer).await;
+    let paths = ["/livez", "/readyz", "/metrics"];
+    let admin = join_all(paths.map(|path| ask(("127.0.0.1", port), path))).await;
+    let admin = admin.concat();
     let (code, out) = program.end("TERM");
     assert_eq!(code, Some(0));
     let audit = fs::read_to_string(folder.join("audit.jsonl")).unwrap();
     let log = fs::read_to_string(&log).unwrap();
-    let told = [&log, &audit, &out, &admin];
-    for line in told.into_iter().flat_map(|text| text.lines()) {
+    for line in [&log, &audit, &out, &admin]
+        .into_iter()
+        .flat_map(|text| text.lines())
+    {
         assert_eq!(find(line), None, "{line}");
     }
     for target in ["h2::", "hyper_util::", "azure_identity::", "useradmin::"] {
         assert!(log.contains(&format!("\"target\":\"{target}")), "{target}");
     }
-    assert!(admin.matches("200 OK").count() == 3, "{admin}");
+    assert_eq!(admin.matches("200 OK").count(), 3, "{admin}");
+    for cause in [
+        "token_signature_invalid",
+        "token_expired",
+        "token_malformed",
+    ] {
+        let counted = format!("useradmin_unidentified_calls_total{{cause=\"{cause}\"}} 1\n");
+        assert!(admin.contains(&counted), "{admin}");
+    }
+    assert!(audit.contains(&format!("\"caller\":\"{ISSUER}#svc\",\"auth\":\"token\"")));
     assert!(upstreams.iter().all(|upstream| !upstream.seen().is_empty()));
     fs::remove_dir_all(folder).unwrap();
 }
