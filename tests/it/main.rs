@@ -14,6 +14,7 @@ mod audit;
 mod audit_chain;
 mod audit_crash;
 mod audit_rotation;
+mod audit_sync;
 mod audit_verify;
 mod batch_bodies;
 mod batch_caller;

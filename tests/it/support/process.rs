@@ -69,6 +69,18 @@ impl Process {
         Self::run(shell, folder)
     }
 
+    /// The same, and its system calls that write or send go to this file.
+    pub fn traced(folder: &Path, file: &Path) -> Self {
+        let mut strace = Command::new("strace");
+        // `-D`: the program is this process's child, for its signals; `-yy`: what is behind a descriptor.
+        strace
+            .args(["-D", "-f", "-yy", "-s", "512", "-o"])
+            .arg(file);
+        let calls = "trace=openat,write,writev,sendto,sendmsg,connect,fdatasync";
+        strace.args(["-e", calls, PROGRAM]);
+        Self::run(strace, folder)
+    }
+
     fn run(mut command: Command, folder: &Path) -> Self {
         let log = folder.join("log");
         let log = OpenOptions::new().create(true).append(true).open(log);
