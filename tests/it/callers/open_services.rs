@@ -194,10 +194,14 @@ async fn a_message_that_does_not_come_is_not_waited_for() {
             .header("grpc-timeout", "700m")
             .body(endless())
             .unwrap();
+        // Connected; what remains is the wait for the message.
+        health(client).await.unwrap();
         let begun = Instant::now();
         let answer = client.channel().oneshot(request).await.unwrap();
         let status = Status::from_header_map(answer.headers()).unwrap();
-        assert!(begun.elapsed() < Duration::from_millis(700));
+        // Neither the message's own 10 seconds nor the usual deadline of a call. That the answer is this server's, and
+        // not the transport's at the deadline, is what its details show.
+        assert!(begun.elapsed() < Duration::from_secs(5));
         Failed::from(status).expect(code, reason);
     }
     assert!(house.upstream.seen().is_empty());
