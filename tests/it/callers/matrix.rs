@@ -1,4 +1,4 @@
-//! Every caller x rpc x target x pool, from one table.
+//! Every caller x rpc x target x pool or way to name the user x `validate_only` x `allow_missing`, from one table.
 
 use std::path::Path;
 
@@ -6,12 +6,13 @@ use tonic::Code;
 use useradmin::proto::{DeleteBatchNodeUserRequest, DeleteHmcUserRequest};
 
 use super::{House, dns, uri};
-use crate::{
-    access::upstream,
-    support::{Failed, Secure, batch_request, batch_section, by_name, hmc_section},
+use crate::support::{
+    Failed, Reply, Secure, Upstream, batch_request, batch_section, by_id, by_name, hmc_or,
+    hmc_section, token_or,
 };
 
-const TARGETS: [&str; 3] = ["one", "two", "nowhere"];
+/// Two that exist, one that does not, and none.
+const TARGETS: [&str; 4] = ["one", "two", "nowhere", ""];
 const POOLS: [&str; 2] = ["pool-1", "render-9"];
 
 /// What a caller shows.
@@ -143,95 +144,187 @@ fn client(house: &House, shows: &Shows) -> Secure {
     }
 }
 
-/// What must come of a cell, and that nothing was sent unless it is allowed and exists.
-fn check(
-    house: &House,
-    row: &Row,
-    cell: &str,
-    allowed: bool,
-    before: usize,
-    answer: Option<&Failed>,
-) {
-    let requests = house.upstream.seen().len() - before;
-    let exists = !cell.contains("nowhere");
-    match (answer, allowed, &row.shows) {
-        (None, true, _) if exists => assert!(requests > 0, "{cell}"),
-        (Some(failed), true, _) if !exists => {
-            failed.expect(Code::NotFound, "UNKNOWN_TARGET");
-            assert_eq!(requests, 0, "{cell}");
+/// What is asked in a cell beside the target and the pool or user. The rights are the same for all of it.
+#[derive(Clone, Copy, Debug)]
+struct How {
+    validate_only: bool,
+    allow_missing: bool,
+}
+
+const HOWS: [How; 4] = {
+    const fn how(validate_only: bool, allow_missing: bool) -> How {
+        How {
+            validate_only,
+            allow_missing,
         }
-        (Some(failed), false, Shows::Nothing) => {
+    }
+    [
+        how(false, false),
+        how(false, true),
+        how(true, false),
+        how(true, true),
+    ]
+};
+
+/// What has come of all cells so far.
+struct Tally<'a> {
+    house: &'a House,
+    cells: usize,
+    denied: usize,
+    /// Requests that the upstream must have seen: of calls that were let through, and of no others.
+    requests: usize,
+    /// DELETEs among them.
+    deletes: usize,
+}
+
+impl Tally<'_> {
+    /// What must come of a cell, and that nothing was sent unless it is allowed and exists.
+    fn check(
+        &mut self,
+        row: &Row,
+        cell: &str,
+        target: &str,
+        allowed: bool,
+        answer: Option<&Failed>,
+    ) {
+        let sent = self.house.upstream.seen().len() - self.requests;
+        self.cells += 1;
+        if answer.is_none() && allowed && TARGETS[..2].contains(&target) {
+            assert!(sent > 0, "{cell}");
+            self.requests += sent;
+            return;
+        }
+        let Some(failed) = answer else {
+            panic!("{cell}");
+        };
+        assert_eq!(sent, 0, "{cell}");
+        if matches!(row.shows, Shows::Nothing) {
             failed.expect(Code::Unauthenticated, "CALLER_UNAUTHENTICATED");
             assert_eq!(failed.meta("cause"), "nothing_shown");
-            assert_eq!(requests, 0, "{cell}");
-        }
-        (Some(failed), false, _) => {
+        } else if target.is_empty() {
+            // There are two: whoever has an identity is told so, whatever the rights.
+            failed.expect(Code::InvalidArgument, "INVALID_REQUEST");
+            return;
+        } else if allowed {
+            failed.expect(Code::NotFound, "UNKNOWN_TARGET");
+            return;
+        } else {
             failed.expect(Code::PermissionDenied, "CALLER_NOT_AUTHORIZED");
-            assert_eq!(requests, 0, "{cell}");
         }
-        _ => panic!("{cell}: {answer:?}"),
+        self.denied += 1;
     }
+
+    async fn batch(&mut self, row: &Row, client: &Secure, target: &str, how: How) {
+        for pool in POOLS {
+            let request = DeleteBatchNodeUserRequest {
+                account: target.to_owned(),
+                pool_id: pool.to_owned(),
+                validate_only: how.validate_only,
+                allow_missing: how.allow_missing,
+                ..batch_request("alice")
+            };
+            let answer = client.delete_batch_node_user(request).await.err();
+            let allowed = row.batch.contains(&(target, pool));
+            let cell = format!("{} batch {target} {pool} {how:?}", row.entry);
+            self.check(row, &cell, target, allowed, answer.as_ref());
+            self.deletes += usize::from(answer.is_none() && !how.validate_only);
+        }
+    }
+
+    async fn hmc(&mut self, row: &Row, client: &Secure, target: &str, how: How) {
+        for user in [by_name("alice"), by_id("id-1")] {
+            let cell = format!("{} hmc {target} {:?} {how:?}", row.entry, user.user);
+            let request = DeleteHmcUserRequest {
+                hmc: target.to_owned(),
+                validate_only: how.validate_only,
+                allow_missing: how.allow_missing,
+                ..user
+            };
+            let answer = client.delete_hmc_user(request).await.err();
+            let allowed = row.hmc.contains(&target);
+            self.check(row, &cell, target, allowed, answer.as_ref());
+            self.deletes += usize::from(answer.is_none() && !how.validate_only);
+        }
+    }
+}
+
+/// As `access::upstream`, with nodes that can be looked at.
+async fn idle() -> Upstream {
+    Upstream::start(|seen| {
+        token_or(seen, || {
+            hmc_or(seen, || {
+                match (seen.method.as_str(), seen.target.as_str()) {
+                    ("GET", _) => Reply::json(200, r#"{"state":"idle"}"#),
+                    (_, target) if target.starts_with("/pools/") => Reply::empty(200),
+                    _ => Reply::empty(204),
+                }
+            })
+        })
+    })
+    .await
 }
 
 #[tokio::test]
 async fn every_caller_on_every_rpc_and_target() {
-    let house = House::start(upstream().await, sections, "").await;
-    let mut cells = 0;
+    let mut house = House::start(idle().await, sections, "").await;
+    let mut tally = Tally {
+        house: &house,
+        cells: 0,
+        denied: 0,
+        requests: 0,
+        deletes: 0,
+    };
     for row in TABLE {
         let client = client(&house, &row.shows);
         for target in TARGETS {
-            for pool in POOLS {
-                let request = DeleteBatchNodeUserRequest {
-                    account: target.to_owned(),
-                    pool_id: pool.to_owned(),
-                    ..batch_request("alice")
-                };
-                let before = house.upstream.seen().len();
-                let answer = client.delete_batch_node_user(request).await.err();
-                let allowed = row.batch.contains(&(target, pool));
-                let cell = format!("{} batch {target} {pool}", row.entry);
-                check(&house, row, &cell, allowed, before, answer.as_ref());
-                cells += 1;
+            for how in HOWS {
+                tally.batch(row, &client, target, how).await;
+                tally.hmc(row, &client, target, how).await;
             }
-            let request = DeleteHmcUserRequest {
-                hmc: target.to_owned(),
-                ..by_name("alice")
-            };
-            let before = house.upstream.seen().len();
-            let answer = client.delete_hmc_user(request).await.err();
-            let cell = format!("{} hmc {target}", row.entry);
-            check(
-                &house,
-                row,
-                &cell,
-                row.hmc.contains(&target),
-                before,
-                answer.as_ref(),
-            );
-            cells += 1;
         }
     }
-    assert_eq!(cells, TABLE.len() * 9);
+    let Tally {
+        cells,
+        denied,
+        requests,
+        deletes,
+        ..
+    } = tally;
+    assert_eq!(cells, TABLE.len() * TARGETS.len() * HOWS.len() * 4);
     // Each refusal is on record, with who it was and how it was shown.
     let records = house.app.audit();
-    let denied: Vec<_> = records
+    let refusals: Vec<_> = records
         .iter()
         .filter(|record| record["outcome"] == "denied")
         .collect();
-    let allowed: usize = TABLE
-        .iter()
-        .map(|row| row.batch.len() + row.hmc.len())
-        .sum();
-    assert_eq!(denied.len(), cells - allowed);
+    assert_eq!(refusals.len(), denied);
     for (caller, auth) in [
         ("spiffe://corp/nothing", "certificate"),
         ("https://login.corp.example#both", "token"),
         ("x.hmc.corp.example", "certificate"),
         ("", "none"),
     ] {
-        let found = denied
+        let found = refusals
             .iter()
             .any(|record| record["caller"] == caller && record["auth"] == auth);
         assert!(found, "{caller} {auth}");
     }
+    check_total(&mut house, requests, deletes).await;
+}
+
+/// Nothing came late, either: the server has ended, and has but logged off.
+async fn check_total(house: &mut House, requests: usize, deletes: usize) {
+    house.app.drain().await;
+    let count = |target| house.upstream.requests("DELETE", target).len();
+    assert_eq!(count("/pools/") + count("/api/users/"), deletes);
+    let logoffs = count("/api/sessions/");
+    assert_eq!(house.upstream.seen().len(), requests + logoffs);
+    // What the table lets through: to each target, with and without `allow_missing`, and HMC users in both ways.
+    let exists = |target: &str| usize::from(target != "nowhere");
+    let cells = TABLE.iter().map(|row| {
+        let batch = row.batch.iter().map(|(target, _)| exists(target));
+        let hmc = row.hmc.iter().map(|target| exists(target) * 2);
+        batch.chain(hmc).sum::<usize>()
+    });
+    assert_eq!(deletes, cells.sum::<usize>() * 2);
 }
