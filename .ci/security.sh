@@ -26,7 +26,7 @@ awk -v to="$work/blocks/" '
 # What differs from run to run.
 same() {
     sed -E -e 's/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/ID/g' -e 's/20[0-9]{2}-[0-9]{2}-[0-9]{2}T[0-9:.]+Z/TIME/g' \
-        -e 's/("peer":"127\.0\.0\.1:)[0-9]+/\1PORT/' -e 's/(\} )[0-9]{10}$/\1SECONDS/' "$1"
+        -e 's/("peer":"127\.0\.0\.1:)[0-9]+/\1PORT/' -e 's/ [0-9]{10}$/ SECONDS/' "$1"
 }
 
 run() {

@@ -7,8 +7,8 @@ use super::{House, uri};
 use crate::{
     access::upstream,
     support::{
-        App, Failed, Process, Reply, Secure, Upstream, batch_request, batch_section, by_name,
-        canary, hmc_or, hmc_section,
+        App, Failed, Process, Reply, Secure, Signer, Upstream, batch_request, batch_section,
+        by_name, canary, hmc_or, hmc_section,
         pki::{Authority, Validity},
         until,
     },
