@@ -87,7 +87,10 @@ async fn delete(work: Work, request: DeleteHmcUserRequest) -> Finished<DeleteHmc
         _ => return failed(Failure::internal("the target or the user has gone")),
     };
     let audit_id = audit_id(&work.request_id, &work.caller);
-    let mut call = hmc.upstream.call(audit_id, work.limits.clone());
+    let mut call = match hmc.upstream.call(audit_id, work.limits.clone()) {
+        Ok(call) => call,
+        Err(failure) => return failed(failure),
+    };
     let mut found = named(&user);
     let result = step(&mut call, hmc, &user, request.validate_only, &mut found).await;
     if !found.id.is_empty() {

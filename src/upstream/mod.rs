@@ -3,6 +3,7 @@
 
 pub mod attempt;
 pub mod azure_batch;
+pub mod breaker;
 pub mod bulkhead;
 pub mod connecting;
 pub mod deadline;

@@ -27,6 +27,7 @@ mod batch_retries;
 mod batch_rows;
 mod batch_validate;
 mod batch_wire;
+mod breaker;
 mod bulkhead;
 mod callers;
 mod canaries;

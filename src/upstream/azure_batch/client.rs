@@ -21,6 +21,7 @@ use crate::{
     upstream::{
         Concluded, absence,
         attempt::{Budget, Ledger, Limits, Tries},
+        breaker::{Breaker, Pass},
         bulkhead::Bulkhead,
         hidden::Hidden,
         http::{Answer, Change, Client, NoAnswer},
@@ -88,6 +89,7 @@ pub struct BatchAccount {
     clients: Vec<Client>,
     credential: Credential,
     budget: Budget,
+    breaker: Breaker,
     bulkhead: Bulkhead,
 }
 
@@ -108,6 +110,7 @@ impl BatchAccount {
             client: own,
             clients,
             credential,
+            breaker: Breaker::new(&config.url),
             url: config.url,
             budget: Budget::new(),
             bulkhead: Bulkhead::new(config.bulkhead),
@@ -125,9 +128,15 @@ impl BatchAccount {
 
     /// Carries a call to its end.
     pub async fn call(&self, user: &NodeUser, action: Action, limits: &Limits) -> Concluded<Done> {
-        self.budget.call();
         let mut ledger = Ledger::default();
-        let result = self.attempts(user, action, &mut ledger, limits).await;
+        let result = match self.breaker.admit() {
+            Ok(mut pass) => {
+                self.budget.call();
+                self.attempts(user, action, &mut ledger, &mut pass, limits)
+                    .await
+            }
+            Err(failure) => Err(failure),
+        };
         Concluded { result, ledger }
     }
 
@@ -136,15 +145,17 @@ impl BatchAccount {
         user: &NodeUser,
         action: Action,
         ledger: &mut Ledger,
+        pass: &mut Pass<'_>,
         limits: &Limits,
     ) -> Result<Done, Failure> {
         let mut tries = Tries::new(limits, &self.budget);
         loop {
             let done = match action {
                 Action::Delete { allow_missing } => {
-                    self.delete_once(user, allow_missing, ledger, limits).await
+                    self.delete_once(user, allow_missing, ledger, pass, limits)
+                        .await
                 }
-                Action::CheckNode => self.read_once(user, ledger, limits).await,
+                Action::CheckNode => self.read_once(user, ledger, pass, limits).await,
             };
             match done {
                 Ok(done) => return Ok(done),
@@ -158,6 +169,7 @@ impl BatchAccount {
         user: &NodeUser,
         allow_missing: bool,
         ledger: &mut Ledger,
+        pass: &mut Pass<'_>,
         limits: &Limits,
     ) -> Result<Done, Failure> {
         let _place = self.bulkhead.enter(limits).await?;
@@ -178,11 +190,12 @@ impl BatchAccount {
 
         ledger.begin(limits)?;
         let done = StatusCode::OK;
-        let failure = match self
+        let sent = self
             .client
             .send(request, Some(done), &limits.deadline)
-            .await
-        {
+            .await;
+        pass.note(&sent);
+        let failure = match sent {
             Ok(answer) if answer.status == done => {
                 wire::check_echo(&answer, &user.client_request_id);
                 return Ok(Done::new(DeleteOutcome::Deleted, &answer, &hidden));
@@ -206,6 +219,7 @@ impl BatchAccount {
         &self,
         user: &NodeUser,
         ledger: &mut Ledger,
+        pass: &mut Pass<'_>,
         limits: &Limits,
     ) -> Result<Done, Failure> {
         let _place = self.bulkhead.enter(limits).await?;
@@ -216,11 +230,9 @@ impl BatchAccount {
         let shown = self.authorize(&mut request, &proof)?;
         let hidden = proof.hidden(&shown);
         limits.check("reading the node")?;
-        let answer = self
-            .client
-            .send(request, None, &limits.deadline)
-            .await
-            .map_err(NoAnswer::of_read)?;
+        let sent = self.client.send(request, None, &limits.deadline).await;
+        pass.note(&sent);
+        let answer = sent.map_err(NoAnswer::of_read)?;
         if answer.status == StatusCode::OK {
             return node(&answer, &hidden);
         }

@@ -21,6 +21,7 @@ use crate::{
     proto::ErrorReason,
     upstream::{
         attempt::{Budget, Ledger, Limits, Tries},
+        breaker::{Breaker, Pass},
         bulkhead::Bulkhead,
         hidden::Hidden,
         http::{Answer, Change, Client, NoAnswer},
@@ -46,6 +47,7 @@ pub struct Hmc {
     client: Client,
     sessions: Renewable<Session, SessionSource>,
     budget: Budget,
+    breaker: Breaker,
     bulkhead: Bulkhead,
 }
 
@@ -60,6 +62,7 @@ impl Hmc {
             client.clone(),
         );
         Ok(Self {
+            breaker: Breaker::new(&config.url),
             url: config.url,
             userid: config.userid,
             client,
@@ -80,15 +83,17 @@ impl Hmc {
         same_name(&self.userid, name) || self.userid.to_lowercase() == name.to_lowercase()
     }
 
-    /// Begins a call.
-    pub fn call(&self, audit_id: HeaderValue, limits: Limits) -> Call<'_> {
+    /// Begins a call, unless the breaker is open.
+    pub fn call(&self, audit_id: HeaderValue, limits: Limits) -> Result<Call<'_>, Failure> {
+        let pass = self.breaker.admit()?;
         self.budget.call();
-        Call {
+        Ok(Call {
             hmc: self,
+            pass,
             audit_id,
             limits,
             ledger: Ledger::default(),
-        }
+        })
     }
 
     /// Ends the session, if there is one.
@@ -102,6 +107,7 @@ impl Hmc {
 /// One call.
 pub struct Call<'a> {
     hmc: &'a Hmc,
+    pass: Pass<'a>,
     audit_id: HeaderValue,
     limits: Limits,
     /// The book of its DELETEs.
@@ -157,15 +163,16 @@ impl Call<'_> {
     /// The answer, and the session that the request was sent with.
     async fn read(&mut self, url: Url) -> Result<(Answer, Arc<Lease<Session>>), Failure> {
         let _place = self.hmc.bulkhead.enter(&self.limits).await?;
-        let session = self.hmc.sessions.get(&self.limits.deadline).await?;
+        let session = self.session().await?;
         let request = self.request(Method::GET, url, &session);
         self.limits.check("reading the user")?;
-        let answer = self
+        let sent = self
             .hmc
             .client
             .send(request, None, &self.limits.deadline)
-            .await
-            .map_err(NoAnswer::of_read)?;
+            .await;
+        self.pass.note(&sent);
+        let answer = sent.map_err(NoAnswer::of_read)?;
         if answer.status == 200 {
             return Ok((answer, session));
         }
@@ -185,18 +192,29 @@ impl Call<'_> {
     async fn delete_once(&mut self, id: &str) -> Result<(), Failure> {
         let deadline = self.limits.deadline.clone();
         let _place = self.hmc.bulkhead.enter(&self.limits).await?;
-        let session = self.hmc.sessions.get(&deadline).await?;
+        let session = self.session().await?;
         let url = path::build(&self.hmc.url, &["api", "users", id])?;
         let request = self.request(Method::DELETE, url, &session);
         self.ledger.begin(&self.limits)?;
         let done = Some(StatusCode::NO_CONTENT);
-        let failure = match self.hmc.client.send(request, done, &deadline).await {
+        let sent = self.hmc.client.send(request, done, &deadline).await;
+        self.pass.note(&sent);
+        let failure = match sent {
             Ok(answer) if answer.status == StatusCode::NO_CONTENT => return Ok(()),
             Ok(answer) => self.judge(&answer, &session),
             Err(no_answer) => no_answer.of_delete(),
         };
         self.ledger.settle(&failure);
         Err(failure)
+    }
+
+    async fn session(&mut self) -> Result<Arc<Lease<Session>>, Failure> {
+        let session = self.hmc.sessions.get(&self.limits.deadline).await;
+        // The logon is a request to the HMC, too.
+        if let Err(failure) = &session {
+            self.pass.note_failure(failure);
+        }
+        session
     }
 
     fn request(&self, method: Method, url: Url, session: &Lease<Session>) -> Request {

@@ -1,0 +1,171 @@
+//! The circuit breaker of one target. When at least 20 calls of the last 10 seconds have ended, and more than half of
+//! them got no answer or one that says 5xx, no call is begun for 5 seconds; then one call probes whether the target is
+//! back.
+
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, MutexGuard},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+use url::Url;
+
+use super::http::{Answer, NoAnswer};
+use crate::{error::Failure, proto::ErrorReason};
+
+/// Calls that ended this long ago do not count any more. They are forgotten in slots of a second.
+const WINDOW: Duration = Duration::from_secs(10);
+const SLOT: Duration = Duration::from_secs(1);
+/// Fewer calls tell nothing of the target.
+const LEAST: u32 = 20;
+/// Before the first probe, and before the next one when a probe does not end.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// The breaker.
+pub struct Breaker {
+    /// Its host, for the log.
+    host: String,
+    state: Mutex<State>,
+}
+
+enum State {
+    /// Calls go through, and are counted.
+    Closed(Window),
+    /// None does but a probe, which may begin at this moment.
+    Open { probe_at: Instant },
+}
+
+/// How the calls of the last seconds ended, the oldest first.
+#[derive(Default)]
+struct Window(VecDeque<Slot>);
+
+struct Slot {
+    begun: Instant,
+    calls: u32,
+    failed: u32,
+}
+
+impl Window {
+    fn note(&mut self, failed: bool, now: Instant) {
+        while self
+            .0
+            .front()
+            .is_some_and(|slot| now - slot.begun >= WINDOW)
+        {
+            self.0.pop_front();
+        }
+        let new = Slot {
+            begun: now,
+            calls: 1,
+            failed: failed.into(),
+        };
+        match self.0.back_mut() {
+            Some(slot) if now - slot.begun < SLOT => {
+                slot.calls += new.calls;
+                slot.failed += new.failed;
+            }
+            _ => self.0.push_back(new),
+        }
+    }
+
+    fn is_bad(&self) -> bool {
+        let calls: u32 = self.0.iter().map(|slot| slot.calls).sum();
+        let failed: u32 = self.0.iter().map(|slot| slot.failed).sum();
+        calls >= LEAST && failed > calls / 2
+    }
+}
+
+impl Breaker {
+    /// Closed.
+    #[must_use]
+    pub fn new(url: &Url) -> Self {
+        Self {
+            host: url.host_str().unwrap_or_default().to_owned(),
+            state: Mutex::new(State::Closed(Window::default())),
+        }
+    }
+
+    /// Lets a call through, or tells that it must not begin.
+    pub fn admit(&self) -> Result<Pass<'_>, Failure> {
+        let mut probe = false;
+        if let State::Open { probe_at } = &mut *self.state() {
+            let now = Instant::now();
+            if now < *probe_at {
+                return Err(Failure::new(
+                    ErrorReason::CircuitOpen,
+                    "the breaker is open",
+                ));
+            }
+            *probe_at = now + PAUSE;
+            probe = true;
+        }
+        Ok(Pass {
+            breaker: self,
+            probe,
+            failed: None,
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        crate::lock(&self.state)
+    }
+
+    /// A call that was let through has ended: did it fail? `None` when the target was not asked.
+    fn ended(&self, probe: bool, failed: Option<bool>) {
+        let now = Instant::now();
+        let mut state = self.state();
+        match (&mut *state, failed) {
+            (State::Closed(window), Some(failed)) => {
+                window.note(failed, now);
+                if window.is_bad() {
+                    *state = State::Open {
+                        probe_at: now + PAUSE,
+                    };
+                    tracing::warn!(upstream = self.host, "the circuit breaker has opened");
+                }
+            }
+            (State::Open { .. }, Some(false)) if probe => {
+                *state = State::Closed(Window::default());
+                tracing::info!(upstream = self.host, "the circuit breaker has closed");
+            }
+            (State::Open { probe_at }, Some(true)) if probe => *probe_at = now + PAUSE,
+            // It has proven nothing: the next call may.
+            (State::Open { probe_at }, None) if probe => *probe_at = now,
+            // It began before the breaker opened, or was not asked.
+            _ => {}
+        }
+    }
+}
+
+/// A call that was let through. When it is dropped the call has ended.
+pub struct Pass<'a> {
+    breaker: &'a Breaker,
+    probe: bool,
+    failed: Option<bool>,
+}
+
+impl Pass<'_> {
+    /// Notes what came of a request. The last one of a call counts.
+    pub fn note(&mut self, sent: &Result<Answer, NoAnswer>) {
+        self.failed = Some(sent.as_ref().map_or(true, |answer| answer.status >= 500));
+    }
+
+    /// Notes that the target did not even let the service in.
+    pub fn note_failure(&mut self, failure: &Failure) {
+        let down = [
+            ErrorReason::UpstreamUnreachable,
+            ErrorReason::UpstreamUnavailable,
+            ErrorReason::DeadlineExceeded,
+        ];
+        if down.contains(&failure.reason) {
+            self.failed = Some(true);
+        }
+    }
+}
+
+impl Drop for Pass<'_> {
+    fn drop(&mut self) {
+        self.breaker.ended(self.probe, self.failed);
+    }
+}

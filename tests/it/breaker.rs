@@ -1,0 +1,262 @@
+//! The circuit breaker of a target: on a paused clock, and over the wire.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::future::join_all;
+use http::HeaderMap;
+use tokio::time::{advance, sleep};
+use tonic::Code::Unavailable;
+use useradmin::{
+    proto::{DeleteOutcome, ErrorReason},
+    upstream::{
+        breaker::{Breaker, Pass},
+        http::{Answer, NoAnswer},
+    },
+};
+
+use crate::support::{
+    App, Console, Reply, Say, Step, Upstream, batch, batch_deleted, batch_error, batch_request,
+    batch_section, by_id, hmc_section, token_or,
+};
+
+fn breaker() -> Breaker {
+    Breaker::new(&"https://hmc.example:6794".parse().unwrap())
+}
+
+type Sent = Result<Answer, NoAnswer>;
+
+const NO_ANSWER: Sent = Err(NoAnswer::TimedOut);
+
+fn answer(status: u16) -> Answer {
+    Answer {
+        status,
+        headers: HeaderMap::new(),
+        body: None,
+    }
+}
+
+/// As many calls that end like this.
+fn calls(breaker: &Breaker, times: u32, sent: &Sent) {
+    for _ in 0..times {
+        breaker.admit().unwrap().note(sent);
+    }
+}
+
+#[track_caller]
+fn expect_open(breaker: &Breaker) {
+    let refused = breaker.admit().err().map(|failure| failure.reason);
+    assert_eq!(refused, Some(ErrorReason::CircuitOpen));
+}
+
+/// Fails until it opens.
+fn opened() -> Breaker {
+    let breaker = breaker();
+    calls(&breaker, 20, &NO_ANSWER);
+    expect_open(&breaker);
+    breaker
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[tokio::test(start_paused = true)]
+async fn it_opens_when_more_than_half_of_at_least_20_calls_fail() {
+    let rows = [
+        (0, 19, false),
+        (0, 20, true),
+        (9, 10, false),
+        (9, 11, true),
+        (10, 10, false),
+        (20, 20, false),
+        (20, 21, true),
+        (100, 20, false),
+    ];
+    for (good, bad, opens) in rows {
+        for status in [200, 204, 400, 401, 404, 409, 429, 499] {
+            let breaker = breaker();
+            calls(&breaker, good, &Ok(answer(status)));
+            calls(&breaker, bad, &Ok(answer(503)));
+            assert_eq!(breaker.admit().is_err(), opens, "{good} {bad} {status}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_what_says_that_the_target_is_down_counts() {
+    let rows = [
+        (Ok(answer(500)), true),
+        (Ok(answer(503)), true),
+        (Ok(answer(599)), true),
+        (Err(NoAnswer::TimedOut), true),
+        (Err(NoAnswer::NotConnected), true),
+        (Err(NoAnswer::Cut(String::new())), true),
+        (Err(NoAnswer::Unreachable(String::new())), true),
+        (Ok(answer(200)), false),
+        (Ok(answer(302)), false),
+        (Ok(answer(429)), false),
+    ];
+    for (sent, opens) in rows {
+        let breaker = breaker();
+        calls(&breaker, 20, &sent);
+        assert_eq!(breaker.admit().is_err(), opens, "{}", sent.is_ok());
+    }
+    // The last request of a call decides, and a call that never came to one says nothing.
+    let breaker = breaker();
+    for _ in 0..50 {
+        let mut recovered = breaker.admit().unwrap();
+        recovered.note(&NO_ANSWER);
+        recovered.note(&Ok(answer(200)));
+        drop(recovered);
+        drop(breaker.admit().unwrap());
+    }
+    calls(&breaker, 50, &NO_ANSWER);
+    assert!(breaker.admit().is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_10_seconds_old_is_forgotten() {
+    let breaker = breaker();
+    calls(&breaker, 15, &NO_ANSWER);
+    advance(SECOND * 5).await;
+    calls(&breaker, 4, &NO_ANSWER);
+    advance(SECOND * 5).await;
+    calls(&breaker, 15, &NO_ANSWER);
+    assert!(breaker.admit().is_ok(), "19 in 10 seconds");
+    calls(&breaker, 1, &NO_ANSWER);
+    expect_open(&breaker);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_probe_decides() {
+    // A probe that fails: 5 more seconds.
+    let breaker = opened();
+    advance(Duration::from_millis(4_999)).await;
+    expect_open(&breaker);
+    advance(Duration::from_millis(1)).await;
+    let mut probe = breaker.admit().unwrap();
+    expect_open(&breaker);
+    probe.note(&Ok(answer(500)));
+    drop(probe);
+    advance(Duration::from_millis(4_999)).await;
+    expect_open(&breaker);
+    // A probe that succeeds: closed, and nothing of before counts.
+    advance(Duration::from_millis(1)).await;
+    breaker.admit().unwrap().note(&Ok(answer(404)));
+    calls(&breaker, 19, &NO_ANSWER);
+    assert!(breaker.admit().is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_proves_nothing_leaves_it_to_the_next_call() {
+    let breaker = opened();
+    advance(SECOND * 5).await;
+    drop(breaker.admit().unwrap());
+    let hung = breaker.admit().unwrap();
+    expect_open(&breaker);
+    // A probe that hangs does not keep the breaker open for longer than a pause.
+    advance(SECOND * 5).await;
+    let mut next = breaker.admit().unwrap();
+    next.note(&Ok(answer(200)));
+    drop(next);
+    drop(hung);
+    calls(&breaker, 19, &Ok(answer(200)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_from_before_do_not_close_it() {
+    let breaker = breaker();
+    let mut before: Vec<Pass<'_>> = (0..5).map(|_| breaker.admit().unwrap()).collect();
+    calls(&breaker, 20, &NO_ANSWER);
+    for pass in &mut before {
+        pass.note(&Ok(answer(200)));
+    }
+    drop(before);
+    expect_open(&breaker);
+}
+
+#[tokio::test]
+async fn an_account_that_is_down_is_left_alone_and_tried_again() {
+    let down = Arc::new(AtomicBool::new(true));
+    let is_down = Arc::clone(&down);
+    let (app, upstream) = batch(move |_| {
+        if is_down.load(Ordering::Relaxed) {
+            batch_error(500, "InternalError").with("Retry-After", "60")
+        } else {
+            batch_deleted()
+        }
+    })
+    .await;
+    for _ in 0..20 {
+        let failed = app.delete_batch_node_user(batch_request("alice")).await;
+        failed
+            .unwrap_err()
+            .expect(Unavailable, "UPSTREAM_UNAVAILABLE");
+    }
+    let sent = upstream.requests("DELETE", "").len();
+    let failed = app.delete_batch_node_user(batch_request("alice")).await;
+    let failed = failed.unwrap_err();
+    failed.expect(Unavailable, "CIRCUIT_OPEN");
+    assert_eq!(failed.retry_delay, Some(SECOND * 5));
+    assert_eq!(
+        (failed.meta("attempts"), failed.meta("outcome")),
+        ("0", "not_sent")
+    );
+    assert_eq!(upstream.requests("DELETE", "").len(), sent);
+    assert_eq!(app.audit().last().unwrap()["outcome"], "not_sent");
+
+    down.store(false, Ordering::Relaxed);
+    // As RetryInfo has it.
+    sleep(failed.retry_delay.unwrap()).await;
+    let done = app.delete_batch_node_user(batch_request("alice")).await;
+    assert_eq!(done.unwrap().outcome(), DeleteOutcome::Deleted);
+}
+
+/// Whatever fails first: the logon, or a request of a session; and nobody else has a part in it.
+#[tokio::test]
+async fn an_hmc_that_is_down_is_left_alone() {
+    let down = [
+        vec![(Step::Logon, vec![Say::Html(503)])],
+        vec![(Step::Logon, vec![Say::Reset])],
+        vec![(Step::Read, vec![Say::Reset])],
+        vec![(Step::Delete, vec![Say::Html(500)])],
+    ];
+    join_all(down.map(|script| async move {
+        let console = Console::saying(script).await;
+        for _ in 0..20 {
+            let failed = console.fail(by_id("id-1")).await;
+            assert_eq!(failed.code, Unavailable);
+            assert_ne!(failed.reason, "CIRCUIT_OPEN");
+        }
+        let seen = console.upstream.seen().len();
+        let failed = console.fail(by_id("id-1")).await;
+        failed.expect(Unavailable, "CIRCUIT_OPEN");
+        assert_eq!(console.upstream.seen().len(), seen);
+    }))
+    .await;
+}
+
+#[tokio::test]
+async fn each_target_has_its_own() {
+    let folder = App::folder();
+    let hmc = Upstream::start(|_| Reply::Close).await;
+    let account = Upstream::start(|seen| token_or(seen, batch_deleted)).await;
+    let sections = format!(
+        "{}{}",
+        batch_section(&folder, &account.url),
+        hmc_section(&folder, &hmc.url)
+    );
+    let app = App::start_in(folder, &sections).await;
+    for _ in 0..21 {
+        let failed = app.delete_hmc_user(by_id("id-1")).await;
+        assert_eq!(failed.unwrap_err().code, Unavailable);
+    }
+    let failed = app.delete_hmc_user(by_id("id-1")).await;
+    failed.unwrap_err().expect(Unavailable, "CIRCUIT_OPEN");
+    let done = app.delete_batch_node_user(batch_request("alice")).await;
+    assert_eq!(done.unwrap().outcome(), DeleteOutcome::Deleted);
+}
