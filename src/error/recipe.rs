@@ -66,6 +66,9 @@ pub struct Recipe {
     pub extras: &'static [Extra],
     /// The second code, where a reason has one.
     pub alternate: Option<Alternate>,
+    /// Nobody has tried yet, so a client's library may repeat the call by itself. Elsewhere this server has, and tries
+    /// must not multiply.
+    pub untried: bool,
 }
 
 impl Recipe {
@@ -75,7 +78,13 @@ impl Recipe {
             message,
             extras,
             alternate: None,
+            untried: false,
         }
+    }
+
+    const fn untried(mut self) -> Self {
+        self.untried = true;
+        self
     }
 
     const fn or(mut self, code: Code, extras: &'static [Extra], when: &'static str) -> Self {
@@ -138,27 +147,32 @@ pub const fn recipe(reason: R) -> Recipe {
                 Extra::Quota(Subject::Caller, "deletions per minute of this caller"),
                 Extra::Retry(1),
             ],
-        ),
+        )
+        .untried(),
         R::Overloaded => Recipe::new(
             Code::ResourceExhausted,
             "too many calls are in progress",
             &[Extra::Retry(1)],
-        ),
+        )
+        .untried(),
         R::CircuitOpen => Recipe::new(
             Code::Unavailable,
             "the upstream failed too often and is not called for a while",
             &[Extra::Retry(5)],
-        ),
+        )
+        .untried(),
         R::AuditUnavailable => Recipe::new(
             Code::Unavailable,
             "the intent could not be recorded; nothing was sent",
             &[Extra::Retry(5)],
-        ),
+        )
+        .untried(),
         R::ShuttingDown => Recipe::new(
             Code::Unavailable,
             "this server is shutting down",
             &[Extra::Retry(1)],
-        ),
+        )
+        .untried(),
         R::DeadlineExceeded => Recipe::new(
             Code::DeadlineExceeded,
             "the deadline passed before a delete could take effect",

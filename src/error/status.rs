@@ -3,12 +3,15 @@
 use std::{collections::HashMap, time::Duration};
 
 use prost::Message;
-use tonic::{Code, Status};
+use tonic::{
+    Code, Status,
+    metadata::{Ascii, MetadataValue},
+};
 use tonic_types::{ErrorDetails, PreconditionViolation, QuotaViolation, StatusExt as _};
 
 use super::{
     DOMAIN, Failure, Fate, Form, UpstreamError,
-    recipe::{Extra, Level, Subject, recipe},
+    recipe::{Extra, Level, Subject, recipe, retry_delay},
 };
 use crate::proto::BatchError;
 
@@ -20,6 +23,9 @@ pub const MAX_TEXT_BYTES: usize = 256;
 
 /// Most key-value pairs of a `BatchError` that are passed on.
 pub const MAX_BATCH_VALUES: usize = 8;
+
+/// What a client's library does that has a retry policy of its own (gRFC A6).
+const PUSHBACK: &str = "grpc-retry-pushback-ms";
 
 /// What is known of the call that failed.
 #[derive(Clone, Debug, Default)]
@@ -61,12 +67,22 @@ pub fn status(failure: &Failure, facts: &CallFacts) -> Status {
     for extra in extras {
         add(&mut details, *extra, failure, facts);
     }
-    fit(
-        code,
-        recipe(failure.reason).message,
-        details,
-        typed(failure),
-    )
+    let recipe = recipe(failure.reason);
+    let mut status = fit(code, recipe.message, details, typed(failure));
+    let delay = recipe.untried.then(|| delay(failure, extras)).flatten();
+    status.metadata_mut().insert(PUSHBACK, pushback(delay));
+    status
+}
+
+/// After which delay may the same request be repeated, if at all?
+fn delay(failure: &Failure, extras: &[Extra]) -> Option<Duration> {
+    retry_delay(extras).map(|usual| failure.retry_after.unwrap_or(usual))
+}
+
+/// Milliseconds, or a negative number, which ends the retries of a client's library (gRFC A6, "Pushback").
+fn pushback(delay: Option<Duration>) -> MetadataValue<Ascii> {
+    let value = delay.and_then(|delay| i64::try_from(delay.as_millis()).ok());
+    MetadataValue::from(value.unwrap_or(-1))
 }
 
 /// The code and the details of the reason, in the failure's form.
@@ -142,9 +158,8 @@ fn add(details: &mut ErrorDetails, extra: Extra, failure: &Failure, facts: &Call
                 description,
             )]);
         }
-        Extra::Retry(seconds) => {
-            let usual = Duration::from_secs(seconds);
-            details.set_retry_info(Some(failure.retry_after.unwrap_or(usual)));
+        Extra::Retry(_) => {
+            details.set_retry_info(delay(failure, &[extra]));
         }
     }
 }

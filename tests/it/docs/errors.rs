@@ -33,9 +33,12 @@ src/error/recipe.rs and the tables in src/upstream/*/rules.rs. Change those, the
    what has to change first (`PreconditionFailure`), whose quota is used up (`QuotaFailure`), when to try again
    (`RetryInfo`), and what the upstream itself said (`BatchError`, `HmcError`).
 
-Two questions decide what a program does next:
+Three questions decide what a program does next:
 
 - **May I send the same request again?** Yes if there is a `RetryInfo`, after its delay. No if there is none.
+- **May my client's library do it by itself?** Where nobody has tried yet, the trailer `grpc-retry-pushback-ms` has
+  the delay. Elsewhere this server has tried already, and it has -1, which ends the retries of a library with a retry
+  policy, so that tries do not multiply; then the program decides.
 - **Is the user gone?** The metadata key `outcome` knows: `not_sent` and `not_deleted` mean that this call did
   not delete it, `unknown` that it may have. After `unknown`, ask again with `allow_missing`: its success
   means that the user is gone.
@@ -119,7 +122,9 @@ fn codes(recipe: &Recipe) -> Vec<(Code, Option<std::time::Duration>)> {
 }
 
 fn summary() -> String {
-    let mut text = "`Retry` says whether there is a `RetryInfo`, and its delay when the upstream names none.\n\n".to_owned();
+    let mut text = "`Retry` says whether there is a `RetryInfo`, and its delay when the upstream names none; with a \
+        star, `grpc-retry-pushback-ms` has it too.\n\n"
+        .to_owned();
     text += &head(&["Reason", "gRPC code", "Retry", "Azure Batch", "HMC"]);
     for reason in sent() {
         let codes = codes(&recipe(reason));
@@ -129,6 +134,9 @@ fn summary() -> String {
             .map(|(_, delay)| delay.map_or("no".to_owned(), |d| format!("{} s", d.as_secs())))
             .collect();
         retry.dedup();
+        if recipe(reason).untried {
+            retry[0].push_str(" \\*");
+        }
         let hmc = answers(HMC_RULES, reason, "") + &answers(LOGON_RULES, reason, "logon ");
         text += &row(&[
             &link(reason),

@@ -25,6 +25,8 @@ pub struct Failed {
     pub resource: Option<(String, String)>,
     pub quota: Vec<(String, String)>,
     pub retry_delay: Option<Duration>,
+    /// The trailer `grpc-retry-pushback-ms`.
+    pub pushback: Option<i64>,
     pub batch: Option<BatchError>,
     pub hmc: Option<HmcError>,
     /// Length of the serialized status.
@@ -47,6 +49,10 @@ impl From<Status> for Failed {
             resource: None,
             quota: Vec::new(),
             retry_delay: None,
+            pushback: status
+                .metadata()
+                .get("grpc-retry-pushback-ms")
+                .map(|value| value.to_str().unwrap().parse().unwrap()),
             batch: None,
             hmc: None,
             size: status.details().len(),
@@ -111,6 +117,20 @@ impl Failed {
         }
     }
 
+    /// What this server has not tried, a client's library may try again by itself.
+    fn due_pushback(&self) -> i64 {
+        let untried = [
+            "DELETE_QUOTA_EXCEEDED",
+            "OVERLOADED",
+            "CIRCUIT_OPEN",
+            "AUDIT_UNAVAILABLE",
+            "SHUTTING_DOWN",
+        ];
+        let delay = self.retry_delay.map(|delay| delay.as_millis());
+        let delay = delay.filter(|_| untried.iter().any(|reason| self.reason.ends_with(reason)));
+        delay.map_or(-1, |delay| i64::try_from(delay).unwrap())
+    }
+
     /// One metadata value, or an empty text.
     pub fn meta(&self, key: &str) -> &str {
         self.metadata.get(key).map_or("", String::as_str)
@@ -130,6 +150,7 @@ impl Failed {
         );
         assert!(self.size <= 3_072, "{self:?}");
         assert_eq!(self.trailer_id.as_deref(), Some(self.request_id.as_str()));
+        assert_eq!(self.pushback, Some(self.due_pushback()), "{self:?}");
         for key in ["upstream", "attempts", "outcome"] {
             assert!(self.metadata.contains_key(key), "{key}: {self:?}");
         }
