@@ -22,6 +22,7 @@ pub struct Metrics {
     stale: Family<Labels<1>, Gauge>,
     reloaded_at: Family<Labels<1>, Seconds>,
     unidentified: Family<Labels<1>, Counter>,
+    refused: Family<Labels<1>, Counter>,
     looked_at: Seconds,
     restart_needed: Gauge,
     audit_works: Gauge,
@@ -47,6 +48,7 @@ impl Default for Metrics {
             stale: Family::default(),
             reloaded_at: Family::default(),
             unidentified: Family::default(),
+            refused: Family::default(),
             looked_at: Seconds::default(),
             restart_needed: Gauge::default(),
             audit_works: Gauge::default(),
@@ -58,6 +60,11 @@ impl Default for Metrics {
             "unidentified_calls",
             "Calls that were refused because they showed no accepted identity, by cause",
             metrics.unidentified.clone(),
+        );
+        metrics.registry.register(
+            "connections_refused",
+            "Connections that were closed at once, by the limit that they would have broken",
+            metrics.refused.clone(),
         );
         metrics.register_audit();
         metrics
@@ -130,6 +137,11 @@ impl Metrics {
     fn count_reload(&self, what: &'static str, result: &'static str) {
         let labels = [("what", what), ("result", result)];
         self.reloads.get_or_create(&labels).inc();
+    }
+
+    /// A connection was closed because of this limit.
+    pub fn connection_refused(&self, limit: &'static str) {
+        self.refused.get_or_create(&[("limit", limit)]).inc();
     }
 
     /// Files have been looked at.

@@ -60,6 +60,10 @@ pub struct Limits {
     pub max_metadata_bytes: u32,
     /// Calls in progress on one connection.
     pub max_concurrent_streams: u32,
+    /// Connections at a time.
+    pub max_connections: u32,
+    /// Connections of one address at a time; loopback has no such limit.
+    pub max_connections_per_peer: u32,
     /// How old a connection gets before its client is asked to make a new one.
     pub max_connection_age: Duration,
     /// How long calls may go on after a signal to stop.
@@ -72,6 +76,8 @@ impl Default for Limits {
             max_request_bytes: 65_536,
             max_metadata_bytes: 8_192,
             max_concurrent_streams: 100,
+            max_connections: 1_024,
+            max_connections_per_peer: 64,
             max_connection_age: Duration::from_mins(30),
             drain: Duration::from_secs(25),
         }

@@ -88,6 +88,16 @@ fn limits(server: &Section, faults: &mut Faults) -> Limits {
         1..=10_000,
         &mut limits.max_concurrent_streams,
     );
+    set(
+        "max_connections",
+        1..=1_000_000,
+        &mut limits.max_connections,
+    );
+    set(
+        "max_connections_per_peer",
+        1..=1_000_000,
+        &mut limits.max_connections_per_peer,
+    );
     let mut seconds = |key, range, limit: &mut Duration| {
         if let Some(seconds) = section.number(key, range, faults) {
             *limit = Duration::from_secs(seconds.into());

@@ -1,8 +1,8 @@
-//! Takes connections in, TLS or plaintext. A peer that is slow at its handshake holds up nobody else, as long as there
-//! are not a thousand of them.
+//! Takes connections in, TLS or plaintext, up to the point where they begin HTTP/2. Peers that are slow at that, or say
+//! nothing, hold up nobody else.
 
 use std::{
-    future::Future as _,
+    collections::VecDeque,
     io,
     net::SocketAddr,
     pin::Pin,
@@ -11,28 +11,29 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
-    sync::{
-        Semaphore,
-        mpsc::{self, Receiver, Sender},
-    },
-    time::{Sleep, sleep, timeout},
+    sync::mpsc::{self, Receiver, Sender},
+    task::AbortHandle,
+    time::{sleep, timeout},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Connected;
 
-use super::tls::{Tls, peer_certificate};
-use crate::access::certificate::PeerCertificate;
+use super::{
+    places::{Place, Places},
+    tls::{Tls, peer_certificate},
+};
+use crate::{access::certificate::PeerCertificate, metrics::Metrics};
 
+/// For TLS and for the beginning of HTTP/2 together.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The client begins HTTP/2 with 24 bytes and the 9 of a frame's head (RFC 9113, sections 3.4 and 4.1). They come at
 /// once; afterwards, pings find out who is silent.
-const PREFACE: u64 = 33;
-/// Handshakes at a time.
-const MAX_HANDSHAKES: usize = 1_024;
+const PREFACE: usize = 33;
 /// After an error of the system, such as too many open files.
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
 /// Connections that wait for the server to take them.
@@ -47,42 +48,18 @@ pub struct Peer {
     pub certificate: Option<Arc<PeerCertificate>>,
 }
 
-/// A connection.
+/// A connection that has begun HTTP/2.
 pub struct Connection {
     stream: Stream,
     peer: Peer,
-    /// What is still missing of the preface, and how long it is waited for.
-    missing: u64,
-    patience: Option<Pin<Box<Sleep>>>,
+    /// What was read of the preface, and has yet to be handed on.
+    begun: Bytes,
+    _place: Place,
 }
 
 enum Stream {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
-}
-
-impl Connection {
-    fn new(stream: Stream, peer: Peer) -> Self {
-        Self {
-            stream,
-            peer,
-            missing: PREFACE,
-            patience: Some(Box::pin(sleep(HANDSHAKE_TIMEOUT))),
-        }
-    }
-
-    /// Is it too late for the preface?
-    fn poll_patience(&mut self, cx: &mut Context<'_>) -> bool {
-        let patience = self.patience.as_mut();
-        patience.is_some_and(|patience| patience.as_mut().poll(cx).is_ready())
-    }
-
-    fn received(&mut self, bytes: usize) {
-        self.missing = self.missing.saturating_sub(bytes as u64);
-        if self.missing == 0 {
-            self.patience = None;
-        }
-    }
 }
 
 impl Connected for Connection {
@@ -93,32 +70,34 @@ impl Connected for Connection {
     }
 }
 
+/// What all connections share.
+pub struct Acceptor {
+    /// `None` for plaintext.
+    pub tls: Option<Arc<Tls>>,
+    /// How many connections there may be.
+    pub places: Arc<Places>,
+    /// The numbers for monitoring.
+    pub metrics: Arc<Metrics>,
+}
+
 /// Accepts until `stop` is cancelled; then the port is closed.
 pub fn accept(
     listener: TcpListener,
-    tls: Option<Arc<Tls>>,
+    acceptor: Acceptor,
     stop: CancellationToken,
 ) -> Receiver<Connection> {
     let (sender, connections) = mpsc::channel(QUEUE);
     tokio::spawn(async move {
-        let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
         let _stopped = stop
-            .run_until_cancelled(accept_all(&listener, tls, handshakes, sender))
+            .run_until_cancelled(accept_all(&listener, Arc::new(acceptor), sender))
             .await;
     });
     connections
 }
 
-async fn accept_all(
-    listener: &TcpListener,
-    tls: Option<Arc<Tls>>,
-    handshakes: Arc<Semaphore>,
-    sender: Sender<Connection>,
-) {
+async fn accept_all(listener: &TcpListener, acceptor: Arc<Acceptor>, sender: Sender<Connection>) {
+    let mut arriving = VecDeque::new();
     loop {
-        let Ok(place) = Arc::clone(&handshakes).acquire_owned().await else {
-            return;
-        };
         let (stream, address) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -127,50 +106,93 @@ async fn accept_all(
                 continue;
             }
         };
-        let (tls, sender) = (tls.clone(), sender.clone());
-        tokio::spawn(async move {
-            if let Some(connection) = handshake(stream, address, tls.as_deref()).await {
+        make_room(&mut arriving, acceptor.places.most() as usize);
+        let (acceptor, sender) = (Arc::clone(&acceptor), sender.clone());
+        let task = tokio::spawn(async move {
+            let arrived = timeout(HANDSHAKE_TIMEOUT, acceptor.arrive(stream, address)).await;
+            match arrived {
                 // A server that has stopped takes none.
-                let _ = sender.send(connection).await;
+                Ok(Some(connection)) => drop(sender.send(connection).await),
+                Ok(None) => {}
+                Err(_) => tracing::info!(peer = %address, "a connection did not begin in time"),
             }
-            drop(place);
         });
+        arriving.push_back(task.abort_handle());
     }
 }
 
-async fn handshake(
-    stream: TcpStream,
-    address: SocketAddr,
-    tls: Option<&Tls>,
-) -> Option<Connection> {
-    // Answers are small, and callers wait for them.
-    let _ = stream.set_nodelay(true);
-    let Some(tls) = tls else {
-        let peer = Peer {
-            address,
-            certificate: None,
+/// As many may be on their way as there are places. Whoever is silent longest goes first, so that silent peers keep
+/// nobody out.
+fn make_room(arriving: &mut VecDeque<AbortHandle>, most: usize) {
+    if arriving.len() >= most {
+        arriving.retain(|task| !task.is_finished());
+    }
+    if arriving.len() >= most
+        && let Some(oldest) = arriving.pop_front()
+    {
+        oldest.abort();
+    }
+}
+
+impl Acceptor {
+    /// Handshake and preface, then a place.
+    async fn arrive(&self, stream: TcpStream, address: SocketAddr) -> Option<Connection> {
+        // Answers are small, and callers wait for them.
+        let _ = stream.set_nodelay(true);
+        let (mut stream, certificate) = self.handshake(stream, address).await?;
+        let mut begun = [0; PREFACE];
+        // Who has gone again is none of our business.
+        stream.read_exact(&mut begun).await.ok()?;
+        let place = self.places.take(address.ip());
+        let place = place.map_err(|full| {
+            let limit = full.as_str();
+            self.metrics.connection_refused(limit);
+            tracing::info!(peer = %address, limit, "a connection was closed: there are too many");
+        });
+        Some(Connection {
+            stream,
+            peer: Peer {
+                address,
+                certificate,
+            },
+            begun: Bytes::copy_from_slice(&begun),
+            _place: place.ok()?,
+        })
+    }
+
+    async fn handshake(
+        &self,
+        stream: TcpStream,
+        address: SocketAddr,
+    ) -> Option<(Stream, Option<Arc<PeerCertificate>>)> {
+        let Some(tls) = &self.tls else {
+            return Some((Stream::Plain(stream), None));
         };
-        return Some(Connection::new(Stream::Plain(stream), peer));
-    };
-    let (config, number) = tls.current();
-    let accepting = TlsAcceptor::from(config).accept(stream);
-    let stream = match timeout(HANDSHAKE_TIMEOUT, accepting).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => {
-            tracing::info!(peer = %address, %error, "a TLS handshake failed");
-            return None;
+        let (config, number) = tls.current();
+        match TlsAcceptor::from(config).accept(stream).await {
+            Ok(stream) => {
+                let certificate = peer_certificate(stream.get_ref().1, number).map(Arc::new);
+                Some((Stream::Tls(Box::new(stream)), certificate))
+            }
+            Err(error) => {
+                tracing::info!(peer = %address, %error, "a TLS handshake failed");
+                None
+            }
         }
-        Err(_) => {
-            tracing::info!(peer = %address, "a TLS handshake took too long");
-            return None;
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
         }
-    };
-    let certificate = peer_certificate(stream.get_ref().1, number).map(Arc::new);
-    let peer = Peer {
-        address,
-        certificate,
-    };
-    Some(Connection::new(Stream::Tls(Box::new(stream)), peer))
+    }
 }
 
 impl AsyncRead for Connection {
@@ -180,16 +202,14 @@ impl AsyncRead for Connection {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let before = buffer.filled().len();
-        let read = match &mut this.stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
-            Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
-        };
-        this.received(buffer.filled().len() - before);
-        if read.is_pending() && this.poll_patience(cx) {
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        if this.begun.is_empty() {
+            return Pin::new(&mut this.stream).poll_read(cx, buffer);
         }
-        read
+        let part = this
+            .begun
+            .split_to(this.begun.len().min(buffer.remaining()));
+        buffer.put_slice(&part);
+        Poll::Ready(Ok(()))
     }
 }
 

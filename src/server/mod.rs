@@ -5,6 +5,7 @@ mod admin;
 mod drain;
 mod edge;
 mod identify;
+mod places;
 mod reload;
 mod tls;
 
@@ -16,7 +17,8 @@ use tonic::{service::RoutesBuilder, transport::Server as Transport};
 use tonic_health::server::health_reporter;
 
 use self::{
-    admin::Admin, drain::drain, edge::EdgeLayer, identify::IdentifyLayer, reload::Watched, tls::Tls,
+    acceptor::Acceptor, admin::Admin, drain::drain, edge::EdgeLayer, identify::IdentifyLayer,
+    places::Places, reload::Watched, tls::Tls,
 };
 use crate::{
     config::{Config, Server as Settings},
@@ -84,20 +86,19 @@ impl Server {
         health.set_serving::<UserAdminServer<Service>>().await;
         let mut routes = RoutesBuilder::default();
         routes.add_service(health_service);
-        routes.add_service(
-            UserAdminServer::new(Service(Arc::clone(&self.shared)))
-                .max_decoding_message_size(self.settings.limits.max_request_bytes as usize),
-        );
-        if self.settings.reflection.is_some() {
-            reflection(&mut routes)?;
-        }
+        self.add_services(&mut routes)?;
         if let Some(admin) = self.admin {
             tokio::spawn(admin.serve());
         }
         let limits = &self.settings.limits;
         let (goaway, signalled) = oneshot::channel::<()>();
         let draining = self.shared.draining.clone();
-        let connections = acceptor::accept(self.listener, self.tls.clone(), draining);
+        let acceptor = Acceptor {
+            tls: self.tls.clone(),
+            places: Arc::new(Places::new(limits)),
+            metrics: Arc::clone(&self.shared.metrics),
+        };
+        let connections = acceptor::accept(self.listener, acceptor, draining);
         let incoming = stream::unfold(connections, async |mut connections| {
             let connection = connections.recv().await?;
             Some((Ok::<_, io::Error>(connection), connections))
@@ -137,6 +138,19 @@ impl Server {
         reloading.abort();
         tracing::info!(calls = self.shared.tasks.len(), limit = ?limits.drain, "draining; a second signal cuts it short");
         drain(&self.shared, &health, goaway, serving, time).await;
+        Ok(())
+    }
+}
+
+impl Server {
+    fn add_services(&self, routes: &mut RoutesBuilder) -> Result<(), String> {
+        routes.add_service(
+            UserAdminServer::new(Service(Arc::clone(&self.shared)))
+                .max_decoding_message_size(self.settings.limits.max_request_bytes as usize),
+        );
+        if self.settings.reflection.is_some() {
+            reflection(routes)?;
+        }
         Ok(())
     }
 }

@@ -34,6 +34,7 @@ mod canaries;
 mod comments;
 mod config;
 mod connecting;
+mod connections;
 mod contract;
 mod docs;
 mod hmc_logon;

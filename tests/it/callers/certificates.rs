@@ -18,6 +18,7 @@ use useradmin::proto::user_admin_client::UserAdminClient;
 use super::{House, dns, uri};
 use crate::{
     access::upstream,
+    connections::BEGIN,
     support::{
         Failed, alert, batch_request, batch_section,
         pki::{Authority, Validity},
@@ -244,10 +245,7 @@ async fn no_session_is_taken_up_again() {
             let stream = TcpStream::connect(house.app.address).await.unwrap();
             let name = ServerName::try_from("localhost").unwrap();
             let mut stream = connector.connect(name, stream).await.unwrap();
-            stream
-                .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
-                .await
-                .unwrap();
+            stream.write_all(BEGIN).await.unwrap();
             // Tickets would come before the server's settings.
             stream.read_u8().await.unwrap();
             let kind = stream.get_ref().1.handshake_kind();

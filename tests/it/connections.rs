@@ -1,0 +1,67 @@
+//! How many connections there may be, and that silent peers keep nobody out.
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+use useradmin::proto::DeleteOutcome;
+
+use crate::{
+    access::upstream,
+    support::{App, Upstream, batch_request, batch_section},
+};
+
+/// The preface, and a SETTINGS frame without settings.
+pub const BEGIN: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+
+async fn small() -> (App, Upstream) {
+    let (upstream, folder) = (upstream().await, App::folder());
+    let text = "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n\
+        [server.limits]\nmax_connections = 3\n[[callers]]\nidentity = \"anonymous\"\n\
+        allow = [{ rpc = \"DeleteBatchNodeUser\", targets = [\"*\"] }]\n";
+    let section = batch_section(&folder, &upstream.url);
+    let app = App::configured(folder, &format!("{text}{section}")).await;
+    (app, upstream)
+}
+
+/// A connection that has begun: the server has answered with its settings.
+async fn begun(app: &App) -> Option<TcpStream> {
+    let mut stream = TcpStream::connect(app.address).await.unwrap();
+    stream.write_all(BEGIN).await.unwrap();
+    let answered = stream.read_u8().await;
+    answered.ok().map(|_| stream)
+}
+
+#[tokio::test]
+async fn there_are_no_more_connections_than_places() {
+    let (app, _upstream) = small().await;
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        held.push(begun(&app).await.unwrap());
+    }
+    for count in 1..3 {
+        assert!(begun(&app).await.is_none());
+        let limit = "useradmin_connections_refused_total{limit=\"max_connections\"}";
+        app.until_metric(&format!("{limit} {count}")).await;
+    }
+    // One that ends leaves its place to another, as soon as the server has seen it.
+    held.pop();
+    while begun(&app).await.is_none() {}
+}
+
+#[tokio::test]
+async fn silent_peers_keep_nobody_out() {
+    let (app, _upstream) = small().await;
+    let mut silent = Vec::new();
+    for part in [0, 1, 24, 32].into_iter().cycle().take(40) {
+        let mut stream = TcpStream::connect(app.address).await.unwrap();
+        stream.write_all(&BEGIN[..part]).await.unwrap();
+        silent.push(stream);
+    }
+    let done = app.delete_batch_node_user(batch_request("alice")).await;
+    assert_eq!(done.unwrap().outcome(), DeleteOutcome::Deleted);
+    // Those that were silent longest were closed for the others.
+    let mut first = silent.remove(0);
+    let ended = first.read(&mut [0]).await;
+    assert!(ended.is_err() || ended.unwrap() == 0);
+}
