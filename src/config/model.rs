@@ -60,6 +60,8 @@ pub struct Limits {
     pub max_metadata_bytes: u32,
     /// Calls in progress on one connection.
     pub max_concurrent_streams: u32,
+    /// Calls in progress.
+    pub max_concurrent_calls: u32,
     /// Connections at a time.
     pub max_connections: u32,
     /// Connections of one address at a time; loopback has no such limit.
@@ -76,6 +78,7 @@ impl Default for Limits {
             max_request_bytes: 65_536,
             max_metadata_bytes: 8_192,
             max_concurrent_streams: 100,
+            max_concurrent_calls: 2_048,
             max_connections: 1_024,
             max_connections_per_peer: 64,
             max_connection_age: Duration::from_mins(30),

@@ -89,6 +89,11 @@ fn limits(server: &Section, faults: &mut Faults) -> Limits {
         &mut limits.max_concurrent_streams,
     );
     set(
+        "max_concurrent_calls",
+        1..=1_000_000,
+        &mut limits.max_concurrent_calls,
+    );
+    set(
         "max_connections",
         1..=1_000_000,
         &mut limits.max_connections,

@@ -3,10 +3,12 @@
 
 use std::{
     future::Future,
+    panic::AssertUnwindSafe,
     pin::Pin,
     task::{Context, Poll},
 };
 
+use futures_util::FutureExt as _;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header::CONTENT_TYPE,
 };
@@ -15,7 +17,13 @@ use http_body_util::{BodyExt as _, combinators::MapFrame};
 use tower::{Layer, Service};
 
 use super::acceptor::Peer;
-use crate::service::meta::CallMeta;
+use crate::{
+    error::{
+        Failure,
+        status::{CallFacts, status},
+    },
+    service::meta::CallMeta,
+};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -62,10 +70,25 @@ where
         let meta = CallMeta::new(timeout.map(HeaderValue::as_bytes), peer.unwrap_or_default());
         // A UUID is always a header's value.
         let id = HeaderValue::from_str(&meta.request_id).ok();
+        let request_id = meta.request_id.clone();
         request.extensions_mut().insert(meta);
         let answer = self.0.call(request);
-        Box::pin(async move { Ok(mark(answer.await?, id)) })
+        Box::pin(async move {
+            let answer = AssertUnwindSafe(answer).catch_unwind().await;
+            let answer = answer.unwrap_or_else(|_| Ok(panicked(request_id)));
+            Ok(mark(answer?, id))
+        })
     }
+}
+
+/// The answer in place of one that a panic has kept from being made. A call that was admitted has its own, and its
+/// record.
+fn panicked<B: Default>(request_id: String) -> Response<B> {
+    let facts = CallFacts {
+        request_id,
+        ..CallFacts::default()
+    };
+    status(&Failure::internal("a panic"), &facts).into_http()
 }
 
 /// The answer to what is not gRPC. A browser can be made to send other requests with its user's certificate.
@@ -111,4 +134,31 @@ fn mark<B: Body>(mut answer: Response<B>, id: Option<HeaderValue>) -> Answer<B> 
         });
         body.map_frame(mark)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{Request, Response, header::CONTENT_TYPE};
+    use tonic::{Code, Status, body::Body};
+    use tower::{Layer as _, Service as _, service_fn};
+
+    use super::EdgeLayer;
+
+    #[tokio::test]
+    async fn a_panic_is_an_internal_error_with_details() {
+        let inner = service_fn(|request: Request<Body>| async move {
+            assert!(request.uri().path() == "/", "on purpose");
+            Ok::<_, String>(Response::new(Body::default()))
+        });
+        let mut edge = EdgeLayer.layer(inner);
+        for (path, code) in [("/", None), ("/x", Some(Code::Internal))] {
+            let request = Request::post(path).header(CONTENT_TYPE, "application/grpc");
+            let answer = edge.call(request.body(Body::default()).unwrap_or_default());
+            let answer = answer.await.ok();
+            let status = answer.and_then(|answer| Status::from_header_map(answer.headers()));
+            assert_eq!(status.as_ref().map(Status::code), code);
+            let details = status.map(|status| status.details().len());
+            assert!(details.is_none_or(|length| length > 50));
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! The layer that asks who calls. What it finds goes with the call, whose pipeline decides. What never reaches a
+//! The layer that asks who calls, if there is room for a call. What it finds goes with the call, whose pipeline decides. What never reaches a
 //! pipeline is decided here: health, reflection, and requests that the transport cannot read.
 
 use std::{
@@ -11,7 +11,7 @@ use std::{
 
 use http::{HeaderMap, Request, Response, header::AUTHORIZATION};
 use http_body::Body;
-use tokio::time::timeout;
+use tokio::{sync::Semaphore, time::timeout};
 use tonic::Status;
 use tower::{Layer, Service};
 
@@ -36,6 +36,7 @@ pub struct IdentifyLayer {
     tls: Option<Arc<Tls>>,
     health: Audience,
     reflection: Audience,
+    room: Arc<Semaphore>,
 }
 
 impl IdentifyLayer {
@@ -46,6 +47,9 @@ impl IdentifyLayer {
             tls,
             health: settings.health,
             reflection: settings.reflection.unwrap_or(Audience::Identified),
+            room: Arc::new(Semaphore::new(
+                settings.limits.max_concurrent_calls as usize,
+            )),
         }
     }
 
@@ -171,7 +175,16 @@ where
         if audience == Some(Audience::Everybody) {
             return Box::pin(inner.call(request));
         }
+        let room = Arc::clone(&layer.room).try_acquire_owned();
+        if audience.is_none() && room.is_err() {
+            let meta = CallMeta::of(request.extensions());
+            if let Some(refusal) = unreadable::overloaded(&path, &meta) {
+                return Box::pin(async move { Ok(refusal.into_http()) });
+            }
+        }
         Box::pin(async move {
+            // Held until the call has its answer.
+            let _room = room;
             let peer = request.extensions().get::<Peer>();
             let head = Head {
                 certificate: peer.and_then(|peer| peer.certificate.clone()),

@@ -80,6 +80,35 @@ pub async fn never_came(shared: &Shared, path: &str, meta: &CallMeta) -> Option<
     .await
 }
 
+/// The answer to a call that the server has no room for; nobody has asked who calls.
+#[must_use]
+pub fn overloaded(path: &str, meta: &CallMeta) -> Option<Status> {
+    let (_, upstream) = rpc(path)?;
+    let failure = Failure::new(ErrorReason::Overloaded, "too many calls");
+    tracing::info!(
+        request_id = meta.request_id,
+        peer = meta.peer,
+        path,
+        "there is no room for the call"
+    );
+    Some(status(&failure, &facts(upstream, meta)))
+}
+
+/// The name and the upstream of an rpc.
+fn rpc(path: &str) -> Option<(&'static str, &'static str)> {
+    let name = path.strip_prefix("/useradmin.v1.UserAdmin/")?;
+    RPCS.into_iter().find(|(rpc, _)| *rpc == name)
+}
+
+fn facts(upstream: &'static str, meta: &CallMeta) -> CallFacts {
+    CallFacts {
+        upstream,
+        request_id: meta.request_id.clone(),
+        caller: meta.caller_name(),
+        ..CallFacts::default()
+    }
+}
+
 async fn refuse(
     shared: &Shared,
     path: &str,
@@ -87,8 +116,7 @@ async fn refuse(
     failure: Failure,
     fault: &str,
 ) -> Option<Status> {
-    let name = path.strip_prefix("/useradmin.v1.UserAdmin/")?;
-    let (rpc, upstream) = RPCS.into_iter().find(|(rpc, _)| *rpc == name)?;
+    let (rpc, upstream) = rpc(path)?;
     let cause = meta.caller.as_ref().err().map(|cause| cause.as_str());
     tracing::info!(
         request_id = meta.request_id,
@@ -98,12 +126,7 @@ async fn refuse(
         cause,
         "unreadable request"
     );
-    let facts = CallFacts {
-        upstream,
-        request_id: meta.request_id.clone(),
-        caller: meta.caller_name(),
-        ..CallFacts::default()
-    };
+    let facts = facts(upstream, meta);
     let failure = match meta.caller {
         Ok(_) => failure,
         Err(unidentified) => {

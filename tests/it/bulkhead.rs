@@ -5,8 +5,50 @@ use std::{sync::Arc, time::Duration};
 use futures_util::future::join_all;
 use tokio::sync::Notify;
 use tonic::Code;
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use crate::support::{App, Reply, Upstream, batch_request, batch_section, token_or};
+
+/// A server without room refuses before it asks who calls, and goes on telling of its health.
+#[tokio::test]
+async fn a_call_for_which_there_is_no_room_is_refused_at_once() {
+    let (arrived, gate) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (tell, held) = (Arc::clone(&arrived), Arc::clone(&gate));
+    let upstream = Upstream::start(move |seen| {
+        token_or(seen, || {
+            tell.notify_one();
+            Reply::Held(Arc::clone(&held), Box::new(Reply::empty(200)))
+        })
+    })
+    .await;
+    let folder = App::folder();
+    let text = "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"\"\n[server.limits]\n\
+        max_concurrent_calls = 1\n[[callers]]\nidentity = \"anonymous\"\n\
+        allow = [{ rpc = \"DeleteBatchNodeUser\", targets = [\"*\"] }]\n";
+    let section = batch_section(&folder, &upstream.url);
+    let app = App::configured(folder, &format!("{text}{section}")).await;
+    let mut first = Box::pin(app.delete_batch_node_user(batch_request("alice")));
+    tokio::select! {
+        _ = &mut first => panic!("nobody has been let through"),
+        () = arrived.notified() => {}
+    }
+    for _ in 0..3 {
+        let refused = app.delete_batch_node_user(batch_request("bob")).await;
+        refused
+            .unwrap_err()
+            .expect(Code::ResourceExhausted, "OVERLOADED");
+        let mut health = HealthClient::new(app.channel());
+        let request = HealthCheckRequest::default();
+        assert_eq!(health.check(request).await.unwrap().into_inner().status, 1);
+    }
+    gate.notify_one();
+    first.await.unwrap();
+    let records = app.audit();
+    assert!(records.iter().all(|record| record["user"] == "alice"));
+    let again = app.delete_batch_node_user(batch_request("bob"));
+    gate.notify_one();
+    again.await.unwrap();
+}
 
 /// One call in flight, two waiting.
 async fn small(upstream: &Upstream) -> App {
