@@ -1,13 +1,51 @@
 //! The bulkhead of a target: full means refused at once, and callers that have gone hold no place.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures_util::future::join_all;
 use tokio::sync::Notify;
 use tonic::Code;
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
-use crate::support::{App, Reply, Upstream, batch_request, batch_section, token_or};
+use crate::support::{
+    App, Reply, Upstream, batch_deleted, batch_request, batch_section, by_id, hmc_section,
+    token_or, usual,
+};
+
+/// One HMC hangs, its bulkhead fills up, and nobody else notices.
+#[tokio::test]
+async fn an_hmc_that_hangs_has_no_effect_on_other_targets() {
+    let hmc = Upstream::start(|seen| {
+        if seen.method == "POST" {
+            usual(seen, 0)
+        } else {
+            Reply::Hang
+        }
+    })
+    .await;
+    let account = Upstream::start(|seen| token_or(seen, batch_deleted)).await;
+    let folder = App::folder();
+    let hung = hmc_section(&folder, &hmc.url);
+    let hung = hung.replacen("url =", "max_in_flight = 2\nmax_queued = 2\nurl =", 1);
+    let sections = format!("{}{hung}", batch_section(&folder, &account.url));
+    let app = App::start_in(folder, &sections).await;
+    let waiting = || Box::pin(app.delete_hmc_user(by_id("id-1")));
+    let mut calls: Vec<_> = (0..7).map(|_| waiting()).collect();
+    for _ in 0..3 {
+        let (answer, _, rest) = futures_util::future::select_all(calls).await;
+        let failed = answer.unwrap_err();
+        failed.expect(Code::ResourceExhausted, "OVERLOADED");
+        calls = rest;
+    }
+    for _ in 0..20 {
+        let begun = Instant::now();
+        let done = app.delete_batch_node_user(batch_request("alice")).await;
+        assert!(done.is_ok() && begun.elapsed() < Duration::from_secs(1));
+    }
+}
 
 /// A server without room refuses before it asks who calls, and goes on telling of its health.
 #[tokio::test]

@@ -48,6 +48,7 @@ mod internals;
 mod lines;
 mod program;
 mod properties;
+mod renewable;
 mod rooms;
 mod sandbox;
 mod secrets;
