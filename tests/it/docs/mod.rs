@@ -10,6 +10,7 @@
 mod audit;
 mod configuration;
 mod errors;
+mod reliability;
 mod sample;
 mod security;
 
