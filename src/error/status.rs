@@ -69,7 +69,8 @@ pub fn status(failure: &Failure, facts: &CallFacts) -> Status {
     }
     let recipe = recipe(failure.reason);
     let mut status = fit(code, recipe.message, details, typed(failure));
-    let delay = recipe.untried.then(|| delay(failure, extras)).flatten();
+    let untried = recipe.untried && facts.attempts == 0;
+    let delay = untried.then(|| delay(failure, extras)).flatten();
     status.metadata_mut().insert(PUSHBACK, pushback(delay));
     status
 }

@@ -34,6 +34,8 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The client begins HTTP/2 with 24 bytes and the 9 of a frame's head (RFC 9113, sections 3.4 and 4.1). They come at
 /// once; afterwards, pings find out who is silent.
 const PREFACE: usize = 33;
+/// Even where there are few places, those who come at the same time do not push each other out.
+const LEAST_ARRIVING: u32 = 64;
 /// After an error of the system, such as too many open files.
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
 /// Connections that wait for the server to take them.
@@ -106,7 +108,8 @@ async fn accept_all(listener: &TcpListener, acceptor: Arc<Acceptor>, sender: Sen
                 continue;
             }
         };
-        make_room(&mut arriving, acceptor.places.most() as usize);
+        let most = acceptor.places.most().max(LEAST_ARRIVING);
+        make_room(&mut arriving, most as usize);
         let (acceptor, sender) = (Arc::clone(&acceptor), sender.clone());
         let task = tokio::spawn(async move {
             let arrived = timeout(HANDSHAKE_TIMEOUT, acceptor.arrive(stream, address)).await;

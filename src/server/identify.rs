@@ -84,6 +84,10 @@ impl IdentifyLayer {
     }
 }
 
+fn overloaded<B: Default>(path: &str, meta: &CallMeta) -> Response<B> {
+    unreadable::overloaded(path, meta).map_or_else(Response::default, Status::into_http)
+}
+
 /// The refusal of a call to health or reflection. One that was let in goes on to its end, whatever becomes of its
 /// caller's identity meanwhile.
 fn refusal(path: &str, meta: &CallMeta) -> Option<Status> {
@@ -175,16 +179,14 @@ where
         if audience == Some(Audience::Everybody) {
             return Box::pin(inner.call(request));
         }
-        let room = Arc::clone(&layer.room).try_acquire_owned();
-        if audience.is_none() && room.is_err() {
-            let meta = CallMeta::of(request.extensions());
-            if let Some(refusal) = unreadable::overloaded(&path, &meta) {
-                return Box::pin(async move { Ok(refusal.into_http()) });
-            }
+        let is_call = audience.is_none();
+        if is_call && unreadable::rpc(&path).is_none() {
+            return Box::pin(inner.call(request));
         }
         Box::pin(async move {
-            // Held until the call has its answer.
-            let _room = room;
+            if is_call && layer.room.available_permits() == 0 {
+                return Ok(overloaded(&path, &CallMeta::of(request.extensions())));
+            }
             let peer = request.extensions().get::<Peer>();
             let head = Head {
                 certificate: peer.and_then(|peer| peer.certificate.clone()),
@@ -195,6 +197,12 @@ where
             if let Some(refusal) = audience.and_then(|_| refusal(&path, &meta)) {
                 return Ok(refusal.into_http());
             }
+            // Held until the call has its answer; who is nobody takes none.
+            let room = layer.room.try_acquire();
+            if is_call && meta.caller.is_ok() && room.is_err() {
+                return Ok(overloaded(&path, &meta));
+            }
+            let _room = room.ok().filter(|_| is_call && meta.caller.is_ok());
             request.extensions_mut().insert(meta.clone());
             let mut answer = pin!(inner.call(request));
             let came = tokio::select! {

@@ -95,7 +95,8 @@ pub fn overloaded(path: &str, meta: &CallMeta) -> Option<Status> {
 }
 
 /// The name and the upstream of an rpc.
-fn rpc(path: &str) -> Option<(&'static str, &'static str)> {
+#[must_use]
+pub fn rpc(path: &str) -> Option<(&'static str, &'static str)> {
     let name = path.strip_prefix("/useradmin.v1.UserAdmin/")?;
     RPCS.into_iter().find(|(rpc, _)| *rpc == name)
 }

@@ -22,6 +22,9 @@ const LEAST: u32 = 20;
 /// Before the first probe, and before the next one when a probe does not end.
 const PAUSE: Duration = Duration::from_secs(5);
 
+/// A target that has not answered within this time is slow.
+const FAIR: Duration = Duration::from_secs(1);
+
 /// The breaker.
 pub struct Breaker {
     /// Its host, for the log.
@@ -32,8 +35,8 @@ pub struct Breaker {
 enum State {
     /// Calls go through, and are counted.
     Closed(Window),
-    /// None does but a probe, which may begin at this moment.
-    Open { probe_at: Instant },
+    /// None does but a probe, which may begin at this moment, and so many have.
+    Open { probe_at: Instant, probes: u64 },
 }
 
 /// How the calls of the last seconds ended, the oldest first.
@@ -88,8 +91,8 @@ impl Breaker {
 
     /// Lets a call through, or tells that it must not begin.
     pub fn admit(&self) -> Result<Pass<'_>, Failure> {
-        let mut probe = false;
-        if let State::Open { probe_at } = &mut *self.state() {
+        let mut probe = None;
+        if let State::Open { probe_at, probes } = &mut *self.state() {
             let now = Instant::now();
             if now < *probe_at {
                 return Err(Failure::new(
@@ -98,7 +101,8 @@ impl Breaker {
                 ));
             }
             *probe_at = now + PAUSE;
-            probe = true;
+            *probes += 1;
+            probe = Some(*probes);
         }
         Ok(Pass {
             breaker: self,
@@ -112,7 +116,7 @@ impl Breaker {
     }
 
     /// A call that was let through has ended: did it fail? `None` when the target was not asked.
-    fn ended(&self, probe: bool, failed: Option<bool>) {
+    fn ended(&self, probe: Option<u64>, failed: Option<bool>) {
         let now = Instant::now();
         let mut state = self.state();
         match (&mut *state, failed) {
@@ -121,17 +125,20 @@ impl Breaker {
                 if window.is_bad() {
                     *state = State::Open {
                         probe_at: now + PAUSE,
+                        probes: 0,
                     };
                     tracing::warn!(upstream = self.host, "the circuit breaker has opened");
                 }
             }
-            (State::Open { .. }, Some(false)) if probe => {
+            (State::Open { .. }, Some(false)) if probe.is_some() => {
                 *state = State::Closed(Window::default());
                 tracing::info!(upstream = self.host, "the circuit breaker has closed");
             }
-            (State::Open { probe_at }, Some(true)) if probe => *probe_at = now + PAUSE,
-            // It has proven nothing: the next call may.
-            (State::Open { probe_at }, None) if probe => *probe_at = now,
+            (State::Open { probe_at, .. }, Some(true)) if probe.is_some() => {
+                *probe_at = now + PAUSE;
+            }
+            // It has proven nothing: the next call may, if no other probe is on its way.
+            (State::Open { probe_at, probes }, None) if probe == Some(*probes) => *probe_at = now,
             // It began before the breaker opened, or was not asked.
             _ => {}
         }
@@ -141,14 +148,20 @@ impl Breaker {
 /// A call that was let through. When it is dropped the call has ended.
 pub struct Pass<'a> {
     breaker: &'a Breaker,
-    probe: bool,
+    /// Its number, if it is one.
+    probe: Option<u64>,
     failed: Option<bool>,
 }
 
 impl Pass<'_> {
-    /// Notes what came of a request. The last one of a call counts.
-    pub fn note(&mut self, sent: &Result<Answer, NoAnswer>) {
-        self.failed = Some(sent.as_ref().map_or(true, |answer| answer.status >= 500));
+    /// Notes what came of a request that took so long. The last one of a call counts. Time that ran out at once says
+    /// more of the caller than of the target.
+    pub fn note(&mut self, sent: &Result<Answer, NoAnswer>, took: Duration) {
+        self.failed = match sent {
+            Ok(answer) => Some(answer.status >= 500),
+            Err(NoAnswer::TimedOut | NoAnswer::NotConnected) if took < FAIR => None,
+            Err(_) => Some(true),
+        };
     }
 
     /// Notes that the target did not even let the service in.
@@ -156,7 +169,6 @@ impl Pass<'_> {
         let down = [
             ErrorReason::UpstreamUnreachable,
             ErrorReason::UpstreamUnavailable,
-            ErrorReason::DeadlineExceeded,
         ];
         if down.contains(&failure.reason) {
             self.failed = Some(true);

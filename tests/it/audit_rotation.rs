@@ -197,7 +197,8 @@ async fn a_quiet_server_goes_on_in_the_new_file_too() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rotation_that_nobody_saw_goes_on_at_the_next_start() {
     let gate = Arc::new(Notify::new());
-    for new_one in [None, Some("")] {
+    // Not there, empty, torn at the first record, or never written.
+    for new_one in [None, Some(""), Some("{\"v\":1,\"ts"), Some("\0\0\0\0")] {
         let (upstream, _arrived) = holding(&gate).await;
         let (folder, file, process) = server(&upstream);
         let mut client = process.client();

@@ -44,7 +44,7 @@ fn answer(status: u16) -> Answer {
 /// As many calls that end like this.
 fn calls(breaker: &Breaker, times: u32, sent: &Sent) {
     for _ in 0..times {
-        breaker.admit().unwrap().note(sent);
+        breaker.admit().unwrap().note(sent, SECOND);
     }
 }
 
@@ -109,8 +109,8 @@ async fn only_what_says_that_the_target_is_down_counts() {
     let breaker = breaker();
     for _ in 0..50 {
         let mut recovered = breaker.admit().unwrap();
-        recovered.note(&NO_ANSWER);
-        recovered.note(&Ok(answer(200)));
+        recovered.note(&NO_ANSWER, SECOND);
+        recovered.note(&Ok(answer(200)), SECOND);
         drop(recovered);
         drop(breaker.admit().unwrap());
     }
@@ -140,13 +140,13 @@ async fn one_probe_decides() {
     advance(Duration::from_millis(1)).await;
     let mut probe = breaker.admit().unwrap();
     expect_open(&breaker);
-    probe.note(&Ok(answer(500)));
+    probe.note(&Ok(answer(500)), SECOND);
     drop(probe);
     advance(Duration::from_millis(4_999)).await;
     expect_open(&breaker);
     // A probe that succeeds: closed, and nothing of before counts.
     advance(Duration::from_millis(1)).await;
-    breaker.admit().unwrap().note(&Ok(answer(404)));
+    breaker.admit().unwrap().note(&Ok(answer(404)), SECOND);
     calls(&breaker, 19, &NO_ANSWER);
     assert!(breaker.admit().is_ok());
 }
@@ -161,7 +161,7 @@ async fn a_probe_that_proves_nothing_leaves_it_to_the_next_call() {
     // A probe that hangs does not keep the breaker open for longer than a pause.
     advance(SECOND * 5).await;
     let mut next = breaker.admit().unwrap();
-    next.note(&Ok(answer(200)));
+    next.note(&Ok(answer(200)), SECOND);
     drop(next);
     drop(hung);
     calls(&breaker, 19, &Ok(answer(200)));
@@ -173,7 +173,7 @@ async fn calls_from_before_do_not_close_it() {
     let mut before: Vec<Pass<'_>> = (0..5).map(|_| breaker.admit().unwrap()).collect();
     calls(&breaker, 20, &NO_ANSWER);
     for pass in &mut before {
-        pass.note(&Ok(answer(200)));
+        pass.note(&Ok(answer(200)), SECOND);
     }
     drop(before);
     expect_open(&breaker);

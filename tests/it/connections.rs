@@ -53,7 +53,7 @@ async fn there_are_no_more_connections_than_places() {
 async fn silent_peers_keep_nobody_out() {
     let (app, _upstream) = small().await;
     let mut silent = Vec::new();
-    for part in [0, 1, 24, 32].into_iter().cycle().take(40) {
+    for part in [0, 1, 24, 32].into_iter().cycle().take(80) {
         let mut stream = TcpStream::connect(app.address).await.unwrap();
         stream.write_all(&BEGIN[..part]).await.unwrap();
         silent.push(stream);

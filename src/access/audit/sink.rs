@@ -6,6 +6,7 @@ use std::{
     io::{self, ErrorKind, Write as _},
     os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::Path,
+    time::{Duration, Instant},
 };
 
 use rustix::{
@@ -43,8 +44,8 @@ struct Open {
     id: Id,
     /// Neither a pipe nor a device: it can be cut, locked and synced.
     regular: bool,
-    /// Something was written that may not be on the disk yet.
-    unsynced: bool,
+    /// Since when something that was written may not be on the disk.
+    unsynced: Option<Instant>,
 }
 
 /// Device and inode: what a file is, whatever its name.
@@ -113,7 +114,6 @@ impl Sink {
         }
         self.leave();
         // What is still open keeps its inode, so that the new file cannot be taken for it.
-        let before = self.before(&path, named.as_ref())?;
         let mut opened = open(&path, named.as_ref(), self.sync)?;
         if opened.regular {
             self.lock(&opened.file)?;
@@ -121,9 +121,11 @@ impl Sink {
         let (size, last) = (opened.file.metadata()?.len(), self.last);
         let news = match last {
             _ if opened.regular && self.len.is_none() => {
-                let legacy = match before {
-                    Some(legacy) => legacy,
-                    None => take_over(&mut opened.file)?,
+                let found = take_over(&mut opened.file)?;
+                let legacy = if found.prev.is_none() {
+                    self.before(&path, found)?
+                } else {
+                    found
                 };
                 (self.rest, self.broken) = (false, false);
                 self.len = Some(legacy.len);
@@ -155,26 +157,23 @@ impl Sink {
         Ok(())
     }
 
-    /// What an earlier process has left in the file that was renamed after it, when nothing is in the log yet.
-    fn before(&mut self, path: &Path, named: Option<&Metadata>) -> io::Result<Option<Legacy>> {
-        let is_new = named.is_none_or(|named| named.is_file() && named.len() == 0);
-        if self.len.is_some() || !is_new {
-            return Ok(None);
-        }
+    /// What an earlier process has left in the file that was renamed after it, when there is not one line in the log.
+    fn before(&mut self, path: &Path, found: Legacy) -> io::Result<Legacy> {
         let Some(before) = predecessor(path) else {
-            return Ok(None);
+            return Ok(found);
         };
         // One that cannot be taken over is the end of its chain.
         let Ok(mut file) = OpenOptions::new().read(true).append(true).open(&before) else {
-            return Ok(None);
+            return Ok(found);
         };
         self.lock(&file)?;
         let legacy = take_over(&mut file)?;
-        Ok(Some(Legacy {
-            len: 0,
+        Ok(Legacy {
+            len: found.len,
+            cut: found.cut + legacy.cut,
             before: Some(before),
             ..legacy
-        }))
+        })
     }
 
     /// Is the file as long as this process has left it? What was changed by others cannot be repaired: the chain
@@ -242,13 +241,19 @@ impl Sink {
     /// Gets onto the disk what was written.
     pub fn sync(&mut self) -> io::Result<()> {
         match &mut self.open {
-            Some(open) if self.sync && open.regular && open.unsynced => {
+            Some(open) if self.sync && open.regular && open.unsynced.is_some() => {
                 open.file.sync_data()?;
-                open.unsynced = false;
+                open.unsynced = None;
                 Ok(())
             }
             _ => Ok(()),
         }
+    }
+
+    /// Has something been written that should be on the disk by now?
+    pub fn is_overdue(&self, after: Duration) -> bool {
+        let since = self.open.as_ref().and_then(|open| open.unsynced);
+        since.is_some_and(|since| since.elapsed() >= after)
     }
 
     /// Leaves a file that has lost its name as it should be: whole, and on the disk before the next one says so. If
@@ -292,10 +297,10 @@ fn write_stdout(bytes: &[u8]) -> io::Result<()> {
 
 fn append(open: &mut Open, bytes: &[u8], sync: bool) -> io::Result<()> {
     open.file.write_all(bytes)?;
-    open.unsynced = true;
+    open.unsynced.get_or_insert_with(Instant::now);
     if sync && open.regular {
         open.file.sync_data()?;
-        open.unsynced = false;
+        open.unsynced = None;
     }
     Ok(())
 }
@@ -330,6 +335,6 @@ fn open(path: &Path, named: Option<&Metadata>, sync: bool) -> io::Result<Open> {
         file,
         id,
         regular,
-        unsynced: false,
+        unsynced: None,
     })
 }

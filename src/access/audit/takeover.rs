@@ -67,10 +67,15 @@ pub fn predecessor(path: &Path) -> Option<PathBuf> {
         let file = file.ok()?.path();
         let other = file.file_name()?.as_bytes();
         let found = fs::metadata(&file).ok()?;
-        let fits = other != name && other.starts_with(name) && found.is_file();
+        let fits = found.is_file() && is_renamed(other.strip_prefix(name)?);
         (fits && begins_as_a_log(&file)).then(|| Some((found.modified().ok()?, file)))?
     });
     renamed.max().map(|(_, file)| file)
+}
+
+/// As a rotation does it: `.1`, `-20261125`. Another log may have a longer name, too.
+fn is_renamed(end: &[u8]) -> bool {
+    matches!(end, [b'.' | b'-', digit, ..] if digit.is_ascii_digit())
 }
 
 /// A compressed one does not.

@@ -116,8 +116,8 @@ impl Writer {
                 self.commit(Vec::new());
             }
             for done in to_sync {
-                // Whoever does not wait any more does not need to know.
-                let _ = done.send(());
+                // Whoever does not wait any more does not need to know, and nobody is told what is not so.
+                let _ = if self.told { done.send(()) } else { Ok(()) };
             }
             self.tell_head();
         }
@@ -234,6 +234,7 @@ impl Writer {
         let intent = group.iter().any(|job| job.entry.event == Event::Intent);
         // After a failure, a write that is not synced would prove nothing.
         let needed = intent || self.carry || !self.owed.is_empty() || self.state.failed();
+        let needed = needed || self.sink.is_overdue(AGAIN);
         if let Err(error) = self.sink.write(&lines, self.sync && needed) {
             self.batch = (self.batch / 2).max(1);
             let (file, owed) = (self.sink.name(), self.owed.len());
@@ -259,10 +260,16 @@ impl Writer {
 
     /// There is nothing to write: what was written gets onto the disk, and a sink that has failed is tried.
     fn rest(&mut self) -> io::Result<()> {
+        let synced = self.sink.sync();
+        if let Err(error) = &synced {
+            let file = self.sink.name();
+            tracing::error!(file, %error, "the audit log failed; deletions are refused");
+        }
+        synced?;
         if self.state.failed() {
             return self.sink.probe();
         }
-        self.sink.sync()
+        Ok(())
     }
 
     /// Tells that a record is written. An intent whose caller has given up meanwhile gets its outcome at once.

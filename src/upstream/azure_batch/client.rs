@@ -6,6 +6,7 @@ use reqwest::{
     Method, Request, StatusCode,
     header::{ACCEPT, AUTHORIZATION, HeaderName, HeaderValue},
 };
+use tokio::time::Instant;
 use url::Url;
 
 use super::{
@@ -190,11 +191,12 @@ impl BatchAccount {
 
         ledger.begin(limits)?;
         let done = StatusCode::OK;
+        let begun = Instant::now();
         let sent = self
             .client
             .send(request, Some(done), &limits.deadline)
             .await;
-        pass.note(&sent);
+        pass.note(&sent, begun.elapsed());
         let failure = match sent {
             Ok(answer) if answer.status == done => {
                 wire::check_echo(&answer, &user.client_request_id);
@@ -230,8 +232,9 @@ impl BatchAccount {
         let shown = self.authorize(&mut request, &proof)?;
         let hidden = proof.hidden(&shown);
         limits.check("reading the node")?;
+        let begun = Instant::now();
         let sent = self.client.send(request, None, &limits.deadline).await;
-        pass.note(&sent);
+        pass.note(&sent, begun.elapsed());
         let answer = sent.map_err(NoAnswer::of_read)?;
         if answer.status == StatusCode::OK {
             return node(&answer, &hidden);

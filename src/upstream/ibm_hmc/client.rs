@@ -6,6 +6,7 @@ use reqwest::{
     Method, Request, StatusCode,
     header::{ACCEPT, HeaderValue},
 };
+use tokio::time::Instant;
 use url::Url;
 
 use super::{
@@ -166,12 +167,13 @@ impl Call<'_> {
         let session = self.session().await?;
         let request = self.request(Method::GET, url, &session);
         self.limits.check("reading the user")?;
+        let begun = Instant::now();
         let sent = self
             .hmc
             .client
             .send(request, None, &self.limits.deadline)
             .await;
-        self.pass.note(&sent);
+        self.pass.note(&sent, begun.elapsed());
         let answer = sent.map_err(NoAnswer::of_read)?;
         if answer.status == 200 {
             return Ok((answer, session));
@@ -197,8 +199,9 @@ impl Call<'_> {
         let request = self.request(Method::DELETE, url, &session);
         self.ledger.begin(&self.limits)?;
         let done = Some(StatusCode::NO_CONTENT);
+        let begun = Instant::now();
         let sent = self.hmc.client.send(request, done, &deadline).await;
-        self.pass.note(&sent);
+        self.pass.note(&sent, begun.elapsed());
         let failure = match sent {
             Ok(answer) if answer.status == StatusCode::NO_CONTENT => return Ok(()),
             Ok(answer) => self.judge(&answer, &session),

@@ -127,7 +127,8 @@ impl Failed {
             "SHUTTING_DOWN",
         ];
         let delay = self.retry_delay.map(|delay| delay.as_millis());
-        let delay = delay.filter(|_| untried.iter().any(|reason| self.reason.ends_with(reason)));
+        let untried = untried.iter().any(|reason| self.reason.ends_with(reason));
+        let delay = delay.filter(|_| untried && self.meta("attempts") == "0");
         delay.map_or(-1, |delay| i64::try_from(delay).unwrap())
     }
 
