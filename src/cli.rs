@@ -114,7 +114,7 @@ async fn serve(arguments: Serve) -> ExitCode {
         };
         telemetry::start();
         if let Err(error) = signals::ignore_hangup().and_then(|()| signals::ignore_file_limit()) {
-            tracing::warn!(%error, "SIGHUP will end the server");
+            tracing::warn!(%error, "SIGHUP, or a limit on the size of files, will end the server");
         }
         return run(&config, |_| {}).await;
     }

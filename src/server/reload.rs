@@ -27,8 +27,8 @@ use crate::{
 /// Files are looked at this often.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// Reads the files, and tells which ones to look at from now on.
-type Read = Box<dyn FnMut() -> Result<Vec<PathBuf>, String> + Send>;
+/// Reads the files, and tells which ones to look at from now on, if that are others.
+type Read = Box<dyn FnMut() -> Result<Option<Vec<PathBuf>>, String> + Send>;
 
 /// Files that are taken up together.
 pub struct Watched {
@@ -104,20 +104,23 @@ impl Watched {
         names.join(", ")
     }
 
-    fn take_up(&mut self, files: Vec<PathBuf>, changed: &str) {
-        let known = |path: &PathBuf| {
-            let mut files = self.files.iter();
-            files.find(|file| file.path == *path)
-        };
-        // One that is new here may have changed since it was read: it is read once more.
+    fn take_up(&mut self, files: Option<Vec<PathBuf>>, changed: &str) {
+        if let Some(files) = files {
+            self.look_at(files);
+        }
+        self.fault = None;
+        self.numbers.reloaded();
+        tracing::info!(what = self.what, file = changed, "changed files are in use");
+    }
+
+    /// One that is new here may have changed since it was read: it is read once more.
+    fn look_at(&mut self, files: Vec<PathBuf>) {
+        let known = |path: &PathBuf| self.files.iter().find(|file| file.path == *path);
         let files = files.into_iter().map(|path| {
             let taken = known(&path).map_or_else(Stamp::default, |file| file.taken.clone());
             Looked::new(path, taken)
         });
         self.files = files.collect();
-        self.fault = None;
-        self.numbers.reloaded();
-        tracing::info!(what = self.what, file = changed, "changed files are in use");
     }
 
     fn fail(&mut self, fault: String, changed: &str) {
@@ -151,35 +154,28 @@ pub fn watched(config: &Config, shared: &Arc<Shared>, tls: Option<&Arc<Tls>>) ->
     };
     if let Some(tls) = tls {
         let (files, tls) = (tls.files().paths(), Arc::clone(tls));
-        let same = files.clone();
-        let read = Box::new(move || tls.reload().map(|()| same.clone()));
-        watch("tls", files, read);
+        watch("tls", files, Box::new(move || tls.reload().map(|()| None)));
     }
     if let Some(file) = config.file.clone() {
         let (shared, mut waiting) = (Arc::clone(shared), Waiting::new(config));
-        let read = Box::new(move || configuration(&file, &shared, &mut waiting));
+        let read = Box::new(move || configuration(&file, &shared, &mut waiting).map(Some));
         watch("configuration", config.files(), read);
     }
     for secret in config.secrets() {
         let Some(file) = secret.path().map(Path::to_owned) else {
             continue;
         };
-        let files = vec![file];
-        let same = files.clone();
-        let read = Box::new(move || match secret.check() {
-            Ok(()) => Ok(same.clone()),
-            Err(error) => Err(error.to_string()),
-        });
-        watch("secret", files, read);
+        let check = move || secret.check().map_err(|error| error.to_string());
+        watch(
+            "secret",
+            vec![file],
+            Box::new(move || check().map(|()| None)),
+        );
     }
     for file in config.token_files() {
         let files = vec![file.clone()];
-        let same = files.clone();
-        let read = Box::new(move || match fs::read(&file) {
-            Ok(_) => Ok(same.clone()),
-            Err(error) => Err(error.to_string()),
-        });
-        watch("secret", files, read);
+        let check = move || fs::read(&file).map_err(|error| error.to_string());
+        watch("secret", files, Box::new(move || check().map(|_| None)));
     }
     watched
 }

@@ -5,7 +5,7 @@ use std::future::Future;
 use time::OffsetDateTime;
 use tonic::{Code, Status};
 
-use super::pipeline::Call;
+use super::{Shared, meta::CallMeta, pipeline::Call};
 use crate::{
     access::audit::{Entry, Event, PATIENCE},
     error::{
@@ -16,6 +16,66 @@ use crate::{
     proto::DeleteOutcome,
 };
 
+/// A record of a call of which no more is known than what the transport knows.
+pub(super) fn entry(
+    meta: &CallMeta,
+    rpc: &'static str,
+    event: Event,
+    outcome: &'static str,
+    reason: &'static str,
+) -> Entry {
+    let caller = meta.caller.as_ref();
+    Entry {
+        at: OffsetDateTime::now_utc(),
+        ends_intent: false,
+        event,
+        request_id: meta.request_id.clone(),
+        caller: short(&meta.caller_name()).to_owned(),
+        auth: caller.map_or("none", Identity::kind),
+        cause: caller.err().map_or("", |cause| cause.as_str()),
+        peer: short(&meta.peer).to_owned(),
+        rpc,
+        target: String::new(),
+        user: String::new(),
+        identifiers: Vec::new(),
+        outcome,
+        reason,
+        client_request_id: String::new(),
+        upstream_request_id: String::new(),
+        attempts: 0,
+        caller_gone: false,
+    }
+}
+
+/// Records how a call ended. The record is made in any case; the future only waits for it, and not beyond the
+/// deadline.
+pub(super) fn record(
+    shared: &Shared,
+    meta: &CallMeta,
+    entry: Entry,
+) -> impl Future<Output = ()> + Send + use<> {
+    let audit = shared.audit.clone();
+    let recorded = shared.tasks.spawn(async move {
+        let (request_id, outcome, reason) = (entry.request_id.clone(), entry.outcome, entry.reason);
+        if let Err(failure) = audit.record(entry, PATIENCE).await {
+            let error = short(&failure.context);
+            tracing::error!(
+                request_id,
+                outcome,
+                reason,
+                error,
+                "the outcome is not on record, or not yet"
+            );
+        }
+    });
+    let deadline = meta.deadline.clone();
+    async move {
+        if let Some(deadline) = deadline {
+            let _late = deadline.bound(recorded).await;
+        }
+    }
+}
+
 impl Call {
     pub(super) fn entry(
         &self,
@@ -24,35 +84,24 @@ impl Call {
         reason: &'static str,
         gone: bool,
     ) -> Entry {
-        let caller = self.meta.caller.as_ref();
         let identifiers = self.facts.identifiers.iter();
         let name = identifiers.clone().find(|(key, _)| *key == "user_name");
         Entry {
-            at: OffsetDateTime::now_utc(),
             ends_intent: event == Event::Outcome && self.intended,
-            event,
-            request_id: self.meta.request_id.clone(),
-            caller: short(&self.facts.caller).to_owned(),
-            auth: caller.map_or("none", Identity::kind),
-            cause: caller.err().map_or("", |cause| cause.as_str()),
-            peer: short(&self.meta.peer).to_owned(),
-            rpc: self.subject.rpc,
             target: short(&self.subject.target).to_owned(),
             user: short(name.map_or(&self.subject.user, |(_, name)| name)).to_owned(),
             identifiers: identifiers
                 .map(|(key, value)| (*key, short(value).to_owned()))
                 .collect(),
-            outcome,
-            reason,
             client_request_id: short(&self.trace.client_request_id).to_owned(),
             upstream_request_id: short(&self.trace.upstream_request_id).to_owned(),
             attempts: self.facts.attempts,
             caller_gone: gone,
+            ..entry(&self.meta, self.subject.rpc, event, outcome, reason)
         }
     }
 
-    /// Records how the call ended. The record is made in any case; the future only waits for it, and not beyond
-    /// the deadline.
+    /// Records how the call ended.
     pub(super) fn close(
         &self,
         outcome: &'static str,
@@ -60,25 +109,7 @@ impl Call {
         gone: bool,
     ) -> impl Future<Output = ()> + Send + use<> {
         let entry = self.entry(Event::Outcome, outcome, reason, gone);
-        let (audit, request_id) = (self.shared.audit.clone(), self.meta.request_id.clone());
-        let recorded = self.shared.tasks.spawn(async move {
-            if let Err(failure) = audit.record(entry, PATIENCE).await {
-                let error = short(&failure.context);
-                tracing::error!(
-                    request_id,
-                    outcome,
-                    reason,
-                    error,
-                    "the outcome is not on record, or not yet"
-                );
-            }
-        });
-        let deadline = self.meta.deadline.clone();
-        async move {
-            if let Some(deadline) = deadline {
-                let _late = deadline.bound(recorded).await;
-            }
-        }
+        record(&self.shared, &self.meta, entry)
     }
 
     pub(super) fn fail(&self, failure: &Failure, gone: bool) -> Status {

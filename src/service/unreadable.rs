@@ -3,15 +3,15 @@
 //! request, and of a caller who is nobody.
 
 use http::HeaderMap;
-use time::OffsetDateTime;
 use tonic::{Code, Status};
 
-use super::{Shared, meta::CallMeta};
+use super::{
+    Shared,
+    meta::CallMeta,
+    report::{entry, record},
+};
 use crate::{
-    access::{
-        audit::{Entry, Event, PATIENCE},
-        unidentified::Unidentified,
-    },
+    access::audit::Event,
     error::{
         Failure, Violation,
         status::{CallFacts, status},
@@ -131,44 +131,15 @@ async fn refuse(
     let failure = match meta.caller {
         Ok(_) => failure,
         Err(unidentified) => {
-            record(shared, rpc, meta, unidentified).await;
-            Failure::unidentified(unidentified.as_str())
+            let failure = Failure::unidentified(unidentified.as_str());
+            // Who is nobody is on record, whatever the message is.
+            let reason = failure.reason.as_str_name();
+            let denied = entry(meta, rpc, Event::Outcome, "denied", reason);
+            record(shared, meta, denied).await;
+            failure
         }
     };
     Some(status(&failure, &facts))
-}
-
-/// Who is nobody is on record, whatever the message is.
-async fn record(shared: &Shared, rpc: &'static str, meta: &CallMeta, unidentified: Unidentified) {
-    let denied = Entry {
-        at: OffsetDateTime::now_utc(),
-        ends_intent: false,
-        event: Event::Outcome,
-        request_id: meta.request_id.clone(),
-        caller: String::new(),
-        auth: "none",
-        cause: unidentified.as_str(),
-        peer: meta.peer.clone(),
-        rpc,
-        target: String::new(),
-        user: String::new(),
-        identifiers: Vec::new(),
-        outcome: "denied",
-        reason: ErrorReason::CallerUnauthenticated.as_str_name(),
-        client_request_id: String::new(),
-        upstream_request_id: String::new(),
-        attempts: 0,
-        caller_gone: false,
-    };
-    let audit = shared.audit.clone();
-    let recorded = shared.tasks.spawn(async move {
-        if let Err(failure) = audit.record(denied, PATIENCE).await {
-            tracing::error!(error = failure.context, "a refusal is not on record");
-        }
-    });
-    if let Some(deadline) = &meta.deadline {
-        let _late = deadline.bound(recorded).await;
-    }
 }
 
 /// The field that the decoder names, as `Message.field: what is wrong`; empty when it names none.

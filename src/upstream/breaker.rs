@@ -154,6 +154,17 @@ pub struct Pass<'a> {
 }
 
 impl Pass<'_> {
+    /// Sends a request, and notes what came of it.
+    pub async fn over(
+        &mut self,
+        sending: impl Future<Output = Result<Answer, NoAnswer>>,
+    ) -> Result<Answer, NoAnswer> {
+        let begun = Instant::now();
+        let sent = sending.await;
+        self.note(&sent, begun.elapsed());
+        sent
+    }
+
     /// Notes what came of a request that took so long. The last one of a call counts. Time that ran out at once says
     /// more of the caller than of the target.
     pub fn note(&mut self, sent: &Result<Answer, NoAnswer>, took: Duration) {

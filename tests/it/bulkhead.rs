@@ -15,6 +15,20 @@ use crate::support::{
     token_or, usual,
 };
 
+/// An upstream that tells when a DELETE has arrived, and answers it when the gate is opened.
+async fn holding() -> (Upstream, Arc<Notify>, Arc<Notify>) {
+    let (arrived, gate) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (tell, held) = (Arc::clone(&arrived), Arc::clone(&gate));
+    let upstream = Upstream::start(move |seen| {
+        token_or(seen, || {
+            tell.notify_one();
+            Reply::Held(Arc::clone(&held), Box::new(Reply::empty(200)))
+        })
+    })
+    .await;
+    (upstream, arrived, gate)
+}
+
 /// One HMC hangs, its bulkhead fills up, and nobody else notices.
 #[tokio::test]
 async fn an_hmc_that_hangs_has_no_effect_on_other_targets() {
@@ -50,15 +64,7 @@ async fn an_hmc_that_hangs_has_no_effect_on_other_targets() {
 /// A server without room refuses before it asks who calls, and goes on telling of its health.
 #[tokio::test]
 async fn a_call_for_which_there_is_no_room_is_refused_at_once() {
-    let (arrived, gate) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let (tell, held) = (Arc::clone(&arrived), Arc::clone(&gate));
-    let upstream = Upstream::start(move |seen| {
-        token_or(seen, || {
-            tell.notify_one();
-            Reply::Held(Arc::clone(&held), Box::new(Reply::empty(200)))
-        })
-    })
-    .await;
+    let (upstream, arrived, gate) = holding().await;
     let folder = App::folder();
     let text = "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"\"\n[server.limits]\n\
         max_concurrent_calls = 1\n[[callers]]\nidentity = \"anonymous\"\n\
@@ -98,14 +104,7 @@ async fn small(upstream: &Upstream) -> App {
 
 #[tokio::test]
 async fn what_does_not_fit_is_refused_at_once() {
-    let gate = Arc::new(Notify::new());
-    let held = Arc::clone(&gate);
-    let upstream = Upstream::start(move |seen| {
-        token_or(seen, || {
-            Reply::Held(Arc::clone(&held), Box::new(Reply::empty(200)))
-        })
-    })
-    .await;
+    let (upstream, _arrived, gate) = holding().await;
     let app = small(&upstream).await;
     let calls = (0..8).map(|_| app.delete_batch_node_user(batch_request("alice")));
     let mut calls: Vec<_> = calls.map(Box::pin).collect();
@@ -138,15 +137,7 @@ async fn what_does_not_fit_is_refused_at_once() {
 
 #[tokio::test]
 async fn callers_that_have_gone_hold_no_place() {
-    let (arrived, gate) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let (tell, held) = (Arc::clone(&arrived), Arc::clone(&gate));
-    let upstream = Upstream::start(move |seen| {
-        token_or(seen, || {
-            tell.notify_one();
-            Reply::Held(Arc::clone(&held), Box::new(Reply::empty(200)))
-        })
-    })
-    .await;
+    let (upstream, arrived, gate) = holding().await;
     let app = small(&upstream).await;
     let first = app.delete_batch_node_user(batch_request("alice"));
     let mut first = Box::pin(first);

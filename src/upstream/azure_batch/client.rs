@@ -6,7 +6,6 @@ use reqwest::{
     Method, Request, StatusCode,
     header::{ACCEPT, AUTHORIZATION, HeaderName, HeaderValue},
 };
-use tokio::time::Instant;
 use url::Url;
 
 use super::{
@@ -191,13 +190,8 @@ impl BatchAccount {
 
         ledger.begin(limits)?;
         let done = StatusCode::OK;
-        let begun = Instant::now();
-        let sent = self
-            .client
-            .send(request, Some(done), &limits.deadline)
-            .await;
-        pass.note(&sent, begun.elapsed());
-        let failure = match sent {
+        let sending = self.client.send(request, Some(done), &limits.deadline);
+        let failure = match pass.over(sending).await {
             Ok(answer) if answer.status == done => {
                 wire::check_echo(&answer, &user.client_request_id);
                 return Ok(Done::new(DeleteOutcome::Deleted, &answer, &hidden));
@@ -232,10 +226,8 @@ impl BatchAccount {
         let shown = self.authorize(&mut request, &proof)?;
         let hidden = proof.hidden(&shown);
         limits.check("reading the node")?;
-        let begun = Instant::now();
-        let sent = self.client.send(request, None, &limits.deadline).await;
-        pass.note(&sent, begun.elapsed());
-        let answer = sent.map_err(NoAnswer::of_read)?;
+        let sending = self.client.send(request, None, &limits.deadline);
+        let answer = pass.over(sending).await.map_err(NoAnswer::of_read)?;
         if answer.status == StatusCode::OK {
             return node(&answer, &hidden);
         }

@@ -6,7 +6,6 @@ use reqwest::{
     Method, Request, StatusCode,
     header::{ACCEPT, HeaderValue},
 };
-use tokio::time::Instant;
 use url::Url;
 
 use super::{
@@ -167,13 +166,9 @@ impl Call<'_> {
         let session = self.session().await?;
         let request = self.request(Method::GET, url, &session);
         self.limits.check("reading the user")?;
-        let begun = Instant::now();
-        let sent = self
-            .hmc
-            .client
-            .send(request, None, &self.limits.deadline)
-            .await;
-        self.pass.note(&sent, begun.elapsed());
+        let deadline = &self.limits.deadline;
+        let sending = self.hmc.client.send(request, None, deadline);
+        let sent = self.pass.over(sending).await;
         let answer = sent.map_err(NoAnswer::of_read)?;
         if answer.status == 200 {
             return Ok((answer, session));
@@ -199,10 +194,8 @@ impl Call<'_> {
         let request = self.request(Method::DELETE, url, &session);
         self.ledger.begin(&self.limits)?;
         let done = Some(StatusCode::NO_CONTENT);
-        let begun = Instant::now();
-        let sent = self.hmc.client.send(request, done, &deadline).await;
-        self.pass.note(&sent, begun.elapsed());
-        let failure = match sent {
+        let sending = self.hmc.client.send(request, done, &deadline);
+        let failure = match self.pass.over(sending).await {
             Ok(answer) if answer.status == StatusCode::NO_CONTENT => return Ok(()),
             Ok(answer) => self.judge(&answer, &session),
             Err(no_answer) => no_answer.of_delete(),
