@@ -23,6 +23,7 @@ pub struct Metrics {
     reloaded_at: Family<Labels<1>, Seconds>,
     unidentified: Family<Labels<1>, Counter>,
     refused: Family<Labels<1>, Counter>,
+    aborted: Family<Labels<1>, Counter>,
     looked_at: Seconds,
     restart_needed: Gauge,
     audit_works: Gauge,
@@ -49,6 +50,7 @@ impl Default for Metrics {
             reloaded_at: Family::default(),
             unidentified: Family::default(),
             refused: Family::default(),
+            aborted: Family::default(),
             looked_at: Seconds::default(),
             restart_needed: Gauge::default(),
             audit_works: Gauge::default(),
@@ -65,6 +67,11 @@ impl Default for Metrics {
             "connections_refused",
             "Connections that were closed at once, by the limit that they would have broken",
             metrics.refused.clone(),
+        );
+        metrics.registry.register(
+            "connections_aborted",
+            "Connections that were ended because the peer broke the rules of HTTP/2, by error code",
+            metrics.aborted.clone(),
         );
         metrics.register_audit();
         metrics
@@ -142,6 +149,11 @@ impl Metrics {
     /// A connection was closed because of this limit.
     pub fn connection_refused(&self, limit: &'static str) {
         self.refused.get_or_create(&[("limit", limit)]).inc();
+    }
+
+    /// A connection was ended with this error code of HTTP/2.
+    pub fn connection_aborted(&self, error: &'static str) {
+        self.aborted.get_or_create(&[("error", error)]).inc();
     }
 
     /// Files have been looked at.

@@ -65,7 +65,8 @@ pub const KEYS: &[Key] = &[
     key(LIMITS, "max_concurrent_calls", "1-1000000", "2048", "Calls in progress; more get RESOURCE_EXHAUSTED with OVERLOADED at once, before anybody asks who calls. Health and reflection are not counted."),
     key(LIMITS, "max_connections", "1-1000000", "1024", "Connections at a time that have begun HTTP/2; more are closed at once. Each needs a file descriptor: see the limit of the process."),
     key(LIMITS, "max_connections_per_peer", "1-1000000", "64", "... and of one address. Loopback has no such limit, for a proxy there stands for many. Behind a proxy on another machine, set it to `max_connections`."),
-    key(LIMITS, "max_connection_age_seconds", "seconds, 1-86400", "1800", "How old a connection gets before its client is asked to make a new one; calls in progress go on."),
+    key(LIMITS, "max_connection_age_seconds", "seconds, 1-86400", "1800", "How old a connection gets, or up to a tenth less, before its client is asked to make a new one; calls in progress go on, for 65 seconds at most."),
+    key(LIMITS, "max_connection_idle_seconds", "seconds, 1-86400", "300", "How long a connection may be without a call in progress before its client is asked to make a new one for the next."),
     key(LIMITS, "drain_seconds", "seconds, 1-300", "25", "How long calls in progress may go on after SIGTERM or SIGINT."),
 
     key(TLS, "cert_file", "path of a PEM file", "-", "The server's certificate, and the intermediate ones below the authority."),

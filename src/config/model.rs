@@ -68,6 +68,8 @@ pub struct Limits {
     pub max_connections_per_peer: u32,
     /// How old a connection gets before its client is asked to make a new one.
     pub max_connection_age: Duration,
+    /// How long a connection may be without a call before its client is asked to end it.
+    pub max_connection_idle: Duration,
     /// How long calls may go on after a signal to stop.
     pub drain: Duration,
 }
@@ -82,6 +84,7 @@ impl Default for Limits {
             max_connections: 1_024,
             max_connections_per_peer: 64,
             max_connection_age: Duration::from_mins(30),
+            max_connection_idle: Duration::from_mins(5),
             drain: Duration::from_secs(25),
         }
     }

@@ -113,6 +113,11 @@ fn limits(server: &Section, faults: &mut Faults) -> Limits {
         1..=86_400,
         &mut limits.max_connection_age,
     );
+    seconds(
+        "max_connection_idle_seconds",
+        1..=86_400,
+        &mut limits.max_connection_idle,
+    );
     seconds("drain_seconds", 1..=300, &mut limits.drain);
     limits
 }

@@ -1,30 +1,20 @@
 //! Takes connections in, TLS or plaintext, up to the point where they begin HTTP/2. Peers that are slow at that, or say
 //! nothing, hold up nobody else.
 
-use std::{
-    collections::VecDeque,
-    io,
-    net::SocketAddr,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{collections::VecDeque, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf},
+    io::AsyncReadExt as _,
     net::{TcpListener, TcpStream},
-    sync::mpsc::{self, Receiver, Sender},
     task::AbortHandle,
     time::{sleep, timeout},
 };
-use tokio_rustls::{TlsAcceptor, server::TlsStream};
-use tokio_util::sync::CancellationToken;
-use tonic::transport::server::Connected;
+use tokio_rustls::TlsAcceptor;
 
 use super::{
     places::{Place, Places},
+    stream::Stream,
     tls::{Tls, peer_certificate},
 };
 use crate::{access::certificate::PeerCertificate, metrics::Metrics};
@@ -38,8 +28,6 @@ const PREFACE: usize = 33;
 const LEAST_ARRIVING: u32 = 64;
 /// After an error of the system, such as too many open files.
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
-/// Connections that wait for the server to take them.
-const QUEUE: usize = 64;
 
 /// What is known of a connection; every one of its requests carries it.
 #[derive(Clone)]
@@ -52,24 +40,12 @@ pub struct Peer {
 
 /// A connection that has begun HTTP/2.
 pub struct Connection {
-    stream: Stream,
-    peer: Peer,
-    /// What was read of the preface, and has yet to be handed on.
-    begun: Bytes,
-    _place: Place,
-}
-
-enum Stream {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
-}
-
-impl Connected for Connection {
-    type ConnectInfo = Peer;
-
-    fn connect_info(&self) -> Peer {
-        self.peer.clone()
-    }
+    /// Its bytes, from the first on.
+    pub stream: Stream,
+    /// Its other end.
+    pub peer: Peer,
+    /// Its place, while it lasts.
+    pub place: Place,
 }
 
 /// What all connections share.
@@ -82,22 +58,12 @@ pub struct Acceptor {
     pub metrics: Arc<Metrics>,
 }
 
-/// Accepts until `stop` is cancelled; then the port is closed.
-pub fn accept(
-    listener: TcpListener,
-    acceptor: Acceptor,
-    stop: CancellationToken,
-) -> Receiver<Connection> {
-    let (sender, connections) = mpsc::channel(QUEUE);
-    tokio::spawn(async move {
-        let _stopped = stop
-            .run_until_cancelled(accept_all(&listener, Arc::new(acceptor), sender))
-            .await;
-    });
-    connections
-}
-
-async fn accept_all(listener: &TcpListener, acceptor: Arc<Acceptor>, sender: Sender<Connection>) {
+/// Accepts for ever, and hands on what has begun; the port is closed when this is dropped.
+pub async fn accept<F>(listener: TcpListener, acceptor: Acceptor, hand_on: F)
+where
+    F: Fn(Connection) + Clone + Send + 'static,
+{
+    let acceptor = Arc::new(acceptor);
     let mut arriving = VecDeque::new();
     loop {
         let (stream, address) = match listener.accept().await {
@@ -110,12 +76,11 @@ async fn accept_all(listener: &TcpListener, acceptor: Arc<Acceptor>, sender: Sen
         };
         let most = acceptor.places.most().max(LEAST_ARRIVING);
         make_room(&mut arriving, most as usize);
-        let (acceptor, sender) = (Arc::clone(&acceptor), sender.clone());
+        let (acceptor, hand_on) = (Arc::clone(&acceptor), hand_on.clone());
         let task = tokio::spawn(async move {
             let arrived = timeout(HANDSHAKE_TIMEOUT, acceptor.arrive(stream, address)).await;
             match arrived {
-                // A server that has stopped takes none.
-                Ok(Some(connection)) => drop(sender.send(connection).await),
+                Ok(Some(connection)) => hand_on(connection),
                 Ok(None) => {}
                 Err(_) => tracing::info!(peer = %address, "a connection did not begin in time"),
             }
@@ -153,13 +118,12 @@ impl Acceptor {
             tracing::info!(peer = %address, limit, "a connection was closed: there are too many");
         });
         Some(Connection {
-            stream,
+            stream: stream.begun(Bytes::copy_from_slice(&begun)),
             peer: Peer {
                 address,
                 certificate,
             },
-            begun: Bytes::copy_from_slice(&begun),
-            _place: place.ok()?,
+            place: place.ok()?,
         })
     }
 
@@ -169,94 +133,18 @@ impl Acceptor {
         address: SocketAddr,
     ) -> Option<(Stream, Option<Arc<PeerCertificate>>)> {
         let Some(tls) = &self.tls else {
-            return Some((Stream::Plain(stream), None));
+            return Some((Stream::plain(stream), None));
         };
         let (config, number) = tls.current();
         match TlsAcceptor::from(config).accept(stream).await {
             Ok(stream) => {
                 let certificate = peer_certificate(stream.get_ref().1, number).map(Arc::new);
-                Some((Stream::Tls(Box::new(stream)), certificate))
+                Some((Stream::tls(stream), certificate))
             }
             Err(error) => {
                 tracing::info!(peer = %address, %error, "a TLS handshake failed");
                 None
             }
-        }
-    }
-}
-
-impl AsyncRead for Stream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
-            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
-        }
-    }
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        if this.begun.is_empty() {
-            return Pin::new(&mut this.stream).poll_read(cx, buffer);
-        }
-        let part = this
-            .begun
-            .split_to(this.begun.len().min(buffer.remaining()));
-        buffer.put_slice(&part);
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Stream::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bytes),
-            Stream::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bytes),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match &self.stream {
-            Stream::Plain(stream) => stream.is_write_vectored(),
-            Stream::Tls(stream) => stream.is_write_vectored(),
         }
     }
 }

@@ -3,10 +3,11 @@
 
 use std::time::Duration;
 
-use tokio::{sync::oneshot::Sender, task::JoinHandle, time::timeout};
+use tokio::time::timeout;
 use tonic::server::NamedService as _;
 use tonic_health::{ServingStatus, server::HealthReporter};
 
+use super::connection::Ending;
 use crate::{
     proto::user_admin_server::UserAdminServer,
     service::{Service, Shared},
@@ -21,11 +22,10 @@ const LINGER: Duration = Duration::from_secs(1);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Stops a server when all calls are done or `time` has ended, and a few seconds later at the most.
-pub async fn drain<T>(
+pub async fn drain(
     shared: &Shared,
     health: &HealthReporter,
-    goaway: Sender<()>,
-    serving: JoinHandle<T>,
+    ending: &Ending,
     time: impl Future<Output = ()> + Send,
 ) {
     shared.draining.cancel();
@@ -35,8 +35,8 @@ pub async fn drain<T>(
             .set_service_status(name, ServingStatus::NotServing)
             .await;
     }
-    // A server that has ended already hears nothing.
-    let _ = goaway.send(());
+    ending.goaway.cancel();
+    ending.connections.close();
     let done = tokio::select! {
         () = finished(shared) => true,
         () = time => false,
@@ -47,9 +47,10 @@ pub async fn drain<T>(
         let _unfinished = timeout(HALT_TIMEOUT, finished(shared)).await;
     }
     let (_silent_peers, closed) = tokio::join!(
-        timeout(LINGER, serving),
+        timeout(LINGER, ending.connections.wait()),
         timeout(CLOSE_TIMEOUT, shared.targets.close()),
     );
+    ending.cut.cancel();
     if closed.is_err() {
         tracing::warn!("the log-off took too long");
     }

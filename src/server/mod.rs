@@ -2,36 +2,39 @@
 
 mod acceptor;
 mod admin;
+mod connection;
 mod drain;
 mod edge;
 mod identify;
 mod places;
 mod reload;
+mod stream;
 mod tls;
 
-use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{future::Future, io, net::SocketAddr, sync::Arc};
 
-use futures_util::stream;
-use tokio::{net::TcpListener, sync::oneshot, time::sleep};
-use tonic::{service::RoutesBuilder, transport::Server as Transport};
+use tokio::{net::TcpListener, time::sleep};
+use tokio_util::task::AbortOnDropHandle;
+use tonic::service::RoutesBuilder;
 use tonic_health::server::health_reporter;
+use tower::Layer as _;
 
 use self::{
-    acceptor::Acceptor, admin::Admin, drain::drain, edge::EdgeLayer, identify::IdentifyLayer,
-    places::Places, reload::Watched, tls::Tls,
+    acceptor::Acceptor,
+    admin::Admin,
+    connection::{Connections, Ending},
+    drain::drain,
+    edge::EdgeLayer,
+    identify::IdentifyLayer,
+    places::Places,
+    reload::Watched,
+    tls::Tls,
 };
 use crate::{
     config::{Config, Server as Settings},
     proto::{self, user_admin_server::UserAdminServer},
     service::{Service, Shared},
 };
-
-/// Idle connections are probed this often ...
-const KEEPALIVE: Duration = Duration::from_secs(20);
-/// ... and closed when the probe is not answered within this time.
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Streams that the server itself had to reset, on one connection; tonic's default is no limit.
-const MAX_LOCAL_RESETS: usize = 1_024;
 
 /// A server that has its ports and can be called as soon as it runs.
 pub struct Server {
@@ -91,44 +94,32 @@ impl Server {
             tokio::spawn(admin.serve());
         }
         let limits = &self.settings.limits;
-        let (goaway, signalled) = oneshot::channel::<()>();
-        let draining = self.shared.draining.clone();
+        let identify =
+            IdentifyLayer::new(Arc::clone(&self.shared), self.tls.clone(), &self.settings);
+        let service = EdgeLayer.layer(identify.layer(routes.routes().prepare()));
+        let ending = Ending::default();
+        // However this ends, nobody is served any more.
+        let _ended = (
+            ending.goaway.clone().drop_guard(),
+            ending.cut.clone().drop_guard(),
+        );
+        let metrics = Arc::clone(&self.shared.metrics);
+        let connections = Connections::new(service, limits, metrics, ending.clone());
+        let connections = Arc::new(connections);
         let acceptor = Acceptor {
             tls: self.tls.clone(),
             places: Arc::new(Places::new(limits)),
             metrics: Arc::clone(&self.shared.metrics),
         };
-        let connections = acceptor::accept(self.listener, acceptor, draining);
-        let incoming = stream::unfold(connections, async |mut connections| {
-            let connection = connections.recv().await?;
-            Some((Ok::<_, io::Error>(connection), connections))
+        let accepting = acceptor::accept(self.listener, acceptor, move |connection| {
+            connections.take(connection);
         });
-        let reloading = tokio::spawn(reload::watch(
-            self.watched,
-            Arc::clone(&self.shared.metrics),
-        ));
-        let serving = Transport::builder()
-            .http2_keepalive_interval(Some(KEEPALIVE))
-            .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-            .max_connection_age(limits.max_connection_age)
-            .max_concurrent_streams(limits.max_concurrent_streams)
-            .http2_max_header_list_size(limits.max_metadata_bytes)
-            .http2_max_local_error_reset_streams(Some(MAX_LOCAL_RESETS))
-            .layer(EdgeLayer)
-            .layer(IdentifyLayer::new(
-                Arc::clone(&self.shared),
-                self.tls.clone(),
-                &self.settings,
-            ))
-            .add_routes(routes.routes())
-            .serve_with_incoming_shutdown(incoming, async move {
-                let _ = signalled.await;
-            });
-        let mut serving = tokio::spawn(serving);
-        tokio::select! {
-            ended = &mut serving => return ended.map_err(|e| e.to_string())?.map_err(|e| e.to_string()),
-            () = stop => {}
-        }
+        let accepting = AbortOnDropHandle::new(tokio::spawn(accepting));
+        let metrics = Arc::clone(&self.shared.metrics);
+        let reloading = tokio::spawn(reload::watch(self.watched, metrics));
+        let reloading = AbortOnDropHandle::new(reloading);
+        stop.await;
+        accepting.abort();
         let time = async {
             tokio::select! {
                 () = sleep(limits.drain) => {}
@@ -137,7 +128,7 @@ impl Server {
         };
         reloading.abort();
         tracing::info!(calls = self.shared.tasks.len(), limit = ?limits.drain, "draining; a second signal cuts it short");
-        drain(&self.shared, &health, goaway, serving, time).await;
+        drain(&self.shared, &health, &ending, time).await;
         Ok(())
     }
 }

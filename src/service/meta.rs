@@ -12,7 +12,7 @@ use crate::{access::unidentified::Unidentified, identity::Identity, upstream::de
 /// For a caller who sets no deadline.
 const DEFAULT: Duration = Duration::from_secs(30);
 /// No call takes longer.
-const CAP: Duration = Duration::from_mins(1);
+pub const LONGEST_CALL: Duration = Duration::from_mins(1);
 /// The answer leaves this long before the caller's deadline.
 const MARGIN: Duration = Duration::from_millis(100);
 
@@ -40,7 +40,7 @@ impl CallMeta {
         let received = Instant::now();
         let time = match timeout {
             None => Some(DEFAULT),
-            Some(text) => parse_timeout(text).map(|time| time.min(CAP)),
+            Some(text) => parse_timeout(text).map(|time| time.min(LONGEST_CALL)),
         };
         Self {
             request_id: Uuid::new_v4().to_string(),

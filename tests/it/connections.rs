@@ -1,5 +1,7 @@
 //! How many connections there may be, and that silent peers keep nobody out.
 
+use std::time::{Duration, Instant};
+
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -47,6 +49,33 @@ async fn there_are_no_more_connections_than_places() {
     // One that ends leaves its place to another, as soon as the server has seen it.
     held.pop();
     while begun(&app).await.is_none() {}
+}
+
+#[tokio::test]
+async fn a_connection_without_calls_is_closed() {
+    let (upstream, folder) = (upstream().await, App::folder());
+    let section = batch_section(&folder, &upstream.url);
+    let limits = "[server.limits]\nmax_connection_idle_seconds = 1\n";
+    let app = App::start_in(folder, &format!("{section}{limits}")).await;
+    let stream = TcpStream::connect(app.address).await.unwrap();
+    let begun = Instant::now();
+    let (_client, connection) = h2::client::handshake(stream).await.unwrap();
+    // It answers pings, and the server's GOAWAY; but nobody calls.
+    connection.await.unwrap();
+    assert!(begun.elapsed() >= Duration::from_secs(1));
+}
+
+#[tokio::test]
+async fn a_peer_that_breaks_the_rules_is_counted() {
+    let (app, _upstream) = small().await;
+    let mut stream = begun(&app).await.unwrap();
+    // DATA belongs to a stream (RFC 9113, section 6.1), and this is none.
+    let frame = [0, 0, 0, 0, 0, 0, 0, 0, 0];
+    stream.write_all(&frame).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    let counted = "useradmin_connections_aborted_total{error=\"PROTOCOL_ERROR\"} 1";
+    app.until_metric(counted).await;
 }
 
 #[tokio::test]

@@ -54,6 +54,7 @@ mod sandbox;
 mod secrets;
 mod server;
 mod shared_key;
+mod stops;
 mod support;
 mod tokens;
 mod unreadable;

@@ -1,0 +1,347 @@
+//! A connection from its first call to its last: served over HTTP/2 within bounds, and asked to end when it is old or
+//! idle, or when the server stops.
+
+use std::{
+    convert::Infallible,
+    error::Error as _,
+    net::SocketAddr,
+    pin::pin,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::BodyExt as _;
+use hyper::{body::Incoming, server::conn::http2, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use rand::RngExt as _;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::{Instant, sleep},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::body::Body;
+use tower::Service;
+
+use super::acceptor::{Connection, Peer};
+use crate::{config::Limits, metrics::Metrics, service::meta::LONGEST_CALL};
+
+/// Peers are probed this often ...
+const KEEPALIVE: Duration = Duration::from_secs(20);
+/// ... and given up when the probe is not answered within this time.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Streams that the server itself had to reset, on one connection; tonic's default is no limit.
+const MAX_LOCAL_RESETS: usize = 1_024;
+/// What a peer may send ahead, and what waits for a peer that is slow to read. Messages are small.
+const STREAM_WINDOW: u32 = 65_535;
+const CONNECTION_WINDOW: u32 = 1 << 20;
+const SEND_BUFFER: usize = 65_536;
+/// Every call is over this long after a connection was asked to end; what goes on is cut.
+const GRACE: Duration = LONGEST_CALL.saturating_add(Duration::from_secs(5));
+/// Connections that began together do not end together: each lives at least this part of its time.
+const LEAST_AGE: f64 = 0.9;
+
+/// Serves connections.
+pub struct Connections<S> {
+    /// All layers and services.
+    service: S,
+    http: http2::Builder<TokioExecutor>,
+    age: Duration,
+    idle: Duration,
+    metrics: Arc<Metrics>,
+    ending: Ending,
+}
+
+/// How connections are brought to an end.
+#[derive(Clone, Default)]
+pub struct Ending {
+    /// Those that are there.
+    pub connections: TaskTracker,
+    /// Asks them to end: GOAWAY.
+    pub goaway: CancellationToken,
+    /// Ends them.
+    pub cut: CancellationToken,
+}
+
+impl<S, B> Connections<S>
+where
+    S: Service<Request<Body>, Response = Response<B>, Error = Infallible>,
+    S: Clone + Send + Sync + 'static,
+    S::Future: Send,
+    B: http_body::Body<Data = Bytes, Error: Into<tonic::codegen::StdError>> + Send + 'static,
+{
+    /// Within these limits.
+    pub fn new(service: S, limits: &Limits, metrics: Arc<Metrics>, ending: Ending) -> Self {
+        let mut http = http2::Builder::new(TokioExecutor::new());
+        http.timer(TokioTimer::new())
+            .keep_alive_interval(KEEPALIVE)
+            .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+            .max_concurrent_streams(limits.max_concurrent_streams)
+            .max_header_list_size(limits.max_metadata_bytes)
+            .max_local_error_reset_streams(MAX_LOCAL_RESETS)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_send_buf_size(SEND_BUFFER);
+        Self {
+            service,
+            http,
+            age: limits.max_connection_age,
+            idle: limits.max_connection_idle,
+            metrics,
+            ending,
+        }
+    }
+
+    /// Serves this one in a task of its own.
+    pub fn take(self: &Arc<Self>, connection: Connection) {
+        let this = Arc::clone(self);
+        self.ending.connections.spawn(async move {
+            let Connection {
+                stream,
+                peer,
+                place,
+            } = connection;
+            this.serve(stream, peer).await;
+            drop(place);
+        });
+    }
+
+    async fn serve<I>(&self, io: I, peer: Peer)
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let calls = Arc::new(Calls::default());
+        let (begun, address) = (Arc::clone(&calls), peer.address);
+        let service = TowerToHyperService::new(self.service.clone());
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            let call = begun.begin();
+            request.extensions_mut().insert(peer.clone());
+            let answer = hyper::service::Service::call(&service, request.map(Body::new));
+            async move {
+                // The call is over when its answer has left.
+                let held = move |frame| {
+                    let _ = &call;
+                    frame
+                };
+                let answer = answer.await?;
+                Ok::<_, Infallible>(answer.map(|body| body.map_frame(held)))
+            }
+        });
+        let mut connection = pin!(self.http.serve_connection(TokioIo::new(io), service));
+        let ended = tokio::select! {
+            ended = &mut connection => ended,
+            () = self.time_to_end(&calls) => {
+                connection.as_mut().graceful_shutdown();
+                tokio::select! {
+                    ended = &mut connection => ended,
+                    () = sleep(GRACE) => Ok(()),
+                    () = self.ending.cut.cancelled() => Ok(()),
+                }
+            }
+        };
+        if let Err(error) = ended {
+            self.broken(&error, address);
+        }
+    }
+
+    async fn time_to_end(&self, calls: &Calls) {
+        let age = self.age.mul_f64(rand::rng().random_range(LEAST_AGE..=1.0));
+        tokio::select! {
+            () = self.ending.goaway.cancelled() => {}
+            () = sleep(age) => {}
+            () = calls.idle(self.idle) => {}
+        }
+    }
+
+    /// A peer that merely went away is nothing to tell of; one that broke the rules is.
+    fn broken(&self, error: &hyper::Error, peer: SocketAddr) {
+        let cause = error.source().and_then(|cause| cause.downcast_ref());
+        let Some(reason) = cause
+            .filter(|cause: &&h2::Error| cause.is_library())
+            .and_then(h2::Error::reason)
+        else {
+            tracing::debug!(%peer, %error, "a connection broke");
+            return;
+        };
+        let reason = name(reason);
+        self.metrics.connection_aborted(reason);
+        tracing::info!(%peer, reason, "a connection was ended: its peer broke the rules of HTTP/2");
+    }
+}
+
+/// The name of an error code (RFC 9113, section 7).
+fn name(reason: h2::Reason) -> &'static str {
+    match reason {
+        h2::Reason::PROTOCOL_ERROR => "PROTOCOL_ERROR",
+        h2::Reason::FLOW_CONTROL_ERROR => "FLOW_CONTROL_ERROR",
+        h2::Reason::FRAME_SIZE_ERROR => "FRAME_SIZE_ERROR",
+        h2::Reason::COMPRESSION_ERROR => "COMPRESSION_ERROR",
+        h2::Reason::STREAM_CLOSED => "STREAM_CLOSED",
+        h2::Reason::ENHANCE_YOUR_CALM => "ENHANCE_YOUR_CALM",
+        _ => "OTHER",
+    }
+}
+
+/// The calls of one connection.
+struct Calls(Mutex<Count>);
+
+struct Count {
+    open: usize,
+    /// When the last one ended, or the connection began.
+    ended: Instant,
+}
+
+impl Default for Calls {
+    fn default() -> Self {
+        Self(Mutex::new(Count {
+            open: 0,
+            ended: Instant::now(),
+        }))
+    }
+}
+
+impl Calls {
+    fn begin(self: &Arc<Self>) -> Call {
+        crate::lock(&self.0).open += 1;
+        Call(Arc::clone(self))
+    }
+
+    /// Ends when there has been no call for so long.
+    async fn idle(&self, time: Duration) {
+        loop {
+            let rest = match &*crate::lock(&self.0) {
+                Count { open: 0, ended } => (*ended + time).duration_since(Instant::now()),
+                _ => time,
+            };
+            if rest.is_zero() {
+                return;
+            }
+            sleep(rest).await;
+        }
+    }
+}
+
+/// One call, while it lasts.
+struct Call(Arc<Calls>);
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        let mut count = crate::lock(&self.0.0);
+        count.open -= 1;
+        count.ended = Instant::now();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+    use http::{Request, Response};
+    use tokio::{
+        io::duplex,
+        task::JoinHandle,
+        time::{Instant, sleep},
+    };
+    use tonic::body::Body;
+    use tower::service_fn;
+
+    use super::{Connections, Ending, GRACE, LEAST_AGE, Peer};
+    use crate::config::Limits;
+
+    const IDLE: Duration = Duration::from_mins(5);
+    const AGE: Duration = Duration::from_mins(30);
+
+    /// A connection whose calls take as many seconds as their path says, and the task of its client's side, which ends
+    /// when the connection does.
+    async fn begin(ending: Ending) -> (h2::client::SendRequest<bytes::Bytes>, JoinHandle<()>) {
+        let service = service_fn(|request: Request<Body>| async move {
+            let seconds = request.uri().path()[1..].parse().unwrap_or_default();
+            sleep(Duration::from_secs(seconds)).await;
+            Ok(Response::new(Body::default()))
+        });
+        let limits = Limits {
+            max_connection_age: AGE,
+            max_connection_idle: IDLE,
+            ..Limits::default()
+        };
+        let connections = Connections::new(service, &limits, Arc::default(), ending);
+        let (client, server) = duplex(65_536);
+        tokio::spawn(async move {
+            let peer = Peer {
+                address: SocketAddr::from(([127, 0, 0, 1], 1)),
+                certificate: None,
+            };
+            connections.serve(server, peer).await;
+        });
+        let Ok((client, connection)) = h2::client::handshake(client).await else {
+            unreachable!("the server answers");
+        };
+        let client_side = tokio::spawn(async move { drop(connection.await) });
+        (client, client_side)
+    }
+
+    /// Was it answered?
+    async fn call(client: &h2::client::SendRequest<bytes::Bytes>, seconds: u64) -> bool {
+        let request = Request::post(format!("http://server/{seconds}")).body(());
+        let Ok(mut client) = client.clone().ready().await else {
+            return false;
+        };
+        match client.send_request(request.unwrap_or_default(), true) {
+            Ok((answer, _)) => answer.await.is_ok(),
+            Err(_) => false,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_without_calls_is_ended() {
+        let begun = Instant::now();
+        let (client, ended) = begin(Ending::default()).await;
+        assert!(call(&client, 290).await && call(&client, 350).await);
+        assert!(ended.await.is_ok());
+        let time = begun.elapsed().as_secs();
+        assert_eq!(time, 290 + 350 + IDLE.as_secs());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_old_connection_is_ended_and_its_calls_go_on() {
+        let begun = Instant::now();
+        let (client, ended) = begin(Ending::default()).await;
+        while call(&client, 50).await {}
+        assert!(ended.await.is_ok());
+        let time = begun.elapsed();
+        assert!(time >= AGE.mul_f64(LEAST_AGE) && time <= AGE + Duration::from_secs(50));
+        assert_eq!(time.as_secs() % 50, 0, "the last call was cut");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_does_not_end_is_cut() {
+        let begun = Instant::now();
+        let (client, ended) = begin(Ending::default()).await;
+        assert!(!call(&client, 86_400).await);
+        assert!(ended.await.is_ok());
+        let time = begun.elapsed();
+        assert!(time >= AGE.mul_f64(LEAST_AGE) + GRACE && time <= AGE + GRACE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stop_ends_what_is_idle_and_cuts_what_is_left() {
+        let ending = Ending::default();
+        let (idle, idle_ended) = begin(ending.clone()).await;
+        assert!(call(&idle, 1).await);
+        let (busy, busy_ended) = begin(ending.clone()).await;
+        let call = tokio::spawn(async move { call(&busy, 86_400).await });
+        sleep(Duration::from_secs(1)).await;
+        let begun = Instant::now();
+        ending.goaway.cancel();
+        assert!(idle_ended.await.is_ok());
+        assert!(!busy_ended.is_finished());
+        ending.cut.cancel();
+        assert!(busy_ended.await.is_ok());
+        assert_eq!(call.await.ok(), Some(false));
+        assert!(begun.elapsed() < Duration::from_secs(1));
+    }
+}

@@ -1,0 +1,174 @@
+//! Stops under load, with peers that say nothing: each is over soon, and every call has its answer or was never taken.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use rand::RngExt as _;
+use tokio::{io::AsyncWriteExt as _, net::TcpStream, sync::watch, task::JoinSet};
+use tonic::Status;
+use tonic_types::StatusExt as _;
+
+use crate::{
+    connections::BEGIN,
+    support::{
+        App, Process, Reply, Seen, Upstream, batch_request, configure, records, token_or, verify,
+    },
+};
+
+/// The documented limit for a stop is 30 seconds; nothing here takes so long that it would come near.
+const LONGEST: Duration = Duration::from_secs(10);
+const SILENT: usize = 100;
+const CALLERS: usize = 8;
+
+/// HEADERS of a call whose message never comes.
+fn opened() -> Vec<u8> {
+    // `:method: POST` and `:scheme: http` by their numbers in the static table (RFC 7541, appendix A).
+    let mut block = vec![0x83, 0x86];
+    // The names by their numbers, the values as text.
+    let path: &[u8] = b"/useradmin.v1.UserAdmin/DeleteBatchNodeUser";
+    for (name, value) in [
+        (&[0x04][..], path),
+        (&[0x01], b"server"),
+        (&[0x0F, 0x10], b"application/grpc"),
+    ] {
+        block.extend_from_slice(name);
+        block.push(u8::try_from(value.len()).unwrap());
+        block.extend_from_slice(value);
+    }
+    // Type 1, END_HEADERS, stream 1.
+    let mut frame = vec![0, 0, u8::try_from(block.len()).unwrap(), 1, 4, 0, 0, 0, 1];
+    frame.append(&mut block);
+    frame
+}
+
+/// Peers that have connected, or begun HTTP/2, or opened a stream, and say no more.
+async fn silent_peers(address: &str) -> Vec<TcpStream> {
+    let beginnings = [Vec::new(), BEGIN[..20].to_vec(), BEGIN.to_vec()];
+    let opened = [BEGIN, &opened()].concat();
+    let mut peers = Vec::new();
+    for beginning in beginnings.iter().chain([&opened]).cycle().take(SILENT) {
+        let mut peer = TcpStream::connect(address).await.unwrap();
+        peer.write_all(beginning).await.unwrap();
+        peers.push(peer);
+    }
+    peers
+}
+
+/// What a caller was told: an outcome, or the reason of a refusal; nothing where no server has answered.
+type Told = BTreeMap<String, Option<String>>;
+
+fn told(answer: Result<(), Status>) -> Option<String> {
+    match answer {
+        Ok(()) => Some("deleted".to_owned()),
+        Err(status) => status.get_details_error_info().map(|info| info.reason),
+    }
+}
+
+/// Calls until the server takes no more.
+fn load(process: &Process, round: &str) -> JoinSet<Told> {
+    let mut load = JoinSet::new();
+    for caller in 0..CALLERS {
+        let (mut client, round) = (process.client(), format!("{round}-{caller}"));
+        load.spawn(async move {
+            let mut all = Told::new();
+            loop {
+                let user = format!("user-{round}-{}", all.len());
+                let answer = client.delete_batch_node_user(batch_request(&user)).await;
+                let told = told(answer.map(drop));
+                let over = told.as_deref() != Some("deleted");
+                all.insert(user, told);
+                if over {
+                    return all;
+                }
+            }
+        });
+    }
+    load
+}
+
+async fn round(folder: &Path, arrived: &mut watch::Receiver<usize>, name: &str) -> Told {
+    let process = Process::start(folder);
+    let _silent = silent_peers(&process.address).await;
+    let load = load(&process, name);
+    let enough = *arrived.borrow() + rand::rng().random_range(1..60);
+    arrived.wait_for(|count| *count >= enough).await.unwrap();
+    let begun = Instant::now();
+    let stopping = tokio::task::spawn_blocking(|| process.stop());
+    stopping.await.unwrap();
+    assert!(begun.elapsed() < LONGEST, "{:?}", begun.elapsed());
+    load.join_all().await.into_iter().flatten().collect()
+}
+
+fn user_of(request: &Seen) -> String {
+    let path = request.target.split('?').next().unwrap();
+    path.rsplit('/').next().unwrap().to_owned()
+}
+
+/// The audit log agrees with what was told, and with what the upstream got.
+fn check(told: &Told, upstream: &Upstream, folder: &Path) {
+    let mut on_record: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let file = folder.join("audit.jsonl");
+    for record in records(&file) {
+        let user = record["user"].as_str().unwrap_or_default().to_owned();
+        let outcome = match record["event"].as_str() {
+            Some("intent") => "intent",
+            _ => record["outcome"].as_str().unwrap_or_default(),
+        };
+        let outcome = outcome.to_owned();
+        on_record.entry(user).or_default().push(outcome);
+    }
+    for (user, told) in told {
+        let found = on_record.get(user).map(Vec::as_slice).unwrap_or_default();
+        let found: Vec<&str> = found.iter().map(String::as_str).collect();
+        let expected: &[&str] = match told.as_deref() {
+            Some("deleted") => &["intent", "deleted"],
+            // No call was begun.
+            Some("ERROR_REASON_SHUTTING_DOWN") | None => &[],
+            Some(other) => panic!("{user}: {other}"),
+        };
+        assert_eq!(found, expected, "{user}: {told:?}");
+    }
+    let sent = upstream.requests("DELETE", "/pools");
+    for request in &sent {
+        let user = user_of(request);
+        assert_eq!(told[&user].as_deref(), Some("deleted"), "{user}");
+    }
+    let (code, out, _) = verify([&file]);
+    assert_eq!(code, 0);
+    assert!(out.contains(" 0 open intents, "), "{out}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fifty_stops_under_load_are_soon_over_and_lose_nothing() {
+    let mut lanes = JoinSet::new();
+    for lane in 0..5 {
+        lanes.spawn(async move {
+            let folder = App::folder();
+            let (tell, mut arrived) = watch::channel(0);
+            let upstream = Upstream::start(move |seen| {
+                token_or(seen, || {
+                    tell.send_modify(|count| *count += usize::from(seen.method == "DELETE"));
+                    Reply::empty(200)
+                })
+            })
+            .await;
+            configure(&folder, &upstream.url, "");
+            let mut told = Told::new();
+            for number in 0..10 {
+                let name = format!("{lane}-{number}");
+                told.append(&mut round(&folder, &mut arrived, &name).await);
+            }
+            check(&told, &upstream, &folder);
+            fs::remove_dir_all(&folder).unwrap();
+            told.into_values()
+                .flatten()
+                .filter(|told| told == "deleted")
+                .count()
+        });
+    }
+    assert!(lanes.join_all().await.into_iter().sum::<usize>() > 50 * CALLERS);
+}
