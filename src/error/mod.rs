@@ -45,6 +45,8 @@ pub enum Repeat {
     Backoff,
     /// Once, at once, with renewed credentials.
     Renew,
+    /// By one request for all who wait for the same: it costs nothing of the retry budget.
+    Together,
 }
 
 /// Which of a reason's canonical codes applies: a few reasons have a second one.

@@ -96,7 +96,25 @@ pub struct Limits {
     pub gone: CancellationToken,
 }
 
+impl From<Deadline> for Limits {
+    fn from(deadline: Deadline) -> Self {
+        Self {
+            deadline,
+            gone: CancellationToken::new(),
+        }
+    }
+}
+
 impl Limits {
+    /// Waits for `work`, but not beyond the deadline, nor for a caller who has gone.
+    pub async fn bound<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            done = self.deadline.bound(work) => done,
+            () = self.gone.cancelled() => None,
+        }
+    }
+
     /// Is there time, and somebody who waits?
     pub fn check(&self, what: &str) -> Result<(), Failure> {
         if self.gone.is_cancelled() {
@@ -176,16 +194,16 @@ impl<'a> Tries<'a> {
         let pause = match failure.repeat {
             Repeat::Never => None,
             Repeat::Renew => (ledger.attempts < MAX_ATTEMPTS).then_some(Duration::ZERO),
-            Repeat::Backoff => {
+            Repeat::Backoff | Repeat::Together => {
                 self.failed += 1;
-                pause(&failure, self.failed, ledger, self.limits, self.budget)
+                self.pause(&failure, ledger)
             }
         };
         let Some(pause) = pause else {
             return Err(ledger.conclude(failure));
         };
         if !pause.is_zero() {
-            sleep_unless_gone(pause, self.limits).await;
+            let _ended_early = self.limits.bound(sleep(pause)).await;
         }
         match (self.limits.check("between attempts"), failure.repeat) {
             (Ok(()), _) => Ok(()),
@@ -196,31 +214,26 @@ impl<'a> Tries<'a> {
             (Err(_), _) => Err(ledger.conclude(failure)),
         }
     }
-}
 
-/// How long to wait before the next try; `None` when there must not be one.
-fn pause(
-    failure: &Failure,
-    tries: u32,
-    ledger: &Ledger,
-    limits: &Limits,
-    budget: &Budget,
-) -> Option<Duration> {
-    if tries >= MAX_ATTEMPTS || ledger.attempts >= MAX_ATTEMPTS || limits.gone.is_cancelled() {
-        return None;
-    }
-    let ceiling = FIRST_PAUSE * 2_u32.pow(tries - 1);
-    let jitter = ceiling.mul_f64(rand::rng().random_range(0.0..1.0));
-    let pause = failure
-        .retry_after
-        .map_or(jitter, |asked| asked + jitter / 10);
-    let fits = limits.deadline.remaining() >= pause + super::deadline::MIN_ATTEMPT;
-    (fits && budget.take()).then_some(pause)
-}
-
-async fn sleep_unless_gone(pause: Duration, limits: &Limits) {
-    tokio::select! {
-        _ = limits.deadline.bound(sleep(pause)) => {}
-        () = limits.gone.cancelled() => {}
+    /// How long to wait before the next try; `None` when there must not be one.
+    fn pause(&self, failure: &Failure, ledger: &Ledger) -> Option<Duration> {
+        let limits = self.limits;
+        if self.failed >= MAX_ATTEMPTS
+            || ledger.attempts >= MAX_ATTEMPTS
+            || limits.gone.is_cancelled()
+        {
+            return None;
+        }
+        let ceiling = FIRST_PAUSE * 2_u32.pow(self.failed - 1);
+        let jitter = ceiling.mul_f64(rand::rng().random_range(0.0..1.0));
+        let together = failure.repeat == Repeat::Together;
+        let pause = match failure.retry_after {
+            Some(asked) => asked + jitter / 10,
+            // Whatever all wait for has a pause of its own.
+            None if together => Duration::ZERO,
+            None => jitter,
+        };
+        let fits = limits.deadline.remaining() >= pause + super::deadline::MIN_ATTEMPT;
+        (fits && (together || self.budget.take())).then_some(pause)
     }
 }

@@ -48,11 +48,7 @@ impl Bulkhead {
                 "the bulkhead is full",
             ));
         }
-        let place = tokio::select! {
-            place = limits.deadline.bound(self.places.acquire()) => place,
-            () = limits.gone.cancelled() => None,
-        };
-        match place {
+        match limits.bound(self.places.acquire()).await {
             Some(Ok(place)) => Ok(place),
             Some(Err(_)) => Err(Failure::internal("the bulkhead is closed")),
             None => Err(Deadline::exceeded("waiting for a place in the bulkhead")),

@@ -15,14 +15,15 @@ use http::{HeaderMap, Method, StatusCode, header::RETRY_AFTER};
 use reqwest::{
     ClientBuilder, Request, Response,
     dns::{Addrs, Name, Resolve, Resolving},
-    redirect,
+    redirect, retry,
 };
 use rustls::ClientConfig;
 use tokio::{net::lookup_host, time::timeout};
 use url::Url;
 
 use super::{
-    connecting::Connections,
+    attempt::Limits,
+    connecting::{Connections, Watch},
     deadline::Deadline,
     tls::{self, Trust},
 };
@@ -105,8 +106,10 @@ pub type Alpn = &'static [&'static [u8]];
 pub enum NoAnswer {
     /// No connection: nothing was sent.
     Unreachable(String),
-    /// Time ran out before there was a connection: nothing was sent.
+    /// Time ran out, or the caller went away, before there was a connection: nothing was sent.
     NotConnected,
+    /// The upstream said that it has not processed the request (RFC 9113, section 8.7).
+    Refused(String),
     /// The connection ended, or what came was not HTTP.
     Cut(String),
     /// Time ran out.
@@ -124,6 +127,10 @@ impl NoAnswer {
         match self {
             Self::Unreachable(context) => unreachable(context),
             Self::NotConnected => Deadline::exceeded("connecting to the upstream"),
+            Self::Refused(context) => Failure {
+                fate: Fate::NotDeleted,
+                ..refused(context)
+            },
             Self::Cut(context) => unknown(context).repeatable(),
             Self::TimedOut => unknown("no answer in time".to_owned()).alternate(),
         }
@@ -135,6 +142,7 @@ impl NoAnswer {
         match self {
             Self::Unreachable(context) | Self::Cut(context) => unreachable(context),
             Self::NotConnected => Deadline::exceeded("connecting to the upstream"),
+            Self::Refused(context) => refused(context),
             Self::TimedOut => Deadline::exceeded("waiting for the upstream's answer"),
         }
     }
@@ -142,6 +150,10 @@ impl NoAnswer {
 
 fn unreachable(context: String) -> Failure {
     Failure::new(ErrorReason::UpstreamUnreachable, context).repeatable()
+}
+
+fn refused(context: String) -> Failure {
+    Failure::new(ErrorReason::UpstreamUnavailable, context).repeatable()
 }
 
 impl Client {
@@ -183,9 +195,9 @@ impl Client {
         &self,
         request: Request,
         done: Option<StatusCode>,
-        deadline: &Deadline,
+        limits: &Limits,
     ) -> Result<Answer, NoAnswer> {
-        self.exchange(request, done, MAX_BODY_BYTES, deadline).await
+        self.exchange(request, done, MAX_BODY_BYTES, limits).await
     }
 
     #[allow(clippy::disallowed_methods, reason = "this is the place")]
@@ -194,24 +206,33 @@ impl Client {
         request: Request,
         done: Option<StatusCode>,
         most: usize,
-        deadline: &Deadline,
+        limits: &Limits,
     ) -> Result<Answer, NoAnswer> {
+        let deadline = &limits.deadline;
         let watch = self.connections.watch();
         let trusting = self.trusting.load_full();
         let sent = watch.over(trusting.client.execute(request));
-        let response = match deadline.bound(sent).await {
+        let sent = tokio::select! {
+            sent = deadline.bound(sent) => sent,
+            () = gone_in_time(limits, &watch) => return Err(NoAnswer::NotConnected),
+        };
+        let response = match sent {
             None if watch.never_left() => return Err(NoAnswer::NotConnected),
             None => return Err(NoAnswer::TimedOut),
             Some(Ok(response)) => response,
             Some(Err(error)) if error.is_connect() || error.is_builder() => {
                 return Err(NoAnswer::Unreachable(describe(&error)));
             }
+            Some(Err(error)) if is_refusal(&error) => {
+                return Err(NoAnswer::Refused(describe(&error)));
+            }
             Some(Err(error)) => return Err(NoAnswer::Cut(describe(&error))),
         };
         let (status, headers) = (response.status(), response.headers().clone());
         let body = if done == Some(status) {
             // The status line has decided. What is left is only read to use the connection again.
-            let _ = timeout(DRAIN_TIMEOUT, whole_body(response, most)).await;
+            let rest = timeout(DRAIN_TIMEOUT, whole_body(response, most));
+            let _ = deadline.bound(rest).await;
             None
         } else {
             let body = deadline.bound(timeout(BODY_TIMEOUT, whole_body(response, most)));
@@ -231,7 +252,7 @@ impl Client {
     pub async fn document(&self, url: Url, deadline: &Deadline) -> Result<Bytes, String> {
         let request = Request::new(Method::GET, url);
         match self
-            .exchange(request, None, MAX_DOCUMENT_BYTES, deadline)
+            .exchange(request, None, MAX_DOCUMENT_BYTES, &deadline.clone().into())
             .await
         {
             Ok(Answer {
@@ -241,7 +262,9 @@ impl Client {
             }) => Ok(body),
             Ok(Answer { status: 200, .. }) => Err("the body was cut, or is too long".to_owned()),
             Ok(answer) => Err(format!("HTTP status {}", answer.status)),
-            Err(NoAnswer::Unreachable(error) | NoAnswer::Cut(error)) => Err(error),
+            Err(NoAnswer::Unreachable(error) | NoAnswer::Cut(error) | NoAnswer::Refused(error)) => {
+                Err(error)
+            }
             Err(NoAnswer::NotConnected | NoAnswer::TimedOut) => Err("no answer in time".to_owned()),
         }
     }
@@ -252,6 +275,8 @@ fn build(tls: ClientConfig, connections: &Connections) -> Result<reqwest::Client
         .user_agent(concat!("useradmin/", env!("CARGO_PKG_VERSION")))
         .tls_backend_preconfigured(tls)
         .redirect(redirect::Policy::none())
+        // Attempts are counted, paused and paid for in one place, and this is not it.
+        .retry(retry::never())
         .no_proxy()
         .referer(false)
         .connect_timeout(CONNECT_TIMEOUT)
@@ -260,6 +285,29 @@ fn build(tls: ClientConfig, connections: &Connections) -> Result<reqwest::Client
         .connector_layer(connections.clone())
         .build()
         .map_err(|error| describe(&error))
+}
+
+/// Ends when the caller has gone while the request was surely still here.
+async fn gone_in_time(limits: &Limits, watch: &Watch) {
+    limits.gone.cancelled().await;
+    if !watch.never_left() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Did the upstream say that it has not processed the request? By REFUSED_STREAM, or by a GOAWAY of an orderly
+/// stop, which ends the streams behind the last one that was processed (RFC 9113, sections 6.8 and 8.7).
+fn is_refusal(error: &reqwest::Error) -> bool {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<h2::Error>() {
+            let stops = error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR);
+            let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+            return error.is_remote() && (stops || refused);
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// The body, if it ends well and within the limit.

@@ -11,13 +11,21 @@ use std::{
 };
 
 use futures_util::future::{FutureExt as _, Shared};
-use tokio::time::Instant;
+use rand::RngExt as _;
+use tokio::time::{Instant, sleep};
 
-use super::deadline::Deadline;
-use crate::error::Failure;
+use super::{
+    attempt::{Budget, Limits},
+    deadline::{Deadline, MIN_ATTEMPT},
+};
+use crate::error::{Failure, Repeat};
 
-/// After a failed refresh of something that still works, the next one waits this long.
-const REFRESH_PAUSE: Duration = Duration::from_secs(5);
+/// The rest after a first failed renewal is half as long or more; it doubles with each further one ...
+const FIRST_REST: Duration = Duration::from_millis(200);
+/// ... up to this.
+const LONGEST_REST: Duration = Duration::from_secs(5);
+/// So long a rest is waited for. During a longer one, calls fail at once.
+const SHORT_REST: Duration = Duration::from_secs(1);
 
 /// Nothing is believed to last longer.
 const MAX_LIFE: Duration = Duration::from_hours(24);
@@ -77,7 +85,58 @@ impl<T> Lease<T> {
 struct State<T> {
     current: Option<Arc<Lease<T>>>,
     flight: Option<Flight<T>>,
-    not_before: Option<Instant>,
+    /// Renewals that failed in a row.
+    failed: u32,
+    /// Why the last one failed, and when the next one may begin.
+    rest: Option<(Instant, Failure)>,
+}
+
+impl<T> Default for State<T> {
+    fn default() -> Self {
+        Self {
+            current: None,
+            flight: None,
+            failed: 0,
+            rest: None,
+        }
+    }
+}
+
+impl<T> State<T> {
+    fn resting(&self, now: Instant) -> Option<(Duration, Failure)> {
+        let (until, failure) = self.rest.as_ref().filter(|(until, _)| now < *until)?;
+        Some((*until - now, failure.clone()))
+    }
+
+    /// Notes how a renewal ended, and yields what has been replaced.
+    fn ended(&mut self, result: &Result<Arc<Lease<T>>, Failure>) -> Option<Arc<Lease<T>>> {
+        self.flight = None;
+        match result {
+            Ok(lease) => {
+                (self.failed, self.rest) = (0, None);
+                return self.current.replace(Arc::clone(lease));
+            }
+            Err(failure) if failure.repeat == Repeat::Together => {
+                let longest = FIRST_REST.saturating_mul(2_u32.saturating_pow(self.failed));
+                self.failed = self.failed.saturating_add(1);
+                let part = rand::rng().random_range(0.5..=1.0);
+                let rest = longest.min(LONGEST_REST).mul_f64(part);
+                let rest = rest.max(failure.retry_after.unwrap_or_default());
+                self.rest = Some((Instant::now() + rest, failure.clone()));
+            }
+            // Nothing that time heals: whoever asks may find out.
+            Err(_) => {}
+        }
+        None
+    }
+}
+
+/// What a call finds.
+enum Found<T> {
+    Lease(Arc<Lease<T>>),
+    Flight(Flight<T>),
+    /// The last renewal failed, and the next one does not begin yet.
+    Resting(Duration, Failure),
 }
 
 /// The renewable thing.
@@ -91,11 +150,7 @@ impl<T: Send + Sync + 'static, S: Source<T>> Renewable<T, S> {
     pub fn new(source: S) -> Self {
         Self {
             source: Arc::new(source),
-            state: Arc::new(Mutex::new(State {
-                current: None,
-                flight: None,
-                not_before: None,
-            })),
+            state: Arc::default(),
         }
     }
 
@@ -105,38 +160,64 @@ impl<T: Send + Sync + 'static, S: Source<T>> Renewable<T, S> {
         &self.source
     }
 
-    /// The current one, or a new one. Every waiter has its own deadline; a failure reaches all waiters.
-    pub async fn get(&self, deadline: &Deadline) -> Result<Arc<Lease<T>>, Failure> {
-        let flight = {
-            let mut state = crate::lock(&self.state);
-            let now = Instant::now();
-            match state.current.clone().filter(|lease| !lease.lapsed(now)) {
-                Some(lease) => {
-                    if lease.due(now) && state.not_before.is_none_or(|at| now >= at) {
-                        let _refreshing = self.join(&mut state);
-                    }
-                    return Ok(lease);
-                }
-                None => self.join(&mut state),
-            }
-        };
-        match deadline.bound(flight).await {
-            Some(result) => result,
-            None => Err(Deadline::exceeded("waiting for credentials")),
+    /// The current one, or a new one. Every waiter has its own limits; a failure reaches all waiters.
+    pub async fn get(&self, limits: &Limits) -> Result<Arc<Lease<T>>, Failure> {
+        let waiting = || Deadline::exceeded("waiting for credentials");
+        let mut found = self.find();
+        if let Found::Resting(rest, _) = found
+            && rest <= SHORT_REST
+            && limits.deadline.remaining() >= rest + MIN_ATTEMPT
+        {
+            limits.bound(sleep(rest)).await.ok_or_else(waiting)?;
+            found = self.find();
+        }
+        match found {
+            Found::Lease(lease) => Ok(lease),
+            Found::Flight(flight) => limits.bound(flight).await.ok_or_else(waiting)?,
+            Found::Resting(rest, failure) => Err(Failure {
+                repeat: Repeat::Never,
+                retry_after: failure.retry_after.map(|_| rest.max(SHORT_REST)),
+                ..failure
+            }),
         }
     }
 
-    /// Tells that the upstream refused this one. Only the current one is dropped: a call that used an older
-    /// one simply takes the current one next.
-    pub fn refuse(&self, refused: &Arc<Lease<T>>) {
+    fn find(&self) -> Found<T> {
         let mut state = crate::lock(&self.state);
-        if let Some(current) = state
-            .current
-            .take_if(|current| Arc::ptr_eq(current, refused))
-        {
-            drop(state);
-            Arc::clone(&self.source).retire(current);
+        let now = Instant::now();
+        let current = state.current.clone().filter(|lease| !lease.lapsed(now));
+        let resting = state.resting(now);
+        match (current, resting) {
+            (Some(lease), resting) => {
+                if lease.due(now) && resting.is_none() {
+                    let _refreshing = self.join(&mut state);
+                }
+                Found::Lease(lease)
+            }
+            (None, Some((rest, failure))) if state.flight.is_none() => {
+                Found::Resting(rest, failure)
+            }
+            (None, _) => Found::Flight(self.join(&mut state)),
         }
+    }
+
+    /// Tells that the upstream refused this one. Is there another one to try? Only the current one is dropped, if
+    /// there is a `budget` for a new one: a call that used an older one simply takes the current one next.
+    pub fn refuse(&self, refused: &Arc<Lease<T>>, budget: &Budget) -> bool {
+        let mut state = crate::lock(&self.state);
+        let current = state.current.as_ref();
+        if !current.is_some_and(|current| Arc::ptr_eq(current, refused)) {
+            return true;
+        }
+        if !budget.take() {
+            return false;
+        }
+        let old = state.current.take();
+        drop(state);
+        if let Some(old) = old {
+            Arc::clone(&self.source).retire(old);
+        }
+        true
     }
 
     /// Takes the current one away for good, after a renewal in progress has ended.
@@ -160,18 +241,10 @@ impl<T: Send + Sync + 'static, S: Source<T>> Renewable<T, S> {
             // A panic must not leave its flight behind for ever.
             let result = AssertUnwindSafe(work).catch_unwind().await;
             let result = result.unwrap_or_else(|_| Err(Failure::internal("a renewal panicked")));
-            let result = result.map(Arc::new);
-            let mut state = crate::lock(&store);
-            state.flight = None;
-            match &result {
-                Ok(lease) => {
-                    state.not_before = None;
-                    if let Some(old) = state.current.replace(Arc::clone(lease)) {
-                        drop(state);
-                        source.retire(old);
-                    }
-                }
-                Err(_) => state.not_before = Some(Instant::now() + REFRESH_PAUSE),
+            let result = result.map(Arc::new).map_err(shared);
+            let old = crate::lock(&store).ended(&result);
+            if let Some(old) = old {
+                source.retire(old);
             }
             result
         });
@@ -182,5 +255,16 @@ impl<T: Send + Sync + 'static, S: Source<T>> Renewable<T, S> {
         let flight = flight.boxed().shared();
         state.flight = Some(flight.clone());
         flight
+    }
+}
+
+/// What may be repeated is repeated by one request for all.
+fn shared(failure: Failure) -> Failure {
+    match failure.repeat {
+        Repeat::Backoff => Failure {
+            repeat: Repeat::Together,
+            ..failure
+        },
+        _ => failure,
     }
 }

@@ -9,11 +9,12 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use tokio::time::{advance, sleep};
+use tokio::time::{Instant, advance, sleep};
 use useradmin::{
     error::Failure,
     proto::ErrorReason,
     upstream::{
+        attempt::Budget,
         deadline::Deadline,
         renewable::{Lease, Obtaining, Renewable, Source},
     },
@@ -35,7 +36,8 @@ impl Source<u32> for Endpoint {
         Box::pin(async move {
             sleep(SECOND).await;
             if down {
-                return Err(Failure::new(ErrorReason::UpstreamUnreachable, "down"));
+                let down = Failure::new(ErrorReason::UpstreamUnreachable, "down");
+                return Err(down.repeatable());
             }
             Ok(Lease::lasting(number, SECOND * 100))
         })
@@ -43,7 +45,7 @@ impl Source<u32> for Endpoint {
 }
 
 async fn get(tokens: &Renewable<u32, Endpoint>, patience: Duration) -> Result<u32, ErrorReason> {
-    let lease = tokens.get(&Deadline::after(patience)).await;
+    let lease = tokens.get(&Deadline::after(patience).into()).await;
     lease
         .map(|lease| lease.value)
         .map_err(|failure| failure.reason)
@@ -87,12 +89,56 @@ async fn while_it_lasts_a_source_that_is_down_has_no_effect() {
         assert_eq!(get(&tokens, Duration::from_millis(1)).await, Ok(1));
         sleep(SECOND).await;
     }
-    // Once, and not again before a pause has passed.
+    // Each takes a second, and the rests between them get longer.
     let asked = tokens.source().asked.load(Ordering::SeqCst);
-    assert!((3..=5).contains(&asked), "{asked}");
-    advance(SECOND * 2).await;
+    assert!((6..=11).contains(&asked), "{asked}");
+    // Now it has lapsed. During a rest calls fail at once; when it is over, one asks again for all.
+    advance(SECOND * 7).await;
     let down = Err(ErrorReason::UpstreamUnreachable);
     assert_eq!(get(&tokens, SECOND * 2).await, down);
     tokens.source().down.store(false, Ordering::SeqCst);
+    let begun = Instant::now();
+    assert_eq!(get(&tokens, SECOND * 2).await, down);
+    assert!(begun.elapsed().is_zero());
+    advance(SECOND * 5).await;
     assert!(get(&tokens, SECOND * 2).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_short_rest_is_waited_for_by_those_who_have_the_time() {
+    let tokens = Renewable::new(Endpoint::default());
+    tokens.source().down.store(true, Ordering::SeqCst);
+    let down = Err(ErrorReason::UpstreamUnreachable);
+    let all = join_all((0..100).map(|_| get(&tokens, SECOND * 2))).await;
+    assert!(all.iter().all(|answer| *answer == down));
+    tokens.source().down.store(false, Ordering::SeqCst);
+    // A call would have to begin by then, if it is to begin at all.
+    let hurried = get(&tokens, Duration::from_millis(260));
+    let patient = join_all((0..100).map(|_| get(&tokens, SECOND * 2)));
+    let (hurried, patient) = tokio::join!(hurried, patient);
+    assert_eq!(hurried, down);
+    assert!(patient.iter().all(Result::is_ok));
+    assert_eq!(tokens.source().asked.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_was_refused_is_renewed_within_the_budget() {
+    let tokens = Renewable::new(Endpoint::default());
+    let budget = Budget::new();
+    let present = async || {
+        let lease = tokens.get(&Deadline::after(SECOND * 2).into()).await;
+        lease.unwrap_or_else(|failure| panic!("{failure:?}"))
+    };
+    let first = present().await;
+    // However many were refused with it, there is one new one, and it costs once.
+    for _ in 0..100 {
+        assert!(tokens.refuse(&first, &budget));
+    }
+    let second = present().await;
+    assert_eq!(second.value, 2);
+    while budget.take() {}
+    assert!(!tokens.refuse(&second, &budget));
+    assert_eq!(present().await.value, 2);
+    // It serves those who used an older one.
+    assert!(tokens.refuse(&first, &budget));
 }

@@ -173,7 +173,7 @@ impl BatchAccount {
         limits: &Limits,
     ) -> Result<Done, Failure> {
         let _place = self.bulkhead.enter(limits).await?;
-        let proof = self.credential.obtain(&limits.deadline).await?;
+        let proof = self.credential.obtain(limits).await?;
         let segments = [
             "pools",
             &user.pool_id,
@@ -190,7 +190,7 @@ impl BatchAccount {
 
         ledger.begin(limits)?;
         let done = StatusCode::OK;
-        let sending = self.client.send(request, Some(done), &limits.deadline);
+        let sending = self.client.send(request, Some(done), limits);
         let failure = match pass.over(sending).await {
             Ok(answer) if answer.status == done => {
                 wire::check_echo(&answer, &user.client_request_id);
@@ -219,14 +219,14 @@ impl BatchAccount {
         limits: &Limits,
     ) -> Result<Done, Failure> {
         let _place = self.bulkhead.enter(limits).await?;
-        let proof = self.credential.obtain(&limits.deadline).await?;
+        let proof = self.credential.obtain(limits).await?;
         let mut url = path::build(&self.url, &["pools", &user.pool_id, "nodes", &user.node_id])?;
         url.set_query(Some(&query(limits)));
         let mut request = request(Method::GET, url, user)?;
         let shown = self.authorize(&mut request, &proof)?;
         let hidden = proof.hidden(&shown);
         limits.check("reading the node")?;
-        let sending = self.client.send(request, None, &limits.deadline);
+        let sending = self.client.send(request, None, limits);
         let answer = pass.over(sending).await.map_err(NoAnswer::of_read)?;
         if answer.status == StatusCode::OK {
             return node(&answer, &hidden);
@@ -261,7 +261,8 @@ impl BatchAccount {
     ) -> Failure {
         wire::check_echo(answer, &user.client_request_id);
         let mut failure = failure(answer, user, hidden);
-        if failure.repeat == Repeat::Renew && !(ledger.may_renew() && self.credential.refuse(proof))
+        if failure.repeat == Repeat::Renew
+            && !(ledger.may_renew() && self.credential.refuse(proof, &self.budget))
         {
             failure.repeat = Repeat::Never;
         }

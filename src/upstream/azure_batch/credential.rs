@@ -16,7 +16,7 @@ use crate::{
     },
     error::Failure,
     upstream::{
-        deadline::Deadline,
+        attempt::{Budget, Limits},
         hidden::Hidden,
         http::Client,
         renewable::{Lease, Renewable},
@@ -73,9 +73,9 @@ impl Credential {
     }
 
     /// Obtains what a request will be authorized with.
-    pub async fn obtain(&self, deadline: &Deadline) -> Result<Used, Failure> {
+    pub async fn obtain(&self, limits: &Limits) -> Result<Used, Failure> {
         match self {
-            Self::Entra(tokens) => tokens.get(deadline).await.map(Used::Token),
+            Self::Entra(tokens) => tokens.get(limits).await.map(Used::Token),
             Self::SharedKey(shared) => shared.key().map(Used::Key),
         }
     }
@@ -98,12 +98,9 @@ impl Credential {
     }
 
     /// Tells that the upstream refused it. Is there any point in trying again?
-    pub fn refuse(&self, used: &Used) -> bool {
+    pub fn refuse(&self, used: &Used, budget: &Budget) -> bool {
         match (self, used) {
-            (Self::Entra(tokens), Used::Token(lease)) => {
-                tokens.refuse(lease);
-                true
-            }
+            (Self::Entra(tokens), Used::Token(lease)) => tokens.refuse(lease, budget),
             (Self::SharedKey(shared), Used::Key(key)) => shared.changed(key),
             _ => false,
         }

@@ -285,7 +285,7 @@ impl HttpClient for Exchange {
         }
         match self
             .client
-            .send(ours, None, &Deadline::after(TIMEOUT))
+            .send(ours, None, &Deadline::after(TIMEOUT).into())
             .await
         {
             Ok(answer) => {
@@ -301,7 +301,9 @@ impl HttpClient for Exchange {
             }
             Err(no_answer) => {
                 let context = match no_answer {
-                    NoAnswer::Unreachable(context) | NoAnswer::Cut(context) => context,
+                    NoAnswer::Unreachable(context)
+                    | NoAnswer::Refused(context)
+                    | NoAnswer::Cut(context) => context,
                     NoAnswer::NotConnected | NoAnswer::TimedOut => "no answer in time".to_owned(),
                 };
                 *crate::lock(&self.seen) = Seen::NoAnswer(context);

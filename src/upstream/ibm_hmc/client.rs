@@ -166,8 +166,7 @@ impl Call<'_> {
         let session = self.session().await?;
         let request = self.request(Method::GET, url, &session);
         self.limits.check("reading the user")?;
-        let deadline = &self.limits.deadline;
-        let sending = self.hmc.client.send(request, None, deadline);
+        let sending = self.hmc.client.send(request, None, &self.limits);
         let sent = self.pass.over(sending).await;
         let answer = sent.map_err(NoAnswer::of_read)?;
         if answer.status == 200 {
@@ -187,14 +186,13 @@ impl Call<'_> {
     }
 
     async fn delete_once(&mut self, id: &str) -> Result<(), Failure> {
-        let deadline = self.limits.deadline.clone();
         let _place = self.hmc.bulkhead.enter(&self.limits).await?;
         let session = self.session().await?;
         let url = path::build(&self.hmc.url, &["api", "users", id])?;
         let request = self.request(Method::DELETE, url, &session);
         self.ledger.begin(&self.limits)?;
         let done = Some(StatusCode::NO_CONTENT);
-        let sending = self.hmc.client.send(request, done, &deadline);
+        let sending = self.hmc.client.send(request, done, &self.limits);
         let failure = match self.pass.over(sending).await {
             Ok(answer) if answer.status == StatusCode::NO_CONTENT => return Ok(()),
             Ok(answer) => self.judge(&answer, &session),
@@ -205,7 +203,7 @@ impl Call<'_> {
     }
 
     async fn session(&mut self) -> Result<Arc<Lease<Session>>, Failure> {
-        let session = self.hmc.sessions.get(&self.limits.deadline).await;
+        let session = self.hmc.sessions.get(&self.limits).await;
         // The logon is a request to the HMC, too.
         if let Err(failure) = &session {
             self.pass.note_failure(failure);
@@ -228,11 +226,11 @@ impl Call<'_> {
         let password = password.as_ref().map(Secret::expose);
         let hidden = Hidden::new([session.value.text()].into_iter().chain(password));
         let mut failure = failure(RULES, answer, &hidden);
-        if failure.repeat == Repeat::Renew {
-            self.hmc.sessions.refuse(session);
-            if !self.ledger.may_renew() {
-                failure.repeat = Repeat::Never;
-            }
+        let hmc = self.hmc;
+        if failure.repeat == Repeat::Renew
+            && !(self.ledger.may_renew() && hmc.sessions.refuse(session, &hmc.budget))
+        {
+            failure.repeat = Repeat::Never;
         }
         failure
     }

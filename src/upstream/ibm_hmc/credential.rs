@@ -93,9 +93,9 @@ impl SessionSource {
         })?;
         self.guard(&password)?;
         let request = self.logon_request(&password)?;
-        let deadline = Deadline::after(LOGON_TIMEOUT);
+        let limits = Deadline::after(LOGON_TIMEOUT).into();
         let answer =
-            self.client.send(request, None, &deadline).await.map_err(
+            self.client.send(request, None, &limits).await.map_err(
                 |no_answer| match no_answer {
                     // The callers' own deadlines are looked after elsewhere; this one is the HMC's fault.
                     NoAnswer::TimedOut | NoAnswer::NotConnected => {
@@ -173,8 +173,8 @@ impl SessionSource {
         request
             .headers_mut()
             .insert("x-api-session", session.header());
-        let deadline = Deadline::after(LOGOFF_TIMEOUT);
-        let sent = self.client.send(request, None, &deadline);
+        let limits = Deadline::after(LOGOFF_TIMEOUT).into();
+        let sent = self.client.send(request, None, &limits);
         if timeout(LOGOFF_TIMEOUT, sent).await.is_err() {
             tracing::debug!(hmc = self.url.host_str(), "no answer to the log-off");
         }

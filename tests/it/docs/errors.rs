@@ -230,7 +230,7 @@ fn table<C: Debug>(table: &[Rule<C>], code: &str) -> String {
             &code_name(code),
             match rule.repeat {
                 Repeat::Never => "no",
-                Repeat::Backoff => "after a pause",
+                Repeat::Backoff | Repeat::Together => "after a pause",
                 Repeat::Renew => "once, with new credentials",
             },
             match rule.fate {
