@@ -5,6 +5,7 @@ mod admin;
 mod connection;
 mod drain;
 mod edge;
+mod health;
 mod identify;
 mod places;
 mod reload;
@@ -114,12 +115,15 @@ impl Server {
         let accepting = acceptor::accept(self.listener, acceptor, move |connection| {
             connections.take(connection);
         });
+        let following = health::follow(health.clone(), Arc::clone(&self.shared));
+        let following = AbortOnDropHandle::new(tokio::spawn(following));
         let accepting = AbortOnDropHandle::new(tokio::spawn(accepting));
         let metrics = Arc::clone(&self.shared.metrics);
         let reloading = tokio::spawn(reload::watch(self.watched, metrics));
         let reloading = AbortOnDropHandle::new(reloading);
         stop.await;
         accepting.abort();
+        following.abort();
         let time = async {
             tokio::select! {
                 () = sleep(limits.drain) => {}

@@ -1,6 +1,10 @@
 //! The way of every call: admit -> record the intent -> call the upstream -> record the outcome -> answer.
 
-use std::{future::Future, panic::AssertUnwindSafe, sync::Arc};
+use std::{
+    future::Future,
+    panic::AssertUnwindSafe,
+    sync::{Arc, atomic::Ordering},
+};
 
 use futures_util::FutureExt as _;
 use tokio_util::sync::CancellationToken;
@@ -51,8 +55,8 @@ where
     };
     let gone = CancellationToken::new();
     let limits = Limits {
-        deadline,
         gone: gone.clone(),
+        ..Limits::from(deadline)
     };
     let tasks = call.shared.tasks.clone();
     let mut facts = call.facts.clone();
@@ -190,8 +194,7 @@ impl Call {
         let result = if let Ok(finished) = finished {
             self.learn(finished)
         } else {
-            self.facts.outcome = Fate::Unknown;
-            Err(Failure::internal("a panic"))
+            Err(self.lost(limits.begun.load(Ordering::SeqCst)))
         };
         let gone = limits.gone.is_cancelled();
         let (outcome, reason) = match &result {
@@ -221,6 +224,16 @@ impl Call {
         recorded
     }
 
+    /// The work has panicked, and its book is lost but for the DELETEs begun.
+    fn lost(&mut self, begun: u32) -> Failure {
+        self.facts.attempts = begun;
+        self.facts.outcome = match begun {
+            0 => Fate::NotSent,
+            _ => Fate::Unknown,
+        };
+        Failure::internal("a panic")
+    }
+
     fn learn<T>(&mut self, finished: Finished<T>) -> Result<(T, DeleteOutcome), Failure> {
         self.facts.attempts = finished.ledger.attempts();
         self.facts.outcome = finished.ledger.outcome();
@@ -230,5 +243,105 @@ impl Call {
             self.facts.identifiers.push((key, value));
         }
         finished.result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::PathBuf, sync::Arc};
+
+    use serde_json::Value;
+    use tonic::Code;
+    use tonic_types::StatusExt as _;
+    use uuid::Uuid;
+
+    use super::run;
+    use crate::{
+        config,
+        identity::Identity,
+        service::{
+            Shared,
+            call::{Finished, Subject, Work},
+            meta::CallMeta,
+            validate::Checked,
+        },
+        upstream::attempt::Ledger,
+    };
+
+    async fn shared(folder: &PathBuf) -> Arc<Shared> {
+        let made = fs::create_dir(folder).and_then(|()| fs::write(folder.join("key"), "a2V5"));
+        let text = "[batch_accounts.prod]\nurl = \"http://127.0.0.1:1\"\n\
+            [batch_accounts.prod.credential]\nkind = \"shared_key\"\naccount_name = \"a\"\n\
+            key_file = \"key\"\n[[callers]]\nidentity = \"anonymous\"\n\
+            allow = [{ rpc = \"DeleteBatchNodeUser\", targets = [\"*\"] }]\n";
+        let config = config::parse(&folder.join("useradmin.toml"), text).ok();
+        let shared = match config {
+            Some(config) => Shared::new(&config).await.ok(),
+            None => None,
+        };
+        let Some(shared) = shared.filter(|_| made.is_ok()) else {
+            unreachable!("a configuration that works");
+        };
+        Arc::new(shared)
+    }
+
+    fn subject() -> Subject {
+        Subject {
+            rpc: "DeleteBatchNodeUser",
+            upstream: "azure_batch",
+            target: "prod".to_owned(),
+            alias_is_ours: false,
+            pool: Some("pool".to_owned()),
+            user: "alice".to_owned(),
+            checked: Checked::default(),
+            validate_only: false,
+            client_request_id: String::new(),
+        }
+    }
+
+    /// Begins so many DELETEs, and panics.
+    fn work(begun: u32, work: &Work) -> Finished<()> {
+        let mut ledger = Ledger::default();
+        for _ in 0..begun {
+            let _begun = ledger.begin(&work.limits);
+        }
+        // Whoever waits for a lock goes on all the same.
+        let _held = crate::lock(&LOCK);
+        unreachable!("on purpose")
+    }
+
+    static LOCK: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
+    #[tokio::test]
+    async fn a_call_that_panics_is_on_record_with_what_is_known() {
+        let folder = std::env::temp_dir().join(format!("useradmin-test-{}", Uuid::new_v4()));
+        let shared = shared(&folder).await;
+        for (begun, outcome) in [(0, "not_sent"), (2, "unknown"), (1, "unknown")] {
+            let mut meta = CallMeta::new(None, String::new());
+            meta.caller = Ok(Identity::Anonymous);
+            let answer = run(
+                Arc::clone(&shared),
+                meta,
+                subject(),
+                true,
+                false,
+                move |given| async move { work(begun, &given) },
+            );
+            let status = answer.await.err();
+            assert_eq!(
+                status.as_ref().map(tonic::Status::code),
+                Some(Code::Internal)
+            );
+            let info = status.and_then(|status| status.get_details_error_info());
+            let metadata = info.map(|info| info.metadata).unwrap_or_default();
+            assert_eq!(metadata.get("outcome").map(String::as_str), Some(outcome));
+            shared.audit.settle().await;
+            let text = fs::read_to_string(folder.join("audit.jsonl")).unwrap_or_default();
+            let last = text.lines().last().unwrap_or_default();
+            let last: Value = serde_json::from_str(last).unwrap_or_default();
+            assert_eq!(last["outcome"], outcome);
+            assert_eq!(last["attempts"], begun);
+        }
+        assert!(fs::remove_dir_all(folder).is_ok());
     }
 }

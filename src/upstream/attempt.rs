@@ -1,6 +1,12 @@
 //! The attempts of one call: how many DELETEs were begun, what became of them, and when to try again.
 
-use std::{sync::Mutex, time::Duration};
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use rand::RngExt as _;
 use tokio::time::{Instant, sleep};
@@ -50,6 +56,7 @@ impl Ledger {
     pub fn begin(&mut self, limits: &Limits) -> Result<(), Failure> {
         limits.check("beginning a DELETE")?;
         self.attempts += 1;
+        limits.begun.store(self.attempts, Ordering::SeqCst);
         Ok(())
     }
 
@@ -94,6 +101,8 @@ pub struct Limits {
     pub deadline: Deadline,
     /// Cancelled when the caller has gone: then no new attempt is begun.
     pub gone: CancellationToken,
+    /// DELETEs begun, for whoever has lost the ledger.
+    pub begun: Arc<AtomicU32>,
 }
 
 impl From<Deadline> for Limits {
@@ -101,6 +110,7 @@ impl From<Deadline> for Limits {
         Self {
             deadline,
             gone: CancellationToken::new(),
+            begun: Arc::default(),
         }
     }
 }

@@ -295,7 +295,7 @@ async fn gone_in_time(limits: &Limits, watch: &Watch) {
     }
 }
 
-/// Did the upstream say that it has not processed the request? By REFUSED_STREAM, or by a GOAWAY of an orderly
+/// Did the upstream say that it has not processed the request? By `REFUSED_STREAM`, or by a GOAWAY of an orderly
 /// stop, which ends the streams behind the last one that was processed (RFC 9113, sections 6.8 and 8.7).
 fn is_refusal(error: &reqwest::Error) -> bool {
     let mut cause = error.source();

@@ -14,6 +14,9 @@ use std::{
 use serde_json::Value;
 use tokio::sync::Notify;
 use tonic::Code;
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
 use useradmin::{config, proto::DeleteBatchNodeUserRequest};
 
 use crate::{
@@ -237,6 +240,14 @@ fn read_only(file: &Path) {
     }
 }
 
+async fn serves(app: &App, service: &str) -> bool {
+    let request = HealthCheckRequest {
+        service: service.to_owned(),
+    };
+    let answer = HealthClient::new(app.channel()).check(request).await;
+    answer.unwrap().into_inner().status() == ServingStatus::Serving
+}
+
 #[tokio::test]
 async fn a_read_only_sink_stops_deletions_until_it_can_be_written() {
     let upstream = upstream().await;
@@ -247,7 +258,11 @@ async fn a_read_only_sink_stops_deletions_until_it_can_be_written() {
     let works = async || app.metrics("audit_log_works").await;
     for _ in 0..2 {
         assert_eq!(app.readyz().await, "503");
+        let unhealthy = async || !serves(&app, "useradmin.v1.UserAdmin").await;
+        until("unhealthy", unhealthy).await;
         assert_eq!(works().await, ["useradmin_audit_log_works 0"]);
+        // The whole goes on: a restart would not help.
+        assert!(serves(&app, "").await);
         let refused = app.delete_batch_node_user(batch_request("alice")).await;
         let refused = refused.unwrap_err();
         refused.expect(Code::Unavailable, "AUDIT_UNAVAILABLE");
@@ -255,6 +270,10 @@ async fn a_read_only_sink_stops_deletions_until_it_can_be_written() {
     assert!(upstream.seen().is_empty());
     fs::remove_file(&file).unwrap();
     until("ready", async || app.readyz().await == "200").await;
+    until("healthy", async || {
+        serves(&app, "useradmin.v1.UserAdmin").await
+    })
+    .await;
     assert_eq!(works().await, ["useradmin_audit_log_works 1"]);
     app.delete_batch_node_user(batch_request("alice"))
         .await
