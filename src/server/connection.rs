@@ -242,14 +242,14 @@ mod tests {
 
     use http::{Request, Response};
     use tokio::{
-        io::duplex,
+        io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex},
         task::JoinHandle,
         time::{Instant, sleep},
     };
     use tonic::body::Body;
     use tower::service_fn;
 
-    use super::{Connections, Ending, GRACE, LEAST_AGE, Peer};
+    use super::{Connections, Ending, GRACE, KEEPALIVE, KEEPALIVE_TIMEOUT, LEAST_AGE, Peer};
     use crate::config::Limits;
 
     const IDLE: Duration = Duration::from_mins(5);
@@ -258,6 +258,16 @@ mod tests {
     /// A connection whose calls take as many seconds as their path says, and the task of its client's side, which ends
     /// when the connection does.
     async fn begin(ending: Ending) -> (h2::client::SendRequest<bytes::Bytes>, JoinHandle<()>) {
+        let (client, server) = duplex(65_536);
+        tokio::spawn(serve(server, ending));
+        let Ok((client, connection)) = h2::client::handshake(client).await else {
+            unreachable!("the server answers");
+        };
+        let client_side = tokio::spawn(async move { drop(connection.await) });
+        (client, client_side)
+    }
+
+    async fn serve(stream: DuplexStream, ending: Ending) {
         let service = service_fn(|request: Request<Body>| async move {
             let seconds = request.uri().path()[1..].parse().unwrap_or_default();
             sleep(Duration::from_secs(seconds)).await;
@@ -269,19 +279,11 @@ mod tests {
             ..Limits::default()
         };
         let connections = Connections::new(service, &limits, Arc::default(), ending);
-        let (client, server) = duplex(65_536);
-        tokio::spawn(async move {
-            let peer = Peer {
-                address: SocketAddr::from(([127, 0, 0, 1], 1)),
-                certificate: None,
-            };
-            connections.serve(server, peer).await;
-        });
-        let Ok((client, connection)) = h2::client::handshake(client).await else {
-            unreachable!("the server answers");
+        let peer = Peer {
+            address: SocketAddr::from(([127, 0, 0, 1], 1)),
+            certificate: None,
         };
-        let client_side = tokio::spawn(async move { drop(connection.await) });
-        (client, client_side)
+        connections.serve(stream, peer).await;
     }
 
     /// Was it answered?
@@ -325,6 +327,19 @@ mod tests {
         assert!(ended.await.is_ok());
         let time = begun.elapsed();
         assert!(time >= AGE.mul_f64(LEAST_AGE) + GRACE && time <= AGE + GRACE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_answers_no_ping_is_given_up() {
+        let begun = Instant::now();
+        let (mut client, server) = duplex(65_536);
+        let serving = tokio::spawn(serve(server, Ending::default()));
+        let beginning = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+        assert!(client.write_all(beginning).await.is_ok());
+        let mut answer = Vec::new();
+        assert!(client.read_to_end(&mut answer).await.is_ok());
+        assert!(serving.await.is_ok());
+        assert_eq!(begun.elapsed(), KEEPALIVE + KEEPALIVE_TIMEOUT);
     }
 
     #[tokio::test(start_paused = true)]

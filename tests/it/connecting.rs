@@ -1,11 +1,14 @@
 //! Time runs out while connecting: nothing has left, and the answer says so.
 
-use std::{fs, time::Duration};
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
-use tokio::net::TcpListener;
+use tokio::{io::AsyncReadExt as _, net::TcpListener};
 use tonic::{Code, Request, Response};
 
-use crate::support::{App, Failed, Reply, Upstream, batch_request, batch_section, token_or};
+use crate::support::{App, Failed, Reply, Upstream, batch_request, batch_section, token_or, until};
 
 /// A Batch account behind a server that accepts connections and never says a word of TLS.
 async fn mute(authority: &Upstream) -> (App, TcpListener) {
@@ -41,6 +44,29 @@ async fn a_handshake_that_never_ends_is_no_unknown_outcome() {
             ("1", "not_sent")
         );
     }
+}
+
+#[tokio::test]
+async fn a_caller_who_goes_while_connecting_ends_the_call() {
+    let authority = Upstream::start(|seen| token_or(seen, || Reply::empty(500))).await;
+    let (app, listener) = mute(&authority).await;
+    let call = app.delete_batch_node_user(batch_request("alice"));
+    // The handshake begins, and will not end.
+    let _connection = tokio::select! {
+        answer = call => panic!("{answer:?}"),
+        accepted = listener.accept() => {
+            let (mut connection, _) = accepted.unwrap();
+            connection.read_u8().await.unwrap();
+            connection
+        }
+    };
+    let begun = Instant::now();
+    until("an outcome", async || app.audit().len() == 2).await;
+    // Not only when the connection is given up, after 5 seconds.
+    assert!(begun.elapsed() < Duration::from_secs(4));
+    let record = &app.audit()[1];
+    assert_eq!(record["outcome"], "not_sent");
+    assert_eq!(record["caller_gone"], true);
 }
 
 #[tokio::test]
