@@ -22,8 +22,8 @@ use crate::error::{Failure, Repeat};
 
 /// The rest after a first failed renewal is half as long or more; it doubles with each further one ...
 const FIRST_REST: Duration = Duration::from_millis(200);
-/// ... up to this.
-const LONGEST_REST: Duration = Duration::from_secs(5);
+/// ... up to this, so that it is over when a breaker lets a probe through.
+const LONGEST_REST: Duration = Duration::from_secs(4);
 /// So long a rest is waited for. During a longer one, calls fail at once.
 const SHORT_REST: Duration = Duration::from_secs(1);
 
