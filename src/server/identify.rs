@@ -1,17 +1,20 @@
-//! The layer that asks who calls, if there is room for a call. What it finds goes with the call, whose pipeline decides. What never reaches a
-//! pipeline is decided here: health, reflection, and requests that the transport cannot read.
+//! The layer that asks who calls, if there is room for a call. What it finds goes with the call, whose pipeline
+//! decides. What never reaches a pipeline is decided here: health, reflection, and requests that the transport cannot
+//! read, or whose message does not come.
 
 use std::{
+    collections::VecDeque,
     future::Future,
     pin::{Pin, pin},
-    sync::Arc,
+    sync::{Arc, Mutex, Weak},
     task::{Context, Poll},
     time::Duration,
 };
 
 use http::{HeaderMap, Request, Response, header::AUTHORIZATION};
 use http_body::Body;
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tower::{Layer, Service};
 
@@ -36,7 +39,7 @@ pub struct IdentifyLayer {
     tls: Option<Arc<Tls>>,
     health: Audience,
     reflection: Audience,
-    room: Arc<Semaphore>,
+    waiting: Arc<Waiting>,
 }
 
 impl IdentifyLayer {
@@ -47,9 +50,10 @@ impl IdentifyLayer {
             tls,
             health: settings.health,
             reflection: settings.reflection.unwrap_or(Audience::Identified),
-            room: Arc::new(Semaphore::new(
-                settings.limits.max_concurrent_calls as usize,
-            )),
+            waiting: Arc::new(Waiting {
+                most: settings.limits.max_concurrent_calls as usize,
+                calls: Mutex::default(),
+            }),
         }
     }
 
@@ -106,13 +110,59 @@ fn refusal(path: &str, meta: &CallMeta) -> Option<Status> {
     Some(status(&Failure::unidentified(cause), &facts))
 }
 
+/// Calls whose message is yet to come.
+struct Waiting {
+    most: usize,
+    /// Cancelled for the call that has to go.
+    calls: Mutex<VecDeque<Weak<CancellationToken>>>,
+}
+
+impl Waiting {
+    /// As many may wait as may be in progress. Whoever is silent longest goes first, so that silent callers keep nobody
+    /// out.
+    fn enter(&self) -> Arc<CancellationToken> {
+        let call = Arc::default();
+        let mut calls = crate::lock(&self.calls);
+        if calls.len() >= self.most {
+            calls.retain(|call| call.strong_count() > 0);
+        }
+        if calls.len() >= self.most
+            && let Some(oldest) = calls.pop_front().and_then(|call| call.upgrade())
+        {
+            oldest.cancel();
+        }
+        calls.push_back(Arc::downgrade(&call));
+        call
+    }
+}
+
+/// Why a message is not waited for any more.
+enum Silence {
+    /// It should have come.
+    TooLong,
+    /// There are too many others.
+    LeftOut,
+}
+
 /// Ends when the message of a call should have come and has not. What was found of the caller is not believed for
 /// longer than this, either.
-async fn without_message(meta: &CallMeta) {
-    let came = timeout(MESSAGE_TIMEOUT.min(meta.remaining()), meta.read.cancelled());
-    if came.await.is_ok() {
+async fn silence(meta: &CallMeta, place: Option<Arc<CancellationToken>>) -> Silence {
+    let left_out = async {
+        match &place {
+            Some(place) => place.cancelled().await,
+            None => std::future::pending().await,
+        }
+    };
+    let came = tokio::select! {
+        biased;
+        came = timeout(MESSAGE_TIMEOUT.min(meta.remaining()), meta.read.cancelled()) => came,
+        () = left_out => return Silence::LeftOut,
+    };
+    drop(place);
+    if came.is_ok() {
         std::future::pending::<()>().await;
     }
+    Silence::TooLong
 }
 
 /// What a request shows of its caller.
@@ -184,7 +234,8 @@ where
             return Box::pin(inner.call(request));
         }
         Box::pin(async move {
-            if is_call && layer.room.available_permits() == 0 {
+            let shared = &layer.shared;
+            if is_call && shared.room.available_permits() == 0 {
                 return Ok(overloaded(&path, &CallMeta::of(request.extensions())));
             }
             let peer = request.extensions().get::<Peer>();
@@ -197,26 +248,22 @@ where
             if let Some(refusal) = audience.and_then(|_| refusal(&path, &meta)) {
                 return Ok(refusal.into_http());
             }
-            // Held until the call has its answer; who is nobody takes none.
-            let room = layer.room.try_acquire();
-            if is_call && meta.caller.is_ok() && room.is_err() {
-                return Ok(overloaded(&path, &meta));
-            }
-            let _room = room.ok().filter(|_| is_call && meta.caller.is_ok());
             request.extensions_mut().insert(meta.clone());
+            let place = is_call.then(|| layer.waiting.enter());
             let mut answer = pin!(inner.call(request));
             let came = tokio::select! {
-                answer = &mut answer => Some(answer?),
-                () = without_message(&meta) => None,
+                answer = &mut answer => Ok(answer?),
+                silence = silence(&meta, place) => Err(silence),
             };
             let answer = match came {
-                Some(answer) => answer,
-                None => match unreadable::never_came(&layer.shared, &path, &meta).await {
+                Ok(answer) => answer,
+                Err(Silence::LeftOut) => return Ok(overloaded(&path, &meta)),
+                Err(Silence::TooLong) => match unreadable::never_came(shared, &path, &meta).await {
                     Some(refusal) => return Ok(refusal.into_http()),
                     None => answer.await?,
                 },
             };
-            let better = unreadable::answer(&layer.shared, &path, &meta, answer.headers()).await;
+            let better = unreadable::answer(shared, &path, &meta, answer.headers()).await;
             Ok(better.map_or(answer, Status::into_http))
         })
     }

@@ -15,6 +15,7 @@ pub mod validate;
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
+use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{Request, Response, Status};
 
@@ -38,6 +39,8 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     /// The audit log.
     pub audit: Audit,
+    /// One place for each call in progress, from when its message is there until it has ended.
+    pub room: Arc<Semaphore>,
     /// Calls in progress, and their records; they end even when their callers have gone.
     pub tasks: TaskTracker,
     /// Cancelled when the server stops: no call is begun any more.
@@ -58,6 +61,9 @@ impl Shared {
             audit: Audit::start(&config.audit)
                 .await
                 .map_err(|error| format!("audit log: {error}"))?,
+            room: Arc::new(Semaphore::new(
+                config.server.limits.max_concurrent_calls as usize,
+            )),
             tasks: TaskTracker::new(),
             draining: CancellationToken::new(),
             halt: CancellationToken::new(),

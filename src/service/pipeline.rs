@@ -7,6 +7,7 @@ use std::{
 };
 
 use futures_util::FutureExt as _;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Response, Status};
 
@@ -81,6 +82,8 @@ pub(super) struct Call {
     pub(super) trace: Trace,
     /// The intent is on record.
     pub(super) intended: bool,
+    /// Its place among the calls in progress; given back when it has ended, whether its caller is still there or not.
+    room: Option<OwnedSemaphorePermit>,
 }
 
 impl Call {
@@ -100,6 +103,7 @@ impl Call {
             facts,
             trace: Trace::default(),
             intended: false,
+            room: None,
         }
     }
 
@@ -128,6 +132,9 @@ impl Call {
         }
         let caller = self.meta.caller.clone();
         let caller = caller.map_err(|unidentified| Failure::unidentified(unidentified.as_str()))?;
+        let room = Arc::clone(&self.shared.room).try_acquire_owned();
+        let full = |_| Failure::new(ErrorReason::Overloaded, "too many calls");
+        self.room = Some(room.map_err(full)?);
         let violations = std::mem::take(&mut self.subject.checked.violations);
         if !violations.is_empty() {
             return Err(Failure::invalid(violations));
