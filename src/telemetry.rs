@@ -19,6 +19,8 @@ use crate::{
 };
 
 const DEFAULT: &str = "info";
+/// h2 has a warning for each answer to a ping that nobody sent: a peer of nobody could fill the log with them.
+const QUIET: &str = "h2::proto::ping_pong=error";
 
 /// A level, or `target=level` with commas between; anything else would silence the server without a word.
 fn filter(text: &str) -> Option<EnvFilter> {
@@ -48,12 +50,15 @@ impl Write for Lines {
 
 /// Starts logging. Panics are logged like everything else, so that every line stays JSON, but without their text, which
 /// may hold anything. Nobody listens to the `log` crate, through which reqwest would tell of its requests. No library
-/// tells a secret at any level, so none has a level of its own here; the canaries of the tests would tell.
+/// tells a secret at any level, so none has a level of its own for that; the canaries of the tests would tell.
 pub fn start() {
     let wanted = std::env::var("RUST_LOG").unwrap_or_default();
     let understood = filter(&wanted);
     let unknown = understood.is_none() && !wanted.is_empty();
-    let filter = understood.unwrap_or_else(|| EnvFilter::new(DEFAULT));
+    let mut filter = understood.unwrap_or_else(|| EnvFilter::new(DEFAULT));
+    if let Ok(quiet) = QUIET.parse() {
+        filter = filter.add_directive(quiet);
+    }
     let started = tracing_subscriber::fmt()
         .json()
         .flatten_event(true)
