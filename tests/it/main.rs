@@ -9,6 +9,7 @@
     clippy::unwrap_used
 )]
 
+mod abuse;
 mod access;
 mod audit;
 mod audit_chain;

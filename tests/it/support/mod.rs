@@ -10,7 +10,7 @@ mod looks;
 pub mod pki;
 mod process;
 mod scripted;
-mod secure;
+pub mod secure;
 mod targets;
 mod tokens;
 

@@ -113,6 +113,10 @@ impl Process {
         UserAdminClient::new(Channel::from_shared(url).unwrap().connect_lazy())
     }
 
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal.
     pub fn signal(&self, signal: &str) {
         let id = self.child.id().to_string();

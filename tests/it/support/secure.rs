@@ -25,7 +25,8 @@ use useradmin::proto::{
 
 use super::{Failed, canary, pki::Identity};
 
-fn connector(authority: &str, shown: Option<&Identity>) -> TlsConnector {
+/// Trusts this authority, shows this certificate, and speaks HTTP/2.
+pub fn connector(authority: &str, shown: Option<&Identity>) -> TlsConnector {
     let mut roots = RootCertStore::empty();
     let authority = CertificateDer::from_pem_slice(authority.as_bytes());
     roots.add(authority.unwrap()).unwrap();
@@ -46,7 +47,8 @@ fn connector(authority: &str, shown: Option<&Identity>) -> TlsConnector {
     TlsConnector::from(Arc::new(config))
 }
 
-async fn connect(
+/// TLS with `localhost`.
+pub async fn connect(
     connector: &TlsConnector,
     address: SocketAddr,
 ) -> io::Result<TlsStream<TcpStream>> {

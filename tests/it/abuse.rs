@@ -1,0 +1,140 @@
+//! Peers that break the rules of HTTP/2 and of gRPC, or keep them in bad faith: over plaintext and over TLS, against
+//! the real program, while others call.
+
+mod arrivals;
+mod broken;
+mod floods;
+mod frames;
+mod headers;
+mod hpack;
+mod messages;
+mod peer;
+mod streams;
+mod target;
+
+use std::{pin::Pin, sync::Arc, time::Duration};
+
+use tokio::time::timeout;
+
+use self::target::{Door, Target};
+
+/// More than any kind takes.
+const LIMIT: Duration = Duration::from_secs(30);
+
+type Attack = Pin<Box<dyn Future<Output = String> + Send>>;
+
+/// One kind of abuse.
+struct Kind {
+    name: &'static str,
+    /// What the server does about it; what else it may do when frames come in other pieces stands behind `or`.
+    end: &'static str,
+    attack: Box<dyn Fn(Arc<Door>) -> Attack + Send>,
+}
+
+/// An attack of several steps; it tells what the server did.
+fn kind<A: Future<Output = String> + Send + 'static>(
+    name: &'static str,
+    end: &'static str,
+    attack: fn(Arc<Door>) -> A,
+) -> Kind {
+    Kind {
+        name,
+        end,
+        attack: Box::new(move |door| Box::pin(attack(door))),
+    }
+}
+
+/// These bytes behind the preface; then, what becomes of stream 1, or of the connection.
+fn bytes(name: &'static str, end: &'static str, bytes: Vec<u8>) -> Kind {
+    let attack = move |door: Arc<Door>| -> Attack {
+        let bytes = bytes.clone();
+        Box::pin(async move {
+            let mut peer = door.peer().await;
+            peer.send(&bytes).await;
+            match end {
+                "goes on" => peer.goes_on().await,
+                _ => peer.end(1).await,
+            }
+        })
+    };
+    Kind {
+        name,
+        end,
+        attack: Box::new(attack),
+    }
+}
+
+/// All kinds of a group, one after the other, so that it is plain which one somebody suffers from.
+async fn survive(group: &str, kinds: fn() -> Vec<Kind>) {
+    for tls in [false, true] {
+        survive_over(group, kinds(), tls).await;
+    }
+}
+
+async fn survive_over(group: &str, kinds: Vec<Kind>, tls: bool) {
+    let target = Target::start(tls).await;
+    let mut wrong = Vec::new();
+    for Kind { name, end, attack } in kinds {
+        let what = format!("{name}, TLS {tls}");
+        let begun = std::time::Instant::now();
+        let attack = tokio::spawn(timeout(LIMIT, attack(Arc::clone(&target.door))));
+        // At least once while it goes on, and once when it is over.
+        while {
+            target.probe().await;
+            !attack.is_finished()
+        } {}
+        let told = match attack.await {
+            Ok(Ok(told)) => told,
+            Ok(Err(_)) => "it never ended".to_owned(),
+            Err(_) => "a panic, see above".to_owned(),
+        };
+        let took = begun.elapsed();
+        target.probe().await;
+        println!(
+            "{what}: {told} in {took:?}; slowest answer {:?}",
+            target.slowest()
+        );
+        if !end.split(" or ").any(|end| end == told) {
+            wrong.push(format!("{what}: {told}, and not: {end}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    target.check(group).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn frames_that_break_the_rules_end_their_connection_at_most() {
+    survive("broken frames", broken::kinds).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn floods_are_ended_or_borne() {
+    survive("floods", floods::kinds).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_that_are_none_are_refused_on_their_stream() {
+    survive("headers", headers::kinds).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bodies_that_are_no_message_have_an_answer() {
+    survive("messages", messages::kinds).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_that_never_end_are_nobody_else_s_business() {
+    survive("streams", streams::kinds).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_that_never_begin_are_closed() {
+    survive("arrivals", arrivals::kinds).await;
+}
+
+/// How all have ended.
+fn same(mut ends: Vec<String>) -> String {
+    ends.sort();
+    ends.dedup();
+    ends.join(" or ")
+}

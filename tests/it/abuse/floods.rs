@@ -1,0 +1,185 @@
+//! Frames without end.
+
+use std::sync::Arc;
+
+use super::{
+    Kind,
+    frames::{
+        ACK, CONTINUATION, DATA, END_STREAM, HEADERS, MAX_FRAME, PADDED, PING, PRIORITY, cancel,
+        fields, frame, nth, prefixed, settings, window_update,
+    },
+    kind, same,
+    streams::finish,
+    target::Door,
+};
+
+const RESETS: &str = "GOAWAY ENHANCE_YOUR_CALM too_many_resets";
+const INTERNAL: &str = "GOAWAY ENHANCE_YOUR_CALM too_many_internal_resets";
+const CONTINUATIONS: &str = "GOAWAY ENHANCE_YOUR_CALM too_many_continuations";
+const SMALL: &str = "GOAWAY ENHANCE_YOUR_CALM too_many_data_frames";
+
+#[rustfmt::skip]
+pub fn kinds() -> Vec<Kind> {
+    vec![
+        kind("rapid reset", RESETS, rapid_reset),
+        kind("reset as fast as is allowed", "goes on", resets_in_small_groups),
+        kind("calls that are given up", "goes on", calls_that_are_given_up),
+        kind("windows that make the server reset", INTERNAL, |door| made_to_reset(door, |stream| {
+            [fields().headers(stream, 0), window_update(stream, (1 << 31) - 1)].concat()
+        })),
+        kind("requests that make the server reset", INTERNAL, |door| made_to_reset(door, |stream| {
+            fields().with("connection", "x").headers(stream, END_STREAM)
+        })),
+        kind("lengths that make the server reset", INTERNAL, |door| made_to_reset(door, |stream| {
+            fields().with("content-length", "7").headers(stream, END_STREAM)
+        })),
+        kind("streams that the server refuses", INTERNAL, |door| made_to_reset(door, |stream| fields().headers(stream, 0))),
+        kind("CONTINUATION", CONTINUATIONS, |door| endless(door, &continued(b""), &frame(CONTINUATION, 0, 1, &field()), 2_000)),
+        kind("CONTINUATION of half a field", CONTINUATIONS, |door| endless(door, &continued(b"\0\x01x\x7f\xff\xff\x3f"), &frame(CONTINUATION, 0, 1, &[0; MAX_FRAME]), 2_000)),
+        kind("empty CONTINUATION", CONTINUATIONS, |door| endless(door, &continued(b""), &frame(CONTINUATION, 0, 1, b""), 100_000)),
+        kind("empty DATA", SMALL, |door| endless(door, &opened(), &frame(DATA, 0, 1, b""), 100_000)),
+        kind("DATA of nothing but padding", SMALL, |door| endless(door, &opened(), &frame(DATA, PADDED, 1, &[9; 10]), 20_000)),
+        kind("tiny DATA", SMALL, |door| endless(door, &opened(), &frame(DATA, 0, 1, b"x"), 50_000)),
+        kind("PING", "goes on", pings),
+        kind("answers to no PING", "goes on", |door| endless(door, b"", &frame(PING, ACK, 0, &[0; 8]), 50_000)),
+        kind("SETTINGS", "goes on", |door| many_settings(door, 0)),
+        kind("SETTINGS that move the windows of 100 streams", "goes on", |door| many_settings(door, 100)),
+        kind("PRIORITY", "goes on", |door| endless(door, b"", &frame(PRIORITY, 0, 77, &[0, 0, 0, 1, 9]), 50_000)),
+        kind("WINDOW_UPDATE", "goes on", |door| endless(door, b"", &window_update(0, 1), 50_000)),
+        kind("RST_STREAM of one stream", "goes on", |door| endless(door, &opened(), &cancel(1), 50_000)),
+        kind("unknown frames", "goes on", |door| endless(door, b"", &frame(0xfa, 0, 7, &[7; MAX_FRAME]), 1_000)),
+        kind("PING, and nobody reads", "stops reading", unread_pings),
+    ]
+}
+
+fn continued(begin: &[u8]) -> Vec<u8> {
+    frame(HEADERS, 0, 1, begin)
+}
+
+/// A call whose message has been promised.
+fn opened() -> Vec<u8> {
+    let prefix = frame(DATA, 0, 1, &prefixed(0, 60_000, b""));
+    [fields().headers(1, 0), prefix].concat()
+}
+
+/// A field that fills a frame.
+fn field() -> Vec<u8> {
+    let value = vec![b'x'; MAX_FRAME - 10];
+    super::frames::literal(0, b"x", &value)
+}
+
+/// These bytes, and then this frame again and again.
+async fn endless_bytes(door: Arc<Door>, first: Vec<u8>, again: Vec<u8>, count: usize) -> String {
+    let mut peer = door.peer().await;
+    peer.send(&first).await;
+    let some = again.repeat((count / 10).max(1));
+    for _ in 0..10 {
+        peer.send(&some).await;
+    }
+    peer.goes_on().await
+}
+
+fn endless(
+    door: Arc<Door>,
+    first: &[u8],
+    again: &[u8],
+    count: usize,
+) -> impl Future<Output = String> + use<> {
+    endless_bytes(door, first.to_vec(), again.to_vec(), count)
+}
+
+/// 20,000 streams that are opened and reset at once.
+async fn rapid_reset(door: Arc<Door>) -> String {
+    let streams = (0..200).map(nth);
+    let call = |stream| [fields().call(stream, "x"), cancel(stream)].concat();
+    let bytes: Vec<u8> = streams.flat_map(call).collect();
+    let mut ends = Vec::new();
+    for _ in 0..100 {
+        let mut peer = door.peer().await;
+        peer.send(&bytes).await;
+        ends.push(peer.gone().await);
+    }
+    same(ends)
+}
+
+/// No more at a time than h2 allows.
+async fn resets_in_small_groups(door: Arc<Door>) -> String {
+    let mut peer = door.peer().await;
+    for round in 0..50 {
+        let streams = (0..20).map(|number| nth(21 * round + number));
+        let call = |stream| [fields().call(stream, "x"), cancel(stream)].concat();
+        let calls: Vec<u8> = streams.flat_map(call).collect();
+        if !peer.taken(&calls, nth(21 * round + 20)).await {
+            return peer.gone().await;
+        }
+    }
+    peer.goes_on().await
+}
+
+/// Calls that the server has begun with, and whose caller resets them then.
+async fn calls_that_are_given_up(door: Arc<Door>) -> String {
+    let mut peer = door.peer().await;
+    for round in 0..10 {
+        let streams = (0..99).map(|number| nth(100 * round + number));
+        let calls = streams
+            .clone()
+            .flat_map(|stream| fields().call(stream, "x"));
+        let calls: Vec<u8> = calls.collect();
+        if !peer.taken(&calls, nth(100 * round + 99)).await {
+            return peer.gone().await;
+        }
+        let cancels: Vec<u8> = streams.flat_map(cancel).collect();
+        peer.send(&cancels).await;
+    }
+    peer.goes_on().await
+}
+
+/// 20,000 streams that the server itself has to reset.
+async fn made_to_reset(door: Arc<Door>, request: fn(u32) -> Vec<u8>) -> String {
+    let bytes: Vec<u8> = (0..2_000).map(nth).flat_map(request).collect();
+    let mut ends = Vec::new();
+    for _ in 0..10 {
+        let mut peer = door.peer().await;
+        peer.send(&bytes).await;
+        ends.push(peer.gone().await);
+    }
+    same(ends)
+}
+
+async fn pings(door: Arc<Door>) -> String {
+    const COUNT: usize = 50_000;
+    let mut peer = door.peer().await;
+    peer.send(frame(PING, 0, 0, &[7; 8]).repeat(COUNT)).await;
+    peer.until(|heard| heard.pongs == COUNT || heard.gone().is_some())
+        .await;
+    peer.goes_on().await
+}
+
+async fn many_settings(door: Arc<Door>, streams: u32) -> String {
+    const COUNT: usize = 10_000;
+    let mut peer = door.peer().await;
+    let open: Vec<u8> = (0..streams)
+        .map(nth)
+        .flat_map(|stream| fields().headers(stream, 0))
+        .collect();
+    peer.send(open).await;
+    let pair = [settings(&[(4, 0)]), settings(&[(4, 1 << 20)])].concat();
+    peer.send(pair.repeat(COUNT / 2)).await;
+    peer.until(|heard| heard.acks > COUNT || heard.gone().is_some())
+        .await;
+    finish(&mut peer, streams).await;
+    peer.goes_on().await
+}
+
+/// The server does not keep answers that nobody takes: it reads no more.
+async fn unread_pings(door: Arc<Door>) -> String {
+    let mut peer = door.deaf().await;
+    peer.begin(&[]).await;
+    let pings = frame(PING, 0, 0, &[7; 8]).repeat(50_000);
+    for _ in 0..100 {
+        if !peer.is_taken(&pings).await {
+            return "stops reading".to_owned();
+        }
+    }
+    "reads on".to_owned()
+}

@@ -1,0 +1,185 @@
+//! HTTP/2 as bytes, right or wrong: frames, and the header lists of requests.
+
+use prost::Message as _;
+
+use crate::support::batch_request;
+
+pub const DATA: u8 = 0;
+pub const HEADERS: u8 = 1;
+pub const PRIORITY: u8 = 2;
+pub const RST_STREAM: u8 = 3;
+pub const SETTINGS: u8 = 4;
+pub const PUSH_PROMISE: u8 = 5;
+pub const PING: u8 = 6;
+pub const GOAWAY: u8 = 7;
+pub const WINDOW_UPDATE: u8 = 8;
+pub const CONTINUATION: u8 = 9;
+
+pub const END_STREAM: u8 = 1;
+pub const ACK: u8 = 1;
+pub const END_HEADERS: u8 = 4;
+pub const PADDED: u8 = 8;
+pub const HAS_PRIORITY: u8 = 32;
+
+pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub const PATH: &str = "/useradmin.v1.UserAdmin/DeleteBatchNodeUser";
+/// The largest frame that the server takes.
+pub const MAX_FRAME: usize = 16_384;
+
+/// One frame.
+pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    let mut frame = length[1..].to_vec();
+    frame.extend([kind, flags]);
+    frame.extend(stream.to_be_bytes());
+    frame.extend(payload);
+    frame
+}
+
+/// A SETTINGS frame.
+pub fn settings(pairs: &[(u16, u32)]) -> Vec<u8> {
+    let pair = |(id, value): &(u16, u32)| {
+        [id.to_be_bytes().as_slice(), value.to_be_bytes().as_slice()].concat()
+    };
+    frame(
+        SETTINGS,
+        0,
+        0,
+        &pairs.iter().flat_map(pair).collect::<Vec<_>>(),
+    )
+}
+
+pub fn window_update(stream: u32, more: u32) -> Vec<u8> {
+    frame(WINDOW_UPDATE, 0, stream, &more.to_be_bytes())
+}
+
+/// `RST_STREAM` with CANCEL.
+pub fn cancel(stream: u32) -> Vec<u8> {
+    frame(RST_STREAM, 0, stream, &8_u32.to_be_bytes())
+}
+
+/// The client's stream with this number, from 0.
+pub fn nth(number: u32) -> u32 {
+    2 * number + 1
+}
+
+/// An integer of HPACK (RFC 7541, section 5.1) behind these bits.
+pub fn integer(bits: u8, prefix: u32, value: usize) -> Vec<u8> {
+    let most = (1 << prefix) - 1;
+    if value < most {
+        return vec![bits | u8::try_from(value).unwrap()];
+    }
+    let mut bytes = vec![bits | u8::try_from(most).unwrap()];
+    let mut rest = value - most;
+    while rest >= 128 {
+        bytes.push(u8::try_from(rest % 128).unwrap() | 128);
+        rest /= 128;
+    }
+    bytes.push(u8::try_from(rest).unwrap());
+    bytes
+}
+
+/// A field as HPACK writes it when nothing is to be remembered, or with 0x40: in the dynamic table.
+pub fn literal(bits: u8, name: &[u8], value: &[u8]) -> Vec<u8> {
+    let (before, between) = (integer(0, 7, name.len()), integer(0, 7, value.len()));
+    [&[bits][..], &before, name, &between, value].concat()
+}
+
+/// A header list, in the order of its fields.
+#[derive(Clone)]
+pub struct Fields(Vec<(String, Vec<u8>)>);
+
+/// The header list of a call.
+pub fn fields() -> Fields {
+    let usual = [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":path", PATH),
+        (":authority", "localhost"),
+        ("content-type", "application/grpc"),
+        ("te", "trailers"),
+    ];
+    let owned = usual.map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec()));
+    Fields(owned.to_vec())
+}
+
+impl Fields {
+    /// With one more field at the end.
+    pub fn with(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        self.0.push((name.to_owned(), value.as_ref().to_vec()));
+        self
+    }
+
+    /// With one more field before all others.
+    pub fn prepended(name: &str, value: &str, mut list: Self) -> Self {
+        list.0
+            .insert(0, (name.to_owned(), value.as_bytes().to_vec()));
+        list
+    }
+
+    pub fn without(mut self, name: &str) -> Self {
+        self.0.retain(|(other, _)| other != name);
+        self
+    }
+
+    /// With another value in the same place.
+    pub fn set(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        let field = self.0.iter_mut().find(|(other, _)| other == name);
+        field.unwrap().1 = value.as_ref().to_vec();
+        self
+    }
+
+    /// As HPACK writes it when nothing is to be remembered.
+    pub fn block(&self) -> Vec<u8> {
+        let fields = self.0.iter();
+        fields
+            .flat_map(|(name, value)| literal(0, name.as_bytes(), value))
+            .collect()
+    }
+
+    /// A HEADERS frame, and CONTINUATION frames where one is not enough.
+    pub fn headers(&self, stream: u32, flags: u8) -> Vec<u8> {
+        let block = self.block();
+        let mut parts = block.chunks(MAX_FRAME).peekable();
+        let (mut kind, mut flags, mut frames) = (HEADERS, flags, Vec::new());
+        while let Some(part) = parts.next() {
+            let last = if parts.peek().is_none() {
+                END_HEADERS
+            } else {
+                0
+            };
+            frames.extend(frame(kind, flags | last, stream, part));
+            (kind, flags) = (CONTINUATION, 0);
+        }
+        frames
+    }
+
+    /// A whole call for this user.
+    pub fn call(&self, stream: u32, user: &str) -> Vec<u8> {
+        let mut call = self.headers(stream, 0);
+        call.extend(frame(DATA, END_STREAM, stream, &message(user)));
+        call
+    }
+}
+
+/// The message of a call behind its prefix.
+pub fn message(user: &str) -> Vec<u8> {
+    let message = batch_request(user).encode_to_vec();
+    prefixed(0, message.len(), &message)
+}
+
+/// The prefix of gRPC, whether it lies or not.
+pub fn prefixed(flag: u8, length: usize, message: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(length).unwrap().to_be_bytes();
+    [&[flag][..], &length, message].concat()
+}
+
+/// A call whose headers are right, and these frames of DATA; the last one ends the stream if `ends`.
+pub fn with_body(fields: &Fields, parts: &[&[u8]], ends: bool) -> Vec<u8> {
+    let mut call = fields.headers(1, 0);
+    for (at, part) in parts.iter().enumerate() {
+        let flags = u8::from(ends && at + 1 == parts.len());
+        call.extend(frame(DATA, flags, 1, part));
+    }
+    call
+}

@@ -1,0 +1,137 @@
+//! Header lists that are too long, or not those of a request.
+
+use std::sync::Arc;
+
+use super::{
+    Kind, bytes,
+    frames::{
+        CONTINUATION, END_HEADERS, END_STREAM, Fields, HEADERS, PATH, fields, frame, integer,
+        literal, message, with_body,
+    },
+    kind,
+    target::Door,
+};
+
+const REFUSED: &str = "RST_STREAM PROTOCOL_ERROR";
+const TOO_LONG: &str = "HTTP 431";
+const BROKEN: &str = "GOAWAY PROTOCOL_ERROR";
+
+/// A call with this header list.
+fn with(name: &'static str, end: &'static str, list: &Fields) -> Kind {
+    bytes(name, end, list.call(1, "x"))
+}
+
+/// A request with this block, as HPACK has it.
+fn block(name: &'static str, end: &'static str, block: &[u8]) -> Kind {
+    bytes(
+        name,
+        end,
+        frame(
+            HEADERS,
+            END_HEADERS | END_STREAM,
+            1,
+            &[&fields().block(), block].concat(),
+        ),
+    )
+}
+
+fn small_fields(count: usize) -> Fields {
+    (0..count).fold(fields(), |list, at| list.with(&format!("x{at}"), "y"))
+}
+
+#[rustfmt::skip]
+pub fn kinds() -> Vec<Kind> {
+    let long = |length: usize| vec![b'x'; length];
+    let mut kinds = vec![
+        with("a bit over 8 KiB", TOO_LONG, &fields().with("x", long(8_192))),
+        with("4 times over 8 KiB", "GOAWAY ENHANCE_YOUR_CALM header_list_way_too_large", &fields().with("x", long(32_768))),
+        with("many small fields", TOO_LONG, &small_fields(250)),
+        with("a path of 8 KiB", TOO_LONG, &fields().set(":path", [b"/".to_vec(), long(8_192)].concat())),
+        kind("a large entry, again and again", "GOAWAY ENHANCE_YOUR_CALM header_list_way_too_large", bomb),
+        block("an index of nothing", BROKEN, &integer(0x80, 7, 3_000)),
+        block("index 0", BROKEN, &[0x80]),
+        block("an integer without end", BROKEN, &[0xff; 40]),
+        block("a table over 4,096 bytes", BROKEN, &integer(0x20, 5, 1 << 20)),
+        block("bits that are no Huffman code", BROKEN, b"\0\x84\xff\xff\xff\xff\x01x"),
+        block("half a field", BROKEN, b"\0\x05ab"),
+    ];
+    kinds.extend(requests());
+    kinds
+}
+
+#[rustfmt::skip]
+fn requests() -> Vec<Kind> {
+    let te = || fields().without("te");
+    let path = |path: &str| fields().set(":path", path);
+    let own = |name: &str| fields().without(name);
+    let twice = |name: &str| Fields::prepended(name, "http", fields());
+    vec![
+        with("GET", "HTTP 405", &fields().set(":method", "GET")),
+        with("a method of blanks", BROKEN, &fields().set(":method", "PO ST")),
+        with("CONNECT", "HTTP 405", &own(":scheme").without(":path").set(":method", "CONNECT")),
+        with("CONNECT with a path", REFUSED, &fields().set(":method", "CONNECT")),
+        with("CONNECT with a length", "closed", &own(":scheme").without(":path").set(":method", "CONNECT").with("content-length", message("x").len().to_string())),
+        with("CONNECT of WebSocket", REFUSED, &Fields::prepended(":protocol", "websocket", fields().set(":method", "CONNECT"))),
+        with("application/json", "HTTP 415", &fields().set("content-type", "application/json")),
+        with("application/grpc-web", "HTTP 415", &fields().set("content-type", "application/grpc-web+proto")),
+        with("no content type", "HTTP 415", &own("content-type")),
+        with("an upper-case name", BROKEN, &fields().with("Name", "x")),
+        with("a name with a blank", BROKEN, &fields().with("a b", "x")),
+        with("an empty name", BROKEN, &fields().with("", "x")),
+        with("a value with a line feed", BROKEN, &fields().with("x", "a\r\nb: c")),
+        with("a value with a NUL", BROKEN, &fields().with("x", "a\0b")),
+        with("connection", REFUSED, &fields().with("connection", "close")),
+        with("keep-alive", REFUSED, &fields().with("keep-alive", "5")),
+        with("transfer-encoding", REFUSED, &fields().with("transfer-encoding", "chunked")),
+        with("upgrade", REFUSED, &fields().with("upgrade", "h2c")),
+        with("te: gzip", REFUSED, &te().with("te", "gzip")),
+        with("no :method", REFUSED, &own(":method")),
+        with("no :scheme", REFUSED, &own(":scheme")),
+        with("no :path", REFUSED, &own(":path")),
+        with("no :authority", "OK", &own(":authority")),
+        with(":scheme twice", REFUSED, &twice(":scheme")),
+        with(":method twice", REFUSED, &twice(":method")),
+        with("an unknown pseudo-header", BROKEN, &Fields::prepended(":x", "y", fields())),
+        with(":status in a request", REFUSED, &Fields::prepended(":status", "200", fields())),
+        with("a pseudo-header behind others", REFUSED, &own(":path").with(":path", PATH)),
+        with("a path without slash", REFUSED, &path("useradmin.v1.UserAdmin/DeleteBatchNodeUser")),
+        with("an absolute path", REFUSED, &path("http://localhost/useradmin.v1.UserAdmin/DeleteBatchNodeUser")),
+        with("an empty path", REFUSED, &path("")),
+        with("a path of *", "Unimplemented without details", &path("*")),
+        with("a path with a blank", REFUSED, &path("/a b")),
+        with("a path with a query", "OK", &path("/useradmin.v1.UserAdmin/DeleteBatchNodeUser?x=y")),
+        with("a path with dots", "Unimplemented without details", &path("/x/../useradmin.v1.UserAdmin/DeleteBatchNodeUser")),
+        with("a scheme of nonsense", REFUSED, &fields().set(":scheme", "\u{1}")),
+        with("an authority of nonsense", REFUSED, &fields().set(":authority", "a b@c:99999999")),
+        with("two lengths", REFUSED, &fields().with("content-length", "5").with("content-length", "6")),
+        with("a length that is no number", REFUSED, &fields().with("content-length", "-1")),
+        with("a length that is too short", REFUSED, &fields().with("content-length", "3")),
+        with("a length that is too long", REFUSED, &fields().with("content-length", "999")),
+        with("bad base64", "OK", &fields().with("x-bin", "%%%=")),
+        with("bytes beyond ASCII", "OK", &fields().with("x", "\u{fc}")),
+        bytes("trailers of the client", "OK", trailers(&fields_of_trailers(), END_STREAM)),
+        bytes("trailers that do not end it", REFUSED, trailers(&fields_of_trailers(), 0)),
+        bytes("trailers with :path", "OK", trailers(&literal(0, b":path", b"/"), END_STREAM)),
+    ]
+}
+
+fn fields_of_trailers() -> Vec<u8> {
+    literal(0, b"grpc-status", b"0")
+}
+
+fn trailers(block: &[u8], flags: u8) -> Vec<u8> {
+    let call = with_body(&fields(), &[&message("x")], false);
+    [call, frame(HEADERS, END_HEADERS | flags, 1, block)].concat()
+}
+
+/// 4 KB in the table, and one byte for each time that they are meant: 65 MB in 16 KiB.
+async fn bomb(door: Arc<Door>) -> String {
+    let mut peer = door.peer().await;
+    let large = literal(0x40, b"x", &[b'x'; 4_000]);
+    // The newest entry of the dynamic table.
+    let again = integer(0x80, 7, 62).repeat(16_000);
+    peer.send(frame(HEADERS, 0, 1, &[fields().block(), large].concat()))
+        .await;
+    peer.send(frame(CONTINUATION, END_HEADERS, 1, &again)).await;
+    peer.end(1).await
+}

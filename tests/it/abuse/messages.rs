@@ -1,0 +1,80 @@
+//! Bodies that are not one message of gRPC.
+
+use super::{
+    Kind, bytes,
+    frames::{
+        DATA, END_STREAM, Fields, MAX_FRAME, cancel, fields, frame, message, prefixed, with_body,
+    },
+};
+
+const INVALID: &str = "InvalidArgument INVALID_REQUEST";
+/// Nobody with this name is on record.
+pub const NEVER: &str = "never";
+const LATE: &str = "DeadlineExceeded DEADLINE_EXCEEDED";
+
+/// A call with this body, which ends.
+fn whole(name: &'static str, end: &'static str, body: &[u8]) -> Kind {
+    bytes(name, end, with_body(&fields(), &[body], true))
+}
+
+/// A call with this body, which does not end. What the server does by itself after 10 s, the caller's deadline brings
+/// about at once.
+fn open(name: &'static str, parts: &[&[u8]]) -> Kind {
+    bytes(name, LATE, with_body(&within("300m"), parts, false))
+}
+
+fn within(timeout: &str) -> Fields {
+    fields().with("grpc-timeout", timeout)
+}
+
+fn timed(name: &'static str, end: &'static str, timeout: &str) -> Kind {
+    bytes(name, end, within(timeout).call(1, "x"))
+}
+
+#[rustfmt::skip]
+pub fn kinds() -> Vec<Kind> {
+    let good = message("x");
+    let inner = &good[5..];
+    let compressed = |encoding: &str| {
+        let list = fields().with("grpc-encoding", encoding);
+        with_body(&list, &[&prefixed(1, inner.len(), inner)], true)
+    };
+    let large: Vec<_> = (0..3).flat_map(|_| frame(DATA, 0, 1, &[0; MAX_FRAME])).collect();
+    vec![
+        whole("a length over 64 KiB", INVALID, &prefixed(0, 65_537, b"")),
+        whole("a length of 4 GiB", INVALID, &prefixed(0, 0xffff_ffff, b"")),
+        whole("a length that is more than there is", INVALID, &prefixed(0, inner.len() + 1, inner)),
+        whole("a length that is less than there is", INVALID, &prefixed(0, inner.len() - 1, inner)),
+        whole("half a prefix", INVALID, &[0, 0, 0]),
+        whole("no message", INVALID, b""),
+        bytes("no body", INVALID, fields().headers(1, END_STREAM)),
+        // tonic does not look at a second message, and neither does anybody else.
+        whole("two messages", "OK", &[&good[..], &message(NEVER)].concat()),
+        whole("a thousand messages", INVALID, &good.repeat(1_000)[..MAX_FRAME]),
+        whole("a message and half a prefix", INVALID, &[&good[..], &[0, 0]].concat()),
+        whole("rubbish in place of a message", INVALID, &prefixed(0, 500, &[0xff; 500])),
+        whole("compressed, and with nothing", INVALID, &prefixed(1, inner.len(), inner)),
+        bytes("compressed with gzip", "Unimplemented without details", compressed("gzip")),
+        bytes("compressed with what nobody knows", "Unimplemented without details", compressed("x")),
+        whole("an unknown flag", INVALID, &prefixed(255, inner.len(), inner)),
+        open("a message that is promised", &[&prefixed(0, 65_536, b"")]),
+        open("a message without its end", &[&good[..9]]),
+        open("nothing that ends", &[]),
+        open("a prefix that does not end", &[&[0], &[0], &[0]]),
+        bytes("a message that is there, and no end", "OK or DeadlineExceeded DEADLINE_EXCEEDED", with_body(&within("300m"), &[&good], false)),
+        bytes("DATA behind the answer", "goes on", [whole_call_to_nobody(), large].concat()),
+        bytes("a reset in the middle of a message", "goes on", [with_body(&fields(), &[&good[..9]], false), cancel(1)].concat()),
+        timed("a deadline in 11,415 years", "OK", "99999999H"),
+        timed("a deadline of no time", LATE, "0n"),
+        timed("a deadline that is too long a number", INVALID, "999999999S"),
+        timed("a deadline that is no number", INVALID, "\u{661}S"),
+        timed("a deadline below nothing", INVALID, "-1S"),
+        bytes("two deadlines", "OK", fields().with("grpc-timeout", "5S").with("grpc-timeout", "x").call(1, "x")),
+        bytes("no te", "OK", fields().without("te").call(1, "x")),
+    ]
+}
+
+/// Its headers are refused, and its message comes all the same.
+fn whole_call_to_nobody() -> Vec<u8> {
+    fields().set("content-type", "text/plain").headers(1, 0)
+}

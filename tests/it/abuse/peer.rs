@@ -1,0 +1,289 @@
+//! A peer that says what it likes, and notes what the server says to it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::{self, Write as _},
+    time::Duration,
+};
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use tokio::{
+    io::{
+        AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf, split,
+    },
+    sync::watch,
+    task::JoinHandle,
+    time::timeout,
+};
+use tonic::{Code, Status};
+
+use super::{
+    frames::{
+        ACK, CONTINUATION, DATA, END_STREAM, GOAWAY, HEADERS, PING, PREFACE, RST_STREAM, SETTINGS,
+        fields, frame, settings,
+    },
+    hpack,
+};
+use crate::support::Failed;
+
+/// Far more than anything takes, even on a busy machine.
+const LIMIT: Duration = Duration::from_secs(20);
+/// Far longer than a server that reads at all lets anybody wait.
+const SOON: Duration = Duration::from_millis(500);
+/// A stream that no abuse uses.
+const LATER: u32 = 1_000_001;
+const CODES: [&str; 12] = [
+    "NO_ERROR",
+    "PROTOCOL_ERROR",
+    "INTERNAL_ERROR",
+    "FLOW_CONTROL_ERROR",
+    "SETTINGS_TIMEOUT",
+    "STREAM_CLOSED",
+    "FRAME_SIZE_ERROR",
+    "REFUSED_STREAM",
+    "CANCEL",
+    "COMPRESSION_ERROR",
+    "CONNECT_ERROR",
+    "ENHANCE_YOUR_CALM",
+];
+
+/// TCP, or TLS above it.
+pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+
+/// What the server has said.
+#[derive(Debug, Default)]
+pub struct Heard {
+    pub acks: usize,
+    pub pongs: usize,
+    pub goaway: Option<String>,
+    pub resets: BTreeMap<u32, String>,
+    /// The fields of headers and trailers.
+    pub answers: BTreeMap<u32, Vec<(String, String)>>,
+    pub ended: BTreeSet<u32>,
+    pub closed: bool,
+}
+
+impl Heard {
+    fn hear(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+        let code = |at: usize| {
+            let code = u32::from_be_bytes(payload[at..at + 4].try_into().unwrap());
+            CODES[usize::try_from(code).unwrap()].to_owned()
+        };
+        match kind {
+            SETTINGS => self.acks += usize::from(flags & ACK),
+            PING => self.pongs += usize::from(flags & ACK),
+            GOAWAY => {
+                let mut text = code(4);
+                let _ = write!(text, " {}", String::from_utf8_lossy(&payload[8..]));
+                self.goaway = Some(text.trim_end().to_owned());
+            }
+            RST_STREAM => drop(self.resets.insert(stream, code(0))),
+            HEADERS => {
+                let fields = hpack::fields(payload);
+                self.answers.entry(stream).or_default().extend(fields);
+            }
+            CONTINUATION => panic!("an answer of more than one frame"),
+            _ => {}
+        }
+        if matches!(kind, DATA | HEADERS) && flags & END_STREAM != 0 {
+            self.ended.insert(stream);
+        }
+    }
+
+    /// What has become of this stream; `None` while nothing has.
+    pub fn end(&self, stream: u32) -> Option<String> {
+        if self.ended.contains(&stream) {
+            return Some(told(&self.answers[&stream]));
+        }
+        if let Some(code) = self.resets.get(&stream) {
+            return Some(format!("RST_STREAM {code}"));
+        }
+        self.gone()
+    }
+
+    /// How the connection has ended.
+    pub fn gone(&self) -> Option<String> {
+        let goaway = self.goaway.as_ref().map(|code| format!("GOAWAY {code}"));
+        goaway.or_else(|| self.closed.then(|| "closed".to_owned()))
+    }
+}
+
+/// The answer in a few words: an HTTP status that is not gRPC's, `OK`, or code and reason.
+fn told(answer: &[(String, String)]) -> String {
+    let mut headers = HeaderMap::new();
+    for (name, value) in answer.iter().filter(|(name, _)| !name.starts_with(':')) {
+        let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+        headers.append(name, HeaderValue::from_str(value).unwrap());
+    }
+    let http = answer.iter().find(|(name, _)| name == ":status");
+    let http = &http.unwrap().1;
+    let Some(status) = Status::from_header_map(&headers) else {
+        return format!("HTTP {http}");
+    };
+    assert_eq!(http, "200");
+    if status.code() == Code::Ok {
+        return "OK".to_owned();
+    }
+    let code = status.code();
+    if status.details().is_empty() {
+        return format!("{code:?} without details");
+    }
+    let failed = Failed::from(status);
+    let reason = failed.reason.strip_prefix("ERROR_REASON_").unwrap();
+    failed.expect(code, reason);
+    format!("{code:?} {reason}")
+}
+
+/// One connection.
+pub struct Peer {
+    writer: WriteHalf<Box<dyn Io>>,
+    heard: watch::Receiver<Heard>,
+    reader: JoinHandle<()>,
+}
+
+impl fmt::Debug for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let heard = self.heard.borrow();
+        let (answers, resets) = (heard.answers.len(), heard.resets.len());
+        let gone = heard.gone().unwrap_or_else(|| "open".to_owned());
+        write!(
+            f,
+            "{gone}, {answers} answers, {resets} resets, {} pongs",
+            heard.pongs
+        )
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        self.reader.abort();
+    }
+}
+
+impl Peer {
+    /// Says nothing yet, and never reads.
+    pub fn deaf(stream: Box<dyn Io>) -> Self {
+        let (reader, writer) = split(stream);
+        let (tell, heard) = watch::channel(Heard::default());
+        let reader = tokio::spawn(async move {
+            let _held = (reader, tell);
+            std::future::pending::<()>().await;
+        });
+        Self {
+            writer,
+            heard,
+            reader,
+        }
+    }
+
+    /// Says nothing yet.
+    pub fn silent(stream: Box<dyn Io>) -> Self {
+        let (reader, writer) = split(stream);
+        let (tell, heard) = watch::channel(Heard::default());
+        let reader = tokio::spawn(read(reader, tell));
+        Self {
+            writer,
+            heard,
+            reader,
+        }
+    }
+
+    /// Begins HTTP/2 with these settings. Without a table, the server's header lists can be read one by one.
+    pub async fn begin(&mut self, more: &[(u16, u32)]) {
+        let settings = settings(&[&[(1, 0)][..], more].concat());
+        self.send([PREFACE, &settings, &frame(SETTINGS, ACK, 0, &[])].concat())
+            .await;
+    }
+
+    /// Sends these bytes. A server that has had enough takes no more of them, and what it said is what counts.
+    pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        let sent = async {
+            self.writer.write_all(bytes.as_ref()).await?;
+            self.writer.flush().await
+        };
+        let sent = timeout(LIMIT, sent).await;
+        assert!(sent.is_ok(), "the server does not read: {self:?}");
+        if sent.is_ok_and(|sent| sent.is_err()) {
+            self.until(|heard| heard.closed).await;
+        }
+    }
+
+    /// Waits until the server has said this.
+    pub async fn until(&mut self, mut holds: impl FnMut(&Heard) -> bool) {
+        let come = timeout(LIMIT, self.heard.wait_for(|heard| holds(heard))).await;
+        let come = come.is_ok_and(|come| come.is_ok());
+        assert!(come, "never: {self:?}");
+    }
+
+    /// Sends these bytes and a call on this stream behind them. When it is answered, the server has taken them all;
+    /// tells whether it is.
+    pub async fn taken(&mut self, bytes: &[u8], stream: u32) -> bool {
+        self.send(bytes).await;
+        self.call(stream).await == "OK"
+    }
+
+    /// Closes this half of the connection.
+    pub async fn say_no_more(&mut self) {
+        self.writer.shutdown().await.unwrap();
+    }
+
+    /// Whether the server takes these bytes, and does so soon.
+    pub async fn is_taken(&mut self, bytes: &[u8]) -> bool {
+        let sent = timeout(SOON, self.writer.write_all(bytes)).await;
+        sent.is_ok_and(|sent| sent.is_ok())
+    }
+
+    /// What has been heard so far.
+    pub fn heard<T>(&self, look: impl FnOnce(&Heard) -> T) -> T {
+        look(&self.heard.borrow())
+    }
+
+    /// What becomes of this stream. Unless the connection ends with it, a call on it must go well afterwards.
+    pub async fn end(&mut self, stream: u32) -> String {
+        self.until(|heard| heard.end(stream).is_some()).await;
+        let (end, gone) = self.heard(|heard| (heard.end(stream).unwrap(), heard.gone()));
+        if gone.is_none() {
+            let after = self.call(LATER).await;
+            assert_eq!(after, "OK", "a call after {end}");
+        }
+        end
+    }
+
+    /// How the connection ends.
+    pub async fn gone(&mut self) -> String {
+        self.until(|heard| heard.gone().is_some()).await;
+        self.heard(|heard| heard.gone().unwrap())
+    }
+
+    /// A call that is right, on a stream that has not been used yet.
+    pub async fn call(&mut self, stream: u32) -> String {
+        self.send(fields().call(stream, "later")).await;
+        self.until(|heard| heard.end(stream).is_some()).await;
+        self.heard(|heard| heard.end(stream).unwrap())
+    }
+
+    /// The connection goes on as if nothing had happened.
+    pub async fn goes_on(&mut self) -> String {
+        match self.call(LATER).await.as_str() {
+            "OK" => "goes on".to_owned(),
+            other => other.to_owned(),
+        }
+    }
+}
+
+async fn read(mut stream: ReadHalf<Box<dyn Io>>, tell: watch::Sender<Heard>) {
+    let mut head = [0; 9];
+    while stream.read_exact(&mut head).await.is_ok() {
+        let (kind, flags) = (head[3], head[4]);
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        let mut payload = vec![0; usize::try_from(length).unwrap()];
+        if stream.read_exact(&mut payload).await.is_err() {
+            break;
+        }
+        let stream = u32::from_be_bytes(head[5..].try_into().unwrap());
+        tell.send_modify(|heard| heard.hear(kind, flags, stream, &payload));
+    }
+    tell.send_modify(|heard| heard.closed = true);
+}

@@ -1,0 +1,177 @@
+//! Streams and windows that are used up, and connections that are cut.
+
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+
+use super::{
+    Kind,
+    frames::{DATA, END_STREAM, fields, frame, message, nth, prefixed, settings, window_update},
+    kind,
+    peer::Peer,
+    same,
+    target::Door,
+};
+
+/// The server's `max_concurrent_streams`.
+const STREAMS: u32 = 100;
+/// Its `max_concurrent_calls` in these tests.
+pub const CALLS: u32 = 400;
+
+#[rustfmt::skip]
+pub fn kinds() -> Vec<Kind> {
+    vec![
+        kind("too many streams", "50 refused, then goes on", too_many),
+        kind("answers that nobody takes", "goes on", zero_window),
+        kind("answers that are taken byte by byte", "OK", trickle),
+        kind("answers that nobody reads", "stops reading", deaf),
+        kind("messages that are promised", "goes on", promised),
+        kind("connections that are cut with open streams", "cut", |door| cut(door, false)),
+        kind("connections that are cut with calls", "cut", |door| cut(door, true)),
+    ]
+}
+
+fn all(frames: impl FnMut(u32) -> Vec<u8>) -> Vec<u8> {
+    (0..STREAMS).map(nth).flat_map(frames).collect()
+}
+
+/// Ends calls whose messages did not come. To reset them could be taken for a rapid reset, where the server has not
+/// looked at them yet.
+pub async fn finish(peer: &mut Peer, streams: u32) {
+    let streams: Vec<_> = (0..streams).map(nth).collect();
+    let ends = streams
+        .iter()
+        .flat_map(|stream| frame(DATA, END_STREAM, *stream, b""));
+    peer.send(ends.collect::<Vec<_>>()).await;
+    peer.until(|heard| {
+        let ended = |stream| heard.ended.contains(stream);
+        heard.gone().is_some() || streams.iter().all(ended)
+    })
+    .await;
+}
+
+/// Half as many streams again as there may be.
+async fn too_many(door: Arc<Door>) -> String {
+    let mut peer = door.peer().await;
+    let streams = (0..STREAMS * 3 / 2).map(nth);
+    let bytes: Vec<u8> = streams
+        .flat_map(|stream| fields().headers(stream, 0))
+        .collect();
+    peer.send(bytes).await;
+    peer.until(|heard| heard.resets.len() >= 50).await;
+    let refused = peer.heard(|heard| {
+        let refused = heard
+            .resets
+            .iter()
+            .filter(|(_, code)| *code == "REFUSED_STREAM");
+        refused
+            .filter(|(stream, _)| **stream >= nth(STREAMS))
+            .count()
+    });
+    finish(&mut peer, STREAMS).await;
+    format!("{refused} refused, then {}", peer.goes_on().await)
+}
+
+/// 500 answers have no window. They wait, and go out as soon as there is one.
+async fn zero_window(door: Arc<Door>) -> String {
+    let mut peers = Vec::new();
+    for _ in 0..5 {
+        let mut peer = door.peer_with(&[(4, 0)]).await;
+        peer.send(all(|stream| fields().call(stream, "x"))).await;
+        // No more at a time than the account has room for.
+        let every = STREAMS as usize;
+        peer.until(|heard| heard.answers.len() == every || heard.gone().is_some())
+            .await;
+        assert!(peer.heard(|heard| heard.ended.is_empty()), "{peer:?}");
+        peers.push(peer);
+    }
+    let ends = peers.iter_mut().map(async |peer| {
+        peer.send(all(|stream| window_update(stream, 1_000))).await;
+        let every = STREAMS as usize;
+        peer.until(|heard| heard.ended.len() == every || heard.gone().is_some())
+            .await;
+        peer.send(settings(&[(4, 1_000)])).await;
+        peer.goes_on().await
+    });
+    same(join_all(ends).await)
+}
+
+/// A window of one byte at a time.
+async fn trickle(door: Arc<Door>) -> String {
+    let mut peer = door.peer_with(&[(4, 0)]).await;
+    peer.send(fields().call(1, "x")).await;
+    peer.until(|heard| heard.answers.contains_key(&1)).await;
+    peer.send(window_update(1, 1).repeat(1_000)).await;
+    peer.until(|heard| heard.end(1).is_some()).await;
+    peer.heard(|heard| heard.end(1).unwrap())
+}
+
+/// Calls whose answers are never read from the connection: the server does not go on to take calls for ever.
+async fn deaf(door: Arc<Door>) -> String {
+    let mut peer = door.deaf().await;
+    peer.begin(&[(4, (1 << 31) - 1)]).await;
+    peer.is_taken(&window_update(0, (1 << 30) - 1)).await;
+    // Refused without a record: what matters here are answers.
+    let list = fields().set("content-type", "text/plain");
+    for round in 0..1_000 {
+        let streams = (0..1_000).map(|number| nth(1_000 * round + number));
+        let calls: Vec<u8> = streams
+            .flat_map(|stream| list.headers(stream, END_STREAM))
+            .collect();
+        if !peer.is_taken(&calls).await {
+            return "stops reading".to_owned();
+        }
+    }
+    "reads on".to_owned()
+}
+
+/// More calls than there may be in progress, whose messages do not come. Those that are silent longest are left out;
+/// who says what it wants is not, and the connections stay good.
+async fn promised(door: Arc<Door>) -> String {
+    let mut peers = Vec::new();
+    for _ in 0..CALLS / STREAMS + 4 {
+        let mut peer = door.peer().await;
+        let open = |stream| {
+            let body = [prefixed(0, 65_536, b""), vec![0; 100]].concat();
+            [fields().headers(stream, 0), frame(DATA, 0, stream, &body)].concat()
+        };
+        peer.send(all(open)).await;
+        peers.push(peer);
+    }
+    let mut first = peers.remove(0);
+    let ended = STREAMS as usize;
+    first
+        .until(|heard| heard.ended.len() == ended || heard.gone().is_some())
+        .await;
+    first.heard(|heard| {
+        let mut ends = (0..STREAMS)
+            .map(nth)
+            .map(|stream| heard.end(stream).unwrap());
+        assert!(ends.all(|end| end == "ResourceExhausted OVERLOADED"));
+    });
+    let mut last = peers.pop().unwrap();
+    finish(&mut last, STREAMS).await;
+    same(vec![first.goes_on().await, last.goes_on().await])
+}
+
+/// Whatever was begun there ends, and nothing is held for it.
+async fn cut(door: Arc<Door>, whole: bool) -> String {
+    for _ in 0..20 {
+        let mut peer = door.peer().await;
+        peer.send(all(|stream| {
+            let body = message("x");
+            let (body, flags) = if whole {
+                (&body[..], END_STREAM)
+            } else {
+                (&body[..9], 0)
+            };
+            [
+                fields().headers(stream, 0),
+                frame(DATA, flags, stream, body),
+            ]
+            .concat()
+        }))
+        .await;
+    }
+    "cut".to_owned()
+}

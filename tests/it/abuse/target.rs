@@ -1,0 +1,255 @@
+//! The program under attack, and the callers who must not notice.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use rand::RngExt as _;
+use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+
+use super::{
+    messages::NEVER,
+    peer::{Io, Peer},
+    streams::CALLS,
+};
+use crate::{
+    access::upstream,
+    support::{
+        App, Process, Secure, Upstream, batch_request, configure,
+        pki::{Authority, Validity},
+        records,
+        secure::{connect, connector},
+        until, verify,
+    },
+};
+
+/// A caller has an answer within 1 s, whatever others do. On a machine of two cores that runs the rest of the suite at
+/// the same time, thrice as much is allowed; what it was is printed.
+const ANSWERED: Duration = Duration::from_secs(3);
+/// In KiB.
+const GROWTH: u64 = 64 * 1_024;
+
+/// How connections are made.
+pub struct Door {
+    pub address: SocketAddr,
+    tls: Option<(TlsConnector, String)>,
+}
+
+impl Door {
+    pub fn is_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    pub async fn tcp(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream
+    }
+
+    async fn stream(&self) -> Box<dyn Io> {
+        match &self.tls {
+            None => Box::new(self.tcp().await),
+            Some((connector, _)) => Box::new(connect(connector, self.address).await.unwrap()),
+        }
+    }
+
+    /// A connection on which nothing has been said of HTTP/2.
+    pub async fn silent(&self) -> Peer {
+        Peer::silent(self.stream().await)
+    }
+
+    /// The same, and it never reads.
+    pub async fn deaf(&self) -> Peer {
+        Peer::deaf(self.stream().await)
+    }
+
+    /// A connection that has begun HTTP/2.
+    pub async fn peer(&self) -> Peer {
+        self.peer_with(&[]).await
+    }
+
+    /// The same, with these settings.
+    pub async fn peer_with(&self, settings: &[(u16, u32)]) -> Peer {
+        let mut peer = self.silent().await;
+        peer.begin(settings).await;
+        peer
+    }
+
+    /// A caller like all others, with a connection of its own.
+    fn caller(&self) -> Secure {
+        match &self.tls {
+            None => Secure::plain(self.address),
+            Some((_, authority)) => Secure::tls(self.address, authority, None),
+        }
+    }
+}
+
+/// The program, and what is known of it.
+pub struct Target {
+    pub door: Arc<Door>,
+    process: Process,
+    upstream: Upstream,
+    folder: PathBuf,
+    caller: Secure,
+    /// Users whose deletion was answered.
+    answered: Mutex<Vec<String>>,
+    /// Of all answers, and of those to the latest kind of abuse.
+    slowest: Mutex<[Duration; 2]>,
+    before: Option<Usage>,
+}
+
+/// What the process has of the system.
+#[derive(Clone, Copy, Debug)]
+struct Usage {
+    /// In KiB.
+    resident: u64,
+    descriptors: usize,
+}
+
+impl Usage {
+    /// `None` where there is no `/proc`. Connections to the upstream are not counted: they stay for a while, whoever
+    /// called.
+    fn of(process: &Process, upstream: &Upstream) -> Option<Self> {
+        let folder = PathBuf::from(format!("/proc/{}", process.id()));
+        let status = fs::read_to_string(folder.join("status")).ok()?;
+        let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
+        let (_, port) = upstream.url.rsplit_once(':')?;
+        let remote = format!(":{:04X}", port.parse::<u16>().ok()?);
+        let sockets = fs::read_to_string(folder.join("net/tcp")).ok()?;
+        // Slot, both addresses, ...; the tenth is the inode, 0 when no process has it any more.
+        let to_upstream = sockets.lines().filter(|line| {
+            let mut words = line.split_ascii_whitespace();
+            words.nth(2).is_some_and(|other| other.ends_with(&remote)) && words.nth(6) != Some("0")
+        });
+        let to_upstream = to_upstream.count();
+        let all = fs::read_dir(folder.join("fd")).ok()?.count();
+        Some(Self {
+            resident: line.split_ascii_whitespace().nth(1)?.parse().ok()?,
+            descriptors: all.saturating_sub(to_upstream),
+        })
+    }
+}
+
+impl Target {
+    pub async fn start(over_tls: bool) -> Self {
+        let (upstream, folder) = (upstream().await, App::folder());
+        let authority = Authority::new();
+        let shown = authority.issue("localhost", Validity::Now);
+        fs::write(folder.join("server.crt"), shown.pem()).unwrap();
+        fs::write(folder.join("server.key"), shown.key_pem()).unwrap();
+        let tls = "[server.tls]\ncert_file = \"server.crt\"\nkey_file = \"server.key\"\n";
+        // What is measured here is not the disk.
+        let audit = "[audit]\nsync = false\n";
+        let limits = format!("[server.limits]\nmax_concurrent_calls = {CALLS}\n");
+        let sections = [audit, &limits, if over_tls { tls } else { "" }].concat();
+        configure(&folder, &upstream.url, &sections);
+        let process = Process::start(&folder);
+        let door = Door {
+            address: process.address.parse().unwrap(),
+            tls: over_tls.then(|| {
+                let authority = authority.pem();
+                (connector(authority, None), authority.to_owned())
+            }),
+        };
+        let mut target = Self {
+            caller: door.caller(),
+            door: Arc::new(door),
+            process,
+            upstream,
+            folder,
+            answered: Mutex::default(),
+            slowest: Mutex::default(),
+            before: None,
+        };
+        // The first call makes connections that stay.
+        target.probe().await;
+        *target.slowest.lock().unwrap() = [Duration::ZERO; 2];
+        target.before = Usage::of(&target.process, &target.upstream);
+        target
+    }
+
+    /// A call and a look at health on a connection that is there, and on one that is new.
+    pub async fn probe(&self) {
+        self.ask(&self.caller).await;
+        self.ask(&self.door.caller()).await;
+    }
+
+    async fn ask(&self, caller: &Secure) {
+        let user = format!("user-{:x}", rand::rng().random::<u64>());
+        let begun = Instant::now();
+        let deleted = caller.delete_batch_node_user(batch_request(&user)).await;
+        self.in_time(begun, "a call");
+        deleted.unwrap();
+        self.answered.lock().unwrap().push(user);
+        let begun = Instant::now();
+        let mut health = HealthClient::new(caller.channel());
+        let answer = health.check(HealthCheckRequest::default()).await;
+        self.in_time(begun, "health");
+        assert_eq!(answer.unwrap().into_inner().status, 1);
+    }
+
+    fn in_time(&self, begun: Instant, what: &str) {
+        let took = begun.elapsed();
+        for slowest in self.slowest.lock().unwrap().iter_mut() {
+            *slowest = took.max(*slowest);
+        }
+        assert!(took < ANSWERED, "{what} took {took:?}");
+    }
+
+    /// The slowest answer since the last time that this was asked.
+    pub fn slowest(&self) -> Duration {
+        std::mem::take(&mut self.slowest.lock().unwrap()[1])
+    }
+
+    /// Afterwards: nothing is held any more, and the books are right.
+    pub async fn check(self, group: &str) {
+        let (slowest, tls) = (self.slowest.lock().unwrap()[0], self.door.is_tls());
+        if let Some(before) = self.before {
+            // The last probe's connection may not have gone yet.
+            let few = before.descriptors + 1;
+            let usage = || Usage::of(&self.process, &self.upstream).unwrap();
+            until("descriptors", async || usage().descriptors <= few).await;
+            let after = usage();
+            println!("{group}, TLS {tls}: slowest {slowest:?}, {before:?} -> {after:?}");
+            assert!(after.resident < before.resident + GROWTH, "{after:?}");
+        }
+        let probes = self.answered.into_inner().unwrap();
+        assert!(!probes.is_empty());
+        self.process.stop();
+        // A line for each connection, but not for each frame.
+        let log = fs::read_to_string(self.folder.join("log")).unwrap();
+        let of_h2 = log
+            .lines()
+            .filter(|line| line.contains("\"target\":\"h2::"));
+        assert!(of_h2.count() < 500);
+        let file = self.folder.join("audit.jsonl");
+        let books = records(&file);
+        let of = |event: &str, key: &str| -> Vec<&str> {
+            let records = books.iter().filter(|record| record["event"] == event);
+            records.filter_map(|record| record[key].as_str()).collect()
+        };
+        let (intents, outcomes) = (of("intent", "request_id"), of("outcome", "request_id"));
+        let ended: BTreeSet<_> = outcomes.iter().collect();
+        assert_eq!(ended.len(), outcomes.len());
+        assert!(intents.iter().all(|id| ended.contains(id)));
+        assert!(books.iter().all(|record| record["user"] != NEVER));
+        let deleted = |record: &&Value| record["outcome"] == "deleted";
+        let deleted: BTreeSet<_> = books
+            .iter()
+            .filter(deleted)
+            .filter_map(|record| record["user"].as_str())
+            .collect();
+        assert!(probes.iter().all(|user| deleted.contains(user.as_str())));
+        assert!(self.upstream.requests("DELETE", "/pools").len() <= intents.len());
+        assert_eq!(verify([&file]).0, 0);
+        fs::remove_dir_all(&self.folder).unwrap();
+    }
+}
