@@ -144,19 +144,21 @@ enum Silence {
     LeftOut,
 }
 
+/// Ends when this call has to go; never, where it has no place.
+async fn left_out(place: Option<&Arc<CancellationToken>>) {
+    match place {
+        Some(place) => place.cancelled().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Ends when the message of a call should have come and has not. What was found of the caller is not believed for
 /// longer than this, either.
 async fn silence(meta: &CallMeta, place: Option<Arc<CancellationToken>>) -> Silence {
-    let left_out = async {
-        match &place {
-            Some(place) => place.cancelled().await,
-            None => std::future::pending().await,
-        }
-    };
     let came = tokio::select! {
         biased;
         came = timeout(MESSAGE_TIMEOUT.min(meta.remaining()), meta.read.cancelled()) => came,
-        () = left_out => return Silence::LeftOut,
+        () = left_out(place.as_ref()) => return Silence::LeftOut,
     };
     drop(place);
     if came.is_ok() {
@@ -244,12 +246,15 @@ where
                 token: token(request.headers()),
             };
             let mut meta = CallMeta::of(request.extensions());
-            layer.identify(&head, &mut meta).await;
+            let place = is_call.then(|| layer.waiting.enter());
+            tokio::select! {
+                () = layer.identify(&head, &mut meta) => {}
+                () = left_out(place.as_ref()) => return Ok(overloaded(&path, &meta)),
+            }
             if let Some(refusal) = audience.and_then(|_| refusal(&path, &meta)) {
                 return Ok(refusal.into_http());
             }
             request.extensions_mut().insert(meta.clone());
-            let place = is_call.then(|| layer.waiting.enter());
             let mut answer = pin!(inner.call(request));
             let came = tokio::select! {
                 answer = &mut answer => Ok(answer?),

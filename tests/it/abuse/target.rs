@@ -109,8 +109,9 @@ pub struct Target {
 /// What the process has of the system.
 #[derive(Clone, Copy, Debug)]
 struct Usage {
-    /// In KiB.
+    /// In KiB, now and at the most so far.
     resident: u64,
+    peak: u64,
     descriptors: usize,
 }
 
@@ -120,7 +121,10 @@ impl Usage {
     fn of(process: &Process, upstream: &Upstream) -> Option<Self> {
         let folder = PathBuf::from(format!("/proc/{}", process.id()));
         let status = fs::read_to_string(folder.join("status")).ok()?;
-        let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
+        let kib = |name| {
+            let line = status.lines().find(|line| line.starts_with(name))?;
+            line.split_ascii_whitespace().nth(1)?.parse().ok()
+        };
         let (_, port) = upstream.url.rsplit_once(':')?;
         let remote = format!(":{:04X}", port.parse::<u16>().ok()?);
         let sockets = fs::read_to_string(folder.join("net/tcp")).ok()?;
@@ -132,7 +136,8 @@ impl Usage {
         let to_upstream = to_upstream.count();
         let all = fs::read_dir(folder.join("fd")).ok()?.count();
         Some(Self {
-            resident: line.split_ascii_whitespace().nth(1)?.parse().ok()?,
+            resident: kib("VmRSS:")?,
+            peak: kib("VmHWM:")?,
             descriptors: all.saturating_sub(to_upstream),
         })
     }
@@ -219,7 +224,7 @@ impl Target {
             until("descriptors", async || usage().descriptors <= few).await;
             let after = usage();
             println!("{group}, TLS {tls}: slowest {slowest:?}, {before:?} -> {after:?}");
-            assert!(after.resident < before.resident + GROWTH, "{after:?}");
+            assert!(after.peak < before.resident + GROWTH, "{after:?}");
         }
         let probes = self.answered.into_inner().unwrap();
         assert!(!probes.is_empty());
