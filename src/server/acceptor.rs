@@ -1,12 +1,12 @@
 //! Takes connections in, TLS or plaintext, up to the point where they begin HTTP/2. Peers that are slow at that, or say
 //! nothing, hold up nobody else.
 
-use std::{collections::VecDeque, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::VecDeque, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::{
     io::AsyncReadExt as _,
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     task::AbortHandle,
     time::{sleep, timeout},
 };
@@ -26,6 +26,8 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 const PREFACE: usize = 33;
 /// Even where there are few places, those who come at the same time do not push each other out.
 const LEAST_ARRIVING: u32 = 64;
+/// Connections that the system holds until they are accepted; its own limit may be lower.
+const BACKLOG: u32 = 4_096;
 /// After an error of the system, such as too many open files.
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
 
@@ -56,6 +58,18 @@ pub struct Acceptor {
     pub places: Arc<Places>,
     /// The numbers for monitoring.
     pub metrics: Arc<Metrics>,
+}
+
+/// Takes a port. A deep queue, for clients that come back all at once must not wait for a second SYN.
+pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    // Else a restart would have to wait for the connections of the last process to be forgotten.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Accepts for ever, and hands on what has begun; the port is closed when this is dropped.

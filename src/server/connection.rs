@@ -38,7 +38,7 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_LOCAL_RESETS: usize = 1_024;
 /// What a peer may send ahead, and what waits for a peer that is slow to read. Messages are small.
 const STREAM_WINDOW: u32 = 65_535;
-const CONNECTION_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 1 << 18;
 const SEND_BUFFER: usize = 65_536;
 /// Every call is over this long after a connection was asked to end; what goes on is cut.
 const GRACE: Duration = LONGEST_CALL.saturating_add(Duration::from_secs(5));
@@ -82,6 +82,8 @@ where
             .keep_alive_timeout(KEEPALIVE_TIMEOUT)
             .max_concurrent_streams(limits.max_concurrent_streams)
             .max_header_list_size(limits.max_metadata_bytes)
+            // An honest client may give up all its calls at once; h2's own limit is 20.
+            .max_pending_accept_reset_streams(limits.max_concurrent_streams as usize)
             .max_local_error_reset_streams(MAX_LOCAL_RESETS)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)

@@ -54,8 +54,7 @@ impl Server {
         let tls = files.map(Tls::new).transpose()?.map(Arc::new);
         let shared = Arc::new(Shared::new(config).await?);
         let listen = config.server.listen;
-        let listener = TcpListener::bind(listen)
-            .await
+        let listener = acceptor::listen(listen)
             .map_err(|error| format!("cannot listen on {listen}: {error}"))?;
         let admin = Admin::bind(&config.server, Arc::clone(&shared)).await?;
         Ok(Self {
