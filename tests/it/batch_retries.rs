@@ -113,6 +113,7 @@ async fn the_attempts_of_a_call_add_up_to_one_answer() {
             };
             match (app.delete_batch_node_user(request).await, expected) {
                 (Ok(done), Done(outcome)) => {
+                    app.expect_on_record(&done);
                     assert_eq!(
                         (done.outcome(), done.attempts),
                         (*outcome, attempts),
@@ -121,6 +122,7 @@ async fn the_attempts_of_a_call_add_up_to_one_answer() {
                 }
                 (Err(failed), Failed(code, reason, outcome)) => {
                     failed.expect(*code, reason);
+                    app.expect_on_record(&failed);
                     assert_eq!(failed.meta("attempts"), attempts.to_string(), "{script}");
                     assert_eq!(failed.meta("outcome"), *outcome, "{script}");
                 }

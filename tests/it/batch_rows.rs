@@ -42,6 +42,7 @@ async fn drive(row: &Row) -> Failed {
         row.status,
         row.code
     );
+    app.expect_on_record(&failed);
     failed
 }
 

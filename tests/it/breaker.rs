@@ -230,7 +230,7 @@ async fn an_hmc_that_is_down_is_left_alone() {
         for _ in 0..20 {
             let failed = console.fail(by_id("id-1")).await;
             assert_eq!(failed.code, Unavailable);
-            assert_ne!(failed.reason, "CIRCUIT_OPEN");
+            assert_ne!(failed.reason, "ERROR_REASON_CIRCUIT_OPEN");
         }
         let seen = console.upstream.seen().len();
         let failed = console.fail(by_id("id-1")).await;

@@ -98,6 +98,7 @@ async fn play(row: &Row) -> (String, String) {
         let _ = writeln!(faults, "{}: {got}, but wanted {wanted}", row.say);
     }
     failed.expect(row.code, row.reason);
+    console.app.expect_on_record(&failed);
     let deletes = console.asked(Step::Delete);
     let renewals = usize::from(row.reason == "UPSTREAM_CREDENTIALS_REJECTED" && row.attempts == 2);
     let counts = [Step::Read, Step::Logon, Step::Other].map(|step| console.count(step));

@@ -53,6 +53,7 @@ async fn the_requests_have_their_documented_shapes() {
     assert_eq!(logon.header("content-type"), Some("application/json"));
     assert_eq!(logon.header("accept"), Some("application/json"));
     assert_eq!(logon.header("x-api-session"), None);
+    assert_eq!(logon.header("accept-encoding"), None);
 
     for (step, target) in [
         (Step::Read, "/api/users/id-1"),
@@ -66,6 +67,7 @@ async fn the_requests_have_their_documented_shapes() {
         assert_eq!(request.header("accept"), Some("application/json"));
         assert_eq!(request.header("x-api-session"), Some("kanari-session-1"));
         for absent in [
+            "accept-encoding",
             "content-type",
             "content-length",
             "transfer-encoding",

@@ -61,6 +61,8 @@ fn tokens(upstream: &Upstream) -> Vec<BTreeMap<String, String>> {
             seen.header("content-type"),
             Some("application/x-www-form-urlencoded")
         );
+        // What is not asked for in another coding need not be decoded.
+        assert_eq!(seen.header("accept-encoding"), None);
         url::form_urlencoded::parse(seen.body.as_bytes())
             .into_owned()
             .collect()

@@ -50,6 +50,7 @@ async fn an_absence_after_an_unknown_fate_is_our_own_deletion() {
         request.allow_missing = allow_missing;
         let done = console.app.delete_hmc_user(request).await;
         let done = done.unwrap_or_else(|failed| panic!("{says:?}: {failed:?}"));
+        console.app.expect_on_record(&done);
         let told = (done.outcome(), done.attempts as usize);
         assert_eq!(told, (wanted, says.len()), "{says:?}");
         assert_eq!(console.count(Step::Delete), says.len(), "{says:?}");
@@ -84,6 +85,7 @@ async fn the_last_answer_gives_the_reason_and_the_worst_the_outcome() {
         let console = Console::saying(vec![(Step::Delete, says.to_vec())]).await;
         let failed = console.fail(by_id("id-1")).await;
         failed.expect(code, reason);
+        console.app.expect_on_record(&failed);
         let (attempts, told) = (
             says.len().to_string(),
             (failed.meta("attempts"), failed.meta("outcome")),

@@ -13,6 +13,7 @@ mod scripted;
 pub mod secure;
 mod targets;
 mod tokens;
+mod told;
 
 pub use app::{App, batch_request, by_id, by_name};
 pub use batch::{
