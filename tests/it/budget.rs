@@ -1,0 +1,102 @@
+//! What bounds the retries of one target: a budget on a paused clock, pauses that are never alike, and an HMC's budget
+//! over the wire.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::time::{Instant, advance};
+use tokio_util::sync::CancellationToken;
+use tonic::Code::Unavailable;
+use useradmin::{
+    error::Failure,
+    proto::ErrorReason,
+    upstream::{
+        attempt::{Budget, Ledger, Limits, Tries},
+        deadline::Deadline,
+    },
+};
+
+use crate::support::{Console, Say::Html, Step, by_id};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Takes what there is.
+fn empty(budget: &Budget) -> usize {
+    std::iter::from_fn(|| budget.take().then_some(())).count()
+}
+
+#[tokio::test(start_paused = true)]
+async fn five_calls_pay_for_a_retry_and_so_does_a_second() {
+    let budget = Budget::new();
+    assert_eq!(empty(&budget), 10);
+    assert_eq!(empty(&budget), 0);
+    for _ in 0..2 {
+        for _ in 0..5 {
+            budget.call();
+        }
+        assert_eq!(empty(&budget), 1);
+    }
+    advance(Duration::from_millis(990)).await;
+    assert_eq!(empty(&budget), 0);
+    advance(Duration::from_millis(10)).await;
+    assert_eq!(empty(&budget), 1);
+    // Neither a quiet hour nor a thousand calls save up for more.
+    advance(SECOND * 3_600).await;
+    assert_eq!(empty(&budget), 10);
+    for _ in 0..1_000 {
+        budget.call();
+    }
+    assert_eq!(empty(&budget), 10);
+}
+
+fn limits() -> Limits {
+    Limits {
+        deadline: Deadline::after(SECOND * 30),
+        gone: CancellationToken::new(),
+    }
+}
+
+/// The pauses before the second and the third try of a request.
+async fn pauses() -> [Duration; 2] {
+    let (limits, budget) = (limits(), Budget::new());
+    let (mut tries, mut ledger) = (Tries::new(&limits, &budget), Ledger::default());
+    let mut pauses = [Duration::ZERO; 2];
+    for pause in &mut pauses {
+        let failure = Failure::new(ErrorReason::UpstreamUnavailable, "503").repeatable();
+        let begun = Instant::now();
+        assert!(tries.again(&mut ledger, failure).await.is_ok());
+        *pause = begun.elapsed();
+    }
+    pauses
+}
+
+/// Callers that failed together do not come back together.
+#[tokio::test(start_paused = true)]
+async fn pauses_are_spread_over_all_the_time_that_they_may_take() {
+    let mut all = Vec::new();
+    for _ in 0..200 {
+        all.push(pauses().await);
+    }
+    for (nth, ceiling) in [200, 400].into_iter().enumerate() {
+        let of_this_try = all.iter().map(|pauses| pauses[nth]);
+        let (least, most) = (of_this_try.clone().min(), of_this_try.max());
+        let (least, most) = (least.unwrap(), most.unwrap());
+        let ceiling = Duration::from_millis(ceiling);
+        // The clock of the runtime counts in milliseconds, and rounds up.
+        assert!(most <= ceiling + Duration::from_millis(1), "{most:?}");
+        assert!(most > least + ceiling / 2, "{least:?} to {most:?}");
+    }
+}
+
+#[tokio::test]
+async fn retries_of_one_hmc_have_a_budget() {
+    let console = Console::saying(vec![(Step::Delete, vec![Html(503)])]).await;
+    // Each call would retry twice: 24 in all.
+    let calls = (0..12).map(|_| console.fail(by_id("id-1")));
+    for failed in join_all(calls).await {
+        failed.expect(Unavailable, "UPSTREAM_UNAVAILABLE");
+    }
+    let retries = console.count(Step::Delete) - 12;
+    // 10 tokens, 0.2 for each call, and one a second.
+    assert!((10..=14).contains(&retries), "{retries} retries");
+}

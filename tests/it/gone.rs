@@ -1,0 +1,220 @@
+//! Callers that go away: before a DELETE nothing is sent any more; after it the call runs on, begins no other one, and
+//! its outcome is on record.
+
+use std::{future::Future, sync::Arc};
+
+use serde_json::Value;
+use tokio::sync::{Notify, mpsc};
+use tonic::Code;
+
+use crate::support::{
+    App, Console, Reply, Say, Secure, Seen, Step, Upstream, batch_deleted, batch_request,
+    batch_section, by_id, hmc_or, hmc_section, token_or, until, usual,
+};
+
+/// Where requests wait until the test lets them go on.
+struct Gate {
+    arrived: mpsc::UnboundedReceiver<()>,
+    open: Arc<Notify>,
+}
+
+/// A gate, and what makes an answer wait at it.
+fn gate() -> (Gate, impl Fn(Reply) -> Reply + Send + 'static) {
+    let (tell, arrived) = mpsc::unbounded_channel();
+    let open = Arc::new(Notify::new());
+    let closed = Arc::clone(&open);
+    let hold = move |reply| {
+        tell.send(()).unwrap();
+        Reply::Held(Arc::clone(&closed), Box::new(reply))
+    };
+    (Gate { arrived, open }, hold)
+}
+
+/// The caller goes away while the call waits at the gate; returns the last record.
+async fn goes<T: Send + 'static>(
+    app: &mut App,
+    mut gate: Gate,
+    call: impl Future<Output = T> + Send + 'static,
+) -> Value {
+    let call = tokio::spawn(call);
+    gate.arrived.recv().await.unwrap();
+    call.abort();
+    assert!(call.await.is_err_and(|error| error.is_cancelled()));
+    see_it_gone(app).await;
+    gate.open.notify_one();
+    app.drain().await;
+    app.audit().pop().unwrap()
+}
+
+/// Another call of the same connection: by its end the server has read that the one before was given up.
+async fn see_it_gone(app: &App) {
+    let other = app.delete_batch_node_user(batch_request("")).await;
+    let other = other.unwrap_err();
+    other.expect(Code::InvalidArgument, "INVALID_REQUEST");
+}
+
+#[track_caller]
+fn expect_nothing_sent(record: &Value) {
+    assert_eq!(record["event"], "outcome", "{record}");
+    assert_eq!(record["outcome"], "not_sent", "{record}");
+    assert_eq!(record["attempts"], 0, "{record}");
+    assert_eq!(record["caller_gone"], true, "{record}");
+}
+
+fn by_both(folder: &std::path::Path, url: &str) -> String {
+    let hmc = hmc_section(folder, url);
+    format!("[audit]\nsync = false\n{}{hmc}", batch_section(folder, url))
+}
+
+#[tokio::test]
+async fn nothing_is_deleted_on_an_hmc_for_a_caller_that_went_before() {
+    for step in [Step::Logon, Step::Read] {
+        let (gate, hold) = gate();
+        let upstream = Upstream::start(move |seen| match Step::of(seen) {
+            at if at == step => hold(usual(seen, 1)),
+            _ => usual(seen, 1),
+        })
+        .await;
+        let folder = App::folder();
+        let sections = by_both(&folder, &upstream.url);
+        let mut app = App::start_in(folder, &sections).await;
+        let mut client = app.client();
+        let call = async move { client.delete_hmc_user(by_id("id-1")).await };
+        let record = goes(&mut app, gate, call).await;
+        expect_nothing_sent(&record);
+        let deletes = |seen: &&Seen| Step::of(seen) == Step::Delete;
+        assert_eq!(
+            upstream.seen().iter().filter(deletes).count(),
+            0,
+            "{step:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_deleted_on_a_node_for_a_caller_that_went_before() {
+    let (gate, hold) = gate();
+    let upstream = Upstream::start(move |seen| {
+        let reply = token_or(seen, batch_deleted);
+        if seen.method == "POST" {
+            hold(reply)
+        } else {
+            reply
+        }
+    })
+    .await;
+    let folder = App::folder();
+    let section = batch_section(&folder, &upstream.url);
+    let mut app = App::start_in(folder, &section).await;
+    let mut client = app.client();
+    let call = async move { client.delete_batch_node_user(batch_request("alice")).await };
+    let record = goes(&mut app, gate, call).await;
+    expect_nothing_sent(&record);
+    assert_eq!(upstream.requests("DELETE", "").len(), 0);
+}
+
+/// One call is in flight, another one waits for its place and goes away: it is over before the place is free.
+#[tokio::test]
+async fn whoever_leaves_the_queue_of_a_bulkhead_has_sent_nothing() {
+    let (mut gate, hold) = gate();
+    let upstream = Upstream::start(move |seen| token_or(seen, || hold(batch_deleted()))).await;
+    let folder = App::folder();
+    let section = batch_section(&folder, &upstream.url);
+    let section = section.replacen("url =", "max_in_flight = 1\nurl =", 1);
+    let app = App::start_in(folder, &section).await;
+    let (mut first, mut second) = (app.client(), app.client());
+    let first =
+        tokio::spawn(async move { first.delete_batch_node_user(batch_request("alice")).await });
+    gate.arrived.recv().await.unwrap();
+    let second =
+        tokio::spawn(async move { second.delete_batch_node_user(batch_request("bob")).await });
+    until("the intent", async || app.audit().len() == 2).await;
+    second.abort();
+    see_it_gone(&app).await;
+    until("the outcome", async || app.audit().len() == 3).await;
+    let record = app.audit().pop().unwrap();
+    assert_eq!(record["user"], "bob");
+    expect_nothing_sent(&record);
+    gate.open.notify_one();
+    assert!(first.await.unwrap().is_ok());
+    app.stop().await;
+    assert_eq!(upstream.requests("DELETE", "").len(), 1);
+}
+
+/// The answer to the DELETE that the caller has not waited for; how often DELETE was sent, and the outcome on record.
+async fn caller_goes(say: Say) -> (usize, Value) {
+    let (gate, hold) = gate();
+    let Console { mut app, upstream } = Console::start(move |seen| match Step::of(seen) {
+        Step::Delete => hold(say.reply(seen)),
+        _ => usual(seen, 1),
+    })
+    .await;
+    let mut client = app.client();
+    let call = async move { client.delete_hmc_user(by_id("id-1")).await };
+    let record = goes(&mut app, gate, call).await;
+    (upstream.requests("DELETE", "/api/users/").len(), record)
+}
+
+#[tokio::test]
+async fn a_delete_on_an_hmc_outlives_its_caller() {
+    let rows = [
+        (Say::Usual, "deleted", ""),
+        (Say::Hmc(404, 1), "not_deleted", "USER_NOT_FOUND"),
+        // For a caller that has gone nothing is repeated, and nobody logs on again.
+        (Say::Hmc(503, 1), "not_deleted", "UPSTREAM_UNAVAILABLE"),
+        (
+            Say::Hmc(403, 5),
+            "not_deleted",
+            "UPSTREAM_CREDENTIALS_REJECTED",
+        ),
+        (Say::Reset, "unknown", "OUTCOME_UNKNOWN"),
+    ];
+    for (say, outcome, reason) in rows {
+        let (sent, record) = caller_goes(say).await;
+        assert_eq!(sent, 1, "{record}");
+        assert_eq!(record["outcome"], outcome, "{record}");
+        let told = record["reason"].as_str().unwrap();
+        assert_eq!(told.trim_start_matches("ERROR_REASON_"), reason, "{record}");
+        assert_eq!(record["attempts"], 1, "{record}");
+        assert_eq!(record["caller_gone"], true, "{record}");
+    }
+}
+
+/// Not the call is given up, but its whole connection goes.
+#[tokio::test]
+async fn a_delete_outlives_the_connection_of_its_caller() {
+    for of_a_node in [true, false] {
+        let (mut gate, hold) = gate();
+        let status = if of_a_node { 200 } else { 204 };
+        let upstream = Upstream::start(move |seen| {
+            token_or(seen, || hmc_or(seen, || hold(Reply::empty(status))))
+        })
+        .await;
+        let folder = App::folder();
+        let sections = by_both(&folder, &upstream.url);
+        let limits = "[server.limits]\nmax_connections = 1\n";
+        let mut app = App::start_in(folder, &format!("{sections}{limits}")).await;
+        let client = Secure::plain(app.address);
+        let call = tokio::spawn(async move {
+            if of_a_node {
+                drop(client.delete_batch_node_user(batch_request("alice")).await);
+            } else {
+                drop(client.delete_hmc_user(by_id("id-1")).await);
+            }
+        });
+        gate.arrived.recv().await.unwrap();
+        // The only client of its connection goes with the task.
+        call.abort();
+        until("the place of the connection is free", async || {
+            let other = app.delete_batch_node_user(batch_request("")).await;
+            other.unwrap_err().reason == "ERROR_REASON_INVALID_REQUEST"
+        })
+        .await;
+        gate.open.notify_one();
+        app.drain().await;
+        let record = app.audit().pop().unwrap();
+        assert_eq!(record["outcome"], "deleted", "{record}");
+        assert_eq!(record["caller_gone"], true, "{record}");
+        assert_eq!(record["attempts"], 1, "{record}");
+    }
+}

@@ -1,0 +1,102 @@
+//! Time that is not enough: an attempt is not begun with less than 250 ms left, whatever the time went into, and no
+//! call gets more than a minute.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{sync::Notify, time::sleep};
+use tonic::Code;
+use useradmin::service::meta::CallMeta;
+
+use crate::support::{
+    App, Console, Reply, Step, Upstream, batch_deleted, batch_request, batch_section, batch_within,
+    by_id, timed, token_or, usual,
+};
+
+const DEADLINE: Duration = Duration::from_millis(700);
+
+/// The answer leaves 100 ms before the deadline; from here to there it is less than an attempt's time, and much more
+/// than a busy machine needs to tell so.
+const TOO_LATE: Duration = Duration::from_millis(400);
+
+/// What waits for `open`, and tells that it does.
+fn held(arrived: &Notify, open: &Arc<Notify>, reply: Reply) -> Reply {
+    arrived.notify_one();
+    Reply::Held(Arc::clone(open), Box::new(reply))
+}
+
+/// Lets the one go on that has arrived, when it is too late.
+async fn release(arrived: &Notify, open: &Notify) {
+    arrived.notified().await;
+    // The time itself is what the test is about.
+    sleep(TOO_LATE).await;
+    open.notify_one();
+}
+
+#[tokio::test]
+async fn a_token_that_comes_late_is_not_used() {
+    let (arrived, open) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (tell, gate) = (Arc::clone(&arrived), Arc::clone(&open));
+    let upstream = Upstream::start(move |seen| {
+        let reply = token_or(seen, batch_deleted);
+        if seen.method == "POST" {
+            held(&tell, &gate, reply)
+        } else {
+            reply
+        }
+    })
+    .await;
+    let folder = App::folder();
+    let section = batch_section(&folder, &upstream.url);
+    let app = App::start_in(folder, &section).await;
+    let call = batch_within(&app, batch_request("alice"), DEADLINE);
+    let (answer, ()) = tokio::join!(call, release(&arrived, &open));
+    let failed = answer.unwrap_err();
+    failed.expect(Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
+    app.expect_on_record(&failed);
+    let told = (failed.meta("attempts"), failed.meta("outcome"));
+    assert_eq!(told, ("0", "not_sent"));
+    // It is there for the next one.
+    app.delete_batch_node_user(batch_request("bob"))
+        .await
+        .unwrap();
+    assert_eq!(upstream.requests("POST", "").len(), 1);
+    assert_eq!(upstream.requests("DELETE", "").len(), 1);
+}
+
+#[tokio::test]
+async fn after_a_logon_that_comes_late_nothing_is_deleted() {
+    for step in [Step::Logon, Step::Read] {
+        let (arrived, open) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let (tell, gate) = (Arc::clone(&arrived), Arc::clone(&open));
+        let console = Console::start(move |seen| {
+            let reply = usual(seen, 1);
+            if Step::of(seen) == step {
+                held(&tell, &gate, reply)
+            } else {
+                reply
+            }
+        })
+        .await;
+        let call = console.fail(timed(by_id("id-1"), 700));
+        let (failed, ()) = tokio::join!(call, release(&arrived, &open));
+        failed.expect(Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
+        console.app.expect_on_record(&failed);
+        console.expect_not_sent(&failed);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_time_of_a_call_is_the_caller_s_but_no_more_than_a_minute() {
+    let rows: [(Option<&[u8]>, u64); 6] = [
+        (None, 29_900),
+        (Some(b"10S"), 9_900),
+        (Some(b"60S"), 59_900),
+        (Some(b"61S"), 59_900),
+        (Some(b"1H"), 59_900),
+        (Some(b"99999999H"), 59_900),
+    ];
+    for (timeout, milliseconds) in rows {
+        let meta = CallMeta::new(timeout, String::new());
+        assert_eq!(meta.remaining(), Duration::from_millis(milliseconds));
+    }
+}
