@@ -11,8 +11,8 @@ use tonic::Code;
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use crate::support::{
-    App, Reply, Upstream, batch_deleted, batch_request, batch_section, by_id, hmc_section,
-    token_or, usual,
+    App, Reply, Upstream, batch_deleted, batch_request, batch_section, by_id, expect_at_once,
+    hmc_section, token_or, usual,
 };
 
 /// An upstream that tells when a DELETE has arrived, and answers it when the gate is opened.
@@ -99,7 +99,7 @@ async fn small(upstream: &Upstream) -> App {
     let folder = App::folder();
     let section = batch_section(&folder, &upstream.url);
     let section = section.replacen("url =", "max_in_flight = 1\nmax_queued = 2\nurl =", 1);
-    App::start_in(folder, &section).await
+    App::start_in(folder, &format!("[audit]\nsync = false\n{section}")).await
 }
 
 #[tokio::test]
@@ -115,6 +115,15 @@ async fn what_does_not_fit_is_refused_at_once() {
         refused.push(answer.unwrap_err());
         calls = rest;
     }
+    // Still nobody is let through, and nobody else has to wait to hear of it.
+    let mut times = Vec::new();
+    for _ in 0..10 {
+        let begun = Instant::now();
+        let answer = app.delete_batch_node_user(batch_request("bob")).await;
+        times.push(begun.elapsed());
+        refused.push(answer.unwrap_err());
+    }
+    expect_at_once(&times);
     for failed in refused {
         failed.expect(Code::ResourceExhausted, "OVERLOADED");
         assert!(failed.retry_delay.is_some());

@@ -24,6 +24,23 @@ pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     assert!(timeout(LIMIT, looking).await.is_ok(), "never: {what}");
 }
 
+/// What is refused for lack of room is refused within this time, as far as it is up to the server ...
+const AT_ONCE: Duration = Duration::from_millis(50);
+/// ... and in this build, on a machine that does twenty other things, within this one.
+const BUSY: Duration = Duration::from_secs(1);
+
+/// Asserts that these refusals, ten at least, came at once. A busy machine may be late with some of them, but not with
+/// all; and what waits for anything that a test holds is late beyond every measure.
+#[track_caller]
+pub fn expect_at_once(refusals: &[Duration]) {
+    assert!(refusals.len() >= 10);
+    let (least, most) = (refusals.iter().min(), refusals.iter().max());
+    assert!(
+        *least.unwrap() < AT_ONCE && *most.unwrap() < BUSY,
+        "{refusals:?}"
+    );
+}
+
 /// The whole answer of an operator's port to a GET.
 pub async fn ask(admin: impl ToSocketAddrs, path: &str) -> String {
     let mut stream = TcpStream::connect(admin).await.unwrap();

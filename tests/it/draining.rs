@@ -1,0 +1,121 @@
+//! The drain as everybody sees it: callers that are already connected, those that come now, probes, and the call that is
+//! still in progress.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{
+        TcpListener, TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::Notify,
+};
+use tonic::Code;
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
+
+use crate::support::{
+    App, Reply, Secure, Upstream, ask, batch_deleted, batch_request, batch_section, token_or, until,
+};
+
+/// A way to the server for a client that does not hear that the connection is to end, as one whose calls cross the
+/// GOAWAY on the way: frames of the types PING and GOAWAY (RFC 9113, sections 6.7 and 6.8) do not come through.
+async fn deaf(server: SocketAddr) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (client, _) = listener.accept().await.unwrap();
+        let server = TcpStream::connect(server).await.unwrap();
+        let (mut asks, answers) = client.into_split();
+        let (from, mut to) = server.into_split();
+        tokio::spawn(async move { tokio::io::copy(&mut asks, &mut to).await });
+        filter(from, answers).await;
+    });
+    address
+}
+
+/// Ends with the connection.
+async fn filter(mut from: OwnedReadHalf, mut to: OwnedWriteHalf) -> Option<()> {
+    loop {
+        let mut head = [0; 9];
+        from.read_exact(&mut head).await.ok()?;
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        let mut frame = head.to_vec();
+        frame.resize(9 + length as usize, 0);
+        from.read_exact(&mut frame[9..]).await.ok()?;
+        // An answer to a PING of the client's own is none of the server's wishes.
+        let is_answer = head[4] & 1 == 1;
+        if head[3] == 7 || (head[3] == 6 && !is_answer) {
+            continue;
+        }
+        to.write_all(&frame).await.ok()?;
+    }
+}
+
+async fn health(client: &Secure) -> ServingStatus {
+    let mut health = HealthClient::new(client.channel());
+    let request = HealthCheckRequest {
+        service: "useradmin.v1.UserAdmin".to_owned(),
+    };
+    health.check(request).await.unwrap().get_ref().status()
+}
+
+/// An upstream that holds every DELETE.
+async fn holding() -> (Upstream, Arc<Notify>, Arc<Notify>) {
+    let (arrived, gate) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (tell, held) = (Arc::clone(&arrived), Arc::clone(&gate));
+    let upstream = Upstream::start(move |seen| {
+        token_or(seen, || {
+            tell.notify_one();
+            Reply::Held(Arc::clone(&held), Box::new(batch_deleted()))
+        })
+    })
+    .await;
+    (upstream, arrived, gate)
+}
+
+#[tokio::test]
+async fn while_a_call_ends_everybody_is_told_that_the_server_stops() {
+    let (upstream, arrived, gate) = holding().await;
+    let folder = App::folder();
+    let text = "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n[[callers]]\n\
+        identity = \"anonymous\"\nallow = [{ rpc = \"DeleteBatchNodeUser\", targets = [\"*\"] }]\n";
+    let section = batch_section(&folder, &upstream.url);
+    let app = App::configured(folder, &format!("{text}{section}")).await;
+    let (address, admin) = (app.address, app.admin.unwrap());
+    let client = Secure::plain(deaf(address).await);
+    assert_eq!(health(&client).await, ServingStatus::Serving);
+    let mut held = app.client();
+    let held =
+        tokio::spawn(async move { held.delete_batch_node_user(batch_request("alice")).await });
+    arrived.notified().await;
+
+    let stopping = tokio::spawn(app.stop());
+    until("draining", async || {
+        let answer = ask(admin, "/readyz").await;
+        answer.starts_with("HTTP/1.1 503 ") && answer.ends_with("\r\ndraining\n")
+    })
+    .await;
+    assert!(ask(admin, "/livez").await.starts_with("HTTP/1.1 200 "));
+    until("a new connection is refused", async || {
+        TcpStream::connect(address).await.is_err()
+    })
+    .await;
+    let failed = client.delete_batch_node_user(batch_request("bob")).await;
+    let failed = failed.unwrap_err();
+    failed.expect(Code::Unavailable, "SHUTTING_DOWN");
+    assert!(failed.retry_delay.is_some());
+    let told = (failed.meta("attempts"), failed.meta("outcome"));
+    assert_eq!(told, ("0", "not_sent"));
+    assert_eq!(health(&client).await, ServingStatus::NotServing);
+    // It would keep its connection for as long as it may.
+    drop(client);
+
+    assert!(!held.is_finished() && !stopping.is_finished());
+    gate.notify_one();
+    assert_eq!(held.await.unwrap().unwrap().get_ref().attempts, 1);
+    stopping.await.unwrap();
+    assert_eq!(upstream.requests("DELETE", "").len(), 1);
+}

@@ -1,0 +1,204 @@
+//! What a connection carries beside messages: metadata within its bounds, streams within theirs, and trailers that every
+//! client's library can read.
+
+use std::sync::Arc;
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use http::{HeaderMap, Request};
+use prost::Message;
+use tokio::{
+    net::TcpStream,
+    sync::{Barrier, Notify},
+};
+use tonic::Request as Call;
+use useradmin::proto::DeleteBatchNodeUserRequest;
+
+use crate::support::{
+    App, Reply, Secure, Upstream, batch, batch_answer, batch_deleted, batch_document,
+    batch_request, batch_section, by_name, hmc_or, hmc_section, token_or,
+};
+
+/// A call with this much metadata of its own.
+fn padded(user: &str, bytes: usize) -> Call<DeleteBatchNodeUserRequest> {
+    let mut call = Call::new(batch_request(user));
+    let padding = "x".repeat(bytes).parse().unwrap();
+    call.metadata_mut().insert("x-padding", padding);
+    call
+}
+
+#[tokio::test]
+async fn too_much_metadata_is_refused_and_nobody_else_on_the_connection_notices() {
+    let (arrived, gate) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (tell, held) = (Arc::clone(&arrived), Arc::clone(&gate));
+    let (app, upstream) = batch(move |seen| {
+        if seen.target.contains("/users/held?") {
+            tell.notify_one();
+            return Reply::Held(Arc::clone(&held), Box::new(batch_deleted()));
+        }
+        batch_deleted()
+    })
+    .await;
+    let mut client = app.client();
+    let call =
+        tokio::spawn(async move { client.delete_batch_node_user(batch_request("held")).await });
+    arrived.notified().await;
+    for _ in 0..3 {
+        let refused = app
+            .client()
+            .delete_batch_node_user(padded("much", 9 * 1_024))
+            .await;
+        assert!(refused.is_err());
+    }
+    assert_eq!(app.audit().len(), 1, "an intent of a call that was refused");
+    let answer = app
+        .client()
+        .delete_batch_node_user(padded("less", 7 * 1_024))
+        .await;
+    answer.unwrap();
+    gate.notify_one();
+    call.await.unwrap().unwrap();
+    assert_eq!(upstream.requests("DELETE", "").len(), 2);
+    let records = app.audit();
+    assert!(records.iter().all(|record| record["user"] != "much"));
+    assert!(
+        records
+            .iter()
+            .all(|record| record["peer"] == records[0]["peer"])
+    );
+}
+
+/// The DELETEs that come at first wait for each other and for the test; those that come later do not.
+#[tokio::test]
+async fn a_connection_has_a_hundred_streams_and_the_rest_wait_for_their_turn() {
+    let (together, mut count) = (Arc::new(Barrier::new(101)), 0);
+    let all_there = Arc::clone(&together);
+    let upstream = Upstream::start(move |seen| {
+        token_or(seen, || {
+            if seen.method == "GET" {
+                return Reply::json(200, r#"{"state":"idle"}"#);
+            }
+            count += 1;
+            match count {
+                1..=100 => Reply::Together(Arc::clone(&all_there), Box::new(batch_deleted())),
+                _ => batch_deleted(),
+            }
+        })
+    })
+    .await;
+    let folder = App::folder();
+    let section = batch_section(&folder, &upstream.url);
+    let app = App::start_in(folder, &format!("[audit]\nsync = false\n{section}")).await;
+    let calls: Vec<_> = (0..150)
+        .map(|number| {
+            let (mut client, user) = (app.client(), format!("user-{number}"));
+            tokio::spawn(async move { client.delete_batch_node_user(batch_request(&user)).await })
+        })
+        .collect();
+    upstream.until("DELETE", "/pools", 100).await;
+    // A connection of its own has room: a whole call, in which the others would have come as far, too.
+    let other = Secure::plain(app.address);
+    let request = DeleteBatchNodeUserRequest {
+        validate_only: true,
+        ..batch_request("other")
+    };
+    other.delete_batch_node_user(request).await.unwrap();
+    assert_eq!(upstream.requests("DELETE", "/pools").len(), 100);
+    together.wait().await;
+    for call in calls {
+        call.await.unwrap().unwrap();
+    }
+    assert_eq!(upstream.requests("DELETE", "/pools").len(), 150);
+}
+
+/// Whoever does not keep to the number is told it, before anything else.
+#[tokio::test]
+async fn the_number_of_streams_is_told() {
+    let (app, _upstream) = batch(|_| batch_deleted()).await;
+    let stream = TcpStream::connect(app.address).await.unwrap();
+    let (client, connection) = h2::client::handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    let mut client = client.ready().await.unwrap();
+    let request = Request::post("http://server/").body(()).unwrap();
+    let (answer, _) = client.send_request(request, true).unwrap();
+    answer.await.unwrap();
+    assert_eq!(client.current_max_send_streams(), 100);
+}
+
+/// The header block of an answer without a message, as it comes over the wire.
+async fn header_block(app: &App, rpc: &str, message: &impl Message) -> HeaderMap {
+    let stream = TcpStream::connect(app.address).await.unwrap();
+    let (client, connection) = h2::client::handshake(stream).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let mut client = client.ready().await.unwrap();
+    let url = format!("http://server/useradmin.v1.UserAdmin/{rpc}");
+    let request = Request::post(url).header("content-type", "application/grpc");
+    let request = request.header("te", "trailers").body(()).unwrap();
+    let (answer, mut body) = client.send_request(request, false).unwrap();
+    let mut framed = BytesMut::new();
+    framed.put_u8(0);
+    framed.put_u32(u32::try_from(message.encoded_len()).unwrap());
+    message.encode(&mut framed).unwrap();
+    body.send_data(Bytes::from(framed), true).unwrap();
+    let answer = answer.await.unwrap();
+    assert!(answer.headers().contains_key("grpc-status"));
+    connection.abort();
+    answer.into_parts().0.headers
+}
+
+/// As receivers count it (RFC 9113, section 6.5.2).
+fn size(headers: &HeaderMap) -> usize {
+    let lines = headers.iter();
+    lines
+        .map(|(name, value)| name.as_str().len() + value.len() + 32)
+        .sum()
+}
+
+/// Everything that a caller and an upstream have a say in, as long as it may be.
+#[tokio::test]
+async fn the_largest_trailers_are_far_below_what_clients_take() {
+    let wide = "\u{1F4A9}".repeat(64);
+    let upstream = Upstream::start(|seen| {
+        token_or(seen, || {
+            // The test asks for the length of the upstream's words by the name of the node.
+            let long = |length: &str| "\u{1F4A9}".repeat(length.parse::<usize>().unwrap() / 4);
+            hmc_or(seen, || {
+                let Some(node) = seen.target.split('/').nth(4) else {
+                    let text = long("4000");
+                    let document =
+                        format!(r#"{{"http-status":409,"reason":320,"message":"{text}"}}"#);
+                    return Reply::json(409, &document);
+                };
+                let text = long(node.split('-').next_back().unwrap());
+                let values = vec![(text.as_str(), text.as_str()); 8];
+                batch_answer(409, &batch_document("NodeStateUnusable", &text, &values))
+            })
+        })
+    })
+    .await;
+    let folder = App::folder();
+    let sections = format!(
+        "[audit]\nsync = false\n{}{}",
+        batch_section(&folder, &upstream.url),
+        hmc_section(&folder, &upstream.url)
+    );
+    let app = App::start_in(folder, &sections).await;
+    let mut largest = header_block(&app, "DeleteHmcUser", &by_name(&wide)).await;
+    let mut refused = batch_request(&"\u{7f}".repeat(300));
+    (refused.pool_id, refused.node_id) = ("/".repeat(300), "/".repeat(300));
+    refused.client_request_id = "/".repeat(300);
+    let of_fields = header_block(&app, "DeleteBatchNodeUser", &refused).await;
+    largest = std::cmp::max_by_key(largest, of_fields, size);
+    for length in (0..=256).step_by(4) {
+        let request = DeleteBatchNodeUserRequest {
+            pool_id: "p".repeat(64),
+            node_id: format!("{}-{length}", "n".repeat(124)),
+            ..batch_request(&wide)
+        };
+        let answer = header_block(&app, "DeleteBatchNodeUser", &request).await;
+        largest = std::cmp::max_by_key(largest, answer, size);
+    }
+    // 3,072 bytes of status are 4,096 in base64; with all the rest, the largest of these is 4,531. Clients take 8 KiB.
+    let details = largest["grpc-status-details-bin"].len();
+    assert!((4_000..=4_096).contains(&details), "{details}");
+    assert!(size(&largest) <= 5_000, "{}", size(&largest));
+}

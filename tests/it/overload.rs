@@ -1,0 +1,98 @@
+//! A server without room: it says so before it asks who calls, and without a request to anybody.
+
+use std::{sync::Arc, time::Instant};
+
+use futures_util::future::join_all;
+use tokio::sync::Notify;
+use tonic::Code;
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+
+use crate::{
+    callers::ISSUER,
+    support::{
+        App, Reply, Secure, Signer, Upstream, batch_deleted, batch_request, batch_section, claims,
+        expect_at_once, token_or,
+    },
+};
+
+/// One call at a time, of callers with tokens whose keys are read from this issuer.
+async fn small(issuer: &Upstream, upstream: &Upstream) -> App {
+    let folder = App::folder();
+    let batch = batch_section(&folder, &upstream.url);
+    let text = format!(
+        r#"
+[server]
+listen = "127.0.0.1:0"
+admin_listen = ""
+[server.limits]
+max_concurrent_calls = 1
+[[jwt_issuers]]
+issuer = "{ISSUER}"
+audience = "useradmin"
+jwks_url = "{}/keys"
+[[callers]]
+identity = "{ISSUER}#svc"
+allow = [{{ rpc = "DeleteBatchNodeUser", targets = ["*"] }}]
+{batch}"#,
+        issuer.url
+    );
+    App::configured(folder, &text).await
+}
+
+#[tokio::test]
+async fn without_room_nobody_asks_the_issuer_for_an_unknown_key() {
+    let signer = Signer::es256("known");
+    let keys = Reply::json(200, &signer.key_set());
+    let issuer = Upstream::start(move |_| keys.clone()).await;
+    let (arrived, gate) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (tell, held) = (Arc::clone(&arrived), Arc::clone(&gate));
+    let upstream = Upstream::start(move |seen| {
+        token_or(seen, || {
+            tell.notify_one();
+            Reply::Held(Arc::clone(&held), Box::new(batch_deleted()))
+        })
+    })
+    .await;
+    let app = small(&issuer, &upstream).await;
+    let client = Secure::plain(app.address);
+    let known = client.with_token(&signer.token(&claims(ISSUER, "svc")));
+    let mut first = Box::pin(known.delete_batch_node_user(batch_request("alice")));
+    tokio::select! {
+        _ = &mut first => panic!("nobody has been let through"),
+        () = arrived.notified() => {}
+    }
+    // An unknown key is looked for at the issuer's, if there is room for the call.
+    let strangers: Vec<_> = (0..10)
+        .map(|number| Signer::es256(&format!("unknown-{number}")))
+        .map(|signer| client.with_token(&signer.token(&claims(ISSUER, "svc"))))
+        .collect();
+    let asked = issuer.seen().len();
+    let mut times = Vec::new();
+    for stranger in &strangers {
+        let begun = Instant::now();
+        let refused = stranger.delete_batch_node_user(batch_request("bob")).await;
+        times.push(begun.elapsed());
+        refused
+            .unwrap_err()
+            .expect(Code::ResourceExhausted, "OVERLOADED");
+        let mut health = HealthClient::new(client.channel());
+        let answer = health.check(HealthCheckRequest::default()).await;
+        assert_eq!(answer.unwrap().get_ref().status, 1);
+    }
+    expect_at_once(&times);
+    assert_eq!(issuer.seen().len(), asked);
+    assert_eq!(upstream.requests("DELETE", "").len(), 1);
+
+    gate.notify_one();
+    first.await.unwrap();
+    // With room, the same strangers are told who they are not, and the issuer was asked.
+    let calls = strangers
+        .iter()
+        .map(|stranger| stranger.delete_batch_node_user(batch_request("bob")));
+    for refused in join_all(calls).await {
+        let refused = refused.unwrap_err();
+        refused.expect(Code::Unauthenticated, "CALLER_UNAUTHENTICATED");
+        assert_eq!(refused.meta("cause"), "token_key_unknown");
+    }
+    assert!(issuer.seen().len() > asked);
+}
