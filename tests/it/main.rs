@@ -23,6 +23,7 @@ mod batch_caller;
 mod batch_documents;
 mod batch_environment;
 mod batch_http;
+mod batch_http2;
 mod batch_pauses;
 mod batch_protected;
 mod batch_retries;

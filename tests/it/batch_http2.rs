@@ -1,0 +1,155 @@
+//! Azure Batch as it is reached in production: over TLS, where HTTP/2 is agreed upon. What decides is the same as over
+//! HTTP/1.1: the status line, and whether there is one.
+
+use std::fs;
+
+use futures_util::future::join_all;
+use h2::Reason;
+use tonic::Code::{NotFound, Unavailable};
+use useradmin::proto::{
+    DeleteBatchNodeUserRequest,
+    DeleteOutcome::{AbsentAfterRetry, AlreadyAbsent, Deleted},
+};
+
+use crate::support::{
+    App, Http2, REQUEST_ID, Reply, Seen,
+    Stream::{self, Answer, GoAway, Reset, Torn},
+    batch_deleted, batch_error, batch_request, batch_section,
+    pki::{Authority, Validity},
+    token_or,
+};
+
+/// A server with the account `batch`, whose authority is the same upstream; the script answers the DELETEs.
+async fn account(mut script: impl FnMut(&Seen) -> Stream + Send + 'static) -> (App, Http2) {
+    let authority = Authority::new();
+    let shown = authority.issue("localhost", Validity::Now);
+    let upstream = Http2::start(&shown, move |seen| match seen.method.as_str() {
+        "POST" => Answer(token_or(seen, || Reply::html(404))),
+        _ => script(seen),
+    })
+    .await;
+    let folder = App::folder();
+    fs::write(folder.join("ca.pem"), authority.pem()).unwrap();
+    let section = batch_section(&folder, &upstream.url);
+    let section = section.replacen("url =", "ca_file = \"ca.pem\"\nurl =", 1);
+    (App::start_in(folder, &section).await, upstream)
+}
+
+/// One of these for each DELETE.
+async fn in_turn(streams: &[Stream]) -> (App, Http2) {
+    let streams = streams.to_vec();
+    let mut count = 0;
+    account(move |_| {
+        count += 1;
+        streams[count - 1].clone()
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_user_is_deleted_over_http_2() {
+    let (app, upstream) = account(|_| Answer(batch_deleted())).await;
+    let calls = (0..20).map(|_| app.delete_batch_node_user(batch_request("alice")));
+    for done in join_all(calls).await {
+        let done = done.unwrap();
+        assert_eq!((done.outcome(), done.attempts), (Deleted, 1));
+        assert_eq!(done.request_id, REQUEST_ID);
+    }
+    let deletes = upstream.deletes();
+    assert_eq!(deletes.len(), 20);
+    for (_, delete) in &deletes {
+        let target =
+            "/pools/pool-1/nodes/node-1/users/alice?timeout=29&api-version=2023-11-01.18.0";
+        assert_eq!((delete.target.as_str(), delete.body.as_str()), (target, ""));
+        assert_eq!(
+            delete.header("authorization"),
+            Some("Bearer kanari-token-1")
+        );
+        assert_eq!(delete.header("accept-encoding"), None);
+        assert_eq!(delete.header("content-length"), None);
+    }
+    // Calls share connections: those of one moment may each have made their own, and the next one uses what is there.
+    app.delete_batch_node_user(batch_request("bob"))
+        .await
+        .unwrap();
+    let (last, _) = upstream.deletes().pop().unwrap();
+    assert!(deletes.iter().any(|(connection, _)| *connection == last));
+}
+
+#[tokio::test]
+async fn the_service_s_document_is_read_over_http_2() {
+    let (app, _upstream) = account(|_| Answer(batch_error(404, "NodeUserNotFound"))).await;
+    let failed = app.delete_batch_node_user(batch_request("alice")).await;
+    let failed = failed.unwrap_err();
+    failed.expect(NotFound, "USER_NOT_FOUND");
+    app.expect_on_record(&failed);
+    let error = failed.batch.as_ref().unwrap();
+    assert_eq!(
+        (error.code.as_str(), error.http_status),
+        ("NodeUserNotFound", 404)
+    );
+    assert_eq!(error.request_id, REQUEST_ID);
+    let request = DeleteBatchNodeUserRequest {
+        allow_missing: true,
+        ..batch_request("alice")
+    };
+    let done = app.delete_batch_node_user(request).await.unwrap();
+    assert_eq!((done.outcome(), done.attempts), (AlreadyAbsent, 1));
+}
+
+/// After a request, none of these says what became of it.
+fn unknown() -> Vec<Stream> {
+    vec![
+        Reset(Reason::INTERNAL_ERROR),
+        Reset(Reason::CANCEL),
+        Reset(Reason::PROTOCOL_ERROR),
+        // The last stream that it has worked on is beyond ours.
+        GoAway(101, Reason::INTERNAL_ERROR),
+    ]
+}
+
+#[tokio::test]
+async fn a_stream_that_ends_without_an_answer_is_an_unknown_fate() {
+    join_all(unknown().into_iter().map(|lost| async move {
+        let what = format!("{lost:?}");
+        let (app, upstream) = in_turn(&[lost.clone(), lost.clone(), lost.clone()]).await;
+        let failed = app.delete_batch_node_user(batch_request("alice")).await;
+        let failed = failed.unwrap_err();
+        failed.expect(Unavailable, "OUTCOME_UNKNOWN");
+        app.expect_on_record(&failed);
+        let told = (failed.meta("attempts"), failed.meta("outcome"));
+        assert_eq!(told, ("3", "unknown"), "{what}");
+        assert_eq!(upstream.deletes().len(), 3, "{what}");
+
+        let gone = Answer(batch_error(404, "NodeUserNotFound"));
+        let (app, upstream) = in_turn(&[lost, gone]).await;
+        let done = app.delete_batch_node_user(batch_request("alice")).await;
+        let done = done.unwrap_or_else(|failed| panic!("{what}: {failed:?}"));
+        assert_eq!(
+            (done.outcome(), done.attempts),
+            (AbsentAfterRetry, 2),
+            "{what}"
+        );
+        app.expect_on_record(&done);
+        assert_eq!(upstream.deletes().len(), 2, "{what}");
+    }))
+    .await;
+}
+
+#[tokio::test]
+async fn the_status_line_decides_over_http_2() {
+    let (app, _upstream) = in_turn(&[Torn(200, Reason::INTERNAL_ERROR)]).await;
+    let done = app
+        .delete_batch_node_user(batch_request("alice"))
+        .await
+        .unwrap();
+    assert_eq!((done.outcome(), done.attempts), (Deleted, 1));
+    // Nobody knows whose 404 it was.
+    let (app, upstream) = in_turn(&[Torn(404, Reason::INTERNAL_ERROR)]).await;
+    let failed = app.delete_batch_node_user(batch_request("alice")).await;
+    let failed = failed.unwrap_err();
+    failed.expect(Unavailable, "UPSTREAM_PROTOCOL_ERROR");
+    app.expect_on_record(&failed);
+    assert_eq!(failed.meta("outcome"), "unknown");
+    assert_eq!(upstream.deletes().len(), 1);
+}
