@@ -3,6 +3,7 @@
 
 mod answers;
 mod forms;
+mod lasting;
 
 use std::{collections::BTreeMap, fs, sync::Arc, time::Duration};
 
