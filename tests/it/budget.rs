@@ -49,6 +49,21 @@ async fn five_calls_pay_for_a_retry_and_so_does_a_second() {
     assert_eq!(empty(&budget), 10);
 }
 
+/// A hundred calls a second, every one of which would be tried three times.
+#[tokio::test(start_paused = true)]
+async fn when_everything_fails_a_call_costs_1_2_requests() {
+    let (budget, calls) = (Budget::new(), 10_000);
+    let mut requests = 0;
+    for _ in 0..calls {
+        budget.call();
+        requests += 1 + (0..2).take_while(|_| budget.take()).count();
+        advance(Duration::from_millis(10)).await;
+    }
+    // 0.2 retries a call, 1 a second, and 10 at the beginning.
+    let retries = requests - calls;
+    assert!((2_100..=2_110).contains(&retries), "{retries}");
+}
+
 fn limits() -> Limits {
     Limits {
         deadline: Deadline::after(SECOND * 30),
