@@ -16,7 +16,7 @@ use crate::support::{
 };
 
 /// An upstream that tells when a DELETE has arrived, and answers it when the gate is opened.
-async fn holding() -> (Upstream, Arc<Notify>, Arc<Notify>) {
+pub async fn holding() -> (Upstream, Arc<Notify>, Arc<Notify>) {
     let (arrived, gate) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (tell, held) = (Arc::clone(&arrived), Arc::clone(&gate));
     let upstream = Upstream::start(move |seen| {

@@ -1,7 +1,7 @@
 //! The drain as everybody sees it: callers that are already connected, those that come now, probes, and the call that is
 //! still in progress.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::net::SocketAddr;
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -9,15 +9,15 @@ use tokio::{
         TcpListener, TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
-    sync::Notify,
 };
 use tonic::Code;
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 
-use crate::support::{
-    App, Reply, Secure, Upstream, ask, batch_deleted, batch_request, batch_section, token_or, until,
+use crate::{
+    bulkhead::holding,
+    support::{App, Secure, ask, batch_request, batch_section, until},
 };
 
 /// A way to the server for a client that does not hear that the connection is to end, as one whose calls cross the
@@ -60,20 +60,6 @@ async fn health(client: &Secure) -> ServingStatus {
         service: "useradmin.v1.UserAdmin".to_owned(),
     };
     health.check(request).await.unwrap().get_ref().status()
-}
-
-/// An upstream that holds every DELETE.
-async fn holding() -> (Upstream, Arc<Notify>, Arc<Notify>) {
-    let (arrived, gate) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let (tell, held) = (Arc::clone(&arrived), Arc::clone(&gate));
-    let upstream = Upstream::start(move |seen| {
-        token_or(seen, || {
-            tell.notify_one();
-            Reply::Held(Arc::clone(&held), Box::new(batch_deleted()))
-        })
-    })
-    .await;
-    (upstream, arrived, gate)
 }
 
 #[tokio::test]

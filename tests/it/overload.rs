@@ -1,17 +1,16 @@
 //! A server without room: it says so before it asks who calls, and without a request to anybody.
 
-use std::{sync::Arc, time::Instant};
+use std::time::Instant;
 
 use futures_util::future::join_all;
-use tokio::sync::Notify;
 use tonic::Code;
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use crate::{
+    bulkhead::holding,
     callers::ISSUER,
     support::{
-        App, Reply, Secure, Signer, Upstream, batch_deleted, batch_request, batch_section, claims,
-        expect_at_once, token_or,
+        App, Reply, Secure, Signer, Upstream, batch_request, batch_section, claims, expect_at_once,
     },
 };
 
@@ -44,15 +43,7 @@ async fn without_room_nobody_asks_the_issuer_for_an_unknown_key() {
     let signer = Signer::es256("known");
     let keys = Reply::json(200, &signer.key_set());
     let issuer = Upstream::start(move |_| keys.clone()).await;
-    let (arrived, gate) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let (tell, held) = (Arc::clone(&arrived), Arc::clone(&gate));
-    let upstream = Upstream::start(move |seen| {
-        token_or(seen, || {
-            tell.notify_one();
-            Reply::Held(Arc::clone(&held), Box::new(batch_deleted()))
-        })
-    })
-    .await;
+    let (upstream, arrived, gate) = holding().await;
     let app = small(&issuer, &upstream).await;
     let client = Secure::plain(app.address);
     let known = client.with_token(&signer.token(&claims(ISSUER, "svc")));
