@@ -138,10 +138,13 @@ impl Limits {
 }
 
 /// The retry budget of one target: 10 tokens, one a retry; 0.2 back for each call and 1 for each second.
-pub struct Budget(Mutex<(f64, Instant)>);
+pub struct Budget(Mutex<(Duration, Instant)>);
 
+/// Since a second brings one token, tokens are counted as time: exactly, and with their parts.
 impl Budget {
-    const CAP: f64 = 10.0;
+    const TOKEN: Duration = Duration::from_secs(1);
+    const CALL: Duration = Duration::from_millis(200);
+    const CAP: Duration = Duration::from_secs(10);
 
     /// Full.
     #[must_use]
@@ -151,24 +154,21 @@ impl Budget {
 
     /// Notes a call.
     pub fn call(&self) {
-        self.change(|tokens| (tokens + 0.2, true));
+        self.change(|tokens| (tokens + Self::CALL, true));
     }
 
     /// Takes a token for a retry.
     pub fn take(&self) -> bool {
-        self.change(|tokens| {
-            if tokens >= 1.0 {
-                (tokens - 1.0, true)
-            } else {
-                (tokens, false)
-            }
+        self.change(|tokens| match tokens.checked_sub(Self::TOKEN) {
+            Some(rest) => (rest, true),
+            None => (tokens, false),
         })
     }
 
-    fn change(&self, apply: impl FnOnce(f64) -> (f64, bool)) -> bool {
+    fn change(&self, apply: impl FnOnce(Duration) -> (Duration, bool)) -> bool {
         let mut state = crate::lock(&self.0);
         let now = Instant::now();
-        let gained = now.duration_since(state.1).as_secs_f64();
+        let gained = now.duration_since(state.1);
         let (tokens, answer) = apply((state.0 + gained).min(Self::CAP));
         *state = (tokens.min(Self::CAP), now);
         answer

@@ -12,6 +12,7 @@ pub mod http;
 pub mod ibm_hmc;
 pub mod path;
 pub mod renewable;
+pub mod resolver;
 pub mod tls;
 
 use self::attempt::Ledger;

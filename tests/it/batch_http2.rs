@@ -105,6 +105,7 @@ fn unknown() -> Vec<Stream> {
         Reset(Reason::PROTOCOL_ERROR),
         // The last stream that it has worked on is beyond ours.
         GoAway(101, Reason::INTERNAL_ERROR),
+        GoAway(101, Reason::NO_ERROR),
     ]
 }
 
@@ -152,4 +153,37 @@ async fn the_status_line_decides_over_http_2() {
     app.expect_on_record(&failed);
     assert_eq!(failed.meta("outcome"), "unknown");
     assert_eq!(upstream.deletes().len(), 1);
+}
+
+/// What says that a stream was not worked on: it was refused, or the connection ends in good order before it.
+fn not_processed() -> [Stream; 2] {
+    [Reset(Reason::REFUSED_STREAM), GoAway(0, Reason::NO_ERROR)]
+}
+
+#[tokio::test]
+async fn a_stream_that_was_not_worked_on_is_surely_not_done() {
+    join_all(not_processed().map(|refused| async move {
+        let what = format!("{refused:?}");
+        let streams = [refused.clone(), refused.clone(), refused.clone()];
+        let (app, upstream) = in_turn(&streams).await;
+        let failed = app.delete_batch_node_user(batch_request("alice")).await;
+        let failed = failed.unwrap_err();
+        failed.expect(Unavailable, "UPSTREAM_UNAVAILABLE");
+        app.expect_on_record(&failed);
+        let told = (failed.meta("attempts"), failed.meta("outcome"));
+        assert_eq!(told, ("3", "not_deleted"), "{what}");
+        // The attempts of a call are counted here, and nobody else makes any.
+        assert_eq!(upstream.deletes().len(), 3, "{what}");
+
+        let gone = Answer(batch_error(404, "NodeUserNotFound"));
+        let (app, _upstream) = in_turn(&[refused.clone(), gone]).await;
+        let failed = app.delete_batch_node_user(batch_request("alice")).await;
+        failed.unwrap_err().expect(NotFound, "USER_NOT_FOUND");
+
+        let (app, upstream) = in_turn(&[refused, Answer(batch_deleted())]).await;
+        let done = app.delete_batch_node_user(batch_request("alice")).await;
+        assert_eq!(done.unwrap().attempts, 2, "{what}");
+        assert_eq!(upstream.deletes().len(), 2, "{what}");
+    }))
+    .await;
 }

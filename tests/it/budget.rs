@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::time::{Instant, advance};
-use tokio_util::sync::CancellationToken;
 use tonic::Code::Unavailable;
 use useradmin::{
     error::Failure,
@@ -63,10 +62,7 @@ async fn when_everything_fails_a_call_costs_1_2_requests() {
 }
 
 fn limits() -> Limits {
-    Limits {
-        deadline: Deadline::after(SECOND * 30),
-        gone: CancellationToken::new(),
-    }
+    Deadline::after(SECOND * 30).into()
 }
 
 /// The pauses before the second and the third try of a request.
