@@ -38,9 +38,11 @@ impl Pattern {
 }
 
 /// Character by character: the lower case of a whole text depends on what follows (a final sigma does). Through the
-/// upper case, which characters share that have one lower case too many.
+/// upper case, which characters share that have one lower case too many; and through the lower case before it, which
+/// the capital sharp s has, that no upper case leads to.
 fn folded(text: &str) -> String {
-    let upper = text.chars().flat_map(char::to_uppercase);
+    let lower = text.chars().flat_map(char::to_lowercase);
+    let upper = lower.flat_map(char::to_uppercase);
     upper.flat_map(char::to_lowercase).collect()
 }
 
@@ -64,7 +66,7 @@ fn glob(pattern: &str, text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::Pattern;
+    use super::{Pattern, folded};
 
     #[test]
     fn stars_stand_for_any_text() {
@@ -101,6 +103,17 @@ mod tests {
             ("JOSÉ", "josé"),
         ] {
             assert!(Pattern::folded(pattern).matches(text), "{pattern} {text}");
+        }
+    }
+
+    #[test]
+    fn every_case_of_a_character_is_the_same() {
+        for c in (0..=0x10_FFFF).filter_map(char::from_u32) {
+            let same = folded(&c.to_string());
+            let (upper, lower) = (c.to_uppercase().to_string(), c.to_lowercase().to_string());
+            for other in [upper, lower, same.clone()] {
+                assert_eq!(folded(&other), same, "{c:?} and {other:?}");
+            }
         }
     }
 }
