@@ -1,6 +1,13 @@
 //! Faults of a configuration file: where, what, and how they are shown.
 
-use std::{borrow::Cow, fmt, io, ops::Range, path::Path};
+use std::{fmt, io, ops::Range, path::Path};
+
+use toml::{Spanned, de::DeValue};
+
+use crate::names;
+
+/// Stands for what a terminal would not show, or obey.
+const UNSEEN: char = '\u{FFFD}';
 
 /// One fault, at a place in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +27,8 @@ pub struct Faults {
     /// `None` when the file could not be read.
     source: Option<String>,
     list: Vec<Fault>,
+    /// Places that are never shown.
+    hidden: Vec<Range<usize>>,
 }
 
 impl Faults {
@@ -30,6 +39,16 @@ impl Faults {
             file: file.display().to_string(),
             source: Some(source.to_owned()),
             list: Vec::new(),
+            hidden: Vec::new(),
+        }
+    }
+
+    /// Never shows this value, which may be a secret that somebody put there by mistake.
+    pub fn hide(&mut self, value: &Spanned<DeValue<'_>>) {
+        match value.get_ref() {
+            // The place of a table may be that of its name alone.
+            DeValue::Table(table) => table.values().for_each(|value| self.hide(value)),
+            _ => self.hidden.push(value.span()),
         }
     }
 
@@ -44,18 +63,18 @@ impl Faults {
 
     /// Notes a fault.
     pub fn add(&mut self, span: Range<usize>, text: impl Into<String>) {
-        self.push(span, text.into(), false);
+        self.push(span, &text.into(), false);
     }
 
     /// Notes a fault of a file that a running server goes on without.
     pub fn add_of_content(&mut self, span: Range<usize>, text: impl Into<String>) {
-        self.push(span, text.into(), true);
+        self.push(span, &text.into(), true);
     }
 
-    fn push(&mut self, span: Range<usize>, text: String, of_content: bool) {
+    fn push(&mut self, span: Range<usize>, text: &str, of_content: bool) {
         self.list.push(Fault {
             span,
-            text,
+            text: seen(text),
             of_content,
         });
     }
@@ -80,16 +99,59 @@ impl Faults {
         list
     }
 
-    /// Line and column (both from 1, the column in characters), and the line's text up to the column.
-    fn place(&self, offset: usize) -> (usize, usize, &str, &str) {
+    /// Where an offset is.
+    fn place(&self, offset: usize) -> Place<'_> {
         let source = self.source.as_deref().unwrap_or_default();
         let offset = source.floor_char_boundary(offset);
         let start = source[..offset].rfind('\n').map_or(0, |at| at + 1);
-        let line = source[start..].lines().next().unwrap_or_default();
-        let before = &source[start..offset.min(start + line.len())];
-        let number = source[..start].matches('\n').count() + 1;
-        (number, before.chars().count() + 1, line, before)
+        let text = source[start..].lines().next().unwrap_or_default();
+        Place {
+            line: source[..start].matches('\n').count() + 1,
+            start,
+            text,
+            before: &source[start..offset.min(start + text.len())],
+        }
     }
+
+    /// The line of a place without what may be a secret: values of keys that nobody knows, and a URL with a user.
+    fn shown(&self, Place { start, text, .. }: &Place<'_>) -> String {
+        let line = *start..start + text.len();
+        let hidden = self.hidden.iter();
+        let hidden = hidden.filter(|part| part.start < line.end && line.start < part.end);
+        let hidden = hidden.map(|part| part.start.saturating_sub(line.start));
+        let url = text.find("://").filter(|_| text.contains('@'));
+        let cut = hidden.chain(url.map(|at| at + 3)).min();
+        match cut {
+            Some(at) => seen(&text[..at]).trim_end().to_owned() + " ...",
+            None => seen(text),
+        }
+    }
+}
+
+/// A place in the file.
+struct Place<'a> {
+    /// From 1.
+    line: usize,
+    /// Where the line starts.
+    start: usize,
+    /// The line.
+    text: &'a str,
+    /// The line up to the place.
+    before: &'a str,
+}
+
+impl Place<'_> {
+    /// In characters, from 1.
+    fn column(&self) -> usize {
+        self.before.chars().count() + 1
+    }
+}
+
+/// The text, with a mark for each character that cannot be seen. Tabs stay tabs, so that the caret stands below its
+/// character.
+fn seen(text: &str) -> String {
+    let unseen = |c: char| c != '\t' && names::is_unseen(c);
+    text.replace(unseen, UNSEEN.encode_utf8(&mut [0; 4]))
 }
 
 impl Faults {
@@ -98,41 +160,30 @@ impl Faults {
     #[must_use]
     pub fn brief(&self) -> String {
         let faults = self.list().into_iter().map(|fault| {
-            let (line, column, ..) = self.place(fault.span.start);
-            format!("{}:{line}:{column}: {}", self.file, fault.text)
+            let place = self.place(fault.span.start);
+            format!(
+                "{}:{}:{}: {}",
+                self.file,
+                place.line,
+                place.column(),
+                fault.text
+            )
         });
         faults.collect::<Vec<_>>().join("; ")
-    }
-}
-
-/// The line of a fault without what may be a secret that somebody put there by mistake: the value of a key that is not
-/// known, and a URL with a user.
-fn shown<'a>(line: &'a str, fault: &str) -> Cow<'a, str> {
-    let secret_from = if fault.starts_with("unknown key") {
-        line.find('=').map(|at| at + 1)
-    } else {
-        let url = line.find("://").map(|at| at + 3);
-        url.filter(|_| line.contains('@'))
-    };
-    match secret_from {
-        Some(at) => format!("{} ...", &line[..at]).into(),
-        None => line.into(),
     }
 }
 
 impl fmt::Display for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for fault in self.list() {
-            let (line, column, text, before) = self.place(fault.span.start);
-            let text = shown(text, &fault.text);
-            // Tabs stay tabs, so that the caret stands below its character.
-            let indent: String = before
-                .chars()
-                .map(|c| if c == '\t' { '\t' } else { ' ' })
-                .collect();
+            let place = self.place(fault.span.start);
+            let (line, column) = (place.line, place.column());
             writeln!(f, "{}:{line}:{column}: {}", self.file, fault.text)?;
             if self.source.is_some() {
-                writeln!(f, "{text}\n{indent}^")?;
+                let indent = place.before.chars();
+                let indent = indent.map(|c| if c == '\t' { '\t' } else { ' ' });
+                let indent: String = indent.collect();
+                writeln!(f, "{}\n{indent}^", self.shown(&place))?;
             }
         }
         Ok(())

@@ -33,9 +33,10 @@ impl<'a> Section<'a> {
         span: Range<usize>,
         faults: &mut Faults,
     ) -> Self {
-        for key in table.keys() {
+        for (key, value) in table {
             if !keys::known(name, key.get_ref()) {
                 faults.add(key.span(), keys::unknown_text(name, key.get_ref()));
+                faults.hide(value);
             }
         }
         Self { name, table, span }

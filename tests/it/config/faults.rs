@@ -84,6 +84,16 @@ fn keys() {
                 "4:1: unknown key `password`; did you mean `password_file`?",
             ],
         ),
+        // No other fault shows the line of a misplaced secret, either.
+        (
+            "[hmcs]\nh = { password = \"secret\", url = 5 }\n".into(),
+            &[
+                "2:1: missing key `userid`",
+                "2:1: missing key `password_file`",
+                "2:7: unknown key `password`; did you mean `password_file`?",
+                "2:34: `url` must be a string, not integer",
+            ],
+        ),
         (with(HMC, 3, ""), &["1:7: missing key `userid`"]),
         (
             with(HMC, 3, "userid = \"\""),
@@ -329,6 +339,11 @@ fn places() {
         (
             format!("{HMC}protected_users = [\"é\", \"日本\", 7]"),
             &["5:31: `protected_users` holds strings only"],
+        ),
+        // Neither a terminal nor a reader of its lines is led astray.
+        (
+            format!("\"x\\u001b[2J\\ny\" = 1\n{HMC}"),
+            &["1:1: unknown key `x\u{FFFD}[2J\u{FFFD}y`"],
         ),
         ("[server\n".into(), &["1:8: unclosed table, expected `]`"]),
         (
