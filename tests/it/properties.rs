@@ -1,9 +1,8 @@
-//! What must hold for every input: upstream paths keep their shape, and no status outgrows its trailer.
+//! What must hold for every input: no status outgrows its trailer. More is in `fuzz.rs`.
 
 use proptest::prelude::*;
 use prost::Message as _;
 use tonic_types::StatusExt as _;
-use url::Url;
 use useradmin::{
     error::{
         Answered, Failure, Fate, UpstreamError,
@@ -11,38 +10,10 @@ use useradmin::{
         status::{CallFacts, MAX_STATUS_BYTES, status},
     },
     proto::{BatchError, BatchErrorDetail, ErrorMessage, ErrorReason, HmcError},
-    upstream::path,
 };
-
-/// Any text, and often one that URLs or regular expressions treat in a way of their own.
-fn text() -> impl Strategy<Value = String> {
-    prop_oneof![
-        any::<String>(),
-        "[./\\\\%?#;:@&=+ \t\r\n\u{0}a-z]{1,12}",
-        "(\\.|%2e|%2E|%252e|/|%2f|\\\\|%5c){1,6}",
-        "\\PC{1,64}",
-    ]
-}
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
-
-    #[test]
-    fn a_built_path_has_the_intended_segments_or_is_refused(segments in prop::collection::vec(text(), 1..7)) {
-        let base = Url::parse("https://account.region.batch.azure.com").unwrap();
-        let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
-        let refusable = segments.iter().any(|s| matches!(*s, "" | "." | ".."));
-        match path::build(&base, &segments) {
-            Ok(url) => {
-                prop_assert!(!refusable);
-                prop_assert_eq!(path::decoded(&url).unwrap(), segments);
-                prop_assert_eq!(url.origin(), base.origin());
-                prop_assert!(url.query().is_none() && url.fragment().is_none());
-                prop_assert!(url.path().bytes().all(|b| b.is_ascii_alphanumeric() || b"/-._~%".contains(&b)));
-            }
-            Err(_) => prop_assert!(refusable),
-        }
-    }
 
     #[test]
     fn a_status_fits_its_trailer(

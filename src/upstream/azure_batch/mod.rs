@@ -5,7 +5,7 @@ mod credential;
 mod entra;
 pub mod rules;
 mod shared_key;
-mod verdict;
+pub mod verdict;
 pub mod wire;
 
 pub use client::{Action, BatchAccount, NodeUser};

@@ -3,7 +3,7 @@
 mod client;
 mod credential;
 pub mod rules;
-mod verdict;
+pub mod verdict;
 pub mod wire;
 
 pub use client::{Call, Hmc, UserRef};

@@ -1,0 +1,40 @@
+//! An upstream's answer as text: the status, header lines, an empty line, the body. `cut` behind the status means
+//! that there is no body.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use serde_json::Value;
+use useradmin::upstream::http::Answer;
+
+/// `None` when the bytes are no answer.
+pub fn parse(bytes: &[u8]) -> Option<Answer> {
+    let (head, body) = match bytes.windows(2).position(|pair| pair == b"\n\n") {
+        Some(at) => (&bytes[..at], &bytes[at + 2..]),
+        None => (bytes, &[][..]),
+    };
+    let mut lines = head.split(|byte| *byte == b'\n');
+    let first = std::str::from_utf8(lines.next()?).ok()?;
+    let (status, rest) = first.split_once(' ').unwrap_or((first, ""));
+    let mut headers = HeaderMap::new();
+    for line in lines {
+        let at = line.iter().position(|byte| *byte == b':')?;
+        let name = HeaderName::from_bytes(&line[..at]).ok()?;
+        headers.append(name, HeaderValue::from_bytes(&line[at + 1..]).ok()?);
+    }
+    Some(Answer {
+        status: status.parse().ok()?,
+        headers,
+        body: (rest != "cut").then(|| Bytes::copy_from_slice(body)),
+    })
+}
+
+/// The body as JSON, read without the product.
+pub fn json(answer: &Answer) -> Value {
+    let body = answer.body.as_deref().unwrap_or_default();
+    serde_json::from_slice(body).unwrap_or_default()
+}
+
+/// The beginning of a text, as much as may be passed on; or nothing of it.
+pub fn is_part(told: &str, whole: &str) -> bool {
+    told.len() <= 256 && (whole.starts_with(told) || told == "(redacted)")
+}

@@ -1,0 +1,95 @@
+//! The audit log, read by `useradmin audit verify`.
+
+use std::{fmt::Write as _, fs, path::PathBuf, process, thread};
+
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+use useradmin::access::audit::{Question, Summary, verify};
+
+/// Stands between two files.
+const BETWEEN: &[u8] = b"\x0C\n";
+
+thread_local! {
+    static FILES: Vec<PathBuf> = {
+        let name = format!("useradmin-fuzz-{}-{:?}", process::id(), thread::current().id());
+        let folder = std::env::temp_dir().join(name);
+        fs::create_dir_all(&folder).expect("a folder for two files");
+        ["audit.jsonl.1", "audit.jsonl"].map(|file| folder.join(file)).to_vec()
+    };
+}
+
+/// One file, or two with [`BETWEEN`] between them.
+pub fn audit(bytes: &[u8]) {
+    let at = bytes.windows(2).position(|pair| pair == BETWEEN);
+    let parts = match at {
+        Some(at) => vec![&bytes[..at], &bytes[at + 2..]],
+        None => vec![bytes],
+    };
+    FILES.with(|files| {
+        for (file, part) in files.iter().zip(&parts) {
+            fs::write(file, part).expect("a file can be written");
+        }
+        let files = &files[..parts.len()];
+        check(files, &parts, false);
+        check(files, &parts, true);
+    });
+}
+
+fn check(files: &[PathBuf], parts: &[&[u8]], partial: bool) {
+    let mut question = Question {
+        files: files.to_vec(),
+        partial,
+        contains: Vec::new(),
+    };
+    let (faults, summary) = ask(&question, parts);
+    let whole: Vec<&[u8]> = parts.iter().flat_map(|part| ended_lines(part)).collect();
+    assert!(summary.records <= whole.len() as u64);
+    if faults > 0 {
+        return;
+    }
+    // Whoever reads the same lines by the letter of docs/audit.md finds the same chain.
+    assert_eq!(summary.records, whole.len() as u64);
+    let mut prev = None;
+    for (line, seq) in whole.iter().zip(summary.first..) {
+        let record: Value = serde_json::from_slice(line).expect("a record is JSON");
+        assert_eq!(record["seq"].as_u64(), Some(seq));
+        let due = prev.or_else(|| (!partial).then(String::new));
+        assert!(due.is_none_or(|due| record["prev"].as_str() == Some(&*due)));
+        prev = Some(hash(line));
+    }
+    assert!(partial || whole.is_empty() || summary.first == 1);
+    assert_eq!(summary.head.hash, prev.unwrap_or_default());
+    assert!(summary.open <= whole.len());
+    // The head is in it, and one of another content is not.
+    question.contains = vec![summary.head.clone()];
+    let there = !whole.is_empty();
+    assert_eq!(ask(&question, parts).0 == 0, there);
+    question.contains[0].hash.push('0');
+    assert!(ask(&question, parts).0 > 0);
+}
+
+/// Faults and the summary.
+fn ask(question: &Question, parts: &[&[u8]]) -> (usize, Summary) {
+    let mut faults = 0;
+    let summary = verify(question, |finding| {
+        faults += usize::from(!finding.note);
+        let at = question.files.iter().position(|file| file == finding.file);
+        let lines = parts[at.expect("a file that was asked for")].split(|byte| *byte == b'\n');
+        assert!(finding.line <= lines.count() as u64);
+        assert!(finding.text.is_ascii() && !finding.text.contains('\n'));
+    });
+    (faults, summary.expect("the files can be read"))
+}
+
+fn ended_lines(part: &[u8]) -> Vec<&[u8]> {
+    let lines = part.split_inclusive(|byte| *byte == b'\n');
+    lines.filter_map(|line| line.strip_suffix(b"\n")).collect()
+}
+
+fn hash(line: &[u8]) -> String {
+    let mut text = String::new();
+    for byte in Sha256::digest(line) {
+        write!(text, "{byte:02x}").expect("a text takes all");
+    }
+    text
+}

@@ -1,0 +1,135 @@
+//! Answers of Azure Batch.
+
+use serde_json::Value;
+use useradmin::{
+    error::{Repeat, UpstreamError},
+    proto::{BatchError, DeleteOutcome, ErrorReason as R},
+    upstream::{
+        azure_batch::{NodeUser, verdict},
+        hidden::Hidden,
+        http::Answer,
+    },
+};
+
+use super::{answer, status};
+
+const TOKEN: &str = "eyJ0eXAi.c2VjcmV0LTQ3MTE.c2lnbmF0dXJl";
+const OUR_ID: &str = "9c4d50ee-2d56-4cd3-8152-34347dc9f2b0";
+const IDENTIFIERS: [(&str, &str); 4] = [
+    ("account", "prod"),
+    ("pool_id", "pool-1"),
+    ("node_id", "tvm-1"),
+    ("user_name", "alice"),
+];
+
+/// An answer to a DELETE, and to the reading of a node.
+pub fn batch(bytes: &[u8]) {
+    let Some(answer) = answer::parse(bytes) else {
+        return;
+    };
+    let user = NodeUser {
+        pool_id: "pool-1".to_owned(),
+        node_id: "tvm-1".to_owned(),
+        user_name: "alice".to_owned(),
+        client_request_id: OUR_ID.to_owned(),
+        callers_id: !answer.headers.contains_key("x-our-id"),
+    };
+    let hidden = Hidden::new([TOKEN]);
+    let document = document(&answer);
+    let code = document["code"].as_str().filter(|code| !code.is_empty());
+    let failure = verdict::failure(&answer, &user, &hidden);
+
+    status::check_fate(&failure, is_sure(answer.status, code));
+    let absent = answer.status == 404 && code == Some("NodeUserNotFound");
+    assert_eq!(failure.reason == R::UserNotFound, absent, "{failure:?}");
+    // What could be repeated must not have been refused for what it is.
+    if failure.repeat == Repeat::Backoff {
+        let passing = matches!(answer.status, 408 | 429 | 500..=599);
+        assert!(passing || code == Some("OperationTimedOut"), "{failure:?}");
+    }
+    let blamed = failure.violations.iter().map(|violation| violation.field);
+    assert!(
+        blamed.eq("client_request_id"
+            .split(' ')
+            .take(failure.violations.len()))
+    );
+
+    let told = failure.answered.as_deref().expect("there was an answer");
+    assert_eq!(told.http_status, answer.status);
+    assert_eq!(told.code.is_some(), code.is_some(), "{failure:?}");
+    assert_eq!(told.error.is_some(), code.is_some(), "{failure:?}");
+    if let Some(UpstreamError::Batch(error)) = &told.error {
+        assert_eq!(told.code.as_ref(), Some(&error.code));
+        check_error(error, &document, answer.status);
+    }
+    let told = status::of(&failure, "azure_batch", &IDENTIFIERS);
+    status::check_secrets(&failure, &told, &[TOKEN]);
+    check_node(&answer, &hidden, &document);
+}
+
+/// The body without its byte order mark, read without the product.
+fn document(answer: &Answer) -> Value {
+    let body = answer.body.as_deref().unwrap_or_default();
+    let body = body.strip_prefix("\u{FEFF}".as_bytes()).unwrap_or(body);
+    let document: Value = serde_json::from_slice(body).unwrap_or_default();
+    if document.is_object() {
+        document
+    } else {
+        Value::Null
+    }
+}
+
+/// Is the answer a documented refusal, after which the user is surely there? All else may be a proxy's, or came too
+/// late to know.
+fn is_sure(status: u16, code: Option<&str>) -> bool {
+    match status {
+        429 => true,
+        400..=599 if code == Some("OperationTimedOut") => false,
+        401 | 501 | 503 | 505 => true,
+        408 => false,
+        400..=499 => code.is_some(),
+        _ => false,
+    }
+}
+
+/// Every part of the error stands in the document.
+fn check_error(error: &BatchError, document: &Value, status: u16) {
+    let whole = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let is_part = |told: &str, value: &Value| answer::is_part(told, &whole(value));
+    assert!(!error.code.is_empty() && is_part(&error.code, &document["code"]));
+    assert_eq!(error.http_status, u32::from(status));
+    assert_eq!(error.client_request_id, OUR_ID);
+    assert!(error.request_id.len() <= 256);
+    if let Some(message) = &error.message {
+        assert!(is_part(&message.lang, &document["message"]["lang"]));
+        assert!(is_part(&message.value, &document["message"]["value"]));
+    }
+    assert!(error.values.len() <= 8);
+    let empty = Vec::new();
+    let pairs = document["values"].as_array().unwrap_or(&empty);
+    for told in &error.values {
+        let stands =
+            |pair: &Value| is_part(&told.key, &pair["key"]) && is_part(&told.value, &pair["value"]);
+        assert!(pairs.iter().any(stands), "{told:?}");
+        let secret = told.key.eq_ignore_ascii_case("AuthenticationErrorDetail");
+        assert!(!secret || told.value == "(redacted)");
+    }
+}
+
+/// The same answer to the reading of a node.
+fn check_node(answer: &Answer, hidden: &Hidden<'_>, document: &Value) {
+    let state = document["state"].as_str();
+    match verdict::node(answer, hidden) {
+        Ok(done) => {
+            assert!(matches!(state, Some("idle" | "running")));
+            assert_eq!(done.outcome, DeleteOutcome::Validated);
+            assert!(!done.request_id.contains(TOKEN));
+        }
+        Err(failure) => {
+            assert!(!matches!(state, Some("idle" | "running")));
+            assert_eq!(failure.reason == R::UpstreamProtocolError, state.is_none());
+            let told = status::of(&failure, "azure_batch", &IDENTIFIERS);
+            status::check_secrets(&failure, &told, &[TOKEN]);
+        }
+    }
+}

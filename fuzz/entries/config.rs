@@ -1,0 +1,165 @@
+//! The text of a configuration file.
+
+use std::{ops::RangeInclusive, path::Path, sync::LazyLock};
+
+use toml::de::{DeTable, DeValue};
+use url::Url;
+use useradmin::{
+    config::{Config, fault::Faults, parse},
+    names::is_alias,
+};
+
+use super::below;
+
+/// Stands for a secret that somebody has put into the file by mistake ...
+const SECRET: &str = "SeCrEt-4711";
+/// ... as the value of a key that there is nowhere.
+const NO_KEY: &str = "password";
+
+/// Files that the text can name stand beside it.
+static FILE: LazyLock<String> = LazyLock::new(|| {
+    let file = below("files/useradmin.toml");
+    file.to_str().expect("a path in UTF-8").to_owned()
+});
+
+/// The text.
+pub fn config(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    match parse(Path::new(&*FILE), &text) {
+        Ok(config) => check(&config),
+        Err(faults) => check_faults(&faults, &text),
+    }
+}
+
+/// What nothing could be done with is not let through.
+fn check(config: &Config) {
+    assert!(!config.batch_accounts.is_empty() || !config.hmcs.is_empty());
+    let accounts = config.batch_accounts.iter();
+    let accounts = accounts.map(|(alias, account)| (alias, &account.url));
+    let hmcs = config.hmcs.iter().map(|(alias, hmc)| (alias, &hmc.url));
+    for (alias, url) in accounts.chain(hmcs) {
+        assert!(is_alias(alias), "{alias:?}");
+        check_url(url);
+    }
+    let limits = &config.server.limits;
+    let within =
+        |range: RangeInclusive<u64>, value: u64| assert!(range.contains(&value), "{value}");
+    within(1_024..=4_194_304, limits.max_request_bytes.into());
+    within(1_024..=65_536, limits.max_metadata_bytes.into());
+    within(1..=1_000_000, limits.max_concurrent_calls.into());
+    within(1..=86_400, limits.max_connection_age.as_secs());
+    within(1..=300, limits.drain.as_secs());
+    let mut identities: Vec<_> = config
+        .callers
+        .iter()
+        .map(|caller| caller.identity.to_string())
+        .collect();
+    identities.sort();
+    identities.dedup();
+    assert_eq!(identities.len(), config.callers.len());
+    for issuer in &config.jwt_issuers {
+        assert!(!issuer.algorithms.is_empty() && !issuer.issuer.contains('#'));
+    }
+}
+
+/// An origin without a user, and without plaintext on a network.
+fn check_url(url: &Url) {
+    let local = matches!(url.host_str(), Some("localhost" | "[::1]"))
+        || url.host_str().is_some_and(|host| host.starts_with("127."));
+    assert!(
+        url.scheme() == "https" || url.scheme() == "http" && local,
+        "{url}"
+    );
+    assert!(url.path() == "/" && url.query().is_none() && url.fragment().is_none());
+    assert!(url.username().is_empty() && url.password().is_none());
+}
+
+/// Every fault is shown at its place, and nothing is shown that nobody should read.
+fn check_faults(faults: &Faults, text: &str) {
+    let list = faults.list();
+    assert!(!list.is_empty());
+    let (shown, brief) = (faults.to_string(), faults.brief());
+    let mut rest = &*shown;
+    for fault in list {
+        assert!(fault.span.start <= text.len(), "{fault:?}");
+        assert!(!fault.text.contains(is_unseen), "{fault:?}");
+        let (line, column) = place(text, fault.span.start);
+        let head = format!("{}:{line}:{column}: {}", *FILE, fault.text);
+        assert!(brief.contains(&head), "{brief}");
+        let [first, source, caret, after] = four(rest);
+        assert_eq!(first, head);
+        check_line(source, text, line);
+        assert_eq!(caret.trim_start(), "^");
+        assert_eq!(caret.chars().count(), column, "{shown}");
+        rest = after;
+    }
+    assert_eq!(rest, "");
+    if is_misplaced(text) {
+        assert!(
+            !shown.contains(SECRET) && !brief.contains(SECRET),
+            "{shown}"
+        );
+    }
+}
+
+/// Three lines, and what comes after them.
+fn four(text: &str) -> [&str; 4] {
+    let parts: Vec<&str> = text.splitn(4, '\n').collect();
+    parts.try_into().expect("three lines and their ends")
+}
+
+/// Line and column, both from 1.
+fn place(text: &str, offset: usize) -> (usize, usize) {
+    let before = &text[..text.floor_char_boundary(offset)];
+    let line = before.split('\n').count();
+    let start = before.rfind('\n').map_or(0, |at| at + 1);
+    let whole = text[start..].lines().next().unwrap_or_default();
+    let column = before[start..].chars().count().min(whole.chars().count());
+    (line, column + 1)
+}
+
+/// The line of the file, or its beginning where the rest may be a secret.
+fn check_line(shown: &str, text: &str, line: usize) {
+    let whole = text.split('\n').nth(line - 1).expect("a line of the file");
+    // A mark stands for what a terminal would not show.
+    let same = |(shown, is): (char, char)| shown == is && !is_unseen(is) || shown == '\u{FFFD}';
+    let begins = |shown: &str| {
+        shown.chars().zip(whole.chars()).all(same) && shown.chars().count() <= whole.chars().count()
+    };
+    let cut = shown.strip_suffix(" ...").is_some_and(begins);
+    let length = |text: &str| text.chars().count();
+    let ends = [
+        length(whole),
+        length(whole.strip_suffix('\r').unwrap_or(whole)),
+    ];
+    let all = begins(shown) && ends.contains(&length(shown));
+    assert!(all || cut, "{shown:?}");
+}
+
+fn is_unseen(c: char) -> bool {
+    c.is_control() && c != '\t'
+}
+
+/// Is the secret in the text, and nowhere but in values of a key that nobody knows?
+fn is_misplaced(text: &str) -> bool {
+    let there = text.matches(SECRET).count();
+    let table = DeTable::parse(text).ok();
+    there > 0 && table.is_some_and(|table| misplaced(table.get_ref(), false) == there)
+}
+
+/// In the tables of the targets a key is the name that the operator has chosen.
+fn misplaced(table: &DeTable<'_>, named: bool) -> usize {
+    let found = table.iter().map(|(key, value)| match value.get_ref() {
+        DeValue::String(text) if key.get_ref() == NO_KEY && !named => text.matches(SECRET).count(),
+        DeValue::Table(inner) => misplaced(
+            inner,
+            matches!(key.get_ref().as_ref(), "hmcs" | "batch_accounts"),
+        ),
+        DeValue::Array(list) => {
+            let inner = list.iter().filter_map(|item| item.get_ref().as_table());
+            inner.map(|inner| misplaced(inner, false)).sum()
+        }
+        _ => 0,
+    });
+    found.sum()
+}

@@ -1,0 +1,139 @@
+//! Answers of an HMC: errors, sessions, users.
+
+use http::HeaderValue;
+use serde_json::Value;
+use url::Url;
+use useradmin::{
+    error::UpstreamError,
+    proto::ErrorReason as R,
+    upstream::{
+        hidden::Hidden,
+        http::Answer,
+        ibm_hmc::{
+            rules::{LOGON_RULES, RULES},
+            verdict::failure,
+            wire,
+        },
+        path,
+    },
+};
+
+use super::{answer, status};
+
+const SESSION: &str = "3gcf6hzkfbm6fuqtbeslwqs4v7ykm6yt1vm3kmwjmw0i5kq5hx";
+const PASSWORD: &str = "p4ss \"w\u{f6}rd\"";
+const ID: &str = "1b3ca0b0-2a5e-11e5-a3e5-00262df332b3";
+const IDENTIFIERS: [(&str, &str); 3] = [("hmc", "east"), ("user_id", ID), ("user_name", "ALICE")];
+
+/// An answer to every request that there is.
+pub fn hmc(bytes: &[u8]) {
+    let Some(answer) = answer::parse(bytes) else {
+        return;
+    };
+    let document = answer::json(&answer);
+    check_error(&answer, &document);
+    check_session(&answer, &document);
+    check_users(&answer, &document);
+    check_filter(&String::from_utf8_lossy(
+        answer.body.as_deref().unwrap_or_default(),
+    ));
+}
+
+/// The reason of the standard error body, read without the product.
+fn own_reason(answer: &Answer, document: &Value) -> Option<u32> {
+    let status = document.as_object()?.get("http-status")?.as_u64()?;
+    let reason = u32::try_from(document["reason"].as_u64()?).ok();
+    reason.filter(|_| status == u64::from(answer.status))
+}
+
+fn check_error(answer: &Answer, document: &Value) {
+    let hidden = Hidden::new([SESSION, PASSWORD]);
+    let own = own_reason(answer, document);
+    let sure = match answer.status {
+        401 | 429 | 501 | 503 | 505 => true,
+        408 => false,
+        400..=499 => own.is_some(),
+        _ => false,
+    };
+    for table in [RULES, LOGON_RULES] {
+        let mut failure = failure(table, answer, &hidden);
+        let of_delete = std::ptr::eq(table, RULES);
+        if of_delete {
+            status::check_fate(&failure, sure);
+        } else {
+            failure = failure.of_a_read();
+        }
+        let absent = of_delete && answer.status == 404 && own == Some(1);
+        assert_eq!(failure.reason == R::UserNotFound, absent, "{failure:?}");
+        let told = failure.answered.as_deref().expect("there was an answer");
+        assert_eq!(told.http_status, answer.status);
+        assert_eq!(told.code, own.map(|reason| reason.to_string()));
+        assert_eq!(told.error.is_some(), own.is_some());
+        if let Some(UpstreamError::Hmc(error)) = &told.error {
+            assert_eq!(error.http_status, u32::from(answer.status));
+            assert_eq!(Some(error.reason), own);
+            let message = document["message"].as_str().unwrap_or_default();
+            assert!(answer::is_part(&error.message, message));
+        }
+        let told = status::of(&failure, "ibm_hmc", &IDENTIFIERS);
+        status::check_secrets(&failure, &told, &[SESSION, PASSWORD]);
+    }
+}
+
+/// What a logon answers.
+fn check_session(answer: &Answer, document: &Value) {
+    if let Some(session) = wire::session(answer) {
+        assert_eq!(document["api-session"].as_str(), Some(session.as_str()));
+        assert!(!session.is_empty() && HeaderValue::from_str(&session).is_ok());
+    }
+    if let Some(days) = wire::password_expires(answer) {
+        assert!(days >= 0 && document["password-expires"].as_i64() == Some(days));
+    }
+}
+
+/// What the readings of users answer.
+fn check_users(answer: &Answer, document: &Value) {
+    if let Some(user) = wire::user(answer, ID, SESSION) {
+        assert_eq!(user.id, ID);
+        assert_eq!(document["name"].as_str(), Some(&*user.name));
+        assert!(!user.name.is_empty() && !user.name.contains(SESSION));
+        let about = document["object-id"].as_str();
+        assert!(about.is_none_or(|id| id.eq_ignore_ascii_case(ID)));
+    }
+    let Some(users) = wire::users(answer, SESSION) else {
+        return;
+    };
+    let entries = document["users"].as_array().expect("a list");
+    assert_eq!(users.len(), entries.len());
+    let base = Url::parse("https://hmc.example:6794").expect("a URL");
+    for (user, entry) in users.iter().zip(entries) {
+        assert_eq!(entry["name"].as_str(), Some(&*user.name));
+        assert!(!user.name.contains(SESSION) && !user.id.contains(SESSION));
+        // The user that is deleted is the one that was listed.
+        let url = path::build(&base, &["api", "users", &user.id]).expect("one segment");
+        assert_eq!(entry["object-uri"].as_str(), Some(url.path()));
+    }
+}
+
+/// The filter is a regular expression without operators: it fits the name, and nothing else.
+fn check_filter(name: &str) {
+    let filter = wire::name_filter(name);
+    let mut fits = String::new();
+    let mut rest = filter.chars();
+    while let Some(c) = rest.next() {
+        match c {
+            // Before a letter or a digit it would begin an operator.
+            '\\' => {
+                let quoted = rest
+                    .next()
+                    .filter(|c| c.is_ascii() && !c.is_ascii_alphanumeric());
+                fits.push(quoted.expect("a quoted character"));
+            }
+            c => {
+                assert!(!c.is_ascii() || c.is_ascii_alphanumeric(), "{filter}");
+                fits.push(c);
+            }
+        }
+    }
+    assert_eq!(fits, name);
+}

@@ -1,0 +1,152 @@
+//! The server without its socket: a call goes through all its layers. Every one is refused somewhere on the way down,
+//! for nothing here may reach an upstream.
+
+use std::{cell::LazyCell, convert::Infallible, path::Path, sync::Arc};
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use futures_util::stream;
+use http::{Request, header::CONTENT_TYPE};
+use http_body::Frame;
+use http_body_util::StreamBody;
+use tokio::runtime::{Builder, Runtime};
+use tonic::{Status, body::Body};
+use tower::{Layer as _, Service as _};
+use useradmin::{
+    config::{self, AuditSink},
+    proto::user_admin_server::UserAdminServer,
+    server::{
+        edge::{Edge, EdgeLayer},
+        identify::{Identify, IdentifyLayer},
+    },
+    service::{Service, Shared},
+};
+
+use super::below;
+
+/// Everybody may do everything to users who are protected, and nothing else.
+const EVERYBODY: &str = r#"
+[[callers]]
+identity = "anonymous"
+allow = [
+    { rpc = "DeleteBatchNodeUser", targets = ["prod"] },
+    { rpc = "DeleteHmcUser", targets = ["no-such-*"] },
+]
+"#;
+/// Nobody has shown who it is.
+const NOBODY: &str = r#"
+[[jwt_issuers]]
+issuer = "https://issuer.example"
+audience = "useradmin"
+jwks_file = "jwks.json"
+"#;
+const TARGETS: &str = r#"
+[batch_accounts.prod]
+url = "http://127.0.0.1:9"
+protected_users = ["*"]
+credential = { kind = "shared_key", account_name = "prod", key_file = "key" }
+[hmcs.east]
+url = "http://127.0.0.1:9"
+userid = "service"
+password_file = "secret"
+"#;
+
+/// Of `grpc-timeout`; the second is too short for anything to begin.
+const TIMEOUTS: [Option<&str>; 4] = [None, Some("1m"), Some("5S"), Some("5 S")];
+
+type Stack = Edge<Identify<UserAdminServer<Service>>>;
+
+thread_local! {
+    static STACKS: LazyCell<(Runtime, [Stack; 2])> = LazyCell::new(|| {
+        let runtime = Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.expect("a runtime");
+        let stacks = [EVERYBODY, NOBODY].map(|callers| runtime.block_on(stack(callers)));
+        (runtime, stacks)
+    });
+}
+
+/// How a call is made: the bits of the first byte.
+#[derive(Clone, Copy)]
+pub struct How(pub u8);
+
+impl How {
+    pub fn is_hmc(self) -> bool {
+        self.0 & 1 > 0
+    }
+
+    pub fn is_nobody(self) -> bool {
+        self.0 & 2 > 0
+    }
+
+    /// The bytes are the body, frame and all; else they are the message.
+    pub fn is_framed(self) -> bool {
+        self.0 & 4 > 0
+    }
+
+    /// The body comes in small parts.
+    pub fn is_parted(self) -> bool {
+        self.0 & 8 > 0
+    }
+
+    pub fn timeout(self) -> Option<&'static str> {
+        TIMEOUTS[usize::from(self.0 >> 4 & 3)]
+    }
+}
+
+/// The answer to a call.
+pub fn call(how: How, bytes: &[u8]) -> Status {
+    let rpc = if how.is_hmc() {
+        "DeleteHmcUser"
+    } else {
+        "DeleteBatchNodeUser"
+    };
+    let request = Request::post(format!("/useradmin.v1.UserAdmin/{rpc}"));
+    let mut request = request.header(CONTENT_TYPE, "application/grpc");
+    if let Some(timeout) = how.timeout() {
+        request = request.header("grpc-timeout", timeout);
+    }
+    let request = request.body(body(how, bytes)).expect("a request");
+    STACKS.with(|held| {
+        let (runtime, stacks) = &**held;
+        let mut stack = stacks[usize::from(how.is_nobody())].clone();
+        let answer = runtime.block_on(async { stack.call(request).await });
+        let Ok(answer) = answer;
+        assert!(answer.headers().contains_key("x-request-id"));
+        Status::from_header_map(answer.headers()).expect("a refusal has no body")
+    })
+}
+
+/// What goes over the wire.
+fn body(how: How, bytes: &[u8]) -> Body {
+    let mut whole = BytesMut::new();
+    if !how.is_framed() {
+        whole.put_u8(0);
+        whole.put_u32(u32::try_from(bytes.len()).expect("inputs are short"));
+    }
+    whole.extend_from_slice(bytes);
+    let part = if how.is_parted() {
+        3
+    } else {
+        whole.len().max(1)
+    };
+    let parts: Vec<_> = whole
+        .chunks(part)
+        .map(|part| Ok::<_, Infallible>(Frame::data(Bytes::copy_from_slice(part))))
+        .collect();
+    Body::new(StreamBody::new(stream::iter(parts)))
+}
+
+/// As `server/mod.rs` puts the layers together.
+async fn stack(callers: &str) -> Stack {
+    let text = format!("{callers}{TARGETS}");
+    let file = below("files/useradmin.toml");
+    let mut config =
+        config::parse(Path::new(&file), &text).unwrap_or_else(|faults| panic!("{faults}"));
+    config.audit.sink = AuditSink::Nowhere;
+    let shared = Shared::new(&config).await.expect("it can be called");
+    let shared = Arc::new(shared);
+    let limits = &config.server.limits;
+    let service = UserAdminServer::new(Service(Arc::clone(&shared)))
+        .max_decoding_message_size(limits.max_request_bytes as usize);
+    let identified = IdentifyLayer::new(shared, None, &config.server).layer(service);
+    EdgeLayer.layer(identified)
+}

@@ -1,0 +1,94 @@
+//! What must hold of every status.
+
+use prost::Message as _;
+use tonic::{Code, Status};
+use tonic_types::pb::{BadRequest, ErrorInfo, RequestInfo};
+use useradmin::{
+    error::{
+        Failure, Fate,
+        status::{CallFacts, MAX_STATUS_BYTES, status},
+    },
+    proto::ErrorReason,
+};
+
+/// What a status tells.
+pub struct Told {
+    /// Its reason.
+    pub reason: ErrorReason,
+    /// The fields that it complains about.
+    pub fields: Vec<String>,
+}
+
+/// Reads a status as a client does.
+pub fn check(status: &Status) -> Told {
+    let never = [Code::Ok, Code::Cancelled, Code::Unknown];
+    assert!(!never.contains(&status.code()), "{status:?}");
+    assert!(status.details().len() <= MAX_STATUS_BYTES, "{status:?}");
+    let message = status.message();
+    assert!(message.is_ascii() && message.len() <= 512, "{status:?}");
+    let details = tonic_types::pb::Status::decode(status.details()).expect("details are a Status");
+    assert_eq!(details.code, i32::from(status.code()));
+    let find = |name: &str| {
+        let mut found = details.details.iter();
+        let found = found.find(|any| any.type_url.ends_with(name));
+        found.map(|any| &*any.value)
+    };
+    let info = find("google.rpc.ErrorInfo").map(ErrorInfo::decode);
+    let info = info.expect("an ErrorInfo").expect("it can be read");
+    let request = find("google.rpc.RequestInfo").map(RequestInfo::decode);
+    let request = request.expect("a RequestInfo").expect("it can be read");
+    assert!(!request.request_id.is_empty());
+    let bad = find("google.rpc.BadRequest").map(BadRequest::decode);
+    let bad = bad.map(|bad| bad.expect("it can be read").field_violations);
+    let fields = bad.into_iter().flatten().map(|violation| violation.field);
+    Told {
+        reason: ErrorReason::from_str_name(&info.reason).expect("a documented reason"),
+        fields: fields.collect(),
+    }
+}
+
+/// The status that callers get of an upstream's failure.
+pub fn of(
+    failure: &Failure,
+    upstream: &'static str,
+    identifiers: &[(&'static str, &str)],
+) -> Status {
+    let owned = identifiers
+        .iter()
+        .map(|(key, value)| (*key, (*value).to_owned()));
+    let facts = CallFacts {
+        upstream,
+        caller: "anonymous".to_owned(),
+        request_id: "5289d960-0000-0000-0000-000000000000".to_owned(),
+        identifiers: owned.collect(),
+        attempts: 1,
+        outcome: failure.fate,
+    };
+    let status = status(failure, &facts);
+    assert_eq!(check(&status).reason, failure.reason);
+    // That is a fault of this service's own, and no answer is one.
+    assert_ne!(failure.reason, ErrorReason::Internal);
+    status
+}
+
+/// Does an answer's failure say no more of the DELETE than the answer does?
+pub fn check_fate(failure: &Failure, sure: bool) {
+    let fate = if sure {
+        Fate::NotDeleted
+    } else {
+        Fate::Unknown
+    };
+    assert_eq!(failure.fate, fate, "{failure:?}");
+    let after = failure.retry_after;
+    assert!(after.is_none_or(|after| (1..=60).contains(&after.as_secs())));
+}
+
+/// No text of the product repeats one of the secrets.
+pub fn check_secrets(failure: &Failure, status: &Status, secrets: &[&str]) {
+    let facts = format!("{failure:?}");
+    let details = String::from_utf8_lossy(status.details());
+    for secret in secrets {
+        assert!(!facts.contains(secret), "{facts}");
+        assert!(!details.contains(secret), "{details}");
+    }
+}

@@ -1,0 +1,60 @@
+//! Patterns of the configuration, and what no line of a log shows raw.
+
+use serde_json::Value;
+use useradmin::{
+    escape::{escape as escaped, is_hidden},
+    pattern::Pattern,
+};
+
+/// The pattern, a line break, the text.
+pub fn pattern(bytes: &[u8]) {
+    let input = String::from_utf8_lossy(bytes);
+    let (pattern, text) = input.split_once('\n').unwrap_or((&input, ""));
+    // The plain way below takes time and room for each pair of characters.
+    if pattern.len().max(text.len()) > 128 {
+        return;
+    }
+    let exact = fits(pattern, text);
+    assert_eq!(Pattern::exact(pattern).matches(text), exact, "{input:?}");
+    assert!(Pattern::exact("*").matches(text));
+    assert!(pattern.contains('*') || exact == (pattern == text));
+    // What protects a user protects it in every case that its name can be written in.
+    let folded = Pattern::folded(pattern);
+    let protected = folded.matches(text);
+    assert!(protected || !exact, "{input:?}");
+    let upper: String = text.chars().flat_map(char::to_uppercase).collect();
+    let lower: String = text.chars().flat_map(char::to_lowercase).collect();
+    assert_eq!(folded.matches(&upper), protected, "{input:?}");
+    assert_eq!(folded.matches(&lower), protected, "{input:?}");
+}
+
+/// One row for each character of the pattern: which beginnings of the text fit so far?
+fn fits(pattern: &str, text: &str) -> bool {
+    let text: Vec<char> = text.chars().collect();
+    let mut row = vec![false; text.len() + 1];
+    row[0] = true;
+    for wanted in pattern.chars() {
+        let mut next = vec![false; text.len() + 1];
+        for at in 0..=text.len() {
+            next[at] = if wanted == '*' {
+                row[at] || (at > 0 && next[at - 1])
+            } else {
+                at > 0 && row[at - 1] && text[at - 1] == wanted
+            };
+        }
+        row = next;
+    }
+    row[text.len()]
+}
+
+/// A text that gets into a line.
+pub fn escape(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let line = serde_json::to_string(&text).expect("a text is JSON");
+    let shown = escaped(&line);
+    let raw = |c: char| c < ' ' || is_hidden(c);
+    assert!(!shown.contains(raw), "{shown:?}");
+    let read: Value = serde_json::from_str(&shown).expect("a line stays JSON");
+    assert_eq!(read.as_str(), Some(&*text), "{shown:?}");
+    assert_eq!(escaped(&shown), shown);
+}

@@ -1,0 +1,125 @@
+//! Times that peers name: `Retry-After` and `grpc-timeout`.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use http::{HeaderMap, HeaderValue, header::RETRY_AFTER};
+use useradmin::{
+    service::meta::{CallMeta, parse_timeout},
+    upstream::http::Answer,
+};
+
+/// The last second that a date with four digits for its year can name.
+const LAST: u64 = 253_402_300_799;
+
+/// The value of the header as it stands; and the first eight bytes as a moment, in all three forms of a date.
+pub fn retry_after(bytes: &[u8]) {
+    check_text(bytes);
+    if let Some(number) = bytes.first_chunk() {
+        // Near now, where the answer is no bound; and anywhere.
+        let number = u64::from_le_bytes(*number);
+        let now = since_1970(SystemTime::now());
+        check_date((now - 30 + number % 120).min(LAST));
+        check_date(number % (LAST + 1));
+    }
+}
+
+fn asked(value: HeaderValue) -> Option<Duration> {
+    let answer = Answer {
+        status: 503,
+        headers: HeaderMap::from_iter([(RETRY_AFTER, value)]),
+        body: None,
+    };
+    let asked = answer.retry_after();
+    assert!(asked.is_none_or(|asked| (1..=60).contains(&asked.as_secs())));
+    asked
+}
+
+fn check_text(bytes: &[u8]) {
+    let Ok(value) = HeaderValue::from_bytes(bytes) else {
+        return;
+    };
+    let asked = asked(value);
+    let text = bytes.trim_ascii();
+    let digits = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
+    if !digits {
+        // Nothing but a date has a length like this.
+        assert!(asked.is_none() || (24..=33).contains(&text.len()));
+        return;
+    }
+    let wanted = text.iter().fold(0_u64, |sum, digit| {
+        sum.saturating_mul(10)
+            .saturating_add(u64::from(digit - b'0'))
+    });
+    assert_eq!(asked, Some(Duration::from_secs(wanted.clamp(1, 60))));
+}
+
+/// RFC 9110, section 5.6.7.
+fn check_date(moment: u64) {
+    let usual = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(moment));
+    let parts: Vec<&str> = usual
+        .split([' ', ','])
+        .filter(|part| !part.is_empty())
+        .collect();
+    let [weekday, day, month, year, time, _] = parts[..] else {
+        panic!("{usual}");
+    };
+    let short_day = day.strip_prefix('0').unwrap_or(day);
+    let asctime = format!("{weekday} {month} {short_day:>2} {time} {year}");
+    let mut forms = vec![usual.clone(), asctime];
+    // Two digits for the year name only these.
+    if (0..=2_145_916_799).contains(&moment) {
+        let weekday = match weekday {
+            "Tue" => "Tuesday".to_owned(),
+            "Wed" => "Wednesday".to_owned(),
+            "Thu" => "Thursday".to_owned(),
+            "Sat" => "Saturday".to_owned(),
+            other => format!("{other}day"),
+        };
+        forms.push(format!(
+            "{weekday}, {day}-{month}-{} {time} GMT",
+            &year[2..]
+        ));
+    }
+    for form in forms {
+        let before = since_1970(SystemTime::now());
+        let asked = asked(HeaderValue::from_str(&form).expect("it is plain"));
+        let asked = asked
+            .unwrap_or_else(|| panic!("not read: {form}"))
+            .as_secs();
+        // A second may pass between the two looks at the clock.
+        let wanted = |now: u64| moment.saturating_sub(now).clamp(1, 60);
+        let fits = wanted(since_1970(SystemTime::now()) + 1)..=wanted(before);
+        assert!(fits.contains(&asked), "{form}: {asked}");
+    }
+}
+
+fn since_1970(moment: SystemTime) -> u64 {
+    let since = moment.duration_since(UNIX_EPOCH);
+    since.expect("it is later").as_secs()
+}
+
+/// The value of the header as it stands.
+pub fn timeout(bytes: &[u8]) {
+    let unit = match bytes.last() {
+        Some(b'H') => 3_600_000_000_000,
+        Some(b'M') => 60_000_000_000,
+        Some(b'S') => 1_000_000_000,
+        Some(b'm') => 1_000_000,
+        Some(b'u') => 1_000,
+        Some(b'n') => 1_u128,
+        _ => 0,
+    };
+    let digits = bytes.split_last().map_or(&[][..], |(_, digits)| digits);
+    let fits = unit > 0 && (1..=8).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit);
+    let wanted = fits.then(|| {
+        let number = digits
+            .iter()
+            .fold(0, |sum, digit| sum * 10 + u128::from(digit - b'0'));
+        number * unit
+    });
+    assert_eq!(parse_timeout(bytes).map(|time| time.as_nanos()), wanted);
+    let meta = CallMeta::new(Some(bytes), String::new());
+    assert_eq!(meta.deadline.is_some(), fits);
+    let most = wanted.unwrap_or_default().min(60_000_000_000);
+    assert!(meta.remaining().as_nanos() <= most.saturating_sub(100_000_000));
+}

@@ -1,0 +1,141 @@
+//! Key sets of an issuer, and the tokens that it has signed or not.
+
+use std::{
+    cell::LazyCell,
+    sync::{Arc, LazyLock},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD as BASE64};
+use bytes::Bytes;
+use jsonwebtoken::Algorithm;
+use ring::signature::{Ed25519KeyPair, KeyPair as _};
+use serde_json::{Value, json};
+use tokio::runtime::{Builder, Runtime};
+use useradmin::{
+    access::token::{Issuers, KeySource},
+    config::{Jwks, JwtIssuer},
+    identity::Identity,
+    jwks::{ALGORITHMS, KeySet},
+};
+
+const ISSUER: &str = "https://issuer.example";
+const AUDIENCE: &str = "useradmin";
+
+static PAIR: LazyLock<Ed25519KeyPair> = LazyLock::new(|| {
+    Ed25519KeyPair::from_seed_unchecked(&[7; 32]).expect("any 32 bytes are a seed")
+});
+
+thread_local! {
+    static ISSUERS: LazyCell<(Runtime, Issuers)> = LazyCell::new(issuers);
+}
+
+/// A JSON Web Key Set.
+pub fn jwks(bytes: &[u8]) {
+    let Ok(keys) = KeySet::parse(bytes) else {
+        return;
+    };
+    let document: Value = serde_json::from_slice(bytes).expect("a key set is JSON");
+    let list = document["keys"].as_array().expect("it has a list");
+    let found = |id, algorithm| keys.find(id, algorithm).count();
+    for shared in [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512] {
+        assert_eq!(found(None, shared), 0, "a shared secret");
+    }
+    let most = ALGORITHMS
+        .iter()
+        .map(|(_, algorithm)| found(None, *algorithm))
+        .max();
+    let most = most.unwrap_or_default();
+    assert!((1..=list.len()).contains(&most), "{most} of {}", list.len());
+    assert!(!keys.knows(None));
+    for id in list.iter().filter_map(|key| key["kid"].as_str()) {
+        for (_, algorithm) in ALGORITHMS {
+            assert!(found(Some(id), algorithm) <= found(None, algorithm));
+        }
+    }
+}
+
+/// A token as it stands; or, behind a `!`, the JSON of header and claims on two lines, which the issuer signs.
+pub fn token(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    let Some(parts) = text.strip_prefix('!') else {
+        assert!(verify(text).is_none(), "nobody has signed {text}");
+        return;
+    };
+    let (header, claims) = parts.split_once('\n').unwrap_or((parts, ""));
+    let signed = format!("{}.{}", BASE64.encode(header), BASE64.encode(claims));
+    let signature = BASE64.encode(PAIR.sign(signed.as_bytes()));
+    if let Some(identity) = verify(&format!("{signed}.{signature}")) {
+        let header = serde_json::from_str(header).expect("a header is JSON");
+        let claims = serde_json::from_str(claims).expect("claims are JSON");
+        check(&identity, &header, &claims);
+    }
+}
+
+/// Whom the configured issuer has signed this for, for us, for now.
+fn check(identity: &Identity, header: &Value, claims: &Value) {
+    assert_eq!(header["alg"], "EdDSA");
+    assert!(header.get("crit").is_none_or(Value::is_null), "{header}");
+    let subject = claims["sub"].as_str().expect("a subject");
+    let (issuer, due) = (ISSUER.to_owned(), subject.to_owned());
+    let due = Identity::Token {
+        issuer,
+        subject: due,
+    };
+    assert_eq!(*identity, due);
+    assert!(!subject.is_empty() && identity.to_string().len() <= 256);
+    assert!(!subject.contains(char::is_control));
+    let holds = |claim: &Value, wanted: &str| match claim {
+        Value::Array(list) => list.iter().any(|item| item == wanted),
+        one => one == wanted,
+    };
+    assert!(holds(&claims["iss"], ISSUER), "{claims}");
+    assert!(holds(&claims["aud"], AUDIENCE), "{claims}");
+    // A minute between the clocks, and one second for this look at ours.
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now = now.unwrap_or_default().as_secs_f64();
+    let expires = claims["exp"].as_f64().expect("an end");
+    assert!(expires > now - 62.0, "{claims}");
+    let begins = claims["nbf"].as_f64();
+    assert!(begins.is_none_or(|begins| begins < now + 62.0), "{claims}");
+}
+
+fn verify(token: &str) -> Option<Identity> {
+    ISSUERS.with(|held| {
+        let (runtime, issuers) = &**held;
+        runtime.block_on(issuers.verify(token, Duration::ZERO)).ok()
+    })
+}
+
+/// One issuer, whose keys have been read.
+fn issuers() -> (Runtime, Issuers) {
+    let public = BASE64.encode(PAIR.public_key());
+    let key = json!({ "kty": "OKP", "crv": "Ed25519", "kid": "key-1", "x": public });
+    let keys = Bytes::from(json!({ "keys": [key] }).to_string());
+    let settings = JwtIssuer {
+        issuer: ISSUER.to_owned(),
+        audience: AUDIENCE.to_owned(),
+        algorithms: ALGORITHMS.map(|(_, algorithm)| algorithm).to_vec(),
+        jwks: Jwks::File("nowhere".into()),
+    };
+    let runtime = Builder::new_current_thread().enable_time().build();
+    let runtime = runtime.expect("a runtime");
+    let issuers = runtime.block_on(async {
+        let source = |_: &JwtIssuer| {
+            let keys = keys.clone();
+            Ok(KeySource::Url(Arc::new(move || {
+                let keys = keys.clone();
+                Box::pin(async move { Ok(keys) })
+            })))
+        };
+        let issuers = Issuers::new(&[settings], None, source, &Arc::default());
+        let issuers = issuers.expect("keys can be read");
+        // The first reading is awaited by whoever needs it.
+        let _unknown = issuers.verify("e30.e30.e30", Duration::from_secs(5)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        issuers
+    });
+    (runtime, issuers)
+}

@@ -1,0 +1,168 @@
+//! The entry points of `fuzz/entries/` without a fuzzer: their seeds, for a moment mutations of these, and inputs that
+//! are made by rule. `USERADMIN_FUZZ_SECONDS` says how long the moment is, for each entry point.
+
+mod made;
+mod mutation;
+
+use std::{
+    collections::BTreeSet,
+    env, fs,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use proptest::{
+    sample::select,
+    strategy::{Strategy, Union},
+    test_runner::{Config, TestError, TestRunner},
+};
+
+#[path = "../../fuzz/entries/mod.rs"]
+pub mod entries;
+
+const USUAL_SECONDS: f64 = 0.3;
+/// Between two looks at the clock.
+const CASES: u32 = 16;
+
+macro_rules! entries {
+    ($($name:ident)*) => {
+        const NAMES: &[&str] = &[$(stringify!($name)),*];
+
+        $(#[test]
+        fn $name() {
+            run(stringify!($name), entries::$name);
+        })*
+    };
+}
+
+entries! {
+    audit batch certificate config escape hmc jwks path pattern request retry_after timeout token
+}
+
+fn run(name: &str, entry: fn(&[u8])) {
+    let seeds = seeds(name);
+    for (file, bytes) in &seeds {
+        // Shown when the test fails: the last one is the one that does not hold.
+        println!("fuzz/seeds/{name}/{file}");
+        entry(bytes);
+    }
+    let seeds: Vec<Vec<u8>> = seeds.into_iter().map(|(_, bytes)| bytes).collect();
+    let mutated = mutation::of(&seeds, &tokens(name));
+    let mut ways = vec![mutated];
+    ways.extend(made::by_rule(name));
+    let inputs = Union::new(ways);
+    let seconds = env::var("USERADMIN_FUZZ_SECONDS").ok();
+    let seconds = seconds.map_or(USUAL_SECONDS, |text| text.parse().expect("seconds"));
+    let until = Instant::now() + Duration::from_secs_f64(seconds);
+    let mut count = 0;
+    while Instant::now() < until {
+        let config = Config {
+            cases: CASES,
+            failure_persistence: None,
+            ..Config::default()
+        };
+        let tried = TestRunner::new(config).run(&inputs, |bytes| {
+            entry(&bytes);
+            Ok(())
+        });
+        match tried {
+            Ok(()) => {}
+            Err(TestError::Fail(why, bytes)) => {
+                let shown = printed(&bytes);
+                panic!("{why}\nkeep it: printf %b '{shown}' > fuzz/seeds/{name}/regression");
+            }
+            Err(other) => panic!("{other}"),
+        }
+        count += CASES;
+    }
+    println!("{name}: {count} inputs");
+}
+
+/// For `printf %b` in a shell.
+fn printed(bytes: &[u8]) -> String {
+    let plain = |b: u8| (b.is_ascii_graphic() && !b"'\\".contains(&b)) || b == b' ';
+    let show = |b: &u8| match *b {
+        b if plain(b) => char::from(b).to_string(),
+        b => format!("\\0{b:03o}"),
+    };
+    bytes.iter().map(show).collect()
+}
+
+/// The names and bytes of an entry point's seeds.
+fn seeds(name: &str) -> Vec<(String, Vec<u8>)> {
+    let folder = entries::below("seeds").join(name);
+    let files = names(&folder).into_iter();
+    files
+        .map(|file| {
+            let bytes = fs::read(folder.join(&file)).unwrap();
+            (file, bytes)
+        })
+        .collect()
+}
+
+/// The lines of a libFuzzer dictionary: quoted, with `\xNN` for what is not plain.
+fn tokens(name: &str) -> Vec<Vec<u8>> {
+    let file = entries::below("dictionaries").join(format!("{name}.dict"));
+    let text = fs::read_to_string(file).unwrap();
+    let quoted = text.lines().map(|line| {
+        let inner = line
+            .strip_prefix('"')
+            .and_then(|line| line.strip_suffix('"'));
+        inner.unwrap_or_else(|| panic!("{name}.dict: {line}"))
+    });
+    quoted.map(unquoted).collect()
+}
+
+fn unquoted(text: &str) -> Vec<u8> {
+    let mut parts = text.split("\\x");
+    let mut bytes = parts.next().unwrap().as_bytes().to_vec();
+    for part in parts {
+        let (byte, rest) = part.split_at(2);
+        bytes.push(u8::from_str_radix(byte, 16).unwrap());
+        bytes.extend_from_slice(rest.as_bytes());
+    }
+    bytes
+}
+
+fn names(folder: &Path) -> BTreeSet<String> {
+    let entries = fs::read_dir(folder).unwrap_or_else(|_| panic!("no {}", folder.display()));
+    let names = entries.map(|entry| entry.unwrap().file_name());
+    names.map(|name| name.into_string().unwrap()).collect()
+}
+
+/// Some seed, for strategies.
+fn one_of(seeds: &[Vec<u8>]) -> impl Strategy<Value = Vec<u8>> + use<> {
+    select(seeds.to_vec())
+}
+
+#[test]
+fn every_entry_point_has_its_target_its_seeds_and_its_dictionary() {
+    let with = |end: &str| -> BTreeSet<String> {
+        NAMES.iter().map(|name| format!("{name}{end}")).collect()
+    };
+    assert_eq!(names(&entries::below("targets")), with(".rs"));
+    assert_eq!(names(&entries::below("seeds")), with(""));
+    assert_eq!(names(&entries::below("dictionaries")), with(".dict"));
+    let manifest = fs::read_to_string(entries::below("Cargo.toml")).unwrap();
+    for name in NAMES {
+        assert!(
+            manifest.contains(&format!("path = \"targets/{name}.rs\"")),
+            "{name}"
+        );
+        let target = entries::below("targets").join(format!("{name}.rs"));
+        let target = fs::read_to_string(target).unwrap();
+        assert!(
+            target.contains(&format!("entries::{name}(bytes)")),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn a_failing_input_can_be_kept() {
+    assert_eq!(
+        printed(b"a'\\\0\n\xFF% z"),
+        r"a\0047\0134\0000\0012\0377% z"
+    );
+    assert_eq!(unquoted(r"a\x22\xFFb"), b"a\"\xFFb");
+}
