@@ -5,6 +5,7 @@ mod made;
 mod mutation;
 
 use std::{
+    cell::Cell,
     collections::BTreeSet,
     env, fs,
     path::Path,
@@ -21,8 +22,6 @@ use proptest::{
 pub mod entries;
 
 const USUAL_SECONDS: f64 = 0.3;
-/// Between two looks at the clock.
-const CASES: u32 = 16;
 
 macro_rules! entries {
     ($($name:ident)*) => {
@@ -54,15 +53,17 @@ fn run(name: &str, entry: fn(&[u8])) {
     let seconds = env::var("USERADMIN_FUZZ_SECONDS").ok();
     let seconds = seconds.map_or(USUAL_SECONDS, |text| text.parse().expect("seconds"));
     let until = Instant::now() + Duration::from_secs_f64(seconds);
-    let mut count = 0;
+    let count = Cell::new(0);
     while Instant::now() < until {
         let config = Config {
-            cases: CASES,
             failure_persistence: None,
             ..Config::default()
         };
         let tried = TestRunner::new(config).run(&inputs, |bytes| {
-            entry(&bytes);
+            if Instant::now() < until {
+                entry(&bytes);
+                count.set(count.get() + 1);
+            }
             Ok(())
         });
         match tried {
@@ -73,8 +74,8 @@ fn run(name: &str, entry: fn(&[u8])) {
             }
             Err(other) => panic!("{other}"),
         }
-        count += CASES;
     }
+    let count = count.get();
     println!("{name}: {count} inputs");
 }
 

@@ -7,11 +7,12 @@ use proptest::{
     prelude::prop_oneof,
     sample::select,
     strategy::{BoxedStrategy, Just, Strategy},
+    string::{RegexGeneratorStrategy, string_regex},
 };
 use prost::Message as _;
 use serde_json::{Value, json};
-use useradmin::error::rule::Body;
 use useradmin::{
+    error::rule::Body,
     proto::{DeleteBatchNodeUserRequest, DeleteHmcUserRequest, delete_hmc_user_request::User},
     upstream::azure_batch::rules::RULES,
 };
@@ -32,14 +33,19 @@ pub fn by_rule(name: &str) -> Option<BoxedStrategy<Vec<u8>>> {
     })
 }
 
+/// Texts like this; a pattern as it stands would be read again for each of them.
+fn like(pattern: &str) -> RegexGeneratorStrategy<String> {
+    string_regex(pattern).unwrap()
+}
+
 /// Any text, and often one that URLs or regular expressions treat in a way of their own.
 fn text() -> BoxedStrategy<String> {
     prop_oneof![
         any::<String>(),
-        "[./\\\\%?#;:@&=+ \t\r\n\u{0}a-z]{1,12}",
-        "(\\.|%2e|%2E|%252e|/|%2f|\\\\|%5c){1,6}",
-        "\\PC{1,64}",
-        "[A-Za-z0-9._-]{1,70}",
+        like("[./\\\\%?#;:@&=+ \t\r\n\u{0}a-z]{1,12}"),
+        like("(\\.|%2e|%2E|%252e|/|%2f|\\\\|%5c){1,6}"),
+        like("\\PC{1,64}"),
+        like("[A-Za-z0-9._-]{1,70}"),
     ]
     .boxed()
 }
@@ -47,7 +53,7 @@ fn text() -> BoxedStrategy<String> {
 fn guid() -> BoxedStrategy<String> {
     prop_oneof![
         Just(String::new()),
-        "[0-9a-fA-F]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}",
+        like("[0-9a-fA-F]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"),
         text()
     ]
     .boxed()
@@ -116,7 +122,7 @@ fn json() -> BoxedStrategy<Value> {
         text().prop_map(Value::from),
     ];
     leaf.prop_recursive(3, 16, 4, |inner| {
-        let member = ("[a-z]{1,8}", inner.clone());
+        let member = (like("[a-z]{1,8}"), inner.clone());
         prop_oneof![
             vec(inner, 0..4).prop_map(Value::from),
             vec(member, 0..4).prop_map(|members| Value::Object(members.into_iter().collect())),
@@ -153,7 +159,7 @@ fn batch_document() -> BoxedStrategy<Value> {
 fn hmc_document() -> BoxedStrategy<Value> {
     let status = prop_oneof![select(vec![400, 403, 404, 409, 500, 503]), any::<u16>()];
     let reason = prop_oneof![0..330_u64, any::<u64>()];
-    let id = prop_oneof!["/api/users/[a-z0-9._-]{1,40}", text()];
+    let id = prop_oneof![like("/api/users/[a-z0-9._-]{1,40}"), text()];
     let user = (maybe(text()), maybe(id))
         .prop_map(|(name, uri)| json!({ "name": name, "object-uri": uri }));
     (status, reason, maybe(text()), vec(user, 0..5))
@@ -183,7 +189,11 @@ fn answer(document: BoxedStrategy<Value>) -> BoxedStrategy<Vec<u8>> {
 
 /// A pattern that often fits its text.
 fn pattern() -> BoxedStrategy<Vec<u8>> {
-    let part = prop_oneof!["[ab]{0,3}", "\\PC{0,3}", "[ßẞİıςσΣſKŉ]{1,2}"];
+    let part = prop_oneof![
+        like("[ab]{0,3}"),
+        like("\\PC{0,3}"),
+        like("[ßẞİıςσΣſKŉ]{1,2}")
+    ];
     (vec((part, any::<bool>()), 0..5), text())
         .prop_map(|(parts, more)| {
             let (mut pattern, mut text) = (String::new(), String::new());
