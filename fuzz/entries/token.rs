@@ -10,6 +10,7 @@ use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD as BASE64};
 use bytes::Bytes;
 use jsonwebtoken::Algorithm;
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::runtime::{Builder, Runtime};
 use useradmin::{
@@ -68,38 +69,53 @@ pub fn token(bytes: &[u8]) {
     let signed = format!("{}.{}", BASE64.encode(header), BASE64.encode(claims));
     let signature = BASE64.encode(PAIR.sign(signed.as_bytes()));
     if let Some(identity) = verify(&format!("{signed}.{signature}")) {
-        let header = serde_json::from_str(header).expect("a header is JSON");
-        let claims = serde_json::from_str(claims).expect("claims are JSON");
+        let header = serde_json::from_str(header).expect("a header can be read");
+        let claims = serde_json::from_str(claims).expect("claims can be read");
         check(&identity, &header, &claims);
     }
 }
 
+/// What matters of a header. Others may be what no JSON library can hold, such as a number without bounds.
+#[derive(Deserialize)]
+struct Header {
+    alg: Value,
+    #[serde(default)]
+    crit: Value,
+}
+
+/// What matters of the claims.
+#[derive(Debug, Deserialize)]
+struct Claims {
+    iss: Value,
+    aud: Value,
+    sub: String,
+    exp: f64,
+    nbf: Option<f64>,
+}
+
 /// Whom the configured issuer has signed this for, for us, for now.
-fn check(identity: &Identity, header: &Value, claims: &Value) {
-    assert_eq!(header["alg"], "EdDSA");
-    assert!(header.get("crit").is_none_or(Value::is_null), "{header}");
-    let subject = claims["sub"].as_str().expect("a subject");
-    let (issuer, due) = (ISSUER.to_owned(), subject.to_owned());
+fn check(identity: &Identity, header: &Header, claims: &Claims) {
+    assert_eq!(header.alg, "EdDSA");
+    assert!(header.crit.is_null(), "{}", header.crit);
     let due = Identity::Token {
-        issuer,
-        subject: due,
+        issuer: ISSUER.to_owned(),
+        subject: claims.sub.clone(),
     };
     assert_eq!(*identity, due);
-    assert!(!subject.is_empty() && identity.to_string().len() <= 256);
-    assert!(!subject.contains(char::is_control));
+    assert!(!claims.sub.is_empty() && identity.to_string().len() <= 256);
+    assert!(!claims.sub.contains(char::is_control), "{claims:?}");
     let holds = |claim: &Value, wanted: &str| match claim {
         Value::Array(list) => list.iter().any(|item| item == wanted),
         one => one == wanted,
     };
-    assert!(holds(&claims["iss"], ISSUER), "{claims}");
-    assert!(holds(&claims["aud"], AUDIENCE), "{claims}");
+    assert!(holds(&claims.iss, ISSUER), "{claims:?}");
+    assert!(holds(&claims.aud, AUDIENCE), "{claims:?}");
     // A minute between the clocks, and one second for this look at ours.
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let now = now.unwrap_or_default().as_secs_f64();
-    let expires = claims["exp"].as_f64().expect("an end");
-    assert!(expires > now - 62.0, "{claims}");
-    let begins = claims["nbf"].as_f64();
-    assert!(begins.is_none_or(|begins| begins < now + 62.0), "{claims}");
+    assert!(claims.exp > now - 62.0, "{claims:?}");
+    let begins = claims.nbf.is_none_or(|begins| begins < now + 62.0);
+    assert!(begins, "{claims:?}");
 }
 
 fn verify(token: &str) -> Option<Identity> {
