@@ -1,126 +1,184 @@
-//! Compares the three books.
+//! Compares the three books: what callers were told, what the audit log says, what the upstreams did.
 
 use std::{
     collections::{BTreeMap, HashMap},
-    fs,
-    path::Path,
+    fs::File,
+    io::{BufRead as _, BufReader},
+    path::PathBuf,
     time::Duration,
 };
 
-use serde_json::Value;
-use tonic::{Response, Status};
-use tonic_types::StatusExt as _;
-use useradmin::proto::{DeleteBatchNodeUserResponse, DeleteOutcome};
+use serde::Deserialize;
+use useradmin::{
+    access::audit::{Question, verify},
+    proto::ErrorReason,
+};
 
-use crate::upstream::{Done, Upstream};
+use crate::{
+    load::{LATE, LEFT, Told},
+    upstream::{Done, Traits},
+    world::{TARGETS, World},
+};
 
-/// What a caller was told.
-#[derive(Clone)]
-pub struct Told {
+/// Most faults that are told one by one.
+const MOST_TOLD: usize = 20;
+
+#[derive(Deserialize)]
+struct Line {
+    event: String,
+    target: String,
     user: String,
-    time: Duration,
-    /// `deleted`, ..., or the `outcome` of an error.
     outcome: String,
-    /// The reason of an error, or nothing.
-    reason: String,
+    #[serde(default)]
+    carried: bool,
 }
 
-impl Told {
-    /// From an answer.
-    pub fn new(
-        user: String,
-        time: Duration,
-        answer: Result<Response<DeleteBatchNodeUserResponse>, Status>,
-    ) -> Self {
-        let (outcome, reason) = match answer {
-            Ok(answer) => match answer.get_ref().outcome() {
-                DeleteOutcome::Deleted => ("deleted".to_owned(), String::new()),
-                DeleteOutcome::AbsentAfterRetry => ("absent_after_retry".to_owned(), String::new()),
-                other => (format!("{other:?}"), String::new()),
-            },
-            Err(status) => {
-                // An answer that this service did not make has no details, and agrees with nothing.
-                let info = status.get_details_error_info();
-                let outcome = info.as_ref().and_then(|info| info.metadata.get("outcome"));
-                (
-                    outcome.cloned().unwrap_or_default(),
-                    info.map_or_else(|| status.to_string(), |info| info.reason.clone()),
-                )
-            }
-        };
-        Self {
-            user,
-            time,
-            outcome,
-            reason,
-        }
-    }
-
-    /// Does it agree with what the upstream did?
-    fn is_true(&self, done: Done) -> bool {
-        match self.outcome.as_str() {
-            "deleted" | "absent_after_retry" => done.deleted,
-            "not_deleted" => !done.deleted,
-            "not_sent" => done.asked == 0,
-            "unknown" => true,
-            _ => false,
-        }
-    }
+/// What the audit log has of one user.
+#[derive(Clone, Debug, Default)]
+struct Recorded {
+    intents: u32,
+    outcomes: Vec<String>,
+    target: String,
 }
 
-/// The audit log by user: intents, and the outcomes.
-type Records = HashMap<String, (u32, Vec<String>)>;
+type Records = HashMap<u32, Recorded>;
 
-fn records(file: &Path) -> Records {
+fn records(files: &[PathBuf]) -> Records {
     let mut records = Records::new();
-    for line in fs::read_to_string(file).unwrap().lines() {
-        let record: Value = serde_json::from_str(line).unwrap();
-        let of_user = records
-            .entry(record["user"].as_str().unwrap().to_owned())
-            .or_default();
-        if record["event"] == "intent" {
-            of_user.0 += 1;
-        } else {
-            of_user
-                .1
-                .push(record["outcome"].as_str().unwrap().to_owned());
+    for file in files {
+        for line in BufReader::new(File::open(file).unwrap()).lines() {
+            let line: Line = serde_json::from_str(&line.unwrap()).unwrap();
+            // `u7` or `id-7`
+            let digits = line.user.trim_start_matches(|c: char| !c.is_ascii_digit());
+            let recorded = records.entry(digits.parse().unwrap()).or_default();
+            match line.event.as_str() {
+                // It has been counted where it stands without this mark.
+                "intent" if line.carried => {}
+                "intent" => recorded.intents += 1,
+                _ => recorded.outcomes.push(line.outcome),
+            }
+            recorded.target = line.target;
         }
     }
     records
 }
 
-/// Tells what was reached, and how many calls are lost or told wrongly.
-pub fn compare(told: &[Told], audit: &Path, upstream: &Upstream, deadline: Duration) -> usize {
-    let records = records(audit);
-    let mut kinds: BTreeMap<(&str, &str), usize> = BTreeMap::new();
-    let mut wrong = 0;
+/// The outcome, and what the upstream did: do they agree?
+fn is_true(outcome: &str, user: u32, done: Done) -> bool {
+    let Traits {
+        exists,
+        allow_missing,
+        ..
+    } = Traits::of(user);
+    match outcome {
+        "deleted" => done.deleted,
+        "absent_after_retry" => done.asked > 0 && (done.deleted || !exists),
+        "already_absent" => allow_missing && !exists,
+        "not_deleted" => !done.deleted,
+        "not_sent" => done.asked == 0,
+        "unknown" => true,
+        _ => false,
+    }
+}
+
+/// What is wrong with a call, if anything is.
+fn fault(told: &Told, recorded: &Recorded, done: Done, deadline: Duration) -> Option<&'static str> {
+    let Recorded {
+        intents, outcomes, ..
+    } = recorded;
+    let on_record = match outcomes.as_slice() {
+        [outcome] if *intents == 1 => Some(outcome.as_str()),
+        _ => None,
+    };
+    let nothing = *intents == 0 && outcomes.is_empty();
+    if told.took >= deadline + Duration::from_secs(1) {
+        return Some("answered too late");
+    }
+    if done.asked > 0 && *intents == 0 {
+        return Some("a DELETE without an intent");
+    }
+    if !(nothing || on_record.is_some()) {
+        return Some("not exactly one intent and one outcome");
+    }
+    if let Some(outcome) = on_record
+        && !is_true(outcome, told.user, done)
+    {
+        return Some("the record and the upstream do not agree");
+    }
+    if !nothing && recorded.target != TARGETS[told.target] {
+        return Some("recorded with another target");
+    }
+    // docs/audit.md: calls that cannot be recorded, and those for which the server has no room.
+    let unrecorded = [ErrorReason::AuditUnavailable, ErrorReason::Overloaded];
+    let unrecorded = unrecorded.map(|reason| reason.as_str_name());
+    match told.outcome {
+        // Nobody was told anything; the record is what counts.
+        LEFT | LATE => None,
+        _ if !is_true(told.outcome, told.user, done) => Some("told wrongly"),
+        "not_sent" if nothing && unrecorded.contains(&told.reason) => None,
+        outcome if on_record == Some(outcome) => None,
+        _ => Some("told otherwise than recorded"),
+    }
+}
+
+/// What came of the comparison.
+pub struct Verdict {
+    pub wrong: usize,
+    pub records: u64,
+}
+
+/// Compares, and tells what is wrong.
+pub fn compare(world: &World, told: &[Told], files: Vec<PathBuf>, deadline: Duration) -> Verdict {
+    let mut records = records(&files);
+    let mut faults = Vec::new();
     for told in told {
-        *kinds.entry((&told.outcome, &told.reason)).or_default() += 1;
-        let done = upstream.done(&told.user);
-        let on_record = records.get(&told.user).is_some_and(|(intents, outcomes)| {
-            *intents == 1 && *outcomes == [told.outcome.clone()]
-        });
-        let in_time = told.time < deadline + Duration::from_secs(1);
-        if !(told.is_true(done) && on_record && in_time) {
-            wrong += 1;
-            println!(
-                "{}: told {} {} after {:?}; the upstream {done:?}; on record {:?}",
-                told.user,
-                told.outcome,
-                told.reason,
-                told.time,
-                records.get(&told.user)
-            );
+        let recorded = records.remove(&told.user).unwrap_or_default();
+        let done = world.users(told.target).done(told.user);
+        if let Some(fault) = fault(told, &recorded, done, deadline) {
+            let Told {
+                user,
+                target,
+                took,
+                outcome,
+                reason,
+                ..
+            } = told;
+            faults.push(format!(
+                "user {user} of target {target}: {fault}: told {outcome} {reason} after {took:?}, {done:?}, {recorded:?}"
+            ));
         }
     }
-    for ((outcome, reason), count) in kinds {
-        println!("{count:>9}  {outcome} {reason}");
+    let strangers = records.iter();
+    faults.extend(strangers.map(|(user, found)| format!("user {user}: nobody called: {found:?}")));
+    let question = Question {
+        files,
+        ..Question::default()
+    };
+    let summary = verify(&question, |finding| {
+        let (file, line, text) = (finding.file.display(), finding.line, &finding.text);
+        faults.push(format!("{file}:{line}: {text}"));
+    });
+    let summary = summary.unwrap();
+    if summary.open > 0 {
+        faults.push(format!("{} intents without an outcome", summary.open));
     }
-    let requests = f64::from(upstream.asked());
-    println!(
-        "{:>9}  calls, {requests} DELETEs: {:.3} a call",
-        told.len(),
-        requests / f64::from(u32::try_from(told.len()).unwrap())
-    );
-    wrong
+    for fault in faults.iter().take(MOST_TOLD) {
+        println!("  WRONG {fault}");
+    }
+    Verdict {
+        wrong: faults.len(),
+        records: summary.records,
+    }
+}
+
+/// How often what was told.
+pub fn tell_kinds(told: &[Told]) {
+    let mut kinds: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    for told in told {
+        *kinds.entry((told.outcome, told.reason)).or_default() += 1;
+    }
+    for ((outcome, reason), count) in kinds {
+        let reason = reason.trim_start_matches("ERROR_REASON_");
+        println!("{count:>10}  {outcome} {reason}");
+    }
 }

@@ -1,0 +1,52 @@
+//! Times of calls, in numbers.
+
+use std::{fmt, time::Duration};
+
+/// Sorted.
+pub struct Times(Vec<Duration>);
+
+impl FromIterator<Duration> for Times {
+    fn from_iter<I: IntoIterator<Item = Duration>>(times: I) -> Self {
+        let mut times: Vec<_> = times.into_iter().collect();
+        times.sort_unstable();
+        Self(times)
+    }
+}
+
+impl Times {
+    pub const fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// So many per cent took no longer.
+    pub fn percentile(&self, per_cent: usize) -> Duration {
+        let at = (self.0.len() * per_cent / 100).min(self.0.len().saturating_sub(1));
+        self.0.get(at).copied().unwrap_or_default()
+    }
+
+    pub fn most(&self) -> Duration {
+        self.0.last().copied().unwrap_or_default()
+    }
+
+    pub fn median(&self) -> Duration {
+        self.percentile(50)
+    }
+}
+
+impl fmt::Display for Times {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (p50, p99) = (self.percentile(50), self.percentile(99));
+        let count = self.count();
+        write!(
+            f,
+            "{count} calls, p50 {p50:.1?}, p99 {p99:.1?}, longest {:.1?}",
+            self.most()
+        )
+    }
+}
+
+/// Says what was reached and whether it is enough; answers the latter.
+pub fn judge(good: bool, text: &str) -> bool {
+    println!("{} {text}", if good { "  ok  " } else { " MISS " });
+    good
+}

@@ -1,0 +1,262 @@
+//! Callers, and what they were told.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use rand::RngExt as _;
+use tokio::{
+    task::JoinSet,
+    time::{MissedTickBehavior, interval_at, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Request, Status, transport::Channel};
+use tonic_types::StatusExt as _;
+use useradmin::proto::{
+    DeleteBatchNodeUserRequest, DeleteHmcUserRequest, DeleteOutcome, ErrorReason,
+    delete_hmc_user_request::User, user_admin_client::UserAdminClient,
+};
+
+use crate::{health::Health, upstream::Traits, world::TARGETS, world::World};
+
+/// The outcome of a caller who did not wait.
+pub const LEFT: &str = "left";
+/// The outcome of a caller whose own library gave up at the deadline.
+pub const LATE: &str = "late";
+
+/// What a caller was told.
+#[derive(Clone, Copy)]
+pub struct Told {
+    pub user: u32,
+    pub target: usize,
+    pub begun: Instant,
+    pub took: Duration,
+    /// The audit log's word for it.
+    pub outcome: &'static str,
+    /// Of an error; else empty.
+    pub reason: &'static str,
+}
+
+impl Told {
+    /// Is it what a healthy target makes of this call?
+    pub fn is_good(&self) -> bool {
+        let missing = !Traits::of(self.user).exists;
+        match self.outcome {
+            "deleted" | "absent_after_retry" => true,
+            "already_absent" => missing,
+            _ => missing && self.reason == ErrorReason::UserNotFound.as_str_name(),
+        }
+    }
+
+    pub fn is_overload(&self) -> bool {
+        self.reason == ErrorReason::Overloaded.as_str_name()
+    }
+
+    pub fn ended(&self) -> Instant {
+        self.begun + self.took
+    }
+}
+
+/// What all callers share.
+pub struct Load {
+    pub number: AtomicU32,
+    /// Of each call.
+    pub deadline: Duration,
+    /// Do some callers leave before the answer?
+    pub leave: bool,
+    pub health: Option<Arc<Health>>,
+}
+
+/// Callers of the same kind.
+pub struct Crowd<'a> {
+    /// Indices of `TARGETS`, in turn.
+    pub targets: &'a [usize],
+    pub callers: usize,
+    /// Calls a second, of all of them.
+    pub rate: f64,
+    /// Does the time of a call begin when it was due, even if its caller had no time then? Else that call never was due.
+    pub strict: bool,
+}
+
+impl Load {
+    pub fn new(deadline: Duration) -> Self {
+        Self {
+            number: AtomicU32::new(0),
+            deadline,
+            leave: false,
+            health: None,
+        }
+    }
+
+    /// Sets callers to work; each gives what it was told.
+    pub fn start(
+        self: &Arc<Self>,
+        world: &World,
+        crowd: &Crowd<'_>,
+        stop: &CancellationToken,
+    ) -> JoinSet<Vec<Told>> {
+        let channels = world.channels(crowd.callers);
+        let count = u32::try_from(crowd.callers).unwrap();
+        let period = Duration::from_secs_f64(f64::from(count) / crowd.rate);
+        let mut callers = JoinSet::new();
+        for nth in 0..count {
+            let at = nth as usize;
+            let caller = Caller {
+                load: Arc::clone(self),
+                client: UserAdminClient::new(channels[at % channels.len()].clone()),
+                target: crowd.targets[at % crowd.targets.len()],
+                period,
+                first: period * nth / count,
+                strict: crowd.strict,
+            };
+            callers.spawn(caller.run(stop.clone()));
+        }
+        callers
+    }
+}
+
+struct Caller {
+    load: Arc<Load>,
+    client: UserAdminClient<Channel>,
+    target: usize,
+    period: Duration,
+    first: Duration,
+    strict: bool,
+}
+
+impl Caller {
+    /// One call after the other, each for a user of its own.
+    async fn run(self, stop: CancellationToken) -> Vec<Told> {
+        let mut told = Vec::new();
+        let mut ticks = interval_at(tokio::time::Instant::now() + self.first, self.period);
+        if !self.strict {
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        }
+        while let Some(due) = stop.run_until_cancelled(ticks.tick()).await {
+            let begun = if self.strict {
+                due.into_std()
+            } else {
+                Instant::now()
+            };
+            told.push(self.load.call(&self.client, self.target, begun).await);
+        }
+        told
+    }
+}
+
+impl Load {
+    /// One call for a new user.
+    pub async fn call(
+        &self,
+        client: &UserAdminClient<Channel>,
+        target: usize,
+        begun: Instant,
+    ) -> Told {
+        let user = self.number.fetch_add(1, Ordering::Relaxed);
+        let call = ask(client.clone(), target, user, self.deadline);
+        let (outcome, reason) = if self.leave && Traits::of(user).leaves {
+            timeout(patience(self.deadline), call)
+                .await
+                .unwrap_or((LEFT, ""))
+        } else {
+            call.await
+        };
+        let told = Told {
+            user,
+            target,
+            begun,
+            took: begun.elapsed(),
+            outcome,
+            reason,
+        };
+        if let Some(health) = &self.health {
+            health.note(&told);
+        }
+        told
+    }
+}
+
+/// Of callers who leave: some go while the call is at work even where all is well.
+fn patience(deadline: Duration) -> Duration {
+    let most = if rand::random() {
+        Duration::from_millis(15)
+    } else {
+        deadline
+    };
+    most.mul_f64(rand::rng().random_range(0.0..1.0))
+}
+
+async fn ask(
+    mut client: UserAdminClient<Channel>,
+    target: usize,
+    user: u32,
+    deadline: Duration,
+) -> (&'static str, &'static str) {
+    let Traits {
+        by_id,
+        allow_missing,
+        ..
+    } = Traits::of(user);
+    let alias = TARGETS[target].to_owned();
+    let answer = if target < 2 {
+        let mut request = Request::new(DeleteBatchNodeUserRequest {
+            account: alias,
+            pool_id: "pool-1".to_owned(),
+            node_id: "node-1".to_owned(),
+            user_name: format!("u{user}"),
+            allow_missing,
+            ..DeleteBatchNodeUserRequest::default()
+        });
+        request.set_timeout(deadline);
+        let answer = client.delete_batch_node_user(request).await;
+        answer.map(|answer| answer.get_ref().outcome())
+    } else {
+        let named = if by_id {
+            User::UserId(format!("id-{user}"))
+        } else {
+            User::UserName(format!("u{user}"))
+        };
+        let mut request = Request::new(DeleteHmcUserRequest {
+            hmc: alias,
+            user: Some(named),
+            allow_missing,
+            ..DeleteHmcUserRequest::default()
+        });
+        request.set_timeout(deadline);
+        let answer = client.delete_hmc_user(request).await;
+        answer.map(|answer| answer.get_ref().outcome())
+    };
+    match answer {
+        Ok(outcome) => (done(outcome), ""),
+        Err(status) => failed(&status),
+    }
+}
+
+fn done(outcome: DeleteOutcome) -> &'static str {
+    match outcome {
+        DeleteOutcome::Deleted => "deleted",
+        DeleteOutcome::AlreadyAbsent => "already_absent",
+        DeleteOutcome::AbsentAfterRetry => "absent_after_retry",
+        DeleteOutcome::Validated | DeleteOutcome::Unspecified => "",
+    }
+}
+
+fn failed(status: &Status) -> (&'static str, &'static str) {
+    let Some(info) = status.get_details_error_info() else {
+        // Not made by the server; what it is instead agrees with no book.
+        let gave_up = status.code() == Code::Cancelled && status.message() == "Timeout expired";
+        return (if gave_up { LATE } else { "" }, "");
+    };
+    let told = info.metadata.get("outcome").map(String::as_str);
+    let known = ["not_sent", "not_deleted", "unknown"];
+    let outcome = known.into_iter().find(|known| told == Some(known));
+    let reason = ErrorReason::from_str_name(&info.reason);
+    (
+        outcome.unwrap_or_default(),
+        reason.map_or("", |reason| reason.as_str_name()),
+    )
+}

@@ -1,0 +1,89 @@
+//! 200 calls of each HMC find its session expired.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::{task::JoinSet, time::sleep};
+use useradmin::proto::user_admin_client::UserAdminClient;
+
+use super::{Amount, close};
+use crate::{
+    figures::{Times, judge},
+    load::{Load, Told},
+    log::Log,
+    world::{Settings, World},
+};
+
+const ROUNDS: usize = 10;
+const CALLS: usize = 200;
+const HMCS: [usize; 2] = [2, 3];
+/// Enough for 200 calls of which 8 are in flight at a time.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+pub async fn run(_: &Amount) -> bool {
+    let usual = Settings {
+        latency: Duration::from_millis(10),
+        ..Settings::default()
+    };
+    println!(
+        "expiry: {ROUNDS} rounds of {CALLS} calls at a time of each HMC, whose session has just expired"
+    );
+    let good = one(&usual, Duration::ZERO).await;
+    let wide = Settings {
+        latency: Duration::from_millis(400),
+        hmc: "max_in_flight = 200",
+        ..Settings::default()
+    };
+    println!(
+        "expiry: the same with max_in_flight = {CALLS}: all of them are told so by the same answer"
+    );
+    good & one(&wide, wide.latency / 2).await
+}
+
+/// The sessions expire so long after the calls have begun.
+async fn one(settings: &Settings, pause: Duration) -> bool {
+    let world = World::start(settings);
+    let load = Arc::new(Load::new(DEADLINE));
+    let mut told = round(&world, &load, None).await;
+    let (mut good, mut most) = (true, 0);
+    for _ in 0..ROUNDS {
+        let logons = [0, 1].map(|hmc| world.hmcs[hmc].logons());
+        told.extend(round(&world, &load, Some(pause)).await);
+        for (hmc, before) in logons.into_iter().enumerate() {
+            let logons = world.hmcs[hmc].logons() - before;
+            good &= logons == 1;
+            most = most.max(logons);
+        }
+    }
+    let text =
+        format!("{most} logons of an HMC in one round at most; each round must have exactly one");
+    good = judge(good, &text);
+    let failed = told.iter().filter(|told| !told.is_good()).count();
+    let times: Times = told.iter().map(|told| told.took).collect();
+    good &= judge(failed == 0, &format!("{failed} calls failed; {times}"));
+    let log = Log::new(&world.folder);
+    close(world, log, &told, DEADLINE) & good
+}
+
+async fn round(world: &World, load: &Arc<Load>, expire_after: Option<Duration>) -> Vec<Told> {
+    let expire = || world.hmcs.iter().for_each(|hmc| hmc.expire());
+    if expire_after == Some(Duration::ZERO) {
+        expire();
+    }
+    let channels = world.channels(32);
+    let mut calls = JoinSet::new();
+    for nth in 0..CALLS {
+        for target in HMCS {
+            let client = UserAdminClient::new(channels[nth % channels.len()].clone());
+            let load = Arc::clone(load);
+            calls.spawn(async move { load.call(&client, target, Instant::now()).await });
+        }
+    }
+    if let Some(pause) = expire_after.filter(|pause| !pause.is_zero()) {
+        sleep(pause).await;
+        expire();
+    }
+    calls.join_all().await
+}

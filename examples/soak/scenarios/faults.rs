@@ -1,0 +1,232 @@
+//! Load and a schedule of faults at a time, and afterwards the books are compared.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use useradmin::proto::ErrorReason;
+
+use super::{
+    Amount, close,
+    windows::{Trouble, last, turn},
+};
+use crate::{
+    books::tell_kinds,
+    figures::judge,
+    health::{Health, Recovery},
+    load::{Crowd, LATE, LEFT, Load, Told},
+    log::Log,
+    world::{Settings, TARGETS, World},
+};
+
+/// Within this time after the end of a fault, its target is healthy.
+const HEALTHY_AFTER: Duration = Duration::from_secs(10);
+/// A target that is not healthy by then is given up.
+const GIVE_UP: Duration = Duration::from_secs(30);
+/// The audit log's failure is told from then on.
+const AUDIT_PATIENCE: Duration = Duration::from_secs(1);
+
+/// What was seen of one kind of trouble.
+#[derive(Default)]
+struct Seen {
+    windows: u32,
+    first: Duration,
+    full: Duration,
+    never: u32,
+}
+
+#[derive(Default)]
+struct Schedule {
+    seen: BTreeMap<String, Seen>,
+    /// When the audit log had failed.
+    unrecordable: Vec<(Instant, Instant)>,
+}
+
+pub async fn run(amount: &Amount) -> bool {
+    let (deadline, until) = (amount.deadline(), Instant::now() + amount.time(60));
+    let settings = Settings {
+        latency: Duration::from_millis(2),
+        slow: deadline / 6,
+        token_life: Duration::from_secs(10),
+        ..Settings::default()
+    };
+    let world = World::start(&settings);
+    let health = Arc::new(Health::new());
+    let load = Arc::new(Load {
+        leave: true,
+        health: Some(Arc::clone(&health)),
+        ..Load::new(deadline)
+    });
+    let crowd = Crowd {
+        targets: &[0, 1, 2, 3],
+        callers: amount.callers.unwrap_or(32),
+        rate: amount.rate.unwrap_or(400.0),
+        strict: false,
+    };
+    println!(
+        "faults: {} callers of {TARGETS:?}, {} calls/s, each fault for {} ms",
+        crowd.callers, crowd.rate, amount.window_ms
+    );
+    let stop = CancellationToken::new();
+    let callers = load.start(&world, &crowd, &stop);
+    sleep(Duration::from_secs(1)).await;
+    let mut log = Log::new(&world.folder);
+    let mut schedule = Schedule::default();
+    let windows = (0..).flat_map(turn).take_while(|_| Instant::now() < until);
+    for window in windows {
+        schedule
+            .go_through(&window, &world, &mut log, &health, amount)
+            .await;
+    }
+    stop.cancel();
+    let told = callers.join_all().await.concat();
+    tell_kinds(&told);
+    tell_requests(&world, &told);
+    let recovered = schedule.tell();
+    let healthy = tell_relapses(&health);
+    let refused = schedule.tell_unrecordable(&told);
+    close(world, log, &told, deadline) & recovered & healthy & refused
+}
+
+impl Schedule {
+    /// One window, and the recovery from it.
+    async fn go_through(
+        &mut self,
+        window: &[Trouble],
+        world: &World,
+        log: &mut Log,
+        health: &Health,
+        amount: &Amount,
+    ) {
+        let mut time = Duration::from_millis(amount.window_ms);
+        let harmed: Vec<usize> = window
+            .iter()
+            .flat_map(|trouble| trouble.harms())
+            .copied()
+            .collect();
+        let unrecordable = matches!(window, [Trouble::Audit(_)]);
+        if unrecordable {
+            time = time.max(AUDIT_PATIENCE * 2);
+        }
+        for target in &harmed {
+            health.fault(*target);
+        }
+        for trouble in window {
+            trouble.begin(world, log);
+        }
+        let begun = Instant::now();
+        last(window, world, time).await;
+        if unrecordable {
+            self.unrecordable.push((begun, Instant::now()));
+        }
+        for trouble in window {
+            trouble.end(world, log);
+        }
+        for target in &harmed {
+            health.mend(*target);
+        }
+        let ended = Instant::now();
+        while ended.elapsed() < GIVE_UP
+            && harmed
+                .iter()
+                .any(|target| health.recovery(*target).is_none())
+        {
+            sleep(Duration::from_millis(20)).await;
+        }
+        for trouble in window {
+            let seen = self.seen.entry(trouble.to_string()).or_default();
+            seen.windows += 1;
+            for target in trouble.harms() {
+                seen.note(health.recovery(*target));
+            }
+        }
+        sleep((time / 3).max(Duration::from_millis(100))).await;
+    }
+
+    fn tell(&self) -> bool {
+        println!(
+            "after each fault, until the first success, and until the first of 20 in a row; the longest ones:"
+        );
+        let mut good = true;
+        for (name, seen) in &self.seen {
+            let Seen {
+                windows,
+                first,
+                full,
+                never,
+            } = seen;
+            let text = format!("{name:24} {windows:>3} times  {first:>8.1?}  {full:>8.1?}");
+            if *never > 0 {
+                good &= judge(false, &format!("{text}, and {never} times never"));
+            } else {
+                good &= judge(*full <= HEALTHY_AFTER, &text);
+            }
+        }
+        good
+    }
+
+    /// Nothing is admitted that cannot be recorded. That nothing was sent either is for the books to say.
+    fn tell_unrecordable(&self, told: &[Told]) -> bool {
+        let (mut refused, mut others) = (0, 0);
+        for (begun, ended) in &self.unrecordable {
+            let calls = told.iter().filter(|told| {
+                told.begun > *begun + AUDIT_PATIENCE
+                    && told.ended() < *ended
+                    && ![LEFT, LATE].contains(&told.outcome)
+            });
+            for told in calls {
+                if told.reason == ErrorReason::AuditUnavailable.as_str_name() {
+                    refused += 1;
+                } else {
+                    others += 1;
+                }
+            }
+        }
+        let text = format!(
+            "while the audit log failed, 1 s after the beginning: {refused} calls refused, {others} not"
+        );
+        judge(others == 0, &text)
+    }
+}
+
+impl Seen {
+    fn note(&mut self, recovery: Option<Recovery>) {
+        match recovery {
+            Some(Recovery { first, full }) => {
+                self.first = self.first.max(first);
+                self.full = self.full.max(full);
+            }
+            None => self.never += 1,
+        }
+    }
+}
+
+fn tell_requests(world: &World, told: &[Told]) {
+    let deletes = (0..TARGETS.len()).map(|target| {
+        let book = world.users(target).book();
+        book.values().map(|done| done.asked).sum::<u32>()
+    });
+    let deletes = f64::from(deletes.sum::<u32>());
+    let calls = f64::from(u32::try_from(told.len()).unwrap());
+    println!("{deletes:>10}  DELETEs: {:.2} a call", deletes / calls);
+}
+
+fn tell_relapses(health: &Health) -> bool {
+    let relapses = health.relapses();
+    for told in relapses.iter().take(10) {
+        let (target, took) = (TARGETS[told.target], told.took);
+        println!(
+            "  {target}: {} {} after {took:.1?}",
+            told.outcome, told.reason
+        );
+    }
+    let text = format!(
+        "{} calls failed of a target that had no fault and was healthy",
+        relapses.len()
+    );
+    judge(relapses.is_empty(), &text)
+}

@@ -1,0 +1,136 @@
+//! One HMC hangs, and is called all the same: what do callers of Batch notice of it?
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use useradmin::proto::ErrorReason;
+
+use super::{Amount, close};
+use crate::{
+    books::tell_kinds,
+    figures::{Times, judge},
+    health::Health,
+    load::{Crowd, Load, Told},
+    log::Log,
+    upstream::Fault,
+    world::{Settings, World},
+};
+
+const ROUNDS: u32 = 6;
+/// The one that hangs.
+const HMC: usize = 2;
+const RATIO: f64 = 1.1;
+const REFUSED_IN: Duration = Duration::from_millis(50);
+
+pub async fn run(amount: &Amount) -> bool {
+    let time = amount.time(120) / (2 * ROUNDS);
+    let rate = amount.rate.unwrap_or(200.0);
+    println!(
+        "hung-hmc: {ROUNDS} rounds of {time:?} without and as many with a hung HMC, in turn; in both, 400 calls/s of Batch \
+         and {rate} calls/s of this HMC; upstreams take 5 ms"
+    );
+    let world = World::start(&Settings::default());
+    let health = Arc::new(Health::new());
+    let load = Arc::new(Load {
+        health: Some(Arc::clone(&health)),
+        ..Load::new(amount.deadline())
+    });
+    let (mut told, mut well, mut hung) = (Vec::new(), Vec::new(), Vec::new());
+    // The first one is thrown away: connections and sessions are made in it.
+    told.extend(round(&world, &load, rate, Duration::from_secs(1)).await);
+    let mut refused = Vec::new();
+    for _ in 0..ROUNDS {
+        let calls = round(&world, &load, rate, time).await;
+        well.push(batch(&calls));
+        told.extend(calls);
+        health.fault(HMC);
+        world.set(HMC, Fault::Hang, None);
+        let calls = round(&world, &load, rate, time).await;
+        world.set(HMC, Fault::None, None);
+        health.mend(HMC);
+        hung.push(batch(&calls));
+        refused.extend(
+            calls
+                .iter()
+                .filter(|told| is_refused(told))
+                .map(|told| told.took),
+        );
+        told.extend(calls);
+        told.extend(recover(&world, &load, &health, rate).await);
+    }
+    tell_kinds(&told);
+    let even = judge_rounds(&well, &hung);
+    let refused: Times = refused.into_iter().collect();
+    let text = format!("refused at once (OVERLOADED, CIRCUIT_OPEN): {refused}; p99 50 ms at most");
+    let quick = judge(refused.percentile(99) < REFUSED_IN, &text);
+    let failed = told
+        .iter()
+        .filter(|told| told.target < 2 && !told.is_good())
+        .count();
+    let unharmed = judge(failed == 0, &format!("{failed} calls of Batch failed"));
+    let log = Log::new(&world.folder);
+    close(world, log, &told, amount.deadline()) & even & quick & unharmed
+}
+
+async fn round(world: &World, load: &Arc<Load>, rate: f64, time: Duration) -> Vec<Told> {
+    let stop = CancellationToken::new();
+    let of_batch = Crowd {
+        targets: &[0, 1],
+        callers: 64,
+        rate: 400.0,
+        strict: true,
+    };
+    // Enough of them to make so many calls although each of them waits until its deadline.
+    let of_hmc = Crowd {
+        targets: &[HMC],
+        callers: 800,
+        rate,
+        strict: false,
+    };
+    let hmc = load.start(world, &of_hmc, &stop);
+    let batch = load.start(world, &of_batch, &stop);
+    sleep(time).await;
+    stop.cancel();
+    let mut told = batch.join_all().await.concat();
+    told.extend(hmc.join_all().await.concat());
+    told
+}
+
+/// Calls until it is healthy, so that the next round begins as the first one did.
+async fn recover(world: &World, load: &Arc<Load>, health: &Health, rate: f64) -> Vec<Told> {
+    let mut told = Vec::new();
+    while health.recovery(HMC).is_none() {
+        told.extend(round(world, load, rate, Duration::from_secs(1)).await);
+    }
+    told
+}
+
+fn batch(told: &[Told]) -> Times {
+    let calls = told.iter().filter(|told| told.target < 2);
+    calls.map(|told| told.took).collect()
+}
+
+fn is_refused(told: &Told) -> bool {
+    told.is_overload() || told.reason == ErrorReason::CircuitOpen.as_str_name()
+}
+
+/// The p99 of each round; their medians are compared. Nothing is nearer than rounds of one kind are to each other.
+fn judge_rounds(well: &[Times], hung: &[Times]) -> bool {
+    let p99 =
+        |rounds: &[Times]| -> Times { rounds.iter().map(|round| round.percentile(99)).collect() };
+    let (well, hung) = (p99(well), p99(hung));
+    let ratio = hung.median().as_secs_f64() / well.median().as_secs_f64();
+    let noise = (well.most().as_secs_f64() / well.median().as_secs_f64()).max(RATIO);
+    let text = format!(
+        "p99 of Batch calls, median of the rounds: {:.2?} with a healthy HMC ({:.2?} to {:.2?}), {:.2?} with a hung one \
+         ({:.2?} to {:.2?}): {ratio:.2} times; {RATIO} at most, or as much as healthy rounds differ: {noise:.2}",
+        well.median(),
+        well.percentile(0),
+        well.most(),
+        hung.median(),
+        hung.percentile(0),
+        hung.most(),
+    );
+    judge(ratio <= noise, &text)
+}

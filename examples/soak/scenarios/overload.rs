@@ -1,0 +1,120 @@
+//! Ten times as many calls as the server, or one target, takes: those that are accepted take no longer than before, and
+//! the others are told so at once.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+
+use super::{Amount, after, close};
+use crate::{
+    books::tell_kinds,
+    figures::{Times, judge},
+    load::{Crowd, Load, Told},
+    log::Log,
+    world::{Settings, World},
+};
+
+const ROUNDS: u32 = 3;
+const RATIO: u32 = 2;
+const REFUSED_IN: Duration = Duration::from_millis(50);
+const HEALTH_IN: Duration = Duration::from_secs(1);
+/// Of the upstream: with it, 16 places take 160 calls/s.
+const LATENCY: Duration = Duration::from_millis(100);
+
+pub async fn run(amount: &Amount) -> bool {
+    let whole = Settings {
+        latency: LATENCY,
+        limits: "max_concurrent_calls = 16",
+        ..Settings::default()
+    };
+    let target = Settings {
+        latency: LATENCY,
+        batch: "max_in_flight = 16\nmax_queued = 8",
+        ..Settings::default()
+    };
+    let time = amount.time(60) / (2 * ROUNDS);
+    println!(
+        "overload: upstreams take 100 ms and 16 calls at a time are let through; {ROUNDS} rounds of {time:?} with 80 \
+         calls/s, half of what fits, and as many with 1,600, in turn"
+    );
+    println!("the whole server, by max_concurrent_calls = 16:");
+    let good = one(&whole, time, amount.deadline()).await;
+    println!("one Batch account, by max_in_flight = 16 and max_queued = 8:");
+    good & one(&target, time, amount.deadline()).await
+}
+
+async fn one(settings: &Settings, time: Duration, deadline: Duration) -> bool {
+    let world = World::start(settings);
+    let load = Arc::new(Load::new(deadline));
+    let stop = CancellationToken::new();
+    let asking = tokio::spawn(ask_for_health(world.channels(1).remove(0), stop.clone()));
+    let (mut few, mut many) = (Vec::new(), Vec::new());
+    round(&world, &load, 80.0, Duration::from_secs(1), &mut few).await;
+    let warm = few.len();
+    for _ in 0..ROUNDS {
+        round(&world, &load, 80.0, time, &mut few).await;
+        round(&world, &load, 1_600.0, time, &mut many).await;
+    }
+    stop.cancel();
+    let health = asking.await.unwrap();
+    tell_kinds(&many);
+    let good = tell(&few[warm..], &many, &health);
+    few.extend(many);
+    let log = Log::new(&world.folder);
+    close(world, log, &few, deadline) & good
+}
+
+async fn round(world: &World, load: &Arc<Load>, rate: f64, time: Duration, told: &mut Vec<Told>) {
+    let crowd = Crowd {
+        targets: &[1],
+        callers: 800,
+        rate,
+        strict: false,
+    };
+    let stop = CancellationToken::new();
+    let callers = load.start(world, &crowd, &stop);
+    told.extend(after(time, callers, &stop).await);
+}
+
+fn tell(few: &[Told], many: &[Told], health: &Times) -> bool {
+    let times = |told: &[Told], of: fn(&Told) -> bool| -> Times {
+        told.iter()
+            .filter(|told| of(told))
+            .map(|told| told.took)
+            .collect()
+    };
+    let unharmed = times(few, Told::is_good);
+    let lost = few.len() - unharmed.count();
+    let mut good = judge(
+        lost == 0,
+        &format!("without overload: {unharmed}; {lost} failed"),
+    );
+    let accepted = times(many, Told::is_good);
+    let most = unharmed.percentile(99) * RATIO;
+    let text = format!("accepted: {accepted}; p99 {most:.1?} at most, twice that without overload");
+    good &= judge(accepted.percentile(99) <= most, &text);
+    let refused = times(many, Told::is_overload);
+    let others = many.len() - accepted.count() - refused.count();
+    let text = format!("OVERLOADED: {refused}; p99 50 ms at most; {others} ended otherwise");
+    good &= judge(others == 0 && refused.percentile(99) < REFUSED_IN, &text);
+    let text = format!("health asked meanwhile: {health}; 1 s at most");
+    good & judge(health.count() > 0 && health.most() < HEALTH_IN, &text)
+}
+
+async fn ask_for_health(channel: tonic::transport::Channel, stop: CancellationToken) -> Times {
+    let mut client = HealthClient::new(channel);
+    let mut times = Vec::new();
+    while !stop.is_cancelled() {
+        let begun = Instant::now();
+        let answer = client.check(HealthCheckRequest::default()).await;
+        answer.expect("the server tells its health");
+        times.push(begun.elapsed());
+        sleep(Duration::from_millis(50)).await;
+    }
+    times.into_iter().collect()
+}

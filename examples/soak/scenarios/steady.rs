@@ -1,0 +1,112 @@
+//! No fault at a fixed rate: how long do calls take, and does the server grow?
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use super::{Amount, close};
+use crate::{
+    books::tell_kinds,
+    figures::{Times, judge},
+    load::{Crowd, Load},
+    log::Log,
+    world::{Settings, World},
+};
+
+const P99: Duration = Duration::from_millis(25);
+/// MiB in 10 minutes, ...
+const GROWTH: f64 = 1.0;
+/// ... once everything that is made at first use has been made. A shorter run says nothing of it.
+const WARM: Duration = Duration::from_mins(2);
+
+pub async fn run(amount: &Amount) -> bool {
+    let (time, deadline) = (amount.time(120), amount.deadline());
+    let world = World::start(&Settings::default());
+    let load = Arc::new(Load::new(deadline));
+    let crowd = Crowd {
+        targets: &[0, 1, 2, 3],
+        callers: amount.callers.unwrap_or(64),
+        rate: amount.rate.unwrap_or(500.0),
+        strict: true,
+    };
+    println!(
+        "steady: {} calls/s of {} callers for {time:?}, half of them of HMCs, which take two requests; each answer of \
+         an upstream takes 5 ms, and times begin when calls are due",
+        crowd.rate, crowd.callers
+    );
+    let stop = CancellationToken::new();
+    let callers = load.start(&world, &crowd, &stop);
+    let memory = watch(&world, time).await;
+    stop.cancel();
+    let told = callers.join_all().await.concat();
+    tell_kinds(&told);
+    let batch: Times = told
+        .iter()
+        .filter(|told| told.target < 2)
+        .map(|told| told.took)
+        .collect();
+    println!("Batch: {batch}");
+    let hmcs: Times = told
+        .iter()
+        .filter(|told| told.target >= 2)
+        .map(|told| told.took)
+        .collect();
+    println!("HMCs:  {hmcs}");
+    let all: Times = told.iter().map(|told| told.took).collect();
+    let quick = judge(
+        all.percentile(99) <= P99,
+        &format!("all: {all}; p99 25 ms at most"),
+    );
+    let bad = told.iter().filter(|told| !told.is_good()).count();
+    let well = judge(
+        bad == 0,
+        &format!("{bad} calls failed, but for users that have never been there"),
+    );
+    let small = tell_growth(&memory);
+    let log = Log::new(&world.folder);
+    close(world, log, &told, deadline) & quick & well & small
+}
+
+/// The server's memory now and then: seconds, and KiB.
+async fn watch(world: &World, time: Duration) -> Vec<(f64, f64)> {
+    let (begun, mut memory) = (Instant::now(), Vec::new());
+    while begun.elapsed() < time {
+        sleep((time / 60).min(Duration::from_secs(10))).await;
+        memory.push((begun.elapsed().as_secs_f64(), f64::from(world.memory())));
+    }
+    memory
+}
+
+/// The slope of the straight line that fits best.
+fn tell_growth(memory: &[(f64, f64)]) -> bool {
+    let warm = WARM.as_secs_f64();
+    let late: Vec<_> = memory.iter().filter(|(at, _)| *at > warm).collect();
+    let most = memory
+        .iter()
+        .map(|(_, size)| size / 1024.0)
+        .fold(0.0, f64::max);
+    let Some((last, _)) = late.last().filter(|(at, _)| *at > 5.0 * warm) else {
+        println!(
+            "memory of the server: {most:.1} MiB at most; 10 minutes would tell whether it grows"
+        );
+        return true;
+    };
+    let count = f64::from(u32::try_from(late.len()).unwrap());
+    let mean = |of: fn(&(f64, f64)) -> f64| late.iter().map(|point| of(point)).sum::<f64>() / count;
+    let (at, size) = (mean(|point| point.0), mean(|point| point.1));
+    let above: f64 = late
+        .iter()
+        .map(|point| (point.0 - at) * (point.1 - size))
+        .sum();
+    let below: f64 = late.iter().map(|point| (point.0 - at).powi(2)).sum();
+    let growth = above / below * 600.0 / 1024.0;
+    let text = format!(
+        "memory of the server: {most:.1} MiB at most; from {warm:.0} s to {last:.0} s it grew by {growth:.2} MiB in 10 \
+         minutes; {GROWTH} at most"
+    );
+    judge(growth < GROWTH, &text)
+}

@@ -1,0 +1,164 @@
+//! What goes wrong, one after the other.
+
+use std::{fmt, time::Duration};
+
+use tokio::time::sleep;
+
+use crate::{
+    log::{Log, Sink},
+    upstream::{Fault, Kind},
+    world::World,
+};
+
+/// What both kinds of upstreams suffer from.
+const COMMON: [Fault; 13] = [
+    Fault::Refuse,
+    Fault::ResetBefore,
+    Fault::ResetAfter,
+    Fault::HalfAnAnswer,
+    Fault::Hang,
+    Fault::HangAfter,
+    Fault::Slow,
+    Fault::Throttled,
+    Fault::Busy,
+    Fault::Failing,
+    Fault::Redirect,
+    Fault::EndlessBody,
+    Fault::Rubbish,
+];
+const TOKENS: [Fault; 4] = [Fault::Refuse, Fault::Failing, Fault::Hang, Fault::Rubbish];
+
+/// Something that goes wrong, of the target with this index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    Batch(usize, Fault),
+    Hmc(usize, Fault, Option<Kind>),
+    /// All sessions end, again and again.
+    Expiry(usize),
+    /// The session ends, and no logon is answered.
+    LogonHangs(usize),
+    /// All tokens end, and this becomes of requests for new ones.
+    Tokens(Fault),
+    /// All tokens end, again and again.
+    Revoked,
+    /// The upstreams' clocks are so many seconds wrong.
+    Clocks(i64),
+    Audit(Sink),
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Batch(_, fault) => write!(f, "Batch {fault:?}"),
+            Self::Hmc(_, fault, _) => write!(f, "HMC {fault:?}"),
+            Self::Expiry(_) => f.write_str("HMC session expires"),
+            Self::LogonHangs(_) => f.write_str("HMC logon hangs"),
+            Self::Tokens(fault) => write!(f, "token endpoint {fault:?}"),
+            Self::Revoked => f.write_str("token revoked"),
+            Self::Clocks(seconds) => write!(f, "clocks {seconds:+} s"),
+            Self::Audit(sink) => write!(f, "audit log {sink:?}"),
+        }
+    }
+}
+
+impl Trouble {
+    /// The targets whose calls may fail of it.
+    pub fn harms(self) -> &'static [usize] {
+        const EACH: [&[usize]; 4] = [&[0], &[1], &[2], &[3]];
+        match self {
+            Self::Batch(_, Fault::Slow | Fault::EndlessBody)
+            | Self::Hmc(_, Fault::Slow, _)
+            | Self::Expiry(_)
+            | Self::Revoked
+            | Self::Clocks(_) => &[],
+            Self::Batch(target, _) | Self::Hmc(target, ..) | Self::LogonHangs(target) => {
+                EACH[target]
+            }
+            Self::Tokens(_) => EACH[0],
+            Self::Audit(_) => &[0, 1, 2, 3],
+        }
+    }
+
+    pub fn begin(self, world: &World, log: &mut Log) {
+        match self {
+            Self::Batch(target, fault) => world.set(target, fault, None),
+            Self::Hmc(target, fault, only) => world.set(target, fault, only),
+            Self::LogonHangs(target) => {
+                world.set(target, Fault::Hang, Some(Kind::Logon));
+                world.hmcs[target - 2].expire();
+            }
+            Self::Tokens(fault) => {
+                world.entra.set(fault, None);
+                world.entra.revoke();
+            }
+            Self::Clocks(seconds) => world.set_clocks(seconds),
+            Self::Audit(sink) => log.fail(sink),
+            Self::Expiry(_) | Self::Revoked => {}
+        }
+    }
+
+    /// What goes wrong once and again.
+    pub fn again(self, world: &World) {
+        match self {
+            Self::Expiry(target) => world.hmcs[target - 2].expire(),
+            Self::Revoked => world.entra.revoke(),
+            _ => {}
+        }
+    }
+
+    pub fn end(self, world: &World, log: &mut Log) {
+        match self {
+            Self::Batch(target, _) | Self::Hmc(target, ..) | Self::LogonHangs(target) => {
+                world.set(target, Fault::None, None);
+            }
+            Self::Tokens(_) => world.entra.set(Fault::None, None),
+            Self::Clocks(_) => world.set_clocks(0),
+            Self::Audit(_) => log.mend(),
+            Self::Expiry(_) | Self::Revoked => {}
+        }
+    }
+}
+
+/// What goes wrong in one turn: of one Batch account and of one HMC at a time, and then of everybody. The accounts and
+/// the HMCs take turns.
+pub fn turn(number: usize) -> Vec<Vec<Trouble>> {
+    // The faults of DELETEs say more, those of look-ups and logons come afterwards.
+    let only = number.is_multiple_of(2).then_some(Kind::Delete);
+    let mut batch: Vec<Trouble> = Vec::new();
+    let mut hmc: Vec<Trouble> = Vec::new();
+    for (at, fault) in COMMON.into_iter().enumerate() {
+        let other = (at + number / 2) % 2;
+        batch.push(Trouble::Batch(other, fault));
+        hmc.push(Trouble::Hmc(2 + other, fault, only));
+    }
+    batch.extend(TOKENS.map(Trouble::Tokens));
+    batch.push(Trouble::Revoked);
+    let other = 2 + number % 2;
+    hmc.push(Trouble::Hmc(other, Fault::Conflict, only));
+    hmc.push(Trouble::Expiry(5 - other));
+    hmc.push(Trouble::LogonHangs(other));
+    let mut windows: Vec<Vec<Trouble>> = Vec::new();
+    let mut hmc = hmc.into_iter();
+    for trouble in batch {
+        windows.push([trouble].into_iter().chain(hmc.next()).collect());
+    }
+    let everybody = [
+        Trouble::Clocks(600),
+        Trouble::Clocks(-600),
+        Trouble::Audit(Sink::Full),
+        Trouble::Audit(Sink::Pipe),
+    ];
+    windows.extend(everybody.map(|trouble| vec![trouble]));
+    windows
+}
+
+/// As long as it lasts.
+pub async fn last(window: &[Trouble], world: &World, time: Duration) {
+    const TIMES: u32 = 5;
+    for _ in 0..TIMES {
+        for trouble in window {
+            trouble.again(world);
+        }
+        sleep(time / TIMES).await;
+    }
+}

@@ -1,0 +1,96 @@
+//! A Batch account, with tokens or with its shared key.
+
+use std::sync::Arc;
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use serde_json::json;
+use sha2::Sha256;
+use uuid::Uuid;
+
+use super::{Kind, Reply, Request, Service, Upstream, Users, entra::Entra};
+
+const ACCOUNT: &str = "render";
+
+/// The account.
+pub struct Batch {
+    /// Without it, requests are signed with the key.
+    tokens: Option<Arc<Upstream<Entra>>>,
+    pub users: Users,
+}
+
+impl Batch {
+    pub fn new(tokens: Option<Arc<Upstream<Entra>>>) -> Self {
+        Self {
+            tokens,
+            users: Users::default(),
+        }
+    }
+
+    /// The account's key, as the portal shows it.
+    pub fn key() -> String {
+        BASE64_STANDARD.encode("key of the soak")
+    }
+
+    fn authorizes(&self, request: &Request) -> bool {
+        let shown = request.header("authorization").unwrap_or_default();
+        match &self.tokens {
+            Some(tokens) => shown
+                .strip_prefix("Bearer ")
+                .is_some_and(|token| tokens.accepts(token)),
+            None => signature(request)
+                .is_some_and(|signature| shown == format!("SharedKey {ACCOUNT}:{signature}")),
+        }
+    }
+}
+
+/// Of a request without a body.
+fn signature(request: &Request) -> Option<String> {
+    let date = request.header("ocp-date")?;
+    let mut text = format!("{}{}ocp-date:{date}\n", request.method, "\n".repeat(12));
+    text.extend(["/", ACCOUNT, &request.path]);
+    let pairs = url::form_urlencoded::parse(request.query.as_bytes());
+    let mut pairs: Vec<_> = pairs.collect();
+    pairs.sort();
+    for (name, value) in pairs {
+        text.extend(["\n", &name, ":", &value]);
+    }
+    let mut mac = Hmac::<Sha256>::new_from_slice(b"key of the soak").ok()?;
+    mac.update(text.as_bytes());
+    Some(BASE64_STANDARD.encode(mac.finalize().into_bytes()))
+}
+
+fn error(status: u16, code: &str) -> Reply {
+    let document = json!({"code": code, "message": {"lang": "en-US", "value": "Words."}});
+    Reply::json(status, &document)
+}
+
+fn user(request: &Request) -> Option<u32> {
+    let name = request
+        .path
+        .strip_prefix("/pools/pool-1/nodes/node-1/users/u")?;
+    name.parse().ok()
+}
+
+impl Service for Batch {
+    fn kind(&self, _: &Request) -> Kind {
+        Kind::Delete
+    }
+
+    fn answer(&self, request: &Request, carry_out: bool, _: i64) -> Reply {
+        let Some(user) = user(request).filter(|_| request.method == "DELETE") else {
+            return error(400, "InvalidUri");
+        };
+        let authorized = self.authorizes(request);
+        let was_there = self.users.delete(user, authorized && carry_out);
+        let reply = match (authorized, was_there) {
+            (false, _) => error(401, "AuthenticationFailed"),
+            (true, false) => error(404, "NodeUserNotFound"),
+            (true, true) => Reply::empty(200),
+        };
+        let echo = request.header("client-request-id").unwrap_or_default();
+        reply
+            .with("request-id", &Uuid::new_v4().to_string())
+            .with("client-request-id", echo)
+    }
+}

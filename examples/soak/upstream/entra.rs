@@ -1,0 +1,85 @@
+//! The token endpoint: short-lived tokens, which can be revoked.
+
+use std::{
+    collections::HashMap,
+    sync::Mutex,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use serde_json::json;
+use uuid::Uuid;
+
+use super::{Kind, Reply, Request, Service};
+
+pub const SECRET: &str = "secret-of-the-soak";
+/// A token that ends on its way is still good.
+const LEEWAY: Duration = Duration::from_secs(2);
+
+/// The tokens, and when they end.
+pub struct Entra {
+    life: Duration,
+    tokens: Mutex<HashMap<String, Instant>>,
+}
+
+impl Entra {
+    /// Tokens last so long.
+    pub fn new(life: Duration) -> Self {
+        Self {
+            life,
+            tokens: Mutex::default(),
+        }
+    }
+
+    pub fn accepts(&self, token: &str) -> bool {
+        let tokens = self.tokens.lock().unwrap();
+        let ends = tokens.get(token);
+        ends.is_some_and(|ends| Instant::now() < *ends + LEEWAY)
+    }
+
+    /// All that there are.
+    pub fn revoke(&self) {
+        self.tokens.lock().unwrap().clear();
+    }
+
+    fn token(&self, clock: i64) -> Reply {
+        let token = Uuid::new_v4().to_string();
+        let mut tokens = self.tokens.lock().unwrap();
+        tokens.insert(token.clone(), Instant::now() + self.life);
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let now = since.as_secs().checked_add_signed(clock).unwrap();
+        let life = self.life.as_secs();
+        let document = json!({
+            "token_type": "Bearer", "expires_in": life, "ext_expires_in": life,
+            "not_before": now.to_string(), "expires_on": (now + life).to_string(), "access_token": token,
+        });
+        Reply::json(200, &document)
+    }
+}
+
+impl Service for Entra {
+    fn kind(&self, _: &Request) -> Kind {
+        Kind::Logon
+    }
+
+    fn answer(&self, request: &Request, carry_out: bool, clock: i64) -> Reply {
+        if !carry_out {
+            return Reply::empty(500);
+        }
+        if request.path != "/tenant/oauth2/v2.0/token" {
+            return Reply::empty(404);
+        }
+        let pairs = url::form_urlencoded::parse(request.body.as_bytes());
+        let form: HashMap<_, _> = pairs.collect();
+        let has = |key: &str, value: &str| form.get(key).is_some_and(|found| found == value);
+        let known = has("grant_type", "client_credentials")
+            && has("client_id", "client")
+            && has("client_secret", SECRET);
+        if known {
+            return self.token(clock);
+        }
+        Reply::json(
+            401,
+            &json!({"error": "invalid_client", "error_description": "AADSTS7000215"}),
+        )
+    }
+}

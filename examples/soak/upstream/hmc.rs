@@ -1,0 +1,134 @@
+//! An HMC: sessions, and the users that they see.
+
+use std::{
+    collections::HashSet,
+    sync::{
+        Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::{Kind, Reply, Request, Service, Users};
+
+pub const PASSWORD: &str = "password-of-the-soak";
+
+/// The HMC.
+#[derive(Default)]
+pub struct Hmc {
+    sessions: Mutex<HashSet<String>>,
+    logons: AtomicU32,
+    pub users: Users,
+}
+
+impl Hmc {
+    /// All sessions end.
+    pub fn expire(&self) {
+        self.sessions.lock().unwrap().clear();
+    }
+
+    /// Logons that were accepted.
+    pub fn logons(&self) -> u32 {
+        self.logons.load(Ordering::Relaxed)
+    }
+
+    fn logon(&self, request: &Request) -> Reply {
+        let body: Value = serde_json::from_str(&request.body).unwrap_or_default();
+        if body != json!({"userid": "svc-soak", "password": PASSWORD}) {
+            return refusal(403, 0);
+        }
+        let session = Uuid::new_v4().to_string();
+        self.sessions.lock().unwrap().insert(session.clone());
+        self.logons.fetch_add(1, Ordering::Relaxed);
+        let document = json!({
+            "api-session": session, "notification-topic": "soak.1", "api-major-version": 4,
+            "api-minor-version": 10, "password-expires": -1,
+        });
+        Reply::json(200, &document)
+    }
+
+    /// The refusal of a request that has no valid session.
+    fn session(&self, request: &Request) -> Result<(), Reply> {
+        let session = request.header("x-api-session");
+        let session = session.ok_or_else(|| refusal(403, 4))?;
+        let known = self.sessions.lock().unwrap().contains(session);
+        known.then_some(()).ok_or_else(|| refusal(403, 5))
+    }
+
+    fn read(&self, request: &Request) -> Option<Reply> {
+        let id = request.path.strip_prefix("/api/users/id-")?;
+        let user = id.parse().ok().filter(|user| self.users.is_there(*user))?;
+        Some(Reply::json(200, &description(user)))
+    }
+
+    /// The filter of a name that has letters and digits alone is this name.
+    fn list(&self, request: &Request) -> Option<Reply> {
+        let name = request.query.strip_prefix("name=u")?;
+        let user = name.parse().ok()?;
+        let found = self.users.is_there(user).then(|| description(user));
+        let found: Vec<Value> = found.into_iter().collect();
+        Some(Reply::json(200, &json!({"users": found})))
+    }
+
+    fn delete(&self, request: &Request, carry_out: bool) -> Option<Reply> {
+        let id = request.path.strip_prefix("/api/users/id-")?;
+        let refused = self.session(request).err();
+        let carry_out = carry_out && refused.is_none();
+        let was_there = self.users.delete(id.parse().ok()?, carry_out);
+        let answer = || was_there.then(|| Reply::empty(204));
+        refused.or_else(answer)
+    }
+}
+
+fn description(user: u32) -> Value {
+    json!({
+        "object-uri": format!("/api/users/id-{user}"), "object-id": format!("id-{user}"), "class": "user",
+        "name": format!("u{user}"), "type": "standard",
+    })
+}
+
+fn refusal(status: u16, reason: u32) -> Reply {
+    let document = json!({"http-status": status, "reason": reason, "message": "Words."});
+    Reply::json(status, &document)
+}
+
+impl Service for Hmc {
+    fn kind(&self, request: &Request) -> Kind {
+        match (request.method.as_str(), request.path.as_str()) {
+            ("POST", "/api/sessions") => Kind::Logon,
+            ("DELETE", path) if path.starts_with("/api/users/") => Kind::Delete,
+            _ => Kind::Other,
+        }
+    }
+
+    fn answer(&self, request: &Request, carry_out: bool, _: i64) -> Reply {
+        match (request.method.as_str(), request.path.as_str()) {
+            ("POST", "/api/sessions") if carry_out => return self.logon(request),
+            ("DELETE", path) if path.starts_with("/api/users/") => {
+                let answer = self.delete(request, carry_out);
+                return answer.unwrap_or_else(|| refusal(404, 1));
+            }
+            _ => {}
+        }
+        if let Err(refusal) = self.session(request) {
+            return refusal;
+        }
+        let answer = match (request.method.as_str(), request.path.as_str()) {
+            ("DELETE", "/api/sessions/this-session") => {
+                let session = request.header("x-api-session").unwrap_or_default();
+                self.sessions.lock().unwrap().remove(session);
+                Some(Reply::empty(204))
+            }
+            ("GET", "/api/console/users") => self.list(request),
+            ("GET", _) => self.read(request),
+            _ => None,
+        };
+        answer.unwrap_or_else(|| refusal(404, 1))
+    }
+
+    fn conflict(&self) -> Reply {
+        refusal(409, 2)
+    }
+}

@@ -1,0 +1,218 @@
+//! The server as a process of its own, and its four targets.
+
+use std::{
+    fs::{self, File},
+    io::{BufRead as _, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::Arc,
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tonic::transport::Channel;
+
+use crate::upstream::{
+    Batch, Control, Entra, Fault, Hmc, Kind, PASSWORD, SECRET, Service, Upstream, Users,
+};
+
+/// Their aliases: two Batch accounts, with tokens and with a key, and two HMCs.
+pub const TARGETS: [&str; 4] = ["prod", "render", "dallas", "zurich"];
+
+/// What scenarios want differently.
+#[derive(Clone)]
+pub struct Settings {
+    /// Of each answer of an upstream.
+    pub latency: Duration,
+    pub slow: Duration,
+    pub token_life: Duration,
+    /// More keys of `[server.limits]`, of each Batch account, of each HMC.
+    pub limits: &'static str,
+    pub batch: &'static str,
+    pub hmc: &'static str,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            latency: Duration::from_millis(5),
+            slow: Duration::ZERO,
+            token_life: Duration::from_hours(1),
+            limits: "",
+            batch: "",
+            hmc: "",
+        }
+    }
+}
+
+/// All of it.
+pub struct World {
+    pub folder: PathBuf,
+    pub entra: Arc<Upstream<Entra>>,
+    pub batch: [Upstream<Batch>; 2],
+    pub hmcs: [Upstream<Hmc>; 2],
+    server: Child,
+    address: String,
+}
+
+impl World {
+    pub fn start(settings: &Settings) -> Self {
+        let folder = std::env::temp_dir().join(format!("useradmin-soak-{}", uuid::Uuid::new_v4()));
+        fs::create_dir(&folder).unwrap();
+        let control = Control {
+            fault: Fault::None,
+            only: None,
+            latency: settings.latency,
+            slow: settings.slow,
+            clock: 0,
+        };
+        let entra = Arc::new(Upstream::start(Entra::new(settings.token_life), control));
+        let batch = [Some(Arc::clone(&entra)), None];
+        let batch = batch.map(|tokens| Upstream::start(Batch::new(tokens), control));
+        let hmcs = [(), ()].map(|()| Upstream::start(Hmc::default(), control));
+        let urls = [&batch[0].url, &batch[1].url, &hmcs[0].url, &hmcs[1].url];
+        configure(&folder, settings, &entra.url, urls);
+        let (server, address) = serve(&folder);
+        Self {
+            folder,
+            entra,
+            batch,
+            hmcs,
+            server,
+            address,
+        }
+    }
+
+    /// Its callers share no more connections than this.
+    pub fn channels(&self, count: usize) -> Vec<Channel> {
+        let url = format!("http://{}", self.address);
+        let endpoint = Channel::from_shared(url).unwrap();
+        (0..count.min(32))
+            .map(|_| endpoint.connect_lazy())
+            .collect()
+    }
+
+    pub fn users(&self, target: usize) -> &Users {
+        match target {
+            0 | 1 => &self.batch[target].users,
+            _ => &self.hmcs[target - 2].users,
+        }
+    }
+
+    pub fn requests(&self, target: usize) -> u32 {
+        match target {
+            0 | 1 => self.batch[target].requests(),
+            _ => self.hmcs[target - 2].requests(),
+        }
+    }
+
+    /// From now on, one target's requests of this kind, or all of them, meet a fault.
+    pub fn set(&self, target: usize, fault: Fault, only: Option<Kind>) {
+        match target {
+            0 | 1 => self.batch[target].set(fault, only),
+            _ => self.hmcs[target - 2].set(fault, only),
+        }
+    }
+
+    /// The clocks of all upstreams are so many seconds wrong.
+    pub fn set_clocks(&self, seconds: i64) {
+        fn wrong<S: Service>(upstream: &Upstream<S>, seconds: i64) {
+            upstream.control.send_modify(|now| now.clock = seconds);
+        }
+        wrong(&self.entra, seconds);
+        self.batch
+            .iter()
+            .for_each(|account| wrong(account, seconds));
+        self.hmcs.iter().for_each(|hmc| wrong(hmc, seconds));
+    }
+
+    /// Memory of the server, in KiB.
+    pub fn memory(&self) -> u32 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.server.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+        let number = line.and_then(|line| line.split_whitespace().nth(1));
+        number.unwrap().parse().unwrap()
+    }
+
+    /// Stops the server as an operator does. Did it end well?
+    pub fn stop(&mut self) -> bool {
+        let server = i32::try_from(self.server.id()).ok().and_then(Pid::from_raw);
+        kill_process(server.unwrap(), Signal::TERM).unwrap();
+        self.server.wait().unwrap().success()
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        // It has ended already, unless something went wrong.
+        let _ = self.server.kill();
+    }
+}
+
+fn serve(folder: &Path) -> (Child, String) {
+    let log = File::create(folder.join("server.log")).unwrap();
+    let mut server = Command::new(std::env::current_exe().unwrap())
+        .args(["serve", "--config"])
+        .arg(folder.join("useradmin.toml"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(log)
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    let stdout = server.stdout.as_mut().unwrap();
+    BufReader::new(stdout).read_line(&mut line).unwrap();
+    let address = line.trim().strip_prefix("listening on ");
+    let address = address.expect("the server has not started; see server.log");
+    (server, address.to_owned())
+}
+
+fn configure(folder: &Path, settings: &Settings, authority: &str, urls: [&String; 4]) {
+    fs::write(folder.join("batch.key"), Batch::key()).unwrap();
+    fs::write(folder.join("batch.secret"), SECRET).unwrap();
+    fs::write(folder.join("hmc.password"), PASSWORD).unwrap();
+    let Settings {
+        limits, batch, hmc, ..
+    } = settings;
+    let [prod, render, dallas, zurich] = urls;
+    let hmc_of = |name: &str, url: &str| {
+        format!(
+            "[hmcs.{name}]\nurl = \"{url}\"\nuserid = \"svc-soak\"\npassword_file = \"hmc.password\"\n{hmc}\n"
+        )
+    };
+    let (dallas, zurich) = (hmc_of("dallas", dallas), hmc_of("zurich", zurich));
+    let text = format!(
+        r#"
+[server]
+listen = "127.0.0.1:0"
+admin_listen = ""
+[server.limits]
+{limits}
+[[callers]]
+identity = "anonymous"
+allow = [
+    {{ rpc = "DeleteBatchNodeUser", targets = ["*"] }},
+    {{ rpc = "DeleteHmcUser", targets = ["*"] }},
+]
+[batch_accounts.prod]
+url = "{prod}"
+{batch}
+[batch_accounts.prod.credential]
+kind = "client_secret"
+tenant_id = "tenant"
+client_id = "client"
+secret_file = "batch.secret"
+authority = "{authority}"
+[batch_accounts.render]
+url = "{render}"
+{batch}
+[batch_accounts.render.credential]
+kind = "shared_key"
+account_name = "render"
+key_file = "batch.key"
+{dallas}
+{zurich}
+"#
+    );
+    fs::write(folder.join("useradmin.toml"), text).unwrap();
+}
