@@ -12,13 +12,20 @@ use std::{
 
 use futures_util::future::{FutureExt as _, Shared};
 use rand::RngExt as _;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{
     attempt::{Budget, Limits},
     deadline::{Deadline, MIN_ATTEMPT},
 };
-use crate::error::{Failure, Repeat};
+use crate::{
+    error::{Failure, Repeat},
+    proto::ErrorReason,
+};
+
+/// A renewal that takes longer has failed, and the next call begins another one: what hung once is not waited for when
+/// it is well again.
+pub const LONGEST: Duration = Duration::from_secs(8);
 
 /// The rest after a first failed renewal is half as long or more; it doubles with each further one ...
 const FIRST_REST: Duration = Duration::from_millis(200);
@@ -235,12 +242,16 @@ impl<T: Send + Sync + 'static, S: Source<T>> Renewable<T, S> {
         if let Some(flight) = &state.flight {
             return flight.clone();
         }
-        let work = Arc::clone(&self.source).obtain();
+        let work = timeout(LONGEST, Arc::clone(&self.source).obtain());
         let (store, source) = (Arc::clone(&self.state), Arc::clone(&self.source));
         let task = tokio::spawn(async move {
             // A panic must not leave its flight behind for ever.
             let result = AssertUnwindSafe(work).catch_unwind().await;
-            let result = result.unwrap_or_else(|_| Err(Failure::internal("a renewal panicked")));
+            let result = match result {
+                Ok(Ok(result)) => result,
+                Ok(Err(_)) => Err(late()),
+                Err(_) => Err(Failure::internal("a renewal panicked")),
+            };
             let result = result.map(Arc::new).map_err(shared);
             let old = crate::lock(&store).ended(&result);
             if let Some(old) = old {
@@ -267,4 +278,9 @@ fn shared(failure: Failure) -> Failure {
         },
         _ => failure,
     }
+}
+
+fn late() -> Failure {
+    let context = "credentials were not obtained in time";
+    Failure::new(ErrorReason::UpstreamUnreachable, context).repeatable()
 }

@@ -27,13 +27,18 @@ const SECOND: Duration = Duration::from_secs(1);
 struct Endpoint {
     asked: AtomicU32,
     down: AtomicBool,
+    hangs: AtomicBool,
 }
 
 impl Source<u32> for Endpoint {
     fn obtain(self: Arc<Self>) -> Obtaining<u32> {
         let number = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
         let down = self.down.load(Ordering::SeqCst);
+        let hangs = self.hangs.load(Ordering::SeqCst);
         Box::pin(async move {
+            if hangs {
+                std::future::pending::<()>().await;
+            }
             sleep(SECOND).await;
             if down {
                 let down = Failure::new(ErrorReason::UpstreamUnreachable, "down");
@@ -77,6 +82,19 @@ async fn it_is_renewed_ahead_and_nobody_waits_for_that() {
     sleep(SECOND * 2).await;
     assert_eq!(get(&tokens, at_once).await, Ok(2));
     assert_eq!(tokens.source().asked.load(Ordering::SeqCst), 2);
+}
+
+/// A source that hung is well again: nobody waits for the answer that it never gave.
+#[tokio::test(start_paused = true)]
+async fn a_source_that_hangs_is_given_up_and_asked_again() {
+    let tokens = Renewable::new(Endpoint::default());
+    tokens.source().hangs.store(true, Ordering::SeqCst);
+    let late = Err(ErrorReason::DeadlineExceeded);
+    assert_eq!(get(&tokens, SECOND * 3).await, late);
+    tokens.source().hangs.store(false, Ordering::SeqCst);
+    let given_up = Err(ErrorReason::UpstreamUnreachable);
+    assert_eq!(get(&tokens, SECOND * 6).await, given_up);
+    assert_eq!(get(&tokens, SECOND * 2).await, Ok(2));
 }
 
 #[tokio::test(start_paused = true)]

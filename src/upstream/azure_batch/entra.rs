@@ -39,12 +39,9 @@ use crate::{
     upstream::{
         deadline::Deadline,
         http::{Client, NoAnswer},
-        renewable::{Lease, Obtaining, Source},
+        renewable::{LONGEST, Lease, Obtaining, Source},
     },
 };
-
-/// The longest that one token is waited for, whoever waits.
-const TIMEOUT: Duration = Duration::from_secs(20);
 
 const SCHEME: &str = "Bearer ";
 const PUBLIC_AUTHORITY: &str = "https://login.microsoftonline.com";
@@ -96,11 +93,10 @@ impl TokenSource {
         };
         // `azure_identity` panics at life times that do not fit its clock.
         let outcome = AssertUnwindSafe(outcome).catch_unwind();
-        match tokio::time::timeout(TIMEOUT, outcome).await {
-            Err(_) => Err(unreachable("no token in time".into())),
-            Ok(Err(_)) => Err(unreachable("the token answer was not understood".into())),
-            Ok(Ok(Err(error))) => Err(exchange.failure(&error)),
-            Ok(Ok(Ok(token))) => lease(&token),
+        match outcome.await {
+            Err(_) => Err(unreachable("the token answer was not understood".into())),
+            Ok(Err(error)) => Err(exchange.failure(&error)),
+            Ok(Ok(token)) => lease(&token),
         }
     }
 
@@ -285,7 +281,7 @@ impl HttpClient for Exchange {
         }
         match self
             .client
-            .send(ours, None, &Deadline::after(TIMEOUT).into())
+            .send(ours, None, &Deadline::after(LONGEST).into())
             .await
         {
             Ok(answer) => {

@@ -25,11 +25,10 @@ use crate::{
         hidden::Hidden,
         http::{Client, NoAnswer},
         path,
-        renewable::{Lease, Obtaining, Source},
+        renewable::{LONGEST, Lease, Obtaining, Source},
     },
 };
 
-const LOGON_TIMEOUT: Duration = Duration::from_secs(20);
 const LOGOFF_TIMEOUT: Duration = Duration::from_secs(2);
 /// HMCs disable a user after a few wrong passwords (sample: 3); stop before.
 const MAX_REFUSED: u32 = 2;
@@ -93,7 +92,7 @@ impl SessionSource {
         })?;
         self.guard(&password)?;
         let request = self.logon_request(&password)?;
-        let limits = Deadline::after(LOGON_TIMEOUT).into();
+        let limits = Deadline::after(LONGEST).into();
         let answer =
             self.client.send(request, None, &limits).await.map_err(
                 |no_answer| match no_answer {
