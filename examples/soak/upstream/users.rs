@@ -60,7 +60,7 @@ impl Traits {
             exists: bits & 7 != 0,
             allow_missing: bits & 8 != 0,
             by_id: bits & 16 != 0,
-            leaves: (bits >> 5) % 32 == 0,
+            leaves: (bits >> 5).is_multiple_of(32),
         }
     }
 }
