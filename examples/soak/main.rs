@@ -17,6 +17,7 @@ mod log;
 mod scenarios;
 mod upstream;
 mod world;
+mod yardstick;
 
 use std::process::ExitCode;
 

@@ -15,6 +15,7 @@ use crate::{
     log::Log,
     upstream::Fault,
     world::{Settings, World},
+    yardstick::Yardstick,
 };
 
 const ROUNDS: u32 = 6;
@@ -36,6 +37,8 @@ pub async fn run(amount: &Amount) -> bool {
         health: Some(Arc::clone(&health)),
         ..Load::new(amount.deadline())
     });
+    let stop = CancellationToken::new();
+    let yardstick = Yardstick::start(&world.folder, &stop);
     let (mut told, mut well, mut hung) = (Vec::new(), Vec::new(), Vec::new());
     // The first one is thrown away: connections and sessions are made in it.
     told.extend(round(&world, &load, rate, Duration::from_secs(1)).await);
@@ -59,7 +62,9 @@ pub async fn run(amount: &Amount) -> bool {
         told.extend(calls);
         told.extend(recover(&world, &load, &health, rate).await);
     }
+    stop.cancel();
     tell_kinds(&told);
+    yardstick.tell().await;
     let even = judge_rounds(&well, &hung);
     let refused: Times = refused.into_iter().collect();
     let text = format!("refused at once (OVERLOADED, CIRCUIT_OPEN): {refused}; p99 50 ms at most");

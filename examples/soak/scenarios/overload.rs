@@ -17,6 +17,7 @@ use crate::{
     load::{Crowd, Load, Told},
     log::Log,
     world::{Settings, World},
+    yardstick::Yardstick,
 };
 
 const ROUNDS: u32 = 3;
@@ -53,6 +54,7 @@ async fn one(settings: &Settings, time: Duration, deadline: Duration) -> bool {
     let load = Arc::new(Load::new(deadline));
     let stop = CancellationToken::new();
     let asking = tokio::spawn(ask_for_health(world.channels(1).remove(0), stop.clone()));
+    let yardstick = Yardstick::start(&world.folder, &stop);
     let (mut few, mut many) = (Vec::new(), Vec::new());
     round(&world, &load, 80.0, Duration::from_secs(1), &mut few).await;
     let warm = few.len();
@@ -63,6 +65,7 @@ async fn one(settings: &Settings, time: Duration, deadline: Duration) -> bool {
     stop.cancel();
     let health = asking.await.unwrap();
     tell_kinds(&many);
+    yardstick.tell().await;
     let good = tell(&few[warm..], &many, &health);
     few.extend(many);
     let log = Log::new(&world.folder);

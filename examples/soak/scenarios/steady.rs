@@ -15,6 +15,7 @@ use crate::{
     load::{Crowd, Load},
     log::Log,
     world::{Settings, World},
+    yardstick::Yardstick,
 };
 
 const P99: Duration = Duration::from_millis(25);
@@ -40,10 +41,12 @@ pub async fn run(amount: &Amount) -> bool {
     );
     let stop = CancellationToken::new();
     let callers = load.start(&world, &crowd, &stop);
+    let yardstick = Yardstick::start(&world.folder, &stop);
     let memory = watch(&world, time).await;
     stop.cancel();
     let told = callers.join_all().await.concat();
     tell_kinds(&told);
+    yardstick.tell().await;
     let batch: Times = told
         .iter()
         .filter(|told| told.target < 2)

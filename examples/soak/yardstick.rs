@@ -1,0 +1,75 @@
+//! What the machine is like meanwhile: the load shares it with the server, and perhaps with others.
+
+use std::{
+    fs::File,
+    io::Write as _,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    task::{JoinHandle, spawn_blocking},
+    time::sleep,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::figures::Times;
+
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Measures until it is told to stop.
+pub struct Yardstick {
+    sleeps: JoinHandle<Times>,
+    syncs: JoinHandle<Times>,
+}
+
+impl Yardstick {
+    /// Next to the audit log.
+    pub fn start(folder: &Path, stop: &CancellationToken) -> Self {
+        let file = File::create(folder.join("yardstick")).unwrap();
+        Self {
+            sleeps: tokio::spawn(sleeps(stop.clone())),
+            syncs: tokio::spawn(syncs(file, stop.clone())),
+        }
+    }
+
+    /// Says what a time of a call has to be compared with.
+    pub async fn tell(self) {
+        let (sleeps, syncs) = (self.sleeps.await.unwrap(), self.syncs.await.unwrap());
+        let (late, sync) = (sleeps.percentile(99), syncs.percentile(99));
+        println!(
+            "the machine meanwhile: the load's own sleeps ended {late:.1?} late (p99; p50 {:.1?}), to sync 1 KiB took \
+             {sync:.1?} (p99; p50 {:.1?})",
+            sleeps.median(),
+            syncs.median()
+        );
+    }
+}
+
+async fn sleeps(stop: CancellationToken) -> Times {
+    let mut late = Vec::new();
+    while !stop.is_cancelled() {
+        let begun = Instant::now();
+        sleep(PAUSE).await;
+        late.push(begun.elapsed().saturating_sub(PAUSE));
+    }
+    late.into_iter().collect()
+}
+
+async fn syncs(mut file: File, stop: CancellationToken) -> Times {
+    let mut times = Vec::new();
+    while !stop.is_cancelled() {
+        sleep(20 * PAUSE).await;
+        let (back, took) = spawn_blocking(move || {
+            let begun = Instant::now();
+            file.write_all(&[b'x'; 1024]).unwrap();
+            file.sync_data().unwrap();
+            (file, begun.elapsed())
+        })
+        .await
+        .unwrap();
+        file = back;
+        times.push(took);
+    }
+    times.into_iter().collect()
+}
