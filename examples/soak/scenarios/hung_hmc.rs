@@ -22,6 +22,8 @@ const ROUNDS: u32 = 6;
 /// The one that hangs.
 const HMC: usize = 2;
 const RATIO: f64 = 1.1;
+/// Where rounds without any hung HMC differ by more than this, the machine is too busy with other things to tell.
+const MOST_NOISE: f64 = 1.25;
 const REFUSED_IN: Duration = Duration::from_millis(50);
 
 pub async fn run(amount: &Amount) -> bool {
@@ -120,16 +122,19 @@ fn is_refused(told: &Told) -> bool {
     told.is_overload() || told.reason == ErrorReason::CircuitOpen.as_str_name()
 }
 
-/// The p99 of each round; their medians are compared. Nothing is nearer than rounds of one kind are to each other.
+/// The p99 of each round; their medians are compared. They cannot be nearer than rounds of one kind are to each other,
+/// but where those are far apart, nothing is shown, and that is no success.
 fn judge_rounds(well: &[Times], hung: &[Times]) -> bool {
     let p99 =
         |rounds: &[Times]| -> Times { rounds.iter().map(|round| round.percentile(99)).collect() };
     let (well, hung) = (p99(well), p99(hung));
     let ratio = hung.median().as_secs_f64() / well.median().as_secs_f64();
-    let noise = (well.most().as_secs_f64() / well.median().as_secs_f64()).max(RATIO);
+    let noise = well.most().as_secs_f64() / well.median().as_secs_f64();
+    let most = noise.clamp(RATIO, MOST_NOISE);
     let text = format!(
         "p99 of Batch calls, median of the rounds: {:.2?} with a healthy HMC ({:.2?} to {:.2?}), {:.2?} with a hung one \
-         ({:.2?} to {:.2?}): {ratio:.2} times; {RATIO} at most, or as much as healthy rounds differ: {noise:.2}",
+         ({:.2?} to {:.2?}): {ratio:.2} times, {most:.2} at most; the worst healthy round is at {noise:.2}, and this shows something up to \
+         {MOST_NOISE}",
         well.median(),
         well.percentile(0),
         well.most(),
@@ -137,5 +142,5 @@ fn judge_rounds(well: &[Times], hung: &[Times]) -> bool {
         hung.percentile(0),
         hung.most(),
     );
-    judge(ratio <= noise, &text)
+    judge(ratio <= most && noise <= MOST_NOISE, &text)
 }
