@@ -40,8 +40,9 @@ enum Phase {
 /// Of all targets.
 pub struct Health {
     targets: [Mutex<Phase>; TARGETS.len()],
-    /// Calls that failed although their target was healthy.
-    relapses: Mutex<Vec<Told>>,
+    /// Calls that failed although their target was healthy, and what was wrong elsewhere.
+    relapses: Mutex<Vec<(Told, String)>>,
+    window: Mutex<String>,
 }
 
 impl Health {
@@ -56,6 +57,7 @@ impl Health {
         Self {
             targets: TARGETS.map(|_| healthy()),
             relapses: Mutex::default(),
+            window: Mutex::default(),
         }
     }
 
@@ -86,8 +88,13 @@ impl Health {
         }
     }
 
-    /// Calls that failed although their target was healthy.
-    pub fn relapses(&self) -> Vec<Told> {
+    /// What goes wrong now, in words.
+    pub fn set_window(&self, text: String) {
+        *self.window.lock().unwrap() = text;
+    }
+
+    /// Calls that failed although their target was healthy, and what was wrong elsewhere.
+    pub fn relapses(&self) -> Vec<(Told, String)> {
         self.relapses.lock().unwrap().clone()
     }
 
@@ -123,7 +130,8 @@ impl Health {
                 }
             }
             Phase::Healthy { since, .. } if told.begun >= *since && !told.is_good() => {
-                self.relapses.lock().unwrap().push(*told);
+                let window = self.window.lock().unwrap().clone();
+                self.relapses.lock().unwrap().push((*told, window));
             }
             _ => {}
         }

@@ -33,16 +33,18 @@ impl Yardstick {
         }
     }
 
-    /// Says what a time of a call has to be compared with.
-    pub async fn tell(self) {
+    /// Says what a time of a call has to be compared with; gives the longest time of a sync.
+    pub async fn tell(self) -> Duration {
         let (sleeps, syncs) = (self.sleeps.await.unwrap(), self.syncs.await.unwrap());
         let (late, sync) = (sleeps.percentile(99), syncs.percentile(99));
         println!(
             "the machine meanwhile: the load's own sleeps ended {late:.1?} late (p99; p50 {:.1?}), to sync 1 KiB took \
-             {sync:.1?} (p99; p50 {:.1?})",
+             {sync:.1?} (p99; p50 {:.1?}, longest {:.1?})",
             sleeps.median(),
-            syncs.median()
+            syncs.median(),
+            syncs.most()
         );
+        syncs.most()
     }
 }
 

@@ -64,7 +64,7 @@ async fn one(settings: &Settings, pause: Duration) -> bool {
     let times: Times = told.iter().map(|told| told.took).collect();
     good &= judge(failed == 0, &format!("{failed} calls failed; {times}"));
     let log = Log::new(&world.folder);
-    close(world, log, &told, DEADLINE) & good
+    close(world, log, &told, DEADLINE, good)
 }
 
 async fn round(world: &World, load: &Arc<Load>, expire_after: Option<Duration>) -> Vec<Told> {

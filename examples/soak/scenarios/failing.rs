@@ -66,7 +66,7 @@ async fn one(fault: Fault, time: Duration, amount: &Amount) -> bool {
         world.set(target, Fault::None, None);
     }
     let log = Log::new(&world.folder);
-    close(world, log, &told, deadline) & good
+    close(world, log, &told, deadline, good)
 }
 
 fn judge_target(world: &World, told: &[Told], target: usize, before: u32, time: Duration) -> bool {

@@ -77,7 +77,13 @@ pub async fn run(amount: &Amount) -> bool {
         .count();
     let unharmed = judge(failed == 0, &format!("{failed} calls of Batch failed"));
     let log = Log::new(&world.folder);
-    close(world, log, &told, amount.deadline()) & even & quick & unharmed
+    close(
+        world,
+        log,
+        &told,
+        amount.deadline(),
+        even && quick && unharmed,
+    )
 }
 
 async fn round(world: &World, load: &Arc<Load>, rate: f64, time: Duration) -> Vec<Told> {

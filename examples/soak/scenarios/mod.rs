@@ -86,8 +86,9 @@ async fn after(time: Duration, callers: JoinSet<Vec<Told>>, stop: &CancellationT
     callers.join_all().await.concat()
 }
 
-/// Stops the server and compares the books. They stay where they are if there is something to see in them.
-fn close(mut world: World, log: Log, told: &[Told], deadline: Duration) -> bool {
+/// Stops the server and compares the books. They stay where they are if there is something to see in them, or if
+/// something else is not `good`.
+fn close(mut world: World, log: Log, told: &[Told], deadline: Duration, good: bool) -> bool {
     let ended = judge(world.stop(), "the server has stopped as it should");
     let late = told.iter().filter(|told| told.outcome == LATE).count();
     let verdict = compare(&world, told, log.files(), deadline);
@@ -102,7 +103,7 @@ fn close(mut world: World, log: Log, told: &[Told], deadline: Duration) -> bool 
     let text =
         format!("{late} answers after their callers' libraries had given up: 1 of 1000 at most");
     let in_time = judge(late <= told.len() / 1_000, &text);
-    if ended && right && in_time {
+    if good && ended && right && in_time {
         fs::remove_dir_all(&world.folder).unwrap();
         return true;
     }

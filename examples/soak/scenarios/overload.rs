@@ -69,7 +69,7 @@ async fn one(settings: &Settings, time: Duration, deadline: Duration) -> bool {
     let good = tell(&few[warm..], &many, &health);
     few.extend(many);
     let log = Log::new(&world.folder);
-    close(world, log, &few, deadline) & good
+    close(world, log, &few, deadline, good)
 }
 
 async fn round(world: &World, load: &Arc<Load>, rate: f64, time: Duration, told: &mut Vec<Told>) {

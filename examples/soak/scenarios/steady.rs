@@ -71,7 +71,7 @@ pub async fn run(amount: &Amount) -> bool {
     );
     let small = tell_growth(&memory);
     let log = Log::new(&world.folder);
-    close(world, log, &told, deadline) & quick & well & small
+    close(world, log, &told, deadline, quick && well && small)
 }
 
 /// The server's memory now and then: seconds, and KiB.
