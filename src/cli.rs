@@ -184,6 +184,7 @@ pub fn sandbox_config(sandbox: &Sandbox, listen: SocketAddr) -> Result<Config, S
         url: url(sandbox.hmc_url())?,
         userid: known.hmc_userid.clone(),
         password: memory(&known.hmc_password),
+        logon_timeout: Hmc::LOGON_TIMEOUT,
         roots: config::Roots::default(),
         protected_users: Vec::new(),
         bulkhead: BulkheadLimits::HMC,

@@ -96,6 +96,7 @@ pub const KEYS: &[Key] = &[
     key(HMC, "url", "https URL without path", "-", "The HMC, `https://hmc.example:6794`. http is allowed for a loopback host only."),
     key(HMC, "userid", "text", "-", "The HMC user that this service logs on with. It is never deleted."),
     key(HMC, "password_file", "path", "-", "Its password; read again at each logon."),
+    key(HMC, "logon_timeout_seconds", "seconds, 1-60", "8", "How long a logon may take before it is given up, and the next call begins another one."),
     key(HMC, "ca_file", "path of a PEM file", "the system's authorities", "The only authorities that are trusted for this HMC, or the HMC's own self-signed certificate. Host name and dates are checked in any case."),
     key(HMC, "protected_users", "list of patterns", "[]", "Users that are never deleted. `*` stands for any text; case does not matter."),
     key(HMC, "max_in_flight", "1-4096", "8", "Calls to this HMC at a time. HMCs are small machines."),

@@ -129,6 +129,11 @@ pub struct BulkheadLimits {
     pub queued: u32,
 }
 
+impl Hmc {
+    /// How long a logon may take, unless the configuration says otherwise.
+    pub const LOGON_TIMEOUT: Duration = Duration::from_secs(8);
+}
+
 impl BulkheadLimits {
     /// Of a Batch account, unless it is configured.
     pub const BATCH: Self = Self {
@@ -234,6 +239,8 @@ pub struct Hmc {
     pub userid: String,
     /// Its password.
     pub password: SecretSource,
+    /// How long a logon may take.
+    pub logon_timeout: Duration,
     /// The only authorities; empty means the system's.
     pub roots: Roots,
     /// Users that are never deleted.

@@ -1,6 +1,6 @@
 //! Reads `[batch_accounts.ALIAS]` and `[hmcs.ALIAS]`, and the files that they name.
 
-use std::{collections::BTreeMap, net::IpAddr, path::Path};
+use std::{collections::BTreeMap, net::IpAddr, path::Path, time::Duration};
 
 use url::{Host, Url};
 
@@ -52,11 +52,14 @@ pub fn hmcs(file: &Section, folder: &Path, faults: &mut Faults) -> BTreeMap<Stri
         let roots = roots(&section, folder, faults);
         let protected_users = protected(&section, faults);
         let bulkhead = bulkhead(&section, BulkheadLimits::HMC, faults);
+        let seconds = section.number("logon_timeout_seconds", 1..=60, faults);
+        let usual = Hmc::LOGON_TIMEOUT;
         if let (Some(url), Some(userid), Some(password)) = (url, userid, password) {
             let hmc = Hmc {
                 url,
                 userid: userid.value,
                 password,
+                logon_timeout: seconds.map_or(usual, |s| Duration::from_secs(s.into())),
                 roots,
                 protected_users,
                 bulkhead,

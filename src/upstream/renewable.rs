@@ -47,6 +47,11 @@ pub trait Source<T>: Send + Sync + 'static {
     /// Obtains a new one.
     fn obtain(self: Arc<Self>) -> Obtaining<T>;
 
+    /// How long that may take.
+    fn patience(&self) -> Duration {
+        LONGEST
+    }
+
     /// Is told when one has been replaced or refused, and will not be handed out again.
     fn retire(self: Arc<Self>, _old: Arc<Lease<T>>) {}
 }
@@ -242,7 +247,8 @@ impl<T: Send + Sync + 'static, S: Source<T>> Renewable<T, S> {
         if let Some(flight) = &state.flight {
             return flight.clone();
         }
-        let work = timeout(LONGEST, Arc::clone(&self.source).obtain());
+        let patience = self.source.patience();
+        let work = timeout(patience, Arc::clone(&self.source).obtain());
         let (store, source) = (Arc::clone(&self.state), Arc::clone(&self.source));
         let task = tokio::spawn(async move {
             // A panic must not leave its flight behind for ever.

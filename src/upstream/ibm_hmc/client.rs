@@ -55,12 +55,7 @@ impl Hmc {
     /// Ready to be called; nothing is sent yet.
     pub fn new(config: config::Hmc) -> Result<Self, String> {
         let client = Client::new(&config.url, Trust::Only, &config.roots, &[b"http/1.1"])?;
-        let source = SessionSource::new(
-            config.url.clone(),
-            config.userid.clone(),
-            config.password,
-            client.clone(),
-        );
+        let source = SessionSource::new(&config, client.clone());
         Ok(Self {
             breaker: Breaker::new(&config.url),
             url: config.url,

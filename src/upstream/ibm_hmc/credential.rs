@@ -17,7 +17,10 @@ use url::Url;
 
 use super::{rules::LOGON_RULES, verdict::failure, wire};
 use crate::{
-    config::secret::{Secret, SecretSource, unprintable},
+    config::{
+        self,
+        secret::{Secret, SecretSource, unprintable},
+    },
     error::Failure,
     proto::ErrorReason,
     upstream::{
@@ -25,7 +28,7 @@ use crate::{
         hidden::Hidden,
         http::{Client, NoAnswer},
         path,
-        renewable::{LONGEST, Lease, Obtaining, Source},
+        renewable::{Lease, Obtaining, Source},
     },
 };
 
@@ -64,17 +67,20 @@ pub struct SessionSource {
     url: Url,
     userid: String,
     password: SecretSource,
+    /// How long a logon may take.
+    patience: Duration,
     client: Client,
     refusals: Mutex<Refusals>,
 }
 
 impl SessionSource {
     /// Nothing is sent yet.
-    pub fn new(url: Url, userid: String, password: SecretSource, client: Client) -> Self {
+    pub fn new(config: &config::Hmc, client: Client) -> Self {
         Self {
-            url,
-            userid,
-            password,
+            url: config.url.clone(),
+            userid: config.userid.clone(),
+            password: config.password.clone(),
+            patience: config.logon_timeout,
             client,
             refusals: Mutex::new(Refusals::default()),
         }
@@ -92,7 +98,7 @@ impl SessionSource {
         })?;
         self.guard(&password)?;
         let request = self.logon_request(&password)?;
-        let limits = Deadline::after(LONGEST).into();
+        let limits = Deadline::after(self.patience).into();
         let answer =
             self.client.send(request, None, &limits).await.map_err(
                 |no_answer| match no_answer {
@@ -183,6 +189,10 @@ impl SessionSource {
 impl Source<Session> for SessionSource {
     fn obtain(self: Arc<Self>) -> Obtaining<Session> {
         Box::pin(async move { self.logon().await })
+    }
+
+    fn patience(&self) -> Duration {
+        self.patience
     }
 
     fn retire(self: Arc<Self>, old: Arc<Lease<Session>>) {
