@@ -122,7 +122,8 @@ impl Breaker {
         match (&mut *state, failed) {
             (State::Closed(window), Some(failed)) => {
                 window.note(failed, now);
-                if window.is_bad() {
+                // What was good before a fault is forgotten first: that makes no success a reason to open.
+                if failed && window.is_bad() {
                     *state = State::Open {
                         probe_at: now + PAUSE,
                         probes: 0,

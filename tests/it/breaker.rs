@@ -131,6 +131,21 @@ async fn what_is_10_seconds_old_is_forgotten() {
     expect_open(&breaker);
 }
 
+/// What was good before a fault is forgotten first. When the target is well again, that opens nothing.
+#[tokio::test(start_paused = true)]
+async fn no_success_opens_it() {
+    let breaker = breaker();
+    calls(&breaker, 100, &Ok(answer(200)));
+    advance(SECOND * 5).await;
+    calls(&breaker, 99, &NO_ANSWER);
+    advance(SECOND * 6).await;
+    calls(&breaker, 50, &Ok(answer(200)));
+    breaker.admit().unwrap();
+    // It is as bad as that only if it goes on.
+    calls(&breaker, 1, &NO_ANSWER);
+    expect_open(&breaker);
+}
+
 #[tokio::test(start_paused = true)]
 async fn one_probe_decides() {
     // A probe that fails: 5 more seconds.
