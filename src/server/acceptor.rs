@@ -1,7 +1,7 @@
 //! Takes connections in, TLS or plaintext, up to the point where they begin HTTP/2. Peers that are slow at that, or say
 //! nothing, hold up nobody else.
 
-use std::{collections::VecDeque, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::{
@@ -16,6 +16,7 @@ use super::{
     places::{Place, Places},
     stream::Stream,
     tls::{Tls, peer_certificate},
+    waiting::Waiting,
 };
 use crate::{access::certificate::PeerCertificate, metrics::Metrics};
 
@@ -78,7 +79,8 @@ where
     F: Fn(Connection) + Clone + Send + 'static,
 {
     let acceptor = Arc::new(acceptor);
-    let mut arriving = VecDeque::new();
+    let most = acceptor.places.most().max(LEAST_ARRIVING) as usize;
+    let mut arriving = Waiting::new(most, AbortHandle::is_finished);
     loop {
         let (stream, address) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -88,8 +90,6 @@ where
                 continue;
             }
         };
-        let most = acceptor.places.most().max(LEAST_ARRIVING);
-        make_room(&mut arriving, most as usize);
         let (acceptor, hand_on) = (Arc::clone(&acceptor), hand_on.clone());
         let task = tokio::spawn(async move {
             let arrived = timeout(HANDSHAKE_TIMEOUT, acceptor.arrive(stream, address)).await;
@@ -99,20 +99,10 @@ where
                 Err(_) => tracing::info!(peer = %address, "a connection did not begin in time"),
             }
         });
-        arriving.push_back(task.abort_handle());
-    }
-}
-
-/// As many may be on their way as there are places. Whoever is silent longest goes first, so that silent peers keep
-/// nobody out.
-fn make_room(arriving: &mut VecDeque<AbortHandle>, most: usize) {
-    if arriving.len() >= most {
-        arriving.retain(|task| !task.is_finished());
-    }
-    if arriving.len() >= most
-        && let Some(oldest) = arriving.pop_front()
-    {
-        oldest.abort();
+        // As many may be on their way as there are places.
+        if let Some(silent) = arriving.enter(address.ip(), task.abort_handle()) {
+            silent.abort();
+        }
     }
 }
 

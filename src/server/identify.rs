@@ -3,8 +3,8 @@
 //! read, or whose message does not come.
 
 use std::{
-    collections::VecDeque,
     future::Future,
+    net::IpAddr,
     pin::{Pin, pin},
     sync::{Arc, Mutex, Weak},
     task::{Context, Poll},
@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tower::{Layer, Service};
 
-use super::{acceptor::Peer, tls::Tls};
+use super::{acceptor::Peer, tls::Tls, waiting::Waiting};
 use crate::{
     access::{Shown, certificate::PeerCertificate, unidentified::Unidentified},
     config::{Audience, Server as Settings},
@@ -39,7 +39,7 @@ pub struct IdentifyLayer {
     tls: Option<Arc<Tls>>,
     health: Audience,
     reflection: Audience,
-    waiting: Arc<Waiting>,
+    waiting: Arc<Mutex<Calls>>,
 }
 
 impl IdentifyLayer {
@@ -50,11 +50,23 @@ impl IdentifyLayer {
             tls,
             health: settings.health,
             reflection: settings.reflection.unwrap_or(Audience::Identified),
-            waiting: Arc::new(Waiting {
-                most: settings.limits.max_concurrent_calls as usize,
-                calls: Mutex::default(),
-            }),
+            // As many may wait as may be in progress.
+            waiting: Arc::new(Mutex::new(Waiting::new(
+                settings.limits.max_concurrent_calls as usize,
+                |call| call.strong_count() == 0,
+            ))),
         }
+    }
+
+    /// A place for a call whose message is yet to come.
+    fn wait(&self, peer: Option<&Peer>) -> Arc<CancellationToken> {
+        let address = peer.map_or(IpAddr::from([0; 4]), |peer| peer.address.ip());
+        let call = Arc::default();
+        let leaves = crate::lock(&self.waiting).enter(address, Arc::downgrade(&call));
+        if let Some(leaves) = leaves.and_then(|leaves| leaves.upgrade()) {
+            leaves.cancel();
+        }
+        call
     }
 
     /// Who calls?
@@ -110,31 +122,8 @@ fn refusal(path: &str, meta: &CallMeta) -> Option<Status> {
     Some(status(&Failure::unidentified(cause), &facts))
 }
 
-/// Calls whose message is yet to come.
-struct Waiting {
-    most: usize,
-    /// Cancelled for the call that has to go.
-    calls: Mutex<VecDeque<Weak<CancellationToken>>>,
-}
-
-impl Waiting {
-    /// As many may wait as may be in progress. Whoever is silent longest goes first, so that silent callers keep nobody
-    /// out.
-    fn enter(&self) -> Arc<CancellationToken> {
-        let call = Arc::default();
-        let mut calls = crate::lock(&self.calls);
-        if calls.len() >= self.most {
-            calls.retain(|call| call.strong_count() > 0);
-        }
-        if calls.len() >= self.most
-            && let Some(oldest) = calls.pop_front().and_then(|call| call.upgrade())
-        {
-            oldest.cancel();
-        }
-        calls.push_back(Arc::downgrade(&call));
-        call
-    }
-}
+/// Calls whose message is yet to come; each is cancelled if it has to go.
+type Calls = Waiting<Weak<CancellationToken>>;
 
 /// Why a message is not waited for any more.
 enum Silence {
@@ -246,7 +235,7 @@ where
                 token: token(request.headers()),
             };
             let mut meta = CallMeta::of(request.extensions());
-            let place = is_call.then(|| layer.waiting.enter());
+            let place = is_call.then(|| layer.wait(request.extensions().get()));
             tokio::select! {
                 () = layer.identify(&head, &mut meta) => {}
                 () = left_out(place.as_ref()) => return Ok(overloaded(&path, &meta)),

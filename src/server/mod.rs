@@ -11,6 +11,7 @@ mod places;
 mod reload;
 mod stream;
 mod tls;
+mod waiting;
 
 use std::{future::Future, io, net::SocketAddr, sync::Arc};
 

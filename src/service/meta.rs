@@ -60,12 +60,12 @@ impl CallMeta {
         meta
     }
 
-    /// The time that is left.
+    /// The time that is left. A call whose deadline could not be read is told so, and that takes no time.
     #[must_use]
     pub fn remaining(&self) -> Duration {
         self.deadline
             .as_ref()
-            .map_or(Duration::ZERO, Deadline::remaining)
+            .map_or(DEFAULT, Deadline::remaining)
     }
 
     /// The verified identity as text; empty where there is none.

@@ -8,7 +8,7 @@ use std::{
 
 use futures_util::FutureExt as _;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::task_tracker::TaskTrackerToken};
 use tonic::{Code, Response, Status};
 
 use super::{
@@ -84,10 +84,13 @@ pub(super) struct Call {
     pub(super) intended: bool,
     /// Its place among the calls in progress; given back when it has ended, whether its caller is still there or not.
     room: Option<OwnedSemaphorePermit>,
+    /// The drain waits for it, from before the call asks whether there is one.
+    _in_progress: TaskTrackerToken,
 }
 
 impl Call {
     fn new(shared: Arc<Shared>, meta: CallMeta, subject: Subject) -> Self {
+        let in_progress = shared.tasks.token();
         let facts = CallFacts {
             upstream: subject.upstream,
             caller: meta.caller_name(),
@@ -104,6 +107,7 @@ impl Call {
             trace: Trace::default(),
             intended: false,
             room: None,
+            _in_progress: in_progress,
         }
     }
 

@@ -16,7 +16,10 @@ pub mod resolver;
 pub mod tls;
 
 use self::attempt::Ledger;
-use crate::{error::Failure, proto::DeleteOutcome};
+use crate::{
+    error::{Answered, Failure},
+    proto::{DeleteOutcome, ErrorReason},
+};
 
 /// How a call to an upstream ended: the result, and the book of its DELETEs.
 pub struct Concluded<T> {
@@ -24,6 +27,17 @@ pub struct Concluded<T> {
     pub result: Result<T, Failure>,
     /// DELETEs begun and what became of them.
     pub ledger: Ledger,
+}
+
+/// Did the upstream look at the request beyond who sent it?
+#[must_use]
+pub fn let_in(failure: &Failure) -> bool {
+    let looked = |answered: &Answered| {
+        let status = answered.http_status;
+        answered.error.is_some() && status < 500 && status != 429
+    };
+    failure.reason != ErrorReason::UpstreamCredentialsRejected
+        && failure.answered.as_deref().is_some_and(looked)
 }
 
 /// A 404 that speaks of the user: the only failure that can be a success.

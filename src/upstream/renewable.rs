@@ -6,7 +6,10 @@ use std::{
     future::Future,
     panic::AssertUnwindSafe,
     pin::Pin,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -62,6 +65,8 @@ pub struct Lease<T> {
     pub value: T,
     refresh_at: Option<Instant>,
     lapses_at: Option<Instant>,
+    /// It has replaced one that was refused, and nothing was accepted with it yet.
+    suspect: AtomicBool,
 }
 
 impl<T> Lease<T> {
@@ -71,6 +76,7 @@ impl<T> Lease<T> {
             value,
             refresh_at: None,
             lapses_at: None,
+            suspect: AtomicBool::new(false),
         }
     }
 
@@ -82,7 +88,13 @@ impl<T> Lease<T> {
             value,
             refresh_at: Some(now + life.mul_f64(0.8)),
             lapses_at: Some(now + life),
+            suspect: AtomicBool::new(false),
         }
+    }
+
+    /// Tells that the upstream has accepted it.
+    pub fn accepted(&self) {
+        self.suspect.store(false, Ordering::Relaxed);
     }
 
     fn lapsed(&self, now: Instant) -> bool {
@@ -101,6 +113,8 @@ struct State<T> {
     failed: u32,
     /// Why the last one failed, and when the next one may begin.
     rest: Option<(Instant, Failure)>,
+    /// The last one was refused.
+    refused: bool,
 }
 
 impl<T> Default for State<T> {
@@ -110,6 +124,7 @@ impl<T> Default for State<T> {
             flight: None,
             failed: 0,
             rest: None,
+            refused: false,
         }
     }
 }
@@ -126,9 +141,11 @@ impl<T> State<T> {
         match result {
             Ok(lease) => {
                 (self.failed, self.rest) = (0, None);
+                lease.suspect.store(self.refused, Ordering::Relaxed);
+                self.refused = false;
                 return self.current.replace(Arc::clone(lease));
             }
-            Err(failure) if failure.repeat == Repeat::Together => {
+            Err(failure) => {
                 let longest = FIRST_REST.saturating_mul(2_u32.saturating_pow(self.failed));
                 self.failed = self.failed.saturating_add(1);
                 let part = rand::rng().random_range(0.5..=1.0);
@@ -136,8 +153,6 @@ impl<T> State<T> {
                 let rest = rest.max(failure.retry_after.unwrap_or_default());
                 self.rest = Some((Instant::now() + rest, failure.clone()));
             }
-            // Nothing that time heals: whoever asks may find out.
-            Err(_) => {}
         }
         None
     }
@@ -206,27 +221,28 @@ impl<T: Send + Sync + 'static, S: Source<T>> Renewable<T, S> {
                 }
                 Found::Lease(lease)
             }
-            (None, Some((rest, failure))) if state.flight.is_none() => {
+            // What time does not heal, whoever asks may find out.
+            (None, Some((rest, failure)))
+                if state.flight.is_none() && failure.repeat == Repeat::Together =>
+            {
                 Found::Resting(rest, failure)
             }
             (None, _) => Found::Flight(self.join(&mut state)),
         }
     }
 
-    /// Tells that the upstream refused this one. Is there another one to try? Only the current one is dropped, if
-    /// there is a `budget` for a new one: a call that used an older one simply takes the current one next.
+    /// Tells that the upstream refused this one. Is another one to be tried? Only the current one is dropped: a call
+    /// that used an older one simply takes the current one next. What has replaced a refused one, and is refused as
+    /// well, shows that renewals do not help: each call that repeats its request all the same pays for that.
     pub fn refuse(&self, refused: &Arc<Lease<T>>, budget: &Budget) -> bool {
-        let mut state = crate::lock(&self.state);
-        let current = state.current.as_ref();
-        if !current.is_some_and(|current| Arc::ptr_eq(current, refused)) {
-            return true;
-        }
-        if !budget.take() {
+        if refused.suspect.load(Ordering::Relaxed) && !budget.take() {
             return false;
         }
-        let old = state.current.take();
-        drop(state);
-        if let Some(old) = old {
+        let mut state = crate::lock(&self.state);
+        let is_current = |current: &mut Arc<Lease<T>>| Arc::ptr_eq(current, refused);
+        if let Some(old) = state.current.take_if(is_current) {
+            state.refused = true;
+            drop(state);
             Arc::clone(&self.source).retire(old);
         }
         true

@@ -2,6 +2,7 @@
 
 mod answers;
 mod guard;
+mod late;
 
 use std::fmt::Write as _;
 
@@ -12,9 +13,9 @@ use tonic::Code::{DeadlineExceeded, ResourceExhausted, Unavailable};
 use self::answers::Row;
 pub use self::answers::rows;
 use crate::support::{
-    App, Console, Reply,
+    App, Console,
     Say::{self, Hang},
-    Step, Upstream, by_id, by_name, hmc_section, usual,
+    Step, by_id, by_name, hmc_section,
 };
 
 /// Gives one answer to every logon of a call, with `allow_missing`; returns what differs from the row.
@@ -72,26 +73,6 @@ async fn a_logon_that_is_told_to_wait_passes_the_time_on() {
     failed.expect(ResourceExhausted, "UPSTREAM_THROTTLED");
     assert_eq!(failed.retry_delay.unwrap().as_secs(), 60);
     assert_eq!(console.count(Step::Logon), 1);
-}
-
-#[tokio::test]
-async fn a_logon_that_hangs_is_given_up_and_begun_anew() {
-    let mut logons = 0;
-    let upstream = Upstream::start(move |seen| {
-        logons += u32::from(Step::of(seen) == Step::Logon);
-        match logons {
-            1 => Reply::Hang,
-            _ => usual(seen, 2),
-        }
-    })
-    .await;
-    let folder = App::folder();
-    let section = hmc_section(&folder, &upstream.url);
-    let section = section.replacen("url =", "logon_timeout_seconds = 1\nurl =", 1);
-    let app = App::start_in(folder, &section).await;
-    let done = app.delete_hmc_user(by_id("id-1")).await.unwrap();
-    assert_eq!(done.attempts, 1);
-    assert_eq!(upstream.requests("POST", "/api/sessions").len(), 2);
 }
 
 #[tokio::test]

@@ -28,6 +28,7 @@ struct Endpoint {
     asked: AtomicU32,
     down: AtomicBool,
     hangs: AtomicBool,
+    rejects: AtomicBool,
 }
 
 impl Source<u32> for Endpoint {
@@ -35,11 +36,16 @@ impl Source<u32> for Endpoint {
         let number = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
         let down = self.down.load(Ordering::SeqCst);
         let hangs = self.hangs.load(Ordering::SeqCst);
+        let rejects = self.rejects.load(Ordering::SeqCst);
         Box::pin(async move {
             if hangs {
                 std::future::pending::<()>().await;
             }
             sleep(SECOND).await;
+            if rejects {
+                let reason = ErrorReason::UpstreamCredentialsRejected;
+                return Err(Failure::new(reason, "wrong secret"));
+            }
             if down {
                 let down = Failure::new(ErrorReason::UpstreamUnreachable, "down");
                 return Err(down.repeatable());
@@ -139,8 +145,29 @@ async fn a_short_rest_is_waited_for_by_those_who_have_the_time() {
     assert_eq!(tokens.source().asked.load(Ordering::SeqCst), 2);
 }
 
+/// What time does not heal is not asked for all the time either, as long as the old one works.
 #[tokio::test(start_paused = true)]
-async fn one_that_was_refused_is_renewed_within_the_budget() {
+async fn a_renewal_that_is_rejected_is_not_repeated_by_each_call() {
+    let tokens = Renewable::new(Endpoint::default());
+    assert_eq!(get(&tokens, SECOND * 2).await, Ok(1));
+    tokens.source().rejects.store(true, Ordering::SeqCst);
+    advance(SECOND * 81).await;
+    for _ in 0..1_800 {
+        assert_eq!(get(&tokens, Duration::from_millis(1)).await, Ok(1));
+        sleep(SECOND / 100).await;
+    }
+    let asked = tokens.source().asked.load(Ordering::SeqCst);
+    assert!((6..=11).contains(&asked), "{asked}");
+    // Once it has lapsed, whoever asks finds out.
+    advance(SECOND * 7).await;
+    let rejected = Err(ErrorReason::UpstreamCredentialsRejected);
+    assert_eq!(get(&tokens, SECOND * 2).await, rejected);
+    tokens.source().rejects.store(false, Ordering::SeqCst);
+    assert!(get(&tokens, SECOND * 2).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_is_free_unless_a_renewal_was_no_help() {
     let tokens = Renewable::new(Endpoint::default());
     let budget = Budget::new();
     let present = async || {
@@ -148,15 +175,26 @@ async fn one_that_was_refused_is_renewed_within_the_budget() {
         lease.unwrap_or_else(|failure| panic!("{failure:?}"))
     };
     let first = present().await;
-    // However many were refused with it, there is one new one, and it costs once.
+    while budget.take() {}
+    // However many were refused with it, there is one new one.
     for _ in 0..100 {
         assert!(tokens.refuse(&first, &budget));
     }
     let second = present().await;
     assert_eq!(second.value, 2);
+    // Refused as well: whoever repeats a request now, pays.
     while budget.take() {}
     assert!(!tokens.refuse(&second, &budget));
     assert_eq!(present().await.value, 2);
-    // It serves those who used an older one.
-    assert!(tokens.refuse(&first, &budget));
+    advance(SECOND * 3).await;
+    for paid in [true, true, true, false] {
+        assert_eq!(tokens.refuse(&second, &budget), paid);
+    }
+    let third = present().await;
+    assert_eq!(third.value, 3);
+    // Once it was accepted, the next refusal is an expiry like the first one.
+    third.accepted();
+    while budget.take() {}
+    assert!(tokens.refuse(&third, &budget));
+    assert_eq!(present().await.value, 4);
 }

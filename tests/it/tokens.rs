@@ -5,7 +5,12 @@ mod answers;
 mod forms;
 mod lasting;
 
-use std::{collections::BTreeMap, fs, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures_util::future::join_all;
 use tokio::sync::{Notify, mpsc};
@@ -162,6 +167,24 @@ async fn a_second_refusal_is_this_service_s_own_fault() {
         );
     });
     join_all(calls).await;
+}
+
+/// Tokens that are refused, however new, cost no more than anything else that fails.
+#[tokio::test]
+async fn while_every_token_is_refused_a_call_costs_1_2_requests() {
+    let (app, upstream) = account(token, |_| batch_error(401, "AuthenticationFailed")).await;
+    let begun = Instant::now();
+    for _ in 0..20 {
+        let calls = (0..10).map(|_| app.delete_batch_node_user(batch_request("alice")));
+        for refused in join_all(calls).await {
+            let refused = refused.unwrap_err();
+            refused.expect(Code::Internal, "UPSTREAM_CREDENTIALS_REJECTED");
+        }
+    }
+    let requests = upstream.requests("DELETE", "").len() as u64;
+    // The first refusals were as good as an expiry, for those who saw it.
+    let most = 200 + 40 + 10 + 10 + begun.elapsed().as_secs() + 1;
+    assert!(requests <= most, "{requests}, not {most}");
 }
 
 #[tokio::test]

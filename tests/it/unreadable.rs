@@ -1,7 +1,11 @@
 //! Requests that are no message, or too large a one: answered like every other bad request.
 
 use http::uri::PathAndQuery;
-use prost::bytes::{Buf as _, BufMut as _, Bytes};
+use prost::{
+    Message as _,
+    bytes::{Buf as _, BufMut as _, Bytes},
+};
+use tokio::net::TcpStream;
 use tonic::{
     Code, Request, Status,
     client::Grpc,
@@ -10,7 +14,9 @@ use tonic::{
 
 use crate::{
     callers::issuer_section,
-    support::{App, Failed, Reply, Signer, Upstream, batch_request, batch_section},
+    support::{
+        App, Failed, Reply, Signer, Upstream, batch, batch_deleted, batch_request, batch_section,
+    },
 };
 
 const BATCH: &str = "/useradmin.v1.UserAdmin/DeleteBatchNodeUser";
@@ -149,4 +155,33 @@ async fn other_answers_of_the_transport_stay_as_they_are() {
     let message = Request::new(Bytes::new());
     let answer = client.unary::<Bytes, Bytes, _>(message, path, Bare).await;
     assert_eq!(answer.unwrap_err().code(), Code::Unimplemented);
+}
+
+/// What is wrong with a deadline is told, however long the message takes after it.
+#[tokio::test]
+async fn a_malformed_deadline_is_told_although_the_message_comes_late() {
+    let (app, _upstream) = batch(|_| batch_deleted()).await;
+    let stream = TcpStream::connect(app.address).await.unwrap();
+    let (mut client, mut connection) = h2::client::handshake(stream).await.unwrap();
+    let mut pings = connection.ping_pong().unwrap();
+    tokio::spawn(async move { drop(connection.await) });
+    let request = http::Request::post("http://server/useradmin.v1.UserAdmin/DeleteBatchNodeUser")
+        .header("content-type", "application/grpc")
+        .header("grpc-timeout", "5 minutes")
+        .body(())
+        .unwrap();
+    let (answer, mut body) = client.send_request(request, false).unwrap();
+    // The server has seen the headers, and has had its time with them.
+    for _ in 0..10 {
+        pings.ping(h2::Ping::opaque()).await.unwrap();
+    }
+    let message = batch_request("alice").encode_to_vec();
+    let length = u32::try_from(message.len()).unwrap().to_be_bytes();
+    let frame = [&[0], &length[..], &message].concat();
+    body.send_data(frame.into(), true).unwrap();
+    let answer = answer.await.unwrap();
+    let status = Status::from_header_map(answer.headers()).unwrap();
+    let failed = Failed::from(status);
+    failed.expect(Code::InvalidArgument, "INVALID_REQUEST");
+    assert_eq!(failed.bad_request[0].0, "grpc-timeout");
 }

@@ -25,7 +25,7 @@ use crate::{
         bulkhead::Bulkhead,
         hidden::Hidden,
         http::{Answer, Change, Client, NoAnswer},
-        path,
+        let_in, path,
         tls::Trust,
     },
 };
@@ -194,6 +194,7 @@ impl BatchAccount {
         let failure = match pass.over(sending).await {
             Ok(answer) if answer.status == done => {
                 wire::check_echo(&answer, &user.client_request_id);
+                proof.accepted();
                 return Ok(Done::new(DeleteOutcome::Deleted, &answer, &hidden));
             }
             Ok(answer) => {
@@ -229,6 +230,7 @@ impl BatchAccount {
         let sending = self.client.send(request, None, limits);
         let answer = pass.over(sending).await.map_err(NoAnswer::of_read)?;
         if answer.status == StatusCode::OK {
+            proof.accepted();
             return node(&answer, &hidden);
         }
         let failure = self.judge(&answer, user, &proof, &hidden, ledger);
@@ -261,6 +263,9 @@ impl BatchAccount {
     ) -> Failure {
         wire::check_echo(answer, &user.client_request_id);
         let mut failure = failure(answer, user, hidden);
+        if let_in(&failure) {
+            proof.accepted();
+        }
         if failure.repeat == Repeat::Renew
             && !(ledger.may_renew() && self.credential.refuse(proof, &self.budget))
         {

@@ -42,6 +42,13 @@ pub enum Used {
 unprintable!(Credential, Used);
 
 impl Used {
+    /// Tells that the upstream has accepted it.
+    pub fn accepted(&self) {
+        if let Self::Token(lease) = self {
+            lease.accepted();
+        }
+    }
+
     /// What must never come back to a caller: token or key, and what was `shown` of it in the request.
     pub fn hidden<'a>(&'a self, shown: &'a HeaderValue) -> Hidden<'a> {
         let secret = match self {

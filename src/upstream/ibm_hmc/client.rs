@@ -25,7 +25,7 @@ use crate::{
         bulkhead::Bulkhead,
         hidden::Hidden,
         http::{Answer, Change, Client, NoAnswer},
-        path,
+        let_in, path,
         renewable::{Lease, Renewable},
         tls::Trust,
     },
@@ -165,6 +165,7 @@ impl Call<'_> {
         let sent = self.pass.over(sending).await;
         let answer = sent.map_err(NoAnswer::of_read)?;
         if answer.status == 200 {
+            session.accepted();
             return Ok((answer, session));
         }
         Err(self.judge(&answer, &session).of_a_read())
@@ -189,7 +190,10 @@ impl Call<'_> {
         let done = Some(StatusCode::NO_CONTENT);
         let sending = self.hmc.client.send(request, done, &self.limits);
         let failure = match self.pass.over(sending).await {
-            Ok(answer) if answer.status == StatusCode::NO_CONTENT => return Ok(()),
+            Ok(answer) if answer.status == StatusCode::NO_CONTENT => {
+                session.accepted();
+                return Ok(());
+            }
             Ok(answer) => self.judge(&answer, &session),
             Err(no_answer) => no_answer.of_delete(),
         };
@@ -221,6 +225,9 @@ impl Call<'_> {
         let password = password.as_ref().map(Secret::expose);
         let hidden = Hidden::new([session.value.text()].into_iter().chain(password));
         let mut failure = failure(RULES, answer, &hidden);
+        if let_in(&failure) {
+            session.accepted();
+        }
         let hmc = self.hmc;
         if failure.repeat == Repeat::Renew
             && !(self.ledger.may_renew() && hmc.sessions.refuse(session, &hmc.budget))

@@ -12,7 +12,10 @@ use reqwest::{
 };
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
-use tokio::time::{Instant, timeout};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout},
+};
 use url::Url;
 
 use super::{rules::LOGON_RULES, verdict::failure, wire};
@@ -32,6 +35,8 @@ use crate::{
     },
 };
 
+/// An HMC that is slow has this long to say whether a password is right.
+const LAST_WORD: Duration = Duration::from_secs(20);
 const LOGOFF_TIMEOUT: Duration = Duration::from_secs(2);
 /// HMCs disable a user after a few wrong passwords (sample: 3); stop before.
 const MAX_REFUSED: u32 = 2;
@@ -60,6 +65,8 @@ struct Refusals {
     count: u32,
     last: Option<Instant>,
     password: [u8; 32],
+    /// The last password that was right.
+    accepted: Option<[u8; 32]>,
 }
 
 /// Where sessions come from.
@@ -98,7 +105,7 @@ impl SessionSource {
         })?;
         self.guard(&password)?;
         let request = self.logon_request(&password)?;
-        let limits = Deadline::after(self.patience).into();
+        let limits = Deadline::after(self.patience.max(LAST_WORD)).into();
         let answer =
             self.client.send(request, None, &limits).await.map_err(
                 |no_answer| match no_answer {
@@ -113,7 +120,10 @@ impl SessionSource {
         if answer.status == 200
             && let Some(session) = &session
         {
-            *crate::lock(&self.refusals) = Refusals::default();
+            *crate::lock(&self.refusals) = Refusals {
+                accepted: Some(digest(&password)),
+                ..Refusals::default()
+            };
             if let Some(days) = wire::password_expires(&answer).filter(|days| *days <= 14) {
                 tracing::warn!(hmc = self.url.host_str(), days, "the HMC password expires");
             }
@@ -150,7 +160,10 @@ impl SessionSource {
     fn guard(&self, password: &Secret) -> Result<(), Failure> {
         let mut refusals = crate::lock(&self.refusals);
         if refusals.password != digest(password) {
-            *refusals = Refusals::default();
+            *refusals = Refusals {
+                accepted: refusals.accepted,
+                ..Refusals::default()
+            };
         }
         let recent = refusals.last.is_some_and(|at| at.elapsed() < GUARD_TIME);
         if refusals.count >= MAX_REFUSED && recent {
@@ -165,6 +178,7 @@ impl SessionSource {
     fn note_refusal(&self, password: &Secret) {
         let mut refusals = crate::lock(&self.refusals);
         refusals.count += 1;
+        refusals.accepted = None;
         refusals.last = Some(Instant::now());
         refusals.password = digest(password);
     }
@@ -188,11 +202,26 @@ impl SessionSource {
 
 impl Source<Session> for SessionSource {
     fn obtain(self: Arc<Self>) -> Obtaining<Session> {
-        Box::pin(async move { self.logon().await })
+        // A logon that is given up goes on: the HMC counts its password, and opens its session.
+        let (tell, told) = oneshot::channel();
+        tokio::spawn(async move {
+            let logged_on = self.logon().await;
+            if let Err(Ok(late)) = tell.send(logged_on) {
+                self.logoff(&late.value).await;
+            }
+        });
+        let cut_off = |_| Err(Failure::internal("a logon was cut off"));
+        Box::pin(async move { told.await.unwrap_or_else(cut_off) })
     }
 
+    /// A password that may be wrong is not sent again before the HMC has had the time to say so.
     fn patience(&self) -> Duration {
-        self.patience
+        let password = self.password.read();
+        let accepted = crate::lock(&self.refusals).accepted;
+        match password {
+            Ok(password) if Some(digest(&password)) == accepted => self.patience,
+            _ => self.patience.max(LAST_WORD),
+        }
     }
 
     fn retire(self: Arc<Self>, old: Arc<Lease<Session>>) {

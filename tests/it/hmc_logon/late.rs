@@ -1,0 +1,89 @@
+//! Logons that take longer than anybody waits: what the HMC says of them in the end is heard all the same.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::Notify;
+use tonic::{Code, Request};
+use useradmin::proto::DeleteOutcome;
+
+use crate::support::{
+    App, Failed, Reply, Seen, Step, Upstream, by_id, canary::SESSION, hmc_section, refusal, until,
+    usual,
+};
+
+/// A server that gives a logon a second, and its HMC; the script is told the number of each logon so far.
+async fn slow(
+    mut script: impl FnMut(&Seen, usize) -> Reply + Send + 'static,
+) -> (App, Arc<Upstream>) {
+    let mut logons = 0;
+    let upstream = Upstream::start(move |seen| {
+        logons += usize::from(Step::of(seen) == Step::Logon);
+        script(seen, logons)
+    })
+    .await;
+    let folder = App::folder();
+    let section = hmc_section(&folder, &upstream.url);
+    let section = section.replacen("url =", "logon_timeout_seconds = 1\nurl =", 1);
+    (App::start_in(folder, &section).await, Arc::new(upstream))
+}
+
+fn logons(upstream: &Upstream) -> usize {
+    upstream.requests("POST", "/api/sessions").len()
+}
+
+/// A right password is sent again, and a session that comes late is ended.
+#[tokio::test]
+async fn a_logon_that_hangs_is_given_up_and_begun_anew() {
+    let gate = Arc::new(Notify::new());
+    let held = Arc::clone(&gate);
+    let first = format!("{SESSION}1");
+    let (app, upstream) = slow(move |seen, logons| match Step::of(seen) {
+        Step::Logon if logons == 2 => Reply::Held(Arc::clone(&held), Box::new(usual(seen, 2))),
+        Step::Logon | Step::Logoff => usual(seen, logons),
+        // By now the first session is gone.
+        _ if logons == 1 && seen.target.ends_with("id-1") => usual(seen, 1),
+        _ if seen.header("x-api-session") == Some(first.as_str()) => refusal(seen, 403, 5),
+        _ => usual(seen, logons),
+    })
+    .await;
+    let done = app.delete_hmc_user(by_id("id-1")).await.unwrap();
+    assert_eq!(done.outcome(), DeleteOutcome::Deleted);
+    // The HMC does not know it, nor the session any more.
+    let failed = app.delete_hmc_user(by_id("id-2")).await.unwrap_err();
+    failed.expect(Code::NotFound, "USER_NOT_FOUND");
+    assert_eq!(logons(&upstream), 3);
+    gate.notify_one();
+    let late = format!("{SESSION}2");
+    until("the late session is ended", async || {
+        let ended = upstream.requests("DELETE", "/api/sessions/this-session");
+        ended
+            .iter()
+            .any(|off| off.header("x-api-session") == Some(late.as_str()))
+    })
+    .await;
+}
+
+/// A password that may be wrong is not sent again before the HMC has said whether it is.
+#[tokio::test]
+async fn a_logon_that_is_refused_late_counts() {
+    let gate = Arc::new(Notify::new());
+    let held = Arc::clone(&gate);
+    let (app, upstream) = slow(move |seen, logons| match logons {
+        1 => Reply::Held(Arc::clone(&held), Box::new(refusal(seen, 403, 0))),
+        _ => refusal(seen, 403, 0),
+    })
+    .await;
+    for _ in 0..2 {
+        let mut request = Request::new(by_id("id-1"));
+        request.set_timeout(Duration::from_millis(1_500));
+        let failed = Failed::from(app.client().delete_hmc_user(request).await.unwrap_err());
+        failed.expect(Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
+        assert_eq!(logons(&upstream), 1);
+    }
+    gate.notify_one();
+    for _ in 0..4 {
+        let failed = app.delete_hmc_user(by_id("id-1")).await.unwrap_err();
+        failed.expect(Code::Internal, "UPSTREAM_CREDENTIALS_REJECTED");
+    }
+    assert_eq!(logons(&upstream), 2);
+}
