@@ -24,6 +24,11 @@ impl Times {
         self.0.get(at).copied().unwrap_or_default()
     }
 
+    /// Is there any, and did 99 per cent take less?
+    pub fn are_mostly_below(&self, limit: Duration) -> bool {
+        !self.0.is_empty() && self.percentile(99) < limit
+    }
+
     pub fn most(&self) -> Duration {
         self.0.last().copied().unwrap_or_default()
     }

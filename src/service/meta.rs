@@ -63,9 +63,7 @@ impl CallMeta {
     /// The time that is left. A call whose deadline could not be read is told so, and that takes no time.
     #[must_use]
     pub fn remaining(&self) -> Duration {
-        self.deadline
-            .as_ref()
-            .map_or(DEFAULT, Deadline::remaining)
+        self.deadline.as_ref().map_or(DEFAULT, Deadline::remaining)
     }
 
     /// The verified identity as text; empty where there is none.

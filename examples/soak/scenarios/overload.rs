@@ -100,11 +100,11 @@ fn tell(few: &[Told], many: &[Told], health: &Times) -> bool {
     let accepted = times(many, Told::is_good);
     let most = unharmed.percentile(99) * RATIO;
     let text = format!("accepted: {accepted}; p99 {most:.1?} at most, twice that without overload");
-    good &= judge(accepted.percentile(99) <= most, &text);
+    good &= judge(accepted.are_mostly_below(most), &text);
     let refused = times(many, Told::is_overload);
     let others = many.len() - accepted.count() - refused.count();
     let text = format!("OVERLOADED: {refused}; p99 50 ms at most; {others} ended otherwise");
-    good &= judge(others == 0 && refused.percentile(99) < REFUSED_IN, &text);
+    good &= judge(others == 0 && refused.are_mostly_below(REFUSED_IN), &text);
     let text = format!("health asked meanwhile: {health}; 1 s at most");
     good & judge(health.count() > 0 && health.most() < HEALTH_IN, &text)
 }
