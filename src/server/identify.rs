@@ -82,7 +82,7 @@ impl IdentifyLayer {
         });
         let access = Arc::clone(&self.shared.access());
         let shown = Shown { certificate, token };
-        meta.caller = access.identify(shown, meta.remaining()).await;
+        meta.caller = access.identify(shown, meta.patience()).await;
         if let Err(unidentified) = meta.caller {
             self.shared.metrics.unidentified(unidentified.as_str());
         }
@@ -146,7 +146,7 @@ async fn left_out(place: Option<&Arc<CancellationToken>>) {
 async fn silence(meta: &CallMeta, place: Option<Arc<CancellationToken>>) -> Silence {
     let came = tokio::select! {
         biased;
-        came = timeout(MESSAGE_TIMEOUT.min(meta.remaining()), meta.read.cancelled()) => came,
+        came = timeout(MESSAGE_TIMEOUT.min(meta.patience()), meta.read.cancelled()) => came,
         () = left_out(place.as_ref()) => return Silence::LeftOut,
     };
     drop(place);

@@ -60,9 +60,18 @@ impl CallMeta {
         meta
     }
 
-    /// The time that is left. A call whose deadline could not be read is told so, and that takes no time.
+    /// The time that is left.
     #[must_use]
     pub fn remaining(&self) -> Duration {
+        self.deadline
+            .as_ref()
+            .map_or(Duration::ZERO, Deadline::remaining)
+    }
+
+    /// How long the beginning of the call may take. A deadline that could not be read is told of as soon as the
+    /// message is there.
+    #[must_use]
+    pub fn patience(&self) -> Duration {
         self.deadline.as_ref().map_or(DEFAULT, Deadline::remaining)
     }
 
