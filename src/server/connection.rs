@@ -2,17 +2,11 @@
 //! idle, or when the server stops.
 
 use std::{
-    convert::Infallible,
-    error::Error as _,
-    net::SocketAddr,
-    pin::pin,
-    sync::{Arc, Mutex},
-    time::Duration,
+    convert::Infallible, error::Error as _, net::SocketAddr, pin::pin, sync::Arc, time::Duration,
 };
 
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::BodyExt as _;
 use hyper::{body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -21,13 +15,16 @@ use hyper_util::{
 use rand::RngExt as _;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    time::{Instant, sleep},
+    time::sleep,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::body::Body;
 use tower::Service;
 
-use super::acceptor::{Connection, Peer};
+use super::{
+    acceptor::{Connection, Peer},
+    calls::{All, Calls, Taken},
+};
 use crate::{config::Limits, metrics::Metrics, service::meta::LONGEST_CALL};
 
 /// Peers are probed this often ...
@@ -42,6 +39,9 @@ const CONNECTION_WINDOW: u32 = 1 << 18;
 const SEND_BUFFER: usize = 65_536;
 /// Every call is over this long after a connection was asked to end; what goes on is cut.
 const GRACE: Duration = LONGEST_CALL.saturating_add(Duration::from_secs(5));
+/// Calls in progress may be so many; as many again may wait for their messages, or for their answers to be taken, or be
+/// calls to health.
+const CALLS: usize = 4;
 /// Connections that began together do not end together: each lives at least this part of its time.
 const LEAST_AGE: f64 = 0.9;
 
@@ -54,6 +54,8 @@ pub struct Connections<S> {
     idle: Duration,
     metrics: Arc<Metrics>,
     ending: Ending,
+    calls: All,
+    most_calls: usize,
 }
 
 /// How connections are brought to an end.
@@ -72,7 +74,8 @@ where
     S: Service<Request<Body>, Response = Response<B>, Error = Infallible>,
     S: Clone + Send + Sync + 'static,
     S::Future: Send,
-    B: http_body::Body<Data = Bytes, Error: Into<tonic::codegen::StdError>> + Send + 'static,
+    B: http_body::Body<Data = Bytes, Error: Into<tonic::codegen::StdError>>,
+    B: Send + Unpin + 'static,
 {
     /// Within these limits.
     pub fn new(service: S, limits: &Limits, metrics: Arc<Metrics>, ending: Ending) -> Self {
@@ -95,6 +98,8 @@ where
             idle: limits.max_connection_idle,
             metrics,
             ending,
+            calls: All::default(),
+            most_calls: limits.max_concurrent_calls as usize * CALLS,
         }
     }
 
@@ -116,26 +121,26 @@ where
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let calls = Arc::new(Calls::default());
-        let (begun, address) = (Arc::clone(&calls), peer.address);
+        let calls = Arc::new(Calls::among(Arc::clone(&self.calls)));
+        let (begun, address, most) = (Arc::clone(&calls), peer.address, self.most_calls);
         let service = TowerToHyperService::new(self.service.clone());
         let service = service_fn(move |mut request: Request<Incoming>| {
+            if let Some(crowded) = begun.crowd(most) {
+                request.extensions_mut().insert(crowded);
+            }
             let call = begun.begin();
             request.extensions_mut().insert(peer.clone());
             let answer = hyper::service::Service::call(&service, request.map(Body::new));
             async move {
-                // The call is over when its answer has left.
-                let held = move |frame| {
-                    let _ = &call;
-                    frame
-                };
                 let answer = answer.await?;
-                Ok::<_, Infallible>(answer.map(|body| body.map_frame(held)))
+                call.answered();
+                Ok::<_, Infallible>(answer.map(|body| Taken::new(body, call)))
             }
         });
         let mut connection = pin!(self.http.serve_connection(TokioIo::new(io), service));
         let ended = tokio::select! {
             ended = &mut connection => ended,
+            () = calls.stuck() => return self.stuck(address),
             () = self.time_to_end(&calls) => {
                 connection.as_mut().graceful_shutdown();
                 tokio::select! {
@@ -157,6 +162,11 @@ where
             () = sleep(age) => {}
             () = calls.idle(self.idle) => {}
         }
+    }
+
+    fn stuck(&self, peer: SocketAddr) {
+        self.metrics.connection_aborted("NOT_READ");
+        tracing::info!(%peer, "a connection was cut: its peer takes no answers");
     }
 
     /// A peer that merely went away is nothing to tell of; one that broke the rules is.
@@ -188,61 +198,15 @@ fn name(reason: h2::Reason) -> &'static str {
     }
 }
 
-/// The calls of one connection.
-struct Calls(Mutex<Count>);
-
-struct Count {
-    open: usize,
-    /// When the last one ended, or the connection began.
-    ended: Instant,
-}
-
-impl Default for Calls {
-    fn default() -> Self {
-        Self(Mutex::new(Count {
-            open: 0,
-            ended: Instant::now(),
-        }))
-    }
-}
-
-impl Calls {
-    fn begin(self: &Arc<Self>) -> Call {
-        crate::lock(&self.0).open += 1;
-        Call(Arc::clone(self))
-    }
-
-    /// Ends when there has been no call for so long.
-    async fn idle(&self, time: Duration) {
-        loop {
-            let rest = match &*crate::lock(&self.0) {
-                Count { open: 0, ended } => (*ended + time).duration_since(Instant::now()),
-                _ => time,
-            };
-            if rest.is_zero() {
-                return;
-            }
-            sleep(rest).await;
-        }
-    }
-}
-
-/// One call, while it lasts.
-struct Call(Arc<Calls>);
-
-impl Drop for Call {
-    fn drop(&mut self) {
-        let mut count = crate::lock(&self.0.0);
-        count.open -= 1;
-        count.ended = Instant::now();
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::{net::SocketAddr, sync::Arc, time::Duration};
+    use std::{convert::Infallible, fmt::Display, net::SocketAddr, sync::Arc, time::Duration};
 
+    use bytes::Bytes;
+    use futures_util::stream;
     use http::{Request, Response};
+    use http_body::Frame;
+    use http_body_util::StreamBody;
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex},
         task::JoinHandle,
@@ -252,17 +216,27 @@ mod tests {
     use tower::service_fn;
 
     use super::{Connections, Ending, GRACE, KEEPALIVE, KEEPALIVE_TIMEOUT, LEAST_AGE, Peer};
-    use crate::config::Limits;
+    use crate::{config::Limits, server::calls::UNREAD};
 
     const IDLE: Duration = Duration::from_mins(5);
     const AGE: Duration = Duration::from_mins(30);
 
     /// A connection whose calls take as many seconds as their path says, and the task of its client's side, which ends
     /// when the connection does.
-    async fn begin(ending: Ending) -> (h2::client::SendRequest<bytes::Bytes>, JoinHandle<()>) {
+    async fn begin(ending: Ending) -> (h2::client::SendRequest<Bytes>, JoinHandle<()>) {
+        begin_with(ending, 65_535).await
+    }
+
+    /// The same, and the client takes so many bytes of an answer.
+    async fn begin_with(
+        ending: Ending,
+        window: u32,
+    ) -> (h2::client::SendRequest<Bytes>, JoinHandle<()>) {
         let (client, server) = duplex(65_536);
         tokio::spawn(serve(server, ending));
-        let Ok((client, connection)) = h2::client::handshake(client).await else {
+        let mut builder = h2::client::Builder::new();
+        let connecting = builder.initial_window_size(window).handshake(client);
+        let Ok((client, connection)) = connecting.await else {
             unreachable!("the server answers");
         };
         let client_side = tokio::spawn(async move { drop(connection.await) });
@@ -271,8 +245,15 @@ mod tests {
 
     async fn serve(stream: DuplexStream, ending: Ending) {
         let service = service_fn(|request: Request<Body>| async move {
-            let seconds = request.uri().path()[1..].parse().unwrap_or_default();
-            sleep(Duration::from_secs(seconds)).await;
+            let wanted = &request.uri().path()[1..];
+            if wanted == "text" {
+                return Ok(Response::new(Body::new(String::from("text"))));
+            }
+            if wanted == "watch" {
+                let nothing_yet = stream::pending::<Result<Frame<Bytes>, Infallible>>();
+                return Ok(Response::new(Body::new(StreamBody::new(nothing_yet))));
+            }
+            sleep(Duration::from_secs(wanted.parse().unwrap_or_default())).await;
             Ok(Response::new(Body::default()))
         });
         let limits = Limits {
@@ -289,8 +270,8 @@ mod tests {
     }
 
     /// Was it answered?
-    async fn call(client: &h2::client::SendRequest<bytes::Bytes>, seconds: u64) -> bool {
-        let request = Request::post(format!("http://server/{seconds}")).body(());
+    async fn call(client: &h2::client::SendRequest<Bytes>, what: impl Display) -> bool {
+        let request = Request::post(format!("http://server/{what}")).body(());
         let Ok(mut client) = client.clone().ready().await else {
             return false;
         };
@@ -329,6 +310,34 @@ mod tests {
         assert!(ended.await.is_ok());
         let time = begun.elapsed();
         assert!(time >= AGE.mul_f64(LEAST_AGE) + GRACE && time <= AGE + GRACE);
+    }
+
+    /// Holds the answer to a request, and takes nothing of it.
+    async fn hold(
+        client: &h2::client::SendRequest<Bytes>,
+        what: &str,
+    ) -> Option<Response<h2::RecvStream>> {
+        let request = Request::post(format!("http://server/{what}")).body(());
+        let mut client = client.clone().ready().await.ok()?;
+        let (answer, _) = client
+            .send_request(request.unwrap_or_default(), true)
+            .ok()?;
+        answer.await.ok()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_takes_no_answer_is_cut_off() {
+        let (client, ended) = begin_with(Ending::default(), 0).await;
+        let begun = Instant::now();
+        let answer = hold(&client, "text").await;
+        assert!(answer.is_some() && ended.await.is_ok());
+        assert_eq!(begun.elapsed(), UNREAD);
+        // Who waits for the server to say something takes all there is.
+        let (client, ended) = begin_with(Ending::default(), 65_535).await;
+        let begun = Instant::now();
+        let answer = hold(&client, "watch").await;
+        assert!(answer.is_some() && ended.await.is_ok());
+        assert!(begun.elapsed() > AGE.mul_f64(LEAST_AGE));
     }
 
     #[tokio::test(start_paused = true)]

@@ -5,6 +5,7 @@ use std::{
     future::Future,
     panic::AssertUnwindSafe,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -14,6 +15,7 @@ use http::{
 };
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt as _, combinators::MapFrame};
+use tokio::sync::OwnedSemaphorePermit;
 use tower::{Layer, Service};
 
 use super::acceptor::Peer;
@@ -115,7 +117,12 @@ fn is_grpc(content_type: &[u8]) -> bool {
         .any(|grpc| kind.eq_ignore_ascii_case(grpc))
 }
 
+/// Something that an answer holds until it has left.
+#[derive(Clone)]
+pub struct Held(pub Arc<OwnedSemaphorePermit>);
+
 fn mark<B: Body>(mut answer: Response<B>, id: Option<HeaderValue>) -> Answer<B> {
+    let held = answer.extensions_mut().remove::<Held>();
     let insert = move |headers: &mut HeaderMap| {
         if let Some(id) = &id {
             headers.insert(REQUEST_ID, id.clone());
@@ -127,6 +134,7 @@ fn mark<B: Body>(mut answer: Response<B>, id: Option<HeaderValue>) -> Answer<B> 
     }
     answer.map(|body| {
         let mark: MarkTrailers<B::Data> = Box::new(move |mut frame| {
+            let _ = &held;
             if let Some(trailers) = frame.trailers_mut() {
                 insert(trailers);
             }

@@ -11,14 +11,14 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderMap, Request, Response, header::AUTHORIZATION};
+use http::{Extensions, HeaderMap, Request, Response, header::AUTHORIZATION};
 use http_body::Body;
-use tokio::time::timeout;
+use tokio::{sync::Semaphore, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tower::{Layer, Service};
 
-use super::{acceptor::Peer, tls::Tls, waiting::Waiting};
+use super::{acceptor::Peer, calls::Crowded, edge::Held, tls::Tls, waiting::Waiting};
 use crate::{
     access::{Shown, certificate::PeerCertificate, unidentified::Unidentified},
     config::{Audience, Server as Settings},
@@ -26,11 +26,16 @@ use crate::{
         Failure,
         status::{CallFacts, status},
     },
+    proto::ErrorReason,
     service::{Shared, meta::CallMeta, unreadable},
 };
 
+const REFLECTION: &str = "/grpc.reflection.";
 /// A unary call has its message right behind its headers.
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Calls to reflection at a time: each holds all of the API, and none of them is in a hurry.
+const REFLECTIONS: usize = 64;
 
 /// The layer.
 #[derive(Clone)]
@@ -39,6 +44,7 @@ pub struct IdentifyLayer {
     tls: Option<Arc<Tls>>,
     health: Audience,
     reflection: Audience,
+    reflections: Arc<Semaphore>,
     waiting: Arc<Mutex<Calls>>,
 }
 
@@ -50,6 +56,7 @@ impl IdentifyLayer {
             tls,
             health: settings.health,
             reflection: settings.reflection.unwrap_or(Audience::Identified),
+            reflections: Arc::new(Semaphore::new(REFLECTIONS)),
             // As many may wait as may be in progress.
             waiting: Arc::new(Mutex::new(Waiting::new(
                 settings.limits.max_concurrent_calls as usize,
@@ -88,16 +95,44 @@ impl IdentifyLayer {
         }
     }
 
+    /// Room for a call to reflection, and none for any call of a crowd; others need none here.
+    fn room_for(&self, path: &str, extensions: &Extensions) -> Result<Option<Held>, Status> {
+        let full = || {
+            let facts = CallFacts {
+                request_id: CallMeta::of(extensions).request_id,
+                ..CallFacts::default()
+            };
+            status(&Failure::new(ErrorReason::Overloaded, "streams"), &facts)
+        };
+        if extensions.get::<Crowded>().is_some() {
+            return Err(full());
+        }
+        if !path.starts_with(REFLECTION) {
+            return Ok(None);
+        }
+        let room = Arc::clone(&self.reflections).try_acquire_owned();
+        room.map(|room| Some(Held(Arc::new(room))))
+            .map_err(|_| full())
+    }
+
     /// To whom a service without a pipeline answers.
     fn audience(&self, path: &str) -> Option<Audience> {
         if path.starts_with("/grpc.health.") {
             Some(self.health)
-        } else if path.starts_with("/grpc.reflection.") {
+        } else if path.starts_with(REFLECTION) {
             Some(self.reflection)
         } else {
             None
         }
     }
+}
+
+/// The room is taken for as long as the answer lasts.
+fn holding<B>(mut answer: Response<B>, room: Option<Held>) -> Response<B> {
+    if let Some(room) = room {
+        answer.extensions_mut().insert(room);
+    }
+    answer
 }
 
 fn overloaded<B: Default>(path: &str, meta: &CallMeta) -> Response<B> {
@@ -217,8 +252,13 @@ where
         let layer = self.layer.clone();
         let path = request.uri().path().to_owned();
         let audience = layer.audience(&path);
+        let room = match layer.room_for(&path, request.extensions()) {
+            Ok(room) => room,
+            Err(full) => return Box::pin(async move { Ok(full.into_http()) }),
+        };
         if audience == Some(Audience::Everybody) {
-            return Box::pin(inner.call(request));
+            let answer = inner.call(request);
+            return Box::pin(async move { Ok(holding(answer.await?, room)) });
         }
         let is_call = audience.is_none();
         if is_call && unreadable::rpc(&path).is_none() {
@@ -257,6 +297,7 @@ where
                     None => answer.await?,
                 },
             };
+            let answer = holding(answer, room);
             let better = unreadable::answer(shared, &path, &meta, answer.headers()).await;
             Ok(better.map_or(answer, Status::into_http))
         })

@@ -2,6 +2,7 @@
 
 mod acceptor;
 mod admin;
+mod calls;
 mod connection;
 mod drain;
 pub mod edge;

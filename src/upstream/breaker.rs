@@ -182,9 +182,8 @@ impl Pass<'_> {
             ErrorReason::UpstreamUnreachable,
             ErrorReason::UpstreamUnavailable,
         ];
-        if down.contains(&failure.reason) {
-            self.failed = Some(true);
-        }
+        // A call whose own time ran out says nothing, whatever it saw before.
+        self.failed = down.contains(&failure.reason).then_some(true);
     }
 }
 
