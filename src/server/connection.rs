@@ -39,9 +39,9 @@ const CONNECTION_WINDOW: u32 = 1 << 18;
 const SEND_BUFFER: usize = 65_536;
 /// Every call is over this long after a connection was asked to end; what goes on is cut.
 const GRACE: Duration = LONGEST_CALL.saturating_add(Duration::from_secs(5));
-/// Calls in progress may be so many; as many again may wait for their messages, or for their answers to be taken, or be
-/// calls to health.
-const CALLS: usize = 4;
+/// As many again as there may be in progress wait for their messages, or for their answers to be taken, or are calls to
+/// health.
+const CALLS: usize = 2;
 /// Connections that began together do not end together: each lives at least this part of its time.
 const LEAST_AGE: f64 = 0.9;
 
