@@ -45,6 +45,17 @@ pub struct CallFacts {
 }
 
 impl CallFacts {
+    /// Of a call of which no more is known than its id.
+    #[must_use]
+    pub fn of_request(request_id: String) -> Self {
+        Self {
+            request_id,
+            ..Self::default()
+        }
+    }
+}
+
+impl CallFacts {
     fn identifier(&self, name: &str) -> &str {
         self.identifiers
             .iter()

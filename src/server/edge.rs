@@ -86,10 +86,7 @@ where
 /// The answer in place of one that a panic has kept from being made. A call that was admitted has its own, and its
 /// record.
 fn panicked<B: Default>(request_id: String) -> Response<B> {
-    let facts = CallFacts {
-        request_id,
-        ..CallFacts::default()
-    };
+    let facts = CallFacts::of_request(request_id);
     status(&Failure::internal("a panic"), &facts).into_http()
 }
 

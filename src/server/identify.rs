@@ -98,10 +98,7 @@ impl IdentifyLayer {
     /// Room for a call to reflection, and none for any call of a crowd; others need none here.
     fn room_for(&self, path: &str, extensions: &Extensions) -> Result<Option<Held>, Status> {
         let full = || {
-            let facts = CallFacts {
-                request_id: CallMeta::of(extensions).request_id,
-                ..CallFacts::default()
-            };
+            let facts = CallFacts::of_request(CallMeta::of(extensions).request_id);
             status(&Failure::new(ErrorReason::Overloaded, "streams"), &facts)
         };
         if extensions.get::<Crowded>().is_some() {
@@ -150,10 +147,7 @@ fn refusal(path: &str, meta: &CallMeta) -> Option<Status> {
         cause,
         "refused"
     );
-    let facts = CallFacts {
-        request_id: meta.request_id.clone(),
-        ..CallFacts::default()
-    };
+    let facts = CallFacts::of_request(meta.request_id.clone());
     Some(status(&Failure::unidentified(cause), &facts))
 }
 

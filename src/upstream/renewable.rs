@@ -263,10 +263,10 @@ impl<T: Send + Sync + 'static, S: Source<T>> Renewable<T, S> {
         if let Some(flight) = &state.flight {
             return flight.clone();
         }
-        let patience = self.source.patience();
-        let work = timeout(patience, Arc::clone(&self.source).obtain());
         let (store, source) = (Arc::clone(&self.state), Arc::clone(&self.source));
         let task = tokio::spawn(async move {
+            // A source may read files, which nobody is to wait for who holds the lock.
+            let work = async { timeout(source.patience(), Arc::clone(&source).obtain()).await };
             // A panic must not leave its flight behind for ever.
             let result = AssertUnwindSafe(work).catch_unwind().await;
             let result = match result {

@@ -4,7 +4,7 @@
 mod arrivals;
 mod broken;
 mod floods;
-mod frames;
+pub mod frames;
 mod headers;
 mod hpack;
 mod messages;

@@ -18,8 +18,8 @@ use useradmin::proto::DeleteOutcome;
 use crate::{
     access::upstream,
     support::{
-        App, Failed, Forged, Process, Reply, Seen, Upstream, batch_request, configure, records,
-        token_or, until, verify,
+        App, Failed, Forged, Process, Reply, Upstream, batch_request, configure, records, token_or,
+        until, verify,
     },
 };
 
@@ -163,11 +163,6 @@ impl Reader {
     }
 }
 
-fn user_of(request: &Seen) -> String {
-    let path = request.target.split('?').next().unwrap();
-    path.rsplit('/').next().unwrap().to_owned()
-}
-
 /// One server after the other on the same file, each killed at a random moment under load.
 struct Lane {
     folder: PathBuf,
@@ -193,7 +188,7 @@ impl Lane {
         let missing = Arc::clone(&unrecorded);
         let upstream = Upstream::start(move |seen| {
             token_or(seen, || {
-                let user = user_of(seen);
+                let user = seen.user();
                 if seen.method == "DELETE" && !reader.has(&user) {
                     missing.lock().unwrap().push(user);
                 }
@@ -257,7 +252,7 @@ impl Lane {
             }
         }
         for request in self.upstream.requests("DELETE", "/pools") {
-            assert!(outcomes.contains_key(&user_of(&request)));
+            assert!(outcomes.contains_key(&request.user()));
         }
         for (user, outcomes) in &outcomes {
             let [outcome] = &outcomes[..] else {

@@ -13,10 +13,9 @@ use tonic::Status;
 use tonic_types::StatusExt as _;
 
 use crate::{
+    abuse::frames::fields,
     connections::BEGIN,
-    support::{
-        App, Process, Reply, Seen, Upstream, batch_request, configure, records, token_or, verify,
-    },
+    support::{App, Process, Reply, Upstream, batch_request, configure, records, token_or, verify},
 };
 
 /// The documented limit for a stop is 30 seconds; nothing here takes so long that it would come near.
@@ -24,31 +23,11 @@ const LONGEST: Duration = Duration::from_secs(10);
 const SILENT: usize = 100;
 const CALLERS: usize = 8;
 
-/// HEADERS of a call whose message never comes.
-fn opened() -> Vec<u8> {
-    // `:method: POST` and `:scheme: http` by their numbers in the static table (RFC 7541, appendix A).
-    let mut block = vec![0x83, 0x86];
-    // The names by their numbers, the values as text.
-    let path: &[u8] = b"/useradmin.v1.UserAdmin/DeleteBatchNodeUser";
-    for (name, value) in [
-        (&[0x04][..], path),
-        (&[0x01], b"server"),
-        (&[0x0F, 0x10], b"application/grpc"),
-    ] {
-        block.extend_from_slice(name);
-        block.push(u8::try_from(value.len()).unwrap());
-        block.extend_from_slice(value);
-    }
-    // Type 1, END_HEADERS, stream 1.
-    let mut frame = vec![0, 0, u8::try_from(block.len()).unwrap(), 1, 4, 0, 0, 0, 1];
-    frame.append(&mut block);
-    frame
-}
-
 /// Peers that have connected, or begun HTTP/2, or opened a stream, and say no more.
 async fn silent_peers(address: &str) -> Vec<TcpStream> {
     let beginnings = [Vec::new(), BEGIN[..20].to_vec(), BEGIN.to_vec()];
-    let opened = [BEGIN, &opened()].concat();
+    // A call whose message never comes.
+    let opened = [BEGIN, &fields().headers(1, 0)].concat();
     let mut peers = Vec::new();
     for beginning in beginnings.iter().chain([&opened]).cycle().take(SILENT) {
         let mut peer = TcpStream::connect(address).await.unwrap();
@@ -103,11 +82,6 @@ async fn round(folder: &Path, arrived: &mut watch::Receiver<usize>, name: &str) 
     load.join_all().await.into_iter().flatten().collect()
 }
 
-fn user_of(request: &Seen) -> String {
-    let path = request.target.split('?').next().unwrap();
-    path.rsplit('/').next().unwrap().to_owned()
-}
-
 /// The audit log agrees with what was told, and with what the upstream got.
 fn check(told: &Told, upstream: &Upstream, folder: &Path) {
     let mut on_record: BTreeMap<String, Vec<String>> = BTreeMap::new();
@@ -134,7 +108,7 @@ fn check(told: &Told, upstream: &Upstream, folder: &Path) {
     }
     let sent = upstream.requests("DELETE", "/pools");
     for request in &sent {
-        let user = user_of(request);
+        let user = request.user();
         assert_eq!(told[&user].as_deref(), Some("deleted"), "{user}");
     }
     let (code, out, _) = verify([&file]);

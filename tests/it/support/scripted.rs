@@ -29,6 +29,12 @@ pub struct Seen {
 }
 
 impl Seen {
+    /// The last part of the path: the user of a DELETE.
+    pub fn user(&self) -> String {
+        let path = self.target.split('?').next().unwrap();
+        path.rsplit('/').next().unwrap().to_owned()
+    }
+
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut found = self.headers.iter().filter(|(key, _)| key == name);
         let value = found.next().map(|(_, value)| value.as_str());
