@@ -2,25 +2,18 @@
 
 mod audit;
 mod health;
+mod sandbox;
 
-use std::{
-    collections::BTreeMap, io::Write as _, net::SocketAddr, path::PathBuf, process::ExitCode,
-};
+use std::{io::Write as _, net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::{ArgGroup, Args, Parser, Subcommand};
-use url::Url;
 
+pub use self::sandbox::sandbox_config;
 use crate::{
-    config::{
-        self, Allow, Audit, AuditSink, BatchAccount, BulkheadLimits, Caller, Config, Credential,
-        Entra, EntraKind, Hmc,
-        secret::{Secret, SecretSource},
-    },
-    identity::Identity,
-    pattern::Pattern,
-    sandbox::Sandbox,
+    config::{self, Config},
+    proto,
     server::Server,
-    signals, telemetry,
+    signals, telemetry, trace,
 };
 
 const DEFAULT_ADDRESS: &str = "127.0.0.1:50051";
@@ -50,6 +43,9 @@ enum Command {
     /// What concerns the audit log.
     #[command(subcommand)]
     Audit(audit::Audit),
+    /// Write the API to standard output as a `FileDescriptorSet`, with health and all details of errors: for `grpcurl
+    /// -protoset`, and for generators of clients.
+    Protoset,
 }
 
 #[derive(Args)]
@@ -64,6 +60,18 @@ struct Serve {
     /// Where the sandbox serves gRPC.
     #[arg(long, requires = "sandbox", default_value = DEFAULT_ADDRESS)]
     listen: SocketAddr,
+    /// Where the sandbox serves `/livez`, `/readyz` and `/metrics`; nowhere without it.
+    #[arg(long, requires = "sandbox", conflicts_with = "config")]
+    admin_listen: Option<SocketAddr>,
+    /// Serve the sandbox over TLS and ask callers for a client certificate or a token. This folder gets, anew at each
+    /// start: ca.pem, client.pem and client.key, token, and the server's own files.
+    #[arg(
+        long,
+        value_name = "FOLDER",
+        requires = "sandbox",
+        conflicts_with = "config"
+    )]
+    secure: Option<PathBuf>,
 }
 
 /// Runs the program.
@@ -83,6 +91,7 @@ pub fn main() -> ExitCode {
             Command::Health(health) => health::run(health).await,
             Command::Serve(serve) => self::serve(serve).await,
             Command::Audit(command) => audit::run(command),
+            Command::Protoset => protoset(),
         }
     });
     // What is still running has had its time.
@@ -116,20 +125,25 @@ async fn serve(arguments: Serve) -> ExitCode {
         if let Err(error) = signals::ignore_hangup().and_then(|()| signals::ignore_file_limit()) {
             tracing::warn!(%error, "SIGHUP, or a limit on the size of files, will end the server");
         }
-        return run(&config, |_| {}).await;
+        return run(&config, |_, _| {}).await;
     }
     telemetry::start();
-    let sandbox = match Sandbox::start().await {
-        Ok(sandbox) => sandbox,
-        Err(error) => return end(&format!("the sandbox cannot start: {error}")),
-    };
-    match sandbox_config(&sandbox, arguments.listen) {
-        Ok(config) => run(&config, |address| tell(&sandbox.guide(address))).await,
-        Err(error) => end(&error),
-    }
+    sandbox::run(arguments).await
 }
 
-async fn run(config: &Config, ready: impl FnOnce(SocketAddr)) -> ExitCode {
+async fn run(config: &Config, ready: impl FnOnce(&Server, SocketAddr)) -> ExitCode {
+    let exporting = match trace::export::start(&config.tracing) {
+        Ok(exporting) => exporting,
+        Err(error) => return end(&format!("[tracing]: {error}")),
+    };
+    let code = serve_until_stopped(config, ready).await;
+    if let Some(exporting) = exporting {
+        exporting.end().await;
+    }
+    code
+}
+
+async fn serve_until_stopped(config: &Config, ready: impl FnOnce(&Server, SocketAddr)) -> ExitCode {
     let (stop, hurry) = match signals::stop() {
         Ok(signals) => signals,
         Err(error) => return end(&format!("cannot wait for signals: {error}")),
@@ -142,7 +156,7 @@ async fn run(config: &Config, ready: impl FnOnce(SocketAddr)) -> ExitCode {
         Ok(address) => address,
         Err(error) => return end(&error.to_string()),
     };
-    ready(address);
+    ready(&server, address);
     if announce(address).is_err() {
         return end("standard output is closed");
     }
@@ -152,68 +166,16 @@ async fn run(config: &Config, ready: impl FnOnce(SocketAddr)) -> ExitCode {
     }
 }
 
+fn protoset() -> ExitCode {
+    match std::io::stdout().lock().write_all(&proto::descriptor_set()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&format!("standard output: {error}"), 1),
+    }
+}
+
 /// The one line that scripts wait for.
 fn announce(address: SocketAddr) -> std::io::Result<()> {
     let mut stdout = std::io::stdout().lock();
     writeln!(stdout, "listening on {address}")?;
     stdout.flush()
-}
-
-/// The configuration that goes with a sandbox: the alias `sandbox` on both upstreams, and `anonymous` may
-/// do everything.
-pub fn sandbox_config(sandbox: &Sandbox, listen: SocketAddr) -> Result<Config, String> {
-    let url = |text: &str| Url::parse(text).map_err(|error| error.to_string());
-    let memory = |text: &str| SecretSource::Memory(Secret::new(text.to_owned()));
-    let known = sandbox.credentials();
-    let account = BatchAccount {
-        url: url(sandbox.batch_url())?,
-        roots: config::Roots::default(),
-        protected_users: Vec::new(),
-        bulkhead: BulkheadLimits::BATCH,
-        credential: Credential::Entra(Entra {
-            kind: EntraKind::ClientSecret {
-                tenant_id: known.tenant_id.clone(),
-                client_id: known.client_id.clone(),
-                secret: memory(&known.client_secret),
-            },
-            authority: Some(url(sandbox.authority_url())?),
-            scope: config::DEFAULT_SCOPE.to_owned(),
-        }),
-    };
-    let hmc = Hmc {
-        url: url(sandbox.hmc_url())?,
-        userid: known.hmc_userid.clone(),
-        password: memory(&known.hmc_password),
-        logon_timeout: Hmc::LOGON_TIMEOUT,
-        roots: config::Roots::default(),
-        protected_users: Vec::new(),
-        bulkhead: BulkheadLimits::HMC,
-    };
-    let allow = config::RPCS.map(|rpc| Allow {
-        rpc,
-        targets: vec![Pattern::exact("*")],
-        pools: None,
-    });
-    Ok(Config {
-        file: None,
-        fixed: toml::Table::new(),
-        stamps: BTreeMap::new(),
-        jwt_issuers: Vec::new(),
-        server: config::Server {
-            listen,
-            admin_listen: None,
-            ..config::Server::default()
-        },
-        audit: Audit {
-            sink: AuditSink::Nowhere,
-            sync: false,
-        },
-        batch_accounts: BTreeMap::from([("sandbox".to_owned(), account)]),
-        hmcs: BTreeMap::from([("sandbox".to_owned(), hmc)]),
-        callers: vec![Caller {
-            identity: Identity::Anonymous,
-            allow: allow.to_vec(),
-            deletes_per_minute: None,
-        }],
-    })
 }

@@ -2,6 +2,7 @@
 //! IBM Z Hardware Management Consoles. ARCHITECTURE.md shows the rooms and who may import whom.
 
 pub mod access;
+mod channel;
 pub mod cli;
 pub mod config;
 pub mod error;
@@ -18,6 +19,7 @@ pub mod service;
 mod signals;
 mod stamp;
 pub mod telemetry;
+pub mod trace;
 pub mod upstream;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -2,7 +2,45 @@
 
 #![allow(missing_docs, clippy::all, clippy::pedantic, unused_qualifications)]
 
+use prost::Message as _;
+use prost_types::FileDescriptorSet;
+
 tonic::include_proto!("useradmin.v1");
 
 /// Descriptors of `useradmin.v1` with the comments of the proto files.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/useradmin.bin"));
+
+/// Files of other APIs are called by their usual names, under which tools know them and other files import them.
+const USUAL_NAMES: [(&str, &str); 3] = [
+    ("error_details.proto", "google/rpc/error_details.proto"),
+    ("status.proto", "google/rpc/status.proto"),
+    ("health.proto", "grpc/health/v1/health.proto"),
+];
+
+fn usual_name(name: &mut String) {
+    if let Some((_, usual)) = USUAL_NAMES.iter().find(|(known, _)| known == name) {
+        (*usual).clone_into(name);
+    }
+}
+
+/// All that a client has to know: the API, health, and every standard detail of an error, with their imports.
+#[must_use]
+pub fn descriptor_set() -> Vec<u8> {
+    let sets = [
+        DESCRIPTORS,
+        tonic_health::pb::FILE_DESCRIPTOR_SET,
+        tonic_types::pb::FILE_DESCRIPTOR_SET,
+    ];
+    let mut all = FileDescriptorSet::default();
+    for set in sets {
+        let set = FileDescriptorSet::decode(set).unwrap_or_default();
+        for mut file in set.file {
+            file.name.iter_mut().for_each(usual_name);
+            file.dependency.iter_mut().for_each(usual_name);
+            if !all.file.iter().any(|known| known.name == file.name) {
+                all.file.push(file);
+            }
+        }
+    }
+    all.encode_to_vec()
+}

@@ -147,6 +147,7 @@ async fn stack(callers: &str) -> Stack {
     let limits = &config.server.limits;
     let service = UserAdminServer::new(Service(Arc::clone(&shared)))
         .max_decoding_message_size(limits.max_request_bytes as usize);
+    let metrics = Arc::clone(&shared.metrics);
     let identified = IdentifyLayer::new(shared, None, &config.server).layer(service);
-    EdgeLayer.layer(identified)
+    EdgeLayer(metrics).layer(identified)
 }

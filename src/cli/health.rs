@@ -1,22 +1,12 @@
 //! `useradmin health`: asks a server for its health, as a container's health check does.
 
-use std::{
-    error::Error,
-    io, iter,
-    path::{Path, PathBuf},
-    process::ExitCode,
-    sync::Arc,
-    time::Duration,
-};
+use std::{error::Error, iter, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Args;
-use hyper_util::rt::TokioIo;
-use rustls::pki_types::ServerName;
-use tokio::{net::TcpStream, time::timeout};
-use tokio_rustls::TlsConnector;
+use tokio::time::timeout;
 use tonic::{
     Code,
-    transport::{Channel, Endpoint, Uri},
+    transport::{Channel, Uri},
 };
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
@@ -26,6 +16,7 @@ use url::Url;
 
 use super::{DEFAULT_ADDRESS, fail};
 use crate::{
+    channel,
     config::pem::certificates,
     upstream::tls::{self, Trust},
 };
@@ -77,36 +68,22 @@ async fn check(arguments: Health) -> Result<ServingStatus, String> {
 }
 
 async fn connect(arguments: Health) -> Result<Channel, String> {
-    let endpoint = Endpoint::from_shared(format!("http://{}", arguments.addr))
-        .map_err(|_| "want HOST:PORT".to_owned())?;
+    let endpoint = channel::endpoint(&arguments.addr)?;
     let Some(ca_file) = &arguments.ca_file else {
         return endpoint.connect().await.map_err(|error| causes(&error));
     };
-    let (connector, name) = connector(&arguments, ca_file)?;
-    let connect = service_fn(move |_: Uri| {
-        let (address, connector, name) = (arguments.addr.clone(), connector.clone(), name.clone());
-        async move {
-            let stream = TcpStream::connect(address).await?;
-            let stream = connector.connect(name, stream).await?;
-            Ok::<_, io::Error>(TokioIo::new(stream))
-        }
-    });
-    let connected = endpoint.connect_with_connector(connect).await;
-    connected.map_err(|error| causes(&error))
-}
-
-fn connector(
-    arguments: &Health,
-    ca_file: &Path,
-) -> Result<(TlsConnector, ServerName<'static>), String> {
     let url = format!("https://{}", arguments.addr);
     let url = Url::parse(&url).map_err(|error| error.to_string())?;
     let named = certificates(ca_file).map_err(|fault| format!("--ca-file {fault}"))?;
-    let config = tls::config(&url, Trust::Only, &named, &[b"h2"])?;
+    let tls = tls::config(&url, Trust::Only, &named, &[b"h2"])?;
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
-    let name = arguments.server_name.as_deref().unwrap_or(host).to_owned();
-    let name = ServerName::try_from(name).map_err(|error| format!("--server-name: {error}"))?;
-    Ok((TlsConnector::from(Arc::new(config)), name))
+    let name = arguments.server_name.as_deref().unwrap_or(host);
+    let connector =
+        channel::connector(tls, name).map_err(|error| format!("--server-name: {error}"))?;
+    let connect =
+        service_fn(move |_: Uri| channel::connect(arguments.addr.clone(), connector.clone()));
+    let connected = endpoint.connect_with_connector(connect).await;
+    connected.map_err(|error| causes(&error))
 }
 
 /// The error's causes: its own text only says "transport error".

@@ -36,6 +36,7 @@ const SERVER: &str = "server";
 const TLS: &str = "server.tls";
 const ISSUERS: &str = "jwt_issuers";
 const LIMITS: &str = "server.limits";
+const TRACING: &str = "tracing";
 const BATCH: &str = "batch_accounts.ALIAS";
 const CREDENTIAL: &str = "batch_accounts.ALIAS.credential";
 const HMC: &str = "hmcs.ALIAS";
@@ -45,6 +46,7 @@ const HMC: &str = "hmcs.ALIAS";
 pub const KEYS: &[Key] = &[
     key("", "server", "table", "all defaults", "The listener."),
     key("", "audit", "table", "all defaults", "Where every deletion is recorded."),
+    key("", "tracing", "table", "none: nothing is exported", "Where traces are sent."),
     key("", "batch_accounts", "tables by alias", "none", "The Azure Batch accounts that requests can name in `account`. An alias is 1-64 of `A-Z a-z 0-9 . _ -`."),
     key("", "hmcs", "tables by alias", "none", "The HMCs that requests can name in `hmc`. An alias is 1-64 of `A-Z a-z 0-9 . _ -`."),
     key("", "callers", "list of tables", "none: every call is refused", "Who may do what. Nothing is allowed that is not listed."),
@@ -75,6 +77,11 @@ pub const KEYS: &[Key] = &[
 
     key("audit", "file", "path, or `stdout`", "audit.jsonl", "The audit log, one JSON object a line. With `stdout` the records follow the line `listening on`."),
     key("audit", "sync", "true or false", "true", "The intent is on the disk before anything is sent. Records that wait at the same time share one sync."),
+
+    key(TRACING, "otlp_endpoint", "https URL without path", "-", "The OpenTelemetry collector, `https://collector.example:4317`, which is spoken to by OTLP over gRPC. Without `insecure`, http is allowed for a loopback host only."),
+    key(TRACING, "insecure", "true or false", "false", "Allows http on a host other than loopback. Spans name targets, pools, nodes and users."),
+    key(TRACING, "ca_file", "path of a PEM file", "none", "More certificate authorities for `otlp_endpoint`, beside the system's."),
+    key(TRACING, "sample_ratio", "0.0-1.0", "1.0", "The part of the calls without a `traceparent` whose traces are exported. For the others, the flag in it decides."),
 
     key(BATCH, "url", "https URL without path", "-", "The account's endpoint, `https://account.region.batch.azure.com`. http is allowed for a loopback host only."),
     key(BATCH, "ca_file", "path of a PEM file", "none", "More certificate authorities for `url` and `authority`, beside the system's."),

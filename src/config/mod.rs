@@ -11,6 +11,7 @@ mod section;
 mod server;
 mod targets;
 pub mod tls;
+mod tracing;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -39,6 +40,8 @@ pub struct Config {
     pub server: Server,
     /// The audit log.
     pub audit: Audit,
+    /// Where traces are sent.
+    pub tracing: Tracing,
     /// Azure Batch accounts by alias.
     pub batch_accounts: BTreeMap<String, BatchAccount>,
     /// HMCs by alias.
@@ -153,6 +156,7 @@ fn read(path: &Path, source: &str) -> (Option<Config>, Faults) {
         file: Some(path.to_owned()),
         server: server::server(&file, folder, &mut faults),
         audit: server::audit(&file, folder, &mut faults),
+        tracing: tracing::tracing(&file, folder, &mut faults),
         callers: callers::callers(&file, &jwt_issuers, &mut faults),
         jwt_issuers,
         fixed: fixed(source),

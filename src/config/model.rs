@@ -90,6 +90,27 @@ impl Default for Limits {
     }
 }
 
+/// `[tracing]`
+#[derive(Clone, Debug)]
+pub struct Tracing {
+    /// Where spans are sent; `None` when nowhere.
+    pub collector: Option<Url>,
+    /// More authorities beside the system's.
+    pub roots: Roots,
+    /// The part of the calls without a caller's decision whose spans are sent.
+    pub sample_ratio: f64,
+}
+
+impl Default for Tracing {
+    fn default() -> Self {
+        Self {
+            collector: None,
+            roots: Roots::default(),
+            sample_ratio: 1.0,
+        }
+    }
+}
+
 /// `[audit]`
 #[derive(Clone, Debug)]
 pub struct Audit {

@@ -132,6 +132,22 @@ impl<'a> Section<'a> {
         number
     }
 
+    /// A part of a whole: a number from 0 to 1.
+    pub fn part(&self, key: &str, faults: &mut Faults) -> Option<f64> {
+        let wanted = "a number from 0.0 to 1.0";
+        let placed = self.typed(key, wanted, faults, |value| match value {
+            DeValue::Float(number) => Some(number.as_str()),
+            DeValue::Integer(number) if number.radix() == 10 => Some(number.as_str()),
+            _ => None,
+        })?;
+        let number = placed.value.parse().ok();
+        let number = number.filter(|number| (0.0..=1.0).contains(number));
+        if number.is_none() {
+            faults.add(placed.span, format!("`{key}` must be {wanted}"));
+        }
+        number
+    }
+
     /// A list of strings that may be absent. It counts as absent when something else is in it.
     pub fn texts(&self, key: &str, faults: &mut Faults) -> Option<Placed<Vec<Placed<String>>>> {
         let list = self.typed(key, "a list of strings", faults, DeValue::as_array)?;

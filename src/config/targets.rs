@@ -98,7 +98,7 @@ fn protected(section: &Section, faults: &mut Faults) -> Vec<Pattern> {
 /// An https URL that is nothing but an origin; http for loopback hosts, which no network can read.
 pub(super) fn url(section: &Section, key: &str, faults: &mut Faults) -> Option<Url> {
     let text = section.required(key, faults)?;
-    match origin(&text.value) {
+    match origin(&text.value, false) {
         Ok(url) => Some(url),
         Err(fault) => {
             faults.add(text.span, format!("`{key}` {fault}"));
@@ -107,9 +107,13 @@ pub(super) fn url(section: &Section, key: &str, faults: &mut Faults) -> Option<U
     }
 }
 
-fn origin(text: &str) -> Result<Url, String> {
+/// `insecure`: http will do for any host.
+pub(super) fn origin(text: &str, insecure: bool) -> Result<Url, String> {
     let url = Url::parse(text).map_err(|error| format!("is not a URL: {error}"))?;
-    let url = is_safe(url)?;
+    let url = match url.scheme() {
+        "http" if insecure => bare(url)?,
+        _ => is_safe(url)?,
+    };
     if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
         return Err("must have no path, query or fragment".into());
     }
@@ -124,6 +128,11 @@ pub(super) fn is_safe(url: Url) -> Result<Url, String> {
         "http" => return Err("must be https; http is for loopback hosts only".into()),
         _ => return Err("must be an https URL".into()),
     }
+    bare(url)
+}
+
+/// No user and no password.
+fn bare(url: Url) -> Result<Url, String> {
     if !url.username().is_empty() || url.password().is_some() {
         return Err("must not hold a user or a password".into());
     }

@@ -4,9 +4,25 @@
 
 use std::net::SocketAddr;
 
-pub(super) fn text(listen: SocketAddr, batch: &str, authority: &str, hmc: &str) -> String {
+use super::identities::{ISSUER, Identities, SPIFFE_ID, SUBJECT};
+
+/// Where and how the service is served.
+pub struct Served {
+    /// gRPC.
+    pub listen: SocketAddr,
+    /// The operator's port, if there is one.
+    pub admin: Option<SocketAddr>,
+    /// With TLS: what a client shows and trusts.
+    pub identities: Option<Identities>,
+}
+
+pub(super) fn text(served: &Served, batch: &str, authority: &str, hmc: &str) -> String {
+    let Served {
+        listen, identities, ..
+    } = served;
+    let how = identities.as_ref().map_or("-plaintext".to_owned(), flags);
     let call = |request: &str, rpc: &str| {
-        format!("    grpcurl -plaintext -d '{request}' {listen} useradmin.v1.UserAdmin/{rpc}\n")
+        format!("    grpcurl {how} -d '{request}' {listen} useradmin.v1.UserAdmin/{rpc}\n")
     };
     let batch_user = |pool: &str, node: &str, user: &str, more: &str| {
         let request =
@@ -14,10 +30,20 @@ pub(super) fn text(listen: SocketAddr, batch: &str, authority: &str, hmc: &str) 
         call(&request, "DeleteBatchNodeUser")
     };
     let hmc_user = |request: &str| call(request, "DeleteHmcUser");
+    let transport = if identities.is_some() {
+        "TLS"
+    } else {
+        "plaintext"
+    };
     [
-        format!("Sandbox: nothing here is real. gRPC on {listen} (plaintext, reflection).\n"),
+        format!("Sandbox: nothing here is real. gRPC on {listen} ({transport}, reflection).\n"),
         format!("  Simulated: Azure Batch {batch}, Microsoft Entra {authority}, HMC {hmc}.\n"),
-        "  A deleted user is gone until the next start. There is no audit log and no admin port.\n\n".to_owned(),
+        format!(
+            "  A deleted user is gone until the next start. There is no audit log{}.\n",
+            admin(served)
+        ),
+        identities.as_ref().map_or_else(String::new, callers),
+        "\n".to_owned(),
         BATCH.to_owned(),
         batch_user("pool-1", "node-idle", "alice", ""),
         batch_user("pool-1", "node-idle", "nobody", r#","allow_missing":true"#),
@@ -32,6 +58,36 @@ pub(super) fn text(listen: SocketAddr, batch: &str, authority: &str, hmc: &str) 
     .concat()
 }
 
+fn admin(served: &Served) -> String {
+    match served.admin {
+        Some(address) => format!("; http://{address}/metrics has the numbers"),
+        None => " and no admin port".to_owned(),
+    }
+}
+
+fn flags(files: &Identities) -> String {
+    let Identities {
+        ca,
+        client_certificate: certificate,
+        client_key: key,
+        ..
+    } = files;
+    let [ca, certificate, key] = [ca, certificate, key].map(|path| path.display());
+    format!("-cacert {ca} -cert {certificate} -key {key}")
+}
+
+fn callers(files: &Identities) -> String {
+    format!(
+        "  Trust {}. A caller shows one of these, and may then do everything:\n\
+           \x20   certificate {} with {}, which is {SPIFFE_ID}\n\
+           \x20   token: -H \"authorization: Bearer $(cat {})\", which is {ISSUER}#{SUBJECT}; 60 deletions a minute\n",
+        files.ca.display(),
+        files.client_certificate.display(),
+        files.client_key.display(),
+        files.token.display(),
+    )
+}
+
 const BATCH: &str = "\
 Batch account `sandbox`, pool `pool-1`:
   node-idle, node-running, tvm-1695681911_1-20161121t182739z: users alice, bob, carol, josé, `user name/with ?#%`
@@ -39,6 +95,7 @@ Batch account `sandbox`, pool `pool-1`:
     -waitingforstarttask, -starttaskfailed: FAILED_PRECONDITION; pools pool-deleting, -resizing, -creating: likewise
   node-idle, user answer-CODE: any documented code, e.g. answer-TooManyRequests, answer-AuthorizationFailure;
     a CODE that is not documented is a user that does not exist
+  node-idle, user answer-nothing: the service never answers, so that the outcome stays unknown until the deadline
 ";
 
 const HMC: &str = "

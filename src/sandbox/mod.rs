@@ -10,17 +10,18 @@ mod credentials;
 mod entra;
 mod guide;
 mod hmc;
+pub mod identities;
 mod net;
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::sync::watch;
 
 pub use self::credentials::Credentials;
 use self::entra::{Entra, Tokens};
+pub use self::guide::Served;
 use self::hmc::Hmc;
 use self::net::{Counters, read, spawn};
 
@@ -131,10 +132,10 @@ impl Sandbox {
         }
     }
 
-    /// What a person has to know to try the service that listens on `listen`; it holds no secret.
+    /// What a person has to know to try the service that is `served`; it holds no secret.
     #[must_use]
-    pub fn guide(&self, listen: SocketAddr) -> String {
-        guide::text(listen, &self.batch_url, &self.authority_url, &self.hmc_url)
+    pub fn guide(&self, served: &Served) -> String {
+        guide::text(served, &self.batch_url, &self.authority_url, &self.hmc_url)
     }
 
     /// An HMC restart: no session is valid any more.

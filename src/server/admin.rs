@@ -11,7 +11,7 @@ use axum::{
 };
 use tokio::net::TcpListener;
 
-use crate::{config::Server as Settings, metrics::AuditNumbers, service::Shared};
+use crate::{config::Server as Settings, service::Shared};
 
 /// The port, taken.
 pub struct Admin {
@@ -78,11 +78,6 @@ async fn readyz(State(shared): State<Arc<Shared>>) -> (StatusCode, &'static str)
 }
 
 async fn metrics(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
-    let text = shared.metrics.text(&AuditNumbers {
-        works: shared.audit.works(),
-        changes_by_others: shared.audit.changes_by_others(),
-        lost: shared.audit.lost(),
-    });
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(CONTENT_TYPE, kind)], text)
+    ([(CONTENT_TYPE, kind)], shared.numbers())
 }

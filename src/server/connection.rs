@@ -12,6 +12,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
+use prometheus_client::metrics::gauge::Gauge;
 use rand::RngExt as _;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -56,6 +57,15 @@ pub struct Connections<S> {
     ending: Ending,
     calls: All,
     most_calls: usize,
+}
+
+/// Counts a connection that has ended.
+struct Ended<'a>(&'a Gauge);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 /// How connections are brought to an end.
@@ -121,6 +131,9 @@ where
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        self.metrics.connections.inc();
+        // However it ends.
+        let _ended = Ended(&self.metrics.connections);
         let calls = Arc::new(Calls::among(Arc::clone(&self.calls)));
         let (begun, address, most) = (Arc::clone(&calls), peer.address, self.most_calls);
         let service = TowerToHyperService::new(self.service.clone());

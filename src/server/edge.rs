@@ -15,7 +15,9 @@ use http::{
 };
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt as _, combinators::MapFrame};
+use opentelemetry::context::FutureExt as _;
 use tokio::sync::OwnedSemaphorePermit;
+use tonic::Status;
 use tower::{Layer, Service};
 
 use super::acceptor::Peer;
@@ -24,26 +26,33 @@ use crate::{
         Failure,
         status::{CallFacts, status},
     },
-    service::meta::CallMeta,
+    metrics::Metrics,
+    service::{meta::CallMeta, observed::Observed},
 };
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The layer.
-#[derive(Clone, Copy, Debug)]
-pub struct EdgeLayer;
+#[derive(Clone)]
+pub struct EdgeLayer(pub Arc<Metrics>);
 
 impl<S> Layer<S> for EdgeLayer {
     type Service = Edge<S>;
 
     fn layer(&self, inner: S) -> Edge<S> {
-        Edge(inner)
+        Edge {
+            inner,
+            metrics: Arc::clone(&self.0),
+        }
     }
 }
 
 /// The service that the layer makes.
-#[derive(Clone, Debug)]
-pub struct Edge<S>(S);
+#[derive(Clone)]
+pub struct Edge<S> {
+    inner: S,
+    metrics: Arc<Metrics>,
+}
 
 type MarkTrailers<D> = Box<dyn FnMut(Frame<D>) -> Frame<D> + Send>;
 type Answer<B> = Response<MapFrame<B, MarkTrailers<<B as Body>::Data>>>;
@@ -59,7 +68,7 @@ where
     type Future = Pin<Box<dyn Future<Output = Result<Answer<B>, S::Error>> + Send>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.0.poll_ready(cx)
+        self.inner.poll_ready(cx)
     }
 
     fn call(&mut self, mut request: Request<Q>) -> Self::Future {
@@ -67,18 +76,33 @@ where
             return Box::pin(async move { Ok(mark(refusal, None)) });
         }
         let peer = request.extensions().get::<Peer>();
-        let peer = peer.map(|peer| peer.address.to_string());
-        let timeout = request.headers().get("grpc-timeout");
-        let meta = CallMeta::new(timeout.map(HeaderValue::as_bytes), peer.unwrap_or_default());
+        let peer = peer.map(|peer| peer.address);
+        let (path, headers) = (request.uri().path(), request.headers());
+        let observed = Observed::begin(path, headers, peer, &self.metrics);
+        let timeout = headers.get("grpc-timeout").map(HeaderValue::as_bytes);
+        let peer = peer.map(|peer| peer.to_string()).unwrap_or_default();
+        let meta = CallMeta {
+            observed: observed.clone(),
+            ..CallMeta::new(timeout, peer)
+        };
         // A UUID is always a header's value.
         let id = HeaderValue::from_str(&meta.request_id).ok();
         let request_id = meta.request_id.clone();
         request.extensions_mut().insert(meta);
-        let answer = self.0.call(request);
+        let context = observed.as_ref().map(|observed| observed.context().clone());
+        let answer = self.inner.call(request);
+        let answer = AssertUnwindSafe(answer).catch_unwind();
+        let answer = answer.with_context(context.unwrap_or_default());
         Box::pin(async move {
-            let answer = AssertUnwindSafe(answer).catch_unwind().await;
-            let answer = answer.unwrap_or_else(|_| Ok(panicked(request_id)));
-            Ok(mark(answer?, id))
+            let answer = answer.await.unwrap_or_else(|_| Ok(panicked(request_id)));
+            let answer = answer?;
+            // Of what no handler was asked for, no more is known than its status.
+            if let (Some(observed), Some(status)) =
+                (observed, Status::from_header_map(answer.headers()))
+            {
+                observed.end_with(status.code(), "");
+            }
+            Ok(mark(answer, id))
         })
     }
 }
@@ -143,11 +167,14 @@ fn mark<B: Body>(mut answer: Response<B>, id: Option<HeaderValue>) -> Answer<B> 
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use http::{Request, Response, header::CONTENT_TYPE};
     use tonic::{Code, Status, body::Body};
     use tower::{Layer as _, Service as _, service_fn};
 
     use super::EdgeLayer;
+    use crate::metrics::Metrics;
 
     #[tokio::test]
     async fn a_panic_is_an_internal_error_with_details() {
@@ -155,7 +182,7 @@ mod tests {
             assert!(request.uri().path() == "/", "on purpose");
             Ok::<_, String>(Response::new(Body::default()))
         });
-        let mut edge = EdgeLayer.layer(inner);
+        let mut edge = EdgeLayer(Arc::<Metrics>::default()).layer(inner);
         for (path, code) in [("/", None), ("/x", Some(Code::Internal))] {
             let request = Request::post(path).header(CONTENT_TYPE, "application/grpc");
             let answer = edge.call(request.body(Body::default()).unwrap_or_default());

@@ -98,8 +98,10 @@ impl IdentifyLayer {
     /// Room for a call to reflection, and none for any call of a crowd; others need none here.
     fn room_for(&self, path: &str, extensions: &Extensions) -> Result<Option<Held>, Status> {
         let full = || {
-            let facts = CallFacts::of_request(CallMeta::of(extensions).request_id);
-            status(&Failure::new(ErrorReason::Overloaded, "streams"), &facts)
+            let meta = CallMeta::of(extensions);
+            let facts = CallFacts::of_request(meta.request_id.clone());
+            let failure = Failure::new(ErrorReason::Overloaded, "streams");
+            meta.ended(status(&failure, &facts), failure.reason)
         };
         if extensions.get::<Crowded>().is_some() {
             return Err(full());

@@ -52,9 +52,10 @@ pub struct Server {
 impl Server {
     /// Takes the ports and makes the clients. Upstreams are not called.
     pub async fn bind(config: &Config) -> Result<Self, String> {
-        let files = config.server.tls.clone();
-        let tls = files.map(Tls::new).transpose()?.map(Arc::new);
         let shared = Arc::new(Shared::new(config).await?);
+        let files = config.server.tls.clone();
+        let tls = files.map(|files| Tls::new(files, &shared.metrics));
+        let tls = tls.transpose()?.map(Arc::new);
         let listen = config.server.listen;
         let listener = acceptor::listen(listen)
             .map_err(|error| format!("cannot listen on {listen}: {error}"))?;
@@ -98,7 +99,8 @@ impl Server {
         let limits = &self.settings.limits;
         let identify =
             IdentifyLayer::new(Arc::clone(&self.shared), self.tls.clone(), &self.settings);
-        let service = EdgeLayer.layer(identify.layer(routes.routes().prepare()));
+        let edge = EdgeLayer(Arc::clone(&self.shared.metrics));
+        let service = edge.layer(identify.layer(routes.routes().prepare()));
         let ending = Ending::default();
         // However this ends, nobody is served any more.
         let _ended = (
@@ -153,11 +155,9 @@ impl Server {
 
 /// Both versions, with health and with the details that statuses hold.
 fn reflection(routes: &mut RoutesBuilder) -> Result<(), String> {
+    let set = proto::descriptor_set();
     let builder = || {
-        tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+        tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(&set)
     };
     let text = |error: tonic_reflection::server::Error| format!("reflection: {error}");
     routes.add_service(builder().build_v1().map_err(text)?);

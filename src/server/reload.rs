@@ -62,7 +62,7 @@ impl Looked {
 
 impl Watched {
     fn new(what: &'static str, files: Vec<Looked>, read: Read, metrics: &Arc<Metrics>) -> Self {
-        let mut numbers = metrics.content(what);
+        let mut numbers = metrics.reloads.content(what);
         numbers.confirmed();
         Self {
             what,
@@ -197,7 +197,7 @@ impl Waiting {
     /// Tells what differs from what runs, if that is news.
     fn tell(&mut self, config: &Config, metrics: &Metrics) {
         let keys = config::differences(&self.running, &config.fixed);
-        metrics.restart_needed(!keys.is_empty());
+        metrics.reloads.restart_needed(!keys.is_empty());
         if keys == self.told {
             return;
         }
@@ -246,6 +246,6 @@ pub async fn watch(mut watched: Vec<Watched>, metrics: Arc<Metrics>) {
                 return;
             }
         }
-        metrics.looked();
+        metrics.reloads.looked();
     }
 }

@@ -10,14 +10,16 @@ use arc_swap::ArcSwap;
 use rustls::{
     ServerConfig, ServerConnection,
     crypto::ring,
-    pki_types::UnixTime,
+    pki_types::{CertificateDer, UnixTime},
     server::{NoClientAuth, NoServerSessionStorage, danger::ClientCertVerifier},
     sign::SingleCertAndKey,
 };
+use x509_parser::parse_x509_certificate;
 
 use crate::{
     access::{certificate::PeerCertificate, unidentified::Unidentified},
     config::tls::TlsFiles,
+    metrics::Metrics,
 };
 
 /// One content of the files.
@@ -32,16 +34,18 @@ pub struct Tls {
     files: TlsFiles,
     loaded: ArcSwap<Loaded>,
     number: AtomicU64,
+    metrics: Arc<Metrics>,
 }
 
 impl Tls {
     /// Reads the files.
-    pub fn new(files: TlsFiles) -> Result<Self, String> {
-        let loaded = load(&files, 0)?;
+    pub fn new(files: TlsFiles, metrics: &Arc<Metrics>) -> Result<Self, String> {
+        let loaded = load(&files, 0, metrics)?;
         Ok(Self {
             files,
             loaded: ArcSwap::from_pointee(loaded),
             number: AtomicU64::new(0),
+            metrics: Arc::clone(metrics),
         })
     }
 
@@ -53,7 +57,8 @@ impl Tls {
     /// Reads the files again; what was read last stays in use when one of them is bad.
     pub fn reload(&self) -> Result<(), String> {
         let number = self.number.fetch_add(1, Ordering::Relaxed) + 1;
-        self.loaded.store(Arc::new(load(&self.files, number)?));
+        let loaded = load(&self.files, number, &self.metrics)?;
+        self.loaded.store(Arc::new(loaded));
         Ok(())
     }
 
@@ -90,11 +95,24 @@ pub fn peer_certificate(connection: &ServerConnection, number: u64) -> Option<Pe
     PeerCertificate::new(connection.peer_certificates()?, number)
 }
 
-fn load(files: &TlsFiles, number: u64) -> Result<Loaded, String> {
+/// When the first certificate of a chain expires, in seconds since 1970.
+fn expires(chain: &[CertificateDer<'_>]) -> Option<i64> {
+    let parsed = chain
+        .iter()
+        .filter_map(|certificate| parse_x509_certificate(certificate).ok());
+    parsed
+        .map(|(_, certificate)| certificate.validity().not_after.timestamp())
+        .min()
+}
+
+fn load(files: &TlsFiles, number: u64, metrics: &Metrics) -> Result<Loaded, String> {
     let material = files.read().map_err(|faults| {
         let texts = faults.iter().map(|(key, fault)| format!("`{key}` {fault}"));
         texts.collect::<Vec<_>>().join("; ")
     })?;
+    if let Some(at) = expires(&material.certified.cert) {
+        metrics.certificate_expires("cert_file", at);
+    }
     let has_expired = |own| PeerCertificate::new(&[own], 0).is_some_and(|own| own.has_expired());
     if material
         .certified

@@ -10,6 +10,7 @@ use super::{
     call::{Finished, Subject, Trace, Work},
     meta::CallMeta,
     pipeline,
+    targets::AZURE_BATCH,
     validate::Checked,
 };
 use crate::{
@@ -55,7 +56,7 @@ fn subject(shared: &Shared, request: &DeleteBatchNodeUserRequest) -> Subject {
     checked.client_request_id("client_request_id", &request.client_request_id);
     Subject {
         rpc: "DeleteBatchNodeUser",
-        upstream: "azure_batch",
+        upstream: AZURE_BATCH,
         target,
         alias_is_ours: request.account.is_empty(),
         pool: Some(request.pool_id.clone()),

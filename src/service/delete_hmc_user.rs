@@ -10,7 +10,7 @@ use super::{
     call::{Finished, Subject, Trace, Work},
     meta::CallMeta,
     pipeline,
-    targets::Target,
+    targets::{IBM_HMC, Target},
     validate::Checked,
 };
 use crate::{
@@ -68,7 +68,7 @@ fn subject(shared: &Shared, request: &DeleteHmcUserRequest) -> Subject {
     };
     Subject {
         rpc: "DeleteHmcUser",
-        upstream: "ibm_hmc",
+        upstream: IBM_HMC,
         target,
         alias_is_ours: request.hmc.is_empty(),
         pool: None,

@@ -5,18 +5,20 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     access::token::KeySource,
     config::{Jwks, JwtIssuer},
+    metrics::Metrics,
     upstream::{deadline::Deadline, http::Client, tls::Trust},
 };
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The source of an issuer's keys.
-pub fn source(issuer: &JwtIssuer) -> Result<KeySource, String> {
+pub fn source(issuer: &JwtIssuer, metrics: &Metrics) -> Result<KeySource, String> {
     let (url, roots) = match &issuer.jwks {
         Jwks::File(path) => return Ok(KeySource::File(path.clone())),
         Jwks::Url { url, roots } => (url.clone(), roots),
     };
-    let client = Client::new(&url, Trust::More, roots, &[b"h2", b"http/1.1"])?;
+    let numbers = metrics.upstreams.requests("jwks", &issuer.issuer);
+    let client = Client::new(&url, Trust::More, roots, &[b"h2", b"http/1.1"], numbers)?;
     Ok(KeySource::Url(Arc::new(move || {
         let (client, url) = (client.clone(), url.clone());
         Box::pin(async move { client.document(url, &Deadline::after(TIMEOUT)).await })

@@ -1,13 +1,17 @@
 //! What the transport knows of a call. The server's layers put it into the request's extensions.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tonic::Extensions;
+use tonic::{Extensions, Status};
 use uuid::Uuid;
 
-use crate::{access::unidentified::Unidentified, identity::Identity, upstream::deadline::Deadline};
+use super::observed::Observed;
+use crate::{
+    access::unidentified::Unidentified, identity::Identity, proto::ErrorReason, trace,
+    upstream::deadline::Deadline,
+};
 
 /// For a caller who sets no deadline.
 const DEFAULT: Duration = Duration::from_secs(30);
@@ -31,6 +35,8 @@ pub struct CallMeta {
     pub received: Instant,
     /// Cancelled when its message has been read.
     pub read: CancellationToken,
+    /// What monitoring sees of it; `None` where it is none of the rpcs.
+    pub observed: Option<Arc<Observed>>,
 }
 
 impl CallMeta {
@@ -49,7 +55,24 @@ impl CallMeta {
             deadline: time.map(|time| Deadline::at(received + time.saturating_sub(MARGIN))),
             received,
             read: CancellationToken::new(),
+            observed: None,
         }
+    }
+
+    /// The id of the trace that the call belongs to.
+    #[must_use]
+    pub fn trace_id(&self) -> Option<String> {
+        let observed = self.observed.as_ref()?;
+        trace::ids(observed.context()).map(|(trace, _)| trace)
+    }
+
+    /// Notes that the call ends with this status.
+    #[must_use]
+    pub fn ended(&self, status: Status, reason: ErrorReason) -> Status {
+        if let Some(observed) = &self.observed {
+            observed.end_with(status.code(), reason.as_str_name());
+        }
+        status
     }
 
     /// Of a call whose message has been read.

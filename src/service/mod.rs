@@ -6,6 +6,7 @@ mod delete_batch_node_user;
 mod delete_hmc_user;
 mod jwks;
 pub mod meta;
+pub mod observed;
 mod pipeline;
 mod report;
 pub mod targets;
@@ -22,8 +23,8 @@ use tonic::{Request, Response, Status};
 use self::targets::Targets;
 use crate::{
     access::{Access, audit::Audit},
-    config::Config,
-    metrics::Metrics,
+    config::{Config, JwtIssuer},
+    metrics::{Metrics, Snapshot},
     proto::{
         DeleteBatchNodeUserRequest, DeleteBatchNodeUserResponse, DeleteHmcUserRequest,
         DeleteHmcUserResponse, user_admin_server::UserAdmin,
@@ -41,6 +42,7 @@ pub struct Shared {
     pub audit: Audit,
     /// One place for each call in progress, from when its message is there until it has ended.
     pub room: Arc<Semaphore>,
+    most_calls: u32,
     /// Calls in progress, and their records; they end even when their callers have gone.
     pub tasks: TaskTracker,
     /// Cancelled when the server stops: no call is begun any more.
@@ -52,18 +54,20 @@ pub struct Shared {
 impl Shared {
     /// From the configuration.
     pub async fn new(config: &Config) -> Result<Self, String> {
-        let metrics = Arc::default();
-        let access = Access::new(config, None, jwks::source, &metrics)?;
+        let metrics = Arc::<Metrics>::default();
+        let source = |issuer: &JwtIssuer| jwks::source(issuer, &metrics);
+        let access = Access::new(config, None, source, &metrics)?;
         Ok(Self {
-            targets: Targets::new(config)?,
+            targets: Targets::new(config, &metrics)?,
             access: ArcSwap::from_pointee(access),
-            metrics,
-            audit: Audit::start(&config.audit)
+            audit: Audit::start(&config.audit, &metrics)
                 .await
                 .map_err(|error| format!("audit log: {error}"))?,
+            metrics,
             room: Arc::new(Semaphore::new(
                 config.server.limits.max_concurrent_calls as usize,
             )),
+            most_calls: config.server.limits.max_concurrent_calls,
             tasks: TaskTracker::new(),
             draining: CancellationToken::new(),
             halt: CancellationToken::new(),
@@ -76,11 +80,24 @@ impl Shared {
         self.access.load()
     }
 
+    /// The text that monitoring reads.
+    #[must_use]
+    pub fn numbers(&self) -> String {
+        let free = u32::try_from(self.room.available_permits()).unwrap_or(u32::MAX);
+        self.metrics.text(&Snapshot {
+            audit: self.audit.numbers(),
+            targets: self.targets.states(),
+            calls: self.most_calls.saturating_sub(free),
+            most_calls: self.most_calls,
+        })
+    }
+
     /// Takes up what a changed configuration says of callers, issuers, protected users and authorities: all of it, or
     /// nothing.
     pub fn take_up(&self, config: &Config) -> Result<(), String> {
         let before = self.access.load();
-        let access = Access::new(config, Some(&before), jwks::source, &self.metrics)?;
+        let source = |issuer: &JwtIssuer| jwks::source(issuer, &self.metrics);
+        let access = Access::new(config, Some(&before), source, &self.metrics)?;
         let changes = self.targets.trust(config)?;
         for change in changes {
             change();

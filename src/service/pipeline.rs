@@ -7,6 +7,7 @@ use std::{
 };
 
 use futures_util::FutureExt as _;
+use opentelemetry::context::FutureExt as _;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::{sync::CancellationToken, task::task_tracker::TaskTrackerToken};
 use tonic::{Code, Response, Status};
@@ -49,7 +50,7 @@ where
     T: Send + 'static,
     W: Future<Output = Finished<T>> + Send + 'static,
 {
-    let mut call = Call::new(shared, meta, subject);
+    let mut call = Call::new(shared, meta, subject, exists);
     let deadline = match call.admit(exists, protected) {
         Ok(deadline) => deadline,
         Err(failure) => return call.refuse(failure).await,
@@ -61,7 +62,7 @@ where
     };
     let tasks = call.shared.tasks.clone();
     let mut facts = call.facts.clone();
-    let task = tasks.spawn(call.carry_out(limits, work));
+    let task = tasks.spawn(call.carry_out(limits, work).with_current_context());
     let guard = Gone(gone);
     let answer = task.await;
     // The answer is there; dropping the guard tells nobody anything any more.
@@ -80,6 +81,8 @@ pub(super) struct Call {
     pub(super) subject: Subject,
     pub(super) facts: CallFacts,
     pub(super) trace: Trace,
+    /// The target is configured.
+    pub(super) known: bool,
     /// The intent is on record.
     pub(super) intended: bool,
     /// Its place among the calls in progress; given back when it has ended, whether its caller is still there or not.
@@ -89,7 +92,7 @@ pub(super) struct Call {
 }
 
 impl Call {
-    fn new(shared: Arc<Shared>, meta: CallMeta, subject: Subject) -> Self {
+    fn new(shared: Arc<Shared>, meta: CallMeta, subject: Subject, known: bool) -> Self {
         let in_progress = shared.tasks.token();
         let facts = CallFacts {
             upstream: subject.upstream,
@@ -105,6 +108,7 @@ impl Call {
             subject,
             facts,
             trace: Trace::default(),
+            known,
             intended: false,
             room: None,
             _in_progress: in_progress,

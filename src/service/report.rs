@@ -5,7 +5,7 @@ use std::future::Future;
 use time::OffsetDateTime;
 use tonic::{Code, Status};
 
-use super::{Shared, meta::CallMeta, pipeline::Call};
+use super::{Shared, call::Subject, meta::CallMeta, pipeline::Call};
 use crate::{
     access::audit::{Entry, Event, PATIENCE},
     error::{
@@ -14,6 +14,7 @@ use crate::{
     },
     identity::Identity,
     proto::DeleteOutcome,
+    trace::CallEnd,
 };
 
 /// A record of a call of which no more is known than what the transport knows.
@@ -120,17 +121,42 @@ impl Call {
         status
     }
 
+    /// What monitoring is told.
+    fn observe(&self, code: Code, outcome: &'static str, reason: &'static str) {
+        let Subject {
+            upstream, target, ..
+        } = &self.subject;
+        let target = if self.known { target.as_str() } else { "" };
+        let calls = &self.shared.metrics.calls;
+        calls.outcome(upstream, target, outcome);
+        if let Some(observed) = &self.meta.observed {
+            observed.end(&CallEnd {
+                code,
+                reason,
+                attributes: &[
+                    ("useradmin.request_id", self.meta.request_id.clone()),
+                    ("useradmin.target", target.to_owned()),
+                    ("useradmin.outcome", outcome.to_owned()),
+                    ("useradmin.attempts", self.facts.attempts.to_string()),
+                ],
+            });
+        }
+    }
+
     /// One line a call.
     pub(super) fn log(
         &self,
         code: Code,
-        outcome: &str,
-        reason: &str,
+        outcome: &'static str,
+        reason: &'static str,
         context: &str,
         caller_gone: bool,
     ) {
+        self.observe(code, outcome, reason);
+        let trace_id = self.meta.trace_id();
         tracing::info!(
             request_id = self.meta.request_id,
+            trace_id,
             rpc = self.subject.rpc,
             caller = short(&self.facts.caller),
             peer = short(&self.meta.peer),

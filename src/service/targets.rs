@@ -6,9 +6,15 @@ use arc_swap::ArcSwap;
 
 use crate::{
     config::Config,
+    metrics::{Metrics, TargetName, TargetState},
     pattern::Pattern,
     upstream::{azure_batch::BatchAccount, http::Change, ibm_hmc::Hmc},
 };
+
+/// The names of the upstreams, in metadata and numbers.
+pub const AZURE_BATCH: &str = "azure_batch";
+/// See [`AZURE_BATCH`].
+pub const IBM_HMC: &str = "ibm_hmc";
 
 /// One upstream and the users that are never deleted there.
 pub struct Target<U> {
@@ -49,24 +55,43 @@ pub struct Targets {
 
 impl Targets {
     /// Makes the clients; nothing is sent.
-    pub fn new(config: &Config) -> Result<Self, String> {
+    pub fn new(config: &Config, metrics: &Metrics) -> Result<Self, String> {
         let mut targets = Self {
             batch_accounts: BTreeMap::new(),
             hmcs: BTreeMap::new(),
         };
         for (alias, account) in &config.batch_accounts {
-            let upstream = BatchAccount::new(account.clone())
+            let numbers = metrics.upstreams.requests(AZURE_BATCH, alias);
+            metrics.calls.expect(AZURE_BATCH, alias);
+            let upstream = BatchAccount::new(account.clone(), &numbers)
                 .map_err(|error| format!("batch_accounts.{alias}: {error}"))?;
             let target = Target::new(upstream, &account.protected_users);
             targets.batch_accounts.insert(alias.clone(), target);
         }
         for (alias, hmc) in &config.hmcs {
-            let upstream =
-                Hmc::new(hmc.clone()).map_err(|error| format!("hmcs.{alias}: {error}"))?;
+            let numbers = metrics.upstreams.requests(IBM_HMC, alias);
+            metrics.calls.expect(IBM_HMC, alias);
+            let upstream = Hmc::new(hmc.clone(), &numbers)
+                .map_err(|error| format!("hmcs.{alias}: {error}"))?;
             let target = Target::new(upstream, &hmc.protected_users);
             targets.hmcs.insert(alias.clone(), target);
         }
         Ok(targets)
+    }
+
+    /// All targets as they are now.
+    #[must_use]
+    pub fn states(&self) -> Vec<(TargetName, TargetState)> {
+        let name = |upstream, alias: &String| TargetName {
+            upstream,
+            target: alias.clone(),
+        };
+        let accounts = self.batch_accounts.iter();
+        let accounts =
+            accounts.map(|(alias, target)| (name(AZURE_BATCH, alias), target.upstream.state()));
+        let hmcs = self.hmcs.iter();
+        let hmcs = hmcs.map(|(alias, target)| (name(IBM_HMC, alias), target.upstream.state()));
+        accounts.chain(hmcs).collect()
     }
 
     /// Ready to take up the authorities of a changed configuration.

@@ -9,6 +9,7 @@ use super::{
     Shared,
     meta::CallMeta,
     report::{entry, record},
+    targets::{AZURE_BATCH, IBM_HMC},
 };
 use crate::{
     access::audit::Event,
@@ -22,8 +23,8 @@ use crate::{
 
 /// The rpcs and their upstreams.
 const RPCS: [(&str, &str); 2] = [
-    ("DeleteBatchNodeUser", "azure_batch"),
-    ("DeleteHmcUser", "ibm_hmc"),
+    ("DeleteBatchNodeUser", AZURE_BATCH),
+    ("DeleteHmcUser", IBM_HMC),
 ];
 
 /// The fields that a message can be unreadable in.
@@ -85,13 +86,15 @@ pub async fn never_came(shared: &Shared, path: &str, meta: &CallMeta) -> Option<
 pub fn overloaded(path: &str, meta: &CallMeta) -> Option<Status> {
     let (_, upstream) = rpc(path)?;
     let failure = Failure::new(ErrorReason::Overloaded, "too many calls");
+    let trace_id = meta.trace_id();
     tracing::info!(
         request_id = meta.request_id,
+        trace_id,
         peer = meta.peer,
         path,
         "there is no room for the call"
     );
-    Some(status(&failure, &facts(upstream, meta)))
+    Some(meta.ended(status(&failure, &facts(upstream, meta)), failure.reason))
 }
 
 /// The name and the upstream of an rpc.
@@ -119,8 +122,10 @@ async fn refuse(
 ) -> Option<Status> {
     let (rpc, upstream) = rpc(path)?;
     let cause = meta.caller.as_ref().err().map(|cause| cause.as_str());
+    let trace_id = meta.trace_id();
     tracing::info!(
         request_id = meta.request_id,
+        trace_id,
         peer = meta.peer,
         path,
         fault,
@@ -139,7 +144,7 @@ async fn refuse(
             failure
         }
     };
-    Some(status(&failure, &facts))
+    Some(meta.ended(status(&failure, &facts), failure.reason))
 }
 
 /// The field that the decoder names, as `Message.field: what is wrong`; empty when it names none.

@@ -165,6 +165,15 @@ impl Budget {
         })
     }
 
+    /// Retries that there may be now.
+    #[must_use]
+    pub fn left(&self) -> f64 {
+        let state = *crate::lock(&self.0);
+        let gained = Instant::now().duration_since(state.1);
+        let tokens = (state.0 + gained).min(Self::CAP);
+        tokens.as_secs_f64() / Self::TOKEN.as_secs_f64()
+    }
+
     fn change(&self, apply: impl FnOnce(Duration) -> (Duration, bool)) -> bool {
         let mut state = crate::lock(&self.0);
         let now = Instant::now();

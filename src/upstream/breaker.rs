@@ -4,7 +4,10 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Mutex, MutexGuard},
+    sync::{
+        Mutex, MutexGuard,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -30,6 +33,7 @@ pub struct Breaker {
     /// Its host, for the log.
     host: String,
     state: Mutex<State>,
+    openings: AtomicU64,
 }
 
 enum State {
@@ -86,7 +90,20 @@ impl Breaker {
         Self {
             host: url.host_str().unwrap_or_default().to_owned(),
             state: Mutex::new(State::Closed(Window::default())),
+            openings: AtomicU64::new(0),
         }
+    }
+
+    /// Does it let no call through but probes?
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        matches!(*self.state(), State::Open { .. })
+    }
+
+    /// How often it has opened.
+    #[must_use]
+    pub fn openings(&self) -> u64 {
+        self.openings.load(Ordering::Relaxed)
     }
 
     /// Lets a call through, or tells that it must not begin.
@@ -128,6 +145,7 @@ impl Breaker {
                         probe_at: now + PAUSE,
                         probes: 0,
                     };
+                    self.openings.fetch_add(1, Ordering::Relaxed);
                     tracing::warn!(upstream = self.host, "the circuit breaker has opened");
                 }
             }

@@ -12,7 +12,7 @@ use crate::{config::BulkheadLimits, error::Failure, proto::ErrorReason};
 pub struct Bulkhead {
     places: Semaphore,
     waiting: AtomicU32,
-    queue: u32,
+    limits: BulkheadLimits,
 }
 
 /// Counts a call among the waiting ones for as long as it lives.
@@ -31,8 +31,27 @@ impl Bulkhead {
         Self {
             places: Semaphore::new(limits.in_flight as usize),
             waiting: AtomicU32::new(0),
-            queue: limits.queued,
+            limits,
         }
+    }
+
+    /// Its limits.
+    #[must_use]
+    pub const fn limits(&self) -> BulkheadLimits {
+        self.limits
+    }
+
+    /// Requests that hold a place.
+    #[must_use]
+    pub fn in_flight(&self) -> u32 {
+        let free = u32::try_from(self.places.available_permits()).unwrap_or(u32::MAX);
+        self.limits.in_flight.saturating_sub(free)
+    }
+
+    /// Requests that wait for one.
+    #[must_use]
+    pub fn queued(&self) -> u32 {
+        self.waiting.load(Ordering::Relaxed)
     }
 
     /// Takes a place for one request, waiting if the queue has room, the deadline allows and the caller is there.
@@ -42,7 +61,7 @@ impl Bulkhead {
         }
         let before = self.waiting.fetch_add(1, Ordering::AcqRel);
         let _waiting = Waiting(&self.waiting);
-        if before >= self.queue {
+        if before >= self.limits.queued {
             return Err(Failure::new(
                 ErrorReason::Overloaded,
                 "the bulkhead is full",

@@ -19,12 +19,14 @@ use super::{
     attempt::Limits,
     connecting::{Connections, Watch},
     deadline::Deadline,
+    observed::{Observed, Operation},
     resolver::NoLinkLocal,
     tls::{self, Trust},
 };
 use crate::{
     config::Roots,
     error::{Failure, Fate},
+    metrics::Requests,
     proto::ErrorReason,
 };
 
@@ -40,6 +42,12 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long to wait for the rest of an answer that is done at its status line, to use the connection again.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(50);
+
+const DOCUMENT: Operation = Operation {
+    name: "read_keys",
+    route: "{jwks_url}",
+    traced: false,
+};
 
 /// An upstream's answer.
 pub struct Answer {
@@ -82,6 +90,7 @@ pub struct Client {
     trust: Trust,
     alpn: Alpn,
     connections: Connections,
+    numbers: Requests,
 }
 
 /// A client, and the authorities that it was made with.
@@ -112,6 +121,18 @@ pub enum NoAnswer {
 }
 
 impl NoAnswer {
+    /// Its name in the numbers.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Unreachable(_) => "unreachable",
+            Self::NotConnected => "not_connected",
+            Self::Refused(_) => "refused",
+            Self::Cut(_) => "cut",
+            Self::TimedOut => "timed_out",
+        }
+    }
+
     /// For a request that deletes: what may have left may have been carried out.
     #[must_use]
     pub fn of_delete(self) -> Failure {
@@ -152,8 +173,14 @@ fn refused(context: String) -> Failure {
 }
 
 impl Client {
-    /// For `url`, trusting these authorities.
-    pub fn new(url: &Url, trust: Trust, roots: &Roots, alpn: Alpn) -> Result<Self, String> {
+    /// For `url`, trusting these authorities. Its requests are counted there.
+    pub fn new(
+        url: &Url,
+        trust: Trust,
+        roots: &Roots,
+        alpn: Alpn,
+        numbers: Requests,
+    ) -> Result<Self, String> {
         let connections = Connections::default();
         let tls = tls::config(url, trust, &roots.certificates, alpn)?;
         let trusting = Trusting {
@@ -166,6 +193,7 @@ impl Client {
             trust,
             alpn,
             connections,
+            numbers,
         })
     }
 
@@ -188,11 +216,27 @@ impl Client {
     /// Sends a request and reads the answer. After the status `done` the body is of no interest.
     pub async fn send(
         &self,
+        operation: &'static Operation,
         request: Request,
         done: Option<StatusCode>,
         limits: &Limits,
     ) -> Result<Answer, NoAnswer> {
-        self.exchange(request, done, MAX_BODY_BYTES, limits).await
+        self.observe(operation, request, done, MAX_BODY_BYTES, limits)
+            .await
+    }
+
+    async fn observe(
+        &self,
+        operation: &'static Operation,
+        mut request: Request,
+        done: Option<StatusCode>,
+        most: usize,
+        limits: &Limits,
+    ) -> Result<Answer, NoAnswer> {
+        let observed = Observed::begin(operation, &self.numbers, &mut request, limits);
+        let sent = self.exchange(request, done, most, limits).await;
+        observed.end(&sent);
+        sent
     }
 
     #[allow(clippy::disallowed_methods, reason = "this is the place")]
@@ -246,10 +290,9 @@ impl Client {
     /// Reads a document that is not an upstream's: exactly 200, and a whole body.
     pub async fn document(&self, url: Url, deadline: &Deadline) -> Result<Bytes, String> {
         let request = Request::new(Method::GET, url);
-        match self
-            .exchange(request, None, MAX_DOCUMENT_BYTES, &deadline.clone().into())
-            .await
-        {
+        let limits = deadline.clone().into();
+        let read = self.observe(&DOCUMENT, request, None, MAX_DOCUMENT_BYTES, &limits);
+        match read.await {
             Ok(Answer {
                 status: 200,
                 body: Some(body),

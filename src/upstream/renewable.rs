@@ -14,6 +14,7 @@ use std::{
 };
 
 use futures_util::future::{FutureExt as _, Shared};
+use opentelemetry::context::FutureExt as _;
 use rand::RngExt as _;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -55,6 +56,9 @@ pub trait Source<T>: Send + Sync + 'static {
         LONGEST
     }
 
+    /// Is told how a renewal has ended.
+    fn renewed(&self, _well: bool) {}
+
     /// Is told when one has been replaced or refused, and will not be handed out again.
     fn retire(self: Arc<Self>, _old: Arc<Lease<T>>) {}
 }
@@ -63,6 +67,7 @@ pub trait Source<T>: Send + Sync + 'static {
 pub struct Lease<T> {
     /// The thing itself.
     pub value: T,
+    obtained: Instant,
     refresh_at: Option<Instant>,
     lapses_at: Option<Instant>,
     /// It has replaced one that was refused, and nothing was accepted with it yet.
@@ -71,9 +76,10 @@ pub struct Lease<T> {
 
 impl<T> Lease<T> {
     /// Valid until it is refused.
-    pub const fn endless(value: T) -> Self {
+    pub fn endless(value: T) -> Self {
         Self {
             value,
+            obtained: Instant::now(),
             refresh_at: None,
             lapses_at: None,
             suspect: AtomicBool::new(false),
@@ -86,6 +92,7 @@ impl<T> Lease<T> {
         let life = life.min(MAX_LIFE);
         Self {
             value,
+            obtained: now,
             refresh_at: Some(now + life.mul_f64(0.8)),
             lapses_at: Some(now + life),
             suspect: AtomicBool::new(false),
@@ -187,6 +194,15 @@ impl<T: Send + Sync + 'static, S: Source<T>> Renewable<T, S> {
         &self.source
     }
 
+    /// Since when the current one is there, and how long it will last, where that is known.
+    #[must_use]
+    pub fn age(&self) -> Option<(Duration, Option<Duration>)> {
+        let state = crate::lock(&self.state);
+        let lease = state.current.as_ref()?;
+        let left = |at: Instant| at.saturating_duration_since(Instant::now());
+        Some((lease.obtained.elapsed(), lease.lapses_at.map(left)))
+    }
+
     /// The current one, or a new one. Every waiter has its own limits; a failure reaches all waiters.
     pub async fn get(&self, limits: &Limits) -> Result<Arc<Lease<T>>, Failure> {
         let waiting = || Deadline::exceeded("waiting for credentials");
@@ -264,7 +280,7 @@ impl<T: Send + Sync + 'static, S: Source<T>> Renewable<T, S> {
             return flight.clone();
         }
         let (store, source) = (Arc::clone(&self.state), Arc::clone(&self.source));
-        let task = tokio::spawn(async move {
+        let work = async move {
             // A source may read files, which nobody is to wait for who holds the lock.
             let work = async { timeout(source.patience(), Arc::clone(&source).obtain()).await };
             // A panic must not leave its flight behind for ever.
@@ -275,12 +291,15 @@ impl<T: Send + Sync + 'static, S: Source<T>> Renewable<T, S> {
                 Err(_) => Err(Failure::internal("a renewal panicked")),
             };
             let result = result.map(Arc::new).map_err(shared);
+            source.renewed(result.is_ok());
             let old = crate::lock(&store).ended(&result);
             if let Some(old) = old {
                 source.retire(old);
             }
             result
-        });
+        };
+        // It shows in the trace of the call that has begun it.
+        let task = tokio::spawn(work.with_current_context());
         let flight = async move {
             task.await
                 .unwrap_or_else(|_| Err(Failure::internal("a renewal was cut off")))

@@ -246,3 +246,4 @@ fn every_key_is_read() {
 
 mod faults;
 mod identities;
+mod tracing;

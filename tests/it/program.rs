@@ -66,6 +66,9 @@ fn arguments_that_make_no_sense_are_refused() {
         &["serve", "--sandbox", "--config", "x"],
         &["serve", "--config", "x", "--listen", "127.0.0.1:0"],
         &["check-config"],
+        &["serve", "--config", "x", "--secure", "y"],
+        &["serve", "--config", "x", "--admin-listen", "127.0.0.1:0"],
+        &["protoset", "x"],
         &["frobnicate"],
         &[],
     ] {

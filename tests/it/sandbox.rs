@@ -1,6 +1,7 @@
 //! The embedded default: every row of the two documents, through the real server and real HTTP.
 
 mod hmc;
+mod secure;
 
 use tonic::Code;
 use useradmin::{

@@ -26,6 +26,7 @@ use self::{state::State, writer::Writer};
 use crate::{
     config::{self, AuditSink},
     error::Failure,
+    metrics::{AuditState, Metrics},
     proto::ErrorReason,
 };
 
@@ -137,7 +138,7 @@ pub struct Audit {
 
 impl Audit {
     /// Starts the writer, and gives it a moment to open its sink. One that cannot be opened is tried again.
-    pub async fn start(config: &config::Audit) -> io::Result<Self> {
+    pub async fn start(config: &config::Audit, metrics: &Arc<Metrics>) -> io::Result<Self> {
         let state = Arc::new(State::default());
         if config.sink == AuditSink::Nowhere {
             state.written(true);
@@ -148,7 +149,7 @@ impl Audit {
         }
         let (sender, jobs) = mpsc::sync_channel(QUEUE);
         let (opened, ready) = oneshot::channel();
-        let mut writer = Writer::new(config.clone(), Arc::clone(&state));
+        let mut writer = Writer::new(config.clone(), Arc::clone(&state), Arc::clone(metrics));
         thread::Builder::new()
             .name("audit".to_owned())
             .spawn(move || writer.run(&jobs, opened))?;
@@ -178,16 +179,10 @@ impl Audit {
         }
     }
 
-    /// Outcomes and refusals that are on no record.
+    /// For monitoring.
     #[must_use]
-    pub fn lost(&self) -> u64 {
-        self.state.lost()
-    }
-
-    /// How often the file was found changed by somebody else.
-    #[must_use]
-    pub fn changes_by_others(&self) -> u64 {
-        self.state.changes_by_others()
+    pub fn numbers(&self) -> AuditState {
+        self.state.numbers()
     }
 
     /// The last record on file.

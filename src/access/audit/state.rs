@@ -1,16 +1,27 @@
 //! What the writer and those who wait for it know of each other.
 
 use std::{
+    collections::VecDeque,
     sync::{
         Mutex,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::watch;
 
 use super::{Head, PATIENCE};
+use crate::metrics::AuditState;
+
+/// Since when records wait.
+#[derive(Default)]
+struct Waiting {
+    /// Those in the queue, the oldest first.
+    queued: VecDeque<Instant>,
+    /// The oldest one that has come out of the queue and is not written.
+    in_work: Option<Instant>,
+}
 
 /// The state of the audit log.
 #[derive(Default)]
@@ -20,6 +31,7 @@ pub struct State {
     /// Since when a write has been going on.
     busy_since: Mutex<Option<Instant>>,
     queued: AtomicUsize,
+    waiting: Mutex<Waiting>,
     /// Outcomes that have yet to be written.
     pending: watch::Sender<usize>,
     head: Mutex<Head>,
@@ -66,19 +78,33 @@ impl State {
         self.changes_by_others.store(times, Ordering::SeqCst);
     }
 
-    /// How often the file was found changed by somebody else.
-    pub fn changes_by_others(&self) -> u64 {
-        self.changes_by_others.load(Ordering::SeqCst)
+    /// For monitoring.
+    pub fn numbers(&self) -> AuditState {
+        AuditState {
+            works: self.works(),
+            changes_by_others: self.changes_by_others.load(Ordering::SeqCst),
+            lost: self.lost.load(Ordering::SeqCst),
+            queued: self.queued(),
+            pending: self.pending(),
+            lag: self.lag(),
+        }
+    }
+
+    /// How long the oldest record that is not written has been waiting.
+    fn lag(&self) -> Duration {
+        let waiting = crate::lock(&self.waiting);
+        let oldest = waiting.in_work.or(waiting.queued.front().copied());
+        oldest.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    /// Everything that has come out of the queue is written, or refused.
+    pub fn caught_up(&self) {
+        crate::lock(&self.waiting).in_work = None;
     }
 
     /// An outcome, or a refusal, will be on no record.
     pub fn lose(&self) {
         self.lost.fetch_add(1, Ordering::SeqCst);
-    }
-
-    /// Outcomes and refusals that are on no record.
-    pub fn lost(&self) -> u64 {
-        self.lost.load(Ordering::SeqCst)
     }
 
     /// Records in the queue.
@@ -89,6 +115,7 @@ impl State {
     /// A record goes into the queue.
     pub fn queue(&self, outcome: bool) {
         self.queued.fetch_add(1, Ordering::SeqCst);
+        crate::lock(&self.waiting).queued.push_back(Instant::now());
         if outcome {
             self.pending.send_modify(|count| *count += 1);
         }
@@ -96,7 +123,8 @@ impl State {
 
     /// It did not go in after all.
     pub fn unqueue(&self, outcome: bool) {
-        self.taken(1);
+        self.queued.fetch_sub(1, Ordering::SeqCst);
+        crate::lock(&self.waiting).queued.pop_back();
         if outcome {
             self.settle(1);
         }
@@ -105,11 +133,17 @@ impl State {
     /// So many records have come out of the queue.
     pub fn taken(&self, records: usize) {
         self.queued.fetch_sub(records, Ordering::SeqCst);
+        let mut waiting = crate::lock(&self.waiting);
+        let records = records.min(waiting.queued.len());
+        let oldest = waiting.queued.drain(..records).next();
+        waiting.in_work = waiting.in_work.or(oldest);
     }
 
     /// The writer owes an outcome that nobody sent.
     pub fn owe(&self) {
         self.pending.send_modify(|count| *count += 1);
+        let mut waiting = crate::lock(&self.waiting);
+        waiting.in_work.get_or_insert_with(Instant::now);
     }
 
     /// So many outcomes are written, or lost.

@@ -24,7 +24,7 @@ use super::{
     state::State,
     takeover::Legacy,
 };
-use crate::{config, escape::escape, proto::ErrorReason};
+use crate::{config, escape::escape, metrics::Metrics, proto::ErrorReason};
 
 /// Most records of one write.
 const GROUP: usize = 1_024;
@@ -67,11 +67,12 @@ pub struct Writer {
     /// The head that was told last, and when.
     told_head: (Head, Instant),
     state: Arc<State>,
+    metrics: Arc<Metrics>,
 }
 
 impl Writer {
     /// Nothing is opened yet.
-    pub fn new(config: config::Audit, state: Arc<State>) -> Self {
+    pub fn new(config: config::Audit, state: Arc<State>, metrics: Arc<Metrics>) -> Self {
         Self {
             sink: Sink::new(config.sink, config.sync),
             sync: config.sync,
@@ -83,6 +84,7 @@ impl Writer {
             told: false,
             told_head: (Head::default(), Instant::now()),
             state,
+            metrics,
         }
     }
 
@@ -152,6 +154,9 @@ impl Writer {
                     self.refuse(job, &error);
                 }
             }
+        }
+        if self.owed.is_empty() {
+            self.state.caught_up();
         }
     }
 
@@ -235,7 +240,11 @@ impl Writer {
         // After a failure, a write that is not synced would prove nothing.
         let needed = intent || self.carry || !self.owed.is_empty() || self.state.failed();
         let needed = needed || self.sink.is_overdue(AGAIN);
-        if let Err(error) = self.sink.write(&lines, self.sync && needed) {
+        let begun = Instant::now();
+        let written = self.sink.write(&lines, self.sync && needed);
+        let took = begun.elapsed().as_secs_f64();
+        self.metrics.audit.writes.observe(took);
+        if let Err(error) = written {
             self.batch = (self.batch / 2).max(1);
             let (file, owed) = (self.sink.name(), self.owed.len());
             tracing::error!(file, %error, owed, "the audit log failed; deletions are refused");

@@ -106,7 +106,7 @@ impl Keeper {
             last: Bytes::new(),
             fault: None,
             known: sender,
-            numbers: metrics.content(WHAT),
+            numbers: metrics.reloads.content(WHAT),
         };
         let task = tokio::spawn(reader.run(Arc::clone(&wanted)));
         Self {

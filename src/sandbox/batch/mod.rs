@@ -57,13 +57,15 @@ async fn answer(State(batch): State<Arc<Batch>>, request: Request) -> Response {
     let call = Incoming::read(request).await;
     let exchange = Exchange::new(&call);
     match batch.serve(&call, &exchange) {
-        Ok(response) => response,
+        Ok(Some(response)) => response,
+        Ok(None) => std::future::pending().await,
         Err(fault) => exchange.fault(&fault),
     }
 }
 
 impl Batch {
-    fn serve(&self, call: &Incoming, exchange: &Exchange) -> Result<Response, Fault> {
+    /// The answer; `None` when there is to be none.
+    fn serve(&self, call: &Incoming, exchange: &Exchange) -> Result<Option<Response>, Fault> {
         if call.header("host").is_none_or(str::is_empty) {
             return Err(Fault::new("HostInformationNotPresent"));
         }
@@ -82,11 +84,13 @@ impl Batch {
         match target {
             Target::Node { pool, node } => {
                 let node = world::node(&pool, &node)?;
-                Ok(exchange.document(&node_document(call, &exchange.origin, &pool, node)))
+                let document = node_document(call, &exchange.origin, &pool, node);
+                Ok(Some(exchange.document(&document)))
             }
             Target::User { pool, node, user } => {
+                let answers = user != world::SILENT;
                 self.world.delete_user(&pool, &node, &user)?;
-                Ok(exchange.empty())
+                Ok(answers.then(|| exchange.empty()))
             }
         }
     }

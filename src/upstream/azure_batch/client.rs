@@ -17,15 +17,18 @@ use super::{
 use crate::{
     config,
     error::{Failure, Repeat},
+    metrics::{Requests, TargetState},
     proto::{DeleteOutcome, ErrorReason},
     upstream::{
         Concluded, absence,
-        attempt::{Budget, Ledger, Limits, Tries},
-        breaker::{Breaker, Pass},
-        bulkhead::Bulkhead,
+        attempt::{Ledger, Limits, Tries},
+        breaker::Pass,
+        guards::Guards,
         hidden::Hidden,
-        http::{Answer, Change, Client, NoAnswer},
-        let_in, path,
+        http::{Alpn, Answer, Change, Client, NoAnswer},
+        let_in,
+        observed::Operation,
+        path,
         tls::Trust,
     },
 };
@@ -34,6 +37,17 @@ const API_VERSION: &str = "2023-11-01.18.0";
 const MEDIA_TYPE: &str = "application/json; odata=minimalmetadata";
 /// The service's own budget when `timeout` is left out; more cannot be asked for.
 const SERVER_TIMEOUT_SECONDS: u64 = 30;
+
+const DELETE_USER: Operation = Operation {
+    name: "delete_user",
+    route: "/pools/{poolId}/nodes/{nodeId}/users/{userName}",
+    traced: true,
+};
+const READ_NODE: Operation = Operation {
+    name: "read_node",
+    route: "/pools/{poolId}/nodes/{nodeId}",
+    traced: true,
+};
 
 /// The user of a node, and how the call is to be known.
 #[derive(Clone, Debug)]
@@ -88,19 +102,19 @@ pub struct BatchAccount {
     /// This one, and the one that asks for tokens.
     clients: Vec<Client>,
     credential: Credential,
-    budget: Budget,
-    breaker: Breaker,
-    bulkhead: Bulkhead,
+    guards: Guards,
 }
 
 impl BatchAccount {
     /// Ready to be called; nothing is sent yet.
-    pub fn new(config: config::BatchAccount) -> Result<Self, String> {
-        let client =
-            |url: &Url| Client::new(url, Trust::More, &config.roots, &[b"h2", b"http/1.1"]);
+    pub fn new(config: config::BatchAccount, numbers: &Requests) -> Result<Self, String> {
+        let client = |url: &Url| {
+            let alpn: Alpn = &[b"h2", b"http/1.1"];
+            Client::new(url, Trust::More, &config.roots, alpn, numbers.clone())
+        };
         let own = client(&config.url)?;
         let mut clients = vec![own.clone()];
-        let credential = Credential::new(config.credential, |entra| {
+        let credential = Credential::new(config.credential, numbers, |entra| {
             let authority = TokenSource::authority(entra).ok_or("no authority")?;
             let client = client(&authority)?;
             clients.push(client.clone());
@@ -110,10 +124,8 @@ impl BatchAccount {
             client: own,
             clients,
             credential,
-            breaker: Breaker::new(&config.url),
+            guards: Guards::new(&config.url, config.bulkhead),
             url: config.url,
-            budget: Budget::new(),
-            bulkhead: Bulkhead::new(config.bulkhead),
         })
     }
 
@@ -126,12 +138,17 @@ impl BatchAccount {
         changes.collect()
     }
 
+    /// As it is now.
+    pub fn state(&self) -> TargetState {
+        self.guards.state(self.credential.state())
+    }
+
     /// Carries a call to its end.
     pub async fn call(&self, user: &NodeUser, action: Action, limits: &Limits) -> Concluded<Done> {
         let mut ledger = Ledger::default();
-        let result = match self.breaker.admit() {
+        let result = match self.guards.breaker.admit() {
             Ok(mut pass) => {
-                self.budget.call();
+                self.guards.budget.call();
                 self.attempts(user, action, &mut ledger, &mut pass, limits)
                     .await
             }
@@ -148,7 +165,7 @@ impl BatchAccount {
         pass: &mut Pass<'_>,
         limits: &Limits,
     ) -> Result<Done, Failure> {
-        let mut tries = Tries::new(limits, &self.budget);
+        let mut tries = Tries::new(limits, &self.guards.budget);
         loop {
             let done = match action {
                 Action::Delete { allow_missing } => {
@@ -172,7 +189,7 @@ impl BatchAccount {
         pass: &mut Pass<'_>,
         limits: &Limits,
     ) -> Result<Done, Failure> {
-        let _place = self.bulkhead.enter(limits).await?;
+        let _place = self.guards.bulkhead.enter(limits).await?;
         let proof = self.credential.obtain(limits).await?;
         let segments = [
             "pools",
@@ -190,7 +207,7 @@ impl BatchAccount {
 
         ledger.begin(limits)?;
         let done = StatusCode::OK;
-        let sending = self.client.send(request, Some(done), limits);
+        let sending = self.client.send(&DELETE_USER, request, Some(done), limits);
         let failure = match pass.over(sending).await {
             Ok(answer) if answer.status == done => {
                 wire::check_echo(&answer, &user.client_request_id);
@@ -219,7 +236,7 @@ impl BatchAccount {
         pass: &mut Pass<'_>,
         limits: &Limits,
     ) -> Result<Done, Failure> {
-        let _place = self.bulkhead.enter(limits).await?;
+        let _place = self.guards.bulkhead.enter(limits).await?;
         let proof = self.credential.obtain(limits).await?;
         let mut url = path::build(&self.url, &["pools", &user.pool_id, "nodes", &user.node_id])?;
         url.set_query(Some(&query(limits)));
@@ -227,7 +244,7 @@ impl BatchAccount {
         let shown = self.authorize(&mut request, &proof)?;
         let hidden = proof.hidden(&shown);
         limits.check("reading the node")?;
-        let sending = self.client.send(request, None, limits);
+        let sending = self.client.send(&READ_NODE, request, None, limits);
         let answer = pass.over(sending).await.map_err(NoAnswer::of_read)?;
         if answer.status == StatusCode::OK {
             proof.accepted();
@@ -267,7 +284,7 @@ impl BatchAccount {
             proof.accepted();
         }
         if failure.repeat == Repeat::Renew
-            && !(ledger.may_renew() && self.credential.refuse(proof, &self.budget))
+            && !(ledger.may_renew() && self.credential.refuse(proof, &self.guards.budget))
         {
             failure.repeat = Repeat::Never;
         }

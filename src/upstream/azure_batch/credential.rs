@@ -6,7 +6,7 @@ use reqwest::header::HeaderValue;
 use url::Url;
 
 use super::{
-    entra::{Token, TokenSource},
+    entra::{TOKEN, Token, TokenSource},
     shared_key::SharedKey,
 };
 use crate::{
@@ -15,6 +15,7 @@ use crate::{
         secret::{Secret, unprintable},
     },
     error::Failure,
+    metrics::{CredentialState, Requests},
     upstream::{
         attempt::{Budget, Limits},
         hidden::Hidden,
@@ -66,16 +67,31 @@ impl Credential {
     /// From the configuration. `token_client` makes the client for an authority.
     pub fn new(
         config: config::Credential,
+        numbers: &Requests,
         token_client: impl FnOnce(&Entra) -> Result<Client, String>,
     ) -> Result<Self, String> {
         Ok(match config {
             config::Credential::Entra(entra) => {
                 let client = token_client(&entra)?;
-                Self::Entra(Renewable::new(TokenSource::new(entra, client)))
+                let source = TokenSource::new(entra, client, numbers.clone());
+                Self::Entra(Renewable::new(source))
             }
             config::Credential::SharedKey { account, key } => {
                 Self::SharedKey(SharedKey::new(account, key))
             }
+        })
+    }
+
+    /// The token in use.
+    pub fn state(&self) -> Option<CredentialState> {
+        let Self::Entra(tokens) = self else {
+            return None;
+        };
+        let (age, left) = tokens.age()?;
+        Some(CredentialState {
+            kind: TOKEN,
+            age,
+            left,
         })
     }
 

@@ -35,14 +35,23 @@ use zeroize::Zeroizing;
 use crate::{
     config::{Entra, EntraKind, secret::unprintable},
     error::Failure,
+    metrics::Requests,
     proto::ErrorReason,
     upstream::{
         deadline::Deadline,
         http::{Client, NoAnswer},
+        observed::Operation,
         renewable::{LONGEST, Lease, Obtaining, Source},
     },
 };
 
+/// The kind of credential in the numbers.
+pub const TOKEN: &str = "token";
+const REQUEST_TOKEN: Operation = Operation {
+    name: "request_token",
+    route: "{token_endpoint}",
+    traced: false,
+};
 const SCHEME: &str = "Bearer ";
 const PUBLIC_AUTHORITY: &str = "https://login.microsoftonline.com";
 
@@ -67,12 +76,17 @@ impl Token {
 pub struct TokenSource {
     entra: Entra,
     client: Client,
+    numbers: Requests,
 }
 
 impl TokenSource {
     /// Asks over this client.
-    pub fn new(entra: Entra, client: Client) -> Self {
-        Self { entra, client }
+    pub fn new(entra: Entra, client: Client, numbers: Requests) -> Self {
+        Self {
+            entra,
+            client,
+            numbers,
+        }
     }
 
     /// The URL that tokens come from, as far as the configuration decides it.
@@ -164,6 +178,10 @@ impl TokenSource {
 impl Source<Token> for TokenSource {
     fn obtain(self: Arc<Self>) -> Obtaining<Token> {
         Box::pin(async move { self.token().await })
+    }
+
+    fn renewed(&self, well: bool) {
+        self.numbers.renewed(TOKEN, well);
     }
 }
 
@@ -281,7 +299,7 @@ impl HttpClient for Exchange {
         }
         match self
             .client
-            .send(ours, None, &Deadline::after(LONGEST).into())
+            .send(&REQUEST_TOKEN, ours, None, &Deadline::after(LONGEST).into())
             .await
         {
             Ok(answer) => {

@@ -9,7 +9,7 @@ use reqwest::{
 use url::Url;
 
 use super::{
-    credential::{Session, SessionSource},
+    credential::{SESSION, Session, SessionSource},
     rules::RULES,
     same_name,
     verdict::{failure, not_understood},
@@ -18,17 +18,37 @@ use super::{
 use crate::{
     config::{self, secret::Secret},
     error::{Failure, Repeat},
+    metrics::{CredentialState, Requests, TargetState},
     proto::ErrorReason,
     upstream::{
-        attempt::{Budget, Ledger, Limits, Tries},
-        breaker::{Breaker, Pass},
-        bulkhead::Bulkhead,
+        attempt::{Ledger, Limits, Tries},
+        breaker::Pass,
+        guards::Guards,
         hidden::Hidden,
-        http::{Answer, Change, Client, NoAnswer},
-        let_in, path,
+        http::{Alpn, Answer, Change, Client, NoAnswer},
+        let_in,
+        observed::Operation,
+        path,
         renewable::{Lease, Renewable},
         tls::Trust,
     },
+};
+
+const USER: &str = "/api/users/{user-id}";
+const DELETE_USER: Operation = Operation {
+    name: "delete_user",
+    route: USER,
+    traced: true,
+};
+const READ_USER: Operation = Operation {
+    name: "read_user",
+    route: USER,
+    traced: true,
+};
+const LIST_USERS: Operation = Operation {
+    name: "list_users",
+    route: "/api/console/users",
+    traced: true,
 };
 
 /// How a request names a user.
@@ -46,25 +66,38 @@ pub struct Hmc {
     userid: String,
     client: Client,
     sessions: Renewable<Session, SessionSource>,
-    budget: Budget,
-    breaker: Breaker,
-    bulkhead: Bulkhead,
+    guards: Guards,
 }
 
 impl Hmc {
     /// Ready to be called; nothing is sent yet.
-    pub fn new(config: config::Hmc) -> Result<Self, String> {
-        let client = Client::new(&config.url, Trust::Only, &config.roots, &[b"http/1.1"])?;
-        let source = SessionSource::new(&config, client.clone());
+    pub fn new(config: config::Hmc, numbers: &Requests) -> Result<Self, String> {
+        let alpn: Alpn = &[b"http/1.1"];
+        let client = Client::new(
+            &config.url,
+            Trust::Only,
+            &config.roots,
+            alpn,
+            numbers.clone(),
+        )?;
+        let source = SessionSource::new(&config, client.clone(), numbers.clone());
         Ok(Self {
-            breaker: Breaker::new(&config.url),
+            guards: Guards::new(&config.url, config.bulkhead),
             url: config.url,
             userid: config.userid,
             client,
             sessions: Renewable::new(source),
-            budget: Budget::new(),
-            bulkhead: Bulkhead::new(config.bulkhead),
         })
+    }
+
+    /// As it is now.
+    pub fn state(&self) -> TargetState {
+        let session = self.sessions.age().map(|(age, left)| CredentialState {
+            kind: SESSION,
+            age,
+            left,
+        });
+        self.guards.state(session)
     }
 
     /// Ready to trust what the file of authorities holds by now.
@@ -80,8 +113,8 @@ impl Hmc {
 
     /// Begins a call, unless the breaker is open.
     pub fn call(&self, audit_id: HeaderValue, limits: Limits) -> Result<Call<'_>, Failure> {
-        let pass = self.breaker.admit()?;
-        self.budget.call();
+        let pass = self.guards.breaker.admit()?;
+        self.guards.budget.call();
         Ok(Call {
             hmc: self,
             pass,
@@ -113,7 +146,7 @@ impl Call<'_> {
     /// Reads the user that the request names, so that the answer and the record say who was deleted.
     pub async fn find(&mut self, user: &UserRef) -> Result<HmcUser, Failure> {
         let limits = self.limits.clone();
-        let mut tries = Tries::new(&limits, &self.hmc.budget);
+        let mut tries = Tries::new(&limits, &self.hmc.guards.budget);
         loop {
             let found = match user {
                 UserRef::Id(id) => self.read_by_id(id).await,
@@ -128,7 +161,7 @@ impl Call<'_> {
 
     async fn read_by_id(&mut self, id: &str) -> Result<HmcUser, Failure> {
         let url = path::build(&self.hmc.url, &["api", "users", id])?;
-        let (answer, session) = self.read(url).await?;
+        let (answer, session) = self.read(&READ_USER, url).await?;
         wire::user(&answer, id, session.value.text()).ok_or_else(|| not_understood(&answer))
     }
 
@@ -136,7 +169,8 @@ impl Call<'_> {
         let mut url = path::build(&self.hmc.url, &["api", "console", "users"])?;
         let filter = path::encode(&wire::name_filter(name));
         url.set_query(Some(&format!("name={filter}")));
-        let (answer, session) = self.read(url).await.map_err(of_the_list)?;
+        let read = self.read(&LIST_USERS, url).await;
+        let (answer, session) = read.map_err(of_the_list)?;
         let listed = wire::users(&answer, session.value.text());
         let listed = listed.ok_or_else(|| not_understood(&answer))?;
         let mut same = listed
@@ -156,12 +190,16 @@ impl Call<'_> {
     }
 
     /// The answer, and the session that the request was sent with.
-    async fn read(&mut self, url: Url) -> Result<(Answer, Arc<Lease<Session>>), Failure> {
-        let _place = self.hmc.bulkhead.enter(&self.limits).await?;
+    async fn read(
+        &mut self,
+        operation: &'static Operation,
+        url: Url,
+    ) -> Result<(Answer, Arc<Lease<Session>>), Failure> {
+        let _place = self.hmc.guards.bulkhead.enter(&self.limits).await?;
         let session = self.session().await?;
         let request = self.request(Method::GET, url, &session);
         self.limits.check("reading the user")?;
-        let sending = self.hmc.client.send(request, None, &self.limits);
+        let sending = self.hmc.client.send(operation, request, None, &self.limits);
         let sent = self.pass.over(sending).await;
         let answer = sent.map_err(NoAnswer::of_read)?;
         if answer.status == 200 {
@@ -174,7 +212,7 @@ impl Call<'_> {
     /// Deletes the user: `DELETE /api/users/{user-id}`. A user who is no longer there is a `USER_NOT_FOUND`.
     pub async fn delete(&mut self, user: &HmcUser) -> Result<(), Failure> {
         let limits = self.limits.clone();
-        let mut tries = Tries::new(&limits, &self.hmc.budget);
+        let mut tries = Tries::new(&limits, &self.hmc.guards.budget);
         while let Err(failure) = self.delete_once(&user.id).await {
             tries.again(&mut self.ledger, failure).await?;
         }
@@ -182,13 +220,16 @@ impl Call<'_> {
     }
 
     async fn delete_once(&mut self, id: &str) -> Result<(), Failure> {
-        let _place = self.hmc.bulkhead.enter(&self.limits).await?;
+        let _place = self.hmc.guards.bulkhead.enter(&self.limits).await?;
         let session = self.session().await?;
         let url = path::build(&self.hmc.url, &["api", "users", id])?;
         let request = self.request(Method::DELETE, url, &session);
         self.ledger.begin(&self.limits)?;
         let done = Some(StatusCode::NO_CONTENT);
-        let sending = self.hmc.client.send(request, done, &self.limits);
+        let sending = self
+            .hmc
+            .client
+            .send(&DELETE_USER, request, done, &self.limits);
         let failure = match self.pass.over(sending).await {
             Ok(answer) if answer.status == StatusCode::NO_CONTENT => {
                 session.accepted();
@@ -230,7 +271,7 @@ impl Call<'_> {
         }
         let hmc = self.hmc;
         if failure.repeat == Repeat::Renew
-            && !(self.ledger.may_renew() && hmc.sessions.refuse(session, &hmc.budget))
+            && !(self.ledger.may_renew() && hmc.sessions.refuse(session, &hmc.guards.budget))
         {
             failure.repeat = Repeat::Never;
         }

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use opentelemetry::context::FutureExt as _;
 use reqwest::{
     Method, Request,
     header::{ACCEPT, CONTENT_TYPE, HeaderValue},
@@ -25,11 +26,13 @@ use crate::{
         secret::{Secret, SecretSource, unprintable},
     },
     error::Failure,
+    metrics::Requests,
     proto::ErrorReason,
     upstream::{
         deadline::Deadline,
         hidden::Hidden,
         http::{Client, NoAnswer},
+        observed::Operation,
         path,
         renewable::{Lease, Obtaining, Source},
     },
@@ -37,6 +40,18 @@ use crate::{
 
 /// An HMC that is slow has this long to say whether a password is right.
 const LAST_WORD: Duration = Duration::from_secs(20);
+/// The kind of credential in the numbers.
+pub const SESSION: &str = "session";
+const LOGON: Operation = Operation {
+    name: "logon",
+    route: "/api/sessions",
+    traced: true,
+};
+const LOGOFF: Operation = Operation {
+    name: "logoff",
+    route: "/api/sessions/this-session",
+    traced: true,
+};
 const LOGOFF_TIMEOUT: Duration = Duration::from_secs(2);
 /// HMCs disable a user after a few wrong passwords (sample: 3); stop before.
 const MAX_REFUSED: u32 = 2;
@@ -77,18 +92,20 @@ pub struct SessionSource {
     /// How long a logon may take.
     patience: Duration,
     client: Client,
+    numbers: Requests,
     refusals: Mutex<Refusals>,
 }
 
 impl SessionSource {
     /// Nothing is sent yet.
-    pub fn new(config: &config::Hmc, client: Client) -> Self {
+    pub fn new(config: &config::Hmc, client: Client, numbers: Requests) -> Self {
         Self {
             url: config.url.clone(),
             userid: config.userid.clone(),
             password: config.password.clone(),
             patience: config.logon_timeout,
             client,
+            numbers,
             refusals: Mutex::new(Refusals::default()),
         }
     }
@@ -106,16 +123,17 @@ impl SessionSource {
         self.guard(&password)?;
         let request = self.logon_request(&password)?;
         let limits = Deadline::after(self.patience.max(LAST_WORD)).into();
-        let answer =
-            self.client.send(request, None, &limits).await.map_err(
-                |no_answer| match no_answer {
-                    // The callers' own deadlines are looked after elsewhere; this one is the HMC's fault.
-                    NoAnswer::TimedOut | NoAnswer::NotConnected => {
-                        NoAnswer::Cut("no answer to the logon".into()).of_read()
-                    }
-                    other => other.of_read(),
-                },
-            )?;
+        let answer = self
+            .client
+            .send(&LOGON, request, None, &limits)
+            .await
+            .map_err(|no_answer| match no_answer {
+                // The callers' own deadlines are looked after elsewhere; this one is the HMC's fault.
+                NoAnswer::TimedOut | NoAnswer::NotConnected => {
+                    NoAnswer::Cut("no answer to the logon".into()).of_read()
+                }
+                other => other.of_read(),
+            })?;
         let session = wire::session(&answer);
         if answer.status == 200
             && let Some(session) = &session
@@ -193,7 +211,7 @@ impl SessionSource {
             .headers_mut()
             .insert("x-api-session", session.header());
         let limits = Deadline::after(LOGOFF_TIMEOUT).into();
-        let sent = self.client.send(request, None, &limits);
+        let sent = self.client.send(&LOGOFF, request, None, &limits);
         if timeout(LOGOFF_TIMEOUT, sent).await.is_err() {
             tracing::debug!(hmc = self.url.host_str(), "no answer to the log-off");
         }
@@ -204,14 +222,19 @@ impl Source<Session> for SessionSource {
     fn obtain(self: Arc<Self>) -> Obtaining<Session> {
         // A logon that is given up goes on: the HMC counts its password, and opens its session.
         let (tell, told) = oneshot::channel();
-        tokio::spawn(async move {
+        let logon = async move {
             let logged_on = self.logon().await;
             if let Err(Ok(late)) = tell.send(logged_on) {
                 self.logoff(&late.value).await;
             }
-        });
+        };
+        tokio::spawn(logon.with_current_context());
         let cut_off = |_| Err(Failure::internal("a logon was cut off"));
         Box::pin(async move { told.await.unwrap_or_else(cut_off) })
+    }
+
+    fn renewed(&self, well: bool) {
+        self.numbers.renewed(SESSION, well);
     }
 
     /// A password that may be wrong is not sent again before the HMC has had the time to say so.

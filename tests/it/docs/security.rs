@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, fs, path::Path, sync::Arc};
 use useradmin::{
     access::unidentified::Unidentified,
     config::keys::KEYS,
-    metrics::{AuditNumbers, Metrics},
+    metrics::{Metrics, Snapshot},
     proto::ErrorReason,
 };
 
@@ -63,15 +63,11 @@ fn every_cause_is_explained() {
 #[test]
 fn every_metric_that_is_named_is_there() {
     let metrics = Arc::new(Metrics::default());
-    let mut content = metrics.content("tls");
+    let mut content = metrics.reloads.content("tls");
     content.reloaded();
     content.failed();
     metrics.unidentified("nothing_shown");
-    let text = metrics.text(&AuditNumbers {
-        works: true,
-        changes_by_others: 0,
-        lost: 0,
-    });
+    let text = metrics.text(&Snapshot::default());
     let named: BTreeSet<_> = quoted()
         .into_iter()
         .flat_map(|text| text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_'))

@@ -167,10 +167,11 @@ impl App {
         answer.split(' ').nth(1).unwrap().to_owned()
     }
 
-    /// The numbers of `/metrics` with this text.
+    /// The lines of `/metrics` with this text.
     pub async fn metrics(&self, text: &str) -> Vec<String> {
         let answer = ask(self.admin.unwrap(), "/metrics").await;
-        let lines = answer.lines().filter(|line| line.starts_with("useradmin"));
+        let (_, text_of_all) = answer.split_once("\r\n\r\n").unwrap();
+        let lines = text_of_all.lines().filter(|line| !line.starts_with('#'));
         let lines = lines.filter(|line| line.contains(text));
         lines.map(ToOwned::to_owned).collect()
     }

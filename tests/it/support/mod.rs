@@ -3,6 +3,7 @@
 mod app;
 mod batch;
 pub mod canary;
+mod collector;
 mod failure;
 mod hmc;
 mod ledger;
@@ -21,6 +22,7 @@ pub use batch::{
     CANARY, REQUEST_ID, batch, batch_answer, batch_deleted, batch_document, batch_error,
     batch_within, check_secrecy, in_turn,
 };
+pub use collector::{Collector, Told};
 pub use failure::Failed;
 pub use hmc::{Console, Say, Step, refusal, timed, usual};
 pub use ledger::{Forged, lines, records, sha256, text_of, verify};

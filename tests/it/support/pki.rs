@@ -9,7 +9,7 @@ use rcgen::{
 use rustls::{
     ServerConfig, SupportedProtocolVersion,
     crypto::ring,
-    pki_types::{CertificateDer, PrivateKeyDer},
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
     sign::{CertifiedKey, SingleCertAndKey},
 };
 
@@ -68,6 +68,15 @@ impl Identity {
             chain: vec![certificate.der().clone()],
             pem: certificate.pem(),
             key: Arc::new(key),
+        }
+    }
+
+    /// From its files.
+    pub fn read(pem: &str, key: &str) -> Self {
+        Self {
+            chain: vec![CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()],
+            pem: pem.to_owned(),
+            key: Arc::new(KeyPair::from_pem(key).unwrap()),
         }
     }
 

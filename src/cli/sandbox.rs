@@ -1,0 +1,151 @@
+//! `serve --sandbox`: both upstreams in this process, and the configuration that goes with them.
+
+use std::{collections::BTreeMap, net::SocketAddr, path::Path, process::ExitCode};
+
+use jsonwebtoken::Algorithm;
+use url::Url;
+
+use super::{Serve, end, run as serve, tell};
+use crate::{
+    config::{
+        self, Allow, Audit, AuditSink, BatchAccount, BulkheadLimits, Caller, Config, Credential,
+        Entra, EntraKind, Hmc, Jwks, JwtIssuer,
+        secret::{Secret, SecretSource},
+        tls::TlsFiles,
+    },
+    identity::Identity,
+    pattern::Pattern,
+    sandbox::{
+        Sandbox, Served,
+        identities::{AUDIENCE, ISSUER, Identities, SPIFFE_ID, SUBJECT},
+    },
+    server::Server,
+};
+
+/// Deletions per minute of whoever shows the token: few enough to try what happens when they are used up.
+const QUOTA: u32 = 60;
+
+/// Serves it.
+pub async fn run(arguments: Serve) -> ExitCode {
+    let sandbox = match Sandbox::start().await {
+        Ok(sandbox) => sandbox,
+        Err(error) => return end(&format!("the sandbox cannot start: {error}")),
+    };
+    let mut config = match sandbox_config(&sandbox, arguments.listen) {
+        Ok(config) => config,
+        Err(error) => return end(&error),
+    };
+    config.server.admin_listen = arguments.admin_listen;
+    config.server.admin_named = true;
+    let secured = arguments
+        .secure
+        .as_deref()
+        .map(|folder| secure(&mut config, folder));
+    let identities = match secured.transpose() {
+        Ok(identities) => identities,
+        Err(error) => return end(&format!("--secure: {error}")),
+    };
+    let guide = |server: &Server, listen| {
+        tell(&sandbox.guide(&Served {
+            listen,
+            admin: server.admin_address(),
+            identities,
+        }));
+    };
+    serve(&config, guide).await
+}
+
+/// TLS, and identities in place of `anonymous`.
+fn secure(config: &mut Config, folder: &Path) -> std::io::Result<Identities> {
+    let files = Identities::create(folder)?;
+    config.server.tls = Some(TlsFiles {
+        cert_file: files.server_certificate.clone(),
+        key_file: files.server_key.clone(),
+        client_ca_file: Some(files.ca.clone()),
+    });
+    config.jwt_issuers = vec![JwtIssuer {
+        issuer: ISSUER.to_owned(),
+        audience: AUDIENCE.to_owned(),
+        algorithms: vec![Algorithm::ES256],
+        jwks: Jwks::File(files.key_set.clone()),
+    }];
+    let by_certificate = Caller {
+        identity: Identity::Certificate(SPIFFE_ID.to_owned()),
+        allow: everything(),
+        deletes_per_minute: None,
+    };
+    let by_token = Caller {
+        identity: Identity::Token {
+            issuer: ISSUER.to_owned(),
+            subject: SUBJECT.to_owned(),
+        },
+        allow: everything(),
+        deletes_per_minute: Some(QUOTA),
+    };
+    config.callers = vec![by_certificate, by_token];
+    Ok(files)
+}
+
+fn everything() -> Vec<Allow> {
+    let allow = config::RPCS.map(|rpc| Allow {
+        rpc,
+        targets: vec![Pattern::exact("*")],
+        pools: None,
+    });
+    allow.to_vec()
+}
+
+/// The configuration that goes with a sandbox: the alias `sandbox` on both upstreams, and `anonymous` may
+/// do everything.
+pub fn sandbox_config(sandbox: &Sandbox, listen: SocketAddr) -> Result<Config, String> {
+    let url = |text: &str| Url::parse(text).map_err(|error| error.to_string());
+    let memory = |text: &str| SecretSource::Memory(Secret::new(text.to_owned()));
+    let known = sandbox.credentials();
+    let account = BatchAccount {
+        url: url(sandbox.batch_url())?,
+        roots: config::Roots::default(),
+        protected_users: Vec::new(),
+        bulkhead: BulkheadLimits::BATCH,
+        credential: Credential::Entra(Entra {
+            kind: EntraKind::ClientSecret {
+                tenant_id: known.tenant_id.clone(),
+                client_id: known.client_id.clone(),
+                secret: memory(&known.client_secret),
+            },
+            authority: Some(url(sandbox.authority_url())?),
+            scope: config::DEFAULT_SCOPE.to_owned(),
+        }),
+    };
+    let hmc = Hmc {
+        url: url(sandbox.hmc_url())?,
+        userid: known.hmc_userid.clone(),
+        password: memory(&known.hmc_password),
+        logon_timeout: Hmc::LOGON_TIMEOUT,
+        roots: config::Roots::default(),
+        protected_users: Vec::new(),
+        bulkhead: BulkheadLimits::HMC,
+    };
+    Ok(Config {
+        file: None,
+        fixed: toml::Table::new(),
+        stamps: BTreeMap::new(),
+        jwt_issuers: Vec::new(),
+        server: config::Server {
+            listen,
+            admin_listen: None,
+            ..config::Server::default()
+        },
+        audit: Audit {
+            sink: AuditSink::Nowhere,
+            sync: false,
+        },
+        tracing: config::Tracing::default(),
+        batch_accounts: BTreeMap::from([("sandbox".to_owned(), account)]),
+        hmcs: BTreeMap::from([("sandbox".to_owned(), hmc)]),
+        callers: vec![Caller {
+            identity: Identity::Anonymous,
+            allow: everything(),
+            deletes_per_minute: None,
+        }],
+    })
+}

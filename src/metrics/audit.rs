@@ -1,0 +1,109 @@
+//! The audit log: can it be written, and does it keep up?
+
+use std::{sync::atomic::AtomicU64, time::Duration};
+
+use prometheus_client::{
+    metrics::{gauge::Gauge, histogram::Histogram},
+    registry::{Registry, Unit},
+};
+
+/// Seconds; a sync of a good disk takes a fraction of a millisecond, and more than one second is a failure.
+const BUCKETS: [f64; 11] = [
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 1.0,
+];
+
+/// What the audit log tells of itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct State {
+    /// Can it be written?
+    pub works: bool,
+    /// How often it was found changed by somebody else.
+    pub changes_by_others: u64,
+    /// Outcomes and refusals that are on no record.
+    pub lost: u64,
+    /// Records that wait for the writer.
+    pub queued: usize,
+    /// Outcomes that have yet to be written.
+    pub pending: usize,
+    /// How long the oldest record that is not written has been waiting.
+    pub lag: Duration,
+}
+
+/// The numbers.
+pub struct Audit {
+    works: Gauge,
+    changed: Gauge,
+    lost: Gauge,
+    queued: Gauge,
+    pending: Gauge,
+    lag: Gauge<f64, AtomicU64>,
+    /// How long each write took, with its sync.
+    pub writes: Histogram,
+}
+
+impl Default for Audit {
+    fn default() -> Self {
+        Self {
+            works: Gauge::default(),
+            changed: Gauge::default(),
+            lost: Gauge::default(),
+            queued: Gauge::default(),
+            pending: Gauge::default(),
+            lag: Gauge::default(),
+            writes: Histogram::new(BUCKETS),
+        }
+    }
+}
+
+impl Audit {
+    pub(super) fn register(&self, registry: &mut Registry) {
+        let mut gauge = |name, help, gauge: &Gauge| registry.register(name, help, gauge.clone());
+        gauge(
+            "audit_log_works",
+            "1 while the audit log can be written; while it cannot, deletions are refused",
+            &self.works,
+        );
+        gauge(
+            "audit_log_changed_by_others",
+            "How often the audit log was found longer or shorter than this process had left it",
+            &self.changed,
+        );
+        gauge(
+            "audit_records_lost",
+            "Outcomes and refusals that are on no record, because too many waited",
+            &self.lost,
+        );
+        gauge(
+            "audit_records_queued",
+            "Records that wait for the writer of the audit log",
+            &self.queued,
+        );
+        gauge(
+            "audit_outcomes_pending",
+            "Outcomes that have yet to be written to the audit log",
+            &self.pending,
+        );
+        registry.register_with_unit(
+            "audit_lag",
+            "How long the oldest record that is not in the audit log yet has been waiting",
+            Unit::Seconds,
+            self.lag.clone(),
+        );
+        registry.register_with_unit(
+            "audit_write_duration",
+            "How long a write to the audit log took, with its sync; records that wait share one",
+            Unit::Seconds,
+            self.writes.clone(),
+        );
+    }
+
+    pub(super) fn set(&self, state: State) {
+        let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        self.works.set(state.works.into());
+        self.changed.set(number(state.changes_by_others));
+        self.lost.set(number(state.lost));
+        self.queued.set(number(state.queued as u64));
+        self.pending.set(number(state.pending as u64));
+        self.lag.set(state.lag.as_secs_f64());
+    }
+}

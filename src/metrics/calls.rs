@@ -1,0 +1,164 @@
+//! Calls of the rpcs, under the names and labels that gRPC servers have in common (`go-grpc-middleware`'s), so that
+//! ready-made dashboards and alerts know them; and what became of the users.
+
+use std::time::Duration;
+
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, histogram::Histogram},
+    registry::{Registry, Unit},
+};
+use tonic::Code;
+
+use super::Labels;
+use crate::config::RPCS;
+
+/// Seconds; from a refusal at once to the longest call.
+const BUCKETS: [f64; 14] = [
+    0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+];
+/// As the log has them.
+const OUTCOMES: [&str; 7] = [
+    "deleted",
+    "already_absent",
+    "absent_after_retry",
+    "validated",
+    "not_sent",
+    "not_deleted",
+    "unknown",
+];
+const SERVICE: &str = "useradmin.v1.UserAdmin";
+
+/// The numbers of all calls.
+pub struct Calls {
+    started: Family<Labels<3>, Counter>,
+    handled: Family<Labels<5>, Counter>,
+    seconds: Family<Labels<5>, Histogram, fn() -> Histogram>,
+    outcomes: Family<Fate, Counter>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Fate {
+    upstream: &'static str,
+    target: String,
+    outcome: &'static str,
+}
+
+fn histogram() -> Histogram {
+    Histogram::new(BUCKETS)
+}
+
+impl Default for Calls {
+    fn default() -> Self {
+        Self {
+            started: Family::default(),
+            handled: Family::default(),
+            seconds: Family::new_with_constructor(histogram),
+            outcomes: Family::default(),
+        }
+    }
+}
+
+const fn of(rpc: &'static str) -> Labels<3> {
+    [
+        ("grpc_type", "unary"),
+        ("grpc_service", SERVICE),
+        ("grpc_method", rpc),
+    ]
+}
+
+const fn with(rpc: &'static str, code: Code, reason: &'static str) -> Labels<5> {
+    let [kind, service, method] = of(rpc);
+    let code = ("grpc_code", name(code));
+    [kind, service, method, code, ("reason", reason)]
+}
+
+impl Calls {
+    pub(super) fn register(&self, root: &mut Registry) {
+        // Lines that are there from the start: the first call shows as an increase.
+        for rpc in RPCS {
+            drop(self.started.get_or_create(&of(rpc)));
+            drop(self.handled.get_or_create(&with(rpc, Code::Ok, "")));
+        }
+        let grpc = root.sub_registry_with_prefix("grpc_server");
+        grpc.register("started", "Calls that have arrived", self.started.clone());
+        grpc.register(
+            "handled",
+            "Calls that have ended, by gRPC code and by the reason in ErrorInfo, which is empty for a success",
+            self.handled.clone(),
+        );
+        grpc.register_with_unit(
+            "handling",
+            "How long calls took, from their arrival to their answer",
+            Unit::Seconds,
+            self.seconds.clone(),
+        );
+    }
+
+    pub(super) fn register_outcomes(&self, registry: &mut Registry) {
+        registry.register(
+            "call_outcomes",
+            "What became of the users that calls named, by target; the target is empty when it is not configured",
+            self.outcomes.clone(),
+        );
+    }
+
+    /// A call has arrived.
+    pub fn begun(&self, rpc: &'static str) {
+        self.started.get_or_create(&of(rpc)).inc();
+    }
+
+    /// It has ended.
+    pub fn ended(&self, rpc: &'static str, code: Code, reason: &'static str, took: Duration) {
+        let labels = with(rpc, code, reason);
+        self.handled.get_or_create(&labels).inc();
+        let seconds = self.seconds.get_or_create(&labels);
+        seconds.observe(took.as_secs_f64());
+    }
+
+    /// A target that is configured: its lines are there from the start.
+    pub fn expect(&self, upstream: &'static str, target: &str) {
+        for outcome in OUTCOMES {
+            let labels = Fate {
+                upstream,
+                target: target.to_owned(),
+                outcome,
+            };
+            drop(self.outcomes.get_or_create(&labels));
+        }
+    }
+
+    /// What became of its user.
+    pub fn outcome(&self, upstream: &'static str, target: &str, outcome: &'static str) {
+        let labels = Fate {
+            upstream,
+            target: target.to_owned(),
+            outcome,
+        };
+        self.outcomes.get_or_create(&labels).inc();
+    }
+}
+
+/// A code as gRPC's metrics spell it.
+#[must_use]
+pub const fn name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "Canceled",
+        Code::Unknown => "Unknown",
+        Code::InvalidArgument => "InvalidArgument",
+        Code::DeadlineExceeded => "DeadlineExceeded",
+        Code::NotFound => "NotFound",
+        Code::AlreadyExists => "AlreadyExists",
+        Code::PermissionDenied => "PermissionDenied",
+        Code::ResourceExhausted => "ResourceExhausted",
+        Code::FailedPrecondition => "FailedPrecondition",
+        Code::Aborted => "Aborted",
+        Code::OutOfRange => "OutOfRange",
+        Code::Unimplemented => "Unimplemented",
+        Code::Internal => "Internal",
+        Code::Unavailable => "Unavailable",
+        Code::DataLoss => "DataLoss",
+        Code::Unauthenticated => "Unauthenticated",
+    }
+}

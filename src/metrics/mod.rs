@@ -1,0 +1,168 @@
+//! What the operator's monitoring reads: the numbers of one server, in Prometheus' text format. docs/operations.md
+//! tells of each.
+
+mod audit;
+mod calls;
+mod process;
+mod reloads;
+mod upstreams;
+
+use std::sync::Arc;
+
+use prometheus_client::{
+    encoding::text::encode,
+    metrics::{counter::Counter, family::Family, gauge::Gauge, info::Info},
+    registry::{Registry, Unit},
+};
+
+use self::{audit::Audit, calls::Calls, process::Process, upstreams::Upstreams};
+pub use self::{
+    audit::State as AuditState,
+    reloads::{Content, Reloads},
+    upstreams::{
+        Credential as CredentialState, Requests, State as TargetState, Target as TargetName,
+    },
+};
+
+type Labels<const N: usize> = [(&'static str, &'static str); N];
+
+/// The numbers.
+pub struct Metrics {
+    registry: Registry,
+    /// Files that are read again when they change.
+    pub reloads: Arc<Reloads>,
+    /// Calls of the rpcs.
+    pub calls: Calls,
+    /// Requests to upstreams.
+    pub upstreams: Upstreams,
+    /// The audit log.
+    pub audit: Audit,
+    /// Connections at this moment.
+    pub connections: Gauge,
+    in_progress: Gauge,
+    most_in_progress: Gauge,
+    certificate_expires: Family<Labels<1>, Gauge>,
+    unidentified: Family<Labels<1>, Counter>,
+    refused: Family<Labels<1>, Counter>,
+    aborted: Family<Labels<1>, Counter>,
+}
+
+/// What is asked for at each scrape.
+#[derive(Default)]
+pub struct Snapshot {
+    /// The audit log.
+    pub audit: AuditState,
+    /// All targets.
+    pub targets: Vec<(TargetName, TargetState)>,
+    /// Calls in progress, with those whose caller has gone, ...
+    pub calls: u32,
+    /// ... of so many.
+    pub most_calls: u32,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut metrics = Self {
+            registry: Registry::default(),
+            reloads: Arc::default(),
+            calls: Calls::default(),
+            upstreams: Upstreams::default(),
+            audit: Audit::default(),
+            connections: Gauge::default(),
+            in_progress: Gauge::default(),
+            most_in_progress: Gauge::default(),
+            certificate_expires: Family::default(),
+            unidentified: Family::default(),
+            refused: Family::default(),
+            aborted: Family::default(),
+        };
+        let mut root = Registry::default();
+        metrics.calls.register(&mut root);
+        root.register_collector(Box::new(Process));
+        let own = root.sub_registry_with_prefix("useradmin");
+        metrics.register(own);
+        metrics.calls.register_outcomes(own);
+        metrics.upstreams.register(own);
+        metrics.audit.register(own);
+        metrics.reloads.register(own);
+        metrics.registry = root;
+        metrics
+    }
+}
+
+impl Metrics {
+    fn register(&self, registry: &mut Registry) {
+        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("build", "The version that runs", build);
+        registry.register(
+            "calls_in_progress",
+            "Calls in progress, with those whose caller has gone",
+            self.in_progress.clone(),
+        );
+        registry.register(
+            "max_calls_in_progress",
+            "How many calls there may be in progress (max_concurrent_calls)",
+            self.most_in_progress.clone(),
+        );
+        registry.register(
+            "connections",
+            "Connections that speak HTTP/2",
+            self.connections.clone(),
+        );
+        registry.register(
+            "connections_refused",
+            "Connections that were closed at once, by the limit that they would have broken",
+            self.refused.clone(),
+        );
+        registry.register(
+            "connections_aborted",
+            "Connections that were ended because the peer broke the rules of HTTP/2, by error code",
+            self.aborted.clone(),
+        );
+        registry.register(
+            "unidentified_calls",
+            "Calls that were refused because they showed no accepted identity, by cause",
+            self.unidentified.clone(),
+        );
+        registry.register_with_unit(
+            "tls_certificate_expires_timestamp",
+            "When the first certificate of a file in use expires, in seconds since 1970, by the key that names the file",
+            Unit::Seconds,
+            self.certificate_expires.clone(),
+        );
+    }
+
+    /// A connection was closed because of this limit.
+    pub fn connection_refused(&self, limit: &'static str) {
+        self.refused.get_or_create(&[("limit", limit)]).inc();
+    }
+
+    /// A connection was ended with this error code of HTTP/2.
+    pub fn connection_aborted(&self, error: &'static str) {
+        self.aborted.get_or_create(&[("error", error)]).inc();
+    }
+
+    /// A call was refused for want of an identity.
+    pub fn unidentified(&self, cause: &'static str) {
+        self.unidentified.get_or_create(&[("cause", cause)]).inc();
+    }
+
+    /// When the first certificate in the file of this key expires, in seconds since 1970.
+    pub fn certificate_expires(&self, key: &'static str, at: i64) {
+        let gauge = self.certificate_expires.get_or_create(&[("file", key)]);
+        gauge.set(at);
+    }
+
+    /// The text that monitoring reads.
+    #[must_use]
+    pub fn text(&self, now: &Snapshot) -> String {
+        self.audit.set(now.audit);
+        self.upstreams.set(&now.targets);
+        self.in_progress.set(now.calls.into());
+        self.most_in_progress.set(now.most_calls.into());
+        let mut text = String::new();
+        // Writing to a string cannot fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+}

@@ -1,0 +1,263 @@
+//! Requests to upstreams, counted as they end, and the state of each target, asked for at each scrape.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::{Registry, Unit},
+};
+
+/// Seconds; up to the longest call.
+const BUCKETS: [f64; 13] = [
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+];
+
+type Real = Gauge<f64, AtomicU64>;
+type Histograms = Family<(Target, Labels<1>), Histogram, fn() -> Histogram>;
+type Labels<const N: usize> = [(&'static str, String); N];
+
+/// A configured target.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Target {
+    /// `azure_batch`, `ibm_hmc`, or `jwks` for the keys of an issuer.
+    pub upstream: &'static str,
+    /// Its alias, or the issuer.
+    pub target: String,
+}
+
+/// The numbers of all targets.
+pub struct Upstreams {
+    requests: Family<(Target, Labels<2>), Counter>,
+    seconds: Histograms,
+    renewals: Family<(Target, Labels<2>), Counter>,
+    states: States,
+}
+
+#[derive(Default)]
+struct States {
+    in_flight: Family<Target, Gauge>,
+    most_in_flight: Family<Target, Gauge>,
+    queued: Family<Target, Gauge>,
+    most_queued: Family<Target, Gauge>,
+    breaker_open: Family<Target, Gauge>,
+    openings: Family<Target, Counter>,
+    retry_budget: Family<Target, Real>,
+    credential_age: Family<(Target, Labels<1>), Real>,
+    credential_left: Family<(Target, Labels<1>), Real>,
+}
+
+/// A target as it is now.
+#[derive(Clone, Debug, Default)]
+pub struct State {
+    /// Requests in flight, ...
+    pub in_flight: u32,
+    /// ... of so many.
+    pub most_in_flight: u32,
+    /// Requests that wait for a place, ...
+    pub queued: u32,
+    /// ... of so many.
+    pub most_queued: u32,
+    /// Is the circuit breaker open?
+    pub breaker_open: bool,
+    /// How often it has opened.
+    pub openings: u64,
+    /// Tokens of the retry budget that are left.
+    pub retry_budget: f64,
+    /// The token or session in use.
+    pub credential: Option<Credential>,
+}
+
+/// A token or a session.
+#[derive(Clone, Copy, Debug)]
+pub struct Credential {
+    /// `token` or `session`.
+    pub kind: &'static str,
+    /// Since when it is there.
+    pub age: Duration,
+    /// How long it will last, where that is known.
+    pub left: Option<Duration>,
+}
+
+fn histogram() -> Histogram {
+    Histogram::new(BUCKETS)
+}
+
+impl Default for Upstreams {
+    fn default() -> Self {
+        Self {
+            requests: Family::default(),
+            seconds: Family::new_with_constructor(histogram),
+            renewals: Family::default(),
+            states: States::default(),
+        }
+    }
+}
+
+impl Upstreams {
+    pub(super) fn register(&self, registry: &mut Registry) {
+        let registry = registry.sub_registry_with_prefix("upstream");
+        registry.register(
+            "requests",
+            "Requests that have ended, by operation and result: an HTTP status, or why there is none",
+            self.requests.clone(),
+        );
+        registry.register_with_unit(
+            "request_duration",
+            "How long requests took, by operation, from before the connection to the end of the answer",
+            Unit::Seconds,
+            self.seconds.clone(),
+        );
+        registry.register(
+            "credential_renewals",
+            "Tokens and sessions that were asked for, by result (ok, failed)",
+            self.renewals.clone(),
+        );
+        self.states.register(registry);
+    }
+
+    /// What counts the requests to this target.
+    #[must_use]
+    pub fn requests(&self, upstream: &'static str, target: &str) -> Requests {
+        let target = target.to_owned();
+        Requests {
+            target: Target { upstream, target },
+            count: self.requests.clone(),
+            seconds: self.seconds.clone(),
+            renewals: self.renewals.clone(),
+        }
+    }
+
+    pub(super) fn set(&self, states: &[(Target, State)]) {
+        self.states.set(states);
+    }
+}
+
+impl States {
+    fn register(&self, registry: &mut Registry) {
+        let mut gauge = |name, help, family: &Family<Target, Gauge>| {
+            registry.register(name, help, family.clone());
+        };
+        gauge(
+            "in_flight",
+            "Requests that hold a place of the bulkhead",
+            &self.in_flight,
+        );
+        gauge(
+            "max_in_flight",
+            "Places of the bulkhead (max_in_flight)",
+            &self.most_in_flight,
+        );
+        gauge(
+            "queued",
+            "Requests that wait for a place of the bulkhead",
+            &self.queued,
+        );
+        gauge(
+            "max_queued",
+            "How many may wait for a place of the bulkhead (max_queued)",
+            &self.most_queued,
+        );
+        gauge(
+            "breaker_open",
+            "1 while the circuit breaker lets no call through but probes",
+            &self.breaker_open,
+        );
+        registry.register(
+            "breaker_openings",
+            "How often the circuit breaker has opened",
+            self.openings.clone(),
+        );
+        registry.register(
+            "retry_budget",
+            "Retries that the budget allows now, of 10",
+            self.retry_budget.clone(),
+        );
+        registry.register_with_unit(
+            "credential_age",
+            "Age of the token or session in use",
+            Unit::Seconds,
+            self.credential_age.clone(),
+        );
+        registry.register_with_unit(
+            "credential_expires_in",
+            "How long the token in use will last",
+            Unit::Seconds,
+            self.credential_left.clone(),
+        );
+    }
+
+    fn set(&self, states: &[(Target, State)]) {
+        // A session that has ended has no age.
+        self.credential_age.clear();
+        self.credential_left.clear();
+        for (target, state) in states {
+            let gauge = |family: &Family<Target, Gauge>, value: u32| {
+                family.get_or_create(target).set(value.into());
+            };
+            gauge(&self.in_flight, state.in_flight);
+            gauge(&self.most_in_flight, state.most_in_flight);
+            gauge(&self.queued, state.queued);
+            gauge(&self.most_queued, state.most_queued);
+            gauge(&self.breaker_open, state.breaker_open.into());
+            let openings = self.openings.get_or_create(target);
+            openings.inner().store(state.openings, Ordering::Relaxed);
+            let budget = self.retry_budget.get_or_create(target);
+            budget.set(state.retry_budget);
+            let Some(credential) = state.credential else {
+                continue;
+            };
+            let labels = (target.clone(), [("kind", credential.kind.to_owned())]);
+            let age = self.credential_age.get_or_create(&labels);
+            age.set(credential.age.as_secs_f64());
+            if let Some(left) = credential.left {
+                let gauge = self.credential_left.get_or_create(&labels);
+                gauge.set(left.as_secs_f64());
+            }
+        }
+    }
+}
+
+/// Counts the requests to one target.
+#[derive(Clone)]
+pub struct Requests {
+    target: Target,
+    count: Family<(Target, Labels<2>), Counter>,
+    seconds: Histograms,
+    renewals: Family<(Target, Labels<2>), Counter>,
+}
+
+impl Default for Requests {
+    fn default() -> Self {
+        Upstreams::default().requests("", "")
+    }
+}
+
+impl Requests {
+    /// The target.
+    #[must_use]
+    pub const fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// A request has ended.
+    pub fn ended(&self, operation: &'static str, result: String, took: Duration) {
+        let operation = ("operation", operation.to_owned());
+        let labels = (self.target.clone(), [operation.clone(), ("result", result)]);
+        self.count.get_or_create(&labels).inc();
+        let labels = (self.target.clone(), [operation]);
+        let seconds = self.seconds.get_or_create(&labels);
+        seconds.observe(took.as_secs_f64());
+    }
+
+    /// A token or session was asked for.
+    pub fn renewed(&self, kind: &'static str, well: bool) {
+        let result = if well { "ok" } else { "failed" };
+        let labels = [("kind", kind.to_owned()), ("result", result.to_owned())];
+        let labels = (self.target.clone(), labels);
+        self.renewals.get_or_create(&labels).inc();
+    }
+}

@@ -1,0 +1,190 @@
+//! Identities for trying TLS, client certificates and tokens: an authority, a certificate of the server, one of a
+//! client, and a token with the key set that it is checked with. All of it is made anew at each start, into a folder
+//! of the user's choice, and nothing of it is worth anything elsewhere.
+
+use std::{
+    fmt::Display,
+    fs::{self, OpenOptions},
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, SanType,
+};
+use ring::{
+    rand::SystemRandom,
+    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _},
+};
+use serde_json::{Value, json};
+
+/// `iss` of the token.
+pub const ISSUER: &str = "https://issuer.sandbox.example";
+/// `sub` of the token.
+pub const SUBJECT: &str = "client";
+/// `aud` of the token.
+pub const AUDIENCE: &str = "useradmin";
+/// The URI in the client's certificate.
+pub const SPIFFE_ID: &str = "spiffe://sandbox.example/client";
+
+const KEY_ID: &str = "sandbox";
+/// A sandbox seldom runs longer; nobody is to build on what it makes.
+const LIFE: Duration = Duration::from_hours(7 * 24);
+/// Clocks of two machines, or of a container and its host, differ a little.
+const SKEW: Duration = Duration::from_hours(1);
+
+/// The files.
+#[derive(Clone, Debug)]
+pub struct Identities {
+    /// The authority of both certificates: what clients trust, and whose clients the server believes.
+    pub ca: PathBuf,
+    /// The server's certificate, for `localhost` and the loopback addresses, ...
+    pub server_certificate: PathBuf,
+    /// ... and its key.
+    pub server_key: PathBuf,
+    /// The client's certificate, ...
+    pub client_certificate: PathBuf,
+    /// ... and its key.
+    pub client_key: PathBuf,
+    /// The token, as it follows `Bearer `.
+    pub token: PathBuf,
+    /// The issuer's keys.
+    pub key_set: PathBuf,
+}
+
+impl Identities {
+    /// Makes all of them, in place of what is there under their names.
+    ///
+    /// # Errors
+    ///
+    /// When a file cannot be written.
+    pub fn create(folder: &Path) -> io::Result<Self> {
+        fs::create_dir_all(folder)?;
+        let file = |name: &str| folder.join(name);
+        let files = Self {
+            ca: file("ca.pem"),
+            server_certificate: file("server.pem"),
+            server_key: file("server.key"),
+            client_certificate: file("client.pem"),
+            client_key: file("client.key"),
+            token: file("token"),
+            key_set: file("jwks.json"),
+        };
+        files.certificates()?;
+        files.tokens()?;
+        Ok(files)
+    }
+
+    fn certificates(&self) -> io::Result<()> {
+        let new_key = || KeyPair::generate().map_err(crypto);
+        let (params, key) = (authority(), new_key()?);
+        let ca = params.self_signed(&key).map_err(crypto)?.pem();
+        write(&self.ca, &ca)?;
+        let issuer = Issuer::new(params, key);
+        let issue = |params: CertificateParams, certificate: &Path, key: &Path| {
+            let pair = new_key()?;
+            let signed = params.signed_by(&pair, &issuer).map_err(crypto)?;
+            write(certificate, &signed.pem())?;
+            write(key, &pair.serialize_pem())
+        };
+        issue(server()?, &self.server_certificate, &self.server_key)?;
+        issue(client()?, &self.client_certificate, &self.client_key)
+    }
+
+    fn tokens(&self) -> io::Result<()> {
+        let random = SystemRandom::new();
+        let curve = &ECDSA_P256_SHA256_FIXED_SIGNING;
+        let pair = EcdsaKeyPair::generate_pkcs8(curve, &random).map_err(crypto)?;
+        let key = EcdsaKeyPair::from_pkcs8(curve, pair.as_ref(), &random).map_err(crypto)?;
+        let header = encode(json!({ "alg": "ES256", "typ": "JWT", "kid": KEY_ID }).to_string());
+        let message = format!("{header}.{}", encode(claims().to_string()));
+        let signature = key.sign(&random, message.as_bytes()).map_err(crypto)?;
+        write(&self.key_set, &key_set(&key).to_string())?;
+        write(&self.token, &format!("{message}.{}", encode(signature)))
+    }
+}
+
+fn crypto(error: impl Display) -> io::Error {
+    io::Error::other(error.to_string())
+}
+
+fn encode(bytes: impl AsRef<[u8]>) -> String {
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+fn key_set(key: &EcdsaKeyPair) -> Value {
+    // An uncompressed point: a byte that says so, x, y.
+    let (x, y) = key.public_key().as_ref()[1..].split_at(32);
+    json!({ "keys": [{
+        "kty": "EC", "crv": "P-256", "use": "sig", "alg": "ES256", "kid": KEY_ID,
+        "x": encode(x), "y": encode(y),
+    }] })
+}
+
+fn claims() -> Value {
+    let seconds = |time: SystemTime| {
+        let since = time.duration_since(SystemTime::UNIX_EPOCH);
+        since.unwrap_or_default().as_secs()
+    };
+    let now = SystemTime::now();
+    json!({
+        "iss": ISSUER, "sub": SUBJECT, "aud": AUDIENCE,
+        "nbf": seconds(now - SKEW), "exp": seconds(now + LIFE),
+    })
+}
+
+fn authority() -> CertificateParams {
+    let mut params = named("useradmin sandbox authority");
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params
+}
+
+fn server() -> io::Result<CertificateParams> {
+    let loopback = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
+    let names = CertificateParams::new(loopback).map_err(crypto)?;
+    let mut params = leaf("useradmin sandbox", ExtendedKeyUsagePurpose::ServerAuth);
+    params.subject_alt_names = names.subject_alt_names;
+    Ok(params)
+}
+
+fn client() -> io::Result<CertificateParams> {
+    let name = SPIFFE_ID.try_into().map_err(crypto)?;
+    let mut params = leaf("sandbox client", ExtendedKeyUsagePurpose::ClientAuth);
+    params.subject_alt_names = vec![SanType::URI(name)];
+    Ok(params)
+}
+
+fn leaf(name: &str, purpose: ExtendedKeyUsagePurpose) -> CertificateParams {
+    let mut params = named(name);
+    params.use_authority_key_identifier_extension = true;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![purpose];
+    params
+}
+
+fn named(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, name);
+    let now = SystemTime::now();
+    params.not_before = (now - SKEW).into();
+    params.not_after = (now + LIFE).into();
+    params
+}
+
+/// Keys and tokens are nobody else's business, and one rule for all files is enough.
+fn write(path: &Path, text: &str) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    // What is there may be a link, or have other permissions.
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    options.open(path)?.write_all(text.as_bytes())
+}

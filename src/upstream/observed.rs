@@ -1,0 +1,97 @@
+//! A request as monitoring sees it: counted when it ends, however it ends, and a span of the call that it belongs to.
+
+use std::sync::atomic::Ordering;
+
+use opentelemetry::Context;
+use reqwest::Request;
+use tokio::time::Instant;
+
+use super::{
+    attempt::Limits,
+    http::{Answer, NoAnswer},
+};
+use crate::{
+    metrics::Requests,
+    trace::{self, RequestStart},
+};
+
+/// What a request is for.
+#[derive(Debug)]
+pub struct Operation {
+    /// Its name in the numbers.
+    pub name: &'static str,
+    /// The path, with names in place of what differs from call to call.
+    pub route: &'static str,
+    /// Does it carry `traceparent`? Who only issues tokens does not need to know of calls.
+    pub traced: bool,
+}
+
+/// One request.
+pub struct Observed<'a> {
+    operation: &'static Operation,
+    numbers: &'a Requests,
+    begun: Instant,
+    context: Context,
+    ended: bool,
+}
+
+impl<'a> Observed<'a> {
+    /// It is about to be sent.
+    pub fn begin(
+        operation: &'static Operation,
+        numbers: &'a Requests,
+        request: &mut Request,
+        limits: &Limits,
+    ) -> Self {
+        let target = numbers.target();
+        let context = trace::request(&RequestStart {
+            method: request.method().as_str(),
+            url: request.url(),
+            route: operation.route,
+            // Reads have no book of their own.
+            resent: limits.begun.load(Ordering::Relaxed).saturating_sub(1),
+            attributes: &[
+                ("useradmin.upstream", target.upstream.to_owned()),
+                ("useradmin.target", target.target.clone()),
+            ],
+        });
+        if operation.traced {
+            trace::pass_on(&context, request.headers_mut());
+        }
+        Self {
+            operation,
+            numbers,
+            begun: Instant::now(),
+            context,
+            ended: false,
+        }
+    }
+
+    /// It has ended.
+    pub fn end(mut self, sent: &Result<Answer, NoAnswer>) {
+        self.close(match sent {
+            Ok(answer) => Ok(answer.status),
+            Err(no_answer) => Err(no_answer.name()),
+        });
+    }
+
+    fn close(&mut self, result: Result<u16, &'static str>) {
+        self.ended = true;
+        trace::end_request(&self.context, result);
+        let result = match result {
+            Ok(status) => status.to_string(),
+            Err(kind) => kind.to_owned(),
+        };
+        let took = self.begun.elapsed();
+        self.numbers.ended(self.operation.name, result, took);
+    }
+}
+
+/// Nobody waits for it any more.
+impl Drop for Observed<'_> {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.close(Err("given_up"));
+        }
+    }
+}

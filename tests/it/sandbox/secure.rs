@@ -1,0 +1,186 @@
+//! `serve --sandbox --secure FOLDER`: TLS, a client certificate and a token, made on the spot; and what else a
+//! sandbox shows of itself.
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use prost::Message as _;
+use prost_types::{FileDescriptorProto, FileDescriptorSet};
+use tonic::Code;
+
+use crate::support::{App, Process, Secure, ask, batch_request, by_name, pki::Identity, run};
+
+fn read(folder: &Path, name: &str) -> String {
+    fs::read_to_string(folder.join(name)).unwrap()
+}
+
+fn serve(folder: &Path) -> (Process, Vec<String>) {
+    let arguments = ["serve", "--sandbox", "--listen", "127.0.0.1:0"];
+    let secure = folder.join("made");
+    let more = ["--secure", secure.to_str().unwrap()];
+    let admin = ["--admin-listen", "127.0.0.1:0"];
+    let arguments = [&arguments[..], &more, &admin].concat();
+    let log = fs::File::create(folder.join("log")).unwrap();
+    let serving = Process::logging(&arguments, log, "");
+    let told = read(folder, "log").lines().map(str::to_owned).collect();
+    (serving, told)
+}
+
+#[tokio::test]
+async fn callers_show_a_certificate_or_a_token() {
+    let folder = App::folder();
+    let (serving, told) = serve(&folder);
+    let made = folder.join("made");
+    let address = serving.address.parse().unwrap();
+    let (authority, token) = (read(&made, "ca.pem"), read(&made, "token"));
+    let client = Identity::read(&read(&made, "client.pem"), &read(&made, "client.key"));
+    let nobody = Secure::tls(address, &authority, None);
+    let by_certificate = Secure::tls(address, &authority, Some(&client));
+
+    let refused = nobody.delete_hmc_user(by_name("alice")).await.unwrap_err();
+    refused.expect(Code::Unauthenticated, "CALLER_UNAUTHENTICATED");
+    let done = by_certificate.delete_hmc_user(by_name("alice")).await;
+    assert_eq!(done.unwrap().user_name, "alice");
+    let by_token = nobody.with_token(&token);
+    let done = by_token.delete_hmc_user(by_name("bob")).await;
+    assert_eq!(done.unwrap().user_name, "bob");
+
+    // The token's deletions are counted, the certificate's are not.
+    let absent = || {
+        let mut request = by_name("nobody");
+        request.allow_missing = true;
+        request
+    };
+    let mut refused = None;
+    for _ in 0..200 {
+        refused = by_token.delete_hmc_user(absent()).await.err();
+        if refused.is_some() {
+            break;
+        }
+    }
+    let refused = refused.unwrap();
+    refused.expect(Code::ResourceExhausted, "DELETE_QUOTA_EXCEEDED");
+    assert!(refused.pushback.unwrap() > 0);
+    assert!(by_certificate.delete_hmc_user(absent()).await.is_ok());
+
+    // The guide names what there is.
+    for name in ["ca.pem", "client.pem", "client.key", "token"] {
+        let path = made.join(name).display().to_string();
+        assert!(
+            told.iter().any(|line| line.contains(&path)),
+            "{name} in {told:#?}"
+        );
+    }
+    let admin = told.iter().find_map(|line| {
+        let (_, rest) = line.split_once("; http://")?;
+        rest.split('/').next()
+    });
+    let metrics = ask(admin.unwrap(), "/metrics").await;
+    assert!(
+        metrics.contains("DELETE_QUOTA_EXCEEDED\"} 1\n"),
+        "{metrics}"
+    );
+    assert_eq!(serving.end("TERM").0, Some(0));
+    fs::remove_dir_all(folder).unwrap();
+}
+
+/// Nobody else on the machine reads the keys, and a new start makes all of it anew.
+#[cfg(unix)]
+#[test]
+fn what_is_made_is_for_its_owner_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = App::folder();
+    let made = folder.join("made");
+    let (serving, _) = serve(&folder);
+    let before = read(&made, "client.key");
+    serving.stop();
+    let open = fs::Permissions::from_mode(0o644);
+    fs::set_permissions(made.join("client.key"), open).unwrap();
+    let (serving, _) = serve(&folder);
+    for entry in fs::read_dir(&made).unwrap() {
+        let entry = entry.unwrap();
+        let allowed = entry.metadata().unwrap().permissions().mode();
+        assert_eq!(allowed & 0o777, 0o600, "{:?}", entry.path());
+    }
+    assert_ne!(read(&made, "client.key"), before);
+    serving.stop();
+    fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_is_told() {
+    let folder = App::folder();
+    let file = folder.join("file");
+    fs::write(&file, "").unwrap();
+    let arguments = ["serve", "--sandbox", "--listen", "127.0.0.1:0", "--secure"];
+    let arguments = [&arguments[..], &[file.to_str().unwrap()]].concat();
+    let (code, out, err) = run(&arguments);
+    assert_eq!((code, out.as_str()), (1, ""));
+    assert!(err.contains("--secure: "), "{err}");
+    fs::remove_dir_all(folder).unwrap();
+}
+
+/// A user whose deletion is never answered: a client can see what an unknown outcome looks like.
+#[tokio::test]
+async fn a_deletion_can_stay_without_an_answer() {
+    let sandbox = useradmin::sandbox::Sandbox::start().await.unwrap();
+    let app = App::with_sandbox(&sandbox).await;
+    let mut request = batch_request("answer-nothing");
+    request.node_id = "node-idle".to_owned();
+    let within = std::time::Duration::from_millis(800);
+    let failed = crate::support::batch_within(&app, request, within).await;
+    let failed = failed.unwrap_err();
+    failed.expect(Code::DeadlineExceeded, "OUTCOME_UNKNOWN");
+    assert_eq!(failed.metadata["outcome"], "unknown");
+}
+
+/// What clients are generated from: everything that answers hold is in it, with comments.
+#[test]
+fn the_protoset_is_complete() {
+    let program = env!("CARGO_BIN_EXE_useradmin");
+    let output = Command::new(program).arg("protoset").output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty());
+    let set = FileDescriptorSet::decode(&*output.stdout).unwrap();
+    let names: Vec<_> = set.file.iter().map(FileDescriptorProto::name).collect();
+    for wanted in [
+        "useradmin/v1/user_admin.proto",
+        "useradmin/v1/error_reason.proto",
+        "useradmin/v1/error_details.proto",
+        "google/rpc/error_details.proto",
+        "google/rpc/status.proto",
+        "google/protobuf/any.proto",
+        "google/protobuf/duration.proto",
+        "grpc/health/v1/health.proto",
+    ] {
+        let times = names.iter().filter(|name| name.ends_with(wanted)).count();
+        assert_eq!(times, 1, "{wanted} in {names:?}");
+    }
+    // Every import is there: else no tool takes it.
+    for file in &set.file {
+        for import in &file.dependency {
+            assert!(names.contains(&import.as_str()), "{import}");
+        }
+    }
+    let api = set
+        .file
+        .iter()
+        .find(|file| file.package() == "useradmin.v1");
+    let comments = &api.unwrap().source_code_info.as_ref().unwrap().location;
+    assert!(
+        comments
+            .iter()
+            .any(|place| place.leading_comments.is_some())
+    );
+    // Whoever has closed standard output is told.
+    let mut child = Command::new(program);
+    let mut child = child
+        .arg("protoset")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+}

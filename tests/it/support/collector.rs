@@ -1,0 +1,134 @@
+//! A stand-in for an OpenTelemetry collector: takes spans by OTLP over gRPC and decodes them.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+};
+
+use opentelemetry_proto::tonic::{
+    collector::trace::v1::{
+        ExportTraceServiceRequest, ExportTraceServiceResponse,
+        trace_service_server::{TraceService, TraceServiceServer},
+    },
+    common::v1::{KeyValue, any_value::Value},
+    trace::v1::Span,
+};
+use tokio::{net::TcpListener, task::JoinHandle};
+use tonic::{
+    Request, Response, Status,
+    transport::{Server, server::TcpIncoming},
+};
+
+use super::canary;
+
+/// What came.
+#[derive(Clone, Default)]
+pub struct Received(Arc<Mutex<Vec<ExportTraceServiceRequest>>>);
+
+/// A span, with its attributes as text.
+#[derive(Clone, Debug)]
+pub struct Told {
+    pub name: String,
+    pub kind: i32,
+    pub trace: String,
+    pub id: String,
+    pub parent: String,
+    /// 0 unset, 1 OK, 2 error.
+    pub status: i32,
+    pub attributes: BTreeMap<String, String>,
+}
+
+/// The collector.
+pub struct Collector {
+    pub address: SocketAddr,
+    received: Received,
+    serving: JoinHandle<()>,
+}
+
+#[tonic::async_trait]
+impl TraceService for Received {
+    async fn export(
+        &self,
+        request: Request<ExportTraceServiceRequest>,
+    ) -> Result<Response<ExportTraceServiceResponse>, Status> {
+        let request = request.into_inner();
+        canary::check("a span", &format!("{request:?}"));
+        self.0.lock().unwrap().push(request);
+        Ok(Response::new(ExportTraceServiceResponse::default()))
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn texts(attributes: &[KeyValue]) -> BTreeMap<String, String> {
+    let text = |attribute: &KeyValue| {
+        let value = attribute.value.clone().and_then(|value| value.value);
+        let value = match value {
+            Some(Value::StringValue(text)) => text,
+            Some(Value::IntValue(number)) => number.to_string(),
+            other => panic!("{other:?}"),
+        };
+        (attribute.key.clone(), value)
+    };
+    attributes.iter().map(text).collect()
+}
+
+impl From<&Span> for Told {
+    fn from(span: &Span) -> Self {
+        Self {
+            name: span.name.clone(),
+            kind: span.kind,
+            trace: hex(&span.trace_id),
+            id: hex(&span.span_id),
+            parent: hex(&span.parent_span_id),
+            status: span.status.as_ref().map_or(0, |status| status.code),
+            attributes: texts(&span.attributes),
+        }
+    }
+}
+
+impl Collector {
+    pub async fn start() -> Self {
+        let received = Received::default();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let service = TraceServiceServer::new(received.clone());
+        let server = Server::builder().add_service(service);
+        let serving = server.serve_with_incoming(TcpIncoming::from(listener));
+        let serving = tokio::spawn(async move { serving.await.unwrap() });
+        Self {
+            address,
+            received,
+            serving,
+        }
+    }
+
+    /// All spans so far, in the order of their ends.
+    pub fn spans(&self) -> Vec<Told> {
+        let received = self.received.0.lock().unwrap();
+        let resources = received.iter().flat_map(|request| &request.resource_spans);
+        let scopes = resources.flat_map(|resource| &resource.scope_spans);
+        let spans = scopes.flat_map(|scope| &scope.spans);
+        spans.map(Told::from).collect()
+    }
+
+    /// What the first ones say of the program that sends them.
+    pub fn resource(&self) -> BTreeMap<String, String> {
+        let received = self.received.0.lock().unwrap();
+        let resource = received[0].resource_spans[0].resource.clone();
+        texts(&resource.unwrap().attributes)
+    }
+}
+
+impl Drop for Collector {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}

@@ -1,0 +1,285 @@
+//! Traces: the caller's `traceparent` goes through, and a collector is told of every call and every request. The
+//! program runs in a process of its own, for a process exports once.
+
+use std::{fs, path::PathBuf};
+
+use tonic::Request;
+use useradmin::proto::{DeleteBatchNodeUserRequest, DeleteHmcUserRequest};
+
+use crate::support::{
+    App, Collector, Process, Seen, Told, Upstream, batch_deleted, batch_error, batch_request,
+    batch_section, by_name, hmc_or, hmc_section, refusal, token_or,
+};
+
+const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+const CALLER: &str = "00f067aa0ba902b7";
+const SERVER: i32 = 2;
+const CLIENT: i32 = 3;
+
+/// A request with this flag in its `traceparent`.
+fn traced<T>(message: T, flags: &str) -> Request<T> {
+    let mut request = Request::new(message);
+    let value = format!("00-{TRACE}-{CALLER}-{flags}");
+    let metadata = request.metadata_mut();
+    metadata.insert("traceparent", value.parse().unwrap());
+    metadata.insert("tracestate", "vendor=canary".parse().unwrap());
+    request
+}
+
+/// Both upstreams, which answer every second DELETE with success.
+async fn upstream() -> Upstream {
+    let mut deletes = 0;
+    Upstream::start(move |seen| {
+        if seen.target.starts_with("/api/") {
+            return hmc_or(seen, || refusal(seen, 409, 317));
+        }
+        token_or(seen, || {
+            deletes += 1;
+            match deletes {
+                1 => batch_error(503, "ServerBusy"),
+                _ => batch_deleted(),
+            }
+        })
+    })
+    .await
+}
+
+/// Everything is allowed to everybody.
+const SERVER_OF_ALL: &str = r#"
+[server]
+listen = "127.0.0.1:0"
+admin_listen = ""
+[[callers]]
+identity = "anonymous"
+allow = [
+    { rpc = "DeleteBatchNodeUser", targets = ["*"] },
+    { rpc = "DeleteHmcUser", targets = ["*"] },
+]
+"#;
+
+fn folder_with(upstream: &Upstream, tracing: &str) -> PathBuf {
+    let folder = App::folder();
+    let targets = [batch_section, hmc_section].map(|section| section(&folder, &upstream.url));
+    let text = format!("{SERVER_OF_ALL}{}{tracing}", targets.concat());
+    fs::write(folder.join("useradmin.toml"), text).unwrap();
+    folder
+}
+
+/// Those of a name, which there must be.
+fn named<'a>(spans: &'a [Told], name: &str) -> Vec<&'a Told> {
+    let found: Vec<_> = spans.iter().filter(|span| span.name == name).collect();
+    assert!(!found.is_empty(), "{name} in {spans:#?}");
+    found
+}
+
+#[track_caller]
+fn expect(span: &Told, attributes: &[(&str, &str)]) {
+    for (name, value) in attributes {
+        let found = span.attributes.get(*name).map(String::as_str);
+        assert_eq!(found, Some(*value), "{name} of {span:#?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collector_is_told_of_calls_and_their_requests() {
+    let (collector, upstream) = (Collector::start().await, upstream().await);
+    let tracing = format!(
+        "[tracing]\notlp_endpoint = \"http://{}\"\n",
+        collector.address
+    );
+    let folder = folder_with(&upstream, &tracing);
+    let server = Process::start(&folder);
+    let mut client = server.client();
+    let request = batch_request("alice");
+    let done = client.delete_batch_node_user(traced(request, "01")).await;
+    assert_eq!(done.unwrap().into_inner().attempts, 2);
+    let failed = client.delete_hmc_user(traced(by_name("alice"), "01")).await;
+    failed.unwrap_err();
+    server.stop();
+
+    let spans = collector.spans();
+    assert!(spans.iter().all(|span| span.trace == TRACE), "{spans:#?}");
+    let batch = named(&spans, "useradmin.v1.UserAdmin/DeleteBatchNodeUser")[0];
+    assert_eq!((batch.kind, batch.status), (SERVER, 0));
+    assert_eq!(batch.parent, CALLER);
+    expect(
+        batch,
+        &[
+            ("rpc.system.name", "grpc"),
+            ("rpc.method", "useradmin.v1.UserAdmin/DeleteBatchNodeUser"),
+            ("rpc.response.status_code", "OK"),
+            ("client.address", "127.0.0.1"),
+            ("useradmin.target", "batch"),
+            ("useradmin.outcome", "deleted"),
+            ("useradmin.attempts", "2"),
+        ],
+    );
+    tells_of_batch_requests(&spans, batch, &upstream);
+    tells_of_hmc_requests(&spans, &upstream);
+    let resource = collector.resource();
+    assert_eq!(resource["service.name"], "useradmin");
+    assert_eq!(resource["service.version"], env!("CARGO_PKG_VERSION"));
+    let calls = Process::logged(&folder, "call");
+    assert_eq!(calls.len(), 2);
+    assert!(calls.iter().all(|line| line["trace_id"] == TRACE));
+    fs::remove_dir_all(folder).unwrap();
+}
+
+fn tells_of_batch_requests(spans: &[Told], batch: &Told, upstream: &Upstream) {
+    let deletes = named(
+        spans,
+        "DELETE /pools/{poolId}/nodes/{nodeId}/users/{userName}",
+    );
+    assert_eq!(deletes.len(), 2);
+    let port = upstream.url.rsplit(':').next().unwrap();
+    for (delete, (status, told)) in deletes.iter().zip([("503", 2), ("200", 0)]) {
+        assert_eq!((delete.kind, delete.status), (CLIENT, told));
+        assert_eq!(delete.parent, batch.id);
+        expect(
+            delete,
+            &[
+                ("http.request.method", "DELETE"),
+                ("http.response.status_code", status),
+                ("server.address", "127.0.0.1"),
+                ("server.port", port),
+                ("useradmin.target", "batch"),
+            ],
+        );
+        let url = &delete.attributes["url.full"];
+        assert!(
+            url.contains("/pools/pool-1/nodes/node-1/users/alice?"),
+            "{url}"
+        );
+    }
+    expect(deletes[0], &[("error.type", "503")]);
+    expect(deletes[1], &[("http.request.resend_count", "1")]);
+    let tokens = named(spans, "POST {token_endpoint}");
+    assert_eq!(tokens[0].parent, batch.id);
+    let sent: Vec<_> = upstream
+        .seen()
+        .into_iter()
+        .filter(|seen| seen.target.starts_with("/pools"))
+        .collect();
+    for (delete, seen) in deletes.iter().zip(&sent) {
+        let parent = format!("00-{TRACE}-{}-01", delete.id);
+        assert_eq!(seen.header("traceparent"), Some(parent.as_str()));
+        assert_eq!(seen.header("tracestate"), None);
+    }
+    // Who only issues tokens does not learn of calls.
+    let other = |seen: &Seen| seen.target.contains("/oauth2/");
+    let token = upstream.seen().into_iter().find(other).unwrap();
+    assert_eq!(token.header("traceparent"), None);
+}
+
+fn tells_of_hmc_requests(spans: &[Told], upstream: &Upstream) {
+    let hmc = named(spans, "useradmin.v1.UserAdmin/DeleteHmcUser")[0];
+    // A refusal is no error of the server.
+    assert_eq!((hmc.parent.as_str(), hmc.status), (CALLER, 0));
+    expect(
+        hmc,
+        &[
+            ("rpc.response.status_code", "FAILED_PRECONDITION"),
+            ("error.type", "ERROR_REASON_TEMPLATE_USER_IN_USE"),
+            ("useradmin.outcome", "not_deleted"),
+        ],
+    );
+    for name in [
+        "POST /api/sessions",
+        "GET /api/console/users",
+        "DELETE /api/users/{user-id}",
+    ] {
+        assert_eq!(named(spans, name)[0].parent, hmc.id, "{name}");
+    }
+    let deletes = |seen: &Seen| seen.target == "/api/users/id-1" && seen.method == "DELETE";
+    let sent = upstream.seen().into_iter().find(deletes).unwrap();
+    let delete = named(spans, "DELETE /api/users/{user-id}")[0];
+    expect(delete, &[("http.response.status_code", "409")]);
+    let parent = format!("00-{TRACE}-{}-01", delete.id);
+    assert_eq!(sent.header("traceparent"), Some(parent.as_str()));
+    // The log-off at the end belongs to no call.
+    assert!(!spans.iter().any(|span| span.name.contains("this-session")));
+}
+
+/// The caller has decided that nothing is to be sampled, or nobody has and the ratio says so. A caller's decision goes
+/// before the ratio.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_sampled_is_not_exported() {
+    let (collector, upstream) = (Collector::start().await, upstream().await);
+    let tracing = format!(
+        "[tracing]\notlp_endpoint = \"http://{}\"\nsample_ratio = 0\n",
+        collector.address
+    );
+    let folder = folder_with(&upstream, &tracing);
+    let server = Process::start(&folder);
+    let mut client = server.client();
+    for request in [
+        traced(by_name("a"), "00"),
+        Request::new(by_name("b")),
+        traced(by_name("c"), "01"),
+    ] {
+        client.delete_hmc_user(request).await.unwrap_err();
+    }
+    server.stop();
+    let spans = collector.spans();
+    let calls = named(&spans, "useradmin.v1.UserAdmin/DeleteHmcUser");
+    assert_eq!(calls.len(), 1, "{spans:#?}");
+    // All the same, the trace goes on to the upstream, and stands in the log.
+    let lists = upstream.seen().into_iter();
+    let lists = lists.filter(|seen| seen.target.starts_with("/api/console/users"));
+    let parents: Vec<_> = lists
+        .map(|seen| seen.header("traceparent").unwrap().to_owned())
+        .collect();
+    assert!(parents[0].starts_with(&format!("00-{TRACE}-")) && parents[0].ends_with("-00"));
+    assert!(!parents[1].contains(TRACE) && parents[1].ends_with("-00"));
+    assert!(parents[2].ends_with("-01"));
+    let calls = Process::logged(&folder, "call");
+    assert_eq!(calls[0]["trace_id"], TRACE);
+    assert_eq!(calls[1]["trace_id"].as_str().map(str::len), Some(32));
+    fs::remove_dir_all(folder).unwrap();
+}
+
+/// A collector that is not there, or stays silent, is nobody's trouble.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_collector_calls_go_on() {
+    let upstream = upstream().await;
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    for address in [
+        "127.0.0.1:1".to_owned(),
+        silent.local_addr().unwrap().to_string(),
+    ] {
+        let tracing = format!("[tracing]\notlp_endpoint = \"http://{address}\"\n");
+        let folder = folder_with(&upstream, &tracing);
+        let server = Process::start(&folder);
+        let request = DeleteHmcUserRequest::default();
+        let failed = server.client().delete_hmc_user(request).await.unwrap_err();
+        assert_eq!(failed.code(), tonic::Code::InvalidArgument);
+        server.stop();
+        fs::remove_dir_all(folder).unwrap();
+    }
+}
+
+/// Without an exporter, the caller's context is passed on as it came.
+#[tokio::test]
+async fn a_callers_context_goes_through() {
+    let upstream = Upstream::start(|seen| token_or(seen, batch_deleted)).await;
+    let folder = App::folder();
+    let section = batch_section(&folder, &upstream.url);
+    let app = App::start_in(folder, &section).await;
+    let given = format!("00-{TRACE}-{CALLER}-01");
+    for (parent, expected) in [
+        (Some(given.as_str()), Some(given.as_str())),
+        (None, None),
+        (Some("no context"), None),
+    ] {
+        let mut request = Request::new(DeleteBatchNodeUserRequest {
+            ..batch_request("alice")
+        });
+        if let Some(parent) = parent {
+            let metadata = request.metadata_mut();
+            metadata.insert("traceparent", parent.parse().unwrap());
+        }
+        app.client().delete_batch_node_user(request).await.unwrap();
+        let sent = upstream.seen().pop().unwrap();
+        assert_eq!(sent.header("traceparent"), expected);
+    }
+}
