@@ -42,6 +42,7 @@ mod connections;
 mod contract;
 mod docs;
 mod draining;
+mod examples;
 mod fuzz;
 mod gone;
 mod hmc_logon;
