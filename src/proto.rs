@@ -17,6 +17,16 @@ const USUAL_NAMES: [(&str, &str); 3] = [
     ("health.proto", "grpc/health/v1/health.proto"),
 ];
 
+/// The file of the service.
+const API: &str = "useradmin/v1/user_admin.proto";
+/// What details of errors are made of. No message of the service refers to them, but tools such as grpcui know only the
+/// file of a service and what that imports.
+const DETAILS: [&str; 3] = [
+    "useradmin/v1/error_details.proto",
+    "useradmin/v1/error_reason.proto",
+    "google/rpc/error_details.proto",
+];
+
 fn usual_name(name: &mut String) {
     if let Some((_, usual)) = USUAL_NAMES.iter().find(|(known, _)| known == name) {
         (*usual).clone_into(name);
@@ -37,10 +47,15 @@ pub fn descriptor_set() -> Vec<u8> {
         for mut file in set.file {
             file.name.iter_mut().for_each(usual_name);
             file.dependency.iter_mut().for_each(usual_name);
+            if file.name() == API {
+                file.dependency.extend(DETAILS.map(str::to_owned));
+            }
             if !all.file.iter().any(|known| known.name == file.name) {
                 all.file.push(file);
             }
         }
     }
+    // Imports stand before what imports them.
+    all.file.sort_by_key(|file| file.name() == API);
     all.encode_to_vec()
 }

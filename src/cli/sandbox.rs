@@ -25,6 +25,9 @@ use crate::{
 /// Deletions per minute of whoever shows the token: few enough to try what happens when they are used up.
 const QUOTA: u32 = 60;
 
+/// A user that is never deleted.
+const PROTECTED: &str = "protected";
+
 /// Serves it.
 pub async fn run(arguments: Serve) -> ExitCode {
     let sandbox = match Sandbox::start().await {
@@ -104,7 +107,7 @@ pub fn sandbox_config(sandbox: &Sandbox, listen: SocketAddr) -> Result<Config, S
     let account = BatchAccount {
         url: url(sandbox.batch_url())?,
         roots: config::Roots::default(),
-        protected_users: Vec::new(),
+        protected_users: vec![Pattern::folded(PROTECTED)],
         bulkhead: BulkheadLimits::BATCH,
         credential: Credential::Entra(Entra {
             kind: EntraKind::ClientSecret {
@@ -122,7 +125,7 @@ pub fn sandbox_config(sandbox: &Sandbox, listen: SocketAddr) -> Result<Config, S
         password: memory(&known.hmc_password),
         logon_timeout: Hmc::LOGON_TIMEOUT,
         roots: config::Roots::default(),
-        protected_users: Vec::new(),
+        protected_users: vec![Pattern::folded(PROTECTED)],
         bulkhead: BulkheadLimits::HMC,
     };
     Ok(Config {

@@ -2,7 +2,7 @@
 //!
 //! It holds no secret; the service has the sandbox's credentials already.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, path::Path};
 
 use super::identities::{ISSUER, Identities, SPIFFE_ID, SUBJECT};
 
@@ -72,8 +72,20 @@ fn flags(files: &Identities) -> String {
         client_key: key,
         ..
     } = files;
-    let [ca, certificate, key] = [ca, certificate, key].map(|path| path.display());
+    let [ca, certificate, key] = [ca, certificate, key].map(|path| quoted(path));
     format!("-cacert {ca} -cert {certificate} -key {key}")
+}
+
+/// As a shell reads it, from wherever it runs.
+fn quoted(path: &Path) -> String {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
+    if text.chars().all(plain) {
+        text
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
 }
 
 fn callers(files: &Identities) -> String {
@@ -81,10 +93,10 @@ fn callers(files: &Identities) -> String {
         "  Trust {}. A caller shows one of these, and may then do everything:\n\
            \x20   certificate {} with {}, which is {SPIFFE_ID}\n\
            \x20   token: -H \"authorization: Bearer $(cat {})\", which is {ISSUER}#{SUBJECT}; 60 deletions a minute\n",
-        files.ca.display(),
-        files.client_certificate.display(),
-        files.client_key.display(),
-        files.token.display(),
+        quoted(&files.ca),
+        quoted(&files.client_certificate),
+        quoted(&files.client_key),
+        quoted(&files.token),
     )
 }
 
@@ -101,6 +113,7 @@ Batch account `sandbox`, pool `pool-1`:
 const HMC: &str = "
 HMC `sandbox`, users by name; every answer tells the ID too:
   alice, bob, carol, A.B, AxB, ACSADMIN, template-free: can be deleted
+  twin: two users, Twin and TWIN, have this name; protected: on the list of protected users, as on the Batch account
   pattern-user 400/312, own-object 400/313, template-in-use 409/317, auto-logon 409/320, last-admin 409/321,
     no-permission 403/1, wrong-state 409/1, busy 409/2, hmc-defect 500/12, hmc-unavailable 503
   invisible: not listed, and 404/1 by its ID 00404001-4a7a-11e4-91ee-1c6f65065a91

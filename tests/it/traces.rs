@@ -1,14 +1,19 @@
 //! Traces: the caller's `traceparent` goes through, and a collector is told of every call and every request. The
 //! program runs in a process of its own, for a process exports once.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use tonic::Request;
 use useradmin::proto::{DeleteBatchNodeUserRequest, DeleteHmcUserRequest};
 
 use crate::support::{
     App, Collector, Process, Seen, Told, Upstream, batch_deleted, batch_error, batch_request,
-    batch_section, by_name, hmc_or, hmc_section, refusal, token_or,
+    batch_section, by_name, hmc_or, hmc_section,
+    pki::{Authority, Validity},
+    refusal, token_or,
 };
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
@@ -59,10 +64,14 @@ allow = [
 
 fn folder_with(upstream: &Upstream, tracing: &str) -> PathBuf {
     let folder = App::folder();
-    let targets = [batch_section, hmc_section].map(|section| section(&folder, &upstream.url));
+    configure(&folder, upstream, tracing);
+    folder
+}
+
+fn configure(folder: &Path, upstream: &Upstream, tracing: &str) {
+    let targets = [batch_section, hmc_section].map(|section| section(folder, &upstream.url));
     let text = format!("{SERVER_OF_ALL}{}{tracing}", targets.concat());
     fs::write(folder.join("useradmin.toml"), text).unwrap();
-    folder
 }
 
 /// Those of a name, which there must be.
@@ -236,6 +245,29 @@ async fn what_is_not_sampled_is_not_exported() {
     assert_eq!(calls[0]["trace_id"], TRACE);
     assert_eq!(calls[1]["trace_id"].as_str().map(str::len), Some(32));
     fs::remove_dir_all(folder).unwrap();
+}
+
+/// Spans name users: who pretends to be the collector gets none.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collector_is_trusted_by_its_certificate() {
+    let upstream = upstream().await;
+    let (authority, other) = (Authority::new(), Authority::new());
+    let collector = Collector::secure(&authority.issue("localhost", Validity::Now)).await;
+    for (trusted, count) in [(&other, 0), (&authority, 1)] {
+        let port = collector.address.port();
+        let tracing = format!(
+            "[tracing]\notlp_endpoint = \"https://localhost:{port}\"\nca_file = \"ca.pem\"\n"
+        );
+        let folder = App::folder();
+        fs::write(folder.join("ca.pem"), trusted.pem()).unwrap();
+        configure(&folder, &upstream, &tracing);
+        let server = Process::start(&folder);
+        let request = DeleteHmcUserRequest::default();
+        server.client().delete_hmc_user(request).await.unwrap_err();
+        server.stop();
+        assert_eq!(collector.spans().len(), count);
+        fs::remove_dir_all(folder).unwrap();
+    }
 }
 
 /// A collector that is not there, or stays silent, is nobody's trouble.

@@ -45,7 +45,7 @@ const fn user(id: &'static str, name: &'static str, kind: &'static str, verdict:
 
 /// The first group of an ID tells the status and reason of the refusal; alice has the ID of the document's example.
 #[rustfmt::skip]
-static USERS: [User; 19] = [
+static USERS: [User; 22] = [
     user("e9e8d20a-4a7a-11e4-91ee-1c6f65065a91", "alice", "standard", Deletes),
     user("00000b0b-4a7a-11e4-91ee-1c6f65065a91", "bob", "standard", Deletes),
     user("000ca401-4a7a-11e4-91ee-1c6f65065a91", "carol", "standard", Deletes),
@@ -53,6 +53,9 @@ static USERS: [User; 19] = [
     user("00000acb-4a7a-11e4-91ee-1c6f65065a91", "AxB", "standard", Deletes),
     user("0ac5ad00-4a7a-11e4-91ee-1c6f65065a91", "ACSADMIN", "system-defined", Deletes),
     user("00000204-4a7a-11e4-91ee-1c6f65065a91", "template-free", "template", Deletes),
+    user("00000b16-4a7a-11e4-91ee-1c6f65065a91", "Twin", "standard", Deletes),
+    user("00000b17-4a7a-11e4-91ee-1c6f65065a91", "TWIN", "standard", Deletes),
+    user("00000b18-4a7a-11e4-91ee-1c6f65065a91", "protected", "standard", Deletes),
     user("00000312-4a7a-11e4-91ee-1c6f65065a91", "pattern-user", "pattern-based", Refuses(400, 312,
         "This operation is not supported for an object of this type. Pattern-based users may not be deleted.")),
     user("00000313-4a7a-11e4-91ee-1c6f65065a91", "svc-useradmin", "standard", Refuses(400, 313,

@@ -32,8 +32,9 @@ type Refused = (
 );
 
 #[rustfmt::skip]
-const REFUSED: [Refused; 12] = [
+const REFUSED: [Refused; 13] = [
     ("00000312", "pattern-user", FailedPrecondition, "PATTERN_BASED_USER", Some((400, 312)), "1", "not_deleted"),
+    ("00000b18", "protected", FailedPrecondition, "PROTECTED_USER", None, "0", "not_sent"),
     ("00000313", "svc-useradmin", FailedPrecondition, "OWN_USER", None, "0", "not_sent"),
     ("00400313", "own-object", FailedPrecondition, "OWN_USER", Some((400, 313)), "1", "not_deleted"),
     ("00000317", "template-in-use", FailedPrecondition, "TEMPLATE_USER_IN_USE", Some((409, 317)), "1", "not_deleted"),
@@ -94,6 +95,21 @@ async fn users_that_can_be_deleted_are_deleted_and_gone() {
     }
 }
 
+/// Two users whose names differ in case alone: only an ID says which one is meant.
+#[tokio::test]
+async fn a_name_that_two_users_have_is_refused() {
+    let sandbox = Sandbox::start().await.unwrap();
+    let app = App::with_sandbox(&sandbox).await;
+    for name in ["Twin", "TWIN", "twin"] {
+        let failed = app.delete_hmc_user(by_name(name)).await.unwrap_err();
+        failed.expect(FailedPrecondition, "AMBIGUOUS_USER_NAME");
+    }
+    let done = app.delete_hmc_user(by_id(&id("00000b16"))).await.unwrap();
+    assert_eq!(done.user_name, "Twin");
+    let done = app.delete_hmc_user(by_name("twin")).await.unwrap();
+    assert_eq!(done.user_name, "TWIN");
+}
+
 #[tokio::test]
 async fn users_that_cannot_be_deleted_yield_their_documented_errors() {
     let sandbox = Sandbox::start().await.unwrap();
@@ -130,7 +146,8 @@ async fn a_dry_run_tells_what_reading_tells() {
         for mut request in requests(first, name) {
             request.validate_only = true;
             let answer = app.delete_hmc_user(request).await;
-            if ["pattern-user", "svc-useradmin", "invisible"].contains(&name) {
+            let seen = ["pattern-user", "protected", "svc-useradmin", "invisible"];
+            if seen.contains(&name) {
                 let failed = answer.unwrap_err();
                 failed.expect(code, reason);
                 assert_eq!(

@@ -19,7 +19,7 @@ fn read(folder: &Path, name: &str) -> String {
 
 fn serve(folder: &Path) -> (Process, Vec<String>) {
     let arguments = ["serve", "--sandbox", "--listen", "127.0.0.1:0"];
-    let secure = folder.join("made");
+    let secure = folder.join("made here");
     let more = ["--secure", secure.to_str().unwrap()];
     let admin = ["--admin-listen", "127.0.0.1:0"];
     let arguments = [&arguments[..], &more, &admin].concat();
@@ -33,7 +33,7 @@ fn serve(folder: &Path) -> (Process, Vec<String>) {
 async fn callers_show_a_certificate_or_a_token() {
     let folder = App::folder();
     let (serving, told) = serve(&folder);
-    let made = folder.join("made");
+    let made = folder.join("made here");
     let address = serving.address.parse().unwrap();
     let (authority, token) = (read(&made, "ca.pem"), read(&made, "token"));
     let client = Identity::read(&read(&made, "client.pem"), &read(&made, "client.key"));
@@ -93,7 +93,7 @@ async fn callers_show_a_certificate_or_a_token() {
 fn what_is_made_is_for_its_owner_alone() {
     use std::os::unix::fs::PermissionsExt as _;
     let folder = App::folder();
-    let made = folder.join("made");
+    let made = folder.join("made here");
     let (serving, _) = serve(&folder);
     let before = read(&made, "client.key");
     serving.stop();

@@ -18,10 +18,10 @@ use opentelemetry_proto::tonic::{
 use tokio::{net::TcpListener, task::JoinHandle};
 use tonic::{
     Request, Response, Status,
-    transport::{Server, server::TcpIncoming},
+    transport::{Identity, Server, ServerTlsConfig, server::TcpIncoming},
 };
 
-use super::canary;
+use super::{canary, pki};
 
 /// What came.
 #[derive(Clone, Default)]
@@ -96,12 +96,23 @@ impl From<&Span> for Told {
 
 impl Collector {
     pub async fn start() -> Self {
+        Self::serve(Server::builder()).await
+    }
+
+    /// Over TLS, as this one.
+    pub async fn secure(shown: &pki::Identity) -> Self {
+        let identity = Identity::from_pem(shown.pem(), shown.key_pem());
+        let tls = ServerTlsConfig::new().identity(identity);
+        Self::serve(Server::builder().tls_config(tls).unwrap()).await
+    }
+
+    async fn serve(mut server: Server) -> Self {
         let received = Received::default();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let service = TraceServiceServer::new(received.clone());
-        let server = Server::builder().add_service(service);
-        let serving = server.serve_with_incoming(TcpIncoming::from(listener));
+        let serving = server.add_service(service);
+        let serving = serving.serve_with_incoming(TcpIncoming::from(listener));
         let serving = tokio::spawn(async move { serving.await.unwrap() });
         Self {
             address,

@@ -1,0 +1,108 @@
+# What tests/grpcurl/run.sh and tests/grpcui/run.sh share: the program, tools, servers, and a folder to work in.
+# To be sourced in the folder of the repository.
+
+readonly GRPCURL=github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.3
+tools="$PWD/target/tools"
+work=$(mktemp -d)
+failed=0
+trap cleanup EXIT
+
+cleanup() {
+    # Only what this shell has started.
+    kill $(jobs -p) 2>/dev/null || true
+    wait 2>/dev/null || true
+    rm -rf "$work"
+}
+
+step() {
+    echo "-- $1"
+}
+
+skip() {
+    echo "SKIPPED: ${0%/run.sh}: $*"
+    exit 0
+}
+
+die() {
+    echo "FAILED: $*" >&2
+    exit 1
+}
+
+# Goes on, so that one run shows every fault.
+complain() {
+    echo "FAILED: $*" >&2
+    failed=1
+}
+
+# Puts the program into the path under its own name, and the tools.
+find_program() {
+    local program="${USERADMIN:-${CARGO_TARGET_DIR:-target}/debug/useradmin}"
+    [ -x "$program" ] || die "there is no $program: run 'cargo build', or name the program in USERADMIN"
+    mkdir -p "$work/bin" "$tools/bin"
+    ln -s "$(realpath "$program")" "$work/bin/useradmin"
+    PATH="$work/bin:$tools/bin:$PATH"
+}
+
+# need_go_tool NAME COMMAND...: skips the test where NAME is not there and COMMAND cannot bring it.
+need_go_tool() {
+    local name="$1"
+    shift
+    command -v "$name" >/dev/null && return
+    command -v go >/dev/null || skip "there is no $name, and no go to install it"
+    echo "   installing $name"
+    GOBIN="$tools/bin" "$@" >"$tools/$name.log" 2>&1 </dev/null && command -v "$name" >/dev/null && return
+    tail -n 3 "$tools/$name.log" >&2
+    skip "go could not install $name"
+}
+
+# wait_for FILE PATTERN: until FILE has a line with PATTERN, for 20 seconds at most.
+wait_for() {
+    local _
+    for _ in $(seq 400); do
+        grep -q "$2" "$1" 2>/dev/null && return
+        sleep 0.05
+    done
+    cat "$1" "${1%.out}.err" >&2 || true
+    die "no line with '$2' in ${1##*/}"
+}
+
+# start_server NAME COMMAND [FOLDER]: COMMAND is text, as a document has it. Sets `address`; its outputs are
+# $work/NAME.out and, if COMMAND sends it nowhere else, $work/NAME.err.
+start_server() {
+    (cd "${3:-.}" && eval "exec $2") >"$work/$1.out" 2>"$work/$1.err" </dev/null &
+    wait_for "$work/$1.out" '^listening on '
+    address=$(sed -n 's/^listening on //p' "$work/$1.out")
+}
+
+# What differs from run to run: version 4 UUIDs, numbered, so that two that are equal have to stay equal.
+mask() {
+    awk 'BEGIN {
+            h = "[0-9a-f]"; h3 = h h h; h4 = h3 h
+            id = h4 h4 "-" h4 "-4" h3 "-[89ab]" h3 "-" h4 h4 h4
+        }
+        {
+            out = ""
+            while (match($0, id)) {
+                text = substr($0, RSTART, RLENGTH)
+                if (!(text in number)) number[text] = ++count
+                out = out substr($0, 1, RSTART - 1) "ID" number[text]
+                $0 = substr($0, RSTART + RLENGTH)
+            }
+            print out $0
+        }' "$1" | sed -E -e 's/20[0-9]{2}-[0-9]{2}-[0-9]{2}T[0-9:.]+Z/TIME/g' -e 's/("elapsed_ms":)[0-9]+/\1N/' \
+        -e 's/("peer":"127\.0\.0\.1:)[0-9]+/\1PORT/'
+}
+
+# same WHAT EXPECTED REAL: compares two files, but for what differs from run to run.
+same() {
+    diff -u --label expected --label real <(mask "$2") <(mask "$3") || complain "$1"
+}
+
+# has WHAT FILE TEXT...: each TEXT is in the file, to the letter.
+has() {
+    local what="$1" file="$2" text
+    shift 2
+    for text in "$@"; do
+        grep -qF -e "$text" "$file" || { cat "$file" >&2; complain "'$text' is missing: $what"; }
+    done
+}

@@ -1,0 +1,46 @@
+//! The version stands in three places, and the API of the last release in a fourth.
+
+use std::{fs, path::Path};
+
+const CHANGELOG: &str = include_str!("../../../CHANGELOG.md");
+const RELEASED: &str = include_str!("../../released/README.md");
+
+/// The sections of the changelog, the newest first.
+fn sections() -> Vec<&'static str> {
+    CHANGELOG
+        .lines()
+        .filter_map(|line| line.strip_prefix("## "))
+        .collect()
+}
+
+#[test]
+fn the_version_is_the_one_that_was_released_last() {
+    let version = env!("CARGO_PKG_VERSION");
+    let sections = sections();
+    assert_eq!(sections[0], "[Unreleased]");
+    let (name, date) = sections[1].split_once(" - ").unwrap();
+    assert_eq!(name, format!("[{version}]"));
+    let digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+    let lengths: Vec<_> = date
+        .split('-')
+        .filter(|part| digits(part))
+        .map(str::len)
+        .collect();
+    assert_eq!(lengths, [4, 2, 2], "{date}");
+    assert!(RELEASED.contains(&format!("Version {version}.")));
+}
+
+/// What is compared with is all of the API: a file that is missing there could be broken without a word.
+#[test]
+fn the_released_api_has_every_file() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let names = |folder: &str| {
+        let entries = fs::read_dir(root.join(folder)).unwrap();
+        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    let released = names("tests/released/useradmin/v1");
+    assert!(!released.is_empty());
+    assert_eq!(released, names("proto/useradmin/v1"));
+}
