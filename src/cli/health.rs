@@ -26,13 +26,13 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Args)]
 pub struct Health {
     /// The server's address, HOST:PORT.
-    #[arg(long, default_value = DEFAULT_ADDRESS, value_parser = host_and_port)]
+    #[arg(long, env = "USERADMIN_HEALTH_ADDR", default_value = DEFAULT_ADDRESS, value_parser = host_and_port)]
     addr: String,
     /// For a server with TLS: its authority, or its own certificate, in PEM.
-    #[arg(long)]
+    #[arg(long, env = "USERADMIN_HEALTH_CA_FILE")]
     ca_file: Option<PathBuf>,
     /// The name in the server's certificate, where it is not the host of --addr.
-    #[arg(long, requires = "ca_file")]
+    #[arg(long, env = "USERADMIN_HEALTH_SERVER_NAME", requires = "ca_file")]
     server_name: Option<String>,
 }
 

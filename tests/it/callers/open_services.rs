@@ -22,7 +22,7 @@ use tower::ServiceExt as _;
 use super::{House, uri};
 use crate::{
     access::upstream,
-    support::{App, Failed, Secure, batch_request, batch_section, run},
+    support::{App, Failed, Secure, batch_request, batch_section, run, run_in},
 };
 
 async fn house(settings: &str) -> House {
@@ -115,6 +115,16 @@ async fn the_program_asks_for_health_over_tls() {
         let (code, out, err) = asked.await.unwrap();
         assert_eq!((code, out.as_str()), (expected, ""), "{err}");
     }
+    // As the health check of an image is told.
+    let (own, ca_file) = (address.clone(), file("clients.pem"));
+    let asked = spawn_blocking(move || {
+        let address = ("USERADMIN_HEALTH_ADDR", own.as_str());
+        let ca_file = ("USERADMIN_HEALTH_CA_FILE", ca_file.as_str());
+        let name = |name| ("USERADMIN_HEALTH_SERVER_NAME", name);
+        ["localhost", "other.example"]
+            .map(|server| run_in(&[address, ca_file, name(server)], &["health"]).0)
+    });
+    assert_eq!(asked.await.unwrap(), [0, 1]);
     // Plaintext is not understood.
     let asked = spawn_blocking(move || run(&["health", "--addr", &address]));
     assert_eq!(asked.await.unwrap().0, 1);

@@ -17,7 +17,13 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_useradmin");
 
 /// Runs it to its end: the exit code, standard output, standard error.
 pub fn run(arguments: &[&str]) -> (i32, String, String) {
+    run_in(&[], arguments)
+}
+
+/// The same, with these variables in its environment.
+pub fn run_in(variables: &[(&str, &str)], arguments: &[&str]) -> (i32, String, String) {
     let mut command = Command::new(PROGRAM);
+    command.envs(variables.iter().copied());
     let Output {
         status,
         stdout,

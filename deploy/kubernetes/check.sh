@@ -1,0 +1,90 @@
+#!/usr/bin/env bash
+# Renders base, overlays and components, and checks them without a cluster: Kubernetes' own schemas, strictly; rules that
+# schemas do not know; the configuration, by the program itself. Then each check has to find the faults that it is for.
+#
+# Needs go, python3 with venv, openssl, and the program: $USERADMIN, or target/debug/useradmin. Tools are installed below
+# target/tools, once. Changes no file of the repository.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+cd "$here/../.."
+readonly KUSTOMIZE_VERSION=v5.7.1
+readonly VALIDATE_VERSION=1.37.0
+tools="$PWD/target/tools"
+kustomize="$tools/bin/kustomize"
+venv="$tools/kubernetes-$VALIDATE_VERSION"
+work="$PWD/target/kubernetes"
+useradmin="${USERADMIN:-target/debug/useradmin}"
+
+fail() {
+    echo "FAILED: $*" >&2
+    exit 1
+}
+
+need() {
+    local tool
+    for tool in go python3 openssl; do
+        if ! command -v "$tool" >/dev/null; then
+            echo "SKIPPED: deploy/kubernetes was not checked, there is no $tool" >&2
+            exit 0
+        fi
+    done
+    "$useradmin" --version >/dev/null 2>&1 || fail "there is no $useradmin: cargo build, or set USERADMIN"
+}
+
+install_tools() {
+    mkdir -p "$tools"
+    if [ "$("$kustomize" version 2>/dev/null)" != "$KUSTOMIZE_VERSION" ]; then
+        GOBIN="$tools/bin" go install "sigs.k8s.io/kustomize/kustomize/${KUSTOMIZE_VERSION%%.*}@$KUSTOMIZE_VERSION" \
+            >"$tools/kustomize.log" 2>&1 || fail "kustomize; see $tools/kustomize.log"
+    fi
+    if [ ! -e "$venv/done" ]; then
+        python3 -m venv --clear "$venv"
+        "$venv/bin/pip" install --quiet "kubernetes-validate==$VALIDATE_VERSION" 'tomli; python_version < "3.11"' \
+            >"$tools/kubernetes-validate.log" 2>&1 || fail "kubernetes-validate; see $tools/kubernetes-validate.log"
+        touch "$venv/done"
+    fi
+}
+
+# $1: name; $2: folder below deploy/kubernetes; the others: components to add.
+render() {
+    local name=$1 folder=$2 component
+    shift 2
+    mkdir -p "$work/$name"
+    {
+        printf '%s\n' 'apiVersion: kustomize.config.k8s.io/v1beta1' 'kind: Kustomization' 'resources:' \
+            "  - ../../../deploy/kubernetes/$folder" 'components:'
+        for component in "$@"; do
+            echo "  - ../../../deploy/kubernetes/components/$component"
+        done
+        [ $# != 0 ] || echo '  []'
+        # What an overlay with components has, too.
+        [ $# = 0 ] || echo 'namespace: useradmin'
+    } >"$work/$name/kustomization.yaml"
+    "$kustomize" build "$work/$name" >"$work/rendered/$name.yaml"
+}
+
+# The two examples differ in where the audit log goes, and in nothing else.
+compare_examples() {
+    local difference
+    difference=$(diff "$here/overlays/example/useradmin.toml" "$here/overlays/audit-volume/useradmin.toml" \
+        | grep '^[<>]' | sed 's/file = .*/file/' | tr '\n' ' ' || true)
+    [ "$difference" = '< file > file ' ] || fail "the useradmin.toml of the overlays differ in more than [audit] file"
+}
+
+need
+install_tools
+rm -rf "$work"
+mkdir -p "$work/rendered" "$work/tls"
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj /CN=useradmin \
+    -keyout "$work/tls/tls.key" -out "$work/tls/tls.crt" 2>"$work/openssl.log" || fail "openssl; see $work/openssl.log"
+render base base
+render example overlays/example
+render audit-volume overlays/audit-volume
+render example-with-all overlays/example certificate pod-monitor tracing
+render audit-volume-with-all overlays/audit-volume certificate pod-monitor tracing
+compare_examples
+check=("$venv/bin/python" "$here/check/main.py" --useradmin "$useradmin" --tls "$work/tls")
+export PYTHONDONTWRITEBYTECODE=1
+"${check[@]}" "$work"/rendered/*.yaml
+"${check[@]}" --mutants "$work/rendered/example-with-all.yaml"
+echo "deploy/kubernetes: all checks passed in $SECONDS s"

@@ -1,0 +1,149 @@
+"""Does the configuration fit the pod that it is mounted into? Each rule yields its faults as text."""
+
+import base64
+import ipaddress
+import re
+import subprocess
+import tempfile
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from manifests import of_kind, pod, policy_ports, ports, workload
+
+try:
+    import tomllib
+except ImportError:  # Python before 3.11
+    import tomli as tomllib
+
+CONFIG = "/etc/useradmin/useradmin.toml"
+# After the drain: 2 s for records, 2 s for log-offs.
+AFTER_DRAIN = 4
+
+
+def contents(docs, doc_kind, name):
+    """What a ConfigMap or Secret of these manifests holds; None if it comes from elsewhere."""
+    for doc in of_kind(docs, doc_kind):
+        if doc["metadata"]["name"] == name:
+            decode = base64.b64decode if doc_kind == "Secret" else str.encode
+            return {key: decode(value) for key, value in doc.get("data", {}).items()}
+    return None
+
+
+def switch_on(docs):
+    """What stands behind a `#` without a blank is there to be switched on, with the component that it names."""
+    for doc in of_kind(docs, "ConfigMap"):
+        if "useradmin.toml" in doc["data"]:
+            doc["data"]["useradmin.toml"] = re.sub(r"(?m)^#(?=\S)", "", doc["data"]["useradmin.toml"])
+
+
+def mounted(docs, elsewhere):
+    """Every file that the container sees, with its content; and the folders that it can write to, with their kind."""
+    volumes = {volume["name"]: volume for volume in pod(docs).get("volumes", [])}
+    claims = {claim["metadata"]["name"] for claim in workload(docs)["spec"].get("volumeClaimTemplates", [])}
+    files, writable = {}, {}
+    for mount in pod(docs)["containers"][0]["volumeMounts"]:
+        name, path = mount["name"], mount["mountPath"]
+        volume = volumes.get(name, {})
+        if name in claims or "persistentVolumeClaim" in volume:
+            writable[path] = "claim"
+        elif "emptyDir" in volume:
+            writable[path] = "emptyDir"
+        elif "configMap" in volume:
+            found = contents(docs, "ConfigMap", volume["configMap"]["name"]) or {}
+            files |= {f"{path}/{key}": value for key, value in found.items()}
+        elif "secret" in volume:
+            secret = volume["secret"]
+            found = contents(docs, "Secret", secret["secretName"])
+            found = elsewhere.get(secret["secretName"], {}) if found is None else found
+            paths = {item["key"]: item["path"] for item in secret.get("items", [])} or {key: key for key in found}
+            files |= {f"{path}/{to}": found[key] for key, to in paths.items() if key in found}
+    return files, writable
+
+
+def named_files(table):
+    """The values of all keys that name a file, but for the audit log's."""
+    for key, value in table.items():
+        for inner in value if isinstance(value, list) else [value]:
+            if isinstance(inner, dict):
+                yield from named_files(inner)
+            elif key.endswith("_file"):
+                yield inner
+
+
+def named_urls(table):
+    for key, value in table.items():
+        for inner in value if isinstance(value, list) else [value]:
+            if isinstance(inner, dict):
+                yield from named_urls(inner)
+            elif isinstance(inner, str) and inner.startswith(("http://", "https://")) and key != "issuer":
+                yield inner
+
+
+def listeners(docs, config):
+    server = config["server"]
+    for key, port in (("listen", "grpc"), ("admin_listen", "admin")):
+        host, _, number = server[key].rpartition(":")
+        if not ipaddress.ip_address(host.strip("[]")).is_unspecified:
+            yield f"`{key}` cannot be reached from outside of the pod"
+        if int(number) != ports(docs)[port]:
+            yield f"`{key}` is not the port `{port}` of the pod"
+    if "tls" not in server and not server.get("insecure"):
+        yield "the server has no TLS"
+
+
+def stop(docs, config):
+    drain = config["server"].get("limits", {}).get("drain_seconds", 25)
+    pause = pod(docs)["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
+    grace = pod(docs).get("terminationGracePeriodSeconds", 30)
+    if grace < pause + drain + AFTER_DRAIN:
+        yield f"terminationGracePeriodSeconds is {grace}, but a stop can take {pause + drain + AFTER_DRAIN} s"
+
+
+def audit(config, writable):
+    file = config["audit"]["file"]
+    if file == "stdout":
+        if writable:
+            yield "there is a volume, but the audit log goes to stdout"
+        return
+    kinds = [kind for path, kind in writable.items() if Path(file).parent == Path(path)]
+    if not kinds:
+        yield f"the audit log {file} is not on a volume"
+    elif kinds[0] == "emptyDir":
+        yield f"the audit log {file} ends with its pod"
+
+
+def egress(docs, config):
+    allowed = policy_ports(docs, "egress")
+    for url in named_urls(config):
+        parts = urlsplit(url)
+        port = parts.port or {"https": 443, "http": 80}[parts.scheme]
+        if port not in allowed:
+            yield f"no NetworkPolicy lets the pods reach {url}"
+
+
+def accepted(text, files, useradmin):
+    """Asks the program itself, with everything that is mounted below a folder of its own."""
+    with tempfile.TemporaryDirectory() as root:
+        for path, content in files.items():
+            place = Path(root + path)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(content)
+        for path in set(named_files(tomllib.loads(text))):
+            text = text.replace(f'"{path}"', f'"{root}{path}"')
+        Path(root + CONFIG).write_text(text, encoding="utf-8")
+        checked = subprocess.run([useradmin, "check-config", "--config", root + CONFIG],
+                                 capture_output=True, text=True, check=False)
+        if checked.returncode != 0:
+            yield "check-config: " + checked.stderr.replace(root, "").strip()
+
+
+def faults(docs, useradmin, elsewhere):
+    files, writable = mounted(docs, elsewhere)
+    if CONFIG not in files:
+        return [f"{CONFIG} is not mounted"]
+    text = files[CONFIG].decode()
+    config = tomllib.loads(text)
+    found = [f"{file} is named, but not mounted" for file in named_files(config) if file not in files]
+    rules = (listeners(docs, config), stop(docs, config), audit(config, writable), egress(docs, config))
+    found += [fault for rule in rules for fault in rule]
+    return found + list(accepted(text, files, useradmin))
