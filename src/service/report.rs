@@ -121,6 +121,14 @@ impl Call {
         status
     }
 
+    /// The one that was sent, or that the caller has chosen for a call that was not.
+    fn client_request_id(&self) -> &str {
+        let sent = self.trace.client_request_id.as_str();
+        let mut identifiers = self.facts.identifiers.iter();
+        let chosen = identifiers.find(|(key, _)| sent.is_empty() && *key == "client_request_id");
+        chosen.map_or(sent, |(_, chosen)| chosen)
+    }
+
     /// What monitoring is told.
     fn observe(&self, code: Code, outcome: &'static str, reason: &'static str) {
         let Subject {
@@ -165,7 +173,7 @@ impl Call {
             reason,
             outcome,
             attempts = self.facts.attempts,
-            client_request_id = short(&self.trace.client_request_id),
+            client_request_id = short(self.client_request_id()),
             upstream_request_id = short(&self.trace.upstream_request_id),
             elapsed_ms = u64::try_from(self.meta.received.elapsed().as_millis()).unwrap_or(u64::MAX),
             context = short(context),

@@ -6,7 +6,10 @@ use std::{
     process::Stdio,
 };
 
-use crate::support::{App, Process, run};
+use tonic::Code;
+use useradmin::proto::DeleteBatchNodeUserRequest;
+
+use crate::support::{App, Process, batch_request, configure, run};
 
 /// A folder with a configuration file.
 fn configured(text: &str) -> (PathBuf, PathBuf) {
@@ -117,6 +120,32 @@ fn a_configured_server_is_ready_without_its_upstreams() {
     assert!(told.starts_with("cannot listen on"), "{err}");
 
     assert_eq!(serving.end("TERM"), (Some(0), String::new()));
+    fs::remove_dir_all(folder).unwrap();
+}
+
+/// What was refused before anything was sent has its caller's id in the log, too; one that is no id has none.
+#[tokio::test]
+async fn a_refused_call_is_found_by_its_callers_id() {
+    let folder = App::folder();
+    configure(&folder, "http://127.0.0.1:1", "");
+    let serving = Process::start(&folder);
+    let id = "628a2a0c-d7d7-4a2f-9133-0367c202f8b4";
+    for chosen in [id, "", "no id"] {
+        let request = DeleteBatchNodeUserRequest {
+            pool_id: String::new(),
+            client_request_id: chosen.to_owned(),
+            ..batch_request("alice")
+        };
+        let call = serving.client().delete_batch_node_user(request).await;
+        assert_eq!(call.unwrap_err().code(), Code::InvalidArgument);
+    }
+    serving.stop();
+    let calls = Process::logged(&folder, "call");
+    let ids: Vec<_> = calls
+        .iter()
+        .map(|line| &line["client_request_id"])
+        .collect();
+    assert_eq!(ids, [id, "", ""]);
     fs::remove_dir_all(folder).unwrap();
 }
 
