@@ -1,0 +1,85 @@
+package main
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/grpc/codes"
+
+	useradminv1 "example.com/offboarding/gen/useradmin/v1"
+)
+
+// The answer leaves the server 100 ms before the deadline. On a machine that is busy for longer than that, the library
+// ends the call first, and then there are no details; so one of a few calls must have them.
+func TestADeadlineEndsWithAnUnknownOutcome(t *testing.T) {
+	client := useradminv1.NewUserAdminClient(byCertificate(t))
+	for range 10 {
+		_, err := client.DeleteBatchNodeUser(within(t, time.Second), onNode("node-idle", "answer-nothing"))
+		failure := failureOf(err)
+		if failure.Code != codes.DeadlineExceeded || !failure.MayHaveDeleted() {
+			t.Fatal(failure)
+		}
+		if failure.ErrorInfo == nil {
+			t.Log("the library was first")
+			continue
+		}
+		if failure.Reason != useradminv1.ErrorReason_ERROR_REASON_OUTCOME_UNKNOWN ||
+			failure.ErrorInfo.GetMetadata()["outcome"] != "unknown" ||
+			failure.RetryInfo.GetRetryDelay().AsDuration() <= 0 {
+			t.Errorf("%v, %v", failure, failure.ErrorInfo)
+		}
+		return
+	}
+	t.Error("no answer had details")
+}
+
+// compare shows calls that reached the server but should not have, and the other way round.
+func compare(t *testing.T, want, got []call) {
+	t.Helper()
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("calls that reached the server, -want +got:\n%s", diff)
+	}
+}
+
+func TestTheLibraryDoesNotRepeatWhatTheServerHasTried(t *testing.T) {
+	client := useradminv1.NewUserAdminClient(byCertificate(t))
+	before := len(calls(t))
+	_, err := client.DeleteBatchNodeUser(within(t, 10*time.Second), onNode("node-idle", "answer-ServerBusy"))
+
+	failure := failureOf(err)
+	if failure.Code != codes.Unavailable ||
+		failure.Reason != useradminv1.ErrorReason_ERROR_REASON_UPSTREAM_UNAVAILABLE ||
+		failure.ErrorInfo.GetMetadata()["attempts"] != "3" {
+		t.Errorf("%v, %v", failure, failure.ErrorInfo)
+	}
+	// UNAVAILABLE is among the codes of the retry policy, but grpc-retry-pushback-ms is negative.
+	want := []call{{"call", "Unavailable", "ERROR_REASON_UPSTREAM_UNAVAILABLE"}}
+	compare(t, want, calls(t)[before:])
+}
+
+func TestTheLibraryRepeatsWhatNobodyHasTried(t *testing.T) {
+	client := useradminv1.NewUserAdminClient(byToken(t))
+	request := onNode("node-idle", "nobody")
+	request.AllowMissing = true
+	// The token may delete 60 users at once, and then one a second.
+	for range 300 {
+		before := len(calls(t))
+		response, err := client.DeleteBatchNodeUser(within(t, 10*time.Second), request)
+		if err != nil {
+			t.Fatal(failureOf(err))
+		}
+		if response.GetOutcome() != useradminv1.DeleteOutcome_DELETE_OUTCOME_ALREADY_ABSENT {
+			t.Fatal(response)
+		}
+		reached := calls(t)[before:]
+		if len(reached) == 1 {
+			continue
+		}
+		// The backoff of the policy alone would be over too soon, three times: the library has waited as it was told.
+		want := []call{{"call", "ResourceExhausted", "ERROR_REASON_DELETE_QUOTA_EXCEEDED"}, {"call", "Ok", ""}}
+		compare(t, want, reached)
+		return
+	}
+	t.Error("no call was refused")
+}

@@ -1,0 +1,36 @@
+package com.example.useradmin;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.io.ByteArrayOutputStream;
+import java.io.PrintStream;
+import java.util.stream.Stream;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
+
+/** The program that deletes one user. */
+class DeleteUserTest {
+    @ParameterizedTest
+    @CsvSource({
+        "batch pool-1 node-running carol, 0, DELETE_OUTCOME_DELETED",
+        "--allow-missing hmc nobody, 0, DELETE_OUTCOME_ALREADY_ABSENT",
+        "hmc nobody, 1, do not repeat it before the cause is removed",
+        "hmc busy, 1, repeat it after 2s",
+        "hmc hmc-defect, 1, repeat it with --allow-missing after",
+        "hmc, 1, batch POOL NODE USER",
+    })
+    void itSaysHowItWent(String line, int code, String says) throws Exception {
+        Stream<String> shown = Stream.of(
+                "--address", Sandbox.address(),
+                "--ca", Sandbox.file("ca.pem").getPath(),
+                "--cert", Sandbox.file("client.pem").getPath(),
+                "--key", Sandbox.file("client.key").getPath());
+        String[] arguments = Stream.concat(shown, Stream.of(line.split(" "))).toArray(String[]::new);
+        ByteArrayOutputStream out = new ByteArrayOutputStream();
+        ByteArrayOutputStream err = new ByteArrayOutputStream();
+        assertEquals(code, DeleteUser.run(arguments, new PrintStream(out), new PrintStream(err)), err::toString);
+        String said = (code == 0 ? out : err).toString();
+        assertTrue(said.contains(says), said);
+    }
+}

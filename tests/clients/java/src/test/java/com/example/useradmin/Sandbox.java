@@ -1,0 +1,106 @@
+package com.example.useradmin;
+
+import static org.junit.jupiter.api.Assertions.assertNotNull;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.fail;
+
+import com.useradmin.v1.DeleteBatchNodeUserRequest;
+import com.useradmin.v1.DeleteHmcUserRequest;
+import com.useradmin.v1.UserAdminGrpc;
+import com.useradmin.v1.UserAdminGrpc.UserAdminBlockingStub;
+import io.grpc.ChannelCredentials;
+import io.grpc.ManagedChannel;
+import io.grpc.StatusRuntimeException;
+import java.io.File;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.concurrent.TimeUnit;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
+import org.junit.jupiter.api.function.Executable;
+
+/** What the tests share: the sandbox that run.sh was given, and its log. */
+final class Sandbox {
+    private static final Pattern CALL = Pattern.compile(
+            "\"message\":\"call\".*\"caller\":\"([^\"]*)\".*\"code\":\"([^\"]*)\",\"reason\":\"([^\"]*)\""
+                    + ".*\"client_request_id\":\"([^\"]*)\"");
+
+    /** A line of the log: how a call ended. */
+    record Line(String caller, String code, String reason, String clientRequestId) {}
+
+    /** The caller of the token, as the log names it. */
+    static final String TOKEN = "https://issuer.sandbox.example#client";
+
+    private Sandbox() {}
+
+    static File file(String name) {
+        return new File(setting("USERADMIN_CREDENTIALS"), name);
+    }
+
+    static ChannelCredentials certificate() throws IOException {
+        return Channels.withCertificate(file("ca.pem"), file("client.pem"), file("client.key"));
+    }
+
+    static ChannelCredentials token() throws IOException {
+        return Channels.withToken(file("ca.pem"), file("token"));
+    }
+
+    static ManagedChannel connect(ChannelCredentials credentials) {
+        return Channels.connect(address(), credentials);
+    }
+
+    static String address() {
+        return setting("USERADMIN_ADDRESS");
+    }
+
+    /** A stub is cheap, and its deadline begins when it is made: each call gets its own. */
+    static UserAdminBlockingStub stub(ManagedChannel channel) {
+        return stub(channel, Duration.ofSeconds(10));
+    }
+
+    static UserAdminBlockingStub stub(ManagedChannel channel, Duration timeout) {
+        return UserAdminGrpc.newBlockingStub(channel).withDeadlineAfter(timeout);
+    }
+
+    static DeleteBatchNodeUserRequest.Builder batchUser(String name) {
+        return DeleteBatchNodeUserRequest.newBuilder().setPoolId("pool-1").setNodeId("node-idle").setUserName(name);
+    }
+
+    static DeleteHmcUserRequest hmcUser(String name) {
+        return DeleteHmcUserRequest.newBuilder().setUserName(name).build();
+    }
+
+    static Failure failure(Executable call) {
+        return new Failure(assertThrows(StatusRuntimeException.class, call));
+    }
+
+    /** What the log says of all calls up to the successful one with this ID. */
+    static List<Line> callsUpTo(String clientRequestId) throws Exception {
+        for (int tries = 0; tries < 200; tries++) {
+            List<Line> calls = new ArrayList<>();
+            for (String text : Files.readAllLines(Path.of(setting("USERADMIN_LOG")))) {
+                Matcher found = CALL.matcher(text);
+                if (!found.find()) {
+                    continue;
+                }
+                Line line = new Line(found.group(1), found.group(2), found.group(3), found.group(4));
+                calls.add(line);
+                if (line.clientRequestId().equals(clientRequestId) && line.code().equals("Ok")) {
+                    return calls;
+                }
+            }
+            TimeUnit.MILLISECONDS.sleep(25);
+        }
+        return fail("no call with client_request_id " + clientRequestId + " in the log");
+    }
+
+    private static String setting(String name) {
+        String value = System.getenv(name);
+        assertNotNull(value, name + " is not set; run.sh tells what is needed");
+        return value;
+    }
+}

@@ -1,0 +1,28 @@
+// The program that deletes one user.
+
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { address, certificate, token } from "./sandbox.js";
+
+const program = fileURLToPath(new URL("../src/main.js", import.meta.url));
+const server = `--address=${address.replace("127.0.0.1", "localhost")}`;
+
+for (const [shown, line, code, says] of [
+  [certificate, "batch pool-1 node-running carol", 0, "DELETE_OUTCOME_DELETED"],
+  [token, "--allow-missing hmc nobody", 0, "DELETE_OUTCOME_ALREADY_ABSENT"],
+  [certificate, "hmc nobody", 1, "do not repeat it before the cause is removed"],
+  [certificate, "hmc busy", 1, "repeat it after 2 s"],
+  [certificate, "hmc hmc-defect", 1, "repeat it with --allow-missing after"],
+  [certificate, "hmc", 1, "say whom to delete"],
+] as const) {
+  test(`${line}: ${says}`, () => {
+    const files = Object.entries(shown).map(([option, file]) => `--${option}=${file}`);
+    const { status, stdout, stderr } = spawnSync(process.execPath, [program, server, ...files, ...line.split(" ")], {
+      encoding: "utf8",
+    });
+    assert.equal(status, code, stderr);
+    assert.match(code === 0 ? stdout : stderr, new RegExp(says));
+  });
+}

@@ -1,0 +1,75 @@
+"""The sandbox that the tests call; the script run.sh of the folder above starts a fresh one."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import grpc
+import pytest
+from useradmin.v1.user_admin_pb2 import DeleteBatchNodeUserRequest
+
+from connection import connect
+
+# The caller's own ID, which goes to Azure and comes back as it is spelled.
+CORRELATION = "9C4D50EE-2D56-4CD3-8152-34347DC9F2B0"
+
+
+def on_node(node: str, user: str, *, pool: str = "pool-1", allow_missing: bool = False) -> DeleteBatchNodeUserRequest:
+    return DeleteBatchNodeUserRequest(
+        pool_id=pool, node_id=node, user_name=user, allow_missing=allow_missing, client_request_id=CORRELATION
+    )
+
+
+class Call(NamedTuple):
+    """What the server logs of a call that has reached it."""
+
+    code: str
+    reason: str
+
+
+class Sandbox:
+    def __init__(self) -> None:
+        self.address = self._environment("USERADMIN_ADDRESS")
+        self.credentials = Path(self._environment("USERADMIN_CREDENTIALS"))
+        self.log = Path(self._environment("USERADMIN_LOG"))
+
+    @staticmethod
+    def _environment(name: str) -> str:
+        if not os.environ.get(name):
+            pytest.fail(f"{name} is not set; run tests/clients/run.sh python")
+        return os.environ[name]
+
+    def connect(self, *, ca: str = "ca.pem", **files: str) -> grpc.Channel:
+        shown = {name: self.credentials / file for name, file in files.items()}
+        return connect(self.address, self.credentials / ca, **shown)
+
+    def calls(self) -> list[Call]:
+        """All of them; the line of a call is written before its answer leaves."""
+        # The guide of the sandbox stands between the lines.
+        lines = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+        return [Call(line["code"], line["reason"]) for line in lines if line["message"] == "call"]
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Sandbox:
+    return Sandbox()
+
+
+@pytest.fixture
+def by_certificate(sandbox: Sandbox) -> Iterator[grpc.Channel]:
+    with sandbox.connect(cert="client.pem", key="client.key") as channel:
+        yield channel
+
+
+@pytest.fixture
+def by_token(sandbox: Sandbox) -> Iterator[grpc.Channel]:
+    with sandbox.connect(token="token") as channel:
+        yield channel
+
+
+@pytest.fixture
+def by_nobody(sandbox: Sandbox) -> Iterator[grpc.Channel]:
+    with sandbox.connect() as channel:
+        yield channel

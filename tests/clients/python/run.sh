@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Generates the Python client from proto/ and tests it against the sandbox that the environment names, as ../run.sh sets it.
+# Everything is made below target/.
+set -euo pipefail
+: "${USERADMIN_ADDRESS:?}" "${USERADMIN_CREDENTIALS:?}" "${USERADMIN_LOG:?}"
+source=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=$(cd "$source/../../.." && pwd)
+made=$root/target/clients/python
+
+"$made/venv/bin/python" -m pip --version >/dev/null 2>&1 || python3 -m venv --clear "$made/venv"
+"$made/venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$source/requirements.txt"
+
+rm -rf "$made/gen"
+mkdir -p "$made/gen"
+cd "$root"
+"$made/venv/bin/python" -m grpc_tools.protoc -I proto \
+    --python_out="$made/gen" --pyi_out="$made/gen" --grpc_python_out="$made/gen" \
+    proto/useradmin/v1/*.proto
+
+# The folder of the sources stays as it is.
+export PYTHONPATH=$made/gen PYTHONPYCACHEPREFIX=$made/cache
+"$made/venv/bin/python" -m pytest -v -p no:cacheprovider "$source"

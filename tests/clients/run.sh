@@ -1,0 +1,107 @@
+#!/usr/bin/env bash
+# Tests the generated clients, each against a fresh sandbox: run.sh [LANGUAGE...]; all languages without arguments.
+# The server is $USERADMIN, or what cargo has built. Everything is made below target/.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=$(cd "$here/../.." && pwd)
+cd "$root"
+readonly LANGUAGES="go python node java"
+passed="" skipped="" failed=""
+sandbox=""
+
+fail() {
+    echo "FAILED: $*" >&2
+    exit 1
+}
+
+# What the language needs and this machine has not; nothing if all is there.
+missing() {
+    local tool tools
+    case $1 in
+        go) tools="go" ;;
+        python) tools="python3" ;;
+        node) tools="node npm" ;;
+        java) tools="javac mvn" ;;
+    esac
+    for tool in $tools; do
+        command -v "$tool" >/dev/null || { echo "$tool" && return; }
+    done
+    if [ "$1" = python ] && ! python3 -c 'import venv, ensurepip' 2>/dev/null; then
+        echo "venv of python3 (python3-venv)"
+    fi
+}
+
+# Prints the address when the sandbox is ready.
+wait_for_line() {
+    local address
+    for _ in $(seq 300); do
+        address=$(sed -n 's/^listening on //p' "$1/stdout")
+        if [ -n "$address" ]; then
+            echo "$address"
+            return
+        fi
+        kill -0 "$sandbox" 2>/dev/null || break
+        sleep 0.1
+    done
+    tail -n 20 "$1/stderr" >&2
+    return 1
+}
+
+stop_sandbox() {
+    local code=0
+    kill -TERM "$sandbox" 2>/dev/null || true
+    wait "$sandbox" || code=$?
+    sandbox=""
+    return "$code"
+}
+
+# One language with a sandbox of its own.
+run() {
+    local folder=$root/target/clients/sandbox-$1 code=0
+    rm -rf "$folder"
+    mkdir -p "$folder"
+    "$server" serve --sandbox --secure "$folder/credentials" --listen 127.0.0.1:0 \
+        >"$folder/stdout" 2>"$folder/stderr" </dev/null &
+    sandbox=$!
+    USERADMIN_ADDRESS=$(wait_for_line "$folder") || { stop_sandbox || true; return 1; }
+    export USERADMIN_ADDRESS
+    export USERADMIN_CREDENTIALS=$folder/credentials USERADMIN_LOG=$folder/stderr
+    "$here/$1/run.sh" </dev/null || code=$?
+    stop_sandbox || { echo "the sandbox ended with $?" >&2 && code=1; }
+    return "$code"
+}
+
+server=${USERADMIN:-${CARGO_TARGET_DIR:-target}/debug/useradmin}
+[ -x "$server" ] || fail "there is no $server; run \`cargo build\`, or set USERADMIN"
+trap '[ -z "$sandbox" ] || kill "$sandbox" 2>/dev/null || true' EXIT
+# A proxy of the environment is not for the sandbox.
+export no_proxy="127.0.0.1,localhost${no_proxy:+,$no_proxy}"
+
+# shellcheck disable=SC2086 # a list of words
+[ $# -gt 0 ] || set -- $LANGUAGES
+for language in "$@"; do
+    [[ " $LANGUAGES " == *" $language "* ]] || fail "$language is none of: $LANGUAGES"
+done
+"$here/excerpts.sh"
+mkdir -p target/clients
+# Two runs would build in the same folders.
+if command -v flock >/dev/null; then
+    exec 9>target/clients/lock
+    flock 9
+fi
+for language in "$@"; do
+    echo "== $language"
+    lack=$(missing "$language")
+    if [ -n "$lack" ]; then
+        echo "SKIPPED: $language: there is no $lack" >&2
+        skipped+=" $language"
+    elif run "$language"; then
+        passed+=" $language"
+    else
+        failed+=" $language"
+        echo "FAILED: $language; the log of its sandbox is target/clients/sandbox-$language/stderr" >&2
+    fi
+done
+
+echo "== clients: passed:${passed:- none}; skipped:${skipped:- none}; failed:${failed:- none}"
+[ -z "$failed" ]
