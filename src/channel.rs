@@ -1,28 +1,42 @@
 //! gRPC as a client: of the server's own health, and of a collector of traces.
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Duration};
 
+use arc_swap::ArcSwap;
 use hyper_util::rt::TokioIo;
 use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
+use tokio_rustls::{TlsConnector, client::TlsStream};
 use tonic::transport::{Channel, Endpoint, Uri};
 use tower::service_fn;
 use url::Url;
 
-/// A connection over TLS, whose server has to have this name.
-type Connector = (TlsConnector, ServerName<'static>);
+/// A connection that is not made within this time is given up.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A connection whose other end has vanished without a word is noticed by its silence.
+const KEEPALIVE: Duration = Duration::from_secs(20);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A channel that connects when it is used, in plaintext without `tls`.
-pub fn lazy(url: &Url, tls: Option<ClientConfig>) -> Result<Channel, String> {
-    let host = host(url);
+/// TLS that can be exchanged while the channel lives: the next connection uses what is there then.
+pub type Tls = Arc<ArcSwap<ClientConfig>>;
+
+/// A channel that connects when it is used, in plaintext without `tls`. A call that is not answered in time is given up.
+pub fn lazy(url: &Url, tls: Option<Tls>, time: Duration) -> Result<Channel, String> {
+    let host = url.host_str().unwrap_or_default();
     let address = format!("{host}:{}", url.port_or_known_default().unwrap_or(443));
-    let endpoint = endpoint(&address)?;
+    let endpoint = endpoint(&address)?
+        .connect_timeout(CONNECT_TIMEOUT)
+        .timeout(time)
+        .http2_keep_alive_interval(KEEPALIVE)
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT);
     let Some(tls) = tls else {
         return Ok(endpoint.connect_lazy());
     };
-    let connector = connector(tls, host.trim_matches(['[', ']']))?;
-    let connect = service_fn(move |_: Uri| connect(address.clone(), connector.clone()));
+    let name = server_name(host)?;
+    let connect = service_fn(move |_: Uri| {
+        let tls = tls.load_full();
+        connect(address.clone(), TlsConnector::from(tls), name.clone())
+    });
     Ok(endpoint.connect_with_connector_lazy(connect))
 }
 
@@ -32,21 +46,18 @@ pub fn endpoint(address: &str) -> Result<Endpoint, String> {
     Endpoint::from_shared(format!("http://{address}")).map_err(|_| "want HOST:PORT".to_owned())
 }
 
-/// For a server that must have this name.
-pub fn connector(tls: ClientConfig, name: &str) -> Result<Connector, String> {
-    let name = ServerName::try_from(name.to_owned()).map_err(|error| error.to_string())?;
-    Ok((TlsConnector::from(Arc::new(tls)), name))
+/// What has to stand in the certificate of a server with this host.
+pub fn server_name(host: &str) -> Result<ServerName<'static>, String> {
+    let name = host.trim_matches(['[', ']']).to_owned();
+    ServerName::try_from(name).map_err(|error| error.to_string())
 }
 
 /// Connects.
 pub async fn connect(
     address: String,
-    (connector, name): Connector,
-) -> io::Result<TokioIo<tokio_rustls::client::TlsStream<TcpStream>>> {
+    connector: TlsConnector,
+    name: ServerName<'static>,
+) -> io::Result<TokioIo<TlsStream<TcpStream>>> {
     let stream = TcpStream::connect(address).await?;
     Ok(TokioIo::new(connector.connect(name, stream).await?))
-}
-
-fn host(url: &Url) -> &str {
-    url.host_str().unwrap_or_default()
 }

@@ -132,18 +132,9 @@ async fn serve(arguments: Serve) -> ExitCode {
 }
 
 async fn run(config: &Config, ready: impl FnOnce(&Server, SocketAddr)) -> ExitCode {
-    let exporting = match trace::export::start(&config.tracing) {
-        Ok(exporting) => exporting,
-        Err(error) => return end(&format!("[tracing]: {error}")),
-    };
-    let code = serve_until_stopped(config, ready).await;
-    if let Some(exporting) = exporting {
-        exporting.end().await;
+    if let Err(error) = trace::export::start(&config.tracing) {
+        return end(&format!("[tracing]: {error}"));
     }
-    code
-}
-
-async fn serve_until_stopped(config: &Config, ready: impl FnOnce(&Server, SocketAddr)) -> ExitCode {
     let (stop, hurry) = match signals::stop() {
         Ok(signals) => signals,
         Err(error) => return end(&format!("cannot wait for signals: {error}")),
@@ -167,7 +158,9 @@ async fn serve_until_stopped(config: &Config, ready: impl FnOnce(&Server, Socket
 }
 
 fn protoset() -> ExitCode {
-    match std::io::stdout().lock().write_all(&proto::descriptor_set()) {
+    let mut stdout = std::io::stdout().lock();
+    let written = stdout.write_all(&proto::descriptor_set());
+    match written.and_then(|()| stdout.flush()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&format!("standard output: {error}"), 1),
     }

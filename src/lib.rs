@@ -4,6 +4,7 @@
 pub mod access;
 mod channel;
 pub mod cli;
+pub mod client_tls;
 pub mod config;
 pub mod error;
 pub mod escape;

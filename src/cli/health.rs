@@ -1,9 +1,10 @@
 //! `useradmin health`: asks a server for its health, as a container's health check does.
 
-use std::{error::Error, iter, path::PathBuf, process::ExitCode, time::Duration};
+use std::{error::Error, iter, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use clap::Args;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
 use tonic::{
     Code,
     transport::{Channel, Uri},
@@ -17,8 +18,8 @@ use url::Url;
 use super::{DEFAULT_ADDRESS, fail};
 use crate::{
     channel,
+    client_tls::{self, Trust},
     config::pem::certificates,
-    upstream::tls::{self, Trust},
 };
 
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -75,13 +76,14 @@ async fn connect(arguments: Health) -> Result<Channel, String> {
     let url = format!("https://{}", arguments.addr);
     let url = Url::parse(&url).map_err(|error| error.to_string())?;
     let named = certificates(ca_file).map_err(|fault| format!("--ca-file {fault}"))?;
-    let tls = tls::config(&url, Trust::Only, &named, &[b"h2"])?;
-    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    let tls = client_tls::config(&url, Trust::Only, &named, &[b"h2"])?;
+    let host = url.host_str().unwrap_or_default();
     let name = arguments.server_name.as_deref().unwrap_or(host);
-    let connector =
-        channel::connector(tls, name).map_err(|error| format!("--server-name: {error}"))?;
-    let connect =
-        service_fn(move |_: Uri| channel::connect(arguments.addr.clone(), connector.clone()));
+    let name = channel::server_name(name).map_err(|error| format!("--server-name: {error}"))?;
+    let connector = TlsConnector::from(Arc::new(tls));
+    let connect = service_fn(move |_: Uri| {
+        channel::connect(arguments.addr.clone(), connector.clone(), name.clone())
+    });
     let connected = endpoint.connect_with_connector(connect).await;
     connected.map_err(|error| causes(&error))
 }

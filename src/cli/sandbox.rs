@@ -17,13 +17,10 @@ use crate::{
     pattern::Pattern,
     sandbox::{
         Sandbox, Served,
-        identities::{AUDIENCE, ISSUER, Identities, SPIFFE_ID, SUBJECT},
+        identities::{AUDIENCE, ISSUER, Identities, SPIFFE_ID, SUBJECT, TOKEN_QUOTA},
     },
     server::Server,
 };
-
-/// Deletions per minute of whoever shows the token: few enough to try what happens when they are used up.
-const QUOTA: u32 = 60;
 
 /// A user that is never deleted.
 const PROTECTED: &str = "protected";
@@ -83,7 +80,7 @@ fn secure(config: &mut Config, folder: &Path) -> std::io::Result<Identities> {
             subject: SUBJECT.to_owned(),
         },
         allow: everything(),
-        deletes_per_minute: Some(QUOTA),
+        deletes_per_minute: Some(TOKEN_QUOTA),
     };
     config.callers = vec![by_certificate, by_token];
     Ok(files)

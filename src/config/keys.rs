@@ -80,7 +80,7 @@ pub const KEYS: &[Key] = &[
 
     key(TRACING, "otlp_endpoint", "https URL without path", "-", "The OpenTelemetry collector, `https://collector.example:4317`, which is spoken to by OTLP over gRPC. Without `insecure`, http is allowed for a loopback host only."),
     key(TRACING, "insecure", "true or false", "false", "Allows http on a host other than loopback. Spans name targets, pools, nodes and users."),
-    key(TRACING, "ca_file", "path of a PEM file", "none", "More certificate authorities for `otlp_endpoint`, beside the system's."),
+    key(TRACING, "ca_file", "path of a PEM file", "none", "More certificate authorities for `otlp_endpoint`, beside the system's; taken up when the file changes."),
     key(TRACING, "sample_ratio", "0.0-1.0", "1.0", "The part of the calls without a `traceparent` whose traces are exported. For the others, the flag in it decides."),
 
     key(BATCH, "url", "https URL without path", "-", "The account's endpoint, `https://account.region.batch.azure.com`. http is allowed for a loopback host only."),

@@ -99,7 +99,8 @@ impl Config {
                 Jwks::Url { roots, .. } => Some(roots),
                 Jwks::File(_) => None,
             });
-        let roots = accounts.chain(hmcs).chain(issuers);
+        let collector = std::iter::once(&self.tracing.roots);
+        let roots = accounts.chain(hmcs).chain(issuers).chain(collector);
         let roots = roots.filter_map(|roots| roots.file.as_ref());
         self.file.iter().chain(roots).cloned().collect()
     }

@@ -1,9 +1,12 @@
 //! The audit log: can it be written, and does it keep up?
 
-use std::{sync::atomic::AtomicU64, time::Duration};
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use prometheus_client::{
-    metrics::{gauge::Gauge, histogram::Histogram},
+    metrics::{counter::Counter, gauge::Gauge, histogram::Histogram},
     registry::{Registry, Unit},
 };
 
@@ -32,8 +35,8 @@ pub struct State {
 /// The numbers.
 pub struct Audit {
     works: Gauge,
-    changed: Gauge,
-    lost: Gauge,
+    changed: Counter,
+    lost: Counter,
     queued: Gauge,
     pending: Gauge,
     lag: Gauge<f64, AtomicU64>,
@@ -45,8 +48,8 @@ impl Default for Audit {
     fn default() -> Self {
         Self {
             works: Gauge::default(),
-            changed: Gauge::default(),
-            lost: Gauge::default(),
+            changed: Counter::default(),
+            lost: Counter::default(),
             queued: Gauge::default(),
             pending: Gauge::default(),
             lag: Gauge::default(),
@@ -57,21 +60,21 @@ impl Default for Audit {
 
 impl Audit {
     pub(super) fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "audit_log_changed_by_others",
+            "How often the audit log was found longer or shorter than this process had left it",
+            self.changed.clone(),
+        );
+        registry.register(
+            "audit_records_lost",
+            "Outcomes and refusals that are on no record, because too many waited",
+            self.lost.clone(),
+        );
         let mut gauge = |name, help, gauge: &Gauge| registry.register(name, help, gauge.clone());
         gauge(
             "audit_log_works",
             "1 while the audit log can be written; while it cannot, deletions are refused",
             &self.works,
-        );
-        gauge(
-            "audit_log_changed_by_others",
-            "How often the audit log was found longer or shorter than this process had left it",
-            &self.changed,
-        );
-        gauge(
-            "audit_records_lost",
-            "Outcomes and refusals that are on no record, because too many waited",
-            &self.lost,
         );
         gauge(
             "audit_records_queued",
@@ -98,12 +101,13 @@ impl Audit {
     }
 
     pub(super) fn set(&self, state: State) {
-        let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        let number = |count| i64::try_from(count).unwrap_or(i64::MAX);
+        let count = |counter: &Counter, count| counter.inner().store(count, Ordering::Relaxed);
         self.works.set(state.works.into());
-        self.changed.set(number(state.changes_by_others));
-        self.lost.set(number(state.lost));
-        self.queued.set(number(state.queued as u64));
-        self.pending.set(number(state.pending as u64));
+        count(&self.changed, state.changes_by_others);
+        count(&self.lost, state.lost);
+        self.queued.set(number(state.queued));
+        self.pending.set(number(state.pending));
         self.lag.set(state.lag.as_secs_f64());
     }
 }

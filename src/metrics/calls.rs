@@ -84,7 +84,8 @@ impl Calls {
         grpc.register("started", "Calls that have arrived", self.started.clone());
         grpc.register(
             "handled",
-            "Calls that have ended, by gRPC code and by the reason in ErrorInfo, which is empty for a success",
+            "Calls that have ended, by gRPC code and by the reason in ErrorInfo; it is empty for a success, for a caller who \
+             has gone, and for what the transport refused",
             self.handled.clone(),
         );
         grpc.register_with_unit(

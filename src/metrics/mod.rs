@@ -7,7 +7,7 @@ mod process;
 mod reloads;
 mod upstreams;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use prometheus_client::{
     encoding::text::encode,
@@ -29,6 +29,8 @@ type Labels<const N: usize> = [(&'static str, &'static str); N];
 /// The numbers.
 pub struct Metrics {
     registry: Registry,
+    /// Whoever sets what is asked for at a scrape also writes it down.
+    scraping: Mutex<()>,
     /// Files that are read again when they change.
     pub reloads: Arc<Reloads>,
     /// Calls of the rpcs.
@@ -64,6 +66,7 @@ impl Default for Metrics {
     fn default() -> Self {
         let mut metrics = Self {
             registry: Registry::default(),
+            scraping: Mutex::default(),
             reloads: Arc::default(),
             calls: Calls::default(),
             upstreams: Upstreams::default(),
@@ -156,6 +159,7 @@ impl Metrics {
     /// The text that monitoring reads.
     #[must_use]
     pub fn text(&self, now: &Snapshot) -> String {
+        let _scraping = crate::lock(&self.scraping);
         self.audit.set(now.audit);
         self.upstreams.set(&now.targets);
         self.in_progress.set(now.calls.into());

@@ -4,7 +4,7 @@
 
 use std::{net::SocketAddr, path::Path};
 
-use super::identities::{ISSUER, Identities, SPIFFE_ID, SUBJECT};
+use super::identities::{ISSUER, Identities, SPIFFE_ID, SUBJECT, TOKEN_QUOTA};
 
 /// Where and how the service is served.
 pub struct Served {
@@ -92,7 +92,7 @@ fn callers(files: &Identities) -> String {
     format!(
         "  Trust {}. A caller shows one of these, and may then do everything:\n\
            \x20   certificate {} with {}, which is {SPIFFE_ID}\n\
-           \x20   token: -H \"authorization: Bearer $(cat {})\", which is {ISSUER}#{SUBJECT}; 60 deletions a minute\n",
+           \x20   token: -H \"authorization: Bearer $(cat {})\", which is {ISSUER}#{SUBJECT}; {TOKEN_QUOTA} deletions a minute\n",
         quoted(&files.ca),
         quoted(&files.client_certificate),
         quoted(&files.client_key),

@@ -30,6 +30,11 @@ pub const AUDIENCE: &str = "useradmin";
 /// The URI in the client's certificate.
 pub const SPIFFE_ID: &str = "spiffe://sandbox.example/client";
 
+/// Deletions per minute of whoever shows the token: few enough to try what happens when they are used up.
+pub const TOKEN_QUOTA: u32 = 60;
+
+/// In a folder without this file, nothing is replaced.
+const MARKER: &str = "made-by-useradmin-sandbox";
 const KEY_ID: &str = "sandbox";
 /// A sandbox seldom runs longer; nobody is to build on what it makes.
 const LIFE: Duration = Duration::from_hours(7 * 24);
@@ -56,13 +61,14 @@ pub struct Identities {
 }
 
 impl Identities {
-    /// Makes all of them, in place of what is there under their names.
+    /// Makes all of them, in place of those of an earlier sandbox.
     ///
     /// # Errors
     ///
-    /// When a file cannot be written.
+    /// When a file cannot be written, or is there and no sandbox has made it.
     pub fn create(folder: &Path) -> io::Result<Self> {
-        fs::create_dir_all(folder)?;
+        fs::create_dir_all(folder)
+            .map_err(|error| at(folder, format!("cannot be made: {error}")))?;
         let file = |name: &str| folder.join(name);
         let files = Self {
             ca: file("ca.pem"),
@@ -73,9 +79,35 @@ impl Identities {
             token: file("token"),
             key_set: file("jwks.json"),
         };
+        files.claim(&file(MARKER))?;
         files.certificates()?;
         files.tokens()?;
         Ok(files)
+    }
+
+    fn all(&self) -> [&Path; 7] {
+        [
+            &self.ca,
+            &self.server_certificate,
+            &self.server_key,
+            &self.client_certificate,
+            &self.client_key,
+            &self.token,
+            &self.key_set,
+        ]
+    }
+
+    /// Somebody's own key may have one of these names.
+    fn claim(&self, marker: &Path) -> io::Result<()> {
+        if marker.exists() {
+            return Ok(());
+        }
+        let mut files = self.all().into_iter();
+        if let Some(there) = files.find(|file| file.symlink_metadata().is_ok()) {
+            let why = "is there already, and no sandbox has made it; name another folder";
+            return Err(at(there, why));
+        }
+        write(marker, "")
     }
 
     fn certificates(&self) -> io::Result<()> {
@@ -105,6 +137,10 @@ impl Identities {
         write(&self.key_set, &key_set(&key).to_string())?;
         write(&self.token, &format!("{message}.{}", encode(signature)))
     }
+}
+
+fn at(path: &Path, error: impl Display) -> io::Error {
+    io::Error::other(format!("{} {error}", path.display()))
 }
 
 fn crypto(error: impl Display) -> io::Error {
@@ -182,9 +218,11 @@ fn write(path: &Path, text: &str) -> io::Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     // What is there may be a link, or have other permissions.
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    options.open(path)?.write_all(text.as_bytes())
+    let removed = match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    };
+    removed
+        .and_then(|()| options.open(path)?.write_all(text.as_bytes()))
+        .map_err(|error| at(path, format!("cannot be written: {error}")))
 }

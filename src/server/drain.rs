@@ -11,6 +11,7 @@ use super::connection::Ending;
 use crate::{
     proto::user_admin_server::UserAdminServer,
     service::{Service, Shared},
+    trace,
 };
 
 /// Calls whose time was cut have this long to record and to answer.
@@ -46,9 +47,10 @@ pub async fn drain(
         shared.halt.cancel();
         let _unfinished = timeout(HALT_TIMEOUT, finished(shared)).await;
     }
-    let (_silent_peers, closed) = tokio::join!(
+    let (_silent_peers, closed, ()) = tokio::join!(
         timeout(LINGER, ending.connections.wait()),
         timeout(CLOSE_TIMEOUT, shared.targets.close()),
+        trace::export::end(),
     );
     ending.cut.cancel();
     if closed.is_err() {

@@ -13,11 +13,12 @@ use futures_util::FutureExt as _;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header::CONTENT_TYPE,
 };
-use http_body::{Body, Frame};
+use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt as _, combinators::MapFrame};
 use opentelemetry::context::FutureExt as _;
 use tokio::sync::OwnedSemaphorePermit;
-use tonic::Status;
+use tokio_util::sync::CancellationToken;
+use tonic::Code;
 use tower::{Layer, Service};
 
 use super::acceptor::Peer;
@@ -27,6 +28,7 @@ use crate::{
         status::{CallFacts, status},
     },
     metrics::Metrics,
+    proto::ErrorReason,
     service::{meta::CallMeta, observed::Observed},
 };
 
@@ -47,6 +49,36 @@ impl<S> Layer<S> for EdgeLayer {
     }
 }
 
+/// The body of a request. It tells when the rest of it cannot come any more.
+pub struct Incoming<Q> {
+    body: Q,
+    cut: CancellationToken,
+}
+
+impl<Q: Body + Unpin> Body for Incoming<Q> {
+    type Data = Q::Data;
+    type Error = Q::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Q::Data>, Q::Error>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        if let Poll::Ready(Some(Err(_))) = &frame {
+            self.cut.cancel();
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
 /// The service that the layer makes.
 #[derive(Clone)]
 pub struct Edge<S> {
@@ -59,7 +91,7 @@ type Answer<B> = Response<MapFrame<B, MarkTrailers<<B as Body>::Data>>>;
 
 impl<S, Q, B> Service<Request<Q>> for Edge<S>
 where
-    S: Service<Request<Q>, Response = Response<B>>,
+    S: Service<Request<Incoming<Q>>, Response = Response<B>>,
     S::Future: Send + 'static,
     B: Body + Default + Send + 'static,
 {
@@ -78,33 +110,44 @@ where
         let peer = request.extensions().get::<Peer>();
         let peer = peer.map(|peer| peer.address);
         let (path, headers) = (request.uri().path(), request.headers());
-        let observed = Observed::begin(path, headers, peer, &self.metrics);
         let timeout = headers.get("grpc-timeout").map(HeaderValue::as_bytes);
-        let peer = peer.map(|peer| peer.to_string()).unwrap_or_default();
-        let meta = CallMeta {
-            observed: observed.clone(),
-            ..CallMeta::new(timeout, peer)
-        };
+        let address = peer.map(|peer| peer.to_string()).unwrap_or_default();
+        let mut meta = CallMeta::new(timeout, address);
+        meta.observed = Observed::begin(path, headers, &meta, peer, &self.metrics);
+        let observed = meta.observed.clone();
         // A UUID is always a header's value.
         let id = HeaderValue::from_str(&meta.request_id).ok();
         let request_id = meta.request_id.clone();
+        let cut = meta.cut.clone();
         request.extensions_mut().insert(meta);
+        let request = request.map(|body| Incoming { body, cut });
         let context = observed.as_ref().map(|observed| observed.context().clone());
         let answer = self.inner.call(request);
         let answer = AssertUnwindSafe(answer).catch_unwind();
         let answer = answer.with_context(context.unwrap_or_default());
         Box::pin(async move {
-            let answer = answer.await.unwrap_or_else(|_| Ok(panicked(request_id)));
+            let answer = answer.await.unwrap_or_else(|_| {
+                if let Some(observed) = &observed {
+                    let reason = ErrorReason::Internal.as_str_name();
+                    observed.end_with(Code::Internal, reason);
+                }
+                Ok(panicked(request_id))
+            });
             let answer = answer?;
-            // Of what no handler was asked for, no more is known than its status.
-            if let (Some(observed), Some(status)) =
-                (observed, Status::from_header_map(answer.headers()))
+            // Of what no handler was asked for, no more is known than its code.
+            if let Some(observed) = observed.filter(|observed| !observed.has_ended())
+                && let Some(code) = code(answer.headers())
             {
-                observed.end_with(status.code(), "");
+                observed.end_with(code, "");
             }
             Ok(mark(answer, id))
         })
     }
+}
+
+/// The code of an answer that has ended already.
+fn code(headers: &HeaderMap) -> Option<Code> {
+    Some(Code::from_bytes(headers.get("grpc-status")?.as_bytes()))
 }
 
 /// The answer in place of one that a panic has kept from being made. A call that was admitted has its own, and its
@@ -173,17 +216,19 @@ mod tests {
     use tonic::{Code, Status, body::Body};
     use tower::{Layer as _, Service as _, service_fn};
 
-    use super::EdgeLayer;
-    use crate::metrics::Metrics;
+    use super::{EdgeLayer, Incoming};
+    use crate::metrics::{Metrics, Snapshot};
 
     #[tokio::test]
     async fn a_panic_is_an_internal_error_with_details() {
-        let inner = service_fn(|request: Request<Body>| async move {
+        let inner = service_fn(|request: Request<Incoming<Body>>| async move {
             assert!(request.uri().path() == "/", "on purpose");
             Ok::<_, String>(Response::new(Body::default()))
         });
-        let mut edge = EdgeLayer(Arc::<Metrics>::default()).layer(inner);
-        for (path, code) in [("/", None), ("/x", Some(Code::Internal))] {
+        let metrics = Arc::<Metrics>::default();
+        let mut edge = EdgeLayer(Arc::clone(&metrics)).layer(inner);
+        let rpc = "/useradmin.v1.UserAdmin/DeleteHmcUser";
+        for (path, code) in [("/", None), (rpc, Some(Code::Internal))] {
             let request = Request::post(path).header(CONTENT_TYPE, "application/grpc");
             let answer = edge.call(request.body(Body::default()).unwrap_or_default());
             let answer = answer.await.ok();
@@ -192,5 +237,8 @@ mod tests {
             let details = status.map(|status| status.details().len());
             assert!(details.is_none_or(|length| length > 50));
         }
+        let text = metrics.text(&Snapshot::default());
+        let counted = "grpc_code=\"Internal\",reason=\"ERROR_REASON_INTERNAL\"} 1";
+        assert!(text.contains(counted), "{text}");
     }
 }

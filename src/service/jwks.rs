@@ -4,9 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     access::token::KeySource,
+    client_tls::Trust,
     config::{Jwks, JwtIssuer},
     metrics::Metrics,
-    upstream::{deadline::Deadline, http::Client, tls::Trust},
+    upstream::{deadline::Deadline, http::Client},
 };
 
 const TIMEOUT: Duration = Duration::from_secs(5);

@@ -35,6 +35,8 @@ pub struct CallMeta {
     pub received: Instant,
     /// Cancelled when its message has been read.
     pub read: CancellationToken,
+    /// Cancelled when the rest of its message cannot come any more.
+    pub cut: CancellationToken,
     /// What monitoring sees of it; `None` where it is none of the rpcs.
     pub observed: Option<Arc<Observed>>,
 }
@@ -55,6 +57,7 @@ impl CallMeta {
             deadline: time.map(|time| Deadline::at(received + time.saturating_sub(MARGIN))),
             received,
             read: CancellationToken::new(),
+            cut: CancellationToken::new(),
             observed: None,
         }
     }
@@ -63,7 +66,7 @@ impl CallMeta {
     #[must_use]
     pub fn trace_id(&self) -> Option<String> {
         let observed = self.observed.as_ref()?;
-        trace::ids(observed.context()).map(|(trace, _)| trace)
+        trace::trace_id(observed.context())
     }
 
     /// Notes that the call ends with this status.

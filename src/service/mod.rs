@@ -29,6 +29,7 @@ use crate::{
         DeleteBatchNodeUserRequest, DeleteBatchNodeUserResponse, DeleteHmcUserRequest,
         DeleteHmcUserResponse, user_admin_server::UserAdmin,
     },
+    trace,
 };
 
 /// Everything that calls share.
@@ -99,6 +100,7 @@ impl Shared {
         let source = |issuer: &JwtIssuer| jwks::source(issuer, &self.metrics);
         let access = Access::new(config, Some(&before), source, &self.metrics)?;
         let changes = self.targets.trust(config)?;
+        trace::export::trust(&config.tracing)?;
         for change in changes {
             change();
         }

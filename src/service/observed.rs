@@ -11,18 +11,17 @@ use std::{
 };
 
 use http::HeaderMap;
-use opentelemetry::Context;
+use opentelemetry::{Context, KeyValue};
 use tonic::Code;
 
-use super::unreadable;
-use crate::{
-    metrics::Metrics,
-    trace::{self, CallEnd},
-};
+use super::{meta::CallMeta, unreadable};
+use crate::{metrics::Metrics, trace};
 
 /// One call.
 pub struct Observed {
     rpc: &'static str,
+    request_id: String,
+    peer: String,
     begun: Instant,
     metrics: Arc<Metrics>,
     context: Context,
@@ -43,6 +42,7 @@ impl Observed {
     pub fn begin(
         path: &str,
         headers: &HeaderMap,
+        meta: &CallMeta,
         peer: Option<SocketAddr>,
         metrics: &Arc<Metrics>,
     ) -> Option<Arc<Self>> {
@@ -51,6 +51,8 @@ impl Observed {
         let method = path.trim_start_matches('/').to_owned();
         Some(Arc::new(Self {
             rpc,
+            request_id: meta.request_id.clone(),
+            peer: meta.peer.clone(),
             begun: Instant::now(),
             metrics: Arc::clone(metrics),
             context: trace::call(headers, method, peer),
@@ -64,31 +66,50 @@ impl Observed {
         &self.context
     }
 
-    /// It has ended. What is said after that does not count.
-    pub fn end(&self, end: &CallEnd<'_>) {
+    /// Has it ended?
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed)
+    }
+
+    /// It has ended; `more` tells what else is known of it. What is said after that does not count.
+    pub fn end(&self, code: Code, reason: &'static str, more: impl FnOnce() -> Vec<KeyValue>) {
         if self.ended.swap(true, Ordering::Relaxed) {
             return;
         }
         let took = self.begun.elapsed();
-        self.metrics
-            .calls
-            .ended(self.rpc, end.code, end.reason, took);
-        trace::end_call(&self.context, end);
+        self.metrics.calls.ended(self.rpc, code, reason, took);
+        trace::end_call(&self.context, code, reason, more);
     }
 
     /// The same, when no more is known than this.
     pub fn end_with(&self, code: Code, reason: &'static str) {
-        self.end(&CallEnd {
-            code,
-            reason,
-            attributes: &[],
-        });
+        self.end(code, reason, Vec::new);
     }
 }
 
-/// The caller has gone before there was anything to do.
+impl Observed {
+    /// The caller has gone before there was anything to do.
+    pub fn give_up(&self) {
+        if self.has_ended() {
+            return;
+        }
+        let trace_id = trace::trace_id(&self.context);
+        tracing::info!(
+            request_id = self.request_id,
+            trace_id,
+            peer = self.peer,
+            rpc = self.rpc,
+            code = ?Code::Cancelled,
+            "the caller has gone before its message came"
+        );
+        self.end_with(Code::Cancelled, "");
+    }
+}
+
+/// Whoever has an answer for the call has ended it by now.
 impl Drop for Observed {
     fn drop(&mut self) {
-        self.end_with(Code::Cancelled, "");
+        self.give_up();
     }
 }

@@ -61,7 +61,7 @@ where
         ..Limits::from(deadline)
     };
     let tasks = call.shared.tasks.clone();
-    let mut facts = call.facts.clone();
+    let (mut facts, noted) = (call.facts.clone(), call.meta.clone());
     let task = tasks.spawn(call.carry_out(limits, work).with_current_context());
     let guard = Gone(gone);
     let answer = task.await;
@@ -70,7 +70,7 @@ where
     answer.unwrap_or_else(|_| {
         facts.outcome = Fate::Unknown;
         let failure = Failure::internal("the task of the call has gone");
-        Err(status(&failure, &facts))
+        Err(noted.ended(status(&failure, &facts), failure.reason))
     })
 }
 

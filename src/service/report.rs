@@ -2,6 +2,7 @@
 
 use std::future::Future;
 
+use opentelemetry::KeyValue;
 use time::OffsetDateTime;
 use tonic::{Code, Status};
 
@@ -13,8 +14,7 @@ use crate::{
         status::{MAX_TEXT_BYTES, cut, status},
     },
     identity::Identity,
-    proto::DeleteOutcome,
-    trace::CallEnd,
+    proto::{DeleteOutcome, ErrorReason},
 };
 
 /// A record of a call of which no more is known than what the transport knows.
@@ -138,15 +138,13 @@ impl Call {
         let calls = &self.shared.metrics.calls;
         calls.outcome(upstream, target, outcome);
         if let Some(observed) = &self.meta.observed {
-            observed.end(&CallEnd {
-                code,
-                reason,
-                attributes: &[
-                    ("useradmin.request_id", self.meta.request_id.clone()),
-                    ("useradmin.target", target.to_owned()),
-                    ("useradmin.outcome", outcome.to_owned()),
-                    ("useradmin.attempts", self.facts.attempts.to_string()),
-                ],
+            observed.end(code, reason, || {
+                vec![
+                    KeyValue::new("useradmin.request_id", self.meta.request_id.clone()),
+                    KeyValue::new("useradmin.target", target.to_owned()),
+                    KeyValue::new("useradmin.outcome", outcome),
+                    KeyValue::new("useradmin.attempts", i64::from(self.facts.attempts)),
+                ]
             });
         }
     }
@@ -160,6 +158,13 @@ impl Call {
         context: &str,
         caller_gone: bool,
     ) {
+        // The time of a caller who has gone did not run out.
+        let given_up = caller_gone && reason == ErrorReason::DeadlineExceeded.as_str_name();
+        let (code, reason) = if given_up {
+            (Code::Cancelled, "")
+        } else {
+            (code, reason)
+        };
         self.observe(code, outcome, reason);
         let trace_id = self.meta.trace_id();
         tracing::info!(

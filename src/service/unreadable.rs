@@ -51,6 +51,13 @@ pub async fn answer(
     if headers.contains_key("grpc-status-details-bin") {
         return None;
     }
+    if meta.cut.is_cancelled() && !meta.read.is_cancelled() {
+        // What is answered reaches nobody.
+        if let Some(observed) = &meta.observed {
+            observed.give_up();
+        }
+        return None;
+    }
     let refused = Status::from_header_map(headers)?;
     let violation = match refused.code() {
         Code::Internal => Violation {

@@ -1,53 +1,69 @@
 //! Sends spans to an OpenTelemetry collector, by OTLP over gRPC, in a thread of its own. Calls never wait for it: what
 //! does not fit its queue is dropped.
 
-use std::{env, time::Duration};
+use std::{
+    env,
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
-use opentelemetry::{KeyValue, trace::TracerProvider as _};
+use arc_swap::ArcSwap;
+use opentelemetry::{InstrumentationScope, KeyValue, trace::TracerProvider as _};
 use opentelemetry_otlp::{SpanExporter, WithTonicConfig as _};
 use opentelemetry_sdk::{
     Resource,
-    resource::{EnvResourceDetector, ResourceDetector as _},
-    trace::{Sampler, SdkTracerProvider},
+    resource::{EnvResourceDetector, ResourceDetector as _, TelemetryResourceDetector},
+    trace::{Sampler, SdkTracer, SdkTracerProvider},
 };
 use opentelemetry_semantic_conventions::{
     SCHEMA_URL,
     attribute::{SERVICE_INSTANCE_ID, SERVICE_NAME, SERVICE_VERSION},
 };
+use rustls::ClientConfig;
 use tokio::task::spawn_blocking;
+use url::Url;
 use uuid::Uuid;
 
-use super::TRACER;
 use crate::{
-    channel,
-    config::Tracing,
-    upstream::tls::{self, Trust},
+    channel::{self, Tls},
+    client_tls::{self, Trust},
+    config::{Roots, Tracing},
 };
 
-/// How long the last spans may take to leave: a stop has other things to wait for.
-const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long the last spans may take to leave; as long as the log-off from upstreams, beside it.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Spans are exported for as long as this lives.
-pub struct Exporting(SdkTracerProvider);
+/// How long a collector has for an answer, unless the environment says otherwise (OpenTelemetry, "OTLP Exporter").
+const USUAL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Set once, when spans are exported.
+static EXPORTING: OnceLock<Exporting> = OnceLock::new();
+
+struct Exporting {
+    provider: SdkTracerProvider,
+    tracer: SdkTracer,
+    collector: Url,
+    ca_file: Option<PathBuf>,
+    /// `None` in plaintext.
+    tls: Option<Tls>,
+}
+
+/// What makes spans, if they are exported.
+pub(super) fn tracer() -> Option<&'static SdkTracer> {
+    EXPORTING.get().map(|exporting| &exporting.tracer)
+}
 
 /// Begins to export, if the configuration names a collector. Nothing waits for it to be there.
-pub fn start(config: &Tracing) -> Result<Option<Exporting>, String> {
+pub fn start(config: &Tracing) -> Result<(), String> {
     let Some(collector) = &config.collector else {
-        return Ok(None);
+        return Ok(());
     };
-    let tls = match collector.scheme() {
-        "https" => Some(tls::config(
-            collector,
-            Trust::More,
-            &config.roots.certificates,
-            &[b"h2"],
-        )?),
-        _ => None,
-    };
-    let channel = channel::lazy(collector, tls)?;
+    let tls = tls(collector, &config.roots)?;
+    let tls = tls.map(|tls| Arc::new(ArcSwap::from_pointee(tls)));
     let exporter = SpanExporter::builder()
         .with_tonic()
-        .with_channel(channel)
+        .with_channel(channel::lazy(collector, tls.clone(), timeout())?)
         .build()
         .map_err(|error| error.to_string())?;
     let sampler = Sampler::TraceIdRatioBased(config.sample_ratio);
@@ -56,14 +72,47 @@ pub fn start(config: &Tracing) -> Result<Option<Exporting>, String> {
         .with_sampler(Sampler::ParentBased(Box::new(sampler)))
         .with_resource(resource())
         .build();
-    let scope = opentelemetry::InstrumentationScope::builder(env!("CARGO_PKG_NAME"))
+    let scope = InstrumentationScope::builder(env!("CARGO_PKG_NAME"))
         .with_version(env!("CARGO_PKG_VERSION"))
         .with_schema_url(SCHEMA_URL)
         .build();
-    if TRACER.set(provider.tracer_with_scope(scope)).is_err() {
-        return Err("spans are exported already".to_owned());
+    let exporting = Exporting {
+        tracer: provider.tracer_with_scope(scope),
+        provider,
+        collector: collector.clone(),
+        ca_file: config.roots.file.clone(),
+        tls,
+    };
+    let set = EXPORTING.set(exporting);
+    set.map_err(|_| "spans are exported already".to_owned())
+}
+
+/// The exporter leaves that to its channel, and would wait for ever for a collector that hangs.
+fn timeout() -> Duration {
+    let told = env::var("OTEL_EXPORTER_OTLP_TIMEOUT").ok();
+    let told = told.and_then(|text| text.trim().parse().ok());
+    told.map_or(USUAL_TIMEOUT, Duration::from_millis)
+}
+
+fn tls(collector: &Url, roots: &Roots) -> Result<Option<ClientConfig>, String> {
+    if collector.scheme() != "https" {
+        return Ok(None);
     }
-    Ok(Some(Exporting(provider)))
+    client_tls::config(collector, Trust::More, &roots.certificates, &[b"h2"]).map(Some)
+}
+
+/// Trusts what the same file of authorities holds by now. Another file is another setting: it waits for a restart.
+pub fn trust(config: &Tracing) -> Result<(), String> {
+    let Some(exporting) = EXPORTING.get() else {
+        return Ok(());
+    };
+    if let Some(current) = &exporting.tls
+        && config.roots.file == exporting.ca_file
+        && let Some(tls) = tls(&exporting.collector, &config.roots)?
+    {
+        current.store(Arc::new(tls));
+    }
+    Ok(())
 }
 
 /// What runs here. The environment has the last word, as everywhere in OpenTelemetry.
@@ -80,20 +129,23 @@ fn resource() -> Resource {
     let name = env::var("OTEL_SERVICE_NAME").ok();
     let name = name.filter(|name| !name.is_empty());
     Resource::builder_empty()
+        .with_detector(Box::new(TelemetryResourceDetector))
         .with_schema_url(own, SCHEMA_URL)
         .with_attributes(told)
         .with_attributes(name.map(|name| KeyValue::new(SERVICE_NAME, name)))
         .build()
 }
 
-impl Exporting {
-    /// Sends what is left.
-    pub async fn end(self) {
-        let flushed = spawn_blocking(move || self.0.shutdown_with_timeout(FLUSH_TIMEOUT));
-        match flushed.await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "the last spans were not exported"),
-            Err(error) => tracing::warn!(%error, "the last spans were not exported"),
-        }
-    }
+/// Sends what is left, and no more after that.
+pub async fn end() {
+    let Some(exporting) = EXPORTING.get() else {
+        return;
+    };
+    let flushed = spawn_blocking(|| exporting.provider.shutdown_with_timeout(FLUSH_TIMEOUT));
+    let error = match flushed.await {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => error.to_string(),
+        Err(error) => error.to_string(),
+    };
+    tracing::warn!(error, "the last spans were not exported");
 }

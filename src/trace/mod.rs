@@ -1,12 +1,12 @@
 //! Traces, in the terms of OpenTelemetry: the caller's W3C `traceparent` is taken up, each call is a span with a span
 //! for each request to an upstream, and `traceparent` is passed on. Without an exporter there are no spans of our own:
-//! the caller's context is passed on as it came.
+//! the caller's context is what is passed on.
 //!
 //! The context of a call goes with its future (`with_context`), so that no function has to hand it on.
 
 pub mod export;
 
-use std::{net::SocketAddr, sync::OnceLock};
+use std::net::SocketAddr;
 
 use http::{HeaderMap, HeaderValue};
 use opentelemetry::{
@@ -14,15 +14,12 @@ use opentelemetry::{
     propagation::{Extractor, Injector, TextMapPropagator as _},
     trace::{SpanKind, Status, TraceContextExt as _, Tracer as _},
 };
-use opentelemetry_sdk::{propagation::TraceContextPropagator, trace::SdkTracer};
+use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_semantic_conventions::attribute as key;
 use tonic::Code;
 use url::Url;
 
 const TRACEPARENT: &str = "traceparent";
-
-/// Set once, when spans are exported.
-static TRACER: OnceLock<SdkTracer> = OnceLock::new();
 
 /// Reads `traceparent` alone. `tracestate` holds what callers like, and would go on to upstreams.
 struct Incoming<'a>(&'a HeaderMap);
@@ -34,12 +31,26 @@ impl Extractor for Incoming<'_> {
         }
         let mut values = self.0.get_all(TRACEPARENT).iter();
         let only = values.next().filter(|_| values.next().is_none())?;
-        only.to_str().ok()
+        only.to_str().ok().filter(|text| is_sound(text))
     }
 
     fn keys(&self) -> Vec<&str> {
         vec![TRACEPARENT]
     }
+}
+
+/// Version, trace, parent and flags: two, 32, 16 and two digits (W3C Trace Context, section 3.2.2). A later version may
+/// have more behind them.
+fn is_sound(text: &str) -> bool {
+    const LENGTHS: [usize; 4] = [2, 32, 16, 2];
+    let mut parts = text.splitn(LENGTHS.len() + 1, '-');
+    let digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    let sound = LENGTHS.into_iter().all(|length| {
+        parts
+            .next()
+            .is_some_and(|part| part.len() == length && part.bytes().all(digit))
+    });
+    sound && (parts.next().is_none() || !text.starts_with("00"))
 }
 
 struct Outgoing<'a>(&'a mut HeaderMap);
@@ -59,7 +70,7 @@ impl Injector for Outgoing<'_> {
 pub fn call(headers: &HeaderMap, method: String, peer: Option<SocketAddr>) -> Context {
     let propagator = TraceContextPropagator::new();
     let caller = propagator.extract_with_context(&Context::new(), &Incoming(headers));
-    let Some(tracer) = TRACER.get() else {
+    let Some(tracer) = export::tracer() else {
         return caller;
     };
     let mut attributes = vec![
@@ -78,32 +89,26 @@ pub fn call(headers: &HeaderMap, method: String, peer: Option<SocketAddr>) -> Co
     caller.with_span(span)
 }
 
-/// How a call has ended.
-pub struct CallEnd<'a> {
-    /// The status.
-    pub code: Code,
-    /// The reason in `ErrorInfo`; empty for a success.
-    pub reason: &'static str,
-    /// More that is known of it.
-    pub attributes: &'a [(&'static str, String)],
-}
-
-/// Ends the span of a call.
-pub fn end_call(context: &Context, end: &CallEnd<'_>) {
+/// Ends the span of a call. `more` tells what else is known of it.
+pub fn end_call(
+    context: &Context,
+    code: Code,
+    reason: &'static str,
+    more: impl FnOnce() -> Vec<KeyValue>,
+) {
     let span = context.span();
-    if TRACER.get().is_none() || !span.is_recording() {
+    if export::tracer().is_none() || !span.is_recording() {
         return;
     }
-    let code = status_name(end.code);
-    span.set_attribute(KeyValue::new(key::RPC_RESPONSE_STATUS_CODE, code));
-    for (name, value) in end.attributes {
-        span.set_attribute(KeyValue::new(*name, value.clone()));
+    let name = status_name(code);
+    span.set_attribute(KeyValue::new(key::RPC_RESPONSE_STATUS_CODE, name));
+    if !reason.is_empty() {
+        span.set_attribute(KeyValue::new("useradmin.reason", reason));
     }
-    if !end.reason.is_empty() {
-        span.set_attribute(KeyValue::new(key::ERROR_TYPE, end.reason));
-    }
-    if is_servers_fault(end.code) {
-        span.set_status(Status::error(end.reason));
+    span.set_attributes(more());
+    if is_servers_fault(code) {
+        span.set_attribute(KeyValue::new(key::ERROR_TYPE, name));
+        span.set_status(Status::error(reason));
     }
     span.end();
 }
@@ -150,12 +155,12 @@ pub struct RequestStart<'a> {
     pub method: &'a str,
     /// Its URL.
     pub url: &'a Url,
-    /// The path with names in place of what differs from call to call.
-    pub route: &'static str,
+    /// The path with names in place of what differs from call to call, where there is such a one.
+    pub route: Option<&'static str>,
     /// How many requests of its kind have gone before it in this call.
     pub resent: u32,
-    /// More that is known of it.
-    pub attributes: &'a [(&'static str, String)],
+    /// What it is for, at which target of which upstream.
+    pub purpose: [(&'static str, &'a str); 3],
 }
 
 /// The context of a request: its span, or the present one where none is made. A request that belongs to no call has no
@@ -163,39 +168,44 @@ pub struct RequestStart<'a> {
 #[must_use]
 pub fn request(start: &RequestStart<'_>) -> Context {
     let call = Context::current();
-    let Some(tracer) = TRACER.get().filter(|_| call.has_active_span()) else {
+    let tracer = export::tracer().filter(|_| call.has_active_span());
+    let Some(tracer) = tracer else {
         return call;
     };
-    let mut attributes = vec![
-        KeyValue::new(key::HTTP_REQUEST_METHOD, start.method.to_owned()),
-        KeyValue::new(key::URL_FULL, start.url.to_string()),
-        KeyValue::new(key::URL_TEMPLATE, start.route),
-    ];
-    if let Some(host) = start.url.host_str() {
-        attributes.push(KeyValue::new(key::SERVER_ADDRESS, host.to_owned()));
-    }
-    if let Some(port) = start.url.port_or_known_default() {
-        attributes.push(KeyValue::new(key::SERVER_PORT, i64::from(port)));
-    }
-    if start.resent > 0 {
-        let resent = i64::from(start.resent);
-        attributes.push(KeyValue::new(key::HTTP_REQUEST_RESEND_COUNT, resent));
-    }
-    for (name, value) in start.attributes {
-        attributes.push(KeyValue::new(*name, value.clone()));
-    }
+    let name = match start.route {
+        Some(route) => format!("{} {route}", start.method),
+        None => start.method.to_owned(),
+    };
     let span = tracer
-        .span_builder(format!("{} {}", start.method, start.route))
+        .span_builder(name)
         .with_kind(SpanKind::Client)
-        .with_attributes(attributes)
+        .with_attributes(attributes(start))
         .start_with_context(tracer, &call);
     call.with_span(span)
+}
+
+fn attributes(start: &RequestStart<'_>) -> Vec<KeyValue> {
+    let text = |key, value: &str| KeyValue::new(key, value.to_owned());
+    let number = |key, value| KeyValue::new(key, i64::from(value));
+    let purpose = start.purpose.iter().map(|(key, value)| text(*key, value));
+    let mut attributes: Vec<_> = purpose.collect();
+    attributes.push(text(key::HTTP_REQUEST_METHOD, start.method));
+    attributes.push(text(key::URL_FULL, start.url.as_str()));
+    let host = start.url.host_str();
+    attributes.extend(host.map(|host| text(key::SERVER_ADDRESS, host)));
+    let port = start.url.port_or_known_default();
+    attributes.extend(port.map(|port| number(key::SERVER_PORT, port.into())));
+    attributes.extend(start.route.map(|route| text(key::URL_TEMPLATE, route)));
+    if start.resent > 0 {
+        attributes.push(number(key::HTTP_REQUEST_RESEND_COUNT, start.resent));
+    }
+    attributes
 }
 
 /// Ends the span of a request: with the status of its answer, or with why there is none.
 pub fn end_request(context: &Context, result: Result<u16, &'static str>) {
     let span = context.span();
-    if TRACER.get().is_none() || !span.is_recording() {
+    if export::tracer().is_none() || !span.is_recording() {
         return;
     }
     match result {
@@ -220,21 +230,19 @@ pub fn pass_on(context: &Context, headers: &mut HeaderMap) {
     TraceContextPropagator::new().inject_context(context, &mut Outgoing(headers));
 }
 
-/// The ids that find the call in the traces: of the trace, and of the span here or, where there is none, of the
-/// caller's.
+/// The id of the trace, if there is one.
 #[must_use]
-pub fn ids(context: &Context) -> Option<(String, String)> {
+pub fn trace_id(context: &Context) -> Option<String> {
     let span = context.span();
     let ids = span.span_context();
-    ids.is_valid()
-        .then(|| (ids.trace_id().to_string(), ids.span_id().to_string()))
+    ids.is_valid().then(|| ids.trace_id().to_string())
 }
 
 #[cfg(test)]
 mod tests {
     use http::HeaderMap;
 
-    use super::{Incoming, TRACEPARENT, call, ids, pass_on};
+    use super::{Incoming, TRACEPARENT, call, pass_on, trace_id};
 
     const SOUND: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
@@ -253,58 +261,53 @@ mod tests {
         headers
     }
 
+    /// What is there in place of a sound context, and is passed on as if nothing were there.
+    const UNSOUND: [&str; 17] = [
+        "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+        "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
+        "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
+        "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+        "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7",
+        "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-x",
+        "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-",
+        "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-1",
+        "00-4bf92f3577b34da6a3ce929d0e0e4736-0f067aa0ba902b7-01",
+        "00-0af92f3577b34da6a3ce929d0e0e47361-00f067aa0ba902b7-01",
+        "00-+bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+        "0-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+        "cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-011",
+        " 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+        "00-abc-def-1",
+        "nonsense",
+        "",
+    ];
+
+    /// What is passed on of a call with these headers.
+    fn passed(values: &[&str]) -> Option<String> {
+        let context = call(&headers(values), "service/method".to_owned(), None);
+        let mut sent = HeaderMap::new();
+        pass_on(&context, &mut sent);
+        let passed = sent.get(TRACEPARENT).and_then(|value| value.to_str().ok());
+        assert_eq!(sent.len(), usize::from(passed.is_some()));
+        assert_eq!(trace_id(&context).is_some(), passed.is_some());
+        passed.map(str::to_owned)
+    }
+
     #[test]
     fn a_callers_context_is_passed_on_and_nothing_else() {
-        let taken = [
-            (&[SOUND][..], Some(SOUND)),
+        for sound in [
+            SOUND,
             // Bits that nobody knows yet are not passed on (Trace Context, section 3.2.2.5.2).
-            (
-                &["00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-03"],
-                Some(SOUND),
-            ),
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-03",
             // Of a later version, what this one knows is used (section 3.2.3).
-            (
-                &["cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more"],
-                Some(SOUND),
-            ),
-            (&[], None),
-            (&[SOUND, SOUND], None),
-            (
-                &["00-00000000000000000000000000000000-00f067aa0ba902b7-01"],
-                None,
-            ),
-            (
-                &["00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01"],
-                None,
-            ),
-            (
-                &["00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01"],
-                None,
-            ),
-            (
-                &["ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"],
-                None,
-            ),
-            (
-                &["00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7"],
-                None,
-            ),
-            (
-                &["00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-x"],
-                None,
-            ),
-            (&["nonsense"], None),
-            (&[""], None),
-        ];
-        for (values, expected) in taken {
-            let given = headers(values);
-            let context = call(&given, "service/method".to_owned(), None);
-            let mut sent = HeaderMap::new();
-            pass_on(&context, &mut sent);
-            let passed = sent.get(TRACEPARENT).and_then(|value| value.to_str().ok());
-            assert_eq!(passed, expected, "{values:?}");
-            assert_eq!(sent.len(), usize::from(expected.is_some()));
-            assert_eq!(ids(&context).is_some(), expected.is_some());
+            "cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more",
+        ] {
+            assert_eq!(passed(&[sound]).as_deref(), Some(SOUND), "{sound}");
+        }
+        assert_eq!(passed(&[]), None);
+        assert_eq!(passed(&[SOUND, SOUND]), None);
+        for unsound in UNSOUND {
+            assert_eq!(passed(&[unsound]), None, "{unsound}");
         }
     }
 

@@ -21,9 +21,9 @@ use super::{
     deadline::Deadline,
     observed::{Observed, Operation},
     resolver::NoLinkLocal,
-    tls::{self, Trust},
 };
 use crate::{
+    client_tls::{self, Trust},
     config::Roots,
     error::{Failure, Fate},
     metrics::Requests,
@@ -45,7 +45,7 @@ const DRAIN_TIMEOUT: Duration = Duration::from_millis(50);
 
 const DOCUMENT: Operation = Operation {
     name: "read_keys",
-    route: "{jwks_url}",
+    route: None,
     traced: false,
 };
 
@@ -182,7 +182,7 @@ impl Client {
         numbers: Requests,
     ) -> Result<Self, String> {
         let connections = Connections::default();
-        let tls = tls::config(url, trust, &roots.certificates, alpn)?;
+        let tls = client_tls::config(url, trust, &roots.certificates, alpn)?;
         let trusting = Trusting {
             client: build(tls, &connections)?,
             roots: roots.clone(),
@@ -204,7 +204,7 @@ impl Client {
         if *roots == present.roots || roots.file != present.roots.file {
             return Ok(None);
         }
-        let tls = tls::config(&self.url, self.trust, &roots.certificates, self.alpn)?;
+        let tls = client_tls::config(&self.url, self.trust, &roots.certificates, self.alpn)?;
         let next = Trusting {
             client: build(tls, &self.connections)?,
             roots: roots.clone(),

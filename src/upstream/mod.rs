@@ -15,7 +15,6 @@ pub mod observed;
 pub mod path;
 pub mod renewable;
 pub mod resolver;
-pub mod tls;
 
 use self::attempt::Ledger;
 use crate::{

@@ -20,8 +20,8 @@ use crate::{
 pub struct Operation {
     /// Its name in the numbers.
     pub name: &'static str,
-    /// The path, with names in place of what differs from call to call.
-    pub route: &'static str,
+    /// The path, with names in place of what differs from call to call, where it is ours to know.
+    pub route: Option<&'static str>,
     /// Does it carry `traceparent`? Who only issues tokens does not need to know of calls.
     pub traced: bool,
 }
@@ -50,9 +50,10 @@ impl<'a> Observed<'a> {
             route: operation.route,
             // Reads have no book of their own.
             resent: limits.begun.load(Ordering::Relaxed).saturating_sub(1),
-            attributes: &[
-                ("useradmin.upstream", target.upstream.to_owned()),
-                ("useradmin.target", target.target.clone()),
+            purpose: [
+                ("useradmin.upstream", target.upstream),
+                ("useradmin.target", &target.target),
+                ("useradmin.operation", operation.name),
             ],
         });
         if operation.traced {

@@ -1,9 +1,8 @@
 //! `/metrics`, as Prometheus reads it: what calls, upstreams and the audit log do is there, under these names.
 
-use std::{sync::Arc, time::Duration};
+mod edges;
 
-use tokio::sync::Notify;
-use tonic::{Code, Request};
+use tonic::Code;
 use useradmin::proto::DeleteBatchNodeUserRequest;
 
 use crate::{
@@ -262,33 +261,4 @@ async fn expect_process(app: &App) {
         let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs_f64();
         assert!((now - started).abs() < 3600.0, "{started}, {now}");
     }
-}
-
-/// A caller who goes away before anything was done.
-#[tokio::test]
-async fn calls_that_are_given_up_are_counted() {
-    let hang = Arc::new(Notify::new());
-    let told = Arc::clone(&hang);
-    let account = Upstream::start(move |_| {
-        told.notify_one();
-        crate::support::Reply::Hang
-    })
-    .await;
-    let hmc = Upstream::start(|seen| hmc_or(seen, || refusal(seen, 409, 317))).await;
-    let app = serving(&account, &hmc).await;
-    let mut request = Request::new(batch_request("alice"));
-    request.set_timeout(Duration::from_secs(20));
-    let mut client = app.client();
-    let mut call = Box::pin(client.delete_batch_node_user(request));
-    tokio::select! {
-        _ = &mut call => panic!("no token came"),
-        () = hang.notified() => {}
-    }
-    drop(call);
-    let reason = "ERROR_REASON_DEADLINE_EXCEEDED";
-    until("the call that was given up has ended", async || {
-        let lines = app.metrics("grpc_server_handled_total").await;
-        lines.iter().any(|line| line.contains(reason))
-    })
-    .await;
 }

@@ -13,7 +13,7 @@ use crate::support::{
     App, Collector, Process, Seen, Told, Upstream, batch_deleted, batch_error, batch_request,
     batch_section, by_name, hmc_or, hmc_section,
     pki::{Authority, Validity},
-    refusal, token_or,
+    refusal, token_or, until,
 };
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
@@ -31,7 +31,7 @@ fn traced<T>(message: T, flags: &str) -> Request<T> {
     request
 }
 
-/// Both upstreams, which answer every second DELETE with success.
+/// Both upstreams. The account's first DELETE fails, all others succeed; the HMC refuses them.
 async fn upstream() -> Upstream {
     let mut deletes = 0;
     Upstream::start(move |seen| {
@@ -128,6 +128,7 @@ async fn a_collector_is_told_of_calls_and_their_requests() {
     let resource = collector.resource();
     assert_eq!(resource["service.name"], "useradmin");
     assert_eq!(resource["service.version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(resource["telemetry.sdk.language"], "rust");
     let calls = Process::logged(&folder, "call");
     assert_eq!(calls.len(), 2);
     assert!(calls.iter().all(|line| line["trace_id"] == TRACE));
@@ -162,8 +163,9 @@ fn tells_of_batch_requests(spans: &[Told], batch: &Told, upstream: &Upstream) {
     }
     expect(deletes[0], &[("error.type", "503")]);
     expect(deletes[1], &[("http.request.resend_count", "1")]);
-    let tokens = named(spans, "POST {token_endpoint}");
-    assert_eq!(tokens[0].parent, batch.id);
+    let token = named(spans, "POST")[0];
+    assert_eq!(token.parent, batch.id);
+    expect(token, &[("useradmin.operation", "request_token")]);
     let sent: Vec<_> = upstream
         .seen()
         .into_iter()
@@ -188,10 +190,11 @@ fn tells_of_hmc_requests(spans: &[Told], upstream: &Upstream) {
         hmc,
         &[
             ("rpc.response.status_code", "FAILED_PRECONDITION"),
-            ("error.type", "ERROR_REASON_TEMPLATE_USER_IN_USE"),
+            ("useradmin.reason", "ERROR_REASON_TEMPLATE_USER_IN_USE"),
             ("useradmin.outcome", "not_deleted"),
         ],
     );
+    assert_eq!(hmc.attributes.get("error.type"), None);
     for name in [
         "POST /api/sessions",
         "GET /api/console/users",
@@ -247,27 +250,72 @@ async fn what_is_not_sampled_is_not_exported() {
     fs::remove_dir_all(folder).unwrap();
 }
 
-/// Spans name users: who pretends to be the collector gets none.
+/// Spans are sent at once, and what is not answered is soon given up.
+const SOON: [(&str, &str); 2] = [
+    ("OTEL_BSP_SCHEDULE_DELAY", "50"),
+    ("OTEL_EXPORTER_OTLP_TIMEOUT", "300"),
+];
+
+/// Makes calls until the collector has been told of one.
+async fn until_told(collector: &Collector, server: &Process) {
+    until("the collector is told", async || {
+        let request = DeleteHmcUserRequest::default();
+        server.client().delete_hmc_user(request).await.unwrap_err();
+        !collector.spans().is_empty()
+    })
+    .await;
+}
+
+/// Spans name users: who pretends to be the collector gets none. Other authorities are taken up while the server runs.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_collector_is_trusted_by_its_certificate() {
     let upstream = upstream().await;
     let (authority, other) = (Authority::new(), Authority::new());
     let collector = Collector::secure(&authority.issue("localhost", Validity::Now)).await;
-    for (trusted, count) in [(&other, 0), (&authority, 1)] {
-        let port = collector.address.port();
-        let tracing = format!(
-            "[tracing]\notlp_endpoint = \"https://localhost:{port}\"\nca_file = \"ca.pem\"\n"
-        );
-        let folder = App::folder();
-        fs::write(folder.join("ca.pem"), trusted.pem()).unwrap();
-        configure(&folder, &upstream, &tracing);
-        let server = Process::start(&folder);
-        let request = DeleteHmcUserRequest::default();
-        server.client().delete_hmc_user(request).await.unwrap_err();
-        server.stop();
-        assert_eq!(collector.spans().len(), count);
-        fs::remove_dir_all(folder).unwrap();
-    }
+    let port = collector.address.port();
+    let tracing =
+        format!("[tracing]\notlp_endpoint = \"https://localhost:{port}\"\nca_file = \"ca.pem\"\n");
+    let folder = App::folder();
+    fs::write(folder.join("ca.pem"), other.pem()).unwrap();
+    configure(&folder, &upstream, &tracing);
+    let server = Process::start_in(&folder, &SOON);
+    let request = DeleteHmcUserRequest::default();
+    server.client().delete_hmc_user(request).await.unwrap_err();
+    until("the export has failed", async || {
+        let lines = fs::read_to_string(folder.join("log")).unwrap();
+        lines.contains("BatchSpanProcessor.ExportError")
+    })
+    .await;
+    assert!(collector.spans().is_empty());
+    fs::write(folder.join("ca.pem"), authority.pem()).unwrap();
+    until_told(&collector, &server).await;
+    server.stop();
+    fs::remove_dir_all(folder).unwrap();
+}
+
+/// What it did not answer is lost, but not what comes after it is well again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collector_that_hangs_is_used_again_when_it_is_well() {
+    let (collector, upstream) = (Collector::start().await, upstream().await);
+    collector.hang(true);
+    let tracing = format!(
+        "[tracing]\notlp_endpoint = \"http://{}\"\n",
+        collector.address
+    );
+    let folder = folder_with(&upstream, &tracing);
+    let server = Process::start_in(&folder, &SOON);
+    let request = DeleteHmcUserRequest::default();
+    server.client().delete_hmc_user(request).await.unwrap_err();
+    until("an export is given up", async || {
+        let lines = fs::read_to_string(folder.join("log")).unwrap();
+        lines.contains("BatchSpanProcessor.ExportError")
+    })
+    .await;
+    assert!(collector.spans().is_empty());
+    collector.hang(false);
+    until_told(&collector, &server).await;
+    server.stop();
+    fs::remove_dir_all(folder).unwrap();
 }
 
 /// A collector that is not there, or stays silent, is nobody's trouble.

@@ -164,3 +164,43 @@ impl State {
         let _ = pending.wait_for(|count| *count == 0).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::State;
+
+    fn lags(state: &State) -> bool {
+        state.numbers().lag > Duration::ZERO
+    }
+
+    #[test]
+    fn the_lag_is_that_of_the_oldest_record_that_is_not_written() {
+        let state = State::default();
+        assert!(!lags(&state));
+        state.queue(false);
+        state.queue(true);
+        assert!(lags(&state));
+        let before = state.numbers().lag;
+        // Taken from the queue, it waits on.
+        state.taken(1);
+        assert!(state.numbers().lag > before);
+        state.taken(1);
+        state.queue(false);
+        state.caught_up();
+        // The one that has come meanwhile waits.
+        assert!(lags(&state));
+        state.taken(1);
+        state.caught_up();
+        assert!(!lags(&state));
+        // One that did not go in does not wait.
+        state.queue(false);
+        state.unqueue(false);
+        assert!(!lags(&state));
+        // What a crash has left is owed from now on.
+        state.owe();
+        assert!(lags(&state));
+        assert_eq!(state.numbers().queued, 0);
+    }
+}

@@ -15,6 +15,7 @@ use super::{
     wire,
 };
 use crate::{
+    client_tls::Trust,
     config,
     error::{Failure, Repeat},
     metrics::{Requests, TargetState},
@@ -29,7 +30,6 @@ use crate::{
         let_in,
         observed::Operation,
         path,
-        tls::Trust,
     },
 };
 
@@ -40,12 +40,12 @@ const SERVER_TIMEOUT_SECONDS: u64 = 30;
 
 const DELETE_USER: Operation = Operation {
     name: "delete_user",
-    route: "/pools/{poolId}/nodes/{nodeId}/users/{userName}",
+    route: Some("/pools/{poolId}/nodes/{nodeId}/users/{userName}"),
     traced: true,
 };
 const READ_NODE: Operation = Operation {
     name: "read_node",
-    route: "/pools/{poolId}/nodes/{nodeId}",
+    route: Some("/pools/{poolId}/nodes/{nodeId}"),
     traced: true,
 };
 

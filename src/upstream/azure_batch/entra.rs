@@ -49,7 +49,7 @@ use crate::{
 pub const TOKEN: &str = "token";
 const REQUEST_TOKEN: Operation = Operation {
     name: "request_token",
-    route: "{token_endpoint}",
+    route: None,
     traced: false,
 };
 const SCHEME: &str = "Bearer ";

@@ -16,6 +16,7 @@ use super::{
     wire::{self, HmcUser},
 };
 use crate::{
+    client_tls::Trust,
     config::{self, secret::Secret},
     error::{Failure, Repeat},
     metrics::{CredentialState, Requests, TargetState},
@@ -30,24 +31,23 @@ use crate::{
         observed::Operation,
         path,
         renewable::{Lease, Renewable},
-        tls::Trust,
     },
 };
 
 const USER: &str = "/api/users/{user-id}";
 const DELETE_USER: Operation = Operation {
     name: "delete_user",
-    route: USER,
+    route: Some(USER),
     traced: true,
 };
 const READ_USER: Operation = Operation {
     name: "read_user",
-    route: USER,
+    route: Some(USER),
     traced: true,
 };
 const LIST_USERS: Operation = Operation {
     name: "list_users",
-    route: "/api/console/users",
+    route: Some("/api/console/users"),
     traced: true,
 };
 

@@ -44,12 +44,12 @@ const LAST_WORD: Duration = Duration::from_secs(20);
 pub const SESSION: &str = "session";
 const LOGON: Operation = Operation {
     name: "logon",
-    route: "/api/sessions",
+    route: Some("/api/sessions"),
     traced: true,
 };
 const LOGOFF: Operation = Operation {
     name: "logoff",
-    route: "/api/sessions/this-session",
+    route: Some("/api/sessions/this-session"),
     traced: true,
 };
 const LOGOFF_TIMEOUT: Duration = Duration::from_secs(2);

@@ -28,7 +28,9 @@ const INTRODUCTION: &str = "\
 - At least one Batch account or HMC is required.
 
 Logs go to standard error as JSON lines; the environment variable `RUST_LOG` sets their level (`info` by
-default). Beside it only `workload_identity` looks at the environment, at the variables that its table names.
+default). Beside it the environment is looked at by `workload_identity`, for the variables that its table names; by
+`[tracing]`, for those of OpenTelemetry that [operations.md](operations.md) names; and by `useradmin health`, which
+takes its arguments from `USERADMIN_HEALTH_ADDR`, `USERADMIN_HEALTH_CA_FILE` and `USERADMIN_HEALTH_SERVER_NAME`, too.
 ";
 
 /// The whole file.

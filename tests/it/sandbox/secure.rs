@@ -79,6 +79,11 @@ async fn callers_show_a_certificate_or_a_token() {
         rest.split('/').next()
     });
     let metrics = ask(admin.unwrap(), "/metrics").await;
+    let expires = "useradmin_tls_certificate_expires_timestamp_seconds{file=\"cert_file\"} ";
+    let (_, expires) = metrics.split_once(expires).unwrap();
+    let expires: u64 = expires.lines().next().unwrap().parse().unwrap();
+    let left = expires - crate::support::now();
+    assert!(left > 6 * 86_400 && left <= 7 * 86_400, "{left}");
     assert!(
         metrics.contains("DELETE_QUOTA_EXCEEDED\"} 1\n"),
         "{metrics}"
@@ -110,16 +115,29 @@ fn what_is_made_is_for_its_owner_alone() {
     fs::remove_dir_all(folder).unwrap();
 }
 
+/// Nobody's own files are replaced.
 #[test]
-fn a_folder_that_cannot_be_written_is_told() {
+fn a_folder_that_cannot_be_used_is_told() {
     let folder = App::folder();
-    let file = folder.join("file");
+    let (file, own) = (folder.join("file"), folder.join("own"));
     fs::write(&file, "").unwrap();
-    let arguments = ["serve", "--sandbox", "--listen", "127.0.0.1:0", "--secure"];
-    let arguments = [&arguments[..], &[file.to_str().unwrap()]].concat();
-    let (code, out, err) = run(&arguments);
-    assert_eq!((code, out.as_str()), (1, ""));
-    assert!(err.contains("--secure: "), "{err}");
+    fs::create_dir(&own).unwrap();
+    fs::write(own.join("server.key"), "precious").unwrap();
+    for (secure, told) in [
+        (&file, "file cannot be made: "),
+        (
+            &own,
+            "server.key is there already, and no sandbox has made it",
+        ),
+    ] {
+        let arguments = ["serve", "--sandbox", "--listen", "127.0.0.1:0", "--secure"];
+        let arguments = [&arguments[..], &[secure.to_str().unwrap()]].concat();
+        let (code, out, err) = run(&arguments);
+        assert_eq!((code, out.as_str()), (1, ""));
+        assert!(err.contains("--secure: ") && err.contains(told), "{err}");
+    }
+    assert_eq!(read(&own, "server.key"), "precious");
+    assert_eq!(fs::read_dir(&own).unwrap().count(), 1);
     fs::remove_dir_all(folder).unwrap();
 }
 
@@ -174,13 +192,12 @@ fn the_protoset_is_complete() {
             .iter()
             .any(|place| place.leading_comments.is_some())
     );
-    // Whoever has closed standard output is told.
+    // Whoever cannot take it is told.
+    let full = fs::OpenOptions::new().write(true).open("/dev/full");
     let mut child = Command::new(program);
-    let mut child = child
+    let status = child
         .arg("protoset")
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    drop(child.stdout.take());
-    assert_eq!(child.wait().unwrap().code(), Some(1));
+        .stdout(full.unwrap())
+        .stderr(Stdio::null());
+    assert_eq!(status.status().unwrap().code(), Some(1));
 }

@@ -4,7 +4,10 @@ use std::{
     collections::BTreeMap,
     fmt::Write as _,
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use opentelemetry_proto::tonic::{
@@ -25,7 +28,11 @@ use super::{canary, pki};
 
 /// What came.
 #[derive(Clone, Default)]
-pub struct Received(Arc<Mutex<Vec<ExportTraceServiceRequest>>>);
+pub struct Received {
+    requests: Arc<Mutex<Vec<ExportTraceServiceRequest>>>,
+    /// No answer ever, while this is so.
+    hangs: Arc<AtomicBool>,
+}
 
 /// A span, with its attributes as text.
 #[derive(Clone, Debug)]
@@ -55,7 +62,10 @@ impl TraceService for Received {
     ) -> Result<Response<ExportTraceServiceResponse>, Status> {
         let request = request.into_inner();
         canary::check("a span", &format!("{request:?}"));
-        self.0.lock().unwrap().push(request);
+        if self.hangs.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
+        self.requests.lock().unwrap().push(request);
         Ok(Response::new(ExportTraceServiceResponse::default()))
     }
 }
@@ -121,9 +131,14 @@ impl Collector {
         }
     }
 
+    /// Takes requests and answers none, or answers again.
+    pub fn hang(&self, hangs: bool) {
+        self.received.hangs.store(hangs, Ordering::SeqCst);
+    }
+
     /// All spans so far, in the order of their ends.
     pub fn spans(&self) -> Vec<Told> {
-        let received = self.received.0.lock().unwrap();
+        let received = self.received.requests.lock().unwrap();
         let resources = received.iter().flat_map(|request| &request.resource_spans);
         let scopes = resources.flat_map(|resource| &resource.scope_spans);
         let spans = scopes.flat_map(|scope| &scope.spans);
@@ -132,7 +147,7 @@ impl Collector {
 
     /// What the first ones say of the program that sends them.
     pub fn resource(&self) -> BTreeMap<String, String> {
-        let received = self.received.0.lock().unwrap();
+        let received = self.received.requests.lock().unwrap();
         let resource = received[0].resource_spans[0].resource.clone();
         texts(&resource.unwrap().attributes)
     }

@@ -67,6 +67,13 @@ impl Process {
         Self::run(Command::new(PROGRAM), folder)
     }
 
+    /// The same, with these variables in its environment.
+    pub fn start_in(folder: &Path, variables: &[(&str, &str)]) -> Self {
+        let mut command = Command::new(PROGRAM);
+        command.envs(variables.iter().copied());
+        Self::run(command, folder)
+    }
+
     /// The same, but no file can get longer than this, rounded up to 512 bytes.
     pub fn limited(folder: &Path, bytes: usize) -> Self {
         let mut shell = Command::new("sh");

@@ -1,4 +1,4 @@
-//! Whom an upstream connection trusts. Verification is never switched off: a certificate that the operator
+//! Whom a connection of ours trusts: to upstreams, to a collector of traces, to a server whose health is asked for. Verification is never switched off: a certificate that the operator
 //! named may stand for itself, but its host name and its dates are checked like any other's.
 
 use std::sync::Arc;
