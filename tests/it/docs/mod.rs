@@ -10,6 +10,7 @@
 mod audit;
 mod configuration;
 mod errors;
+mod operations;
 mod releases;
 mod reliability;
 mod sample;

@@ -1,0 +1,95 @@
+//! `docs/operations.md` is written by hand. Each metric has its row there, and each row its metric; the lines of the log
+//! that it names are really written.
+
+use std::{collections::BTreeSet, fs, path::Path, sync::Arc, time::Duration};
+
+use tonic::Code;
+use useradmin::metrics::{CredentialState, Metrics, Snapshot, TargetName, TargetState};
+
+const DOCUMENT: &str = include_str!("../../../docs/operations.md");
+
+/// Everything happens once: what never happened has no line.
+fn numbers() -> String {
+    let metrics = Arc::new(Metrics::default());
+    let mut content = metrics.reloads.content("tls");
+    content.reloaded();
+    content.failed();
+    metrics.connection_refused("max_connections");
+    metrics.connection_aborted("PROTOCOL_ERROR");
+    metrics.unidentified("nothing_shown");
+    metrics.certificate_expires("cert_file", 1);
+    let second = Duration::from_secs(1);
+    metrics.calls.ended("DeleteHmcUser", Code::Ok, "", second);
+    metrics.calls.expect("ibm_hmc", "hmc");
+    let requests = metrics.upstreams.requests("ibm_hmc", "hmc");
+    requests.ended("logon", "200".to_owned(), second);
+    requests.renewed("session", true);
+    let credential = CredentialState {
+        kind: "token",
+        age: second,
+        left: Some(second),
+    };
+    let state = TargetState {
+        credential: Some(credential),
+        ..TargetState::default()
+    };
+    metrics.text(&Snapshot {
+        targets: vec![(TargetName::default(), state)],
+        ..Snapshot::default()
+    })
+}
+
+#[test]
+fn every_metric_has_its_row_and_every_row_its_metric() {
+    let told = numbers();
+    let families = told.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    let names: BTreeSet<_> = families
+        .map(|family| match family.split_once(' ').unwrap() {
+            (name, "counter") => format!("{name}_total"),
+            (name, "info") => format!("{name}_info"),
+            (name, _) => name.to_owned(),
+        })
+        .collect();
+    let rows = DOCUMENT.lines().filter_map(|line| line.strip_prefix("| `"));
+    let rows: BTreeSet<_> = rows
+        .map(|row| row.split('`').next().unwrap().to_owned())
+        .filter(|name| {
+            let of = ["grpc_server_", "process_", "useradmin_"];
+            of.iter().any(|prefix| name.starts_with(prefix))
+        })
+        .collect();
+    assert!(rows.len() > 40, "{rows:?}");
+    if cfg!(target_os = "linux") {
+        assert_eq!(rows, names);
+    }
+}
+
+#[test]
+fn links_lead_somewhere() {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    let headings = DOCUMENT.lines().filter(|line| line.starts_with('#'));
+    let anchors: BTreeSet<_> = headings
+        .map(|line| {
+            let text = line.trim_start_matches('#').trim().to_lowercase();
+            let kept = |c: &char| c.is_alphanumeric() || " -_".contains(*c);
+            text.chars()
+                .filter(kept)
+                .collect::<String>()
+                .replace(' ', "-")
+        })
+        .collect();
+    let links = DOCUMENT.split("](").skip(1);
+    let targets = links.map(|link| link.split(')').next().unwrap());
+    let mut count = 0;
+    for target in targets.filter(|target| !target.starts_with("https://")) {
+        count += 1;
+        match target.strip_prefix('#') {
+            Some(anchor) => assert!(anchors.contains(anchor), "{target}"),
+            None => {
+                let file = target.split('#').next().unwrap();
+                assert!(fs::exists(docs.join(file)).unwrap(), "{target}");
+            }
+        }
+    }
+    assert!(count > 10);
+}

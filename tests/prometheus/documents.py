@@ -1,0 +1,82 @@
+"""What has to agree: names in docs/operations.md, in the rules, in their tests and on the dashboard."""
+
+import re
+
+import dashboard
+from world import ROOT, fail
+
+OPERATIONS = ROOT / "docs" / "operations.md"
+RULES = ROOT / "deploy" / "prometheus" / "useradmin.rules.yml"
+TESTS = ROOT / "deploy" / "prometheus" / "tests"
+REASONS = ROOT / "proto" / "useradmin" / "v1" / "error_reason.proto"
+METRIC = r"\b(?:useradmin|grpc_server|process)_[a-z_]+\b"
+
+
+def documented():
+    """Names in the first column of a table, and their types."""
+    rows = re.findall(rf"^\| `({METRIC})` \| (\w+) \|", OPERATIONS.read_text(), re.M)
+    names = [name for name, _ in rows]
+    doubled = {name for name in names if names.count(name) > 1}
+    if doubled:
+        fail(f"docs/operations.md has more than once: {sorted(doubled)}")
+    return dict(rows)
+
+
+def served(text):
+    """Names as PromQL uses them, and their types, in the text of /metrics."""
+    families = dict(re.findall(r"^# TYPE (\S+) (\w+)$", text, re.M))
+    suffix = {"counter": "_total", "info": "_info"}
+    return {name + suffix.get(kind, ""): kind for name, kind in families.items()}
+
+
+def used(text):
+    """Names in expressions, without what a histogram adds."""
+    return {re.sub(r"_(bucket|sum|count)$", "", name) for name in re.findall(METRIC, text)}
+
+
+def alerts():
+    return re.findall(r"- alert: (\w+)", RULES.read_text())
+
+
+def messages():
+    """Of the warnings and errors that the program can log."""
+    sources = "".join(path.read_text() for path in sorted((ROOT / "src").rglob("*.rs")))
+    # The last argument, before which there may be other texts.
+    for message in re.findall(r'tracing::(?:warn|error)!\((?:[^"]*"[^"]*")*?[^"]*"([^"]+)",?\s*\)', sources):
+        yield message.replace("`", "")
+    yield from re.findall(r'"message": "([^"]+)"', sources)
+
+
+def message_faults(text):
+    told = set(re.findall(r"^\| `([^`]+)` \| [^|]+ \|$", text.split("## Logs")[1].split("At `info`")[0], re.M))
+    fields = {"request_id", "trace_id", "code", "elapsed_ms", "context", "caller_gone"}
+    logged = set(messages())
+    for message in sorted(logged - told):
+        yield f"docs/operations.md does not tell of the line: {message}"
+    for message in sorted(told - logged - fields):
+        yield f"docs/operations.md tells of a line that is not there: {message}"
+
+
+def faults():
+    known, text = set(documented()), RULES.read_text()
+    expressions = " ".join(expression for _, expression in dashboard.expressions(dashboard.load()))
+    # What a rule records is in the file, too.
+    rules = re.sub(r"[a-z_]+:[a-z_0-9]+:[a-z_0-9]+|docs/operations\S+", "", text)
+    for where, names in (("the rules", used(rules)), ("the dashboard", used(expressions))):
+        for name in sorted(names - known):
+            yield f"{where}: {name} is not in docs/operations.md"
+    for reason in set(re.findall(r"ERROR_REASON_[A-Z_]+", rules + expressions)) - set(re.findall(r"\w+", REASONS.read_text())):
+        yield f"there is no {reason}"
+    yield from message_faults(OPERATIONS.read_text())
+    headings = set(re.findall(r"^#+ (.+)$", OPERATIONS.read_text(), re.M))
+    tests = "".join(path.read_text() for path in TESTS.glob("*.test.yml"))
+    for alert in alerts():
+        if alert not in headings:
+            yield f"docs/operations.md has no section {alert}"
+        if f"runbook_url: docs/operations.md#{alert.lower()}\n" not in text:
+            yield f"{alert} does not lead to its section"
+        if f'alertname="{alert}"' not in tests:
+            yield f"no test of {alert}"
+    for heading in headings:
+        if re.fullmatch(r"Useradmin\w+", heading) and heading not in alerts():
+            yield f"there is no alert {heading}"
