@@ -39,7 +39,12 @@ pub struct TlsMaterial {
     pub certified: Arc<CertifiedKey>,
     /// Whom client certificates are believed from.
     pub clients: Option<Arc<dyn ClientCertVerifier>>,
+    /// Those authorities.
+    pub authorities: Vec<CertificateDer<'static>>,
 }
+
+/// Whom client certificates are believed from.
+type Clients = (Arc<dyn ClientCertVerifier>, Vec<CertificateDer<'static>>);
 
 /// The key of the configuration whose file is at fault, and what is wrong with it.
 type Fault = (&'static str, String);
@@ -58,10 +63,14 @@ impl TlsFiles {
                 .map_err(|error| note(KEY, format!("does not go with `cert_file`: {error}")))
         });
         match (certified, clients) {
-            (Ok(certified), Ok(clients)) => Ok(TlsMaterial {
-                certified: Arc::new(certified),
-                clients,
-            }),
+            (Ok(certified), Ok(clients)) => {
+                let (clients, authorities) = clients.unzip();
+                Ok(TlsMaterial {
+                    certified: Arc::new(certified),
+                    clients,
+                    authorities: authorities.unwrap_or_default(),
+                })
+            }
             _ => Err(faults),
         }
     }
@@ -113,11 +122,14 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
 }
 
 /// Whoever shows no certificate is let in as far as the identity check, which has an answer for it.
-fn clients(path: &Path) -> Result<Arc<dyn ClientCertVerifier>, String> {
+fn clients(path: &Path) -> Result<Clients, String> {
     let mut roots = RootCertStore::empty();
+    let mut authorities = Vec::new();
     for authority in certificates(path)? {
         if is_valid_authority(&authority)? {
-            roots.add(authority).map_err(|error| error.to_string())?;
+            let added = roots.add(authority.clone());
+            added.map_err(|error| error.to_string())?;
+            authorities.push(authority);
         }
     }
     if roots.is_empty() {
@@ -126,7 +138,8 @@ fn clients(path: &Path) -> Result<Arc<dyn ClientCertVerifier>, String> {
     let provider = Arc::new(ring::default_provider());
     let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
     let verifier = builder.allow_unauthenticated().build();
-    verifier.map_err(|error| error.to_string())
+    let verifier = verifier.map_err(|error| error.to_string())?;
+    Ok((verifier, authorities))
 }
 
 /// A client's own certificate in the place of an authority would let its holder make certificates for anybody: rustls

@@ -41,6 +41,7 @@ pub struct Metrics {
     pub audit: Audit,
     /// Connections at this moment.
     pub connections: Gauge,
+    most_connections: Gauge,
     in_progress: Gauge,
     most_in_progress: Gauge,
     certificate_expires: Family<Labels<1>, Gauge>,
@@ -72,6 +73,7 @@ impl Default for Metrics {
             upstreams: Upstreams::default(),
             audit: Audit::default(),
             connections: Gauge::default(),
+            most_connections: Gauge::default(),
             in_progress: Gauge::default(),
             most_in_progress: Gauge::default(),
             certificate_expires: Family::default(),
@@ -113,6 +115,11 @@ impl Metrics {
             self.connections.clone(),
         );
         registry.register(
+            "max_connections",
+            "How many connections there may be (max_connections)",
+            self.most_connections.clone(),
+        );
+        registry.register(
             "connections_refused",
             "Connections that were closed at once, by the limit that they would have broken",
             self.refused.clone(),
@@ -133,6 +140,14 @@ impl Metrics {
             Unit::Seconds,
             self.certificate_expires.clone(),
         );
+    }
+
+    /// There may be so many connections; these limits may refuse some.
+    pub fn expect_connections(&self, most: u32, limits: &[&'static str]) {
+        self.most_connections.set(most.into());
+        for limit in limits {
+            drop(self.refused.get_or_create(&[("limit", *limit)]));
+        }
     }
 
     /// A connection was closed because of this limit.

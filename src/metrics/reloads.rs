@@ -12,6 +12,11 @@ use prometheus_client::{
 
 use super::Labels;
 
+/// What was read is in use, ...
+const OK: &str = "ok";
+/// ... or it is not.
+const FAILED: &str = "failed";
+
 /// Seconds since 1970 do not fit a gauge of 32 bits, and whole ones are enough.
 type Seconds = Gauge<u64, AtomicU64>;
 
@@ -59,8 +64,14 @@ impl Reloads {
     /// What is read again when it changes, such as `tls`.
     #[must_use]
     pub fn content(self: &Arc<Self>, what: &'static str) -> Content {
-        // The line is there from the start, so that an alert on it can be tested.
+        // Lines that are there from the start: the first change shows as an increase.
         drop(self.stale.get_or_create(&[("what", what)]));
+        for result in [OK, FAILED] {
+            drop(
+                self.read
+                    .get_or_create(&[("what", what), ("result", result)]),
+            );
+        }
         Content {
             what,
             stale: false,
@@ -94,7 +105,7 @@ pub struct Content {
 impl Content {
     /// It was read again, and is in use.
     pub fn reloaded(&mut self) {
-        self.reloads.count(self.what, "ok");
+        self.reloads.count(self.what, OK);
         self.confirmed();
     }
 
@@ -107,7 +118,7 @@ impl Content {
 
     /// What is there now is bad; the last good one stays in use.
     pub fn failed(&mut self) {
-        self.reloads.count(self.what, "failed");
+        self.reloads.count(self.what, FAILED);
         self.set_stale(true);
     }
 

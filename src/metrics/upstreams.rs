@@ -253,11 +253,23 @@ impl Requests {
         seconds.observe(took.as_secs_f64());
     }
 
+    /// Tokens or sessions will be asked for: their lines are there from the start.
+    pub fn expect_renewals(&self, kind: &'static str) {
+        for well in [true, false] {
+            drop(self.renewals.get_or_create(&self.renewal(kind, well)));
+        }
+    }
+
     /// A token or session was asked for.
     pub fn renewed(&self, kind: &'static str, well: bool) {
-        let result = if well { "ok" } else { "failed" };
-        let labels = [("kind", kind.to_owned()), ("result", result.to_owned())];
-        let labels = (self.target.clone(), labels);
+        let labels = self.renewal(kind, well);
         self.renewals.get_or_create(&labels).inc();
+    }
+
+    fn renewal(&self, kind: &'static str, well: bool) -> (Target, Labels<2>) {
+        let result = if well { "ok" } else { "failed" };
+        let labels = [("kind", kind), ("result", result)];
+        let labels = labels.map(|(name, value)| (name, value.to_owned()));
+        (self.target.clone(), labels)
     }
 }

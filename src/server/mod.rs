@@ -29,7 +29,7 @@ use self::{
     drain::drain,
     edge::EdgeLayer,
     identify::IdentifyLayer,
-    places::Places,
+    places::{Full, Places},
     reload::Watched,
     tls::Tls,
 };
@@ -110,6 +110,10 @@ impl Server {
         let metrics = Arc::clone(&self.shared.metrics);
         let connections = Connections::new(service, limits, metrics, ending.clone());
         let connections = Arc::new(connections);
+        let most = limits.max_connections;
+        let refusing = Full::ALL.map(Full::as_str);
+        let metrics = &self.shared.metrics;
+        metrics.expect_connections(most, &refusing);
         let acceptor = Acceptor {
             tls: self.tls.clone(),
             places: Arc::new(Places::new(limits)),

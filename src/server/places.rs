@@ -31,6 +31,9 @@ pub enum Full {
 }
 
 impl Full {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::All, Self::Peer];
+
     /// The word of the log and of the metrics.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -110,8 +110,13 @@ fn load(files: &TlsFiles, number: u64, metrics: &Metrics) -> Result<Loaded, Stri
         let texts = faults.iter().map(|(key, fault)| format!("`{key}` {fault}"));
         texts.collect::<Vec<_>>().join("; ")
     })?;
-    if let Some(at) = expires(&material.certified.cert) {
-        metrics.certificate_expires("cert_file", at);
+    for (key, certificates) in [
+        ("cert_file", &material.certified.cert),
+        ("client_ca_file", &material.authorities),
+    ] {
+        if let Some(at) = expires(certificates) {
+            metrics.certificate_expires(key, at);
+        }
     }
     let has_expired = |own| PeerCertificate::new(&[own], 0).is_some_and(|own| own.has_expired());
     if material

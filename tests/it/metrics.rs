@@ -206,6 +206,22 @@ async fn the_present_state_is_told() {
         ("useradmin_audit_lag_seconds", "", 0),
         ("useradmin_calls_in_progress", "", 0),
         ("useradmin_max_calls_in_progress", "", 2048),
+        ("useradmin_max_connections", "", 1024),
+        (
+            "useradmin_connections_refused_total",
+            "max_connections_per_peer",
+            0,
+        ),
+        (
+            "useradmin_upstream_credential_renewals_total",
+            "kind=\"session\",result=\"failed\"",
+            0,
+        ),
+        (
+            "useradmin_reloads_total",
+            "what=\"configuration\",result=\"failed\"",
+            0,
+        ),
     ] {
         assert_eq!(count(&app, name, &[labels]).await, expected, "{name}");
     }

@@ -82,6 +82,7 @@ pub struct TokenSource {
 impl TokenSource {
     /// Asks over this client.
     pub fn new(entra: Entra, client: Client, numbers: Requests) -> Self {
+        numbers.expect_renewals(TOKEN);
         Self {
             entra,
             client,

@@ -99,6 +99,7 @@ pub struct SessionSource {
 impl SessionSource {
     /// Nothing is sent yet.
     pub fn new(config: &config::Hmc, client: Client, numbers: Requests) -> Self {
+        numbers.expect_renewals(SESSION);
         Self {
             url: config.url.clone(),
             userid: config.userid.clone(),

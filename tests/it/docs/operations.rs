@@ -14,7 +14,7 @@ fn numbers() -> String {
     let mut content = metrics.reloads.content("tls");
     content.reloaded();
     content.failed();
-    metrics.connection_refused("max_connections");
+    metrics.expect_connections(1, &["max_connections"]);
     metrics.connection_aborted("PROTOCOL_ERROR");
     metrics.unidentified("nothing_shown");
     metrics.certificate_expires("cert_file", 1);

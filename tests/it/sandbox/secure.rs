@@ -79,11 +79,14 @@ async fn callers_show_a_certificate_or_a_token() {
         rest.split('/').next()
     });
     let metrics = ask(admin.unwrap(), "/metrics").await;
-    let expires = "useradmin_tls_certificate_expires_timestamp_seconds{file=\"cert_file\"} ";
-    let (_, expires) = metrics.split_once(expires).unwrap();
-    let expires: u64 = expires.lines().next().unwrap().parse().unwrap();
-    let left = expires - crate::support::now();
-    assert!(left > 6 * 86_400 && left <= 7 * 86_400, "{left}");
+    for file in ["cert_file", "client_ca_file"] {
+        let name = "useradmin_tls_certificate_expires_timestamp_seconds";
+        let line = format!("{name}{{file=\"{file}\"}} ");
+        let (_, expires) = metrics.split_once(&line).unwrap();
+        let expires: u64 = expires.lines().next().unwrap().parse().unwrap();
+        let left = expires - crate::support::now();
+        assert!(left > 6 * 86_400 && left <= 7 * 86_400, "{left}");
+    }
     assert!(
         metrics.contains("DELETE_QUOTA_EXCEEDED\"} 1\n"),
         "{metrics}"
