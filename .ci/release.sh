@@ -13,6 +13,7 @@ fail() {
 
 [ -z "$(git status --porcelain)" ] || fail "there are changes that are not committed"
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+[ -n "$(git tag --points-at HEAD "v$version")" ] || echo "note: this commit has no tag v$version yet" >&2
 target=$(rustc -vV | sed -n 's/^host: //p')
 # The same for everybody who builds this commit.
 SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)

@@ -1,11 +1,11 @@
 //! Deletes a local user of a compute node: over TLS, with a bearer token, and repeated where that may help.
 //!
 //! ```text
-//! cargo run -- serve --sandbox --secure made
-//! cargo run --example delete_batch_node_user -- 127.0.0.1:50051 made pool-1 node-idle alice
+//! cargo run -- serve --sandbox --secure target/sandbox    # in a terminal of its own
+//! cargo run --example delete_batch_node_user -- 127.0.0.1:50051 target/sandbox pool-1 node-idle alice
 //! ```
 
-use std::{env, error::Error, fs, path::Path, time::Duration};
+use std::{env, error::Error, fs, path::Path, process::ExitCode, time::Duration};
 
 use tokio::time::sleep;
 use tonic::{
@@ -17,7 +17,18 @@ use tonic_types::StatusExt as _;
 use useradmin::proto::{DeleteBatchNodeUserRequest, user_admin_client::UserAdminClient};
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(text) => println!("{text}"),
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::FAILURE;
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+async fn run() -> Result<String, Box<dyn Error>> {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let [server, folder, pool, node, user] = arguments.as_slice() else {
         return Err(
@@ -32,17 +43,19 @@ async fn main() -> Result<(), Box<dyn Error>> {
         allow_missing: true,
         ..DeleteBatchNodeUserRequest::default()
     };
-    println!("{}", delete(server, Path::new(folder), user).await?);
-    Ok(())
+    delete(server, Path::new(folder), user).await
 }
 
-/// What has happened, in a sentence.
+/// What has happened to the user; or, as an error, why nothing has.
 pub async fn delete(
     server: &str,
     folder: &Path,
     user: DeleteBatchNodeUserRequest,
 ) -> Result<String, Box<dyn Error>> {
-    let read = |name: &str| fs::read_to_string(folder.join(name));
+    let read = |name: &str| {
+        let text = fs::read_to_string(folder.join(name));
+        text.map_err(|error| format!("{name}: {error}"))
+    };
     let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read("ca.pem")?));
     let endpoint = Channel::from_shared(format!("https://{server}"))?.tls_config(tls)?;
     let token: MetadataValue<Ascii> = format!("Bearer {}", read("token")?.trim()).parse()?;
@@ -62,7 +75,7 @@ pub async fn delete(
         };
         match delay(&status) {
             Some(delay) if !last => sleep(delay).await,
-            _ => return Ok(reason(&status)),
+            _ => return Err(reason(&status).into()),
         }
     }
     Err("every attempt returns".into())

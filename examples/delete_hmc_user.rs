@@ -1,11 +1,11 @@
 //! Deletes a user of an HMC: over TLS, with a client certificate, a deadline, and an error that is read to its end.
 //!
 //! ```text
-//! cargo run -- serve --sandbox --secure made
-//! cargo run --example delete_hmc_user -- 127.0.0.1:50051 made template-in-use
+//! cargo run -- serve --sandbox --secure target/sandbox    # in a terminal of its own
+//! cargo run --example delete_hmc_user -- 127.0.0.1:50051 target/sandbox template-in-use
 //! ```
 
-use std::{env, error::Error, fs, path::Path, time::Duration};
+use std::{env, error::Error, fs, path::Path, process::ExitCode, time::Duration};
 
 use prost::Message as _;
 use tonic::{
@@ -19,7 +19,18 @@ use useradmin::proto::{
 };
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(text) => println!("{text}"),
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::FAILURE;
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+async fn run() -> Result<String, Box<dyn Error>> {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let [server, folder, user] = arguments.as_slice() else {
         return Err(
@@ -27,11 +38,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
                 .into(),
         );
     };
-    println!("{}", delete(server, Path::new(folder), user).await?);
-    Ok(())
+    delete(server, Path::new(folder), user).await
 }
 
-/// What has happened, in a sentence.
+/// What has happened to the user; or, as an error, why nothing has.
 pub async fn delete(server: &str, folder: &Path, user: &str) -> Result<String, Box<dyn Error>> {
     let mut client = UserAdminClient::new(connect(server, folder).await?);
     let mut request = Request::new(DeleteHmcUserRequest {
@@ -41,17 +51,18 @@ pub async fn delete(server: &str, folder: &Path, user: &str) -> Result<String, B
         ..DeleteHmcUserRequest::default()
     });
     request.set_timeout(Duration::from_secs(20));
-    Ok(match client.delete_hmc_user(request).await {
+    match client.delete_hmc_user(request).await {
         Ok(response) => {
             let response = response.into_inner();
-            format!("{}: {}", response.user_id, response.outcome().as_str_name())
+            let outcome = response.outcome().as_str_name();
+            Ok(format!("{}: {outcome}", response.user_id))
         }
-        Err(status) => explain(&status),
-    })
+        Err(status) => Err(explain(&status).into()),
+    }
 }
 
 async fn connect(server: &str, folder: &Path) -> Result<Channel, Box<dyn Error>> {
-    let read = |name: &str| fs::read(folder.join(name));
+    let read = |name: &str| fs::read(folder.join(name)).map_err(|e| format!("{name}: {e}"));
     let tls = ClientTlsConfig::new()
         .ca_certificate(Certificate::from_pem(read("ca.pem")?))
         .identity(Identity::from_pem(read("client.pem")?, read("client.key")?));

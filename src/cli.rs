@@ -4,7 +4,12 @@ mod audit;
 mod health;
 mod sandbox;
 
-use std::{io::Write as _, net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{
+    io::{ErrorKind, Write as _},
+    net::SocketAddr,
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use clap::{ArgGroup, Args, Parser, Subcommand};
 
@@ -35,7 +40,7 @@ enum Command {
     /// Check a configuration file: exit 0, or 2 with every fault on standard error.
     CheckConfig {
         /// The file.
-        #[arg(long)]
+        #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
     /// Ask a server for its health: exit 0 when it serves, else 1.
@@ -52,16 +57,21 @@ enum Command {
 #[command(group(ArgGroup::new("source").required(true).args(["config", "sandbox"])))]
 struct Serve {
     /// The configuration file.
-    #[arg(long, conflicts_with = "listen")]
+    #[arg(long, value_name = "FILE", conflicts_with = "listen")]
     config: Option<PathBuf>,
     /// Simulate both upstreams in this process; needs no file and no credentials.
     #[arg(long)]
     sandbox: bool,
-    /// Where the sandbox serves gRPC.
-    #[arg(long, requires = "sandbox", default_value = DEFAULT_ADDRESS)]
+    /// Where the sandbox serves gRPC, such as 127.0.0.1:0 for any free port.
+    #[arg(long, value_name = "IP:PORT", requires = "sandbox", default_value = DEFAULT_ADDRESS)]
     listen: SocketAddr,
     /// Where the sandbox serves `/livez`, `/readyz` and `/metrics`; nowhere without it.
-    #[arg(long, requires = "sandbox", conflicts_with = "config")]
+    #[arg(
+        long,
+        value_name = "IP:PORT",
+        requires = "sandbox",
+        conflicts_with = "config"
+    )]
     admin_listen: Option<SocketAddr>,
     /// Serve the sandbox over TLS and ask callers for a client certificate or a token. This folder gets, anew at each
     /// start: ca.pem, client.pem and client.key, token, and the server's own files.
@@ -162,6 +172,8 @@ fn protoset() -> ExitCode {
     let written = stdout.write_all(&proto::descriptor_set());
     match written.and_then(|()| stdout.flush()) {
         Ok(()) => ExitCode::SUCCESS,
+        // Whoever wanted it has had enough.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => fail(&format!("standard output: {error}"), 1),
     }
 }

@@ -61,7 +61,9 @@ async fn check(arguments: Health) -> Result<ServingStatus, String> {
     let mut client = HealthClient::new(connect(arguments).await?);
     match client.check(HealthCheckRequest::default()).await {
         Ok(answer) => Ok(answer.into_inner().status()),
-        Err(status) if plaintext && status.code() == Code::Unknown => {
+        // The service answers, but has no such thing.
+        Err(status) if status.code() == Code::Unimplemented => Err("no health service".to_owned()),
+        Err(_) if plaintext => {
             Err("no answer in plaintext; a server with TLS needs --ca-file".to_owned())
         }
         Err(status) => Err(status.code().to_string()),
@@ -88,9 +90,19 @@ async fn connect(arguments: Health) -> Result<Channel, String> {
     connected.map_err(|error| causes(&error))
 }
 
-/// The error's causes: its own text only says "transport error".
+/// The error's causes, each once: its own text only says "transport error", and some repeat what they are caused by.
 fn causes(error: &dyn Error) -> String {
     let causes = iter::successors(error.source(), |cause| (*cause).source());
-    let causes: Vec<_> = causes.map(ToString::to_string).collect();
-    causes.join(": ")
+    let mut told: Vec<String> = Vec::new();
+    for cause in causes.map(ToString::to_string) {
+        if !told.iter().any(|before| before.contains(&cause)) {
+            told.push(cause);
+        }
+    }
+    let text = told.join(": ");
+    // What TLS says of an answer that is none of TLS.
+    if text.contains("InvalidContentType") {
+        return "no TLS is spoken there; a server without it needs no --ca-file".to_owned();
+    }
+    text
 }

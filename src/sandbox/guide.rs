@@ -2,7 +2,10 @@
 //!
 //! It holds no secret; the service has the sandbox's credentials already.
 
-use std::{net::SocketAddr, path::Path};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::Path,
+};
 
 use super::identities::{ISSUER, Identities, SPIFFE_ID, SUBJECT, TOKEN_QUOTA};
 
@@ -17,9 +20,8 @@ pub struct Served {
 }
 
 pub(super) fn text(served: &Served, batch: &str, authority: &str, hmc: &str) -> String {
-    let Served {
-        listen, identities, ..
-    } = served;
+    let Served { identities, .. } = served;
+    let listen = reachable(served.listen);
     let how = identities.as_ref().map_or("-plaintext".to_owned(), flags);
     let call = |request: &str, rpc: &str| {
         format!("    grpcurl {how} -d '{request}' {listen} useradmin.v1.UserAdmin/{rpc}\n")
@@ -37,9 +39,9 @@ pub(super) fn text(served: &Served, batch: &str, authority: &str, hmc: &str) -> 
     };
     [
         format!("Sandbox: nothing here is real. gRPC on {listen} ({transport}, reflection).\n"),
-        format!("  Simulated: Azure Batch {batch}, Microsoft Entra {authority}, HMC {hmc}.\n"),
+        format!("  Simulated: Azure Batch {batch}, Microsoft Entra {authority}, HMC {hmc}\n"),
         format!(
-            "  A deleted user is gone until the next start. There is no audit log{}.\n",
+            "  A deleted user is gone until the next start. There is no audit log{}\n",
             admin(served)
         ),
         identities.as_ref().map_or_else(String::new, callers),
@@ -56,6 +58,14 @@ pub(super) fn text(served: &Served, batch: &str, authority: &str, hmc: &str) -> 
         hmc_user(r#"{"user_name":"last-admin"}"#),
     ]
     .concat()
+}
+
+/// Where a client on this machine reaches an address that stands for all of the machine's.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(Ipv4Addr::LOCALHOST.into());
+    }
+    address
 }
 
 fn admin(served: &Served) -> String {
@@ -90,7 +100,7 @@ fn quoted(path: &Path) -> String {
 
 fn callers(files: &Identities) -> String {
     format!(
-        "  Trust {}. A caller shows one of these, and may then do everything:\n\
+        "  Trust {} in place of public authorities. A caller shows one of these, and may then do everything:\n\
            \x20   certificate {} with {}, which is {SPIFFE_ID}\n\
            \x20   token: -H \"authorization: Bearer $(cat {})\", which is {ISSUER}#{SUBJECT}; {TOKEN_QUOTA} deletions a minute\n",
         quoted(&files.ca),

@@ -107,7 +107,9 @@ impl Identities {
             let why = "is there already, and no sandbox has made it; name another folder";
             return Err(at(there, why));
         }
-        write(marker, "")
+        write(marker, "")?;
+        // Keys that are worth nothing alarm whoever finds them in a repository.
+        write(&marker.with_file_name(".gitignore"), "*\n")
     }
 
     fn certificates(&self) -> io::Result<()> {

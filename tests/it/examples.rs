@@ -46,8 +46,12 @@ async fn users_of_an_hmc() {
         ),
     ] {
         let done = delete_hmc_user::delete(&sandbox.address, &folder, user).await;
-        assert_eq!(done.unwrap(), told);
+        assert_eq!(done.unwrap_or_else(|error| error.to_string()), told);
     }
+    let gone = folder.join("gone");
+    let failed = delete_hmc_user::delete(&sandbox.address, &gone, "alice").await;
+    let failed = failed.unwrap_err().to_string();
+    assert!(failed.starts_with("ca.pem: "), "{failed}");
     sandbox.stop();
     fs::remove_dir_all(folder).unwrap();
 }
@@ -68,7 +72,7 @@ async fn users_of_a_node() {
             ..DeleteBatchNodeUserRequest::default()
         };
         let done = delete_batch_node_user::delete(&sandbox.address, &folder, request).await;
-        assert_eq!(done.unwrap(), told);
+        assert_eq!(done.unwrap_or_else(|error| error.to_string()), told);
     }
     sandbox.stop();
     fs::remove_dir_all(folder).unwrap();

@@ -10,8 +10,8 @@ use tonic::Request;
 use useradmin::proto::{DeleteBatchNodeUserRequest, DeleteHmcUserRequest};
 
 use crate::support::{
-    App, Collector, Process, Seen, Told, Upstream, batch_deleted, batch_error, batch_request,
-    batch_section, by_name, hmc_or, hmc_section,
+    App, COMMON, Collector, Process, Seen, Told, Upstream, batch_deleted, batch_error,
+    batch_request, batch_section, by_name, hmc_or, hmc_section,
     pki::{Authority, Validity},
     refusal, token_or, until,
 };
@@ -49,19 +49,6 @@ async fn upstream() -> Upstream {
     .await
 }
 
-/// Everything is allowed to everybody.
-const SERVER_OF_ALL: &str = r#"
-[server]
-listen = "127.0.0.1:0"
-admin_listen = ""
-[[callers]]
-identity = "anonymous"
-allow = [
-    { rpc = "DeleteBatchNodeUser", targets = ["*"] },
-    { rpc = "DeleteHmcUser", targets = ["*"] },
-]
-"#;
-
 fn folder_with(upstream: &Upstream, tracing: &str) -> PathBuf {
     let folder = App::folder();
     configure(&folder, upstream, tracing);
@@ -70,7 +57,7 @@ fn folder_with(upstream: &Upstream, tracing: &str) -> PathBuf {
 
 fn configure(folder: &Path, upstream: &Upstream, tracing: &str) {
     let targets = [batch_section, hmc_section].map(|section| section(folder, &upstream.url));
-    let text = format!("{SERVER_OF_ALL}{}{tracing}", targets.concat());
+    let text = format!("{COMMON}{}{tracing}", targets.concat());
     fs::write(folder.join("useradmin.toml"), text).unwrap();
 }
 

@@ -35,10 +35,7 @@ pub fn failure(answer: &Answer, user: &NodeUser, hidden: &Hidden<'_>) -> Failure
         fate: rule.fate,
         retry_after: answer.retry_after(),
         violations: violation.into_iter().collect(),
-        ..Failure::new(
-            rule.reason,
-            format!("Azure Batch answered {}", answer.status),
-        )
+        ..Failure::new(rule.reason, context(answer.status, code))
     };
     failure.answered = Some(Box::new(Answered {
         code: code.map(str::to_owned),
@@ -49,6 +46,14 @@ pub fn failure(answer: &Answer, user: &NodeUser, hidden: &Hidden<'_>) -> Failure
         ..answered(answer, hidden)
     }));
     failure
+}
+
+/// For the log. A code is cut and escaped there like everything that others choose.
+fn context(status: u16, code: Option<&str>) -> String {
+    match code {
+        Some(code) => format!("Azure Batch answered {status}/{code}"),
+        None => format!("Azure Batch answered {status}"),
+    }
 }
 
 fn answered(answer: &Answer, hidden: &Hidden<'_>) -> Answered {

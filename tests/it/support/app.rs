@@ -23,7 +23,7 @@ use uuid::Uuid;
 use super::{Failed, ask, canary, until};
 
 /// `anonymous` may do everything; no admin port; the audit log goes to the test's folder.
-const COMMON: &str = r#"
+pub const COMMON: &str = r#"
 [server]
 listen = "127.0.0.1:0"
 admin_listen = ""

@@ -17,7 +17,7 @@ mod targets;
 mod tokens;
 mod told;
 
-pub use app::{App, batch_request, by_id, by_name};
+pub use app::{App, COMMON, batch_request, by_id, by_name};
 pub use batch::{
     CANARY, REQUEST_ID, batch, batch_answer, batch_deleted, batch_document, batch_error,
     batch_within, check_secrecy, in_turn,
