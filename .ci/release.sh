@@ -58,7 +58,8 @@ archive api "useradmin-$version-proto.tar.gz"
 echo "== bill of materials"
 cargo cyclonedx --version >/dev/null 2>&1 || cargo install --quiet --locked --debug "cargo-cyclonedx@$CYCLONEDX"
 # It writes next to the manifest, and names the place where that is.
-(cd "$work/first" && cargo cyclonedx --quiet --format json --spec-version 1.5 --target "$target" --describe binaries)
+(cd "$work/first" && cargo cyclonedx --quiet --format json --spec-version 1.5 --target "$target" --describe binaries \
+    --no-build-deps)
 sed "s|file://$work/first|file:///useradmin|g" "$work/first/useradmin_bin.cdx.json" >"$out/useradmin-$version.cdx.json"
 
 (cd "$out" && sha256sum -- * >SHA256SUMS && cat SHA256SUMS)

@@ -28,6 +28,10 @@ need() {
             exit 0
         fi
     done
+    if ! python3 -c 'import venv, ensurepip' 2>/dev/null; then
+        echo "SKIPPED: deploy/kubernetes was not checked, there is no venv of python3 (python3-venv)" >&2
+        exit 0
+    fi
     "$useradmin" --version >/dev/null 2>&1 || fail "there is no $useradmin: cargo build, or set USERADMIN"
 }
 

@@ -35,8 +35,10 @@ const ERROR_PAUSE: Duration = Duration::from_millis(100);
 /// What is known of a connection; every one of its requests carries it.
 #[derive(Clone)]
 pub struct Peer {
-    /// Its other end.
+    /// Its other end, ...
     pub address: SocketAddr,
+    /// ... and ours.
+    pub local: Option<SocketAddr>,
     /// The verified certificate that was shown.
     pub certificate: Option<Arc<PeerCertificate>>,
 }
@@ -111,6 +113,7 @@ impl Acceptor {
     async fn arrive(&self, stream: TcpStream, address: SocketAddr) -> Option<Connection> {
         // Answers are small, and callers wait for them.
         let _ = stream.set_nodelay(true);
+        let local = stream.local_addr().ok();
         let (mut stream, certificate) = self.handshake(stream, address).await?;
         let mut begun = [0; PREFACE];
         // Who has gone again is none of our business.
@@ -125,6 +128,7 @@ impl Acceptor {
             stream: stream.begun(Bytes::copy_from_slice(&begun)),
             peer: Peer {
                 address,
+                local,
                 certificate,
             },
             place: place.ok()?,

@@ -277,6 +277,7 @@ mod tests {
         let connections = Connections::new(service, &limits, Arc::default(), ending);
         let peer = Peer {
             address: SocketAddr::from(([127, 0, 0, 1], 1)),
+            local: None,
             certificate: None,
         };
         connections.serve(stream, peer).await;

@@ -30,6 +30,7 @@ use crate::{
     metrics::Metrics,
     proto::ErrorReason,
     service::{meta::CallMeta, observed::Observed},
+    trace::Ends,
 };
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -108,12 +109,15 @@ where
             return Box::pin(async move { Ok(mark(refusal, None)) });
         }
         let peer = request.extensions().get::<Peer>();
-        let peer = peer.map(|peer| peer.address);
+        let ends = Ends {
+            client: peer.map(|peer| peer.address),
+            server: peer.and_then(|peer| peer.local),
+        };
         let (path, headers) = (request.uri().path(), request.headers());
         let timeout = headers.get("grpc-timeout").map(HeaderValue::as_bytes);
-        let address = peer.map(|peer| peer.to_string()).unwrap_or_default();
-        let mut meta = CallMeta::new(timeout, address);
-        meta.observed = Observed::begin(path, headers, &meta, peer, &self.metrics);
+        let client = ends.client.map(|client| client.to_string());
+        let mut meta = CallMeta::new(timeout, client.unwrap_or_default());
+        meta.observed = Observed::begin(path, headers, &meta, ends, &self.metrics);
         let observed = meta.observed.clone();
         // A UUID is always a header's value.
         let id = HeaderValue::from_str(&meta.request_id).ok();

@@ -2,7 +2,6 @@
 
 use std::{
     fmt,
-    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -15,7 +14,10 @@ use opentelemetry::{Context, KeyValue};
 use tonic::Code;
 
 use super::{meta::CallMeta, unreadable};
-use crate::{metrics::Metrics, trace};
+use crate::{
+    metrics::Metrics,
+    trace::{self, Ends},
+};
 
 /// One call.
 pub struct Observed {
@@ -43,7 +45,7 @@ impl Observed {
         path: &str,
         headers: &HeaderMap,
         meta: &CallMeta,
-        peer: Option<SocketAddr>,
+        ends: Ends,
         metrics: &Arc<Metrics>,
     ) -> Option<Arc<Self>> {
         let (rpc, _) = unreadable::rpc(path)?;
@@ -55,7 +57,7 @@ impl Observed {
             peer: meta.peer.clone(),
             begun: Instant::now(),
             metrics: Arc::clone(metrics),
-            context: trace::call(headers, method, peer),
+            context: trace::call(headers, method, ends),
             ended: AtomicBool::new(false),
         }))
     }
@@ -98,10 +100,14 @@ impl Observed {
         tracing::info!(
             request_id = self.request_id,
             trace_id,
-            peer = self.peer,
             rpc = self.rpc,
+            peer = self.peer,
             code = ?Code::Cancelled,
-            "the caller has gone before its message came"
+            reason = "",
+            outcome = "not_sent",
+            context = "the caller has gone before its message came",
+            caller_gone = true,
+            "call"
         );
         self.end_with(Code::Cancelled, "");
     }

@@ -91,17 +91,11 @@ pub async fn never_came(shared: &Shared, path: &str, meta: &CallMeta) -> Option<
 /// The answer to a call that the server has no room for; nobody has asked who calls.
 #[must_use]
 pub fn overloaded(path: &str, meta: &CallMeta) -> Option<Status> {
-    let (_, upstream) = rpc(path)?;
+    let (rpc, upstream) = rpc(path)?;
     let failure = Failure::new(ErrorReason::Overloaded, "too many calls");
-    let trace_id = meta.trace_id();
-    tracing::info!(
-        request_id = meta.request_id,
-        trace_id,
-        peer = meta.peer,
-        path,
-        "there is no room for the call"
-    );
-    Some(meta.ended(status(&failure, &facts(upstream, meta)), failure.reason))
+    let status = status(&failure, &facts(upstream, meta));
+    tell(meta, rpc, &failure, status.code(), "too many calls");
+    Some(meta.ended(status, failure.reason))
 }
 
 /// The name and the upstream of an rpc.
@@ -128,17 +122,6 @@ async fn refuse(
     fault: &str,
 ) -> Option<Status> {
     let (rpc, upstream) = rpc(path)?;
-    let cause = meta.caller.as_ref().err().map(|cause| cause.as_str());
-    let trace_id = meta.trace_id();
-    tracing::info!(
-        request_id = meta.request_id,
-        trace_id,
-        peer = meta.peer,
-        path,
-        fault,
-        cause,
-        "unreadable request"
-    );
     let facts = facts(upstream, meta);
     let failure = match meta.caller {
         Ok(_) => failure,
@@ -151,7 +134,28 @@ async fn refuse(
             failure
         }
     };
-    Some(meta.ended(status(&failure, &facts), failure.reason))
+    let status = status(&failure, &facts);
+    tell(meta, rpc, &failure, status.code(), fault);
+    Some(meta.ended(status, failure.reason))
+}
+
+/// The line of the call in the log, with what is known of it.
+fn tell(meta: &CallMeta, rpc: &'static str, failure: &Failure, code: Code, context: &str) {
+    let (trace_id, caller) = (meta.trace_id(), meta.caller_name());
+    let cause = meta.caller.as_ref().err().map(|cause| cause.as_str());
+    tracing::info!(
+        request_id = meta.request_id,
+        trace_id,
+        rpc,
+        caller,
+        peer = meta.peer,
+        code = ?code,
+        reason = failure.reason.as_str_name(),
+        outcome = "not_sent",
+        cause,
+        context,
+        "call"
+    );
 }
 
 /// The field that the decoder names, as `Message.field: what is wrong`; empty when it names none.

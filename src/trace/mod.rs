@@ -65,9 +65,18 @@ impl Injector for Outgoing<'_> {
     }
 }
 
+/// The two ends of a connection.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ends {
+    /// The client's.
+    pub client: Option<SocketAddr>,
+    /// Ours: not what a caller says in `:authority`.
+    pub server: Option<SocketAddr>,
+}
+
 /// The context of a call that arrives: its span, or the caller's where none is made here.
 #[must_use]
-pub fn call(headers: &HeaderMap, method: String, peer: Option<SocketAddr>) -> Context {
+pub fn call(headers: &HeaderMap, method: String, ends: Ends) -> Context {
     let propagator = TraceContextPropagator::new();
     let caller = propagator.extract_with_context(&Context::new(), &Incoming(headers));
     let Some(tracer) = export::tracer() else {
@@ -77,9 +86,14 @@ pub fn call(headers: &HeaderMap, method: String, peer: Option<SocketAddr>) -> Co
         KeyValue::new(key::RPC_SYSTEM_NAME, "grpc"),
         KeyValue::new(key::RPC_METHOD, method.clone()),
     ];
-    if let Some(peer) = peer {
-        attributes.push(KeyValue::new(key::CLIENT_ADDRESS, peer.ip().to_string()));
-        attributes.push(KeyValue::new(key::CLIENT_PORT, i64::from(peer.port())));
+    for (end, address, port) in [
+        (ends.client, key::CLIENT_ADDRESS, key::CLIENT_PORT),
+        (ends.server, key::SERVER_ADDRESS, key::SERVER_PORT),
+    ] {
+        if let Some(end) = end {
+            attributes.push(KeyValue::new(address, end.ip().to_string()));
+            attributes.push(KeyValue::new(port, i64::from(end.port())));
+        }
     }
     let span = tracer
         .span_builder(method)
@@ -242,7 +256,7 @@ pub fn trace_id(context: &Context) -> Option<String> {
 mod tests {
     use http::HeaderMap;
 
-    use super::{Incoming, TRACEPARENT, call, pass_on, trace_id};
+    use super::{Ends, Incoming, TRACEPARENT, call, pass_on, trace_id};
 
     const SOUND: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
@@ -284,7 +298,11 @@ mod tests {
 
     /// What is passed on of a call with these headers.
     fn passed(values: &[&str]) -> Option<String> {
-        let context = call(&headers(values), "service/method".to_owned(), None);
+        let context = call(
+            &headers(values),
+            "service/method".to_owned(),
+            Ends::default(),
+        );
         let mut sent = HeaderMap::new();
         pass_on(&context, &mut sent);
         let passed = sent.get(TRACEPARENT).and_then(|value| value.to_str().ok());

@@ -139,8 +139,18 @@ async fn a_refused_call_is_found_by_its_callers_id() {
         let call = serving.client().delete_batch_node_user(request).await;
         assert_eq!(call.unwrap_err().code(), Code::InvalidArgument);
     }
+    // One that cannot be read has its line, too.
+    let unreadable = DeleteBatchNodeUserRequest {
+        user_name: "x".repeat(100_000),
+        ..batch_request("alice")
+    };
+    let call = serving.client().delete_batch_node_user(unreadable).await;
+    assert_eq!(call.unwrap_err().code(), Code::InvalidArgument);
     serving.stop();
-    let calls = Process::logged(&folder, "call");
+    let mut calls = Process::logged(&folder, "call");
+    let unreadable = calls.pop().unwrap();
+    assert_eq!(unreadable["reason"], "ERROR_REASON_INVALID_REQUEST");
+    assert_eq!(unreadable["code"], "InvalidArgument");
     let ids: Vec<_> = calls
         .iter()
         .map(|line| &line["client_request_id"])

@@ -86,6 +86,8 @@ async fn a_collector_is_told_of_calls_and_their_requests() {
     let folder = folder_with(&upstream, &tracing);
     let server = Process::start(&folder);
     let mut client = server.client();
+    let port = server.address.rsplit(':').next().unwrap().to_owned();
+    let port = port.as_str();
     let request = batch_request("alice");
     let done = client.delete_batch_node_user(traced(request, "01")).await;
     assert_eq!(done.unwrap().into_inner().attempts, 2);
@@ -105,6 +107,8 @@ async fn a_collector_is_told_of_calls_and_their_requests() {
             ("rpc.method", "useradmin.v1.UserAdmin/DeleteBatchNodeUser"),
             ("rpc.response.status_code", "OK"),
             ("client.address", "127.0.0.1"),
+            ("server.address", "127.0.0.1"),
+            ("server.port", port),
             ("useradmin.target", "batch"),
             ("useradmin.outcome", "deleted"),
             ("useradmin.attempts", "2"),
