@@ -141,8 +141,7 @@ impl Calls {
 }
 
 /// A code as gRPC's metrics spell it.
-#[must_use]
-pub const fn name(code: Code) -> &'static str {
+const fn name(code: Code) -> &'static str {
     match code {
         Code::Ok => "OK",
         Code::Cancelled => "Canceled",

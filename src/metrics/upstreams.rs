@@ -230,12 +230,6 @@ pub struct Requests {
     renewals: Family<(Target, Labels<2>), Counter>,
 }
 
-impl Default for Requests {
-    fn default() -> Self {
-        Upstreams::default().requests("", "")
-    }
-}
-
 impl Requests {
     /// The target.
     #[must_use]

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Extensions, Status};
 use uuid::Uuid;
 
-use super::observed::Observed;
+use super::observed::{Observed, ended};
 use crate::{
     access::unidentified::Unidentified, identity::Identity, proto::ErrorReason, trace,
     upstream::deadline::Deadline,
@@ -72,10 +72,7 @@ impl CallMeta {
     /// Notes that the call ends with this status.
     #[must_use]
     pub fn ended(&self, status: Status, reason: ErrorReason) -> Status {
-        if let Some(observed) = &self.observed {
-            observed.end_with(status.code(), reason.as_str_name());
-        }
-        status
+        ended(self.observed.as_deref(), status, reason)
     }
 
     /// Of a call whose message has been read.

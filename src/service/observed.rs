@@ -11,11 +11,12 @@ use std::{
 
 use http::HeaderMap;
 use opentelemetry::{Context, KeyValue};
-use tonic::Code;
+use tonic::{Code, Status};
 
 use super::{meta::CallMeta, unreadable};
 use crate::{
     metrics::Metrics,
+    proto::ErrorReason,
     trace::{self, Ends},
 };
 
@@ -111,6 +112,14 @@ impl Observed {
         );
         self.end_with(Code::Cancelled, "");
     }
+}
+
+/// Notes that the call ends with this status.
+pub(super) fn ended(call: Option<&Observed>, status: Status, reason: ErrorReason) -> Status {
+    if let Some(call) = call {
+        call.end_with(status.code(), reason.as_str_name());
+    }
+    status
 }
 
 /// Whoever has an answer for the call has ended it by now.

@@ -16,6 +16,7 @@ use super::{
     Shared,
     call::{Finished, Subject, Trace, Work},
     meta::CallMeta,
+    observed::ended,
     report::outcome_name,
 };
 use crate::{
@@ -51,7 +52,7 @@ where
     W: Future<Output = Finished<T>> + Send + 'static,
 {
     let mut call = Call::new(shared, meta, subject, exists);
-    let deadline = match call.admit(exists, protected) {
+    let deadline = match call.admit(protected) {
         Ok(deadline) => deadline,
         Err(failure) => return call.refuse(failure).await,
     };
@@ -61,7 +62,7 @@ where
         ..Limits::from(deadline)
     };
     let tasks = call.shared.tasks.clone();
-    let (mut facts, noted) = (call.facts.clone(), call.meta.clone());
+    let (mut facts, observed) = (call.facts.clone(), call.meta.observed.clone());
     let task = tasks.spawn(call.carry_out(limits, work).with_current_context());
     let guard = Gone(gone);
     let answer = task.await;
@@ -70,7 +71,11 @@ where
     answer.unwrap_or_else(|_| {
         facts.outcome = Fate::Unknown;
         let failure = Failure::internal("the task of the call has gone");
-        Err(noted.ended(status(&failure, &facts), failure.reason))
+        Err(ended(
+            observed.as_deref(),
+            status(&failure, &facts),
+            failure.reason,
+        ))
     })
 }
 
@@ -125,7 +130,7 @@ impl Call {
     }
 
     /// The checks before anything is sent, in the documented order.
-    fn admit(&mut self, exists: bool, protected: bool) -> Result<Deadline, Failure> {
+    fn admit(&mut self, protected: bool) -> Result<Deadline, Failure> {
         if self.shared.draining.is_cancelled() {
             return Err(Failure::new(ErrorReason::ShuttingDown, "draining"));
         }
@@ -150,7 +155,7 @@ impl Call {
         if !self.is_allowed() {
             return Err(Failure::new(ErrorReason::CallerNotAuthorized, "policy"));
         }
-        if !exists {
+        if !self.known {
             return Err(Failure::new(ErrorReason::UnknownTarget, "alias"));
         }
         if protected {

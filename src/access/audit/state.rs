@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Mutex,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -30,7 +30,6 @@ pub struct State {
     last: AtomicBool,
     /// Since when a write has been going on.
     busy_since: Mutex<Option<Instant>>,
-    queued: AtomicUsize,
     waiting: Mutex<Waiting>,
     /// Outcomes that have yet to be written.
     pending: watch::Sender<usize>,
@@ -109,12 +108,11 @@ impl State {
 
     /// Records in the queue.
     pub fn queued(&self) -> usize {
-        self.queued.load(Ordering::SeqCst)
+        crate::lock(&self.waiting).queued.len()
     }
 
     /// A record goes into the queue.
     pub fn queue(&self, outcome: bool) {
-        self.queued.fetch_add(1, Ordering::SeqCst);
         crate::lock(&self.waiting).queued.push_back(Instant::now());
         if outcome {
             self.pending.send_modify(|count| *count += 1);
@@ -123,7 +121,6 @@ impl State {
 
     /// It did not go in after all.
     pub fn unqueue(&self, outcome: bool) {
-        self.queued.fetch_sub(1, Ordering::SeqCst);
         crate::lock(&self.waiting).queued.pop_back();
         if outcome {
             self.settle(1);
@@ -132,7 +129,6 @@ impl State {
 
     /// So many records have come out of the queue.
     pub fn taken(&self, records: usize) {
-        self.queued.fetch_sub(records, Ordering::SeqCst);
         let mut waiting = crate::lock(&self.waiting);
         let records = records.min(waiting.queued.len());
         let oldest = waiting.queued.drain(..records).next();
