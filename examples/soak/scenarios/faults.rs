@@ -12,7 +12,7 @@ use useradmin::proto::ErrorReason;
 
 use super::{
     Amount, close,
-    windows::{Trouble, last, turn},
+    windows::{Trouble, turn},
 };
 use crate::{
     books::tell_kinds,
@@ -126,7 +126,7 @@ impl Schedule {
             trouble.begin(world, log);
         }
         let begun = Instant::now();
-        last(window, world, time).await;
+        sleep(time).await;
         if unrecordable {
             self.unrecordable.push((begun, Instant::now()));
         }

@@ -1,8 +1,6 @@
 //! What goes wrong, one after the other.
 
-use std::{fmt, time::Duration};
-
-use tokio::time::sleep;
+use std::fmt;
 
 use crate::{
     log::{Log, Sink},
@@ -33,13 +31,13 @@ const TOKENS: [Fault; 4] = [Fault::Refuse, Fault::Failing, Fault::Hang, Fault::R
 pub enum Trouble {
     Batch(usize, Fault),
     Hmc(usize, Fault, Option<Kind>),
-    /// All sessions end, again and again.
+    /// All sessions end.
     Expiry(usize),
     /// The session ends, and no logon is answered.
     LogonHangs(usize),
     /// All tokens end, and this becomes of requests for new ones.
     Tokens(Fault),
-    /// All tokens end, again and again.
+    /// All tokens end. Not again and again: a call renews once, and may fail when what it got ends as well.
     Revoked,
     /// The upstreams' clocks are so many seconds wrong.
     Clocks(i64),
@@ -93,16 +91,8 @@ impl Trouble {
             }
             Self::Clocks(seconds) => world.set_clocks(seconds),
             Self::Audit(sink) => log.fail(sink),
-            Self::Expiry(_) | Self::Revoked => {}
-        }
-    }
-
-    /// What goes wrong once and again.
-    pub fn again(self, world: &World) {
-        match self {
             Self::Expiry(target) => world.hmcs[target - 2].expire(),
             Self::Revoked => world.entra.revoke(),
-            _ => {}
         }
     }
 
@@ -150,15 +140,4 @@ pub fn turn(number: usize) -> Vec<Vec<Trouble>> {
     ];
     windows.extend(everybody.map(|trouble| vec![trouble]));
     windows
-}
-
-/// As long as it lasts.
-pub async fn last(window: &[Trouble], world: &World, time: Duration) {
-    const TIMES: u32 = 5;
-    for _ in 0..TIMES {
-        for trouble in window {
-            trouble.again(world);
-        }
-        sleep(time / TIMES).await;
-    }
 }
