@@ -12,13 +12,15 @@ use std::{
 };
 
 use clap::{ArgGroup, Args, Parser, Subcommand};
+use tokio::runtime::Builder;
 
 pub use self::sandbox::sandbox_config;
 use crate::{
     config::{self, Config},
-    proto,
+    limits, proto,
     server::Server,
     signals, telemetry, trace,
+    workers::Workers,
 };
 
 const DEFAULT_ADDRESS: &str = "127.0.0.1:50051";
@@ -88,7 +90,7 @@ struct Serve {
 #[must_use]
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let runtime = match tokio::runtime::Runtime::new() {
+    let runtime = match Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("cannot start: {error}"), 1),
     };
@@ -149,8 +151,15 @@ async fn run(config: &Config, ready: impl FnOnce(&Server, SocketAddr)) -> ExitCo
         Ok(signals) => signals,
         Err(error) => return end(&format!("cannot wait for signals: {error}")),
     };
+    if let Err(error) = limits::raise_open_files() {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
+    let workers = match Workers::start() {
+        Ok(workers) => workers,
+        Err(error) => return end(&format!("cannot start a thread: {error}")),
+    };
     let server = match Server::bind(config).await {
-        Ok(server) => server,
+        Ok(server) => server.with_workers(workers),
         Err(error) => return end(&error),
     };
     let address = match server.address() {

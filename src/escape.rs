@@ -44,11 +44,16 @@ pub fn is_hidden(c: char) -> bool {
         .any(|(first, last)| (*first..=*last).contains(&c))
 }
 
+/// ASCII without DEL has nothing to escape: nearly every line.
+#[must_use]
+pub fn is_plain(line: &[u8]) -> bool {
+    line.is_ascii() && !line.contains(&0x7F)
+}
+
 /// A line of JSON that means the same, with every hidden character written as `\uXXXX`: above U+FFFF as a pair.
 #[must_use]
 pub fn escape(line: &str) -> Cow<'_, str> {
-    // Nearly every line.
-    if line.bytes().all(|byte| byte < 0x7F) {
+    if is_plain(line.as_bytes()) {
         return Cow::Borrowed(line);
     }
     let mut escaped = String::with_capacity(line.len() + 32);

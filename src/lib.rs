@@ -10,6 +10,7 @@ pub mod error;
 pub mod escape;
 pub mod identity;
 pub mod jwks;
+mod limits;
 pub mod metrics;
 pub mod names;
 pub mod pattern;
@@ -22,6 +23,7 @@ mod stamp;
 pub mod telemetry;
 pub mod trace;
 pub mod upstream;
+pub mod workers;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

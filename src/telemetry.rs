@@ -15,7 +15,7 @@ use tracing_subscriber::{
 
 use crate::{
     error::status::{MAX_TEXT_BYTES, cut},
-    escape::escape,
+    escape::{escape, is_plain},
 };
 
 const DEFAULT: &str = "info";
@@ -38,8 +38,13 @@ struct Lines;
 
 impl Write for Lines {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let text = String::from_utf8_lossy(line);
-        io::stderr().lock().write_all(escape(&text).as_bytes())?;
+        let mut stderr = io::stderr().lock();
+        if is_plain(line) {
+            stderr.write_all(line)?;
+        } else {
+            let text = String::from_utf8_lossy(line);
+            stderr.write_all(escape(&text).as_bytes())?;
+        }
         Ok(line.len())
     }
 

@@ -2,7 +2,6 @@
 
 use http::HeaderValue;
 use serde_json::Value;
-use url::Url;
 use useradmin::{
     error::UpstreamError,
     proto::ErrorReason as R,
@@ -105,13 +104,12 @@ fn check_users(answer: &Answer, document: &Value) {
     };
     let entries = document["users"].as_array().expect("a list");
     assert_eq!(users.len(), entries.len());
-    let base = Url::parse("https://hmc.example:6794").expect("a URL");
     for (user, entry) in users.iter().zip(entries) {
         assert_eq!(entry["name"].as_str(), Some(&*user.name));
         assert!(!user.name.contains(SESSION) && !user.id.contains(SESSION));
         // The user that is deleted is the one that was listed.
-        let url = path::build(&base, &["api", "users", &user.id]).expect("one segment");
-        assert_eq!(entry["object-uri"].as_str(), Some(url.path()));
+        let path = path::build(&["api", "users", &user.id], "").expect("one segment");
+        assert_eq!(entry["object-uri"].as_str(), Some(path.path()));
     }
 }
 

@@ -1,9 +1,9 @@
-//! The URL of a request to an upstream: its segments are the intended ones, or it is refused.
+//! The path of a request to an upstream: its segments are the intended ones, or it is refused.
 
 use std::sync::LazyLock;
 
 use url::Url;
-use useradmin::upstream::path::{build, decoded};
+use useradmin::upstream::path::{build, is};
 
 /// Stands between two segments of an input.
 pub const BETWEEN: char = '\u{1F}';
@@ -23,19 +23,24 @@ pub fn path(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let segments: Vec<&str> = text.split(BETWEEN).collect();
     let refusable = segments.iter().any(|s| matches!(*s, "" | "." | ".."));
+    let Ok(built) = build(&segments, "") else {
+        assert!(refusable, "refused: {segments:?}");
+        return;
+    };
+    assert!(!refusable, "built: {built}");
+    assert!(is(built.path(), &segments), "{built}");
+    assert!(built.query().is_none(), "{built}");
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"/-._~%".contains(&b);
+    assert!(built.path().bytes().all(plain), "{built}");
+    // Whoever reads it at the other end finds the same.
     for base in BASES.iter() {
-        let Ok(url) = build(base, &segments) else {
-            assert!(refusable, "refused: {segments:?}");
-            continue;
-        };
-        assert!(!refusable, "built: {url}");
-        assert_eq!(decoded(&url).expect("it was built"), segments, "{url}");
-        assert_eq!(url.origin(), base.origin());
-        assert!(url.query().is_none() && url.fragment().is_none(), "{url}");
-        let plain = |b: u8| b.is_ascii_alphanumeric() || b"/-._~%".contains(&b);
-        assert!(url.path().bytes().all(plain), "{url}");
-        // Whoever reads it at the other end finds the same.
-        let read = Url::parse(url.as_str()).expect("a URL is one");
-        assert_eq!(decoded(&read).expect("it was read"), segments, "{url}");
+        let read = base.join(built.as_str()).expect("a path is one");
+        assert_eq!(read.origin(), base.origin());
+        assert_eq!(read.path(), built.path(), "{read}");
+        let found = read.path_segments().expect("it has a path").map(|segment| {
+            let text = percent_encoding::percent_decode_str(segment).decode_utf8();
+            text.expect("it is text").into_owned()
+        });
+        assert!(found.eq(segments.iter().copied()), "{read}");
     }
 }

@@ -20,7 +20,8 @@ pub use self::{
     audit::State as AuditState,
     reloads::{Content, Reloads},
     upstreams::{
-        Credential as CredentialState, Requests, State as TargetState, Target as TargetName,
+        Credential as CredentialState, End as RequestEnd, Requests, State as TargetState,
+        Target as TargetName,
     },
 };
 

@@ -1,12 +1,16 @@
 //! Requests to upstreams, counted as they end, and the state of each target, asked for at each scrape.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 use prometheus_client::{
-    encoding::EncodeLabelSet,
+    encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::{Registry, Unit},
 };
@@ -18,7 +22,9 @@ const BUCKETS: [f64; 13] = [
 
 type Real = Gauge<f64, AtomicU64>;
 type Histograms = Family<(Target, Labels<1>), Histogram, fn() -> Histogram>;
-type Labels<const N: usize> = [(&'static str, String); N];
+type Labels<const N: usize> = [(&'static str, &'static str); N];
+/// `operation` and `result`.
+type Ended = ([(&'static str, &'static str); 1], [(&'static str, End); 1]);
 
 /// A configured target.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -26,12 +32,30 @@ pub struct Target {
     /// `azure_batch`, `ibm_hmc`, or `jwks` for the keys of an issuer.
     pub upstream: &'static str,
     /// Its alias, or the issuer.
-    pub target: String,
+    pub target: Arc<str>,
+}
+
+/// How a request ended: with this status, or why there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum End {
+    /// An answer.
+    Status(u16),
+    /// None.
+    Failed(&'static str),
+}
+
+impl EncodeLabelValue for End {
+    fn encode(&self, encoder: &mut LabelValueEncoder) -> fmt::Result {
+        match self {
+            Self::Status(status) => status.encode(encoder),
+            Self::Failed(why) => why.encode(encoder),
+        }
+    }
 }
 
 /// The numbers of all targets.
 pub struct Upstreams {
-    requests: Family<(Target, Labels<2>), Counter>,
+    requests: Family<(Target, Ended), Counter>,
     seconds: Histograms,
     renewals: Family<(Target, Labels<2>), Counter>,
     states: States,
@@ -122,7 +146,7 @@ impl Upstreams {
     /// What counts the requests to this target.
     #[must_use]
     pub fn requests(&self, upstream: &'static str, target: &str) -> Requests {
-        let target = target.to_owned();
+        let target = target.into();
         Requests {
             target: Target { upstream, target },
             count: self.requests.clone(),
@@ -210,7 +234,7 @@ impl States {
             let Some(credential) = state.credential else {
                 continue;
             };
-            let labels = (target.clone(), [("kind", credential.kind.to_owned())]);
+            let labels = (target.clone(), [("kind", credential.kind)]);
             let age = self.credential_age.get_or_create(&labels);
             age.set(credential.age.as_secs_f64());
             if let Some(left) = credential.left {
@@ -225,7 +249,7 @@ impl States {
 #[derive(Clone)]
 pub struct Requests {
     target: Target,
-    count: Family<(Target, Labels<2>), Counter>,
+    count: Family<(Target, Ended), Counter>,
     seconds: Histograms,
     renewals: Family<(Target, Labels<2>), Counter>,
 }
@@ -238,11 +262,11 @@ impl Requests {
     }
 
     /// A request has ended.
-    pub fn ended(&self, operation: &'static str, result: String, took: Duration) {
-        let operation = ("operation", operation.to_owned());
-        let labels = (self.target.clone(), [operation.clone(), ("result", result)]);
+    pub fn ended(&self, operation: &'static str, end: End, took: Duration) {
+        let operation = [("operation", operation)];
+        let labels = (self.target.clone(), (operation, [("result", end)]));
         self.count.get_or_create(&labels).inc();
-        let labels = (self.target.clone(), [operation]);
+        let labels = (self.target.clone(), operation);
         let seconds = self.seconds.get_or_create(&labels);
         seconds.observe(took.as_secs_f64());
     }
@@ -262,8 +286,6 @@ impl Requests {
 
     fn renewal(&self, kind: &'static str, well: bool) -> (Target, Labels<2>) {
         let result = if well { "ok" } else { "failed" };
-        let labels = [("kind", kind), ("result", result)];
-        let labels = labels.map(|(name, value)| (name, value.to_owned()));
-        (self.target.clone(), labels)
+        (self.target.clone(), [("kind", kind), ("result", result)])
     }
 }

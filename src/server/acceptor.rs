@@ -18,7 +18,7 @@ use super::{
     tls::{Tls, peer_certificate},
     waiting::Waiting,
 };
-use crate::{access::certificate::PeerCertificate, metrics::Metrics};
+use crate::{access::certificate::PeerCertificate, metrics::Metrics, workers::Workers};
 
 /// For TLS and for the beginning of HTTP/2 together.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -76,7 +76,7 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Accepts for ever, and hands on what has begun; the port is closed when this is dropped.
-pub async fn accept<F>(listener: TcpListener, acceptor: Acceptor, hand_on: F)
+pub async fn accept<F>(listener: TcpListener, acceptor: Acceptor, workers: Arc<Workers>, hand_on: F)
 where
     F: Fn(Connection) + Clone + Send + 'static,
 {
@@ -84,7 +84,10 @@ where
     let most = acceptor.places.most().max(LEAST_ARRIVING) as usize;
     let mut arriving = Waiting::new(most, AbortHandle::is_finished);
     loop {
-        let (stream, address) = match listener.accept().await {
+        // A worker waits for its connections itself.
+        let accepted = listener.accept().await;
+        let accepted = accepted.and_then(|(stream, address)| Ok((stream.into_std()?, address)));
+        let (stream, address) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -93,7 +96,10 @@ where
             }
         };
         let (acceptor, hand_on) = (Arc::clone(&acceptor), hand_on.clone());
-        let task = tokio::spawn(async move {
+        let task = workers.spawn(async move {
+            let Ok(stream) = TcpStream::from_std(stream) else {
+                return;
+            };
             let arrived = timeout(HANDSHAKE_TIMEOUT, acceptor.arrive(stream, address)).await;
             match arrived {
                 Ok(Some(connection)) => hand_on(connection),
@@ -102,7 +108,7 @@ where
             }
         });
         // As many may be on their way as there are places.
-        if let Some(silent) = arriving.enter(address.ip(), task.abort_handle()) {
+        if let Some(silent) = arriving.enter(address.ip(), task) {
             silent.abort();
         }
     }

@@ -123,7 +123,7 @@ where
         let id = HeaderValue::from_str(&meta.request_id).ok();
         let request_id = meta.request_id.clone();
         let cut = meta.cut.clone();
-        request.extensions_mut().insert(meta);
+        request.extensions_mut().insert(Arc::new(meta));
         let request = request.map(|body| Incoming { body, cut });
         let context = observed.as_ref().map(|observed| observed.context().clone());
         let answer = self.inner.call(request);

@@ -213,7 +213,7 @@ impl<S> Layer<S> for IdentifyLayer {
     fn layer(&self, inner: S) -> Identify<S> {
         Identify {
             inner,
-            layer: self.clone(),
+            layer: Arc::new(self.clone()),
         }
     }
 }
@@ -222,7 +222,7 @@ impl<S> Layer<S> for IdentifyLayer {
 #[derive(Clone)]
 pub struct Identify<S> {
     inner: S,
-    layer: IdentifyLayer,
+    layer: Arc<IdentifyLayer>,
 }
 
 impl<S, Q, B> Service<Request<Q>> for Identify<S>
@@ -245,7 +245,7 @@ where
         // The one that is ready is the one that is called.
         let next = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, next);
-        let layer = self.layer.clone();
+        let layer = Arc::clone(&self.layer);
         let path = request.uri().path().to_owned();
         let audience = layer.audience(&path);
         let room = match layer.room_for(&path, request.extensions()) {
@@ -270,7 +270,10 @@ where
                 certificate: peer.and_then(|peer| peer.certificate.clone()),
                 token: token(request.headers()),
             };
-            let mut meta = CallMeta::of(request.extensions());
+            // Nobody else has it yet.
+            let extensions = request.extensions_mut();
+            let meta = extensions.remove::<Arc<CallMeta>>();
+            let mut meta = meta.map_or_else(CallMeta::default, Arc::unwrap_or_clone);
             let place = is_call.then(|| layer.wait(request.extensions().get()));
             tokio::select! {
                 () = layer.identify(&head, &mut meta) => {}
@@ -279,7 +282,8 @@ where
             if let Some(refusal) = audience.and_then(|_| refusal(&path, &meta)) {
                 return Ok(refusal.into_http());
             }
-            request.extensions_mut().insert(meta.clone());
+            let meta = Arc::new(meta);
+            request.extensions_mut().insert(Arc::clone(&meta));
             let mut answer = pin!(inner.call(request));
             let came = tokio::select! {
                 answer = &mut answer => Ok(answer?),

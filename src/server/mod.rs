@@ -37,6 +37,7 @@ use crate::{
     config::{Config, Server as Settings},
     proto::{self, user_admin_server::UserAdminServer},
     service::{Service, Shared},
+    workers::Workers,
 };
 
 /// A server that has its ports and can be called as soon as it runs.
@@ -46,6 +47,7 @@ pub struct Server {
     shared: Arc<Shared>,
     tls: Option<Arc<Tls>>,
     watched: Vec<Watched>,
+    workers: Workers,
     settings: Settings,
 }
 
@@ -66,8 +68,15 @@ impl Server {
             watched: reload::watched(config, &shared, tls.as_ref()),
             shared,
             tls,
+            workers: Workers::here(),
             settings: config.server.clone(),
         })
+    }
+
+    /// Has these do the work, and not the runtime that [`Server::run`] is called on.
+    #[must_use]
+    pub fn with_workers(self, workers: Workers) -> Self {
+        Self { workers, ..self }
     }
 
     /// Where gRPC is served.
@@ -119,9 +128,9 @@ impl Server {
             places: Arc::new(Places::new(limits)),
             metrics: Arc::clone(&self.shared.metrics),
         };
-        let accepting = acceptor::accept(self.listener, acceptor, move |connection| {
-            connections.take(connection);
-        });
+        let workers = Arc::new(self.workers);
+        let hand_on = move |connection| connections.take(connection);
+        let accepting = acceptor::accept(self.listener, acceptor, Arc::clone(&workers), hand_on);
         let following = health::follow(health.clone(), Arc::clone(&self.shared));
         let following = AbortOnDropHandle::new(tokio::spawn(following));
         let accepting = AbortOnDropHandle::new(tokio::spawn(accepting));
@@ -140,6 +149,8 @@ impl Server {
         reloading.abort();
         tracing::info!(calls = self.shared.tasks.len(), limit = ?limits.drain, "draining; a second signal cuts it short");
         drain(&self.shared, &health, &ending, time).await;
+        // Until now they had calls to end.
+        drop(workers);
         Ok(())
     }
 }

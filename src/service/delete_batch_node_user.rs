@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
-use uuid::Uuid;
 
 use super::{
     Shared,
     call::{Finished, Subject, Trace, Work},
-    meta::CallMeta,
+    meta::{CallMeta, new_id},
     pipeline,
     targets::AZURE_BATCH,
     validate::Checked,
@@ -32,7 +31,7 @@ pub async fn handle(
     let mut subject = subject(&shared, &request);
     let callers_id = !request.client_request_id.is_empty();
     if !callers_id {
-        request.client_request_id = Uuid::new_v4().to_string();
+        request.client_request_id = new_id();
     }
     subject
         .client_request_id

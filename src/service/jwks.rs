@@ -4,10 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     access::token::KeySource,
-    client_tls::Trust,
     config::{Jwks, JwtIssuer},
     metrics::Metrics,
-    upstream::{deadline::Deadline, http::Client},
+    upstream::{aside::Client, deadline::Deadline},
 };
 
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -19,7 +18,7 @@ pub fn source(issuer: &JwtIssuer, metrics: &Metrics) -> Result<KeySource, String
         Jwks::Url { url, roots } => (url.clone(), roots),
     };
     let numbers = metrics.upstreams.requests("jwks", &issuer.issuer);
-    let client = Client::new(&url, Trust::More, roots, &[b"h2", b"http/1.1"], numbers)?;
+    let client = Client::new(&url, roots, numbers)?;
     Ok(KeySource::Url(Arc::new(move || {
         let (client, url) = (client.clone(), url.clone());
         Box::pin(async move { client.document(url, &Deadline::after(TIMEOUT)).await })

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Extensions, Status};
-use uuid::Uuid;
+use uuid::Builder;
 
 use super::observed::{Observed, ended};
 use crate::{
@@ -41,6 +41,13 @@ pub struct CallMeta {
     pub observed: Option<Arc<Observed>>,
 }
 
+/// Of a call of which nothing is known.
+impl Default for CallMeta {
+    fn default() -> Self {
+        Self::new(None, String::new())
+    }
+}
+
 impl CallMeta {
     /// A call that arrives now, with the text of its `grpc-timeout`; nobody has asked yet who calls.
     #[must_use]
@@ -51,7 +58,7 @@ impl CallMeta {
             Some(text) => parse_timeout(text).map(|time| time.min(LONGEST_CALL)),
         };
         Self {
-            request_id: Uuid::new_v4().to_string(),
+            request_id: new_id(),
             caller: Err(Unidentified::NothingShown),
             peer,
             deadline: time.map(|time| Deadline::at(received + time.saturating_sub(MARGIN))),
@@ -77,7 +84,7 @@ impl CallMeta {
 
     /// Of a call whose message has been read.
     #[must_use]
-    pub fn of_read(extensions: &Extensions) -> Self {
+    pub fn of_read(extensions: &Extensions) -> Arc<Self> {
         let meta = Self::of(extensions);
         meta.read.cancel();
         meta
@@ -108,10 +115,19 @@ impl CallMeta {
 
     /// The one that the layer has put there.
     #[must_use]
-    pub fn of(extensions: &Extensions) -> Self {
-        let found = extensions.get::<Self>().cloned();
-        found.unwrap_or_else(|| Self::new(None, String::new()))
+    pub fn of(extensions: &Extensions) -> Arc<Self> {
+        let found = extensions.get::<Arc<Self>>().cloned();
+        found.unwrap_or_default()
     }
+}
+
+/// A random UUID.
+#[must_use]
+pub fn new_id() -> String {
+    // The thread's own generator asks the system once for many.
+    Builder::from_random_bytes(rand::random())
+        .into_uuid()
+        .to_string()
 }
 
 /// `grpc-timeout`: at most 8 digits and a unit (gRPC over HTTP/2, "Requests").

@@ -41,7 +41,7 @@ impl Drop for Gone {
 /// Takes a call all the way.
 pub async fn run<T, W>(
     shared: Arc<Shared>,
-    meta: CallMeta,
+    meta: Arc<CallMeta>,
     subject: Subject,
     exists: bool,
     protected: bool,
@@ -63,7 +63,9 @@ where
     };
     let tasks = call.shared.tasks.clone();
     let (mut facts, observed) = (call.facts.clone(), call.meta.observed.clone());
-    let task = tasks.spawn(call.carry_out(limits, work).with_current_context());
+    // In a box from the start: it is large, and is handed on a few times.
+    let work = Box::pin(call.carry_out(limits, work));
+    let task = tasks.spawn(work.with_current_context());
     let guard = Gone(gone);
     let answer = task.await;
     // The answer is there; dropping the guard tells nobody anything any more.
@@ -82,7 +84,7 @@ where
 /// One call on its way. What is told of it is in `report.rs`.
 pub(super) struct Call {
     pub(super) shared: Arc<Shared>,
-    pub(super) meta: CallMeta,
+    pub(super) meta: Arc<CallMeta>,
     pub(super) subject: Subject,
     pub(super) facts: CallFacts,
     pub(super) trace: Trace,
@@ -97,7 +99,7 @@ pub(super) struct Call {
 }
 
 impl Call {
-    fn new(shared: Arc<Shared>, meta: CallMeta, subject: Subject, known: bool) -> Self {
+    fn new(shared: Arc<Shared>, meta: Arc<CallMeta>, subject: Subject, known: bool) -> Self {
         let in_progress = shared.tasks.token();
         let facts = CallFacts {
             upstream: subject.upstream,
@@ -341,7 +343,7 @@ mod tests {
             meta.caller = Ok(Identity::Anonymous);
             let answer = run(
                 Arc::clone(&shared),
-                meta,
+                Arc::new(meta),
                 subject(),
                 true,
                 false,

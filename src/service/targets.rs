@@ -8,7 +8,7 @@ use crate::{
     config::Config,
     metrics::{Metrics, TargetName, TargetState},
     pattern::Pattern,
-    upstream::{azure_batch::BatchAccount, http::Change, ibm_hmc::Hmc},
+    upstream::{azure_batch::BatchAccount, ibm_hmc::Hmc, trusted::Change},
 };
 
 /// The names of the upstreams, in metadata and numbers.
@@ -84,7 +84,7 @@ impl Targets {
     pub fn states(&self) -> Vec<(TargetName, TargetState)> {
         let name = |upstream, alias: &String| TargetName {
             upstream,
-            target: alias.clone(),
+            target: alias.as_str().into(),
         };
         let accounts = self.batch_accounts.iter();
         let accounts =

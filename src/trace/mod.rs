@@ -17,7 +17,7 @@ use opentelemetry::{
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_semantic_conventions::attribute as key;
 use tonic::Code;
-use url::Url;
+use url::{Position, Url};
 
 const TRACEPARENT: &str = "traceparent";
 
@@ -77,8 +77,12 @@ pub struct Ends {
 /// The context of a call that arrives: its span, or the caller's where none is made here.
 #[must_use]
 pub fn call(headers: &HeaderMap, method: String, ends: Ends) -> Context {
-    let propagator = TraceContextPropagator::new();
-    let caller = propagator.extract_with_context(&Context::new(), &Incoming(headers));
+    let caller = if headers.contains_key(TRACEPARENT) {
+        let propagator = TraceContextPropagator::new();
+        propagator.extract_with_context(&Context::new(), &Incoming(headers))
+    } else {
+        Context::new()
+    };
     let Some(tracer) = export::tracer() else {
         return caller;
     };
@@ -167,8 +171,10 @@ const fn status_name(code: Code) -> &'static str {
 pub struct RequestStart<'a> {
     /// Its method.
     pub method: &'a str,
-    /// Its URL.
+    /// A URL of its host.
     pub url: &'a Url,
+    /// Its path and query.
+    pub path: &'a str,
     /// The path with names in place of what differs from call to call, where there is such a one.
     pub route: Option<&'static str>,
     /// How many requests of its kind have gone before it in this call.
@@ -204,7 +210,11 @@ fn attributes(start: &RequestStart<'_>) -> Vec<KeyValue> {
     let purpose = start.purpose.iter().map(|(key, value)| text(*key, value));
     let mut attributes: Vec<_> = purpose.collect();
     attributes.push(text(key::HTTP_REQUEST_METHOD, start.method));
-    attributes.push(text(key::URL_FULL, start.url.as_str()));
+    let origin = &start.url[..Position::BeforePath];
+    attributes.push(KeyValue::new(
+        key::URL_FULL,
+        format!("{origin}{}", start.path),
+    ));
     let host = start.url.host_str();
     attributes.extend(host.map(|host| text(key::SERVER_ADDRESS, host)));
     let port = start.url.port_or_known_default();
@@ -241,7 +251,9 @@ pub fn end_request(context: &Context, result: Result<u16, &'static str>) {
 
 /// Passes the context on, in `traceparent`.
 pub fn pass_on(context: &Context, headers: &mut HeaderMap) {
-    TraceContextPropagator::new().inject_context(context, &mut Outgoing(headers));
+    if context.span().span_context().is_valid() {
+        TraceContextPropagator::new().inject_context(context, &mut Outgoing(headers));
+    }
 }
 
 /// The id of the trace, if there is one.

@@ -4,6 +4,7 @@
 
 use std::{
     collections::VecDeque,
+    pin::Pin,
     sync::{
         Mutex, MutexGuard,
         atomic::{AtomicU64, Ordering},
@@ -176,7 +177,7 @@ impl Pass<'_> {
     /// Sends a request, and notes what came of it.
     pub async fn over(
         &mut self,
-        sending: impl Future<Output = Result<Answer, NoAnswer>>,
+        sending: Pin<&mut impl Future<Output = Result<Answer, NoAnswer>>>,
     ) -> Result<Answer, NoAnswer> {
         let begun = Instant::now();
         let sent = sending.await;

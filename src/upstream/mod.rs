@@ -1,11 +1,12 @@
 //! What both upstreams share: HTTP, deadline, retries, bulkhead, single flight, "was it sent?".
 //! Knows no caller and no `tonic::Status`. One folder per upstream; no upstream imports another.
 
+pub mod aside;
 pub mod attempt;
 pub mod azure_batch;
 pub mod breaker;
 pub mod bulkhead;
-pub mod connecting;
+pub mod client;
 pub mod deadline;
 pub mod guards;
 pub mod hidden;
@@ -15,6 +16,7 @@ pub mod observed;
 pub mod path;
 pub mod renewable;
 pub mod resolver;
+pub mod trusted;
 
 use self::attempt::Ledger;
 use crate::{

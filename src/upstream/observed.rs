@@ -2,16 +2,17 @@
 
 use std::sync::atomic::Ordering;
 
+use http::{HeaderMap, Method};
 use opentelemetry::Context;
-use reqwest::Request;
 use tokio::time::Instant;
+use url::Url;
 
 use super::{
     attempt::Limits,
     http::{Answer, NoAnswer},
 };
 use crate::{
-    metrics::Requests,
+    metrics::{RequestEnd, Requests},
     trace::{self, RequestStart},
 };
 
@@ -24,6 +25,16 @@ pub struct Operation {
     pub route: Option<&'static str>,
     /// Does it carry `traceparent`? Who only issues tokens does not need to know of calls.
     pub traced: bool,
+}
+
+/// What is sent.
+pub struct Sent<'a> {
+    /// Its method.
+    pub method: &'a Method,
+    /// A URL of the host.
+    pub url: &'a Url,
+    /// Path and query.
+    pub path: &'a str,
 }
 
 /// One request.
@@ -40,13 +51,15 @@ impl<'a> Observed<'a> {
     pub fn begin(
         operation: &'static Operation,
         numbers: &'a Requests,
-        request: &mut Request,
+        sent: &Sent<'_>,
+        headers: &mut HeaderMap,
         limits: &Limits,
     ) -> Self {
         let target = numbers.target();
         let context = trace::request(&RequestStart {
-            method: request.method().as_str(),
-            url: request.url(),
+            method: sent.method.as_str(),
+            url: sent.url,
+            path: sent.path,
             route: operation.route,
             // Reads have no book of their own.
             resent: limits.begun.load(Ordering::Relaxed).saturating_sub(1),
@@ -57,7 +70,7 @@ impl<'a> Observed<'a> {
             ],
         });
         if operation.traced {
-            trace::pass_on(&context, request.headers_mut());
+            trace::pass_on(&context, headers);
         }
         Self {
             operation,
@@ -79,12 +92,12 @@ impl<'a> Observed<'a> {
     fn close(&mut self, result: Result<u16, &'static str>) {
         self.ended = true;
         trace::end_request(&self.context, result);
-        let result = match result {
-            Ok(status) => status.to_string(),
-            Err(kind) => kind.to_owned(),
+        let end = match result {
+            Ok(status) => RequestEnd::Status(status),
+            Err(why) => RequestEnd::Failed(why),
         };
         let took = self.begun.elapsed();
-        self.numbers.ended(self.operation.name, result, took);
+        self.numbers.ended(self.operation.name, end, took);
     }
 }
 

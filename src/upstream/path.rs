@@ -1,9 +1,11 @@
-//! Builds upstream URLs from checked segments, in this place alone, and compares the finished URL with the
-//! intended one: the `url` crate drops dot segments and line breaks without a word, and so an unchecked name
-//! would address another user.
+//! Builds the paths of upstream requests from checked segments, in this place alone, and compares the finished path with
+//! the intended one: an unchecked name would address another user.
 
+use std::fmt::Write as _;
+
+use bytes::Bytes;
+use http::uri::PathAndQuery;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
-use url::Url;
 
 use crate::error::Failure;
 
@@ -20,41 +22,45 @@ pub fn encode(text: &str) -> String {
     utf8_percent_encode(text, RESERVED).to_string()
 }
 
-/// `base` followed by the segments, each of which stays one segment and is never empty, `.` or `..`.
-#[allow(
-    clippy::disallowed_methods,
-    reason = "this is the place; what it drops is found out below"
-)]
-pub fn build(base: &Url, segments: &[&str]) -> Result<Url, Failure> {
-    let mut path = String::new();
+/// A path of these segments, each of which stays one segment and is never empty, `.` or `..`; and a query, if it is not
+/// empty.
+#[allow(clippy::disallowed_methods, reason = "this is the place")]
+pub fn build(segments: &[&str], query: &str) -> Result<PathAndQuery, Failure> {
+    let mut text = String::with_capacity(128);
     for segment in segments {
-        path.push('/');
-        path.push_str(&encode(segment));
+        text.push('/');
+        text.extend(utf8_percent_encode(segment, RESERVED));
     }
-    let url = base
-        .join(&path)
+    let length = text.len();
+    if !query.is_empty() {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "?{query}");
+    }
+    let built = PathAndQuery::from_maybe_shared(Bytes::from(text))
         .map_err(|error| Failure::internal(format!("unusable path: {error}")))?;
     let intended = segments.iter().all(|s| !matches!(*s, "" | "." | ".."))
-        && url.origin() == base.origin()
-        && url.query().is_none()
-        && url.fragment().is_none()
-        && decoded(&url).is_some_and(|found| found == segments);
+        && built.path().len() == length
+        && built.query().unwrap_or_default() == query
+        && is(built.path(), segments);
     if intended {
-        Ok(url)
+        Ok(built)
     } else {
         Err(Failure::internal(
-            "the finished URL is not the intended one; nothing was sent",
+            "the finished path is not the intended one; nothing was sent",
         ))
     }
 }
 
-/// The decoded segments of a URL's path.
+/// Are these the segments of a path?
 #[must_use]
-pub fn decoded(url: &Url) -> Option<Vec<String>> {
-    url.path_segments()?
-        .map(|segment| {
-            let text = percent_decode_str(segment).decode_utf8().ok()?;
-            Some(text.into_owned())
-        })
-        .collect()
+pub fn is(path: &str, segments: &[&str]) -> bool {
+    let Some(path) = path.strip_prefix('/') else {
+        return false;
+    };
+    let mut found = path.split('/');
+    let same = segments.iter().all(|segment| {
+        let found = found.next().map(percent_decode_str);
+        found.is_some_and(|found| found.eq(segment.bytes()))
+    });
+    same && found.next().is_none()
 }

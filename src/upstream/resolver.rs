@@ -1,25 +1,55 @@
 //! Names of upstreams, resolved by the system, but never to where clouds keep their metadata.
 
 use std::{
+    future::Future,
     io,
     net::{IpAddr, SocketAddr},
+    pin::Pin,
+    task::{Context, Poll},
+    vec,
 };
 
+use hyper_util::client::legacy::connect::dns;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::net::lookup_host;
+use tower::Service;
 
 /// Names that resolve to a link-local address are refused.
+#[derive(Clone)]
 pub struct NoLinkLocal;
 
+async fn resolve(name: &str) -> io::Result<vec::IntoIter<SocketAddr>> {
+    let found: Vec<SocketAddr> = lookup_host((name, 0)).await?.collect();
+    if found.iter().any(|address| is_link_local(address.ip())) {
+        return Err(io::Error::other(
+            "the name resolves to a link-local address",
+        ));
+    }
+    Ok(found.into_iter())
+}
+
+/// For reqwest.
 impl Resolve for NoLinkLocal {
     fn resolve(&self, name: Name) -> Resolving {
         Box::pin(async move {
-            let found: Vec<SocketAddr> = lookup_host((name.as_str(), 0)).await?.collect();
-            if found.iter().any(|address| is_link_local(address.ip())) {
-                return Err(io::Error::other("the name resolves to a link-local address").into());
-            }
-            Ok(Box::new(found.into_iter()) as Addrs)
+            let found = resolve(name.as_str()).await?;
+            Ok(Box::new(found) as Addrs)
         })
+    }
+}
+
+/// For hyper.
+impl Service<dns::Name> for NoLinkLocal {
+    type Response = vec::IntoIter<SocketAddr>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: dns::Name) -> Self::Future {
+        Box::pin(async move { resolve(name.as_str()).await })
     }
 }
 
@@ -32,9 +62,7 @@ fn is_link_local(address: IpAddr) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use reqwest::dns::Resolve as _;
-
-    use super::NoLinkLocal;
+    use super::resolve;
 
     /// What is an address already is answered without asking anybody.
     #[tokio::test]
@@ -56,10 +84,7 @@ mod tests {
             ("fec0::1", true),
         ];
         for (address, goes) in rows {
-            let Ok(name) = address.parse() else {
-                unreachable!("{address} is a name");
-            };
-            let found = NoLinkLocal.resolve(name).await;
+            let found = resolve(address).await;
             let told = found.map(|found| found.map(|found| found.ip().to_string()).collect());
             let told: Result<Vec<_>, _> = told.map_err(|error| error.to_string());
             let refused = "the name resolves to a link-local address".to_owned();

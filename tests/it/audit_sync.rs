@@ -7,6 +7,8 @@ use std::{
     process::{Command, Stdio},
 };
 
+use futures_util::future::join_all;
+
 use crate::{
     access::upstream,
     support::{App, Process, batch_request, configure, until},
@@ -106,4 +108,38 @@ async fn the_intent_is_on_the_disk_before_anything_is_sent() {
     let calls = trace("[audit]\nsync = false\n").await;
     assert!(place(&calls, &INTENT) < place(&calls, &DELETE));
     assert!(!calls.iter().any(|line| line.contains("fdatasync(")));
+}
+
+/// Where a sync takes its time, calls that come again and again get into one: else there would be two groups, each of
+/// which waits for the other's sync.
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_that_wait_at_the_same_time_share_a_sync() {
+    const CALLERS: usize = 8;
+    const CALLS: usize = 6;
+    if !strace_works() {
+        let _ = writeln!(
+            io::stderr(),
+            "SKIPPED: the test of slow syncs, for there is no strace that works"
+        );
+        return;
+    }
+    let upstream = upstream().await;
+    let folder = App::folder();
+    configure(&folder, &upstream.url, "");
+    let file = folder.join("trace");
+    let process = Process::slow_to_sync(&folder, &file);
+    let callers = (0..CALLERS).map(|_| async {
+        let mut client = process.client();
+        for _ in 0..CALLS {
+            let done = client.delete_batch_node_user(batch_request("alice")).await;
+            done.unwrap();
+        }
+    });
+    join_all(callers).await;
+    process.stop();
+    let syncs = text(&file).matches("fdatasync(").count();
+    // The first calls come one by one, and the last sync is that of the stop.
+    assert!((CALLS..CALLS * 2 + 2).contains(&syncs), "{syncs}");
+    assert_eq!(upstream.requests("DELETE", "/pools").len(), CALLERS * CALLS);
+    fs::remove_dir_all(folder).unwrap();
 }

@@ -12,7 +12,7 @@ use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use crate::support::{
     App, Reply, Upstream, batch_deleted, batch_request, batch_section, by_id, expect_at_once,
-    hmc_section, token_or, usual,
+    hmc_section, token_or, until, usual,
 };
 
 /// An upstream that tells when a DELETE has arrived, and answers it when the gate is opened.
@@ -155,10 +155,14 @@ async fn callers_that_have_gone_hold_no_place() {
         () = arrived.notified() => {}
     }
     // Two wait and go away; then two others find the queue empty again.
-    for _ in 0..2 {
+    for round in 1..=2 {
         let waiting = (0..2).map(|_| app.delete_batch_node_user(batch_request("bob")));
         let gone = tokio::time::timeout(Duration::from_millis(50), join_all(waiting)).await;
         assert!(gone.is_err(), "nobody was refused");
+        // The server hears of it a moment later.
+        let ended = |record: &serde_json::Value| record["caller_gone"] == true;
+        let known = async || app.audit().iter().filter(|record| ended(record)).count() == 2 * round;
+        until("the server knows that they have gone", known).await;
     }
     gate.notify_one();
     first.await.unwrap();

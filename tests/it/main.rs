@@ -72,3 +72,4 @@ mod tokens;
 mod traces;
 mod two_callers;
 mod unreadable;
+mod workers;

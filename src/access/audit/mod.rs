@@ -2,17 +2,19 @@
 //! records that wait at the same time share one write and one sync (group commit). docs/audit.md has the format.
 
 mod lines;
+mod queue;
 mod record;
+mod round;
 mod sink;
 mod state;
+mod stdout;
 mod takeover;
 mod verify;
 mod writer;
 
 use std::{
     fmt, io,
-    sync::Arc,
-    sync::mpsc::{self, SyncSender},
+    sync::{Arc, Mutex, mpsc},
     thread,
     time::Duration,
 };
@@ -22,7 +24,11 @@ use time::OffsetDateTime;
 use tokio::{sync::oneshot, time::timeout};
 
 pub use self::verify::{Finding, Question, Summary, Unreadable, verify};
-use self::{state::State, writer::Writer};
+use self::{
+    queue::{Job, Queue},
+    state::State,
+    writer::Writer,
+};
 use crate::{
     config::{self, AuditSink},
     error::Failure,
@@ -92,6 +98,25 @@ pub struct Entry {
     pub caller_gone: bool,
 }
 
+impl Entry {
+    /// Its line has no more bytes than this: a byte of a text becomes 6 at most.
+    fn most_bytes(&self) -> usize {
+        const KEYS: usize = 1024;
+        let texts = [
+            &self.request_id,
+            &self.caller,
+            &self.peer,
+            &self.target,
+            &self.user,
+            &self.client_request_id,
+            &self.upstream_request_id,
+        ];
+        let identifiers = self.identifiers.iter().map(|(_, value)| value);
+        let length: usize = identifiers.chain(texts).map(String::len).sum();
+        KEYS + length * 6
+    }
+}
+
 fn as_map<S: serde::Serializer>(
     pairs: &[(&'static str, String)],
     serializer: S,
@@ -114,25 +139,11 @@ impl fmt::Display for Head {
     }
 }
 
-/// A record on its way; in a box, because the queue has a place for each from the start.
-struct Job {
-    entry: Box<Entry>,
-    done: oneshot::Sender<io::Result<()>>,
-}
-
-/// What the writer is asked for.
-enum Wish {
-    /// This record.
-    Record(Job),
-    /// That what is written is on the disk.
-    Sync(oneshot::Sender<()>),
-}
-
 /// The audit log.
 #[derive(Clone)]
 pub struct Audit {
     /// `None` when nothing is recorded.
-    sender: Option<SyncSender<Wish>>,
+    queue: Option<Arc<Queue>>,
     state: Arc<State>,
 }
 
@@ -142,21 +153,20 @@ impl Audit {
         let state = Arc::new(State::default());
         if config.sink == AuditSink::Nowhere {
             state.written(true);
-            return Ok(Self {
-                sender: None,
-                state,
-            });
+            return Ok(Self { queue: None, state });
         }
-        let (sender, jobs) = mpsc::sync_channel(QUEUE);
+        let (sender, wishes) = mpsc::channel();
         let (opened, ready) = oneshot::channel();
-        let mut writer = Writer::new(config.clone(), Arc::clone(&state), Arc::clone(metrics));
+        let writer = Writer::new(config.clone(), Arc::clone(&state), Arc::clone(metrics));
+        let writer = Arc::new(Mutex::new(writer));
+        let own = Arc::clone(&writer);
         thread::Builder::new()
             .name("audit".to_owned())
-            .spawn(move || writer.run(&jobs, opened))?;
+            .spawn(move || Writer::run(&own, &wishes, opened))?;
         // A sink that hangs must not keep the server from starting, or from stopping.
         let _late = timeout(PATIENCE, ready).await;
         Ok(Self {
-            sender: Some(sender),
+            queue: Some(Arc::new(Queue::new(writer, sender, Arc::clone(&state)))),
             state,
         })
     }
@@ -171,8 +181,8 @@ impl Audit {
     pub async fn settle(&self) {
         self.state.settled().await;
         let (done, synced) = oneshot::channel();
-        if let Some(sender) = &self.sender
-            && sender.try_send(Wish::Sync(done)).is_ok()
+        if let Some(queue) = &self.queue
+            && queue.sync(done)
         {
             // One that hangs has told so.
             let _late = timeout(PATIENCE, synced).await;
@@ -200,7 +210,7 @@ impl Audit {
     /// Writes a record; when this returns `Ok` it is as safe as the configuration asks. An outcome that cannot be
     /// written now is written when the sink works again; an intent is not, for its caller has been refused.
     pub async fn record(&self, entry: Entry, patience: Duration) -> Result<(), Failure> {
-        let Some(sender) = &self.sender else {
+        let Some(queue) = &self.queue else {
             return Ok(());
         };
         let outcome = entry.event == Event::Outcome;
@@ -211,28 +221,21 @@ impl Audit {
             unavailable("the writer does not keep up, or has stopped; this is on no record")
         };
         // Calls that are refused anyway must not take the places of outcomes.
-        if !entry.ends_intent && self.state.queued() >= QUEUE / 2 {
+        let most = if entry.ends_intent { QUEUE } else { QUEUE / 2 };
+        if self.state.queued() >= most {
             return Err(lost());
         }
         let (done, mut written) = oneshot::channel();
         let entry = Box::new(entry);
-        self.state.queue(outcome);
-        if sender.try_send(Wish::Record(Job { entry, done })).is_err() {
-            self.state.unqueue(outcome);
-            return Err(lost());
-        }
-        let waited = timeout(patience.min(PATIENCE), &mut written).await;
-        let answer = if let Ok(answer) = waited {
-            answer.ok()
-        } else {
-            // What is said from now on does not count; what was said just before does.
-            written.close();
-            written.try_recv().ok()
-        };
-        match answer {
-            Some(Ok(())) => Ok(()),
-            Some(Err(error)) => Err(unavailable(&error.to_string())),
-            None => Err(unavailable("the sink takes too long")),
+        let finished = queue.send(Job { entry, done });
+        let waited = timeout(patience.min(PATIENCE), finished.cancelled()).await;
+        // What is said from now on does not count; what was said just before does.
+        written.close();
+        match (written.try_recv(), waited) {
+            (Ok(Ok(())), _) => Ok(()),
+            (Ok(Err(error)), _) => Err(unavailable(&error.to_string())),
+            (Err(_), Ok(())) => Err(lost()),
+            (Err(_), Err(_)) => Err(unavailable("the sink takes too long")),
         }
     }
 }

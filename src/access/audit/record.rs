@@ -1,14 +1,17 @@
 //! What stands in a line: how a record is made, and how one is recognised. docs/audit.md describes it.
 
+use std::io;
+
 use serde::Serialize;
 use serde_json::{Map, Value};
+use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
 
-use super::Entry;
-use crate::proto::ErrorReason;
+use super::{Entry, Head, lines::hex};
+use crate::{escape::escape, proto::ErrorReason};
 
 /// The version of the records.
-pub const VERSION: u64 = 1;
+const VERSION: u64 = 1;
 /// How every record begins: what begins otherwise was written by somebody else.
 pub const BEGINNING: &[u8] = b"{\"v\":";
 /// What became of an intent that a crash cut off.
@@ -101,6 +104,55 @@ impl Body<'_> {
             Self::Carried { .. } => None,
         }
     }
+}
+
+/// A record as it stands in the file.
+#[derive(Serialize)]
+struct Record<'a> {
+    v: u64,
+    ts: &'a str,
+    seq: u64,
+    #[serde(flatten)]
+    body: Body<'a>,
+    /// SHA-256 of the line before, in hex; empty in the first record of all.
+    prev: &'a str,
+}
+
+/// The lines of these records, and where they leave the chain.
+pub fn lines(head: &Head, bodies: &[Body<'_>]) -> io::Result<(String, Head)> {
+    let Head {
+        mut seq,
+        hash: mut prev,
+    } = head.clone();
+    let mut lines = String::new();
+    let now = OffsetDateTime::now_utc();
+    for body in bodies {
+        seq += 1;
+        let record = Record {
+            v: VERSION,
+            ts: &timestamp(body.at().unwrap_or(now)),
+            seq,
+            body: *body,
+            prev: &prev,
+        };
+        let line = serde_json::to_string(&record)?;
+        // Before the hash, which is one of what stands in the file.
+        let line = escape(&line);
+        prev = hex(&Sha256::digest(line.as_bytes()));
+        lines.push_str(&line);
+        lines.push('\n');
+    }
+    Ok((lines, Head { seq, hash: prev }))
+}
+
+/// UTC, RFC 3339, in milliseconds.
+fn timestamp(at: OffsetDateTime) -> String {
+    let (date, time) = (at.date(), at.time());
+    let (hour, minute, second) = time.as_hms();
+    format!(
+        "{date}T{hour:02}:{minute:02}:{second:02}.{:03}Z",
+        time.millisecond()
+    )
 }
 
 /// What kind of record.

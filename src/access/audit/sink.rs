@@ -14,11 +14,16 @@ use rustix::{
     io::Errno,
 };
 
-use super::takeover::{Legacy, predecessor, take_over};
+use super::{
+    stdout::{self, Stdout},
+    takeover::{Legacy, predecessor, take_over},
+};
 use crate::config::AuditSink;
 
 /// A disk with less than this is full.
 const ROOM: u64 = 64 * 1024;
+const SLOW_SYNC: Duration = Duration::from_millis(1);
+const LONGEST_SYNC: Duration = Duration::from_millis(100);
 
 /// The sink.
 pub struct Sink {
@@ -37,6 +42,8 @@ pub struct Sink {
     changes_by_others: u64,
     /// The file that another process has locked, whatever its name is by now.
     locked: Option<File>,
+    /// Where it is the sink.
+    stdout: Option<Stdout>,
 }
 
 struct Open {
@@ -46,6 +53,8 @@ struct Open {
     regular: bool,
     /// Since when something that was written may not be on the disk.
     unsynced: Option<Instant>,
+    /// How long the last sync took.
+    sync_took: Duration,
 }
 
 /// Device and inode: what a file is, whatever its name.
@@ -70,8 +79,9 @@ pub enum Opened {
 
 impl Sink {
     /// Not yet opened.
-    pub const fn new(target: AuditSink, sync: bool) -> Self {
+    pub fn new(target: AuditSink, sync: bool) -> Self {
         Self {
+            stdout: (target == AuditSink::Stdout).then(Stdout::find),
             target,
             sync,
             open: None,
@@ -87,6 +97,21 @@ impl Sink {
     /// How often the file was found changed by somebody else.
     pub const fn changes_by_others(&self) -> u64 {
         self.changes_by_others
+    }
+
+    /// Would so many bytes be written without waiting for anybody? The disk of a file that is named may hang.
+    pub fn is_quick(&self, bytes: usize) -> bool {
+        self.stdout
+            .as_ref()
+            .is_some_and(|stdout| stdout.is_quick(bytes))
+    }
+
+    /// How long a sync takes, as far as it is worth a thought: a fast disk's is over before anybody has been woken, and
+    /// a disk that hangs for a moment says nothing of the next time.
+    pub fn sync_takes(&self) -> Duration {
+        let took = self.open.as_ref().map(|open| open.sync_took);
+        let slow = took.filter(|took| *took >= SLOW_SYNC);
+        slow.unwrap_or_default().min(LONGEST_SYNC)
     }
 
     /// Its name, for the log.
@@ -209,7 +234,7 @@ impl Sink {
         let bytes = format!("{ended}{lines}");
         let written = match (&mut self.open, &self.target) {
             (Some(open), _) => append(open, bytes.as_bytes(), sync),
-            (None, AuditSink::Stdout) => write_stdout(bytes.as_bytes()),
+            (None, AuditSink::Stdout) => stdout::write(bytes.as_bytes()),
             (None, _) => Err(io::Error::other("the file is not open")),
         };
         let regular = self.open.as_ref().is_some_and(|open| open.regular);
@@ -289,17 +314,13 @@ fn reserve(file: &File, len: u64) -> io::Result<()> {
     }
 }
 
-fn write_stdout(bytes: &[u8]) -> io::Result<()> {
-    let mut stdout = io::stdout().lock();
-    stdout.write_all(bytes)?;
-    stdout.flush()
-}
-
 fn append(open: &mut Open, bytes: &[u8], sync: bool) -> io::Result<()> {
     open.file.write_all(bytes)?;
     open.unsynced.get_or_insert_with(Instant::now);
     if sync && open.regular {
+        let begun = Instant::now();
         open.file.sync_data()?;
+        open.sync_took = begun.elapsed();
         open.unsynced = None;
     }
     Ok(())
@@ -336,5 +357,6 @@ fn open(path: &Path, named: Option<&Metadata>, sync: bool) -> io::Result<Open> {
         id,
         regular,
         unsynced: None,
+        sync_took: Duration::ZERO,
     })
 }

@@ -5,29 +5,26 @@ use std::{
     collections::BTreeMap,
     io,
     sync::{
-        Arc,
+        Arc, Mutex,
         mpsc::{Receiver, RecvTimeoutError},
     },
     time::{Duration, Instant},
 };
 
-use serde::Serialize;
-use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
 use tokio::sync::oneshot;
 
 use super::{
-    Entry, Event, Head, Job, Wish,
-    lines::hex,
-    record::{Body, Item, VERSION, unknown_after_crash},
+    Entry, Event, Head,
+    queue::{Job, Wish},
+    record::{Body, Item, lines, unknown_after_crash},
+    round::{GROUP, Group, Round},
     sink::{Opened, Sink},
     state::State,
     takeover::Legacy,
 };
-use crate::{config, escape::escape, metrics::Metrics, proto::ErrorReason};
+use crate::{config, metrics::Metrics, proto::ErrorReason};
 
-/// Most records of one write.
-const GROUP: usize = 1_024;
 /// Outcomes that could not be written are tried again this often, and the file's name is looked at; ...
 const AGAIN: Duration = Duration::from_secs(1);
 /// ... so many outcomes are kept.
@@ -36,19 +33,7 @@ const MOST_OWED: usize = 65_536;
 /// forged.
 const TELL_HEAD: Duration = Duration::from_hours(1);
 
-/// A record as it stands in the file.
-#[derive(Serialize)]
-struct Record<'a> {
-    v: u64,
-    ts: &'a str,
-    seq: u64,
-    #[serde(flatten)]
-    body: Body<'a>,
-    /// SHA-256 of the line before, in hex; empty in the first record of all.
-    prev: &'a str,
-}
-
-/// The writer; it lives on a thread of its own.
+/// The writer. It has a thread of its own; what a sink takes at once is written by whoever has it.
 pub struct Writer {
     sink: Sink,
     sync: bool,
@@ -62,6 +47,10 @@ pub struct Writer {
     open: BTreeMap<String, Item>,
     /// The file is a new one: it begins with the open intents.
     carry: bool,
+    /// Intents of the last write, if nobody has looked yet what came during it.
+    served: Option<usize>,
+    /// So many of them are worth a sync.
+    expected: usize,
     /// The log knows that the sink is open.
     told: bool,
     /// The head that was told last, and when.
@@ -81,6 +70,8 @@ impl Writer {
             batch: GROUP,
             open: BTreeMap::new(),
             carry: false,
+            served: None,
+            expected: 0,
             told: false,
             told_head: (Head::default(), Instant::now()),
             state,
@@ -89,39 +80,97 @@ impl Writer {
     }
 
     /// Opens the sink, tells so, and writes until nobody sends any more.
-    pub fn run(&mut self, wishes: &Receiver<Wish>, opened: oneshot::Sender<()>) {
-        self.commit(Vec::new());
+    pub fn run(writer: &Mutex<Self>, wishes: &Receiver<Wish>, opened: oneshot::Sender<()>) {
+        crate::lock(writer).commit(Vec::new());
         // A server that did not wait so long is not told.
         let _ = opened.send(());
         loop {
-            let first = match wishes.recv_timeout(AGAIN) {
-                Ok(wish) => Some(wish),
-                Err(RecvTimeoutError::Timeout) => None,
-                Err(RecvTimeoutError::Disconnected) => return,
-            };
-            let (mut group, mut to_sync) = (Vec::new(), Vec::new());
-            for wish in first.into_iter().chain(wishes.try_iter().take(GROUP)) {
-                match wish {
-                    Wish::Record(job) => group.push(job),
-                    Wish::Sync(done) => to_sync.push(done),
+            let mut round = Round::default();
+            round.add_all(wishes);
+            crate::lock(writer).expect_more(&round);
+            if round.is_idle() {
+                match wishes.recv_timeout(AGAIN) {
+                    Ok(wish) => round.add(wish),
+                    Err(RecvTimeoutError::Timeout) => {}
+                    Err(RecvTimeoutError::Disconnected) => return,
                 }
+                round.add_all(wishes);
             }
-            self.state.taken(group.len());
-            // An intent whose caller was told that it failed must not appear afterwards.
-            group.retain(|job| job.entry.event == Event::Outcome || !job.done.is_closed());
-            let idle = group.is_empty();
-            self.commit(group);
-            while !self.owed.is_empty() && self.told {
-                self.commit(Vec::new());
+            let mut writer = crate::lock(writer);
+            writer.gather(&mut round, wishes);
+            writer.go_through(round);
+        }
+    }
+
+    /// As many calls as a sync has served, and those that came too late for it, will soon be waiting for the next one.
+    fn expect_more(&mut self, round: &Round) {
+        if let Some(served) = self.served.take() {
+            self.expected = served + round.intents.jobs.len();
+        }
+    }
+
+    fn go_through(&mut self, mut round: Round) {
+        let idle = round.is_idle();
+        self.write_group(&mut round.outcomes);
+        let intents = round.intents.jobs.len();
+        if intents > 0 {
+            self.served = Some(intents);
+        }
+        self.write_group(&mut round.intents);
+        if idle || !round.to_sync.is_empty() {
+            self.record(Vec::new());
+        }
+        for done in round.to_sync {
+            // Whoever does not wait any more does not need to know, and nobody is told what is not so.
+            let _ = if self.told { done.send(()) } else { Ok(()) };
+        }
+        self.tell_head();
+    }
+
+    /// Where a sync takes its time, one is to serve many: those that are expected are waited for, for a part of the time
+    /// that they would otherwise wait for the sync after it. Outcomes do not wait for that.
+    fn gather(&mut self, round: &mut Round, wishes: &Receiver<Wish>) {
+        let takes = self.sink.sync_takes();
+        let until = Instant::now() + takes / 4;
+        while (1..self.expected).contains(&round.intents.jobs.len()) && round.to_sync.is_empty() {
+            self.write_group(&mut round.outcomes);
+            let rest = until.saturating_duration_since(Instant::now());
+            if rest.is_zero() {
+                return;
             }
-            if !idle && !to_sync.is_empty() {
-                self.commit(Vec::new());
-            }
-            for done in to_sync {
-                // Whoever does not wait any more does not need to know, and nobody is told what is not so.
-                let _ = if self.told { done.send(()) } else { Ok(()) };
-            }
-            self.tell_head();
+            let Ok(wish) = wishes.recv_timeout(rest.min(takes / 8)) else {
+                return;
+            };
+            round.add(wish);
+            round.add_all(wishes);
+        }
+    }
+
+    fn write_group(&mut self, group: &mut Group) {
+        let Group { jobs, told } = std::mem::take(group);
+        if !jobs.is_empty() {
+            self.record(jobs);
+        }
+        for done in told {
+            // Nobody may be waiting any more.
+            let _ = done.send(());
+        }
+    }
+
+    /// Would these records be written without waiting for anything?
+    pub fn is_quick(&self, jobs: &[Job]) -> bool {
+        let bytes = jobs.iter().map(|job| job.entry.most_bytes()).sum();
+        self.told && self.owed.is_empty() && self.sink.is_quick(bytes)
+    }
+
+    /// Writes these records, and what is owed.
+    pub fn record(&mut self, mut group: Vec<Job>) {
+        self.state.taken(group.len());
+        // An intent whose caller was told that it failed must not appear afterwards.
+        group.retain(|job| job.entry.event == Event::Outcome || !job.done.is_closed());
+        self.commit(group);
+        while !self.owed.is_empty() && self.told {
+            self.commit(Vec::new());
         }
     }
 
@@ -235,7 +284,7 @@ impl Writer {
         if bodies.is_empty() {
             return self.rest();
         }
-        let (lines, head) = self.lines(&bodies)?;
+        let (lines, head) = lines(&self.head, &bodies)?;
         let intent = group.iter().any(|job| job.entry.event == Event::Intent);
         // After a failure, a write that is not synced would prove nothing.
         let needed = intent || self.carry || !self.owed.is_empty() || self.state.failed();
@@ -328,41 +377,4 @@ impl Writer {
             );
         }
     }
-
-    /// The lines of these records, and where they leave the chain.
-    fn lines(&self, bodies: &[Body<'_>]) -> io::Result<(String, Head)> {
-        let Head {
-            mut seq,
-            hash: mut prev,
-        } = self.head.clone();
-        let mut lines = String::new();
-        let now = OffsetDateTime::now_utc();
-        for body in bodies {
-            seq += 1;
-            let record = Record {
-                v: VERSION,
-                ts: &text(body.at().unwrap_or(now)),
-                seq,
-                body: *body,
-                prev: &prev,
-            };
-            let line = serde_json::to_string(&record)?;
-            // Before the hash, which is one of what stands in the file.
-            let line = escape(&line);
-            prev = hex(&Sha256::digest(line.as_bytes()));
-            lines.push_str(&line);
-            lines.push('\n');
-        }
-        Ok((lines, Head { seq, hash: prev }))
-    }
-}
-
-/// UTC, RFC 3339, in milliseconds.
-fn text(at: OffsetDateTime) -> String {
-    let (date, time) = (at.date(), at.time());
-    let (hour, minute, second) = time.as_hms();
-    format!(
-        "{date}T{hour:02}:{minute:02}:{second:02}.{:03}Z",
-        time.millisecond()
-    )
 }

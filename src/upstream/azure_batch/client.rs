@@ -1,12 +1,6 @@
 //! The two requests: delete a user of a node, and read the node.
 
-use std::time::SystemTime;
-
-use reqwest::{
-    Method, Request, StatusCode,
-    header::{ACCEPT, AUTHORIZATION, HeaderName, HeaderValue},
-};
-use url::Url;
+use std::{pin::pin, time::SystemTime};
 
 use super::{
     credential::{Credential, Used},
@@ -21,16 +15,23 @@ use crate::{
     metrics::{Requests, TargetState},
     proto::{DeleteOutcome, ErrorReason},
     upstream::{
-        Concluded, absence,
+        Concluded, absence, aside,
         attempt::{Ledger, Limits, Tries},
         breaker::Pass,
+        client::{self, Client, Request},
         guards::Guards,
         hidden::Hidden,
-        http::{Alpn, Answer, Change, Client, NoAnswer},
+        http::{Answer, NoAnswer},
         let_in,
         observed::Operation,
         path,
+        trusted::{Alpn, Change},
     },
+};
+use http::{
+    HeaderName, HeaderValue, Method, StatusCode,
+    header::{ACCEPT, AUTHORIZATION},
+    uri::PathAndQuery,
 };
 
 const API_VERSION: &str = "2023-11-01.18.0";
@@ -97,10 +98,9 @@ impl Done {
 
 /// A configured account.
 pub struct BatchAccount {
-    url: Url,
     client: Client,
-    /// This one, and the one that asks for tokens.
-    clients: Vec<Client>,
+    /// The one that asks for tokens.
+    authority: Option<aside::Client>,
     credential: Credential,
     guards: Guards,
 }
@@ -108,34 +108,30 @@ pub struct BatchAccount {
 impl BatchAccount {
     /// Ready to be called; nothing is sent yet.
     pub fn new(config: config::BatchAccount, numbers: &Requests) -> Result<Self, String> {
-        let client = |url: &Url| {
-            let alpn: Alpn = &[b"h2", b"http/1.1"];
-            Client::new(url, Trust::More, &config.roots, alpn, numbers.clone())
-        };
-        let own = client(&config.url)?;
-        let mut clients = vec![own.clone()];
+        let alpn: Alpn = &[b"h2", b"http/1.1"];
+        let (url, roots) = (&config.url, &config.roots);
+        let client = Client::new(url, Trust::More, roots, alpn, numbers.clone())?;
+        let mut asks = None;
         let credential = Credential::new(config.credential, numbers, |entra| {
             let authority = TokenSource::authority(entra).ok_or("no authority")?;
-            let client = client(&authority)?;
-            clients.push(client.clone());
+            let client = aside::Client::new(&authority, roots, numbers.clone())?;
+            asks = Some(client.clone());
             Ok(client)
         })?;
         Ok(Self {
-            client: own,
-            clients,
+            client,
+            authority: asks,
             credential,
             guards: Guards::new(&config.url, config.bulkhead),
-            url: config.url,
         })
     }
 
     /// Ready to trust what the file of authorities holds by now, for the account and for its authority.
     pub fn trust(&self, roots: &config::Roots) -> Result<Vec<Change>, String> {
-        let changes = self
-            .clients
-            .iter()
-            .filter_map(|client| client.trust(roots).transpose());
-        changes.collect()
+        let authority = self.authority.as_ref();
+        let authority = authority.map(|client| client.trust(roots)).transpose()?;
+        let changes = [self.client.trust(roots)?, authority.flatten()];
+        Ok(changes.into_iter().flatten().collect())
     }
 
     /// As it is now.
@@ -199,16 +195,16 @@ impl BatchAccount {
             "users",
             &user.user_name,
         ];
-        let mut url = path::build(&self.url, &segments)?;
-        url.set_query(Some(&query(limits)));
-        let mut request = request(Method::DELETE, url, user)?;
+        let path = path::build(&segments, &query(limits))?;
+        let mut request = request(Method::DELETE, path, user)?;
         let shown = self.authorize(&mut request, &proof)?;
         let hidden = proof.hidden(&shown);
 
         ledger.begin(limits)?;
         let done = StatusCode::OK;
         let sending = self.client.send(&DELETE_USER, request, Some(done), limits);
-        let failure = match pass.over(sending).await {
+        let sent = pass.over(pin!(sending)).await;
+        let failure = match sent {
             Ok(answer) if answer.status == done => {
                 wire::check_echo(&answer, &user.client_request_id);
                 proof.accepted();
@@ -238,14 +234,14 @@ impl BatchAccount {
     ) -> Result<Done, Failure> {
         let _place = self.guards.bulkhead.enter(limits).await?;
         let proof = self.credential.obtain(limits).await?;
-        let mut url = path::build(&self.url, &["pools", &user.pool_id, "nodes", &user.node_id])?;
-        url.set_query(Some(&query(limits)));
-        let mut request = request(Method::GET, url, user)?;
+        let segments = ["pools", &user.pool_id, "nodes", &user.node_id];
+        let path = path::build(&segments, &query(limits))?;
+        let mut request = request(Method::GET, path, user)?;
         let shown = self.authorize(&mut request, &proof)?;
         let hidden = proof.hidden(&shown);
         limits.check("reading the node")?;
         let sending = self.client.send(&READ_NODE, request, None, limits);
-        let answer = pass.over(sending).await.map_err(NoAnswer::of_read)?;
+        let answer = pass.over(pin!(sending)).await.map_err(NoAnswer::of_read)?;
         if answer.status == StatusCode::OK {
             proof.accepted();
             return node(&answer, &hidden);
@@ -260,7 +256,7 @@ impl BatchAccount {
         let value = self.credential.authorization(
             proof,
             request.method().as_str(),
-            request.url(),
+            request.uri(),
             &date,
         )?;
         let headers = request.headers_mut();
@@ -292,8 +288,8 @@ impl BatchAccount {
     }
 }
 
-fn request(method: Method, url: Url, user: &NodeUser) -> Result<Request, Failure> {
-    let mut request = Request::new(method, url);
+fn request(method: Method, path: PathAndQuery, user: &NodeUser) -> Result<Request, Failure> {
+    let mut request = client::request(method, path);
     let headers = request.headers_mut();
     headers.insert(ACCEPT, HeaderValue::from_static(MEDIA_TYPE));
     headers.insert(wire::CLIENT_REQUEST_ID, header(&user.client_request_id)?);

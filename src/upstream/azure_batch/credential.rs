@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use reqwest::header::HeaderValue;
-use url::Url;
+use http::{HeaderValue, Uri};
 
 use super::{
     entra::{TOKEN, Token, TokenSource},
@@ -17,9 +16,9 @@ use crate::{
     error::Failure,
     metrics::{CredentialState, Requests},
     upstream::{
+        aside::Client,
         attempt::{Budget, Limits},
         hidden::Hidden,
-        http::Client,
         renewable::{Lease, Renewable},
     },
 };
@@ -108,13 +107,13 @@ impl Credential {
         &self,
         used: &Used,
         verb: &str,
-        url: &Url,
+        uri: &Uri,
         ocp_date: &str,
     ) -> Result<HeaderValue, Failure> {
         match (self, used) {
             (_, Used::Token(lease)) => sensitive(lease.value.expose()),
             (Self::SharedKey(shared), Used::Key(key)) => {
-                sensitive(&shared.authorization(key, verb, url, ocp_date)?)
+                sensitive(&shared.authorization(key, verb, uri, ocp_date)?)
             }
             (Self::Entra(_), Used::Key(_)) => Err(Failure::internal("mixed credentials")),
         }

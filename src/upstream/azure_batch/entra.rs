@@ -38,8 +38,9 @@ use crate::{
     metrics::Requests,
     proto::ErrorReason,
     upstream::{
+        aside::Client,
         deadline::Deadline,
-        http::{Client, NoAnswer},
+        http::NoAnswer,
         observed::Operation,
         renewable::{LONGEST, Lease, Obtaining, Source},
     },
@@ -300,7 +301,7 @@ impl HttpClient for Exchange {
         }
         match self
             .client
-            .send(&REQUEST_TOKEN, ours, None, &Deadline::after(LONGEST).into())
+            .send(&REQUEST_TOKEN, ours, &Deadline::after(LONGEST).into())
             .await
         {
             Ok(answer) => {

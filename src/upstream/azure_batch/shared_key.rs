@@ -4,8 +4,9 @@ use std::sync::Mutex;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use hmac::{Hmac, KeyInit as _, Mac as _};
+use http::Uri;
 use sha2::Sha256;
-use url::Url;
+use url::form_urlencoded;
 use zeroize::Zeroizing;
 
 use crate::{
@@ -69,12 +70,12 @@ impl SharedKey {
         &self,
         key: &Secret,
         verb: &str,
-        url: &Url,
+        uri: &Uri,
         ocp_date: &str,
     ) -> Result<Zeroizing<String>, Failure> {
         let key = decode(key)?;
         let mut mac = Hmac::<Sha256>::new_from_slice(&key).map_err(|_| unusable("no HMAC key"))?;
-        mac.update(self.string_to_sign(verb, url, ocp_date).as_bytes());
+        mac.update(self.string_to_sign(verb, uri, ocp_date).as_bytes());
         let signature = BASE64_STANDARD.encode(mac.finalize().into_bytes());
         Ok(Zeroizing::new(format!(
             "SharedKey {}:{signature}",
@@ -82,11 +83,12 @@ impl SharedKey {
         )))
     }
 
-    fn string_to_sign(&self, verb: &str, url: &Url, ocp_date: &str) -> String {
+    fn string_to_sign(&self, verb: &str, uri: &Uri, ocp_date: &str) -> String {
         let empty = "\n".repeat(EMPTY_HEADERS);
-        let (account, path) = (&self.account, url.path());
+        let (account, path) = (&self.account, uri.path());
         let mut text = format!("{verb}\n{empty}ocp-date:{ocp_date}\n/{account}{path}");
-        let mut parameters: Vec<_> = url.query_pairs().collect();
+        let query = uri.query().unwrap_or_default().as_bytes();
+        let mut parameters: Vec<_> = form_urlencoded::parse(query).collect();
         parameters.sort();
         for (name, value) in parameters {
             let line = ["\n", &name.to_lowercase(), ":", &value];

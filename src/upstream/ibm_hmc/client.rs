@@ -1,12 +1,6 @@
 //! The requests of one call to an HMC: find the user, delete it.
 
-use std::sync::Arc;
-
-use reqwest::{
-    Method, Request, StatusCode,
-    header::{ACCEPT, HeaderValue},
-};
-use url::Url;
+use std::{pin::pin, sync::Arc};
 
 use super::{
     credential::{SESSION, Session, SessionSource},
@@ -24,15 +18,18 @@ use crate::{
     upstream::{
         attempt::{Ledger, Limits, Tries},
         breaker::Pass,
+        client::{self, Client, Request},
         guards::Guards,
         hidden::Hidden,
-        http::{Alpn, Answer, Change, Client, NoAnswer},
+        http::{Answer, NoAnswer},
         let_in,
         observed::Operation,
         path,
         renewable::{Lease, Renewable},
+        trusted::{Alpn, Change},
     },
 };
+use http::{HeaderValue, Method, StatusCode, header::ACCEPT, uri::PathAndQuery};
 
 const USER: &str = "/api/users/{user-id}";
 const DELETE_USER: Operation = Operation {
@@ -62,7 +59,6 @@ pub enum UserRef {
 
 /// A configured HMC.
 pub struct Hmc {
-    url: Url,
     userid: String,
     client: Client,
     sessions: Renewable<Session, SessionSource>,
@@ -83,7 +79,6 @@ impl Hmc {
         let source = SessionSource::new(&config, client.clone(), numbers.clone());
         Ok(Self {
             guards: Guards::new(&config.url, config.bulkhead),
-            url: config.url,
             userid: config.userid,
             client,
             sessions: Renewable::new(source),
@@ -160,16 +155,15 @@ impl Call<'_> {
     }
 
     async fn read_by_id(&mut self, id: &str) -> Result<HmcUser, Failure> {
-        let url = path::build(&self.hmc.url, &["api", "users", id])?;
-        let (answer, session) = self.read(&READ_USER, url).await?;
+        let path = path::build(&["api", "users", id], "")?;
+        let (answer, session) = self.read(&READ_USER, path).await?;
         wire::user(&answer, id, session.value.text()).ok_or_else(|| not_understood(&answer))
     }
 
     async fn read_by_name(&mut self, name: &str) -> Result<HmcUser, Failure> {
-        let mut url = path::build(&self.hmc.url, &["api", "console", "users"])?;
         let filter = path::encode(&wire::name_filter(name));
-        url.set_query(Some(&format!("name={filter}")));
-        let read = self.read(&LIST_USERS, url).await;
+        let path = path::build(&["api", "console", "users"], &format!("name={filter}"))?;
+        let read = self.read(&LIST_USERS, path).await;
         let (answer, session) = read.map_err(of_the_list)?;
         let listed = wire::users(&answer, session.value.text());
         let listed = listed.ok_or_else(|| not_understood(&answer))?;
@@ -193,14 +187,14 @@ impl Call<'_> {
     async fn read(
         &mut self,
         operation: &'static Operation,
-        url: Url,
+        path: PathAndQuery,
     ) -> Result<(Answer, Arc<Lease<Session>>), Failure> {
         let _place = self.hmc.guards.bulkhead.enter(&self.limits).await?;
         let session = self.session().await?;
-        let request = self.request(Method::GET, url, &session);
+        let request = self.request(Method::GET, path, &session);
         self.limits.check("reading the user")?;
         let sending = self.hmc.client.send(operation, request, None, &self.limits);
-        let sent = self.pass.over(sending).await;
+        let sent = self.pass.over(pin!(sending)).await;
         let answer = sent.map_err(NoAnswer::of_read)?;
         if answer.status == 200 {
             session.accepted();
@@ -222,15 +216,16 @@ impl Call<'_> {
     async fn delete_once(&mut self, id: &str) -> Result<(), Failure> {
         let _place = self.hmc.guards.bulkhead.enter(&self.limits).await?;
         let session = self.session().await?;
-        let url = path::build(&self.hmc.url, &["api", "users", id])?;
-        let request = self.request(Method::DELETE, url, &session);
+        let path = path::build(&["api", "users", id], "")?;
+        let request = self.request(Method::DELETE, path, &session);
         self.ledger.begin(&self.limits)?;
         let done = Some(StatusCode::NO_CONTENT);
         let sending = self
             .hmc
             .client
             .send(&DELETE_USER, request, done, &self.limits);
-        let failure = match self.pass.over(sending).await {
+        let sent = self.pass.over(pin!(sending)).await;
+        let failure = match sent {
             Ok(answer) if answer.status == StatusCode::NO_CONTENT => {
                 session.accepted();
                 return Ok(());
@@ -251,8 +246,8 @@ impl Call<'_> {
         session
     }
 
-    fn request(&self, method: Method, url: Url, session: &Lease<Session>) -> Request {
-        let mut request = Request::new(method, url);
+    fn request(&self, method: Method, path: PathAndQuery, session: &Lease<Session>) -> Request {
+        let mut request = client::request(method, path);
         let headers = request.headers_mut();
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         headers.insert("x-api-session", session.value.header());

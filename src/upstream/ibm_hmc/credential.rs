@@ -6,11 +6,11 @@ use std::{
     time::Duration,
 };
 
-use opentelemetry::context::FutureExt as _;
-use reqwest::{
-    Method, Request,
-    header::{ACCEPT, CONTENT_TYPE, HeaderValue},
+use http::{
+    HeaderValue, Method,
+    header::{ACCEPT, CONTENT_TYPE},
 };
+use opentelemetry::context::FutureExt as _;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use tokio::{
@@ -29,9 +29,10 @@ use crate::{
     metrics::Requests,
     proto::ErrorReason,
     upstream::{
+        client::{self, Client, Request},
         deadline::Deadline,
         hidden::Hidden,
-        http::{Client, NoAnswer},
+        http::NoAnswer,
         observed::Operation,
         path,
         renewable::{Lease, Obtaining, Source},
@@ -165,13 +166,13 @@ impl SessionSource {
     }
 
     fn logon_request(&self, password: &Secret) -> Result<Request, Failure> {
-        let url = path::build(&self.url, &["api", "sessions"])?;
+        let path = path::build(&["api", "sessions"], "")?;
         let body = json!({ "userid": self.userid, "password": password.expose() });
-        let mut request = Request::new(Method::POST, url);
+        let mut request = client::request(Method::POST, path);
         let json = HeaderValue::from_static("application/json");
         request.headers_mut().insert(ACCEPT, json.clone());
         request.headers_mut().insert(CONTENT_TYPE, json);
-        *request.body_mut() = Some(body.to_string().into());
+        *request.body_mut() = body.to_string().into();
         Ok(request)
     }
 
@@ -204,10 +205,10 @@ impl SessionSource {
 
     /// Ends a session, best effort.
     pub async fn logoff(&self, session: &Session) {
-        let Ok(url) = path::build(&self.url, &["api", "sessions", "this-session"]) else {
+        let Ok(path) = path::build(&["api", "sessions", "this-session"], "") else {
             return;
         };
-        let mut request = Request::new(Method::DELETE, url);
+        let mut request = client::request(Method::DELETE, path);
         request
             .headers_mut()
             .insert("x-api-session", session.header());

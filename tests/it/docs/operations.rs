@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, fs, path::Path, sync::Arc, time::Duration};
 
 use tonic::Code;
-use useradmin::metrics::{CredentialState, Metrics, Snapshot, TargetName, TargetState};
+use useradmin::metrics::{CredentialState, Metrics, RequestEnd, Snapshot, TargetName, TargetState};
 
 const DOCUMENT: &str = include_str!("../../../docs/operations.md");
 
@@ -22,7 +22,7 @@ fn numbers() -> String {
     metrics.calls.ended("DeleteHmcUser", Code::Ok, "", second);
     metrics.calls.expect("ibm_hmc", "hmc");
     let requests = metrics.upstreams.requests("ibm_hmc", "hmc");
-    requests.ended("logon", "200".to_owned(), second);
+    requests.ended("logon", RequestEnd::Status(200), second);
     requests.renewed("session", true);
     let credential = CredentialState {
         kind: "token",

@@ -17,6 +17,7 @@ use useradmin::{
     },
     sandbox::Sandbox,
     server::Server,
+    workers::Workers,
 };
 use uuid::Uuid;
 
@@ -97,13 +98,29 @@ impl App {
         Self::serve(folder, config, std::future::pending()).await
     }
 
+    /// On threads of its own, as the program does it.
+    pub async fn on_workers(folder: PathBuf, sections: &str) -> Self {
+        let config = Self::config(&folder, sections);
+        let server = Server::bind(&config).await.unwrap();
+        let server = server.with_workers(Workers::start().unwrap());
+        Self::go(folder, server, std::future::pending())
+    }
+
     async fn serve(
         folder: PathBuf,
         config: &Config,
         hurry: impl Future<Output = ()> + Send + 'static,
     ) -> Self {
-        canary::listen();
         let server = Server::bind(config).await.unwrap();
+        Self::go(folder, server, hurry)
+    }
+
+    fn go(
+        folder: PathBuf,
+        server: Server,
+        hurry: impl Future<Output = ()> + Send + 'static,
+    ) -> Self {
+        canary::listen();
         let address = server.address().unwrap();
         let admin = server.admin_address();
         let (stop, stopped) = oneshot::channel::<()>();

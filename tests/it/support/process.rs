@@ -82,6 +82,14 @@ impl Process {
         Self::run(shell, folder)
     }
 
+    /// The same, but it begins with this limit of open files.
+    pub fn few_files(folder: &Path, most: u32) -> Self {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "ulimit -S -n $0; exec \"$@\""]);
+        shell.args([&most.to_string(), PROGRAM]);
+        Self::run(shell, folder)
+    }
+
     /// The same, and its system calls that write or send go to this file.
     pub fn traced(folder: &Path, file: &Path) -> Self {
         let mut strace = Command::new("strace");
@@ -91,6 +99,15 @@ impl Process {
             .arg(file);
         let calls = "trace=openat,write,writev,sendto,sendmsg,connect,fdatasync";
         strace.args(["-e", calls, PROGRAM]);
+        Self::run(strace, folder)
+    }
+
+    /// The same, and each sync takes 50 milliseconds; this file tells of them.
+    pub fn slow_to_sync(folder: &Path, file: &Path) -> Self {
+        let mut strace = Command::new("strace");
+        strace.args(["-D", "-f", "-o"]).arg(file);
+        strace.args(["-e", "trace=fdatasync"]);
+        strace.args(["-e", "inject=fdatasync:delay_exit=50ms", PROGRAM]);
         Self::run(strace, folder)
     }
 

@@ -119,6 +119,7 @@ struct State {
     script: Script,
     seen: Vec<Seen>,
     arrived: watch::Sender<usize>,
+    connections: usize,
 }
 
 /// The upstream.
@@ -156,10 +157,12 @@ impl Upstream {
             script: Box::new(script),
             seen: Vec::new(),
             arrived: watch::Sender::new(0),
+            connections: 0,
         }));
         let shared = Arc::clone(&state);
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
+                shared.lock().unwrap().connections += 1;
                 tokio::spawn(connection(stream, tls.clone(), Arc::clone(&shared)));
             }
         });
@@ -169,6 +172,11 @@ impl Upstream {
     /// Every request so far.
     pub fn seen(&self) -> Vec<Seen> {
         self.state.lock().unwrap().seen.clone()
+    }
+
+    /// Connections so far.
+    pub fn connections(&self) -> usize {
+        self.state.lock().unwrap().connections
     }
 
     /// The requests with this method whose target starts like this.
