@@ -1,0 +1,33 @@
+//! The upstream called directly, from one CPU to the other: what no server between the two can be faster than.
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    runtime::Runtime,
+};
+
+const REQUEST: &[u8] = b"DELETE /pools/pool-1/nodes/node-1/users/alice?api-version=2023-11-01.18.0 HTTP/1.1\r\nhost: upstream\r\naccept: application/json\r\n\r\n";
+
+/// Half of the requests took so long at the most, one at a time, in microseconds.
+pub fn p50(runtime: &Runtime, upstream: SocketAddr, time: Duration) -> f64 {
+    runtime.block_on(async {
+        let mut stream = TcpStream::connect(upstream).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        let (mut took, mut read) = (Vec::new(), vec![0; 4096]);
+        let until = Instant::now() + time;
+        while Instant::now() < until {
+            let begun = Instant::now();
+            stream.write_all(REQUEST).await.unwrap();
+            let length = stream.read(&mut read).await.unwrap();
+            assert!(read[..length].starts_with(b"HTTP/1.1 200 "));
+            took.push(begun.elapsed());
+        }
+        took.sort_unstable();
+        took[took.len() / 2].as_secs_f64() * 1e6
+    })
+}

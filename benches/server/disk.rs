@@ -1,0 +1,120 @@
+//! The synced audit log: the disk is the limit, and calls that wait at the same time share a sync.
+
+use std::{
+    fs::File,
+    io::Write as _,
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    load::Load,
+    peer::{Peer, Setting},
+    requests::batch,
+    rig::Rig,
+    table::{median, print},
+};
+
+const IN_FLIGHT: [usize; 5] = [1, 4, 16, 64, 256];
+/// Milliseconds that each sync takes longer, where there is `strace`: this disk's are for disks that others have.
+const SLOWER: [u64; 3] = [0, 5, 20];
+
+/// Beside what the disk can do.
+pub fn run(rig: &Rig) -> bool {
+    let mut good = true;
+    let there = Command::new("strace").arg("--version").output().is_ok();
+    for slower in SLOWER.into_iter().filter(|slower| *slower == 0 || there) {
+        println!("Each sync takes {slower} ms longer than on this disk");
+        good &= on_a_disk(rig, slower);
+    }
+    good
+}
+
+fn on_a_disk(rig: &Rig, slower: u64) -> bool {
+    let file = |sync| Setting {
+        audit: "audit.jsonl",
+        sync,
+        ..Setting::default()
+    };
+    let program = &rig.servers[0];
+    let command = slowed(program, slower);
+    let synced = Peer::server(&rig.runtime, command, rig.upstream, &file(true));
+    let unsynced = rig.server(program, &file(false));
+    let mut good = true;
+    let rows = IN_FLIGHT.map(|in_flight| {
+        let load = Load {
+            in_flight,
+            connections: in_flight.min(4),
+            ..batch(false)
+        };
+        let (mut syncs, mut rates) = (Vec::new(), [Vec::new(), Vec::new()]);
+        for _ in 0..rig.rounds {
+            syncs.push(sync_latency(synced.folder(), rig.time / 5));
+            for (peer, rates) in [&synced, &unsynced].into_iter().zip(&mut rates) {
+                let sample = load.run(&rig.runtime, peer.address, rig.time, || {});
+                peer.forget_output();
+                rates.push(sample.rate);
+            }
+        }
+        let sync = median(syncs) + slower as f64 / 1e3;
+        let [rate, without] = rates.map(median);
+        let disk = in_flight as f64 / sync;
+        // A call waits for one sync, and for the CPU as long as it does without.
+        let both = in_flight as f64 / (sync + in_flight as f64 / without);
+        good &= rate >= 0.75 * both;
+        vec![
+            in_flight.to_string(),
+            format!("{:.0}", sync * 1e6),
+            format!("{rate:.0}"),
+            format!("{disk:.0} ({:.2})", rate / disk),
+            format!("{without:.0}"),
+            format!("{both:.0} ({:.2})", rate / both),
+        ]
+    });
+    let heading = [
+        "in flight",
+        "us a sync",
+        "calls/s",
+        "in flight / sync",
+        "calls/s, sync = false",
+        "in flight / (sync + in flight / calls/s without)",
+    ];
+    print(&heading, &rows);
+    good
+}
+
+/// The server on a disk whose syncs take so many milliseconds longer.
+fn slowed(program: &Path, slower: u64) -> Command {
+    if slower == 0 {
+        return Command::new(program);
+    }
+    let mut strace = Command::new("strace");
+    strace.args([
+        "-f",
+        "--seccomp-bpf",
+        "-qq",
+        "-o",
+        "/dev/null",
+        "-e",
+        "trace=fdatasync",
+    ]);
+    strace.args(["-e", &format!("inject=fdatasync:delay_exit={slower}ms")]);
+    strace.arg(program);
+    strace
+}
+
+/// Half of the syncs of 1 KiB at the end of a file in this folder took so long at the most, in seconds.
+fn sync_latency(folder: &Path, time: Duration) -> f64 {
+    let mut file = File::create(folder.join("yardstick")).unwrap();
+    let (until, mut took) = (Instant::now() + time, Vec::new());
+    while Instant::now() < until {
+        let begun = Instant::now();
+        let written = file
+            .write_all(&[b'x'; 1024])
+            .and_then(|()| file.sync_data());
+        written.unwrap();
+        took.push(begun.elapsed().as_secs_f64());
+    }
+    median(took)
+}

@@ -1,0 +1,67 @@
+//! Envoy with its gRPC-JSON reverse transcoder and one worker.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use tokio::runtime::Runtime;
+
+use crate::peer::{Peer, place};
+
+/// Its name in the tables.
+pub const NAME: &str = "Envoy";
+
+const FOLDER: &str = env!("CARGO_MANIFEST_DIR");
+const FILE: &str = "useradmin/v1/user_admin.proto";
+const PACKAGE: &str = "\npackage useradmin.v1;";
+const IMPORT: &str = "import \"google/api/annotations.proto\";";
+const RPC: &str =
+    "rpc DeleteBatchNodeUser(DeleteBatchNodeUserRequest) returns (DeleteBatchNodeUserResponse)";
+/// What Envoy is to make of it.
+const RULE: &str = r#" { option (google.api.http) = { delete: "/pools/{pool_id}/nodes/{node_id}/users/{user_name}" }; }"#;
+
+/// The API with that rule.
+fn compiler(folder: &Path) -> protox::Compiler {
+    let text = fs::read_to_string(format!("{FOLDER}/proto/{FILE}")).unwrap();
+    let ruled = text
+        .replace(PACKAGE, &format!("{PACKAGE}\n{IMPORT}"))
+        .replace(&format!("{RPC};"), &format!("{RPC}{RULE}"));
+    assert!(ruled.contains(IMPORT) && ruled.contains(RULE), "{text}");
+    fs::create_dir_all(folder.join("useradmin/v1")).unwrap();
+    fs::write(folder.join(FILE), ruled).unwrap();
+    let api = format!("{FOLDER}/proto");
+    let google = format!("{FOLDER}/benches/server/envoy");
+    let mut compiler = protox::Compiler::new([folder, api.as_ref(), google.as_ref()]).unwrap();
+    compiler.include_imports(true);
+    compiler.open_file(FILE).unwrap();
+    compiler
+}
+
+/// Is there one?
+pub fn is_there(program: &Path) -> bool {
+    let mut command = Command::new(program);
+    command.arg("--version").stdout(Stdio::null());
+    command.stderr(Stdio::null()).status().is_ok()
+}
+
+/// Starts it.
+pub fn start(runtime: &Runtime, program: &Path, upstream: SocketAddr) -> Peer {
+    let (folder, address) = place();
+    let compiler = compiler(&folder);
+    let descriptors = folder.join("descriptors");
+    fs::write(&descriptors, compiler.encode_file_descriptor_set()).unwrap();
+    let text = include_str!("envoy/envoy.yaml")
+        .replace("LISTEN_PORT", &address.port().to_string())
+        .replace("UPSTREAM_PORT", &upstream.port().to_string())
+        .replace("DESCRIPTORS", descriptors.to_str().unwrap());
+    let file = folder.join("envoy.yaml");
+    fs::write(&file, text).unwrap();
+    let mut command = Command::new(program);
+    command.args(["--concurrency", "1", "--log-level", "error"]);
+    command.arg("--disable-hot-restart");
+    command.arg("--config-path").arg(file);
+    Peer::start(runtime, NAME, command, (folder, address))
+}

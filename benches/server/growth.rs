@@ -1,0 +1,138 @@
+//! What becomes of it when there is more of everything.
+
+use crate::{
+    load::{self, Load},
+    peer::Setting,
+    process,
+    requests::{batch, hmc},
+    rig::Rig,
+    table::print,
+};
+
+const IN_FLIGHT: [usize; 11] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024];
+const HMCS: [usize; 5] = [1, 10, 50, 100, 200];
+const CONNECTIONS: [usize; 6] = [1, 10, 100, 1_000, 4_000, 10_000];
+/// Streams of a connection (`max_concurrent_streams`).
+const STREAMS: usize = 64;
+
+/// All three.
+pub fn run(rig: &Rig) -> bool {
+    calls(rig);
+    hmcs(rig);
+    connections(rig);
+    true
+}
+
+/// Calls in flight.
+fn calls(rig: &Rig) {
+    let mut rows = Vec::new();
+    for in_flight in IN_FLIGHT {
+        // A new one each: memory that was once used stays.
+        let peer = &rig.first(&Setting::default());
+        let load = Load {
+            in_flight,
+            connections: in_flight.div_ceil(STREAMS).max(in_flight.min(4)),
+            ..batch(false)
+        };
+        let measured = rig.measure(peer, &load);
+        rows.push(vec![
+            in_flight.to_string(),
+            format!("{:.0}", measured.sample.rate),
+            format!("{:.1}", measured.cpu),
+            format!("{:.0}", measured.sample.p50),
+            format!("{:.0}", measured.sample.p99),
+            format!("{:.1}", process::memory(peer.pid(), "VmHWM")),
+        ]);
+    }
+    print(
+        &[
+            "calls in flight",
+            "calls/s",
+            "CPU us/call",
+            "p50 us",
+            "p99 us",
+            "MiB at most",
+        ],
+        &rows,
+    );
+}
+
+/// Configured HMCs; each is called.
+fn hmcs(rig: &Rig) {
+    let mut rows = Vec::new();
+    for hmcs in HMCS {
+        let setting = Setting {
+            hmcs,
+            ..Setting::default()
+        };
+        let peer = &rig.first(&setting);
+        let idle = process::memory(peer.pid(), "VmRSS");
+        for at in 0..hmcs {
+            hmc(&format!("hmc{at}"), false).calls(&rig.runtime, peer.address, 1);
+        }
+        let used = process::memory(peer.pid(), "VmRSS");
+        let measured = rig.measure(peer, &hmc(&format!("hmc{}", hmcs - 1), false));
+        rows.push(vec![
+            hmcs.to_string(),
+            format!("{:.0}", measured.sample.rate),
+            format!("{:.1}", measured.cpu),
+            format!("{:.0}", peer.ready.as_secs_f64() * 1e3),
+            format!("{idle:.1}"),
+            format!("{used:.1}"),
+        ]);
+    }
+    print(
+        &[
+            "HMCs",
+            "calls/s at 64",
+            "CPU us/call",
+            "ms to the first answer",
+            "MiB idle",
+            "MiB with a session each",
+        ],
+        &rows,
+    );
+}
+
+/// Connections, nearly all of them idle.
+fn connections(rig: &Rig) {
+    let most = u32::try_from(CONNECTIONS[CONNECTIONS.len() - 1] + 100).unwrap();
+    let mut rows = Vec::new();
+    for connections in CONNECTIONS {
+        let setting = Setting {
+            max_connections: most,
+            ..Setting::default()
+        };
+        let peer = &rig.first(&setting);
+        let before = process::memory(peer.pid(), "VmRSS");
+        let held: Vec<_> = rig.runtime.block_on(async {
+            let mut held = Vec::new();
+            for _ in 0..connections {
+                held.push(load::connect(peer.address).await.unwrap());
+            }
+            held
+        });
+        let with = process::memory(peer.pid(), "VmRSS");
+        let measured = rig.measure(peer, &batch(false));
+        drop(held);
+        rows.push(vec![
+            connections.to_string(),
+            format!("{:.0}", measured.sample.rate),
+            format!("{:.1}", measured.cpu),
+            format!("{:.0}", measured.sample.p99),
+            format!("{with:.1}"),
+            format!("{:.1}", (with - before) * 1024.0 / connections as f64),
+        ]);
+    }
+    print(
+        &[
+            "connections",
+            "calls/s at 64",
+            "CPU us/call",
+            "p99 us",
+            "MiB",
+            "KiB each",
+        ],
+        &rows,
+    );
+}

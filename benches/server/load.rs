@@ -1,0 +1,177 @@
+//! The load: a closed loop of unary calls over HTTP/2, so many in flight over so many connections. Every answer's
+//! `grpc-status` is looked at.
+
+use std::{
+    error::Error,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use h2::client::SendRequest;
+use http::{HeaderMap, HeaderValue, Request};
+use tokio::{net::TcpStream, runtime::Runtime, task::JoinSet, time::sleep};
+
+/// What is called, and how.
+#[derive(Clone)]
+pub struct Load {
+    /// The path of the rpc.
+    pub rpc: &'static str,
+    /// Its message, framed.
+    pub message: Bytes,
+    /// Calls in flight, ...
+    pub in_flight: usize,
+    /// ... over so many connections.
+    pub connections: usize,
+}
+
+/// What came of it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sample {
+    /// Calls a second.
+    pub rate: f64,
+    /// Half of the calls took so long at the most, in microseconds.
+    pub p50: f64,
+    /// 99 of 100.
+    pub p99: f64,
+    /// Calls.
+    pub calls: usize,
+}
+
+impl Load {
+    /// One at a time, over one connection.
+    pub fn one_at_a_time(self) -> Self {
+        Self {
+            in_flight: 1,
+            connections: 1,
+            ..self
+        }
+    }
+
+    /// So many calls, one after the other.
+    pub fn calls(&self, runtime: &Runtime, server: SocketAddr, calls: usize) {
+        runtime.block_on(async {
+            let mut client = connect(server).await.unwrap();
+            for _ in 0..calls {
+                call(&mut client, self.request(server), self.message.clone()).await;
+                client = client.ready().await.unwrap();
+            }
+        });
+    }
+
+    fn request(&self, server: SocketAddr) -> Request<()> {
+        let uri = format!("http://{server}{}", self.rpc);
+        let request = Request::post(uri)
+            .header("te", "trailers")
+            .header("content-type", "application/grpc")
+            .header("grpc-timeout", "20S")
+            .header("user-agent", "bench");
+        request.body(()).unwrap()
+    }
+
+    /// Calls for so long, after a fifth of it to warm up. Between the two, `started` is called.
+    pub fn run(
+        &self,
+        runtime: &Runtime,
+        server: SocketAddr,
+        time: Duration,
+        started: impl FnOnce(),
+    ) -> Sample {
+        runtime.block_on(async {
+            let mut clients = Vec::new();
+            for _ in 0..self.connections {
+                clients.push(connect(server).await.unwrap());
+            }
+            let [counts, stop] = [false, false].map(|flag| Arc::new(AtomicBool::new(flag)));
+            let mut callers = JoinSet::new();
+            for at in 0..self.in_flight {
+                let client = clients[at % self.connections].clone();
+                let (counts, stop) = (Arc::clone(&counts), Arc::clone(&stop));
+                callers.spawn(self.clone().caller(server, client, counts, stop));
+            }
+            sleep(time / 5).await;
+            started();
+            let begun = Instant::now();
+            counts.store(true, Ordering::Relaxed);
+            sleep(time).await;
+            let took = begun.elapsed();
+            counts.store(false, Ordering::Relaxed);
+            stop.store(true, Ordering::Relaxed);
+            sample(callers.join_all().await.concat(), took)
+        })
+    }
+
+    async fn caller(
+        self,
+        server: SocketAddr,
+        mut client: SendRequest<Bytes>,
+        counts: Arc<AtomicBool>,
+        stop: Arc<AtomicBool>,
+    ) -> Vec<Duration> {
+        let mut took = Vec::new();
+        let request = self.request(server);
+        while !stop.load(Ordering::Relaxed) {
+            let begun = Instant::now();
+            client = client.ready().await.unwrap();
+            call(&mut client, request.clone(), self.message.clone()).await;
+            if counts.load(Ordering::Relaxed) {
+                took.push(begun.elapsed());
+            }
+        }
+        took
+    }
+}
+
+/// A connection that is ready for calls.
+pub async fn connect(server: SocketAddr) -> Result<SendRequest<Bytes>, Box<dyn Error>> {
+    let stream = TcpStream::connect(server).await?;
+    stream.set_nodelay(true)?;
+    let (client, connection) = h2::client::handshake(stream).await?;
+    tokio::spawn(async move {
+        let _ = connection.await;
+    });
+    Ok(client.ready().await?)
+}
+
+async fn call(client: &mut SendRequest<Bytes>, request: Request<()>, message: Bytes) {
+    let (answer, mut body) = client.send_request(request, false).unwrap();
+    body.send_data(message, true).unwrap();
+    let answer = answer.await.unwrap();
+    let status = if answer.headers().contains_key("grpc-status") {
+        answer.headers().clone()
+    } else {
+        let mut body = answer.into_body();
+        while let Some(data) = body.data().await {
+            let length = data.unwrap().len();
+            body.flow_control().release_capacity(length).unwrap();
+        }
+        body.trailers()
+            .await
+            .unwrap()
+            .unwrap_or_else(HeaderMap::new)
+    };
+    assert_eq!(
+        status.get("grpc-status").map(HeaderValue::as_bytes),
+        Some(&b"0"[..]),
+        "{status:?}"
+    );
+}
+
+fn sample(mut took: Vec<Duration>, time: Duration) -> Sample {
+    took.sort_unstable();
+    let at = |part: f64| {
+        let last = took.len().saturating_sub(1);
+        took.get(((last as f64) * part) as usize)
+            .map_or(0.0, |took| took.as_secs_f64() * 1e6)
+    };
+    Sample {
+        rate: took.len() as f64 / time.as_secs_f64(),
+        p50: at(0.5),
+        p99: at(0.99),
+        calls: took.len(),
+    }
+}

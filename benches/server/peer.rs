@@ -1,0 +1,196 @@
+//! A server under test: started, asked, stopped.
+
+use std::{
+    fmt::Write as _,
+    fs::{self, File},
+    net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::{runtime::Runtime, time::sleep};
+
+use crate::{cpus, load, process, requests::batch};
+
+/// A server that runs.
+pub struct Peer {
+    pub name: String,
+    pub address: SocketAddr,
+    /// From its start to its first answer.
+    pub ready: Duration,
+    child: Child,
+    folder: PathBuf,
+}
+
+/// How the server is configured.
+#[derive(Clone)]
+pub struct Setting {
+    /// `stdout`, or a file in the server's folder.
+    pub audit: &'static str,
+    pub sync: bool,
+    pub hmcs: usize,
+    pub max_connections: u32,
+}
+
+impl Default for Setting {
+    fn default() -> Self {
+        Self {
+            audit: "stdout",
+            sync: true,
+            hmcs: 1,
+            max_connections: 1024,
+        }
+    }
+}
+
+/// A folder and a free address.
+pub fn place() -> (PathBuf, SocketAddr) {
+    let folder = std::env::temp_dir().join(format!("useradmin-bench-{}", uuid::Uuid::new_v4()));
+    fs::create_dir(&folder).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    (folder, listener.local_addr().unwrap())
+}
+
+/// A server's output goes to files, as with a supervisor.
+fn output(folder: &Path, name: &str) -> Stdio {
+    File::options()
+        .create(true)
+        .append(true)
+        .open(folder.join(name))
+        .unwrap()
+        .into()
+}
+
+fn configuration(
+    folder: &Path,
+    listen: SocketAddr,
+    upstream: SocketAddr,
+    setting: &Setting,
+) -> String {
+    fs::write(folder.join("secret"), "a secret of nobody").unwrap();
+    let Setting {
+        audit,
+        sync,
+        hmcs,
+        max_connections,
+    } = setting;
+    let mut text = format!(
+        "[server]\nlisten = \"{listen}\"\nadmin_listen = \"127.0.0.1:0\"\n\
+        [server.limits]\nmax_connections = {max_connections}\n\
+        [audit]\nfile = \"{audit}\"\nsync = {sync}\n\
+        [batch_accounts.prod]\nurl = \"http://{upstream}\"\nmax_in_flight = 1024\nmax_queued = 1024\n\
+        [batch_accounts.prod.credential]\nkind = \"client_secret\"\ntenant_id = \"tenant\"\nclient_id = \"client\"\n\
+        secret_file = \"secret\"\nauthority = \"http://{upstream}\"\n\
+        [[callers]]\nidentity = \"anonymous\"\nallow = [\
+        {{ rpc = \"DeleteBatchNodeUser\", targets = [\"prod\"], pools = [\"pool-*\"] }}, \
+        {{ rpc = \"DeleteHmcUser\", targets = [\"hmc*\"] }}]\n"
+    );
+    for number in 0..*hmcs {
+        let _ = write!(
+            text,
+            "[hmcs.hmc{number}]\nurl = \"http://{upstream}\"\nuserid = \"svc\"\npassword_file = \"secret\"\n\
+            max_in_flight = 1024\nprotected_users = [\"ACSADMIN\", \"SERVICE\", \"ENSADMIN\"]\n"
+        );
+    }
+    text
+}
+
+impl Peer {
+    /// This server.
+    pub fn server(
+        runtime: &Runtime,
+        mut program: Command,
+        upstream: SocketAddr,
+        setting: &Setting,
+    ) -> Self {
+        let (folder, address) = place();
+        let file = folder.join("useradmin.toml");
+        let text = configuration(&folder, address, upstream, setting);
+        fs::write(&file, text).unwrap();
+        program.args(["serve", "--config"]).arg(file);
+        Self::start(runtime, "useradmin", program, (folder, address))
+    }
+
+    /// Starts it, and waits for the first answer.
+    pub fn start(
+        runtime: &Runtime,
+        name: &str,
+        mut command: Command,
+        (folder, address): (PathBuf, SocketAddr),
+    ) -> Self {
+        command
+            .stdin(Stdio::null())
+            .stdout(output(&folder, "stdout"))
+            .stderr(output(&folder, "stderr"));
+        let begun = Instant::now();
+        let child = cpus::on(cpus::SERVER, || command.spawn()).unwrap();
+        let mut peer = Self {
+            name: name.to_owned(),
+            address,
+            ready: Duration::ZERO,
+            child,
+            folder,
+        };
+        runtime.block_on(async {
+            while load::connect(address).await.is_err() {
+                assert!(
+                    peer.child.try_wait().unwrap().is_none() && begun.elapsed().as_secs() < 60,
+                    "{}",
+                    peer.told()
+                );
+                sleep(Duration::from_millis(1)).await;
+            }
+        });
+        batch(false).calls(runtime, address, 1);
+        peer.ready = begun.elapsed();
+        peer
+    }
+
+    /// Its standard error.
+    pub fn told(&self) -> String {
+        fs::read_to_string(self.folder.join("stderr")).unwrap_or_default()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn cpu(&self) -> Duration {
+        process::cpu(self.pid())
+    }
+
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// So that the disk does not fill up. Whoever appends goes on at the new end.
+    pub fn forget_output(&self) {
+        for name in ["stdout", "stderr"] {
+            File::options()
+                .write(true)
+                .open(self.folder.join(name))
+                .unwrap()
+                .set_len(0)
+                .unwrap();
+        }
+    }
+}
+
+impl Peer {
+    /// Asks it to end, and waits until it has.
+    pub fn stop(&mut self) {
+        let pid = Pid::from_raw(self.child.id() as i32).unwrap();
+        kill_process(pid, Signal::TERM).unwrap();
+        assert!(self.child.wait().unwrap().success(), "{}", self.told());
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}

