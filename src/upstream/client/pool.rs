@@ -95,8 +95,7 @@ impl Pool {
                     *request.uri_mut() =
                         uri.map_err(|error| NoAnswer::Unreachable(error.to_string()))?;
                     let sent = connection.send(request, terms).await;
-                    if matches!(sent, Err(_) | Ok(Err(NoAnswer::TimedOut))) {
-                        // It takes no more requests, or may be dead.
+                    if sent.is_err() {
                         crate::lock(self.waiting.here()).http2 = None;
                     }
                     match sent {
