@@ -10,7 +10,7 @@ pub mod error;
 pub mod escape;
 pub mod identity;
 pub mod jwks;
-mod limits;
+pub mod limits;
 pub mod metrics;
 pub mod names;
 pub mod pattern;

@@ -7,8 +7,8 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::runtime::{Builder, Runtime};
+use useradmin::limits;
 
 use crate::{
     cpus, envoy,
@@ -51,9 +51,7 @@ impl Rounds {
 impl Rig {
     pub fn new(rounds: usize, time: Duration, servers: Vec<PathBuf>, envoy: PathBuf) -> Self {
         // Many connections are many files.
-        let mut files = getrlimit(Resource::Nofile);
-        files.current = files.maximum;
-        let _ = setrlimit(Resource::Nofile, files);
+        let _ = limits::raise_open_files();
         cpus::pin(cpus::OTHERS);
         Self {
             rounds,

@@ -3,8 +3,8 @@
 
 use std::{error::Error as _, time::Duration};
 
-use bytes::{Bytes, BytesMut};
-use reqwest::{ClientBuilder, Method, Request, Response, redirect, retry};
+use bytes::Bytes;
+use reqwest::{ClientBuilder, Method, Request, redirect, retry};
 use rustls::ClientConfig;
 use tokio::time::timeout;
 use url::{Position, Url};
@@ -14,6 +14,7 @@ use super::{
     deadline::Deadline,
     http::{
         Answer, BODY_TIMEOUT, CONNECT_TIMEOUT, MAX_BODY_BYTES, NoAnswer, USER_AGENT_TEXT, describe,
+        whole,
     },
     observed::{Observed, Operation, Sent},
     resolver::NoLinkLocal,
@@ -98,12 +99,12 @@ impl Client {
         let response = sent
             .ok_or(NoAnswer::TimedOut)?
             .map_err(|error| no_answer(&error))?;
-        let (status, headers) = (response.status(), response.headers().clone());
-        let body = limits.bound(timeout(BODY_TIMEOUT, whole_body(response, most)));
+        let (head, body) = http::Response::from(response).into_parts();
+        let body = limits.bound(timeout(BODY_TIMEOUT, whole(body, most)));
         let body = body.await.and_then(Result::ok).flatten();
         Ok(Answer {
-            status: status.as_u16(),
-            headers,
+            status: head.status.as_u16(),
+            headers: head.headers,
             body,
         })
     }
@@ -154,18 +155,6 @@ fn no_answer(error: &reqwest::Error) -> NoAnswer {
     } else {
         NoAnswer::Cut(text)
     }
-}
-
-/// The body, if it ends well and within the limit.
-async fn whole_body(mut response: Response, most: usize) -> Option<Bytes> {
-    let mut body = BytesMut::new();
-    while let Some(chunk) = response.chunk().await.ok()? {
-        if body.len() + chunk.len() > most {
-            return None;
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Some(body.freeze())
 }
 
 /// The causes of an error; its own text has the URL, which can hold what must not be logged.

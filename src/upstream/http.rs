@@ -8,6 +8,8 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderMap, header::RETRY_AFTER};
+use http_body::Body;
+use http_body_util::{BodyExt as _, Collected, Limited};
 
 use super::deadline::Deadline;
 use crate::{
@@ -126,6 +128,15 @@ fn unreachable(context: String) -> Failure {
 
 fn refused(context: String) -> Failure {
     Failure::new(ErrorReason::UpstreamUnavailable, context).repeatable()
+}
+
+/// A body, if it ends well and within the limit.
+pub async fn whole<B: Body<Data = Bytes>>(body: B, most: usize) -> Option<Bytes>
+where
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    let read = Limited::new(body, most).collect().await;
+    read.ok().map(Collected::to_bytes)
 }
 
 /// An error and its causes.

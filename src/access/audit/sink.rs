@@ -100,10 +100,8 @@ impl Sink {
     }
 
     /// Would so many bytes be written without waiting for anybody? The disk of a file that is named may hang.
-    pub fn is_quick(&self, bytes: usize) -> bool {
-        self.stdout
-            .as_ref()
-            .is_some_and(|stdout| stdout.is_quick(bytes))
+    pub fn is_quick(&self, bytes: impl FnOnce() -> usize) -> bool {
+        self.stdout.is_some_and(|stdout| stdout.is_quick(bytes))
     }
 
     /// How long a sync takes, as far as it is worth a thought: a fast disk's is over before anybody has been woken, and

@@ -36,10 +36,10 @@ impl Stdout {
 
     /// Would so many bytes be written without waiting for anybody? The disk of a file is trusted, as it is for the log. A
     /// pipe that is nearly empty has room for half of its size, however its pages are filled.
-    pub fn is_quick(self, bytes: usize) -> bool {
+    pub fn is_quick(self, bytes: impl FnOnce() -> usize) -> bool {
         match self {
             Self::File => true,
-            Self::Pipe(size) if size >= LEAST_PIPE && bytes <= size / 2 => {
+            Self::Pipe(size) if size >= LEAST_PIPE && bytes() <= size / 2 => {
                 let unread = ioctl_fionread(io::stdout());
                 unread.is_ok_and(|unread| unread <= (size / 8) as u64)
             }

@@ -159,7 +159,7 @@ impl Writer {
 
     /// Would these records be written without waiting for anything?
     pub fn is_quick(&self, jobs: &[Job]) -> bool {
-        let bytes = jobs.iter().map(|job| job.entry.most_bytes()).sum();
+        let bytes = || jobs.iter().map(|job| job.entry.most_bytes()).sum();
         self.told && self.owed.is_empty() && self.sink.is_quick(bytes)
     }
 

@@ -7,23 +7,19 @@ use std::{
     pin::{Pin, pin},
 };
 
-use bytes::{Bytes, BytesMut};
 use http::{Response, StatusCode};
-use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::time::timeout;
 
 use crate::upstream::{
     attempt::Limits,
-    http::{Answer, BODY_TIMEOUT, DRAIN_TIMEOUT, NoAnswer, describe},
+    http::{Answer, BODY_TIMEOUT, DRAIN_TIMEOUT, MAX_BODY_BYTES, NoAnswer, describe, whole},
 };
 
 /// What a request is sent on.
 pub struct Terms<'a> {
     /// After this status the body is of no interest.
     pub done: Option<StatusCode>,
-    /// Most bytes of a body.
-    pub most: usize,
     /// Deadline and caller.
     pub limits: &'a Limits,
 }
@@ -63,7 +59,7 @@ impl Terms<'_> {
         // After that status nothing is decided any more. What is left is only read to use the connection again.
         let decided = self.done == Some(head.status);
         let patience = if decided { DRAIN_TIMEOUT } else { BODY_TIMEOUT };
-        let read = pin!(whole(body, self.most));
+        let read = pin!(whole(body, MAX_BODY_BYTES));
         let read = timeout(patience, read);
         let body = self.limits.deadline.bound(read).await;
         let body = body.and_then(Result::ok).flatten();
@@ -75,22 +71,6 @@ impl Terms<'_> {
         };
         (answer, again)
     }
-}
-
-/// The body, if it ends well and within the limit.
-async fn whole(mut body: Incoming, most: usize) -> Option<Bytes> {
-    let mut read = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        // What is no data is trailers, which tell nothing here.
-        let Ok(data) = frame.ok()?.into_data() else {
-            continue;
-        };
-        if read.len() + data.len() > most {
-            return None;
-        }
-        read.extend_from_slice(&data);
-    }
-    Some(read.freeze())
 }
 
 /// Why there is no status line, after a request of which a byte may have left, or not.

@@ -18,7 +18,7 @@ use url::Url;
 use self::{connector::Connector, exchange::Terms, pool::Pool};
 use super::{
     attempt::Limits,
-    http::{Answer, MAX_BODY_BYTES, NoAnswer, USER_AGENT_TEXT},
+    http::{Answer, NoAnswer, USER_AGENT_TEXT},
     observed::{Observed, Operation, Sent},
     trusted::{Alpn, Change, Trusted},
 };
@@ -69,27 +69,20 @@ impl Client {
     pub async fn send(
         &self,
         operation: &'static Operation,
-        mut request: Request,
+        request: Request,
         done: Option<StatusCode>,
         limits: &Limits,
     ) -> Result<Answer, NoAnswer> {
-        let (parts, body) = request.into_parts();
-        let (method, path, mut headers) = (parts.method, parts.uri, parts.headers);
+        let (mut parts, body) = request.into_parts();
         let sent = Sent {
-            method: &method,
+            method: &parts.method,
             url: self.pool.url(),
-            path: path.path_and_query().map_or("/", PathAndQuery::as_str),
+            path: parts.uri.path_and_query().map_or("/", PathAndQuery::as_str),
         };
-        let observed = Observed::begin(operation, &self.numbers, &sent, &mut headers, limits);
-        request = Request::new(body);
-        *request.method_mut() = method;
-        *request.uri_mut() = path;
-        *request.headers_mut() = headers;
-        let terms = Terms {
-            done,
-            most: MAX_BODY_BYTES,
-            limits,
-        };
+        let headers = &mut parts.headers;
+        let observed = Observed::begin(operation, &self.numbers, &sent, headers, limits);
+        let request = Request::from_parts(parts, body);
+        let terms = Terms { done, limits };
         let pool = Arc::clone(&self.pool.load().0);
         let answer = pool.send(request, &terms).await;
         observed.end(&answer);

@@ -210,7 +210,6 @@ mod tests {
         let limits = Limits::from(Deadline::after(Duration::from_secs(5)));
         let terms = Terms {
             done: None,
-            most: 100,
             limits: &limits,
         };
         let request = request(Method::GET, PathAndQuery::from_static("/"));
