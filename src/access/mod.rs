@@ -12,7 +12,6 @@ use std::{sync::Arc, time::Duration};
 use self::{
     certificate::PeerCertificate,
     policy::Policy,
-    quota::Quotas,
     token::{Issuers, KeySource},
     unidentified::Unidentified,
 };
@@ -38,8 +37,6 @@ pub struct Shown<'a> {
 pub struct Access {
     /// Who may do what.
     pub policy: Policy,
-    /// How often.
-    pub quotas: Quotas,
     issuers: Issuers,
     /// Are client certificates asked for?
     certificates: bool,
@@ -48,7 +45,7 @@ pub struct Access {
 }
 
 impl Access {
-    /// From the configuration. Keys of issuers and quotas that have not changed go on as they are.
+    /// From the configuration. Keys of issuers that have not changed go on as they are.
     pub fn new(
         config: &Config,
         before: Option<&Self>,
@@ -70,7 +67,6 @@ impl Access {
         let asked = asked || certificates || !issuers.is_empty();
         let access = Self {
             policy: Policy::new(&config.callers),
-            quotas: Quotas::new(&config.callers, before.map(|before| &before.quotas)),
             issuers,
             certificates,
             asked,

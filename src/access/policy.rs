@@ -1,4 +1,5 @@
-//! What each caller may do: nothing that the configuration does not list.
+//! Permissions of callers: calls that the configuration does not list are denied. Also holds each caller's limit of
+//! deletions per minute.
 
 use std::collections::HashMap;
 
@@ -8,15 +9,24 @@ use crate::{
 };
 
 /// The rights of all callers.
-pub struct Policy(HashMap<Identity, Vec<Allow>>);
+pub struct Policy(HashMap<Identity, Rights>);
+
+struct Rights {
+    allow: Vec<Allow>,
+    deletes_per_minute: Option<u32>,
+}
 
 impl Policy {
     /// From the configuration.
     #[must_use]
     pub fn new(callers: &[Caller]) -> Self {
-        let rights = callers
-            .iter()
-            .map(|caller| (caller.identity.clone(), caller.allow.clone()));
+        let rights = callers.iter().map(|caller| {
+            let rights = Rights {
+                allow: caller.allow.clone(),
+                deletes_per_minute: caller.deletes_per_minute,
+            };
+            (caller.identity.clone(), rights)
+        });
         Self(rights.collect())
     }
 
@@ -26,11 +36,17 @@ impl Policy {
         self.0.contains_key(caller)
     }
 
+    /// Returns the maximum number of deletions of `caller` in any 60 seconds, or `None` if there is no limit.
+    #[must_use]
+    pub fn deletes_per_minute(&self, caller: &Identity) -> Option<u32> {
+        self.0.get(caller)?.deletes_per_minute
+    }
+
     /// May `caller` call `rpc` on this target, and on this pool of it?
     #[must_use]
     pub fn allows(&self, caller: &Identity, rpc: &str, target: &str, pool: Option<&str>) -> bool {
-        let rights = self.0.get(caller).map(Vec::as_slice).unwrap_or_default();
-        rights.iter().any(|right| {
+        let rights = self.0.get(caller).map(|rights| rights.allow.as_slice());
+        rights.unwrap_or_default().iter().any(|right| {
             right.rpc == rpc
                 && right.targets.iter().any(|pattern| pattern.matches(target))
                 && match (&right.pools, pool) {

@@ -22,7 +22,7 @@ use tonic::{Request, Response, Status};
 
 use self::targets::Targets;
 use crate::{
-    access::{Access, audit::Audit},
+    access::{Access, audit::Audit, quota::Quotas},
     config::{Config, JwtIssuer},
     metrics::{Metrics, Snapshot},
     proto::{
@@ -37,6 +37,8 @@ pub struct Shared {
     /// What can be called.
     pub targets: Targets,
     access: ArcSwap<Access>,
+    /// The deletions of the last minute, by caller. A changed configuration forgets none.
+    pub quotas: Quotas,
     /// The numbers for monitoring.
     pub metrics: Arc<Metrics>,
     /// The audit log.
@@ -61,6 +63,7 @@ impl Shared {
         Ok(Self {
             targets: Targets::new(config, &metrics)?,
             access: ArcSwap::from_pointee(access),
+            quotas: Quotas::default(),
             audit: Audit::start(&config.audit, &metrics)
                 .await
                 .map_err(|error| format!("audit log: {error}"))?,

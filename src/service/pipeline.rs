@@ -4,6 +4,7 @@ use std::{
     future::Future,
     panic::AssertUnwindSafe,
     sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
 
 use futures_util::FutureExt as _;
@@ -20,14 +21,18 @@ use super::{
     report::outcome_name,
 };
 use crate::{
-    access::audit::Event,
+    access::{audit::Event, quota::Slot},
     error::{
         Failure, Fate, Violation,
         status::{CallFacts, status},
     },
+    identity::Identity,
     proto::{DeleteOutcome, ErrorReason},
     upstream::{attempt::Limits, deadline::Deadline},
 };
+
+/// Lower bound of the retry delay when a quota is used up.
+const SHORTEST_WAIT: Duration = Duration::from_secs(1);
 
 /// Tells the work that the caller has gone, unless the answer was taken.
 struct Gone(CancellationToken);
@@ -94,6 +99,8 @@ pub(super) struct Call {
     pub(super) intended: bool,
     /// Its place among the calls in progress; given back when it has ended, whether its caller is still there or not.
     room: Option<OwnedSemaphorePermit>,
+    /// The slot in the caller's quota, if the caller has a limit.
+    slot: Option<Slot>,
     /// The drain waits for it, from before the call asks whether there is one.
     _in_progress: TaskTrackerToken,
 }
@@ -118,6 +125,7 @@ impl Call {
             known,
             intended: false,
             room: None,
+            slot: None,
             _in_progress: in_progress,
         }
     }
@@ -164,9 +172,18 @@ impl Call {
             return Err(Failure::new(ErrorReason::ProtectedUser, "protected_users"));
         }
         if !self.subject.validate_only {
-            self.shared.access().quotas.take(&caller)?;
+            self.slot = self.take_slot(&caller)?;
         }
         Ok(deadline.or_when(self.shared.halt.clone()))
+    }
+
+    fn take_slot(&self, caller: &Identity) -> Result<Option<Slot>, Failure> {
+        let limit = self.shared.access().policy.deletes_per_minute(caller);
+        let slot = limit.map(|limit| self.shared.quotas.try_take(caller, limit));
+        slot.transpose().map_err(|wait| Failure {
+            retry_after: Some(wait.max(SHORTEST_WAIT)),
+            ..Failure::new(ErrorReason::DeleteQuotaExceeded, "quota")
+        })
     }
 
     /// Answers a call that was not admitted. What was refused for who asked is on record too.
@@ -218,6 +235,9 @@ impl Call {
         } else {
             Err(self.lost(limits.begun.load(Ordering::SeqCst)))
         };
+        if self.facts.outcome == Fate::NotSent && result.is_err() {
+            self.give_back_slot();
+        }
         let gone = limits.gone.is_cancelled();
         let (outcome, reason) = match &result {
             Ok((_, outcome)) => (outcome_name(*outcome), ""),
@@ -243,7 +263,18 @@ impl Call {
         let intent = self.entry(Event::Intent, "", "", false);
         let recorded = self.shared.audit.record(intent, deadline.remaining()).await;
         self.intended = recorded.is_ok();
+        match &mut self.slot {
+            Some(slot) if self.intended => slot.start(),
+            _ => self.give_back_slot(),
+        }
         recorded
+    }
+
+    /// Returns the slot to the caller's quota, because no DELETE was sent.
+    fn give_back_slot(&mut self) {
+        if let Some(slot) = self.slot.take() {
+            slot.give_back();
+        }
     }
 
     /// The work has panicked, and its book is lost but for the DELETEs begun.

@@ -1,14 +1,7 @@
 //! Who may do what, and how often.
 
-use std::time::Duration;
-
 use tonic::Code;
-use useradmin::{
-    access::quota::Quotas,
-    config::{self, Caller},
-    identity::Identity,
-    proto::DeleteBatchNodeUserRequest,
-};
+use useradmin::{config, proto::DeleteBatchNodeUserRequest};
 
 use crate::support::{
     App, Reply, Upstream, batch_request, batch_section, by_name, hmc_or, hmc_section, token_or,
@@ -184,28 +177,38 @@ async fn a_caller_without_rights_does_not_learn_the_only_target() {
     assert_eq!(failed.meta("account"), "");
 }
 
-/// What time has earned is kept when the figure changes, and no more than that.
-#[tokio::test(start_paused = true)]
-async fn a_changed_quota_keeps_what_was_earned() {
-    let callers = |deletes_per_minute| {
-        vec![Caller {
-            identity: Identity::Anonymous,
-            allow: Vec::new(),
-            deletes_per_minute: Some(deletes_per_minute),
-        }]
-    };
-    let most = |quotas: &Quotas| {
-        let mut taken = 0;
-        while quotas.take(&Identity::Anonymous).is_ok() {
-            taken += 1;
-        }
-        taken
-    };
-    let before = Quotas::new(&callers(60), None);
-    assert_eq!(most(&before), 60);
-    tokio::time::advance(Duration::from_secs(10)).await;
-    let after = Quotas::new(&callers(120), Some(&before));
-    assert_eq!(most(&after), 10);
-    tokio::time::advance(Duration::from_secs(10)).await;
-    assert_eq!(most(&after), 20);
+/// Calls that sent no DELETE return their place in the quota; the others keep it, whatever their outcome is.
+#[tokio::test]
+async fn a_call_that_sent_nothing_does_not_use_up_the_quota() {
+    let absent = Upstream::start(|seen| {
+        token_or(seen, || {
+            if seen.target.starts_with("/api/console/users?") {
+                return Reply::json(200, r#"{"users":[]}"#);
+            }
+            hmc_or(seen, || Reply::empty(500))
+        })
+    })
+    .await;
+    let callers = r#"
+[[callers]]
+identity = "anonymous"
+allow = [{ rpc = "DeleteBatchNodeUser", targets = ["*"] }, { rpc = "DeleteHmcUser", targets = ["*"] }]
+deletes_per_minute = 2
+"#;
+    let app = app(callers, &absent).await;
+    for _ in 0..5 {
+        let failed = app.delete_hmc_user(by_name("alice")).await.unwrap_err();
+        failed.expect(Code::NotFound, "USER_NOT_FOUND");
+        assert_eq!(failed.meta("outcome"), "not_sent");
+    }
+    for _ in 0..2 {
+        let failed = app
+            .delete_batch_node_user(batch_request("alice"))
+            .await
+            .unwrap_err();
+        failed.expect(Code::Unavailable, "UPSTREAM_UNAVAILABLE");
+        assert_eq!(failed.meta("outcome"), "unknown");
+    }
+    let failed = app.delete_hmc_user(by_name("alice")).await.unwrap_err();
+    failed.expect(Code::ResourceExhausted, "DELETE_QUOTA_EXCEEDED");
 }
