@@ -9,10 +9,11 @@ use std::{
     net::SocketAddr,
     path::PathBuf,
     process::ExitCode,
+    time::Duration,
 };
 
 use clap::{ArgGroup, Args, Parser, Subcommand};
-use tokio::runtime::Builder;
+use tokio::{runtime::Builder, task::spawn_blocking, time::timeout};
 
 pub use self::sandbox::sandbox_config;
 use crate::{
@@ -26,6 +27,8 @@ use crate::{
 const DEFAULT_ADDRESS: &str = "127.0.0.1:50051";
 /// A bad configuration, for `serve` as for `check-config`.
 const BAD_CONFIGURATION: u8 = 2;
+/// Maximum time to write the ready line to standard output before the server starts serving.
+const ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Deletes users of Azure Batch compute nodes and of IBM Z HMCs, behind one gRPC service.
 #[derive(Parser)]
@@ -128,19 +131,22 @@ fn end(error: &str) -> ExitCode {
 }
 
 async fn serve(arguments: Serve) -> ExitCode {
-    if let Some(path) = arguments.config {
-        let config = match config::load(&path) {
-            Ok(config) => config,
-            Err(faults) => return fail(&faults.to_string(), BAD_CONFIGURATION),
-        };
-        telemetry::start();
-        if let Err(error) = signals::ignore_hangup().and_then(|()| signals::ignore_file_limit()) {
-            tracing::warn!(%error, "SIGHUP, or a limit on the size of files, will end the server");
-        }
-        return run(&config, |_, _| {}).await;
+    let ignored = signals::ignore_unused();
+    let config = match arguments.config.as_deref().map(config::load).transpose() {
+        Ok(config) => config,
+        Err(faults) => return fail(&faults.to_string(), BAD_CONFIGURATION),
+    };
+    let _log = match telemetry::start() {
+        Ok(log) => log,
+        Err(error) => return fail(&format!("cannot start a thread: {error}"), 1),
+    };
+    if let Err(error) = ignored {
+        tracing::warn!(%error, "signals that the server does not use will end it");
     }
-    telemetry::start();
-    sandbox::run(arguments).await
+    match config {
+        Some(config) => run(&config, |_, _| {}).await,
+        None => sandbox::run(arguments).await,
+    }
 }
 
 async fn run(config: &Config, ready: impl FnOnce(&Server, SocketAddr)) -> ExitCode {
@@ -167,8 +173,11 @@ async fn run(config: &Config, ready: impl FnOnce(&Server, SocketAddr)) -> ExitCo
         Err(error) => return end(&error.to_string()),
     };
     ready(&server, address);
-    if announce(address).is_err() {
-        return end("standard output is closed");
+    // A stalled reader of standard output must delay neither the service nor its stop.
+    match timeout(ANNOUNCE_TIMEOUT, spawn_blocking(move || announce(address))).await {
+        Ok(Ok(Ok(()))) => {}
+        Ok(_) => return end("standard output is closed"),
+        Err(_) => tracing::warn!("standard output is stalled; serving without the ready line"),
     }
     match server.run(stop, hurry).await {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,10 +1,7 @@
-//! SIGTERM and SIGINT: the first one asks the server to stop, a second one to hurry. SIGHUP and SIGXFSZ pass.
+//! Signals. The first SIGTERM or SIGINT starts the drain, a second one shortens it; signals that the server does not use
+//! are ignored.
 
-use std::{
-    future::{Future, pending},
-    io,
-    pin::Pin,
-};
+use std::{future::Future, io, pin::Pin};
 
 use rustix::process::Signal as Signals;
 use tokio::{
@@ -40,24 +37,30 @@ pub fn stop() -> io::Result<(Signal, Signal)> {
     ))
 }
 
-/// Lets SIGXFSZ pass: a file that has reached a limit of the process is a sink that fails, and no reason to die.
-pub fn ignore_file_limit() -> io::Result<()> {
-    // As long as somebody listens.
-    let limit = signal(SignalKind::from_raw(Signals::XFSZ.as_raw()))?;
-    tokio::spawn(async move {
-        let _limit = limit;
-        pending::<()>().await;
-    });
-    Ok(())
-}
+/// Signals whose default action ends the process at once, and which this server does not use.
+const UNUSED: [(Signals, &str); 8] = [
+    (Signals::HUP, "SIGHUP"),
+    (Signals::USR1, "SIGUSR1"),
+    (Signals::USR2, "SIGUSR2"),
+    (Signals::ALARM, "SIGALRM"),
+    (Signals::VTALARM, "SIGVTALRM"),
+    (Signals::PROF, "SIGPROF"),
+    (Signals::IO, "SIGIO"),
+    (Signals::POWER, "SIGPWR"),
+];
 
-/// Lets SIGHUP pass, by which many services are told to read their files again: this one looks by itself.
-pub fn ignore_hangup() -> io::Result<()> {
-    let mut hangup = signal(SignalKind::hangup())?;
-    tokio::spawn(async move {
-        while hangup.recv().await.is_some() {
-            tracing::info!("SIGHUP changes nothing: files are taken up when they change");
-        }
-    });
+/// Ignores the signals that would end the process without a drain. Must be called within a runtime.
+pub fn ignore_unused() -> io::Result<()> {
+    // A write beyond RLIMIT_FSIZE then fails with an error, which is reported where it occurs. The handler that Tokio
+    // installs stays for the life of the process, even without a listener.
+    drop(signal(SignalKind::from_raw(Signals::XFSZ.as_raw()))?);
+    for (number, name) in UNUSED {
+        let mut received = signal(SignalKind::from_raw(number.as_raw()))?;
+        tokio::spawn(async move {
+            while received.recv().await.is_some() {
+                tracing::info!(signal = name, "signal ignored");
+            }
+        });
+    }
     Ok(())
 }

@@ -1,9 +1,14 @@
 //! Logs: JSON lines on standard error, `info` unless `RUST_LOG` says otherwise. Once they have begun, nothing else is
 //! written there but the guide of the sandbox, which is for a person at a terminal.
 
-use std::io::{self, Write};
+mod output;
 
-use serde_json::json;
+use std::{
+    io::{self, Write},
+    sync::OnceLock,
+};
+
+use serde_json::{Value, json};
 use tracing_subscriber::{
     EnvFilter,
     filter::LevelFilter,
@@ -13,6 +18,8 @@ use tracing_subscriber::{
     },
 };
 
+use self::output::Output;
+pub use self::output::{Flush, dropped};
 use crate::{
     error::status::{MAX_TEXT_BYTES, cut},
     escape::{escape, is_plain},
@@ -32,31 +39,39 @@ fn filter(text: &str) -> Option<EnvFilter> {
     fits.then(|| EnvFilter::try_new(text).ok()).flatten()
 }
 
-/// Standard error, line by line: whoever writes hands over whole lines, each of which goes out escaped and with one
-/// write, so that no other line can come in between.
+/// Set once, by [`start`].
+static OUTPUT: OnceLock<Output> = OnceLock::new();
+
+/// Writer of the subscriber. Escapes whole lines and queues them.
 struct Lines;
 
 impl Write for Lines {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let mut stderr = io::stderr().lock();
+        let Some(output) = OUTPUT.get() else {
+            return Ok(line.len());
+        };
         if is_plain(line) {
-            stderr.write_all(line)?;
+            output.send(line);
         } else {
-            let text = String::from_utf8_lossy(line);
-            stderr.write_all(escape(&text).as_bytes())?;
+            output.send(escape(&String::from_utf8_lossy(line)).as_bytes());
         }
         Ok(line.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        io::stderr().lock().flush()
+        Ok(())
     }
 }
 
 /// Starts logging. Panics are logged like everything else, so that every line stays JSON, but without their text, which
 /// may hold anything. Nobody listens to the `log` crate, through which reqwest would tell of its requests. No library
 /// tells a secret at any level, so none has a level of its own for that; the canaries of the tests would tell.
-pub fn start() {
+///
+/// Dropping the returned guard writes the queued lines and waits for that at most about one second.
+pub fn start() -> io::Result<Flush> {
+    let (output, flush) = Output::start()?;
+    // A second call keeps the first output, as it keeps the first subscriber.
+    let _ = OUTPUT.set(output);
     let wanted = std::env::var("RUST_LOG").unwrap_or_default();
     let understood = filter(&wanted);
     let unknown = understood.is_none() && !wanted.is_empty();
@@ -82,22 +97,35 @@ pub fn start() {
             tracing::error!(place, "a panic");
         }));
     }
+    Ok(flush)
 }
 
 /// Says why the server ends. `RUST_LOG` does not silence this line: there will be no other one.
 pub fn fatal(error: &str) {
+    let line = line("ERROR", "the server ends", "error", error.into());
+    let _ = Lines.write_all(line.as_bytes());
+}
+
+/// Prints text that is not a log line, in order with the log lines.
+pub fn print(text: &str) {
+    if let Some(output) = OUTPUT.get() {
+        output.send(format!("{text}\n").as_bytes());
+    }
+}
+
+/// Returns a log line that does not come from the subscriber.
+fn line(level: &str, message: &str, key: &str, value: Value) -> String {
     let mut timestamp = String::new();
     // Writing to a string cannot fail; and if it did, a line without its time would be better than none.
     let _ = SystemTime.format_time(&mut Writer::new(&mut timestamp));
-    let line = json!({
+    let mut line = json!({
         "timestamp": timestamp,
-        "level": "ERROR",
-        "message": "the server ends",
-        "error": error,
+        "level": level,
+        "message": message,
         "target": module_path!(),
     });
-    // Nobody may be listening.
-    let _ = Lines.write_all(format!("{line}\n").as_bytes());
+    line[key] = value;
+    format!("{line}\n")
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::Path, process::ExitCode}
 use jsonwebtoken::Algorithm;
 use url::Url;
 
-use super::{Serve, end, run as serve, tell};
+use super::{Serve, end, run as serve};
 use crate::{
     config::{
         self, Allow, Audit, AuditSink, BatchAccount, BulkheadLimits, Caller, Config, Credential,
@@ -20,6 +20,7 @@ use crate::{
         identities::{AUDIENCE, ISSUER, Identities, SPIFFE_ID, SUBJECT, TOKEN_QUOTA},
     },
     server::Server,
+    telemetry,
 };
 
 /// A user that is never deleted.
@@ -46,7 +47,7 @@ pub async fn run(arguments: Serve) -> ExitCode {
         Err(error) => return end(&format!("--secure: {error}")),
     };
     let guide = |server: &Server, listen| {
-        tell(&sandbox.guide(&Served {
+        telemetry::print(&sandbox.guide(&Served {
             listen,
             admin: server.admin_address(),
             identities,

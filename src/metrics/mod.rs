@@ -7,7 +7,7 @@ mod process;
 mod reloads;
 mod upstreams;
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, atomic::Ordering};
 
 use prometheus_client::{
     encoding::text::encode,
@@ -49,6 +49,7 @@ pub struct Metrics {
     unidentified: Family<Labels<1>, Counter>,
     refused: Family<Labels<1>, Counter>,
     aborted: Family<Labels<1>, Counter>,
+    log_lines_dropped: Counter,
 }
 
 /// What is asked for at each scrape.
@@ -62,6 +63,8 @@ pub struct Snapshot {
     pub calls: u32,
     /// ... of so many.
     pub most_calls: u32,
+    /// The number of log lines that were dropped.
+    pub log_lines_dropped: u64,
 }
 
 impl Default for Metrics {
@@ -81,6 +84,7 @@ impl Default for Metrics {
             unidentified: Family::default(),
             refused: Family::default(),
             aborted: Family::default(),
+            log_lines_dropped: Counter::default(),
         };
         let mut root = Registry::default();
         metrics.calls.register(&mut root);
@@ -135,6 +139,11 @@ impl Metrics {
             "Calls that were refused because they showed no accepted identity, by cause",
             self.unidentified.clone(),
         );
+        registry.register(
+            "log_lines_dropped",
+            "Lines of the log that were dropped because standard error was stalled or failed",
+            self.log_lines_dropped.clone(),
+        );
         registry.register_with_unit(
             "tls_certificate_expires_timestamp",
             "When the first certificate of a file in use expires, in seconds since 1970, by the key that names the file",
@@ -180,6 +189,8 @@ impl Metrics {
         self.upstreams.set(&now.targets);
         self.in_progress.set(now.calls.into());
         self.most_in_progress.set(now.most_calls.into());
+        let dropped = self.log_lines_dropped.inner();
+        dropped.store(now.log_lines_dropped, Ordering::Relaxed);
         let mut text = String::new();
         // Writing to a string cannot fail.
         let _ = encode(&mut text, &self.registry);

@@ -29,7 +29,7 @@ use crate::{
         DeleteBatchNodeUserRequest, DeleteBatchNodeUserResponse, DeleteHmcUserRequest,
         DeleteHmcUserResponse, user_admin_server::UserAdmin,
     },
-    trace,
+    telemetry, trace,
 };
 
 /// Everything that calls share.
@@ -93,6 +93,7 @@ impl Shared {
             targets: self.targets.states(),
             calls: self.most_calls.saturating_sub(free),
             most_calls: self.most_calls,
+            log_lines_dropped: telemetry::dropped(),
         })
     }
 

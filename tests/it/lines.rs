@@ -248,7 +248,7 @@ const PANIC: &str = "USERADMIN_TEST_PANIC";
 #[test]
 fn a_panic_in_a_process_of_its_own() {
     if std::env::var_os(PANIC).is_some() {
-        useradmin::telemetry::start();
+        let _log = useradmin::telemetry::start().unwrap();
         panic!("\u{202E}of {}\nin two lines", canary::PASSWORD);
     }
 }

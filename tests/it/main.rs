@@ -55,6 +55,7 @@ mod hostile;
 mod internals;
 mod late;
 mod lines;
+mod log_output;
 mod metadata;
 mod metrics;
 mod overload;

@@ -1,0 +1,151 @@
+//! Standard error behind a bounded queue and a dedicated thread, so that logging never waits for the reader.
+
+use std::{
+    io::{self, ErrorKind, Write},
+    panic::catch_unwind,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
+
+use super::line;
+
+/// Maximum size of the queue: about 16,000 lines of calls, which is most of a second at the highest load.
+const MAX_QUEUED_BYTES: usize = 8 * 1024 * 1024;
+/// Minimum cost of a line in the queue, so that the limit in bytes also limits the number of lines.
+const MIN_LINE_BYTES: usize = 256;
+/// One place more than there can be lines: when dropped, `WorkerGuard` queues a message, and if the queue is full, it
+/// prints an error to standard output, which may carry the audit log.
+const QUEUE_LINES: usize = MAX_QUEUED_BYTES / MIN_LINE_BYTES + 1;
+
+/// Lines that were not written because the queue was full or standard error failed.
+static DROPPED: AtomicU64 = AtomicU64::new(0);
+
+/// Returns the number of log lines that this process has dropped.
+#[must_use]
+pub fn dropped() -> u64 {
+    DROPPED.load(Ordering::Relaxed)
+}
+
+/// Guard of the log. When dropped, it writes the queued lines, and waits for that at most about one second.
+#[must_use]
+#[derive(Debug)]
+pub struct Flush {
+    _guard: WorkerGuard,
+}
+
+/// The queue of lines.
+#[derive(Debug)]
+pub struct Output {
+    queue: NonBlocking,
+    queued_bytes: Arc<AtomicUsize>,
+}
+
+impl Output {
+    /// Starts the thread.
+    pub fn start() -> io::Result<(Self, Flush)> {
+        let queued_bytes = Arc::new(AtomicUsize::new(0));
+        let writer = StandardError {
+            queued_bytes: Arc::clone(&queued_bytes),
+            reported: 0,
+            torn: false,
+        };
+        // The library panics if the thread cannot be started.
+        let started = catch_unwind(|| {
+            NonBlockingBuilder::default()
+                .lossy(true)
+                .buffered_lines_limit(QUEUE_LINES)
+                .thread_name("log")
+                .finish(writer)
+        });
+        let (queue, guard) =
+            started.map_err(|_| io::Error::other("cannot start the thread of the log"))?;
+        let output = Self {
+            queue,
+            queued_bytes,
+        };
+        Ok((output, Flush { _guard: guard }))
+    }
+
+    /// Queues `bytes`, which are written without interruption, or counts them as a dropped line if the queue is full.
+    pub fn send(&self, bytes: &[u8]) {
+        let cost = cost(bytes);
+        let before = self.queued_bytes.fetch_add(cost, Ordering::Relaxed);
+        if before + cost > MAX_QUEUED_BYTES {
+            self.queued_bytes.fetch_sub(cost, Ordering::Relaxed);
+            DROPPED.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        // Never refused: the limit in bytes is reached before the limit in lines.
+        let _ = self.queue.clone().write_all(bytes);
+    }
+}
+
+fn cost(bytes: &[u8]) -> usize {
+    bytes.len().max(MIN_LINE_BYTES)
+}
+
+/// The thread's side of the queue.
+struct StandardError {
+    queued_bytes: Arc<AtomicUsize>,
+    /// The number of dropped lines that the log has reported.
+    reported: u64,
+    /// Whether the last line was written only in part.
+    torn: bool,
+}
+
+impl StandardError {
+    fn write_line(&mut self, line: &[u8]) -> io::Result<()> {
+        if self.torn {
+            write_whole(b"\n")?;
+            self.torn = false;
+        }
+        write_whole(line).inspect_err(|_| self.torn = true)
+    }
+}
+
+impl Write for StandardError {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let written = self.write_line(line);
+        self.queued_bytes.fetch_sub(cost(line), Ordering::Relaxed);
+        if written.is_err() {
+            DROPPED.fetch_add(1, Ordering::Relaxed);
+        }
+        written.map(|()| line.len())
+    }
+
+    /// Reports dropped lines. The library calls this when the queue is empty.
+    fn flush(&mut self) -> io::Result<()> {
+        let dropped = dropped();
+        let new = dropped - self.reported;
+        if new > 0 {
+            let resumed = line("WARN", "log output resumed", "dropped", new.into());
+            if self.write_line(resumed.as_bytes()).is_ok() {
+                self.reported = dropped;
+            }
+        }
+        // The library would print an error to standard error.
+        Ok(())
+    }
+}
+
+/// Writes all of `bytes`. Waits where another process has made the shared standard error non-blocking.
+fn write_whole(mut bytes: &[u8]) -> io::Result<()> {
+    let mut stderr = io::stderr().lock();
+    while !bytes.is_empty() {
+        match stderr.write(bytes) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(written) => bytes = &bytes[written..],
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                poll(&mut [PollFd::new(&stderr, PollFlags::OUT)], None)?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}

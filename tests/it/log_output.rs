@@ -1,0 +1,110 @@
+//! The log when the reader of standard error stalls: neither calls nor the stop wait for it, and dropped lines are counted.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    net::TcpListener,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+use crate::{
+    access,
+    support::{App, Process, ask, batch_request, configure},
+};
+
+/// More calls than a pipe can hold lines of.
+const CALLS: usize = 400;
+/// Far below the limit of a drain: nothing is in progress when the server stops.
+const LONGEST_STOP: Duration = Duration::from_secs(10);
+
+/// Writes a configuration with an admin port, and returns the address of the port.
+fn configure_with_admin(folder: &Path, url: &str) -> String {
+    configure(folder, url, "");
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let admin = free.local_addr().unwrap().to_string();
+    let file = folder.join("useradmin.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    let named = format!("admin_listen = \"{admin}\"");
+    fs::write(file, text.replace("admin_listen = \"\"", &named)).unwrap();
+    admin
+}
+
+/// Starts a server whose log, at a level with many lines for each call, goes to a pipe.
+fn start(folder: &Path) -> (Process, std::io::PipeReader) {
+    let (reader, writer) = std::io::pipe().unwrap();
+    let file = folder.join("useradmin.toml");
+    let arguments = ["serve", "--config", file.to_str().unwrap()];
+    (Process::logging(&arguments, writer, "trace"), reader)
+}
+
+async fn call(process: &Process) {
+    let mut client = process.client();
+    for number in 0..CALLS {
+        let answer = client.delete_batch_node_user(batch_request("alice")).await;
+        assert!(answer.is_ok(), "call {number}: {answer:?}");
+    }
+}
+
+/// The number of dropped lines in `/metrics`.
+async fn dropped(admin: &str) -> u64 {
+    let text = ask(admin, "/metrics").await;
+    let mut lines = text.lines();
+    let value = lines.find_map(|line| line.strip_prefix("useradmin_log_lines_dropped_total "));
+    value.unwrap().parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_and_the_stop_do_not_wait_for_a_stalled_reader() {
+    let upstream = access::upstream().await;
+    let folder = App::folder();
+    let admin = configure_with_admin(&folder, &upstream.url);
+    let (process, reader) = start(&folder);
+    call(&process).await;
+    assert!(dropped(&admin).await > 0);
+    let begun = Instant::now();
+    process.stop();
+    assert!(begun.elapsed() < LONGEST_STOP);
+    drop(reader);
+    fs::remove_dir_all(folder).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_reports_dropped_lines_when_its_reader_resumes() {
+    let upstream = access::upstream().await;
+    let folder = App::folder();
+    let admin = configure_with_admin(&folder, &upstream.url);
+    let (process, reader) = start(&folder);
+    call(&process).await;
+    assert!(dropped(&admin).await > 0);
+    let mut resumed = None;
+    for line in BufReader::new(reader).lines() {
+        let line: Value = serde_json::from_str(&line.unwrap()).unwrap();
+        if line["message"] == "log output resumed" {
+            resumed = line["dropped"].as_u64();
+            break;
+        }
+    }
+    assert!(resumed.is_some_and(|lines| lines > 0));
+    process.stop();
+    fs::remove_dir_all(folder).unwrap();
+}
+
+/// Signals that the server does not use, whose default action would end it without a drain.
+#[tokio::test(flavor = "multi_thread")]
+async fn unused_signals_do_not_end_the_process() {
+    let upstream = access::upstream().await;
+    let folder = App::folder();
+    configure(&folder, &upstream.url, "");
+    let process = Process::start(&folder);
+    let mut client = process.client();
+    for signal in ["HUP", "USR1", "USR2", "ALRM", "VTALRM", "PROF", "IO", "PWR"] {
+        process.signal(signal);
+        let answer = client.delete_batch_node_user(batch_request("alice")).await;
+        assert!(answer.is_ok(), "{signal}: {answer:?}");
+    }
+    process.stop();
+    fs::remove_dir_all(folder).unwrap();
+}
