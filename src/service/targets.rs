@@ -8,7 +8,11 @@ use crate::{
     config::Config,
     metrics::{Metrics, TargetName, TargetState},
     pattern::Pattern,
-    upstream::{azure_batch::BatchAccount, ibm_hmc::Hmc, trusted::Change},
+    upstream::{
+        azure_batch::BatchAccount,
+        ibm_hmc::{Hmc, logon_file::LogonFile},
+        trusted::Change,
+    },
 };
 
 /// The names of the upstreams, in metadata and numbers.
@@ -68,10 +72,11 @@ impl Targets {
             let target = Target::new(upstream, &account.protected_users);
             targets.batch_accounts.insert(alias.clone(), target);
         }
+        let logons = LogonFile::beside(&config.audit.sink).map(Arc::new);
         for (alias, hmc) in &config.hmcs {
             let numbers = metrics.upstreams.requests(IBM_HMC, alias);
             metrics.calls.expect(IBM_HMC, alias);
-            let upstream = Hmc::new(hmc.clone(), &numbers)
+            let upstream = Hmc::new(alias, hmc.clone(), logons.clone(), &numbers)
                 .map_err(|error| format!("hmcs.{alias}: {error}"))?;
             let target = Target::new(upstream, &hmc.protected_users);
             targets.hmcs.insert(alias.clone(), target);

@@ -31,12 +31,13 @@ use crate::{
 /// it is well again.
 pub const LONGEST: Duration = Duration::from_secs(8);
 
-/// The rest after a first failed renewal is half as long or more; it doubles with each further one ...
-const FIRST_REST: Duration = Duration::from_millis(200);
-/// ... up to this, so that it is over when a breaker lets a probe through.
-const LONGEST_REST: Duration = Duration::from_secs(4);
-/// So long a rest is waited for. During a longer one, calls fail at once.
-const SHORT_REST: Duration = Duration::from_secs(1);
+/// Upper bound of the pause after a first failed renewal; it doubles with each further failure. A pause is at least
+/// half as long as its upper bound.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+/// Longest pause, unless `Retry-After` asks for more. It ends before a circuit breaker admits a probe.
+const MAX_PAUSE: Duration = Duration::from_secs(4);
+/// After a transient failure, a call waits for the rest of a pause that is no longer than this.
+const SHORT_PAUSE: Duration = Duration::from_secs(1);
 
 /// Nothing is believed to last longer.
 const MAX_LIFE: Duration = Duration::from_hours(24);
@@ -54,6 +55,12 @@ pub trait Source<T>: Send + Sync + 'static {
     /// How long that may take.
     fn patience(&self) -> Duration {
         LONGEST
+    }
+
+    /// Returns whether this failure delays the next renewal. A source whose failures are limited in another way
+    /// returns false for them.
+    fn pauses_after(&self, _failure: &Failure) -> bool {
+        true
     }
 
     /// Is told how a renewal has ended.
@@ -118,8 +125,8 @@ struct State<T> {
     flight: Option<Flight<T>>,
     /// Renewals that failed in a row.
     failed: u32,
-    /// Why the last one failed, and when the next one may begin.
-    rest: Option<(Instant, Failure)>,
+    /// When the next renewal may begin, and why the last one failed.
+    pause: Option<(Instant, Failure)>,
     /// The last one was refused.
     refused: bool,
 }
@@ -130,38 +137,39 @@ impl<T> Default for State<T> {
             current: None,
             flight: None,
             failed: 0,
-            rest: None,
+            pause: None,
             refused: false,
         }
     }
 }
 
 impl<T> State<T> {
-    fn resting(&self, now: Instant) -> Option<(Duration, Failure)> {
-        let (until, failure) = self.rest.as_ref().filter(|(until, _)| now < *until)?;
+    fn pausing(&self, now: Instant) -> Option<(Duration, Failure)> {
+        let (until, failure) = self.pause.as_ref().filter(|(until, _)| now < *until)?;
         Some((*until - now, failure.clone()))
     }
 
-    /// Notes how a renewal ended, and yields what has been replaced.
-    fn ended(&mut self, result: &Result<Arc<Lease<T>>, Failure>) -> Option<Arc<Lease<T>>> {
+    /// Records a renewal, and returns the lease that it replaces.
+    fn succeeded(&mut self, lease: &Arc<Lease<T>>) -> Option<Arc<Lease<T>>> {
         self.flight = None;
-        match result {
-            Ok(lease) => {
-                (self.failed, self.rest) = (0, None);
-                lease.suspect.store(self.refused, Ordering::Relaxed);
-                self.refused = false;
-                return self.current.replace(Arc::clone(lease));
-            }
-            Err(failure) => {
-                let longest = FIRST_REST.saturating_mul(2_u32.saturating_pow(self.failed));
-                self.failed = self.failed.saturating_add(1);
-                let part = rand::rng().random_range(0.5..=1.0);
-                let rest = longest.min(LONGEST_REST).mul_f64(part);
-                let rest = rest.max(failure.retry_after.unwrap_or_default());
-                self.rest = Some((Instant::now() + rest, failure.clone()));
-            }
+        (self.failed, self.pause) = (0, None);
+        lease.suspect.store(self.refused, Ordering::Relaxed);
+        self.refused = false;
+        self.current.replace(Arc::clone(lease))
+    }
+
+    /// Records a failed renewal. The next one does not begin before the pause has passed.
+    fn failed(&mut self, failure: &Failure, pauses: bool) {
+        self.flight = None;
+        if !pauses {
+            return;
         }
-        None
+        let longest = FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(self.failed));
+        self.failed = self.failed.saturating_add(1);
+        let part = rand::rng().random_range(0.5..=1.0);
+        let pause = longest.min(MAX_PAUSE).mul_f64(part);
+        let pause = pause.max(failure.retry_after.unwrap_or_default());
+        self.pause = Some((Instant::now() + pause, failure.clone()));
     }
 }
 
@@ -169,8 +177,8 @@ impl<T> State<T> {
 enum Found<T> {
     Lease(Arc<Lease<T>>),
     Flight(Flight<T>),
-    /// The last renewal failed, and the next one does not begin yet.
-    Resting(Duration, Failure),
+    /// The last renewal failed, and the next one does not begin for this long.
+    Pausing(Duration, Failure),
 }
 
 /// The renewable thing.
@@ -207,19 +215,20 @@ impl<T: Send + Sync + 'static, S: Source<T>> Renewable<T, S> {
     pub async fn get(&self, limits: &Limits) -> Result<Arc<Lease<T>>, Failure> {
         let waiting = || Deadline::exceeded("waiting for credentials");
         let mut found = self.find();
-        if let Found::Resting(rest, _) = found
-            && rest <= SHORT_REST
-            && limits.deadline.remaining() >= rest + MIN_ATTEMPT
+        if let Found::Pausing(rest, failure) = &found
+            && failure.repeat == Repeat::Together
+            && *rest <= SHORT_PAUSE
+            && limits.deadline.remaining() >= *rest + MIN_ATTEMPT
         {
-            limits.bound(sleep(rest)).await.ok_or_else(waiting)?;
+            limits.bound(sleep(*rest)).await.ok_or_else(waiting)?;
             found = self.find();
         }
         match found {
             Found::Lease(lease) => Ok(lease),
             Found::Flight(flight) => limits.bound(flight).await.ok_or_else(waiting)?,
-            Found::Resting(rest, failure) => Err(Failure {
+            Found::Pausing(rest, failure) => Err(Failure {
                 repeat: Repeat::Never,
-                retry_after: failure.retry_after.map(|_| rest.max(SHORT_REST)),
+                retry_after: failure.retry_after.map(|_| rest.max(SHORT_PAUSE)),
                 ..failure
             }),
         }
@@ -229,19 +238,16 @@ impl<T: Send + Sync + 'static, S: Source<T>> Renewable<T, S> {
         let mut state = crate::lock(&self.state);
         let now = Instant::now();
         let current = state.current.clone().filter(|lease| !lease.lapsed(now));
-        let resting = state.resting(now);
-        match (current, resting) {
-            (Some(lease), resting) => {
-                if lease.due(now) && resting.is_none() {
+        let pausing = state.pausing(now);
+        match (current, pausing) {
+            (Some(lease), pausing) => {
+                if lease.due(now) && pausing.is_none() {
                     let _refreshing = self.join(&mut state);
                 }
                 Found::Lease(lease)
             }
-            // What time does not heal, whoever asks may find out.
-            (None, Some((rest, failure)))
-                if state.flight.is_none() && failure.repeat == Repeat::Together =>
-            {
-                Found::Resting(rest, failure)
+            (None, Some((rest, failure))) if state.flight.is_none() => {
+                Found::Pausing(rest, failure)
             }
             (None, _) => Found::Flight(self.join(&mut state)),
         }
@@ -254,13 +260,28 @@ impl<T: Send + Sync + 'static, S: Source<T>> Renewable<T, S> {
         if refused.suspect.load(Ordering::Relaxed) && !budget.take() {
             return false;
         }
+        self.discard(refused);
+        true
+    }
+
+    /// Discards this lease although the upstream has not refused it in so many words. That always costs a token of the
+    /// budget. Returns whether the lease was the current one and is discarded.
+    pub fn replace(&self, doubtful: &Arc<Lease<T>>, budget: &Budget) -> bool {
+        let current = crate::lock(&self.state).current.clone();
+        let is_current = current.is_some_and(|current| Arc::ptr_eq(&current, doubtful));
+        is_current && budget.take() && self.discard(doubtful)
+    }
+
+    /// Returns whether the lease was the current one. An older one is not in use any more.
+    fn discard(&self, refused: &Arc<Lease<T>>) -> bool {
         let mut state = crate::lock(&self.state);
         let is_current = |current: &mut Arc<Lease<T>>| Arc::ptr_eq(current, refused);
-        if let Some(old) = state.current.take_if(is_current) {
-            state.refused = true;
-            drop(state);
-            Arc::clone(&self.source).retire(old);
-        }
+        let Some(old) = state.current.take_if(is_current) else {
+            return false;
+        };
+        state.refused = true;
+        drop(state);
+        Arc::clone(&self.source).retire(old);
         true
     }
 
@@ -292,7 +313,14 @@ impl<T: Send + Sync + 'static, S: Source<T>> Renewable<T, S> {
             };
             let result = result.map(Arc::new).map_err(shared);
             source.renewed(result.is_ok());
-            let old = crate::lock(&store).ended(&result);
+            let old = match &result {
+                Ok(lease) => crate::lock(&store).succeeded(lease),
+                Err(failure) => {
+                    let pauses = source.pauses_after(failure);
+                    crate::lock(&store).failed(failure, pauses);
+                    None
+                }
+            };
             if let Some(old) = old {
                 source.retire(old);
             }

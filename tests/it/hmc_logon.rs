@@ -3,6 +3,8 @@
 mod answers;
 mod guard;
 mod late;
+mod pauses;
+mod restart;
 
 use std::fmt::Write as _;
 

@@ -1,6 +1,7 @@
 //! The session that all calls share: one logon however many need it, one renewal, a log-off at the end.
 
 mod renewal;
+mod replacement;
 
 use std::{
     fs,

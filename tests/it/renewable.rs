@@ -29,6 +29,8 @@ struct Endpoint {
     down: AtomicBool,
     hangs: AtomicBool,
     rejects: AtomicBool,
+    at_once: AtomicBool,
+    limits_itself: AtomicBool,
 }
 
 impl Source<u32> for Endpoint {
@@ -37,11 +39,14 @@ impl Source<u32> for Endpoint {
         let down = self.down.load(Ordering::SeqCst);
         let hangs = self.hangs.load(Ordering::SeqCst);
         let rejects = self.rejects.load(Ordering::SeqCst);
+        let at_once = self.at_once.load(Ordering::SeqCst);
         Box::pin(async move {
             if hangs {
                 std::future::pending::<()>().await;
             }
-            sleep(SECOND).await;
+            if !at_once {
+                sleep(SECOND).await;
+            }
             if rejects {
                 let reason = ErrorReason::UpstreamCredentialsRejected;
                 return Err(Failure::new(reason, "wrong secret"));
@@ -52,6 +57,10 @@ impl Source<u32> for Endpoint {
             }
             Ok(Lease::lasting(number, SECOND * 100))
         })
+    }
+
+    fn pauses_after(&self, _failure: &Failure) -> bool {
+        !self.limits_itself.load(Ordering::SeqCst)
     }
 }
 
@@ -158,12 +167,77 @@ async fn a_renewal_that_is_rejected_is_not_repeated_by_each_call() {
     }
     let asked = tokens.source().asked.load(Ordering::SeqCst);
     assert!((6..=11).contains(&asked), "{asked}");
-    // Once it has lapsed, whoever asks finds out.
+    // Once it has lapsed, calls fail at once during a pause, and the next renewal decides.
     advance(SECOND * 7).await;
     let rejected = Err(ErrorReason::UpstreamCredentialsRejected);
     assert_eq!(get(&tokens, SECOND * 2).await, rejected);
     tokens.source().rejects.store(false, Ordering::SeqCst);
+    let begun = Instant::now();
+    assert_eq!(get(&tokens, SECOND * 2).await, rejected);
+    assert!(begun.elapsed().is_zero());
+    advance(SECOND * 4).await;
     assert!(get(&tokens, SECOND * 2).await.is_ok());
+}
+
+/// Three callers that call again every millisecond for 20 seconds cause a request after each pause: of 0.1 to 0.2, 0.2
+/// to 0.4, 0.4 to 0.8, 0.8 to 1.6, 1.6 to 3.2, and then 2 to 4 seconds.
+#[tokio::test(start_paused = true)]
+async fn failures_of_any_kind_are_followed_by_a_pause_that_grows() {
+    for permanent in [true, false] {
+        let tokens = Renewable::new(Endpoint::default());
+        let source = tokens.source();
+        source.at_once.store(true, Ordering::SeqCst);
+        source.rejects.store(permanent, Ordering::SeqCst);
+        source.down.store(true, Ordering::SeqCst);
+        let end = Instant::now() + SECOND * 20;
+        let caller = async || {
+            while Instant::now() < end {
+                get(&tokens, SECOND * 2).await.unwrap_err();
+                sleep(SECOND / 1000).await;
+            }
+        };
+        tokio::join!(caller(), caller(), caller());
+        let asked = source.asked.load(Ordering::SeqCst);
+        assert!((8..=14).contains(&asked), "{asked}");
+        source.rejects.store(false, Ordering::SeqCst);
+        source.down.store(false, Ordering::SeqCst);
+        sleep(SECOND * 4).await;
+        assert!(get(&tokens, SECOND * 2).await.is_ok());
+    }
+}
+
+/// A source that limits some failures by itself is asked again at once after them.
+#[tokio::test(start_paused = true)]
+async fn a_source_decides_which_failures_are_followed_by_a_pause() {
+    let tokens = Renewable::new(Endpoint::default());
+    tokens.source().rejects.store(true, Ordering::SeqCst);
+    tokens.source().limits_itself.store(true, Ordering::SeqCst);
+    let rejected = Err(ErrorReason::UpstreamCredentialsRejected);
+    for asked in 1..=5 {
+        assert_eq!(get(&tokens, SECOND * 2).await, rejected);
+        assert_eq!(tokens.source().asked.load(Ordering::SeqCst), asked);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replacement_without_a_refusal_is_always_paid_for() {
+    let tokens = Renewable::new(Endpoint::default());
+    let budget = Budget::new();
+    let present = async || {
+        let lease = tokens.get(&Deadline::after(SECOND * 2).into()).await;
+        lease.unwrap_or_else(|failure| panic!("{failure:?}"))
+    };
+    let first = present().await;
+    first.accepted();
+    while budget.take() {}
+    assert!(!tokens.replace(&first, &budget));
+    advance(SECOND).await;
+    assert!(tokens.replace(&first, &budget));
+    // It is not the current one any more: nothing is paid.
+    advance(SECOND).await;
+    assert!(!tokens.replace(&first, &budget));
+    assert_eq!(present().await.value, 2);
+    assert!(budget.take());
 }
 
 #[tokio::test(start_paused = true)]

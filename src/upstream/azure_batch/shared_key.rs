@@ -60,7 +60,7 @@ impl SharedKey {
         let Ok(key) = self.read() else {
             return false;
         };
-        let changed = key.expose() != refused.expose();
+        let changed = key.expose().trim() != refused.expose().trim();
         *crate::lock(&self.current) = Some(key);
         changed
     }

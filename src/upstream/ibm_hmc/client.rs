@@ -4,8 +4,11 @@ use std::{pin::pin, sync::Arc};
 
 use super::{
     credential::{SESSION, Session, SessionSource},
+    logon_file::LogonFile,
+    logon_guard::LogonGuard,
     rules::RULES,
     same_name,
+    session_watch::{Kind, SessionWatch, is_doubtful},
     verdict::{failure, not_understood},
     wire::{self, HmcUser},
 };
@@ -59,15 +62,23 @@ pub enum UserRef {
 
 /// A configured HMC.
 pub struct Hmc {
+    alias: String,
     userid: String,
     client: Client,
     sessions: Renewable<Session, SessionSource>,
+    watch: SessionWatch,
     guards: Guards,
 }
 
 impl Hmc {
-    /// Ready to be called; nothing is sent yet.
-    pub fn new(config: config::Hmc, numbers: &Requests) -> Result<Self, String> {
+    /// Creates the client of the HMC with this alias. Refused logons are recorded in `logons`, if there is such a file.
+    /// Nothing is sent yet.
+    pub fn new(
+        alias: &str,
+        config: config::Hmc,
+        logons: Option<Arc<LogonFile>>,
+        numbers: &Requests,
+    ) -> Result<Self, String> {
         let alpn: Alpn = &[b"http/1.1"];
         let client = Client::new(
             &config.url,
@@ -76,12 +87,15 @@ impl Hmc {
             alpn,
             numbers.clone(),
         )?;
-        let source = SessionSource::new(&config, client.clone(), numbers.clone());
+        let guard = LogonGuard::new(alias, &config, logons);
+        let source = SessionSource::new(&config, client.clone(), guard, numbers.clone());
         Ok(Self {
+            alias: alias.to_owned(),
             guards: Guards::new(&config.url, config.bulkhead),
             userid: config.userid,
             client,
             sessions: Renewable::new(source),
+            watch: SessionWatch::default(),
         })
     }
 
@@ -156,17 +170,15 @@ impl Call<'_> {
 
     async fn read_by_id(&mut self, id: &str) -> Result<HmcUser, Failure> {
         let path = path::build(&["api", "users", id], "")?;
-        let (answer, session) = self.read(&READ_USER, path).await?;
-        wire::user(&answer, id, session.value.text()).ok_or_else(|| not_understood(&answer))
+        let understand = |answer: &Answer, session: &str| wire::user(answer, id, session);
+        self.read(&READ_USER, path, understand).await
     }
 
     async fn read_by_name(&mut self, name: &str) -> Result<HmcUser, Failure> {
         let filter = path::encode(&wire::name_filter(name));
         let path = path::build(&["api", "console", "users"], &format!("name={filter}"))?;
-        let read = self.read(&LIST_USERS, path).await;
-        let (answer, session) = read.map_err(of_the_list)?;
-        let listed = wire::users(&answer, session.value.text());
-        let listed = listed.ok_or_else(|| not_understood(&answer))?;
+        let listed = self.read(&LIST_USERS, path, wire::users).await;
+        let listed = listed.map_err(of_the_list)?;
         let mut same = listed
             .into_iter()
             .filter(|user| same_name(&user.name, name));
@@ -183,12 +195,13 @@ impl Call<'_> {
         }
     }
 
-    /// The answer, and the session that the request was sent with.
-    async fn read(
+    /// Sends a request that reads, and returns what `understand` makes of the answer and of the session's ID.
+    async fn read<T>(
         &mut self,
         operation: &'static Operation,
         path: PathAndQuery,
-    ) -> Result<(Answer, Arc<Lease<Session>>), Failure> {
+        understand: impl FnOnce(&Answer, &str) -> Option<T>,
+    ) -> Result<T, Failure> {
         let _place = self.hmc.guards.bulkhead.enter(&self.limits).await?;
         let session = self.session().await?;
         let request = self.request(Method::GET, path, &session);
@@ -196,11 +209,15 @@ impl Call<'_> {
         let sending = self.hmc.client.send(operation, request, None, &self.limits);
         let sent = self.pass.over(pin!(sending)).await;
         let answer = sent.map_err(NoAnswer::of_read)?;
-        if answer.status == 200 {
-            session.accepted();
-            return Ok((answer, session));
+        if answer.status != 200 {
+            return Err(self.judge(Kind::Read, &answer, &session).of_a_read());
         }
-        Err(self.judge(&answer, &session).of_a_read())
+        let understood = understand(&answer, session.value.text());
+        match &understood {
+            Some(_) => self.accepted(Kind::Read, &session),
+            None => self.doubtful(Kind::Read, &session),
+        }
+        understood.ok_or_else(|| not_understood(&answer))
     }
 
     /// Deletes the user: `DELETE /api/users/{user-id}`. A user who is no longer there is a `USER_NOT_FOUND`.
@@ -227,10 +244,10 @@ impl Call<'_> {
         let sent = self.pass.over(pin!(sending)).await;
         let failure = match sent {
             Ok(answer) if answer.status == StatusCode::NO_CONTENT => {
-                session.accepted();
+                self.accepted(Kind::Delete, &session);
                 return Ok(());
             }
-            Ok(answer) => self.judge(&answer, &session),
+            Ok(answer) => self.judge(Kind::Delete, &answer, &session),
             Err(no_answer) => no_answer.of_delete(),
         };
         self.ledger.settle(&failure);
@@ -255,14 +272,32 @@ impl Call<'_> {
         request
     }
 
-    /// An answer that is not the success, as a failure.
-    fn judge(&mut self, answer: &Answer, session: &Arc<Lease<Session>>) -> Failure {
+    /// Records an answer that shows that the session is valid.
+    fn accepted(&self, kind: Kind, session: &Lease<Session>) {
+        session.accepted();
+        self.hmc.watch.accepted(kind);
+    }
+
+    /// Records an answer that may come from a session that is no longer valid. After several of them, the next call
+    /// logs on again; this one keeps its answer.
+    fn doubtful(&self, kind: Kind, session: &Arc<Lease<Session>>) {
+        let hmc = self.hmc;
+        if hmc.watch.doubtful(kind) && hmc.sessions.replace(session, &hmc.guards.budget) {
+            hmc.watch.replaced(kind);
+            tracing::warn!(hmc = hmc.alias, "session replaced after repeated refusals");
+        }
+    }
+
+    /// Returns the failure for an answer that is not the success.
+    fn judge(&mut self, kind: Kind, answer: &Answer, session: &Arc<Lease<Session>>) -> Failure {
         let password = self.hmc.sessions.source().password();
         let password = password.as_ref().map(Secret::expose);
         let hidden = Hidden::new([session.value.text()].into_iter().chain(password));
         let mut failure = failure(RULES, answer, &hidden);
-        if let_in(&failure) {
-            session.accepted();
+        if is_doubtful(&failure) {
+            self.doubtful(kind, session);
+        } else if let_in(&failure) {
+            self.accepted(kind, session);
         }
         let hmc = self.hmc;
         if failure.repeat == Repeat::Renew

@@ -1,10 +1,7 @@
 //! The HMC session: one logon however many calls need it, never a loop of refused logons, and a log-off when
 //! the session is replaced or the server stops.
 
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use http::{
     HeaderValue, Method,
@@ -12,14 +9,10 @@ use http::{
 };
 use opentelemetry::context::FutureExt as _;
 use serde_json::json;
-use sha2::{Digest as _, Sha256};
-use tokio::{
-    sync::oneshot,
-    time::{Instant, timeout},
-};
+use tokio::{sync::oneshot, time::timeout};
 use url::Url;
 
-use super::{rules::LOGON_RULES, verdict::failure, wire};
+use super::{logon_guard::LogonGuard, rules::LOGON_RULES, verdict::failure, wire};
 use crate::{
     config::{
         self,
@@ -54,9 +47,6 @@ const LOGOFF: Operation = Operation {
     traced: true,
 };
 const LOGOFF_TIMEOUT: Duration = Duration::from_secs(2);
-/// HMCs disable a user after a few wrong passwords (sample: 3); stop before.
-const MAX_REFUSED: u32 = 2;
-const GUARD_TIME: Duration = Duration::from_mins(5);
 
 /// The `X-API-Session` header's value.
 pub struct Session(HeaderValue);
@@ -75,16 +65,6 @@ impl Session {
     }
 }
 
-/// Refused logons in a row with one password.
-#[derive(Default)]
-struct Refusals {
-    count: u32,
-    last: Option<Instant>,
-    password: [u8; 32],
-    /// The last password that was right.
-    accepted: Option<[u8; 32]>,
-}
-
 /// Where sessions come from.
 pub struct SessionSource {
     url: Url,
@@ -94,12 +74,12 @@ pub struct SessionSource {
     patience: Duration,
     client: Client,
     numbers: Requests,
-    refusals: Mutex<Refusals>,
+    guard: LogonGuard,
 }
 
 impl SessionSource {
-    /// Nothing is sent yet.
-    pub fn new(config: &config::Hmc, client: Client, numbers: Requests) -> Self {
+    /// Creates a source that logs on as `guard` allows it. Nothing is sent yet.
+    pub fn new(config: &config::Hmc, client: Client, guard: LogonGuard, numbers: Requests) -> Self {
         numbers.expect_renewals(SESSION);
         Self {
             url: config.url.clone(),
@@ -108,7 +88,7 @@ impl SessionSource {
             patience: config.logon_timeout,
             client,
             numbers,
-            refusals: Mutex::new(Refusals::default()),
+            guard,
         }
     }
 
@@ -122,7 +102,7 @@ impl SessionSource {
             let context = format!("the password file cannot be used: {error}");
             Failure::new(ErrorReason::UpstreamCredentialsRejected, context)
         })?;
-        self.guard(&password)?;
+        self.guard.may_log_on(&password).await?;
         let request = self.logon_request(&password)?;
         let limits = Deadline::after(self.patience.max(LAST_WORD)).into();
         let answer = self
@@ -140,10 +120,7 @@ impl SessionSource {
         if answer.status == 200
             && let Some(session) = &session
         {
-            *crate::lock(&self.refusals) = Refusals {
-                accepted: Some(digest(&password)),
-                ..Refusals::default()
-            };
+            self.guard.accepted(&password).await;
             if let Some(days) = wire::password_expires(&answer).filter(|days| *days <= 14) {
                 tracing::warn!(hmc = self.url.host_str(), days, "the HMC password expires");
             }
@@ -154,13 +131,8 @@ impl SessionSource {
         }
         let hidden = Hidden::new([password.expose()]);
         let failure = failure(LOGON_RULES, &answer, &hidden).of_a_read();
-        let own = failure
-            .answered
-            .as_ref()
-            .is_some_and(|answered| answered.error.is_some());
-        let understood = answer.status == 201 || own;
-        if failure.reason == ErrorReason::UpstreamCredentialsRejected && understood {
-            self.note_refusal(&password);
+        if is_refusal(&failure) {
+            self.guard.refused(&password).await;
         }
         Err(failure)
     }
@@ -174,33 +146,6 @@ impl SessionSource {
         request.headers_mut().insert(CONTENT_TYPE, json);
         *request.body_mut() = body.to_string().into();
         Ok(request)
-    }
-
-    /// The lock-out guard: no logon while the last password is known to be refused.
-    fn guard(&self, password: &Secret) -> Result<(), Failure> {
-        let mut refusals = crate::lock(&self.refusals);
-        if refusals.password != digest(password) {
-            *refusals = Refusals {
-                accepted: refusals.accepted,
-                ..Refusals::default()
-            };
-        }
-        let recent = refusals.last.is_some_and(|at| at.elapsed() < GUARD_TIME);
-        if refusals.count >= MAX_REFUSED && recent {
-            return Err(Failure::new(
-                ErrorReason::UpstreamCredentialsRejected,
-                "no logon: the HMC refused this password; waiting for another one, or 5 minutes",
-            ));
-        }
-        Ok(())
-    }
-
-    fn note_refusal(&self, password: &Secret) {
-        let mut refusals = crate::lock(&self.refusals);
-        refusals.count += 1;
-        refusals.accepted = None;
-        refusals.last = Some(Instant::now());
-        refusals.password = digest(password);
     }
 
     /// Ends a session, best effort.
@@ -241,12 +186,15 @@ impl Source<Session> for SessionSource {
 
     /// A password that may be wrong is not sent again before the HMC has had the time to say so.
     fn patience(&self) -> Duration {
-        let password = self.password.read();
-        let accepted = crate::lock(&self.refusals).accepted;
-        match password {
-            Ok(password) if Some(digest(&password)) == accepted => self.patience,
+        match self.password.read() {
+            Ok(password) if self.guard.was_accepted(&password) => self.patience,
             _ => self.patience.max(LAST_WORD),
         }
+    }
+
+    /// The guard limits refused logons, and a changed password is used at once.
+    fn pauses_after(&self, failure: &Failure) -> bool {
+        !is_refusal(failure)
     }
 
     fn retire(self: Arc<Self>, old: Arc<Lease<Session>>) {
@@ -254,15 +202,21 @@ impl Source<Session> for SessionSource {
     }
 }
 
+/// Returns whether the HMC counts the failed logon as one with a wrong password, or may do so: it was refused, or its
+/// 200 has no session.
+fn is_refusal(failure: &Failure) -> bool {
+    let status = failure
+        .answered
+        .as_deref()
+        .map(|answered| answered.http_status);
+    failure.reason == ErrorReason::UpstreamCredentialsRejected || status == Some(200)
+}
+
 fn header(session: &str) -> Result<Session, Failure> {
     let mut value = HeaderValue::from_str(session)
         .map_err(|_| Failure::internal("a session ID that is no header"))?;
     value.set_sensitive(true);
     Ok(Session(value))
-}
-
-fn digest(password: &Secret) -> [u8; 32] {
-    Sha256::digest(password.expose().as_bytes()).into()
 }
 
 #[cfg(test)]

@@ -2,7 +2,10 @@
 
 mod client;
 mod credential;
+pub mod logon_file;
+pub mod logon_guard;
 pub mod rules;
+mod session_watch;
 pub mod verdict;
 pub mod wire;
 

@@ -34,9 +34,9 @@ pub const RULES: &[HmcRule] = &[
     any(505, R::UpstreamRejectedRequest, "S"),
     any(503, R::UpstreamUnavailable, "S").backoff(),
     Rule::new(500..=599, Body::Any, R::UpstreamUnavailable, "P: 500/0-39; Z: HTML when Web Services are off").backoff().unknown(),
-    any(401, R::UpstreamCredentialsRejected, "H"),
 
     // The session: renewed once.
+    any(401, R::UpstreamCredentialsRejected, "H").renew(),
     is(403, 4, R::UpstreamCredentialsRejected, "Z: no session ID").renew(),
     is(403, 5, R::UpstreamCredentialsRejected, "Z: session ID not valid").renew(),
 
@@ -79,7 +79,7 @@ pub const LOGON_RULES: &[HmcRule] = &[
     Rule::new(500..=599, Body::Any, R::UpstreamUnavailable, "P; Z").backoff(),
     any(201, R::UpstreamCredentialsRejected, "L: partially authenticated session"),
     any(401, R::UpstreamCredentialsRejected, "H"),
-    own(403, R::UpstreamCredentialsRejected, "Z: logon refused"),
+    any(403, R::UpstreamCredentialsRejected, "Z: logon refused; H"),
     is(400, 13, R::UpstreamSessionLimit, "V: maximum of sessions for this user"),
     is(409, 50, R::UpstreamCredentialsRejected, "L: another factor is needed"),
     is(409, 51, R::UpstreamCredentialsRejected, "L: a new password is needed"),

@@ -137,7 +137,10 @@ async fn an_unknown_fate_is_told_even_if_no_logon_is_possible_any_more() {
                 "{what}: {failed:?}"
             );
             assert_eq!(console.count(Step::Delete), 1, "{what}");
-            assert_eq!(console.count(Step::Logon), 3, "{what}");
+            // After a failure that is no refusal, the second logon may still have to wait.
+            let least = if what.starts_with("403") { 3 } else { 2 };
+            let logons = console.count(Step::Logon);
+            assert!((least..=3).contains(&logons), "{what}: {logons}");
         }),
     )
     .await;

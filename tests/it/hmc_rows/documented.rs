@@ -74,7 +74,7 @@ fn unknown_reasons() -> Vec<Row> {
     vec![
         rejected(400),
         last(Hmc(400, u32::MAX), Internal, "UPSTREAM_REJECTED_REQUEST"),
-        last(Hmc(401, 99), Internal, "UPSTREAM_CREDENTIALS_REJECTED"),
+        last(Hmc(401, 99), Internal, "UPSTREAM_CREDENTIALS_REJECTED").attempts(2),
         last(Hmc(403, 99), PermissionDenied, "UPSTREAM_PERMISSION_DENIED"),
         last(Hmc(404, 99), NotFound, "UPSTREAM_RESOURCE_NOT_FOUND"),
         last(Hmc(404, 0), NotFound, "UPSTREAM_RESOURCE_NOT_FOUND"),

@@ -34,7 +34,7 @@ fn pages() -> Vec<Row> {
         let down = |status| last(say(status), Unavailable, "UPSTREAM_UNAVAILABLE").attempts(3);
         let rejected = |status| last(say(status), Internal, "UPSTREAM_REJECTED_REQUEST");
         rows.extend([
-            last(say(401), Internal, "UPSTREAM_CREDENTIALS_REJECTED"),
+            last(say(401), Internal, "UPSTREAM_CREDENTIALS_REJECTED").attempts(2),
             down(408).unknown().retry(),
             last(say(429), ResourceExhausted, "UPSTREAM_THROTTLED")
                 .attempts(3)

@@ -9,7 +9,7 @@ use useradmin::proto::DeleteOutcome;
 
 use crate::support::{
     Console, Reply,
-    Say::{Hmc, Usual},
+    Say::{Empty, Hmc, Html, Usual},
     Seen, Step, by_id, by_name, refusal, usual,
 };
 
@@ -21,6 +21,16 @@ async fn a_call_renews_the_session_once() {
         (Step::Read, vec![Hmc(403, 5), Usual], Ok(1)),
         (Step::Delete, vec![Hmc(403, 4), Usual], Ok(2)),
         (Step::Delete, vec![Hmc(403, 5), Usual], Ok(2)),
+        (Step::Read, vec![Hmc(401, 0), Usual], Ok(1)),
+        (Step::Read, vec![Html(401), Usual], Ok(1)),
+        (Step::Read, vec![Empty(401), Usual], Ok(1)),
+        (Step::Delete, vec![Hmc(401, 0), Usual], Ok(2)),
+        (Step::Delete, vec![Html(401), Usual], Ok(2)),
+        (Step::Delete, vec![Empty(401), Usual], Ok(2)),
+        (Step::Read, vec![Html(401)], Err(0)),
+        (Step::Read, vec![Hmc(403, 5), Empty(401)], Err(0)),
+        (Step::Delete, vec![Empty(401)], Err(2)),
+        (Step::Delete, vec![Html(401), Hmc(403, 4)], Err(2)),
         (Step::Read, vec![Hmc(403, 5)], Err(0)),
         (Step::Read, vec![Hmc(403, 4), Hmc(403, 5)], Err(0)),
         (Step::Delete, vec![Hmc(403, 5)], Err(2)),

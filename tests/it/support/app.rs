@@ -214,6 +214,7 @@ impl Drop for App {
     fn drop(&mut self) {
         self.running.abort();
         canary::check_file(&self.folder.join("audit.jsonl"));
+        canary::check_file(&self.folder.join(".audit.jsonl.logons"));
         let _ = fs::remove_dir_all(&self.folder);
     }
 }

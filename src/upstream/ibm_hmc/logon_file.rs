@@ -1,0 +1,253 @@
+//! The file that keeps refused logons over a restart, so that a process that is restarted again and again does not lock
+//! the service's user out. It holds no password, but a slow, salted digest of the refused one.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File, OpenOptions},
+    io::{self, ErrorKind, Read as _, Write as _},
+    num::NonZeroU32,
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+    sync::Mutex,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use ring::pbkdf2::{self, PBKDF2_HMAC_SHA256};
+use serde::{Deserialize, Serialize};
+
+use super::logon_guard::{GUARD_TIME, MAX_REFUSED};
+use crate::config::AuditSink;
+
+/// The form of the file, with the way in which digests are computed.
+const VERSION: u32 = 1;
+/// Rounds of PBKDF2: about 30 ms of CPU. Who can read this file can usually read the password file, too.
+const ROUNDS: NonZeroU32 = NonZeroU32::new(100_000).unwrap();
+/// A larger file is not this one.
+const MAX_BYTES: u64 = 1024 * 1024;
+
+/// The file.
+pub struct LogonFile {
+    path: PathBuf,
+    /// What the file holds; `None` until it was read.
+    content: Mutex<Option<Content>>,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Content {
+    version: u32,
+    /// Until when no HMC without an entry is logged on to, because its entry was lost. Seconds since 1970.
+    #[serde(default)]
+    lost_until: u64,
+    /// By alias.
+    hmcs: BTreeMap<String, Entry>,
+}
+
+impl Content {
+    fn new(lost_until: u64) -> Self {
+        Self {
+            version: VERSION,
+            lost_until,
+            hmcs: BTreeMap::new(),
+        }
+    }
+}
+
+/// The refused logons of one HMC.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    /// How many there were in a row.
+    refused: u32,
+    /// Until when no further one is sent, in seconds since 1970.
+    until: u64,
+    /// Salt and digest of the refused password, in base64.
+    salt: String,
+    digest: String,
+}
+
+impl Entry {
+    fn fits(&self, secret: &str) -> bool {
+        let decode = |text: &str| BASE64_STANDARD.decode(text).unwrap_or_default();
+        let (salt, digest) = (decode(&self.salt), decode(&self.digest));
+        pbkdf2::verify(
+            PBKDF2_HMAC_SHA256,
+            ROUNDS,
+            &salt,
+            secret.as_bytes(),
+            &digest,
+        )
+        .is_ok()
+    }
+}
+
+impl LogonFile {
+    /// Returns the file that belongs to this audit log, if the log is a file: `.audit.jsonl.logons` beside
+    /// `audit.jsonl`. A device or a pipe has no folder for it.
+    #[must_use]
+    pub fn beside(sink: &AuditSink) -> Option<Self> {
+        let AuditSink::File(log) = sink else {
+            return None;
+        };
+        if fs::metadata(log).is_ok_and(|found| !found.is_file()) {
+            return None;
+        }
+        let name = log.file_name()?.to_string_lossy();
+        Some(Self {
+            path: log.with_file_name(format!(".{name}.logons")),
+            content: Mutex::default(),
+        })
+    }
+
+    /// Returns how often this secret was refused, and how long no logon is to be sent now.
+    pub fn refusals(&self, alias: &str, secret: &str) -> Option<(u32, Duration)> {
+        let content = self.loaded(&mut crate::lock(&self.content)).clone();
+        let left = |until: u64| Duration::from_secs(until.saturating_sub(now())).min(GUARD_TIME);
+        match content.hmcs.get(alias) {
+            Some(entry) => entry
+                .fits(secret)
+                .then(|| (entry.refused, left(entry.until))),
+            None if content.lost_until > now() => Some((MAX_REFUSED, left(content.lost_until))),
+            None => None,
+        }
+    }
+
+    /// Records that this secret was refused for the `count`th time in a row.
+    pub fn record(&self, alias: &str, secret: &str, count: u32) {
+        let salt: [u8; 16] = rand::random();
+        let mut digest = [0; 32];
+        pbkdf2::derive(
+            PBKDF2_HMAC_SHA256,
+            ROUNDS,
+            &salt,
+            secret.as_bytes(),
+            &mut digest,
+        );
+        let entry = Entry {
+            refused: count,
+            until: guarded_until(),
+            salt: BASE64_STANDARD.encode(salt),
+            digest: BASE64_STANDARD.encode(digest),
+        };
+        self.change(|content| {
+            content.hmcs.insert(alias.to_owned(), entry);
+            true
+        });
+    }
+
+    /// Removes the entry of an HMC that has accepted a logon.
+    pub fn remove(&self, alias: &str) {
+        self.change(|content| content.hmcs.remove(alias).is_some());
+    }
+
+    /// Writes the file if `change` changes its content.
+    fn change(&self, change: impl FnOnce(&mut Content) -> bool) {
+        let mut content = crate::lock(&self.content);
+        let current = self.loaded(&mut content);
+        let mut changed = current.clone();
+        if change(&mut changed) && self.save(&changed) {
+            *current = changed;
+        }
+    }
+
+    /// Returns the content, which is read at the first use.
+    fn loaded<'a>(&self, content: &'a mut Option<Content>) -> &'a mut Content {
+        content.get_or_insert_with(|| match read(&self.path) {
+            Ok((content, false)) => content,
+            Ok((content, true)) => {
+                self.save(&content);
+                content
+            }
+            Err(error) => {
+                let file = self.path.display().to_string();
+                tracing::error!(file, %error, "refused logons cannot be read; no logon to an HMC for 5 minutes");
+                let lost = Content::new(guarded_until());
+                // The five minutes do not begin anew at the next restart.
+                self.save(&lost);
+                lost
+            }
+        })
+    }
+
+    /// Returns whether the content is on the disk.
+    fn save(&self, content: &Content) -> bool {
+        let saved = write(&self.path, content);
+        if let Err(error) = &saved {
+            let file = self.path.display().to_string();
+            tracing::error!(file, %error, "refused logons cannot be recorded; a restart forgets them");
+        }
+        saved.is_ok()
+    }
+}
+
+/// Reads the file, and returns whether the content differs from it: a clock that was set back must not extend the time.
+fn read(path: &Path) -> io::Result<(Content, bool)> {
+    let options = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    // Opening a pipe would wait for its writer.
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(options)
+        .open(path);
+    let file = match file {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok((Content::new(0), false)),
+        other => other?,
+    };
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("not a regular file"));
+    }
+    let mut bytes = Vec::new();
+    file.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(io::Error::other("larger than 1 MiB"));
+    }
+    let mut content: Content = serde_json::from_slice(&bytes)?;
+    if content.version != VERSION {
+        return Err(io::Error::other("an unknown version"));
+    }
+    let latest = guarded_until();
+    let mut changed = false;
+    let entries = content.hmcs.values_mut().map(|entry| &mut entry.until);
+    for until in entries.chain([&mut content.lost_until]) {
+        changed |= *until > latest;
+        *until = latest.min(*until);
+    }
+    Ok((content, changed))
+}
+
+/// Replaces the file as a whole, and returns when the new one is on the disk.
+fn write(path: &Path, content: &Content) -> io::Result<()> {
+    let text = serde_json::to_vec(content)?;
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    let new = PathBuf::from(name);
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&new)?;
+    file.write_all(&text)?;
+    file.sync_all()?;
+    fs::rename(&new, path)?;
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    // Not every file system can sync a folder.
+    let _ = File::open(folder.unwrap_or(Path::new("."))).and_then(|folder| folder.sync_all());
+    Ok(())
+}
+
+/// Seconds since 1970.
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.unwrap_or_default().as_secs()
+}
+
+/// The end of a guard time that begins now, rounded up.
+fn guarded_until() -> u64 {
+    now() + GUARD_TIME.as_secs() + 1
+}

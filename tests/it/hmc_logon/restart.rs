@@ -1,0 +1,283 @@
+//! Refused logons are counted over a restart: a process that is restarted again and again locks nobody out.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+use tonic::Code::Internal;
+
+use crate::support::{
+    App, Reply, Seen, Step, Upstream, by_id,
+    canary::{self, PASSWORD},
+    hmc_section, refusal, usual,
+};
+
+const FILE: &str = ".audit.jsonl.logons";
+
+/// An HMC that refuses every password but this one.
+async fn hmc(accepted: &'static str) -> Upstream {
+    Upstream::start(move |seen: &Seen| {
+        if Step::of(seen) == Step::Logon && !seen.body.contains(accepted) {
+            return refusal(seen, 403, 0);
+        }
+        usual(seen, 1)
+    })
+    .await
+}
+
+fn logons(upstream: &Upstream) -> usize {
+    upstream.requests("POST", "/api/sessions").len()
+}
+
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.unwrap().as_secs()
+}
+
+/// A process that starts with this file of an earlier one.
+async fn started(upstream: &Upstream, state: Option<&[u8]>) -> App {
+    let folder = App::folder();
+    if let Some(state) = state {
+        fs::write(folder.join(FILE), state).unwrap();
+    }
+    let section = hmc_section(&folder, &upstream.url);
+    App::start_in(folder, &section).await
+}
+
+async fn expect_refused(app: &App) {
+    let failed = app.delete_hmc_user(by_id("id-1")).await.unwrap_err();
+    failed.expect(Internal, "UPSTREAM_CREDENTIALS_REJECTED");
+}
+
+/// What a process leaves after this many refused logons.
+async fn left_by(upstream: &Upstream, refused: usize) -> Vec<u8> {
+    let app = started(upstream, None).await;
+    let before = logons(upstream);
+    for _ in 0..refused {
+        expect_refused(&app).await;
+    }
+    assert_eq!(logons(upstream) - before, refused);
+    // As a SIGKILL would leave it: it is there when the caller has its answer.
+    fs::read(app.folder.join(FILE)).unwrap()
+}
+
+fn entry(state: &[u8]) -> Value {
+    let state: Value = serde_json::from_slice(state).unwrap();
+    state["hmcs"]["hmc"].clone()
+}
+
+#[tokio::test]
+async fn refused_logons_are_counted_over_restarts() {
+    let upstream = hmc("another password").await;
+    let first = left_by(&upstream, 1).await;
+    assert_eq!(entry(&first)["refused"], 1);
+    // One more is sent, and then none, however often the process is restarted.
+    let app = started(&upstream, Some(&first)).await;
+    for _ in 0..3 {
+        expect_refused(&app).await;
+    }
+    assert_eq!(logons(&upstream), 2);
+    let second = fs::read(app.folder.join(FILE)).unwrap();
+    for _ in 0..3 {
+        let app = started(&upstream, Some(&second)).await;
+        join_all((0..5).map(|_| expect_refused(&app))).await;
+    }
+    assert_eq!(logons(&upstream), 2);
+}
+
+#[tokio::test]
+async fn the_file_holds_no_password_and_is_the_services_own() {
+    let upstream = hmc("another password").await;
+    let app = started(&upstream, None).await;
+    expect_refused(&app).await;
+    let file = app.folder.join(FILE);
+    let mode = fs::metadata(&file).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    canary::check_file(&file);
+    let text = fs::read_to_string(&file).unwrap();
+    assert!(!text.contains(PASSWORD), "{text}");
+    let left = entry(text.as_bytes())["until"].as_u64().unwrap() - now();
+    assert!((290..=301).contains(&left), "{left}");
+    let names = fs::read_dir(&app.folder).unwrap();
+    let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let logons: Vec<_> = names.filter(|name| name.contains("logons")).collect();
+    assert_eq!(logons, [FILE]);
+}
+
+#[tokio::test]
+async fn another_password_is_tried_at_once_after_a_restart() {
+    let upstream = hmc("kanari-password-2").await;
+    let state = left_by(&upstream, 2).await;
+    let app = started(&upstream, Some(&state)).await;
+    fs::write(app.folder.join("hmc.password"), "kanari-password-2").unwrap();
+    app.delete_hmc_user(by_id("id-1")).await.unwrap();
+    assert_eq!(logons(&upstream), 3);
+    // Success removes the entry.
+    let state = fs::read(app.folder.join(FILE)).unwrap();
+    assert!(entry(&state).is_null());
+}
+
+/// The count goes with the user and the HMC, not with the alias alone.
+#[tokio::test]
+async fn another_user_or_another_hmc_is_not_locked_out() {
+    let (refusing, accepting) = (hmc("another password").await, hmc(PASSWORD).await);
+    let state = left_by(&refusing, 2).await;
+    let app = started(&accepting, Some(&state)).await;
+    app.delete_hmc_user(by_id("id-1")).await.unwrap();
+    let folder = App::folder();
+    fs::write(folder.join(FILE), &state).unwrap();
+    let section = hmc_section(&folder, &refusing.url).replace("svc-useradmin", "svc-other");
+    let app = App::start_in(folder, &section).await;
+    expect_refused(&app).await;
+    assert_eq!(logons(&refusing), 3);
+}
+
+#[tokio::test]
+async fn the_time_is_that_of_the_wall_clock_but_no_more_than_five_minutes() {
+    let upstream = hmc("another password").await;
+    let state = left_by(&upstream, 2).await;
+    let with = |until: u64| {
+        let mut state: Value = serde_json::from_slice(&state).unwrap();
+        state["hmcs"]["hmc"]["until"] = json!(until);
+        state.to_string().into_bytes()
+    };
+    // It has passed: one logon, and five minutes begin anew.
+    let app = started(&upstream, Some(&with(now() - 1))).await;
+    for _ in 0..3 {
+        expect_refused(&app).await;
+    }
+    assert_eq!(logons(&upstream), 3);
+    assert_eq!(
+        entry(&fs::read(app.folder.join(FILE)).unwrap())["refused"],
+        3
+    );
+    // The clock was set back by a year: five minutes from now, which the next restart does not begin anew.
+    for until in [now() + 31_536_000, u64::MAX] {
+        let app = started(&upstream, Some(&with(until))).await;
+        expect_refused(&app).await;
+        let left = entry(&fs::read(app.folder.join(FILE)).unwrap())["until"].as_u64();
+        assert!(left.unwrap() <= now() + 301);
+    }
+    assert_eq!(logons(&upstream), 3);
+}
+
+/// A file that cannot be understood may have held refused logons: no logon for five minutes, unless the password changes.
+#[tokio::test]
+async fn a_file_that_cannot_be_read_suspends_logons_for_five_minutes() {
+    let upstream = hmc("kanari-password-2").await;
+    let good = left_by(&upstream, 1).await;
+    let before = logons(&upstream);
+    let mut future: Value = serde_json::from_slice(&good).unwrap();
+    future["version"] = json!(2);
+    let mut strange: Value = serde_json::from_slice(&good).unwrap();
+    strange["hmcs"]["hmc"]["refused"] = json!("many");
+    let states = [
+        Vec::new(),
+        b"\0\0\0\0\0\0\0\0".to_vec(),
+        b"{}".to_vec(),
+        b"[]".to_vec(),
+        good[..good.len() - 2].to_vec(),
+        [good.clone(), b"}".to_vec()].concat(),
+        future.to_string().into_bytes(),
+        strange.to_string().into_bytes(),
+        vec![b' '; 2 * 1024 * 1024],
+    ];
+    for state in states {
+        let app = started(&upstream, Some(&state)).await;
+        expect_refused(&app).await;
+        assert_eq!(
+            logons(&upstream),
+            before,
+            "{:?}",
+            &state[..state.len().min(80)]
+        );
+        // Over the next restart, too; and the five minutes do not begin anew.
+        let written = fs::read(app.folder.join(FILE)).unwrap();
+        let until = |state: &[u8]| {
+            let state: Value = serde_json::from_slice(state).unwrap();
+            state["lost_until"].as_u64().unwrap()
+        };
+        let app = started(&upstream, Some(&written)).await;
+        expect_refused(&app).await;
+        assert_eq!(logons(&upstream), before);
+        assert_eq!(
+            until(&fs::read(app.folder.join(FILE)).unwrap()),
+            until(&written)
+        );
+    }
+    let app = started(&upstream, Some(b"no JSON")).await;
+    expect_refused(&app).await;
+    fs::write(app.folder.join("hmc.password"), "kanari-password-2").unwrap();
+    app.delete_hmc_user(by_id("id-1")).await.unwrap();
+    // When the five minutes have passed.
+    let passed = json!({"version": 1, "lost_until": now() - 1, "hmcs": {}}).to_string();
+    let app = started(&upstream, Some(passed.as_bytes())).await;
+    expect_refused(&app).await;
+    assert_eq!(logons(&upstream), before + 2);
+}
+
+/// What is no regular file is neither read nor waited for, and a folder in the way keeps nothing from being served.
+#[tokio::test]
+async fn what_is_in_the_place_of_the_file_blocks_no_call() {
+    let upstream = hmc(PASSWORD).await;
+    let folder = App::folder();
+    let made = std::process::Command::new("mkfifo")
+        .arg(folder.join(FILE))
+        .status();
+    assert!(made.unwrap().success());
+    let section = hmc_section(&folder, &upstream.url);
+    let app = App::start_in(folder, &section).await;
+    expect_refused(&app).await;
+
+    let folder = App::folder();
+    fs::create_dir(folder.join(FILE)).unwrap();
+    let section = hmc_section(&folder, &upstream.url);
+    let app = App::start_in(folder, &section).await;
+    expect_refused(&app).await;
+    assert_eq!(logons(&upstream), 0);
+}
+
+/// Without a file for the audit log there is none for refused logons; the process still counts them.
+#[tokio::test]
+async fn without_a_file_for_the_audit_log_refused_logons_are_kept_in_memory() {
+    let upstream = hmc("another password").await;
+    let folder = App::folder();
+    let section = hmc_section(&folder, &upstream.url);
+    let section = format!("[audit]\nfile = \"/dev/null\"\n{section}");
+    let app = App::start_in(folder, &section).await;
+    for _ in 0..4 {
+        expect_refused(&app).await;
+    }
+    assert_eq!(logons(&upstream), 2);
+    assert!(!app.folder.join(FILE).exists());
+    assert!(!std::path::Path::new("/dev/.null.logons").exists());
+}
+
+#[tokio::test]
+async fn two_hmcs_share_the_file() {
+    let upstream = Upstream::start(|seen: &Seen| match Step::of(seen) {
+        Step::Logon => Reply::empty(403),
+        _ => usual(seen, 1),
+    })
+    .await;
+    let folder = App::folder();
+    let section = hmc_section(&folder, &upstream.url);
+    let sections = format!("{section}{}", section.replace("hmcs.hmc", "hmcs.other"));
+    let app = App::start_in(folder, &sections).await;
+    let call = |hmc: &'static str| {
+        let mut request = by_id("id-1");
+        request.hmc = hmc.to_owned();
+        app.delete_hmc_user(request)
+    };
+    for answer in join_all(["hmc", "other"].map(call)).await {
+        answer.unwrap_err();
+    }
+    let state = fs::read(app.folder.join(FILE)).unwrap();
+    let state: Value = serde_json::from_slice(&state).unwrap();
+    let hmcs = state["hmcs"].as_object().unwrap();
+    assert_eq!(hmcs.keys().collect::<Vec<_>>(), ["hmc", "other"]);
+}

@@ -1,0 +1,216 @@
+//! A session that a gateway in front of the HMC no longer accepts: the answers are not those of the HMC.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicUsize, Ordering},
+};
+
+use futures_util::future::join_all;
+use tonic::Code;
+use useradmin::proto::DeleteHmcUserRequest;
+
+use crate::support::{
+    Console, Reply,
+    Say::{self, Empty, Hmc, Html, Json, Made},
+    Seen, Step, by_id, by_name, usual,
+};
+
+/// Answers of a gateway, or of an HMC that no longer knows who asks.
+fn doubtful() -> Vec<Say> {
+    vec![
+        Hmc(403, 0),
+        Hmc(403, 6),
+        Hmc(403, 2),
+        Empty(403),
+        Html(403),
+        Json(403, "foreign JSON", r#"{"error":"forbidden"}"#),
+        Html(404),
+        Empty(404),
+        Html(400),
+        Made(302, "redirect", |_| {
+            Reply::empty(302).with("Location", "/login")
+        }),
+        Made(307, "redirect", |_| {
+            Reply::empty(307).with("Location", "/login")
+        }),
+        Html(407),
+        Empty(440),
+        Html(440),
+        Hmc(440, 0),
+        Html(498),
+        // A page to log on, as if it were a success.
+        Html(200),
+        Empty(202),
+    ]
+}
+
+/// A console whose first session is refused in this way from the second call on.
+async fn ending(say: Say, refused: fn(Step) -> bool) -> Console {
+    let (mut logons, mut deletes) = (0, 0);
+    Console::start(move |request| {
+        let step = Step::of(request);
+        logons += usize::from(step == Step::Logon);
+        let first = request.header("x-api-session") == Some("kanari-session-1");
+        if first && deletes > 0 && refused(step) {
+            return say.reply(request);
+        }
+        deletes += usize::from(step == Step::Delete);
+        usual(request, logons)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_session_that_is_refused_three_times_in_a_row_is_replaced() {
+    let users: [fn() -> DeleteHmcUserRequest; 2] = [|| by_id("id-1"), || by_name("alice")];
+    let all: fn(Step) -> bool = |step| step != Step::Logon && step != Step::Logoff;
+    let deletions: fn(Step) -> bool = |step| step == Step::Delete;
+    let rows = doubtful().into_iter().flat_map(|say| {
+        users.into_iter().flat_map(move |user| {
+            let say = say.clone();
+            [all, deletions].map(move |refused| (say.clone(), user, refused))
+        })
+    });
+    let played = rows.map(|(say, user, refused)| async move {
+        let what = say.to_string();
+        let console = ending(say, refused).await;
+        console.app.delete_hmc_user(user()).await.unwrap();
+        for _ in 0..3 {
+            console.app.delete_hmc_user(user()).await.unwrap_err();
+            assert_eq!(console.count(Step::Logon), 1, "{what}");
+        }
+        console.app.delete_hmc_user(user()).await.unwrap();
+        assert_eq!(console.count(Step::Logon), 2, "{what}");
+        console
+            .upstream
+            .until("DELETE", "/api/sessions/this-session", 1)
+            .await;
+    });
+    join_all(played).await;
+}
+
+/// The answer stays what it is, whether or not the session is replaced because of it.
+#[tokio::test]
+async fn the_answers_of_such_a_session_keep_their_meaning() {
+    let rows = [
+        (
+            Hmc(403, 6),
+            Code::PermissionDenied,
+            "UPSTREAM_PERMISSION_DENIED",
+            "not_deleted",
+        ),
+        (
+            Html(403),
+            Code::Unavailable,
+            "UPSTREAM_PROTOCOL_ERROR",
+            "unknown",
+        ),
+        (
+            Html(404),
+            Code::Unavailable,
+            "UPSTREAM_PROTOCOL_ERROR",
+            "unknown",
+        ),
+        (
+            Empty(440),
+            Code::Unavailable,
+            "UPSTREAM_PROTOCOL_ERROR",
+            "unknown",
+        ),
+        (
+            Empty(302),
+            Code::Unavailable,
+            "UPSTREAM_PROTOCOL_ERROR",
+            "unknown",
+        ),
+    ];
+    join_all(rows.map(|(say, code, reason, outcome)| async move {
+        let console = Console::saying(vec![(Step::Delete, vec![say])]).await;
+        for calls in 1..=20 {
+            let failed = console.fail(by_id("id-1")).await;
+            failed.expect(code, reason);
+            assert_eq!(failed.meta("outcome"), outcome);
+            assert_eq!(console.count(Step::Delete), calls);
+        }
+        // Replaced once, and not again while that does not help.
+        assert_eq!(console.count(Step::Logon), 2, "{reason}");
+    }))
+    .await;
+}
+
+/// A permission that is missing, a failing HMC and answers about the user say nothing against the session.
+#[tokio::test]
+async fn other_failures_do_not_replace_the_session() {
+    let rows = [
+        vec![Hmc(403, 1)],
+        vec![Hmc(404, 1)],
+        vec![Hmc(404, 9)],
+        vec![Hmc(409, 317)],
+        vec![Hmc(400, 99)],
+        vec![Html(501)],
+        // Never three in a row.
+        vec![[Html(403), Html(403), Hmc(403, 1)]; 7].concat(),
+        vec![[Html(403), Html(404), Hmc(409, 2)]; 7].concat(),
+    ];
+    join_all(rows.map(|says| async move {
+        let what = format!("{says:?}");
+        let console = Console::saying(vec![(Step::Delete, says)]).await;
+        for _ in 0..12 {
+            console.fail(by_id("id-1")).await;
+        }
+        assert_eq!(console.count(Step::Logon), 1, "{what}");
+    }))
+    .await;
+}
+
+/// After a call that succeeded, the next invalid session is replaced as well.
+#[tokio::test]
+async fn each_session_that_worked_may_be_replaced() {
+    let broken = Arc::new(AtomicUsize::new(usize::MAX));
+    let (logons, valid) = (Arc::new(AtomicUsize::new(0)), Arc::clone(&broken));
+    let console = Console::start(move |request| {
+        let step = Step::of(request);
+        if step == Step::Logon {
+            logons.fetch_add(1, Ordering::SeqCst);
+        }
+        let logons = logons.load(Ordering::SeqCst);
+        match step {
+            Step::Read | Step::Delete if logons == valid.load(Ordering::SeqCst) => Reply::html(403),
+            _ => usual(request, logons),
+        }
+    })
+    .await;
+    for round in 1..=3 {
+        console.app.delete_hmc_user(by_id("id-1")).await.unwrap();
+        assert_eq!(console.count(Step::Logon), round);
+        broken.store(round, Ordering::SeqCst);
+        for _ in 0..3 {
+            console.fail(by_id("id-1")).await;
+        }
+    }
+    console.app.delete_hmc_user(by_id("id-1")).await.unwrap();
+    assert_eq!(console.count(Step::Logon), 4);
+}
+
+/// However many calls are refused together, the session is replaced once.
+#[tokio::test]
+async fn calls_that_are_refused_together_replace_the_session_once() {
+    let broken = Arc::new(AtomicBool::new(false));
+    let refusing = Arc::clone(&broken);
+    let mut logons = 0;
+    let console = Console::start(move |request: &Seen| {
+        let step = Step::of(request);
+        logons += usize::from(step == Step::Logon);
+        if step == Step::Read && refusing.load(Ordering::SeqCst) {
+            return Reply::empty(403);
+        }
+        usual(request, logons)
+    })
+    .await;
+    console.app.delete_hmc_user(by_id("id-1")).await.unwrap();
+    broken.store(true, Ordering::SeqCst);
+    for _ in 0..5 {
+        join_all((0..20).map(|_| console.fail(by_id("id-1")))).await;
+    }
+    assert_eq!(console.count(Step::Logon), 2);
+}
