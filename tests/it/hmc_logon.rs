@@ -13,7 +13,7 @@ use tokio::net::TcpSocket;
 use tonic::Code::{DeadlineExceeded, ResourceExhausted, Unavailable};
 
 use self::answers::Row;
-pub use self::answers::rows;
+pub use self::{answers::rows, pauses::most_requests};
 use crate::support::{
     App, Console,
     Say::{self, Hang},

@@ -4,6 +4,7 @@
 mod answers;
 mod forms;
 mod lasting;
+mod pauses;
 
 use std::{
     collections::BTreeMap,

@@ -11,7 +11,7 @@ use crate::support::{
 };
 
 /// Requests that there may be in this time, with pauses of at least 0.1 s, 0.2 s, 0.4 s, ...
-fn most(took: Duration) -> usize {
+pub fn most_requests(took: Duration) -> usize {
     let (mut requests, mut pause, mut sum) = (1, 100, 0);
     loop {
         sum += pause;
@@ -67,7 +67,7 @@ async fn a_logon_that_fails_otherwise_is_followed_by_a_pause() {
                 assert_eq!(failed.meta("outcome"), "not_sent", "{what}");
             }
         }
-        let (logons, most) = (console.count(Step::Logon), most(begun.elapsed()));
+        let (logons, most) = (console.count(Step::Logon), most_requests(begun.elapsed()));
         assert!(logons <= most, "{what}: {logons} of {most}");
         assert!(
             most < 25,
