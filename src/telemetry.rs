@@ -106,13 +106,6 @@ pub fn fatal(error: &str) {
     let _ = Lines.write_all(line.as_bytes());
 }
 
-/// Prints text that is not a log line, in order with the log lines.
-pub fn print(text: &str) {
-    if let Some(output) = OUTPUT.get() {
-        output.send(format!("{text}\n").as_bytes());
-    }
-}
-
 /// Returns a log line that does not come from the subscriber.
 fn line(level: &str, message: &str, key: &str, value: Value) -> String {
     let mut timestamp = String::new();

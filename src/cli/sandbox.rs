@@ -1,11 +1,13 @@
 //! `serve --sandbox`: both upstreams in this process, and the configuration that goes with them.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::Path, process::ExitCode};
+use std::{
+    collections::BTreeMap, net::SocketAddr, path::Path, process::ExitCode, sync::mpsc, thread,
+};
 
 use jsonwebtoken::Algorithm;
 use url::Url;
 
-use super::{Serve, end, run as serve};
+use super::{ANNOUNCE_TIMEOUT, Serve, end, run as serve, tell};
 use crate::{
     config::{
         self, Allow, Audit, AuditSink, BatchAccount, BulkheadLimits, Caller, Config, Credential,
@@ -20,7 +22,6 @@ use crate::{
         identities::{AUDIENCE, ISSUER, Identities, SPIFFE_ID, SUBJECT, TOKEN_QUOTA},
     },
     server::Server,
-    telemetry,
 };
 
 /// A user that is never deleted.
@@ -47,7 +48,7 @@ pub async fn run(arguments: Serve) -> ExitCode {
         Err(error) => return end(&format!("--secure: {error}")),
     };
     let guide = |server: &Server, listen| {
-        telemetry::print(&sandbox.guide(&Served {
+        print(sandbox.guide(&Served {
             listen,
             admin: server.admin_address(),
             identities,
@@ -149,4 +150,14 @@ pub fn sandbox_config(sandbox: &Sandbox, listen: SocketAddr) -> Result<Config, S
             deletes_per_minute: None,
         }],
     })
+}
+
+/// Prints the guide to standard error, and waits for a stalled reader at most [`ANNOUNCE_TIMEOUT`].
+fn print(guide: String) {
+    let (done, printed) = mpsc::channel();
+    thread::spawn(move || {
+        tell(&guide);
+        let _ = done.send(());
+    });
+    let _ = printed.recv_timeout(ANNOUNCE_TIMEOUT);
 }
