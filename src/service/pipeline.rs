@@ -326,7 +326,7 @@ mod tests {
         let text = "[batch_accounts.prod]\nurl = \"http://127.0.0.1:1\"\n\
             [batch_accounts.prod.credential]\nkind = \"shared_key\"\naccount_name = \"a\"\n\
             key_file = \"key\"\n[[callers]]\nidentity = \"anonymous\"\n\
-            allow = [{ rpc = \"DeleteBatchNodeUser\", targets = [\"*\"] }]\n";
+            allow = [{ rpc = \"DeleteBatchNodeUser\", targets = [\"*\"] }]\ndeletes_per_minute = 2\n";
         let config = config::parse(&folder.join("useradmin.toml"), text).ok();
         let shared = match config {
             Some(config) => Shared::new(&config).await.ok(),

@@ -4,7 +4,7 @@ mod certificates;
 mod lifetimes;
 mod matrix;
 mod open_services;
-mod reload;
+pub mod reload;
 mod reload_links;
 mod tokens;
 

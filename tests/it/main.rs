@@ -61,6 +61,7 @@ mod metrics;
 mod overload;
 mod program;
 mod properties;
+mod quota;
 mod renewable;
 mod rooms;
 mod sandbox;

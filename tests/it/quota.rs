@@ -1,0 +1,271 @@
+//! `deletes_per_minute`: which calls count, which are given back, and what a changed configuration does to the count.
+
+use std::{fs, os::unix::fs::symlink, time::Duration};
+
+use futures_util::future::join_all;
+use tonic::Code;
+use useradmin::proto::DeleteBatchNodeUserRequest;
+
+use crate::{
+    bulkhead::holding,
+    callers::reload::reloaded,
+    support::{
+        App, Failed, Reply, Seen, Upstream, batch_deleted, batch_error, batch_request,
+        batch_section, batch_within, by_id, by_name, hmc_or, hmc_section, token_or,
+    },
+};
+
+const EXCEEDED: &str = "ERROR_REASON_DELETE_QUOTA_EXCEEDED";
+
+/// A server with the account `batch` and the HMC `hmc`, and these keys of its caller and of both targets.
+async fn app(upstream: &str, caller: &str, target: &str) -> App {
+    let folder = App::folder();
+    let text = configuration(&folder, upstream, caller, target);
+    App::configured(folder, &text).await
+}
+
+fn configuration(folder: &std::path::Path, url: &str, caller: &str, target: &str) -> String {
+    let targets = batch_section(folder, url) + &hmc_section(folder, url);
+    format!(
+        "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n\
+         [audit]\nfile = \"audit.jsonl\"\nsync = false\n\
+         [[callers]]\nidentity = \"anonymous\"\n{caller}\n\
+         allow = [{{ rpc = \"DeleteBatchNodeUser\", targets = [\"batch\"], pools = [\"pool-*\"] }}, \
+         {{ rpc = \"DeleteHmcUser\", targets = [\"*\"] }}]\n{}",
+        targets.replace("\nurl =", &format!("\n{target}\nurl ="))
+    )
+}
+
+/// An upstream that responds by the name of the user.
+async fn upstream() -> Upstream {
+    let reply = |seen: &Seen| match seen.user().as_str() {
+        "absent" => batch_error(404, "NodeUserNotFound"),
+        "conflict" => batch_error(409, "NodeNotReady"),
+        "cut" => Reply::Close,
+        "id-2" => Reply::json(
+            200,
+            r#"{"object-id":"id-2","name":"root","type":"standard"}"#,
+        ),
+        _ if seen.target.starts_with("/api/") => Reply::empty(204),
+        _ => batch_deleted(),
+    };
+    Upstream::start(move |seen| token_or(seen, || hmc_or(seen, || reply(seen)))).await
+}
+
+fn reason<T>(answer: Result<T, Failed>) -> String {
+    answer.err().map(|failed| failed.reason).unwrap_or_default()
+}
+
+/// Deletes so many users one after the other, and returns how many of them were within the quota.
+async fn within(app: &App, calls: usize) -> usize {
+    let mut within = 0;
+    for _ in 0..calls {
+        let reason = reason(app.delete_batch_node_user(batch_request("alice")).await);
+        assert!(["", EXCEEDED].contains(&reason.as_str()), "{reason}");
+        within += usize::from(reason.is_empty());
+    }
+    within
+}
+
+/// Calls, the reason of each, and whether it counts.
+fn batch_calls() -> [(DeleteBatchNodeUserRequest, &'static str, bool); 10] {
+    let batch = |user_name: &str, allow_missing, validate_only| DeleteBatchNodeUserRequest {
+        allow_missing,
+        validate_only,
+        ..batch_request(user_name)
+    };
+    let other_pool = DeleteBatchNodeUserRequest {
+        pool_id: "other".to_owned(),
+        ..batch_request("alice")
+    };
+    let other_target = DeleteBatchNodeUserRequest {
+        account: "other".to_owned(),
+        ..batch_request("alice")
+    };
+    [
+        (batch("alice", false, false), "", true),
+        (batch("absent", true, false), "", true),
+        (
+            batch("absent", false, false),
+            "ERROR_REASON_USER_NOT_FOUND",
+            true,
+        ),
+        (
+            batch("conflict", false, false),
+            "ERROR_REASON_UPSTREAM_CONFLICT",
+            true,
+        ),
+        (
+            batch("cut", false, false),
+            "ERROR_REASON_OUTCOME_UNKNOWN",
+            true,
+        ),
+        (
+            batch("alice", false, true),
+            "ERROR_REASON_UPSTREAM_PROTOCOL_ERROR",
+            false,
+        ),
+        (
+            batch("..", false, false),
+            "ERROR_REASON_INVALID_REQUEST",
+            false,
+        ),
+        (
+            batch("root", false, false),
+            "ERROR_REASON_PROTECTED_USER",
+            false,
+        ),
+        (other_pool, "ERROR_REASON_CALLER_NOT_AUTHORIZED", false),
+        (other_target, "ERROR_REASON_CALLER_NOT_AUTHORIZED", false),
+    ]
+}
+
+#[tokio::test]
+async fn a_call_counts_if_a_deletion_may_have_been_sent() {
+    let upstream = upstream().await;
+    let keys = ("deletes_per_minute = 1", "protected_users = [\"root\"]");
+    for (request, expected, counts) in batch_calls() {
+        let app = app(&upstream.url, keys.0, keys.1).await;
+        assert_eq!(
+            reason(app.delete_batch_node_user(request.clone()).await),
+            expected
+        );
+        let left = usize::from(!counts);
+        assert_eq!(within(&app, 2).await, left, "{request:?}");
+    }
+    // The name of a protected user is known after the user was read, and after the quota was taken.
+    let hmc = [
+        (by_name("alice"), "", 0),
+        (by_id("id-2"), "ERROR_REASON_PROTECTED_USER", 1),
+    ];
+    for (request, expected, left) in hmc {
+        let app = app(&upstream.url, keys.0, keys.1).await;
+        assert_eq!(reason(app.delete_hmc_user(request).await), expected);
+        assert_eq!(within(&app, 2).await, left, "{expected}");
+    }
+}
+
+/// The upstream cannot be reached, then its circuit breaker is open.
+#[tokio::test]
+async fn calls_to_an_unreachable_upstream_are_given_back() {
+    let app = app("http://127.0.0.1:1", "deletes_per_minute = 10", "").await;
+    let mut reasons = Vec::new();
+    while !reasons
+        .iter()
+        .any(|reason| reason == "ERROR_REASON_CIRCUIT_OPEN")
+    {
+        let calls = (0..10).map(|_| app.delete_hmc_user(by_id("id-1")));
+        reasons.extend(join_all(calls).await.into_iter().map(reason));
+    }
+    assert!(
+        reasons.len() > 10 && !reasons.contains(&EXCEEDED.to_owned()),
+        "{reasons:?}"
+    );
+}
+
+#[tokio::test]
+async fn calls_for_which_the_bulkhead_has_no_room_are_given_back() {
+    let (upstream, arrived, gate) = holding().await;
+    let target = "max_in_flight = 1\nmax_queued = 0";
+    let app = app(&upstream.url, "deletes_per_minute = 2", target).await;
+    let mut first = Box::pin(app.delete_batch_node_user(batch_request("alice")));
+    tokio::select! {
+        _ = &mut first => panic!("its upstream holds it"),
+        () = arrived.notified() => {}
+    }
+    for _ in 0..4 {
+        let failed = app.delete_batch_node_user(batch_request("bob")).await;
+        failed
+            .unwrap_err()
+            .expect(Code::ResourceExhausted, "OVERLOADED");
+    }
+    gate.notify_one();
+    assert_eq!(reason(first.await), "");
+    gate.notify_one();
+    assert_eq!(within(&app, 2).await, 1);
+}
+
+/// The token does not come, so that nothing is sent before the caller's time is over.
+#[tokio::test]
+async fn calls_that_end_before_anything_is_sent_are_given_back() {
+    let upstream = Upstream::start(|seen| match seen.target.as_str() {
+        "/tenant-1/oauth2/v2.0/token" => Reply::Hang,
+        _ => hmc_or(seen, || Reply::empty(204)),
+    })
+    .await;
+    let app = app(&upstream.url, "deletes_per_minute = 1", "").await;
+    for _ in 0..3 {
+        let late = batch_within(&app, batch_request("alice"), Duration::from_millis(600)).await;
+        let failed = late.unwrap_err();
+        assert_ne!(failed.reason, EXCEEDED);
+    }
+    assert_eq!(reason(app.delete_hmc_user(by_name("alice")).await), "");
+    assert_eq!(
+        reason(app.delete_hmc_user(by_name("alice")).await),
+        EXCEEDED
+    );
+}
+
+#[tokio::test]
+async fn calls_whose_intent_is_not_recorded_are_given_back() {
+    let upstream = upstream().await;
+    let folder = App::folder();
+    symlink("/dev/full", folder.join("audit.jsonl")).unwrap();
+    let text = configuration(&folder, &upstream.url, "deletes_per_minute = 1", "");
+    let app = App::configured(folder, &text).await;
+    for _ in 0..3 {
+        let failed = app.delete_batch_node_user(batch_request("alice")).await;
+        failed
+            .unwrap_err()
+            .expect(Code::Unavailable, "AUDIT_UNAVAILABLE");
+    }
+    fs::remove_file(app.folder.join("audit.jsonl")).unwrap();
+    assert_eq!(within(&app, 2).await, 1);
+}
+
+#[tokio::test]
+async fn concurrent_calls_do_not_exceed_the_quota() {
+    let upstream = upstream().await;
+    let app = app(&upstream.url, "deletes_per_minute = 7", "").await;
+    let calls = (0..50).map(|_| app.delete_batch_node_user(batch_request("alice")));
+    let answers = join_all(calls).await;
+    assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 7);
+    for failed in answers.into_iter().filter_map(Result::err) {
+        failed.expect(Code::ResourceExhausted, "DELETE_QUOTA_EXCEEDED");
+        let delay = failed.retry_delay.unwrap();
+        assert!(
+            delay > Duration::from_secs(50) && delay <= Duration::from_mins(1),
+            "{delay:?}"
+        );
+    }
+    assert_eq!(upstream.requests("DELETE", "").len(), 7);
+}
+
+/// What was used before a change of the configuration counts after it.
+#[tokio::test]
+async fn a_changed_configuration_does_not_refill_the_quota() {
+    let upstream = upstream().await;
+    let app = app(&upstream.url, "deletes_per_minute = 3", "").await;
+    assert_eq!(within(&app, 4).await, 3);
+    let other =
+        "[[callers]]\nidentity = \"spiffe://corp/NAME\"\ndeletes_per_minute = 9\nallow = []\n";
+    let (before, after) = (other.replace("NAME", "a"), other.replace("NAME", "b"));
+    // The keys of the caller, callers before and after it, and how many of four more calls are within the quota.
+    let changes = [
+        ("deletes_per_minute = 5", "", "", 2),
+        ("deletes_per_minute = 2", "", "", 0),
+        ("deletes_per_minute = 5", before.as_str(), after.as_str(), 0),
+        ("deletes_per_minute = 6", after.as_str(), before.as_str(), 1),
+        ("", "", after.as_str(), 4),
+        ("deletes_per_minute = 6", "", "", 0),
+        ("deletes_per_minute = 1000", "", "", 4),
+    ];
+    let file = app.folder.join("useradmin.toml");
+    for (count, (caller, before, after, left)) in (1..).zip(changes) {
+        let text = configuration(&app.folder, &upstream.url, caller, "");
+        let text = text.replacen("[[callers]]", &format!("{before}[[callers]]"), 1);
+        fs::write(&file, format!("{text}{after}")).unwrap();
+        app.until_metric(&reloaded("configuration", count)).await;
+        assert_eq!(within(&app, 4).await, left, "{caller} {count}");
+    }
+}
