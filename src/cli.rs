@@ -144,12 +144,12 @@ async fn serve(arguments: Serve) -> ExitCode {
         tracing::warn!(%error, "signals that the server does not use will end it");
     }
     match config {
-        Some(config) => run(&config, |_, _| {}).await,
+        Some(config) => run(config, |_, _| {}).await,
         None => sandbox::run(arguments).await,
     }
 }
 
-async fn run(config: &Config, ready: impl FnOnce(&Server, SocketAddr)) -> ExitCode {
+async fn run(mut config: Config, ready: impl FnOnce(&Server, SocketAddr)) -> ExitCode {
     if let Err(error) = trace::export::start(&config.tracing) {
         return end(&format!("[tracing]: {error}"));
     }
@@ -160,11 +160,12 @@ async fn run(config: &Config, ready: impl FnOnce(&Server, SocketAddr)) -> ExitCo
     if let Err(error) = limits::raise_open_files() {
         tracing::warn!(%error, "the limit of open files stays as it is");
     }
+    limits::fit_connections(&mut config);
     let workers = match Workers::start() {
         Ok(workers) => workers,
         Err(error) => return end(&format!("cannot start a thread: {error}")),
     };
-    let server = match Server::bind(config).await {
+    let server = match Server::bind(&config).await {
         Ok(server) => server.with_workers(workers),
         Err(error) => return end(&error),
     };

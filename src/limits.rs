@@ -1,6 +1,18 @@
-//! What the system allows the process.
+//! The limit of open files of the process, and what the configuration needs of it.
 
 use rustix::process::{Resource, getrlimit, setrlimit};
+
+use crate::{
+    config::Config,
+    server::{acceptor::LEAST_ARRIVING, admin_listener},
+    workers,
+};
+
+/// Reserved for the audit log and its rotation, files that are read again, name resolution, token endpoints, standard
+/// streams and listeners.
+const RESERVE: u64 = 64;
+/// Reserved for the event queue of each worker.
+const WORKER_RESERVE: u64 = 4;
 
 /// Lets it have as many files and connections open as an administrator allows: what most processes begin with is less
 /// than the connections that there may be.
@@ -8,4 +20,73 @@ pub fn raise_open_files() -> std::io::Result<()> {
     let mut files = getrlimit(Resource::Nofile);
     files.current = files.maximum;
     Ok(setrlimit(Resource::Nofile, files)?)
+}
+
+/// Lowers `max_connections` if the limit of open files cannot hold the configured number beside everything else, so that
+/// callers cannot use up the descriptors of upstream requests, the admin port and the audit log.
+pub fn fit_connections(config: &mut Config) {
+    let Some(limit) = getrlimit(Resource::Nofile).current else {
+        return;
+    };
+    let configured = config.server.limits.max_connections;
+    let fitting = fitting_connections(limit.saturating_sub(needed_besides(config)));
+    if fitting < configured {
+        config.server.limits.max_connections = fitting;
+        tracing::warn!(
+            open_files = limit,
+            needed = needed_besides(config) + needed_by_callers(configured),
+            configured,
+            effective = fitting,
+            "max_connections is lowered: the limit of open files cannot hold it",
+        );
+    }
+}
+
+/// Descriptors for connections of callers: those that are served, and as many that are still in their handshakes.
+fn needed_by_callers(connections: u32) -> u64 {
+    u64::from(connections) + u64::from(connections.max(LEAST_ARRIVING))
+}
+
+/// The largest `max_connections` for which [`needed_by_callers`] does not exceed `descriptors`; at least one.
+fn fitting_connections(descriptors: u64) -> u32 {
+    let besides_handshakes = descriptors.saturating_sub(LEAST_ARRIVING.into());
+    let connections = besides_handshakes.min(descriptors / 2).max(1);
+    u32::try_from(connections).unwrap_or(u32::MAX)
+}
+
+/// Descriptors for everything but connections of callers.
+fn needed_besides(config: &Config) -> u64 {
+    let accounts = config.batch_accounts.values();
+    let hmcs = config.hmcs.values();
+    let upstream: u64 = accounts
+        .map(|account| account.bulkhead)
+        .chain(hmcs.map(|hmc| hmc.bulkhead))
+        .map(|bulkhead| u64::from(bulkhead.in_flight))
+        .sum();
+    let admin = config
+        .server
+        .admin_listen
+        .map_or(0, |_| admin_listener::MAX_CONNECTIONS as u64);
+    upstream + admin + RESERVE + WORKER_RESERVE * workers::count() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{fitting_connections, needed_by_callers};
+
+    #[test]
+    fn as_many_connections_as_the_descriptors_hold_and_no_more() {
+        for descriptors in [66, 100, 127, 128, 129, 1_000, 1_000_000] {
+            let fitting = fitting_connections(descriptors);
+            assert!(needed_by_callers(fitting) <= descriptors, "{descriptors}");
+            assert!(
+                needed_by_callers(fitting + 1) > descriptors,
+                "{descriptors}"
+            );
+        }
+        for descriptors in [0, 1, 64, 65] {
+            assert_eq!(fitting_connections(descriptors), 1, "{descriptors}");
+        }
+        assert_eq!(fitting_connections(u64::MAX), u32::MAX);
+    }
 }

@@ -54,7 +54,7 @@ pub async fn run(arguments: Serve) -> ExitCode {
             identities,
         }));
     };
-    serve(&config, guide).await
+    serve(config, guide).await
 }
 
 /// TLS, and identities in place of `anonymous`.

@@ -65,7 +65,7 @@ pub const KEYS: &[Key] = &[
     key(LIMITS, "max_metadata_bytes", "bytes, 1024-65536", "8192", "Largest metadata of one request."),
     key(LIMITS, "max_concurrent_streams", "1-10000", "100", "Calls in progress on one connection."),
     key(LIMITS, "max_concurrent_calls", "1-1000000", "2048", "Calls in progress; more get RESOURCE_EXHAUSTED with OVERLOADED at once, before anybody asks who calls. As many again may wait for their message; when there are more, the one that is silent longest is refused. Health and reflection are not counted."),
-    key(LIMITS, "max_connections", "1-1000000", "1024", "Connections at a time that have begun HTTP/2; more are closed at once. Each needs a file descriptor: see the limit of the process."),
+    key(LIMITS, "max_connections", "1-1000000", "1024", "Connections at a time that have begun HTTP/2; more are closed at once. Each needs a file descriptor, and one more for its handshake; the server lowers this figure at the start where the limit of the process cannot hold it."),
     key(LIMITS, "max_connections_per_peer", "1-1000000", "64", "... and of one address. Loopback has no such limit, for a proxy there stands for many. Behind a proxy on another machine, set it to `max_connections`."),
     key(LIMITS, "max_connection_age_seconds", "seconds, 1-86400", "1800", "How old a connection gets, or up to a tenth less, before its client is asked to make a new one; calls in progress go on, for 65 seconds at most."),
     key(LIMITS, "max_connection_idle_seconds", "seconds, 1-86400", "300", "How long a connection may be without a call in progress before its client is asked to make a new one for the next."),

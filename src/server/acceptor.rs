@@ -26,11 +26,11 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// once; afterwards, pings find out who is silent.
 const PREFACE: usize = 33;
 /// Even where there are few places, those who come at the same time do not push each other out.
-const LEAST_ARRIVING: u32 = 64;
+pub const LEAST_ARRIVING: u32 = 64;
 /// Connections that the system holds until they are accepted; its own limit may be lower.
 const BACKLOG: u32 = 4_096;
 /// After an error of the system, such as too many open files.
-const ERROR_PAUSE: Duration = Duration::from_millis(100);
+pub const ERROR_PAUSE: Duration = Duration::from_millis(100);
 
 /// What is known of a connection; every one of its requests carries it.
 #[derive(Clone)]

@@ -11,6 +11,7 @@ use axum::{
 };
 use tokio::net::TcpListener;
 
+use super::admin_listener;
 use crate::{config::Server as Settings, service::Shared};
 
 /// The port, taken.
@@ -58,9 +59,7 @@ impl Admin {
             .route("/readyz", get(readyz))
             .route("/metrics", get(metrics))
             .with_state(self.shared);
-        if let Err(error) = axum::serve(self.listener, routes).await {
-            tracing::error!(%error, "the admin port has failed");
-        }
+        admin_listener::serve(self.listener, routes).await;
     }
 }
 

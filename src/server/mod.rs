@@ -1,7 +1,8 @@
 //! The listener: one ordered list of layers, the services, the drain. Never sees an HTTP client.
 
-mod acceptor;
+pub(crate) mod acceptor;
 mod admin;
+pub(crate) mod admin_listener;
 mod calls;
 mod connection;
 mod drain;

@@ -11,6 +11,7 @@
 
 mod abuse;
 mod access;
+mod admin_port;
 mod audit;
 mod audit_chain;
 mod audit_crash;

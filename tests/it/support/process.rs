@@ -90,6 +90,14 @@ impl Process {
         Self::run(shell, folder)
     }
 
+    /// The same, but it can never have more open files than this.
+    pub fn no_more_files(folder: &Path, most: u32) -> Self {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "ulimit -n $0; exec \"$@\""]);
+        shell.args([&most.to_string(), PROGRAM]);
+        Self::run(shell, folder)
+    }
+
     /// The same, and its system calls that write or send go to this file.
     pub fn traced(folder: &Path, file: &Path) -> Self {
         let mut strace = Command::new("strace");

@@ -1,0 +1,220 @@
+//! Peers that misuse the admin port: they cost neither callers, nor probes, nor the audit log a file descriptor.
+
+use std::{fs, net::TcpListener, time::Duration};
+
+use futures_util::future::join_all;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::{Instant, sleep, timeout},
+};
+use useradmin::proto::{DeleteOutcome::Deleted, user_admin_client::UserAdminClient};
+
+use crate::{
+    access::upstream,
+    support::{App, Process, Upstream, ask, batch_request, batch_section, configure, until},
+};
+
+/// The limit of half a request's head.
+const HEAD: Duration = Duration::from_secs(5);
+/// The limit of a whole connection.
+const WHOLE: Duration = Duration::from_secs(10);
+/// The line of the log that tells of few descriptors.
+const LOWERED: &str = "max_connections is lowered: the limit of open files cannot hold it";
+/// For a busy machine.
+const MARGIN: Duration = Duration::from_secs(4);
+
+/// What a peer sends at once, what it sends again and again every half second, what the server answers, and within what
+/// time the connection is closed.
+struct Peer {
+    what: &'static str,
+    first: String,
+    then: &'static str,
+    answer: &'static str,
+    within: Duration,
+}
+
+fn peer(
+    what: &'static str,
+    first: impl Into<String>,
+    then: &'static str,
+    answer: &'static str,
+    within: Duration,
+) -> Peer {
+    Peer {
+        what,
+        first: first.into(),
+        then,
+        answer,
+        within,
+    }
+}
+
+fn peers() -> Vec<Peer> {
+    let get = "GET /livez HTTP/1.1\r\nHost: x\r\n";
+    let post = "POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n";
+    vec![
+        peer("silent", "", "", "", HEAD),
+        peer("half a head", get, "", "", HEAD),
+        peer("half a line", "GET /li", "", "", HEAD),
+        peer("a head that trickles", get, "a: b\r\n", "", HEAD),
+        peer("an empty line at a time", "", "\r\n", "", HEAD),
+        peer("a request", format!("{get}\r\n"), "", "200", Duration::ZERO),
+        peer(
+            "HTTP/1.0",
+            "GET /livez HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+            "",
+            "200",
+            Duration::ZERO,
+        ),
+        peer(
+            "two requests at once",
+            format!("{get}\r\n{get}\r\n"),
+            "",
+            "200",
+            Duration::ZERO,
+        ),
+        peer("a body that never comes", post, "", "405", WHOLE),
+        peer("a body that trickles", post, "x", "405", WHOLE),
+        peer(
+            "a large head",
+            format!("{get}a: {}\r\n\r\n", "b".repeat(100_000)),
+            "",
+            "431",
+            Duration::ZERO,
+        ),
+        peer(
+            "many headers",
+            format!("{get}{}\r\n", "a: b\r\n".repeat(1_000)),
+            "",
+            "431",
+            Duration::ZERO,
+        ),
+        peer(
+            "no HTTP",
+            "\u{16}\u{3}\u{1}\0\u{5}hello\r\n\r\n",
+            "",
+            "400",
+            Duration::ZERO,
+        ),
+    ]
+}
+
+async fn with_admin() -> (App, Upstream) {
+    let (upstream, folder) = (upstream().await, App::folder());
+    let head = "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n";
+    let section = batch_section(&folder, &upstream.url);
+    let app = App::configured(folder, &format!("{head}{section}")).await;
+    (app, upstream)
+}
+
+async fn run(app: &App, peer: &Peer) {
+    let begun = Instant::now();
+    let stream = TcpStream::connect(app.admin.unwrap()).await.unwrap();
+    let (mut read, mut write) = stream.into_split();
+    // The server may have answered and closed before all has been sent.
+    let _ = write.write_all(peer.first.as_bytes()).await;
+    let mut answer = Vec::new();
+    let sending = async {
+        loop {
+            sleep(Duration::from_millis(500)).await;
+            let _ = write.write_all(peer.then.as_bytes()).await;
+        }
+    };
+    tokio::select! {
+        // A reset ends it too.
+        _ = read.read_to_end(&mut answer) => {}
+        () = sending => {}
+    }
+    let took = begun.elapsed();
+    let answer = String::from_utf8(answer).unwrap();
+    let status = answer.split(' ').nth(1).unwrap_or_default();
+    assert_eq!(status, peer.answer, "{}: {answer}", peer.what);
+    assert_eq!(
+        answer.matches("HTTP/1.").count(),
+        usize::from(!answer.is_empty()),
+        "{}",
+        peer.what
+    );
+    assert!(took < peer.within + MARGIN, "{}: {took:?}", peer.what);
+}
+
+#[tokio::test]
+async fn every_connection_to_the_admin_port_ends_in_time() {
+    let (app, _upstream) = with_admin().await;
+    join_all(peers().iter().map(|peer| run(&app, peer))).await;
+}
+
+#[tokio::test]
+async fn the_oldest_connections_without_a_request_make_room() {
+    let (app, _upstream) = with_admin().await;
+    let mut held = Vec::new();
+    for _ in 0..200 {
+        held.push(TcpStream::connect(app.admin.unwrap()).await.unwrap());
+        assert!(ask(app.admin.unwrap(), "/livez").await.ends_with("ok\n"));
+    }
+    // The first ones are closed, the last ones are not.
+    for stream in &mut held[..130] {
+        let closed = timeout(HEAD + MARGIN, stream.read(&mut [0])).await.unwrap();
+        assert!(matches!(closed, Ok(0) | Err(_)), "{closed:?}");
+    }
+    let last = held.last_mut().unwrap();
+    last.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+        .await
+        .unwrap();
+    let mut answer = String::new();
+    last.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+#[tokio::test]
+async fn with_few_descriptors_silent_peers_stop_neither_callers_nor_probes_nor_the_rotation() {
+    for silent_at_the_callers_port in [false, true] {
+        let (upstream, folder) = (upstream().await, App::folder());
+        configure(&folder, &upstream.url, "");
+        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        let admin = free.local_addr().unwrap();
+        drop(free);
+        let file = folder.join("useradmin.toml");
+        let text = fs::read_to_string(&file).unwrap();
+        let named = format!("admin_listen = \"{admin}\"");
+        let text = text.replace("admin_listen = \"\"", &named);
+        let text = text.replace(
+            "[batch_accounts.batch]",
+            "[batch_accounts.batch]\nmax_in_flight = 32",
+        );
+        fs::write(&file, text).unwrap();
+        let process = Process::no_more_files(&folder, 400);
+        let lowered = || Process::logged(&folder, LOWERED);
+        until(LOWERED, async || !lowered().is_empty()).await;
+        let effective = lowered()[0]["effective"].as_u64().unwrap();
+        assert!((32..368).contains(&effective), "{effective}");
+        let attacked = if silent_at_the_callers_port {
+            process.address.clone()
+        } else {
+            admin.to_string()
+        };
+        let silent = join_all((0..600).map(|_| async {
+            let mut stream = TcpStream::connect(&attacked).await.unwrap();
+            let _ = stream.write_all(b"GET /livez HTTP/1.1\r\nHo").await;
+            stream
+        }));
+        let held = silent.await;
+        for number in 0..20 {
+            assert!(ask(admin, "/livez").await.ends_with("ok\n"));
+            let rotated = folder.join(format!("audit.{number}"));
+            fs::rename(folder.join("audit.jsonl"), &rotated).unwrap();
+            // Each has a connection of its own.
+            let mut client: UserAdminClient<_> = process.client();
+            let done = client.delete_batch_node_user(batch_request("alice")).await;
+            assert_eq!(done.unwrap().into_inner().outcome(), Deleted);
+            until("a new file", async || folder.join("audit.jsonl").exists()).await;
+        }
+        assert!(ask(admin, "/readyz").await.ends_with("ok\n"));
+        let failed = Process::logged(&folder, "a connection could not be accepted");
+        assert!(failed.is_empty(), "{failed:?}");
+        drop(held);
+        process.stop();
+        fs::remove_dir_all(folder).unwrap();
+    }
+}
