@@ -4,7 +4,8 @@ use tonic::Code;
 use useradmin::{config, proto::DeleteBatchNodeUserRequest};
 
 use crate::support::{
-    App, Reply, Upstream, batch_request, batch_section, by_name, hmc_or, hmc_section, token_or,
+    App, Reply, Upstream, batch_deleted, batch_request, batch_section, by_name, hmc_or,
+    hmc_section, token_or,
 };
 
 /// A server whose `[[callers]]` are the test's.
@@ -24,11 +25,11 @@ pub async fn upstream() -> Upstream {
     Upstream::start(|seen| {
         token_or(seen, || {
             hmc_or(seen, || {
-                Reply::empty(if seen.target.contains("/pools/") {
-                    200
+                if seen.target.contains("/pools/") {
+                    batch_deleted()
                 } else {
-                    204
-                })
+                    Reply::empty(204)
+                }
             })
         })
     })

@@ -22,8 +22,8 @@ use useradmin::{config, proto::DeleteBatchNodeUserRequest};
 use crate::{
     access::{app, upstream},
     support::{
-        App, Failed, Process, Reply, Upstream, batch_request, batch_section, by_id, by_name,
-        configure, hmc_section, token_or, until, verify,
+        App, Failed, Process, Reply, Upstream, batch_answer, batch_deleted, batch_request,
+        batch_section, by_id, by_name, configure, hmc_section, token_or, until, verify,
     },
 };
 
@@ -153,10 +153,10 @@ async fn the_stop_waits_for_the_outcome_of_a_deletion() {
     let upstream = Upstream::start(move |seen| {
         token_or(seen, || {
             if seen.method == "GET" {
-                return Reply::json(200, r#"{"state":"idle"}"#);
+                return batch_answer(200, r#"{"state":"idle"}"#);
             }
             tell.notify_one();
-            Reply::Held(Arc::clone(&held), Box::new(Reply::empty(200)))
+            Reply::Held(Arc::clone(&held), Box::new(batch_deleted()))
         })
     })
     .await;
@@ -193,8 +193,8 @@ async fn the_stop_waits_for_the_outcome_of_a_deletion() {
 async fn a_sink_that_hangs_in_the_middle_refuses_deletions_soon_and_recovers() {
     let upstream = Upstream::start(|seen| {
         token_or(seen, || match seen.method.as_str() {
-            "GET" => Reply::json(200, r#"{"state":"idle"}"#),
-            _ => Reply::empty(200),
+            "GET" => batch_answer(200, r#"{"state":"idle"}"#),
+            _ => batch_deleted(),
         })
     })
     .await;

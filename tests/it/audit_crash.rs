@@ -18,8 +18,8 @@ use useradmin::proto::DeleteOutcome;
 use crate::{
     access::upstream,
     support::{
-        App, Failed, Forged, Process, Reply, Upstream, batch_request, configure, records, token_or,
-        until, verify,
+        App, Failed, Forged, Process, Upstream, batch_deleted, batch_request, configure, records,
+        token_or, until, verify,
     },
 };
 
@@ -193,7 +193,7 @@ impl Lane {
                     missing.lock().unwrap().push(user);
                 }
                 tell.send_modify(|count| *count += usize::from(seen.method == "DELETE"));
-                Reply::empty(200)
+                batch_deleted()
             })
         })
         .await;

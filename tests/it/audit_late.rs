@@ -18,8 +18,8 @@ use useradmin::proto::{DeleteBatchNodeUserRequest, DeleteOutcome};
 use crate::{
     access::upstream,
     support::{
-        App, Failed, Process, Reply, Upstream, batch_deleted, batch_request, batch_section,
-        configure, records, token_or, until, verify,
+        App, Failed, Process, Reply, Upstream, batch_answer, batch_deleted, batch_request,
+        batch_section, configure, records, token_or, until, verify,
     },
 };
 
@@ -29,7 +29,7 @@ async fn holding() -> (Upstream, Arc<Notify>) {
     let held = Arc::clone(&gate);
     let upstream = Upstream::start(move |seen| {
         token_or(seen, || match seen.method.as_str() {
-            "GET" => Reply::json(200, r#"{"state":"idle"}"#),
+            "GET" => batch_answer(200, r#"{"state":"idle"}"#),
             _ => Reply::Held(Arc::clone(&held), Box::new(batch_deleted())),
         })
     });

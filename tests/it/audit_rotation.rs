@@ -20,8 +20,8 @@ use useradmin::proto::user_admin_client::UserAdminClient;
 use crate::{
     access::upstream,
     support::{
-        App, Process, Reply, Upstream, batch_request, configure, lines, records, sha256, text_of,
-        token_or, until, verify,
+        App, Process, Reply, Upstream, batch_deleted, batch_request, configure, lines, records,
+        sha256, text_of, token_or, until, verify,
     },
 };
 
@@ -62,10 +62,10 @@ async fn holding(gate: &Arc<Notify>) -> (Upstream, watch::Receiver<usize>) {
     let upstream = Upstream::start(move |seen| {
         token_or(seen, || {
             if seen.target.contains("/held-") {
-                return Reply::Held(Arc::clone(&gate), Box::new(Reply::empty(200)));
+                return Reply::Held(Arc::clone(&gate), Box::new(batch_deleted()));
             }
             tell.send_modify(|count| *count += usize::from(seen.method == "DELETE"));
-            Reply::empty(200)
+            batch_deleted()
         })
     });
     (upstream.await, arrived)

@@ -15,7 +15,7 @@ use useradmin::{
 };
 
 use crate::support::{
-    App, Forged, Process, Reply, Upstream, batch_deleted, batch_request, configure, sha256,
+    App, Forged, Process, Upstream, batch_answer, batch_deleted, batch_request, configure, sha256,
     token_or, verify,
 };
 
@@ -24,7 +24,7 @@ async fn real_file() -> (PathBuf, PathBuf) {
     let upstream = Upstream::start(|seen| {
         token_or(seen, || match seen.method.as_str() {
             "DELETE" => batch_deleted(),
-            _ => Reply::json(200, r#"{"state":"idle"}"#),
+            _ => batch_answer(200, r#"{"state":"idle"}"#),
         })
     })
     .await;

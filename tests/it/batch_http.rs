@@ -8,7 +8,8 @@ use tonic::Code;
 use useradmin::proto::DeleteOutcome;
 
 use crate::support::{
-    CANARY, Failed, Reply, Upstream, batch, batch_document, batch_request, check_secrecy,
+    CANARY, Failed, REQUEST_ID, Reply, Upstream, batch, batch_answer, batch_document,
+    batch_request, check_secrecy,
 };
 
 #[tokio::test]
@@ -64,14 +65,14 @@ async fn exactly_200_means_deleted() {
 
 #[tokio::test]
 async fn a_200_is_done_at_its_status_line() {
-    let head = "HTTP/1.1 200 OK\r\n";
+    let head = format!("HTTP/1.1 200 OK\r\nrequest-id: {REQUEST_ID}\r\n");
     let rows = [
-        Reply::html(200),
-        Reply::json(200, &batch_document("NodeUserNotFound", CANARY, &[])),
+        Reply::html(200).with("request-id", REQUEST_ID),
+        batch_answer(200, &batch_document("NodeUserNotFound", CANARY, &[])),
         Reply::Raw(format!("{head}Content-Length: 100\r\n\r\n{{").into_bytes()),
         Reply::Raw(format!("{head}Transfer-Encoding: chunked\r\n\r\nzz").into_bytes()),
-        Reply::Endless(head.to_owned(), Duration::ZERO),
-        Reply::Endless(head.to_owned(), Duration::from_millis(10)),
+        Reply::Endless(head.clone(), Duration::ZERO),
+        Reply::Endless(head, Duration::from_millis(10)),
     ];
     let calls = rows.map(|reply| async move {
         let text = format!("{reply:?}");

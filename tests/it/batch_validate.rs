@@ -105,10 +105,10 @@ fn answers() -> Vec<(Reply, Code, &'static str, usize)> {
         Reply::empty(200),
         Reply::empty(204),
         Reply::json(202, r#"{"state":"idle"}"#),
-        Reply::json(200, "{}"),
-        Reply::json(200, r#"[{"state":"idle"}]"#),
-        Reply::json(200, r#"{"state":1}"#),
-        Reply::json(200, r#"{"state":"idle""#),
+        batch_answer(200, "{}"),
+        batch_answer(200, r#"[{"state":"idle"}]"#),
+        batch_answer(200, r#"{"state":1}"#),
+        batch_answer(200, r#"{"state":"idle""#),
     ];
     let garbage = garbage.map(|reply| (reply, Unavailable, "UPSTREAM_PROTOCOL_ERROR", 1));
     states.into_iter().chain(errors).chain(garbage).collect()

@@ -22,7 +22,7 @@ pub async fn holding() -> (Upstream, Arc<Notify>, Arc<Notify>) {
     let upstream = Upstream::start(move |seen| {
         token_or(seen, || {
             tell.notify_one();
-            Reply::Held(Arc::clone(&held), Box::new(Reply::empty(200)))
+            Reply::Held(Arc::clone(&held), Box::new(batch_deleted()))
         })
     })
     .await;

@@ -15,8 +15,8 @@ use tracing::Metadata;
 use crate::{
     callers::{ISSUER, issuer_section},
     support::{
-        App, Process, Reply, Secure, Seen, Signer, Step, Upstream, ask, batch_error, batch_request,
-        batch_section, by_id, by_name,
+        App, Process, Reply, Secure, Seen, Signer, Step, Upstream, ask, batch_deleted, batch_error,
+        batch_request, batch_section, by_id, by_name,
         canary::{
             CALLERS_TOKEN, CLIENT_SECRET, Ear, PASSWORD, SESSION, SHARED_KEY, TOKEN, find, heard,
         },
@@ -190,7 +190,7 @@ async fn upstream(fault: &'static str) -> Upstream {
             ("session refused", Step::Read | Step::Delete) => refusal(seen, 403, 5),
             (_, Step::Other) => token_or(seen, || {
                 if fault == "usual" {
-                    Reply::empty(200)
+                    batch_deleted()
                 } else {
                     batch_error(409, "NodeUserInUse")
                 }

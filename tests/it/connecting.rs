@@ -8,7 +8,9 @@ use std::{
 use tokio::{io::AsyncReadExt as _, net::TcpListener};
 use tonic::{Code, Request, Response};
 
-use crate::support::{App, Failed, Reply, Upstream, batch_request, batch_section, token_or, until};
+use crate::support::{
+    App, Failed, Reply, Upstream, batch_deleted, batch_request, batch_section, token_or, until,
+};
 
 /// A Batch account behind a server that accepts connections and never says a word of TLS.
 async fn mute(authority: &Upstream) -> (App, TcpListener) {
@@ -71,7 +73,7 @@ async fn a_caller_who_goes_while_connecting_ends_the_call() {
 
 #[tokio::test]
 async fn a_request_on_a_connection_that_was_idle_may_have_left() {
-    let mut answers = vec![Reply::Hang, Reply::empty(200)];
+    let mut answers = vec![Reply::Hang, batch_deleted()];
     let upstream = Upstream::start(move |seen| token_or(seen, || answers.pop().unwrap())).await;
     let folder = App::folder();
     let section = batch_section(&folder, &upstream.url);

@@ -185,11 +185,14 @@ async fn a_delete_on_an_hmc_outlives_its_caller() {
 async fn a_delete_outlives_the_connection_of_its_caller() {
     for of_a_node in [true, false] {
         let (mut gate, hold) = gate();
-        let status = if of_a_node { 200 } else { 204 };
-        let upstream = Upstream::start(move |seen| {
-            token_or(seen, || hmc_or(seen, || hold(Reply::empty(status))))
-        })
-        .await;
+        let done = if of_a_node {
+            batch_deleted()
+        } else {
+            Reply::empty(204)
+        };
+        let upstream =
+            Upstream::start(move |seen| token_or(seen, || hmc_or(seen, || hold(done.clone()))))
+                .await;
         let folder = App::folder();
         let sections = by_both(&folder, &upstream.url);
         let limits = "[server.limits]\nmax_connections = 1\n";

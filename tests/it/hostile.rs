@@ -9,8 +9,8 @@ use useradmin::proto::{
 };
 
 use crate::support::{
-    App, Failed, Reply, Upstream, batch_request, batch_section, by_name, hmc_or, hmc_section,
-    token_or,
+    App, Failed, Reply, Upstream, batch_deleted, batch_request, batch_section, by_name, hmc_or,
+    hmc_section, token_or,
 };
 
 /// Texts that have hurt somebody.
@@ -127,7 +127,7 @@ fn check(field: &str, value: &str, failed: &Failed) {
 #[tokio::test]
 async fn hostile_values_never_change_the_shape_of_a_batch_request() {
     assert!(values().len() > 300, "{}", values().len());
-    let upstream = Upstream::start(|seen| token_or(seen, || Reply::empty(200))).await;
+    let upstream = Upstream::start(|seen| token_or(seen, batch_deleted)).await;
     let folder = App::folder();
     let section = batch_section(&folder, &upstream.url);
     let app = App::start_in(folder, &section).await;

@@ -17,8 +17,8 @@ use tokio::{
 use tonic::{Request, Status};
 
 use crate::support::{
-    App, Failed, Reply, Seen, Step, Upstream, batch_request, batch_section, by_id, by_name, canary,
-    hmc_section, token_or, usual,
+    App, Failed, Reply, Seen, Step, Upstream, batch_deleted, batch_request, batch_section, by_id,
+    by_name, canary, hmc_section, token_or, usual,
 };
 
 /// In lower case. What the scripted answers hold of the inside, and how systems and libraries begin to speak of it.
@@ -181,7 +181,7 @@ async fn no_answer_of_an_upstream_tells_of_the_inside() {
                 return answers(seen).swap_remove(at).1;
             }
             match Step::of(seen) {
-                Step::Other => token_or(seen, || Reply::empty(200)),
+                Step::Other => token_or(seen, batch_deleted),
                 _ => usual(seen, 1),
             }
         })
@@ -228,7 +228,7 @@ async fn no_connection_that_fails_tells_of_the_inside() {
         "https://no-such-host-{}.internal.example:6794",
         "x".repeat(64)
     );
-    let working = Upstream::start(|seen| token_or(seen, || Reply::empty(200))).await;
+    let working = Upstream::start(|seen| token_or(seen, batch_deleted)).await;
     let works = &working.url;
     let rows = [
         ("refused", &refused),

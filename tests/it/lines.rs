@@ -14,7 +14,7 @@ use tonic::Code;
 use useradmin::proto::{DeleteBatchNodeUserRequest, DeleteHmcUserRequest};
 
 use crate::support::{
-    App, Failed, Process, Reply, Seen, Step, Upstream, batch_document, batch_request,
+    App, Failed, Process, Reply, Seen, Step, Upstream, batch_answer, batch_document, batch_request,
     batch_section, by_id, by_name, canary, hmc_section, token_or, usual,
 };
 
@@ -82,7 +82,7 @@ async fn upstream() -> Upstream {
             Step::Other => token_or(seen, || {
                 if seen.method == "GET" {
                     let state = &texts[nth(seen)];
-                    return Reply::json(200, &json!({"state": state}).to_string());
+                    return batch_answer(200, &json!({"state": state}).to_string());
                 }
                 let text = &texts[0];
                 let body = batch_document(text, text, &[(text, text)]);

@@ -25,6 +25,7 @@ mod batch_documents;
 mod batch_environment;
 mod batch_http;
 mod batch_http2;
+mod batch_ids;
 mod batch_pauses;
 mod batch_protected;
 mod batch_retries;

@@ -75,7 +75,7 @@ async fn a_connection_has_a_hundred_streams_and_the_rest_wait_for_their_turn() {
     let upstream = Upstream::start(move |seen| {
         token_or(seen, || {
             if seen.method == "GET" {
-                return Reply::json(200, r#"{"state":"idle"}"#);
+                return batch_answer(200, r#"{"state":"idle"}"#);
             }
             count += 1;
             match count {

@@ -25,7 +25,7 @@ use tonic_reflection::pb::v1::{
 use useradmin::sandbox::Sandbox;
 
 use crate::support::{
-    App, Failed, Reply, Upstream, batch_request, batch_section, by_name, token_or,
+    App, Failed, Reply, Upstream, batch_deleted, batch_request, batch_section, by_name, token_or,
 };
 
 #[tokio::test]
@@ -186,7 +186,7 @@ async fn a_call_in_progress_ends_before_the_server_does() {
             tell.notify_one();
             // The script runs on a thread of its own runtime worker: the test decides when it answers.
             tokio::task::block_in_place(|| wait.wait());
-            Reply::empty(200)
+            batch_deleted()
         })
     });
     let upstream = upstream.await;

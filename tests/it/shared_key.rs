@@ -11,7 +11,9 @@ use useradmin::{
     sandbox::Sandbox,
 };
 
-use crate::support::{App, Reply, Seen, Upstream, batch_deleted, batch_error, batch_request};
+use crate::support::{
+    App, Seen, Upstream, batch_answer, batch_deleted, batch_error, batch_request,
+};
 
 const FIRST: &[u8] = b"kanari-key, the first one of the account";
 const SECOND: &[u8] = b"kanari-key, the second one of the account";
@@ -81,7 +83,7 @@ async fn account(accepted: &'static [u8]) -> (App, Upstream) {
             return batch_error(403, "AuthenticationFailed");
         }
         match seen.method.as_str() {
-            "GET" => Reply::json(200, r#"{"id":"node-1","state":"idle"}"#),
+            "GET" => batch_answer(200, r#"{"id":"node-1","state":"idle"}"#),
             _ => batch_deleted(),
         }
     })

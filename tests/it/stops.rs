@@ -15,7 +15,9 @@ use tonic_types::StatusExt as _;
 use crate::{
     abuse::frames::fields,
     connections::BEGIN,
-    support::{App, Process, Reply, Upstream, batch_request, configure, records, token_or, verify},
+    support::{
+        App, Process, Upstream, batch_deleted, batch_request, configure, records, token_or, verify,
+    },
 };
 
 /// The documented limit for a stop is 30 seconds; nothing here takes so long that it would come near.
@@ -126,7 +128,7 @@ async fn fifty_stops_under_load_are_soon_over_and_lose_nothing() {
             let upstream = Upstream::start(move |seen| {
                 token_or(seen, || {
                     tell.send_modify(|count| *count += usize::from(seen.method == "DELETE"));
-                    Reply::empty(200)
+                    batch_deleted()
                 })
             })
             .await;

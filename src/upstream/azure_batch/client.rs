@@ -5,7 +5,7 @@ use std::{pin::pin, time::SystemTime};
 use super::{
     credential::{Credential, Used},
     entra::TokenSource,
-    verdict::{failure, node},
+    verdict::{failure, node, not_from_azure},
     wire,
 };
 use crate::{
@@ -206,9 +206,13 @@ impl BatchAccount {
         let sent = pass.over(pin!(sending)).await;
         let failure = match sent {
             Ok(answer) if answer.status == done => {
-                wire::check_echo(&answer, &user.client_request_id);
-                proof.accepted();
-                return Ok(Done::new(DeleteOutcome::Deleted, &answer, &hidden));
+                match wire::check_ids(&answer, &user.client_request_id) {
+                    Ok(()) => {
+                        proof.accepted();
+                        return Ok(Done::new(DeleteOutcome::Deleted, &answer, &hidden));
+                    }
+                    Err(why) => not_from_azure(&answer, why, &hidden),
+                }
             }
             Ok(answer) => {
                 let failure = self.judge(&answer, user, &proof, &hidden, ledger);
@@ -243,8 +247,10 @@ impl BatchAccount {
         let sending = self.client.send(&READ_NODE, request, None, limits);
         let answer = pass.over(pin!(sending)).await.map_err(NoAnswer::of_read)?;
         if answer.status == StatusCode::OK {
+            wire::check_ids(&answer, &user.client_request_id)
+                .map_err(|why| not_from_azure(&answer, why, &hidden).of_a_read())?;
             proof.accepted();
-            return node(&answer, &hidden);
+            return node(&answer, &user.node_id, &hidden);
         }
         let failure = self.judge(&answer, user, &proof, &hidden, ledger);
         Err(failure.of_a_read())
@@ -274,7 +280,8 @@ impl BatchAccount {
         hidden: &Hidden<'_>,
         ledger: &mut Ledger,
     ) -> Failure {
-        wire::check_echo(answer, &user.client_request_id);
+        // A refusal stands on its document alone; a wrong ID is only logged.
+        let _logged = wire::check_ids(answer, &user.client_request_id);
         let mut failure = failure(answer, user, hidden);
         if let_in(&failure) {
             proof.accepted();

@@ -8,7 +8,7 @@ use super::{
     wire,
 };
 use crate::{
-    error::{Answered, Failure, UpstreamError, Violation},
+    error::{Answered, Failure, Fate, UpstreamError, Violation},
     proto::{DeleteOutcome, ErrorReason},
     upstream::{hidden::Hidden, http::Answer},
 };
@@ -64,9 +64,25 @@ fn answered(answer: &Answer, hidden: &Hidden<'_>) -> Answered {
     }
 }
 
+/// Returns the failure for a 200 that is not Azure Batch's answer to the request, because of `why`. The DELETE may have
+/// been carried out all the same.
+pub fn not_from_azure(answer: &Answer, why: &str, hidden: &Hidden<'_>) -> Failure {
+    let context = format!("a 200 that is not Azure Batch's answer to this request: {why}");
+    Failure {
+        fate: Fate::Unknown,
+        answered: Some(Box::new(answered(answer, hidden))),
+        ..Failure::new(ErrorReason::UpstreamProtocolError, context)
+    }
+}
+
 /// A node that was read: may its users be deleted ("only when it is in the idle or running state")?
-pub fn node(answer: &Answer, hidden: &Hidden<'_>) -> Result<Done, Failure> {
+pub fn node(answer: &Answer, node_id: &str, hidden: &Hidden<'_>) -> Result<Done, Failure> {
     let node: Option<Value> = wire::json(answer);
+    let id = node.as_ref().and_then(|node| node.get("id")?.as_str());
+    if id.is_some_and(|id| !id.eq_ignore_ascii_case(node_id)) {
+        let why = "it describes another node";
+        return Err(not_from_azure(answer, why, hidden).of_a_read());
+    }
     let state = node.as_ref().and_then(|node| node.get("state")?.as_str());
     let reason = match state {
         Some("idle" | "running") => {

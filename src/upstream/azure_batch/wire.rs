@@ -1,6 +1,8 @@
 //! The `BatchError` document, read with distrust: wrong types are ignored, foreign text is cut.
 
+use http::HeaderValue;
 use serde_json::{Map, Value};
+use uuid::Uuid;
 
 use crate::{
     error::status::MAX_BATCH_VALUES,
@@ -60,12 +62,35 @@ pub fn headers_at_fault(document: &Value, callers_id: bool) -> Vec<&str> {
         .collect()
 }
 
-/// Tells when an answer belongs to another request: something between is mixing them up.
-pub fn check_echo(answer: &Answer, sent: &str) {
-    let echo = answer.header(CLIENT_REQUEST_ID);
-    if echo.is_some_and(|echo| !echo.eq_ignore_ascii_case(sent)) {
+/// Checks that Azure Batch itself sent the response, to the request with the client-request-id `sent`. A page of a
+/// proxy has no `request-id`; a response to another request has another `client-request-id`.
+pub fn check_ids(answer: &Answer, sent: &str) -> Result<(), &'static str> {
+    if !same_client_request_id(answer, sent) {
         tracing::warn!(sent, "Azure Batch returned another client-request-id");
+        return Err("the client-request-id is that of another request");
     }
+    let id = answer.header("request-id").unwrap_or_default();
+    if id.trim().is_empty() {
+        return Err("there is no request-id");
+    }
+    Ok(())
+}
+
+/// Whether every `client-request-id` of the response is `sent`, in any spelling of a GUID. A blank one counts as absent.
+fn same_client_request_id(answer: &Answer, sent: &str) -> bool {
+    let sent = Uuid::try_parse(sent).ok();
+    let is_same = |value: &HeaderValue| {
+        // Intermediaries may join repeated headers with commas.
+        value.to_str().is_ok_and(|text| {
+            let mut ids = text.split(',').map(str::trim).filter(|id| !id.is_empty());
+            ids.all(|id| sent.is_some() && Uuid::try_parse(id).ok() == sent)
+        })
+    };
+    answer
+        .headers
+        .get_all(CLIENT_REQUEST_ID)
+        .iter()
+        .all(is_same)
 }
 
 fn text(object: &Map<String, Value>, key: &str, hidden: &Hidden<'_>) -> Option<String> {

@@ -7,8 +7,8 @@ use useradmin::proto::{DeleteBatchNodeUserRequest, DeleteHmcUserRequest};
 
 use super::{House, dns, uri};
 use crate::support::{
-    Failed, Reply, Secure, Upstream, batch_request, batch_section, by_id, by_name, hmc_or,
-    hmc_section, token_or,
+    Failed, Reply, Secure, Upstream, batch_answer, batch_deleted, batch_request, batch_section,
+    by_id, by_name, hmc_or, hmc_section, token_or,
 };
 
 /// Two that exist, one that does not, and none.
@@ -254,8 +254,8 @@ async fn idle() -> Upstream {
         token_or(seen, || {
             hmc_or(seen, || {
                 match (seen.method.as_str(), seen.target.as_str()) {
-                    ("GET", _) => Reply::json(200, r#"{"state":"idle"}"#),
-                    (_, target) if target.starts_with("/pools/") => Reply::empty(200),
+                    ("GET", _) => batch_answer(200, r#"{"state":"idle"}"#),
+                    (_, target) if target.starts_with("/pools/") => batch_deleted(),
                     _ => Reply::empty(204),
                 }
             })

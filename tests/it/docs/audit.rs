@@ -10,8 +10,8 @@ use serde_json::Value;
 use useradmin::proto::DeleteBatchNodeUserRequest;
 
 use crate::support::{
-    App, Forged, Process, Reply, Signer, Upstream, batch_deleted, batch_request, batch_section,
-    configure, records, token_or, until, verify,
+    App, Forged, Process, Reply, Signer, Upstream, batch_answer, batch_deleted, batch_request,
+    batch_section, configure, records, token_or, until, verify,
 };
 
 /// The cells of the table whose head begins with this name.
@@ -60,7 +60,7 @@ async fn all_kinds() -> Vec<Value> {
         token_or(seen, || match seen.method.as_str() {
             "DELETE" if seen.target.contains("/held") => Reply::Hang,
             "DELETE" => batch_deleted(),
-            _ => Reply::json(200, r#"{"state":"idle"}"#),
+            _ => batch_answer(200, r#"{"state":"idle"}"#),
         })
     })
     .await;

@@ -21,7 +21,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use super::{Reply, Seen, pki::Identity};
+use super::{REQUEST_ID, Reply, Seen, pki::Identity};
 
 /// What becomes of a stream.
 #[derive(Clone, Debug)]
@@ -197,7 +197,11 @@ fn answer(
     match stream {
         Stream::Reset(reason) => respond.send_reset(reason),
         Stream::Torn(status, reason) => {
-            let head = Response::builder().status(status).body(()).unwrap();
+            let head = Response::builder()
+                .status(status)
+                .header("request-id", REQUEST_ID)
+                .body(())
+                .unwrap();
             let mut body = respond.send_response(head, false).unwrap();
             body.send_data(Bytes::from_static(b"{"), false).unwrap();
             return Some((body, reason));
