@@ -3,6 +3,7 @@
 
 mod audit;
 mod calls;
+mod format;
 mod process;
 mod reloads;
 mod upstreams;
@@ -18,6 +19,7 @@ use prometheus_client::{
 use self::{audit::Audit, calls::Calls, process::Process, upstreams::Upstreams};
 pub use self::{
     audit::State as AuditState,
+    format::Format,
     reloads::{Content, Reloads},
     upstreams::{
         Credential as CredentialState, End as RequestEnd, Requests, State as TargetState,

@@ -5,14 +5,17 @@ use std::{net::SocketAddr, sync::Arc};
 use axum::{
     Router,
     extract::State,
-    http::{StatusCode, header::CONTENT_TYPE},
+    http::{
+        HeaderMap, StatusCode,
+        header::{ACCEPT, CONTENT_TYPE, VARY},
+    },
     response::IntoResponse,
     routing::get,
 };
 use tokio::net::TcpListener;
 
 use super::admin_listener;
-use crate::{config::Server as Settings, service::Shared};
+use crate::{config::Server as Settings, metrics::Format, service::Shared};
 
 /// The port, taken.
 pub struct Admin {
@@ -76,7 +79,10 @@ async fn readyz(State(shared): State<Arc<Shared>>) -> (StatusCode, &'static str)
     }
 }
 
-async fn metrics(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(CONTENT_TYPE, kind)], shared.numbers())
+async fn metrics(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> impl IntoResponse {
+    let accept = headers.get_all(ACCEPT).into_iter();
+    let format = Format::accepted(accept.filter_map(|value| value.to_str().ok()));
+    // What lies between must not give one scraper what another has asked for.
+    let headers = [(CONTENT_TYPE, format.content_type()), (VARY, "accept")];
+    (headers, format.of(shared.numbers()))
 }

@@ -1,11 +1,15 @@
 //! What is counted where there is no answer: callers who go away, targets that are left alone, scrapes at the same time.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::future::join_all;
 use http::{HeaderName, Request as HttpRequest};
-use tokio::{net::TcpStream, sync::Notify};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    sync::Notify,
+};
 use tonic::{Code, Request};
 
 use super::{BATCH, HMC, count, serving, value};
@@ -130,6 +134,85 @@ async fn scrapes_at_the_same_time_are_whole() {
                 text.contains("useradmin_upstream_credential_age_seconds{"),
                 "{text}"
             );
+        }
+    }
+}
+
+/// The body and the type of `/metrics` for a scraper that sends these headers.
+async fn scrape(app: &App, headers: &str) -> (String, String) {
+    let mut stream = TcpStream::connect(app.admin.unwrap()).await.unwrap();
+    let request = format!("GET /metrics HTTP/1.1\r\nHost: x\r\n{headers}Connection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    let content_type = |line: &str| line.strip_prefix("content-type: ").map(str::to_owned);
+    let content_type = head.lines().find_map(content_type).unwrap();
+    (content_type, body.to_owned())
+}
+
+/// The sample's family, by the rules of the text format: every sample follows the `# TYPE` with its own name.
+fn check_text(text: &str) {
+    let (mut name, mut kind) = ("", "");
+    let mut families = BTreeSet::new();
+    for line in text.lines() {
+        if let Some(family) = line.strip_prefix("# TYPE ") {
+            (name, kind) = family.split_once(' ').unwrap();
+            assert!(["counter", "gauge", "histogram"].contains(&kind), "{line}");
+            assert!(families.insert(name), "{line}");
+        } else if !line.starts_with("# HELP ") {
+            let sample = line.split(['{', ' ']).next().unwrap();
+            let suffix = sample
+                .strip_prefix(name)
+                .unwrap_or_else(|| panic!("{name}: {line}"));
+            let suffixes: &[&str] = match kind {
+                "histogram" => &["_bucket", "_sum", "_count"],
+                _ => &[""],
+            };
+            assert!(suffixes.contains(&suffix), "{name}: {line}");
+            assert!(!line.contains(" # "), "an exemplar: {line}");
+        }
+    }
+    assert!(families.len() > 30, "{families:?}");
+    for name in [
+        "useradmin_build_info",
+        "grpc_server_started_total",
+        "grpc_server_handling_seconds",
+    ] {
+        assert!(families.contains(name), "{families:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_scraper_gets_the_format_that_it_asks_for() {
+    const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+    const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    let account = Upstream::start(|seen| token_or(seen, batch_deleted)).await;
+    let app = with_account(&account).await;
+    let done = app.delete_batch_node_user(batch_request("alice")).await;
+    assert!(done.is_ok());
+    for (headers, expected) in [
+        ("", TEXT),
+        ("Accept: */*\r\n", TEXT),
+        ("Accept: text/plain;version=0.0.4\r\n", TEXT),
+        ("Accept: \u{FF}\r\n", TEXT),
+        (
+            "Accept: application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.2,*/*;q=0.1\r\n",
+            OPEN_METRICS,
+        ),
+        (
+            "Accept: text/plain;q=0.2\r\nAccept: application/openmetrics-text;q=0.5\r\n",
+            OPEN_METRICS,
+        ),
+    ] {
+        let (content_type, body) = scrape(&app, headers).await;
+        assert_eq!(content_type, expected, "{headers}");
+        if expected == TEXT {
+            check_text(&body);
+        } else {
+            assert!(body.ends_with("# EOF\n"));
+            assert!(body.contains("# TYPE useradmin_build info\n"));
         }
     }
 }
