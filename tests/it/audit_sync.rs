@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// May this process trace another one?
-fn strace_works() -> bool {
+pub fn strace_works() -> bool {
     let mut command = Command::new("strace");
     command.args(["-o", "/dev/null", "true"]);
     command.stdin(Stdio::null()).stderr(Stdio::null());

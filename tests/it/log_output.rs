@@ -3,7 +3,6 @@
 use std::{
     fs,
     io::{BufRead as _, BufReader},
-    net::TcpListener,
     path::Path,
     time::{Duration, Instant},
 };
@@ -12,25 +11,13 @@ use serde_json::Value;
 
 use crate::{
     access,
-    support::{App, Process, ask, batch_request, configure},
+    support::{App, Process, ask, batch_request, configure, configure_with_admin},
 };
 
 /// More calls than a pipe can hold lines of.
 const CALLS: usize = 400;
 /// Far below the limit of a drain: nothing is in progress when the server stops.
 const LONGEST_STOP: Duration = Duration::from_secs(10);
-
-/// Writes a configuration with an admin port, and returns the address of the port.
-fn configure_with_admin(folder: &Path, url: &str) -> String {
-    configure(folder, url, "");
-    let free = TcpListener::bind("127.0.0.1:0").unwrap();
-    let admin = free.local_addr().unwrap().to_string();
-    let file = folder.join("useradmin.toml");
-    let text = fs::read_to_string(&file).unwrap();
-    let named = format!("admin_listen = \"{admin}\"");
-    fs::write(file, text.replace("admin_listen = \"\"", &named)).unwrap();
-    admin
-}
 
 /// Starts a server whose log, at a level with many lines for each call, goes to a pipe.
 fn start(folder: &Path) -> (Process, std::io::PipeReader) {

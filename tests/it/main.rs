@@ -16,6 +16,7 @@ mod audit;
 mod audit_chain;
 mod audit_crash;
 mod audit_late;
+mod audit_readiness;
 mod audit_rotation;
 mod audit_sync;
 mod audit_verify;

@@ -4,14 +4,18 @@
 use std::{
     fs::{self, File, Metadata, OpenOptions, TryLockError},
     io::{self, ErrorKind, Write as _},
-    os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _},
+    os::{
+        fd::AsFd,
+        unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _},
+    },
     path::Path,
     time::{Duration, Instant},
 };
 
 use rustix::{
-    fs::{FallocateFlags, fallocate},
+    fs::{FallocateFlags, fallocate, fstat},
     io::Errno,
+    process::{Resource, getrlimit},
 };
 
 use super::{
@@ -22,6 +26,8 @@ use crate::config::AuditSink;
 
 /// A disk with less than this is full.
 const ROOM: u64 = 64 * 1024;
+/// Bytes of a probe: no record of an ordinary call is longer.
+const PROBE: usize = 4 * 1024;
 const SLOW_SYNC: Duration = Duration::from_millis(1);
 const LONGEST_SYNC: Duration = Duration::from_millis(100);
 
@@ -292,19 +298,49 @@ impl Sink {
         }
     }
 
-    /// Does it work again? Found out without a byte that anybody could read: in a file by room for more, in a pipe by
-    /// the end of the line that was broken off.
-    pub fn probe(&mut self) -> io::Result<()> {
-        match (&self.open, self.len) {
-            (Some(open), Some(len)) if open.regular => reserve(&open.file, len),
-            _ if self.broken => self.write("", false),
+    /// Checks that there is room for more, without writing a byte that a reader could see.
+    pub fn check_room(&self) -> io::Result<()> {
+        match (self.regular(), self.stdout) {
+            (Some((file, len)), _) => reserve(file, len),
+            (None, Some(Stdout::File)) => {
+                let stdout = io::stdout();
+                reserve(&stdout, fstat(&stdout)?.st_size.unsigned_abs())
+            }
             _ => Ok(()),
         }
     }
+
+    /// Writes for real, which alone proves after a failure that records can be written. A regular file gets NUL bytes
+    /// that are cut off again; if the process dies in between, the next one cuts them off ([`take_over`]). Other sinks
+    /// get the end of the line that may be broken off.
+    pub fn probe(&mut self) -> io::Result<()> {
+        // A write that must fail would show readers bytes that are cut off again.
+        self.check_room()?;
+        let Some((mut file, len)) = self.regular() else {
+            self.broken = true;
+            return self.write("", false);
+        };
+        let written = file.write_all(&[0; PROBE]);
+        let synced = written.and_then(|()| if self.sync { file.sync_data() } else { Ok(()) });
+        let cut = file.set_len(len);
+        self.rest = cut.is_err();
+        synced.and(cut)
+    }
+
+    /// Returns the open regular file, and its length as this process has left it.
+    fn regular(&self) -> Option<(&File, u64)> {
+        let open = self.open.as_ref().filter(|open| open.regular);
+        open.map(|open| &open.file).zip(self.len)
+    }
 }
 
-/// Is there room behind `len`?
-fn reserve(file: &File, len: u64) -> io::Result<()> {
+/// Checks that there is room behind `len`.
+fn reserve(file: impl AsFd, len: u64) -> io::Result<()> {
+    // `fallocate` does not regard the limit of the process where the length of the file stays the same.
+    let limit = getrlimit(Resource::Fsize).current;
+    if limit.is_some_and(|limit| limit < len + PROBE as u64) {
+        return Err(ErrorKind::FileTooLarge.into());
+    }
     match fallocate(file, FallocateFlags::KEEP_SIZE, len, ROOM) {
         // Not every file system can tell.
         Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(()),

@@ -51,12 +51,22 @@ pub struct Writer {
     served: Option<usize>,
     /// So many of them are worth a sync.
     expected: usize,
-    /// The log knows that the sink is open.
-    told: bool,
+    condition: Condition,
     /// The head that was told last, and when.
     told_head: (Head, Instant),
     state: Arc<State>,
     metrics: Arc<Metrics>,
+}
+
+/// The result of the last attempt to use the sink.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Condition {
+    /// There was none yet.
+    Untried,
+    /// The sink is open, and the last write succeeded.
+    Works,
+    /// The sink could not be opened, written or synced.
+    Failed,
 }
 
 impl Writer {
@@ -72,7 +82,7 @@ impl Writer {
             carry: false,
             served: None,
             expected: 0,
-            told: false,
+            condition: Condition::Untried,
             told_head: (Head::default(), Instant::now()),
             state,
             metrics,
@@ -122,7 +132,11 @@ impl Writer {
         }
         for done in round.to_sync {
             // Whoever does not wait any more does not need to know, and nobody is told what is not so.
-            let _ = if self.told { done.send(()) } else { Ok(()) };
+            let _ = if self.condition == Condition::Works {
+                done.send(())
+            } else {
+                Ok(())
+            };
         }
         self.tell_head();
     }
@@ -160,7 +174,7 @@ impl Writer {
     /// Would these records be written without waiting for anything?
     pub fn is_quick(&self, jobs: &[Job]) -> bool {
         let bytes = || jobs.iter().map(|job| job.entry.most_bytes()).sum();
-        self.told && self.owed.is_empty() && self.sink.is_quick(bytes)
+        self.condition == Condition::Works && self.owed.is_empty() && self.sink.is_quick(bytes)
     }
 
     /// Writes these records, and what is owed.
@@ -169,7 +183,7 @@ impl Writer {
         // An intent whose caller was told that it failed must not appear afterwards.
         group.retain(|job| job.entry.event == Event::Outcome || !job.done.is_closed());
         self.commit(group);
-        while !self.owed.is_empty() && self.told {
+        while !self.owed.is_empty() && self.condition == Condition::Works {
             self.commit(Vec::new());
         }
     }
@@ -189,7 +203,8 @@ impl Writer {
         self.state.written(written.is_ok());
         match written {
             Ok(()) => {
-                if !std::mem::replace(&mut self.told, true) {
+                let before = std::mem::replace(&mut self.condition, Condition::Works);
+                if before != Condition::Works {
                     let (file, head) = (self.sink.name(), self.head.to_string());
                     tracing::info!(file, head, "the audit log is open");
                 }
@@ -198,7 +213,7 @@ impl Writer {
                 }
             }
             Err(error) => {
-                self.told = false;
+                self.condition = Condition::Failed;
                 for job in group {
                     self.refuse(job, &error);
                 }
@@ -316,18 +331,22 @@ impl Writer {
         Ok(())
     }
 
-    /// There is nothing to write: what was written gets onto the disk, and a sink that has failed is tried.
+    /// Syncs what was written when there is nothing to write. After a failure, proves that the sink works again.
     fn rest(&mut self) -> io::Result<()> {
         let synced = self.sink.sync();
-        if let Err(error) = &synced {
+        let checked = synced.and_then(|()| match self.condition {
+            Condition::Untried => self.sink.check_room(),
+            Condition::Works => Ok(()),
+            Condition::Failed => self.sink.probe(),
+        });
+        // The probe is repeated every second; its failure is news only once.
+        if let Err(error) = &checked
+            && self.condition != Condition::Failed
+        {
             let file = self.sink.name();
             tracing::error!(file, %error, "the audit log failed; deletions are refused");
         }
-        synced?;
-        if self.state.failed() {
-            return self.sink.probe();
-        }
-        Ok(())
+        checked
     }
 
     /// Tells that a record is written. An intent whose caller has given up meanwhile gets its outcome at once.

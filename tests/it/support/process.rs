@@ -3,6 +3,7 @@
 use std::{
     fs::{self, OpenOptions},
     io::{BufRead as _, BufReader, Read as _},
+    net::TcpListener,
     path::Path,
     process::{Child, ChildStdout, Command, Output, Stdio},
 };
@@ -45,6 +46,19 @@ pub fn configure(folder: &Path, url: &str, sections: &str) {
         batch_section(folder, url)
     );
     fs::write(folder.join("useradmin.toml"), text).unwrap();
+}
+
+/// Writes a configuration with an admin port, and returns the address of the port.
+pub fn configure_with_admin(folder: &Path, url: &str) -> String {
+    configure(folder, url, "");
+    // Bound once to find a free port.
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let admin = free.local_addr().unwrap().to_string();
+    let file = folder.join("useradmin.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    let named = format!("admin_listen = \"{admin}\"");
+    fs::write(file, text.replace("admin_listen = \"\"", &named)).unwrap();
+    admin
 }
 
 /// A server that is ready. Dropping it kills it.
@@ -116,6 +130,16 @@ impl Process {
         strace.args(["-D", "-f", "-o"]).arg(file);
         strace.args(["-e", "trace=fdatasync"]);
         strace.args(["-e", "inject=fdatasync:delay_exit=50ms", PROGRAM]);
+        Self::run(strace, folder)
+    }
+
+    /// The same, and these writes to its audit log fail, such as `3..8`; this file tells of them.
+    pub fn failing_writes(folder: &Path, file: &Path, writes: &str) -> Self {
+        let mut strace = Command::new("strace");
+        strace.args(["-D", "-f", "-o"]).arg(file);
+        strace.arg("-P").arg(folder.join("audit.jsonl"));
+        let fault = format!("inject=write:error=EIO:when={writes}");
+        strace.args(["-e", "trace=write", "-e", &fault, PROGRAM]);
         Self::run(strace, folder)
     }
 

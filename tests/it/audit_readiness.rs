@@ -1,0 +1,161 @@
+//! Readiness and health after a failure of the audit log: they return only after a real write has succeeded.
+
+use std::{
+    fs,
+    io::{self, Write as _},
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use tonic::{Code, transport::Channel};
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
+
+use crate::{
+    access::upstream,
+    audit_sync::strace_works,
+    support::{App, Failed, Process, ask, batch_request, configure_with_admin, until, verify},
+};
+
+/// A server in a process of its own, with its admin port.
+struct Service {
+    process: Process,
+    admin: String,
+}
+
+impl Service {
+    async fn call(&self) -> Result<(), Failed> {
+        let mut client = self.process.client();
+        let answer = client.delete_batch_node_user(batch_request("alice")).await;
+        answer.map(drop).map_err(Failed::from)
+    }
+
+    /// Calls until a call is refused because it cannot be recorded. Returns the number of calls before it.
+    async fn fill(&self) -> usize {
+        for done in 0..1_000 {
+            if let Err(failed) = self.call().await {
+                failed.expect(Code::Unavailable, "AUDIT_UNAVAILABLE");
+                return done;
+            }
+        }
+        panic!("every record was written");
+    }
+
+    async fn is_ready(&self) -> bool {
+        let answer = ask(&self.admin, "/readyz").await;
+        answer.split(' ').nth(1).unwrap() == "200"
+    }
+
+    async fn is_healthy(&self) -> bool {
+        let url = format!("http://{}", self.process.address);
+        let channel = Channel::from_shared(url).unwrap().connect_lazy();
+        let request = HealthCheckRequest {
+            service: "useradmin.v1.UserAdmin".to_owned(),
+        };
+        let answer = HealthClient::new(channel).check(request).await;
+        answer.unwrap().into_inner().status() == ServingStatus::Serving
+    }
+
+    /// Asserts that readiness and health stay off while the writer, which tries again every second, cannot write.
+    async fn stays_off(&self) {
+        until("unhealthy", async || !self.is_healthy().await).await;
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_millis(2_500) {
+            assert!(!self.is_ready().await);
+            assert!(!self.is_healthy().await);
+        }
+    }
+
+    /// Waits until readiness and health return without a call, and stops the server after one more call.
+    async fn recovers(self) {
+        until("ready", async || self.is_ready().await).await;
+        until("healthy", async || self.is_healthy().await).await;
+        self.call().await.unwrap();
+        self.process.stop();
+    }
+}
+
+/// Asserts that these files are whole, and have no bytes of a probe.
+fn check(files: &[&Path]) {
+    let (code, _, err) = verify(files.iter().copied());
+    assert_eq!((code, err.as_str()), (0, ""));
+    for file in files {
+        assert!(!fs::read(file).unwrap().contains(&0), "{}", file.display());
+    }
+}
+
+/// The limit of the process on the size of files. `fallocate` does not regard it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_at_the_limit_of_the_process_is_not_ready() {
+    let upstream = upstream().await;
+    let folder = App::folder();
+    let admin = configure_with_admin(&folder, &upstream.url);
+    let process = Process::limited(&folder, 8_192);
+    let service = Service { process, admin };
+    let done = service.fill().await;
+    service.stays_off().await;
+    assert_eq!(upstream.requests("DELETE", "").len(), done);
+    let (file, old) = (folder.join("audit.jsonl"), folder.join("audit.jsonl.1"));
+    fs::rename(&file, &old).unwrap();
+    service.recovers().await;
+    check(&[&old, &file]);
+    fs::remove_dir_all(folder).unwrap();
+}
+
+/// A start with a file that has reached the limit.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_starts_at_the_limit_is_not_ready() {
+    let upstream = upstream().await;
+    let folder = App::folder();
+    let admin = configure_with_admin(&folder, &upstream.url);
+    let process = Process::start(&folder);
+    let service = Service { process, admin };
+    let file = folder.join("audit.jsonl");
+    while fs::metadata(&file).map_or(0, |found| found.len()) < 8_192 {
+        service.call().await.unwrap();
+    }
+    service.process.stop();
+    let size = fs::metadata(&file).unwrap().len();
+    let process = Process::limited(&folder, usize::try_from(size).unwrap());
+    let service = Service { process, ..service };
+    service.stays_off().await;
+    assert_eq!(Process::logged(&folder, FAILED).len(), 1);
+    let old = folder.join("audit.jsonl.1");
+    fs::rename(&file, &old).unwrap();
+    service.recovers().await;
+    check(&[&old, &file]);
+    fs::remove_dir_all(folder).unwrap();
+}
+
+const FAILED: &str = "the audit log failed; deletions are refused";
+
+/// Errors of the device, of which nothing but a write can tell.
+#[tokio::test(flavor = "multi_thread")]
+async fn readiness_returns_when_a_write_succeeds() {
+    if !strace_works() {
+        // Past the capture of the test's output: a reader should know.
+        let _ = writeln!(
+            io::stderr(),
+            "SKIPPED: the test of failing writes, because strace does not work here"
+        );
+        return;
+    }
+    let upstream = upstream().await;
+    let folder = App::folder();
+    let admin = configure_with_admin(&folder, &upstream.url);
+    let trace = folder.join("writes");
+    // Intent and outcome of the first call are written.
+    let process = Process::failing_writes(&folder, &trace, "3..6");
+    let service = Service { process, admin };
+    assert_eq!(service.fill().await, 1);
+    let injected = || {
+        let text = fs::read_to_string(&trace).unwrap();
+        text.matches("(INJECTED)").count()
+    };
+    until("ready", async || service.is_ready().await).await;
+    assert_eq!(injected(), 4);
+    service.recovers().await;
+    check(&[&folder.join("audit.jsonl")]);
+    fs::remove_dir_all(folder).unwrap();
+}
