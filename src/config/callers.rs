@@ -3,13 +3,13 @@
 use std::{collections::BTreeSet, fs, path::Path};
 
 use jsonwebtoken::Algorithm;
-use url::Url;
 
 use super::{
     Allow, Caller, Jwks, JwtIssuer, RPCS,
     fault::Faults,
     section::{Placed, Section},
-    targets::{is_safe, roots},
+    targets::roots,
+    urls::{self, Shape, url},
 };
 use crate::{
     identity::{Identity, MAX_BYTES, SUBJECT_MARK},
@@ -33,6 +33,9 @@ pub fn jwt_issuers(file: &Section, folder: &Path, faults: &mut Faults) -> Vec<Jw
         let Some(Placed { value, span }) = issuer else {
             continue;
         };
+        if let Err(fault) = urls::check_identifier(&value) {
+            faults.add(span.clone(), format!("`issuer` {fault}"));
+        }
         if value.contains(SUBJECT_MARK) {
             faults.add(span.clone(), "`issuer` must not hold a `#`");
         }
@@ -82,7 +85,7 @@ fn jwks(section: &Section, folder: &Path, faults: &mut Faults) -> Option<Jwks> {
             jwks_file(section, folder, faults)
         }
         (false, true) => {
-            let url = jwks_url(section, faults)?;
+            let url = url(section, "jwks_url", Shape::Resource, false, faults)?;
             Some(Jwks::Url { url, roots })
         }
         _ => {
@@ -103,24 +106,6 @@ fn jwks_file(section: &Section, folder: &Path, faults: &mut Faults) -> Option<Jw
         faults.add_of_content(text.span, format!("`jwks_file` {fault}"));
     }
     Some(Jwks::File(path))
-}
-
-fn jwks_url(section: &Section, faults: &mut Faults) -> Option<Url> {
-    let text = section.required("jwks_url", faults)?;
-    let checked = Url::parse(&text.value)
-        .map_err(|error| format!("is not a URL: {error}"))
-        .and_then(is_safe)
-        .and_then(|url| match url.fragment() {
-            None => Ok(url),
-            Some(_) => Err("must have no fragment".to_owned()),
-        });
-    match checked {
-        Ok(url) => Some(url),
-        Err(fault) => {
-            faults.add(text.span, format!("`jwks_url` {fault}"));
-            None
-        }
-    }
 }
 
 /// `[[callers]]`
@@ -145,6 +130,11 @@ pub fn callers(file: &Section, issuers: &[JwtIssuer], faults: &mut Faults) -> Ve
         }
         let names = issuers.iter().map(|issuer| issuer.issuer.as_str());
         let identity = Identity::parse(&value, names);
+        if let Identity::Certificate(name) = &identity
+            && let Err(fault) = urls::check_identifier(name)
+        {
+            faults.add(span.clone(), format!("`identity` {fault}"));
+        }
         if !seen.insert(identity.to_string()) {
             faults.add(
                 span,

@@ -10,7 +10,8 @@ use super::{
     fault::Faults,
     secret::Form,
     section::Section,
-    targets::{secret, url},
+    targets::secret,
+    urls::{self, Shape, url},
 };
 use crate::names;
 
@@ -59,9 +60,9 @@ pub fn credential(account: &Section, folder: &Path, faults: &mut Faults) -> Opti
     };
     let authority = section
         .has("authority")
-        .then(|| url(&section, "authority", faults))
+        .then(|| url(&section, "authority", Shape::Origin, false, faults))
         .flatten();
-    let scope = optional(&section, "scope", faults).unwrap_or_else(|| DEFAULT_SCOPE.to_owned());
+    let scope = scope(&section, faults);
     let kind = entra.filter(|_| faults.barring() == before)?;
     Some(Credential::Entra(Entra {
         kind,
@@ -113,6 +114,19 @@ fn optional(section: &Section, key: &str, faults: &mut Faults) -> Option<String>
         return None;
     }
     section.required(key, faults).map(|placed| placed.value)
+}
+
+fn scope(section: &Section, faults: &mut Faults) -> String {
+    let named = section
+        .has("scope")
+        .then(|| section.required("scope", faults));
+    let Some(named) = named.flatten() else {
+        return DEFAULT_SCOPE.to_owned();
+    };
+    if let Err(fault) = urls::check_identifier(&named.value) {
+        faults.add(named.span, format!("`scope` {fault}"));
+    }
+    named.value
 }
 
 fn client_secret(

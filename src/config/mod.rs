@@ -12,6 +12,7 @@ mod server;
 mod targets;
 pub mod tls;
 mod tracing;
+pub mod urls;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

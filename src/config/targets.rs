@@ -1,8 +1,6 @@
 //! Reads `[batch_accounts.ALIAS]` and `[hmcs.ALIAS]`, and the files that they name.
 
-use std::{collections::BTreeMap, net::IpAddr, path::Path, time::Duration};
-
-use url::{Host, Url};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use super::{
     BatchAccount, BulkheadLimits, Hmc, Roots, credential,
@@ -10,6 +8,7 @@ use super::{
     pem::certificates,
     secret::{Form, SecretSource},
     section::{Placed, Section},
+    urls::{Shape, url},
 };
 use crate::{names, pattern::Pattern};
 
@@ -22,7 +21,7 @@ pub fn batch_accounts(
     let mut accounts = BTreeMap::new();
     for (alias, section) in file.named_tables("batch_accounts", "batch_accounts.ALIAS", faults) {
         check_alias(&alias, faults);
-        let url = url(&section, "url", faults);
+        let url = url(&section, "url", Shape::Origin, false, faults);
         let roots = roots(&section, folder, faults);
         let protected_users = protected(&section, faults);
         let bulkhead = bulkhead(&section, BulkheadLimits::BATCH, faults);
@@ -46,7 +45,7 @@ pub fn hmcs(file: &Section, folder: &Path, faults: &mut Faults) -> BTreeMap<Stri
     let mut hmcs = BTreeMap::new();
     for (alias, section) in file.named_tables("hmcs", "hmcs.ALIAS", faults) {
         check_alias(&alias, faults);
-        let url = url(&section, "url", faults);
+        let url = url(&section, "url", Shape::Origin, false, faults);
         let userid = section.required("userid", faults);
         let password = secret(&section, "password_file", Form::Text, folder, faults);
         let roots = roots(&section, folder, faults);
@@ -93,59 +92,6 @@ fn protected(section: &Section, faults: &mut Faults) -> Vec<Pattern> {
     };
     let texts = list.value.iter();
     texts.map(|text| Pattern::folded(&text.value)).collect()
-}
-
-/// An https URL that is nothing but an origin; http for loopback hosts, which no network can read.
-pub(super) fn url(section: &Section, key: &str, faults: &mut Faults) -> Option<Url> {
-    let text = section.required(key, faults)?;
-    match origin(&text.value, false) {
-        Ok(url) => Some(url),
-        Err(fault) => {
-            faults.add(text.span, format!("`{key}` {fault}"));
-            None
-        }
-    }
-}
-
-/// `insecure`: http will do for any host.
-pub(super) fn origin(text: &str, insecure: bool) -> Result<Url, String> {
-    let url = Url::parse(text).map_err(|error| format!("is not a URL: {error}"))?;
-    let url = match url.scheme() {
-        "http" if insecure => bare(url)?,
-        _ => is_safe(url)?,
-    };
-    if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
-        return Err("must have no path, query or fragment".into());
-    }
-    Ok(url)
-}
-
-/// https, or http for a loopback host; no user and no password.
-pub(super) fn is_safe(url: Url) -> Result<Url, String> {
-    match url.scheme() {
-        "https" => {}
-        "http" if is_loopback(&url) => {}
-        "http" => return Err("must be https; http is for loopback hosts only".into()),
-        _ => return Err("must be an https URL".into()),
-    }
-    bare(url)
-}
-
-/// No user and no password.
-fn bare(url: Url) -> Result<Url, String> {
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err("must not hold a user or a password".into());
-    }
-    Ok(url)
-}
-
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(address)) => IpAddr::V4(address).is_loopback(),
-        Some(Host::Ipv6(address)) => IpAddr::V6(address).is_loopback(),
-        None => false,
-    }
 }
 
 pub(super) fn roots(section: &Section, folder: &Path, faults: &mut Faults) -> Roots {

@@ -2,25 +2,15 @@
 
 use std::path::Path;
 
-use url::Url;
-
 use super::{
     Tracing,
     fault::Faults,
     section::Section,
-    targets::{origin, roots},
+    targets::roots,
+    urls::{Shape, url},
 };
-use crate::channel;
 
 const ENDPOINT: &str = "otlp_endpoint";
-
-/// A host that a certificate can name.
-fn named(url: Url) -> Result<Url, String> {
-    match channel::server_name(url.host_str().unwrap_or_default()) {
-        Ok(_) => Ok(url),
-        Err(error) => Err(format!("has a host that cannot be used: {error}")),
-    }
-}
 
 /// `[tracing]`
 pub fn tracing(file: &Section, folder: &Path, faults: &mut Faults) -> Tracing {
@@ -33,12 +23,6 @@ pub fn tracing(file: &Section, folder: &Path, faults: &mut Faults) -> Tracing {
     if let Some(ratio) = section.part("sample_ratio", faults) {
         tracing.sample_ratio = ratio;
     }
-    let text = section.required(ENDPOINT, faults);
-    if let Some(text) = text {
-        match origin(&text.value, insecure).and_then(named) {
-            Ok(url) => tracing.collector = Some(url),
-            Err(fault) => faults.add(text.span, format!("`{ENDPOINT}` {fault}")),
-        }
-    }
+    tracing.collector = url(&section, ENDPOINT, Shape::Origin, insecure, faults);
     tracing
 }

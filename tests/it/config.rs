@@ -247,3 +247,4 @@ fn every_key_is_read() {
 mod faults;
 mod identities;
 mod tracing;
+mod urls;

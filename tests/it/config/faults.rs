@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::Folder;
 
 /// A sound account and a sound HMC, each of whose lines a case can replace.
-const ACCOUNT: &str = r#"[batch_accounts.a]
+pub const ACCOUNT: &str = r#"[batch_accounts.a]
 url = "https://a.example"
 [batch_accounts.a.credential]
 kind = "client_secret"
@@ -30,7 +30,7 @@ password_file = "hmc.password"
 type Case<'a> = (String, &'a [&'a str]);
 
 /// `base` with the line `number` replaced.
-fn with(base: &str, number: usize, line: &str) -> String {
+pub fn with(base: &str, number: usize, line: &str) -> String {
     let mut text = String::new();
     for (old, at) in base.lines().zip(1..) {
         let _ = writeln!(text, "{}", if at == number { line } else { old });

@@ -23,6 +23,9 @@ const INTRODUCTION: &str = "\
 - Secrets stand in files of their own, never in this file, on the command line or in the environment. A line
   end behind a secret is not part of it. A file that is missing or not readable is a fault of the line that
   names it. Secrets are read again when they are needed, so a rotated one needs no restart.
+- A URL is https with a host that can be a name or an address. What parsers would repair or drop is refused:
+  placeholders that were not replaced, quotes, blanks, port 0, a user, other forms of IPv4 addresses. A name that
+  is not ASCII is written as `xn--...`.
 - Patterns know `*`, which stands for any text, and nothing else.
 - Proxies in the environment (`HTTPS_PROXY` and the like) are ignored.
 - At least one Batch account or HMC is required.
