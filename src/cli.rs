@@ -100,7 +100,10 @@ pub fn main() -> ExitCode {
     let code = runtime.block_on(async {
         match arguments.command {
             Command::CheckConfig { config } => match config::load(&config) {
-                Ok(_) => ExitCode::SUCCESS,
+                Ok(config) => {
+                    config.warnings.iter().for_each(|warning| tell(warning));
+                    ExitCode::SUCCESS
+                }
                 Err(faults) => fail(&faults.to_string(), BAD_CONFIGURATION),
             },
             Command::Health(health) => health::run(health).await,
@@ -144,7 +147,10 @@ async fn serve(arguments: Serve) -> ExitCode {
         tracing::warn!(%error, "signals that the server does not use will end it");
     }
     match config {
-        Some(config) => run(config, |_, _| {}).await,
+        Some(config) => {
+            config.log_warnings();
+            run(config, |_, _| {}).await
+        }
         None => sandbox::run(arguments).await,
     }
 }

@@ -131,6 +131,7 @@ pub fn sandbox_config(sandbox: &Sandbox, listen: SocketAddr) -> Result<Config, S
         file: None,
         fixed: toml::Table::new(),
         stamps: BTreeMap::new(),
+        warnings: Vec::new(),
         jwt_issuers: Vec::new(),
         server: config::Server {
             listen,

@@ -1,12 +1,13 @@
 //! Reads `[[callers]]` and `[[jwt_issuers]]`.
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{collections::BTreeSet, path::Path};
 
 use jsonwebtoken::Algorithm;
 
 use super::{
     Allow, Caller, Jwks, JwtIssuer, RPCS,
     fault::Faults,
+    files,
     section::{Placed, Section},
     targets::roots,
     urls::{self, Shape, url},
@@ -97,13 +98,12 @@ fn jwks(section: &Section, folder: &Path, faults: &mut Faults) -> Option<Jwks> {
 }
 
 fn jwks_file(section: &Section, folder: &Path, faults: &mut Faults) -> Option<Jwks> {
-    let text = section.required("jwks_file", faults)?;
-    let path = folder.join(&text.value);
-    let keys = fs::read(&path)
-        .map_err(|error| format!("cannot be read: {error} ({})", path.display()))
+    let Placed { value: path, span } = section.path("jwks_file", folder, faults)?;
+    let keys = files::read(&path, files::MAX_BYTES)
+        .map_err(|error| format!("cannot be read: {error}{}", files::shown(&path)))
         .and_then(|bytes| KeySet::parse(&bytes));
     if let Err(fault) = keys {
-        faults.add_of_content(text.span, format!("`jwks_file` {fault}"));
+        faults.add_of_content(span, format!("`jwks_file` {fault}"));
     }
     Some(Jwks::File(path))
 }

@@ -1,15 +1,13 @@
 //! Reads `[batch_accounts.ALIAS.credential]`, whose keys depend on its kind.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use super::{
     Credential, DEFAULT_SCOPE, Entra, EntraKind,
     fault::Faults,
+    files,
     secret::Form,
-    section::Section,
+    section::{Placed, Section},
     targets::secret,
     urls::{self, Shape, url},
 };
@@ -163,13 +161,13 @@ fn tenant_id(section: &Section, faults: &mut Faults) -> Option<String> {
 }
 
 fn token_file(section: &Section, folder: &Path, faults: &mut Faults) -> Option<PathBuf> {
-    let text = section
-        .has("token_file")
-        .then(|| section.required("token_file", faults))??;
-    let path = folder.join(&text.value);
-    if let Err(error) = fs::read(&path) {
-        let fault = format!("`token_file` cannot be read: {error} ({})", path.display());
-        faults.add_of_content(text.span, fault);
+    if !section.has("token_file") {
+        return None;
+    }
+    let Placed { value: path, span } = section.path("token_file", folder, faults)?;
+    if let Err(error) = files::read_secret(&path) {
+        let shown = files::shown(&path);
+        faults.add_of_content(span, format!("`token_file` cannot be read: {error}{shown}"));
     }
     Some(path)
 }

@@ -27,6 +27,8 @@ pub struct Faults {
     /// `None` when the file could not be read.
     source: Option<String>,
     list: Vec<Fault>,
+    /// Faults with which the file can be used.
+    warnings: Vec<Fault>,
     /// Places that are never shown.
     hidden: Vec<Range<usize>>,
 }
@@ -39,6 +41,7 @@ impl Faults {
             file: file.display().to_string(),
             source: Some(source.to_owned()),
             list: Vec::new(),
+            warnings: Vec::new(),
             hidden: Vec::new(),
         }
     }
@@ -71,12 +74,36 @@ impl Faults {
         self.push(span, &text.into(), true);
     }
 
+    /// Notes something that is probably not intended, but keeps nothing from working.
+    pub fn warn(&mut self, span: Range<usize>, text: impl Into<String>) {
+        self.warnings.push(Fault {
+            span,
+            text: seen(&text.into()),
+            of_content: true,
+        });
+    }
+
     fn push(&mut self, span: Range<usize>, text: &str, of_content: bool) {
         self.list.push(Fault {
             span,
             text: seen(text),
             of_content,
         });
+    }
+
+    /// Returns the warnings, each with its place.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let warnings = self.warnings.iter();
+        let head = |warning: &Fault| self.head(warning, "warning: ");
+        warnings.map(head).collect()
+    }
+
+    /// `FILE:LINE:COLUMN: text`
+    fn head(&self, fault: &Fault, kind: &str) -> String {
+        let place = self.place(fault.span.start);
+        let (line, column) = (place.line, place.column());
+        format!("{}:{line}:{column}: {kind}{}", self.file, fault.text)
     }
 
     /// Faults that keep a running server from taking up the file.
@@ -159,16 +186,7 @@ impl Faults {
     /// mistake.
     #[must_use]
     pub fn brief(&self) -> String {
-        let faults = self.list().into_iter().map(|fault| {
-            let place = self.place(fault.span.start);
-            format!(
-                "{}:{}:{}: {}",
-                self.file,
-                place.line,
-                place.column(),
-                fault.text
-            )
-        });
+        let faults = self.list().into_iter().map(|fault| self.head(fault, ""));
         faults.collect::<Vec<_>>().join("; ")
     }
 }
@@ -177,8 +195,7 @@ impl fmt::Display for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for fault in self.list() {
             let place = self.place(fault.span.start);
-            let (line, column) = (place.line, place.column());
-            writeln!(f, "{}:{line}:{column}: {}", self.file, fault.text)?;
+            writeln!(f, "{}", self.head(fault, ""))?;
             if self.source.is_some() {
                 let indent = place.before.chars();
                 let indent = indent.map(|c| if c == '\t' { '\t' } else { ' ' });

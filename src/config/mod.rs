@@ -3,6 +3,7 @@
 mod callers;
 mod credential;
 pub mod fault;
+pub mod files;
 pub mod keys;
 mod model;
 pub mod pem;
@@ -16,7 +17,6 @@ pub mod urls;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
     path::{Path, PathBuf},
 };
 
@@ -55,9 +55,18 @@ pub struct Config {
     pub fixed: Table,
     /// Files as they were before they were read.
     pub stamps: BTreeMap<PathBuf, Stamp>,
+    /// What is probably not intended, with file, line and column.
+    pub warnings: Vec<String>,
 }
 
 impl Config {
+    /// Logs the warnings.
+    pub fn log_warnings(&self) {
+        for warning in &self.warnings {
+            ::tracing::warn!(warning, "the configuration may not do what is intended");
+        }
+    }
+
     /// All secrets.
     #[must_use]
     pub fn secrets(&self) -> Vec<SecretSource> {
@@ -138,7 +147,10 @@ pub fn parse(path: &Path, source: &str) -> Result<Config, Faults> {
 }
 
 fn source(path: &Path) -> Result<String, Faults> {
-    fs::read_to_string(path).map_err(|error| Faults::unreadable(path, &error))
+    match files::read_text(path, files::MAX_BYTES) {
+        Ok(mut text) => Ok(std::mem::take(&mut *text)),
+        Err(error) => Err(Faults::unreadable(path, &error)),
+    }
 }
 
 /// All that can be read, and all faults; nothing when it is no TOML.
@@ -154,7 +166,7 @@ fn read(path: &Path, source: &str) -> (Option<Config>, Faults) {
     let folder = path.parent().unwrap_or(Path::new(""));
     let file = Section::new("", root.get_ref(), 0..0, &mut faults);
     let jwt_issuers = callers::jwt_issuers(&file, folder, &mut faults);
-    let config = Config {
+    let mut config = Config {
         file: Some(path.to_owned()),
         server: server::server(&file, folder, &mut faults),
         audit: server::audit(&file, folder, &mut faults),
@@ -163,12 +175,14 @@ fn read(path: &Path, source: &str) -> (Option<Config>, Faults) {
         jwt_issuers,
         fixed: fixed(source),
         stamps: BTreeMap::new(),
+        warnings: Vec::new(),
         batch_accounts: targets::batch_accounts(&file, folder, &mut faults),
         hmcs: targets::hmcs(&file, folder, &mut faults),
     };
     if config.batch_accounts.is_empty() && config.hmcs.is_empty() && faults.is_empty() {
         faults.add(0..0, "no [batch_accounts.ALIAS] and no [hmcs.ALIAS]");
     }
+    config.warnings = faults.warnings();
     (Some(config), faults)
 }
 

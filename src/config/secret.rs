@@ -1,14 +1,15 @@
 //! Secrets: read from files, held in a type that cannot be printed.
 
 use std::{
-    fs::File,
-    io::{self, Read as _},
+    io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
 };
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use zeroize::Zeroizing;
+
+use super::files;
 
 /// Fails to compile when one of these types can be printed: for one that can, `_` below has two meanings.
 macro_rules! unprintable {
@@ -29,9 +30,6 @@ macro_rules! unprintable {
 pub(crate) use unprintable;
 
 unprintable!(Secret, SecretSource);
-
-/// A larger file is not a secret.
-const MAX_BYTES: u64 = 64 * 1024;
 
 /// A secret text. It has no `Debug` and no `Display`, and is wiped when it is dropped; what is made of it for the
 /// wire is not.
@@ -129,23 +127,11 @@ impl SecretSource {
 
 impl SecretFile {
     fn read(&self) -> io::Result<Secret> {
-        let mut bytes = Zeroizing::new(Vec::new());
-        File::open(&self.path)?
-            .take(MAX_BYTES + 1)
-            .read_to_end(&mut bytes)?;
-        if bytes.len() as u64 > MAX_BYTES {
-            return Err(io::Error::other("the file is larger than 64 KiB"));
-        }
-        let text = std::str::from_utf8(&bytes)
-            .map_err(|_| io::Error::other("the file is not UTF-8 text"))?;
-        let text = text.trim_end_matches(['\r', '\n']);
-        if text.is_empty() {
-            return Err(io::Error::other("the file is empty"));
-        }
+        let text = files::read_secret(&self.path)?;
         if self.form == Form::Base64 && BASE64_STANDARD.decode(text.trim()).is_err() {
             return Err(io::Error::other("the file does not hold base64"));
         }
-        let secret = Secret::new(text.to_owned());
+        let secret = Secret(Arc::new(text));
         *crate::lock(&self.last) = Some(secret.clone());
         Ok(secret)
     }

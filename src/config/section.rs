@@ -1,6 +1,9 @@
 //! Reads typed values out of one TOML table and notes every fault, instead of stopping at the first.
 
-use std::ops::Range;
+use std::{
+    ops::Range,
+    path::{Path, PathBuf},
+};
 
 use toml::{
     Spanned,
@@ -106,6 +109,15 @@ impl<'a> Section<'a> {
             return None;
         }
         Some(text)
+    }
+
+    /// The path of a file, which is relative to `folder`.
+    pub fn path(&self, key: &str, folder: &Path, faults: &mut Faults) -> Option<Placed<PathBuf>> {
+        let text = self.required(key, faults)?;
+        Some(Placed {
+            value: folder.join(text.value),
+            span: text.span,
+        })
     }
 
     /// A truth value with a default.

@@ -5,8 +5,9 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 use super::{
     BatchAccount, BulkheadLimits, Hmc, Roots, credential,
     fault::Faults,
+    files,
     pem::certificates,
-    secret::{Form, SecretSource},
+    secret::{Form, Secret, SecretSource},
     section::{Placed, Section},
     urls::{Shape, url},
 };
@@ -95,20 +96,18 @@ fn protected(section: &Section, faults: &mut Faults) -> Vec<Pattern> {
 }
 
 pub(super) fn roots(section: &Section, folder: &Path, faults: &mut Faults) -> Roots {
-    let Some(text) = section
-        .has("ca_file")
-        .then(|| section.required("ca_file", faults))
-        .flatten()
-    else {
+    if !section.has("ca_file") {
+        return Roots::default();
+    }
+    let Some(path) = section.path("ca_file", folder, faults) else {
         return Roots::default();
     };
-    let path = folder.join(&text.value);
-    let certificates = certificates(&path).unwrap_or_else(|fault| {
-        faults.add(text.span, format!("`ca_file` {fault}"));
+    let certificates = certificates(&path.value).unwrap_or_else(|fault| {
+        faults.add(path.span, format!("`ca_file` {fault}"));
         Vec::new()
     });
     Roots {
-        file: Some(path),
+        file: Some(path.value),
         certificates,
     }
 }
@@ -122,13 +121,26 @@ pub(super) fn secret(
     folder: &Path,
     faults: &mut Faults,
 ) -> Option<SecretSource> {
-    let text = section.required(key, faults)?;
-    let path = folder.join(&text.value);
-    let shown = path.display().to_string();
-    let source = SecretSource::file(path, form);
-    if let Err(error) = source.check() {
-        let fault = format!("`{key}` cannot be used: {error} ({shown})");
-        faults.add_of_content(text.span, fault);
+    let path = section.path(key, folder, faults)?;
+    let shown = files::shown(&path.value);
+    let source = SecretSource::file(path.value, form);
+    match source.check() {
+        Ok(())
+            if form == Form::Text && source.known().is_some_and(|secret| has_blanks(&secret)) =>
+        {
+            let warning = format!("`{key}`: the secret begins or ends with a blank{shown}");
+            faults.warn(path.span, warning);
+        }
+        Ok(()) => {}
+        Err(error) => {
+            let fault = format!("`{key}` cannot be used: {error}{shown}");
+            faults.add_of_content(path.span, fault);
+        }
     }
     Some(source)
+}
+
+/// Blanks are legal in a secret, but seldom meant.
+fn has_blanks(secret: &Secret) -> bool {
+    secret.expose().trim() != secret.expose()
 }

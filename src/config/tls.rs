@@ -1,7 +1,6 @@
 //! Reads `[server.tls]` and the files that it names; they are read in the same way when they change.
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -14,9 +13,8 @@ use rustls::{
     sign::CertifiedKey,
 };
 use x509_parser::parse_x509_certificate;
-use zeroize::Zeroizing;
 
-use super::{fault::Faults, pem::certificates, section::Section};
+use super::{fault::Faults, files, pem::certificates, section::Section};
 
 const CERT: &str = "cert_file";
 const KEY: &str = "key_file";
@@ -87,10 +85,7 @@ impl TlsFiles {
 /// `[server.tls]`
 pub(super) fn tls_files(server: &Section, folder: &Path, faults: &mut Faults) -> Option<TlsFiles> {
     let section = server.table("tls", "server.tls", faults)?;
-    let mut path = |key| {
-        let text = section.required(key, faults)?;
-        Some(folder.join(text.value))
-    };
+    let mut path = |key| section.path(key, folder, faults).map(|path| path.value);
     let (cert_file, key_file) = (path(CERT), path(KEY));
     let client_ca_file = section.has(CLIENT_CA).then(|| path(CLIENT_CA));
     let files = TlsFiles {
@@ -110,9 +105,8 @@ pub(super) fn tls_files(server: &Section, folder: &Path, faults: &mut Faults) ->
 }
 
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
-    let shown = path.display();
-    let pem = fs::read(path).map_err(|error| format!("cannot be read: {error} ({shown})"))?;
-    let pem = Zeroizing::new(pem);
+    let pem = files::read(path, files::MAX_BYTES)
+        .map_err(|error| format!("cannot be read: {error}{}", files::shown(path)))?;
     let key = PrivateKeyDer::from_pem_slice(&pem)
         .map_err(|_| "holds no private key in PEM; an encrypted one cannot be used")?;
     // What cannot be used has another cause than what does not fit.

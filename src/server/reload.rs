@@ -3,7 +3,6 @@
 //! good content stays in use.
 
 use std::{
-    fs,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::Arc,
@@ -18,7 +17,7 @@ use toml::Table;
 
 use super::tls::Tls;
 use crate::{
-    config::{self, Config},
+    config::{self, Config, files},
     metrics::{Content, Metrics},
     service::Shared,
     stamp::Stamp,
@@ -174,7 +173,7 @@ pub fn watched(config: &Config, shared: &Arc<Shared>, tls: Option<&Arc<Tls>>) ->
     }
     for file in config.token_files() {
         let files = vec![file.clone()];
-        let check = move || fs::read(&file).map_err(|error| error.to_string());
+        let check = move || files::read_secret(&file).map_err(|error| error.to_string());
         watch("secret", files, Box::new(move || check().map(|_| None)));
     }
     watched
@@ -219,6 +218,7 @@ fn configuration(
     waiting: &mut Waiting,
 ) -> Result<Vec<PathBuf>, String> {
     let config = config::load_again(file).map_err(|faults| faults.brief())?;
+    config.log_warnings();
     shared.take_up(&config)?;
     waiting.tell(&config, &shared.metrics);
     Ok(config.files())

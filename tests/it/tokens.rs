@@ -56,7 +56,11 @@ async fn account_with(
     })
     .await;
     let folder = App::folder();
-    fs::write(folder.join("federated.jwt"), "kanari-assertion-1").unwrap();
+    fs::write(
+        folder.join("federated.jwt"),
+        "\u{feff}kanari-assertion-1\r\n",
+    )
+    .unwrap();
     let section = change(batch_section(&folder, &upstream.url));
     (App::start_in(folder, &section).await, upstream)
 }

@@ -1,14 +1,7 @@
 //! Keeps the keys of one issuer fresh. One task reads them, so that they are read once for all who wait; what was
 //! read last stays in use while it cannot be read again.
 
-use std::{
-    fs,
-    future::Future,
-    path::{Path, PathBuf},
-    pin::Pin,
-    sync::Arc,
-    time::Duration,
-};
+use std::{future::Future, path::PathBuf, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::{
@@ -19,6 +12,7 @@ use tokio::{
 
 use super::super::unidentified::Unidentified;
 use crate::{
+    config::files,
     jwks::KeySet,
     metrics::{Content, Metrics},
     stamp::Stamp,
@@ -246,7 +240,9 @@ impl Reader {
 }
 
 async fn read_file(path: PathBuf) -> Result<Bytes, String> {
-    let read = |path: &Path| fs::read(path).map_err(|error| format!("cannot be read: {error}"));
-    let bytes = spawn_blocking(move || read(&path)).await;
-    bytes.map_err(|error| error.to_string())?.map(Bytes::from)
+    let read = move || files::read(&path, files::MAX_BYTES);
+    let bytes = spawn_blocking(read).await;
+    let bytes = bytes.map_err(|error| error.to_string())?;
+    let bytes = bytes.map_err(|error| format!("cannot be read: {error}"))?;
+    Ok(Bytes::copy_from_slice(&bytes))
 }

@@ -21,8 +21,7 @@ use azure_core::{
 use azure_identity::{
     AzureCliCredential, AzureCliCredentialOptions, ClientAssertionCredentialOptions,
     ClientSecretCredential, ClientSecretCredentialOptions, ManagedIdentityCredential,
-    ManagedIdentityCredentialOptions, UserAssignedId, WorkloadIdentityCredential,
-    WorkloadIdentityCredentialOptions,
+    ManagedIdentityCredentialOptions, UserAssignedId,
 };
 use futures_util::FutureExt as _;
 use reqwest::{
@@ -32,6 +31,7 @@ use reqwest::{
 use url::Url;
 use zeroize::Zeroizing;
 
+use super::federated;
 use crate::{
     config::{Entra, EntraKind, secret::unprintable},
     error::Failure,
@@ -135,12 +135,10 @@ impl TokenSource {
                 tenant_id,
                 client_id,
                 token_file,
-            } => WorkloadIdentityCredential::new(Some(WorkloadIdentityCredentialOptions {
-                credential_options: ClientAssertionCredentialOptions { client_options },
-                client_id,
-                tenant_id,
-                token_file_path: token_file,
-            }))?,
+            } => {
+                let options = ClientAssertionCredentialOptions { client_options };
+                federated::credential(tenant_id, client_id, token_file, options)?
+            }
             EntraKind::ManagedIdentity { client_id } => {
                 ManagedIdentityCredential::new(Some(ManagedIdentityCredentialOptions {
                     user_assigned_id: client_id.map(UserAssignedId::ClientId),

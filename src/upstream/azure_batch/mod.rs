@@ -3,6 +3,7 @@
 mod client;
 mod credential;
 mod entra;
+mod federated;
 pub mod rules;
 mod shared_key;
 pub mod verdict;

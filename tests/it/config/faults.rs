@@ -13,7 +13,7 @@ tenant_id = "t"
 client_id = "c"
 secret_file = "batch.secret"
 "#;
-const KEY: &str = r#"[batch_accounts.a]
+pub const KEY: &str = r#"[batch_accounts.a]
 url = "https://a.example"
 [batch_accounts.a.credential]
 kind = "shared_key"
@@ -288,7 +288,9 @@ fn files() {
         ),
         (
             password("not-text"),
-            &["4:17: `password_file` cannot be used: the file is not UTF-8 text (not-text)"],
+            &[
+                "4:17: `password_file` cannot be used: the file is UTF-16 text; save it as UTF-8 (not-text)",
+            ],
         ),
         (
             with(ACCOUNT, 7, "secret_file = \"gone\""),

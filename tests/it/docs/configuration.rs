@@ -16,13 +16,17 @@ const INTRODUCTION: &str = "\
 ([security.md](security.md#rotation)).
 
 `useradmin check-config --config FILE` only checks the file: exit code 0, or 2 with every fault on standard error as
-`FILE:LINE:COLUMN: text`, followed by the line and a caret. `serve` refuses a faulty file in the same way.
+`FILE:LINE:COLUMN: text`, followed by the line and a caret. `serve` refuses a faulty file in the same way. Warnings,
+such as for a secret that begins with a blank, do not change the exit code; `serve` logs them.
 
 - A key that is not listed here is refused, so that a misspelt one is not a setting without effect.
 - A relative path starts at the folder of the configuration file, not at the working directory.
-- Secrets stand in files of their own, never in this file, on the command line or in the environment. A line
-  end behind a secret is not part of it. A file that is missing or not readable is a fault of the line that
-  names it. Secrets are read again when they are needed, so a rotated one needs no restart.
+- Secrets stand in files of their own, never in this file, on the command line or in the environment. A secret is
+  one line; the line ends after it are not part of it, blanks are. Secrets are read again when they are needed, so
+  a rotated one needs no restart.
+- All files, this one included, are text: a byte order mark at the beginning is dropped. A file that is missing,
+  empty, larger than 4 MiB (64 KiB for a secret), in UTF-16 or UTF-32, binary, or no regular
+  file is a fault of the line that names it.
 - A URL is https with a host that can be a name or an address. What parsers would repair or drop is refused:
   placeholders that were not replaced, quotes, blanks, port 0, a user, other forms of IPv4 addresses. A name that
   is not ASCII is written as `xn--...`.

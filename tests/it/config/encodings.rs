@@ -1,0 +1,233 @@
+//! Files in other encodings than UTF-8, and files that are none: the same for every kind of file.
+
+use std::{fs, os::unix::net::UnixListener, process::Command};
+
+use useradmin::config;
+
+use super::{
+    Folder,
+    faults::{ACCOUNT, HMC, KEY},
+};
+
+const MARK: &[u8] = b"\xEF\xBB\xBF";
+
+/// A kind of file: its name in the folder, and the text of a configuration that names it.
+fn kinds() -> Vec<(&'static str, String)> {
+    let tls = |more: &str| {
+        format!(
+            "[server.tls]\ncert_file = \"server.pem\"\nkey_file = \"server.key\"\n{more}\n{HMC}"
+        )
+    };
+    let identity = ACCOUNT
+        .replace("client_secret", "workload_identity")
+        .replace(
+            "secret_file = \"batch.secret\"",
+            "token_file = \"federated.token\"",
+        );
+    let issuer = "[[jwt_issuers]]\nissuer = \"i\"\naudience = \"a\"\n";
+    vec![
+        ("hmc.password", HMC.to_owned()),
+        ("batch.secret", ACCOUNT.to_owned()),
+        ("batch.key", KEY.to_owned()),
+        ("federated.token", identity),
+        ("hmc.pem", format!("{HMC}ca_file = \"hmc.pem\"")),
+        ("server.pem", tls("")),
+        ("server.key", tls("")),
+        ("clients.pem", tls("client_ca_file = \"clients.pem\"")),
+        (
+            "build.jwks",
+            format!("{HMC}{issuer}jwks_file = \"build.jwks\""),
+        ),
+    ]
+}
+
+const SECRETS: [&str; 4] = [
+    "hmc.password",
+    "batch.secret",
+    "batch.key",
+    "federated.token",
+];
+
+fn wide(text: &[u8], unit: impl Fn(u16) -> Vec<u8>) -> Vec<u8> {
+    text.iter().flat_map(|byte| unit((*byte).into())).collect()
+}
+
+/// Bad files: the fault, the content, and a part of the message.
+fn bad(sound: &[u8]) -> Vec<(&'static str, Vec<u8>, &'static str)> {
+    let little = wide(sound, |unit| unit.to_le_bytes().to_vec());
+    let big = wide(sound, |unit| unit.to_be_bytes().to_vec());
+    let four = wide(sound, |unit| u32::from(unit).to_le_bytes().to_vec());
+    vec![
+        ("UTF-16 LE", [b"\xFF\xFE", &*little].concat(), "UTF-16"),
+        ("UTF-16 BE", [b"\xFE\xFF", &*big].concat(), "UTF-16"),
+        ("UTF-16 without mark", little, "NUL"),
+        ("UTF-16 BE without mark", big, "NUL"),
+        ("UTF-32 LE", [b"\xFF\xFE\0\0", &*four].concat(), "UTF-32"),
+        ("UTF-32 BE", b"\0\0\xFE\xFF\0\0\0a".to_vec(), "UTF-32"),
+        ("NUL at the end", [sound, b"\0"].concat(), "NUL"),
+        ("NUL at the beginning", [b"\0", sound].concat(), "NUL"),
+        ("empty", Vec::new(), "is empty"),
+        ("blanks", b" \t \r\n\n".to_vec(), "is empty"),
+        ("a mark alone", MARK.to_vec(), "is empty"),
+        (
+            "a mark and a line end",
+            [MARK, b"\r\n"].concat(),
+            "is empty",
+        ),
+        (
+            "a mark at the end",
+            [sound, MARK].concat(),
+            "byte order mark",
+        ),
+        (
+            "two files joined",
+            [sound, MARK, sound].concat(),
+            "byte order mark",
+        ),
+        ("large", b"x".repeat(5 * 1024 * 1024), "is larger than"),
+    ]
+}
+
+#[track_caller]
+fn expect_fault(folder: &Folder, what: &str, file: &str, text: &str, part: &str) {
+    let faults = folder.faults(text);
+    assert_eq!(faults.len(), 1, "{file}, {what}: {faults:?}");
+    assert!(faults[0].contains(part), "{file}, {what}: {faults:?}");
+}
+
+#[test]
+fn a_file_that_is_no_text_is_a_fault_of_the_line_that_names_it() {
+    let folder = Folder::new();
+    for (file, text) in kinds() {
+        let sound = fs::read(folder.0.join(file)).unwrap();
+        for (what, content, part) in bad(&sound) {
+            folder.write(file, &content);
+            expect_fault(&folder, what, file, &text, part);
+        }
+        folder.write(file, &sound);
+        assert_eq!(folder.faults(&text), [""; 0], "{file}");
+    }
+}
+
+#[test]
+fn a_byte_order_mark_is_dropped() {
+    let folder = Folder::new();
+    for (file, text) in kinds() {
+        let sound = fs::read(folder.0.join(file)).unwrap();
+        for marks in [MARK, &MARK.repeat(2)] {
+            folder.write(file, &[marks, &sound].concat());
+            assert_eq!(folder.faults(&text), [""; 0], "{file}");
+        }
+        folder.write(file, &sound);
+    }
+    folder.write("hmc.password", &[MARK, b"right\r\n"].concat());
+    let config = folder
+        .parse(HMC)
+        .unwrap_or_else(|faults| panic!("{faults}"));
+    let password = config.hmcs["h"].password.read().unwrap();
+    assert_eq!(password.expose(), "right");
+}
+
+#[test]
+fn a_secret_is_one_line() {
+    let folder = Folder::new();
+    let kinds = kinds();
+    let of = |file: &str| &kinds.iter().find(|(name, _)| *name == file).unwrap().1;
+    for file in SECRETS {
+        let text = of(file);
+        for (content, part) in [
+            (&b"c2VjcmV0\nc2VjcmV0\n"[..], "several lines"),
+            (b"c2VjcmV0\rc2VjcmV0", "several lines"),
+            (b"\nc2VjcmV0\n", "several lines"),
+            (b"c2VjcmV0\n  \n", "several lines"),
+            (b"c2Vj\x1B[2JcmV0", "control characters"),
+            (b"c2Vj\x0BcmV0", "control characters"),
+            ("c2Vj\u{85}cmV0".as_bytes(), "control characters"),
+            ("c2Vj\u{2028}cmV0".as_bytes(), "control characters"),
+            (b"c2Vj\xFFcmV0", "not UTF-8"),
+        ] {
+            folder.write(file, content);
+            expect_fault(&folder, part, file, text, part);
+        }
+        for content in ["c2VjcmV0", "c2VjcmV0\n", "c2VjcmV0\r\n", "c2VjcmV0\r\n\r\n"] {
+            folder.write(file, content.as_bytes());
+            assert_eq!(folder.faults(text), [""; 0], "{file} {content:?}");
+        }
+    }
+    // Blanks and tabs can be part of a password.
+    folder.write("hmc.password", b" a\tb \n");
+    let config = folder
+        .parse(HMC)
+        .unwrap_or_else(|faults| panic!("{faults}"));
+    assert_eq!(config.hmcs["h"].password.read().unwrap().expose(), " a\tb ");
+    assert_eq!(config.warnings.len(), 1, "{:?}", config.warnings);
+    assert!(config.warnings[0].contains(":4:17: warning: `password_file`"));
+}
+
+/// The names and comments in a bundle of certificates are not always UTF-8.
+#[test]
+fn a_pem_file_has_comments_of_any_kind() {
+    let folder = Folder::new();
+    let pem = fs::read(folder.0.join("hmc.pem")).unwrap();
+    folder.write("hmc.pem", &[b"subject=Z\xFCrich\n", &*pem].concat());
+    let text = format!("{HMC}ca_file = \"hmc.pem\"");
+    assert_eq!(folder.faults(&text), [""; 0]);
+}
+
+#[test]
+fn what_is_not_a_file_is_not_read() {
+    let folder = Folder::new();
+    for (file, text) in kinds() {
+        let path = folder.0.join(file);
+        let sound = fs::read(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        expect_fault(&folder, "folder", file, &text, "a directory");
+        fs::remove_dir(&path).unwrap();
+        // Opening it would wait for a writer.
+        assert!(
+            Command::new("mkfifo")
+                .arg(&path)
+                .status()
+                .unwrap()
+                .success()
+        );
+        expect_fault(&folder, "FIFO", file, &text, "not a regular file");
+        fs::remove_file(&path).unwrap();
+        let socket = UnixListener::bind(&path).unwrap();
+        expect_fault(&folder, "socket", file, &text, "not a regular file");
+        drop(socket);
+        fs::remove_file(&path).unwrap();
+        let device = text.replace(&format!("\"{file}\""), "\"/dev/zero\"");
+        expect_fault(&folder, "device", file, &device, "not a regular file");
+        folder.write(file, &sound);
+    }
+}
+
+/// The same for the configuration itself.
+#[test]
+fn the_configuration_is_a_text_file() {
+    let folder = Folder::new();
+    let file = folder.0.join("useradmin.toml");
+    let fault = || config::load(&file).err().map(|faults| faults.to_string());
+    fs::write(&file, [MARK, HMC.as_bytes()].concat()).unwrap();
+    assert_eq!(fault(), None);
+    // The columns are those of the text.
+    fs::write(&file, [MARK, b"x = 1\n", HMC.as_bytes()].concat()).unwrap();
+    assert!(
+        fault()
+            .unwrap()
+            .contains(":1:1: unknown key `x`\nx = ...\n^\n")
+    );
+    for (what, content, part) in bad(HMC.as_bytes()) {
+        fs::write(&file, content).unwrap();
+        let fault = fault().unwrap();
+        let head = format!("{}:1:1: ", file.display());
+        assert!(
+            fault.starts_with(&head) && fault.contains(part),
+            "{what}: {fault}"
+        );
+    }
+    fs::write(&file, b"\xFF").unwrap();
+    assert!(fault().unwrap().contains("not UTF-8"));
+}
