@@ -41,7 +41,7 @@ pub fn jwt_issuers(file: &Section, folder: &Path, faults: &mut Faults) -> Vec<Jw
             faults.add(span.clone(), "`issuer` must not hold a `#`");
         }
         if !seen.insert(value.clone()) {
-            faults.add(span, format!("the issuer `{value}` is listed twice"));
+            faults.add(span, "this issuer is listed twice");
         }
         if let (Some(audience), Some(jwks)) = (audience, jwks) {
             issuers.push(JwtIssuer {
@@ -66,6 +66,7 @@ fn algorithms(section: &Section, faults: &mut Faults) -> Vec<Algorithm> {
     for Placed { value, span } in list.value {
         let known = ALGORITHMS.into_iter().find(|(name, _)| *name == value);
         if let Some((_, algorithm)) = known {
+            faults.reveal(&span);
             algorithms.push(algorithm);
         } else {
             let names = ALGORITHMS.map(|(name, _)| name).join(", ");
@@ -136,12 +137,8 @@ pub fn callers(file: &Section, issuers: &[JwtIssuer], faults: &mut Faults) -> Ve
             faults.add(span.clone(), format!("`identity` {fault}"));
         }
         if !seen.insert(identity.to_string()) {
-            faults.add(
-                span,
-                format!(
-                    "the caller `{value}` is listed twice; put all that it may do into one `allow`"
-                ),
-            );
+            let remedy = "put all that it may do into one `allow`";
+            faults.add(span, format!("this caller is listed twice; {remedy}"));
         }
         callers.push(Caller {
             identity,
@@ -177,6 +174,7 @@ fn allow_entry(entry: &Section, faults: &mut Faults) -> Option<Allow> {
         );
         return None;
     };
+    faults.reveal(&rpc.span);
     if pools.is_some() && known != "DeleteBatchNodeUser" {
         faults.add(entry.key_span("pools"), "an HMC has no pools");
     }

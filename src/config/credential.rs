@@ -36,6 +36,9 @@ pub fn credential(account: &Section, folder: &Path, faults: &mut Faults) -> Opti
             format!("`{key}` does not go with kind `{}`", kind.value),
         );
     }
+    if KINDS.contains(&kind.value.as_str()) {
+        faults.reveal(&kind.span);
+    }
     if kind.value == "shared_key" {
         return shared_key(&section, folder, faults);
     }

@@ -2,8 +2,12 @@
 
 use std::{fmt, io, ops::Range, path::Path};
 
-use toml::{Spanned, de::DeValue};
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
 
+use super::keys;
 use crate::names;
 
 /// Stands for what a terminal would not show, or obey.
@@ -29,8 +33,9 @@ pub struct Faults {
     list: Vec<Fault>,
     /// Faults with which the file can be used.
     warnings: Vec<Fault>,
-    /// Places that are never shown.
-    hidden: Vec<Range<usize>>,
+    /// Places of the values that are not shown, since each may be a secret that was written there by mistake. `None`
+    /// while the places of values are not known.
+    hidden: Option<Vec<Range<usize>>>,
 }
 
 impl Faults {
@@ -42,16 +47,21 @@ impl Faults {
             source: Some(source.to_owned()),
             list: Vec::new(),
             warnings: Vec::new(),
-            hidden: Vec::new(),
+            hidden: None,
         }
     }
 
-    /// Never shows this value, which may be a secret that somebody put there by mistake.
-    pub fn hide(&mut self, value: &Spanned<DeValue<'_>>) {
-        match value.get_ref() {
-            // The place of a table may be that of its name alone.
-            DeValue::Table(table) => table.values().for_each(|value| self.hide(value)),
-            _ => self.hidden.push(value.span()),
+    /// Hides all values of the file, which is valid TOML.
+    pub fn hide_values(&mut self, table: &DeTable<'_>) {
+        let mut values = Vec::new();
+        table.values().for_each(|value| scalars(value, &mut values));
+        self.hidden = Some(values);
+    }
+
+    /// Shows a value that is known to be no secret.
+    pub fn reveal(&mut self, span: &Range<usize>) {
+        if let Some(hidden) = &mut self.hidden {
+            hidden.retain(|value| value != span);
         }
     }
 
@@ -140,19 +150,56 @@ impl Faults {
         }
     }
 
-    /// The line of a place without what may be a secret: values of keys that nobody knows, and a URL with a user.
+    /// Returns the line of a place up to the first part that may be a secret: a value, a comment, or, where the file is
+    /// no valid TOML, everything that does not begin like one of the known keys.
     fn shown(&self, Place { start, text, .. }: &Place<'_>) -> String {
         let line = *start..start + text.len();
-        let hidden = self.hidden.iter();
-        let hidden = hidden.filter(|part| part.start < line.end && line.start < part.end);
-        let hidden = hidden.map(|part| part.start.saturating_sub(line.start));
-        let url = text.find("://").filter(|_| text.contains('@'));
-        let cut = hidden.chain(url.map(|at| at + 3)).min();
-        match cut {
-            Some(at) => seen(&text[..at]).trim_end().to_owned() + " ...",
-            None => seen(text),
+        let end = match &self.hidden {
+            None => known_beginning(text),
+            Some(hidden) => {
+                let hidden = hidden.iter();
+                let hidden = hidden.filter(|part| part.start < line.end && line.start < part.end);
+                let hidden = hidden.map(|part| part.start.saturating_sub(line.start));
+                hidden.chain(text.find('#')).min().unwrap_or(text.len())
+            }
+        };
+        match &text[..end] {
+            whole if end == text.len() => seen(whole),
+            beginning => seen(beginning).trim_end().to_owned() + " ...",
         }
     }
+}
+
+/// Collects the places of all values that are not tables or lists.
+fn scalars(value: &Spanned<DeValue<'_>>, places: &mut Vec<Range<usize>>) {
+    match value.get_ref() {
+        // The place of a table may be that of its name alone.
+        DeValue::Table(table) => table.values().for_each(|value| scalars(value, places)),
+        DeValue::Array(list) => list.iter().for_each(|value| scalars(value, places)),
+        _ => places.push(value.span()),
+    }
+}
+
+/// Returns the length of the table's name, or of the key with its `=`, that a line begins with; 0 if no key has this name.
+fn known_beginning(line: &str) -> usize {
+    let is_bare = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    let begun = line.trim_start_matches([' ', '\t', '[']);
+    let start = line.len() - begun.len();
+    let name = begun.find(|c| !is_bare(c)).unwrap_or(begun.len());
+    if !keys::KEYS.iter().any(|key| key.name == &begun[..name]) {
+        return 0;
+    }
+    let rest = &begun[name..];
+    let more = if line.trim_start().starts_with('[') {
+        rest.find(|c| !is_bare(c) && !matches!(c, '.' | ']'))
+            .unwrap_or(rest.len())
+    } else {
+        let value = rest.trim_start_matches([' ', '\t']);
+        value
+            .strip_prefix('=')
+            .map_or(0, |value| rest.len() - value.len())
+    };
+    start + name + more
 }
 
 /// A place in the file.

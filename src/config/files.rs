@@ -91,8 +91,19 @@ pub fn content(bytes: &[u8]) -> Result<&[u8], &'static str> {
     Ok(text)
 }
 
-/// Returns the path in parentheses, for a message.
+/// Returns the path in parentheses for a message, or nothing if there is no such file: what does not name a file may
+/// be a secret that was written in the place of a path.
 #[must_use]
 pub fn shown(path: &Path) -> String {
-    format!(" ({})", path.display())
+    if exists(path) {
+        format!(" ({})", path.display())
+    } else {
+        String::new()
+    }
+}
+
+/// Whether the path names something.
+#[must_use]
+pub fn exists(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok()
 }

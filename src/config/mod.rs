@@ -164,6 +164,7 @@ fn read(path: &Path, source: &str) -> (Option<Config>, Faults) {
         return (None, faults);
     }
     let folder = path.parent().unwrap_or(Path::new(""));
+    faults.hide_values(root.get_ref());
     let file = Section::new("", root.get_ref(), 0..0, &mut faults);
     let jwt_issuers = callers::jwt_issuers(&file, folder, &mut faults);
     let mut config = Config {

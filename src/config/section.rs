@@ -10,7 +10,7 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::{fault::Faults, keys};
+use super::{fault::Faults, files, keys};
 
 /// A value and its place in the file.
 #[derive(Clone, Debug)]
@@ -36,10 +36,9 @@ impl<'a> Section<'a> {
         span: Range<usize>,
         faults: &mut Faults,
     ) -> Self {
-        for (key, value) in table {
+        for (key, _) in table {
             if !keys::known(name, key.get_ref()) {
                 faults.add(key.span(), keys::unknown_text(name, key.get_ref()));
-                faults.hide(value);
             }
         }
         Self { name, table, span }
@@ -114,14 +113,28 @@ impl<'a> Section<'a> {
     /// The path of a file, which is relative to `folder`.
     pub fn path(&self, key: &str, folder: &Path, faults: &mut Faults) -> Option<Placed<PathBuf>> {
         let text = self.required(key, faults)?;
+        let path = folder.join(text.value);
+        if files::exists(&path) {
+            faults.reveal(&text.span);
+        }
         Some(Placed {
-            value: folder.join(text.value),
+            value: path,
             span: text.span,
         })
     }
 
+    /// Shows the value of a key that holds no text, unless a text stands there.
+    fn reveal_number(&self, key: &str, faults: &mut Faults) {
+        if let Some(value) = self.raw(key)
+            && value.get_ref().as_str().is_none()
+        {
+            faults.reveal(&value.span());
+        }
+    }
+
     /// A truth value with a default.
     pub fn flag(&self, key: &str, default: bool, faults: &mut Faults) -> bool {
+        self.reveal_number(key, faults);
         self.typed(key, "true or false", faults, DeValue::as_bool)
             .map_or(default, |placed| placed.value)
     }
@@ -133,6 +146,7 @@ impl<'a> Section<'a> {
         range: std::ops::RangeInclusive<u32>,
         faults: &mut Faults,
     ) -> Option<u32> {
+        self.reveal_number(key, faults);
         let wanted = format!("a whole number from {} to {}", range.start(), range.end());
         let placed = self.typed(key, &wanted, faults, DeValue::as_integer)?;
         let (digits, radix) = (placed.value.as_str(), placed.value.radix());
@@ -146,6 +160,7 @@ impl<'a> Section<'a> {
 
     /// A part of a whole: a number from 0 to 1.
     pub fn part(&self, key: &str, faults: &mut Faults) -> Option<f64> {
+        self.reveal_number(key, faults);
         let wanted = "a number from 0.0 to 1.0";
         let placed = self.typed(key, wanted, faults, |value| match value {
             DeValue::Float(number) => Some(number.as_str()),

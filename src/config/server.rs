@@ -62,6 +62,7 @@ fn address(
         );
         return None;
     };
+    faults.reveal(&text.span);
     Some((address, text.span))
 }
 

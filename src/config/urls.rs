@@ -32,6 +32,9 @@ pub fn url(
     faults: &mut Faults,
 ) -> Option<Url> {
     let text = section.required(key, faults)?;
+    if is_harmless(&text.value) {
+        faults.reveal(&text.span);
+    }
     match parse(&text.value, shape, insecure) {
         Ok(url) => Some(url),
         Err(fault) => {
@@ -200,4 +203,15 @@ fn is_loopback(url: &Url) -> bool {
         Some(Host::Ipv6(address)) => IpAddr::V6(address).is_loopback(),
         None => false,
     }
+}
+
+/// Whether a faulty URL may be shown. A user, a path, a query or a colon that precedes no port may be a secret.
+fn is_harmless(text: &str) -> bool {
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return false;
+    };
+    let host = rest.strip_suffix('/').unwrap_or(rest);
+    let (host, port) = host.rsplit_once(':').unwrap_or((host, ""));
+    let port_fits = port.len() <= 5 && port.bytes().all(|b| b.is_ascii_digit());
+    matches!(scheme, "http" | "https") && port_fits && !host.contains(['@', '/', '?', '#', ':'])
 }

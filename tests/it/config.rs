@@ -247,5 +247,6 @@ fn every_key_is_read() {
 mod encodings;
 mod faults;
 mod identities;
+mod secrets;
 mod tracing;
 mod urls;

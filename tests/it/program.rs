@@ -42,11 +42,10 @@ fn check_config_tells_every_fault() {
 
     fs::write(&file, SOUND.replace("password\"", "gone\"")).unwrap();
     let file = path(&file);
-    let gone = folder.join("gone");
+    // What names no file may be the password itself.
     let expected = format!(
-        "{file}:8:17: `password_file` cannot be used: No such file or directory (os error 2) ({})\n\
-         password_file = \"gone\"\n                ^\n",
-        gone.display()
+        "{file}:8:17: `password_file` cannot be used: No such file or directory (os error 2)\n\
+         password_file = ...\n                ^\n"
     );
     for command in ["check-config", "serve"] {
         let (code, out, err) = run(&[command, "--config", file]);

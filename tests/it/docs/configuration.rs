@@ -16,8 +16,9 @@ const INTRODUCTION: &str = "\
 ([security.md](security.md#rotation)).
 
 `useradmin check-config --config FILE` only checks the file: exit code 0, or 2 with every fault on standard error as
-`FILE:LINE:COLUMN: text`, followed by the line and a caret. `serve` refuses a faulty file in the same way. Warnings,
-such as for a secret that begins with a blank, do not change the exit code; `serve` logs them.
+`FILE:LINE:COLUMN: text`, followed by the line and a caret. `serve` refuses a faulty file in the same way. Values
+that may be secrets, which is most of them, are not shown: the line ends with ` ...` before them. Warnings, such
+as for a secret that begins with a blank, do not change the exit code; `serve` logs them.
 
 - A key that is not listed here is refused, so that a misspelt one is not a setting without effect.
 - A relative path starts at the folder of the configuration file, not at the working directory.

@@ -1,0 +1,273 @@
+//! A secret that stands in the configuration by mistake is not shown, whatever else is wrong with the file.
+
+use std::fs;
+
+use useradmin::config;
+
+use super::{
+    Folder,
+    faults::{ACCOUNT, HMC},
+};
+use crate::support::{App, Process, run, until};
+
+const CANARY: &str = "hunter2-Zx9Qk7";
+
+/// Files that are no TOML, whose errors are found at or near the secret.
+fn malformed() -> Vec<String> {
+    let lines = [
+        "password = \"@",
+        "password = '@",
+        "password = @",
+        "password = @\"",
+        "password \"@\"",
+        "password @",
+        "password: \"@\"",
+        "password: @",
+        "\"@\"",
+        "@",
+        "@=",
+        "@==",
+        "= \"@\"",
+        "password = = \"@\"",
+        "password = \"@\" \"@\"",
+        "password = \"@\" x",
+        "password = \"\\q@\"",
+        "password = \"\\u12@\"",
+        "password = \"\"\"\n@",
+        "password = \"\"\"\nurl = @\n",
+        "password = \"\"\"\n@\n\"\"\" x",
+        "password = '''\n@",
+        "password = [\"@\"",
+        "password = [\n\"@\",\n",
+        "password = [\n\"x\"\n\"@\"\n]",
+        "password = { a = \"@\"",
+        "password = { a = \"@\" b = 1 }",
+        "password_file = @",
+        "password_file = \"@",
+        "password_file = \"@\"x",
+        "userid = \"@\nurl = 5",
+        "userid = \"x\"\nuserid = \"@\"",
+        "url = \"https://u:@@hmc.example",
+        "ca_file = \"x\" # @ \nurl = ",
+        "url = # @",
+        "x = 1 = 2 # @",
+        "[@",
+        "[[@",
+        "[hmcs.x] @",
+        "[hmcs.x\"@\"",
+        "credential = { secret = \"@\" ",
+        "a.b = \"@\"\na = \"@\"",
+        "\u{7}@",
+        "key = \"@\u{7}\"",
+    ];
+    lines.iter().map(|line| line.replace('@', CANARY)).collect()
+}
+
+/// Faults of valid TOML, with the secret as a value.
+fn misplaced() -> Vec<String> {
+    let lines = [
+        "password = \"@\"",
+        "password = '@'",
+        "password = \"\"\"@\"\"\"",
+        "password = \"\"\"\n@\n\"\"\"",
+        "password = [\"@\"]",
+        "password = [1, [\"@\"], { x = \"@\" }]",
+        "password = { value = \"@\" }",
+        "password.value = \"@\"",
+        "x = 1 # @",
+        "url = 5 # @",
+        "password_file = \"@\"",
+        "password_file = \"\"\"@\"\"\"",
+        "password_file = [\"@\"]",
+        "password_file = { x = \"@\" }",
+        "password_file = \"@\" # @",
+        "password_file = \"@/@\"",
+        "password_file = \"/@\"",
+        "password_file = \"/dev/null/@\"",
+        "password_file = \"@\\u0000\"",
+        "ca_file = \"@\"",
+        "ca_file = \"-----BEGIN PRIVATE KEY-----\\n@\"",
+        "url = \"@\"",
+        "url = \"https://u:@@hmc.example\"",
+        "url = \"https://@@hmc.example\"",
+        "url = \"https://u:@\"",
+        "url = \"https://hmc.example/@\"",
+        "url = \"https://hmc.example?sig=@\"",
+        "url = \"https://hmc.example/#@\"",
+        "url = \"@://hmc.example\"",
+        "url = \"mailto:@\"",
+        "url = \"https:@\"",
+        "userid = [\"@\"]",
+        "userid = \"\"\npassword = \"@\"",
+        "max_queued = \"@\"",
+        "max_in_flight = \"@\"",
+        "protected_users = \"@\"",
+        "protected_users = [\"@\", 7]",
+        "logon_timeout_seconds = \"@\"",
+    ];
+    lines.iter().map(|line| line.replace('@', CANARY)).collect()
+}
+
+/// Whole files, for tables other than an HMC's.
+fn elsewhere() -> Vec<String> {
+    let tables = [
+        "[server]\nlisten = \"@\"",
+        "[server]\nadmin_listen = \"@\"",
+        "[server]\ninsecure = \"@\"",
+        "[server]\ntls = \"@\"",
+        "[server.limits]\ndrain_seconds = \"@\"",
+        "[server.tls]\ncert_file = \"@\"\nkey_file = \"@\"\nclient_ca_file = \"@\"",
+        "[server.tls]\ncert_file = \"server.pem\"\nkey_file = \"@\"",
+        "[audit]\nsync = \"@\"",
+        "[audit]\nfile = [\"@\"]",
+        "[audit]\nfile = \"@\"\nx = 1",
+        "[tracing]\notlp_endpoint = \"https://u:@@c.example\"",
+        "[tracing]\notlp_endpoint = \"@\"\nsample_ratio = \"@\"",
+        "[[callers]]\nidentity = [\"@\"]\nallow = \"@\"",
+        "[[callers]]\nidentity = \"@\"\nallow = []\n[[callers]]\nidentity = \"@\"\nallow = []",
+        "[[callers]]\nidentity = \"@\\u0007\"\nallow = [{ rpc = \"@\", targets = [\"@\"], pools = \"@\" }]",
+        "[[callers]]\nidentity = \"spiffe://{@}\"\nallow = [{ rpc = \"DeleteHmcUser\", targets = [\"@\"], pools = [\"@\"] }]",
+        "[[jwt_issuers]]\nissuer = \"https://{@}\"\naudience = [\"@\"]\nalgorithms = [\"@\"]\njwks_file = \"@\"",
+        "[[jwt_issuers]]\nissuer = \"#@\"\naudience = \"@\"\njwks_url = \"https://i.example/{@}\"",
+        "[[jwt_issuers]]\nissuer = \"@\"\naudience = \"@\"\njwks_url = \"https://i.example/?k=@#f\"\n\
+         [[jwt_issuers]]\nissuer = \"@\"\naudience = \"@\"\njwks_url = \"https://i.example\"",
+        "[batch_accounts.b]\nurl = \"https://a.example/?sig=@\"\ncredential = \"@\"",
+        "[batch_accounts.b]\nurl = \"https://a.example\"\ncredential = { kind = \"@\", secret = \"@\" }",
+        "[batch_accounts.b]\nurl = 1\ncredential = { kind = \"shared_key\", account_name = \"@\", key_file = \"@\" }",
+        "[batch_accounts.b]\nurl = 1\ncredential = { kind = \"client_secret\", tenant_id = \"@_\", client_id = \"@\", secret_file = \"@\" }",
+        "[batch_accounts.b]\nurl = 1\ncredential = { kind = \"workload_identity\", tenant_id = \"@!\", token_file = \"@\" }",
+        "[batch_accounts.b]\nurl = 1\ncredential = { kind = \"azure_cli\", client_id = \"@\", authority = \"@\", scope = \"api://{@}\" }",
+    ];
+    let tables = tables.iter().map(|table| table.replace('@', CANARY));
+    tables.map(|table| format!("{table}\n{HMC}")).collect()
+}
+
+fn all() -> Vec<String> {
+    let hmc = |line: &String| {
+        // The line replaces a line with the same key.
+        let key = line.split([' ', '.']).next().unwrap_or_default();
+        let other = HMC
+            .lines()
+            .filter(|own| !own.starts_with(&format!("{key} =")));
+        other.chain([line.as_str()]).collect::<Vec<_>>().join("\n")
+    };
+    let lines = malformed().into_iter().chain(misplaced());
+    let files = lines.flat_map(|line| {
+        [
+            hmc(&line),
+            format!("{line}\n{HMC}"),
+            format!("{ACCOUNT}{line}"),
+        ]
+    });
+    files.chain(elsewhere()).collect()
+}
+
+#[test]
+fn no_fault_shows_a_secret() {
+    let folder = Folder::new();
+    let file = folder.0.join("useradmin.toml");
+    let mut count = 0;
+    for text in all() {
+        fs::write(&file, &text).unwrap();
+        let Err(faults) = config::load(&file) else {
+            continue;
+        };
+        count += 1;
+        for shown in [faults.to_string(), faults.brief()] {
+            assert!(!shown.contains(CANARY), "{text}\n---\n{shown}");
+        }
+        // A caret at the column that the head names.
+        for chunk in faults.to_string().lines().collect::<Vec<_>>().chunks(3) {
+            let head = chunk[0]
+                .strip_prefix(&format!("{}:", file.display()))
+                .unwrap();
+            let column = head.split(':').nth(1).unwrap().parse::<usize>().unwrap();
+            assert_eq!(chunk[2].chars().count(), column, "{chunk:?}");
+        }
+    }
+    assert!(count > 250, "{count}");
+}
+
+/// Harmless values are shown, so that the caret has something to point at.
+#[test]
+fn a_harmless_value_is_shown() {
+    let folder = Folder::new();
+    for (text, line) in [
+        (
+            format!("[server]\nlisten = \"0.0.0.0:1\"\n{HMC}"),
+            "listen = \"0.0.0.0:1\"",
+        ),
+        (format!("{HMC}max_queued = 65537"), "max_queued = 65537"),
+        (
+            HMC.replace("hmc.example:6794", "hmc..example"),
+            "url = \"https://hmc..example\"",
+        ),
+        (
+            HMC.replace("hmc.password", "empty"),
+            "password_file = \"empty\"",
+        ),
+    ] {
+        let shown = folder.parse(&text).err().unwrap();
+        assert!(shown.lines().any(|shown| shown == line), "{shown}");
+    }
+}
+
+/// Neither by `check-config` nor by `serve`.
+#[test]
+fn the_program_shows_no_secret() {
+    let folder = App::folder();
+    let file = folder.join("useradmin.toml");
+    for line in [
+        "password = \"@",
+        "password_file = \"@\"",
+        "password: @",
+        "url = \"https://u:@@h\"",
+    ] {
+        let line = line.replace('@', CANARY);
+        fs::write(&file, format!("[hmcs.h]\n{line}\n")).unwrap();
+        for command in ["check-config", "serve"] {
+            let (code, out, err) = run(&[command, "--config", file.to_str().unwrap()]);
+            assert_eq!((code, out.as_str()), (2, ""), "{err}");
+            assert!(!err.contains(CANARY) && err.contains('^'), "{err}");
+        }
+    }
+    fs::remove_dir_all(folder).unwrap();
+}
+
+/// A running server reads by the same rules, and keeps the last good content.
+#[tokio::test]
+async fn a_changed_file_that_cannot_be_used_is_logged_without_its_content() {
+    let folder = App::folder();
+    let (file, password) = (folder.join("useradmin.toml"), folder.join("hmc.password"));
+    let head = "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"\"\n";
+    fs::write(&file, format!("{head}{HMC}")).unwrap();
+    fs::write(&password, "right\n").unwrap();
+    let serving = Process::start(&folder);
+    let logged = || {
+        Process::logged(
+            &folder,
+            "changed files cannot be used; the last good ones stay in use",
+        )
+    };
+    let broken = format!("{head}{HMC}password = \"{CANARY}");
+    let (twice, wide) = (format!("{CANARY}\n{CANARY}"), b"\xFF\xFEr\0i\0");
+    let contents: [(&_, &[u8], _); 4] = [
+        (&password, twice.as_bytes(), "several lines"),
+        (&password, wide, "UTF-16"),
+        (&password, b" \n", "is empty"),
+        (&file, broken.as_bytes(), "useradmin.toml:"),
+    ];
+    for (path, content, part) in contents {
+        fs::write(path, content).unwrap();
+        until(part, async || {
+            let lines = logged();
+            let mut faults = lines.iter().map(|line| line["fault"].as_str().unwrap());
+            faults.any(|fault| fault.contains(part))
+        })
+        .await;
+    }
+    serving.stop();
+    let log = fs::read_to_string(folder.join("log")).unwrap();
+    assert!(!log.contains(CANARY), "{log}");
+    fs::remove_dir_all(folder).unwrap();
+}
