@@ -108,6 +108,8 @@ pub struct Failure {
     pub answered: Option<Box<Answered>>,
     /// Why a caller has no identity: a word of a fixed list.
     pub cause: Option<&'static str>,
+    /// By how many seconds the clock of the upstream that refused the credentials is ahead of this machine's.
+    pub clock_skew: Option<i64>,
     /// For operators; never leaves the server.
     pub context: String,
 }
@@ -125,6 +127,7 @@ impl Failure {
             violations: Vec::new(),
             answered: None,
             cause: None,
+            clock_skew: None,
             context: context.into(),
         }
     }
@@ -165,6 +168,21 @@ impl Failure {
     #[must_use]
     pub fn repeatable(mut self) -> Self {
         self.repeat = Repeat::Backoff;
+        self
+    }
+
+    /// The same failure, which a clock that is wrong by this many seconds may have caused.
+    #[must_use]
+    pub fn with_clock_skew(mut self, skew: Option<i64>) -> Self {
+        if let Some(seconds) = skew {
+            let direction = if seconds > 0 { "ahead of" } else { "behind" };
+            let difference = seconds.unsigned_abs();
+            let context = &self.context;
+            self.context = format!(
+                "{context}; the upstream's clock is {difference} s {direction} this machine's"
+            );
+        }
+        self.clock_skew = skew;
         self
     }
 

@@ -123,6 +123,9 @@ fn metadata(failure: &Failure, facts: &CallFacts) -> HashMap<String, String> {
     if let Some(cause) = failure.cause {
         map.insert("cause".to_owned(), cause.to_owned());
     }
+    if let Some(skew) = failure.clock_skew {
+        map.insert("clock_skew_seconds".to_owned(), skew.to_string());
+    }
     let Some(answered) = &failure.answered else {
         return map;
     };

@@ -7,7 +7,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, header::RETRY_AFTER};
+use http::{
+    HeaderMap,
+    header::{DATE, RETRY_AFTER},
+};
 use http_body::Body;
 use http_body_util::{BodyExt as _, Collected, Limited};
 
@@ -29,6 +32,8 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long to wait for the rest of an answer that is done at its status line, to use the connection again.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_millis(50);
+/// Azure Batch and Microsoft Entra accept signatures and assertions of clocks that differ by a few minutes.
+pub const MAX_CLOCK_SKEW: Duration = Duration::from_mins(5);
 
 /// An upstream's answer.
 pub struct Answer {
@@ -47,7 +52,26 @@ impl Answer {
         self.headers.get(name)?.to_str().ok()
     }
 
-    /// `Retry-After`, in seconds or as a date, between 1 and 60 seconds.
+    /// Returns the time that the upstream's clock showed, if it sent a `Date`.
+    fn date(&self) -> Option<SystemTime> {
+        httpdate::parse_http_date(self.header(DATE.as_str())?.trim()).ok()
+    }
+
+    /// Returns by how many seconds the upstream's clock is ahead of this machine's, if they differ by more than
+    /// [`MAX_CLOCK_SKEW`]. The difference is negative if the upstream's clock is behind.
+    #[must_use]
+    pub fn clock_skew(&self) -> Option<i64> {
+        let (date, now) = (self.date()?, SystemTime::now());
+        let seconds = |time: Duration| i64::try_from(time.as_secs()).ok();
+        let skew = match date.duration_since(now) {
+            Ok(ahead) => seconds(ahead),
+            Err(behind) => seconds(behind.duration()).map(|seconds| -seconds),
+        };
+        skew.filter(|skew| skew.unsigned_abs() > MAX_CLOCK_SKEW.as_secs())
+    }
+
+    /// `Retry-After`, in seconds or as a date, between 1 and 60 seconds. A date is measured against the `Date` of the
+    /// same answer: the two come from one clock.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         let text = self.header(RETRY_AFTER.as_str())?.trim();
@@ -57,7 +81,8 @@ impl Answer {
             text.parse().map_or(most, Duration::from_secs)
         } else {
             let date = httpdate::parse_http_date(text).ok()?;
-            date.duration_since(SystemTime::now()).unwrap_or_default()
+            let now = self.date().unwrap_or_else(SystemTime::now);
+            date.duration_since(now).unwrap_or_default()
         };
         Some(asked.clamp(least, most))
     }

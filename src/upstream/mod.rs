@@ -18,7 +18,7 @@ pub mod renewable;
 pub mod resolver;
 pub mod trusted;
 
-use self::attempt::Ledger;
+use self::{attempt::Ledger, http::Answer};
 use crate::{
     error::{Answered, Failure},
     proto::{DeleteOutcome, ErrorReason},
@@ -41,6 +41,15 @@ pub fn let_in(failure: &Failure) -> bool {
     };
     failure.reason != ErrorReason::UpstreamCredentialsRejected
         && failure.answered.as_deref().is_some_and(looked)
+}
+
+/// Returns the clock skew of an answer that refuses credentials, which a wrong clock may be the cause of.
+#[must_use]
+pub fn refusal_skew(answer: &Answer, reason: ErrorReason) -> Option<i64> {
+    let refused = reason == ErrorReason::UpstreamCredentialsRejected;
+    (refused || matches!(answer.status, 401 | 403))
+        .then(|| answer.clock_skew())
+        .flatten()
 }
 
 /// A 404 that speaks of the user: the only failure that can be a success.

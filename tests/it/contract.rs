@@ -325,7 +325,7 @@ fn metadata_keys_are_the_documented_ones() {
         identifiers: names.iter().map(|name| (*name, "x".to_owned())).collect(),
         ..CallFacts::default()
     };
-    let mut failure = Failure::unidentified("nothing_shown");
+    let mut failure = Failure::unidentified("nothing_shown").with_clock_skew(Some(-301));
     failure.answered = Some(Box::new(Answered {
         http_status: 404,
         code: Some("NodeUserNotFound".to_owned()),

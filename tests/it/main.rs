@@ -38,6 +38,7 @@ mod budget;
 mod bulkhead;
 mod callers;
 mod canaries;
+mod clocks;
 mod comments;
 mod config;
 mod connecting;

@@ -208,8 +208,8 @@ enum Seen {
     Nothing,
     /// It got no answer.
     NoAnswer(String),
-    /// It got this status, with this `Retry-After`.
-    Status(u16, Option<Duration>),
+    /// It got this status, with this `Retry-After`, and the difference of the clocks.
+    Status(u16, Option<Duration>, Option<i64>),
 }
 
 /// The transport that `azure_identity` uses: ours, bounded, and with a memory of one answer.
@@ -240,13 +240,17 @@ impl Exchange {
 
     fn failure(&self, error: &azure_core::Error) -> Failure {
         match crate::lock(&self.seen).clone() {
-            Seen::Status(status @ (400 | 401), _) => {
-                rejected(format!("token endpoint: {status}{}", entra_codes(error)))
+            Seen::Status(status, retry_after, clock_skew) => {
+                let failure = if matches!(status, 400 | 401) {
+                    rejected(format!("token endpoint: {status}{}", entra_codes(error)))
+                } else {
+                    unreachable(format!("token endpoint: {status}"))
+                };
+                Failure {
+                    retry_after,
+                    ..failure.with_clock_skew(clock_skew)
+                }
             }
-            Seen::Status(status, retry_after) => Failure {
-                retry_after,
-                ..unreachable(format!("token endpoint: {status}"))
-            },
             Seen::NoAnswer(context) => unreachable(format!("token endpoint: {context}")),
             Seen::Nothing => rejected(format!("no token: {}", error.kind())),
         }
@@ -303,7 +307,9 @@ impl HttpClient for Exchange {
             .await
         {
             Ok(answer) => {
-                let seen = Seen::Status(answer.status, answer.retry_after());
+                let refused = matches!(answer.status, 400 | 401 | 403);
+                let skew = refused.then(|| answer.clock_skew()).flatten();
+                let seen = Seen::Status(answer.status, answer.retry_after(), skew);
                 *crate::lock(&self.seen) = seen;
                 let body = answer.body.unwrap_or_default();
                 let status = StatusCode::from(answer.status);

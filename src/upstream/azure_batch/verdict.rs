@@ -10,7 +10,7 @@ use super::{
 use crate::{
     error::{Answered, Failure, Fate, UpstreamError, Violation},
     proto::{DeleteOutcome, ErrorReason},
-    upstream::{hidden::Hidden, http::Answer},
+    upstream::{hidden::Hidden, http::Answer, refusal_skew},
 };
 
 /// An answer that is not the success. `token` is what the request was authorized with, and never passed on.
@@ -45,7 +45,8 @@ pub fn failure(answer: &Answer, user: &NodeUser, hidden: &Hidden<'_>) -> Failure
         }),
         ..answered(answer, hidden)
     }));
-    failure
+    let skew = refusal_skew(answer, failure.reason);
+    failure.with_clock_skew(skew)
 }
 
 /// For the log. A code is cut and escaped there like everything that others choose.

@@ -4,7 +4,7 @@ use super::{rules::HmcRule, wire};
 use crate::{
     error::{Answered, Failure, UpstreamError, rule::decide},
     proto::ErrorReason,
-    upstream::{hidden::Hidden, http::Answer},
+    upstream::{hidden::Hidden, http::Answer, refusal_skew},
 };
 
 /// An answer that is not the success. What is `hidden` is never passed on.
@@ -18,7 +18,7 @@ pub fn failure(table: &'static [HmcRule], answer: &Answer, hidden: &Hidden<'_>) 
         Some(reason) => format!("the HMC answered {}/{reason}", answer.status),
         None => format!("the HMC answered {} without its document", answer.status),
     };
-    Failure {
+    let failure = Failure {
         form: rule.form,
         repeat: rule.repeat,
         fate: rule.fate,
@@ -30,7 +30,9 @@ pub fn failure(table: &'static [HmcRule], answer: &Answer, hidden: &Hidden<'_>) 
             error: error.map(UpstreamError::Hmc),
         })),
         ..Failure::new(rule.reason, context)
-    }
+    };
+    let skew = refusal_skew(answer, failure.reason);
+    failure.with_clock_skew(skew)
 }
 
 /// A 200 that does not describe a user.
