@@ -149,5 +149,5 @@ async fn stack(callers: &str) -> Stack {
         .max_decoding_message_size(limits.max_request_bytes as usize);
     let metrics = Arc::clone(&shared.metrics);
     let identified = IdentifyLayer::new(shared, None, &config.server).layer(service);
-    EdgeLayer(metrics).layer(identified)
+    EdgeLayer(metrics, Arc::default()).layer(identified)
 }

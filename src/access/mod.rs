@@ -4,6 +4,7 @@ pub mod audit;
 pub mod certificate;
 pub mod policy;
 pub mod quota;
+pub mod refusals;
 pub mod token;
 pub mod unidentified;
 

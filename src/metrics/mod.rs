@@ -51,8 +51,12 @@ pub struct Metrics {
     unidentified: Family<Labels<1>, Counter>,
     refused: Family<Labels<1>, Counter>,
     aborted: Family<Labels<1>, Counter>,
+    handshakes_failed: Family<Labels<1>, Counter>,
     log_lines_dropped: Counter,
 }
+
+/// Causes of a handshake that failed.
+const HANDSHAKE_FAILURES: [&str; 2] = ["timeout", "tls"];
 
 /// What is asked for at each scrape.
 #[derive(Default)]
@@ -86,6 +90,7 @@ impl Default for Metrics {
             unidentified: Family::default(),
             refused: Family::default(),
             aborted: Family::default(),
+            handshakes_failed: Family::default(),
             log_lines_dropped: Counter::default(),
         };
         let mut root = Registry::default();
@@ -137,6 +142,11 @@ impl Metrics {
             self.aborted.clone(),
         );
         registry.register(
+            "handshakes_failed",
+            "Connections that were closed before they began HTTP/2, by cause",
+            self.handshakes_failed.clone(),
+        );
+        registry.register(
             "unidentified_calls",
             "Calls that were refused because they showed no accepted identity, by cause",
             self.unidentified.clone(),
@@ -160,6 +170,9 @@ impl Metrics {
         for limit in limits {
             drop(self.refused.get_or_create(&[("limit", *limit)]));
         }
+        for cause in HANDSHAKE_FAILURES {
+            drop(self.handshakes_failed.get_or_create(&[("cause", cause)]));
+        }
     }
 
     /// A connection was closed because of this limit.
@@ -170,6 +183,12 @@ impl Metrics {
     /// A connection was ended with this error code of HTTP/2.
     pub fn connection_aborted(&self, error: &'static str) {
         self.aborted.get_or_create(&[("error", error)]).inc();
+    }
+
+    /// Counts a connection that was closed before it began HTTP/2.
+    pub fn handshake_failed(&self, cause: &'static str) {
+        let counter = self.handshakes_failed.get_or_create(&[("cause", cause)]);
+        counter.inc();
     }
 
     /// A call was refused for want of an identity.

@@ -18,7 +18,14 @@ use super::{
     tls::{Tls, peer_certificate},
     waiting::Waiting,
 };
-use crate::{access::certificate::PeerCertificate, metrics::Metrics, workers::Workers};
+use crate::{
+    access::{
+        certificate::PeerCertificate,
+        refusals::{Kind, Refusals},
+    },
+    metrics::Metrics,
+    workers::Workers,
+};
 
 /// For TLS and for the beginning of HTTP/2 together.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -31,6 +38,10 @@ pub const LEAST_ARRIVING: u32 = 64;
 const BACKLOG: u32 = 4_096;
 /// After an error of the system, such as too many open files.
 pub const ERROR_PAUSE: Duration = Duration::from_millis(100);
+
+const FULL: &str = "a connection was closed: there are too many";
+const TLS_FAILED: &str = "a TLS handshake failed";
+const LATE: &str = "a connection did not begin in time";
 
 /// What is known of a connection; every one of its requests carries it.
 #[derive(Clone)]
@@ -61,6 +72,8 @@ pub struct Acceptor {
     pub places: Arc<Places>,
     /// The numbers for monitoring.
     pub metrics: Arc<Metrics>,
+    /// Limits what refused connections write to the log.
+    pub refusals: Arc<Refusals>,
 }
 
 /// Takes a port. A deep queue, for clients that come back all at once must not wait for a second SYN.
@@ -104,7 +117,7 @@ where
             match arrived {
                 Ok(Some(connection)) => hand_on(connection),
                 Ok(None) => {}
-                Err(_) => tracing::info!(peer = %address, "a connection did not begin in time"),
+                Err(_) => acceptor.late(address),
             }
         });
         // As many may be on their way as there are places.
@@ -128,7 +141,9 @@ impl Acceptor {
         let place = place.map_err(|full| {
             let limit = full.as_str();
             self.metrics.connection_refused(limit);
-            tracing::info!(peer = %address, limit, "a connection was closed: there are too many");
+            if self.reports(address, FULL, limit) {
+                tracing::info!(peer = %address, limit, "{FULL}");
+            }
         });
         Some(Connection {
             stream: stream.begun(Bytes::copy_from_slice(&begun)),
@@ -156,9 +171,25 @@ impl Acceptor {
                 Some((Stream::tls(stream), certificate))
             }
             Err(error) => {
-                tracing::info!(peer = %address, %error, "a TLS handshake failed");
+                self.metrics.handshake_failed("tls");
+                if self.reports(address, TLS_FAILED, "") {
+                    tracing::info!(peer = %address, %error, "{TLS_FAILED}");
+                }
                 None
             }
         }
+    }
+
+    fn late(&self, address: SocketAddr) {
+        self.metrics.handshake_failed("timeout");
+        if self.reports(address, LATE, "") {
+            tracing::info!(peer = %address, "{LATE}");
+        }
+    }
+
+    /// Whether the connection is logged on its own.
+    fn reports(&self, address: SocketAddr, event: &'static str, reason: &'static str) -> bool {
+        self.refusals
+            .admit(Some(address.ip()), Kind::logged(event, reason))
     }
 }

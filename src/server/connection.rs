@@ -25,8 +25,14 @@ use tower::Service;
 use super::{
     acceptor::{Connection, Peer},
     calls::{All, Calls, Taken},
+    error_code,
 };
-use crate::{config::Limits, metrics::Metrics, service::meta::LONGEST_CALL};
+use crate::{
+    access::refusals::{Kind, Refusals},
+    config::Limits,
+    metrics::Metrics,
+    service::meta::LONGEST_CALL,
+};
 
 /// Peers are probed this often ...
 const KEEPALIVE: Duration = Duration::from_secs(20);
@@ -46,14 +52,16 @@ const CALLS: usize = 2;
 /// Connections that began together do not end together: each lives at least this part of its time.
 const LEAST_AGE: f64 = 0.9;
 
+const NOT_READ: &str = "a connection was cut: its peer takes no answers";
+const BROKEN: &str = "a connection was ended: its peer broke the rules of HTTP/2";
 /// Serves connections.
 pub struct Connections<S> {
-    /// All layers and services.
     service: S,
     http: http2::Builder<TokioExecutor>,
     age: Duration,
     idle: Duration,
     metrics: Arc<Metrics>,
+    refusals: Arc<Refusals>,
     ending: Ending,
     calls: All,
     most_calls: usize,
@@ -88,7 +96,13 @@ where
     B: Send + Unpin + 'static,
 {
     /// Within these limits.
-    pub fn new(service: S, limits: &Limits, metrics: Arc<Metrics>, ending: Ending) -> Self {
+    pub fn new(
+        service: S,
+        limits: &Limits,
+        metrics: Arc<Metrics>,
+        refusals: Arc<Refusals>,
+        ending: Ending,
+    ) -> Self {
         let mut http = http2::Builder::new(TokioExecutor::new());
         http.timer(TokioTimer::new())
             .keep_alive_interval(KEEPALIVE)
@@ -107,6 +121,7 @@ where
             age: limits.max_connection_age,
             idle: limits.max_connection_idle,
             metrics,
+            refusals,
             ending,
             calls: All::default(),
             most_calls: limits.max_concurrent_calls as usize * CALLS,
@@ -179,7 +194,9 @@ where
 
     fn stuck(&self, peer: SocketAddr) {
         self.metrics.connection_aborted("NOT_READ");
-        tracing::info!(%peer, "a connection was cut: its peer takes no answers");
+        if self.reports(peer, NOT_READ, "NOT_READ") {
+            tracing::info!(%peer, "{NOT_READ}");
+        }
     }
 
     /// A peer that merely went away is nothing to tell of; one that broke the rules is.
@@ -192,22 +209,17 @@ where
             tracing::debug!(%peer, %error, "a connection broke");
             return;
         };
-        let reason = name(reason);
+        let reason = error_code::name(reason);
         self.metrics.connection_aborted(reason);
-        tracing::info!(%peer, reason, "a connection was ended: its peer broke the rules of HTTP/2");
+        if self.reports(peer, BROKEN, reason) {
+            tracing::info!(%peer, reason, "{BROKEN}");
+        }
     }
-}
 
-/// The name of an error code (RFC 9113, section 7).
-fn name(reason: h2::Reason) -> &'static str {
-    match reason {
-        h2::Reason::PROTOCOL_ERROR => "PROTOCOL_ERROR",
-        h2::Reason::FLOW_CONTROL_ERROR => "FLOW_CONTROL_ERROR",
-        h2::Reason::FRAME_SIZE_ERROR => "FRAME_SIZE_ERROR",
-        h2::Reason::COMPRESSION_ERROR => "COMPRESSION_ERROR",
-        h2::Reason::STREAM_CLOSED => "STREAM_CLOSED",
-        h2::Reason::ENHANCE_YOUR_CALM => "ENHANCE_YOUR_CALM",
-        _ => "OTHER",
+    /// Returns whether the end of a connection is logged on its own.
+    fn reports(&self, peer: SocketAddr, event: &'static str, reason: &'static str) -> bool {
+        let peer = Some(peer.ip());
+        self.refusals.admit(peer, Kind::logged(event, reason))
     }
 }
 
@@ -274,7 +286,8 @@ mod tests {
             max_connection_idle: IDLE,
             ..Limits::default()
         };
-        let connections = Connections::new(service, &limits, Arc::default(), ending);
+        let connections =
+            Connections::new(service, &limits, Arc::default(), Arc::default(), ending);
         let peer = Peer {
             address: SocketAddr::from(([127, 0, 0, 1], 1)),
             local: None,

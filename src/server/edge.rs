@@ -23,6 +23,7 @@ use tower::{Layer, Service};
 
 use super::acceptor::Peer;
 use crate::{
+    access::refusals::Refusals,
     error::{
         Failure,
         status::{CallFacts, status},
@@ -37,7 +38,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The layer.
 #[derive(Clone)]
-pub struct EdgeLayer(pub Arc<Metrics>);
+pub struct EdgeLayer(pub Arc<Metrics>, pub Arc<Refusals>);
 
 impl<S> Layer<S> for EdgeLayer {
     type Service = Edge<S>;
@@ -46,6 +47,7 @@ impl<S> Layer<S> for EdgeLayer {
         Edge {
             inner,
             metrics: Arc::clone(&self.0),
+            refusals: Arc::clone(&self.1),
         }
     }
 }
@@ -85,6 +87,7 @@ impl<Q: Body + Unpin> Body for Incoming<Q> {
 pub struct Edge<S> {
     inner: S,
     metrics: Arc<Metrics>,
+    refusals: Arc<Refusals>,
 }
 
 type MarkTrailers<D> = Box<dyn FnMut(Frame<D>) -> Frame<D> + Send>;
@@ -117,7 +120,7 @@ where
         let timeout = headers.get("grpc-timeout").map(HeaderValue::as_bytes);
         let client = ends.client.map(|client| client.to_string());
         let mut meta = CallMeta::new(timeout, client.unwrap_or_default());
-        meta.observed = Observed::begin(path, headers, &meta, ends, &self.metrics);
+        meta.observed = Observed::begin(path, headers, &meta, ends, &self.metrics, &self.refusals);
         let observed = meta.observed.clone();
         // A UUID is always a header's value.
         let id = HeaderValue::from_str(&meta.request_id).ok();
@@ -230,7 +233,7 @@ mod tests {
             Ok::<_, String>(Response::new(Body::default()))
         });
         let metrics = Arc::<Metrics>::default();
-        let mut edge = EdgeLayer(Arc::clone(&metrics)).layer(inner);
+        let mut edge = EdgeLayer(Arc::clone(&metrics), Arc::default()).layer(inner);
         let rpc = "/useradmin.v1.UserAdmin/DeleteHmcUser";
         for (path, code) in [("/", None), (rpc, Some(Code::Internal))] {
             let request = Request::post(path).header(CONTENT_TYPE, "application/grpc");

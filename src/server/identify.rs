@@ -20,7 +20,7 @@ use tower::{Layer, Service};
 
 use super::{acceptor::Peer, calls::Crowded, edge::Held, tls::Tls, waiting::Waiting};
 use crate::{
-    access::{Shown, certificate::PeerCertificate, unidentified::Unidentified},
+    access::{Shown, certificate::PeerCertificate, refusals::Kind, unidentified::Unidentified},
     config::{Audience, Server as Settings},
     error::{
         Failure,
@@ -134,21 +134,25 @@ fn holding<B>(mut answer: Response<B>, room: Option<Held>) -> Response<B> {
     answer
 }
 
-fn overloaded<B: Default>(path: &str, meta: &CallMeta) -> Response<B> {
-    unreadable::overloaded(path, meta).map_or_else(Response::default, Status::into_http)
+fn overloaded<B: Default>(shared: &Shared, path: &str, meta: &CallMeta) -> Response<B> {
+    unreadable::overloaded(shared, path, meta).map_or_else(Response::default, Status::into_http)
 }
 
 /// The refusal of a call to health or reflection. One that was let in goes on to its end, whatever becomes of its
 /// caller's identity meanwhile.
-fn refusal(path: &str, meta: &CallMeta) -> Option<Status> {
+fn refusal(shared: &Shared, path: &str, meta: &CallMeta) -> Option<Status> {
     let cause = meta.caller.as_ref().err()?.as_str();
-    tracing::info!(
-        request_id = meta.request_id,
-        peer = meta.peer,
-        path,
-        cause,
-        "refused"
-    );
+    let reason = ErrorReason::CallerUnauthenticated.as_str_name();
+    let kind = Kind::logged("refused", reason);
+    if shared.refusals.admit(meta.peer_address(), kind) {
+        tracing::info!(
+            request_id = meta.request_id,
+            peer = meta.peer,
+            path,
+            cause,
+            "refused"
+        );
+    }
     let facts = CallFacts::of_request(meta.request_id.clone());
     Some(status(&Failure::unidentified(cause), &facts))
 }
@@ -263,7 +267,8 @@ where
         Box::pin(async move {
             let shared = &layer.shared;
             if is_call && shared.room.available_permits() == 0 {
-                return Ok(overloaded(&path, &CallMeta::of(request.extensions())));
+                let meta = CallMeta::of(request.extensions());
+                return Ok(overloaded(shared, &path, &meta));
             }
             let peer = request.extensions().get::<Peer>();
             let head = Head {
@@ -277,9 +282,9 @@ where
             let place = is_call.then(|| layer.wait(request.extensions().get()));
             tokio::select! {
                 () = layer.identify(&head, &mut meta) => {}
-                () = left_out(place.as_ref()) => return Ok(overloaded(&path, &meta)),
+                () = left_out(place.as_ref()) => return Ok(overloaded(shared, &path, &meta)),
             }
-            if let Some(refusal) = audience.and_then(|_| refusal(&path, &meta)) {
+            if let Some(refusal) = audience.and_then(|_| refusal(shared, &path, &meta)) {
                 return Ok(refusal.into_http());
             }
             let meta = Arc::new(meta);
@@ -291,7 +296,7 @@ where
             };
             let answer = match came {
                 Ok(answer) => answer,
-                Err(Silence::LeftOut) => return Ok(overloaded(&path, &meta)),
+                Err(Silence::LeftOut) => return Ok(overloaded(shared, &path, &meta)),
                 Err(Silence::TooLong) => match unreadable::never_came(shared, &path, &meta).await {
                     Some(refusal) => return Ok(refusal.into_http()),
                     None => answer.await?,

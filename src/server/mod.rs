@@ -7,6 +7,7 @@ mod calls;
 mod connection;
 mod drain;
 pub mod edge;
+mod error_code;
 mod health;
 pub mod identify;
 mod places;
@@ -15,9 +16,12 @@ mod stream;
 mod tls;
 mod waiting;
 
-use std::{future::Future, io, net::SocketAddr, sync::Arc};
+use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::{net::TcpListener, time::sleep};
+use tokio::{
+    net::TcpListener,
+    time::{MissedTickBehavior, interval, sleep},
+};
 use tokio_util::task::AbortOnDropHandle;
 use tonic::service::RoutesBuilder;
 use tonic_health::server::health_reporter;
@@ -40,6 +44,9 @@ use crate::{
     service::{Service, Shared},
     workers::Workers,
 };
+
+/// Pause between looks for refusals to summarize.
+const SUMMARY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A server that has its ports and can be called as soon as it runs.
 pub struct Server {
@@ -109,7 +116,10 @@ impl Server {
         let limits = &self.settings.limits;
         let identify =
             IdentifyLayer::new(Arc::clone(&self.shared), self.tls.clone(), &self.settings);
-        let edge = EdgeLayer(Arc::clone(&self.shared.metrics));
+        let edge = EdgeLayer(
+            Arc::clone(&self.shared.metrics),
+            Arc::clone(&self.shared.refusals),
+        );
         let service = edge.layer(identify.layer(routes.routes().prepare()));
         let ending = Ending::default();
         // However this ends, nobody is served any more.
@@ -118,7 +128,8 @@ impl Server {
             ending.cut.clone().drop_guard(),
         );
         let metrics = Arc::clone(&self.shared.metrics);
-        let connections = Connections::new(service, limits, metrics, ending.clone());
+        let refusals = Arc::clone(&self.shared.refusals);
+        let connections = Connections::new(service, limits, metrics, refusals, ending.clone());
         let connections = Arc::new(connections);
         let most = limits.max_connections;
         let refusing = Full::ALL.map(Full::as_str);
@@ -128,16 +139,16 @@ impl Server {
             tls: self.tls.clone(),
             places: Arc::new(Places::new(limits)),
             metrics: Arc::clone(&self.shared.metrics),
+            refusals: Arc::clone(&self.shared.refusals),
         };
         let workers = Arc::new(self.workers);
         let hand_on = move |connection| connections.take(connection);
         let accepting = acceptor::accept(self.listener, acceptor, Arc::clone(&workers), hand_on);
-        let following = health::follow(health.clone(), Arc::clone(&self.shared));
-        let following = AbortOnDropHandle::new(tokio::spawn(following));
-        let accepting = AbortOnDropHandle::new(tokio::spawn(accepting));
+        let following = spawn(health::follow(health.clone(), Arc::clone(&self.shared)));
+        let accepting = spawn(accepting);
+        let _summarizing = spawn(summarize(Arc::clone(&self.shared)));
         let metrics = Arc::clone(&self.shared.metrics);
-        let reloading = tokio::spawn(reload::watch(self.watched, metrics));
-        let reloading = AbortOnDropHandle::new(reloading);
+        let reloading = spawn(reload::watch(self.watched, metrics));
         stop.await;
         accepting.abort();
         following.abort();
@@ -153,6 +164,21 @@ impl Server {
         // Until now they had calls to end.
         drop(workers);
         Ok(())
+    }
+}
+
+/// Spawns a task that ends when the handle is dropped.
+fn spawn(task: impl Future<Output = ()> + Send + 'static) -> AbortOnDropHandle<()> {
+    AbortOnDropHandle::new(tokio::spawn(task))
+}
+
+/// Logs and records each minute's counted refusals when the minute is over, for as long as the server runs.
+async fn summarize(shared: Arc<Shared>) {
+    let mut looks = interval(SUMMARY_INTERVAL);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        looks.tick().await;
+        shared.summarize_refusals(false).await;
     }
 }
 

@@ -1,6 +1,10 @@
 //! What the transport knows of a call. The server's layers put it into the request's extensions.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -113,12 +117,24 @@ impl CallMeta {
             .map_or_else(|_| String::new(), ToString::to_string)
     }
 
+    /// The IP address of the peer, or `None` if it is not known.
+    #[must_use]
+    pub fn peer_address(&self) -> Option<IpAddr> {
+        address_of(&self.peer)
+    }
+
     /// The one that the layer has put there.
     #[must_use]
     pub fn of(extensions: &Extensions) -> Arc<Self> {
         let found = extensions.get::<Arc<Self>>().cloned();
         found.unwrap_or_default()
     }
+}
+
+/// The IP address in the text of a socket address.
+pub(super) fn address_of(peer: &str) -> Option<IpAddr> {
+    let address = peer.parse::<SocketAddr>().ok()?;
+    Some(address.ip())
 }
 
 /// A random UUID.

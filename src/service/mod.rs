@@ -8,6 +8,7 @@ mod jwks;
 pub mod meta;
 pub mod observed;
 mod pipeline;
+mod refusal;
 mod report;
 pub mod targets;
 pub mod unreadable;
@@ -22,7 +23,7 @@ use tonic::{Request, Response, Status};
 
 use self::targets::Targets;
 use crate::{
-    access::{Access, audit::Audit, quota::Quotas},
+    access::{Access, audit::Audit, quota::Quotas, refusals::Refusals},
     config::{Config, JwtIssuer},
     metrics::{Metrics, Snapshot},
     proto::{
@@ -39,6 +40,8 @@ pub struct Shared {
     access: ArcSwap<Access>,
     /// The deletions of the last minute, by caller. A changed configuration forgets none.
     pub quotas: Quotas,
+    /// Limits what refused calls and connections write to the log and to the audit log.
+    pub refusals: Arc<Refusals>,
     /// The numbers for monitoring.
     pub metrics: Arc<Metrics>,
     /// The audit log.
@@ -64,6 +67,7 @@ impl Shared {
             targets: Targets::new(config, &metrics)?,
             access: ArcSwap::from_pointee(access),
             quotas: Quotas::default(),
+            refusals: Arc::default(),
             audit: Audit::start(&config.audit, &metrics)
                 .await
                 .map_err(|error| format!("audit log: {error}"))?,

@@ -13,12 +13,19 @@ use http::HeaderMap;
 use opentelemetry::{Context, KeyValue};
 use tonic::{Code, Status};
 
-use super::{meta::CallMeta, unreadable};
+use super::{
+    meta::{CallMeta, address_of},
+    unreadable,
+};
 use crate::{
+    access::refusals::{Kind, Refusals},
     metrics::Metrics,
     proto::ErrorReason,
     trace::{self, Ends},
 };
+
+/// Calls whose caller disconnects before there is anything to do.
+const CANCELLED: Kind = Kind::logged("call", "Cancelled");
 
 /// One call.
 pub struct Observed {
@@ -27,6 +34,7 @@ pub struct Observed {
     peer: String,
     begun: Instant,
     metrics: Arc<Metrics>,
+    refusals: Arc<Refusals>,
     context: Context,
     ended: AtomicBool,
 }
@@ -48,6 +56,7 @@ impl Observed {
         meta: &CallMeta,
         ends: Ends,
         metrics: &Arc<Metrics>,
+        refusals: &Arc<Refusals>,
     ) -> Option<Arc<Self>> {
         let (rpc, _) = unreadable::rpc(path)?;
         metrics.calls.begun(rpc);
@@ -58,6 +67,7 @@ impl Observed {
             peer: meta.peer.clone(),
             begun: Instant::now(),
             metrics: Arc::clone(metrics),
+            refusals: Arc::clone(refusals),
             context: trace::call(headers, method, ends),
             ended: AtomicBool::new(false),
         }))
@@ -97,6 +107,13 @@ impl Observed {
         if self.has_ended() {
             return;
         }
+        if self.refusals.admit(address_of(&self.peer), CANCELLED) {
+            self.log_cancelled();
+        }
+        self.end_with(Code::Cancelled, "");
+    }
+
+    fn log_cancelled(&self) {
         let trace_id = trace::trace_id(&self.context);
         tracing::info!(
             request_id = self.request_id,
@@ -110,7 +127,6 @@ impl Observed {
             caller_gone = true,
             "call"
         );
-        self.end_with(Code::Cancelled, "");
     }
 }
 

@@ -130,7 +130,7 @@ impl Call {
         }
     }
 
-    fn is_allowed(&self) -> bool {
+    pub(super) fn is_allowed(&self) -> bool {
         let Subject {
             rpc, target, pool, ..
         } = &self.subject;
@@ -184,30 +184,6 @@ impl Call {
             retry_after: Some(wait.max(SHORTEST_WAIT)),
             ..Failure::new(ErrorReason::DeleteQuotaExceeded, "quota")
         })
-    }
-
-    /// Answers a call that was not admitted. What was refused for who asked is on record too.
-    async fn refuse<T>(mut self, failure: Failure) -> Result<Response<T>, Status> {
-        let outcome = match failure.reason {
-            ErrorReason::CallerNotAuthorized | ErrorReason::CallerUnauthenticated => "denied",
-            ErrorReason::ProtectedUser | ErrorReason::DeleteQuotaExceeded => "not_sent",
-            _ => {
-                self.hide_alias();
-                return Err(self.fail(&failure, false));
-            }
-        };
-        let reason = failure.reason.as_str_name();
-        self.close(outcome, reason, false).await;
-        self.hide_alias();
-        Err(self.fail(&failure, false))
-    }
-
-    /// Without rights, nobody learns the name of the only target; the record has it all the same.
-    fn hide_alias(&mut self) {
-        if self.subject.alias_is_ours && !self.is_allowed() {
-            let identifiers = &mut self.facts.identifiers;
-            identifiers.retain(|(key, _)| !matches!(*key, "account" | "hmc"));
-        }
     }
 
     /// The part that runs to its end even when the caller goes away.

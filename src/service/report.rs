@@ -27,24 +27,13 @@ pub(super) fn entry(
 ) -> Entry {
     let caller = meta.caller.as_ref();
     Entry {
-        at: OffsetDateTime::now_utc(),
-        ends_intent: false,
-        event,
         request_id: meta.request_id.clone(),
         caller: short(&meta.caller_name()).to_owned(),
         auth: caller.map_or("none", Identity::kind),
         cause: caller.err().map_or("", |cause| cause.as_str()),
         peer: short(&meta.peer).to_owned(),
         rpc,
-        target: String::new(),
-        user: String::new(),
-        identifiers: Vec::new(),
-        outcome,
-        reason,
-        client_request_id: String::new(),
-        upstream_request_id: String::new(),
-        attempts: 0,
-        caller_gone: false,
+        ..Entry::new(OffsetDateTime::now_utc(), event, outcome, reason)
     }
 }
 
@@ -130,7 +119,7 @@ impl Call {
     }
 
     /// What monitoring is told.
-    fn observe(&self, code: Code, outcome: &'static str, reason: &'static str) {
+    pub(super) fn observe(&self, code: Code, outcome: &'static str, reason: &'static str) {
         let Subject {
             upstream, target, ..
         } = &self.subject;

@@ -90,11 +90,13 @@ pub async fn never_came(shared: &Shared, path: &str, meta: &CallMeta) -> Option<
 
 /// The answer to a call that the server has no room for; nobody has asked who calls.
 #[must_use]
-pub fn overloaded(path: &str, meta: &CallMeta) -> Option<Status> {
+pub fn overloaded(shared: &Shared, path: &str, meta: &CallMeta) -> Option<Status> {
     let (rpc, upstream) = rpc(path)?;
     let failure = Failure::new(ErrorReason::Overloaded, "too many calls");
     let status = status(&failure, &facts(upstream, meta));
-    tell(meta, rpc, &failure, status.code(), "too many calls");
+    if shared.report_refusal(meta, failure.reason).is_some() {
+        tell(meta, rpc, &failure, status.code(), "too many calls");
+    }
     Some(meta.ended(status, failure.reason))
 }
 
@@ -125,17 +127,17 @@ async fn refuse(
     let facts = facts(upstream, meta);
     let failure = match meta.caller {
         Ok(_) => failure,
-        Err(unidentified) => {
-            let failure = Failure::unidentified(unidentified.as_str());
-            // Who is nobody is on record, whatever the message is.
-            let reason = failure.reason.as_str_name();
-            let denied = entry(meta, rpc, Event::Outcome, "denied", reason);
-            record(shared, meta, denied).await;
-            failure
-        }
+        Err(unidentified) => Failure::unidentified(unidentified.as_str()),
     };
     let status = status(&failure, &facts);
-    tell(meta, rpc, &failure, status.code(), fault);
+    if let Some(kind) = shared.report_refusal(meta, failure.reason) {
+        // Who is nobody is on record, whatever the message is.
+        if let Some(outcome) = kind.outcome {
+            let refused = entry(meta, rpc, Event::Outcome, outcome, kind.reason);
+            record(shared, meta, refused).await;
+        }
+        tell(meta, rpc, &failure, status.code(), fault);
+    }
     Some(meta.ended(status, failure.reason))
 }
 

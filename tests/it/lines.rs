@@ -96,7 +96,9 @@ async fn upstream() -> Upstream {
 
 /// The calls about one text. Returns how many there were, and how many records they leave.
 async fn call(program: &Process, at: usize, text: &str) -> (usize, usize) {
-    let mut client = program.client();
+    // Each text has a source address: more refusals of one address would be summarized.
+    let source = u8::try_from(at + 1).unwrap();
+    let mut client = program.client_from([127, 0, 0, source]);
     let own = |text: &str| text.to_owned();
     let batch = [
         batch_request(text),

@@ -66,6 +66,7 @@ mod overload;
 mod program;
 mod properties;
 mod quota;
+mod refusals;
 mod renewable;
 mod rooms;
 mod sandbox;

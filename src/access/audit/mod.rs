@@ -23,6 +23,7 @@ use serde::Serialize;
 use time::OffsetDateTime;
 use tokio::{sync::oneshot, time::timeout};
 
+pub use self::record::timestamp;
 pub use self::verify::{Finding, Question, Summary, Unreadable, verify};
 use self::{
     queue::{Job, Queue},
@@ -96,9 +97,47 @@ pub struct Entry {
     pub attempts: u32,
     /// Did the caller go away before the answer?
     pub caller_gone: bool,
+    /// Number of refused calls that this record summarizes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub count: Option<u64>,
+    /// The time of the first refusal in the minute of the summary.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub since: String,
 }
 
 impl Entry {
+    /// Creates an entry without a caller and a target.
+    #[must_use]
+    pub const fn new(
+        at: OffsetDateTime,
+        event: Event,
+        outcome: &'static str,
+        reason: &'static str,
+    ) -> Self {
+        Self {
+            at,
+            ends_intent: false,
+            event,
+            request_id: String::new(),
+            caller: String::new(),
+            auth: "none",
+            cause: "",
+            peer: String::new(),
+            rpc: "",
+            target: String::new(),
+            user: String::new(),
+            identifiers: Vec::new(),
+            outcome,
+            reason,
+            client_request_id: String::new(),
+            upstream_request_id: String::new(),
+            attempts: 0,
+            caller_gone: false,
+            count: None,
+            since: String::new(),
+        }
+    }
+
     /// Its line has no more bytes than this: a byte of a text becomes 6 at most.
     fn most_bytes(&self) -> usize {
         const KEYS: usize = 1024;

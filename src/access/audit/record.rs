@@ -146,7 +146,8 @@ pub fn lines(head: &Head, bodies: &[Body<'_>]) -> io::Result<(String, Head)> {
 }
 
 /// UTC, RFC 3339, in milliseconds.
-fn timestamp(at: OffsetDateTime) -> String {
+#[must_use]
+pub fn timestamp(at: OffsetDateTime) -> String {
     let (date, time) = (at.date(), at.time());
     let (hour, minute, second) = time.as_hms();
     format!(

@@ -3,7 +3,7 @@
 use std::{
     fs::{self, OpenOptions},
     io::{BufRead as _, BufReader, Read as _},
-    net::TcpListener,
+    net::{IpAddr, TcpListener},
     path::Path,
     process::{Child, ChildStdout, Command, Output, Stdio},
 };
@@ -173,6 +173,13 @@ impl Process {
     pub fn client(&self) -> UserAdminClient<Channel> {
         let url = format!("http://{}", self.address);
         UserAdminClient::new(Channel::from_shared(url).unwrap().connect_lazy())
+    }
+
+    /// Returns a client that connects from this address of the loopback network.
+    pub fn client_from(&self, source: [u8; 4]) -> UserAdminClient<Channel> {
+        let endpoint = Channel::from_shared(format!("http://{}", self.address)).unwrap();
+        let endpoint = endpoint.local_address(Some(IpAddr::from(source)));
+        UserAdminClient::new(endpoint.connect_lazy())
     }
 
     pub fn id(&self) -> u32 {

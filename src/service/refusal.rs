@@ -1,0 +1,121 @@
+//! Refused calls: what is logged and recorded of each, and the summaries of those that are only counted.
+
+use futures_util::future::join_all;
+use time::OffsetDateTime;
+use tonic::{Response, Status};
+
+use super::{
+    Shared,
+    meta::{CallMeta, new_id},
+    pipeline::Call,
+};
+use crate::{
+    access::{
+        audit::{Entry, Event, PATIENCE, timestamp},
+        refusals::{Kind, Summary},
+    },
+    error::{Failure, status::status},
+    proto::ErrorReason,
+};
+
+/// The kind of a call that is refused for this reason.
+fn kind(reason: ErrorReason) -> Kind {
+    use ErrorReason as R;
+    let outcome = match reason {
+        R::CallerNotAuthorized | R::CallerUnauthenticated => Some("denied"),
+        R::ProtectedUser | R::DeleteQuotaExceeded => Some("not_sent"),
+        _ => None,
+    };
+    Kind {
+        event: "call",
+        reason: reason.as_str_name(),
+        outcome,
+    }
+}
+
+impl Shared {
+    /// Counts a call that is refused for this reason. Returns how to report it, or `None` if a summary will.
+    pub(super) fn report_refusal(&self, meta: &CallMeta, reason: ErrorReason) -> Option<Kind> {
+        let kind = kind(reason);
+        let reported = self.refusals.admit(meta.peer_address(), kind);
+        reported.then_some(kind)
+    }
+
+    /// Logs and records the refusals that were counted in minutes that are over, or in all.
+    pub async fn summarize_refusals(&self, all: bool) {
+        let summaries = self.refusals.close(all).into_iter();
+        join_all(summaries.map(|summary| self.summarize(summary))).await;
+    }
+
+    async fn summarize(&self, summary: Summary) {
+        let Summary {
+            peer,
+            kind,
+            since,
+            count,
+        } = summary;
+        let (request_id, since) = (new_id(), timestamp(since));
+        tracing::info!(
+            request_id,
+            event = kind.event,
+            peer,
+            reason = kind.reason,
+            count,
+            since,
+            "refusals summarized"
+        );
+        let Some(outcome) = kind.outcome else {
+            return;
+        };
+        let entry = Entry {
+            request_id,
+            peer,
+            count: Some(count),
+            since,
+            ..Entry::new(
+                OffsetDateTime::now_utc(),
+                Event::Outcome,
+                outcome,
+                kind.reason,
+            )
+        };
+        if let Err(failure) = self.audit.record(entry, PATIENCE).await {
+            let error = failure.context;
+            tracing::error!(error, "the summary is not on record, or not yet");
+        }
+    }
+}
+
+impl Call {
+    /// Answers a call that was not admitted. What was refused for who asked is on record too.
+    pub(super) async fn refuse<T>(mut self, failure: Failure) -> Result<Response<T>, Status> {
+        let reported = self.shared.report_refusal(&self.meta, failure.reason);
+        if let Some(Kind {
+            outcome: Some(outcome),
+            reason,
+            ..
+        }) = reported
+        {
+            self.close(outcome, reason, false).await;
+        }
+        self.hide_alias();
+        if reported.is_some() {
+            return Err(self.fail(&failure, false));
+        }
+        let status = status(&failure, &self.facts);
+        self.observe(
+            status.code(),
+            self.facts.outcome.as_str(),
+            failure.reason.as_str_name(),
+        );
+        Err(status)
+    }
+
+    /// Without rights, nobody learns the name of the only target; the record has it all the same.
+    fn hide_alias(&mut self) {
+        if self.subject.alias_is_ours && !self.is_allowed() {
+            let identifiers = &mut self.facts.identifiers;
+            identifiers.retain(|(key, _)| !matches!(*key, "account" | "hmc"));
+        }
+    }
+}

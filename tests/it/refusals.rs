@@ -1,0 +1,354 @@
+//! Floods of refusals: callers get all details, metrics count all, and the log and the audit log have sixty of a peer and
+//! kind, and one summary of the others.
+
+use std::{fs, net::IpAddr, path::Path};
+
+use futures_util::future::join_all;
+use serde_json::Value;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+use tonic::{
+    Code,
+    transport::{Channel, Endpoint},
+};
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+use useradmin::proto::{DeleteBatchNodeUserRequest, user_admin_client::UserAdminClient};
+
+use crate::{
+    callers::{issuer_section, tls_section},
+    connections::BEGIN,
+    support::{
+        App, Failed, Process, Signer, Upstream, batch_deleted, batch_request, batch_section,
+        pki::Authority, records, token_or, verify,
+    },
+};
+
+const FLOOD: u64 = 100;
+/// What is reported of it one by one.
+const REPORTED: u64 = 60;
+
+const CALLERS: &str = "[[callers]]\nidentity = \"anonymous\"\ndeletes_per_minute = 1\n\
+    allow = [{ rpc = \"DeleteBatchNodeUser\", targets = [\"*\"], pools = [\"pool-*\"] }]\n";
+
+async fn upstream() -> Upstream {
+    Upstream::start(|seen| token_or(seen, batch_deleted)).await
+}
+
+fn configuration(folder: &Path, url: &str, head: &str) -> String {
+    let target = batch_section(folder, url);
+    let target = target.replacen("url =", "protected_users = [\"root\"]\nurl =", 1);
+    format!("{head}{target}")
+}
+
+fn plain(admin: &str) -> String {
+    format!("[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"{admin}\"\n{CALLERS}")
+}
+
+/// Connects to the server from this address of the loopback network.
+fn from(source: [u8; 4], address: &str) -> Channel {
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
+    endpoint
+        .local_address(Some(IpAddr::from(source)))
+        .connect_lazy()
+}
+
+/// A flood: what each call asks for, and how it is refused.
+struct Kind {
+    request: DeleteBatchNodeUserRequest,
+    reason: &'static str,
+    code: Code,
+    /// The outcome in the audit log; empty where there is no record.
+    outcome: &'static str,
+}
+
+fn kind(
+    change: impl FnOnce(&mut DeleteBatchNodeUserRequest),
+    reason: &'static str,
+    code: Code,
+    outcome: &'static str,
+) -> Kind {
+    let mut request = batch_request("alice");
+    change(&mut request);
+    Kind {
+        request,
+        reason,
+        code,
+        outcome,
+    }
+}
+
+/// In an order in which the quota is used up last.
+fn kinds() -> Vec<Kind> {
+    let pool = |pool: &str| pool.to_owned();
+    vec![
+        kind(
+            |r| r.pool_id = pool("other"),
+            "CALLER_NOT_AUTHORIZED",
+            Code::PermissionDenied,
+            "denied",
+        ),
+        kind(
+            |r| r.user_name = pool(".."),
+            "INVALID_REQUEST",
+            Code::InvalidArgument,
+            "",
+        ),
+        kind(
+            |r| r.account = pool("nowhere"),
+            "UNKNOWN_TARGET",
+            Code::NotFound,
+            "",
+        ),
+        kind(
+            |r| r.user_name = pool("root"),
+            "PROTECTED_USER",
+            Code::FailedPrecondition,
+            "not_sent",
+        ),
+        kind(
+            |_| {},
+            "DELETE_QUOTA_EXCEEDED",
+            Code::ResourceExhausted,
+            "not_sent",
+        ),
+    ]
+}
+
+async fn flood(channel: &Channel, kind: &Kind) {
+    let client = UserAdminClient::new(channel.clone());
+    let call = || {
+        let mut client = client.clone();
+        let request = kind.request.clone();
+        async move { client.delete_batch_node_user(request).await }
+    };
+    if kind.reason == "DELETE_QUOTA_EXCEEDED" {
+        call().await.unwrap();
+    }
+    for answer in join_all((0..FLOOD).map(|_| call())).await {
+        let failed = Failed::from(answer.unwrap_err());
+        failed.expect(kind.code, kind.reason);
+        assert!(!failed.request_id.is_empty() && failed.trailer_id.is_some());
+    }
+}
+
+/// Those of these lines or records that tell of single refusals for this reason, and the sum of their summaries.
+fn told(lines: &[Value], reason: &str, peer: &str) -> (u64, u64) {
+    let of = |line: &&Value| {
+        let from = line["peer"].as_str().unwrap();
+        line["reason"].as_str().unwrap().ends_with(reason)
+            && from.split(':').next().unwrap() == peer
+    };
+    let (summaries, single): (Vec<_>, Vec<_>) = lines
+        .iter()
+        .filter(of)
+        .partition(|line| line.get("count").is_some());
+    assert!(summaries.len() <= 1, "{summaries:?}");
+    let count = summaries.iter().map(|line| line["count"].as_u64().unwrap());
+    (u64::try_from(single.len()).unwrap(), count.sum())
+}
+
+/// All lines of the log that tell of refusals, one by one or together.
+fn log(folder: &Path, event: &str) -> Vec<Value> {
+    let summaries = Process::logged(folder, "refusals summarized");
+    let summaries = summaries.into_iter().filter(|line| line["event"] == event);
+    Process::logged(folder, event)
+        .into_iter()
+        .chain(summaries)
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_refused_calls_leaves_few_lines_and_records() {
+    let (upstream, folder) = (upstream().await, App::folder());
+    let text = configuration(&folder, &upstream.url, &plain(""));
+    fs::write(folder.join("useradmin.toml"), text).unwrap();
+    let process = Process::start(&folder);
+    let channel = from([127, 0, 0, 1], &process.address);
+    for kind in kinds() {
+        flood(&channel, &kind).await;
+    }
+    // Other peers have their own sixty, and are not in the sum.
+    let first = &kinds()[0];
+    for last in [2, 3] {
+        flood(&from([127, 0, 0, last], &process.address), first).await;
+    }
+    drop(channel);
+    process.stop();
+    let audit = records(&folder.join("audit.jsonl"));
+    let log = log(&folder, "call");
+    let rest = FLOOD - REPORTED;
+    for Kind {
+        reason, outcome, ..
+    } in kinds()
+    {
+        assert_eq!(
+            told(&log, reason, "127.0.0.1"),
+            (REPORTED, rest),
+            "{reason}"
+        );
+        let recorded = if outcome.is_empty() {
+            (0, 0)
+        } else {
+            (REPORTED, rest)
+        };
+        assert_eq!(told(&audit, reason, "127.0.0.1"), recorded, "{reason}");
+        let mut of_reason = audit
+            .iter()
+            .filter(|record| record["reason"].as_str().unwrap().ends_with(reason));
+        assert!(of_reason.all(|record| record["outcome"] == outcome));
+    }
+    for peer in ["127.0.0.2", "127.0.0.3"] {
+        for lines in [&log, &audit] {
+            assert_eq!(told(lines, first.reason, peer), (REPORTED, rest), "{peer}");
+        }
+    }
+    // Each summary has an id of its own, which is that of its line in the log.
+    let summary = audit
+        .iter()
+        .find(|record| record.get("count").is_some())
+        .unwrap();
+    assert!(
+        log.iter()
+            .any(|line| line["request_id"] == summary["request_id"])
+    );
+    assert!(summary["since"].as_str().unwrap() <= summary["ts"].as_str().unwrap());
+    let (code, out, err) = verify([folder.join("audit.jsonl")]);
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    fs::remove_dir_all(folder).unwrap();
+}
+
+#[tokio::test]
+async fn metrics_count_every_refused_call() {
+    let (upstream, folder) = (upstream().await, App::folder());
+    let text = configuration(&folder, &upstream.url, &plain("127.0.0.1:0"));
+    let mut app = App::configured(folder, &text).await;
+    let channel = from([127, 0, 0, 1], &app.address.to_string());
+    for kind in kinds() {
+        flood(&channel, &kind).await;
+        let lines = app.metrics("grpc_server_handled_total").await;
+        let counted = format!("reason=\"ERROR_REASON_{}\"}} {FLOOD}", kind.reason);
+        assert!(
+            lines.iter().any(|line| line.ends_with(&counted)),
+            "{lines:?}"
+        );
+    }
+    app.drain().await;
+    // The intent and the outcome of the one that the quota allowed; sixty and a summary of each of three kinds.
+    assert_eq!(
+        u64::try_from(app.audit().len()).unwrap(),
+        2 + 3 * (REPORTED + 1)
+    );
+}
+
+/// Calls of nobody, health included: identities are asked for, and nothing is shown.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_unauthenticated_calls_leaves_few_lines_and_records() {
+    let (upstream, folder) = (upstream().await, App::folder());
+    let head = plain("").replace("[[callers]]", "health_needs_identity = true\n[[callers]]")
+        + &issuer_section(&folder, &Signer::es256("key-1"));
+    let text = configuration(&folder, &upstream.url, &head);
+    fs::write(folder.join("useradmin.toml"), text).unwrap();
+    let process = Process::start(&folder);
+    let channel = from([127, 0, 0, 1], &process.address);
+    let unauthenticated = kind(
+        |_| {},
+        "CALLER_UNAUTHENTICATED",
+        Code::Unauthenticated,
+        "denied",
+    );
+    flood(&channel, &unauthenticated).await;
+    let health = HealthClient::new(channel);
+    let checks = (0..FLOOD).map(|_| {
+        let mut health = health.clone();
+        async move { health.check(HealthCheckRequest::default()).await }
+    });
+    for answer in join_all(checks).await {
+        let status = answer.unwrap_err();
+        assert_eq!(status.code(), Code::Unauthenticated);
+        assert!(!status.details().is_empty());
+    }
+    drop(health);
+    process.stop();
+    let audit = records(&folder.join("audit.jsonl"));
+    let expected = (REPORTED, FLOOD - REPORTED);
+    assert_eq!(
+        told(&audit, "CALLER_UNAUTHENTICATED", "127.0.0.1"),
+        expected
+    );
+    let calls = log(&folder, "call");
+    assert_eq!(
+        told(&calls, "CALLER_UNAUTHENTICATED", "127.0.0.1"),
+        expected
+    );
+    let refused = Process::logged(&folder, "refused").len();
+    assert_eq!(u64::try_from(refused).unwrap(), REPORTED);
+    let sums = Process::logged(&folder, "refusals summarized");
+    let of_health: Vec<_> = sums
+        .iter()
+        .filter(|line| line["event"] == "refused")
+        .collect();
+    assert_eq!(of_health.len(), 1);
+    assert_eq!(of_health[0]["count"], FLOOD - REPORTED);
+    fs::remove_dir_all(folder).unwrap();
+}
+
+/// Opens a connection, sends these bytes, and waits for its end.
+async fn send(address: &str, bytes: &[u8]) {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    // The server may have closed it already.
+    let _ = stream.write_all(bytes).await;
+    let _ = stream.shutdown().await;
+    let _ = stream.read_to_end(&mut Vec::new()).await;
+}
+
+/// The sum of the counted connections of this event, and how many were logged one by one.
+fn connections(folder: &Path, event: &str) -> (u64, u64) {
+    let sums = Process::logged(folder, "refusals summarized");
+    let sums = sums.iter().filter(|line| line["event"] == event);
+    let single = Process::logged(folder, event).len();
+    let sum = sums.map(|line| line["count"].as_u64().unwrap()).sum();
+    (u64::try_from(single).unwrap(), sum)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_bad_connections_leaves_few_lines() {
+    let (upstream, folder) = (upstream().await, App::folder());
+    let expected = (REPORTED, FLOOD - REPORTED);
+    // DATA belongs to a stream (RFC 9113, section 6.1), and this is none.
+    let broken = [BEGIN, &[0; 9]].concat();
+    let text = configuration(&folder, &upstream.url, &plain(""));
+    fs::write(folder.join("useradmin.toml"), text).unwrap();
+    let process = Process::start(&folder);
+    for _ in 0..FLOOD {
+        send(&process.address, &broken).await;
+    }
+    process.stop();
+    let event = "a connection was ended: its peer broke the rules of HTTP/2";
+    assert_eq!(connections(&folder, event), expected);
+    let tls = tls_section(&folder, &Authority::new(), "");
+    let tls = tls.replacen("admin_listen = \"127.0.0.1:0\"", "admin_listen = \"\"", 1);
+    let text = configuration(&folder, &upstream.url, &tls);
+    fs::write(folder.join("useradmin.toml"), text).unwrap();
+    let process = Process::start(&folder);
+    for _ in 0..FLOOD {
+        send(&process.address, b"GET / HTTP/1.1\r\n\r\n").await;
+    }
+    process.stop();
+    assert_eq!(connections(&folder, "a TLS handshake failed"), expected);
+    fs::remove_dir_all(folder).unwrap();
+}
+
+#[tokio::test]
+async fn metrics_count_every_failed_handshake() {
+    let (upstream, folder) = (upstream().await, App::folder());
+    let text = tls_section(&folder, &Authority::new(), "");
+    let text = configuration(&folder, &upstream.url, &text);
+    let app = App::configured(folder, &text).await;
+    for _ in 0..FLOOD {
+        send(&app.address.to_string(), b"GET / HTTP/1.1\r\n\r\n").await;
+    }
+    let counted = format!("useradmin_handshakes_failed_total{{cause=\"tls\"}} {FLOOD}");
+    app.until_metric(&counted).await;
+}
