@@ -1,4 +1,4 @@
-//! Names of upstreams, resolved by the system, but never to where clouds keep their metadata.
+//! Resolves the names of upstreams by the system's resolver, but never to link-local addresses, where clouds keep their metadata.
 
 use std::{
     future::Future,
@@ -14,18 +14,24 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::net::lookup_host;
 use tower::Service;
 
-/// Names that resolve to a link-local address are refused.
+/// Skips link-local addresses, and refuses names that have no other.
 #[derive(Clone)]
 pub struct NoLinkLocal;
 
 async fn resolve(name: &str) -> io::Result<vec::IntoIter<SocketAddr>> {
-    let found: Vec<SocketAddr> = lookup_host((name, 0)).await?.collect();
-    if found.iter().any(|address| is_link_local(address.ip())) {
+    usable(lookup_host((name, 0)).await?)
+}
+
+/// Returns the addresses that are not link-local. Resolvers that use mDNS, LLMNR or a hosts file add link-local ones to those
+/// of DNS.
+fn usable(found: impl Iterator<Item = SocketAddr>) -> io::Result<vec::IntoIter<SocketAddr>> {
+    let (refused, usable): (Vec<_>, Vec<_>) = found.partition(|found| is_link_local(found.ip()));
+    if usable.is_empty() && !refused.is_empty() {
         return Err(io::Error::other(
-            "the name resolves to a link-local address",
+            "the name resolves to link-local addresses only",
         ));
     }
-    Ok(found.into_iter())
+    Ok(usable.into_iter())
 }
 
 /// For reqwest.
@@ -62,38 +68,52 @@ fn is_link_local(address: IpAddr) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::resolve;
+    use std::net::{IpAddr, SocketAddr};
 
-    /// What is an address already is answered without asking anybody.
-    #[tokio::test]
-    async fn names_that_resolve_to_link_local_addresses_are_refused() {
+    use super::usable;
+
+    fn addresses(text: &str) -> Vec<SocketAddr> {
+        let parsed = text.split_whitespace().flat_map(str::parse::<IpAddr>);
+        parsed.map(|address| (address, 0).into()).collect()
+    }
+
+    #[test]
+    fn link_local_addresses_are_skipped_and_refused_where_there_is_no_other() {
+        // An empty string where the name is refused.
         let rows = [
-            ("127.0.0.1", true),
-            ("::1", true),
-            ("10.1.2.3", true),
-            ("169.253.255.255", true),
-            ("169.254.0.0", false),
-            ("169.254.169.254", false),
-            ("169.254.255.255", false),
-            ("169.255.0.0", true),
-            ("::ffff:127.0.0.1", true),
-            ("::ffff:169.254.169.254", false),
-            ("fe7f::1", true),
-            ("fe80::1", false),
-            ("febf::1", false),
-            ("fec0::1", true),
+            ("127.0.0.1", "127.0.0.1"),
+            ("::1", "::1"),
+            ("10.1.2.3", "10.1.2.3"),
+            ("169.253.255.255", "169.253.255.255"),
+            ("169.254.0.0", ""),
+            ("169.254.169.254", ""),
+            ("169.254.255.255", ""),
+            ("169.255.0.0", "169.255.0.0"),
+            ("::ffff:127.0.0.1", "::ffff:127.0.0.1"),
+            ("::ffff:169.254.169.254", ""),
+            ("fe7f::1", "fe7f::1"),
+            ("fe80::1", ""),
+            ("febf::1", ""),
+            ("fec0::1", "fec0::1"),
+            ("fe80::1 10.1.2.3", "10.1.2.3"),
+            ("10.1.2.3 fe80::1", "10.1.2.3"),
+            (
+                "169.254.7.7 10.1.2.3 fe80::1 fd00::1 169.254.7.8",
+                "10.1.2.3 fd00::1",
+            ),
+            ("::ffff:169.254.169.254 ::1", "::1"),
+            ("fe80::1 169.254.7.7 ::ffff:169.254.1.1", ""),
         ];
-        for (address, goes) in rows {
-            let found = resolve(address).await;
-            let told = found.map(|found| found.map(|found| found.ip().to_string()).collect());
-            let told: Result<Vec<_>, _> = told.map_err(|error| error.to_string());
-            let refused = "the name resolves to a link-local address".to_owned();
-            let expected = if goes {
-                Ok(vec![address.to_owned()])
-            } else {
-                Err(refused)
+        for (found, expected) in rows {
+            let usable = usable(addresses(found).into_iter());
+            let shown = usable
+                .map(Vec::from_iter)
+                .map_err(|error| error.to_string());
+            let expected = match expected {
+                "" => Err("the name resolves to link-local addresses only".to_owned()),
+                expected => Ok(addresses(expected)),
             };
-            assert_eq!(told, expected, "{address}");
+            assert_eq!(shown, expected, "{found}");
         }
     }
 }
