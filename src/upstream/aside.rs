@@ -100,7 +100,7 @@ impl Client {
             .ok_or(NoAnswer::TimedOut)?
             .map_err(|error| no_answer(&error))?;
         let (head, body) = http::Response::from(response).into_parts();
-        let body = limits.bound(timeout(BODY_TIMEOUT, whole(body, most)));
+        let body = limits.bound(timeout(BODY_TIMEOUT, whole(&head, body, most)));
         let body = body.await.and_then(Result::ok).flatten();
         Ok(Answer {
             status: head.status.as_u16(),

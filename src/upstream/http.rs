@@ -3,16 +3,21 @@
 
 use std::{
     error::Error,
+    io,
+    iter::successors,
+    pin::pin,
     time::{Duration, SystemTime},
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{
-    HeaderMap,
-    header::{DATE, RETRY_AFTER},
+    HeaderMap, Version,
+    header::{CONTENT_LENGTH, DATE, RETRY_AFTER, TRANSFER_ENCODING},
+    response::Parts,
 };
 use http_body::Body;
-use http_body_util::{BodyExt as _, Collected, Limited};
+use http_body_util::{BodyExt as _, Limited};
+use serde_json::{Map, Value};
 
 use super::deadline::Deadline;
 use crate::{
@@ -22,6 +27,8 @@ use crate::{
 
 /// Most bytes of an upstream's answer that are read.
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
+/// The mark that some services put before a JSON document.
+pub const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 /// How the service calls itself.
 pub const USER_AGENT_TEXT: &str = concat!("useradmin/", env!("CARGO_PKG_VERSION"));
 
@@ -155,13 +162,47 @@ fn refused(context: String) -> Failure {
     Failure::new(ErrorReason::UpstreamUnavailable, context).repeatable()
 }
 
-/// A body, if it ends well and within the limit.
-pub async fn whole<B: Body<Data = Bytes>>(body: B, most: usize) -> Option<Bytes>
+/// Returns the whole body, if it is within the limit and its end is certain.
+///
+/// A body without a length of its own ends with the connection, and over TLS only `close_notify` proves that nothing was cut
+/// off. Many servers do not send it, but a JSON document proves its own end.
+pub async fn whole<B: Body<Data = Bytes>>(head: &Parts, body: B, most: usize) -> Option<Bytes>
 where
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    let read = Limited::new(body, most).collect().await;
-    read.ok().map(Collected::to_bytes)
+    // RFC 9112, section 6.3. HTTP/2 always marks the end of a body.
+    let ends_with_connection = head.version < Version::HTTP_2
+        && !head.headers.contains_key(CONTENT_LENGTH)
+        && !head.headers.contains_key(TRANSFER_ENCODING);
+    let mut body = pin!(Limited::new(body, most));
+    let mut read = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        match frame {
+            Ok(frame) => read.extend_from_slice(frame.data_ref().map_or(&[], |data| data)),
+            Err(error) => {
+                let is_complete =
+                    ends_with_connection && is_end_of_connection(&*error) && is_document(&read);
+                return is_complete.then(|| read.freeze());
+            }
+        }
+    }
+    Some(read.freeze())
+}
+
+/// Whether the peer closed the connection, but without `close_notify`.
+fn is_end_of_connection(error: &(dyn Error + 'static)) -> bool {
+    let mut causes = successors(Some(error), |&error| error.source());
+    let ends = [io::ErrorKind::UnexpectedEof, io::ErrorKind::ConnectionReset];
+    causes.any(|error| {
+        let error = error.downcast_ref::<io::Error>();
+        error.is_some_and(|error| ends.contains(&error.kind()))
+    })
+}
+
+/// Whether the body is a complete JSON object.
+fn is_document(body: &[u8]) -> bool {
+    let text = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
+    serde_json::from_slice::<Map<String, Value>>(text).is_ok()
 }
 
 /// An error and its causes.
@@ -178,4 +219,67 @@ pub fn describe(error: &dyn Error) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, ErrorKind};
+
+    use bytes::Bytes;
+    use futures_util::stream;
+    use http::{HeaderValue, Response, Version, response::Parts};
+    use http_body::Frame;
+    use http_body_util::StreamBody;
+
+    use super::{is_document, whole};
+
+    fn head(version: Version, header: &'static str) -> Parts {
+        let mut response = Response::new(());
+        *response.version_mut() = version;
+        let headers = response.headers_mut();
+        headers.insert(header, HeaderValue::from_static("100"));
+        response.into_parts().0
+    }
+
+    #[tokio::test]
+    async fn only_a_body_that_ends_with_its_connection_may_lack_its_end() {
+        let eof = ErrorKind::UnexpectedEof;
+        for (version, header, error, complete) in [
+            (Version::HTTP_11, "x", eof, true),
+            (Version::HTTP_10, "x", eof, true),
+            (Version::HTTP_11, "x", ErrorKind::ConnectionReset, true),
+            (Version::HTTP_11, "x", ErrorKind::TimedOut, false),
+            (Version::HTTP_11, "x", ErrorKind::InvalidData, false),
+            (Version::HTTP_11, "content-length", eof, false),
+            (Version::HTTP_11, "transfer-encoding", eof, false),
+            (Version::HTTP_2, "x", eof, false),
+        ] {
+            let data = Ok(Frame::data(Bytes::from_static(b"{}")));
+            let frames = [data, Err(io::Error::from(error))];
+            let body = StreamBody::new(stream::iter(frames));
+            let read = whole(&head(version, header), body, 100).await;
+            assert_eq!(read.is_some(), complete, "{version:?} {header} {error}");
+        }
+    }
+
+    #[test]
+    fn only_a_whole_json_object_is_a_complete_document() {
+        let rows: [(&[u8], bool); 11] = [
+            (b"{}", true),
+            (b"{\"code\":\"x\"}", true),
+            (b" {\"a\":{\"b\":[1,2]}}\r\n", true),
+            (b"\xEF\xBB\xBF{\"code\":\"x\"}", true),
+            (b"", false),
+            (b"{\"code\":\"x\"", false),
+            (b"{\"a\":{\"b\":1}", false),
+            (b"{\"a\":1}}", false),
+            (b"[1,2]", false),
+            (b"12", false),
+            (b"<html></html>", false),
+        ];
+        for (body, complete) in rows {
+            let shown = String::from_utf8_lossy(body);
+            assert_eq!(is_document(body), complete, "{shown}");
+        }
+    }
 }

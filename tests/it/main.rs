@@ -39,6 +39,7 @@ mod bulkhead;
 mod callers;
 mod canaries;
 mod clocks;
+mod close_notify;
 mod comments;
 mod config;
 mod connecting;

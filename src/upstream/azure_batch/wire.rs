@@ -9,14 +9,13 @@ use crate::{
     proto::{BatchError, BatchErrorDetail, ErrorMessage},
     upstream::{
         hidden::{Hidden, REDACTED},
-        http::Answer,
+        http::{Answer, BYTE_ORDER_MARK},
     },
 };
 
 /// The header that carries the caller's id, there and back.
 pub const CLIENT_REQUEST_ID: &str = "client-request-id";
 
-const BOM: &[u8] = b"\xEF\xBB\xBF";
 /// Repeats the signature and what was signed.
 const SECRET_KEY: &str = "AuthenticationErrorDetail";
 
@@ -40,7 +39,7 @@ pub fn error(answer: &Answer, document: &Value, hidden: &Hidden<'_>) -> Option<B
 #[must_use]
 pub fn json(answer: &Answer) -> Option<Value> {
     let body = answer.body.as_deref()?;
-    serde_json::from_slice(body.strip_prefix(BOM).unwrap_or(body)).ok()
+    serde_json::from_slice(body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body)).ok()
 }
 
 /// The service's `request-id`, unless it repeats `hidden`.

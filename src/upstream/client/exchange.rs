@@ -1,11 +1,7 @@
 //! What is alike in one exchange over either version of HTTP: how long it may take, what its answer becomes, and what its
 //! errors mean.
 
-use std::{
-    error::Error as _,
-    future::pending,
-    pin::{Pin, pin},
-};
+use std::{error::Error as _, future::pending, pin::Pin};
 
 use http::{Response, StatusCode};
 use hyper::body::Incoming;
@@ -59,8 +55,7 @@ impl Terms<'_> {
         // After that status nothing is decided any more. What is left is only read to use the connection again.
         let decided = self.done == Some(head.status);
         let patience = if decided { DRAIN_TIMEOUT } else { BODY_TIMEOUT };
-        let read = pin!(whole(body, MAX_BODY_BYTES));
-        let read = timeout(patience, read);
+        let read = timeout(patience, whole(&head, body, MAX_BODY_BYTES));
         let body = self.limits.deadline.bound(read).await;
         let body = body.and_then(Result::ok).flatten();
         let again = body.is_some();

@@ -48,6 +48,8 @@ impl Seen {
 pub enum Reply {
     /// Sends these bytes, then closes the connection.
     Raw(Vec<u8>),
+    /// Sends these bytes, then closes the connection without the `close_notify` of TLS.
+    Unclosed(Vec<u8>),
     /// Sends an answer with a Content-Length, and keeps the connection.
     Http(u16, Vec<(String, String)>, String),
     /// Closes the connection without a word.
@@ -93,7 +95,7 @@ impl Reply {
 
     fn bytes(&self) -> Vec<u8> {
         match self {
-            Self::Raw(bytes) => bytes.clone(),
+            Self::Raw(bytes) | Self::Unclosed(bytes) => bytes.clone(),
             Self::Http(status, headers, body) => {
                 let mut text = format!("HTTP/1.1 {status} Scripted\r\n");
                 for (name, value) in headers {
@@ -242,7 +244,9 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, state: Arc<Mute
             };
         };
         if stream.write_all(&reply.bytes()).await.is_err() || !matches!(reply, Reply::Http(..)) {
-            let _ = stream.shutdown().await;
+            if !matches!(reply, Reply::Unclosed(_)) {
+                let _ = stream.shutdown().await;
+            }
             return;
         }
     }

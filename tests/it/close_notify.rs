@@ -1,0 +1,163 @@
+//! Documents whose TLS connection ends without `close_notify`: those that are complete are read, by the client of targets
+//! and by the client of tokens and keys alike.
+
+use std::{fs, path::Path};
+
+use futures_util::future::join_all;
+use tonic::Code;
+use useradmin::proto::DeleteOutcome;
+
+use super::callers::ISSUER;
+use crate::support::{
+    App, Reply, Secure, Seen, Signer, Upstream, batch_document, batch_request, batch_section,
+    by_name, claims, hmc_section,
+    pki::{Authority, Validity},
+    token_or, usual,
+};
+
+/// How a response marks the end of its body. From `CutLength` on, the body is cut.
+#[derive(Clone, Copy, Debug)]
+enum Framing {
+    Length,
+    Chunked,
+    Connection,
+    Http1_0,
+    CutLength,
+    CutChunk,
+    NoLastChunk,
+    CutDocument,
+}
+
+use Framing::{
+    Chunked, Connection, CutChunk, CutDocument, CutLength, Http1_0, Length, NoLastChunk,
+};
+
+const COMPLETE: [Framing; 4] = [Length, Chunked, Connection, Http1_0];
+const CUT: [Framing; 4] = [CutLength, CutChunk, NoLastChunk, CutDocument];
+
+/// Returns the same response in this form, after which the connection ends.
+fn framed(reply: Reply, framing: Framing) -> Reply {
+    let Reply::Http(status, headers, body) = reply else {
+        return reply;
+    };
+    let length = body.len();
+    let (version, header, body) = match framing {
+        Length => ("1.1", format!("Content-Length: {length}\r\n"), body),
+        CutLength => ("1.1", format!("Content-Length: {}\r\n", length + 1), body),
+        Chunked | CutChunk | NoLastChunk => {
+            let (size, end) = match framing {
+                Chunked => (length, "\r\n0\r\n\r\n"),
+                NoLastChunk => (length, "\r\n"),
+                _ => (length + 1, ""),
+            };
+            let body = format!("{size:x}\r\n{body}{end}");
+            ("1.1", "Transfer-Encoding: chunked\r\n".to_owned(), body)
+        }
+        Connection => ("1.1", String::new(), body),
+        Http1_0 => ("1.0", String::new(), body),
+        CutDocument => (
+            "1.1",
+            String::new(),
+            body[..length.saturating_sub(1)].to_owned(),
+        ),
+    };
+    let mut text = format!("HTTP/{version} {status} Scripted\r\n{header}");
+    for (name, value) in headers {
+        text += &format!("{name}: {value}\r\n");
+    }
+    Reply::Unclosed(format!("{text}\r\n{body}").into_bytes())
+}
+
+/// Starts an upstream over TLS with this script, and a server that has it as its target.
+async fn start(
+    section: impl FnOnce(&Path, &str) -> String,
+    script: impl FnMut(&Seen) -> Reply + Send + 'static,
+) -> (App, Upstream) {
+    let authority = Authority::new();
+    let shown = authority.issue("localhost", Validity::Now);
+    let config = shown.server(&[&rustls::version::TLS12, &rustls::version::TLS13]);
+    let upstream = Upstream::start_tls(config, script).await;
+    let folder = App::folder();
+    fs::write(folder.join("ca.pem"), authority.pem()).unwrap();
+    let section = section(&folder, &upstream.url);
+    let url = format!("url = \"{}\"\n", upstream.url);
+    let section = section.replacen(&url, &format!("{url}ca_file = \"ca.pem\"\n"), 1);
+    (App::start_in(folder, &section).await, upstream)
+}
+
+#[tokio::test]
+async fn a_complete_document_is_read_without_close_notify() {
+    join_all(COMPLETE.map(|framing| async move {
+        let script = move |seen: &Seen| framed(usual(seen, 1), framing);
+        let (app, _upstream) = start(hmc_section, script).await;
+        let done = app.delete_hmc_user(by_name("alice")).await;
+        let done = done.unwrap_or_else(|failed| panic!("{framing:?}: {failed:?}"));
+        assert_eq!(done.outcome(), DeleteOutcome::Deleted, "{framing:?}");
+        let script = move |seen: &Seen| framed(token_or(seen, not_ready), framing);
+        let (app, _upstream) = start(batch_section, script).await;
+        let failed = app.delete_batch_node_user(batch_request("alice")).await;
+        let failed = failed.unwrap_err();
+        failed.expect(Code::FailedPrecondition, "NODE_UNUSABLE");
+    }))
+    .await;
+}
+
+#[tokio::test]
+async fn a_document_that_was_cut_is_not_read() {
+    join_all(CUT.map(|framing| async move {
+        let script = move |seen: &Seen| match seen.method.as_str() {
+            "DELETE" => framed(not_ready(), framing),
+            _ => token_or(seen, not_ready),
+        };
+        let (app, _upstream) = start(batch_section, script).await;
+        let failed = app.delete_batch_node_user(batch_request("alice")).await;
+        let failed = failed.unwrap_err();
+        failed.expect(Code::Unavailable, "UPSTREAM_PROTOCOL_ERROR");
+        assert!(failed.batch.is_none(), "{framing:?}: {failed:?}");
+        // Of the token endpoint.
+        let script = move |seen: &Seen| framed(token_or(seen, not_ready), framing);
+        let (app, upstream) = start(batch_section, script).await;
+        let failed = app.delete_batch_node_user(batch_request("alice")).await;
+        let failed = failed.unwrap_err();
+        failed.expect(Code::Unavailable, "UPSTREAM_UNREACHABLE");
+        assert!(upstream.requests("DELETE", "/").is_empty(), "{framing:?}");
+    }))
+    .await;
+}
+
+fn not_ready() -> Reply {
+    Reply::json(409, &batch_document("NodeStateUnusable", "x", &[]))
+}
+
+/// Calls a server whose issuer serves its keys in this form, and returns why the call was not admitted.
+async fn call_with_keys(framing: Framing) -> String {
+    let signer = Signer::es256("key-1");
+    let (token, keys) = (signer.token(&claims(ISSUER, "svc")), signer.key_set());
+    let script = move |seen: &Seen| match seen.target.as_str() {
+        "/keys" => framed(Reply::json(200, &keys), framing),
+        _ => token_or(seen, not_ready),
+    };
+    let issuer = |folder: &Path, url: &str| {
+        let batch = batch_section(folder, url);
+        format!(
+            "{batch}\n[[jwt_issuers]]\nissuer = \"{ISSUER}\"\naudience = \"useradmin\"\n\
+             jwks_url = \"{url}/keys\"\nca_file = \"ca.pem\"\n"
+        )
+    };
+    let (app, _upstream) = start(issuer, script).await;
+    let client = Secure::plain(app.address).with_token(&token);
+    let failed = client.delete_batch_node_user(batch_request("alice")).await;
+    let failed = failed.unwrap_err();
+    failed.meta("cause").to_owned()
+}
+
+#[tokio::test]
+async fn the_keys_of_an_issuer_are_read_without_close_notify_if_they_are_complete() {
+    let read = COMPLETE.map(|framing| (framing, ""));
+    let cut = CUT.map(|framing| (framing, "token_keys_unavailable"));
+    let rows = read.into_iter().chain(cut);
+    join_all(rows.map(|(framing, cause)| async move {
+        assert_eq!(call_with_keys(framing).await, cause, "{framing:?}");
+    }))
+    .await;
+}
