@@ -61,11 +61,13 @@ fn framed(reply: Reply, framing: Framing) -> Reply {
             body[..length.saturating_sub(1)].to_owned(),
         ),
     };
-    let mut text = format!("HTTP/{version} {status} Scripted\r\n{header}");
-    for (name, value) in headers {
-        text += &format!("{name}: {value}\r\n");
-    }
-    Reply::Unclosed(format!("{text}\r\n{body}").into_bytes())
+    let headers = headers.iter();
+    let headers: Vec<_> = headers
+        .map(|(name, value)| format!("{name}: {value}\r\n"))
+        .collect();
+    let headers = headers.concat();
+    let text = format!("HTTP/{version} {status} Scripted\r\n{header}{headers}\r\n{body}");
+    Reply::Unclosed(text.into_bytes())
 }
 
 /// Starts an upstream over TLS with this script, and a server that has it as its target.
