@@ -37,6 +37,7 @@ const NOBODY: &str = r#"
 [[jwt_issuers]]
 issuer = "https://issuer.example"
 audience = "useradmin"
+algorithms = ["EdDSA"]
 jwks_file = "jwks.json"
 "#;
 const TARGETS: &str = r#"

@@ -30,7 +30,7 @@ pub fn jwt_issuers(file: &Section, folder: &Path, faults: &mut Faults) -> Vec<Jw
         let issuer = section.required("issuer", faults);
         let audience = section.required("audience", faults);
         let algorithms = algorithms(&section, faults);
-        let jwks = jwks(&section, folder, faults);
+        let jwks = jwks(&section, &algorithms, folder, faults);
         let Some(Placed { value, span }) = issuer else {
             continue;
         };
@@ -76,7 +76,12 @@ fn algorithms(section: &Section, faults: &mut Faults) -> Vec<Algorithm> {
     algorithms
 }
 
-fn jwks(section: &Section, folder: &Path, faults: &mut Faults) -> Option<Jwks> {
+fn jwks(
+    section: &Section,
+    algorithms: &[Algorithm],
+    folder: &Path,
+    faults: &mut Faults,
+) -> Option<Jwks> {
     let roots = roots(section, folder, faults);
     match (section.has("jwks_file"), section.has("jwks_url")) {
         (true, false) => {
@@ -84,7 +89,7 @@ fn jwks(section: &Section, folder: &Path, faults: &mut Faults) -> Option<Jwks> {
                 let span = section.key_span("ca_file");
                 faults.add(span, "`ca_file` goes with `jwks_url`");
             }
-            jwks_file(section, folder, faults)
+            jwks_file(section, algorithms, folder, faults)
         }
         (false, true) => {
             let url = url(section, "jwks_url", Shape::Resource, false, faults)?;
@@ -98,13 +103,29 @@ fn jwks(section: &Section, folder: &Path, faults: &mut Faults) -> Option<Jwks> {
     }
 }
 
-fn jwks_file(section: &Section, folder: &Path, faults: &mut Faults) -> Option<Jwks> {
+fn jwks_file(
+    section: &Section,
+    algorithms: &[Algorithm],
+    folder: &Path,
+    faults: &mut Faults,
+) -> Option<Jwks> {
     let Placed { value: path, span } = section.path("jwks_file", folder, faults)?;
     let keys = files::read(&path, files::MAX_BYTES)
         .map_err(|error| format!("cannot be read: {error}{}", files::shown(&path)))
-        .and_then(|bytes| KeySet::parse(&bytes));
-    if let Err(fault) = keys {
-        faults.add_of_content(span, format!("`jwks_file` {fault}"));
+        .and_then(|bytes| KeySet::parse_usable(&bytes));
+    match keys {
+        Ok(keys) => {
+            if let Some(keys) = keys.left_out() {
+                let warning = format!("`jwks_file` has keys that are left out: {keys}");
+                faults.warn(span.clone(), warning);
+            }
+            // An empty list of algorithms is a fault already.
+            if !algorithms.is_empty() && !keys.serves(algorithms) {
+                let fault = "`jwks_file` holds no public key for one of the `algorithms`";
+                faults.add_of_content(span, fault);
+            }
+        }
+        Err(fault) => faults.add_of_content(span, format!("`jwks_file` {fault}")),
     }
     Some(Jwks::File(path))
 }

@@ -120,8 +120,8 @@ pub const KEYS: &[Key] = &[
     key(ISSUERS, "issuer", "text without `#`", "-", "What the claim `iss` of a token must be, to the letter."),
     key(ISSUERS, "audience", "text", "-", "What the claim `aud` must be, or hold: the name of this service at the issuer."),
     key(ISSUERS, "algorithms", "list of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA", "[\"RS256\", \"ES256\"]", "What the header `alg` may be."),
-    key(ISSUERS, "jwks_url", "https URL", "either this or `jwks_file`", "The issuer's keys as a JSON Web Key Set; read every 5 minutes and when a token names an unknown key. http is allowed for a loopback host only."),
-    key(ISSUERS, "jwks_file", "path", "either this or `jwks_url`", "The same in a file; read again when it changes."),
+    key(ISSUERS, "jwks_url", "https URL", "either this or `jwks_file`", "The issuer's keys as a JSON Web Key Set; read every 5 minutes and when a token names an unknown key. http is allowed for a loopback host only. RSA keys of 2048 to 8192 bits and keys of P-256, P-384 and Ed25519 are used; others are left out, with a warning."),
+    key(ISSUERS, "jwks_file", "path", "either this or `jwks_url`", "The same in a file; read again when it changes. It must hold a key for one of the `algorithms`."),
     key(ISSUERS, "ca_file", "path of a PEM file", "none", "More certificate authorities for `jwks_url`, beside the system's."),
 ];
 

@@ -197,7 +197,16 @@ impl Reader {
         if result.is_err() {
             self.stamp = None;
         }
-        let read = result.and_then(|bytes| Ok((KeySet::parse(&bytes)?, bytes)));
+        let parse = match self.source {
+            // An issuer that serves a set without usable keys has withdrawn them. A file is changed by hand, and not
+            // always in one step.
+            KeySource::Url(_) => KeySet::parse,
+            KeySource::File(_) => KeySet::parse_usable,
+        };
+        let read = match result {
+            Ok(bytes) => parsed(bytes, parse).await,
+            Err(error) => Err(error),
+        };
         match read {
             Ok((keys, bytes)) => {
                 self.take(keys, bytes, life);
@@ -229,6 +238,17 @@ impl Reader {
                 self.numbers.reloaded();
             }
             tracing::info!(issuer = self.issuer, "the issuer's keys are in use");
+            if let Some(keys) = keys.left_out() {
+                let issuer = &self.issuer;
+                tracing::warn!(issuer, keys, "keys of the issuer are left out");
+            }
+            if keys.is_empty() {
+                let issuer = &self.issuer;
+                tracing::warn!(
+                    issuer,
+                    "the issuer has no usable key; its tokens are refused"
+                );
+            }
             self.last = bytes;
         }
         self.numbers.confirmed();
@@ -237,6 +257,15 @@ impl Reader {
             known.lapses_at = life.map(|life| Instant::now() + life);
         });
     }
+}
+
+/// Reads a key set on a thread that may block, since a large one takes a while to check.
+async fn parsed(
+    bytes: Bytes,
+    parse: fn(&[u8]) -> Result<KeySet, String>,
+) -> Result<(KeySet, Bytes), String> {
+    let parsed = spawn_blocking(move || Ok((parse(&bytes)?, bytes))).await;
+    parsed.map_err(|error| error.to_string())?
 }
 
 async fn read_file(path: PathBuf) -> Result<Bytes, String> {

@@ -257,7 +257,7 @@ async fn keys_of_a_url_are_read_once_and_again_for_an_unknown_key() {
     // What is not a key set does not take the place of one.
     for bad in [
         Reply::html(200),
-        Reply::json(200, r#"{"keys":[]}"#),
+        Reply::json(200, r#"{"keys":{}}"#),
         Reply::json(404, &old.key_set()),
         Reply::Close,
     ] {

@@ -1,0 +1,203 @@
+//! One JSON Web Key (RFC 7517): made ready for ring, and checked as ring checks it when it verifies a signature.
+
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use jsonwebtoken::{Algorithm, DecodingKey};
+use num_bigint::BigUint;
+use ring::{
+    agreement::{self, ECDH_P256, ECDH_P384, EphemeralPrivateKey, UnparsedPublicKey},
+    rand::SystemRandom,
+};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{ALGORITHMS, quoted};
+
+/// What ring's `RSA_PKCS1_2048_8192_*` and `RSA_PSS_2048_8192_*` accept; it rounds the size up to whole bytes.
+const MODULUS_BYTES: std::ops::RangeInclusive<usize> = 256..=1024;
+/// The largest exponent that ring accepts.
+const MAX_EXPONENT: u64 = (1 << 33) - 1;
+const ED25519_BYTES: usize = 32;
+
+const RSA: &[Algorithm] = &[
+    Algorithm::RS256,
+    Algorithm::RS384,
+    Algorithm::RS512,
+    Algorithm::PS256,
+    Algorithm::PS384,
+    Algorithm::PS512,
+];
+
+/// A key that can verify signatures.
+pub struct Key {
+    /// `kid`
+    pub id: Option<String>,
+    /// The algorithms that it is for; at least one.
+    pub algorithms: Vec<Algorithm>,
+    /// In the form that ring takes.
+    pub public: DecodingKey,
+}
+
+/// The members of a public key that matter. All are optional here, so that the message can name a missing one.
+#[derive(Deserialize)]
+struct Members {
+    kty: Option<String>,
+    kid: Option<String>,
+    alg: Option<String>,
+    #[serde(rename = "use")]
+    usage: Option<String>,
+    key_ops: Option<Vec<String>>,
+    crv: Option<String>,
+    n: Option<String>,
+    e: Option<String>,
+    x: Option<String>,
+    y: Option<String>,
+}
+
+impl Key {
+    /// Reads a key. The error is the cause why it cannot verify a signature.
+    pub fn parse(value: &Value) -> Result<Self, String> {
+        let members = Members::deserialize(value).map_err(|_| "a member has the wrong type")?;
+        if let Some(usage) = members.usage.as_deref()
+            && usage != "sig"
+        {
+            return Err(format!("its `use` is {}, not `sig`", quoted(usage)));
+        }
+        if let Some(operations) = &members.key_ops
+            && !operations.iter().any(|operation| operation == "verify")
+        {
+            return Err("its `key_ops` lack `verify`".to_owned());
+        }
+        let (public, algorithms) = match members.kty.as_deref() {
+            Some("RSA") => (rsa(&members)?, RSA),
+            Some("EC") => elliptic(&members)?,
+            Some("OKP") => (edwards(&members)?, &[Algorithm::EdDSA][..]),
+            Some(kind) => return Err(format!("the key type {} is not supported", quoted(kind))),
+            None => return Err("`kty` is missing".to_owned()),
+        };
+        let mut algorithms = algorithms.to_vec();
+        if let Some(pinned) = members.alg.as_deref() {
+            let is_pinned = |(name, _): &&(&str, Algorithm)| *name == pinned;
+            let pinned_to = ALGORITHMS.iter().find(is_pinned).map(|(_, known)| *known);
+            algorithms.retain(|algorithm| Some(*algorithm) == pinned_to);
+            if algorithms.is_empty() {
+                let pinned = quoted(pinned);
+                return Err(format!(
+                    "its `alg` {pinned} is not supported for such a key"
+                ));
+            }
+        }
+        Ok(Self {
+            id: members.kid,
+            algorithms,
+            public,
+        })
+    }
+}
+
+fn rsa(members: &Members) -> Result<DecodingKey, String> {
+    let modulus = number("n", members.n.as_deref())?;
+    let exponent = number("e", members.e.as_deref())?;
+    let bits = BigUint::from_bytes_be(&modulus).bits();
+    if !MODULUS_BYTES.contains(&modulus.len()) {
+        return Err(format!(
+            "an RSA key of {bits} bits; 2048 to 8192 are supported"
+        ));
+    }
+    let is_odd = |bytes: &[u8]| bytes.last().is_some_and(|last| last % 2 == 1);
+    if !is_odd(&modulus) {
+        return Err("its `n` is even, so that it is no RSA key".to_owned());
+    }
+    let value = u64::try_from(BigUint::from_bytes_be(&exponent)).unwrap_or(u64::MAX);
+    if !is_odd(&exponent) || !(3..=MAX_EXPONENT).contains(&value) {
+        let rule = format!("odd numbers from 3 to {MAX_EXPONENT} are supported");
+        return Err(format!("its `e` is not supported; {rule}"));
+    }
+    Ok(DecodingKey::from_rsa_raw_components(&modulus, &exponent))
+}
+
+fn elliptic(members: &Members) -> Result<(DecodingKey, &'static [Algorithm]), String> {
+    let (curve, size, algorithms): (_, usize, &[_]) = match members.crv.as_deref() {
+        Some("P-256") => (&ECDH_P256, 32, &[Algorithm::ES256]),
+        Some("P-384") => (&ECDH_P384, 48, &[Algorithm::ES384]),
+        other => return Err(unsupported_curve(other)),
+    };
+    // An uncompressed point: SEC 1, section 2.3.3.
+    let mut point = vec![4];
+    for (name, text) in [("x", &members.x), ("y", &members.y)] {
+        let coordinate = number(name, text.as_deref())?;
+        let Some(missing) = size.checked_sub(coordinate.len()) else {
+            return Err(format!("its `{name}` is longer than {size} bytes"));
+        };
+        point.resize(point.len() + missing, 0);
+        point.extend_from_slice(&coordinate);
+    }
+    if !is_on_curve(curve, &point) {
+        return Err("its `x` and `y` are not a point of the curve".to_owned());
+    }
+    Ok((DecodingKey::from_ec_der(&point), algorithms))
+}
+
+fn edwards(members: &Members) -> Result<DecodingKey, String> {
+    if members.crv.as_deref() != Some("Ed25519") {
+        return Err(unsupported_curve(members.crv.as_deref()));
+    }
+    let encoded = bytes("x", members.x.as_deref())?;
+    let Ok(point) = <[u8; ED25519_BYTES]>::try_from(encoded) else {
+        return Err(format!("its `x` does not have {ED25519_BYTES} bytes"));
+    };
+    if !is_edwards_point(point) {
+        return Err("its `x` is not a point of the curve".to_owned());
+    }
+    Ok(DecodingKey::from_ed_der(&point))
+}
+
+fn unsupported_curve(curve: Option<&str>) -> String {
+    match curve {
+        Some(curve) => format!("the curve {} is not supported", quoted(curve)),
+        None => "`crv` is missing".to_owned(),
+    }
+}
+
+/// Returns the bytes of a member. Padding and the usual alphabet of base64 are against RFC 7515, but not ambiguous.
+fn bytes(name: &str, text: Option<&str>) -> Result<Vec<u8>, String> {
+    let text = text.ok_or_else(|| format!("`{name}` is missing"))?;
+    let text = text.trim_end_matches('=').replace('+', "-");
+    let bytes = BASE64_URL_SAFE_NO_PAD.decode(text.replace('/', "_"));
+    bytes.map_err(|_| format!("its `{name}` is not base64url"))
+}
+
+/// Returns the bytes of a number without leading zeros, which some issuers add or leave out against RFC 7518, sections
+/// 6.2.1.2 and 6.3.1.
+fn number(name: &str, text: Option<&str>) -> Result<Vec<u8>, String> {
+    let mut bytes = bytes(name, text)?;
+    let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
+    bytes.drain(..zeros);
+    Ok(bytes)
+}
+
+/// Whether ring takes the point as a public key. It checks that for an agreement as it does for a signature, but reports
+/// only here what was wrong.
+fn is_on_curve(curve: &'static agreement::Algorithm, point: &[u8]) -> bool {
+    EphemeralPrivateKey::generate(curve, &SystemRandom::new())
+        .and_then(|own| {
+            let point = UnparsedPublicKey::new(curve, point);
+            agreement::agree_ephemeral(own, &point, |_| ())
+        })
+        .is_ok()
+}
+
+/// Whether the bytes encode a point of edwards25519 (RFC 8032, section 5.1.3). ring has no function that tells so.
+fn is_edwards_point(mut encoded: [u8; ED25519_BYTES]) -> bool {
+    // The highest bit is the sign of x.
+    encoded[ED25519_BYTES - 1] &= 0x7F;
+    let y = BigUint::from_bytes_le(&encoded);
+    let prime = (BigUint::from(1_u8) << 255) - 19_u8;
+    let square = &y * &y % &prime;
+    // There is an x if (y² - 1) / (d y² + 1) is a square, with d = -121665/121666. Products with the denominators in
+    // place of divisions change a quotient by squares only.
+    let numerator = &square + &prime - 1_u8;
+    let denominator = 121_666_u32 + (&prime - 121_665_u32) * square;
+    let product: BigUint = numerator * denominator * 121_666_u32;
+    let euler = product.modpow(&((&prime - 1_u8) >> 1), &prime);
+    euler <= BigUint::from(1_u8)
+}

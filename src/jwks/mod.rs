@@ -1,0 +1,139 @@
+//! JSON Web Key Sets (RFC 7517): reads one, and finds the keys that may have signed a token.
+
+mod key;
+
+use jsonwebtoken::{Algorithm, DecodingKey};
+use serde_json::Value;
+
+use self::key::Key;
+
+/// The algorithms that a configuration can name: none with a shared secret, and not `none`.
+pub const ALGORITHMS: [(&str, Algorithm); 9] = [
+    ("RS256", Algorithm::RS256),
+    ("RS384", Algorithm::RS384),
+    ("RS512", Algorithm::RS512),
+    ("PS256", Algorithm::PS256),
+    ("PS384", Algorithm::PS384),
+    ("PS512", Algorithm::PS512),
+    ("ES256", Algorithm::ES256),
+    ("ES384", Algorithm::ES384),
+    ("EdDSA", Algorithm::EdDSA),
+];
+
+/// Most keys that a message names.
+const MAX_NAMED: usize = 10;
+/// Most characters of a message that come from a key.
+const MAX_QUOTED: usize = 64;
+
+/// The public keys of an issuer.
+#[derive(Default)]
+pub struct KeySet {
+    keys: Vec<Key>,
+    /// The names of keys that cannot verify a signature, each with its cause.
+    left_out: Vec<String>,
+}
+
+impl KeySet {
+    /// Reads a set. Keys that cannot verify a signature are left out, as RFC 7517, section 5, recommends.
+    pub fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let document: Value =
+            serde_json::from_slice(bytes).map_err(|error| format!("is not JSON: {error}"))?;
+        let Some(list) = document.get("keys").and_then(Value::as_array) else {
+            return Err("is not a JSON Web Key Set: it has no list `keys`".to_owned());
+        };
+        let mut set = Self::default();
+        for (value, number) in list.iter().zip(1..) {
+            match Key::parse(value) {
+                Ok(key) => set.keys.push(key),
+                Err(cause) => set
+                    .left_out
+                    .push(format!("{}: {cause}", name(value, number))),
+            }
+        }
+        Ok(set)
+    }
+
+    /// Reads a set that must have a key that can verify a signature.
+    pub fn parse_usable(bytes: &[u8]) -> Result<Self, String> {
+        let set = Self::parse(bytes)?;
+        if !set.is_empty() {
+            return Ok(set);
+        }
+        let causes = set.left_out().map(|keys| format!(": {keys}"));
+        let causes = causes.unwrap_or_default();
+        Err(format!(
+            "holds no public key that can verify a signature{causes}"
+        ))
+    }
+
+    /// Returns the keys that are left out, with causes, in one text; `None` if there are none.
+    #[must_use]
+    pub fn left_out(&self) -> Option<String> {
+        let named = self.left_out.get(..MAX_NAMED).unwrap_or(&self.left_out);
+        let more = match self.left_out.len() - named.len() {
+            0 => String::new(),
+            more => format!("; and {more} more"),
+        };
+        (!named.is_empty()).then(|| named.join("; ") + &more)
+    }
+
+    /// Whether no key can verify a signature.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// Whether a key can verify signatures of one of these algorithms.
+    #[must_use]
+    pub fn serves(&self, algorithms: &[Algorithm]) -> bool {
+        let mut served = self.keys.iter().flat_map(|key| &key.algorithms);
+        served.any(|algorithm| algorithms.contains(algorithm))
+    }
+
+    /// The keys that may have signed a token with this header: those with its key ID, or else those without any.
+    pub fn find<'a>(
+        &'a self,
+        id: Option<&'a str>,
+        algorithm: Algorithm,
+    ) -> impl Iterator<Item = &'a DecodingKey> {
+        let known = self.knows(id);
+        let fitting = move |key: &&Key| {
+            let own = key.id.as_deref();
+            let named = id.is_none() || own == id || !known && own.is_none();
+            named && key.algorithms.contains(&algorithm)
+        };
+        self.keys.iter().filter(fitting).map(|key| &key.public)
+    }
+
+    /// Is there a key with this ID?
+    #[must_use]
+    pub fn knows(&self, id: Option<&str>) -> bool {
+        let mut ids = self.keys.iter().map(|key| key.id.as_deref());
+        id.is_some() && ids.any(|own| own == id)
+    }
+}
+
+/// Returns the name of a key for messages: its `kid`, or its place in the list.
+fn name(value: &Value, number: usize) -> String {
+    match value.get("kid") {
+        Some(Value::String(id)) => quoted(id),
+        Some(id) => quoted(&id.to_string()),
+        None => format!("key {number} without `kid`"),
+    }
+}
+
+/// Returns the text in backticks, cut to a length that fits into a message, without characters that could forge a line.
+fn quoted(text: &str) -> String {
+    let mut characters = text.chars();
+    let start: String = characters
+        .by_ref()
+        .take(MAX_QUOTED)
+        .flat_map(char::escape_debug)
+        .collect();
+    let rest = if characters.next().is_some() {
+        "..."
+    } else {
+        ""
+    };
+    format!("`{start}{rest}`")
+}

@@ -1,0 +1,353 @@
+//! Keys of issuers as they are published: which of them verify tokens, and what is said about the others.
+
+use std::{
+    fs,
+    path::Path,
+    sync::{Arc, Mutex},
+};
+
+use base64::{
+    Engine as _,
+    prelude::{BASE64_STANDARD, BASE64_URL_SAFE, BASE64_URL_SAFE_NO_PAD as BASE64},
+};
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+use useradmin::config;
+
+use super::ISSUER;
+use crate::{
+    access::upstream,
+    support::{
+        App, Process, Reply, Secure, Signer, Upstream, batch_request, batch_section, claims, until,
+    },
+};
+
+const EVERY_ALGORITHM: &str = r#"algorithms = ["RS256", "PS512", "ES256", "ES384", "EdDSA"]"#;
+
+/// The configuration of an issuer whose keys are there, at `jwks_file` or `jwks_url`.
+fn configuration(folder: &Path, url: &str, keys: &str) -> String {
+    let batch = batch_section(folder, url);
+    format!(
+        r#"[server]
+listen = "127.0.0.1:0"
+admin_listen = ""
+[[jwt_issuers]]
+issuer = "{ISSUER}"
+audience = "useradmin"
+{keys}
+[[callers]]
+identity = "{ISSUER}#svc"
+allow = [{{ rpc = "DeleteBatchNodeUser", targets = ["*"] }}]
+{batch}"#
+    )
+}
+
+fn decoded(jwk: &Value, member: &str) -> Vec<u8> {
+    BASE64.decode(jwk[member].as_str().unwrap()).unwrap()
+}
+
+/// Puts zeros before numbers of a key.
+fn with_zeros(jwk: &mut Value, members: &[&str], count: usize) {
+    for member in members {
+        let bytes = [vec![0; count], decoded(jwk, member)].concat();
+        jwk[member] = json!(BASE64.encode(bytes));
+    }
+}
+
+/// A key whose coordinate begins with a zero byte, which is left out.
+fn without_zero(algorithm: &'static str, member: &str) -> (Signer, Value) {
+    loop {
+        let signer = Signer::new("key", algorithm);
+        let mut jwk = signer.jwk();
+        if let Some(rest) = decoded(&jwk, member).strip_prefix(&[0]) {
+            jwk[member] = json!(BASE64.encode(rest));
+            return (signer, jwk);
+        }
+    }
+}
+
+fn changed(algorithm: &'static str, change: impl FnOnce(&mut Value)) -> (Signer, Value) {
+    let signer = Signer::new("key", algorithm);
+    let mut jwk = signer.jwk();
+    change(&mut jwk);
+    (signer, jwk)
+}
+
+fn usable() -> Vec<(&'static str, (Signer, Value))> {
+    let padded = |jwk: &mut Value| {
+        for member in ["n", "e", "x", "y"] {
+            if jwk[member].is_string() {
+                jwk[member] = json!(BASE64_URL_SAFE.encode(decoded(jwk, member)));
+            }
+        }
+    };
+    vec![
+        ("n-zero", changed("RS256", |k| with_zeros(k, &["n"], 1))),
+        ("n-zeros", changed("PS512", |k| with_zeros(k, &["n"], 9))),
+        ("e-zero", changed("RS256", |k| k["e"] = json!("AAEAAQ"))),
+        (
+            "e-zeros",
+            changed("RS256", |k| with_zeros(k, &["n", "e"], 8)),
+        ),
+        ("x-short", without_zero("ES256", "x")),
+        ("y-short", without_zero("ES256", "y")),
+        ("x-short-384", without_zero("ES384", "x")),
+        ("y-short-384", without_zero("ES384", "y")),
+        (
+            "xy-zero",
+            changed("ES256", |k| with_zeros(k, &["x", "y"], 1)),
+        ),
+        (
+            "xy-zeros-384",
+            changed("ES384", |k| with_zeros(k, &["x", "y"], 18)),
+        ),
+        ("rsa-padded", changed("RS256", padded)),
+        ("ec-padded", changed("ES256", padded)),
+        ("ed-padded", changed("EdDSA", padded)),
+        (
+            "ed-standard",
+            changed("EdDSA", |k| {
+                k["x"] = json!(BASE64_STANDARD.encode(decoded(k, "x")));
+            }),
+        ),
+        ("ed", changed("EdDSA", |_| ())),
+        ("pinned", changed("ES384", |k| k["alg"] = json!("ES384"))),
+        ("no-use", changed("ES256", |k| k["use"] = Value::Null)),
+        (
+            "ops",
+            changed("ES256", |k| k["key_ops"] = json!(["sign", "verify"])),
+        ),
+        (
+            "unknown-member",
+            changed("ES256", |k| k["x5t#S256"] = json!([1])),
+        ),
+    ]
+}
+
+/// Keys that cannot verify a signature, with a part of the cause.
+#[rustfmt::skip]
+fn unusable() -> Vec<(&'static str, (Signer, Value), &'static str)> {
+    let number = |bytes: &[u8]| json!(BASE64.encode(bytes));
+    let cut = |jwk: &mut Value, member: &str, length: usize| jwk[member] = number(&decoded(jwk, member)[..length]);
+    // RFC 8032, section 5.1.3: there is no x for this y.
+    let no_point = [&[2][..], &[0; 31]].concat();
+    vec![
+        ("rsa-1024", changed("RS256", |k| k["n"] = number(&[0xC1; 128])), "an RSA key of 1024 bits"),
+        ("rsa-1024-zeros", changed("RS256", |k| k["n"] = number(&[vec![0; 128], vec![0xC1; 128]].concat())), "an RSA key of 1024 bits"),
+        ("rsa-2040", changed("RS256", |k| k["n"] = number(&[0xC1; 255])), "an RSA key of 2040 bits"),
+        ("rsa-8200", changed("RS256", |k| k["n"] = number(&[0xC1; 1025])), "an RSA key of 8200 bits"),
+        ("rsa-empty", changed("RS256", |k| k["n"] = json!("")), "an RSA key of 0 bits"),
+        ("rsa-zero", changed("RS256", |k| k["n"] = number(&[0; 256])), "an RSA key of 0 bits"),
+        ("rsa-even", changed("RS256", |k| k["n"] = number(&[0xC2; 256])), "`n` is even"),
+        ("e-one", changed("RS256", |k| k["e"] = json!("AQ")), "`e` is not supported"),
+        ("e-even", changed("RS256", |k| k["e"] = json!("AQAA")), "`e` is not supported"),
+        ("e-large", changed("RS256", |k| k["e"] = number(&[2, 0, 0, 0, 1])), "`e` is not supported"),
+        ("e-huge", changed("RS256", |k| k["e"] = number(&[1; 16])), "`e` is not supported"),
+        ("e-empty", changed("RS256", |k| k["e"] = json!("")), "`e` is not supported"),
+        ("e-missing", changed("RS256", |k| k["e"] = Value::Null), "`e` is missing"),
+        ("n-missing", changed("RS256", |k| { k["n"] = Value::Null; k["x5c"] = json!(["MIIB"]); }), "`n` is missing"),
+        ("n-text", changed("RS256", |k| k["n"] = json!("not base64 at all")), "`n` is not base64url"),
+        ("n-list", changed("RS256", |k| k["n"] = json!([1])), "wrong type"),
+        ("oaep", changed("RS256", |k| k["alg"] = json!("RSA-OAEP")), "`alg` `RSA-OAEP`"),
+        ("curve-alg", changed("RS256", |k| k["alg"] = json!("ES256")), "`alg` `ES256`"),
+        ("other-curve-alg", changed("ES256", |k| k["alg"] = json!("ES384")), "`alg` `ES384`"),
+        ("encryption", changed("ES256", |k| k["use"] = json!("enc")), "`use` is `enc`"),
+        ("operations", changed("ES256", |k| k["key_ops"] = json!(["deriveKey"])), "`key_ops` lack `verify`"),
+        ("no-operations", changed("ES256", |k| k["key_ops"] = json!([])), "`key_ops` lack `verify`"),
+        ("p-521", changed("ES256", |k| k["crv"] = json!("P-521")), "the curve `P-521`"),
+        ("k-256", changed("ES256", |k| k["crv"] = json!("secp256k1")), "the curve `secp256k1`"),
+        ("no-curve", changed("ES256", |k| k["crv"] = Value::Null), "`crv` is missing"),
+        ("other-curve", changed("ES384", |k| k["crv"] = json!("P-256")), "longer than 32 bytes"),
+        ("off-curve", changed("ES256", |k| k["y"] = k["x"].clone()), "not a point"),
+        ("off-curve-384", changed("ES384", |k| k["y"] = k["x"].clone()), "not a point"),
+        ("larger-than-prime", changed("ES256", |k| k["x"] = number(&[0xFF; 32])), "not a point"),
+        ("x-cut", changed("ES256", |k| cut(k, "x", 31)), "not a point"),
+        ("x-empty", changed("ES256", |k| k["x"] = json!("")), "not a point"),
+        ("y-missing", changed("ES256", |k| k["y"] = Value::Null), "`y` is missing"),
+        ("ed448", changed("EdDSA", |k| k["crv"] = json!("Ed448")), "the curve `Ed448`"),
+        ("x25519", changed("EdDSA", |k| k["crv"] = json!("X25519")), "the curve `X25519`"),
+        ("ed-cut", changed("EdDSA", |k| cut(k, "x", 31)), "`x` does not have 32 bytes"),
+        ("ed-long", changed("EdDSA", |k| with_zeros(k, &["x"], 1)), "`x` does not have 32 bytes"),
+        ("ed-no-point", changed("EdDSA", |k| k["x"] = number(&no_point)), "not a point"),
+        ("shared", changed("ES256", |k| { k["kty"] = json!("oct"); k["k"] = json!("AAAA"); }), "the key type `oct`"),
+        ("post-quantum", changed("ES256", |k| k["kty"] = json!("AKP")), "the key type `AKP`"),
+        ("no-type", changed("ES256", |k| k["kty"] = Value::Null), "`kty` is missing"),
+    ]
+}
+
+/// The same key with its ID.
+fn named(id: &str, mut jwk: Value) -> Value {
+    jwk["kid"] = json!(id);
+    jwk
+}
+
+fn set(keys: &[Value]) -> String {
+    json!({ "keys": keys }).to_string()
+}
+
+/// Calls with a token of a key with this ID. Returns the cause of the refusal, or nothing.
+async fn call(address: std::net::SocketAddr, signer: &Signer, id: &str) -> String {
+    let mut header = signer.header();
+    header["kid"] = json!(id);
+    let token = signer.token_with(&header, &claims(ISSUER, "svc"));
+    let client = Secure::plain(address).with_token(&token);
+    let answer = client.delete_batch_node_user(batch_request("alice")).await;
+    let cause = answer.err().map(|failed| failed.meta("cause").to_owned());
+    cause.unwrap_or_default()
+}
+
+#[tokio::test]
+async fn a_key_verifies_tokens_or_is_unknown() {
+    let (upstream, folder) = (upstream().await, App::folder());
+    let (usable, unusable) = (usable(), unusable());
+    let good = usable.iter().map(|(id, (_, jwk))| named(id, jwk.clone()));
+    let bad = unusable
+        .iter()
+        .map(|(id, (_, jwk), _)| named(id, jwk.clone()));
+    let keys: Vec<_> = bad.chain(good).chain([Value::Null, json!({})]).collect();
+    fs::write(folder.join("issuer.jwks"), set(&keys)).unwrap();
+    let keys = format!("jwks_file = \"issuer.jwks\"\n{EVERY_ALGORITHM}");
+    let text = configuration(&folder, &upstream.url, &keys);
+    let app = App::configured(folder, &text).await;
+    for (id, (signer, _)) in &usable {
+        assert_eq!(call(app.address, signer, id).await, "", "{id}");
+    }
+    // At the same time, since the file is read again for an unknown key, but once a second at most.
+    let calls = unusable
+        .iter()
+        .map(async |(id, (signer, _), _)| (id, call(app.address, signer, id).await));
+    for (id, cause) in join_all(calls).await {
+        assert_eq!(cause, "token_key_unknown", "{id}");
+    }
+}
+
+#[test]
+fn a_key_that_is_left_out_is_named_with_its_cause() {
+    let folder = App::folder();
+    let keys = format!("jwks_file = \"issuer.jwks\"\n{EVERY_ALGORITHM}");
+    let text = configuration(&folder, "http://127.0.0.1:1", &keys);
+    let check = |keys: &[Value]| {
+        fs::write(folder.join("issuer.jwks"), set(keys)).unwrap();
+        let config = config::parse(&folder.join("useradmin.toml"), &text);
+        config
+            .map(|config| config.warnings)
+            .map_err(|faults| faults.brief())
+    };
+    let good = Signer::es256("good").jwk();
+    for (id, (_, jwk), cause) in unusable() {
+        let key = named(id, jwk);
+        let warnings = check(&[key.clone(), good.clone()]).unwrap();
+        assert_eq!(warnings.len(), 1, "{id}: {warnings:?}");
+        let place = ":7:13: warning: `jwks_file` has keys that are left out: ";
+        for part in [place, &format!("`{id}`: "), cause] {
+            assert!(warnings[0].contains(part), "{id}: {warnings:?}");
+        }
+        // Alone, it is a fault.
+        let fault = check(&[key]).unwrap_err();
+        let place = ":7:13: `jwks_file` holds no public key that can verify a signature: ";
+        for part in [place, &format!("`{id}`: "), cause] {
+            assert!(fault.contains(part), "{id}: {fault}");
+        }
+    }
+    for (id, (_, jwk)) in usable() {
+        assert_eq!(check(&[named(id, jwk)]), Ok(Vec::new()), "{id}");
+    }
+    let nameless = check(&[good.clone(), json!(7), json!({ "kid": 7 })]).unwrap();
+    assert!(
+        nameless[0].ends_with(
+            "key 2 without `kid`: a member has the wrong type; `7`: a member has the wrong type"
+        ),
+        "{nameless:?}"
+    );
+    let forged = json!({ "kid": "a\nb\u{1B}[2J\u{202E}" });
+    let forged = check(&[good.clone(), forged]).unwrap();
+    assert!(
+        forged[0].contains(r"`a\nb\u{1b}[2J\u{202e}`: "),
+        "{forged:?}"
+    );
+    let long = check(&[
+        good,
+        json!({ "kid": "\u{FC}".repeat(1_000), "kty": "x".repeat(1_000) }),
+    ])
+    .unwrap();
+    assert!(long[0].chars().count() < 400, "{long:?}");
+    assert!(
+        check(&[])
+            .unwrap_err()
+            .ends_with("holds no public key that can verify a signature")
+    );
+    fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn a_file_without_a_key_for_the_algorithms_is_a_fault() {
+    let folder = App::folder();
+    for (algorithm, allowed, fits) in [
+        ("ES256", r#"["ES256"]"#, true),
+        ("ES256", r#"["RS256", "ES384"]"#, false),
+        ("RS256", r#"["PS256"]"#, true),
+        ("RS256", r#"["EdDSA"]"#, false),
+        ("EdDSA", r#"["RS256", "ES256"]"#, false),
+    ] {
+        fs::write(
+            folder.join("issuer.jwks"),
+            Signer::new("key", algorithm).key_set(),
+        )
+        .unwrap();
+        let keys = format!("jwks_file = \"issuer.jwks\"\nalgorithms = {allowed}");
+        let text = configuration(&folder, "http://127.0.0.1:1", &keys);
+        let fault = config::parse(&folder.join("useradmin.toml"), &text).err();
+        let fault = fault.map(|faults| faults.brief()).unwrap_or_default();
+        assert_eq!(fault.is_empty(), fits, "{algorithm} {allowed}: {fault}");
+        assert_eq!(
+            fault.contains("no public key for one of the `algorithms`"),
+            !fits,
+            "{fault}"
+        );
+    }
+    fs::remove_dir_all(folder).unwrap();
+}
+
+/// A set is a statement of the issuer about its keys, even if it withdraws all of them.
+#[tokio::test]
+async fn a_url_that_serves_no_usable_key_ends_the_old_ones() {
+    let signer = Signer::es256("key-1");
+    let small = named("small", unusable().swap_remove(0).1.1);
+    for (last, logged) in [
+        (set(&[]), ""),
+        (set(&[small]), "`small`: an RSA key of 1024 bits"),
+    ] {
+        let keys = Arc::new(Mutex::new(signer.key_set()));
+        let current = Arc::clone(&keys);
+        let issuer = Upstream::start(move |_| Reply::json(200, &current.lock().unwrap())).await;
+        let (upstream, folder) = (upstream().await, App::folder());
+        let text = configuration(
+            &folder,
+            &upstream.url,
+            &format!("jwks_url = \"{}\"", issuer.url),
+        );
+        fs::write(folder.join("useradmin.toml"), text).unwrap();
+        let server = Process::start(&folder);
+        let address = server.address.parse().unwrap();
+        assert_eq!(call(address, &signer, "key-1").await, "");
+        *keys.lock().unwrap() = last;
+        // An unknown key has the set read again, as time does.
+        assert_eq!(call(address, &signer, "key-2").await, "token_key_unknown");
+        assert_eq!(call(address, &signer, "key-1").await, "token_key_unknown");
+        until("a warning", async || {
+            let without = "the issuer has no usable key; its tokens are refused";
+            !Process::logged(&folder, without).is_empty()
+        })
+        .await;
+        let left_out = Process::logged(&folder, "keys of the issuer are left out");
+        let named = left_out
+            .iter()
+            .any(|line| line["keys"].as_str().unwrap().contains(logged));
+        assert_eq!(named, !logged.is_empty(), "{left_out:?}");
+        // It serves keys again.
+        *keys.lock().unwrap() = signer.key_set();
+        assert_eq!(call(address, &signer, "key-1").await, "");
+        server.stop();
+        fs::remove_dir_all(folder).unwrap();
+    }
+}
