@@ -26,8 +26,13 @@ use crate::{
 };
 
 const DEFAULT: &str = "info";
-/// h2 has a warning for each answer to a ping that nobody sent: a peer of nobody could fill the log with them.
-const QUIET: &str = "h2::proto::ping_pong=error";
+/// h2 warns about frames that peers send at will, such as unexpected answers to pings. The server logs the connections
+/// that end for such a reason itself, and no more than a few of each peer.
+const QUIET: [&str; 3] = [
+    "h2::proto::ping_pong=error",
+    "h2::proto::streams::recv=error",
+    "h2::proto::streams::streams=error",
+];
 
 /// A level, or `target=level` with commas between; anything else would silence the server without a word.
 fn filter(text: &str) -> Option<EnvFilter> {
@@ -76,8 +81,10 @@ pub fn start() -> io::Result<Flush> {
     let understood = filter(&wanted);
     let unknown = understood.is_none() && !wanted.is_empty();
     let mut filter = understood.unwrap_or_else(|| EnvFilter::new(DEFAULT));
-    if let Ok(quiet) = QUIET.parse() {
-        filter = filter.add_directive(quiet);
+    for quiet in QUIET {
+        if let Ok(quiet) = quiet.parse() {
+            filter = filter.add_directive(quiet);
+        }
     }
     let started = tracing_subscriber::fmt()
         .json()

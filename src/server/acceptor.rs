@@ -39,6 +39,7 @@ const BACKLOG: u32 = 4_096;
 /// After an error of the system, such as too many open files.
 pub const ERROR_PAUSE: Duration = Duration::from_millis(100);
 
+const UNACCEPTED: &str = "a connection could not be accepted";
 const FULL: &str = "a connection was closed: there are too many";
 const TLS_FAILED: &str = "a TLS handshake failed";
 const LATE: &str = "a connection did not begin in time";
@@ -103,7 +104,9 @@ where
         let (stream, address) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
+                if acceptor.refusals.admit(None, Kind::logged(UNACCEPTED, "")) {
+                    tracing::warn!(%error, "{UNACCEPTED}");
+                }
                 sleep(ERROR_PAUSE).await;
                 continue;
             }

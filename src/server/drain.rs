@@ -56,8 +56,9 @@ pub async fn drain(
     if closed.is_err() {
         tracing::warn!("the log-off took too long");
     }
-    shared.summarize_refusals(true).await;
-    let _unwritten = timeout(CLOSE_TIMEOUT, shared.audit.settle()).await;
+    if shared.summarize_refusals(true).await > 0 {
+        let _unwritten = timeout(CLOSE_TIMEOUT, shared.audit.settle()).await;
+    }
     let outcomes = shared.audit.pending();
     if outcomes > 0 {
         tracing::error!(outcomes, "the audit log lacks outcomes");

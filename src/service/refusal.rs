@@ -41,10 +41,12 @@ impl Shared {
         reported.then_some(kind)
     }
 
-    /// Logs and records the refusals that were counted in minutes that are over, or in all.
-    pub async fn summarize_refusals(&self, all: bool) {
+    /// Logs and records the refusals that were counted in minutes that are over, or in all. Returns the number of
+    /// summaries.
+    pub async fn summarize_refusals(&self, all: bool) -> usize {
         let summaries = self.refusals.close(all).into_iter();
-        join_all(summaries.map(|summary| self.summarize(summary))).await;
+        let summaries = summaries.map(|summary| self.summarize(summary));
+        join_all(summaries).await.len()
     }
 
     async fn summarize(&self, summary: Summary) {
@@ -81,13 +83,13 @@ impl Shared {
         };
         if let Err(failure) = self.audit.record(entry, PATIENCE).await {
             let error = failure.context;
-            tracing::error!(error, "the summary is not on record, or not yet");
+            tracing::error!(error, "a summary of refusals is not on record, or not yet");
         }
     }
 }
 
 impl Call {
-    /// Answers a call that was not admitted. What was refused for who asked is on record too.
+    /// Answers a call that was not admitted. Depending on the reason, and on how many there are, it is on record too.
     pub(super) async fn refuse<T>(mut self, failure: Failure) -> Result<Response<T>, Status> {
         let reported = self.shared.report_refusal(&self.meta, failure.reason);
         if let Some(Kind {
@@ -111,7 +113,7 @@ impl Call {
         Err(status)
     }
 
-    /// Without rights, nobody learns the name of the only target; the record has it all the same.
+    /// Removes the alias of the only target from the answer to a caller without permission; the record has it.
     fn hide_alias(&mut self) {
         if self.subject.alias_is_ours && !self.is_allowed() {
             let identifiers = &mut self.facts.identifiers;

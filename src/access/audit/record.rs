@@ -47,7 +47,13 @@ const TEXTS: [&str; 9] = [
     "ts",
 ];
 /// `auth` came later than the others.
-const OPTIONAL_TEXTS: [&str; 4] = ["auth", "cause", "client_request_id", "upstream_request_id"];
+const OPTIONAL_TEXTS: [&str; 5] = [
+    "auth",
+    "cause",
+    "client_request_id",
+    "upstream_request_id",
+    "since",
+];
 
 /// An entry that the writer keeps.
 #[derive(Clone, Serialize)]
@@ -274,6 +280,9 @@ fn check_keys(fields: &Map<String, Value>) -> Result<(), String> {
     }
     if known && !fields.get("caller_gone").is_some_and(Value::is_boolean) {
         return Err(wrong("caller_gone", "true or false"));
+    }
+    if fields.get("count").is_some_and(|count| !count.is_u64()) {
+        return Err(wrong("count", "a whole number"));
     }
     Ok(())
 }

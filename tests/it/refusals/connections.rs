@@ -1,0 +1,110 @@
+//! Floods of connections that end before a call: few lines in the log, and metrics that count all.
+
+use std::{fs, path::Path};
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
+use super::{FLOOD, REPORTED, configuration, plain, upstream};
+use crate::{
+    callers::tls_section,
+    connections::BEGIN,
+    support::{App, Process, pki::Authority},
+};
+
+/// Opens a connection, sends these bytes, and waits for its end.
+async fn send(address: &str, bytes: &[u8]) {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    // The server may have closed it already.
+    let _ = stream.write_all(bytes).await;
+    let _ = stream.shutdown().await;
+    let _ = stream.read_to_end(&mut Vec::new()).await;
+}
+
+/// Streams that are reset before the server has begun with them.
+fn rapid_resets() -> Vec<u8> {
+    let mut bytes = BEGIN.to_vec();
+    for stream in (1..400_u16).step_by(2) {
+        let [high, low] = stream.to_be_bytes();
+        // HEADERS with `POST`, `http` and `/`, and RST_STREAM with CANCEL.
+        bytes.extend([0, 0, 3, 1, 4, 0, 0, high, low, 0x83, 0x86, 0x84]);
+        bytes.extend([0, 0, 4, 3, 0, 0, 0, high, low, 0, 0, 0, 8]);
+    }
+    bytes
+}
+
+/// Opens a connection and waits until the server has taken it.
+async fn open(address: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(BEGIN).await.unwrap();
+    stream.read_u8().await.unwrap();
+    stream
+}
+
+/// How many connections were logged one by one for this reason, and the sum of their summaries.
+fn connections(folder: &Path, event: &str, reason: &str) -> (u64, u64) {
+    let sums = Process::logged(folder, "refusals summarized");
+    let sums = sums
+        .iter()
+        .filter(|line| line["event"] == event && line["reason"] == reason);
+    let single = Process::logged(folder, event).into_iter();
+    let single = single.filter(|line| {
+        let told = line.get("reason").or(line.get("limit"));
+        told.map_or("", |told| told.as_str().unwrap()) == reason
+    });
+    let sum = sums.map(|line| line["count"].as_u64().unwrap()).sum();
+    (u64::try_from(single.count()).unwrap(), sum)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_bad_connections_leaves_few_lines() {
+    const BROKEN: &str = "a connection was ended: its peer broke the rules of HTTP/2";
+    const FULL: &str = "a connection was closed: there are too many";
+    let (upstream, folder) = (upstream().await, App::folder());
+    let tls = tls_section(&folder, &Authority::new(), "");
+    let tls = tls.replacen("admin_listen = \"127.0.0.1:0\"", "admin_listen = \"\"", 1);
+    let few = plain("") + "[server.limits]\nmax_connections = 1\n";
+    // DATA belongs to a stream (RFC 9113, section 6.1), and this is none.
+    let data = [BEGIN, &[0; 9]].concat();
+    let http = b"GET / HTTP/1.1\r\n\r\n".to_vec();
+    for (head, bytes, event, reason) in [
+        (plain(""), data, BROKEN, "PROTOCOL_ERROR"),
+        (plain(""), rapid_resets(), BROKEN, "ENHANCE_YOUR_CALM"),
+        (tls, http, "a TLS handshake failed", ""),
+        (few, BEGIN.to_vec(), FULL, "max_connections"),
+    ] {
+        let text = configuration(&folder, &upstream.url, &head);
+        fs::write(folder.join("useradmin.toml"), text).unwrap();
+        let process = Process::start(&folder);
+        let held = match event {
+            FULL => Some(open(&process.address).await),
+            _ => None,
+        };
+        for _ in 0..FLOOD {
+            send(&process.address, &bytes).await;
+        }
+        drop(held);
+        process.stop();
+        let told = connections(&folder, event, reason);
+        assert_eq!(told, (REPORTED, FLOOD - REPORTED), "{event} {reason}");
+        let log = fs::read_to_string(folder.join("log")).unwrap();
+        assert!(log.lines().count() < 70, "{log}");
+        fs::remove_file(folder.join("log")).unwrap();
+    }
+    fs::remove_dir_all(folder).unwrap();
+}
+
+#[tokio::test]
+async fn metrics_count_every_failed_handshake() {
+    let (upstream, folder) = (upstream().await, App::folder());
+    let text = tls_section(&folder, &Authority::new(), "");
+    let text = configuration(&folder, &upstream.url, &text);
+    let app = App::configured(folder, &text).await;
+    for _ in 0..FLOOD {
+        send(&app.address.to_string(), b"GET / HTTP/1.1\r\n\r\n").await;
+    }
+    let counted = format!("useradmin_handshakes_failed_total{{cause=\"tls\"}} {FLOOD}");
+    app.until_metric(&counted).await;
+}
