@@ -36,8 +36,9 @@ def until(what, found, patience=PATIENCE):
         time.sleep(0.05)
 
 
-def get(url):
-    with DIRECT.open(url, timeout=10) as answer:
+def get(url, accept="*/*"):
+    request = urllib.request.Request(url, headers={"Accept": accept})
+    with DIRECT.open(request, timeout=10) as answer:
         return answer.read().decode()
 
 
@@ -101,8 +102,8 @@ class Server(Program):
         told = admin or until(f"{name} has a guide", lambda: self.said("stderr", r"http://(\S+)/metrics"))
         self.admin = told
 
-    def metrics(self):
-        return get(f"http://{self.admin}/metrics")
+    def metrics(self, accept="application/openmetrics-text"):
+        return get(f"http://{self.admin}/metrics", accept)
 
     def call(self, rpc, request, options=()):
         """One call with grpcurl, which is not waited for."""
