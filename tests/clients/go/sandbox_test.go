@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
 
 	useradminv1 "example.com/offboarding/gen/useradmin/v1"
 )
@@ -79,20 +80,51 @@ type call struct {
 	Message, Code, Reason string
 }
 
-// calls reads all of them; the line of a call is written before its answer leaves.
+// calls reads all of them. The server logs in the order of the answers, but not at once; so calls makes one itself, which
+// deletes nothing, waits for its line, and leaves it out.
 func calls(t *testing.T) []call {
+	t.Helper()
+	var trailer metadata.MD
+	request := onHmc("carol")
+	request.ValidateOnly = true
+	client := useradminv1.NewUserAdminClient(byCertificate(t))
+	if _, err := client.DeleteHmcUser(within(t, 10*time.Second), request, grpc.Trailer(&trailer)); err != nil {
+		t.Fatal(failureOf(err))
+	}
+	last := trailer.Get("x-request-id")[0]
+	for range 1000 {
+		if calls, found := loggedUpTo(t, last); found {
+			return calls
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatalf("no call %s in the log", last)
+	return nil
+}
+
+// loggedUpTo reads the calls before the one with this ID, and whether that one is there.
+func loggedUpTo(t *testing.T, last string) (calls []call, found bool) {
 	t.Helper()
 	log, err := os.ReadFile(environment(t, "USERADMIN_LOG"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	var calls []call
 	for line := range bytes.Lines(log) {
-		var found call
+		var entry struct {
+			call
+			RequestID string `json:"request_id"`
+			Outcome   string
+		}
 		// The guide of the sandbox stands between the lines, and is not JSON.
-		if json.Unmarshal(line, &found) == nil && found.Message == "call" {
-			calls = append(calls, found)
+		if json.Unmarshal(line, &entry) != nil || entry.Message != "call" {
+			continue
+		}
+		if entry.RequestID == last {
+			return calls, true
+		}
+		if entry.Outcome != "validated" {
+			calls = append(calls, entry.call)
 		}
 	}
-	return calls
+	return nil, false
 }

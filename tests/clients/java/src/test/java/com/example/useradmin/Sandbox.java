@@ -10,7 +10,9 @@ import com.useradmin.v1.UserAdminGrpc;
 import com.useradmin.v1.UserAdminGrpc.UserAdminBlockingStub;
 import io.grpc.ChannelCredentials;
 import io.grpc.ManagedChannel;
+import io.grpc.Metadata;
 import io.grpc.StatusRuntimeException;
+import io.grpc.stub.MetadataUtils;
 import java.io.File;
 import java.io.IOException;
 import java.nio.file.Files;
@@ -19,21 +21,21 @@ import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicReference;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 import org.junit.jupiter.api.function.Executable;
 
 /** What the tests share: the sandbox that run.sh was given, and its log. */
 final class Sandbox {
-    private static final Pattern CALL = Pattern.compile(
-            "\"message\":\"call\".*\"caller\":\"([^\"]*)\".*\"code\":\"([^\"]*)\",\"reason\":\"([^\"]*)\""
-                    + ".*\"client_request_id\":\"([^\"]*)\"");
+    private static final Pattern CALL = Pattern.compile("\"message\":\"call\",\"request_id\":\"([^\"]*)\".*"
+            + "\"code\":\"([^\"]*)\",\"reason\":\"([^\"]*)\",\"outcome\":\"([^\"]*)\"");
+
+    private static final Metadata.Key<String> REQUEST_ID =
+            Metadata.Key.of("x-request-id", Metadata.ASCII_STRING_MARSHALLER);
 
     /** A line of the log: how a call ended. */
-    record Line(String caller, String code, String reason, String clientRequestId) {}
-
-    /** The caller of the token, as the log names it. */
-    static final String TOKEN = "https://issuer.sandbox.example#client";
+    record Line(String requestId, String code, String reason, String outcome) {}
 
     private Sandbox() {}
 
@@ -78,24 +80,47 @@ final class Sandbox {
         return new Failure(assertThrows(StatusRuntimeException.class, call));
     }
 
-    /** What the log says of all calls up to the successful one with this ID. */
-    static List<Line> callsUpTo(String clientRequestId) throws Exception {
-        for (int tries = 0; tries < 200; tries++) {
+    /**
+     * What the log says of all calls. The server logs in the order of the answers, but not at once; so this makes a call
+     * itself, which deletes nothing, waits for its line, and leaves it out.
+     */
+    static List<Line> calls() throws Exception {
+        String last = validate();
+        for (int tries = 0; tries < 1000; tries++) {
             List<Line> calls = new ArrayList<>();
-            for (String text : Files.readAllLines(Path.of(setting("USERADMIN_LOG")))) {
-                Matcher found = CALL.matcher(text);
-                if (!found.find()) {
-                    continue;
-                }
-                Line line = new Line(found.group(1), found.group(2), found.group(3), found.group(4));
-                calls.add(line);
-                if (line.clientRequestId().equals(clientRequestId) && line.code().equals("Ok")) {
+            for (Line line : logged()) {
+                if (line.requestId().equals(last)) {
                     return calls;
                 }
+                if (!line.outcome().equals("validated")) {
+                    calls.add(line);
+                }
             }
-            TimeUnit.MILLISECONDS.sleep(25);
+            TimeUnit.MILLISECONDS.sleep(10);
         }
-        return fail("no call with client_request_id " + clientRequestId + " in the log");
+        return fail("no call " + last + " in the log");
+    }
+
+    /** Makes a call that deletes nothing, and returns its ID. */
+    private static String validate() throws IOException {
+        ManagedChannel channel = connect(certificate());
+        AtomicReference<Metadata> trailers = new AtomicReference<>();
+        stub(channel)
+                .withInterceptors(MetadataUtils.newCaptureMetadataInterceptor(new AtomicReference<>(), trailers))
+                .deleteHmcUser(hmcUser("carol").toBuilder().setValidateOnly(true).build());
+        channel.shutdownNow();
+        return trailers.get().get(REQUEST_ID);
+    }
+
+    private static List<Line> logged() throws IOException {
+        List<Line> lines = new ArrayList<>();
+        for (String text : Files.readAllLines(Path.of(setting("USERADMIN_LOG")))) {
+            Matcher found = CALL.matcher(text);
+            if (found.find()) {
+                lines.add(new Line(found.group(1), found.group(2), found.group(3), found.group(4)));
+            }
+        }
+        return lines;
     }
 
     private static String setting(String name) {

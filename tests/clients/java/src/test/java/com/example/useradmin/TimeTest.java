@@ -1,12 +1,11 @@
 package com.example.useradmin;
 
 import static com.example.useradmin.Sandbox.batchUser;
-import static com.example.useradmin.Sandbox.callsUpTo;
+import static com.example.useradmin.Sandbox.calls;
 import static com.example.useradmin.Sandbox.failure;
 import static com.example.useradmin.Sandbox.stub;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
-import static org.junit.jupiter.api.Assertions.fail;
 
 import com.example.useradmin.Sandbox.Line;
 import com.google.rpc.ErrorInfo;
@@ -18,7 +17,6 @@ import io.grpc.Status.Code;
 import java.time.Duration;
 import java.util.List;
 import java.util.Optional;
-import java.util.UUID;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
 
@@ -58,50 +56,39 @@ class TimeTest {
     @Test
     void whatTheServerHasTriedAlreadyTheLibraryDoesNotRepeat() throws Exception {
         channel = Sandbox.connect(Sandbox.certificate());
-        String id = UUID.randomUUID().toString();
-        Failure failure = failure(() ->
-                stub(channel).deleteBatchNodeUser(batchUser("answer-ServerBusy").setClientRequestId(id).build()));
+        int before = calls().size();
+        Failure failure =
+                failure(() -> stub(channel).deleteBatchNodeUser(batchUser("answer-ServerBusy").build()));
         assertEquals(Code.UNAVAILABLE, failure.code(), "a code that the retry policy lists");
         assertEquals(
                 Optional.of("3"),
                 failure.detail(ErrorInfo.class).map(info -> info.getMetadataOrThrow("attempts")),
                 "DELETEs of the server");
-
-        // A call that comes later; by then the log would tell of a repetition too.
-        String later = UUID.randomUUID().toString();
-        stub(channel)
-                .deleteBatchNodeUser(
-                        batchUser("carol").setValidateOnly(true).setClientRequestId(later).build());
-        List<String> own = callsUpTo(later).stream()
-                .filter(line -> line.clientRequestId().equals(id))
-                .map(Line::reason)
-                .toList();
-        assertEquals(List.of("ERROR_REASON_UPSTREAM_UNAVAILABLE"), own);
+        assertEquals(List.of("ERROR_REASON_UPSTREAM_UNAVAILABLE"), reasonsSince(before));
     }
 
     @Test
     void whatNobodyHasTriedYetTheLibraryRepeatsWhenItIsToldTo() throws Exception {
-        channel = Sandbox.connect(Sandbox.token());
-        // The token has 60 deletions a minute, and gets a new one each second. The client never sees that they are
-        // used up.
-        for (int count = 0; count < 200; count++) {
-            String id = UUID.randomUUID().toString();
-            DeleteOutcome outcome = stub(channel)
-                    .deleteBatchNodeUser(batchUser("nobody").setAllowMissing(true).setClientRequestId(id).build())
-                    .getOutcome();
-            assertEquals(DeleteOutcome.DELETE_OUTCOME_ALREADY_ABSENT, outcome);
-
-            List<String> reasons = callsUpTo(id).stream()
-                    .filter(line -> line.caller().equals(Sandbox.TOKEN))
-                    .map(Line::reason)
-                    .toList();
-            int before = reasons.subList(0, reasons.size() - 1).lastIndexOf("");
-            List<String> own = reasons.subList(before + 1, reasons.size());
-            if (own.size() > 1) {
-                assertEquals(List.of("ERROR_REASON_DELETE_QUOTA_EXCEEDED", ""), own);
-                return;
-            }
+        channel = Sandbox.connect(Sandbox.certificate());
+        Duration timeout = Duration.ofSeconds(20);
+        String open = "ERROR_REASON_CIRCUIT_OPEN";
+        // Errors of the upstream open its circuit breaker. For 5 seconds nothing is sent.
+        boolean refused = false;
+        for (int count = 0; count < 100 && !refused; count++) {
+            int before = calls().size();
+            failure(() -> stub(channel, timeout).deleteBatchNodeUser(batchUser("answer-InternalError").build()));
+            refused = calls().get(before).reason().equals(open);
         }
-        fail("the deletions were never used up");
+        // The library repeated that call after the pause, and the breaker opened again.
+        int before = calls().size();
+        DeleteOutcome outcome = stub(channel, timeout)
+                .deleteBatchNodeUser(batchUser("nobody").setAllowMissing(true).build())
+                .getOutcome();
+        assertEquals(DeleteOutcome.DELETE_OUTCOME_ALREADY_ABSENT, outcome);
+        assertEquals(List.of(open, ""), reasonsSince(before));
+    }
+
+    private static List<String> reasonsSince(int before) throws Exception {
+        return calls().stream().skip(before).map(Line::reason).toList();
     }
 }
