@@ -116,6 +116,7 @@ pub fn sandbox_config(sandbox: &Sandbox, listen: SocketAddr) -> Result<Config, S
             },
             authority: Some(url(sandbox.authority_url())?),
             scope: config::DEFAULT_SCOPE.to_owned(),
+            token_timeout: Entra::TOKEN_TIMEOUT,
         }),
     };
     let hmc = Hmc {

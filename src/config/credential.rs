@@ -1,6 +1,9 @@
 //! Reads `[batch_accounts.ALIAS.credential]`, whose keys depend on its kind.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use super::{
     Credential, DEFAULT_SCOPE, Entra, EntraKind,
@@ -64,11 +67,17 @@ pub fn credential(account: &Section, folder: &Path, faults: &mut Faults) -> Opti
         .then(|| url(&section, "authority", Shape::Origin, false, faults))
         .flatten();
     let scope = scope(&section, faults);
+    let timeout = section.number("token_timeout_seconds", 1..=60, faults);
     let kind = entra.filter(|_| faults.barring() == before)?;
+    let usual = match kind {
+        EntraKind::AzureCli { .. } => Entra::AZURE_CLI_TIMEOUT,
+        _ => Entra::TOKEN_TIMEOUT,
+    };
     Some(Credential::Entra(Entra {
         kind,
         authority,
         scope,
+        token_timeout: timeout.map_or(usual, |seconds| Duration::from_secs(seconds.into())),
     }))
 }
 
@@ -100,6 +109,7 @@ fn keys_of_other_kinds(kind: &str, section: &Section) -> Vec<&'static str> {
             "token_file",
             "authority",
             "scope",
+            "token_timeout_seconds",
         ],
         _ => &[],
     };

@@ -216,6 +216,15 @@ pub struct Entra {
     pub authority: Option<Url>,
     /// What they are asked for.
     pub scope: String,
+    /// How long a call waits for a token.
+    pub token_timeout: Duration,
+}
+
+impl Entra {
+    /// How long a call waits for a token, unless the configuration says otherwise.
+    pub const TOKEN_TIMEOUT: Duration = Duration::from_secs(8);
+    /// The same for the Azure CLI, which takes 10 to 15 seconds on small machines.
+    pub const AZURE_CLI_TIMEOUT: Duration = Duration::from_secs(30);
 }
 
 /// The kinds of Entra credential.

@@ -106,8 +106,10 @@ pub struct Failure {
     pub violations: Vec<Violation>,
     /// The upstream's answer, when there was a status line.
     pub answered: Option<Box<Answered>>,
-    /// Why a caller has no identity: a word of a fixed list.
+    /// Why a caller has no identity, or why the server has no access token: a word of a fixed list.
     pub cause: Option<&'static str>,
+    /// The number of the `AADSTS` error with which Microsoft Entra refused a token.
+    pub aadsts_code: Option<u32>,
     /// By how many seconds the clock of the upstream that refused the credentials is ahead of this machine's.
     pub clock_skew: Option<i64>,
     /// For operators; never leaves the server.
@@ -127,6 +129,7 @@ impl Failure {
             violations: Vec::new(),
             answered: None,
             cause: None,
+            aadsts_code: None,
             clock_skew: None,
             context: context.into(),
         }

@@ -123,6 +123,9 @@ fn metadata(failure: &Failure, facts: &CallFacts) -> HashMap<String, String> {
     if let Some(cause) = failure.cause {
         map.insert("cause".to_owned(), cause.to_owned());
     }
+    if let Some(code) = failure.aadsts_code {
+        map.insert("aadsts_code".to_owned(), code.to_string());
+    }
     if let Some(skew) = failure.clock_skew {
         map.insert("clock_skew_seconds".to_owned(), skew.to_string());
     }

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use arc_swap::ArcSwap;
+use futures_util::future::join_all;
 
 use crate::{
     config::Config,
@@ -129,9 +130,11 @@ impl Targets {
         }
     }
 
-    /// Ends what is open on the upstreams.
+    /// Ends the sessions of HMCs, and cancels token requests in progress.
     pub async fn close(&self) {
-        let hmcs = self.hmcs.values();
-        futures_util::future::join_all(hmcs.map(|hmc| hmc.upstream.close())).await;
+        let accounts = self.batch_accounts.values();
+        let accounts = join_all(accounts.map(|account| account.upstream.close()));
+        let hmcs = join_all(self.hmcs.values().map(|hmc| hmc.upstream.close()));
+        tokio::join!(accounts, hmcs);
     }
 }

@@ -60,7 +60,8 @@ impl Answer {
     }
 
     /// Returns the time that the upstream's clock showed, if it sent a `Date`.
-    fn date(&self) -> Option<SystemTime> {
+    #[must_use]
+    pub fn date(&self) -> Option<SystemTime> {
         httpdate::parse_http_date(self.header(DATE.as_str())?.trim()).ok()
     }
 

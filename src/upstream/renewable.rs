@@ -16,7 +16,10 @@ use std::{
 use futures_util::future::{FutureExt as _, Shared};
 use opentelemetry::context::FutureExt as _;
 use rand::RngExt as _;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::{
+    task::AbortHandle,
+    time::{Instant, sleep, timeout},
+};
 
 use super::{
     attempt::{Budget, Limits},
@@ -29,7 +32,7 @@ use crate::{
 
 /// A renewal that takes longer has failed, and the next call begins another one: what hung once is not waited for when
 /// it is well again.
-pub const LONGEST: Duration = Duration::from_secs(8);
+const LONGEST: Duration = Duration::from_secs(8);
 
 /// Upper bound of the pause after a first failed renewal; it doubles with each further failure. A pause is at least
 /// half as long as its upper bound.
@@ -55,6 +58,18 @@ pub trait Source<T>: Send + Sync + 'static {
     /// How long that may take.
     fn patience(&self) -> Duration {
         LONGEST
+    }
+
+    /// Returns how long a call waits for a renewal, if that is less than [`Self::patience`]. A later result serves the
+    /// next call.
+    fn call_timeout(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Returns the failure of a renewal that takes longer.
+    fn late(&self) -> Failure {
+        let context = "credentials were not obtained in time";
+        Failure::new(ErrorReason::UpstreamUnreachable, context).repeatable()
     }
 
     /// Returns whether this failure delays the next renewal. A source whose failures are limited in another way
@@ -122,7 +137,8 @@ impl<T> Lease<T> {
 
 struct State<T> {
     current: Option<Arc<Lease<T>>>,
-    flight: Option<Flight<T>>,
+    /// The renewal in progress, and its task.
+    flight: Option<(Flight<T>, AbortHandle)>,
     /// Renewals that failed in a row.
     failed: u32,
     /// When the next renewal may begin, and why the last one failed.
@@ -225,7 +241,18 @@ impl<T: Send + Sync + 'static, S: Source<T>> Renewable<T, S> {
         }
         match found {
             Found::Lease(lease) => Ok(lease),
-            Found::Flight(flight) => limits.bound(flight).await.ok_or_else(waiting)?,
+            Found::Flight(flight) => {
+                let flight = limits.bound(flight);
+                let ended = match self.source.call_timeout() {
+                    Some(longest) => timeout(longest, flight).await,
+                    None => Ok(flight.await),
+                };
+                let ended = ended.map_err(|_| Failure {
+                    repeat: Repeat::Never,
+                    ..self.source.late()
+                })?;
+                ended.ok_or_else(waiting)?
+            }
             Found::Pausing(rest, failure) => Err(Failure {
                 repeat: Repeat::Never,
                 retry_after: failure.retry_after.map(|_| rest.max(SHORT_PAUSE)),
@@ -288,16 +315,25 @@ impl<T: Send + Sync + 'static, S: Source<T>> Renewable<T, S> {
     /// Takes the current one away for good, after a renewal in progress has ended.
     pub async fn take(&self) -> Option<Arc<Lease<T>>> {
         let flight = crate::lock(&self.state).flight.clone();
-        if let Some(flight) = flight {
+        if let Some((flight, _)) = flight {
             // Its failure has been told to those who wait for it.
             let _ = flight.await;
         }
         crate::lock(&self.state).current.take()
     }
 
+    /// Cancels a renewal in progress, and waits until it has ended.
+    pub async fn cancel(&self) {
+        let flight = crate::lock(&self.state).flight.take();
+        if let Some((flight, task)) = flight {
+            task.abort();
+            let _cancelled = flight.await;
+        }
+    }
+
     /// Joins the renewal in progress, or starts one.
     fn join(&self, state: &mut State<T>) -> Flight<T> {
-        if let Some(flight) = &state.flight {
+        if let Some((flight, _)) = &state.flight {
             return flight.clone();
         }
         let (store, source) = (Arc::clone(&self.state), Arc::clone(&self.source));
@@ -308,7 +344,7 @@ impl<T: Send + Sync + 'static, S: Source<T>> Renewable<T, S> {
             let result = AssertUnwindSafe(work).catch_unwind().await;
             let result = match result {
                 Ok(Ok(result)) => result,
-                Ok(Err(_)) => Err(late()),
+                Ok(Err(_)) => Err(source.late()),
                 Err(_) => Err(Failure::internal("a renewal panicked")),
             };
             let result = result.map(Arc::new).map_err(shared);
@@ -328,12 +364,13 @@ impl<T: Send + Sync + 'static, S: Source<T>> Renewable<T, S> {
         };
         // It shows in the trace of the call that has begun it.
         let task = tokio::spawn(work.with_current_context());
+        let handle = task.abort_handle();
         let flight = async move {
             task.await
                 .unwrap_or_else(|_| Err(Failure::internal("a renewal was cut off")))
         };
         let flight = flight.boxed().shared();
-        state.flight = Some(flight.clone());
+        state.flight = Some((flight.clone(), handle));
         flight
     }
 }
@@ -347,9 +384,4 @@ fn shared(failure: Failure) -> Failure {
         },
         _ => failure,
     }
-}
-
-fn late() -> Failure {
-    let context = "credentials were not obtained in time";
-    Failure::new(ErrorReason::UpstreamUnreachable, context).repeatable()
 }

@@ -172,5 +172,6 @@ async fn without_anybody_logged_in_the_credentials_are_at_fault() {
         .await
         .unwrap_err();
     failed.expect(Code::Internal, "UPSTREAM_CREDENTIALS_REJECTED");
+    assert_eq!(failed.meta("cause"), "azure_cli_not_found");
     assert!(upstream.seen().is_empty());
 }

@@ -14,7 +14,7 @@ use useradmin::{
     },
     proto::ErrorReason as R,
     upstream::{
-        azure_batch::rules::RULES as BATCH_RULES,
+        azure_batch::{no_token, rules::RULES as BATCH_RULES},
         ibm_hmc::rules::{LOGON_RULES, RULES as HMC_RULES},
     },
 };
@@ -218,14 +218,26 @@ fn every_cause_is_in_the_comment() {
     let (causes, _) = causes.split_once(" - the identifiers").unwrap();
     let named: BTreeSet<_> = causes.split('`').skip(1).step_by(2).collect();
     let words = Unidentified::ALL.map(Unidentified::as_str);
+    let others = [
+        "authorization",
+        "Bearer",
+        "aadsts_code",
+        "token_timeout_seconds",
+    ];
     let known: BTreeSet<_> = words
         .into_iter()
-        .chain(["authorization", "Bearer"])
+        .chain(no_token::causes())
+        .chain(others)
         .collect();
     assert_eq!(named, known);
     for reason in reasons() {
         let has_cause = ReasonComment::of(reason).metadata.contains("cause");
-        assert_eq!(has_cause, reason == R::CallerUnauthenticated, "{reason:?}");
+        let due = [
+            R::CallerUnauthenticated,
+            R::UpstreamCredentialsRejected,
+            R::UpstreamUnreachable,
+        ];
+        assert_eq!(has_cause, due.contains(&reason), "{reason:?}");
     }
 }
 
@@ -326,6 +338,7 @@ fn metadata_keys_are_the_documented_ones() {
         ..CallFacts::default()
     };
     let mut failure = Failure::unidentified("nothing_shown").with_clock_skew(Some(-301));
+    failure.aadsts_code = Some(7_000_215);
     failure.answered = Some(Box::new(Answered {
         http_status: 404,
         code: Some("NodeUserNotFound".to_owned()),

@@ -11,7 +11,7 @@ use std::{
 use futures_util::future::join_all;
 use tokio::time::{Instant, advance, sleep};
 use useradmin::{
-    error::Failure,
+    error::{Failure, Repeat},
     proto::ErrorReason,
     upstream::{
         attempt::Budget,
@@ -31,6 +31,8 @@ struct Endpoint {
     rejects: AtomicBool,
     at_once: AtomicBool,
     limits_itself: AtomicBool,
+    /// Calls wait for half a second.
+    is_slow: AtomicBool,
 }
 
 impl Source<u32> for Endpoint {
@@ -57,6 +59,10 @@ impl Source<u32> for Endpoint {
             }
             Ok(Lease::lasting(number, SECOND * 100))
         })
+    }
+
+    fn call_timeout(&self) -> Option<Duration> {
+        self.is_slow.load(Ordering::SeqCst).then_some(SECOND / 2)
     }
 
     fn pauses_after(&self, _failure: &Failure) -> bool {
@@ -271,4 +277,38 @@ async fn a_refusal_is_free_unless_a_renewal_was_no_help() {
     while budget.take() {}
     assert!(tokens.refuse(&third, &budget));
     assert_eq!(present().await.value, 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_renewal_serves_the_next_call() {
+    let tokens = Renewable::new(Endpoint::default());
+    tokens.source().is_slow.store(true, Ordering::SeqCst);
+    let begun = Instant::now();
+    let failure = tokens.get(&Deadline::after(SECOND * 20).into()).await;
+    let failure = failure.err().unwrap();
+    assert_eq!(failure.reason, ErrorReason::UpstreamUnreachable);
+    assert_eq!(failure.repeat, Repeat::Never);
+    assert_eq!(begun.elapsed(), SECOND / 2);
+    // The next call joins the renewal in progress.
+    advance(SECOND / 10).await;
+    assert_eq!(get(&tokens, SECOND * 20).await, Ok(1));
+    assert_eq!(get(&tokens, SECOND * 20).await, Ok(1));
+    assert_eq!(tokens.source().asked.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_can_be_cancelled() {
+    let tokens = Renewable::new(Endpoint::default());
+    tokens.source().hangs.store(true, Ordering::SeqCst);
+    let call = get(&tokens, SECOND * 20);
+    let cancel = async {
+        sleep(SECOND).await;
+        tokens.cancel().await;
+        // Nothing is in progress.
+        tokens.cancel().await;
+    };
+    let (result, ()) = tokio::join!(call, cancel);
+    assert_eq!(result, Err(ErrorReason::Internal));
+    tokens.source().hangs.store(false, Ordering::SeqCst);
+    assert_eq!(get(&tokens, SECOND * 20).await, Ok(2));
 }

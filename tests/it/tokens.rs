@@ -2,6 +2,7 @@
 //! becomes.
 
 mod answers;
+mod causes;
 mod forms;
 mod lasting;
 mod pauses;

@@ -139,6 +139,11 @@ impl BatchAccount {
         self.guards.state(self.credential.state())
     }
 
+    /// Cancels a token request in progress.
+    pub async fn close(&self) {
+        self.credential.close().await;
+    }
+
     /// Carries a call to its end.
     pub async fn call(&self, user: &NodeUser, action: Action, limits: &Limits) -> Concluded<Done> {
         let mut ledger = Ledger::default();

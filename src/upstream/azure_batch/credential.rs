@@ -102,6 +102,13 @@ impl Credential {
         }
     }
 
+    /// Cancels a token request in progress, since the Azure CLI must not outlive the server.
+    pub async fn close(&self) {
+        if let Self::Entra(tokens) = self {
+            tokens.cancel().await;
+        }
+    }
+
     /// The value of the Authorization header for a request without a body.
     pub fn authorization(
         &self,

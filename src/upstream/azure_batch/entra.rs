@@ -1,60 +1,48 @@
 //! Microsoft Entra tokens through `azure_identity`, over our own HTTP client.
 
 use std::{
-    fmt,
-    panic::AssertUnwindSafe,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
-use async_trait::async_trait;
 use azure_core::{
     cloud::{CloudConfiguration, CustomConfiguration},
-    credentials::{AccessToken, Secret as AzureSecret, TokenCredential},
+    credentials::{Secret as AzureSecret, TokenCredential},
     error::ErrorKind,
-    http::{
-        AsyncRawResponse, ClientOptions, HttpClient, Request, RetryOptions, StatusCode, Transport,
-        Url as AzureUrl, headers::Headers, request::Body,
-    },
-    time::OffsetDateTime,
+    http::{ClientOptions, HttpClient, RetryOptions, Transport},
 };
 use azure_identity::{
-    AzureCliCredential, AzureCliCredentialOptions, ClientAssertionCredentialOptions,
-    ClientSecretCredential, ClientSecretCredentialOptions, ManagedIdentityCredential,
-    ManagedIdentityCredentialOptions, UserAssignedId,
-};
-use futures_util::FutureExt as _;
-use reqwest::{
-    Method, Request as HttpRequest,
-    header::{HeaderName, HeaderValue},
+    ClientAssertionCredentialOptions, ClientSecretCredential, ClientSecretCredentialOptions,
+    ManagedIdentityCredential, ManagedIdentityCredentialOptions, UserAssignedId,
 };
 use url::Url;
 use zeroize::Zeroizing;
 
-use super::federated;
+use super::{
+    azure_cli, federated,
+    no_token::{CREDENTIAL_UNUSABLE, TOKEN_TIMED_OUT, rejected, unreachable},
+    token_endpoint::Exchange,
+};
 use crate::{
-    config::{Entra, EntraKind, secret::unprintable},
+    config::{
+        Entra, EntraKind,
+        secret::{SecretSource, unprintable},
+    },
     error::Failure,
     metrics::Requests,
-    proto::ErrorReason,
     upstream::{
         aside::Client,
-        deadline::Deadline,
-        http::NoAnswer,
-        observed::Operation,
-        renewable::{LONGEST, Lease, Obtaining, Source},
+        http::describe,
+        renewable::{Lease, Obtaining, Source},
     },
 };
 
 /// The kind of credential in the numbers.
 pub const TOKEN: &str = "token";
-const REQUEST_TOKEN: Operation = Operation {
-    name: "request_token",
-    route: None,
-    traced: false,
-};
 const SCHEME: &str = "Bearer ";
 const PUBLIC_AUTHORITY: &str = "https://login.microsoftonline.com";
+/// How long the Azure CLI may run.
+const AZURE_CLI_LIMIT: Duration = Duration::from_mins(1);
 
 /// The value of the Authorization header.
 pub struct Token(Zeroizing<String>);
@@ -62,6 +50,11 @@ pub struct Token(Zeroizing<String>);
 unprintable!(Token, Lease<Token>);
 
 impl Token {
+    /// Creates the header's value from a token, which must be visible ASCII.
+    pub fn new(bare: &str) -> Self {
+        Self(Zeroizing::new(format!("{SCHEME}{bare}")))
+    }
+
     /// The header's value. Hand it to the wire only.
     pub fn expose(&self) -> &str {
         &self.0
@@ -70,6 +63,23 @@ impl Token {
     /// The token alone.
     pub fn bare(&self) -> &str {
         self.0.strip_prefix(SCHEME).unwrap_or_default()
+    }
+}
+
+/// Result of the last request to a token endpoint; empty if no request was sent.
+#[derive(Default)]
+pub struct Outcome(Mutex<Option<Result<Lease<Token>, Failure>>>);
+
+unprintable!(Outcome);
+
+impl Outcome {
+    /// Replaces the result.
+    pub fn set(&self, outcome: Result<Lease<Token>, Failure>) {
+        *crate::lock(&self.0) = Some(outcome);
+    }
+
+    fn take(&self) -> Option<Result<Lease<Token>, Failure>> {
+        crate::lock(&self.0).take()
     }
 }
 
@@ -100,62 +110,51 @@ impl TokenSource {
     }
 
     async fn token(&self) -> Result<Lease<Token>, Failure> {
-        // `azure_identity` keeps its tokens and cannot be told that one was refused, hence a new credential
-        // each time. What it says of an answer that it did not understand hides the status, hence `exchange`.
-        let exchange = Arc::new(Exchange::new(self.client.clone(), &self.entra));
-        let outcome = async {
-            let credential = self.credential(&exchange)?;
-            credential.get_token(&[&self.entra.scope], None).await
-        };
-        // `azure_identity` panics at life times that do not fit its clock.
-        let outcome = AssertUnwindSafe(outcome).catch_unwind();
-        match outcome.await {
-            Err(_) => Err(unreachable("the token answer was not understood".into())),
-            Ok(Err(error)) => Err(exchange.failure(&error)),
-            Ok(Ok(token)) => lease(&token),
-        }
-    }
-
-    fn credential(&self, exchange: &Arc<Exchange>) -> azure_core::Result<Arc<dyn TokenCredential>> {
-        let client_options = self.client_options(exchange);
-        Ok(match self.entra.kind.clone() {
+        // `azure_identity` caches tokens and has no way to discard a refused one, hence a new credential each time.
+        // It only builds the requests; `Exchange` reads the responses.
+        let outcome = Arc::new(Outcome::default());
+        let client_options = self.client_options(&outcome);
+        let credential = match self.entra.kind.clone() {
+            EntraKind::AzureCli { tenant_id } => {
+                return azure_cli::token(&self.entra.scope, tenant_id.as_deref()).await;
+            }
             EntraKind::ClientSecret {
                 tenant_id,
                 client_id,
                 secret,
-            } => {
-                let secret = secret.read().map_err(|error| {
-                    azure_core::Error::with_error(ErrorKind::Credential, error, "secret_file")
-                })?;
-                let secret = AzureSecret::new(secret.expose().to_owned());
-                let options = ClientSecretCredentialOptions { client_options };
-                ClientSecretCredential::new(&tenant_id, client_id, secret, Some(options))?
-            }
+            } => client_secret(&tenant_id, client_id, &secret, client_options),
             EntraKind::WorkloadIdentity {
                 tenant_id,
                 client_id,
                 token_file,
             } => {
                 let options = ClientAssertionCredentialOptions { client_options };
-                federated::credential(tenant_id, client_id, token_file, options)?
+                federated::credential(tenant_id, client_id, token_file, options)
             }
-            EntraKind::ManagedIdentity { client_id } => {
-                ManagedIdentityCredential::new(Some(ManagedIdentityCredentialOptions {
-                    user_assigned_id: client_id.map(UserAssignedId::ClientId),
-                    client_options,
-                }))?
-            }
-            EntraKind::AzureCli { tenant_id } => {
-                AzureCliCredential::new(Some(AzureCliCredentialOptions {
-                    tenant_id,
-                    ..AzureCliCredentialOptions::default()
-                }))?
-            }
-        })
+            EntraKind::ManagedIdentity { client_id } => managed_identity(client_id, client_options),
+        };
+        let asked = match credential {
+            Ok(credential) => credential.get_token(&[&self.entra.scope], None).await,
+            Err(error) => Err(error),
+        };
+        match (outcome.take(), asked) {
+            (Some(outcome), _) => outcome,
+            (None, Err(error)) => Err(rejected(
+                CREDENTIAL_UNUSABLE,
+                format!("no token: {}", describe(&error)),
+            )),
+            (None, Ok(_)) => Err(Failure::internal("a token without a request")),
+        }
     }
 
-    fn client_options(&self, exchange: &Arc<Exchange>) -> ClientOptions {
+    fn client_options(&self, outcome: &Arc<Outcome>) -> ClientOptions {
         let authority = self.entra.authority.as_ref().map(Url::as_str);
+        let exchange = Exchange {
+            client: self.client.clone(),
+            plain: authority.is_some_and(|url| url.starts_with("http://")),
+            timeout: self.entra.token_timeout,
+            outcome: Arc::clone(outcome),
+        };
         // Kubernetes tells a workload its authority in the environment; nobody else is to choose one there.
         let cloud = match (authority, &self.entra.kind) {
             (None, EntraKind::WorkloadIdentity { .. }) => None,
@@ -167,7 +166,7 @@ impl TokenSource {
             }
         };
         ClientOptions {
-            transport: Some(Transport::new(Arc::clone(exchange) as Arc<dyn HttpClient>)),
+            transport: Some(Transport::new(Arc::new(exchange) as Arc<dyn HttpClient>)),
             retry: RetryOptions::none(),
             cloud: cloud.map(Arc::new),
             ..ClientOptions::default()
@@ -177,7 +176,32 @@ impl TokenSource {
 
 impl Source<Token> for TokenSource {
     fn obtain(self: Arc<Self>) -> Obtaining<Token> {
-        Box::pin(async move { self.token().await })
+        Box::pin(async move {
+            let token = self.token().await;
+            if let Err(failure) = &token {
+                let alias = &*self.numbers.target().target;
+                let (cause, context) = (failure.cause, failure.context.as_str());
+                tracing::warn!(account = alias, cause, context, "no access token");
+            }
+            token
+        })
+    }
+
+    fn patience(&self) -> Duration {
+        match self.entra.kind {
+            EntraKind::AzureCli { .. } => AZURE_CLI_LIMIT,
+            _ => self.entra.token_timeout,
+        }
+    }
+
+    /// The Azure CLI continues after this time, since another run would take as long.
+    fn call_timeout(&self) -> Option<Duration> {
+        let is_cli = matches!(self.entra.kind, EntraKind::AzureCli { .. });
+        is_cli.then_some(self.entra.token_timeout)
+    }
+
+    fn late(&self) -> Failure {
+        unreachable(TOKEN_TIMED_OUT, "there was no token in time")
     }
 
     fn renewed(&self, well: bool) {
@@ -185,151 +209,28 @@ impl Source<Token> for TokenSource {
     }
 }
 
-fn lease(token: &AccessToken) -> Result<Lease<Token>, Failure> {
-    let life = token.expires_on - OffsetDateTime::now_utc();
-    let life = Duration::try_from(life).unwrap_or_default();
-    let header = Zeroizing::new(format!("{SCHEME}{}", token.token.secret()));
-    let plain = !token.token.secret().is_empty() && header.bytes().all(|b| (32..127).contains(&b));
-    if !plain || life.is_zero() {
-        return Err(unreachable("the token answer was not understood".into()));
-    }
-    Ok(Lease::lasting(Token(header), life))
+fn client_secret(
+    tenant_id: &str,
+    client_id: String,
+    secret: &SecretSource,
+    client_options: ClientOptions,
+) -> azure_core::Result<Arc<dyn TokenCredential>> {
+    let secret = secret.read().map_err(|error| {
+        azure_core::Error::with_error(ErrorKind::Credential, error, "secret_file")
+    })?;
+    let secret = AzureSecret::new(secret.expose().to_owned());
+    let options = ClientSecretCredentialOptions { client_options };
+    let credential = ClientSecretCredential::new(tenant_id, client_id, secret, Some(options))?;
+    Ok(credential)
 }
 
-fn unreachable(context: String) -> Failure {
-    Failure::new(ErrorReason::UpstreamUnreachable, context).repeatable()
-}
-
-/// What came of the last request to the token endpoint.
-#[derive(Clone, Default)]
-enum Seen {
-    /// None was made: the credential itself could not be used.
-    #[default]
-    Nothing,
-    /// It got no answer.
-    NoAnswer(String),
-    /// It got this status, with this `Retry-After`, and the difference of the clocks.
-    Status(u16, Option<Duration>, Option<i64>),
-}
-
-/// The transport that `azure_identity` uses: ours, bounded, and with a memory of one answer.
-struct Exchange {
-    client: Client,
-    /// The configured authority is plain http on a loopback host, which `azure_identity` would refuse.
-    plain: bool,
-    seen: Mutex<Seen>,
-}
-
-impl fmt::Debug for Exchange {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Exchange")
-    }
-}
-
-impl Exchange {
-    fn new(client: Client, entra: &Entra) -> Self {
-        Self {
-            client,
-            plain: entra
-                .authority
-                .as_ref()
-                .is_some_and(|url| url.scheme() == "http"),
-            seen: Mutex::new(Seen::Nothing),
-        }
-    }
-
-    fn failure(&self, error: &azure_core::Error) -> Failure {
-        match crate::lock(&self.seen).clone() {
-            Seen::Status(status, retry_after, clock_skew) => {
-                let failure = if matches!(status, 400 | 401) {
-                    rejected(format!("token endpoint: {status}{}", entra_codes(error)))
-                } else {
-                    unreachable(format!("token endpoint: {status}"))
-                };
-                Failure {
-                    retry_after,
-                    ..failure.with_clock_skew(clock_skew)
-                }
-            }
-            Seen::NoAnswer(context) => unreachable(format!("token endpoint: {context}")),
-            Seen::Nothing => rejected(format!("no token: {}", error.kind())),
-        }
-    }
-
-    fn url(&self, url: &AzureUrl) -> Result<Url, azure_core::Error> {
-        let mut url = url.clone();
-        if self.plain {
-            url.set_scheme("http")
-                .map_err(|()| azure_core::Error::with_message(ErrorKind::Other, "scheme"))?;
-        }
-        Ok(url)
-    }
-}
-
-fn other(error: impl std::error::Error + Send + Sync + 'static) -> azure_core::Error {
-    azure_core::Error::new(ErrorKind::Other, error)
-}
-
-fn rejected(context: String) -> Failure {
-    Failure::new(ErrorReason::UpstreamCredentialsRejected, context)
-}
-
-/// The numbers behind `AADSTS`; the description may quote what was sent.
-fn entra_codes(error: &azure_core::Error) -> String {
-    let text = error.to_string();
-    match text.split_once("AADSTS") {
-        Some((_, rest)) => {
-            let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
-            format!(", AADSTS{digits}")
-        }
-        None => String::new(),
-    }
-}
-
-#[async_trait]
-impl HttpClient for Exchange {
-    async fn execute_request(&self, request: &Request) -> azure_core::Result<AsyncRawResponse> {
-        let method = Method::from_bytes(request.method().as_str().as_bytes()).map_err(other)?;
-        let mut ours = HttpRequest::new(method, self.url(request.url())?);
-        for (name, value) in request.headers().iter() {
-            let name = HeaderName::from_bytes(name.as_str().as_bytes()).map_err(other)?;
-            let mut value = HeaderValue::from_str(value.as_str()).map_err(other)?;
-            // Which of them prove an identity is the library's business; none of them is anybody else's.
-            value.set_sensitive(true);
-            ours.headers_mut().insert(name, value);
-        }
-        if let Body::Bytes(bytes) = request.body() {
-            *ours.body_mut() = Some(bytes.clone().into());
-        }
-        match self
-            .client
-            .send(&REQUEST_TOKEN, ours, &Deadline::after(LONGEST).into())
-            .await
-        {
-            Ok(answer) => {
-                let refused = matches!(answer.status, 400 | 401 | 403);
-                let skew = refused.then(|| answer.clock_skew()).flatten();
-                let seen = Seen::Status(answer.status, answer.retry_after(), skew);
-                *crate::lock(&self.seen) = seen;
-                let body = answer.body.unwrap_or_default();
-                let status = StatusCode::from(answer.status);
-                Ok(AsyncRawResponse::from_bytes(
-                    status,
-                    Headers::default(),
-                    body,
-                ))
-            }
-            Err(no_answer) => {
-                let context = match no_answer {
-                    NoAnswer::Unreachable(context)
-                    | NoAnswer::Refused(context)
-                    | NoAnswer::Cut(context) => context,
-                    NoAnswer::NotConnected | NoAnswer::TimedOut => "no answer in time".to_owned(),
-                };
-                *crate::lock(&self.seen) = Seen::NoAnswer(context);
-                let error = "no answer from the token endpoint";
-                Err(azure_core::Error::with_message(ErrorKind::Io, error))
-            }
-        }
-    }
+fn managed_identity(
+    client_id: Option<String>,
+    client_options: ClientOptions,
+) -> azure_core::Result<Arc<dyn TokenCredential>> {
+    let credential = ManagedIdentityCredential::new(Some(ManagedIdentityCredentialOptions {
+        user_assigned_id: client_id.map(UserAssignedId::ClientId),
+        client_options,
+    }))?;
+    Ok(credential)
 }

@@ -1,11 +1,15 @@
 //! Azure Batch: `Compute Node - Delete User` of the REST API 2023-11-01.18.0.
 
+mod azure_cli;
 mod client;
 mod credential;
 mod entra;
 mod federated;
+pub mod no_token;
 pub mod rules;
 mod shared_key;
+mod token_document;
+mod token_endpoint;
 pub mod verdict;
 pub mod wire;
 

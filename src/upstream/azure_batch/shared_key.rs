@@ -9,10 +9,10 @@ use sha2::Sha256;
 use url::form_urlencoded;
 use zeroize::Zeroizing;
 
+use super::no_token;
 use crate::{
     config::secret::{Secret, SecretSource},
     error::Failure,
-    proto::ErrorReason,
 };
 
 /// Headers whose values are signed, in this order. None of them is sent with a DELETE or GET without a body.
@@ -106,8 +106,6 @@ fn decode(key: &Secret) -> Result<Zeroizing<Vec<u8>>, Failure> {
 }
 
 fn unusable(context: &str) -> Failure {
-    Failure::new(
-        ErrorReason::UpstreamCredentialsRejected,
-        format!("the shared key cannot be used: {context}"),
-    )
+    let context = format!("the shared key cannot be used: {context}");
+    no_token::rejected(no_token::CREDENTIAL_UNUSABLE, context)
 }

@@ -1,0 +1,203 @@
+//! Tokens of the Azure CLI: runs `az account get-access-token` and parses its output.
+
+use std::{
+    io,
+    process::{ExitStatus, Stdio},
+    time::{Duration, SystemTime},
+};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _},
+    pin,
+    process::{Child, Command},
+    time::timeout,
+};
+use zeroize::Zeroizing;
+
+use super::{
+    entra::Token,
+    no_token::{
+        AZURE_CLI_FAILED, AZURE_CLI_NOT_FOUND, AZURE_CLI_NOT_LOGGED_IN,
+        AZURE_CLI_OUTPUT_NOT_UNDERSTOOD, AZURE_CLI_TOO_OLD, CREDENTIAL_REFUSED,
+        INTERACTION_REQUIRED, TOKEN_ENDPOINT_UNREACHABLE, aadsts_code, oauth_error, rejected,
+        unreachable,
+    },
+    token_document,
+};
+use crate::{
+    error::{
+        Failure, Repeat,
+        status::{MAX_TEXT_BYTES, cut},
+    },
+    upstream::{hidden::REDACTED, renewable::Lease},
+};
+
+/// Exit status of a shell that does not find a program.
+const NOT_FOUND: i32 = 127;
+/// Longest output that is read, of each stream.
+const MAX_OUTPUT_BYTES: u64 = 1024 * 1024;
+/// How long to read on after `az` has exited, since a process that it started may keep the streams open.
+const OUTPUT_TIMEOUT: Duration = Duration::from_secs(1);
+/// Longer words in an error message are not logged, since they may be tokens.
+const LONGEST_WORD: usize = 64;
+
+/// Output of a command.
+#[derive(Default)]
+struct Output {
+    stdout: Zeroizing<Vec<u8>>,
+    stderr: Zeroizing<Vec<u8>>,
+}
+
+/// Returns a token of the account that is logged in to the Azure CLI. Dropping the future kills the CLI.
+pub async fn token(scope: &str, tenant_id: Option<&str>) -> Result<Lease<Token>, Failure> {
+    let mut command = Command::new("az");
+    command.args(["account", "get-access-token", "--output", "json"]);
+    command.args(["--scope", scope]);
+    if let Some(tenant_id) = tenant_id {
+        command.args(["--tenant", tenant_id]);
+    }
+    // A relative entry of PATH must not select a program in the server's working directory.
+    command.current_dir("/bin");
+    // Versions before 2.54 print the expiry only as a local time without a zone.
+    command.env("TZ", "UTC0");
+    match run(command).await {
+        Ok((status, output)) if status.success() => {
+            token_document::read(&output.stdout, SystemTime::now()).map_err(|error| {
+                let context = format!("the output of az cannot be used: {error}");
+                not_understood(context)
+            })
+        }
+        Ok((status, output)) => Err(failure(status, &String::from_utf8_lossy(&output.stderr))),
+        Err(error) => Err(not_run(&error)),
+    }
+}
+
+async fn run(mut command: Command) -> io::Result<(ExitStatus, Output)> {
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0);
+    let mut child = command.spawn()?;
+    let mut group = Group(child.id());
+    let mut output = Output::default();
+    let status = exchange(&mut child, &mut output).await?;
+    group.0 = None;
+    Ok((status, output))
+}
+
+async fn exchange(child: &mut Child, output: &mut Output) -> io::Result<ExitStatus> {
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let reading = async {
+        tokio::try_join!(
+            read(stdout, &mut output.stdout),
+            read(stderr, &mut output.stderr)
+        )
+    };
+    pin!(reading);
+    tokio::select! {
+        done = &mut reading => {
+            done?;
+            child.wait().await
+        }
+        status = child.wait() => {
+            if let Ok(done) = timeout(OUTPUT_TIMEOUT, reading).await {
+                done?;
+            }
+            status
+        }
+    }
+}
+
+async fn read(stream: Option<impl AsyncRead + Unpin>, into: &mut Vec<u8>) -> io::Result<()> {
+    let Some(stream) = stream else {
+        return Ok(());
+    };
+    let read = stream.take(MAX_OUTPUT_BYTES).read_to_end(into).await?;
+    if read as u64 == MAX_OUTPUT_BYTES {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    Ok(())
+}
+
+/// Process group of a command: `az` and the processes that it started. Dropping it kills them.
+struct Group(Option<u32>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let group = self.0.and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+        if let Some(group) = group {
+            let _ended = kill_process_group(group, Signal::KILL);
+        }
+    }
+}
+
+fn not_run(error: &io::Error) -> Failure {
+    let context = format!("az cannot be run: {error}");
+    match error.kind() {
+        io::ErrorKind::NotFound => rejected(AZURE_CLI_NOT_FOUND, context),
+        io::ErrorKind::FileTooLarge => not_understood("az prints more than 1 MiB".to_owned()),
+        io::ErrorKind::PermissionDenied => rejected(AZURE_CLI_FAILED, context),
+        // For example, the process has too many open files.
+        _ => unreachable(AZURE_CLI_FAILED, context),
+    }
+}
+
+/// Returns the failure for output without a usable token. The call does not wait for another run.
+fn not_understood(context: String) -> Failure {
+    Failure {
+        repeat: Repeat::Never,
+        ..unreachable(AZURE_CLI_OUTPUT_NOT_UNDERSTOOD, context)
+    }
+}
+
+/// Returns the failure for an unsuccessful exit status and this text on standard error.
+fn failure(status: ExitStatus, text: &str) -> Failure {
+    let aadsts = aadsts_code(text);
+    let context = format!("az failed ({status}): {}", message(text));
+    let mut words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    let oauth = words.find_map(oauth_error);
+    let says = |words: &[&str]| words.iter().any(|words| text.contains(words));
+    let login = says(&["az login", "az account set"]);
+
+    let failure = if aadsts.is_some() {
+        let usual = if login {
+            INTERACTION_REQUIRED
+        } else {
+            CREDENTIAL_REFUSED
+        };
+        rejected(oauth.unwrap_or(usual), context)
+    } else if status.code() == Some(NOT_FOUND) {
+        rejected(AZURE_CLI_NOT_FOUND, context)
+    } else if login {
+        rejected(AZURE_CLI_NOT_LOGGED_IN, context)
+    } else if says(&["unrecognized arguments", "not recognized", "command group"]) {
+        rejected(AZURE_CLI_TOO_OLD, context)
+    } else if says(&["network connection", "Max retries exceeded"]) {
+        unreachable(TOKEN_ENDPOINT_UNREACHABLE, context)
+    } else if status.code().is_none() {
+        // Killed by a signal, as when memory runs out.
+        unreachable(AZURE_CLI_FAILED, context)
+    } else {
+        rejected(AZURE_CLI_FAILED, context)
+    };
+    Failure {
+        aadsts_code: aadsts,
+        ..failure
+    }
+}
+
+/// Returns the error that `az` printed, or else the last line, without words that may be secrets.
+fn message(text: &str) -> String {
+    let error = text.split_once("ERROR:").map(|(_, error)| error);
+    let last = || text.lines().rfind(|line| !line.trim().is_empty());
+    let text = error.or_else(last).unwrap_or_default();
+    let text = text.split("accessToken").next().unwrap_or_default();
+    let words = text.split_whitespace().map(|word| {
+        let may_be_secret = word.len() > LONGEST_WORD;
+        if may_be_secret { REDACTED } else { word }
+    });
+    let words: Vec<&str> = words.collect();
+    cut(&words.join(" "), MAX_TEXT_BYTES).to_owned()
+}

@@ -1,0 +1,94 @@
+//! Why there is no access token, as callers see it in the metadata key `cause`.
+
+use crate::{error::Failure, proto::ErrorReason};
+
+/// A file or variable that the credential needs is missing or invalid.
+pub const CREDENTIAL_UNUSABLE: &str = "credential_unusable";
+/// Microsoft Entra refused a token, but with no known OAuth error.
+pub const CREDENTIAL_REFUSED: &str = "credential_refused";
+/// There was no connection to the token endpoint, or it was closed.
+pub const TOKEN_ENDPOINT_UNREACHABLE: &str = "token_endpoint_unreachable";
+/// The token endpoint answered 408, 410, 429 or 5xx.
+pub const TOKEN_ENDPOINT_UNAVAILABLE: &str = "token_endpoint_unavailable";
+/// The response of the token endpoint contains no usable token.
+pub const TOKEN_RESPONSE_NOT_UNDERSTOOD: &str = "token_response_not_understood";
+/// There was no token within `token_timeout_seconds`.
+pub const TOKEN_TIMED_OUT: &str = "token_timed_out";
+/// The program `az` does not exist.
+pub const AZURE_CLI_NOT_FOUND: &str = "azure_cli_not_found";
+/// The Azure CLI has no account.
+pub const AZURE_CLI_NOT_LOGGED_IN: &str = "azure_cli_not_logged_in";
+/// The Azure CLI does not know the command or its arguments.
+pub const AZURE_CLI_TOO_OLD: &str = "azure_cli_too_old";
+/// The output of the Azure CLI contains no usable token.
+pub const AZURE_CLI_OUTPUT_NOT_UNDERSTOOD: &str = "azure_cli_output_not_understood";
+/// The Azure CLI failed in another way.
+pub const AZURE_CLI_FAILED: &str = "azure_cli_failed";
+/// Microsoft Entra requires a user to sign in, such as with a second factor.
+pub const INTERACTION_REQUIRED: &str = "interaction_required";
+
+/// OAuth 2.0 errors of Microsoft Entra, which are reported as causes unchanged.
+const OAUTH_ERRORS: [&str; 13] = [
+    "access_denied",
+    "consent_required",
+    INTERACTION_REQUIRED,
+    "invalid_client",
+    "invalid_grant",
+    "invalid_request",
+    "invalid_resource",
+    "invalid_scope",
+    "login_required",
+    "server_error",
+    "temporarily_unavailable",
+    "unauthorized_client",
+    "unsupported_grant_type",
+];
+
+const OTHERS: [&str; 11] = [
+    CREDENTIAL_UNUSABLE,
+    CREDENTIAL_REFUSED,
+    TOKEN_ENDPOINT_UNREACHABLE,
+    TOKEN_ENDPOINT_UNAVAILABLE,
+    TOKEN_RESPONSE_NOT_UNDERSTOOD,
+    TOKEN_TIMED_OUT,
+    AZURE_CLI_NOT_FOUND,
+    AZURE_CLI_NOT_LOGGED_IN,
+    AZURE_CLI_TOO_OLD,
+    AZURE_CLI_OUTPUT_NOT_UNDERSTOOD,
+    AZURE_CLI_FAILED,
+];
+
+/// Returns all causes.
+pub fn causes() -> impl Iterator<Item = &'static str> {
+    OAUTH_ERRORS.into_iter().chain(OTHERS)
+}
+
+/// Returns the OAuth error with this name, if it is a known one.
+#[must_use]
+pub fn oauth_error(text: &str) -> Option<&'static str> {
+    OAUTH_ERRORS.into_iter().find(|known| *known == text)
+}
+
+/// Returns the number of the first `AADSTS` error in a text.
+#[must_use]
+pub fn aadsts_code(text: &str) -> Option<u32> {
+    let (_, rest) = text.split_once("AADSTS")?;
+    let end = rest.find(|c: char| !c.is_ascii_digit());
+    rest[..end.unwrap_or(rest.len())].parse().ok()
+}
+
+/// Returns the failure of a credential that is refused or unusable until the operator corrects it.
+pub fn rejected(cause: &'static str, context: impl Into<String>) -> Failure {
+    Failure {
+        cause: Some(cause),
+        ..Failure::new(ErrorReason::UpstreamCredentialsRejected, context)
+    }
+}
+
+/// Returns the failure of a token request that may succeed later.
+pub fn unreachable(cause: &'static str, context: impl Into<String>) -> Failure {
+    Failure {
+        cause: Some(cause),
+        ..Failure::new(ErrorReason::UpstreamUnreachable, context).repeatable()
+    }
+}

@@ -1,0 +1,189 @@
+//! Requests to token endpoints: an HTTP transport for `azure_identity` that reads the responses itself.
+
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use async_trait::async_trait;
+use azure_core::{
+    error::ErrorKind,
+    http::{
+        AsyncRawResponse, HttpClient, Request, StatusCode, Url as AzureUrl, headers::Headers,
+        request::Body,
+    },
+};
+use bytes::Bytes;
+use reqwest::{
+    Method, Request as HttpRequest,
+    header::{HeaderName, HeaderValue},
+};
+use serde::Deserialize;
+use serde_json::Value;
+use url::Url;
+
+use super::{
+    entra::{Outcome, Token},
+    no_token::{
+        CREDENTIAL_REFUSED, TOKEN_ENDPOINT_UNAVAILABLE, TOKEN_ENDPOINT_UNREACHABLE,
+        TOKEN_RESPONSE_NOT_UNDERSTOOD, TOKEN_TIMED_OUT, aadsts_code, oauth_error, rejected,
+        unreachable,
+    },
+    token_document,
+};
+use crate::{
+    error::Failure,
+    upstream::{
+        aside::Client,
+        deadline::Deadline,
+        http::{Answer, NoAnswer},
+        observed::Operation,
+        renewable::Lease,
+    },
+};
+
+const REQUEST_TOKEN: Operation = Operation {
+    name: "request_token",
+    route: None,
+    traced: false,
+};
+
+/// Sends the requests of `azure_identity`, and keeps the result of the last one. The library receives only the status of
+/// a response: it accepts fewer forms of documents, and does not expose why a token is refused.
+pub struct Exchange {
+    /// The client of the authority.
+    pub client: Client,
+    /// The configured authority is plain http on a loopback host, which `azure_identity` would refuse.
+    pub plain: bool,
+    /// How long a response may take.
+    pub timeout: Duration,
+    /// Result of the last request.
+    pub outcome: Arc<Outcome>,
+}
+
+impl fmt::Debug for Exchange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Exchange")
+    }
+}
+
+impl Exchange {
+    fn request(&self, request: &Request) -> azure_core::Result<HttpRequest> {
+        let method = Method::from_bytes(request.method().as_str().as_bytes()).map_err(other)?;
+        let mut ours = HttpRequest::new(method, self.url(request.url())?);
+        for (name, value) in request.headers().iter() {
+            let name = HeaderName::from_bytes(name.as_str().as_bytes()).map_err(other)?;
+            let mut value = HeaderValue::from_str(value.as_str()).map_err(other)?;
+            // Each of them may hold a secret.
+            value.set_sensitive(true);
+            ours.headers_mut().insert(name, value);
+        }
+        if let Body::Bytes(bytes) = request.body() {
+            *ours.body_mut() = Some(bytes.clone().into());
+        }
+        Ok(ours)
+    }
+
+    fn url(&self, url: &AzureUrl) -> Result<Url, azure_core::Error> {
+        let mut url = url.clone();
+        if self.plain {
+            url.set_scheme("http")
+                .map_err(|()| azure_core::Error::with_message(ErrorKind::Other, "scheme"))?;
+        }
+        Ok(url)
+    }
+}
+
+fn other(error: impl std::error::Error + Send + Sync + 'static) -> azure_core::Error {
+    azure_core::Error::new(ErrorKind::Other, error)
+}
+
+#[async_trait]
+impl HttpClient for Exchange {
+    async fn execute_request(&self, request: &Request) -> azure_core::Result<AsyncRawResponse> {
+        let request = self.request(request)?;
+        let limits = Deadline::after(self.timeout).into();
+        let sent = self.client.send(&REQUEST_TOKEN, request, &limits).await;
+        let response = if let Ok(answer) = &sent {
+            let status = StatusCode::from(answer.status);
+            Ok(AsyncRawResponse::from_bytes(
+                status,
+                Headers::default(),
+                Bytes::new(),
+            ))
+        } else {
+            let error = "no answer from the token endpoint";
+            Err(azure_core::Error::with_message(ErrorKind::Io, error))
+        };
+        self.outcome.set(match sent {
+            Ok(answer) => read(&answer),
+            Err(no_answer) => Err(unanswered(no_answer)),
+        });
+        response
+    }
+}
+
+fn unanswered(no_answer: NoAnswer) -> Failure {
+    let (cause, context) = match no_answer {
+        NoAnswer::Unreachable(context) | NoAnswer::Refused(context) | NoAnswer::Cut(context) => {
+            (TOKEN_ENDPOINT_UNREACHABLE, context)
+        }
+        NoAnswer::NotConnected | NoAnswer::TimedOut => {
+            (TOKEN_TIMED_OUT, "no answer in time".to_owned())
+        }
+    };
+    unreachable(cause, format!("token endpoint: {context}"))
+}
+
+fn read(answer: &Answer) -> Result<Lease<Token>, Failure> {
+    if answer.status != 200 {
+        return Err(failure(answer));
+    }
+    let now = answer.date().unwrap_or_else(SystemTime::now);
+    let body = answer.body.as_deref().unwrap_or_default();
+    token_document::read(body, now).map_err(|error| {
+        let context = format!("token endpoint: {error}");
+        unreachable(TOKEN_RESPONSE_NOT_UNDERSTOOD, context)
+    })
+}
+
+/// Error document of a token endpoint. Its members may have other types than the documented ones.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Refusal {
+    error: Value,
+    error_codes: Value,
+    error_description: Value,
+}
+
+/// Returns the failure for a response without a token. Its description is not logged, since it may quote the request.
+fn failure(answer: &Answer) -> Failure {
+    let body = answer.body.as_deref().unwrap_or_default();
+    let refusal: Refusal = serde_json::from_slice(body).unwrap_or_default();
+    let error = refusal.error.as_str().and_then(oauth_error);
+    let listed = refusal.error_codes[0].as_u64();
+    let listed = listed.and_then(|code| u32::try_from(code).ok());
+    let aadsts = listed.or_else(|| aadsts_code(refusal.error_description.as_str()?));
+    let status = answer.status;
+
+    let mut context = format!("token endpoint: {status}");
+    if let Some(error) = error {
+        context = format!("{context} {error}");
+    }
+    if let Some(code) = aadsts {
+        context = format!("{context}, AADSTS{code}");
+    }
+    let failure = match status {
+        400 | 401 => rejected(error.unwrap_or(CREDENTIAL_REFUSED), context),
+        408 | 410 | 429 | 500.. => unreachable(TOKEN_ENDPOINT_UNAVAILABLE, context),
+        _ => unreachable(error.unwrap_or(TOKEN_RESPONSE_NOT_UNDERSTOOD), context),
+    };
+    let refused = matches!(status, 400 | 401 | 403);
+    let skew = refused.then(|| answer.clock_skew()).flatten();
+    Failure {
+        retry_after: answer.retry_after(),
+        aadsts_code: aadsts,
+        ..failure.with_clock_skew(skew)
+    }
+}

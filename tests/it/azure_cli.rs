@@ -1,0 +1,217 @@
+//! The Azure CLI as a source of tokens: how long it may take, what it may print, and why it has no token.
+
+mod causes;
+
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use futures_util::future::join_all;
+use tonic::{Code, Request};
+use useradmin::proto::{DeleteBatchNodeUserResponse, DeleteOutcome::Deleted};
+
+use crate::support::{App, Failed, Process, Upstream, batch_deleted, batch_request, now, until};
+
+/// A server whose `az` is this script.
+struct Server {
+    folder: PathBuf,
+    process: Process,
+    _upstream: Upstream,
+}
+
+impl Server {
+    async fn start(keys: &str, script: &str) -> Self {
+        let upstream = Upstream::start(|_| batch_deleted()).await;
+        let folder = App::folder();
+        let az = folder.join("az");
+        let script = format!(
+            "#!/bin/sh\necho \"$@\" >>{}/begun\n{script}\n",
+            folder.display()
+        );
+        fs::write(&az, script).unwrap();
+        fs::set_permissions(&az, Permissions::from_mode(0o755)).unwrap();
+        let config = format!(
+            "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"\"\n[[callers]]\nidentity = \"anonymous\"\n\
+             allow = [{{ rpc = \"DeleteBatchNodeUser\", targets = [\"*\"] }}]\n\
+             [batch_accounts.batch]\nurl = \"{}\"\n[batch_accounts.batch.credential]\nkind = \"azure_cli\"\n{keys}",
+            upstream.url
+        );
+        fs::write(folder.join("useradmin.toml"), config).unwrap();
+        let path = format!("{}:/usr/bin:/bin", folder.display());
+        let process = Process::start_in(&folder, &[("PATH", &path)]);
+        Self {
+            folder,
+            process,
+            _upstream: upstream,
+        }
+    }
+
+    async fn delete(&self, seconds: f64) -> Result<DeleteBatchNodeUserResponse, Failed> {
+        let mut request = Request::new(batch_request("alice"));
+        request.set_timeout(Duration::from_secs_f64(seconds));
+        let mut client = self.process.client();
+        let done = client.delete_batch_node_user(request).await;
+        done.map(tonic::Response::into_inner).map_err(Failed::from)
+    }
+
+    fn begun(&self) -> usize {
+        lines(&self.folder.join("begun"))
+    }
+
+    /// Waits until the process whose id the script wrote to the file `child` has ended.
+    async fn child_ends(&self) {
+        let child = fs::read_to_string(self.folder.join("child")).unwrap();
+        let status = PathBuf::from(format!("/proc/{}/stat", child.trim()));
+        until("the process has ended", async || {
+            // One that nobody reaps is a zombie.
+            fs::read_to_string(&status).map_or(true, |text| text.contains(") Z "))
+        })
+        .await;
+    }
+
+    /// Ends the server, and returns what its log says of its calls and of its tokens.
+    fn contexts(self) -> [Vec<String>; 2] {
+        self.process.stop();
+        let contexts = ["call", "no access token"].map(|message| {
+            let lines = Process::logged(&self.folder, message);
+            let contexts = lines.iter().map(|line| line["context"].as_str());
+            contexts.flatten().map(str::to_owned).collect()
+        });
+        fs::remove_dir_all(self.folder).unwrap();
+        contexts
+    }
+}
+
+fn lines(file: &Path) -> usize {
+    let text = fs::read_to_string(file).unwrap_or_default();
+    text.lines().count()
+}
+
+fn token(members: &str) -> String {
+    format!("echo '{{\"accessToken\":\"kanari-token-az\",{members}\"tokenType\":\"Bearer\"}}'")
+}
+
+/// Takes longer than the timeout of other kinds of credential.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_waits_for_a_slow_cli() {
+    let script = format!("sleep 9\n{}", token(r#""expires_in":3599,"#));
+    let server = Server::start("", &script).await;
+    let done = server.delete(25.0).await.unwrap();
+    assert_eq!((done.outcome(), done.attempts), (Deleted, 1));
+    assert_eq!(server.begun(), 1);
+}
+
+/// A script that ends when the test calls [`go`].
+fn held() -> String {
+    format!(
+        "while [ ! -e {GO} ]; do sleep 0.05; done\n{}",
+        token(r#""expires_in":3599,"#)
+    )
+}
+
+const GO: &str = "$(dirname $0)/go";
+
+fn go(server: &Server) {
+    fs::write(server.folder.join("go"), "").unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_token_serves_the_next_call() {
+    let unreachable = (Code::Unavailable, "UPSTREAM_UNREACHABLE", "token_timed_out");
+    let rows = [
+        ("", 0.6, (Code::DeadlineExceeded, "DEADLINE_EXCEEDED", "")),
+        ("token_timeout_seconds = 1\n", 20.0, unreachable),
+    ];
+    for (keys, seconds, (code, reason, cause)) in rows {
+        let server = Server::start(keys, &held()).await;
+        for _ in 0..2 {
+            let late = server.delete(seconds).await.unwrap_err();
+            late.expect(code, reason);
+            assert_eq!(late.meta("cause"), cause);
+        }
+        go(&server);
+        until("there is a token", async || {
+            server.delete(seconds).await.is_ok()
+        })
+        .await;
+        assert_eq!(server.begun(), 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_share_one_run() {
+    let server = Server::start("tenant_id = \"tenant-1\"\n", &held()).await;
+    let calls = join_all((0..8).map(|_| server.delete(20.0)));
+    let begun = async {
+        until("az runs", async || server.begun() > 0).await;
+        go(&server);
+    };
+    let (done, ()) = tokio::join!(calls, begun);
+    assert!(done.iter().all(Result::is_ok), "{done:?}");
+    assert_eq!(
+        fs::read_to_string(server.folder.join("begun")).unwrap(),
+        "account get-access-token --output json --scope https://batch.core.windows.net//.default --tenant tenant-1\n"
+    );
+}
+
+/// Whether a call waits for it or not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_ends_with_the_server() {
+    for (seconds, calls_end) in [(0.5, true), (2.0, false)] {
+        let script = "sleep 300 & echo $! >$(dirname $0)/child\nwait";
+        let server = Server::start("", script).await;
+        let stop = async {
+            let child = server.folder.join("child");
+            until("az runs", async || lines(&child) == 1).await;
+            if !calls_end {
+                server.process.signal("TERM");
+            }
+        };
+        let (failed, ()) = tokio::join!(server.delete(seconds), stop);
+        failed
+            .unwrap_err()
+            .expect(Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
+        if calls_end {
+            server.process.signal("TERM");
+        }
+        server.child_ends().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_prints_without_end_is_killed() {
+    for script in ["exec yes", "exec yes >&2"] {
+        let script = format!("echo $$ >$(dirname $0)/child\n{script}");
+        let server = Server::start("", &script).await;
+        let failed = server.delete(20.0).await.unwrap_err();
+        failed.expect(Code::Unavailable, "UPSTREAM_UNREACHABLE");
+        assert_eq!(failed.meta("cause"), "azure_cli_output_not_understood");
+        server.child_ends().await;
+        assert_eq!(server.begun(), 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_form_of_output_is_understood() {
+    let good = token(r#""expires_in":3599,"#);
+    let scripts = [
+        token(&format!(r#""expires_on":{},"#, now() + 3_600)),
+        // More than a pipe holds.
+        format!("head -c 200000 /dev/zero | tr '\\0' W >&2\n{good}"),
+        format!("echo 'WARNING: az login is older than ERROR: AADSTS90002' >&2\n{good}"),
+        // It does not close its streams.
+        format!("sleep 30 &\n{good}"),
+    ];
+    for script in scripts {
+        let server = Server::start("", &script).await;
+        for _ in 0..2 {
+            let done = server.delete(20.0).await;
+            let done = done.unwrap_or_else(|failed| panic!("{script}: {failed:?}"));
+            assert_eq!(done.outcome(), Deleted, "{script}");
+        }
+        assert_eq!(server.begun(), 1, "{script}");
+    }
+}
