@@ -196,16 +196,36 @@ async fn a_run_that_prints_without_end_is_killed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_form_of_output_is_understood() {
+    let at = now() + 3_600;
+    let members = [
+        format!(r#""expires_on":{at},"#),
+        format!(r#""expires_on":"{at}","#),
+        format!(r#""expires_on":{at}.5,"#),
+        format!(r#""expiresOn":"2020-01-01 00:00:00.000000","expires_on":{at},"#),
+        r#""expires_in":3599,"#.to_owned(),
+        r#""expiresIn":3599,"#.to_owned(),
+        r#""expiresOn":"2126-01-01T00:00:00Z","expires_in":3599,"#.to_owned(),
+    ];
     let good = token(r#""expires_in":3599,"#);
+    // Before 2.54: a local time, of the zone of the server or of another one.
+    let local = |zone: &str| {
+        format!(
+            "at=$({zone}date -d '+1 hour' '+%Y-%m-%d %H:%M:%S.000000')\n\
+             echo \"{{\\\"accessToken\\\":\\\"kanari-token-az\\\",\\\"expiresOn\\\":\\\"$at\\\"}}\""
+        )
+    };
     let scripts = [
-        token(&format!(r#""expires_on":{},"#, now() + 3_600)),
+        local(""),
+        local("TZ=EST5 "),
+        local("TZ=JST-9 "),
         // More than a pipe holds.
         format!("head -c 200000 /dev/zero | tr '\\0' W >&2\n{good}"),
         format!("echo 'WARNING: az login is older than ERROR: AADSTS90002' >&2\n{good}"),
         // It does not close its streams.
         format!("sleep 30 &\n{good}"),
     ];
-    for script in scripts {
+    let members = members.iter().map(|members| token(members));
+    for script in members.chain(scripts) {
         let server = Server::start("", &script).await;
         for _ in 0..2 {
             let done = server.delete(20.0).await;

@@ -3,6 +3,7 @@
 
 mod answers;
 mod causes;
+mod documents;
 mod forms;
 mod lasting;
 mod pauses;

@@ -20,8 +20,8 @@ use super::{
     no_token::{
         AZURE_CLI_FAILED, AZURE_CLI_NOT_FOUND, AZURE_CLI_NOT_LOGGED_IN,
         AZURE_CLI_OUTPUT_NOT_UNDERSTOOD, AZURE_CLI_TOO_OLD, CREDENTIAL_REFUSED,
-        INTERACTION_REQUIRED, TOKEN_ENDPOINT_UNREACHABLE, aadsts_code, oauth_error, rejected,
-        unreachable,
+        INTERACTION_REQUIRED, TOKEN_ENDPOINT_UNREACHABLE, aadsts_code, is_transient, oauth_error,
+        rejected, unreachable,
     },
     token_document,
 };
@@ -161,7 +161,9 @@ fn failure(status: ExitStatus, text: &str) -> Failure {
     let says = |words: &[&str]| words.iter().any(|words| text.contains(words));
     let login = says(&["az login", "az account set"]);
 
-    let failure = if aadsts.is_some() {
+    let failure = if is_transient(oauth, aadsts) {
+        unreachable(oauth.unwrap_or(CREDENTIAL_REFUSED), context)
+    } else if aadsts.is_some() {
         let usual = if login {
             INTERACTION_REQUIRED
         } else {

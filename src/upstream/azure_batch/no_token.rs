@@ -27,6 +27,9 @@ pub const AZURE_CLI_FAILED: &str = "azure_cli_failed";
 /// Microsoft Entra requires a user to sign in, such as with a second factor.
 pub const INTERACTION_REQUIRED: &str = "interaction_required";
 
+const TEMPORARILY_UNAVAILABLE: &str = "temporarily_unavailable";
+const SERVER_ERROR: &str = "server_error";
+
 /// OAuth 2.0 errors of Microsoft Entra, which are reported as causes unchanged.
 const OAUTH_ERRORS: [&str; 13] = [
     "access_denied",
@@ -38,8 +41,8 @@ const OAUTH_ERRORS: [&str; 13] = [
     "invalid_resource",
     "invalid_scope",
     "login_required",
-    "server_error",
-    "temporarily_unavailable",
+    SERVER_ERROR,
+    TEMPORARILY_UNAVAILABLE,
     "unauthorized_client",
     "unsupported_grant_type",
 ];
@@ -56,6 +59,21 @@ const OTHERS: [&str; 11] = [
     AZURE_CLI_TOO_OLD,
     AZURE_CLI_OUTPUT_NOT_UNDERSTOOD,
     AZURE_CLI_FAILED,
+];
+
+/// `AADSTS` errors that Microsoft documents as transient.
+const TRANSIENT_CODES: [u32; 11] = [
+    40_010, // OAuth2IdPRetryableServerError
+    50_033, // RetryableError
+    50_087, // SasRetryableError
+    70_012, // MsaServerError
+    90_006, // ExternalServerRetryableError
+    90_012, // RequestTimeout
+    90_024, // RequestBudgetExceededError
+    90_033, // MsodsServiceUnavailable
+    90_055, // TenantThrottlingError
+    90_090, // GraphRetryableError
+    90_091, // GraphServiceUnreachable
 ];
 
 /// Returns all causes.
@@ -75,6 +93,13 @@ pub fn aadsts_code(text: &str) -> Option<u32> {
     let (_, rest) = text.split_once("AADSTS")?;
     let end = rest.find(|c: char| !c.is_ascii_digit());
     rest[..end.unwrap_or(rest.len())].parse().ok()
+}
+
+/// Returns whether Microsoft documents this error as transient.
+#[must_use]
+pub fn is_transient(oauth_error: Option<&str>, aadsts: Option<u32>) -> bool {
+    matches!(oauth_error, Some(TEMPORARILY_UNAVAILABLE | SERVER_ERROR))
+        || aadsts.is_some_and(|code| TRANSIENT_CODES.contains(&code))
 }
 
 /// Returns the failure of a credential that is refused or unusable until the operator corrects it.

@@ -1,16 +1,21 @@
-//! Parses the JSON documents in which token endpoints and the Azure CLI return an access token.
+//! Parses the JSON documents in which token endpoints and the Azure CLI return an access token. They state its expiry
+//! in different forms.
 
 use std::time::{Duration, SystemTime};
 
 use serde::Deserialize;
 use serde_json::Value;
-use time::OffsetDateTime;
+use time::{Date, OffsetDateTime, PrimitiveDateTime, Time, UtcOffset};
 use zeroize::Zeroizing;
 
 use super::entra::Token;
 use crate::upstream::renewable::Lease;
 
 const BOM: &[u8] = b"\xEF\xBB\xBF";
+/// How long a token of unknown expiry is used. If it expires earlier, the account refuses it, and it is renewed.
+const LIFE_WITHOUT_EXPIRY: Duration = Duration::from_mins(5);
+/// No time zone is further behind UTC.
+const WESTERNMOST: Duration = Duration::from_hours(12);
 /// A longer lifetime is taken for an error.
 const LONGEST_LIFE: Duration = Duration::from_hours(24 * 366 * 10);
 
@@ -19,11 +24,14 @@ struct Document {
     #[serde(alias = "accessToken")]
     access_token: String,
     /// Seconds from now.
-    #[serde(default)]
+    #[serde(default, alias = "expiresIn")]
     expires_in: Value,
-    /// Unix time.
+    /// Unix time or a date.
     #[serde(default)]
     expires_on: Value,
+    /// The date of the Azure CLI, which is all that versions before 2.54 print: a local time without its zone.
+    #[serde(default, rename = "expiresOn")]
+    cli_expires_on: Value,
 }
 
 /// Returns the token of a document. `now` is the time of the clock that computed its expiry.
@@ -40,11 +48,33 @@ pub fn read(body: &[u8], now: SystemTime) -> Result<Lease<Token>, &'static str> 
 }
 
 fn life(document: &Document, now: SystemTime) -> Result<Duration, &'static str> {
+    let Document {
+        expires_in,
+        expires_on,
+        cli_expires_on,
+        ..
+    } = document;
+    if [expires_in, expires_on, cli_expires_on]
+        .iter()
+        .all(|value| value.is_null())
+    {
+        return Ok(LIFE_WITHOUT_EXPIRY);
+    }
     let now = OffsetDateTime::from(now).unix_timestamp();
     #[allow(clippy::cast_precision_loss, reason = "seconds since 1970")]
-    let left = |value| number(value).map(|moment| moment - now as f64);
-    let seconds = number(&document.expires_in).or_else(|| left(&document.expires_on));
-    let seconds = seconds.ok_or("the expiry of the access token cannot be read")?;
+    let left = |value| moment(value).map(|moment| moment - now as f64);
+    if let Some(seconds) = number(expires_in).or_else(|| left(expires_on)) {
+        return duration(seconds);
+    }
+    let seconds = left(cli_expires_on).ok_or("the expiry of the access token cannot be read")?;
+    if (-WESTERNMOST.as_secs_f64()..=0.0).contains(&seconds) {
+        // A local time west of UTC: the CLI prints no expired tokens.
+        return Ok(LIFE_WITHOUT_EXPIRY);
+    }
+    duration(seconds)
+}
+
+fn duration(seconds: f64) -> Result<Duration, &'static str> {
     match Duration::try_from_secs_f64(seconds) {
         Ok(life) if life > LONGEST_LIFE => Err("the access token seems to last for many years"),
         Ok(life) if !life.is_zero() => Ok(life),
@@ -59,4 +89,116 @@ fn number(value: &Value) -> Option<f64> {
         other => other.as_f64(),
     };
     number.filter(|number| number.is_finite())
+}
+
+/// Returns a number or a date as seconds since 1970.
+fn moment(value: &Value) -> Option<f64> {
+    let date = |text: &str| {
+        #[allow(clippy::cast_precision_loss, reason = "seconds since 1970")]
+        date_time(text.trim()).map(|date| date.unix_timestamp() as f64)
+    };
+    number(value).or_else(|| date(value.as_str()?))
+}
+
+/// Parses `2026-11-29T10:00:00Z`, `2026-11-29 10:00:00.000000`, `11/29/2026 10:00:00 AM +00:00` and the like, and HTTP
+/// dates. The default time zone is UTC. Fractions of a second are ignored.
+fn date_time(text: &str) -> Option<OffsetDateTime> {
+    if let Ok(date) = httpdate::parse_http_date(text) {
+        return Some(date.into());
+    }
+    let (day, rest) = text.split_once(['T', 't', ' '])?;
+    let end = rest.find(|c: char| !c.is_ascii_digit() && c != ':' && c != '.');
+    let (clock, rest) = rest.split_at(end.unwrap_or(rest.len()));
+    let rest = rest.trim().to_ascii_uppercase();
+    let (afternoon, zone) = match (rest.strip_prefix("AM"), rest.strip_prefix("PM")) {
+        (Some(zone), _) => (Some(0), zone),
+        (_, Some(zone)) => (Some(12), zone),
+        _ => (None, rest.as_str()),
+    };
+    let clock = clock.split_once('.').map_or(clock, |(clock, _)| clock);
+    let [hour, minute, second] = numbers::<u8>(clock, ':')?;
+    let hour = match afternoon {
+        // Some services add AM or PM to the hours 0 to 23.
+        Some(afternoon) if hour <= 12 => hour % 12 + afternoon,
+        _ => hour,
+    };
+    let time = Time::from_hms(hour, minute, second).ok()?;
+    Some(PrimitiveDateTime::new(date(day)?, time).assume_offset(offset(zone.trim())?))
+}
+
+/// Parses `2026-11-29` or `11/29/2026`.
+fn date(text: &str) -> Option<Date> {
+    let [year, month, day] = if text.contains('/') {
+        let [month, day, year] = numbers::<u16>(text, '/')?;
+        [year, month, day]
+    } else {
+        numbers(text, '-')?
+    };
+    let month = u8::try_from(month).ok()?.try_into().ok()?;
+    Date::from_calendar_date(year.into(), month, u8::try_from(day).ok()?).ok()
+}
+
+/// Parses `Z`, `+01:00` or `+0100`.
+fn offset(text: &str) -> Option<UtcOffset> {
+    if matches!(text, "" | "Z" | "UTC" | "GMT") {
+        return Some(UtcOffset::UTC);
+    }
+    let (sign, digits) = match text.split_at_checked(1)? {
+        ("+", digits) => (1, digits),
+        ("-", digits) => (-1, digits),
+        _ => return None,
+    };
+    let digits = digits.replace(':', "");
+    let (hours, minutes) = digits.split_at_checked(2)?;
+    let part = |text: &str| text.parse::<i8>().ok().map(|part| part * sign);
+    UtcOffset::from_hms(part(hours)?, part(minutes)?, 0).ok()
+}
+
+fn numbers<T: std::str::FromStr>(text: &str, between: char) -> Option<[T; 3]> {
+    let numbers: Option<Vec<T>> = text.split(between).map(|part| part.parse().ok()).collect();
+    numbers?.try_into().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{OffsetDateTime, date_time};
+
+    #[test]
+    fn dates_of_many_forms_are_read() {
+        for text in [
+            "2026-11-29T21:07:05Z",
+            "2026-11-29t21:07:05.1234567z",
+            "2026-11-29T22:07:05+01:00",
+            "2026-11-29T14:37:05-0630",
+            "2026-11-29 21:07:05.000000",
+            "2026-11-29 21:07:05 UTC",
+            "2026-11-29T21:07:05",
+            "11/29/2026 09:07:05 PM +00:00",
+            "11/29/2026 9:07:05 pm +00:00",
+            "11/29/2026 21:07:05 PM +00:00",
+            "11/29/2026 21:07:05 +00:00",
+            "11/29/2026 21:07:05",
+            "Sun, 29 Nov 2026 21:07:05 GMT",
+        ] {
+            let read = date_time(text).map(OffsetDateTime::unix_timestamp);
+            assert_eq!(read, Some(1_795_986_425), "{text}");
+        }
+        let midnight = date_time("1/2/2026 12:00:00 AM +00:00").map(OffsetDateTime::unix_timestamp);
+        assert_eq!(midnight, Some(1_767_312_000));
+        for text in [
+            "",
+            "soon",
+            "2026-11-29",
+            "29/11/2026 21:07:05 +00:00",
+            "2026-02-30 00:00:00",
+            "2026-11-29T25:00:00Z",
+            "2026-11-29T21:07Z",
+            "2026-11-29T21:07:05+é",
+            "2026-11-29T21:07:05+99:99",
+            "11/29/2026 21:07:05 XM",
+            "-1-1-1 0:0:0",
+        ] {
+            assert!(date_time(text).is_none(), "{text}");
+        }
+    }
 }

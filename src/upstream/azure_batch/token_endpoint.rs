@@ -27,8 +27,8 @@ use super::{
     entra::{Outcome, Token},
     no_token::{
         CREDENTIAL_REFUSED, TOKEN_ENDPOINT_UNAVAILABLE, TOKEN_ENDPOINT_UNREACHABLE,
-        TOKEN_RESPONSE_NOT_UNDERSTOOD, TOKEN_TIMED_OUT, aadsts_code, oauth_error, rejected,
-        unreachable,
+        TOKEN_RESPONSE_NOT_UNDERSTOOD, TOKEN_TIMED_OUT, aadsts_code, is_transient, oauth_error,
+        rejected, unreachable,
     },
     token_document,
 };
@@ -174,8 +174,10 @@ fn failure(answer: &Answer) -> Failure {
     if let Some(code) = aadsts {
         context = format!("{context}, AADSTS{code}");
     }
+    let transient = is_transient(error, aadsts);
     let failure = match status {
-        400 | 401 => rejected(error.unwrap_or(CREDENTIAL_REFUSED), context),
+        400 | 401 if !transient => rejected(error.unwrap_or(CREDENTIAL_REFUSED), context),
+        _ if transient => unreachable(error.unwrap_or(TOKEN_ENDPOINT_UNAVAILABLE), context),
         408 | 410 | 429 | 500.. => unreachable(TOKEN_ENDPOINT_UNAVAILABLE, context),
         _ => unreachable(error.unwrap_or(TOKEN_RESPONSE_NOT_UNDERSTOOD), context),
     };

@@ -42,6 +42,7 @@ const REJECTED: &[Row] = &[
 #[rustfmt::skip]
 const TRANSIENT: &[Row] = &[
     (1, "ERROR: Please ensure you have network connection. Error detail: Max retries exceeded", "token_endpoint_unreachable", "", "network connection"),
+    (1, "ERROR: AADSTS90055: There are too many incoming requests.", "credential_refused", "90055", "AADSTS90055"),
 ];
 
 /// Scripts that print no usable token, and words of the log.
@@ -52,7 +53,7 @@ const SUCCEED: &[(&str, &str)] = &[
     ("echo '{}'", "no access token"),
     ("printf '\\377\\0\\1'", "no access token"),
     ("echo null; echo ERROR: odd >&2", "no access token"),
-    (r#"echo '{"accessToken":"kanari-token-az","expires_on":"soon"}'"#, "expiry"),
+    (r#"echo '{"accessToken":"kanari-token-az","expiresOn":"soon"}'"#, "expiry"),
     (r#"echo '{"accessToken":"kanari-token-az","expires_on":1577836800}'"#, "expired"),
 ];
 
@@ -114,9 +115,10 @@ async fn the_metadata_and_the_log_say_why_the_cli_has_no_token() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_transient_failure_the_cli_is_run_again() {
-    let network = fails(1, "ERROR: Please ensure you have network connection.");
+    let text = "ERROR: AADSTS90033: A transient error has occurred. Please try again.";
+    let transient = fails(1, text);
     let good = token(r#""expires_in":3599,"#);
-    for first in [&*network, "kill -9 $$"] {
+    for first in [&*transient, "kill -9 $$"] {
         let script =
             format!("if [ $(wc -l <$(dirname $0)/begun) -gt 1 ]; then {good}; exit; fi\n{first}");
         let server = Server::start("", &script).await;

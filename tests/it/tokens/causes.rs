@@ -1,6 +1,6 @@
 //! Why a token endpoint gives no token: for callers, and for the question whether to ask again.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use tonic::Code;
@@ -29,6 +29,8 @@ const REFUSALS: &[(u16, &str, u32, Answer, &str)] = &[
     (400, "invalid_request", 90_002, REJECTED, "invalid_request"),
     (400, "interaction_required", 50_076, REJECTED, "interaction_required"),
     (400, "made_up_by_kanari", 53_003, REJECTED, "credential_refused"),
+    (400, "temporarily_unavailable", 90_033, UNREACHABLE, "temporarily_unavailable"),
+    (400, "invalid_request", 90_024, UNREACHABLE, "invalid_request"),
     (403, "access_denied", 53_003, UNREACHABLE, "access_denied"),
 ];
 
@@ -80,6 +82,62 @@ async fn the_metadata_says_why_there_is_no_token() {
         assert_eq!(failed.meta("aadsts_code"), aadsts, "{what}");
     });
     join_all(calls).await;
+}
+
+/// One answer of this kind does not end a call.
+#[tokio::test]
+async fn after_a_transient_refusal_the_token_is_asked_for_again() {
+    let codes = [
+        40_010, 50_033, 50_087, 70_012, 90_006, 90_012, 90_024, 90_033, 90_055, 90_090, 90_091,
+    ];
+    let mut rows: Vec<_> = codes
+        .into_iter()
+        .flat_map(|code| [400, 401, 503].map(|status| refusal(status, "invalid_request", code)))
+        .collect();
+    rows.extend([
+        Reply::json(400, r#"{"error":"temporarily_unavailable"}"#),
+        Reply::json(401, r#"{"error":"temporarily_unavailable"}"#),
+        Reply::json(400, r#"{"error":"server_error"}"#),
+        Reply::html(408),
+        Reply::html(410),
+        Reply::html(429),
+        Reply::html(429).with("Retry-After", "1"),
+        Reply::html(500),
+        Reply::html(502),
+        Reply::html(504),
+        Reply::Close,
+    ]);
+    let calls = rows.into_iter().map(|reply| async move {
+        let what = format!("{reply:?}");
+        let answer = move |number| {
+            if number == 1 {
+                reply.clone()
+            } else {
+                token(number)
+            }
+        };
+        let (app, upstream) = account(answer, |_| batch_deleted()).await;
+        let done = app.delete_batch_node_user(batch_request("alice")).await;
+        let done = done.unwrap_or_else(|failed| panic!("{what}: {failed:?}"));
+        assert_eq!((done.outcome(), done.attempts), (Deleted, 1), "{what}");
+        assert_eq!(tokens(&upstream).len(), 2, "{what}");
+    });
+    join_all(calls).await;
+}
+
+/// Such an answer is repeated as one of an endpoint that is down: not without end, and not without a pause.
+#[tokio::test]
+async fn a_transient_refusal_that_lasts_ends_the_call() {
+    let refuse = |_| refusal(400, "invalid_request", 90_033);
+    let (app, upstream) = account(refuse, |_| batch_deleted()).await;
+    let begun = Instant::now();
+    let failed = app.delete_batch_node_user(batch_request("alice")).await;
+    let failed = failed.unwrap_err();
+    failed.expect(Code::Unavailable, "UPSTREAM_UNREACHABLE");
+    assert_eq!(failed.meta("aadsts_code"), "90033");
+    assert_eq!(tokens(&upstream).len(), 3);
+    // Half of 200 and of 400 ms at least.
+    assert!(begun.elapsed() >= Duration::from_millis(300));
 }
 
 #[tokio::test]

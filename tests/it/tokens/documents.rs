@@ -1,0 +1,138 @@
+//! The forms in which token endpoints state the expiry of a token.
+
+use futures_util::future::join_all;
+use time::{Duration, OffsetDateTime};
+use tonic::Code;
+use useradmin::proto::DeleteOutcome::Deleted;
+
+use super::{account, shown, tokens};
+use crate::support::{Reply, batch_deleted, batch_request, now};
+
+/// A date an hour from now, in one of the forms of App Service and others.
+fn dates() -> [String; 7] {
+    let at = OffsetDateTime::now_utc() + Duration::hours(1);
+    let (year, month, day) = at.to_calendar_date();
+    let month = u8::from(month);
+    let (hour, minute, second) = at.to_hms();
+    let (hour_of_12, half) = ((hour + 11) % 12 + 1, if hour < 12 { "AM" } else { "PM" });
+    let iso = format!("{year}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}");
+    [
+        format!("{iso}Z"),
+        format!("{iso}+00:00"),
+        format!("{iso}.1234567Z"),
+        iso.replace('T', " "),
+        format!("{month:02}/{day:02}/{year} {hour:02}:{minute:02}:{second:02} +00:00"),
+        format!("{month}/{day}/{year} {hour_of_12:02}:{minute:02}:{second:02} {half} +00:00"),
+        httpdate::fmt_http_date(at.into()),
+    ]
+}
+
+/// Members of a response that state a life of about an hour.
+fn good() -> Vec<String> {
+    let at = now() + 3_600;
+    let mut rows = vec![
+        r#""expires_in":3599"#.to_owned(),
+        r#""expires_in":"3599""#.to_owned(),
+        r#""expires_in":" 3599 ""#.to_owned(),
+        r#""expires_in":3599.5"#.to_owned(),
+        r#""expires_in":"3599.5""#.to_owned(),
+        r#""expires_in":3.599e3"#.to_owned(),
+        r#""expires_in":"3599","ext_expires_in":"soon","not_before":{}"#.to_owned(),
+        r#""expires_in":"soon","expires_on":"#.to_owned() + &at.to_string(),
+        r#""expires_in":null,"expires_on":"#.to_owned() + &at.to_string(),
+        format!(r#""expires_on":{at}"#),
+        format!(r#""expires_on":"{at}""#),
+        format!(r#""expires_on":{at}.75"#),
+        format!(r#""expires_on":"{at}.75""#),
+        // No expiry at all: the account says when it has ended.
+        r#""token_type":"Bearer""#.to_owned(),
+        r#""expires_in":null"#.to_owned(),
+        // Longer than a token is kept.
+        r#""expires_in":99999999"#.to_owned(),
+    ];
+    rows.extend(dates().map(|date| format!(r#""expires_on":"{date}""#)));
+    rows
+}
+
+#[tokio::test]
+async fn every_form_of_an_expiry_is_understood() {
+    let calls = good().into_iter().map(|members| async move {
+        let body = format!(r#"{{{members},"access_token":"kanari-token-1"}}"#);
+        let (app, upstream) = account(move |_| Reply::json(200, &body), |_| batch_deleted()).await;
+        for _ in 0..2 {
+            let done = app.delete_batch_node_user(batch_request("alice")).await;
+            let done = done.unwrap_or_else(|failed| panic!("{members}: {failed:?}"));
+            assert_eq!(done.outcome(), Deleted, "{members}");
+        }
+        assert_eq!(tokens(&upstream).len(), 1, "{members}");
+        assert_eq!(shown(&upstream), ["Bearer kanari-token-1"; 2], "{members}");
+    });
+    join_all(calls).await;
+}
+
+#[tokio::test]
+async fn a_document_that_makes_no_sense_is_no_token() {
+    let past = now() - 60;
+    let plain = r#""access_token":"kanari-token-1""#;
+    let rows = [
+        format!(r#"{{"expires_in":0,{plain}}}"#),
+        format!(r#"{{"expires_in":-1,{plain}}}"#),
+        format!(r#"{{"expires_in":"-3599",{plain}}}"#),
+        format!(r#"{{"expires_in":"0.0",{plain}}}"#),
+        format!(r#"{{"expires_in":1e300,{plain}}}"#),
+        format!(r#"{{"expires_in":1e400,{plain}}}"#),
+        format!(r#"{{"expires_in":"NaN",{plain}}}"#),
+        format!(r#"{{"expires_in":"inf",{plain}}}"#),
+        format!(r#"{{"expires_in":"9223372036854775808",{plain}}}"#),
+        format!(r#"{{"expires_in":"",{plain}}}"#),
+        format!(r#"{{"expires_in":true,{plain}}}"#),
+        format!(r#"{{"expires_in":[3599],{plain}}}"#),
+        format!(r#"{{"expires_on":{past},{plain}}}"#),
+        format!(r#"{{"expires_on":"{past}",{plain}}}"#),
+        format!(r#"{{"expires_on":0,{plain}}}"#),
+        format!(r#"{{"expires_on":"soon",{plain}}}"#),
+        format!(r#"{{"expires_on":"1/1/2020 1:00:00 AM +00:00",{plain}}}"#),
+        format!(r#"{{"expires_on":"2020-01-01T00:00:00Z",{plain}}}"#),
+        r#"{"expires_in":3599}"#.to_owned(),
+        r#"{"expires_in":3599,"access_token":null}"#.to_owned(),
+        r#"{"expires_in":3599,"access_token":""}"#.to_owned(),
+        r#"{"expires_in":3599,"access_token":"with a blank"}"#.to_owned(),
+        r#"{"expires_in":3599,"access_token":"with a line end\n"}"#.to_owned(),
+        r#"{"expires_in":3599,"access_token":"schlüssel"}"#.to_owned(),
+        r#"[{"expires_in":3599}]"#.to_owned(),
+        "null".to_owned(),
+    ];
+    join_all(rows.map(|body| async move {
+        let what = body.clone();
+        let (app, upstream) = account(move |_| Reply::json(200, &body), |_| batch_deleted()).await;
+        let failed = app.delete_batch_node_user(batch_request("alice")).await;
+        let failed = failed.unwrap_err();
+        failed.expect(Code::Unavailable, "UPSTREAM_UNREACHABLE");
+        assert_eq!(
+            failed.meta("cause"),
+            "token_response_not_understood",
+            "{what}"
+        );
+        assert_eq!(failed.meta("outcome"), "not_sent", "{what}");
+        assert!(shown(&upstream).is_empty(), "{what}");
+    }))
+    .await;
+}
+
+/// The clock of the endpoint has computed the moment.
+#[tokio::test]
+async fn a_moment_is_measured_against_the_date_of_the_response() {
+    for (ahead, is_token) in [(-7_200, true), (7_200, true), (0, true), (3_700, false)] {
+        let moment = if is_token { ahead + 3_600 } else { 3_600 };
+        let at = |seconds: i64| OffsetDateTime::now_utc() + Duration::seconds(seconds);
+        let body = format!(
+            r#"{{"expires_on":"{}","access_token":"kanari-token-1"}}"#,
+            at(moment).unix_timestamp()
+        );
+        let date = httpdate::fmt_http_date(at(ahead).into());
+        let token = move |_| Reply::json(200, &body).with("Date", &date);
+        let (app, _upstream) = account(token, |_| batch_deleted()).await;
+        let done = app.delete_batch_node_user(batch_request("alice")).await;
+        assert_eq!(done.is_ok(), is_token, "{ahead}: {done:?}");
+    }
+}
