@@ -11,6 +11,8 @@ use tonic::transport::{Channel, Endpoint, Uri};
 use tower::service_fn;
 use url::Url;
 
+use crate::certificates::refusal::of_io;
+
 /// A connection that is not made within this time is given up.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A connection whose other end has vanished without a word is noticed by its silence.
@@ -59,5 +61,7 @@ pub async fn connect(
     name: ServerName<'static>,
 ) -> io::Result<TokioIo<TlsStream<TcpStream>>> {
     let stream = TcpStream::connect(address).await?;
-    Ok(TokioIo::new(connector.connect(name, stream).await?))
+    let connected = connector.connect(name, stream).await;
+    let connected = connected.map_err(|error| io::Error::new(error.kind(), of_io(&error)))?;
+    Ok(TokioIo::new(connected))
 }

@@ -17,6 +17,11 @@ use rustls::{
 use rustls_platform_verifier::Verifier;
 use url::Url;
 
+use crate::certificates::{
+    Authorities, Unusable, authority_fault,
+    refusal::{check_key, explain, explain_signature},
+};
+
 /// What named authorities are beside the system's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trust {
@@ -72,6 +77,7 @@ fn verifier(
     };
     Ok(Arc::new(NamedOrChained {
         named: named.to_vec(),
+        unusable: Authorities::sort(named, authority_fault).unusable,
         chains,
     }))
 }
@@ -83,11 +89,12 @@ fn verifier(
 #[derive(Debug)]
 struct NamedOrChained {
     named: Vec<CertificateDer<'static>>,
+    unusable: Vec<Unusable>,
     chains: Arc<dyn ServerCertVerifier>,
 }
 
-impl ServerCertVerifier for NamedOrChained {
-    fn verify_server_cert(
+impl NamedOrChained {
+    fn verify(
         &self,
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
@@ -108,6 +115,23 @@ impl ServerCertVerifier for NamedOrChained {
         verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
         Ok(ServerCertVerified::assertion())
     }
+}
+
+impl ServerCertVerifier for NamedOrChained {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let verified = self
+            .verify(end_entity, intermediates, server_name, ocsp_response, now)
+            .map_err(|error| explain(error, end_entity, intermediates, &self.unusable))?;
+        check_key(end_entity)?;
+        Ok(verified)
+    }
 
     fn verify_tls12_signature(
         &self,
@@ -117,6 +141,7 @@ impl ServerCertVerifier for NamedOrChained {
     ) -> Result<HandshakeSignatureValid, Error> {
         self.chains
             .verify_tls12_signature(message, certificate, signed)
+            .map_err(|error| explain_signature(error, certificate))
     }
 
     fn verify_tls13_signature(
@@ -127,6 +152,7 @@ impl ServerCertVerifier for NamedOrChained {
     ) -> Result<HandshakeSignatureValid, Error> {
         self.chains
             .verify_tls13_signature(message, certificate, signed)
+            .map_err(|error| explain_signature(error, certificate))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

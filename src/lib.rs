@@ -2,6 +2,7 @@
 //! IBM Z Hardware Management Consoles. ARCHITECTURE.md shows the rooms and who may import whom.
 
 pub mod access;
+pub mod certificates;
 mod channel;
 pub mod cli;
 pub mod client_tls;
@@ -15,6 +16,7 @@ pub mod metrics;
 pub mod names;
 pub mod pattern;
 pub mod proto;
+mod public_keys;
 pub mod sandbox;
 pub mod server;
 pub mod service;

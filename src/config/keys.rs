@@ -71,9 +71,9 @@ pub const KEYS: &[Key] = &[
     key(LIMITS, "max_connection_idle_seconds", "seconds, 1-86400", "300", "How long a connection may be without a call in progress before its client is asked to make a new one for the next."),
     key(LIMITS, "drain_seconds", "seconds, 1-300", "25", "How long calls in progress may go on after SIGTERM or SIGINT."),
 
-    key(TLS, "cert_file", "path of a PEM file", "-", "The server's certificate, and the intermediate ones below the authority."),
+    key(TLS, "cert_file", "path of a PEM file", "-", "The server's certificate, and the intermediate ones below the authority. [security.md](security.md#kinds-of-keys) has the kinds of keys that can be used."),
     key(TLS, "key_file", "path of a PEM file", "-", "Its private key: PKCS #8, PKCS #1 or SEC 1."),
-    key(TLS, "client_ca_file", "path of a PEM file", "none: no client certificates", "The authorities of client certificates. With it, a caller must show a certificate or a token; a certificate that does not verify ends the handshake."),
+    key(TLS, "client_ca_file", "path of a PEM file", "none: no client certificates", "The authorities of client certificates. With it, a caller must show a certificate or a token; a certificate that does not verify ends the handshake. A file without an authority that can admit a caller is a fault."),
 
     key("audit", "file", "path, or `stdout`", "audit.jsonl", "The audit log, one JSON object a line. With `stdout` the records follow the line `listening on`, and refused HMC logons are counted in memory only. Beside a file, `.NAME.logons` keeps them over a restart."),
     key("audit", "sync", "true or false", "true", "The intent is on the disk before anything is sent. Records that wait at the same time share one sync."),

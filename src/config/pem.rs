@@ -3,26 +3,61 @@
 use std::path::Path;
 
 use rustls::{
-    RootCertStore,
+    Error, RootCertStore,
     pki_types::{CertificateDer, pem::PemObject as _},
 };
 
 use super::files;
+use crate::certificates::{Authorities, authority_fault, refusal::words};
 
-/// All certificates of a file in PEM; at least one.
+/// Returns all certificates of a file in PEM; at least one. A fault names the file.
 pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let pem = files::read(path, files::MAX_BYTES)
-        .map_err(|error| format!("cannot be read: {error}{}", files::shown(path)))?;
+    read(path).map_err(|fault| format!("{fault}{}", files::shown(path)))
+}
+
+/// Returns the certificates of a file by which others are trusted, and the faults of those that cannot be used. It is a
+/// fault if none can be.
+pub fn roots(path: &Path) -> Result<(Vec<CertificateDer<'static>>, Vec<String>), String> {
+    let certificates = certificates(path)?;
+    let sorted = Authorities::sort(&certificates, authority_fault);
+    if sorted.usable.is_empty() {
+        let faults = sorted.faults();
+        let shown = files::shown(path);
+        return Err(format!(
+            "holds no certificate that can be used: {faults}{shown}"
+        ));
+    }
+    let faults = sorted.unusable.into_iter().map(|authority| {
+        let fault = authority.fault;
+        format!(
+            "holds a certificate that cannot be used: {fault}{}",
+            files::shown(path)
+        )
+    });
+    Ok((certificates, faults.collect()))
+}
+
+fn read(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let pem =
+        files::read(path, files::MAX_BYTES).map_err(|error| format!("cannot be read: {error}"))?;
     let list: Vec<_> = CertificateDer::pem_slice_iter(&pem)
         .collect::<Result<_, _>>()
         .map_err(|_| "is not PEM: a section has no end, or is not base64")?;
     if list.is_empty() {
         return Err("holds no certificate in PEM".into());
     }
-    for certificate in &list {
+    for (number, certificate) in list.iter().enumerate() {
         RootCertStore::empty()
             .add(certificate.clone())
-            .map_err(|_| "holds something that is not a usable X.509 certificate")?;
+            .map_err(|error| unusable(number + 1, &error))?;
     }
     Ok(list)
+}
+
+fn unusable(number: usize, error: &Error) -> String {
+    let cause = match error {
+        Error::InvalidCertificate(cause) => words(cause),
+        other => other.to_string(),
+    };
+    format!("holds something that is not a usable X.509 certificate: number {number}: {cause}")
 }

@@ -5,8 +5,7 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 use super::{
     BatchAccount, BulkheadLimits, Hmc, Roots, credential,
     fault::Faults,
-    files,
-    pem::certificates,
+    files, pem,
     secret::{Form, Secret, SecretSource},
     section::{Placed, Section},
     urls::{Shape, url},
@@ -102,10 +101,18 @@ pub(super) fn roots(section: &Section, folder: &Path, faults: &mut Faults) -> Ro
     let Some(path) = section.path("ca_file", folder, faults) else {
         return Roots::default();
     };
-    let certificates = certificates(&path.value).unwrap_or_else(|fault| {
-        faults.add(path.span, format!("`ca_file` {fault}"));
-        Vec::new()
-    });
+    let certificates = match pem::roots(&path.value) {
+        Ok((certificates, warnings)) => {
+            for warning in warnings {
+                faults.warn(path.span.clone(), format!("`ca_file` {warning}"));
+            }
+            certificates
+        }
+        Err(fault) => {
+            faults.add(path.span, format!("`ca_file` {fault}"));
+            Vec::new()
+        }
+    };
     Roots {
         file: Some(path.value),
         certificates,

@@ -9,16 +9,19 @@ use rustls::{
     RootCertStore,
     crypto::ring,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
-    server::{WebPkiClientVerifier, danger::ClientCertVerifier},
+    server::danger::ClientCertVerifier,
     sign::CertifiedKey,
 };
-use x509_parser::parse_x509_certificate;
+use x509_parser::{certificate::X509Certificate, parse_x509_certificate, time::ASN1Time};
 
 use super::{fault::Faults, files, pem::certificates, section::Section};
+use crate::certificates::{Authorities, authority_fault, callers::CallerVerifier};
 
 const CERT: &str = "cert_file";
 const KEY: &str = "key_file";
 const CLIENT_CA: &str = "client_ca_file";
+/// The kinds of keys that *ring* signs with.
+const KEY_KINDS: &str = "RSA of 2048 to 4096 bits, P-256, P-384 and Ed25519";
 
 /// `[server.tls]`
 #[derive(Clone, Debug)]
@@ -39,13 +42,20 @@ pub struct TlsMaterial {
     pub clients: Option<Arc<dyn ClientCertVerifier>>,
     /// Those authorities.
     pub authorities: Vec<CertificateDer<'static>>,
+    /// What is wrong with parts of the files that are left out.
+    pub warnings: Vec<Fault>,
 }
 
 /// Whom client certificates are believed from.
-type Clients = (Arc<dyn ClientCertVerifier>, Vec<CertificateDer<'static>>);
+#[derive(Default)]
+struct Clients {
+    verifier: Option<Arc<dyn ClientCertVerifier>>,
+    authorities: Vec<CertificateDer<'static>>,
+    warnings: Vec<Fault>,
+}
 
 /// The key of the configuration whose file is at fault, and what is wrong with it.
-type Fault = (&'static str, String);
+pub type Fault = (&'static str, String);
 
 impl TlsFiles {
     /// Reads all files.
@@ -54,21 +64,20 @@ impl TlsFiles {
         let mut note = |key, fault| faults.push((key, fault));
         let chain = certificates(&self.cert_file).map_err(|fault| note(CERT, fault));
         let key = private_key(&self.key_file).map_err(|fault| note(KEY, fault));
-        let clients = self.client_ca_file.as_deref().map(clients).transpose();
+        let clients = self.client_ca_file.as_deref();
+        let clients = clients.map_or_else(|| Ok(Clients::default()), clients_of);
         let clients = clients.map_err(|fault| note(CLIENT_CA, fault));
         let certified = chain.and_then(|chain| {
             CertifiedKey::from_der(chain, key?, &ring::default_provider())
                 .map_err(|error| note(KEY, format!("does not go with `cert_file`: {error}")))
         });
         match (certified, clients) {
-            (Ok(certified), Ok(clients)) => {
-                let (clients, authorities) = clients.unzip();
-                Ok(TlsMaterial {
-                    certified: Arc::new(certified),
-                    clients,
-                    authorities: authorities.unwrap_or_default(),
-                })
-            }
+            (Ok(certified), Ok(clients)) => Ok(TlsMaterial {
+                certified: Arc::new(certified),
+                clients: clients.verifier,
+                authorities: clients.authorities,
+                warnings: clients.warnings,
+            }),
             _ => Err(faults),
         }
     }
@@ -96,9 +105,18 @@ pub(super) fn tls_files(server: &Section, folder: &Path, faults: &mut Faults) ->
             None => None,
         },
     };
-    for (key, fault) in files.read().err().into_iter().flatten() {
+    let (found, are_warnings) = match files.read() {
+        Ok(material) => (material.warnings, true),
+        Err(found) => (found, false),
+    };
+    for (key, fault) in found {
         if let Some(text) = section.text(key, faults) {
-            faults.add_of_content(text.span, format!("`{key}` {fault}"));
+            let fault = format!("`{key}` {fault}");
+            if are_warnings {
+                faults.warn(text.span, fault);
+            } else {
+                faults.add_of_content(text.span, fault);
+            }
         }
     }
     Some(files)
@@ -110,43 +128,73 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
     let key = PrivateKeyDer::from_pem_slice(&pem)
         .map_err(|_| "holds no private key in PEM; an encrypted one cannot be used")?;
     // What cannot be used has another cause than what does not fit.
-    ring::sign::any_supported_type(&key)
-        .map_err(|_| "holds a private key of a kind that cannot be used")?;
+    ring::sign::any_supported_type(&key).map_err(|_| {
+        format!("holds a private key of a kind that cannot be used; usable are {KEY_KINDS}")
+    })?;
     Ok(key)
 }
 
-/// Whoever shows no certificate is let in as far as the identity check, which has an answer for it.
-fn clients(path: &Path) -> Result<Clients, String> {
+fn clients_of(path: &Path) -> Result<Clients, String> {
+    let certificates = certificates(path)?;
+    let shown = files::shown(path);
+    certificates
+        .iter()
+        .try_for_each(check_authority)
+        .map_err(|fault| format!("{fault}{shown}"))?;
+    let fault = |authority: &X509Certificate<'_>| {
+        authority_fault(authority).or_else(|| date_fault(authority))
+    };
+    let sorted = Authorities::sort(&certificates, fault);
+    if sorted.usable.is_empty() {
+        let faults = sorted.faults();
+        return Err(format!(
+            "holds no authority that can admit a caller: {faults}{shown}"
+        ));
+    }
+    let warnings = sorted.unusable.iter().map(|authority| {
+        let fault = &authority.fault;
+        let warning = format!("holds an authority that can admit no caller: {fault}{shown}");
+        (CLIENT_CA, warning)
+    });
+    let warnings = warnings.collect();
     let mut roots = RootCertStore::empty();
-    let mut authorities = Vec::new();
-    for authority in certificates(path)? {
-        if is_valid_authority(&authority)? {
-            let added = roots.add(authority.clone());
-            added.map_err(|error| error.to_string())?;
-            authorities.push(authority);
-        }
+    for authority in &sorted.usable {
+        let added = roots.add(authority.clone());
+        added.map_err(|error| error.to_string())?;
     }
-    if roots.is_empty() {
-        return Err("holds no authority that is valid now".to_owned());
-    }
-    let provider = Arc::new(ring::default_provider());
-    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-    let verifier = builder.allow_unauthenticated().build();
-    let verifier = verifier.map_err(|error| error.to_string())?;
-    Ok((verifier, authorities))
+    Ok(Clients {
+        verifier: Some(Arc::new(CallerVerifier::new(roots, sorted.unusable)?)),
+        authorities: sorted.usable,
+        warnings,
+    })
 }
 
-/// A client's own certificate in the place of an authority would let its holder make certificates for anybody: rustls
-/// looks neither at what an authority may do nor at its dates (RFC 5280, section 6.1.1).
-fn is_valid_authority(certificate: &CertificateDer<'_>) -> Result<bool, String> {
+/// Refuses a client's own certificate in the place of an authority. It would let its holder make certificates for anybody:
+/// rustls does not look at what an authority may do (RFC 5280, section 6.1.1).
+fn check_authority(certificate: &CertificateDer<'_>) -> Result<(), String> {
     let (_, parsed) = parse_x509_certificate(certificate)
         .map_err(|_| "holds something that is not a usable X.509 certificate")?;
     let may_sign = parsed
         .key_usage()
         .map_err(|error| error.to_string())?
         .is_none_or(|usage| usage.value.key_cert_sign());
-    if !parsed.is_ca() || !may_sign {
-        return Err("holds a certificate that is not an authority's".to_owned());
+    if parsed.is_ca() && may_sign {
+        Ok(())
+    } else {
+        Err("holds a certificate that is not an authority's".to_owned())
     }
-    Ok(parsed.validity().is_valid())
+}
+
+/// Returns why an authority is not valid now. rustls does not look at the dates of authorities.
+fn date_fault(authority: &X509Certificate<'_>) -> Option<String> {
+    let (validity, now) = (authority.validity(), ASN1Time::now());
+    if now < validity.not_before {
+        let from = validity.not_before;
+        Some(format!("it is not valid yet: it is valid from {from}"))
+    } else if now > validity.not_after {
+        let until = validity.not_after;
+        Some(format!("it has expired: it was valid until {until}"))
+    } else {
+        None
+    }
 }

@@ -2,21 +2,12 @@
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, DecodingKey};
-use num_bigint::BigUint;
-use ring::{
-    agreement::{self, ECDH_P256, ECDH_P384, EphemeralPrivateKey, UnparsedPublicKey},
-    rand::SystemRandom,
-};
+use ring::agreement::{ECDH_P256, ECDH_P384};
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::{ALGORITHMS, quoted};
-
-/// What ring's `RSA_PKCS1_2048_8192_*` and `RSA_PSS_2048_8192_*` accept; it rounds the size up to whole bytes.
-const MODULUS_BYTES: std::ops::RangeInclusive<usize> = 256..=1024;
-/// The largest exponent that ring accepts.
-const MAX_EXPONENT: u64 = (1 << 33) - 1;
-const ED25519_BYTES: usize = 32;
+use crate::public_keys::{ED25519_BYTES, is_edwards_point, is_on_curve, rsa_fault};
 
 const RSA: &[Algorithm] = &[
     Algorithm::RS256,
@@ -97,20 +88,8 @@ impl Key {
 fn rsa(members: &Members) -> Result<DecodingKey, String> {
     let modulus = number("n", members.n.as_deref())?;
     let exponent = number("e", members.e.as_deref())?;
-    let bits = BigUint::from_bytes_be(&modulus).bits();
-    if !MODULUS_BYTES.contains(&modulus.len()) {
-        return Err(format!(
-            "an RSA key of {bits} bits; 2048 to 8192 are supported"
-        ));
-    }
-    let is_odd = |bytes: &[u8]| bytes.last().is_some_and(|last| last % 2 == 1);
-    if !is_odd(&modulus) {
-        return Err("its `n` is even, so that it is no RSA key".to_owned());
-    }
-    let value = u64::try_from(BigUint::from_bytes_be(&exponent)).unwrap_or(u64::MAX);
-    if !is_odd(&exponent) || !(3..=MAX_EXPONENT).contains(&value) {
-        let rule = format!("odd numbers from 3 to {MAX_EXPONENT} are supported");
-        return Err(format!("its `e` is not supported; {rule}"));
+    if let Some(fault) = rsa_fault(&modulus, &exponent) {
+        return Err(fault);
     }
     Ok(DecodingKey::from_rsa_raw_components(&modulus, &exponent))
 }
@@ -173,31 +152,4 @@ fn number(name: &str, text: Option<&str>) -> Result<Vec<u8>, String> {
     let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
     bytes.drain(..zeros);
     Ok(bytes)
-}
-
-/// Whether ring takes the point as a public key. It checks that for an agreement as it does for a signature, but reports
-/// only here what was wrong.
-fn is_on_curve(curve: &'static agreement::Algorithm, point: &[u8]) -> bool {
-    EphemeralPrivateKey::generate(curve, &SystemRandom::new())
-        .and_then(|own| {
-            let point = UnparsedPublicKey::new(curve, point);
-            agreement::agree_ephemeral(own, &point, |_| ())
-        })
-        .is_ok()
-}
-
-/// Whether the bytes encode a point of edwards25519 (RFC 8032, section 5.1.3). ring has no function that tells so.
-fn is_edwards_point(mut encoded: [u8; ED25519_BYTES]) -> bool {
-    // The highest bit is the sign of x.
-    encoded[ED25519_BYTES - 1] &= 0x7F;
-    let y = BigUint::from_bytes_le(&encoded);
-    let prime = (BigUint::from(1_u8) << 255) - 19_u8;
-    let square = &y * &y % &prime;
-    // There is an x if (y² - 1) / (d y² + 1) is a square, with d = -121665/121666. Products with the denominators in
-    // place of divisions change a quotient by squares only.
-    let numerator = &square + &prime - 1_u8;
-    let denominator = 121_666_u32 + (&prime - 121_665_u32) * square;
-    let product: BigUint = numerator * denominator * 121_666_u32;
-    let euler = product.modpow(&((&prime - 1_u8) >> 1), &prime);
-    euler <= BigUint::from(1_u8)
 }

@@ -23,6 +23,7 @@ use crate::{
         certificate::PeerCertificate,
         refusals::{Kind, Refusals},
     },
+    certificates::refusal::of_io,
     metrics::Metrics,
     workers::Workers,
 };
@@ -176,7 +177,8 @@ impl Acceptor {
             Err(error) => {
                 self.metrics.handshake_failed("tls");
                 if self.reports(address, TLS_FAILED, "") {
-                    tracing::info!(peer = %address, %error, "{TLS_FAILED}");
+                    let error = of_io(&error);
+                    tracing::info!(peer = %address, error, "{TLS_FAILED}");
                 }
                 None
             }

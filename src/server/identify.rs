@@ -31,6 +31,8 @@ use crate::{
 };
 
 const REFLECTION: &str = "/grpc.reflection.";
+/// The message of the log line.
+const CERTIFICATE_REFUSED: &str = "a client certificate was refused";
 /// A unary call has its message right behind its headers.
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -81,7 +83,13 @@ impl IdentifyLayer {
         let certificate = head.certificate.as_deref().map(|certificate| {
             let tls = self.tls.as_ref();
             let checked = tls.map_or(Ok(()), |tls| tls.check(certificate));
-            checked.map(|()| certificate)
+            checked.map(|()| certificate).map_err(|(cause, why)| {
+                // A token decides, whatever the certificate is.
+                if head.token.is_none() {
+                    self.report(cause, &why, meta);
+                }
+                cause
+            })
         });
         let token = head.token.as_ref().map(|token| {
             let token = token.as_ref().map(String::as_str);
@@ -92,6 +100,21 @@ impl IdentifyLayer {
         meta.caller = access.identify(shown, meta.patience()).await;
         if let Err(unidentified) = meta.caller {
             self.shared.metrics.unidentified(unidentified.as_str());
+        }
+    }
+
+    /// Logs why a certificate that was verified once is refused.
+    fn report(&self, cause: Unidentified, why: &str, meta: &CallMeta) {
+        let cause = cause.as_str();
+        let kind = Kind::logged(CERTIFICATE_REFUSED, cause);
+        if self.shared.refusals.admit(meta.peer_address(), kind) {
+            tracing::info!(
+                request_id = meta.request_id,
+                peer = meta.peer,
+                cause,
+                why,
+                "{CERTIFICATE_REFUSED}"
+            );
         }
     }
 

@@ -18,7 +18,8 @@ use x509_parser::parse_x509_certificate;
 
 use crate::{
     access::{certificate::PeerCertificate, unidentified::Unidentified},
-    config::tls::TlsFiles,
+    certificates::refusal::in_words,
+    config::tls::{Fault, TlsFiles},
     metrics::Metrics,
 };
 
@@ -40,7 +41,8 @@ pub struct Tls {
 impl Tls {
     /// Reads the files.
     pub fn new(files: TlsFiles, metrics: &Arc<Metrics>) -> Result<Self, String> {
-        let loaded = load(&files, 0, metrics)?;
+        // The configuration has the warnings.
+        let (loaded, _) = load(&files, 0, metrics)?;
         Ok(Self {
             files,
             loaded: ArcSwap::from_pointee(loaded),
@@ -57,7 +59,10 @@ impl Tls {
     /// Reads the files again; what was read last stays in use when one of them is bad.
     pub fn reload(&self) -> Result<(), String> {
         let number = self.number.fetch_add(1, Ordering::Relaxed) + 1;
-        let loaded = load(&self.files, number, &self.metrics)?;
+        let (loaded, warnings) = load(&self.files, number, &self.metrics)?;
+        for (key, warning) in warnings {
+            tracing::warn!(key, warning, "a certificate is left out");
+        }
         self.loaded.store(Arc::new(loaded));
         Ok(())
     }
@@ -68,10 +73,11 @@ impl Tls {
         (Arc::clone(&loaded.config), loaded.number)
     }
 
-    /// Is a certificate that was verified once still good?
-    pub fn check(&self, certificate: &PeerCertificate) -> Result<(), Unidentified> {
+    /// Checks again a certificate that was verified when its connection was made. The error has words for the log.
+    pub fn check(&self, certificate: &PeerCertificate) -> Result<(), (Unidentified, String)> {
         if certificate.has_expired() {
-            return Err(Unidentified::CertificateExpired);
+            let why = "it has expired since the connection was made".to_owned();
+            return Err((Unidentified::CertificateExpired, why));
         }
         let loaded = self.loaded.load();
         if certificate.is_verified_by(loaded.number) {
@@ -80,11 +86,12 @@ impl Tls {
         let verifier = loaded.clients.as_ref();
         let chain = certificate.chain().split_first();
         let (Some(verifier), Some((own, intermediates))) = (verifier, chain) else {
-            return Err(Unidentified::CertificateNotTrusted);
+            let why = "client certificates are no longer accepted".to_owned();
+            return Err((Unidentified::CertificateNotTrusted, why));
         };
         verifier
             .verify_client_cert(own, intermediates, UnixTime::now())
-            .map_err(|_| Unidentified::CertificateNotTrusted)?;
+            .map_err(|error| (Unidentified::CertificateNotTrusted, in_words(&error)))?;
         certificate.set_verified_by(loaded.number);
         Ok(())
     }
@@ -105,7 +112,7 @@ fn expires(chain: &[CertificateDer<'_>]) -> Option<i64> {
         .min()
 }
 
-fn load(files: &TlsFiles, number: u64, metrics: &Metrics) -> Result<Loaded, String> {
+fn load(files: &TlsFiles, number: u64, metrics: &Metrics) -> Result<(Loaded, Vec<Fault>), String> {
     let material = files.read().map_err(|faults| {
         let texts = faults.iter().map(|(key, fault)| format!("`{key}` {fault}"));
         texts.collect::<Vec<_>>().join("; ")
@@ -139,9 +146,10 @@ fn load(files: &TlsFiles, number: u64, metrics: &Metrics) -> Result<Loaded, Stri
     // A resumed session would bring back a chain that has expired meanwhile: its certificates are not looked at again.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
-    Ok(Loaded {
+    let loaded = Loaded {
         number,
         config: Arc::new(config),
         clients,
-    })
+    };
+    Ok((loaded, material.warnings))
 }

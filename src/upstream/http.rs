@@ -21,6 +21,7 @@ use serde_json::{Map, Value};
 
 use super::deadline::Deadline;
 use crate::{
+    certificates::refusal,
     error::{Failure, Fate},
     proto::ErrorReason,
 };
@@ -206,12 +207,12 @@ fn is_document(body: &[u8]) -> bool {
     serde_json::from_slice::<Map<String, Value>>(text).is_ok()
 }
 
-/// An error and its causes.
-pub fn describe(error: &dyn Error) -> String {
-    let mut text = error.to_string();
+/// Describes an error and its causes.
+pub fn describe(error: &(dyn Error + 'static)) -> String {
+    let mut text = in_words(error);
     let mut cause = error.source();
     while let Some(error) = cause {
-        let error_text = error.to_string();
+        let error_text = in_words(error);
         // Some repeat their cause's text.
         if !text.ends_with(&error_text) {
             text.push_str(": ");
@@ -220,6 +221,13 @@ pub fn describe(error: &dyn Error) -> String {
         cause = error.source();
     }
     text
+}
+
+/// Describes an error without its causes.
+fn in_words(error: &(dyn Error + 'static)) -> String {
+    let io = error.downcast_ref().map(refusal::of_io);
+    io.or_else(|| error.downcast_ref().map(refusal::in_words))
+        .unwrap_or_else(|| error.to_string())
 }
 
 #[cfg(test)]

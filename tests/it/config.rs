@@ -244,6 +244,7 @@ fn every_key_is_read() {
     }
 }
 
+mod certificates;
 mod encodings;
 mod faults;
 mod identities;

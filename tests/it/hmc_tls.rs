@@ -14,7 +14,7 @@ use useradmin::proto::DeleteOutcome;
 
 use crate::support::{
     App, Failed, Upstream, by_name, hmc_section,
-    pki::{Authority, Identity, Kind, Validity},
+    pki::{Authority, Identity, Kind, Validity, fixture, fixture_leaf},
     usual,
 };
 
@@ -134,4 +134,15 @@ async fn each_version_from_tls_1_2_on_works() {
     };
     let cases = only(ONLY_1_2).into_iter().chain(only(ONLY_1_3));
     expect_trusted(cases.collect()).await;
+}
+
+/// The kinds of keys, and of signatures, that authorities may have.
+#[tokio::test]
+async fn each_supported_kind_of_authority_works() {
+    let kinds = ["p256", "p384", "ed25519", "rsa2047", "rsa8192", "sha1"];
+    let cases = kinds.map(|kind| {
+        let shown = fixture_leaf(&format!("leaf-of-{kind}"));
+        case(kind, &shown, &[fixture(&format!("ca-{kind}"))])
+    });
+    expect_trusted(cases.into()).await;
 }

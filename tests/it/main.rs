@@ -69,6 +69,7 @@ mod program;
 mod properties;
 mod quota;
 mod refusals;
+mod refused_certificates;
 mod renewable;
 mod rooms;
 mod sandbox;

@@ -43,7 +43,7 @@ pub struct Connector {
 impl Connector {
     /// To the host of `url`; plaintext without `tls`.
     pub fn new(url: &Url, tls: Option<ClientConfig>) -> Result<Self, String> {
-        let unusable = |error: &dyn Error| format!("{url}: {}", describe(error));
+        let unusable = |error: &(dyn Error + 'static)| format!("{url}: {}", describe(error));
         let authority = &url[Position::BeforeHost..Position::AfterPort];
         let uri = format!("{}://{authority}/", url.scheme());
         let uri = uri.parse::<Uri>().map_err(|error| unusable(&error))?;

@@ -15,13 +15,13 @@ use tokio_rustls::TlsConnector;
 use tonic::{Code, metadata::MetadataMap};
 use useradmin::proto::user_admin_client::UserAdminClient;
 
-use super::{House, dns, uri};
+use super::{House, dns, tls_section, uri};
 use crate::{
     access::upstream,
     connections::BEGIN,
     support::{
-        Failed, alert, batch_request, batch_section,
-        pki::{Authority, Validity},
+        App, Failed, Secure, alert, batch_request, batch_section,
+        pki::{Authority, Validity, fixture, fixture_leaf},
     },
 };
 
@@ -152,6 +152,21 @@ async fn a_certificate_that_does_not_verify_ends_the_handshake() {
     let client = house.client(Some(&good));
     let done = client.delete_batch_node_user(batch_request("alice")).await;
     done.unwrap();
+}
+
+/// The kinds of keys, and of signatures, that authorities may have.
+#[tokio::test]
+async fn each_supported_kind_of_authority_works() {
+    for kind in ["p256", "p384", "ed25519", "rsa2047", "rsa8192", "sha1"] {
+        let (upstream, folder, authority) = (upstream().await, App::folder(), Authority::new());
+        let text = tls_section(&folder, &authority, "") + &batch_section(&folder, &upstream.url);
+        std::fs::write(folder.join("clients.pem"), fixture(&format!("ca-{kind}"))).unwrap();
+        let app = App::configured(folder, &(text + CALLERS)).await;
+        let shown = fixture_leaf(&format!("leaf-of-{kind}"));
+        let client = Secure::tls(app.address, authority.pem(), Some(&shown));
+        let done = client.delete_batch_node_user(batch_request("alice")).await;
+        assert!(done.is_ok(), "{kind}: {done:?}");
+    }
 }
 
 #[tokio::test]

@@ -304,11 +304,13 @@ fn files() {
         ),
         (
             ca("not-pem"),
-            &["5:11: `ca_file` holds no certificate in PEM"],
+            &["5:11: `ca_file` holds no certificate in PEM (not-pem)"],
         ),
         (
             ca("not-x509.pem"),
-            &["5:11: `ca_file` holds something that is not a usable X.509 certificate"],
+            &[
+                "5:11: `ca_file` holds something that is not a usable X.509 certificate: number 1: its encoding is not that of X.509 (not-x509.pem)",
+            ],
         ),
         (ca("hmc.pem"), &[]),
     ]);

@@ -27,7 +27,7 @@ fn certificates() {
         ),
         (
             case("not-pem", "server.key", ""),
-            &["4:13: `cert_file` holds no certificate in PEM"],
+            &["4:13: `cert_file` holds no certificate in PEM (not-pem)"],
         ),
         (
             case("server.pem", "gone", ""),
@@ -63,7 +63,9 @@ fn authorities_of_clients() {
                 "server.key",
                 "client_ca_file = \"not-x509.pem\"",
             ),
-            &["6:18: `client_ca_file` holds something that is not a usable X.509 certificate"],
+            &[
+                "6:18: `client_ca_file` holds something that is not a usable X.509 certificate: number 1: its encoding is not that of X.509 (not-x509.pem)",
+            ],
         ),
         (
             case(
@@ -71,7 +73,7 @@ fn authorities_of_clients() {
                 "server.key",
                 "client_ca_file = \"server.pem\"",
             ),
-            &["6:18: `client_ca_file` holds a certificate that is not an authority's"],
+            &["6:18: `client_ca_file` holds a certificate that is not an authority's (server.pem)"],
         ),
     ]);
 }

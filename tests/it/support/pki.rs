@@ -135,9 +135,39 @@ fn authority_params() -> CertificateParams {
     params
 }
 
+/// Certificates of kinds that rcgen cannot make; see `certificates.sh`.
+const FIXTURES: &str = include_str!("certificates.pem");
+/// The key of the leaves among them that are named after their authority.
+const FIXTURE_KEY: &str = include_str!("rsa-test-key.pem");
+
+/// Returns the certificate of this name in PEM.
+pub fn fixture(name: &str) -> &'static str {
+    let (_, found) = FIXTURES.split_once(&format!("# {name}\n")).unwrap();
+    found.split('#').next().unwrap()
+}
+
+/// Returns the leaf of this name, with the key of the leaves that are named after their authority.
+pub fn fixture_leaf(name: &str) -> Identity {
+    Identity::read(fixture(name), FIXTURE_KEY)
+}
+
+/// Returns the same with the certificate of an intermediate authority.
+pub fn fixture_chain(leaf: &str, intermediate: &str) -> Identity {
+    let mut identity = fixture_leaf(leaf);
+    let intermediate = CertificateDer::from_pem_slice(fixture(intermediate).as_bytes());
+    identity.chain.push(intermediate.unwrap());
+    identity
+}
+
 impl Authority {
     pub fn new() -> Self {
-        let (params, key) = (authority_params(), KeyPair::generate().unwrap());
+        Self::with(|_| {})
+    }
+
+    /// Returns an authority whose certificate is changed like this.
+    pub fn with(change: impl FnOnce(&mut CertificateParams)) -> Self {
+        let (mut params, key) = (authority_params(), KeyPair::generate().unwrap());
+        change(&mut params);
         let pem = params.self_signed(&key).unwrap().pem();
         Self {
             pem,

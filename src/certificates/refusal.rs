@@ -1,0 +1,273 @@
+//! Why a TLS handshake failed, in words.
+
+use std::{error::Error as StdError, fmt, io, sync::Arc};
+
+use rustls::{
+    AlertDescription, CertificateError, Error, OtherError,
+    pki_types::{CertificateDer, UnixTime},
+};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use x509_parser::{
+    asn1_rs::{FromDer as _, Oid},
+    certificate::X509Certificate,
+    parse_x509_certificate,
+};
+
+use super::{Unusable, id_name, key_fault, kind, name, point_fault};
+
+/// Certificates of a chain that are looked at, which is the longest chain that webpki accepts. A peer can send more.
+const MAX_CHAIN: usize = 7;
+/// Extensions that webpki understands, by object identifier. Others must not be critical.
+const EXTENSIONS: [&str; 6] = [
+    "2.5.29.15",
+    "2.5.29.17",
+    "2.5.29.19",
+    "2.5.29.30",
+    "2.5.29.31",
+    "2.5.29.37",
+];
+
+/// A fault of a certificate that no error of rustls names.
+#[derive(Debug)]
+struct Fault(String);
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl StdError for Fault {}
+
+fn refused(fault: String) -> Error {
+    Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(Fault(fault)))))
+}
+
+/// Refuses a peer's own certificate whose key can verify no handshake.
+pub fn check_key(own: &CertificateDer<'_>) -> Result<(), Error> {
+    let fault = parse_x509_certificate(own)
+        .ok()
+        .and_then(|(_, own)| Some(of(&own, &key_fault(&own)?)));
+    fault.map_or(Ok(()), |fault| Err(refused(fault)))
+}
+
+/// Returns the error of a signature in a handshake, or, if the key of the certificate is its cause, one that names it.
+#[must_use]
+pub fn explain_signature(error: Error, own: &CertificateDer<'_>) -> Error {
+    let parsed = parse_x509_certificate(own).ok();
+    let fault = parsed.and_then(|(_, own)| Some(of(&own, &point_fault(&own)?)));
+    fault.map_or(error, refused)
+}
+
+/// Returns the error, or, if it does not name the fault of a certificate in the chain or of its authority, one that does.
+#[must_use]
+pub fn explain(
+    error: Error,
+    own: &CertificateDer<'_>,
+    intermediates: &[CertificateDer<'_>],
+    unusable: &[Unusable],
+) -> Error {
+    use CertificateError as E;
+    let Error::InvalidCertificate(cause) = &error else {
+        return error;
+    };
+    let is_unclear = matches!(
+        cause,
+        E::BadSignature
+            | E::UnsupportedSignatureAlgorithmContext { .. }
+            | E::UnsupportedSignatureAlgorithmForPublicKeyContext { .. }
+            | E::Other(_)
+    );
+    if !is_unclear && *cause != E::UnknownIssuer {
+        return error;
+    }
+    let chain: Vec<_> = std::iter::once(own)
+        .chain(intermediates)
+        .take(MAX_CHAIN)
+        .filter_map(|certificate| parse_x509_certificate(certificate).ok())
+        .map(|(_, certificate)| certificate)
+        .collect();
+    let issued = |authority: &&Unusable| {
+        let mut chain = chain.iter();
+        !authority.has_namesake
+            && chain.any(|certificate| certificate.issuer().as_raw() == authority.subject)
+    };
+    let fault = unusable.iter().find(issued);
+    let fault = fault.map(|authority| format!("authority {}", authority.fault));
+    let fault = fault.or_else(|| {
+        let mut chain = chain.iter().filter(|_| is_unclear);
+        chain.find_map(|certificate| Some(of(certificate, &certificate_fault(certificate, cause)?)))
+    });
+    fault.map_or(error, refused)
+}
+
+fn of(certificate: &X509Certificate<'_>, fault: &str) -> String {
+    format!("certificate {}: {fault}", name(certificate.subject()))
+}
+
+/// Returns the fault of one certificate of a chain that was refused for this cause.
+fn certificate_fault(
+    certificate: &X509Certificate<'_>,
+    cause: &CertificateError,
+) -> Option<String> {
+    let CertificateError::Other(OtherError(cause)) = cause else {
+        return key_fault(certificate);
+    };
+    match cause.downcast_ref() {
+        Some(webpki::Error::UnsupportedCriticalExtension) => {
+            let mut extensions = certificate.extensions().iter();
+            let extension = extensions.find(|extension| {
+                extension.critical && !EXTENSIONS.contains(&extension.oid.to_id_string().as_str())
+            })?;
+            let extension = id_name(&extension.oid);
+            Some(format!(
+                "its critical extension {extension} is not supported"
+            ))
+        }
+        Some(_) => None,
+        // The system's verifier does not say more of a certificate for other purposes.
+        None => {
+            let usage = certificate.extended_key_usage().ok()??;
+            (!usage.value.server_auth)
+                .then(|| "its extended key usage does not include servers".to_owned())
+        }
+    }
+}
+
+/// Describes an error of a handshake, or of a connection.
+#[must_use]
+pub fn of_io(error: &io::Error) -> String {
+    let inner = error.get_ref().and_then(|error| error.downcast_ref());
+    inner.map_or_else(|| error.to_string(), in_words)
+}
+
+/// Describes an error of TLS.
+#[must_use]
+pub fn in_words(error: &Error) -> String {
+    match error {
+        Error::InvalidCertificate(cause) => format!("invalid peer certificate: {}", words(cause)),
+        Error::AlertReceived(alert) => match meaning(*alert) {
+            "" => error.to_string(),
+            meaning => format!("{error} ({meaning})"),
+        },
+        _ => error.to_string(),
+    }
+}
+
+/// Returns the meaning of a peer's alert, or nothing if its name says it.
+const fn meaning(alert: AlertDescription) -> &'static str {
+    use AlertDescription as A;
+    match alert {
+        A::HandshakeFailure => {
+            "the peer and this service have no TLS cipher suite or kind of key in common; a key on the curve P-521 is not supported"
+        }
+        A::ProtocolVersion => "the peer and this service have no version of TLS in common",
+        A::BadCertificate
+        | A::UnsupportedCertificate
+        | A::CertificateRevoked
+        | A::CertificateExpired
+        | A::CertificateUnknown
+        | A::UnknownCA
+        | A::DecryptError => "the peer refused the certificate of this service",
+        A::CertificateRequired => "the peer asks for a client certificate",
+        _ => "",
+    }
+}
+
+/// Describes why a certificate was refused.
+#[must_use]
+pub fn words(cause: &CertificateError) -> String {
+    use CertificateError as E;
+    let text = match cause {
+        E::BadEncoding => "its encoding is not that of X.509",
+        E::Expired => "a certificate of the chain has expired",
+        E::ExpiredContext { not_after, .. } => {
+            let date = date(*not_after);
+            return format!("a certificate of the chain has expired: it was valid until {date}");
+        }
+        E::NotValidYet => "a certificate of the chain is not valid yet",
+        E::NotValidYetContext { not_before, .. } => {
+            let date = date(*not_before);
+            return format!("a certificate of the chain is not valid yet: it is valid from {date}");
+        }
+        E::UnknownIssuer => {
+            "no trusted authority has issued it, or an intermediate certificate is missing"
+        }
+        E::BadSignature => {
+            "a signature does not verify: the certificate is from another authority of the same name, or the peer does not have its key"
+        }
+        E::UnsupportedSignatureAlgorithmContext {
+            signature_algorithm_id,
+            ..
+        } => {
+            let algorithm = signature(signature_algorithm_id);
+            return format!(
+                "a certificate of the chain is signed with {algorithm}, which is not supported"
+            );
+        }
+        E::UnsupportedSignatureAlgorithmForPublicKeyContext {
+            signature_algorithm_id,
+            public_key_algorithm_id,
+        } => {
+            let algorithm = signature(signature_algorithm_id);
+            let kind = kind(public_key_algorithm_id);
+            return format!(
+                "a signature with {algorithm} cannot be verified with a key that {kind}"
+            );
+        }
+        E::UnhandledCriticalExtension => UNSUPPORTED_EXTENSION,
+        E::InvalidPurpose => "its extended key usage does not allow this use",
+        E::Other(OtherError(cause)) => match cause.downcast_ref() {
+            Some(cause) => return webpki_words(cause),
+            None => return cause.to_string(),
+        },
+        // The others have texts, such as the names that a certificate is valid for.
+        _ => return cause.to_string(),
+    };
+    text.to_owned()
+}
+
+const UNSUPPORTED_EXTENSION: &str =
+    "a certificate of the chain has a critical extension that is not supported";
+
+/// Describes the errors of webpki that rustls has no name for.
+fn webpki_words(cause: &webpki::Error) -> String {
+    use webpki::Error as E;
+    let text = match cause {
+        E::UnsupportedCriticalExtension => UNSUPPORTED_EXTENSION,
+        E::NameConstraintViolation => {
+            "a name is outside of the name constraints of an authority; constraints on URIs and directory names exclude all of them"
+        }
+        E::CaUsedAsEndEntity => "it is the certificate of an authority (CA:TRUE)",
+        E::EndEntityUsedAsCa => "an issuer in the chain is not an authority (CA:FALSE)",
+        E::PathLenConstraintViolated => {
+            "the chain is longer than the path length of an authority allows"
+        }
+        E::MaximumPathDepthExceeded => "the chain is too long",
+        E::EmptyEkuExtension => "its extended key usage is empty",
+        E::SignatureAlgorithmMismatch => "it names two different signature algorithms",
+        E::UnsupportedCertVersion => "a certificate of the chain is not of version 3 of X.509",
+        E::MalformedExtensions | E::ExtensionValueInvalid => {
+            "a certificate of the chain has an extension that cannot be read"
+        }
+        other => return other.to_string(),
+    };
+    text.to_owned()
+}
+
+/// Returns the name of a signature algorithm by the content of its `AlgorithmIdentifier`.
+fn signature(algorithm: &[u8]) -> String {
+    let id = Oid::from_der(algorithm);
+    id.map_or_else(
+        |_| "an unknown algorithm".to_owned(),
+        |(_, id)| id_name(&id),
+    )
+}
+
+/// Formats a time in UTC, such as `2026-11-26T15:35:52Z`.
+fn date(time: UnixTime) -> String {
+    let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+    let time = OffsetDateTime::from_unix_timestamp(seconds).ok();
+    let text = time.and_then(|time| time.format(&Rfc3339).ok());
+    text.unwrap_or_else(|| "an unknown time".to_owned())
+}

@@ -1,0 +1,237 @@
+//! Authorities that cannot be used: of clients, and of upstreams.
+
+use rcgen::{
+    CustomExtension, DistinguishedName, DnType, GeneralSubtree, KeyUsagePurpose, NameConstraints,
+    date_time_ymd,
+};
+
+use super::{Folder, faults::HMC};
+use crate::support::pki::{Authority, Validity, fixture};
+
+/// Authorities of kinds that rcgen does not make, and the faults of their keys.
+const KEYS: [(&str, &str); 18] = [
+    ("ca-p256", ""),
+    ("ca-p384", ""),
+    ("ca-ed25519", ""),
+    ("ca-rsa2047", ""),
+    ("ca-rsa8192", ""),
+    ("ca-sha1", ""),
+    (
+        "ca-p521",
+        "its key is on the curve P-521, which is not supported",
+    ),
+    (
+        "ca-p224",
+        "its key is on the curve P-224, which is not supported",
+    ),
+    (
+        "ca-secp256k1",
+        "its key is on the curve secp256k1, which is not supported",
+    ),
+    (
+        "ca-brainpool",
+        "its key is on the curve brainpoolP256r1, which is not supported",
+    ),
+    (
+        "ca-explicit",
+        "its key is on a curve that is given by its parameters and not by its name, which is not supported",
+    ),
+    (
+        "ca-compressed",
+        "its key is not an uncompressed point of its curve",
+    ),
+    (
+        "ca-rsa1024",
+        "its key cannot be used: an RSA key of 1024 bits; 2048 to 8192 are supported",
+    ),
+    (
+        "ca-rsa2040",
+        "its key cannot be used: an RSA key of 2040 bits; 2048 to 8192 are supported",
+    ),
+    (
+        "ca-rsa8200",
+        "its key cannot be used: an RSA key of 8200 bits; 2048 to 8192 are supported",
+    ),
+    (
+        "ca-rsa-pss",
+        "its key is of the kind RSASSA-PSS, which is not supported",
+    ),
+    (
+        "ca-ed448",
+        "its key is of the kind Ed448, which is not supported",
+    ),
+    (
+        "ca-dsa",
+        "its key is of the kind DSA, which is not supported",
+    ),
+];
+
+/// Places of the configuration that name authorities, and the description of a file without any usable one.
+const PLACES: [(&str, &str); 5] = [
+    ("client_ca_file", "no authority that can admit a caller"),
+    ("hmcs", "no certificate that can be used"),
+    ("batch_accounts", "no certificate that can be used"),
+    ("jwt_issuers", "no certificate that can be used"),
+    ("tracing", "no certificate that can be used"),
+];
+
+/// Returns a configuration with `authorities.pem` at this place.
+fn configuration(place: &str) -> String {
+    let file = "ca_file = \"authorities.pem\"";
+    match place {
+        "client_ca_file" => format!(
+            "[server.tls]\ncert_file = \"server.pem\"\nkey_file = \"server.key\"\nclient_{file}\n{HMC}"
+        ),
+        "hmcs" => format!("{HMC}{file}\n"),
+        "batch_accounts" => format!(
+            "[batch_accounts.b]\nurl = \"https://b.example\"\n{file}\n[batch_accounts.b.credential]\n\
+             kind = \"shared_key\"\naccount_name = \"b\"\nkey_file = \"batch.key\"\n"
+        ),
+        "jwt_issuers" => format!(
+            "{HMC}[[jwt_issuers]]\nissuer = \"https://i.example\"\naudience = \"a\"\n\
+             jwks_url = \"https://i.example/keys\"\n{file}\n"
+        ),
+        "tracing" => {
+            format!("[tracing]\notlp_endpoint = \"https://c.example\"\n{file}\n{HMC}")
+        }
+        other => panic!("{other}"),
+    }
+}
+
+/// Returns the faults and the warnings of a configuration that names this file.
+fn found(folder: &Folder, place: &str, pem: &str) -> (Vec<String>, Vec<String>) {
+    folder.write("authorities.pem", pem.as_bytes());
+    let text = configuration(place);
+    let faults = folder.faults(&text);
+    let warnings = folder.parse(&text).map(|config| config.warnings);
+    (faults, warnings.unwrap_or_default())
+}
+
+/// Checks that a file with this authority alone is refused, and that beside a usable one it is left out with a warning.
+fn check_unusable(folder: &Folder, place: (&str, &str), pem: &str, fault: &str) {
+    let (place, holds) = place;
+    let (faults, _) = found(folder, place, pem);
+    let [shown] = &faults[..] else {
+        panic!("{place} {fault}: {faults:?}");
+    };
+    assert!(
+        shown.contains(&format!("ca_file` holds {holds}: ")),
+        "{place}: {shown}"
+    );
+    assert!(
+        shown.contains(fault) && shown.contains("authorities.pem)"),
+        "{place} {fault}: {shown}"
+    );
+    let good = fixture("ca-p256");
+    for both in [format!("{good}{pem}"), format!("{pem}{good}")] {
+        let (faults, warnings) = found(folder, place, &both);
+        assert!(faults.is_empty(), "{place} {fault}: {faults:?}");
+        let [warning] = &warnings[..] else {
+            panic!("{place} {fault}: {warnings:?}");
+        };
+        assert!(
+            warning.contains(fault) && warning.contains("authorities.pem)"),
+            "{place}: {warning}"
+        );
+    }
+}
+
+#[test]
+fn authorities_whose_keys_cannot_be_used_are_refused_everywhere() {
+    let folder = Folder::new();
+    for place in PLACES {
+        for (name, fault) in KEYS {
+            let pem = fixture(name);
+            if fault.is_empty() {
+                assert_eq!(found(&folder, place.0, pem), (vec![], vec![]), "{name}");
+            } else {
+                check_unusable(&folder, place, pem, &format!("CN={name}: {fault}"));
+            }
+        }
+    }
+}
+
+/// What webpki takes for an authority, but refuses all certificates of.
+#[test]
+fn authorities_with_constraints_on_directory_names_are_refused_everywhere() {
+    let folder = Folder::new();
+    let constrained = |lists: fn(GeneralSubtree) -> (Vec<GeneralSubtree>, Vec<GeneralSubtree>)| {
+        let mut name = DistinguishedName::new();
+        name.push(DnType::OrganizationName, "Example");
+        let (permitted_subtrees, excluded_subtrees) = lists(GeneralSubtree::DirectoryName(name));
+        let constraints = NameConstraints {
+            permitted_subtrees,
+            excluded_subtrees,
+        };
+        Authority::with(|params| params.name_constraints = Some(constraints))
+    };
+    let fault = "its name constraints on directory names are not supported";
+    for place in PLACES {
+        for lists in [
+            (|name| (vec![name], vec![])) as fn(_) -> _,
+            |name| (vec![], vec![name]),
+            |name| {
+                (
+                    vec![GeneralSubtree::DnsName("example".to_owned()), name],
+                    vec![],
+                )
+            },
+        ] {
+            check_unusable(&folder, place, constrained(lists).pem(), fault);
+        }
+        let dns = GeneralSubtree::DnsName("example".to_owned());
+        let constraints = NameConstraints {
+            permitted_subtrees: vec![dns],
+            excluded_subtrees: vec![],
+        };
+        let usable = Authority::with(|params| params.name_constraints = Some(constraints));
+        assert_eq!(
+            found(&folder, place.0, usable.pem()),
+            (vec![], vec![]),
+            "{}",
+            place.0
+        );
+    }
+}
+
+/// rustls does not look at the dates of authorities, and not at their critical extensions.
+#[test]
+fn authorities_of_clients_must_be_valid_now() {
+    let folder = Folder::new();
+    let place = PLACES[0];
+    let dated = |from, to| {
+        Authority::with(|params| {
+            params.not_before = date_time_ymd(from, 1, 1);
+            params.not_after = date_time_ymd(to, 1, 1);
+        })
+    };
+    for (authority, fault) in [
+        (dated(2001, 2002), "it has expired: it was valid until "),
+        (dated(2998, 2999), "it is not valid yet: it is valid from "),
+    ] {
+        check_unusable(&folder, place, authority.pem(), fault);
+    }
+    let critical = Authority::with(|params| {
+        let mut extension = CustomExtension::from_oid_content(&[1, 2, 3, 4], vec![5, 0]);
+        extension.set_criticality(true);
+        params.custom_extensions.push(extension);
+    });
+    assert_eq!(found(&folder, place.0, critical.pem()), (vec![], vec![]));
+}
+
+/// Its holder could make certificates for anybody: a usable authority beside it changes nothing.
+#[test]
+fn authorities_of_clients_must_be_authorities() {
+    let folder = Folder::new();
+    let authority = Authority::new();
+    let leaf = authority.issue("client.example", Validity::Now);
+    let signs_lists = Authority::with(|params| params.key_usages = vec![KeyUsagePurpose::CrlSign]);
+    let fault = "`client_ca_file` holds a certificate that is not an authority's";
+    for pem in [leaf.pem(), signs_lists.pem(), fixture("leaf-of-p256")] {
+        for pem in [pem.to_owned(), format!("{}{pem}", authority.pem())] {
+            let (faults, _) = found(&folder, "client_ca_file", &pem);
+            assert!(faults.len() == 1 && faults[0].contains(fault), "{faults:?}");
+            assert!(faults[0].contains("authorities.pem)"), "{faults:?}");
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! The log says in words why a handshake failed, for callers and for upstreams.
+
+use std::{fs, path::Path};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, NameConstraints,
+};
+use rustls::ALL_VERSIONS;
+use tokio::{io::AsyncWriteExt as _, net::TcpListener};
+use useradmin::proto::DeleteHmcUserRequest;
+
+use crate::{
+    callers::{dns, tls_section, uri},
+    support::{
+        App, Process, Secure, Upstream, alert, batch_request, batch_section, by_name, hmc_section,
+        pki::{Authority, Identity, Validity, fixture, fixture_chain, fixture_leaf},
+        token_or, until, usual,
+    },
+};
+
+/// A certificate that a peer shows, and words of the log line.
+type Row = (Identity, &'static str);
+
+/// Leaves that are refused where the authorities below are trusted. Those that are not named after their authority are
+/// shown by a peer that does not have their key, which is not looked at any more.
+const FIXTURES: [(&str, &str); 11] = [
+    (
+        "leaf-of-p384",
+        "no trusted authority has issued it, or an intermediate certificate is missing",
+    ),
+    (
+        "leaf-of-below",
+        "no trusted authority has issued it, or an intermediate certificate is missing",
+    ),
+    (
+        "leaf-p521",
+        "certificate CN=leaf-p521: its key is on the curve P-521, which is not supported",
+    ),
+    (
+        "leaf-rsa1024",
+        "certificate CN=leaf-rsa1024: its key cannot be used: an RSA key of 1024 bits",
+    ),
+    (
+        "leaf-ed448",
+        "certificate CN=leaf-ed448: its key is of the kind Ed448",
+    ),
+    (
+        "leaf-sha1",
+        "a certificate of the chain is signed with ECDSA with SHA-1, which is not supported",
+    ),
+    (
+        "leaf-sha512",
+        "a certificate of the chain is signed with ECDSA with SHA-512, which is not supported",
+    ),
+    (
+        "leaf-of-p521",
+        "authority CN=ca-p521: its key is on the curve P-521",
+    ),
+    (
+        "leaf-sha512-of-p521",
+        "authority CN=ca-p521: its key is on the curve P-521",
+    ),
+    (
+        "leaf-of-rsa1024",
+        "authority CN=ca-rsa1024: its key cannot be used: an RSA key of 1024 bits",
+    ),
+    (
+        "leaf-of-ed448",
+        "authority CN=ca-ed448: its key is of the kind Ed448",
+    ),
+];
+
+fn critical(id: &[u64]) -> impl FnOnce(&mut CertificateParams) {
+    let mut extension = CustomExtension::from_oid_content(id, vec![0x30, 0]);
+    extension.set_criticality(true);
+    move |params| params.custom_extensions.push(extension)
+}
+
+/// Returns an authority of this name with constraints on the names below it.
+fn constrained(name: &str, permitted: GeneralSubtree) -> Authority {
+    Authority::with(|params| {
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.name_constraints = Some(NameConstraints {
+            permitted_subtrees: vec![permitted],
+            excluded_subtrees: vec![],
+        });
+    })
+}
+
+/// The authorities of a trust store, some of which cannot be used.
+struct Authorities {
+    good: Authority,
+    of_names: Authority,
+    of_directory: Authority,
+}
+
+impl Authorities {
+    fn new() -> Self {
+        let mut name = DistinguishedName::new();
+        name.push(DnType::OrganizationName, "Example");
+        Self {
+            good: Authority::new(),
+            of_names: constrained("names", GeneralSubtree::DnsName("other.example".to_owned())),
+            of_directory: constrained("directory", GeneralSubtree::DirectoryName(name)),
+        }
+    }
+
+    fn pem(&self) -> String {
+        let fixtures = ["ca-p256", "ca-p521", "ca-rsa1024", "ca-ed448"].map(fixture);
+        let own = [&self.good, &self.of_names, &self.of_directory].map(Authority::pem);
+        [own.concat(), fixtures.concat()].concat()
+    }
+
+    /// Returns certificates for `localhost` that are refused wherever these authorities are trusted.
+    fn refused(&self) -> Vec<Row> {
+        let fixtures = FIXTURES.map(|(name, words)| (fixture_leaf(name), words));
+        let own = [
+            (
+                self.good.issue("localhost", Validity::Past),
+                "a certificate of the chain has expired: it was valid until 2002-01-01T00:00:00Z",
+            ),
+            (
+                self.good.issue("localhost", Validity::Future),
+                "a certificate of the chain is not valid yet: it is valid from 2998-01-01T00:00:00Z",
+            ),
+            (
+                Authority::new().issue("localhost", Validity::Now),
+                "the certificate is from another authority of the same name",
+            ),
+            (
+                self.good
+                    .issue("localhost", Validity::Now)
+                    .with_the_key_of(&self.issue(|_| {})),
+                "the peer does not have its key",
+            ),
+            (
+                fixture_chain("leaf-of-below", "ca-below"),
+                "certificate CN=ca-below: its key is on the curve P-521",
+            ),
+            (
+                self.issue(critical(&[1, 2, 3, 4])),
+                "its critical extension 1.2.3.4 is not supported",
+            ),
+            (
+                self.issue(critical(&[2, 5, 29, 32])),
+                "its critical extension certificatePolicies (2.5.29.32) is not supported",
+            ),
+            (
+                self.issue(|params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained)),
+                "it is the certificate of an authority (CA:TRUE)",
+            ),
+            (
+                self.of_names.issue("localhost", Validity::Now),
+                "a name is outside of the name constraints of an authority",
+            ),
+            (
+                self.of_directory.issue("localhost", Validity::Now),
+                "authority CN=directory: its name constraints on directory names are not supported",
+            ),
+        ];
+        own.into_iter().chain(fixtures).collect()
+    }
+
+    /// Returns a certificate for `localhost` that is changed like this.
+    fn issue(&self, change: impl FnOnce(&mut CertificateParams)) -> Identity {
+        self.good.issue_from(|params| {
+            params.subject_alt_names = vec![dns("localhost")];
+            change(params);
+        })
+    }
+
+    fn for_use(&self, usage: ExtendedKeyUsagePurpose) -> Identity {
+        self.issue(|params| params.extended_key_usages = vec![usage])
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_says_why_a_caller_s_certificate_is_refused() {
+    let upstream = Upstream::start(|_| panic!("nothing is sent")).await;
+    let (folder, authorities) = (App::folder(), Authorities::new());
+    let text = tls_section(&folder, &authorities.good, "").replace(
+        "127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0",
+        "127.0.0.1:0\"\nadmin_listen = \"",
+    );
+    let text = text + &batch_section(&folder, &upstream.url);
+    fs::write(folder.join("useradmin.toml"), text).unwrap();
+    fs::write(folder.join("clients.pem"), authorities.pem()).unwrap();
+    let process = Process::start(&folder);
+    let address = process.address.parse().unwrap();
+    let mut rows = authorities.refused();
+    let for_servers = authorities.for_use(ExtendedKeyUsagePurpose::ServerAuth);
+    rows.push((for_servers, "extended key usage"));
+    for (shown, words) in &rows {
+        let alert = alert(address, authorities.good.pem(), shown).await;
+        assert!(alert.is_some(), "{words}");
+    }
+    // A connection that was made before its authority was removed.
+    let shown = authorities
+        .good
+        .issue_to(vec![uri("spiffe://corp/offboarding")], Validity::Now);
+    let client = Secure::tls(address, authorities.good.pem(), Some(&shown));
+    client
+        .delete_batch_node_user(batch_request("alice"))
+        .await
+        .unwrap_err();
+    fs::write(folder.join("clients.pem"), fixture("ca-p256")).unwrap();
+    until("the files are in use", async || {
+        !Process::logged(&folder, "changed files are in use").is_empty()
+    })
+    .await;
+    let failed = client
+        .delete_batch_node_user(batch_request("alice"))
+        .await
+        .unwrap_err();
+    assert_eq!(failed.meta("cause"), "certificate_not_trusted");
+    process.stop();
+    let logged = Process::logged(&folder, "a TLS handshake failed");
+    assert_eq!(logged.len(), rows.len());
+    for ((_, words), line) in rows.iter().zip(logged) {
+        let error = line["error"].as_str().unwrap();
+        assert!(
+            error.starts_with("invalid peer certificate: ") && error.contains(words),
+            "{words}: {error}"
+        );
+    }
+    let refused = Process::logged(&folder, "a client certificate was refused");
+    let why = refused[0]["why"].as_str().unwrap();
+    assert!(why.contains("no trusted authority has issued it"), "{why}");
+    fs::remove_dir_all(folder).unwrap();
+}
+
+/// Answers every connection with the alert `handshake_failure`, as OpenSSL does when the peer supports none of its keys.
+async fn without_common_keys() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!(
+        "https://localhost:{}",
+        listener.local_addr().unwrap().port()
+    );
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _ = stream.write_all(&[0x15, 3, 3, 0, 2, 2, 40]).await;
+            // Until the other side has read it.
+            let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+        }
+    });
+    url
+}
+
+fn hmc(folder: &Path, alias: &str, url: &str) -> String {
+    hmc_section(folder, url).replace("[hmcs.hmc]", &format!("[hmcs.{alias}]"))
+        + "ca_file = \"ca.pem\"\n"
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_says_why_an_upstream_s_certificate_is_refused() {
+    let (folder, authorities) = (App::folder(), Authorities::new());
+    fs::write(folder.join("ca.pem"), authorities.pem()).unwrap();
+    let mut rows = authorities.refused();
+    let for_clients = authorities.for_use(ExtendedKeyUsagePurpose::ClientAuth);
+    rows.push((for_clients.clone(), "extended key usage"));
+    let other = authorities.good.issue("hmc.example", Validity::Now);
+    rows.push((other, "certificate not valid for name \"localhost\"; certificate is only valid for DnsName(\"hmc.example\")"));
+    let mut sections = String::new();
+    let mut upstreams = Vec::new();
+    for (number, (shown, _)) in rows.iter().enumerate() {
+        let upstream = Upstream::start_tls(shown.server(ALL_VERSIONS), |seen| usual(seen, 1)).await;
+        sections += &hmc(&folder, &format!("h{number}"), &upstream.url);
+        upstreams.push(upstream);
+    }
+    sections += &hmc(
+        &folder,
+        &format!("h{}", rows.len()),
+        &without_common_keys().await,
+    );
+    // The system's authorities are trusted too, by another verifier.
+    let batch = Upstream::start_tls(for_clients.server(ALL_VERSIONS), |seen| {
+        token_or(seen, || panic!("a request"))
+    })
+    .await;
+    sections +=
+        &batch_section(&folder, &batch.url).replacen("url =", "ca_file = \"ca.pem\"\nurl =", 1);
+    let text = format!(
+        "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"\"\n[[callers]]\nidentity = \"anonymous\"\n\
+         allow = [{{ rpc = \"DeleteHmcUser\", targets = [\"*\"] }}, {{ rpc = \"DeleteBatchNodeUser\", targets = [\"*\"] }}]\n{sections}"
+    );
+    fs::write(folder.join("useradmin.toml"), text).unwrap();
+    let process = Process::start(&folder);
+    let mut client = process.client();
+    for number in 0..=rows.len() {
+        let request = DeleteHmcUserRequest {
+            hmc: format!("h{number}"),
+            ..by_name("alice")
+        };
+        client.delete_hmc_user(request).await.unwrap_err();
+    }
+    client
+        .delete_batch_node_user(batch_request("alice"))
+        .await
+        .unwrap_err();
+    process.stop();
+    let words = rows.iter().map(|(_, words)| *words);
+    let words = words.chain([
+        "received fatal alert: HandshakeFailure (the peer and this service have no TLS cipher suite or kind of key in common; a key on the curve P-521 is not supported)",
+        "its extended key usage does not include servers",
+    ]);
+    let logged = Process::logged(&folder, "call");
+    assert_eq!(logged.len(), rows.len() + 2);
+    for (words, line) in words.zip(logged) {
+        let context = line["context"].as_str().unwrap();
+        assert!(context.contains(words), "{words}: {context}");
+    }
+    fs::remove_dir_all(folder).unwrap();
+}
