@@ -1,6 +1,7 @@
 //! Logs: JSON lines on standard error, `info` unless `RUST_LOG` says otherwise. Once they have begun, nothing else is
 //! written there but the guide of the sandbox, which is for a person at a terminal.
 
+mod http2_refusals;
 mod output;
 
 use std::{
@@ -16,10 +17,15 @@ use tracing_subscriber::{
         format::Writer,
         time::{FormatTime as _, SystemTime},
     },
+    layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
 };
 
-use self::output::Output;
-pub use self::output::{Flush, dropped};
+use self::{http2_refusals::Http2Refusals, output::Output};
+pub use self::{
+    http2_refusals::ON_REFUSAL,
+    output::{Flush, dropped},
+};
 use crate::{
     error::status::{MAX_TEXT_BYTES, cut},
     escape::{escape, is_plain},
@@ -81,9 +87,9 @@ pub fn start() -> io::Result<Flush> {
     let understood = filter(&wanted);
     let unknown = understood.is_none() && !wanted.is_empty();
     let mut filter = understood.unwrap_or_else(|| EnvFilter::new(DEFAULT));
-    for quiet in QUIET {
-        if let Ok(quiet) = quiet.parse() {
-            filter = filter.add_directive(quiet);
+    for directive in QUIET.into_iter().chain([http2_refusals::DIRECTIVE]) {
+        if let Ok(directive) = directive.parse() {
+            filter = filter.add_directive(directive);
         }
     }
     let started = tracing_subscriber::fmt()
@@ -93,6 +99,8 @@ pub fn start() -> io::Result<Flush> {
         .with_writer(|| Lines)
         // It would tell on standard error that standard error cannot be written, and panic.
         .log_internal_errors(false)
+        .finish()
+        .with(Http2Refusals)
         .try_init();
     if unknown {
         let wanted = cut(&wanted, MAX_TEXT_BYTES);

@@ -1,9 +1,7 @@
 //! A connection from its first call to its last: served over HTTP/2 within bounds, and asked to end when it is old or
 //! idle, or when the server stops.
 
-use std::{
-    convert::Infallible, error::Error as _, net::SocketAddr, pin::pin, sync::Arc, time::Duration,
-};
+use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -25,13 +23,11 @@ use tower::Service;
 use super::{
     acceptor::{Connection, Peer},
     calls::{All, Calls, Taken},
-    error_code,
+    connection_log::ConnectionLog,
 };
 use crate::{
-    access::refusals::{Kind, Refusals},
-    config::Limits,
-    metrics::Metrics,
-    service::meta::LONGEST_CALL,
+    access::refusals::Refusals, config::Limits, metrics::Metrics, service::meta::LONGEST_CALL,
+    telemetry::ON_REFUSAL,
 };
 
 /// Peers are probed this often ...
@@ -52,16 +48,13 @@ const CALLS: usize = 2;
 /// Connections that began together do not end together: each lives at least this part of its time.
 const LEAST_AGE: f64 = 0.9;
 
-const NOT_READ: &str = "a connection was cut: its peer takes no answers";
-const BROKEN: &str = "a connection was ended: its peer broke the rules of HTTP/2";
 /// Serves connections.
 pub struct Connections<S> {
     service: S,
     http: http2::Builder<TokioExecutor>,
     age: Duration,
     idle: Duration,
-    metrics: Arc<Metrics>,
-    refusals: Arc<Refusals>,
+    log: Arc<ConnectionLog>,
     ending: Ending,
     calls: All,
     most_calls: usize,
@@ -120,8 +113,7 @@ where
             http,
             age: limits.max_connection_age,
             idle: limits.max_connection_idle,
-            metrics,
-            refusals,
+            log: Arc::new(ConnectionLog { metrics, refusals }),
             ending,
             calls: All::default(),
             most_calls: limits.max_concurrent_calls as usize * CALLS,
@@ -137,7 +129,10 @@ where
                 peer,
                 place,
             } = connection;
-            this.serve(stream, peer).await;
+            let (log, address) = (Arc::clone(&this.log), peer.address);
+            let report = move |error: &str| log.refused(address, error);
+            let serving = this.serve(stream, peer);
+            ON_REFUSAL.scope(Box::new(report), serving).await;
             drop(place);
         });
     }
@@ -146,9 +141,10 @@ where
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        self.metrics.connections.inc();
+        let connections = &self.log.metrics.connections;
+        connections.inc();
         // However it ends.
-        let _ended = Ended(&self.metrics.connections);
+        let _ended = Ended(connections);
         let calls = Arc::new(Calls::among(Arc::clone(&self.calls)));
         let (begun, address, most) = (Arc::clone(&calls), peer.address, self.most_calls);
         let service = TowerToHyperService::new(self.service.clone());
@@ -168,7 +164,7 @@ where
         let mut connection = pin!(self.http.serve_connection(TokioIo::new(io), service));
         let ended = tokio::select! {
             ended = &mut connection => ended,
-            () = calls.stuck() => return self.stuck(address),
+            () = calls.stuck() => return self.log.not_read(address),
             () = self.time_to_end(&calls) => {
                 connection.as_mut().graceful_shutdown();
                 tokio::select! {
@@ -179,7 +175,7 @@ where
             }
         };
         if let Err(error) = ended {
-            self.broken(&error, address);
+            self.log.broken(address, &error);
         }
     }
 
@@ -190,36 +186,6 @@ where
             () = sleep(age) => {}
             () = calls.idle(self.idle) => {}
         }
-    }
-
-    fn stuck(&self, peer: SocketAddr) {
-        self.metrics.connection_aborted("NOT_READ");
-        if self.reports(peer, NOT_READ, "NOT_READ") {
-            tracing::info!(%peer, "{NOT_READ}");
-        }
-    }
-
-    /// A peer that merely went away is nothing to tell of; one that broke the rules is.
-    fn broken(&self, error: &hyper::Error, peer: SocketAddr) {
-        let cause = error.source().and_then(|cause| cause.downcast_ref());
-        let Some(reason) = cause
-            .filter(|cause: &&h2::Error| cause.is_library())
-            .and_then(h2::Error::reason)
-        else {
-            tracing::debug!(%peer, %error, "a connection broke");
-            return;
-        };
-        let reason = error_code::name(reason);
-        self.metrics.connection_aborted(reason);
-        if self.reports(peer, BROKEN, reason) {
-            tracing::info!(%peer, reason, "{BROKEN}");
-        }
-    }
-
-    /// Returns whether the end of a connection is logged on its own.
-    fn reports(&self, peer: SocketAddr, event: &'static str, reason: &'static str) -> bool {
-        let peer = Some(peer.ip());
-        self.refusals.admit(peer, Kind::logged(event, reason))
     }
 }
 

@@ -8,7 +8,7 @@ pub mod frames;
 mod headers;
 mod hpack;
 mod messages;
-mod peer;
+pub mod peer;
 mod streams;
 mod target;
 

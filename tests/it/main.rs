@@ -20,6 +20,7 @@ mod audit_readiness;
 mod audit_rotation;
 mod audit_sync;
 mod audit_verify;
+mod authority;
 mod azure_cli;
 mod batch_bodies;
 mod batch_caller;

@@ -1,0 +1,70 @@
+//! What is logged and counted when a connection does not end well, or when HTTP/2 refuses one of its requests.
+
+use std::{error::Error as _, net::SocketAddr, sync::Arc};
+
+use crate::{
+    access::refusals::{Kind, Refusals},
+    error::status::{MAX_TEXT_BYTES, cut},
+    metrics::Metrics,
+};
+
+const NOT_READ: &str = "a connection was cut: its peer takes no answers";
+const BROKEN: &str = "a connection was ended: its peer broke the rules of HTTP/2";
+const REFUSED: &str = "request refused by HTTP/2";
+
+/// Logs and counts faults of connections.
+pub struct ConnectionLog {
+    pub metrics: Arc<Metrics>,
+    pub refusals: Arc<Refusals>,
+}
+
+impl ConnectionLog {
+    /// Reports a connection that was closed because its peer stopped reading responses.
+    pub fn not_read(&self, peer: SocketAddr) {
+        self.metrics.connection_aborted("NOT_READ");
+        if self.admits(peer, NOT_READ, "NOT_READ") {
+            tracing::info!(%peer, "{NOT_READ}");
+        }
+    }
+
+    /// Reports a connection that ended with an error. If the peer merely disconnected, this is logged at debug level.
+    pub fn broken(&self, peer: SocketAddr, error: &hyper::Error) {
+        let cause = error.source().and_then(|cause| cause.downcast_ref());
+        let library = cause.filter(|cause: &&h2::Error| cause.is_library());
+        let Some((cause, reason)) = library.and_then(|cause| Some((cause, cause.reason()?))) else {
+            tracing::debug!(%peer, %error, "a connection broke");
+            return;
+        };
+        let reason = name(reason);
+        self.metrics.connection_aborted(reason);
+        if self.admits(peer, BROKEN, reason) {
+            tracing::info!(%peer, reason, %cause, "{BROKEN}");
+        }
+    }
+
+    /// Reports a request that HTTP/2 refused. The error may quote the request.
+    pub fn refused(&self, peer: SocketAddr, error: &str) {
+        if self.admits(peer, REFUSED, "") {
+            tracing::info!(%peer, error = cut(error, MAX_TEXT_BYTES), "{REFUSED}");
+        }
+    }
+
+    /// Returns whether an event is logged on its own.
+    fn admits(&self, peer: SocketAddr, event: &'static str, reason: &'static str) -> bool {
+        let peer = Some(peer.ip());
+        self.refusals.admit(peer, Kind::logged(event, reason))
+    }
+}
+
+/// Returns the name of an error code (RFC 9113, section 7); rare ones are `OTHER`.
+const fn name(reason: h2::Reason) -> &'static str {
+    match reason {
+        h2::Reason::PROTOCOL_ERROR => "PROTOCOL_ERROR",
+        h2::Reason::FLOW_CONTROL_ERROR => "FLOW_CONTROL_ERROR",
+        h2::Reason::FRAME_SIZE_ERROR => "FRAME_SIZE_ERROR",
+        h2::Reason::COMPRESSION_ERROR => "COMPRESSION_ERROR",
+        h2::Reason::STREAM_CLOSED => "STREAM_CLOSED",
+        h2::Reason::ENHANCE_YOUR_CALM => "ENHANCE_YOUR_CALM",
+        _ => "OTHER",
+    }
+}
