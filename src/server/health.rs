@@ -1,10 +1,15 @@
 //! What health says while the server runs: deletions are possible as long as the audit log can be written.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
+use futures_util::{Stream, StreamExt as _, stream};
 use tokio::time::sleep;
-use tonic::server::NamedService as _;
-use tonic_health::{ServingStatus, server::HealthReporter};
+use tonic::{Code, Request, Response, Status, server::NamedService as _};
+use tonic_health::{
+    ServingStatus,
+    pb::{HealthCheckRequest, HealthCheckResponse, health_check_response, health_server::Health},
+    server::{HealthReporter, HealthService},
+};
 
 use crate::{
     proto::user_admin_server::UserAdminServer,
@@ -31,5 +36,40 @@ pub async fn follow(health: HealthReporter, shared: Arc<Shared>) {
             health.set_service_status(name, status).await;
         }
         sleep(PAUSE).await;
+    }
+}
+
+/// The health service of `tonic-health`, except that `Watch` of an unknown service reports `SERVICE_UNKNOWN` and stays
+/// open (health.proto). No service is added after the server has started, so no other report follows.
+pub struct WatchUnknown(pub HealthService);
+
+type Reports = Pin<Box<dyn Stream<Item = Result<HealthCheckResponse, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl Health for WatchUnknown {
+    type WatchStream = Reports;
+
+    async fn check(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<HealthCheckResponse>, Status> {
+        self.0.check(request).await
+    }
+
+    async fn watch(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<Reports>, Status> {
+        match self.0.watch(request).await {
+            Ok(reports) => Ok(reports.map(futures_util::StreamExt::boxed)),
+            Err(status) if status.code() == Code::NotFound => {
+                let unknown = HealthCheckResponse {
+                    status: health_check_response::ServingStatus::ServiceUnknown.into(),
+                };
+                let reports = stream::iter([Ok(unknown)]).chain(stream::pending());
+                Ok(Response::new(reports.boxed()))
+            }
+            Err(status) => Err(status),
+        }
     }
 }

@@ -24,7 +24,10 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 use tonic::service::RoutesBuilder;
-use tonic_health::server::health_reporter;
+use tonic_health::{
+    pb::health_server::HealthServer,
+    server::{HealthReporter, HealthService},
+};
 use tower::Layer as _;
 
 use self::{
@@ -33,6 +36,7 @@ use self::{
     connection::{Connections, Ending},
     drain::drain,
     edge::EdgeLayer,
+    health::WatchUnknown,
     identify::IdentifyLayer,
     places::{Full, Places},
     reload::Watched,
@@ -105,11 +109,10 @@ impl Server {
         stop: impl Future<Output = ()> + Send,
         hurry: impl Future<Output = ()> + Send,
     ) -> Result<(), String> {
-        let (health, health_service) = health_reporter();
+        let health = HealthReporter::new();
         health.set_serving::<UserAdminServer<Service>>().await;
         let mut routes = RoutesBuilder::default();
-        routes.add_service(health_service);
-        self.add_services(&mut routes)?;
+        self.add_services(&mut routes, health.clone())?;
         if let Some(admin) = self.admin {
             tokio::spawn(admin.serve());
         }
@@ -183,11 +186,19 @@ async fn summarize(shared: Arc<Shared>) {
 }
 
 impl Server {
-    fn add_services(&self, routes: &mut RoutesBuilder) -> Result<(), String> {
-        routes.add_service(
-            UserAdminServer::new(Service(Arc::clone(&self.shared)))
-                .max_decoding_message_size(self.settings.limits.max_request_bytes as usize),
-        );
+    fn add_services(
+        &self,
+        routes: &mut RoutesBuilder,
+        health: HealthReporter,
+    ) -> Result<(), String> {
+        let most = self.settings.limits.max_request_bytes as usize;
+        let health = WatchUnknown(HealthService::from_health_reporter(health));
+        routes
+            .add_service(HealthServer::new(health).max_decoding_message_size(most))
+            .add_service(
+                UserAdminServer::new(Service(Arc::clone(&self.shared)))
+                    .max_decoding_message_size(most),
+            );
         if self.settings.reflection.is_some() {
             reflection(routes)?;
         }

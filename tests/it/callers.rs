@@ -1,6 +1,7 @@
 //! Who calls, and what comes of it: every caller on every rpc and target, and everything that is no identity.
 
 mod certificates;
+mod conventions;
 mod keys;
 mod lifetimes;
 mod matrix;
