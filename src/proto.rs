@@ -33,9 +33,15 @@ fn usual_name(name: &mut String) {
     }
 }
 
-/// All that a client has to know: the API, health, and every standard detail of an error, with their imports.
+/// Returns the encoded [`descriptors`].
 #[must_use]
 pub fn descriptor_set() -> Vec<u8> {
+    descriptors().encode_to_vec()
+}
+
+/// Returns what a client has to know: the API, health, and every standard detail of an error, with their imports.
+#[must_use]
+pub fn descriptors() -> FileDescriptorSet {
     let sets = [
         DESCRIPTORS,
         tonic_health::pb::FILE_DESCRIPTOR_SET,
@@ -57,5 +63,5 @@ pub fn descriptor_set() -> Vec<u8> {
     }
     // Imports stand before what imports them.
     all.file.sort_by_key(|file| file.name() == API);
-    all.encode_to_vec()
+    all
 }

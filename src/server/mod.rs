@@ -11,6 +11,7 @@ pub mod edge;
 mod health;
 pub mod identify;
 mod places;
+mod reflection;
 mod reload;
 mod stream;
 mod tls;
@@ -39,12 +40,13 @@ use self::{
     health::WatchUnknown,
     identify::IdentifyLayer,
     places::{Full, Places},
+    reflection::V1Alpha,
     reload::Watched,
     tls::Tls,
 };
 use crate::{
     config::{Config, Server as Settings},
-    proto::{self, user_admin_server::UserAdminServer},
+    proto::user_admin_server::UserAdminServer,
     service::{Service, Shared},
     workers::Workers,
 };
@@ -200,20 +202,11 @@ impl Server {
                     .max_decoding_message_size(most),
             );
         if self.settings.reflection.is_some() {
-            reflection(routes)?;
+            let reflection = reflection::service()?.max_decoding_message_size(most);
+            routes
+                .add_service(V1Alpha(reflection.clone()))
+                .add_service(reflection);
         }
         Ok(())
     }
-}
-
-/// Both versions, with health and with the details that statuses hold.
-fn reflection(routes: &mut RoutesBuilder) -> Result<(), String> {
-    let set = proto::descriptor_set();
-    let builder = || {
-        tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(&set)
-    };
-    let text = |error: tonic_reflection::server::Error| format!("reflection: {error}");
-    routes.add_service(builder().build_v1().map_err(text)?);
-    routes.add_service(builder().build_v1alpha().map_err(text)?);
-    Ok(())
 }

@@ -58,20 +58,32 @@ pub async fn answer(
         }
         return None;
     }
-    let refused = Status::from_header_map(headers)?;
-    let violation = match refused.code() {
-        Code::Internal => Violation {
-            field: field(refused.message()),
-            description: "cannot be read as Protocol Buffers, or is not UTF-8",
-        },
-        Code::OutOfRange => Violation {
-            field: "",
-            description: "the request message is larger than this server accepts",
-        },
-        _ => return None,
-    };
+    let violation = violation(&Status::from_header_map(headers)?)?;
     let fault = violation.description;
     refuse(shared, path, meta, Failure::invalid(vec![violation]), fault).await
+}
+
+/// Returns what is wrong with a request that the transport refused.
+fn violation(refused: &Status) -> Option<Violation> {
+    let (field, description) = match refused.code() {
+        Code::Internal => (
+            field(refused.message()),
+            "cannot be read as Protocol Buffers, or is not UTF-8",
+        ),
+        Code::OutOfRange => ("", "the request message is larger than this server accepts"),
+        _ => return None,
+    };
+    Some(Violation { field, description })
+}
+
+/// Returns the details of a stream of requests that ends because one of them cannot be read.
+#[must_use]
+pub fn stream_error(meta: &CallMeta, error: Status) -> Status {
+    let Some(violation) = violation(&error) else {
+        return error;
+    };
+    let facts = CallFacts::of_request(meta.request_id.clone());
+    status(&Failure::invalid(vec![violation]), &facts)
 }
 
 /// The answer to a call whose message does not come.

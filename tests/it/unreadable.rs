@@ -24,7 +24,7 @@ const HMC: &str = "/useradmin.v1.UserAdmin/DeleteHmcUser";
 
 /// Sends bytes as they are.
 #[derive(Default)]
-struct Bare;
+pub struct Bare;
 
 impl Codec for Bare {
     type Encode = Bytes;

@@ -1,12 +1,31 @@
-//! What gRPC's own documents say of health.
+//! What gRPC's own documents say of health and reflection.
 
-use futures_util::FutureExt as _;
-use tonic::Code;
+use futures_util::{FutureExt as _, stream};
+use http::uri::PathAndQuery;
+use prost::Message as _;
+use tonic::{Code, Request, Streaming, client::Grpc};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
+use tonic_prost::ProstCodec;
+use tonic_reflection::pb::v1::{
+    ExtensionRequest, ServerReflectionRequest, ServerReflectionResponse,
+    server_reflection_request::MessageRequest::{
+        self, AllExtensionNumbersOfType, FileByFilename, FileContainingExtension,
+        FileContainingSymbol, ListServices,
+    },
+    server_reflection_response::MessageResponse,
+};
 
-use crate::support::{batch, batch_deleted};
+use crate::{
+    support::{App, Failed, batch, batch_deleted},
+    unreadable::Bare,
+};
+
+const REFLECTIONS: [&str; 2] = [
+    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+];
 
 /// health.proto: a service that is not known may become known, so that the stream goes on.
 #[tokio::test]
@@ -40,5 +59,133 @@ async fn a_watch_of_an_unknown_service_reports_so_and_goes_on() {
     // Had one ended, its end would have come before the answers above.
     for watch in &mut watches {
         assert!(watch.message().now_or_never().is_none());
+    }
+}
+
+type Reflected = Streaming<ServerReflectionResponse>;
+
+async fn reflect(
+    app: &App,
+    path: &'static str,
+    questions: Vec<Option<MessageRequest>>,
+) -> Reflected {
+    let requests = questions
+        .into_iter()
+        .map(|message_request| ServerReflectionRequest {
+            host: "host".to_owned(),
+            message_request,
+        });
+    let mut client = Grpc::new(app.channel());
+    client.ready().await.unwrap();
+    let requests = Request::new(stream::iter(requests.collect::<Vec<_>>()));
+    let codec = ProstCodec::<ServerReflectionRequest, ServerReflectionResponse>::default();
+    let path = PathAndQuery::from_static(path);
+    client
+        .streaming(requests, path, codec)
+        .await
+        .unwrap()
+        .into_inner()
+}
+
+/// The response in a word: what it is, or the code of its error.
+fn kind(response: &MessageResponse) -> String {
+    match response {
+        MessageResponse::FileDescriptorResponse(files) => {
+            let file = files.file_descriptor_proto[0].as_slice();
+            prost_types::FileDescriptorProto::decode(file)
+                .unwrap()
+                .name
+                .unwrap()
+        }
+        MessageResponse::AllExtensionNumbersResponse(numbers) => {
+            format!(
+                "{} of {}",
+                numbers.extension_number.len(),
+                numbers.base_type_name
+            )
+        }
+        MessageResponse::ListServicesResponse(_) => "services".to_owned(),
+        MessageResponse::ErrorResponse(error) => format!("{:?}", Code::from(error.error_code)),
+    }
+}
+
+#[tokio::test]
+async fn what_reflection_does_not_know_does_not_end_its_stream() {
+    let (app, _upstream) = batch(|_| batch_deleted()).await;
+    let of = |kind: fn(String) -> MessageRequest, name: &str| Some(kind(name.to_owned()));
+    let extension = ExtensionRequest {
+        containing_type: "useradmin.v1.BatchError".to_owned(),
+        extension_number: 1_000,
+    };
+    let (api, details) = (
+        "useradmin/v1/user_admin.proto",
+        "useradmin/v1/error_details.proto",
+    );
+    let rows = [
+        (of(FileContainingSymbol, "no.Such"), "NotFound"),
+        (of(FileContainingSymbol, ""), "NotFound"),
+        (of(FileContainingSymbol, "useradmin.v1.UserAdmin"), api),
+        (
+            of(FileContainingSymbol, "useradmin.v1.UserAdmin.DeleteHmcUser"),
+            api,
+        ),
+        (
+            of(
+                FileContainingSymbol,
+                "useradmin.v1.DeleteHmcUserRequest.user",
+            ),
+            api,
+        ),
+        (of(FileContainingSymbol, "useradmin.v1.BatchError"), details),
+        (of(FileByFilename, "no/such.proto"), "NotFound"),
+        (of(FileByFilename, api), api),
+        (Some(FileContainingExtension(extension)), "NotFound"),
+        (
+            of(AllExtensionNumbersOfType, "useradmin.v1.BatchError"),
+            "0 of useradmin.v1.BatchError",
+        ),
+        (of(AllExtensionNumbersOfType, "no.Such"), "NotFound"),
+        (None, "InvalidArgument"),
+        (of(ListServices, "*"), "services"),
+    ];
+    for path in REFLECTIONS {
+        let questions = rows.iter().map(|(question, _)| question.clone()).collect();
+        let mut responses = reflect(&app, path, questions).await;
+        for (question, expected) in &rows {
+            let response = responses.message().await.unwrap().unwrap();
+            assert_eq!(
+                kind(&response.message_response.unwrap()),
+                *expected,
+                "{question:?}"
+            );
+            assert_eq!(response.valid_host, "host");
+            assert_eq!(
+                response.original_request.unwrap().message_request,
+                *question
+            );
+        }
+        assert!(responses.message().await.unwrap().is_none());
+    }
+}
+
+#[tokio::test]
+async fn a_reflection_request_that_cannot_be_read_ends_its_stream_with_details() {
+    let (app, _upstream) = batch(|_| batch_deleted()).await;
+    let list = ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(ListServices(String::new())),
+    };
+    for path in REFLECTIONS {
+        let mut client = Grpc::new(app.channel());
+        client.ready().await.unwrap();
+        let requests = [list.encode_to_vec().into(), vec![0xff; 20].into()];
+        let requests = Request::new(stream::iter(requests));
+        let path = PathAndQuery::from_static(path);
+        let responses = client.streaming(requests, path, Bare).await.unwrap();
+        let mut responses = responses.into_inner();
+        assert!(responses.message().await.unwrap().is_some());
+        let failed = Failed::from(responses.message().await.unwrap_err());
+        assert_eq!(failed.code, Code::InvalidArgument);
+        assert_eq!(failed.reason, "ERROR_REASON_INVALID_REQUEST");
     }
 }

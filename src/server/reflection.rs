@@ -1,0 +1,146 @@
+//! Server reflection, v1 and v1alpha. `tonic-reflection` ends the stream at the first request that it cannot answer;
+//! here such a request gets an error response, and the stream goes on (reflection.proto).
+
+use std::{
+    convert::Infallible,
+    task::{Context, Poll},
+};
+
+use futures_util::{
+    StreamExt as _, TryStreamExt as _,
+    stream::{self, BoxStream},
+};
+use http::{Request, Uri};
+use tonic::{Response, Status, Streaming, body::Body, server::NamedService};
+use tonic_reflection::pb::{
+    v1::{
+        ErrorResponse, ExtensionNumberResponse, ServerReflectionRequest, ServerReflectionResponse,
+        server_reflection_client::ServerReflectionClient,
+        server_reflection_request::MessageRequest,
+        server_reflection_response::MessageResponse,
+        server_reflection_server::{ServerReflection, ServerReflectionServer},
+    },
+    v1alpha,
+};
+use tower::Service;
+
+use crate::{
+    proto,
+    service::{meta::CallMeta, unreadable},
+};
+
+type Client<T> = ServerReflectionClient<ServerReflectionServer<T>>;
+
+/// The reflection service. Sends each request to a service of `tonic-reflection`, as the only one of its stream.
+pub struct Reflection<T>(Client<T>);
+
+/// Creates the reflection service for all services of this server.
+pub fn service() -> Result<ServerReflectionServer<impl ServerReflection>, String> {
+    let inner = tonic_reflection::server::Builder::configure()
+        .register_file_descriptor_set(proto::descriptors())
+        .register_encoded_file_descriptor_set(v1alpha::FILE_DESCRIPTOR_SET)
+        .build_v1()
+        .map_err(|error| format!("reflection: {error}"))?;
+    let client = ServerReflectionClient::new(inner);
+    Ok(ServerReflectionServer::new(Reflection(client)))
+}
+
+/// Sends one request, and returns the response of `tonic-reflection`.
+async fn send<T: ServerReflection>(
+    mut client: Client<T>,
+    message_request: Option<MessageRequest>,
+) -> Result<Option<MessageResponse>, Status> {
+    let request = ServerReflectionRequest {
+        message_request,
+        ..ServerReflectionRequest::default()
+    };
+    let responses = client
+        .server_reflection_info(stream::iter([request]))
+        .await?;
+    let response = responses.into_inner().message().await?;
+    Ok(response.and_then(|response| response.message_response))
+}
+
+/// Returns the response to a request, which is an error response if `tonic-reflection` fails.
+async fn respond<T: ServerReflection>(
+    client: Client<T>,
+    request: ServerReflectionRequest,
+) -> ServerReflectionResponse {
+    let response = match request.message_request.clone() {
+        // For unknown types as well, `tonic-reflection` responds that there are no extensions.
+        Some(MessageRequest::AllExtensionNumbersOfType(base_type_name)) => {
+            let symbol = MessageRequest::FileContainingSymbol(base_type_name.clone());
+            let numbers = ExtensionNumberResponse {
+                base_type_name,
+                extension_number: Vec::new(),
+            };
+            let found = send(client, Some(symbol)).await;
+            found.map(|_| Some(MessageResponse::AllExtensionNumbersResponse(numbers)))
+        }
+        message_request => send(client, message_request).await,
+    };
+    let error = |status: Status| {
+        Some(MessageResponse::ErrorResponse(ErrorResponse {
+            error_code: status.code().into(),
+            error_message: status.message().to_owned(),
+        }))
+    };
+    ServerReflectionResponse {
+        valid_host: request.host.clone(),
+        original_request: Some(request),
+        message_response: response.unwrap_or_else(error),
+    }
+}
+
+#[tonic::async_trait]
+impl<T: ServerReflection> ServerReflection for Reflection<T> {
+    type ServerReflectionInfoStream = BoxStream<'static, Result<ServerReflectionResponse, Status>>;
+
+    async fn server_reflection_info(
+        &self,
+        request: tonic::Request<Streaming<ServerReflectionRequest>>,
+    ) -> Result<Response<Self::ServerReflectionInfoStream>, Status> {
+        let client = self.0.clone();
+        let meta = CallMeta::of(request.extensions());
+        let responses = request
+            .into_inner()
+            .map_err(move |error| unreadable::stream_error(&meta, error))
+            .and_then(move |request| {
+                let response = respond(client.clone(), request);
+                async move { Ok(response.await) }
+            });
+        Ok(Response::new(responses.boxed()))
+    }
+}
+
+/// The service under its former name, `grpc.reflection.v1alpha`, whose messages are the same on the wire.
+pub struct V1Alpha<T>(pub ServerReflectionServer<T>);
+
+impl<T> Clone for V1Alpha<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<T> NamedService for V1Alpha<T> {
+    const NAME: &str = "grpc.reflection.v1alpha.ServerReflection";
+}
+
+impl<T: ServerReflection> Service<Request<Body>> for V1Alpha<T> {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = <ServerReflectionServer<T> as Service<Request<Body>>>::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Service::<Request<Body>>::poll_ready(&mut self.0, cx)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        if request.uri().path() == "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
+        {
+            *request.uri_mut() =
+                Uri::from_static("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo");
+        }
+        self.0.call(request)
+    }
+}
