@@ -62,7 +62,7 @@ pub const KEYS: &[Key] = &[
     key(SERVER, "limits", "table", "all defaults", "Sizes and times."),
 
     key(LIMITS, "max_request_bytes", "bytes, 1024-4194304", "65536", "Largest request message. A larger one is refused as INVALID_REQUEST."),
-    key(LIMITS, "max_metadata_bytes", "bytes, 1024-65536", "8192", "Largest metadata of one request."),
+    key(LIMITS, "max_metadata_bytes", "bytes, 1024-65536", "8192", "Largest metadata of one request: names, values, and 32 bytes for each entry. Advertised as SETTINGS_MAX_HEADER_LIST_SIZE. A larger request is refused with INVALID_REQUEST; above 256 KiB HTTP/2 refuses it, or ends the connection."),
     key(LIMITS, "max_concurrent_streams", "1-10000", "100", "Calls in progress on one connection."),
     key(LIMITS, "max_concurrent_calls", "1-1000000", "2048", "Calls in progress; more get RESOURCE_EXHAUSTED with OVERLOADED at once, before anybody asks who calls. As many again may wait for their message; when there are more, the one that is silent longest is refused. Health and reflection are not counted."),
     key(LIMITS, "max_connections", "1-1000000", "1024", "Connections at a time that have begun HTTP/2; more are closed at once. Each needs a file descriptor, and one more for its handshake; the server lowers this figure at the start where the limit of the process cannot hold it."),

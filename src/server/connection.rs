@@ -24,6 +24,7 @@ use super::{
     acceptor::{Connection, Peer},
     calls::{All, Calls, Taken},
     connection_log::ConnectionLog,
+    metadata,
 };
 use crate::{
     access::refusals::Refusals, config::Limits, metrics::Metrics, service::meta::LONGEST_CALL,
@@ -58,6 +59,7 @@ pub struct Connections<S> {
     ending: Ending,
     calls: All,
     most_calls: usize,
+    max_metadata: u32,
 }
 
 /// Counts a connection that has ended.
@@ -101,7 +103,7 @@ where
             .keep_alive_interval(KEEPALIVE)
             .keep_alive_timeout(KEEPALIVE_TIMEOUT)
             .max_concurrent_streams(limits.max_concurrent_streams)
-            .max_header_list_size(limits.max_metadata_bytes)
+            .max_header_list_size(metadata::MAX_READ)
             // An honest client may give up all its calls at once; h2's own limit is 20.
             .max_pending_accept_reset_streams(limits.max_concurrent_streams as usize)
             .max_local_error_reset_streams(MAX_LOCAL_RESETS)
@@ -117,6 +119,7 @@ where
             ending,
             calls: All::default(),
             most_calls: limits.max_concurrent_calls as usize * CALLS,
+            max_metadata: limits.max_metadata_bytes,
         }
     }
 
@@ -129,6 +132,7 @@ where
                 peer,
                 place,
             } = connection;
+            let stream = stream.advertising(this.max_metadata);
             let (log, address) = (Arc::clone(&this.log), peer.address);
             let report = move |error: &str| log.refused(address, error);
             let serving = this.serve(stream, peer);
@@ -147,8 +151,11 @@ where
         let _ended = Ended(connections);
         let calls = Arc::new(Calls::among(Arc::clone(&self.calls)));
         let (begun, address, most) = (Arc::clone(&calls), peer.address, self.most_calls);
+        let max_metadata = self.max_metadata;
         let service = TowerToHyperService::new(self.service.clone());
         let service = service_fn(move |mut request: Request<Incoming>| {
+            // Here, so that excess headers do not occupy memory until the task of the request runs.
+            metadata::limit(&mut request, max_metadata);
             if let Some(crowded) = begun.crowd(most) {
                 request.extensions_mut().insert(crowded);
             }

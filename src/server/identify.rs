@@ -18,13 +18,15 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tower::{Layer, Service};
 
-use super::{acceptor::Peer, calls::Crowded, edge::Held, tls::Tls, waiting::Waiting};
+use super::{
+    acceptor::Peer, calls::Crowded, edge::Held, metadata::TooLarge, tls::Tls, waiting::Waiting,
+};
 use crate::{
     access::{Shown, certificate::PeerCertificate, refusals::Kind, unidentified::Unidentified},
     config::{Audience, Server as Settings},
     error::{
-        Failure,
-        status::{CallFacts, status},
+        Failure, Violation,
+        status::{CallFacts, MAX_TEXT_BYTES, cut, status},
     },
     proto::ErrorReason,
     service::{Shared, meta::CallMeta, unreadable},
@@ -38,6 +40,14 @@ const MESSAGE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Calls to reflection at a time: each holds all of the API, and none of them is in a hurry.
 const REFLECTIONS: usize = 64;
+
+/// Returns the rule that the metadata of a request violates.
+fn violation<Q>(request: &Request<Q>) -> Option<Violation> {
+    request.extensions().get::<TooLarge>().map(|_| Violation {
+        field: "metadata",
+        description: "larger than this server accepts (max_metadata_bytes)",
+    })
+}
 
 /// The layer.
 #[derive(Clone)]
@@ -157,6 +167,17 @@ fn holding<B>(mut answer: Response<B>, room: Option<Held>) -> Response<B> {
     answer
 }
 
+/// Returns the answer, or the refusal with details in place of the transport's own.
+async fn with_details<B: Default>(
+    shared: &Shared,
+    path: &str,
+    meta: &CallMeta,
+    answer: Response<B>,
+) -> Response<B> {
+    let better = unreadable::answer(shared, path, meta, answer.headers()).await;
+    better.map_or(answer, Status::into_http)
+}
+
 fn overloaded<B: Default>(shared: &Shared, path: &str, meta: &CallMeta) -> Response<B> {
     unreadable::overloaded(shared, path, meta).map_or_else(Response::default, Status::into_http)
 }
@@ -171,7 +192,7 @@ fn refusal(shared: &Shared, path: &str, meta: &CallMeta) -> Option<Status> {
         tracing::info!(
             request_id = meta.request_id,
             peer = meta.peer,
-            path,
+            path = cut(path, MAX_TEXT_BYTES),
             cause,
             "refused"
         );
@@ -212,6 +233,28 @@ async fn silence(meta: &CallMeta, place: Option<Arc<CancellationToken>>) -> Sile
         std::future::pending::<()>().await;
     }
     Silence::TooLong
+}
+
+/// Returns the answer to a call, or a refusal if its message does not come.
+async fn answer<B: Default, E>(
+    answer: impl Future<Output = Result<Response<B>, E>>,
+    shared: &Shared,
+    path: &str,
+    meta: &CallMeta,
+    place: Option<Arc<CancellationToken>>,
+) -> Result<Response<B>, E> {
+    let mut answer = pin!(answer);
+    let silence = tokio::select! {
+        answer = &mut answer => return answer,
+        silence = silence(meta, place) => silence,
+    };
+    match silence {
+        Silence::LeftOut => Ok(overloaded(shared, path, meta)),
+        Silence::TooLong => match unreadable::never_came(shared, path, meta).await {
+            Some(refusal) => Ok(refusal.into_http()),
+            None => answer.await,
+        },
+    }
 }
 
 /// What a request shows of its caller.
@@ -279,16 +322,21 @@ where
             Ok(room) => room,
             Err(full) => return Box::pin(async move { Ok(full.into_http()) }),
         };
-        if audience == Some(Audience::Everybody) {
-            let answer = inner.call(request);
-            return Box::pin(async move { Ok(holding(answer.await?, room)) });
-        }
         let is_call = audience.is_none();
         if is_call && unreadable::rpc(&path).is_none() {
             return Box::pin(inner.call(request));
         }
+        let violation = violation(&request);
         Box::pin(async move {
             let shared = &layer.shared;
+            if audience == Some(Audience::Everybody) {
+                let meta = CallMeta::of(request.extensions());
+                let answer = match unreadable::invalid(shared, &path, &meta, violation).await {
+                    Some(refusal) => refusal.into_http(),
+                    None => holding(inner.call(request).await?, room),
+                };
+                return Ok(with_details(shared, &path, &meta, answer).await);
+            }
             if is_call && shared.room.available_permits() == 0 {
                 let meta = CallMeta::of(request.extensions());
                 return Ok(overloaded(shared, &path, &meta));
@@ -310,24 +358,13 @@ where
             if let Some(refusal) = audience.and_then(|_| refusal(shared, &path, &meta)) {
                 return Ok(refusal.into_http());
             }
+            if let Some(refusal) = unreadable::invalid(shared, &path, &meta, violation).await {
+                return Ok(refusal.into_http());
+            }
             let meta = Arc::new(meta);
             request.extensions_mut().insert(Arc::clone(&meta));
-            let mut answer = pin!(inner.call(request));
-            let came = tokio::select! {
-                answer = &mut answer => Ok(answer?),
-                silence = silence(&meta, place) => Err(silence),
-            };
-            let answer = match came {
-                Ok(answer) => answer,
-                Err(Silence::LeftOut) => return Ok(overloaded(shared, &path, &meta)),
-                Err(Silence::TooLong) => match unreadable::never_came(shared, &path, &meta).await {
-                    Some(refusal) => return Ok(refusal.into_http()),
-                    None => answer.await?,
-                },
-            };
-            let answer = holding(answer, room);
-            let better = unreadable::answer(shared, &path, &meta, answer.headers()).await;
-            Ok(better.map_or(answer, Status::into_http))
+            let answer = answer(inner.call(request), shared, &path, &meta, place).await?;
+            Ok(with_details(shared, &path, &meta, holding(answer, room)).await)
         })
     }
 }

@@ -10,6 +10,7 @@ mod drain;
 pub mod edge;
 mod health;
 pub mod identify;
+mod metadata;
 mod places;
 mod reflection;
 mod reload;

@@ -3,7 +3,7 @@
 use std::{
     io,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
@@ -18,7 +18,20 @@ pub struct Stream {
     io: Io,
     /// Read already, and handed on before all others.
     begun: Bytes,
+    /// To be written into the server's first frame, which has not been seen yet.
+    max_header_list: Option<u32>,
+    /// What remains to be written of that frame.
+    first_frame: Bytes,
 }
+
+/// Length of the head of a frame (RFC 9113, section 4.1).
+const FRAME_HEAD: usize = 9;
+/// The type of a SETTINGS frame.
+const SETTINGS: u8 = 4;
+/// Identifier and value of one setting.
+const SETTING: usize = 6;
+/// The identifier of `SETTINGS_MAX_HEADER_LIST_SIZE`.
+const MAX_HEADER_LIST_SIZE: [u8; 2] = [0, 6];
 
 enum Io {
     Plain(TcpStream),
@@ -31,6 +44,8 @@ impl Stream {
         Self {
             io: Io::Plain(stream),
             begun: Bytes::new(),
+            max_header_list: None,
+            first_frame: Bytes::new(),
         }
     }
 
@@ -39,6 +54,8 @@ impl Stream {
         Self {
             io: Io::Tls(Box::new(stream)),
             begun: Bytes::new(),
+            max_header_list: None,
+            first_frame: Bytes::new(),
         }
     }
 
@@ -46,6 +63,52 @@ impl Stream {
     pub fn begun(self, begun: Bytes) -> Self {
         Self { begun, ..self }
     }
+
+    /// Advertises this size of a header list in place of the larger one that HTTP/2 reads: hyper and h2 enforce what
+    /// they advertise, and with another answer than a gRPC status.
+    pub fn advertising(self, max_header_list: u32) -> Self {
+        Self {
+            max_header_list: Some(max_header_list),
+            ..self
+        }
+    }
+
+    fn poll_write_io(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut self.io {
+            Io::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Io::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    /// Writes what remains of the first frame.
+    fn poll_first_frame(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.first_frame.is_empty() {
+            let frame = self.first_frame.clone();
+            let written = ready!(self.poll_write_io(cx, &frame))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.first_frame = frame.slice(written..);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Returns the SETTINGS frame that these bytes begin with, with this maximum size of a header list. h2 hands over its
+/// first frame in one piece.
+fn advertise(bytes: &[u8], max_header_list: u32) -> Option<Bytes> {
+    let [high, middle, low, kind, ..] = *bytes else {
+        return None;
+    };
+    let length = u32::from_be_bytes([0, high, middle, low]) as usize;
+    let mut frame = bytes.get(..FRAME_HEAD + length)?.to_vec();
+    for setting in frame.get_mut(FRAME_HEAD..)?.chunks_exact_mut(SETTING) {
+        let (identifier, value) = setting.split_at_mut(MAX_HEADER_LIST_SIZE.len());
+        if identifier == MAX_HEADER_LIST_SIZE {
+            value.copy_from_slice(&max_header_list.to_be_bytes());
+        }
+    }
+    (kind == SETTINGS).then(|| frame.into())
 }
 
 impl AsyncRead for Stream {
@@ -73,21 +136,30 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().io {
-            Io::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Io::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+        let this = self.get_mut();
+        let first_frame = this.max_header_list.take();
+        if let Some(frame) = first_frame.and_then(|max| advertise(bytes, max)) {
+            let length = frame.len();
+            this.first_frame = frame;
+            return Poll::Ready(Ok(length));
         }
+        ready!(this.poll_first_frame(cx))?;
+        this.poll_write_io(cx, bytes)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().io {
+        let this = self.get_mut();
+        ready!(this.poll_first_frame(cx))?;
+        match &mut this.io {
             Io::Plain(stream) => Pin::new(stream).poll_flush(cx),
             Io::Tls(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().io {
+        let this = self.get_mut();
+        ready!(this.poll_first_frame(cx))?;
+        match &mut this.io {
             Io::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Io::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
@@ -98,7 +170,13 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().io {
+        let this = self.get_mut();
+        if this.max_header_list.is_some() {
+            let first = bytes.iter().find(|bytes| !bytes.is_empty());
+            return Pin::new(this).poll_write(cx, first.map_or(&[], |bytes| bytes));
+        }
+        ready!(this.poll_first_frame(cx))?;
+        match &mut this.io {
             Io::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bytes),
             Io::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bytes),
         }
@@ -109,5 +187,24 @@ impl AsyncWrite for Stream {
             Io::Plain(stream) => stream.is_write_vectored(),
             Io::Tls(stream) => stream.is_write_vectored(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::advertise;
+
+    #[test]
+    fn the_advertised_size_replaces_that_of_the_settings() {
+        let (concurrent, window) = ([0, 3, 0, 0, 0, 100], [0, 4, 0, 0, 255, 255]);
+        let list = |value: u32| [&[0, 6][..], &value.to_be_bytes()].concat();
+        let payload = |value| [&concurrent[..], &list(value), &window].concat();
+        let frame = |kind, value| [&[0, 0, 18, kind, 0, 0, 0, 0, 0][..], &payload(value)].concat();
+        let before = [frame(4, 131_072), b"behind it".to_vec()].concat();
+        let after = advertise(&before, 8_192);
+        assert_eq!(after.as_deref(), Some(&frame(4, 8_192)[..]));
+        // Neither another frame nor a part of one is touched.
+        assert!(advertise(&frame(0, 131_072), 8_192).is_none());
+        assert!((0..27).all(|length| advertise(&before[..length], 8_192).is_none()));
     }
 }

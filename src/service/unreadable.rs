@@ -12,10 +12,10 @@ use super::{
     targets::{AZURE_BATCH, IBM_HMC},
 };
 use crate::{
-    access::audit::Event,
+    access::{audit::Event, refusals::Kind},
     error::{
         Failure, Violation,
-        status::{CallFacts, status},
+        status::{CallFacts, MAX_TEXT_BYTES, cut, status},
     },
     proto::ErrorReason,
     upstream::deadline::Deadline,
@@ -58,9 +58,8 @@ pub async fn answer(
         }
         return None;
     }
-    let violation = violation(&Status::from_header_map(headers)?)?;
-    let fault = violation.description;
-    refuse(shared, path, meta, Failure::invalid(vec![violation]), fault).await
+    let violation = violation(&Status::from_header_map(headers)?);
+    invalid(shared, path, meta, violation).await
 }
 
 /// Returns what is wrong with a request that the transport refused.
@@ -74,6 +73,36 @@ fn violation(refused: &Status) -> Option<Violation> {
         _ => return None,
     };
     Some(Violation { field, description })
+}
+
+/// Returns the refusal of a call for this violation, if there is one.
+#[must_use]
+pub async fn invalid(
+    shared: &Shared,
+    path: &str,
+    meta: &CallMeta,
+    violation: Option<Violation>,
+) -> Option<Status> {
+    let violation = violation?;
+    let fault = violation.description;
+    let failure = Failure::invalid(vec![violation]);
+    if rpc(path).is_some() {
+        return refuse(shared, path, meta, failure, fault).await;
+    }
+    let reason = failure.reason.as_str_name();
+    let kind = Kind::logged("refused", reason);
+    if shared.refusals.admit(meta.peer_address(), kind) {
+        tracing::info!(
+            request_id = meta.request_id,
+            peer = meta.peer,
+            path = cut(path, MAX_TEXT_BYTES),
+            reason,
+            context = fault,
+            "refused"
+        );
+    }
+    let facts = CallFacts::of_request(meta.request_id.clone());
+    Some(status(&failure, &facts))
 }
 
 /// Returns the details of a stream of requests that ends because one of them cannot be read.

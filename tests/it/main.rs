@@ -60,6 +60,7 @@ mod hmc_session;
 mod hmc_tls;
 mod hostile;
 mod internals;
+mod large_metadata;
 mod late;
 mod lines;
 mod log_output;

@@ -1,71 +1,18 @@
-//! What a connection carries beside messages: metadata within its bounds, streams within theirs, and trailers that every
-//! client's library can read.
+//! What a connection carries beside messages: streams within their bounds, and trailers that every client's library can
+//! read.
 
 use std::sync::Arc;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http::{HeaderMap, Request};
 use prost::Message;
-use tokio::{
-    net::TcpStream,
-    sync::{Barrier, Notify},
-};
-use tonic::Request as Call;
+use tokio::{net::TcpStream, sync::Barrier};
 use useradmin::proto::DeleteBatchNodeUserRequest;
 
 use crate::support::{
     App, Reply, Secure, Upstream, batch, batch_answer, batch_deleted, batch_document,
     batch_request, batch_section, by_name, hmc_or, hmc_section, token_or,
 };
-
-/// A call with this much metadata of its own.
-fn padded(user: &str, bytes: usize) -> Call<DeleteBatchNodeUserRequest> {
-    let mut call = Call::new(batch_request(user));
-    let padding = "x".repeat(bytes).parse().unwrap();
-    call.metadata_mut().insert("x-padding", padding);
-    call
-}
-
-#[tokio::test]
-async fn too_much_metadata_is_refused_and_nobody_else_on_the_connection_notices() {
-    let (arrived, gate) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let (tell, held) = (Arc::clone(&arrived), Arc::clone(&gate));
-    let (app, upstream) = batch(move |seen| {
-        if seen.target.contains("/users/held?") {
-            tell.notify_one();
-            return Reply::Held(Arc::clone(&held), Box::new(batch_deleted()));
-        }
-        batch_deleted()
-    })
-    .await;
-    let mut client = app.client();
-    let call =
-        tokio::spawn(async move { client.delete_batch_node_user(batch_request("held")).await });
-    arrived.notified().await;
-    for _ in 0..3 {
-        let refused = app
-            .client()
-            .delete_batch_node_user(padded("much", 9 * 1_024))
-            .await;
-        assert!(refused.is_err());
-    }
-    assert_eq!(app.audit().len(), 1, "an intent of a call that was refused");
-    let answer = app
-        .client()
-        .delete_batch_node_user(padded("less", 7 * 1_024))
-        .await;
-    answer.unwrap();
-    gate.notify_one();
-    call.await.unwrap().unwrap();
-    assert_eq!(upstream.requests("DELETE", "").len(), 2);
-    let records = app.audit();
-    assert!(records.iter().all(|record| record["user"] != "much"));
-    assert!(
-        records
-            .iter()
-            .all(|record| record["peer"] == records[0]["peer"])
-    );
-}
 
 /// The DELETEs that come at first wait for each other and for the test; those that come later do not.
 #[tokio::test]

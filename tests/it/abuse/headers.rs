@@ -5,15 +5,20 @@ use std::sync::Arc;
 use super::{
     Kind, bytes,
     frames::{
-        CONTINUATION, END_HEADERS, END_STREAM, Fields, HEADERS, PATH, fields, frame, integer,
-        literal, message, with_body,
+        CONTINUATION, END_HEADERS, END_STREAM, Fields, HEADERS, MAX_FRAME, PATH, fields, frame,
+        integer, literal, message, nth, with_body,
     },
     kind,
+    peer::Peer,
+    same,
+    streams::STREAMS,
     target::Door,
 };
 
 const REFUSED: &str = "RST_STREAM PROTOCOL_ERROR";
-const TOO_LONG: &str = "HTTP 431";
+const TOO_LARGE: &str = "InvalidArgument INVALID_REQUEST";
+/// Larger than HTTP/2 reads, and no more than four times that.
+const NOT_READ: &str = "HTTP 431";
 const BROKEN: &str = "GOAWAY PROTOCOL_ERROR";
 
 /// A call with this header list.
@@ -43,10 +48,27 @@ fn small_fields(count: usize) -> Fields {
 pub fn kinds() -> Vec<Kind> {
     let long = |length: usize| vec![b'x'; length];
     let mut kinds = vec![
-        with("a bit over 8 KiB", TOO_LONG, &fields().with("x", long(8_192))),
-        with("4 times over 8 KiB", "GOAWAY ENHANCE_YOUR_CALM header_list_way_too_large", &fields().with("x", long(32_768))),
-        with("many small fields", TOO_LONG, &small_fields(250)),
-        with("a path of 8 KiB", TOO_LONG, &fields().set(":path", [b"/".to_vec(), long(8_192)].concat())),
+        kind("the accepted size", "6 is 8192", advertised),
+        with("metadata of 7,000 bytes", "OK", &fields().with("x", long(7_000))),
+        with("a bit over 8 KiB", TOO_LARGE, &fields().with("x", long(8_192))),
+        with("4 times over 8 KiB", TOO_LARGE, &fields().with("x", long(32_768))),
+        with("a value of 60,000 bytes", TOO_LARGE, &fields().with("x", long(60_000))),
+        with("a binary value of 100,000 bytes", TOO_LARGE, &fields().with("x-bin", long(100_000))),
+        with("a name of 20,000 bytes", TOO_LARGE, &fields().with(&"x".repeat(20_000), "")),
+        with("a token of 100,000 bytes", TOO_LARGE, &fields().with("authorization", [b"Bearer ".to_vec(), long(100_000)].concat())),
+        with("250 small fields", TOO_LARGE, &small_fields(250)),
+        with("6,000 small fields", TOO_LARGE, &small_fields(6_000)),
+        with("a value of 250,000 bytes", TOO_LARGE, &fields().with("x", long(250_000))),
+        with("a value of 300,000 bytes", NOT_READ, &fields().with("x", long(300_000))),
+        with("10,000 small fields", NOT_READ, &small_fields(10_000)),
+        with("20,000 small fields", NOT_READ, &small_fields(20_000)),
+        with("a value of 1 MiB", "GOAWAY ENHANCE_YOUR_CALM too_many_continuations", &fields().with("x", long(1 << 20))),
+        with("a path of 8 KiB", "Unimplemented without details", &fields().set(":path", [b"/".to_vec(), long(8_192)].concat())),
+        with("a path of 100,000 bytes", REFUSED, &fields().set(":path", [b"/".to_vec(), long(100_000)].concat())),
+        with("an authority of 9,000 bytes", TOO_LARGE, &fields().set(":authority", long(9_000))),
+        kind("large header lists on many streams", TOO_LARGE, large_lists),
+        kind("values that do not end", "goes on", endless_values),
+        kind("header lists that do not end", "goes on", endless_fields),
         kind("a large entry, again and again", "GOAWAY ENHANCE_YOUR_CALM header_list_way_too_large", bomb),
         block("an index of nothing", BROKEN, &integer(0x80, 7, 3_000)),
         block("index 0", BROKEN, &[0x80]),
@@ -111,6 +133,7 @@ fn requests() -> Vec<Kind> {
         with("bytes beyond ASCII", "OK", &fields().with("x", "\u{fc}")),
         bytes("trailers of the client", "OK", trailers(&fields_of_trailers(), END_STREAM)),
         bytes("trailers that do not end it", REFUSED, trailers(&fields_of_trailers(), 0)),
+        bytes("trailers of 9,000 bytes", "OK", trailers(&literal(0, b"x", &[b'x'; 9_000]), END_STREAM)),
         bytes("trailers with :path", "OK", trailers(&literal(0, b":path", b"/"), END_STREAM)),
     ]
 }
@@ -122,6 +145,66 @@ fn fields_of_trailers() -> Vec<u8> {
 fn trailers(block: &[u8], flags: u8) -> Vec<u8> {
     let call = with_body(&fields(), &[&message("x")], false);
     [call, frame(HEADERS, END_HEADERS | flags, 1, block)].concat()
+}
+
+/// The size of a header list that the server advertises.
+async fn advertised(door: Arc<Door>) -> String {
+    let mut peer = door.peer().await;
+    peer.until(|heard| !heard.settings.is_empty()).await;
+    let told = peer.heard(|heard| heard.settings.iter().find(|(id, _)| *id == 6).copied());
+    peer.goes_on().await;
+    let (id, value) = told.unwrap();
+    format!("{id} is {value}")
+}
+
+/// The largest header lists that are read, of the smallest fields: one byte each on the wire.
+async fn large_lists(door: Arc<Door>) -> String {
+    let mut peer = door.peer().await;
+    let streams = || (0..STREAMS / 4).map(nth);
+    let field = literal(0x40, b"x", b"");
+    let again = integer(0x80, 7, 62).repeat(7_700);
+    let block = [fields().block(), field, again].concat();
+    let calls = streams().flat_map(|stream| frame(HEADERS, END_HEADERS, stream, &block));
+    peer.send(calls.collect::<Vec<_>>()).await;
+    peer.until(|heard| streams().all(|stream| heard.end(stream).is_some()))
+        .await;
+    peer.heard(|heard| same(streams().map(|stream| heard.end(stream).unwrap()).collect()))
+}
+
+/// Sends the beginning of a header list on as many connections as one peer may have beside its callers'.
+async fn begin_lists(door: &Door, beginning: &[u8]) -> Vec<Peer> {
+    let mut peers = Vec::new();
+    for _ in 0..60 {
+        let mut peer = door.peer().await;
+        peer.send(beginning).await;
+        peers.push(peer);
+    }
+    peers
+}
+
+/// One value, as much of it as the server buffers.
+async fn endless_values(door: Arc<Door>) -> String {
+    let begin = [&[0, 1, b'x'][..], &integer(0, 7, 320_000)].concat();
+    let begin = frame(HEADERS, 0, 1, &[fields().block(), begin].concat());
+    let part = frame(CONTINUATION, 0, 1, &[b'x'; MAX_FRAME]);
+    let mut peers = begin_lists(&door, &[&begin[..], &part.repeat(19)].concat()).await;
+    let rest = [b'x'; 320_000 - 19 * MAX_FRAME];
+    let rest = frame(CONTINUATION, END_HEADERS | END_STREAM, 1, &rest);
+    let mut last = peers.pop().unwrap();
+    last.send(rest).await;
+    last.goes_on().await
+}
+
+/// The smallest fields, one byte each on the wire, as many as the server keeps.
+async fn endless_fields(door: Arc<Door>) -> String {
+    let field = literal(0x40, b"x", b"");
+    let again = integer(0x80, 7, 62).repeat(7_700);
+    let begin = frame(HEADERS, 0, 1, &[fields().block(), field, again].concat());
+    let mut peers = begin_lists(&door, &begin).await;
+    let mut last = peers.pop().unwrap();
+    last.send(frame(CONTINUATION, END_HEADERS | END_STREAM, 1, b""))
+        .await;
+    last.goes_on().await
 }
 
 /// 4 KB in the table, and one byte for each time that they are meant: 65 MB in 16 KiB.

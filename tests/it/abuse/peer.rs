@@ -56,6 +56,8 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 #[derive(Debug, Default)]
 pub struct Heard {
     pub acks: usize,
+    /// The server's own.
+    pub settings: Vec<(u16, u32)>,
     pub pongs: usize,
     pub goaway: Option<String>,
     pub resets: BTreeMap<u32, String>,
@@ -72,7 +74,8 @@ impl Heard {
             CODES[usize::try_from(code).unwrap()].to_owned()
         };
         match kind {
-            SETTINGS => self.acks += usize::from(flags & ACK),
+            SETTINGS if flags & ACK == 0 => self.settings = settings_of(payload),
+            SETTINGS => self.acks += 1,
             PING => self.pongs += usize::from(flags & ACK),
             GOAWAY => {
                 let mut text = code(4);
@@ -108,6 +111,15 @@ impl Heard {
         let goaway = self.goaway.as_ref().map(|code| format!("GOAWAY {code}"));
         goaway.or_else(|| self.closed.then(|| "closed".to_owned()))
     }
+}
+
+/// Identifiers and values of a SETTINGS frame.
+fn settings_of(payload: &[u8]) -> Vec<(u16, u32)> {
+    let pairs = payload.chunks_exact(6).map(|pair| {
+        let value = u32::from_be_bytes(pair[2..].try_into().unwrap());
+        (u16::from_be_bytes([pair[0], pair[1]]), value)
+    });
+    pairs.collect()
 }
 
 /// The answer in a few words: an HTTP status that is not gRPC's, `OK`, or code and reason.

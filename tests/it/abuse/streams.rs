@@ -14,7 +14,7 @@ use super::{
 };
 
 /// The server's `max_concurrent_streams`.
-const STREAMS: u32 = 100;
+pub const STREAMS: u32 = 100;
 /// Its `max_concurrent_calls` in these tests.
 pub const CALLS: u32 = 400;
 

@@ -1,0 +1,92 @@
+//! The size of a call's metadata. HTTP/2 reads more than the server accepts, because what HTTP/2 itself refuses gets no
+//! gRPC status, and far larger header lists end the connection with the calls of others.
+
+use http::{
+    HeaderMap, HeaderName, Request,
+    header::{AUTHORIZATION, CONTENT_TYPE},
+};
+
+/// Largest header list that HTTP/2 reads, in bytes as [`size`] counts them. A connection buffers this much for a header
+/// list that has not ended, so it bounds the memory that unauthenticated peers can occupy.
+pub const MAX_READ: u32 = 256 * 1_024;
+/// Counted for each field beside name and value (RFC 9113, section 6.5.2).
+const FIELD_OVERHEAD: usize = 32;
+
+/// Marks a request whose metadata is larger than accepted.
+#[derive(Clone, Copy)]
+pub struct TooLarge;
+
+/// Marks a request whose header list exceeds `max` bytes, and drops all its headers but those that the refusal needs.
+pub fn limit<B>(request: &mut Request<B>, max: u32) {
+    if size(request) <= max as usize {
+        return;
+    }
+    let headers = std::mem::take(request.headers_mut());
+    *request.headers_mut() = needed(&headers);
+    request.extensions_mut().insert(TooLarge);
+}
+
+/// Returns what decides on the answer to a refused call: its format, its deadline, its caller and its trace. A second
+/// value matters, because it makes some of them invalid; more do not.
+fn needed(headers: &HeaderMap) -> HeaderMap {
+    let names = [
+        CONTENT_TYPE,
+        AUTHORIZATION,
+        HeaderName::from_static("grpc-timeout"),
+        HeaderName::from_static("traceparent"),
+    ];
+    let mut kept = HeaderMap::new();
+    for name in names {
+        for value in headers.get_all(&name).iter().take(2) {
+            kept.append(name.clone(), value.clone());
+        }
+    }
+    kept
+}
+
+/// Returns the size of a header list as RFC 9113, section 6.5.2, defines it.
+fn size<B>(request: &Request<B>) -> usize {
+    let uri = request.uri();
+    let pseudo = [
+        (":method", Some(request.method().as_str())),
+        (":scheme", uri.scheme_str()),
+        (
+            ":authority",
+            uri.authority().map(http::uri::Authority::as_str),
+        ),
+        (
+            ":path",
+            uri.path_and_query().map(http::uri::PathAndQuery::as_str),
+        ),
+    ];
+    let pseudo = pseudo
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value?.len())));
+    let fields = request.headers().iter();
+    pseudo
+        .chain(fields.map(|(name, value)| (name.as_str(), value.len())))
+        .map(|(name, value)| name.len() + value + FIELD_OVERHEAD)
+        .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::{TooLarge, limit, size};
+
+    #[test]
+    fn a_header_list_is_counted_as_http_2_defines_it() {
+        let request = Request::post("http://server/a").header("x", "yy");
+        let mut request = request.body(()).unwrap_or_default();
+        let pseudo = (7 + 4) + (7 + 4) + (10 + 6) + (5 + 2);
+        let expected = pseudo + (1 + 2) + 5 * 32;
+        assert_eq!(size(&request), expected);
+        let expected = u32::try_from(expected).unwrap_or_default();
+        for (max, too_large) in [(expected, false), (expected - 1, true)] {
+            limit(&mut request, max);
+            assert_eq!(request.extensions().get::<TooLarge>().is_some(), too_large);
+        }
+        assert!(request.headers().is_empty());
+    }
+}

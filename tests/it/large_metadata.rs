@@ -1,0 +1,146 @@
+//! Calls whose metadata is larger than the server accepts: each is refused with details, and no other call of its
+//! connection notices.
+
+use std::sync::Arc;
+
+use serde_json::json;
+use tokio::sync::{Notify, mpsc};
+use tonic::{
+    Code, Request,
+    metadata::{Ascii, MetadataKey},
+};
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+
+use crate::{
+    callers::{ISSUER, issuer_section},
+    support::{
+        App, Failed, Reply, Signer, Upstream, batch, batch_deleted, batch_request, batch_section,
+        claims,
+    },
+};
+
+/// Puts so many fields with values of this size into the metadata of a request.
+fn enlarge<T>(message: T, fields: usize, size: usize) -> Request<T> {
+    let mut request = Request::new(message);
+    for number in 0..fields {
+        let key = format!("x-{number}").parse::<MetadataKey<Ascii>>().unwrap();
+        let value = "x".repeat(size).parse().unwrap();
+        request.metadata_mut().insert(key, value);
+    }
+    request
+}
+
+#[track_caller]
+fn expect_refused(failed: &Failed) {
+    failed.expect(Code::InvalidArgument, "INVALID_REQUEST");
+    let (field, description) = &failed.bad_request[0];
+    assert_eq!(field, "metadata");
+    assert!(description.contains("max_metadata_bytes"), "{description}");
+}
+
+#[tokio::test]
+async fn a_call_in_flight_does_not_notice_one_with_large_metadata() {
+    let (tell, mut arrived) = mpsc::unbounded_channel();
+    let open = Arc::new(Notify::new());
+    let closed = Arc::clone(&open);
+    let (app, upstream) = batch(move |_| {
+        tell.send(()).unwrap();
+        Reply::Held(Arc::clone(&closed), Box::new(batch_deleted()))
+    })
+    .await;
+    let mut client = app.client();
+    let slow =
+        tokio::spawn(async move { client.delete_batch_node_user(batch_request("slow")).await });
+    arrived.recv().await.unwrap();
+    for (fields, size) in [
+        (1, 8_200),
+        (1, 9_000),
+        (1, 20_000),
+        (1, 33_000),
+        (1, 60_000),
+        (1, 65_536),
+        (1, 100_000),
+        (1, 250_000),
+        (40, 200),
+        (1_000, 20),
+        (2_000, 20),
+    ] {
+        let request = enlarge(batch_request("large"), fields, size);
+        let answer = app.client().delete_batch_node_user(request).await;
+        expect_refused(&answer.unwrap_err().into());
+    }
+    open.notify_one();
+    slow.await.unwrap().unwrap();
+    open.notify_one();
+    let fits = enlarge(batch_request("fits"), 1, 7_500);
+    app.client().delete_batch_node_user(fits).await.unwrap();
+    assert_eq!(upstream.requests("DELETE", "/pools").len(), 2);
+    let records = app.audit();
+    assert!(records.iter().all(|record| record["user"] != "large"));
+    let peer = &records[0]["peer"];
+    assert!(
+        records.iter().all(|record| record["peer"] == *peer),
+        "a new connection"
+    );
+}
+
+/// Only a caller with an identity learns what is wrong with the metadata.
+#[tokio::test]
+async fn the_identity_is_decided_before_the_size() {
+    let upstream = Upstream::start(|_| Reply::empty(200)).await;
+    let folder = App::folder();
+    let head = "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"\"\n";
+    let signer = Signer::es256("key-1");
+    let issuer = issuer_section(&folder, &signer);
+    let section = batch_section(&folder, &upstream.url);
+    let app = App::configured(folder, &format!("{head}{issuer}{section}")).await;
+    let valid = signer.token(&claims(ISSUER, "bob"));
+    let mut large = claims(ISSUER, "bob");
+    large["groups"] = json!("g".repeat(30_000));
+    let large = signer.token(&large);
+    for (token, size, identified) in [
+        (valid.as_str(), 20_000, true),
+        (&large, 0, true),
+        ("", 20_000, false),
+        ("rubbish", 20_000, false),
+        (&large[1..], 0, false),
+    ] {
+        let mut request = enlarge(batch_request("alice"), 1, size);
+        if !token.is_empty() {
+            let value = format!("Bearer {token}").parse().unwrap();
+            request.metadata_mut().insert("authorization", value);
+        }
+        let answer = app.client().delete_batch_node_user(request).await;
+        let failed = Failed::from(answer.unwrap_err());
+        if identified {
+            expect_refused(&failed);
+            continue;
+        }
+        failed.expect(Code::Unauthenticated, "CALLER_UNAUTHENTICATED");
+        let record = app.audit().pop().unwrap();
+        assert_eq!(record["request_id"], failed.request_id);
+        assert_eq!(record["outcome"], "denied");
+    }
+    assert!(upstream.seen().is_empty());
+}
+
+#[tokio::test]
+async fn health_refuses_large_metadata_in_the_same_way() {
+    let (app, _upstream) = batch(|_| batch_deleted()).await;
+    let mut health = HealthClient::new(app.channel());
+    for (size, fits) in [(7_500, true), (9_000, false), (60_000, false)] {
+        let request = || enlarge(HealthCheckRequest::default(), 1, size);
+        let failures = [
+            health.check(request()).await.err(),
+            health.watch(request()).await.err(),
+        ];
+        for failure in failures {
+            assert_eq!(failure.is_none(), fits, "{size}");
+            if let Some(status) = failure {
+                let failed = Failed::from(status);
+                assert_eq!(failed.reason, "ERROR_REASON_INVALID_REQUEST");
+                assert_eq!(failed.bad_request[0].0, "metadata");
+            }
+        }
+    }
+}
