@@ -13,15 +13,14 @@ use futures_util::FutureExt as _;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header::CONTENT_TYPE,
 };
-use http_body::{Body, Frame, SizeHint};
+use http_body::{Body, Frame};
 use http_body_util::{BodyExt as _, combinators::MapFrame};
 use opentelemetry::context::FutureExt as _;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio_util::sync::CancellationToken;
 use tonic::Code;
 use tower::{Layer, Service};
 
-use super::acceptor::Peer;
+use super::{acceptor::Peer, identify, request_body::RequestBody};
 use crate::{
     access::refusals::Refusals,
     error::{
@@ -52,36 +51,6 @@ impl<S> Layer<S> for EdgeLayer {
     }
 }
 
-/// The body of a request. It tells when the rest of it cannot come any more.
-pub struct Incoming<Q> {
-    body: Q,
-    cut: CancellationToken,
-}
-
-impl<Q: Body + Unpin> Body for Incoming<Q> {
-    type Data = Q::Data;
-    type Error = Q::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Q::Data>, Q::Error>>> {
-        let frame = Pin::new(&mut self.body).poll_frame(cx);
-        if let Poll::Ready(Some(Err(_))) = &frame {
-            self.cut.cancel();
-        }
-        frame
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
 /// The service that the layer makes.
 #[derive(Clone)]
 pub struct Edge<S> {
@@ -95,7 +64,7 @@ type Answer<B> = Response<MapFrame<B, MarkTrailers<<B as Body>::Data>>>;
 
 impl<S, Q, B> Service<Request<Q>> for Edge<S>
 where
-    S: Service<Request<Incoming<Q>>, Response = Response<B>>,
+    S: Service<Request<RequestBody<Q>>, Response = Response<B>>,
     S::Future: Send + 'static,
     B: Body + Default + Send + 'static,
 {
@@ -117,9 +86,9 @@ where
             server: peer.and_then(|peer| peer.local),
         };
         let (path, headers) = (request.uri().path(), request.headers());
-        let timeout = headers.get("grpc-timeout").map(HeaderValue::as_bytes);
+        let is_stream = identify::is_reflection(path);
         let client = ends.client.map(|client| client.to_string());
-        let mut meta = CallMeta::new(timeout, client.unwrap_or_default());
+        let mut meta = CallMeta::new(timeout(headers), client.unwrap_or_default());
         meta.observed = Observed::begin(path, headers, &meta, ends, &self.metrics, &self.refusals);
         let observed = meta.observed.clone();
         // A UUID is always a header's value.
@@ -127,7 +96,7 @@ where
         let request_id = meta.request_id.clone();
         let cut = meta.cut.clone();
         request.extensions_mut().insert(Arc::new(meta));
-        let request = request.map(|body| Incoming { body, cut });
+        let request = request.map(|body| RequestBody::new(body, cut, is_stream));
         let context = observed.as_ref().map(|observed| observed.context().clone());
         let answer = self.inner.call(request);
         let answer = AssertUnwindSafe(answer).catch_unwind();
@@ -162,6 +131,13 @@ fn code(headers: &HeaderMap) -> Option<Code> {
 fn panicked<B: Default>(request_id: String) -> Response<B> {
     let facts = CallFacts::of_request(request_id);
     status(&Failure::internal("a panic"), &facts).into_http()
+}
+
+/// Returns the text of `grpc-timeout`, which is empty, and so malformed, if there is more than one.
+fn timeout(headers: &HeaderMap) -> Option<&[u8]> {
+    let mut values = headers.get_all("grpc-timeout").iter();
+    let value = values.next()?.as_bytes();
+    Some(values.next().map_or(value, |_| b""))
 }
 
 /// The answer to what is not gRPC. A browser can be made to send other requests with its user's certificate.
@@ -223,12 +199,12 @@ mod tests {
     use tonic::{Code, Status, body::Body};
     use tower::{Layer as _, Service as _, service_fn};
 
-    use super::{EdgeLayer, Incoming};
+    use super::{EdgeLayer, RequestBody};
     use crate::metrics::{Metrics, Snapshot};
 
     #[tokio::test]
     async fn a_panic_is_an_internal_error_with_details() {
-        let inner = service_fn(|request: Request<Incoming<Body>>| async move {
+        let inner = service_fn(|request: Request<RequestBody<Body>>| async move {
             assert!(request.uri().path() == "/", "on purpose");
             Ok::<_, String>(Response::new(Body::default()))
         });

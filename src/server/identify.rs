@@ -29,7 +29,11 @@ use crate::{
         status::{CallFacts, MAX_TEXT_BYTES, cut, status},
     },
     proto::ErrorReason,
-    service::{Shared, meta::CallMeta, unreadable},
+    service::{
+        Shared,
+        meta::{BAD_TIMEOUT, CallMeta},
+        unreadable,
+    },
 };
 
 const REFLECTION: &str = "/grpc.reflection.";
@@ -41,12 +45,36 @@ const MESSAGE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Calls to reflection at a time: each holds all of the API, and none of them is in a hurry.
 const REFLECTIONS: usize = 64;
 
-/// Returns the rule that the metadata of a request violates.
+/// Headers that must occur at most once. `grpc-timeout` is checked with the deadline.
+const SINGULAR: [&str; 3] = ["authorization", "content-type", "grpc-encoding"];
+
+/// Returns whether a path is one of the reflection service. Only its methods take a stream of messages.
+#[must_use]
+pub fn is_reflection(path: &str) -> bool {
+    path.starts_with(REFLECTION)
+}
+
+/// Returns the first rule that the metadata of a request violates.
 fn violation<Q>(request: &Request<Q>) -> Option<Violation> {
-    request.extensions().get::<TooLarge>().map(|_| Violation {
-        field: "metadata",
-        description: "larger than this server accepts (max_metadata_bytes)",
+    if request.extensions().get::<TooLarge>().is_some() {
+        return Some(Violation {
+            field: "metadata",
+            description: "larger than this server accepts (max_metadata_bytes)",
+        });
+    }
+    let headers = request.headers();
+    let repeated = |name: &&str| headers.get_all(*name).iter().nth(1).is_some();
+    let field = SINGULAR.into_iter().find(repeated)?;
+    Some(Violation {
+        field,
+        description: "must occur at most once",
     })
+}
+
+/// Returns the violation of a request whose deadline cannot be read.
+fn bad_timeout<Q>(request: &Request<Q>) -> Option<Violation> {
+    let meta = request.extensions().get::<Arc<CallMeta>>()?;
+    meta.deadline.is_none().then_some(BAD_TIMEOUT)
 }
 
 /// The layer.
@@ -139,7 +167,7 @@ impl IdentifyLayer {
         if extensions.get::<Crowded>().is_some() {
             return Err(full());
         }
-        if !path.starts_with(REFLECTION) {
+        if !is_reflection(path) {
             return Ok(None);
         }
         let room = Arc::clone(&self.reflections).try_acquire_owned();
@@ -151,7 +179,7 @@ impl IdentifyLayer {
     fn audience(&self, path: &str) -> Option<Audience> {
         if path.starts_with("/grpc.health.") {
             Some(self.health)
-        } else if path.starts_with(REFLECTION) {
+        } else if is_reflection(path) {
             Some(self.reflection)
         } else {
             None
@@ -326,7 +354,8 @@ where
         if is_call && unreadable::rpc(&path).is_none() {
             return Box::pin(inner.call(request));
         }
-        let violation = violation(&request);
+        // The pipeline checks the deadline of a call itself, before the identity.
+        let violation = violation(&request).or_else(|| audience.and(bad_timeout(&request)));
         Box::pin(async move {
             let shared = &layer.shared;
             if audience == Some(Audience::Everybody) {

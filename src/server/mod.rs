@@ -14,6 +14,7 @@ mod metadata;
 mod places;
 mod reflection;
 mod reload;
+mod request_body;
 mod stream;
 mod tls;
 mod waiting;

@@ -13,8 +13,8 @@ use uuid::Builder;
 
 use super::observed::{Observed, ended};
 use crate::{
-    access::unidentified::Unidentified, identity::Identity, proto::ErrorReason, trace,
-    upstream::deadline::Deadline,
+    access::unidentified::Unidentified, error::Violation, identity::Identity, proto::ErrorReason,
+    trace, upstream::deadline::Deadline,
 };
 
 /// For a caller who sets no deadline.
@@ -23,6 +23,12 @@ const DEFAULT: Duration = Duration::from_secs(30);
 pub const LONGEST_CALL: Duration = Duration::from_mins(1);
 /// The answer leaves this long before the caller's deadline.
 const MARGIN: Duration = Duration::from_millis(100);
+
+/// The violation of a call whose `grpc-timeout` is malformed or occurs more than once.
+pub const BAD_TIMEOUT: Violation = Violation {
+    field: "grpc-timeout",
+    description: "must occur at most once, as 1-8 digits and one of H M S m u n",
+};
 
 /// What the transport knows of a call.
 #[derive(Clone, Debug)]

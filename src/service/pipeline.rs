@@ -16,14 +16,14 @@ use tonic::{Code, Response, Status};
 use super::{
     Shared,
     call::{Finished, Subject, Trace, Work},
-    meta::CallMeta,
+    meta::{BAD_TIMEOUT, CallMeta},
     observed::ended,
     report::outcome_name,
 };
 use crate::{
     access::{audit::Event, quota::Slot},
     error::{
-        Failure, Fate, Violation,
+        Failure, Fate,
         status::{CallFacts, status},
     },
     identity::Identity,
@@ -145,10 +145,7 @@ impl Call {
             return Err(Failure::new(ErrorReason::ShuttingDown, "draining"));
         }
         let Some(deadline) = self.meta.deadline.clone() else {
-            return Err(Failure::invalid(vec![Violation {
-                field: "grpc-timeout",
-                description: "must be 1-8 digits and one of H M S m u n",
-            }]));
+            return Err(Failure::invalid(vec![BAD_TIMEOUT]));
         };
         if !deadline.allows_attempt() {
             return Err(Deadline::exceeded("before anything was done"));

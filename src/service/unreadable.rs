@@ -40,6 +40,9 @@ const FIELDS: [&str; 9] = [
     "user",
 ];
 
+/// How the transport refuses a unary call with more than one message.
+pub const SECOND_MESSAGE: &str = "more than one request message";
+
 /// The answer in place of one that the transport made; `None` when that one is to stay as it is.
 #[must_use]
 pub async fn answer(
@@ -64,12 +67,14 @@ pub async fn answer(
 
 /// Returns what is wrong with a request that the transport refused.
 fn violation(refused: &Status) -> Option<Violation> {
+    let text = refused.message();
     let (field, description) = match refused.code() {
         Code::Internal => (
-            field(refused.message()),
+            field(text),
             "cannot be read as Protocol Buffers, or is not UTF-8",
         ),
         Code::OutOfRange => ("", "the request message is larger than this server accepts"),
+        Code::Unknown if text == SECOND_MESSAGE => ("", "the call must have one request message"),
         _ => return None,
     };
     Some(Violation { field, description })

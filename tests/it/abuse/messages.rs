@@ -34,11 +34,8 @@ fn timed(name: &'static str, end: &'static str, timeout: &str) -> Kind {
 #[rustfmt::skip]
 pub fn kinds() -> Vec<Kind> {
     let good = message("x");
+    let never = message(NEVER);
     let inner = &good[5..];
-    let compressed = |encoding: &str| {
-        let list = fields().with("grpc-encoding", encoding);
-        with_body(&list, &[&prefixed(1, inner.len(), inner)], true)
-    };
     let large: Vec<_> = (0..3).flat_map(|_| frame(DATA, 0, 1, &[0; MAX_FRAME])).collect();
     vec![
         whole("a length over 64 KiB", INVALID, &prefixed(0, 65_537, b"")),
@@ -48,14 +45,21 @@ pub fn kinds() -> Vec<Kind> {
         whole("half a prefix", INVALID, &[0, 0, 0]),
         whole("no message", INVALID, b""),
         bytes("no body", INVALID, fields().headers(1, END_STREAM)),
-        // tonic does not look at a second message, and neither does anybody else.
-        whole("two messages", "OK", &[&good[..], &message(NEVER)].concat()),
-        whole("a thousand messages", INVALID, &good.repeat(1_000)[..MAX_FRAME]),
-        whole("a message and half a prefix", INVALID, &[&good[..], &[0, 0]].concat()),
+        whole("two messages", INVALID, &[&never[..], &never].concat()),
+        bytes("two messages in two frames", INVALID, with_body(&fields(), &[&never, &never], true)),
+        bytes("two messages in small frames", INVALID, with_body(&fields(), &never.repeat(2).chunks(3).collect::<Vec<_>>(), true)),
+        whole("many messages", INVALID, &never.repeat(MAX_FRAME / never.len())),
+        whole("a message and half a prefix", INVALID, &[&never[..], &[0, 0]].concat()),
+        whole("a message and one byte", INVALID, &[&never[..], b"x"].concat()),
+        whole("a message and an empty one", INVALID, &[&never[..], &prefixed(0, 0, b"")].concat()),
+        whole("an empty message and another one", INVALID, &[&prefixed(0, 0, b"")[..], &never].concat()),
+        whole("a message and half of another one", INVALID, &[&never[..], &never[..9]].concat()),
+        bytes("a message and another one, and no end", INVALID, with_body(&fields(), &[&never, &never[..9]], false)),
+        bytes("a message, and frames of nothing", "OK", with_body(&fields(), &[&good, b"", b""], true)),
+        whole("a message and rubbish", INVALID, &[&never[..], &[0xff; 500]].concat()),
         whole("rubbish in place of a message", INVALID, &prefixed(0, 500, &[0xff; 500])),
         whole("compressed, and with nothing", INVALID, &prefixed(1, inner.len(), inner)),
-        bytes("compressed with gzip", "Unimplemented without details", compressed("gzip")),
-        bytes("compressed with what nobody knows", "Unimplemented without details", compressed("x")),
+        whole("flag 2", INVALID, &prefixed(2, inner.len(), inner)),
         whole("an unknown flag", INVALID, &prefixed(255, inner.len(), inner)),
         open("a message that is promised", &[&prefixed(0, 65_536, b"")]),
         open("a message without its end", &[&good[..9]]),
@@ -69,7 +73,14 @@ pub fn kinds() -> Vec<Kind> {
         timed("a deadline that is too long a number", INVALID, "999999999S"),
         timed("a deadline that is no number", INVALID, "\u{661}S"),
         timed("a deadline below nothing", INVALID, "-1S"),
-        bytes("two deadlines", "OK", fields().with("grpc-timeout", "5S").with("grpc-timeout", "x").call(1, "x")),
+        timed("two deadlines in one header", INVALID, "5S, 5S"),
+        bytes("two deadlines", INVALID, within("5S").with("grpc-timeout", "9S").call(1, NEVER)),
+        bytes("two deadlines of which one is bad", INVALID, within("5S").with("grpc-timeout", "x").call(1, NEVER)),
+        bytes("the same deadline twice", INVALID, within("5S").with("grpc-timeout", "5S").call(1, NEVER)),
+        bytes("three deadlines", INVALID, within("1S").with("grpc-timeout", "5S").with("grpc-timeout", "1S").call(1, NEVER)),
+        bytes("two tokens", INVALID, fields().with("authorization", "Bearer a").with("authorization", "Bearer a").call(1, NEVER)),
+        bytes("two content types", INVALID, fields().with("content-type", "application/grpc").call(1, NEVER)),
+        bytes("te twice", "OK", fields().with("te", "trailers").call(1, "x")),
         bytes("no te", "OK", fields().without("te").call(1, "x")),
     ]
 }
