@@ -46,7 +46,7 @@ const MESSAGE_TIMEOUT: Duration = Duration::from_secs(10);
 const REFLECTIONS: usize = 64;
 
 /// Headers that must occur at most once. `grpc-timeout` is checked with the deadline.
-const SINGULAR: [&str; 3] = ["authorization", "content-type", "grpc-encoding"];
+const SINGULAR: [&str; 3] = ["authorization", "content-type", unreadable::ENCODING];
 
 /// Returns whether a path is one of the reflection service. Only its methods take a stream of messages.
 #[must_use]

@@ -26,7 +26,7 @@ use tokio::{
     time::{MissedTickBehavior, interval, sleep},
 };
 use tokio_util::task::AbortOnDropHandle;
-use tonic::service::RoutesBuilder;
+use tonic::{codec::CompressionEncoding, service::RoutesBuilder};
 use tonic_health::{
     pb::health_server::HealthServer,
     server::{HealthReporter, HealthService},
@@ -198,13 +198,20 @@ impl Server {
         let most = self.settings.limits.max_request_bytes as usize;
         let health = WatchUnknown(HealthService::from_health_reporter(health));
         routes
-            .add_service(HealthServer::new(health).max_decoding_message_size(most))
+            .add_service(
+                HealthServer::new(health)
+                    .accept_compressed(CompressionEncoding::Gzip)
+                    .max_decoding_message_size(most),
+            )
             .add_service(
                 UserAdminServer::new(Service(Arc::clone(&self.shared)))
+                    .accept_compressed(CompressionEncoding::Gzip)
                     .max_decoding_message_size(most),
             );
         if self.settings.reflection.is_some() {
-            let reflection = reflection::service()?.max_decoding_message_size(most);
+            let reflection = reflection::service()?
+                .accept_compressed(CompressionEncoding::Gzip)
+                .max_decoding_message_size(most);
             routes
                 .add_service(V1Alpha(reflection.clone()))
                 .add_service(reflection);

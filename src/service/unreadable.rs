@@ -3,7 +3,7 @@
 //! request, and of a caller who is nobody.
 
 use http::HeaderMap;
-use tonic::{Code, Status};
+use tonic::{Code, Status, metadata::MetadataValue};
 
 use super::{
     Shared,
@@ -42,6 +42,14 @@ const FIELDS: [&str; 9] = [
 
 /// How the transport refuses a unary call with more than one message.
 pub const SECOND_MESSAGE: &str = "more than one request message";
+/// What it says of a message whose compressed-flag is wrong, and of one that cannot be decompressed.
+const WRONG_FLAG: &str = "protocol error:";
+const NOT_DECOMPRESSED: &str = "Error decompressing:";
+/// Tells a client how it may compress (gRPC, "Compression").
+const ACCEPT_ENCODING: &str = "grpc-accept-encoding";
+/// Names the encoding of the messages.
+pub const ENCODING: &str = "grpc-encoding";
+const ENCODINGS: &str = "identity,gzip";
 
 /// The answer in place of one that the transport made; `None` when that one is to stay as it is.
 #[must_use]
@@ -69,11 +77,25 @@ pub async fn answer(
 fn violation(refused: &Status) -> Option<Violation> {
     let text = refused.message();
     let (field, description) = match refused.code() {
+        Code::Internal if text.starts_with(WRONG_FLAG) => (
+            "",
+            "the compressed-flag of the message is neither 0 nor 1, or is 1 without grpc-encoding",
+        ),
+        Code::Internal if text.starts_with(NOT_DECOMPRESSED) => (
+            "",
+            "the message cannot be decompressed as grpc-encoding says",
+        ),
         Code::Internal => (
             field(text),
             "cannot be read as Protocol Buffers, or is not UTF-8",
         ),
-        Code::OutOfRange => ("", "the request message is larger than this server accepts"),
+        // The length of a message, and what it is when decompressed.
+        Code::OutOfRange | Code::ResourceExhausted => {
+            ("", "the request message is larger than this server accepts")
+        }
+        Code::Unimplemented if refused.metadata().contains_key(ACCEPT_ENCODING) => {
+            (ENCODING, "must be identity or gzip")
+        }
         Code::Unknown if text == SECOND_MESSAGE => ("", "the call must have one request message"),
         _ => return None,
     };
@@ -107,7 +129,7 @@ pub async fn invalid(
         );
     }
     let facts = CallFacts::of_request(meta.request_id.clone());
-    Some(status(&failure, &facts))
+    Some(refusal(&failure, &facts))
 }
 
 /// Returns the details of a stream of requests that ends because one of them cannot be read.
@@ -117,7 +139,18 @@ pub fn stream_error(meta: &CallMeta, error: Status) -> Status {
         return error;
     };
     let facts = CallFacts::of_request(meta.request_id.clone());
-    status(&Failure::invalid(vec![violation]), &facts)
+    refusal(&Failure::invalid(vec![violation]), &facts)
+}
+
+/// Returns the status of a failure. One that is about compression says what the server accepts.
+fn refusal(failure: &Failure, facts: &CallFacts) -> Status {
+    let mut status = status(failure, facts);
+    let about = |violation: &Violation| violation.field == ENCODING;
+    if failure.violations.iter().any(about) {
+        let encodings = MetadataValue::from_static(ENCODINGS);
+        status.metadata_mut().insert(ACCEPT_ENCODING, encodings);
+    }
+    status
 }
 
 /// The answer to a call whose message does not come.
@@ -175,7 +208,7 @@ async fn refuse(
         Ok(_) => failure,
         Err(unidentified) => Failure::unidentified(unidentified.as_str()),
     };
-    let status = status(&failure, &facts);
+    let status = refusal(&failure, &facts);
     if let Some(kind) = shared.report_refusal(meta, failure.reason) {
         // Who is nobody is on record, whatever the message is.
         if let Some(outcome) = kind.outcome {

@@ -3,6 +3,7 @@
 
 mod arrivals;
 mod broken;
+mod compressed;
 mod floods;
 pub mod frames;
 mod headers;
@@ -120,6 +121,11 @@ async fn requests_that_are_none_are_refused_on_their_stream() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bodies_that_are_no_message_have_an_answer() {
     survive("messages", messages::kinds).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn compressed_messages_are_inflated_within_bounds() {
+    survive("compressed", compressed::kinds).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -7,7 +7,7 @@ use super::{
     },
 };
 
-const INVALID: &str = "InvalidArgument INVALID_REQUEST";
+pub const INVALID: &str = "InvalidArgument INVALID_REQUEST";
 /// Nobody with this name is on record.
 pub const NEVER: &str = "never";
 const LATE: &str = "DeadlineExceeded DEADLINE_EXCEEDED";

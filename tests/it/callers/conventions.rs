@@ -1,15 +1,16 @@
-//! What gRPC's own documents say of health and reflection.
+//! What gRPC's own documents say of health, reflection and compression.
 
 use futures_util::{FutureExt as _, stream};
 use http::uri::PathAndQuery;
 use prost::Message as _;
-use tonic::{Code, Request, Streaming, client::Grpc};
+use tonic::{Code, Request, Streaming, client::Grpc, codec::CompressionEncoding};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 use tonic_prost::ProstCodec;
 use tonic_reflection::pb::v1::{
     ExtensionRequest, ServerReflectionRequest, ServerReflectionResponse,
+    server_reflection_client::ServerReflectionClient,
     server_reflection_request::MessageRequest::{
         self, AllExtensionNumbersOfType, FileByFilename, FileContainingExtension,
         FileContainingSymbol, ListServices,
@@ -18,7 +19,7 @@ use tonic_reflection::pb::v1::{
 };
 
 use crate::{
-    support::{App, Failed, batch, batch_deleted},
+    support::{App, Failed, batch, batch_deleted, batch_request},
     unreadable::Bare,
 };
 
@@ -188,4 +189,62 @@ async fn a_reflection_request_that_cannot_be_read_ends_its_stream_with_details()
         assert_eq!(failed.code, Code::InvalidArgument);
         assert_eq!(failed.reason, "ERROR_REASON_INVALID_REQUEST");
     }
+}
+
+#[tokio::test]
+async fn compressed_requests_are_served_and_answers_are_not_compressed() {
+    let (app, _upstream) = batch(|_| batch_deleted()).await;
+    let gzip = CompressionEncoding::Gzip;
+    let mut client = app.client().send_compressed(gzip);
+    let user = "a".repeat(200);
+    let answer = client.delete_batch_node_user(batch_request(&user)).await;
+    assert!(!answer.unwrap().metadata().contains_key("grpc-encoding"));
+    let mut health = HealthClient::new(app.channel()).send_compressed(gzip);
+    let answer = health.check(HealthCheckRequest::default()).await;
+    assert!(!answer.unwrap().metadata().contains_key("grpc-encoding"));
+    let mut reflection = ServerReflectionClient::new(app.channel()).send_compressed(gzip);
+    let request = ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(ListServices(String::new())),
+    };
+    let request = stream::iter([request]);
+    let answer = reflection.server_reflection_info(request).await.unwrap();
+    assert!(answer.into_inner().message().await.unwrap().is_some());
+}
+
+/// gRPC's document on compression: the client learns what it may use.
+#[tokio::test]
+async fn other_compressions_are_refused_with_those_that_are_accepted() {
+    let (app, upstream) = batch(|_| batch_deleted()).await;
+    for encoding in [
+        "deflate",
+        "zstd",
+        "snappy",
+        "br",
+        "GZIP",
+        "x",
+        "gzip,identity",
+    ] {
+        let rpcs = [
+            "/useradmin.v1.UserAdmin/DeleteBatchNodeUser",
+            "/useradmin.v1.UserAdmin/DeleteHmcUser",
+            "/grpc.health.v1.Health/Check",
+        ];
+        for path in rpcs.into_iter().chain(REFLECTIONS) {
+            let mut request = Request::new(stream::iter([Vec::new().into()]));
+            let value = encoding.parse().unwrap();
+            request.metadata_mut().insert("grpc-encoding", value);
+            let mut client = Grpc::new(app.channel());
+            client.ready().await.unwrap();
+            let path = PathAndQuery::from_static(path);
+            let status = client.streaming(request, path, Bare).await.unwrap_err();
+            let accepted = status.metadata().get("grpc-accept-encoding");
+            assert_eq!(accepted.unwrap(), "identity,gzip", "{encoding}");
+            let failed = Failed::from(status);
+            assert_eq!(failed.code, Code::InvalidArgument);
+            assert_eq!(failed.reason, "ERROR_REASON_INVALID_REQUEST");
+            assert_eq!(failed.bad_request[0].0, "grpc-encoding");
+        }
+    }
+    assert!(upstream.seen().is_empty());
 }

@@ -1,0 +1,81 @@
+//! Messages that are compressed, or claim to be.
+
+use std::{io::Write as _, sync::Arc};
+
+use flate2::{Compression, write::GzEncoder};
+
+use super::{
+    Kind, bytes,
+    frames::{DATA, END_STREAM, MAX_FRAME, fields, frame, message, nth, prefixed, with_body},
+    kind,
+    messages::{INVALID, NEVER},
+    same,
+    streams::STREAMS,
+    target::Door,
+};
+
+fn compressed(
+    name: &'static str,
+    end: &'static str,
+    encoding: &str,
+    flag: u8,
+    message: &[u8],
+) -> Kind {
+    let list = fields().with("grpc-encoding", encoding);
+    let body = prefixed(flag, message.len(), message);
+    let frames: Vec<_> = body.chunks(MAX_FRAME).collect();
+    bytes(name, end, with_body(&list, &frames, true))
+}
+
+#[rustfmt::skip]
+pub fn kinds() -> Vec<Kind> {
+    let message = message("x");
+    let inner = &message[5..];
+    let zipped = gzip(inner);
+    let (head, tail) = zipped.split_at(zipped.len() / 2);
+    let flipped = [head, &[tail[0] ^ 0xff], &tail[1..]].concat();
+    let bomb = gzip(&vec![0; 60_000_000]);
+    vec![
+        compressed("compressed with gzip", "OK", "gzip", 1, &zipped),
+        compressed("not compressed, though it may be", "OK", "gzip", 0, inner),
+        compressed("not compressed at all", "OK", "identity", 0, inner),
+        compressed("compressed with identity", INVALID, "identity", 1, inner),
+        compressed("compressed twice", INVALID, "gzip", 1, &gzip(&zipped)),
+        compressed("gzip that is none", INVALID, "gzip", 1, inner),
+        compressed("gzip of nothing", INVALID, "gzip", 1, b""),
+        compressed("gzip of which half is missing", INVALID, "gzip", 1, head),
+        compressed("gzip with a wrong byte", INVALID, "gzip", 1, &flipped),
+        compressed("60 MB in 58 KB", INVALID, "gzip", 1, &bomb),
+        compressed("compressed with deflate", INVALID, "deflate", 1, inner),
+        compressed("compressed with zstd", INVALID, "zstd", 1, inner),
+        compressed("compressed with snappy", INVALID, "snappy", 0, inner),
+        compressed("compressed with what nobody knows", INVALID, "x", 1, inner),
+        compressed("two encodings in one header", INVALID, "gzip, gzip", 1, &zipped),
+        bytes("two encodings", INVALID, fields().with("grpc-encoding", "gzip").with("grpc-encoding", "gzip").call(1, NEVER)),
+        bytes("an empty encoding", INVALID, fields().with("grpc-encoding", "").call(1, NEVER)),
+        kind("bombs on every stream", INVALID, bombs),
+    ]
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// A message that is a thousand times larger than it looks, as often as a connection can send one.
+async fn bombs(door: Arc<Door>) -> String {
+    let mut peer = door.peer().await;
+    let bomb = gzip(&vec![0; 2_000_000]);
+    let body = prefixed(1, bomb.len(), &bomb);
+    let list = fields().with("grpc-encoding", "gzip");
+    let streams = || (0..STREAMS).map(nth);
+    let calls = streams().flat_map(|stream| {
+        let data = frame(DATA, END_STREAM, stream, &body);
+        [list.headers(stream, 0), data].concat()
+    });
+    peer.send(calls.collect::<Vec<_>>()).await;
+    peer.until(|heard| streams().all(|stream| heard.end(stream).is_some()))
+        .await;
+    peer.heard(|heard| same(streams().map(|stream| heard.end(stream).unwrap()).collect()))
+}
