@@ -1,4 +1,4 @@
-//! What is logged and counted when a connection does not end well, or when HTTP/2 refuses one of its requests.
+//! Log lines and metrics of connections that end with a fault, and of requests that HTTP/2 refuses.
 
 use std::{error::Error as _, net::SocketAddr, sync::Arc};
 

@@ -195,7 +195,7 @@ fn holding<B>(mut answer: Response<B>, room: Option<Held>) -> Response<B> {
     answer
 }
 
-/// Returns the answer, or the refusal with details in place of the transport's own.
+/// Returns the answer, or a refusal with details instead of the transport's own.
 async fn with_details<B: Default>(
     shared: &Shared,
     path: &str,

@@ -1,5 +1,5 @@
 //! Server reflection, v1 and v1alpha. `tonic-reflection` ends the stream at the first request that it cannot answer;
-//! here such a request gets an error response, and the stream goes on (reflection.proto).
+//! here such a request gets an error response, and the stream continues (reflection.proto).
 
 use std::{
     convert::Infallible,

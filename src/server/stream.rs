@@ -64,7 +64,7 @@ impl Stream {
         Self { begun, ..self }
     }
 
-    /// Advertises this size of a header list in place of the larger one that HTTP/2 reads: hyper and h2 enforce what
+    /// Advertises this size of a header list instead of the larger one that HTTP/2 reads: hyper and h2 enforce what
     /// they advertise, and with another answer than a gRPC status.
     pub fn advertising(self, max_header_list: u32) -> Self {
         Self {

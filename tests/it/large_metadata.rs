@@ -19,7 +19,7 @@ use crate::{
     },
 };
 
-/// Puts so many fields with values of this size into the metadata of a request.
+/// Creates a request with this number of metadata fields, each with a value of this size.
 fn enlarge<T>(message: T, fields: usize, size: usize) -> Request<T> {
     let mut request = Request::new(message);
     for number in 0..fields {
@@ -84,7 +84,7 @@ async fn a_call_in_flight_does_not_notice_one_with_large_metadata() {
     );
 }
 
-/// Only a caller with an identity learns what is wrong with the metadata.
+/// A caller without an identity gets no details about the metadata.
 #[tokio::test]
 async fn the_identity_is_decided_before_the_size() {
     let upstream = Upstream::start(|_| Reply::empty(200)).await;

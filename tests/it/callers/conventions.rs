@@ -28,7 +28,7 @@ const REFLECTIONS: [&str; 2] = [
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
 ];
 
-/// health.proto: a service that is not known may become known, so that the stream goes on.
+/// health.proto: the service may become known later, so the stream stays open.
 #[tokio::test]
 async fn a_watch_of_an_unknown_service_reports_so_and_goes_on() {
     let (app, _upstream) = batch(|_| batch_deleted()).await;
@@ -88,7 +88,7 @@ async fn reflect(
         .into_inner()
 }
 
-/// The response in a word: what it is, or the code of its error.
+/// Returns a short name of the response, or the code of its error.
 fn kind(response: &MessageResponse) -> String {
     match response {
         MessageResponse::FileDescriptorResponse(files) => {
@@ -212,7 +212,7 @@ async fn compressed_requests_are_served_and_answers_are_not_compressed() {
     assert!(answer.into_inner().message().await.unwrap().is_some());
 }
 
-/// gRPC's document on compression: the client learns what it may use.
+/// gRPC, "Compression": the response lists the accepted encodings.
 #[tokio::test]
 async fn other_compressions_are_refused_with_those_that_are_accepted() {
     let (app, upstream) = batch(|_| batch_deleted()).await;
