@@ -109,13 +109,15 @@ impl StandardError {
 }
 
 impl Write for StandardError {
+    /// Takes the line from the queue. Never fails, since the caller would repeat a line after an interruption, and print
+    /// other errors to standard error.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let written = self.write_line(line);
         self.queued_bytes.fetch_sub(cost(line), Ordering::Relaxed);
         if written.is_err() {
             DROPPED.fetch_add(1, Ordering::Relaxed);
         }
-        written.map(|()| line.len())
+        Ok(line.len())
     }
 
     /// Reports dropped lines. The library calls this when the queue is empty.
@@ -142,7 +144,8 @@ fn write_whole(mut bytes: &[u8]) -> io::Result<()> {
             Ok(written) => bytes = &bytes[written..],
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                poll(&mut [PollFd::new(&stderr, PollFlags::OUT)], None)?;
+                // What interrupted it may have been a signal to the process.
+                let _ = poll(&mut [PollFd::new(&stderr, PollFlags::OUT)], None);
             }
             Err(error) => return Err(error),
         }

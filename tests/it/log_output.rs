@@ -2,11 +2,15 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader},
+    io::{self, BufRead as _, BufReader},
     path::Path,
     time::{Duration, Instant},
 };
 
+use rustix::{
+    fs::{OFlags, fcntl_setfl},
+    process::{Pid, Signal, kill_process},
+};
 use serde_json::Value;
 
 use crate::{
@@ -19,9 +23,10 @@ const CALLS: usize = 400;
 /// Far below the limit of a drain: nothing is in progress when the server stops.
 const LONGEST_STOP: Duration = Duration::from_secs(10);
 
-/// Starts a server whose log, at a level with many lines for each call, goes to a pipe.
-fn start(folder: &Path) -> (Process, std::io::PipeReader) {
-    let (reader, writer) = std::io::pipe().unwrap();
+/// Starts a server whose log, at a level with many lines for each call, goes to a pipe with these flags.
+fn start(folder: &Path, flags: OFlags) -> (Process, io::PipeReader) {
+    let (reader, writer) = io::pipe().unwrap();
+    fcntl_setfl(&writer, flags).unwrap();
     let file = folder.join("useradmin.toml");
     let arguments = ["serve", "--config", file.to_str().unwrap()];
     (Process::logging(&arguments, writer, "trace"), reader)
@@ -48,7 +53,7 @@ async fn calls_and_the_stop_do_not_wait_for_a_stalled_reader() {
     let upstream = access::upstream().await;
     let folder = App::folder();
     let admin = configure_with_admin(&folder, &upstream.url);
-    let (process, reader) = start(&folder);
+    let (process, reader) = start(&folder, OFlags::empty());
     call(&process).await;
     assert!(dropped(&admin).await > 0);
     let begun = Instant::now();
@@ -63,7 +68,7 @@ async fn the_log_reports_dropped_lines_when_its_reader_resumes() {
     let upstream = access::upstream().await;
     let folder = App::folder();
     let admin = configure_with_admin(&folder, &upstream.url);
-    let (process, reader) = start(&folder);
+    let (process, reader) = start(&folder, OFlags::empty());
     call(&process).await;
     assert!(dropped(&admin).await > 0);
     let mut resumed = None;
@@ -75,6 +80,36 @@ async fn the_log_reports_dropped_lines_when_its_reader_resumes() {
         }
     }
     assert!(resumed.is_some_and(|lines| lines > 0));
+    process.stop();
+    fs::remove_dir_all(folder).unwrap();
+}
+
+/// Standard error may be shared with a process that has made it non-blocking, and signals interrupt the wait for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn signals_during_a_stall_do_not_stop_the_log() {
+    let upstream = access::upstream().await;
+    let folder = App::folder();
+    let admin = configure_with_admin(&folder, &upstream.url);
+    let (process, reader) = start(&folder, OFlags::NONBLOCK);
+    call(&process).await;
+    let id = Pid::from_raw(process.id().try_into().unwrap()).unwrap();
+    for _ in 0..2_000 {
+        // Several at a time, so that they do not all go to the main thread.
+        for signal in [Signal::HUP, Signal::USR1, Signal::USR2, Signal::ALARM] {
+            kill_process(id, signal).unwrap();
+        }
+    }
+    let mut lines = BufReader::new(reader).lines();
+    let is_resumed = |line: io::Result<String>| line.unwrap().contains("log output resumed");
+    assert!(lines.any(is_resumed));
+    let before = dropped(&admin).await;
+    assert!(before > 0);
+    let mut client = process.client();
+    client
+        .delete_batch_node_user(batch_request("alice"))
+        .await
+        .unwrap();
+    assert_eq!(dropped(&admin).await, before);
     process.stop();
     fs::remove_dir_all(folder).unwrap();
 }
