@@ -29,15 +29,16 @@ pub fn fit_connections(config: &mut Config) {
         return;
     };
     let configured = config.server.limits.max_connections;
-    let fitting = fitting_connections(limit.saturating_sub(needed_besides(config)));
+    let (own, upstream) = (needed_by_server(config), needed_by_upstreams(config));
+    let fitting = fitting_connections(shared_by_callers(limit.saturating_sub(own), upstream));
     if fitting < configured {
         config.server.limits.max_connections = fitting;
         tracing::warn!(
             open_files = limit,
-            needed = needed_besides(config) + needed_by_callers(configured),
+            needed = own + upstream + needed_by_callers(configured),
             configured,
             effective = fitting,
-            "max_connections is lowered: the limit of open files cannot hold it",
+            "max_connections lowered to fit the open-file limit",
         );
     }
 }
@@ -54,25 +55,49 @@ fn fitting_connections(descriptors: u64) -> u32 {
     u32::try_from(connections).unwrap_or(u32::MAX)
 }
 
-/// Descriptors for everything but connections of callers.
-fn needed_besides(config: &Config) -> u64 {
+/// Descriptors that are left to callers of `descriptors` that they share with upstream requests: at least half, since
+/// upstream requests seldom need as many connections as they may have in flight.
+fn shared_by_callers(descriptors: u64, upstream: u64) -> u64 {
+    descriptors - upstream.min(descriptors / 2)
+}
+
+/// Descriptors for upstream requests, if each has a connection of its own.
+fn needed_by_upstreams(config: &Config) -> u64 {
     let accounts = config.batch_accounts.values();
     let hmcs = config.hmcs.values();
-    let upstream: u64 = accounts
+    accounts
         .map(|account| account.bulkhead)
         .chain(hmcs.map(|hmc| hmc.bulkhead))
         .map(|bulkhead| u64::from(bulkhead.in_flight))
-        .sum();
+        .sum()
+}
+
+/// Descriptors for the admin port, the workers and the rest of the server.
+fn needed_by_server(config: &Config) -> u64 {
     let admin = config
         .server
         .admin_listen
         .map_or(0, |_| admin_listener::MAX_CONNECTIONS as u64);
-    upstream + admin + RESERVE + WORKER_RESERVE * workers::count() as u64
+    admin + RESERVE + WORKER_RESERVE * workers::count() as u64
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{fitting_connections, needed_by_callers};
+    use super::{fitting_connections, needed_by_callers, shared_by_callers};
+
+    #[test]
+    fn callers_get_at_least_half_of_what_they_share() {
+        for (descriptors, upstream, expected) in [
+            (1_000, 256, 744),
+            (264, 256, 132),
+            (264, 8, 256),
+            (101, 1_024, 51),
+            (0, 256, 0),
+        ] {
+            let left = shared_by_callers(descriptors, upstream);
+            assert_eq!(left, expected, "{descriptors} {upstream}");
+        }
+    }
 
     #[test]
     fn as_many_connections_as_the_descriptors_hold_and_no_more() {
