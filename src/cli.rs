@@ -144,7 +144,7 @@ async fn serve(arguments: Serve) -> ExitCode {
         Err(error) => return fail(&format!("cannot start a thread: {error}"), 1),
     };
     if let Err(error) = ignored {
-        tracing::warn!(%error, "signals that the server does not use will end it");
+        tracing::warn!(%error, "signal handlers not installed; unused signals end the server");
     }
     match config {
         Some(config) => {

@@ -11,9 +11,11 @@ use std::{
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
+use crate::identity::Identity;
+
 /// The period of one summary.
 const WINDOW: Duration = Duration::from_mins(1);
-/// Refusals of one peer and kind that are reported one by one in a window.
+/// Refusals of one peer, caller and kind that are reported one by one in a window.
 const REPORTED: u64 = 60;
 /// Windows that are open at the same time. Peers beyond that share one window for each kind.
 const MAX_WINDOWS: usize = 1_024;
@@ -41,11 +43,13 @@ impl Kind {
     }
 }
 
-/// Refusals of one peer and kind that were counted instead of reported.
+/// Refusals of one peer, caller and kind that were counted instead of reported.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Summary {
     /// An IPv4 address, an IPv6 network of 64 bits, or `other` for peers that share a window.
     pub peer: String,
+    /// The caller if its identity was verified, and its peer does not share a window.
+    pub caller: Option<Identity>,
     /// What was refused.
     pub kind: Kind,
     /// The time of the first refusal in the window, whether reported or counted.
@@ -65,9 +69,11 @@ struct State {
     closed: Vec<Summary>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 struct Key {
     source: Source,
+    /// Callers behind the same proxy must not hide each other.
+    caller: Option<Identity>,
     kind: Kind,
 }
 
@@ -90,17 +96,23 @@ struct Window {
 impl Refusals {
     /// Counts a refusal. Returns `true` if it is to be logged and recorded on its own, and `false` if it will be part
     /// of a summary.
-    pub fn admit(&self, peer: Option<IpAddr>, kind: Kind) -> bool {
-        let mut state = crate::lock(&self.0);
-        let now = Instant::now();
+    pub fn admit(&self, peer: Option<IpAddr>, caller: Option<&Identity>, kind: Kind) -> bool {
         let mut key = Key {
             source: Source::of(peer),
+            caller: caller.cloned(),
             kind,
         };
+        let mut state = crate::lock(&self.0);
+        let now = Instant::now();
         if state.windows.len() >= MAX_WINDOWS && !state.windows.contains_key(&key) {
-            key.source = Source::Other;
+            key = Key {
+                source: Source::Other,
+                caller: None,
+                kind,
+            };
         }
-        let window = state.windows.entry(key).or_insert_with(|| Window::new(now));
+        let window = state.windows.entry(key.clone());
+        let window = window.or_insert_with(|| Window::new(now));
         if now < window.opened + WINDOW {
             window.count += 1;
             return window.count <= REPORTED;
@@ -162,6 +174,7 @@ impl Window {
         let count = self.count.saturating_sub(REPORTED);
         (count > 0).then(|| Summary {
             peer: key.source.name(),
+            caller: key.caller,
             kind: key.kind,
             since: self.since,
             count,
@@ -175,7 +188,7 @@ mod tests {
 
     use tokio::time::advance;
 
-    use super::{Kind, MAX_WINDOWS, REPORTED, Refusals, WINDOW};
+    use super::{Identity, Kind, MAX_WINDOWS, REPORTED, Refusals, WINDOW};
 
     const DENIED: Kind = Kind {
         event: "call",
@@ -195,7 +208,9 @@ mod tests {
     /// Refuses so many times, and returns how many of them are reported.
     fn refuse(refusals: &Refusals, peer: &str, kind: Kind, times: u64) -> usize {
         let peer = address(peer);
-        (0..times).filter(|_| refusals.admit(peer, kind)).count()
+        (0..times)
+            .filter(|_| refusals.admit(peer, None, kind))
+            .count()
     }
 
     fn closed(refusals: &Refusals, all: bool) -> Vec<(String, &'static str, u64)> {
@@ -217,7 +232,7 @@ mod tests {
         advance(Duration::from_millis(59_999)).await;
         assert_eq!(refuse(&refusals, peer, DENIED, 1), 0);
         assert_eq!(closed(&refusals, false), []);
-        // A flood that stops is summarized, too, and once.
+        // A flood that has ended gets exactly one summary.
         advance(Duration::from_millis(1)).await;
         assert_eq!(closed(&refusals, false), summary(40_001));
         assert_eq!(closed(&refusals, false), []);
@@ -269,12 +284,33 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn callers_of_one_address_do_not_hide_each_other() {
+        let refusals = Refusals::default();
+        let peer = address("192.0.2.1");
+        let callers = ["spiffe://corp/a", "spiffe://corp/b"]
+            .map(|name| Identity::Certificate(name.to_owned()));
+        for caller in &callers {
+            let admitted = (0..100).filter(|_| refusals.admit(peer, Some(caller), DENIED));
+            assert_eq!(admitted.count(), 60, "{caller}");
+        }
+        assert_eq!(refuse(&refusals, "192.0.2.1", DENIED, 100), 60);
+        let mut summarized: Vec<_> = refusals
+            .close(true)
+            .into_iter()
+            .map(|s| (s.caller, s.count))
+            .collect();
+        summarized.sort_by_key(|(caller, _)| caller.as_ref().map(ToString::to_string));
+        let [a, b] = callers;
+        assert_eq!(summarized, [(None, 40), (Some(a), 40), (Some(b), 40)]);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn memory_is_bounded_however_many_peers_there_are() {
         let refusals = Refusals::default();
         let mut reported = 0;
         for number in 0..100_000_u32 {
             let peer = IpAddr::from(number.to_be_bytes());
-            reported += usize::from(refusals.admit(Some(peer), DENIED));
+            reported += usize::from(refusals.admit(Some(peer), None, DENIED));
         }
         assert_eq!(reported, MAX_WINDOWS + 60);
         assert_eq!(crate::lock(&refusals.0).windows.len(), MAX_WINDOWS + 1);

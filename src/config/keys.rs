@@ -112,7 +112,7 @@ pub const KEYS: &[Key] = &[
 
     key("callers", "identity", "text", "-", "Who calls: a URI (such as a SPIFFE ID) or DNS name of the client certificate; `ISSUER#SUBJECT` of a token; or `anonymous`, who is everybody while neither `client_ca_file` nor `[[jwt_issuers]]` is there."),
     key("callers", "allow", "list of tables", "-", "What this caller may do."),
-    key("callers", "deletes_per_minute", "1-1000000", "no limit", "Maximum number of deletions of this caller in any period of 60 seconds, over all targets. Calls with `validate_only` and calls that sent no DELETE do not count; a changed figure takes the deletions of the last minute into account."),
+    key("callers", "deletes_per_minute", "1-1000000", "no limit", "Maximum number of deletions of this caller in any period of 60 seconds, over all targets. Calls with `validate_only` and calls that end as `not_sent` do not count; a changed figure takes the deletions of the last minute into account, except those that were made without any limit."),
 
     key("callers.allow", "rpc", "DeleteBatchNodeUser or DeleteHmcUser", "-", "The rpc."),
     key("callers.allow", "targets", "list of patterns", "-", "Aliases; `*` stands for any text; case matters."),

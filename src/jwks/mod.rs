@@ -20,9 +20,9 @@ pub const ALGORITHMS: [(&str, Algorithm); 9] = [
     ("EdDSA", Algorithm::EdDSA),
 ];
 
-/// Most keys that a message names.
+/// Maximum number of keys named in a message.
 const MAX_NAMED: usize = 10;
-/// Most characters of a message that come from a key.
+/// Maximum number of characters quoted from a key.
 const MAX_QUOTED: usize = 64;
 
 /// The public keys of an issuer.

@@ -86,8 +86,8 @@ fn weight_of(text: &str) -> f32 {
         .unwrap_or_default()
 }
 
-/// Converts `OpenMetrics` to the text format: families have the names of their samples, `info` is a gauge, and there are
-/// neither units nor an end. This program makes no exemplars.
+/// Converts `OpenMetrics` to the text format: families have the names of their samples, `info` is a gauge, and
+/// `# UNIT` and `# EOF` are dropped. The server emits no exemplars.
 fn text(open_metrics: &str) -> String {
     let mut text = String::with_capacity(open_metrics.len());
     let mut help = None;

@@ -105,7 +105,10 @@ where
         let (stream, address) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                if acceptor.refusals.admit(None, Kind::logged(UNACCEPTED, "")) {
+                if acceptor
+                    .refusals
+                    .admit(None, None, Kind::logged(UNACCEPTED, ""))
+                {
                     tracing::warn!(%error, "{UNACCEPTED}");
                 }
                 sleep(ERROR_PAUSE).await;
@@ -195,6 +198,6 @@ impl Acceptor {
     /// Whether the connection is logged on its own.
     fn reports(&self, address: SocketAddr, event: &'static str, reason: &'static str) -> bool {
         self.refusals
-            .admit(Some(address.ip()), Kind::logged(event, reason))
+            .admit(Some(address.ip()), None, Kind::logged(event, reason))
     }
 }

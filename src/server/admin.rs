@@ -82,7 +82,7 @@ async fn readyz(State(shared): State<Arc<Shared>>) -> (StatusCode, &'static str)
 async fn metrics(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> impl IntoResponse {
     let accept = headers.get_all(ACCEPT).into_iter();
     let format = Format::accepted(accept.filter_map(|value| value.to_str().ok()));
-    // What lies between must not give one scraper what another has asked for.
+    // Caches must not serve one format to a scraper that asked for the other.
     let headers = [(CONTENT_TYPE, format.content_type()), (VARY, "accept")];
     (headers, format.of(shared.numbers()))
 }

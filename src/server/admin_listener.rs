@@ -25,9 +25,9 @@ use super::acceptor::ERROR_PAUSE;
 
 /// Connections at a time.
 pub const MAX_CONNECTIONS: usize = 64;
-/// From the accepted connection to the end of the request's head.
+/// Time limit from accept to the end of the request head.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
-/// From the accepted connection to the last byte of the response.
+/// Time limit from accept to the last byte of the response.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// Size of a request's head.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
@@ -43,16 +43,22 @@ struct Connection {
 pub async fn serve(listener: TcpListener, routes: Router) {
     // The oldest one is at the front.
     let mut open = VecDeque::with_capacity(MAX_CONNECTIONS);
+    let mut fails = false;
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
+                fails = false;
                 make_room(&mut open);
                 open.push_back(Connection::start(stream, routes.clone()));
                 // The connection can serve its request before later ones replace it.
                 yield_now().await;
             }
             Err(error) => {
-                tracing::warn!(%error, "a connection to the admin port could not be accepted");
+                // Once, until it works again: the next attempt follows soon.
+                if !fails {
+                    tracing::warn!(%error, "a connection to the admin port could not be accepted");
+                }
+                fails = true;
                 sleep(ERROR_PAUSE).await;
             }
         }
@@ -88,7 +94,7 @@ impl Connection {
             .max_buf_size(MAX_HEAD_BYTES);
         let connection = http.serve_connection(TokioIo::new(stream), service);
         let task = tokio::spawn(async move {
-            // How a connection of this port ends is of no consequence.
+            // Errors of admin connections are ignored.
             let _ = timeout(CONNECTION_TIMEOUT, connection).await;
         });
         Self {

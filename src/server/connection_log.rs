@@ -52,7 +52,7 @@ impl ConnectionLog {
     /// Returns whether an event is logged on its own.
     fn admits(&self, peer: SocketAddr, event: &'static str, reason: &'static str) -> bool {
         let peer = Some(peer.ip());
-        self.refusals.admit(peer, Kind::logged(event, reason))
+        self.refusals.admit(peer, None, Kind::logged(event, reason))
     }
 }
 

@@ -145,7 +145,7 @@ impl IdentifyLayer {
     fn report(&self, cause: Unidentified, why: &str, meta: &CallMeta) {
         let cause = cause.as_str();
         let kind = Kind::logged(CERTIFICATE_REFUSED, cause);
-        if self.shared.refusals.admit(meta.peer_address(), kind) {
+        if self.shared.refusals.admit(meta.peer_address(), None, kind) {
             tracing::info!(
                 request_id = meta.request_id,
                 peer = meta.peer,
@@ -216,7 +216,7 @@ fn refusal(shared: &Shared, path: &str, meta: &CallMeta) -> Option<Status> {
     let cause = meta.caller.as_ref().err()?.as_str();
     let reason = ErrorReason::CallerUnauthenticated.as_str_name();
     let kind = Kind::logged("refused", reason);
-    if shared.refusals.admit(meta.peer_address(), kind) {
+    if shared.refusals.admit(meta.peer_address(), None, kind) {
         tracing::info!(
             request_id = meta.request_id,
             peer = meta.peer,

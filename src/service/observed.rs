@@ -107,7 +107,7 @@ impl Observed {
         if self.has_ended() {
             return;
         }
-        if self.refusals.admit(address_of(&self.peer), CANCELLED) {
+        if self.refusals.admit(address_of(&self.peer), None, CANCELLED) {
             self.log_cancelled();
         }
         self.end_with(Code::Cancelled, "");

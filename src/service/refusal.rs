@@ -37,7 +37,9 @@ impl Shared {
     /// Counts a call that is refused for this reason. Returns how to report it, or `None` if a summary will.
     pub(super) fn report_refusal(&self, meta: &CallMeta, reason: ErrorReason) -> Option<Kind> {
         let kind = kind(reason);
-        let reported = self.refusals.admit(meta.peer_address(), kind);
+        let reported = self
+            .refusals
+            .admit(meta.peer_address(), meta.caller.as_ref().ok(), kind);
         reported.then_some(kind)
     }
 
@@ -52,14 +54,17 @@ impl Shared {
     async fn summarize(&self, summary: Summary) {
         let Summary {
             peer,
+            caller,
             kind,
             since,
             count,
         } = summary;
         let (request_id, since) = (new_id(), timestamp(since));
+        let caller = caller.map(|caller| caller.to_string()).unwrap_or_default();
         tracing::info!(
             request_id,
             event = kind.event,
+            caller,
             peer,
             reason = kind.reason,
             count,
@@ -71,6 +76,7 @@ impl Shared {
         };
         let entry = Entry {
             request_id,
+            caller,
             peer,
             count: Some(count),
             since,
@@ -83,13 +89,13 @@ impl Shared {
         };
         if let Err(failure) = self.audit.record(entry, PATIENCE).await {
             let error = failure.context;
-            tracing::error!(error, "a summary of refusals is not on record, or not yet");
+            tracing::error!(error, "summary of refusals not recorded yet");
         }
     }
 }
 
 impl Call {
-    /// Answers a call that was not admitted. Depending on the reason, and on how many there are, it is on record too.
+    /// Returns the status of a call that was not admitted. Logs and records the refusal, unless a summary will.
     pub(super) async fn refuse<T>(mut self, failure: Failure) -> Result<Response<T>, Status> {
         let reported = self.shared.report_refusal(&self.meta, failure.reason);
         if let Some(Kind {

@@ -118,7 +118,7 @@ pub async fn invalid(
     }
     let reason = failure.reason.as_str_name();
     let kind = Kind::logged("refused", reason);
-    if shared.refusals.admit(meta.peer_address(), kind) {
+    if shared.refusals.admit(meta.peer_address(), None, kind) {
         tracing::info!(
             request_id = meta.request_id,
             peer = meta.peer,
@@ -210,7 +210,7 @@ async fn refuse(
     };
     let status = refusal(&failure, &facts);
     if let Some(kind) = shared.report_refusal(meta, failure.reason) {
-        // Who is nobody is on record, whatever the message is.
+        // Refused identities are recorded even if the message cannot be decoded.
         if let Some(outcome) = kind.outcome {
             let refused = entry(meta, rpc, Event::Outcome, outcome, kind.reason);
             record(shared, meta, refused).await;

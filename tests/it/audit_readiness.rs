@@ -130,7 +130,7 @@ async fn a_server_that_starts_at_the_limit_is_not_ready() {
 
 const FAILED: &str = "the audit log failed; deletions are refused";
 
-/// Errors of the device, of which nothing but a write can tell.
+/// Device errors that only a write detects.
 #[tokio::test(flavor = "multi_thread")]
 async fn readiness_returns_when_a_write_succeeds() {
     if !strace_works() {

@@ -218,6 +218,7 @@ async fn a_flood_of_refused_calls_leaves_few_lines_and_records() {
         log.iter()
             .any(|line| line["request_id"] == summary["request_id"])
     );
+    assert_eq!(summary["caller"], "anonymous");
     assert!(summary["since"].as_str().unwrap() <= summary["ts"].as_str().unwrap());
     // The next server reads them, and goes on behind them.
     Process::start(&folder).stop();
@@ -251,7 +252,7 @@ async fn metrics_count_every_refused_call() {
     );
 }
 
-/// Calls of nobody, health included: identities are asked for, and nothing is shown.
+/// Calls without an identity, health included: identities are asked for, and nothing is shown.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_unauthenticated_calls_leaves_few_lines_and_records() {
     let (upstream, folder) = (upstream().await, App::folder());

@@ -298,7 +298,7 @@ impl Sink {
         }
     }
 
-    /// Checks that there is room for more, without writing a byte that a reader could see.
+    /// Checks for free space without writing.
     pub fn check_room(&self) -> io::Result<()> {
         match (self.regular(), self.stdout) {
             (Some((file, len)), _) => reserve(file, len),
@@ -310,11 +310,11 @@ impl Sink {
         }
     }
 
-    /// Writes for real, which alone proves after a failure that records can be written. A regular file gets NUL bytes
-    /// that are cut off again; if the process dies in between, the next one cuts them off ([`take_over`]). Other sinks
-    /// get the end of the line that may be broken off.
+    /// Verifies after a failure that the sink accepts writes. Appends [`PROBE`] NUL bytes to a regular file and truncates
+    /// it again; if the process dies in between, the next one does that ([`take_over`]). Other sinks get the end of the
+    /// line that may be incomplete.
     pub fn probe(&mut self) -> io::Result<()> {
-        // A write that must fail would show readers bytes that are cut off again.
+        // Avoid a write that is certain to fail: readers would see the probe.
         self.check_room()?;
         let Some((mut file, len)) = self.regular() else {
             self.broken = true;
@@ -334,7 +334,7 @@ impl Sink {
     }
 }
 
-/// Checks that there is room behind `len`.
+/// Checks that [`ROOM`] bytes are free after offset `len`.
 fn reserve(file: impl AsFd, len: u64) -> io::Result<()> {
     // `fallocate` does not regard the limit of the process where the length of the file stays the same.
     let limit = getrlimit(Resource::Fsize).current;

@@ -339,7 +339,7 @@ impl Writer {
             Condition::Works => Ok(()),
             Condition::Failed => self.sink.probe(),
         });
-        // The probe is repeated every second; its failure is news only once.
+        // The probe runs every second; only its first failure is logged.
         if let Err(error) = &checked
             && self.condition != Condition::Failed
         {
