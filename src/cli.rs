@@ -99,7 +99,7 @@ pub fn main() -> ExitCode {
     };
     let code = runtime.block_on(async {
         match arguments.command {
-            Command::CheckConfig { config } => match config::load(&config) {
+            Command::CheckConfig { config } => match config::check(&config) {
                 Ok(config) => {
                     config.warnings.iter().for_each(|warning| tell(warning));
                     ExitCode::SUCCESS

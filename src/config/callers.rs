@@ -10,7 +10,7 @@ use super::{
     files,
     section::{Placed, Section},
     targets::roots,
-    urls::{self, Shape, url},
+    urls::{self, Shape, identifier, url},
 };
 use crate::{
     identity::{Identity, MAX_BYTES, SUBJECT_MARK},
@@ -27,16 +27,13 @@ pub fn jwt_issuers(file: &Section, folder: &Path, faults: &mut Faults) -> Vec<Jw
     let mut seen = BTreeSet::new();
     let mut issuers = Vec::new();
     for section in file.tables("jwt_issuers", "jwt_issuers", faults) {
-        let issuer = section.required("issuer", faults);
-        let audience = section.required("audience", faults);
+        let issuer = identifier(&section, "issuer", faults);
+        let audience = identifier(&section, "audience", faults);
         let algorithms = algorithms(&section, faults);
         let jwks = jwks(&section, &algorithms, folder, faults);
         let Some(Placed { value, span }) = issuer else {
             continue;
         };
-        if let Err(fault) = urls::check_identifier(&value) {
-            faults.add(span.clone(), format!("`issuer` {fault}"));
-        }
         if value.contains(SUBJECT_MARK) {
             faults.add(span.clone(), "`issuer` must not hold a `#`");
         }
@@ -152,9 +149,12 @@ pub fn callers(file: &Section, issuers: &[JwtIssuer], faults: &mut Faults) -> Ve
         }
         let names = issuers.iter().map(|issuer| issuer.issuer.as_str());
         let identity = Identity::parse(&value, names);
-        if let Identity::Certificate(name) = &identity
-            && let Err(fault) = urls::check_identifier(name)
-        {
+        let checked = match &identity {
+            Identity::Certificate(name) => urls::check_certificate_name(name),
+            Identity::Token { subject, .. } => urls::check_template(subject),
+            Identity::Anonymous => Ok(()),
+        };
+        if let Err(fault) = checked {
             faults.add(span.clone(), format!("`identity` {fault}"));
         }
         if !seen.insert(identity.to_string()) {
@@ -207,7 +207,7 @@ fn allow_entry(entry: &Section, faults: &mut Faults) -> Option<Allow> {
 }
 
 fn patterns(section: &Section, key: &str, faults: &mut Faults) -> Option<Vec<Pattern>> {
-    let list = section.texts(key, faults)?;
+    let list = section.patterns(key, faults)?;
     if list.value.is_empty() {
         faults.add(list.span, format!("`{key}` must not be empty"));
     }

@@ -12,7 +12,7 @@ use super::{
     secret::Form,
     section::{Placed, Section},
     targets::secret,
-    urls::{self, Shape, url},
+    urls::{Shape, identifier, url},
 };
 use crate::names;
 
@@ -124,20 +124,11 @@ fn optional(section: &Section, key: &str, faults: &mut Faults) -> Option<String>
     if !section.has(key) {
         return None;
     }
-    section.required(key, faults).map(|placed| placed.value)
+    identifier(section, key, faults).map(|placed| placed.value)
 }
 
 fn scope(section: &Section, faults: &mut Faults) -> String {
-    let named = section
-        .has("scope")
-        .then(|| section.required("scope", faults));
-    let Some(named) = named.flatten() else {
-        return DEFAULT_SCOPE.to_owned();
-    };
-    if let Err(fault) = urls::check_identifier(&named.value) {
-        faults.add(named.span, format!("`scope` {fault}"));
-    }
-    named.value
+    optional(section, "scope", faults).unwrap_or_else(|| DEFAULT_SCOPE.to_owned())
 }
 
 fn client_secret(
@@ -178,9 +169,16 @@ fn token_file(section: &Section, folder: &Path, faults: &mut Faults) -> Option<P
         return None;
     }
     let Placed { value: path, span } = section.path("token_file", folder, faults)?;
-    if let Err(error) = files::read_secret(&path) {
-        let shown = files::shown(&path);
-        faults.add_of_content(span, format!("`token_file` cannot be read: {error}{shown}"));
+    let shown = files::shown(&path);
+    match files::read_secret(&path) {
+        Ok(token) => {
+            if let Some(doubt) = files::doubt(&token) {
+                faults.warn(span, format!("`token_file`: the token {doubt}{shown}"));
+            }
+        }
+        Err(error) => {
+            faults.add_of_content(span, format!("`token_file` cannot be read: {error}{shown}"));
+        }
     }
     Some(path)
 }

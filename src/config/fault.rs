@@ -24,6 +24,15 @@ pub struct Fault {
     pub of_content: bool,
 }
 
+/// A key or value that may be a secret.
+#[derive(Debug)]
+struct Part {
+    /// Byte range in the file.
+    span: Range<usize>,
+    /// It is known to be no secret.
+    is_revealed: bool,
+}
+
 /// All faults of one file.
 #[derive(Debug)]
 pub struct Faults {
@@ -31,11 +40,20 @@ pub struct Faults {
     /// `None` when the file could not be read.
     source: Option<String>,
     list: Vec<Fault>,
-    /// Faults with which the file can be used.
+    /// Warnings; they do not invalidate the file.
     warnings: Vec<Fault>,
-    /// Places of the values that are not shown, since each may be a secret that was written there by mistake. `None`
-    /// while the places of values are not known.
-    hidden: Option<Vec<Range<usize>>>,
+    /// The keys and values that are not shown unless they are revealed, since each may be a secret that was written
+    /// there by mistake. `None` while their places are not known.
+    parts: Option<Vec<Part>>,
+}
+
+impl Part {
+    fn new(span: Range<usize>) -> Self {
+        Self {
+            span,
+            is_revealed: false,
+        }
+    }
 }
 
 impl Faults {
@@ -47,21 +65,43 @@ impl Faults {
             source: Some(source.to_owned()),
             list: Vec::new(),
             warnings: Vec::new(),
-            hidden: None,
+            parts: None,
         }
     }
 
-    /// Hides all values of the file, which is valid TOML.
-    pub fn hide_values(&mut self, table: &DeTable<'_>) {
-        let mut values = Vec::new();
-        table.values().for_each(|value| scalars(value, &mut values));
-        self.hidden = Some(values);
+    /// Adds the syntax errors of a file. An error at the end of an unclosed string moves to the start of the value:
+    /// its column would show how long the string is.
+    pub fn add_syntax_errors(&mut self, errors: &[toml::de::Error]) {
+        let source = self.source.clone().unwrap_or_default();
+        let unclosed: Vec<_> = errors
+            .iter()
+            .filter_map(|error| Some((error.span()?.start, delimiter(error.message())?)))
+            .collect();
+        for error in errors {
+            let span = error.span().unwrap_or(0..0);
+            let string = unclosed.iter().find(|(end, _)| *end == span.start);
+            let span = match string {
+                Some((end, delimiter)) => {
+                    let start = value_start(&source, *end, delimiter);
+                    start..start
+                }
+                None => span,
+            };
+            self.add(span, error.message());
+        }
     }
 
-    /// Shows a value that is known to be no secret.
+    /// Hides all values of the file, which is valid TOML, and the keys that may be misplaced values.
+    pub fn hide_values(&mut self, table: &DeTable<'_>) {
+        let mut parts = Vec::new();
+        hideable(table, &mut parts);
+        self.parts = Some(parts);
+    }
+
+    /// Shows a key or value that is known to be no secret.
     pub fn reveal(&mut self, span: &Range<usize>) {
-        if let Some(hidden) = &mut self.hidden {
-            hidden.retain(|value| value != span);
+        for part in self.parts.iter_mut().flatten() {
+            part.is_revealed |= part.span == *span;
         }
     }
 
@@ -84,7 +124,7 @@ impl Faults {
         self.push(span, &text.into(), true);
     }
 
-    /// Notes something that is probably not intended, but keeps nothing from working.
+    /// Adds a warning about a likely mistake.
     pub fn warn(&mut self, span: Range<usize>, text: impl Into<String>) {
         self.warnings.push(Fault {
             span,
@@ -150,33 +190,77 @@ impl Faults {
         }
     }
 
-    /// Returns the line of a place up to the first part that may be a secret: a value, a comment, or, where the file is
-    /// no valid TOML, everything that does not begin like one of the known keys.
-    fn shown(&self, Place { start, text, .. }: &Place<'_>) -> String {
+    /// Whether an offset is within a value that is shown.
+    fn is_revealed(&self, offset: usize) -> bool {
+        let mut parts = self.parts.iter().flatten();
+        parts.any(|part| part.is_revealed && part.span.contains(&offset))
+    }
+
+    /// Returns the line of a place up to the first part that may be a secret: a key or value, quotes, a comment, or,
+    /// where the file is no valid TOML, everything that does not begin like one of the known keys. The second part is
+    /// the number of characters that a caret can follow: those shown, and the blank before ` ...`.
+    fn shown(&self, Place { start, text, .. }: &Place<'_>) -> (String, usize) {
         let line = *start..start + text.len();
-        let end = match &self.hidden {
+        let end = match &self.parts {
             None => known_beginning(text),
-            Some(hidden) => {
-                let hidden = hidden.iter();
-                let hidden = hidden.filter(|part| part.start < line.end && line.start < part.end);
-                let hidden = hidden.map(|part| part.start.saturating_sub(line.start));
-                hidden.chain(text.find('#')).min().unwrap_or(text.len())
+            Some(parts) => {
+                let hidden = parts.iter().filter(|part| !part.is_revealed);
+                let hidden = hidden.map(|part| &part.span);
+                let hidden = hidden.filter(|span| span.start < line.end && line.start < span.end);
+                let hidden = hidden.map(|span| span.start.saturating_sub(line.start));
+                // A table's name in quotes may stand in several places, of which one is known.
+                let quotes = text.match_indices(['"', '\'', '#']);
+                let quotes = quotes.map(|(at, _)| at);
+                let quotes = quotes.filter(|at| !self.is_revealed(start + at));
+                hidden.chain(quotes).min().unwrap_or(text.len())
             }
         };
-        match &text[..end] {
-            whole if end == text.len() => seen(whole),
-            beginning => seen(beginning).trim_end().to_owned() + " ...",
+        let beginning = seen(&text[..end]);
+        if end == text.len() {
+            return (beginning, usize::MAX);
         }
+        let beginning = beginning.trim_end();
+        (format!("{beginning} ..."), beginning.chars().count() + 1)
     }
 }
 
-/// Collects the places of all values that are not tables or lists.
-fn scalars(value: &Spanned<DeValue<'_>>, places: &mut Vec<Range<usize>>) {
+/// Returns the delimiter of the string that an error of the parser calls unclosed.
+fn delimiter(message: &str) -> Option<&'static str> {
+    match message {
+        "invalid basic string, expected `\"`" => Some("\""),
+        "invalid literal string, expected `'`" => Some("'"),
+        "invalid multi-line basic string, expected `\"`" => Some("\"\"\""),
+        "invalid multi-line literal string, expected `'`" => Some("'''"),
+        _ => None,
+    }
+}
+
+/// Returns where the value starts that has an unclosed string up to `end`; without a `=`, where its line starts.
+fn value_start(source: &str, end: usize, delimiter: &str) -> usize {
+    let before = source.get(..end).unwrap_or_default();
+    let string = before.rfind(delimiter).unwrap_or_default();
+    let line = before[..string].rfind('\n').map_or(0, |at| at + 1);
+    let key = before[line..string].find('=').map_or(0, |at| at + 1);
+    let value = before[line + key..].trim_start_matches([' ', '\t']);
+    end - value.len()
+}
+
+/// Collects the places of all values that are not tables or lists, and of the keys that may be misplaced values.
+fn hideable(table: &DeTable<'_>, parts: &mut Vec<Part>) {
+    for (key, value) in table {
+        if !keys::is_showable(key.get_ref()) {
+            parts.push(Part::new(key.span()));
+        }
+        hideable_values(value, parts);
+    }
+}
+
+fn hideable_values(value: &Spanned<DeValue<'_>>, parts: &mut Vec<Part>) {
     match value.get_ref() {
         // The place of a table may be that of its name alone.
-        DeValue::Table(table) => table.values().for_each(|value| scalars(value, places)),
-        DeValue::Array(list) => list.iter().for_each(|value| scalars(value, places)),
-        _ => places.push(value.span()),
+        DeValue::Table(table) => hideable(table, parts),
+        DeValue::Array(list) => list.iter().for_each(|value| hideable_values(value, parts)),
+        _ => parts.push(Part::new(value.span())),
     }
 }
 
@@ -244,10 +328,13 @@ impl fmt::Display for Faults {
             let place = self.place(fault.span.start);
             writeln!(f, "{}", self.head(fault, ""))?;
             if self.source.is_some() {
-                let indent = place.before.chars();
-                let indent = indent.map(|c| if c == '\t' { '\t' } else { ' ' });
+                // A caret beyond the shown part would point at nothing.
+                let (line, limit) = self.shown(&place);
+                let width = limit.min(place.column() - 1);
+                let above = line.chars().chain(std::iter::repeat(' ')).take(width);
+                let indent = above.map(|c| if c == '\t' { '\t' } else { ' ' });
                 let indent: String = indent.collect();
-                writeln!(f, "{}\n{indent}^", self.shown(&place))?;
+                writeln!(f, "{line}\n{indent}^")?;
             }
         }
         Ok(())

@@ -4,12 +4,15 @@
 use std::{
     fs::{self, File},
     io::{self, Read as _},
+    os::unix::fs::FileTypeExt as _,
     path::Path,
 };
 
 use zeroize::Zeroizing;
 
-/// Largest size of a file that is not a secret, in bytes. The bundle of a whole system has about 250,000.
+use crate::escape;
+
+/// Largest size of a file that is not a secret, in bytes. A system's bundle of CA certificates has about 250,000 bytes.
 pub const MAX_BYTES: u64 = 4 * 1024 * 1024;
 /// Largest size of a secret, in bytes.
 const MAX_SECRET_BYTES: u64 = 64 * 1024;
@@ -26,6 +29,11 @@ pub fn read(path: &Path, limit: u64) -> io::Result<Zeroizing<Vec<u8>>> {
     if !kind.is_file() {
         return Err(io::Error::other("it is not a regular file"));
     }
+    read_any(path, limit)
+}
+
+/// Returns the content of a file of any kind without its byte order mark.
+fn read_any(path: &Path, limit: u64) -> io::Result<Zeroizing<Vec<u8>>> {
     let mut bytes = Zeroizing::new(Vec::new());
     File::open(path)?.take(limit + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > limit {
@@ -39,7 +47,18 @@ pub fn read(path: &Path, limit: u64) -> io::Result<Zeroizing<Vec<u8>>> {
 
 /// Returns the content of a file in UTF-8 without its byte order mark.
 pub fn read_text(path: &Path, limit: u64) -> io::Result<Zeroizing<String>> {
-    let mut bytes = read(path, limit)?;
+    text(read(path, limit)?)
+}
+
+/// Returns the content of a regular file or a pipe in UTF-8 without its byte order mark.
+pub fn read_piped_text(path: &Path, limit: u64) -> io::Result<Zeroizing<String>> {
+    if fs::metadata(path)?.file_type().is_fifo() {
+        return text(read_any(path, limit)?);
+    }
+    read_text(path, limit)
+}
+
+fn text(mut bytes: Zeroizing<Vec<u8>>) -> io::Result<Zeroizing<String>> {
     let text = String::from_utf8(std::mem::take(&mut *bytes)).map_err(|error| {
         drop(Zeroizing::new(error.into_bytes()));
         io::Error::other("the file is not UTF-8 text")
@@ -60,11 +79,39 @@ pub fn read_secret(path: &Path) -> io::Result<Zeroizing<String>> {
     {
         return Err(io::Error::other("the file contains control characters"));
     }
+    if let Some(c) = line.chars().find(|c| is_invisible(*c)) {
+        let code = u32::from(c);
+        let fault = format!("the file contains an invisible character, U+{code:04X}; remove it");
+        return Err(io::Error::other(fault));
+    }
     Ok(Zeroizing::new(line.to_owned()))
 }
 
-/// Returns what follows the byte order mark of a text. The fault of a text that cannot be used is a verb with its
-/// object.
+/// Whether a character shows nothing of itself, or is none (Unicode Standard, section 23.7). Editors and web pages add
+/// such characters to a copied secret.
+fn is_invisible(c: char) -> bool {
+    let code = u32::from(c);
+    escape::is_hidden(c) || (0xFDD0..=0xFDEF).contains(&code) || code & 0xFFFE == 0xFFFE
+}
+
+/// Returns what is probably wrong with a secret that can be used: it is legal, but seldom meant.
+#[must_use]
+pub fn doubt(secret: &str) -> Option<&'static str> {
+    let quoted = |quote| secret.len() > 1 && secret.starts_with(quote) && secret.ends_with(quote);
+    // The byte order mark in UTF-7 (RFC 2152).
+    let marks = ["+/v8", "+/v9", "+/v+", "+/v/"];
+    if secret.trim() != secret {
+        Some("begins or ends with a blank")
+    } else if ['"', '\'', '`'].into_iter().any(quoted) {
+        Some("is in quotes, which are part of it")
+    } else if marks.iter().any(|mark| secret.starts_with(mark)) {
+        Some("begins with the byte order mark of UTF-7")
+    } else {
+        None
+    }
+}
+
+/// Returns what follows the byte order mark of a text. Errors are predicates that follow `the file`, such as `is empty`.
 pub fn content(bytes: &[u8]) -> Result<&[u8], &'static str> {
     // UTF-32 first: its little-endian mark begins with that of UTF-16.
     if bytes.starts_with(b"\xFF\xFE\0\0") || bytes.starts_with(b"\0\0\xFE\xFF") {

@@ -133,6 +133,17 @@ pub fn known(section: &str, name: &str) -> bool {
         .any(|key| key.section == section && key.name == name)
 }
 
+/// Whether a message may show a key. A secret that stands in the place of a key seldom looks like one.
+#[must_use]
+pub fn is_showable(name: &str) -> bool {
+    let usual = |b: u8| b.is_ascii_lowercase() || b == b'_';
+    let plain = name.to_ascii_lowercase().replace('-', "_");
+    name.bytes().all(usual)
+        || KEYS
+            .iter()
+            .any(|key| strsim::normalized_levenshtein(key.name, &plain) > 0.7)
+}
+
 /// What to say of a key that nobody knows.
 #[must_use]
 pub fn unknown_text(section: &str, name: &str) -> String {
@@ -142,8 +153,12 @@ pub fn unknown_text(section: &str, name: &str) -> String {
         .map(|key| (strsim::jaro_winkler(key.name, name), key.name))
         .filter(|(likeness, _)| *likeness > 0.8)
         .max_by(|a, b| a.0.total_cmp(&b.0));
+    let mut text = "unknown key".to_owned();
+    if is_showable(name) {
+        text = format!("{text} `{name}`");
+    }
     match nearest {
-        Some((_, near)) => format!("unknown key `{name}`; did you mean `{near}`?"),
-        None => format!("unknown key `{name}`"),
+        Some((_, near)) => format!("{text}; did you mean `{near}`?"),
+        None => text,
     }
 }

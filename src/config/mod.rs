@@ -55,7 +55,7 @@ pub struct Config {
     pub fixed: Table,
     /// Files as they were before they were read.
     pub stamps: BTreeMap<PathBuf, Stamp>,
-    /// What is probably not intended, with file, line and column.
+    /// Warnings, with file, line and column.
     pub warnings: Vec<String>,
 }
 
@@ -63,7 +63,7 @@ impl Config {
     /// Logs the warnings.
     pub fn log_warnings(&self) {
         for warning in &self.warnings {
-            ::tracing::warn!(warning, "the configuration may not do what is intended");
+            ::tracing::warn!(warning, "configuration warning");
         }
     }
 
@@ -140,6 +140,15 @@ pub fn load_again(path: &Path) -> Result<Config, Faults> {
     config.filter(|_| faults.barring() == 0).ok_or(faults)
 }
 
+/// Checks a file, which may be a pipe, without serving it: it is read only once.
+pub fn check(path: &Path) -> Result<Config, Faults> {
+    let text = files::read_piped_text(path, files::MAX_BYTES);
+    parse(
+        path,
+        &text.map_err(|error| Faults::unreadable(path, &error))?,
+    )
+}
+
 /// Checks the text of a file; relative paths start at the folder of `path`.
 pub fn parse(path: &Path, source: &str) -> Result<Config, Faults> {
     let (config, faults) = read(path, source);
@@ -157,9 +166,7 @@ fn source(path: &Path) -> Result<String, Faults> {
 fn read(path: &Path, source: &str) -> (Option<Config>, Faults) {
     let mut faults = Faults::new(path, source);
     let (root, errors) = DeTable::parse_recoverable(source);
-    for error in errors {
-        faults.add(error.span().unwrap_or(0..0), error.message());
-    }
+    faults.add_syntax_errors(&errors);
     if !faults.is_empty() {
         return (None, faults);
     }

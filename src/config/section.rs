@@ -10,7 +10,8 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::{fault::Faults, files, keys};
+use super::{fault::Faults, files, keys, urls};
+use crate::names;
 
 /// A value and its place in the file.
 #[derive(Clone, Debug)]
@@ -123,8 +124,8 @@ impl<'a> Section<'a> {
         })
     }
 
-    /// Shows the value of a key that holds no text, unless a text stands there.
-    fn reveal_number(&self, key: &str, faults: &mut Faults) {
+    /// Reveals the value in messages unless it is a string, which could be a misplaced secret.
+    fn reveal_unless_string(&self, key: &str, faults: &mut Faults) {
         if let Some(value) = self.raw(key)
             && value.get_ref().as_str().is_none()
         {
@@ -134,7 +135,7 @@ impl<'a> Section<'a> {
 
     /// A truth value with a default.
     pub fn flag(&self, key: &str, default: bool, faults: &mut Faults) -> bool {
-        self.reveal_number(key, faults);
+        self.reveal_unless_string(key, faults);
         self.typed(key, "true or false", faults, DeValue::as_bool)
             .map_or(default, |placed| placed.value)
     }
@@ -146,7 +147,7 @@ impl<'a> Section<'a> {
         range: std::ops::RangeInclusive<u32>,
         faults: &mut Faults,
     ) -> Option<u32> {
-        self.reveal_number(key, faults);
+        self.reveal_unless_string(key, faults);
         let wanted = format!("a whole number from {} to {}", range.start(), range.end());
         let placed = self.typed(key, &wanted, faults, DeValue::as_integer)?;
         let (digits, radix) = (placed.value.as_str(), placed.value.radix());
@@ -160,7 +161,7 @@ impl<'a> Section<'a> {
 
     /// A part of a whole: a number from 0 to 1.
     pub fn part(&self, key: &str, faults: &mut Faults) -> Option<f64> {
-        self.reveal_number(key, faults);
+        self.reveal_unless_string(key, faults);
         let wanted = "a number from 0.0 to 1.0";
         let placed = self.typed(key, wanted, faults, |value| match value {
             DeValue::Float(number) => Some(number.as_str()),
@@ -194,6 +195,17 @@ impl<'a> Section<'a> {
         })
     }
 
+    /// A list of patterns that may be absent.
+    pub fn patterns(&self, key: &str, faults: &mut Faults) -> Option<Placed<Vec<Placed<String>>>> {
+        let list = self.texts(key, faults)?;
+        for text in &list.value {
+            if let Err(fault) = urls::check_template(&text.value) {
+                faults.add(text.span.clone(), format!("`{key}` {fault}"));
+            }
+        }
+        Some(list)
+    }
+
     /// A table inside this one.
     pub fn table(&self, key: &str, name: &'static str, faults: &mut Faults) -> Option<Section<'a>> {
         let table = self.typed(key, "a table", faults, DeValue::as_table)?;
@@ -216,6 +228,9 @@ impl<'a> Section<'a> {
                 value: alias.get_ref().to_string(),
                 span: alias.span(),
             };
+            if names::is_alias(&placed.value) {
+                faults.reveal(&placed.span);
+            }
             match value.get_ref().as_table() {
                 Some(table) => {
                     found.push((placed, Section::new(name, table, alias.span(), faults)));

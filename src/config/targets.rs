@@ -6,9 +6,9 @@ use super::{
     BatchAccount, BulkheadLimits, Hmc, Roots, credential,
     fault::Faults,
     files, pem,
-    secret::{Form, Secret, SecretSource},
+    secret::{Form, SecretSource},
     section::{Placed, Section},
-    urls::{Shape, url},
+    urls::{Shape, identifier, url},
 };
 use crate::{names, pattern::Pattern};
 
@@ -46,7 +46,7 @@ pub fn hmcs(file: &Section, folder: &Path, faults: &mut Faults) -> BTreeMap<Stri
     for (alias, section) in file.named_tables("hmcs", "hmcs.ALIAS", faults) {
         check_alias(&alias, faults);
         let url = url(&section, "url", Shape::Origin, false, faults);
-        let userid = section.required("userid", faults);
+        let userid = identifier(&section, "userid", faults);
         let password = secret(&section, "password_file", Form::Text, folder, faults);
         let roots = roots(&section, folder, faults);
         let protected_users = protected(&section, faults);
@@ -87,7 +87,7 @@ fn bulkhead(section: &Section, usual: BulkheadLimits, faults: &mut Faults) -> Bu
 }
 
 fn protected(section: &Section, faults: &mut Faults) -> Vec<Pattern> {
-    let Some(list) = section.texts("protected_users", faults) else {
+    let Some(list) = section.patterns("protected_users", faults) else {
         return Vec::new();
     };
     let texts = list.value.iter();
@@ -132,22 +132,20 @@ pub(super) fn secret(
     let shown = files::shown(&path.value);
     let source = SecretSource::file(path.value, form);
     match source.check() {
-        Ok(())
-            if form == Form::Text && source.known().is_some_and(|secret| has_blanks(&secret)) =>
-        {
-            let warning = format!("`{key}`: the secret begins or ends with a blank{shown}");
-            faults.warn(path.span, warning);
+        // Blanks around base64 are dropped.
+        Ok(()) if form == Form::Base64 => {}
+        Ok(()) => {
+            let doubt = source
+                .known()
+                .and_then(|secret| files::doubt(secret.expose()));
+            if let Some(doubt) = doubt {
+                faults.warn(path.span, format!("`{key}`: the secret {doubt}{shown}"));
+            }
         }
-        Ok(()) => {}
         Err(error) => {
             let fault = format!("`{key}` cannot be used: {error}{shown}");
             faults.add_of_content(path.span, fault);
         }
     }
     Some(source)
-}
-
-/// Blanks are legal in a secret, but seldom meant.
-fn has_blanks(secret: &Secret) -> bool {
-    secret.expose().trim() != secret.expose()
 }

@@ -1,18 +1,24 @@
-//! Reads URLs. Parsers repair much of what operators write by mistake, so a URL must also stand in the file exactly as it
-//! is used later.
+//! Reads URLs and identifiers. Parsers repair much of what operators write by mistake, so the URL that is used must equal
+//! the text in the file, apart from the case of scheme and host, a default port, a `/` at the end, and the notation of an
+//! IPv6 address.
 
 use std::net::IpAddr;
 
 use http::Uri;
+use percent_encoding::percent_decode_str;
 use rustls::pki_types::ServerName;
-use url::{Host, Url};
+use url::{Host, Position, Url};
 
-use super::{fault::Faults, section::Section};
+use super::{
+    fault::Faults,
+    section::{Placed, Section},
+};
+use crate::names;
 
-/// The parts of a URL besides scheme, host and port.
+/// Components allowed after the authority.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
-    /// Nothing.
+    /// None.
     Origin,
     /// A path and a query.
     Resource,
@@ -22,6 +28,10 @@ pub enum Shape {
 const MAX_BYTES: usize = 2_048;
 const MAX_LABEL_BYTES: usize = 63;
 const MAX_NAME_BYTES: usize = 253;
+
+/// Neither a URI nor a DNS name can hold them.
+const BRACES: [char; 4] = ['{', '}', '<', '>'];
+const PLACEHOLDER: &str = "holds a placeholder, such as `${NAME}`, that was not replaced";
 
 /// Reads the URL of a required key. `insecure` allows http for every host.
 pub fn url(
@@ -44,9 +54,22 @@ pub fn url(
     }
 }
 
+/// Reads the text of a required key that is compared or sent, such as an issuer.
+pub fn identifier(section: &Section, key: &str, faults: &mut Faults) -> Option<Placed<String>> {
+    let text = section.required(key, faults)?;
+    if let Err(fault) = check_identifier(&text.value) {
+        faults.add(text.span.clone(), format!("`{key}` {fault}"));
+    }
+    Some(text)
+}
+
 /// Returns the URL if requests can be sent to it. The fault never quotes the text, which may hold a secret.
 pub fn parse(text: &str, shape: Shape, insecure: bool) -> Result<Url, String> {
+    check_placeholders(text)?;
     check_characters(text)?;
+    if text.starts_with('\'') {
+        return Err("has a `'` before its scheme".into());
+    }
     if text.len() > MAX_BYTES {
         return Err(format!("is longer than {MAX_BYTES} bytes"));
     }
@@ -74,6 +97,15 @@ pub fn parse(text: &str, shape: Shape, insecure: bool) -> Result<Url, String> {
         }
         _ => {}
     }
+    if resource.contains(['[', ']']) {
+        return Err("has a `[` or `]` outside of an IPv6 address".into());
+    }
+    let used = &url[Position::BeforePath..];
+    if used != resource && used.strip_prefix('/') != Some(resource) {
+        let cause =
+            "it must have no `.` or `..` between slashes, and `%27` in place of `'` in a query";
+        return Err(format!("would be changed before it is used: {cause}"));
+    }
     // The type that HTTP clients use.
     let uri = Uri::try_from(url.as_str()).map_err(|error| format!("cannot be used: {error}"))?;
     if uri.host() != url.host_str() {
@@ -82,34 +114,85 @@ pub fn parse(text: &str, shape: Shape, insecure: bool) -> Result<Url, String> {
     Ok(url)
 }
 
-/// Checks a text that is compared or sent, such as an issuer: if it is a URL, it must consist of a URL's characters.
-pub fn check_identifier(text: &str) -> Result<(), String> {
+/// Checks that a text has no placeholder and, if it is a URL, consists of a URL's characters.
+fn check_identifier(text: &str) -> Result<(), String> {
+    check_placeholders(text)?;
     if text.contains("://") {
         return check_characters(text);
     }
     Ok(())
 }
 
-/// Checks for the characters of RFC 3986, without those of placeholders and quotes.
+/// Checks the name of a client certificate. The URIs of certificates can hold some texts that look like placeholders.
+pub fn check_certificate_name(name: &str) -> Result<(), String> {
+    if !name.contains(':') {
+        return check_identifier(name);
+    }
+    if name.contains(BRACES) {
+        return Err(PLACEHOLDER.into());
+    }
+    if name.contains("://") {
+        return check_characters(name);
+    }
+    Ok(())
+}
+
+/// Checks a text that can hold nearly everything, such as the subject of a token, for the plainest placeholders.
+pub fn check_template(text: &str) -> Result<(), String> {
+    if text.contains("${") || text.contains("{{") {
+        return Err(PLACEHOLDER.into());
+    }
+    Ok(())
+}
+
+/// Checks for the usual placeholders of templates, which may be percent-encoded.
+fn check_placeholders(text: &str) -> Result<(), String> {
+    let decoded = percent_decode_str(text).decode_utf8_lossy();
+    if has_placeholder(text) || has_placeholder(&decoded) {
+        return Err(PLACEHOLDER.into());
+    }
+    Ok(())
+}
+
+/// Whether a text has `{NAME}`, `<NAME>`, `[NAME]`, `$NAME`, `$(NAME)`, `@NAME@`, `__NAME__` or `%NAME%`.
+fn has_placeholder(text: &str) -> bool {
+    let brackets = text.split('[').skip(1);
+    let mut brackets = brackets.filter_map(|rest| Some(rest.split_once(']')?.0));
+    // Colons make an IPv6 address.
+    if text.contains(BRACES) || brackets.any(|name| !name.contains(':')) {
+        return true;
+    }
+    let (path, query) = text.split_once('?').unwrap_or((text, ""));
+    let names_variable =
+        |rest: &str| rest.starts_with(|c: char| c.is_ascii_alphabetic() || "_({".contains(c));
+    // OData has options such as `$filter` in a query.
+    let names_upper =
+        |rest: &str| names_variable(rest) && !rest.starts_with(|c: char| c.is_ascii_lowercase());
+    if path.split('$').skip(1).any(names_variable) || query.split('$').skip(1).any(names_upper) {
+        return true;
+    }
+    let is_part = |c: char| c.is_ascii_alphanumeric() || "_@%".contains(c);
+    text.split(|c| !is_part(c)).any(|part| {
+        ["@", "__", "%"].into_iter().any(|mark| {
+            let name = part
+                .strip_prefix(mark)
+                .and_then(|rest| rest.strip_suffix(mark));
+            name.is_some_and(|name| !name.is_empty())
+        })
+    })
+}
+
+/// Checks for the characters of RFC 3986.
 fn check_characters(text: &str) -> Result<(), String> {
     let bytes = text.as_bytes();
     let at = |index: usize| bytes.get(index).copied().unwrap_or_default();
     for (index, c) in text.char_indices() {
-        let next = at(index + 1);
-        let is_placeholder = match c {
-            '{' | '}' | '<' | '>' => true,
-            '$' => next.is_ascii_uppercase() || matches!(next, b'_' | b'('),
-            _ => false,
-        };
-        if is_placeholder {
-            return Err("holds a placeholder, such as `${NAME}`, that was not replaced".into());
-        }
         match c {
-            '"' | '\'' | '`' | '\\' | '^' | '|' => {
+            '"' | '`' | '\\' | '^' | '|' => {
                 return Err(format!("has a `{c}`, which no URL can have"));
             }
             ' ' => return Err("has a blank, which no URL can have".into()),
-            '%' if !next.is_ascii_hexdigit() || !at(index + 2).is_ascii_hexdigit() => {
+            '%' if !at(index + 1).is_ascii_hexdigit() || !at(index + 2).is_ascii_hexdigit() => {
                 return Err("has a `%` that two hexadecimal digits do not follow".into());
             }
             c if c.is_control() => return Err("has a control character".into()),
@@ -128,6 +211,9 @@ fn check_authority(authority: &str, url: &Url) -> Result<(), String> {
     if authority.contains('@') {
         return Err("must not hold a user or a password".into());
     }
+    if authority.contains('\'') {
+        return Err("has a `'` in its host".into());
+    }
     // The colons of an IPv6 address are within its brackets.
     let port_at = authority
         .rfind(':')
@@ -138,6 +224,9 @@ fn check_authority(authority: &str, url: &Url) -> Result<(), String> {
     }
     if url.port() == Some(0) {
         return Err("has port 0, which nothing can listen on".into());
+    }
+    if port.starts_with(":0") {
+        return Err("has a port that begins with 0".into());
     }
     match url.host() {
         None => Err("has no host".into()),
@@ -213,5 +302,5 @@ fn is_harmless(text: &str) -> bool {
     let host = rest.strip_suffix('/').unwrap_or(rest);
     let (host, port) = host.rsplit_once(':').unwrap_or((host, ""));
     let port_fits = port.len() <= 5 && port.bytes().all(|b| b.is_ascii_digit());
-    matches!(scheme, "http" | "https") && port_fits && !host.contains(['@', '/', '?', '#', ':'])
+    matches!(scheme, "http" | "https") && port_fits && names::is_made_of(host, b".-_")
 }

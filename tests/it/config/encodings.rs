@@ -1,6 +1,12 @@
 //! Files in other encodings than UTF-8, and files that are none: the same for every kind of file.
 
-use std::{fs, os::unix::net::UnixListener, process::Command};
+use std::{
+    fs,
+    io::Write as _,
+    os::unix::net::UnixListener,
+    path::Path,
+    process::{Command, Stdio},
+};
 
 use useradmin::config;
 
@@ -144,6 +150,24 @@ fn a_secret_is_one_line() {
             (b"c2Vj\x0BcmV0", "control characters"),
             ("c2Vj\u{85}cmV0".as_bytes(), "control characters"),
             ("c2Vj\u{2028}cmV0".as_bytes(), "control characters"),
+            (
+                "c2VjcmV0\u{200B}\n".as_bytes(),
+                "invisible character, U+200B",
+            ),
+            ("\u{200D}c2VjcmV0".as_bytes(), "invisible character, U+200D"),
+            ("\u{200F}c2VjcmV0".as_bytes(), "invisible character, U+200F"),
+            ("\u{FFFE}c2VjcmV0".as_bytes(), "invisible character, U+FFFE"),
+            ("c2Vj\u{FDD0}cmV0".as_bytes(), "invisible character, U+FDD0"),
+            ("c2Vj\u{AD}cmV0".as_bytes(), "invisible character, U+00AD"),
+            ("c2VjcmV0\u{2060}".as_bytes(), "invisible character, U+2060"),
+            (
+                "\u{E0001}c2VjcmV0".as_bytes(),
+                "invisible character, U+E0001",
+            ),
+            (
+                "c2VjcmV0\u{10FFFF}".as_bytes(),
+                "invisible character, U+10FFFF",
+            ),
             (b"c2Vj\xFFcmV0", "not UTF-8"),
         ] {
             folder.write(file, content);
@@ -160,8 +184,108 @@ fn a_secret_is_one_line() {
         .parse(HMC)
         .unwrap_or_else(|faults| panic!("{faults}"));
     assert_eq!(config.hmcs["h"].password.read().unwrap().expose(), " a\tb ");
-    assert_eq!(config.warnings.len(), 1, "{:?}", config.warnings);
-    assert!(config.warnings[0].contains(":4:17: warning: `password_file`"));
+}
+
+/// What can be part of a secret, but seldom is.
+#[test]
+fn a_doubtful_secret_has_a_warning() {
+    let folder = Folder::new();
+    for (file, text) in kinds() {
+        let key = match file {
+            "hmc.password" => ":4:17: warning: `password_file`: the secret",
+            "batch.secret" => ":7:15: warning: `secret_file`: the secret",
+            "federated.token" => ":7:14: warning: `token_file`: the token",
+            _ => continue,
+        };
+        for (content, part) in [
+            (" a\tb \n", Some("begins or ends with a blank")),
+            ("a\u{A0}", Some("begins or ends with a blank")),
+            ("\"secret\"\n", Some("is in quotes")),
+            ("'secret'", Some("is in quotes")),
+            ("`secret`", Some("is in quotes")),
+            ("+/v8-secret", Some("UTF-7")),
+            ("+/v9secret", Some("UTF-7")),
+            ("\"secret", None),
+            ("\"", None),
+            ("se\"cr\"et", None),
+            ("+/vsecret", None),
+            ("pässwörd漢", None),
+        ] {
+            folder.write(file, content.as_bytes());
+            let config = folder
+                .parse(&text)
+                .unwrap_or_else(|faults| panic!("{faults}"));
+            let warnings = config.warnings;
+            assert_eq!(
+                warnings.len(),
+                usize::from(part.is_some()),
+                "{content}: {warnings:?}"
+            );
+            for (warning, part) in warnings.iter().zip(part) {
+                assert!(
+                    warning.contains(key) && warning.contains(part),
+                    "{content}: {warning}"
+                );
+            }
+        }
+    }
+}
+
+/// The configuration of `check-config` can come from a pipe. The files that it names cannot.
+#[test]
+fn a_configuration_can_be_a_pipe() {
+    let folder = Folder::new();
+    let pipe = folder.0.join("pipe");
+    assert!(
+        Command::new("mkfifo")
+            .arg(&pipe)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let check = |content: Vec<u8>| {
+        let path = pipe.clone();
+        // A writer whose reader stops early fails, as it should.
+        let writer = std::thread::spawn(move || drop(fs::write(path, content)));
+        let checked = config::check(&pipe).err().map(|faults| faults.to_string());
+        writer.join().unwrap();
+        checked
+    };
+    assert_eq!(check(HMC.into()), None);
+    assert_eq!(check([MARK, HMC.as_bytes()].concat()), None);
+    let fault = check(format!("x = 1\n{HMC}").into()).unwrap();
+    assert!(fault.contains("pipe:1:1: unknown key `x`\n"), "{fault}");
+    for (what, content, part) in bad(HMC.as_bytes()) {
+        let fault = check(content).unwrap();
+        assert!(fault.contains(part), "{what}: {fault}");
+    }
+    // The server reads its file again, which a pipe does not allow.
+    let fault = config::load(&pipe).err().unwrap().to_string();
+    assert!(fault.contains("it is not a regular file"), "{fault}");
+    let (code, out, err) = run_with_input(HMC, &folder.0);
+    assert_eq!((code, out.as_str(), err.as_str()), (0, "", ""));
+}
+
+/// Runs `check-config --config /dev/stdin` on a configuration whose files are in a folder.
+fn run_with_input(text: &str, folder: &Path) -> (i32, String, String) {
+    let path = folder.join("hmc.password").display().to_string();
+    let text = text.replace("hmc.password", &path);
+    let mut child = Command::new(env!("CARGO_BIN_EXE_useradmin"))
+        .args(["check-config", "--config", "/dev/stdin"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(text.as_bytes())
+        .unwrap();
+    let output = child.wait_with_output().unwrap();
+    let [out, err] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+    (output.status.code().unwrap(), out, err)
 }
 
 /// The names and comments in a bundle of certificates are not always UTF-8.

@@ -345,7 +345,7 @@ fn places() {
         // Neither a terminal nor a reader of its lines is led astray.
         (
             format!("\"x\\u001b[2J\\ny\" = 1\n{HMC}"),
-            &["1:1: unknown key `x\u{FFFD}[2J\u{FFFD}y`"],
+            &["1:1: unknown key"],
         ),
         ("[server\n".into(), &["1:8: unclosed table, expected `]`"]),
         (

@@ -1,6 +1,9 @@
-//! Faults of `[server.tls]` and `[[jwt_issuers]]`.
+//! Faults of `[server.tls]` and `[[jwt_issuers]]`, and of identifiers.
 
-use super::faults::{HMC, check};
+use super::{
+    Folder,
+    faults::{ACCOUNT, HMC, KEY, check, with},
+};
 
 fn case(cert: &str, key: &str, more: &str) -> String {
     let listen = "listen = \"0.0.0.0:1\"";
@@ -137,4 +140,138 @@ fn issuers() {
             &["10:10: this issuer is listed twice"],
         ),
     ]);
+}
+
+/// Identifiers of every kind: a file with this one, and the place and key.
+fn identifiers(text: &str) -> Vec<(String, &'static str)> {
+    let issuer = |issuer: &str, audience: &str| {
+        format!(
+            "{HMC}[[jwt_issuers]]\nissuer = \"{issuer}\"\naudience = \"{audience}\"\njwks_file = \"build.jwks\"\n"
+        )
+    };
+    let caller = "[[callers]]\nidentity";
+    vec![
+        (issuer(text, "a"), "6:10: `issuer` "),
+        (issuer("i", text), "7:12: `audience` "),
+        (
+            format!("{HMC}{caller} = \"{text}\"\nallow = []"),
+            "6:12: `identity` ",
+        ),
+        (format!("{ACCOUNT}scope = \"{text}\""), "8:9: `scope` "),
+        (
+            with(ACCOUNT, 5, &format!("tenant_id = \"{text}\"")),
+            "5:13: `tenant_id` ",
+        ),
+        (
+            with(ACCOUNT, 6, &format!("client_id = \"{text}\"")),
+            "6:13: `client_id` ",
+        ),
+        (
+            with(KEY, 5, &format!("account_name = \"{text}\"")),
+            "5:16: `account_name` ",
+        ),
+        (
+            with(HMC, 3, &format!("userid = \"{text}\"")),
+            "3:10: `userid` ",
+        ),
+    ]
+}
+
+#[test]
+fn identifiers_have_no_placeholders() {
+    let folder = Folder::new();
+    for text in [
+        "${NAME}",
+        "{name}",
+        "{{ name }}",
+        "$NAME",
+        "$name",
+        "$(NAME)",
+        "<name>",
+        "[NAME]",
+        "@NAME@",
+        "__NAME__",
+        "%NAME%",
+        "https:/x/${A}",
+        "https://x/${A}",
+        "a-${NAME}",
+    ] {
+        for (file, place) in identifiers(text) {
+            let faults = folder.faults(&file);
+            let fits = faults.len() == 1 && faults[0].starts_with(place);
+            assert!(fits, "{file}: {faults:?}");
+        }
+    }
+    for text in ["${USER}", "a-{{ user }}"] {
+        let allow = |part: &str| {
+            format!(
+                "{HMC}[[callers]]\nidentity = \"x\"\nallow = [{{ rpc = \"DeleteBatchNodeUser\", {part} }}]"
+            )
+        };
+        for file in [
+            format!("{HMC}protected_users = [\"{text}\"]"),
+            allow(&format!("targets = [\"{text}\"]")),
+            allow(&format!("targets = [\"*\"], pools = [\"{text}\"]")),
+            identifiers("i")[0].0.clone()
+                + &format!("[[callers]]\nidentity = \"i#{text}\"\nallow = []"),
+        ] {
+            let faults = folder.faults(&file);
+            let fits = faults.len() == 1 && faults[0].contains("placeholder");
+            assert!(fits, "{file}: {faults:?}");
+        }
+    }
+}
+
+#[test]
+fn identifiers_can_be_any_uri() {
+    let folder = Folder::new();
+    for text in [
+        "spiffe://corp/o'neil",
+        "spiffe://corp/$A",
+        "spiffe://corp/@A@/__B__",
+        "spiffe://corp/%7BA%7D",
+        "urn:a:b",
+        "host.example",
+    ] {
+        let file = &identifiers(text)[2].0;
+        assert_eq!(folder.faults(file), [""; 0], "{file}");
+    }
+    for text in [
+        "https://i.example/o'neil",
+        "api://a_b__c/.default",
+        "a@b.example",
+        "a__b__c",
+    ] {
+        for at in [0, 1, 3, 5, 7] {
+            let file = &identifiers(text)[at].0;
+            assert_eq!(folder.faults(file), [""; 0], "{file}");
+        }
+    }
+}
+
+#[test]
+fn identifiers_that_are_urls_have_no_placeholders() {
+    let folder = Folder::new();
+    for (text, expected) in [
+        (
+            format!(
+                "{HMC}[[jwt_issuers]]\nissuer = \"https://l.example/{{tenantid}}/v2.0\"\naudience = \"a\"\njwks_url = \"https://l.example\"\n"
+            ),
+            "6:10: `issuer` holds a placeholder",
+        ),
+        (
+            format!("{ACCOUNT}scope = \"api://${{CLIENT_ID}}/.default\"\n"),
+            "8:9: `scope` holds a placeholder",
+        ),
+        (
+            format!("{HMC}[[callers]]\nidentity = \"spiffe://<trust-domain>/svc\"\nallow = []\n"),
+            "6:12: `identity` holds a placeholder",
+        ),
+    ] {
+        let faults = folder.faults(&text);
+        assert!(
+            faults.len() == 1 && faults[0].starts_with(expected),
+            "{faults:?}"
+        );
+    }
 }

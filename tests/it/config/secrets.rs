@@ -5,7 +5,7 @@ use std::fs;
 use useradmin::config;
 
 use super::{
-    Folder,
+    Folder, caret_column,
     faults::{ACCOUNT, HMC},
 };
 use crate::support::{App, Process, run, until};
@@ -108,6 +108,38 @@ fn misplaced() -> Vec<String> {
     lines.iter().map(|line| line.replace('@', CANARY)).collect()
 }
 
+/// The secret as a key, an alias or a host.
+fn misplaced_names() -> Vec<String> {
+    let lines = [
+        "\"@\" = 1",
+        "@ = 1",
+        "'@' = 1",
+        "x.@ = 1",
+        "x.\"@\".y = 1",
+        "x = { y = 1, @ = 1 }",
+        "userid.@ = 1",
+        "max_queued = { @ = 1 }",
+        "password_file = { @ = 1 }",
+        "password_file = [{ \"@\" = 1 }]",
+        "password_@ = 1",
+        "url = \"https://@!!\"",
+        "url = \"https://@!!:443/\"",
+        "url = \"https://[@]\"",
+        "[@]",
+        "[[@]]",
+        "[\"@\"]\nx = 1",
+        "[server.@]",
+        "[server]\n@ = 1",
+        "[hmcs.h.@]",
+        "[hmcs.\"@ !\"]",
+        "[hmcs.\"@ !\"]\nurl = 1\n[hmcs.\"@ !\".x]",
+        "[hmcs]\n\"@ !\".url = 1\n\"@ !\".userid = 1",
+        "[callers.@]",
+        "[[callers]]\n@ = 1",
+    ];
+    lines.iter().map(|line| line.replace('@', CANARY)).collect()
+}
+
 /// Whole files, for tables other than an HMC's.
 fn elsewhere() -> Vec<String> {
     let tables = [
@@ -151,7 +183,10 @@ fn all() -> Vec<String> {
             .filter(|own| !own.starts_with(&format!("{key} =")));
         other.chain([line.as_str()]).collect::<Vec<_>>().join("\n")
     };
-    let lines = malformed().into_iter().chain(misplaced());
+    let lines = malformed()
+        .into_iter()
+        .chain(misplaced())
+        .chain(misplaced_names());
     let files = lines.flat_map(|line| {
         [
             hmc(&line),
@@ -182,7 +217,8 @@ fn no_fault_shows_a_secret() {
                 .strip_prefix(&format!("{}:", file.display()))
                 .unwrap();
             let column = head.split(':').nth(1).unwrap().parse::<usize>().unwrap();
-            assert_eq!(chunk[2].chars().count(), column, "{chunk:?}");
+            let caret = caret_column(chunk[1], column);
+            assert_eq!(chunk[2].chars().count(), caret, "{chunk:?}");
         }
     }
     assert!(count > 250, "{count}");
@@ -209,6 +245,81 @@ fn a_harmless_value_is_shown() {
     ] {
         let shown = folder.parse(&text).err().unwrap();
         assert!(shown.lines().any(|shown| shown == line), "{shown}");
+    }
+}
+
+/// The place of an unclosed string is where its value starts, whatever its length.
+#[test]
+fn the_place_of_an_unclosed_string_does_not_show_its_length() {
+    let folder = Folder::new();
+    for line in [
+        "ca_file = \"@",
+        "ca_file = '@",
+        "ca_file = \"\"\"@",
+        "ca_file = '''@\n@",
+        "ca_file = \"\"\"\n@\n@",
+        "ca_file = [\"x\", \"@",
+        "ca_file = { x = \"\\\"@",
+        "\"@",
+        "[\"@",
+    ] {
+        let place = |secret: &str| {
+            let text = format!("{HMC}{}", line.replace('@', secret));
+            let shown = folder.parse(&text).err().unwrap();
+            let first: Vec<_> = shown.lines().take(3).map(str::to_owned).collect();
+            first.join("\n")
+        };
+        let shown = place(CANARY);
+        assert_eq!(shown, place("x"), "{line}");
+        let column = if line.contains('=') { 11 } else { 1 };
+        assert!(shown.starts_with(&format!("@5:{column}: ")), "{shown}");
+    }
+}
+
+/// A caret that stands beyond the shown part of a line would point at nothing.
+#[test]
+fn the_caret_stands_below_the_dots() {
+    let folder = Folder::new();
+    let text = format!(
+        "{HMC}[[callers]]\nidentity = \"x\"\nallow = [{{ targets = [\"*\"], rpc = \"x\", targets2 = 1 }}]\n"
+    );
+    let shown = folder.parse(&text).err().unwrap();
+    assert!(
+        shown.contains("\nallow = [{ targets = [ ...\n                       ^\n"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn an_unknown_key_is_shown_unless_it_may_be_a_secret() {
+    let folder = Folder::new();
+    for (key, text) in [
+        ("xyz", "unknown key `xyz`"),
+        ("some_thing", "unknown key `some_thing`"),
+        ("Userid", "unknown key `Userid`; did you mean `userid`?"),
+        ("userid2", "unknown key `userid2`; did you mean `userid`?"),
+        (
+            "max-queued",
+            "unknown key `max-queued`; did you mean `max_queued`?",
+        ),
+        (
+            "maxInFlight",
+            "unknown key `maxInFlight`; did you mean `max_in_flight`?",
+        ),
+        ("PASSWORD_FILE", "unknown key `PASSWORD_FILE`"),
+        ("hunter2SECRET", "unknown key"),
+        (
+            "password_hunter2",
+            "unknown key; did you mean `password_file`?",
+        ),
+    ] {
+        let shown = folder.parse(&format!("{HMC}{key} = 1")).err().unwrap();
+        let line = if text.contains(key) {
+            format!("{key} = ...")
+        } else {
+            " ...".to_owned()
+        };
+        assert_eq!(shown, format!("@5:1: {text}\n{line}\n^\n"));
     }
 }
 

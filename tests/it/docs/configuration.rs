@@ -16,21 +16,25 @@ const INTRODUCTION: &str = "\
 ([security.md](security.md#rotation)).
 
 `useradmin check-config --config FILE` only checks the file: exit code 0, or 2 with every fault on standard error as
-`FILE:LINE:COLUMN: text`, followed by the line and a caret. `serve` refuses a faulty file in the same way. Values
-that may be secrets, which is most of them, are not shown: the line ends with ` ...` before them. Warnings, such
-as for a secret that begins with a blank, do not change the exit code; `serve` logs them.
+`FILE:LINE:COLUMN: text`, followed by the line and a caret. `serve` refuses a faulty file in the same way. Keys and
+values that may be secrets, which is most values, are not shown: the line ends with ` ...` before them. Warnings, such
+as for a secret that begins with a blank or is in quotes, do not change the exit code; `serve` logs them. For
+`check-config`, FILE can be a pipe, such as `/dev/stdin`; paths in it are then absolute.
 
 - A key that is not listed here is refused, so that a misspelt one is not a setting without effect.
 - A relative path starts at the folder of the configuration file, not at the working directory.
 - Secrets stand in files of their own, never in this file, on the command line or in the environment. A secret is
-  one line; the line ends after it are not part of it, blanks are. Secrets are read again when they are needed, so
-  a rotated one needs no restart.
+  one line; the line ends after it are not part of it, blanks are. Control characters and invisible ones, such as
+  U+200B, are refused. Secrets are read again when they are needed, so a rotated one needs no restart.
 - All files, this one included, are text: a byte order mark at the beginning is dropped. A file that is missing,
   empty, larger than 4 MiB (64 KiB for a secret), in UTF-16 or UTF-32, binary, or no regular
   file is a fault of the line that names it.
-- A URL is https with a host that can be a name or an address. What parsers would repair or drop is refused:
-  placeholders that were not replaced, quotes, blanks, port 0, a user, other forms of IPv4 addresses. A name that
-  is not ASCII is written as `xn--...`.
+- A URL is https with a host that can be a name or an address. What parsers would repair or drop is refused: double
+  quotes, blanks, `.` and `..` between slashes, port 0, a user, other forms of IPv4 addresses. A name that is not
+  ASCII is written as `xn--...`.
+- Placeholders that were not replaced, such as `${NAME}`, `{NAME}`, `$NAME`, `@NAME@` and `__NAME__`, are refused in URLs
+  and in identifiers (`issuer`, `audience`, `identity`, `scope`, `tenant_id`, `client_id`, `account_name`, `userid`). In an
+  `identity` that is a URI, only `{`, `}`, `<` and `>` count as such; in patterns and subjects of tokens, `${` and `{{`.
 - Patterns know `*`, which stands for any text, and nothing else.
 - Proxies in the environment (`HTTPS_PROXY` and the like) are ignored.
 - At least one Batch account or HMC is required.
