@@ -75,7 +75,7 @@ pub const KEYS: &[Key] = &[
     key(TLS, "key_file", "path of a PEM file", "-", "Its private key: PKCS #8, PKCS #1 or SEC 1."),
     key(TLS, "client_ca_file", "path of a PEM file", "none: no client certificates", "The authorities of client certificates. With it, a caller must show a certificate or a token; a certificate that does not verify ends the handshake. A file without an authority that can admit a caller is a fault."),
 
-    key("audit", "file", "path, or `stdout`", "audit.jsonl", "The audit log, one JSON object a line. With `stdout` the records follow the line `listening on`, and refused HMC logons are counted in memory only. Beside a file, `.NAME.logons` keeps them over a restart."),
+    key("audit", "file", "path, or `stdout`", "audit.jsonl", "The audit log, one JSON object a line. With `stdout` the records follow the line `listening on`, and refused HMC logons are counted in memory only: each restart permits two more. Beside a file, in a folder that is writable, `.NAME.logons` keeps them over a restart."),
     key("audit", "sync", "true or false", "true", "The intent is on the disk before anything is sent. Records that wait at the same time share one sync."),
 
     key(TRACING, "otlp_endpoint", "https URL without path", "-", "The OpenTelemetry collector, `https://collector.example:4317`, which is spoken to by OTLP over gRPC. Without `insecure`, http is allowed for a loopback host only."),

@@ -11,7 +11,7 @@ use crate::{
     pattern::Pattern,
     upstream::{
         azure_batch::BatchAccount,
-        ibm_hmc::{Hmc, logon_file::LogonFile},
+        ibm_hmc::{Hmc, logon_file::LogonFile, logon_guard::LogonGuards},
         trusted::Change,
     },
 };
@@ -73,11 +73,15 @@ impl Targets {
             let target = Target::new(upstream, &account.protected_users);
             targets.batch_accounts.insert(alias.clone(), target);
         }
-        let logons = LogonFile::beside(&config.audit.sink).map(Arc::new);
+        let logons = LogonFile::beside(&config.audit.sink).filter(|_| !config.hmcs.is_empty());
+        if let Some(file) = &logons {
+            file.check_writable();
+        }
+        let mut guards = LogonGuards::new(logons);
         for (alias, hmc) in &config.hmcs {
             let numbers = metrics.upstreams.requests(IBM_HMC, alias);
             metrics.calls.expect(IBM_HMC, alias);
-            let upstream = Hmc::new(alias, hmc.clone(), logons.clone(), &numbers)
+            let upstream = Hmc::new(alias, hmc.clone(), guards.guard(hmc), &numbers)
                 .map_err(|error| format!("hmcs.{alias}: {error}"))?;
             let target = Target::new(upstream, &hmc.protected_users);
             targets.hmcs.insert(alias.clone(), target);

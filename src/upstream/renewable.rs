@@ -291,8 +291,8 @@ impl<T: Send + Sync + 'static, S: Source<T>> Renewable<T, S> {
         true
     }
 
-    /// Discards this lease although the upstream has not refused it in so many words. That always costs a token of the
-    /// budget. Returns whether the lease was the current one and is discarded.
+    /// Discards a lease that the upstream probably no longer accepts. Always costs one token of the retry budget.
+    /// Returns whether the lease was the current one and is discarded.
     pub fn replace(&self, doubtful: &Arc<Lease<T>>, budget: &Budget) -> bool {
         let current = crate::lock(&self.state).current.clone();
         let is_current = current.is_some_and(|current| Arc::ptr_eq(&current, doubtful));

@@ -1,6 +1,8 @@
 //! Every answer that an HMC can give to the logon: never the fault of the caller, never a word about the user.
 
+mod accounts;
 mod answers;
+mod crash;
 mod guard;
 mod late;
 mod pauses;

@@ -4,7 +4,6 @@ use std::{pin::pin, sync::Arc};
 
 use super::{
     credential::{SESSION, Session, SessionSource},
-    logon_file::LogonFile,
     logon_guard::LogonGuard,
     rules::RULES,
     same_name,
@@ -71,12 +70,11 @@ pub struct Hmc {
 }
 
 impl Hmc {
-    /// Creates the client of the HMC with this alias. Refused logons are recorded in `logons`, if there is such a file.
-    /// Nothing is sent yet.
+    /// Creates the client of the HMC with this alias, which logs on as `guard` allows it. Nothing is sent yet.
     pub fn new(
         alias: &str,
         config: config::Hmc,
-        logons: Option<Arc<LogonFile>>,
+        guard: Arc<LogonGuard>,
         numbers: &Requests,
     ) -> Result<Self, String> {
         let alpn: Alpn = &[b"http/1.1"];
@@ -87,7 +85,6 @@ impl Hmc {
             alpn,
             numbers.clone(),
         )?;
-        let guard = LogonGuard::new(alias, &config, logons);
         let source = SessionSource::new(&config, client.clone(), guard, numbers.clone());
         Ok(Self {
             alias: alias.to_owned(),

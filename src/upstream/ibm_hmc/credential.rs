@@ -74,12 +74,17 @@ pub struct SessionSource {
     patience: Duration,
     client: Client,
     numbers: Requests,
-    guard: LogonGuard,
+    guard: Arc<LogonGuard>,
 }
 
 impl SessionSource {
     /// Creates a source that logs on as `guard` allows it. Nothing is sent yet.
-    pub fn new(config: &config::Hmc, client: Client, guard: LogonGuard, numbers: Requests) -> Self {
+    pub fn new(
+        config: &config::Hmc,
+        client: Client,
+        guard: Arc<LogonGuard>,
+        numbers: Requests,
+    ) -> Self {
         numbers.expect_renewals(SESSION);
         Self {
             url: config.url.clone(),
@@ -102,8 +107,22 @@ impl SessionSource {
             let context = format!("the password file cannot be used: {error}");
             Failure::new(ErrorReason::UpstreamCredentialsRejected, context)
         })?;
-        self.guard.may_log_on(&password).await?;
         let request = self.logon_request(&password)?;
+        self.guard.check(&password).await?;
+        let logged_on = self.send_logon(request, &password).await;
+        match &logged_on {
+            Ok(_) => self.guard.accepted(&password).await,
+            Err(failure) if is_refusal(failure) => self.guard.refused(&password).await,
+            Err(_) => self.guard.withdrawn(&password).await,
+        }
+        logged_on
+    }
+
+    async fn send_logon(
+        &self,
+        request: Request,
+        password: &Secret,
+    ) -> Result<Lease<Session>, Failure> {
         let limits = Deadline::after(self.patience.max(LAST_WORD)).into();
         let answer = self
             .client
@@ -120,7 +139,6 @@ impl SessionSource {
         if answer.status == 200
             && let Some(session) = &session
         {
-            self.guard.accepted(&password).await;
             if let Some(days) = wire::password_expires(&answer).filter(|days| *days <= 14) {
                 tracing::warn!(hmc = self.url.host_str(), days, "the HMC password expires");
             }
@@ -130,11 +148,13 @@ impl SessionSource {
             self.logoff(&header(partial)?).await;
         }
         let hidden = Hidden::new([password.expose()]);
-        let failure = failure(LOGON_RULES, &answer, &hidden).of_a_read();
-        if is_refusal(&failure) {
-            self.guard.refused(&password).await;
-        }
-        Err(failure)
+        Err(failure(LOGON_RULES, &answer, &hidden).of_a_read())
+    }
+
+    /// Returns whether the HMC has accepted the current password last.
+    fn password_was_accepted(&self) -> bool {
+        let password = self.password.read();
+        password.is_ok_and(|password| self.guard.was_accepted(&password))
     }
 
     fn logon_request(&self, password: &Secret) -> Result<Request, Failure> {
@@ -167,17 +187,25 @@ impl SessionSource {
 
 impl Source<Session> for SessionSource {
     fn obtain(self: Arc<Self>) -> Obtaining<Session> {
-        // A logon that is given up goes on: the HMC counts its password, and opens its session.
-        let (tell, told) = oneshot::channel();
-        let logon = async move {
-            let logged_on = self.logon().await;
-            if let Err(Ok(late)) = tell.send(logged_on) {
-                self.logoff(&late.value).await;
-            }
-        };
-        tokio::spawn(logon.with_current_context());
-        let cut_off = |_| Err(Failure::internal("a logon was cut off"));
-        Box::pin(async move { told.await.unwrap_or_else(cut_off) })
+        Box::pin(async move {
+            let turn = if self.password_was_accepted() {
+                None
+            } else {
+                Some(self.guard.turn().await)
+            };
+            // A logon whose callers have given up continues: the HMC counts its password, and opens its session.
+            let (tell, told) = oneshot::channel();
+            let logon = async move {
+                let logged_on = self.logon().await;
+                drop(turn);
+                if let Err(Ok(late)) = tell.send(logged_on) {
+                    self.logoff(&late.value).await;
+                }
+            };
+            tokio::spawn(logon.with_current_context());
+            let cut_off = |_| Err(Failure::internal("a logon was cut off"));
+            told.await.unwrap_or_else(cut_off)
+        })
     }
 
     fn renewed(&self, well: bool) {
@@ -186,9 +214,10 @@ impl Source<Session> for SessionSource {
 
     /// A password that may be wrong is not sent again before the HMC has had the time to say so.
     fn patience(&self) -> Duration {
-        match self.password.read() {
-            Ok(password) if self.guard.was_accepted(&password) => self.patience,
-            _ => self.patience.max(LAST_WORD),
+        if self.password_was_accepted() {
+            self.patience
+        } else {
+            self.patience.max(LAST_WORD)
         }
     }
 

@@ -8,7 +8,10 @@ use std::{
     num::NonZeroU32,
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
-    sync::Mutex,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -23,24 +26,26 @@ use crate::config::AuditSink;
 const VERSION: u32 = 1;
 /// Rounds of PBKDF2: about 30 ms of CPU. Who can read this file can usually read the password file, too.
 const ROUNDS: NonZeroU32 = NonZeroU32::new(100_000).unwrap();
-/// A larger file is not this one.
+/// Maximum size of the file, in bytes.
 const MAX_BYTES: u64 = 1024 * 1024;
 
 /// The file.
 pub struct LogonFile {
     path: PathBuf,
-    /// What the file holds; `None` until it was read.
+    /// Content of the file; `None` until it was read.
     content: Mutex<Option<Content>>,
+    /// Whether the last write failed. Only the first of several failures is logged.
+    failing: AtomicBool,
 }
 
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Content {
     version: u32,
-    /// Until when no HMC without an entry is logged on to, because its entry was lost. Seconds since 1970.
+    /// Unix time until which no logon is sent to HMCs without an entry, because the previous file could not be read.
     #[serde(default)]
     lost_until: u64,
-    /// By alias.
+    /// By account: `user@host:port`.
     hmcs: BTreeMap<String, Entry>,
 }
 
@@ -54,13 +59,13 @@ impl Content {
     }
 }
 
-/// The refused logons of one HMC.
+/// The refused logons of one account, including those that were sent and have not ended.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Entry {
     /// How many there were in a row.
     refused: u32,
-    /// Until when no further one is sent, in seconds since 1970.
+    /// Unix time until which logons are suspended.
     until: u64,
     /// Salt and digest of the refused password, in base64.
     salt: String,
@@ -82,6 +87,33 @@ impl Entry {
     }
 }
 
+/// The salt and the slow digest of a password, for its entries.
+#[derive(Clone)]
+pub struct SlowDigest {
+    salt: String,
+    digest: String,
+}
+
+impl SlowDigest {
+    /// Computes the digest with a new salt.
+    #[must_use]
+    pub fn new(secret: &str) -> Self {
+        let salt: [u8; 16] = rand::random();
+        let mut digest = [0; 32];
+        pbkdf2::derive(
+            PBKDF2_HMAC_SHA256,
+            ROUNDS,
+            &salt,
+            secret.as_bytes(),
+            &mut digest,
+        );
+        Self {
+            salt: BASE64_STANDARD.encode(salt),
+            digest: BASE64_STANDARD.encode(digest),
+        }
+    }
+}
+
 impl LogonFile {
     /// Returns the file that belongs to this audit log, if the log is a file: `.audit.jsonl.logons` beside
     /// `audit.jsonl`. A device or a pipe has no folder for it.
@@ -97,14 +129,21 @@ impl LogonFile {
         Some(Self {
             path: log.with_file_name(format!(".{name}.logons")),
             content: Mutex::default(),
+            failing: AtomicBool::default(),
         })
     }
 
-    /// Returns how often this secret was refused, and how long no logon is to be sent now.
-    pub fn refusals(&self, alias: &str, secret: &str) -> Option<(u32, Duration)> {
+    /// Checks that the file can be written, and logs a warning otherwise.
+    pub fn check_writable(&self) {
+        let checked = write_new(&self.path, b"{}").and_then(fs::remove_file);
+        self.report(&checked);
+    }
+
+    /// Returns how many logons with this secret were refused or cut off in a row, and how long logons are suspended.
+    pub fn refusals(&self, account: &str, secret: &str) -> Option<(u32, Duration)> {
         let content = self.loaded(&mut crate::lock(&self.content)).clone();
         let left = |until: u64| Duration::from_secs(until.saturating_sub(now())).min(GUARD_TIME);
-        match content.hmcs.get(alias) {
+        match content.hmcs.get(account) {
             Some(entry) => entry
                 .fits(secret)
                 .then(|| (entry.refused, left(entry.until))),
@@ -113,32 +152,24 @@ impl LogonFile {
         }
     }
 
-    /// Records that this secret was refused for the `count`th time in a row.
-    pub fn record(&self, alias: &str, secret: &str, count: u32) {
-        let salt: [u8; 16] = rand::random();
-        let mut digest = [0; 32];
-        pbkdf2::derive(
-            PBKDF2_HMAC_SHA256,
-            ROUNDS,
-            &salt,
-            secret.as_bytes(),
-            &mut digest,
-        );
+    /// Records that `count` logons in a row were refused or are not answered yet, and that logons are suspended for the
+    /// time `left` if these are too many.
+    pub fn record(&self, account: &str, digest: SlowDigest, count: u32, left: Duration) {
         let entry = Entry {
             refused: count,
-            until: guarded_until(),
-            salt: BASE64_STANDARD.encode(salt),
-            digest: BASE64_STANDARD.encode(digest),
+            until: after(left),
+            salt: digest.salt,
+            digest: digest.digest,
         };
         self.change(|content| {
-            content.hmcs.insert(alias.to_owned(), entry);
+            content.hmcs.insert(account.to_owned(), entry);
             true
         });
     }
 
-    /// Removes the entry of an HMC that has accepted a logon.
-    pub fn remove(&self, alias: &str) {
-        self.change(|content| content.hmcs.remove(alias).is_some());
+    /// Removes the entry of an account, and the file with its last entry.
+    pub fn remove(&self, account: &str) {
+        self.change(|content| content.hmcs.remove(account).is_some());
     }
 
     /// Writes the file if `change` changes its content.
@@ -162,7 +193,7 @@ impl LogonFile {
             Err(error) => {
                 let file = self.path.display().to_string();
                 tracing::error!(file, %error, "refused logons cannot be read; no logon to an HMC for 5 minutes");
-                let lost = Content::new(guarded_until());
+                let lost = Content::new(after(GUARD_TIME));
                 // The five minutes do not begin anew at the next restart.
                 self.save(&lost);
                 lost
@@ -172,12 +203,24 @@ impl LogonFile {
 
     /// Returns whether the content is on the disk.
     fn save(&self, content: &Content) -> bool {
-        let saved = write(&self.path, content);
-        if let Err(error) = &saved {
-            let file = self.path.display().to_string();
-            tracing::error!(file, %error, "refused logons cannot be recorded; a restart forgets them");
-        }
+        let saved = if content.hmcs.is_empty() && content.lost_until <= now() {
+            delete(&self.path)
+        } else {
+            write(&self.path, content)
+        };
+        self.report(&saved);
         saved.is_ok()
+    }
+
+    /// Logs the first of several failed writes in a row.
+    fn report(&self, written: &io::Result<()>) {
+        let failed_before = self.failing.swap(written.is_err(), Ordering::Relaxed);
+        if let Err(error) = written
+            && !failed_before
+        {
+            let file = self.path.display().to_string();
+            tracing::warn!(file, %error, "refused logons cannot be recorded; a restart forgets them");
+        }
     }
 }
 
@@ -205,7 +248,7 @@ fn read(path: &Path) -> io::Result<(Content, bool)> {
     if content.version != VERSION {
         return Err(io::Error::other("an unknown version"));
     }
-    let latest = guarded_until();
+    let latest = after(GUARD_TIME);
     let mut changed = false;
     let entries = content.hmcs.values_mut().map(|entry| &mut entry.until);
     for until in entries.chain([&mut content.lost_until]) {
@@ -217,37 +260,57 @@ fn read(path: &Path) -> io::Result<(Content, bool)> {
 
 /// Replaces the file as a whole, and returns when the new one is on the disk.
 fn write(path: &Path, content: &Content) -> io::Result<()> {
-    let text = serde_json::to_vec(content)?;
+    let new = write_new(path, &serde_json::to_vec(content)?)?;
+    fs::rename(&new, path)?;
+    sync_folder(path);
+    Ok(())
+}
+
+/// Writes the file `<path>.new`, and returns its path when it is on the disk.
+fn write_new(path: &Path, text: &[u8]) -> io::Result<PathBuf> {
     let mut name = path.as_os_str().to_owned();
     name.push(".new");
     let new = PathBuf::from(name);
-    match fs::remove_file(&new) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
+    remove_if_present(&new)?;
     let mut file = OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
         .open(&new)?;
-    file.write_all(&text)?;
+    file.write_all(text)?;
     file.sync_all()?;
-    fs::rename(&new, path)?;
+    Ok(new)
+}
+
+fn delete(path: &Path) -> io::Result<()> {
+    remove_if_present(path)?;
+    sync_folder(path);
+    Ok(())
+}
+
+fn remove_if_present(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Syncs the folder of a file, so that a rename or removal is on the disk.
+fn sync_folder(path: &Path) {
     let folder = path
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty());
     // Not every file system can sync a folder.
     let _ = File::open(folder.unwrap_or(Path::new("."))).and_then(|folder| folder.sync_all());
-    Ok(())
 }
 
-/// Seconds since 1970.
+/// Returns the current Unix time, in seconds.
 fn now() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.unwrap_or_default().as_secs()
 }
 
-/// The end of a guard time that begins now, rounded up.
-fn guarded_until() -> u64 {
-    now() + GUARD_TIME.as_secs() + 1
+/// Returns the Unix time after this duration, rounded up.
+fn after(duration: Duration) -> u64 {
+    now() + duration.as_secs() + 1
 }

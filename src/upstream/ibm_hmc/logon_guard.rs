@@ -1,15 +1,20 @@
 //! The lock-out guard: it limits refused logons, because an HMC disables a user after a few wrong passwords.
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
 use sha2::{Digest as _, Sha256};
-use tokio::{sync, task::spawn_blocking, time::Instant};
+use tokio::{
+    sync::{self, OwnedMutexGuard},
+    task::spawn_blocking,
+    time::Instant,
+};
 use zeroize::Zeroizing;
 
-use super::logon_file::LogonFile;
+use super::logon_file::{LogonFile, SlowDigest};
 use crate::{
     config::{self, secret::Secret},
     error::Failure,
@@ -18,15 +23,17 @@ use crate::{
 
 /// Refused logons after which no further one is sent. An HMC disables a user after more than that (sample: 3).
 pub const MAX_REFUSED: u32 = 2;
-/// How long no logon is sent then.
+/// Duration of the suspension.
 pub const GUARD_TIME: Duration = Duration::from_mins(5);
 
 /// Refused logons in a row with one password.
 struct Refusals {
     count: u32,
-    /// No logon is sent until then, if `count` is [`MAX_REFUSED`] or more.
+    /// Logons are suspended until then, if `count` is [`MAX_REFUSED`] or more.
     until: Instant,
     password: [u8; 32],
+    /// The digest of the password for the file; computed when it is first needed.
+    slow: Option<SlowDigest>,
 }
 
 impl Refusals {
@@ -35,70 +42,115 @@ impl Refusals {
             count: 0,
             until: Instant::now(),
             password,
+            slow: None,
         }
+    }
+
+    fn suspended(&self) -> bool {
+        self.count >= MAX_REFUSED && Instant::now() < self.until
     }
 }
 
-/// The guard of one HMC.
+/// The guards of all HMCs, by account.
+pub struct LogonGuards {
+    file: Option<Arc<LogonFile>>,
+    guards: BTreeMap<String, Arc<LogonGuard>>,
+}
+
+impl LogonGuards {
+    /// Creates an empty set. Without a file, a restart forgets refused logons.
+    #[must_use]
+    pub fn new(file: Option<LogonFile>) -> Self {
+        Self {
+            file: file.map(Arc::new),
+            guards: BTreeMap::new(),
+        }
+    }
+
+    /// Returns the guard of this HMC's account. Aliases with the same HMC and user share one.
+    pub fn guard(&mut self, hmc: &config::Hmc) -> Arc<LogonGuard> {
+        let account = account(hmc);
+        let new = || Arc::new(LogonGuard::new(account.clone(), self.file.clone()));
+        let guard = self.guards.entry(account.clone()).or_insert_with(new);
+        Arc::clone(guard)
+    }
+}
+
+/// Returns the name of the account that a logon uses, as `user@host:port`. An HMC ignores the case of user names.
+fn account(hmc: &config::Hmc) -> String {
+    let host = hmc.url.host_str().unwrap_or_default();
+    let host = host.strip_suffix('.').unwrap_or(host);
+    let port = hmc.url.port_or_known_default().unwrap_or_default();
+    format!("{}@{host}:{port}", hmc.userid.to_lowercase())
+}
+
+/// The guard of one account.
 pub struct LogonGuard {
-    alias: String,
-    /// URL and user ID: a password that is refused for another user, or elsewhere, is another one.
     account: String,
     file: Option<Arc<LogonFile>>,
     /// `None` until the first logon, which reads the file.
     refusals: sync::Mutex<Option<Refusals>>,
     /// The last password that the HMC has accepted.
     accepted: Mutex<Option<[u8; 32]>>,
+    /// Held during a logon whose password may be wrong, so that there is only one at a time.
+    turn: Arc<sync::Mutex<()>>,
 }
 
 impl LogonGuard {
-    /// Creates the guard of the HMC with this alias. Without a file, refused logons are forgotten at a restart.
-    #[must_use]
-    pub fn new(alias: &str, hmc: &config::Hmc, file: Option<Arc<LogonFile>>) -> Self {
+    fn new(account: String, file: Option<Arc<LogonFile>>) -> Self {
         Self {
-            alias: alias.to_owned(),
-            account: format!("{}\n{}\n", hmc.url, hmc.userid),
+            account,
             file,
             refusals: sync::Mutex::new(None),
             accepted: Mutex::default(),
+            turn: Arc::default(),
         }
     }
 
-    /// Fails while the HMC is known to refuse this password.
-    pub async fn may_log_on(&self, password: &Secret) -> Result<(), Failure> {
+    /// Waits until no other logon whose password may be wrong is in progress.
+    pub async fn turn(&self) -> OwnedMutexGuard<()> {
+        Arc::clone(&self.turn).lock_owned().await
+    }
+
+    /// Fails while logons with this password are suspended. Otherwise records the logon as refused, because the process
+    /// may be killed before the answer arrives. The record is on the disk when this returns; the outcome of the logon
+    /// corrects it.
+    pub async fn check(&self, password: &Secret) -> Result<(), Failure> {
         let mut refusals = self.refusals.lock().await;
         let digest = digest(password);
-        match &mut *refusals {
-            None => *refusals = Some(self.recorded(password).await),
-            Some(known) if known.password != digest => *known = Refusals::none(digest),
-            Some(_) => {}
-        }
-        let guarded = |known: &Refusals| known.count >= MAX_REFUSED && Instant::now() < known.until;
-        if refusals.as_ref().is_some_and(guarded) {
+        let known = match refusals.take() {
+            None => self.recorded(password).await,
+            Some(known) if known.password != digest => Refusals::none(digest),
+            Some(known) => known,
+        };
+        let known = refusals.insert(known);
+        if known.suspended() {
             return Err(Failure::new(
                 ErrorReason::UpstreamCredentialsRejected,
-                "no logon: the HMC refused this password; waiting for another one, or 5 minutes",
+                "no logon: two logons with this password were refused or cut off; waiting for another one, or 5 minutes",
             ));
         }
+        let pending = known.count.saturating_add(1);
+        self.record(known, password, pending, GUARD_TIME).await;
         Ok(())
     }
 
-    /// Records that the HMC has refused this password. The record is on the disk when this returns.
+    /// Records that the HMC has refused this password.
     pub async fn refused(&self, password: &Secret) {
         let mut refusals = self.refusals.lock().await;
         *crate::lock(&self.accepted) = None;
         let digest = digest(password);
         let known = refusals.get_or_insert_with(|| Refusals::none(digest));
+        if known.password != digest {
+            (known.password, known.slow) = (digest, None);
+        }
         known.count = known.count.saturating_add(1);
         known.until = Instant::now() + GUARD_TIME;
-        known.password = digest;
         let count = known.count;
         if count >= MAX_REFUSED {
-            tracing::warn!(hmc = self.alias, refused = count, "logons suspended");
+            tracing::warn!(hmc = self.account, refused = count, "logons suspended");
         }
-        let secret = self.secret(password);
-        self.with_file(move |file, alias| file.record(alias, &secret, count))
-            .await;
+        self.record(known, password, count, GUARD_TIME).await;
     }
 
     /// Records that the HMC has accepted this password.
@@ -106,8 +158,29 @@ impl LogonGuard {
         let mut refusals = self.refusals.lock().await;
         let digest = digest(password);
         *crate::lock(&self.accepted) = Some(digest);
-        *refusals = Some(Refusals::none(digest));
+        match &mut *refusals {
+            Some(known) if known.password == digest => known.count = 0,
+            other => *other = Some(Refusals::none(digest)),
+        }
         self.with_file(LogonFile::remove).await;
+    }
+
+    /// Records that a logon has failed for a reason other than its password.
+    pub async fn withdrawn(&self, password: &Secret) {
+        let mut refusals = self.refusals.lock().await;
+        // The record of a newer password stays.
+        let Some(known) = refusals
+            .as_mut()
+            .filter(|known| known.password == digest(password))
+        else {
+            return;
+        };
+        if known.count == 0 {
+            self.with_file(LogonFile::remove).await;
+        } else {
+            let left = known.until.saturating_duration_since(Instant::now());
+            self.record(known, password, known.count, left).await;
+        }
     }
 
     /// Returns whether this password is the one that the HMC has accepted last.
@@ -115,10 +188,10 @@ impl LogonGuard {
         *crate::lock(&self.accepted) == Some(digest(password))
     }
 
-    /// Returns what an earlier process has recorded of this password.
+    /// Returns the refusals of this password that an earlier process has recorded.
     async fn recorded(&self, password: &Secret) -> Refusals {
         let secret = self.secret(password);
-        let found = self.with_file(move |file, alias| file.refusals(alias, &secret));
+        let found = self.with_file(move |file, account| file.refusals(account, &secret));
         let mut refusals = Refusals::none(digest(password));
         if let Some((count, left)) = found.await.flatten() {
             (refusals.count, refusals.until) = (count, Instant::now() + left);
@@ -126,17 +199,29 @@ impl LogonGuard {
         refusals
     }
 
+    /// Writes this count to the file.
+    async fn record(&self, known: &mut Refusals, password: &Secret, count: u32, left: Duration) {
+        let (secret, slow) = (self.secret(password), known.slow.take());
+        let recorded = self.with_file(move |file, account| {
+            let slow = slow.unwrap_or_else(|| SlowDigest::new(&secret));
+            file.record(account, slow.clone(), count, left);
+            slow
+        });
+        known.slow = recorded.await;
+    }
+
     /// Runs work that waits for the disk, and computes slow digests, on a thread of its own.
     async fn with_file<R: Send + 'static>(
         &self,
         work: impl FnOnce(&LogonFile, &str) -> R + Send + 'static,
     ) -> Option<R> {
-        let (file, alias) = (Arc::clone(self.file.as_ref()?), self.alias.clone());
-        spawn_blocking(move || work(&file, &alias)).await.ok()
+        let (file, account) = (Arc::clone(self.file.as_ref()?), self.account.clone());
+        spawn_blocking(move || work(&file, &account)).await.ok()
     }
 
+    /// Returns the password with its account: the same password of another user, or of another HMC, is another secret.
     fn secret(&self, password: &Secret) -> Zeroizing<String> {
-        Zeroizing::new(format!("{}{}", self.account, password.expose()))
+        Zeroizing::new(format!("{}\n{}", self.account, password.expose()))
     }
 }
 

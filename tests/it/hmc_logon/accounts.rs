@@ -1,0 +1,91 @@
+//! Refused logons are counted by account, that is, by HMC and user: the HMC knows no aliases.
+
+use std::fs;
+
+use futures_util::future::join_all;
+use serde_json::Value;
+use useradmin::proto::DeleteOutcome;
+
+use super::restart::{FILE, hmc, logons};
+use crate::support::{App, Failed, Upstream, by_id, canary::PASSWORD, hmc_section};
+
+/// The same account, under other names.
+const ALIASES: [&str; 4] = ["hmc", "again", "slash", "case"];
+
+/// Starts a server with several aliases of one account, and with one of another user.
+async fn started(upstream: &Upstream, state: Option<&[u8]>) -> App {
+    let folder = App::folder();
+    if let Some(state) = state {
+        fs::write(folder.join(FILE), state).unwrap();
+    }
+    let section = hmc_section(&folder, &upstream.url);
+    let named = |alias: &str| section.replace("hmcs.hmc", &format!("hmcs.{alias}"));
+    let url = format!("\"{}\"", upstream.url);
+    let sections = [
+        section.clone(),
+        named("again"),
+        named("slash").replace(&url, &format!("\"{}/\"", upstream.url)),
+        named("case").replace("svc-useradmin", "SVC-UserAdmin"),
+        named("other").replace("svc-useradmin", "svc-other"),
+    ];
+    App::start_in(folder, &sections.concat()).await
+}
+
+async fn delete(app: &App, alias: &str) -> Result<DeleteOutcome, Failed> {
+    let mut request = by_id("id-1");
+    alias.clone_into(&mut request.hmc);
+    let done = app.delete_hmc_user(request).await?;
+    Ok(done.outcome())
+}
+
+async fn expect_refused(app: &App, alias: &str) {
+    let failed = delete(app, alias).await.unwrap_err();
+    failed.expect(tonic::Code::Internal, "UPSTREAM_CREDENTIALS_REJECTED");
+}
+
+#[tokio::test]
+async fn aliases_of_one_account_have_two_refused_logons_together() {
+    let upstream = hmc("another password").await;
+    let app = started(&upstream, None).await;
+    // One after the other.
+    for alias in ALIASES {
+        expect_refused(&app, alias).await;
+    }
+    assert_eq!(logons(&upstream), 2);
+    // At the same time.
+    let app = started(&upstream, None).await;
+    join_all(ALIASES.map(|alias| expect_refused(&app, alias))).await;
+    assert_eq!(logons(&upstream), 4);
+    // After a restart, from another alias.
+    let state = fs::read(app.folder.join(FILE)).unwrap();
+    let app = started(&upstream, Some(&state)).await;
+    for alias in ALIASES.iter().rev() {
+        expect_refused(&app, alias).await;
+    }
+    assert_eq!(logons(&upstream), 4);
+    // Another user has a count of its own.
+    for _ in 0..3 {
+        expect_refused(&app, "other").await;
+    }
+    assert_eq!(logons(&upstream), 6);
+    let state: Value = serde_json::from_slice(&fs::read(app.folder.join(FILE)).unwrap()).unwrap();
+    assert_eq!(state["hmcs"].as_object().unwrap().len(), 2);
+}
+
+/// A logon that is in progress is not taken for a refused one.
+#[tokio::test]
+async fn aliases_of_one_account_log_on_at_the_same_time() {
+    let upstream = hmc(PASSWORD).await;
+    let app = started(&upstream, None).await;
+    for done in join_all(ALIASES.map(|alias| delete(&app, alias))).await {
+        // The first call deletes the user.
+        let outcome = done.map_err(|failed| failed.reason);
+        assert!(
+            matches!(&outcome, Ok(DeleteOutcome::Deleted))
+                || matches!(&outcome, Err(reason) if reason.ends_with("USER_NOT_FOUND")),
+            "{outcome:?}"
+        );
+    }
+    assert_eq!(logons(&upstream), ALIASES.len());
+    assert!(!app.folder.join(FILE).exists());
+}

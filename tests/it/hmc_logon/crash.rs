@@ -1,0 +1,153 @@
+//! A logon counts as refused from before it is sent until its outcome is known: the process may be killed in between.
+
+use std::{fs, path::Path, sync::Arc};
+
+use futures_util::future::join_all;
+use serde_json::Value;
+use tokio::sync::Notify;
+use tonic::Code;
+
+use super::restart::{FILE, entry, hmc, left_by, logons, now, started};
+use crate::support::{
+    App, COMMON, Failed, Process, Reply, Seen, Step, Upstream, by_id, canary::PASSWORD, configure,
+    hmc_section, refusal, until, usual,
+};
+
+const NOT_RECORDED: &str = "refused logons cannot be recorded; a restart forgets them";
+
+fn configure_hmc(folder: &Path, upstream: &Upstream) {
+    let text = format!("{COMMON}{}", hmc_section(folder, &upstream.url));
+    fs::write(folder.join("useradmin.toml"), text).unwrap();
+}
+
+async fn until_logons(upstream: &Upstream, count: usize) {
+    until("a logon", async || logons(upstream) == count).await;
+}
+
+#[tokio::test]
+async fn logons_that_a_crash_cuts_off_are_counted() {
+    let upstream = Upstream::start(|seen: &Seen| match Step::of(seen) {
+        Step::Logon => Reply::Hang,
+        _ => usual(seen, 1),
+    })
+    .await;
+    let folder = App::folder();
+    configure_hmc(&folder, &upstream);
+    for count in 1..=2 {
+        let process = Process::start(&folder);
+        let mut client = process.client();
+        let call = tokio::spawn(async move { client.delete_hmc_user(by_id("id-1")).await });
+        until_logons(&upstream, count).await;
+        process.kill();
+        call.await.unwrap().unwrap_err();
+        let state = fs::read(folder.join(FILE)).unwrap();
+        assert_eq!(entry(&state)["refused"], count);
+    }
+    for _ in 0..3 {
+        let process = Process::start(&folder);
+        let failed = process.client().delete_hmc_user(by_id("id-1")).await;
+        let failed = Failed::from(failed.unwrap_err());
+        failed.expect(Code::Internal, "UPSTREAM_CREDENTIALS_REJECTED");
+        process.kill();
+    }
+    assert_eq!(logons(&upstream), 2);
+}
+
+type Answer = fn(&Seen) -> Reply;
+
+/// Plays a logon with this answer, after so many refused ones of an earlier process.
+async fn play(answer: Answer, success: bool, refused: usize) {
+    let gate = Arc::new(Notify::new());
+    let held = Arc::clone(&gate);
+    let mut number = 0;
+    let upstream = Upstream::start(move |seen: &Seen| {
+        if Step::of(seen) != Step::Logon {
+            return usual(seen, 1);
+        }
+        number += 1;
+        match number - 1 {
+            before if before < refused => refusal(seen, 403, 0),
+            before if before == refused => Reply::Held(Arc::clone(&held), Box::new(answer(seen))),
+            _ => answer(seen),
+        }
+    })
+    .await;
+    let before = match refused {
+        0 => None,
+        refused => Some(left_by(&upstream, refused).await),
+    };
+    let app = started(&upstream, before.as_deref()).await;
+    let file = app.folder.join(FILE);
+    let call = app.delete_hmc_user(by_id("id-1"));
+    let watch = async {
+        until_logons(&upstream, refused + 1).await;
+        let during = entry(&fs::read(&file).unwrap());
+        gate.notify_one();
+        during
+    };
+    let (called, during) = tokio::join!(call, watch);
+    assert_eq!(called.is_ok(), success);
+    assert_eq!(during["refused"], refused + 1);
+    assert!(during["until"].as_u64().unwrap() >= now() + 290);
+    match before {
+        Some(before) if !success => {
+            let (before, after) = (entry(&before), entry(&fs::read(&file).unwrap()));
+            assert_eq!(after["refused"], before["refused"]);
+            let until = |entry: &Value| entry["until"].as_u64().unwrap();
+            assert!(until(&after).abs_diff(until(&before)) <= 2);
+        }
+        _ => assert!(!file.exists()),
+    }
+}
+
+/// A logon that succeeds leaves no record, and one that fails for another reason leaves the former one.
+#[tokio::test]
+async fn the_outcome_of_a_logon_corrects_its_record() {
+    let answers: [(Answer, bool); 6] = [
+        (|seen| usual(seen, 1), true),
+        (|seen| refusal(seen, 500, 12), false),
+        (|seen| refusal(seen, 400, 7), false),
+        (|_| Reply::html(503), false),
+        (|_| Reply::empty(404), false),
+        (|_| Reply::Close, false),
+    ];
+    let played = answers.map(|(answer, success)| async move {
+        play(answer, success, 0).await;
+        play(answer, success, 1).await;
+    });
+    join_all(played).await;
+}
+
+/// A folder in which nothing can be written is reported once, at the start, and stops no logon.
+#[tokio::test]
+async fn a_record_that_cannot_be_written_is_reported_at_the_start() {
+    for (blocked, hmcs) in [(false, true), (true, true), (true, false)] {
+        let upstream = hmc(PASSWORD).await;
+        let folder = App::folder();
+        if blocked {
+            // A folder cannot be replaced by the file, even by the superuser.
+            fs::create_dir(folder.join(format!("{FILE}.new"))).unwrap();
+        }
+        if hmcs {
+            configure_hmc(&folder, &upstream);
+        } else {
+            configure(&folder, &upstream.url, "");
+        }
+        let process = Process::start(&folder);
+        let warnings = || Process::logged(&folder, NOT_RECORDED);
+        until("the warning", async || {
+            warnings().len() == usize::from(blocked && hmcs)
+        })
+        .await;
+        if hmcs {
+            let mut client = process.client();
+            client.delete_hmc_user(by_id("id-1")).await.unwrap();
+            assert_eq!(logons(&upstream), 1);
+        }
+        process.stop();
+        let warnings = warnings();
+        assert_eq!(warnings.len(), usize::from(blocked && hmcs));
+        assert!(warnings.iter().all(|line| line["level"] == "WARN"));
+    }
+    assert!(include_str!("../../../docs/operations.md").contains(NOT_RECORDED));
+}
