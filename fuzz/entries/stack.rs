@@ -150,5 +150,10 @@ async fn stack(callers: &str) -> Stack {
         .max_decoding_message_size(limits.max_request_bytes as usize);
     let metrics = Arc::clone(&shared.metrics);
     let identified = IdentifyLayer::new(shared, None, &config.server).layer(service);
-    EdgeLayer(metrics, Arc::default()).layer(identified)
+    let edge = EdgeLayer {
+        metrics,
+        refusals: Arc::default(),
+        max_request_bytes: 64 * 1_024,
+    };
+    edge.layer(identified)
 }

@@ -37,17 +37,21 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The layer.
 #[derive(Clone)]
-pub struct EdgeLayer(pub Arc<Metrics>, pub Arc<Refusals>);
+pub struct EdgeLayer {
+    /// What monitoring sees of calls.
+    pub metrics: Arc<Metrics>,
+    /// Limits what refused calls write.
+    pub refusals: Arc<Refusals>,
+    /// The largest request message, in bytes.
+    pub max_request_bytes: usize,
+}
 
 impl<S> Layer<S> for EdgeLayer {
     type Service = Edge<S>;
 
     fn layer(&self, inner: S) -> Edge<S> {
-        Edge {
-            inner,
-            metrics: Arc::clone(&self.0),
-            refusals: Arc::clone(&self.1),
-        }
+        let layer = self.clone();
+        Edge { inner, layer }
     }
 }
 
@@ -55,8 +59,7 @@ impl<S> Layer<S> for EdgeLayer {
 #[derive(Clone)]
 pub struct Edge<S> {
     inner: S,
-    metrics: Arc<Metrics>,
-    refusals: Arc<Refusals>,
+    layer: EdgeLayer,
 }
 
 type MarkTrailers<D> = Box<dyn FnMut(Frame<D>) -> Frame<D> + Send>;
@@ -80,6 +83,7 @@ where
         if let Some(refusal) = refusal(&request) {
             return Box::pin(async move { Ok(mark(refusal, None)) });
         }
+        let layer = &self.layer;
         let peer = request.extensions().get::<Peer>();
         let ends = Ends {
             client: peer.map(|peer| peer.address),
@@ -89,14 +93,16 @@ where
         let is_stream = identify::is_reflection(path);
         let client = ends.client.map(|client| client.to_string());
         let mut meta = CallMeta::new(timeout(headers), client.unwrap_or_default());
-        meta.observed = Observed::begin(path, headers, &meta, ends, &self.metrics, &self.refusals);
+        meta.observed =
+            Observed::begin(path, headers, &meta, ends, &layer.metrics, &layer.refusals);
         let observed = meta.observed.clone();
         // A UUID is always a header's value.
         let id = HeaderValue::from_str(&meta.request_id).ok();
         let request_id = meta.request_id.clone();
         let cut = meta.cut.clone();
         request.extensions_mut().insert(Arc::new(meta));
-        let request = request.map(|body| RequestBody::new(body, cut, is_stream));
+        let request =
+            request.map(|body| RequestBody::new(body, cut, is_stream, layer.max_request_bytes));
         let context = observed.as_ref().map(|observed| observed.context().clone());
         let answer = self.inner.call(request);
         let answer = AssertUnwindSafe(answer).catch_unwind();
@@ -209,7 +215,12 @@ mod tests {
             Ok::<_, String>(Response::new(Body::default()))
         });
         let metrics = Arc::<Metrics>::default();
-        let mut edge = EdgeLayer(Arc::clone(&metrics), Arc::default()).layer(inner);
+        let layer = EdgeLayer {
+            metrics: Arc::clone(&metrics),
+            refusals: Arc::default(),
+            max_request_bytes: 1_024,
+        };
+        let mut edge = layer.layer(inner);
         let rpc = "/useradmin.v1.UserAdmin/DeleteHmcUser";
         for (path, code) in [("/", None), (rpc, Some(Code::Internal))] {
             let request = Request::post(path).header(CONTENT_TYPE, "application/grpc");

@@ -123,10 +123,11 @@ impl Server {
         let limits = &self.settings.limits;
         let identify =
             IdentifyLayer::new(Arc::clone(&self.shared), self.tls.clone(), &self.settings);
-        let edge = EdgeLayer(
-            Arc::clone(&self.shared.metrics),
-            Arc::clone(&self.shared.refusals),
-        );
+        let edge = EdgeLayer {
+            metrics: Arc::clone(&self.shared.metrics),
+            refusals: Arc::clone(&self.shared.refusals),
+            max_request_bytes: limits.max_request_bytes as usize,
+        };
         let service = edge.layer(identify.layer(routes.routes().prepare()));
         let ending = Ending::default();
         // However this ends, nobody is served any more.

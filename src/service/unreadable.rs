@@ -42,6 +42,8 @@ const FIELDS: [&str; 9] = [
 
 /// How the transport refuses a unary call with more than one message.
 pub const SECOND_MESSAGE: &str = "more than one request message";
+/// The text of a body error: bytes follow the first gzip member of a compressed message.
+pub const SECOND_MEMBER: &str = "more than one gzip member";
 /// What it says of a message whose compressed-flag is wrong, and of one that cannot be decompressed.
 const WRONG_FLAG: &str = "protocol error:";
 const NOT_DECOMPRESSED: &str = "Error decompressing:";
@@ -95,6 +97,9 @@ fn violation(refused: &Status) -> Option<Violation> {
         }
         Code::Unimplemented if refused.metadata().contains_key(ACCEPT_ENCODING) => {
             (ENCODING, "must be identity or gzip")
+        }
+        Code::Unknown if text == SECOND_MEMBER => {
+            ("", "the compressed message must be one gzip member")
         }
         Code::Unknown if text == SECOND_MESSAGE => ("", "the call must have one request message"),
         _ => return None,

@@ -32,6 +32,7 @@ pub fn kinds() -> Vec<Kind> {
     let message = message("x");
     let inner = &message[5..];
     let zipped = gzip(inner);
+    let never = gzip(&super::frames::message(NEVER)[5..]);
     let (head, tail) = zipped.split_at(zipped.len() / 2);
     let flipped = [head, &[tail[0] ^ 0xff], &tail[1..]].concat();
     let bomb = gzip(&vec![0; 60_000_000]);
@@ -45,6 +46,11 @@ pub fn kinds() -> Vec<Kind> {
         compressed("gzip of nothing", INVALID, "gzip", 1, b""),
         compressed("gzip of which half is missing", INVALID, "gzip", 1, head),
         compressed("gzip with a wrong byte", INVALID, "gzip", 1, &flipped),
+        compressed("two gzip members", INVALID, "gzip", 1, &never.repeat(2)),
+        compressed("a gzip member, and one byte", INVALID, "gzip", 1, &[&never[..], b"x"].concat()),
+        compressed("a gzip member, and an empty one", INVALID, "gzip", 1, &[&never[..], &gzip(b"")].concat()),
+        compressed("an empty gzip member, and another one", INVALID, "gzip", 1, &[&gzip(b"")[..], &never].concat()),
+        bytes("two gzip members in small frames", INVALID, with_body(&fields().with("grpc-encoding", "gzip"), &prefixed(1, 2 * never.len(), &never.repeat(2)).chunks(7).collect::<Vec<_>>(), true)),
         compressed("60 MB in 58 KB", INVALID, "gzip", 1, &bomb),
         compressed("compressed with deflate", INVALID, "deflate", 1, inner),
         compressed("compressed with zstd", INVALID, "zstd", 1, inner),
