@@ -7,7 +7,7 @@ use http::{
 };
 
 /// Largest header list that HTTP/2 reads, in bytes as [`size`] counts them. A connection buffers this much for a header
-/// list that has not ended, so it bounds the memory that unauthenticated peers can occupy.
+/// list that has not ended, and up to twice as much with the overhead of many small fields.
 pub const MAX_READ: u32 = 256 * 1_024;
 /// Counted for each field beside name and value (RFC 9113, section 6.5.2).
 const FIELD_OVERHEAD: usize = 32;
