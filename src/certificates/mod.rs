@@ -159,7 +159,8 @@ pub fn key_fault(certificate: &X509Certificate<'_>) -> Option<String> {
 
 /// Returns why no signature can be verified with the point that is this certificate's key. The check takes as long as
 /// that of a signature, so that it is not made for every certificate of a peer.
-fn point_fault(certificate: &X509Certificate<'_>) -> Option<String> {
+#[must_use]
+pub fn point_fault(certificate: &X509Certificate<'_>) -> Option<String> {
     let key = certificate.public_key();
     let (algorithm, point) = (algorithm(key.raw)?, &*key.subject_public_key.data);
     let is_point = if algorithm == alg_id::ECDSA_P256.as_ref() {

@@ -13,6 +13,7 @@ use super::{
     urls::{self, Shape, identifier, url},
 };
 use crate::{
+    client_tls::Trust,
     identity::{Identity, MAX_BYTES, SUBJECT_MARK},
     jwks::{ALGORITHMS, KeySet},
     names,
@@ -79,7 +80,7 @@ fn jwks(
     folder: &Path,
     faults: &mut Faults,
 ) -> Option<Jwks> {
-    let roots = roots(section, folder, faults);
+    let roots = roots(section, Trust::More, folder, faults);
     match (section.has("jwks_file"), section.has("jwks_url")) {
         (true, false) => {
             if section.has("ca_file") {

@@ -6,33 +6,42 @@ use rustls::{
     Error, RootCertStore,
     pki_types::{CertificateDer, pem::PemObject as _},
 };
+use x509_parser::certificate::X509Certificate;
 
 use super::files;
-use crate::certificates::{Authorities, authority_fault, refusal::words};
+use crate::{
+    certificates::{Authorities, authority_fault, key_fault, point_fault, refusal::words},
+    client_tls::Trust,
+};
 
 /// Returns all certificates of a file in PEM; at least one. A fault names the file.
 pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     read(path).map_err(|fault| format!("{fault}{}", files::shown(path)))
 }
 
-/// Returns the certificates of a file by which others are trusted, and the faults of those that cannot be used. It is a
-/// fault if none can be.
-pub fn roots(path: &Path) -> Result<(Vec<CertificateDer<'static>>, Vec<String>), String> {
+/// Returns the certificates of a file by which servers are trusted, and the faults of those that can vouch for no other.
+/// It is a fault if they alone are trusted and no key of theirs can be used: such a certificate can be neither an
+/// authority's nor the server's own.
+pub fn roots(
+    path: &Path,
+    trust: Trust,
+) -> Result<(Vec<CertificateDer<'static>>, Vec<String>), String> {
     let certificates = certificates(path)?;
-    let sorted = Authorities::sort(&certificates, authority_fault);
-    if sorted.usable.is_empty() {
-        let faults = sorted.faults();
-        let shown = files::shown(path);
+    let shown = files::shown(path);
+    let key = |certificate: &X509Certificate<'_>| {
+        key_fault(certificate).or_else(|| point_fault(certificate))
+    };
+    let keys = Authorities::sort(&certificates, key);
+    if trust == Trust::Only && keys.usable.is_empty() {
+        let faults = keys.faults();
         return Err(format!(
             "holds no certificate that can be used: {faults}{shown}"
         ));
     }
+    let sorted = Authorities::sort(&certificates, authority_fault);
     let faults = sorted.unusable.into_iter().map(|authority| {
         let fault = authority.fault;
-        format!(
-            "holds a certificate that cannot be used: {fault}{}",
-            files::shown(path)
-        )
+        format!("holds a certificate that can vouch for no other: {fault}{shown}")
     });
     Ok((certificates, faults.collect()))
 }

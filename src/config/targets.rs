@@ -10,7 +10,7 @@ use super::{
     section::{Placed, Section},
     urls::{Shape, identifier, url},
 };
-use crate::{names, pattern::Pattern};
+use crate::{client_tls::Trust, names, pattern::Pattern};
 
 /// `[batch_accounts.ALIAS]`
 pub fn batch_accounts(
@@ -22,7 +22,7 @@ pub fn batch_accounts(
     for (alias, section) in file.named_tables("batch_accounts", "batch_accounts.ALIAS", faults) {
         check_alias(&alias, faults);
         let url = url(&section, "url", Shape::Origin, false, faults);
-        let roots = roots(&section, folder, faults);
+        let roots = roots(&section, Trust::More, folder, faults);
         let protected_users = protected(&section, faults);
         let bulkhead = bulkhead(&section, BulkheadLimits::BATCH, faults);
         let credential = credential::credential(&section, folder, faults);
@@ -48,7 +48,7 @@ pub fn hmcs(file: &Section, folder: &Path, faults: &mut Faults) -> BTreeMap<Stri
         let url = url(&section, "url", Shape::Origin, false, faults);
         let userid = identifier(&section, "userid", faults);
         let password = secret(&section, "password_file", Form::Text, folder, faults);
-        let roots = roots(&section, folder, faults);
+        let roots = roots(&section, Trust::Only, folder, faults);
         let protected_users = protected(&section, faults);
         let bulkhead = bulkhead(&section, BulkheadLimits::HMC, faults);
         let seconds = section.number("logon_timeout_seconds", 1..=60, faults);
@@ -94,14 +94,14 @@ fn protected(section: &Section, faults: &mut Faults) -> Vec<Pattern> {
     texts.map(|text| Pattern::folded(&text.value)).collect()
 }
 
-pub(super) fn roots(section: &Section, folder: &Path, faults: &mut Faults) -> Roots {
+pub(super) fn roots(section: &Section, trust: Trust, folder: &Path, faults: &mut Faults) -> Roots {
     if !section.has("ca_file") {
         return Roots::default();
     }
     let Some(path) = section.path("ca_file", folder, faults) else {
         return Roots::default();
     };
-    let certificates = match pem::roots(&path.value) {
+    let certificates = match pem::roots(&path.value, trust) {
         Ok((certificates, warnings)) => {
             for warning in warnings {
                 faults.warn(path.span.clone(), format!("`ca_file` {warning}"));

@@ -9,6 +9,7 @@ use super::{
     targets::roots,
     urls::{Shape, url},
 };
+use crate::client_tls::Trust;
 
 const ENDPOINT: &str = "otlp_endpoint";
 
@@ -19,7 +20,7 @@ pub fn tracing(file: &Section, folder: &Path, faults: &mut Faults) -> Tracing {
         return tracing;
     };
     let insecure = section.flag("insecure", false, faults);
-    tracing.roots = roots(&section, folder, faults);
+    tracing.roots = roots(&section, Trust::More, folder, faults);
     if let Some(ratio) = section.part("sample_ratio", faults) {
         tracing.sample_ratio = ratio;
     }

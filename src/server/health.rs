@@ -4,6 +4,7 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::{Stream, StreamExt as _, stream};
 use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status, server::NamedService as _};
 use tonic_health::{
     ServingStatus,
@@ -40,8 +41,12 @@ pub async fn follow(health: HealthReporter, shared: Arc<Shared>) {
 }
 
 /// The health service of `tonic-health`, except that `Watch` of an unknown service reports `SERVICE_UNKNOWN` and stays
-/// open (health.proto). No service is added after the server has started, so no other report follows.
-pub struct WatchUnknown(pub HealthService);
+/// open (health.proto). No service is added after the server has started, so no other report follows. When the server
+/// drains, `Watch` ends, for a known service after it has reported `NOT_SERVING`.
+pub struct WatchUnknown {
+    pub inner: HealthService,
+    pub draining: CancellationToken,
+}
 
 type Reports = Pin<Box<dyn Stream<Item = Result<HealthCheckResponse, Status>> + Send>>;
 
@@ -53,23 +58,39 @@ impl Health for WatchUnknown {
         &self,
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<HealthCheckResponse>, Status> {
-        self.0.check(request).await
+        self.inner.check(request).await
     }
 
     async fn watch(
         &self,
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<Reports>, Status> {
-        match self.0.watch(request).await {
-            Ok(reports) => Ok(reports.map(futures_util::StreamExt::boxed)),
+        match self.inner.watch(request).await {
+            Ok(reports) => Ok(reports
+                .map(|reports| until_drained(reports.boxed(), self.draining.clone()).boxed())),
             Err(status) if status.code() == Code::NotFound => {
                 let unknown = HealthCheckResponse {
                     status: health_check_response::ServingStatus::ServiceUnknown.into(),
                 };
-                let reports = stream::iter([Ok(unknown)]).chain(stream::pending());
+                let reports = stream::iter([Ok(unknown)])
+                    .chain(stream::pending().take_until(self.draining.clone().cancelled_owned()));
                 Ok(Response::new(reports.boxed()))
             }
             Err(status) => Err(status),
         }
     }
+}
+
+/// Ends the reports after the one that tells that the server drains.
+fn until_drained(
+    reports: Reports,
+    draining: CancellationToken,
+) -> impl Stream<Item = Result<HealthCheckResponse, Status>> + Send {
+    stream::unfold((Some(reports), draining), |(reports, draining)| async {
+        let mut reports = reports?;
+        let report = reports.next().await?;
+        let serves = matches!(&report, Ok(report) if report.status() == health_check_response::ServingStatus::Serving);
+        let reports = (serves || !draining.is_cancelled()).then_some(reports);
+        Some((report, (reports, draining)))
+    })
 }

@@ -197,7 +197,10 @@ impl Server {
         health: HealthReporter,
     ) -> Result<(), String> {
         let most = self.settings.limits.max_request_bytes as usize;
-        let health = WatchUnknown(HealthService::from_health_reporter(health));
+        let health = WatchUnknown {
+            inner: HealthService::from_health_reporter(health),
+            draining: self.shared.draining.clone(),
+        };
         routes
             .add_service(
                 HealthServer::new(health)
@@ -210,7 +213,7 @@ impl Server {
                     .max_decoding_message_size(most),
             );
         if self.settings.reflection.is_some() {
-            let reflection = reflection::service()?
+            let reflection = reflection::service(self.shared.draining.clone())?
                 .accept_compressed(CompressionEncoding::Gzip)
                 .max_decoding_message_size(most);
             routes

@@ -11,6 +11,7 @@ use futures_util::{
     stream::{self, BoxStream},
 };
 use http::{Request, Uri};
+use tokio_util::sync::CancellationToken;
 use tonic::{Response, Status, Streaming, body::Body, server::NamedService};
 use tonic_reflection::pb::{
     v1::{
@@ -31,18 +32,24 @@ use crate::{
 
 type Client<T> = ServerReflectionClient<ServerReflectionServer<T>>;
 
-/// The reflection service. Sends each request to a service of `tonic-reflection`, as the only one of its stream.
-pub struct Reflection<T>(Client<T>);
+/// The reflection service. Sends each request to a service of `tonic-reflection`, as the only one of its stream. Reads
+/// no more requests when the server drains.
+pub struct Reflection<T> {
+    client: Client<T>,
+    draining: CancellationToken,
+}
 
 /// Creates the reflection service for all services of this server.
-pub fn service() -> Result<ServerReflectionServer<impl ServerReflection>, String> {
+pub fn service(
+    draining: CancellationToken,
+) -> Result<ServerReflectionServer<impl ServerReflection>, String> {
     let inner = tonic_reflection::server::Builder::configure()
         .register_file_descriptor_set(proto::descriptors())
         .register_encoded_file_descriptor_set(v1alpha::FILE_DESCRIPTOR_SET)
         .build_v1()
         .map_err(|error| format!("reflection: {error}"))?;
     let client = ServerReflectionClient::new(inner);
-    Ok(ServerReflectionServer::new(Reflection(client)))
+    Ok(ServerReflectionServer::new(Reflection { client, draining }))
 }
 
 /// Sends one request, and returns the response of `tonic-reflection`.
@@ -100,11 +107,12 @@ impl<T: ServerReflection> ServerReflection for Reflection<T> {
         &self,
         request: tonic::Request<Streaming<ServerReflectionRequest>>,
     ) -> Result<Response<Self::ServerReflectionInfoStream>, Status> {
-        let client = self.0.clone();
+        let client = self.client.clone();
         let meta = CallMeta::of(request.extensions());
         let responses = request
             .into_inner()
             .map_err(move |error| unreadable::stream_error(&meta, error))
+            .take_until(self.draining.clone().cancelled_owned())
             .and_then(move |request| {
                 let response = respond(client.clone(), request);
                 async move { Ok(response.await) }

@@ -30,9 +30,28 @@ impl<S: Subscriber> Layer<S> for Http2Refusals {
         let mut message = Message::default();
         event.record(&mut message);
         // Outside of connections there is nothing to report.
-        let _ = ON_REFUSAL.try_with(|report| report(&message.0));
+        let _ = ON_REFUSAL.try_with(|report| report(&without_secrets(&message.0)));
         false
     }
+}
+
+/// Drops what may be a secret from the part of a request that h2 quotes as `(b"...")`: the user and password of an
+/// authority, and the query and fragment of a path. `%` with two digits stands for an octet.
+fn without_secrets(message: &str) -> String {
+    let quoted = message.split_once("(b\"").and_then(|(before, rest)| {
+        let (value, after) = rest.rsplit_once("\"): ")?;
+        Some((before, value, after))
+    });
+    let Some((before, value, after)) = quoted else {
+        return message.to_owned();
+    };
+    let first = ["?", "#", "%3f", "%3F", "%23"].map(|mark| value.find(mark));
+    let end = first.into_iter().flatten().min().unwrap_or(value.len());
+    let last = ["@", "%40"].map(|mark| value.rfind(mark).map(|at| at + mark.len()));
+    let start = last.into_iter().flatten().max().unwrap_or(0);
+    // A mark of one kind may be part of a secret of the other kind.
+    let shown = value.get(start..end).unwrap_or_default();
+    format!("{before}(b\"{shown}\"): {after}")
 }
 
 /// The message of an event.

@@ -86,6 +86,47 @@ async fn the_log_names_the_authority_that_is_refused() {
 }
 
 #[tokio::test]
+async fn no_secret_of_a_refused_request_is_logged() {
+    let (upstream, folder) = (upstream().await, App::folder());
+    configure(&folder, &upstream.url, "");
+    let process = Process::start(&folder);
+    let (mut peer, _) = connect(&process).await;
+    let rows = [
+        (":authority", "user:secret@a|b", "a|b"),
+        (":authority", "user:sec@ret@a b", "a b"),
+        (":authority", "user%3Asecret%40a%2Fb", "a%2Fb"),
+        (":authority", "user:\"): secret@a|b", "a|b"),
+        (":authority", "user:sec?ret@a|b", ""),
+        (":authority", "a|b?access_token=secret", "a|b"),
+        (":path", "/x y?access_token=secret", "/x y"),
+        (":path", "/x?access_token=sec ret", "/x"),
+        (":path", "/x?user=a@b&access_token=sec ret", ""),
+        (":path", "/x y%3Faccess_token=secret", "/x y"),
+        (":path", "/x y#access_token=secret", "/x y"),
+        (":path", "http://user:secret@a/x y", "a/x y"),
+    ];
+    for (at, (name, value, _)) in (0..).map(nth).zip(rows) {
+        peer.send(fields().set(name, value).call(at, "x")).await;
+        peer.until(|heard| heard.end(at).is_some()).await;
+        assert_eq!(peer.heard(|heard| heard.end(at).unwrap()), REFUSED);
+    }
+    process.stop();
+    let lines = Process::logged(&folder, LINE);
+    assert_eq!(lines.len(), rows.len());
+    for (line, (_, value, shown)) in lines.iter().zip(rows) {
+        let error = line["error"].as_str().unwrap();
+        assert!(
+            error.contains(&format!("(b\"{shown}\"): ")),
+            "{value}: {error}"
+        );
+        for secret in ["sec", "ret"] {
+            assert!(!error.contains(secret), "{value}: {error}");
+        }
+    }
+    fs::remove_dir_all(folder).unwrap();
+}
+
+#[tokio::test]
 async fn a_flood_of_refused_authorities_is_summarized() {
     let (upstream, folder) = (upstream().await, App::folder());
     configure(&folder, &upstream.url, "");

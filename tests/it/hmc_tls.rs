@@ -78,6 +78,7 @@ async fn a_named_authority_or_certificate_is_trusted() {
     let plain = Identity::own("localhost", Kind::Plain, Validity::Now);
     let no_ca = Identity::own("localhost", Kind::NoCa, Validity::Now);
     let is_ca = Identity::own("localhost", Kind::Ca, Validity::Now);
+    let constrained = Identity::own("localhost", Kind::Constrained, Validity::Now);
     let by_address = Case {
         host: "127.0.0.1",
         ..case(
@@ -98,6 +99,11 @@ async fn a_named_authority_or_certificate_is_trusted() {
         case("self-signed, without constraints", &plain, &[plain.pem()]),
         case("self-signed, CA:FALSE", &no_ca, &[no_ca.pem()]),
         case("self-signed, CA:TRUE", &is_ca, &[is_ca.pem()]),
+        case(
+            "self-signed, with constraints on directory names",
+            &constrained,
+            &[constrained.pem()],
+        ),
         case(
             "the CA among others",
             &issued,

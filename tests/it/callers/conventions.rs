@@ -1,6 +1,8 @@
 //! What gRPC's own documents say of health, reflection and compression.
 
-use futures_util::{FutureExt as _, stream};
+use std::time::{Duration, Instant};
+
+use futures_util::{FutureExt as _, Stream, StreamExt as _, stream};
 use http::uri::PathAndQuery;
 use prost::Message as _;
 use tonic::{Code, Request, Streaming, client::Grpc, codec::CompressionEncoding};
@@ -76,9 +78,17 @@ async fn reflect(
             host: "host".to_owned(),
             message_request,
         });
+    reflect_all(app, path, stream::iter(requests.collect::<Vec<_>>())).await
+}
+
+async fn reflect_all(
+    app: &App,
+    path: &'static str,
+    requests: impl Stream<Item = ServerReflectionRequest> + Send + 'static,
+) -> Reflected {
     let mut client = Grpc::new(app.channel());
     client.ready().await.unwrap();
-    let requests = Request::new(stream::iter(requests.collect::<Vec<_>>()));
+    let requests = Request::new(requests);
     let codec = ProstCodec::<ServerReflectionRequest, ServerReflectionResponse>::default();
     let path = PathAndQuery::from_static(path);
     client
@@ -86,6 +96,54 @@ async fn reflect(
         .await
         .unwrap()
         .into_inner()
+}
+
+/// No peer of such a stream has to wait until its connection is cut, and neither has the server.
+#[tokio::test]
+async fn open_streams_end_with_a_status_when_the_server_stops() {
+    let (mut app, _upstream) = batch(|_| batch_deleted()).await;
+    let mut health = HealthClient::new(app.channel());
+    let mut watches = Vec::new();
+    for (service, last) in [
+        ("", Some(ServingStatus::NotServing)),
+        ("useradmin.v1.UserAdmin", Some(ServingStatus::NotServing)),
+        ("no.such.Service", None),
+    ] {
+        let service = service.to_owned();
+        let watch = health.watch(HealthCheckRequest { service }).await.unwrap();
+        let mut watch = watch.into_inner();
+        assert!(watch.message().await.unwrap().is_some());
+        watches.push((watch, last));
+    }
+    let mut reflections = Vec::new();
+    for path in REFLECTIONS {
+        let request = ServerReflectionRequest {
+            host: String::new(),
+            message_request: Some(ListServices(String::new())),
+        };
+        let requests = stream::iter([request]).chain(stream::pending());
+        let mut responses = reflect_all(&app, path, requests).await;
+        assert!(responses.message().await.unwrap().is_some());
+        reflections.push(responses);
+    }
+    let begun = Instant::now();
+    app.drain().await;
+    // A peer that is silent or slow would have this long.
+    assert!(
+        begun.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        begun.elapsed()
+    );
+    for (watch, last) in &mut watches {
+        if let Some(last) = last {
+            let report = watch.message().await.unwrap().unwrap();
+            assert_eq!(report.status(), *last);
+        }
+        assert_eq!(watch.message().await.unwrap(), None);
+    }
+    for responses in &mut reflections {
+        assert_eq!(responses.message().await.unwrap(), None);
+    }
 }
 
 /// Returns a short name of the response, or the code of its error.

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
-    date_time_ymd,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, GeneralSubtree, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose, NameConstraints, SanType, date_time_ymd,
 };
 use rustls::{
     ServerConfig, SupportedProtocolVersion,
@@ -22,6 +22,8 @@ pub enum Kind {
     NoCa,
     /// CA:TRUE, as `openssl req -x509` makes it.
     Ca,
+    /// CA:TRUE, and constraints on directory names.
+    Constrained,
 }
 
 /// When a certificate is valid.
@@ -61,8 +63,14 @@ impl Identity {
         params.is_ca = match kind {
             Kind::Plain => IsCa::NoCa,
             Kind::NoCa => IsCa::ExplicitNoCa,
-            Kind::Ca => IsCa::Ca(BasicConstraints::Unconstrained),
+            Kind::Ca | Kind::Constrained => IsCa::Ca(BasicConstraints::Unconstrained),
         };
+        if matches!(kind, Kind::Constrained) {
+            params.name_constraints = Some(NameConstraints {
+                permitted_subtrees: vec![GeneralSubtree::DirectoryName(DistinguishedName::new())],
+                excluded_subtrees: Vec::new(),
+            });
+        }
         let certificate = params.self_signed(&key).unwrap();
         Self {
             chain: vec![certificate.der().clone()],
