@@ -33,11 +33,13 @@ use crate::{
 
 const DEFAULT: &str = "info";
 /// h2 warns about frames that peers send at will, such as unexpected answers to pings. The server logs the connections
-/// that end for such a reason itself, and no more than a few of each peer.
-const QUIET: [&str; 3] = [
+/// that end for such a reason itself, and no more than a few of each peer. The Azure library logs its failed requests,
+/// which the server logs as `no access token`.
+const QUIET: [&str; 4] = [
     "h2::proto::ping_pong=error",
     "h2::proto::streams::recv=error",
     "h2::proto::streams::streams=error",
+    "typespec_client_core=error",
 ];
 
 /// A level, or `target=level` with commas between; anything else would silence the server without a word.

@@ -97,7 +97,7 @@ pub const KEYS: &[Key] = &[
     key(CREDENTIAL, "token_file", "path", "environment (AZURE_FEDERATED_TOKEN_FILE)", "The federated token of workload_identity; read again for each token."),
     key(CREDENTIAL, "authority", "https URL without path", "https://login.microsoftonline.com; environment (AZURE_AUTHORITY_HOST) for workload_identity", "The Entra authority. http is allowed for a loopback host only."),
     key(CREDENTIAL, "scope", "text", "https://batch.core.windows.net//.default", "The scope that tokens are asked for. The double slash is right: the audience ends in one."),
-    key(CREDENTIAL, "token_timeout_seconds", "seconds, 1-60", "8; 30 for azure_cli", "How long a call waits for a token. A request to a token endpoint is then given up, and the next call sends another one. The Azure CLI continues for up to 60 seconds in total, and the next call uses the token that it prints."),
+    key(CREDENTIAL, "token_timeout_seconds", "seconds, 1-60", "8; 25 for azure_cli", "How long a call waits for a token. A request to a token endpoint is then given up, and the next call sends another one. The Azure CLI continues for up to 60 seconds in total, and the next call uses the token that it prints."),
     key(CREDENTIAL, "account_name", "text", "required by shared_key", "The Batch account's name."),
     key(CREDENTIAL, "key_file", "path", "required by shared_key", "The account's key in base64; read again when the account refuses it."),
 

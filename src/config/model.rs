@@ -223,8 +223,9 @@ pub struct Entra {
 impl Entra {
     /// How long a call waits for a token, unless the configuration says otherwise.
     pub const TOKEN_TIMEOUT: Duration = Duration::from_secs(8);
-    /// The same for the Azure CLI, which takes 10 to 15 seconds on small machines.
-    pub const AZURE_CLI_TIMEOUT: Duration = Duration::from_secs(30);
+    /// The same for the Azure CLI, which takes 10 to 15 seconds on small machines. Less than the default deadline
+    /// of a call, so that a call without one fails with the cause.
+    pub const AZURE_CLI_TIMEOUT: Duration = Duration::from_secs(25);
 }
 
 /// The kinds of Entra credential.

@@ -78,8 +78,8 @@ pub trait Source<T>: Send + Sync + 'static {
         true
     }
 
-    /// Is told how a renewal has ended.
-    fn renewed(&self, _well: bool) {}
+    /// Is told how a renewal has ended: with this failure, or well.
+    fn renewed(&self, _failure: Option<&Failure>) {}
 
     /// Is told when one has been replaced or refused, and will not be handed out again.
     fn retire(self: Arc<Self>, _old: Arc<Lease<T>>) {}
@@ -229,7 +229,10 @@ impl<T: Send + Sync + 'static, S: Source<T>> Renewable<T, S> {
 
     /// The current one, or a new one. Every waiter has its own limits; a failure reaches all waiters.
     pub async fn get(&self, limits: &Limits) -> Result<Arc<Lease<T>>, Failure> {
-        let waiting = || Deadline::exceeded("waiting for credentials");
+        let waiting = || Failure {
+            cause: self.source.late().cause,
+            ..Deadline::exceeded("waiting for credentials")
+        };
         let mut found = self.find();
         if let Found::Pausing(rest, failure) = &found
             && failure.repeat == Repeat::Together
@@ -348,7 +351,7 @@ impl<T: Send + Sync + 'static, S: Source<T>> Renewable<T, S> {
                 Err(_) => Err(Failure::internal("a renewal panicked")),
             };
             let result = result.map(Arc::new).map_err(shared);
-            source.renewed(result.is_ok());
+            source.renewed(result.as_ref().err());
             let old = match &result {
                 Ok(lease) => crate::lock(&store).succeeded(lease),
                 Err(failure) => {

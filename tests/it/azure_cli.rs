@@ -72,9 +72,11 @@ impl Server {
         .await;
     }
 
-    /// Ends the server, and returns what its log says of its calls and of its tokens.
+    /// Ends the server, and returns what its log says of its calls and of its tokens. What `az` printed is not there.
     fn contexts(self) -> [Vec<String>; 2] {
         self.process.stop();
+        let log = fs::read_to_string(self.folder.join("log")).unwrap();
+        assert!(!log.contains("C4N4RY"), "{log}");
         let contexts = ["call", "no access token"].map(|message| {
             let lines = Process::logged(&self.folder, message);
             let contexts = lines.iter().map(|line| line["context"].as_str());
@@ -121,8 +123,13 @@ fn go(server: &Server) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_late_token_serves_the_next_call() {
     let unreachable = (Code::Unavailable, "UPSTREAM_UNREACHABLE", "token_timed_out");
+    let exceeded = (
+        Code::DeadlineExceeded,
+        "DEADLINE_EXCEEDED",
+        "token_timed_out",
+    );
     let rows = [
-        ("", 0.6, (Code::DeadlineExceeded, "DEADLINE_EXCEEDED", "")),
+        ("", 0.6, exceeded),
         ("token_timeout_seconds = 1\n", 20.0, unreachable),
     ];
     for (keys, seconds, (code, reason, cause)) in rows {
@@ -182,6 +189,24 @@ async fn a_run_ends_with_the_server() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_run_leaves_no_process_behind() {
+    let good = token(r#""expires_in":3599,"#);
+    for (streams, end, succeeds) in [
+        ("", "exit 1", false),
+        (">/dev/null 2>&1", "exit 1", false),
+        ("2>/dev/null", "kill -9 $$", false),
+        ("", &good, true),
+        (">/dev/null", &good, true),
+    ] {
+        let script = format!("sleep 300 {streams} & echo $! >$(dirname $0)/child\n{end}");
+        let server = Server::start("", &script).await;
+        let done = server.delete(20.0).await;
+        assert_eq!(done.is_ok(), succeeds, "{script}: {done:?}");
+        server.child_ends().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_prints_without_end_is_killed() {
     for script in ["exec yes", "exec yes >&2"] {
         let script = format!("echo $$ >$(dirname $0)/child\n{script}");
@@ -204,6 +229,9 @@ async fn every_form_of_output_is_understood() {
         format!(r#""expiresOn":"2020-01-01 00:00:00.000000","expires_on":{at},"#),
         r#""expires_in":3599,"#.to_owned(),
         r#""expiresIn":3599,"#.to_owned(),
+        r#""expiresIn":3599,"expires_in":3599,"#.to_owned(),
+        r#""expiresOn":"","expires_on":" ","expires_in":"","expiresIn":"","#.to_owned(),
+        r#""access_token":"kanari-token-az","expiresIn":3599,"#.to_owned(),
         r#""expiresOn":"2126-01-01T00:00:00Z","expires_in":3599,"#.to_owned(),
     ];
     let good = token(r#""expires_in":3599,"#);

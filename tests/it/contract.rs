@@ -234,6 +234,7 @@ fn every_cause_is_in_the_comment() {
         let has_cause = ReasonComment::of(reason).metadata.contains("cause");
         let due = [
             R::CallerUnauthenticated,
+            R::DeadlineExceeded,
             R::UpstreamCredentialsRejected,
             R::UpstreamUnreachable,
         ];

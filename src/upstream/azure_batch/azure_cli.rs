@@ -26,11 +26,8 @@ use super::{
     token_document,
 };
 use crate::{
-    error::{
-        Failure, Repeat,
-        status::{MAX_TEXT_BYTES, cut},
-    },
-    upstream::{hidden::REDACTED, renewable::Lease},
+    error::{Failure, Repeat},
+    upstream::renewable::Lease,
 };
 
 /// Exit status of a shell that does not find a program.
@@ -39,8 +36,6 @@ const NOT_FOUND: i32 = 127;
 const MAX_OUTPUT_BYTES: u64 = 1024 * 1024;
 /// How long to read on after `az` has exited, since a process that it started may keep the streams open.
 const OUTPUT_TIMEOUT: Duration = Duration::from_secs(1);
-/// Longer words in an error message are not logged, since they may be tokens.
-const LONGEST_WORD: usize = 64;
 
 /// Output of a command.
 #[derive(Default)]
@@ -82,12 +77,15 @@ async fn run(mut command: Command) -> io::Result<(ExitStatus, Output)> {
     let mut child = command.spawn()?;
     let mut group = Group(child.id());
     let mut output = Output::default();
-    let status = exchange(&mut child, &mut output).await?;
-    group.0 = None;
+    let (status, streams_closed) = exchange(&mut child, &mut output).await?;
+    if status.success() && streams_closed {
+        group.0 = None;
+    }
     Ok((status, output))
 }
 
-async fn exchange(child: &mut Child, output: &mut Output) -> io::Result<ExitStatus> {
+/// Reads the output until the command has exited. Returns also whether both streams were closed by then, or soon after.
+async fn exchange(child: &mut Child, output: &mut Output) -> io::Result<(ExitStatus, bool)> {
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let reading = async {
         tokio::try_join!(
@@ -99,13 +97,15 @@ async fn exchange(child: &mut Child, output: &mut Output) -> io::Result<ExitStat
     tokio::select! {
         done = &mut reading => {
             done?;
-            child.wait().await
+            Ok((child.wait().await?, true))
         }
         status = child.wait() => {
-            if let Ok(done) = timeout(OUTPUT_TIMEOUT, reading).await {
+            let done = timeout(OUTPUT_TIMEOUT, reading).await;
+            let streams_closed = done.is_ok();
+            if let Ok(done) = done {
                 done?;
             }
-            status
+            Ok((status?, streams_closed))
         }
     }
 }
@@ -152,12 +152,19 @@ fn not_understood(context: String) -> Failure {
     }
 }
 
-/// Returns the failure for an unsuccessful exit status and this text on standard error.
+/// Returns the failure for an unsuccessful exit status and this text on standard error. The text is not logged, since it
+/// may contain secrets.
 fn failure(status: ExitStatus, text: &str) -> Failure {
     let aadsts = aadsts_code(text);
-    let context = format!("az failed ({status}): {}", message(text));
     let mut words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     let oauth = words.find_map(oauth_error);
+    let mut context = format!("az failed: {status}");
+    if let Some(error) = oauth {
+        context = format!("{context}, {error}");
+    }
+    if let Some(code) = aadsts {
+        context = format!("{context}, AADSTS{code}");
+    }
     let says = |words: &[&str]| words.iter().any(|words| text.contains(words));
     let login = says(&["az login", "az account set"]);
 
@@ -188,18 +195,4 @@ fn failure(status: ExitStatus, text: &str) -> Failure {
         aadsts_code: aadsts,
         ..failure
     }
-}
-
-/// Returns the error that `az` printed, or else the last line, without words that may be secrets.
-fn message(text: &str) -> String {
-    let error = text.split_once("ERROR:").map(|(_, error)| error);
-    let last = || text.lines().rfind(|line| !line.trim().is_empty());
-    let text = error.or_else(last).unwrap_or_default();
-    let text = text.split("accessToken").next().unwrap_or_default();
-    let words = text.split_whitespace().map(|word| {
-        let may_be_secret = word.len() > LONGEST_WORD;
-        if may_be_secret { REDACTED } else { word }
-    });
-    let words: Vec<&str> = words.collect();
-    cut(&words.join(" "), MAX_TEXT_BYTES).to_owned()
 }

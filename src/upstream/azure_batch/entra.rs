@@ -176,15 +176,7 @@ impl TokenSource {
 
 impl Source<Token> for TokenSource {
     fn obtain(self: Arc<Self>) -> Obtaining<Token> {
-        Box::pin(async move {
-            let token = self.token().await;
-            if let Err(failure) = &token {
-                let alias = &*self.numbers.target().target;
-                let (cause, context) = (failure.cause, failure.context.as_str());
-                tracing::warn!(account = alias, cause, context, "no access token");
-            }
-            token
-        })
+        Box::pin(async move { self.token().await })
     }
 
     fn patience(&self) -> Duration {
@@ -204,8 +196,13 @@ impl Source<Token> for TokenSource {
         unreachable(TOKEN_TIMED_OUT, "there was no token in time")
     }
 
-    fn renewed(&self, well: bool) {
-        self.numbers.renewed(TOKEN, well);
+    fn renewed(&self, failure: Option<&Failure>) {
+        self.numbers.renewed(TOKEN, failure.is_none());
+        if let Some(failure) = failure {
+            let alias = &*self.numbers.target().target;
+            let (cause, context) = (failure.cause, failure.context.as_str());
+            tracing::warn!(account = alias, cause, context, "no access token");
+        }
     }
 }
 

@@ -12,7 +12,7 @@ pub const TOKEN_ENDPOINT_UNREACHABLE: &str = "token_endpoint_unreachable";
 pub const TOKEN_ENDPOINT_UNAVAILABLE: &str = "token_endpoint_unavailable";
 /// The response of the token endpoint contains no usable token.
 pub const TOKEN_RESPONSE_NOT_UNDERSTOOD: &str = "token_response_not_understood";
-/// There was no token within `token_timeout_seconds`.
+/// There was no token within `token_timeout_seconds` or before the deadline of the call.
 pub const TOKEN_TIMED_OUT: &str = "token_timed_out";
 /// The program `az` does not exist.
 pub const AZURE_CLI_NOT_FOUND: &str = "azure_cli_not_found";

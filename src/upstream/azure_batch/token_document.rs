@@ -21,11 +21,15 @@ const LONGEST_LIFE: Duration = Duration::from_hours(24 * 366 * 10);
 
 #[derive(Deserialize)]
 struct Document {
-    #[serde(alias = "accessToken")]
-    access_token: String,
+    // Both names may be present.
+    access_token: Option<String>,
+    #[serde(rename = "accessToken")]
+    cli_access_token: Option<String>,
     /// Seconds from now.
-    #[serde(default, alias = "expiresIn")]
+    #[serde(default)]
     expires_in: Value,
+    #[serde(default, rename = "expiresIn")]
+    cli_expires_in: Value,
     /// Unix time or a date.
     #[serde(default)]
     expires_on: Value,
@@ -39,31 +43,39 @@ pub fn read(body: &[u8], now: SystemTime) -> Result<Lease<Token>, &'static str> 
     let body = body.strip_prefix(BOM).unwrap_or(body);
     let document: Document =
         serde_json::from_slice(body).map_err(|_| "the response holds no access token")?;
-    let life = life(&document, now)?;
-    let token = Zeroizing::new(document.access_token);
-    if token.is_empty() || !token.bytes().all(|b| b.is_ascii_graphic()) {
+    let life = life(&document, now);
+    let tokens = [document.access_token, document.cli_access_token];
+    let tokens = tokens.map(|token| Zeroizing::new(token.unwrap_or_default()));
+    let token = tokens.iter().find(|token| !token.is_empty());
+    let token = token.ok_or("the response holds no access token")?;
+    let life = life?;
+    if !token.bytes().all(|b| b.is_ascii_graphic()) {
         return Err("the access token cannot be the value of a header");
     }
-    Ok(Lease::lasting(Token::new(&token), life))
+    Ok(Lease::lasting(Token::new(token), life))
 }
 
 fn life(document: &Document, now: SystemTime) -> Result<Duration, &'static str> {
     let Document {
         expires_in,
+        cli_expires_in,
         expires_on,
         cli_expires_on,
         ..
     } = document;
-    if [expires_in, expires_on, cli_expires_on]
-        .iter()
-        .all(|value| value.is_null())
+    let absent = |value: &Value| {
+        let blank = |text: &str| text.trim().is_empty();
+        value.is_null() || value.as_str().is_some_and(blank)
+    };
+    if absent(expires_in) && absent(cli_expires_in) && absent(expires_on) && absent(cli_expires_on)
     {
         return Ok(LIFE_WITHOUT_EXPIRY);
     }
     let now = OffsetDateTime::from(now).unix_timestamp();
     #[allow(clippy::cast_precision_loss, reason = "seconds since 1970")]
     let left = |value| moment(value).map(|moment| moment - now as f64);
-    if let Some(seconds) = number(expires_in).or_else(|| left(expires_on)) {
+    let seconds = number(expires_in).or_else(|| number(cli_expires_in));
+    if let Some(seconds) = seconds.or_else(|| left(expires_on)) {
         return duration(seconds);
     }
     let seconds = left(cli_expires_on).ok_or("the expiry of the access token cannot be read")?;

@@ -208,8 +208,8 @@ impl Source<Session> for SessionSource {
         })
     }
 
-    fn renewed(&self, well: bool) {
-        self.numbers.renewed(SESSION, well);
+    fn renewed(&self, failure: Option<&Failure>) {
+        self.numbers.renewed(SESSION, failure.is_none());
     }
 
     /// A password that may be wrong is not sent again before the HMC has had the time to say so.

@@ -20,28 +20,32 @@ const NOT_UNDERSTOOD: &str = "azure_cli_output_not_understood";
 /// Failures that last until the operator corrects their cause.
 #[rustfmt::skip]
 const REJECTED: &[Row] = &[
-    (1, "ERROR: Please run 'az login' to setup account.", NOT_LOGGED_IN, "", "az login"),
-    (1, "WARNING: old\nERROR: Please run \"az login\" to access your accounts.", NOT_LOGGED_IN, "", "access your accounts"),
-    (1, "Please run 'az login' to setup account.", NOT_LOGGED_IN, "", "az login"),
-    (1, "ERROR: No subscription found. Run 'az account set' to select one.", NOT_LOGGED_IN, "", "subscription"),
+    (1, "ERROR: Please run 'az login' to setup account.", NOT_LOGGED_IN, "", "exit status: 1"),
+    (1, "WARNING: old\nERROR: Please run \"az login\" to access your accounts.", NOT_LOGGED_IN, "", "exit status: 1"),
+    (1, "Please run 'az login' to setup account.", NOT_LOGGED_IN, "", "exit status: 1"),
+    (1, "ERROR: No subscription found. Run 'az account set' to select one.", NOT_LOGGED_IN, "", "exit status: 1"),
     (1, "ERROR: AADSTS50076: you must use multi-factor authentication.\nTo re-authenticate, please run: az login", "interaction_required", "50076", "AADSTS50076"),
     (1, "ERROR: AADSTS700082: The refresh token has expired.\nPlease run: az login --scope x", "interaction_required", "700082", "AADSTS700082"),
     (1, "ERROR: AADSTS53003: Access has been blocked by Conditional Access policies.", "credential_refused", "53003", "AADSTS53003"),
     (1, "ERROR: AADSTS90002: Tenant 'x' not found.", "credential_refused", "90002", "AADSTS90002"),
-    (1, "ERROR: invalid_client: AADSTS7000222: The keys are expired.", "invalid_client", "7000222", "AADSTS7000222"),
-    (2, "az: error: unrecognized arguments: --scope x", TOO_OLD, "", "unrecognized"),
-    (2, "ERROR: 'get-access-token' is misspelled or not recognized by the system.", TOO_OLD, "", "misspelled"),
+    (1, "ERROR: invalid_client: AADSTS7000222: The keys are expired.", "invalid_client", "7000222", "exit status: 1, invalid_client, AADSTS7000222"),
+    (2, "az: error: unrecognized arguments: --scope x", TOO_OLD, "", "exit status: 2"),
+    (2, "ERROR: 'get-access-token' is misspelled or not recognized by the system.", TOO_OLD, "", "exit status: 2"),
     (127, "python3: not found", "azure_cli_not_found", "", "127"),
-    (1, "Traceback\nOSError: no space left\n\n", FAILED, "", "no space left"),
+    (1, "Traceback\nOSError: no space left\n\n", FAILED, "", "exit status: 1"),
     (3, "", FAILED, "", "3"),
-    (1, "ERROR: refused xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx twice", FAILED, "", "refused (redacted) twice"),
-    (1, "ERROR: odd {\"accessToken\": \"kanari-token-az\"}", FAILED, "", "odd"),
+    (1, "ERROR: refused C4N4RYa1b2~c3d4e5f6g7h8i9j0k1l2m3n4o5p6q7 twice", FAILED, "", "exit status: 1"),
+    (1, "ERROR: {\"password\": \"C4N4RY\", \"error\": \"odd\"}", FAILED, "", "exit status: 1"),
+    (1, "C4N4RY", FAILED, "", "exit status: 1"),
+    (1, "ERROR: AADSTS7000215: invalid_client: the secret C4N4RY is wrong.", "invalid_client", "7000215", "exit status: 1, invalid_client, AADSTS7000215"),
+    (1, "ERROR: AADSTSC4N4RY", FAILED, "", "exit status: 1"),
+    (1, "ERROR: odd {\"accessToken\": \"C4N4RY\"}", FAILED, "", "exit status: 1"),
 ];
 
 /// Failures that may pass.
 #[rustfmt::skip]
 const TRANSIENT: &[Row] = &[
-    (1, "ERROR: Please ensure you have network connection. Error detail: Max retries exceeded", "token_endpoint_unreachable", "", "network connection"),
+    (1, "ERROR: Please ensure you have network connection. Error detail: Max retries exceeded", "token_endpoint_unreachable", "", "exit status: 1"),
     (1, "ERROR: AADSTS90055: There are too many incoming requests.", "credential_refused", "90055", "AADSTS90055"),
 ];
 
@@ -52,7 +56,7 @@ const SUCCEED: &[(&str, &str)] = &[
     ("echo not json", "no access token"),
     ("echo '{}'", "no access token"),
     ("printf '\\377\\0\\1'", "no access token"),
-    ("echo null; echo ERROR: odd >&2", "no access token"),
+    ("echo null; echo ERROR: C4N4RY >&2", "no access token"),
     (r#"echo '{"accessToken":"kanari-token-az","expiresOn":"soon"}'"#, "expiry"),
     (r#"echo '{"accessToken":"kanari-token-az","expires_on":1577836800}'"#, "expired"),
 ];

@@ -1,13 +1,19 @@
 //! Why a token endpoint gives no token: for callers, and for the question whether to ask again.
 
-use std::time::{Duration, Instant};
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
 use futures_util::future::join_all;
+use serde_json::Value;
 use tonic::Code;
 use useradmin::proto::DeleteOutcome::Deleted;
 
 use super::{account, account_with, token, tokens};
-use crate::support::{Reply, batch_deleted, batch_request, batch_within};
+use crate::support::{
+    App, Process, Reply, Upstream, batch_deleted, batch_request, batch_within, configure,
+};
 
 fn refusal(status: u16, error: &str, code: u32) -> Reply {
     let body = format!(
@@ -159,4 +165,44 @@ async fn a_request_that_takes_longer_than_configured_is_given_up() {
     let done = app.delete_batch_node_user(batch_request("alice")).await;
     assert_eq!(done.unwrap().outcome(), Deleted);
     assert_eq!(tokens(&upstream).len(), 2);
+}
+
+/// Also when the request takes too long. All lines of the log come from the server, none from libraries.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_says_why_there_is_no_token() {
+    type Row = (fn() -> Reply, &'static str);
+    let rows: [Row; 4] = [
+        (|| Reply::Hang, "token_timed_out"),
+        (|| Reply::Close, "token_endpoint_unreachable"),
+        (|| Reply::html(503), "token_endpoint_unavailable"),
+        (
+            || refusal(401, "invalid_client", 7_000_215),
+            "invalid_client",
+        ),
+    ];
+    for (reply, cause) in rows {
+        let upstream = Upstream::start(move |_| reply()).await;
+        let folder = App::folder();
+        configure(&folder, &upstream.url, "token_timeout_seconds = 1\n");
+        let process = Process::start_in(&folder, &[]);
+        let failed = process
+            .client()
+            .delete_batch_node_user(batch_request("alice"))
+            .await;
+        failed.unwrap_err();
+        process.stop();
+        let logged = Process::logged(&folder, "no access token");
+        assert_eq!(logged.len(), tokens(&upstream).len(), "{cause}");
+        assert!(
+            logged.iter().all(|line| line["cause"] == cause),
+            "{logged:?}"
+        );
+        let log = fs::read_to_string(folder.join("log")).unwrap();
+        for line in log.lines() {
+            let line: Value = serde_json::from_str(line).unwrap();
+            let target = line["target"].as_str().unwrap();
+            assert!(target.starts_with("useradmin"), "{line}");
+        }
+        fs::remove_dir_all(folder).unwrap();
+    }
 }

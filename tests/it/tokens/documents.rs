@@ -47,6 +47,12 @@ fn good() -> Vec<String> {
         // No expiry at all: the account says when it has ended.
         r#""token_type":"Bearer""#.to_owned(),
         r#""expires_in":null"#.to_owned(),
+        r#""expires_in":"""#.to_owned(),
+        r#""expires_in":"","expires_on":" ","expiresOn":null"#.to_owned(),
+        format!(r#""expires_in":"","expires_on":{at}"#),
+        r#""expires_in":3599,"expiresIn":"3599""#.to_owned(),
+        r#""expires_in":3599,"accessToken":"kanari-token-1""#.to_owned(),
+        r#""expires_in":3599,"accessToken":"""#.to_owned(),
         // Longer than a token is kept.
         r#""expires_in":99999999"#.to_owned(),
     ];
@@ -84,7 +90,6 @@ async fn a_document_that_makes_no_sense_is_no_token() {
         format!(r#"{{"expires_in":"NaN",{plain}}}"#),
         format!(r#"{{"expires_in":"inf",{plain}}}"#),
         format!(r#"{{"expires_in":"9223372036854775808",{plain}}}"#),
-        format!(r#"{{"expires_in":"",{plain}}}"#),
         format!(r#"{{"expires_in":true,{plain}}}"#),
         format!(r#"{{"expires_in":[3599],{plain}}}"#),
         format!(r#"{{"expires_on":{past},{plain}}}"#),
@@ -96,6 +101,8 @@ async fn a_document_that_makes_no_sense_is_no_token() {
         r#"{"expires_in":3599}"#.to_owned(),
         r#"{"expires_in":3599,"access_token":null}"#.to_owned(),
         r#"{"expires_in":3599,"access_token":""}"#.to_owned(),
+        r#"{"expires_in":3599,"access_token":"","accessToken":""}"#.to_owned(),
+        format!(r#"{{"expires_in":"soon","expires_on":"",{plain}}}"#),
         r#"{"expires_in":3599,"access_token":"with a blank"}"#.to_owned(),
         r#"{"expires_in":3599,"access_token":"with a line end\n"}"#.to_owned(),
         r#"{"expires_in":3599,"access_token":"schlüssel"}"#.to_owned(),
