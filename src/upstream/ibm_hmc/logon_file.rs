@@ -29,6 +29,15 @@ const ROUNDS: NonZeroU32 = NonZeroU32::new(100_000).unwrap();
 /// Maximum size of the file, in bytes.
 const MAX_BYTES: u64 = 1024 * 1024;
 
+/// What a change of the file survives.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// The end of the process. Logons that succeed must not wait for the disk.
+    Process,
+    /// A power failure, too.
+    Power,
+}
+
 /// The file.
 pub struct LogonFile {
     path: PathBuf,
@@ -135,7 +144,7 @@ impl LogonFile {
 
     /// Checks that the file can be written, and logs a warning otherwise.
     pub fn check_writable(&self) {
-        let checked = write_new(&self.path, b"{}").and_then(fs::remove_file);
+        let checked = write_new(&self.path, b"{}", Durability::Power).and_then(fs::remove_file);
         self.report(&checked);
     }
 
@@ -154,14 +163,20 @@ impl LogonFile {
 
     /// Records that `count` logons in a row were refused or are not answered yet, and that logons are suspended for the
     /// time `left` if these are too many.
-    pub fn record(&self, account: &str, digest: SlowDigest, count: u32, left: Duration) {
+    pub fn record(
+        &self,
+        account: &str,
+        digest: SlowDigest,
+        (count, left): (u32, Duration),
+        durability: Durability,
+    ) {
         let entry = Entry {
             refused: count,
             until: after(left),
             salt: digest.salt,
             digest: digest.digest,
         };
-        self.change(|content| {
+        self.change(durability, |content| {
             content.hmcs.insert(account.to_owned(), entry);
             true
         });
@@ -169,15 +184,17 @@ impl LogonFile {
 
     /// Removes the entry of an account, and the file with its last entry.
     pub fn remove(&self, account: &str) {
-        self.change(|content| content.hmcs.remove(account).is_some());
+        self.change(Durability::Process, |content| {
+            content.hmcs.remove(account).is_some()
+        });
     }
 
     /// Writes the file if `change` changes its content.
-    fn change(&self, change: impl FnOnce(&mut Content) -> bool) {
+    fn change(&self, durability: Durability, change: impl FnOnce(&mut Content) -> bool) {
         let mut content = crate::lock(&self.content);
         let current = self.loaded(&mut content);
         let mut changed = current.clone();
-        if change(&mut changed) && self.save(&changed) {
+        if change(&mut changed) && self.save(&changed, durability) {
             *current = changed;
         }
     }
@@ -187,7 +204,7 @@ impl LogonFile {
         content.get_or_insert_with(|| match read(&self.path) {
             Ok((content, false)) => content,
             Ok((content, true)) => {
-                self.save(&content);
+                self.save(&content, Durability::Power);
                 content
             }
             Err(error) => {
@@ -195,18 +212,18 @@ impl LogonFile {
                 tracing::error!(file, %error, "refused logons cannot be read; no logon to an HMC for 5 minutes");
                 let lost = Content::new(after(GUARD_TIME));
                 // The five minutes do not begin anew at the next restart.
-                self.save(&lost);
+                self.save(&lost, Durability::Power);
                 lost
             }
         })
     }
 
-    /// Returns whether the content is on the disk.
-    fn save(&self, content: &Content) -> bool {
+    /// Returns whether the content is written.
+    fn save(&self, content: &Content, durability: Durability) -> bool {
         let saved = if content.hmcs.is_empty() && content.lost_until <= now() {
-            delete(&self.path)
+            remove_if_present(&self.path)
         } else {
-            write(&self.path, content)
+            write(&self.path, content, durability)
         };
         self.report(&saved);
         saved.is_ok()
@@ -258,16 +275,18 @@ fn read(path: &Path) -> io::Result<(Content, bool)> {
     Ok((content, changed))
 }
 
-/// Replaces the file as a whole, and returns when the new one is on the disk.
-fn write(path: &Path, content: &Content) -> io::Result<()> {
-    let new = write_new(path, &serde_json::to_vec(content)?)?;
+/// Replaces the file as a whole.
+fn write(path: &Path, content: &Content, durability: Durability) -> io::Result<()> {
+    let new = write_new(path, &serde_json::to_vec(content)?, durability)?;
     fs::rename(&new, path)?;
-    sync_folder(path);
+    if durability == Durability::Power {
+        sync_folder(path);
+    }
     Ok(())
 }
 
-/// Writes the file `<path>.new`, and returns its path when it is on the disk.
-fn write_new(path: &Path, text: &[u8]) -> io::Result<PathBuf> {
+/// Writes the file `<path>.new`, and returns its path.
+fn write_new(path: &Path, text: &[u8], durability: Durability) -> io::Result<PathBuf> {
     let mut name = path.as_os_str().to_owned();
     name.push(".new");
     let new = PathBuf::from(name);
@@ -278,14 +297,10 @@ fn write_new(path: &Path, text: &[u8]) -> io::Result<PathBuf> {
         .mode(0o600)
         .open(&new)?;
     file.write_all(text)?;
-    file.sync_all()?;
+    if durability == Durability::Power {
+        file.sync_all()?;
+    }
     Ok(new)
-}
-
-fn delete(path: &Path) -> io::Result<()> {
-    remove_if_present(path)?;
-    sync_folder(path);
-    Ok(())
 }
 
 fn remove_if_present(path: &Path) -> io::Result<()> {
@@ -295,7 +310,7 @@ fn remove_if_present(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Syncs the folder of a file, so that a rename or removal is on the disk.
+/// Syncs the folder of a file, so that a rename is on the disk.
 fn sync_folder(path: &Path) {
     let folder = path
         .parent()

@@ -14,7 +14,7 @@ use tokio::{
 };
 use zeroize::Zeroizing;
 
-use super::logon_file::{LogonFile, SlowDigest};
+use super::logon_file::{Durability, LogonFile, SlowDigest};
 use crate::{
     config::{self, secret::Secret},
     error::Failure,
@@ -113,8 +113,7 @@ impl LogonGuard {
     }
 
     /// Fails while logons with this password are suspended. Otherwise records the logon as refused, because the process
-    /// may be killed before the answer arrives. The record is on the disk when this returns; the outcome of the logon
-    /// corrects it.
+    /// may be killed before the answer arrives. The outcome of the logon corrects the record.
     pub async fn check(&self, password: &Secret) -> Result<(), Failure> {
         let mut refusals = self.refusals.lock().await;
         let digest = digest(password);
@@ -131,7 +130,8 @@ impl LogonGuard {
             ));
         }
         let pending = known.count.saturating_add(1);
-        self.record(known, password, pending, GUARD_TIME).await;
+        self.record(known, password, (pending, GUARD_TIME), Durability::Process)
+            .await;
         Ok(())
     }
 
@@ -150,7 +150,8 @@ impl LogonGuard {
         if count >= MAX_REFUSED {
             tracing::warn!(hmc = self.account, refused = count, "logons suspended");
         }
-        self.record(known, password, count, GUARD_TIME).await;
+        self.record(known, password, (count, GUARD_TIME), Durability::Power)
+            .await;
     }
 
     /// Records that the HMC has accepted this password.
@@ -179,7 +180,9 @@ impl LogonGuard {
             self.with_file(LogonFile::remove).await;
         } else {
             let left = known.until.saturating_duration_since(Instant::now());
-            self.record(known, password, known.count, left).await;
+            let count = known.count;
+            self.record(known, password, (count, left), Durability::Process)
+                .await;
         }
     }
 
@@ -199,12 +202,18 @@ impl LogonGuard {
         refusals
     }
 
-    /// Writes this count to the file.
-    async fn record(&self, known: &mut Refusals, password: &Secret, count: u32, left: Duration) {
+    /// Writes this count to the file, and how long logons are suspended if it is too large.
+    async fn record(
+        &self,
+        known: &mut Refusals,
+        password: &Secret,
+        suspension: (u32, Duration),
+        durability: Durability,
+    ) {
         let (secret, slow) = (self.secret(password), known.slow.take());
         let recorded = self.with_file(move |file, account| {
             let slow = slow.unwrap_or_else(|| SlowDigest::new(&secret));
-            file.record(account, slow.clone(), count, left);
+            file.record(account, slow.clone(), suspension, durability);
             slow
         });
         known.slow = recorded.await;
