@@ -28,17 +28,19 @@ pub fn roots(
 ) -> Result<(Vec<CertificateDer<'static>>, Vec<String>), String> {
     let certificates = certificates(path)?;
     let shown = files::shown(path);
-    let key = |certificate: &X509Certificate<'_>| {
-        key_fault(certificate).or_else(|| point_fault(certificate))
-    };
-    let keys = Authorities::sort(&certificates, key);
-    if trust == Trust::Only && keys.usable.is_empty() {
-        let faults = keys.faults();
-        return Err(format!(
-            "holds no certificate that can be used: {faults}{shown}"
-        ));
-    }
     let sorted = Authorities::sort(&certificates, authority_fault);
+    if trust == Trust::Only && sorted.usable.is_empty() {
+        let key = |certificate: &X509Certificate<'_>| {
+            key_fault(certificate).or_else(|| point_fault(certificate))
+        };
+        let keys = Authorities::sort(&certificates, key);
+        if keys.usable.is_empty() {
+            let faults = keys.faults();
+            return Err(format!(
+                "holds no certificate that can be used: {faults}{shown}"
+            ));
+        }
+    }
     let faults = sorted.unusable.into_iter().map(|authority| {
         let fault = authority.fault;
         format!("holds a certificate that can vouch for no other: {fault}{shown}")

@@ -9,9 +9,8 @@ use time::{Date, OffsetDateTime, PrimitiveDateTime, Time, UtcOffset};
 use zeroize::Zeroizing;
 
 use super::entra::Token;
-use crate::upstream::renewable::Lease;
+use crate::upstream::{http::BYTE_ORDER_MARK, renewable::Lease};
 
-const BOM: &[u8] = b"\xEF\xBB\xBF";
 /// How long a token of unknown expiry is used. If it expires earlier, the account refuses it, and it is renewed.
 const LIFE_WITHOUT_EXPIRY: Duration = Duration::from_mins(5);
 /// No time zone is further behind UTC.
@@ -40,7 +39,7 @@ struct Document {
 
 /// Returns the token of a document. `now` is the time of the clock that computed its expiry.
 pub fn read(body: &[u8], now: SystemTime) -> Result<Lease<Token>, &'static str> {
-    let body = body.strip_prefix(BOM).unwrap_or(body);
+    let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
     let document: Document =
         serde_json::from_slice(body).map_err(|_| "the response holds no access token")?;
     let life = life(&document, now);
