@@ -1,6 +1,6 @@
 //! Peers that misuse the admin port: they cost neither callers, nor probes, nor the audit log a file descriptor.
 
-use std::{fs, net::TcpListener, time::Duration};
+use std::{fs, time::Duration};
 
 use futures_util::future::join_all;
 use tokio::{
@@ -12,7 +12,9 @@ use useradmin::proto::{DeleteOutcome::Deleted, user_admin_client::UserAdminClien
 
 use crate::{
     access::upstream,
-    support::{App, Process, Upstream, ask, batch_request, batch_section, configure, until},
+    support::{
+        App, Process, Upstream, ask, batch_request, batch_section, configure_with_admin, until,
+    },
 };
 
 /// The limit of half a request's head.
@@ -171,15 +173,7 @@ async fn the_oldest_connections_without_a_request_make_room() {
 async fn with_few_descriptors_silent_peers_stop_neither_callers_nor_probes_nor_the_rotation() {
     for silent_at_the_callers_port in [false, true] {
         let (upstream, folder) = (upstream().await, App::folder());
-        configure(&folder, &upstream.url, "");
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
-        let admin = free.local_addr().unwrap();
-        drop(free);
-        let file = folder.join("useradmin.toml");
-        let text = fs::read_to_string(&file).unwrap();
-        let named = format!("admin_listen = \"{admin}\"");
-        let text = text.replace("admin_listen = \"\"", &named);
-        fs::write(&file, text).unwrap();
+        let admin = configure_with_admin(&folder, &upstream.url);
         let process = Process::no_more_files(&folder, 400);
         let lowered = || Process::logged(&folder, LOWERED);
         until(LOWERED, async || !lowered().is_empty()).await;
@@ -188,7 +182,7 @@ async fn with_few_descriptors_silent_peers_stop_neither_callers_nor_probes_nor_t
         let attacked = if silent_at_the_callers_port {
             process.address.clone()
         } else {
-            admin.to_string()
+            admin.clone()
         };
         let silent = join_all((0..600).map(|_| async {
             let mut stream = TcpStream::connect(&attacked).await.unwrap();
@@ -197,7 +191,7 @@ async fn with_few_descriptors_silent_peers_stop_neither_callers_nor_probes_nor_t
         }));
         let held = silent.await;
         for number in 0..20 {
-            assert!(ask(admin, "/livez").await.ends_with("ok\n"));
+            assert!(ask(&admin, "/livez").await.ends_with("ok\n"));
             let rotated = folder.join(format!("audit.{number}"));
             fs::rename(folder.join("audit.jsonl"), &rotated).unwrap();
             // Each has a connection of its own.
@@ -206,7 +200,7 @@ async fn with_few_descriptors_silent_peers_stop_neither_callers_nor_probes_nor_t
             assert_eq!(done.unwrap().into_inner().outcome(), Deleted);
             until("a new file", async || folder.join("audit.jsonl").exists()).await;
         }
-        assert!(ask(admin, "/readyz").await.ends_with("ok\n"));
+        assert!(ask(&admin, "/readyz").await.ends_with("ok\n"));
         let failed = Process::logged(&folder, "a connection could not be accepted");
         assert!(failed.is_empty(), "{failed:?}");
         drop(held);

@@ -140,7 +140,7 @@ async fn the_last_attempt_may_take_all_the_time_that_is_left() {
         let replies = replies(script);
         let attempts = replies.len();
         let (app, _upstream) = batch(in_turn(replies)).await;
-        let timeout = Duration::from_millis(1_100);
+        let timeout = Duration::from_secs(3);
         let failed = batch_within(&app, batch_request("alice"), timeout)
             .await
             .unwrap_err();

@@ -2,7 +2,6 @@
 
 use std::{
     fs::{self, File},
-    net::TcpListener,
     path::Path,
     sync::Mutex,
 };
@@ -20,7 +19,7 @@ use crate::{
         canary::{
             CALLERS_TOKEN, CLIENT_SECRET, Ear, PASSWORD, SESSION, SHARED_KEY, TOKEN, find, heard,
         },
-        claims, hmc_section, refusal, token_or, usual,
+        claims, free_port, hmc_section, refusal, token_or, usual,
     },
 };
 
@@ -264,10 +263,7 @@ async fn call_as_a_stranger(client: &Secure, signer: &Signer) {
 #[tokio::test]
 async fn the_program_tells_no_secret_to_anybody() {
     let (folder, signer) = (App::folder(), Signer::es256("key-1"));
-    // Taken once to learn of a port that is free.
-    let free = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = free.local_addr().unwrap().port();
-    drop(free);
+    let port = free_port();
     let upstreams = join_all(FAULTS.map(upstream)).await;
     let (config, log) = (folder.join("useradmin.toml"), folder.join("log"));
     fs::write(&config, configuration(&folder, port, &signer, &upstreams)).unwrap();

@@ -144,7 +144,7 @@ impl LogonFile {
 
     /// Checks that the file can be written, and logs a warning otherwise.
     pub fn check_writable(&self) {
-        let checked = write_new(&self.path, b"{}", Durability::Power).and_then(fs::remove_file);
+        let checked = write_new(&self.path, b"{}", Durability::Process).and_then(fs::remove_file);
         self.report(&checked);
     }
 

@@ -27,7 +27,7 @@ pub use failure::Failed;
 pub use hmc::{Console, Say, Step, refusal, timed, usual};
 pub use ledger::{Forged, lines, records, sha256, text_of, verify};
 pub use looks::{ask, expect_at_once, until};
-pub use process::{Process, configure, configure_with_admin, run, run_in};
+pub use process::{Process, configure, configure_with_admin, free_port, run, run_in};
 pub use scripted::{Reply, Seen, Upstream};
 pub use secure::{Secure, alert};
 pub use streams::{Http2, Stream};

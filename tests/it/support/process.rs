@@ -5,7 +5,8 @@ use std::{
     io::{BufRead as _, BufReader, Read as _},
     net::{IpAddr, TcpListener},
     path::Path,
-    process::{Child, ChildStdout, Command, Output, Stdio},
+    process::{self, Child, ChildStdout, Command, Output, Stdio},
+    sync::atomic::{AtomicU16, Ordering},
 };
 
 use serde_json::Value;
@@ -48,12 +49,23 @@ pub fn configure(folder: &Path, url: &str, sections: &str) {
     fs::write(folder.join("useradmin.toml"), text).unwrap();
 }
 
+/// Returns a free port below those that the kernel hands out, which other tests would take before the server does.
+pub fn free_port() -> u16 {
+    static TRIED: AtomicU16 = AtomicU16::new(0);
+    let start = process::id() % 10_000;
+    loop {
+        let tried = TRIED.fetch_add(1, Ordering::Relaxed);
+        let port = 20_000 + (start as u16 + tried) % 10_000;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
 /// Writes a configuration with an admin port, and returns the address of the port.
 pub fn configure_with_admin(folder: &Path, url: &str) -> String {
     configure(folder, url, "");
-    // Bound once to find a free port.
-    let free = TcpListener::bind("127.0.0.1:0").unwrap();
-    let admin = free.local_addr().unwrap().to_string();
+    let admin = format!("127.0.0.1:{}", free_port());
     let file = folder.join("useradmin.toml");
     let text = fs::read_to_string(&file).unwrap();
     let named = format!("admin_listen = \"{admin}\"");
