@@ -2,6 +2,8 @@
 
 #![allow(missing_docs, clippy::all, clippy::pedantic, unused_qualifications)]
 
+use std::sync::LazyLock;
+
 use prost::Message as _;
 use prost_types::FileDescriptorSet;
 
@@ -31,6 +33,40 @@ fn usual_name(name: &mut String) {
     if let Some((_, usual)) = USUAL_NAMES.iter().find(|(known, _)| known == name) {
         (*usual).clone_into(name);
     }
+}
+
+/// Names of the rpcs, in the order of the proto file, and of the fields of their requests.
+static NAMES: LazyLock<(Vec<String>, Vec<String>)> = LazyLock::new(|| {
+    let set = FileDescriptorSet::decode(DESCRIPTORS).unwrap_or_default();
+    let api = set.file.iter().find(|file| file.name() == API);
+    let methods = api.into_iter().flat_map(|file| &file.service);
+    let methods: Vec<_> = methods.flat_map(|service| &service.method).collect();
+    let is_request = |name: &str| {
+        let input = |input: &str| input.rsplit('.').next() == Some(name);
+        methods.iter().any(|method| input(method.input_type()))
+    };
+    let messages = api.into_iter().flat_map(|file| &file.message_type);
+    let requests = messages.filter(|message| is_request(message.name()));
+    let fields = requests.flat_map(|request| {
+        let fields = request.field.iter().map(|field| field.name().to_owned());
+        let oneofs = request
+            .oneof_decl
+            .iter()
+            .map(|oneof| oneof.name().to_owned());
+        fields.chain(oneofs)
+    });
+    let names = methods.iter().map(|method| method.name().to_owned());
+    (names.collect(), fields.collect())
+});
+
+/// Returns the names of the rpcs.
+pub fn rpcs() -> impl Iterator<Item = &'static str> {
+    NAMES.0.iter().map(String::as_str)
+}
+
+/// Returns the names of the fields and oneofs of all requests.
+pub fn request_fields() -> impl Iterator<Item = &'static str> {
+    NAMES.1.iter().map(String::as_str)
 }
 
 /// Returns the encoded [`descriptors`].

@@ -1,13 +1,14 @@
 //! Answers of Azure Batch.
 
+use prost::Message as _;
 use serde_json::Value;
 use useradmin::{
-    error::{Repeat, UpstreamError},
-    proto::{BatchError, DeleteOutcome, ErrorReason as R},
+    error::Repeat,
+    proto::{BatchError, ErrorReason as R},
     upstream::{
-        azure_batch::{NodeUser, verdict},
-        hidden::Hidden,
+        azure_batch::{NAMES, Node, NodeUser, classify},
         http::Answer,
+        redact::Secrets,
     },
 };
 
@@ -34,10 +35,10 @@ pub fn batch(bytes: &[u8]) {
         client_request_id: OUR_ID.to_owned(),
         callers_id: !answer.headers.contains_key("x-our-id"),
     };
-    let hidden = Hidden::new([TOKEN]);
-    let document = document(&answer);
-    let code = document["code"].as_str().filter(|code| !code.is_empty());
-    let failure = verdict::failure(&answer, &user, &hidden);
+    let secrets = Secrets::new([TOKEN]);
+    let parsed = document(&answer);
+    let code = parsed["code"].as_str().filter(|code| !code.is_empty());
+    let failure = classify::failure(&answer, &user, &secrets);
 
     status::check_fate(&failure, is_sure(answer.status, code));
     let absent = answer.status == 404 && code == Some("NodeUserNotFound");
@@ -57,14 +58,15 @@ pub fn batch(bytes: &[u8]) {
     let told = failure.answered.as_deref().expect("there was an answer");
     assert_eq!(told.http_status, answer.status);
     assert_eq!(told.code.is_some(), code.is_some(), "{failure:?}");
-    assert_eq!(told.error.is_some(), code.is_some(), "{failure:?}");
-    if let Some(UpstreamError::Batch(error)) = &told.error {
+    assert_eq!(told.document.is_some(), code.is_some(), "{failure:?}");
+    if let Some(document) = &told.document {
+        let error = BatchError::decode(&*document.detail().value).expect("a BatchError");
         assert_eq!(told.code.as_ref(), Some(&error.code));
-        check_error(error, &document, answer.status);
+        check_error(&error, &parsed, answer.status);
     }
-    let told = status::of(&failure, "azure_batch", &IDENTIFIERS);
+    let told = status::of(&failure, &NAMES, &IDENTIFIERS);
     status::check_secrets(&failure, &told, &[TOKEN]);
-    check_node(&answer, &hidden, &document);
+    check_node(&answer, &secrets, &parsed);
 }
 
 /// The body without its byte order mark, read without the product.
@@ -117,20 +119,16 @@ fn check_error(error: &BatchError, document: &Value, status: u16) {
 }
 
 /// The same answer to the reading of a node.
-fn check_node(answer: &Answer, hidden: &Hidden<'_>, document: &Value) {
+fn check_node(answer: &Answer, secrets: &Secrets, document: &Value) {
     let id = document["id"].as_str();
     let other = id.is_some_and(|id| !id.eq_ignore_ascii_case("tvm-1"));
     let state = document["state"].as_str().filter(|_| !other);
-    match verdict::node(answer, "tvm-1", hidden) {
-        Ok(done) => {
-            assert!(matches!(state, Some("idle" | "running")));
-            assert_eq!(done.outcome, DeleteOutcome::Validated);
-            assert!(!done.request_id.contains(TOKEN));
-        }
+    match Node::read(answer, "tvm-1", secrets).and_then(|node| node.check()) {
+        Ok(()) => assert!(matches!(state, Some("idle" | "running"))),
         Err(failure) => {
             assert!(!matches!(state, Some("idle" | "running")));
             assert_eq!(failure.reason == R::UpstreamProtocolError, state.is_none());
-            let told = status::of(&failure, "azure_batch", &IDENTIFIERS);
+            let told = status::of(&failure, &NAMES, &IDENTIFIERS);
             status::check_secrets(&failure, &told, &[TOKEN]);
         }
     }

@@ -1,19 +1,20 @@
 //! Answers of an HMC: errors, sessions, users.
 
 use http::HeaderValue;
+use prost::Message as _;
 use serde_json::Value;
 use useradmin::{
-    error::UpstreamError,
-    proto::ErrorReason as R,
+    proto::{ErrorReason as R, HmcError},
     upstream::{
-        hidden::Hidden,
         http::Answer,
         ibm_hmc::{
+            NAMES,
+            classify::failure,
             rules::{LOGON_RULES, RULES},
-            verdict::failure,
             wire,
         },
         path,
+        redact::Secrets,
     },
 };
 
@@ -46,7 +47,7 @@ fn own_reason(answer: &Answer, document: &Value) -> Option<u32> {
 }
 
 fn check_error(answer: &Answer, document: &Value) {
-    let hidden = Hidden::new([SESSION, PASSWORD]);
+    let secrets = Secrets::new([SESSION, PASSWORD]);
     let own = own_reason(answer, document);
     let sure = match answer.status {
         401 | 429 | 501 | 503 | 505 => true,
@@ -55,7 +56,7 @@ fn check_error(answer: &Answer, document: &Value) {
         _ => false,
     };
     for table in [RULES, LOGON_RULES] {
-        let mut failure = failure(table, answer, &hidden);
+        let mut failure = failure(table, answer, &secrets);
         let of_delete = std::ptr::eq(table, RULES);
         if of_delete {
             status::check_fate(&failure, sure);
@@ -67,14 +68,15 @@ fn check_error(answer: &Answer, document: &Value) {
         let told = failure.answered.as_deref().expect("there was an answer");
         assert_eq!(told.http_status, answer.status);
         assert_eq!(told.code, own.map(|reason| reason.to_string()));
-        assert_eq!(told.error.is_some(), own.is_some());
-        if let Some(UpstreamError::Hmc(error)) = &told.error {
+        assert_eq!(told.document.is_some(), own.is_some());
+        if let Some(typed) = &told.document {
+            let error = HmcError::decode(&*typed.detail().value).expect("an HmcError");
             assert_eq!(error.http_status, u32::from(answer.status));
             assert_eq!(Some(error.reason), own);
             let message = document["message"].as_str().unwrap_or_default();
             assert!(answer::is_part(&error.message, message));
         }
-        let told = status::of(&failure, "ibm_hmc", &IDENTIFIERS);
+        let told = status::of(&failure, &NAMES, &IDENTIFIERS);
         status::check_secrets(&failure, &told, &[SESSION, PASSWORD]);
     }
 }

@@ -6,6 +6,7 @@ use tonic_types::pb::{BadRequest, ErrorInfo, RequestInfo};
 use useradmin::{
     error::{
         Failure, Fate,
+        resource::ResourceNames,
         status::{CallFacts, MAX_STATUS_BYTES, status},
     },
     proto::ErrorReason,
@@ -50,14 +51,14 @@ pub fn check(status: &Status) -> Told {
 /// The status that callers get of an upstream's failure.
 pub fn of(
     failure: &Failure,
-    upstream: &'static str,
+    names: &'static ResourceNames,
     identifiers: &[(&'static str, &str)],
 ) -> Status {
     let owned = identifiers
         .iter()
         .map(|(key, value)| (*key, (*value).to_owned()));
     let facts = CallFacts {
-        upstream,
+        names: Some(names),
         caller: "anonymous".to_owned(),
         request_id: "5289d960-0000-0000-0000-000000000000".to_owned(),
         identifiers: owned.collect(),

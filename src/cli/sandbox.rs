@@ -10,13 +10,15 @@ use url::Url;
 use super::{ANNOUNCE_TIMEOUT, Serve, end, run as serve, tell};
 use crate::{
     config::{
-        self, Allow, Audit, AuditSink, BatchAccount, BulkheadLimits, Caller, Config, Credential,
-        Entra, EntraKind, Hmc, Jwks, JwtIssuer,
+        self, Allow, Audit, AuditSink, BatchAccount, Caller, Config, Credential, Entra, EntraKind,
+        Hmc, Jwks, JwtIssuer, Target,
         secret::{Secret, SecretSource},
+        targets::Settings,
         tls::TlsFiles,
     },
     identity::Identity,
     pattern::Pattern,
+    proto,
     sandbox::{
         Sandbox, Served,
         identities::{AUDIENCE, ISSUER, Identities, SPIFFE_ID, SUBJECT, TOKEN_QUOTA},
@@ -89,12 +91,12 @@ fn secure(config: &mut Config, folder: &Path) -> std::io::Result<Identities> {
 }
 
 fn everything() -> Vec<Allow> {
-    let allow = config::RPCS.map(|rpc| Allow {
+    let allow = proto::rpcs().map(|rpc| Allow {
         rpc,
         targets: vec![Pattern::exact("*")],
         pools: None,
     });
-    allow.to_vec()
+    allow.collect()
 }
 
 /// The configuration that goes with a sandbox: the alias `sandbox` on both upstreams, and `anonymous` may
@@ -104,10 +106,6 @@ pub fn sandbox_config(sandbox: &Sandbox, listen: SocketAddr) -> Result<Config, S
     let memory = |text: &str| SecretSource::Memory(Secret::new(text.to_owned()));
     let known = sandbox.credentials();
     let account = BatchAccount {
-        url: url(sandbox.batch_url())?,
-        roots: config::Roots::default(),
-        protected_users: vec![Pattern::folded(PROTECTED)],
-        bulkhead: BulkheadLimits::BATCH,
         credential: Credential::Entra(Entra {
             kind: EntraKind::ClientSecret {
                 tenant_id: known.tenant_id.clone(),
@@ -120,14 +118,12 @@ pub fn sandbox_config(sandbox: &Sandbox, listen: SocketAddr) -> Result<Config, S
         }),
     };
     let hmc = Hmc {
-        url: url(sandbox.hmc_url())?,
         userid: known.hmc_userid.clone(),
         password: memory(&known.hmc_password),
         logon_timeout: Hmc::LOGON_TIMEOUT,
-        roots: config::Roots::default(),
-        protected_users: vec![Pattern::folded(PROTECTED)],
-        bulkhead: BulkheadLimits::HMC,
     };
+    let account = target(url(sandbox.batch_url())?, account);
+    let hmc = target(url(sandbox.hmc_url())?, hmc);
     Ok(Config {
         file: None,
         fixed: toml::Table::new(),
@@ -144,14 +140,26 @@ pub fn sandbox_config(sandbox: &Sandbox, listen: SocketAddr) -> Result<Config, S
             sync: false,
         },
         tracing: config::Tracing::default(),
-        batch_accounts: BTreeMap::from([("sandbox".to_owned(), account)]),
-        hmcs: BTreeMap::from([("sandbox".to_owned(), hmc)]),
+        batch_accounts: account,
+        hmcs: hmc,
         callers: vec![Caller {
             identity: Identity::Anonymous,
             allow: everything(),
             deletes_per_minute: None,
         }],
     })
+}
+
+/// Returns the only target of its kind, under the alias `sandbox`.
+fn target<S: Settings>(url: Url, own: S) -> BTreeMap<String, Target<S>> {
+    let target = Target {
+        url,
+        roots: config::Roots::default(),
+        protected_users: vec![Pattern::folded(PROTECTED)],
+        bulkhead: S::BULKHEAD,
+        own,
+    };
+    BTreeMap::from([("sandbox".to_owned(), target)])
 }
 
 /// Prints the guide to standard error, and waits for a stalled reader at most [`ANNOUNCE_TIMEOUT`].

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, path::Path};
 use jsonwebtoken::Algorithm;
 
 use super::{
-    Allow, Caller, Jwks, JwtIssuer, RPCS,
+    Allow, Caller, Jwks, JwtIssuer,
     fault::Faults,
     files,
     section::{Placed, Section},
@@ -18,6 +18,7 @@ use crate::{
     jwks::{ALGORITHMS, KeySet},
     names,
     pattern::Pattern,
+    proto::rpcs,
 };
 
 /// What `algorithms` is when it is left out.
@@ -189,10 +190,13 @@ fn allow_entry(entry: &Section, faults: &mut Faults) -> Option<Allow> {
     }
     let pools = patterns(entry, "pools", faults);
     let rpc = entry.required("rpc", faults)?;
-    let Some(known) = RPCS.into_iter().find(|known| *known == rpc.value) else {
+    let Some(known) = rpcs().find(|known| *known == rpc.value) else {
         faults.add(
             rpc.span,
-            format!("`rpc` must be one of {}", RPCS.join(", ")),
+            format!(
+                "`rpc` must be one of {}",
+                rpcs().collect::<Vec<_>>().join(", ")
+            ),
         );
         return None;
     };

@@ -10,7 +10,7 @@ pub mod pem;
 pub mod secret;
 mod section;
 mod server;
-mod targets;
+pub mod targets;
 pub mod tls;
 mod tracing;
 pub mod urls;
@@ -29,9 +29,6 @@ use crate::stamp::Stamp;
 /// The scope of Azure Batch tokens. The double slash is right: the audience ends in one.
 pub const DEFAULT_SCOPE: &str = "https://batch.core.windows.net//.default";
 
-/// The rpcs that `allow` can name.
-pub const RPCS: [&str; 2] = ["DeleteBatchNodeUser", "DeleteHmcUser"];
-
 /// Everything that the operator decides.
 #[derive(Clone)]
 pub struct Config {
@@ -44,9 +41,9 @@ pub struct Config {
     /// Where traces are sent.
     pub tracing: Tracing,
     /// Azure Batch accounts by alias.
-    pub batch_accounts: BTreeMap<String, BatchAccount>,
+    pub batch_accounts: BTreeMap<String, Target<BatchAccount>>,
     /// HMCs by alias.
-    pub hmcs: BTreeMap<String, Hmc>,
+    pub hmcs: BTreeMap<String, Target<Hmc>>,
     /// Who may do what.
     pub callers: Vec<Caller>,
     /// Whose bearer tokens are believed.
@@ -67,41 +64,29 @@ impl Config {
         }
     }
 
-    /// All secrets.
-    #[must_use]
-    pub fn secrets(&self) -> Vec<SecretSource> {
-        let accounts = self.batch_accounts.values();
-        let accounts = accounts.filter_map(|account| match &account.credential {
-            Credential::SharedKey { key, .. } => Some(key),
-            Credential::Entra(Entra {
-                kind: EntraKind::ClientSecret { secret, .. },
-                ..
-            }) => Some(secret),
-            Credential::Entra(_) => None,
-        });
-        let passwords = self.hmcs.values().map(|hmc| &hmc.password);
-        accounts.chain(passwords).cloned().collect()
+    /// Returns the tables of targets, one for each kind.
+    fn tables(&self) -> [&dyn targets::Table; 2] {
+        [&self.batch_accounts, &self.hmcs]
     }
 
-    /// Files that a library reads by itself.
+    /// Returns the sources of all secrets.
+    #[must_use]
+    pub fn secrets(&self) -> Vec<SecretSource> {
+        let secrets = self.tables().map(targets::Table::secrets);
+        secrets.into_iter().flatten().collect()
+    }
+
+    /// Returns the files that a library reads by itself.
     #[must_use]
     pub fn token_files(&self) -> Vec<PathBuf> {
-        let accounts = self.batch_accounts.values();
-        let files = accounts.filter_map(|account| match &account.credential {
-            Credential::Entra(Entra {
-                kind: EntraKind::WorkloadIdentity { token_file, .. },
-                ..
-            }) => token_file.clone(),
-            _ => None,
-        });
-        files.collect()
+        let files = self.tables().map(targets::Table::token_files);
+        files.into_iter().flatten().collect()
     }
 
     /// The files whose content is part of the configuration, and the one that names them.
     #[must_use]
     pub fn files(&self) -> Vec<PathBuf> {
-        let accounts = self.batch_accounts.values().map(|account| &account.roots);
-        let hmcs = self.hmcs.values().map(|hmc| &hmc.roots);
+        let targets = self.tables().into_iter().flat_map(targets::Table::roots);
         let issuers = self
             .jwt_issuers
             .iter()
@@ -110,7 +95,7 @@ impl Config {
                 Jwks::File(_) => None,
             });
         let collector = std::iter::once(&self.tracing.roots);
-        let roots = accounts.chain(hmcs).chain(issuers).chain(collector);
+        let roots = targets.chain(issuers).chain(collector);
         let roots = roots.filter_map(|roots| roots.file.as_ref());
         self.file.iter().chain(roots).cloned().collect()
     }
@@ -181,15 +166,19 @@ fn read(path: &Path, source: &str) -> (Option<Config>, Faults) {
         tracing: tracing::tracing(&file, folder, &mut faults),
         callers: callers::callers(&file, &jwt_issuers, &mut faults),
         jwt_issuers,
-        fixed: fixed(source),
+        fixed: Table::new(),
         stamps: BTreeMap::new(),
         warnings: Vec::new(),
-        batch_accounts: targets::batch_accounts(&file, folder, &mut faults),
-        hmcs: targets::hmcs(&file, folder, &mut faults),
+        batch_accounts: targets::read(&file, folder, &mut faults),
+        hmcs: targets::read(&file, folder, &mut faults),
     };
-    if config.batch_accounts.is_empty() && config.hmcs.is_empty() && faults.is_empty() {
-        faults.add(0..0, "no [batch_accounts.ALIAS] and no [hmcs.ALIAS]");
+    if config.tables().iter().all(|table| table.is_empty()) && faults.is_empty() {
+        let names = config
+            .tables()
+            .map(|table| format!("no [{}.ALIAS]", table.name()));
+        faults.add(0..0, names.join(" and "));
     }
+    config.fixed = fixed(source, &config.tables().map(targets::Table::name));
     config.warnings = faults.warnings();
     (Some(config), faults)
 }
@@ -213,14 +202,14 @@ pub fn differences(before: &Table, after: &Table) -> Vec<String> {
 }
 
 /// The file without what is taken up when it changes.
-fn fixed(source: &str) -> Table {
+fn fixed(source: &str, targets: &[&str]) -> Table {
     // It has been read once already.
     let mut file: Table = source.parse().unwrap_or_default();
     for key in ["callers", "jwt_issuers"] {
         file.remove(key);
     }
-    for kind in ["batch_accounts", "hmcs"] {
-        let targets = file.get_mut(kind).and_then(Value::as_table_mut);
+    for kind in targets {
+        let targets = file.get_mut(*kind).and_then(Value::as_table_mut);
         for (_, target) in targets.into_iter().flatten() {
             if let Some(target) = target.as_table_mut() {
                 target.remove("protected_users");

@@ -155,20 +155,6 @@ impl Hmc {
     pub const LOGON_TIMEOUT: Duration = Duration::from_secs(8);
 }
 
-impl BulkheadLimits {
-    /// Of a Batch account, unless it is configured.
-    pub const BATCH: Self = Self {
-        in_flight: 256,
-        queued: 256,
-    };
-
-    /// Of an HMC, unless it is configured: HMCs are small machines.
-    pub const HMC: Self = Self {
-        in_flight: 8,
-        queued: 256,
-    };
-}
-
 /// `ca_file`
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Roots {
@@ -178,17 +164,24 @@ pub struct Roots {
     pub certificates: Vec<CertificateDer<'static>>,
 }
 
-/// `[batch_accounts.ALIAS]`
+/// The table of a target, with the keys `S` of its kind.
 #[derive(Clone)]
-pub struct BatchAccount {
-    /// The account's endpoint.
+pub struct Target<S> {
+    /// Where it is reached.
     pub url: Url,
-    /// More authorities beside the system's.
+    /// Authorities from `ca_file`.
     pub roots: Roots,
     /// Users that are never deleted.
     pub protected_users: Vec<Pattern>,
-    /// How many calls at a time.
+    /// Maximum number of requests at a time.
     pub bulkhead: BulkheadLimits,
+    /// Keys of this kind of target.
+    pub own: S,
+}
+
+/// `[batch_accounts.ALIAS]`
+#[derive(Clone)]
+pub struct BatchAccount {
     /// How this service shows who it is.
     pub credential: Credential,
 }
@@ -264,20 +257,12 @@ pub enum EntraKind {
 /// `[hmcs.ALIAS]`
 #[derive(Clone)]
 pub struct Hmc {
-    /// The HMC.
-    pub url: Url,
     /// The user that this service logs on with.
     pub userid: String,
     /// Its password.
     pub password: SecretSource,
     /// How long a logon may take.
     pub logon_timeout: Duration,
-    /// The only authorities; empty means the system's.
-    pub roots: Roots,
-    /// Users that are never deleted.
-    pub protected_users: Vec<Pattern>,
-    /// How many calls at a time.
-    pub bulkhead: BulkheadLimits,
 }
 
 /// `[[callers]]`

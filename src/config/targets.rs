@@ -1,9 +1,13 @@
-//! Reads `[batch_accounts.ALIAS]` and `[hmcs.ALIAS]`, and the files that they name.
+//! Reads the tables of targets, `[batch_accounts.ALIAS]` and `[hmcs.ALIAS]`, and the files that they name.
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use super::{
-    BatchAccount, BulkheadLimits, Hmc, Roots, credential,
+    BatchAccount, BulkheadLimits, Credential, Entra, EntraKind, Hmc, Roots, Target, credential,
     fault::Faults,
     files, pem,
     secret::{Form, SecretSource},
@@ -12,61 +16,156 @@ use super::{
 };
 use crate::{client_tls::Trust, names, pattern::Pattern};
 
-/// `[batch_accounts.ALIAS]`
-pub fn batch_accounts(
+/// The keys of one kind of target, beside those that all targets have.
+pub trait Settings: Sized {
+    /// Name of the table in the file.
+    const TABLE: &'static str;
+    /// Name of the table in the documentation of the keys.
+    const SECTION: &'static str;
+    /// Which authorities `ca_file` adds to, or replaces.
+    const TRUST: Trust;
+    /// Bulkhead limits unless they are configured.
+    const BULKHEAD: BulkheadLimits;
+
+    /// Reads the keys. Returns `None` if a required one is missing or wrong.
+    fn read(section: &Section, folder: &Path, faults: &mut Faults) -> Option<Self>;
+
+    /// Returns the sources of secrets.
+    fn secrets(&self) -> Vec<SecretSource>;
+
+    /// Returns the files that a library reads by itself.
+    fn token_files(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
+}
+
+/// A table of targets, of any kind.
+pub trait Table {
+    /// Returns the name of the table.
+    fn name(&self) -> &'static str;
+    /// Returns whether no target is configured.
+    fn is_empty(&self) -> bool;
+    /// Returns the authorities of each target.
+    fn roots(&self) -> Vec<&Roots>;
+    /// Returns the sources of secrets.
+    fn secrets(&self) -> Vec<SecretSource>;
+    /// Returns the files that a library reads by itself.
+    fn token_files(&self) -> Vec<PathBuf>;
+}
+
+impl<S: Settings> Table for BTreeMap<String, Target<S>> {
+    fn name(&self) -> &'static str {
+        S::TABLE
+    }
+
+    fn is_empty(&self) -> bool {
+        Self::is_empty(self)
+    }
+
+    fn roots(&self) -> Vec<&Roots> {
+        self.values().map(|target| &target.roots).collect()
+    }
+
+    fn secrets(&self) -> Vec<SecretSource> {
+        let secrets = self.values().map(|target| target.own.secrets());
+        secrets.flatten().collect()
+    }
+
+    fn token_files(&self) -> Vec<PathBuf> {
+        let files = self.values().map(|target| target.own.token_files());
+        files.flatten().collect()
+    }
+}
+
+/// Reads the tables `[TABLE.ALIAS]` of one kind of target.
+pub fn read<S: Settings>(
     file: &Section,
     folder: &Path,
     faults: &mut Faults,
-) -> BTreeMap<String, BatchAccount> {
-    let mut accounts = BTreeMap::new();
-    for (alias, section) in file.named_tables("batch_accounts", "batch_accounts.ALIAS", faults) {
+) -> BTreeMap<String, Target<S>> {
+    let mut targets = BTreeMap::new();
+    for (alias, section) in file.named_tables(S::TABLE, S::SECTION, faults) {
         check_alias(&alias, faults);
         let url = url(&section, "url", Shape::Origin, false, faults);
-        let roots = roots(&section, Trust::More, folder, faults);
+        let own = S::read(&section, folder, faults);
+        let roots = roots(&section, S::TRUST, folder, faults);
         let protected_users = protected(&section, faults);
-        let bulkhead = bulkhead(&section, BulkheadLimits::BATCH, faults);
-        let credential = credential::credential(&section, folder, faults);
-        if let (Some(url), Some(credential)) = (url, credential) {
-            let account = BatchAccount {
+        let bulkhead = bulkhead(&section, S::BULKHEAD, faults);
+        if let (Some(url), Some(own)) = (url, own) {
+            let target = Target {
                 url,
                 roots,
                 protected_users,
                 bulkhead,
-                credential,
+                own,
             };
-            accounts.insert(alias.value, account);
+            targets.insert(alias.value, target);
         }
     }
-    accounts
+    targets
 }
 
-/// `[hmcs.ALIAS]`
-pub fn hmcs(file: &Section, folder: &Path, faults: &mut Faults) -> BTreeMap<String, Hmc> {
-    let mut hmcs = BTreeMap::new();
-    for (alias, section) in file.named_tables("hmcs", "hmcs.ALIAS", faults) {
-        check_alias(&alias, faults);
-        let url = url(&section, "url", Shape::Origin, false, faults);
-        let userid = identifier(&section, "userid", faults);
-        let password = secret(&section, "password_file", Form::Text, folder, faults);
-        let roots = roots(&section, Trust::Only, folder, faults);
-        let protected_users = protected(&section, faults);
-        let bulkhead = bulkhead(&section, BulkheadLimits::HMC, faults);
-        let seconds = section.number("logon_timeout_seconds", 1..=60, faults);
-        let usual = Hmc::LOGON_TIMEOUT;
-        if let (Some(url), Some(userid), Some(password)) = (url, userid, password) {
-            let hmc = Hmc {
-                url,
-                userid: userid.value,
-                password,
-                logon_timeout: seconds.map_or(usual, |s| Duration::from_secs(s.into())),
-                roots,
-                protected_users,
-                bulkhead,
-            };
-            hmcs.insert(alias.value, hmc);
+impl Settings for BatchAccount {
+    const TABLE: &'static str = "batch_accounts";
+    const SECTION: &'static str = "batch_accounts.ALIAS";
+    const TRUST: Trust = Trust::More;
+    const BULKHEAD: BulkheadLimits = BulkheadLimits {
+        in_flight: 256,
+        queued: 256,
+    };
+
+    fn read(section: &Section, folder: &Path, faults: &mut Faults) -> Option<Self> {
+        let credential = credential::credential(section, folder, faults)?;
+        Some(Self { credential })
+    }
+
+    fn secrets(&self) -> Vec<SecretSource> {
+        match &self.credential {
+            Credential::SharedKey { key, .. } => vec![key.clone()],
+            Credential::Entra(Entra {
+                kind: EntraKind::ClientSecret { secret, .. },
+                ..
+            }) => vec![secret.clone()],
+            Credential::Entra(_) => Vec::new(),
         }
     }
-    hmcs
+
+    fn token_files(&self) -> Vec<PathBuf> {
+        match &self.credential {
+            Credential::Entra(Entra {
+                kind: EntraKind::WorkloadIdentity { token_file, .. },
+                ..
+            }) => token_file.iter().cloned().collect(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+impl Settings for Hmc {
+    const TABLE: &'static str = "hmcs";
+    const SECTION: &'static str = "hmcs.ALIAS";
+    const TRUST: Trust = Trust::Only;
+    /// HMCs are small machines.
+    const BULKHEAD: BulkheadLimits = BulkheadLimits {
+        in_flight: 8,
+        queued: 256,
+    };
+
+    fn read(section: &Section, folder: &Path, faults: &mut Faults) -> Option<Self> {
+        let userid = identifier(section, "userid", faults);
+        let password = secret(section, "password_file", Form::Text, folder, faults);
+        let seconds = section.number("logon_timeout_seconds", 1..=60, faults);
+        let logon_timeout = seconds.map(|seconds| Duration::from_secs(seconds.into()));
+        Some(Self {
+            userid: userid?.value,
+            password: password?,
+            logon_timeout: logon_timeout.unwrap_or(Self::LOGON_TIMEOUT),
+        })
+    }
+
+    fn secrets(&self) -> Vec<SecretSource> {
+        vec![self.password.clone()]
+    }
 }
 
 fn check_alias(alias: &Placed<String>, faults: &mut Faults) {

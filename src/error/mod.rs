@@ -1,13 +1,16 @@
 //! What went wrong, as facts, and the one way from facts to an answer:
 //! `Failure` -> [`recipe`] -> [`status`]. Knows the generated proto and nothing else of this crate.
 
+pub mod document;
 pub mod recipe;
+pub mod resource;
 pub mod rule;
 pub mod status;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use crate::proto::{BatchError, ErrorReason, HmcError};
+use self::document::ErrorDocument;
+use crate::proto::ErrorReason;
 
 /// The domain of every `ErrorInfo`.
 pub const DOMAIN: &str = "useradmin.v1.UserAdmin";
@@ -67,17 +70,8 @@ pub struct Violation {
     pub description: &'static str,
 }
 
-/// The upstream's own error document.
-#[derive(Clone, Debug, PartialEq)]
-pub enum UpstreamError {
-    /// From Azure Batch.
-    Batch(BatchError),
-    /// From an HMC.
-    Hmc(HmcError),
-}
-
 /// What an upstream answered, as far as callers may see it.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct Answered {
     /// The status line.
     pub http_status: u16,
@@ -85,8 +79,8 @@ pub struct Answered {
     pub code: Option<String>,
     /// The upstream's `request-id` header (Azure Batch only).
     pub request_id: Option<String>,
-    /// The document, when the answer was one.
-    pub error: Option<UpstreamError>,
+    /// The upstream's own error document, if the body was one.
+    pub document: Option<Arc<dyn ErrorDocument>>,
 }
 
 /// One failure, as facts. The external text comes from the recipe; `context` is for the log alone.
@@ -112,6 +106,8 @@ pub struct Failure {
     pub aadsts_code: Option<u32>,
     /// By how many seconds the clock of the upstream that refused the credentials is ahead of this machine's.
     pub clock_skew: Option<i64>,
+    /// Whether the answer means that the target is down, which opens its circuit breaker.
+    pub target_down: bool,
     /// For operators; never leaves the server.
     pub context: String,
 }
@@ -131,6 +127,7 @@ impl Failure {
             cause: None,
             aadsts_code: None,
             clock_skew: None,
+            target_down: false,
             context: context.into(),
         }
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tonic::Code;
 
+use super::resource::Level;
 use crate::proto::ErrorReason as R;
 
 /// A standard detail beside `ErrorInfo` and `RequestInfo`, which are always there.
@@ -22,17 +23,6 @@ pub enum Extra {
     Quota(Subject, &'static str),
     /// Repeating the same request may help: default delay in seconds.
     Retry(u64),
-}
-
-/// How deep in the resource's name a detail points.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Level {
-    /// The pool of a Batch request; the user of an HMC request.
-    Pool,
-    /// The node of a Batch request; the user of an HMC request.
-    Node,
-    /// The user.
-    User,
 }
 
 /// Whose quota.

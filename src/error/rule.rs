@@ -7,24 +7,24 @@ use crate::proto::ErrorReason;
 
 /// Which bodies a row speaks of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Body<C> {
+pub enum Body {
     /// The status line decides, whatever the body.
     Any,
     /// Any error document of the upstream.
     Own,
     /// The document with this code.
-    Code(C),
+    Code(&'static str),
     /// The document with this code that names this header in its values.
-    Header(C, &'static str),
+    Header(&'static str, &'static str),
 }
 
 /// One row.
 #[derive(Clone, Debug)]
-pub struct Rule<C> {
+pub struct Rule {
     /// HTTP statuses, inclusive.
     pub status: RangeInclusive<u16>,
     /// Bodies.
-    pub body: Body<C>,
+    pub body: Body,
     /// The documented reason.
     pub reason: ErrorReason,
     /// Which code of it.
@@ -33,16 +33,18 @@ pub struct Rule<C> {
     pub repeat: Repeat,
     /// What such an answer says about the DELETE.
     pub fate: Fate,
+    /// Whether such an answer means that the target is down.
+    pub down: bool,
     /// Where the row comes from.
     pub source: &'static str,
 }
 
-impl<C: Copy + PartialEq> Rule<C> {
+impl Rule {
     /// A final answer: surely not deleted, not to be repeated.
     #[must_use]
     pub const fn new(
         status: RangeInclusive<u16>,
-        body: Body<C>,
+        body: Body,
         reason: ErrorReason,
         source: &'static str,
     ) -> Self {
@@ -53,6 +55,7 @@ impl<C: Copy + PartialEq> Rule<C> {
             form: Form::Usual,
             repeat: Repeat::Never,
             fate: Fate::NotDeleted,
+            down: false,
             source,
         }
     }
@@ -85,9 +88,16 @@ impl<C: Copy + PartialEq> Rule<C> {
         self
     }
 
+    /// Such an answer means that the target is down, and counts for its circuit breaker.
+    #[must_use]
+    pub const fn down(mut self) -> Self {
+        self.down = true;
+        self
+    }
+
     /// Does the row speak of this answer? `code` is absent when the body is not the upstream's document.
     #[must_use]
-    pub fn matches(&self, status: u16, code: Option<C>, headers: &[&str]) -> bool {
+    pub fn matches(&self, status: u16, code: Option<&str>, headers: &[&str]) -> bool {
         self.status.contains(&status)
             && match self.body {
                 Body::Any => true,
@@ -108,12 +118,12 @@ pub const fn only(status: u16) -> RangeInclusive<u16> {
 
 /// The first row that speaks of the answer. Every table ends with a row for everything.
 #[must_use]
-pub fn decide<'t, C: Copy + PartialEq>(
-    table: &'t [Rule<C>],
+pub fn decide<'t>(
+    table: &'t [Rule],
     status: u16,
-    code: Option<C>,
+    code: Option<&str>,
     headers: &[&str],
-) -> Option<&'t Rule<C>> {
+) -> Option<&'t Rule> {
     table
         .iter()
         .find(|rule| rule.matches(status, code, headers))

@@ -1,6 +1,6 @@
 //! The only place that makes a `tonic::Status` out of a failure.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use prost::Message;
 use tonic::{
@@ -10,10 +10,11 @@ use tonic::{
 use tonic_types::{ErrorDetails, PreconditionViolation, QuotaViolation, StatusExt as _};
 
 use super::{
-    DOMAIN, Failure, Fate, Form, UpstreamError,
-    recipe::{Extra, Level, Subject, recipe, retry_delay},
+    DOMAIN, Failure, Fate, Form,
+    document::ErrorDocument,
+    recipe::{Extra, Subject, recipe, retry_delay},
+    resource::{Level, ResourceNames},
 };
-use crate::proto::BatchError;
 
 /// Largest serialized `google.rpc.Status`: larger trailers destroy the status in several clients.
 pub const MAX_STATUS_BYTES: usize = 3_072;
@@ -30,8 +31,8 @@ const PUSHBACK: &str = "grpc-retry-pushback-ms";
 /// What is known of the call that failed.
 #[derive(Clone, Debug, Default)]
 pub struct CallFacts {
-    /// `azure_batch` or `ibm_hmc`; empty for what calls neither.
-    pub upstream: &'static str,
+    /// Names of the upstream; `None` for services that call none, such as health.
+    pub names: Option<&'static ResourceNames>,
     /// Who calls.
     pub caller: String,
     /// Made by this server.
@@ -79,7 +80,9 @@ pub fn status(failure: &Failure, facts: &CallFacts) -> Status {
         add(&mut details, *extra, failure, facts);
     }
     let recipe = recipe(failure.reason);
-    let mut status = fit(code, recipe.message, details, typed(failure));
+    let answered = failure.answered.as_deref();
+    let document = answered.and_then(|answered| answered.document.clone());
+    let mut status = fit(code, recipe.message, details, document);
     let untried = recipe.untried && facts.attempts == 0;
     let delay = untried.then(|| delay(failure, extras)).flatten();
     status.metadata_mut().insert(PUSHBACK, pushback(delay));
@@ -111,9 +114,8 @@ fn metadata(failure: &Failure, facts: &CallFacts) -> HashMap<String, String> {
         ("attempts".to_owned(), facts.attempts.to_string()),
         ("outcome".to_owned(), facts.outcome.as_str().to_owned()),
     ]);
-    // Health and reflection have none.
-    if !facts.upstream.is_empty() {
-        map.insert("upstream".to_owned(), facts.upstream.to_owned());
+    if let Some(names) = facts.names {
+        map.insert("upstream".to_owned(), names.upstream.to_owned());
     }
     for (name, value) in &facts.identifiers {
         if !value.is_empty() {
@@ -155,7 +157,7 @@ fn add(details: &mut ErrorDetails, extra: Extra, failure: &Failure, facts: &Call
             }
         }
         Extra::Target => {
-            let (kind, name) = target(facts);
+            let (kind, name) = resource(Level::Target, facts);
             details.set_resource_info(kind, name, "", "not configured on this server");
         }
         Extra::Resource(level) => {
@@ -183,48 +185,19 @@ fn add(details: &mut ErrorDetails, extra: Extra, failure: &Failure, facts: &Call
 }
 
 fn quota_subject(subject: Subject, facts: &CallFacts) -> String {
-    let (_, target) = target(facts);
     match subject {
         Subject::Caller => format!("caller:{}", facts.caller),
-        Subject::Target => target,
+        Subject::Target => resource(Level::Target, facts).1,
     }
 }
 
-fn target(facts: &CallFacts) -> (&'static str, String) {
-    if facts.upstream == "ibm_hmc" {
-        ("useradmin/Hmc", format!("hmcs/{}", facts.identifier("hmc")))
-    } else {
-        let account = facts.identifier("account");
-        ("useradmin/BatchAccount", format!("batchAccounts/{account}"))
-    }
-}
-
+/// Returns type and name of a resource of the call.
 fn resource(level: Level, facts: &CallFacts) -> (&'static str, String) {
-    let (_, target) = target(facts);
-    let get = |name| cut(facts.identifier(name), MAX_TEXT_BYTES);
-    if facts.upstream == "ibm_hmc" {
-        let user = match get("user_id") {
-            "" => get("user_name"),
-            id => id,
-        };
-        return ("useradmin/HmcUser", format!("{target}/users/{user}"));
-    }
-    let (pool, node, user) = (get("pool_id"), get("node_id"), get("user_name"));
-    match level {
-        Level::Pool => ("useradmin/BatchPool", format!("{target}/pools/{pool}")),
-        Level::Node => (
-            "useradmin/BatchNode",
-            format!("{target}/pools/{pool}/nodes/{node}"),
-        ),
-        Level::User => (
-            "useradmin/BatchNodeUser",
-            format!("{target}/pools/{pool}/nodes/{node}/users/{user}"),
-        ),
-    }
-}
-
-fn typed(failure: &Failure) -> Option<UpstreamError> {
-    failure.answered.as_ref()?.error.clone()
+    let value = |key| cut(facts.identifier(key), MAX_TEXT_BYTES);
+    facts
+        .names
+        .map(|names| names.resource(level, value))
+        .unwrap_or_default()
 }
 
 /// What no status goes without.
@@ -240,21 +213,23 @@ fn fit(
     code: Code,
     message: &str,
     details: ErrorDetails,
-    mut typed: Option<UpstreamError>,
+    mut document: Option<Arc<dyn ErrorDocument>>,
 ) -> Status {
     let mut base = encode(code, message, details);
     loop {
         let mut status = base.clone();
-        status.details.extend(typed.as_ref().map(any));
+        status
+            .details
+            .extend(document.as_ref().map(|document| document.detail()));
         let bytes = status.encode_to_vec();
         let essential = base.details.iter().all(is_essential);
-        if bytes.len() <= MAX_STATUS_BYTES || (typed.is_none() && essential) {
+        if bytes.len() <= MAX_STATUS_BYTES || (document.is_none() && essential) {
             return Status::with_details(code, message, bytes.into());
         }
-        if typed.is_none() {
+        if document.is_none() {
             base.details.retain(is_essential);
         }
-        typed = typed.and_then(shrink);
+        document = document.and_then(|document| document.shrunk());
     }
 }
 
@@ -262,46 +237,9 @@ fn is_essential(detail: &prost_types::Any) -> bool {
     ESSENTIAL.contains(&detail.type_url.as_str())
 }
 
-/// The same error with its least important part gone; `None` when nothing is left to cut.
-fn shrink(error: UpstreamError) -> Option<UpstreamError> {
-    match error {
-        UpstreamError::Batch(mut batch) => {
-            if batch.values.pop().is_some() {
-                return Some(UpstreamError::Batch(batch));
-            }
-            let bare = BatchError {
-                message: None,
-                ..batch.clone()
-            };
-            (batch != bare).then_some(UpstreamError::Batch(bare))
-        }
-        UpstreamError::Hmc(mut hmc) => {
-            if hmc.message.is_empty() {
-                return None;
-            }
-            hmc.message.clear();
-            Some(UpstreamError::Hmc(hmc))
-        }
-    }
-}
-
 fn encode(code: Code, message: &str, details: ErrorDetails) -> tonic_types::pb::Status {
     let bytes = Status::with_error_details(code, message, details);
     tonic_types::pb::Status::decode(bytes.details()).unwrap_or_default()
-}
-
-fn any(error: &UpstreamError) -> prost_types::Any {
-    match error {
-        UpstreamError::Batch(batch) => pack("BatchError", batch),
-        UpstreamError::Hmc(hmc) => pack("HmcError", hmc),
-    }
-}
-
-fn pack(name: &str, message: &impl Message) -> prost_types::Any {
-    prost_types::Any {
-        type_url: format!("type.googleapis.com/useradmin.v1.{name}"),
-        value: message.encode_to_vec(),
-    }
 }
 
 /// `text`, cut to at most `max` bytes on a character boundary.

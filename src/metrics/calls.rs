@@ -11,7 +11,7 @@ use prometheus_client::{
 use tonic::Code;
 
 use super::Labels;
-use crate::config::RPCS;
+use crate::proto::rpcs;
 
 /// Seconds; from a refusal at once to the longest call.
 const BUCKETS: [f64; 14] = [
@@ -76,7 +76,7 @@ const fn with(rpc: &'static str, code: Code, reason: &'static str) -> Labels<5> 
 impl Calls {
     pub(super) fn register(&self, root: &mut Registry) {
         // Lines that are there from the start: the first call shows as an increase.
-        for rpc in RPCS {
+        for rpc in rpcs() {
             drop(self.started.get_or_create(&of(rpc)));
             drop(self.handled.get_or_create(&with(rpc, Code::Ok, "")));
         }

@@ -32,7 +32,7 @@ use crate::{
     service::{
         Shared,
         meta::{BAD_TIMEOUT, CallMeta},
-        unreadable,
+        rpcs, unreadable,
     },
 };
 
@@ -351,7 +351,7 @@ where
             Err(full) => return Box::pin(async move { Ok(full.into_http()) }),
         };
         let is_call = audience.is_none();
-        if is_call && unreadable::rpc(&path).is_none() {
+        if is_call && rpcs::rpc(&path).is_none() {
             return Box::pin(inner.call(request));
         }
         // The pipeline checks the deadline of a call itself, before the identity.

@@ -1,10 +1,8 @@
 //! What an rpc's own part and the pipeline hand to each other.
 
-use std::sync::Arc;
-
-use super::{Shared, validate::Checked};
+use super::validate::Checked;
 use crate::{
-    error::Failure,
+    error::{Failure, resource::ResourceNames},
     proto::DeleteOutcome,
     upstream::attempt::{Ledger, Limits},
 };
@@ -13,8 +11,8 @@ use crate::{
 pub struct Subject {
     /// The rpc's name.
     pub rpc: &'static str,
-    /// `azure_batch` or `ibm_hmc`.
-    pub upstream: &'static str,
+    /// Names of the upstream.
+    pub names: &'static ResourceNames,
     /// The resolved alias.
     pub target: String,
     /// The request left the alias empty.
@@ -27,16 +25,14 @@ pub struct Subject {
     pub checked: Checked,
     /// Nothing is to be deleted.
     pub validate_only: bool,
+    /// Whether the request names a protected user.
+    pub protected: bool,
     /// `client-request-id` that is going to be sent, where the upstream has one.
     pub client_request_id: String,
 }
 
 /// What an rpc's own part needs.
 pub struct Work {
-    /// What all calls share.
-    pub shared: Arc<Shared>,
-    /// The resolved alias.
-    pub target: String,
     /// This server's id of the call.
     pub request_id: String,
     /// The verified identity.

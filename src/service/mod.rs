@@ -10,7 +10,8 @@ pub mod observed;
 mod pipeline;
 mod refusal;
 mod report;
-pub mod targets;
+mod rpc;
+pub mod rpcs;
 pub mod unreadable;
 pub mod validate;
 
@@ -19,18 +20,13 @@ use std::sync::Arc;
 use arc_swap::{ArcSwap, Guard};
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tonic::{Request, Response, Status};
 
-use self::targets::Targets;
 use crate::{
     access::{Access, audit::Audit, quota::Quotas, refusals::Refusals},
     config::{Config, JwtIssuer},
     metrics::{Metrics, Snapshot},
-    proto::{
-        DeleteBatchNodeUserRequest, DeleteBatchNodeUserResponse, DeleteHmcUserRequest,
-        DeleteHmcUserResponse, user_admin_server::UserAdmin,
-    },
     telemetry, trace,
+    upstream::registry::Targets,
 };
 
 /// Everything that calls share.
@@ -121,20 +117,3 @@ impl Shared {
 /// The service.
 #[derive(Clone)]
 pub struct Service(pub Arc<Shared>);
-
-#[tonic::async_trait]
-impl UserAdmin for Service {
-    async fn delete_batch_node_user(
-        &self,
-        request: Request<DeleteBatchNodeUserRequest>,
-    ) -> Result<Response<DeleteBatchNodeUserResponse>, Status> {
-        delete_batch_node_user::handle(Arc::clone(&self.0), request).await
-    }
-
-    async fn delete_hmc_user(
-        &self,
-        request: Request<DeleteHmcUserRequest>,
-    ) -> Result<Response<DeleteHmcUserResponse>, Status> {
-        delete_hmc_user::handle(Arc::clone(&self.0), request).await
-    }
-}

@@ -15,7 +15,7 @@ use tonic::{Code, Status};
 
 use super::{
     meta::{CallMeta, address_of},
-    unreadable,
+    rpcs,
 };
 use crate::{
     access::refusals::{Kind, Refusals},
@@ -58,7 +58,7 @@ impl Observed {
         metrics: &Arc<Metrics>,
         refusals: &Arc<Refusals>,
     ) -> Option<Arc<Self>> {
-        let (rpc, _) = unreadable::rpc(path)?;
+        let (rpc, _) = rpcs::rpc(path)?;
         metrics.calls.begun(rpc);
         let method = path.trim_start_matches('/').to_owned();
         Some(Arc::new(Self {

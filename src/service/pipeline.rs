@@ -43,22 +43,21 @@ impl Drop for Gone {
     }
 }
 
-/// Takes a call all the way.
+/// Runs a call through the pipeline: admission, audit intent, `work`, audit outcome. There is no work if the target is not
+/// configured.
 pub async fn run<T, W>(
     shared: Arc<Shared>,
     meta: Arc<CallMeta>,
     subject: Subject,
-    exists: bool,
-    protected: bool,
-    work: impl FnOnce(Work) -> W + Send + 'static,
+    work: Option<impl FnOnce(Work) -> W + Send + 'static>,
 ) -> Result<Response<T>, Status>
 where
     T: Send + 'static,
     W: Future<Output = Finished<T>> + Send + 'static,
 {
-    let mut call = Call::new(shared, meta, subject, exists);
-    let deadline = match call.admit(protected) {
-        Ok(deadline) => deadline,
+    let mut call = Call::new(shared, meta, subject, work.is_some());
+    let (deadline, work) = match call.admit(work) {
+        Ok(admitted) => admitted,
         Err(failure) => return call.refuse(failure).await,
     };
     let gone = CancellationToken::new();
@@ -109,7 +108,7 @@ impl Call {
     fn new(shared: Arc<Shared>, meta: Arc<CallMeta>, subject: Subject, known: bool) -> Self {
         let in_progress = shared.tasks.token();
         let facts = CallFacts {
-            upstream: subject.upstream,
+            names: Some(subject.names),
             caller: meta.caller_name(),
             request_id: meta.request_id.clone(),
             identifiers: subject.checked.identifiers.clone(),
@@ -139,8 +138,8 @@ impl Call {
         caller.is_ok_and(|caller| access.policy.allows(caller, rpc, target, pool.as_deref()))
     }
 
-    /// The checks before anything is sent, in the documented order.
-    fn admit(&mut self, protected: bool) -> Result<Deadline, Failure> {
+    /// Makes the checks before anything is sent, in the documented order. Returns the deadline and the work.
+    fn admit<W>(&mut self, work: Option<W>) -> Result<(Deadline, W), Failure> {
         if self.shared.draining.is_cancelled() {
             return Err(Failure::new(ErrorReason::ShuttingDown, "draining"));
         }
@@ -162,16 +161,15 @@ impl Call {
         if !self.is_allowed() {
             return Err(Failure::new(ErrorReason::CallerNotAuthorized, "policy"));
         }
-        if !self.known {
-            return Err(Failure::new(ErrorReason::UnknownTarget, "alias"));
-        }
-        if protected {
+        let unknown = || Failure::new(ErrorReason::UnknownTarget, "alias");
+        let work = work.ok_or_else(unknown)?;
+        if self.subject.protected {
             return Err(Failure::new(ErrorReason::ProtectedUser, "protected_users"));
         }
         if !self.subject.validate_only {
             self.slot = self.take_slot(&caller)?;
         }
-        Ok(deadline.or_when(self.shared.halt.clone()))
+        Ok((deadline.or_when(self.shared.halt.clone()), work))
     }
 
     fn take_slot(&self, caller: &Identity) -> Result<Option<Slot>, Failure> {
@@ -196,8 +194,6 @@ impl Call {
             return Err(self.fail(&failure, false));
         }
         let work = work(Work {
-            shared: Arc::clone(&self.shared),
-            target: self.subject.target.clone(),
             request_id: self.meta.request_id.clone(),
             caller: self.facts.caller.clone(),
             limits: limits.clone(),
@@ -291,7 +287,7 @@ mod tests {
             meta::CallMeta,
             validate::Checked,
         },
-        upstream::attempt::Ledger,
+        upstream::{attempt::Ledger, azure_batch::NAMES},
     };
 
     async fn shared(folder: &PathBuf) -> Arc<Shared> {
@@ -314,13 +310,14 @@ mod tests {
     fn subject() -> Subject {
         Subject {
             rpc: "DeleteBatchNodeUser",
-            upstream: "azure_batch",
+            names: &NAMES,
             target: "prod".to_owned(),
             alias_is_ours: false,
             pool: Some("pool".to_owned()),
             user: "alice".to_owned(),
             checked: Checked::default(),
             validate_only: false,
+            protected: false,
             client_request_id: String::new(),
         }
     }
@@ -349,9 +346,7 @@ mod tests {
                 Arc::clone(&shared),
                 Arc::new(meta),
                 subject(),
-                true,
-                false,
-                move |given| async move { work(begun, &given) },
+                Some(move |given: Work| async move { work(begun, &given) }),
             );
             let status = answer.await.err();
             assert_eq!(

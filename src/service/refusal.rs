@@ -123,7 +123,8 @@ impl Call {
     fn hide_alias(&mut self) {
         if self.subject.alias_is_ours && !self.is_allowed() {
             let identifiers = &mut self.facts.identifiers;
-            identifiers.retain(|(key, _)| !matches!(*key, "account" | "hmc"));
+            let alias = self.subject.names.alias_key();
+            identifiers.retain(|(key, _)| *key != alias);
         }
     }
 }

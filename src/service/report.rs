@@ -120,12 +120,10 @@ impl Call {
 
     /// What monitoring is told.
     pub(super) fn observe(&self, code: Code, outcome: &'static str, reason: &'static str) {
-        let Subject {
-            upstream, target, ..
-        } = &self.subject;
+        let Subject { names, target, .. } = &self.subject;
         let target = if self.known { target.as_str() } else { "" };
         let calls = &self.shared.metrics.calls;
-        calls.outcome(upstream, target, outcome);
+        calls.outcome(names.upstream, target, outcome);
         if let Some(observed) = &self.meta.observed {
             observed.end(code, reason, || {
                 vec![

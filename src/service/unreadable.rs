@@ -9,36 +9,18 @@ use super::{
     Shared,
     meta::CallMeta,
     report::{entry, record},
-    targets::{AZURE_BATCH, IBM_HMC},
+    rpcs::rpc,
 };
 use crate::{
     access::{audit::Event, refusals::Kind},
     error::{
         Failure, Violation,
+        resource::ResourceNames,
         status::{CallFacts, MAX_TEXT_BYTES, cut, status},
     },
-    proto::ErrorReason,
+    proto::{ErrorReason, request_fields},
     upstream::deadline::Deadline,
 };
-
-/// The rpcs and their upstreams.
-const RPCS: [(&str, &str); 2] = [
-    ("DeleteBatchNodeUser", AZURE_BATCH),
-    ("DeleteHmcUser", IBM_HMC),
-];
-
-/// The fields that a message can be unreadable in.
-const FIELDS: [&str; 9] = [
-    "account",
-    "pool_id",
-    "node_id",
-    "user_name",
-    "allow_missing",
-    "validate_only",
-    "client_request_id",
-    "hmc",
-    "user",
-];
 
 /// How the transport refuses a unary call with more than one message.
 pub const SECOND_MESSAGE: &str = "more than one request message";
@@ -175,25 +157,18 @@ pub async fn never_came(shared: &Shared, path: &str, meta: &CallMeta) -> Option<
 /// The answer to a call that the server has no room for; nobody has asked who calls.
 #[must_use]
 pub fn overloaded(shared: &Shared, path: &str, meta: &CallMeta) -> Option<Status> {
-    let (rpc, upstream) = rpc(path)?;
+    let (rpc, names) = rpc(path)?;
     let failure = Failure::new(ErrorReason::Overloaded, "too many calls");
-    let status = status(&failure, &facts(upstream, meta));
+    let status = status(&failure, &facts(names, meta));
     if shared.report_refusal(meta, failure.reason).is_some() {
         tell(meta, rpc, &failure, status.code(), "too many calls");
     }
     Some(meta.ended(status, failure.reason))
 }
 
-/// The name and the upstream of an rpc.
-#[must_use]
-pub fn rpc(path: &str) -> Option<(&'static str, &'static str)> {
-    let name = path.strip_prefix("/useradmin.v1.UserAdmin/")?;
-    RPCS.into_iter().find(|(rpc, _)| *rpc == name)
-}
-
-fn facts(upstream: &'static str, meta: &CallMeta) -> CallFacts {
+fn facts(names: &'static ResourceNames, meta: &CallMeta) -> CallFacts {
     CallFacts {
-        upstream,
+        names: Some(names),
         request_id: meta.request_id.clone(),
         caller: meta.caller_name(),
         ..CallFacts::default()
@@ -207,8 +182,8 @@ async fn refuse(
     failure: Failure,
     fault: &str,
 ) -> Option<Status> {
-    let (rpc, upstream) = rpc(path)?;
-    let facts = facts(upstream, meta);
+    let (rpc, names) = rpc(path)?;
+    let facts = facts(names, meta);
     let failure = match meta.caller {
         Ok(_) => failure,
         Err(unidentified) => Failure::unidentified(unidentified.as_str()),
@@ -244,8 +219,8 @@ fn tell(meta: &CallMeta, rpc: &'static str, failure: &Failure, code: Code, conte
     );
 }
 
-/// The field that the decoder names, as `Message.field: what is wrong`; empty when it names none.
+/// Returns the field that the decoder names, as `Message.field: what is wrong`, or an empty string.
 fn field(message: &str) -> &'static str {
     let named = |field: &&str| message.contains(&format!("Request.{field}:"));
-    FIELDS.into_iter().find(named).unwrap_or_default()
+    request_fields().find(named).unwrap_or_default()
 }

@@ -4,7 +4,6 @@
 
 use std::{
     collections::VecDeque,
-    pin::Pin,
     sync::{
         Mutex, MutexGuard,
         atomic::{AtomicU64, Ordering},
@@ -15,7 +14,7 @@ use std::{
 use tokio::time::Instant;
 use url::Url;
 
-use super::http::{Answer, NoAnswer};
+use super::http::NoAnswer;
 use crate::{error::Failure, proto::ErrorReason};
 
 /// Calls that ended this long ago do not count any more. They are forgotten in slots of a second.
@@ -174,24 +173,17 @@ pub struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    /// Sends a request, and notes what came of it.
-    pub async fn over(
-        &mut self,
-        sending: Pin<&mut impl Future<Output = Result<Answer, NoAnswer>>>,
-    ) -> Result<Answer, NoAnswer> {
-        let begun = Instant::now();
-        let sent = sending.await;
-        self.note(&sent, begun.elapsed());
-        sent
+    /// Records an answer, and whether it means that the target is down. The last answer of a call counts.
+    pub fn note_answer(&mut self, down: bool) {
+        self.failed = Some(down);
     }
 
-    /// Notes what came of a request that took so long. The last one of a call counts. Time that ran out at once says
-    /// more of the caller than of the target.
-    pub fn note(&mut self, sent: &Result<Answer, NoAnswer>, took: Duration) {
-        self.failed = match sent {
-            Ok(answer) => Some(answer.status >= 500),
-            Err(NoAnswer::TimedOut | NoAnswer::NotConnected) if took < FAIR => None,
-            Err(_) => Some(true),
+    /// Records that a request got no answer within this time. A short time says more about the caller's deadline than
+    /// about the target.
+    pub fn note_no_answer(&mut self, no_answer: &NoAnswer, took: Duration) {
+        self.failed = match no_answer {
+            NoAnswer::TimedOut | NoAnswer::NotConnected if took < FAIR => None,
+            _ => Some(true),
         };
     }
 

@@ -7,9 +7,9 @@ use std::fmt::Write as _;
 
 use futures_util::future::join_all;
 use useradmin::{
-    error::rule::Body,
+    error::rule::{Body, Rule},
     proto::DeleteBatchNodeUserRequest,
-    upstream::azure_batch::rules::{BatchRule, RULES},
+    upstream::azure_batch::rules::RULES,
 };
 
 use self::table::{CODES, Row, STATUSES};
@@ -99,7 +99,7 @@ fn decided(status: u16, code: Option<&str>, headers: &[&str]) -> usize {
         let mut same = codes.filter(|known| *known == code);
         same.next().unwrap_or("Nameless")
     });
-    let matches = |rule: &BatchRule| rule.matches(status, known, headers);
+    let matches = |rule: &Rule| rule.matches(status, known, headers);
     RULES.iter().position(matches).unwrap()
 }
 

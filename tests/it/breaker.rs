@@ -9,14 +9,13 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use http::HeaderMap;
 use tokio::time::{advance, sleep};
 use tonic::Code::Unavailable;
 use useradmin::{
     proto::{DeleteOutcome, ErrorReason},
     upstream::{
         breaker::{Breaker, Pass},
-        http::{Answer, NoAnswer},
+        http::NoAnswer,
     },
 };
 
@@ -29,22 +28,27 @@ fn breaker() -> Breaker {
     Breaker::new(&"https://hmc.example:6794".parse().unwrap())
 }
 
-type Sent = Result<Answer, NoAnswer>;
+/// The status of the answer, or why there was none.
+type Sent = Result<u16, NoAnswer>;
 
 const NO_ANSWER: Sent = Err(NoAnswer::TimedOut);
 
-fn answer(status: u16) -> Answer {
-    Answer {
-        status,
-        headers: HeaderMap::new(),
-        body: None,
+/// Records how a request of a call ended.
+fn note(mut pass: Pass<'_>, sent: &Sent) {
+    again(&mut pass, sent);
+}
+
+fn again(pass: &mut Pass<'_>, sent: &Sent) {
+    match sent {
+        Ok(status) => pass.note_answer(*status >= 500),
+        Err(no_answer) => pass.note_no_answer(no_answer, SECOND),
     }
 }
 
 /// As many calls that end like this.
 fn calls(breaker: &Breaker, times: u32, sent: &Sent) {
     for _ in 0..times {
-        breaker.admit().unwrap().note(sent, SECOND);
+        note(breaker.admit().unwrap(), sent);
     }
 }
 
@@ -79,8 +83,8 @@ async fn it_opens_when_more_than_half_of_at_least_20_calls_fail() {
     for (good, bad, opens) in rows {
         for status in [200, 204, 400, 401, 404, 409, 429, 499] {
             let breaker = breaker();
-            calls(&breaker, good, &Ok(answer(status)));
-            calls(&breaker, bad, &Ok(answer(503)));
+            calls(&breaker, good, &Ok(status));
+            calls(&breaker, bad, &Ok(503));
             assert_eq!(breaker.admit().is_err(), opens, "{good} {bad} {status}");
         }
     }
@@ -89,16 +93,16 @@ async fn it_opens_when_more_than_half_of_at_least_20_calls_fail() {
 #[tokio::test(start_paused = true)]
 async fn only_what_says_that_the_target_is_down_counts() {
     let rows = [
-        (Ok(answer(500)), true),
-        (Ok(answer(503)), true),
-        (Ok(answer(599)), true),
+        (Ok(500), true),
+        (Ok(503), true),
+        (Ok(599), true),
         (Err(NoAnswer::TimedOut), true),
         (Err(NoAnswer::NotConnected), true),
         (Err(NoAnswer::Cut(String::new())), true),
         (Err(NoAnswer::Unreachable(String::new())), true),
-        (Ok(answer(200)), false),
-        (Ok(answer(302)), false),
-        (Ok(answer(429)), false),
+        (Ok(200), false),
+        (Ok(302), false),
+        (Ok(429), false),
     ];
     for (sent, opens) in rows {
         let breaker = breaker();
@@ -109,8 +113,8 @@ async fn only_what_says_that_the_target_is_down_counts() {
     let breaker = breaker();
     for _ in 0..50 {
         let mut recovered = breaker.admit().unwrap();
-        recovered.note(&NO_ANSWER, SECOND);
-        recovered.note(&Ok(answer(200)), SECOND);
+        again(&mut recovered, &NO_ANSWER);
+        again(&mut recovered, &Ok(200));
         drop(recovered);
         drop(breaker.admit().unwrap());
     }
@@ -135,11 +139,11 @@ async fn what_is_10_seconds_old_is_forgotten() {
 #[tokio::test(start_paused = true)]
 async fn no_success_opens_it() {
     let breaker = breaker();
-    calls(&breaker, 100, &Ok(answer(200)));
+    calls(&breaker, 100, &Ok(200));
     advance(SECOND * 5).await;
     calls(&breaker, 99, &NO_ANSWER);
     advance(SECOND * 6).await;
-    calls(&breaker, 50, &Ok(answer(200)));
+    calls(&breaker, 50, &Ok(200));
     breaker.admit().unwrap();
     // It is as bad as that only if it goes on.
     calls(&breaker, 1, &NO_ANSWER);
@@ -155,13 +159,13 @@ async fn one_probe_decides() {
     advance(Duration::from_millis(1)).await;
     let mut probe = breaker.admit().unwrap();
     expect_open(&breaker);
-    probe.note(&Ok(answer(500)), SECOND);
+    again(&mut probe, &Ok(500));
     drop(probe);
     advance(Duration::from_millis(4_999)).await;
     expect_open(&breaker);
     // A probe that succeeds: closed, and nothing of before counts.
     advance(Duration::from_millis(1)).await;
-    breaker.admit().unwrap().note(&Ok(answer(404)), SECOND);
+    note(breaker.admit().unwrap(), &Ok(404));
     calls(&breaker, 19, &NO_ANSWER);
     assert!(breaker.admit().is_ok());
 }
@@ -176,10 +180,10 @@ async fn a_probe_that_proves_nothing_leaves_it_to_the_next_call() {
     // A probe that hangs does not keep the breaker open for longer than a pause.
     advance(SECOND * 5).await;
     let mut next = breaker.admit().unwrap();
-    next.note(&Ok(answer(200)), SECOND);
+    again(&mut next, &Ok(200));
     drop(next);
     drop(hung);
-    calls(&breaker, 19, &Ok(answer(200)));
+    calls(&breaker, 19, &Ok(200));
 }
 
 #[tokio::test(start_paused = true)]
@@ -188,7 +192,7 @@ async fn calls_from_before_do_not_close_it() {
     let mut before: Vec<Pass<'_>> = (0..5).map(|_| breaker.admit().unwrap()).collect();
     calls(&breaker, 20, &NO_ANSWER);
     for pass in &mut before {
-        pass.note(&Ok(answer(200)), SECOND);
+        again(pass, &Ok(200));
     }
     drop(before);
     expect_open(&breaker);

@@ -115,7 +115,7 @@ fn the_example_is_read_in_full() {
     assert!(prod.protected_users[0].matches("ADMINISTRATOR"));
     let hmc = &config.hmcs["dallas1"];
     assert_eq!((hmc.bulkhead.in_flight, hmc.bulkhead.queued), (8, 256));
-    assert_eq!(hmc.password.read().unwrap().expose(), "secret");
+    assert_eq!(hmc.own.password.read().unwrap().expose(), "secret");
     let caller = &config.callers[0];
     assert_eq!(caller.deletes_per_minute, Some(60));
     assert!(caller.allow[1].pools.as_ref().unwrap()[0].matches("render-1"));
@@ -138,7 +138,7 @@ fn what_is_left_out_has_its_default() {
         (account.bulkhead.in_flight, account.bulkhead.queued),
         (256, 256)
     );
-    let Credential::Entra(entra) = &account.credential else {
+    let Credential::Entra(entra) = &account.own.credential else {
         panic!("not Entra");
     };
     assert_eq!(entra.scope, "https://batch.core.windows.net//.default");

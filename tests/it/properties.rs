@@ -1,15 +1,19 @@
 //! What must hold for every input: no status outgrows its trailer. More is in `fuzz.rs`.
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 use prost::Message as _;
 use tonic_types::StatusExt as _;
 use useradmin::{
     error::{
-        Answered, Failure, Fate, UpstreamError,
+        Answered, Failure, Fate,
+        document::ErrorDocument,
         recipe::{recipe, retry_delay},
         status::{CallFacts, MAX_STATUS_BYTES, status},
     },
     proto::{BatchError, BatchErrorDetail, ErrorMessage, ErrorReason, HmcError},
+    upstream::{azure_batch, ibm_hmc},
 };
 
 proptest! {
@@ -26,18 +30,18 @@ proptest! {
         let reason = ErrorReason::try_from(reason).unwrap();
         let keys = ["account", "pool_id", "node_id", "user_name", "client_request_id"];
         let facts = CallFacts {
-            upstream: if hmc { "ibm_hmc" } else { "azure_batch" },
+            names: Some(if hmc { &ibm_hmc::NAMES } else { &azure_batch::NAMES }),
             caller: "anonymous".to_owned(),
             request_id: "5289d960-0000-0000-0000-000000000000".to_owned(),
             identifiers: keys.into_iter().zip(identifiers).collect(),
             attempts: 3,
             outcome: Fate::Unknown,
         };
-        let error = if hmc {
-            UpstreamError::Hmc(HmcError { http_status: 409, reason: 1, message: code.clone() })
+        let document: Arc<dyn ErrorDocument> = if hmc {
+            Arc::new(HmcError { http_status: 409, reason: 1, message: code.clone() })
         } else {
             let value = |(key, value)| BatchErrorDetail { key, value };
-            UpstreamError::Batch(BatchError {
+            Arc::new(BatchError {
                 code: code.clone(),
                 message: Some(ErrorMessage { lang: "en-US".to_owned(), value: code.clone() }),
                 values: values.into_iter().map(value).collect(),
@@ -49,7 +53,7 @@ proptest! {
                 http_status: 409,
                 code: Some(code.clone()),
                 request_id: Some(code),
-                error: Some(error),
+                document: Some(document),
             })),
             ..Failure::new(reason, "")
         };

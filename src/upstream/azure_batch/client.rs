@@ -1,42 +1,66 @@
-//! The two requests: delete a user of a node, and read the node.
+//! The requests of Azure Batch: delete a user of a node, and read the node.
 
-use std::{pin::pin, time::SystemTime};
+use std::{collections::BTreeMap, time::SystemTime};
 
-use super::{
-    credential::{Credential, Used},
-    entra::TokenSource,
-    verdict::{failure, node, not_from_azure},
-    wire,
-};
-use crate::{
-    client_tls::Trust,
-    config,
-    error::{Failure, Repeat},
-    metrics::{Requests, TargetState},
-    proto::{DeleteOutcome, ErrorReason},
-    upstream::{
-        Concluded, absence, aside,
-        attempt::{Ledger, Limits, Tries},
-        breaker::Pass,
-        client::{self, Client, Request},
-        guards::Guards,
-        hidden::Hidden,
-        http::{Answer, NoAnswer},
-        let_in,
-        observed::Operation,
-        path,
-        trusted::{Alpn, Change},
-    },
-};
 use http::{
     HeaderName, HeaderValue, Method, StatusCode,
     header::{ACCEPT, AUTHORIZATION},
     uri::PathAndQuery,
 };
 
+use super::{
+    classify::{answered, failure, not_from_azure},
+    credential::{Credential, Used},
+    entra::TokenSource,
+    wire,
+};
+use crate::{
+    config::{self, BatchAccount, Config},
+    error::{
+        Answered, Failure,
+        resource::{Collection, Level, ResourceNames},
+    },
+    metrics::{CredentialState, Requests},
+    proto::ErrorReason,
+    upstream::{
+        aside,
+        attempt::{Budget, Limits},
+        client::{Client, Request},
+        http::Answer,
+        observed::Operation,
+        path,
+        platform::{Order, Outgoing, Platform, Purpose},
+        reached_authorization,
+        redact::Secrets,
+        trusted::{Alpn, Change},
+    },
+};
+
+/// The names of Azure Batch.
+pub const NAMES: ResourceNames = ResourceNames {
+    title: "Azure Batch",
+    upstream: "azure_batch",
+    collections: &[
+        collection(
+            Level::Target,
+            "useradmin/BatchAccount",
+            "batchAccounts",
+            &["account"],
+        ),
+        collection(Level::Pool, "useradmin/BatchPool", "pools", &["pool_id"]),
+        collection(Level::Node, "useradmin/BatchNode", "nodes", &["node_id"]),
+        collection(
+            Level::User,
+            "useradmin/BatchNodeUser",
+            "users",
+            &["user_name"],
+        ),
+    ],
+};
+
 const API_VERSION: &str = "2023-11-01.18.0";
 const MEDIA_TYPE: &str = "application/json; odata=minimalmetadata";
-/// The service's own budget when `timeout` is left out; more cannot be asked for.
+/// The service's own time limit if the parameter `timeout` is left out, in seconds. It cannot be exceeded.
 const SERVER_TIMEOUT_SECONDS: u64 = 30;
 
 const DELETE_USER: Operation = Operation {
@@ -50,7 +74,21 @@ const READ_NODE: Operation = Operation {
     traced: true,
 };
 
-/// The user of a node, and how the call is to be known.
+const fn collection(
+    level: Level,
+    resource_type: &'static str,
+    segment: &'static str,
+    keys: &'static [&'static str],
+) -> Collection {
+    Collection {
+        level,
+        resource_type,
+        segment,
+        keys,
+    }
+}
+
+/// A user of a node, and the ID that identifies the call at Azure.
 #[derive(Clone, Debug)]
 pub struct NodeUser {
     /// Pool.
@@ -59,266 +97,254 @@ pub struct NodeUser {
     pub node_id: String,
     /// User.
     pub user_name: String,
-    /// `client-request-id`, the same on every attempt.
+    /// `client-request-id`, the same in every attempt.
     pub client_request_id: String,
-    /// Did the caller choose it?
+    /// Whether the caller chose the `client-request-id`.
     pub callers_id: bool,
 }
 
-/// What to do.
-#[derive(Clone, Copy, Debug)]
-pub enum Action {
-    /// `DELETE {url}/pools/{poolId}/nodes/{nodeId}/users/{userName}`.
-    Delete {
-        /// Is a user that is not there a success?
-        allow_missing: bool,
-    },
-    /// `GET {url}/pools/{poolId}/nodes/{nodeId}`, for `validate_only`: the users cannot be listed.
-    CheckNode,
+/// A node as Azure Batch describes it.
+pub struct Node {
+    state: String,
+    answered: Answered,
 }
 
-/// What a call that succeeded tells.
-#[derive(Clone, Debug)]
-pub struct Done {
-    /// What happened.
-    pub outcome: DeleteOutcome,
-    /// The service's `request-id`.
-    pub request_id: String,
-}
-
-impl Done {
-    /// As this answer tells, without what is `hidden`.
-    pub(super) fn new(outcome: DeleteOutcome, answer: &Answer, hidden: &Hidden<'_>) -> Self {
-        Self {
-            outcome,
-            request_id: wire::request_id(answer, hidden).unwrap_or_default(),
+impl Node {
+    /// Reads the answer to a request for the node `node_id`.
+    pub fn read(answer: &Answer, node_id: &str, secrets: &Secrets) -> Result<Self, Failure> {
+        let node = wire::json(answer).unwrap_or_default();
+        let id = node["id"].as_str();
+        if id.is_some_and(|id| !id.eq_ignore_ascii_case(node_id)) {
+            let why = "it describes another node";
+            return Err(not_from_azure(answer, why, secrets));
         }
+        let Some(state) = node["state"].as_str() else {
+            return Err(not_from_azure(answer, "the node has no state", secrets));
+        };
+        Ok(Self {
+            state: secrets.redact(state),
+            answered: answered(answer, secrets),
+        })
+    }
+
+    /// Checks that users of the node can be deleted: "only when it is in the idle or running state".
+    pub fn check(&self) -> Result<(), Failure> {
+        let reason = match self.state.as_str() {
+            "idle" | "running" => return Ok(()),
+            "unusable" => ErrorReason::NodeUnusable,
+            _ => ErrorReason::NodeNotReady,
+        };
+        Err(Failure {
+            answered: Some(Box::new(self.answered.clone())),
+            ..Failure::new(reason, format!("the node is {}", self.state))
+        })
     }
 }
 
 /// A configured account.
-pub struct BatchAccount {
-    client: Client,
-    /// The one that asks for tokens.
+pub struct AzureBatch {
+    /// The client for the token endpoint.
     authority: Option<aside::Client>,
     credential: Credential,
-    guards: Guards,
 }
 
-impl BatchAccount {
-    /// Ready to be called; nothing is sent yet.
-    pub fn new(config: config::BatchAccount, numbers: &Requests) -> Result<Self, String> {
-        let alpn: Alpn = &[b"h2", b"http/1.1"];
-        let (url, roots) = (&config.url, &config.roots);
-        let client = Client::new(url, Trust::More, roots, alpn, numbers.clone())?;
-        let mut asks = None;
-        let credential = Credential::new(config.credential, numbers, |entra| {
-            let authority = TokenSource::authority(entra).ok_or("no authority")?;
-            let client = aside::Client::new(&authority, roots, numbers.clone())?;
-            asks = Some(client.clone());
+impl Platform for AzureBatch {
+    const NAMES: &'static ResourceNames = &NAMES;
+    const ALPN: Alpn = &[b"h2", b"http/1.1"];
+    const ISSUES_CREDENTIALS: bool = false;
+
+    type Settings = BatchAccount;
+    type Shared = ();
+    type User = NodeUser;
+    type Found = Option<Node>;
+    type Credential = Used;
+
+    fn table(config: &Config) -> &BTreeMap<String, config::Target<BatchAccount>> {
+        &config.batch_accounts
+    }
+
+    fn share(_config: &Config) {}
+
+    fn new(
+        _alias: &str,
+        config: &config::Target<BatchAccount>,
+        _shared: &mut (),
+        _client: Client,
+        requests: &Requests,
+    ) -> Result<Self, String> {
+        let mut authority = None;
+        let credential = config.own.credential.clone();
+        let credential = Credential::new(credential, requests, |entra| {
+            let url = TokenSource::authority(entra).ok_or("no authority")?;
+            let client = aside::Client::new(&url, &config.roots, requests.clone())?;
+            authority = Some(client.clone());
             Ok(client)
         })?;
         Ok(Self {
-            client,
-            authority: asks,
+            authority,
             credential,
-            guards: Guards::new(&config.url, config.bulkhead),
         })
     }
 
-    /// Ready to trust what the file of authorities holds by now, for the account and for its authority.
-    pub fn trust(&self, roots: &config::Roots) -> Result<Vec<Change>, String> {
-        let authority = self.authority.as_ref();
-        let authority = authority.map(|client| client.trust(roots)).transpose()?;
-        let changes = [self.client.trust(roots)?, authority.flatten()];
-        Ok(changes.into_iter().flatten().collect())
+    fn requested(_user: &NodeUser) -> Self::Found {
+        None
     }
 
-    /// As it is now.
-    pub fn state(&self) -> TargetState {
-        self.guards.state(self.credential.state())
+    /// The users of a node cannot be read, only the node.
+    fn reads_first(order: &Order<NodeUser>) -> bool {
+        order.validate_only
     }
 
-    /// Cancels a token request in progress.
-    pub async fn close(&self) {
-        self.credential.close().await;
+    fn read(&self, order: &Order<NodeUser>, limits: &Limits) -> Result<Outgoing, Failure> {
+        let NodeUser {
+            pool_id, node_id, ..
+        } = &order.user;
+        let segments = ["pools", pool_id, "nodes", node_id];
+        Ok(Outgoing {
+            operation: &READ_NODE,
+            method: Method::GET,
+            path: with_query(&segments, limits)?,
+            success: StatusCode::OK,
+        })
     }
 
-    /// Carries a call to its end.
-    pub async fn call(&self, user: &NodeUser, action: Action, limits: &Limits) -> Concluded<Done> {
-        let mut ledger = Ledger::default();
-        let result = match self.guards.breaker.admit() {
-            Ok(mut pass) => {
-                self.guards.budget.call();
-                self.attempts(user, action, &mut ledger, &mut pass, limits)
-                    .await
-            }
-            Err(failure) => Err(failure),
-        };
-        Concluded { result, ledger }
-    }
-
-    async fn attempts(
+    fn found(
         &self,
-        user: &NodeUser,
-        action: Action,
-        ledger: &mut Ledger,
-        pass: &mut Pass<'_>,
-        limits: &Limits,
-    ) -> Result<Done, Failure> {
-        let mut tries = Tries::new(limits, &self.guards.budget);
-        loop {
-            let done = match action {
-                Action::Delete { allow_missing } => {
-                    self.delete_once(user, allow_missing, ledger, pass, limits)
-                        .await
-                }
-                Action::CheckNode => self.read_once(user, ledger, pass, limits).await,
-            };
-            match done {
-                Ok(done) => return Ok(done),
-                Err(failure) => tries.again(ledger, failure).await?,
-            }
-        }
+        order: &Order<NodeUser>,
+        answer: &Answer,
+        _credential: &Used,
+        secrets: &Secrets,
+    ) -> Result<Self::Found, Failure> {
+        self.deleted(order, answer, secrets)?;
+        Node::read(answer, &order.user.node_id, secrets).map(Some)
     }
 
-    async fn delete_once(
+    fn validate(&self, found: &Self::Found) -> Result<(), Failure> {
+        found.as_ref().map_or(Ok(()), Node::check)
+    }
+
+    fn delete(
         &self,
-        user: &NodeUser,
-        allow_missing: bool,
-        ledger: &mut Ledger,
-        pass: &mut Pass<'_>,
+        order: &Order<NodeUser>,
+        _found: &Self::Found,
         limits: &Limits,
-    ) -> Result<Done, Failure> {
-        let _place = self.guards.bulkhead.enter(limits).await?;
-        let proof = self.credential.obtain(limits).await?;
-        let segments = [
-            "pools",
-            &user.pool_id,
-            "nodes",
-            &user.node_id,
-            "users",
-            &user.user_name,
-        ];
-        let path = path::build(&segments, &query(limits))?;
-        let mut request = request(Method::DELETE, path, user)?;
-        let shown = self.authorize(&mut request, &proof)?;
-        let hidden = proof.hidden(&shown);
-
-        ledger.begin(limits)?;
-        let done = StatusCode::OK;
-        let sending = self.client.send(&DELETE_USER, request, Some(done), limits);
-        let sent = pass.over(pin!(sending)).await;
-        let failure = match sent {
-            Ok(answer) if answer.status == done => {
-                match wire::check_ids(&answer, &user.client_request_id) {
-                    Ok(()) => {
-                        proof.accepted();
-                        return Ok(Done::new(DeleteOutcome::Deleted, &answer, &hidden));
-                    }
-                    Err(why) => not_from_azure(&answer, why, &hidden),
-                }
-            }
-            Ok(answer) => {
-                let failure = self.judge(&answer, user, &proof, &hidden, ledger);
-                if failure.reason == ErrorReason::UserNotFound
-                    && let Some(outcome) = absence(ledger, allow_missing)
-                {
-                    return Ok(Done::new(outcome, &answer, &hidden));
-                }
-                failure
-            }
-            Err(no_answer) => no_answer.of_delete(),
-        };
-        ledger.settle(&failure);
-        Err(failure)
+    ) -> Result<Outgoing, Failure> {
+        let NodeUser {
+            pool_id,
+            node_id,
+            user_name,
+            ..
+        } = &order.user;
+        let segments = ["pools", pool_id, "nodes", node_id, "users", user_name];
+        Ok(Outgoing {
+            operation: &DELETE_USER,
+            method: Method::DELETE,
+            path: with_query(&segments, limits)?,
+            success: StatusCode::OK,
+        })
     }
 
-    async fn read_once(
+    fn deleted(
         &self,
-        user: &NodeUser,
-        ledger: &mut Ledger,
-        pass: &mut Pass<'_>,
-        limits: &Limits,
-    ) -> Result<Done, Failure> {
-        let _place = self.guards.bulkhead.enter(limits).await?;
-        let proof = self.credential.obtain(limits).await?;
-        let segments = ["pools", &user.pool_id, "nodes", &user.node_id];
-        let path = path::build(&segments, &query(limits))?;
-        let mut request = request(Method::GET, path, user)?;
-        let shown = self.authorize(&mut request, &proof)?;
-        let hidden = proof.hidden(&shown);
-        limits.check("reading the node")?;
-        let sending = self.client.send(&READ_NODE, request, None, limits);
-        let answer = pass.over(pin!(sending)).await.map_err(NoAnswer::of_read)?;
-        if answer.status == StatusCode::OK {
-            wire::check_ids(&answer, &user.client_request_id)
-                .map_err(|why| not_from_azure(&answer, why, &hidden).of_a_read())?;
-            proof.accepted();
-            return node(&answer, &user.node_id, &hidden);
-        }
-        let failure = self.judge(&answer, user, &proof, &hidden, ledger);
-        Err(failure.of_a_read())
+        order: &Order<NodeUser>,
+        answer: &Answer,
+        secrets: &Secrets,
+    ) -> Result<(), Failure> {
+        wire::check_ids(answer, &order.user.client_request_id)
+            .map_err(|why| not_from_azure(answer, why, secrets))
     }
 
-    /// Returns what stands in the request now.
-    fn authorize(&self, request: &mut Request, proof: &Used) -> Result<HeaderValue, Failure> {
+    fn request_id(answer: &Answer, secrets: &Secrets) -> Option<String> {
+        wire::request_id(answer, secrets)
+    }
+
+    fn classify(
+        &self,
+        _operation: &'static Operation,
+        order: &Order<NodeUser>,
+        answer: &Answer,
+        secrets: &Secrets,
+    ) -> Failure {
+        // A refusal is valid by its document alone; another ID is only logged.
+        let _logged = wire::check_ids(answer, &order.user.client_request_id);
+        failure(answer, &order.user, secrets)
+    }
+
+    async fn credential(&self, limits: &Limits) -> Result<Used, Failure> {
+        self.credential.obtain(limits).await
+    }
+
+    fn authorize(
+        &self,
+        request: &mut Request,
+        credential: &Used,
+        order: &Order<NodeUser>,
+    ) -> Result<HeaderValue, Failure> {
         let date = httpdate::fmt_http_date(SystemTime::now());
-        let value = self.credential.authorization(
-            proof,
+        let authorization = self.credential.authorization(
+            credential,
             request.method().as_str(),
             request.uri(),
             &date,
         )?;
+        let id = header(&order.user.client_request_id)?;
         let headers = request.headers_mut();
+        headers.insert(ACCEPT, HeaderValue::from_static(MEDIA_TYPE));
+        headers.insert(wire::CLIENT_REQUEST_ID, id);
+        headers.insert("return-client-request-id", HeaderValue::from_static("true"));
         headers.insert(HeaderName::from_static("ocp-date"), header(&date)?);
-        headers.insert(AUTHORIZATION, value.clone());
-        Ok(value)
+        headers.insert(AUTHORIZATION, authorization.clone());
+        Ok(authorization)
     }
 
-    /// An answer that is not the success, as a failure.
-    fn judge(
+    fn secrets(&self, credential: &Used, authorization: &HeaderValue) -> Secrets {
+        credential.secrets(authorization)
+    }
+
+    fn note_answer(
         &self,
-        answer: &Answer,
-        user: &NodeUser,
-        proof: &Used,
-        hidden: &Hidden<'_>,
-        ledger: &mut Ledger,
-    ) -> Failure {
-        // A refusal stands on its document alone; a wrong ID is only logged.
-        let _logged = wire::check_ids(answer, &user.client_request_id);
-        let mut failure = failure(answer, user, hidden);
-        if let_in(&failure) {
-            proof.accepted();
+        _purpose: Purpose,
+        credential: &Used,
+        failure: Option<&Failure>,
+        _budget: &Budget,
+    ) {
+        if failure.is_none_or(reached_authorization) {
+            credential.accepted();
         }
-        if failure.repeat == Repeat::Renew
-            && !(ledger.may_renew() && self.credential.refuse(proof, &self.guards.budget))
-        {
-            failure.repeat = Repeat::Never;
-        }
-        failure
     }
-}
 
-fn request(method: Method, path: PathAndQuery, user: &NodeUser) -> Result<Request, Failure> {
-    let mut request = client::request(method, path);
-    let headers = request.headers_mut();
-    headers.insert(ACCEPT, HeaderValue::from_static(MEDIA_TYPE));
-    headers.insert(wire::CLIENT_REQUEST_ID, header(&user.client_request_id)?);
-    headers.insert("return-client-request-id", HeaderValue::from_static("true"));
-    Ok(request)
+    fn renew(&self, credential: &Used, budget: &Budget) -> bool {
+        self.credential.refuse(credential, budget)
+    }
+
+    fn credential_state(&self) -> Option<CredentialState> {
+        self.credential.state()
+    }
+
+    fn trust(&self, roots: &config::Roots) -> Result<Vec<Change>, String> {
+        let authority = self.authority.as_ref();
+        let change = authority.map(|client| client.trust(roots)).transpose()?;
+        Ok(change.flatten().into_iter().collect())
+    }
+
+    /// Cancels a token request in progress.
+    async fn close(&self) {
+        self.credential.close().await;
+    }
 }
 
 fn header(text: &str) -> Result<HeaderValue, Failure> {
     HeaderValue::from_str(text).map_err(|_| Failure::internal("a header that is no header"))
 }
 
-/// `timeout` tells the service to stop no later than the caller; the document's first form of the URI leaves it out.
-fn query(limits: &Limits) -> String {
+/// Builds a path with the query. `timeout` makes the service stop before the caller does; the document's first form of the
+/// URI has no `timeout`.
+fn with_query(segments: &[&str], limits: &Limits) -> Result<PathAndQuery, Failure> {
     let seconds = limits.deadline.remaining().as_secs();
-    if seconds >= SERVER_TIMEOUT_SECONDS {
+    let query = if seconds >= SERVER_TIMEOUT_SECONDS {
         format!("api-version={API_VERSION}")
     } else {
         format!("timeout={}&api-version={API_VERSION}", seconds.max(1))
-    }
+    };
+    path::build(segments, &query)
 }

@@ -18,7 +18,7 @@ use crate::{
     upstream::{
         aside::Client,
         attempt::{Budget, Limits},
-        hidden::Hidden,
+        redact::Secrets,
         renewable::{Lease, Renewable},
     },
 };
@@ -49,8 +49,8 @@ impl Used {
         }
     }
 
-    /// What must never come back to a caller: token or key, and what was `shown` of it in the request.
-    pub fn hidden<'a>(&'a self, shown: &'a HeaderValue) -> Hidden<'a> {
+    /// Returns the token or key, and what was `shown` of it in the request.
+    pub fn secrets(&self, shown: &HeaderValue) -> Secrets {
         let secret = match self {
             Self::Token(lease) => lease.value.bare(),
             Self::Key(key) => key.expose().trim(),
@@ -58,7 +58,7 @@ impl Used {
         // `Bearer TOKEN`, or `SharedKey ACCOUNT:SIGNATURE`.
         let shown = shown.to_str().unwrap_or_default();
         let shown = shown.rsplit([' ', ':']).next().unwrap_or_default();
-        Hidden::new([secret, shown])
+        Secrets::new([secret, shown])
     }
 }
 

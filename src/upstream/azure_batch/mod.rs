@@ -1,6 +1,7 @@
 //! Azure Batch: `Compute Node - Delete User` of the REST API 2023-11-01.18.0.
 
 mod azure_cli;
+pub mod classify;
 mod client;
 mod credential;
 mod entra;
@@ -10,7 +11,6 @@ pub mod rules;
 mod shared_key;
 mod token_document;
 mod token_endpoint;
-pub mod verdict;
 pub mod wire;
 
-pub use client::{Action, BatchAccount, NodeUser};
+pub use client::{AzureBatch, NAMES, Node, NodeUser};

@@ -5,44 +5,41 @@
 //! code is not always the one on the wire; a code decides only within 4xx, for what a 5xx says is said by it.
 
 use crate::{
-    error::rule::{Body, Rule, decide, only},
+    error::rule::{Body, Rule, only},
     proto::ErrorReason as R,
 };
 
-/// One row.
-pub type BatchRule = Rule<&'static str>;
-
-const fn code(code: &'static str, reason: R, source: &'static str) -> BatchRule {
+const fn code(code: &'static str, reason: R, source: &'static str) -> Rule {
     Rule::new(400..=499, Body::Code(code), reason, source)
 }
 
-const fn gone(code: &'static str, reason: R, source: &'static str) -> BatchRule {
+const fn gone(code: &'static str, reason: R, source: &'static str) -> Rule {
     Rule::new(only(404), Body::Code(code), reason, source)
 }
 
-const fn refused(code: &'static str, source: &'static str) -> BatchRule {
+const fn refused(code: &'static str, source: &'static str) -> Rule {
     self::code(code, R::UpstreamCredentialsRejected, source).renew()
 }
 
-const fn ours(code: &'static str, source: &'static str) -> BatchRule {
+const fn ours(code: &'static str, source: &'static str) -> Rule {
     self::code(code, R::UpstreamRejectedRequest, source)
 }
 
-const fn callers(code: &'static str, source: &'static str) -> BatchRule {
+const fn callers(code: &'static str, source: &'static str) -> Rule {
     ours(code, source).alternate()
 }
 
 /// The table.
 #[rustfmt::skip]
-pub const RULES: &[BatchRule] = &[
+pub const RULES: &[Rule] = &[
     // Whatever the body.
     Rule::new(only(429), Body::Any, R::UpstreamThrottled, "C: TooManyRequests; W").backoff(),
-    Rule::new(400..=599, Body::Code("OperationTimedOut"), R::UpstreamTimedOut, "C: 500").backoff().unknown(),
+    Rule::new(400..=599, Body::Code("OperationTimedOut"), R::UpstreamTimedOut, "C: 500").backoff().unknown().down(),
     Rule::new(only(408), Body::Any, R::UpstreamUnavailable, "H").backoff().unknown(),
-    Rule::new(only(501), Body::Any, R::UpstreamRejectedRequest, "C: NotImplemented; H"),
-    Rule::new(only(505), Body::Any, R::UpstreamRejectedRequest, "C: UnsupportedHttpVersion; H"),
-    Rule::new(only(503), Body::Any, R::UpstreamUnavailable, "C: ServerBusy").backoff(),
-    Rule::new(500..=599, Body::Any, R::UpstreamUnavailable, "C: InternalError; H").backoff().unknown(),
+    Rule::new(only(501), Body::Any, R::UpstreamRejectedRequest, "C: NotImplemented; H").down(),
+    Rule::new(only(505), Body::Any, R::UpstreamRejectedRequest, "C: UnsupportedHttpVersion; H").down(),
+    Rule::new(only(503), Body::Any, R::UpstreamUnavailable, "C: ServerBusy").backoff().down(),
+    Rule::new(500..=599, Body::Any, R::UpstreamUnavailable, "C: InternalError; H").backoff().unknown().down(),
     Rule::new(only(401), Body::Any, R::UpstreamCredentialsRejected, "W: AuthenticationFailed of a bearer token").renew(),
 
     // The service's own credentials.
@@ -113,9 +110,3 @@ pub const RULES: &[BatchRule] = &[
 
 /// Stands for `client-request-id` when its value came from the caller; ours is never the caller's fault.
 pub const CALLERS_HEADER: &str = "client-request-id";
-
-/// The row for an answer. `headers` are the header names that the document's values complain about.
-#[must_use]
-pub fn rule<'a>(status: u16, code: Option<&'a str>, headers: &[&str]) -> Option<&'a Rule<&'a str>> {
-    decide::<&'a str>(RULES, status, code, headers)
-}

@@ -8,8 +8,8 @@ use crate::{
     error::status::MAX_BATCH_VALUES,
     proto::{BatchError, BatchErrorDetail, ErrorMessage},
     upstream::{
-        hidden::{Hidden, REDACTED},
         http::{Answer, BYTE_ORDER_MARK},
+        redact::{REDACTED, Secrets},
     },
 };
 
@@ -20,17 +20,17 @@ pub const CLIENT_REQUEST_ID: &str = "client-request-id";
 const SECRET_KEY: &str = "AuthenticationErrorDetail";
 
 /// The document of an answer; `None` when the body is not Azure Batch's own: a JSON object with a non-empty
-/// string `code`. What repeats `hidden` is not passed on.
+/// string `code`. What repeats `secrets` is not passed on.
 #[must_use]
-pub fn error(answer: &Answer, document: &Value, hidden: &Hidden<'_>) -> Option<BatchError> {
+pub fn error(answer: &Answer, document: &Value, secrets: &Secrets) -> Option<BatchError> {
     let document = document.as_object()?;
-    let code = text(document, "code", hidden).filter(|code| !code.is_empty())?;
+    let code = text(document, "code", secrets).filter(|code| !code.is_empty())?;
     Some(BatchError {
         code,
-        message: message(document, hidden),
-        values: values(document, hidden),
+        message: message(document, secrets),
+        values: values(document, secrets),
         http_status: u32::from(answer.status),
-        request_id: request_id(answer, hidden).unwrap_or_default(),
+        request_id: request_id(answer, secrets).unwrap_or_default(),
         client_request_id: String::new(),
     })
 }
@@ -42,11 +42,11 @@ pub fn json(answer: &Answer) -> Option<Value> {
     serde_json::from_slice(body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body)).ok()
 }
 
-/// The service's `request-id`, unless it repeats `hidden`.
+/// The service's `request-id`, unless it repeats `secrets`.
 #[must_use]
-pub fn request_id(answer: &Answer, hidden: &Hidden<'_>) -> Option<String> {
+pub fn request_id(answer: &Answer, secrets: &Secrets) -> Option<String> {
     let id = answer.header("request-id")?.trim();
-    (!id.is_empty()).then(|| hidden.redact(id))
+    (!id.is_empty()).then(|| secrets.redact(id))
 }
 
 /// The header names that the document's values complain about; all of them, not only those that are passed on. A
@@ -92,32 +92,32 @@ fn same_client_request_id(answer: &Answer, sent: &str) -> bool {
         .all(is_same)
 }
 
-fn text(object: &Map<String, Value>, key: &str, hidden: &Hidden<'_>) -> Option<String> {
-    Some(hidden.redact(object.get(key)?.as_str()?))
+fn text(object: &Map<String, Value>, key: &str, secrets: &Secrets) -> Option<String> {
+    Some(secrets.redact(object.get(key)?.as_str()?))
 }
 
-fn message(document: &Map<String, Value>, hidden: &Hidden<'_>) -> Option<ErrorMessage> {
+fn message(document: &Map<String, Value>, secrets: &Secrets) -> Option<ErrorMessage> {
     let message = document.get("message")?.as_object()?;
     let value = message.get("value").and_then(Value::as_str).unwrap_or("");
     // The service appends "\nRequestId:...\nTime:..." to every text.
     let value = value.split("\nRequestId:").next().unwrap_or(value);
     Some(ErrorMessage {
-        lang: text(message, "lang", hidden).unwrap_or_default(),
-        value: hidden.redact(value.trim_end()),
+        lang: text(message, "lang", secrets).unwrap_or_default(),
+        value: secrets.redact(value.trim_end()),
     })
 }
 
-fn values(document: &Map<String, Value>, hidden: &Hidden<'_>) -> Vec<BatchErrorDetail> {
+fn values(document: &Map<String, Value>, secrets: &Secrets) -> Vec<BatchErrorDetail> {
     let Some(Value::Array(pairs)) = document.get("values") else {
         return Vec::new();
     };
     let pairs = pairs.iter().filter_map(|pair| {
         let pair = pair.as_object()?;
-        let key = text(pair, "key", hidden)?;
+        let key = text(pair, "key", secrets)?;
         let value = if key.eq_ignore_ascii_case(SECRET_KEY) {
             REDACTED.to_owned()
         } else {
-            text(pair, "value", hidden).unwrap_or_default()
+            text(pair, "value", secrets).unwrap_or_default()
         };
         Some(BatchErrorDetail { key, value })
     });

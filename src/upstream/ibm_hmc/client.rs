@@ -1,37 +1,63 @@
-//! The requests of one call to an HMC: find the user, delete it.
+//! The requests of an HMC: find a user, delete it.
 
-use std::{pin::pin, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
+
+use http::{HeaderValue, Method, StatusCode, header::ACCEPT};
 
 use super::{
+    classify::{failure, not_understood},
     credential::{SESSION, Session, SessionSource},
-    logon_guard::LogonGuard,
+    logon_file::LogonFile,
+    logon_guard::LogonGuards,
     rules::RULES,
     same_name,
-    session_watch::{Kind, SessionWatch, is_doubtful},
-    verdict::{failure, not_understood},
+    session_watch::{SessionWatch, is_doubtful},
     wire::{self, HmcUser},
 };
 use crate::{
-    client_tls::Trust,
-    config::{self, secret::Secret},
-    error::{Failure, Repeat},
-    metrics::{CredentialState, Requests, TargetState},
+    config::{self, Config, Hmc, secret::Secret},
+    error::{
+        Failure,
+        resource::{Collection, Level, ResourceNames},
+    },
+    metrics::{CredentialState, Requests},
     proto::ErrorReason,
     upstream::{
-        attempt::{Ledger, Limits, Tries},
-        breaker::Pass,
-        client::{self, Client, Request},
-        guards::Guards,
-        hidden::Hidden,
-        http::{Answer, NoAnswer},
-        let_in,
+        attempt::{Budget, Limits},
+        client::{Client, Request},
+        http::Answer,
         observed::Operation,
         path,
+        platform::{Order, Outgoing, Platform, Purpose},
+        reached_authorization,
+        redact::Secrets,
         renewable::{Lease, Renewable},
-        trusted::{Alpn, Change},
+        trusted::Alpn,
     },
 };
-use http::{HeaderValue, Method, StatusCode, header::ACCEPT, uri::PathAndQuery};
+
+/// The names of the HMC.
+pub const NAMES: ResourceNames = ResourceNames {
+    title: "the HMC",
+    upstream: "ibm_hmc",
+    collections: &[
+        Collection {
+            level: Level::Target,
+            resource_type: "useradmin/Hmc",
+            segment: "hmcs",
+            keys: &["hmc"],
+        },
+        Collection {
+            level: Level::User,
+            resource_type: "useradmin/HmcUser",
+            segment: "users",
+            keys: &["user_id", "user_name"],
+        },
+    ],
+};
+
+/// Number of characters of `X-Audit-Id` that the HMC uses.
+const MAX_AUDIT_ID: usize = 64;
 
 const USER: &str = "/api/users/{user-id}";
 const DELETE_USER: Operation = Operation {
@@ -50,7 +76,7 @@ const LIST_USERS: Operation = Operation {
     traced: true,
 };
 
-/// How a request names a user.
+/// How a request identifies a user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UserRef {
     /// By object ID.
@@ -60,257 +86,247 @@ pub enum UserRef {
 }
 
 /// A configured HMC.
-pub struct Hmc {
+pub struct IbmHmc {
     alias: String,
     userid: String,
-    client: Client,
     sessions: Renewable<Session, SessionSource>,
     watch: SessionWatch,
-    guards: Guards,
 }
 
-impl Hmc {
-    /// Creates the client of the HMC with this alias, which logs on as `guard` allows it. Nothing is sent yet.
-    pub fn new(
+impl Platform for IbmHmc {
+    const NAMES: &'static ResourceNames = &NAMES;
+    const ALPN: Alpn = &[b"http/1.1"];
+    /// The logon is a request to the HMC.
+    const ISSUES_CREDENTIALS: bool = true;
+
+    type Settings = Hmc;
+    type Shared = LogonGuards;
+    type User = UserRef;
+    type Found = HmcUser;
+    type Credential = Arc<Lease<Session>>;
+
+    fn table(config: &Config) -> &BTreeMap<String, config::Target<Hmc>> {
+        &config.hmcs
+    }
+
+    fn share(config: &Config) -> LogonGuards {
+        let file = LogonFile::beside(&config.audit.sink).filter(|_| !config.hmcs.is_empty());
+        if let Some(file) = &file {
+            file.check_writable();
+        }
+        LogonGuards::new(file)
+    }
+
+    fn new(
         alias: &str,
-        config: config::Hmc,
-        guard: Arc<LogonGuard>,
-        numbers: &Requests,
+        config: &config::Target<Hmc>,
+        guards: &mut LogonGuards,
+        client: Client,
+        requests: &Requests,
     ) -> Result<Self, String> {
-        let alpn: Alpn = &[b"http/1.1"];
-        let client = Client::new(
-            &config.url,
-            Trust::Only,
-            &config.roots,
-            alpn,
-            numbers.clone(),
-        )?;
-        let source = SessionSource::new(&config, client.clone(), guard, numbers.clone());
+        let guard = guards.guard(config);
+        let source = SessionSource::new(config, client, guard, requests.clone());
         Ok(Self {
             alias: alias.to_owned(),
-            guards: Guards::new(&config.url, config.bulkhead),
-            userid: config.userid,
-            client,
+            userid: config.own.userid.clone(),
             sessions: Renewable::new(source),
             watch: SessionWatch::default(),
         })
     }
 
-    /// As it is now.
-    pub fn state(&self) -> TargetState {
-        let session = self.sessions.age().map(|(age, left)| CredentialState {
-            kind: SESSION,
-            age,
-            left,
-        });
-        self.guards.state(session)
+    fn requested(user: &UserRef) -> HmcUser {
+        let (id, name) = match user {
+            UserRef::Id(id) => (id.clone(), String::new()),
+            UserRef::Name(name) => (String::new(), name.clone()),
+        };
+        HmcUser {
+            id,
+            name,
+            kind: String::new(),
+        }
     }
 
-    /// Ready to trust what the file of authorities holds by now.
-    pub fn trust(&self, roots: &config::Roots) -> Result<Option<Change>, String> {
-        self.client.trust(roots)
+    /// The response and the audit record say who was deleted.
+    fn reads_first(_order: &Order<UserRef>) -> bool {
+        true
     }
 
-    /// Is this the user that the service logs on with?
-    #[must_use]
-    pub fn is_own(&self, name: &str) -> bool {
+    fn read(&self, order: &Order<UserRef>, _limits: &Limits) -> Result<Outgoing, Failure> {
+        let (operation, path) = match &order.user {
+            UserRef::Id(id) => (&READ_USER, path::build(&["api", "users", id], "")?),
+            UserRef::Name(name) => {
+                let query = format!("name={}", path::encode(&wire::name_filter(name)));
+                let path = path::build(&["api", "console", "users"], &query)?;
+                (&LIST_USERS, path)
+            }
+        };
+        Ok(Outgoing {
+            operation,
+            method: Method::GET,
+            path,
+            success: StatusCode::OK,
+        })
+    }
+
+    fn found(
+        &self,
+        order: &Order<UserRef>,
+        answer: &Answer,
+        session: &Self::Credential,
+        _secrets: &Secrets,
+    ) -> Result<HmcUser, Failure> {
+        let session = session.value.text();
+        match &order.user {
+            UserRef::Id(id) => {
+                wire::user(answer, id, session).ok_or_else(|| not_understood(answer))
+            }
+            UserRef::Name(name) => {
+                let listed = wire::users(answer, session).ok_or_else(|| not_understood(answer))?;
+                named(listed, name)
+            }
+        }
+    }
+
+    fn name(found: &HmcUser) -> Option<&str> {
+        Some(&found.name)
+    }
+
+    fn identifiers(found: &HmcUser) -> Vec<(&'static str, String)> {
+        let pairs = [("user_id", &found.id), ("user_name", &found.name)];
+        let known = pairs.into_iter().filter(|(_, value)| !value.is_empty());
+        known.map(|(key, value)| (key, value.clone())).collect()
+    }
+
+    fn is_own_user(&self, name: &str) -> bool {
         same_name(&self.userid, name) || self.userid.to_lowercase() == name.to_lowercase()
     }
 
-    /// Begins a call, unless the breaker is open.
-    pub fn call(&self, audit_id: HeaderValue, limits: Limits) -> Result<Call<'_>, Failure> {
-        let pass = self.guards.breaker.admit()?;
-        self.guards.budget.call();
-        Ok(Call {
-            hmc: self,
-            pass,
-            audit_id,
-            limits,
-            ledger: Ledger::default(),
+    /// Checks the type of the user. The HMC reports other obstacles only when it is asked to delete.
+    fn validate(&self, found: &HmcUser) -> Result<(), Failure> {
+        if found.kind == "pattern-based" {
+            let reason = ErrorReason::PatternBasedUser;
+            return Err(Failure::new(reason, "the user's type"));
+        }
+        Ok(())
+    }
+
+    fn delete(
+        &self,
+        _order: &Order<UserRef>,
+        found: &HmcUser,
+        _limits: &Limits,
+    ) -> Result<Outgoing, Failure> {
+        Ok(Outgoing {
+            operation: &DELETE_USER,
+            method: Method::DELETE,
+            path: path::build(&["api", "users", &found.id], "")?,
+            success: StatusCode::NO_CONTENT,
+        })
+    }
+
+    fn classify(
+        &self,
+        operation: &'static Operation,
+        _order: &Order<UserRef>,
+        answer: &Answer,
+        secrets: &Secrets,
+    ) -> Failure {
+        let failure = failure(RULES, answer, secrets);
+        // A missing list is no missing user.
+        if operation.name == LIST_USERS.name && failure.reason == ErrorReason::UserNotFound {
+            let reason = ErrorReason::UpstreamResourceNotFound;
+            return Failure { reason, ..failure };
+        }
+        failure
+    }
+
+    async fn credential(&self, limits: &Limits) -> Result<Self::Credential, Failure> {
+        self.sessions.get(limits).await
+    }
+
+    fn authorize(
+        &self,
+        request: &mut Request,
+        session: &Self::Credential,
+        order: &Order<UserRef>,
+    ) -> Result<HeaderValue, Failure> {
+        let authorization = session.value.header();
+        let headers = request.headers_mut();
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        headers.insert("x-api-session", authorization.clone());
+        headers.insert("x-audit-id", audit_id(&order.request_id, &order.caller));
+        Ok(authorization)
+    }
+
+    fn secrets(&self, session: &Self::Credential, _authorization: &HeaderValue) -> Secrets {
+        let password = self.sessions.source().password();
+        let password = password.as_ref().map(Secret::expose);
+        Secrets::new([session.value.text()].into_iter().chain(password))
+    }
+
+    /// After several answers that may come from a session that is no longer valid, the next call logs on again; this one
+    /// keeps its answer.
+    fn note_answer(
+        &self,
+        purpose: Purpose,
+        session: &Self::Credential,
+        failure: Option<&Failure>,
+        budget: &Budget,
+    ) {
+        if failure.is_some_and(is_doubtful) {
+            if self.watch.doubtful(purpose) && self.sessions.replace(session, budget) {
+                self.watch.replaced(purpose);
+                tracing::warn!(hmc = self.alias, "session replaced after repeated refusals");
+            }
+        } else if failure.is_none_or(reached_authorization) {
+            session.accepted();
+            self.watch.accepted(purpose);
+        }
+    }
+
+    fn renew(&self, session: &Self::Credential, budget: &Budget) -> bool {
+        self.sessions.refuse(session, budget)
+    }
+
+    fn credential_state(&self) -> Option<CredentialState> {
+        let (age, left) = self.sessions.age()?;
+        Some(CredentialState {
+            kind: SESSION,
+            age,
+            left,
         })
     }
 
     /// Ends the session, if there is one.
-    pub async fn close(&self) {
+    async fn close(&self) {
         if let Some(session) = self.sessions.take().await {
             self.sessions.source().logoff(&session.value).await;
         }
     }
 }
 
-/// One call.
-pub struct Call<'a> {
-    hmc: &'a Hmc,
-    pass: Pass<'a>,
-    audit_id: HeaderValue,
-    limits: Limits,
-    /// The book of its DELETEs.
-    pub ledger: Ledger,
-}
-
-impl Call<'_> {
-    /// Reads the user that the request names, so that the answer and the record say who was deleted.
-    pub async fn find(&mut self, user: &UserRef) -> Result<HmcUser, Failure> {
-        let limits = self.limits.clone();
-        let mut tries = Tries::new(&limits, &self.hmc.guards.budget);
-        loop {
-            let found = match user {
-                UserRef::Id(id) => self.read_by_id(id).await,
-                UserRef::Name(name) => self.read_by_name(name).await,
-            };
-            match found {
-                Ok(user) => return Ok(user),
-                Err(failure) => tries.again(&mut self.ledger, failure).await?,
-            }
-        }
-    }
-
-    async fn read_by_id(&mut self, id: &str) -> Result<HmcUser, Failure> {
-        let path = path::build(&["api", "users", id], "")?;
-        let understand = |answer: &Answer, session: &str| wire::user(answer, id, session);
-        self.read(&READ_USER, path, understand).await
-    }
-
-    async fn read_by_name(&mut self, name: &str) -> Result<HmcUser, Failure> {
-        let filter = path::encode(&wire::name_filter(name));
-        let path = path::build(&["api", "console", "users"], &format!("name={filter}"))?;
-        let listed = self.read(&LIST_USERS, path, wire::users).await;
-        let listed = listed.map_err(of_the_list)?;
-        let mut same = listed
-            .into_iter()
-            .filter(|user| same_name(&user.name, name));
-        match (same.next(), same.next()) {
-            (Some(user), None) => Ok(user),
-            (None, _) => Err(Failure::new(
-                ErrorReason::UserNotFound,
-                "no user has this name",
-            )),
-            (Some(_), Some(_)) => Err(Failure::new(
-                ErrorReason::AmbiguousUserName,
-                "several users have this name",
-            )),
-        }
-    }
-
-    /// Sends a request that reads, and returns what `understand` makes of the answer and of the session's ID.
-    async fn read<T>(
-        &mut self,
-        operation: &'static Operation,
-        path: PathAndQuery,
-        understand: impl FnOnce(&Answer, &str) -> Option<T>,
-    ) -> Result<T, Failure> {
-        let _place = self.hmc.guards.bulkhead.enter(&self.limits).await?;
-        let session = self.session().await?;
-        let request = self.request(Method::GET, path, &session);
-        self.limits.check("reading the user")?;
-        let sending = self.hmc.client.send(operation, request, None, &self.limits);
-        let sent = self.pass.over(pin!(sending)).await;
-        let answer = sent.map_err(NoAnswer::of_read)?;
-        if answer.status != 200 {
-            return Err(self.judge(Kind::Read, &answer, &session).of_a_read());
-        }
-        let understood = understand(&answer, session.value.text());
-        match &understood {
-            Some(_) => self.accepted(Kind::Read, &session),
-            None => self.doubtful(Kind::Read, &session),
-        }
-        understood.ok_or_else(|| not_understood(&answer))
-    }
-
-    /// Deletes the user: `DELETE /api/users/{user-id}`. A user who is no longer there is a `USER_NOT_FOUND`.
-    pub async fn delete(&mut self, user: &HmcUser) -> Result<(), Failure> {
-        let limits = self.limits.clone();
-        let mut tries = Tries::new(&limits, &self.hmc.guards.budget);
-        while let Err(failure) = self.delete_once(&user.id).await {
-            tries.again(&mut self.ledger, failure).await?;
-        }
-        Ok(())
-    }
-
-    async fn delete_once(&mut self, id: &str) -> Result<(), Failure> {
-        let _place = self.hmc.guards.bulkhead.enter(&self.limits).await?;
-        let session = self.session().await?;
-        let path = path::build(&["api", "users", id], "")?;
-        let request = self.request(Method::DELETE, path, &session);
-        self.ledger.begin(&self.limits)?;
-        let done = Some(StatusCode::NO_CONTENT);
-        let sending = self
-            .hmc
-            .client
-            .send(&DELETE_USER, request, done, &self.limits);
-        let sent = self.pass.over(pin!(sending)).await;
-        let failure = match sent {
-            Ok(answer) if answer.status == StatusCode::NO_CONTENT => {
-                self.accepted(Kind::Delete, &session);
-                return Ok(());
-            }
-            Ok(answer) => self.judge(Kind::Delete, &answer, &session),
-            Err(no_answer) => no_answer.of_delete(),
-        };
-        self.ledger.settle(&failure);
-        Err(failure)
-    }
-
-    async fn session(&mut self) -> Result<Arc<Lease<Session>>, Failure> {
-        let session = self.hmc.sessions.get(&self.limits).await;
-        // The logon is a request to the HMC, too.
-        if let Err(failure) = &session {
-            self.pass.note_failure(failure);
-        }
-        session
-    }
-
-    fn request(&self, method: Method, path: PathAndQuery, session: &Lease<Session>) -> Request {
-        let mut request = client::request(method, path);
-        let headers = request.headers_mut();
-        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-        headers.insert("x-api-session", session.value.header());
-        headers.insert("x-audit-id", self.audit_id.clone());
-        request
-    }
-
-    /// Records an answer that shows that the session is valid.
-    fn accepted(&self, kind: Kind, session: &Lease<Session>) {
-        session.accepted();
-        self.hmc.watch.accepted(kind);
-    }
-
-    /// Records an answer that may come from a session that is no longer valid. After several of them, the next call
-    /// logs on again; this one keeps its answer.
-    fn doubtful(&self, kind: Kind, session: &Arc<Lease<Session>>) {
-        let hmc = self.hmc;
-        if hmc.watch.doubtful(kind) && hmc.sessions.replace(session, &hmc.guards.budget) {
-            hmc.watch.replaced(kind);
-            tracing::warn!(hmc = hmc.alias, "session replaced after repeated refusals");
-        }
-    }
-
-    /// Returns the failure for an answer that is not the success.
-    fn judge(&mut self, kind: Kind, answer: &Answer, session: &Arc<Lease<Session>>) -> Failure {
-        let password = self.hmc.sessions.source().password();
-        let password = password.as_ref().map(Secret::expose);
-        let hidden = Hidden::new([session.value.text()].into_iter().chain(password));
-        let mut failure = failure(RULES, answer, &hidden);
-        if is_doubtful(&failure) {
-            self.doubtful(kind, session);
-        } else if let_in(&failure) {
-            self.accepted(kind, session);
-        }
-        let hmc = self.hmc;
-        if failure.repeat == Repeat::Renew
-            && !(self.ledger.may_renew() && hmc.sessions.refuse(session, &hmc.guards.budget))
-        {
-            failure.repeat = Repeat::Never;
-        }
-        failure
+/// Returns the only user of the list with this name.
+fn named(listed: Vec<HmcUser>, name: &str) -> Result<HmcUser, Failure> {
+    let mut same = listed
+        .into_iter()
+        .filter(|user| same_name(&user.name, name));
+    match (same.next(), same.next()) {
+        (Some(user), None) => Ok(user),
+        (None, _) => Err(Failure::new(
+            ErrorReason::UserNotFound,
+            "no user has this name",
+        )),
+        (Some(_), Some(_)) => Err(Failure::new(
+            ErrorReason::AmbiguousUserName,
+            "several users have this name",
+        )),
     }
 }
 
-/// The list is no user: that the HMC does not have it says nothing about anybody.
-fn of_the_list(failure: Failure) -> Failure {
-    let reason = match failure.reason {
-        ErrorReason::UserNotFound => ErrorReason::UpstreamResourceNotFound,
-        other => other,
-    };
-    Failure { reason, ..failure }
+/// Returns this server's request ID and the caller, for the HMC's own audit log.
+fn audit_id(request_id: &str, caller: &str) -> HeaderValue {
+    let plain = |b: &u8| b.is_ascii_graphic() || *b == b' ';
+    let text = format!("{request_id} {caller}");
+    let text: Vec<u8> = text.bytes().filter(plain).take(MAX_AUDIT_ID).collect();
+    HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static("useradmin"))
 }

@@ -12,7 +12,7 @@ use serde_json::json;
 use tokio::{sync::oneshot, time::timeout};
 use url::Url;
 
-use super::{logon_guard::LogonGuard, rules::LOGON_RULES, verdict::failure, wire};
+use super::{classify::failure, logon_guard::LogonGuard, rules::LOGON_RULES, wire};
 use crate::{
     config::{
         self,
@@ -24,10 +24,10 @@ use crate::{
     upstream::{
         client::{self, Client, Request},
         deadline::Deadline,
-        hidden::Hidden,
         http::NoAnswer,
         observed::Operation,
         path,
+        redact::Secrets,
         renewable::{Lease, Obtaining, Source},
     },
 };
@@ -80,7 +80,7 @@ pub struct SessionSource {
 impl SessionSource {
     /// Creates a source that logs on as `guard` allows it. Nothing is sent yet.
     pub fn new(
-        config: &config::Hmc,
+        config: &config::Target<config::Hmc>,
         client: Client,
         guard: Arc<LogonGuard>,
         numbers: Requests,
@@ -88,9 +88,9 @@ impl SessionSource {
         numbers.expect_renewals(SESSION);
         Self {
             url: config.url.clone(),
-            userid: config.userid.clone(),
-            password: config.password.clone(),
-            patience: config.logon_timeout,
+            userid: config.own.userid.clone(),
+            password: config.own.password.clone(),
+            patience: config.own.logon_timeout,
             client,
             numbers,
             guard,
@@ -147,8 +147,8 @@ impl SessionSource {
         if let Some(partial) = &session {
             self.logoff(&header(partial)?).await;
         }
-        let hidden = Hidden::new([password.expose()]);
-        Err(failure(LOGON_RULES, &answer, &hidden).of_a_read())
+        let secrets = Secrets::new([password.expose()]);
+        Err(failure(LOGON_RULES, &answer, &secrets).of_a_read())
     }
 
     /// Returns whether the HMC has accepted the current password last.

@@ -68,7 +68,7 @@ impl LogonGuards {
     }
 
     /// Returns the guard of this HMC's account. Aliases with the same HMC and user share one.
-    pub fn guard(&mut self, hmc: &config::Hmc) -> Arc<LogonGuard> {
+    pub fn guard(&mut self, hmc: &config::Target<config::Hmc>) -> Arc<LogonGuard> {
         let account = account(hmc);
         let new = || Arc::new(LogonGuard::new(account.clone(), self.file.clone()));
         let guard = self.guards.entry(account.clone()).or_insert_with(new);
@@ -77,11 +77,11 @@ impl LogonGuards {
 }
 
 /// Returns the name of the account that a logon uses, as `user@host:port`. An HMC ignores the case of user names.
-fn account(hmc: &config::Hmc) -> String {
+fn account(hmc: &config::Target<config::Hmc>) -> String {
     let host = hmc.url.host_str().unwrap_or_default();
     let host = host.strip_suffix('.').unwrap_or(host);
     let port = hmc.url.port_or_known_default().unwrap_or_default();
-    format!("{}@{host}:{port}", hmc.userid.to_lowercase())
+    format!("{}@{host}:{port}", hmc.own.userid.to_lowercase())
 }
 
 /// The guard of one account.

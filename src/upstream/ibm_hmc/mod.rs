@@ -1,15 +1,15 @@
 //! IBM Z Hardware Management Console: `Delete User` of the Web Services API.
 
+pub mod classify;
 mod client;
 mod credential;
 pub mod logon_file;
 pub mod logon_guard;
 pub mod rules;
 mod session_watch;
-pub mod verdict;
 pub mod wire;
 
-pub use client::{Call, Hmc, UserRef};
+pub use client::{IbmHmc, NAMES, UserRef};
 pub use wire::HmcUser;
 
 /// Do these name the same HMC user? Names are case-insensitive there.

@@ -9,54 +9,51 @@ use crate::{
     proto::ErrorReason as R,
 };
 
-/// One row.
-pub type HmcRule = Rule<u32>;
-
-const fn is(status: u16, reason: u32, means: R, source: &'static str) -> HmcRule {
+const fn is(status: u16, reason: &'static str, means: R, source: &'static str) -> Rule {
     Rule::new(only(status), Body::Code(reason), means, source)
 }
 
-const fn any(status: u16, means: R, source: &'static str) -> HmcRule {
+const fn any(status: u16, means: R, source: &'static str) -> Rule {
     Rule::new(only(status), Body::Any, means, source)
 }
 
-const fn own(status: u16, means: R, source: &'static str) -> HmcRule {
+const fn own(status: u16, means: R, source: &'static str) -> Rule {
     Rule::new(only(status), Body::Own, means, source)
 }
 
 /// Answers to `DELETE /api/users/{user-id}` and to the reads before it.
 #[rustfmt::skip]
-pub const RULES: &[HmcRule] = &[
+pub const RULES: &[Rule] = &[
     // Whatever the body.
     any(429, R::UpstreamThrottled, "H").backoff(),
     any(408, R::UpstreamUnavailable, "H").backoff().unknown(),
-    any(501, R::UpstreamRejectedRequest, "S"),
-    any(505, R::UpstreamRejectedRequest, "S"),
-    any(503, R::UpstreamUnavailable, "S").backoff(),
-    Rule::new(500..=599, Body::Any, R::UpstreamUnavailable, "P: 500/0-39; Z: HTML when Web Services are off").backoff().unknown(),
+    any(501, R::UpstreamRejectedRequest, "S").down(),
+    any(505, R::UpstreamRejectedRequest, "S").down(),
+    any(503, R::UpstreamUnavailable, "S").backoff().down(),
+    Rule::new(500..=599, Body::Any, R::UpstreamUnavailable, "P: 500/0-39; Z: HTML when Web Services are off").backoff().unknown().down(),
 
     // The session: renewed once.
     any(401, R::UpstreamCredentialsRejected, "H").renew(),
-    is(403, 4, R::UpstreamCredentialsRejected, "Z: no session ID").renew(),
-    is(403, 5, R::UpstreamCredentialsRejected, "Z: session ID not valid").renew(),
+    is(403, "4", R::UpstreamCredentialsRejected, "Z: no session ID").renew(),
+    is(403, "5", R::UpstreamCredentialsRejected, "Z: session ID not valid").renew(),
 
     // D
-    is(400, 312, R::PatternBasedUser, "D"),
-    is(400, 313, R::OwnUser, "D"),
-    is(403, 1, R::UpstreamPermissionDenied, "D"),
-    is(404, 1, R::UserNotFound, "D"),
-    is(409, 317, R::TemplateUserInUse, "D"),
-    is(409, 320, R::AutomaticLogonUser, "D"),
-    is(409, 321, R::LastLocalAdministrator, "D"),
-    is(409, 1, R::UpstreamConflict, "Z: not in the right state").alternate(),
-    is(409, 2, R::UpstreamConflict, "Z: busy").alternate(),
+    is(400, "312", R::PatternBasedUser, "D"),
+    is(400, "313", R::OwnUser, "D"),
+    is(403, "1", R::UpstreamPermissionDenied, "D"),
+    is(404, "1", R::UserNotFound, "D"),
+    is(409, "317", R::TemplateUserInUse, "D"),
+    is(409, "320", R::AutomaticLogonUser, "D"),
+    is(409, "321", R::LastLocalAdministrator, "D"),
+    is(409, "1", R::UpstreamConflict, "Z: not in the right state").alternate(),
+    is(409, "2", R::UpstreamConflict, "Z: busy").alternate(),
 
     // Any other: by status. "Additional standard status and reason codes can be returned" (D).
-    is(400, 1, R::UpstreamRejectedRequest, "V: query parameter"),
-    is(400, 2, R::UpstreamRejectedRequest, "V: required header"),
-    is(400, 4, R::UpstreamRejectedRequest, "V: body where none is allowed"),
-    is(400, 11, R::UpstreamRejectedRequest, "V: Content-Length"),
-    is(400, 14, R::UpstreamRejectedRequest, "V: query parameter malformed"),
+    is(400, "1", R::UpstreamRejectedRequest, "V: query parameter"),
+    is(400, "2", R::UpstreamRejectedRequest, "V: required header"),
+    is(400, "4", R::UpstreamRejectedRequest, "V: body where none is allowed"),
+    is(400, "11", R::UpstreamRejectedRequest, "V: Content-Length"),
+    is(400, "14", R::UpstreamRejectedRequest, "V: query parameter malformed"),
     own(405, R::UpstreamRejectedRequest, "S"),
     own(406, R::UpstreamRejectedRequest, "S"),
     own(403, R::UpstreamPermissionDenied, "S"),
@@ -71,20 +68,20 @@ pub const RULES: &[HmcRule] = &[
 
 /// Answers to the logon, `POST /api/sessions`. A 200 that holds a session does not come here.
 #[rustfmt::skip]
-pub const LOGON_RULES: &[HmcRule] = &[
+pub const LOGON_RULES: &[Rule] = &[
     any(429, R::UpstreamThrottled, "H").backoff(),
     any(408, R::UpstreamUnavailable, "H").backoff(),
-    any(501, R::UpstreamRejectedRequest, "S"),
-    any(505, R::UpstreamRejectedRequest, "S"),
-    Rule::new(500..=599, Body::Any, R::UpstreamUnavailable, "P; Z").backoff(),
+    any(501, R::UpstreamRejectedRequest, "S").down(),
+    any(505, R::UpstreamRejectedRequest, "S").down(),
+    Rule::new(500..=599, Body::Any, R::UpstreamUnavailable, "P; Z").backoff().down(),
     any(201, R::UpstreamCredentialsRejected, "L: partially authenticated session"),
     any(401, R::UpstreamCredentialsRejected, "H"),
     any(403, R::UpstreamCredentialsRejected, "Z: logon refused; H"),
-    is(400, 13, R::UpstreamSessionLimit, "V: maximum of sessions for this user"),
-    is(409, 50, R::UpstreamCredentialsRejected, "L: another factor is needed"),
-    is(409, 51, R::UpstreamCredentialsRejected, "L: a new password is needed"),
-    is(409, 1, R::UpstreamConflict, "Z: not in the right state").alternate(),
-    is(409, 2, R::UpstreamConflict, "Z: busy").alternate(),
+    is(400, "13", R::UpstreamSessionLimit, "V: maximum of sessions for this user"),
+    is(409, "50", R::UpstreamCredentialsRejected, "L: another factor is needed"),
+    is(409, "51", R::UpstreamCredentialsRejected, "L: a new password is needed"),
+    is(409, "1", R::UpstreamConflict, "Z: not in the right state").alternate(),
+    is(409, "2", R::UpstreamConflict, "Z: busy").alternate(),
     own(409, R::UpstreamConflict, "S"),
     own(412, R::UpstreamConflict, "H"),
     Rule::new(400..=499, Body::Own, R::UpstreamRejectedRequest, "V: 400/2,3,5,6,7,9,11; S: 415"),

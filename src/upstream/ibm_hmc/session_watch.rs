@@ -5,21 +5,12 @@ use std::{sync::Mutex, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::error::Failure;
+use crate::{error::Failure, upstream::platform::Purpose};
 
 /// Doubtful answers in a row after which the session is replaced.
 const MAX_DOUBTFUL: u32 = 3;
 /// After a replacement that did not help, the next one has to wait this long.
 const REPLACEMENT_INTERVAL: Duration = Duration::from_mins(5);
-
-/// The requests of one kind are counted by themselves: a gateway may pass reads and refuse deletions.
-#[derive(Clone, Copy, Debug)]
-pub enum Kind {
-    /// A request that reads a user, or lists users.
-    Read,
-    /// A request that deletes a user.
-    Delete,
-}
 
 #[derive(Clone, Copy, Default)]
 struct Answers {
@@ -29,28 +20,28 @@ struct Answers {
     replaced: Option<Instant>,
 }
 
-/// The doubtful answers of one HMC.
+/// The doubtful answers of one HMC, by the purpose of the request: a gateway may pass reads and refuse deletions.
 #[derive(Default)]
 pub struct SessionWatch(Mutex<[Answers; 2]>);
 
 impl SessionWatch {
     /// Records an answer that shows that the session is valid.
-    pub fn accepted(&self, kind: Kind) {
-        crate::lock(&self.0)[kind as usize] = Answers::default();
+    pub fn accepted(&self, purpose: Purpose) {
+        crate::lock(&self.0)[purpose as usize] = Answers::default();
     }
 
     /// Records a doubtful answer. Returns whether the session is to be replaced.
-    pub fn doubtful(&self, kind: Kind) -> bool {
+    pub fn doubtful(&self, purpose: Purpose) -> bool {
         let mut answers = crate::lock(&self.0);
-        let answers = &mut answers[kind as usize];
+        let answers = &mut answers[purpose as usize];
         answers.doubtful = answers.doubtful.saturating_add(1);
         let recent = |at: Instant| at.elapsed() < REPLACEMENT_INTERVAL;
         answers.doubtful >= MAX_DOUBTFUL && !answers.replaced.is_some_and(recent)
     }
 
-    /// Records that the session was replaced because of doubtful answers to requests of this kind.
-    pub fn replaced(&self, kind: Kind) {
-        crate::lock(&self.0)[kind as usize] = Answers {
+    /// Records that the session was replaced because of doubtful answers to requests with this purpose.
+    pub fn replaced(&self, purpose: Purpose) {
+        crate::lock(&self.0)[purpose as usize] = Answers {
             doubtful: 0,
             replaced: Some(Instant::now()),
         };
@@ -68,6 +59,6 @@ pub fn is_doubtful(failure: &Failure) -> bool {
         401 | 408 | 429 | 500.. => false,
         403 => !matches!(answered.code.as_deref(), Some("1" | "4" | "5")),
         440 => true,
-        _ => answered.error.is_none(),
+        _ => answered.document.is_none(),
     }
 }

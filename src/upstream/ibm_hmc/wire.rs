@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 use crate::{
     names,
     proto::HmcError,
-    upstream::{hidden::Hidden, http::Answer},
+    upstream::{http::Answer, redact::Secrets},
 };
 
 const USERS: &str = "/api/users/";
@@ -33,9 +33,9 @@ fn object(answer: &Answer) -> Option<Map<String, Value>> {
 }
 
 /// The standard error body; `None` when the body is not one: a JSON object with the integers `http-status`,
-/// equal to the status line, and `reason`. What repeats `hidden` is not passed on.
+/// equal to the status line, and `reason`. What repeats `secrets` is not passed on.
 #[must_use]
-pub fn error(answer: &Answer, hidden: &Hidden<'_>) -> Option<HmcError> {
+pub fn error(answer: &Answer, secrets: &Secrets) -> Option<HmcError> {
     let object = object(answer)?;
     let number = |key| {
         object
@@ -48,7 +48,7 @@ pub fn error(answer: &Answer, hidden: &Hidden<'_>) -> Option<HmcError> {
     Some(HmcError {
         http_status,
         reason: number("reason")?,
-        message: hidden.redact(message),
+        message: secrets.redact(message),
     })
 }
 
@@ -113,7 +113,7 @@ fn listed(entry: &Value, session: &str) -> Option<HmcUser> {
 }
 
 fn is_told(text: &str, session: &str) -> bool {
-    session.len() >= LEAST_SESSION && Hidden::new([session]).is_in(text)
+    session.len() >= LEAST_SESSION && Secrets::new([session]).is_in(text)
 }
 
 /// The value of the `name` filter that fits this name alone: a Java regular expression that must match whole.

@@ -130,7 +130,7 @@ fn a_byte_order_mark_is_dropped() {
     let config = folder
         .parse(HMC)
         .unwrap_or_else(|faults| panic!("{faults}"));
-    let password = config.hmcs["h"].password.read().unwrap();
+    let password = config.hmcs["h"].own.password.read().unwrap();
     assert_eq!(password.expose(), "right");
 }
 
@@ -183,7 +183,10 @@ fn a_secret_is_one_line() {
     let config = folder
         .parse(HMC)
         .unwrap_or_else(|faults| panic!("{faults}"));
-    assert_eq!(config.hmcs["h"].password.read().unwrap().expose(), " a\tb ");
+    assert_eq!(
+        config.hmcs["h"].own.password.read().unwrap().expose(),
+        " a\tb "
+    );
 }
 
 /// What can be part of a secret, but seldom is.

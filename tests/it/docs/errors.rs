@@ -1,7 +1,5 @@
 //! `docs/errors.md`: the comments of the proto files, joined with the recipes and with both upstreams' tables.
 
-use std::fmt::Debug;
-
 use tonic::Code;
 use useradmin::{
     error::{
@@ -158,23 +156,19 @@ fn listed(answers: &str) -> &str {
 }
 
 /// The answers that yield a reason, in short.
-fn answers<C: Debug>(table: &[Rule<C>], reason: ErrorReason, prefix: &str) -> String {
+fn answers(table: &[Rule], reason: ErrorReason, prefix: &str) -> String {
     let rows = table.iter().filter(|row| row.reason == reason);
     let texts = rows.map(|row| match (&row.body, status(row)) {
-        (Body::Code(code), status) => match (format!("{code:?}").trim_matches('"'), status) {
-            (code, _) if code.starts_with(|c: char| c.is_alphabetic()) => format!("`{code}`"),
-            (code, status) => format!("{prefix}{status}/{code}"),
-        },
-        (Body::Header(code, header), _) => {
-            format!("`{}` ({header})", format!("{code:?}").trim_matches('"'))
-        }
+        (Body::Code(code), _) if code.starts_with(char::is_alphabetic) => format!("`{code}`"),
+        (Body::Code(code), status) => format!("{prefix}{status}/{code}"),
+        (Body::Header(code, header), _) => format!("`{code}` ({header})"),
         (Body::Own, status) => format!("{prefix}other {status}"),
         (Body::Any, status) => format!("{prefix}{status}"),
     });
     texts.map(|text| text + ", ").collect()
 }
 
-fn status<C>(row: &Rule<C>) -> String {
+fn status(row: &Rule) -> String {
     match (*row.status.start(), *row.status.end()) {
         (0, u16::MAX) => "anything else".to_owned(),
         (400, 499) => "4xx".to_owned(),
@@ -206,7 +200,7 @@ fn capitalized(text: &str) -> String {
     first.to_uppercase() + rest
 }
 
-fn table<C: Debug>(table: &[Rule<C>], code: &str) -> String {
+fn table(table: &[Rule], code: &str) -> String {
     let mut text = "\n".to_owned();
     text += &head(&[
         "HTTP status",
@@ -243,13 +237,12 @@ fn table<C: Debug>(table: &[Rule<C>], code: &str) -> String {
     text
 }
 
-fn body<C: Debug>(body: &Body<C>) -> String {
-    let plain = |code: &C| format!("{code:?}").trim_matches('"').to_owned();
+fn body(body: &Body) -> String {
     match body {
         Body::Any => "any body".to_owned(),
         Body::Own => "any other".to_owned(),
-        Body::Code(code) => format!("`{}`", plain(code)),
-        Body::Header(code, header) => format!("`{}` for the header `{header}`", plain(code)),
+        Body::Code(code) => format!("`{code}`"),
+        Body::Header(code, header) => format!("`{code}` for the header `{header}`"),
     }
 }
 

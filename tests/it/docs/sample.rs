@@ -1,5 +1,7 @@
 //! One failure in the words of `grpcurl`, made by the code that makes all of them.
 
+use std::sync::Arc;
+
 use prost::Message as _;
 use prost_types::Any;
 use serde_json::{Value, json};
@@ -7,10 +9,11 @@ use tonic::Status;
 use tonic_types::pb::{ErrorInfo, RequestInfo, ResourceInfo};
 use useradmin::{
     error::{
-        Answered, Failure, UpstreamError,
+        Answered, Failure,
         status::{CallFacts, status},
     },
     proto::{BatchError, ErrorMessage, ErrorReason},
+    upstream::azure_batch::NAMES,
 };
 
 /// `USER_NOT_FOUND` from Azure Batch.
@@ -22,7 +25,7 @@ pub fn failure() -> String {
         http_status: 404,
         code: Some("NodeUserNotFound".to_owned()),
         request_id: Some(request_id.to_owned()),
-        error: Some(UpstreamError::Batch(BatchError {
+        document: Some(Arc::new(BatchError {
             code: "NodeUserNotFound".to_owned(),
             message: Some(ErrorMessage {
                 lang: "en-US".to_owned(),
@@ -42,7 +45,7 @@ pub fn failure() -> String {
         ("client_request_id", client_request_id),
     ];
     let facts = CallFacts {
-        upstream: "azure_batch",
+        names: Some(&NAMES),
         request_id: "b7a7d3f4-6a43-4f0f-8f5e-0d6f2f1d6a01".to_owned(),
         identifiers: identifiers
             .map(|(key, value)| (key, value.to_owned()))

@@ -3,19 +3,21 @@
 use std::collections::BTreeSet;
 
 use useradmin::{
-    error::rule::{Body, decide},
-    upstream::ibm_hmc::rules::{HmcRule, LOGON_RULES, RULES},
+    error::rule::{Body, Rule, decide},
+    upstream::ibm_hmc::rules::{LOGON_RULES, RULES},
 };
 
 use super::rows;
 use crate::{hmc_logon, support::Say};
 
 /// Each row of the product's table is the first that fits some answer of ours: none is untested or shadowed.
-fn expect_all_hit(table: &'static [HmcRule], said: &[Say]) {
+fn expect_all_hit(table: &'static [Rule], said: &[Say]) {
     let told: Vec<_> = said.iter().filter_map(Say::told).collect();
     for rule in table {
         let hit = told.iter().any(|(status, reason)| {
-            decide(table, *status, *reason, &[]).is_some_and(|first| std::ptr::eq(first, rule))
+            let code = reason.map(|reason| reason.to_string());
+            decide(table, *status, code.as_deref(), &[])
+                .is_some_and(|first| std::ptr::eq(first, rule))
         });
         assert!(
             hit,

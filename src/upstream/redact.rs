@@ -1,36 +1,39 @@
-//! What must never come back to a caller: the secrets that a target is called with. Upstreams repeat requests in their
-//! errors, as they were or in a form that the text around them asks for.
+//! Removes secrets from texts of upstreams. Upstreams repeat requests in their errors, as they were or in a form that the
+//! text around them requires.
 
 use base64::{
     Engine as _,
     prelude::{BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD},
 };
 
+use zeroize::Zeroizing;
+
 use super::path;
 use crate::error::status::{MAX_TEXT_BYTES, cut};
 
-/// Stands for what nobody may see.
+/// Replaces a text that contains a secret.
 pub const REDACTED: &str = "(redacted)";
-/// What is shorter stands in honest text by chance.
-const LEAST: usize = 4;
+/// Length of the shortest secret, in bytes. Shorter texts occur by chance.
+const MIN_BYTES: usize = 4;
 
-/// The secrets.
-pub struct Hidden<'a>(Vec<&'a str>);
+/// The secrets that a request was sent with.
+pub struct Secrets(Vec<Zeroizing<String>>);
 
-impl<'a> Hidden<'a> {
-    /// These texts.
-    pub fn new(secrets: impl IntoIterator<Item = &'a str>) -> Self {
+impl Secrets {
+    /// Creates the set of these texts.
+    pub fn new<'a>(secrets: impl IntoIterator<Item = &'a str>) -> Self {
         let secrets = secrets.into_iter();
-        Self(secrets.filter(|secret| secret.len() >= LEAST).collect())
+        let secrets = secrets.filter(|secret| secret.len() >= MIN_BYTES);
+        Self(secrets.map(|secret| secret.to_owned().into()).collect())
     }
 
-    /// Does the text repeat one of them?
+    /// Returns whether the text contains one of them.
     #[must_use]
     pub fn is_in(&self, text: &str) -> bool {
         self.0.iter().any(|secret| repeats(text, secret))
     }
 
-    /// Foreign text as callers and logs may see it: cut, and left out where it repeats what is hidden.
+    /// Returns the text as callers and logs may see it: cut, and replaced if it contains a secret.
     #[must_use]
     pub fn redact(&self, text: &str) -> String {
         if self.is_in(text) {
@@ -41,7 +44,7 @@ impl<'a> Hidden<'a> {
     }
 }
 
-/// As it is, as JSON, in a URL, or in base64.
+/// Returns whether the text contains the secret as it is, as JSON, in a URL, or in base64.
 fn repeats(text: &str, secret: &str) -> bool {
     // None of the forms is shorter than the secret; most texts are, and each success has one.
     if text.len() < secret.len() {
@@ -60,11 +63,11 @@ fn repeats(text: &str, secret: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Hidden, REDACTED};
+    use super::{REDACTED, Secrets};
 
     #[test]
     fn a_secret_is_found_in_every_form() {
-        let hidden = Hidden::new([r#"pass"wörd\1"#, "ab"]);
+        let secrets = Secrets::new([r#"pass"wörd\1"#, "ab"]);
         for text in [
             r#"pass"wörd\1"#,
             r#"{"password":"pass\"wörd\\1"}"#,
@@ -72,11 +75,11 @@ mod tests {
             "cGFzcyJ3w7ZyZFwx",
         ] {
             assert_eq!(
-                hidden.redact(&format!("it was {text}.")),
+                secrets.redact(&format!("it was {text}.")),
                 REDACTED,
                 "{text}"
             );
         }
-        assert_eq!(hidden.redact("about nothing"), "about nothing");
+        assert_eq!(secrets.redact("about nothing"), "about nothing");
     }
 }

@@ -1,0 +1,73 @@
+//! The names that error details give to an upstream's targets and resources.
+
+/// A level of an upstream's resource names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// The configured target.
+    Target,
+    /// A pool of compute nodes.
+    Pool,
+    /// A compute node.
+    Node,
+    /// The user.
+    User,
+}
+
+/// One collection of a resource name, such as `pools/{pool_id}`.
+#[derive(Debug)]
+pub struct Collection {
+    /// Level of the resources in it.
+    pub level: Level,
+    /// `ResourceInfo.resource_type` of a resource in it, such as `useradmin/BatchPool`.
+    pub resource_type: &'static str,
+    /// First segment, such as `pools`.
+    pub segment: &'static str,
+    /// Metadata keys that identify a resource in it. The first one with a value is used.
+    pub keys: &'static [&'static str],
+}
+
+/// The names of one upstream.
+#[derive(Debug)]
+pub struct ResourceNames {
+    /// What log lines call it, such as `Azure Batch`.
+    pub title: &'static str,
+    /// Value of the metadata key `upstream` and of the label `upstream` of metrics.
+    pub upstream: &'static str,
+    /// Collections from the target to the user.
+    pub collections: &'static [Collection],
+}
+
+impl ResourceNames {
+    /// Returns the metadata key, and field of the request, that holds the alias of the target.
+    #[must_use]
+    pub fn alias_key(&self) -> &'static str {
+        let keys = self.collections.first().map(|target| target.keys);
+        keys.and_then(<[_]>::first).copied().unwrap_or_default()
+    }
+
+    /// Returns type and name of the resource at this level, or of the user if the upstream has no such level.
+    /// `value` returns the value of a metadata key, or an empty string.
+    #[must_use]
+    pub fn resource<'a>(
+        &self,
+        level: Level,
+        value: impl Fn(&'static str) -> &'a str,
+    ) -> (&'static str, String) {
+        let (mut resource_type, mut name) = ("", String::new());
+        for collection in self.collections {
+            if !name.is_empty() {
+                name.push('/');
+            }
+            let values = collection.keys.iter().map(|key| value(key));
+            let id = values.into_iter().find(|value| !value.is_empty());
+            name.push_str(collection.segment);
+            name.push('/');
+            name.push_str(id.unwrap_or_default());
+            resource_type = collection.resource_type;
+            if collection.level == level {
+                break;
+            }
+        }
+        (resource_type, name)
+    }
+}

@@ -1,0 +1,85 @@
+//! Maps an answer of Azure Batch to a failure, by the table of rules.
+
+use std::sync::Arc;
+
+use prost_types::Any;
+
+use super::{
+    client::{NAMES, NodeUser},
+    rules::RULES,
+    wire,
+};
+use crate::{
+    error::{
+        Answered, Failure, Fate, Violation,
+        document::{ErrorDocument, pack},
+    },
+    proto::{BatchError, ErrorReason},
+    upstream::{
+        classify::{self, ErrorFacts},
+        http::Answer,
+        redact::Secrets,
+    },
+};
+
+impl ErrorDocument for BatchError {
+    fn detail(&self) -> Any {
+        pack("BatchError", self)
+    }
+
+    fn shrunk(&self) -> Option<Arc<dyn ErrorDocument>> {
+        let mut shrunk = self.clone();
+        if shrunk.values.pop().is_some() || shrunk.message.take().is_some() {
+            Some(Arc::new(shrunk))
+        } else {
+            None
+        }
+    }
+}
+
+/// Returns the failure for an answer without the status of success. It contains none of the `secrets`.
+pub fn failure(answer: &Answer, user: &NodeUser, secrets: &Secrets) -> Failure {
+    let document = wire::json(answer).unwrap_or_default();
+    let error = wire::error(answer, &document, secrets);
+    let headers = wire::headers_at_fault(&document, user.callers_id);
+    let blames_id = headers
+        .iter()
+        .any(|name| name.eq_ignore_ascii_case(wire::CLIENT_REQUEST_ID));
+    let violation = blames_id.then_some(Violation {
+        field: "client_request_id",
+        description: "the upstream does not accept this value",
+    });
+    let facts = ErrorFacts {
+        code: error.as_ref().map(|error| error.code.clone()),
+        document: error.map(|error| {
+            Arc::new(BatchError {
+                client_request_id: user.client_request_id.clone(),
+                ..error
+            }) as Arc<dyn ErrorDocument>
+        }),
+        request_id: wire::request_id(answer, secrets),
+        headers: headers.into_iter().map(str::to_owned).collect(),
+        violations: violation.into_iter().collect(),
+    };
+    classify::failure(&NAMES, RULES, answer, facts)
+}
+
+/// Returns what callers may see of an answer without an error document.
+pub fn answered(answer: &Answer, secrets: &Secrets) -> Answered {
+    Answered {
+        http_status: answer.status,
+        request_id: wire::request_id(answer, secrets),
+        ..Answered::default()
+    }
+}
+
+/// Returns the failure for a 200 that is not Azure Batch's answer to the request, because of `why`. The DELETE may have
+/// been carried out all the same.
+pub fn not_from_azure(answer: &Answer, why: &str, secrets: &Secrets) -> Failure {
+    let context = format!("a 200 that is not Azure Batch's answer to this request: {why}");
+    Failure {
+        fate: Fate::Unknown,
+        answered: Some(Box::new(answered(answer, secrets))),
+        ..Failure::new(ErrorReason::UpstreamProtocolError, context)
+    }
+}

@@ -1,0 +1,61 @@
+//! Maps an answer of the HMC to a failure, by a table of rules.
+
+use std::sync::Arc;
+
+use prost_types::Any;
+
+use super::{client::NAMES, wire};
+use crate::{
+    error::{
+        Answered, Failure,
+        document::{ErrorDocument, pack},
+        rule::Rule,
+    },
+    proto::{ErrorReason, HmcError},
+    upstream::{
+        classify::{self, ErrorFacts},
+        http::Answer,
+        redact::Secrets,
+    },
+};
+
+impl ErrorDocument for HmcError {
+    fn detail(&self) -> Any {
+        pack("HmcError", self)
+    }
+
+    fn shrunk(&self) -> Option<Arc<dyn ErrorDocument>> {
+        if self.message.is_empty() {
+            return None;
+        }
+        Some(Arc::new(Self {
+            message: String::new(),
+            ..self.clone()
+        }))
+    }
+}
+
+/// Returns the failure for an answer without the status of success. It contains none of the `secrets`.
+pub fn failure(table: &[Rule], answer: &Answer, secrets: &Secrets) -> Failure {
+    let error = wire::error(answer, secrets);
+    let facts = ErrorFacts {
+        code: error.as_ref().map(|error| error.reason.to_string()),
+        document: error.map(|error| Arc::new(error) as Arc<dyn ErrorDocument>),
+        ..ErrorFacts::default()
+    };
+    classify::failure(&NAMES, table, answer, facts)
+}
+
+/// Returns the failure for a 200 that does not describe a user.
+pub fn not_understood(answer: &Answer) -> Failure {
+    Failure {
+        answered: Some(Box::new(Answered {
+            http_status: answer.status,
+            ..Answered::default()
+        })),
+        ..Failure::new(
+            ErrorReason::UpstreamProtocolError,
+            "the HMC's description of the user was not understood",
+        )
+    }
+}

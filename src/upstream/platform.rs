@@ -1,0 +1,204 @@
+//! The contract between the service and a platform whose users are deleted. What differs between platforms is behind
+//! [`Platform`]; what is the same for all of them is in [`super::target`].
+
+use std::{collections::BTreeMap, future::Future};
+
+use http::{HeaderValue, Method, StatusCode, uri::PathAndQuery};
+
+use super::{
+    attempt::{Budget, Limits},
+    client::{Client, Request},
+    http::Answer,
+    observed::Operation,
+    redact::Secrets,
+    trusted::{Alpn, Change},
+};
+use crate::{
+    config::{Config, Roots, Target, targets::Settings},
+    error::{Failure, resource::ResourceNames},
+    metrics::{CredentialState, Requests},
+};
+
+/// What a caller asks for.
+#[derive(Debug)]
+pub struct Order<U> {
+    /// The user to delete.
+    pub user: U,
+    /// Whether the request is only checked, and nothing is deleted.
+    pub validate_only: bool,
+    /// Whether a missing user is a success.
+    pub allow_missing: bool,
+    /// This server's ID of the call, for the upstream's own log.
+    pub request_id: String,
+    /// The verified identity of the caller, for the upstream's own log.
+    pub caller: String,
+}
+
+/// What a request is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// It reads, before the deletion.
+    Read,
+    /// It deletes.
+    Delete,
+}
+
+/// A request before its headers are set.
+#[derive(Debug)]
+pub struct Outgoing {
+    /// Name and route of the request in metrics and traces.
+    pub operation: &'static Operation,
+    /// Method.
+    pub method: Method,
+    /// Path and query.
+    pub path: PathAndQuery,
+    /// The only status that means success.
+    pub success: StatusCode,
+}
+
+/// A platform: one configured target of it.
+pub trait Platform: Sized + Send + Sync + 'static {
+    /// Names in error details, metrics and logs.
+    const NAMES: &'static ResourceNames;
+    /// HTTP versions that a target is asked for, in the order of preference.
+    const ALPN: Alpn;
+    /// Whether the target itself issues the credentials, so that a failure to obtain them counts for its circuit
+    /// breaker.
+    const ISSUES_CREDENTIALS: bool;
+
+    /// Configuration keys of the platform, beside those that all targets have.
+    type Settings: Settings;
+    /// What the targets of the platform share.
+    type Shared;
+    /// The user as a request identifies it.
+    type User: Send + Sync + 'static;
+    /// What is known of the user.
+    type Found: Send + Sync + 'static;
+    /// What authorizes one request, such as a token, a key or a session.
+    type Credential: Send + Sync;
+
+    /// Returns the platform's table of the configuration.
+    fn table(config: &Config) -> &BTreeMap<String, Target<Self::Settings>>;
+
+    /// Creates what the targets of the platform share.
+    fn share(config: &Config) -> Self::Shared;
+
+    /// Creates what a target needs beside its client. Nothing is sent yet.
+    fn new(
+        alias: &str,
+        config: &Target<Self::Settings>,
+        shared: &mut Self::Shared,
+        client: Client,
+        requests: &Requests,
+    ) -> Result<Self, String>;
+
+    /// Returns what the request itself says about the user.
+    fn requested(user: &Self::User) -> Self::Found;
+
+    /// Returns whether the order needs a request that reads before the deletion.
+    fn reads_first(order: &Order<Self::User>) -> bool;
+
+    /// Returns the request that reads.
+    fn read(&self, order: &Order<Self::User>, limits: &Limits) -> Result<Outgoing, Failure>;
+
+    /// Returns what a successful answer to [`Self::read`] says about the user.
+    fn found(
+        &self,
+        order: &Order<Self::User>,
+        answer: &Answer,
+        credential: &Self::Credential,
+        secrets: &Secrets,
+    ) -> Result<Self::Found, Failure>;
+
+    /// Returns the user's name if it was read.
+    fn name(_found: &Self::Found) -> Option<&str> {
+        None
+    }
+
+    /// Returns the metadata keys and values that identify the user.
+    fn identifiers(_found: &Self::Found) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
+
+    /// Returns whether this is the user that the service itself logs on with.
+    fn is_own_user(&self, _name: &str) -> bool {
+        false
+    }
+
+    /// Checks what is known of the user for an order that only validates.
+    fn validate(&self, _found: &Self::Found) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    /// Returns the request that deletes.
+    fn delete(
+        &self,
+        order: &Order<Self::User>,
+        found: &Self::Found,
+        limits: &Limits,
+    ) -> Result<Outgoing, Failure>;
+
+    /// Checks that an answer with the status of success is the platform's own answer to [`Self::delete`].
+    fn deleted(
+        &self,
+        _order: &Order<Self::User>,
+        _answer: &Answer,
+        _secrets: &Secrets,
+    ) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    /// Returns the platform's own ID of an answer.
+    fn request_id(_answer: &Answer, _secrets: &Secrets) -> Option<String> {
+        None
+    }
+
+    /// Returns the failure for an answer without the status of success, by the platform's table of rules.
+    fn classify(
+        &self,
+        operation: &'static Operation,
+        order: &Order<Self::User>,
+        answer: &Answer,
+        secrets: &Secrets,
+    ) -> Failure;
+
+    /// Returns the credential for one request. Obtains one if there is none.
+    fn credential(
+        &self,
+        limits: &Limits,
+    ) -> impl Future<Output = Result<Self::Credential, Failure>> + Send;
+
+    /// Sets the headers of a request. Returns the value of the one that authorizes it.
+    fn authorize(
+        &self,
+        request: &mut Request,
+        credential: &Self::Credential,
+        order: &Order<Self::User>,
+    ) -> Result<HeaderValue, Failure>;
+
+    /// Returns the secrets that an upstream may repeat and a caller must not receive.
+    fn secrets(&self, credential: &Self::Credential, authorization: &HeaderValue) -> Secrets;
+
+    /// Records what an answer says about the credential. `failure` is `None` if the answer was understood.
+    fn note_answer(
+        &self,
+        purpose: Purpose,
+        credential: &Self::Credential,
+        failure: Option<&Failure>,
+        budget: &Budget,
+    );
+
+    /// Records that the upstream refused the credential. Returns whether the request may be repeated with another one.
+    fn renew(&self, credential: &Self::Credential, budget: &Budget) -> bool;
+
+    /// Returns the state of the credential in use, if it has one.
+    fn credential_state(&self) -> Option<CredentialState>;
+
+    /// Reads changed authorities for the auxiliary clients of the platform.
+    fn trust(&self, _roots: &Roots) -> Result<Vec<Change>, String> {
+        Ok(Vec::new())
+    }
+
+    /// Gives back what the target or the system holds for this service.
+    fn close(&self) -> impl Future<Output = ()> + Send;
+}

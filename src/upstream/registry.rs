@@ -1,0 +1,158 @@
+//! All configured targets. A platform is registered here.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use futures_util::future::{BoxFuture, join_all};
+
+use super::{
+    azure_batch::AzureBatch, ibm_hmc::IbmHmc, platform::Platform, target::Target, trusted::Change,
+};
+use crate::{
+    config::{Config, targets::Settings as _},
+    metrics::{Metrics, TargetName, TargetState},
+};
+
+/// Lists the platforms: a field of [`Targets`], and the type that implements [`Platform`].
+macro_rules! platforms {
+    ($($field:ident: $platform:ty,)*) => {
+        /// All targets.
+        pub struct Targets {
+            $($field: Group<$platform>,)*
+        }
+
+        impl Targets {
+            /// Creates the targets of a configuration. Nothing is sent yet.
+            pub fn new(config: &Config, metrics: &Metrics) -> Result<Self, String> {
+                Ok(Self {
+                    $($field: Group::new(config, metrics)?,)*
+                })
+            }
+
+            fn groups(&self) -> Vec<&dyn AnyGroup> {
+                vec![$(&self.$field,)*]
+            }
+        }
+
+        $(impl Registered for $platform {
+            fn group(targets: &Targets) -> &Group<Self> {
+                &targets.$field
+            }
+        })*
+    };
+}
+
+platforms! {
+    azure_batch: AzureBatch,
+    ibm_hmc: IbmHmc,
+}
+
+/// A platform with targets in the registry.
+pub trait Registered: Platform {
+    /// Returns its targets.
+    fn group(targets: &Targets) -> &Group<Self>;
+}
+
+impl Targets {
+    /// Returns the state of each target for the metrics.
+    #[must_use]
+    pub fn states(&self) -> Vec<(TargetName, TargetState)> {
+        let groups = self.groups().into_iter();
+        groups.flat_map(AnyGroup::states).collect()
+    }
+
+    /// Reads the authorities of a changed configuration. The changes take effect when they are called.
+    pub fn trust(&self, config: &Config) -> Result<Vec<Change>, String> {
+        let mut changes = Vec::new();
+        for group in self.groups() {
+            changes.extend(group.trust(config)?);
+        }
+        Ok(changes)
+    }
+
+    /// Applies the protected users of a changed configuration. Other keys of a target change at a restart.
+    pub fn protect(&self, config: &Config) {
+        for group in self.groups() {
+            group.protect(config);
+        }
+    }
+
+    /// Gives back what targets or the system hold for this service: ends sessions and cancels token requests.
+    pub async fn close(&self) {
+        join_all(self.groups().into_iter().map(AnyGroup::close)).await;
+    }
+}
+
+/// The targets of one platform by alias.
+pub struct Group<P>(BTreeMap<String, Arc<Target<P>>>);
+
+impl<P: Platform> Group<P> {
+    fn new(config: &Config, metrics: &Metrics) -> Result<Self, String> {
+        let mut shared = P::share(config);
+        let mut targets = BTreeMap::new();
+        let upstream = P::NAMES.upstream;
+        for (alias, table) in P::table(config) {
+            let requests = metrics.upstreams.requests(upstream, alias);
+            metrics.calls.expect(upstream, alias);
+            let target = Target::new(alias, table, &mut shared, &requests)
+                .map_err(|error| format!("{}.{alias}: {error}", P::Settings::TABLE))?;
+            targets.insert(alias.clone(), Arc::new(target));
+        }
+        Ok(Self(targets))
+    }
+
+    /// Returns the target with this alias.
+    #[must_use]
+    pub fn get(&self, alias: &str) -> Option<&Arc<Target<P>>> {
+        self.0.get(alias)
+    }
+
+    /// Returns the aliases.
+    pub fn aliases(&self) -> impl Iterator<Item = &String> {
+        self.0.keys()
+    }
+}
+
+/// The targets of one platform, whichever it is.
+trait AnyGroup: Sync {
+    fn states(&self) -> Vec<(TargetName, TargetState)>;
+    fn trust(&self, config: &Config) -> Result<Vec<Change>, String>;
+    fn protect(&self, config: &Config);
+    fn close(&self) -> BoxFuture<'_, ()>;
+}
+
+impl<P: Platform> AnyGroup for Group<P> {
+    fn states(&self) -> Vec<(TargetName, TargetState)> {
+        let states = self.0.iter().map(|(alias, target)| {
+            let name = TargetName {
+                upstream: P::NAMES.upstream,
+                target: alias.as_str().into(),
+            };
+            (name, target.state())
+        });
+        states.collect()
+    }
+
+    fn trust(&self, config: &Config) -> Result<Vec<Change>, String> {
+        let mut changes = Vec::new();
+        for (alias, table) in P::table(config) {
+            if let Some(target) = self.0.get(alias) {
+                changes.extend(target.trust(&table.roots)?);
+            }
+        }
+        Ok(changes)
+    }
+
+    fn protect(&self, config: &Config) {
+        for (alias, table) in P::table(config) {
+            if let Some(target) = self.0.get(alias) {
+                target.protect(&table.protected_users);
+            }
+        }
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            join_all(self.0.values().map(|target| target.close())).await;
+        })
+    }
+}

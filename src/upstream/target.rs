@@ -1,0 +1,312 @@
+//! One configured target: the attempts of a call, which are the same for every platform.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::time::Instant;
+
+use super::{
+    attempt::{Ledger, Limits, Tries},
+    breaker::Pass,
+    client::{self, Client},
+    guards::Guards,
+    http::{Answer, NoAnswer},
+    platform::{Order, Outgoing, Platform, Purpose},
+    redact::Secrets,
+    trusted::Change,
+};
+use crate::{
+    config::{self, Roots, targets::Settings as _},
+    error::{Failure, Repeat},
+    metrics::{Requests, TargetState},
+    pattern::Pattern,
+    proto::{DeleteOutcome, ErrorReason},
+};
+
+/// A configured target.
+pub struct Target<P> {
+    platform: P,
+    client: Client,
+    guards: Guards,
+    protected: ArcSwap<Vec<Pattern>>,
+}
+
+/// How a call ended.
+pub struct Conclusion<F> {
+    /// What happened, or the failure.
+    pub result: Result<DeleteOutcome, Failure>,
+    /// The DELETEs of the call.
+    pub ledger: Ledger,
+    /// What is known of the user.
+    pub found: F,
+    /// The platform's own ID of the last answer, or an empty string.
+    pub upstream_request_id: String,
+}
+
+impl<P: Platform> Target<P> {
+    /// Creates the target with this alias. Nothing is sent yet.
+    pub fn new(
+        alias: &str,
+        config: &config::Target<P::Settings>,
+        shared: &mut P::Shared,
+        requests: &Requests,
+    ) -> Result<Self, String> {
+        let (url, roots) = (&config.url, &config.roots);
+        let client = Client::new(url, P::Settings::TRUST, roots, P::ALPN, requests.clone())?;
+        Ok(Self {
+            platform: P::new(alias, config, shared, client.clone(), requests)?,
+            client,
+            guards: Guards::new(url, config.bulkhead),
+            protected: ArcSwap::from_pointee(config.protected_users.clone()),
+        })
+    }
+
+    /// Replaces the patterns of protected users.
+    pub fn protect(&self, protected: &[Pattern]) {
+        self.protected.store(Arc::new(protected.to_vec()));
+    }
+
+    /// Returns whether a user with this name is never deleted.
+    #[must_use]
+    pub fn protects(&self, name: &str) -> bool {
+        let protected = self.protected.load();
+        protected.iter().any(|pattern| pattern.matches(name))
+    }
+
+    /// Reads changed authorities. The changes take effect when they are called.
+    pub fn trust(&self, roots: &Roots) -> Result<Vec<Change>, String> {
+        let mut changes = self.platform.trust(roots)?;
+        changes.extend(self.client.trust(roots)?);
+        Ok(changes)
+    }
+
+    /// Returns the state of the target for the metrics.
+    pub fn state(&self) -> TargetState {
+        self.guards.state(self.platform.credential_state())
+    }
+
+    /// Gives back what the target or the system holds for this service.
+    pub async fn close(&self) {
+        self.platform.close().await;
+    }
+
+    /// Deletes a user, or checks whether that is possible. Makes at most three attempts within the limits.
+    pub async fn run(&self, order: &Order<P::User>, limits: &Limits) -> Conclusion<P::Found> {
+        let mut run = Run {
+            target: self,
+            order,
+            limits,
+            ledger: Ledger::default(),
+            found: P::requested(&order.user),
+            upstream_request_id: String::new(),
+        };
+        let mut result = match self.guards.breaker.admit() {
+            Ok(mut pass) => {
+                self.guards.budget.call();
+                run.steps(&mut pass).await
+            }
+            Err(failure) => Err(failure),
+        };
+        if let Err(failure) = &result {
+            failure
+                .upstream_request_id()
+                .clone_into(&mut run.upstream_request_id);
+            if let Some(outcome) = run.absence(failure) {
+                result = Ok(outcome);
+            }
+        }
+        Conclusion {
+            result,
+            ledger: run.ledger,
+            found: run.found,
+            upstream_request_id: run.upstream_request_id,
+        }
+    }
+
+    /// Checks that the user may be deleted.
+    fn check(&self, found: &P::Found) -> Result<(), Failure> {
+        let Some(name) = P::name(found) else {
+            return Ok(());
+        };
+        if self.platform.is_own_user(name) {
+            return Err(Failure::new(ErrorReason::OwnUser, "the configured userid"));
+        }
+        if self.protects(name) {
+            let reason = ErrorReason::ProtectedUser;
+            return Err(Failure::new(reason, "protected_users"));
+        }
+        Ok(())
+    }
+}
+
+/// One call to a target.
+struct Run<'a, P: Platform> {
+    target: &'a Target<P>,
+    order: &'a Order<P::User>,
+    limits: &'a Limits,
+    ledger: Ledger,
+    found: P::Found,
+    upstream_request_id: String,
+}
+
+impl<P: Platform> Run<'_, P> {
+    async fn steps(&mut self, pass: &mut Pass<'_>) -> Result<DeleteOutcome, Failure> {
+        if P::reads_first(self.order) {
+            self.found = self.read(pass).await?;
+        }
+        self.target.check(&self.found)?;
+        if self.order.validate_only {
+            self.target.platform.validate(&self.found)?;
+            return Ok(DeleteOutcome::Validated);
+        }
+        self.delete(pass).await?;
+        Ok(DeleteOutcome::Deleted)
+    }
+
+    async fn read(&mut self, pass: &mut Pass<'_>) -> Result<P::Found, Failure> {
+        let (target, order) = (self.target, self.order);
+        let mut tries = Tries::new(self.limits, &target.guards.budget);
+        loop {
+            let understand = |answer: &Answer, credential: &P::Credential, secrets: &Secrets| {
+                target.platform.found(order, answer, credential, secrets)
+            };
+            match self.exchange(Purpose::Read, pass, understand).await {
+                Ok(found) => return Ok(found),
+                Err(failure) => tries.again(&mut self.ledger, failure).await?,
+            }
+        }
+    }
+
+    async fn delete(&mut self, pass: &mut Pass<'_>) -> Result<(), Failure> {
+        let (target, order) = (self.target, self.order);
+        let mut tries = Tries::new(self.limits, &target.guards.budget);
+        loop {
+            let understand = |answer: &Answer, _: &P::Credential, secrets: &Secrets| {
+                target.platform.deleted(order, answer, secrets)
+            };
+            match self.exchange(Purpose::Delete, pass, understand).await {
+                Ok(()) => return Ok(()),
+                Err(failure) => tries.again(&mut self.ledger, failure).await?,
+            }
+        }
+    }
+
+    /// Sends one request, and returns what `understand` makes of an answer with the status of success.
+    async fn exchange<T>(
+        &mut self,
+        purpose: Purpose,
+        pass: &mut Pass<'_>,
+        understand: impl FnOnce(&Answer, &P::Credential, &Secrets) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let (target, limits) = (self.target, self.limits);
+        let platform = &target.platform;
+        let _permit = target.guards.bulkhead.enter(limits).await?;
+        let credential = platform.credential(limits).await;
+        if let (true, Err(failure)) = (P::ISSUES_CREDENTIALS, &credential) {
+            pass.note_failure(failure);
+        }
+        let credential = credential?;
+        let Outgoing {
+            operation,
+            method,
+            path,
+            success,
+        } = match purpose {
+            Purpose::Read => platform.read(self.order, limits)?,
+            Purpose::Delete => platform.delete(self.order, &self.found, limits)?,
+        };
+        let mut request = client::request(method, path);
+        let authorization = platform.authorize(&mut request, &credential, self.order)?;
+        match purpose {
+            Purpose::Read => limits.check("before reading")?,
+            Purpose::Delete => self.ledger.begin(limits)?,
+        }
+        // The body of a successful DELETE does not matter.
+        let done = (purpose == Purpose::Delete).then_some(success);
+        let begun = Instant::now();
+        let sent = target.client.send(operation, request, done, limits).await;
+        let answer = match sent {
+            Ok(answer) => answer,
+            Err(no_answer) => {
+                pass.note_no_answer(&no_answer, begun.elapsed());
+                return Err(self.unanswered(purpose, no_answer));
+            }
+        };
+        let secrets = platform.secrets(&credential, &authorization);
+        let failure = if answer.status == success {
+            match understand(&answer, &credential, &secrets) {
+                Ok(understood) => {
+                    pass.note_answer(false);
+                    platform.note_answer(purpose, &credential, None, &target.guards.budget);
+                    let id = P::request_id(&answer, &secrets);
+                    self.upstream_request_id = id.unwrap_or_default();
+                    return Ok(understood);
+                }
+                Err(failure) => failure,
+            }
+        } else {
+            platform.classify(operation, self.order, &answer, &secrets)
+        };
+        pass.note_answer(failure.target_down);
+        Err(self.answered(purpose, &credential, failure))
+    }
+
+    /// Returns the failure of a request without an answer.
+    fn unanswered(&mut self, purpose: Purpose, no_answer: NoAnswer) -> Failure {
+        match purpose {
+            Purpose::Read => no_answer.of_read(),
+            Purpose::Delete => {
+                let failure = no_answer.of_delete();
+                self.ledger.settle(&failure);
+                failure
+            }
+        }
+    }
+
+    /// Records what an answer that is a failure says about the credential, and returns the failure of the attempt.
+    fn answered(
+        &mut self,
+        purpose: Purpose,
+        credential: &P::Credential,
+        mut failure: Failure,
+    ) -> Failure {
+        let Target {
+            platform, guards, ..
+        } = self.target;
+        // Only an answer that was understood has another reason, whatever its status is.
+        let understood = failure.answered.is_none();
+        let noted = (!understood).then_some(&failure);
+        platform.note_answer(purpose, credential, noted, &guards.budget);
+        if failure.repeat == Repeat::Renew
+            && !(self.ledger.may_renew() && platform.renew(credential, &guards.budget))
+        {
+            failure.repeat = Repeat::Never;
+        }
+        match purpose {
+            Purpose::Read => failure.of_a_read(),
+            Purpose::Delete => {
+                self.ledger.settle(&failure);
+                failure
+            }
+        }
+    }
+
+    /// Returns the success that a missing user is: after an attempt with an unknown outcome it was most likely deleted by
+    /// that attempt; otherwise the caller decides.
+    fn absence(&self, failure: &Failure) -> Option<DeleteOutcome> {
+        if failure.reason != ErrorReason::UserNotFound {
+            return None;
+        }
+        let outcome = if self.ledger.ambiguous() {
+            DeleteOutcome::AbsentAfterRetry
+        } else {
+            DeleteOutcome::AlreadyAbsent
+        };
+        let success = self.ledger.ambiguous() || self.order.allow_missing;
+        success.then_some(if self.order.validate_only {
+            DeleteOutcome::Validated
+        } else {
+            outcome
+        })
+    }
+}
