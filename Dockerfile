@@ -6,6 +6,7 @@ ARG RUNTIME_IMAGE=gcr.io/distroless/cc-debian12
 FROM ${BUILD_IMAGE} AS build
 WORKDIR /build
 COPY Cargo.toml Cargo.lock build.rs ./
+COPY crates crates
 COPY proto proto
 COPY src src
 RUN cargo build --release --locked --bin useradmin && mkdir -p /out/state && cp target/release/useradmin /out/

@@ -55,6 +55,11 @@ cp -r proto/useradmin "$work/api/"
 "$work/program/useradmin" protoset >"$work/api/useradmin.protoset"
 archive api "useradmin-$version-proto.tar.gz"
 
+echo "== crate"
+(cd "$work/first" && cargo package --quiet --locked --package useradmin-client --target-dir "$work/first/target")
+cp "$work/first/target/package/useradmin-client-$version.crate" "$out/"
+rm -rf "$work/first/target"
+
 echo "== bill of materials"
 cargo cyclonedx --version >/dev/null 2>&1 || cargo install --quiet --locked --debug "cargo-cyclonedx@$CYCLONEDX"
 # It writes next to the manifest, and names the place where that is.

@@ -74,6 +74,7 @@ mod refusals;
 mod refused_certificates;
 mod renewable;
 mod rooms;
+mod rust_client;
 mod sandbox;
 mod secrets;
 mod server;
