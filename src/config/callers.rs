@@ -8,8 +8,8 @@ use super::{
     Allow, Caller, Jwks, JwtIssuer,
     fault::Faults,
     files,
+    references::roots,
     section::{Placed, Section},
-    targets::roots,
     urls::{self, Shape, identifier, url},
 };
 use crate::{

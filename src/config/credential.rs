@@ -9,9 +9,9 @@ use super::{
     Credential, DEFAULT_SCOPE, Entra, EntraKind,
     fault::Faults,
     files,
+    references::secret,
     secret::Form,
     section::{Placed, Section},
-    targets::secret,
     urls::{Shape, identifier, url},
 };
 use crate::names;

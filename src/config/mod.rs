@@ -7,6 +7,7 @@ pub mod files;
 pub mod keys;
 mod model;
 pub mod pem;
+mod references;
 pub mod secret;
 mod section;
 mod server;

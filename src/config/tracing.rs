@@ -5,8 +5,8 @@ use std::path::Path;
 use super::{
     Tracing,
     fault::Faults,
+    references::roots,
     section::Section,
-    targets::roots,
     urls::{Shape, url},
 };
 use crate::client_tls::Trust;

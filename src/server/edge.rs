@@ -93,8 +93,8 @@ where
         let is_stream = identify::is_reflection(path);
         let client = ends.client.map(|client| client.to_string());
         let mut meta = CallMeta::new(timeout(headers), client.unwrap_or_default());
-        meta.observed =
-            Observed::begin(path, headers, &meta, ends, &layer.metrics, &layer.refusals);
+        let ids = (meta.request_id.as_str(), meta.peer.as_str());
+        meta.observed = Observed::begin(path, headers, ids, ends, &layer.metrics, &layer.refusals);
         let observed = meta.observed.clone();
         // A UUID is always a header's value.
         let id = HeaderValue::from_str(&meta.request_id).ok();

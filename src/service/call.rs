@@ -1,8 +1,14 @@
-//! What an rpc's own part and the pipeline hand to each other.
+//! One call, and what the code of an rpc and the pipeline pass to each other.
 
-use super::validate::Checked;
+use std::sync::Arc;
+
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+use super::{Shared, meta::CallMeta, validate::Checked};
 use crate::{
-    error::{Failure, resource::ResourceNames},
+    access::quota::Slot,
+    error::{Failure, Fate, resource::ResourceNames, status::CallFacts},
     proto::DeleteOutcome,
     upstream::attempt::{Ledger, Limits},
 };
@@ -60,4 +66,65 @@ pub struct Trace {
     pub client_request_id: String,
     /// `request-id` of the last answer.
     pub upstream_request_id: String,
+}
+
+/// One call. [`super::pipeline`] runs it, [`super::report`] logs and records it.
+pub(super) struct Call {
+    pub(super) shared: Arc<Shared>,
+    pub(super) meta: Arc<CallMeta>,
+    pub(super) subject: Subject,
+    pub(super) facts: CallFacts,
+    pub(super) trace: Trace,
+    /// Whether the target is configured.
+    pub(super) known: bool,
+    /// Whether the intent is recorded.
+    pub(super) intended: bool,
+    /// Permit among the calls in progress, which is held until the call ends even if the caller disconnects.
+    pub(super) room: Option<OwnedSemaphorePermit>,
+    /// The slot in the caller's quota, if the caller has a limit.
+    pub(super) slot: Option<Slot>,
+    /// Makes a drain wait for the call. It is taken before the call checks whether the server drains.
+    _in_progress: TaskTrackerToken,
+}
+
+impl Call {
+    /// Creates a call. `known` says whether its target is configured.
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        meta: Arc<CallMeta>,
+        subject: Subject,
+        known: bool,
+    ) -> Self {
+        let in_progress = shared.tasks.token();
+        let facts = CallFacts {
+            names: Some(subject.names),
+            caller: meta.caller_name(),
+            request_id: meta.request_id.clone(),
+            identifiers: subject.checked.identifiers.clone(),
+            attempts: 0,
+            outcome: Fate::NotSent,
+        };
+        Self {
+            shared,
+            meta,
+            subject,
+            facts,
+            trace: Trace::default(),
+            known,
+            intended: false,
+            room: None,
+            slot: None,
+            _in_progress: in_progress,
+        }
+    }
+
+    /// Returns whether the policy allows the call.
+    pub(super) fn is_allowed(&self) -> bool {
+        let Subject {
+            rpc, target, pool, ..
+        } = &self.subject;
+        let caller = self.meta.caller.as_ref();
+        let access = self.shared.access();
+        caller.is_ok_and(|caller| access.policy.allows(caller, rpc, target, pool.as_deref()))
+    }
 }

@@ -1,17 +1,13 @@
 //! What the transport knows of a call. The server's layers put it into the request's extensions.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Extensions, Status};
 use uuid::Builder;
 
-use super::observed::{Observed, ended};
+use super::observed::{Observed, address_of, ended};
 use crate::{
     access::unidentified::Unidentified, error::Violation, identity::Identity, proto::ErrorReason,
     trace, upstream::deadline::Deadline,
@@ -135,12 +131,6 @@ impl CallMeta {
         let found = extensions.get::<Arc<Self>>().cloned();
         found.unwrap_or_default()
     }
-}
-
-/// The IP address in the text of a socket address.
-pub(super) fn address_of(peer: &str) -> Option<IpAddr> {
-    let address = peer.parse::<SocketAddr>().ok()?;
-    Some(address.ip())
 }
 
 /// A random UUID.

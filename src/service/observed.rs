@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -13,14 +14,10 @@ use http::HeaderMap;
 use opentelemetry::{Context, KeyValue};
 use tonic::{Code, Status};
 
-use super::{
-    meta::{CallMeta, address_of},
-    rpcs,
-};
 use crate::{
     access::refusals::{Kind, Refusals},
     metrics::Metrics,
-    proto::ErrorReason,
+    proto::{self, ErrorReason},
     trace::{self, Ends},
 };
 
@@ -53,18 +50,18 @@ impl Observed {
     pub fn begin(
         path: &str,
         headers: &HeaderMap,
-        meta: &CallMeta,
+        (request_id, peer): (&str, &str),
         ends: Ends,
         metrics: &Arc<Metrics>,
         refusals: &Arc<Refusals>,
     ) -> Option<Arc<Self>> {
-        let (rpc, _) = rpcs::rpc(path)?;
+        let rpc = proto::rpc(path)?;
         metrics.calls.begun(rpc);
         let method = path.trim_start_matches('/').to_owned();
         Some(Arc::new(Self {
             rpc,
-            request_id: meta.request_id.clone(),
-            peer: meta.peer.clone(),
+            request_id: request_id.to_owned(),
+            peer: peer.to_owned(),
             begun: Instant::now(),
             metrics: Arc::clone(metrics),
             refusals: Arc::clone(refusals),
@@ -143,4 +140,10 @@ impl Drop for Observed {
     fn drop(&mut self) {
         self.give_up();
     }
+}
+
+/// Returns the IP address in the text of a socket address.
+pub(super) fn address_of(peer: &str) -> Option<IpAddr> {
+    let address = peer.parse::<SocketAddr>().ok()?;
+    Some(address.ip())
 }

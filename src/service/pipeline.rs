@@ -9,23 +9,19 @@ use std::{
 
 use futures_util::FutureExt as _;
 use opentelemetry::context::FutureExt as _;
-use tokio::sync::OwnedSemaphorePermit;
-use tokio_util::{sync::CancellationToken, task::task_tracker::TaskTrackerToken};
+use tokio_util::sync::CancellationToken;
 use tonic::{Code, Response, Status};
 
 use super::{
     Shared,
-    call::{Finished, Subject, Trace, Work},
+    call::{Call, Finished, Subject, Work},
     meta::{BAD_TIMEOUT, CallMeta},
     observed::ended,
     report::outcome_name,
 };
 use crate::{
     access::{audit::Event, quota::Slot},
-    error::{
-        Failure, Fate,
-        status::{CallFacts, status},
-    },
+    error::{Failure, Fate, status::status},
     identity::Identity,
     proto::{DeleteOutcome, ErrorReason},
     upstream::{attempt::Limits, deadline::Deadline},
@@ -85,59 +81,7 @@ where
     })
 }
 
-/// One call on its way. What is told of it is in `report.rs`.
-pub(super) struct Call {
-    pub(super) shared: Arc<Shared>,
-    pub(super) meta: Arc<CallMeta>,
-    pub(super) subject: Subject,
-    pub(super) facts: CallFacts,
-    pub(super) trace: Trace,
-    /// The target is configured.
-    pub(super) known: bool,
-    /// The intent is on record.
-    pub(super) intended: bool,
-    /// Its place among the calls in progress; given back when it has ended, whether its caller is still there or not.
-    room: Option<OwnedSemaphorePermit>,
-    /// The slot in the caller's quota, if the caller has a limit.
-    slot: Option<Slot>,
-    /// The drain waits for it, from before the call asks whether there is one.
-    _in_progress: TaskTrackerToken,
-}
-
 impl Call {
-    fn new(shared: Arc<Shared>, meta: Arc<CallMeta>, subject: Subject, known: bool) -> Self {
-        let in_progress = shared.tasks.token();
-        let facts = CallFacts {
-            names: Some(subject.names),
-            caller: meta.caller_name(),
-            request_id: meta.request_id.clone(),
-            identifiers: subject.checked.identifiers.clone(),
-            attempts: 0,
-            outcome: Fate::NotSent,
-        };
-        Self {
-            shared,
-            meta,
-            subject,
-            facts,
-            trace: Trace::default(),
-            known,
-            intended: false,
-            room: None,
-            slot: None,
-            _in_progress: in_progress,
-        }
-    }
-
-    pub(super) fn is_allowed(&self) -> bool {
-        let Subject {
-            rpc, target, pool, ..
-        } = &self.subject;
-        let caller = self.meta.caller.as_ref();
-        let access = self.shared.access();
-        caller.is_ok_and(|caller| access.policy.allows(caller, rpc, target, pool.as_deref()))
-    }
-
     /// Makes the checks before anything is sent, in the documented order. Returns the deadline and the work.
     fn admit<W>(&mut self, work: Option<W>) -> Result<(Deadline, W), Failure> {
         if self.shared.draining.is_cancelled() {

@@ -6,8 +6,8 @@ use tonic::{Response, Status};
 
 use super::{
     Shared,
+    call::Call,
     meta::{CallMeta, new_id},
-    pipeline::Call,
 };
 use crate::{
     access::{

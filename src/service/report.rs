@@ -6,7 +6,11 @@ use opentelemetry::KeyValue;
 use time::OffsetDateTime;
 use tonic::{Code, Status};
 
-use super::{Shared, call::Subject, meta::CallMeta, pipeline::Call};
+use super::{
+    Shared,
+    call::{Call, Subject},
+    meta::CallMeta,
+};
 use crate::{
     access::audit::{Entry, Event, PATIENCE},
     error::{

@@ -11,7 +11,8 @@ use super::{
     rpc::{Rpc, handle},
 };
 use crate::{
-    error::resource::ResourceNames, proto::user_admin_server::UserAdmin,
+    error::resource::ResourceNames,
+    proto::{self, user_admin_server::UserAdmin},
     upstream::platform::Platform,
 };
 
@@ -45,7 +46,7 @@ const fn of<R: Rpc>() -> (&'static str, &'static ResourceNames) {
 /// Returns the name and the upstream of the rpc with this path.
 #[must_use]
 pub fn rpc(path: &str) -> Option<(&'static str, &'static ResourceNames)> {
-    let name = path.strip_prefix("/useradmin.v1.UserAdmin/")?;
+    let name = proto::rpc(path)?;
     RPCS.iter().copied().find(|(rpc, _)| *rpc == name)
 }
 

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     config::{Config, Roots, Target, targets::Settings},
-    error::{Failure, resource::ResourceNames},
+    error::{Failure, resource::ResourceNames, rule::Rule},
     metrics::{CredentialState, Requests},
 };
 
@@ -60,6 +60,9 @@ pub struct Outgoing {
 pub trait Platform: Sized + Send + Sync + 'static {
     /// Names in error details, metrics and logs.
     const NAMES: &'static ResourceNames;
+    /// The tables of rules, each with the request whose answers it is for. The first one is for the deletion and the reads
+    /// before it.
+    const TABLES: &'static [(&'static str, &'static [Rule])];
     /// HTTP versions that a target is asked for, in the order of preference.
     const ALPN: Alpn;
     /// Whether the target itself issues the credentials, so that a failure to obtain them counts for its circuit

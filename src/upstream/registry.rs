@@ -9,8 +9,12 @@ use super::{
 };
 use crate::{
     config::{Config, targets::Settings as _},
+    error::{resource::ResourceNames, rule::Rule},
     metrics::{Metrics, TargetName, TargetState},
 };
+
+/// Names of a platform, request, and the rules for its answers.
+pub type Table = (&'static ResourceNames, &'static str, &'static [Rule]);
 
 /// Lists the platforms: a field of [`Targets`], and the type that implements [`Platform`].
 macro_rules! platforms {
@@ -31,6 +35,16 @@ macro_rules! platforms {
             fn groups(&self) -> Vec<&dyn AnyGroup> {
                 vec![$(&self.$field,)*]
             }
+        }
+
+        /// Returns the tables of rules of all platforms, each with the names of its platform and with its request.
+        #[must_use]
+        pub fn tables() -> Vec<Table> {
+            let mut tables = Vec::new();
+            $(for (request, rules) in <$platform>::TABLES {
+                tables.push((<$platform>::NAMES, *request, *rules));
+            })*
+            tables
         }
 
         $(impl Registered for $platform {

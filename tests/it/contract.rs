@@ -14,8 +14,8 @@ use useradmin::{
     },
     proto::ErrorReason as R,
     upstream::{
-        azure_batch::{NAMES, no_token, rules::RULES as BATCH_RULES},
-        ibm_hmc::rules::{LOGON_RULES, RULES as HMC_RULES},
+        azure_batch::{NAMES, no_token},
+        registry::tables,
     },
 };
 
@@ -83,12 +83,19 @@ fn of_facade(more: &[R]) -> Pairs {
     usual.chain(alternate).collect()
 }
 
+/// What the tables of an upstream make of its answers.
+fn rows_of(upstream: &str) -> Pairs {
+    let tables = tables().into_iter();
+    let tables = tables.filter(|(names, ..)| names.upstream == upstream);
+    tables.flat_map(|(_, _, rules)| of_rows(rules)).collect()
+}
+
 fn batch_rows() -> Pairs {
-    of_rows(BATCH_RULES)
+    rows_of("azure_batch")
 }
 
 fn hmc_rows() -> Pairs {
-    &of_rows(HMC_RULES) | &of_rows(LOGON_RULES)
+    rows_of("ibm_hmc")
 }
 
 /// Without the prefix that all reasons have.
@@ -353,7 +360,7 @@ fn metadata_keys_are_the_documented_ones() {
 /// Both vendors report a target that is down with 5xx alone.
 #[test]
 fn rows_of_5xx_count_for_the_circuit_breaker() {
-    for row in [BATCH_RULES, HMC_RULES, LOGON_RULES].concat() {
+    for row in tables().into_iter().flat_map(|(_, _, rules)| rules) {
         let down = (500..600).contains(row.status.end());
         assert_eq!(row.down, down, "{row:?}");
     }
@@ -382,7 +389,7 @@ fn no_row_is_hidden(table: &[Rule]) {
 
 #[test]
 fn tables_have_no_hidden_row_and_an_answer_for_everything() {
-    for table in [BATCH_RULES, HMC_RULES, LOGON_RULES] {
-        no_row_is_hidden(table);
+    for (_, _, rules) in tables() {
+        no_row_is_hidden(rules);
     }
 }

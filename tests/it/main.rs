@@ -59,6 +59,7 @@ mod hmc_rows;
 mod hmc_session;
 mod hmc_tls;
 mod hostile;
+mod imports;
 mod internals;
 mod large_metadata;
 mod late;

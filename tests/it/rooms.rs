@@ -63,7 +63,7 @@ const ABSENT: [(&str, &[&str]); 10] = [
     ),
 ];
 
-fn sources(folder: &Path) -> Vec<PathBuf> {
+pub fn sources(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).unwrap_or_else(|_| panic!("no {}", folder.display()));
     let paths = entries.map(|entry| entry.unwrap().path());
     paths

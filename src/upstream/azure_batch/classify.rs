@@ -5,7 +5,7 @@ use std::sync::Arc;
 use prost_types::Any;
 
 use super::{
-    client::{NAMES, NodeUser},
+    names::{NAMES, NodeUser},
     rules::RULES,
     wire,
 };

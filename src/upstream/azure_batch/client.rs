@@ -12,14 +12,13 @@ use super::{
     classify::{answered, failure, not_from_azure},
     credential::{Credential, Used},
     entra::TokenSource,
+    names::{NAMES, NodeUser},
+    rules::RULES,
     wire,
 };
 use crate::{
     config::{self, BatchAccount, Config},
-    error::{
-        Answered, Failure,
-        resource::{Collection, Level, ResourceNames},
-    },
+    error::{Answered, Failure, resource::ResourceNames, rule::Rule},
     metrics::{CredentialState, Requests},
     proto::ErrorReason,
     upstream::{
@@ -34,28 +33,6 @@ use crate::{
         redact::Secrets,
         trusted::{Alpn, Change},
     },
-};
-
-/// The names of Azure Batch.
-pub const NAMES: ResourceNames = ResourceNames {
-    title: "Azure Batch",
-    upstream: "azure_batch",
-    collections: &[
-        collection(
-            Level::Target,
-            "useradmin/BatchAccount",
-            "batchAccounts",
-            &["account"],
-        ),
-        collection(Level::Pool, "useradmin/BatchPool", "pools", &["pool_id"]),
-        collection(Level::Node, "useradmin/BatchNode", "nodes", &["node_id"]),
-        collection(
-            Level::User,
-            "useradmin/BatchNodeUser",
-            "users",
-            &["user_name"],
-        ),
-    ],
 };
 
 const API_VERSION: &str = "2023-11-01.18.0";
@@ -73,35 +50,6 @@ const READ_NODE: Operation = Operation {
     route: Some("/pools/{poolId}/nodes/{nodeId}"),
     traced: true,
 };
-
-const fn collection(
-    level: Level,
-    resource_type: &'static str,
-    segment: &'static str,
-    keys: &'static [&'static str],
-) -> Collection {
-    Collection {
-        level,
-        resource_type,
-        segment,
-        keys,
-    }
-}
-
-/// A user of a node, and the ID that identifies the call at Azure.
-#[derive(Clone, Debug)]
-pub struct NodeUser {
-    /// Pool.
-    pub pool_id: String,
-    /// Node.
-    pub node_id: String,
-    /// User.
-    pub user_name: String,
-    /// `client-request-id`, the same in every attempt.
-    pub client_request_id: String,
-    /// Whether the caller chose the `client-request-id`.
-    pub callers_id: bool,
-}
 
 /// A node as Azure Batch describes it.
 pub struct Node {
@@ -150,6 +98,7 @@ pub struct AzureBatch {
 
 impl Platform for AzureBatch {
     const NAMES: &'static ResourceNames = &NAMES;
+    const TABLES: &'static [(&'static str, &'static [Rule])] = &[("deletion", RULES)];
     const ALPN: Alpn = &[b"h2", b"http/1.1"];
     const ISSUES_CREDENTIALS: bool = false;
 

@@ -6,6 +6,7 @@ mod client;
 mod credential;
 mod entra;
 mod federated;
+mod names;
 pub mod no_token;
 pub mod rules;
 mod shared_key;
@@ -13,4 +14,5 @@ mod token_document;
 mod token_endpoint;
 pub mod wire;
 
-pub use client::{AzureBatch, NAMES, Node, NodeUser};
+pub use client::{AzureBatch, Node};
+pub use names::{NAMES, NodeUser};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use prost_types::Any;
 
-use super::{client::NAMES, wire};
+use super::{names::NAMES, wire};
 use crate::{
     error::{
         Answered, Failure,

@@ -9,17 +9,14 @@ use super::{
     credential::{SESSION, Session, SessionSource},
     logon_file::LogonFile,
     logon_guard::LogonGuards,
-    rules::RULES,
-    same_name,
+    names::{NAMES, UserRef, same_name},
+    rules::{LOGON_RULES, RULES},
     session_watch::{SessionWatch, is_doubtful},
     wire::{self, HmcUser},
 };
 use crate::{
     config::{self, Config, Hmc, secret::Secret},
-    error::{
-        Failure,
-        resource::{Collection, Level, ResourceNames},
-    },
+    error::{Failure, resource::ResourceNames, rule::Rule},
     metrics::{CredentialState, Requests},
     proto::ErrorReason,
     upstream::{
@@ -34,26 +31,6 @@ use crate::{
         renewable::{Lease, Renewable},
         trusted::Alpn,
     },
-};
-
-/// The names of the HMC.
-pub const NAMES: ResourceNames = ResourceNames {
-    title: "the HMC",
-    upstream: "ibm_hmc",
-    collections: &[
-        Collection {
-            level: Level::Target,
-            resource_type: "useradmin/Hmc",
-            segment: "hmcs",
-            keys: &["hmc"],
-        },
-        Collection {
-            level: Level::User,
-            resource_type: "useradmin/HmcUser",
-            segment: "users",
-            keys: &["user_id", "user_name"],
-        },
-    ],
 };
 
 /// Number of characters of `X-Audit-Id` that the HMC uses.
@@ -76,15 +53,6 @@ const LIST_USERS: Operation = Operation {
     traced: true,
 };
 
-/// How a request identifies a user.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum UserRef {
-    /// By object ID.
-    Id(String),
-    /// By name, in any case.
-    Name(String),
-}
-
 /// A configured HMC.
 pub struct IbmHmc {
     alias: String,
@@ -95,6 +63,8 @@ pub struct IbmHmc {
 
 impl Platform for IbmHmc {
     const NAMES: &'static ResourceNames = &NAMES;
+    const TABLES: &'static [(&'static str, &'static [Rule])] =
+        &[("deletion", RULES), ("logon", LOGON_RULES)];
     const ALPN: Alpn = &[b"http/1.1"];
     /// The logon is a request to the HMC.
     const ISSUES_CREDENTIALS: bool = true;

@@ -19,8 +19,12 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use ring::pbkdf2::{self, PBKDF2_HMAC_SHA256};
 use serde::{Deserialize, Serialize};
 
-use super::logon_guard::{GUARD_TIME, MAX_REFUSED};
 use crate::config::AuditSink;
+
+/// Refused logons after which no further one is sent. An HMC disables a user after more than that (sample: 3).
+pub const MAX_REFUSED: u32 = 2;
+/// Duration of the suspension.
+pub const GUARD_TIME: Duration = Duration::from_mins(5);
 
 /// The form of the file, with the way in which digests are computed.
 const VERSION: u32 = 1;

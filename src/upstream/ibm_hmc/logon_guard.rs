@@ -14,17 +14,12 @@ use tokio::{
 };
 use zeroize::Zeroizing;
 
-use super::logon_file::{Durability, LogonFile, SlowDigest};
+use super::logon_file::{Durability, GUARD_TIME, LogonFile, MAX_REFUSED, SlowDigest};
 use crate::{
     config::{self, secret::Secret},
     error::Failure,
     proto::ErrorReason,
 };
-
-/// Refused logons after which no further one is sent. An HMC disables a user after more than that (sample: 3).
-pub const MAX_REFUSED: u32 = 2;
-/// Duration of the suspension.
-pub const GUARD_TIME: Duration = Duration::from_mins(5);
 
 /// Refused logons in a row with one password.
 struct Refusals {

@@ -1,0 +1,54 @@
+//! Names of resources and users of Azure Batch.
+
+use crate::error::resource::{Collection, Level, ResourceNames};
+
+/// The names of Azure Batch.
+pub const NAMES: ResourceNames = ResourceNames {
+    title: "Azure Batch",
+    upstream: "azure_batch",
+    collections: &[
+        collection(
+            Level::Target,
+            "useradmin/BatchAccount",
+            "batchAccounts",
+            &["account"],
+        ),
+        collection(Level::Pool, "useradmin/BatchPool", "pools", &["pool_id"]),
+        collection(Level::Node, "useradmin/BatchNode", "nodes", &["node_id"]),
+        collection(
+            Level::User,
+            "useradmin/BatchNodeUser",
+            "users",
+            &["user_name"],
+        ),
+    ],
+};
+
+const fn collection(
+    level: Level,
+    resource_type: &'static str,
+    segment: &'static str,
+    keys: &'static [&'static str],
+) -> Collection {
+    Collection {
+        level,
+        resource_type,
+        segment,
+        keys,
+    }
+}
+
+/// A user of a node, and the ID that identifies the call at Azure.
+#[derive(Clone, Debug)]
+pub struct NodeUser {
+    /// Pool.
+    pub pool_id: String,
+    /// Node.
+    pub node_id: String,
+    /// User.
+    pub user_name: String,
+    /// `client-request-id`, the same in every attempt.
+    pub client_request_id: String,
+    /// Whether the caller chose the `client-request-id`.
+    pub callers_id: bool,
+}

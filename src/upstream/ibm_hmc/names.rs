@@ -1,0 +1,46 @@
+//! Names of resources and users of an HMC.
+
+use crate::error::resource::{Collection, Level, ResourceNames};
+
+/// The names of the HMC.
+pub const NAMES: ResourceNames = ResourceNames {
+    title: "the HMC",
+    upstream: "ibm_hmc",
+    collections: &[
+        Collection {
+            level: Level::Target,
+            resource_type: "useradmin/Hmc",
+            segment: "hmcs",
+            keys: &["hmc"],
+        },
+        Collection {
+            level: Level::User,
+            resource_type: "useradmin/HmcUser",
+            segment: "users",
+            keys: &["user_id", "user_name"],
+        },
+    ],
+};
+
+/// How a request identifies a user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UserRef {
+    /// By object ID.
+    Id(String),
+    /// By name, in any case.
+    Name(String),
+}
+
+/// Returns whether two names are those of the same user. The HMC ignores the case of names.
+///
+/// A character of ASCII never equals one of another script: the Kelvin sign folds to `k`, and must not reach a user with a
+/// `k`.
+#[must_use]
+pub fn same_name(a: &str, b: &str) -> bool {
+    let mut pairs = a.chars().zip(b.chars());
+    a.chars().count() == b.chars().count()
+        && pairs.all(|(a, b)| {
+            a.eq_ignore_ascii_case(&b)
+                || (!a.is_ascii() && !b.is_ascii() && a.to_lowercase().eq(b.to_lowercase()))
+        })
+}
