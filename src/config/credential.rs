@@ -1,20 +1,90 @@
-//! Reads `[batch_accounts.ALIAS.credential]`, whose keys depend on its kind.
+//! `[batch_accounts.ALIAS.credential]`, whose keys depend on its kind.
 
 use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
 
+use url::Url;
+
 use super::{
-    Credential, DEFAULT_SCOPE, Entra, EntraKind,
+    DEFAULT_SCOPE,
     fault::Faults,
     files,
     references::secret,
-    secret::Form,
+    secret::{Form, SecretSource},
     section::{Placed, Section},
     urls::{Shape, identifier, url},
 };
 use crate::names;
+
+/// A credential for Azure Batch.
+#[derive(Clone)]
+pub enum Credential {
+    /// A Microsoft Entra token.
+    Entra(Entra),
+    /// The account's key.
+    SharedKey {
+        /// The account's name.
+        account: String,
+        /// The key, in base64.
+        key: SecretSource,
+    },
+}
+
+/// A credential that yields Microsoft Entra tokens.
+#[derive(Clone)]
+pub struct Entra {
+    /// Which one.
+    pub kind: EntraKind,
+    /// Where tokens are asked for; `None` leaves it to the credential's own default.
+    pub authority: Option<Url>,
+    /// What they are asked for.
+    pub scope: String,
+    /// How long a call waits for a token.
+    pub token_timeout: Duration,
+}
+
+impl Entra {
+    /// How long a call waits for a token, unless the configuration says otherwise.
+    pub const TOKEN_TIMEOUT: Duration = Duration::from_secs(8);
+    /// The same for the Azure CLI, which takes 10 to 15 seconds on small machines. Less than the default deadline
+    /// of a call, so that a call without one fails with the cause.
+    pub const AZURE_CLI_TIMEOUT: Duration = Duration::from_secs(25);
+}
+
+/// The kinds of Entra credential.
+#[derive(Clone)]
+pub enum EntraKind {
+    /// An application with a secret.
+    ClientSecret {
+        /// Tenant.
+        tenant_id: String,
+        /// Application.
+        client_id: String,
+        /// Its secret.
+        secret: SecretSource,
+    },
+    /// A Kubernetes workload identity; what is absent comes from the environment.
+    WorkloadIdentity {
+        /// Tenant.
+        tenant_id: Option<String>,
+        /// Application.
+        client_id: Option<String>,
+        /// The federated token.
+        token_file: Option<PathBuf>,
+    },
+    /// A managed identity; system-assigned without a client ID.
+    ManagedIdentity {
+        /// A user-assigned identity.
+        client_id: Option<String>,
+    },
+    /// Whoever is logged in to the Azure CLI.
+    AzureCli {
+        /// Tenant.
+        tenant_id: Option<String>,
+    },
+}
 
 const KINDS: [&str; 5] = [
     "client_secret",

@@ -1,9 +1,11 @@
 //! The configuration: one TOML file, checked as a whole before anything starts, and again whenever it changes.
 
+mod batch_accounts;
 mod callers;
 mod credential;
 pub mod fault;
 pub mod files;
+mod hmcs;
 pub mod keys;
 mod model;
 pub mod pem;
@@ -23,7 +25,12 @@ use std::{
 
 use toml::{Table, Value, de::DeTable};
 
-pub use self::model::*;
+pub use self::{
+    batch_accounts::BatchAccount,
+    credential::{Credential, Entra, EntraKind},
+    hmcs::Hmc,
+    model::*,
+};
 use self::{fault::Faults, secret::SecretSource, section::Section, tls::TlsFiles};
 use crate::stamp::Stamp;
 

@@ -6,7 +6,7 @@ use jsonwebtoken::Algorithm;
 use rustls::pki_types::CertificateDer;
 use url::Url;
 
-use super::{secret::SecretSource, tls::TlsFiles};
+use super::tls::TlsFiles;
 use crate::{identity::Identity, pattern::Pattern};
 
 /// `[server]`
@@ -150,11 +150,6 @@ pub struct BulkheadLimits {
     pub queued: u32,
 }
 
-impl Hmc {
-    /// How long a logon may take, unless the configuration says otherwise.
-    pub const LOGON_TIMEOUT: Duration = Duration::from_secs(8);
-}
-
 /// `ca_file`
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Roots {
@@ -177,92 +172,6 @@ pub struct Target<S> {
     pub bulkhead: BulkheadLimits,
     /// Keys of this kind of target.
     pub own: S,
-}
-
-/// `[batch_accounts.ALIAS]`
-#[derive(Clone)]
-pub struct BatchAccount {
-    /// How this service shows who it is.
-    pub credential: Credential,
-}
-
-/// `[batch_accounts.ALIAS.credential]`
-#[derive(Clone)]
-pub enum Credential {
-    /// A Microsoft Entra token.
-    Entra(Entra),
-    /// The account's key.
-    SharedKey {
-        /// The account's name.
-        account: String,
-        /// The key, in base64.
-        key: SecretSource,
-    },
-}
-
-/// A credential that yields Microsoft Entra tokens.
-#[derive(Clone)]
-pub struct Entra {
-    /// Which one.
-    pub kind: EntraKind,
-    /// Where tokens are asked for; `None` leaves it to the credential's own default.
-    pub authority: Option<Url>,
-    /// What they are asked for.
-    pub scope: String,
-    /// How long a call waits for a token.
-    pub token_timeout: Duration,
-}
-
-impl Entra {
-    /// How long a call waits for a token, unless the configuration says otherwise.
-    pub const TOKEN_TIMEOUT: Duration = Duration::from_secs(8);
-    /// The same for the Azure CLI, which takes 10 to 15 seconds on small machines. Less than the default deadline
-    /// of a call, so that a call without one fails with the cause.
-    pub const AZURE_CLI_TIMEOUT: Duration = Duration::from_secs(25);
-}
-
-/// The kinds of Entra credential.
-#[derive(Clone)]
-pub enum EntraKind {
-    /// An application with a secret.
-    ClientSecret {
-        /// Tenant.
-        tenant_id: String,
-        /// Application.
-        client_id: String,
-        /// Its secret.
-        secret: SecretSource,
-    },
-    /// A Kubernetes workload identity; what is absent comes from the environment.
-    WorkloadIdentity {
-        /// Tenant.
-        tenant_id: Option<String>,
-        /// Application.
-        client_id: Option<String>,
-        /// The federated token.
-        token_file: Option<PathBuf>,
-    },
-    /// A managed identity; system-assigned without a client ID.
-    ManagedIdentity {
-        /// A user-assigned identity.
-        client_id: Option<String>,
-    },
-    /// Whoever is logged in to the Azure CLI.
-    AzureCli {
-        /// Tenant.
-        tenant_id: Option<String>,
-    },
-}
-
-/// `[hmcs.ALIAS]`
-#[derive(Clone)]
-pub struct Hmc {
-    /// The user that this service logs on with.
-    pub userid: String,
-    /// Its password.
-    pub password: SecretSource,
-    /// How long a logon may take.
-    pub logon_timeout: Duration,
 }
 
 /// `[[callers]]`

@@ -1,18 +1,17 @@
-//! Reads the tables of targets, `[batch_accounts.ALIAS]` and `[hmcs.ALIAS]`, and the files that they name.
+//! Reads the tables of targets. The keys that a kind of target has alone are in a file of their own.
 
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use super::{
-    BatchAccount, BulkheadLimits, Credential, Entra, EntraKind, Hmc, Roots, Target, credential,
+    BulkheadLimits, Roots, Target,
     fault::Faults,
-    references::{roots, secret},
-    secret::{Form, SecretSource},
+    references::roots,
+    secret::SecretSource,
     section::{Placed, Section},
-    urls::{Shape, identifier, url},
+    urls::{Shape, url},
 };
 use crate::{client_tls::Trust, names, pattern::Pattern};
 
@@ -103,69 +102,6 @@ pub fn read<S: Settings>(
         }
     }
     targets
-}
-
-impl Settings for BatchAccount {
-    const TABLE: &'static str = "batch_accounts";
-    const SECTION: &'static str = "batch_accounts.ALIAS";
-    const TRUST: Trust = Trust::More;
-    const BULKHEAD: BulkheadLimits = BulkheadLimits {
-        in_flight: 256,
-        queued: 256,
-    };
-
-    fn read(section: &Section, folder: &Path, faults: &mut Faults) -> Option<Self> {
-        let credential = credential::credential(section, folder, faults)?;
-        Some(Self { credential })
-    }
-
-    fn secrets(&self) -> Vec<SecretSource> {
-        match &self.credential {
-            Credential::SharedKey { key, .. } => vec![key.clone()],
-            Credential::Entra(Entra {
-                kind: EntraKind::ClientSecret { secret, .. },
-                ..
-            }) => vec![secret.clone()],
-            Credential::Entra(_) => Vec::new(),
-        }
-    }
-
-    fn token_files(&self) -> Vec<PathBuf> {
-        match &self.credential {
-            Credential::Entra(Entra {
-                kind: EntraKind::WorkloadIdentity { token_file, .. },
-                ..
-            }) => token_file.iter().cloned().collect(),
-            _ => Vec::new(),
-        }
-    }
-}
-
-impl Settings for Hmc {
-    const TABLE: &'static str = "hmcs";
-    const SECTION: &'static str = "hmcs.ALIAS";
-    const TRUST: Trust = Trust::Only;
-    /// HMCs are small machines.
-    const BULKHEAD: BulkheadLimits = BulkheadLimits {
-        in_flight: 8,
-        queued: 256,
-    };
-
-    fn read(section: &Section, folder: &Path, faults: &mut Faults) -> Option<Self> {
-        let userid = identifier(section, "userid", faults);
-        let password = secret(section, "password_file", Form::Text, folder, faults);
-        let seconds = section.number("logon_timeout_seconds", 1..=60, faults);
-        let logon_timeout = seconds.map(|seconds| Duration::from_secs(seconds.into()));
-        Some(Self {
-            userid: userid?.value,
-            password: password?,
-            logon_timeout: logon_timeout.unwrap_or(Self::LOGON_TIMEOUT),
-        })
-    }
-
-    fn secrets(&self) -> Vec<SecretSource> {
-        vec![self.password.clone()]
-    }
 }
 
 fn check_alias(alias: &Placed<String>, faults: &mut Faults) {
