@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    BulkheadLimits,
     credential::{self, Credential, Entra, EntraKind},
     fault::Faults,
+    model::BulkheadLimits,
     secret::SecretSource,
     section::Section,
     targets::Settings,

@@ -8,7 +8,6 @@ use std::{
 use url::Url;
 
 use super::{
-    DEFAULT_SCOPE,
     fault::Faults,
     files,
     references::secret,
@@ -85,6 +84,9 @@ pub enum EntraKind {
         tenant_id: Option<String>,
     },
 }
+
+/// The scope of Azure Batch tokens. The double slash is right: the audience ends in one.
+pub const DEFAULT_SCOPE: &str = "https://batch.core.windows.net//.default";
 
 const KINDS: [&str; 5] = [
     "client_secret",

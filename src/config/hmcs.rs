@@ -3,8 +3,8 @@
 use std::{path::Path, time::Duration};
 
 use super::{
-    BulkheadLimits,
     fault::Faults,
+    model::BulkheadLimits,
     references::secret,
     secret::{Form, SecretSource},
     section::Section,

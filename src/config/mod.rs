@@ -27,15 +27,12 @@ use toml::{Table, Value, de::DeTable};
 
 pub use self::{
     batch_accounts::BatchAccount,
-    credential::{Credential, Entra, EntraKind},
+    credential::{Credential, DEFAULT_SCOPE, Entra, EntraKind},
     hmcs::Hmc,
     model::*,
 };
 use self::{fault::Faults, secret::SecretSource, section::Section, tls::TlsFiles};
 use crate::stamp::Stamp;
-
-/// The scope of Azure Batch tokens. The double slash is right: the audience ends in one.
-pub const DEFAULT_SCOPE: &str = "https://batch.core.windows.net//.default";
 
 /// Everything that the operator decides.
 #[derive(Clone)]

@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use super::{
-    Roots,
     fault::Faults,
-    files, pem,
+    files,
+    model::Roots,
+    pem,
     secret::{Form, SecretSource},
     section::Section,
 };

@@ -6,8 +6,8 @@ use std::{
 };
 
 use super::{
-    BulkheadLimits, Roots, Target,
     fault::Faults,
+    model::{BulkheadLimits, Roots, Target},
     references::roots,
     secret::SecretSource,
     section::{Placed, Section},

@@ -106,7 +106,7 @@ pub struct Failure {
     pub aadsts_code: Option<u32>,
     /// By how many seconds the clock of the upstream that refused the credentials is ahead of this machine's.
     pub clock_skew: Option<i64>,
-    /// Whether the answer means that the target is down, which opens its circuit breaker.
+    /// Whether the answer means that the target is down, and counts as a failure for its circuit breaker.
     pub target_down: bool,
     /// For operators; never leaves the server.
     pub context: String,

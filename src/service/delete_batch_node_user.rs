@@ -42,8 +42,7 @@ impl Rpc for DeleteBatchNodeUser {
             name: Some(request.user_name.clone()),
             pool: Some(request.pool_id.clone()),
             validate_only: request.validate_only,
-            // A check reads the node alone, which says nothing about the user.
-            allow_missing: request.allow_missing && !request.validate_only,
+            allow_missing: request.allow_missing,
             client_request_id: client_request_id.clone(),
             user: NodeUser {
                 pool_id: request.pool_id,

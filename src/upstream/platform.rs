@@ -56,7 +56,7 @@ pub struct Outgoing {
     pub success: StatusCode,
 }
 
-/// A platform: one configured target of it.
+/// The part of a configured target that differs between platforms.
 pub trait Platform: Sized + Send + Sync + 'static {
     /// Names in error details, metrics and logs.
     const NAMES: &'static ResourceNames;
@@ -65,6 +65,9 @@ pub trait Platform: Sized + Send + Sync + 'static {
     const TABLES: &'static [(&'static str, &'static [Rule])];
     /// HTTP versions that a target is asked for, in the order of preference.
     const ALPN: Alpn;
+    /// Whether [`Self::read`] reads the user, so that a missing user is known before the deletion. Otherwise it reads
+    /// something that contains users.
+    const READS_USER: bool;
     /// Whether the target itself issues the credentials, so that a failure to obtain them counts for its circuit
     /// breaker.
     const ISSUES_CREDENTIALS: bool;
@@ -95,7 +98,7 @@ pub trait Platform: Sized + Send + Sync + 'static {
         requests: &Requests,
     ) -> Result<Self, String>;
 
-    /// Returns what the request itself says about the user.
+    /// Returns what is known of the user before anything is read.
     fn requested(user: &Self::User) -> Self::Found;
 
     /// Returns whether the order needs a request that reads before the deletion.
@@ -113,20 +116,14 @@ pub trait Platform: Sized + Send + Sync + 'static {
         secrets: &Secrets,
     ) -> Result<Self::Found, Failure>;
 
-    /// Returns the user's name if it was read.
-    fn name(_found: &Self::Found) -> Option<&str> {
-        None
-    }
+    /// Returns the name of the user. A user without a name is not deleted.
+    fn name<'a>(order: &'a Order<Self::User>, found: &'a Self::Found) -> &'a str;
 
-    /// Returns the metadata keys and values that identify the user.
-    fn identifiers(_found: &Self::Found) -> Vec<(&'static str, String)> {
-        Vec::new()
-    }
+    /// Returns the metadata keys and values that were read of the user.
+    fn identifiers(found: &Self::Found) -> Vec<(&'static str, String)>;
 
     /// Returns whether this is the user that the service itself logs on with.
-    fn is_own_user(&self, _name: &str) -> bool {
-        false
-    }
+    fn is_own_user(&self, name: &str) -> bool;
 
     /// Checks what is known of the user for an order that only validates.
     fn validate(&self, _found: &Self::Found) -> Result<(), Failure> {
@@ -141,7 +138,8 @@ pub trait Platform: Sized + Send + Sync + 'static {
         limits: &Limits,
     ) -> Result<Outgoing, Failure>;
 
-    /// Checks that an answer with the status of success is the platform's own answer to [`Self::delete`].
+    /// Checks that an answer with the status of success is the platform's own answer to [`Self::delete`]. The answer has no
+    /// body: a deletion succeeded as soon as its status line says so.
     fn deleted(
         &self,
         _order: &Order<Self::User>,
@@ -182,7 +180,8 @@ pub trait Platform: Sized + Send + Sync + 'static {
     /// Returns the secrets that an upstream may repeat and a caller must not receive.
     fn secrets(&self, credential: &Self::Credential, authorization: &HeaderValue) -> Secrets;
 
-    /// Records what an answer says about the credential. `failure` is `None` if the answer was understood.
+    /// Records what an answer says about the credential. `failure` is `None` if the answer was understood, even if it means
+    /// that the user cannot be deleted.
     fn note_answer(
         &self,
         purpose: Purpose,
@@ -197,10 +196,8 @@ pub trait Platform: Sized + Send + Sync + 'static {
     /// Returns the state of the credential in use, if it has one.
     fn credential_state(&self) -> Option<CredentialState>;
 
-    /// Reads changed authorities for the auxiliary clients of the platform.
-    fn trust(&self, _roots: &Roots) -> Result<Vec<Change>, String> {
-        Ok(Vec::new())
-    }
+    /// Returns closures that apply changed authorities to the clients of the platform beside that of the target.
+    fn trust(&self, roots: &Roots) -> Result<Vec<Change>, String>;
 
     /// Gives back what the target or the system holds for this service.
     fn close(&self) -> impl Future<Output = ()> + Send;

@@ -74,7 +74,7 @@ impl Targets {
         groups.flat_map(AnyGroup::states).collect()
     }
 
-    /// Reads the authorities of a changed configuration. The changes take effect when they are called.
+    /// Returns closures that apply the authorities of a changed configuration.
     pub fn trust(&self, config: &Config) -> Result<Vec<Change>, String> {
         let mut changes = Vec::new();
         for group in self.groups() {

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     config::{self, Roots, targets::Settings as _},
-    error::{Failure, Repeat},
+    error::{Failure, Fate, Repeat},
     metrics::{Requests, TargetState},
     pattern::Pattern,
     proto::{DeleteOutcome, ErrorReason},
@@ -73,7 +73,7 @@ impl<P: Platform> Target<P> {
         protected.iter().any(|pattern| pattern.matches(name))
     }
 
-    /// Reads changed authorities. The changes take effect when they are called.
+    /// Returns closures that apply changed authorities.
     pub fn trust(&self, roots: &Roots) -> Result<Vec<Change>, String> {
         let mut changes = self.platform.trust(roots)?;
         changes.extend(self.client.trust(roots)?);
@@ -90,7 +90,8 @@ impl<P: Platform> Target<P> {
         self.platform.close().await;
     }
 
-    /// Deletes a user, or checks whether that is possible. Makes at most three attempts within the limits.
+    /// Deletes a user, or checks whether that is possible. Sends the read and the DELETE at most three times each, within the
+    /// limits.
     pub async fn run(&self, order: &Order<P::User>, limits: &Limits) -> Conclusion<P::Found> {
         let mut run = Run {
             target: self,
@@ -108,9 +109,11 @@ impl<P: Platform> Target<P> {
             Err(failure) => Err(failure),
         };
         if let Err(failure) = &result {
-            failure
-                .upstream_request_id()
-                .clone_into(&mut run.upstream_request_id);
+            if failure.answered.is_some() {
+                failure
+                    .upstream_request_id()
+                    .clone_into(&mut run.upstream_request_id);
+            }
             if let Some(outcome) = run.absence(failure) {
                 result = Ok(outcome);
             }
@@ -124,10 +127,11 @@ impl<P: Platform> Target<P> {
     }
 
     /// Checks that the user may be deleted.
-    fn check(&self, found: &P::Found) -> Result<(), Failure> {
-        let Some(name) = P::name(found) else {
-            return Ok(());
-        };
+    fn check(&self, order: &Order<P::User>, found: &P::Found) -> Result<(), Failure> {
+        let name = P::name(order, found);
+        if name.is_empty() {
+            return Err(Failure::internal("a user without a name"));
+        }
         if self.platform.is_own_user(name) {
             return Err(Failure::new(ErrorReason::OwnUser, "the configured userid"));
         }
@@ -154,7 +158,7 @@ impl<P: Platform> Run<'_, P> {
         if P::reads_first(self.order) {
             self.found = self.read(pass).await?;
         }
-        self.target.check(&self.found)?;
+        self.target.check(self.order, &self.found)?;
         if self.order.validate_only {
             self.target.platform.validate(&self.found)?;
             return Ok(DeleteOutcome::Validated);
@@ -273,8 +277,8 @@ impl<P: Platform> Run<'_, P> {
         let Target {
             platform, guards, ..
         } = self.target;
-        // Only an answer that was understood has another reason, whatever its status is.
-        let understood = failure.answered.is_none();
+        // An answer that the platform understood, such as a list without the user, is no answer to report.
+        let understood = failure.answered.is_none() && failure.reason != ErrorReason::Internal;
         let noted = (!understood).then_some(&failure);
         platform.note_answer(purpose, credential, noted, &guards.budget);
         if failure.repeat == Repeat::Renew
@@ -285,6 +289,10 @@ impl<P: Platform> Run<'_, P> {
         match purpose {
             Purpose::Read => failure.of_a_read(),
             Purpose::Delete => {
+                // A DELETE that was answered was sent.
+                if failure.fate == Fate::NotSent {
+                    failure.fate = Fate::Unknown;
+                }
                 self.ledger.settle(&failure);
                 failure
             }
@@ -294,7 +302,8 @@ impl<P: Platform> Run<'_, P> {
     /// Returns the success that a missing user is: after an attempt with an unknown outcome it was most likely deleted by
     /// that attempt; otherwise the caller decides.
     fn absence(&self, failure: &Failure) -> Option<DeleteOutcome> {
-        if failure.reason != ErrorReason::UserNotFound {
+        let was_read = self.ledger.attempts() == 0;
+        if failure.reason != ErrorReason::UserNotFound || (was_read && !P::READS_USER) {
             return None;
         }
         let outcome = if self.ledger.ambiguous() {

@@ -9,7 +9,7 @@ use useradmin::{
     error::{
         Answered, Failure, Form,
         recipe::{Extra, recipe},
-        rule::{Body, Rule, decide},
+        rule::Rule,
         status::{CallFacts, status},
     },
     proto::ErrorReason as R,
@@ -355,41 +355,4 @@ fn metadata_keys_are_the_documented_ones() {
     }));
     let made = Failed::from(status(&failure, &facts)).metadata;
     assert_eq!(made.into_keys().collect::<BTreeSet<_>>(), documented);
-}
-
-/// Both vendors report a target that is down with 5xx alone.
-#[test]
-fn rows_of_5xx_count_for_the_circuit_breaker() {
-    for row in tables().into_iter().flat_map(|(_, _, rules)| rules) {
-        let down = (500..600).contains(row.status.end());
-        assert_eq!(row.down, down, "{row:?}");
-    }
-}
-
-/// Every row decides some answer: the rows before it leave something.
-#[track_caller]
-fn no_row_is_hidden(table: &[Rule]) {
-    for row in table {
-        let (code, header) = match row.body {
-            Body::Any => (None, None),
-            Body::Own => (Some("unlisted"), None),
-            Body::Code(code) => (Some(code), None),
-            Body::Header(code, header) => (Some(code), Some(header)),
-        };
-        let headers: Vec<&str> = header.into_iter().collect();
-        let decides = |status| {
-            decide(table, status, code, &headers).is_some_and(|found| std::ptr::eq(found, row))
-        };
-        assert!(row.status.clone().any(decides), "{row:?}");
-        assert!(!row.source.is_empty(), "{row:?}");
-    }
-    let last = table.last().unwrap();
-    assert_eq!((last.status.clone(), last.body), (0..=u16::MAX, Body::Any));
-}
-
-#[test]
-fn tables_have_no_hidden_row_and_an_answer_for_everything() {
-    for (_, _, rules) in tables() {
-        no_row_is_hidden(rules);
-    }
 }

@@ -68,6 +68,7 @@ mod log_output;
 mod metadata;
 mod metrics;
 mod overload;
+mod platforms;
 mod program;
 mod properties;
 mod quota;

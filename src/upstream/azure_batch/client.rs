@@ -100,6 +100,7 @@ impl Platform for AzureBatch {
     const NAMES: &'static ResourceNames = &NAMES;
     const TABLES: &'static [(&'static str, &'static [Rule])] = &[("deletion", RULES)];
     const ALPN: Alpn = &[b"h2", b"http/1.1"];
+    const READS_USER: bool = false;
     const ISSUES_CREDENTIALS: bool = false;
 
     type Settings = BatchAccount;
@@ -166,6 +167,19 @@ impl Platform for AzureBatch {
     ) -> Result<Self::Found, Failure> {
         self.deleted(order, answer, secrets)?;
         Node::read(answer, &order.user.node_id, secrets).map(Some)
+    }
+
+    fn name<'a>(order: &'a Order<NodeUser>, _found: &'a Self::Found) -> &'a str {
+        &order.user.user_name
+    }
+
+    fn identifiers(_found: &Self::Found) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
+
+    /// Azure Batch has no logon by a user of a node.
+    fn is_own_user(&self, _name: &str) -> bool {
+        false
     }
 
     fn validate(&self, found: &Self::Found) -> Result<(), Failure> {

@@ -34,7 +34,8 @@ const fn callers(code: &'static str, source: &'static str) -> Rule {
 pub const RULES: &[Rule] = &[
     // Whatever the body.
     Rule::new(only(429), Body::Any, R::UpstreamThrottled, "C: TooManyRequests; W").backoff(),
-    Rule::new(400..=599, Body::Code("OperationTimedOut"), R::UpstreamTimedOut, "C: 500").backoff().unknown().down(),
+    Rule::new(500..=599, Body::Code("OperationTimedOut"), R::UpstreamTimedOut, "C: 500").backoff().unknown().down(),
+    Rule::new(400..=499, Body::Code("OperationTimedOut"), R::UpstreamTimedOut, "C: 500, on another status").backoff().unknown(),
     Rule::new(only(408), Body::Any, R::UpstreamUnavailable, "H").backoff().unknown(),
     Rule::new(only(501), Body::Any, R::UpstreamRejectedRequest, "C: NotImplemented; H").down(),
     Rule::new(only(505), Body::Any, R::UpstreamRejectedRequest, "C: UnsupportedHttpVersion; H").down(),

@@ -29,7 +29,7 @@ use crate::{
         reached_authorization,
         redact::Secrets,
         renewable::{Lease, Renewable},
-        trusted::Alpn,
+        trusted::{Alpn, Change},
     },
 };
 
@@ -66,6 +66,7 @@ impl Platform for IbmHmc {
     const TABLES: &'static [(&'static str, &'static [Rule])] =
         &[("deletion", RULES), ("logon", LOGON_RULES)];
     const ALPN: Alpn = &[b"http/1.1"];
+    const READS_USER: bool = true;
     /// The logon is a request to the HMC.
     const ISSUES_CREDENTIALS: bool = true;
 
@@ -157,8 +158,8 @@ impl Platform for IbmHmc {
         }
     }
 
-    fn name(found: &HmcUser) -> Option<&str> {
-        Some(&found.name)
+    fn name<'a>(_order: &'a Order<UserRef>, found: &'a HmcUser) -> &'a str {
+        &found.name
     }
 
     fn identifiers(found: &HmcUser) -> Vec<(&'static str, String)> {
@@ -256,6 +257,10 @@ impl Platform for IbmHmc {
 
     fn renew(&self, session: &Self::Credential, budget: &Budget) -> bool {
         self.sessions.refuse(session, budget)
+    }
+
+    fn trust(&self, _roots: &config::Roots) -> Result<Vec<Change>, String> {
+        Ok(Vec::new())
     }
 
     fn credential_state(&self) -> Option<CredentialState> {

@@ -1,0 +1,75 @@
+//! Guards of what each platform declares: the names of its resources and its tables of rules. They follow the registry of
+//! platforms.
+
+use std::collections::BTreeSet;
+
+use useradmin::{
+    error::{
+        resource::Level,
+        rule::{Body, Rule, decide},
+    },
+    proto::request_fields,
+    service::rpcs::RPCS,
+    upstream::registry::tables,
+};
+
+#[test]
+fn names_of_each_platform_fit_the_request_of_its_rpc() {
+    let mut upstreams = BTreeSet::new();
+    for (rpc, names) in RPCS {
+        let levels: Vec<_> = names.collections.iter().map(|one| one.level).collect();
+        assert_eq!(levels.first(), Some(&Level::Target), "{rpc}");
+        assert_eq!(levels.last(), Some(&Level::User), "{rpc}");
+        let keys = names.collections.iter().flat_map(|one| one.keys);
+        for key in keys {
+            assert!(request_fields().any(|field| field == *key), "{rpc}: {key}");
+        }
+        assert!(
+            upstreams.insert(names.upstream),
+            "{rpc}: its upstream has two rpcs"
+        );
+        assert!(
+            tables()
+                .iter()
+                .any(|(named, ..)| named.upstream == names.upstream),
+            "{rpc}"
+        );
+    }
+}
+
+/// Both vendors report a target that is down with 5xx alone.
+#[test]
+fn rows_of_5xx_count_for_the_circuit_breaker() {
+    for row in tables().into_iter().flat_map(|(_, _, rules)| rules) {
+        let down = *row.status.start() >= 500 && *row.status.end() < 600;
+        assert_eq!(row.down, down, "{row:?}");
+    }
+}
+
+/// Every row decides some answer: the rows before it leave something.
+#[track_caller]
+fn no_row_is_hidden(table: &[Rule]) {
+    for row in table {
+        let (code, header) = match row.body {
+            Body::Any => (None, None),
+            Body::Own => (Some("unlisted"), None),
+            Body::Code(code) => (Some(code), None),
+            Body::Header(code, header) => (Some(code), Some(header)),
+        };
+        let headers: Vec<&str> = header.into_iter().collect();
+        let decides = |status| {
+            decide(table, status, code, &headers).is_some_and(|found| std::ptr::eq(found, row))
+        };
+        assert!(row.status.clone().any(decides), "{row:?}");
+        assert!(!row.source.is_empty(), "{row:?}");
+    }
+    let last = table.last().unwrap();
+    assert_eq!((last.status.clone(), last.body), (0..=u16::MAX, Body::Any));
+}
+
+#[test]
+fn tables_have_no_hidden_row_and_an_answer_for_everything() {
+    for (_, _, rules) in tables() {
+        no_row_is_hidden(rules);
+    }
+}
