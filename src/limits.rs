@@ -3,7 +3,7 @@
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::{
-    config::Config,
+    config::{Config, targets::Table},
     server::{acceptor::LEAST_ARRIVING, admin_listener},
     workers,
 };
@@ -63,11 +63,8 @@ fn shared_by_callers(descriptors: u64, upstream: u64) -> u64 {
 
 /// Descriptors for upstream requests, if each has a connection of its own.
 fn needed_by_upstreams(config: &Config) -> u64 {
-    let accounts = config.batch_accounts.values();
-    let hmcs = config.hmcs.values();
-    accounts
-        .map(|account| account.bulkhead)
-        .chain(hmcs.map(|hmc| hmc.bulkhead))
+    let bulkheads = config.tables().into_iter().flat_map(Table::bulkheads);
+    bulkheads
         .map(|bulkhead| u64::from(bulkhead.in_flight))
         .sum()
 }

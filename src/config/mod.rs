@@ -70,7 +70,8 @@ impl Config {
     }
 
     /// Returns the tables of targets, one for each kind.
-    fn tables(&self) -> [&dyn targets::Table; 2] {
+    #[must_use]
+    pub fn tables(&self) -> [&dyn targets::Table; 2] {
         [&self.batch_accounts, &self.hmcs]
     }
 

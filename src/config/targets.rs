@@ -46,6 +46,8 @@ pub trait Table {
     fn is_empty(&self) -> bool;
     /// Returns the authorities of each target.
     fn roots(&self) -> Vec<&Roots>;
+    /// Returns the bulkhead limits of each target.
+    fn bulkheads(&self) -> Vec<BulkheadLimits>;
     /// Returns the sources of secrets.
     fn secrets(&self) -> Vec<SecretSource>;
     /// Returns the files that a library reads by itself.
@@ -63,6 +65,10 @@ impl<S: Settings> Table for BTreeMap<String, Target<S>> {
 
     fn roots(&self) -> Vec<&Roots> {
         self.values().map(|target| &target.roots).collect()
+    }
+
+    fn bulkheads(&self) -> Vec<BulkheadLimits> {
+        self.values().map(|target| target.bulkhead).collect()
     }
 
     fn secrets(&self) -> Vec<SecretSource> {

@@ -8,7 +8,7 @@ use super::{
     azure_batch::AzureBatch, ibm_hmc::IbmHmc, platform::Platform, target::Target, trusted::Change,
 };
 use crate::{
-    config::{Config, targets::Settings as _},
+    config::{Config, targets::Settings},
     error::{resource::ResourceNames, rule::Rule},
     metrics::{Metrics, TargetName, TargetState},
 };
@@ -45,6 +45,15 @@ macro_rules! platforms {
                 tables.push((<$platform>::NAMES, *request, *rules));
             })*
             tables
+        }
+
+        /// Returns the name of each platform's table in the configuration, and of its section in the documentation.
+        #[must_use]
+        pub fn sections() -> Vec<(&'static str, &'static str)> {
+            vec![$((
+                <<$platform as Platform>::Settings as Settings>::TABLE,
+                <<$platform as Platform>::Settings as Settings>::SECTION,
+            ),)*]
         }
 
         $(impl Registered for $platform {

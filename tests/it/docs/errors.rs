@@ -165,7 +165,9 @@ fn answers(table: &[Rule], reason: ErrorReason, prefix: &str) -> String {
         (Body::Own, status) => format!("{prefix}other {status}"),
         (Body::Any, status) => format!("{prefix}{status}"),
     });
-    texts.map(|text| text + ", ").collect()
+    let mut texts: Vec<_> = texts.map(|text| text + ", ").collect();
+    texts.dedup();
+    texts.concat()
 }
 
 fn status(row: &Rule) -> String {
