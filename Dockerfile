@@ -3,19 +3,24 @@
 ARG BUILD_IMAGE=rust:1-bookworm
 ARG RUNTIME_IMAGE=gcr.io/distroless/cc-debian12
 
-FROM ${BUILD_IMAGE} AS build
+FROM ${BUILD_IMAGE} AS source
 WORKDIR /build
 COPY Cargo.toml Cargo.lock build.rs ./
 COPY crates crates
 COPY proto proto
 COPY src src
-RUN cargo build --release --locked --bin useradmin && mkdir -p /out/state && cp target/release/useradmin /out/
+RUN mkdir -p /out/state
 
-FROM ${RUNTIME_IMAGE}
-COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
-COPY --from=build /out/useradmin /usr/local/bin/useradmin
+FROM source AS build
+RUN cargo build --release --locked --no-default-features --bin useradmin && cp target/release/useradmin /out/
+
+FROM source AS build-sandbox
+RUN cargo build --release --locked --bin useradmin && cp target/release/useradmin /out/
+
+FROM ${RUNTIME_IMAGE} AS runtime
+COPY --from=source /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 # The place for the audit log: `file = "/var/lib/useradmin/audit.jsonl"`, on a volume. Nothing is written elsewhere.
-COPY --from=build --chown=10001:10001 /out/state /var/lib/useradmin
+COPY --from=source --chown=10001:10001 /out/state /var/lib/useradmin
 USER 10001:10001
 WORKDIR /var/lib/useradmin
 EXPOSE 50051
@@ -24,8 +29,6 @@ STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=6s --start-period=5s --retries=3 \
     CMD ["/usr/local/bin/useradmin", "health"]
 ENTRYPOINT ["/usr/local/bin/useradmin"]
-CMD ["serve", "--config", "/etc/useradmin/useradmin.toml"]
-# Last, so that another revision leaves the layers above as they are.
 ARG RUNTIME_IMAGE
 ARG VERSION=unknown
 ARG REVISION=unknown
@@ -34,3 +37,13 @@ LABEL org.opencontainers.image.title="useradmin" \
     org.opencontainers.image.version="${VERSION}" \
     org.opencontainers.image.revision="${REVISION}" \
     org.opencontainers.image.base.name="${RUNTIME_IMAGE}"
+
+# `--target sandbox`: to try the service out, with simulated upstreams and without a configuration.
+FROM runtime AS sandbox
+COPY --from=build-sandbox /out/useradmin /usr/local/bin/useradmin
+CMD ["serve", "--sandbox", "--listen", "0.0.0.0:50051"]
+
+# The default: for production, without the code of the sandbox.
+FROM runtime
+COPY --from=build /out/useradmin /usr/local/bin/useradmin
+CMD ["serve", "--config", "/etc/useradmin/useradmin.toml"]

@@ -2,6 +2,7 @@
 
 mod audit;
 mod health;
+#[cfg(feature = "sandbox")]
 mod sandbox;
 
 use std::{
@@ -12,9 +13,10 @@ use std::{
     time::Duration,
 };
 
-use clap::{ArgGroup, Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use tokio::{runtime::Builder, task::spawn_blocking, time::timeout};
 
+#[cfg(feature = "sandbox")]
 pub use self::sandbox::sandbox_config;
 use crate::{
     config::{self, Config},
@@ -59,34 +61,18 @@ enum Command {
 }
 
 #[derive(Args)]
-#[command(group(ArgGroup::new("source").required(true).args(["config", "sandbox"])))]
+#[cfg_attr(
+    feature = "sandbox",
+    command(group(clap::ArgGroup::new("source").required(true).args(["config", "sandbox"])))
+)]
 struct Serve {
     /// The configuration file.
-    #[arg(long, value_name = "FILE", conflicts_with = "listen")]
+    #[arg(long, value_name = "FILE")]
+    #[cfg_attr(feature = "sandbox", arg(conflicts_with = "listen"))]
     config: Option<PathBuf>,
-    /// Simulate both upstreams in this process; needs no file and no credentials.
-    #[arg(long)]
-    sandbox: bool,
-    /// Where the sandbox serves gRPC, such as 127.0.0.1:0 for any free port.
-    #[arg(long, value_name = "IP:PORT", requires = "sandbox", default_value = DEFAULT_ADDRESS)]
-    listen: SocketAddr,
-    /// Where the sandbox serves `/livez`, `/readyz` and `/metrics`; nowhere without it.
-    #[arg(
-        long,
-        value_name = "IP:PORT",
-        requires = "sandbox",
-        conflicts_with = "config"
-    )]
-    admin_listen: Option<SocketAddr>,
-    /// Serve the sandbox over TLS and ask callers for a client certificate or a token. This folder gets, anew at each
-    /// start: ca.pem, client.pem and client.key, token, and the server's own files.
-    #[arg(
-        long,
-        value_name = "FOLDER",
-        requires = "sandbox",
-        conflicts_with = "config"
-    )]
-    secure: Option<PathBuf>,
+    #[cfg(feature = "sandbox")]
+    #[command(flatten)]
+    sandbox: sandbox::Arguments,
 }
 
 /// Runs the program.
@@ -151,7 +137,10 @@ async fn serve(arguments: Serve) -> ExitCode {
             config.log_warnings();
             run(config, |_, _| {}).await
         }
-        None => sandbox::run(arguments).await,
+        #[cfg(feature = "sandbox")]
+        None => sandbox::run(arguments.sandbox).await,
+        #[cfg(not(feature = "sandbox"))]
+        None => fail("`--config FILE` is required", BAD_CONFIGURATION),
     }
 }
 

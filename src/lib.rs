@@ -17,7 +17,6 @@ pub mod names;
 pub mod pattern;
 pub mod proto;
 mod public_keys;
-pub mod sandbox;
 pub mod server;
 pub mod service;
 mod signals;
@@ -28,6 +27,9 @@ pub mod upstream;
 pub mod workers;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+
+#[cfg(feature = "sandbox")]
+pub use useradmin_sandbox as sandbox;
 
 /// Locks a mutex whose data is whole at every moment, so that a panic elsewhere does not matter.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

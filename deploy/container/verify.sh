@@ -86,13 +86,16 @@ runtime_base() {
     import localhost/runtime:verify "$work/runtime"
 }
 
+# An image named $1; the rest are more arguments of the build.
 build_image() {
+    local name=$1
+    shift
     nice -n 10 buildah --root "$work/storage" --runroot "$work/run" --storage-driver vfs bud \
-        --isolation chroot --pull-never --format docker --tag "$image" \
+        --isolation chroot --pull-never --format docker --tag "$name" \
         --volume "$toolchain:/usr/local/rust:ro" --volume "$work/vendor:/vendor:ro" \
         --volume "$work/cargo:/usr/local/cargo" \
         --build-arg BUILD_IMAGE=localhost/build:verify --build-arg RUNTIME_IMAGE=localhost/runtime:verify \
-        --build-arg VERSION="$version" --build-arg REVISION="$revision" . >"$work/build.log" 2>&1 \
+        --build-arg VERSION="$version" --build-arg REVISION="$revision" "$@" . >"$work/build.log" 2>&1 \
         || { tail -n 20 "$work/build.log" >&2; fail "the build; see $work/build.log"; }
 }
 
@@ -226,7 +229,17 @@ try_image() {
     await_ready
     ! health 2>/dev/null || fail "the health check succeeds without a server"
     terminate
-    try_command serve --sandbox
+    start "${entrypoint[@]}" serve --sandbox
+    ! wait "$pid" || fail "it contains the sandbox"
+    pid=""
+    grep -q "unexpected argument '--sandbox'" "$work/trial/stderr" || fail "serve --sandbox: $(cat "$work/trial/stderr")"
+}
+
+try_sandbox() {
+    readarray -t command < <(build inspect --type image --format '{{range .Docker.Config.Cmd}}{{println .}}{{end}}' \
+        "$image-sandbox" | sed '/^$/d')
+    root=$(build mount "$(build from --pull-never "$image-sandbox")")
+    try_command "${command[@]}"
 }
 
 need
@@ -236,11 +249,14 @@ step "base images: $suite to build, its glibc to run"
 build_base
 runtime_base
 step "image"
-build_image
+build_image "$image"
 step "what it says of itself, and what is in it"
 check_metadata
 check_files
 step "its command, on a read-only root"
 try_image
-echo "all checks passed in $SECONDS s; the program is $(du -k "$root/usr/local/bin/useradmin" | cut -f 1) KiB," \
-    "the image $(du -sk "$root" | cut -f 1) KiB with a runtime image of $(du -sk "$work/runtime" | cut -f 1) KiB"
+sizes="the program is $(du -k "$root/usr/local/bin/useradmin" | cut -f 1) KiB, the image $(du -sk "$root" | cut -f 1) KiB"
+step "image of the sandbox"
+build_image "$image-sandbox" --target sandbox
+try_sandbox
+echo "all checks passed in $SECONDS s; $sizes with a runtime image of $(du -sk "$work/runtime" | cut -f 1) KiB"

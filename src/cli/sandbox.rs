@@ -1,13 +1,19 @@
 //! `serve --sandbox`: both upstreams in this process, and the configuration that goes with them.
 
 use std::{
-    collections::BTreeMap, net::SocketAddr, path::Path, process::ExitCode, sync::mpsc, thread,
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::mpsc,
+    thread,
 };
 
+use clap::Args;
 use jsonwebtoken::Algorithm;
 use url::Url;
 
-use super::{ANNOUNCE_TIMEOUT, Serve, end, run as serve, tell};
+use super::{ANNOUNCE_TIMEOUT, DEFAULT_ADDRESS, end, run as serve, tell};
 use crate::{
     config::{
         self, Allow, Audit, AuditSink, BatchAccount, Caller, Config, Credential, Entra, EntraKind,
@@ -29,8 +35,35 @@ use crate::{
 /// A user that is never deleted.
 const PROTECTED: &str = "protected";
 
+#[derive(Args)]
+pub struct Arguments {
+    /// Simulate both upstreams in this process; needs no file and no credentials.
+    #[arg(long)]
+    sandbox: bool,
+    /// Where the sandbox serves gRPC, such as 127.0.0.1:0 for any free port.
+    #[arg(long, value_name = "IP:PORT", requires = "sandbox", default_value = DEFAULT_ADDRESS)]
+    listen: SocketAddr,
+    /// Where the sandbox serves `/livez`, `/readyz` and `/metrics`; nowhere without it.
+    #[arg(
+        long,
+        value_name = "IP:PORT",
+        requires = "sandbox",
+        conflicts_with = "config"
+    )]
+    admin_listen: Option<SocketAddr>,
+    /// Serve the sandbox over TLS and ask callers for a client certificate or a token. This folder gets, anew at each
+    /// start: ca.pem, client.pem and client.key, token, and the server's own files.
+    #[arg(
+        long,
+        value_name = "FOLDER",
+        requires = "sandbox",
+        conflicts_with = "config"
+    )]
+    secure: Option<PathBuf>,
+}
+
 /// Serves it.
-pub async fn run(arguments: Serve) -> ExitCode {
+pub async fn run(arguments: Arguments) -> ExitCode {
     let sandbox = match Sandbox::start().await {
         Ok(sandbox) => sandbox,
         Err(error) => return end(&format!("the sandbox cannot start: {error}")),

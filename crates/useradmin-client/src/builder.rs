@@ -5,7 +5,7 @@ use std::{error::Error, fmt, path::PathBuf, sync::Arc, time::Duration};
 use tonic::transport::{self, Certificate, ClientTlsConfig, Endpoint, Identity};
 
 use crate::{
-    Client,
+    client::Client,
     token::{self, BoxError, Token, TokenSource},
 };
 
@@ -27,17 +27,20 @@ pub struct ClientBuilder {
     deadline: Duration,
 }
 
-impl ClientBuilder {
-    pub(crate) fn new(endpoint: String) -> Self {
-        Self {
-            endpoint,
+impl Client {
+    /// Returns a builder for a client of this endpoint, such as `https://useradmin.example:50051`.
+    pub fn builder(endpoint: impl Into<String>) -> ClientBuilder {
+        ClientBuilder {
+            endpoint: endpoint.into(),
             ca: None,
             identity: None,
             token: None,
             deadline: DEFAULT_DEADLINE,
         }
     }
+}
 
+impl ClientBuilder {
     /// Trusts the certificate authorities in this PEM text instead of those of the system.
     pub fn ca_certificate(mut self, pem: impl AsRef<[u8]>) -> Self {
         self.ca = Some(Certificate::from_pem(pem));

@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use tonic::{IntoRequest, Request, Response, transport::Channel};
 
 use crate::{
-    ClientBuilder, Error,
+    error::Error,
     proto::{
         DeleteBatchNodeUserRequest, DeleteBatchNodeUserResponse, DeleteHmcUserRequest,
         DeleteHmcUserResponse, user_admin_client::UserAdminClient,
@@ -28,11 +28,6 @@ pub struct Client {
 }
 
 impl Client {
-    /// Returns a builder for a client of this endpoint, such as `https://useradmin.example:50051`.
-    pub fn builder(endpoint: impl Into<String>) -> ClientBuilder {
-        ClientBuilder::new(endpoint.into())
-    }
-
     pub(crate) fn new(channel: Channel, token: Option<TokenSource>, deadline: Duration) -> Self {
         Self {
             channel,

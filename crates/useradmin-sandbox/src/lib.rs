@@ -1,9 +1,9 @@
 //! Both upstreams simulated in process, with state, over real HTTP/1.1 on loopback: the Azure Batch service with
 //! a Microsoft Entra token endpoint, and the IBM Z HMC Web Services API. `serve --sandbox` and the tests use it.
 //!
-//! Written from the vendors' documents, and imports nothing of the rest of the crate: a wrong table of the
-//! product must not be able to agree with itself. The limits of the simulation: no TLS, and no reason phrase of
-//! Batch's own (the real one puts the message text there).
+//! Written from the vendors' documents. The crate does not depend on the server, so that a wrong table of the server
+//! cannot agree with itself. The limits of the simulation: no TLS, and no reason phrase of Batch's own (the real one
+//! puts the message text there).
 
 mod batch;
 mod credentials;
