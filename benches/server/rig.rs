@@ -4,10 +4,15 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
+    sync::mpsc,
+    thread,
     time::Duration,
 };
 
-use tokio::runtime::{Builder, Runtime};
+use tokio::{
+    net::TcpListener,
+    runtime::{Builder, Runtime},
+};
 use useradmin::limits;
 
 use crate::{
@@ -58,8 +63,8 @@ impl Rig {
             time,
             servers,
             envoy,
-            upstream: upstream::start(cpus::OTHERS),
-            near: upstream::start(cpus::SERVER),
+            upstream: start_upstream(cpus::OTHERS),
+            near: start_upstream(cpus::SERVER),
             runtime: Builder::new_current_thread().enable_all().build().unwrap(),
         }
     }
@@ -116,4 +121,19 @@ impl Rig {
         }
         all
     }
+}
+
+/// Starts an upstream in a thread on this CPU.
+fn start_upstream(cpu: usize) -> SocketAddr {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        cpus::pin(cpu);
+        let runtime = Builder::new_current_thread().enable_io().build().unwrap();
+        runtime.block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            sender.send(listener.local_addr().unwrap()).unwrap();
+            upstream::serve(listener).await;
+        });
+    });
+    receiver.recv().unwrap()
 }

@@ -40,6 +40,7 @@ mod budget;
 mod bulkhead;
 mod callers;
 mod canaries;
+mod chunked_requests;
 mod clocks;
 mod close_notify;
 mod comments;

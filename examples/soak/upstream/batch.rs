@@ -48,8 +48,8 @@ impl Batch {
 fn signature(request: &Request) -> Option<String> {
     let date = request.header("ocp-date")?;
     let mut text = format!("{}{}ocp-date:{date}\n", request.method, "\n".repeat(12));
-    text.extend(["/", ACCOUNT, &request.path]);
-    let pairs = url::form_urlencoded::parse(request.query.as_bytes());
+    text.extend(["/", ACCOUNT, request.path()]);
+    let pairs = url::form_urlencoded::parse(request.query().as_bytes());
     let mut pairs: Vec<_> = pairs.collect();
     pairs.sort();
     for (name, value) in pairs {
@@ -67,7 +67,7 @@ fn error(status: u16, code: &str) -> Reply {
 
 fn user(request: &Request) -> Option<u32> {
     let name = request
-        .path
+        .path()
         .strip_prefix("/pools/pool-1/nodes/node-1/users/u")?;
     name.parse().ok()
 }

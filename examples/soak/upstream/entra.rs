@@ -65,7 +65,7 @@ impl Service for Entra {
         if !carry_out {
             return Reply::empty(500);
         }
-        if request.path != "/tenant/oauth2/v2.0/token" {
+        if request.path() != "/tenant/oauth2/v2.0/token" {
             return Reply::empty(404);
         }
         let pairs = url::form_urlencoded::parse(request.body.as_bytes());

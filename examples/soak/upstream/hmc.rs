@@ -58,14 +58,14 @@ impl Hmc {
     }
 
     fn read(&self, request: &Request) -> Option<Reply> {
-        let id = request.path.strip_prefix("/api/users/id-")?;
+        let id = request.path().strip_prefix("/api/users/id-")?;
         let user = id.parse().ok().filter(|user| self.users.is_there(*user))?;
         Some(Reply::json(200, &description(user)))
     }
 
     /// The filter of a name that has letters and digits alone is this name.
     fn list(&self, request: &Request) -> Option<Reply> {
-        let name = request.query.strip_prefix("name=u")?;
+        let name = request.query().strip_prefix("name=u")?;
         let user = name.parse().ok()?;
         let found = self.users.is_there(user).then(|| description(user));
         let found: Vec<Value> = found.into_iter().collect();
@@ -73,7 +73,7 @@ impl Hmc {
     }
 
     fn delete(&self, request: &Request, carry_out: bool) -> Option<Reply> {
-        let id = request.path.strip_prefix("/api/users/id-")?;
+        let id = request.path().strip_prefix("/api/users/id-")?;
         let refused = self.session(request).err();
         let carry_out = carry_out && refused.is_none();
         let was_there = self.users.delete(id.parse().ok()?, carry_out);
@@ -96,7 +96,7 @@ fn refusal(status: u16, reason: u32) -> Reply {
 
 impl Service for Hmc {
     fn kind(&self, request: &Request) -> Kind {
-        match (request.method.as_str(), request.path.as_str()) {
+        match (request.method.as_str(), request.path()) {
             ("POST", "/api/sessions") => Kind::Logon,
             ("DELETE", path) if path.starts_with("/api/users/") => Kind::Delete,
             _ => Kind::Other,
@@ -104,7 +104,7 @@ impl Service for Hmc {
     }
 
     fn answer(&self, request: &Request, carry_out: bool, _: i64) -> Reply {
-        match (request.method.as_str(), request.path.as_str()) {
+        match (request.method.as_str(), request.path()) {
             ("POST", "/api/sessions") if carry_out => return self.logon(request),
             ("DELETE", path) if path.starts_with("/api/users/") => {
                 let answer = self.delete(request, carry_out);
@@ -115,7 +115,7 @@ impl Service for Hmc {
         if let Err(refusal) = self.session(request) {
             return refusal;
         }
-        let answer = match (request.method.as_str(), request.path.as_str()) {
+        let answer = match (request.method.as_str(), request.path()) {
             ("DELETE", "/api/sessions/this-session") => {
                 let session = request.header("x-api-session").unwrap_or_default();
                 self.sessions.lock().unwrap().remove(session);

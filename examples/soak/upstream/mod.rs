@@ -3,6 +3,8 @@
 mod batch;
 mod entra;
 mod hmc;
+#[path = "../../../tests/it/support/request.rs"]
+mod request;
 mod users;
 mod wire;
 
@@ -27,8 +29,9 @@ pub use self::{
     batch::Batch,
     entra::{Entra, SECRET},
     hmc::{Hmc, PASSWORD},
+    request::Request,
     users::{Done, Traits, Users},
-    wire::{Reply, Request},
+    wire::Reply,
 };
 
 /// What goes wrong.
@@ -226,7 +229,7 @@ impl<S: Service> Connection<S> {
                 let _ = self.stream.get_ref().set_zero_linger();
                 return;
             }
-            let Some(request) = wire::read(&mut self.stream).await else {
+            let Some(request) = Request::read(&mut self.stream).await else {
                 return;
             };
             self.requests.fetch_add(1, Ordering::Relaxed);

@@ -1,33 +1,18 @@
-//! As much of HTTP/1.1 as the upstreams need.
+//! The responses of the upstreams, as HTTP/1.1.
 
 use std::{
     fmt::Write as _,
     time::{Duration, SystemTime},
 };
 
-use tokio::{
-    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
-    net::TcpStream,
-    time::sleep,
-};
+use tokio::{io::AsyncWriteExt as _, net::TcpStream, time::sleep};
 
-/// A request.
-pub struct Request {
-    pub method: String,
-    /// Still encoded.
-    pub path: String,
-    /// Still encoded; empty if there is none.
-    pub query: String,
-    /// Names in lower case.
-    pub headers: Vec<(String, String)>,
-    pub body: String,
-}
+use super::Request;
 
 impl Request {
-    pub fn header(&self, name: &str) -> Option<&str> {
-        let mut headers = self.headers.iter();
-        let found = headers.find(|(key, _)| key == name)?;
-        Some(&found.1)
+    /// Returns the query, still percent-encoded; empty if there is none.
+    pub fn query(&self) -> &str {
+        self.target.split_once('?').map_or("", |(_, query)| query)
     }
 }
 
@@ -67,41 +52,6 @@ impl Reply {
     fn head(&self) -> String {
         format!("HTTP/1.1 {} Soak\r\n{}", self.status, self.headers)
     }
-}
-
-/// The next request.
-pub async fn read(stream: &mut BufReader<TcpStream>) -> Option<Request> {
-    let first = line(stream).await?;
-    let mut first = first.split(' ');
-    let (method, target) = (first.next()?.to_owned(), first.next()?);
-    let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    let mut request = Request {
-        method,
-        path: path.to_owned(),
-        query: query.to_owned(),
-        headers: Vec::new(),
-        body: String::new(),
-    };
-    loop {
-        let line = line(stream).await?;
-        if line.is_empty() {
-            break;
-        }
-        let (name, value) = line.split_once(':')?;
-        let header = (name.to_lowercase(), value.trim().to_owned());
-        request.headers.push(header);
-    }
-    let length = request.header("content-length").unwrap_or("0");
-    let mut body = vec![0; length.parse().ok()?];
-    stream.read_exact(&mut body).await.ok()?;
-    request.body = String::from_utf8(body).ok()?;
-    Some(request)
-}
-
-async fn line(stream: &mut BufReader<TcpStream>) -> Option<String> {
-    let mut line = String::new();
-    stream.read_line(&mut line).await.ok()?;
-    Some(line.strip_suffix("\r\n")?.to_owned())
 }
 
 /// Sends it with the date of a clock that is so many seconds wrong. Has it gone out?

@@ -10,6 +10,7 @@ mod ledger;
 mod looks;
 pub mod pki;
 mod process;
+mod request;
 mod scripted;
 pub mod secure;
 mod streams;

@@ -9,7 +9,7 @@ use std::{
 
 use rustls::ServerConfig;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader},
     net::{TcpListener, TcpStream},
     sync::{Barrier, Notify, watch},
     task::JoinHandle,
@@ -17,29 +17,12 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-/// A request as it came over the wire.
-#[derive(Clone, Debug, Default)]
-pub struct Seen {
-    pub method: String,
-    /// Path and query, as sent.
-    pub target: String,
-    /// Names in lower case.
-    pub headers: Vec<(String, String)>,
-    pub body: String,
-}
+pub use super::request::Request as Seen;
 
 impl Seen {
     /// The last part of the path: the user of a DELETE.
     pub fn user(&self) -> String {
-        let path = self.target.split('?').next().unwrap();
-        path.rsplit('/').next().unwrap().to_owned()
-    }
-
-    pub fn header(&self, name: &str) -> Option<&str> {
-        let mut found = self.headers.iter().filter(|(key, _)| key == name);
-        let value = found.next().map(|(_, value)| value.as_str());
-        assert!(found.next().is_none(), "{name} twice");
-        value
+        self.path().rsplit('/').next().unwrap().to_owned()
     }
 }
 
@@ -93,7 +76,8 @@ impl Reply {
         self
     }
 
-    fn bytes(&self) -> Vec<u8> {
+    /// What is sent.
+    pub fn bytes(&self) -> Vec<u8> {
         match self {
             Self::Raw(bytes) | Self::Unclosed(bytes) => bytes.clone(),
             Self::Http(status, headers, body) => {
@@ -219,9 +203,9 @@ async fn connection(stream: TcpStream, tls: Option<TlsAcceptor>, state: Arc<Mute
     }
 }
 
-async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, state: Arc<Mutex<State>>) {
-    let mut buffer = Vec::new();
-    while let Some(request) = read(&mut stream, &mut buffer).await {
+async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, state: Arc<Mutex<State>>) {
+    let mut stream = BufReader::new(stream);
+    while let Some(request) = Seen::read(&mut stream).await {
         let mut reply = {
             let mut state = state.lock().unwrap();
             state.seen.push(request.clone());
@@ -260,43 +244,4 @@ async fn endless<S: AsyncWrite + Unpin>(mut stream: S, head: &str, pause: Durati
         next = format!("{size:x}\r\n{:size$}\r\n", "").into_bytes();
         tokio::time::sleep(pause).await;
     }
-}
-
-/// Reads one request with its Content-Length body.
-async fn read<S: AsyncRead + Unpin>(stream: &mut S, buffer: &mut Vec<u8>) -> Option<Seen> {
-    let end = loop {
-        if let Some(at) = buffer.windows(4).position(|four| four == b"\r\n\r\n") {
-            break at;
-        }
-        fill(stream, buffer).await?;
-    };
-    let head = String::from_utf8(buffer[..end].to_vec()).unwrap();
-    buffer.drain(..end + 4);
-    let mut lines = head.split("\r\n");
-    let mut first = lines.next()?.split(' ');
-    let mut seen = Seen {
-        method: first.next()?.to_owned(),
-        target: first.next()?.to_owned(),
-        ..Seen::default()
-    };
-    for line in lines {
-        let (name, value) = line.split_once(':')?;
-        seen.headers
-            .push((name.to_lowercase(), value.trim().to_owned()));
-    }
-    let length: usize = seen
-        .header("content-length")
-        .map_or(0, |n| n.parse().unwrap());
-    while buffer.len() < length {
-        fill(stream, buffer).await?;
-    }
-    seen.body = String::from_utf8(buffer.drain(..length).collect()).unwrap();
-    Some(seen)
-}
-
-async fn fill<S: AsyncRead + Unpin>(stream: &mut S, buffer: &mut Vec<u8>) -> Option<()> {
-    let mut chunk = [0; 4096];
-    let count = stream.read(&mut chunk).await.ok().filter(|n| *n > 0)?;
-    buffer.extend_from_slice(&chunk[..count]);
-    Some(())
 }

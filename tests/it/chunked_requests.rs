@@ -1,0 +1,69 @@
+//! The simulated upstreams read chunked request bodies. An upstream that takes the last chunk for another request answers
+//! once too often, and the client then has to close the connection.
+
+use std::{net::SocketAddr, time::Duration};
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    time::timeout,
+};
+
+use crate::support::{Reply, Upstream};
+
+#[path = "../../benches/server/upstream.rs"]
+mod benchmark;
+
+const PATH: &str = "/pools/pool-1/nodes/node-1/users/alice";
+
+fn delete(headers: &str, body: &str) -> String {
+    format!("DELETE {PATH} HTTP/1.1\r\nhost: upstream\r\n{headers}\r\n{body}")
+}
+
+fn empty_chunked() -> String {
+    delete("transfer-encoding: chunked\r\n", "0\r\n\r\n")
+}
+
+/// Sends these requests on one connection. Returns what comes until the upstream closes it, for 5 seconds at most.
+async fn exchange(address: SocketAddr, requests: &[String]) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let requests = requests.concat();
+    stream.write_all(requests.as_bytes()).await.unwrap();
+    let mut received = Vec::new();
+    let _ = timeout(Duration::from_secs(5), stream.read_to_end(&mut received)).await;
+    String::from_utf8(received).unwrap()
+}
+
+fn responses(received: &str) -> usize {
+    received.matches("HTTP/1.1 ").count()
+}
+
+#[tokio::test]
+async fn the_upstream_of_the_benchmark_answers_each_request_once() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let upstream = tokio::spawn(benchmark::serve(listener));
+    let last = delete("connection: close\r\n", "");
+    let received = exchange(address, &[empty_chunked(), last]).await;
+    assert_eq!(responses(&received), 2, "{received}");
+    upstream.abort();
+}
+
+#[tokio::test]
+async fn the_upstream_of_the_tests_answers_each_request_once() {
+    // A raw reply ends the connection.
+    let last = Reply::Raw(Reply::empty(200).bytes());
+    let upstream = Upstream::start(move |request| match request.header("last") {
+        None => Reply::empty(200),
+        Some(_) => last.clone(),
+    });
+    let upstream = upstream.await;
+    let address = upstream.url.trim_start_matches("http://").parse().unwrap();
+    let chunks = "5;extension=1\r\nhello\r\n6\r\n world\r\n0\r\ntrailer: 1\r\n\r\n";
+    let chunked = delete("transfer-encoding: chunked\r\n", chunks);
+    let last = delete("last: 1\r\ncontent-length: 3\r\n", "end");
+    let received = exchange(address, &[empty_chunked(), chunked, last]).await;
+    assert_eq!(responses(&received), 3, "{received}");
+    let bodies = upstream.seen().into_iter().map(|request| request.body);
+    assert_eq!(bodies.collect::<Vec<_>>(), ["", "hello world", "end"]);
+}

@@ -1,0 +1,106 @@
+//! Reads HTTP/1.1 requests, for the upstreams of the tests and of the soak: they decide about every byte of their
+//! responses, which a complete HTTP server does not allow.
+
+use httparse::{EMPTY_HEADER, Status};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _};
+
+const MAX_HEADERS: usize = 100;
+
+/// A request as it was received.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    pub method: String,
+    /// Path and query, as sent.
+    pub target: String,
+    /// Names in lower case.
+    pub headers: Vec<(String, String)>,
+    /// Without the framing of a chunked body.
+    pub body: String,
+}
+
+impl Request {
+    /// Reads the next request of a connection. Returns `None` at the end of the stream, and for a malformed request.
+    pub async fn read(stream: &mut (impl AsyncBufRead + Unpin)) -> Option<Self> {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            read_line(stream, &mut head).await?;
+        }
+        let mut request = Self::parse(&head)?;
+        let body = request.read_body(stream).await?;
+        request.body = String::from_utf8(body).ok()?;
+        Some(request)
+    }
+
+    fn parse(head: &[u8]) -> Option<Self> {
+        let mut headers = [EMPTY_HEADER; MAX_HEADERS];
+        let mut parsed = httparse::Request::new(&mut headers);
+        parsed.parse(head).ok()?;
+        let headers = parsed.headers.iter().map(|header| {
+            let value = String::from_utf8(header.value.to_vec()).ok()?;
+            Some((header.name.to_lowercase(), value))
+        });
+        Some(Self {
+            method: parsed.method?.to_owned(),
+            target: parsed.path?.to_owned(),
+            headers: headers.collect::<Option<_>>()?,
+            body: String::new(),
+        })
+    }
+
+    async fn read_body(&self, stream: &mut (impl AsyncBufRead + Unpin)) -> Option<Vec<u8>> {
+        if self.header("transfer-encoding") == Some("chunked") {
+            return read_chunks(stream).await;
+        }
+        let length = self.header("content-length").unwrap_or("0");
+        let mut body = vec![0; length.parse().ok()?];
+        stream.read_exact(&mut body).await.ok()?;
+        Some(body)
+    }
+
+    /// Returns the path, still percent-encoded.
+    pub fn path(&self) -> &str {
+        self.target
+            .split_once('?')
+            .map_or(&self.target, |(path, _)| path)
+    }
+
+    /// Returns the value of a header that occurs at most once.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let mut found = self.headers.iter().filter(|(key, _)| key == name);
+        let value = found.next().map(|(_, value)| value.as_str());
+        assert!(found.next().is_none(), "{name} twice");
+        value
+    }
+}
+
+/// Reads a chunked body to its end, trailers included (RFC 9112, section 7.1).
+async fn read_chunks(stream: &mut (impl AsyncBufRead + Unpin)) -> Option<Vec<u8>> {
+    let mut body = Vec::new();
+    loop {
+        let mut line = Vec::new();
+        read_line(stream, &mut line).await?;
+        let Ok(Status::Complete((_, size))) = httparse::parse_chunk_size(&line) else {
+            return None;
+        };
+        if size == 0 {
+            break;
+        }
+        let start = body.len();
+        body.resize(start + usize::try_from(size).ok()?, 0);
+        stream.read_exact(&mut body[start..]).await.ok()?;
+        // The CRLF after the data.
+        stream.read_u16().await.ok()?;
+    }
+    let mut trailer = Vec::new();
+    while trailer != b"\r\n" {
+        trailer.clear();
+        read_line(stream, &mut trailer).await?;
+    }
+    Some(body)
+}
+
+/// Appends the next line, with its end. Returns `None` at the end of the stream.
+async fn read_line(stream: &mut (impl AsyncBufRead + Unpin), line: &mut Vec<u8>) -> Option<()> {
+    let length = stream.read_until(b'\n', line).await.ok()?;
+    (length > 0).then_some(())
+}
