@@ -11,9 +11,6 @@ use tokio::runtime::Runtime;
 
 use crate::peer::{Peer, place};
 
-/// Its name in the tables.
-pub const NAME: &str = "Envoy";
-
 const FOLDER: &str = env!("CARGO_MANIFEST_DIR");
 const FILE: &str = "useradmin/v1/user_admin.proto";
 const PACKAGE: &str = "\npackage useradmin.v1;";
@@ -47,8 +44,8 @@ pub fn is_there(program: &Path) -> bool {
     command.stderr(Stdio::null()).status().is_ok()
 }
 
-/// Starts it.
-pub fn start(runtime: &Runtime, program: &Path, upstream: SocketAddr) -> Peer {
+/// Starts it. `command` is Envoy, or a tool that runs it.
+pub fn start(runtime: &Runtime, mut command: Command, upstream: SocketAddr) -> Peer {
     let (folder, address) = place();
     let compiler = compiler(&folder);
     let descriptors = folder.join("descriptors");
@@ -59,9 +56,8 @@ pub fn start(runtime: &Runtime, program: &Path, upstream: SocketAddr) -> Peer {
         .replace("DESCRIPTORS", descriptors.to_str().unwrap());
     let file = folder.join("envoy.yaml");
     fs::write(&file, text).unwrap();
-    let mut command = Command::new(program);
     command.args(["--concurrency", "1", "--log-level", "error"]);
     command.arg("--disable-hot-restart");
     command.arg("--config-path").arg(file);
-    Peer::start(runtime, NAME, command, (folder, address))
+    Peer::start(runtime, "Envoy", command, (folder, address))
 }

@@ -52,14 +52,27 @@ impl Load {
         }
     }
 
-    /// So many calls, one after the other.
+    /// Makes a number of calls, at most `in_flight` at a time.
     pub fn calls(&self, runtime: &Runtime, server: SocketAddr, calls: usize) {
         runtime.block_on(async {
-            let mut client = connect(server).await.unwrap();
-            for _ in 0..calls {
-                call(&mut client, self.request(server), self.message.clone()).await;
-                client = client.ready().await.unwrap();
+            let in_flight = self.in_flight.min(calls);
+            let mut callers = JoinSet::new();
+            let mut clients = Vec::new();
+            for at in 0..in_flight {
+                if at < self.connections {
+                    clients.push(connect(server).await.unwrap());
+                }
+                let mut client = clients[at % clients.len()].clone();
+                let (request, message) = (self.request(server), self.message.clone());
+                let share = calls / in_flight + usize::from(at < calls % in_flight);
+                callers.spawn(async move {
+                    for _ in 0..share {
+                        client = client.ready().await.unwrap();
+                        call(&mut client, request.clone(), message.clone()).await;
+                    }
+                });
             }
+            callers.join_all().await;
         });
     }
 

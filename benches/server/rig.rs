@@ -1,6 +1,7 @@
-//! Measures servers beside each other: everybody in turn, round after round.
+//! Measures servers in turn, round after round.
 
 use std::{
+    env,
     net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
@@ -9,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use clap::ValueEnum as _;
 use tokio::{
     net::TcpListener,
     runtime::{Builder, Runtime},
@@ -16,7 +18,7 @@ use tokio::{
 use useradmin::limits;
 
 use crate::{
-    cpus, envoy,
+    baseline, cpus, envoy,
     load::{Load, Sample},
     peer::{Peer, Setting},
     table::median,
@@ -33,6 +35,15 @@ pub struct Rig {
     /// A second upstream, on the CPU of the servers.
     pub near: SocketAddr,
     pub runtime: Runtime,
+}
+
+/// A program to measure.
+#[derive(Clone)]
+pub enum Program {
+    /// A build of this server.
+    Useradmin(PathBuf),
+    Baseline(baseline::Client),
+    Envoy,
 }
 
 /// One measurement.
@@ -80,22 +91,51 @@ impl Rig {
         self.server(&self.servers[0], setting)
     }
 
-    /// All of them.
-    pub fn all(&self, setting: &Setting) -> Vec<Peer> {
-        let named = self.servers.iter().map(|program| {
-            let mut peer = self.server(program, setting);
-            if self.servers.len() > 1 {
-                peer.name = program.display().to_string();
-            }
-            peer
-        });
-        named.collect()
+    /// Returns the programs to compare: the builds of this server, the baselines, and Envoy if it is installed.
+    pub fn programs(&self) -> Vec<Program> {
+        let mut programs: Vec<_> = self
+            .servers
+            .iter()
+            .cloned()
+            .map(Program::Useradmin)
+            .collect();
+        programs.extend(
+            baseline::Client::value_variants()
+                .iter()
+                .copied()
+                .map(Program::Baseline),
+        );
+        if envoy::is_there(&self.envoy) {
+            programs.push(Program::Envoy);
+        }
+        programs
     }
 
-    /// Envoy, where there is one.
-    pub fn envoy(&self) -> Option<Peer> {
-        let there = envoy::is_there(&self.envoy);
-        there.then(|| envoy::start(&self.runtime, &self.envoy, self.upstream))
+    /// Starts one of them. If `tool` is not empty, it is a command that runs the program.
+    pub fn start(&self, program: &Program, tool: &[&str]) -> Peer {
+        let under = |path: &Path| match tool {
+            [] => Command::new(path),
+            [tool, arguments @ ..] => {
+                let mut command = Command::new(tool);
+                command.args(arguments).arg(path);
+                command
+            }
+        };
+        match program {
+            Program::Useradmin(path) => {
+                let setting = Setting::default();
+                let mut peer = Peer::server(&self.runtime, under(path), self.upstream, &setting);
+                if self.servers.len() > 1 {
+                    peer.name = path.display().to_string();
+                }
+                peer
+            }
+            Program::Baseline(client) => {
+                let command = under(&env::current_exe().unwrap());
+                baseline::start(&self.runtime, command, *client, self.upstream)
+            }
+            Program::Envoy => envoy::start(&self.runtime, under(&self.envoy), self.upstream),
+        }
     }
 
     /// One load on one server.

@@ -1,4 +1,6 @@
-//! Medians, tables of them, and goals.
+//! Medians, tables of them, and limits.
+
+use std::fmt;
 
 /// The middle one.
 pub fn median(mut values: Vec<f64>) -> f64 {
@@ -17,9 +19,40 @@ pub fn print(heading: &[&str], rows: &[Vec<String>]) {
     println!();
 }
 
-/// Tells whether a goal is reached.
-pub fn goal(name: &str, value: f64, reached: bool, wanted: &str) -> bool {
-    let verdict = if reached { "  ok" } else { "MISS" };
-    println!("{verdict}  {name}: {value:.2} ({wanted})");
-    reached
+/// A bound for a figure.
+#[derive(Clone, Copy)]
+pub enum Limit {
+    AtLeast(f64),
+    AtMost(f64),
+}
+
+impl Limit {
+    fn holds(self, value: f64) -> bool {
+        match self {
+            Self::AtLeast(limit) => value >= limit,
+            Self::AtMost(limit) => value <= limit,
+        }
+    }
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::AtLeast(limit) => write!(formatter, "at least {limit:.2}"),
+            Self::AtMost(limit) => write!(formatter, "at most {limit:.2}"),
+        }
+    }
+}
+
+/// Prints a figure beside its limit and, if there is one, the goal that is not enforced yet. Returns whether the figure is
+/// within the limit.
+pub fn check(name: &str, value: f64, limit: Limit, goal: Option<Limit>) -> bool {
+    let within = limit.holds(value);
+    let verdict = if within { "  ok" } else { "MISS" };
+    let goal = goal.map_or_else(String::new, |goal| {
+        let reached = if goal.holds(value) { "" } else { "not " };
+        format!("; goal: {goal}, {reached}reached")
+    });
+    println!("{verdict}  {name}: {value:.2} ({limit}{goal})");
+    within
 }

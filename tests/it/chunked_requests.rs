@@ -24,7 +24,7 @@ fn empty_chunked() -> String {
     delete("transfer-encoding: chunked\r\n", "0\r\n\r\n")
 }
 
-/// Sends these requests on one connection. Returns what comes until the upstream closes it, for 5 seconds at most.
+/// Sends these requests on one connection. Returns everything received until the upstream closes it, or for 5 seconds.
 async fn exchange(address: SocketAddr, requests: &[String]) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let requests = requests.concat();
