@@ -77,8 +77,8 @@ impl Write for Lines {
 }
 
 /// Starts logging. Panics are logged like everything else, so that every line stays JSON, but without their text, which
-/// may hold anything. Nobody listens to the `log` crate, through which reqwest would tell of its requests. No library
-/// tells a secret at any level, so none has a level of its own for that; the canaries of the tests would tell.
+/// may hold anything. No library tells a secret at any level, so none has a level of its own for that; the canaries of the
+/// tests would tell.
 ///
 /// Dropping the returned guard writes the queued lines and waits for that at most about one second.
 pub fn start() -> io::Result<Flush> {

@@ -134,11 +134,17 @@ fn certificate_fault(
     }
 }
 
-/// Describes an error of a handshake, or of a connection.
+/// Describes an error of a handshake, or of a connection. `hyper-rustls` wraps errors of TLS once more.
 #[must_use]
 pub fn of_io(error: &io::Error) -> String {
-    let inner = error.get_ref().and_then(|error| error.downcast_ref());
-    inner.map_or_else(|| error.to_string(), in_words)
+    let inner = error.get_ref();
+    if let Some(tls) = inner.and_then(|inner| inner.downcast_ref()) {
+        in_words(tls)
+    } else if let Some(wrapped) = inner.and_then(|inner| inner.downcast_ref()) {
+        of_io(wrapped)
+    } else {
+        error.to_string()
+    }
 }
 
 /// Describes an error of TLS.

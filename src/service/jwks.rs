@@ -4,9 +4,13 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     access::token::KeySource,
+    client_tls::Trust,
     config::{Jwks, JwtIssuer},
     metrics::Metrics,
-    upstream::{aside::Client, deadline::Deadline},
+    upstream::{
+        client::{Client, HTTP_2_OR_1},
+        deadline::Deadline,
+    },
 };
 
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -18,9 +22,9 @@ pub fn source(issuer: &JwtIssuer, metrics: &Metrics) -> Result<KeySource, String
         Jwks::Url { url, roots } => (url.clone(), roots),
     };
     let numbers = metrics.upstreams.requests("jwks", &issuer.issuer);
-    let client = Client::new(&url, roots, numbers)?;
+    let client = Client::new(&url, Trust::More, roots, HTTP_2_OR_1, numbers)?;
     Ok(KeySource::Url(Arc::new(move || {
         let (client, url) = (client.clone(), url.clone());
-        Box::pin(async move { client.document(url, &Deadline::after(TIMEOUT)).await })
+        Box::pin(async move { client.document(&url, &Deadline::after(TIMEOUT)).await })
     })))
 }

@@ -1,7 +1,6 @@
 //! What both upstreams share: HTTP, deadline, retries, bulkhead, single flight, "was it sent?".
 //! Knows no caller and no `tonic::Status`. One folder per upstream; no upstream imports another.
 
-pub mod aside;
 pub mod attempt;
 pub mod azure_batch;
 pub mod breaker;
@@ -20,7 +19,6 @@ pub mod registry;
 pub mod renewable;
 pub mod resolver;
 pub mod target;
-pub mod trusted;
 
 use crate::{
     error::{Answered, Failure},

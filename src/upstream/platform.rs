@@ -7,11 +7,10 @@ use http::{HeaderValue, Method, StatusCode, uri::PathAndQuery};
 
 use super::{
     attempt::{Budget, Limits},
-    client::{Client, Request},
+    client::{Alpn, Change, Client, Request},
     http::Answer,
     observed::Operation,
     redact::Secrets,
-    trusted::{Alpn, Change},
 };
 use crate::{
     config::{Config, Roots, Target, targets::Settings},

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use futures_util::future::{BoxFuture, join_all};
 
 use super::{
-    azure_batch::AzureBatch, ibm_hmc::IbmHmc, platform::Platform, target::Target, trusted::Change,
+    azure_batch::AzureBatch, client::Change, ibm_hmc::IbmHmc, platform::Platform, target::Target,
 };
 use crate::{
     config::{Config, targets::Settings},

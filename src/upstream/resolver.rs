@@ -9,18 +9,13 @@ use std::{
     vec,
 };
 
-use hyper_util::client::legacy::connect::dns;
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use hyper_util::client::legacy::connect::dns::Name;
 use tokio::net::lookup_host;
 use tower::Service;
 
 /// Skips link-local addresses, and refuses names that have no other.
 #[derive(Clone)]
 pub struct NoLinkLocal;
-
-async fn resolve(name: &str) -> io::Result<vec::IntoIter<SocketAddr>> {
-    usable(lookup_host((name, 0)).await?)
-}
 
 /// Returns the addresses that are not link-local. Resolvers that use mDNS, LLMNR or a hosts file add link-local ones to those
 /// of DNS.
@@ -34,18 +29,7 @@ fn usable(found: impl Iterator<Item = SocketAddr>) -> io::Result<vec::IntoIter<S
     Ok(usable.into_iter())
 }
 
-/// For reqwest.
-impl Resolve for NoLinkLocal {
-    fn resolve(&self, name: Name) -> Resolving {
-        Box::pin(async move {
-            let found = resolve(name.as_str()).await?;
-            Ok(Box::new(found) as Addrs)
-        })
-    }
-}
-
-/// For hyper.
-impl Service<dns::Name> for NoLinkLocal {
+impl Service<Name> for NoLinkLocal {
     type Response = vec::IntoIter<SocketAddr>;
     type Error = io::Error;
     type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
@@ -54,8 +38,8 @@ impl Service<dns::Name> for NoLinkLocal {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, name: dns::Name) -> Self::Future {
-        Box::pin(async move { resolve(name.as_str()).await })
+    fn call(&mut self, name: Name) -> Self::Future {
+        Box::pin(async move { usable(lookup_host((name.as_str(), 0)).await?) })
     }
 }
 

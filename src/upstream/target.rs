@@ -8,12 +8,11 @@ use tokio::time::Instant;
 use super::{
     attempt::{Ledger, Limits, Tries},
     breaker::Pass,
-    client::{self, Client},
+    client::{self, Change, Client},
     guards::Guards,
     http::{Answer, NoAnswer},
     platform::{Order, Outgoing, Platform, Purpose},
     redact::Secrets,
-    trusted::Change,
 };
 use crate::{
     config::{self, Roots, targets::Settings as _},

@@ -48,7 +48,7 @@ const INSIDE: [&str; 30] = [
     "tls",
     "hyper",
     "h2::",
-    "reqwest",
+    "client error",
     "rustls",
     "azure_core",
     "azure_identity",

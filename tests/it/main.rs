@@ -88,4 +88,5 @@ mod tokens;
 mod traces;
 mod two_callers;
 mod unreadable;
+mod upstream_connections;
 mod workers;

@@ -15,7 +15,7 @@ const ABSENT: [(&str, &[&str]); 9] = [
             "crate::server",
             "crate::service",
             "crate::upstream",
-            "reqwest",
+            "hyper_util::client",
         ],
     ),
     (
@@ -38,8 +38,14 @@ const ABSENT: [(&str, &[&str]); 9] = [
             "tonic::",
         ],
     ),
-    ("service", &["crate::server", "crate::cli", "reqwest"]),
-    ("server", &["crate::cli", "crate::upstream", "reqwest"]),
+    (
+        "service",
+        &["crate::server", "crate::cli", "hyper_util::client"],
+    ),
+    (
+        "server",
+        &["crate::cli", "crate::upstream", "hyper_util::client"],
+    ),
     (
         "metrics",
         &[

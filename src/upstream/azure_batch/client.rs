@@ -17,21 +17,20 @@ use super::{
     wire,
 };
 use crate::{
+    client_tls::Trust,
     config::{self, BatchAccount, Config},
     error::{Answered, Failure, resource::ResourceNames, rule::Rule},
     metrics::{CredentialState, Requests},
     proto::ErrorReason,
     upstream::{
-        aside,
         attempt::{Budget, Limits},
-        client::{Client, Request},
+        client::{Alpn, Change, Client, HTTP_2_OR_1, Request},
         http::Answer,
         observed::Operation,
         path,
         platform::{Order, Outgoing, Platform, Purpose},
         reached_authorization,
         redact::Secrets,
-        trusted::{Alpn, Change},
     },
 };
 
@@ -92,14 +91,14 @@ impl Node {
 /// A configured account.
 pub struct AzureBatch {
     /// The client for the token endpoint.
-    authority: Option<aside::Client>,
+    authority: Option<Client>,
     credential: Credential,
 }
 
 impl Platform for AzureBatch {
     const NAMES: &'static ResourceNames = &NAMES;
     const TABLES: &'static [(&'static str, &'static [Rule])] = &[("deletion", RULES)];
-    const ALPN: Alpn = &[b"h2", b"http/1.1"];
+    const ALPN: Alpn = HTTP_2_OR_1;
     const READS_USER: bool = false;
     const ISSUES_CREDENTIALS: bool = false;
 
@@ -126,7 +125,13 @@ impl Platform for AzureBatch {
         let credential = config.own.credential.clone();
         let credential = Credential::new(credential, requests, |entra| {
             let url = TokenSource::authority(entra).ok_or("no authority")?;
-            let client = aside::Client::new(&url, &config.roots, requests.clone())?;
+            let client = Client::new(
+                &url,
+                Trust::More,
+                &config.roots,
+                HTTP_2_OR_1,
+                requests.clone(),
+            )?;
             authority = Some(client.clone());
             Ok(client)
         })?;

@@ -16,8 +16,8 @@ use crate::{
     error::Failure,
     metrics::{CredentialState, Requests},
     upstream::{
-        aside::Client,
         attempt::{Budget, Limits},
+        client::Client,
         redact::Secrets,
         renewable::{Lease, Renewable},
     },

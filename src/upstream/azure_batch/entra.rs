@@ -31,7 +31,7 @@ use crate::{
     error::Failure,
     metrics::Requests,
     upstream::{
-        aside::Client,
+        client::Client,
         http::describe,
         renewable::{Lease, Obtaining, Source},
     },

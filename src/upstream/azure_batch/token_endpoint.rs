@@ -9,19 +9,12 @@ use std::{
 use async_trait::async_trait;
 use azure_core::{
     error::ErrorKind,
-    http::{
-        AsyncRawResponse, HttpClient, Request, StatusCode, Url as AzureUrl, headers::Headers,
-        request::Body,
-    },
+    http::{AsyncRawResponse, HttpClient, Request, StatusCode, headers::Headers, request::Body},
 };
 use bytes::Bytes;
-use reqwest::{
-    Method, Request as HttpRequest,
-    header::{HeaderName, HeaderValue},
-};
+use http::{HeaderName, HeaderValue, Method, Uri};
 use serde::Deserialize;
 use serde_json::Value;
-use url::Url;
 
 use super::{
     entra::{Outcome, Token},
@@ -35,7 +28,7 @@ use super::{
 use crate::{
     error::Failure,
     upstream::{
-        aside::Client,
+        client::{self, Client},
         deadline::Deadline,
         http::{Answer, NoAnswer},
         observed::Operation,
@@ -69,9 +62,9 @@ impl fmt::Debug for Exchange {
 }
 
 impl Exchange {
-    fn request(&self, request: &Request) -> azure_core::Result<HttpRequest> {
+    fn request(&self, request: &Request) -> azure_core::Result<client::Request> {
         let method = Method::from_bytes(request.method().as_str().as_bytes()).map_err(other)?;
-        let mut ours = HttpRequest::new(method, self.url(request.url())?);
+        let mut ours = client::request(method, self.uri(request)?);
         for (name, value) in request.headers().iter() {
             let name = HeaderName::from_bytes(name.as_str().as_bytes()).map_err(other)?;
             let mut value = HeaderValue::from_str(value.as_str()).map_err(other)?;
@@ -80,18 +73,19 @@ impl Exchange {
             ours.headers_mut().insert(name, value);
         }
         if let Body::Bytes(bytes) = request.body() {
-            *ours.body_mut() = Some(bytes.clone().into());
+            *ours.body_mut() = bytes.clone();
         }
         Ok(ours)
     }
 
-    fn url(&self, url: &AzureUrl) -> Result<Url, azure_core::Error> {
-        let mut url = url.clone();
-        if self.plain {
-            url.set_scheme("http")
-                .map_err(|()| azure_core::Error::with_message(ErrorKind::Other, "scheme"))?;
-        }
-        Ok(url)
+    fn uri(&self, request: &Request) -> azure_core::Result<Uri> {
+        let url = request.url().as_str();
+        let uri = if self.plain {
+            url.replacen("https://", "http://", 1).parse()
+        } else {
+            url.parse()
+        };
+        uri.map_err(other)
     }
 }
 
@@ -104,7 +98,10 @@ impl HttpClient for Exchange {
     async fn execute_request(&self, request: &Request) -> azure_core::Result<AsyncRawResponse> {
         let request = self.request(request)?;
         let limits = Deadline::after(self.timeout).into();
-        let sent = self.client.send(&REQUEST_TOKEN, request, &limits).await;
+        let sent = self
+            .client
+            .send(&REQUEST_TOKEN, request, None, &limits)
+            .await;
         let response = if let Ok(answer) = &sent {
             let status = StatusCode::from(answer.status);
             Ok(AsyncRawResponse::from_bytes(

@@ -1,77 +1,71 @@
-//! What is alike in one exchange over either version of HTTP: how long it may take, what its answer becomes, and what its
-//! errors mean.
+//! One request and its answer: how long they may take, and what failures mean.
 
-use std::{error::Error as _, future::pending, pin::Pin};
+use std::{error::Error as _, future::pending, iter::successors};
 
 use http::{Response, StatusCode};
 use hyper::body::Incoming;
-use tokio::time::timeout;
+use hyper_util::client::legacy::{Error, ResponseFuture};
+use tokio::{task::yield_now, time::timeout};
 
+use super::write_tracker::WriteTracker;
 use crate::upstream::{
     attempt::Limits,
-    http::{Answer, BODY_TIMEOUT, DRAIN_TIMEOUT, MAX_BODY_BYTES, NoAnswer, describe, whole},
+    http::{Answer, BODY_TIMEOUT, DRAIN_TIMEOUT, NoAnswer, describe, whole},
 };
 
-/// What a request is sent on.
-pub struct Terms<'a> {
-    /// After this status the body is of no interest.
+/// The options of a request.
+pub struct Options<'a> {
+    /// After this status the body does not matter.
     pub done: Option<StatusCode>,
+    /// Maximum length of the body.
+    pub max_body_bytes: usize,
     /// Deadline and caller.
     pub limits: &'a Limits,
 }
 
-impl Terms<'_> {
-    /// Waits for `work`, while nothing has left: for a caller who has gone nothing leaves any more.
-    pub async fn before<T>(&self, work: impl Future<Output = T>) -> Result<T, NoAnswer> {
-        self.limits.bound(work).await.ok_or(NoAnswer::NotConnected)
-    }
+/// Waits for the answer to a request.
+pub async fn answer(
+    response: ResponseFuture,
+    tracker: &WriteTracker,
+    options: &Options<'_>,
+) -> Result<Answer, NoAnswer> {
+    let response = head(response, tracker, options.limits).await?;
+    Ok(read(response, options).await)
+}
 
-    /// Waits for a status line. `left` tells whether a byte of the request may have left.
-    pub async fn head<T>(
-        &self,
-        head: Pin<&mut impl Future<Output = T>>,
-        left: impl Fn() -> bool,
-    ) -> Result<T, NoAnswer> {
-        let gone_in_time = async {
-            self.limits.gone.cancelled().await;
-            if left() {
-                pending::<()>().await;
-            }
-        };
-        tokio::select! {
-            biased;
-            head = self.limits.deadline.bound(head) => match head {
-                Some(head) => Ok(head),
-                None if left() => Err(NoAnswer::TimedOut),
-                None => Err(NoAnswer::NotConnected),
-            },
-            () = gone_in_time => Err(NoAnswer::NotConnected),
+/// Waits for the status line and the headers. If the caller disconnects before the request is written, the request is
+/// cancelled; afterwards its answer is awaited.
+async fn head(
+    response: ResponseFuture,
+    tracker: &WriteTracker,
+    limits: &Limits,
+) -> Result<Response<Incoming>, NoAnswer> {
+    let cancelled_in_time = async {
+        limits.gone.cancelled().await;
+        if tracker.has_started() {
+            pending::<()>().await;
         }
-    }
-
-    /// Reads the answer. Can its connection be used again?
-    pub async fn answer(&self, response: Response<Incoming>) -> (Answer, bool) {
-        let (head, body) = response.into_parts();
-        // After that status nothing is decided any more. What is left is only read to use the connection again.
-        let decided = self.done == Some(head.status);
-        let patience = if decided { DRAIN_TIMEOUT } else { BODY_TIMEOUT };
-        let read = timeout(patience, whole(&head, body, MAX_BODY_BYTES));
-        let body = self.limits.deadline.bound(read).await;
-        let body = body.and_then(Result::ok).flatten();
-        let again = body.is_some();
-        let answer = Answer {
-            status: head.status.as_u16(),
-            headers: head.headers,
-            body: body.filter(|_| !decided),
-        };
-        (answer, again)
+    };
+    let head = tokio::select! {
+        biased;
+        head = limits.deadline.bound(response) => head,
+        () = cancelled_in_time => None,
+    };
+    // A request that was given up is dropped by now: no connection starts to write it after this question. Request and
+    // connection run on the same thread (see `workers`).
+    let started = tracker.has_started();
+    match head {
+        Some(Ok(response)) => Ok(response),
+        Some(Err(error)) => Err(no_answer(&error, started)),
+        None if started => Err(NoAnswer::TimedOut),
+        None => Err(NoAnswer::NotConnected),
     }
 }
 
-/// Why there is no status line, after a request of which a byte may have left, or not.
-pub fn failed(error: &hyper::Error, left: bool) -> NoAnswer {
-    let text = describe(error);
-    if !left {
+/// Returns why there is no status line.
+fn no_answer(error: &Error, started: bool) -> NoAnswer {
+    let text = error.source().map_or_else(|| error.to_string(), describe);
+    if !started {
         NoAnswer::Unreachable(text)
     } else if is_refusal(error) {
         NoAnswer::Refused(text)
@@ -80,17 +74,34 @@ pub fn failed(error: &hyper::Error, left: bool) -> NoAnswer {
     }
 }
 
-/// Did the upstream say that it has not processed the request? By `REFUSED_STREAM`, or by a GOAWAY of an orderly
-/// stop, which ends the streams behind the last one that was processed (RFC 9113, sections 6.8 and 8.7).
-fn is_refusal(error: &hyper::Error) -> bool {
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        if let Some(error) = error.downcast_ref::<h2::Error>() {
-            let stops = error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR);
-            let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
-            return error.is_remote() && (stops || refused);
-        }
-        cause = error.source();
+/// Returns whether the upstream reported that it has not processed the request: by `REFUSED_STREAM`, or by a GOAWAY of an
+/// orderly shutdown, which ends the streams after the last one that was processed (RFC 9113, sections 6.8 and 8.7).
+fn is_refusal(error: &Error) -> bool {
+    let causes = successors(error.source(), |&error| error.source());
+    let mut causes = causes.filter_map(|error| error.downcast_ref::<h2::Error>());
+    causes.next().is_some_and(|error| {
+        let stops = error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR);
+        let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+        error.is_remote() && (stops || refused)
+    })
+}
+
+/// Reads the body. A connection is used again only if its body is read to the end.
+async fn read(response: Response<Incoming>, options: &Options<'_>) -> Answer {
+    let (head, body) = response.into_parts();
+    let decided = options.done == Some(head.status);
+    let patience = if decided { DRAIN_TIMEOUT } else { BODY_TIMEOUT };
+    let body = timeout(patience, whole(&head, body, options.max_body_bytes));
+    let body = options.limits.deadline.bound(body).await;
+    let body = body.and_then(Result::ok).flatten();
+    if body.as_ref().is_some_and(|body| !body.is_empty()) {
+        // The pool takes the connection back in a task of its own. Without this turn for it, a next request of the same
+        // call would open another connection.
+        yield_now().await;
     }
-    false
+    Answer {
+        status: head.status.as_u16(),
+        headers: head.headers,
+        body: body.filter(|_| !decided),
+    }
 }

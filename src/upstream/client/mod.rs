@@ -1,52 +1,75 @@
-//! The client of a target: no redirects, no proxies, no link-local hosts, no attempts of its own, bounded bodies. Its
-//! requests go over connections that it keeps, and it knows of each whether a byte of it has left.
+//! The HTTP client of targets, token endpoints and issuers' keys: `hyper_util`'s pooled client with HTTP/1.1, HTTP/2 and
+//! TLS. It follows no redirects, uses no proxies, does not connect to link-local hosts and reads bounded bodies. It never
+//! sends a request twice.
 
 mod connector;
 mod exchange;
-mod http1;
-mod http2;
-mod pool;
-mod watched;
-
-use std::sync::Arc;
+mod pools;
+#[cfg(test)]
+mod tests;
+mod write_tracker;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, StatusCode, header::USER_AGENT, uri::PathAndQuery};
-use rustls::ClientConfig;
-use url::Url;
+use http::{
+    HeaderValue, Method, StatusCode, Uri,
+    header::{ACCEPT, USER_AGENT},
+    uri::{Authority, PathAndQuery, Scheme},
+};
+use url::{Position, Url};
 
-use self::{connector::Connector, exchange::Terms, pool::Pool};
+pub use self::pools::{Alpn, Change};
+use self::{
+    exchange::Options,
+    pools::Pools,
+    write_tracker::{TrackedBody, WriteTracker},
+};
 use super::{
     attempt::Limits,
-    http::{Answer, NoAnswer, USER_AGENT_TEXT},
+    deadline::Deadline,
+    http::{Answer, MAX_BODY_BYTES, NoAnswer, USER_AGENT_TEXT, describe},
     observed::{Observed, Operation, Sent},
-    trusted::{Alpn, Change, Trusted},
 };
 use crate::{client_tls::Trust, config::Roots, metrics::Requests};
 
-/// A request to a target, with its path and query alone.
+/// Maximum length of a document that is not an upstream's answer.
+const MAX_DOCUMENT_BYTES: usize = 1024 * 1024;
+
+/// Offers HTTP/1.1 only.
+pub const HTTP_1: Alpn = &[b"http/1.1"];
+/// Offers HTTP/2, and HTTP/1.1 to servers that do not have it.
+pub const HTTP_2_OR_1: Alpn = &[b"h2", b"http/1.1"];
+
+const DOCUMENT: Operation = Operation {
+    name: "read_keys",
+    route: None,
+    traced: false,
+};
+
+/// A request. If its URI is only a path with a query, it is sent to the host of the client.
 pub type Request = http::Request<Bytes>;
 
-/// A request without a body and, but for the usual ones, without headers.
+/// Creates a request without a body, with the default headers only.
 #[must_use]
-pub fn request(method: Method, path: PathAndQuery) -> Request {
+pub fn request(method: Method, uri: impl Into<Uri>) -> Request {
     let mut request = Request::new(Bytes::new());
     *request.method_mut() = method;
-    *request.uri_mut() = path.into();
+    *request.uri_mut() = uri.into();
     let agent = HeaderValue::from_static(USER_AGENT_TEXT);
     request.headers_mut().insert(USER_AGENT, agent);
     request
 }
 
-/// A client for one target. Clones share their connections, and what they trust.
+/// A client for one host. Clones share connections and trusted authorities.
 #[derive(Clone)]
 pub struct Client {
-    pool: Trusted<Arc<Pool>>,
+    scheme: Scheme,
+    authority: Authority,
+    pools: Pools,
     numbers: Requests,
 }
 
 impl Client {
-    /// For the host of `url`, trusting these authorities. Its requests are counted there.
+    /// Creates a client for the host of `url` that trusts these authorities and counts its requests in `numbers`.
     pub fn new(
         url: &Url,
         trust: Trust,
@@ -54,18 +77,22 @@ impl Client {
         alpn: Alpn,
         numbers: Requests,
     ) -> Result<Self, String> {
+        let unusable = |error: http::uri::InvalidUri| format!("{url}: {}", describe(&error));
+        let authority = &url[Position::BeforeHost..Position::AfterPort];
         Ok(Self {
-            pool: Trusted::new(url, trust, roots, alpn, pool)?,
+            scheme: url.scheme().parse().map_err(unusable)?,
+            authority: authority.parse().map_err(unusable)?,
+            pools: Pools::new(url, trust, roots, alpn)?,
             numbers,
         })
     }
 
-    /// See [`Trusted::trust`].
+    /// See [`Pools::trust`].
     pub fn trust(&self, roots: &Roots) -> Result<Option<Change>, String> {
-        self.pool.trust(roots)
+        self.pools.trust(roots)
     }
 
-    /// Sends a request and reads the answer. After the status `done` the body is of no interest.
+    /// Sends a request and reads the answer. After the status `done` the body does not matter and is not returned.
     pub async fn send(
         &self,
         operation: &'static Operation,
@@ -73,24 +100,79 @@ impl Client {
         done: Option<StatusCode>,
         limits: &Limits,
     ) -> Result<Answer, NoAnswer> {
-        let (mut parts, body) = request.into_parts();
-        let sent = Sent {
-            method: &parts.method,
-            url: self.pool.url(),
-            path: parts.uri.path_and_query().map_or("/", PathAndQuery::as_str),
+        let options = Options {
+            done,
+            max_body_bytes: MAX_BODY_BYTES,
+            limits,
         };
-        let headers = &mut parts.headers;
-        let observed = Observed::begin(operation, &self.numbers, &sent, headers, limits);
-        let request = Request::from_parts(parts, body);
-        let terms = Terms { done, limits };
-        let pool = Arc::clone(&self.pool.load().0);
-        let answer = pool.send(request, &terms).await;
+        self.observe(operation, request, &options).await
+    }
+
+    /// Reads a document that is not an upstream's answer. Any status other than 200 and an incomplete body are errors.
+    pub async fn document(&self, url: &Url, deadline: &Deadline) -> Result<Bytes, String> {
+        let uri: Uri = url.as_str().parse().map_err(|error| describe(&error))?;
+        let mut request = request(Method::GET, uri);
+        let any = HeaderValue::from_static("*/*");
+        request.headers_mut().insert(ACCEPT, any);
+        let options = Options {
+            done: None,
+            max_body_bytes: MAX_DOCUMENT_BYTES,
+            limits: &deadline.clone().into(),
+        };
+        match self.observe(&DOCUMENT, request, &options).await {
+            Ok(Answer {
+                status: 200,
+                body: Some(body),
+                ..
+            }) => Ok(body),
+            Ok(Answer { status: 200, .. }) => Err("the body was cut, or is too long".to_owned()),
+            Ok(answer) => Err(format!("HTTP status {}", answer.status)),
+            Err(NoAnswer::Unreachable(error) | NoAnswer::Cut(error) | NoAnswer::Refused(error)) => {
+                Err(error)
+            }
+            Err(NoAnswer::NotConnected | NoAnswer::TimedOut) => Err("no answer in time".to_owned()),
+        }
+    }
+
+    /// Sends a request, counts it, and records its span.
+    async fn observe(
+        &self,
+        operation: &'static Operation,
+        request: Request,
+        options: &Options<'_>,
+    ) -> Result<Answer, NoAnswer> {
+        let (mut head, body) = request.into_parts();
+        let other_host = head.uri.authority().map(|_| head.uri.to_string());
+        let other_host = other_host.and_then(|uri| Url::parse(&uri).ok());
+        let sent = Sent {
+            method: &head.method,
+            url: other_host.as_ref().unwrap_or_else(|| self.pools.url()),
+            path: head.uri.path_and_query().map_or("/", PathAndQuery::as_str),
+        };
+        let limits = options.limits;
+        let observed = Observed::begin(operation, &self.numbers, &sent, &mut head.headers, limits);
+        head.uri = self.absolute(head.uri);
+        let tracker = WriteTracker::default();
+        let body = TrackedBody::new(body, &tracker);
+        let request = http::Request::from_parts(head, body);
+        let response = self.pools.request(request);
+        let answer = exchange::answer(response, &tracker, options).await;
         observed.end(&answer);
         answer
     }
-}
 
-fn pool(url: &Url, tls: ClientConfig) -> Result<Arc<Pool>, String> {
-    let tls = (url.scheme() != "http").then_some(tls);
-    Ok(Arc::new(Pool::new(Connector::new(url, tls)?)))
+    /// Completes a path with the host of the client.
+    fn absolute(&self, uri: Uri) -> Uri {
+        if uri.authority().is_some() {
+            return uri;
+        }
+        let mut parts = uri.into_parts();
+        parts.scheme = Some(self.scheme.clone());
+        parts.authority = Some(self.authority.clone());
+        parts
+            .path_and_query
+            .get_or_insert_with(|| PathAndQuery::from_static("/"));
+        // A URI of these three parts is always valid.
+        Uri::from_parts(parts).unwrap_or_default()
+    }
 }

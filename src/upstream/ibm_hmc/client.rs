@@ -21,7 +21,7 @@ use crate::{
     proto::ErrorReason,
     upstream::{
         attempt::{Budget, Limits},
-        client::{Client, Request},
+        client::{Alpn, Change, Client, HTTP_1, Request},
         http::Answer,
         observed::Operation,
         path,
@@ -29,7 +29,6 @@ use crate::{
         reached_authorization,
         redact::Secrets,
         renewable::{Lease, Renewable},
-        trusted::{Alpn, Change},
     },
 };
 
@@ -65,7 +64,7 @@ impl Platform for IbmHmc {
     const NAMES: &'static ResourceNames = &NAMES;
     const TABLES: &'static [(&'static str, &'static [Rule])] =
         &[("deletion", RULES), ("logon", LOGON_RULES)];
-    const ALPN: Alpn = &[b"http/1.1"];
+    const ALPN: Alpn = HTTP_1;
     const READS_USER: bool = true;
     /// The logon is a request to the HMC.
     const ISSUES_CREDENTIALS: bool = true;
