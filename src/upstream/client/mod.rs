@@ -87,7 +87,8 @@ impl Client {
         })
     }
 
-    /// See [`Pools::trust`].
+    /// Returns the change to the authorities that the same file contains now, or `None` if they are the same. Requests in
+    /// progress keep their connections.
     pub fn trust(&self, roots: &Roots) -> Result<Option<Change>, String> {
         self.pools.trust(roots)
     }
