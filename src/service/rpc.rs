@@ -12,6 +12,7 @@ use super::{
     validate::Checked,
 };
 use crate::{
+    error::Failure,
     proto::DeleteOutcome,
     upstream::{
         platform::{Order, Platform},
@@ -112,8 +113,8 @@ pub async fn handle<R: Rpc>(
                 request_id: work.request_id,
                 caller: work.caller,
             };
-            let conclusion = target.run(&order, &work.limits).await;
-            finish::<R>(order.user, parsed.client_request_id, conclusion)
+            let (result, conclusion) = target.run(&order, &work.limits).await;
+            finish::<R>(order.user, parsed.client_request_id, result, conclusion)
         }
     });
     pipeline::run(shared, meta, subject, work).await
@@ -122,13 +123,14 @@ pub async fn handle<R: Rpc>(
 fn finish<R: Rpc>(
     user: User<R>,
     client_request_id: String,
+    result: Result<DeleteOutcome, Failure>,
     conclusion: Conclusion<Found<R>>,
 ) -> Finished<R::Response> {
     let trace = Trace {
         client_request_id,
         upstream_request_id: conclusion.upstream_request_id.clone(),
     };
-    let (ledger, result) = (conclusion.ledger.clone(), conclusion.result.clone());
+    let ledger = conclusion.ledger.clone();
     let learned = R::Platform::identifiers(&conclusion.found);
     let result = result.map(|outcome| (R::response(outcome, user, conclusion), outcome));
     Finished {

@@ -30,10 +30,8 @@ pub struct Target<P> {
     protected: ArcSwap<Vec<Pattern>>,
 }
 
-/// How a call ended.
+/// What is known of a call that ended, whatever its result.
 pub struct Conclusion<F> {
-    /// What happened, or the failure.
-    pub result: Result<DeleteOutcome, Failure>,
     /// The DELETEs of the call.
     pub ledger: Ledger,
     /// What is known of the user.
@@ -91,7 +89,11 @@ impl<P: Platform> Target<P> {
 
     /// Deletes a user, or checks whether that is possible. Sends the read and the DELETE at most three times each, within the
     /// limits.
-    pub async fn run(&self, order: &Order<P::User>, limits: &Limits) -> Conclusion<P::Found> {
+    pub async fn run(
+        &self,
+        order: &Order<P::User>,
+        limits: &Limits,
+    ) -> (Result<DeleteOutcome, Failure>, Conclusion<P::Found>) {
         let mut run = Run {
             target: self,
             order,
@@ -117,12 +119,12 @@ impl<P: Platform> Target<P> {
                 result = Ok(outcome);
             }
         }
-        Conclusion {
-            result,
+        let conclusion = Conclusion {
             ledger: run.ledger,
             found: run.found,
             upstream_request_id: run.upstream_request_id,
-        }
+        };
+        (result, conclusion)
     }
 
     /// Checks that the user may be deleted.
@@ -276,7 +278,7 @@ impl<P: Platform> Run<'_, P> {
         let Target {
             platform, guards, ..
         } = self.target;
-        // An answer that the platform understood, such as a list without the user, is no answer to report.
+        // Platforms leave `answered` empty if they understood the answer, for example a list without the user.
         let understood = failure.answered.is_none() && failure.reason != ErrorReason::Internal;
         let noted = (!understood).then_some(&failure);
         platform.note_answer(purpose, credential, noted, &guards.budget);
