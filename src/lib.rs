@@ -2,6 +2,7 @@
 //! IBM Z Hardware Management Consoles. ARCHITECTURE.md shows the rooms and who may import whom.
 
 pub mod access;
+pub mod audit;
 pub mod certificates;
 mod channel;
 pub mod cli;

@@ -10,7 +10,7 @@ use std::{
 
 use serde::Deserialize;
 use useradmin::{
-    access::audit::{Question, verify},
+    audit::{Question, verify},
     proto::ErrorReason,
 };
 

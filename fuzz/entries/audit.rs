@@ -4,7 +4,7 @@ use std::{fmt::Write as _, fs, path::PathBuf, process, thread};
 
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
-use useradmin::access::audit::{Question, Summary, verify};
+use useradmin::audit::{Question, Summary, verify};
 
 /// Stands between two files.
 const BETWEEN: &[u8] = b"\x0C\n";

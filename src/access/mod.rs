@@ -1,6 +1,5 @@
-//! Who calls, who may do what, how often, and what was written down. Knows no upstream.
+//! Who calls, who may do what, and how often. Knows no upstream.
 
-pub mod audit;
 pub mod certificate;
 pub mod policy;
 pub mod quota;

@@ -5,7 +5,7 @@ use std::{fmt::Write as _, io::Write as _, path::PathBuf, process::ExitCode};
 use clap::{Args, Subcommand};
 
 use super::{fail, tell};
-use crate::access::audit::{Finding, Head, Question, Summary, verify};
+use crate::audit::{Finding, Head, Question, Summary, verify};
 
 /// Most faults that are told; one at the beginning of a file can make thousands.
 const MOST_FAULTS: u64 = 100;

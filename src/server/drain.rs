@@ -57,7 +57,7 @@ pub async fn drain(
         tracing::warn!("the log-off took too long");
     }
     if shared.summarize_refusals(true).await > 0 {
-        let _unwritten = timeout(CLOSE_TIMEOUT, shared.audit.settle()).await;
+        let _unwritten = timeout(CLOSE_TIMEOUT, shared.audit.flush()).await;
     }
     let outcomes = shared.audit.pending();
     if outcomes > 0 {
@@ -70,5 +70,5 @@ pub async fn drain(
 /// All calls are done, and what became of them is written.
 async fn finished(shared: &Shared) {
     shared.tasks.wait().await;
-    shared.audit.settle().await;
+    shared.audit.flush().await;
 }

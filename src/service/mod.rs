@@ -22,7 +22,8 @@ use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    access::{Access, audit::Audit, quota::Quotas, refusals::Refusals},
+    access::{Access, quota::Quotas, refusals::Refusals},
+    audit::Audit,
     config::{Config, JwtIssuer},
     metrics::{Metrics, Snapshot},
     telemetry, trace,
@@ -89,7 +90,7 @@ impl Shared {
     pub fn numbers(&self) -> String {
         let free = u32::try_from(self.room.available_permits()).unwrap_or(u32::MAX);
         self.metrics.text(&Snapshot {
-            audit: self.audit.numbers(),
+            audit: self.audit.metrics(),
             targets: self.targets.states(),
             calls: self.most_calls.saturating_sub(free),
             most_calls: self.most_calls,

@@ -20,7 +20,8 @@ use super::{
     report::outcome_name,
 };
 use crate::{
-    access::{audit::Event, quota::Slot},
+    access::quota::Slot,
+    audit::Event,
     error::{Failure, Fate, status::status},
     identity::Identity,
     proto::{DeleteOutcome, ErrorReason},
@@ -300,7 +301,7 @@ mod tests {
             let info = status.and_then(|status| status.get_details_error_info());
             let metadata = info.map(|info| info.metadata).unwrap_or_default();
             assert_eq!(metadata.get("outcome").map(String::as_str), Some(outcome));
-            shared.audit.settle().await;
+            shared.audit.flush().await;
             let text = fs::read_to_string(folder.join("audit.jsonl")).unwrap_or_default();
             let last = text.lines().last().unwrap_or_default();
             let last: Value = serde_json::from_str(last).unwrap_or_default();

@@ -10,10 +10,8 @@ use super::{
     meta::{CallMeta, new_id},
 };
 use crate::{
-    access::{
-        audit::{Entry, Event, PATIENCE, timestamp},
-        refusals::{Kind, Summary},
-    },
+    access::refusals::{Kind, Summary},
+    audit::{Entry, Event, WRITE_TIMEOUT, timestamp},
     error::{Failure, status::status},
     proto::ErrorReason,
 };
@@ -87,7 +85,7 @@ impl Shared {
                 kind.reason,
             )
         };
-        if let Err(failure) = self.audit.record(entry, PATIENCE).await {
+        if let Err(failure) = self.audit.record(entry, WRITE_TIMEOUT).await {
             let error = failure.context;
             tracing::error!(error, "summary of refusals not recorded yet");
         }

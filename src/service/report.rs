@@ -12,7 +12,7 @@ use super::{
     meta::CallMeta,
 };
 use crate::{
-    access::audit::{Entry, Event, PATIENCE},
+    audit::{Entry, Event, WRITE_TIMEOUT},
     error::{
         Failure,
         status::{MAX_TEXT_BYTES, cut, status},
@@ -51,7 +51,7 @@ pub(super) fn record(
     let audit = shared.audit.clone();
     let recorded = shared.tasks.spawn(async move {
         let (request_id, outcome, reason) = (entry.request_id.clone(), entry.outcome, entry.reason);
-        if let Err(failure) = audit.record(entry, PATIENCE).await {
+        if let Err(failure) = audit.record(entry, WRITE_TIMEOUT).await {
             let error = short(&failure.context);
             tracing::error!(
                 request_id,

@@ -12,7 +12,8 @@ use super::{
     rpcs::rpc,
 };
 use crate::{
-    access::{audit::Event, refusals::Kind},
+    access::refusals::Kind,
+    audit::Event,
     error::{
         Failure, Violation,
         resource::ResourceNames,

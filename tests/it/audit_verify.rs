@@ -10,7 +10,7 @@ use std::{
 };
 
 use useradmin::{
-    access::audit::{self, Head, Question},
+    audit::{self, Head, Question},
     proto::DeleteBatchNodeUserRequest,
 };
 

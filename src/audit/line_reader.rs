@@ -1,39 +1,51 @@
-//! Reads a file line by line in bounded memory, and hashes each line on the way: the server when it takes up a
-//! chain, and `verify`.
+//! Reads a file line by line in bounded memory, and hashes each line.
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read};
 
 use sha2::{Digest as _, Sha256};
 
-/// Bytes of a line that are kept; no record is as long. The hash is that of the whole line all the same.
+use super::{chain::hex, record::PREFIX};
+
+/// Bytes of a line that are kept; records are shorter. The hash covers the whole line.
 const MAX_LINE: usize = 1 << 20;
 const BUFFER: usize = 64 * 1024;
 
-/// One line.
-pub struct Line {
-    /// Without its newline, and cut if it is longer than any record.
-    pub text: Vec<u8>,
-    /// Its length in the file, without its newline.
-    pub len: u64,
-    /// Does a newline end it?
-    pub ended: bool,
-    /// Nothing but NUL bytes: space that the file system gave and that was never written.
-    pub blank: bool,
-    /// SHA-256 of all its bytes without the newline, in hex.
-    pub hash: String,
+pub(super) struct Line {
+    /// The line without its newline, at most [`MAX_LINE`] bytes.
+    text: Vec<u8>,
+    /// Length in the file without the newline.
+    pub(super) len: u64,
+    /// Whether a newline ends the line.
+    pub(super) ended: bool,
+    /// Whether all bytes are NUL: space that the file system allocated and that was never written.
+    pub(super) blank: bool,
+    /// SHA-256 of all bytes without the newline, in hex.
+    pub(super) hash: String,
 }
 
-/// The lines of a file.
-pub struct Lines<R>(BufReader<R>);
+impl Line {
+    /// Returns the text, or `None` if it is longer than any record.
+    pub(super) fn whole(&self) -> Option<&[u8]> {
+        (self.len == self.text.len() as u64).then_some(&*self.text)
+    }
 
-impl<R: Read> Lines<R> {
-    /// From where the file stands.
-    pub fn new(file: R) -> Self {
+    /// Whether the line starts like a record, as far as it goes.
+    pub(super) fn starts_as_record(&self) -> bool {
+        let common = self.text.len().min(PREFIX.len());
+        self.text[..common] == PREFIX[..common]
+    }
+}
+
+pub(super) struct LineReader<R>(BufReader<R>);
+
+impl<R: Read> LineReader<R> {
+    /// Reads from the current position of `file`.
+    pub(super) fn new(file: R) -> Self {
         Self(BufReader::with_capacity(BUFFER, file))
     }
 
-    /// The next line; `None` at the end of the file.
-    pub fn next(&mut self) -> io::Result<Option<Line>> {
+    /// Returns the next line, or `None` at the end of the file.
+    pub(super) fn next(&mut self) -> io::Result<Option<Line>> {
         let mut line = Line {
             text: Vec::new(),
             len: 0,
@@ -67,18 +79,4 @@ impl<R: Read> Lines<R> {
         line.hash = hex(&hash.finalize());
         Ok(Some(line))
     }
-}
-
-impl Line {
-    /// All of it, unless it is longer than any record.
-    pub fn whole(&self) -> Option<&[u8]> {
-        (self.len == self.text.len() as u64).then_some(&*self.text)
-    }
-}
-
-/// In lower case.
-pub fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digits = |byte: &u8| [byte >> 4, byte & 15].map(|digit| DIGITS[usize::from(digit)]);
-    bytes.iter().flat_map(digits).map(char::from).collect()
 }

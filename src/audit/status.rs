@@ -1,4 +1,4 @@
-//! What the writer and those who wait for it know of each other.
+//! What the writer publishes for readiness, metrics and shutdown.
 
 use std::{
     collections::VecDeque,
@@ -11,74 +11,69 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::{Head, PATIENCE};
+use super::chain::Head;
 use crate::metrics::AuditState;
 
-/// Since when records wait.
+/// A write that takes longer counts as failed.
+pub const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Arrival times of the records that are not written yet.
 #[derive(Default)]
 struct Waiting {
-    /// Those in the queue, the oldest first.
+    /// Records in the queue, oldest first.
     queued: VecDeque<Instant>,
-    /// The oldest one that has come out of the queue and is not written.
+    /// The oldest record that was taken from the queue.
     in_work: Option<Instant>,
 }
 
-/// The state of the audit log.
 #[derive(Default)]
-pub struct State {
-    /// Did the last write succeed?
+pub(super) struct Status {
+    /// Whether the last write succeeded.
     last: AtomicBool,
-    /// Since when a write has been going on.
+    /// Start of the write in progress.
     busy_since: Mutex<Option<Instant>>,
     waiting: Mutex<Waiting>,
-    /// Outcomes that have yet to be written.
+    /// Number of outcomes that are not written yet.
     pending: watch::Sender<usize>,
     head: Mutex<Head>,
     changes_by_others: AtomicU64,
     lost: AtomicU64,
 }
 
-impl State {
-    /// Neither failed nor hanging?
-    pub fn works(&self) -> bool {
+impl Status {
+    /// Whether the last write succeeded and none takes longer than [`WRITE_TIMEOUT`].
+    pub(super) fn works(&self) -> bool {
         let busy = *crate::lock(&self.busy_since);
-        let hangs = busy.is_some_and(|since| since.elapsed() > PATIENCE);
+        let hangs = busy.is_some_and(|since| since.elapsed() > WRITE_TIMEOUT);
         self.last.load(Ordering::SeqCst) && !hangs
     }
 
-    /// Has the last write failed?
-    pub fn failed(&self) -> bool {
+    pub(super) fn failed(&self) -> bool {
         !self.last.load(Ordering::SeqCst)
     }
 
-    /// A write begins.
-    pub fn writing(&self) {
+    pub(super) fn writing(&self) {
         *crate::lock(&self.busy_since) = Some(Instant::now());
     }
 
-    /// A write has ended.
-    pub fn written(&self, well: bool) {
+    pub(super) fn written(&self, ok: bool) {
         *crate::lock(&self.busy_since) = None;
-        self.last.store(well, Ordering::SeqCst);
+        self.last.store(ok, Ordering::SeqCst);
     }
 
-    /// The chain has come so far.
-    pub fn reached(&self, head: &Head) {
+    pub(super) fn set_head(&self, head: &Head) {
         crate::lock(&self.head).clone_from(head);
     }
 
-    /// The last record on file.
-    pub fn head(&self) -> Head {
+    pub(super) fn head(&self) -> Head {
         crate::lock(&self.head).clone()
     }
 
-    /// The file was found changed by somebody else so often.
-    pub fn found_changed(&self, times: u64) {
+    pub(super) fn set_changes_by_others(&self, times: u64) {
         self.changes_by_others.store(times, Ordering::SeqCst);
     }
 
-    /// For monitoring.
-    pub fn numbers(&self) -> AuditState {
+    pub(super) fn metrics(&self) -> AuditState {
         AuditState {
             works: self.works(),
             changes_by_others: self.changes_by_others.load(Ordering::SeqCst),
@@ -89,71 +84,69 @@ impl State {
         }
     }
 
-    /// How long the oldest record that is not written has been waiting.
+    /// Returns how long the oldest record that is not written has been waiting.
     fn lag(&self) -> Duration {
         let waiting = crate::lock(&self.waiting);
         let oldest = waiting.in_work.or(waiting.queued.front().copied());
         oldest.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
-    /// Everything that has come out of the queue is written, or refused.
-    pub fn caught_up(&self) {
+    /// All records that were taken from the queue are written or refused.
+    pub(super) fn caught_up(&self) {
         crate::lock(&self.waiting).in_work = None;
     }
 
-    /// An outcome, or a refusal, will be on no record.
-    pub fn lose(&self) {
+    /// Counts an outcome that will not be recorded.
+    pub(super) fn lose(&self) {
         self.lost.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Records in the queue.
-    pub fn queued(&self) -> usize {
+    /// Returns the number of records in the queue.
+    pub(super) fn queued(&self) -> usize {
         crate::lock(&self.waiting).queued.len()
     }
 
-    /// A record goes into the queue.
-    pub fn queue(&self, outcome: bool) {
+    pub(super) fn queue(&self, outcome: bool) {
         crate::lock(&self.waiting).queued.push_back(Instant::now());
         if outcome {
             self.pending.send_modify(|count| *count += 1);
         }
     }
 
-    /// It did not go in after all.
-    pub fn unqueue(&self, outcome: bool) {
+    /// Undoes [`Status::queue`].
+    pub(super) fn unqueue(&self, outcome: bool) {
         crate::lock(&self.waiting).queued.pop_back();
         if outcome {
             self.settle(1);
         }
     }
 
-    /// So many records have come out of the queue.
-    pub fn taken(&self, records: usize) {
+    pub(super) fn dequeue(&self, records: usize) {
         let mut waiting = crate::lock(&self.waiting);
         let records = records.min(waiting.queued.len());
         let oldest = waiting.queued.drain(..records).next();
         waiting.in_work = waiting.in_work.or(oldest);
     }
 
-    /// The writer owes an outcome that nobody sent.
-    pub fn owe(&self) {
+    /// Counts an outcome that the writer has to add by itself.
+    pub(super) fn owe(&self) {
         self.pending.send_modify(|count| *count += 1);
         let mut waiting = crate::lock(&self.waiting);
         waiting.in_work.get_or_insert_with(Instant::now);
     }
 
-    /// So many outcomes are written, or lost.
-    pub fn settle(&self, outcomes: usize) {
+    /// Counts outcomes that are written or lost.
+    pub(super) fn settle(&self, outcomes: usize) {
         self.pending
             .send_modify(|count| *count = count.saturating_sub(outcomes));
     }
 
-    /// Outcomes that have yet to be written.
-    pub fn pending(&self) -> usize {
+    /// Returns the number of outcomes that are not written yet.
+    pub(super) fn pending(&self) -> usize {
         *self.pending.borrow()
     }
 
-    /// Ends when there are none.
+    /// Waits until all outcomes are written or lost.
     pub async fn settled(&self) {
         let mut pending = self.pending.subscribe();
         // The sender lives as long as this does.
@@ -165,38 +158,38 @@ impl State {
 mod tests {
     use std::time::Duration;
 
-    use super::State;
+    use super::Status;
 
-    fn lags(state: &State) -> bool {
-        state.numbers().lag > Duration::ZERO
+    fn lags(status: &Status) -> bool {
+        status.metrics().lag > Duration::ZERO
     }
 
     #[test]
     fn the_lag_is_that_of_the_oldest_record_that_is_not_written() {
-        let state = State::default();
-        assert!(!lags(&state));
-        state.queue(false);
-        state.queue(true);
-        assert!(lags(&state));
-        let before = state.numbers().lag;
+        let status = Status::default();
+        assert!(!lags(&status));
+        status.queue(false);
+        status.queue(true);
+        assert!(lags(&status));
+        let before = status.metrics().lag;
         // Taken from the queue, it waits on.
-        state.taken(1);
-        assert!(state.numbers().lag > before);
-        state.taken(1);
-        state.queue(false);
-        state.caught_up();
+        status.dequeue(1);
+        assert!(status.metrics().lag > before);
+        status.dequeue(1);
+        status.queue(false);
+        status.caught_up();
         // The one that has come meanwhile waits.
-        assert!(lags(&state));
-        state.taken(1);
-        state.caught_up();
-        assert!(!lags(&state));
+        assert!(lags(&status));
+        status.dequeue(1);
+        status.caught_up();
+        assert!(!lags(&status));
         // One that did not go in does not wait.
-        state.queue(false);
-        state.unqueue(false);
-        assert!(!lags(&state));
+        status.queue(false);
+        status.unqueue(false);
+        assert!(!lags(&status));
         // What a crash has left is owed from now on.
-        state.owe();
-        assert!(lags(&state));
-        assert_eq!(state.numbers().queued, 0);
+        status.owe();
+        assert!(lags(&status));
+        assert_eq!(status.metrics().queued, 0);
     }
 }

@@ -1,5 +1,5 @@
-//! Is the audit log whole? Reads files in order as one chain, and tells every place that does not fit. Nothing of a
-//! record's content is repeated. Memory: a few bytes for each call.
+//! Verifies files of the audit log as one chain, and reports each line that does not fit, without its content. Needs a
+//! few bytes of memory for each call.
 
 use std::{
     collections::HashSet,
@@ -10,61 +10,61 @@ use std::{
 };
 
 use super::{
-    Head,
-    lines::{Line, Lines},
-    record::{self, BEGINNING, Found, Kind},
+    chain::Head,
+    line_reader::{Line, LineReader},
+    parse::{Kind, ParsedRecord, parse},
 };
 
-/// What is asked for.
+/// What to verify.
 #[derive(Clone, Debug, Default)]
 pub struct Question {
-    /// In their order.
+    /// The files, oldest first.
     pub files: Vec<PathBuf>,
-    /// May older files be missing?
+    /// Whether older files may be missing.
     pub partial: bool,
-    /// Records that must be there, with these hashes.
+    /// Records that the files must contain.
     pub contains: Vec<Head>,
 }
 
-/// Something to tell.
+/// A fault or a note.
 #[derive(Debug)]
 pub struct Finding<'a> {
-    /// The file, ...
+    /// Path as in [`Question::files`].
     pub file: &'a Path,
-    /// ... and the line, counted from 1.
+    /// Number of the line, from 1.
     pub line: u64,
-    /// Only worth knowing; the log is whole all the same.
+    /// Whether this is a note, not a fault.
     pub note: bool,
-    /// What it is.
+    /// Description without content of the line.
     pub text: String,
 }
 
-/// What was read.
+/// Totals of the files.
 #[derive(Debug, Default)]
 pub struct Summary {
-    /// All records.
+    /// Number of records.
     pub records: u64,
-    /// The first one's.
+    /// Number of the first record.
     pub first: u64,
-    /// The last one.
+    /// The last record.
     pub head: Head,
-    /// Intents without an outcome.
+    /// Number of intents without an outcome.
     pub open: usize,
 }
 
 /// A file that cannot be read.
 #[derive(Debug)]
 pub struct Unreadable<'a> {
-    /// The file.
+    /// Path as in [`Question::files`].
     pub file: &'a Path,
-    /// Why.
+    /// Cause.
     pub error: io::Error,
 }
 
-/// Reads the files and tells what is wrong with them, and what is only worth knowing.
+/// Reads the files, and reports faults and notes.
 pub fn verify<'a>(
     question: &'a Question,
-    mut tell: impl FnMut(Finding<'a>),
+    mut report: impl FnMut(Finding<'a>),
 ) -> Result<Summary, Unreadable<'a>> {
     let mut chain = Chain::new(question);
     let (mut file, mut line) = (Path::new(""), 0);
@@ -72,11 +72,11 @@ pub fn verify<'a>(
         (file, line) = (path, 0);
         let last_file = at + 1 == question.files.len();
         let unreadable = |error| Unreadable { file, error };
-        let mut lines = Lines::new(File::open(path).map_err(unreadable)?);
+        let mut lines = LineReader::new(File::open(path).map_err(unreadable)?);
         while let Some(next) = lines.next().map_err(unreadable)? {
             line += 1;
-            let mut tell = |note, text| {
-                tell(Finding {
+            let mut finding = |note, text| {
+                report(Finding {
                     file,
                     line,
                     note,
@@ -84,18 +84,18 @@ pub fn verify<'a>(
                 });
             };
             if next.ended {
-                chain.follow(&next, &mut |text| tell(false, text));
+                chain.follow(&next, &mut |text| finding(false, text));
             } else if last_file && is_being_written(&next) {
                 let text =
                     "the last line has no end: a server may be writing it, or a crash cut it off";
-                tell(true, text.to_owned());
+                finding(true, text.to_owned());
             } else {
-                tell(false, "the last line has no end".to_owned());
+                finding(false, "the last line has no end".to_owned());
             }
         }
     }
     for Head { seq, .. } in chain.missing {
-        tell(Finding {
+        report(Finding {
             file,
             line,
             note: false,
@@ -106,31 +106,28 @@ pub fn verify<'a>(
     Ok(chain.summary)
 }
 
-/// The beginning of a record, or a record that lacks only its newline.
+/// Whether the line is the start of a record, or a record that lacks only its newline.
 fn is_being_written(line: &Line) -> bool {
-    let common = line.text.len().min(BEGINNING.len());
-    let Some(text) = line.whole() else {
+    let Some(text) = line.whole().filter(|_| line.starts_as_record()) else {
         return false;
     };
-    let begun = text[..common] == BEGINNING[..common];
-    begun
-        && match serde_json::from_slice::<serde::de::IgnoredAny>(text) {
-            Ok(_) => text.ends_with(b"}"),
-            Err(error) => error.is_eof(),
-        }
+    match serde_json::from_slice::<serde::de::IgnoredAny>(text) {
+        Ok(_) => text.ends_with(b"}"),
+        Err(error) => error.is_eof(),
+    }
 }
 
-/// The chain as far as it was read.
+/// State of the verification.
 struct Chain {
     partial: bool,
-    /// Hash of the line before; `None` where any line may have been before.
+    /// Hash of the line before; `None` if that line is unknown.
     prev: Option<String>,
-    /// The next record's; `None` where any may come.
+    /// Expected number of the next record; `None` if any is valid.
     next: Option<u64>,
     summary: Summary,
-    /// Calls that have an intent and no outcome, ...
+    /// Hashes of the IDs of calls that have an intent and no outcome.
     open: HashSet<u64>,
-    /// ... and all calls that were seen; both by hash, for there may be many.
+    /// Hashes of the IDs of all calls.
     seen: HashSet<u64>,
     hasher: RandomState,
     missing: Vec<Head>,
@@ -153,7 +150,7 @@ impl Chain {
 
     fn follow(&mut self, line: &Line, fault: &mut impl FnMut(String)) {
         let long = || "no record: the line is too long".to_owned();
-        match line.whole().ok_or_else(long).and_then(record::read) {
+        match line.whole().ok_or_else(long).and_then(parse) {
             Ok(found) => {
                 self.link(&found, &line.hash, fault);
                 if let Err(text) = self.pair(&found) {
@@ -165,8 +162,8 @@ impl Chain {
         self.prev = Some(line.hash.clone());
     }
 
-    /// The record's place in the chain.
-    fn link(&mut self, found: &Found, hash: &str, fault: &mut impl FnMut(String)) {
+    /// Checks `seq` and `prev` of a record.
+    fn link(&mut self, found: &ParsedRecord, hash: &str, fault: &mut impl FnMut(String)) {
         let seq = found.seq;
         if let Some(next) = self.next
             && next != seq
@@ -198,8 +195,8 @@ impl Chain {
         self.next = Some(seq.saturating_add(1));
     }
 
-    /// Intents and outcomes of one call.
-    fn pair(&mut self, found: &Found) -> Result<(), &'static str> {
+    /// Checks that each call has one intent and one outcome.
+    fn pair(&mut self, found: &ParsedRecord) -> Result<(), &'static str> {
         let id = self.hasher.hash_one(found.request_id());
         let known = !self.seen.insert(id);
         match found.kind {
@@ -215,14 +212,14 @@ impl Chain {
                     return Err("carried over, but it is not open in the file before");
                 }
             }
-            Kind::Outcome { of_an_intent } => {
+            Kind::Outcome { needs_intent } => {
                 if self.open.remove(&id) {
                     return Ok(());
                 }
                 if known {
                     return Err("a second outcome of this call");
                 }
-                if of_an_intent && !self.partial {
+                if needs_intent && !self.partial {
                     return Err("an outcome without an intent before it");
                 }
             }

@@ -1,0 +1,141 @@
+//! An open file of the audit log: a regular file, a pipe, a device, or standard output.
+
+use std::{
+    fs::{self, File, Metadata, OpenOptions, TryLockError},
+    io::{self, ErrorKind, Write as _},
+    os::{
+        fd::AsFd as _,
+        unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _},
+    },
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    fs::{FallocateFlags, fallocate},
+    io::Errno,
+    process::{Resource, getrlimit},
+};
+
+/// A disk with less free space counts as full.
+const FREE_SPACE: u64 = 64 * 1024;
+/// Length of a probe in bytes. Records of ordinary calls are shorter.
+pub(super) const PROBE: usize = 4 * 1024;
+
+/// Device and inode, which identify a file under any name.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct FileId(u64, u64);
+
+impl From<&Metadata> for FileId {
+    fn from(metadata: &Metadata) -> Self {
+        Self(metadata.dev(), metadata.ino())
+    }
+}
+
+pub(super) struct OpenFile {
+    pub(super) file: File,
+    pub(super) id: FileId,
+    /// Whether the file can be truncated, locked and synced. Standard output never is.
+    pub(super) regular: bool,
+    /// Time of the first write that is not synced.
+    pub(super) unsynced_since: Option<Instant>,
+    /// Duration of the last sync.
+    pub(super) sync_took: Duration,
+}
+
+impl OpenFile {
+    /// Opens a file for appending, and creates it if it does not exist. `existing` describes the file of that name.
+    pub(super) fn open(path: &Path, existing: Option<&Metadata>, sync: bool) -> io::Result<Self> {
+        let regular = existing.is_none_or(Metadata::is_file);
+        let file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .read(regular)
+            .mode(0o640)
+            .open(path)?;
+        if existing.is_none() && sync {
+            // Makes the new name durable. Not every file system can sync a folder.
+            let folder = path
+                .parent()
+                .filter(|folder| !folder.as_os_str().is_empty());
+            let folder = File::open(folder.unwrap_or(Path::new(".")));
+            let _ = folder.and_then(|folder| folder.sync_all());
+        }
+        Self::new(file, regular)
+    }
+
+    pub(super) fn stdout() -> io::Result<Self> {
+        let stdout = io::stdout().as_fd().try_clone_to_owned()?;
+        Self::new(stdout.into(), false)
+    }
+
+    fn new(file: File, regular: bool) -> io::Result<Self> {
+        let id = FileId::from(&file.metadata()?);
+        Ok(Self {
+            file,
+            id,
+            regular,
+            unsynced_since: None,
+            sync_took: Duration::ZERO,
+        })
+    }
+
+    pub(super) fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all(bytes)?;
+        self.unsynced_since.get_or_insert_with(Instant::now);
+        Ok(())
+    }
+
+    /// Syncs what was written, if the file can be synced.
+    pub(super) fn sync(&mut self) -> io::Result<()> {
+        if self.regular && self.unsynced_since.is_some() {
+            let start = Instant::now();
+            self.file.sync_data()?;
+            self.sync_took = start.elapsed();
+            self.unsynced_since = None;
+        }
+        Ok(())
+    }
+
+    /// Whether the last line of a file of this size has no newline.
+    pub(super) fn lacks_newline(&self, size: u64) -> io::Result<bool> {
+        let mut last = *b"\n";
+        if let Some(at) = size.checked_sub(1) {
+            self.file.read_exact_at(&mut last, at)?;
+        }
+        Ok(last != *b"\n")
+    }
+
+    /// Checks for free space without writing.
+    pub(super) fn check_space(&self) -> io::Result<()> {
+        let metadata = self.file.metadata()?;
+        if !metadata.is_file() {
+            return Ok(());
+        }
+        let len = metadata.len();
+        // `fallocate` ignores the limit of the process if the length of the file stays the same.
+        let limit = getrlimit(Resource::Fsize).current;
+        if limit.is_some_and(|limit| limit < len + PROBE as u64) {
+            return Err(ErrorKind::FileTooLarge.into());
+        }
+        match fallocate(&self.file, FallocateFlags::KEEP_SIZE, len, FREE_SPACE) {
+            // Some file systems do not support it.
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Returns the metadata of the file of this name, if there is one.
+pub(super) fn metadata(path: &Path) -> io::Result<Option<Metadata>> {
+    match fs::metadata(path) {
+        Ok(metadata) => Ok(Some(metadata)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Returns whether this process has the lock of a file, or the file system has no locks.
+pub(super) fn try_lock(file: &File) -> bool {
+    !matches!(file.try_lock(), Err(TryLockError::WouldBlock))
+}

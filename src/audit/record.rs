@@ -1,0 +1,187 @@
+//! The records of the audit log, as calls report them and as they are written. docs/audit.md describes the format.
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+use time::OffsetDateTime;
+
+use crate::proto::ErrorReason;
+
+/// Version of the format.
+pub(super) const VERSION: u64 = 1;
+/// First bytes of every record. Lines with others were written by another program.
+pub(super) const PREFIX: &[u8] = b"{\"v\":";
+/// Outcome of an intent whose process ended before it recorded another one.
+pub(super) const UNKNOWN_AFTER_CRASH: &str = "unknown_after_crash";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Event {
+    /// A deletion is about to be requested.
+    Intent,
+    /// A call has ended.
+    Outcome,
+}
+
+/// The content of one record.
+#[derive(Clone, Debug, Serialize)]
+pub struct Entry {
+    /// Time of the event.
+    #[serde(skip)]
+    pub at: OffsetDateTime,
+    /// Whether this is the outcome of a recorded intent. Such outcomes are the last that the queue drops.
+    #[serde(skip)]
+    pub ends_intent: bool,
+    pub event: Event,
+    pub request_id: String,
+    /// Verified identity.
+    pub caller: String,
+    /// How the caller was authenticated: `anonymous`, `certificate`, `token` or `none`.
+    pub auth: &'static str,
+    /// Why the caller was not authenticated.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub cause: &'static str,
+    /// Address of the connection.
+    pub peer: String,
+    pub rpc: &'static str,
+    /// Alias of the target.
+    pub target: String,
+    /// Name of the user, or its ID while the name is not known.
+    pub user: String,
+    /// Identifiers of the request, and those that the upstream added.
+    #[serde(serialize_with = "as_map")]
+    pub identifiers: Vec<(&'static str, String)>,
+    /// `deleted`, `not_sent`, ...; empty in an intent.
+    pub outcome: &'static str,
+    /// Reason of a failure, else empty.
+    pub reason: &'static str,
+    /// `client-request-id` that was sent to Azure Batch.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub client_request_id: String,
+    /// `request-id` of Azure Batch's last response.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub upstream_request_id: String,
+    /// Number of DELETEs started.
+    pub attempts: u32,
+    /// Whether the caller disconnected before the response.
+    pub caller_gone: bool,
+    /// Number of refused calls that this record summarizes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub count: Option<u64>,
+    /// Time of the first refusal that this record summarizes.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub since: String,
+}
+
+impl Entry {
+    /// Creates an entry without a caller and a target.
+    #[must_use]
+    pub const fn new(
+        at: OffsetDateTime,
+        event: Event,
+        outcome: &'static str,
+        reason: &'static str,
+    ) -> Self {
+        Self {
+            at,
+            ends_intent: false,
+            event,
+            request_id: String::new(),
+            caller: String::new(),
+            auth: "none",
+            cause: "",
+            peer: String::new(),
+            rpc: "",
+            target: String::new(),
+            user: String::new(),
+            identifiers: Vec::new(),
+            outcome,
+            reason,
+            client_request_id: String::new(),
+            upstream_request_id: String::new(),
+            attempts: 0,
+            caller_gone: false,
+            count: None,
+            since: String::new(),
+        }
+    }
+
+    /// Returns an upper bound of the length of its line: escaping makes at most 6 bytes of one.
+    pub(super) fn max_bytes(&self) -> usize {
+        const KEYS: usize = 1024;
+        let texts = [
+            &self.request_id,
+            &self.caller,
+            &self.peer,
+            &self.target,
+            &self.user,
+            &self.client_request_id,
+            &self.upstream_request_id,
+        ];
+        let identifiers = self.identifiers.iter().map(|(_, value)| value);
+        let length: usize = identifiers.chain(texts).map(String::len).sum();
+        KEYS + length * 6
+    }
+}
+
+fn as_map<S: serde::Serializer>(
+    pairs: &[(&'static str, String)],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(pairs.iter().map(|(key, value)| (key, value)))
+}
+
+/// An entry that the writer retains: an open intent, or an outcome that could not be written yet.
+#[derive(Clone, Serialize)]
+#[serde(untagged)]
+pub(super) enum Retained {
+    Entry(Box<Entry>),
+    /// Read from the file of an earlier process.
+    Recovered(Map<String, Value>),
+}
+
+impl Retained {
+    pub(super) fn request_id(&self) -> &str {
+        match self {
+            Self::Entry(entry) => &entry.request_id,
+            Self::Recovered(fields) => text(fields, "request_id"),
+        }
+    }
+
+    /// Returns the time of the event, if it is known.
+    pub(super) const fn at(&self) -> Option<OffsetDateTime> {
+        match self {
+            Self::Entry(entry) => Some(entry.at),
+            Self::Recovered(_) => None,
+        }
+    }
+}
+
+/// Returns the outcome of an intent whose process ended without recording one.
+pub(super) fn unknown_after_crash(intent: &Map<String, Value>) -> Map<String, Value> {
+    let mut outcome = intent.clone();
+    outcome.retain(|key, _| !matches!(key.as_str(), "attempts" | "caller_gone"));
+    let reason = ErrorReason::OutcomeUnknown.as_str_name();
+    for (key, value) in [
+        ("event", "outcome"),
+        ("outcome", UNKNOWN_AFTER_CRASH),
+        ("reason", reason),
+    ] {
+        outcome.insert(key.to_owned(), value.into());
+    }
+    outcome
+}
+
+pub(super) fn text<'a>(fields: &'a Map<String, Value>, key: &str) -> &'a str {
+    fields.get(key).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// Formats a time in UTC as RFC 3339 with milliseconds.
+#[must_use]
+pub fn timestamp(at: OffsetDateTime) -> String {
+    let (date, time) = (at.date(), at.time());
+    let (hour, minute, second) = time.as_hms();
+    format!(
+        "{date}T{hour:02}:{minute:02}:{second:02}.{:03}Z",
+        time.millisecond()
+    )
+}

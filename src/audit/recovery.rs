@@ -1,0 +1,115 @@
+//! Reads what an earlier process left in the file: the end of its chain, open intents, and an unfinished last line.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io::{self, Read as _, Seek as _, Write as _},
+    os::unix::ffi::OsStrExt as _,
+    path::{Path, PathBuf},
+};
+
+use serde_json::{Map, Value};
+
+use super::{
+    chain::Head,
+    line_reader::{Line, LineReader},
+    parse::{Kind, parse},
+    record::PREFIX,
+};
+
+#[derive(Default)]
+pub(super) struct RecoveredState {
+    /// Number of the last record, and hash of the last line even if it is no record; `None` in an empty file.
+    pub(super) head: Option<Head>,
+    /// Intents without an outcome, by request ID.
+    pub(super) open: BTreeMap<String, Map<String, Value>>,
+    /// Length of the file in bytes, without the unfinished record.
+    pub(super) len: u64,
+    /// Bytes of an unfinished record that were removed.
+    pub(super) cut: u64,
+    /// Number of lines that are no records.
+    pub(super) foreign_lines: u64,
+    /// The renamed file that the chain continues from, if the log itself is new.
+    pub(super) predecessor: Option<PathBuf>,
+}
+
+impl RecoveredState {
+    fn add(&mut self, line: Line) {
+        let mut head = self.head.take().unwrap_or_default();
+        match line.whole().map(parse) {
+            Some(Ok(record)) => {
+                head.seq = record.seq;
+                let id = record.request_id().to_owned();
+                match record.kind {
+                    Kind::Intent { .. } => {
+                        self.open.insert(id, record.into_entry());
+                    }
+                    Kind::Outcome { .. } => {
+                        self.open.remove(&id);
+                    }
+                }
+            }
+            _ => self.foreign_lines += 1,
+        }
+        self.len += line.len + 1;
+        head.hash = line.hash;
+        self.head = Some(head);
+    }
+}
+
+/// Reads the whole file, and ends or removes its unfinished last line. An unfinished record was never acknowledged, so
+/// it is removed, as is space that was never written. Lines of other programs are kept.
+pub(super) fn recover(file: &mut File) -> io::Result<RecoveredState> {
+    file.rewind()?;
+    let mut state = RecoveredState::default();
+    let mut lines = LineReader::new(&*file);
+    while let Some(line) = lines.next()? {
+        if line.ended {
+            state.add(line);
+        } else if is_unfinished_record(&line) {
+            file.set_len(state.len)?;
+            state.cut = line.len;
+            break;
+        } else {
+            (&*file).write_all(b"\n")?;
+            state.add(line);
+            break;
+        }
+    }
+    Ok(state)
+}
+
+/// A record that lacks only its newline is finished.
+fn is_unfinished_record(line: &Line) -> bool {
+    let finished = line.whole().is_some_and(|text| parse(text).is_ok());
+    line.blank || line.starts_as_record() && !finished
+}
+
+/// Returns the newest renamed file of this log, which the chain continues from if the log is new.
+pub(super) fn predecessor(path: &Path) -> Option<PathBuf> {
+    let name = path.file_name()?.as_bytes();
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    let files = fs::read_dir(folder.unwrap_or(Path::new("."))).ok()?;
+    let renamed = files.filter_map(|file| {
+        let file = file.ok()?.path();
+        let suffix = file.file_name()?.as_bytes().strip_prefix(name)?;
+        let metadata = fs::metadata(&file).ok()?;
+        let fits = metadata.is_file() && is_rotation_suffix(suffix) && starts_as_log(&file);
+        fits.then(|| Some((metadata.modified().ok()?, file)))?
+    });
+    renamed.max().map(|(_, file)| file)
+}
+
+/// Whether a rotation names files so: `.1`, `-20261125`.
+fn is_rotation_suffix(suffix: &[u8]) -> bool {
+    matches!(suffix, [b'.' | b'-', digit, ..] if digit.is_ascii_digit())
+}
+
+/// Compressed files do not.
+fn starts_as_log(path: &Path) -> bool {
+    let mut start = [0; PREFIX.len()];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut start));
+    read.is_ok() && start == *PREFIX
+}
