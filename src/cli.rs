@@ -1,36 +1,31 @@
 //! The command line: parse, load, start, stop.
 
 mod audit;
+mod exit;
 mod health;
+mod run;
 #[cfg(feature = "sandbox")]
 mod sandbox;
 
 use std::{
     io::{ErrorKind, Write as _},
-    net::SocketAddr,
     path::PathBuf,
     process::ExitCode,
-    time::Duration,
 };
 
 use clap::{Args, Parser, Subcommand};
-use tokio::{runtime::Builder, task::spawn_blocking, time::timeout};
+use tokio::runtime::Builder;
 
 #[cfg(feature = "sandbox")]
 pub use self::sandbox::sandbox_config;
-use crate::{
-    config::{self, Config},
-    limits, proto,
-    server::Server,
-    signals, telemetry, trace,
-    workers::Workers,
+use self::{
+    exit::{fail, print_error},
+    run::run,
 };
+use crate::{config, proto, signals, telemetry};
 
-const DEFAULT_ADDRESS: &str = "127.0.0.1:50051";
 /// A bad configuration, for `serve` as for `check-config`.
 const BAD_CONFIGURATION: u8 = 2;
-/// Maximum time to write the ready line to standard output before the server starts serving.
-const ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Deletes users of Azure Batch compute nodes and of IBM Z HMCs, behind one gRPC service.
 #[derive(Parser)]
@@ -87,7 +82,10 @@ pub fn main() -> ExitCode {
         match arguments.command {
             Command::CheckConfig { config } => match config::check(&config) {
                 Ok(config) => {
-                    config.warnings.iter().for_each(|warning| tell(warning));
+                    config
+                        .warnings
+                        .iter()
+                        .for_each(|warning| print_error(warning));
                     ExitCode::SUCCESS
                 }
                 Err(faults) => fail(&faults.to_string(), BAD_CONFIGURATION),
@@ -101,22 +99,6 @@ pub fn main() -> ExitCode {
     // What is still running has had its time.
     runtime.shutdown_background();
     code
-}
-
-/// Says it to whoever reads standard error, if anybody does.
-fn tell(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{text}");
-}
-
-fn fail(text: &str, code: u8) -> ExitCode {
-    tell(text.trim_end());
-    ExitCode::from(code)
-}
-
-/// The same once logging has started: a line of the log.
-fn end(error: &str) -> ExitCode {
-    telemetry::fatal(error);
-    ExitCode::FAILURE
 }
 
 async fn serve(arguments: Serve) -> ExitCode {
@@ -144,43 +126,6 @@ async fn serve(arguments: Serve) -> ExitCode {
     }
 }
 
-async fn run(mut config: Config, ready: impl FnOnce(&Server, SocketAddr)) -> ExitCode {
-    if let Err(error) = trace::export::start(&config.tracing) {
-        return end(&format!("[tracing]: {error}"));
-    }
-    let (stop, hurry) = match signals::stop() {
-        Ok(signals) => signals,
-        Err(error) => return end(&format!("cannot wait for signals: {error}")),
-    };
-    if let Err(error) = limits::raise_open_files() {
-        tracing::warn!(%error, "the limit of open files stays as it is");
-    }
-    limits::fit_connections(&mut config);
-    let workers = match Workers::start() {
-        Ok(workers) => workers,
-        Err(error) => return end(&format!("cannot start a thread: {error}")),
-    };
-    let server = match Server::bind(&config).await {
-        Ok(server) => server.with_workers(workers),
-        Err(error) => return end(&error),
-    };
-    let address = match server.address() {
-        Ok(address) => address,
-        Err(error) => return end(&error.to_string()),
-    };
-    ready(&server, address);
-    // A stalled reader of standard output must delay neither the service nor its stop.
-    match timeout(ANNOUNCE_TIMEOUT, spawn_blocking(move || announce(address))).await {
-        Ok(Ok(Ok(()))) => {}
-        Ok(_) => return end("standard output is closed"),
-        Err(_) => tracing::warn!("standard output is stalled; serving without the ready line"),
-    }
-    match server.run(stop, hurry).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => end(&error),
-    }
-}
-
 fn protoset() -> ExitCode {
     let mut stdout = std::io::stdout().lock();
     let written = stdout.write_all(&proto::descriptor_set());
@@ -190,11 +135,4 @@ fn protoset() -> ExitCode {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => fail(&format!("standard output: {error}"), 1),
     }
-}
-
-/// The one line that scripts wait for.
-fn announce(address: SocketAddr) -> std::io::Result<()> {
-    let mut stdout = std::io::stdout().lock();
-    writeln!(stdout, "listening on {address}")?;
-    stdout.flush()
 }

@@ -5,7 +5,7 @@ use std::{ops::RangeInclusive, path::Path, sync::LazyLock};
 use toml::de::{DeTable, DeValue};
 use url::Url;
 use useradmin::{
-    config::{Config, fault::Faults, parse},
+    config::{Config, diagnostics::Faults, parse},
     names::is_alias,
 };
 

@@ -4,7 +4,7 @@ use std::{fmt::Write as _, io::Write as _, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Subcommand};
 
-use super::{fail, tell};
+use super::exit::{fail, print_error};
 use crate::audit::{Finding, Head, Question, Summary, verify};
 
 /// Most faults that are told; one at the beginning of a file can make thousands.
@@ -66,11 +66,11 @@ pub fn run(command: Audit) -> ExitCode {
     let verified = verify(&question, |finding| {
         faults += u64::from(!finding.note);
         if finding.note || faults <= MOST_FAULTS {
-            tell(&line(&finding));
+            print_error(&line(&finding));
         }
     });
     if faults > MOST_FAULTS {
-        tell(&format!("and {} more", faults - MOST_FAULTS));
+        print_error(&format!("and {} more", faults - MOST_FAULTS));
     }
     match verified {
         Err(unreadable) => {

@@ -15,7 +15,7 @@ use tonic_health::pb::{
 use tower::service_fn;
 use url::Url;
 
-use super::{DEFAULT_ADDRESS, fail};
+use super::{exit::fail, run::DEFAULT_ADDRESS};
 use crate::{
     channel,
     client_tls::{self, Trust},

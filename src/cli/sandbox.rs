@@ -13,7 +13,10 @@ use clap::Args;
 use jsonwebtoken::Algorithm;
 use url::Url;
 
-use super::{ANNOUNCE_TIMEOUT, DEFAULT_ADDRESS, end, run as serve, tell};
+use super::{
+    exit::{fatal, print_error},
+    run::{self, ANNOUNCE_TIMEOUT, DEFAULT_ADDRESS},
+};
 use crate::{
     config::{
         self, Allow, Audit, AuditSink, BatchAccount, Caller, Config, Credential, Entra, EntraKind,
@@ -66,11 +69,11 @@ pub struct Arguments {
 pub async fn run(arguments: Arguments) -> ExitCode {
     let sandbox = match Sandbox::start().await {
         Ok(sandbox) => sandbox,
-        Err(error) => return end(&format!("the sandbox cannot start: {error}")),
+        Err(error) => return fatal(&format!("the sandbox cannot start: {error}")),
     };
     let mut config = match sandbox_config(&sandbox, arguments.listen) {
         Ok(config) => config,
-        Err(error) => return end(&error),
+        Err(error) => return fatal(&error),
     };
     config.server.admin_listen = arguments.admin_listen;
     config.server.admin_named = true;
@@ -80,7 +83,7 @@ pub async fn run(arguments: Arguments) -> ExitCode {
         .map(|folder| secure(&mut config, folder));
     let identities = match secured.transpose() {
         Ok(identities) => identities,
-        Err(error) => return end(&format!("--secure: {error}")),
+        Err(error) => return fatal(&format!("--secure: {error}")),
     };
     let guide = |server: &Server, listen| {
         print(sandbox.guide(&Served {
@@ -89,7 +92,7 @@ pub async fn run(arguments: Arguments) -> ExitCode {
             identities,
         }));
     };
-    serve(config, guide).await
+    run::run(config, guide).await
 }
 
 /// TLS, and identities in place of `anonymous`.
@@ -199,7 +202,7 @@ fn target<S: Settings>(url: Url, own: S) -> BTreeMap<String, Target<S>> {
 fn print(guide: String) {
     let (done, printed) = mpsc::channel();
     thread::spawn(move || {
-        tell(&guide);
+        print_error(&guide);
         let _ = done.send(());
     });
     let _ = printed.recv_timeout(ANNOUNCE_TIMEOUT);

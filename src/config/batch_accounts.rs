@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use super::{
     credential::{self, Credential, Entra, EntraKind},
-    fault::Faults,
+    diagnostics::Faults,
     model::BulkheadLimits,
+    reader::Section,
     secret::SecretSource,
-    section::Section,
     targets::Settings,
 };
 use crate::client_tls::Trust;

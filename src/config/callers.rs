@@ -6,11 +6,11 @@ use jsonwebtoken::Algorithm;
 
 use super::{
     Allow, Caller, Jwks, JwtIssuer,
-    fault::Faults,
+    diagnostics::Faults,
     files,
+    reader::{Placed, Section},
     references::roots,
-    section::{Placed, Section},
-    urls::{self, Shape, identifier, url},
+    urls::{self, Shape},
 };
 use crate::{
     client_tls::Trust,
@@ -29,8 +29,8 @@ pub fn jwt_issuers(file: &Section, folder: &Path, faults: &mut Faults) -> Vec<Jw
     let mut seen = BTreeSet::new();
     let mut issuers = Vec::new();
     for section in file.tables("jwt_issuers", "jwt_issuers", faults) {
-        let issuer = identifier(&section, "issuer", faults);
-        let audience = identifier(&section, "audience", faults);
+        let issuer = section.identifier("issuer", faults);
+        let audience = section.identifier("audience", faults);
         let algorithms = algorithms(&section, faults);
         let jwks = jwks(&section, &algorithms, folder, faults);
         let Some(Placed { value, span }) = issuer else {
@@ -91,7 +91,7 @@ fn jwks(
             jwks_file(section, algorithms, folder, faults)
         }
         (false, true) => {
-            let url = url(section, "jwks_url", Shape::Resource, false, faults)?;
+            let url = section.url("jwks_url", Shape::Resource, false, faults)?;
             Some(Jwks::Url { url, roots })
         }
         _ => {

@@ -8,12 +8,12 @@ use std::{
 use url::Url;
 
 use super::{
-    fault::Faults,
+    diagnostics::Faults,
     files,
+    reader::{Placed, Section},
     references::secret,
     secret::{Form, SecretSource},
-    section::{Placed, Section},
-    urls::{Shape, identifier, url},
+    urls::Shape,
 };
 use crate::names;
 
@@ -136,7 +136,7 @@ pub fn credential(account: &Section, folder: &Path, faults: &mut Faults) -> Opti
     };
     let authority = section
         .has("authority")
-        .then(|| url(&section, "authority", Shape::Origin, false, faults))
+        .then(|| section.url("authority", Shape::Origin, false, faults))
         .flatten();
     let scope = scope(&section, faults);
     let timeout = section.number("token_timeout_seconds", 1..=60, faults);
@@ -196,7 +196,7 @@ fn optional(section: &Section, key: &str, faults: &mut Faults) -> Option<String>
     if !section.has(key) {
         return None;
     }
-    identifier(section, key, faults).map(|placed| placed.value)
+    section.identifier(key, faults).map(|placed| placed.value)
 }
 
 fn scope(section: &Section, faults: &mut Faults) -> String {

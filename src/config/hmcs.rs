@@ -3,13 +3,12 @@
 use std::{path::Path, time::Duration};
 
 use super::{
-    fault::Faults,
+    diagnostics::Faults,
     model::BulkheadLimits,
+    reader::Section,
     references::secret,
     secret::{Form, SecretSource},
-    section::Section,
     targets::Settings,
-    urls::identifier,
 };
 use crate::client_tls::Trust;
 
@@ -40,7 +39,7 @@ impl Settings for Hmc {
     };
 
     fn read(section: &Section, folder: &Path, faults: &mut Faults) -> Option<Self> {
-        let userid = identifier(section, "userid", faults);
+        let userid = section.identifier("userid", faults);
         let password = secret(section, "password_file", Form::Text, folder, faults);
         let seconds = section.number("logon_timeout_seconds", 1..=60, faults);
         let logon_timeout = seconds.map(|seconds| Duration::from_secs(seconds.into()));

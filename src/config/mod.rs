@@ -3,15 +3,15 @@
 mod batch_accounts;
 mod callers;
 mod credential;
-pub mod fault;
+pub mod diagnostics;
 pub mod files;
 mod hmcs;
 pub mod keys;
 mod model;
 pub mod pem;
+mod reader;
 mod references;
 pub mod secret;
-mod section;
 mod server;
 pub mod targets;
 pub mod tls;
@@ -31,7 +31,7 @@ pub use self::{
     hmcs::Hmc,
     model::*,
 };
-use self::{fault::Faults, secret::SecretSource, section::Section, tls::TlsFiles};
+use self::{diagnostics::Faults, reader::Section, secret::SecretSource, tls::TlsFiles};
 use crate::stamp::Stamp;
 
 /// Everything that the operator decides.

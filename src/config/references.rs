@@ -3,12 +3,12 @@
 use std::path::Path;
 
 use super::{
-    fault::Faults,
+    diagnostics::Faults,
     files,
     model::Roots,
     pem,
+    reader::Section,
     secret::{Form, SecretSource},
-    section::Section,
 };
 use crate::client_tls::Trust;
 

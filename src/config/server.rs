@@ -3,7 +3,8 @@
 use std::{net::SocketAddr, path::Path, time::Duration};
 
 use super::{
-    Audience, Audit, AuditSink, Limits, Server, fault::Faults, section::Section, tls::tls_files,
+    Audience, Audit, AuditSink, Limits, Server, diagnostics::Faults, reader::Section,
+    tls::tls_files,
 };
 
 /// `[server]`

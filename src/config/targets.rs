@@ -6,12 +6,12 @@ use std::{
 };
 
 use super::{
-    fault::Faults,
+    diagnostics::Faults,
     model::{BulkheadLimits, Roots, Target},
+    reader::{Placed, Section},
     references::roots,
     secret::SecretSource,
-    section::{Placed, Section},
-    urls::{Shape, url},
+    urls::Shape,
 };
 use crate::{client_tls::Trust, names, pattern::Pattern};
 
@@ -91,7 +91,7 @@ pub fn read<S: Settings>(
     let mut targets = BTreeMap::new();
     for (alias, section) in file.named_tables(S::TABLE, S::SECTION, faults) {
         check_alias(&alias, faults);
-        let url = url(&section, "url", Shape::Origin, false, faults);
+        let url = section.url("url", Shape::Origin, false, faults);
         let own = S::read(&section, folder, faults);
         let roots = roots(&section, S::TRUST, folder, faults);
         let protected_users = protected(&section, faults);

@@ -14,7 +14,7 @@ use rustls::{
 };
 use x509_parser::{certificate::X509Certificate, parse_x509_certificate, time::ASN1Time};
 
-use super::{fault::Faults, files, pem::certificates, section::Section};
+use super::{diagnostics::Faults, files, pem::certificates, reader::Section};
 use crate::certificates::{Authorities, authority_fault, callers::CallerVerifier};
 
 const CERT: &str = "cert_file";

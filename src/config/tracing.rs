@@ -2,13 +2,7 @@
 
 use std::path::Path;
 
-use super::{
-    Tracing,
-    fault::Faults,
-    references::roots,
-    section::Section,
-    urls::{Shape, url},
-};
+use super::{Tracing, diagnostics::Faults, reader::Section, references::roots, urls::Shape};
 use crate::client_tls::Trust;
 
 const ENDPOINT: &str = "otlp_endpoint";
@@ -24,6 +18,6 @@ pub fn tracing(file: &Section, folder: &Path, faults: &mut Faults) -> Tracing {
     if let Some(ratio) = section.part("sample_ratio", faults) {
         tracing.sample_ratio = ratio;
     }
-    tracing.collector = url(&section, ENDPOINT, Shape::Origin, insecure, faults);
+    tracing.collector = section.url(ENDPOINT, Shape::Origin, insecure, faults);
     tracing
 }

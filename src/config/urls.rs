@@ -1,4 +1,4 @@
-//! Reads URLs and identifiers. Parsers repair much of what operators write by mistake, so the URL that is used must equal
+//! Checks of URLs and identifiers. Parsers repair much of what operators write by mistake, so the URL that is used must equal
 //! the text in the file, apart from the case of scheme and host, a default port, a `/` at the end, and the notation of an
 //! IPv6 address.
 
@@ -9,10 +9,6 @@ use percent_encoding::percent_decode_str;
 use rustls::pki_types::ServerName;
 use url::{Host, Position, Url};
 
-use super::{
-    fault::Faults,
-    section::{Placed, Section},
-};
 use crate::names;
 
 /// Components allowed after the authority.
@@ -32,36 +28,6 @@ const MAX_NAME_BYTES: usize = 253;
 /// Neither a URI nor a DNS name can hold them.
 const BRACES: [char; 4] = ['{', '}', '<', '>'];
 const PLACEHOLDER: &str = "holds a placeholder, such as `${NAME}`, that was not replaced";
-
-/// Reads the URL of a required key. `insecure` allows http for every host.
-pub fn url(
-    section: &Section,
-    key: &str,
-    shape: Shape,
-    insecure: bool,
-    faults: &mut Faults,
-) -> Option<Url> {
-    let text = section.required(key, faults)?;
-    if is_harmless(&text.value) {
-        faults.reveal(&text.span);
-    }
-    match parse(&text.value, shape, insecure) {
-        Ok(url) => Some(url),
-        Err(fault) => {
-            faults.add(text.span, format!("`{key}` {fault}"));
-            None
-        }
-    }
-}
-
-/// Reads the text of a required key that is compared or sent, such as an issuer.
-pub fn identifier(section: &Section, key: &str, faults: &mut Faults) -> Option<Placed<String>> {
-    let text = section.required(key, faults)?;
-    if let Err(fault) = check_identifier(&text.value) {
-        faults.add(text.span.clone(), format!("`{key}` {fault}"));
-    }
-    Some(text)
-}
 
 /// Returns the URL if requests can be sent to it. The fault never quotes the text, which may hold a secret.
 pub fn parse(text: &str, shape: Shape, insecure: bool) -> Result<Url, String> {
@@ -115,7 +81,7 @@ pub fn parse(text: &str, shape: Shape, insecure: bool) -> Result<Url, String> {
 }
 
 /// Checks that a text has no placeholder and, if it is a URL, consists of a URL's characters.
-fn check_identifier(text: &str) -> Result<(), String> {
+pub(super) fn check_identifier(text: &str) -> Result<(), String> {
     check_placeholders(text)?;
     if text.contains("://") {
         return check_characters(text);
@@ -295,7 +261,7 @@ fn is_loopback(url: &Url) -> bool {
 }
 
 /// Whether a faulty URL may be shown. A user, a path, a query or a colon that precedes no port may be a secret.
-fn is_harmless(text: &str) -> bool {
+pub(super) fn is_harmless(text: &str) -> bool {
     let Some((scheme, rest)) = text.split_once("://") else {
         return false;
     };

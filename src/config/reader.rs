@@ -9,8 +9,13 @@ use toml::{
     Spanned,
     de::{DeTable, DeValue},
 };
+use url::Url;
 
-use super::{fault::Faults, files, keys, urls};
+use super::{
+    diagnostics::Faults,
+    files, keys,
+    urls::{self, Shape},
+};
 use crate::names;
 
 /// A value and its place in the file.
@@ -122,6 +127,30 @@ impl<'a> Section<'a> {
             value: path,
             span: text.span,
         })
+    }
+
+    /// The URL of a required key. `insecure` allows http for every host.
+    pub fn url(&self, key: &str, shape: Shape, insecure: bool, faults: &mut Faults) -> Option<Url> {
+        let text = self.required(key, faults)?;
+        if urls::is_harmless(&text.value) {
+            faults.reveal(&text.span);
+        }
+        match urls::parse(&text.value, shape, insecure) {
+            Ok(url) => Some(url),
+            Err(fault) => {
+                faults.add(text.span, format!("`{key}` {fault}"));
+                None
+            }
+        }
+    }
+
+    /// The text of a required key that is compared or sent, such as an issuer.
+    pub fn identifier(&self, key: &str, faults: &mut Faults) -> Option<Placed<String>> {
+        let text = self.required(key, faults)?;
+        if let Err(fault) = urls::check_identifier(&text.value) {
+            faults.add(text.span.clone(), format!("`{key}` {fault}"));
+        }
+        Some(text)
     }
 
     /// Reveals the value in messages unless it is a string, which could be a misplaced secret.
