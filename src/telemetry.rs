@@ -9,19 +9,14 @@ use std::{
     sync::OnceLock,
 };
 
-use serde_json::{Value, json};
 use tracing_subscriber::{
-    EnvFilter,
-    filter::LevelFilter,
-    fmt::{
-        format::Writer,
-        time::{FormatTime as _, SystemTime},
-    },
-    layer::SubscriberExt as _,
-    util::SubscriberInitExt as _,
+    EnvFilter, filter::LevelFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _,
 };
 
-use self::{http2_refusals::Http2Refusals, output::Output};
+use self::{
+    http2_refusals::Http2Refusals,
+    output::{Output, line},
+};
 pub use self::{
     http2_refusals::ON_REFUSAL,
     output::{Flush, dropped},
@@ -121,21 +116,6 @@ pub fn start() -> io::Result<Flush> {
 pub fn fatal(error: &str) {
     let line = line("ERROR", "the server ends", "error", error.into());
     let _ = Lines.write_all(line.as_bytes());
-}
-
-/// Returns a log line that does not come from the subscriber.
-fn line(level: &str, message: &str, key: &str, value: Value) -> String {
-    let mut timestamp = String::new();
-    // Writing to a string cannot fail; and if it did, a line without its time would be better than none.
-    let _ = SystemTime.format_time(&mut Writer::new(&mut timestamp));
-    let mut line = json!({
-        "timestamp": timestamp,
-        "level": level,
-        "message": message,
-        "target": module_path!(),
-    });
-    line[key] = value;
-    format!("{line}\n")
 }
 
 #[cfg(test)]

@@ -6,8 +6,23 @@ use ring::agreement::{ECDH_P256, ECDH_P384};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{ALGORITHMS, quoted};
 use crate::public_keys::{ED25519_BYTES, is_edwards_point, is_on_curve, rsa_fault};
+
+/// The algorithms that a configuration can name: none with a shared secret, and not `none`.
+pub const ALGORITHMS: [(&str, Algorithm); 9] = [
+    ("RS256", Algorithm::RS256),
+    ("RS384", Algorithm::RS384),
+    ("RS512", Algorithm::RS512),
+    ("PS256", Algorithm::PS256),
+    ("PS384", Algorithm::PS384),
+    ("PS512", Algorithm::PS512),
+    ("ES256", Algorithm::ES256),
+    ("ES384", Algorithm::ES384),
+    ("EdDSA", Algorithm::EdDSA),
+];
+
+/// Maximum number of characters quoted from a key.
+const MAX_QUOTED: usize = 64;
 
 const RSA: &[Algorithm] = &[
     Algorithm::RS256,
@@ -152,4 +167,20 @@ fn number(name: &str, text: Option<&str>) -> Result<Vec<u8>, String> {
     let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
     bytes.drain(..zeros);
     Ok(bytes)
+}
+
+/// Returns the text in backticks, cut to a length that fits into a message, without characters that could forge a line.
+pub(super) fn quoted(text: &str) -> String {
+    let mut characters = text.chars();
+    let start: String = characters
+        .by_ref()
+        .take(MAX_QUOTED)
+        .flat_map(char::escape_debug)
+        .collect();
+    let rest = if characters.next().is_some() {
+        "..."
+    } else {
+        ""
+    };
+    format!("`{start}{rest}`")
 }

@@ -5,25 +5,11 @@ mod key;
 use jsonwebtoken::{Algorithm, DecodingKey};
 use serde_json::Value;
 
-use self::key::Key;
-
-/// The algorithms that a configuration can name: none with a shared secret, and not `none`.
-pub const ALGORITHMS: [(&str, Algorithm); 9] = [
-    ("RS256", Algorithm::RS256),
-    ("RS384", Algorithm::RS384),
-    ("RS512", Algorithm::RS512),
-    ("PS256", Algorithm::PS256),
-    ("PS384", Algorithm::PS384),
-    ("PS512", Algorithm::PS512),
-    ("ES256", Algorithm::ES256),
-    ("ES384", Algorithm::ES384),
-    ("EdDSA", Algorithm::EdDSA),
-];
+pub use self::key::ALGORITHMS;
+use self::key::{Key, quoted};
 
 /// Maximum number of keys named in a message.
 const MAX_NAMED: usize = 10;
-/// Maximum number of characters quoted from a key.
-const MAX_QUOTED: usize = 64;
 
 /// The public keys of an issuer.
 #[derive(Default)]
@@ -120,20 +106,4 @@ fn name(value: &Value, number: usize) -> String {
         Some(id) => quoted(&id.to_string()),
         None => format!("key {number} without `kid`"),
     }
-}
-
-/// Returns the text in backticks, cut to a length that fits into a message, without characters that could forge a line.
-fn quoted(text: &str) -> String {
-    let mut characters = text.chars();
-    let start: String = characters
-        .by_ref()
-        .take(MAX_QUOTED)
-        .flat_map(char::escape_debug)
-        .collect();
-    let rest = if characters.next().is_some() {
-        "..."
-    } else {
-        ""
-    };
-    format!("`{start}{rest}`")
 }

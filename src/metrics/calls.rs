@@ -10,7 +10,7 @@ use prometheus_client::{
 };
 use tonic::Code;
 
-use super::Labels;
+use super::labels::Labels;
 use crate::proto::rpcs;
 
 /// Seconds; from a refusal at once to the longest call.

@@ -4,6 +4,7 @@
 mod audit;
 mod calls;
 mod format;
+mod labels;
 mod process;
 mod reloads;
 mod upstreams;
@@ -16,7 +17,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use self::{audit::Audit, calls::Calls, process::Process, upstreams::Upstreams};
+use self::{audit::Audit, calls::Calls, labels::Labels, process::Process, upstreams::Upstreams};
 pub use self::{
     audit::State as AuditState,
     format::Format,
@@ -26,8 +27,6 @@ pub use self::{
         Target as TargetName,
     },
 };
-
-type Labels<const N: usize> = [(&'static str, &'static str); N];
 
 /// The numbers.
 pub struct Metrics {

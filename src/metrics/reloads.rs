@@ -10,7 +10,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::Labels;
+use super::labels::Labels;
 
 /// What was read is in use, ...
 const OK: &str = "ok";

@@ -15,6 +15,8 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
+use super::labels::Labels;
+
 /// Seconds; up to the longest call.
 const BUCKETS: [f64; 13] = [
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
@@ -22,9 +24,8 @@ const BUCKETS: [f64; 13] = [
 
 type Real = Gauge<f64, AtomicU64>;
 type Histograms = Family<(Target, Labels<1>), Histogram, fn() -> Histogram>;
-type Labels<const N: usize> = [(&'static str, &'static str); N];
 /// `operation` and `result`.
-type Ended = ([(&'static str, &'static str); 1], [(&'static str, End); 1]);
+type Ended = (Labels<1>, [(&'static str, End); 1]);
 
 /// A configured target.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]

@@ -10,9 +10,12 @@ use std::{
 };
 
 use rustix::event::{PollFd, PollFlags, poll};
+use serde_json::{Value, json};
 use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
-
-use super::line;
+use tracing_subscriber::fmt::{
+    format::Writer,
+    time::{FormatTime as _, SystemTime},
+};
 
 /// Maximum size of the queue: about 16,000 lines of calls, which is most of a second at the highest load.
 const MAX_QUEUED_BYTES: usize = 8 * 1024 * 1024;
@@ -151,4 +154,19 @@ fn write_whole(mut bytes: &[u8]) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Returns a log line that does not come from the subscriber.
+pub(super) fn line(level: &str, message: &str, key: &str, value: Value) -> String {
+    let mut timestamp = String::new();
+    // Writing to a string cannot fail.
+    let _ = SystemTime.format_time(&mut Writer::new(&mut timestamp));
+    let mut line = json!({
+        "timestamp": timestamp,
+        "level": level,
+        "message": message,
+        "target": "useradmin::telemetry",
+    });
+    line[key] = value;
+    format!("{line}\n")
 }
