@@ -15,8 +15,8 @@ use useradmin::{
     config::{self, AuditSink},
     proto::user_admin_server::UserAdminServer,
     server::{
-        edge::{Edge, EdgeLayer},
-        identify::{Identify, IdentifyLayer},
+        authentication_layer::{AuthenticationLayer, AuthenticationService},
+        call_context_layer::{CallContextLayer, CallContextService},
     },
     service::{Service, Shared},
 };
@@ -54,7 +54,7 @@ password_file = "secret"
 /// Of `grpc-timeout`; the second is too short for anything to begin.
 const TIMEOUTS: [Option<&str>; 4] = [None, Some("1m"), Some("5S"), Some("5 S")];
 
-type Stack = Edge<Identify<UserAdminServer<Service>>>;
+type Stack = CallContextService<AuthenticationService<UserAdminServer<Service>>>;
 
 thread_local! {
     static STACKS: LazyCell<(Runtime, [Stack; 2])> = LazyCell::new(|| {
@@ -149,11 +149,11 @@ async fn stack(callers: &str) -> Stack {
     let service = UserAdminServer::new(Service(Arc::clone(&shared)))
         .max_decoding_message_size(limits.max_request_bytes as usize);
     let metrics = Arc::clone(&shared.metrics);
-    let identified = IdentifyLayer::new(shared, None, &config.server).layer(service);
-    let edge = EdgeLayer {
+    let identified = AuthenticationLayer::new(shared, None, &config.server).layer(service);
+    let call_context = CallContextLayer {
         metrics,
         refusals: Arc::default(),
         max_request_bytes: 64 * 1_024,
     };
-    edge.layer(identified)
+    call_context.layer(identified)
 }

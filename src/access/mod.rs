@@ -24,13 +24,13 @@ use crate::{
 /// Keys that are not there yet are waited for no longer than this.
 const KEYS_PATIENCE: Duration = Duration::from_secs(5);
 
-/// What a call shows of its caller.
+/// The credentials of a call.
 #[derive(Default)]
-pub struct Shown<'a> {
-    /// The verified client certificate, or why it counts no more.
-    pub certificate: Option<Result<&'a PeerCertificate, Unidentified>>,
-    /// The bearer token, or why there is none that can be read.
-    pub token: Option<Result<&'a str, Unidentified>>,
+pub struct Credentials {
+    /// The verified client certificate, or why it is no longer accepted.
+    pub certificate: Option<Result<Arc<PeerCertificate>, Unidentified>>,
+    /// The bearer token, or why it cannot be read.
+    pub token: Option<Result<String, Unidentified>>,
 }
 
 /// The part of the configuration that is taken up again when its file changes.
@@ -102,21 +102,21 @@ impl Access {
         }
     }
 
-    /// Who is it? A token, where tokens are configured, goes before a certificate: the certificate may be that of a
-    /// gateway. One that does not verify is never passed over.
-    pub async fn identify(
+    /// Returns the identity of a caller. If issuers of tokens are configured, a token takes precedence over a
+    /// certificate, which may be that of a gateway. An invalid token is an error even if there is a certificate.
+    pub async fn authenticate(
         &self,
-        shown: Shown<'_>,
+        credentials: Credentials,
         patience: Duration,
     ) -> Result<Identity, Unidentified> {
-        if let Some(token) = shown.token
+        if let Some(token) = credentials.token
             && !self.issuers.is_empty()
         {
             let patience = patience.min(KEYS_PATIENCE);
-            return self.issuers.verify(token?, patience).await;
+            return self.issuers.verify(&token?, patience).await;
         }
-        if let Some(certificate) = shown.certificate {
-            return self.name(certificate?);
+        if let Some(certificate) = credentials.certificate {
+            return self.name(certificate?.as_ref());
         }
         if self.asked {
             return Err(Unidentified::NothingShown);

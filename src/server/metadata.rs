@@ -1,4 +1,4 @@
-//! The size of a call's metadata. HTTP/2 reads more than the server accepts, because what HTTP/2 itself refuses gets no
+//! The rules of a call's metadata. Of its size, HTTP/2 reads more than the server accepts, because what HTTP/2 itself refuses gets no
 //! gRPC status, and far larger header lists end the connection with the calls of others.
 
 use http::{
@@ -6,11 +6,15 @@ use http::{
     header::{AUTHORIZATION, CONTENT_TYPE},
 };
 
+use crate::{error::Violation, service::unreadable::ENCODING};
+
 /// Largest header list that HTTP/2 reads, in bytes as [`size`] counts them. A connection buffers this much for a header
 /// list that has not ended, and up to twice as much with the overhead of many small fields.
 pub const MAX_READ: u32 = 256 * 1_024;
 /// Counted for each field beside name and value (RFC 9113, section 6.5.2).
 const FIELD_OVERHEAD: usize = 32;
+/// Headers that must occur at most once. `grpc-timeout` is checked with the deadline.
+const SINGULAR: [&str; 3] = ["authorization", "content-type", ENCODING];
 
 /// Marks a request whose metadata is larger than accepted.
 #[derive(Clone, Copy)]
@@ -24,6 +28,23 @@ pub fn limit<B>(request: &mut Request<B>, max: u32) {
     let headers = std::mem::take(request.headers_mut());
     *request.headers_mut() = needed(&headers);
     request.extensions_mut().insert(TooLarge);
+}
+
+/// Returns the first rule that the metadata of a request violates, except those of its deadline.
+pub fn violation<B>(request: &Request<B>) -> Option<Violation> {
+    if request.extensions().get::<TooLarge>().is_some() {
+        return Some(Violation {
+            field: "metadata",
+            description: "larger than this server accepts (max_metadata_bytes)",
+        });
+    }
+    let headers = request.headers();
+    let repeated = |name: &&str| headers.get_all(*name).iter().nth(1).is_some();
+    let field = SINGULAR.into_iter().find(repeated)?;
+    Some(Violation {
+        field,
+        description: "must occur at most once",
+    })
 }
 
 /// Returns what decides on the answer to a refused call: its format, its deadline, its caller and its trace. A second

@@ -3,18 +3,22 @@
 pub(crate) mod acceptor;
 mod admin;
 pub(crate) mod admin_listener;
+pub mod authentication_layer;
+pub mod call_context_layer;
 mod calls;
 mod connection;
 mod connection_log;
 mod drain;
-pub mod edge;
 mod health;
-pub mod identify;
+mod load_shed;
+mod message_timeout;
 mod metadata;
+mod method_kind;
 mod places;
 mod reflection;
 mod reload;
 mod request_body;
+mod response_body;
 mod stream;
 mod tls;
 mod waiting;
@@ -36,11 +40,11 @@ use tower::Layer as _;
 use self::{
     acceptor::Acceptor,
     admin::Admin,
+    authentication_layer::AuthenticationLayer,
+    call_context_layer::CallContextLayer,
     connection::{Connections, Ending},
     drain::drain,
-    edge::EdgeLayer,
     health::WatchUnknown,
-    identify::IdentifyLayer,
     places::{Full, Places},
     reflection::V1Alpha,
     reload::Watched,
@@ -121,14 +125,14 @@ impl Server {
             tokio::spawn(admin.serve());
         }
         let limits = &self.settings.limits;
-        let identify =
-            IdentifyLayer::new(Arc::clone(&self.shared), self.tls.clone(), &self.settings);
-        let edge = EdgeLayer {
+        let shared = Arc::clone(&self.shared);
+        let authentication = AuthenticationLayer::new(shared, self.tls.clone(), &self.settings);
+        let call_context = CallContextLayer {
             metrics: Arc::clone(&self.shared.metrics),
             refusals: Arc::clone(&self.shared.refusals),
             max_request_bytes: limits.max_request_bytes as usize,
         };
-        let service = edge.layer(identify.layer(routes.routes().prepare()));
+        let service = call_context.layer(authentication.layer(routes.routes().prepare()));
         let ending = Ending::default();
         // However this ends, nobody is served any more.
         let _ended = (

@@ -54,8 +54,8 @@ pub async fn answer(
         }
         return None;
     }
-    let violation = violation(&Status::from_header_map(headers)?);
-    invalid(shared, path, meta, violation).await
+    let violation = violation(&Status::from_header_map(headers)?)?;
+    Some(invalid(shared, path, meta, violation).await)
 }
 
 /// Returns what is wrong with a request that the transport refused.
@@ -90,34 +90,11 @@ fn violation(refused: &Status) -> Option<Violation> {
     Some(Violation { field, description })
 }
 
-/// Returns the refusal of a call for this violation, if there is one.
-#[must_use]
-pub async fn invalid(
-    shared: &Shared,
-    path: &str,
-    meta: &CallMeta,
-    violation: Option<Violation>,
-) -> Option<Status> {
-    let violation = violation?;
-    let fault = violation.description;
+/// Refuses a call for this violation.
+pub async fn invalid(shared: &Shared, path: &str, meta: &CallMeta, violation: Violation) -> Status {
+    let context = violation.description;
     let failure = Failure::invalid(vec![violation]);
-    if rpc(path).is_some() {
-        return refuse(shared, path, meta, failure, fault).await;
-    }
-    let reason = failure.reason.as_str_name();
-    let kind = Kind::logged("refused", reason);
-    if shared.refusals.admit(meta.peer_address(), None, kind) {
-        tracing::info!(
-            request_id = meta.request_id,
-            peer = meta.peer,
-            path = cut(path, MAX_TEXT_BYTES),
-            reason,
-            context = fault,
-            "refused"
-        );
-    }
-    let facts = CallFacts::of_request(meta.request_id.clone());
-    Some(refusal(&failure, &facts))
+    refuse(shared, path, meta, failure, context).await
 }
 
 /// Returns the details of a stream of requests that ends because one of them cannot be read.
@@ -141,30 +118,24 @@ fn refusal(failure: &Failure, facts: &CallFacts) -> Status {
     status
 }
 
-/// The answer to a call whose message does not come.
-#[must_use]
-pub async fn never_came(shared: &Shared, path: &str, meta: &CallMeta) -> Option<Status> {
+/// Refuses a call whose message has not arrived in time.
+pub async fn never_came(shared: &Shared, path: &str, meta: &CallMeta) -> Status {
     let failure = Deadline::exceeded("waiting for the request message");
-    refuse(
-        shared,
-        path,
-        meta,
-        failure,
-        "the request message did not come",
-    )
-    .await
+    let context = "the request message did not come";
+    refuse(shared, path, meta, failure, context).await
 }
 
-/// The answer to a call that the server has no room for; nobody has asked who calls.
-#[must_use]
-pub fn overloaded(shared: &Shared, path: &str, meta: &CallMeta) -> Option<Status> {
-    let (rpc, names) = rpc(path)?;
+/// Refuses a call that the server has no capacity for. Its caller is not authenticated.
+pub fn overloaded(shared: &Shared, path: &str, meta: &CallMeta) -> Status {
     let failure = Failure::new(ErrorReason::Overloaded, "too many calls");
+    let Some((rpc, names)) = rpc(path) else {
+        return refuse_other(shared, path, meta, &failure, "too many calls");
+    };
     let status = status(&failure, &facts(names, meta));
     if shared.report_refusal(meta, failure.reason).is_some() {
         tell(meta, rpc, &failure, status.code(), "too many calls");
     }
-    Some(meta.ended(status, failure.reason))
+    meta.ended(status, failure.reason)
 }
 
 fn facts(names: &'static ResourceNames, meta: &CallMeta) -> CallFacts {
@@ -176,14 +147,17 @@ fn facts(names: &'static ResourceNames, meta: &CallMeta) -> CallFacts {
     }
 }
 
-async fn refuse(
+/// Refuses a call before it reaches its handler. An rpc without an identity is refused for that instead.
+pub async fn refuse(
     shared: &Shared,
     path: &str,
     meta: &CallMeta,
     failure: Failure,
-    fault: &str,
-) -> Option<Status> {
-    let (rpc, names) = rpc(path)?;
+    context: &str,
+) -> Status {
+    let Some((rpc, names)) = rpc(path) else {
+        return refuse_other(shared, path, meta, &failure, context);
+    };
     let facts = facts(names, meta);
     let failure = match meta.caller {
         Ok(_) => failure,
@@ -196,9 +170,35 @@ async fn refuse(
             let refused = entry(meta, rpc, Event::Outcome, outcome, kind.reason);
             record(shared, meta, refused).await;
         }
-        tell(meta, rpc, &failure, status.code(), fault);
+        tell(meta, rpc, &failure, status.code(), context);
     }
-    Some(meta.ended(status, failure.reason))
+    meta.ended(status, failure.reason)
+}
+
+/// Refuses a call of a service without a pipeline.
+fn refuse_other(
+    shared: &Shared,
+    path: &str,
+    meta: &CallMeta,
+    failure: &Failure,
+    context: &str,
+) -> Status {
+    let reason = failure.reason.as_str_name();
+    let kind = Kind::logged("refused", reason);
+    if shared.refusals.admit(meta.peer_address(), None, kind) {
+        let unauthenticated = failure.reason == ErrorReason::CallerUnauthenticated;
+        let cause = meta.caller.as_ref().err().filter(|_| unauthenticated);
+        tracing::info!(
+            request_id = meta.request_id,
+            peer = meta.peer,
+            path = cut(path, MAX_TEXT_BYTES),
+            reason,
+            cause = cause.map(|cause| cause.as_str()),
+            context,
+            "refused"
+        );
+    }
+    refusal(failure, &CallFacts::of_request(meta.request_id.clone()))
 }
 
 /// The line of the call in the log, with what is known of it.

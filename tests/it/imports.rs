@@ -9,14 +9,13 @@ use std::{
 use crate::rooms::sources;
 
 /// Cycles between modules of `src/` that are still there. None may be added.
-const CYCLES: [&[&str]; 3] = [
+const CYCLES: [&[&str]; 2] = [
     &[
         "config",
         "config::callers",
         "config::server",
         "config::tracing",
     ],
-    &["server::edge", "server::identify"],
     &[
         "upstream::azure_batch::azure_cli",
         "upstream::azure_batch::entra",

@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep_until};
 use tonic::Code;
 use useradmin::{
     access::{
-        Access, Shown,
+        Access, Credentials,
         token::{Fetch, KeySource},
         unidentified::Unidentified,
     },
@@ -138,11 +138,13 @@ async fn keys_of_a_url_are_read_every_five_minutes_and_believed_for_a_day() {
     claims["exp"] = json!(now() + 7 * DAY.as_secs());
     let token = signer.token(&claims);
     let identify = async || {
-        let shown = Shown {
-            token: Some(Ok(&token)),
-            ..Shown::default()
+        let credentials = Credentials {
+            token: Some(Ok(token.clone())),
+            ..Credentials::default()
         };
-        access.identify(shown, Duration::from_millis(100)).await
+        access
+            .authenticate(credentials, Duration::from_millis(100))
+            .await
     };
     let svc = Identity::token(ISSUER, "svc").unwrap();
     let begun = Instant::now();

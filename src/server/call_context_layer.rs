@@ -1,5 +1,5 @@
-//! The outermost layer: what is not gRPC ends here, every call gets its id and its deadline, and the id stands in
-//! the trailers of every answer.
+//! The outermost layer: refuses requests that are not gRPC, and creates the context of each call with its id and its
+//! deadline.
 
 use std::{
     future::Future,
@@ -10,17 +10,18 @@ use std::{
 };
 
 use futures_util::FutureExt as _;
-use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header::CONTENT_TYPE,
-};
-use http_body::{Body, Frame};
-use http_body_util::{BodyExt as _, combinators::MapFrame};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header::CONTENT_TYPE};
+use http_body::Body;
 use opentelemetry::context::FutureExt as _;
-use tokio::sync::OwnedSemaphorePermit;
 use tonic::Code;
 use tower::{Layer, Service};
 
-use super::{acceptor::Peer, identify, request_body::RequestBody};
+use super::{
+    acceptor::Peer,
+    method_kind::MethodKind,
+    request_body::RequestBody,
+    response_body::{ResponseBody, with_request_id},
+};
 use crate::{
     access::refusals::Refusals,
     error::{
@@ -33,11 +34,9 @@ use crate::{
     trace::Ends,
 };
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-
 /// The layer.
 #[derive(Clone)]
-pub struct EdgeLayer {
+pub struct CallContextLayer {
     /// What monitoring sees of calls.
     pub metrics: Arc<Metrics>,
     /// Limits what refused calls write.
@@ -46,34 +45,31 @@ pub struct EdgeLayer {
     pub max_request_bytes: usize,
 }
 
-impl<S> Layer<S> for EdgeLayer {
-    type Service = Edge<S>;
+impl<S> Layer<S> for CallContextLayer {
+    type Service = CallContextService<S>;
 
-    fn layer(&self, inner: S) -> Edge<S> {
+    fn layer(&self, inner: S) -> CallContextService<S> {
         let layer = self.clone();
-        Edge { inner, layer }
+        CallContextService { inner, layer }
     }
 }
 
 /// The service that the layer makes.
 #[derive(Clone)]
-pub struct Edge<S> {
+pub struct CallContextService<S> {
     inner: S,
-    layer: EdgeLayer,
+    layer: CallContextLayer,
 }
 
-type MarkTrailers<D> = Box<dyn FnMut(Frame<D>) -> Frame<D> + Send>;
-type Answer<B> = Response<MapFrame<B, MarkTrailers<<B as Body>::Data>>>;
-
-impl<S, Q, B> Service<Request<Q>> for Edge<S>
+impl<S, Q, B> Service<Request<Q>> for CallContextService<S>
 where
     S: Service<Request<RequestBody<Q>>, Response = Response<B>>,
     S::Future: Send + 'static,
     B: Body + Default + Send + 'static,
 {
-    type Response = Answer<B>;
+    type Response = Response<ResponseBody<B>>;
     type Error = S::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Answer<B>, S::Error>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<ResponseBody<B>>, S::Error>> + Send>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
@@ -81,7 +77,7 @@ where
 
     fn call(&mut self, mut request: Request<Q>) -> Self::Future {
         if let Some(refusal) = refusal(&request) {
-            return Box::pin(async move { Ok(mark(refusal, None)) });
+            return Box::pin(async move { Ok(with_request_id(refusal, None)) });
         }
         let layer = &self.layer;
         let peer = request.extensions().get::<Peer>();
@@ -90,7 +86,7 @@ where
             server: peer.and_then(|peer| peer.local),
         };
         let (path, headers) = (request.uri().path(), request.headers());
-        let is_stream = identify::is_reflection(path);
+        let is_stream = MethodKind::of(path) == MethodKind::Reflection;
         let client = ends.client.map(|client| client.to_string());
         let mut meta = CallMeta::new(timeout(headers), client.unwrap_or_default());
         let ids = (meta.request_id.as_str(), meta.peer.as_str());
@@ -122,7 +118,7 @@ where
             {
                 observed.end_with(code, "");
             }
-            Ok(mark(answer, id))
+            Ok(with_request_id(answer, id))
         })
     }
 }
@@ -170,33 +166,6 @@ fn is_grpc(content_type: &[u8]) -> bool {
         .any(|grpc| kind.eq_ignore_ascii_case(grpc))
 }
 
-/// Something that an answer holds until it has left.
-#[derive(Clone)]
-pub struct Held(pub Arc<OwnedSemaphorePermit>);
-
-fn mark<B: Body>(mut answer: Response<B>, id: Option<HeaderValue>) -> Answer<B> {
-    let held = answer.extensions_mut().remove::<Held>();
-    let insert = move |headers: &mut HeaderMap| {
-        if let Some(id) = &id {
-            headers.insert(REQUEST_ID, id.clone());
-        }
-    };
-    // An answer without a body holds its trailers in its headers.
-    if answer.headers().contains_key("grpc-status") {
-        insert(answer.headers_mut());
-    }
-    answer.map(|body| {
-        let mark: MarkTrailers<B::Data> = Box::new(move |mut frame| {
-            let _ = &held;
-            if let Some(trailers) = frame.trailers_mut() {
-                insert(trailers);
-            }
-            frame
-        });
-        body.map_frame(mark)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -205,7 +174,7 @@ mod tests {
     use tonic::{Code, Status, body::Body};
     use tower::{Layer as _, Service as _, service_fn};
 
-    use super::{EdgeLayer, RequestBody};
+    use super::{CallContextLayer, RequestBody};
     use crate::metrics::{Metrics, Snapshot};
 
     #[tokio::test]
@@ -215,16 +184,16 @@ mod tests {
             Ok::<_, String>(Response::new(Body::default()))
         });
         let metrics = Arc::<Metrics>::default();
-        let layer = EdgeLayer {
+        let layer = CallContextLayer {
             metrics: Arc::clone(&metrics),
             refusals: Arc::default(),
             max_request_bytes: 1_024,
         };
-        let mut edge = layer.layer(inner);
+        let mut service = layer.layer(inner);
         let rpc = "/useradmin.v1.UserAdmin/DeleteHmcUser";
         for (path, code) in [("/", None), (rpc, Some(Code::Internal))] {
             let request = Request::post(path).header(CONTENT_TYPE, "application/grpc");
-            let answer = edge.call(request.body(Body::default()).unwrap_or_default());
+            let answer = service.call(request.body(Body::default()).unwrap_or_default());
             let answer = answer.await.ok();
             let status = answer.and_then(|answer| Status::from_header_map(answer.headers()));
             assert_eq!(status.as_ref().map(Status::code), code);
