@@ -2,8 +2,7 @@
 
 use tonic::Code;
 use useradmin::{config, proto::DeleteBatchNodeUserRequest};
-
-use crate::support::{
+use useradmin_testkit::{
     App, Reply, Upstream, batch_deleted, batch_request, batch_section, by_name, hmc_or,
     hmc_section, token_or,
 };

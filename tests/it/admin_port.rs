@@ -9,13 +9,11 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 use useradmin::proto::{DeleteOutcome::Deleted, user_admin_client::UserAdminClient};
-
-use crate::{
-    access::upstream,
-    support::{
-        App, Process, Upstream, ask, batch_request, batch_section, configure_with_admin, until,
-    },
+use useradmin_testkit::{
+    App, Process, Upstream, ask, batch_request, batch_section, configure_with_admin, until,
 };
+
+use crate::access::upstream;
 
 /// The limit of half a request's head.
 const HEAD: Duration = Duration::from_secs(5);

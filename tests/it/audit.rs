@@ -18,14 +18,12 @@ use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 use useradmin::{config, proto::DeleteBatchNodeUserRequest};
-
-use crate::{
-    access::{app, upstream},
-    support::{
-        App, Failed, Process, Reply, Upstream, batch_answer, batch_deleted, batch_request,
-        batch_section, by_id, by_name, configure, hmc_section, token_or, until, verify,
-    },
+use useradmin_testkit::{
+    App, Failed, Process, Reply, Upstream, batch_answer, batch_deleted, batch_request,
+    batch_section, by_id, by_name, configure, hmc_section, token_or, until, verify,
 };
+
+use crate::access::{app, upstream};
 
 /// A server with an admin port.
 async fn with_admin(folder: &Path, upstream: &Upstream) -> App {

@@ -3,13 +3,11 @@
 use std::{fs, path::Path};
 
 use serde_json::Value;
-
-use crate::{
-    access::upstream,
-    support::{
-        App, Forged, Process, batch_request, configure, lines, records, sha256, text_of, verify,
-    },
+use useradmin_testkit::{
+    App, Forged, Process, batch_request, configure, lines, records, sha256, text_of, verify,
 };
+
+use crate::access::upstream;
 
 /// Deletes one user with a server of its own.
 async fn one_call(folder: &Path) {

@@ -14,14 +14,12 @@ use serde_json::Value;
 use tokio::{sync::watch, task::JoinSet};
 use tonic::Code;
 use useradmin::proto::DeleteOutcome;
-
-use crate::{
-    access::upstream,
-    support::{
-        App, Failed, Forged, Process, Upstream, batch_deleted, batch_request, configure, records,
-        token_or, until, verify,
-    },
+use useradmin_testkit::{
+    App, Failed, Forged, Process, Upstream, batch_deleted, batch_request, configure, records,
+    token_or, until, verify,
 };
+
+use crate::access::upstream;
 
 const CUT_OFF: &str = "calls that a crash cut off are recorded as unknown";
 

@@ -14,14 +14,12 @@ use serde_json::Value;
 use tokio::sync::Notify;
 use tonic::Code;
 use useradmin::proto::{DeleteBatchNodeUserRequest, DeleteOutcome};
-
-use crate::{
-    access::upstream,
-    support::{
-        App, Failed, Process, Reply, Upstream, batch_answer, batch_deleted, batch_request,
-        batch_section, configure, records, token_or, until, verify,
-    },
+use useradmin_testkit::{
+    App, Failed, Process, Reply, Upstream, batch_answer, batch_deleted, batch_request,
+    batch_section, configure, records, token_or, until, verify,
 };
+
+use crate::access::upstream;
 
 /// An upstream that holds every DELETE, and whose nodes can be read.
 async fn holding() -> (Upstream, Arc<Notify>) {

@@ -11,12 +11,11 @@ use tonic::{Code, transport::Channel};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
-
-use crate::{
-    access::upstream,
-    audit_sync::strace_works,
-    support::{App, Failed, Process, ask, batch_request, configure_with_admin, until, verify},
+use useradmin_testkit::{
+    App, Failed, Process, ask, batch_request, configure_with_admin, until, verify,
 };
+
+use crate::{access::upstream, audit_sync::strace_works};
 
 /// A server in a process of its own, with its admin port.
 struct Service {

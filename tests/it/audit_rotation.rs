@@ -16,14 +16,12 @@ use tokio::{
 };
 use tonic::transport::Channel;
 use useradmin::proto::user_admin_client::UserAdminClient;
-
-use crate::{
-    access::upstream,
-    support::{
-        App, Process, Reply, Upstream, batch_deleted, batch_request, configure, lines, records,
-        sha256, text_of, token_or, until, verify,
-    },
+use useradmin_testkit::{
+    App, Process, Reply, Upstream, batch_deleted, batch_request, configure, lines, records, sha256,
+    text_of, token_or, until, verify,
 };
+
+use crate::access::upstream;
 
 const ROTATED: &str = "the audit log goes on in a new file";
 

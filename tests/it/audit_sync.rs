@@ -8,11 +8,9 @@ use std::{
 };
 
 use futures_util::future::join_all;
+use useradmin_testkit::{App, Process, batch_request, configure, until};
 
-use crate::{
-    access::upstream,
-    support::{App, Process, batch_request, configure, until},
-};
+use crate::access::upstream;
 
 /// May this process trace another one?
 pub fn strace_works() -> bool {

@@ -13,8 +13,7 @@ use useradmin::{
     audit::{self, Head, Question},
     proto::DeleteBatchNodeUserRequest,
 };
-
-use crate::support::{
+use useradmin_testkit::{
     App, Forged, Process, Upstream, batch_answer, batch_deleted, batch_request, configure, sha256,
     token_or, verify,
 };

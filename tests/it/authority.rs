@@ -4,6 +4,7 @@
 use std::fs;
 
 use tokio::net::TcpStream;
+use useradmin_testkit::{App, Process, configure, until};
 
 use crate::{
     abuse::{
@@ -11,7 +12,6 @@ use crate::{
         peer::Peer,
     },
     access::upstream,
-    support::{App, Process, configure, until},
 };
 
 const REFUSED: &str = "RST_STREAM PROTOCOL_ERROR";

@@ -12,8 +12,7 @@ use std::{
 use futures_util::future::join_all;
 use tonic::{Code, Request};
 use useradmin::proto::{DeleteBatchNodeUserResponse, DeleteOutcome::Deleted};
-
-use crate::support::{App, Failed, Process, Upstream, batch_deleted, batch_request, now, until};
+use useradmin_testkit::{App, Failed, Process, Upstream, batch_deleted, batch_request, now, until};
 
 /// A server whose `az` is this script.
 struct Server {

@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use tonic::Code;
 use useradmin::proto::DeleteBatchNodeUserRequest;
-
-use crate::support::{
+use useradmin_testkit::{
     CANARY, Failed, Reply, Seen, batch, batch_document, batch_request, batch_within, check_secrecy,
 };
 

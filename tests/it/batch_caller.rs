@@ -12,8 +12,7 @@ use tokio::{
     sync::{Notify, mpsc},
 };
 use tonic::Code;
-
-use crate::support::{
+use useradmin_testkit::{
     App, Failed, Reply, Upstream, batch, batch_deleted, batch_error, batch_request, batch_section,
     batch_within, token_or,
 };

@@ -4,8 +4,7 @@
 use futures_util::future::join_all;
 use tonic::Code;
 use useradmin::proto::BatchError;
-
-use crate::support::{
+use useradmin_testkit::{
     Failed, Reply, batch, batch_answer, batch_document, batch_error, batch_request,
 };
 

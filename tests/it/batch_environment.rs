@@ -11,8 +11,7 @@ use std::{
 
 use tonic::{Code, transport::Channel};
 use useradmin::proto::{DeleteOutcome, user_admin_client::UserAdminClient};
-
-use crate::support::{
+use useradmin_testkit::{
     App, Failed, Reply, Upstream, batch_deleted, batch_request, batch_section, token_or,
 };
 
@@ -39,7 +38,7 @@ allow = [{ rpc = "DeleteBatchNodeUser", targets = ["*"] }]
 fn start(folder: &Path, section: &str, environment: &[(&str, &str)]) -> (Program, String) {
     let file = folder.join("useradmin.toml");
     fs::write(&file, format!("{HEAD}{section}")).unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_useradmin"));
+    let mut command = Command::new(useradmin_testkit::program());
     command.arg("serve").arg("--config").arg(file);
     command.env_remove("NO_PROXY").env_remove("no_proxy");
     command.envs(environment.iter().copied());

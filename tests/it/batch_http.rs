@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use tonic::Code;
 use useradmin::proto::DeleteOutcome;
-
-use crate::support::{
+use useradmin_testkit::{
     CANARY, Failed, REQUEST_ID, Reply, Upstream, batch, batch_answer, batch_document,
     batch_request, check_secrecy,
 };

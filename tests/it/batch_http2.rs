@@ -10,8 +10,7 @@ use useradmin::proto::{
     DeleteBatchNodeUserRequest,
     DeleteOutcome::{AbsentAfterRetry, AlreadyAbsent, Deleted},
 };
-
-use crate::support::{
+use useradmin_testkit::{
     App, Http2, REQUEST_ID, Reply, Seen,
     Stream::{self, Answer, GoAway, Reset, Torn},
     batch_deleted, batch_error, batch_request, batch_section,

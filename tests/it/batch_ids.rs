@@ -3,8 +3,7 @@
 use futures_util::future::join_all;
 use tonic::Code;
 use useradmin::proto::{DeleteBatchNodeUserRequest, DeleteOutcome};
-
-use crate::support::{REQUEST_ID, Reply, batch, batch_answer, batch_request};
+use useradmin_testkit::{REQUEST_ID, Reply, batch, batch_answer, batch_request};
 
 const OWN_ID: &str = "9C4D50EE-2d56-4cd3-8152-34347DC9F2B0";
 const OTHER_ID: &str = "11111111-2222-3333-4444-555555555555";

@@ -5,8 +5,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use tonic::Code::Unavailable;
 use useradmin::proto::DeleteOutcome::Deleted;
-
-use crate::support::{Reply, batch, batch_deleted, batch_request, batch_within, in_turn};
+use useradmin_testkit::{Reply, batch, batch_deleted, batch_request, batch_within, in_turn};
 
 /// With 1.2 s there is no time for a pause of a second and an attempt after it.
 #[tokio::test]

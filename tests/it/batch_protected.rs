@@ -2,8 +2,7 @@
 
 use tonic::Code::FailedPrecondition;
 use useradmin::proto::{DeleteBatchNodeUserRequest, DeleteOutcome};
-
-use crate::support::{App, Upstream, batch_deleted, batch_request, batch_section, token_or};
+use useradmin_testkit::{App, Upstream, batch_deleted, batch_request, batch_section, token_or};
 
 #[tokio::test]
 async fn protected_users_are_refused_before_anything_is_sent() {

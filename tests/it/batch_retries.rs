@@ -12,9 +12,8 @@ use useradmin::proto::{
     DeleteBatchNodeUserRequest,
     DeleteOutcome::{self, AbsentAfterRetry, AlreadyAbsent, Deleted},
 };
-
-use crate::support::{
-    self, Reply, batch, batch_deleted, batch_error, batch_request, batch_within, in_turn,
+use useradmin_testkit::{
+    Reply, batch, batch_deleted, batch_error, batch_request, batch_within, in_turn,
 };
 
 /// What the upstream does, in a word each.
@@ -136,7 +135,7 @@ async fn the_attempts_of_a_call_add_up_to_one_answer() {
 }
 
 /// Makes a call that lasts until its deadline. On a busy machine the client may cancel it before the answer arrives.
-async fn at_the_deadline(script: &'static str) -> support::Failed {
+async fn at_the_deadline(script: &'static str) -> useradmin_testkit::Failed {
     for _ in 0..5 {
         let (app, _upstream) = batch(in_turn(replies(script))).await;
         let timeout = Duration::from_millis(1_100);

@@ -11,9 +11,9 @@ use useradmin::{
     proto::DeleteBatchNodeUserRequest,
     upstream::azure_batch::rules::RULES,
 };
+use useradmin_testkit::{Failed, batch, batch_answer, batch_document, batch_request};
 
 use self::table::{CODES, Row, STATUSES};
-use crate::support::{Failed, batch, batch_answer, batch_document, batch_request};
 
 fn rows() -> impl Iterator<Item = &'static Row> {
     CODES.iter().chain(STATUSES)

@@ -8,8 +8,7 @@ use tonic::Code::{
     ResourceExhausted, Unavailable,
 };
 use useradmin::proto::{DeleteBatchNodeUserRequest, DeleteOutcome};
-
-use crate::support::{
+use useradmin_testkit::{
     REQUEST_ID, Reply, batch, batch_answer, batch_error, batch_request, batch_within, in_turn,
 };
 

@@ -7,8 +7,7 @@ use std::{
 
 use tonic::{Code, Request};
 use useradmin::proto::{DeleteBatchNodeUserRequest, DeleteOutcome};
-
-use crate::support::{
+use useradmin_testkit::{
     App, REQUEST_ID, Reply, Seen, Upstream, batch, batch_deleted, batch_error, batch_request,
     batch_within, in_turn,
 };

@@ -18,8 +18,7 @@ use useradmin::{
         http::NoAnswer,
     },
 };
-
-use crate::support::{
+use useradmin_testkit::{
     App, Console, Reply, Say, Step, Upstream, batch, batch_deleted, batch_error, batch_request,
     batch_section, by_id, hmc_section, token_or,
 };

@@ -14,8 +14,7 @@ use useradmin::{
         deadline::Deadline,
     },
 };
-
-use crate::support::{Console, Say::Html, Step, by_id};
+use useradmin_testkit::{Console, Say::Html, Step, by_id};
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -9,8 +9,7 @@ use futures_util::future::join_all;
 use tokio::sync::Notify;
 use tonic::Code;
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
-
-use crate::support::{
+use useradmin_testkit::{
     App, Reply, Upstream, batch_deleted, batch_request, batch_section, by_id, expect_at_once,
     hmc_section, token_or, until, usual,
 };

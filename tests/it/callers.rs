@@ -13,8 +13,7 @@ mod tokens;
 use std::{fs, path::Path};
 
 use rcgen::SanType;
-
-use crate::support::{
+use useradmin_testkit::{
     App, Secure, Signer, Upstream, claims,
     pki::{Authority, Identity, Validity},
 };

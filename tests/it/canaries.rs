@@ -1,4 +1,4 @@
-//! The alarm of `support/canary.rs` works; and the program itself, with everything logged, keeps every secret.
+//! The alarm of `useradmin-testkit` works; and the program itself, with everything logged, keeps every secret.
 
 use std::{
     fs::{self, File},
@@ -10,18 +10,16 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use futures_util::future::join_all;
 use tonic::{Code, Request, metadata::MetadataValue};
 use tracing::Metadata;
-
-use crate::{
-    callers::{ISSUER, issuer_section},
-    support::{
-        App, Process, Reply, Secure, Seen, Signer, Step, Upstream, ask, batch_deleted, batch_error,
-        batch_request, batch_section, by_id, by_name,
-        canary::{
-            CALLERS_TOKEN, CLIENT_SECRET, Ear, PASSWORD, SESSION, SHARED_KEY, TOKEN, find, heard,
-        },
-        claims, free_port, hmc_section, refusal, token_or, usual,
+use useradmin_testkit::{
+    App, Process, Reply, Secure, Seen, Signer, Step, Upstream, ask, batch_deleted, batch_error,
+    batch_request, batch_section, by_id, by_name,
+    canary::{
+        CALLERS_TOKEN, CLIENT_SECRET, Ear, PASSWORD, SESSION, SHARED_KEY, TOKEN, find, heard,
     },
+    claims, free_port, hmc_section, refusal, token_or, usual,
 };
+
+use crate::callers::{ISSUER, issuer_section};
 
 #[test]
 fn a_canary_is_found_in_every_form_and_told_by_its_name() {

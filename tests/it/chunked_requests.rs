@@ -8,8 +8,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     time::timeout,
 };
-
-use crate::support::{Reply, Upstream};
+use useradmin_testkit::{Reply, Upstream};
 
 #[path = "../../benches/server/upstream.rs"]
 mod benchmark;

@@ -5,8 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::future::join_all;
 use tonic::Code;
-
-use crate::support::{
+use useradmin_testkit::{
     App, Console, Failed, Process, Reply, Step, Upstream, batch, batch_deleted, batch_error,
     batch_request, batch_section, batch_within, by_id, configure, refusal, usual,
 };

@@ -6,14 +6,14 @@ use std::{fs, path::Path};
 use futures_util::future::join_all;
 use tonic::Code;
 use useradmin::proto::DeleteOutcome;
-
-use super::callers::ISSUER;
-use crate::support::{
+use useradmin_testkit::{
     App, Reply, Secure, Seen, Signer, Upstream, batch_document, batch_request, batch_section,
     by_name, claims, hmc_section,
     pki::{Authority, Validity},
     token_or, usual,
 };
+
+use super::callers::ISSUER;
 
 /// How a response marks the end of its body. From `CutLength` on, the body is cut.
 #[derive(Clone, Copy, Debug)]

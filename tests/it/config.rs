@@ -4,8 +4,7 @@ use std::{fs, path::PathBuf, time::Duration};
 
 use rcgen::CertifiedKey;
 use useradmin::config::{self, AuditSink, Config, Credential, EntraKind, keys::KEYS};
-
-use crate::support::{App, Signer, pki::Authority};
+use useradmin_testkit::{App, Signer, pki::Authority};
 
 const EXAMPLE: &str = include_str!("../../docs/useradmin.toml");
 

@@ -7,8 +7,7 @@ use std::{
 
 use tokio::{io::AsyncReadExt as _, net::TcpListener};
 use tonic::{Code, Request, Response};
-
-use crate::support::{
+use useradmin_testkit::{
     App, Failed, Reply, Upstream, batch_deleted, batch_request, batch_section, token_or, until,
 };
 

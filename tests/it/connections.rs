@@ -7,11 +7,9 @@ use tokio::{
     net::TcpStream,
 };
 use useradmin::proto::DeleteOutcome;
+use useradmin_testkit::{App, Upstream, batch_request, batch_section};
 
-use crate::{
-    access::upstream,
-    support::{App, Upstream, batch_request, batch_section},
-};
+use crate::access::upstream;
 
 /// The preface, and a SETTINGS frame without settings.
 pub const BEGIN: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";

@@ -18,11 +18,9 @@ use useradmin::{
         registry::tables,
     },
 };
+use useradmin_testkit::Failed;
 
-use crate::{
-    comments::{self, ReasonComment, comment, elements, one_line, reasons},
-    support::Failed,
-};
+use crate::comments::{self, ReasonComment, comment, elements, one_line, reasons};
 
 /// What the server makes by itself in a call of either rpc.
 const FACADE: [R; 15] = [

@@ -14,11 +14,9 @@ use tonic::Code;
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
+use useradmin_testkit::{App, Secure, ask, batch_request, batch_section, until};
 
-use crate::{
-    bulkhead::holding,
-    support::{App, Secure, ask, batch_request, batch_section, until},
-};
+use crate::bulkhead::holding;
 
 /// A way to the server for a client that does not hear that the connection is to end, as one whose calls cross the
 /// GOAWAY on the way: frames of the types PING and GOAWAY (RFC 9113, sections 6.7 and 6.8) do not come through.

@@ -10,8 +10,7 @@ mod delete_hmc_user;
 use std::{fs, path::PathBuf};
 
 use useradmin_client::{Client, ErrorReason, proto::DeleteBatchNodeUserRequest};
-
-use crate::support::{App, Process};
+use useradmin_testkit::{App, Process};
 
 fn sandbox() -> (Process, PathBuf) {
     let folder = App::folder();

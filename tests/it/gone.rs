@@ -6,8 +6,7 @@ use std::{future::Future, sync::Arc};
 use serde_json::Value;
 use tokio::sync::{Notify, mpsc};
 use tonic::Code;
-
-use crate::support::{
+use useradmin_testkit::{
     App, Console, Reply, Say, Secure, Seen, Step, Upstream, batch_deleted, batch_request,
     batch_section, by_id, hmc_or, hmc_section, token_or, until, usual,
 };

@@ -13,14 +13,14 @@ use std::fmt::Write as _;
 use futures_util::{StreamExt as _, stream};
 use tokio::net::TcpSocket;
 use tonic::Code::{DeadlineExceeded, ResourceExhausted, Unavailable};
-
-use self::answers::Row;
-pub use self::{answers::rows, pauses::most_requests};
-use crate::support::{
+use useradmin_testkit::{
     App, Console,
     Say::{self, Hang},
     Step, by_id, by_name, hmc_section,
 };
+
+use self::answers::Row;
+pub use self::{answers::rows, pauses::most_requests};
 
 /// Gives one answer to every logon of a call, with `allow_missing`; returns what differs from the row.
 async fn play(row: &Row) -> String {

@@ -9,8 +9,7 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tonic::Code::{self, Internal, NotFound, PermissionDenied, Unavailable};
 use useradmin::proto::DeleteOutcome;
-
-use crate::support::{
+use useradmin_testkit::{
     Console, Reply,
     Say::{self, Empty, Hmc, Html, Json},
     Step, by_id, usual,

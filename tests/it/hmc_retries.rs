@@ -7,8 +7,7 @@ mod patience;
 use futures_util::future::join_all;
 use tonic::Code::{FailedPrecondition, ResourceExhausted, Unavailable};
 use useradmin::proto::DeleteOutcome;
-
-use crate::support::{
+use useradmin_testkit::{
     Console, Reply,
     Say::{Hmc, Html, Later, Reset, Usual},
     Step, by_id, by_name, usual,

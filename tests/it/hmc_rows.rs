@@ -10,8 +10,7 @@ use std::fmt::Write as _;
 use futures_util::{StreamExt as _, future::join_all, stream};
 use tonic::Code;
 use useradmin::proto::DeleteOutcome;
-
-use crate::support::{Console, Failed, Reply, Say, Step, by_id, usual};
+use useradmin_testkit::{Console, Failed, Reply, Say, Step, by_id, usual};
 
 /// One answer, and what the caller is to get.
 pub struct Row {

@@ -10,8 +10,7 @@ use std::{
 
 use futures_util::future::join_all;
 use useradmin::proto::DeleteOutcome;
-
-use crate::support::{
+use useradmin_testkit::{
     Console,
     Say::{Hang, Hmc, Reset, Usual},
     Step, by_id, by_name, canary,

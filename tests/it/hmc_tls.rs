@@ -11,8 +11,7 @@ use rustls::{
     version::{TLS12, TLS13},
 };
 use useradmin::proto::DeleteOutcome;
-
-use crate::support::{
+use useradmin_testkit::{
     App, Failed, Upstream, by_name, hmc_section,
     pki::{Authority, Identity, Kind, Validity, fixture, fixture_leaf},
     usual,

@@ -7,8 +7,7 @@ use tonic::Code;
 use useradmin::proto::{
     DeleteBatchNodeUserRequest, DeleteHmcUserRequest, delete_hmc_user_request::User,
 };
-
-use crate::support::{
+use useradmin_testkit::{
     App, Failed, Reply, Upstream, batch_deleted, batch_request, batch_section, by_name, hmc_or,
     hmc_section, token_or,
 };

@@ -15,8 +15,7 @@ use tokio::{
     net::{TcpListener, TcpSocket},
 };
 use tonic::{Request, Status};
-
-use crate::support::{
+use useradmin_testkit::{
     App, Failed, Reply, Seen, Step, Upstream, batch_deleted, batch_request, batch_section, by_id,
     by_name, canary, hmc_section, token_or, usual,
 };

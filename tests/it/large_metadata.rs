@@ -10,14 +10,12 @@ use tonic::{
     metadata::{Ascii, MetadataKey},
 };
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
-
-use crate::{
-    callers::{ISSUER, issuer_section},
-    support::{
-        App, Failed, Reply, Signer, Upstream, batch, batch_deleted, batch_request, batch_section,
-        claims,
-    },
+use useradmin_testkit::{
+    App, Failed, Reply, Signer, Upstream, batch, batch_deleted, batch_request, batch_section,
+    claims,
 };
+
+use crate::callers::{ISSUER, issuer_section};
 
 /// Creates a request with this number of metadata fields, each with a value of this size.
 fn enlarge<T>(message: T, fields: usize, size: usize) -> Request<T> {

@@ -6,8 +6,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::{sync::Notify, time::sleep};
 use tonic::Code;
 use useradmin::service::meta::CallMeta;
-
-use crate::support::{
+use useradmin_testkit::{
     App, Console, Reply, Step, Upstream, batch_deleted, batch_request, batch_section, batch_within,
     by_id, timed, token_or, usual,
 };

@@ -12,8 +12,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::task::spawn_blocking;
 use tonic::Code;
 use useradmin::proto::{DeleteBatchNodeUserRequest, DeleteHmcUserRequest};
-
-use crate::support::{
+use useradmin_testkit::{
     App, Failed, Process, Reply, Seen, Step, Upstream, batch_answer, batch_document, batch_request,
     batch_section, by_id, by_name, canary, hmc_section, token_or, usual,
 };

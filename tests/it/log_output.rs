@@ -12,11 +12,9 @@ use rustix::{
     process::{Pid, Signal, kill_process},
 };
 use serde_json::Value;
+use useradmin_testkit::{App, Process, ask, batch_request, configure, configure_with_admin};
 
-use crate::{
-    access,
-    support::{App, Process, ask, batch_request, configure, configure_with_admin},
-};
+use crate::access;
 
 /// More calls than a pipe can hold lines of.
 const CALLS: usize = 400;

@@ -83,7 +83,6 @@ mod secrets;
 mod server;
 mod shared_key;
 mod stops;
-mod support;
 mod tokens;
 mod traces;
 mod two_callers;

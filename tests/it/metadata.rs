@@ -8,8 +8,7 @@ use http::{HeaderMap, Request};
 use prost::Message;
 use tokio::{net::TcpStream, sync::Barrier};
 use useradmin::proto::DeleteBatchNodeUserRequest;
-
-use crate::support::{
+use useradmin_testkit::{
     App, Reply, Secure, Upstream, batch, batch_answer, batch_deleted, batch_document,
     batch_request, batch_section, by_name, hmc_or, hmc_section, token_or,
 };

@@ -4,14 +4,12 @@ mod edges;
 
 use tonic::Code;
 use useradmin::proto::DeleteBatchNodeUserRequest;
-
-use crate::{
-    bulkhead::holding,
-    support::{
-        App, Upstream, ask, batch_deleted, batch_error, batch_request, batch_section, by_name,
-        hmc_or, hmc_section, in_turn, refusal, token_or, until,
-    },
+use useradmin_testkit::{
+    App, Upstream, ask, batch_deleted, batch_error, batch_request, batch_section, by_name, hmc_or,
+    hmc_section, in_turn, refusal, token_or, until,
 };
+
+use crate::bulkhead::holding;
 
 const SERVER: &str = r#"
 [server]

@@ -4,14 +4,11 @@ use std::time::Instant;
 
 use tonic::Code;
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
-
-use crate::{
-    bulkhead::holding,
-    callers::ISSUER,
-    support::{
-        App, Reply, Secure, Signer, Upstream, batch_request, batch_section, claims, expect_at_once,
-    },
+use useradmin_testkit::{
+    App, Reply, Secure, Signer, Upstream, batch_request, batch_section, claims, expect_at_once,
 };
+
+use crate::{bulkhead::holding, callers::ISSUER};
 
 /// One call at a time, of callers with tokens whose keys are read from this issuer.
 async fn small(issuer: &Upstream, upstream: &Upstream) -> App {

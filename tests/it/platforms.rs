@@ -13,8 +13,7 @@ use useradmin::{
     service::rpcs::RPCS,
     upstream::registry::{sections, tables},
 };
-
-use crate::support::App;
+use useradmin_testkit::App;
 
 #[test]
 fn names_of_each_platform_fit_the_request_of_its_rpc() {

@@ -8,8 +8,7 @@ use std::{
 
 use tonic::Code;
 use useradmin::proto::DeleteBatchNodeUserRequest;
-
-use crate::support::{App, Process, batch_request, configure, run};
+use useradmin_testkit::{App, Process, batch_request, configure, run};
 
 /// A folder with a configuration file.
 fn configured(text: &str) -> (PathBuf, PathBuf) {

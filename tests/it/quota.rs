@@ -5,15 +5,12 @@ use std::{fs, os::unix::fs::symlink, time::Duration};
 use futures_util::future::join_all;
 use tonic::Code;
 use useradmin::proto::DeleteBatchNodeUserRequest;
-
-use crate::{
-    bulkhead::holding,
-    callers::reload::reloaded,
-    support::{
-        App, Failed, Reply, Seen, Upstream, batch_deleted, batch_error, batch_request,
-        batch_section, batch_within, by_id, by_name, hmc_or, hmc_section, token_or,
-    },
+use useradmin_testkit::{
+    App, Failed, Reply, Seen, Upstream, batch_deleted, batch_error, batch_request, batch_section,
+    batch_within, by_id, by_name, hmc_or, hmc_section, token_or,
 };
+
+use crate::{bulkhead::holding, callers::reload::reloaded};
 
 const EXCEEDED: &str = "ERROR_REASON_DELETE_QUOTA_EXCEEDED";
 

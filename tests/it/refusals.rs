@@ -13,14 +13,12 @@ use tonic::{
 };
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use useradmin::proto::{DeleteBatchNodeUserRequest, user_admin_client::UserAdminClient};
-
-use crate::{
-    callers::issuer_section,
-    support::{
-        App, Failed, Process, Signer, Upstream, batch_deleted, batch_request, batch_section,
-        records, token_or, verify,
-    },
+use useradmin_testkit::{
+    App, Failed, Process, Signer, Upstream, batch_deleted, batch_request, batch_section, records,
+    token_or, verify,
 };
+
+use crate::callers::issuer_section;
 
 const FLOOD: u64 = 100;
 /// What is reported of it one by one.

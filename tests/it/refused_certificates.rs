@@ -9,15 +9,13 @@ use rcgen::{
 use rustls::ALL_VERSIONS;
 use tokio::{io::AsyncWriteExt as _, net::TcpListener};
 use useradmin::proto::DeleteHmcUserRequest;
-
-use crate::{
-    callers::{dns, tls_section, uri},
-    support::{
-        App, Process, Secure, Upstream, alert, batch_request, batch_section, by_name, hmc_section,
-        pki::{Authority, Identity, Validity, fixture, fixture_chain, fixture_leaf},
-        token_or, until, usual,
-    },
+use useradmin_testkit::{
+    App, Process, Secure, Upstream, alert, batch_request, batch_section, by_name, hmc_section,
+    pki::{Authority, Identity, Validity, fixture, fixture_chain, fixture_leaf},
+    token_or, until, usual,
 };
+
+use crate::callers::{dns, tls_section, uri};
 
 /// A certificate that a peer shows, and words of the log line.
 type Row = (Identity, &'static str);

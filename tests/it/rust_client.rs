@@ -14,16 +14,14 @@ use useradmin_client::{
         delete_hmc_user_request::User,
     },
 };
-
-use crate::{
-    callers::{House, ISSUER, uri},
-    support::{
-        App, REQUEST_ID, Reply, Upstream, batch_deleted, batch_error, batch_section, claims,
-        hmc_or, hmc_section,
-        pki::{Authority, Validity},
-        refusal, token_or,
-    },
+use useradmin_testkit::{
+    App, REQUEST_ID, Reply, Upstream, batch_deleted, batch_error, batch_section, claims, hmc_or,
+    hmc_section,
+    pki::{Authority, Validity},
+    refusal, token_or,
 };
+
+use crate::callers::{House, ISSUER, uri};
 
 const CLIENT_REQUEST_ID: &str = "9C4D50EE-2D56-4CD3-8152-34347DC9F2B0";
 

@@ -5,11 +5,17 @@ mod secure;
 
 use tonic::Code;
 use useradmin::{
+    cli::sandbox_config,
     proto::{DeleteBatchNodeUserRequest, DeleteOutcome},
     sandbox::Sandbox,
 };
+use useradmin_testkit::{App, batch_request, by_id, by_name};
 
-use crate::support::{App, batch_request, by_id, by_name};
+/// Starts the server as `serve --sandbox` does.
+pub async fn serve(sandbox: &Sandbox) -> App {
+    let config = sandbox_config(sandbox, "127.0.0.1:0".parse().unwrap()).unwrap();
+    App::run(App::folder(), &config).await
+}
 
 fn on_node(node_id: &str, user_name: &str) -> DeleteBatchNodeUserRequest {
     DeleteBatchNodeUserRequest {
@@ -21,7 +27,7 @@ fn on_node(node_id: &str, user_name: &str) -> DeleteBatchNodeUserRequest {
 #[tokio::test]
 async fn a_deleted_batch_user_is_gone() {
     let sandbox = Sandbox::start().await.unwrap();
-    let app = App::with_sandbox(&sandbox).await;
+    let app = serve(&sandbox).await;
     for user in ["alice", "josé", "user name/with ?#%"] {
         let request = on_node("node-idle", user);
         let done = app.delete_batch_node_user(request.clone()).await.unwrap();
@@ -50,7 +56,7 @@ async fn a_deleted_batch_user_is_gone() {
 #[tokio::test]
 async fn a_deleted_hmc_user_is_gone() {
     let sandbox = Sandbox::start().await.unwrap();
-    let app = App::with_sandbox(&sandbox).await;
+    let app = serve(&sandbox).await;
     let done = app.delete_hmc_user(by_name("BOB")).await.unwrap();
     assert_eq!(done.outcome(), DeleteOutcome::Deleted);
     assert_eq!(done.user_name, "bob");

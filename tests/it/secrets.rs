@@ -1,8 +1,7 @@
 //! What went with a request never comes back to a caller, even if the upstream repeats it.
 
 use tonic::Code;
-
-use crate::support::{
+use useradmin_testkit::{
     App, Console, Reply, Step, Upstream, batch, batch_document, batch_request, batch_section,
     by_id, by_name, canary::TOKEN, hmc_or, hmc_section, token_or, usual,
 };

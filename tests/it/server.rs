@@ -23,15 +23,14 @@ use tonic_reflection::pb::v1::{
     server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
 };
 use useradmin::sandbox::Sandbox;
-
-use crate::support::{
+use useradmin_testkit::{
     App, Failed, Reply, Upstream, batch_deleted, batch_request, batch_section, by_name, token_or,
 };
 
 #[tokio::test]
 async fn health_is_told_for_the_server_and_the_service() {
     let sandbox = Sandbox::start().await.unwrap();
-    let app = App::with_sandbox(&sandbox).await;
+    let app = crate::sandbox::serve(&sandbox).await;
     let mut health = HealthClient::new(app.channel());
     for service in ["", "useradmin.v1.UserAdmin"] {
         let request = HealthCheckRequest {
@@ -74,7 +73,7 @@ async fn reflect(app: &App, question: MessageRequest) -> MessageResponse {
 #[tokio::test]
 async fn reflection_lists_the_services_and_resolves_the_details() {
     let sandbox = Sandbox::start().await.unwrap();
-    let app = App::with_sandbox(&sandbox).await;
+    let app = crate::sandbox::serve(&sandbox).await;
     let MessageResponse::ListServicesResponse(list) =
         reflect(&app, MessageRequest::ListServices(String::new())).await
     else {
@@ -115,7 +114,7 @@ async fn reflection_lists_the_services_and_resolves_the_details() {
 #[tokio::test]
 async fn every_answer_has_a_request_id_of_its_own() {
     let sandbox = Sandbox::start().await.unwrap();
-    let app = App::with_sandbox(&sandbox).await;
+    let app = crate::sandbox::serve(&sandbox).await;
     let mut client = app.client();
     let mut request = batch_request("alice");
     request.node_id = "node-idle".to_owned();
@@ -247,7 +246,7 @@ async fn a_call_that_outlasts_the_drain_is_told_as_unknown_and_recorded() {
 #[tokio::test]
 async fn a_silent_peer_does_not_hold_up_the_stop() {
     let sandbox = Sandbox::start().await.unwrap();
-    let app = App::with_sandbox(&sandbox).await;
+    let app = crate::sandbox::serve(&sandbox).await;
     let address = app.address;
     // One that says nothing at all, and one that stops after the preface and its settings.
     let silent = TcpStream::connect(address).await.unwrap();

@@ -10,8 +10,7 @@ use useradmin::{
     proto::{DeleteBatchNodeUserRequest, DeleteOutcome},
     sandbox::Sandbox,
 };
-
-use crate::support::{
+use useradmin_testkit::{
     App, Seen, Upstream, batch_answer, batch_deleted, batch_error, batch_request,
 };
 

@@ -11,14 +11,11 @@ use rand::RngExt as _;
 use tokio::{io::AsyncWriteExt as _, net::TcpStream, sync::watch, task::JoinSet};
 use tonic::Status;
 use tonic_types::StatusExt as _;
-
-use crate::{
-    abuse::frames::fields,
-    connections::BEGIN,
-    support::{
-        App, Process, Upstream, batch_deleted, batch_request, configure, records, token_or, verify,
-    },
+use useradmin_testkit::{
+    App, Process, Upstream, batch_deleted, batch_request, configure, records, token_or, verify,
 };
+
+use crate::{abuse::frames::fields, connections::BEGIN};
 
 /// The documented limit for a stop is 30 seconds; nothing here takes so long that it would come near.
 const LONGEST: Duration = Duration::from_secs(10);

@@ -19,8 +19,7 @@ use futures_util::future::join_all;
 use tokio::sync::{Notify, mpsc};
 use tonic::Code;
 use useradmin::proto::DeleteOutcome;
-
-use crate::support::{
+use useradmin_testkit::{
     App, Reply, Seen, Upstream, batch, batch_answer, batch_deleted, batch_document, batch_error,
     batch_request, batch_section, batch_within,
 };

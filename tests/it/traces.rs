@@ -8,8 +8,7 @@ use std::{
 
 use tonic::Request;
 use useradmin::proto::{DeleteBatchNodeUserRequest, DeleteHmcUserRequest};
-
-use crate::support::{
+use useradmin_testkit::{
     App, COMMON, Collector, Process, Seen, Told, Upstream, batch_deleted, batch_error,
     batch_request, batch_section, by_name, hmc_or, hmc_section,
     pki::{Authority, Validity},

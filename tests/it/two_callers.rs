@@ -6,8 +6,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use tokio::sync::Barrier;
 use tonic::Code;
 use useradmin::proto::{DeleteBatchNodeUserRequest, DeleteOutcome};
-
-use crate::support::{
+use useradmin_testkit::{
     App, Console, Failed, Reply, Step, batch, batch_deleted, batch_error, batch_request, by_id,
     refusal, usual,
 };

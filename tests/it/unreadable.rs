@@ -11,13 +11,11 @@ use tonic::{
     client::Grpc,
     codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
 };
-
-use crate::{
-    callers::issuer_section,
-    support::{
-        App, Failed, Reply, Signer, Upstream, batch, batch_deleted, batch_request, batch_section,
-    },
+use useradmin_testkit::{
+    App, Failed, Reply, Signer, Upstream, batch, batch_deleted, batch_request, batch_section,
 };
+
+use crate::callers::issuer_section;
 
 const BATCH: &str = "/useradmin.v1.UserAdmin/DeleteBatchNodeUser";
 const HMC: &str = "/useradmin.v1.UserAdmin/DeleteHmcUser";

@@ -8,8 +8,7 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tonic::{Code, Request, Response};
 use useradmin::proto::DeleteOutcome::Deleted;
-
-use crate::support::{
+use useradmin_testkit::{
     App, Failed, Reply, Upstream, batch_deleted, batch_request, batch_section,
     pki::{Authority, Validity},
     token_or, until,

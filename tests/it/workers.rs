@@ -8,8 +8,7 @@ use useradmin::{
     proto::{DeleteOutcome::Deleted, user_admin_client::UserAdminClient},
     workers::count,
 };
-
-use crate::support::{
+use useradmin_testkit::{
     App, Process, Reply, Upstream, batch_deleted, batch_request, batch_section, by_id, configure,
     hmc_or, hmc_section, token_or,
 };

@@ -3,8 +3,6 @@
 mod batch;
 mod entra;
 mod hmc;
-#[path = "../../../tests/it/support/request.rs"]
-mod request;
 mod users;
 mod wire;
 
@@ -25,11 +23,12 @@ use tokio::{
     time::sleep,
 };
 
+pub use useradmin_testkit::Seen as Request;
+
 pub use self::{
     batch::Batch,
     entra::{Entra, SECRET},
     hmc::{Hmc, PASSWORD},
-    request::Request,
     users::{Done, Traits, Users},
     wire::Reply,
 };

@@ -7,15 +7,6 @@ use std::{
 
 use tokio::{io::AsyncWriteExt as _, net::TcpStream, time::sleep};
 
-use super::Request;
-
-impl Request {
-    /// Returns the query, still percent-encoded; empty if there is none.
-    pub fn query(&self) -> &str {
-        self.target.split_once('?').map_or("", |(_, query)| query)
-    }
-}
-
 /// An answer.
 pub struct Reply {
     status: u16,

@@ -1,8 +1,7 @@
 //! HTTP/2 as bytes, right or wrong: frames, and the header lists of requests.
 
 use prost::Message as _;
-
-use crate::support::batch_request;
+use useradmin_testkit::batch_request;
 
 pub const DATA: u8 = 0;
 pub const HEADERS: u8 = 1;

@@ -16,6 +16,7 @@ use tokio::{
     time::timeout,
 };
 use tonic::{Code, Status};
+use useradmin_testkit::Failed;
 
 use super::{
     frames::{
@@ -24,7 +25,6 @@ use super::{
     },
     hpack,
 };
-use crate::support::Failed;
 
 /// Far more than anything takes, even on a busy machine.
 const LIMIT: Duration = Duration::from_secs(20);

@@ -14,22 +14,18 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+use useradmin_testkit::{
+    App, Process, Secure, Upstream, batch_request, configure, connect, connector,
+    pki::{Authority, Validity},
+    records, until, verify,
+};
 
 use super::{
     messages::NEVER,
     peer::{Io, Peer},
     streams::CALLS,
 };
-use crate::{
-    access::upstream,
-    support::{
-        App, Process, Secure, Upstream, batch_request, configure,
-        pki::{Authority, Validity},
-        records,
-        secure::{connect, connector},
-        until, verify,
-    },
-};
+use crate::access::upstream;
 
 /// A caller has an answer within 1 s, whatever others do. On a machine of two cores that runs the rest of the suite at
 /// the same time, thrice as much is allowed; what it was is printed.

@@ -3,8 +3,7 @@
 use std::fs;
 
 use serde_json::{Value, json};
-
-use crate::support::{App, Forged, verify};
+use useradmin_testkit::{App, Forged, verify};
 
 /// A sound outcome is changed like this, and this is said of it; nothing when it stays sound.
 type Change = (fn(&mut Value), &'static str);

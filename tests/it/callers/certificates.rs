@@ -14,16 +14,13 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 use tonic::{Code, metadata::MetadataMap};
 use useradmin::proto::user_admin_client::UserAdminClient;
+use useradmin_testkit::{
+    App, Failed, Secure, alert, batch_request, batch_section,
+    pki::{Authority, Validity, fixture, fixture_leaf},
+};
 
 use super::{House, dns, tls_section, uri};
-use crate::{
-    access::upstream,
-    connections::BEGIN,
-    support::{
-        App, Failed, Secure, alert, batch_request, batch_section,
-        pki::{Authority, Validity, fixture, fixture_leaf},
-    },
-};
+use crate::{access::upstream, connections::BEGIN};
 
 const CALLERS: &str = r#"
 [[callers]]
@@ -179,7 +176,7 @@ async fn a_token_goes_before_a_certificate_and_is_never_passed_over() {
         .unwrap();
     let token = house
         .signer
-        .token(&crate::support::claims(super::ISSUER, "somebody"));
+        .token(&useradmin_testkit::claims(super::ISSUER, "somebody"));
     let failed = named
         .with_token(&token)
         .delete_batch_node_user(batch_request("alice"))

@@ -19,11 +19,9 @@ use tonic_reflection::pb::v1::{
     },
     server_reflection_response::MessageResponse,
 };
+use useradmin_testkit::{App, Failed, batch, batch_deleted, batch_request};
 
-use crate::{
-    support::{App, Failed, batch, batch_deleted, batch_request},
-    unreadable::Bare,
-};
+use crate::unreadable::Bare;
 
 const REFLECTIONS: [&str; 2] = [
     "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",

@@ -13,14 +13,12 @@ use base64::{
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use useradmin::config;
+use useradmin_testkit::{
+    App, Process, Reply, Secure, Signer, Upstream, batch_request, batch_section, claims, until,
+};
 
 use super::ISSUER;
-use crate::{
-    access::upstream,
-    support::{
-        App, Process, Reply, Secure, Signer, Upstream, batch_request, batch_section, claims, until,
-    },
-};
+use crate::access::upstream;
 
 const EVERY_ALGORITHM: &str = r#"algorithms = ["RS256", "PS512", "ES256", "ES384", "EdDSA"]"#;
 

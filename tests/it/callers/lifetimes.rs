@@ -26,12 +26,10 @@ use useradmin::{
     identity::Identity,
     metrics::Metrics,
 };
+use useradmin_testkit::{App, Signer, alert, batch_request, batch_section, claims, now, until};
 
 use super::{House, ISSUER, uri};
-use crate::{
-    access::upstream,
-    support::{App, Signer, alert, batch_request, batch_section, claims, now, until},
-};
+use crate::access::upstream;
 
 const CALLERS: &str = r#"
 [[callers]]

@@ -4,12 +4,12 @@ use std::path::Path;
 
 use tonic::Code;
 use useradmin::proto::{DeleteBatchNodeUserRequest, DeleteHmcUserRequest};
-
-use super::{House, dns, uri};
-use crate::support::{
+use useradmin_testkit::{
     Failed, Reply, Secure, Upstream, batch_answer, batch_deleted, batch_request, batch_section,
     by_id, by_name, hmc_or, hmc_section, token_or,
 };
+
+use super::{House, dns, uri};
 
 /// Two that exist, one that does not, and none.
 const TARGETS: [&str; 4] = ["one", "two", "nowhere", ""];

@@ -18,12 +18,10 @@ use tonic_reflection::pb::v1::{
 };
 
 use tower::ServiceExt as _;
+use useradmin_testkit::{App, Failed, Secure, batch_request, batch_section, run, run_in};
 
 use super::{House, uri};
-use crate::{
-    access::upstream,
-    support::{App, Failed, Secure, batch_request, batch_section, run, run_in},
-};
+use crate::access::upstream;
 
 async fn house(settings: &str) -> House {
     let upstream = upstream().await;

@@ -3,16 +3,15 @@
 
 use std::{fs, path::Path};
 
-use super::{House, uri};
-use crate::{
-    access::upstream,
-    support::{
-        App, Failed, Process, Reply, Secure, Signer, Upstream, batch_request, batch_section,
-        by_name, canary, hmc_or, hmc_section,
-        pki::{Authority, Validity},
-        until,
-    },
+use useradmin_testkit::{
+    App, Failed, Process, Reply, Secure, Signer, Upstream, batch_request, batch_section, by_name,
+    canary, hmc_or, hmc_section,
+    pki::{Authority, Validity},
+    until,
 };
+
+use super::{House, uri};
+use crate::access::upstream;
 
 pub const CALLERS: &str = r#"
 [[callers]]

@@ -14,14 +14,12 @@ use super::{
     reload::{CALLERS, call, failed, reloaded},
     uri,
 };
-use crate::{
-    access::upstream,
-    support::{
-        Secure, Signer, batch_section, by_name, canary, claims, hmc_section,
-        pki::{Authority, Validity},
-    },
-};
+use crate::access::upstream;
 use useradmin::proto::DeleteHmcUserRequest;
+use useradmin_testkit::{
+    Secure, Signer, batch_section, by_name, canary, claims, hmc_section,
+    pki::{Authority, Validity},
+};
 
 const FILES: [&str; 6] = [
     "useradmin.toml",

@@ -10,12 +10,12 @@ use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD as BASE64};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tonic::Code;
+use useradmin_testkit::{
+    App, Reply, Secure, Signer, Upstream, batch_request, batch_section, claims, now,
+};
 
 use super::{House, ISSUER};
-use crate::{
-    access::upstream,
-    support::{App, Reply, Secure, Signer, Upstream, batch_request, batch_section, claims, now},
-};
+use crate::access::upstream;
 
 const EVERYTHING: &str = r#"
 [[callers]]

@@ -4,9 +4,9 @@ use rcgen::{
     CustomExtension, DistinguishedName, DnType, GeneralSubtree, KeyUsagePurpose, NameConstraints,
     date_time_ymd,
 };
+use useradmin_testkit::pki::{Authority, Validity, fixture};
 
 use super::{Folder, faults::HMC};
-use crate::support::pki::{Authority, Validity, fixture};
 
 /// Authorities of kinds that rcgen does not make, and the faults of their keys.
 const KEYS: [(&str, &str); 18] = [

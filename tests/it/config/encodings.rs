@@ -273,7 +273,7 @@ fn a_configuration_can_be_a_pipe() {
 fn run_with_input(text: &str, folder: &Path) -> (i32, String, String) {
     let path = folder.join("hmc.password").display().to_string();
     let text = text.replace("hmc.password", &path);
-    let mut child = Command::new(env!("CARGO_BIN_EXE_useradmin"))
+    let mut child = Command::new(useradmin_testkit::program())
         .args(["check-config", "--config", "/dev/stdin"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

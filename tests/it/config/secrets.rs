@@ -3,12 +3,12 @@
 use std::fs;
 
 use useradmin::config;
+use useradmin_testkit::{App, Process, run, until};
 
 use super::{
     Folder, caret_column,
     faults::{ACCOUNT, HMC},
 };
-use crate::support::{App, Process, run, until};
 
 const CANARY: &str = "hunter2-Zx9Qk7";
 

@@ -8,8 +8,7 @@ use std::{
 
 use serde_json::Value;
 use useradmin::proto::DeleteBatchNodeUserRequest;
-
-use crate::support::{
+use useradmin_testkit::{
     App, Forged, Process, Reply, Signer, Upstream, batch_answer, batch_deleted, batch_request,
     batch_section, configure, records, token_or, until, verify,
 };

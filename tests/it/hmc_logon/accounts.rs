@@ -5,9 +5,9 @@ use std::fs;
 use futures_util::future::join_all;
 use serde_json::Value;
 use useradmin::proto::DeleteOutcome;
+use useradmin_testkit::{App, Failed, Upstream, by_id, canary::PASSWORD, hmc_section};
 
 use super::restart::{FILE, hmc, logons};
-use crate::support::{App, Failed, Upstream, by_id, canary::PASSWORD, hmc_section};
 
 /// The same account, under other names.
 const ALIASES: [&str; 4] = ["hmc", "again", "slash", "case"];

@@ -1,8 +1,7 @@
 //! What an HMC can answer to the logon, after the vendor's documents, and what the contract makes of it.
 
 use tonic::Code::{self, FailedPrecondition, Internal, ResourceExhausted, Unavailable};
-
-use crate::support::{
+use useradmin_testkit::{
     Reply,
     Say::{self, Empty, Hmc, Html, Json, Made, Reset},
 };

@@ -6,12 +6,12 @@ use futures_util::future::join_all;
 use serde_json::Value;
 use tokio::sync::Notify;
 use tonic::Code;
-
-use super::restart::{FILE, entry, hmc, left_by, logons, now, started};
-use crate::support::{
+use useradmin_testkit::{
     App, COMMON, Failed, Process, Reply, Seen, Step, Upstream, by_id, canary::PASSWORD, configure,
     hmc_section, refusal, until, usual,
 };
+
+use super::restart::{FILE, entry, hmc, left_by, logons, now, started};
 
 const NOT_RECORDED: &str = "refused logons cannot be recorded; a restart forgets them";
 

@@ -5,8 +5,7 @@ use std::fs;
 use futures_util::future::join_all;
 use tonic::Code::{Internal, Unavailable};
 use useradmin::proto::DeleteOutcome;
-
-use crate::support::{
+use useradmin_testkit::{
     Console, Reply,
     Say::{self, Empty, Hmc, Html, Json, Made, Usual},
     Step, by_id,

@@ -5,8 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::Notify;
 use tonic::{Code, Request};
 use useradmin::proto::DeleteOutcome;
-
-use crate::support::{
+use useradmin_testkit::{
     App, Failed, Reply, Seen, Step, Upstream, by_id, canary::SESSION, hmc_section, refusal, until,
     usual,
 };

@@ -3,8 +3,7 @@
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-
-use crate::support::{
+use useradmin_testkit::{
     Console, Reply,
     Say::{Empty, Hmc, Html, Json, Made, Reset},
     Step, by_id,

@@ -9,8 +9,7 @@ use std::{
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tonic::Code::Internal;
-
-use crate::support::{
+use useradmin_testkit::{
     App, Seen, Step, Upstream, by_id,
     canary::{self, PASSWORD},
     hmc_section, refusal, usual,

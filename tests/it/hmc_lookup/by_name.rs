@@ -4,9 +4,9 @@
 use futures_util::future::join_all;
 use tonic::Code::{FailedPrecondition, NotFound};
 use useradmin::proto::DeleteOutcome;
+use useradmin_testkit::{Console, Step, by_name};
 
 use super::{console_telling, listed};
-use crate::support::{Console, Step, by_name};
 
 /// A name, and the value of the filter on the wire: every ASCII character that is no letter or digit has a
 /// backslash, and all but unreserved characters are percent-encoded.

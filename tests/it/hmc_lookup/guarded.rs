@@ -4,9 +4,9 @@ use futures_util::future::join_all;
 use serde_json::json;
 use tonic::Code::{FailedPrecondition, NotFound};
 use useradmin::proto::{DeleteHmcUserRequest, DeleteOutcome};
+use useradmin_testkit::{Console, Failed, Step, by_id, by_name};
 
 use super::{console_telling, listed};
-use crate::support::{Console, Failed, Step, by_id, by_name};
 
 const PROTECTED: &str = r#"protected_users = ["ACSADMIN", "break-glass-*", "*.Root", "JÖRG"]
 "#;

@@ -2,8 +2,7 @@
 
 use futures_util::future::join_all;
 use tonic::Code::{self, Internal, NotFound, PermissionDenied, Unavailable};
-
-use crate::support::{
+use useradmin_testkit::{
     Console, Reply,
     Say::{self, Empty, Hmc, Html, Json, Made},
     Step, by_name,

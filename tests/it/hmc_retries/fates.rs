@@ -12,8 +12,7 @@ use tonic::Code::{
     self, Aborted, FailedPrecondition, Internal, NotFound, PermissionDenied, Unavailable,
 };
 use useradmin::proto::DeleteOutcome::{self, AbsentAfterRetry, AlreadyAbsent, Deleted};
-
-use crate::support::{
+use useradmin_testkit::{
     Console, Reply,
     Say::{self, Empty, Hmc, Html, Reset, Usual},
     Step, by_id, refusal, usual,

@@ -5,8 +5,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use tonic::Code::{DeadlineExceeded, ResourceExhausted, Unavailable};
 use useradmin::proto::DeleteOutcome;
-
-use crate::support::{
+use useradmin_testkit::{
     Console,
     Say::{Hang, Later, Usual},
     Step, by_id, timed,

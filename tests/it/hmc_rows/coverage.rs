@@ -6,9 +6,10 @@ use useradmin::{
     error::rule::{Body, Rule, decide},
     upstream::ibm_hmc::rules::{LOGON_RULES, RULES},
 };
+use useradmin_testkit::Say;
 
 use super::rows;
-use crate::{hmc_logon, support::Say};
+use crate::hmc_logon;
 
 /// Each row of the product's table is the first that fits some answer of ours: none is untested or shadowed.
 fn expect_all_hit(table: &'static [Rule], said: &[Say]) {

@@ -4,9 +4,9 @@ use tonic::Code::{
     Aborted, FailedPrecondition, Internal, NotFound, PermissionDenied, ResourceExhausted,
     Unavailable,
 };
+use useradmin_testkit::Say::{Hmc, Later};
 
 use super::{Row, last};
-use crate::support::Say::{Hmc, Later};
 
 pub fn rows() -> Vec<Row> {
     let mut rows = delete_user();

@@ -2,13 +2,13 @@
 
 use serde_json::{Value, json};
 use tonic::Code::{Internal, NotFound, ResourceExhausted, Unavailable};
-
-use super::{Row, last};
-use crate::support::{
+use useradmin_testkit::{
     Reply,
     Say::{self, Bent, Empty, Html, Json, Made},
     Seen, refusal,
 };
+
+use super::{Row, last};
 
 pub fn rows() -> Vec<Row> {
     let mut rows = pages();

@@ -6,8 +6,7 @@ use futures_util::future::join_all;
 use tokio::sync::Barrier;
 use tonic::Code::{Internal, PermissionDenied};
 use useradmin::proto::DeleteOutcome;
-
-use crate::support::{
+use useradmin_testkit::{
     Console, Reply,
     Say::{Empty, Hmc, Html, Usual},
     Seen, Step, by_id, by_name, refusal, usual,

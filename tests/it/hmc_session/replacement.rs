@@ -8,8 +8,7 @@ use std::sync::{
 use futures_util::future::join_all;
 use tonic::Code;
 use useradmin::proto::DeleteHmcUserRequest;
-
-use crate::support::{
+use useradmin_testkit::{
     Console, Reply,
     Say::{self, Empty, Hmc, Html, Json, Made},
     Seen, Step, by_id, by_name, usual,

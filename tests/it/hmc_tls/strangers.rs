@@ -2,9 +2,9 @@
 
 use futures_util::future::join_all;
 use tonic::Code::Unavailable;
+use useradmin_testkit::pki::{Authority, Identity, Kind, Validity};
 
 use super::{Case, ONLY_1_2, ONLY_1_3, ask, case};
-use crate::support::pki::{Authority, Identity, Kind, Validity};
 
 async fn expect_refused(cases: Vec<Case>) {
     join_all(cases.iter().map(|case| async move {

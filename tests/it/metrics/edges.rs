@@ -11,11 +11,11 @@ use tokio::{
     sync::Notify,
 };
 use tonic::{Code, Request};
-
-use super::{BATCH, HMC, count, serving, value};
-use crate::support::{
+use useradmin_testkit::{
     App, Reply, Upstream, ask, batch_deleted, batch_request, hmc_or, refusal, token_or, until,
 };
+
+use super::{BATCH, HMC, count, serving, value};
 
 async fn with_account(account: &Upstream) -> App {
     let hmc = Upstream::start(|seen| hmc_or(seen, || refusal(seen, 409, 317))).await;

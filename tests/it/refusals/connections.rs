@@ -6,13 +6,10 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
 };
+use useradmin_testkit::{App, Process, pki::Authority};
 
 use super::{FLOOD, REPORTED, configuration, plain, upstream};
-use crate::{
-    callers::tls_section,
-    connections::BEGIN,
-    support::{App, Process, pki::Authority},
-};
+use crate::{callers::tls_section, connections::BEGIN};
 
 /// Opens a connection, sends these bytes, and waits for its end.
 async fn send(address: &str, bytes: &[u8]) {

@@ -10,9 +10,9 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpListener;
 use tonic::Code;
 use useradmin_client::{Client, Error, ErrorReason, Outcome};
+use useradmin_testkit::{App, Reply, Upstream, free_port, hmc_section};
 
 use super::hmc_user;
-use crate::support::{App, Reply, Upstream, free_port, hmc_section};
 
 /// An HTTP/2 proxy that gives each call this response, or none.
 async fn proxy(response: Option<fn() -> Response<Empty<Bytes>>>) -> SocketAddr {

@@ -6,8 +6,7 @@ use useradmin::{
     proto::{DeleteHmcUserRequest, DeleteOutcome},
     sandbox::Sandbox,
 };
-
-use crate::support::{App, by_id, by_name};
+use useradmin_testkit::{by_id, by_name};
 
 /// First group of the object ID, and the name, of the users that can be deleted.
 const DELETABLE: [(&str, &str); 7] = [
@@ -65,7 +64,7 @@ fn requests(first: &str, name: &str) -> [DeleteHmcUserRequest; 3] {
 async fn users_that_can_be_deleted_are_deleted_and_gone() {
     for way in 0..3 {
         let sandbox = Sandbox::start().await.unwrap();
-        let app = App::with_sandbox(&sandbox).await;
+        let app = super::serve(&sandbox).await;
         for (first, name) in DELETABLE {
             let mut request = requests(first, name)[way].clone();
             request.validate_only = true;
@@ -99,7 +98,7 @@ async fn users_that_can_be_deleted_are_deleted_and_gone() {
 #[tokio::test]
 async fn a_name_that_two_users_have_is_refused() {
     let sandbox = Sandbox::start().await.unwrap();
-    let app = App::with_sandbox(&sandbox).await;
+    let app = super::serve(&sandbox).await;
     for name in ["Twin", "TWIN", "twin"] {
         let failed = app.delete_hmc_user(by_name(name)).await.unwrap_err();
         failed.expect(FailedPrecondition, "AMBIGUOUS_USER_NAME");
@@ -120,7 +119,7 @@ async fn users_that_cannot_be_deleted_yield_their_documented_errors() {
         let sandbox = &sandbox;
         async move {
             let (_, name, code, reason, told, attempts, outcome) = row;
-            let app = App::with_sandbox(sandbox).await;
+            let app = super::serve(sandbox).await;
             let failed = app.delete_hmc_user(request.clone()).await.unwrap_err();
             failed.expect(code, reason);
             let got = (failed.meta("attempts"), failed.meta("outcome"));
@@ -141,7 +140,7 @@ async fn users_that_cannot_be_deleted_yield_their_documented_errors() {
 #[tokio::test]
 async fn a_dry_run_tells_what_reading_tells() {
     let sandbox = Sandbox::start().await.unwrap();
-    let app = App::with_sandbox(&sandbox).await;
+    let app = super::serve(&sandbox).await;
     for (first, name, code, reason, ..) in REFUSED {
         for mut request in requests(first, name) {
             request.validate_only = true;
@@ -169,7 +168,7 @@ async fn a_dry_run_tells_what_reading_tells() {
 #[tokio::test]
 async fn a_restart_of_the_hmc_costs_one_more_logon() {
     let sandbox = Sandbox::start().await.unwrap();
-    let app = App::with_sandbox(&sandbox).await;
+    let app = super::serve(&sandbox).await;
     app.delete_hmc_user(by_name("alice")).await.unwrap();
     sandbox.expire_sessions();
     let done =

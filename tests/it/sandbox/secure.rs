@@ -10,8 +10,7 @@ use std::{
 use prost::Message as _;
 use prost_types::{FileDescriptorProto, FileDescriptorSet};
 use tonic::Code;
-
-use crate::support::{App, Process, Secure, ask, batch_request, by_name, pki::Identity, run};
+use useradmin_testkit::{App, Process, Secure, ask, batch_request, by_name, pki::Identity, run};
 
 fn read(folder: &Path, name: &str) -> String {
     fs::read_to_string(folder.join(name)).unwrap()
@@ -84,7 +83,7 @@ async fn callers_show_a_certificate_or_a_token() {
         let line = format!("{name}{{file=\"{file}\"}} ");
         let (_, expires) = metrics.split_once(&line).unwrap();
         let expires: u64 = expires.lines().next().unwrap().parse().unwrap();
-        let left = expires - crate::support::now();
+        let left = expires - useradmin_testkit::now();
         assert!(left > 6 * 86_400 && left <= 7 * 86_400, "{left}");
     }
     assert!(
@@ -148,11 +147,11 @@ fn a_folder_that_cannot_be_used_is_told() {
 #[tokio::test]
 async fn a_deletion_can_stay_without_an_answer() {
     let sandbox = useradmin::sandbox::Sandbox::start().await.unwrap();
-    let app = App::with_sandbox(&sandbox).await;
+    let app = super::serve(&sandbox).await;
     let mut request = batch_request("answer-nothing");
     request.node_id = "node-idle".to_owned();
     let within = std::time::Duration::from_millis(800);
-    let failed = crate::support::batch_within(&app, request, within).await;
+    let failed = useradmin_testkit::batch_within(&app, request, within).await;
     let failed = failed.unwrap_err();
     failed.expect(Code::DeadlineExceeded, "OUTCOME_UNKNOWN");
     assert_eq!(failed.metadata["outcome"], "unknown");
@@ -161,8 +160,8 @@ async fn a_deletion_can_stay_without_an_answer() {
 /// What clients are generated from: everything that answers hold is in it, with comments.
 #[test]
 fn the_protoset_is_complete() {
-    let program = env!("CARGO_BIN_EXE_useradmin");
-    let output = Command::new(program).arg("protoset").output().unwrap();
+    let program = useradmin_testkit::program();
+    let output = Command::new(&program).arg("protoset").output().unwrap();
     assert!(output.status.success() && output.stderr.is_empty());
     let set = FileDescriptorSet::decode(&*output.stdout).unwrap();
     let names: Vec<_> = set.file.iter().map(FileDescriptorProto::name).collect();

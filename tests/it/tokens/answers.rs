@@ -5,9 +5,9 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tonic::Code;
 use useradmin::proto::DeleteOutcome;
+use useradmin_testkit::{Failed, Reply, batch_deleted, batch_request, batch_within};
 
 use super::{account, shown, token, tokens};
-use crate::support::{Failed, Reply, batch_deleted, batch_request, batch_within};
 
 /// As the endpoint words it; the text may repeat what was sent.
 fn aadsts(status: u16, number: u32) -> Reply {

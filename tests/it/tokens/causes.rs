@@ -9,11 +9,11 @@ use futures_util::future::join_all;
 use serde_json::Value;
 use tonic::Code;
 use useradmin::proto::DeleteOutcome::Deleted;
-
-use super::{account, account_with, token, tokens};
-use crate::support::{
+use useradmin_testkit::{
     App, Process, Reply, Upstream, batch_deleted, batch_request, batch_within, configure,
 };
+
+use super::{account, account_with, token, tokens};
 
 fn refusal(status: u16, error: &str, code: u32) -> Reply {
     let body = format!(

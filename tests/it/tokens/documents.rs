@@ -4,9 +4,9 @@ use futures_util::future::join_all;
 use time::{Duration, OffsetDateTime};
 use tonic::Code;
 use useradmin::proto::DeleteOutcome::Deleted;
+use useradmin_testkit::{Reply, batch_deleted, batch_request, now};
 
 use super::{account, shown, tokens};
-use crate::support::{Reply, batch_deleted, batch_request, now};
 
 /// A date an hour from now, in one of the forms of App Service and others.
 fn dates() -> [String; 7] {

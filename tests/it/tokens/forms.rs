@@ -2,8 +2,9 @@
 
 use std::{collections::BTreeMap, fs};
 
+use useradmin_testkit::{Seen, batch_deleted, batch_error, batch_request, canary::CLIENT_SECRET};
+
 use super::{account, account_with, token, tokens};
-use crate::support::{Seen, batch_deleted, batch_error, batch_request, canary::CLIENT_SECRET};
 
 #[tokio::test]
 async fn the_secret_is_read_again_for_each_token() {

@@ -12,9 +12,9 @@ use std::{
 use futures_util::future::join_all;
 use tonic::Code::Unavailable;
 use useradmin::proto::DeleteOutcome::Deleted;
+use useradmin_testkit::{Reply, batch_deleted, batch_request, now, until};
 
 use super::{account_with, shown, tokens};
-use crate::support::{Reply, batch_deleted, batch_request, now, until};
 
 const LIFE: Duration = Duration::from_secs(3);
 

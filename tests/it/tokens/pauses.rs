@@ -3,12 +3,10 @@
 use std::time::Instant;
 
 use futures_util::future::join_all;
+use useradmin_testkit::{Reply, batch_deleted, batch_request};
 
 use super::{account, tokens};
-use crate::{
-    hmc_logon::most_requests,
-    support::{Reply, batch_deleted, batch_request},
-};
+use crate::hmc_logon::most_requests;
 
 #[tokio::test]
 async fn a_token_request_that_fails_is_followed_by_a_pause() {

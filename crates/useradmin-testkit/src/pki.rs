@@ -144,9 +144,9 @@ fn authority_params() -> CertificateParams {
 }
 
 /// Certificates of kinds that rcgen cannot make; see `certificates.sh`.
-const FIXTURES: &str = include_str!("certificates.pem");
+const FIXTURES: &str = include_str!("../fixtures/certificates.pem");
 /// The key of the leaves among them that are named after their authority.
-const FIXTURE_KEY: &str = include_str!("rsa-test-key.pem");
+const FIXTURE_KEY: &str = include_str!("../fixtures/rsa-test-key.pem");
 
 /// Returns the certificate of this name in PEM.
 pub fn fixture(name: &str) -> &'static str {

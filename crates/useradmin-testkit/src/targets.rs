@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use super::{
+use crate::{
     Reply, Seen,
     canary::{CLIENT_SECRET, PASSWORD, SESSION, TOKEN},
 };

@@ -1,5 +1,5 @@
-//! Reads HTTP/1.1 requests, for the upstreams of the tests and of the soak: they decide about every byte of their
-//! responses, which a complete HTTP server does not allow.
+//! Reads HTTP/1.1 requests, for upstreams that decide about every byte of their responses, which a complete HTTP server
+//! does not allow.
 
 use httparse::{EMPTY_HEADER, Status};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _};
@@ -62,6 +62,11 @@ impl Request {
         self.target
             .split_once('?')
             .map_or(&self.target, |(path, _)| path)
+    }
+
+    /// Returns the query, still percent-encoded; empty if there is none.
+    pub fn query(&self) -> &str {
+        self.target.split_once('?').map_or("", |(_, query)| query)
     }
 
     /// Returns the value of a header that occurs at most once.

@@ -9,7 +9,7 @@ use tonic_types::pb::{
 };
 use useradmin::proto::{BatchError, HmcError};
 
-use super::canary;
+use crate::canary;
 
 /// The failure.
 pub struct Failed {

@@ -9,19 +9,17 @@ use std::{
 use tokio::{sync::oneshot, task::JoinHandle};
 use tonic::{Response, transport::Channel};
 use useradmin::{
-    cli::sandbox_config,
     config::{self, Config},
     proto::{
         DeleteBatchNodeUserRequest, DeleteBatchNodeUserResponse, DeleteHmcUserRequest,
         DeleteHmcUserResponse, delete_hmc_user_request::User, user_admin_client::UserAdminClient,
     },
-    sandbox::Sandbox,
     server::Server,
     workers::Workers,
 };
 use uuid::Uuid;
 
-use super::{Failed, ask, canary, until};
+use crate::{Failed, ask, canary, until};
 
 /// `anonymous` may do everything; no admin port; the audit log goes to the test's folder.
 pub const COMMON: &str = r#"
@@ -67,12 +65,6 @@ impl App {
         fs::write(&file, text).unwrap();
         let config = config::load(&file).unwrap_or_else(|faults| panic!("{faults}"));
         Self::run(folder, &config).await
-    }
-
-    /// As `serve --sandbox` does.
-    pub async fn with_sandbox(sandbox: &Sandbox) -> Self {
-        let config = sandbox_config(sandbox, "127.0.0.1:0".parse().unwrap()).unwrap();
-        Self::run(Self::folder(), &config).await
     }
 
     /// The same; the drain ends early when `hurry` is sent.

@@ -1,10 +1,11 @@
 //! The program in a process of its own.
 
 use std::{
+    env,
     fs::{self, OpenOptions},
     io::{BufRead as _, BufReader, Read as _},
     net::{IpAddr, TcpListener},
-    path::Path,
+    path::{Path, PathBuf},
     process::{self, Child, ChildStdout, Command, Output, Stdio},
     sync::atomic::{AtomicU16, Ordering},
 };
@@ -13,9 +14,14 @@ use serde_json::Value;
 use tonic::transport::Channel;
 use useradmin::proto::user_admin_client::UserAdminClient;
 
-use super::batch_section;
+use crate::batch_section;
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_useradmin");
+/// Returns the path of the program. Cargo builds it before tests and benchmarks, into the folder above theirs.
+pub fn program() -> PathBuf {
+    let executable = env::current_exe().unwrap();
+    let folder = executable.parent().and_then(Path::parent).unwrap();
+    folder.join("useradmin")
+}
 
 /// Runs it to its end: the exit code, standard output, standard error.
 pub fn run(arguments: &[&str]) -> (i32, String, String) {
@@ -24,7 +30,7 @@ pub fn run(arguments: &[&str]) -> (i32, String, String) {
 
 /// The same, with these variables in its environment.
 pub fn run_in(variables: &[(&str, &str)], arguments: &[&str]) -> (i32, String, String) {
-    let mut command = Command::new(PROGRAM);
+    let mut command = Command::new(program());
     command.envs(variables.iter().copied());
     let Output {
         status,
@@ -83,19 +89,19 @@ pub struct Process {
 impl Process {
     /// With these arguments, and its log there, at this level.
     pub fn logging(arguments: &[&str], log: impl Into<Stdio>, level: &str) -> Self {
-        let mut command = Command::new(PROGRAM);
+        let mut command = Command::new(program());
         command.args(arguments).stderr(log).env("RUST_LOG", level);
         Self::ready(command)
     }
 
     /// With `useradmin.toml` of this folder. What it logs goes on in `log`.
     pub fn start(folder: &Path) -> Self {
-        Self::run(Command::new(PROGRAM), folder)
+        Self::run(Command::new(program()), folder)
     }
 
     /// The same, with these variables in its environment.
     pub fn start_in(folder: &Path, variables: &[(&str, &str)]) -> Self {
-        let mut command = Command::new(PROGRAM);
+        let mut command = Command::new(program());
         command.envs(variables.iter().copied());
         Self::run(command, folder)
     }
@@ -104,7 +110,7 @@ impl Process {
     pub fn limited(folder: &Path, bytes: usize) -> Self {
         let mut shell = Command::new("sh");
         shell.args(["-c", "ulimit -f $0; exec \"$@\""]);
-        shell.args([&bytes.div_ceil(512).to_string(), PROGRAM]);
+        shell.arg(bytes.div_ceil(512).to_string()).arg(program());
         Self::run(shell, folder)
     }
 
@@ -112,7 +118,7 @@ impl Process {
     pub fn few_files(folder: &Path, most: u32) -> Self {
         let mut shell = Command::new("sh");
         shell.args(["-c", "ulimit -S -n $0; exec \"$@\""]);
-        shell.args([&most.to_string(), PROGRAM]);
+        shell.arg(most.to_string()).arg(program());
         Self::run(shell, folder)
     }
 
@@ -120,7 +126,7 @@ impl Process {
     pub fn no_more_files(folder: &Path, most: u32) -> Self {
         let mut shell = Command::new("sh");
         shell.args(["-c", "ulimit -n $0; exec \"$@\""]);
-        shell.args([&most.to_string(), PROGRAM]);
+        shell.arg(most.to_string()).arg(program());
         Self::run(shell, folder)
     }
 
@@ -132,7 +138,7 @@ impl Process {
             .args(["-D", "-f", "-yy", "-s", "512", "-o"])
             .arg(file);
         let calls = "trace=openat,write,writev,sendto,sendmsg,connect,fdatasync";
-        strace.args(["-e", calls, PROGRAM]);
+        strace.args(["-e", calls]).arg(program());
         Self::run(strace, folder)
     }
 
@@ -141,7 +147,8 @@ impl Process {
         let mut strace = Command::new("strace");
         strace.args(["-D", "-f", "-o"]).arg(file);
         strace.args(["-e", "trace=fdatasync"]);
-        strace.args(["-e", "inject=fdatasync:delay_exit=50ms", PROGRAM]);
+        strace.args(["-e", "inject=fdatasync:delay_exit=50ms"]);
+        strace.arg(program());
         Self::run(strace, folder)
     }
 
@@ -151,7 +158,9 @@ impl Process {
         strace.args(["-D", "-f", "-o"]).arg(file);
         strace.arg("-P").arg(folder.join("audit.jsonl"));
         let fault = format!("inject=write:error=EIO:when={writes}");
-        strace.args(["-e", "trace=write", "-e", &fault, PROGRAM]);
+        strace
+            .args(["-e", "trace=write", "-e", &fault])
+            .arg(program());
         Self::run(strace, folder)
     }
 

@@ -21,7 +21,8 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use super::{REQUEST_ID, Reply, Seen, pki::Identity};
+use super::{Reply, Seen};
+use crate::{REQUEST_ID, pki::Identity};
 
 /// What becomes of a stream.
 #[derive(Clone, Debug)]

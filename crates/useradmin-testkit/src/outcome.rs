@@ -4,7 +4,7 @@ use useradmin::proto::{
     DeleteBatchNodeUserResponse, DeleteHmcUserResponse, DeleteOutcome as Outcome,
 };
 
-use super::{App, Failed};
+use crate::{App, Failed};
 
 /// How a call ended.
 #[derive(Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::{fmt::Write as _, time::Duration};
 use tonic::{Request, Response, Status};
 use useradmin::proto::{DeleteBatchNodeUserRequest, DeleteBatchNodeUserResponse};
 
-use super::{App, Failed, Reply, Seen, Upstream, batch_section, canary, token_or};
+use crate::{App, Failed, Reply, Seen, Upstream, batch_section, canary, token_or};
 
 /// The `request-id` of every scripted answer.
 pub const REQUEST_ID: &str = "5289d960-7a3c-4d0e-9a57-0c6f1f0a2b11";

@@ -5,12 +5,13 @@ use std::{fmt::Write as _, fs, path::Path, process::Command};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
+use crate::program;
+
 /// What `useradmin audit verify` with these arguments says: exit code, standard output, standard error.
 pub fn verify<S: AsRef<std::ffi::OsStr>>(
     arguments: impl IntoIterator<Item = S>,
 ) -> (i32, String, String) {
-    let program = env!("CARGO_BIN_EXE_useradmin");
-    let mut command = Command::new(program);
+    let mut command = Command::new(program());
     let output = command.args(["audit", "verify"]).args(arguments).output();
     let output = output.unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();

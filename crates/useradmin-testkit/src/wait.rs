@@ -8,7 +8,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::canary;
+use crate::canary;
 
 /// Far more than anything takes, even on a busy machine.
 const LIMIT: Duration = Duration::from_secs(20);

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use tonic::{Code, Request};
 use useradmin::proto::DeleteHmcUserRequest;
 
-use super::{App, Failed, Reply, Seen, Upstream, canary::SESSION, hmc_section};
+use crate::{App, Failed, Reply, Seen, Upstream, canary::SESSION, hmc_section};
 
 /// What a request asks an HMC for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

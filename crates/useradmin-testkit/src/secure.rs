@@ -23,7 +23,7 @@ use useradmin::proto::{
     DeleteHmcUserResponse, user_admin_client::UserAdminClient,
 };
 
-use super::{Failed, canary, pki::Identity};
+use crate::{Failed, canary, pki::Identity};
 
 /// Trusts this authority, shows this certificate, and speaks HTTP/2.
 pub fn connector(authority: &str, shown: Option<&Identity>) -> TlsConnector {

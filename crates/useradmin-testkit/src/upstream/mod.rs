@@ -17,7 +17,13 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-pub use super::request::Request as Seen;
+mod http2;
+mod request;
+
+pub use self::{
+    http2::{Http2, Stream},
+    request::Request as Seen,
+};
 
 impl Seen {
     /// The last part of the path: the user of a DELETE.

@@ -15,10 +15,10 @@ use ring::{
 use rustls::pki_types::{PrivatePkcs8KeyDer, pem::PemObject as _};
 use serde_json::{Value, json};
 
-use super::canary;
+use crate::canary;
 
 /// For tests alone: ring signs with RSA keys, but makes none.
-const RSA: &str = include_str!("rsa-test-key.pem");
+const RSA: &str = include_str!("../fixtures/rsa-test-key.pem");
 
 enum Key {
     P256(EcdsaKeyPair),

@@ -24,7 +24,7 @@ use tonic::{
     transport::{Identity, Server, ServerTlsConfig, server::TcpIncoming},
 };
 
-use super::{canary, pki};
+use crate::{canary, pki};
 
 /// What came.
 #[derive(Clone, Default)]
