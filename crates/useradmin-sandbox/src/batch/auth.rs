@@ -6,11 +6,11 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::super::credentials::Credentials;
-use super::super::entra::Tokens;
-use super::super::net::Incoming;
 use super::reply::Fault;
 use super::shared_key;
+use crate::credentials::Credentials;
+use crate::entra::Tokens;
+use crate::net::Incoming;
 
 const TOKEN_MESSAGE: &str = "Server failed to authenticate the request. Make sure the value of Authorization header is formed correctly.";
 

@@ -4,8 +4,8 @@
 use http::Method;
 use uuid::Uuid;
 
-use super::super::net::Incoming;
 use super::reply::Fault;
+use crate::net::Incoming;
 
 /// Headers that these operations do not list.
 const CONDITIONS: [&str; 4] = [

@@ -1,21 +1,22 @@
 //! The Azure Batch service: `GET` a node, `DELETE` a user of a node, API version 2023-11-01.18.0.
 //!
-//! Here is the order of the checks; each check, the account's state and the bytes of an answer have a file of
-//! their own.
+//! This module has the order of the checks. Each check, the state of the account and the bytes of a response have a
+//! file of their own.
 
 mod auth;
 mod checks;
 mod codes;
-mod layout;
+mod fixtures;
+mod formatter;
 mod query;
 mod reply;
 mod shared_key;
-mod world;
+mod state;
 
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::{self, Request};
 use axum::response::Response;
 use http::Method;
 use serde::Serialize;
@@ -23,16 +24,17 @@ use serde_json::{Map, Value, json};
 
 use self::auth::Gate;
 use self::checks::Target;
+use self::fixtures::{Node, SILENT};
 use self::reply::{Exchange, Fault};
-use self::world::{Node, World};
-use super::credentials::Credentials;
-use super::entra::Tokens;
-use super::net::{Counters, Incoming, bump};
+use self::state::State;
+use crate::credentials::Credentials;
+use crate::entra::Tokens;
+use crate::net::{Counters, Incoming, bump};
 
 /// The account behind the endpoint.
 pub(super) struct Batch {
     gate: Gate,
-    world: World,
+    state: State,
     counters: Arc<Counters>,
 }
 
@@ -43,13 +45,13 @@ pub(super) fn router(
 ) -> Router {
     let batch = Batch {
         gate: Gate::new(credentials, tokens),
-        world: World::default(),
+        state: State::default(),
         counters,
     };
     Router::new().fallback(answer).with_state(Arc::new(batch))
 }
 
-async fn answer(State(batch): State<Arc<Batch>>, request: Request) -> Response {
+async fn answer(extract::State(batch): extract::State<Arc<Batch>>, request: Request) -> Response {
     bump(&batch.counters.batch_requests);
     if request.method() == Method::DELETE {
         bump(&batch.counters.batch_deletes);
@@ -83,13 +85,13 @@ impl Batch {
         }
         match target {
             Target::Node { pool, node } => {
-                let node = world::node(&pool, &node)?;
+                let node = state::node(&pool, &node)?;
                 let document = node_document(call, &exchange.origin, &pool, node);
                 Ok(Some(exchange.document(&document)))
             }
             Target::User { pool, node, user } => {
-                let answers = user != world::SILENT;
-                self.world.delete_user(&pool, &node, &user)?;
+                let answers = user != SILENT;
+                self.state.delete_user(&pool, &node, &user)?;
                 Ok(answers.then(|| exchange.empty()))
             }
         }

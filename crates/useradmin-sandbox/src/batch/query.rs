@@ -1,8 +1,8 @@
 //! The query parameters of a call on the Batch service: `api-version`, `timeout`, and nothing unknown.
 
-use super::super::net::Incoming;
 use super::checks::Target;
 use super::reply::Fault;
+use crate::net::Incoming;
 
 const API_VERSION: &str = "2023-11-01.18.0";
 

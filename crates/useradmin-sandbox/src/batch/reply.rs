@@ -7,9 +7,9 @@ use axum::response::Response;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::super::net::{Incoming, now, response, set};
 use super::codes::{self, Row};
-use super::layout::layout;
+use super::formatter::layout;
+use crate::net::{Incoming, now, response, set};
 
 const JSON: &str = "application/json; odata=minimalmetadata";
 const ERROR_TYPE: &str = "Microsoft.Azure.Batch.Protocol.Entities.Container.errors/@Element";

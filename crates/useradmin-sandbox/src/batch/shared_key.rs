@@ -8,9 +8,9 @@ use hmac::digest::KeyInit;
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
-use super::super::credentials::Credentials;
-use super::super::net::Incoming;
 use super::reply::Fault;
+use crate::credentials::Credentials;
+use crate::net::Incoming;
 
 /// The header values that are signed, each on a line of its own, in this order.
 const SIGNED: [&str; 11] = [

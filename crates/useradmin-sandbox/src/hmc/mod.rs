@@ -20,8 +20,8 @@ use self::name_filter::NameFilter;
 use self::reply::Refusal;
 use self::sessions::Sessions;
 use self::users::Users;
-use super::credentials::Credentials;
-use super::net::{Counters, Incoming, bump};
+use crate::credentials::Credentials;
+use crate::net::{Counters, Incoming, bump};
 
 const USER_TYPES: [&str; 4] = ["standard", "template", "pattern-based", "system-defined"];
 

@@ -5,7 +5,7 @@
 use axum::response::Response;
 use serde_json::{Map, Value, json};
 
-use super::super::net::{Incoming, response, set};
+use crate::net::{Incoming, response, set};
 
 const JSON: &str = "application/json;charset=UTF-8";
 

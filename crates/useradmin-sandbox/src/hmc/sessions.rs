@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
 
-use super::super::credentials::{Credentials, token};
-use super::super::net::{Incoming, lock};
 use super::reply::Refusal;
+use crate::credentials::{Credentials, token};
+use crate::net::{Incoming, lock};
 
 /// `max-web-services-api-sessions`, `max-failed-logins` and `disable-delay` of the user.
 pub(super) const MAX_SESSIONS: usize = 100;

@@ -8,10 +8,10 @@ use std::sync::Mutex;
 use serde_json::{Map, Value, json};
 
 use self::Verdict::{Deletes, Invisible, Page, Refuses};
-use super::super::net::lock;
 use super::name_filter::NameFilter;
 use super::reply::Refusal;
 use super::sessions::{DISABLE_DELAY_MINUTES, IDLE_MINUTES, MAX_FAILED_LOGINS, MAX_SESSIONS};
+use crate::net::lock;
 
 /// Where the user of the API finds the template that is in use.
 const TEMPLATE_URI: &str = "/api/users/00000317-4a7a-11e4-91ee-1c6f65065a91";

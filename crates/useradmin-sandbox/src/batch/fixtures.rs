@@ -1,18 +1,9 @@
-//! The simulated account: its pools, nodes and users, and what a deletion does to them.
-//!
-//! Only the deletions are state; everything else is a table. No HTTP here.
-
-use std::collections::HashSet;
-use std::sync::Mutex;
-
-use super::super::net::lock;
-use super::codes;
-use super::reply::Fault;
+//! The pools, nodes and users of the simulated account at the start.
 
 /// A pool and the code that every call on its nodes gets.
-struct Pool {
-    id: &'static str,
-    refuses: Option<&'static str>,
+pub(super) struct Pool {
+    pub(super) id: &'static str,
+    pub(super) refuses: Option<&'static str>,
 }
 
 /// A node of `pool-1`.
@@ -20,10 +11,10 @@ pub(super) struct Node {
     pub(super) id: &'static str,
     pub(super) state: &'static str,
     /// The code of a deletion; the document allows it in the states idle and running only.
-    refuses: Option<&'static str>,
+    pub(super) refuses: Option<&'static str>,
 }
 
-static POOLS: [Pool; 4] = [
+pub(super) static POOLS: [Pool; 4] = [
     Pool {
         id: "pool-1",
         refuses: None,
@@ -42,7 +33,7 @@ static POOLS: [Pool; 4] = [
     },
 ];
 
-static NODES: [Node; 14] = [
+pub(super) static NODES: [Node; 14] = [
     ready("node-idle", "idle"),
     ready("node-running", "running"),
     ready("tvm-1695681911_1-20161121t182739z", "idle"),
@@ -80,7 +71,7 @@ static NODES: [Node; 14] = [
 pub(super) const SILENT: &str = "answer-nothing";
 
 /// The users of every node that is ready.
-static USERS: [&str; 5] = ["alice", "bob", "carol", "josé", "user name/with ?#%"];
+pub(super) static USERS: [&str; 5] = ["alice", "bob", "carol", "josé", "user name/with ?#%"];
 
 const fn ready(id: &'static str, state: &'static str) -> Node {
     Node {
@@ -98,53 +89,10 @@ const fn busy(id: &'static str, state: &'static str, code: &'static str) -> Node
     }
 }
 
-/// Pool IDs are case-insensitive; of node IDs nobody says so.
-pub(super) fn node(pool: &str, node: &str) -> Result<&'static Node, Fault> {
-    let known = POOLS
-        .iter()
-        .find(|known| known.id.eq_ignore_ascii_case(pool));
-    match known.ok_or_else(|| Fault::new("PoolNotFound"))?.refuses {
-        Some(code) => Err(Fault::new(code)),
-        None => NODES
-            .iter()
-            .find(|known| known.id == node)
-            .ok_or_else(|| Fault::new("NodeNotFound")),
-    }
-}
-
-/// The account as it is now.
-#[derive(Default)]
-pub(super) struct World {
-    deleted: Mutex<HashSet<(&'static str, String)>>,
-}
-
-impl World {
-    pub(super) fn delete_user(&self, pool: &str, node: &str, user: &str) -> Result<(), Fault> {
-        let node = self::node(pool, node)?;
-        if let Some(code) = node.refuses {
-            return Err(Fault::new(code));
-        }
-        if user == SILENT {
-            return Ok(());
-        }
-        if node.id == "node-idle"
-            && let Some(row) = user.strip_prefix("answer-").and_then(codes::find)
-        {
-            return Err(Fault::of(row));
-        }
-        let deleted =
-            USERS.contains(&user) && lock(&self.deleted).insert((node.id, user.to_owned()));
-        if deleted {
-            Ok(())
-        } else {
-            Err(Fault::new("NodeUserNotFound"))
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{NODES, POOLS};
+    use crate::batch::codes;
 
     /// A code without a row would silently become an internal error.
     #[test]

@@ -1,0 +1,53 @@
+//! The state of the simulated account: the users that were deleted.
+
+use std::collections::HashSet;
+use std::sync::Mutex;
+
+use super::codes;
+use super::fixtures::{NODES, Node, POOLS, SILENT, USERS};
+use super::reply::Fault;
+use crate::net::lock;
+
+/// Pool IDs are case-insensitive; of node IDs nobody says so.
+pub(super) fn node(pool: &str, node: &str) -> Result<&'static Node, Fault> {
+    let known = POOLS
+        .iter()
+        .find(|known| known.id.eq_ignore_ascii_case(pool));
+    match known.ok_or_else(|| Fault::new("PoolNotFound"))?.refuses {
+        Some(code) => Err(Fault::new(code)),
+        None => NODES
+            .iter()
+            .find(|known| known.id == node)
+            .ok_or_else(|| Fault::new("NodeNotFound")),
+    }
+}
+
+/// The account as it is now.
+#[derive(Default)]
+pub(super) struct State {
+    deleted: Mutex<HashSet<(&'static str, String)>>,
+}
+
+impl State {
+    pub(super) fn delete_user(&self, pool: &str, node: &str, user: &str) -> Result<(), Fault> {
+        let node = self::node(pool, node)?;
+        if let Some(code) = node.refuses {
+            return Err(Fault::new(code));
+        }
+        if user == SILENT {
+            return Ok(());
+        }
+        if node.id == "node-idle"
+            && let Some(row) = user.strip_prefix("answer-").and_then(codes::find)
+        {
+            return Err(Fault::of(row));
+        }
+        let deleted =
+            USERS.contains(&user) && lock(&self.deleted).insert((node.id, user.to_owned()));
+        if deleted {
+            Ok(())
+        } else {
+            Err(Fault::new("NodeUserNotFound"))
+        }
+    }
+}
