@@ -14,7 +14,7 @@ use useradmin::{
     },
     proto::ErrorReason as R,
     upstream::{
-        azure_batch::{NAMES, no_token},
+        azure_batch::{NAMES, entra::causes},
         registry::tables,
     },
 };
@@ -231,7 +231,7 @@ fn every_cause_is_in_the_comment() {
     ];
     let known: BTreeSet<_> = words
         .into_iter()
-        .chain(no_token::causes())
+        .chain(causes::all())
         .chain(others)
         .collect();
     assert_eq!(named, known);

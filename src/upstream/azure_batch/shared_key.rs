@@ -9,7 +9,7 @@ use sha2::Sha256;
 use url::form_urlencoded;
 use zeroize::Zeroizing;
 
-use super::no_token;
+use super::entra::causes;
 use crate::{
     config::secret::{Secret, SecretSource},
     error::Failure,
@@ -107,5 +107,5 @@ fn decode(key: &Secret) -> Result<Zeroizing<Vec<u8>>, Failure> {
 
 fn unusable(context: &str) -> Failure {
     let context = format!("the shared key cannot be used: {context}");
-    no_token::rejected(no_token::CREDENTIAL_UNUSABLE, context)
+    causes::rejected(causes::CREDENTIAL_UNUSABLE, context)
 }

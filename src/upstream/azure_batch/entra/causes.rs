@@ -77,7 +77,7 @@ const TRANSIENT_CODES: [u32; 11] = [
 ];
 
 /// Returns all causes.
-pub fn causes() -> impl Iterator<Item = &'static str> {
+pub fn all() -> impl Iterator<Item = &'static str> {
     OAUTH_ERRORS.into_iter().chain(OTHERS)
 }
 

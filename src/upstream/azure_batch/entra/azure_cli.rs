@@ -16,14 +16,14 @@ use tokio::{
 use zeroize::Zeroizing;
 
 use super::{
-    entra::Token,
-    no_token::{
+    causes::{
         AZURE_CLI_FAILED, AZURE_CLI_NOT_FOUND, AZURE_CLI_NOT_LOGGED_IN,
         AZURE_CLI_OUTPUT_NOT_UNDERSTOOD, AZURE_CLI_TOO_OLD, CREDENTIAL_REFUSED,
         INTERACTION_REQUIRED, TOKEN_ENDPOINT_UNREACHABLE, aadsts_code, is_transient, oauth_error,
         rejected, unreachable,
     },
-    token_document,
+    document,
+    token::Token,
 };
 use crate::{
     error::{Failure, Repeat},
@@ -58,7 +58,7 @@ pub async fn token(scope: &str, tenant_id: Option<&str>) -> Result<Lease<Token>,
     command.env("TZ", "UTC0");
     match run(command).await {
         Ok((status, output)) if status.success() => {
-            token_document::read(&output.stdout, SystemTime::now()).map_err(|error| {
+            document::read(&output.stdout, SystemTime::now()).map_err(|error| {
                 let context = format!("the output of az cannot be used: {error}");
                 not_understood(context)
             })

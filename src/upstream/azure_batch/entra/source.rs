@@ -1,9 +1,6 @@
 //! Microsoft Entra tokens through `azure_identity`, over our own HTTP client.
 
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use azure_core::{
     cloud::{CloudConfiguration, CustomConfiguration},
@@ -16,18 +13,16 @@ use azure_identity::{
     ManagedIdentityCredential, ManagedIdentityCredentialOptions, UserAssignedId,
 };
 use url::Url;
-use zeroize::Zeroizing;
 
 use super::{
-    azure_cli, federated,
-    no_token::{CREDENTIAL_UNUSABLE, TOKEN_TIMED_OUT, rejected, unreachable},
-    token_endpoint::Exchange,
+    azure_cli,
+    causes::{CREDENTIAL_UNUSABLE, TOKEN_TIMED_OUT, rejected, unreachable},
+    endpoint::Exchange,
+    federated,
+    token::{Outcome, TOKEN, Token},
 };
 use crate::{
-    config::{
-        Entra, EntraKind,
-        secret::{SecretSource, unprintable},
-    },
+    config::{Entra, EntraKind, secret::SecretSource},
     error::Failure,
     metrics::Requests,
     upstream::{
@@ -37,51 +32,9 @@ use crate::{
     },
 };
 
-/// The kind of credential in the numbers.
-pub const TOKEN: &str = "token";
-const SCHEME: &str = "Bearer ";
 const PUBLIC_AUTHORITY: &str = "https://login.microsoftonline.com";
 /// How long the Azure CLI may run.
 const AZURE_CLI_LIMIT: Duration = Duration::from_mins(1);
-
-/// The value of the Authorization header.
-pub struct Token(Zeroizing<String>);
-
-unprintable!(Token, Lease<Token>);
-
-impl Token {
-    /// Creates the header's value from a token, which must be visible ASCII.
-    pub fn new(bare: &str) -> Self {
-        Self(Zeroizing::new(format!("{SCHEME}{bare}")))
-    }
-
-    /// The header's value. Hand it to the wire only.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-
-    /// The token alone.
-    pub fn bare(&self) -> &str {
-        self.0.strip_prefix(SCHEME).unwrap_or_default()
-    }
-}
-
-/// Result of the last request to a token endpoint; empty if no request was sent.
-#[derive(Default)]
-pub struct Outcome(Mutex<Option<Result<Lease<Token>, Failure>>>);
-
-unprintable!(Outcome);
-
-impl Outcome {
-    /// Replaces the result.
-    pub fn set(&self, outcome: Result<Lease<Token>, Failure>) {
-        *crate::lock(&self.0) = Some(outcome);
-    }
-
-    fn take(&self) -> Option<Result<Lease<Token>, Failure>> {
-        crate::lock(&self.0).take()
-    }
-}
 
 /// Where tokens come from.
 pub struct TokenSource {

@@ -8,7 +8,7 @@ use serde_json::Value;
 use time::{Date, OffsetDateTime, PrimitiveDateTime, Time, UtcOffset};
 use zeroize::Zeroizing;
 
-use super::entra::Token;
+use super::token::Token;
 use crate::upstream::{http::BYTE_ORDER_MARK, renewable::Lease};
 
 /// How long a token of unknown expiry is used. If it expires earlier, the account refuses it, and it is renewed.

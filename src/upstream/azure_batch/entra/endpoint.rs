@@ -17,13 +17,13 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
-    entra::{Outcome, Token},
-    no_token::{
+    causes::{
         CREDENTIAL_REFUSED, TOKEN_ENDPOINT_UNAVAILABLE, TOKEN_ENDPOINT_UNREACHABLE,
         TOKEN_RESPONSE_NOT_UNDERSTOOD, TOKEN_TIMED_OUT, aadsts_code, is_transient, oauth_error,
         rejected, unreachable,
     },
-    token_document,
+    document,
+    token::{Outcome, Token},
 };
 use crate::{
     error::Failure,
@@ -139,7 +139,7 @@ fn read(answer: &Answer) -> Result<Lease<Token>, Failure> {
     }
     let now = answer.date().unwrap_or_else(SystemTime::now);
     let body = answer.body.as_deref().unwrap_or_default();
-    token_document::read(body, now).map_err(|error| {
+    document::read(body, now).map_err(|error| {
         let context = format!("token endpoint: {error}");
         unreachable(TOKEN_RESPONSE_NOT_UNDERSTOOD, context)
     })
