@@ -4,10 +4,10 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
-use useradmin::upstream::http::Answer;
+use useradmin::upstream::response::Response;
 
 /// `None` when the bytes are no answer.
-pub fn parse(bytes: &[u8]) -> Option<Answer> {
+pub fn parse(bytes: &[u8]) -> Option<Response> {
     let (head, body) = match bytes.windows(2).position(|pair| pair == b"\n\n") {
         Some(at) => (&bytes[..at], &bytes[at + 2..]),
         None => (bytes, &[][..]),
@@ -21,7 +21,7 @@ pub fn parse(bytes: &[u8]) -> Option<Answer> {
         let name = HeaderName::from_bytes(&line[..at]).ok()?;
         headers.append(name, HeaderValue::from_bytes(&line[at + 1..]).ok()?);
     }
-    Some(Answer {
+    Some(Response {
         status: status.parse().ok()?,
         headers,
         body: (rest != "cut").then(|| Bytes::copy_from_slice(body)),
@@ -29,7 +29,7 @@ pub fn parse(bytes: &[u8]) -> Option<Answer> {
 }
 
 /// The body as JSON, read without the product.
-pub fn json(answer: &Answer) -> Value {
+pub fn json(answer: &Response) -> Value {
     let body = answer.body.as_deref().unwrap_or_default();
     serde_json::from_slice(body).unwrap_or_default()
 }

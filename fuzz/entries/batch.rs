@@ -7,8 +7,8 @@ use useradmin::{
     proto::{BatchError, ErrorReason as R},
     upstream::{
         azure_batch::{NAMES, Node, NodeUser, classify},
-        http::Answer,
         redact::Secrets,
+        response::Response,
     },
 };
 
@@ -70,7 +70,7 @@ pub fn batch(bytes: &[u8]) {
 }
 
 /// The body without its byte order mark, read without the product.
-fn document(answer: &Answer) -> Value {
+fn document(answer: &Response) -> Value {
     let body = answer.body.as_deref().unwrap_or_default();
     let body = body.strip_prefix("\u{FEFF}".as_bytes()).unwrap_or(body);
     let document: Value = serde_json::from_slice(body).unwrap_or_default();
@@ -119,7 +119,7 @@ fn check_error(error: &BatchError, document: &Value, status: u16) {
 }
 
 /// The same answer to the reading of a node.
-fn check_node(answer: &Answer, secrets: &Secrets, document: &Value) {
+fn check_node(answer: &Response, secrets: &Secrets, document: &Value) {
     let id = document["id"].as_str();
     let other = id.is_some_and(|id| !id.eq_ignore_ascii_case("tvm-1"));
     let state = document["state"].as_str().filter(|_| !other);

@@ -6,7 +6,6 @@ use serde_json::Value;
 use useradmin::{
     proto::{ErrorReason as R, HmcError},
     upstream::{
-        http::Answer,
         ibm_hmc::{
             NAMES,
             classify::failure,
@@ -15,6 +14,7 @@ use useradmin::{
         },
         path,
         redact::Secrets,
+        response::Response,
     },
 };
 
@@ -40,13 +40,13 @@ pub fn hmc(bytes: &[u8]) {
 }
 
 /// The reason of the standard error body, read without the product.
-fn own_reason(answer: &Answer, document: &Value) -> Option<u32> {
+fn own_reason(answer: &Response, document: &Value) -> Option<u32> {
     let status = document.as_object()?.get("http-status")?.as_u64()?;
     let reason = u32::try_from(document["reason"].as_u64()?).ok();
     reason.filter(|_| status == u64::from(answer.status))
 }
 
-fn check_error(answer: &Answer, document: &Value) {
+fn check_error(answer: &Response, document: &Value) {
     let secrets = Secrets::new([SESSION, PASSWORD]);
     let own = own_reason(answer, document);
     let sure = match answer.status {
@@ -82,7 +82,7 @@ fn check_error(answer: &Answer, document: &Value) {
 }
 
 /// What a logon answers.
-fn check_session(answer: &Answer, document: &Value) {
+fn check_session(answer: &Response, document: &Value) {
     if let Some(session) = wire::session(answer) {
         assert_eq!(document["api-session"].as_str(), Some(session.as_str()));
         assert!(!session.is_empty() && HeaderValue::from_str(&session).is_ok());
@@ -93,7 +93,7 @@ fn check_session(answer: &Answer, document: &Value) {
 }
 
 /// What the readings of users answer.
-fn check_users(answer: &Answer, document: &Value) {
+fn check_users(answer: &Response, document: &Value) {
     if let Some(user) = wire::user(answer, ID, SESSION) {
         assert_eq!(user.id, ID);
         assert_eq!(document["name"].as_str(), Some(&*user.name));

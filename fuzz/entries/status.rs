@@ -5,7 +5,7 @@ use tonic::{Code, Status};
 use tonic_types::pb::{BadRequest, ErrorInfo, RequestInfo};
 use useradmin::{
     error::{
-        Failure, Fate,
+        Effect, Failure,
         resource::ResourceNames,
         status::{CallFacts, MAX_STATUS_BYTES, status},
     },
@@ -63,7 +63,7 @@ pub fn of(
         request_id: "5289d960-0000-0000-0000-000000000000".to_owned(),
         identifiers: owned.collect(),
         attempts: 1,
-        outcome: failure.fate,
+        outcome: failure.effect,
     };
     let status = status(failure, &facts);
     assert_eq!(check(&status).reason, failure.reason);
@@ -74,12 +74,12 @@ pub fn of(
 
 /// Does an answer's failure say no more of the DELETE than the answer does?
 pub fn check_fate(failure: &Failure, sure: bool) {
-    let fate = if sure {
-        Fate::NotDeleted
+    let effect = if sure {
+        Effect::NotDeleted
     } else {
-        Fate::Unknown
+        Effect::Unknown
     };
-    assert_eq!(failure.fate, fate, "{failure:?}");
+    assert_eq!(failure.effect, effect, "{failure:?}");
     let after = failure.retry_after;
     assert!(after.is_none_or(|after| (1..=60).contains(&after.as_secs())));
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use http::{HeaderMap, HeaderValue, header::RETRY_AFTER};
 use useradmin::{
     service::meta::{CallMeta, parse_timeout},
-    upstream::http::Answer,
+    upstream::response::Response,
 };
 
 /// The last second that a date with four digits for its year can name.
@@ -24,7 +24,7 @@ pub fn retry_after(bytes: &[u8]) {
 }
 
 fn asked(value: HeaderValue) -> Option<Duration> {
-    let answer = Answer {
+    let answer = Response {
         status: 503,
         headers: HeaderMap::from_iter([(RETRY_AFTER, value)]),
         body: None,

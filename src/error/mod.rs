@@ -17,7 +17,7 @@ pub const DOMAIN: &str = "useradmin.v1.UserAdmin";
 
 /// What became of the DELETEs of a call, from best known to least known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Fate {
+pub enum Effect {
     /// No DELETE left this server.
     #[default]
     NotSent,
@@ -27,7 +27,7 @@ pub enum Fate {
     Unknown,
 }
 
-impl Fate {
+impl Effect {
     /// The value of the metadata key `outcome`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -93,7 +93,7 @@ pub struct Failure {
     /// May this service repeat the request?
     pub repeat: Repeat,
     /// What became of the request that failed.
-    pub fate: Fate,
+    pub effect: Effect,
     /// The upstream's `Retry-After`, already within its bounds.
     pub retry_after: Option<Duration>,
     /// Fields that break their rule.
@@ -120,7 +120,7 @@ impl Failure {
             reason,
             form: Form::Usual,
             repeat: Repeat::Never,
-            fate: Fate::NotSent,
+            effect: Effect::NotSent,
             retry_after: None,
             violations: Vec::new(),
             answered: None,
@@ -196,7 +196,7 @@ impl Failure {
     /// The same failure of a request that deletes nothing, whatever became of it.
     #[must_use]
     pub fn of_a_read(mut self) -> Self {
-        self.fate = Fate::NotSent;
+        self.effect = Effect::NotSent;
         // What remains of "timed out, outcome unknown" is that the upstream could not serve it.
         if self.reason == ErrorReason::UpstreamTimedOut {
             self.reason = ErrorReason::UpstreamUnavailable;

@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use super::{Fate, Form, Repeat};
+use super::{Effect, Form, Repeat};
 use crate::proto::ErrorReason;
 
 /// Which bodies a row speaks of.
@@ -32,7 +32,7 @@ pub struct Rule {
     /// May this service repeat the request?
     pub repeat: Repeat,
     /// What such an answer says about the DELETE.
-    pub fate: Fate,
+    pub effect: Effect,
     /// Whether such an answer means that the target is down.
     pub down: bool,
     /// Where the row comes from.
@@ -54,7 +54,7 @@ impl Rule {
             reason,
             form: Form::Usual,
             repeat: Repeat::Never,
-            fate: Fate::NotDeleted,
+            effect: Effect::NotDeleted,
             down: false,
             source,
         }
@@ -84,7 +84,7 @@ impl Rule {
     /// Such an answer does not tell whether the DELETE was carried out.
     #[must_use]
     pub const fn unknown(mut self) -> Self {
-        self.fate = Fate::Unknown;
+        self.effect = Effect::Unknown;
         self
     }
 

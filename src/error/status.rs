@@ -10,7 +10,7 @@ use tonic::{
 use tonic_types::{ErrorDetails, PreconditionViolation, QuotaViolation, StatusExt as _};
 
 use super::{
-    DOMAIN, Failure, Fate, Form,
+    DOMAIN, Effect, Failure, Form,
     document::ErrorDocument,
     recipe::{Extra, Subject, recipe, retry_delay},
     resource::{Level, ResourceNames},
@@ -41,8 +41,8 @@ pub struct CallFacts {
     pub identifiers: Vec<(&'static str, String)>,
     /// DELETEs begun.
     pub attempts: u32,
-    /// The worst fate of all attempts.
-    pub outcome: Fate,
+    /// The worst effect of all attempts.
+    pub outcome: Effect,
 }
 
 impl CallFacts {

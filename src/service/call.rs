@@ -8,9 +8,9 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use super::{Shared, meta::CallMeta, validate::Checked};
 use crate::{
     access::quota::Slot,
-    error::{Failure, Fate, resource::ResourceNames, status::CallFacts},
+    error::{Effect, Failure, resource::ResourceNames, status::CallFacts},
     proto::DeleteOutcome,
-    upstream::attempt::{Ledger, Limits},
+    upstream::{attempts::Attempts, call_limits::CallLimits},
 };
 
 /// What a call is about.
@@ -44,7 +44,7 @@ pub struct Work {
     /// The verified identity.
     pub caller: String,
     /// Deadline and caller.
-    pub limits: Limits,
+    pub limits: CallLimits,
 }
 
 /// How an rpc's own part ended.
@@ -52,7 +52,7 @@ pub struct Finished<T> {
     /// The response and what happened, or the failure.
     pub result: Result<(T, DeleteOutcome), Failure>,
     /// The book of the DELETEs.
-    pub ledger: Ledger,
+    pub attempts: Attempts,
     /// Identifiers that the upstream told.
     pub learned: Vec<(&'static str, String)>,
     /// What finds the call in the upstream's own logs.
@@ -102,7 +102,7 @@ impl Call {
             request_id: meta.request_id.clone(),
             identifiers: subject.checked.identifiers.clone(),
             attempts: 0,
-            outcome: Fate::NotSent,
+            outcome: Effect::NotSent,
         };
         Self {
             shared,

@@ -63,7 +63,7 @@ impl Rpc for DeleteBatchNodeUser {
             outcome: outcome.into(),
             request_id: conclusion.upstream_request_id,
             client_request_id: user.client_request_id,
-            attempts: conclusion.ledger.attempts(),
+            attempts: conclusion.attempts.count(),
         }
     }
 }

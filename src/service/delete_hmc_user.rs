@@ -60,7 +60,7 @@ impl Rpc for DeleteHmcUser {
             outcome: outcome.into(),
             user_id: conclusion.found.id,
             user_name: conclusion.found.name,
-            attempts: conclusion.ledger.attempts(),
+            attempts: conclusion.attempts.count(),
         }
     }
 }

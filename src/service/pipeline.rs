@@ -1,11 +1,6 @@
 //! The way of every call: admit -> record the intent -> call the upstream -> record the outcome -> answer.
 
-use std::{
-    future::Future,
-    panic::AssertUnwindSafe,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::FutureExt as _;
 use opentelemetry::context::FutureExt as _;
@@ -22,19 +17,19 @@ use super::{
 use crate::{
     access::quota::Slot,
     audit::Event,
-    error::{Failure, Fate, status::status},
+    error::{Effect, Failure, status::status},
     identity::Identity,
     proto::{DeleteOutcome, ErrorReason},
-    upstream::{attempt::Limits, deadline::Deadline},
+    upstream::{call_limits::CallLimits, deadline::Deadline},
 };
 
 /// Lower bound of the retry delay when a quota is used up.
 const SHORTEST_WAIT: Duration = Duration::from_secs(1);
 
-/// Tells the work that the caller has gone, unless the answer was taken.
-struct Gone(CancellationToken);
+/// Cancels the work when dropped, that is, when the caller disconnects before it receives the response.
+struct CancelOnDrop(CancellationToken);
 
-impl Drop for Gone {
+impl Drop for CancelOnDrop {
     fn drop(&mut self) {
         self.0.cancel();
     }
@@ -57,22 +52,18 @@ where
         Ok(admitted) => admitted,
         Err(failure) => return call.refuse(failure).await,
     };
-    let gone = CancellationToken::new();
-    let limits = Limits {
-        gone: gone.clone(),
-        ..Limits::from(deadline)
-    };
+    let disconnected = CancellationToken::new();
+    let limits = CallLimits::new(deadline, disconnected.clone());
     let tasks = call.shared.tasks.clone();
     let (mut facts, observed) = (call.facts.clone(), call.meta.observed.clone());
     // In a box from the start: it is large, and is handed on a few times.
     let work = Box::pin(call.carry_out(limits, work));
     let task = tasks.spawn(work.with_current_context());
-    let guard = Gone(gone);
+    let guard = CancelOnDrop(disconnected);
     let answer = task.await;
-    // The answer is there; dropping the guard tells nobody anything any more.
     drop(guard);
     answer.unwrap_or_else(|_| {
-        facts.outcome = Fate::Unknown;
+        facts.outcome = Effect::Unknown;
         let failure = Failure::internal("the task of the call has gone");
         Err(ended(
             observed.as_deref(),
@@ -129,7 +120,7 @@ impl Call {
     /// The part that runs to its end even when the caller goes away.
     async fn carry_out<T, W>(
         mut self,
-        limits: Limits,
+        limits: CallLimits,
         work: impl FnOnce(Work) -> W + Send,
     ) -> Result<Response<T>, Status>
     where
@@ -147,12 +138,12 @@ impl Call {
         let result = if let Ok(finished) = finished {
             self.learn(finished)
         } else {
-            Err(self.lost(limits.begun.load(Ordering::SeqCst)))
+            Err(self.lost(limits.deletes()))
         };
-        if self.facts.outcome == Fate::NotSent && result.is_err() {
+        if self.facts.outcome == Effect::NotSent && result.is_err() {
             self.give_back_slot();
         }
-        let gone = limits.gone.is_cancelled();
+        let gone = limits.disconnected.is_cancelled();
         let (outcome, reason) = match &result {
             Ok((_, outcome)) => (outcome_name(*outcome), ""),
             Err(failure) => (self.facts.outcome.as_str(), failure.reason.as_str_name()),
@@ -195,15 +186,15 @@ impl Call {
     fn lost(&mut self, begun: u32) -> Failure {
         self.facts.attempts = begun;
         self.facts.outcome = match begun {
-            0 => Fate::NotSent,
-            _ => Fate::Unknown,
+            0 => Effect::NotSent,
+            _ => Effect::Unknown,
         };
         Failure::internal("a panic")
     }
 
     fn learn<T>(&mut self, finished: Finished<T>) -> Result<(T, DeleteOutcome), Failure> {
-        self.facts.attempts = finished.ledger.attempts();
-        self.facts.outcome = finished.ledger.outcome();
+        self.facts.attempts = finished.attempts.count();
+        self.facts.outcome = finished.attempts.effect();
         self.trace = finished.trace;
         for (key, value) in finished.learned {
             self.facts.identifiers.retain(|(known, _)| *known != key);
@@ -232,7 +223,7 @@ mod tests {
             meta::CallMeta,
             validate::Checked,
         },
-        upstream::{attempt::Ledger, azure_batch::NAMES},
+        upstream::{attempts::Attempts, azure_batch::NAMES},
     };
 
     async fn shared(folder: &PathBuf) -> Arc<Shared> {
@@ -269,9 +260,9 @@ mod tests {
 
     /// Begins so many DELETEs, and panics.
     fn work(begun: u32, work: &Work) -> Finished<()> {
-        let mut ledger = Ledger::default();
+        let mut attempts = Attempts::default();
         for _ in 0..begun {
-            let _begun = ledger.begin(&work.limits);
+            let _begun = attempts.start(&work.limits);
         }
         // Whoever waits for a lock goes on all the same.
         let _held = crate::lock(&LOCK);

@@ -130,12 +130,12 @@ fn finish<R: Rpc>(
         client_request_id,
         upstream_request_id: conclusion.upstream_request_id.clone(),
     };
-    let ledger = conclusion.ledger.clone();
+    let attempts = conclusion.attempts.clone();
     let learned = R::Platform::identifiers(&conclusion.found);
     let result = result.map(|outcome| (R::response(outcome, user, conclusion), outcome));
     Finished {
         result,
-        ledger,
+        attempts,
         learned,
         trace,
     }

@@ -1,5 +1,5 @@
 //! The circuit breaker of one target. When at least 20 calls of the last 10 seconds have ended, and more than half of
-//! them got no answer or one that says 5xx, no call is begun for 5 seconds; then one call probes whether the target is
+//! them got no response or one that says 5xx, no call is begun for 5 seconds; then one call probes whether the target is
 //! back.
 
 use std::{
@@ -14,7 +14,7 @@ use std::{
 use tokio::time::Instant;
 use url::Url;
 
-use super::http::NoAnswer;
+use super::response::RequestError;
 use crate::{error::Failure, proto::ErrorReason};
 
 /// Calls that ended this long ago do not count any more. They are forgotten in slots of a second.
@@ -173,16 +173,16 @@ pub struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    /// Records an answer, and whether it means that the target is down. The last answer of a call counts.
-    pub fn note_answer(&mut self, down: bool) {
+    /// Records a response, and whether it means that the target is down. The last response of a call counts.
+    pub fn note_response(&mut self, down: bool) {
         self.failed = Some(down);
     }
 
-    /// Records that a request got no answer within this time. A short time says more about the caller's deadline than
+    /// Records that a request got no response within this time. A short time says more about the caller's deadline than
     /// about the target.
-    pub fn note_no_answer(&mut self, no_answer: &NoAnswer, took: Duration) {
-        self.failed = match no_answer {
-            NoAnswer::TimedOut | NoAnswer::NotConnected if took < FAIR => None,
+    pub fn note_error(&mut self, error: &RequestError, took: Duration) {
+        self.failed = match error {
+            RequestError::TimedOut | RequestError::NotConnected if took < FAIR => None,
             _ => Some(true),
         };
     }

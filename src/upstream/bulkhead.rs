@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::{attempt::Limits, deadline::Deadline};
+use super::{call_limits::CallLimits, deadline::Deadline};
 use crate::{config::BulkheadLimits, error::Failure, proto::ErrorReason};
 
 /// The bulkhead.
@@ -55,7 +55,7 @@ impl Bulkhead {
     }
 
     /// Takes a place for one request, waiting if the queue has room, the deadline allows and the caller is there.
-    pub async fn enter(&self, limits: &Limits) -> Result<SemaphorePermit<'_>, Failure> {
+    pub async fn enter(&self, limits: &CallLimits) -> Result<SemaphorePermit<'_>, Failure> {
         if let Ok(place) = self.places.try_acquire() {
             return Ok(place);
         }

@@ -1,8 +1,8 @@
-//! Maps an answer without the status of success to a failure, by a platform's table of rules.
+//! Maps a response without the status of success to a failure, by a platform's table of rules.
 
 use std::sync::Arc;
 
-use super::http::Answer;
+use super::response::Response;
 use crate::{
     error::{
         Answered, Failure, Violation,
@@ -13,14 +13,14 @@ use crate::{
     proto::ErrorReason,
 };
 
-/// What an answer says in the platform's own words, as far as callers may see it.
+/// What a response says in the platform's own words, as far as callers may see it.
 #[derive(Default)]
 pub struct ErrorFacts {
     /// Code of the error document. `None` if the body is not the platform's error document.
     pub code: Option<String>,
     /// The error document.
     pub document: Option<Arc<dyn ErrorDocument>>,
-    /// The platform's ID of the answer.
+    /// The platform's ID of the response.
     pub request_id: Option<String>,
     /// Headers of the request that the document complains about.
     pub headers: Vec<String>,
@@ -28,15 +28,15 @@ pub struct ErrorFacts {
     pub violations: Vec<Violation>,
 }
 
-/// Returns the failure that the first matching row of the table makes of an answer.
+/// Returns the failure that the first matching row of the table makes of a response.
 #[must_use]
 pub fn failure(
     names: &ResourceNames,
     table: &[Rule],
-    answer: &Answer,
+    response: &Response,
     facts: ErrorFacts,
 ) -> Failure {
-    let (status, code) = (answer.status, facts.code.as_deref());
+    let (status, code) = (response.status, facts.code.as_deref());
     let headers: Vec<_> = facts.headers.iter().map(String::as_str).collect();
     let Some(rule) = decide(table, status, code, &headers) else {
         return Failure::internal("an answer without a rule");
@@ -47,13 +47,13 @@ pub fn failure(
     };
     let refused = rule.reason == ErrorReason::UpstreamCredentialsRejected;
     // A wrong clock may be the cause of a refusal.
-    let skew = (refused || matches!(status, 401 | 403)).then(|| answer.clock_skew());
+    let skew = (refused || matches!(status, 401 | 403)).then(|| response.clock_skew());
     let failure = Failure {
         form: rule.form,
         repeat: rule.repeat,
-        fate: rule.fate,
+        effect: rule.effect,
         target_down: rule.down,
-        retry_after: answer.retry_after(),
+        retry_after: response.retry_after(),
         violations: facts.violations,
         answered: Some(Box::new(Answered {
             http_status: status,
@@ -64,4 +64,15 @@ pub fn failure(
         ..Failure::new(rule.reason, context)
     };
     failure.with_clock_skew(skew.flatten())
+}
+
+/// Returns whether the upstream accepted the credential and evaluated the request.
+#[must_use]
+pub fn reached_authorization(failure: &Failure) -> bool {
+    let evaluated = |answered: &Answered| {
+        let status = answered.http_status;
+        answered.document.is_some() && status < 500 && status != 429
+    };
+    failure.reason != ErrorReason::UpstreamCredentialsRejected
+        && failure.answered.as_deref().is_some_and(evaluated)
 }

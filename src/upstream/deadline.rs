@@ -10,7 +10,7 @@ use crate::{error::Failure, proto::ErrorReason};
 /// An attempt is not begun with less time than this.
 pub const MIN_ATTEMPT: Duration = Duration::from_millis(250);
 
-/// The moment by which the answer leaves; it can be brought forward to now, when the server must stop.
+/// The moment by which the response leaves; it can be brought forward to now, when the server must stop.
 #[derive(Clone, Debug)]
 pub struct Deadline {
     at: Instant,
@@ -64,7 +64,7 @@ impl Deadline {
         }
     }
 
-    /// The failure of a call that ran out of time before a DELETE with an unknown or final fate.
+    /// The failure of a call that ran out of time before a DELETE with an unknown or final effect.
     #[must_use]
     pub fn exceeded(while_doing: &str) -> Failure {
         Failure::new(

@@ -6,11 +6,12 @@ use std::{collections::BTreeMap, future::Future};
 use http::{HeaderValue, Method, StatusCode, uri::PathAndQuery};
 
 use super::{
-    attempt::{Budget, Limits},
+    call_limits::CallLimits,
     client::{Alpn, Change, Client, Request},
-    http::Answer,
-    observed::Operation,
+    instrument::Operation,
     redact::Secrets,
+    response::Response,
+    retry_budget::RetryBudget,
 };
 use crate::{
     config::{Config, Roots, Target, targets::Settings},
@@ -59,7 +60,7 @@ pub struct Outgoing {
 pub trait Platform: Sized + Send + Sync + 'static {
     /// Names in error details, metrics and logs.
     const NAMES: &'static ResourceNames;
-    /// The tables of rules, each with the request whose answers it is for. The first one is for the deletion and the reads
+    /// The tables of rules, each with the request whose responses it is for. The first one is for the deletion and the reads
     /// before it.
     const TABLES: &'static [(&'static str, &'static [Rule])];
     /// HTTP versions that a target is asked for, in the order of preference.
@@ -104,13 +105,13 @@ pub trait Platform: Sized + Send + Sync + 'static {
     fn reads_first(order: &Order<Self::User>) -> bool;
 
     /// Returns the request that reads.
-    fn read(&self, order: &Order<Self::User>, limits: &Limits) -> Result<Outgoing, Failure>;
+    fn read(&self, order: &Order<Self::User>, limits: &CallLimits) -> Result<Outgoing, Failure>;
 
-    /// Returns what a successful answer to [`Self::read`] says about the user.
+    /// Returns what a successful response to [`Self::read`] says about the user.
     fn found(
         &self,
         order: &Order<Self::User>,
-        answer: &Answer,
+        response: &Response,
         credential: &Self::Credential,
         secrets: &Secrets,
     ) -> Result<Self::Found, Failure>;
@@ -134,38 +135,38 @@ pub trait Platform: Sized + Send + Sync + 'static {
         &self,
         order: &Order<Self::User>,
         found: &Self::Found,
-        limits: &Limits,
+        limits: &CallLimits,
     ) -> Result<Outgoing, Failure>;
 
-    /// Checks that an answer with the status of success is the platform's own answer to [`Self::delete`]. The answer has no
+    /// Checks that a response with the status of success is the platform's own response to [`Self::delete`]. The response has no
     /// body: a deletion succeeded as soon as its status line says so.
     fn deleted(
         &self,
         _order: &Order<Self::User>,
-        _answer: &Answer,
+        _answer: &Response,
         _secrets: &Secrets,
     ) -> Result<(), Failure> {
         Ok(())
     }
 
-    /// Returns the platform's own ID of an answer.
-    fn request_id(_answer: &Answer, _secrets: &Secrets) -> Option<String> {
+    /// Returns the platform's own ID of a response.
+    fn request_id(_answer: &Response, _secrets: &Secrets) -> Option<String> {
         None
     }
 
-    /// Returns the failure for an answer without the status of success, by the platform's table of rules.
+    /// Returns the failure for a response without the status of success, by the platform's table of rules.
     fn classify(
         &self,
         operation: &'static Operation,
         order: &Order<Self::User>,
-        answer: &Answer,
+        response: &Response,
         secrets: &Secrets,
     ) -> Failure;
 
     /// Returns the credential for one request. Obtains one if there is none.
     fn credential(
         &self,
-        limits: &Limits,
+        limits: &CallLimits,
     ) -> impl Future<Output = Result<Self::Credential, Failure>> + Send;
 
     /// Sets the headers of a request. Returns the value of the one that authorizes it.
@@ -179,18 +180,18 @@ pub trait Platform: Sized + Send + Sync + 'static {
     /// Returns the secrets that an upstream may repeat and a caller must not receive.
     fn secrets(&self, credential: &Self::Credential, authorization: &HeaderValue) -> Secrets;
 
-    /// Records what an answer says about the credential. `failure` is `None` if the answer was understood, even if it means
+    /// Records what a response says about the credential. `failure` is `None` if the response was understood, even if it means
     /// that the user cannot be deleted.
-    fn note_answer(
+    fn note_response(
         &self,
         purpose: Purpose,
         credential: &Self::Credential,
         failure: Option<&Failure>,
-        budget: &Budget,
+        budget: &RetryBudget,
     );
 
     /// Records that the upstream refused the credential. Returns whether the request may be repeated with another one.
-    fn renew(&self, credential: &Self::Credential, budget: &Budget) -> bool;
+    fn renew(&self, credential: &Self::Credential, budget: &RetryBudget) -> bool;
 
     /// Returns the state of the credential in use, if it has one.
     fn credential_state(&self) -> Option<CredentialState>;

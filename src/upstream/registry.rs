@@ -13,7 +13,7 @@ use crate::{
     metrics::{Metrics, TargetName, TargetState},
 };
 
-/// Names of a platform, request, and the rules for its answers.
+/// Names of a platform, request, and the rules for its responses.
 pub type Table = (&'static ResourceNames, &'static str, &'static [Rule]);
 
 /// Lists the platforms: a field of [`Targets`], and the type that implements [`Platform`].

@@ -6,17 +6,19 @@ use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
 use super::{
-    attempt::{Ledger, Limits, Tries},
+    attempts::Attempts,
     breaker::Pass,
+    call_limits::CallLimits,
     client::{self, Change, Client},
-    guards::Guards,
-    http::{Answer, NoAnswer},
     platform::{Order, Outgoing, Platform, Purpose},
     redact::Secrets,
+    resilience::Resilience,
+    response::{RequestError, Response},
+    retry::Retries,
 };
 use crate::{
     config::{self, Roots, targets::Settings as _},
-    error::{Failure, Fate, Repeat},
+    error::{Effect, Failure, Repeat},
     metrics::{Requests, TargetState},
     pattern::Pattern,
     proto::{DeleteOutcome, ErrorReason},
@@ -26,17 +28,17 @@ use crate::{
 pub struct Target<P> {
     platform: P,
     client: Client,
-    guards: Guards,
+    resilience: Resilience,
     protected: ArcSwap<Vec<Pattern>>,
 }
 
 /// What is known of a call that ended, whatever its result.
 pub struct Conclusion<F> {
     /// The DELETEs of the call.
-    pub ledger: Ledger,
+    pub attempts: Attempts,
     /// What is known of the user.
     pub found: F,
-    /// The platform's own ID of the last answer, or an empty string.
+    /// The platform's own ID of the last response, or an empty string.
     pub upstream_request_id: String,
 }
 
@@ -53,7 +55,7 @@ impl<P: Platform> Target<P> {
         Ok(Self {
             platform: P::new(alias, config, shared, client.clone(), requests)?,
             client,
-            guards: Guards::new(url, config.bulkhead),
+            resilience: Resilience::new(url, config.bulkhead),
             protected: ArcSwap::from_pointee(config.protected_users.clone()),
         })
     }
@@ -79,7 +81,7 @@ impl<P: Platform> Target<P> {
 
     /// Returns the state of the target for the metrics.
     pub fn state(&self) -> TargetState {
-        self.guards.state(self.platform.credential_state())
+        self.resilience.state(self.platform.credential_state())
     }
 
     /// Gives back what the target or the system holds for this service.
@@ -92,19 +94,19 @@ impl<P: Platform> Target<P> {
     pub async fn run(
         &self,
         order: &Order<P::User>,
-        limits: &Limits,
+        limits: &CallLimits,
     ) -> (Result<DeleteOutcome, Failure>, Conclusion<P::Found>) {
         let mut run = Run {
             target: self,
             order,
             limits,
-            ledger: Ledger::default(),
+            attempts: Attempts::default(),
             found: P::requested(&order.user),
             upstream_request_id: String::new(),
         };
-        let mut result = match self.guards.breaker.admit() {
+        let mut result = match self.resilience.breaker.admit() {
             Ok(mut pass) => {
-                self.guards.budget.call();
+                self.resilience.budget.deposit();
                 run.steps(&mut pass).await
             }
             Err(failure) => Err(failure),
@@ -120,7 +122,7 @@ impl<P: Platform> Target<P> {
             }
         }
         let conclusion = Conclusion {
-            ledger: run.ledger,
+            attempts: run.attempts,
             found: run.found,
             upstream_request_id: run.upstream_request_id,
         };
@@ -148,8 +150,8 @@ impl<P: Platform> Target<P> {
 struct Run<'a, P: Platform> {
     target: &'a Target<P>,
     order: &'a Order<P::User>,
-    limits: &'a Limits,
-    ledger: Ledger,
+    limits: &'a CallLimits,
+    attempts: Attempts,
     found: P::Found,
     upstream_request_id: String,
 }
@@ -170,42 +172,43 @@ impl<P: Platform> Run<'_, P> {
 
     async fn read(&mut self, pass: &mut Pass<'_>) -> Result<P::Found, Failure> {
         let (target, order) = (self.target, self.order);
-        let mut tries = Tries::new(self.limits, &target.guards.budget);
+        let mut retries = Retries::new(self.limits, &target.resilience.budget);
         loop {
-            let understand = |answer: &Answer, credential: &P::Credential, secrets: &Secrets| {
-                target.platform.found(order, answer, credential, secrets)
-            };
+            let understand =
+                |response: &Response, credential: &P::Credential, secrets: &Secrets| {
+                    target.platform.found(order, response, credential, secrets)
+                };
             match self.exchange(Purpose::Read, pass, understand).await {
                 Ok(found) => return Ok(found),
-                Err(failure) => tries.again(&mut self.ledger, failure).await?,
+                Err(failure) => retries.wait(&mut self.attempts, failure).await?,
             }
         }
     }
 
     async fn delete(&mut self, pass: &mut Pass<'_>) -> Result<(), Failure> {
         let (target, order) = (self.target, self.order);
-        let mut tries = Tries::new(self.limits, &target.guards.budget);
+        let mut retries = Retries::new(self.limits, &target.resilience.budget);
         loop {
-            let understand = |answer: &Answer, _: &P::Credential, secrets: &Secrets| {
-                target.platform.deleted(order, answer, secrets)
+            let understand = |response: &Response, _: &P::Credential, secrets: &Secrets| {
+                target.platform.deleted(order, response, secrets)
             };
             match self.exchange(Purpose::Delete, pass, understand).await {
                 Ok(()) => return Ok(()),
-                Err(failure) => tries.again(&mut self.ledger, failure).await?,
+                Err(failure) => retries.wait(&mut self.attempts, failure).await?,
             }
         }
     }
 
-    /// Sends one request, and returns what `understand` makes of an answer with the status of success.
+    /// Sends one request, and returns what `understand` makes of a response with the status of success.
     async fn exchange<T>(
         &mut self,
         purpose: Purpose,
         pass: &mut Pass<'_>,
-        understand: impl FnOnce(&Answer, &P::Credential, &Secrets) -> Result<T, Failure>,
+        understand: impl FnOnce(&Response, &P::Credential, &Secrets) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let (target, limits) = (self.target, self.limits);
         let platform = &target.platform;
-        let _permit = target.guards.bulkhead.enter(limits).await?;
+        let _permit = target.resilience.bulkhead.enter(limits).await?;
         let credential = platform.credential(limits).await;
         if let (true, Err(failure)) = (P::ISSUES_CREDENTIALS, &credential) {
             pass.note_failure(failure);
@@ -224,51 +227,51 @@ impl<P: Platform> Run<'_, P> {
         let authorization = platform.authorize(&mut request, &credential, self.order)?;
         match purpose {
             Purpose::Read => limits.check("before reading")?,
-            Purpose::Delete => self.ledger.begin(limits)?,
+            Purpose::Delete => self.attempts.start(limits)?,
         }
         // The body of a successful DELETE does not matter.
         let done = (purpose == Purpose::Delete).then_some(success);
         let begun = Instant::now();
         let sent = target.client.send(operation, request, done, limits).await;
-        let answer = match sent {
-            Ok(answer) => answer,
-            Err(no_answer) => {
-                pass.note_no_answer(&no_answer, begun.elapsed());
-                return Err(self.unanswered(purpose, no_answer));
+        let response = match sent {
+            Ok(response) => response,
+            Err(error) => {
+                pass.note_error(&error, begun.elapsed());
+                return Err(self.failed(purpose, error));
             }
         };
         let secrets = platform.secrets(&credential, &authorization);
-        let failure = if answer.status == success {
-            match understand(&answer, &credential, &secrets) {
+        let failure = if response.status == success {
+            match understand(&response, &credential, &secrets) {
                 Ok(understood) => {
-                    pass.note_answer(false);
-                    platform.note_answer(purpose, &credential, None, &target.guards.budget);
-                    let id = P::request_id(&answer, &secrets);
+                    pass.note_response(false);
+                    platform.note_response(purpose, &credential, None, &target.resilience.budget);
+                    let id = P::request_id(&response, &secrets);
                     self.upstream_request_id = id.unwrap_or_default();
                     return Ok(understood);
                 }
                 Err(failure) => failure,
             }
         } else {
-            platform.classify(operation, self.order, &answer, &secrets)
+            platform.classify(operation, self.order, &response, &secrets)
         };
-        pass.note_answer(failure.target_down);
+        pass.note_response(failure.target_down);
         Err(self.answered(purpose, &credential, failure))
     }
 
-    /// Returns the failure of a request without an answer.
-    fn unanswered(&mut self, purpose: Purpose, no_answer: NoAnswer) -> Failure {
+    /// Returns the failure of a request without a response.
+    fn failed(&mut self, purpose: Purpose, error: RequestError) -> Failure {
         match purpose {
-            Purpose::Read => no_answer.of_read(),
+            Purpose::Read => error.of_read(),
             Purpose::Delete => {
-                let failure = no_answer.of_delete();
-                self.ledger.settle(&failure);
+                let failure = error.of_delete();
+                self.attempts.record_failure(&failure);
                 failure
             }
         }
     }
 
-    /// Records what an answer that is a failure says about the credential, and returns the failure of the attempt.
+    /// Records what a response that is a failure says about the credential, and returns the failure of the attempt.
     fn answered(
         &mut self,
         purpose: Purpose,
@@ -276,14 +279,16 @@ impl<P: Platform> Run<'_, P> {
         mut failure: Failure,
     ) -> Failure {
         let Target {
-            platform, guards, ..
+            platform,
+            resilience,
+            ..
         } = self.target;
-        // Platforms leave `answered` empty if they understood the answer, for example a list without the user.
+        // Platforms leave `answered` empty if they understood the response, for example a list without the user.
         let understood = failure.answered.is_none() && failure.reason != ErrorReason::Internal;
         let noted = (!understood).then_some(&failure);
-        platform.note_answer(purpose, credential, noted, &guards.budget);
+        platform.note_response(purpose, credential, noted, &resilience.budget);
         if failure.repeat == Repeat::Renew
-            && !(self.ledger.may_renew() && platform.renew(credential, &guards.budget))
+            && !(self.attempts.may_renew() && platform.renew(credential, &resilience.budget))
         {
             failure.repeat = Repeat::Never;
         }
@@ -291,10 +296,10 @@ impl<P: Platform> Run<'_, P> {
             Purpose::Read => failure.of_a_read(),
             Purpose::Delete => {
                 // A DELETE that was answered was sent.
-                if failure.fate == Fate::NotSent {
-                    failure.fate = Fate::Unknown;
+                if failure.effect == Effect::NotSent {
+                    failure.effect = Effect::Unknown;
                 }
-                self.ledger.settle(&failure);
+                self.attempts.record_failure(&failure);
                 failure
             }
         }
@@ -303,16 +308,16 @@ impl<P: Platform> Run<'_, P> {
     /// Returns the success that a missing user is: after an attempt with an unknown outcome it was most likely deleted by
     /// that attempt; otherwise the caller decides.
     fn absence(&self, failure: &Failure) -> Option<DeleteOutcome> {
-        let was_read = self.ledger.attempts() == 0;
+        let was_read = self.attempts.count() == 0;
         if failure.reason != ErrorReason::UserNotFound || (was_read && !P::READS_USER) {
             return None;
         }
-        let outcome = if self.ledger.ambiguous() {
+        let outcome = if self.attempts.is_ambiguous() {
             DeleteOutcome::AbsentAfterRetry
         } else {
             DeleteOutcome::AlreadyAbsent
         };
-        let success = self.ledger.ambiguous() || self.order.allow_missing;
+        let success = self.attempts.is_ambiguous() || self.order.allow_missing;
         success.then_some(if self.order.validate_only {
             DeleteOutcome::Validated
         } else {

@@ -1,5 +1,5 @@
 //! What a call does after an attempt that failed: which answers are repeated, how often, and what the caller is
-//! told of a DELETE whose fate is not known.
+//! told of a DELETE whose effect is not known.
 
 use std::time::Duration;
 

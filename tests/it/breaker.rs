@@ -15,7 +15,7 @@ use useradmin::{
     proto::{DeleteOutcome, ErrorReason},
     upstream::{
         breaker::{Breaker, Pass},
-        http::NoAnswer,
+        response::RequestError,
     },
 };
 use useradmin_testkit::{
@@ -28,9 +28,9 @@ fn breaker() -> Breaker {
 }
 
 /// The status of the answer, or why there was none.
-type Sent = Result<u16, NoAnswer>;
+type Sent = Result<u16, RequestError>;
 
-const NO_ANSWER: Sent = Err(NoAnswer::TimedOut);
+const NO_ANSWER: Sent = Err(RequestError::TimedOut);
 
 /// Records how a request of a call ended.
 fn note(mut pass: Pass<'_>, sent: &Sent) {
@@ -39,8 +39,8 @@ fn note(mut pass: Pass<'_>, sent: &Sent) {
 
 fn again(pass: &mut Pass<'_>, sent: &Sent) {
     match sent {
-        Ok(status) => pass.note_answer(*status >= 500),
-        Err(no_answer) => pass.note_no_answer(no_answer, SECOND),
+        Ok(status) => pass.note_response(*status >= 500),
+        Err(no_answer) => pass.note_error(no_answer, SECOND),
     }
 }
 
@@ -95,10 +95,10 @@ async fn only_what_says_that_the_target_is_down_counts() {
         (Ok(500), true),
         (Ok(503), true),
         (Ok(599), true),
-        (Err(NoAnswer::TimedOut), true),
-        (Err(NoAnswer::NotConnected), true),
-        (Err(NoAnswer::Cut(String::new())), true),
-        (Err(NoAnswer::Unreachable(String::new())), true),
+        (Err(RequestError::TimedOut), true),
+        (Err(RequestError::NotConnected), true),
+        (Err(RequestError::Cut(String::new())), true),
+        (Err(RequestError::Unreachable(String::new())), true),
         (Ok(200), false),
         (Ok(302), false),
         (Ok(429), false),

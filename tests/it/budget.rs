@@ -10,8 +10,8 @@ use useradmin::{
     error::Failure,
     proto::ErrorReason,
     upstream::{
-        attempt::{Budget, Ledger, Limits, Tries},
-        deadline::Deadline,
+        attempts::Attempts, call_limits::CallLimits, deadline::Deadline, retry::Retries,
+        retry_budget::RetryBudget,
     },
 };
 use useradmin_testkit::{Console, Say::Html, Step, by_id};
@@ -19,17 +19,17 @@ use useradmin_testkit::{Console, Say::Html, Step, by_id};
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Takes what there is.
-fn empty(budget: &Budget) -> usize {
-    std::iter::from_fn(|| budget.take().then_some(())).count()
+fn empty(budget: &RetryBudget) -> usize {
+    std::iter::from_fn(|| budget.withdraw().then_some(())).count()
 }
 
 #[tokio::test(start_paused = true)]
 async fn ten_calls_pay_for_two_retries_and_a_second_for_one() {
-    let budget = Budget::new();
+    let budget = RetryBudget::new();
     assert_eq!(empty(&budget), 10);
     assert_eq!(empty(&budget), 0);
     for _ in 0..10 {
-        budget.call();
+        budget.deposit();
     }
     assert_eq!(empty(&budget), 2);
     advance(Duration::from_millis(990)).await;
@@ -40,7 +40,7 @@ async fn ten_calls_pay_for_two_retries_and_a_second_for_one() {
     advance(SECOND * 3_600).await;
     assert_eq!(empty(&budget), 10);
     for _ in 0..1_000 {
-        budget.call();
+        budget.deposit();
     }
     assert_eq!(empty(&budget), 10);
 }
@@ -48,11 +48,11 @@ async fn ten_calls_pay_for_two_retries_and_a_second_for_one() {
 /// A hundred calls a second, every one of which would be tried three times.
 #[tokio::test(start_paused = true)]
 async fn when_everything_fails_a_call_costs_1_2_requests() {
-    let (budget, calls) = (Budget::new(), 10_000);
+    let (budget, calls) = (RetryBudget::new(), 10_000);
     let mut requests = 0;
     for _ in 0..calls {
-        budget.call();
-        requests += 1 + (0..2).take_while(|_| budget.take()).count();
+        budget.deposit();
+        requests += 1 + (0..2).take_while(|_| budget.withdraw()).count();
         advance(Duration::from_millis(10)).await;
     }
     // 0.2 retries a call, 1 a second, and 10 at the beginning.
@@ -60,19 +60,19 @@ async fn when_everything_fails_a_call_costs_1_2_requests() {
     assert!((2_100..=2_110).contains(&retries), "{retries}");
 }
 
-fn limits() -> Limits {
+fn limits() -> CallLimits {
     Deadline::after(SECOND * 30).into()
 }
 
 /// The pauses before the second and the third try of a request.
 async fn pauses() -> [Duration; 2] {
-    let (limits, budget) = (limits(), Budget::new());
-    let (mut tries, mut ledger) = (Tries::new(&limits, &budget), Ledger::default());
+    let (limits, budget) = (limits(), RetryBudget::new());
+    let (mut retries, mut attempts) = (Retries::new(&limits, &budget), Attempts::default());
     let mut pauses = [Duration::ZERO; 2];
     for pause in &mut pauses {
         let failure = Failure::new(ErrorReason::UpstreamUnavailable, "503").repeatable();
         let begun = Instant::now();
-        assert!(tries.again(&mut ledger, failure).await.is_ok());
+        assert!(retries.wait(&mut attempts, failure).await.is_ok());
         *pause = begun.elapsed();
     }
     pauses

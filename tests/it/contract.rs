@@ -14,7 +14,7 @@ use useradmin::{
     },
     proto::ErrorReason as R,
     upstream::{
-        azure_batch::{NAMES, entra::causes},
+        azure_batch::{NAMES, causes},
         registry::tables,
     },
 };

@@ -1,7 +1,7 @@
 //! Answers that get lost and answers that ask for patience: what is sent again, and what the caller is told of a
-//! deletion whose fate is not known.
+//! deletion whose effect is not known.
 
-mod fates;
+mod effects;
 mod patience;
 
 use futures_util::future::join_all;

@@ -7,7 +7,7 @@ use prost::Message as _;
 use tonic_types::StatusExt as _;
 use useradmin::{
     error::{
-        Answered, Failure, Fate,
+        Answered, Effect, Failure,
         document::ErrorDocument,
         recipe::{recipe, retry_delay},
         status::{CallFacts, MAX_STATUS_BYTES, status},
@@ -35,7 +35,7 @@ proptest! {
             request_id: "5289d960-0000-0000-0000-000000000000".to_owned(),
             identifiers: keys.into_iter().zip(identifiers).collect(),
             attempts: 3,
-            outcome: Fate::Unknown,
+            outcome: Effect::Unknown,
         };
         let document: Arc<dyn ErrorDocument> = if hmc {
             Arc::new(HmcError { http_status: 409, reason: 1, message: code.clone() })

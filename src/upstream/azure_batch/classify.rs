@@ -1,4 +1,4 @@
-//! Maps an answer of Azure Batch to a failure, by the table of rules.
+//! Maps a response of Azure Batch to a failure, by the table of rules.
 
 use std::sync::Arc;
 
@@ -11,14 +11,14 @@ use super::{
 };
 use crate::{
     error::{
-        Answered, Failure, Fate, Violation,
+        Answered, Effect, Failure, Violation,
         document::{ErrorDocument, pack},
     },
     proto::{BatchError, ErrorReason},
     upstream::{
         classify::{self, ErrorFacts},
-        http::Answer,
         redact::Secrets,
+        response::Response,
     },
 };
 
@@ -37,10 +37,10 @@ impl ErrorDocument for BatchError {
     }
 }
 
-/// Returns the failure for an answer without the status of success. It contains none of the `secrets`.
-pub fn failure(answer: &Answer, user: &NodeUser, secrets: &Secrets) -> Failure {
-    let document = wire::json(answer).unwrap_or_default();
-    let error = wire::error(answer, &document, secrets);
+/// Returns the failure for a response without the status of success. It contains none of the `secrets`.
+pub fn failure(response: &Response, user: &NodeUser, secrets: &Secrets) -> Failure {
+    let document = wire::json(response).unwrap_or_default();
+    let error = wire::error(response, &document, secrets);
     let headers = wire::headers_at_fault(&document, user.callers_id);
     let blames_id = headers
         .iter()
@@ -57,29 +57,29 @@ pub fn failure(answer: &Answer, user: &NodeUser, secrets: &Secrets) -> Failure {
                 ..error
             }) as Arc<dyn ErrorDocument>
         }),
-        request_id: wire::request_id(answer, secrets),
+        request_id: wire::request_id(response, secrets),
         headers: headers.into_iter().map(str::to_owned).collect(),
         violations: violation.into_iter().collect(),
     };
-    classify::failure(&NAMES, RULES, answer, facts)
+    classify::failure(&NAMES, RULES, response, facts)
 }
 
-/// Returns what callers may see of an answer without an error document.
-pub fn answered(answer: &Answer, secrets: &Secrets) -> Answered {
+/// Returns what callers may see of a response without an error document.
+pub fn answered(response: &Response, secrets: &Secrets) -> Answered {
     Answered {
-        http_status: answer.status,
-        request_id: wire::request_id(answer, secrets),
+        http_status: response.status,
+        request_id: wire::request_id(response, secrets),
         ..Answered::default()
     }
 }
 
-/// Returns the failure for a 200 that is not Azure Batch's answer to the request, because of `why`. The DELETE may have
+/// Returns the failure for a 200 that is not Azure Batch's response to the request, because of `why`. The DELETE may have
 /// been carried out all the same.
-pub fn not_from_azure(answer: &Answer, why: &str, secrets: &Secrets) -> Failure {
+pub fn not_from_azure(response: &Response, why: &str, secrets: &Secrets) -> Failure {
     let context = format!("a 200 that is not Azure Batch's answer to this request: {why}");
     Failure {
-        fate: Fate::Unknown,
-        answered: Some(Box::new(answered(answer, secrets))),
+        effect: Effect::Unknown,
+        answered: Some(Box::new(answered(response, secrets))),
         ..Failure::new(ErrorReason::UpstreamProtocolError, context)
     }
 }

@@ -23,14 +23,15 @@ use crate::{
     metrics::{CredentialState, Requests},
     proto::ErrorReason,
     upstream::{
-        attempt::{Budget, Limits},
+        call_limits::CallLimits,
+        classify,
         client::{Alpn, Change, Client, HTTP_2_OR_1, Request},
-        http::Answer,
-        observed::Operation,
+        instrument::Operation,
         path,
         platform::{Order, Outgoing, Platform, Purpose},
-        reached_authorization,
         redact::Secrets,
+        response::Response,
+        retry_budget::RetryBudget,
     },
 };
 
@@ -57,20 +58,20 @@ pub struct Node {
 }
 
 impl Node {
-    /// Reads the answer to a request for the node `node_id`.
-    pub fn read(answer: &Answer, node_id: &str, secrets: &Secrets) -> Result<Self, Failure> {
-        let node = wire::json(answer).unwrap_or_default();
+    /// Reads the response to a request for the node `node_id`.
+    pub fn read(response: &Response, node_id: &str, secrets: &Secrets) -> Result<Self, Failure> {
+        let node = wire::json(response).unwrap_or_default();
         let id = node["id"].as_str();
         if id.is_some_and(|id| !id.eq_ignore_ascii_case(node_id)) {
             let why = "it describes another node";
-            return Err(not_from_azure(answer, why, secrets));
+            return Err(not_from_azure(response, why, secrets));
         }
         let Some(state) = node["state"].as_str() else {
-            return Err(not_from_azure(answer, "the node has no state", secrets));
+            return Err(not_from_azure(response, "the node has no state", secrets));
         };
         Ok(Self {
             state: secrets.redact(state),
-            answered: answered(answer, secrets),
+            answered: answered(response, secrets),
         })
     }
 
@@ -150,7 +151,7 @@ impl Platform for AzureBatch {
         order.validate_only
     }
 
-    fn read(&self, order: &Order<NodeUser>, limits: &Limits) -> Result<Outgoing, Failure> {
+    fn read(&self, order: &Order<NodeUser>, limits: &CallLimits) -> Result<Outgoing, Failure> {
         let NodeUser {
             pool_id, node_id, ..
         } = &order.user;
@@ -166,12 +167,12 @@ impl Platform for AzureBatch {
     fn found(
         &self,
         order: &Order<NodeUser>,
-        answer: &Answer,
+        response: &Response,
         _credential: &Used,
         secrets: &Secrets,
     ) -> Result<Self::Found, Failure> {
-        self.deleted(order, answer, secrets)?;
-        Node::read(answer, &order.user.node_id, secrets).map(Some)
+        self.deleted(order, response, secrets)?;
+        Node::read(response, &order.user.node_id, secrets).map(Some)
     }
 
     fn name<'a>(order: &'a Order<NodeUser>, _found: &'a Self::Found) -> &'a str {
@@ -195,7 +196,7 @@ impl Platform for AzureBatch {
         &self,
         order: &Order<NodeUser>,
         _found: &Self::Found,
-        limits: &Limits,
+        limits: &CallLimits,
     ) -> Result<Outgoing, Failure> {
         let NodeUser {
             pool_id,
@@ -215,30 +216,30 @@ impl Platform for AzureBatch {
     fn deleted(
         &self,
         order: &Order<NodeUser>,
-        answer: &Answer,
+        response: &Response,
         secrets: &Secrets,
     ) -> Result<(), Failure> {
-        wire::check_ids(answer, &order.user.client_request_id)
-            .map_err(|why| not_from_azure(answer, why, secrets))
+        wire::check_ids(response, &order.user.client_request_id)
+            .map_err(|why| not_from_azure(response, why, secrets))
     }
 
-    fn request_id(answer: &Answer, secrets: &Secrets) -> Option<String> {
-        wire::request_id(answer, secrets)
+    fn request_id(response: &Response, secrets: &Secrets) -> Option<String> {
+        wire::request_id(response, secrets)
     }
 
     fn classify(
         &self,
         _operation: &'static Operation,
         order: &Order<NodeUser>,
-        answer: &Answer,
+        response: &Response,
         secrets: &Secrets,
     ) -> Failure {
         // A refusal is valid by its document alone; another ID is only logged.
-        let _logged = wire::check_ids(answer, &order.user.client_request_id);
-        failure(answer, &order.user, secrets)
+        let _logged = wire::check_ids(response, &order.user.client_request_id);
+        failure(response, &order.user, secrets)
     }
 
-    async fn credential(&self, limits: &Limits) -> Result<Used, Failure> {
+    async fn credential(&self, limits: &CallLimits) -> Result<Used, Failure> {
         self.credential.obtain(limits).await
     }
 
@@ -269,19 +270,19 @@ impl Platform for AzureBatch {
         credential.secrets(authorization)
     }
 
-    fn note_answer(
+    fn note_response(
         &self,
         _purpose: Purpose,
         credential: &Used,
         failure: Option<&Failure>,
-        _budget: &Budget,
+        _budget: &RetryBudget,
     ) {
-        if failure.is_none_or(reached_authorization) {
+        if failure.is_none_or(classify::reached_authorization) {
             credential.accepted();
         }
     }
 
-    fn renew(&self, credential: &Used, budget: &Budget) -> bool {
+    fn renew(&self, credential: &Used, budget: &RetryBudget) -> bool {
         self.credential.refuse(credential, budget)
     }
 
@@ -307,7 +308,7 @@ fn header(text: &str) -> Result<HeaderValue, Failure> {
 
 /// Builds a path with the query. `timeout` makes the service stop before the caller does; the document's first form of the
 /// URI has no `timeout`.
-fn with_query(segments: &[&str], limits: &Limits) -> Result<PathAndQuery, Failure> {
+fn with_query(segments: &[&str], limits: &CallLimits) -> Result<PathAndQuery, Failure> {
     let seconds = limits.deadline.remaining().as_secs();
     let query = if seconds >= SERVER_TIMEOUT_SECONDS {
         format!("api-version={API_VERSION}")

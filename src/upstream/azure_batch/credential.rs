@@ -16,17 +16,18 @@ use crate::{
     error::Failure,
     metrics::{CredentialState, Requests},
     upstream::{
-        attempt::{Budget, Limits},
+        call_limits::CallLimits,
         client::Client,
+        credential_cache::{CredentialCache, Lease},
         redact::Secrets,
-        renewable::{Lease, Renewable},
+        retry_budget::RetryBudget,
     },
 };
 
 /// A credential of an account.
 pub enum Credential {
     /// Tokens.
-    Entra(Renewable<Token, TokenSource>),
+    Entra(CredentialCache<Token, TokenSource>),
     /// Signatures.
     SharedKey(SharedKey),
 }
@@ -73,7 +74,7 @@ impl Credential {
             config::Credential::Entra(entra) => {
                 let client = token_client(&entra)?;
                 let source = TokenSource::new(entra, client, numbers.clone());
-                Self::Entra(Renewable::new(source))
+                Self::Entra(CredentialCache::new(source))
             }
             config::Credential::SharedKey { account, key } => {
                 Self::SharedKey(SharedKey::new(account, key))
@@ -95,7 +96,7 @@ impl Credential {
     }
 
     /// Obtains what a request will be authorized with.
-    pub async fn obtain(&self, limits: &Limits) -> Result<Used, Failure> {
+    pub async fn obtain(&self, limits: &CallLimits) -> Result<Used, Failure> {
         match self {
             Self::Entra(tokens) => tokens.get(limits).await.map(Used::Token),
             Self::SharedKey(shared) => shared.key().map(Used::Key),
@@ -127,7 +128,7 @@ impl Credential {
     }
 
     /// Tells that the upstream refused it. Is there any point in trying again?
-    pub fn refuse(&self, used: &Used, budget: &Budget) -> bool {
+    pub fn refuse(&self, used: &Used, budget: &RetryBudget) -> bool {
         match (self, used) {
             (Self::Entra(tokens), Used::Token(lease)) => tokens.refuse(lease, budget),
             (Self::SharedKey(shared), Used::Key(key)) => shared.changed(key),

@@ -3,11 +3,12 @@
 pub mod classify;
 mod client;
 mod credential;
-pub mod entra;
+mod entra;
 mod names;
 pub mod rules;
 mod shared_key;
 pub mod wire;
 
 pub use client::{AzureBatch, Node};
+pub use entra::causes;
 pub use names::{NAMES, NodeUser};

@@ -1,7 +1,7 @@
 //! Table A of Azure Batch: HTTP status and `BatchError` code -> reason. The first row that fits decides.
 //!
 //! Sources: D, the document "Compute Node - Delete User"; C, "Batch Status and Error Codes"; W, recorded
-//! answers of the service; H, HTTP itself. Codes decide before statuses, because the documented status of a
+//! responses of the service; H, HTTP itself. Codes decide before statuses, because the documented status of a
 //! code is not always the one on the wire; a code decides only within 4xx, for what a 5xx says is said by it.
 
 use crate::{

@@ -8,8 +8,8 @@ use crate::{
     error::status::MAX_BATCH_VALUES,
     proto::{BatchError, BatchErrorDetail, ErrorMessage},
     upstream::{
-        http::{Answer, BYTE_ORDER_MARK},
         redact::{REDACTED, Secrets},
+        response::{BYTE_ORDER_MARK, Response},
     },
 };
 
@@ -19,33 +19,33 @@ pub const CLIENT_REQUEST_ID: &str = "client-request-id";
 /// Repeats the signature and what was signed.
 const SECRET_KEY: &str = "AuthenticationErrorDetail";
 
-/// The document of an answer; `None` when the body is not Azure Batch's own: a JSON object with a non-empty
+/// The document of a response; `None` when the body is not Azure Batch's own: a JSON object with a non-empty
 /// string `code`. What repeats `secrets` is not passed on.
 #[must_use]
-pub fn error(answer: &Answer, document: &Value, secrets: &Secrets) -> Option<BatchError> {
+pub fn error(response: &Response, document: &Value, secrets: &Secrets) -> Option<BatchError> {
     let document = document.as_object()?;
     let code = text(document, "code", secrets).filter(|code| !code.is_empty())?;
     Some(BatchError {
         code,
         message: message(document, secrets),
         values: values(document, secrets),
-        http_status: u32::from(answer.status),
-        request_id: request_id(answer, secrets).unwrap_or_default(),
+        http_status: u32::from(response.status),
+        request_id: request_id(response, secrets).unwrap_or_default(),
         client_request_id: String::new(),
     })
 }
 
 /// The body as JSON; a byte order mark is skipped.
 #[must_use]
-pub fn json(answer: &Answer) -> Option<Value> {
-    let body = answer.body.as_deref()?;
+pub fn json(response: &Response) -> Option<Value> {
+    let body = response.body.as_deref()?;
     serde_json::from_slice(body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body)).ok()
 }
 
 /// The service's `request-id`, unless it repeats `secrets`.
 #[must_use]
-pub fn request_id(answer: &Answer, secrets: &Secrets) -> Option<String> {
-    let id = answer.header("request-id")?.trim();
+pub fn request_id(response: &Response, secrets: &Secrets) -> Option<String> {
+    let id = response.header("request-id")?.trim();
     (!id.is_empty()).then(|| secrets.redact(id))
 }
 
@@ -63,12 +63,12 @@ pub fn headers_at_fault(document: &Value, callers_id: bool) -> Vec<&str> {
 
 /// Checks that Azure Batch itself sent the response, to the request with the client-request-id `sent`. A page of a
 /// proxy has no `request-id`; a response to another request has another `client-request-id`.
-pub fn check_ids(answer: &Answer, sent: &str) -> Result<(), &'static str> {
-    if !same_client_request_id(answer, sent) {
+pub fn check_ids(response: &Response, sent: &str) -> Result<(), &'static str> {
+    if !same_client_request_id(response, sent) {
         tracing::warn!(sent, "Azure Batch returned another client-request-id");
         return Err("the client-request-id is that of another request");
     }
-    let id = answer.header("request-id").unwrap_or_default();
+    let id = response.header("request-id").unwrap_or_default();
     if id.trim().is_empty() {
         return Err("there is no request-id");
     }
@@ -76,7 +76,7 @@ pub fn check_ids(answer: &Answer, sent: &str) -> Result<(), &'static str> {
 }
 
 /// Whether every `client-request-id` of the response is `sent`, in any spelling of a GUID. A blank one counts as absent.
-fn same_client_request_id(answer: &Answer, sent: &str) -> bool {
+fn same_client_request_id(response: &Response, sent: &str) -> bool {
     let sent = Uuid::try_parse(sent).ok();
     let is_same = |value: &HeaderValue| {
         // Intermediaries may join repeated headers with commas.
@@ -85,7 +85,7 @@ fn same_client_request_id(answer: &Answer, sent: &str) -> bool {
             ids.all(|id| sent.is_some() && Uuid::try_parse(id).ok() == sent)
         })
     };
-    answer
+    response
         .headers
         .get_all(CLIENT_REQUEST_ID)
         .iter()

@@ -15,12 +15,12 @@ use rustls::ClientConfig;
 use tokio::{net::TcpStream, time::timeout};
 use tower::Service;
 
-use crate::upstream::{http::CONNECT_TIMEOUT, resolver::NoLinkLocal};
+use crate::upstream::{resolver::NoLinkLocal, response::CONNECT_TIMEOUT};
 
 /// TCP keepalive: the idle time before the first probe and the interval between probes. Data that stays unacknowledged
 /// for twice this time ends the connection.
 const KEEPALIVE: Duration = Duration::from_secs(15);
-/// Number of unanswered probes after which a connection is closed.
+/// Number of failed probes after which a connection is closed.
 const KEEPALIVE_RETRIES: u32 = 3;
 
 /// Connects within [`CONNECT_TIMEOUT`], TLS handshake included. ALPN decides between HTTP/1.1 and HTTP/2.

@@ -1,16 +1,16 @@
-//! One request and its answer: how long they may take, and what failures mean.
+//! One request and its response: how long they may take, and what failures mean.
 
 use std::{error::Error as _, future::pending, iter::successors};
 
-use http::{Response, StatusCode};
+use http::StatusCode;
 use hyper::body::Incoming;
 use hyper_util::client::legacy::{Error, ResponseFuture};
 use tokio::{task::yield_now, time::timeout};
 
 use super::write_tracker::WriteTracker;
 use crate::upstream::{
-    attempt::Limits,
-    http::{Answer, BODY_TIMEOUT, DRAIN_TIMEOUT, NoAnswer, describe, whole},
+    call_limits::CallLimits,
+    response::{BODY_TIMEOUT, DRAIN_TIMEOUT, RequestError, Response, describe, whole},
 };
 
 /// The options of a request.
@@ -20,35 +20,35 @@ pub struct Options<'a> {
     /// Maximum length of the body.
     pub max_body_bytes: usize,
     /// Deadline and caller.
-    pub limits: &'a Limits,
+    pub limits: &'a CallLimits,
 }
 
-/// Waits for the answer to a request.
-pub async fn answer(
-    response: ResponseFuture,
+/// Waits for the response to a request.
+pub async fn finish(
+    sent: ResponseFuture,
     tracker: &WriteTracker,
     options: &Options<'_>,
-) -> Result<Answer, NoAnswer> {
-    let response = head(response, tracker, options.limits).await?;
+) -> Result<Response, RequestError> {
+    let response = head(sent, tracker, options.limits).await?;
     Ok(read(response, options).await)
 }
 
 /// Waits for the status line and the headers. If the caller disconnects before the request is written, the request is
-/// cancelled; afterwards its answer is awaited.
+/// cancelled; afterwards its response is awaited.
 async fn head(
-    response: ResponseFuture,
+    sent: ResponseFuture,
     tracker: &WriteTracker,
-    limits: &Limits,
-) -> Result<Response<Incoming>, NoAnswer> {
+    limits: &CallLimits,
+) -> Result<http::Response<Incoming>, RequestError> {
     let cancelled_in_time = async {
-        limits.gone.cancelled().await;
+        limits.disconnected.cancelled().await;
         if tracker.has_started() {
             pending::<()>().await;
         }
     };
     let head = tokio::select! {
         biased;
-        head = limits.deadline.bound(response) => head,
+        head = limits.deadline.bound(sent) => head,
         () = cancelled_in_time => None,
     };
     // A request that was given up is dropped by now: no connection starts to write it after this question. Request and
@@ -56,21 +56,21 @@ async fn head(
     let started = tracker.has_started();
     match head {
         Some(Ok(response)) => Ok(response),
-        Some(Err(error)) => Err(no_answer(&error, started)),
-        None if started => Err(NoAnswer::TimedOut),
-        None => Err(NoAnswer::NotConnected),
+        Some(Err(error)) => Err(request_error(&error, started)),
+        None if started => Err(RequestError::TimedOut),
+        None => Err(RequestError::NotConnected),
     }
 }
 
 /// Returns why there is no status line.
-fn no_answer(error: &Error, started: bool) -> NoAnswer {
+fn request_error(error: &Error, started: bool) -> RequestError {
     let text = error.source().map_or_else(|| error.to_string(), describe);
     if !started {
-        NoAnswer::Unreachable(text)
+        RequestError::Unreachable(text)
     } else if is_refusal(error) {
-        NoAnswer::Refused(text)
+        RequestError::Refused(text)
     } else {
-        NoAnswer::Cut(text)
+        RequestError::Cut(text)
     }
 }
 
@@ -87,7 +87,7 @@ fn is_refusal(error: &Error) -> bool {
 }
 
 /// Reads the body. A connection is used again only if its body is read to the end.
-async fn read(response: Response<Incoming>, options: &Options<'_>) -> Answer {
+async fn read(response: http::Response<Incoming>, options: &Options<'_>) -> Response {
     let (head, body) = response.into_parts();
     let decided = options.done == Some(head.status);
     let patience = if decided { DRAIN_TIMEOUT } else { BODY_TIMEOUT };
@@ -99,7 +99,7 @@ async fn read(response: Response<Incoming>, options: &Options<'_>) -> Answer {
         // call would open another connection.
         yield_now().await;
     }
-    Answer {
+    Response {
         status: head.status.as_u16(),
         headers: head.headers,
         body: body.filter(|_| !decided),

@@ -24,14 +24,14 @@ use self::{
     write_tracker::{TrackedBody, WriteTracker},
 };
 use super::{
-    attempt::Limits,
+    call_limits::CallLimits,
     deadline::Deadline,
-    http::{Answer, MAX_BODY_BYTES, NoAnswer, USER_AGENT_TEXT, describe},
-    observed::{Observed, Operation, Sent},
+    instrument::{Operation, RequestSpan, Sent},
+    response::{MAX_BODY_BYTES, RequestError, Response, USER_AGENT_TEXT, describe},
 };
 use crate::{client_tls::Trust, config::Roots, metrics::Requests};
 
-/// Maximum length of a document that is not an upstream's answer.
+/// Maximum length of a document that is not an upstream's response.
 const MAX_DOCUMENT_BYTES: usize = 1024 * 1024;
 
 /// Offers HTTP/1.1 only.
@@ -93,14 +93,14 @@ impl Client {
         self.pools.trust(roots)
     }
 
-    /// Sends a request and reads the answer. After the status `done` the body does not matter and is not returned.
+    /// Sends a request and reads the response. After the status `done` the body does not matter and is not returned.
     pub async fn send(
         &self,
         operation: &'static Operation,
         request: Request,
         done: Option<StatusCode>,
-        limits: &Limits,
-    ) -> Result<Answer, NoAnswer> {
+        limits: &CallLimits,
+    ) -> Result<Response, RequestError> {
         let options = Options {
             done,
             max_body_bytes: MAX_BODY_BYTES,
@@ -109,7 +109,7 @@ impl Client {
         self.observe(operation, request, &options).await
     }
 
-    /// Reads a document that is not an upstream's answer. Any status other than 200 and an incomplete body are errors.
+    /// Reads a document that is not an upstream's response. Any status other than 200 and an incomplete body are errors.
     pub async fn document(&self, url: &Url, deadline: &Deadline) -> Result<Bytes, String> {
         let uri: Uri = url.as_str().parse().map_err(|error| describe(&error))?;
         let mut request = request(Method::GET, uri);
@@ -121,17 +121,21 @@ impl Client {
             limits: &deadline.clone().into(),
         };
         match self.observe(&DOCUMENT, request, &options).await {
-            Ok(Answer {
+            Ok(Response {
                 status: 200,
                 body: Some(body),
                 ..
             }) => Ok(body),
-            Ok(Answer { status: 200, .. }) => Err("the body was cut, or is too long".to_owned()),
-            Ok(answer) => Err(format!("HTTP status {}", answer.status)),
-            Err(NoAnswer::Unreachable(error) | NoAnswer::Cut(error) | NoAnswer::Refused(error)) => {
-                Err(error)
+            Ok(Response { status: 200, .. }) => Err("the body was cut, or is too long".to_owned()),
+            Ok(response) => Err(format!("HTTP status {}", response.status)),
+            Err(
+                RequestError::Unreachable(error)
+                | RequestError::Cut(error)
+                | RequestError::Refused(error),
+            ) => Err(error),
+            Err(RequestError::NotConnected | RequestError::TimedOut) => {
+                Err("no answer in time".to_owned())
             }
-            Err(NoAnswer::NotConnected | NoAnswer::TimedOut) => Err("no answer in time".to_owned()),
         }
     }
 
@@ -141,7 +145,7 @@ impl Client {
         operation: &'static Operation,
         request: Request,
         options: &Options<'_>,
-    ) -> Result<Answer, NoAnswer> {
+    ) -> Result<Response, RequestError> {
         let (mut head, body) = request.into_parts();
         let other_host = head.uri.authority().map(|_| head.uri.to_string());
         let other_host = other_host.and_then(|uri| Url::parse(&uri).ok());
@@ -151,15 +155,15 @@ impl Client {
             path: head.uri.path_and_query().map_or("/", PathAndQuery::as_str),
         };
         let limits = options.limits;
-        let observed = Observed::begin(operation, &self.numbers, &sent, &mut head.headers, limits);
+        let span = RequestSpan::begin(operation, &self.numbers, &sent, &mut head.headers, limits);
         head.uri = self.absolute(head.uri);
         let tracker = WriteTracker::default();
         let body = TrackedBody::new(body, &tracker);
         let request = http::Request::from_parts(head, body);
         let response = self.pools.request(request);
-        let answer = exchange::answer(response, &tracker, options).await;
-        observed.end(&answer);
-        answer
+        let response = exchange::finish(response, &tracker, options).await;
+        span.end(&response);
+        response
     }
 
     /// Completes a path with the host of the client.

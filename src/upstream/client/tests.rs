@@ -14,8 +14,8 @@ use crate::{
     metrics::Metrics,
     upstream::{
         deadline::Deadline,
-        http::{Answer, NoAnswer},
-        observed::Operation,
+        instrument::Operation,
+        response::{RequestError, Response},
     },
 };
 
@@ -42,7 +42,7 @@ async fn upstream() -> (Client, TcpListener) {
     (client, listener)
 }
 
-async fn send(client: &Client) -> Result<Answer, NoAnswer> {
+async fn send(client: &Client) -> Result<Response, RequestError> {
     let limits = Deadline::after(Duration::from_secs(5)).into();
     let request = request(Method::GET, PathAndQuery::from_static("/"));
     client.send(&READ, request, None, &limits).await
@@ -53,12 +53,12 @@ async fn accept(listener: &TcpListener) -> TcpStream {
     let Ok((mut stream, _)) = listener.accept().await else {
         unreachable!("the client connects")
     };
-    answer(&mut stream).await;
+    respond(&mut stream).await;
     stream
 }
 
 /// Answers the next request of a connection.
-async fn answer(stream: &mut TcpStream) {
+async fn respond(stream: &mut TcpStream) {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         assert!(stream.read_buf(&mut head).await.is_ok_and(|read| read > 0));
@@ -66,7 +66,7 @@ async fn answer(stream: &mut TcpStream) {
     assert!(stream.write_all(ANSWER).await.is_ok());
 }
 
-fn body(sent: Result<Answer, NoAnswer>) -> Option<Bytes> {
+fn body(sent: Result<Response, RequestError>) -> Option<Bytes> {
     sent.ok()?.body
 }
 
@@ -75,7 +75,7 @@ async fn a_connection_is_reused_until_the_peer_closes_it() {
     let (client, listener) = upstream().await;
     let (sent, mut stream) = tokio::join!(send(&client), accept(&listener));
     assert_eq!(body(sent).as_deref(), Some(&b"ok"[..]));
-    let (sent, ()) = tokio::join!(send(&client), answer(&mut stream));
+    let (sent, ()) = tokio::join!(send(&client), respond(&mut stream));
     assert_eq!(body(sent).as_deref(), Some(&b"ok"[..]));
     // A closed connection is found before anything is sent on it, once the runtime has been notified.
     drop(stream);
@@ -92,7 +92,7 @@ async fn requests_in_a_row_need_one_connection() {
     let server = tokio::spawn(async move {
         let mut stream = accept(&listener).await;
         for _ in 0..9 {
-            answer(&mut stream).await;
+            respond(&mut stream).await;
         }
         let another = timeout(Duration::from_millis(50), listener.accept()).await;
         assert!(another.is_err(), "there is a second connection");

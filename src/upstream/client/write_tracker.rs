@@ -18,8 +18,8 @@ use http_body_util::Full;
 ///
 /// A request waits in memory until a connection takes it. To serialize the head, the connection must know whether there
 /// is a body, over HTTP/1.1 as over HTTP/2. The first question to the [`TrackedBody`] therefore precedes the first byte
-/// on the wire. In between, the connection may still fail: the answer is then "started" although nothing was written,
-/// which is the safe one.
+/// on the wire. In between, the connection may still fail: the result is then "started" although nothing was written,
+/// which is the safe result.
 #[derive(Clone, Default)]
 pub struct WriteTracker(Arc<AtomicBool>);
 

@@ -1,4 +1,4 @@
-//! Maps an answer of the HMC to a failure, by a table of rules.
+//! Maps a response of the HMC to a failure, by a table of rules.
 
 use std::sync::Arc;
 
@@ -14,8 +14,8 @@ use crate::{
     proto::{ErrorReason, HmcError},
     upstream::{
         classify::{self, ErrorFacts},
-        http::Answer,
         redact::Secrets,
+        response::Response,
     },
 };
 
@@ -35,22 +35,22 @@ impl ErrorDocument for HmcError {
     }
 }
 
-/// Returns the failure for an answer without the status of success. It contains none of the `secrets`.
-pub fn failure(table: &[Rule], answer: &Answer, secrets: &Secrets) -> Failure {
-    let error = wire::error(answer, secrets);
+/// Returns the failure for a response without the status of success. It contains none of the `secrets`.
+pub fn failure(table: &[Rule], response: &Response, secrets: &Secrets) -> Failure {
+    let error = wire::error(response, secrets);
     let facts = ErrorFacts {
         code: error.as_ref().map(|error| error.reason.to_string()),
         document: error.map(|error| Arc::new(error) as Arc<dyn ErrorDocument>),
         ..ErrorFacts::default()
     };
-    classify::failure(&NAMES, table, answer, facts)
+    classify::failure(&NAMES, table, response, facts)
 }
 
 /// Returns the failure for a 200 that does not describe a user.
-pub fn not_understood(answer: &Answer) -> Failure {
+pub fn not_understood(response: &Response) -> Failure {
     Failure {
         answered: Some(Box::new(Answered {
-            http_status: answer.status,
+            http_status: response.status,
             ..Answered::default()
         })),
         ..Failure::new(

@@ -20,15 +20,16 @@ use crate::{
     metrics::{CredentialState, Requests},
     proto::ErrorReason,
     upstream::{
-        attempt::{Budget, Limits},
+        call_limits::CallLimits,
+        classify,
         client::{Alpn, Change, Client, HTTP_1, Request},
-        http::Answer,
-        observed::Operation,
+        credential_cache::{CredentialCache, Lease},
+        instrument::Operation,
         path,
         platform::{Order, Outgoing, Platform, Purpose},
-        reached_authorization,
         redact::Secrets,
-        renewable::{Lease, Renewable},
+        response::Response,
+        retry_budget::RetryBudget,
     },
 };
 
@@ -56,7 +57,7 @@ const LIST_USERS: Operation = Operation {
 pub struct IbmHmc {
     alias: String,
     userid: String,
-    sessions: Renewable<Session, SessionSource>,
+    sessions: CredentialCache<Session, SessionSource>,
     watch: SessionWatch,
 }
 
@@ -99,7 +100,7 @@ impl Platform for IbmHmc {
         Ok(Self {
             alias: alias.to_owned(),
             userid: config.own.userid.clone(),
-            sessions: Renewable::new(source),
+            sessions: CredentialCache::new(source),
             watch: SessionWatch::default(),
         })
     }
@@ -121,7 +122,7 @@ impl Platform for IbmHmc {
         true
     }
 
-    fn read(&self, order: &Order<UserRef>, _limits: &Limits) -> Result<Outgoing, Failure> {
+    fn read(&self, order: &Order<UserRef>, _limits: &CallLimits) -> Result<Outgoing, Failure> {
         let (operation, path) = match &order.user {
             UserRef::Id(id) => (&READ_USER, path::build(&["api", "users", id], "")?),
             UserRef::Name(name) => {
@@ -141,17 +142,18 @@ impl Platform for IbmHmc {
     fn found(
         &self,
         order: &Order<UserRef>,
-        answer: &Answer,
+        response: &Response,
         session: &Self::Credential,
         _secrets: &Secrets,
     ) -> Result<HmcUser, Failure> {
         let session = session.value.text();
         match &order.user {
             UserRef::Id(id) => {
-                wire::user(answer, id, session).ok_or_else(|| not_understood(answer))
+                wire::user(response, id, session).ok_or_else(|| not_understood(response))
             }
             UserRef::Name(name) => {
-                let listed = wire::users(answer, session).ok_or_else(|| not_understood(answer))?;
+                let listed =
+                    wire::users(response, session).ok_or_else(|| not_understood(response))?;
                 named(listed, name)
             }
         }
@@ -184,7 +186,7 @@ impl Platform for IbmHmc {
         &self,
         _order: &Order<UserRef>,
         found: &HmcUser,
-        _limits: &Limits,
+        _limits: &CallLimits,
     ) -> Result<Outgoing, Failure> {
         Ok(Outgoing {
             operation: &DELETE_USER,
@@ -198,10 +200,10 @@ impl Platform for IbmHmc {
         &self,
         operation: &'static Operation,
         _order: &Order<UserRef>,
-        answer: &Answer,
+        response: &Response,
         secrets: &Secrets,
     ) -> Failure {
-        let failure = failure(RULES, answer, secrets);
+        let failure = failure(RULES, response, secrets);
         // A missing list is no missing user.
         if operation.name == LIST_USERS.name && failure.reason == ErrorReason::UserNotFound {
             let reason = ErrorReason::UpstreamResourceNotFound;
@@ -210,7 +212,7 @@ impl Platform for IbmHmc {
         failure
     }
 
-    async fn credential(&self, limits: &Limits) -> Result<Self::Credential, Failure> {
+    async fn credential(&self, limits: &CallLimits) -> Result<Self::Credential, Failure> {
         self.sessions.get(limits).await
     }
 
@@ -234,27 +236,27 @@ impl Platform for IbmHmc {
         Secrets::new([session.value.text()].into_iter().chain(password))
     }
 
-    /// After several answers that may come from a session that is no longer valid, the next call logs on again; this one
-    /// keeps its answer.
-    fn note_answer(
+    /// After several responses that may come from a session that is no longer valid, the next call logs on again; this one
+    /// keeps its response.
+    fn note_response(
         &self,
         purpose: Purpose,
         session: &Self::Credential,
         failure: Option<&Failure>,
-        budget: &Budget,
+        budget: &RetryBudget,
     ) {
         if failure.is_some_and(is_doubtful) {
             if self.watch.doubtful(purpose) && self.sessions.replace(session, budget) {
                 self.watch.replaced(purpose);
                 tracing::warn!(hmc = self.alias, "session replaced after repeated refusals");
             }
-        } else if failure.is_none_or(reached_authorization) {
+        } else if failure.is_none_or(classify::reached_authorization) {
             session.accepted();
             self.watch.accepted(purpose);
         }
     }
 
-    fn renew(&self, session: &Self::Credential, budget: &Budget) -> bool {
+    fn renew(&self, session: &Self::Credential, budget: &RetryBudget) -> bool {
         self.sessions.refuse(session, budget)
     }
 

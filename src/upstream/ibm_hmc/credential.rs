@@ -23,12 +23,12 @@ use crate::{
     proto::ErrorReason,
     upstream::{
         client::{self, Client, Request},
+        credential_cache::{Lease, Obtaining, Source},
         deadline::Deadline,
-        http::NoAnswer,
-        observed::Operation,
+        instrument::Operation,
         path,
         redact::Secrets,
-        renewable::{Lease, Obtaining, Source},
+        response::RequestError,
     },
 };
 
@@ -124,22 +124,22 @@ impl SessionSource {
         password: &Secret,
     ) -> Result<Lease<Session>, Failure> {
         let limits = Deadline::after(self.patience.max(LAST_WORD)).into();
-        let answer = self
+        let response = self
             .client
             .send(&LOGON, request, None, &limits)
             .await
-            .map_err(|no_answer| match no_answer {
+            .map_err(|error| match error {
                 // The callers' own deadlines are looked after elsewhere; this one is the HMC's fault.
-                NoAnswer::TimedOut | NoAnswer::NotConnected => {
-                    NoAnswer::Cut("no answer to the logon".into()).of_read()
+                RequestError::TimedOut | RequestError::NotConnected => {
+                    RequestError::Cut("no answer to the logon".into()).of_read()
                 }
                 other => other.of_read(),
             })?;
-        let session = wire::session(&answer);
-        if answer.status == 200
+        let session = wire::session(&response);
+        if response.status == 200
             && let Some(session) = &session
         {
-            if let Some(days) = wire::password_expires(&answer).filter(|days| *days <= 14) {
+            if let Some(days) = wire::password_expires(&response).filter(|days| *days <= 14) {
                 tracing::warn!(hmc = self.url.host_str(), days, "the HMC password expires");
             }
             return Ok(Lease::endless(header(session)?));
@@ -148,7 +148,7 @@ impl SessionSource {
             self.logoff(&header(partial)?).await;
         }
         let secrets = Secrets::new([password.expose()]);
-        Err(failure(LOGON_RULES, &answer, &secrets).of_a_read())
+        Err(failure(LOGON_RULES, &response, &secrets).of_a_read())
     }
 
     /// Returns whether the HMC has accepted the current password last.

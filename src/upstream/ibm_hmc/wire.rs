@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 use crate::{
     names,
     proto::HmcError,
-    upstream::{http::Answer, redact::Secrets},
+    upstream::{redact::Secrets, response::Response},
 };
 
 const USERS: &str = "/api/users/";
@@ -25,8 +25,8 @@ pub struct HmcUser {
     pub kind: String,
 }
 
-fn object(answer: &Answer) -> Option<Map<String, Value>> {
-    match serde_json::from_slice(answer.body.as_deref()?) {
+fn object(response: &Response) -> Option<Map<String, Value>> {
+    match serde_json::from_slice(response.body.as_deref()?) {
         Ok(Value::Object(object)) => Some(object),
         _ => None,
     }
@@ -35,15 +35,15 @@ fn object(answer: &Answer) -> Option<Map<String, Value>> {
 /// The standard error body; `None` when the body is not one: a JSON object with the integers `http-status`,
 /// equal to the status line, and `reason`. What repeats `secrets` is not passed on.
 #[must_use]
-pub fn error(answer: &Answer, secrets: &Secrets) -> Option<HmcError> {
-    let object = object(answer)?;
+pub fn error(response: &Response, secrets: &Secrets) -> Option<HmcError> {
+    let object = object(response)?;
     let number = |key| {
         object
             .get(key)?
             .as_u64()
             .and_then(|n| u32::try_from(n).ok())
     };
-    let http_status = number("http-status").filter(|n| *n == u32::from(answer.status))?;
+    let http_status = number("http-status").filter(|n| *n == u32::from(response.status))?;
     let message = object.get("message").and_then(Value::as_str).unwrap_or("");
     Some(HmcError {
         http_status,
@@ -52,10 +52,10 @@ pub fn error(answer: &Answer, secrets: &Secrets) -> Option<HmcError> {
     })
 }
 
-/// The session ID of a logon answer.
+/// The session ID of a logon response.
 #[must_use]
-pub fn session(answer: &Answer) -> Option<Zeroizing<String>> {
-    let object = object(answer)?;
+pub fn session(response: &Response) -> Option<Zeroizing<String>> {
+    let object = object(response)?;
     let session = object.get("api-session")?.as_str()?;
     let plain = !session.is_empty() && session.bytes().all(|b| b.is_ascii_graphic());
     plain.then(|| Zeroizing::new(session.to_owned()))
@@ -63,8 +63,8 @@ pub fn session(answer: &Answer) -> Option<Zeroizing<String>> {
 
 /// Days until the password expires, if it does.
 #[must_use]
-pub fn password_expires(answer: &Answer) -> Option<i64> {
-    object(answer)?
+pub fn password_expires(response: &Response) -> Option<i64> {
+    object(response)?
         .get("password-expires")?
         .as_i64()
         .filter(|days| *days >= 0)
@@ -72,10 +72,10 @@ pub fn password_expires(answer: &Answer) -> Option<i64> {
 
 /// The user that `GET /api/users/{id}` describes. A name that repeats the session is none.
 #[must_use]
-pub fn user(answer: &Answer, id: &str, session: &str) -> Option<HmcUser> {
-    let object = object(answer)?;
+pub fn user(response: &Response, id: &str, session: &str) -> Option<HmcUser> {
+    let object = object(response)?;
     let text = |key| object.get(key).and_then(Value::as_str);
-    // An answer about somebody else must not lend its name to this deletion.
+    // A response about somebody else must not lend its name to this deletion.
     if text("object-id").is_some_and(|found| !found.eq_ignore_ascii_case(id)) {
         return None;
     }
@@ -91,8 +91,8 @@ pub fn user(answer: &Answer, id: &str, session: &str) -> Option<HmcUser> {
 /// The users that `GET /api/console/users` lists; `None` unless every entry has a name and a usable URI, neither of
 /// which repeats the session.
 #[must_use]
-pub fn users(answer: &Answer, session: &str) -> Option<Vec<HmcUser>> {
-    let object = object(answer)?;
+pub fn users(response: &Response, session: &str) -> Option<Vec<HmcUser>> {
+    let object = object(response)?;
     let list = object.get("users")?.as_array()?;
     list.iter().map(|entry| listed(entry, session)).collect()
 }

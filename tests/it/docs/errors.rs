@@ -3,7 +3,7 @@
 use tonic::Code;
 use useradmin::{
     error::{
-        Fate, Form, Repeat,
+        Effect, Form, Repeat,
         recipe::{Recipe, recipe, retry_delay},
         rule::{Body, Rule},
     },
@@ -229,9 +229,9 @@ fn table(table: &[Rule], code: &str) -> String {
                 Repeat::Backoff | Repeat::Together => "after a pause",
                 Repeat::Renew => "once, with new credentials",
             },
-            match rule.fate {
-                Fate::NotSent | Fate::NotDeleted => "surely not done",
-                Fate::Unknown => "perhaps done",
+            match rule.effect {
+                Effect::NotSent | Effect::NotDeleted => "surely not done",
+                Effect::Unknown => "perhaps done",
             },
             rule.source,
         ]);

@@ -51,7 +51,7 @@ pub fn failure() -> String {
             .map(|(key, value)| (key, value.to_owned()))
             .into(),
         attempts: 1,
-        outcome: useradmin::error::Fate::NotDeleted,
+        outcome: useradmin::error::Effect::NotDeleted,
         ..CallFacts::default()
     };
     shown(&status(&failure, &facts))

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     error::{Failure, Repeat},
-    upstream::renewable::Lease,
+    upstream::credential_cache::Lease,
 };
 
 /// Exit status of a shell that does not find a program.

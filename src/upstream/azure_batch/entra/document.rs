@@ -9,7 +9,7 @@ use time::{Date, OffsetDateTime, PrimitiveDateTime, Time, UtcOffset};
 use zeroize::Zeroizing;
 
 use super::token::Token;
-use crate::upstream::{http::BYTE_ORDER_MARK, renewable::Lease};
+use crate::upstream::{credential_cache::Lease, response::BYTE_ORDER_MARK};
 
 /// How long a token of unknown expiry is used. If it expires earlier, the account refuses it, and it is renewed.
 const LIFE_WITHOUT_EXPIRY: Duration = Duration::from_mins(5);

@@ -29,10 +29,10 @@ use crate::{
     error::Failure,
     upstream::{
         client::{self, Client},
+        credential_cache::Lease,
         deadline::Deadline,
-        http::{Answer, NoAnswer},
-        observed::Operation,
-        renewable::Lease,
+        instrument::Operation,
+        response::{RequestError, Response},
     },
 };
 
@@ -102,8 +102,8 @@ impl HttpClient for Exchange {
             .client
             .send(&REQUEST_TOKEN, request, None, &limits)
             .await;
-        let response = if let Ok(answer) = &sent {
-            let status = StatusCode::from(answer.status);
+        let response = if let Ok(response) = &sent {
+            let status = StatusCode::from(response.status);
             Ok(AsyncRawResponse::from_bytes(
                 status,
                 Headers::default(),
@@ -114,31 +114,31 @@ impl HttpClient for Exchange {
             Err(azure_core::Error::with_message(ErrorKind::Io, error))
         };
         self.outcome.set(match sent {
-            Ok(answer) => read(&answer),
-            Err(no_answer) => Err(unanswered(no_answer)),
+            Ok(response) => read(&response),
+            Err(error) => Err(failed(error)),
         });
         response
     }
 }
 
-fn unanswered(no_answer: NoAnswer) -> Failure {
-    let (cause, context) = match no_answer {
-        NoAnswer::Unreachable(context) | NoAnswer::Refused(context) | NoAnswer::Cut(context) => {
-            (TOKEN_ENDPOINT_UNREACHABLE, context)
-        }
-        NoAnswer::NotConnected | NoAnswer::TimedOut => {
+fn failed(error: RequestError) -> Failure {
+    let (cause, context) = match error {
+        RequestError::Unreachable(context)
+        | RequestError::Refused(context)
+        | RequestError::Cut(context) => (TOKEN_ENDPOINT_UNREACHABLE, context),
+        RequestError::NotConnected | RequestError::TimedOut => {
             (TOKEN_TIMED_OUT, "no answer in time".to_owned())
         }
     };
     unreachable(cause, format!("token endpoint: {context}"))
 }
 
-fn read(answer: &Answer) -> Result<Lease<Token>, Failure> {
-    if answer.status != 200 {
-        return Err(failure(answer));
+fn read(response: &Response) -> Result<Lease<Token>, Failure> {
+    if response.status != 200 {
+        return Err(failure(response));
     }
-    let now = answer.date().unwrap_or_else(SystemTime::now);
-    let body = answer.body.as_deref().unwrap_or_default();
+    let now = response.date().unwrap_or_else(SystemTime::now);
+    let body = response.body.as_deref().unwrap_or_default();
     document::read(body, now).map_err(|error| {
         let context = format!("token endpoint: {error}");
         unreachable(TOKEN_RESPONSE_NOT_UNDERSTOOD, context)
@@ -155,14 +155,14 @@ struct Refusal {
 }
 
 /// Returns the failure for a response without a token. Its description is not logged, since it may quote the request.
-fn failure(answer: &Answer) -> Failure {
-    let body = answer.body.as_deref().unwrap_or_default();
+fn failure(response: &Response) -> Failure {
+    let body = response.body.as_deref().unwrap_or_default();
     let refusal: Refusal = serde_json::from_slice(body).unwrap_or_default();
     let error = refusal.error.as_str().and_then(oauth_error);
     let listed = refusal.error_codes[0].as_u64();
     let listed = listed.and_then(|code| u32::try_from(code).ok());
     let aadsts = listed.or_else(|| aadsts_code(refusal.error_description.as_str()?));
-    let status = answer.status;
+    let status = response.status;
 
     let mut context = format!("token endpoint: {status}");
     if let Some(error) = error {
@@ -179,9 +179,9 @@ fn failure(answer: &Answer) -> Failure {
         _ => unreachable(error.unwrap_or(TOKEN_RESPONSE_NOT_UNDERSTOOD), context),
     };
     let refused = matches!(status, 400 | 401 | 403);
-    let skew = refused.then(|| answer.clock_skew()).flatten();
+    let skew = refused.then(|| response.clock_skew()).flatten();
     Failure {
-        retry_after: answer.retry_after(),
+        retry_after: response.retry_after(),
         aadsts_code: aadsts,
         ..failure.with_clock_skew(skew)
     }

@@ -27,8 +27,8 @@ use crate::{
     metrics::Requests,
     upstream::{
         client::Client,
-        http::describe,
-        renewable::{Lease, Obtaining, Source},
+        credential_cache::{Lease, Obtaining, Source},
+        response::describe,
     },
 };
 

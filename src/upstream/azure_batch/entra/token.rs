@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use zeroize::Zeroizing;
 
-use crate::{config::secret::unprintable, error::Failure, upstream::renewable::Lease};
+use crate::{config::secret::unprintable, error::Failure, upstream::credential_cache::Lease};
 
 /// The kind of credential in the metrics.
 pub const TOKEN: &str = "token";

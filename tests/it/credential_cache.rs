@@ -14,9 +14,9 @@ use useradmin::{
     error::{Failure, Repeat},
     proto::ErrorReason,
     upstream::{
-        attempt::Budget,
+        credential_cache::{CredentialCache, Lease, Obtaining, Source},
         deadline::Deadline,
-        renewable::{Lease, Obtaining, Renewable, Source},
+        retry_budget::RetryBudget,
     },
 };
 
@@ -70,7 +70,10 @@ impl Source<u32> for Endpoint {
     }
 }
 
-async fn get(tokens: &Renewable<u32, Endpoint>, patience: Duration) -> Result<u32, ErrorReason> {
+async fn get(
+    tokens: &CredentialCache<u32, Endpoint>,
+    patience: Duration,
+) -> Result<u32, ErrorReason> {
     let lease = tokens.get(&Deadline::after(patience).into()).await;
     lease
         .map(|lease| lease.value)
@@ -79,7 +82,7 @@ async fn get(tokens: &Renewable<u32, Endpoint>, patience: Duration) -> Result<u3
 
 #[tokio::test(start_paused = true)]
 async fn one_is_obtained_for_all_who_wait_each_with_its_own_deadline() {
-    let tokens = Renewable::new(Endpoint::default());
+    let tokens = CredentialCache::new(Endpoint::default());
     let patient = join_all((0..50).map(|_| get(&tokens, SECOND * 2)));
     let hurried = join_all((0..50).map(|_| get(&tokens, SECOND / 2)));
     let (patient, hurried) = tokio::join!(patient, hurried);
@@ -91,7 +94,7 @@ async fn one_is_obtained_for_all_who_wait_each_with_its_own_deadline() {
 
 #[tokio::test(start_paused = true)]
 async fn it_is_renewed_ahead_and_nobody_waits_for_that() {
-    let tokens = Renewable::new(Endpoint::default());
+    let tokens = CredentialCache::new(Endpoint::default());
     let at_once = Duration::from_millis(1);
     assert_eq!(get(&tokens, SECOND * 2).await, Ok(1));
     advance(SECOND * 79).await;
@@ -108,7 +111,7 @@ async fn it_is_renewed_ahead_and_nobody_waits_for_that() {
 /// A source that hung is well again: nobody waits for the answer that it never gave.
 #[tokio::test(start_paused = true)]
 async fn a_source_that_hangs_is_given_up_and_asked_again() {
-    let tokens = Renewable::new(Endpoint::default());
+    let tokens = CredentialCache::new(Endpoint::default());
     tokens.source().hangs.store(true, Ordering::SeqCst);
     let late = Err(ErrorReason::DeadlineExceeded);
     assert_eq!(get(&tokens, SECOND * 3).await, late);
@@ -120,7 +123,7 @@ async fn a_source_that_hangs_is_given_up_and_asked_again() {
 
 #[tokio::test(start_paused = true)]
 async fn while_it_lasts_a_source_that_is_down_has_no_effect() {
-    let tokens = Renewable::new(Endpoint::default());
+    let tokens = CredentialCache::new(Endpoint::default());
     assert_eq!(get(&tokens, SECOND * 2).await, Ok(1));
     tokens.source().down.store(true, Ordering::SeqCst);
     advance(SECOND * 81).await;
@@ -145,7 +148,7 @@ async fn while_it_lasts_a_source_that_is_down_has_no_effect() {
 
 #[tokio::test(start_paused = true)]
 async fn a_short_rest_is_waited_for_by_those_who_have_the_time() {
-    let tokens = Renewable::new(Endpoint::default());
+    let tokens = CredentialCache::new(Endpoint::default());
     tokens.source().down.store(true, Ordering::SeqCst);
     let down = Err(ErrorReason::UpstreamUnreachable);
     let all = join_all((0..100).map(|_| get(&tokens, SECOND * 2))).await;
@@ -163,7 +166,7 @@ async fn a_short_rest_is_waited_for_by_those_who_have_the_time() {
 /// What time does not heal is not asked for all the time either, as long as the old one works.
 #[tokio::test(start_paused = true)]
 async fn a_renewal_that_is_rejected_is_not_repeated_by_each_call() {
-    let tokens = Renewable::new(Endpoint::default());
+    let tokens = CredentialCache::new(Endpoint::default());
     assert_eq!(get(&tokens, SECOND * 2).await, Ok(1));
     tokens.source().rejects.store(true, Ordering::SeqCst);
     advance(SECOND * 81).await;
@@ -190,7 +193,7 @@ async fn a_renewal_that_is_rejected_is_not_repeated_by_each_call() {
 #[tokio::test(start_paused = true)]
 async fn failures_of_any_kind_are_followed_by_a_pause_that_grows() {
     for permanent in [true, false] {
-        let tokens = Renewable::new(Endpoint::default());
+        let tokens = CredentialCache::new(Endpoint::default());
         let source = tokens.source();
         source.at_once.store(true, Ordering::SeqCst);
         source.rejects.store(permanent, Ordering::SeqCst);
@@ -215,7 +218,7 @@ async fn failures_of_any_kind_are_followed_by_a_pause_that_grows() {
 /// A source that limits some failures by itself is asked again at once after them.
 #[tokio::test(start_paused = true)]
 async fn a_source_decides_which_failures_are_followed_by_a_pause() {
-    let tokens = Renewable::new(Endpoint::default());
+    let tokens = CredentialCache::new(Endpoint::default());
     tokens.source().rejects.store(true, Ordering::SeqCst);
     tokens.source().limits_itself.store(true, Ordering::SeqCst);
     let rejected = Err(ErrorReason::UpstreamCredentialsRejected);
@@ -227,15 +230,15 @@ async fn a_source_decides_which_failures_are_followed_by_a_pause() {
 
 #[tokio::test(start_paused = true)]
 async fn a_replacement_without_a_refusal_is_always_paid_for() {
-    let tokens = Renewable::new(Endpoint::default());
-    let budget = Budget::new();
+    let tokens = CredentialCache::new(Endpoint::default());
+    let budget = RetryBudget::new();
     let present = async || {
         let lease = tokens.get(&Deadline::after(SECOND * 2).into()).await;
         lease.unwrap_or_else(|failure| panic!("{failure:?}"))
     };
     let first = present().await;
     first.accepted();
-    while budget.take() {}
+    while budget.withdraw() {}
     assert!(!tokens.replace(&first, &budget));
     advance(SECOND).await;
     assert!(tokens.replace(&first, &budget));
@@ -243,19 +246,19 @@ async fn a_replacement_without_a_refusal_is_always_paid_for() {
     advance(SECOND).await;
     assert!(!tokens.replace(&first, &budget));
     assert_eq!(present().await.value, 2);
-    assert!(budget.take());
+    assert!(budget.withdraw());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_refusal_is_free_unless_a_renewal_was_no_help() {
-    let tokens = Renewable::new(Endpoint::default());
-    let budget = Budget::new();
+    let tokens = CredentialCache::new(Endpoint::default());
+    let budget = RetryBudget::new();
     let present = async || {
         let lease = tokens.get(&Deadline::after(SECOND * 2).into()).await;
         lease.unwrap_or_else(|failure| panic!("{failure:?}"))
     };
     let first = present().await;
-    while budget.take() {}
+    while budget.withdraw() {}
     // However many were refused with it, there is one new one.
     for _ in 0..100 {
         assert!(tokens.refuse(&first, &budget));
@@ -263,7 +266,7 @@ async fn a_refusal_is_free_unless_a_renewal_was_no_help() {
     let second = present().await;
     assert_eq!(second.value, 2);
     // Refused as well: whoever repeats a request now, pays.
-    while budget.take() {}
+    while budget.withdraw() {}
     assert!(!tokens.refuse(&second, &budget));
     assert_eq!(present().await.value, 2);
     advance(SECOND * 3).await;
@@ -274,14 +277,14 @@ async fn a_refusal_is_free_unless_a_renewal_was_no_help() {
     assert_eq!(third.value, 3);
     // Once it was accepted, the next refusal is an expiry like the first one.
     third.accepted();
-    while budget.take() {}
+    while budget.withdraw() {}
     assert!(tokens.refuse(&third, &budget));
     assert_eq!(present().await.value, 4);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_late_renewal_serves_the_next_call() {
-    let tokens = Renewable::new(Endpoint::default());
+    let tokens = CredentialCache::new(Endpoint::default());
     tokens.source().is_slow.store(true, Ordering::SeqCst);
     let begun = Instant::now();
     let failure = tokens.get(&Deadline::after(SECOND * 20).into()).await;
@@ -298,7 +301,7 @@ async fn a_late_renewal_serves_the_next_call() {
 
 #[tokio::test(start_paused = true)]
 async fn a_renewal_can_be_cancelled() {
-    let tokens = Renewable::new(Endpoint::default());
+    let tokens = CredentialCache::new(Endpoint::default());
     tokens.source().hangs.store(true, Ordering::SeqCst);
     let call = get(&tokens, SECOND * 20);
     let cancel = async {

@@ -1,15 +1,13 @@
 //! A request as monitoring sees it: counted when it ends, however it ends, and a span of the call that it belongs to.
 
-use std::sync::atomic::Ordering;
-
 use http::{HeaderMap, Method};
 use opentelemetry::Context;
 use tokio::time::Instant;
 use url::Url;
 
 use super::{
-    attempt::Limits,
-    http::{Answer, NoAnswer},
+    call_limits::CallLimits,
+    response::{RequestError, Response},
 };
 use crate::{
     metrics::{RequestEnd, Requests},
@@ -38,7 +36,7 @@ pub struct Sent<'a> {
 }
 
 /// One request.
-pub struct Observed<'a> {
+pub struct RequestSpan<'a> {
     operation: &'static Operation,
     numbers: &'a Requests,
     begun: Instant,
@@ -46,14 +44,14 @@ pub struct Observed<'a> {
     ended: bool,
 }
 
-impl<'a> Observed<'a> {
+impl<'a> RequestSpan<'a> {
     /// It is about to be sent.
     pub fn begin(
         operation: &'static Operation,
         numbers: &'a Requests,
         sent: &Sent<'_>,
         headers: &mut HeaderMap,
-        limits: &Limits,
+        limits: &CallLimits,
     ) -> Self {
         let target = numbers.target();
         let context = trace::request(&RequestStart {
@@ -62,7 +60,7 @@ impl<'a> Observed<'a> {
             path: sent.path,
             route: operation.route,
             // Reads have no book of their own.
-            resent: limits.begun.load(Ordering::Relaxed).saturating_sub(1),
+            resent: limits.deletes().saturating_sub(1),
             purpose: [
                 ("useradmin.upstream", target.upstream),
                 ("useradmin.target", &target.target),
@@ -82,10 +80,10 @@ impl<'a> Observed<'a> {
     }
 
     /// It has ended.
-    pub fn end(mut self, sent: &Result<Answer, NoAnswer>) {
+    pub fn end(mut self, sent: &Result<Response, RequestError>) {
         self.close(match sent {
-            Ok(answer) => Ok(answer.status),
-            Err(no_answer) => Err(no_answer.name()),
+            Ok(response) => Ok(response.status),
+            Err(error) => Err(error.name()),
         });
     }
 
@@ -102,7 +100,7 @@ impl<'a> Observed<'a> {
 }
 
 /// Nobody waits for it any more.
-impl Drop for Observed<'_> {
+impl Drop for RequestSpan<'_> {
     fn drop(&mut self) {
         if !self.ended {
             self.close(Err("given_up"));

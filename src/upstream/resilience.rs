@@ -1,29 +1,29 @@
-//! What keeps one target, and us, from too many calls: retry budget, circuit breaker, bulkhead; and their state.
+//! Retry budget, circuit breaker and bulkhead of one target.
 
 use url::Url;
 
-use super::{attempt::Budget, breaker::Breaker, bulkhead::Bulkhead};
+use super::{breaker::Breaker, bulkhead::Bulkhead, retry_budget::RetryBudget};
 use crate::{
     config::BulkheadLimits,
     metrics::{CredentialState, TargetState},
 };
 
-/// The guards of a target.
-pub struct Guards {
+/// What protects a target, and this server, from too many requests.
+pub struct Resilience {
     /// How many retries there may be.
-    pub budget: Budget,
+    pub budget: RetryBudget,
     /// Is it to be left alone?
     pub breaker: Breaker,
     /// How many requests at a time.
     pub bulkhead: Bulkhead,
 }
 
-impl Guards {
+impl Resilience {
     /// For this target.
     #[must_use]
     pub fn new(url: &Url, limits: BulkheadLimits) -> Self {
         Self {
-            budget: Budget::new(),
+            budget: RetryBudget::new(),
             breaker: Breaker::new(url),
             bulkhead: Bulkhead::new(limits),
         }
@@ -45,7 +45,7 @@ impl Guards {
             most_queued: limits.queued,
             breaker_open: breaker.is_open(),
             openings: breaker.openings(),
-            retry_budget: budget.left(),
+            retry_budget: budget.tokens(),
             credential,
         }
     }

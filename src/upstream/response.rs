@@ -1,4 +1,4 @@
-//! What requests to upstreams have in common: what an answer is, why there may be none, and the one fact that matters
+//! What requests to upstreams have in common: what a response is, why there may be none, and the one fact that matters
 //! then: may the request have arrived?
 
 use std::{
@@ -22,11 +22,11 @@ use serde_json::{Map, Value};
 use super::deadline::Deadline;
 use crate::{
     certificates::refusal,
-    error::{Failure, Fate},
+    error::{Effect, Failure},
     proto::ErrorReason,
 };
 
-/// Most bytes of an upstream's answer that are read.
+/// Most bytes of an upstream's response that are read.
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
 /// The mark that some services put before a JSON document.
 pub const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
@@ -38,13 +38,13 @@ pub const USER_AGENT_TEXT: &str = concat!("useradmin/", env!("CARGO_PKG_VERSION"
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A body that trickles is given up; the status line has been read by then.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long to wait for the rest of an answer that is done at its status line, to use the connection again.
+/// How long to wait for the rest of a response that is done at its status line, to use the connection again.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_millis(50);
 /// Azure Batch and Microsoft Entra accept signatures and assertions of clocks that differ by a few minutes.
 pub const MAX_CLOCK_SKEW: Duration = Duration::from_mins(5);
 
-/// An upstream's answer.
-pub struct Answer {
+/// An upstream's response.
+pub struct Response {
     /// Status line.
     pub status: u16,
     /// Header lines.
@@ -53,7 +53,7 @@ pub struct Answer {
     pub body: Option<Bytes>,
 }
 
-impl Answer {
+impl Response {
     /// A header's value, if it is there and plain text.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
@@ -80,7 +80,7 @@ impl Answer {
     }
 
     /// `Retry-After`, in seconds or as a date, between 1 and 60 seconds. A date is measured against the `Date` of the
-    /// same answer: the two come from one clock.
+    /// same response: the two come from one clock.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         let text = self.header(RETRY_AFTER.as_str())?.trim();
@@ -99,7 +99,7 @@ impl Answer {
 
 /// Why there is no status line.
 #[derive(Debug)]
-pub enum NoAnswer {
+pub enum RequestError {
     /// No connection: nothing was sent.
     Unreachable(String),
     /// Time ran out, or the caller went away, before there was a connection: nothing was sent.
@@ -112,7 +112,7 @@ pub enum NoAnswer {
     TimedOut,
 }
 
-impl NoAnswer {
+impl RequestError {
     /// Its name in the numbers.
     #[must_use]
     pub const fn name(&self) -> &'static str {
@@ -129,14 +129,14 @@ impl NoAnswer {
     #[must_use]
     pub fn of_delete(self) -> Failure {
         let unknown = |context| Failure {
-            fate: Fate::Unknown,
+            effect: Effect::Unknown,
             ..Failure::new(ErrorReason::OutcomeUnknown, context)
         };
         match self {
             Self::Unreachable(context) => unreachable(context),
             Self::NotConnected => Deadline::exceeded("connecting to the upstream"),
             Self::Refused(context) => Failure {
-                fate: Fate::NotDeleted,
+                effect: Effect::NotDeleted,
                 ..refused(context)
             },
             Self::Cut(context) => unknown(context).repeatable(),

@@ -22,8 +22,9 @@ use tokio::{
 };
 
 use super::{
-    attempt::{Budget, Limits},
+    call_limits::CallLimits,
     deadline::{Deadline, MIN_ATTEMPT},
+    retry_budget::RetryBudget,
 };
 use crate::{
     error::{Failure, Repeat},
@@ -198,12 +199,12 @@ enum Found<T> {
 }
 
 /// The renewable thing.
-pub struct Renewable<T, S> {
+pub struct CredentialCache<T, S> {
     source: Arc<S>,
     state: Arc<Mutex<State<T>>>,
 }
 
-impl<T: Send + Sync + 'static, S: Source<T>> Renewable<T, S> {
+impl<T: Send + Sync + 'static, S: Source<T>> CredentialCache<T, S> {
     /// Not yet obtained.
     pub fn new(source: S) -> Self {
         Self {
@@ -228,7 +229,7 @@ impl<T: Send + Sync + 'static, S: Source<T>> Renewable<T, S> {
     }
 
     /// The current one, or a new one. Every waiter has its own limits; a failure reaches all waiters.
-    pub async fn get(&self, limits: &Limits) -> Result<Arc<Lease<T>>, Failure> {
+    pub async fn get(&self, limits: &CallLimits) -> Result<Arc<Lease<T>>, Failure> {
         let waiting = || Failure {
             cause: self.source.late().cause,
             ..Deadline::exceeded("waiting for credentials")
@@ -286,8 +287,8 @@ impl<T: Send + Sync + 'static, S: Source<T>> Renewable<T, S> {
     /// Tells that the upstream refused this one. Is another one to be tried? Only the current one is dropped: a call
     /// that used an older one simply takes the current one next. What has replaced a refused one, and is refused as
     /// well, shows that renewals do not help: each call that repeats its request all the same pays for that.
-    pub fn refuse(&self, refused: &Arc<Lease<T>>, budget: &Budget) -> bool {
-        if refused.suspect.load(Ordering::Relaxed) && !budget.take() {
+    pub fn refuse(&self, refused: &Arc<Lease<T>>, budget: &RetryBudget) -> bool {
+        if refused.suspect.load(Ordering::Relaxed) && !budget.withdraw() {
             return false;
         }
         self.discard(refused);
@@ -296,10 +297,10 @@ impl<T: Send + Sync + 'static, S: Source<T>> Renewable<T, S> {
 
     /// Discards a lease that the upstream probably no longer accepts. Always costs one token of the retry budget.
     /// Returns whether the lease was the current one and is discarded.
-    pub fn replace(&self, doubtful: &Arc<Lease<T>>, budget: &Budget) -> bool {
+    pub fn replace(&self, doubtful: &Arc<Lease<T>>, budget: &RetryBudget) -> bool {
         let current = crate::lock(&self.state).current.clone();
         let is_current = current.is_some_and(|current| Arc::ptr_eq(&current, doubtful));
-        is_current && budget.take() && self.discard(doubtful)
+        is_current && budget.withdraw() && self.discard(doubtful)
     }
 
     /// Returns whether the lease was the current one. An older one is not in use any more.

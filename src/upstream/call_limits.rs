@@ -1,0 +1,70 @@
+//! What bounds a call: its deadline, and whether its caller still waits.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
+
+use tokio_util::sync::CancellationToken;
+
+use super::deadline::Deadline;
+use crate::error::Failure;
+
+/// The limits of one call. Clones share them.
+#[derive(Clone, Debug)]
+pub struct CallLimits {
+    /// The deadline of the call.
+    pub deadline: Deadline,
+    /// Cancelled when the caller disconnects. No attempt is started afterwards.
+    pub disconnected: CancellationToken,
+    deletes: Arc<AtomicU32>,
+}
+
+impl CallLimits {
+    /// Creates the limits of a call whose caller cancels `disconnected`.
+    #[must_use]
+    pub fn new(deadline: Deadline, disconnected: CancellationToken) -> Self {
+        Self {
+            deadline,
+            disconnected,
+            deletes: Arc::default(),
+        }
+    }
+
+    /// Waits for `work`, at most until the deadline or until the caller disconnects.
+    pub async fn bound<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            done = self.deadline.bound(work) => done,
+            () = self.disconnected.cancelled() => None,
+        }
+    }
+
+    /// Returns a failure if an attempt must not be started any more.
+    pub fn check(&self, what: &str) -> Result<(), Failure> {
+        if self.disconnected.is_cancelled() {
+            return Err(Deadline::exceeded("the caller has disconnected"));
+        }
+        if !self.deadline.allows_attempt() {
+            return Err(Deadline::exceeded(what));
+        }
+        Ok(())
+    }
+
+    /// Returns the number of DELETEs that were started. It is known even if the call panics.
+    #[must_use]
+    pub fn deletes(&self) -> u32 {
+        self.deletes.load(Ordering::SeqCst)
+    }
+
+    /// Counts a DELETE that is about to be sent.
+    pub(super) fn count_delete(&self) {
+        self.deletes.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+impl From<Deadline> for CallLimits {
+    fn from(deadline: Deadline) -> Self {
+        Self::new(deadline, CancellationToken::new())
+    }
+}

@@ -1,0 +1,84 @@
+//! Decides whether a failed request is repeated, and waits before it is.
+
+use std::time::Duration;
+
+use rand::RngExt as _;
+use tokio::time::sleep;
+
+use super::{
+    attempts::{Attempts, MAX_ATTEMPTS},
+    call_limits::CallLimits,
+    deadline::MIN_ATTEMPT,
+    retry_budget::RetryBudget,
+};
+use crate::error::{Failure, Repeat};
+
+/// Upper bound of the first pause; it doubles with each further failure.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+
+/// The retries of one request.
+pub struct Retries<'a> {
+    failed: u32,
+    limits: &'a CallLimits,
+    budget: &'a RetryBudget,
+}
+
+impl<'a> Retries<'a> {
+    /// Creates the retries of a request that has not failed yet.
+    #[must_use]
+    pub const fn new(limits: &'a CallLimits, budget: &'a RetryBudget) -> Self {
+        Self {
+            failed: 0,
+            limits,
+            budget,
+        }
+    }
+
+    /// Waits until the request is to be repeated. Returns the failure to report if it is not.
+    pub async fn wait(&mut self, attempts: &mut Attempts, failure: Failure) -> Result<(), Failure> {
+        let pause = match failure.repeat {
+            Repeat::Never => None,
+            Repeat::Renew => (attempts.count() < MAX_ATTEMPTS).then_some(Duration::ZERO),
+            Repeat::Backoff | Repeat::Together => {
+                self.failed += 1;
+                self.pause(&failure, attempts)
+            }
+        };
+        let Some(pause) = pause else {
+            return Err(attempts.conclude(failure));
+        };
+        if !pause.is_zero() {
+            let _ended_early = self.limits.bound(sleep(pause)).await;
+        }
+        match (self.limits.check("between attempts"), failure.repeat) {
+            (Ok(()), _) => Ok(()),
+            // There was no time to renew the credentials, and one refusal does not mean that they are wrong.
+            (Err(late), Repeat::Renew) if !self.limits.disconnected.is_cancelled() => {
+                Err(attempts.conclude(late))
+            }
+            (Err(_), _) => Err(attempts.conclude(failure)),
+        }
+    }
+
+    /// Returns the pause before the next try, or `None` if there must not be one.
+    fn pause(&self, failure: &Failure, attempts: &Attempts) -> Option<Duration> {
+        let limits = self.limits;
+        if self.failed >= MAX_ATTEMPTS
+            || attempts.count() >= MAX_ATTEMPTS
+            || limits.disconnected.is_cancelled()
+        {
+            return None;
+        }
+        let ceiling = FIRST_PAUSE * 2_u32.pow(self.failed - 1);
+        let jitter = ceiling.mul_f64(rand::rng().random_range(0.0..1.0));
+        let together = failure.repeat == Repeat::Together;
+        let pause = match failure.retry_after {
+            Some(asked) => asked + jitter / 10,
+            // The shared request has pauses of its own.
+            None if together => Duration::ZERO,
+            None => jitter,
+        };
+        let fits = limits.deadline.remaining() >= pause + MIN_ATTEMPT;
+        (fits && (together || self.budget.withdraw())).then_some(pause)
+    }
+}
