@@ -7,7 +7,6 @@ use std::{
 };
 
 use tokio::{
-    io::AsyncWriteExt as _,
     net::TcpListener,
     sync::{Notify, mpsc},
 };
@@ -99,20 +98,10 @@ async fn without_a_connection_nothing_was_sent() {
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = closed.local_addr().unwrap();
     drop(closed);
-    // A server that does not speak TLS.
-    let plain = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = plain.local_addr().unwrap().port();
-    let serving = tokio::spawn(async move {
-        while let Ok((mut stream, _)) = plain.accept().await {
-            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
-        }
-    });
-    let (refused, no_tls) = (
-        format!("http://{address}"),
-        format!("https://localhost:{port}"),
-    );
+    let plain = Upstream::start_raw(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+    let no_tls = plain.url.replace("http:", "https:");
+    let refused = format!("http://{address}");
     tokio::join!(never_sent(&refused), never_sent(&no_tls));
-    serving.abort();
 }
 
 /// The caller goes away while the upstream is busy with the DELETE, which it then answers like this.

@@ -11,19 +11,19 @@ use useradmin::proto::{
     DeleteOutcome::{AbsentAfterRetry, AlreadyAbsent, Deleted},
 };
 use useradmin_testkit::{
-    App, Http2, REQUEST_ID, Reply, Seen,
-    Stream::{self, Answer, GoAway, Reset, Torn},
-    batch_deleted, batch_error, batch_request, batch_section,
+    App, REQUEST_ID,
+    Reply::{self, GoAway, Reset, Torn},
+    Seen, Upstream, batch_deleted, batch_error, batch_request, batch_section,
     pki::{Authority, Validity},
     token_or,
 };
 
 /// A server with the account `batch`, whose authority is the same upstream; the script answers the DELETEs.
-async fn account(mut script: impl FnMut(&Seen) -> Stream + Send + 'static) -> (App, Http2) {
+async fn account(mut script: impl FnMut(&Seen) -> Reply + Send + 'static) -> (App, Upstream) {
     let authority = Authority::new();
     let shown = authority.issue("localhost", Validity::Now);
-    let upstream = Http2::start(&shown, move |seen| match seen.method.as_str() {
-        "POST" => Answer(token_or(seen, || Reply::html(404))),
+    let upstream = Upstream::start_http2(&shown, move |seen| match seen.method.as_str() {
+        "POST" => token_or(seen, || Reply::html(404)),
         _ => script(seen),
     })
     .await;
@@ -35,28 +35,28 @@ async fn account(mut script: impl FnMut(&Seen) -> Stream + Send + 'static) -> (A
 }
 
 /// One of these for each DELETE.
-async fn in_turn(streams: &[Stream]) -> (App, Http2) {
-    let streams = streams.to_vec();
+async fn in_turn(replies: &[Reply]) -> (App, Upstream) {
+    let replies = replies.to_vec();
     let mut count = 0;
     account(move |_| {
         count += 1;
-        streams[count - 1].clone()
+        replies[count - 1].clone()
     })
     .await
 }
 
 #[tokio::test]
 async fn a_user_is_deleted_over_http_2() {
-    let (app, upstream) = account(|_| Answer(batch_deleted())).await;
+    let (app, upstream) = account(|_| batch_deleted()).await;
     let calls = (0..20).map(|_| app.delete_batch_node_user(batch_request("alice")));
     for done in join_all(calls).await {
         let done = done.unwrap();
         assert_eq!((done.outcome(), done.attempts), (Deleted, 1));
         assert_eq!(done.request_id, REQUEST_ID);
     }
-    let deletes = upstream.deletes();
+    let deletes = upstream.requests("DELETE", "");
     assert_eq!(deletes.len(), 20);
-    for (_, delete) in &deletes {
+    for delete in &deletes {
         let target =
             "/pools/pool-1/nodes/node-1/users/alice?timeout=29&api-version=2023-11-01.18.0";
         assert_eq!((delete.target.as_str(), delete.body.as_str()), (target, ""));
@@ -71,13 +71,13 @@ async fn a_user_is_deleted_over_http_2() {
     app.delete_batch_node_user(batch_request("bob"))
         .await
         .unwrap();
-    let (last, _) = upstream.deletes().pop().unwrap();
-    assert!(deletes.iter().any(|(connection, _)| *connection == last));
+    let last = upstream.requests("DELETE", "").pop().unwrap().connection;
+    assert!(deletes.iter().any(|delete| delete.connection == last));
 }
 
 #[tokio::test]
 async fn the_service_s_document_is_read_over_http_2() {
-    let (app, _upstream) = account(|_| Answer(batch_error(404, "NodeUserNotFound"))).await;
+    let (app, _upstream) = account(|_| batch_error(404, "NodeUserNotFound")).await;
     let failed = app.delete_batch_node_user(batch_request("alice")).await;
     let failed = failed.unwrap_err();
     failed.expect(NotFound, "USER_NOT_FOUND");
@@ -97,7 +97,7 @@ async fn the_service_s_document_is_read_over_http_2() {
 }
 
 /// After a request, none of these says what became of it.
-fn unknown() -> Vec<Stream> {
+fn unknown() -> Vec<Reply> {
     vec![
         Reset(Reason::INTERNAL_ERROR),
         Reset(Reason::CANCEL),
@@ -119,9 +119,9 @@ async fn a_stream_that_ends_without_an_answer_is_an_unknown_fate() {
         app.expect_on_record(&failed);
         let told = (failed.meta("attempts"), failed.meta("outcome"));
         assert_eq!(told, ("3", "unknown"), "{what}");
-        assert_eq!(upstream.deletes().len(), 3, "{what}");
+        assert_eq!(upstream.requests("DELETE", "").len(), 3, "{what}");
 
-        let gone = Answer(batch_error(404, "NodeUserNotFound"));
+        let gone = batch_error(404, "NodeUserNotFound");
         let (app, upstream) = in_turn(&[lost, gone]).await;
         let done = app.delete_batch_node_user(batch_request("alice")).await;
         let done = done.unwrap_or_else(|failed| panic!("{what}: {failed:?}"));
@@ -131,7 +131,7 @@ async fn a_stream_that_ends_without_an_answer_is_an_unknown_fate() {
             "{what}"
         );
         app.expect_on_record(&done);
-        assert_eq!(upstream.deletes().len(), 2, "{what}");
+        assert_eq!(upstream.requests("DELETE", "").len(), 2, "{what}");
     }))
     .await;
 }
@@ -151,11 +151,11 @@ async fn the_status_line_decides_over_http_2() {
     failed.expect(Unavailable, "UPSTREAM_PROTOCOL_ERROR");
     app.expect_on_record(&failed);
     assert_eq!(failed.meta("outcome"), "unknown");
-    assert_eq!(upstream.deletes().len(), 1);
+    assert_eq!(upstream.requests("DELETE", "").len(), 1);
 }
 
 /// What says that a stream was not worked on: it was refused, or the connection ends in good order before it.
-fn not_processed() -> [Stream; 2] {
+fn not_processed() -> [Reply; 2] {
     [Reset(Reason::REFUSED_STREAM), GoAway(0, Reason::NO_ERROR)]
 }
 
@@ -172,17 +172,17 @@ async fn a_stream_that_was_not_worked_on_is_surely_not_done() {
         let told = (failed.meta("attempts"), failed.meta("outcome"));
         assert_eq!(told, ("3", "not_deleted"), "{what}");
         // The attempts of a call are counted here, and nobody else makes any.
-        assert_eq!(upstream.deletes().len(), 3, "{what}");
+        assert_eq!(upstream.requests("DELETE", "").len(), 3, "{what}");
 
-        let gone = Answer(batch_error(404, "NodeUserNotFound"));
+        let gone = batch_error(404, "NodeUserNotFound");
         let (app, _upstream) = in_turn(&[refused.clone(), gone]).await;
         let failed = app.delete_batch_node_user(batch_request("alice")).await;
         failed.unwrap_err().expect(NotFound, "USER_NOT_FOUND");
 
-        let (app, upstream) = in_turn(&[refused, Answer(batch_deleted())]).await;
+        let (app, upstream) = in_turn(&[refused, batch_deleted()]).await;
         let done = app.delete_batch_node_user(batch_request("alice")).await;
         assert_eq!(done.unwrap().attempts, 2, "{what}");
-        assert_eq!(upstream.deletes().len(), 2, "{what}");
+        assert_eq!(upstream.requests("DELETE", "").len(), 2, "{what}");
     }))
     .await;
 }

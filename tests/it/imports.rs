@@ -170,6 +170,7 @@ fn modules_form_no_cycles() {
     check("src", &CYCLES);
     check("crates/useradmin-sandbox/src", &[]);
     check("crates/useradmin-client/src", &[]);
+    check("crates/useradmin-testkit/src", &[]);
 }
 
 #[test]

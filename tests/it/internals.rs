@@ -10,10 +10,7 @@ use rustls::{
     pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
 };
 use serde_json::json;
-use tokio::{
-    io::AsyncWriteExt as _,
-    net::{TcpListener, TcpSocket},
-};
+use tokio::net::TcpSocket;
 use tonic::{Request, Status};
 use useradmin_testkit::{
     App, Failed, Reply, Seen, Step, Upstream, batch_deleted, batch_request, batch_section, by_id,
@@ -214,14 +211,9 @@ async fn no_connection_that_fails_tells_of_the_inside() {
     nobody.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let refused = format!("http://{}", nobody.local_addr().unwrap());
     let stranger = stranger().await;
-    let plain = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let no_tls = format!("https://localhost:{}", plain.local_addr().unwrap().port());
-    let plain = tokio::spawn(async move {
-        while let Ok((mut stream, _)) = plain.accept().await {
-            let page = format!("HTTP/1.1 400 Bad Request\r\nServer: {NAMED}\r\n\r\n");
-            stream.write_all(page.as_bytes()).await.unwrap();
-        }
-    });
+    let page = format!("HTTP/1.1 400 Bad Request\r\nServer: {NAMED}\r\n\r\n");
+    let plain = Upstream::start_raw(page.as_bytes()).await;
+    let no_tls = plain.url.replace("http://127.0.0.1", "https://localhost");
     // RFC 6761, section 6.4: no name below `invalid` exists.
     let no_name = "https://no-such-host.internal.invalid:6794".to_owned();
     let working = Upstream::start(|seen| token_or(seen, batch_deleted)).await;
@@ -240,5 +232,4 @@ async fn no_connection_that_fails_tells_of_the_inside() {
     for reasons in join_all(calls).await {
         assert_eq!(reasons, ["ERROR_REASON_UPSTREAM_UNREACHABLE"; 3]);
     }
-    plain.abort();
 }

@@ -7,7 +7,6 @@ use rcgen::{
     ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, NameConstraints,
 };
 use rustls::ALL_VERSIONS;
-use tokio::{io::AsyncWriteExt as _, net::TcpListener};
 use useradmin::proto::DeleteHmcUserRequest;
 use useradmin_testkit::{
     App, Process, Secure, Upstream, alert, batch_request, batch_section, by_name, hmc_section,
@@ -228,23 +227,6 @@ async fn the_log_says_why_a_caller_s_certificate_is_refused() {
     fs::remove_dir_all(folder).unwrap();
 }
 
-/// Answers every connection with the alert `handshake_failure`, as OpenSSL does when the peer supports none of its keys.
-async fn without_common_keys() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!(
-        "https://localhost:{}",
-        listener.local_addr().unwrap().port()
-    );
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            let _ = stream.write_all(&[0x15, 3, 3, 0, 2, 2, 40]).await;
-            // Until the other side has read it.
-            let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
-        }
-    });
-    url
-}
-
 fn hmc(folder: &Path, alias: &str, url: &str) -> String {
     hmc_section(folder, url).replace("[hmcs.hmc]", &format!("[hmcs.{alias}]"))
         + "ca_file = \"ca.pem\"\n"
@@ -266,11 +248,12 @@ async fn the_log_says_why_an_upstream_s_certificate_is_refused() {
         sections += &hmc(&folder, &format!("h{number}"), &upstream.url);
         upstreams.push(upstream);
     }
-    sections += &hmc(
-        &folder,
-        &format!("h{}", rows.len()),
-        &without_common_keys().await,
-    );
+    // The alert `handshake_failure`, as OpenSSL sends it when the peer supports none of its keys.
+    let no_common_keys = Upstream::start_raw(&[0x15, 3, 3, 0, 2, 2, 40]).await;
+    let url = no_common_keys
+        .url
+        .replace("http://127.0.0.1", "https://localhost");
+    sections += &hmc(&folder, &format!("h{}", rows.len()), &url);
     // The system's authorities are trusted too, by another verifier.
     let batch = Upstream::start_tls(for_clients.server(ALL_VERSIONS), |seen| {
         token_or(seen, || panic!("a request"))

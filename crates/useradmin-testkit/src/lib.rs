@@ -43,5 +43,5 @@ pub use process::{Process, configure, configure_with_admin, free_port, program, 
 pub use secure::{Secure, alert, connect, connector};
 pub use targets::{batch_section, hmc_or, hmc_section, token_or};
 pub use tokens::{Signer, claims, now};
-pub use upstream::{Http2, Reply, Seen, Stream, Upstream};
+pub use upstream::{Reply, Request as Seen, Settings, Upstream, serve};
 pub use wait::{ask, expect_at_once, until};

@@ -1,5 +1,5 @@
-//! An upstream over TLS and HTTP/2, as the real Azure Batch is one: for each stream the test decides whether it gets an
-//! answer, a reset with some code, or whether the whole connection gets a GOAWAY.
+//! HTTP/2, as the real Azure Batch speaks it: a stream gets a response or a reset with some code, or the whole connection
+//! gets a GOAWAY.
 
 use std::{
     io,
@@ -10,160 +10,95 @@ use std::{
 
 use bytes::Bytes;
 use h2::{
-    Reason,
-    server::{Connection, SendResponse},
+    Reason, SendStream,
+    server::{Builder, Connection, SendResponse},
 };
 use http::Response;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpListener, TcpStream},
-    task::JoinHandle,
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::{
+    reply::{Handler, Reply},
+    request::Request,
+    stream::Io,
 };
-use tokio_rustls::TlsAcceptor;
-
-use super::{Reply, Seen};
-use crate::{REQUEST_ID, pki::Identity};
-
-/// What becomes of a stream.
-#[derive(Clone, Debug)]
-pub enum Stream {
-    /// An answer; `Reply::Hang` is none ever. The other kinds are of HTTP/1.1.
-    Answer(Reply),
-    /// `RST_STREAM` with this code.
-    Reset(Reason),
-    /// The status line, then `RST_STREAM` in the middle of the body.
-    Torn(u16, Reason),
-    /// GOAWAY with this last stream and this code, and nothing after it: the connection ends.
-    GoAway(u32, Reason),
-}
-
-type Script = Box<dyn FnMut(&Seen) -> Stream + Send>;
-
-struct State {
-    script: Script,
-    seen: Vec<(usize, Seen)>,
-    connections: usize,
-}
-
-/// The upstream.
-pub struct Http2 {
-    /// `https://localhost:PORT`.
-    pub url: String,
-    state: Arc<Mutex<State>>,
-    task: JoinHandle<()>,
-}
-
-impl Http2 {
-    /// Shows this certificate, and offers nothing but `h2`. The script is asked for each stream, in the order of
-    /// their arrival.
-    pub async fn start(
-        shown: &Identity,
-        script: impl FnMut(&Seen) -> Stream + Send + 'static,
-    ) -> Self {
-        let mut config = shown.server(rustls::ALL_VERSIONS);
-        config.alpn_protocols = vec![b"h2".to_vec()];
-        let tls = TlsAcceptor::from(Arc::new(config));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!(
-            "https://localhost:{}",
-            listener.local_addr().unwrap().port()
-        );
-        let state = Arc::new(Mutex::new(State {
-            script: Box::new(script),
-            seen: Vec::new(),
-            connections: 0,
-        }));
-        let shared = Arc::clone(&state);
-        let task = tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream, tls.clone(), Arc::clone(&shared)));
-            }
-        });
-        Self { url, state, task }
-    }
-
-    /// Every request so far, with the number of its connection.
-    pub fn seen(&self) -> Vec<(usize, Seen)> {
-        self.state.lock().unwrap().seen.clone()
-    }
-
-    /// The DELETEs so far, with the numbers of their connections.
-    pub fn deletes(&self) -> Vec<(usize, Seen)> {
-        let mut seen = self.seen();
-        seen.retain(|(_, request)| request.method == "DELETE");
-        seen
-    }
-}
-
-impl Drop for Http2 {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
+use crate::REQUEST_ID;
 
 /// Bytes that go out before all that HTTP/2 has to say next. They are only put there when it has nothing to say.
 type Before = Arc<Mutex<Vec<u8>>>;
 
-async fn serve(stream: TcpStream, tls: TlsAcceptor, state: Arc<Mutex<State>>) {
-    // A handshake that fails is the client's to tell.
-    let Ok(inner) = tls.accept(stream).await else {
-        return;
-    };
-    let number = {
-        let mut state = state.lock().unwrap();
-        state.connections += 1;
-        state.connections
-    };
+/// Serves a connection.
+pub(super) async fn serve(
+    stream: impl Io,
+    max_streams: Option<u32>,
+    handler: &Handler,
+    number: usize,
+) {
     let before = Before::default();
     let stream = Spliced {
-        inner,
+        inner: stream,
         before: Arc::clone(&before),
     };
-    let Ok(mut connection) = h2::server::handshake(stream).await else {
+    let mut builder = Builder::new();
+    if let Some(most) = max_streams {
+        builder.max_concurrent_streams(most);
+    }
+    let Ok(mut connection) = builder.handshake(stream).await else {
         return;
     };
     while let Some(Ok((request, respond))) = connection.accept().await {
         let (head, mut body) = request.into_parts();
-        let target = head.uri.path_and_query();
-        let mut seen = Seen {
-            method: head.method.to_string(),
-            target: target.map_or_else(String::new, ToString::to_string),
-            ..Seen::default()
-        };
-        for (name, value) in &head.headers {
-            let value = value.to_str().unwrap().to_owned();
-            seen.headers.push((name.to_string(), value));
-        }
-        // Nobody else reads the connection meanwhile; the bodies here are small, and come with their heads.
-        seen.body = whole(&mut connection, &mut body).await;
-        let stream = {
-            let mut state = state.lock().unwrap();
-            state.seen.push((number, seen.clone()));
-            (state.script)(&seen)
-        };
-        if let Stream::GoAway(last, reason) = stream {
-            *before.lock().unwrap() = go_away(last, reason);
-            // What is to be read is read, and then the frame is out.
-            let sent = std::future::poll_fn(|cx| {
-                let _nothing = connection.poll_accept(cx);
-                if before.lock().unwrap().is_empty() {
+        // No other stream is read meanwhile. The bodies here are small, and come with their heads.
+        let body = whole(&mut connection, &mut body).await;
+        let request = received(&head, body, number);
+        let reply = handler.lock().unwrap()(&request);
+        match reply {
+            Reply::GoAway(last, reason) => {
+                *before.lock().unwrap() = go_away(last, reason);
+                // What is to be read is read, and then the frame has been sent.
+                let sent = std::future::poll_fn(|cx| {
+                    let _nothing = connection.poll_accept(cx);
+                    if before.lock().unwrap().is_empty() {
+                        Poll::Ready(())
+                    } else {
+                        Poll::Pending
+                    }
+                });
+                return sent.await;
+            }
+            Reply::Torn(status, reason) => {
+                let torn =
+                    Reply::typed(status, "application/json", "{").with("request-id", REQUEST_ID);
+                let mut body = send(respond, torn, false);
+                // A reset takes back what has not been sent yet.
+                let flushed = std::future::poll_fn(|cx| {
+                    let _nothing = connection.poll_accept(cx);
                     Poll::Ready(())
-                } else {
-                    Poll::Pending
-                }
-            });
-            return sent.await;
+                });
+                flushed.await;
+                body.send_reset(reason);
+            }
+            reply @ Reply::Http(..) => {
+                send(respond, reply, true);
+            }
+            other => {
+                tokio::spawn(respond_later(respond, other));
+            }
         }
-        let torn = answer(stream, respond);
-        if let Some((mut body, reason)) = torn {
-            // A reset takes back what has not left yet.
-            let flushed = std::future::poll_fn(|cx| {
-                let _nothing = connection.poll_accept(cx);
-                Poll::Ready(())
-            });
-            flushed.await;
-            body.send_reset(reason);
-        }
+    }
+}
+
+fn received(head: &http::request::Parts, body: String, connection: usize) -> Request {
+    let target = head.uri.path_and_query();
+    let headers = head.headers.iter().map(|(name, value)| {
+        let value = value.to_str().unwrap().to_owned();
+        (name.to_string(), value)
+    });
+    Request {
+        method: head.method.to_string(),
+        target: target.map_or_else(String::new, ToString::to_string),
+        headers: headers.collect(),
+        body,
+        connection,
     }
 }
 
@@ -190,44 +125,35 @@ async fn whole<S: AsyncRead + AsyncWrite + Unpin>(
     String::from_utf8(bytes).unwrap()
 }
 
-/// Returns what is to be reset as soon as the head has left.
-fn answer(
-    stream: Stream,
-    mut respond: SendResponse<Bytes>,
-) -> Option<(h2::SendStream<Bytes>, Reason)> {
-    match stream {
-        Stream::Reset(reason) => respond.send_reset(reason),
-        Stream::Torn(status, reason) => {
-            let head = Response::builder()
-                .status(status)
-                .header("request-id", REQUEST_ID)
-                .body(())
-                .unwrap();
-            let mut body = respond.send_response(head, false).unwrap();
-            body.send_data(Bytes::from_static(b"{"), false).unwrap();
-            return Some((body, reason));
-        }
-        Stream::Answer(Reply::Http(status, headers, text)) => {
-            let mut head = Response::builder().status(status);
-            for (name, value) in headers {
-                head = head.header(name.to_lowercase(), value);
-            }
-            let head = head.body(()).unwrap();
-            let mut body = respond.send_response(head, text.is_empty()).unwrap();
-            if !text.is_empty() {
-                body.send_data(text.into(), true).unwrap();
-            }
-        }
-        // The stream lives as long as its answer is awaited.
-        Stream::Answer(Reply::Hang) => {
-            tokio::spawn(async move {
-                let _gone = std::future::poll_fn(|cx| respond.poll_reset(cx)).await;
-            });
-        }
-        Stream::Answer(other) => panic!("{other:?}"),
-        Stream::GoAway(..) => unreachable!("it ends the connection"),
+/// Sends a response. Returns its body, which is to be continued unless this is the end of it.
+fn send(mut respond: SendResponse<Bytes>, reply: Reply, end: bool) -> SendStream<Bytes> {
+    let Reply::Http(status, headers, text) = reply else {
+        panic!("{reply:?} over HTTP/2");
+    };
+    let mut head = Response::builder().status(status);
+    for (name, value) in headers {
+        head = head.header(name.to_lowercase(), value);
     }
-    None
+    let head = head.body(()).unwrap();
+    let mut body = respond.send_response(head, end && text.is_empty()).unwrap();
+    if !text.is_empty() {
+        body.send_data(text.into(), end).unwrap();
+    }
+    body
+}
+
+/// Carries out a reply that may have to wait.
+async fn respond_later(mut respond: SendResponse<Bytes>, reply: Reply) {
+    match reply.due().await {
+        Reply::Reset(reason) => respond.send_reset(reason),
+        // The stream lives until the client resets it.
+        Reply::Hang => {
+            let _reset = std::future::poll_fn(|cx| respond.poll_reset(cx)).await;
+        }
+        reply => {
+            send(respond, reply, true);
+        }
+    }
 }
 
 /// RFC 9113, section 6.8.

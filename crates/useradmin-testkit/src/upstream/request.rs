@@ -16,6 +16,8 @@ pub struct Request {
     pub headers: Vec<(String, String)>,
     /// Without the framing of a chunked body.
     pub body: String,
+    /// The number of the connection, from 1.
+    pub connection: usize,
 }
 
 impl Request {
@@ -37,13 +39,13 @@ impl Request {
         parsed.parse(head).ok()?;
         let headers = parsed.headers.iter().map(|header| {
             let value = String::from_utf8(header.value.to_vec()).ok()?;
-            Some((header.name.to_lowercase(), value))
+            Some((header.name.to_ascii_lowercase(), value))
         });
         Some(Self {
             method: parsed.method?.to_owned(),
             target: parsed.path?.to_owned(),
             headers: headers.collect::<Option<_>>()?,
-            body: String::new(),
+            ..Self::default()
         })
     }
 
@@ -55,6 +57,16 @@ impl Request {
         let mut body = vec![0; length.parse().ok()?];
         stream.read_exact(&mut body).await.ok()?;
         Some(body)
+    }
+
+    /// Returns whether the request has this method, and a target that starts like this.
+    pub fn matches(&self, method: &str, target: &str) -> bool {
+        self.method == method && self.target.starts_with(target)
+    }
+
+    /// Returns the last segment of the path, which is the user of a DELETE.
+    pub fn user(&self) -> String {
+        self.path().rsplit('/').next().unwrap().to_owned()
     }
 
     /// Returns the path, still percent-encoded.
