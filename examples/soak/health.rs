@@ -6,8 +6,8 @@ use std::{
 };
 
 use crate::{
+    environment::TARGETS,
     load::{LATE, LEFT, Told},
-    world::TARGETS,
 };
 
 /// So many good calls in a row are health.

@@ -14,14 +14,16 @@ use tokio::{
     time::{MissedTickBehavior, interval_at, timeout},
 };
 use tokio_util::sync::CancellationToken;
-use tonic::{Code, Request, Status, transport::Channel};
-use tonic_types::StatusExt as _;
-use useradmin::proto::{
-    DeleteBatchNodeUserRequest, DeleteHmcUserRequest, DeleteOutcome, ErrorReason,
-    delete_hmc_user_request::User, user_admin_client::UserAdminClient,
+use tonic::{Code, Request};
+use useradmin_client::{
+    Client, Error, ErrorReason, Outcome,
+    proto::{
+        DeleteBatchNodeUserRequest, DeleteHmcUserRequest, DeleteOutcome,
+        delete_hmc_user_request::User,
+    },
 };
 
-use crate::{health::Health, upstream::Traits, world::TARGETS, world::World};
+use crate::{environment::Environment, environment::TARGETS, health::Health, upstream::Traits};
 
 /// The outcome of a caller who did not wait.
 pub const LEFT: &str = "left";
@@ -95,11 +97,11 @@ impl Load {
     /// Sets callers to work; each gives what it was told.
     pub fn start(
         self: &Arc<Self>,
-        world: &World,
+        environment: &Environment,
         crowd: &Crowd<'_>,
         stop: &CancellationToken,
     ) -> JoinSet<Vec<Told>> {
-        let channels = world.channels(crowd.callers);
+        let clients = environment.clients(crowd.callers);
         let count = u32::try_from(crowd.callers).unwrap();
         let period = Duration::from_secs_f64(f64::from(count) / crowd.rate);
         let mut callers = JoinSet::new();
@@ -107,7 +109,7 @@ impl Load {
             let at = nth as usize;
             let caller = Caller {
                 load: Arc::clone(self),
-                client: UserAdminClient::new(channels[at % channels.len()].clone()),
+                client: clients[at % clients.len()].clone(),
                 target: crowd.targets[at % crowd.targets.len()],
                 period,
                 first: period * nth / count,
@@ -121,7 +123,7 @@ impl Load {
 
 struct Caller {
     load: Arc<Load>,
-    client: UserAdminClient<Channel>,
+    client: Client,
     target: usize,
     period: Duration,
     first: Duration,
@@ -150,12 +152,7 @@ impl Caller {
 
 impl Load {
     /// One call for a new user.
-    pub async fn call(
-        &self,
-        client: &UserAdminClient<Channel>,
-        target: usize,
-        begun: Instant,
-    ) -> Told {
+    pub async fn call(&self, client: &Client, target: usize, begun: Instant) -> Told {
         let user = self.number.fetch_add(1, Ordering::Relaxed);
         let call = ask(client.clone(), target, user, self.deadline);
         let (outcome, reason) = if self.leave && Traits::of(user).leaves {
@@ -191,7 +188,7 @@ fn patience(deadline: Duration) -> Duration {
 }
 
 async fn ask(
-    mut client: UserAdminClient<Channel>,
+    client: Client,
     target: usize,
     user: u32,
     deadline: Duration,
@@ -232,7 +229,7 @@ async fn ask(
     };
     match answer {
         Ok(outcome) => (done(outcome), ""),
-        Err(status) => failed(&status),
+        Err(error) => failed(&error),
     }
 }
 
@@ -241,22 +238,20 @@ fn done(outcome: DeleteOutcome) -> &'static str {
         DeleteOutcome::Deleted => "deleted",
         DeleteOutcome::AlreadyAbsent => "already_absent",
         DeleteOutcome::AbsentAfterRetry => "absent_after_retry",
-        DeleteOutcome::Validated | DeleteOutcome::Unspecified => "",
+        _ => "",
     }
 }
 
-fn failed(status: &Status) -> (&'static str, &'static str) {
-    let Some(info) = status.get_details_error_info() else {
-        // Not made by the server; what it is instead agrees with no book.
-        let gave_up = status.code() == Code::Cancelled && status.message() == "Timeout expired";
+fn failed(error: &Error) -> (&'static str, &'static str) {
+    let Some(service) = error.service() else {
+        // The server has not returned this error. An empty outcome agrees with no record.
+        let gave_up = error.code() == Code::DeadlineExceeded;
         return (if gave_up { LATE } else { "" }, "");
     };
-    let told = info.metadata.get("outcome").map(String::as_str);
-    let known = ["not_sent", "not_deleted", "unknown"];
-    let outcome = known.into_iter().find(|known| told == Some(known));
-    let reason = ErrorReason::from_str_name(&info.reason);
-    (
-        outcome.unwrap_or_default(),
-        reason.map_or("", |reason| reason.as_str_name()),
-    )
+    let outcome = match service.outcome {
+        Outcome::NotSent => "not_sent",
+        Outcome::NotDeleted => "not_deleted",
+        Outcome::Unknown => "unknown",
+    };
+    (outcome, service.reason.as_str_name())
 }

@@ -1,4 +1,4 @@
-//! Load on the server, upstreams that go wrong, and afterwards the books are compared: what callers were told, what is
+//! Load on the server, upstreams that inject faults, and afterwards a comparison of all records: what callers were told, what is
 //! in the audit log, what the upstreams did. Ends with 1 if a single call is lost or told wrongly, or a goal is missed.
 //!
 //! `cargo run --release --example soak -- faults --seconds 1200`
@@ -9,15 +9,15 @@
     reason = "a program for developers"
 )]
 
-mod books;
+mod baseline;
+mod environment;
 mod figures;
 mod health;
 mod load;
 mod log;
+mod reconcile;
 mod scenarios;
 mod upstream;
-mod world;
-mod yardstick;
 
 use std::process::ExitCode;
 

@@ -6,14 +6,13 @@ use std::{
 };
 
 use tokio::{task::JoinSet, time::sleep};
-use useradmin::proto::user_admin_client::UserAdminClient;
 
 use super::{Amount, close};
 use crate::{
+    environment::{Environment, Settings},
     figures::{Times, judge},
     load::{Load, Told},
     log::Log,
-    world::{Settings, World},
 };
 
 const ROUNDS: usize = 10;
@@ -44,15 +43,15 @@ pub async fn run(_: &Amount) -> bool {
 
 /// The sessions expire so long after the calls have begun.
 async fn one(settings: &Settings, pause: Duration) -> bool {
-    let world = World::start(settings);
+    let environment = Environment::start(settings);
     let load = Arc::new(Load::new(DEADLINE));
-    let mut told = round(&world, &load, None).await;
+    let mut told = round(&environment, &load, None).await;
     let (mut good, mut most) = (true, 0);
     for _ in 0..ROUNDS {
-        let logons = [0, 1].map(|hmc| world.hmcs[hmc].logons());
-        told.extend(round(&world, &load, Some(pause)).await);
+        let logons = [0, 1].map(|hmc| environment.hmcs[hmc].logons());
+        told.extend(round(&environment, &load, Some(pause)).await);
         for (hmc, before) in logons.into_iter().enumerate() {
-            let logons = world.hmcs[hmc].logons() - before;
+            let logons = environment.hmcs[hmc].logons() - before;
             good &= logons == 1;
             most = most.max(logons);
         }
@@ -63,20 +62,24 @@ async fn one(settings: &Settings, pause: Duration) -> bool {
     let failed = told.iter().filter(|told| !told.is_good()).count();
     let times: Times = told.iter().map(|told| told.took).collect();
     good &= judge(failed == 0, &format!("{failed} calls failed; {times}"));
-    let log = Log::new(&world.folder);
-    close(world, log, &told, DEADLINE, good)
+    let log = Log::new(&environment.folder);
+    close(environment, log, &told, DEADLINE, good)
 }
 
-async fn round(world: &World, load: &Arc<Load>, expire_after: Option<Duration>) -> Vec<Told> {
-    let expire = || world.hmcs.iter().for_each(|hmc| hmc.expire());
+async fn round(
+    environment: &Environment,
+    load: &Arc<Load>,
+    expire_after: Option<Duration>,
+) -> Vec<Told> {
+    let expire = || environment.hmcs.iter().for_each(|hmc| hmc.expire());
     if expire_after == Some(Duration::ZERO) {
         expire();
     }
-    let channels = world.channels(32);
+    let clients = environment.clients(32);
     let mut calls = JoinSet::new();
     for nth in 0..CALLS {
         for target in HMCS {
-            let client = UserAdminClient::new(channels[nth % channels.len()].clone());
+            let client = clients[nth % clients.len()].clone();
             let load = Arc::clone(load);
             calls.spawn(async move { load.call(&client, target, Instant::now()).await });
         }

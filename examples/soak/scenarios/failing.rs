@@ -7,11 +7,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Amount, after, close};
 use crate::{
+    environment::{Environment, Settings, TARGETS},
     figures::judge,
     load::{Crowd, Load, Told},
     log::Log,
     upstream::Fault,
-    world::{Settings, TARGETS, World},
 };
 
 /// One that opens the breakers, one that does not, and one after which nobody knows what was done.
@@ -33,7 +33,7 @@ pub async fn run(amount: &Amount) -> bool {
 
 async fn one(fault: Fault, time: Duration, amount: &Amount) -> bool {
     let deadline = amount.deadline();
-    let world = World::start(&Settings::default());
+    let environment = Environment::start(&Settings::default());
     let load = Arc::new(Load::new(deadline));
     let crowd = Crowd {
         targets: &[0, 1, 2, 3],
@@ -46,35 +46,47 @@ async fn one(fault: Fault, time: Duration, amount: &Amount) -> bool {
         crowd.rate, crowd.callers
     );
     let warm = CancellationToken::new();
-    let callers = load.start(&world, &crowd, &warm);
+    let callers = load.start(&environment, &crowd, &warm);
     let mut told = after(Duration::from_secs(1), callers, &warm).await;
-    let before = [0, 1, 2, 3].map(|target| world.requests(target));
+    let before = [0, 1, 2, 3].map(|target| environment.requests(target));
     let warmed = told.len();
     for target in 0..TARGETS.len() {
-        world.set(target, fault, None);
+        environment.set(target, fault, None);
     }
     let stop = CancellationToken::new();
-    let callers = load.start(&world, &crowd, &stop);
+    let callers = load.start(&environment, &crowd, &stop);
     told.extend(after(time, callers, &stop).await);
     // What was begun for callers who were told already has its end, too.
     sleep(Duration::from_millis(100)).await;
     let mut good = true;
     for (target, before) in before.into_iter().enumerate() {
-        good &= judge_target(&world, &told[warmed..], target, before, time + deadline);
+        good &= judge_target(
+            &environment,
+            &told[warmed..],
+            target,
+            before,
+            time + deadline,
+        );
     }
     for target in 0..TARGETS.len() {
-        world.set(target, Fault::None, None);
+        environment.set(target, Fault::None, None);
     }
-    let log = Log::new(&world.folder);
-    close(world, log, &told, deadline, good)
+    let log = Log::new(&environment.folder);
+    close(environment, log, &told, deadline, good)
 }
 
-fn judge_target(world: &World, told: &[Told], target: usize, before: u32, time: Duration) -> bool {
+fn judge_target(
+    environment: &Environment,
+    told: &[Told],
+    target: usize,
+    before: u32,
+    time: Duration,
+) -> bool {
     let users = told.iter().filter(|told| told.target == target);
     let calls = f64::from(u32::try_from(users.clone().count()).unwrap());
-    let requests = f64::from(world.requests(target) - before);
+    let requests = f64::from(environment.requests(target) - before);
     let attempts = users
-        .map(|told| world.users(target).done(told.user).asked)
+        .map(|told| environment.users(target).done(told.user).asked)
         .max();
     let attempts = attempts.unwrap_or_default();
     let (ratio, most) = (

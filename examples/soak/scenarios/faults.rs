@@ -1,4 +1,4 @@
-//! Load and a schedule of faults at a time, and afterwards the books are compared.
+//! Load and a schedule of faults at a time, and afterwards a comparison of all records.
 
 use std::{
     collections::BTreeMap,
@@ -15,13 +15,13 @@ use super::{
     windows::{Trouble, turn},
 };
 use crate::{
-    books::tell_kinds,
+    baseline::Baseline,
+    environment::{Environment, Settings, TARGETS},
     figures::judge,
     health::{Health, Recovery},
     load::{Crowd, LATE, LEFT, Load, Told},
     log::Log,
-    world::{Settings, TARGETS, World},
-    yardstick::Yardstick,
+    reconcile::tell_kinds,
 };
 
 /// Within this time after the end of a fault, its target is healthy.
@@ -55,7 +55,7 @@ pub async fn run(amount: &Amount) -> bool {
         token_life: Duration::from_secs(10),
         ..Settings::default()
     };
-    let world = World::start(&settings);
+    let environment = Environment::start(&settings);
     let health = Arc::new(Health::new());
     let load = Arc::new(Load {
         leave: true,
@@ -73,27 +73,27 @@ pub async fn run(amount: &Amount) -> bool {
         crowd.callers, crowd.rate, amount.window_ms
     );
     let stop = CancellationToken::new();
-    let callers = load.start(&world, &crowd, &stop);
-    let yardstick = Yardstick::start(&world.folder, &stop);
+    let callers = load.start(&environment, &crowd, &stop);
+    let baseline = Baseline::start(&environment.folder, &stop);
     sleep(Duration::from_secs(1)).await;
-    let mut log = Log::new(&world.folder);
+    let mut log = Log::new(&environment.folder);
     let mut schedule = Schedule::default();
     // Every one of them once, however slow the machine is; then for as long as there is time.
     let windows = (0..).flat_map(|pass| turn(pass).into_iter().map(move |window| (pass, window)));
     for (_, window) in windows.take_while(|(pass, _)| *pass == 0 || Instant::now() < until) {
         schedule
-            .go_through(&window, &world, &mut log, &health, amount)
+            .go_through(&window, &environment, &mut log, &health, amount)
             .await;
     }
     stop.cancel();
     let told = callers.join_all().await.concat();
     tell_kinds(&told);
-    tell_requests(&world, &told);
-    let longest_sync = yardstick.tell().await;
+    tell_requests(&environment, &told);
+    let longest_sync = baseline.tell().await;
     let mut good = schedule.tell();
     good &= tell_relapses(&health, longest_sync);
     good &= schedule.tell_unrecordable(&told);
-    close(world, log, &told, deadline, good)
+    close(environment, log, &told, deadline, good)
 }
 
 impl Schedule {
@@ -101,7 +101,7 @@ impl Schedule {
     async fn go_through(
         &mut self,
         window: &[Trouble],
-        world: &World,
+        environment: &Environment,
         log: &mut Log,
         health: &Health,
         amount: &Amount,
@@ -123,7 +123,7 @@ impl Schedule {
         let names = names.join(" and ");
         health.set_window(names.clone());
         for trouble in window {
-            trouble.begin(world, log);
+            trouble.begin(environment, log);
         }
         let begun = Instant::now();
         sleep(time).await;
@@ -131,7 +131,7 @@ impl Schedule {
             self.unrecordable.push((begun, Instant::now()));
         }
         for trouble in window {
-            trouble.end(world, log);
+            trouble.end(environment, log);
         }
         for target in &harmed {
             health.mend(*target);
@@ -182,7 +182,7 @@ impl Schedule {
         good
     }
 
-    /// Nothing is admitted that cannot be recorded. That nothing was sent either is for the books to say.
+    /// Nothing is admitted that cannot be recorded. That nothing was sent either is checked by `reconcile`.
     fn tell_unrecordable(&self, told: &[Told]) -> bool {
         let (mut refused, mut others) = (0, 0);
         for (begun, ended) in &self.unrecordable {
@@ -218,9 +218,9 @@ impl Seen {
     }
 }
 
-fn tell_requests(world: &World, told: &[Told]) {
+fn tell_requests(environment: &Environment, told: &[Told]) {
     let deletes = (0..TARGETS.len()).map(|target| {
-        let book = world.users(target).book();
+        let book = environment.users(target).book();
         book.values().map(|done| done.asked).sum::<u32>()
     });
     let deletes = f64::from(deletes.sum::<u32>());

@@ -8,14 +8,14 @@ use useradmin::proto::ErrorReason;
 
 use super::{Amount, close};
 use crate::{
-    books::tell_kinds,
+    baseline::Baseline,
+    environment::{Environment, Settings},
     figures::{Times, judge},
     health::Health,
     load::{Crowd, Load, Told},
     log::Log,
+    reconcile::tell_kinds,
     upstream::Fault,
-    world::{Settings, World},
-    yardstick::Yardstick,
 };
 
 const ROUNDS: u32 = 6;
@@ -33,26 +33,26 @@ pub async fn run(amount: &Amount) -> bool {
         "hung-hmc: {ROUNDS} rounds of {time:?} without and as many with a hung HMC, in turn; in both, 400 calls/s of Batch \
          and {rate} calls/s of this HMC; upstreams take 5 ms"
     );
-    let world = World::start(&Settings::default());
+    let environment = Environment::start(&Settings::default());
     let health = Arc::new(Health::new());
     let load = Arc::new(Load {
         health: Some(Arc::clone(&health)),
         ..Load::new(amount.deadline())
     });
     let stop = CancellationToken::new();
-    let yardstick = Yardstick::start(&world.folder, &stop);
+    let baseline = Baseline::start(&environment.folder, &stop);
     let (mut told, mut well, mut hung) = (Vec::new(), Vec::new(), Vec::new());
     // The first one is thrown away: connections and sessions are made in it.
-    told.extend(round(&world, &load, rate, Duration::from_secs(1)).await);
+    told.extend(round(&environment, &load, rate, Duration::from_secs(1)).await);
     let mut refused = Vec::new();
     for _ in 0..ROUNDS {
-        let calls = round(&world, &load, rate, time).await;
+        let calls = round(&environment, &load, rate, time).await;
         well.push(batch(&calls));
         told.extend(calls);
         health.fault(HMC);
-        world.set(HMC, Fault::Hang, None);
-        let calls = round(&world, &load, rate, time).await;
-        world.set(HMC, Fault::None, None);
+        environment.set(HMC, Fault::Hang, None);
+        let calls = round(&environment, &load, rate, time).await;
+        environment.set(HMC, Fault::None, None);
         health.mend(HMC);
         hung.push(batch(&calls));
         refused.extend(
@@ -62,11 +62,11 @@ pub async fn run(amount: &Amount) -> bool {
                 .map(|told| told.took),
         );
         told.extend(calls);
-        told.extend(recover(&world, &load, &health, rate).await);
+        told.extend(recover(&environment, &load, &health, rate).await);
     }
     stop.cancel();
     tell_kinds(&told);
-    yardstick.tell().await;
+    baseline.tell().await;
     let even = judge_rounds(&well, &hung);
     let refused: Times = refused.into_iter().collect();
     let text = format!("refused at once (OVERLOADED, CIRCUIT_OPEN): {refused}; p99 50 ms at most");
@@ -76,9 +76,9 @@ pub async fn run(amount: &Amount) -> bool {
         .filter(|told| told.target < 2 && !told.is_good())
         .count();
     let unharmed = judge(failed == 0, &format!("{failed} calls of Batch failed"));
-    let log = Log::new(&world.folder);
+    let log = Log::new(&environment.folder);
     close(
-        world,
+        environment,
         log,
         &told,
         amount.deadline(),
@@ -86,7 +86,12 @@ pub async fn run(amount: &Amount) -> bool {
     )
 }
 
-async fn round(world: &World, load: &Arc<Load>, rate: f64, time: Duration) -> Vec<Told> {
+async fn round(
+    environment: &Environment,
+    load: &Arc<Load>,
+    rate: f64,
+    time: Duration,
+) -> Vec<Told> {
     let stop = CancellationToken::new();
     let of_batch = Crowd {
         targets: &[0, 1],
@@ -101,8 +106,8 @@ async fn round(world: &World, load: &Arc<Load>, rate: f64, time: Duration) -> Ve
         rate,
         strict: false,
     };
-    let hmc = load.start(world, &of_hmc, &stop);
-    let batch = load.start(world, &of_batch, &stop);
+    let hmc = load.start(environment, &of_hmc, &stop);
+    let batch = load.start(environment, &of_batch, &stop);
     sleep(time).await;
     stop.cancel();
     let mut told = batch.join_all().await.concat();
@@ -111,10 +116,15 @@ async fn round(world: &World, load: &Arc<Load>, rate: f64, time: Duration) -> Ve
 }
 
 /// Calls until it is healthy, so that the next round begins as the first one did.
-async fn recover(world: &World, load: &Arc<Load>, health: &Health, rate: f64) -> Vec<Told> {
+async fn recover(
+    environment: &Environment,
+    load: &Arc<Load>,
+    health: &Health,
+    rate: f64,
+) -> Vec<Told> {
     let mut told = Vec::new();
     while health.recovery(HMC).is_none() {
-        told.extend(round(world, load, rate, Duration::from_secs(1)).await);
+        told.extend(round(environment, load, rate, Duration::from_secs(1)).await);
     }
     told
 }

@@ -15,11 +15,11 @@ use tokio::{task::JoinSet, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    books::compare,
+    environment::Environment,
     figures::judge,
     load::{LATE, Told},
     log::Log,
-    world::World,
+    reconcile::compare,
 };
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -86,12 +86,18 @@ async fn after(time: Duration, callers: JoinSet<Vec<Told>>, stop: &CancellationT
     callers.join_all().await.concat()
 }
 
-/// Stops the server and compares the books. They stay where they are if there is something to see in them, or if
+/// Stops the server and compares the records. They stay where they are if there is something to see in them, or if
 /// something else is not `good`.
-fn close(mut world: World, log: Log, told: &[Told], deadline: Duration, good: bool) -> bool {
-    let ended = judge(world.stop(), "the server has stopped as it should");
+fn close(
+    mut environment: Environment,
+    log: Log,
+    told: &[Told],
+    deadline: Duration,
+    good: bool,
+) -> bool {
+    let ended = judge(environment.stop(), "the server has stopped as it should");
     let late = told.iter().filter(|told| told.outcome == LATE).count();
-    let verdict = compare(&world, told, log.files(), deadline);
+    let verdict = compare(&environment, told, log.files(), deadline);
     let text = format!(
         "{} calls and {} records in one chain: {} lost or wrong",
         told.len(),
@@ -105,9 +111,9 @@ fn close(mut world: World, log: Log, told: &[Told], deadline: Duration, good: bo
         format!("{late} answers after their callers' libraries had given up: {most} at most");
     let in_time = judge(late <= most, &text);
     if good && ended && right && in_time {
-        fs::remove_dir_all(&world.folder).unwrap();
+        fs::remove_dir_all(&environment.folder).unwrap();
         return true;
     }
-    println!("see {}", world.folder.display());
+    println!("see {}", environment.folder.display());
     false
 }

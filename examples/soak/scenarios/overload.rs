@@ -12,12 +12,12 @@ use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use super::{Amount, after, close};
 use crate::{
-    books::tell_kinds,
+    baseline::Baseline,
+    environment::{Environment, Settings},
     figures::{Times, judge},
     load::{Crowd, Load, Told},
     log::Log,
-    world::{Settings, World},
-    yardstick::Yardstick,
+    reconcile::tell_kinds,
 };
 
 const ROUNDS: u32 = 3;
@@ -50,29 +50,38 @@ pub async fn run(amount: &Amount) -> bool {
 }
 
 async fn one(settings: &Settings, time: Duration, deadline: Duration) -> bool {
-    let world = World::start(settings);
+    let environment = Environment::start(settings);
     let load = Arc::new(Load::new(deadline));
     let stop = CancellationToken::new();
-    let asking = tokio::spawn(ask_for_health(world.channels(1).remove(0), stop.clone()));
-    let yardstick = Yardstick::start(&world.folder, &stop);
+    let asking = tokio::spawn(ask_for_health(
+        environment.clients(1).remove(0).channel(),
+        stop.clone(),
+    ));
+    let baseline = Baseline::start(&environment.folder, &stop);
     let (mut few, mut many) = (Vec::new(), Vec::new());
-    round(&world, &load, 80.0, Duration::from_secs(1), &mut few).await;
+    round(&environment, &load, 80.0, Duration::from_secs(1), &mut few).await;
     let warm = few.len();
     for _ in 0..ROUNDS {
-        round(&world, &load, 80.0, time, &mut few).await;
-        round(&world, &load, 1_600.0, time, &mut many).await;
+        round(&environment, &load, 80.0, time, &mut few).await;
+        round(&environment, &load, 1_600.0, time, &mut many).await;
     }
     stop.cancel();
     let health = asking.await.unwrap();
     tell_kinds(&many);
-    yardstick.tell().await;
+    baseline.tell().await;
     let good = tell(&few[warm..], &many, &health);
     few.extend(many);
-    let log = Log::new(&world.folder);
-    close(world, log, &few, deadline, good)
+    let log = Log::new(&environment.folder);
+    close(environment, log, &few, deadline, good)
 }
 
-async fn round(world: &World, load: &Arc<Load>, rate: f64, time: Duration, told: &mut Vec<Told>) {
+async fn round(
+    environment: &Environment,
+    load: &Arc<Load>,
+    rate: f64,
+    time: Duration,
+    told: &mut Vec<Told>,
+) {
     let crowd = Crowd {
         targets: &[1],
         callers: 800,
@@ -80,7 +89,7 @@ async fn round(world: &World, load: &Arc<Load>, rate: f64, time: Duration, told:
         strict: false,
     };
     let stop = CancellationToken::new();
-    let callers = load.start(world, &crowd, &stop);
+    let callers = load.start(environment, &crowd, &stop);
     told.extend(after(time, callers, &stop).await);
 }
 

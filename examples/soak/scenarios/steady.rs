@@ -10,12 +10,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Amount, close};
 use crate::{
-    books::tell_kinds,
+    baseline::Baseline,
+    environment::{Environment, Settings},
     figures::{Times, judge},
     load::{Crowd, Load},
     log::Log,
-    world::{Settings, World},
-    yardstick::Yardstick,
+    reconcile::tell_kinds,
 };
 
 const P99: Duration = Duration::from_millis(25);
@@ -26,7 +26,7 @@ const WARM: Duration = Duration::from_mins(2);
 
 pub async fn run(amount: &Amount) -> bool {
     let (time, deadline) = (amount.time(120), amount.deadline());
-    let world = World::start(&Settings::default());
+    let environment = Environment::start(&Settings::default());
     let load = Arc::new(Load::new(deadline));
     let crowd = Crowd {
         targets: &[0, 1, 2, 3],
@@ -40,13 +40,13 @@ pub async fn run(amount: &Amount) -> bool {
         crowd.rate, crowd.callers
     );
     let stop = CancellationToken::new();
-    let callers = load.start(&world, &crowd, &stop);
-    let yardstick = Yardstick::start(&world.folder, &stop);
-    let memory = watch(&world, time).await;
+    let callers = load.start(&environment, &crowd, &stop);
+    let baseline = Baseline::start(&environment.folder, &stop);
+    let memory = watch(&environment, time).await;
     stop.cancel();
     let told = callers.join_all().await.concat();
     tell_kinds(&told);
-    yardstick.tell().await;
+    baseline.tell().await;
     let batch: Times = told
         .iter()
         .filter(|told| told.target < 2)
@@ -70,16 +70,19 @@ pub async fn run(amount: &Amount) -> bool {
         &format!("{bad} calls failed, but for users that have never been there"),
     );
     let small = tell_growth(&memory);
-    let log = Log::new(&world.folder);
-    close(world, log, &told, deadline, quick && well && small)
+    let log = Log::new(&environment.folder);
+    close(environment, log, &told, deadline, quick && well && small)
 }
 
 /// The server's memory now and then: seconds, and KiB.
-async fn watch(world: &World, time: Duration) -> Vec<(f64, f64)> {
+async fn watch(environment: &Environment, time: Duration) -> Vec<(f64, f64)> {
     let (begun, mut memory) = (Instant::now(), Vec::new());
     while begun.elapsed() < time {
         sleep((time / 60).min(Duration::from_secs(10))).await;
-        memory.push((begun.elapsed().as_secs_f64(), f64::from(world.memory())));
+        memory.push((
+            begun.elapsed().as_secs_f64(),
+            f64::from(environment.memory()),
+        ));
     }
     memory
 }

@@ -3,9 +3,9 @@
 use std::fmt;
 
 use crate::{
+    environment::Environment,
     log::{Log, Sink},
     upstream::{Fault, Kind},
-    world::World,
 };
 
 /// What both kinds of upstreams suffer from.
@@ -77,32 +77,32 @@ impl Trouble {
         }
     }
 
-    pub fn begin(self, world: &World, log: &mut Log) {
+    pub fn begin(self, environment: &Environment, log: &mut Log) {
         match self {
-            Self::Batch(target, fault) => world.set(target, fault, None),
-            Self::Hmc(target, fault, only) => world.set(target, fault, only),
+            Self::Batch(target, fault) => environment.set(target, fault, None),
+            Self::Hmc(target, fault, only) => environment.set(target, fault, only),
             Self::LogonHangs(target) => {
-                world.set(target, Fault::Hang, Some(Kind::Logon));
-                world.hmcs[target - 2].expire();
+                environment.set(target, Fault::Hang, Some(Kind::Logon));
+                environment.hmcs[target - 2].expire();
             }
             Self::Tokens(fault) => {
-                world.entra.set(fault, None);
-                world.entra.revoke();
+                environment.entra.set(fault, None);
+                environment.entra.revoke();
             }
-            Self::Clocks(seconds) => world.set_clocks(seconds),
+            Self::Clocks(seconds) => environment.set_clocks(seconds),
             Self::Audit(sink) => log.fail(sink),
-            Self::Expiry(target) => world.hmcs[target - 2].expire(),
-            Self::Revoked => world.entra.revoke(),
+            Self::Expiry(target) => environment.hmcs[target - 2].expire(),
+            Self::Revoked => environment.entra.revoke(),
         }
     }
 
-    pub fn end(self, world: &World, log: &mut Log) {
+    pub fn end(self, environment: &Environment, log: &mut Log) {
         match self {
             Self::Batch(target, _) | Self::Hmc(target, ..) | Self::LogonHangs(target) => {
-                world.set(target, Fault::None, None);
+                environment.set(target, Fault::None, None);
             }
-            Self::Tokens(_) => world.entra.set(Fault::None, None),
-            Self::Clocks(_) => world.set_clocks(0),
+            Self::Tokens(_) => environment.entra.set(Fault::None, None),
+            Self::Clocks(_) => environment.set_clocks(0),
             Self::Audit(_) => log.mend(),
             Self::Expiry(_) | Self::Revoked => {}
         }

@@ -62,7 +62,7 @@ fn signature(request: &Request) -> Option<String> {
 
 fn error(status: u16, code: &str) -> Reply {
     let document = json!({"code": code, "message": {"lang": "en-US", "value": "Words."}});
-    Reply::json(status, &document)
+    Reply::json(status, &document.to_string())
 }
 
 fn user(request: &Request) -> Option<u32> {

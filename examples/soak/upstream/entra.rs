@@ -52,7 +52,7 @@ impl Entra {
             "token_type": "Bearer", "expires_in": life, "ext_expires_in": life,
             "not_before": now.to_string(), "expires_on": (now + life).to_string(), "access_token": token,
         });
-        Reply::json(200, &document)
+        Reply::json(200, &document.to_string())
     }
 }
 
@@ -79,7 +79,7 @@ impl Service for Entra {
         }
         Reply::json(
             401,
-            &json!({"error": "invalid_client", "error_description": "AADSTS7000215"}),
+            &json!({"error": "invalid_client", "error_description": "AADSTS7000215"}).to_string(),
         )
     }
 }

@@ -46,7 +46,7 @@ impl Hmc {
             "api-session": session, "notification-topic": "soak.1", "api-major-version": 4,
             "api-minor-version": 10, "password-expires": -1,
         });
-        Reply::json(200, &document)
+        Reply::json(200, &document.to_string())
     }
 
     /// The refusal of a request that has no valid session.
@@ -60,7 +60,7 @@ impl Hmc {
     fn read(&self, request: &Request) -> Option<Reply> {
         let id = request.path().strip_prefix("/api/users/id-")?;
         let user = id.parse().ok().filter(|user| self.users.is_there(*user))?;
-        Some(Reply::json(200, &description(user)))
+        Some(Reply::json(200, &description(user).to_string()))
     }
 
     /// The filter of a name that has letters and digits alone is this name.
@@ -69,7 +69,7 @@ impl Hmc {
         let user = name.parse().ok()?;
         let found = self.users.is_there(user).then(|| description(user));
         let found: Vec<Value> = found.into_iter().collect();
-        Some(Reply::json(200, &json!({"users": found})))
+        Some(Reply::json(200, &json!({"users": found}).to_string()))
     }
 
     fn delete(&self, request: &Request, carry_out: bool) -> Option<Reply> {
@@ -91,7 +91,7 @@ fn description(user: u32) -> Value {
 
 fn refusal(status: u16, reason: u32) -> Reply {
     let document = json!({"http-status": status, "reason": reason, "message": "Words."});
-    Reply::json(status, &document)
+    Reply::json(status, &document.to_string())
 }
 
 impl Service for Hmc {

@@ -1,10 +1,9 @@
-//! Upstreams that go wrong when they are told to, and keep a book of what they did.
+//! Upstreams that inject faults on command, and record what they did.
 
 mod batch;
 mod entra;
 mod hmc;
 mod users;
-mod wire;
 
 use std::{
     net::SocketAddr,
@@ -13,33 +12,29 @@ use std::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
-use tokio::{
-    io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader},
-    net::{TcpListener, TcpSocket, TcpStream},
-    sync::watch,
-    time::sleep,
-};
-
-pub use useradmin_testkit::Seen as Request;
+use tokio::{net::TcpSocket, sync::watch};
+use useradmin_testkit::{Reply, Seen as Request, serve};
 
 pub use self::{
     batch::Batch,
     entra::{Entra, SECRET},
     hmc::{Hmc, PASSWORD},
     users::{Done, Traits, Users},
-    wire::Reply,
 };
+
+/// The pause after each chunk of a body that never ends.
+const CHUNK_PAUSE: Duration = Duration::from_millis(20);
 
 /// What goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     None,
-    /// Nobody listens.
+    /// Connections are refused.
     Refuse,
-    /// The connection is reset before the request is read.
+    /// The connection is reset, and the request is not carried out.
     ResetBefore,
     /// The request is carried out, and the connection is reset without an answer.
     ResetAfter,
@@ -95,15 +90,15 @@ pub struct Control {
 /// What an upstream does.
 pub trait Service: Send + Sync + 'static {
     fn kind(&self, request: &Request) -> Kind;
-    /// The answer. Without `carry_out`, the request is only noted.
+    /// Returns the response. Without `carry_out`, the request is only recorded.
     fn answer(&self, request: &Request, carry_out: bool, clock: i64) -> Reply;
-    /// The answer of one that has no time for this.
+    /// Returns the response of an upstream that is busy with something else.
     fn conflict(&self) -> Reply {
         Reply::empty(409)
     }
 }
 
-/// One that is running; its service can be asked for its books.
+/// A running upstream. It dereferences to its service, which has the records.
 pub struct Upstream<S> {
     pub url: String,
     pub control: watch::Sender<Control>,
@@ -120,12 +115,11 @@ impl<S> Deref for Upstream<S> {
 }
 
 impl<S: Service> Upstream<S> {
-    /// On loopback.
+    /// Starts an upstream on loopback.
     pub fn start(service: S, control: Control) -> Self {
-        let held = hold("127.0.0.1:0".parse().unwrap());
-        let address = held.local_addr().unwrap();
+        let socket = bind("127.0.0.1:0".parse().unwrap());
         let upstream = Self {
-            url: format!("http://{address}"),
+            url: format!("http://{}", socket.local_addr().unwrap()),
             control: watch::Sender::new(control),
             service: Arc::new(service),
             requests: Arc::default(),
@@ -133,68 +127,52 @@ impl<S: Service> Upstream<S> {
         let control = upstream.control.subscribe();
         let service = Arc::clone(&upstream.service);
         let requests = Arc::clone(&upstream.requests);
-        tokio::spawn(listen(held, service, control, requests));
+        let handler = move |request: &Request, control: Control| {
+            requests.fetch_add(1, Ordering::Relaxed);
+            reply(service.as_ref(), request, control)
+        };
+        tokio::spawn(run(socket, control, handler));
         upstream
     }
 
-    /// From now on.
+    /// Injects this fault from now on.
     pub fn set(&self, fault: Fault, only: Option<Kind>) {
         self.control
             .send_modify(|control| (control.fault, control.only) = (fault, only));
     }
 
-    /// Requests that came, of whatever kind.
+    /// Returns the number of requests so far, of whatever kind.
     pub fn requests(&self) -> u32 {
         self.requests.load(Ordering::Relaxed)
     }
 }
 
-/// A port without anybody who listens.
-fn hold(address: SocketAddr) -> TcpSocket {
+/// Binds a port, so that no other program gets it, without listening.
+fn bind(address: SocketAddr) -> TcpSocket {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_reuseaddr(true).unwrap();
     socket.bind(address).unwrap();
     socket
 }
 
-async fn listen<S: Service>(
-    mut held: TcpSocket,
-    service: Arc<S>,
+/// Serves, except while connections are to be refused: then all of them are closed too.
+async fn run(
+    mut socket: TcpSocket,
     mut control: watch::Receiver<Control>,
-    requests: Arc<AtomicU32>,
+    handler: impl Fn(&Request, Control) -> Reply + Clone + Send + 'static,
 ) {
-    let address = held.local_addr().unwrap();
+    let address = socket.local_addr().unwrap();
     loop {
-        let listener = held.listen(1024).unwrap();
-        accept(&listener, &service, &mut control, &requests).await;
-        drop(listener);
-        held = hold(address);
-        if control.wait_for(|now| !refuses(now)).await.is_err() {
-            return;
-        }
-    }
-}
-
-/// Until the upstream is to refuse connections.
-async fn accept<S: Service>(
-    listener: &TcpListener,
-    service: &Arc<S>,
-    control: &mut watch::Receiver<Control>,
-    requests: &Arc<AtomicU32>,
-) {
-    loop {
+        let listener = socket.listen(1024).unwrap();
+        let (handler, current) = (handler.clone(), control.clone());
+        let handler = move |request: &Request| handler(request, *current.borrow());
         tokio::select! {
-            accepted = listener.accept() => {
-                let (stream, _) = accepted.unwrap();
-                let connection = Connection {
-                    stream: BufReader::new(stream),
-                    service: Arc::clone(service),
-                    control: control.clone(),
-                    requests: Arc::clone(requests),
-                };
-                tokio::spawn(connection.serve());
-            }
-            () = refused(control) => return,
+            () = serve(listener, useradmin_testkit::Settings::default(), handler) => {}
+            ended = control.wait_for(refuses) => if ended.is_err() { return },
+        }
+        socket = bind(address);
+        if control.wait_for(|control| !refuses(control)).await.is_err() {
+            return;
         }
     }
 }
@@ -203,84 +181,42 @@ fn refuses(control: &Control) -> bool {
     control.fault == Fault::Refuse
 }
 
-async fn refused(control: &mut watch::Receiver<Control>) {
-    if control.wait_for(refuses).await.is_err() {
-        std::future::pending::<()>().await;
+/// Returns the reply to a request under this fault.
+fn reply(service: &impl Service, request: &Request, control: Control) -> Reply {
+    let hit = control
+        .only
+        .is_none_or(|only| only == service.kind(request));
+    let fault = if hit { control.fault } else { Fault::None };
+    let latency = match fault {
+        Fault::Slow => control.slow,
+        _ => control.latency,
+    };
+    let answer = service.answer(request, fault.carries_out(), control.clock);
+    let reply = match fault {
+        Fault::EndlessBody if matches!(answer, Reply::Http(..300, ..)) => {
+            answer.endless(CHUNK_PAUSE)
+        }
+        Fault::None | Fault::Slow | Fault::EndlessBody => answer,
+        Fault::Throttled => Reply::empty(429).with("Retry-After", "1"),
+        Fault::Busy => Reply::empty(503),
+        Fault::Failing => Reply::empty(500),
+        Fault::Conflict => service.conflict(),
+        Fault::Redirect => Reply::empty(302).with("Location", "http://127.0.0.1:1/"),
+        Fault::HalfAnAnswer => Reply::Raw(b"HTTP/1.1 20".to_vec()),
+        Fault::Rubbish => Reply::Raw(b"\0\x01rubbish\r\n\r\n".to_vec()),
+        Fault::Hang | Fault::HangAfter => Reply::Hang,
+        Fault::Refuse | Fault::ResetBefore | Fault::ResetAfter => Reply::Abort,
+    };
+    let reply = reply.with("Date", &date(control.clock));
+    if latency.is_zero() {
+        return reply;
     }
+    Reply::Delayed(latency, Box::new(reply))
 }
 
-struct Connection<S> {
-    stream: BufReader<TcpStream>,
-    service: Arc<S>,
-    control: watch::Receiver<Control>,
-    requests: Arc<AtomicU32>,
-}
-
-impl<S: Service> Connection<S> {
-    async fn serve(mut self) {
-        loop {
-            tokio::select! {
-                more = self.stream.fill_buf() => if more.map_or(true, <[u8]>::is_empty) { return },
-                () = refused(&mut self.control) => return,
-            }
-            let before = *self.control.borrow();
-            if before.fault == Fault::ResetBefore && before.only.is_none() {
-                let _ = self.stream.get_ref().set_zero_linger();
-                return;
-            }
-            let Some(request) = Request::read(&mut self.stream).await else {
-                return;
-            };
-            self.requests.fetch_add(1, Ordering::Relaxed);
-            if !self.answer(&request).await {
-                return;
-            }
-        }
-    }
-
-    /// May the connection go on?
-    async fn answer(&mut self, request: &Request) -> bool {
-        let now = *self.control.borrow();
-        let kind = self.service.kind(request);
-        let hit = now.only.is_none_or(|only| only == kind);
-        let fault = if hit { now.fault } else { Fault::None };
-        let latency = match fault {
-            Fault::Slow => now.slow,
-            _ => now.latency,
-        };
-        if !latency.is_zero() {
-            sleep(latency).await;
-        }
-        let carry_out = fault.carries_out();
-        let reply = self.service.answer(request, carry_out, now.clock);
-        let reply = match fault {
-            Fault::None | Fault::Slow | Fault::EndlessBody => reply,
-            Fault::Throttled => Reply::empty(429).with("Retry-After", "1"),
-            Fault::Busy => Reply::empty(503),
-            Fault::Failing => Reply::empty(500),
-            Fault::Conflict => self.service.conflict(),
-            Fault::Redirect => Reply::empty(302).with("Location", "http://127.0.0.1:1/"),
-            Fault::HalfAnAnswer => return self.end(b"HTTP/1.1 20").await,
-            Fault::Rubbish => return self.end(b"\0\x01rubbish\r\n\r\n").await,
-            Fault::Hang | Fault::HangAfter => {
-                let _ = self.stream.read_u8().await;
-                return false;
-            }
-            Fault::Refuse | Fault::ResetBefore | Fault::ResetAfter => {
-                let _ = self.stream.get_ref().set_zero_linger();
-                return false;
-            }
-        };
-        let stream = self.stream.get_mut();
-        if fault == Fault::EndlessBody && reply.is_success() {
-            wire::send_endless(stream, &reply).await;
-            return false;
-        }
-        wire::send(stream, &reply, now.clock).await
-    }
-
-    async fn end(&mut self, last: &[u8]) -> bool {
-        wire::send_raw(self.stream.get_mut(), last).await;
-        false
-    }
+/// Returns the date of a clock that is wrong by this number of seconds.
+fn date(clock: i64) -> String {
+    let wrong = Duration::from_secs(clock.unsigned_abs());
+    let now = SystemTime::now();
+    httpdate::fmt_http_date(if clock < 0 { now - wrong } else { now + wrong })
 }

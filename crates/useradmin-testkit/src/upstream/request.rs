@@ -22,7 +22,7 @@ pub struct Request {
 
 impl Request {
     /// Reads the next request of a connection. Returns `None` at the end of the stream, and for a malformed request.
-    pub async fn read(stream: &mut (impl AsyncBufRead + Unpin)) -> Option<Self> {
+    pub(super) async fn read(stream: &mut (impl AsyncBufRead + Unpin)) -> Option<Self> {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             read_line(stream, &mut head).await?;

@@ -18,15 +18,15 @@ use crate::figures::Times;
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// Measures until it is told to stop.
-pub struct Yardstick {
+pub struct Baseline {
     sleeps: JoinHandle<Times>,
     syncs: JoinHandle<Times>,
 }
 
-impl Yardstick {
+impl Baseline {
     /// Next to the audit log.
     pub fn start(folder: &Path, stop: &CancellationToken) -> Self {
-        let file = File::create(folder.join("yardstick")).unwrap();
+        let file = File::create(folder.join("baseline")).unwrap();
         Self {
             sleeps: tokio::spawn(sleeps(stop.clone())),
             syncs: tokio::spawn(syncs(file, stop.clone())),

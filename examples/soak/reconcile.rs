@@ -1,4 +1,4 @@
-//! Compares the three books: what callers were told, what the audit log says, what the upstreams did.
+//! Compares three records: what callers received, what the audit log contains, what the upstreams did.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -15,9 +15,9 @@ use useradmin::{
 };
 
 use crate::{
+    environment::{Environment, TARGETS},
     load::{LATE, LEFT, Told},
     upstream::{Done, Traits},
-    world::{TARGETS, World},
 };
 
 /// Most faults that are told one by one.
@@ -128,12 +128,17 @@ pub struct Verdict {
 }
 
 /// Compares, and tells what is wrong.
-pub fn compare(world: &World, told: &[Told], files: Vec<PathBuf>, deadline: Duration) -> Verdict {
+pub fn compare(
+    environment: &Environment,
+    told: &[Told],
+    files: Vec<PathBuf>,
+    deadline: Duration,
+) -> Verdict {
     let mut records = records(&files);
     let mut faults = Vec::new();
     for told in told {
         let recorded = records.remove(&told.user).unwrap_or_default();
-        let done = world.users(told.target).done(told.user);
+        let done = environment.users(told.target).done(told.user);
         if let Some(fault) = fault(told, &recorded, done, deadline) {
             let Told {
                 user,

@@ -10,7 +10,7 @@ use std::{
 };
 
 use rustix::process::{Pid, Signal, kill_process};
-use tonic::transport::Channel;
+use useradmin_client::Client;
 
 use crate::upstream::{
     Batch, Control, Entra, Fault, Hmc, Kind, PASSWORD, SECRET, Service, Upstream, Users,
@@ -46,7 +46,7 @@ impl Default for Settings {
 }
 
 /// All of it.
-pub struct World {
+pub struct Environment {
     pub folder: PathBuf,
     pub entra: Arc<Upstream<Entra>>,
     pub batch: [Upstream<Batch>; 2],
@@ -55,7 +55,7 @@ pub struct World {
     address: String,
 }
 
-impl World {
+impl Environment {
     pub fn start(settings: &Settings) -> Self {
         let folder = std::env::temp_dir().join(format!("useradmin-soak-{}", uuid::Uuid::new_v4()));
         fs::create_dir(&folder).unwrap();
@@ -83,13 +83,11 @@ impl World {
         }
     }
 
-    /// Its callers share no more connections than this.
-    pub fn channels(&self, count: usize) -> Vec<Channel> {
+    /// Returns clients for so many callers, which share at most 32 connections.
+    pub fn clients(&self, count: usize) -> Vec<Client> {
         let url = format!("http://{}", self.address);
-        let endpoint = Channel::from_shared(url).unwrap();
-        (0..count.min(32))
-            .map(|_| endpoint.connect_lazy())
-            .collect()
+        let client = || Client::builder(url.clone()).build().unwrap();
+        (0..count.min(32)).map(|_| client()).collect()
     }
 
     pub fn users(&self, target: usize) -> &Users {
@@ -142,7 +140,7 @@ impl World {
     }
 }
 
-impl Drop for World {
+impl Drop for Environment {
     fn drop(&mut self) {
         // It has ended already, unless something went wrong.
         let _ = self.server.kill();
