@@ -16,6 +16,7 @@ use tokio::{
     runtime::{Builder, Runtime},
 };
 use useradmin::limits;
+use useradmin_testkit::{Settings, serve};
 
 use crate::{
     baseline, cpus, envoy,
@@ -172,7 +173,7 @@ fn start_upstream(cpu: usize) -> SocketAddr {
         runtime.block_on(async {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             sender.send(listener.local_addr().unwrap()).unwrap();
-            upstream::serve(listener).await;
+            serve(listener, Settings::default(), upstream::respond).await;
         });
     });
     receiver.recv().unwrap()

@@ -1,17 +1,14 @@
-//! The simulated upstreams read chunked request bodies. An upstream that takes the last chunk for another request answers
+//! The upstream of tests, soak and benchmark reads chunked request bodies. One that takes the last chunk for another request responds
 //! once too often, and the client then has to close the connection.
 
 use std::{net::SocketAddr, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     time::timeout,
 };
 use useradmin_testkit::{Reply, Upstream};
-
-#[path = "../../benches/server/upstream.rs"]
-mod benchmark;
 
 const PATH: &str = "/pools/pool-1/nodes/node-1/users/alice";
 
@@ -38,18 +35,7 @@ fn responses(received: &str) -> usize {
 }
 
 #[tokio::test]
-async fn the_upstream_of_the_benchmark_answers_each_request_once() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let upstream = tokio::spawn(benchmark::serve(listener));
-    let last = delete("connection: close\r\n", "");
-    let received = exchange(address, &[empty_chunked(), last]).await;
-    assert_eq!(responses(&received), 2, "{received}");
-    upstream.abort();
-}
-
-#[tokio::test]
-async fn the_upstream_of_the_tests_answers_each_request_once() {
+async fn the_upstream_answers_each_request_once() {
     // A raw reply ends the connection.
     let last = Reply::Raw(Reply::empty(200).bytes());
     let upstream = Upstream::start(move |request| match request.header("last") {
