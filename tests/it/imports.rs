@@ -16,7 +16,7 @@ const CYCLES: [&[&str]; 1] = [&[
     "config::tracing",
 ]];
 
-/// The modules that each module imports from.
+/// The modules, or the paths, that each module imports.
 type Graph = BTreeMap<String, BTreeSet<String>>;
 
 /// Returns the code without comments and unit tests.
@@ -102,7 +102,8 @@ fn resolve(module: &str, path: &str, is_module: impl Fn(&str) -> bool) -> Option
     Some(base.into_iter().chain(rest).map(str::to_owned).collect())
 }
 
-fn graph(folder: &str) -> Graph {
+/// Returns the paths that each module below this folder names. Those of its own crate start with `crate`.
+pub fn imported(folder: &str) -> Graph {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let files = sources(&src).into_iter().map(|path| {
         let name = path.strip_prefix(&src).unwrap().with_extension("");
@@ -113,15 +114,25 @@ fn graph(folder: &str) -> Graph {
     let files: BTreeMap<String, String> = files
         .filter(|(name, _)| name != "main" && name != "lib")
         .collect();
-    let known = |segments: &[String]| {
-        let prefixes = (1..=segments.len()).rev().map(|n| segments[..n].join("::"));
-        prefixes.into_iter().find(|name| files.contains_key(name))
-    };
     let imports = files.iter().map(|(module, code)| {
-        let paths = named(code).into_iter();
-        let resolved =
-            paths.filter_map(|path| resolve(module, &path, |name| files.contains_key(name)));
-        let modules = resolved.filter_map(|segments| known(&segments));
+        let absolute = named(code).into_iter().map(|path| {
+            let own = resolve(module, &path, |name| files.contains_key(name));
+            own.map_or(path, |segments| format!("crate::{}", segments.join("::")))
+        });
+        (module.clone(), absolute.collect())
+    });
+    imports.collect()
+}
+
+fn graph(folder: &str) -> Graph {
+    let imported = imported(folder);
+    let known = |path: &String| {
+        let segments: Vec<_> = path.strip_prefix("crate::")?.split("::").collect();
+        let mut prefixes = (1..=segments.len()).rev().map(|n| segments[..n].join("::"));
+        prefixes.find(|name| imported.contains_key(name))
+    };
+    let imports = imported.iter().map(|(module, paths)| {
+        let modules = paths.iter().filter_map(known);
         (
             module.clone(),
             modules.filter(|other| other != module).collect(),
