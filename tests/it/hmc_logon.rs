@@ -4,9 +4,9 @@ mod accounts;
 mod answers;
 mod crash;
 mod guard;
-mod late;
 mod pauses;
 mod restart;
+mod slow_logons;
 
 use std::fmt::Write as _;
 
