@@ -3,7 +3,7 @@
 
 use futures_util::future::join_all;
 use tonic::Code;
-use useradmin::proto::BatchError;
+use useradmin_client::proto::BatchError;
 use useradmin_testkit::{
     Failed, Reply, batch, batch_answer, batch_document, batch_error, batch_request,
 };

@@ -1,13 +1,17 @@
 //! A failed call with all its details decoded, as a client of any language would see it.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
-
-use prost::Message;
-use tonic::{Code, Status};
-use tonic_types::pb::{
-    BadRequest, ErrorInfo, PreconditionFailure, QuotaFailure, RequestInfo, ResourceInfo, RetryInfo,
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    time::Duration,
 };
-use useradmin::proto::{BatchError, HmcError};
+
+use prost::Message as _;
+use tonic::{Code, Status};
+use useradmin_client::{
+    Error, ServiceError, UpstreamError,
+    proto::{BatchError, HmcError},
+};
 
 use crate::canary;
 
@@ -36,84 +40,80 @@ pub struct Failed {
 impl From<Status> for Failed {
     fn from(status: Status) -> Self {
         canary::check_status(&status);
-        let header = status.metadata().get("x-request-id");
+        check_details(&status);
+        let text = |key| {
+            let value = status.metadata().get(key)?;
+            Some(value.to_str().unwrap().to_owned())
+        };
         let mut failed = Self {
             code: status.code(),
             message: status.message().to_owned(),
             reason: String::new(),
             metadata: BTreeMap::new(),
             request_id: String::new(),
-            trailer_id: header.map(|id| id.to_str().unwrap().to_owned()),
+            trailer_id: text("x-request-id"),
             bad_request: Vec::new(),
             precondition: Vec::new(),
             resource: None,
             quota: Vec::new(),
             retry_delay: None,
-            pushback: status
-                .metadata()
-                .get("grpc-retry-pushback-ms")
-                .map(|value| value.to_str().unwrap().parse().unwrap()),
+            pushback: text("grpc-retry-pushback-ms").map(|value| value.parse().unwrap()),
             batch: None,
             hmc: None,
             size: status.details().len(),
         };
-        let pb = tonic_types::pb::Status::decode(status.details()).unwrap();
-        let mut seen = Vec::new();
-        for detail in pb.details {
-            assert!(
-                !seen.contains(&detail.type_url),
-                "{} twice",
-                detail.type_url
-            );
-            failed.take(&detail.type_url, &detail.value);
-            seen.push(detail.type_url);
+        if let Error::Service(error) = Error::from(status) {
+            failed.take(*error);
         }
         failed
     }
 }
 
+/// Asserts that no detail occurs twice, and that there are no others than those that a client decodes.
+fn check_details(status: &Status) {
+    const STANDARD: [&str; 7] = [
+        "BadRequest",
+        "ErrorInfo",
+        "PreconditionFailure",
+        "QuotaFailure",
+        "RequestInfo",
+        "ResourceInfo",
+        "RetryInfo",
+    ];
+    let details = tonic_types::pb::Status::decode(status.details()).unwrap();
+    let mut seen = BTreeSet::new();
+    for detail in details.details {
+        let name = detail.type_url.strip_prefix("type.googleapis.com/");
+        let name = name.unwrap_or_else(|| panic!("{}", detail.type_url));
+        let known = match name.strip_prefix("google.rpc.") {
+            Some(name) => STANDARD.contains(&name),
+            None => ["useradmin.v1.BatchError", "useradmin.v1.HmcError"].contains(&name),
+        };
+        assert!(known, "unexpected detail {name}");
+        assert!(seen.insert(name.to_owned()), "{name} twice");
+    }
+}
+
 impl Failed {
-    fn take(&mut self, type_url: &str, value: &[u8]) {
-        match type_url.strip_prefix("type.googleapis.com/").unwrap() {
-            "google.rpc.ErrorInfo" => {
-                let info = ErrorInfo::decode(value).unwrap();
-                assert_eq!(info.domain, "useradmin.v1.UserAdmin");
-                self.reason = info.reason;
-                self.metadata = info.metadata.into_iter().collect();
-            }
-            "google.rpc.RequestInfo" => {
-                self.request_id = RequestInfo::decode(value).unwrap().request_id;
-            }
-            "google.rpc.BadRequest" => {
-                let violations = BadRequest::decode(value).unwrap().field_violations;
-                let pairs = violations.into_iter().map(|v| (v.field, v.description));
-                self.bad_request = pairs.collect();
-            }
-            "google.rpc.PreconditionFailure" => {
-                let violations = PreconditionFailure::decode(value).unwrap().violations;
-                let triples = violations
-                    .into_iter()
-                    .map(|v| (v.r#type, v.subject, v.description));
-                self.precondition = triples.collect();
-            }
-            "google.rpc.ResourceInfo" => {
-                let info = ResourceInfo::decode(value).unwrap();
-                self.resource = Some((info.resource_type, info.resource_name));
-            }
-            "google.rpc.QuotaFailure" => {
-                let violations = QuotaFailure::decode(value).unwrap().violations;
-                self.quota = violations
-                    .into_iter()
-                    .map(|v| (v.subject, v.description))
-                    .collect();
-            }
-            "google.rpc.RetryInfo" => {
-                let delay = RetryInfo::decode(value).unwrap().retry_delay.unwrap();
-                self.retry_delay = Some(Duration::try_from(delay).unwrap());
-            }
-            "useradmin.v1.BatchError" => self.batch = Some(BatchError::decode(value).unwrap()),
-            "useradmin.v1.HmcError" => self.hmc = Some(HmcError::decode(value).unwrap()),
-            other => panic!("unexpected detail {other}"),
+    fn take(&mut self, error: ServiceError) {
+        self.reason = error.reason_name;
+        self.metadata = error.metadata.into_iter().collect();
+        self.request_id = error.request_id;
+        self.retry_delay = error.retry_after;
+        let violations = error.field_violations.into_iter();
+        self.bad_request = violations.map(|v| (v.field, v.description)).collect();
+        let violations = error.precondition_violations.into_iter();
+        self.precondition = violations
+            .map(|v| (v.r#type, v.subject, v.description))
+            .collect();
+        let violations = error.quota_violations.into_iter();
+        self.quota = violations.map(|v| (v.subject, v.description)).collect();
+        let resource = error.resource;
+        self.resource = resource.map(|info| (info.resource_type, info.resource_name));
+        match error.upstream {
+            Some(UpstreamError::Batch(error)) => self.batch = Some(error),
+            Some(UpstreamError::Hmc(error)) => self.hmc = Some(error),
+            other => assert_eq!(other, None),
         }
     }
 
