@@ -1,5 +1,6 @@
-//! Load on the server, upstreams that inject faults, and afterwards a comparison of all records: what callers were told, what is
-//! in the audit log, what the upstreams did. Ends with 1 if a single call is lost or told wrongly, or a goal is missed.
+//! Load on the server, upstreams that inject faults, and afterwards a comparison of all records: what callers received,
+//! what the audit log contains, what the upstreams did. Exits with 1 if a single call is lost or reported wrongly, or a
+//! goal is missed.
 //!
 //! `cargo run --release --example soak -- faults --seconds 1200`
 

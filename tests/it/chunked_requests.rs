@@ -1,5 +1,5 @@
-//! The upstream of tests, soak and benchmark reads chunked request bodies. One that takes the last chunk for another request responds
-//! once too often, and the client then has to close the connection.
+//! The upstream of tests, soak test and benchmark reads chunked request bodies. An upstream that takes the last chunk for
+//! another request responds once too often, and the client then has to close the connection.
 
 use std::{net::SocketAddr, time::Duration};
 
