@@ -40,7 +40,7 @@ pub(super) struct OpenFile {
     /// Time of the first write that is not synced.
     pub(super) unsynced_since: Option<Instant>,
     /// Duration of the last sync.
-    pub(super) sync_took: Duration,
+    pub(super) sync_duration: Duration,
 }
 
 impl OpenFile {
@@ -76,7 +76,7 @@ impl OpenFile {
             id,
             regular,
             unsynced_since: None,
-            sync_took: Duration::ZERO,
+            sync_duration: Duration::ZERO,
         })
     }
 
@@ -91,7 +91,7 @@ impl OpenFile {
         if self.regular && self.unsynced_since.is_some() {
             let start = Instant::now();
             self.file.sync_data()?;
-            self.sync_took = start.elapsed();
+            self.sync_duration = start.elapsed();
             self.unsynced_since = None;
         }
         Ok(())

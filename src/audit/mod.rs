@@ -2,10 +2,9 @@
 //! appends the records; those that wait at the same time share one write and one sync (group commit). docs/audit.md
 //! describes the format.
 //!
-//! `record`, `chain` and `status` import nothing of this module, `line_reader`, `parse` and `recovery` read files, `file`
-//! and `sink` write them, `writer` combines these, and `queue` connects it with the calls.
+//! A record passes `Audit::record`, the queue, and the writer thread, which chains the records of a batch, appends them
+//! with one write, syncs once, and resolves the waiting calls. There is no other way into the file.
 
-mod batch;
 mod chain;
 mod file;
 mod line_reader;
@@ -15,23 +14,21 @@ mod record;
 mod recovery;
 mod sink;
 mod status;
-mod stdout;
 mod verify;
 mod writer;
 
-use std::{
-    io,
-    sync::{Arc, Mutex, mpsc},
-    thread,
-    time::Duration,
-};
+use std::{io, sync::Arc, thread, time::Duration};
 
-use tokio::{sync::oneshot, time::timeout};
+use tokio::{sync::oneshot, task::yield_now, time::timeout};
 
-use self::{batch::Job, queue::Queue, status::Status, writer::Writer};
 pub use self::{
     chain::Head,
     verify::{Finding, Question, Summary, Unreadable, verify},
+};
+use self::{
+    queue::{Job, Queue},
+    status::Status,
+    writer::Writer,
 };
 pub(crate) use self::{
     record::{Entry, Event, timestamp},
@@ -44,15 +41,30 @@ use crate::{
     proto::ErrorReason,
 };
 
-/// Maximum number of records in the queue.
-const QUEUE: usize = 16_384;
-
 /// Handle of the audit log.
 #[derive(Clone)]
 pub struct Audit {
     /// `None` if nothing is recorded.
-    queue: Option<Arc<Queue>>,
+    queue: Option<Arc<OpenQueue>>,
     status: Arc<Status>,
+}
+
+/// The queue as long as there are handles.
+struct OpenQueue(Arc<Queue>);
+
+impl Drop for OpenQueue {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+/// Wakes the writer when dropped, even if the future of its call is dropped.
+struct WakeOnDrop<'a>(&'a Queue);
+
+impl Drop for WakeOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.wake();
+    }
 }
 
 impl Audit {
@@ -61,24 +73,21 @@ impl Audit {
     pub async fn start(config: &config::Audit, metrics: &Arc<Metrics>) -> io::Result<Self> {
         let status = Arc::new(Status::default());
         if config.sink == AuditSink::Nowhere {
-            status.written(true);
-            return Ok(Self {
-                queue: None,
-                status,
-            });
+            status.update(|status| status.ok = true);
+            let queue = None;
+            return Ok(Self { queue, status });
         }
-        let (sender, commands) = mpsc::channel();
+        let queue = Arc::new(Queue::default());
         let (opened, ready) = oneshot::channel();
         let writer = Writer::new(config.clone(), Arc::clone(&status), Arc::clone(metrics));
-        let writer = Arc::new(Mutex::new(writer));
-        let own = Arc::clone(&writer);
+        let batches = Arc::clone(&queue);
         thread::Builder::new()
             .name("audit".to_owned())
-            .spawn(move || Writer::run(&own, &commands, opened))?;
+            .spawn(move || writer.run(&batches, opened))?;
         // A file that hangs must not prevent the server from starting or stopping.
         let _late = timeout(WRITE_TIMEOUT, ready).await;
         Ok(Self {
-            queue: Some(Arc::new(Queue::new(writer, sender, Arc::clone(&status)))),
+            queue: Some(Arc::new(OpenQueue(queue))),
             status,
         })
     }
@@ -86,66 +95,75 @@ impl Audit {
     /// Whether records can be written. While they cannot, deletions are refused.
     #[must_use]
     pub fn works(&self) -> bool {
-        self.status.works()
+        self.status.get().works()
     }
 
-    /// Waits until all outcomes that were recorded so far are synced.
+    /// Waits until all outcomes that were recorded so far are synced, or none is left and the sync hangs.
     pub async fn flush(&self) {
-        self.status.settled().await;
-        let (done, synced) = oneshot::channel();
-        if let Some(queue) = &self.queue
-            && queue.sync(done)
-        {
-            let _late = timeout(WRITE_TIMEOUT, synced).await;
-        }
+        let Some(queue) = &self.queue else {
+            return;
+        };
+        let mut flushed = queue.0.flush();
+        while timeout(WRITE_TIMEOUT, &mut flushed).await.is_err() && self.pending() > 0 {}
     }
 
-    #[must_use]
     pub(crate) fn metrics(&self) -> AuditState {
-        self.status.metrics()
+        let status = self.status.get();
+        let queue = self.queue.as_ref();
+        let (queued, oldest) = queue.map(|queue| queue.0.waiting()).unwrap_or_default();
+        let oldest = status.oldest.or(oldest);
+        AuditState {
+            works: status.works(),
+            changes_by_others: status.changes_by_others,
+            lost: status.lost,
+            queued,
+            pending: status.pending,
+            lag: oldest.map_or(Duration::ZERO, |since| since.elapsed()),
+        }
     }
 
     /// Returns the last record of the file.
     #[must_use]
     pub fn head(&self) -> Head {
-        self.status.head()
+        self.status.get().head
     }
 
     /// Returns the number of outcomes that are not written yet.
     #[must_use]
     pub fn pending(&self) -> usize {
-        self.status.pending()
+        self.status.get().pending
     }
 
     /// Writes a record. Returns `Ok` when an intent is synced (if configured) or an outcome is written. An outcome that
     /// cannot be written is retained until the file works again; an intent is not, because its call is refused.
     pub(crate) async fn record(&self, entry: Entry, limit: Duration) -> Result<(), Failure> {
-        let Some(queue) = &self.queue else {
+        let Some(OpenQueue(queue)) = self.queue.as_deref() else {
             return Ok(());
         };
-        let outcome = entry.event == Event::Outcome;
-        let lost = || {
-            if outcome {
-                self.status.lose();
-            }
-            unavailable("the writer does not keep up, or has stopped; this is on no record")
+        let (job, mut result, woken) = Job::new(entry);
+        let outcome = usize::from(job.entry.event == Event::Outcome);
+        self.status.update(|status| status.pending += outcome);
+        let Some(first) = queue.push(job) else {
+            self.status.update(|status| {
+                status.pending -= outcome;
+                status.lost += outcome as u64;
+            });
+            let context = "the writer does not keep up; this is on no record";
+            return Err(unavailable(context));
         };
-        // Refused calls must not displace outcomes of deletions.
-        let max = if entry.ends_intent { QUEUE } else { QUEUE / 2 };
-        if self.status.queued() >= max {
-            return Err(lost());
+        if first {
+            // Wake the writer once for all records of this turn of the runtime.
+            let wake = WakeOnDrop(queue);
+            yield_now().await;
+            drop(wake);
         }
-        let (done, mut written) = oneshot::channel();
-        let entry = Box::new(entry);
-        let finished = queue.send(Job { entry, done });
-        let waited = timeout(limit.min(WRITE_TIMEOUT), finished.cancelled()).await;
+        let _late = timeout(limit.min(WRITE_TIMEOUT), woken).await;
         // A result that arrives before this counts, a later one does not.
-        written.close();
-        match (written.try_recv(), waited) {
-            (Ok(Ok(())), _) => Ok(()),
-            (Ok(Err(error)), _) => Err(unavailable(&error.to_string())),
-            (Err(_), Ok(())) => Err(lost()),
-            (Err(_), Err(_)) => Err(unavailable("the sink takes too long")),
+        result.close();
+        match result.try_recv() {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(unavailable(&error.to_string())),
+            Err(_) => Err(unavailable("the sink takes too long")),
         }
     }
 }

@@ -104,23 +104,6 @@ impl Entry {
             since: String::new(),
         }
     }
-
-    /// Returns an upper bound of the length of its line: escaping makes at most 6 bytes of one.
-    pub(super) fn max_bytes(&self) -> usize {
-        const KEYS: usize = 1024;
-        let texts = [
-            &self.request_id,
-            &self.caller,
-            &self.peer,
-            &self.target,
-            &self.user,
-            &self.client_request_id,
-            &self.upstream_request_id,
-        ];
-        let identifiers = self.identifiers.iter().map(|(_, value)| value);
-        let length: usize = identifiers.chain(texts).map(String::len).sum();
-        KEYS + length * 6
-    }
 }
 
 fn as_map<S: serde::Serializer>(

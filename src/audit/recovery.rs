@@ -34,6 +34,31 @@ pub(super) struct RecoveredState {
 }
 
 impl RecoveredState {
+    pub(super) fn log(&self, file: &str) {
+        if self.cut > 0 {
+            tracing::warn!(
+                file,
+                bytes = self.cut,
+                "an unfinished record at the end of the audit log was cut off"
+            );
+        }
+        if self.foreign_lines > 0 {
+            let lines = self.foreign_lines;
+            tracing::warn!(file, lines, "the audit log has lines that are no records");
+        }
+        if let Some(before) = &self.predecessor {
+            let before = before.display();
+            tracing::info!(file, %before, "the audit log goes on from a file that was renamed");
+        }
+        if !self.open.is_empty() {
+            tracing::warn!(
+                file,
+                open = self.open.len(),
+                "calls that a crash cut off are recorded as unknown"
+            );
+        }
+    }
+
     fn add(&mut self, line: Line) {
         let mut head = self.head.take().unwrap_or_default();
         match line.whole().map(parse) {

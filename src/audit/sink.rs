@@ -11,10 +11,10 @@ use std::{
 use super::{
     file::{FileId, OpenFile, PROBE, metadata, try_lock},
     recovery::{RecoveredState, predecessor, recover},
-    stdout,
 };
 use crate::config::AuditSink;
 
+/// Faster syncs are over before a waiting call could be woken.
 const SLOW_SYNC: Duration = Duration::from_millis(1);
 const LONGEST_SYNC: Duration = Duration::from_millis(100);
 
@@ -69,18 +69,11 @@ impl Sink {
         self.changes_by_others
     }
 
-    /// Whether a write would not block. The disk of a configured file may hang.
-    pub(super) fn is_quick(&self, bytes: impl FnOnce() -> usize) -> bool {
-        let open = self.open.as_ref();
-        self.target == AuditSink::Stdout
-            && open.is_some_and(|open| stdout::is_quick(&open.file, bytes))
-    }
-
     /// Returns the duration of the last sync, or zero for a fast disk. Limited, because a disk that hangs once does not
     /// predict the next sync.
-    pub(super) fn sync_takes(&self) -> Duration {
-        let took = self.open.as_ref().map(|open| open.sync_took);
-        let slow = took.filter(|took| *took >= SLOW_SYNC);
+    pub(super) fn sync_duration(&self) -> Duration {
+        let duration = self.open.as_ref().map(|open| open.sync_duration);
+        let slow = duration.filter(|duration| *duration >= SLOW_SYNC);
         slow.unwrap_or_default().min(LONGEST_SYNC)
     }
 
@@ -195,16 +188,18 @@ impl Sink {
         Ok(())
     }
 
-    /// Appends all lines or none, and syncs them on request: what a failed write leaves is truncated, or ended before
-    /// the next line.
+    /// Appends all lines or none: what a failed write leaves is truncated, or ended before the next line. `sync` has an
+    /// effect only if the configuration asks for it.
     pub(super) fn write(&mut self, lines: &str, sync: bool) -> io::Result<()> {
         let Some(open) = &mut self.open else {
             return Err(io::Error::other("the file is not open"));
         };
         let newline = if self.unfinished_line { "\n" } else { "" };
         let bytes = format!("{newline}{lines}");
-        let written = open.append(bytes.as_bytes());
-        let synced = written.and_then(|()| if sync { open.sync() } else { Ok(()) });
+        let mut synced = open.append(bytes.as_bytes());
+        if sync && self.sync {
+            synced = synced.and_then(|()| open.sync());
+        }
         match (&synced, self.len.filter(|_| open.regular)) {
             (Ok(()), _) => {
                 self.len = self.len.map(|len| len + bytes.len() as u64);
