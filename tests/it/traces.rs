@@ -9,7 +9,7 @@ use std::{
 use tonic::Request;
 use useradmin::proto::{DeleteBatchNodeUserRequest, DeleteHmcUserRequest};
 use useradmin_testkit::{
-    App, COMMON, Collector, Process, Seen, Told, Upstream, batch_deleted, batch_error,
+    App, COMMON, Collector, Process, ReceivedSpan, Seen, Upstream, batch_deleted, batch_error,
     batch_request, batch_section, by_name, hmc_or, hmc_section,
     pki::{Authority, Validity},
     refusal, token_or, until,
@@ -61,14 +61,14 @@ fn configure(folder: &Path, upstream: &Upstream, tracing: &str) {
 }
 
 /// Those of a name, which there must be.
-fn named<'a>(spans: &'a [Told], name: &str) -> Vec<&'a Told> {
+fn named<'a>(spans: &'a [ReceivedSpan], name: &str) -> Vec<&'a ReceivedSpan> {
     let found: Vec<_> = spans.iter().filter(|span| span.name == name).collect();
     assert!(!found.is_empty(), "{name} in {spans:#?}");
     found
 }
 
 #[track_caller]
-fn expect(span: &Told, attributes: &[(&str, &str)]) {
+fn expect(span: &ReceivedSpan, attributes: &[(&str, &str)]) {
     for (name, value) in attributes {
         let found = span.attributes.get(*name).map(String::as_str);
         assert_eq!(found, Some(*value), "{name} of {span:#?}");
@@ -125,7 +125,7 @@ async fn a_collector_is_told_of_calls_and_their_requests() {
     fs::remove_dir_all(folder).unwrap();
 }
 
-fn tells_of_batch_requests(spans: &[Told], batch: &Told, upstream: &Upstream) {
+fn tells_of_batch_requests(spans: &[ReceivedSpan], batch: &ReceivedSpan, upstream: &Upstream) {
     let deletes = named(
         spans,
         "DELETE /pools/{poolId}/nodes/{nodeId}/users/{userName}",
@@ -172,7 +172,7 @@ fn tells_of_batch_requests(spans: &[Told], batch: &Told, upstream: &Upstream) {
     assert_eq!(token.header("traceparent"), None);
 }
 
-fn tells_of_hmc_requests(spans: &[Told], upstream: &Upstream) {
+fn tells_of_hmc_requests(spans: &[ReceivedSpan], upstream: &Upstream) {
     let hmc = named(spans, "useradmin.v1.UserAdmin/DeleteHmcUser")[0];
     // A refusal is no error of the server.
     assert_eq!((hmc.parent.as_str(), hmc.status), (CALLER, 0));

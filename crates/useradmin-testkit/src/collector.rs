@@ -36,7 +36,7 @@ pub struct Received {
 
 /// A span, with its attributes as text.
 #[derive(Clone, Debug)]
-pub struct Told {
+pub struct ReceivedSpan {
     pub name: String,
     pub kind: i32,
     pub trace: String,
@@ -90,7 +90,7 @@ fn texts(attributes: &[KeyValue]) -> BTreeMap<String, String> {
     attributes.iter().map(text).collect()
 }
 
-impl From<&Span> for Told {
+impl From<&Span> for ReceivedSpan {
     fn from(span: &Span) -> Self {
         Self {
             name: span.name.clone(),
@@ -137,12 +137,12 @@ impl Collector {
     }
 
     /// All spans so far, in the order of their ends.
-    pub fn spans(&self) -> Vec<Told> {
+    pub fn spans(&self) -> Vec<ReceivedSpan> {
         let received = self.received.requests.lock().unwrap();
         let resources = received.iter().flat_map(|request| &request.resource_spans);
         let scopes = resources.flat_map(|resource| &resource.scope_spans);
         let spans = scopes.flat_map(|scope| &scope.spans);
-        spans.map(Told::from).collect()
+        spans.map(ReceivedSpan::from).collect()
     }
 
     /// What the first ones say of the program that sends them.

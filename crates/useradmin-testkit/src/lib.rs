@@ -36,7 +36,7 @@ pub use azure_batch::{
     CANARY, REQUEST_ID, batch, batch_answer, batch_deleted, batch_document, batch_error,
     batch_within, check_secrecy, in_turn,
 };
-pub use collector::{Collector, Told};
+pub use collector::{Collector, ReceivedSpan};
 pub use failure::Failed;
 pub use hmc::{Console, Say, Step, refusal, timed, usual};
 pub use process::{Process, configure, configure_with_admin, free_port, program, run, run_in};

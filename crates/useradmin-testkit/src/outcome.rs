@@ -1,4 +1,4 @@
-//! What the caller was told, held against the audit log: both say the same.
+//! Compares the outcome that a caller received with the one in the audit log.
 
 use useradmin::proto::{
     DeleteBatchNodeUserResponse, DeleteHmcUserResponse, DeleteOutcome as Outcome,
@@ -6,15 +6,15 @@ use useradmin::proto::{
 
 use crate::{App, Failed};
 
-/// How a call ended.
+/// The outcome of a call, as the caller or the audit log has it.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Told {
+pub struct Reported {
     outcome: String,
     reason: String,
     attempts: u64,
 }
 
-impl Told {
+impl Reported {
     fn success(outcome: Outcome, attempts: u32) -> Self {
         // In the words of docs/audit.md.
         let outcome = match outcome {
@@ -32,7 +32,7 @@ impl Told {
     }
 }
 
-impl From<&Failed> for Told {
+impl From<&Failed> for Reported {
     fn from(failed: &Failed) -> Self {
         Self {
             outcome: failed.meta("outcome").to_owned(),
@@ -42,30 +42,30 @@ impl From<&Failed> for Told {
     }
 }
 
-impl From<&DeleteBatchNodeUserResponse> for Told {
+impl From<&DeleteBatchNodeUserResponse> for Reported {
     fn from(done: &DeleteBatchNodeUserResponse) -> Self {
         Self::success(done.outcome(), done.attempts)
     }
 }
 
-impl From<&DeleteHmcUserResponse> for Told {
+impl From<&DeleteHmcUserResponse> for Reported {
     fn from(done: &DeleteHmcUserResponse) -> Self {
         Self::success(done.outcome(), done.attempts)
     }
 }
 
 impl App {
-    /// The last record is the outcome that the caller of the last call was told.
+    /// Asserts that the last record is the outcome that the caller of the last call received.
     #[track_caller]
-    pub fn expect_on_record(&self, told: impl Into<Told>) {
+    pub fn expect_on_record(&self, reported: impl Into<Reported>) {
         let record = self.audit().pop().unwrap();
         assert_eq!(record["event"], "outcome", "{record}");
         let text = |key: &str| record[key].as_str().unwrap().to_owned();
-        let recorded = Told {
+        let recorded = Reported {
             outcome: text("outcome"),
             reason: text("reason"),
             attempts: record["attempts"].as_u64().unwrap(),
         };
-        assert_eq!(recorded, told.into(), "{record}");
+        assert_eq!(recorded, reported.into(), "{record}");
     }
 }

@@ -1,4 +1,4 @@
-//! What is looked at from outside: again and again, until it is so.
+//! Waits for a state that can only be observed from outside.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::canary;
 const LIMIT: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// Looks again and again until it is so, and fails when it never is.
+/// Waits until the condition holds. Panics if it does not within 20 seconds.
 pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let looking = async {
         while !holds().await {
@@ -41,7 +41,7 @@ pub fn expect_at_once(refusals: &[Duration]) {
     );
 }
 
-/// The whole answer of an operator's port to a GET.
+/// Returns the whole response of the admin port to a GET.
 pub async fn ask(admin: impl ToSocketAddrs, path: &str) -> String {
     let mut stream = TcpStream::connect(admin).await.unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");

@@ -122,7 +122,7 @@ async fn whole<S: AsyncRead + AsyncWrite + Unpin>(
             _ => break,
         }
     }
-    String::from_utf8(bytes).unwrap()
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// Sends a response. Returns its body, which is to be continued unless this is the end of it.
