@@ -18,6 +18,7 @@ pub mod names;
 pub mod pattern;
 pub mod proto;
 mod public_keys;
+pub mod runtimes;
 pub mod server;
 pub mod service;
 mod signals;
@@ -25,7 +26,6 @@ mod stamp;
 pub mod telemetry;
 pub mod trace;
 pub mod upstream;
-pub mod workers;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -4,8 +4,8 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::{
     config::{Config, targets::Table},
+    runtimes,
     server::{acceptor::LEAST_ARRIVING, admin_listener},
-    workers,
 };
 
 /// Reserved for the audit log and its rotation, files that are read again, name resolution, token endpoints, standard
@@ -75,7 +75,7 @@ fn needed_by_server(config: &Config) -> u64 {
         .server
         .admin_listen
         .map_or(0, |_| admin_listener::MAX_CONNECTIONS as u64);
-    admin + RESERVE + WORKER_RESERVE * workers::count() as u64
+    admin + RESERVE + WORKER_RESERVE * runtimes::count() as u64
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::{io::Write as _, net::SocketAddr, process::ExitCode, time::Duration};
 use tokio::{task::spawn_blocking, time::timeout};
 
 use super::exit::fatal;
-use crate::{config::Config, limits, server::Server, signals, trace, workers::Workers};
+use crate::{config::Config, limits, runtimes::Runtimes, server::Server, signals, trace};
 
 /// The default address of the gRPC listener.
 pub const DEFAULT_ADDRESS: &str = "127.0.0.1:50051";
@@ -25,12 +25,12 @@ pub async fn run(mut config: Config, ready: impl FnOnce(&Server, SocketAddr)) ->
         tracing::warn!(%error, "the limit of open files stays as it is");
     }
     limits::fit_connections(&mut config);
-    let workers = match Workers::start() {
-        Ok(workers) => workers,
+    let runtimes = match Runtimes::start() {
+        Ok(runtimes) => runtimes,
         Err(error) => return fatal(&format!("cannot start a thread: {error}")),
     };
     let server = match Server::bind(&config).await {
-        Ok(server) => server.with_workers(workers),
+        Ok(server) => server.with_runtimes(runtimes),
         Err(error) => return fatal(&error),
     };
     let address = match server.address() {

@@ -25,7 +25,7 @@ use crate::{
     },
     certificates::refusal::of_io,
     metrics::Metrics,
-    workers::Workers,
+    runtimes::Runtimes,
 };
 
 /// For TLS and for the beginning of HTTP/2 together.
@@ -91,8 +91,12 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Accepts for ever, and hands on what has begun; the port is closed when this is dropped.
-pub async fn accept<F>(listener: TcpListener, acceptor: Acceptor, workers: Arc<Workers>, hand_on: F)
-where
+pub async fn accept<F>(
+    listener: TcpListener,
+    acceptor: Acceptor,
+    runtimes: Arc<Runtimes>,
+    hand_on: F,
+) where
     F: Fn(Connection) + Clone + Send + 'static,
 {
     let acceptor = Arc::new(acceptor);
@@ -116,7 +120,7 @@ where
             }
         };
         let (acceptor, hand_on) = (Arc::clone(&acceptor), hand_on.clone());
-        let task = workers.spawn(async move {
+        let task = runtimes.spawn(async move {
             let Ok(stream) = TcpStream::from_std(stream) else {
                 return;
             };

@@ -53,8 +53,8 @@ use self::{
 use crate::{
     config::{Config, Server as Settings},
     proto::user_admin_server::UserAdminServer,
+    runtimes::Runtimes,
     service::{Service, Shared},
-    workers::Workers,
 };
 
 /// Pause between looks for refusals to summarize.
@@ -67,7 +67,7 @@ pub struct Server {
     shared: Arc<Shared>,
     tls: Option<Arc<Tls>>,
     watched: Vec<Watched>,
-    workers: Workers,
+    runtimes: Runtimes,
     settings: Settings,
 }
 
@@ -88,15 +88,15 @@ impl Server {
             watched: reload::watched(config, &shared, tls.as_ref()),
             shared,
             tls,
-            workers: Workers::here(),
+            runtimes: Runtimes::here(),
             settings: config.server.clone(),
         })
     }
 
     /// Has these do the work, and not the runtime that [`Server::run`] is called on.
     #[must_use]
-    pub fn with_workers(self, workers: Workers) -> Self {
-        Self { workers, ..self }
+    pub fn with_runtimes(self, runtimes: Runtimes) -> Self {
+        Self { runtimes, ..self }
     }
 
     /// Where gRPC is served.
@@ -153,9 +153,9 @@ impl Server {
             metrics: Arc::clone(&self.shared.metrics),
             refusals: Arc::clone(&self.shared.refusals),
         };
-        let workers = Arc::new(self.workers);
+        let runtimes = Arc::new(self.runtimes);
         let hand_on = move |connection| connections.take(connection);
-        let accepting = acceptor::accept(self.listener, acceptor, Arc::clone(&workers), hand_on);
+        let accepting = acceptor::accept(self.listener, acceptor, Arc::clone(&runtimes), hand_on);
         let following = spawn(health::follow(health.clone(), Arc::clone(&self.shared)));
         let accepting = spawn(accepting);
         let _summarizing = spawn(summarize(Arc::clone(&self.shared)));
@@ -174,7 +174,7 @@ impl Server {
         tracing::info!(calls = self.shared.tasks.len(), limit = ?limits.drain, "draining; a second signal cuts it short");
         drain(&self.shared, &health, &ending, time).await;
         // Until now they had calls to end.
-        drop(workers);
+        drop(runtimes);
         Ok(())
     }
 }

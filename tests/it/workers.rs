@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use tonic::transport::Channel;
 use useradmin::{
     proto::{DeleteOutcome::Deleted, user_admin_client::UserAdminClient},
-    workers::count,
+    runtimes::count,
 };
 use useradmin_testkit::{
     App, Process, Reply, Upstream, batch_deleted, batch_request, batch_section, by_id, configure,

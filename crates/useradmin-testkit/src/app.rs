@@ -14,8 +14,8 @@ use useradmin::{
         DeleteBatchNodeUserRequest, DeleteBatchNodeUserResponse, DeleteHmcUserRequest,
         DeleteHmcUserResponse, delete_hmc_user_request::User, user_admin_client::UserAdminClient,
     },
+    runtimes::Runtimes,
     server::Server,
-    workers::Workers,
 };
 use uuid::Uuid;
 
@@ -94,7 +94,7 @@ impl App {
     pub async fn on_workers(folder: PathBuf, sections: &str) -> Self {
         let config = Self::config(&folder, sections);
         let server = Server::bind(&config).await.unwrap();
-        let server = server.with_workers(Workers::start().unwrap());
+        let server = server.with_runtimes(Runtimes::start().unwrap());
         Self::go(folder, server, std::future::pending())
     }
 

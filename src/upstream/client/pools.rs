@@ -16,7 +16,7 @@ use super::{connector::Connector, write_tracker::TrackedBody};
 use crate::{
     client_tls::{self, Trust},
     config::Roots,
-    workers::PerWorker,
+    runtimes::PerRuntime,
 };
 
 /// A connection that has been idle for longer is not used again. It is closed within twice this time.
@@ -33,7 +33,7 @@ type Pool = Client<Connector, TrackedBody>;
 /// The pools. Clones share them.
 #[derive(Clone)]
 pub struct Pools {
-    current: Arc<ArcSwap<(PerWorker<Pool>, Roots)>>,
+    current: Arc<ArcSwap<(PerRuntime<Pool>, Roots)>>,
     url: Url,
     trust: Trust,
     alpn: Alpn,
@@ -78,11 +78,11 @@ impl Pools {
 }
 
 #[allow(clippy::disallowed_methods, reason = "this is the place")]
-fn pools(tls: ClientConfig) -> PerWorker<Pool> {
+fn pools(tls: ClientConfig) -> PerRuntime<Pool> {
     let connector = Connector::new(tls);
     let mut builder = Client::builder(TokioExecutor::new());
     builder
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(IDLE_TIMEOUT);
-    PerWorker::new(|| builder.build(connector.clone()))
+    PerRuntime::new(|| builder.build(connector.clone()))
 }

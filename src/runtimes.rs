@@ -18,11 +18,11 @@ use tokio::{
 };
 
 /// More threads than this are a mistake.
-const MOST: usize = 1024;
+const MAX: usize = 1024;
 
 thread_local! {
-    /// The place of this thread among the workers. Others share the first one's things.
-    static PLACE: Cell<usize> = const { Cell::new(0) };
+    /// The index of this thread among the workers. Others share the first one's things.
+    static INDEX: Cell<usize> = const { Cell::new(0) };
 }
 
 /// As many workers as there are CPUs for this process, or as `TOKIO_WORKER_THREADS` says.
@@ -32,21 +32,21 @@ pub fn count() -> usize {
         let wanted = env::var("TOKIO_WORKER_THREADS").ok();
         let wanted = wanted.and_then(|text| text.parse::<NonZero<usize>>().ok());
         let wanted = wanted.or_else(|| available_parallelism().ok());
-        wanted.map_or(1, NonZero::get).min(MOST)
+        wanted.map_or(1, NonZero::get).min(MAX)
     });
     *COUNT
 }
 
 /// The workers. They end when this is dropped.
-pub struct Workers(Vec<Worker>);
+pub struct Runtimes(Vec<RuntimeThread>);
 
-struct Worker {
+struct RuntimeThread {
     runtime: Handle,
     /// Dropped, it ends the thread.
     _end: Option<oneshot::Sender<()>>,
 }
 
-impl Workers {
+impl Runtimes {
     /// So many threads as [`count`] says.
     pub fn start() -> io::Result<Self> {
         (0..count()).map(start).collect::<io::Result<_>>().map(Self)
@@ -55,7 +55,7 @@ impl Workers {
     /// The present runtime does all the work.
     #[must_use]
     pub fn here() -> Self {
-        Self(vec![Worker {
+        Self(vec![RuntimeThread {
             runtime: Handle::current(),
             _end: None,
         }])
@@ -68,40 +68,40 @@ impl Workers {
     {
         let tasks = |runtime: &&Handle| runtime.metrics().num_alive_tasks();
         let runtimes = self.0.iter().map(|worker| &worker.runtime);
-        let idlest = runtimes.min_by_key(tasks);
+        let least_loaded = runtimes.min_by_key(tasks);
         let here = Handle::current();
-        idlest.unwrap_or(&here).spawn(work).abort_handle()
+        least_loaded.unwrap_or(&here).spawn(work).abort_handle()
     }
 }
 
-fn start(place: usize) -> io::Result<Worker> {
+fn start(index: usize) -> io::Result<RuntimeThread> {
     let (end, ended) = oneshot::channel::<()>();
-    let (tell, told) = mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
     let work = move || {
-        PLACE.set(place);
+        INDEX.set(index);
         let runtime = match Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => runtime,
-            Err(error) => return drop(tell.send(Err(error))),
+            Err(error) => return drop(sender.send(Err(error))),
         };
         // Whoever started it waits for this.
-        let _ = tell.send(Ok(runtime.handle().clone()));
-        // Only that the other end is dropped is ever told.
+        let _ = sender.send(Ok(runtime.handle().clone()));
+        // Only that the other end is dropped is ever receiver.
         let _ = runtime.block_on(ended);
         runtime.shutdown_background();
     };
-    let name = format!("worker-{place}");
+    let name = format!("worker-{index}");
     thread::Builder::new().name(name).spawn(work)?;
-    let runtime = told.recv().map_err(io::Error::other)??;
-    Ok(Worker {
+    let runtime = receiver.recv().map_err(io::Error::other)??;
+    Ok(RuntimeThread {
         runtime,
         _end: Some(end),
     })
 }
 
 /// One for each worker.
-pub struct PerWorker<T>(Box<[T]>);
+pub struct PerRuntime<T>(Box<[T]>);
 
-impl<T> PerWorker<T> {
+impl<T> PerRuntime<T> {
     /// Makes them.
     pub fn new(make: impl FnMut() -> T) -> Self {
         Self(std::iter::repeat_with(make).take(count()).collect())
@@ -110,6 +110,6 @@ impl<T> PerWorker<T> {
     /// The one of this thread.
     #[must_use]
     pub fn here(&self) -> &T {
-        &self.0[PLACE.get() % self.0.len()]
+        &self.0[INDEX.get() % self.0.len()]
     }
 }
