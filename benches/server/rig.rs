@@ -15,7 +15,7 @@ use tokio::{
     net::TcpListener,
     runtime::{Builder, Runtime},
 };
-use useradmin::limits;
+use useradmin::rlimit;
 use useradmin_testkit::{Settings, serve};
 
 use crate::{
@@ -68,7 +68,7 @@ impl Rounds {
 impl Rig {
     pub fn new(rounds: usize, time: Duration, servers: Vec<PathBuf>, envoy: PathBuf) -> Self {
         // Many connections are many files.
-        let _ = limits::raise_open_files();
+        let _ = rlimit::raise_open_files();
         cpus::pin(cpus::OTHERS);
         Self {
             rounds,

@@ -5,7 +5,7 @@ use std::{io::Write as _, net::SocketAddr, process::ExitCode, time::Duration};
 use tokio::{task::spawn_blocking, time::timeout};
 
 use super::exit::fatal;
-use crate::{config::Config, limits, runtimes::Runtimes, server::Server, signals, trace};
+use crate::{config::Config, rlimit, runtimes::Runtimes, server::Server, signals, trace};
 
 /// The default address of the gRPC listener.
 pub const DEFAULT_ADDRESS: &str = "127.0.0.1:50051";
@@ -21,10 +21,10 @@ pub async fn run(mut config: Config, ready: impl FnOnce(&Server, SocketAddr)) ->
         Ok(signals) => signals,
         Err(error) => return fatal(&format!("cannot wait for signals: {error}")),
     };
-    if let Err(error) = limits::raise_open_files() {
+    if let Err(error) = rlimit::raise_open_files() {
         tracing::warn!(%error, "the limit of open files stays as it is");
     }
-    limits::fit_connections(&mut config);
+    rlimit::fit_connections(&mut config);
     let runtimes = match Runtimes::start() {
         Ok(runtimes) => runtimes,
         Err(error) => return fatal(&format!("cannot start a thread: {error}")),
