@@ -32,7 +32,7 @@ pub use self::{
     model::*,
 };
 use self::{diagnostics::Faults, reader::Section, secret::SecretSource, tls::TlsFiles};
-use crate::stamp::Stamp;
+use crate::file_fingerprint::FileFingerprint;
 
 /// Everything that the operator decides.
 #[derive(Clone)]
@@ -56,7 +56,7 @@ pub struct Config {
     /// What takes effect at a restart alone.
     pub fixed: Table,
     /// Files as they were before they were read.
-    pub stamps: BTreeMap<PathBuf, Stamp>,
+    pub stamps: BTreeMap<PathBuf, FileFingerprint>,
     /// Warnings, with file, line and column.
     pub warnings: Vec<String>,
 }
@@ -118,10 +118,12 @@ pub fn load(path: &Path) -> Result<Config, Faults> {
     Ok(Config { stamps, ..config })
 }
 
-fn stamps(config: &Config) -> BTreeMap<PathBuf, Stamp> {
+fn stamps(config: &Config) -> BTreeMap<PathBuf, FileFingerprint> {
     let tls = config.server.tls.iter().flat_map(TlsFiles::paths);
     let files = config.files().into_iter().chain(tls);
-    files.map(|file| (file.clone(), Stamp::of(&file))).collect()
+    files
+        .map(|file| (file.clone(), FileFingerprint::of(&file)))
+        .collect()
 }
 
 /// Reads a file that has changed under a running server. Secrets, key sets and certificates of the server are looked at

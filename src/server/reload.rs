@@ -18,9 +18,9 @@ use toml::Table;
 use super::tls::Tls;
 use crate::{
     config::{self, Config, files},
+    file_fingerprint::FileFingerprint,
     metrics::{Content, Metrics},
     service::Shared,
-    stamp::Stamp,
 };
 
 /// Files are looked at this often.
@@ -43,13 +43,13 @@ pub struct Watched {
 struct Looked {
     path: PathBuf,
     /// ... as it was when it was read last, ...
-    taken: Stamp,
+    taken: FileFingerprint,
     /// ... and at the last look.
-    seen: Stamp,
+    seen: FileFingerprint,
 }
 
 impl Looked {
-    fn new(path: PathBuf, taken: Stamp) -> Self {
+    fn new(path: PathBuf, taken: FileFingerprint) -> Self {
         let seen = taken.clone();
         Self { path, taken, seen }
     }
@@ -76,7 +76,7 @@ impl Watched {
     fn look(&mut self) {
         let mut rest = true;
         for file in &mut self.files {
-            let now = Stamp::of(&file.path);
+            let now = FileFingerprint::of(&file.path);
             rest &= now == file.seen;
             file.seen = now;
         }
@@ -116,7 +116,8 @@ impl Watched {
     fn look_at(&mut self, files: Vec<PathBuf>) {
         let known = |path: &PathBuf| self.files.iter().find(|file| file.path == *path);
         let files = files.into_iter().map(|path| {
-            let taken = known(&path).map_or_else(Stamp::default, |file| file.taken.clone());
+            let taken =
+                known(&path).map_or_else(FileFingerprint::default, |file| file.taken.clone());
             Looked::new(path, taken)
         });
         self.files = files.collect();
@@ -143,7 +144,7 @@ pub fn watched(config: &Config, shared: &Arc<Shared>, tls: Option<&Arc<Tls>>) ->
     let mut watch = |what, files: Vec<PathBuf>, read: Read| {
         let stamp = |path: &PathBuf| {
             let known = config.stamps.get(path).cloned();
-            known.unwrap_or_else(|| Stamp::of(path))
+            known.unwrap_or_else(|| FileFingerprint::of(path))
         };
         let files = files.into_iter().map(|path| {
             let stamp = stamp(&path);

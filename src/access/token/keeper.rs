@@ -13,9 +13,9 @@ use tokio::{
 use super::super::unidentified::Unidentified;
 use crate::{
     config::files,
+    file_fingerprint::FileFingerprint,
     jwks::KeySet,
     metrics::{Content, Metrics},
-    stamp::Stamp,
 };
 
 /// A file is looked at this often, ...
@@ -137,7 +137,7 @@ impl Keeper {
 struct Reader {
     issuer: String,
     source: KeySource,
-    stamp: Option<Stamp>,
+    stamp: Option<FileFingerprint>,
     /// The good bytes that were read last.
     last: Bytes,
     /// What was wrong at the last reading.
@@ -184,7 +184,7 @@ impl Reader {
             KeySource::Url(fetch) => (fetch().await, Some(LIFE)),
             KeySource::File(path) => {
                 let at = path.clone();
-                let stamp = spawn_blocking(move || Stamp::of(&at)).await;
+                let stamp = spawn_blocking(move || FileFingerprint::of(&at)).await;
                 let stamp = stamp.unwrap_or_default();
                 if self.stamp.as_ref() == Some(&stamp) {
                     return true;

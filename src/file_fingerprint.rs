@@ -1,0 +1,32 @@
+//! Detects changes of a file without reading it. Follows symbolic links: a mounted secret changes when the link to its
+//! folder is swapped.
+
+use std::{fs, os::unix::fs::MetadataExt as _, path::Path};
+
+/// Identifies one content of a file, or that there is no file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FileFingerprint(Option<Metadata>);
+
+/// Every write and every swap changes at least one of these.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Metadata {
+    device: u64,
+    inode: u64,
+    size: u64,
+    /// Time of the last status change in seconds and nanoseconds. Unlike the time of modification, no program can set it.
+    changed: (i64, i64),
+}
+
+impl FileFingerprint {
+    /// Returns the fingerprint of the file as it is now.
+    #[must_use]
+    pub fn of(path: &Path) -> Self {
+        let metadata = fs::metadata(path).ok();
+        Self(metadata.map(|metadata| Metadata {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }))
+    }
+}
