@@ -4,13 +4,13 @@
 pub mod access;
 pub mod audit;
 pub mod certificates;
-mod channel;
 pub mod cli;
 pub mod client_tls;
 pub mod config;
 pub mod error;
 pub mod escape;
 mod file_fingerprint;
+mod grpc_client;
 pub mod identity;
 pub mod jwks;
 pub mod metrics;

@@ -17,9 +17,9 @@ use url::Url;
 
 use super::{exit::fail, run::DEFAULT_ADDRESS};
 use crate::{
-    channel,
     client_tls::{self, Trust},
     config::pem,
+    grpc_client,
 };
 
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -71,7 +71,7 @@ async fn check(arguments: Health) -> Result<ServingStatus, String> {
 }
 
 async fn connect(arguments: Health) -> Result<Channel, String> {
-    let endpoint = channel::endpoint(&arguments.addr)?;
+    let endpoint = grpc_client::endpoint(&arguments.addr)?;
     let Some(ca_file) = &arguments.ca_file else {
         return endpoint.connect().await.map_err(|error| causes(&error));
     };
@@ -82,10 +82,10 @@ async fn connect(arguments: Health) -> Result<Channel, String> {
     let tls = client_tls::config(&url, Trust::Only, &named, &[b"h2"])?;
     let host = url.host_str().unwrap_or_default();
     let name = arguments.server_name.as_deref().unwrap_or(host);
-    let name = channel::server_name(name).map_err(|error| format!("--server-name: {error}"))?;
+    let name = grpc_client::server_name(name).map_err(|error| format!("--server-name: {error}"))?;
     let connector = TlsConnector::from(Arc::new(tls));
     let connect = service_fn(move |_: Uri| {
-        channel::connect(arguments.addr.clone(), connector.clone(), name.clone())
+        grpc_client::connect(arguments.addr.clone(), connector.clone(), name.clone())
     });
     let connected = endpoint.connect_with_connector(connect).await;
     connected.map_err(|error| causes(&error))

@@ -26,9 +26,9 @@ use url::Url;
 use uuid::Uuid;
 
 use crate::{
-    channel::{self, Tls},
     client_tls::{self, Trust},
     config::{Roots, Tracing},
+    grpc_client::{self, Tls},
 };
 
 /// How long the last spans may take to leave; as long as the log-off from upstreams, beside it.
@@ -63,7 +63,7 @@ pub fn start(config: &Tracing) -> Result<(), String> {
     let tls = tls.map(|tls| Arc::new(ArcSwap::from_pointee(tls)));
     let exporter = SpanExporter::builder()
         .with_tonic()
-        .with_channel(channel::lazy(collector, tls.clone(), timeout())?)
+        .with_channel(grpc_client::lazy(collector, tls.clone(), timeout())?)
         .build()
         .map_err(|error| error.to_string())?;
     let sampler = Sampler::TraceIdRatioBased(config.sample_ratio);
@@ -87,7 +87,7 @@ pub fn start(config: &Tracing) -> Result<(), String> {
     set.map_err(|_| "spans are exported already".to_owned())
 }
 
-/// The exporter leaves that to its channel, and would wait for ever for a collector that hangs.
+/// The exporter leaves that to its grpc_client, and would wait for ever for a collector that hangs.
 fn timeout() -> Duration {
     let told = env::var("OTEL_EXPORTER_OTLP_TIMEOUT").ok();
     let told = told.and_then(|text| text.trim().parse().ok());
