@@ -1,19 +1,19 @@
 //! Who calls, who may do what, and how often. Knows no upstream.
 
+pub mod authentication_error;
 pub mod certificate;
 pub mod policy;
 pub mod quota;
 pub mod refusals;
 pub mod token;
-pub mod unidentified;
 
 use std::{sync::Arc, time::Duration};
 
 use self::{
+    authentication_error::AuthenticationError,
     certificate::PeerCertificate,
     policy::Policy,
     token::{Issuers, KeySource},
-    unidentified::Unidentified,
 };
 use crate::{
     config::{Caller, Config, JwtIssuer},
@@ -28,9 +28,9 @@ const KEYS_PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Default)]
 pub struct Credentials {
     /// The verified client certificate, or why it is no longer accepted.
-    pub certificate: Option<Result<Arc<PeerCertificate>, Unidentified>>,
+    pub certificate: Option<Result<Arc<PeerCertificate>, AuthenticationError>>,
     /// The bearer token, or why it cannot be read.
-    pub token: Option<Result<String, Unidentified>>,
+    pub token: Option<Result<String, AuthenticationError>>,
 }
 
 /// The part of the configuration that is taken up again when its file changes.
@@ -108,7 +108,7 @@ impl Access {
         &self,
         credentials: Credentials,
         patience: Duration,
-    ) -> Result<Identity, Unidentified> {
+    ) -> Result<Identity, AuthenticationError> {
         if let Some(token) = credentials.token
             && !self.issuers.is_empty()
         {
@@ -119,16 +119,16 @@ impl Access {
             return self.name(certificate?.as_ref());
         }
         if self.asked {
-            return Err(Unidentified::NothingShown);
+            return Err(AuthenticationError::NoCredentials);
         }
         Ok(Identity::Anonymous)
     }
 
     /// The first name of the certificate that the policy lists; the first of all if there is none.
-    fn name(&self, certificate: &PeerCertificate) -> Result<Identity, Unidentified> {
+    fn name(&self, certificate: &PeerCertificate) -> Result<Identity, AuthenticationError> {
         let names = certificate.names();
         let listed = names.iter().find(|name| self.policy.lists(name));
         let name = listed.or(names.first()).cloned();
-        name.ok_or(Unidentified::CertificateUnnamed)
+        name.ok_or(AuthenticationError::CertificateUnnamed)
     }
 }

@@ -24,7 +24,8 @@ use super::{
 };
 use crate::{
     access::{
-        Credentials, certificate::PeerCertificate, refusals::Kind, unidentified::Unidentified,
+        Credentials, authentication_error::AuthenticationError, certificate::PeerCertificate,
+        refusals::Kind,
     },
     config::{Audience, Server as Settings},
     error::Failure,
@@ -250,7 +251,7 @@ impl Authentication {
         }
     }
 
-    fn log_refused_certificate(&self, cause: Unidentified, why: &str, call: &CallMeta) {
+    fn log_refused_certificate(&self, cause: AuthenticationError, why: &str, call: &CallMeta) {
         let cause = cause.as_str();
         let kind = Kind::logged(CERTIFICATE_REFUSED, cause);
         if self.shared.refusals.admit(call.peer_address(), None, kind) {
@@ -281,7 +282,7 @@ fn overloaded<B: Default>(shared: &Shared, path: &str, call: &CallMeta) -> Respo
 }
 
 /// Returns the bearer token of the only `authorization` header (RFC 6750, section 2.1), or `None` without such a header.
-fn bearer_token(headers: &HeaderMap) -> Option<Result<String, Unidentified>> {
+fn bearer_token(headers: &HeaderMap) -> Option<Result<String, AuthenticationError>> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let value = values.next()?;
     let token = value
@@ -291,5 +292,5 @@ fn bearer_token(headers: &HeaderMap) -> Option<Result<String, Unidentified>> {
         .and_then(|value| value.split_once(' '))
         .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
         .map(|(_, token)| token.trim().to_owned());
-    Some(token.ok_or(Unidentified::NoBearerToken))
+    Some(token.ok_or(AuthenticationError::NoBearerToken))
 }

@@ -17,7 +17,7 @@ use rustls::{
 use x509_parser::parse_x509_certificate;
 
 use crate::{
-    access::{certificate::PeerCertificate, unidentified::Unidentified},
+    access::{authentication_error::AuthenticationError, certificate::PeerCertificate},
     certificates::refusal::in_words,
     config::tls::{Fault, TlsFiles},
     metrics::Metrics,
@@ -74,10 +74,13 @@ impl Tls {
     }
 
     /// Checks again a certificate that was verified when its connection was made. The error has words for the log.
-    pub fn check(&self, certificate: &PeerCertificate) -> Result<(), (Unidentified, String)> {
+    pub fn check(
+        &self,
+        certificate: &PeerCertificate,
+    ) -> Result<(), (AuthenticationError, String)> {
         if certificate.has_expired() {
             let why = "it has expired since the connection was made".to_owned();
-            return Err((Unidentified::CertificateExpired, why));
+            return Err((AuthenticationError::CertificateExpired, why));
         }
         let loaded = self.loaded.load();
         if certificate.is_verified_by(loaded.number) {
@@ -87,11 +90,11 @@ impl Tls {
         let chain = certificate.chain().split_first();
         let (Some(verifier), Some((own, intermediates))) = (verifier, chain) else {
             let why = "client certificates are no longer accepted".to_owned();
-            return Err((Unidentified::CertificateNotTrusted, why));
+            return Err((AuthenticationError::CertificateNotTrusted, why));
         };
         verifier
             .verify_client_cert(own, intermediates, UnixTime::now())
-            .map_err(|error| (Unidentified::CertificateNotTrusted, in_words(&error)))?;
+            .map_err(|error| (AuthenticationError::CertificateNotTrusted, in_words(&error)))?;
         certificate.set_verified_by(loaded.number);
         Ok(())
     }

@@ -9,8 +9,8 @@ use uuid::Builder;
 
 use super::observed::{Observed, address_of, ended};
 use crate::{
-    access::unidentified::Unidentified, error::Violation, identity::Identity, proto::ErrorReason,
-    trace, upstream::deadline::Deadline,
+    access::authentication_error::AuthenticationError, error::Violation, identity::Identity,
+    proto::ErrorReason, trace, upstream::deadline::Deadline,
 };
 
 /// For a caller who sets no deadline.
@@ -32,7 +32,7 @@ pub struct CallMeta {
     /// Made by this server.
     pub request_id: String,
     /// The verified identity, or why there is none.
-    pub caller: Result<Identity, Unidentified>,
+    pub caller: Result<Identity, AuthenticationError>,
     /// Address of the connection.
     pub peer: String,
     /// The moment by which the answer leaves; `None` when the caller's deadline could not be read.
@@ -65,7 +65,7 @@ impl CallMeta {
         };
         Self {
             request_id: new_id(),
-            caller: Err(Unidentified::NothingShown),
+            caller: Err(AuthenticationError::NoCredentials),
             peer,
             deadline: time.map(|time| Deadline::at(received + time.saturating_sub(MARGIN))),
             received,

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use tonic::Code;
 use useradmin::{
-    access::unidentified::Unidentified,
+    access::authentication_error::AuthenticationError,
     error::{
         Answered, Failure, Form,
         recipe::{Extra, recipe},
@@ -222,7 +222,7 @@ fn every_cause_is_in_the_comment() {
     let (_, causes) = text.split_once("`cause`: ").unwrap();
     let (causes, _) = causes.split_once(" - the identifiers").unwrap();
     let named: BTreeSet<_> = causes.split('`').skip(1).step_by(2).collect();
-    let words = Unidentified::ALL.map(Unidentified::as_str);
+    let words = AuthenticationError::ALL.map(AuthenticationError::as_str);
     let others = [
         "authorization",
         "Bearer",

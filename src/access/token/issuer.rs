@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use jsonwebtoken::{Algorithm, Header, Validation, decode, errors::ErrorKind};
 use serde::Deserialize;
 
-use super::{super::unidentified::Unidentified, keeper::Keeper};
+use super::{super::authentication_error::AuthenticationError, keeper::Keeper};
 use crate::{
     config::{Jwks, JwtIssuer},
     identity::Identity,
@@ -62,11 +62,11 @@ impl Issuer {
         token: &str,
         header: &Header,
         patience: Duration,
-    ) -> Result<Identity, Unidentified> {
+    ) -> Result<Identity, AuthenticationError> {
         let mut validations = self.validations.iter();
         let (_, validation) = validations
             .find(|(algorithm, _)| *algorithm == header.alg)
-            .ok_or(Unidentified::TokenAlgorithmRefused)?;
+            .ok_or(AuthenticationError::TokenAlgorithmRefused)?;
         let check = |keys: &KeySet| checked(token, header, keys, validation);
         let mut subject = self.keeper.keys().and_then(|keys| check(&keys));
         if subject.as_ref().is_err_and(|why| may_be_new(*why, header)) {
@@ -74,16 +74,16 @@ impl Issuer {
             subject = self.keeper.keys().and_then(|keys| check(&keys));
         }
         let subject = subject?;
-        Identity::token(&self.settings.issuer, &subject).ok_or(Unidentified::TokenMalformed)
+        Identity::token(&self.settings.issuer, &subject).ok_or(AuthenticationError::TokenMalformed)
     }
 }
 
 /// May keys that are read now know the token?
-fn may_be_new(why: Unidentified, header: &Header) -> bool {
+fn may_be_new(why: AuthenticationError, header: &Header) -> bool {
     match why {
-        Unidentified::TokenKeyUnknown | Unidentified::TokenKeysUnavailable => true,
+        AuthenticationError::TokenKeyUnknown | AuthenticationError::TokenKeysUnavailable => true,
         // A key without an ID is changed without a sign.
-        Unidentified::TokenSignatureInvalid => header.kid.is_none(),
+        AuthenticationError::TokenSignatureInvalid => header.kid.is_none(),
         _ => false,
     }
 }
@@ -94,22 +94,22 @@ fn checked(
     header: &Header,
     keys: &KeySet,
     validation: &Validation,
-) -> Result<String, Unidentified> {
-    let mut result = Err(Unidentified::TokenKeyUnknown);
+) -> Result<String, AuthenticationError> {
+    let mut result = Err(AuthenticationError::TokenKeyUnknown);
     for key in keys.find(header.kid.as_deref(), header.alg) {
         result = decode::<Claims>(token, key, validation)
             .map(|token| token.claims.sub)
             .map_err(|error| cause(error.kind()));
-        if result != Err(Unidentified::TokenSignatureInvalid) {
+        if result != Err(AuthenticationError::TokenSignatureInvalid) {
             break;
         }
     }
     // A key without an ID has not signed it; one with the token's ID may come.
-    if result == Err(Unidentified::TokenSignatureInvalid)
+    if result == Err(AuthenticationError::TokenSignatureInvalid)
         && header.kid.is_some()
         && !keys.knows(header.kid.as_deref())
     {
-        result = Err(Unidentified::TokenKeyUnknown);
+        result = Err(AuthenticationError::TokenKeyUnknown);
     }
     result
 }
@@ -124,13 +124,13 @@ fn validation(settings: &JwtIssuer, algorithm: Algorithm) -> Validation {
     validation
 }
 
-fn cause(kind: &ErrorKind) -> Unidentified {
+fn cause(kind: &ErrorKind) -> AuthenticationError {
     match kind {
-        ErrorKind::InvalidSignature => Unidentified::TokenSignatureInvalid,
-        ErrorKind::ExpiredSignature => Unidentified::TokenExpired,
-        ErrorKind::ImmatureSignature => Unidentified::TokenNotYetValid,
-        ErrorKind::InvalidAudience => Unidentified::TokenAudienceWrong,
-        ErrorKind::InvalidIssuer => Unidentified::TokenIssuerUnknown,
-        _ => Unidentified::TokenMalformed,
+        ErrorKind::InvalidSignature => AuthenticationError::TokenSignatureInvalid,
+        ErrorKind::ExpiredSignature => AuthenticationError::TokenExpired,
+        ErrorKind::ImmatureSignature => AuthenticationError::TokenNotYetValid,
+        ErrorKind::InvalidAudience => AuthenticationError::TokenAudienceWrong,
+        ErrorKind::InvalidIssuer => AuthenticationError::TokenIssuerUnknown,
+        _ => AuthenticationError::TokenMalformed,
     }
 }

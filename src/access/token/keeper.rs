@@ -10,7 +10,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-use super::super::unidentified::Unidentified;
+use super::super::authentication_error::AuthenticationError;
 use crate::{
     config::files,
     file_fingerprint::FileFingerprint,
@@ -111,11 +111,11 @@ impl Keeper {
     }
 
     /// The keys that were read last.
-    pub fn keys(&self) -> Result<Arc<KeySet>, Unidentified> {
+    pub fn keys(&self) -> Result<Arc<KeySet>, AuthenticationError> {
         let known = self.known.borrow();
         let lapsed = known.lapses_at.is_some_and(|at| Instant::now() >= at);
         let keys = known.keys.clone().filter(|_| !lapsed);
-        keys.ok_or(Unidentified::TokenKeysUnavailable)
+        keys.ok_or(AuthenticationError::TokenKeysUnavailable)
     }
 
     /// Waits for a reading that begins now or later; the first one of all has been on its way from the start.

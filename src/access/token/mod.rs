@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 pub use self::keeper::{Fetch, KeySource};
 use self::{issuer::Issuer, keeper::Keeper};
-use super::unidentified::Unidentified;
+use super::authentication_error::AuthenticationError;
 use crate::{config::JwtIssuer, identity::Identity, metrics::Metrics};
 
 /// All configured issuers.
@@ -61,18 +61,22 @@ impl Issuers {
     }
 
     /// The identity that a token proves. Keys that have to be fetched first are waited for with `patience`.
-    pub async fn verify(&self, token: &str, patience: Duration) -> Result<Identity, Unidentified> {
-        let malformed = |_| Unidentified::TokenMalformed;
+    pub async fn verify(
+        &self,
+        token: &str,
+        patience: Duration,
+    ) -> Result<Identity, AuthenticationError> {
+        let malformed = |_| AuthenticationError::TokenMalformed;
         let header = decode_header(token).map_err(malformed)?;
         // RFC 7515, section 4.1.11: extensions that are not understood must be refused.
         if header.crit.is_some() {
-            return Err(Unidentified::TokenMalformed);
+            return Err(AuthenticationError::TokenMalformed);
         }
         let claimed: Claimed = insecure_decode_claims(token).map_err(malformed)?;
         let mut issuers = self.0.iter();
         let issuer = issuers
             .find(|issuer| issuer.name() == claimed.iss)
-            .ok_or(Unidentified::TokenIssuerUnknown)?;
+            .ok_or(AuthenticationError::TokenIssuerUnknown)?;
         issuer.verify(token, &header, patience).await
     }
 }

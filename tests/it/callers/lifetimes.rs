@@ -19,8 +19,8 @@ use tonic::Code;
 use useradmin::{
     access::{
         Access, Credentials,
+        authentication_error::AuthenticationError,
         token::{Fetch, KeySource},
-        unidentified::Unidentified,
     },
     config,
     identity::Identity,
@@ -161,7 +161,10 @@ async fn keys_of_a_url_are_read_every_five_minutes_and_believed_for_a_day() {
     assert!(keys.readings() > 1_000, "{}", keys.readings());
     assert_eq!(identify().await, Ok(svc.clone()));
     sleep_until(last + DAY + SECOND).await;
-    assert_eq!(identify().await, Err(Unidentified::TokenKeysUnavailable));
+    assert_eq!(
+        identify().await,
+        Err(AuthenticationError::TokenKeysUnavailable)
+    );
     // The next reading is no further away than the longest pause after failures.
     keys.down.store(false, Ordering::SeqCst);
     sleep_until(last + DAY + 32 * SECOND).await;

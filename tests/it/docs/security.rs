@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, fs, path::Path, sync::Arc};
 
 use useradmin::{
-    access::unidentified::Unidentified,
+    access::authentication_error::AuthenticationError,
     config::keys::KEYS,
     metrics::{Metrics, Snapshot},
     proto::ErrorReason,
@@ -57,7 +57,10 @@ fn every_cause_is_explained() {
     let named: Vec<_> = rows
         .flat_map(|row| row.split('|').nth(1).unwrap().split('`').skip(1).step_by(2))
         .collect();
-    assert_eq!(named, Unidentified::ALL.map(Unidentified::as_str));
+    assert_eq!(
+        named,
+        AuthenticationError::ALL.map(AuthenticationError::as_str)
+    );
 }
 
 #[test]
@@ -91,7 +94,7 @@ fn every_reason_key_and_line_of_the_log_is_there() {
             assert!(ErrorReason::from_str_name(&name).is_some(), "{word}");
         }
     }
-    let causes = Unidentified::ALL.map(Unidentified::as_str);
+    let causes = AuthenticationError::ALL.map(AuthenticationError::as_str);
     for word in quoted() {
         let name = word.split(' ').next().unwrap_or_default();
         let like_a_key = name.contains('_')

@@ -2,9 +2,9 @@
 
 /// Why a call has no identity. The word goes to the caller, as the metadata key `cause`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Unidentified {
+pub enum AuthenticationError {
     /// Neither a certificate nor a token.
-    NothingShown,
+    NoCredentials,
     /// A certificate without a URI or DNS name that can be an identity.
     CertificateUnnamed,
     /// A certificate that has expired since the connection was made.
@@ -33,10 +33,10 @@ pub enum Unidentified {
     TokenAudienceWrong,
 }
 
-impl Unidentified {
+impl AuthenticationError {
     /// All of them, for the documentation.
     pub const ALL: [Self; 14] = [
-        Self::NothingShown,
+        Self::NoCredentials,
         Self::CertificateUnnamed,
         Self::CertificateExpired,
         Self::CertificateNotTrusted,
@@ -56,7 +56,7 @@ impl Unidentified {
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::NothingShown => "nothing_shown",
+            Self::NoCredentials => "nothing_shown",
             Self::CertificateUnnamed => "certificate_unnamed",
             Self::CertificateExpired => "certificate_expired",
             Self::CertificateNotTrusted => "certificate_not_trusted",
