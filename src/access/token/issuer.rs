@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use jsonwebtoken::{Algorithm, Header, Validation, decode, errors::ErrorKind};
 use serde::Deserialize;
 
-use super::{super::authentication_error::AuthenticationError, keeper::Keeper};
+use super::{super::authentication_error::AuthenticationError, jwks_cache::JwksCache};
 use crate::{
     config::{Jwks, JwtIssuer},
     identity::Identity,
@@ -19,7 +19,7 @@ const LEEWAY: Duration = Duration::from_mins(1);
 pub struct Issuer {
     settings: JwtIssuer,
     validations: Vec<(Algorithm, Validation)>,
-    keeper: Arc<Keeper>,
+    jwks_cache: Arc<JwksCache>,
 }
 
 /// What is taken from a token that is valid.
@@ -29,21 +29,21 @@ struct Claims {
 }
 
 impl Issuer {
-    /// With keys from this keeper.
-    pub fn new(settings: &JwtIssuer, keeper: Arc<Keeper>) -> Self {
+    /// With keys from this jwks_cache.
+    pub fn new(settings: &JwtIssuer, jwks_cache: Arc<JwksCache>) -> Self {
         let algorithms = settings.algorithms.iter();
         Self {
             settings: settings.clone(),
             validations: algorithms
                 .map(|algorithm| (*algorithm, validation(settings, *algorithm)))
                 .collect(),
-            keeper,
+            jwks_cache,
         }
     }
 
     /// Who reads the keys.
-    pub const fn keeper(&self) -> &Arc<Keeper> {
-        &self.keeper
+    pub const fn jwks_cache(&self) -> &Arc<JwksCache> {
+        &self.jwks_cache
     }
 
     /// What `iss` must be.
@@ -68,10 +68,10 @@ impl Issuer {
             .find(|(algorithm, _)| *algorithm == header.alg)
             .ok_or(AuthenticationError::TokenAlgorithmRefused)?;
         let check = |keys: &KeySet| checked(token, header, keys, validation);
-        let mut subject = self.keeper.keys().and_then(|keys| check(&keys));
+        let mut subject = self.jwks_cache.keys().and_then(|keys| check(&keys));
         if subject.as_ref().is_err_and(|why| may_be_new(*why, header)) {
-            self.keeper.refresh(patience).await;
-            subject = self.keeper.keys().and_then(|keys| check(&keys));
+            self.jwks_cache.refresh(patience).await;
+            subject = self.jwks_cache.keys().and_then(|keys| check(&keys));
         }
         let subject = subject?;
         Identity::token(&self.settings.issuer, &subject).ok_or(AuthenticationError::TokenMalformed)

@@ -2,16 +2,16 @@
 //! pinned, and no header of a token chooses more than which of the issuer's keys is tried.
 
 mod issuer;
-mod keeper;
-mod signature;
+mod jwks_cache;
+mod signature_verifier;
 
 use std::{sync::Arc, time::Duration};
 
 use jsonwebtoken::{dangerous::insecure_decode_claims, decode_header};
 use serde::Deserialize;
 
-pub use self::keeper::{Fetch, KeySource};
-use self::{issuer::Issuer, keeper::Keeper};
+pub use self::jwks_cache::{Fetch, KeySource};
+use self::{issuer::Issuer, jwks_cache::JwksCache};
 use super::authentication_error::AuthenticationError;
 use crate::{config::JwtIssuer, identity::Identity, metrics::Metrics};
 
@@ -33,24 +33,25 @@ impl Issuers {
         source: impl Fn(&JwtIssuer) -> Result<KeySource, String>,
         metrics: &Arc<Metrics>,
     ) -> Result<Self, String> {
-        signature::install();
-        let keeper = |settings: &JwtIssuer| {
+        signature_verifier::install();
+        let jwks_cache = |settings: &JwtIssuer| {
             let before = before.and_then(|before| {
                 let mut before = before.0.iter();
                 before.find(|issuer| issuer.name() == settings.issuer)
             });
             match before {
-                Some(before) if before.reads(&settings.jwks) => Ok(Arc::clone(before.keeper())),
+                Some(before) if before.reads(&settings.jwks) => Ok(Arc::clone(before.jwks_cache())),
                 _ => {
-                    let before = before.map(|before| &**before.keeper());
-                    let start = |source| Keeper::start(&settings.issuer, source, before, metrics);
+                    let before = before.map(|before| &**before.jwks_cache());
+                    let start =
+                        |source| JwksCache::start(&settings.issuer, source, before, metrics);
                     source(settings).map(start).map(Arc::new)
                 }
             }
         };
-        let issuers = settings
-            .iter()
-            .map(|settings| keeper(settings).map(|keeper| Issuer::new(settings, keeper)));
+        let issuers = settings.iter().map(|settings| {
+            jwks_cache(settings).map(|jwks_cache| Issuer::new(settings, jwks_cache))
+        });
         issuers.collect::<Result<_, _>>().map(Self)
     }
 

@@ -9,7 +9,8 @@ use jsonwebtoken::{
     signature::{Error as Refused, Verifier},
 };
 use ring::signature::{
-    self as check, RsaParameters, RsaPublicKeyComponents, UnparsedPublicKey, VerificationAlgorithm,
+    self as ring_signature, RsaParameters, RsaPublicKeyComponents, UnparsedPublicKey,
+    VerificationAlgorithm,
 };
 
 static PROVIDER: CryptoProvider = CryptoProvider {
@@ -18,7 +19,7 @@ static PROVIDER: CryptoProvider = CryptoProvider {
         if key.family() != algorithm.family() || key.family() == AlgorithmFamily::Hmac {
             return Err(Error::from(ErrorKind::InvalidAlgorithm));
         }
-        Ok(Box::new(Check {
+        Ok(Box::new(RingVerifier {
             algorithm: *algorithm,
             key: key.clone(),
         }))
@@ -26,7 +27,7 @@ static PROVIDER: CryptoProvider = CryptoProvider {
     key_utils: KeyUtils::new_unimplemented(),
 };
 
-/// Makes `jsonwebtoken` check signatures here.
+/// Makes `jsonwebtoken` ring_signature signatures here.
 pub fn install() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -35,18 +36,18 @@ pub fn install() {
     });
 }
 
-struct Check {
+struct RingVerifier {
     algorithm: Algorithm,
     key: DecodingKey,
 }
 
-impl JwtVerifier for Check {
+impl JwtVerifier for RingVerifier {
     fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
 }
 
-impl Verifier<Vec<u8>> for Check {
+impl Verifier<Vec<u8>> for RingVerifier {
     fn verify(&self, message: &[u8], signature: &Vec<u8>) -> Result<(), Refused> {
         let checked = match self.key.kind() {
             DecodingKeyKind::RsaModulusExponent { n, e } => rsa(self.algorithm)
@@ -63,21 +64,21 @@ impl Verifier<Vec<u8>> for Check {
 
 fn rsa(algorithm: Algorithm) -> Option<&'static RsaParameters> {
     Some(match algorithm {
-        Algorithm::RS256 => &check::RSA_PKCS1_2048_8192_SHA256,
-        Algorithm::RS384 => &check::RSA_PKCS1_2048_8192_SHA384,
-        Algorithm::RS512 => &check::RSA_PKCS1_2048_8192_SHA512,
-        Algorithm::PS256 => &check::RSA_PSS_2048_8192_SHA256,
-        Algorithm::PS384 => &check::RSA_PSS_2048_8192_SHA384,
-        Algorithm::PS512 => &check::RSA_PSS_2048_8192_SHA512,
+        Algorithm::RS256 => &ring_signature::RSA_PKCS1_2048_8192_SHA256,
+        Algorithm::RS384 => &ring_signature::RSA_PKCS1_2048_8192_SHA384,
+        Algorithm::RS512 => &ring_signature::RSA_PKCS1_2048_8192_SHA512,
+        Algorithm::PS256 => &ring_signature::RSA_PSS_2048_8192_SHA256,
+        Algorithm::PS384 => &ring_signature::RSA_PSS_2048_8192_SHA384,
+        Algorithm::PS512 => &ring_signature::RSA_PSS_2048_8192_SHA512,
         _ => return None,
     })
 }
 
 fn curve(algorithm: Algorithm) -> Option<&'static dyn VerificationAlgorithm> {
     Some(match algorithm {
-        Algorithm::ES256 => &check::ECDSA_P256_SHA256_FIXED,
-        Algorithm::ES384 => &check::ECDSA_P384_SHA384_FIXED,
-        Algorithm::EdDSA => &check::ED25519,
+        Algorithm::ES256 => &ring_signature::ECDSA_P256_SHA256_FIXED,
+        Algorithm::ES384 => &ring_signature::ECDSA_P384_SHA384_FIXED,
+        Algorithm::EdDSA => &ring_signature::ED25519,
         _ => return None,
     })
 }

@@ -1,0 +1,284 @@
+//! Caches the keys of one issuer. One task reads them for all calls that wait for them. While they cannot be read, the
+//! keys that were read last stay in use.
+
+use std::{future::Future, path::PathBuf, pin::Pin, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use tokio::{
+    sync::{Notify, watch},
+    task::{AbortHandle, spawn_blocking},
+    time::{Instant, sleep_until, timeout},
+};
+
+use super::super::authentication_error::AuthenticationError;
+use crate::{
+    config::files,
+    file_fingerprint::FileFingerprint,
+    jwks::KeySet,
+    metrics::{Content, Metrics},
+};
+
+/// Interval between checks of a file.
+const FILE_INTERVAL: Duration = Duration::from_secs(1);
+/// Interval between requests to a URL.
+const URL_INTERVAL: Duration = Duration::from_mins(5);
+/// Delay after the first failure; it doubles with each further one.
+const MIN_RETRY_DELAY: Duration = Duration::from_secs(1);
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(30);
+/// Tokens with unknown keys cause no more requests than this, so that a caller that invents key IDs cannot flood the
+/// issuer.
+const MIN_REFRESH_INTERVAL: Duration = Duration::from_secs(1);
+/// Maximum age of keys from a URL.
+const MAX_AGE: Duration = Duration::from_hours(24);
+const WHAT: &str = "jwks";
+
+/// Reads the key set of a URL.
+pub type Fetch =
+    Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<Bytes, String>> + Send>> + Send + Sync>;
+
+/// Where the keys are read from.
+pub enum KeySource {
+    File(PathBuf),
+    Url(Fetch),
+}
+
+/// The keys, and how often they have been read.
+#[derive(Clone, Default)]
+struct CachedKeys {
+    /// Number of reads that have started.
+    started: u64,
+    /// Number of the last read that has completed.
+    completed: u64,
+    keys: Option<Arc<KeySet>>,
+    expires_at: Option<Instant>,
+}
+
+impl CachedKeys {
+    /// Returns the keys for a new cache of the same issuer. They expire unless the new cache reads them.
+    fn inherit(&self) -> Self {
+        let end = Instant::now() + MAX_AGE;
+        Self {
+            started: 0,
+            completed: 0,
+            keys: self.keys.clone(),
+            expires_at: Some(self.expires_at.map_or(end, |at| at.min(end))),
+        }
+    }
+}
+
+/// The keys of one issuer.
+pub struct JwksCache {
+    cached: watch::Receiver<CachedKeys>,
+    refresh_requested: Arc<Notify>,
+    task: AbortHandle,
+}
+
+impl Drop for JwksCache {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl JwksCache {
+    /// Starts reading. The keys of the issuer's previous cache are used until the first read has succeeded.
+    pub fn start(
+        issuer: &str,
+        source: KeySource,
+        before: Option<&Self>,
+        metrics: &Arc<Metrics>,
+    ) -> Self {
+        let cached = before.map(|before| before.cached.borrow().inherit());
+        let (sender, cached) = watch::channel(cached.unwrap_or_default());
+        let refresh_requested = Arc::new(Notify::new());
+        let refresher = Refresher {
+            issuer: issuer.to_owned(),
+            source,
+            fingerprint: None,
+            last: Bytes::new(),
+            fault: None,
+            cached: sender,
+            metrics: metrics.reloads.content(WHAT),
+        };
+        let task = tokio::spawn(refresher.run(Arc::clone(&refresh_requested)));
+        Self {
+            cached,
+            refresh_requested,
+            task: task.abort_handle(),
+        }
+    }
+
+    /// Returns the keys that were read last.
+    pub fn keys(&self) -> Result<Arc<KeySet>, AuthenticationError> {
+        let cached = self.cached.borrow();
+        let expired = cached.expires_at.is_some_and(|at| Instant::now() >= at);
+        let keys = cached.keys.clone().filter(|_| !expired);
+        keys.ok_or(AuthenticationError::TokenKeysUnavailable)
+    }
+
+    /// Waits until a read that starts now or later has completed. The first read starts with the cache.
+    pub async fn refresh(&self, patience: Duration) {
+        let mut cached = self.cached.clone();
+        let read = {
+            let now = cached.borrow_and_update();
+            if now.completed == 0 {
+                1
+            } else {
+                now.started + 1
+            }
+        };
+        if read > 1 {
+            self.refresh_requested.notify_one();
+        }
+        // After a timeout, the call continues with the keys that are cached.
+        let _timed_out = timeout(patience, cached.wait_for(|now| now.completed >= read)).await;
+    }
+}
+
+/// State of the task that reads the keys.
+struct Refresher {
+    issuer: String,
+    source: KeySource,
+    fingerprint: Option<FileFingerprint>,
+    /// The valid content that was read last.
+    last: Bytes,
+    /// The error of the last read.
+    fault: Option<String>,
+    cached: watch::Sender<CachedKeys>,
+    metrics: Content,
+}
+
+impl Refresher {
+    async fn run(mut self, refresh_requested: Arc<Notify>) {
+        let mut retry_delay = MIN_RETRY_DELAY;
+        loop {
+            self.cached.send_modify(|cached| cached.started += 1);
+            let started = Instant::now();
+            let succeeded = self.read().await;
+            self.cached
+                .send_modify(|cached| cached.completed = cached.started);
+            let next = started
+                + if succeeded {
+                    self.interval()
+                } else {
+                    retry_delay
+                };
+            retry_delay = if succeeded {
+                MIN_RETRY_DELAY
+            } else {
+                (retry_delay * 2).min(MAX_RETRY_DELAY)
+            };
+            let requested = async {
+                refresh_requested.notified().await;
+                sleep_until(started + MIN_REFRESH_INTERVAL).await;
+            };
+            tokio::select! {
+                () = sleep_until(next) => {}
+                () = requested => {}
+            }
+        }
+    }
+
+    const fn interval(&self) -> Duration {
+        match self.source {
+            KeySource::File(_) => FILE_INTERVAL,
+            KeySource::Url(_) => URL_INTERVAL,
+        }
+    }
+
+    /// Reads once. Returns whether that succeeded.
+    async fn read(&mut self) -> bool {
+        let (result, max_age) = match &self.source {
+            KeySource::Url(fetch) => (fetch().await, Some(MAX_AGE)),
+            KeySource::File(path) => {
+                let at = path.clone();
+                let fingerprint = spawn_blocking(move || FileFingerprint::of(&at)).await;
+                let fingerprint = fingerprint.unwrap_or_default();
+                if self.fingerprint.as_ref() == Some(&fingerprint) {
+                    return true;
+                }
+                self.fingerprint = Some(fingerprint);
+                (read_file(path.clone()).await, None)
+            }
+        };
+        // A file that could not be opened may have been there all the time.
+        if result.is_err() {
+            self.fingerprint = None;
+        }
+        let parse = match self.source {
+            // An issuer that serves a set without usable keys has withdrawn them. A file is changed by hand, and not
+            // always in one step.
+            KeySource::Url(_) => KeySet::parse,
+            KeySource::File(_) => KeySet::parse_usable,
+        };
+        let read = match result {
+            Ok(bytes) => parsed(bytes, parse).await,
+            Err(error) => Err(error),
+        };
+        match read {
+            Ok((keys, bytes)) => {
+                self.store(keys, bytes, max_age);
+                true
+            }
+            Err(error) => {
+                self.fail(error);
+                false
+            }
+        }
+    }
+
+    fn fail(&mut self, error: String) {
+        self.metrics.failed();
+        if self.fault.as_ref() != Some(&error) {
+            tracing::warn!(
+                issuer = self.issuer,
+                error,
+                "the issuer's keys cannot be read; the last good ones, if there are any, stay in use"
+            );
+            self.fault = Some(error);
+        }
+    }
+
+    fn store(&mut self, keys: KeySet, bytes: Bytes, max_age: Option<Duration>) {
+        let repaired = self.fault.take().is_some();
+        if repaired || bytes != self.last {
+            if bytes != self.last && !self.last.is_empty() {
+                self.metrics.reloaded();
+            }
+            tracing::info!(issuer = self.issuer, "the issuer's keys are in use");
+            if let Some(keys) = keys.left_out() {
+                let issuer = &self.issuer;
+                tracing::warn!(issuer, keys, "keys of the issuer are left out");
+            }
+            if keys.is_empty() {
+                let issuer = &self.issuer;
+                tracing::warn!(
+                    issuer,
+                    "the issuer has no usable key; its tokens are refused"
+                );
+            }
+            self.last = bytes;
+        }
+        self.metrics.confirmed();
+        self.cached.send_modify(|cached| {
+            cached.keys = Some(Arc::new(keys));
+            cached.expires_at = max_age.map(|max_age| Instant::now() + max_age);
+        });
+    }
+}
+
+/// Reads a key set on a thread that may block, since a large one takes a while to check.
+async fn parsed(
+    bytes: Bytes,
+    parse: fn(&[u8]) -> Result<KeySet, String>,
+) -> Result<(KeySet, Bytes), String> {
+    let parsed = spawn_blocking(move || Ok((parse(&bytes)?, bytes))).await;
+    parsed.map_err(|error| error.to_string())?
+}
+
+async fn read_file(path: PathBuf) -> Result<Bytes, String> {
+    let read = move || files::read(&path, files::MAX_BYTES);
+    let bytes = spawn_blocking(read).await;
+    let bytes = bytes.map_err(|error| error.to_string())?;
+    let bytes = bytes.map_err(|error| format!("cannot be read: {error}"))?;
+    Ok(Bytes::copy_from_slice(&bytes))
+}
