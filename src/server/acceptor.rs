@@ -13,7 +13,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use super::{
-    places::{Place, Places},
+    connection_limit::{ConnectionLimit, ConnectionPermit},
     stream::Stream,
     tls::{Tls, peer_certificate},
     waiting::Waiting,
@@ -33,7 +33,7 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The client begins HTTP/2 with 24 bytes and the 9 of a frame's head (RFC 9113, sections 3.4 and 4.1). They come at
 /// once; afterwards, pings find out who is silent.
 const PREFACE: usize = 33;
-/// Even where there are few places, those who come at the same time do not push each other out.
+/// Even where there are few connection_limit, those who come at the same time do not push each other out.
 pub const LEAST_ARRIVING: u32 = 64;
 /// Connections that the system holds until they are accepted; its own limit may be lower.
 const BACKLOG: u32 = 4_096;
@@ -41,7 +41,7 @@ const BACKLOG: u32 = 4_096;
 pub const ERROR_PAUSE: Duration = Duration::from_millis(100);
 
 const UNACCEPTED: &str = "a connection could not be accepted";
-const FULL: &str = "a connection was closed: there are too many";
+const TOO_MANY: &str = "a connection was closed: there are too many";
 const TLS_FAILED: &str = "a TLS handshake failed";
 const LATE: &str = "a connection did not begin in time";
 
@@ -62,8 +62,8 @@ pub struct Connection {
     pub stream: Stream,
     /// Its other end.
     pub peer: Peer,
-    /// Its place, while it lasts.
-    pub place: Place,
+    /// Its permit, while it lasts.
+    pub permit: ConnectionPermit,
 }
 
 /// What all connections share.
@@ -71,7 +71,7 @@ pub struct Acceptor {
     /// `None` for plaintext.
     pub tls: Option<Arc<Tls>>,
     /// How many connections there may be.
-    pub places: Arc<Places>,
+    pub connection_limit: Arc<ConnectionLimit>,
     /// The numbers for monitoring.
     pub metrics: Arc<Metrics>,
     /// Limits what refused connections write to the log.
@@ -100,7 +100,7 @@ pub async fn accept<F>(
     F: Fn(Connection) + Clone + Send + 'static,
 {
     let acceptor = Arc::new(acceptor);
-    let most = acceptor.places.most().max(LEAST_ARRIVING) as usize;
+    let most = acceptor.connection_limit.max().max(LEAST_ARRIVING) as usize;
     let mut arriving = Waiting::new(most, AbortHandle::is_finished);
     loop {
         // A worker waits for its connections itself.
@@ -131,7 +131,7 @@ pub async fn accept<F>(
                 Err(_) => acceptor.late(address),
             }
         });
-        // As many may be on their way as there are places.
+        // As many may be on their way as there are connection_limit.
         if let Some(silent) = arriving.enter(address.ip(), task) {
             silent.abort();
         }
@@ -139,7 +139,7 @@ pub async fn accept<F>(
 }
 
 impl Acceptor {
-    /// Handshake and preface, then a place.
+    /// Handshake and preface, then a permit.
     async fn arrive(&self, stream: TcpStream, address: SocketAddr) -> Option<Connection> {
         // Answers are small, and callers wait for them.
         let _ = stream.set_nodelay(true);
@@ -148,12 +148,12 @@ impl Acceptor {
         let mut begun = [0; PREFACE];
         // Who has gone again is none of our business.
         stream.read_exact(&mut begun).await.ok()?;
-        let place = self.places.take(address.ip());
-        let place = place.map_err(|full| {
+        let permit = self.connection_limit.try_acquire(address.ip());
+        let permit = permit.map_err(|full| {
             let limit = full.as_str();
             self.metrics.connection_refused(limit);
-            if self.reports(address, FULL, limit) {
-                tracing::info!(peer = %address, limit, "{FULL}");
+            if self.reports(address, TOO_MANY, limit) {
+                tracing::info!(peer = %address, limit, "{TOO_MANY}");
             }
         });
         Some(Connection {
@@ -163,7 +163,7 @@ impl Acceptor {
                 local,
                 certificate,
             },
-            place: place.ok()?,
+            permit: permit.ok()?,
         })
     }
 

@@ -130,14 +130,14 @@ where
             let Connection {
                 stream,
                 peer,
-                place,
+                permit,
             } = connection;
             let stream = stream.advertising(this.max_metadata);
             let (log, address) = (Arc::clone(&this.log), peer.address);
             let report = move |error: &str| log.refused(address, error);
             let serving = this.serve(stream, peer);
             ON_REFUSAL.scope(Box::new(report), serving).await;
-            drop(place);
+            drop(permit);
         });
     }
 

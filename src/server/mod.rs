@@ -7,6 +7,7 @@ pub mod authentication_layer;
 pub mod call_context_layer;
 mod calls;
 mod connection;
+mod connection_limit;
 mod connection_log;
 mod drain;
 mod health;
@@ -14,7 +15,6 @@ mod load_shed;
 mod message_timeout;
 mod metadata;
 mod method_kind;
-mod places;
 mod reflection;
 mod reload;
 mod request_body;
@@ -43,9 +43,9 @@ use self::{
     authentication_layer::AuthenticationLayer,
     call_context_layer::CallContextLayer,
     connection::{Connections, Ending},
+    connection_limit::{ConnectionLimit, LimitReached},
     drain::drain,
     health::WatchUnknown,
-    places::{Full, Places},
     reflection::V1Alpha,
     reload::Watched,
     tls::Tls,
@@ -144,12 +144,12 @@ impl Server {
         let connections = Connections::new(service, limits, metrics, refusals, ending.clone());
         let connections = Arc::new(connections);
         let most = limits.max_connections;
-        let refusing = Full::ALL.map(Full::as_str);
+        let refusing = LimitReached::ALL.map(LimitReached::as_str);
         let metrics = &self.shared.metrics;
         metrics.expect_connections(most, &refusing);
         let acceptor = Acceptor {
             tls: self.tls.clone(),
-            places: Arc::new(Places::new(limits)),
+            connection_limit: Arc::new(ConnectionLimit::new(limits)),
             metrics: Arc::clone(&self.shared.metrics),
             refusals: Arc::clone(&self.shared.refusals),
         };

@@ -1,0 +1,127 @@
+//! Limits the number of connections, in total and for each peer.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{Arc, Mutex},
+};
+
+use crate::config::Limits;
+
+/// Permits for connections.
+pub struct ConnectionLimit {
+    max: u32,
+    max_per_peer: u32,
+    held: Mutex<Held>,
+}
+
+#[derive(Default)]
+struct Held {
+    all: u32,
+    by_peer: HashMap<IpAddr, u32>,
+}
+
+/// Why there is no place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LimitReached {
+    Total,
+    Peer,
+}
+
+impl LimitReached {
+    pub const ALL: [Self; 2] = [Self::Total, Self::Peer];
+
+    /// Returns the key of the limit in the configuration, for logs and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Total => "max_connections",
+            Self::Peer => "max_connections_per_peer",
+        }
+    }
+}
+
+impl ConnectionLimit {
+    /// Creates the permits that the configuration allows.
+    pub fn new(limits: &Limits) -> Self {
+        Self {
+            max: limits.max_connections,
+            max_per_peer: limits.max_connections_per_peer,
+            held: Mutex::default(),
+        }
+    }
+
+    /// Returns the maximum number of connections.
+    pub const fn max(&self) -> u32 {
+        self.max
+    }
+
+    /// Takes a permit. The limit of a peer does not apply to loopback addresses, which proxies and programs share.
+    pub fn try_acquire(self: &Arc<Self>, peer: IpAddr) -> Result<ConnectionPermit, LimitReached> {
+        let peer = peer.to_canonical();
+        let mut held = crate::lock(&self.held);
+        if held.all >= self.max {
+            return Err(LimitReached::Total);
+        }
+        let of_peer = held.by_peer.get(&peer).copied().unwrap_or(0);
+        if of_peer >= self.max_per_peer && !peer.is_loopback() {
+            return Err(LimitReached::Peer);
+        }
+        held.all += 1;
+        held.by_peer.insert(peer, of_peer + 1);
+        Ok(ConnectionPermit {
+            limit: Arc::clone(self),
+            peer,
+        })
+    }
+
+    fn release(&self, peer: IpAddr) {
+        let mut held = crate::lock(&self.held);
+        held.all -= 1;
+        let of_peer = held.by_peer.remove(&peer).unwrap_or(1);
+        if of_peer > 1 {
+            held.by_peer.insert(peer, of_peer - 1);
+        }
+    }
+}
+
+/// Permit of one connection, which is released when it is dropped.
+pub struct ConnectionPermit {
+    limit: Arc<ConnectionLimit>,
+    peer: IpAddr,
+}
+
+impl Drop for ConnectionPermit {
+    fn drop(&mut self) {
+        self.limit.release(self.peer);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{net::IpAddr, sync::Arc};
+
+    use super::{ConnectionLimit, LimitReached};
+    use crate::config::Limits;
+
+    #[test]
+    fn connections_are_limited_in_total_and_for_each_peer() {
+        let limit = Arc::new(ConnectionLimit::new(&Limits {
+            max_connections: 4,
+            max_connections_per_peer: 2,
+            ..Limits::default()
+        }));
+        let [one, same, two, own] = ["192.0.2.1", "::ffff:192.0.2.1", "192.0.2.2", "127.0.0.1"]
+            .map(|text| text.parse::<IpAddr>().ok());
+        let try_acquire = |peer: Option<IpAddr>| peer.map(|peer| limit.try_acquire(peer));
+        let full = |peer| try_acquire(peer).and_then(Result::err);
+        let mut held = vec![try_acquire(one), try_acquire(same)];
+        assert_eq!(full(one), Some(LimitReached::Peer));
+        assert_eq!(full(two), None);
+        held.pop();
+        held.extend([try_acquire(own), try_acquire(own), try_acquire(own)]);
+        assert_eq!(full(two), Some(LimitReached::Total));
+        drop(held);
+        assert_eq!(full(one), None);
+        assert!(crate::lock(&limit.held).by_peer.is_empty());
+    }
+}
