@@ -14,9 +14,9 @@ use tokio_rustls::TlsAcceptor;
 
 use super::{
     connection_limit::{ConnectionLimit, ConnectionPermit},
+    eviction::EvictionQueue,
     stream::Stream,
     tls::{Tls, peer_certificate},
-    waiting::Waiting,
 };
 use crate::{
     access::{
@@ -101,7 +101,7 @@ pub async fn accept<F>(
 {
     let acceptor = Arc::new(acceptor);
     let most = acceptor.connection_limit.max().max(LEAST_ARRIVING) as usize;
-    let mut arriving = Waiting::new(most, AbortHandle::is_finished);
+    let mut arriving = EvictionQueue::new(most, AbortHandle::is_finished);
     loop {
         // A worker waits for its connections itself.
         let accepted = listener.accept().await;
@@ -132,7 +132,7 @@ pub async fn accept<F>(
             }
         });
         // As many may be on their way as there are connection_limit.
-        if let Some(silent) = arriving.enter(address.ip(), task) {
+        if let Some(silent) = arriving.push(address.ip(), task) {
             silent.abort();
         }
     }

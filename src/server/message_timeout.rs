@@ -9,14 +9,14 @@ use std::{
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::waiting::Waiting;
+use super::eviction::EvictionQueue;
 use crate::service::meta::CallMeta;
 
 /// Time limit for the message of a unary call, which clients send right behind its headers.
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The calls whose messages have not arrived yet.
-pub(super) struct PendingMessages(Mutex<Waiting<Weak<CancellationToken>>>);
+pub(super) struct PendingMessages(Mutex<EvictionQueue<Weak<CancellationToken>>>);
 
 /// A call whose message has not arrived yet. The token is cancelled when the call is evicted in favour of another one.
 pub(super) struct PendingMessage(Arc<CancellationToken>);
@@ -31,14 +31,14 @@ impl PendingMessages {
     /// Creates a queue for at most `max` calls.
     pub(super) fn new(max: usize) -> Self {
         let is_over = |call: &Weak<CancellationToken>| call.strong_count() == 0;
-        Self(Mutex::new(Waiting::new(max, is_over)))
+        Self(Mutex::new(EvictionQueue::new(max, is_over)))
     }
 
     /// Adds a call of this peer. If there are too many, evicts one.
     pub(super) fn add(&self, peer: Option<IpAddr>) -> PendingMessage {
         let token = Arc::default();
         let peer = peer.unwrap_or(IpAddr::from([0; 4]));
-        let evicted = crate::lock(&self.0).enter(peer, Arc::downgrade(&token));
+        let evicted = crate::lock(&self.0).push(peer, Arc::downgrade(&token));
         if let Some(evicted) = evicted.and_then(|evicted| evicted.upgrade()) {
             evicted.cancel();
         }

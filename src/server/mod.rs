@@ -10,6 +10,7 @@ mod connection;
 mod connection_limit;
 mod connection_log;
 mod drain;
+mod eviction;
 mod health;
 mod load_shed;
 mod message_timeout;
@@ -21,7 +22,6 @@ mod request_body;
 mod response_body;
 mod stream;
 mod tls;
-mod waiting;
 
 use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 

@@ -1,0 +1,81 @@
+//! A bounded queue of connections or calls that the server waits for. A full queue evicts an entry of the peer that has
+//! the most, so that no peer can displace the others.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    net::IpAddr,
+};
+
+/// Entries in the order of their arrival.
+pub struct EvictionQueue<T> {
+    max: usize,
+    /// Returns whether the server no longer waits for an entry.
+    is_over: fn(&T) -> bool,
+    entries: VecDeque<(IpAddr, T)>,
+}
+
+impl<T> EvictionQueue<T> {
+    /// Creates an empty queue for at most `max` entries.
+    pub const fn new(max: usize, is_over: fn(&T) -> bool) -> Self {
+        Self {
+            max,
+            is_over,
+            entries: VecDeque::new(),
+        }
+    }
+
+    /// Adds an entry. If the queue is full, removes and returns the oldest entry of the peer that has the most.
+    pub fn push(&mut self, peer: IpAddr, entry: T) -> Option<T> {
+        self.entries.push_back((peer.to_canonical(), entry));
+        if self.entries.len() > self.max {
+            let is_over = self.is_over;
+            self.entries.retain(|(_, entry)| !is_over(entry));
+        }
+        if self.entries.len() > self.max {
+            return self.evict();
+        }
+        None
+    }
+
+    fn evict(&mut self) -> Option<T> {
+        let mut counts: HashMap<IpAddr, usize> = HashMap::new();
+        for (peer, _) in &self.entries {
+            *counts.entry(*peer).or_default() += 1;
+        }
+        let max = counts.values().max().copied();
+        let has_max = |(peer, _): &(IpAddr, T)| counts.get(peer).copied() == max;
+        let position = self.entries.iter().position(has_max)?;
+        self.entries.remove(position).map(|(_, entry)| entry)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::Cell, net::IpAddr, rc::Rc};
+
+    use super::EvictionQueue;
+
+    #[test]
+    fn the_peer_with_the_most_entries_loses_the_oldest() {
+        let peer = |last: u8| IpAddr::from([192, 0, 2, last]);
+        let over = Rc::new(Cell::new(false));
+        let mut queue = EvictionQueue::new(4, |(_, over): &(u32, Rc<Cell<bool>>)| over.get());
+        let mut push = |from: u8, number: u32, over: &Rc<Cell<bool>>| {
+            let left = queue.push(peer(from), (number, Rc::clone(over)));
+            left.map(|(number, _)| number)
+        };
+        let goes_on = Rc::default();
+        for (from, number) in [(1, 1), (2, 2), (2, 3), (3, 4)] {
+            assert_eq!(push(from, number, &goes_on), None);
+        }
+        // The first one has waited longer, but the second peer has more.
+        assert_eq!(push(4, 5, &goes_on), Some(2));
+        // All have one: the order decides.
+        assert_eq!(push(5, 6, &over), Some(1));
+        // It only makes room for itself.
+        assert_eq!(push(5, 7, &over), Some(6));
+        over.set(true);
+        assert_eq!(push(6, 8, &goes_on), None);
+        assert_eq!(push(6, 9, &goes_on), Some(8));
+    }
+}
