@@ -22,8 +22,8 @@ use tower::Service;
 
 use super::{
     acceptor::{Connection, Peer},
-    calls::{All, Calls, Taken},
     connection_log::ConnectionLog,
+    in_flight::{InFlightCalls, TotalInFlight, TrackedBody},
     metadata,
 };
 use crate::{
@@ -57,7 +57,7 @@ pub struct Connections<S> {
     idle: Duration,
     log: Arc<ConnectionLog>,
     ending: Ending,
-    calls: All,
+    calls: TotalInFlight,
     most_calls: usize,
     max_metadata: u32,
 }
@@ -117,7 +117,7 @@ where
             idle: limits.max_connection_idle,
             log: Arc::new(ConnectionLog { metrics, refusals }),
             ending,
-            calls: All::default(),
+            calls: TotalInFlight::default(),
             most_calls: limits.max_concurrent_calls as usize * CALLS,
             max_metadata: limits.max_metadata_bytes,
         }
@@ -149,29 +149,29 @@ where
         connections.inc();
         // However it ends.
         let _ended = Ended(connections);
-        let calls = Arc::new(Calls::among(Arc::clone(&self.calls)));
+        let calls = Arc::new(InFlightCalls::new(Arc::clone(&self.calls)));
         let (begun, address, most) = (Arc::clone(&calls), peer.address, self.most_calls);
         let max_metadata = self.max_metadata;
         let service = TowerToHyperService::new(self.service.clone());
         let service = service_fn(move |mut request: Request<Incoming>| {
             // Here, so that excess headers do not occupy memory until the task of the request runs.
             metadata::limit(&mut request, max_metadata);
-            if let Some(crowded) = begun.crowd(most) {
-                request.extensions_mut().insert(crowded);
+            if let Some(over_share) = begun.over_fair_share(most) {
+                request.extensions_mut().insert(over_share);
             }
-            let call = begun.begin();
+            let call = begun.start();
             request.extensions_mut().insert(peer.clone());
             let answer = hyper::service::Service::call(&service, request.map(Body::new));
             async move {
                 let answer = answer.await?;
-                call.answered();
-                Ok::<_, Infallible>(answer.map(|body| Taken::new(body, call)))
+                call.response_ready();
+                Ok::<_, Infallible>(answer.map(|body| TrackedBody::new(body, call)))
             }
         });
         let mut connection = pin!(self.http.serve_connection(TokioIo::new(io), service));
         let ended = tokio::select! {
             ended = &mut connection => ended,
-            () = calls.stuck() => return self.log.not_read(address),
+            () = calls.stalled() => return self.log.not_read(address),
             () = self.time_to_end(&calls) => {
                 connection.as_mut().graceful_shutdown();
                 tokio::select! {
@@ -186,7 +186,7 @@ where
         }
     }
 
-    async fn time_to_end(&self, calls: &Calls) {
+    async fn time_to_end(&self, calls: &InFlightCalls) {
         let age = self.age.mul_f64(rand::rng().random_range(LEAST_AGE..=1.0));
         tokio::select! {
             () = self.ending.goaway.cancelled() => {}
@@ -214,7 +214,7 @@ mod tests {
     use tower::service_fn;
 
     use super::{Connections, Ending, GRACE, KEEPALIVE, KEEPALIVE_TIMEOUT, LEAST_AGE, Peer};
-    use crate::{config::Limits, server::calls::UNREAD};
+    use crate::{config::Limits, server::in_flight::STALL_TIMEOUT};
 
     const IDLE: Duration = Duration::from_mins(5);
     const AGE: Duration = Duration::from_mins(30);
@@ -331,7 +331,7 @@ mod tests {
         let begun = Instant::now();
         let answer = hold(&client, "text").await;
         assert!(answer.is_some() && ended.await.is_ok());
-        assert_eq!(begun.elapsed(), UNREAD);
+        assert_eq!(begun.elapsed(), STALL_TIMEOUT);
         // Who waits for the server to say something takes all there is.
         let (client, ended) = begin_with(Ending::default(), 65_535).await;
         let begun = Instant::now();

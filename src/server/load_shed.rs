@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::Extensions;
 use tokio::sync::Semaphore;
 
-use super::{calls::Crowded, method_kind::MethodKind, response_body::HeldPermit};
+use super::{in_flight::OverFairShare, method_kind::MethodKind, response_body::HeldPermit};
 use crate::service::Shared;
 
 /// Calls to reflection at a time: each of them holds the descriptors of the API.
@@ -35,7 +35,7 @@ impl LoadShed {
         extensions: &Extensions,
         shared: &Shared,
     ) -> Result<Option<HeldPermit>, Overloaded> {
-        if extensions.get::<Crowded>().is_some() {
+        if extensions.get::<OverFairShare>().is_some() {
             return Err(Overloaded);
         }
         match kind {

@@ -1,0 +1,194 @@
+//! Tracks the calls in flight of one connection: their number, since when there are none, and whether the peer reads the
+//! responses.
+
+use std::{
+    collections::BTreeMap,
+    pin::Pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use http_body::{Body, Frame, SizeHint};
+use tokio::time::{Instant, sleep};
+
+/// Time after which a connection is closed if its peer reads nothing of a response. Responses are small.
+pub const STALL_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Number of calls that a connection may have, regardless of the number of other calls.
+const FAIR_SHARE: usize = 16;
+
+/// Number of calls in flight on all connections.
+pub type TotalInFlight = Arc<AtomicUsize>;
+
+/// Marks a call that exceeds the fair share of its connection while the server has too many calls.
+#[derive(Clone, Copy)]
+pub struct OverFairShare;
+
+/// The calls in flight of one connection.
+pub struct InFlightCalls {
+    total: TotalInFlight,
+    state: Mutex<State>,
+}
+
+struct State {
+    started: u64,
+    open: usize,
+    /// When the last call ended, or the connection was made.
+    ended: Instant,
+    /// Responses that the peer has not read, by call, and since when.
+    unread: BTreeMap<u64, Instant>,
+}
+
+impl InFlightCalls {
+    /// Creates the state of a new connection.
+    pub fn new(total: TotalInFlight) -> Self {
+        Self {
+            total,
+            state: Mutex::new(State {
+                started: 0,
+                open: 0,
+                ended: Instant::now(),
+                unread: BTreeMap::new(),
+            }),
+        }
+    }
+
+    /// Returns a mark for the next call if there are `max` calls in total and this connection has its fair share.
+    pub fn over_fair_share(&self, max: usize) -> Option<OverFairShare> {
+        let over_share = self.total.load(Ordering::Relaxed) >= max
+            && crate::lock(&self.state).open >= FAIR_SHARE;
+        over_share.then_some(OverFairShare)
+    }
+
+    /// Counts a call.
+    pub fn start(self: &Arc<Self>) -> InFlightCall {
+        self.total.fetch_add(1, Ordering::Relaxed);
+        let mut state = crate::lock(&self.state);
+        state.started += 1;
+        state.open += 1;
+        InFlightCall {
+            number: state.started,
+            calls: Arc::clone(self),
+        }
+    }
+
+    /// Completes when there has been no call for this time.
+    pub async fn idle(&self, time: Duration) {
+        loop {
+            let rest = match &*crate::lock(&self.state) {
+                State { open: 0, ended, .. } => (*ended + time).duration_since(Instant::now()),
+                _ => time,
+            };
+            if rest.is_zero() {
+                return;
+            }
+            sleep(rest).await;
+        }
+    }
+
+    /// Completes when the peer has not read a response in time.
+    pub async fn stalled(&self) {
+        loop {
+            let oldest = crate::lock(&self.state).unread.values().min().copied();
+            let rest = oldest.map_or(STALL_TIMEOUT, |since| {
+                (since + STALL_TIMEOUT).duration_since(Instant::now())
+            });
+            if rest.is_zero() {
+                return;
+            }
+            sleep(rest).await;
+        }
+    }
+}
+
+/// A call, until its response has been sent.
+pub struct InFlightCall {
+    number: u64,
+    calls: Arc<InFlightCalls>,
+}
+
+impl InFlightCall {
+    /// Records that there are bytes for the peer to read.
+    pub fn response_ready(&self) {
+        let mut state = crate::lock(&self.calls.state);
+        state.unread.insert(self.number, Instant::now());
+    }
+
+    /// Records that the peer has read all bytes so far.
+    fn response_read(&self) {
+        crate::lock(&self.calls.state).unread.remove(&self.number);
+    }
+}
+
+impl Drop for InFlightCall {
+    fn drop(&mut self) {
+        self.calls.total.fetch_sub(1, Ordering::Relaxed);
+        let mut state = crate::lock(&self.calls.state);
+        state.unread.remove(&self.number);
+        state.open -= 1;
+        state.ended = Instant::now();
+    }
+}
+
+/// A response body that notices when the peer does not read it: then HTTP/2 does not poll for the next frame.
+pub struct TrackedBody<B> {
+    body: B,
+    call: InFlightCall,
+}
+
+impl<B> TrackedBody<B> {
+    pub const fn new(body: B, call: InFlightCall) -> Self {
+        Self { body, call }
+    }
+}
+
+impl<B: Body + Unpin> Body for TrackedBody<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        let this = self.get_mut();
+        let frame = Pin::new(&mut this.body).poll_frame(cx);
+        match &frame {
+            // Everything so far has been sent.
+            Poll::Pending => this.call.response_read(),
+            Poll::Ready(_) => this.call.response_ready(),
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::{FAIR_SHARE, InFlightCalls, TotalInFlight};
+
+    #[test]
+    fn a_connection_with_many_calls_is_refused_for_one_with_few() {
+        let total = TotalInFlight::default();
+        let [many, few] = [0, 1].map(|_| Arc::new(InFlightCalls::new(Arc::clone(&total))));
+        let max = FAIR_SHARE * 2;
+        let mut calls: Vec<_> = (0..max - 1).map(|_| many.start()).collect();
+        assert!(many.over_fair_share(max).is_none());
+        calls.push(few.start());
+        assert!(many.over_fair_share(max).is_some() && few.over_fair_share(max).is_none());
+        calls.pop();
+        assert!(many.over_fair_share(max).is_none());
+    }
+}
