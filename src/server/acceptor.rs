@@ -13,9 +13,9 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use super::{
+    connection_io::ConnectionIo,
     connection_limit::{ConnectionLimit, ConnectionPermit},
     eviction::EvictionQueue,
-    stream::Stream,
     tls::{Tls, peer_certificate},
 };
 use crate::{
@@ -59,7 +59,7 @@ pub struct Peer {
 /// A connection that has begun HTTP/2.
 pub struct Connection {
     /// Its bytes, from the first on.
-    pub stream: Stream,
+    pub stream: ConnectionIo,
     /// Its other end.
     pub peer: Peer,
     /// Its permit, while it lasts.
@@ -171,15 +171,15 @@ impl Acceptor {
         &self,
         stream: TcpStream,
         address: SocketAddr,
-    ) -> Option<(Stream, Option<Arc<PeerCertificate>>)> {
+    ) -> Option<(ConnectionIo, Option<Arc<PeerCertificate>>)> {
         let Some(tls) = &self.tls else {
-            return Some((Stream::plain(stream), None));
+            return Some((ConnectionIo::plain(stream), None));
         };
         let (config, number) = tls.current();
         match TlsAcceptor::from(config).accept(stream).await {
             Ok(stream) => {
                 let certificate = peer_certificate(stream.get_ref().1, number).map(Arc::new);
-                Some((Stream::tls(stream), certificate))
+                Some((ConnectionIo::tls(stream), certificate))
             }
             Err(error) => {
                 self.metrics.handshake_failed("tls");

@@ -6,6 +6,7 @@ pub(crate) mod admin_listener;
 pub mod authentication_layer;
 pub mod call_context_layer;
 mod connection;
+mod connection_io;
 mod connection_limit;
 mod connection_log;
 mod drain;
@@ -20,7 +21,6 @@ mod reflection;
 mod reload;
 mod request_body;
 mod response_body;
-mod stream;
 mod tls;
 
 use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};

@@ -14,7 +14,7 @@ use tokio::{
 use tokio_rustls::server::TlsStream;
 
 /// The bytes of a connection.
-pub struct Stream {
+pub struct ConnectionIo {
     io: Io,
     /// Read already, and handed on before all others.
     begun: Bytes,
@@ -38,7 +38,7 @@ enum Io {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-impl Stream {
+impl ConnectionIo {
     /// Plaintext.
     pub const fn plain(stream: TcpStream) -> Self {
         Self {
@@ -111,7 +111,7 @@ fn advertise(bytes: &[u8], max_header_list: u32) -> Option<Bytes> {
     (kind == SETTINGS).then(|| frame.into())
 }
 
-impl AsyncRead for Stream {
+impl AsyncRead for ConnectionIo {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -130,7 +130,7 @@ impl AsyncRead for Stream {
     }
 }
 
-impl AsyncWrite for Stream {
+impl AsyncWrite for ConnectionIo {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
