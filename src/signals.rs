@@ -23,7 +23,7 @@ pub fn stop() -> io::Result<(Signal, Signal)> {
         }
     };
     let (first, stop) = oneshot::channel();
-    let (second, hurry) = oneshot::channel();
+    let (second, force_stop) = oneshot::channel();
     tokio::spawn(async move {
         either().await;
         // A server that has ended by itself listens to neither.
@@ -33,7 +33,7 @@ pub fn stop() -> io::Result<(Signal, Signal)> {
     });
     Ok((
         Box::pin(async { drop(stop.await) }),
-        Box::pin(async { drop(hurry.await) }),
+        Box::pin(async { drop(force_stop.await) }),
     ))
 }
 

@@ -17,7 +17,7 @@ pub async fn run(mut config: Config, ready: impl FnOnce(&Server, SocketAddr)) ->
     if let Err(error) = trace::export::start(&config.tracing) {
         return fatal(&format!("[tracing]: {error}"));
     }
-    let (stop, hurry) = match signals::stop() {
+    let (stop, force_stop) = match signals::stop() {
         Ok(signals) => signals,
         Err(error) => return fatal(&format!("cannot wait for signals: {error}")),
     };
@@ -44,7 +44,7 @@ pub async fn run(mut config: Config, ready: impl FnOnce(&Server, SocketAddr)) ->
         Ok(_) => return fatal("standard output is closed"),
         Err(_) => tracing::warn!("standard output is stalled; serving without the ready line"),
     }
-    match server.run(stop, hurry).await {
+    match server.run(stop, force_stop).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fatal(&error),
     }

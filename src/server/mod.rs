@@ -47,7 +47,7 @@ use self::{
     drain::drain,
     health::WatchUnknown,
     reflection::V1Alpha,
-    reload::Watched,
+    reload::WatchedFiles,
     tls::Tls,
 };
 use crate::{
@@ -66,7 +66,7 @@ pub struct Server {
     admin: Option<Admin>,
     shared: Arc<Shared>,
     tls: Option<Arc<Tls>>,
-    watched: Vec<Watched>,
+    watched: Vec<WatchedFiles>,
     runtimes: Runtimes,
     settings: Settings,
 }
@@ -111,11 +111,11 @@ impl Server {
     }
 
     /// Serves until `stop` ends, then drains: no new call is begun, those in progress go on for a while, or until
-    /// `hurry` ends, and sessions on the upstreams are ended.
+    /// `force_stop` ends, and sessions on the upstreams are ended.
     pub async fn run(
         self,
         stop: impl Future<Output = ()> + Send,
-        hurry: impl Future<Output = ()> + Send,
+        force_stop: impl Future<Output = ()> + Send,
     ) -> Result<(), String> {
         let health = HealthReporter::new();
         health.set_serving::<UserAdminServer<Service>>().await;
@@ -167,7 +167,7 @@ impl Server {
         let time = async {
             tokio::select! {
                 () = sleep(limits.drain) => {}
-                () = hurry => {}
+                () = force_stop => {}
             }
         };
         reloading.abort();

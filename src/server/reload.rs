@@ -1,5 +1,5 @@
 //! Files that change while the server runs: certificates, the configuration, secrets. What is there is read
-//! when it has changed and has not changed again since the last look; what cannot be used is told, and the last
+//! when it has changed and has not changed again since the last check; what cannot be used is reported, and the last
 //! good content stays in use.
 
 use std::{
@@ -23,73 +23,82 @@ use crate::{
     service::Shared,
 };
 
-/// Files are looked at this often.
-const LOOK: Duration = Duration::from_millis(500);
+/// Files are checked at this often.
+const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Reads the files, and tells which ones to look at from now on, if that are others.
+/// Reads the files, and tells which ones to check at from now on, if that are others.
 type Read = Box<dyn FnMut() -> Result<Option<Vec<PathBuf>>, String> + Send>;
 
-/// Files that are taken up together.
-pub struct Watched {
+/// Files that are applied up together.
+pub struct WatchedFiles {
     what: &'static str,
-    files: Vec<Looked>,
+    files: Vec<WatchedFile>,
     read: Read,
     /// What was wrong with them.
     fault: Option<String>,
-    numbers: Content,
+    metrics: Content,
 }
 
 /// One file, ...
-struct Looked {
+struct WatchedFile {
     path: PathBuf,
     /// ... as it was when it was read last, ...
-    taken: FileFingerprint,
-    /// ... and at the last look.
-    seen: FileFingerprint,
+    applied: FileFingerprint,
+    /// ... and at the last check.
+    last_seen: FileFingerprint,
 }
 
-impl Looked {
-    fn new(path: PathBuf, taken: FileFingerprint) -> Self {
-        let seen = taken.clone();
-        Self { path, taken, seen }
+impl WatchedFile {
+    fn new(path: PathBuf, applied: FileFingerprint) -> Self {
+        let last_seen = applied.clone();
+        Self {
+            path,
+            applied,
+            last_seen,
+        }
     }
 
     fn has_changed(&self) -> bool {
-        self.seen != self.taken
+        self.last_seen != self.applied
     }
 }
 
-impl Watched {
-    fn new(what: &'static str, files: Vec<Looked>, read: Read, metrics: &Arc<Metrics>) -> Self {
-        let mut numbers = metrics.reloads.content(what);
-        numbers.confirmed();
+impl WatchedFiles {
+    fn new(
+        what: &'static str,
+        files: Vec<WatchedFile>,
+        read: Read,
+        metrics: &Arc<Metrics>,
+    ) -> Self {
+        let mut metrics = metrics.reloads.content(what);
+        metrics.confirmed();
         Self {
             what,
             files,
             read,
             fault: None,
-            numbers,
+            metrics,
         }
     }
 
-    /// Looks at the files, and takes them up if they have changed and rest.
-    fn look(&mut self) {
-        let mut rest = true;
+    /// Looks at the files, and takes them up if they have changed and settled.
+    fn check(&mut self) {
+        let mut settled = true;
         for file in &mut self.files {
             let now = FileFingerprint::of(&file.path);
-            rest &= now == file.seen;
-            file.seen = now;
+            settled &= now == file.last_seen;
+            file.last_seen = now;
         }
         let changed = self.changed();
         // A file that is bad because of another one, such as a certificate without its key, is tried again.
-        if !rest || (changed.is_empty() && self.fault.is_none()) {
+        if !settled || (changed.is_empty() && self.fault.is_none()) {
             return;
         }
         for file in &mut self.files {
-            file.taken.clone_from(&file.seen);
+            file.applied.clone_from(&file.last_seen);
         }
         match (self.read)() {
-            Ok(files) => self.take_up(files, &changed),
+            Ok(files) => self.apply(files, &changed),
             Err(fault) => self.fail(fault, &changed),
         }
     }
@@ -103,22 +112,22 @@ impl Watched {
         names.join(", ")
     }
 
-    fn take_up(&mut self, files: Option<Vec<PathBuf>>, changed: &str) {
+    fn apply(&mut self, files: Option<Vec<PathBuf>>, changed: &str) {
         if let Some(files) = files {
-            self.look_at(files);
+            self.set_files(files);
         }
         self.fault = None;
-        self.numbers.reloaded();
+        self.metrics.reloaded();
         tracing::info!(what = self.what, file = changed, "changed files are in use");
     }
 
     /// One that is new here may have changed since it was read: it is read once more.
-    fn look_at(&mut self, files: Vec<PathBuf>) {
+    fn set_files(&mut self, files: Vec<PathBuf>) {
         let known = |path: &PathBuf| self.files.iter().find(|file| file.path == *path);
         let files = files.into_iter().map(|path| {
-            let taken =
-                known(&path).map_or_else(FileFingerprint::default, |file| file.taken.clone());
-            Looked::new(path, taken)
+            let applied =
+                known(&path).map_or_else(FileFingerprint::default, |file| file.applied.clone());
+            WatchedFile::new(path, applied)
         });
         self.files = files.collect();
     }
@@ -127,7 +136,7 @@ impl Watched {
         if changed.is_empty() && self.fault.as_ref() == Some(&fault) {
             return;
         }
-        self.numbers.failed();
+        self.metrics.failed();
         tracing::error!(
             what = self.what,
             file = changed,
@@ -139,7 +148,7 @@ impl Watched {
 }
 
 /// What is read again in a server with this configuration.
-pub fn watched(config: &Config, shared: &Arc<Shared>, tls: Option<&Arc<Tls>>) -> Vec<Watched> {
+pub fn watched(config: &Config, shared: &Arc<Shared>, tls: Option<&Arc<Tls>>) -> Vec<WatchedFiles> {
     let mut watched = Vec::new();
     let mut watch = |what, files: Vec<PathBuf>, read: Read| {
         let stamp = |path: &PathBuf| {
@@ -148,57 +157,62 @@ pub fn watched(config: &Config, shared: &Arc<Shared>, tls: Option<&Arc<Tls>>) ->
         };
         let files = files.into_iter().map(|path| {
             let stamp = stamp(&path);
-            Looked::new(path, stamp)
+            WatchedFile::new(path, stamp)
         });
-        watched.push(Watched::new(what, files.collect(), read, &shared.metrics));
+        watched.push(WatchedFiles::new(
+            what,
+            files.collect(),
+            read,
+            &shared.metrics,
+        ));
     };
     if let Some(tls) = tls {
         let (files, tls) = (tls.files().paths(), Arc::clone(tls));
         watch("tls", files, Box::new(move || tls.reload().map(|()| None)));
     }
     if let Some(file) = config.file.clone() {
-        let (shared, mut waiting) = (Arc::clone(shared), Waiting::new(config));
-        let read = Box::new(move || configuration(&file, &shared, &mut waiting).map(Some));
+        let (shared, mut restart_keys) = (Arc::clone(shared), RestartKeys::new(config));
+        let read = Box::new(move || configuration(&file, &shared, &mut restart_keys).map(Some));
         watch("configuration", config.files(), read);
     }
     for secret in config.secrets() {
         let Some(file) = secret.path().map(Path::to_owned) else {
             continue;
         };
-        let check = move || secret.check().map_err(|error| error.to_string());
+        let read = move || secret.check().map_err(|error| error.to_string());
         watch(
             "secret",
             vec![file],
-            Box::new(move || check().map(|()| None)),
+            Box::new(move || read().map(|()| None)),
         );
     }
     for file in config.token_files() {
         let files = vec![file.clone()];
-        let check = move || files::read_secret(&file).map_err(|error| error.to_string());
-        watch("secret", files, Box::new(move || check().map(|_| None)));
+        let read = move || files::read_secret(&file).map_err(|error| error.to_string());
+        watch("secret", files, Box::new(move || read().map(|_| None)));
     }
     watched
 }
 
 /// What a changed configuration says that takes effect at a restart.
-struct Waiting {
+struct RestartKeys {
     running: Table,
-    told: Vec<String>,
+    reported: Vec<String>,
 }
 
-impl Waiting {
+impl RestartKeys {
     fn new(config: &Config) -> Self {
         Self {
             running: config.fixed.clone(),
-            told: Vec::new(),
+            reported: Vec::new(),
         }
     }
 
     /// Tells what differs from what runs, if that is news.
-    fn tell(&mut self, config: &Config, metrics: &Metrics) {
+    fn report(&mut self, config: &Config, metrics: &Metrics) {
         let keys = config::differences(&self.running, &config.fixed);
         metrics.reloads.restart_needed(!keys.is_empty());
-        if keys == self.told {
+        if keys == self.reported {
             return;
         }
         if keys.is_empty() {
@@ -207,7 +221,7 @@ impl Waiting {
             let keys = keys.join(", ");
             tracing::warn!(keys, "a restart is needed for these keys");
         }
-        self.told = keys;
+        self.reported = keys;
     }
 }
 
@@ -216,31 +230,31 @@ impl Waiting {
 fn configuration(
     file: &Path,
     shared: &Shared,
-    waiting: &mut Waiting,
+    restart_keys: &mut RestartKeys,
 ) -> Result<Vec<PathBuf>, String> {
     let config = config::load_again(file).map_err(|faults| faults.brief())?;
     config.log_warnings();
-    shared.take_up(&config)?;
-    waiting.tell(&config, &shared.metrics);
+    shared.apply_config(&config)?;
+    restart_keys.report(&config, &shared.metrics);
     Ok(config.files())
 }
 
 /// Looks at the files for as long as the server runs.
-pub async fn watch(mut watched: Vec<Watched>, metrics: Arc<Metrics>) {
-    let mut looks = interval(LOOK);
-    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+pub async fn watch(mut watched: Vec<WatchedFiles>, metrics: Arc<Metrics>) {
+    let mut checks = interval(CHECK_INTERVAL);
+    checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        looks.tick().await;
-        let looked = spawn_blocking(move || {
+        checks.tick().await;
+        let checked = spawn_blocking(move || {
             for files in &mut watched {
                 // A content that breaks its reader must not keep the others from being read.
-                if catch_unwind(AssertUnwindSafe(|| files.look())).is_err() {
+                if catch_unwind(AssertUnwindSafe(|| files.check())).is_err() {
                     files.fail("reading it failed".to_owned(), &files.changed());
                 }
             }
             watched
         });
-        match looked.await {
+        match checked.await {
             Ok(back) => watched = back,
             Err(error) => {
                 tracing::error!(%error, "changed files are not noticed any more");

@@ -100,7 +100,7 @@ impl Shared {
 
     /// Takes up what a changed configuration says of callers, issuers, protected users and authorities: all of it, or
     /// nothing.
-    pub fn take_up(&self, config: &Config) -> Result<(), String> {
+    pub fn apply_config(&self, config: &Config) -> Result<(), String> {
         let before = self.access.load();
         let source = |issuer: &JwtIssuer| jwks::source(issuer, &self.metrics);
         let access = Access::new(config, Some(&before), source, &self.metrics)?;

@@ -269,14 +269,14 @@ async fn a_second_signal_cuts_the_drain_short() {
     let (upstream, arrived) = hanging().await;
     let folder = App::folder();
     let section = batch_section(&folder, &upstream.url);
-    let (hurry, hurried) = oneshot::channel::<()>();
+    let (force_stop, hurried) = oneshot::channel::<()>();
     let mut app = App::start_until(folder, &section, hurried).await;
     let mut client = app.client();
     let call =
         tokio::spawn(async move { client.delete_batch_node_user(batch_request("alice")).await });
     arrived.notified().await;
     // The drain may take 25 seconds; both signals are there before it begins.
-    hurry.send(()).unwrap();
+    force_stop.send(()).unwrap();
     let begun = Instant::now();
     app.drain().await;
     assert!(

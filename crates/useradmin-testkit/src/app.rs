@@ -67,17 +67,17 @@ impl App {
         Self::run(folder, &config).await
     }
 
-    /// The same; the drain ends early when `hurry` is sent.
+    /// The same; the drain ends early when `force_stop` is sent.
     pub async fn start_until(
         folder: PathBuf,
         sections: &str,
-        hurry: oneshot::Receiver<()>,
+        force_stop: oneshot::Receiver<()>,
     ) -> Self {
         let config = Self::config(&folder, sections);
-        let hurry = async move {
-            let _ = hurry.await;
+        let force_stop = async move {
+            let _ = force_stop.await;
         };
-        Self::serve(folder, &config, hurry).await
+        Self::serve(folder, &config, force_stop).await
     }
 
     fn config(folder: &Path, sections: &str) -> Config {
@@ -101,16 +101,16 @@ impl App {
     async fn serve(
         folder: PathBuf,
         config: &Config,
-        hurry: impl Future<Output = ()> + Send + 'static,
+        force_stop: impl Future<Output = ()> + Send + 'static,
     ) -> Self {
         let server = Server::bind(config).await.unwrap();
-        Self::go(folder, server, hurry)
+        Self::go(folder, server, force_stop)
     }
 
     fn go(
         folder: PathBuf,
         server: Server,
-        hurry: impl Future<Output = ()> + Send + 'static,
+        force_stop: impl Future<Output = ()> + Send + 'static,
     ) -> Self {
         canary::listen();
         let address = server.address().unwrap();
@@ -119,7 +119,7 @@ impl App {
         let stop_signal = async move {
             let _ = stopped.await;
         };
-        let running = tokio::spawn(server.run(stop_signal, hurry));
+        let running = tokio::spawn(server.run(stop_signal, force_stop));
         let channel = Channel::from_shared(format!("http://{address}"))
             .unwrap()
             .connect_lazy();
