@@ -1,5 +1,5 @@
-//! The threads that serve. Each is a runtime of its own, with its own connections to callers and to targets: a call stays
-//! on one thread from its first byte to its last.
+//! The worker threads. Each has a runtime of its own, with its own connections to callers and to targets: a call stays on
+//! one thread from its first byte to its last.
 
 use std::{
     cell::Cell,
@@ -17,15 +17,15 @@ use tokio::{
     task::AbortHandle,
 };
 
-/// More threads than this are a mistake.
+/// Maximum number of threads.
 const MAX: usize = 1024;
 
 thread_local! {
-    /// The index of this thread among the workers. Others share the first one's things.
+    /// Index of this thread among the workers; 0 on other threads.
     static INDEX: Cell<usize> = const { Cell::new(0) };
 }
 
-/// As many workers as there are CPUs for this process, or as `TOKIO_WORKER_THREADS` says.
+/// Returns the number of workers: `TOKIO_WORKER_THREADS`, or the number of CPUs that this process may use.
 #[must_use]
 pub fn count() -> usize {
     static COUNT: LazyLock<usize> = LazyLock::new(|| {
@@ -37,22 +37,22 @@ pub fn count() -> usize {
     *COUNT
 }
 
-/// The workers. They end when this is dropped.
+/// The runtimes of the workers, which end when this is dropped.
 pub struct Runtimes(Vec<RuntimeThread>);
 
 struct RuntimeThread {
     runtime: Handle,
-    /// Dropped, it ends the thread.
+    /// Ends the thread when it is dropped.
     _end: Option<oneshot::Sender<()>>,
 }
 
 impl Runtimes {
-    /// So many threads as [`count`] says.
+    /// Starts [`count`] threads.
     pub fn start() -> io::Result<Self> {
         (0..count()).map(start).collect::<io::Result<_>>().map(Self)
     }
 
-    /// The present runtime does all the work.
+    /// Uses the current runtime for all connections.
     #[must_use]
     pub fn here() -> Self {
         Self(vec![RuntimeThread {
@@ -61,7 +61,7 @@ impl Runtimes {
         }])
     }
 
-    /// Has the one do this that has the least to do.
+    /// Spawns a task on the runtime with the fewest tasks.
     pub fn spawn<F>(&self, work: F) -> AbortHandle
     where
         F: Future<Output = ()> + Send + 'static,
@@ -83,9 +83,8 @@ fn start(index: usize) -> io::Result<RuntimeThread> {
             Ok(runtime) => runtime,
             Err(error) => return drop(sender.send(Err(error))),
         };
-        // Whoever started it waits for this.
         let _ = sender.send(Ok(runtime.handle().clone()));
-        // Only that the other end is dropped is ever receiver.
+        // The sender sends nothing; it is dropped.
         let _ = runtime.block_on(ended);
         runtime.shutdown_background();
     };
@@ -98,16 +97,16 @@ fn start(index: usize) -> io::Result<RuntimeThread> {
     })
 }
 
-/// One for each worker.
+/// One value for each worker.
 pub struct PerRuntime<T>(Box<[T]>);
 
 impl<T> PerRuntime<T> {
-    /// Makes them.
+    /// Creates the values.
     pub fn new(make: impl FnMut() -> T) -> Self {
         Self(std::iter::repeat_with(make).take(count()).collect())
     }
 
-    /// The one of this thread.
+    /// Returns the value of this thread.
     #[must_use]
     pub fn here(&self) -> &T {
         &self.0[INDEX.get() % self.0.len()]

@@ -21,7 +21,7 @@ struct Held {
     by_peer: HashMap<IpAddr, u32>,
 }
 
-/// Why there is no place.
+/// The limit that refuses a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LimitReached {
     Total,
@@ -112,13 +112,13 @@ mod tests {
         }));
         let [one, same, two, own] = ["192.0.2.1", "::ffff:192.0.2.1", "192.0.2.2", "127.0.0.1"]
             .map(|text| text.parse::<IpAddr>().ok());
-        let try_acquire = |peer: Option<IpAddr>| peer.map(|peer| limit.try_acquire(peer));
-        let full = |peer| try_acquire(peer).and_then(Result::err);
-        let mut held = vec![try_acquire(one), try_acquire(same)];
+        let acquire = |peer: Option<IpAddr>| peer.map(|peer| limit.try_acquire(peer));
+        let full = |peer| acquire(peer).and_then(Result::err);
+        let mut held = vec![acquire(one), acquire(same)];
         assert_eq!(full(one), Some(LimitReached::Peer));
         assert_eq!(full(two), None);
         held.pop();
-        held.extend([try_acquire(own), try_acquire(own), try_acquire(own)]);
+        held.extend([acquire(own), acquire(own), acquire(own)]);
         assert_eq!(full(two), Some(LimitReached::Total));
         drop(held);
         assert_eq!(full(one), None);

@@ -1,6 +1,5 @@
-//! Files that change while the server runs: certificates, the configuration, secrets. What is there is read
-//! when it has changed and has not changed again since the last check; what cannot be used is reported, and the last
-//! good content stays in use.
+//! Reloads files that change while the server runs: certificates, the configuration, secrets. A changed file is read
+//! once it has not changed between two checks. If it cannot be used, the last good content stays in use.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -23,28 +22,27 @@ use crate::{
     service::Shared,
 };
 
-/// Files are checked at this often.
+/// Interval between checks of the files.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Reads the files, and tells which ones to check at from now on, if that are others.
+/// Reads and applies the files. Returns the files to check from now on, if they are others.
 type Read = Box<dyn FnMut() -> Result<Option<Vec<PathBuf>>, String> + Send>;
 
-/// Files that are applied up together.
+/// Files that are read together.
 pub struct WatchedFiles {
     what: &'static str,
     files: Vec<WatchedFile>,
     read: Read,
-    /// What was wrong with them.
+    /// The error of the last read.
     fault: Option<String>,
     metrics: Content,
 }
 
-/// One file, ...
 struct WatchedFile {
     path: PathBuf,
-    /// ... as it was when it was read last, ...
+    /// Fingerprint of the content that was read last.
     applied: FileFingerprint,
-    /// ... and at the last check.
+    /// Fingerprint at the last check.
     last_seen: FileFingerprint,
 }
 
@@ -81,7 +79,7 @@ impl WatchedFiles {
         }
     }
 
-    /// Looks at the files, and takes them up if they have changed and settled.
+    /// Checks the files, and reads them if they have changed and settled.
     fn check(&mut self) {
         let mut settled = true;
         for file in &mut self.files {
@@ -103,7 +101,7 @@ impl WatchedFiles {
         }
     }
 
-    /// The names of the files that have changed.
+    /// Returns the names of the files that have changed.
     fn changed(&self) -> String {
         let changed = self.files.iter().filter(|file| file.has_changed());
         let names: Vec<_> = changed
@@ -121,7 +119,7 @@ impl WatchedFiles {
         tracing::info!(what = self.what, file = changed, "changed files are in use");
     }
 
-    /// One that is new here may have changed since it was read: it is read once more.
+    /// Replaces the files. A new one counts as changed, because it may have changed since it was read.
     fn set_files(&mut self, files: Vec<PathBuf>) {
         let known = |path: &PathBuf| self.files.iter().find(|file| file.path == *path);
         let files = files.into_iter().map(|path| {
@@ -147,17 +145,14 @@ impl WatchedFiles {
     }
 }
 
-/// What is read again in a server with this configuration.
+/// Returns the files that a server with this configuration reloads.
 pub fn watched(config: &Config, shared: &Arc<Shared>, tls: Option<&Arc<Tls>>) -> Vec<WatchedFiles> {
     let mut watched = Vec::new();
     let mut watch = |what, files: Vec<PathBuf>, read: Read| {
-        let stamp = |path: &PathBuf| {
-            let known = config.stamps.get(path).cloned();
-            known.unwrap_or_else(|| FileFingerprint::of(path))
-        };
         let files = files.into_iter().map(|path| {
-            let stamp = stamp(&path);
-            WatchedFile::new(path, stamp)
+            let read = config.stamps.get(&path).cloned();
+            let read = read.unwrap_or_else(|| FileFingerprint::of(&path));
+            WatchedFile::new(path, read)
         });
         watched.push(WatchedFiles::new(
             what,
@@ -194,7 +189,7 @@ pub fn watched(config: &Config, shared: &Arc<Shared>, tls: Option<&Arc<Tls>>) ->
     watched
 }
 
-/// What a changed configuration says that takes effect at a restart.
+/// Keys of a changed configuration that take effect at a restart.
 struct RestartKeys {
     running: Table,
     reported: Vec<String>,
@@ -208,7 +203,7 @@ impl RestartKeys {
         }
     }
 
-    /// Tells what differs from what runs, if that is news.
+    /// Logs the keys that differ from the running configuration, if they have changed since the last report.
     fn report(&mut self, config: &Config, metrics: &Metrics) {
         let keys = config::differences(&self.running, &config.fixed);
         metrics.reloads.restart_needed(!keys.is_empty());
@@ -225,8 +220,8 @@ impl RestartKeys {
     }
 }
 
-/// Takes up what a changed configuration says of callers, issuers, protected users and authorities, and tells what
-/// has to wait for a restart.
+/// Reads a changed configuration and applies its callers, issuers, protected users and authorities. Other changes are
+/// reported as keys that need a restart.
 fn configuration(
     file: &Path,
     shared: &Shared,
@@ -239,7 +234,7 @@ fn configuration(
     Ok(config.files())
 }
 
-/// Looks at the files for as long as the server runs.
+/// Checks the files until it is dropped.
 pub async fn watch(mut watched: Vec<WatchedFiles>, metrics: Arc<Metrics>) {
     let mut checks = interval(CHECK_INTERVAL);
     checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -247,7 +242,7 @@ pub async fn watch(mut watched: Vec<WatchedFiles>, metrics: Arc<Metrics>) {
         checks.tick().await;
         let checked = spawn_blocking(move || {
             for files in &mut watched {
-                // A content that breaks its reader must not keep the others from being read.
+                // A panic in one read must not stop the others.
                 if catch_unwind(AssertUnwindSafe(|| files.check())).is_err() {
                     files.fail("reading it failed".to_owned(), &files.changed());
                 }
