@@ -9,9 +9,9 @@ use tonic::{Code, Response, Status};
 
 use super::{
     Shared,
-    call::{Call, Finished, Subject, Work},
     meta::{BAD_TIMEOUT, CallMeta},
     observed::ended,
+    operation::{Admitted, DeleteRequest, Finished, Operation},
     report::outcome_name,
 };
 use crate::{
@@ -40,24 +40,24 @@ impl Drop for CancelOnDrop {
 pub async fn run<T, W>(
     shared: Arc<Shared>,
     meta: Arc<CallMeta>,
-    subject: Subject,
-    work: Option<impl FnOnce(Work) -> W + Send + 'static>,
+    request: DeleteRequest,
+    work: Option<impl FnOnce(Admitted) -> W + Send + 'static>,
 ) -> Result<Response<T>, Status>
 where
     T: Send + 'static,
     W: Future<Output = Finished<T>> + Send + 'static,
 {
-    let mut call = Call::new(shared, meta, subject, work.is_some());
-    let (deadline, work) = match call.admit(work) {
+    let mut operation = Operation::new(shared, meta, request, work.is_some());
+    let (deadline, work) = match operation.admit(work) {
         Ok(admitted) => admitted,
-        Err(failure) => return call.refuse(failure).await,
+        Err(failure) => return operation.refuse(failure).await,
     };
     let disconnected = CancellationToken::new();
     let limits = CallLimits::new(deadline, disconnected.clone());
-    let tasks = call.shared.tasks.clone();
-    let (mut facts, observed) = (call.facts.clone(), call.meta.observed.clone());
+    let tasks = operation.shared.tasks.clone();
+    let (mut facts, observed) = (operation.facts.clone(), operation.meta.observed.clone());
     // In a box from the start: it is large, and is handed on a few times.
-    let work = Box::pin(call.carry_out(limits, work));
+    let work = Box::pin(operation.carry_out(limits, work));
     let task = tasks.spawn(work.with_current_context());
     let guard = CancelOnDrop(disconnected);
     let answer = task.await;
@@ -73,7 +73,7 @@ where
     })
 }
 
-impl Call {
+impl Operation {
     /// Makes the checks before anything is sent, in the documented order. Returns the deadline and the work.
     fn admit<W>(&mut self, work: Option<W>) -> Result<(Deadline, W), Failure> {
         if self.shared.draining.is_cancelled() {
@@ -90,7 +90,7 @@ impl Call {
         let room = Arc::clone(&self.shared.room).try_acquire_owned();
         let full = |_| Failure::new(ErrorReason::Overloaded, "too many calls");
         self.room = Some(room.map_err(full)?);
-        let violations = std::mem::take(&mut self.subject.checked.violations);
+        let violations = std::mem::take(&mut self.request.checked.violations);
         if !violations.is_empty() {
             return Err(Failure::invalid(violations));
         }
@@ -99,10 +99,10 @@ impl Call {
         }
         let unknown = || Failure::new(ErrorReason::UnknownTarget, "alias");
         let work = work.ok_or_else(unknown)?;
-        if self.subject.protected {
+        if self.request.protected {
             return Err(Failure::new(ErrorReason::ProtectedUser, "protected_users"));
         }
-        if !self.subject.validate_only {
+        if !self.request.validate_only {
             self.slot = self.take_slot(&caller)?;
         }
         Ok((deadline.or_when(self.shared.halt.clone()), work))
@@ -121,7 +121,7 @@ impl Call {
     async fn carry_out<T, W>(
         mut self,
         limits: CallLimits,
-        work: impl FnOnce(Work) -> W + Send,
+        work: impl FnOnce(Admitted) -> W + Send,
     ) -> Result<Response<T>, Status>
     where
         W: Future<Output = Finished<T>> + Send,
@@ -129,7 +129,7 @@ impl Call {
         if let Err(failure) = self.intend(&limits.deadline).await {
             return Err(self.fail(&failure, false));
         }
-        let work = work(Work {
+        let work = work(Admitted {
             request_id: self.meta.request_id.clone(),
             caller: self.facts.caller.clone(),
             limits: limits.clone(),
@@ -159,12 +159,12 @@ impl Call {
     }
 
     async fn intend(&mut self, deadline: &Deadline) -> Result<(), Failure> {
-        if self.subject.validate_only {
+        if self.request.validate_only {
             return Ok(());
         }
-        self.trace
+        self.upstream_ids
             .client_request_id
-            .clone_from(&self.subject.client_request_id);
+            .clone_from(&self.request.client_request_id);
         let intent = self.entry(Event::Intent, "", "", false);
         let recorded = self.shared.audit.record(intent, deadline.remaining()).await;
         self.intended = recorded.is_ok();
@@ -195,7 +195,7 @@ impl Call {
     fn learn<T>(&mut self, finished: Finished<T>) -> Result<(T, DeleteOutcome), Failure> {
         self.facts.attempts = finished.attempts.count();
         self.facts.outcome = finished.attempts.effect();
-        self.trace = finished.trace;
+        self.upstream_ids = finished.upstream_ids;
         for (key, value) in finished.learned {
             self.facts.identifiers.retain(|(known, _)| *known != key);
             self.facts.identifiers.push((key, value));
@@ -219,8 +219,8 @@ mod tests {
         identity::Identity,
         service::{
             Shared,
-            call::{Finished, Subject, Work},
             meta::CallMeta,
+            operation::{Admitted, DeleteRequest, Finished},
             validate::Checked,
         },
         upstream::{attempts::Attempts, azure_batch::NAMES},
@@ -243,8 +243,8 @@ mod tests {
         Arc::new(shared)
     }
 
-    fn subject() -> Subject {
-        Subject {
+    fn request() -> DeleteRequest {
+        DeleteRequest {
             rpc: "DeleteBatchNodeUser",
             names: &NAMES,
             target: "prod".to_owned(),
@@ -259,7 +259,7 @@ mod tests {
     }
 
     /// Begins so many DELETEs, and panics.
-    fn work(begun: u32, work: &Work) -> Finished<()> {
+    fn work(begun: u32, work: &Admitted) -> Finished<()> {
         let mut attempts = Attempts::default();
         for _ in 0..begun {
             let _begun = attempts.start(&work.limits);
@@ -281,8 +281,8 @@ mod tests {
             let answer = run(
                 Arc::clone(&shared),
                 Arc::new(meta),
-                subject(),
-                Some(move |given: Work| async move { work(begun, &given) }),
+                request(),
+                Some(move |given: Admitted| async move { work(begun, &given) }),
             );
             let status = answer.await.err();
             assert_eq!(

@@ -6,8 +6,8 @@ use tonic::{Response, Status};
 
 use super::{
     Shared,
-    call::Call,
     meta::{CallMeta, new_id},
+    operation::Operation,
 };
 use crate::{
     access::refusals::{Kind, Summary},
@@ -92,7 +92,7 @@ impl Shared {
     }
 }
 
-impl Call {
+impl Operation {
     /// Returns the status of a call that was not admitted. Logs and records the refusal, unless a summary will.
     pub(super) async fn refuse<T>(mut self, failure: Failure) -> Result<Response<T>, Status> {
         let reported = self.shared.report_refusal(&self.meta, failure.reason);
@@ -119,9 +119,9 @@ impl Call {
 
     /// Removes the alias of the only target from the answer to a caller without permission; the record has it.
     fn hide_alias(&mut self) {
-        if self.subject.alias_is_ours && !self.is_allowed() {
+        if self.request.alias_is_ours && !self.is_allowed() {
             let identifiers = &mut self.facts.identifiers;
-            let alias = self.subject.names.alias_key();
+            let alias = self.request.names.alias_key();
             identifiers.retain(|(key, _)| *key != alias);
         }
     }

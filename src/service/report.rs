@@ -8,8 +8,8 @@ use tonic::{Code, Status};
 
 use super::{
     Shared,
-    call::{Call, Subject},
     meta::CallMeta,
+    operation::{DeleteRequest, Operation},
 };
 use crate::{
     audit::{Entry, Event, WRITE_TIMEOUT},
@@ -70,7 +70,7 @@ pub(super) fn record(
     }
 }
 
-impl Call {
+impl Operation {
     pub(super) fn entry(
         &self,
         event: Event,
@@ -82,16 +82,16 @@ impl Call {
         let name = identifiers.clone().find(|(key, _)| *key == "user_name");
         Entry {
             ends_intent: event == Event::Outcome && self.intended,
-            target: short(&self.subject.target).to_owned(),
-            user: short(name.map_or(&self.subject.user, |(_, name)| name)).to_owned(),
+            target: short(&self.request.target).to_owned(),
+            user: short(name.map_or(&self.request.user, |(_, name)| name)).to_owned(),
             identifiers: identifiers
                 .map(|(key, value)| (*key, short(value).to_owned()))
                 .collect(),
-            client_request_id: short(&self.trace.client_request_id).to_owned(),
-            upstream_request_id: short(&self.trace.upstream_request_id).to_owned(),
+            client_request_id: short(&self.upstream_ids.client_request_id).to_owned(),
+            upstream_request_id: short(&self.upstream_ids.upstream_request_id).to_owned(),
             attempts: self.facts.attempts,
             caller_gone: gone,
-            ..entry(&self.meta, self.subject.rpc, event, outcome, reason)
+            ..entry(&self.meta, self.request.rpc, event, outcome, reason)
         }
     }
 
@@ -116,7 +116,7 @@ impl Call {
 
     /// The one that was sent, or that the caller has chosen for a call that was not.
     fn client_request_id(&self) -> &str {
-        let sent = self.trace.client_request_id.as_str();
+        let sent = self.upstream_ids.client_request_id.as_str();
         let mut identifiers = self.facts.identifiers.iter();
         let chosen = identifiers.find(|(key, _)| sent.is_empty() && *key == "client_request_id");
         chosen.map_or(sent, |(_, chosen)| chosen)
@@ -124,7 +124,7 @@ impl Call {
 
     /// What monitoring is told.
     pub(super) fn observe(&self, code: Code, outcome: &'static str, reason: &'static str) {
-        let Subject { names, target, .. } = &self.subject;
+        let DeleteRequest { names, target, .. } = &self.request;
         let target = if self.known { target.as_str() } else { "" };
         let calls = &self.shared.metrics.calls;
         calls.outcome(names.upstream, target, outcome);
@@ -161,16 +161,16 @@ impl Call {
         tracing::info!(
             request_id = self.meta.request_id,
             trace_id,
-            rpc = self.subject.rpc,
+            rpc = self.request.rpc,
             caller = short(&self.facts.caller),
             peer = short(&self.meta.peer),
-            alias = short(&self.subject.target),
+            alias = short(&self.request.target),
             code = ?code,
             reason,
             outcome,
             attempts = self.facts.attempts,
             client_request_id = short(self.client_request_id()),
-            upstream_request_id = short(&self.trace.upstream_request_id),
+            upstream_request_id = short(&self.upstream_ids.upstream_request_id),
             elapsed_ms = u64::try_from(self.meta.received.elapsed().as_millis()).unwrap_or(u64::MAX),
             context = short(context),
             caller_gone,

@@ -6,8 +6,8 @@ use tonic::{Request, Response, Status};
 
 use super::{
     Shared,
-    call::{Finished, Subject, Trace, Work},
     meta::CallMeta,
+    operation::{Admitted, DeleteRequest, Finished, UpstreamIds},
     pipeline,
     validate::Checked,
 };
@@ -92,7 +92,7 @@ pub async fn handle<R: Rpc>(
         (Some(target), Some(name)) => target.protects(name),
         _ => false,
     };
-    let subject = Subject {
+    let subject = DeleteRequest {
         rpc: R::NAME,
         names,
         target: alias,
@@ -105,7 +105,7 @@ pub async fn handle<R: Rpc>(
         client_request_id: parsed.client_request_id.clone(),
     };
     let work = target.map(|target| {
-        move |work: Work| async move {
+        move |work: Admitted| async move {
             let order = Order {
                 user: parsed.user,
                 validate_only: parsed.validate_only,
@@ -126,7 +126,7 @@ fn finish<R: Rpc>(
     result: Result<DeleteOutcome, Failure>,
     conclusion: Conclusion<Found<R>>,
 ) -> Finished<R::Response> {
-    let trace = Trace {
+    let upstream_ids = UpstreamIds {
         client_request_id,
         upstream_request_id: conclusion.upstream_request_id.clone(),
     };
@@ -137,6 +137,6 @@ fn finish<R: Rpc>(
         result,
         attempts,
         learned,
-        trace,
+        upstream_ids,
     }
 }

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// What a call is about.
-pub struct Subject {
+pub struct DeleteRequest {
     /// The rpc's name.
     pub rpc: &'static str,
     /// Names of the upstream.
@@ -38,7 +38,7 @@ pub struct Subject {
 }
 
 /// What an rpc's own part needs.
-pub struct Work {
+pub struct Admitted {
     /// This server's id of the call.
     pub request_id: String,
     /// The verified identity.
@@ -56,12 +56,12 @@ pub struct Finished<T> {
     /// Identifiers that the upstream told.
     pub learned: Vec<(&'static str, String)>,
     /// What finds the call in the upstream's own logs.
-    pub trace: Trace,
+    pub upstream_ids: UpstreamIds,
 }
 
 /// The ids of a call on the upstream's side, for the log and the audit log.
 #[derive(Clone, Debug, Default)]
-pub struct Trace {
+pub struct UpstreamIds {
     /// `client-request-id` that was sent.
     pub client_request_id: String,
     /// `request-id` of the last answer.
@@ -69,12 +69,12 @@ pub struct Trace {
 }
 
 /// One call. [`super::pipeline`] runs it, [`super::report`] logs and records it.
-pub(super) struct Call {
+pub(super) struct Operation {
     pub(super) shared: Arc<Shared>,
     pub(super) meta: Arc<CallMeta>,
-    pub(super) subject: Subject,
+    pub(super) request: DeleteRequest,
     pub(super) facts: CallFacts,
-    pub(super) trace: Trace,
+    pub(super) upstream_ids: UpstreamIds,
     /// Whether the target is configured.
     pub(super) known: bool,
     /// Whether the intent is recorded.
@@ -87,29 +87,29 @@ pub(super) struct Call {
     _in_progress: TaskTrackerToken,
 }
 
-impl Call {
+impl Operation {
     /// Creates a call. `known` says whether its target is configured.
     pub(super) fn new(
         shared: Arc<Shared>,
         meta: Arc<CallMeta>,
-        subject: Subject,
+        request: DeleteRequest,
         known: bool,
     ) -> Self {
         let in_progress = shared.tasks.token();
         let facts = CallFacts {
-            names: Some(subject.names),
+            names: Some(request.names),
             caller: meta.caller_name(),
             request_id: meta.request_id.clone(),
-            identifiers: subject.checked.identifiers.clone(),
+            identifiers: request.checked.identifiers.clone(),
             attempts: 0,
             outcome: Effect::NotSent,
         };
         Self {
             shared,
             meta,
-            subject,
+            request,
             facts,
-            trace: Trace::default(),
+            upstream_ids: UpstreamIds::default(),
             known,
             intended: false,
             room: None,
@@ -120,9 +120,9 @@ impl Call {
 
     /// Returns whether the policy allows the call.
     pub(super) fn is_allowed(&self) -> bool {
-        let Subject {
+        let DeleteRequest {
             rpc, target, pool, ..
-        } = &self.subject;
+        } = &self.request;
         let caller = self.meta.caller.as_ref();
         let access = self.shared.access();
         caller.is_ok_and(|caller| access.policy.allows(caller, rpc, target, pool.as_deref()))
