@@ -31,7 +31,7 @@ use crate::{
     error::Failure,
     service::{
         Shared,
-        meta::{BAD_TIMEOUT, CallMeta},
+        call_context::{BAD_TIMEOUT, CallContext},
         unreadable,
     },
 };
@@ -116,8 +116,8 @@ where
         }
         Box::pin(async move {
             // No other part of the server holds a reference yet.
-            let call = request.extensions_mut().remove::<Arc<CallMeta>>();
-            let call = call.map_or_else(CallMeta::default, Arc::unwrap_or_clone);
+            let call = request.extensions_mut().remove::<Arc<CallContext>>();
+            let call = call.map_or_else(CallContext::default, Arc::unwrap_or_clone);
             let permit = match admitted {
                 Ok(permit) => permit,
                 Err(Overloaded) => return Ok(overloaded(&this.shared, &path, &call)),
@@ -144,7 +144,7 @@ impl Authentication {
         mut inner: S,
         mut request: Request<Q>,
         path: &str,
-        mut call: CallMeta,
+        mut call: CallContext,
     ) -> Result<Response<B>, S::Error>
     where
         S: Service<Request<Q>, Response = Response<B>>,
@@ -187,7 +187,7 @@ impl Authentication {
         mut inner: S,
         mut request: Request<Q>,
         path: &str,
-        (mut call, audience): (CallMeta, Audience),
+        (mut call, audience): (CallContext, Audience),
         permit: Option<HeldPermit>,
     ) -> Result<Response<B>, S::Error>
     where
@@ -220,16 +220,16 @@ impl Authentication {
     }
 
     /// Sets the identity of the caller, or the reason why there is none.
-    async fn authenticate(&self, credentials: Credentials, call: &mut CallMeta) {
+    async fn authenticate(&self, credentials: Credentials, call: &mut CallContext) {
         let access = Arc::clone(&self.shared.access());
-        call.caller = access.authenticate(credentials, call.patience()).await;
+        call.caller = access.authenticate(credentials, call.time_limit()).await;
         if let Err(cause) = call.caller {
             self.shared.metrics.unidentified(cause.as_str());
         }
     }
 
     /// Returns the credentials of the connection and of the request.
-    fn credentials<Q>(&self, request: &Request<Q>, call: &CallMeta) -> Credentials {
+    fn credentials<Q>(&self, request: &Request<Q>, call: &CallContext) -> Credentials {
         let peer = request.extensions().get::<Peer>();
         let certificate = peer.and_then(|peer| peer.certificate.clone());
         let token = bearer_token(request.headers());
@@ -251,7 +251,7 @@ impl Authentication {
         }
     }
 
-    fn log_refused_certificate(&self, cause: AuthenticationError, why: &str, call: &CallMeta) {
+    fn log_refused_certificate(&self, cause: AuthenticationError, why: &str, call: &CallContext) {
         let cause = cause.as_str();
         let kind = Kind::logged(CERTIFICATE_REFUSED, cause);
         if self.shared.refusals.admit(call.peer_address(), None, kind) {
@@ -270,14 +270,14 @@ impl Authentication {
 async fn with_details<B: Default>(
     shared: &Shared,
     path: &str,
-    call: &CallMeta,
+    call: &CallContext,
     response: Response<B>,
 ) -> Response<B> {
     let refusal = unreadable::answer(shared, path, call, response.headers()).await;
     refusal.map_or(response, Status::into_http)
 }
 
-fn overloaded<B: Default>(shared: &Shared, path: &str, call: &CallMeta) -> Response<B> {
+fn overloaded<B: Default>(shared: &Shared, path: &str, call: &CallContext) -> Response<B> {
     unreadable::overloaded(shared, path, call).into_http()
 }
 

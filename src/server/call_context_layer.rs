@@ -30,7 +30,7 @@ use crate::{
     },
     metrics::Metrics,
     proto::ErrorReason,
-    service::{meta::CallMeta, observed::Observed},
+    service::{call_context::CallContext, observed::Observed},
     trace::Ends,
 };
 
@@ -88,15 +88,15 @@ where
         let (path, headers) = (request.uri().path(), request.headers());
         let is_stream = MethodKind::of(path) == MethodKind::Reflection;
         let client = ends.client.map(|client| client.to_string());
-        let mut meta = CallMeta::new(timeout(headers), client.unwrap_or_default());
-        let ids = (meta.request_id.as_str(), meta.peer.as_str());
-        meta.observed = Observed::begin(path, headers, ids, ends, &layer.metrics, &layer.refusals);
-        let observed = meta.observed.clone();
+        let mut call = CallContext::new(timeout(headers), client.unwrap_or_default());
+        let ids = (call.request_id.as_str(), call.peer.as_str());
+        call.observed = Observed::begin(path, headers, ids, ends, &layer.metrics, &layer.refusals);
+        let observed = call.observed.clone();
         // A UUID is always a header's value.
-        let id = HeaderValue::from_str(&meta.request_id).ok();
-        let request_id = meta.request_id.clone();
-        let cut = meta.cut.clone();
-        request.extensions_mut().insert(Arc::new(meta));
+        let id = HeaderValue::from_str(&call.request_id).ok();
+        let request_id = call.request_id.clone();
+        let cut = call.cut.clone();
+        request.extensions_mut().insert(Arc::new(call));
         let request =
             request.map(|body| RequestBody::new(body, cut, is_stream, layer.max_request_bytes));
         let context = observed.as_ref().map(|observed| observed.context().clone());

@@ -27,8 +27,8 @@ use super::{
     metadata,
 };
 use crate::{
-    access::refusals::Refusals, config::Limits, metrics::Metrics, service::meta::LONGEST_CALL,
-    telemetry::ON_REFUSAL,
+    access::refusals::Refusals, config::Limits, metrics::Metrics,
+    service::call_context::MAX_CALL_DURATION, telemetry::ON_REFUSAL,
 };
 
 /// Peers are probed this often ...
@@ -42,7 +42,7 @@ const STREAM_WINDOW: u32 = 65_535;
 const CONNECTION_WINDOW: u32 = 1 << 18;
 const SEND_BUFFER: usize = 65_536;
 /// Every call is over this long after a connection was asked to end; what goes on is cut.
-const GRACE: Duration = LONGEST_CALL.saturating_add(Duration::from_secs(5));
+const GRACE: Duration = MAX_CALL_DURATION.saturating_add(Duration::from_secs(5));
 /// As many again as there may be in progress wait for their messages, or for their answers to be taken, or are calls to
 /// health.
 const CALLS: usize = 2;

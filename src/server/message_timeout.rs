@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::eviction::EvictionQueue;
-use crate::service::meta::CallMeta;
+use crate::service::call_context::CallContext;
 
 /// Time limit for the message of a unary call, which clients send right behind its headers.
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -54,10 +54,10 @@ impl PendingMessage {
 
     /// Completes when the message has not arrived in time, and never if it has. The identity of the caller is not
     /// trusted for longer than this, either.
-    pub(super) async fn missed(self, call: &CallMeta) -> NoMessage {
+    pub(super) async fn missed(self, call: &CallContext) -> NoMessage {
         let arrived = tokio::select! {
             biased;
-            arrived = timeout(MESSAGE_TIMEOUT.min(call.patience()), call.read.cancelled()) => arrived,
+            arrived = timeout(MESSAGE_TIMEOUT.min(call.time_limit()), call.read.cancelled()) => arrived,
             () = self.evicted() => return NoMessage::Evicted,
         };
         drop(self);

@@ -27,7 +27,7 @@ use tower::Service;
 
 use crate::{
     proto,
-    service::{meta::CallMeta, unreadable},
+    service::{call_context::CallContext, unreadable},
 };
 
 type Client<T> = ServerReflectionClient<ServerReflectionServer<T>>;
@@ -108,10 +108,10 @@ impl<T: ServerReflection> ServerReflection for Reflection<T> {
         request: tonic::Request<Streaming<ServerReflectionRequest>>,
     ) -> Result<Response<Self::ServerReflectionInfoStream>, Status> {
         let client = self.client.clone();
-        let meta = CallMeta::of(request.extensions());
+        let call = CallContext::of(request.extensions());
         let responses = request
             .into_inner()
-            .map_err(move |error| unreadable::stream_error(&meta, error))
+            .map_err(move |error| unreadable::stream_error(&call, error))
             .take_until(self.draining.clone().cancelled_owned())
             .and_then(move |request| {
                 let response = respond(client.clone(), request);

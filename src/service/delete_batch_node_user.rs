@@ -1,7 +1,7 @@
 //! `DeleteBatchNodeUser`.
 
 use super::{
-    meta::new_id,
+    call_context::new_id,
     rpc::{Found, Parsed, Rpc, User},
     validate::Checked,
 };

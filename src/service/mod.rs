@@ -1,10 +1,10 @@
 //! The `UserAdmin` service: one short file per rpc that says what is particular to it, and one pipeline that
 //! every rpc passes.
 
+pub mod call_context;
 mod delete_batch_node_user;
 mod delete_hmc_user;
 mod jwks;
-pub mod meta;
 pub mod observed;
 mod operation;
 mod pipeline;

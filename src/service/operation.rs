@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::{Shared, meta::CallMeta, validate::Checked};
+use super::{Shared, call_context::CallContext, validate::Checked};
 use crate::{
     access::quota::Slot,
     error::{Effect, Failure, resource::ResourceNames, status::CallFacts},
@@ -71,7 +71,7 @@ pub struct UpstreamIds {
 /// One call. [`super::pipeline`] runs it, [`super::report`] logs and records it.
 pub(super) struct Operation {
     pub(super) shared: Arc<Shared>,
-    pub(super) meta: Arc<CallMeta>,
+    pub(super) call: Arc<CallContext>,
     pub(super) request: DeleteRequest,
     pub(super) facts: CallFacts,
     pub(super) upstream_ids: UpstreamIds,
@@ -91,22 +91,22 @@ impl Operation {
     /// Creates a call. `known` says whether its target is configured.
     pub(super) fn new(
         shared: Arc<Shared>,
-        meta: Arc<CallMeta>,
+        call: Arc<CallContext>,
         request: DeleteRequest,
         known: bool,
     ) -> Self {
         let in_progress = shared.tasks.token();
         let facts = CallFacts {
             names: Some(request.names),
-            caller: meta.caller_name(),
-            request_id: meta.request_id.clone(),
+            caller: call.caller_name(),
+            request_id: call.request_id.clone(),
             identifiers: request.checked.identifiers.clone(),
             attempts: 0,
             outcome: Effect::NotSent,
         };
         Self {
             shared,
-            meta,
+            call,
             request,
             facts,
             upstream_ids: UpstreamIds::default(),
@@ -123,7 +123,7 @@ impl Operation {
         let DeleteRequest {
             rpc, target, pool, ..
         } = &self.request;
-        let caller = self.meta.caller.as_ref();
+        let caller = self.call.caller.as_ref();
         let access = self.shared.access();
         caller.is_ok_and(|caller| access.policy.allows(caller, rpc, target, pool.as_deref()))
     }

@@ -9,7 +9,7 @@ use tonic::{Code, Response, Status};
 
 use super::{
     Shared,
-    meta::{BAD_TIMEOUT, CallMeta},
+    call_context::{BAD_TIMEOUT, CallContext},
     observed::ended,
     operation::{Admitted, DeleteRequest, Finished, Operation},
     report::outcome_name,
@@ -39,7 +39,7 @@ impl Drop for CancelOnDrop {
 /// configured.
 pub async fn run<T, W>(
     shared: Arc<Shared>,
-    meta: Arc<CallMeta>,
+    call: Arc<CallContext>,
     request: DeleteRequest,
     work: Option<impl FnOnce(Admitted) -> W + Send + 'static>,
 ) -> Result<Response<T>, Status>
@@ -47,7 +47,7 @@ where
     T: Send + 'static,
     W: Future<Output = Finished<T>> + Send + 'static,
 {
-    let mut operation = Operation::new(shared, meta, request, work.is_some());
+    let mut operation = Operation::new(shared, call, request, work.is_some());
     let (deadline, work) = match operation.admit(work) {
         Ok(admitted) => admitted,
         Err(failure) => return operation.refuse(failure).await,
@@ -55,7 +55,7 @@ where
     let disconnected = CancellationToken::new();
     let limits = CallLimits::new(deadline, disconnected.clone());
     let tasks = operation.shared.tasks.clone();
-    let (mut facts, observed) = (operation.facts.clone(), operation.meta.observed.clone());
+    let (mut facts, observed) = (operation.facts.clone(), operation.call.observed.clone());
     // In a box from the start: it is large, and is handed on a few times.
     let work = Box::pin(operation.carry_out(limits, work));
     let task = tasks.spawn(work.with_current_context());
@@ -79,13 +79,13 @@ impl Operation {
         if self.shared.draining.is_cancelled() {
             return Err(Failure::new(ErrorReason::ShuttingDown, "draining"));
         }
-        let Some(deadline) = self.meta.deadline.clone() else {
+        let Some(deadline) = self.call.deadline.clone() else {
             return Err(Failure::invalid(vec![BAD_TIMEOUT]));
         };
         if !deadline.allows_attempt() {
             return Err(Deadline::exceeded("before anything was done"));
         }
-        let caller = self.meta.caller.clone();
+        let caller = self.call.caller.clone();
         let caller = caller.map_err(|unidentified| Failure::unidentified(unidentified.as_str()))?;
         let room = Arc::clone(&self.shared.room).try_acquire_owned();
         let full = |_| Failure::new(ErrorReason::Overloaded, "too many calls");
@@ -130,7 +130,7 @@ impl Operation {
             return Err(self.fail(&failure, false));
         }
         let work = work(Admitted {
-            request_id: self.meta.request_id.clone(),
+            request_id: self.call.request_id.clone(),
             caller: self.facts.caller.clone(),
             limits: limits.clone(),
         });
@@ -219,7 +219,7 @@ mod tests {
         identity::Identity,
         service::{
             Shared,
-            meta::CallMeta,
+            call_context::CallContext,
             operation::{Admitted, DeleteRequest, Finished},
             validate::Checked,
         },
@@ -276,11 +276,11 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("useradmin-test-{}", Uuid::new_v4()));
         let shared = shared(&folder).await;
         for (begun, outcome) in [(0, "not_sent"), (2, "unknown"), (1, "unknown")] {
-            let mut meta = CallMeta::new(None, String::new());
-            meta.caller = Ok(Identity::Anonymous);
+            let mut call = CallContext::new(None, String::new());
+            call.caller = Ok(Identity::Anonymous);
             let answer = run(
                 Arc::clone(&shared),
-                Arc::new(meta),
+                Arc::new(call),
                 request(),
                 Some(move |given: Admitted| async move { work(begun, &given) }),
             );

@@ -6,7 +6,7 @@ use tonic::{Response, Status};
 
 use super::{
     Shared,
-    meta::{CallMeta, new_id},
+    call_context::{CallContext, new_id},
     operation::Operation,
 };
 use crate::{
@@ -33,11 +33,11 @@ fn kind(reason: ErrorReason) -> Kind {
 
 impl Shared {
     /// Counts a call that is refused for this reason. Returns how to report it, or `None` if a summary will.
-    pub(super) fn report_refusal(&self, meta: &CallMeta, reason: ErrorReason) -> Option<Kind> {
+    pub(super) fn report_refusal(&self, call: &CallContext, reason: ErrorReason) -> Option<Kind> {
         let kind = kind(reason);
         let reported = self
             .refusals
-            .admit(meta.peer_address(), meta.caller.as_ref().ok(), kind);
+            .admit(call.peer_address(), call.caller.as_ref().ok(), kind);
         reported.then_some(kind)
     }
 
@@ -95,7 +95,7 @@ impl Shared {
 impl Operation {
     /// Returns the status of a call that was not admitted. Logs and records the refusal, unless a summary will.
     pub(super) async fn refuse<T>(mut self, failure: Failure) -> Result<Response<T>, Status> {
-        let reported = self.shared.report_refusal(&self.meta, failure.reason);
+        let reported = self.shared.report_refusal(&self.call, failure.reason);
         if let Some(Kind {
             outcome: Some(outcome),
             reason,

@@ -8,7 +8,7 @@ use tonic::{Code, Status};
 
 use super::{
     Shared,
-    meta::CallMeta,
+    call_context::CallContext,
     operation::{DeleteRequest, Operation},
 };
 use crate::{
@@ -23,19 +23,19 @@ use crate::{
 
 /// A record of a call of which no more is known than what the transport knows.
 pub(super) fn entry(
-    meta: &CallMeta,
+    call: &CallContext,
     rpc: &'static str,
     event: Event,
     outcome: &'static str,
     reason: &'static str,
 ) -> Entry {
-    let caller = meta.caller.as_ref();
+    let caller = call.caller.as_ref();
     Entry {
-        request_id: meta.request_id.clone(),
-        caller: short(&meta.caller_name()).to_owned(),
+        request_id: call.request_id.clone(),
+        caller: short(&call.caller_name()).to_owned(),
         auth: caller.map_or("none", Identity::kind),
         cause: caller.err().map_or("", |cause| cause.as_str()),
-        peer: short(&meta.peer).to_owned(),
+        peer: short(&call.peer).to_owned(),
         rpc,
         ..Entry::new(OffsetDateTime::now_utc(), event, outcome, reason)
     }
@@ -45,7 +45,7 @@ pub(super) fn entry(
 /// deadline.
 pub(super) fn record(
     shared: &Shared,
-    meta: &CallMeta,
+    call: &CallContext,
     entry: Entry,
 ) -> impl Future<Output = ()> + Send + use<> {
     let audit = shared.audit.clone();
@@ -62,7 +62,7 @@ pub(super) fn record(
             );
         }
     });
-    let deadline = meta.deadline.clone();
+    let deadline = call.deadline.clone();
     async move {
         if let Some(deadline) = deadline {
             let _late = deadline.bound(recorded).await;
@@ -91,7 +91,7 @@ impl Operation {
             upstream_request_id: short(&self.upstream_ids.upstream_request_id).to_owned(),
             attempts: self.facts.attempts,
             caller_gone: gone,
-            ..entry(&self.meta, self.request.rpc, event, outcome, reason)
+            ..entry(&self.call, self.request.rpc, event, outcome, reason)
         }
     }
 
@@ -103,7 +103,7 @@ impl Operation {
         gone: bool,
     ) -> impl Future<Output = ()> + Send + use<> {
         let entry = self.entry(Event::Outcome, outcome, reason, gone);
-        record(&self.shared, &self.meta, entry)
+        record(&self.shared, &self.call, entry)
     }
 
     pub(super) fn fail(&self, failure: &Failure, gone: bool) -> Status {
@@ -128,10 +128,10 @@ impl Operation {
         let target = if self.known { target.as_str() } else { "" };
         let calls = &self.shared.metrics.calls;
         calls.outcome(names.upstream, target, outcome);
-        if let Some(observed) = &self.meta.observed {
+        if let Some(observed) = &self.call.observed {
             observed.end(code, reason, || {
                 vec![
-                    KeyValue::new("useradmin.request_id", self.meta.request_id.clone()),
+                    KeyValue::new("useradmin.request_id", self.call.request_id.clone()),
                     KeyValue::new("useradmin.target", target.to_owned()),
                     KeyValue::new("useradmin.outcome", outcome),
                     KeyValue::new("useradmin.attempts", i64::from(self.facts.attempts)),
@@ -157,13 +157,13 @@ impl Operation {
             (code, reason)
         };
         self.observe(code, outcome, reason);
-        let trace_id = self.meta.trace_id();
+        let trace_id = self.call.trace_id();
         tracing::info!(
-            request_id = self.meta.request_id,
+            request_id = self.call.request_id,
             trace_id,
             rpc = self.request.rpc,
             caller = short(&self.facts.caller),
-            peer = short(&self.meta.peer),
+            peer = short(&self.call.peer),
             alias = short(&self.request.target),
             code = ?code,
             reason,
@@ -171,7 +171,7 @@ impl Operation {
             attempts = self.facts.attempts,
             client_request_id = short(self.client_request_id()),
             upstream_request_id = short(&self.upstream_ids.upstream_request_id),
-            elapsed_ms = u64::try_from(self.meta.received.elapsed().as_millis()).unwrap_or(u64::MAX),
+            elapsed_ms = u64::try_from(self.call.received.elapsed().as_millis()).unwrap_or(u64::MAX),
             context = short(context),
             caller_gone,
             "call"

@@ -6,7 +6,7 @@ use tonic::{Request, Response, Status};
 
 use super::{
     Shared,
-    meta::CallMeta,
+    call_context::CallContext,
     operation::{Admitted, DeleteRequest, Finished, UpstreamIds},
     pipeline,
     validate::Checked,
@@ -78,7 +78,7 @@ pub async fn handle<R: Rpc>(
     shared: Arc<Shared>,
     request: Request<R::Request>,
 ) -> Result<Response<R::Response>, Status> {
-    let meta = CallMeta::of_read(request.extensions());
+    let call = CallContext::message_received(request.extensions());
     let request = request.into_inner();
     let names = R::Platform::NAMES;
     let group = R::Platform::group(&shared.targets);
@@ -117,7 +117,7 @@ pub async fn handle<R: Rpc>(
             finish::<R>(order.user, parsed.client_request_id, result, conclusion)
         }
     });
-    pipeline::run(shared, meta, subject, work).await
+    pipeline::run(shared, call, subject, work).await
 }
 
 fn finish<R: Rpc>(

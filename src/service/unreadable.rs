@@ -7,7 +7,7 @@ use tonic::{Code, Status, metadata::MetadataValue};
 
 use super::{
     Shared,
-    meta::CallMeta,
+    call_context::CallContext,
     report::{entry, record},
     rpcs::rpc,
 };
@@ -41,21 +41,21 @@ const ENCODINGS: &str = "identity,gzip";
 pub async fn answer(
     shared: &Shared,
     path: &str,
-    meta: &CallMeta,
+    call: &CallContext,
     headers: &HeaderMap,
 ) -> Option<Status> {
     if headers.contains_key("grpc-status-details-bin") {
         return None;
     }
-    if meta.cut.is_cancelled() && !meta.read.is_cancelled() {
+    if call.cut.is_cancelled() && !call.read.is_cancelled() {
         // What is answered reaches nobody.
-        if let Some(observed) = &meta.observed {
+        if let Some(observed) = &call.observed {
             observed.give_up();
         }
         return None;
     }
     let violation = violation(&Status::from_header_map(headers)?)?;
-    Some(invalid(shared, path, meta, violation).await)
+    Some(invalid(shared, path, call, violation).await)
 }
 
 /// Returns what is wrong with a request that the transport refused.
@@ -91,19 +91,24 @@ fn violation(refused: &Status) -> Option<Violation> {
 }
 
 /// Refuses a call for this violation.
-pub async fn invalid(shared: &Shared, path: &str, meta: &CallMeta, violation: Violation) -> Status {
+pub async fn invalid(
+    shared: &Shared,
+    path: &str,
+    call: &CallContext,
+    violation: Violation,
+) -> Status {
     let context = violation.description;
     let failure = Failure::invalid(vec![violation]);
-    refuse(shared, path, meta, failure, context).await
+    refuse(shared, path, call, failure, context).await
 }
 
 /// Returns the details of a stream of requests that ends because one of them cannot be read.
 #[must_use]
-pub fn stream_error(meta: &CallMeta, error: Status) -> Status {
+pub fn stream_error(call: &CallContext, error: Status) -> Status {
     let Some(violation) = violation(&error) else {
         return error;
     };
-    let facts = CallFacts::of_request(meta.request_id.clone());
+    let facts = CallFacts::of_request(call.request_id.clone());
     refusal(&Failure::invalid(vec![violation]), &facts)
 }
 
@@ -119,30 +124,30 @@ fn refusal(failure: &Failure, facts: &CallFacts) -> Status {
 }
 
 /// Refuses a call whose message has not arrived in time.
-pub async fn never_came(shared: &Shared, path: &str, meta: &CallMeta) -> Status {
+pub async fn never_came(shared: &Shared, path: &str, call: &CallContext) -> Status {
     let failure = Deadline::exceeded("waiting for the request message");
     let context = "the request message did not come";
-    refuse(shared, path, meta, failure, context).await
+    refuse(shared, path, call, failure, context).await
 }
 
 /// Refuses a call that the server has no capacity for. Its caller is not authenticated.
-pub fn overloaded(shared: &Shared, path: &str, meta: &CallMeta) -> Status {
+pub fn overloaded(shared: &Shared, path: &str, call: &CallContext) -> Status {
     let failure = Failure::new(ErrorReason::Overloaded, "too many calls");
     let Some((rpc, names)) = rpc(path) else {
-        return refuse_other(shared, path, meta, &failure, "too many calls");
+        return refuse_other(shared, path, call, &failure, "too many calls");
     };
-    let status = status(&failure, &facts(names, meta));
-    if shared.report_refusal(meta, failure.reason).is_some() {
-        tell(meta, rpc, &failure, status.code(), "too many calls");
+    let status = status(&failure, &facts(names, call));
+    if shared.report_refusal(call, failure.reason).is_some() {
+        tell(call, rpc, &failure, status.code(), "too many calls");
     }
-    meta.ended(status, failure.reason)
+    call.ended(status, failure.reason)
 }
 
-fn facts(names: &'static ResourceNames, meta: &CallMeta) -> CallFacts {
+fn facts(names: &'static ResourceNames, call: &CallContext) -> CallFacts {
     CallFacts {
         names: Some(names),
-        request_id: meta.request_id.clone(),
-        caller: meta.caller_name(),
+        request_id: call.request_id.clone(),
+        caller: call.caller_name(),
         ..CallFacts::default()
     }
 }
@@ -151,46 +156,46 @@ fn facts(names: &'static ResourceNames, meta: &CallMeta) -> CallFacts {
 pub async fn refuse(
     shared: &Shared,
     path: &str,
-    meta: &CallMeta,
+    call: &CallContext,
     failure: Failure,
     context: &str,
 ) -> Status {
     let Some((rpc, names)) = rpc(path) else {
-        return refuse_other(shared, path, meta, &failure, context);
+        return refuse_other(shared, path, call, &failure, context);
     };
-    let facts = facts(names, meta);
-    let failure = match meta.caller {
+    let facts = facts(names, call);
+    let failure = match call.caller {
         Ok(_) => failure,
         Err(unidentified) => Failure::unidentified(unidentified.as_str()),
     };
     let status = refusal(&failure, &facts);
-    if let Some(kind) = shared.report_refusal(meta, failure.reason) {
+    if let Some(kind) = shared.report_refusal(call, failure.reason) {
         // Refused identities are recorded even if the message cannot be decoded.
         if let Some(outcome) = kind.outcome {
-            let refused = entry(meta, rpc, Event::Outcome, outcome, kind.reason);
-            record(shared, meta, refused).await;
+            let refused = entry(call, rpc, Event::Outcome, outcome, kind.reason);
+            record(shared, call, refused).await;
         }
-        tell(meta, rpc, &failure, status.code(), context);
+        tell(call, rpc, &failure, status.code(), context);
     }
-    meta.ended(status, failure.reason)
+    call.ended(status, failure.reason)
 }
 
 /// Refuses a call of a service without a pipeline.
 fn refuse_other(
     shared: &Shared,
     path: &str,
-    meta: &CallMeta,
+    call: &CallContext,
     failure: &Failure,
     context: &str,
 ) -> Status {
     let reason = failure.reason.as_str_name();
     let kind = Kind::logged("refused", reason);
-    if shared.refusals.admit(meta.peer_address(), None, kind) {
+    if shared.refusals.admit(call.peer_address(), None, kind) {
         let unauthenticated = failure.reason == ErrorReason::CallerUnauthenticated;
-        let cause = meta.caller.as_ref().err().filter(|_| unauthenticated);
+        let cause = call.caller.as_ref().err().filter(|_| unauthenticated);
         tracing::info!(
-            request_id = meta.request_id,
-            peer = meta.peer,
+            request_id = call.request_id,
+            peer = call.peer,
             path = cut(path, MAX_TEXT_BYTES),
             reason,
             cause = cause.map(|cause| cause.as_str()),
@@ -198,19 +203,19 @@ fn refuse_other(
             "refused"
         );
     }
-    refusal(failure, &CallFacts::of_request(meta.request_id.clone()))
+    refusal(failure, &CallFacts::of_request(call.request_id.clone()))
 }
 
 /// The line of the call in the log, with what is known of it.
-fn tell(meta: &CallMeta, rpc: &'static str, failure: &Failure, code: Code, context: &str) {
-    let (trace_id, caller) = (meta.trace_id(), meta.caller_name());
-    let cause = meta.caller.as_ref().err().map(|cause| cause.as_str());
+fn tell(call: &CallContext, rpc: &'static str, failure: &Failure, code: Code, context: &str) {
+    let (trace_id, caller) = (call.trace_id(), call.caller_name());
+    let cause = call.caller.as_ref().err().map(|cause| cause.as_str());
     tracing::info!(
-        request_id = meta.request_id,
+        request_id = call.request_id,
         trace_id,
         rpc,
         caller,
-        peer = meta.peer,
+        peer = call.peer,
         code = ?code,
         reason = failure.reason.as_str_name(),
         outcome = "not_sent",

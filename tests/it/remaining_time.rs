@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::Notify, time::sleep};
 use tonic::Code;
-use useradmin::service::meta::CallMeta;
+use useradmin::service::call_context::CallContext;
 use useradmin_testkit::{
     App, Console, Reply, Step, Upstream, batch_deleted, batch_request, batch_section, batch_within,
     by_id, timed, token_or, usual,
@@ -95,7 +95,7 @@ async fn the_time_of_a_call_is_the_caller_s_but_no_more_than_a_minute() {
         (Some(b"99999999H"), 59_900),
     ];
     for (timeout, milliseconds) in rows {
-        let meta = CallMeta::new(timeout, String::new());
+        let meta = CallContext::new(timeout, String::new());
         assert_eq!(meta.remaining(), Duration::from_millis(milliseconds));
     }
 }

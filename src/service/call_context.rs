@@ -16,7 +16,7 @@ use crate::{
 /// For a caller who sets no deadline.
 const DEFAULT: Duration = Duration::from_secs(30);
 /// No call takes longer.
-pub const LONGEST_CALL: Duration = Duration::from_mins(1);
+pub const MAX_CALL_DURATION: Duration = Duration::from_mins(1);
 /// The answer leaves this long before the caller's deadline.
 const MARGIN: Duration = Duration::from_millis(100);
 
@@ -28,7 +28,7 @@ pub const BAD_TIMEOUT: Violation = Violation {
 
 /// What the transport knows of a call.
 #[derive(Clone, Debug)]
-pub struct CallMeta {
+pub struct CallContext {
     /// Made by this server.
     pub request_id: String,
     /// The verified identity, or why there is none.
@@ -48,20 +48,20 @@ pub struct CallMeta {
 }
 
 /// Of a call of which nothing is known.
-impl Default for CallMeta {
+impl Default for CallContext {
     fn default() -> Self {
         Self::new(None, String::new())
     }
 }
 
-impl CallMeta {
+impl CallContext {
     /// A call that arrives now, with the text of its `grpc-timeout`; nobody has asked yet who calls.
     #[must_use]
     pub fn new(timeout: Option<&[u8]>, peer: String) -> Self {
         let received = Instant::now();
         let time = match timeout {
             None => Some(DEFAULT),
-            Some(text) => parse_timeout(text).map(|time| time.min(LONGEST_CALL)),
+            Some(text) => parse_timeout(text).map(|time| time.min(MAX_CALL_DURATION)),
         };
         Self {
             request_id: new_id(),
@@ -90,10 +90,10 @@ impl CallMeta {
 
     /// Of a call whose message has been read.
     #[must_use]
-    pub fn of_read(extensions: &Extensions) -> Arc<Self> {
-        let meta = Self::of(extensions);
-        meta.read.cancel();
-        meta
+    pub fn message_received(extensions: &Extensions) -> Arc<Self> {
+        let call = Self::of(extensions);
+        call.read.cancel();
+        call
     }
 
     /// The time that is left.
@@ -107,7 +107,7 @@ impl CallMeta {
     /// How long the beginning of the call may take. A deadline that could not be read is told of as soon as the
     /// message is there.
     #[must_use]
-    pub fn patience(&self) -> Duration {
+    pub fn time_limit(&self) -> Duration {
         self.deadline.as_ref().map_or(DEFAULT, Deadline::remaining)
     }
 
