@@ -30,7 +30,7 @@ use crate::{
     },
     metrics::Metrics,
     proto::ErrorReason,
-    service::{call_context::CallContext, observed::Observed},
+    service::{call_context::CallContext, instrument::CallInstrument},
     trace::Ends,
 };
 
@@ -90,8 +90,9 @@ where
         let client = ends.client.map(|client| client.to_string());
         let mut call = CallContext::new(timeout(headers), client.unwrap_or_default());
         let ids = (call.request_id.as_str(), call.peer.as_str());
-        call.observed = Observed::begin(path, headers, ids, ends, &layer.metrics, &layer.refusals);
-        let observed = call.observed.clone();
+        call.instrument =
+            CallInstrument::start(path, headers, ids, ends, &layer.metrics, &layer.refusals);
+        let instrument = call.instrument.clone();
         // A UUID is always a header's value.
         let id = HeaderValue::from_str(&call.request_id).ok();
         let request_id = call.request_id.clone();
@@ -99,24 +100,26 @@ where
         request.extensions_mut().insert(Arc::new(call));
         let request =
             request.map(|body| RequestBody::new(body, cut, is_stream, layer.max_request_bytes));
-        let context = observed.as_ref().map(|observed| observed.context().clone());
+        let context = instrument
+            .as_ref()
+            .map(|instrument| instrument.context().clone());
         let answer = self.inner.call(request);
         let answer = AssertUnwindSafe(answer).catch_unwind();
         let answer = answer.with_context(context.unwrap_or_default());
         Box::pin(async move {
             let answer = answer.await.unwrap_or_else(|_| {
-                if let Some(observed) = &observed {
+                if let Some(instrument) = &instrument {
                     let reason = ErrorReason::Internal.as_str_name();
-                    observed.end_with(Code::Internal, reason);
+                    instrument.end_with(Code::Internal, reason);
                 }
                 Ok(panicked(request_id))
             });
             let answer = answer?;
             // Of what no handler was asked for, no more is known than its code.
-            if let Some(observed) = observed.filter(|observed| !observed.has_ended())
+            if let Some(instrument) = instrument.filter(|instrument| !instrument.has_ended())
                 && let Some(code) = code(answer.headers())
             {
-                observed.end_with(code, "");
+                instrument.end_with(code, "");
             }
             Ok(with_request_id(answer, id))
         })

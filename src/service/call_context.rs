@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Extensions, Status};
 use uuid::Builder;
 
-use super::observed::{Observed, address_of, ended};
+use super::instrument::{CallInstrument, address_of, ended};
 use crate::{
     access::authentication_error::AuthenticationError, error::Violation, identity::Identity,
     proto::ErrorReason, trace, upstream::deadline::Deadline,
@@ -44,7 +44,7 @@ pub struct CallContext {
     /// Cancelled when the rest of its message cannot come any more.
     pub cut: CancellationToken,
     /// What monitoring sees of it; `None` where it is none of the rpcs.
-    pub observed: Option<Arc<Observed>>,
+    pub instrument: Option<Arc<CallInstrument>>,
 }
 
 /// Of a call of which nothing is known.
@@ -71,21 +71,21 @@ impl CallContext {
             received,
             read: CancellationToken::new(),
             cut: CancellationToken::new(),
-            observed: None,
+            instrument: None,
         }
     }
 
     /// The id of the trace that the call belongs to.
     #[must_use]
     pub fn trace_id(&self) -> Option<String> {
-        let observed = self.observed.as_ref()?;
-        trace::trace_id(observed.context())
+        let instrument = self.instrument.as_ref()?;
+        trace::trace_id(instrument.context())
     }
 
     /// Notes that the call ends with this status.
     #[must_use]
     pub fn ended(&self, status: Status, reason: ErrorReason) -> Status {
-        ended(self.observed.as_deref(), status, reason)
+        ended(self.instrument.as_deref(), status, reason)
     }
 
     /// Of a call whose message has been read.

@@ -4,8 +4,8 @@
 pub mod call_context;
 mod delete_batch_node_user;
 mod delete_hmc_user;
+pub mod instrument;
 mod jwks;
-pub mod observed;
 mod operation;
 mod pipeline;
 mod refusal;

@@ -10,7 +10,7 @@ use tonic::{Code, Response, Status};
 use super::{
     Shared,
     call_context::{BAD_TIMEOUT, CallContext},
-    observed::ended,
+    instrument::ended,
     operation::{Admitted, DeleteRequest, Finished, Operation},
     report::outcome_name,
 };
@@ -55,7 +55,7 @@ where
     let disconnected = CancellationToken::new();
     let limits = CallLimits::new(deadline, disconnected.clone());
     let tasks = operation.shared.tasks.clone();
-    let (mut facts, observed) = (operation.facts.clone(), operation.call.observed.clone());
+    let (mut facts, instrument) = (operation.facts.clone(), operation.call.instrument.clone());
     // In a box from the start: it is large, and is handed on a few times.
     let work = Box::pin(operation.carry_out(limits, work));
     let task = tasks.spawn(work.with_current_context());
@@ -66,7 +66,7 @@ where
         facts.outcome = Effect::Unknown;
         let failure = Failure::internal("the task of the call has gone");
         Err(ended(
-            observed.as_deref(),
+            instrument.as_deref(),
             status(&failure, &facts),
             failure.reason,
         ))

@@ -128,8 +128,8 @@ impl Operation {
         let target = if self.known { target.as_str() } else { "" };
         let calls = &self.shared.metrics.calls;
         calls.outcome(names.upstream, target, outcome);
-        if let Some(observed) = &self.call.observed {
-            observed.end(code, reason, || {
+        if let Some(instrument) = &self.call.instrument {
+            instrument.end(code, reason, || {
                 vec![
                     KeyValue::new("useradmin.request_id", self.call.request_id.clone()),
                     KeyValue::new("useradmin.target", target.to_owned()),

@@ -49,8 +49,8 @@ pub async fn answer(
     }
     if call.cut.is_cancelled() && !call.read.is_cancelled() {
         // What is answered reaches nobody.
-        if let Some(observed) = &call.observed {
-            observed.give_up();
+        if let Some(instrument) = &call.instrument {
+            instrument.end_as_cancelled();
         }
         return None;
     }

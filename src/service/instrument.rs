@@ -25,7 +25,7 @@ use crate::{
 const CANCELLED: Kind = Kind::logged("call", "Cancelled");
 
 /// One call.
-pub struct Observed {
+pub struct CallInstrument {
     rpc: &'static str,
     request_id: String,
     peer: String,
@@ -36,18 +36,18 @@ pub struct Observed {
     ended: AtomicBool,
 }
 
-impl fmt::Debug for Observed {
+impl fmt::Debug for CallInstrument {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Observed")
+        f.debug_struct("CallInstrument")
             .field("rpc", &self.rpc)
             .finish_non_exhaustive()
     }
 }
 
-impl Observed {
+impl CallInstrument {
     /// It arrives at this path; `None` when that is none of the rpcs.
     #[must_use]
-    pub fn begin(
+    pub fn start(
         path: &str,
         headers: &HeaderMap,
         (request_id, peer): (&str, &str),
@@ -98,9 +98,9 @@ impl Observed {
     }
 }
 
-impl Observed {
+impl CallInstrument {
     /// The caller has gone before there was anything to do.
-    pub fn give_up(&self) {
+    pub fn end_as_cancelled(&self) {
         if self.has_ended() {
             return;
         }
@@ -128,7 +128,7 @@ impl Observed {
 }
 
 /// Notes that the call ends with this status.
-pub(super) fn ended(call: Option<&Observed>, status: Status, reason: ErrorReason) -> Status {
+pub(super) fn ended(call: Option<&CallInstrument>, status: Status, reason: ErrorReason) -> Status {
     if let Some(call) = call {
         call.end_with(status.code(), reason.as_str_name());
     }
@@ -136,9 +136,9 @@ pub(super) fn ended(call: Option<&Observed>, status: Status, reason: ErrorReason
 }
 
 /// Whoever has an answer for the call has ended it by now.
-impl Drop for Observed {
+impl Drop for CallInstrument {
     fn drop(&mut self) {
-        self.give_up();
+        self.end_as_cancelled();
     }
 }
 
