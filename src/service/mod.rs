@@ -2,6 +2,7 @@
 //! every rpc passes.
 
 pub mod call_context;
+mod call_log;
 mod delete_batch_node_user;
 mod delete_hmc_user;
 pub mod instrument;
@@ -9,7 +10,6 @@ mod jwks;
 mod operation;
 mod pipeline;
 mod refusal;
-mod report;
 mod rpc;
 pub mod rpcs;
 pub mod unreadable;

@@ -54,7 +54,7 @@ pub struct Finished<T> {
     /// The book of the DELETEs.
     pub attempts: Attempts,
     /// Identifiers that the upstream told.
-    pub learned: Vec<(&'static str, String)>,
+    pub identifiers: Vec<(&'static str, String)>,
     /// What finds the call in the upstream's own logs.
     pub upstream_ids: UpstreamIds,
 }
@@ -68,7 +68,7 @@ pub struct UpstreamIds {
     pub upstream_request_id: String,
 }
 
-/// One call. [`super::pipeline`] runs it, [`super::report`] logs and records it.
+/// One call. [`super::pipeline`] runs it, [`super::call_log`] logs and records it.
 pub(super) struct Operation {
     pub(super) shared: Arc<Shared>,
     pub(super) call: Arc<CallContext>,

@@ -10,9 +10,9 @@ use tonic::{Code, Response, Status};
 use super::{
     Shared,
     call_context::{BAD_TIMEOUT, CallContext},
+    call_log::outcome_name,
     instrument::ended,
     operation::{Admitted, DeleteRequest, Finished, Operation},
-    report::outcome_name,
 };
 use crate::{
     access::quota::Slot,
@@ -57,7 +57,7 @@ where
     let tasks = operation.shared.tasks.clone();
     let (mut facts, instrument) = (operation.facts.clone(), operation.call.instrument.clone());
     // In a box from the start: it is large, and is handed on a few times.
-    let work = Box::pin(operation.carry_out(limits, work));
+    let work = Box::pin(operation.execute(limits, work));
     let task = tasks.spawn(work.with_current_context());
     let guard = CancelOnDrop(disconnected);
     let answer = task.await;
@@ -118,7 +118,7 @@ impl Operation {
     }
 
     /// The part that runs to its end even when the caller goes away.
-    async fn carry_out<T, W>(
+    async fn execute<T, W>(
         mut self,
         limits: CallLimits,
         work: impl FnOnce(Admitted) -> W + Send,
@@ -126,7 +126,7 @@ impl Operation {
     where
         W: Future<Output = Finished<T>> + Send,
     {
-        if let Err(failure) = self.intend(&limits.deadline).await {
+        if let Err(failure) = self.record_intent(&limits.deadline).await {
             return Err(self.fail(&failure, false));
         }
         let work = work(Admitted {
@@ -136,9 +136,9 @@ impl Operation {
         });
         let finished = AssertUnwindSafe(work).catch_unwind().await;
         let result = if let Ok(finished) = finished {
-            self.learn(finished)
+            self.apply(finished)
         } else {
-            Err(self.lost(limits.deletes()))
+            Err(self.record_panic(limits.deletes()))
         };
         if self.facts.outcome == Effect::NotSent && result.is_err() {
             self.give_back_slot();
@@ -148,7 +148,7 @@ impl Operation {
             Ok((_, outcome)) => (outcome_name(*outcome), ""),
             Err(failure) => (self.facts.outcome.as_str(), failure.reason.as_str_name()),
         };
-        self.close(outcome, reason, gone).await;
+        self.record_outcome(outcome, reason, gone).await;
         match result {
             Ok((response, outcome)) => {
                 self.log(Code::Ok, outcome_name(outcome), "", "", gone);
@@ -158,7 +158,7 @@ impl Operation {
         }
     }
 
-    async fn intend(&mut self, deadline: &Deadline) -> Result<(), Failure> {
+    async fn record_intent(&mut self, deadline: &Deadline) -> Result<(), Failure> {
         if self.request.validate_only {
             return Ok(());
         }
@@ -183,7 +183,7 @@ impl Operation {
     }
 
     /// The work has panicked, and its book is lost but for the DELETEs begun.
-    fn lost(&mut self, begun: u32) -> Failure {
+    fn record_panic(&mut self, begun: u32) -> Failure {
         self.facts.attempts = begun;
         self.facts.outcome = match begun {
             0 => Effect::NotSent,
@@ -192,11 +192,11 @@ impl Operation {
         Failure::internal("a panic")
     }
 
-    fn learn<T>(&mut self, finished: Finished<T>) -> Result<(T, DeleteOutcome), Failure> {
+    fn apply<T>(&mut self, finished: Finished<T>) -> Result<(T, DeleteOutcome), Failure> {
         self.facts.attempts = finished.attempts.count();
         self.facts.outcome = finished.attempts.effect();
         self.upstream_ids = finished.upstream_ids;
-        for (key, value) in finished.learned {
+        for (key, value) in finished.identifiers {
             self.facts.identifiers.retain(|(known, _)| *known != key);
             self.facts.identifiers.push((key, value));
         }

@@ -102,7 +102,7 @@ impl Operation {
             ..
         }) = reported
         {
-            self.close(outcome, reason, false).await;
+            self.record_outcome(outcome, reason, false).await;
         }
         self.hide_alias();
         if reported.is_some() {

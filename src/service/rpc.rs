@@ -131,12 +131,12 @@ fn finish<R: Rpc>(
         upstream_request_id: conclusion.upstream_request_id.clone(),
     };
     let attempts = conclusion.attempts.clone();
-    let learned = R::Platform::identifiers(&conclusion.found);
+    let identifiers = R::Platform::identifiers(&conclusion.found);
     let result = result.map(|outcome| (R::response(outcome, user, conclusion), outcome));
     Finished {
         result,
         attempts,
-        learned,
+        identifiers,
         upstream_ids,
     }
 }

@@ -8,7 +8,7 @@ use tonic::{Code, Status, metadata::MetadataValue};
 use super::{
     Shared,
     call_context::CallContext,
-    report::{entry, record},
+    call_log::{entry, record},
     rpcs::rpc,
 };
 use crate::{

@@ -96,7 +96,7 @@ impl Operation {
     }
 
     /// Records how the call ended.
-    pub(super) fn close(
+    pub(super) fn record_outcome(
         &self,
         outcome: &'static str,
         reason: &'static str,
