@@ -32,7 +32,7 @@ use crate::{
     service::{
         Shared,
         call_context::{BAD_TIMEOUT, CallContext},
-        unreadable,
+        transport_errors,
     },
 };
 
@@ -160,7 +160,7 @@ impl Authentication {
             () = pending.evicted() => return Ok(overloaded(shared, path, &call)),
         }
         if let Some(violation) = violation {
-            let refusal = unreadable::invalid(shared, path, &call, violation).await;
+            let refusal = transport_errors::invalid(shared, path, &call, violation).await;
             return Ok(refusal.into_http());
         }
         let call = Arc::new(call);
@@ -174,7 +174,7 @@ impl Authentication {
         };
         Ok(match no_message {
             NoMessage::Evicted => overloaded(shared, path, &call),
-            NoMessage::TimedOut => unreadable::never_came(shared, path, &call)
+            NoMessage::TimedOut => transport_errors::message_timed_out(shared, path, &call)
                 .await
                 .into_http(),
         })
@@ -201,13 +201,14 @@ impl Authentication {
             self.authenticate(credentials, &mut call).await;
             if let Err(cause) = call.caller {
                 let failure = Failure::unidentified(cause.as_str());
-                let refusal = unreadable::refuse(shared, path, &call, failure, cause.as_str());
+                let refusal =
+                    transport_errors::refuse(shared, path, &call, failure, cause.as_str());
                 return Ok(refusal.await.into_http());
             }
         }
         let bad_timeout = call.deadline.is_none().then_some(BAD_TIMEOUT);
         if let Some(violation) = violation.or(bad_timeout) {
-            let refusal = unreadable::invalid(shared, path, &call, violation).await;
+            let refusal = transport_errors::invalid(shared, path, &call, violation).await;
             return Ok(refusal.into_http());
         }
         let call = Arc::new(call);
@@ -273,12 +274,12 @@ async fn with_details<B: Default>(
     call: &CallContext,
     response: Response<B>,
 ) -> Response<B> {
-    let refusal = unreadable::answer(shared, path, call, response.headers()).await;
+    let refusal = transport_errors::answer(shared, path, call, response.headers()).await;
     refusal.map_or(response, Status::into_http)
 }
 
 fn overloaded<B: Default>(shared: &Shared, path: &str, call: &CallContext) -> Response<B> {
-    unreadable::overloaded(shared, path, call).into_http()
+    transport_errors::overloaded(shared, path, call).into_http()
 }
 
 /// Returns the bearer token of the only `authorization` header (RFC 6750, section 2.1), or `None` without such a header.

@@ -6,7 +6,7 @@ use http::{
     header::{AUTHORIZATION, CONTENT_TYPE},
 };
 
-use crate::{error::Violation, service::unreadable::ENCODING};
+use crate::{error::Violation, service::transport_errors::ENCODING};
 
 /// Largest header list that HTTP/2 reads, in bytes as [`size`] counts them. A connection buffers this much for a header
 /// list that has not ended, and up to twice as much with the overhead of many small fields.

@@ -27,7 +27,7 @@ use tower::Service;
 
 use crate::{
     proto,
-    service::{call_context::CallContext, unreadable},
+    service::{call_context::CallContext, transport_errors},
 };
 
 type Client<T> = ServerReflectionClient<ServerReflectionServer<T>>;
@@ -111,7 +111,7 @@ impl<T: ServerReflection> ServerReflection for Reflection<T> {
         let call = CallContext::of(request.extensions());
         let responses = request
             .into_inner()
-            .map_err(move |error| unreadable::stream_error(&call, error))
+            .map_err(move |error| transport_errors::stream_error(&call, error))
             .take_until(self.draining.clone().cancelled_owned())
             .and_then(move |request| {
                 let response = respond(client.clone(), request);

@@ -14,7 +14,7 @@ use flate2::bufread::GzDecoder;
 use http_body::{Body, Frame, SizeHint};
 use tokio_util::sync::CancellationToken;
 
-use crate::service::unreadable::{SECOND_MEMBER, SECOND_MESSAGE};
+use crate::service::transport_errors::{SECOND_MEMBER, SECOND_MESSAGE};
 
 /// A flag and the length of the message (gRPC over HTTP/2, "Length-Prefixed-Message").
 const PREFIX: usize = 5;

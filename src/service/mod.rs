@@ -12,7 +12,7 @@ mod pipeline;
 mod refusal;
 mod rpc;
 pub mod rpcs;
-pub mod unreadable;
+pub mod transport_errors;
 pub mod validate;
 
 use std::sync::Arc;

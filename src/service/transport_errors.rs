@@ -124,7 +124,7 @@ fn refusal(failure: &Failure, facts: &CallFacts) -> Status {
 }
 
 /// Refuses a call whose message has not arrived in time.
-pub async fn never_came(shared: &Shared, path: &str, call: &CallContext) -> Status {
+pub async fn message_timed_out(shared: &Shared, path: &str, call: &CallContext) -> Status {
     let failure = Deadline::exceeded("waiting for the request message");
     let context = "the request message did not come";
     refuse(shared, path, call, failure, context).await
@@ -134,11 +134,11 @@ pub async fn never_came(shared: &Shared, path: &str, call: &CallContext) -> Stat
 pub fn overloaded(shared: &Shared, path: &str, call: &CallContext) -> Status {
     let failure = Failure::new(ErrorReason::Overloaded, "too many calls");
     let Some((rpc, names)) = rpc(path) else {
-        return refuse_other(shared, path, call, &failure, "too many calls");
+        return refuse_without_pipeline(shared, path, call, &failure, "too many calls");
     };
     let status = status(&failure, &facts(names, call));
     if shared.report_refusal(call, failure.reason).is_some() {
-        tell(call, rpc, &failure, status.code(), "too many calls");
+        log_refusal(call, rpc, &failure, status.code(), "too many calls");
     }
     call.ended(status, failure.reason)
 }
@@ -161,7 +161,7 @@ pub async fn refuse(
     context: &str,
 ) -> Status {
     let Some((rpc, names)) = rpc(path) else {
-        return refuse_other(shared, path, call, &failure, context);
+        return refuse_without_pipeline(shared, path, call, &failure, context);
     };
     let facts = facts(names, call);
     let failure = match call.caller {
@@ -175,13 +175,13 @@ pub async fn refuse(
             let refused = entry(call, rpc, Event::Outcome, outcome, kind.reason);
             record(shared, call, refused).await;
         }
-        tell(call, rpc, &failure, status.code(), context);
+        log_refusal(call, rpc, &failure, status.code(), context);
     }
     call.ended(status, failure.reason)
 }
 
 /// Refuses a call of a service without a pipeline.
-fn refuse_other(
+fn refuse_without_pipeline(
     shared: &Shared,
     path: &str,
     call: &CallContext,
@@ -207,7 +207,13 @@ fn refuse_other(
 }
 
 /// The line of the call in the log, with what is known of it.
-fn tell(call: &CallContext, rpc: &'static str, failure: &Failure, code: Code, context: &str) {
+fn log_refusal(
+    call: &CallContext,
+    rpc: &'static str,
+    failure: &Failure,
+    code: Code,
+    context: &str,
+) {
     let (trace_id, caller) = (call.trace_id(), call.caller_name());
     let cause = call.caller.as_ref().err().map(|cause| cause.as_str());
     tracing::info!(
