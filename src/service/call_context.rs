@@ -1,4 +1,4 @@
-//! What the transport knows of a call. The server's layers put it into the request's extensions.
+//! The context of a call, which the layers of the server add to the extensions of the request.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -13,11 +13,11 @@ use crate::{
     proto::ErrorReason, trace, upstream::deadline::Deadline,
 };
 
-/// For a caller who sets no deadline.
+/// Time limit of a call without a deadline.
 const DEFAULT: Duration = Duration::from_secs(30);
-/// No call takes longer.
+/// Maximum time limit of a call.
 pub const MAX_CALL_DURATION: Duration = Duration::from_mins(1);
-/// The answer leaves this long before the caller's deadline.
+/// Time between the response and the deadline of the caller.
 const MARGIN: Duration = Duration::from_millis(100);
 
 /// The violation of a call whose `grpc-timeout` is malformed or occurs more than once.
@@ -26,28 +26,26 @@ pub const BAD_TIMEOUT: Violation = Violation {
     description: "must occur at most once, as 1-8 digits and one of H M S m u n",
 };
 
-/// What the transport knows of a call.
+/// What the server knows of a call before its message is read.
 #[derive(Clone, Debug)]
 pub struct CallContext {
-    /// Made by this server.
+    /// ID that the server assigned to the call.
     pub request_id: String,
-    /// The verified identity, or why there is none.
+    /// The authenticated identity, or why there is none.
     pub caller: Result<Identity, AuthenticationError>,
     /// Address of the connection.
     pub peer: String,
-    /// The moment by which the answer leaves; `None` when the caller's deadline could not be read.
+    /// When the response is due; `None` if `grpc-timeout` is malformed.
     pub deadline: Option<Deadline>,
-    /// When the call arrived.
     pub received: Instant,
-    /// Cancelled when its message has been read.
+    /// Cancelled when the message has been read.
     pub read: CancellationToken,
-    /// Cancelled when the rest of its message cannot come any more.
+    /// Cancelled when the body fails before the message is complete.
     pub cut: CancellationToken,
-    /// What monitoring sees of it; `None` where it is none of the rpcs.
+    /// Metrics and trace of the call; `None` if it is not an rpc of `UserAdmin`.
     pub instrument: Option<Arc<CallInstrument>>,
 }
 
-/// Of a call of which nothing is known.
 impl Default for CallContext {
     fn default() -> Self {
         Self::new(None, String::new())
@@ -55,7 +53,8 @@ impl Default for CallContext {
 }
 
 impl CallContext {
-    /// A call that arrives now, with the text of its `grpc-timeout`; nobody has asked yet who calls.
+    /// Creates the context of a call that arrives now, with the value of its `grpc-timeout`. Its caller is not
+    /// authenticated.
     #[must_use]
     pub fn new(timeout: Option<&[u8]>, peer: String) -> Self {
         let received = Instant::now();
@@ -75,20 +74,20 @@ impl CallContext {
         }
     }
 
-    /// The id of the trace that the call belongs to.
+    /// Returns the ID of the call's trace.
     #[must_use]
     pub fn trace_id(&self) -> Option<String> {
         let instrument = self.instrument.as_ref()?;
         trace::trace_id(instrument.context())
     }
 
-    /// Notes that the call ends with this status.
+    /// Records that the call ends with this status.
     #[must_use]
     pub fn ended(&self, status: Status, reason: ErrorReason) -> Status {
         ended(self.instrument.as_deref(), status, reason)
     }
 
-    /// Of a call whose message has been read.
+    /// Returns the context of a call, and records that its message has been read.
     #[must_use]
     pub fn message_received(extensions: &Extensions) -> Arc<Self> {
         let call = Self::of(extensions);
@@ -96,7 +95,7 @@ impl CallContext {
         call
     }
 
-    /// The time that is left.
+    /// Returns the time until the deadline.
     #[must_use]
     pub fn remaining(&self) -> Duration {
         self.deadline
@@ -104,14 +103,14 @@ impl CallContext {
             .map_or(Duration::ZERO, Deadline::remaining)
     }
 
-    /// How long the beginning of the call may take. A deadline that could not be read is told of as soon as the
-    /// message is there.
+    /// Returns the time limit for authentication and message. A malformed deadline is reported once the message has been
+    /// read.
     #[must_use]
     pub fn time_limit(&self) -> Duration {
         self.deadline.as_ref().map_or(DEFAULT, Deadline::remaining)
     }
 
-    /// The verified identity as text; empty where there is none.
+    /// Returns the identity as text, which is empty if there is none.
     #[must_use]
     pub fn caller_name(&self) -> String {
         self.caller
@@ -119,13 +118,13 @@ impl CallContext {
             .map_or_else(|_| String::new(), ToString::to_string)
     }
 
-    /// The IP address of the peer, or `None` if it is not known.
+    /// Returns the IP address of the peer, or `None` if it is not known.
     #[must_use]
     pub fn peer_address(&self) -> Option<IpAddr> {
         address_of(&self.peer)
     }
 
-    /// The one that the layer has put there.
+    /// Returns the context that the layer has added.
     #[must_use]
     pub fn of(extensions: &Extensions) -> Arc<Self> {
         let found = extensions.get::<Arc<Self>>().cloned();
@@ -133,16 +132,16 @@ impl CallContext {
     }
 }
 
-/// A random UUID.
+/// Returns a random UUID.
 #[must_use]
 pub fn new_id() -> String {
-    // The thread's own generator asks the system once for many.
+    // The generator of the thread makes fewer system calls than `Uuid::new_v4`.
     Builder::from_random_bytes(rand::random())
         .into_uuid()
         .to_string()
 }
 
-/// `grpc-timeout`: at most 8 digits and a unit (gRPC over HTTP/2, "Requests").
+/// Parses `grpc-timeout`: at most 8 digits and a unit (gRPC over HTTP/2, "Requests").
 #[must_use]
 pub fn parse_timeout(text: &[u8]) -> Option<Duration> {
     let (unit, digits) = text.split_last()?;

@@ -1,4 +1,4 @@
-//! What is told of a call: its status, its line in the log, its records in the audit log.
+//! What the server reports of a call: its status, its line in the log, its records in the audit log.
 
 use std::future::Future;
 
@@ -21,7 +21,7 @@ use crate::{
     proto::{DeleteOutcome, ErrorReason},
 };
 
-/// A record of a call of which no more is known than what the transport knows.
+/// Creates an audit record of a call of which only the context is known.
 pub(super) fn entry(
     call: &CallContext,
     rpc: &'static str,
@@ -41,8 +41,7 @@ pub(super) fn entry(
     }
 }
 
-/// Records how a call ended. The record is made in any case; the future only waits for it, and not beyond the
-/// deadline.
+/// Records how a call ended. The record is written even if the future is dropped, which waits for it until the deadline.
 pub(super) fn record(
     shared: &Shared,
     call: &CallContext,
@@ -114,7 +113,7 @@ impl Operation {
         status
     }
 
-    /// The one that was sent, or that the caller has chosen for a call that was not.
+    /// Returns the `client-request-id` that was sent, or, if none was, the one that the caller chose.
     fn client_request_id(&self) -> &str {
         let sent = self.upstream_ids.client_request_id.as_str();
         let mut identifiers = self.facts.identifiers.iter();
@@ -122,7 +121,7 @@ impl Operation {
         chosen.map_or(sent, |(_, chosen)| chosen)
     }
 
-    /// What monitoring is told.
+    /// Ends the metrics and the trace of the call.
     pub(super) fn observe(&self, code: Code, outcome: &'static str, reason: &'static str) {
         let DeleteRequest { names, target, .. } = &self.request;
         let target = if self.known { target.as_str() } else { "" };
@@ -140,7 +139,7 @@ impl Operation {
         }
     }
 
-    /// One line a call.
+    /// Logs the line of the call.
     pub(super) fn log(
         &self,
         code: Code,
@@ -149,7 +148,7 @@ impl Operation {
         context: &str,
         caller_gone: bool,
     ) {
-        // The time of a caller who has gone did not run out.
+        // A caller that disconnected did not exceed its deadline.
         let given_up = caller_gone && reason == ErrorReason::DeadlineExceeded.as_str_name();
         let (code, reason) = if given_up {
             (Code::Cancelled, "")
@@ -179,12 +178,12 @@ impl Operation {
     }
 }
 
-/// What callers and upstreams have a say in, at a length that no line and no record suffers from.
+/// Limits the length of a text that a caller or an upstream chose.
 fn short(text: &str) -> &str {
     cut(text, MAX_TEXT_BYTES)
 }
 
-/// The audit log's word for a success.
+/// Returns the name of a successful outcome in the logs.
 pub(super) fn outcome_name(outcome: DeleteOutcome) -> &'static str {
     match outcome {
         DeleteOutcome::Deleted => "deleted",

@@ -1,4 +1,4 @@
-//! A call as monitoring sees it: counted when it arrives and when it ends, and a span from one to the other.
+//! Metrics and trace of a call: it is counted when it arrives and when it ends, with a span from one to the other.
 
 use std::{
     fmt,
@@ -24,7 +24,7 @@ use crate::{
 /// Calls whose caller disconnects before there is anything to do.
 const CANCELLED: Kind = Kind::logged("call", "Cancelled");
 
-/// One call.
+/// Metrics and span of one call.
 pub struct CallInstrument {
     rpc: &'static str,
     request_id: String,
@@ -45,7 +45,7 @@ impl fmt::Debug for CallInstrument {
 }
 
 impl CallInstrument {
-    /// It arrives at this path; `None` when that is none of the rpcs.
+    /// Starts the metrics of a call that arrives. Returns `None` if the path is not that of an rpc.
     #[must_use]
     pub fn start(
         path: &str,
@@ -70,19 +70,19 @@ impl CallInstrument {
         }))
     }
 
-    /// Its place in the trace.
+    /// Returns the context of the span.
     #[must_use]
     pub const fn context(&self) -> &Context {
         &self.context
     }
 
-    /// Has it ended?
+    /// Returns whether the call has ended.
     #[must_use]
     pub fn has_ended(&self) -> bool {
         self.ended.load(Ordering::Relaxed)
     }
 
-    /// It has ended; `more` tells what else is known of it. What is said after that does not count.
+    /// Ends the call; `more` returns further attributes of the span. Does nothing if the call has already ended.
     pub fn end(&self, code: Code, reason: &'static str, more: impl FnOnce() -> Vec<KeyValue>) {
         if self.ended.swap(true, Ordering::Relaxed) {
             return;
@@ -92,14 +92,14 @@ impl CallInstrument {
         trace::end_call(&self.context, code, reason, more);
     }
 
-    /// The same, when no more is known than this.
+    /// Ends the call without further attributes.
     pub fn end_with(&self, code: Code, reason: &'static str) {
         self.end(code, reason, Vec::new);
     }
 }
 
 impl CallInstrument {
-    /// The caller has gone before there was anything to do.
+    /// Ends a call whose caller disconnected before its message arrived.
     pub fn end_as_cancelled(&self) {
         if self.has_ended() {
             return;
@@ -127,7 +127,7 @@ impl CallInstrument {
     }
 }
 
-/// Notes that the call ends with this status.
+/// Records that the call ends with this status.
 pub(super) fn ended(call: Option<&CallInstrument>, status: Status, reason: ErrorReason) -> Status {
     if let Some(call) = call {
         call.end_with(status.code(), reason.as_str_name());
@@ -135,7 +135,7 @@ pub(super) fn ended(call: Option<&CallInstrument>, status: Status, reason: Error
     status
 }
 
-/// Whoever has an answer for the call has ended it by now.
+/// A call with a response has already ended.
 impl Drop for CallInstrument {
     fn drop(&mut self) {
         self.end_as_cancelled();

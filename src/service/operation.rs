@@ -1,4 +1,4 @@
-//! One call, and what the code of an rpc and the pipeline pass to each other.
+//! The state of one call in the pipeline, and the types that the pipeline and an rpc exchange.
 
 use std::sync::Arc;
 
@@ -13,58 +13,56 @@ use crate::{
     upstream::{attempts::Attempts, call_limits::CallLimits},
 };
 
-/// What a call is about.
+/// The request of any rpc.
 pub struct DeleteRequest {
-    /// The rpc's name.
+    /// Name of the rpc.
     pub rpc: &'static str,
-    /// Names of the upstream.
+    /// Names of the platform.
     pub names: &'static ResourceNames,
     /// The resolved alias.
     pub target: String,
-    /// The request left the alias empty.
+    /// Whether the request left the alias empty.
     pub alias_is_ours: bool,
     /// The pool, where the upstream has pools.
     pub pool: Option<String>,
     /// The user, as the request names it.
     pub user: String,
-    /// The request's fields.
+    /// The checked fields.
     pub checked: Checked,
-    /// Nothing is to be deleted.
+    /// Whether the request is only checked, and nothing is deleted.
     pub validate_only: bool,
     /// Whether the request names a protected user.
     pub protected: bool,
-    /// `client-request-id` that is going to be sent, where the upstream has one.
+    /// `client-request-id` to send, or an empty string if the platform has none.
     pub client_request_id: String,
 }
 
-/// What an rpc's own part needs.
+/// An admitted call, as its work receives it.
 pub struct Admitted {
-    /// This server's id of the call.
+    /// ID of the call.
     pub request_id: String,
     /// The verified identity.
     pub caller: String,
-    /// Deadline and caller.
+    /// Deadline and cancellation.
     pub limits: CallLimits,
 }
 
-/// How an rpc's own part ended.
+/// Result of the work of a call.
 pub struct Finished<T> {
-    /// The response and what happened, or the failure.
     pub result: Result<(T, DeleteOutcome), Failure>,
-    /// The book of the DELETEs.
+    /// The DELETEs of the call.
     pub attempts: Attempts,
-    /// Identifiers that the upstream told.
+    /// Identifiers that were read from the upstream.
     pub identifiers: Vec<(&'static str, String)>,
-    /// What finds the call in the upstream's own logs.
     pub upstream_ids: UpstreamIds,
 }
 
-/// The ids of a call on the upstream's side, for the log and the audit log.
+/// IDs that find a call in the logs of the upstream.
 #[derive(Clone, Debug, Default)]
 pub struct UpstreamIds {
     /// `client-request-id` that was sent.
     pub client_request_id: String,
-    /// `request-id` of the last answer.
+    /// `request-id` of the last response.
     pub upstream_request_id: String,
 }
 

@@ -1,4 +1,4 @@
-//! The way of every call: admit -> record the intent -> call the upstream -> record the outcome -> answer.
+//! The pipeline of every call: admit, record the intent, call the upstream, record the outcome, respond.
 
 use std::{future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
@@ -26,15 +26,6 @@ use crate::{
 /// Lower bound of the retry delay when a quota is used up.
 const SHORTEST_WAIT: Duration = Duration::from_secs(1);
 
-/// Cancels the work when dropped, that is, when the caller disconnects before it receives the response.
-struct CancelOnDrop(CancellationToken);
-
-impl Drop for CancelOnDrop {
-    fn drop(&mut self) {
-        self.0.cancel();
-    }
-}
-
 /// Runs a call through the pipeline: admission, audit intent, `work`, audit outcome. There is no work if the target is not
 /// configured.
 pub async fn run<T, W>(
@@ -56,15 +47,15 @@ where
     let limits = CallLimits::new(deadline, disconnected.clone());
     let tasks = operation.shared.tasks.clone();
     let (mut facts, instrument) = (operation.facts.clone(), operation.call.instrument.clone());
-    // In a box from the start: it is large, and is handed on a few times.
+    // In a box, because the future is large and is moved a few times.
     let work = Box::pin(operation.execute(limits, work));
     let task = tasks.spawn(work.with_current_context());
-    let guard = CancelOnDrop(disconnected);
+    // Cancels the work when it is dropped, that is, when the caller disconnects before it receives the response.
+    let _guard = disconnected.drop_guard();
     let answer = task.await;
-    drop(guard);
     answer.unwrap_or_else(|_| {
         facts.outcome = Effect::Unknown;
-        let failure = Failure::internal("the task of the call has gone");
+        let failure = Failure::internal("the task of the call was aborted");
         Err(ended(
             instrument.as_deref(),
             status(&failure, &facts),
@@ -117,7 +108,7 @@ impl Operation {
         })
     }
 
-    /// The part that runs to its end even when the caller goes away.
+    /// Runs an admitted call to its end, even if the caller disconnects.
     async fn execute<T, W>(
         mut self,
         limits: CallLimits,
@@ -182,7 +173,7 @@ impl Operation {
         }
     }
 
-    /// The work has panicked, and its book is lost but for the DELETEs begun.
+    /// Sets attempts and effect of a call whose work has panicked, by the number of DELETEs that it had begun.
     fn record_panic(&mut self, begun: u32) -> Failure {
         self.facts.attempts = begun;
         self.facts.outcome = match begun {
@@ -192,6 +183,7 @@ impl Operation {
         Failure::internal("a panic")
     }
 
+    /// Takes over what the work has found out.
     fn apply<T>(&mut self, finished: Finished<T>) -> Result<(T, DeleteOutcome), Failure> {
         self.facts.attempts = finished.attempts.count();
         self.facts.outcome = finished.attempts.effect();

@@ -1,6 +1,5 @@
-//! Requests that never reach an rpc, because their message cannot be read, is too large, or does not come. The
-//! transport refuses them without details and in words of its own; here they get the answer of every other bad
-//! request, and of a caller who is nobody.
+//! Refuses calls that never reach a handler, because their message cannot be read, is too large, or does not arrive.
+//! The errors of the transport have no details; they are replaced by the status of every other invalid request.
 
 use http::HeaderMap;
 use tonic::{Code, Status, metadata::MetadataValue};
@@ -23,20 +22,20 @@ use crate::{
     upstream::deadline::Deadline,
 };
 
-/// How the transport refuses a unary call with more than one message.
+/// Text of a body error: a unary call has more than one message.
 pub const SECOND_MESSAGE: &str = "more than one request message";
-/// The text of a body error: bytes follow the first gzip member of a compressed message.
+/// Text of a body error: bytes follow the first gzip member of a compressed message.
 pub const SECOND_MEMBER: &str = "more than one gzip member";
-/// What it says of a message whose compressed-flag is wrong, and of one that cannot be decompressed.
+/// Start of tonic's messages about a wrong compressed-flag, and about a message that cannot be decompressed.
 const WRONG_FLAG: &str = "protocol error:";
 const NOT_DECOMPRESSED: &str = "Error decompressing:";
-/// Tells a client how it may compress (gRPC, "Compression").
+/// Lists the encodings that the server accepts (gRPC, "Compression").
 const ACCEPT_ENCODING: &str = "grpc-accept-encoding";
 /// Names the encoding of the messages.
 pub const ENCODING: &str = "grpc-encoding";
 const ENCODINGS: &str = "identity,gzip";
 
-/// The answer in place of one that the transport made; `None` when that one is to stay as it is.
+/// Returns the status that replaces an error of the transport, or `None` if the response stays as it is.
 #[must_use]
 pub async fn answer(
     shared: &Shared,
@@ -48,7 +47,6 @@ pub async fn answer(
         return None;
     }
     if call.cut.is_cancelled() && !call.read.is_cancelled() {
-        // What is answered reaches nobody.
         if let Some(instrument) = &call.instrument {
             instrument.end_as_cancelled();
         }
@@ -206,7 +204,7 @@ fn refuse_without_pipeline(
     refusal(failure, &CallFacts::of_request(call.request_id.clone()))
 }
 
-/// The line of the call in the log, with what is known of it.
+/// Logs the line of a refused call.
 fn log_refusal(
     call: &CallContext,
     rpc: &'static str,
