@@ -78,11 +78,10 @@ impl Operation {
         gone: bool,
     ) -> Entry {
         let identifiers = self.facts.identifiers.iter();
-        let name = identifiers.clone().find(|(key, _)| *key == "user_name");
         Entry {
             ends_intent: event == Event::Outcome && self.intended,
             target: short(&self.request.target).to_owned(),
-            user: short(name.map_or(&self.request.user, |(_, name)| name)).to_owned(),
+            user: short(&self.request.user).to_owned(),
             identifiers: identifiers
                 .map(|(key, value)| (*key, short(value).to_owned()))
                 .collect(),

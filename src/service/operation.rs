@@ -50,6 +50,8 @@ pub struct Admitted {
 /// Result of the work of a call.
 pub struct Finished<T> {
     pub result: Result<(T, DeleteOutcome), Failure>,
+    /// Name of the user, or an empty string if it is not known.
+    pub user_name: String,
     /// The DELETEs of the call.
     pub attempts: Attempts,
     /// Identifiers that were read from the upstream.

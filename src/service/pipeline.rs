@@ -188,6 +188,9 @@ impl Operation {
         self.facts.attempts = finished.attempts.count();
         self.facts.outcome = finished.attempts.effect();
         self.upstream_ids = finished.upstream_ids;
+        if !finished.user_name.is_empty() {
+            self.request.user = finished.user_name;
+        }
         for (key, value) in finished.identifiers {
             self.facts.identifiers.retain(|(known, _)| *known != key);
             self.facts.identifiers.push((key, value));

@@ -114,14 +114,14 @@ pub async fn handle<R: Rpc>(
                 caller: work.caller,
             };
             let (result, conclusion) = target.run(&order, &work.limits).await;
-            finish::<R>(order.user, parsed.client_request_id, result, conclusion)
+            finish::<R>(order, parsed.client_request_id, result, conclusion)
         }
     });
     pipeline::run(shared, call, subject, work).await
 }
 
 fn finish<R: Rpc>(
-    user: User<R>,
+    order: Order<User<R>>,
     client_request_id: String,
     result: Result<DeleteOutcome, Failure>,
     conclusion: Conclusion<Found<R>>,
@@ -130,11 +130,13 @@ fn finish<R: Rpc>(
         client_request_id,
         upstream_request_id: conclusion.upstream_request_id.clone(),
     };
+    let user_name = R::Platform::name(&order, &conclusion.found).to_owned();
     let attempts = conclusion.attempts.clone();
     let identifiers = R::Platform::identifiers(&conclusion.found);
-    let result = result.map(|outcome| (R::response(outcome, user, conclusion), outcome));
+    let result = result.map(|outcome| (R::response(outcome, order.user, conclusion), outcome));
     Finished {
         result,
+        user_name,
         attempts,
         identifiers,
         upstream_ids,
