@@ -64,12 +64,6 @@ pub fn rpcs() -> impl Iterator<Item = &'static str> {
     NAMES.0.iter().map(String::as_str)
 }
 
-/// Returns the name of the rpc with this path.
-pub fn rpc(path: &str) -> Option<&'static str> {
-    let name = path.strip_prefix("/useradmin.v1.UserAdmin/")?;
-    rpcs().find(|rpc| *rpc == name)
-}
-
 /// Returns the names of the fields and oneofs of all requests.
 pub fn request_fields() -> impl Iterator<Item = &'static str> {
     NAMES.1.iter().map(String::as_str)

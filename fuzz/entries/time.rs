@@ -118,7 +118,7 @@ pub fn timeout(bytes: &[u8]) {
         number * unit
     });
     assert_eq!(parse_timeout(bytes).map(|time| time.as_nanos()), wanted);
-    let meta = CallContext::new(Some(bytes), String::new());
+    let meta = CallContext::new(Some(bytes), None);
     assert_eq!(meta.deadline.is_some(), fits);
     let most = wanted.unwrap_or_default().min(60_000_000_000);
     assert!(meta.remaining().as_nanos() <= most.saturating_sub(100_000_000));

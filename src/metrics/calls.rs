@@ -11,7 +11,7 @@ use prometheus_client::{
 use tonic::Code;
 
 use super::labels::Labels;
-use crate::proto::rpcs;
+use crate::proto::{rpcs, user_admin_server::SERVICE_NAME};
 
 /// Seconds; from a refusal at once to the longest call.
 const BUCKETS: [f64; 14] = [
@@ -27,7 +27,6 @@ const OUTCOMES: [&str; 7] = [
     "not_deleted",
     "unknown",
 ];
-const SERVICE: &str = "useradmin.v1.UserAdmin";
 
 /// The numbers of all calls.
 pub struct Calls {
@@ -62,7 +61,7 @@ impl Default for Calls {
 const fn of(rpc: &'static str) -> Labels<3> {
     [
         ("grpc_type", "unary"),
-        ("grpc_service", SERVICE),
+        ("grpc_service", SERVICE_NAME),
         ("grpc_method", rpc),
     ]
 }

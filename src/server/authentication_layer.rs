@@ -258,7 +258,7 @@ impl Authentication {
         if self.shared.refusals.admit(call.peer_address(), None, kind) {
             tracing::info!(
                 request_id = call.request_id,
-                peer = call.peer,
+                peer = call.peer.map(display),
                 cause,
                 why,
                 "{CERTIFICATE_REFUSED}"

@@ -30,7 +30,7 @@ use crate::{
     },
     metrics::Metrics,
     proto::ErrorReason,
-    service::{call_context::CallContext, instrument::CallInstrument},
+    service::{call_context::CallContext, instrument::CallInstrument, rpcs},
     trace::Ends,
 };
 
@@ -85,13 +85,16 @@ where
             client: peer.map(|peer| peer.address),
             server: peer.and_then(|peer| peer.local),
         };
-        let (path, headers) = (request.uri().path(), request.headers());
+        let path = request.uri().path();
         let is_stream = MethodKind::of(path) == MethodKind::Reflection;
-        let client = ends.client.map(|client| client.to_string());
-        let mut call = CallContext::new(timeout(headers), client.unwrap_or_default());
-        let ids = (call.request_id.as_str(), call.peer.as_str());
-        call.instrument =
-            CallInstrument::start(path, headers, ids, ends, &layer.metrics, &layer.refusals);
+        let mut call = CallContext::new(timeout(request.headers()), ends.client);
+        call.rpc = rpcs::rpc(path);
+        call.instrument = call.rpc.map(|(rpc, _)| {
+            let (id, metrics, refusals) = (&call.request_id, &layer.metrics, &layer.refusals);
+            Arc::new(CallInstrument::start(
+                rpc, &request, id, ends, metrics, refusals,
+            ))
+        });
         let instrument = call.instrument.clone();
         // A UUID is always a header's value.
         let id = HeaderValue::from_str(&call.request_id).ok();

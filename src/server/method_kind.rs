@@ -1,6 +1,6 @@
 //! The kinds of methods that the layers treat differently.
 
-use crate::proto;
+use crate::service::rpcs;
 
 /// The kind of a method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub(super) enum MethodKind {
 impl MethodKind {
     /// Returns the kind of the method with this path.
     pub(super) fn of(path: &str) -> Self {
-        if proto::rpc(path).is_some() {
+        if rpcs::rpc(path).is_some() {
             Self::Rpc
         } else if path.starts_with("/grpc.health.") {
             Self::Health

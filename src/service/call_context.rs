@@ -1,16 +1,24 @@
 //! The context of a call, which the layers of the server add to the extensions of the request.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Extensions, Status};
 use uuid::Builder;
 
-use super::instrument::{CallInstrument, address_of, ended};
+use super::instrument::CallInstrument;
 use crate::{
-    access::authentication_error::AuthenticationError, error::Violation, identity::Identity,
-    proto::ErrorReason, trace, upstream::deadline::Deadline,
+    access::authentication_error::AuthenticationError,
+    error::{Violation, resource::ResourceNames},
+    identity::Identity,
+    proto::ErrorReason,
+    trace,
+    upstream::deadline::Deadline,
 };
 
 /// Time limit of a call without a deadline.
@@ -33,8 +41,10 @@ pub struct CallContext {
     pub request_id: String,
     /// The authenticated identity, or why there is none.
     pub caller: Result<Identity, AuthenticationError>,
-    /// Address of the connection.
-    pub peer: String,
+    /// The rpc, and the names of its platform; `None` for other services.
+    pub rpc: Option<(&'static str, &'static ResourceNames)>,
+    /// Address of the client.
+    pub peer: Option<SocketAddr>,
     /// When the response is due; `None` if `grpc-timeout` is malformed.
     pub deadline: Option<Deadline>,
     pub received: Instant,
@@ -48,7 +58,7 @@ pub struct CallContext {
 
 impl Default for CallContext {
     fn default() -> Self {
-        Self::new(None, String::new())
+        Self::new(None, None)
     }
 }
 
@@ -56,7 +66,7 @@ impl CallContext {
     /// Creates the context of a call that arrives now, with the value of its `grpc-timeout`. Its caller is not
     /// authenticated.
     #[must_use]
-    pub fn new(timeout: Option<&[u8]>, peer: String) -> Self {
+    pub fn new(timeout: Option<&[u8]>, peer: Option<SocketAddr>) -> Self {
         let received = Instant::now();
         let time = match timeout {
             None => Some(DEFAULT),
@@ -65,6 +75,7 @@ impl CallContext {
         Self {
             request_id: new_id(),
             caller: Err(AuthenticationError::NoCredentials),
+            rpc: None,
             peer,
             deadline: time.map(|time| Deadline::at(received + time.saturating_sub(MARGIN))),
             received,
@@ -84,7 +95,10 @@ impl CallContext {
     /// Records that the call ends with this status.
     #[must_use]
     pub fn ended(&self, status: Status, reason: ErrorReason) -> Status {
-        ended(self.instrument.as_deref(), status, reason)
+        if let Some(instrument) = &self.instrument {
+            instrument.end_with(status.code(), reason.as_str_name());
+        }
+        status
     }
 
     /// Returns the context of a call, and records that its message has been read.
@@ -121,7 +135,7 @@ impl CallContext {
     /// Returns the IP address of the peer, or `None` if it is not known.
     #[must_use]
     pub fn peer_address(&self) -> Option<IpAddr> {
-        address_of(&self.peer)
+        self.peer.map(|peer| peer.ip())
     }
 
     /// Returns the context that the layer has added.

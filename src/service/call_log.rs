@@ -35,7 +35,7 @@ pub(super) fn entry(
         caller: short(&call.caller_name()).to_owned(),
         auth: caller.map_or("none", Identity::kind),
         cause: caller.err().map_or("", |cause| cause.as_str()),
-        peer: short(&call.peer).to_owned(),
+        peer: call.peer.map_or_else(String::new, |peer| peer.to_string()),
         rpc,
         ..Entry::new(OffsetDateTime::now_utc(), event, outcome, reason)
     }
@@ -161,7 +161,7 @@ impl Operation {
             trace_id,
             rpc = self.request.rpc,
             caller = short(&self.facts.caller),
-            peer = short(&self.call.peer),
+            peer = self.call.peer.map(display),
             alias = short(&self.request.target),
             code = ?code,
             reason,

@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -10,14 +10,13 @@ use std::{
     time::Instant,
 };
 
-use http::HeaderMap;
+use http::Request;
 use opentelemetry::{Context, KeyValue};
-use tonic::{Code, Status};
+use tonic::Code;
 
 use crate::{
     access::refusals::{Kind, Refusals},
     metrics::Metrics,
-    proto::{self, ErrorReason},
     trace::{self, Ends},
 };
 
@@ -28,7 +27,7 @@ const CANCELLED: Kind = Kind::logged("call", "Cancelled");
 pub struct CallInstrument {
     rpc: &'static str,
     request_id: String,
-    peer: String,
+    peer: Option<SocketAddr>,
     begun: Instant,
     metrics: Arc<Metrics>,
     refusals: Arc<Refusals>,
@@ -45,29 +44,28 @@ impl fmt::Debug for CallInstrument {
 }
 
 impl CallInstrument {
-    /// Starts the metrics of a call that arrives. Returns `None` if the path is not that of an rpc.
+    /// Starts the metrics and the span of a call that arrives.
     #[must_use]
-    pub fn start(
-        path: &str,
-        headers: &HeaderMap,
-        (request_id, peer): (&str, &str),
+    pub fn start<B>(
+        rpc: &'static str,
+        request: &Request<B>,
+        request_id: &str,
         ends: Ends,
         metrics: &Arc<Metrics>,
         refusals: &Arc<Refusals>,
-    ) -> Option<Arc<Self>> {
-        let rpc = proto::rpc(path)?;
+    ) -> Self {
         metrics.calls.begun(rpc);
-        let method = path.trim_start_matches('/').to_owned();
-        Some(Arc::new(Self {
+        let method = request.uri().path().trim_start_matches('/').to_owned();
+        Self {
             rpc,
             request_id: request_id.to_owned(),
-            peer: peer.to_owned(),
+            peer: ends.client,
             begun: Instant::now(),
             metrics: Arc::clone(metrics),
             refusals: Arc::clone(refusals),
-            context: trace::call(headers, method, ends),
+            context: trace::call(request.headers(), method, ends),
             ended: AtomicBool::new(false),
-        }))
+        }
     }
 
     /// Returns the context of the span.
@@ -96,15 +94,16 @@ impl CallInstrument {
     pub fn end_with(&self, code: Code, reason: &'static str) {
         self.end(code, reason, Vec::new);
     }
-}
 
-impl CallInstrument {
     /// Ends a call whose caller disconnected before its message arrived.
     pub fn end_as_cancelled(&self) {
         if self.has_ended() {
             return;
         }
-        if self.refusals.admit(address_of(&self.peer), None, CANCELLED) {
+        if self
+            .refusals
+            .admit(self.peer.map(|peer| peer.ip()), None, CANCELLED)
+        {
             self.log_cancelled();
         }
         self.end_with(Code::Cancelled, "");
@@ -116,7 +115,7 @@ impl CallInstrument {
             request_id = self.request_id,
             trace_id,
             rpc = self.rpc,
-            peer = self.peer,
+            peer = self.peer.map(display),
             code = ?Code::Cancelled,
             reason = "",
             outcome = "not_sent",
@@ -127,23 +126,9 @@ impl CallInstrument {
     }
 }
 
-/// Records that the call ends with this status.
-pub(super) fn ended(call: Option<&CallInstrument>, status: Status, reason: ErrorReason) -> Status {
-    if let Some(call) = call {
-        call.end_with(status.code(), reason.as_str_name());
-    }
-    status
-}
-
 /// A call with a response has already ended.
 impl Drop for CallInstrument {
     fn drop(&mut self) {
         self.end_as_cancelled();
     }
-}
-
-/// Returns the IP address in the text of a socket address.
-pub(super) fn address_of(peer: &str) -> Option<IpAddr> {
-    let address = peer.parse::<SocketAddr>().ok()?;
-    Some(address.ip())
 }

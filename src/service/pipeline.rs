@@ -11,7 +11,6 @@ use super::{
     Shared,
     call_context::{BAD_TIMEOUT, CallContext},
     call_log::outcome_name,
-    instrument::ended,
     operation::{Admitted, DeleteRequest, Finished, Operation},
 };
 use crate::{
@@ -46,7 +45,7 @@ where
     let disconnected = CancellationToken::new();
     let limits = CallLimits::new(deadline, disconnected.clone());
     let tasks = operation.shared.tasks.clone();
-    let (mut facts, instrument) = (operation.facts.clone(), operation.call.instrument.clone());
+    let (mut facts, call) = (operation.facts.clone(), Arc::clone(&operation.call));
     // In a box, because the future is large and is moved a few times.
     let work = Box::pin(operation.execute(limits, work));
     let task = tasks.spawn(work.with_current_context());
@@ -56,11 +55,7 @@ where
     answer.unwrap_or_else(|_| {
         facts.outcome = Effect::Unknown;
         let failure = Failure::internal("the task of the call was aborted");
-        Err(ended(
-            instrument.as_deref(),
-            status(&failure, &facts),
-            failure.reason,
-        ))
+        Err(call.ended(status(&failure, &facts), failure.reason))
     })
 }
 
@@ -271,7 +266,7 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("useradmin-test-{}", Uuid::new_v4()));
         let shared = shared(&folder).await;
         for (begun, outcome) in [(0, "not_sent"), (2, "unknown"), (1, "unknown")] {
-            let mut call = CallContext::new(None, String::new());
+            let mut call = CallContext::new(None, None);
             call.caller = Ok(Identity::Anonymous);
             let answer = run(
                 Arc::clone(&shared),

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     error::resource::ResourceNames,
-    proto::{self, user_admin_server::UserAdmin},
+    proto::user_admin_server::{SERVICE_NAME, UserAdmin},
     upstream::platform::Platform,
 };
 
@@ -43,11 +43,12 @@ const fn of<R: Rpc>() -> (&'static str, &'static ResourceNames) {
     (R::NAME, R::Platform::NAMES)
 }
 
-/// Returns the name and the upstream of the rpc with this path.
+/// Returns the rpc with this path, and the names of its platform.
 #[must_use]
 pub fn rpc(path: &str) -> Option<(&'static str, &'static ResourceNames)> {
-    let name = proto::rpc(path)?;
-    RPCS.iter().copied().find(|(rpc, _)| *rpc == name)
+    let (service, name) = path.strip_prefix('/')?.split_once('/')?;
+    let found = RPCS.iter().copied().find(|(rpc, _)| *rpc == name);
+    found.filter(|_| service == SERVICE_NAME)
 }
 
 #[cfg(test)]

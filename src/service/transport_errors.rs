@@ -8,7 +8,6 @@ use super::{
     Shared,
     call_context::CallContext,
     call_log::{entry, record},
-    rpcs::rpc,
 };
 use crate::{
     access::refusals::Kind,
@@ -131,7 +130,7 @@ pub async fn message_timed_out(shared: &Shared, path: &str, call: &CallContext) 
 /// Refuses a call that the server has no capacity for. Its caller is not authenticated.
 pub fn overloaded(shared: &Shared, path: &str, call: &CallContext) -> Status {
     let failure = Failure::new(ErrorReason::Overloaded, "too many calls");
-    let Some((rpc, names)) = rpc(path) else {
+    let Some((rpc, names)) = call.rpc else {
         return refuse_without_pipeline(shared, path, call, &failure, "too many calls");
     };
     let status = status(&failure, &facts(names, call));
@@ -158,7 +157,7 @@ pub async fn refuse(
     failure: Failure,
     context: &str,
 ) -> Status {
-    let Some((rpc, names)) = rpc(path) else {
+    let Some((rpc, names)) = call.rpc else {
         return refuse_without_pipeline(shared, path, call, &failure, context);
     };
     let facts = facts(names, call);
@@ -193,7 +192,7 @@ fn refuse_without_pipeline(
         let cause = call.caller.as_ref().err().filter(|_| unauthenticated);
         tracing::info!(
             request_id = call.request_id,
-            peer = call.peer,
+            peer = call.peer.map(display),
             path = cut(path, MAX_TEXT_BYTES),
             reason,
             cause = cause.map(|cause| cause.as_str()),
@@ -219,7 +218,7 @@ fn log_refusal(
         trace_id,
         rpc,
         caller,
-        peer = call.peer,
+        peer = call.peer.map(display),
         code = ?code,
         reason = failure.reason.as_str_name(),
         outcome = "not_sent",

@@ -95,7 +95,7 @@ async fn the_time_of_a_call_is_the_caller_s_but_no_more_than_a_minute() {
         (Some(b"99999999H"), 59_900),
     ];
     for (timeout, milliseconds) in rows {
-        let meta = CallContext::new(timeout, String::new());
+        let meta = CallContext::new(timeout, None);
         assert_eq!(meta.remaining(), Duration::from_millis(milliseconds));
     }
 }
