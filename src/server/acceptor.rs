@@ -1,5 +1,4 @@
-//! Takes connections in, TLS or plaintext, up to the point where they begin HTTP/2. Peers that are slow at that, or say
-//! nothing, hold up nobody else.
+//! Accepts connections, TLS or plaintext, up to the start of HTTP/2. Slow or silent peers do not delay others.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -15,82 +14,62 @@ use tokio_rustls::TlsAcceptor;
 use super::{
     connection_io::ConnectionIo,
     connection_limit::{ConnectionLimit, ConnectionPermit},
+    connection_log::ConnectionLog,
     eviction::EvictionQueue,
     tls::{Tls, peer_certificate},
 };
-use crate::{
-    access::{
-        certificate::PeerCertificate,
-        refusals::{Kind, Refusals},
-    },
-    certificates::refusal::of_io,
-    metrics::Metrics,
-    runtimes::Runtimes,
-};
+use crate::{access::certificate::PeerCertificate, runtimes::Runtimes};
 
-/// For TLS and for the beginning of HTTP/2 together.
+/// Time limit for TLS and the start of HTTP/2 together.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
-/// The client begins HTTP/2 with 24 bytes and the 9 of a frame's head (RFC 9113, sections 3.4 and 4.1). They come at
-/// once; afterwards, pings find out who is silent.
+/// Length of the client's preface and of the header of its first frame (RFC 9113, sections 3.4 and 4.1). Clients send
+/// both at once; later, pings detect silent peers.
 const PREFACE: usize = 33;
-/// Even where there are few connection_limit, those who come at the same time do not push each other out.
+/// Minimum number of handshakes at a time, so that they do not evict each other if few connections are allowed.
 pub const LEAST_ARRIVING: u32 = 64;
-/// Connections that the system holds until they are accepted; its own limit may be lower.
+/// Length of the system's queue of connections to accept; its own limit may be lower.
 const BACKLOG: u32 = 4_096;
-/// After an error of the system, such as too many open files.
+/// Pause after an error of the system, such as too many open files.
 pub const ERROR_PAUSE: Duration = Duration::from_millis(100);
 
-const UNACCEPTED: &str = "a connection could not be accepted";
-const TOO_MANY: &str = "a connection was closed: there are too many";
-const TLS_FAILED: &str = "a TLS handshake failed";
-const LATE: &str = "a connection did not begin in time";
-
-/// What is known of a connection; every one of its requests carries it.
+/// The peer of a connection, an extension of each of its requests.
 #[derive(Clone)]
 pub struct Peer {
-    /// Its other end, ...
     pub address: SocketAddr,
-    /// ... and ours.
+    /// The address of this server.
     pub local: Option<SocketAddr>,
-    /// The verified certificate that was shown.
+    /// The verified client certificate.
     pub certificate: Option<Arc<PeerCertificate>>,
 }
 
 /// A connection that has begun HTTP/2.
 pub struct Connection {
-    /// Its bytes, from the first on.
     pub stream: ConnectionIo,
-    /// Its other end.
     pub peer: Peer,
-    /// Its permit, while it lasts.
     pub permit: ConnectionPermit,
 }
 
-/// What all connections share.
+/// What the handshakes of all connections share.
 pub struct Acceptor {
     /// `None` for plaintext.
     pub tls: Option<Arc<Tls>>,
-    /// How many connections there may be.
     pub connection_limit: Arc<ConnectionLimit>,
-    /// The numbers for monitoring.
-    pub metrics: Arc<Metrics>,
-    /// Limits what refused connections write to the log.
-    pub refusals: Arc<Refusals>,
+    pub log: Arc<ConnectionLog>,
 }
 
-/// Takes a port. A deep queue, for clients that come back all at once must not wait for a second SYN.
+/// Binds a port. The queue is long, so that clients that reconnect all at once need not repeat their SYN.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4(),
         SocketAddr::V6(_) => TcpSocket::new_v6(),
     }?;
-    // Else a restart would have to wait for the connections of the last process to be forgotten.
+    // Allows a restart while connections of the previous process are in TIME_WAIT.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
 
-/// Accepts for ever, and hands on what has begun; the port is closed when this is dropped.
+/// Accepts connections and passes them to `hand_on` once they have begun HTTP/2. The port is closed when this is dropped.
 pub async fn accept<F>(
     listener: TcpListener,
     acceptor: Acceptor,
@@ -103,18 +82,13 @@ pub async fn accept<F>(
     let most = acceptor.connection_limit.max().max(LEAST_ARRIVING) as usize;
     let mut arriving = EvictionQueue::new(most, AbortHandle::is_finished);
     loop {
-        // A worker waits for its connections itself.
+        // Each runtime registers its connections itself.
         let accepted = listener.accept().await;
         let accepted = accepted.and_then(|(stream, address)| Ok((stream.into_std()?, address)));
         let (stream, address) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                if acceptor
-                    .refusals
-                    .admit(None, None, Kind::logged(UNACCEPTED, ""))
-                {
-                    tracing::warn!(%error, "{UNACCEPTED}");
-                }
+                acceptor.log.not_accepted(&error);
                 sleep(ERROR_PAUSE).await;
                 continue;
             }
@@ -128,10 +102,9 @@ pub async fn accept<F>(
             match arrived {
                 Ok(Some(connection)) => hand_on(connection),
                 Ok(None) => {}
-                Err(_) => acceptor.late(address),
+                Err(_) => acceptor.log.handshake_timed_out(address),
             }
         });
-        // As many may be on their way as there are connection_limit.
         if let Some(silent) = arriving.push(address.ip(), task) {
             silent.abort();
         }
@@ -139,23 +112,16 @@ pub async fn accept<F>(
 }
 
 impl Acceptor {
-    /// Handshake and preface, then a permit.
+    /// Completes the handshake, reads the preface and takes a permit.
     async fn arrive(&self, stream: TcpStream, address: SocketAddr) -> Option<Connection> {
-        // Answers are small, and callers wait for them.
+        // Responses are small and must not be delayed.
         let _ = stream.set_nodelay(true);
         let local = stream.local_addr().ok();
         let (mut stream, certificate) = self.handshake(stream, address).await?;
         let mut begun = [0; PREFACE];
-        // Who has gone again is none of our business.
         stream.read_exact(&mut begun).await.ok()?;
         let permit = self.connection_limit.try_acquire(address.ip());
-        let permit = permit.map_err(|full| {
-            let limit = full.as_str();
-            self.metrics.connection_refused(limit);
-            if self.reports(address, TOO_MANY, limit) {
-                tracing::info!(peer = %address, limit, "{TOO_MANY}");
-            }
-        });
+        let permit = permit.inspect_err(|limit| self.log.limit_reached(address, limit.as_str()));
         Some(Connection {
             stream: stream.begun(Bytes::copy_from_slice(&begun)),
             peer: Peer {
@@ -182,26 +148,9 @@ impl Acceptor {
                 Some((ConnectionIo::tls(stream), certificate))
             }
             Err(error) => {
-                self.metrics.handshake_failed("tls");
-                if self.reports(address, TLS_FAILED, "") {
-                    let error = of_io(&error);
-                    tracing::info!(peer = %address, error, "{TLS_FAILED}");
-                }
+                self.log.tls_failed(address, &error);
                 None
             }
         }
-    }
-
-    fn late(&self, address: SocketAddr) {
-        self.metrics.handshake_failed("timeout");
-        if self.reports(address, LATE, "") {
-            tracing::info!(peer = %address, "{LATE}");
-        }
-    }
-
-    /// Whether the connection is logged on its own.
-    fn reports(&self, address: SocketAddr, event: &'static str, reason: &'static str) -> bool {
-        self.refusals
-            .admit(Some(address.ip()), None, Kind::logged(event, reason))
     }
 }

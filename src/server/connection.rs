@@ -26,10 +26,7 @@ use super::{
     in_flight::{InFlightCalls, TotalInFlight, TrackedBody},
     metadata,
 };
-use crate::{
-    access::refusals::Refusals, config::Limits, metrics::Metrics,
-    service::call_context::MAX_CALL_DURATION, telemetry::ON_REFUSAL,
-};
+use crate::{config::Limits, service::call_context::MAX_CALL_DURATION, telemetry::ON_REFUSAL};
 
 /// Peers are probed this often ...
 const KEEPALIVE: Duration = Duration::from_secs(20);
@@ -91,13 +88,7 @@ where
     B: Send + Unpin + 'static,
 {
     /// Within these limits.
-    pub fn new(
-        service: S,
-        limits: &Limits,
-        metrics: Arc<Metrics>,
-        refusals: Arc<Refusals>,
-        ending: Ending,
-    ) -> Self {
+    pub fn new(service: S, limits: &Limits, log: Arc<ConnectionLog>, ending: Ending) -> Self {
         let mut http = http2::Builder::new(TokioExecutor::new());
         http.timer(TokioTimer::new())
             .keep_alive_interval(KEEPALIVE)
@@ -115,7 +106,7 @@ where
             http,
             age: limits.max_connection_age,
             idle: limits.max_connection_idle,
-            log: Arc::new(ConnectionLog { metrics, refusals }),
+            log,
             ending,
             calls: TotalInFlight::default(),
             most_calls: limits.max_concurrent_calls as usize * CALLS,
@@ -259,8 +250,7 @@ mod tests {
             max_connection_idle: IDLE,
             ..Limits::default()
         };
-        let connections =
-            Connections::new(service, &limits, Arc::default(), Arc::default(), ending);
+        let connections = Connections::new(service, &limits, Arc::default(), ending);
         let peer = Peer {
             address: SocketAddr::from(([127, 0, 0, 1], 1)),
             local: None,

@@ -1,24 +1,63 @@
-//! Log lines and metrics of connections that end with a fault, and of requests that HTTP/2 refuses.
+//! Log lines and metrics of connections that are refused or end with an error, and of requests that HTTP/2 refuses.
 
-use std::{error::Error as _, net::SocketAddr, sync::Arc};
+use std::{error::Error as _, io, net::SocketAddr, sync::Arc};
 
 use crate::{
     access::refusals::{Kind, Refusals},
+    certificates::refusal::of_io,
     error::status::{MAX_TEXT_BYTES, cut},
     metrics::Metrics,
 };
 
+const UNACCEPTED: &str = "a connection could not be accepted";
+const FULL: &str = "a connection was closed: there are too many";
+const TLS_FAILED: &str = "a TLS handshake failed";
+const LATE: &str = "a connection did not begin in time";
 const NOT_READ: &str = "a connection was cut: its peer takes no answers";
 const BROKEN: &str = "a connection was ended: its peer broke the rules of HTTP/2";
 const REFUSED: &str = "request refused by HTTP/2";
 
-/// Logs and counts faults of connections.
+/// Logs and counts errors of connections.
+#[derive(Default)]
 pub struct ConnectionLog {
     pub metrics: Arc<Metrics>,
+    /// Limits the number of log lines.
     pub refusals: Arc<Refusals>,
 }
 
 impl ConnectionLog {
+    /// Reports that the system could not accept a connection.
+    pub fn not_accepted(&self, error: &io::Error) {
+        let kind = Kind::logged(UNACCEPTED, "");
+        if self.refusals.admit(None, None, kind) {
+            tracing::warn!(%error, "{UNACCEPTED}");
+        }
+    }
+
+    /// Reports a connection that was closed because of a limit.
+    pub fn limit_reached(&self, peer: SocketAddr, limit: &'static str) {
+        self.metrics.connection_refused(limit);
+        if self.admits(peer, FULL, limit) {
+            tracing::info!(%peer, limit, "{FULL}");
+        }
+    }
+
+    pub fn tls_failed(&self, peer: SocketAddr, error: &io::Error) {
+        self.metrics.handshake_failed("tls");
+        if self.admits(peer, TLS_FAILED, "") {
+            let error = of_io(error);
+            tracing::info!(%peer, error, "{TLS_FAILED}");
+        }
+    }
+
+    /// Reports a connection that did not begin HTTP/2 in time.
+    pub fn handshake_timed_out(&self, peer: SocketAddr) {
+        self.metrics.handshake_failed("timeout");
+        if self.admits(peer, LATE, "") {
+            tracing::info!(%peer, "{LATE}");
+        }
+    }
+
     /// Reports a connection that was closed because its peer stopped reading responses.
     pub fn not_read(&self, peer: SocketAddr) {
         self.metrics.connection_aborted("NOT_READ");

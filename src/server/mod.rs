@@ -44,6 +44,7 @@ use self::{
     call_context_layer::CallContextLayer,
     connection::{Connections, Ending},
     connection_limit::{ConnectionLimit, LimitReached},
+    connection_log::ConnectionLog,
     drain::drain,
     health::WatchUnknown,
     reflection::V1Alpha,
@@ -139,19 +140,19 @@ impl Server {
             ending.goaway.clone().drop_guard(),
             ending.cut.clone().drop_guard(),
         );
-        let metrics = Arc::clone(&self.shared.metrics);
-        let refusals = Arc::clone(&self.shared.refusals);
-        let connections = Connections::new(service, limits, metrics, refusals, ending.clone());
+        let log = Arc::new(ConnectionLog {
+            metrics: Arc::clone(&self.shared.metrics),
+            refusals: Arc::clone(&self.shared.refusals),
+        });
+        let connections = Connections::new(service, limits, Arc::clone(&log), ending.clone());
         let connections = Arc::new(connections);
-        let most = limits.max_connections;
-        let refusing = LimitReached::ALL.map(LimitReached::as_str);
+        let limit_names = LimitReached::ALL.map(LimitReached::as_str);
         let metrics = &self.shared.metrics;
-        metrics.expect_connections(most, &refusing);
+        metrics.expect_connections(limits.max_connections, &limit_names);
         let acceptor = Acceptor {
             tls: self.tls.clone(),
             connection_limit: Arc::new(ConnectionLimit::new(limits)),
-            metrics: Arc::clone(&self.shared.metrics),
-            refusals: Arc::clone(&self.shared.refusals),
+            log,
         };
         let runtimes = Arc::new(self.runtimes);
         let hand_on = move |connection| connections.take(connection);
