@@ -1,27 +1,21 @@
 //! The connections of the admin port: one request each, within fixed times, and a bounded number of them, so that peers
 //! that misuse the port take neither file descriptors from callers nor probes from the orchestrator.
 
-use std::{
-    collections::VecDeque,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::time::Duration;
 
 use axum::Router;
-use http::Request;
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
 use tokio::{
     net::{TcpListener, TcpStream},
     task::{AbortHandle, yield_now},
     time::{sleep, timeout},
 };
-use tower::Service as _;
 
-use super::acceptor::ERROR_PAUSE;
+use super::{acceptor::ERROR_PAUSE, eviction::EvictionQueue};
 
 /// Connections at a time.
 pub const MAX_CONNECTIONS: usize = 64;
@@ -32,29 +26,23 @@ const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// Size of a request's head.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
 
-/// An open connection.
-struct Connection {
-    /// Set as soon as the request has been read.
-    is_serving: Arc<AtomicBool>,
-    task: AbortHandle,
-}
-
 /// Serves until it is dropped.
 pub async fn serve(listener: TcpListener, routes: Router) {
-    // The oldest one is at the front.
-    let mut open = VecDeque::with_capacity(MAX_CONNECTIONS);
+    let mut open = EvictionQueue::new(MAX_CONNECTIONS, AbortHandle::is_finished);
     let mut fails = false;
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
                 fails = false;
-                make_room(&mut open);
-                open.push_back(Connection::start(stream, routes.clone()));
+                let task = tokio::spawn(serve_connection(stream, routes.clone())).abort_handle();
+                if let Some(evicted) = open.push(peer.ip(), task) {
+                    evicted.abort();
+                }
                 // The connection can serve its request before later ones replace it.
                 yield_now().await;
             }
             Err(error) => {
-                // Once, until it works again: the next attempt follows soon.
+                // Logged once until accepting works again: the next attempt follows soon.
                 if !fails {
                     tracing::warn!(%error, "a connection to the admin port could not be accepted");
                 }
@@ -65,43 +53,16 @@ pub async fn serve(listener: TcpListener, routes: Router) {
     }
 }
 
-/// Closes the oldest connection if there are too many: preferably one that has not sent its request.
-fn make_room(open: &mut VecDeque<Connection>) {
-    open.retain(|connection| !connection.task.is_finished());
-    if open.len() < MAX_CONNECTIONS {
-        return;
-    }
-    let waits = |connection: &Connection| !connection.is_serving.load(Ordering::Relaxed);
-    let oldest = open.iter().position(waits).unwrap_or(0);
-    if let Some(connection) = open.remove(oldest) {
-        connection.task.abort();
-    }
-}
-
-impl Connection {
-    fn start(stream: TcpStream, routes: Router) -> Self {
-        let is_serving = Arc::new(AtomicBool::new(false));
-        let serving = Arc::clone(&is_serving);
-        let service = service_fn(move |request: Request<Incoming>| {
-            serving.store(true, Ordering::Relaxed);
-            routes.clone().call(request)
-        });
-        let mut http = http1::Builder::new();
-        // Without keep-alive, the time of a connection is the time of its request.
-        http.timer(TokioTimer::new())
-            .keep_alive(false)
-            .header_read_timeout(HEADER_TIMEOUT)
-            .max_buf_size(MAX_HEAD_BYTES);
-        let connection = http.serve_connection(TokioIo::new(stream), service);
-        let task = tokio::spawn(async move {
-            // Errors of admin connections are ignored.
-            let _ = timeout(CONNECTION_TIMEOUT, connection).await;
-        });
-        Self {
-            is_serving,
-            task: task.abort_handle(),
-        }
-    }
+async fn serve_connection(stream: TcpStream, routes: Router) {
+    let mut http = http1::Builder::new();
+    // Without keep-alive, the time of a connection is the time of its request.
+    http.timer(TokioTimer::new())
+        .keep_alive(false)
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(MAX_HEAD_BYTES);
+    let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
+    // Errors of admin connections are ignored.
+    let _ = timeout(CONNECTION_TIMEOUT, connection).await;
 }
 
 #[cfg(test)]
