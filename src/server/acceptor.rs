@@ -10,6 +10,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_rustls::TlsAcceptor;
+use tokio_util::either::Either;
 
 use super::{
     connection_io::ConnectionIo,
@@ -123,7 +124,7 @@ impl Acceptor {
         let permit = self.connection_limit.try_acquire(address.ip());
         let permit = permit.inspect_err(|limit| self.log.limit_reached(address, limit.as_str()));
         Some(Connection {
-            stream: stream.begun(Bytes::copy_from_slice(&begun)),
+            stream: stream.with_prefix(Bytes::copy_from_slice(&begun)),
             peer: Peer {
                 address,
                 local,
@@ -139,13 +140,16 @@ impl Acceptor {
         address: SocketAddr,
     ) -> Option<(ConnectionIo, Option<Arc<PeerCertificate>>)> {
         let Some(tls) = &self.tls else {
-            return Some((ConnectionIo::plain(stream), None));
+            return Some((ConnectionIo::new(Either::Left(stream)), None));
         };
         let (config, number) = tls.current();
         match TlsAcceptor::from(config).accept(stream).await {
             Ok(stream) => {
                 let certificate = peer_certificate(stream.get_ref().1, number).map(Arc::new);
-                Some((ConnectionIo::tls(stream), certificate))
+                Some((
+                    ConnectionIo::new(Either::Right(Box::new(stream))),
+                    certificate,
+                ))
             }
             Err(error) => {
                 self.log.tls_failed(address, &error);

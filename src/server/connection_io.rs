@@ -1,4 +1,5 @@
-//! The bytes of a connection, TCP or TLS, with those that were read before anybody spoke HTTP/2.
+//! The I/O of a connection, in plaintext or TLS: returns the bytes that were read before HTTP/2 once more, and changes
+//! the maximum size of a header list that HTTP/2 advertises.
 
 use std::{
     io,
@@ -12,15 +13,18 @@ use tokio::{
     net::TcpStream,
 };
 use tokio_rustls::server::TlsStream;
+use tokio_util::either::Either;
 
-/// The bytes of a connection.
+type Io = Either<TcpStream, Box<TlsStream<TcpStream>>>;
+
+/// The I/O of a connection.
 pub struct ConnectionIo {
     io: Io,
-    /// Read already, and handed on before all others.
-    begun: Bytes,
-    /// To be written into the server's first frame, which has not been seen yet.
+    /// Bytes that were read already, and are read once more before all others.
+    prefix: Bytes,
+    /// Value for the first frame of the server, until that is written.
     max_header_list: Option<u32>,
-    /// What remains to be written of that frame.
+    /// Bytes of that frame that have yet to be written.
     first_frame: Bytes,
 }
 
@@ -33,35 +37,20 @@ const SETTING: usize = 6;
 /// The identifier of `SETTINGS_MAX_HEADER_LIST_SIZE`.
 const MAX_HEADER_LIST_SIZE: [u8; 2] = [0, 6];
 
-enum Io {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
-}
-
 impl ConnectionIo {
-    /// Plaintext.
-    pub const fn plain(stream: TcpStream) -> Self {
+    /// Creates the I/O of a connection in plaintext, or of one after its TLS handshake.
+    pub const fn new(io: Io) -> Self {
         Self {
-            io: Io::Plain(stream),
-            begun: Bytes::new(),
+            io,
+            prefix: Bytes::new(),
             max_header_list: None,
             first_frame: Bytes::new(),
         }
     }
 
-    /// After the handshake.
-    pub fn tls(stream: TlsStream<TcpStream>) -> Self {
-        Self {
-            io: Io::Tls(Box::new(stream)),
-            begun: Bytes::new(),
-            max_header_list: None,
-            first_frame: Bytes::new(),
-        }
-    }
-
-    /// Puts back what was read.
-    pub fn begun(self, begun: Bytes) -> Self {
-        Self { begun, ..self }
+    /// Puts back bytes that were read.
+    pub fn with_prefix(self, prefix: Bytes) -> Self {
+        Self { prefix, ..self }
     }
 
     /// Advertises this size of a header list instead of the larger one that HTTP/2 reads: hyper and h2 enforce what
@@ -73,18 +62,11 @@ impl ConnectionIo {
         }
     }
 
-    fn poll_write_io(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.io {
-            Io::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Io::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
-        }
-    }
-
     /// Writes what remains of the first frame.
     fn poll_first_frame(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.first_frame.is_empty() {
             let frame = self.first_frame.clone();
-            let written = ready!(self.poll_write_io(cx, &frame))?;
+            let written = ready!(Pin::new(&mut self.io).poll_write(cx, &frame))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -118,15 +100,12 @@ impl AsyncRead for ConnectionIo {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if !this.begun.is_empty() {
-            let length = this.begun.len().min(buffer.remaining());
-            buffer.put_slice(&this.begun.split_to(length));
+        if !this.prefix.is_empty() {
+            let length = this.prefix.len().min(buffer.remaining());
+            buffer.put_slice(&this.prefix.split_to(length));
             return Poll::Ready(Ok(()));
         }
-        match &mut this.io {
-            Io::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
-            Io::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
-        }
+        Pin::new(&mut this.io).poll_read(cx, buffer)
     }
 }
 
@@ -144,25 +123,19 @@ impl AsyncWrite for ConnectionIo {
             return Poll::Ready(Ok(length));
         }
         ready!(this.poll_first_frame(cx))?;
-        this.poll_write_io(cx, bytes)
+        Pin::new(&mut this.io).poll_write(cx, bytes)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         ready!(this.poll_first_frame(cx))?;
-        match &mut this.io {
-            Io::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Io::Tls(stream) => Pin::new(stream).poll_flush(cx),
-        }
+        Pin::new(&mut this.io).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         ready!(this.poll_first_frame(cx))?;
-        match &mut this.io {
-            Io::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Io::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
+        Pin::new(&mut this.io).poll_shutdown(cx)
     }
 
     fn poll_write_vectored(
@@ -176,17 +149,11 @@ impl AsyncWrite for ConnectionIo {
             return Pin::new(this).poll_write(cx, first.map_or(&[], |bytes| bytes));
         }
         ready!(this.poll_first_frame(cx))?;
-        match &mut this.io {
-            Io::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bytes),
-            Io::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bytes),
-        }
+        Pin::new(&mut this.io).poll_write_vectored(cx, bytes)
     }
 
     fn is_write_vectored(&self) -> bool {
-        match &self.io {
-            Io::Plain(stream) => stream.is_write_vectored(),
-            Io::Tls(stream) => stream.is_write_vectored(),
-        }
+        self.io.is_write_vectored()
     }
 }
 
