@@ -11,6 +11,7 @@ pub mod error;
 pub mod escape;
 mod file_fingerprint;
 mod grpc_client;
+mod grpc_code;
 pub mod identity;
 pub mod jwks;
 pub mod metrics;

@@ -11,7 +11,10 @@ use prometheus_client::{
 use tonic::Code;
 
 use super::labels::Labels;
-use crate::proto::{rpcs, user_admin_server::SERVICE_NAME};
+use crate::{
+    grpc_code,
+    proto::{rpcs, user_admin_server::SERVICE_NAME},
+};
 
 /// Seconds; from a refusal at once to the longest call.
 const BUCKETS: [f64; 14] = [
@@ -33,11 +36,11 @@ pub struct Calls {
     started: Family<Labels<3>, Counter>,
     handled: Family<Labels<5>, Counter>,
     seconds: Family<Labels<5>, Histogram, fn() -> Histogram>,
-    outcomes: Family<Fate, Counter>,
+    outcomes: Family<OutcomeLabels, Counter>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Fate {
+struct OutcomeLabels {
     upstream: &'static str,
     target: String,
     outcome: &'static str,
@@ -68,7 +71,7 @@ const fn of(rpc: &'static str) -> Labels<3> {
 
 const fn with(rpc: &'static str, code: Code, reason: &'static str) -> Labels<5> {
     let [kind, service, method] = of(rpc);
-    let code = ("grpc_code", name(code));
+    let code = ("grpc_code", grpc_code::metric_name(code));
     [kind, service, method, code, ("reason", reason)]
 }
 
@@ -119,7 +122,7 @@ impl Calls {
     /// A target that is configured: its lines are there from the start.
     pub fn expect(&self, upstream: &'static str, target: &str) {
         for outcome in OUTCOMES {
-            let labels = Fate {
+            let labels = OutcomeLabels {
                 upstream,
                 target: target.to_owned(),
                 outcome,
@@ -130,34 +133,11 @@ impl Calls {
 
     /// What became of its user.
     pub fn outcome(&self, upstream: &'static str, target: &str, outcome: &'static str) {
-        let labels = Fate {
+        let labels = OutcomeLabels {
             upstream,
             target: target.to_owned(),
             outcome,
         };
         self.outcomes.get_or_create(&labels).inc();
-    }
-}
-
-/// A code as gRPC's metrics spell it.
-const fn name(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "Canceled",
-        Code::Unknown => "Unknown",
-        Code::InvalidArgument => "InvalidArgument",
-        Code::DeadlineExceeded => "DeadlineExceeded",
-        Code::NotFound => "NotFound",
-        Code::AlreadyExists => "AlreadyExists",
-        Code::PermissionDenied => "PermissionDenied",
-        Code::ResourceExhausted => "ResourceExhausted",
-        Code::FailedPrecondition => "FailedPrecondition",
-        Code::Aborted => "Aborted",
-        Code::OutOfRange => "OutOfRange",
-        Code::Unimplemented => "Unimplemented",
-        Code::Internal => "Internal",
-        Code::Unavailable => "Unavailable",
-        Code::DataLoss => "DataLoss",
-        Code::Unauthenticated => "Unauthenticated",
     }
 }

@@ -19,6 +19,8 @@ use opentelemetry_semantic_conventions::attribute as key;
 use tonic::Code;
 use url::{Position, Url};
 
+use crate::grpc_code;
+
 const TRACEPARENT: &str = "traceparent";
 
 /// Reads `traceparent` alone. `tracestate` holds what callers like, and would go on to upstreams.
@@ -118,7 +120,7 @@ pub fn end_call(
     if !span.is_recording() {
         return;
     }
-    let name = status_name(code);
+    let name = grpc_code::spec_name(code);
     span.set_attribute(KeyValue::new(key::RPC_RESPONSE_STATUS_CODE, name));
     if !reason.is_empty() {
         span.set_attribute(KeyValue::new("useradmin.reason", reason));
@@ -142,29 +144,6 @@ const fn is_servers_fault(code: Code) -> bool {
             | Code::Unavailable
             | Code::DataLoss
     )
-}
-
-/// A code as the gRPC specification spells it.
-const fn status_name(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
-    }
 }
 
 /// A request that is about to be sent for the present call.
