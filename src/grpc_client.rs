@@ -1,4 +1,4 @@
-//! gRPC as a client: of the server's own health, and of a collector of traces.
+//! gRPC channels to the health service and to a collector of traces.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -13,16 +13,15 @@ use url::Url;
 
 use crate::certificates::refusal::of_io;
 
-/// A connection that is not made within this time is given up.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// A connection whose other end has vanished without a word is noticed by its silence.
+/// Interval of pings that detect a lost peer.
 const KEEPALIVE: Duration = Duration::from_secs(20);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// TLS that can be exchanged while the channel lives: the next connection uses what is there then.
+/// Configuration of TLS that can be replaced; the next connection uses the new one.
 pub type Tls = Arc<ArcSwap<ClientConfig>>;
 
-/// A channel that connects when it is used, in plaintext without `tls`. A call that is not answered in time is given up.
+/// Returns a channel that connects on first use, in plaintext without `tls`. `time` limits each call.
 pub fn lazy(url: &Url, tls: Option<Tls>, time: Duration) -> Result<Channel, String> {
     let host = url.host_str().unwrap_or_default();
     let address = format!("{host}:{}", url.port_or_known_default().unwrap_or(443));
@@ -42,19 +41,19 @@ pub fn lazy(url: &Url, tls: Option<Tls>, time: Duration) -> Result<Channel, Stri
     Ok(endpoint.connect_with_connector_lazy(connect))
 }
 
-/// HOST:PORT
+/// Returns the endpoint with this address, HOST:PORT.
 pub fn endpoint(address: &str) -> Result<Endpoint, String> {
-    // What is in place of the scheme is of no interest to a connector.
+    // The connector ignores the scheme.
     Endpoint::from_shared(format!("http://{address}")).map_err(|_| "want HOST:PORT".to_owned())
 }
 
-/// What has to stand in the certificate of a server with this host.
+/// Returns the name that the certificate of this host must contain.
 pub fn server_name(host: &str) -> Result<ServerName<'static>, String> {
     let name = host.trim_matches(['[', ']']).to_owned();
     ServerName::try_from(name).map_err(|error| error.to_string())
 }
 
-/// Connects.
+/// Connects to a server with TLS.
 pub async fn connect(
     address: String,
     connector: TlsConnector,

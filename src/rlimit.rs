@@ -1,4 +1,4 @@
-//! The limit of open files of the process, and what the configuration needs of it.
+//! The limit of open files of the process, and the number of connections that it permits.
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 
@@ -14,8 +14,7 @@ const RESERVE: u64 = 64;
 /// Reserved for the event queue of each worker.
 const WORKER_RESERVE: u64 = 4;
 
-/// Lets it have as many files and connections open as an administrator allows: what most processes begin with is less
-/// than the connections that there may be.
+/// Raises the soft limit of open files to the hard limit. The usual soft limit is less than `max_connections`.
 pub fn raise_open_files() -> std::io::Result<()> {
     let mut files = getrlimit(Resource::Nofile);
     files.current = files.maximum;
@@ -61,7 +60,7 @@ fn shared_by_callers(descriptors: u64, upstream: u64) -> u64 {
     descriptors - upstream.min(descriptors / 2)
 }
 
-/// Descriptors for upstream requests, if each has a connection of its own.
+/// Descriptors for upstream requests, if each has its own connection.
 fn needed_by_upstreams(config: &Config) -> u64 {
     let bulkheads = config.tables().into_iter().flat_map(Table::bulkheads);
     bulkheads

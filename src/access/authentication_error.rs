@@ -1,15 +1,15 @@
 //! Why a call has no identity.
 
-/// Why a call has no identity. The word goes to the caller, as the metadata key `cause`.
+/// Why a call has no identity. The caller receives it as the metadata key `cause`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AuthenticationError {
-    /// Neither a certificate nor a token.
+    /// Neither certificate nor token.
     NoCredentials,
     /// A certificate without a URI or DNS name that can be an identity.
     CertificateUnnamed,
     /// A certificate that has expired since the connection was made.
     CertificateExpired,
-    /// A certificate of an authority that is trusted no more.
+    /// A certificate of an authority that is no longer trusted.
     CertificateNotTrusted,
     /// The metadata `authorization` is not one bearer token.
     NoBearerToken,
@@ -29,12 +29,11 @@ pub enum AuthenticationError {
     TokenExpired,
     /// `nbf` is in the future.
     TokenNotYetValid,
-    /// `aud` is somebody else's.
+    /// `aud` names another audience.
     TokenAudienceWrong,
 }
 
 impl AuthenticationError {
-    /// All of them, for the documentation.
     pub const ALL: [Self; 14] = [
         Self::NoCredentials,
         Self::CertificateUnnamed,
@@ -52,7 +51,7 @@ impl AuthenticationError {
         Self::TokenAudienceWrong,
     ];
 
-    /// The word.
+    /// Returns the value of the metadata key `cause`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -10,7 +10,7 @@ use x509_parser::{extensions::GeneralName, parse_x509_certificate};
 
 use crate::identity::Identity;
 
-/// The chain of a connection that lives on is verified again after so many seconds.
+/// Seconds after which the chain of an open connection is verified again.
 const VERIFIED_FOR: u64 = 60;
 
 /// A client certificate that was verified when its connection was made.
@@ -18,14 +18,14 @@ pub struct PeerCertificate {
     chain: Vec<CertificateDer<'static>>,
     names: Vec<Identity>,
     not_after: u64,
-    /// The last set of authorities that has verified it, ...
+    /// Number of the last set of authorities that has verified it.
     verified_by: AtomicU64,
-    /// ... and when, in seconds since 1970.
+    /// Time of that, in seconds since 1970.
     verified_at: AtomicU64,
 }
 
 impl PeerCertificate {
-    /// A chain that the authorities with this number have verified; the caller's own certificate is its first.
+    /// Creates the certificate from a chain that the authorities with this number have verified, the caller's own first.
     #[must_use]
     pub fn new(chain: &[CertificateDer<'_>], authorities: u64) -> Option<Self> {
         let (_, parsed) = parse_x509_certificate(chain.first()?).ok()?;
@@ -40,32 +40,32 @@ impl PeerCertificate {
         })
     }
 
-    /// URI names, then DNS names; none where a SPIFFE ID is not the only URI (X509-SVID, section 2).
+    /// Returns the URI names, then the DNS names; none if a SPIFFE ID is not the only URI (X509-SVID, section 2).
     #[must_use]
     pub fn names(&self) -> &[Identity] {
         &self.names
     }
 
-    /// The certificates, the caller's own first.
+    /// Returns the chain, the caller's own certificate first.
     #[must_use]
     pub fn chain(&self) -> &[CertificateDer<'static>] {
         &self.chain
     }
 
-    /// Has it expired since?
+    /// Returns whether the certificate has expired.
     #[must_use]
     pub fn has_expired(&self) -> bool {
         now() > self.not_after
     }
 
-    /// Have the authorities with this number verified it, and not long ago?
+    /// Returns whether the authorities with this number have verified the chain recently.
     #[must_use]
     pub fn is_verified_by(&self, authorities: u64) -> bool {
         let age = now().abs_diff(self.verified_at.load(Ordering::Relaxed));
         self.verified_by.load(Ordering::Relaxed) == authorities && age < VERIFIED_FOR
     }
 
-    /// They have, just now.
+    /// Records that the authorities with this number have verified the chain.
     pub fn set_verified_by(&self, authorities: u64) {
         self.verified_by.store(authorities, Ordering::Relaxed);
         self.verified_at.store(now(), Ordering::Relaxed);

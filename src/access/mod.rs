@@ -21,7 +21,7 @@ use crate::{
     metrics::Metrics,
 };
 
-/// Keys that are not there yet are waited for no longer than this.
+/// Time limit for waiting for the keys of an issuer.
 const KEYS_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The credentials of a call.
@@ -33,19 +33,18 @@ pub struct Credentials {
     pub token: Option<Result<String, AuthenticationError>>,
 }
 
-/// The part of the configuration that is taken up again when its file changes.
+/// Authentication and policy by a configuration, which are replaced when it is reloaded.
 pub struct Access {
-    /// Who may do what.
     pub policy: Policy,
     issuers: Issuers,
-    /// Are client certificates asked for?
+    /// Whether client certificates are requested.
     certificates: bool,
-    /// Must callers show who they are?
-    asked: bool,
+    /// Whether callers need an identity.
+    identity_required: bool,
 }
 
 impl Access {
-    /// From the configuration. Keys of issuers that have not changed go on as they are.
+    /// Creates the access of a configuration. Issuers that have not changed keep their keys.
     pub fn new(
         config: &Config,
         before: Option<&Self>,
@@ -62,26 +61,26 @@ impl Access {
             },
             |before| before.certificates,
         );
-        // Whoever takes the last issuer away wants to believe nobody, not everybody: that would take a restart.
-        let asked = before.is_some_and(|before| before.asked);
-        let asked = asked || certificates || !issuers.is_empty();
+        // Removing the last issuer must not admit anonymous callers.
+        let before = before.is_some_and(|before| before.identity_required);
+        let identity_required = before || certificates || !issuers.is_empty();
         let access = Self {
             policy: Policy::new(&config.callers),
             issuers,
             certificates,
-            asked,
+            identity_required,
         };
-        access.tell_odd_entries(config);
+        access.warn_of_unlikely_callers(config);
         Ok(access)
     }
 
-    /// Entries of `[[callers]]` that are allowed, but seldom meant.
-    fn tell_odd_entries(&self, config: &Config) {
-        // The sandbox's are its own.
-        let told = config.callers.iter().filter(|_| config.file.is_some());
-        for Caller { identity, .. } in told {
+    /// Logs entries of `[[callers]]` that are valid but probably mistakes.
+    fn warn_of_unlikely_callers(&self, config: &Config) {
+        // The sandbox has no file.
+        let callers = config.callers.iter().filter(|_| config.file.is_some());
+        for Caller { identity, .. } in callers {
             let why = match identity {
-                Identity::Anonymous if self.asked => {
+                Identity::Anonymous if self.identity_required => {
                     "nobody can be this caller: an identity is asked for"
                 }
                 Identity::Anonymous if !config.server.listen.ip().is_loopback() => {
@@ -118,13 +117,13 @@ impl Access {
         if let Some(certificate) = credentials.certificate {
             return self.name(certificate?.as_ref());
         }
-        if self.asked {
+        if self.identity_required {
             return Err(AuthenticationError::NoCredentials);
         }
         Ok(Identity::Anonymous)
     }
 
-    /// The first name of the certificate that the policy lists; the first of all if there is none.
+    /// Returns the first name of the certificate that the policy lists, or else its first name.
     fn name(&self, certificate: &PeerCertificate) -> Result<Identity, AuthenticationError> {
         let names = certificate.names();
         let listed = names.iter().find(|name| self.policy.lists(name));

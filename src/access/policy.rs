@@ -17,7 +17,6 @@ struct Rights {
 }
 
 impl Policy {
-    /// From the configuration.
     #[must_use]
     pub fn new(callers: &[Caller]) -> Self {
         let rights = callers.iter().map(|caller| {
@@ -30,7 +29,7 @@ impl Policy {
         Self(rights.collect())
     }
 
-    /// Is there an entry for this caller?
+    /// Returns whether there is an entry for this caller.
     #[must_use]
     pub fn lists(&self, caller: &Identity) -> bool {
         self.0.contains_key(caller)
@@ -42,7 +41,7 @@ impl Policy {
         self.0.get(caller)?.deletes_per_minute
     }
 
-    /// May `caller` call `rpc` on this target, and on this pool of it?
+    /// Returns whether `caller` may call `rpc` on this target, and on this pool of it.
     #[must_use]
     pub fn allows(&self, caller: &Identity, rpc: &str, target: &str, pool: Option<&str>) -> bool {
         let rights = self.0.get(caller).map(|rights| rights.allow.as_slice());

@@ -50,7 +50,6 @@ pub struct Summary {
     pub peer: String,
     /// The caller if its identity was verified, and its peer does not share a window.
     pub caller: Option<Identity>,
-    /// What was refused.
     pub kind: Kind,
     /// The time of the first refusal in the window, whether reported or counted.
     pub since: OffsetDateTime,
@@ -94,8 +93,7 @@ struct Window {
 }
 
 impl Refusals {
-    /// Counts a refusal. Returns `true` if it is to be logged and recorded on its own, and `false` if it will be part
-    /// of a summary.
+    /// Counts a refusal. Returns whether it is logged and recorded individually. Otherwise it becomes part of a summary.
     pub fn admit(&self, peer: Option<IpAddr>, caller: Option<&Identity>, kind: Kind) -> bool {
         let mut key = Key {
             source: Source::of(peer),
@@ -205,7 +203,7 @@ mod tests {
         text.parse().ok()
     }
 
-    /// Refuses so many times, and returns how many of them are reported.
+    /// Refuses `times` times, and returns how many refusals are reported.
     fn refuse(refusals: &Refusals, peer: &str, kind: Kind, times: u64) -> usize {
         let peer = address(peer);
         (0..times)
@@ -236,7 +234,7 @@ mod tests {
         advance(Duration::from_millis(1)).await;
         assert_eq!(closed(&refusals, false), summary(40_001));
         assert_eq!(closed(&refusals, false), []);
-        // One that goes on opens the next window, even before the last one is asked for.
+        // A flood that continues opens the next window, even before the last one is closed.
         assert_eq!(refuse(&refusals, peer, DENIED, 70), 60);
         advance(WINDOW).await;
         assert_eq!(refuse(&refusals, peer, DENIED, 61), 60);

@@ -1,4 +1,4 @@
-//! The audit log: can it be written, and does it keep up?
+//! Metrics of the audit log.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -10,7 +10,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-/// Seconds; a sync of a good disk takes a fraction of a millisecond, and more than one second is a failure.
+/// Bounds in seconds. A sync of a good disk takes a fraction of a millisecond; more than one second is a failure.
 const BUCKETS: [f64; 11] = [
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 1.0,
 ];
@@ -32,7 +32,7 @@ pub struct State {
     pub lag: Duration,
 }
 
-/// The numbers.
+/// The metrics.
 pub struct Audit {
     works: Gauge,
     changed: Counter,

@@ -1,5 +1,5 @@
 //! Calls of the rpcs, under the names and labels that gRPC servers have in common (`go-grpc-middleware`'s), so that
-//! ready-made dashboards and alerts know them; and what became of the users.
+//! ready-made dashboards and alerts know them; and the outcomes for users.
 
 use std::time::Duration;
 
@@ -16,11 +16,11 @@ use crate::{
     proto::{rpcs, user_admin_server::SERVICE_NAME},
 };
 
-/// Seconds; from a refusal at once to the longest call.
+/// Bounds in seconds, from an immediate refusal to the longest call.
 const BUCKETS: [f64; 14] = [
     0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
 ];
-/// As the log has them.
+/// Outcomes, as in the log.
 const OUTCOMES: [&str; 7] = [
     "deleted",
     "already_absent",
@@ -31,7 +31,7 @@ const OUTCOMES: [&str; 7] = [
     "unknown",
 ];
 
-/// The numbers of all calls.
+/// Metrics of all calls.
 pub struct Calls {
     started: Family<Labels<3>, Counter>,
     handled: Family<Labels<5>, Counter>,
@@ -77,7 +77,7 @@ const fn with(rpc: &'static str, code: Code, reason: &'static str) -> Labels<5> 
 
 impl Calls {
     pub(super) fn register(&self, root: &mut Registry) {
-        // Lines that are there from the start: the first call shows as an increase.
+        // The counters exist from the start, so that the first call shows as an increase.
         for rpc in rpcs() {
             drop(self.started.get_or_create(&of(rpc)));
             drop(self.handled.get_or_create(&with(rpc, Code::Ok, "")));
@@ -106,12 +106,12 @@ impl Calls {
         );
     }
 
-    /// A call has arrived.
+    /// Counts a call that has arrived.
     pub fn begun(&self, rpc: &'static str) {
         self.started.get_or_create(&of(rpc)).inc();
     }
 
-    /// It has ended.
+    /// Counts a call that has ended.
     pub fn ended(&self, rpc: &'static str, code: Code, reason: &'static str, took: Duration) {
         let labels = with(rpc, code, reason);
         self.handled.get_or_create(&labels).inc();
@@ -119,7 +119,7 @@ impl Calls {
         seconds.observe(took.as_secs_f64());
     }
 
-    /// A target that is configured: its lines are there from the start.
+    /// Creates the counters of a configured target.
     pub fn expect(&self, upstream: &'static str, target: &str) {
         for outcome in OUTCOMES {
             let labels = OutcomeLabels {
@@ -131,7 +131,7 @@ impl Calls {
         }
     }
 
-    /// What became of its user.
+    /// Counts the outcome of a call for its user.
     pub fn outcome(&self, upstream: &'static str, target: &str, outcome: &'static str) {
         let labels = OutcomeLabels {
             upstream,

@@ -1,5 +1,4 @@
-//! What the operator's monitoring reads: the numbers of one server, in Prometheus' text format. docs/operations.md
-//! tells of each.
+//! The metrics of one server, in the text format of Prometheus. docs/operations.md describes each of them.
 
 mod audit;
 mod calls;
@@ -28,10 +27,10 @@ pub use self::{
     },
 };
 
-/// The numbers.
+/// The metrics of one server.
 pub struct Metrics {
     registry: Registry,
-    /// Whoever sets what is asked for at a scrape also writes it down.
+    /// Held from setting the values of a snapshot until they are encoded.
     scraping: Mutex<()>,
     /// Files that are read again when they change.
     pub reloads: Arc<Reloads>,
@@ -41,7 +40,7 @@ pub struct Metrics {
     pub upstreams: Upstreams,
     /// The audit log.
     pub audit: Audit,
-    /// Connections at this moment.
+    /// Open connections.
     pub connections: Gauge,
     most_connections: Gauge,
     in_progress: Gauge,
@@ -57,16 +56,16 @@ pub struct Metrics {
 /// Causes of a handshake that failed.
 const HANDSHAKE_FAILURES: [&str; 2] = ["timeout", "tls"];
 
-/// What is asked for at each scrape.
+/// Values that are read at each scrape.
 #[derive(Default)]
 pub struct Snapshot {
     /// The audit log.
     pub audit: AuditState,
     /// All targets.
     pub targets: Vec<(TargetName, TargetState)>,
-    /// Calls in progress, with those whose caller has gone, ...
+    /// Calls in progress, including those whose caller has disconnected.
     pub calls: u32,
-    /// ... of so many.
+    /// Maximum of `calls`.
     pub most_calls: u32,
     /// The number of log lines that were dropped.
     pub log_lines_dropped: u64,
@@ -163,7 +162,7 @@ impl Metrics {
         );
     }
 
-    /// There may be so many connections; these limits may refuse some.
+    /// Sets the maximum number of connections, and creates the counters of these limits.
     pub fn expect_connections(&self, most: u32, limits: &[&'static str]) {
         self.most_connections.set(most.into());
         for limit in limits {
@@ -174,12 +173,12 @@ impl Metrics {
         }
     }
 
-    /// A connection was closed because of this limit.
+    /// Counts a connection that was closed because of this limit.
     pub fn connection_refused(&self, limit: &'static str) {
         self.refused.get_or_create(&[("limit", limit)]).inc();
     }
 
-    /// A connection was ended with this error code of HTTP/2.
+    /// Counts a connection that ended with this error code of HTTP/2.
     pub fn connection_aborted(&self, error: &'static str) {
         self.aborted.get_or_create(&[("error", error)]).inc();
     }
@@ -190,18 +189,18 @@ impl Metrics {
         counter.inc();
     }
 
-    /// A call was refused for want of an identity.
+    /// Counts a call whose caller could not be authenticated.
     pub fn unidentified(&self, cause: &'static str) {
         self.unidentified.get_or_create(&[("cause", cause)]).inc();
     }
 
-    /// When the first certificate in the file of this key expires, in seconds since 1970.
+    /// Sets when the first certificate in the file of this key expires, in seconds since 1970.
     pub fn certificate_expires(&self, key: &'static str, at: i64) {
         let gauge = self.certificate_expires.get_or_create(&[("file", key)]);
         gauge.set(at);
     }
 
-    /// The text that monitoring reads.
+    /// Returns all metrics as OpenMetrics text.
     #[must_use]
     pub fn text(&self, now: &Snapshot) -> String {
         let _scraping = crate::lock(&self.scraping);

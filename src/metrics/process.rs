@@ -1,4 +1,4 @@
-//! The process, under the names that all Prometheus clients use. Linux tells these numbers; elsewhere there are none.
+//! Metrics of the process, under the names that all Prometheus clients use. They are available on Linux only.
 
 use std::{fmt, fs};
 
@@ -13,7 +13,7 @@ use rustix::{
     process::{Resource, getrlimit},
 };
 
-/// Reads them at each scrape.
+/// Collects the metrics at each scrape.
 #[derive(Debug)]
 pub struct Process;
 

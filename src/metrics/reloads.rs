@@ -1,4 +1,4 @@
-//! Files that are read again when they change: how often that went well, and what is stale.
+//! Metrics of files that are reloaded when they change.
 
 use std::{
     sync::{Arc, atomic::AtomicU64},
@@ -12,15 +12,13 @@ use prometheus_client::{
 
 use super::labels::Labels;
 
-/// What was read is in use, ...
 const OK: &str = "ok";
-/// ... or it is not.
 const FAILED: &str = "failed";
 
 /// Seconds since 1970 do not fit a gauge of 32 bits, and whole ones are enough.
 type Seconds = Gauge<u64, AtomicU64>;
 
-/// The numbers of all contents.
+/// Metrics of all contents.
 #[derive(Default)]
 pub struct Reloads {
     read: Family<Labels<2>, Counter>,
@@ -61,10 +59,10 @@ impl Reloads {
         );
     }
 
-    /// What is read again when it changes, such as `tls`.
+    /// Creates the metrics of a content, such as `tls`.
     #[must_use]
     pub fn content(self: &Arc<Self>, what: &'static str) -> Content {
-        // Lines that are there from the start: the first change shows as an increase.
+        // The counters exist from the start, so that the first change shows as an increase.
         drop(self.stale.get_or_create(&[("what", what)]));
         for result in [OK, FAILED] {
             drop(
@@ -84,18 +82,18 @@ impl Reloads {
         self.read.get_or_create(&labels).inc();
     }
 
-    /// Files have been looked at.
+    /// Records that the files have been checked.
     pub fn looked(&self) {
         self.looked_at.set(now());
     }
 
-    /// Does the configuration file say something that takes effect at a restart?
+    /// Sets whether the configuration file contains changes that need a restart.
     pub fn restart_needed(&self, needed: bool) {
         self.restart_needed.set(needed.into());
     }
 }
 
-/// The numbers of one content that is read again when it changes.
+/// Metrics of one content that is reloaded when it changes.
 pub struct Content {
     what: &'static str,
     stale: bool,
@@ -103,20 +101,20 @@ pub struct Content {
 }
 
 impl Content {
-    /// It was read again, and is in use.
+    /// Records a reload that succeeded.
     pub fn reloaded(&mut self) {
         self.reloads.count(self.what, OK);
         self.confirmed();
     }
 
-    /// What is there now is what is in use.
+    /// Records that the content in use is the current one.
     pub fn confirmed(&mut self) {
         let gauge = &self.reloads.reloaded_at;
         gauge.get_or_create(&[("what", self.what)]).set(now());
         self.set_stale(false);
     }
 
-    /// What is there now is bad; the last good one stays in use.
+    /// Records a reload that failed.
     pub fn failed(&mut self) {
         self.reloads.count(self.what, FAILED);
         self.set_stale(true);

@@ -1,4 +1,4 @@
-//! Requests to upstreams, counted as they end, and the state of each target, asked for at each scrape.
+//! Metrics of requests to upstreams, and of the state of each target at a scrape.
 
 use std::{
     fmt,
@@ -17,7 +17,7 @@ use prometheus_client::{
 
 use super::labels::Labels;
 
-/// Seconds; up to the longest call.
+/// Bounds in seconds, up to the longest call.
 const BUCKETS: [f64; 13] = [
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
 ];
@@ -36,12 +36,12 @@ pub struct Target {
     pub target: Arc<str>,
 }
 
-/// How a request ended: with this status, or why there is none.
+/// Result of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum End {
-    /// An answer.
+    /// A response with this status.
     Status(u16),
-    /// None.
+    /// The reason why there is no response.
     Failed(&'static str),
 }
 
@@ -54,7 +54,7 @@ impl EncodeLabelValue for End {
     }
 }
 
-/// The numbers of all targets.
+/// Metrics of all targets.
 pub struct Upstreams {
     requests: Family<(Target, Ended), Counter>,
     seconds: Histograms,
@@ -75,22 +75,22 @@ struct States {
     credential_left: Family<(Target, Labels<1>), Real>,
 }
 
-/// A target as it is now.
+/// State of a target.
 #[derive(Clone, Debug, Default)]
 pub struct State {
-    /// Requests in flight, ...
+    /// Requests in flight.
     pub in_flight: u32,
-    /// ... of so many.
+    /// Maximum of `in_flight`.
     pub most_in_flight: u32,
-    /// Requests that wait for a place, ...
+    /// Requests that wait for a permit of the bulkhead.
     pub queued: u32,
-    /// ... of so many.
+    /// Maximum of `queued`.
     pub most_queued: u32,
-    /// Is the circuit breaker open?
+    /// Whether the circuit breaker is open.
     pub breaker_open: bool,
-    /// How often it has opened.
+    /// Number of times that the circuit breaker has opened.
     pub openings: u64,
-    /// Tokens of the retry budget that are left.
+    /// Remaining tokens of the retry budget.
     pub retry_budget: f64,
     /// The token or session in use.
     pub credential: Option<Credential>,
@@ -101,9 +101,9 @@ pub struct State {
 pub struct Credential {
     /// `token` or `session`.
     pub kind: &'static str,
-    /// Since when it is there.
+    /// Time since it was obtained.
     pub age: Duration,
-    /// How long it will last, where that is known.
+    /// Time until it expires, if that is known.
     pub left: Option<Duration>,
 }
 
@@ -144,7 +144,7 @@ impl Upstreams {
         self.states.register(registry);
     }
 
-    /// What counts the requests to this target.
+    /// Creates the counters of requests to this target.
     #[must_use]
     pub fn requests(&self, upstream: &'static str, target: &str) -> Requests {
         let target = target.into();
@@ -256,13 +256,13 @@ pub struct Requests {
 }
 
 impl Requests {
-    /// The target.
+    /// Returns the target.
     #[must_use]
     pub const fn target(&self) -> &Target {
         &self.target
     }
 
-    /// A request has ended.
+    /// Counts a request that has ended.
     pub fn ended(&self, operation: &'static str, end: End, took: Duration) {
         let operation = [("operation", operation)];
         let labels = (self.target.clone(), (operation, [("result", end)]));
@@ -272,14 +272,14 @@ impl Requests {
         seconds.observe(took.as_secs_f64());
     }
 
-    /// Tokens or sessions will be asked for: their lines are there from the start.
+    /// Creates the counters of renewals, so that the first one shows as an increase.
     pub fn expect_renewals(&self, kind: &'static str) {
         for well in [true, false] {
             drop(self.renewals.get_or_create(&self.renewal(kind, well)));
         }
     }
 
-    /// A token or session was asked for.
+    /// Counts a request for a token or session.
     pub fn renewed(&self, kind: &'static str, well: bool) {
         let labels = self.renewal(kind, well);
         self.renewals.get_or_create(&labels).inc();

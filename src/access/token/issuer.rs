@@ -1,4 +1,4 @@
-//! One issuer: what its tokens must say, and the check of one.
+//! One issuer of tokens: the required claims, and the verification of a token.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,7 +12,7 @@ use crate::{
     jwks::KeySet,
 };
 
-/// Clocks may differ by this much.
+/// Permitted difference between clocks.
 const LEEWAY: Duration = Duration::from_mins(1);
 
 /// An issuer and its keys.
@@ -22,14 +22,14 @@ pub struct Issuer {
     jwks_cache: Arc<JwksCache>,
 }
 
-/// What is taken from a token that is valid.
+/// Claims of a valid token that the server uses.
 #[derive(Deserialize)]
 struct Claims {
     sub: String,
 }
 
 impl Issuer {
-    /// With keys from this jwks_cache.
+    /// Creates an issuer with the keys of this cache.
     pub fn new(settings: &JwtIssuer, jwks_cache: Arc<JwksCache>) -> Self {
         let algorithms = settings.algorithms.iter();
         Self {
@@ -78,17 +78,17 @@ impl Issuer {
     }
 }
 
-/// May keys that are read now know the token?
+/// Returns whether the issuer may have published the key of the token since its keys were read.
 fn may_be_new(why: AuthenticationError, header: &Header) -> bool {
     match why {
         AuthenticationError::TokenKeyUnknown | AuthenticationError::TokenKeysUnavailable => true,
-        // A key without an ID is changed without a sign.
+        // A key without an ID can be replaced unnoticed.
         AuthenticationError::TokenSignatureInvalid => header.kid.is_none(),
         _ => false,
     }
 }
 
-/// The subject of a token that one of the keys has signed.
+/// Returns the subject of a token that one of the keys has signed.
 fn checked(
     token: &str,
     header: &Header,
@@ -104,7 +104,7 @@ fn checked(
             break;
         }
     }
-    // A key without an ID has not signed it; one with the token's ID may come.
+    // Only keys without an ID were tried; the issuer may have published one with the token's ID since.
     if result == Err(AuthenticationError::TokenSignatureInvalid)
         && header.kid.is_some()
         && !keys.knows(header.kid.as_deref())

@@ -19,14 +19,14 @@ use crate::{config::JwtIssuer, identity::Identity, metrics::Metrics};
 #[derive(Default)]
 pub struct Issuers(Vec<Issuer>);
 
-/// What has to be known to find the issuer. It is believed only after the signature is checked.
+/// The claim that selects the issuer. It is trusted only after the signature has been verified.
 #[derive(Deserialize)]
 struct Claimed {
     iss: String,
 }
 
 impl Issuers {
-    /// From the configuration. The keys of an issuer that was there before stay known, until others have been read.
+    /// Creates the issuers of a configuration. Keys of previous issuers are used until new ones have been read.
     pub fn new(
         settings: &[JwtIssuer],
         before: Option<&Self>,
@@ -55,13 +55,13 @@ impl Issuers {
         issuers.collect::<Result<_, _>>().map(Self)
     }
 
-    /// Is there none?
+    /// Returns whether no issuer is configured.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The identity that a token proves. Keys that have to be fetched first are waited for with `patience`.
+    /// Verifies a token and returns its identity. Waits at most `patience` for keys that have yet to be read.
     pub async fn verify(
         &self,
         token: &str,

@@ -1,4 +1,4 @@
-//! The signatures of tokens, checked by ring, which is in the tree for TLS already. Nothing is signed here.
+//! Verifies the signatures of tokens by ring, which TLS uses as well.
 
 use std::sync::Once;
 
@@ -27,7 +27,7 @@ static PROVIDER: CryptoProvider = CryptoProvider {
     key_utils: KeyUtils::new_unimplemented(),
 };
 
-/// Makes `jsonwebtoken` ring_signature signatures here.
+/// Makes `jsonwebtoken` use this verifier.
 pub fn install() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
