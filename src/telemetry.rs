@@ -37,7 +37,7 @@ const QUIET: [&str; 4] = [
     "typespec_client_core=error",
 ];
 
-/// A level, or `target=level` with commas between; anything else would silence the server without a word.
+/// Parses levels, or `target=level`, separated by commas. Returns `None` for other texts, which would disable the log.
 fn filter(text: &str) -> Option<EnvFilter> {
     let level = |text: &str| text.parse::<LevelFilter>().is_ok();
     let fits = text.split(',').all(|part| match part.rsplit_once('=') {
@@ -72,8 +72,7 @@ impl Write for Lines {
 }
 
 /// Starts logging. Panics are logged like everything else, so that every line stays JSON, but without their text, which
-/// may hold anything. No library tells a secret at any level, so none has a level of its own for that; the canaries of the
-/// tests would tell.
+/// may hold anything. The tests check that no library logs a secret at any level.
 ///
 /// Dropping the returned guard writes the queued lines and waits for that at most about one second.
 pub fn start() -> io::Result<Flush> {
@@ -94,7 +93,7 @@ pub fn start() -> io::Result<Flush> {
         .flatten_event(true)
         .with_env_filter(filter)
         .with_writer(|| Lines)
-        // It would tell on standard error that standard error cannot be written, and panic.
+        // Otherwise the library reports on standard error that it cannot be written, and panics.
         .log_internal_errors(false)
         .finish()
         .with(Http2Refusals)
@@ -112,7 +111,7 @@ pub fn start() -> io::Result<Flush> {
     Ok(flush)
 }
 
-/// Says why the server ends. `RUST_LOG` does not silence this line: there will be no other one.
+/// Logs why the server ends, regardless of `RUST_LOG`.
 pub fn fatal(error: &str) {
     let line = line("ERROR", "the server ends", "error", error.into());
     let _ = Lines.write_all(line.as_bytes());

@@ -34,6 +34,7 @@ pub enum AuthenticationError {
 }
 
 impl AuthenticationError {
+    /// All errors, for the documentation.
     pub const ALL: [Self; 14] = [
         Self::NoCredentials,
         Self::CertificateUnnamed,

@@ -35,7 +35,7 @@ pub struct Credentials {
 
 /// Authentication and policy by a configuration, which are replaced when it is reloaded.
 pub struct Access {
-    pub policy: Policy,
+    pub(crate) policy: Policy,
     issuers: Issuers,
     /// Whether client certificates are requested.
     certificates: bool,

@@ -17,8 +17,7 @@ struct Rights {
 }
 
 impl Policy {
-    #[must_use]
-    pub fn new(callers: &[Caller]) -> Self {
+    pub(crate) fn new(callers: &[Caller]) -> Self {
         let rights = callers.iter().map(|caller| {
             let rights = Rights {
                 allow: caller.allow.clone(),

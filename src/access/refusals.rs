@@ -50,7 +50,7 @@ pub struct Summary {
     pub peer: String,
     /// The caller if its identity was verified, and its peer does not share a window.
     pub caller: Option<Identity>,
-    pub kind: Kind,
+    pub(crate) kind: Kind,
     /// The time of the first refusal in the window, whether reported or counted.
     pub since: OffsetDateTime,
     /// Number of refusals.

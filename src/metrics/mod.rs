@@ -200,7 +200,7 @@ impl Metrics {
         gauge.set(at);
     }
 
-    /// Returns all metrics as OpenMetrics text.
+    /// Returns all metrics as `OpenMetrics` text.
     #[must_use]
     pub fn text(&self, now: &Snapshot) -> String {
         let _scraping = crate::lock(&self.scraping);

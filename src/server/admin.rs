@@ -1,4 +1,4 @@
-//! The operator's port: `/livez`, `/readyz` and `/metrics` over HTTP.
+//! The admin port: `/livez`, `/readyz` and `/metrics` over HTTP.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 use super::admin_listener;
 use crate::{config::Server as Settings, metrics::Format, service::Shared};
 
-/// The port, taken.
+/// The bound admin port.
 pub struct Admin {
     listener: TcpListener,
     address: SocketAddr,
@@ -25,7 +25,7 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// Takes the port, if there is to be one. A default that is taken is done without; a choice is not.
+    /// Binds the port, if one is configured. It is an error if a configured port is in use; the default one is optional.
     pub async fn bind(settings: &Settings, shared: Arc<Shared>) -> Result<Option<Self>, String> {
         let Some(address) = settings.admin_listen else {
             return Ok(None);
@@ -50,12 +50,12 @@ impl Admin {
         }))
     }
 
-    /// Where it is.
+    /// Returns the address of the port.
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Serves for as long as the process lives: probes go on during the drain.
+    /// Serves until the process exits, so that probes continue during the drain.
     pub async fn serve(self) {
         let routes = Router::new()
             .route("/livez", get(|| async { "ok\n" }))
@@ -84,5 +84,5 @@ async fn metrics(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> impl 
     let format = Format::accepted(accept.filter_map(|value| value.to_str().ok()));
     // Caches must not serve one format to a scraper that asked for the other.
     let headers = [(CONTENT_TYPE, format.content_type()), (VARY, "accept")];
-    (headers, format.of(shared.numbers()))
+    (headers, format.of(shared.metrics_text()))
 }

@@ -113,7 +113,7 @@ mod tests {
                 .await?;
             assert!(answer.ends_with("ok"), "{answer}");
         }
-        // Only the oldest one made room; the others have their time.
+        // Only the oldest connections were evicted; the others have their full time.
         let mut last = slow.pop().ok_or(io::ErrorKind::NotFound)?;
         sleep_until(begun + CONNECTION_TIMEOUT + Duration::from_secs(2)).await;
         let mut answer = Vec::new();

@@ -118,7 +118,7 @@ where
                 Ok(panicked(request_id))
             });
             let answer = answer?;
-            // Of what no handler was asked for, no more is known than its code.
+            // A response that no handler made has only a code.
             if let Some(instrument) = instrument.filter(|instrument| !instrument.has_ended())
                 && let Some(code) = code(answer.headers())
             {
@@ -129,13 +129,12 @@ where
     }
 }
 
-/// The code of an answer that has ended already.
+/// Returns the status code of a response without a body.
 fn code(headers: &HeaderMap) -> Option<Code> {
     Some(Code::from_bytes(headers.get("grpc-status")?.as_bytes()))
 }
 
-/// The answer in place of one that a panic has kept from being made. A call that was admitted has its own, and its
-/// record.
+/// Returns the response of a handler that panicked. A call that was admitted has a response and a record of its own.
 fn panicked<B: Default>(request_id: String) -> Response<B> {
     let facts = CallFacts::of_request(request_id);
     status(&Failure::internal("a panic"), &facts).into_http()
@@ -148,7 +147,8 @@ fn timeout(headers: &HeaderMap) -> Option<&[u8]> {
     Some(values.next().map_or(value, |_| b""))
 }
 
-/// The answer to what is not gRPC. A browser can be made to send other requests with its user's certificate.
+/// Returns the refusal of a request that is not gRPC. A website can make a browser send other requests with the
+/// certificate of its user.
 fn refusal<Q, B: Default>(request: &Request<Q>) -> Option<Response<B>> {
     let content_type = request.headers().get(CONTENT_TYPE);
     let status = if request.method() != Method::POST {
@@ -163,7 +163,8 @@ fn refusal<Q, B: Default>(request: &Request<Q>) -> Option<Response<B>> {
     Some(answer)
 }
 
-/// `application/grpc`, or with `+proto` (gRPC over HTTP/2, "Requests"); parameters do not matter.
+/// Returns whether a content type is `application/grpc`, or with `+proto` (gRPC over HTTP/2, "Requests"). Parameters are
+/// ignored.
 fn is_grpc(content_type: &[u8]) -> bool {
     let kind = content_type.split(|byte| *byte == b';').next();
     let kind = kind.unwrap_or_default().trim_ascii();

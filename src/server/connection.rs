@@ -1,5 +1,4 @@
-//! A connection from its first call to its last: served over HTTP/2 within bounds, and asked to end when it is old or
-//! idle, or when the server stops.
+//! Serves a connection over HTTP/2 within limits, and ends it when it is old or idle, or when the server stops.
 
 use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
 
@@ -28,23 +27,23 @@ use super::{
 };
 use crate::{config::Limits, service::call_context::MAX_CALL_DURATION, telemetry::ON_REFUSAL};
 
-/// Peers are probed this often ...
+/// Interval of pings.
 const KEEPALIVE: Duration = Duration::from_secs(20);
-/// ... and given up when the probe is not answered within this time.
+/// Time limit for the response to a ping.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Streams that the server itself had to reset, on one connection; tonic's default is no limit.
 const MAX_LOCAL_RESETS: usize = 1_024;
-/// What a peer may send ahead, and what waits for a peer that is slow to read. Messages are small.
+/// Flow-control windows, and the buffer for a peer that is slow to read. Messages are small.
 const STREAM_WINDOW: u32 = 65_535;
 const CONNECTION_WINDOW: u32 = 1 << 18;
 const SEND_BUFFER: usize = 65_536;
-/// Every call is over this long after a connection was asked to end; what goes on is cut.
+/// Time limit for the calls of a connection after GOAWAY; it is closed afterwards.
 const GRACE: Duration = MAX_CALL_DURATION.saturating_add(Duration::from_secs(5));
-/// As many again as there may be in progress wait for their messages, or for their answers to be taken, or are calls to
+/// Streams for each call in progress: others wait for their messages or for their responses to be read, or are calls to
 /// health.
-const CALLS: usize = 2;
-/// Connections that began together do not end together: each lives at least this part of its time.
-const LEAST_AGE: f64 = 0.9;
+const STREAMS_PER_CALL: usize = 2;
+/// Minimum part of the maximum age after which a connection ends, so that connections do not end all at once.
+const MIN_AGE: f64 = 0.9;
 
 /// Serves connections.
 pub struct Connections<S> {
@@ -68,14 +67,14 @@ impl Drop for Ended<'_> {
     }
 }
 
-/// How connections are brought to an end.
+/// Ends connections.
 #[derive(Clone, Default)]
 pub struct Ending {
-    /// Those that are there.
+    /// The open connections.
     pub connections: TaskTracker,
-    /// Asks them to end: GOAWAY.
+    /// Sends GOAWAY.
     pub goaway: CancellationToken,
-    /// Ends them.
+    /// Closes the connections.
     pub cut: CancellationToken,
 }
 
@@ -87,7 +86,7 @@ where
     B: http_body::Body<Data = Bytes, Error: Into<tonic::codegen::StdError>>,
     B: Send + Unpin + 'static,
 {
-    /// Within these limits.
+    /// Creates the server of connections with these limits.
     pub fn new(service: S, limits: &Limits, log: Arc<ConnectionLog>, ending: Ending) -> Self {
         let mut http = http2::Builder::new(TokioExecutor::new());
         http.timer(TokioTimer::new())
@@ -109,13 +108,13 @@ where
             log,
             ending,
             calls: TotalInFlight::default(),
-            most_calls: limits.max_concurrent_calls as usize * CALLS,
+            most_calls: limits.max_concurrent_calls as usize * STREAMS_PER_CALL,
             max_metadata: limits.max_metadata_bytes,
         }
     }
 
-    /// Serves this one in a task of its own.
-    pub fn take(self: &Arc<Self>, connection: Connection) {
+    /// Serves a connection in its own task.
+    pub fn spawn(self: &Arc<Self>, connection: Connection) {
         let this = Arc::clone(self);
         self.ending.connections.spawn(async move {
             let Connection {
@@ -138,7 +137,6 @@ where
     {
         let connections = &self.log.metrics.connections;
         connections.inc();
-        // However it ends.
         let _ended = Ended(connections);
         let calls = Arc::new(InFlightCalls::new(Arc::clone(&self.calls)));
         let (begun, address, most) = (Arc::clone(&calls), peer.address, self.most_calls);
@@ -178,7 +176,7 @@ where
     }
 
     async fn time_to_end(&self, calls: &InFlightCalls) {
-        let age = self.age.mul_f64(rand::rng().random_range(LEAST_AGE..=1.0));
+        let age = self.age.mul_f64(rand::rng().random_range(MIN_AGE..=1.0));
         tokio::select! {
             () = self.ending.goaway.cancelled() => {}
             () = sleep(age) => {}
@@ -204,7 +202,7 @@ mod tests {
     use tonic::body::Body;
     use tower::service_fn;
 
-    use super::{Connections, Ending, GRACE, KEEPALIVE, KEEPALIVE_TIMEOUT, LEAST_AGE, Peer};
+    use super::{Connections, Ending, GRACE, KEEPALIVE, KEEPALIVE_TIMEOUT, MIN_AGE, Peer};
     use crate::{config::Limits, server::in_flight::STALL_TIMEOUT};
 
     const IDLE: Duration = Duration::from_mins(5);
@@ -216,7 +214,7 @@ mod tests {
         begin_with(ending, 65_535).await
     }
 
-    /// The same, and the client takes so many bytes of an answer.
+    /// Starts a connection whose client accepts `window` bytes of a response.
     async fn begin_with(
         ending: Ending,
         window: u32,
@@ -288,7 +286,7 @@ mod tests {
         while call(&client, 50).await {}
         assert!(ended.await.is_ok());
         let time = begun.elapsed();
-        assert!(time >= AGE.mul_f64(LEAST_AGE) && time <= AGE + Duration::from_secs(50));
+        assert!(time >= AGE.mul_f64(MIN_AGE) && time <= AGE + Duration::from_secs(50));
         assert_eq!(time.as_secs() % 50, 0, "the last call was cut");
     }
 
@@ -299,7 +297,7 @@ mod tests {
         assert!(!call(&client, 86_400).await);
         assert!(ended.await.is_ok());
         let time = begun.elapsed();
-        assert!(time >= AGE.mul_f64(LEAST_AGE) + GRACE && time <= AGE + GRACE);
+        assert!(time >= AGE.mul_f64(MIN_AGE) + GRACE && time <= AGE + GRACE);
     }
 
     /// Holds the answer to a request, and takes nothing of it.
@@ -327,7 +325,7 @@ mod tests {
         let begun = Instant::now();
         let answer = hold(&client, "watch").await;
         assert!(answer.is_some() && ended.await.is_ok());
-        assert!(begun.elapsed() > AGE.mul_f64(LEAST_AGE));
+        assert!(begun.elapsed() > AGE.mul_f64(MIN_AGE));
     }
 
     #[tokio::test(start_paused = true)]

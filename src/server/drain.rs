@@ -1,5 +1,5 @@
-//! Stopping: no new call is begun, those in progress end, what does not end is told as unknown, and sessions on
-//! the upstreams are ended.
+//! Stops the server: refuses new calls, waits for those in progress, records calls that do not end as unknown, and closes
+//! the sessions on the upstreams.
 
 use std::time::Duration;
 
@@ -14,15 +14,14 @@ use crate::{
     trace,
 };
 
-/// Calls whose time was cut have this long to record and to answer.
+/// Time for calls that were cut short to record their outcome and to respond.
 const HALT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Once all calls are done, answers have this long to leave and connections to close; a peer that is slow to read
-/// or silent, or that never sends the rest of its request, holds nobody up.
+/// Time after the last call for responses to be sent and connections to close.
 const LINGER: Duration = Duration::from_secs(1);
-/// How long the log-off from upstreams may take, and what the audit log has yet to write.
+/// Time limit for closing sessions on upstreams, and for the audit log to write its queue.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Stops a server when all calls are done or `time` has ended, and a few seconds later at the most.
+/// Stops a server when all calls are done or `time` has ended, plus a few seconds.
 pub async fn drain(
     shared: &Shared,
     health: &HealthReporter,
@@ -67,7 +66,7 @@ pub async fn drain(
     tracing::info!(audit_head, "stopped");
 }
 
-/// All calls are done, and what became of them is written.
+/// Waits until all calls have ended and their outcomes have been written.
 async fn finished(shared: &Shared) {
     shared.tasks.wait().await;
     shared.audit.flush().await;

@@ -1,4 +1,4 @@
-//! What health says while the server runs: deletions are possible as long as the audit log can be written.
+//! The health service. `UserAdmin` is serving as long as the audit log can be written.
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
@@ -17,17 +17,17 @@ use crate::{
     service::{Service, Shared},
 };
 
-/// How often the audit log is asked.
-const PAUSE: Duration = Duration::from_millis(250);
+/// Interval between checks of the audit log.
+const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Tells changes of the audit log, for as long as it runs. The server as a whole (`""`) goes on serving: a restart
+/// Reports changes of the audit log until it is dropped. The server as a whole (`""`) stays healthy, because a restart
 /// would not help.
 pub async fn follow(health: HealthReporter, shared: Arc<Shared>) {
-    let mut told = None;
+    let mut reported = None;
     loop {
         let works = shared.audit.works();
-        if told != Some(works) {
-            told = Some(works);
+        if reported != Some(works) {
+            reported = Some(works);
             let status = if works {
                 ServingStatus::Serving
             } else {
@@ -36,7 +36,7 @@ pub async fn follow(health: HealthReporter, shared: Arc<Shared>) {
             let name = UserAdminServer::<Service>::NAME;
             health.set_service_status(name, status).await;
         }
-        sleep(PAUSE).await;
+        sleep(CHECK_INTERVAL).await;
     }
 }
 
@@ -81,7 +81,7 @@ impl Health for WatchUnknown {
     }
 }
 
-/// Ends the reports after the one that tells that the server drains.
+/// Ends the reports when the server drains, after the report of that.
 fn until_drained(
     reports: Reports,
     draining: CancellationToken,

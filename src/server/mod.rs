@@ -1,4 +1,4 @@
-//! The listener: one ordered list of layers, the services, the drain. Never sees an HTTP client.
+//! The server: listener, layers, services and drain. Uses no HTTP client.
 
 pub(crate) mod acceptor;
 mod admin;
@@ -58,10 +58,10 @@ use crate::{
     service::{Service, Shared},
 };
 
-/// Pause between looks for refusals to summarize.
+/// Interval between checks for refusals to summarize.
 const SUMMARY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A server that has its ports and can be called as soon as it runs.
+/// A server with bound ports, which accepts calls as soon as it runs.
 pub struct Server {
     listener: TcpListener,
     admin: Option<Admin>,
@@ -73,7 +73,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Takes the ports and makes the clients. Upstreams are not called.
+    /// Binds the ports and creates the clients. Nothing is sent to upstreams.
     pub async fn bind(config: &Config) -> Result<Self, String> {
         let shared = Arc::new(Shared::new(config).await?);
         let files = config.server.tls.clone();
@@ -94,25 +94,25 @@ impl Server {
         })
     }
 
-    /// Has these do the work, and not the runtime that [`Server::run`] is called on.
+    /// Uses these runtimes instead of the current one.
     #[must_use]
     pub fn with_runtimes(self, runtimes: Runtimes) -> Self {
         Self { runtimes, ..self }
     }
 
-    /// Where gRPC is served.
+    /// Returns the address of the gRPC port.
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
-    /// Where the operator's port is.
+    /// Returns the address of the admin port.
     #[must_use]
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.admin.as_ref().map(Admin::address)
     }
 
-    /// Serves until `stop` ends, then drains: no new call is begun, those in progress go on for a while, or until
-    /// `force_stop` ends, and sessions on the upstreams are ended.
+    /// Serves until `stop` completes, then drains: refuses new calls, waits for those in progress until a time limit or
+    /// until `force_stop` completes, and closes the sessions on the upstreams.
     pub async fn run(
         self,
         stop: impl Future<Output = ()> + Send,
@@ -135,7 +135,7 @@ impl Server {
         };
         let service = call_context.layer(authentication.layer(routes.routes().prepare()));
         let ending = Ending::default();
-        // However this ends, nobody is served any more.
+        // Connections are closed even if this future is dropped.
         let _ended = (
             ending.goaway.clone().drop_guard(),
             ending.cut.clone().drop_guard(),
@@ -155,7 +155,7 @@ impl Server {
             log,
         };
         let runtimes = Arc::new(self.runtimes);
-        let hand_on = move |connection| connections.take(connection);
+        let hand_on = move |connection| connections.spawn(connection);
         let accepting = acceptor::accept(self.listener, acceptor, Arc::clone(&runtimes), hand_on);
         let following = spawn(health::follow(health.clone(), Arc::clone(&self.shared)));
         let accepting = spawn(accepting);
@@ -174,7 +174,7 @@ impl Server {
         reloading.abort();
         tracing::info!(calls = self.shared.tasks.len(), limit = ?limits.drain, "draining; a second signal cuts it short");
         drain(&self.shared, &health, &ending, time).await;
-        // Until now they had calls to end.
+        // The runtimes are needed until the drain has ended.
         drop(runtimes);
         Ok(())
     }
@@ -185,7 +185,7 @@ fn spawn(task: impl Future<Output = ()> + Send + 'static) -> AbortOnDropHandle<(
     AbortOnDropHandle::new(tokio::spawn(task))
 }
 
-/// Logs and records each minute's counted refusals when the minute is over, for as long as the server runs.
+/// Logs and records the refusals that were counted in each minute, until it is dropped.
 async fn summarize(shared: Arc<Shared>) {
     let mut looks = interval(SUMMARY_INTERVAL);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -1,5 +1,5 @@
-//! TLS of the listener. The files of `[server.tls]` are read again when they change; connections that are made
-//! from then on use what was read, and the certificates of older ones are checked again.
+//! TLS of the listener. The files of `[server.tls]` are reloaded when they change. Then new connections use the new
+//! content, and the client certificates of open connections are verified again.
 
 use std::sync::{
     Arc,
@@ -23,7 +23,7 @@ use crate::{
     metrics::Metrics,
 };
 
-/// One content of the files.
+/// Configuration from one content of the files.
 struct Loaded {
     number: u64,
     config: Arc<ServerConfig>,
@@ -39,9 +39,8 @@ pub struct Tls {
 }
 
 impl Tls {
-    /// Reads the files.
     pub fn new(files: TlsFiles, metrics: &Arc<Metrics>) -> Result<Self, String> {
-        // The configuration has the warnings.
+        // The configuration has logged the warnings.
         let (loaded, _) = load(&files, 0, metrics)?;
         Ok(Self {
             files,
@@ -51,12 +50,11 @@ impl Tls {
         })
     }
 
-    /// The files.
     pub const fn files(&self) -> &TlsFiles {
         &self.files
     }
 
-    /// Reads the files again; what was read last stays in use when one of them is bad.
+    /// Reads the files again. If one of them is invalid, the last content stays in use.
     pub fn reload(&self) -> Result<(), String> {
         let number = self.number.fetch_add(1, Ordering::Relaxed) + 1;
         let (loaded, warnings) = load(&self.files, number, &self.metrics)?;
@@ -67,13 +65,13 @@ impl Tls {
         Ok(())
     }
 
-    /// For the next connection: the configuration, and which content of the files it is.
+    /// Returns the current configuration, and the number of its content.
     pub fn current(&self) -> (Arc<ServerConfig>, u64) {
         let loaded = self.loaded.load();
         (Arc::clone(&loaded.config), loaded.number)
     }
 
-    /// Checks again a certificate that was verified when its connection was made. The error has words for the log.
+    /// Verifies the certificate of an open connection again. The error has a text for the log.
     pub fn check(
         &self,
         certificate: &PeerCertificate,
@@ -100,12 +98,12 @@ impl Tls {
     }
 }
 
-/// The verified certificate of a connection's client, if it has shown one.
+/// Returns the verified certificate of a connection's client, if there is one.
 pub fn peer_certificate(connection: &ServerConnection, number: u64) -> Option<PeerCertificate> {
     PeerCertificate::new(connection.peer_certificates()?, number)
 }
 
-/// When the first certificate of a chain expires, in seconds since 1970.
+/// Returns when the first certificate of a chain expires, in seconds since 1970.
 fn expires(chain: &[CertificateDer<'_>]) -> Option<i64> {
     let parsed = chain
         .iter()
@@ -146,7 +144,7 @@ fn load(files: &TlsFiles, number: u64, metrics: &Metrics) -> Result<(Loaded, Vec
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(material.certified)));
     config.alpn_protocols = vec![b"h2".to_vec()];
-    // A resumed session would bring back a chain that has expired meanwhile: its certificates are not looked at again.
+    // A resumed session would restore a chain that may have expired: its certificates are not verified again.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     let loaded = Loaded {

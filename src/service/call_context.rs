@@ -47,7 +47,7 @@ pub struct CallContext {
     pub peer: Option<SocketAddr>,
     /// When the response is due; `None` if `grpc-timeout` is malformed.
     pub deadline: Option<Deadline>,
-    pub received: Instant,
+    pub(crate) received: Instant,
     /// Cancelled when the message has been read.
     pub read: CancellationToken,
     /// Cancelled when the body fails before the message is complete.

@@ -1,5 +1,4 @@
-//! The `UserAdmin` service: one short file per rpc that says what is particular to it, and one pipeline that
-//! every rpc passes.
+//! The `UserAdmin` service: a pipeline for all rpcs, and one short file for each.
 
 pub mod call_context;
 mod call_log;
@@ -30,32 +29,30 @@ use crate::{
     upstream::registry::Targets,
 };
 
-/// Everything that calls share.
+/// State that all calls share.
 pub struct Shared {
-    /// What can be called.
-    pub targets: Targets,
+    pub(crate) targets: Targets,
     access: ArcSwap<Access>,
-    /// The deletions of the last minute, by caller. A changed configuration forgets none.
+    /// Deletions of the last minute, by caller, independent of the configuration.
     pub quotas: Quotas,
     /// Limits what refused calls and connections write to the log and to the audit log.
     pub refusals: Arc<Refusals>,
-    /// The numbers for monitoring.
+    /// The metrics of this server.
     pub metrics: Arc<Metrics>,
-    /// The audit log.
-    pub audit: Audit,
-    /// One place for each call in progress, from when its message is there until it has ended.
+    pub(crate) audit: Audit,
+    /// Permits of calls in progress, from the arrival of their message to their end.
     pub room: Arc<Semaphore>,
     most_calls: u32,
-    /// Calls in progress, and their records; they end even when their callers have gone.
+    /// Calls in progress and their records, which run to their end even if the caller disconnects.
     pub tasks: TaskTracker,
-    /// Cancelled when the server stops: no call is begun any more.
+    /// Cancelled when the server stops and refuses new calls.
     pub draining: CancellationToken,
-    /// Cancelled when the drain has taken too long: the deadline of every call is now.
+    /// Cancelled when the drain exceeds its time limit: all calls reach their deadline.
     pub halt: CancellationToken,
 }
 
 impl Shared {
-    /// From the configuration.
+    /// Creates the state of a server with this configuration. Nothing is sent to upstreams.
     pub async fn new(config: &Config) -> Result<Self, String> {
         let metrics = Arc::<Metrics>::default();
         let source = |issuer: &JwtIssuer| jwks::source(issuer, &metrics);
@@ -79,15 +76,15 @@ impl Shared {
         })
     }
 
-    /// Who may call, and what they may do, as of now.
+    /// Returns the current authentication and policy.
     #[must_use]
     pub fn access(&self) -> Guard<Arc<Access>> {
         self.access.load()
     }
 
-    /// The text that monitoring reads.
+    /// Returns all metrics as `OpenMetrics` text.
     #[must_use]
-    pub fn numbers(&self) -> String {
+    pub fn metrics_text(&self) -> String {
         let free = u32::try_from(self.room.available_permits()).unwrap_or(u32::MAX);
         self.metrics.text(&Snapshot {
             audit: self.audit.metrics(),
@@ -98,8 +95,7 @@ impl Shared {
         })
     }
 
-    /// Takes up what a changed configuration says of callers, issuers, protected users and authorities: all of it, or
-    /// nothing.
+    /// Applies the callers, issuers, protected users and authorities of a changed configuration, all of them or none.
     pub fn apply_config(&self, config: &Config) -> Result<(), String> {
         let before = self.access.load();
         let source = |issuer: &JwtIssuer| jwks::source(issuer, &self.metrics);

@@ -22,10 +22,10 @@ use crate::{
     upstream::{call_limits::CallLimits, deadline::Deadline},
 };
 
-/// Lower bound of the retry delay when a quota is used up.
-const SHORTEST_WAIT: Duration = Duration::from_secs(1);
+/// Minimum of the retry delay when a quota is used up.
+const MIN_RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// Runs a call through the pipeline: admission, audit intent, `work`, audit outcome. There is no work if the target is not
+/// Runs a call through the pipeline: admission, audit intent, `work`, audit outcome. `work` is `None` if the target is not
 /// configured.
 pub async fn run<T, W>(
     shared: Arc<Shared>,
@@ -98,7 +98,7 @@ impl Operation {
         let limit = self.shared.access().policy.deletes_per_minute(caller);
         let slot = limit.map(|limit| self.shared.quotas.try_take(caller, limit));
         slot.transpose().map_err(|wait| Failure {
-            retry_after: Some(wait.max(SHORTEST_WAIT)),
+            retry_after: Some(wait.max(MIN_RETRY_DELAY)),
             ..Failure::new(ErrorReason::DeleteQuotaExceeded, "quota")
         })
     }
@@ -178,7 +178,7 @@ impl Operation {
         Failure::internal("a panic")
     }
 
-    /// Takes over what the work has found out.
+    /// Applies the result of the work to the call.
     fn apply<T>(&mut self, finished: Finished<T>) -> Result<(T, DeleteOutcome), Failure> {
         self.facts.attempts = finished.attempts.count();
         self.facts.outcome = finished.attempts.effect();
@@ -248,13 +248,13 @@ mod tests {
         }
     }
 
-    /// Begins so many DELETEs, and panics.
+    /// Begins `begun` DELETEs, and panics.
     fn work(begun: u32, work: &Admitted) -> Finished<()> {
         let mut attempts = Attempts::default();
         for _ in 0..begun {
             let _begun = attempts.start(&work.limits);
         }
-        // Whoever waits for a lock goes on all the same.
+        // A poisoned lock does not stop later calls.
         let _held = crate::lock(&LOCK);
         unreachable!("on purpose")
     }

@@ -1,4 +1,4 @@
-//! Refused calls: what is logged and recorded of each, and the summaries of those that are only counted.
+//! Logs and records refused calls, individually or in summaries.
 
 use futures_util::future::join_all;
 use time::OffsetDateTime;
@@ -117,7 +117,7 @@ impl Operation {
         Err(status)
     }
 
-    /// Removes the alias of the only target from the answer to a caller without permission; the record has it.
+    /// Removes the alias of the only target from the response to a caller without permission.
     fn hide_alias(&mut self) {
         if self.request.alias_is_ours && !self.is_allowed() {
             let identifiers = &mut self.facts.identifiers;

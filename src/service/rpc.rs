@@ -1,4 +1,4 @@
-//! What is particular to one rpc, and how each of them is handled.
+//! The trait of an rpc, and the handler of all of them.
 
 use std::sync::Arc;
 
@@ -41,7 +41,7 @@ pub struct Parsed<U> {
 
 /// The user type of an rpc's platform.
 pub type User<R> = <<R as Rpc>::Platform as Platform>::User;
-/// What the platform of an rpc knows of a user.
+/// The type for a user that the rpc's platform has found.
 pub type Found<R> = <<R as Rpc>::Platform as Platform>::Found;
 
 /// One rpc.

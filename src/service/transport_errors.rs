@@ -55,7 +55,7 @@ pub async fn answer(
     Some(invalid(shared, path, call, violation).await)
 }
 
-/// Returns what is wrong with a request that the transport refused.
+/// Returns the violation of a request that the transport refused.
 fn violation(refused: &Status) -> Option<Violation> {
     let text = refused.message();
     let (field, description) = match refused.code() {
@@ -71,7 +71,7 @@ fn violation(refused: &Status) -> Option<Violation> {
             field(text),
             "cannot be read as Protocol Buffers, or is not UTF-8",
         ),
-        // The length of a message, and what it is when decompressed.
+        // The limits of the message before and after decompression.
         Code::OutOfRange | Code::ResourceExhausted => {
             ("", "the request message is larger than this server accepts")
         }
@@ -109,7 +109,7 @@ pub fn stream_error(call: &CallContext, error: Status) -> Status {
     refusal(&Failure::invalid(vec![violation]), &facts)
 }
 
-/// Returns the status of a failure. One that is about compression says what the server accepts.
+/// Returns the status of a failure. If it is about compression, the status lists the accepted encodings.
 fn refusal(failure: &Failure, facts: &CallFacts) -> Status {
     let mut status = status(failure, facts);
     let about = |violation: &Violation| violation.field == ENCODING;

@@ -1,17 +1,17 @@
-//! The rules of the request fields. Every violation is told, none is repaired: what would have to be changed
-//! to be sent would name another user.
+//! The rules of the request fields. All violations are reported; no value is changed, because it would name another
+//! user.
 
 use crate::{
     error::Violation,
     names::{self, is_dots, is_made_of},
 };
 
-/// A request, checked: the fields that keep their rules, and the faults of the others.
+/// The valid fields of a request, and the violations of the others.
 #[derive(Debug, Default)]
 pub struct Checked {
-    /// Proto name and value.
+    /// Name and value of the valid fields.
     pub identifiers: Vec<(&'static str, String)>,
-    /// The faults.
+    /// The violations, in the order of the fields.
     pub violations: Vec<Violation>,
 }
 
@@ -24,7 +24,7 @@ impl Checked {
         }
     }
 
-    /// Notes a fault that is not one of a value.
+    /// Adds a violation that does not concern the value of a field.
     pub fn fault(&mut self, field: &'static str, description: &'static str) {
         self.violations.push(Violation { field, description });
     }
@@ -122,7 +122,7 @@ mod tests {
     use super::user_name_fault;
     use crate::escape::is_hidden;
 
-    /// What a name may not hold would be escaped in the logs, too; what a name may hold is the contract's, not theirs.
+    /// The logs escape all characters that a name must not contain.
     #[test]
     fn what_a_name_may_not_hold_never_stands_raw_in_a_line() {
         for c in (0..=0x10_FFFF).filter_map(char::from_u32) {

@@ -35,7 +35,7 @@ impl<S: Subscriber> Layer<S> for Http2Refusals {
     }
 }
 
-/// Drops what may be a secret from the part of a request that h2 quotes as `(b"...")`: the user and password of an
+/// Removes possible secrets from the part of a request that h2 quotes as `(b"...")`: the user and password of an
 /// authority, and the query and fragment of a path. `%` with two digits stands for an octet.
 fn without_secrets(message: &str) -> String {
     let quoted = message.split_once("(b\"").and_then(|(before, rest)| {

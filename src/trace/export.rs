@@ -1,5 +1,5 @@
-//! Sends spans to an OpenTelemetry collector, by OTLP over gRPC, in a thread of its own. Calls never wait for it: what
-//! does not fit its queue is dropped.
+//! Sends spans to an OpenTelemetry collector, by OTLP over gRPC, in a separate thread. Calls never wait for it: spans
+//! that exceed its queue are dropped.
 
 use std::{
     env,
@@ -31,11 +31,11 @@ use crate::{
     grpc_client::{self, Tls},
 };
 
-/// How long the last spans may take to leave; as long as the log-off from upstreams, beside it.
+/// Time limit for sending the last spans; sessions on upstreams are closed at the same time.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long a collector has for an answer, unless the environment says otherwise (OpenTelemetry, "OTLP Exporter").
-const USUAL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Default time limit of a request to the collector (OpenTelemetry, "OTLP Exporter").
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Set once, when spans are exported.
 static EXPORTING: OnceLock<Exporting> = OnceLock::new();
@@ -87,11 +87,11 @@ pub fn start(config: &Tracing) -> Result<(), String> {
     set.map_err(|_| "spans are exported already".to_owned())
 }
 
-/// The exporter leaves that to its grpc_client, and would wait for ever for a collector that hangs.
+/// The exporter leaves that to its channel, and would wait for ever for a collector that hangs.
 fn timeout() -> Duration {
     let told = env::var("OTEL_EXPORTER_OTLP_TIMEOUT").ok();
     let told = told.and_then(|text| text.trim().parse().ok());
-    told.map_or(USUAL_TIMEOUT, Duration::from_millis)
+    told.map_or(DEFAULT_TIMEOUT, Duration::from_millis)
 }
 
 fn tls(collector: &Url, roots: &Roots) -> Result<Option<ClientConfig>, String> {
@@ -101,7 +101,7 @@ fn tls(collector: &Url, roots: &Roots) -> Result<Option<ClientConfig>, String> {
     client_tls::config(collector, Trust::More, &roots.certificates, &[b"h2"]).map(Some)
 }
 
-/// Trusts what the same file of authorities holds by now. Another file is another setting: it waits for a restart.
+/// Trusts the current authorities of the same file. Another file takes effect at a restart.
 pub fn trust(config: &Tracing) -> Result<(), String> {
     let Some(exporting) = EXPORTING.get() else {
         return Ok(());
@@ -115,7 +115,7 @@ pub fn trust(config: &Tracing) -> Result<(), String> {
     Ok(())
 }
 
-/// What runs here. The environment has the last word, as everywhere in OpenTelemetry.
+/// Returns the attributes of this process. The environment takes precedence, as everywhere in OpenTelemetry.
 fn resource() -> Resource {
     let own = [
         KeyValue::new(SERVICE_NAME, env!("CARGO_PKG_NAME")),
@@ -136,7 +136,7 @@ fn resource() -> Resource {
         .build()
 }
 
-/// Sends what is left, and no more after that.
+/// Sends the remaining spans and stops the export.
 pub async fn end() {
     let Some(exporting) = EXPORTING.get() else {
         return;

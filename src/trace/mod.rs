@@ -1,8 +1,7 @@
-//! Traces, in the terms of OpenTelemetry: the caller's W3C `traceparent` is taken up, each call is a span with a span
-//! for each request to an upstream, and `traceparent` is passed on. Without an exporter there are no spans of our own:
-//! the caller's context is what is passed on.
+//! OpenTelemetry traces: reads the caller's W3C `traceparent`, creates a span for each call and for each request to an
+//! upstream, and sends `traceparent` to upstreams. Without an exporter, the caller's context is forwarded unchanged.
 //!
-//! The context of a call goes with its future (`with_context`), so that no function has to hand it on.
+//! The context of a call is attached to its future (`with_context`).
 
 pub mod export;
 
@@ -23,7 +22,7 @@ use crate::grpc_code;
 
 const TRACEPARENT: &str = "traceparent";
 
-/// Reads `traceparent` alone. `tracestate` holds what callers like, and would go on to upstreams.
+/// Reads `traceparent` only. `tracestate` may contain anything, and would be forwarded to upstreams.
 struct Incoming<'a>(&'a HeaderMap);
 
 impl Extractor for Incoming<'_> {
@@ -70,13 +69,13 @@ impl Injector for Outgoing<'_> {
 /// The two ends of a connection.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Ends {
-    /// The client's.
+    /// Address of the caller's end of the connection.
     pub client: Option<SocketAddr>,
-    /// Ours: not what a caller says in `:authority`.
+    /// Local address of the connection, which the caller cannot choose.
     pub server: Option<SocketAddr>,
 }
 
-/// The context of a call that arrives: its span, or the caller's where none is made here.
+/// Returns the context of a call that arrives: its span, or the caller's context without an exporter.
 #[must_use]
 pub fn call(headers: &HeaderMap, method: String, ends: Ends) -> Context {
     let caller = if headers.contains_key(TRACEPARENT) {
@@ -109,7 +108,7 @@ pub fn call(headers: &HeaderMap, method: String, ends: Ends) -> Context {
     caller.with_span(span)
 }
 
-/// Ends the span of a call. `more` tells what else is known of it.
+/// Ends the span of a call. `more` returns further attributes.
 pub fn end_call(
     context: &Context,
     code: Code,
@@ -146,24 +145,24 @@ const fn is_servers_fault(code: Code) -> bool {
     )
 }
 
-/// A request that is about to be sent for the present call.
+/// A request that is about to be sent for the current call.
 pub struct RequestStart<'a> {
-    /// Its method.
+    /// The HTTP method.
     pub method: &'a str,
     /// A URL of its host.
     pub url: &'a Url,
     /// Its path and query.
     pub path: &'a str,
-    /// The path with names in place of what differs from call to call, where there is such a one.
+    /// Template of the path, with names instead of variable parts.
     pub route: Option<&'static str>,
-    /// How many requests of its kind have gone before it in this call.
+    /// Number of earlier requests of the same kind in this call.
     pub resent: u32,
-    /// What it is for, at which target of which upstream.
+    /// Attributes: operation, upstream and target.
     pub purpose: [(&'static str, &'a str); 3],
 }
 
-/// The context of a request: its span, or the present one where none is made. A request that belongs to no call has no
-/// span.
+/// Returns the context of a request: its span, or the current context without an exporter. A request that belongs to no
+/// call has no span.
 #[must_use]
 pub fn request(start: &RequestStart<'_>) -> Context {
     let call = Context::current();
@@ -205,7 +204,7 @@ fn attributes(start: &RequestStart<'_>) -> Vec<KeyValue> {
     attributes
 }
 
-/// Ends the span of a request: with the status of its answer, or with why there is none.
+/// Ends the span of a request, with the status of its response or the reason why there is none.
 pub fn end_request(context: &Context, result: Result<u16, &'static str>) {
     let span = context.span();
     if !span.is_recording() {
@@ -228,14 +227,14 @@ pub fn end_request(context: &Context, result: Result<u16, &'static str>) {
     span.end();
 }
 
-/// Passes the context on, in `traceparent`.
+/// Adds the context to headers, as `traceparent`.
 pub fn pass_on(context: &Context, headers: &mut HeaderMap) {
     if context.span().span_context().is_valid() {
         TraceContextPropagator::new().inject_context(context, &mut Outgoing(headers));
     }
 }
 
-/// The id of the trace, if there is one.
+/// Returns the ID of the trace, if there is one.
 #[must_use]
 pub fn trace_id(context: &Context) -> Option<String> {
     let span = context.span();
@@ -266,7 +265,7 @@ mod tests {
         headers
     }
 
-    /// What is there in place of a sound context, and is passed on as if nothing were there.
+    /// Values that are ignored because they are malformed.
     const UNSOUND: [&str; 17] = [
         "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
         "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
@@ -287,7 +286,7 @@ mod tests {
         "",
     ];
 
-    /// What is passed on of a call with these headers.
+    /// Returns the `traceparent` that is forwarded for a call with these headers.
     fn passed(values: &[&str]) -> Option<String> {
         let context = call(
             &headers(values),
@@ -306,7 +305,7 @@ mod tests {
     fn a_callers_context_is_passed_on_and_nothing_else() {
         for sound in [
             SOUND,
-            // Bits that nobody knows yet are not passed on (Trace Context, section 3.2.2.5.2).
+            // Unknown bits are not forwarded (Trace Context, section 3.2.2.5.2).
             "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-03",
             // Of a later version, what this one knows is used (section 3.2.3).
             "cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more",

@@ -38,7 +38,9 @@ pub type Fetch =
 
 /// Where the keys are read from.
 pub enum KeySource {
+    /// A file, which is read when it changes.
     File(PathBuf),
+    /// A URL, which is read at intervals.
     Url(Fetch),
 }
 
