@@ -3,29 +3,19 @@
 
 use std::collections::HashMap;
 
-use crate::{
-    config::{Allow, Caller},
-    identity::Identity,
-};
+use crate::{config::Caller, identity::Identity};
 
-/// The rights of all callers.
-pub struct Policy(HashMap<Identity, Rights>);
-
-struct Rights {
-    allow: Vec<Allow>,
-    deletes_per_minute: Option<u32>,
-}
+/// The permissions of all callers.
+pub struct Policy(HashMap<Identity, Caller>);
 
 impl Policy {
     pub(crate) fn new(callers: &[Caller]) -> Self {
-        let rights = callers.iter().map(|caller| {
-            let rights = Rights {
-                allow: caller.allow.clone(),
-                deletes_per_minute: caller.deletes_per_minute,
-            };
-            (caller.identity.clone(), rights)
-        });
-        Self(rights.collect())
+        let callers = callers.iter().cloned();
+        Self(
+            callers
+                .map(|caller| (caller.identity.clone(), caller))
+                .collect(),
+        )
     }
 
     /// Returns whether there is an entry for this caller.
@@ -43,7 +33,7 @@ impl Policy {
     /// Returns whether `caller` may call `rpc` on this target, and on this pool of it.
     #[must_use]
     pub fn allows(&self, caller: &Identity, rpc: &str, target: &str, pool: Option<&str>) -> bool {
-        let rights = self.0.get(caller).map(|rights| rights.allow.as_slice());
+        let rights = self.0.get(caller).map(|caller| caller.allow.as_slice());
         rights.unwrap_or_default().iter().any(|right| {
             right.rpc == rpc
                 && right.targets.iter().any(|pattern| pattern.matches(target))

@@ -122,7 +122,7 @@ impl Acceptor {
         let mut begun = [0; PREFACE];
         stream.read_exact(&mut begun).await.ok()?;
         let permit = self.connection_limit.try_acquire(address.ip());
-        let permit = permit.inspect_err(|limit| self.log.limit_reached(address, limit.as_str()));
+        let permit = permit.inspect_err(|&limit| self.log.limit_reached(address, limit));
         Some(Connection {
             stream: stream.with_prefix(Bytes::copy_from_slice(&begun)),
             peer: Peer {

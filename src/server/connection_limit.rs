@@ -8,6 +8,11 @@ use std::{
 
 use crate::config::Limits;
 
+const TOTAL: &str = "max_connections";
+const PER_PEER: &str = "max_connections_per_peer";
+/// Keys of the limits in the configuration.
+pub const LIMITS: [&str; 2] = [TOTAL, PER_PEER];
+
 /// Permits for connections.
 pub struct ConnectionLimit {
     max: u32,
@@ -19,25 +24,6 @@ pub struct ConnectionLimit {
 struct Held {
     all: u32,
     by_peer: HashMap<IpAddr, u32>,
-}
-
-/// The limit that refuses a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LimitReached {
-    Total,
-    Peer,
-}
-
-impl LimitReached {
-    pub const ALL: [Self; 2] = [Self::Total, Self::Peer];
-
-    /// Returns the key of the limit in the configuration, for logs and metrics.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Total => "max_connections",
-            Self::Peer => "max_connections_per_peer",
-        }
-    }
 }
 
 impl ConnectionLimit {
@@ -55,16 +41,17 @@ impl ConnectionLimit {
         self.max
     }
 
-    /// Takes a permit. The limit of a peer does not apply to loopback addresses, which proxies and programs share.
-    pub fn try_acquire(self: &Arc<Self>, peer: IpAddr) -> Result<ConnectionPermit, LimitReached> {
+    /// Takes a permit, or returns the key of the limit that is reached. The limit of a peer does not apply
+    /// to loopback addresses, which proxies and programs share.
+    pub fn try_acquire(self: &Arc<Self>, peer: IpAddr) -> Result<ConnectionPermit, &'static str> {
         let peer = peer.to_canonical();
         let mut held = crate::lock(&self.held);
         if held.all >= self.max {
-            return Err(LimitReached::Total);
+            return Err(TOTAL);
         }
         let of_peer = held.by_peer.get(&peer).copied().unwrap_or(0);
         if of_peer >= self.max_per_peer && !peer.is_loopback() {
-            return Err(LimitReached::Peer);
+            return Err(PER_PEER);
         }
         held.all += 1;
         held.by_peer.insert(peer, of_peer + 1);
@@ -100,7 +87,7 @@ impl Drop for ConnectionPermit {
 mod tests {
     use std::{net::IpAddr, sync::Arc};
 
-    use super::{ConnectionLimit, LimitReached};
+    use super::{ConnectionLimit, PER_PEER, TOTAL};
     use crate::config::Limits;
 
     #[test]
@@ -115,11 +102,11 @@ mod tests {
         let acquire = |peer: Option<IpAddr>| peer.map(|peer| limit.try_acquire(peer));
         let full = |peer| acquire(peer).and_then(Result::err);
         let mut held = vec![acquire(one), acquire(same)];
-        assert_eq!(full(one), Some(LimitReached::Peer));
+        assert_eq!(full(one), Some(PER_PEER));
         assert_eq!(full(two), None);
         held.pop();
         held.extend([acquire(own), acquire(own), acquire(own)]);
-        assert_eq!(full(two), Some(LimitReached::Total));
+        assert_eq!(full(two), Some(TOTAL));
         drop(held);
         assert_eq!(full(one), None);
         assert!(crate::lock(&limit.held).by_peer.is_empty());

@@ -43,7 +43,7 @@ use self::{
     authentication_layer::AuthenticationLayer,
     call_context_layer::CallContextLayer,
     connection::{Connections, Ending},
-    connection_limit::{ConnectionLimit, LimitReached},
+    connection_limit::{ConnectionLimit, LIMITS},
     connection_log::ConnectionLog,
     drain::drain,
     health::WatchUnknown,
@@ -146,9 +146,8 @@ impl Server {
         });
         let connections = Connections::new(service, limits, Arc::clone(&log), ending.clone());
         let connections = Arc::new(connections);
-        let limit_names = LimitReached::ALL.map(LimitReached::as_str);
         let metrics = &self.shared.metrics;
-        metrics.expect_connections(limits.max_connections, &limit_names);
+        metrics.expect_connections(limits.max_connections, &LIMITS);
         let acceptor = Acceptor {
             tls: self.tls.clone(),
             connection_limit: Arc::new(ConnectionLimit::new(limits)),
