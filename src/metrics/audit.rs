@@ -15,24 +15,23 @@ const BUCKETS: [f64; 11] = [
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 1.0,
 ];
 
-/// What the audit log tells of itself.
+/// State of the audit log.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct State {
-    /// Can it be written?
+    /// Whether the log can be written.
     pub works: bool,
-    /// How often it was found changed by somebody else.
+    /// Number of changes by other processes that were detected.
     pub changes_by_others: u64,
-    /// Outcomes and refusals that are on no record.
+    /// Outcomes and refusals that were not recorded.
     pub lost: u64,
     /// Records that wait for the writer.
     pub queued: usize,
     /// Outcomes that have yet to be written.
     pub pending: usize,
-    /// How long the oldest record that is not written has been waiting.
+    /// Age of the oldest record that has yet to be written.
     pub lag: Duration,
 }
 
-/// The metrics.
 pub struct Audit {
     works: Gauge,
     changed: Counter,
@@ -40,7 +39,7 @@ pub struct Audit {
     queued: Gauge,
     pending: Gauge,
     lag: Gauge<f64, AtomicU64>,
-    /// How long each write took, with its sync.
+    /// Duration of each write, including its sync.
     pub writes: Histogram,
 }
 

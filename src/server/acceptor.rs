@@ -37,7 +37,6 @@ pub const ERROR_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Clone)]
 pub struct Peer {
     pub address: SocketAddr,
-    /// The address of this server.
     pub local: Option<SocketAddr>,
     /// The verified client certificate.
     pub certificate: Option<Arc<PeerCertificate>>,
@@ -52,7 +51,6 @@ pub struct Connection {
 
 /// What the handshakes of all connections share.
 pub struct Acceptor {
-    /// `None` for plaintext.
     pub tls: Option<Arc<Tls>>,
     pub connection_limit: Arc<ConnectionLimit>,
     pub log: Arc<ConnectionLog>,

@@ -17,7 +17,6 @@ use tokio::net::TcpListener;
 use super::admin_listener;
 use crate::{config::Server as Settings, metrics::Format, service::Shared};
 
-/// The bound admin port.
 pub struct Admin {
     listener: TcpListener,
     address: SocketAddr,
@@ -50,7 +49,6 @@ impl Admin {
         }))
     }
 
-    /// Returns the address of the port.
     pub const fn address(&self) -> SocketAddr {
         self.address
     }

@@ -45,7 +45,6 @@ const STREAMS_PER_CALL: usize = 2;
 /// Minimum part of the maximum age after which a connection ends, so that connections do not end all at once.
 const MIN_AGE: f64 = 0.9;
 
-/// Serves connections.
 pub struct Connections<S> {
     service: S,
     http: http2::Builder<TokioExecutor>,
@@ -67,14 +66,10 @@ impl Drop for Ended<'_> {
     }
 }
 
-/// Ends connections.
 #[derive(Clone, Default)]
 pub struct Ending {
-    /// The open connections.
     pub connections: TaskTracker,
-    /// Sends GOAWAY.
     pub goaway: CancellationToken,
-    /// Closes the connections.
     pub cut: CancellationToken,
 }
 

@@ -30,11 +30,9 @@ pub struct ConnectionIo {
 
 /// Length of the head of a frame (RFC 9113, section 4.1).
 const FRAME_HEAD: usize = 9;
-/// The type of a SETTINGS frame.
 const SETTINGS: u8 = 4;
 /// Identifier and value of one setting.
 const SETTING: usize = 6;
-/// The identifier of `SETTINGS_MAX_HEADER_LIST_SIZE`.
 const MAX_HEADER_LIST_SIZE: [u8; 2] = [0, 6];
 
 impl ConnectionIo {

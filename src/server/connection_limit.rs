@@ -27,7 +27,6 @@ struct Held {
 }
 
 impl ConnectionLimit {
-    /// Creates the permits that the configuration allows.
     pub fn new(limits: &Limits) -> Self {
         Self {
             max: limits.max_connections,
@@ -36,7 +35,6 @@ impl ConnectionLimit {
         }
     }
 
-    /// Returns the maximum number of connections.
     pub const fn max(&self) -> u32 {
         self.max
     }

@@ -28,7 +28,6 @@ pub type TotalInFlight = Arc<AtomicUsize>;
 #[derive(Clone, Copy)]
 pub struct OverFairShare;
 
-/// The calls in flight of one connection.
 pub struct InFlightCalls {
     total: TotalInFlight,
     state: Mutex<State>,
@@ -44,7 +43,6 @@ struct State {
 }
 
 impl InFlightCalls {
-    /// Creates the state of a new connection.
     pub fn new(total: TotalInFlight) -> Self {
         Self {
             total,

@@ -2,10 +2,8 @@
 
 use crate::service::rpcs;
 
-/// The kind of a method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum MethodKind {
-    /// An rpc of `UserAdmin`.
     Rpc,
     Health,
     /// The only service whose methods take a stream of messages.

@@ -22,7 +22,6 @@ use crate::{
     service::Shared,
 };
 
-/// Interval between checks of the files.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Reads and applies the files. Returns the files to check from now on, if they are others.
@@ -42,7 +41,6 @@ struct WatchedFile {
     path: PathBuf,
     /// Fingerprint of the content that was read last.
     applied: FileFingerprint,
-    /// Fingerprint at the last check.
     last_seen: FileFingerprint,
 }
 
@@ -171,20 +169,17 @@ pub fn watched(config: &Config, shared: &Arc<Shared>, tls: Option<&Arc<Tls>>) ->
         watch("configuration", config.files(), read);
     }
     for secret in config.secrets() {
-        let Some(file) = secret.path().map(Path::to_owned) else {
-            continue;
-        };
-        let read = move || secret.check().map_err(|error| error.to_string());
-        watch(
-            "secret",
-            vec![file],
-            Box::new(move || read().map(|()| None)),
-        );
+        if let Some(file) = secret.path().map(Path::to_owned) {
+            let check = move || secret.check().map_err(|error| error.to_string());
+            let read = move || check().map(|()| None);
+            watch("secret", vec![file], Box::new(read));
+        }
     }
     for file in config.token_files() {
-        let files = vec![file.clone()];
-        let read = move || files::read_secret(&file).map_err(|error| error.to_string());
-        watch("secret", files, Box::new(move || read().map(|_| None)));
+        let path = file.clone();
+        let check = move || files::read_secret(&path).map_err(|error| error.to_string());
+        let read = move || check().map(|_| None);
+        watch("secret", vec![file], Box::new(read));
     }
     watched
 }

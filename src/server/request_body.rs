@@ -18,12 +18,10 @@ use crate::service::transport_errors::{SECOND_MEMBER, SECOND_MESSAGE};
 
 /// A flag and the length of the message (gRPC over HTTP/2, "Length-Prefixed-Message").
 const PREFIX: usize = 5;
-/// The flag of a compressed message.
 const COMPRESSED: u8 = 1;
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
-/// The body of a request.
 pub struct RequestBody<Q> {
     body: Q,
     /// Cancelled when the body fails before its end.
@@ -137,7 +135,6 @@ fn is_one_member(compressed: &[u8], max_bytes: usize) -> bool {
     }
 }
 
-/// Why a body is refused.
 #[derive(Debug)]
 struct Refused(&'static str);
 

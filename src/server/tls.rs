@@ -30,7 +30,6 @@ struct Loaded {
     clients: Option<Arc<dyn ClientCertVerifier>>,
 }
 
-/// TLS of the listener.
 pub struct Tls {
     files: TlsFiles,
     loaded: ArcSwap<Loaded>,

@@ -80,7 +80,7 @@ impl Operation {
         let identifiers = self.facts.identifiers.iter();
         Entry {
             ends_intent: event == Event::Outcome && self.intended,
-            target: short(&self.request.target).to_owned(),
+            target: short(&self.request.alias).to_owned(),
             user: short(&self.request.user).to_owned(),
             identifiers: identifiers
                 .map(|(key, value)| (*key, short(value).to_owned()))
@@ -122,8 +122,8 @@ impl Operation {
 
     /// Ends the metrics and the trace of the call.
     pub(super) fn observe(&self, code: Code, outcome: &'static str, reason: &'static str) {
-        let DeleteRequest { names, target, .. } = &self.request;
-        let target = if self.known { target.as_str() } else { "" };
+        let DeleteRequest { names, alias, .. } = &self.request;
+        let target = if self.has_target { alias.as_str() } else { "" };
         let calls = &self.shared.metrics.calls;
         calls.outcome(names.upstream, target, outcome);
         if let Some(instrument) = &self.call.instrument {
@@ -162,7 +162,7 @@ impl Operation {
             rpc = self.request.rpc,
             caller = short(&self.facts.caller),
             peer = self.call.peer.map(display),
-            alias = short(&self.request.target),
+            alias = short(&self.request.alias),
             code = ?code,
             reason,
             outcome,

@@ -15,19 +15,16 @@ use crate::{
 
 /// The request of any rpc.
 pub struct DeleteRequest {
-    /// Name of the rpc.
     pub rpc: &'static str,
-    /// Names of the platform.
     pub names: &'static ResourceNames,
     /// The resolved alias.
-    pub target: String,
+    pub alias: String,
     /// Whether the request left the alias empty.
     pub alias_is_ours: bool,
     /// The pool, where the upstream has pools.
     pub pool: Option<String>,
     /// The user, as the request names it.
     pub user: String,
-    /// The checked fields.
     pub checked: Checked,
     /// Whether the request is only checked, and nothing is deleted.
     pub validate_only: bool,
@@ -39,11 +36,8 @@ pub struct DeleteRequest {
 
 /// An admitted call, as its work receives it.
 pub struct Admitted {
-    /// ID of the call.
     pub request_id: String,
-    /// The verified identity.
     pub caller: String,
-    /// Deadline and cancellation.
     pub limits: CallLimits,
 }
 
@@ -52,7 +46,6 @@ pub struct Finished<T> {
     pub result: Result<(T, DeleteOutcome), Failure>,
     /// Name of the user, or an empty string if it is not known.
     pub user_name: String,
-    /// The DELETEs of the call.
     pub attempts: Attempts,
     /// Identifiers that were read from the upstream.
     pub identifiers: Vec<(&'static str, String)>,
@@ -76,7 +69,7 @@ pub(super) struct Operation {
     pub(super) facts: CallFacts,
     pub(super) upstream_ids: UpstreamIds,
     /// Whether the target is configured.
-    pub(super) known: bool,
+    pub(super) has_target: bool,
     /// Whether the intent is recorded.
     pub(super) intended: bool,
     /// Permit among the calls in progress, which is held until the call ends even if the caller disconnects.
@@ -88,12 +81,12 @@ pub(super) struct Operation {
 }
 
 impl Operation {
-    /// Creates a call. `known` says whether its target is configured.
+    /// Creates a call. `has_target` says whether its target is configured.
     pub(super) fn new(
         shared: Arc<Shared>,
         call: Arc<CallContext>,
         request: DeleteRequest,
-        known: bool,
+        has_target: bool,
     ) -> Self {
         let in_progress = shared.tasks.token();
         let facts = CallFacts {
@@ -110,7 +103,7 @@ impl Operation {
             request,
             facts,
             upstream_ids: UpstreamIds::default(),
-            known,
+            has_target,
             intended: false,
             room: None,
             slot: None,
@@ -118,13 +111,12 @@ impl Operation {
         }
     }
 
-    /// Returns whether the policy allows the call.
     pub(super) fn is_allowed(&self) -> bool {
         let DeleteRequest {
-            rpc, target, pool, ..
+            rpc, alias, pool, ..
         } = &self.request;
         let caller = self.call.caller.as_ref();
         let access = self.shared.access();
-        caller.is_ok_and(|caller| access.policy.allows(caller, rpc, target, pool.as_deref()))
+        caller.is_ok_and(|caller| access.policy.allows(caller, rpc, alias, pool.as_deref()))
     }
 }

@@ -237,7 +237,7 @@ mod tests {
         DeleteRequest {
             rpc: "DeleteBatchNodeUser",
             names: &NAMES,
-            target: "prod".to_owned(),
+            alias: "prod".to_owned(),
             alias_is_ours: false,
             pool: Some("pool".to_owned()),
             user: "alice".to_owned(),

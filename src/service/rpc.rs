@@ -23,7 +23,6 @@ use crate::{
 
 /// A request whose fields have been read.
 pub struct Parsed<U> {
-    /// The user to delete.
     pub user: U,
     /// The user as the request names it, for the records.
     pub shown: String,
@@ -39,18 +38,14 @@ pub struct Parsed<U> {
     pub client_request_id: String,
 }
 
-/// The user type of an rpc's platform.
 pub type User<R> = <<R as Rpc>::Platform as Platform>::User;
 /// The type for a user that the rpc's platform has found.
 pub type Found<R> = <<R as Rpc>::Platform as Platform>::Found;
 
-/// One rpc.
 pub trait Rpc: 'static {
     /// Its name in the proto file.
     const NAME: &'static str;
-    /// Its request message.
     type Request: Send + 'static;
-    /// Its response message.
     type Response: Send + 'static;
     /// The platform that it deletes users of.
     type Platform: Registered;
@@ -73,7 +68,6 @@ pub trait Rpc: 'static {
         Self: Sized;
 }
 
-/// Handles a call.
 pub async fn handle<R: Rpc>(
     shared: Arc<Shared>,
     request: Request<R::Request>,
@@ -92,10 +86,10 @@ pub async fn handle<R: Rpc>(
         (Some(target), Some(name)) => target.protects(name),
         _ => false,
     };
-    let subject = DeleteRequest {
+    let request = DeleteRequest {
         rpc: R::NAME,
         names,
-        target: alias,
+        alias,
         alias_is_ours,
         pool: parsed.pool.clone(),
         user: parsed.shown.clone(),
@@ -117,7 +111,7 @@ pub async fn handle<R: Rpc>(
             finish::<R>(order, parsed.client_request_id, result, conclusion)
         }
     });
-    pipeline::run(shared, call, subject, work).await
+    pipeline::run(shared, call, request, work).await
 }
 
 fn finish<R: Rpc>(

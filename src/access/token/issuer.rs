@@ -15,7 +15,6 @@ use crate::{
 /// Permitted difference between clocks.
 const LEEWAY: Duration = Duration::from_mins(1);
 
-/// An issuer and its keys.
 pub struct Issuer {
     settings: JwtIssuer,
     validations: Vec<(Algorithm, Validation)>,
@@ -41,22 +40,20 @@ impl Issuer {
         }
     }
 
-    /// Who reads the keys.
     pub const fn jwks_cache(&self) -> &Arc<JwksCache> {
         &self.jwks_cache
     }
 
-    /// What `iss` must be.
     pub fn name(&self) -> &str {
         &self.settings.issuer
     }
 
-    /// Are these the place where its keys are, and the authorities?
+    /// Returns whether the keys come from this place, with the same authorities.
     pub fn reads(&self, jwks: &Jwks) -> bool {
         self.settings.jwks == *jwks
     }
 
-    /// The identity that a token of this issuer proves.
+    /// Verifies a token of this issuer and returns its identity.
     pub async fn verify(
         &self,
         token: &str,

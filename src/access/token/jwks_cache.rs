@@ -68,7 +68,6 @@ impl CachedKeys {
     }
 }
 
-/// The keys of one issuer.
 pub struct JwksCache {
     cached: watch::Receiver<CachedKeys>,
     refresh_requested: Arc<Notify>,
@@ -109,7 +108,6 @@ impl JwksCache {
         }
     }
 
-    /// Returns the keys that were read last.
     pub fn keys(&self) -> Result<Arc<KeySet>, AuthenticationError> {
         let cached = self.cached.borrow();
         let expired = cached.expires_at.is_some_and(|at| Instant::now() >= at);
