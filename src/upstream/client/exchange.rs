@@ -2,8 +2,9 @@
 
 use std::{error::Error as _, future::pending, iter::successors};
 
+use bytes::Bytes;
 use http::StatusCode;
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper_util::client::legacy::{Error, ResponseFuture};
 use tokio::{task::yield_now, time::timeout};
 
@@ -90,15 +91,17 @@ fn is_refusal(error: &Error) -> bool {
 async fn read(response: http::Response<Incoming>, options: &Options<'_>) -> Response {
     let (head, body) = response.into_parts();
     let decided = options.done == Some(head.status);
-    let patience = if decided { DRAIN_TIMEOUT } else { BODY_TIMEOUT };
-    let body = timeout(patience, whole(&head, body, options.max_body_bytes));
-    let body = options.limits.deadline.bound(body).await;
-    let body = body.and_then(Result::ok).flatten();
-    if body.as_ref().is_some_and(|body| !body.is_empty()) {
+    let body = if body.is_end_stream() {
+        Some(Bytes::new())
+    } else {
+        let patience = if decided { DRAIN_TIMEOUT } else { BODY_TIMEOUT };
+        let body = timeout(patience, whole(&head, body, options.max_body_bytes));
+        let body = options.limits.deadline.bound(body).await;
         // The pool takes the connection back in a task of its own. Without this turn for it, a next request of the same
         // call would open another connection.
         yield_now().await;
-    }
+        body.and_then(Result::ok).flatten()
+    };
     Response {
         status: head.status.as_u16(),
         headers: head.headers,
