@@ -187,14 +187,10 @@ impl Pass<'_> {
         };
     }
 
-    /// Notes that the target did not even let the service in.
-    pub fn note_failure(&mut self, failure: &Failure) {
-        let down = [
-            ErrorReason::UpstreamUnreachable,
-            ErrorReason::UpstreamUnavailable,
-        ];
-        // A call whose own time ran out says nothing, whatever it saw before.
-        self.failed = down.contains(&failure.reason).then_some(true);
+    /// Records that the target did not issue a credential. A call that ran out of time says nothing about the target,
+    /// whatever it received before.
+    pub fn note_no_credential(&mut self, failure: &Failure) {
+        self.failed = failure.target_down.then_some(true);
     }
 }
 

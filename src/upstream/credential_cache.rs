@@ -70,7 +70,10 @@ pub trait Source<T>: Send + Sync + 'static {
     /// Returns the failure of a renewal that takes longer.
     fn late(&self) -> Failure {
         let context = "credentials were not obtained in time";
-        Failure::new(ErrorReason::UpstreamUnreachable, context).repeatable()
+        Failure {
+            target_down: true,
+            ..Failure::new(ErrorReason::UpstreamUnreachable, context).repeatable()
+        }
     }
 
     /// Returns whether this failure delays the next renewal. A source whose failures are limited in another way

@@ -107,7 +107,8 @@ pub trait Platform: Sized + Send + Sync + 'static {
     /// Returns the request that reads.
     fn read(&self, order: &Order<Self::User>, limits: &CallLimits) -> Result<Outgoing, Failure>;
 
-    /// Returns what a successful response to [`Self::read`] says about the user.
+    /// Returns what a successful response to [`Self::read`] says about the user. The reason of the failure is
+    /// `UPSTREAM_PROTOCOL_ERROR` if, and only if, the response is not understood.
     fn found(
         &self,
         order: &Order<Self::User>,
@@ -120,10 +121,14 @@ pub trait Platform: Sized + Send + Sync + 'static {
     fn name<'a>(order: &'a Order<Self::User>, found: &'a Self::Found) -> &'a str;
 
     /// Returns the metadata keys and values that were read of the user.
-    fn identifiers(found: &Self::Found) -> Vec<(&'static str, String)>;
+    fn identifiers(_found: &Self::Found) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
 
     /// Returns whether this is the user that the service itself logs on with.
-    fn is_own_user(&self, name: &str) -> bool;
+    fn is_own_user(&self, _name: &str) -> bool {
+        false
+    }
 
     /// Checks what is known of the user for an order that only validates.
     fn validate(&self, _found: &Self::Found) -> Result<(), Failure> {
@@ -178,7 +183,8 @@ pub trait Platform: Sized + Send + Sync + 'static {
     ) -> Result<HeaderValue, Failure>;
 
     /// Returns the secrets that an upstream may repeat and a caller must not receive.
-    fn secrets(&self, credential: &Self::Credential, authorization: &HeaderValue) -> Secrets;
+    fn secrets<'a>(credential: &'a Self::Credential, authorization: &'a HeaderValue)
+    -> Secrets<'a>;
 
     /// Records what a response says about the credential. `failure` is `None` if the response was understood, even if it means
     /// that the user cannot be deleted.
@@ -197,8 +203,12 @@ pub trait Platform: Sized + Send + Sync + 'static {
     fn credential_state(&self) -> Option<CredentialState>;
 
     /// Returns closures that apply changed authorities to the clients of the platform beside that of the target.
-    fn trust(&self, roots: &Roots) -> Result<Vec<Change>, String>;
+    fn trust(&self, _roots: &Roots) -> Result<Vec<Change>, String> {
+        Ok(Vec::new())
+    }
 
     /// Gives back what the target or the system holds for this service.
-    fn close(&self) -> impl Future<Output = ()> + Send;
+    fn close(&self) -> impl Future<Output = ()> + Send {
+        async {}
+    }
 }

@@ -6,10 +6,11 @@ use base64::{
     prelude::{BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD},
 };
 
-use zeroize::Zeroizing;
-
 use super::path;
-use crate::error::status::{MAX_TEXT_BYTES, cut};
+use crate::{
+    config::secret::unprintable,
+    error::status::{MAX_TEXT_BYTES, cut},
+};
 
 /// Replaces a text that contains a secret.
 pub const REDACTED: &str = "(redacted)";
@@ -17,14 +18,15 @@ pub const REDACTED: &str = "(redacted)";
 const MIN_BYTES: usize = 4;
 
 /// The secrets that a request was sent with.
-pub struct Secrets(Vec<Zeroizing<String>>);
+pub struct Secrets<'a>(Vec<&'a str>);
 
-impl Secrets {
+unprintable!(Secrets<'static>);
+
+impl<'a> Secrets<'a> {
     /// Creates the set of these texts.
-    pub fn new<'a>(secrets: impl IntoIterator<Item = &'a str>) -> Self {
+    pub fn new(secrets: impl IntoIterator<Item = &'a str>) -> Self {
         let secrets = secrets.into_iter();
-        let secrets = secrets.filter(|secret| secret.len() >= MIN_BYTES);
-        Self(secrets.map(|secret| secret.to_owned().into()).collect())
+        Self(secrets.filter(|secret| secret.len() >= MIN_BYTES).collect())
     }
 
     /// Returns whether the text contains one of them.

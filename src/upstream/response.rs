@@ -157,11 +157,17 @@ impl RequestError {
 }
 
 fn unreachable(context: String) -> Failure {
-    Failure::new(ErrorReason::UpstreamUnreachable, context).repeatable()
+    Failure {
+        target_down: true,
+        ..Failure::new(ErrorReason::UpstreamUnreachable, context).repeatable()
+    }
 }
 
 fn refused(context: String) -> Failure {
-    Failure::new(ErrorReason::UpstreamUnavailable, context).repeatable()
+    Failure {
+        target_down: true,
+        ..Failure::new(ErrorReason::UpstreamUnavailable, context).repeatable()
+    }
 }
 
 /// Returns the whole body, if it is within the limit and its end is certain.

@@ -211,7 +211,7 @@ impl<P: Platform> Run<'_, P> {
         let _permit = target.resilience.bulkhead.enter(limits).await?;
         let credential = platform.credential(limits).await;
         if let (true, Err(failure)) = (P::ISSUES_CREDENTIALS, &credential) {
-            pass.note_failure(failure);
+            pass.note_no_credential(failure);
         }
         let credential = credential?;
         let Outgoing {
@@ -240,8 +240,8 @@ impl<P: Platform> Run<'_, P> {
                 return Err(self.failed(purpose, error));
             }
         };
-        let secrets = platform.secrets(&credential, &authorization);
-        let failure = if response.status == success {
+        let secrets = P::secrets(&credential, &authorization);
+        let (failure, understood) = if response.status == success {
             match understand(&response, &credential, &secrets) {
                 Ok(understood) => {
                     pass.note_response(false);
@@ -250,12 +250,19 @@ impl<P: Platform> Run<'_, P> {
                     self.upstream_request_id = id.unwrap_or_default();
                     return Ok(understood);
                 }
-                Err(failure) => failure,
+                // For example, a list that does not contain the user.
+                Err(failure) => {
+                    let understood = failure.reason != ErrorReason::UpstreamProtocolError;
+                    (failure, understood)
+                }
             }
         } else {
-            platform.classify(operation, self.order, &response, &secrets)
+            let failure = platform.classify(operation, self.order, &response, &secrets);
+            (failure, false)
         };
         pass.note_response(failure.target_down);
+        let noted = (!understood).then_some(&failure);
+        platform.note_response(purpose, &credential, noted, &target.resilience.budget);
         Err(self.answered(purpose, &credential, failure))
     }
 
@@ -271,7 +278,7 @@ impl<P: Platform> Run<'_, P> {
         }
     }
 
-    /// Records what a response that is a failure says about the credential, and returns the failure of the attempt.
+    /// Renews the credential if the response asks for it, and returns the failure of the attempt.
     fn answered(
         &mut self,
         purpose: Purpose,
@@ -283,10 +290,6 @@ impl<P: Platform> Run<'_, P> {
             resilience,
             ..
         } = self.target;
-        // Platforms leave `answered` empty if they understood the response, for example a list without the user.
-        let understood = failure.answered.is_none() && failure.reason != ErrorReason::Internal;
-        let noted = (!understood).then_some(&failure);
-        platform.note_response(purpose, credential, noted, &resilience.budget);
         if failure.repeat == Repeat::Renew
             && !(self.attempts.may_renew() && platform.renew(credential, &resilience.budget))
         {

@@ -179,15 +179,6 @@ impl Platform for AzureBatch {
         &order.user.user_name
     }
 
-    fn identifiers(_found: &Self::Found) -> Vec<(&'static str, String)> {
-        Vec::new()
-    }
-
-    /// Azure Batch has no logon by a user of a node.
-    fn is_own_user(&self, _name: &str) -> bool {
-        false
-    }
-
     fn validate(&self, found: &Self::Found) -> Result<(), Failure> {
         found.as_ref().map_or(Ok(()), Node::check)
     }
@@ -266,7 +257,7 @@ impl Platform for AzureBatch {
         Ok(authorization)
     }
 
-    fn secrets(&self, credential: &Used, authorization: &HeaderValue) -> Secrets {
+    fn secrets<'a>(credential: &'a Used, authorization: &'a HeaderValue) -> Secrets<'a> {
         credential.secrets(authorization)
     }
 

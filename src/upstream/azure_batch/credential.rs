@@ -51,7 +51,7 @@ impl Used {
     }
 
     /// Returns the token or key, and what was `shown` of it in the request.
-    pub fn secrets(&self, shown: &HeaderValue) -> Secrets {
+    pub fn secrets<'a>(&'a self, shown: &'a HeaderValue) -> Secrets<'a> {
         let secret = match self {
             Self::Token(lease) => lease.value.bare(),
             Self::Key(key) => key.expose().trim(),

@@ -62,9 +62,7 @@ impl Pools {
         self.current.load().0.here().request(request)
     }
 
-    /// Returns the change to the authorities that the same file contains now, or `None` if they are the same. Requests in
-    /// progress keep their connections. A different file, or none, is a change of the configuration: it takes effect with
-    /// the next start.
+    /// See [`super::Client::trust`]. A different file, or none, is a change of the configuration, which needs a restart.
     pub fn trust(&self, roots: &Roots) -> Result<Option<Change>, String> {
         let present = &self.current.load().1;
         if roots == present || roots.file != present.file {

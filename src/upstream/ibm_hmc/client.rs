@@ -15,14 +15,14 @@ use super::{
     wire::{self, HmcUser},
 };
 use crate::{
-    config::{self, Config, Hmc, secret::Secret},
+    config::{self, Config, Hmc},
     error::{Failure, resource::ResourceNames, rule::Rule},
     metrics::{CredentialState, Requests},
     proto::ErrorReason,
     upstream::{
         call_limits::CallLimits,
         classify,
-        client::{Alpn, Change, Client, HTTP_1, Request},
+        client::{Alpn, Client, HTTP_1, Request},
         credential_cache::{CredentialCache, Lease},
         instrument::Operation,
         path,
@@ -230,10 +230,8 @@ impl Platform for IbmHmc {
         Ok(authorization)
     }
 
-    fn secrets(&self, session: &Self::Credential, _authorization: &HeaderValue) -> Secrets {
-        let password = self.sessions.source().password();
-        let password = password.as_ref().map(Secret::expose);
-        Secrets::new([session.value.text()].into_iter().chain(password))
+    fn secrets<'a>(session: &'a Self::Credential, _authorization: &'a HeaderValue) -> Secrets<'a> {
+        Secrets::new([session.value.text(), session.value.password()])
     }
 
     /// After several responses that may come from a session that is no longer valid, the next call logs on again; this one
@@ -258,10 +256,6 @@ impl Platform for IbmHmc {
 
     fn renew(&self, session: &Self::Credential, budget: &RetryBudget) -> bool {
         self.sessions.refuse(session, budget)
-    }
-
-    fn trust(&self, _roots: &config::Roots) -> Result<Vec<Change>, String> {
-        Ok(Vec::new())
     }
 
     fn credential_state(&self) -> Option<CredentialState> {

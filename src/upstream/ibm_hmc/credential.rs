@@ -48,20 +48,40 @@ const LOGOFF: Operation = Operation {
 };
 const LOGOFF_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The `X-API-Session` header's value.
-pub struct Session(HeaderValue);
+/// A session of the HMC.
+pub struct Session {
+    /// Value of the `X-API-Session` header.
+    id: HeaderValue,
+    /// The password that opened the session.
+    password: Secret,
+}
 
 unprintable!(Session, Lease<Session>);
 
 impl Session {
-    /// The header's value. Hand it to the wire only.
-    pub fn header(&self) -> HeaderValue {
-        self.0.clone()
+    fn new(id: &str, password: &Secret) -> Result<Self, Failure> {
+        let mut id = HeaderValue::from_str(id)
+            .map_err(|_| Failure::internal("a session ID that is no header"))?;
+        id.set_sensitive(true);
+        Ok(Self {
+            id,
+            password: password.clone(),
+        })
     }
 
-    /// The session ID, which must never come back to a caller.
+    /// Returns the value of the `X-API-Session` header. It may only be sent to the HMC.
+    pub fn header(&self) -> HeaderValue {
+        self.id.clone()
+    }
+
+    /// Returns the session ID, which must never be returned to a caller.
     pub fn text(&self) -> &str {
-        self.0.to_str().unwrap_or_default()
+        self.id.to_str().unwrap_or_default()
+    }
+
+    /// Returns the password, which must never be returned to a caller.
+    pub fn password(&self) -> &str {
+        self.password.expose()
     }
 }
 
@@ -95,11 +115,6 @@ impl SessionSource {
             numbers,
             guard,
         }
-    }
-
-    /// The password that was used last.
-    pub fn password(&self) -> Option<Secret> {
-        self.password.known()
     }
 
     async fn logon(&self) -> Result<Lease<Session>, Failure> {
@@ -142,10 +157,10 @@ impl SessionSource {
             if let Some(days) = wire::password_expires(&response).filter(|days| *days <= 14) {
                 tracing::warn!(hmc = self.url.host_str(), days, "the HMC password expires");
             }
-            return Ok(Lease::endless(header(session)?));
+            return Ok(Lease::endless(Session::new(session, password)?));
         }
         if let Some(partial) = &session {
-            self.logoff(&header(partial)?).await;
+            self.logoff(&Session::new(partial, password)?).await;
         }
         let secrets = Secrets::new([password.expose()]);
         Err(failure(LOGON_RULES, &response, &secrets).of_a_read())
@@ -241,20 +256,15 @@ fn is_refusal(failure: &Failure) -> bool {
     failure.reason == ErrorReason::UpstreamCredentialsRejected || status == Some(200)
 }
 
-fn header(session: &str) -> Result<Session, Failure> {
-    let mut value = HeaderValue::from_str(session)
-        .map_err(|_| Failure::internal("a session ID that is no header"))?;
-    value.set_sensitive(true);
-    Ok(Session(value))
-}
-
 #[cfg(test)]
 mod tests {
-    use super::header;
+    use super::Session;
+    use crate::config::secret::Secret;
 
     #[test]
     fn no_debug_of_a_request_shows_the_session() {
-        let shown = header("session-1").map(|session| format!("{:?}", session.header()));
+        let session = Session::new("session-1", &Secret::new("password-1".to_owned()));
+        let shown = session.map(|session| format!("{:?}", session.header()));
         assert_eq!(shown.ok().as_deref(), Some("Sensitive"));
     }
 }

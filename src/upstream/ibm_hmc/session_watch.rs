@@ -1,7 +1,10 @@
 //! Detects a session that is no longer valid although the HMC does not answer 401, 403/4 or 403/5: a proxy or gateway
 //! in front of the HMC may end sessions, too, and answers in its own way.
 
-use std::{sync::Mutex, time::Duration};
+use std::{
+    sync::{Mutex, MutexGuard},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -12,37 +15,46 @@ const MAX_DOUBTFUL: u32 = 3;
 /// After a replacement that did not help, the next one has to wait this long.
 const REPLACEMENT_INTERVAL: Duration = Duration::from_mins(5);
 
-#[derive(Clone, Copy, Default)]
-struct Answers {
+/// The doubtful responses of one HMC, by the purpose of the request: a gateway may pass reads and refuse deletions.
+#[derive(Default)]
+pub struct SessionWatch {
+    reads: Mutex<Doubts>,
+    deletions: Mutex<Doubts>,
+}
+
+#[derive(Default)]
+struct Doubts {
     /// Doubtful responses since the last one that showed a valid session.
-    doubtful: u32,
+    count: u32,
     /// When the session was replaced because of them.
     replaced: Option<Instant>,
 }
 
-/// The doubtful responses of one HMC, by the purpose of the request: a gateway may pass reads and refuse deletions.
-#[derive(Default)]
-pub struct SessionWatch(Mutex<[Answers; 2]>);
-
 impl SessionWatch {
+    fn doubts(&self, purpose: Purpose) -> MutexGuard<'_, Doubts> {
+        crate::lock(match purpose {
+            Purpose::Read => &self.reads,
+            Purpose::Delete => &self.deletions,
+        })
+    }
+
     /// Records a response that shows that the session is valid.
     pub fn accepted(&self, purpose: Purpose) {
-        crate::lock(&self.0)[purpose as usize] = Answers::default();
+        *self.doubts(purpose) = Doubts::default();
     }
 
     /// Records a doubtful response. Returns whether the session is to be replaced.
     pub fn doubtful(&self, purpose: Purpose) -> bool {
-        let mut responses = crate::lock(&self.0);
-        let responses = &mut responses[purpose as usize];
-        responses.doubtful = responses.doubtful.saturating_add(1);
+        let mut doubts = self.doubts(purpose);
+        doubts.count = doubts.count.saturating_add(1);
         let recent = |at: Instant| at.elapsed() < REPLACEMENT_INTERVAL;
-        responses.doubtful >= MAX_DOUBTFUL && !responses.replaced.is_some_and(recent)
+        doubts.count >= MAX_DOUBTFUL && !doubts.replaced.is_some_and(recent)
     }
 
     /// Records that the session was replaced because of doubtful responses to requests with this purpose.
     pub fn replaced(&self, purpose: Purpose) {
-        crate::lock(&self.0)[purpose as usize] = Answers {
-            doubtful: 0,
+        *self.doubts(purpose) = Doubts {
+            count: 0,
             replaced: Some(Instant::now()),
         };
     }
