@@ -2,8 +2,8 @@
 
 use std::{fmt, io};
 
+use ring::digest::{SHA256, digest};
 use serde::Serialize;
-use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
 
 use super::record::{VERSION, timestamp};
@@ -74,7 +74,7 @@ impl Lines {
         // The hash covers the line as it is in the file.
         let line = escape(&line);
         self.head.seq += 1;
-        self.head.hash = hex(&Sha256::digest(line.as_bytes()));
+        self.head.hash = hex(digest(&SHA256, line.as_bytes()).as_ref());
         self.text.push_str(&line);
         self.text.push('\n');
         Ok(())
@@ -84,6 +84,11 @@ impl Lines {
 /// Formats bytes in lower-case hex.
 pub(super) fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digits = |byte: &u8| [byte >> 4, byte & 15].map(|digit| DIGITS[usize::from(digit)]);
-    bytes.iter().flat_map(digits).map(char::from).collect()
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        for digit in [byte >> 4, byte & 15] {
+            text.push(char::from(DIGITS[usize::from(digit)]));
+        }
+    }
+    text
 }

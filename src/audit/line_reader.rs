@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read};
 
-use sha2::{Digest as _, Sha256};
+use ring::digest::{Context, SHA256};
 
 use super::{chain::hex, record::PREFIX};
 
@@ -53,7 +53,7 @@ impl<R: Read> LineReader<R> {
             blank: true,
             hash: String::new(),
         };
-        let mut hash = Sha256::new();
+        let mut hash = Context::new(&SHA256);
         while !line.ended {
             let bytes = match self.0.fill_buf() {
                 Ok([]) => break,
@@ -76,7 +76,7 @@ impl<R: Read> LineReader<R> {
             return Ok(None);
         }
         line.blank &= line.len > 0;
-        line.hash = hex(&hash.finalize());
+        line.hash = hex(hash.finish().as_ref());
         Ok(Some(line))
     }
 }

@@ -33,7 +33,7 @@ unprintable!(Secret, SecretSource);
 
 /// A secret text. It has no `Debug` and no `Display`, and is wiped when it is dropped; what is made of it for the
 /// wire is not.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Arc<Zeroizing<String>>);
 
 impl Secret {

@@ -3,9 +3,8 @@
 use std::sync::Mutex;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use hmac::{Hmac, KeyInit as _, Mac as _};
 use http::Uri;
-use sha2::Sha256;
+use ring::hmac;
 use url::form_urlencoded;
 use zeroize::Zeroizing;
 
@@ -74,9 +73,9 @@ impl SharedKey {
         ocp_date: &str,
     ) -> Result<Zeroizing<String>, Failure> {
         let key = decode(key)?;
-        let mut mac = Hmac::<Sha256>::new_from_slice(&key).map_err(|_| unusable("no HMAC key"))?;
-        mac.update(self.string_to_sign(verb, uri, ocp_date).as_bytes());
-        let signature = BASE64_STANDARD.encode(mac.finalize().into_bytes());
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &key);
+        let text = self.string_to_sign(verb, uri, ocp_date);
+        let signature = BASE64_STANDARD.encode(hmac::sign(&key, text.as_bytes()));
         Ok(Zeroizing::new(format!(
             "SharedKey {}:{signature}",
             self.account

@@ -6,7 +6,6 @@ use std::{
     time::Duration,
 };
 
-use sha2::{Digest as _, Sha256};
 use tokio::{
     sync::{self, OwnedMutexGuard},
     task::spawn_blocking,
@@ -26,17 +25,17 @@ struct Refusals {
     count: u32,
     /// Logons are suspended until then, if `count` is [`MAX_REFUSED`] or more.
     until: Instant,
-    password: [u8; 32],
+    password: Secret,
     /// The digest of the password for the file; computed when it is first needed.
     slow: Option<SlowDigest>,
 }
 
 impl Refusals {
-    fn none(password: [u8; 32]) -> Self {
+    fn none(password: &Secret) -> Self {
         Self {
             count: 0,
             until: Instant::now(),
-            password,
+            password: password.clone(),
             slow: None,
         }
     }
@@ -86,7 +85,7 @@ pub struct LogonGuard {
     /// `None` until the first logon, which reads the file.
     refusals: sync::Mutex<Option<Refusals>>,
     /// The last password that the HMC has accepted.
-    accepted: Mutex<Option<[u8; 32]>>,
+    accepted: Mutex<Option<Secret>>,
     /// Held during a logon whose password may be wrong, so that there is only one at a time.
     turn: Arc<sync::Mutex<()>>,
 }
@@ -111,10 +110,9 @@ impl LogonGuard {
     /// may be killed before the answer arrives. The outcome of the logon corrects the record.
     pub async fn check(&self, password: &Secret) -> Result<(), Failure> {
         let mut refusals = self.refusals.lock().await;
-        let digest = digest(password);
         let known = match refusals.take() {
             None => self.recorded(password).await,
-            Some(known) if known.password != digest => Refusals::none(digest),
+            Some(known) if known.password != *password => Refusals::none(password),
             Some(known) => known,
         };
         let known = refusals.insert(known);
@@ -134,10 +132,9 @@ impl LogonGuard {
     pub async fn refused(&self, password: &Secret) {
         let mut refusals = self.refusals.lock().await;
         *crate::lock(&self.accepted) = None;
-        let digest = digest(password);
-        let known = refusals.get_or_insert_with(|| Refusals::none(digest));
-        if known.password != digest {
-            (known.password, known.slow) = (digest, None);
+        let known = refusals.get_or_insert_with(|| Refusals::none(password));
+        if known.password != *password {
+            (known.password, known.slow) = (password.clone(), None);
         }
         known.count = known.count.saturating_add(1);
         known.until = Instant::now() + GUARD_TIME;
@@ -152,11 +149,10 @@ impl LogonGuard {
     /// Records that the HMC has accepted this password.
     pub async fn accepted(&self, password: &Secret) {
         let mut refusals = self.refusals.lock().await;
-        let digest = digest(password);
-        *crate::lock(&self.accepted) = Some(digest);
+        *crate::lock(&self.accepted) = Some(password.clone());
         match &mut *refusals {
-            Some(known) if known.password == digest => known.count = 0,
-            other => *other = Some(Refusals::none(digest)),
+            Some(known) if known.password == *password => known.count = 0,
+            other => *other = Some(Refusals::none(password)),
         }
         self.with_file(LogonFile::remove).await;
     }
@@ -167,7 +163,7 @@ impl LogonGuard {
         // The record of a newer password stays.
         let Some(known) = refusals
             .as_mut()
-            .filter(|known| known.password == digest(password))
+            .filter(|known| known.password == *password)
         else {
             return;
         };
@@ -183,14 +179,14 @@ impl LogonGuard {
 
     /// Returns whether this password is the one that the HMC has accepted last.
     pub fn was_accepted(&self, password: &Secret) -> bool {
-        *crate::lock(&self.accepted) == Some(digest(password))
+        crate::lock(&self.accepted).as_ref() == Some(password)
     }
 
     /// Returns the refusals of this password that an earlier process has recorded.
     async fn recorded(&self, password: &Secret) -> Refusals {
         let secret = self.secret(password);
         let found = self.with_file(move |file, account| file.refusals(account, &secret));
-        let mut refusals = Refusals::none(digest(password));
+        let mut refusals = Refusals::none(password);
         if let Some((count, left)) = found.await.flatten() {
             (refusals.count, refusals.until) = (count, Instant::now() + left);
         }
@@ -227,8 +223,4 @@ impl LogonGuard {
     fn secret(&self, password: &Secret) -> Zeroizing<String> {
         Zeroizing::new(format!("{}\n{}", self.account, password.expose()))
     }
-}
-
-fn digest(password: &Secret) -> [u8; 32] {
-    Sha256::digest(password.expose().as_bytes()).into()
 }
