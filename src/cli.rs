@@ -88,7 +88,7 @@ pub fn main() -> ExitCode {
                         .for_each(|warning| print_error(warning));
                     ExitCode::SUCCESS
                 }
-                Err(faults) => fail(&faults.to_string(), BAD_CONFIGURATION),
+                Err(errors) => fail(&errors.to_string(), BAD_CONFIGURATION),
             },
             Command::Health(health) => health::run(health).await,
             Command::Serve(serve) => self::serve(serve).await,
@@ -105,7 +105,7 @@ async fn serve(arguments: Serve) -> ExitCode {
     let ignored = signals::ignore_unused();
     let config = match arguments.config.as_deref().map(config::load).transpose() {
         Ok(config) => config,
-        Err(faults) => return fail(&faults.to_string(), BAD_CONFIGURATION),
+        Err(errors) => return fail(&errors.to_string(), BAD_CONFIGURATION),
     };
     let _log = match telemetry::start() {
         Ok(log) => log,

@@ -3,7 +3,7 @@
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::{
-    config::{Config, targets::Table},
+    config::Config,
     runtimes,
     server::{acceptor::LEAST_ARRIVING, admin_listener},
 };
@@ -62,10 +62,8 @@ fn shared_by_callers(descriptors: u64, upstream: u64) -> u64 {
 
 /// Descriptors for upstream requests, if each has its own connection.
 fn needed_by_upstreams(config: &Config) -> u64 {
-    let bulkheads = config.tables().into_iter().flat_map(Table::bulkheads);
-    bulkheads
-        .map(|bulkhead| u64::from(bulkhead.in_flight))
-        .sum()
+    let targets = config.targets.all().into_iter();
+    targets.map(|target| u64::from(target.max_in_flight)).sum()
 }
 
 /// Descriptors for the admin port, the workers and the rest of the server.

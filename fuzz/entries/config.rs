@@ -5,7 +5,7 @@ use std::{ops::RangeInclusive, path::Path, sync::LazyLock};
 use toml::de::{DeTable, DeValue};
 use url::Url;
 use useradmin::{
-    config::{Config, diagnostics::Faults, parse},
+    config::{Config, diagnostics::Diagnostics, parse},
     names::is_alias,
 };
 
@@ -33,10 +33,14 @@ pub fn config(bytes: &[u8]) {
 
 /// What nothing could be done with is not let through.
 fn check(config: &Config) {
-    assert!(!config.batch_accounts.is_empty() || !config.hmcs.is_empty());
-    let accounts = config.batch_accounts.iter();
+    assert!(!config.targets.all().is_empty());
+    let accounts = config.targets.batch_accounts.iter();
     let accounts = accounts.map(|(alias, account)| (alias, &account.url));
-    let hmcs = config.hmcs.iter().map(|(alias, hmc)| (alias, &hmc.url));
+    let hmcs = config
+        .targets
+        .hmcs
+        .iter()
+        .map(|(alias, hmc)| (alias, &hmc.url));
     for (alias, url) in accounts.chain(hmcs) {
         assert!(is_alias(alias), "{alias:?}");
         check_url(url);
@@ -75,7 +79,7 @@ fn check_url(url: &Url) {
 }
 
 /// Every fault is shown at its place, and nothing is shown that nobody should read.
-fn check_faults(faults: &Faults, text: &str) {
+fn check_faults(faults: &Diagnostics, text: &str) {
     let list = faults.list();
     assert!(!list.is_empty());
     let (shown, brief) = (faults.to_string(), faults.brief());

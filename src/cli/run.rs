@@ -14,7 +14,7 @@ pub const ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Runs a server until a signal stops it. `ready` is called as soon as it listens.
 pub async fn run(mut config: Config, ready: impl FnOnce(&Server, SocketAddr)) -> ExitCode {
-    if let Err(error) = trace::export::start(&config.tracing) {
+    if let Err(error) = trace::export::start(config.tracing.as_ref()) {
         return fatal(&format!("[tracing]: {error}"));
     }
     let (stop, force_stop) = match signals::stop() {

@@ -1,12 +1,12 @@
 //! `serve --sandbox`: both upstreams in this process, and the configuration that goes with them.
 
 use std::{
-    collections::BTreeMap,
     net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::mpsc,
     thread,
+    time::Duration,
 };
 
 use clap::Args;
@@ -156,46 +156,32 @@ pub fn sandbox_config(sandbox: &Sandbox, listen: SocketAddr) -> Result<Config, S
     let hmc = Hmc {
         userid: known.hmc_userid.clone(),
         password: memory(&known.hmc_password),
-        logon_timeout: Hmc::LOGON_TIMEOUT,
+        logon_timeout: Duration::from_secs(Hmc::LOGON_TIMEOUT.into()),
+    };
+    let mut config = config::defaults().ok_or("the defaults of the configuration are faulty")?;
+    config.server.listen = listen;
+    config.server.admin_listen = None;
+    config.audit = Audit {
+        sink: AuditSink::Nowhere,
+        sync: false,
     };
     let account = target(url(sandbox.batch_url())?, account);
+    config.targets.batch_accounts.extend([account]);
     let hmc = target(url(sandbox.hmc_url())?, hmc);
-    Ok(Config {
-        file: None,
-        fixed: toml::Table::new(),
-        stamps: BTreeMap::new(),
-        warnings: Vec::new(),
-        jwt_issuers: Vec::new(),
-        server: config::Server {
-            listen,
-            admin_listen: None,
-            ..config::Server::default()
-        },
-        audit: Audit {
-            sink: AuditSink::Nowhere,
-            sync: false,
-        },
-        tracing: config::Tracing::default(),
-        batch_accounts: account,
-        hmcs: hmc,
-        callers: vec![Caller {
-            identity: Identity::Anonymous,
-            allow: everything(),
-            deletes_per_minute: None,
-        }],
-    })
+    config.targets.hmcs.extend([hmc]);
+    config.callers = vec![Caller {
+        identity: Identity::Anonymous,
+        allow: everything(),
+        deletes_per_minute: None,
+    }];
+    Ok(config)
 }
 
-/// Returns the only target of its kind, under the alias `sandbox`.
-fn target<S: Settings>(url: Url, own: S) -> BTreeMap<String, Target<S>> {
-    let target = Target {
-        url,
-        roots: config::Roots::default(),
-        protected_users: vec![Pattern::folded(PROTECTED)],
-        bulkhead: S::BULKHEAD,
-        own,
-    };
-    BTreeMap::from([("sandbox".to_owned(), target)])
+/// Returns a target with its alias, `sandbox`.
+fn target<S: Settings>(url: Url, own: S) -> (String, Target<S>) {
+    let mut target = Target::new(url, own);
+    target.protected_users = vec![Pattern::folded(PROTECTED)];
+    ("sandbox".to_owned(), target)
 }
 
 /// Prints the guide to standard error, and waits for a stalled reader at most [`ANNOUNCE_TIMEOUT`].

@@ -1,42 +1,34 @@
 //! The keys that `[batch_accounts.ALIAS]` has alone.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::{
-    credential::{self, Credential, Entra, EntraKind},
-    diagnostics::Faults,
-    model::BulkheadLimits,
-    reader::Section,
+    credential::{Credential, CredentialKeys, Entra, EntraKind},
     secret::SecretSource,
+    table::table,
     targets::Settings,
+    values::subtable,
 };
 use crate::client_tls::Trust;
 
-/// The keys of an Azure Batch account.
-#[derive(Clone)]
-pub struct BatchAccount {
-    /// How this service shows who it is.
-    pub credential: Credential,
+table! {
+    /// The keys of an Azure Batch account.
+    #[table("batch_accounts.ALIAS")]
+    pub struct BatchAccount {
+        /// How this service shows who it is.
+        credential: Credential = subtable().then(|_, _, keys: CredentialKeys| keys.credential());
+    }
 }
 
 impl Settings for BatchAccount {
-    const TABLE: &'static str = "batch_accounts";
-    const SECTION: &'static str = "batch_accounts.ALIAS";
+    const URL: &'static str = "https://account.region.batch.azure.com";
     const TRUST: Trust = Trust::More;
-    const BULKHEAD: BulkheadLimits = BulkheadLimits {
-        in_flight: 256,
-        queued: 256,
-    };
-
-    fn read(section: &Section, folder: &Path, faults: &mut Faults) -> Option<Self> {
-        let credential = credential::credential(section, folder, faults)?;
-        Some(Self { credential })
-    }
+    const MAX_IN_FLIGHT: u32 = 256;
 
     fn secrets(&self) -> Vec<SecretSource> {
         match &self.credential {
-            Credential::SharedKey { key, .. } => vec![key.clone()],
-            Credential::Entra(Entra {
+            Credential::SharedKey { key: secret, .. }
+            | Credential::Entra(Entra {
                 kind: EntraKind::ClientSecret { secret, .. },
                 ..
             }) => vec![secret.clone()],

@@ -1,19 +1,15 @@
 //! `[batch_accounts.ALIAS.credential]`, whose keys depend on its kind.
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{path::PathBuf, time::Duration};
 
 use url::Url;
 
 use super::{
-    diagnostics::Faults,
     files,
-    reader::{Placed, Section},
-    references::secret,
+    reader::Reader,
     secret::{Form, SecretSource},
-    urls::Shape,
+    table::{Kind, Table as _, table},
+    values::{choice, duration, identifier, origin, path, seconds, secret, text},
 };
 use crate::names;
 
@@ -45,11 +41,11 @@ pub struct Entra {
 }
 
 impl Entra {
-    /// How long a call waits for a token, unless the configuration says otherwise.
+    /// Default of `token_timeout_seconds`.
     pub const TOKEN_TIMEOUT: Duration = Duration::from_secs(8);
     /// The same for the Azure CLI, which takes 10 to 15 seconds on small machines. Less than the default deadline
     /// of a call, so that a call without one fails with the cause.
-    pub const AZURE_CLI_TIMEOUT: Duration = Duration::from_secs(25);
+    const AZURE_CLI_TIMEOUT: Duration = Duration::from_secs(25);
 }
 
 /// The kinds of Entra credential.
@@ -88,184 +84,148 @@ pub enum EntraKind {
 /// The scope of Azure Batch tokens. The double slash is right: the audience ends in one.
 pub const DEFAULT_SCOPE: &str = "https://batch.core.windows.net//.default";
 
-const KINDS: [&str; 5] = [
-    "client_secret",
-    "workload_identity",
-    "managed_identity",
-    "azure_cli",
-    "shared_key",
-];
+const CLIENT_SECRET: &str = "client_secret";
+const WORKLOAD_IDENTITY: &str = "workload_identity";
+const MANAGED_IDENTITY: &str = "managed_identity";
+const AZURE_CLI: &str = "azure_cli";
+const SHARED_KEY: &str = "shared_key";
 
-/// `[batch_accounts.ALIAS.credential]`
-pub fn credential(account: &Section, folder: &Path, faults: &mut Faults) -> Option<Credential> {
-    if !account.has("credential") {
-        faults.add(account.span(), "missing table `credential`");
-        return None;
+table! {
+    /// The keys of all kinds of credential.
+    #[table("batch_accounts.ALIAS.credential", check = check)]
+    pub struct CredentialKeys {
+        /// The kind of credential.
+        kind: &'static str = choice(vec![CLIENT_SECRET, WORKLOAD_IDENTITY, MANAGED_IDENTITY, AZURE_CLI, SHARED_KEY]);
+        /// Microsoft Entra tenant.
+        tenant_id: Option<String> = tenant_id().optional("required by client_secret; environment (AZURE_TENANT_ID) for workload_identity; the CLI's for azure_cli");
+        /// Application or user-assigned identity.
+        client_id: Option<String> = identifier().optional("required by client_secret; environment (AZURE_CLIENT_ID) for workload_identity; system-assigned for managed_identity");
+        /// The client secret; read again for each token.
+        secret_file: Option<SecretSource> = secret(Form::Text).optional("required by client_secret");
+        /// The federated token of `workload_identity`; read again for each token.
+        token_file: Option<PathBuf> = token_file().optional("environment (AZURE_FEDERATED_TOKEN_FILE)");
+        /// The Entra authority, which `ca_file` of the account applies to, too. http is allowed for a loopback host only.
+        authority: Option<Url> = origin().optional("https://login.microsoftonline.com; environment (AZURE_AUTHORITY_HOST) for workload_identity");
+        /// The scope that tokens are asked for. The double slash is right: the audience ends in one.
+        scope: String = identifier().default(DEFAULT_SCOPE.to_owned());
+        /// How long a call waits for a token. A request to a token endpoint is then given up, and the next call sends
+        /// another one. The Azure CLI continues for up to 60 seconds in total, and the next call uses the token that it
+        /// prints.
+        token_timeout_seconds: Option<Duration> = seconds(1..=60).map(duration).optional("8; 25 for azure_cli");
+        /// The Batch account's name.
+        account_name: Option<String> = account_name().optional("required by shared_key");
+        /// The account's key in base64; read again when the account refuses it.
+        key_file: Option<SecretSource> = secret(Form::Base64).optional("required by shared_key");
     }
-    let section = account.table("credential", "batch_accounts.ALIAS.credential", faults)?;
-    let kind = section.required("kind", faults)?;
-    let before = faults.barring();
-    for key in keys_of_other_kinds(&kind.value, &section) {
-        faults.add(
-            section.key_span(key),
-            format!("`{key}` does not go with kind `{}`", kind.value),
-        );
-    }
-    if KINDS.contains(&kind.value.as_str()) {
-        faults.reveal(&kind.span);
-    }
-    if kind.value == "shared_key" {
-        return shared_key(&section, folder, faults);
-    }
-    let tenant_id = tenant_id(&section, faults);
-    let client_id = optional(&section, "client_id", faults);
-    let entra = match kind.value.as_str() {
-        "client_secret" => client_secret(&section, tenant_id, client_id, folder, faults),
-        "workload_identity" => Some(EntraKind::WorkloadIdentity {
-            tenant_id,
-            client_id,
-            token_file: token_file(&section, folder, faults),
-        }),
-        "managed_identity" => Some(EntraKind::ManagedIdentity { client_id }),
-        "azure_cli" => Some(EntraKind::AzureCli { tenant_id }),
-        _ => {
-            let kinds = KINDS.join(", ");
-            faults.add(kind.span, format!("`kind` must be one of {kinds}"));
-            None
-        }
-    };
-    let authority = section
-        .has("authority")
-        .then(|| section.url("authority", Shape::Origin, false, faults))
-        .flatten();
-    let scope = scope(&section, faults);
-    let timeout = section.number("token_timeout_seconds", 1..=60, faults);
-    let kind = entra.filter(|_| faults.barring() == before)?;
-    let usual = match kind {
-        EntraKind::AzureCli { .. } => Entra::AZURE_CLI_TIMEOUT,
-        _ => Entra::TOKEN_TIMEOUT,
-    };
-    Some(Credential::Entra(Entra {
-        kind,
-        authority,
-        scope,
-        token_timeout: timeout.map_or(usual, |seconds| Duration::from_secs(seconds.into())),
-    }))
 }
 
-/// A key that the kind does not read would be a setting without effect.
-fn keys_of_other_kinds(kind: &str, section: &Section) -> Vec<&'static str> {
-    let unused: &[&str] = match kind {
-        "client_secret" => &["token_file", "account_name", "key_file"],
-        "workload_identity" => &["secret_file", "account_name", "key_file"],
-        "managed_identity" => &[
-            "tenant_id",
-            "secret_file",
-            "token_file",
-            "authority",
-            "account_name",
-            "key_file",
-        ],
-        "azure_cli" => &[
-            "client_id",
-            "secret_file",
-            "token_file",
-            "authority",
-            "account_name",
-            "key_file",
-        ],
-        "shared_key" => &[
-            "tenant_id",
-            "client_id",
-            "secret_file",
-            "token_file",
-            "authority",
-            "scope",
-            "token_timeout_seconds",
-        ],
+/// A tenant becomes part of a URL.
+fn tenant_id() -> Kind<String> {
+    text().check(|text| {
+        let is_valid = names::is_made_of(text, b".-");
+        is_valid
+            .then_some(())
+            .ok_or("holds letters, digits, `.` and `-` only")
+    })
+}
+
+fn account_name() -> Kind<String> {
+    text().check(|text| {
+        let is_valid = names::is_made_of(text, b"");
+        is_valid
+            .then_some(())
+            .ok_or("holds letters and digits only")
+    })
+}
+
+fn token_file() -> Kind<PathBuf> {
+    path().then(|reader, key, path| {
+        let shown = files::shown(&path);
+        match files::read_secret(&path) {
+            Ok(token) => {
+                if let Some(doubt) = files::doubt(&token) {
+                    reader.warn(key, format!(": the token {doubt}{shown}"));
+                }
+            }
+            Err(error) => reader.invalid_content(key, format!("cannot be read: {error}{shown}")),
+        }
+        Some(path)
+    })
+}
+
+/// Reports keys that the kind of credential lacks or does not read.
+fn check(keys: &CredentialKeys, reader: &Reader<'_>) {
+    for key in keys_of_other_kinds(keys.kind) {
+        if reader.has(key) {
+            let error = format!("`{key}` does not go with kind `{}`", keys.kind);
+            reader.error(reader.key_span(key), error);
+        }
+    }
+    let required: &[&str] = match keys.kind {
+        CLIENT_SECRET => &["tenant_id", "client_id", "secret_file"],
+        SHARED_KEY => &["account_name", "key_file"],
         _ => &[],
     };
-    unused
-        .iter()
-        .copied()
-        .filter(|key| section.has(key))
-        .collect()
-}
-
-fn optional(section: &Section, key: &str, faults: &mut Faults) -> Option<String> {
-    if !section.has(key) {
-        return None;
-    }
-    section.identifier(key, faults).map(|placed| placed.value)
-}
-
-fn scope(section: &Section, faults: &mut Faults) -> String {
-    optional(section, "scope", faults).unwrap_or_else(|| DEFAULT_SCOPE.to_owned())
-}
-
-fn client_secret(
-    section: &Section,
-    tenant_id: Option<String>,
-    client_id: Option<String>,
-    folder: &Path,
-    faults: &mut Faults,
-) -> Option<EntraKind> {
-    for key in ["tenant_id", "client_id"] {
-        if !section.has(key) {
-            faults.add(section.span(), format!("missing key `{key}`"));
+    for key in required {
+        if !reader.has(key) {
+            reader.missing("key", key);
         }
     }
-    let secret = secret(section, "secret_file", Form::Text, folder, faults);
-    Some(EntraKind::ClientSecret {
-        tenant_id: tenant_id?,
-        client_id: client_id?,
-        secret: secret?,
-    })
 }
 
-/// It becomes part of a URL.
-fn tenant_id(section: &Section, faults: &mut Faults) -> Option<String> {
-    if !section.has("tenant_id") {
-        return None;
-    }
-    let text = section.required("tenant_id", faults)?;
-    if !names::is_made_of(&text.value, b".-") {
-        let rule = "`tenant_id` holds letters, digits, `.` and `-` only";
-        faults.add(text.span, rule);
-    }
-    Some(text.value)
-}
-
-fn token_file(section: &Section, folder: &Path, faults: &mut Faults) -> Option<PathBuf> {
-    if !section.has("token_file") {
-        return None;
-    }
-    let Placed { value: path, span } = section.path("token_file", folder, faults)?;
-    let shown = files::shown(&path);
-    match files::read_secret(&path) {
-        Ok(token) => {
-            if let Some(doubt) = files::doubt(&token) {
-                faults.warn(span, format!("`token_file`: the token {doubt}{shown}"));
+impl CredentialKeys {
+    /// Returns the credential unless its kind lacks a key.
+    pub fn credential(self) -> Option<Credential> {
+        let mut timeout = Entra::TOKEN_TIMEOUT;
+        let kind = match self.kind {
+            SHARED_KEY => {
+                return Some(Credential::SharedKey {
+                    account: self.account_name?,
+                    key: self.key_file?,
+                });
             }
-        }
-        Err(error) => {
-            faults.add_of_content(span, format!("`token_file` cannot be read: {error}{shown}"));
-        }
+            CLIENT_SECRET => EntraKind::ClientSecret {
+                tenant_id: self.tenant_id?,
+                client_id: self.client_id?,
+                secret: self.secret_file?,
+            },
+            WORKLOAD_IDENTITY => EntraKind::WorkloadIdentity {
+                tenant_id: self.tenant_id,
+                client_id: self.client_id,
+                token_file: self.token_file,
+            },
+            MANAGED_IDENTITY => EntraKind::ManagedIdentity {
+                client_id: self.client_id,
+            },
+            _ => {
+                timeout = Entra::AZURE_CLI_TIMEOUT;
+                EntraKind::AzureCli {
+                    tenant_id: self.tenant_id,
+                }
+            }
+        };
+        Some(Credential::Entra(Entra {
+            kind,
+            authority: self.authority,
+            scope: self.scope,
+            token_timeout: self.token_timeout_seconds.unwrap_or(timeout),
+        }))
     }
-    Some(path)
 }
 
-fn shared_key(section: &Section, folder: &Path, faults: &mut Faults) -> Option<Credential> {
-    let account = section.required("account_name", faults);
-    let key = secret(section, "key_file", Form::Base64, folder, faults);
-    if let Some(account) = &account
-        && !names::is_made_of(&account.value, b"")
-    {
-        let rule = "`account_name` holds letters and digits only";
-        faults.add(account.span.clone(), rule);
-    }
-    Some(Credential::SharedKey {
-        account: account?.value,
-        key: key?,
-    })
+/// Returns the keys that the kind does not read: they would be settings without effect.
+fn keys_of_other_kinds(kind: &str) -> Vec<&'static str> {
+    let read: &[&str] = match kind {
+        CLIENT_SECRET => &["tenant_id", "client_id", "secret_file", "authority"],
+        WORKLOAD_IDENTITY => &["tenant_id", "client_id", "token_file", "authority"],
+        MANAGED_IDENTITY => &["client_id"],
+        AZURE_CLI => &["tenant_id"],
+        _ => &["account_name", "key_file"],
+    };
+    let is_read = |key: &str| {
+        let by_all_tokens = matches!(key, "scope" | "token_timeout_seconds") && kind != SHARED_KEY;
+        key == "kind" || read.contains(&key) || by_all_tokens
+    };
+    let keys = CredentialKeys::keys().into_iter().map(|key| key.name);
+    keys.filter(|key| !is_read(key)).collect()
 }

@@ -1,54 +1,40 @@
 //! The keys that `[hmcs.ALIAS]` has alone.
 
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
 use super::{
-    diagnostics::Faults,
-    model::BulkheadLimits,
-    reader::Section,
-    references::secret,
     secret::{Form, SecretSource},
+    table::table,
     targets::Settings,
+    values::{duration, identifier, seconds, secret},
 };
 use crate::client_tls::Trust;
 
-/// The keys of an HMC.
-#[derive(Clone)]
-pub struct Hmc {
-    /// The user that this service logs on with.
-    pub userid: String,
-    /// Its password.
-    pub password: SecretSource,
-    /// How long a logon may take.
-    pub logon_timeout: Duration,
+table! {
+    /// The keys of an HMC.
+    #[table("hmcs.ALIAS")]
+    pub struct Hmc {
+        /// The HMC user that this service logs on with. It is never deleted.
+        userid: String = identifier();
+        /// Its password; read again at each logon.
+        #[key("password_file")]
+        password: SecretSource = secret(Form::Text);
+        /// How long a logon may take before it is given up, and the next call begins another one.
+        #[key("logon_timeout_seconds")]
+        logon_timeout: Duration = seconds(1..=60).default(Self::LOGON_TIMEOUT).map(duration);
+    }
 }
 
 impl Hmc {
-    /// How long a logon may take, unless the configuration says otherwise.
-    pub const LOGON_TIMEOUT: Duration = Duration::from_secs(8);
+    /// Default of `logon_timeout_seconds`.
+    pub const LOGON_TIMEOUT: u32 = 8;
 }
 
 impl Settings for Hmc {
-    const TABLE: &'static str = "hmcs";
-    const SECTION: &'static str = "hmcs.ALIAS";
+    const URL: &'static str = "https://hmc.example:6794";
     const TRUST: Trust = Trust::Only;
     /// HMCs are small machines.
-    const BULKHEAD: BulkheadLimits = BulkheadLimits {
-        in_flight: 8,
-        queued: 256,
-    };
-
-    fn read(section: &Section, folder: &Path, faults: &mut Faults) -> Option<Self> {
-        let userid = section.identifier("userid", faults);
-        let password = secret(section, "password_file", Form::Text, folder, faults);
-        let seconds = section.number("logon_timeout_seconds", 1..=60, faults);
-        let logon_timeout = seconds.map(|seconds| Duration::from_secs(seconds.into()));
-        Some(Self {
-            userid: userid?.value,
-            password: password?,
-            logon_timeout: logon_timeout.unwrap_or(Self::LOGON_TIMEOUT),
-        })
-    }
+    const MAX_IN_FLIGHT: u32 = 8;
 
     fn secrets(&self) -> Vec<SecretSource> {
         vec![self.password.clone()]

@@ -1,287 +1,188 @@
-//! Reads typed values out of one TOML table and notes every fault, instead of stopping at the first.
+//! Access to one TOML table of the file. Every error is reported at its place, and reading continues.
 
-use std::{
-    ops::Range,
-    path::{Path, PathBuf},
-};
+use std::{cell::RefCell, fmt::Display, ops::Range, path::Path};
 
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
 };
-use url::Url;
 
 use super::{
-    diagnostics::Faults,
-    files, keys,
-    urls::{self, Shape},
+    diagnostics::Diagnostics,
+    schema::{self, Key},
 };
-use crate::names;
 
-/// A value and its place in the file.
-#[derive(Clone, Debug)]
-pub struct Placed<T> {
-    /// The value.
-    pub value: T,
-    /// Its byte range.
-    pub span: Range<usize>,
+/// What all tables of a file share.
+pub struct Context<'a> {
+    /// Folder that relative paths start at.
+    pub folder: &'a Path,
+    /// All keys that there are.
+    pub keys: &'static [Key],
+    /// Errors and warnings.
+    pub diagnostics: RefCell<Diagnostics>,
 }
 
-/// One table of the file, known to [`keys`] under `name`.
-pub struct Section<'a> {
-    name: &'static str,
-    table: &'a DeTable<'a>,
+/// One table of the file.
+pub struct Reader<'a> {
+    context: &'a Context<'a>,
+    /// `None` if the table is absent.
+    table: Option<&'a DeTable<'a>>,
     span: Range<usize>,
 }
 
-impl<'a> Section<'a> {
-    /// Takes up a table, and notes the keys that nobody knows.
+impl<'a> Reader<'a> {
+    /// Creates the reader of the table that the documentation calls `name`, and reports its unknown keys.
     pub fn new(
-        name: &'static str,
+        context: &'a Context<'a>,
+        name: &str,
         table: &'a DeTable<'a>,
         span: Range<usize>,
-        faults: &mut Faults,
     ) -> Self {
+        let reader = Self {
+            context,
+            table: Some(table),
+            span,
+        };
         for (key, _) in table {
-            if !keys::known(name, key.get_ref()) {
-                faults.add(key.span(), keys::unknown_text(name, key.get_ref()));
+            let is_own = |own: &Key| own.section == name && own.name == key.get_ref();
+            if !context.keys.iter().any(is_own) {
+                let error = schema::unknown_key(context.keys, name, key.get_ref());
+                reader.error(key.span(), error);
             }
         }
-        Self { name, table, span }
+        reader
     }
 
-    /// Where the table starts.
-    #[must_use]
+    /// Creates the reader of an absent table.
+    pub fn absent(&self) -> Self {
+        Self {
+            context: self.context,
+            table: None,
+            span: self.span(),
+        }
+    }
+
+    /// Creates the reader of a table inside this one.
+    pub fn inner(&self, name: &str, table: &'a DeTable<'a>, span: Range<usize>) -> Self {
+        Self::new(self.context, name, table, span)
+    }
+
+    /// Returns the folder that relative paths start at.
+    pub fn folder(&self) -> &'a Path {
+        self.context.folder
+    }
+
+    /// Returns the place of the table's name.
     pub fn span(&self) -> Range<usize> {
         self.span.clone()
     }
 
-    /// Where a key stands.
-    #[must_use]
+    /// Returns the place of a key's name.
     pub fn key_span(&self, key: &str) -> Range<usize> {
-        self.table
-            .keys()
-            .find(|k| k.get_ref() == key)
+        let mut keys = self.table.into_iter().flat_map(|table| table.keys());
+        keys.find(|own| own.get_ref() == key)
             .map_or(self.span(), Spanned::span)
     }
 
-    /// Is the key there, whatever its value?
-    #[must_use]
+    /// Returns the place of a key's value.
+    pub fn value_span(&self, key: &str) -> Range<usize> {
+        self.raw(key).map_or(self.span(), Spanned::span)
+    }
+
+    /// Returns whether the key is present, with any value.
     pub fn has(&self, key: &str) -> bool {
         self.raw(key).is_some()
     }
 
-    fn raw(&self, key: &str) -> Option<&'a Spanned<DeValue<'a>>> {
-        debug_assert!(keys::known(self.name, key), "{}.{key}", self.name);
-        self.table.get(key)
+    /// Returns whether the key is `true`.
+    pub fn is_true(&self, key: &str) -> bool {
+        self.raw(key).and_then(|value| value.get_ref().as_bool()) == Some(true)
     }
 
-    fn typed<T>(
+    fn raw(&self, key: &str) -> Option<&'a Spanned<DeValue<'a>>> {
+        self.table?.get(key)
+    }
+
+    /// Returns the value of a key if it has the type that `wanted` names and `read` selects.
+    pub fn typed<T>(
         &self,
         key: &str,
         wanted: &str,
-        faults: &mut Faults,
         read: impl FnOnce(&'a DeValue<'a>) -> Option<T>,
-    ) -> Option<Placed<T>> {
-        let raw = self.raw(key)?;
-        let Some(value) = read(raw.get_ref()) else {
-            let found = raw.get_ref().type_str();
-            faults.add(raw.span(), format!("`{key}` must be {wanted}, not {found}"));
-            return None;
-        };
-        Some(Placed {
-            value,
-            span: raw.span(),
-        })
+    ) -> Option<T> {
+        let raw = self.raw(key)?.get_ref();
+        let value = read(raw);
+        if value.is_none() {
+            self.invalid(key, format!("must be {wanted}, not {}", raw.type_str()));
+        }
+        value
     }
 
-    /// A string that may be absent.
-    pub fn text(&self, key: &str, faults: &mut Faults) -> Option<Placed<String>> {
-        self.typed(key, "a string", faults, |value| {
-            value.as_str().map(str::to_owned)
-        })
-    }
-
-    /// A string that must be there and not be empty.
-    pub fn required(&self, key: &str, faults: &mut Faults) -> Option<Placed<String>> {
-        if !self.has(key) {
-            faults.add(self.span(), format!("missing key `{key}`"));
-            return None;
-        }
-        let text = self.text(key, faults)?;
-        if text.value.is_empty() {
-            faults.add(text.span, format!("`{key}` must not be empty"));
-            return None;
-        }
-        Some(text)
-    }
-
-    /// The path of a file, which is relative to `folder`.
-    pub fn path(&self, key: &str, folder: &Path, faults: &mut Faults) -> Option<Placed<PathBuf>> {
-        let text = self.required(key, faults)?;
-        let path = folder.join(text.value);
-        if files::exists(&path) {
-            faults.reveal(&text.span);
-        }
-        Some(Placed {
-            value: path,
-            span: text.span,
-        })
-    }
-
-    /// The URL of a required key. `insecure` allows http for every host.
-    pub fn url(&self, key: &str, shape: Shape, insecure: bool, faults: &mut Faults) -> Option<Url> {
-        let text = self.required(key, faults)?;
-        if urls::is_harmless(&text.value) {
-            faults.reveal(&text.span);
-        }
-        match urls::parse(&text.value, shape, insecure) {
-            Ok(url) => Some(url),
-            Err(fault) => {
-                faults.add(text.span, format!("`{key}` {fault}"));
-                None
+    /// Returns the items of a list of which `read` accepts each one.
+    pub fn list<T>(
+        &self,
+        key: &str,
+        items: &str,
+        read: impl Fn(&'a Spanned<DeValue<'a>>) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        let list = self.typed(key, &format!("a list of {items}"), DeValue::as_array)?;
+        let mut found = Vec::new();
+        for item in list {
+            match read(item) {
+                Some(item) => found.push(item),
+                None => self.error(item.span(), format!("`{key}` holds {items} only")),
             }
         }
+        (found.len() == list.len()).then_some(found)
     }
 
-    /// The text of a required key that is compared or sent, such as an issuer.
-    pub fn identifier(&self, key: &str, faults: &mut Faults) -> Option<Placed<String>> {
-        let text = self.required(key, faults)?;
-        if let Err(fault) = urls::check_identifier(&text.value) {
-            faults.add(text.span.clone(), format!("`{key}` {fault}"));
-        }
-        Some(text)
+    /// Reports that the table lacks a key, or a table.
+    pub fn missing(&self, noun: &str, key: &str) {
+        self.error(self.span(), format!("missing {noun} `{key}`"));
     }
 
-    /// Reveals the value in messages unless it is a string, which could be a misplaced secret.
-    fn reveal_unless_string(&self, key: &str, faults: &mut Faults) {
-        if let Some(value) = self.raw(key)
-            && value.get_ref().as_str().is_none()
+    /// Reports the value of a key. `error` is the predicate of a sentence, such as `must not be empty`.
+    pub fn invalid(&self, key: &str, error: impl Display) {
+        self.error(self.value_span(key), format!("`{key}` {error}"));
+    }
+
+    /// Reports the content of a file that a key names: a running server continues with the last good content.
+    pub fn invalid_content(&self, key: &str, error: impl Display) {
+        let (span, text) = (self.value_span(key), format!("`{key}` {error}"));
+        self.context
+            .diagnostics
+            .borrow_mut()
+            .content_error(span, text);
+    }
+
+    /// Reports an error at a place.
+    pub fn error(&self, span: Range<usize>, text: impl Into<String>) {
+        self.context.diagnostics.borrow_mut().error(span, text);
+    }
+
+    /// Reports a likely mistake in the value of a key.
+    pub fn warn(&self, key: &str, text: impl Display) {
+        let (span, text) = (self.value_span(key), format!("`{key}`{text}"));
+        self.context.diagnostics.borrow_mut().warn(span, text);
+    }
+
+    /// Lets messages show a key or value that is known to be no secret.
+    pub fn reveal(&self, span: &Range<usize>) {
+        self.context.diagnostics.borrow_mut().reveal(span);
+    }
+
+    /// Lets messages show the value of a key.
+    pub fn reveal_value(&self, key: &str) {
+        self.reveal(&self.value_span(key));
+    }
+
+    /// Lets messages show the value of a key unless it is a string, which could be a misplaced secret.
+    pub fn reveal_unless_string(&self, key: &str) {
+        if self
+            .raw(key)
+            .is_some_and(|value| value.get_ref().as_str().is_none())
         {
-            faults.reveal(&value.span());
+            self.reveal_value(key);
         }
-    }
-
-    /// A truth value with a default.
-    pub fn flag(&self, key: &str, default: bool, faults: &mut Faults) -> bool {
-        self.reveal_unless_string(key, faults);
-        self.typed(key, "true or false", faults, DeValue::as_bool)
-            .map_or(default, |placed| placed.value)
-    }
-
-    /// A whole number within bounds.
-    pub fn number(
-        &self,
-        key: &str,
-        range: std::ops::RangeInclusive<u32>,
-        faults: &mut Faults,
-    ) -> Option<u32> {
-        self.reveal_unless_string(key, faults);
-        let wanted = format!("a whole number from {} to {}", range.start(), range.end());
-        let placed = self.typed(key, &wanted, faults, DeValue::as_integer)?;
-        let (digits, radix) = (placed.value.as_str(), placed.value.radix());
-        let number = u32::from_str_radix(digits, radix).ok();
-        let number = number.filter(|number| range.contains(number));
-        if number.is_none() {
-            faults.add(placed.span, format!("`{key}` must be {wanted}"));
-        }
-        number
-    }
-
-    /// A part of a whole: a number from 0 to 1.
-    pub fn part(&self, key: &str, faults: &mut Faults) -> Option<f64> {
-        self.reveal_unless_string(key, faults);
-        let wanted = "a number from 0.0 to 1.0";
-        let placed = self.typed(key, wanted, faults, |value| match value {
-            DeValue::Float(number) => Some(number.as_str()),
-            DeValue::Integer(number) if number.radix() == 10 => Some(number.as_str()),
-            _ => None,
-        })?;
-        let number = placed.value.parse().ok();
-        let number = number.filter(|number| (0.0..=1.0).contains(number));
-        if number.is_none() {
-            faults.add(placed.span, format!("`{key}` must be {wanted}"));
-        }
-        number
-    }
-
-    /// A list of strings that may be absent. It counts as absent when something else is in it.
-    pub fn texts(&self, key: &str, faults: &mut Faults) -> Option<Placed<Vec<Placed<String>>>> {
-        let list = self.typed(key, "a list of strings", faults, DeValue::as_array)?;
-        let mut texts = Vec::new();
-        for item in list.value {
-            match item.get_ref().as_str() {
-                Some(text) => texts.push(Placed {
-                    value: text.to_owned(),
-                    span: item.span(),
-                }),
-                None => faults.add(item.span(), format!("`{key}` holds strings only")),
-            }
-        }
-        (texts.len() == list.value.len()).then_some(Placed {
-            value: texts,
-            span: list.span,
-        })
-    }
-
-    /// A list of patterns that may be absent.
-    pub fn patterns(&self, key: &str, faults: &mut Faults) -> Option<Placed<Vec<Placed<String>>>> {
-        let list = self.texts(key, faults)?;
-        for text in &list.value {
-            if let Err(fault) = urls::check_template(&text.value) {
-                faults.add(text.span.clone(), format!("`{key}` {fault}"));
-            }
-        }
-        Some(list)
-    }
-
-    /// A table inside this one.
-    pub fn table(&self, key: &str, name: &'static str, faults: &mut Faults) -> Option<Section<'a>> {
-        let table = self.typed(key, "a table", faults, DeValue::as_table)?;
-        Some(Section::new(name, table.value, self.key_span(key), faults))
-    }
-
-    /// Tables with names of the operator's choice, such as `[hmcs.ALIAS]`.
-    pub fn named_tables(
-        &self,
-        key: &str,
-        name: &'static str,
-        faults: &mut Faults,
-    ) -> Vec<(Placed<String>, Section<'a>)> {
-        let Some(outer) = self.typed(key, "a table", faults, DeValue::as_table) else {
-            return Vec::new();
-        };
-        let mut found = Vec::new();
-        for (alias, value) in outer.value {
-            let placed = Placed {
-                value: alias.get_ref().to_string(),
-                span: alias.span(),
-            };
-            if names::is_alias(&placed.value) {
-                faults.reveal(&placed.span);
-            }
-            match value.get_ref().as_table() {
-                Some(table) => {
-                    found.push((placed, Section::new(name, table, alias.span(), faults)));
-                }
-                None => faults.add(value.span(), format!("`{key}` holds tables only")),
-            }
-        }
-        found
-    }
-
-    /// A list of tables, such as `[[callers]]`.
-    pub fn tables(&self, key: &str, name: &'static str, faults: &mut Faults) -> Vec<Section<'a>> {
-        let Some(list) = self.typed(key, "a list of tables", faults, DeValue::as_array) else {
-            return Vec::new();
-        };
-        let mut found = Vec::new();
-        for item in list.value {
-            match item.get_ref().as_table() {
-                Some(table) => found.push(Section::new(name, table, item.span(), faults)),
-                None => faults.add(item.span(), format!("`{key}` holds tables only")),
-            }
-        }
-        found
     }
 }

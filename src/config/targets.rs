@@ -1,33 +1,25 @@
-//! Reads the tables of targets. The keys that a kind of target has alone are in a file of their own.
+//! The keys that the targets of all platforms have.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, path::PathBuf};
+
+use toml::de::DeValue;
+use url::Url;
 
 use super::{
-    diagnostics::Faults,
-    model::{BulkheadLimits, Roots, Target},
-    reader::{Placed, Section},
-    references::roots,
     secret::SecretSource,
-    urls::Shape,
+    table::{Kind, Table, table},
+    values::{Roots, ca_file, flattened, number, origin, patterns},
 };
 use crate::{client_tls::Trust, names, pattern::Pattern};
 
-/// The keys of one kind of target, beside those that all targets have.
-pub trait Settings: Sized {
-    /// Name of the table in the file.
-    const TABLE: &'static str;
-    /// Name of the table in the documentation of the keys.
-    const SECTION: &'static str;
+/// The keys that one platform has alone.
+pub trait Settings: Table + Clone + 'static {
+    /// Example of a target's URL, for the documentation.
+    const URL: &'static str;
     /// Which authorities `ca_file` adds to, or replaces.
     const TRUST: Trust;
-    /// Bulkhead limits unless they are configured.
-    const BULKHEAD: BulkheadLimits;
-
-    /// Reads the keys. Returns `None` if a required one is missing or wrong.
-    fn read(section: &Section, folder: &Path, faults: &mut Faults) -> Option<Self>;
+    /// Default of `max_in_flight`.
+    const MAX_IN_FLIGHT: u32;
 
     /// Returns the sources of secrets.
     fn secrets(&self) -> Vec<SecretSource>;
@@ -38,99 +30,110 @@ pub trait Settings: Sized {
     }
 }
 
-/// A table of targets, of any kind.
-pub trait Table {
-    /// Returns the name of the table.
-    fn name(&self) -> &'static str;
-    /// Returns whether no target is configured.
-    fn is_empty(&self) -> bool;
-    /// Returns the authorities of each target.
-    fn roots(&self) -> Vec<&Roots>;
-    /// Returns the bulkhead limits of each target.
-    fn bulkheads(&self) -> Vec<BulkheadLimits>;
-    /// Returns the sources of secrets.
-    fn secrets(&self) -> Vec<SecretSource>;
-    /// Returns the files that a library reads by itself.
-    fn token_files(&self) -> Vec<PathBuf>;
-}
-
-impl<S: Settings> Table for BTreeMap<String, Target<S>> {
-    fn name(&self) -> &'static str {
-        S::TABLE
-    }
-
-    fn is_empty(&self) -> bool {
-        Self::is_empty(self)
-    }
-
-    fn roots(&self) -> Vec<&Roots> {
-        self.values().map(|target| &target.roots).collect()
-    }
-
-    fn bulkheads(&self) -> Vec<BulkheadLimits> {
-        self.values().map(|target| target.bulkhead).collect()
-    }
-
-    fn secrets(&self) -> Vec<SecretSource> {
-        let secrets = self.values().map(|target| target.own.secrets());
-        secrets.flatten().collect()
-    }
-
-    fn token_files(&self) -> Vec<PathBuf> {
-        let files = self.values().map(|target| target.own.token_files());
-        files.flatten().collect()
+table! {
+    /// The table of a target, with the keys `S` of its platform.
+    #[table(S::NAME)]
+    pub struct Target<S: Settings> {
+        /// The endpoint. http is allowed for a loopback host only.
+        url: Url = origin().format(format!("https URL without path, such as `{}`", S::URL));
+        /// The target's keys of its platform.
+        own: S = flattened();
+        /// Certificate authorities that can vouch for the target. Host name and dates are checked in any case.
+        #[key("ca_file")]
+        roots: Roots = ca_file(S::TRUST).format(match S::TRUST {
+            Trust::More => "path of a PEM file: authorities beside the system's",
+            Trust::Only => "path of a PEM file: the only trusted authorities, or the target's own self-signed certificate",
+        });
+        /// Users that are never deleted. `*` stands for any text; case does not matter.
+        protected_users: Vec<Pattern> = patterns(Pattern::folded).default_as("[]", Vec::new());
+        /// Calls to the target at a time.
+        max_in_flight: u32 = number(1..=4096).default(S::MAX_IN_FLIGHT);
+        /// Calls that wait for a place; further ones are refused with `OVERLOADED`.
+        max_queued: u32 = number(0..=65_536).default(MAX_QUEUED);
     }
 }
 
-/// Reads the tables `[TABLE.ALIAS]` of one kind of target.
-pub fn read<S: Settings>(
-    file: &Section,
-    folder: &Path,
-    faults: &mut Faults,
-) -> BTreeMap<String, Target<S>> {
-    let mut targets = BTreeMap::new();
-    for (alias, section) in file.named_tables(S::TABLE, S::SECTION, faults) {
-        check_alias(&alias, faults);
-        let url = section.url("url", Shape::Origin, false, faults);
-        let own = S::read(&section, folder, faults);
-        let roots = roots(&section, S::TRUST, folder, faults);
-        let protected_users = protected(&section, faults);
-        let bulkhead = bulkhead(&section, S::BULKHEAD, faults);
-        if let (Some(url), Some(own)) = (url, own) {
-            let target = Target {
-                url,
-                roots,
-                protected_users,
-                bulkhead,
-                own,
-            };
-            targets.insert(alias.value, target);
+const MAX_QUEUED: u32 = 256;
+
+/// Limits of the bulkhead of a target.
+#[derive(Clone, Copy, Debug)]
+pub struct BulkheadLimits {
+    /// Calls in progress.
+    pub in_flight: u32,
+    /// Calls that wait.
+    pub queued: u32,
+}
+
+/// What the server needs to know of a target, whatever its platform.
+pub struct Resources<'a> {
+    /// Authorities.
+    pub roots: &'a Roots,
+    /// Maximum number of calls at a time.
+    pub max_in_flight: u32,
+    /// Sources of secrets.
+    pub secrets: Vec<SecretSource>,
+    /// Files that a library reads by itself.
+    pub token_files: Vec<PathBuf>,
+}
+
+impl<S: Settings> Target<S> {
+    /// Creates a target with the defaults of its platform.
+    #[must_use]
+    pub fn new(url: Url, own: S) -> Self {
+        Self {
+            url,
+            own,
+            roots: Roots::default(),
+            protected_users: Vec::new(),
+            max_in_flight: S::MAX_IN_FLIGHT,
+            max_queued: MAX_QUEUED,
         }
     }
-    targets
-}
 
-fn check_alias(alias: &Placed<String>, faults: &mut Faults) {
-    if !names::is_alias(&alias.value) {
-        faults.add(
-            alias.span.clone(),
-            "an alias is 1-64 letters, digits, `.`, `_` or `-`",
-        );
+    /// Returns the limits of the bulkhead.
+    #[must_use]
+    pub fn bulkhead(&self) -> BulkheadLimits {
+        BulkheadLimits {
+            in_flight: self.max_in_flight,
+            queued: self.max_queued,
+        }
+    }
+
+    /// Returns what the server needs to know of the target.
+    pub fn resources(&self) -> Resources<'_> {
+        Resources {
+            roots: &self.roots,
+            max_in_flight: self.max_in_flight,
+            secrets: self.own.secrets(),
+            token_files: self.own.token_files(),
+        }
     }
 }
 
-fn bulkhead(section: &Section, usual: BulkheadLimits, faults: &mut Faults) -> BulkheadLimits {
-    let mut number = |key, range, usual| section.number(key, range, faults).unwrap_or(usual);
-    BulkheadLimits {
-        in_flight: number("max_in_flight", 1..=4096, usual.in_flight),
-        queued: number("max_queued", 0..=65_536, usual.queued),
-    }
-}
-
-fn protected(section: &Section, faults: &mut Faults) -> Vec<Pattern> {
-    let Some(list) = section.patterns("protected_users", faults) else {
-        return Vec::new();
-    };
-    let texts = list.value.iter();
-    texts.map(|text| Pattern::folded(&text.value)).collect()
+/// The tables of one platform, by alias. Those with errors are left out.
+pub fn targets<S: Settings>() -> Kind<BTreeMap<String, Target<S>>> {
+    let kind = Kind::new("tables by alias", |reader, key| {
+        let mut targets = BTreeMap::new();
+        for (alias, value) in reader.typed(key, "a table", DeValue::as_table)? {
+            let name = alias.get_ref().as_ref();
+            if names::is_alias(name) {
+                reader.reveal(&alias.span());
+            }
+            let Some(table) = value.get_ref().as_table() else {
+                reader.error(value.span(), format!("`{key}` holds tables only"));
+                continue;
+            };
+            let reader = reader.inner(S::NAME, table, alias.span());
+            if !names::is_alias(name) {
+                let error = "an alias is 1-64 letters, digits, `.`, `_` or `-`";
+                reader.error(alias.span(), error);
+            }
+            if let Some(target) = Target::read(&reader) {
+                targets.insert(name.to_owned(), target);
+            }
+        }
+        Some(targets)
+    });
+    kind.with_keys(Target::<S>::keys)
+        .default_as("none", BTreeMap::new())
 }

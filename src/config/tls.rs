@@ -1,4 +1,4 @@
-//! Reads `[server.tls]` and the files that it names; they are read in the same way when they change.
+//! `[server.tls]`, and the files that it names; they are read in the same way when they change.
 
 use std::{
     path::{Path, PathBuf},
@@ -14,7 +14,7 @@ use rustls::{
 };
 use x509_parser::{certificate::X509Certificate, parse_x509_certificate, time::ASN1Time};
 
-use super::{diagnostics::Faults, files, pem::certificates, reader::Section};
+use super::{files, pem::certificates, reader::Reader, table::table, values::pem_path};
 use crate::certificates::{Authorities, authority_fault, callers::CallerVerifier};
 
 const CERT: &str = "cert_file";
@@ -23,15 +23,19 @@ const CLIENT_CA: &str = "client_ca_file";
 /// The kinds of keys that *ring* signs with.
 const KEY_KINDS: &str = "RSA of 2048 to 4096 bits, P-256, P-384 and Ed25519";
 
-/// `[server.tls]`
-#[derive(Clone, Debug)]
-pub struct TlsFiles {
-    /// The server's certificate chain.
-    pub cert_file: PathBuf,
-    /// Its key.
-    pub key_file: PathBuf,
-    /// The authorities of client certificates.
-    pub client_ca_file: Option<PathBuf>,
+table! {
+    /// `[server.tls]`
+    #[table("server.tls", check = check)]
+    pub struct TlsFiles {
+        /// The server's certificate, and the intermediate ones below the authority.
+        /// [security.md](security.md#kinds-of-keys) has the kinds of keys that can be used.
+        cert_file: PathBuf = pem_path();
+        /// Its private key: PKCS #8, PKCS #1 or SEC 1.
+        key_file: PathBuf = pem_path();
+        /// The authorities of client certificates. With it, a caller must show a certificate or a token; a certificate that
+        /// does not verify ends the handshake. A file without an authority that can admit a caller is a fault.
+        client_ca_file: Option<PathBuf> = pem_path().optional("none: no client certificates");
+    }
 }
 
 /// What the files hold.
@@ -91,35 +95,20 @@ impl TlsFiles {
     }
 }
 
-/// `[server.tls]`
-pub(super) fn tls_files(server: &Section, folder: &Path, faults: &mut Faults) -> Option<TlsFiles> {
-    let section = server.table("tls", "server.tls", faults)?;
-    let mut path = |key| section.path(key, folder, faults).map(|path| path.value);
-    let (cert_file, key_file) = (path(CERT), path(KEY));
-    let client_ca_file = section.has(CLIENT_CA).then(|| path(CLIENT_CA));
-    let files = TlsFiles {
-        cert_file: cert_file?,
-        key_file: key_file?,
-        client_ca_file: match client_ca_file {
-            Some(path) => Some(path?),
-            None => None,
-        },
-    };
-    let (found, are_warnings) = match files.read() {
-        Ok(material) => (material.warnings, true),
-        Err(found) => (found, false),
-    };
-    for (key, fault) in found {
-        if let Some(text) = section.text(key, faults) {
-            let fault = format!("`{key}` {fault}");
-            if are_warnings {
-                faults.warn(text.span, fault);
-            } else {
-                faults.add_of_content(text.span, fault);
+/// Reports what is wrong with the content of the files.
+fn check(files: &TlsFiles, reader: &Reader<'_>) {
+    match files.read() {
+        Ok(material) => {
+            for (key, warning) in material.warnings {
+                reader.warn(key, format!(" {warning}"));
+            }
+        }
+        Err(faults) => {
+            for (key, fault) in faults {
+                reader.invalid_content(key, fault);
             }
         }
     }
-    Some(files)
 }
 
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {

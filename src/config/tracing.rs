@@ -1,23 +1,28 @@
-//! Reads `[tracing]`.
+//! `[tracing]`.
 
-use std::path::Path;
+use url::Url;
 
-use super::{Tracing, diagnostics::Faults, reader::Section, references::roots, urls::Shape};
+use super::{
+    table::table,
+    urls::Shape,
+    values::{Roots, ca_file, flag, ratio, url},
+};
 use crate::client_tls::Trust;
 
-const ENDPOINT: &str = "otlp_endpoint";
-
-/// `[tracing]`
-pub fn tracing(file: &Section, folder: &Path, faults: &mut Faults) -> Tracing {
-    let mut tracing = Tracing::default();
-    let Some(section) = file.table("tracing", "tracing", faults) else {
-        return tracing;
-    };
-    let insecure = section.flag("insecure", false, faults);
-    tracing.roots = roots(&section, Trust::More, folder, faults);
-    if let Some(ratio) = section.part("sample_ratio", faults) {
-        tracing.sample_ratio = ratio;
+table! {
+    /// `[tracing]`
+    #[table("tracing")]
+    pub struct Tracing {
+        /// The OpenTelemetry collector, `https://collector.example:4317`, which is spoken to by OTLP over gRPC. Without
+        /// `insecure`, http is allowed for a loopback host only.
+        #[key("otlp_endpoint")]
+        collector: Url = url("https URL without path", Shape::Origin, |reader| reader.is_true("insecure"));
+        /// Allows http on a host other than loopback. Spans name targets, pools, nodes and users.
+        insecure: bool = flag().default(false);
+        /// More certificate authorities for `otlp_endpoint`, beside the system's; taken up when the file changes.
+        #[key("ca_file")]
+        roots: Roots = ca_file(Trust::More);
+        /// The part of the calls without a `traceparent` whose traces are exported. For the others, the flag in it decides.
+        sample_ratio: f64 = ratio().default_as("1.0", 1.0);
     }
-    tracing.collector = section.url(ENDPOINT, Shape::Origin, insecure, faults);
-    tracing
 }

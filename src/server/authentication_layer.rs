@@ -59,7 +59,7 @@ impl AuthenticationLayer {
             shared,
             tls,
             health: settings.health,
-            reflection: settings.reflection.unwrap_or(Audience::Identified),
+            reflection: settings.reflection().unwrap_or(Audience::Identified),
             load_shed: LoadShed::default(),
             pending: PendingMessages::new(settings.limits.max_concurrent_calls as usize),
         }))

@@ -216,7 +216,7 @@ impl Server {
                     .accept_compressed(CompressionEncoding::Gzip)
                     .max_decoding_message_size(most),
             );
-        if self.settings.reflection.is_some() {
+        if self.settings.reflection().is_some() {
             let reflection = reflection::service(self.shared.draining.clone())?
                 .accept_compressed(CompressionEncoding::Gzip)
                 .max_decoding_message_size(most);

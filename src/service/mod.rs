@@ -101,7 +101,7 @@ impl Shared {
         let source = |issuer: &JwtIssuer| jwks::source(issuer, &self.metrics);
         let access = Access::new(config, Some(&before), source, &self.metrics)?;
         let changes = self.targets.trust(config)?;
-        trace::export::trust(&config.tracing)?;
+        trace::export::trust(config.tracing.as_ref())?;
         for change in changes {
             change();
         }

@@ -55,10 +55,11 @@ pub(super) fn tracer() -> Option<&'static SdkTracer> {
 }
 
 /// Begins to export, if the configuration names a collector. Nothing waits for it to be there.
-pub fn start(config: &Tracing) -> Result<(), String> {
-    let Some(collector) = &config.collector else {
+pub fn start(config: Option<&Tracing>) -> Result<(), String> {
+    let Some(config) = config else {
         return Ok(());
     };
+    let collector = &config.collector;
     let tls = tls(collector, &config.roots)?;
     let tls = tls.map(|tls| Arc::new(ArcSwap::from_pointee(tls)));
     let exporter = SpanExporter::builder()
@@ -102,8 +103,8 @@ fn tls(collector: &Url, roots: &Roots) -> Result<Option<ClientConfig>, String> {
 }
 
 /// Trusts the current authorities of the same file. Another file takes effect at a restart.
-pub fn trust(config: &Tracing) -> Result<(), String> {
-    let Some(exporting) = EXPORTING.get() else {
+pub fn trust(config: Option<&Tracing>) -> Result<(), String> {
+    let (Some(config), Some(exporting)) = (config, EXPORTING.get()) else {
         return Ok(());
     };
     if let Some(current) = &exporting.tls

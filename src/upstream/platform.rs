@@ -1,7 +1,7 @@
 //! The contract between the service and a platform whose users are deleted. What differs between platforms is behind
 //! [`Platform`]; what is the same for all of them is in [`super::target`].
 
-use std::{collections::BTreeMap, future::Future};
+use std::future::Future;
 
 use http::{HeaderValue, Method, StatusCode, uri::PathAndQuery};
 
@@ -82,9 +82,6 @@ pub trait Platform: Sized + Send + Sync + 'static {
     type Found: Send + Sync + 'static;
     /// What authorizes one request, such as a token, a key or a session.
     type Credential: Send + Sync;
-
-    /// Returns the platform's table of the configuration.
-    fn table(config: &Config) -> &BTreeMap<String, Target<Self::Settings>>;
 
     /// Creates what the targets of the platform share.
     fn share(config: &Config) -> Self::Shared;

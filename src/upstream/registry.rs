@@ -8,7 +8,7 @@ use super::{
     azure_batch::AzureBatch, client::Change, ibm_hmc::IbmHmc, platform::Platform, target::Target,
 };
 use crate::{
-    config::{Config, targets::Settings},
+    config::{self, Config},
     error::{resource::ResourceNames, rule::Rule},
     metrics::{Metrics, TargetName, TargetState},
 };
@@ -16,7 +16,7 @@ use crate::{
 /// Names of a platform, request, and the rules for its responses.
 pub type Table = (&'static ResourceNames, &'static str, &'static [Rule]);
 
-/// Lists the platforms: a field of [`Targets`], and the type that implements [`Platform`].
+/// Lists the platforms: the table of the configuration, and the type that implements [`Platform`]. Each table needs one.
 macro_rules! platforms {
     ($($field:ident: $platform:ty,)*) => {
         /// All targets.
@@ -27,9 +27,23 @@ macro_rules! platforms {
         impl Targets {
             /// Creates the targets of a configuration. Nothing is sent yet.
             pub fn new(config: &Config, metrics: &Metrics) -> Result<Self, String> {
+                let config::Targets { $($field,)* } = &config.targets;
                 Ok(Self {
-                    $($field: Group::new(config, metrics)?,)*
+                    $($field: Group::new($field, config, metrics)
+                        .map_err(|error| format!("{}.{error}", stringify!($field)))?,)*
                 })
+            }
+
+            /// Returns closures that apply the authorities of a changed configuration.
+            pub fn trust(&self, config: &Config) -> Result<Vec<Change>, String> {
+                let mut changes = Vec::new();
+                $(changes.extend(self.$field.trust(&config.targets.$field)?);)*
+                Ok(changes)
+            }
+
+            /// Applies the protected users of a changed configuration. Other keys of a target change at a restart.
+            pub fn protect(&self, config: &Config) {
+                $(self.$field.protect(&config.targets.$field);)*
             }
 
             fn groups(&self) -> Vec<&dyn AnyGroup> {
@@ -47,15 +61,6 @@ macro_rules! platforms {
             tables
         }
 
-        /// Returns the name of each platform's table in the configuration, and of its section in the documentation.
-        #[must_use]
-        pub fn sections() -> Vec<(&'static str, &'static str)> {
-            vec![$((
-                <<$platform as Platform>::Settings as Settings>::TABLE,
-                <<$platform as Platform>::Settings as Settings>::SECTION,
-            ),)*]
-        }
-
         $(impl Registered for $platform {
             fn group(targets: &Targets) -> &Group<Self> {
                 &targets.$field
@@ -65,8 +70,8 @@ macro_rules! platforms {
 }
 
 platforms! {
-    azure_batch: AzureBatch,
-    ibm_hmc: IbmHmc,
+    batch_accounts: AzureBatch,
+    hmcs: IbmHmc,
 }
 
 /// A platform with targets in the registry.
@@ -83,41 +88,28 @@ impl Targets {
         groups.flat_map(AnyGroup::states).collect()
     }
 
-    /// Returns closures that apply the authorities of a changed configuration.
-    pub fn trust(&self, config: &Config) -> Result<Vec<Change>, String> {
-        let mut changes = Vec::new();
-        for group in self.groups() {
-            changes.extend(group.trust(config)?);
-        }
-        Ok(changes)
-    }
-
-    /// Applies the protected users of a changed configuration. Other keys of a target change at a restart.
-    pub fn protect(&self, config: &Config) {
-        for group in self.groups() {
-            group.protect(config);
-        }
-    }
-
     /// Gives back what targets or the system hold for this service: ends sessions and cancels token requests.
     pub async fn close(&self) {
         join_all(self.groups().into_iter().map(AnyGroup::close)).await;
     }
 }
 
+/// The tables of one platform in the configuration, by alias.
+type Tables<P> = BTreeMap<String, config::Target<<P as Platform>::Settings>>;
+
 /// The targets of one platform by alias.
 pub struct Group<P>(BTreeMap<String, Arc<Target<P>>>);
 
 impl<P: Platform> Group<P> {
-    fn new(config: &Config, metrics: &Metrics) -> Result<Self, String> {
+    fn new(tables: &Tables<P>, config: &Config, metrics: &Metrics) -> Result<Self, String> {
         let mut shared = P::share(config);
         let mut targets = BTreeMap::new();
         let upstream = P::NAMES.upstream;
-        for (alias, table) in P::table(config) {
+        for (alias, table) in tables {
             let requests = metrics.upstreams.requests(upstream, alias);
             metrics.calls.expect(upstream, alias);
             let target = Target::new(alias, table, &mut shared, &requests)
-                .map_err(|error| format!("{}.{alias}: {error}", P::Settings::TABLE))?;
+                .map_err(|error| format!("{alias}: {error}"))?;
             targets.insert(alias.clone(), Arc::new(target));
         }
         Ok(Self(targets))
@@ -133,13 +125,29 @@ impl<P: Platform> Group<P> {
     pub fn aliases(&self) -> impl Iterator<Item = &String> {
         self.0.keys()
     }
+
+    fn trust(&self, tables: &Tables<P>) -> Result<Vec<Change>, String> {
+        let mut changes = Vec::new();
+        for (alias, table) in tables {
+            if let Some(target) = self.0.get(alias) {
+                changes.extend(target.trust(&table.roots)?);
+            }
+        }
+        Ok(changes)
+    }
+
+    fn protect(&self, tables: &Tables<P>) {
+        for (alias, table) in tables {
+            if let Some(target) = self.0.get(alias) {
+                target.protect(&table.protected_users);
+            }
+        }
+    }
 }
 
 /// The targets of one platform, whichever it is.
 trait AnyGroup: Sync {
     fn states(&self) -> Vec<(TargetName, TargetState)>;
-    fn trust(&self, config: &Config) -> Result<Vec<Change>, String>;
-    fn protect(&self, config: &Config);
     fn close(&self) -> BoxFuture<'_, ()>;
 }
 
@@ -153,24 +161,6 @@ impl<P: Platform> AnyGroup for Group<P> {
             (name, target.state())
         });
         states.collect()
-    }
-
-    fn trust(&self, config: &Config) -> Result<Vec<Change>, String> {
-        let mut changes = Vec::new();
-        for (alias, table) in P::table(config) {
-            if let Some(target) = self.0.get(alias) {
-                changes.extend(target.trust(&table.roots)?);
-            }
-        }
-        Ok(changes)
-    }
-
-    fn protect(&self, config: &Config) {
-        for (alias, table) in P::table(config) {
-            if let Some(target) = self.0.get(alias) {
-                target.protect(&table.protected_users);
-            }
-        }
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

@@ -55,7 +55,7 @@ impl<P: Platform> Target<P> {
         Ok(Self {
             platform: P::new(alias, config, shared, client.clone(), requests)?,
             client,
-            resilience: Resilience::new(url, config.bulkhead),
+            resilience: Resilience::new(url, config.bulkhead()),
             protected: ArcSwap::from_pointee(config.protected_users.clone()),
         })
     }

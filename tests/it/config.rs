@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf, time::Duration};
 
 use rcgen::CertifiedKey;
-use useradmin::config::{self, AuditSink, Config, Credential, EntraKind, keys::KEYS};
+use useradmin::config::{self, AuditSink, Config, Credential, EntraKind, KEYS};
 use useradmin_testkit::{App, Signer, pki::Authority};
 
 const EXAMPLE: &str = include_str!("../../docs/useradmin.toml");
@@ -102,18 +102,18 @@ fn the_example_is_read_in_full() {
     let config = folder
         .parse(EXAMPLE)
         .unwrap_or_else(|faults| panic!("{faults}"));
-    assert_eq!(config.batch_accounts.len(), 5);
+    assert_eq!(config.targets.batch_accounts.len(), 5);
     assert_eq!(config.server.limits.drain, Duration::from_secs(25));
     let audit = folder.0.join("audit.jsonl");
     assert_eq!(config.audit.sink, AuditSink::File(audit));
-    let prod = &config.batch_accounts["prod"];
+    let prod = &config.targets.batch_accounts["prod"];
     assert_eq!(
         (prod.roots.certificates.len(), prod.protected_users.len()),
         (1, 2)
     );
     assert!(prod.protected_users[0].matches("ADMINISTRATOR"));
-    let hmc = &config.hmcs["dallas1"];
-    assert_eq!((hmc.bulkhead.in_flight, hmc.bulkhead.queued), (8, 256));
+    let hmc = &config.targets.hmcs["dallas1"];
+    assert_eq!((hmc.max_in_flight, hmc.max_queued), (8, 256));
     assert_eq!(hmc.own.password.read().unwrap().expose(), "secret");
     let caller = &config.callers[0];
     assert_eq!(caller.deletes_per_minute, Some(60));
@@ -131,12 +131,9 @@ fn what_is_left_out_has_its_default() {
     assert_eq!(config.server.listen.to_string(), "127.0.0.1:50051");
     let admin = config.server.admin_listen.unwrap();
     assert_eq!(admin.to_string(), "127.0.0.1:9464");
-    assert!(config.server.reflection.is_some() && config.audit.sync && config.callers.is_empty());
-    let account = &config.batch_accounts["a"];
-    assert_eq!(
-        (account.bulkhead.in_flight, account.bulkhead.queued),
-        (256, 256)
-    );
+    assert!(config.server.reflection().is_some() && config.audit.sync && config.callers.is_empty());
+    let account = &config.targets.batch_accounts["a"];
+    assert_eq!((account.max_in_flight, account.max_queued), (256, 256));
     let Credential::Entra(entra) = &account.own.credential else {
         panic!("not Entra");
     };
@@ -152,7 +149,7 @@ fn what_is_left_out_has_its_default() {
 fn the_example_has_every_key() {
     let mut found = Vec::new();
     walk("", &EXAMPLE.parse().unwrap(), &mut found);
-    for key in KEYS {
+    for key in KEYS.iter() {
         let named = found.contains(&(key.section.to_owned(), key.name.to_owned()));
         assert!(named, "{}.{}", key.section, key.name);
     }
@@ -225,7 +222,7 @@ fn the_security_guides_examples_are_sound() {
 fn every_key_is_read() {
     let folder = Folder::new();
     let kinds = ["client_secret", "workload_identity", "shared_key"];
-    for key in KEYS {
+    for key in KEYS.iter() {
         let read = kinds.into_iter().any(|kind| {
             let head = match key.section {
                 "" => String::new(),

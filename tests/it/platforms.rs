@@ -1,19 +1,17 @@
 //! Guards of what each platform declares: the names of its resources and its tables of rules. They follow the registry of
 //! platforms.
 
-use std::{collections::BTreeSet, fs};
+use std::collections::BTreeSet;
 
 use useradmin::{
-    config::{self, keys::KEYS, targets::Table},
     error::{
         resource::Level,
         rule::{Body, Rule, decide},
     },
     proto::request_fields,
     service::rpcs::RPCS,
-    upstream::registry::{sections, tables},
+    upstream::registry::tables,
 };
-use useradmin_testkit::App;
 
 #[test]
 fn names_of_each_platform_fit_the_request_of_its_rpc() {
@@ -36,39 +34,6 @@ fn names_of_each_platform_fit_the_request_of_its_rpc() {
                 .any(|(named, ..)| named.upstream == names.upstream),
             "{rpc}"
         );
-    }
-}
-
-#[test]
-fn each_table_of_targets_is_read_and_documented() {
-    let text =
-        "[hmcs.a]\nurl = \"https://hmc.example:6794\"\nuserid = \"u\"\npassword_file = \"p\"\n";
-    let folder = App::folder();
-    fs::write(folder.join("p"), "secret").unwrap();
-    let config = config::parse(&folder.join("useradmin.toml"), text).unwrap();
-    let read = config.tables().map(Table::name);
-    let registered = sections();
-    assert!(registered.iter().map(|(table, _)| *table).eq(read));
-    fs::remove_dir_all(folder).unwrap();
-    for (table, section) in registered {
-        assert!(
-            KEYS.iter()
-                .any(|key| key.section.is_empty() && key.name == table),
-            "{table}"
-        );
-        for name in [
-            "url",
-            "ca_file",
-            "protected_users",
-            "max_in_flight",
-            "max_queued",
-        ] {
-            assert!(
-                KEYS.iter()
-                    .any(|key| key.section == section && key.name == name),
-                "{section}.{name}"
-            );
-        }
     }
 }
 

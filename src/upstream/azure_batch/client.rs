@@ -1,6 +1,6 @@
 //! The requests of Azure Batch: delete a user of a node, and read the node.
 
-use std::{collections::BTreeMap, time::SystemTime};
+use std::time::SystemTime;
 
 use http::{
     HeaderName, HeaderValue, Method, StatusCode,
@@ -108,10 +108,6 @@ impl Platform for AzureBatch {
     type User = NodeUser;
     type Found = Option<Node>;
     type Credential = Used;
-
-    fn table(config: &Config) -> &BTreeMap<String, config::Target<BatchAccount>> {
-        &config.batch_accounts
-    }
 
     fn share(_config: &Config) {}
 

@@ -1,6 +1,6 @@
 //! The requests of an HMC: find a user, delete it.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use http::{HeaderValue, Method, StatusCode, header::ACCEPT};
 
@@ -76,12 +76,9 @@ impl Platform for IbmHmc {
     type Found = HmcUser;
     type Credential = Arc<Lease<Session>>;
 
-    fn table(config: &Config) -> &BTreeMap<String, config::Target<Hmc>> {
-        &config.hmcs
-    }
-
     fn share(config: &Config) -> LogonGuards {
-        let file = LogonFile::beside(&config.audit.sink).filter(|_| !config.hmcs.is_empty());
+        let file =
+            LogonFile::beside(&config.audit.sink).filter(|_| !config.targets.hmcs.is_empty());
         if let Some(file) = &file {
             file.check_writable();
         }

@@ -130,7 +130,7 @@ fn a_byte_order_mark_is_dropped() {
     let config = folder
         .parse(HMC)
         .unwrap_or_else(|faults| panic!("{faults}"));
-    let password = config.hmcs["h"].own.password.read().unwrap();
+    let password = config.targets.hmcs["h"].own.password.read().unwrap();
     assert_eq!(password.expose(), "right");
 }
 
@@ -184,7 +184,12 @@ fn a_secret_is_one_line() {
         .parse(HMC)
         .unwrap_or_else(|faults| panic!("{faults}"));
     assert_eq!(
-        config.hmcs["h"].own.password.read().unwrap().expose(),
+        config.targets.hmcs["h"]
+            .own
+            .password
+            .read()
+            .unwrap()
+            .expose(),
         " a\tb "
     );
 }

@@ -1,13 +1,13 @@
 //! `docs/configuration.md`, from the keys that the reader knows.
 
-use useradmin::config::keys::KEYS;
+use useradmin::config::KEYS;
 
 use super::{head, row};
 
 const EXAMPLE: &str = include_str!("../../../docs/useradmin.toml");
 
 const INTRODUCTION: &str = "\
-<!-- Made by tests/it/docs/configuration.rs from src/config/keys.rs. Change those, then run `cargo test`. -->
+<!-- Made by tests/it/docs/configuration.rs from the declarations of the keys in src/config/. Change those, then run `cargo test`. -->
 
 # Configuration
 
@@ -49,17 +49,14 @@ takes its arguments from `USERADMIN_HEALTH_ADDR`, `USERADMIN_HEALTH_CA_FILE` and
 pub fn document() -> String {
     let mut text = INTRODUCTION.to_owned();
     let mut section = None;
-    for key in KEYS {
+    for key in KEYS.iter() {
         if section != Some(key.section) {
             section = Some(key.section);
             text += &format!("\n## {}\n\n", title(key.section));
             text += &head(&["Key", "Value", "Default", "Meaning"]);
         }
-        let default = match key.default {
-            "-" => "required",
-            default => default,
-        };
-        text += &row(&[&format!("`{}`", key.name), key.format, default, key.doc]);
+        let name = format!("`{}`", key.name);
+        text += &row(&[&name, &key.format, &key.default, &key.doc]);
     }
     text + "\n## A complete example\n\n\
         The same text is in [useradmin.toml](useradmin.toml).\n\n```toml\n"

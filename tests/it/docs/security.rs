@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs, path::Path, sync::Arc};
 
 use useradmin::{
     access::authentication_error::AuthenticationError,
-    config::keys::KEYS,
+    config::KEYS,
     metrics::{Metrics, Snapshot},
     proto::ErrorReason,
 };

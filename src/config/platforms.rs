@@ -1,0 +1,41 @@
+//! The tables of targets. A platform is listed here; the keys that it has alone are in a file of its own.
+
+use std::collections::BTreeMap;
+
+use super::{
+    table::table,
+    targets::{Resources, Target, targets},
+};
+
+/// Lists the platforms: the table of the file, and the type of the keys that the platform has alone.
+macro_rules! platforms {
+    ($($(#[doc = $doc:literal])+ $field:ident: $keys:ty;)+) => {
+        table! {
+            /// All targets, by platform and alias.
+            #[table("")]
+            pub struct Targets {
+                $($(#[doc = $doc])+ $field: BTreeMap<String, Target<$keys>> = targets();)+
+            }
+        }
+
+        impl Targets {
+            /// Names of the tables in the file.
+            pub const TABLES: &[&str] = &[$(stringify!($field)),+];
+
+            /// Returns what the server needs to know of each target, whatever its platform.
+            #[must_use]
+            pub fn all(&self) -> Vec<Resources<'_>> {
+                let mut all = Vec::new();
+                $(all.extend(self.$field.values().map(Target::resources));)+
+                all
+            }
+        }
+    };
+}
+
+platforms! {
+    /// The Azure Batch accounts that requests can name in `account`. An alias is 1-64 of `A-Z a-z 0-9 . _ -`.
+    batch_accounts: super::batch_accounts::BatchAccount;
+    /// The HMCs that requests can name in `hmc`. An alias is 1-64 of `A-Z a-z 0-9 . _ -`.
+    hmcs: super::hmcs::Hmc;
+}

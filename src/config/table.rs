@@ -1,0 +1,240 @@
+//! Tables of the configuration file. [`table!`] declares each key once: its row is the field of the checked configuration,
+//! the entry in `docs/configuration.md`, and the reader.
+
+use std::{fmt::Display, ops::Range};
+
+use toml::Spanned;
+
+use super::{reader::Reader, schema::Key};
+
+/// A table whose keys are declared by [`table!`].
+pub trait Table: Sized {
+    /// Name in [`Key::section`].
+    const NAME: &'static str;
+
+    /// Returns the keys of the table, then those of the tables inside it.
+    fn keys() -> Vec<Key>;
+
+    /// Reads all keys. Returns `None` if a required one is missing or invalid, which is reported.
+    fn read(reader: &Reader<'_>) -> Option<Self>;
+}
+
+/// Declares a table: a struct with a field for each key.
+///
+/// The comment of a field is the documentation of its key for operators. The key has the name of the field unless
+/// `#[key("name")]` says otherwise. The expression is the [`Kind`] of its values: type, range, default and reader.
+/// `#[table("name", check = function)]` names the function that reports errors that concern several keys.
+macro_rules! table {
+    (
+        $(#[doc = $about:literal])+
+        #[table($name:expr $(, check = $check:path)?)]
+        $visibility:vis struct $table:ident $(<$own:ident: $bound:ident>)? {
+            $(
+                $(#[doc = $doc:literal])+
+                $(#[key($key:literal)])?
+                $field:ident: $type:ty = $kind:expr;
+            )+
+        }
+    ) => {
+        $(#[doc = $about])+
+        #[derive(Clone)]
+        $visibility struct $table $(<$own: $bound>)? {
+            $($(#[doc = $doc])+ pub $field: $type,)+
+        }
+
+        impl $(<$own: $bound>)? $crate::config::table::Table for $table $(<$own>)? {
+            const NAME: &'static str = $name;
+
+            fn keys() -> Vec<$crate::config::schema::Key> {
+                let (mut keys, mut inner) = (Vec::new(), Vec::new());
+                $(
+                    let kind: $crate::config::table::Kind<$type> = $kind;
+                    let name = $crate::config::table::table!(@name $field $($key)?);
+                    kind.describe($name, name, concat!($($doc),+), &mut keys, &mut inner);
+                )+
+                keys.extend(inner);
+                keys
+            }
+
+            fn read(reader: &$crate::config::reader::Reader<'_>) -> Option<Self> {
+                $(
+                    let kind: $crate::config::table::Kind<$type> = $kind;
+                    let $field = kind.read(reader, $crate::config::table::table!(@name $field $($key)?));
+                )+
+                let table = Self { $($field: $field?,)+ };
+                $($check(&table, reader);)?
+                Some(table)
+            }
+        }
+    };
+    (@name $field:ident $key:literal) => { $key };
+    (@name $field:ident) => { stringify!($field) };
+}
+pub(crate) use table;
+
+type Read<T> = Box<dyn Fn(&Reader<'_>, &'static str) -> Option<T>>;
+
+/// The values that a key can have. Reading yields `None` for a value that is missing or invalid, which is reported.
+pub struct Kind<T> {
+    format: String,
+    default: String,
+    read: Read<T>,
+    inner: fn() -> Vec<Key>,
+    /// Whether the row is a key. Otherwise it stands for all rows of `inner`, or is derived from other keys.
+    is_key: bool,
+}
+
+impl<T: 'static> Kind<T> {
+    /// Creates the kind of a required key. `read` is called if the key is present.
+    pub fn new(
+        format: impl Into<String>,
+        read: impl Fn(&Reader<'_>, &'static str) -> Option<T> + 'static,
+    ) -> Self {
+        let format = format.into();
+        let noun = if format == "table" { "table" } else { "key" };
+        Self {
+            format,
+            default: "required".to_owned(),
+            read: Box::new(move |reader, key| {
+                if !reader.has(key) {
+                    reader.missing(noun, key);
+                    return None;
+                }
+                read(reader, key)
+            }),
+            inner: Vec::new,
+            is_key: true,
+        }
+    }
+
+    /// Creates the kind of a field that is no key of its own.
+    pub fn derived(read: impl Fn(&Reader<'_>) -> Option<T> + 'static) -> Self {
+        Self {
+            read: Box::new(move |reader, _| read(reader)),
+            is_key: false,
+            ..Self::new("", |_, _| None)
+        }
+    }
+
+    /// Adds the keys of the tables inside.
+    pub fn with_keys(self, inner: fn() -> Vec<Key>) -> Self {
+        Self { inner, ..self }
+    }
+
+    /// Replaces the documented format.
+    pub fn format(self, format: impl Into<String>) -> Self {
+        Self {
+            format: format.into(),
+            ..self
+        }
+    }
+
+    /// Makes the key optional, with this value if it is absent.
+    pub fn default(self, value: T) -> Self
+    where
+        T: Clone + Display,
+    {
+        self.default_as(value.to_string(), value)
+    }
+
+    /// The same, with the default as the documentation has it.
+    pub fn default_as(self, text: impl Into<String>, value: T) -> Self
+    where
+        T: Clone,
+    {
+        self.or_else(text, move |_| Some(value.clone()))
+    }
+
+    /// Makes the key optional. If it is absent or invalid, `value` returns the value.
+    pub fn or_else(
+        self,
+        text: impl Into<String>,
+        value: impl Fn(&Reader<'_>) -> Option<T> + 'static,
+    ) -> Self {
+        let read = self.read;
+        Self {
+            default: text.into(),
+            read: Box::new(move |reader, key| {
+                let found = reader.has(key).then(|| read(reader, key)).flatten();
+                found.or_else(|| value(reader))
+            }),
+            ..self
+        }
+    }
+
+    /// Makes the key optional. `text` says in the documentation what its absence means.
+    pub fn optional(self, text: impl Into<String>) -> Kind<Option<T>>
+    where
+        T: Clone,
+    {
+        self.map(Some).default_as(text, None)
+    }
+
+    /// Converts values. Returning `None` makes them invalid, which `convert` reports.
+    pub fn then<U: 'static>(
+        self,
+        convert: impl Fn(&Reader<'_>, &'static str, T) -> Option<U> + 'static,
+    ) -> Kind<U> {
+        let read = self.read;
+        Kind {
+            format: self.format,
+            default: self.default,
+            read: Box::new(move |reader, key| convert(reader, key, read(reader, key)?)),
+            inner: self.inner,
+            is_key: self.is_key,
+        }
+    }
+
+    /// Converts values.
+    pub fn map<U: 'static>(self, convert: impl Fn(T) -> U + 'static) -> Kind<U> {
+        self.then(move |_, _, value| Some(convert(value)))
+    }
+
+    /// Reports values that fail a check, whose error is the predicate of a sentence, such as `must not be empty`.
+    pub fn check<E: Display>(self, check: impl Fn(&T) -> Result<(), E> + 'static) -> Self {
+        self.then(move |reader, key, value| {
+            if let Err(error) = check(&value) {
+                reader.invalid(key, error);
+            }
+            Some(value)
+        })
+    }
+
+    /// Keeps the place of values in the file.
+    pub fn spanned(self) -> Kind<Spanned<T>> {
+        self.then(|reader, key, value| {
+            let span: Range<usize> = reader.value_span(key);
+            Some(Spanned::new(span, value))
+        })
+    }
+
+    /// Reads the value of a key.
+    pub fn read(&self, reader: &Reader<'_>, key: &'static str) -> Option<T> {
+        (self.read)(reader, key)
+    }
+
+    /// Adds the key of this kind to those of its table, and the keys of tables inside to `inner`.
+    pub fn describe(
+        self,
+        section: &'static str,
+        name: &'static str,
+        doc: &str,
+        keys: &mut Vec<Key>,
+        inner: &mut Vec<Key>,
+    ) {
+        if self.is_key {
+            keys.push(Key {
+                section,
+                name,
+                format: self.format,
+                default: self.default,
+                doc: doc.trim().to_owned(),
+            });
+        }
+        let (own, others) = (self.inner)()
+            .into_iter()
+            .partition(|key: &Key| key.section == section && !self.is_key);
+        keys.extend::<Vec<_>>(own);
+        inner.extend::<Vec<_>>(others);
+    }
+}

@@ -1,0 +1,307 @@
+//! The kinds of values that keys have, for rows of [`super::table::table!`].
+
+use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
+
+use rustls::pki_types::CertificateDer;
+use toml::{Spanned, de::DeValue};
+use url::Url;
+
+use super::{
+    files, pem,
+    reader::Reader,
+    secret::{Form, SecretSource},
+    table::{Kind, Table},
+    urls::{self, Shape},
+};
+use crate::{client_tls::Trust, pattern::Pattern};
+
+/// `true` or `false`.
+pub fn flag() -> Kind<bool> {
+    Kind::new("true or false", |reader, key| {
+        reader.reveal_unless_string(key);
+        reader.typed(key, "true or false", DeValue::as_bool)
+    })
+}
+
+/// A whole number within bounds.
+pub fn number(range: RangeInclusive<u32>) -> Kind<u32> {
+    let format = format!("{}-{}", range.start(), range.end());
+    let wanted = format!("a whole number from {} to {}", range.start(), range.end());
+    Kind::new(format, move |reader, key| {
+        reader.reveal_unless_string(key);
+        let number = reader.typed(key, &wanted, DeValue::as_integer)?;
+        let number = u32::from_str_radix(number.as_str(), number.radix()).ok();
+        let number = number.filter(|number| range.contains(number));
+        if number.is_none() {
+            reader.invalid(key, format!("must be {wanted}"));
+        }
+        number
+    })
+}
+
+/// A number of bytes within bounds.
+pub fn bytes(range: RangeInclusive<u32>) -> Kind<u32> {
+    with_unit("bytes", range)
+}
+
+/// A number of seconds within bounds.
+pub fn seconds(range: RangeInclusive<u32>) -> Kind<u32> {
+    with_unit("seconds", range)
+}
+
+fn with_unit(unit: &str, range: RangeInclusive<u32>) -> Kind<u32> {
+    let format = format!("{unit}, {}-{}", range.start(), range.end());
+    number(range).format(format)
+}
+
+/// Converts the value of [`seconds`].
+pub fn duration(seconds: u32) -> Duration {
+    Duration::from_secs(seconds.into())
+}
+
+/// A number from 0 to 1.
+pub fn ratio() -> Kind<f64> {
+    Kind::new("0.0-1.0", |reader, key| {
+        reader.reveal_unless_string(key);
+        let wanted = "a number from 0.0 to 1.0";
+        let text = reader.typed(key, wanted, |value| match value {
+            DeValue::Float(number) => Some(number.as_str()),
+            DeValue::Integer(number) if number.radix() == 10 => Some(number.as_str()),
+            _ => None,
+        })?;
+        let number = text.parse().ok();
+        let number = number.filter(|number| (0.0..=1.0).contains(number));
+        if number.is_none() {
+            reader.invalid(key, format!("must be {wanted}"));
+        }
+        number
+    })
+}
+
+/// A string.
+pub fn any_text() -> Kind<String> {
+    Kind::new("text", |reader, key| {
+        let text = reader.typed(key, "a string", DeValue::as_str)?;
+        Some(text.to_owned())
+    })
+}
+
+/// A string that is not empty.
+pub fn text() -> Kind<String> {
+    any_text().then(|reader, key, text| {
+        if text.is_empty() {
+            reader.invalid(key, "must not be empty");
+        }
+        Some(text).filter(|text| !text.is_empty())
+    })
+}
+
+/// A text that is compared or sent, such as an issuer.
+pub fn identifier() -> Kind<String> {
+    text().check(|text| urls::check_identifier(text))
+}
+
+/// One of a few names.
+pub fn choice(names: Vec<&'static str>) -> Kind<&'static str> {
+    let format = match names.as_slice() {
+        [first @ .., last] if !first.is_empty() => format!("{} or {last}", first.join(", ")),
+        names => names.concat(),
+    };
+    text().format(format).then(move |reader, key, text| {
+        let known = names.iter().find(|name| **name == text).copied();
+        match known {
+            Some(_) => reader.reveal_value(key),
+            None => reader.invalid(key, format!("must be one of {}", names.join(", "))),
+        }
+        known
+    })
+}
+
+/// A list of strings, each with its place.
+pub fn texts() -> Kind<Vec<Spanned<String>>> {
+    Kind::new("list of text", |reader, key| {
+        reader.list(key, "strings", |item| {
+            let text = item.get_ref().as_str()?;
+            Some(Spanned::new(item.span(), text.to_owned()))
+        })
+    })
+}
+
+/// A list of patterns.
+pub fn patterns(new: fn(&str) -> Pattern) -> Kind<Vec<Pattern>> {
+    texts()
+        .format("list of patterns")
+        .then(move |reader, key, texts| {
+            for text in &texts {
+                if let Err(error) = urls::check_template(text.get_ref()) {
+                    reader.error(text.span(), format!("`{key}` {error}"));
+                }
+            }
+            Some(texts.iter().map(|text| new(text.get_ref())).collect())
+        })
+}
+
+/// A list of patterns with at least one item, whose case matters.
+pub fn some_patterns() -> Kind<Vec<Pattern>> {
+    patterns(Pattern::exact).check(|patterns| {
+        if patterns.is_empty() {
+            return Err("must not be empty");
+        }
+        Ok(())
+    })
+}
+
+/// An IP address with a port.
+pub fn address() -> Kind<SocketAddr> {
+    text()
+        .format("IP address and port")
+        .then(|reader, key, text| parse_address(reader, key, &text))
+}
+
+/// An IP address with a port, or an empty text.
+pub fn optional_address() -> Kind<Option<SocketAddr>> {
+    any_text()
+        .format("IP address and port, or empty")
+        .then(|reader, key, text| {
+            let given = Some(text).filter(|text| !text.is_empty());
+            Some(given.and_then(|text| parse_address(reader, key, &text)))
+        })
+}
+
+fn parse_address(reader: &Reader<'_>, key: &str, text: &str) -> Option<SocketAddr> {
+    let address = text.parse().ok();
+    match address {
+        Some(_) => reader.reveal_value(key),
+        None => reader.invalid(
+            key,
+            "must be an IP address and a port, such as 127.0.0.1:50051",
+        ),
+    }
+    address
+}
+
+/// An https URL without path; http is for loopback hosts.
+pub fn origin() -> Kind<Url> {
+    url("https URL without path", Shape::Origin, |_| false)
+}
+
+/// An https URL of this shape. http is for loopback hosts, and for all hosts if `insecure` says so.
+pub fn url(
+    format: &str,
+    shape: Shape,
+    insecure: impl Fn(&Reader<'_>) -> bool + 'static,
+) -> Kind<Url> {
+    text().format(format).then(move |reader, key, text| {
+        if urls::is_harmless(&text) {
+            reader.reveal_value(key);
+        }
+        let url = urls::parse(&text, shape, insecure(reader));
+        url.map_err(|error| reader.invalid(key, error)).ok()
+    })
+}
+
+/// The path of a file. A relative path starts at the folder of the configuration file.
+pub fn path() -> Kind<PathBuf> {
+    text().format("path").then(|reader, key, text| {
+        let path = reader.folder().join(text);
+        if files::exists(&path) {
+            reader.reveal_value(key);
+        }
+        Some(path)
+    })
+}
+
+/// The path of a file with certificates or keys.
+pub fn pem_path() -> Kind<PathBuf> {
+    path().format("path of a PEM file")
+}
+
+/// The file of a secret. It must be usable now, so that a wrong path is not found by the first call only.
+pub fn secret(form: Form) -> Kind<SecretSource> {
+    path().then(move |reader, key, path| {
+        let shown = files::shown(&path);
+        let source = SecretSource::file(path, form);
+        match source.check() {
+            Err(error) => {
+                reader.invalid_content(key, format!("cannot be used: {error}{shown}"));
+            }
+            // Blanks around base64 are dropped.
+            Ok(()) if form == Form::Base64 => {}
+            Ok(()) => {
+                let secret = source.known();
+                let doubt = secret.and_then(|secret| files::doubt(secret.expose()));
+                if let Some(doubt) = doubt {
+                    reader.warn(key, format!(": the secret {doubt}{shown}"));
+                }
+            }
+        }
+        Some(source)
+    })
+}
+
+/// Certificates that servers are checked against.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Roots {
+    /// The file, if there is one.
+    pub file: Option<PathBuf>,
+    /// Its content when it was read.
+    pub certificates: Vec<CertificateDer<'static>>,
+}
+
+/// A file of certificate authorities, which may be absent.
+pub fn ca_file(trust: Trust) -> Kind<Roots> {
+    let absent = match trust {
+        Trust::More => "none",
+        Trust::Only => "the system's authorities",
+    };
+    let roots = pem_path().then(move |reader, key, path| {
+        let certificates = match pem::roots(&path, trust) {
+            Ok((certificates, warnings)) => {
+                for warning in warnings {
+                    reader.warn(key, format!(" {warning}"));
+                }
+                certificates
+            }
+            Err(error) => {
+                reader.invalid(key, error);
+                Vec::new()
+            }
+        };
+        Some(Roots {
+            file: Some(path),
+            certificates,
+        })
+    });
+    roots.default_as(absent, Roots::default())
+}
+
+/// A table.
+pub fn subtable<K: Table + 'static>() -> Kind<K> {
+    let read = |reader: &Reader<'_>, key: &'static str| {
+        let table = reader.typed(key, "a table", DeValue::as_table)?;
+        K::read(&reader.inner(K::NAME, table, reader.key_span(key)))
+    };
+    Kind::new("table", read).with_keys(K::keys)
+}
+
+/// A table whose keys all have defaults, which hold if it is absent.
+pub fn subtable_or_defaults<K: Table + 'static>() -> Kind<K> {
+    subtable().or_else("all defaults", |reader| K::read(&reader.absent()))
+}
+
+/// A list of tables, such as `[[callers]]`. Tables with errors are left out.
+pub fn subtables<K: Table + 'static>() -> Kind<Vec<K>> {
+    let read = |reader: &Reader<'_>, key: &'static str| {
+        let list = reader.list(key, "tables", |item| {
+            let table = item.get_ref().as_table()?;
+            Some(K::read(&reader.inner(K::NAME, table, item.span())))
+        })?;
+        Some(list.into_iter().flatten().collect())
+    };
+    Kind::new("list of tables", read).with_keys(K::keys)
+}
+
+/// Rows that are declared elsewhere and belong to the same table.
+pub fn flattened<K: Table + 'static>() -> Kind<K> {
+    Kind::derived(|reader| K::read(reader)).with_keys(K::keys)
+}
