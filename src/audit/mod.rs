@@ -3,7 +3,8 @@
 //! describes the format.
 //!
 //! A record passes `Audit::record`, the queue, and the writer thread, which chains the records of a batch, appends them
-//! with one write, syncs once, and resolves the waiting calls. There is no other way into the file.
+//! with a write for outcomes and one for intents, syncs once, and resolves the waiting calls. There is no other way into
+//! the file.
 
 mod chain;
 mod file;
