@@ -37,6 +37,8 @@ pub(super) struct OpenFile {
     pub(super) id: FileId,
     /// Whether the file can be truncated, locked and synced. Standard output never is.
     pub(super) regular: bool,
+    /// Whether the file is the standard output of the process.
+    stdout: bool,
     /// Time of the first write that is not synced.
     pub(super) unsynced_since: Option<Instant>,
     /// Duration of the last sync.
@@ -66,7 +68,11 @@ impl OpenFile {
 
     pub(super) fn stdout() -> io::Result<Self> {
         let stdout = io::stdout().as_fd().try_clone_to_owned()?;
-        Self::new(stdout.into(), false)
+        let file = Self::new(stdout.into(), false)?;
+        Ok(Self {
+            stdout: true,
+            ..file
+        })
     }
 
     fn new(file: File, regular: bool) -> io::Result<Self> {
@@ -75,12 +81,15 @@ impl OpenFile {
             file,
             id,
             regular,
+            stdout: false,
             unsynced_since: None,
             sync_duration: Duration::ZERO,
         })
     }
 
     pub(super) fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        // Other lines of the program must not come between the lines of a batch.
+        let _lock = self.stdout.then(|| io::stdout().lock());
         self.file.write_all(bytes)?;
         self.unsynced_since.get_or_insert_with(Instant::now);
         Ok(())

@@ -68,6 +68,15 @@ impl Drop for WakeOnDrop<'_> {
     }
 }
 
+/// Reports that records cannot be written when dropped, that is, when the writer thread ends, even by a panic.
+struct NotOkOnDrop(Arc<Status>);
+
+impl Drop for NotOkOnDrop {
+    fn drop(&mut self) {
+        self.0.update(|status| status.ok = false);
+    }
+}
+
 impl Audit {
     /// Starts the writer thread and waits up to [`WRITE_TIMEOUT`] until the file is open. A file that cannot be opened is
     /// tried again.
@@ -81,10 +90,13 @@ impl Audit {
         let queue = Arc::new(Queue::default());
         let (opened, ready) = oneshot::channel();
         let writer = Writer::new(config.clone(), Arc::clone(&status), Arc::clone(metrics));
-        let batches = Arc::clone(&queue);
+        let (batches, stopped) = (Arc::clone(&queue), Arc::clone(&status));
         thread::Builder::new()
             .name("audit".to_owned())
-            .spawn(move || writer.run(&batches, opened))?;
+            .spawn(move || {
+                let _stopped = NotOkOnDrop(stopped);
+                writer.run(&batches, opened);
+            })?;
         // A file that hangs must not prevent the server from starting or stopping.
         let _late = timeout(WRITE_TIMEOUT, ready).await;
         Ok(Self {
@@ -105,7 +117,13 @@ impl Audit {
             return;
         };
         let mut flushed = queue.0.flush();
-        while timeout(WRITE_TIMEOUT, &mut flushed).await.is_err() && self.pending() > 0 {}
+        loop {
+            // A sync has its own time after the last outcome is written.
+            let pending = self.pending();
+            if timeout(WRITE_TIMEOUT, &mut flushed).await.is_ok() || pending == 0 {
+                return;
+            }
+        }
     }
 
     pub(crate) fn metrics(&self) -> AuditState {
@@ -153,7 +171,7 @@ impl Audit {
             return Err(unavailable(context));
         };
         if first {
-            // Wake the writer once for all records of this turn of the runtime.
+            // Wake the writer once for all records of this turn of this runtime.
             let wake = WakeOnDrop(queue);
             yield_now().await;
             drop(wake);

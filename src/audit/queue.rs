@@ -7,7 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::{runtime::Handle, sync::oneshot};
+use tokio::{
+    runtime::{Handle, Id},
+    sync::oneshot,
+};
 
 use super::record::{Entry, Event};
 
@@ -85,6 +88,8 @@ pub(super) struct Batch {
     pub(super) outcomes: Vec<Job>,
     /// Notified when all outcomes are written and synced.
     pub(super) flushes: Vec<oneshot::Sender<()>>,
+    /// The runtimes that have added records.
+    runtimes: Vec<Id>,
 }
 
 impl Batch {
@@ -116,8 +121,9 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    /// Adds a record; [`Queue::wake`] has to follow. Returns `None` if the queue is full, else whether it was empty. Refused
-    /// calls get half of the capacity, so that they do not displace outcomes of deletions.
+    /// Adds a record. Returns `None` if the queue is full, else whether it is the first one of its runtime; then
+    /// [`Queue::wake`] has to follow. Refused calls get half of the capacity, so that they do not displace outcomes of
+    /// deletions.
     pub(super) fn push(&self, job: Job) -> Option<bool> {
         let capacity = if job.entry.ends_intent {
             CAPACITY
@@ -129,11 +135,16 @@ impl Queue {
         if queued >= capacity {
             return None;
         }
+        let runtime = job.waiter.runtime.id();
+        let first = !next.runtimes.contains(&runtime);
+        if first {
+            next.runtimes.push(runtime);
+        }
         match job.entry.event {
             Event::Intent => next.intents.push(job),
             Event::Outcome => next.outcomes.push(job),
         }
-        Some(queued == 0)
+        Some(first)
     }
 
     /// Wakes the writer.

@@ -5,7 +5,7 @@ use std::{
     fs::{File, OpenOptions},
     io::{self, ErrorKind, Write as _},
     path::Path,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use super::{
@@ -104,6 +104,8 @@ impl Sink {
         if open.regular {
             self.lock(&open.file)?;
         }
+        // Whatever fails from here on must not leave a length without the state that belongs to it.
+        let size = open.regular.then(|| open.file.metadata()).transpose()?;
         let opened = if open.regular && self.len.is_none() {
             let mut state = recover(&mut open.file)?;
             if state.head.is_none() {
@@ -121,10 +123,11 @@ impl Sink {
             (self.excess, self.unfinished_line) = (false, false);
         }
         self.last = Some(open.id);
-        let size = open.regular.then(|| open.file.metadata()).transpose()?;
         self.open = Some(open);
-        if let Some(size) = size {
-            self.compare(size.len())?;
+        match size {
+            // What was just recovered is as expected.
+            Some(size) if !matches!(opened, Opened::First(_)) => self.compare(size.len())?,
+            _ => {}
         }
         Ok(opened)
     }
@@ -229,10 +232,11 @@ impl Sink {
         }
     }
 
-    /// Whether the last sync is so long ago, and something was written since.
-    pub(super) fn is_overdue(&self, after: Duration) -> bool {
-        let since = self.open.as_ref().and_then(|open| open.unsynced_since);
-        since.is_some_and(|since: Instant| since.elapsed() >= after)
+    /// Returns how long lines have been waiting for a sync, or zero if none does.
+    pub(super) fn unsynced(&self) -> Duration {
+        let open = self.open.as_ref().filter(|open| self.sync && open.regular);
+        let since = open.and_then(|open| open.unsynced_since);
+        since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     /// Truncates and syncs a file that lost its name, before the next one continues its chain. If that fails, `verify`

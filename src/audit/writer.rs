@@ -85,8 +85,17 @@ impl Writer {
         self.commit(Vec::new());
         // The server no longer waits if this took too long.
         let _ = opened.send(());
-        while let Some(batch) = queue.take(RETRY_INTERVAL) {
+        while let Some(batch) = queue.take(self.idle_time()) {
             self.process_batch(batch, queue);
+        }
+    }
+
+    /// Returns how long the writer waits for records, so that outcomes are synced within [`RETRY_INTERVAL`].
+    fn idle_time(&self) -> Duration {
+        if self.condition == Condition::Works {
+            RETRY_INTERVAL.saturating_sub(self.sink.unsynced())
+        } else {
+            RETRY_INTERVAL
         }
     }
 
@@ -104,6 +113,7 @@ impl Writer {
         self.flushes.append(&mut batch.flushes);
         if idle || !self.flushes.is_empty() {
             self.commit(Vec::new());
+            self.write_all(Vec::new());
         }
         if self.owed.is_empty() && self.condition == Condition::Works {
             for done in self.flushes.drain(..) {
@@ -126,6 +136,9 @@ impl Writer {
         {
             self.write_all(std::mem::take(&mut batch.outcomes));
             let rest = deadline.saturating_duration_since(Instant::now());
+            if rest.is_zero() {
+                return;
+            }
             let more = queue.take(rest.min(sync / 8)).unwrap_or_default();
             if more.is_empty() {
                 return;
@@ -243,7 +256,7 @@ impl Writer {
         let sync = self.carry
             || !self.owed.is_empty()
             || self.condition != Condition::Works
-            || self.sink.is_overdue(RETRY_INTERVAL)
+            || self.sink.unsynced() >= RETRY_INTERVAL
             || jobs.iter().any(|job| job.entry.event == Event::Intent);
         let start = Instant::now();
         let written = self.sink.write(&lines.text, sync);
