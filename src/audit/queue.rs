@@ -1,7 +1,6 @@
 //! The bounded queue between calls and the writer thread.
 
 use std::{
-    collections::HashMap,
     io,
     sync::{Condvar, Mutex, PoisonError},
     time::{Duration, Instant},
@@ -70,13 +69,15 @@ impl Job {
 
 /// Wakes callers with one task for each of their runtimes: waking each caller from another thread costs a system call.
 pub(super) fn wake(waiters: Vec<Waiter>) {
-    let mut by_runtime = HashMap::new();
+    let mut groups: Vec<(Handle, Vec<_>)> = Vec::new();
     for Waiter { runtime, done } in waiters {
-        let group = by_runtime.entry(runtime.id());
-        let (_, group) = group.or_insert_with(|| (runtime, Vec::new()));
-        group.push(done);
+        let same = groups.iter_mut().find(|(own, _)| own.id() == runtime.id());
+        match same {
+            Some((_, group)) => group.push(done),
+            None => groups.push((runtime, vec![done])),
+        }
     }
-    for (runtime, group) in by_runtime.into_values() {
+    for (runtime, group) in groups {
         runtime.spawn(async move { drop(group) });
     }
 }
