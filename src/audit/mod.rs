@@ -78,7 +78,7 @@ impl Drop for NotOkOnDrop {
 }
 
 impl Audit {
-    /// Starts the writer thread and waits up to [`WRITE_TIMEOUT`] until the file is open. A file that cannot be opened is
+    /// Starts the writer thread and waits up to one second until the file is open. A file that cannot be opened is
     /// tried again.
     pub async fn start(config: &config::Audit, metrics: &Arc<Metrics>) -> io::Result<Self> {
         let status = Arc::new(Status::default());
