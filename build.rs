@@ -18,6 +18,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         out.join("useradmin.bin"),
         compiler.encode_file_descriptor_set(),
     )?;
-    tonic_prost_build::configure().compile_fds(compiler.file_descriptor_set())?;
+    let mut config = tonic_prost_build::Config::new();
+    // Typed error details are identified by the name of their message.
+    config.enable_type_names();
+    config.type_name_domain(["."], "type.googleapis.com");
+    tonic_prost_build::configure()
+        .compile_fds_with_config(compiler.file_descriptor_set(), config)?;
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::{fmt::Debug, sync::Arc};
 
-use prost::Message;
+use prost::Name;
 use prost_types::Any;
 
 /// An upstream's own error document, as far as callers may see it.
@@ -14,11 +14,11 @@ pub trait ErrorDocument: Debug + Send + Sync {
     fn shrunk(&self) -> Option<Arc<dyn ErrorDocument>>;
 }
 
-/// Packs the message `useradmin.v1.NAME` as a detail.
+/// Packs a message as a detail.
 #[must_use]
-pub fn pack(name: &str, message: &impl Message) -> Any {
+pub fn pack<M: Name>(message: &M) -> Any {
     Any {
-        type_url: format!("type.googleapis.com/useradmin.v1.{name}"),
+        type_url: M::type_url(),
         value: message.encode_to_vec(),
     }
 }

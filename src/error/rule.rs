@@ -110,6 +110,29 @@ impl Rule {
     }
 }
 
+/// Returns the row for a status, whatever the body.
+#[must_use]
+pub const fn any(status: u16, reason: ErrorReason, source: &'static str) -> Rule {
+    Rule::new(only(status), Body::Any, reason, source)
+}
+
+/// Returns the row for a status with any error document of the upstream.
+#[must_use]
+pub const fn own(status: u16, reason: ErrorReason, source: &'static str) -> Rule {
+    Rule::new(only(status), Body::Own, reason, source)
+}
+
+/// Returns the row for a status with this code.
+#[must_use]
+pub const fn code(
+    status: u16,
+    code: &'static str,
+    reason: ErrorReason,
+    source: &'static str,
+) -> Rule {
+    Rule::new(only(status), Body::Code(code), reason, source)
+}
+
 /// One status.
 #[must_use]
 pub const fn only(status: u16) -> RangeInclusive<u16> {

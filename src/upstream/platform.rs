@@ -66,11 +66,11 @@ pub trait Platform: Sized + Send + Sync + 'static {
     /// HTTP versions that a target is asked for, in the order of preference.
     const ALPN: Alpn;
     /// Whether [`Self::read`] reads the user, so that a missing user is known before the deletion. Otherwise it reads
-    /// something that contains users.
-    const READS_USER: bool;
+    /// something that contains users, or nothing is read.
+    const READS_USER: bool = false;
     /// Whether the target itself issues the credentials, so that a failure to obtain them counts for its circuit
     /// breaker.
-    const ISSUES_CREDENTIALS: bool;
+    const ISSUES_CREDENTIALS: bool = false;
 
     /// Configuration keys of the platform, beside those that all targets have.
     type Settings: Settings;
@@ -99,20 +99,26 @@ pub trait Platform: Sized + Send + Sync + 'static {
     fn requested(user: &Self::User) -> Self::Found;
 
     /// Returns whether the order needs a request that reads before the deletion.
-    fn reads_first(order: &Order<Self::User>) -> bool;
+    fn reads_first(_order: &Order<Self::User>) -> bool {
+        false
+    }
 
     /// Returns the request that reads.
-    fn read(&self, order: &Order<Self::User>, limits: &CallLimits) -> Result<Outgoing, Failure>;
+    fn read(&self, _order: &Order<Self::User>, _limits: &CallLimits) -> Result<Outgoing, Failure> {
+        Err(Failure::internal("this platform reads nothing"))
+    }
 
     /// Returns what a successful response to [`Self::read`] says about the user. The reason of the failure is
     /// `UPSTREAM_PROTOCOL_ERROR` if, and only if, the response is not understood.
     fn found(
         &self,
-        order: &Order<Self::User>,
-        response: &Response,
-        credential: &Self::Credential,
-        secrets: &Secrets,
-    ) -> Result<Self::Found, Failure>;
+        _order: &Order<Self::User>,
+        _response: &Response,
+        _credential: &Self::Credential,
+        _secrets: &Secrets,
+    ) -> Result<Self::Found, Failure> {
+        Err(Failure::internal("this platform reads nothing"))
+    }
 
     /// Returns the name of the user. A user without a name is not deleted.
     fn name<'a>(order: &'a Order<Self::User>, found: &'a Self::Found) -> &'a str;
@@ -145,14 +151,14 @@ pub trait Platform: Sized + Send + Sync + 'static {
     fn deleted(
         &self,
         _order: &Order<Self::User>,
-        _answer: &Response,
+        _response: &Response,
         _secrets: &Secrets,
     ) -> Result<(), Failure> {
         Ok(())
     }
 
     /// Returns the platform's own ID of a response.
-    fn request_id(_answer: &Response, _secrets: &Secrets) -> Option<String> {
+    fn request_id(_response: &Response, _secrets: &Secrets) -> Option<String> {
         None
     }
 
@@ -187,17 +193,20 @@ pub trait Platform: Sized + Send + Sync + 'static {
     /// that the user cannot be deleted.
     fn note_response(
         &self,
-        purpose: Purpose,
-        credential: &Self::Credential,
-        failure: Option<&Failure>,
-        budget: &RetryBudget,
-    );
+        _purpose: Purpose,
+        _credential: &Self::Credential,
+        _failure: Option<&Failure>,
+        _budget: &RetryBudget,
+    ) {
+    }
 
     /// Records that the upstream refused the credential. Returns whether the request may be repeated with another one.
     fn renew(&self, credential: &Self::Credential, budget: &RetryBudget) -> bool;
 
     /// Returns the state of the credential in use, if it has one.
-    fn credential_state(&self) -> Option<CredentialState>;
+    fn credential_state(&self) -> Option<CredentialState> {
+        None
+    }
 
     /// Returns closures that apply changed authorities to the clients of the platform beside that of the target.
     fn trust(&self, _roots: &Roots) -> Result<Vec<Change>, String> {

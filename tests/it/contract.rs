@@ -13,6 +13,7 @@ use useradmin::{
         status::{CallFacts, status},
     },
     proto::ErrorReason as R,
+    service::rpcs::RPCS,
     upstream::{
         azure_batch::{NAMES, causes},
         registry::tables,
@@ -88,12 +89,14 @@ fn rows_of(upstream: &str) -> Pairs {
     tables.flat_map(|(_, _, rules)| of_rows(rules)).collect()
 }
 
-fn batch_rows() -> Pairs {
-    rows_of("azure_batch")
-}
-
-fn hmc_rows() -> Pairs {
-    rows_of("ibm_hmc")
+/// What a call of an rpc of this upstream can yield.
+fn yielded(upstream: &str) -> Pairs {
+    let facade: &[R] = match upstream {
+        "azure_batch" => &BATCH_FACADE,
+        "ibm_hmc" => &HMC_FACADE,
+        other => panic!("the reasons that the server makes by itself in a call to {other}"),
+    };
+    &of_facade(facade) | &rows_of(upstream)
 }
 
 /// Without the prefix that all reasons have.
@@ -200,7 +203,7 @@ fn comments_and_recipes_agree_on_details() {
 
 #[test]
 fn comments_and_tables_agree_on_the_upstreams_own_errors() {
-    let (batch, hmc) = (batch_rows(), hmc_rows());
+    let (batch, hmc) = (rows_of("azure_batch"), rows_of("ibm_hmc"));
     let has = |rows: &Pairs, reason| rows.iter().any(|(_, name)| *name == short(reason));
     for reason in reasons() {
         let comment = ReasonComment::of(reason);
@@ -249,8 +252,10 @@ fn every_cause_is_in_the_comment() {
 
 #[test]
 fn every_reason_can_happen() {
-    let facade = &of_facade(&BATCH_FACADE) | &of_facade(&HMC_FACADE);
-    let made = &(&facade | &batch_rows()) | &hmc_rows();
+    let made: Pairs = RPCS
+        .iter()
+        .flat_map(|(_, names)| yielded(names.upstream))
+        .collect();
     let unmade: Vec<_> = reasons()
         .into_iter()
         .filter(|reason| !made.iter().any(|(_, name)| *name == short(*reason)))
@@ -283,10 +288,9 @@ fn promised(rpc: &str) -> Pairs {
 
 #[test]
 fn rpcs_promise_what_tables_and_facade_yield() {
-    let batch = &of_facade(&BATCH_FACADE) | &batch_rows();
-    assert_eq!(promised("DeleteBatchNodeUser"), batch);
-    let hmc = &of_facade(&HMC_FACADE) | &hmc_rows();
-    assert_eq!(promised("DeleteHmcUser"), hmc);
+    for (rpc, names) in RPCS {
+        assert_eq!(promised(rpc), yielded(names.upstream), "{rpc}");
+    }
 }
 
 #[test]

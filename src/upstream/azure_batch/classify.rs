@@ -24,7 +24,7 @@ use crate::{
 
 impl ErrorDocument for BatchError {
     fn detail(&self) -> Any {
-        pack("BatchError", self)
+        pack(self)
     }
 
     fn shrunk(&self) -> Option<Arc<dyn ErrorDocument>> {

@@ -100,8 +100,6 @@ impl Platform for AzureBatch {
     const NAMES: &'static ResourceNames = &NAMES;
     const TABLES: &'static [(&'static str, &'static [Rule])] = &[("deletion", RULES)];
     const ALPN: Alpn = HTTP_2_OR_1;
-    const READS_USER: bool = false;
-    const ISSUES_CREDENTIALS: bool = false;
 
     type Settings = BatchAccount;
     type Shared = ();

@@ -5,16 +5,12 @@
 //! code is not always the one on the wire; a code decides only within 4xx, for what a 5xx says is said by it.
 
 use crate::{
-    error::rule::{Body, Rule, only},
+    error::rule::{self, Body, Rule, any, own},
     proto::ErrorReason as R,
 };
 
 const fn code(code: &'static str, reason: R, source: &'static str) -> Rule {
     Rule::new(400..=499, Body::Code(code), reason, source)
-}
-
-const fn gone(code: &'static str, reason: R, source: &'static str) -> Rule {
-    Rule::new(only(404), Body::Code(code), reason, source)
 }
 
 const fn refused(code: &'static str, source: &'static str) -> Rule {
@@ -33,15 +29,15 @@ const fn callers(code: &'static str, source: &'static str) -> Rule {
 #[rustfmt::skip]
 pub const RULES: &[Rule] = &[
     // Whatever the body.
-    Rule::new(only(429), Body::Any, R::UpstreamThrottled, "C: TooManyRequests; W").backoff(),
+    any(429, R::UpstreamThrottled, "C: TooManyRequests; W").backoff(),
     Rule::new(500..=599, Body::Code("OperationTimedOut"), R::UpstreamTimedOut, "C: 500").backoff().unknown().down(),
     Rule::new(400..=499, Body::Code("OperationTimedOut"), R::UpstreamTimedOut, "C: 500, on another status").backoff().unknown(),
-    Rule::new(only(408), Body::Any, R::UpstreamUnavailable, "H").backoff().unknown(),
-    Rule::new(only(501), Body::Any, R::UpstreamRejectedRequest, "C: NotImplemented; H").down(),
-    Rule::new(only(505), Body::Any, R::UpstreamRejectedRequest, "C: UnsupportedHttpVersion; H").down(),
-    Rule::new(only(503), Body::Any, R::UpstreamUnavailable, "C: ServerBusy").backoff().down(),
+    any(408, R::UpstreamUnavailable, "H").backoff().unknown(),
+    any(501, R::UpstreamRejectedRequest, "C: NotImplemented; H").down(),
+    any(505, R::UpstreamRejectedRequest, "C: UnsupportedHttpVersion; H").down(),
+    any(503, R::UpstreamUnavailable, "C: ServerBusy").backoff().down(),
     Rule::new(500..=599, Body::Any, R::UpstreamUnavailable, "C: InternalError; H").backoff().unknown().down(),
-    Rule::new(only(401), Body::Any, R::UpstreamCredentialsRejected, "W: AuthenticationFailed of a bearer token").renew(),
+    any(401, R::UpstreamCredentialsRejected, "W: AuthenticationFailed of a bearer token").renew(),
 
     // The service's own credentials.
     refused("AuthenticationFailed", "C: 403; W: 401"),
@@ -49,10 +45,10 @@ pub const RULES: &[Rule] = &[
     Rule::new(400..=499, Body::Header("MissingRequiredHeader", "Authorization"), R::UpstreamCredentialsRejected, "W: 400, no Authorization header").renew(),
 
     // What is not there. Only a 404 may say so.
-    gone("NodeUserNotFound", R::UserNotFound, "W: 404"),
-    gone("NodeNotFound", R::NodeNotFound, "C: 404"),
-    gone("PoolNotFound", R::PoolNotFound, "C: 404"),
-    gone("ResourceNotFound", R::UpstreamResourceNotFound, "C: 404"),
+    rule::code(404, "NodeUserNotFound", R::UserNotFound, "W: 404"),
+    rule::code(404, "NodeNotFound", R::NodeNotFound, "C: 404"),
+    rule::code(404, "PoolNotFound", R::PoolNotFound, "C: 404"),
+    rule::code(404, "ResourceNotFound", R::UpstreamResourceNotFound, "C: 404"),
 
     // D: a user can be deleted only when the node is idle or running.
     code("NodeBeingCreated", R::NodeNotReady, "C: 409"),
@@ -99,10 +95,10 @@ pub const RULES: &[Rule] = &[
     ours("MultipleConditionHeadersNotSupported", "C: 400"),
 
     // Any other code: by status.
-    Rule::new(only(403), Body::Own, R::UpstreamPermissionDenied, "H; C: IOError"),
-    Rule::new(only(404), Body::Own, R::UpstreamResourceNotFound, "H"),
-    Rule::new(only(409), Body::Own, R::UpstreamConflict, "H"),
-    Rule::new(only(412), Body::Own, R::UpstreamConflict, "H"),
+    own(403, R::UpstreamPermissionDenied, "H; C: IOError"),
+    own(404, R::UpstreamResourceNotFound, "H"),
+    own(409, R::UpstreamConflict, "H"),
+    own(412, R::UpstreamConflict, "H"),
     Rule::new(400..=499, Body::Own, R::UpstreamRejectedRequest, "H"),
 
     // Not Azure Batch's words: a redirect, an unexpected success, a proxy's page.

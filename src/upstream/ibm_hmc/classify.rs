@@ -21,7 +21,7 @@ use crate::{
 
 impl ErrorDocument for HmcError {
     fn detail(&self) -> Any {
-        pack("HmcError", self)
+        pack(self)
     }
 
     fn shrunk(&self) -> Option<Arc<dyn ErrorDocument>> {

@@ -5,21 +5,9 @@
 //! H, HTTP itself.
 
 use crate::{
-    error::rule::{Body, Rule, only},
+    error::rule::{Body, Rule, any, code, own},
     proto::ErrorReason as R,
 };
-
-const fn is(status: u16, reason: &'static str, means: R, source: &'static str) -> Rule {
-    Rule::new(only(status), Body::Code(reason), means, source)
-}
-
-const fn any(status: u16, means: R, source: &'static str) -> Rule {
-    Rule::new(only(status), Body::Any, means, source)
-}
-
-const fn own(status: u16, means: R, source: &'static str) -> Rule {
-    Rule::new(only(status), Body::Own, means, source)
-}
 
 /// Answers to `DELETE /api/users/{user-id}` and to the reads before it.
 #[rustfmt::skip]
@@ -34,26 +22,26 @@ pub const RULES: &[Rule] = &[
 
     // The session: renewed once.
     any(401, R::UpstreamCredentialsRejected, "H").renew(),
-    is(403, "4", R::UpstreamCredentialsRejected, "Z: no session ID").renew(),
-    is(403, "5", R::UpstreamCredentialsRejected, "Z: session ID not valid").renew(),
+    code(403, "4", R::UpstreamCredentialsRejected, "Z: no session ID").renew(),
+    code(403, "5", R::UpstreamCredentialsRejected, "Z: session ID not valid").renew(),
 
     // D
-    is(400, "312", R::PatternBasedUser, "D"),
-    is(400, "313", R::OwnUser, "D"),
-    is(403, "1", R::UpstreamPermissionDenied, "D"),
-    is(404, "1", R::UserNotFound, "D"),
-    is(409, "317", R::TemplateUserInUse, "D"),
-    is(409, "320", R::AutomaticLogonUser, "D"),
-    is(409, "321", R::LastLocalAdministrator, "D"),
-    is(409, "1", R::UpstreamConflict, "Z: not in the right state").alternate(),
-    is(409, "2", R::UpstreamConflict, "Z: busy").alternate(),
+    code(400, "312", R::PatternBasedUser, "D"),
+    code(400, "313", R::OwnUser, "D"),
+    code(403, "1", R::UpstreamPermissionDenied, "D"),
+    code(404, "1", R::UserNotFound, "D"),
+    code(409, "317", R::TemplateUserInUse, "D"),
+    code(409, "320", R::AutomaticLogonUser, "D"),
+    code(409, "321", R::LastLocalAdministrator, "D"),
+    code(409, "1", R::UpstreamConflict, "Z: not in the right state").alternate(),
+    code(409, "2", R::UpstreamConflict, "Z: busy").alternate(),
 
     // Any other: by status. "Additional standard status and reason codes can be returned" (D).
-    is(400, "1", R::UpstreamRejectedRequest, "V: query parameter"),
-    is(400, "2", R::UpstreamRejectedRequest, "V: required header"),
-    is(400, "4", R::UpstreamRejectedRequest, "V: body where none is allowed"),
-    is(400, "11", R::UpstreamRejectedRequest, "V: Content-Length"),
-    is(400, "14", R::UpstreamRejectedRequest, "V: query parameter malformed"),
+    code(400, "1", R::UpstreamRejectedRequest, "V: query parameter"),
+    code(400, "2", R::UpstreamRejectedRequest, "V: required header"),
+    code(400, "4", R::UpstreamRejectedRequest, "V: body where none is allowed"),
+    code(400, "11", R::UpstreamRejectedRequest, "V: Content-Length"),
+    code(400, "14", R::UpstreamRejectedRequest, "V: query parameter malformed"),
     own(405, R::UpstreamRejectedRequest, "S"),
     own(406, R::UpstreamRejectedRequest, "S"),
     own(403, R::UpstreamPermissionDenied, "S"),
@@ -77,11 +65,11 @@ pub const LOGON_RULES: &[Rule] = &[
     any(201, R::UpstreamCredentialsRejected, "L: partially authenticated session"),
     any(401, R::UpstreamCredentialsRejected, "H"),
     any(403, R::UpstreamCredentialsRejected, "Z: logon refused; H"),
-    is(400, "13", R::UpstreamSessionLimit, "V: maximum of sessions for this user"),
-    is(409, "50", R::UpstreamCredentialsRejected, "L: another factor is needed"),
-    is(409, "51", R::UpstreamCredentialsRejected, "L: a new password is needed"),
-    is(409, "1", R::UpstreamConflict, "Z: not in the right state").alternate(),
-    is(409, "2", R::UpstreamConflict, "Z: busy").alternate(),
+    code(400, "13", R::UpstreamSessionLimit, "V: maximum of sessions for this user"),
+    code(409, "50", R::UpstreamCredentialsRejected, "L: another factor is needed"),
+    code(409, "51", R::UpstreamCredentialsRejected, "L: a new password is needed"),
+    code(409, "1", R::UpstreamConflict, "Z: not in the right state").alternate(),
+    code(409, "2", R::UpstreamConflict, "Z: busy").alternate(),
     own(409, R::UpstreamConflict, "S"),
     own(412, R::UpstreamConflict, "H"),
     Rule::new(400..=499, Body::Own, R::UpstreamRejectedRequest, "V: 400/2,3,5,6,7,9,11; S: 415"),
