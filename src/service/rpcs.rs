@@ -6,8 +6,6 @@ use tonic::{Request, Response, Status};
 
 use super::{
     Service,
-    delete_batch_node_user::DeleteBatchNodeUser,
-    delete_hmc_user::DeleteHmcUser,
     rpc::{Rpc, handle},
 };
 use crate::{
@@ -35,8 +33,8 @@ macro_rules! rpcs {
 }
 
 rpcs! {
-    delete_batch_node_user: DeleteBatchNodeUser,
-    delete_hmc_user: DeleteHmcUser,
+    delete_batch_node_user: super::delete_batch_node_user::DeleteBatchNodeUser,
+    delete_hmc_user: super::delete_hmc_user::DeleteHmcUser,
 }
 
 const fn of<R: Rpc>() -> (&'static str, &'static ResourceNames) {

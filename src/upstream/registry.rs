@@ -4,9 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use futures_util::future::{BoxFuture, join_all};
 
-use super::{
-    azure_batch::AzureBatch, client::Change, ibm_hmc::IbmHmc, platform::Platform, target::Target,
-};
+use super::{client::Change, platform::Platform, target::Target};
 use crate::{
     config::{self, Config},
     error::{resource::ResourceNames, rule::Rule},
@@ -70,8 +68,8 @@ macro_rules! platforms {
 }
 
 platforms! {
-    batch_accounts: AzureBatch,
-    hmcs: IbmHmc,
+    batch_accounts: super::azure_batch::AzureBatch,
+    hmcs: super::ibm_hmc::IbmHmc,
 }
 
 /// A platform with targets in the registry.

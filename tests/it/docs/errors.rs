@@ -1,17 +1,15 @@
-//! `docs/errors.md`: the comments of the proto files, joined with the recipes and with both upstreams' tables.
+//! `docs/errors.md`: the comments of the proto files with the recipes and the rules of all platforms.
 
 use tonic::Code;
 use useradmin::{
     error::{
         Effect, Form, Repeat,
         recipe::{Recipe, recipe, retry_delay},
+        resource::ResourceNames,
         rule::{Body, Rule},
     },
     proto::ErrorReason,
-    upstream::{
-        azure_batch::rules::RULES as BATCH_RULES,
-        ibm_hmc::rules::{LOGON_RULES, RULES as HMC_RULES},
-    },
+    upstream::registry::tables,
 };
 
 use super::{head, row, sample};
@@ -71,17 +69,60 @@ pub fn document() -> String {
     for reason in sent() {
         text += &section(reason);
     }
-    text += "\n## Answers of Azure Batch\n\n";
-    text += BATCH_SOURCES;
-    text += &table(BATCH_RULES, "Code");
-    text += "\n## Answers of the HMC\n\n";
-    text += HMC_SOURCES;
-    text += "\nTo `DELETE /api/users/{user-id}` and to the reads before it:\n";
-    text += &table(HMC_RULES, "Reason");
-    text +=
-        "\nTo the logon, `POST /api/sessions`; the DELETE that waits for it is surely not done:\n";
-    text += &table(LOGON_RULES, "Reason");
+    for (names, tables) in platforms() {
+        let notes = notes(names.upstream);
+        text += &format!("\n## Answers of {}\n\n{}", names.title, notes.sources);
+        assert_eq!(tables.len(), notes.tables.len(), "{}", names.upstream);
+        for ((_, rules), about) in tables.iter().zip(notes.tables) {
+            text += about;
+            text += &table(rules, notes.code);
+        }
+    }
     text
+}
+
+/// What the document says of a platform beside its rules.
+struct Notes {
+    sources: &'static str,
+    /// Heading of the column of codes.
+    code: &'static str,
+    /// The text before each of its tables.
+    tables: &'static [&'static str],
+}
+
+fn notes(upstream: &str) -> Notes {
+    match upstream {
+        "azure_batch" => Notes {
+            sources: BATCH_SOURCES,
+            code: "Code",
+            tables: &[""],
+        },
+        "ibm_hmc" => Notes {
+            sources: HMC_SOURCES,
+            code: "Reason",
+            tables: &[
+                "\nTo `DELETE /api/users/{user-id}` and to the reads before it:\n",
+                "\nTo the logon, `POST /api/sessions`; the DELETE that waits for it is surely not done:\n",
+            ],
+        },
+        other => panic!("describe the answers of {other}"),
+    }
+}
+
+type Tables = Vec<(&'static str, &'static [Rule])>;
+
+/// The tables of rules of each platform, with their requests.
+fn platforms() -> Vec<(&'static ResourceNames, Tables)> {
+    let mut platforms: Vec<(&ResourceNames, Tables)> = Vec::new();
+    for (names, request, rules) in tables() {
+        match platforms.last_mut() {
+            Some((last, tables)) if last.upstream == names.upstream => {
+                tables.push((request, rules));
+            }
+            _ => platforms.push((names, vec![(request, rules)])),
+        }
+    }
+    platforms
 }
 
 /// The comment of the enum, without its first and last paragraph, which speak of the comments themselves.
@@ -123,7 +164,11 @@ fn summary() -> String {
     let mut text = "`Retry` says whether there is a `RetryInfo`, and its delay when the upstream names none; with a \
         star, `grpc-retry-pushback-ms` has it too.\n\n"
         .to_owned();
-    text += &head(&["Reason", "gRPC code", "Retry", "Azure Batch", "HMC"]);
+    let platforms = platforms();
+    let titles = platforms.iter().map(|(names, _)| names.title);
+    let titles = titles.map(|title| title.trim_start_matches("the "));
+    let columns = ["Reason", "gRPC code", "Retry"];
+    text += &head(&columns.into_iter().chain(titles).collect::<Vec<_>>());
     for reason in sent() {
         let codes = codes(&recipe(reason));
         let names: Vec<_> = codes.iter().map(|(code, _)| code_name(*code)).collect();
@@ -135,14 +180,15 @@ fn summary() -> String {
         if recipe(reason).untried {
             retry[0].push_str(" \\*");
         }
-        let hmc = answers(HMC_RULES, reason, "") + &answers(LOGON_RULES, reason, "logon ");
-        text += &row(&[
-            &link(reason),
-            &names.join(" or "),
-            &retry.join(" or "),
-            listed(&answers(BATCH_RULES, reason, "")),
-            listed(&hmc),
-        ]);
+        let mut cells = vec![link(reason), names.join(" or "), retry.join(" or ")];
+        for (_, tables) in &platforms {
+            let answers = tables.iter().map(|(request, rules)| match *request {
+                "deletion" => answers(rules, reason, ""),
+                request => answers(rules, reason, &format!("{request} ")),
+            });
+            cells.push(listed(&answers.collect::<String>()).to_owned());
+        }
+        text += &row(&cells.iter().map(String::as_str).collect::<Vec<_>>());
     }
     text
 }
