@@ -14,11 +14,22 @@ pub trait ErrorDocument: Debug + Send + Sync {
     fn shrunk(&self) -> Option<Arc<dyn ErrorDocument>>;
 }
 
-/// Packs a message as a detail.
-#[must_use]
-pub fn pack<M: Name>(message: &M) -> Any {
-    Any {
-        type_url: M::type_url(),
-        value: message.encode_to_vec(),
+/// The message of an error document. It implements [`ErrorDocument`].
+pub trait Shrink: Name + Clone + Debug + 'static {
+    /// Removes the least important part. Returns false if nothing can be left out.
+    fn shrink(&mut self) -> bool;
+}
+
+impl<M: Shrink> ErrorDocument for M {
+    fn detail(&self) -> Any {
+        Any {
+            type_url: M::type_url(),
+            value: self.encode_to_vec(),
+        }
+    }
+
+    fn shrunk(&self) -> Option<Arc<dyn ErrorDocument>> {
+        let mut smaller = self.clone();
+        smaller.shrink().then(|| Arc::new(smaller) as _)
     }
 }

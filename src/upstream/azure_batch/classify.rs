@@ -2,18 +2,13 @@
 
 use std::sync::Arc;
 
-use prost_types::Any;
-
 use super::{
     names::{NAMES, NodeUser},
     rules::RULES,
     wire,
 };
 use crate::{
-    error::{
-        Answered, Effect, Failure, Violation,
-        document::{ErrorDocument, pack},
-    },
+    error::{Answered, Effect, Failure, Violation, document::Shrink},
     proto::{BatchError, ErrorReason},
     upstream::{
         classify::{self, ErrorFacts},
@@ -22,18 +17,9 @@ use crate::{
     },
 };
 
-impl ErrorDocument for BatchError {
-    fn detail(&self) -> Any {
-        pack(self)
-    }
-
-    fn shrunk(&self) -> Option<Arc<dyn ErrorDocument>> {
-        let mut shrunk = self.clone();
-        if shrunk.values.pop().is_some() || shrunk.message.take().is_some() {
-            Some(Arc::new(shrunk))
-        } else {
-            None
-        }
+impl Shrink for BatchError {
+    fn shrink(&mut self) -> bool {
+        self.values.pop().is_some() || self.message.take().is_some()
     }
 }
 
@@ -55,7 +41,7 @@ pub fn failure(response: &Response, user: &NodeUser, secrets: &Secrets) -> Failu
             Arc::new(BatchError {
                 client_request_id: user.client_request_id.clone(),
                 ..error
-            }) as Arc<dyn ErrorDocument>
+            }) as _
         }),
         request_id: wire::request_id(response, secrets),
         headers: headers.into_iter().map(str::to_owned).collect(),

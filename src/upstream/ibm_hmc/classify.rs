@@ -2,15 +2,9 @@
 
 use std::sync::Arc;
 
-use prost_types::Any;
-
 use super::{names::NAMES, wire};
 use crate::{
-    error::{
-        Answered, Failure,
-        document::{ErrorDocument, pack},
-        rule::Rule,
-    },
+    error::{Answered, Failure, document::Shrink, rule::Rule},
     proto::{ErrorReason, HmcError},
     upstream::{
         classify::{self, ErrorFacts},
@@ -19,19 +13,9 @@ use crate::{
     },
 };
 
-impl ErrorDocument for HmcError {
-    fn detail(&self) -> Any {
-        pack(self)
-    }
-
-    fn shrunk(&self) -> Option<Arc<dyn ErrorDocument>> {
-        if self.message.is_empty() {
-            return None;
-        }
-        Some(Arc::new(Self {
-            message: String::new(),
-            ..self.clone()
-        }))
+impl Shrink for HmcError {
+    fn shrink(&mut self) -> bool {
+        !std::mem::take(&mut self.message).is_empty()
     }
 }
 
@@ -40,7 +24,7 @@ pub fn failure(table: &[Rule], response: &Response, secrets: &Secrets) -> Failur
     let error = wire::error(response, secrets);
     let facts = ErrorFacts {
         code: error.as_ref().map(|error| error.reason.to_string()),
-        document: error.map(|error| Arc::new(error) as Arc<dyn ErrorDocument>),
+        document: error.map(|error| Arc::new(error) as _),
         ..ErrorFacts::default()
     };
     classify::failure(&NAMES, table, response, facts)
