@@ -133,7 +133,7 @@ pub const fn code(
     Rule::new(only(status), Body::Code(code), reason, source)
 }
 
-/// One status.
+/// Returns the range of a single status.
 #[must_use]
 pub const fn only(status: u16) -> RangeInclusive<u16> {
     status..=status

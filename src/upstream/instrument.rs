@@ -1,4 +1,4 @@
-//! A request as monitoring sees it: counted when it ends, however it ends, and a span of the call that it belongs to.
+//! Metrics and trace of a request: it is counted when it ends, and is a span of the call that it belongs to.
 
 use http::{HeaderMap, Method};
 use opentelemetry::Context;
@@ -17,17 +17,17 @@ use crate::{
 /// What a request is for.
 #[derive(Debug)]
 pub struct Operation {
-    /// Its name in the numbers.
+    /// Name in the metrics.
     pub name: &'static str,
-    /// The path, with names in place of what differs from call to call, where it is ours to know.
+    /// Template of the path, if the server builds it.
     pub route: Option<&'static str>,
-    /// Does it carry `traceparent`? Who only issues tokens does not need to know of calls.
+    /// Whether the request carries `traceparent`. Token endpoints do not receive it.
     pub traced: bool,
 }
 
-/// What is sent.
+/// Method and URL of a request.
 pub struct Sent<'a> {
-    /// Its method.
+    /// Method.
     pub method: &'a Method,
     /// A URL of the host.
     pub url: &'a Url,
@@ -35,7 +35,7 @@ pub struct Sent<'a> {
     pub path: &'a str,
 }
 
-/// One request.
+/// A request in progress. Dropping it counts the request as given up.
 pub struct RequestSpan<'a> {
     operation: &'static Operation,
     numbers: &'a Requests,
@@ -45,7 +45,7 @@ pub struct RequestSpan<'a> {
 }
 
 impl<'a> RequestSpan<'a> {
-    /// It is about to be sent.
+    /// Starts the span of a request that is about to be sent, and adds `traceparent` to its headers.
     pub fn begin(
         operation: &'static Operation,
         numbers: &'a Requests,
@@ -59,7 +59,7 @@ impl<'a> RequestSpan<'a> {
             url: sent.url,
             path: sent.path,
             route: operation.route,
-            // Reads have no book of their own.
+            // Only DELETEs are counted.
             resent: limits.deletes().saturating_sub(1),
             purpose: [
                 ("useradmin.upstream", target.upstream),
@@ -79,7 +79,7 @@ impl<'a> RequestSpan<'a> {
         }
     }
 
-    /// It has ended.
+    /// Ends the span and counts the request.
     pub fn end(mut self, sent: &Result<Response, RequestError>) {
         self.close(match sent {
             Ok(response) => Ok(response.status),
@@ -99,7 +99,6 @@ impl<'a> RequestSpan<'a> {
     }
 }
 
-/// Nobody waits for it any more.
 impl Drop for RequestSpan<'_> {
     fn drop(&mut self) {
         if !self.ended {

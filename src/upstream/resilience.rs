@@ -10,16 +10,16 @@ use crate::{
 
 /// What protects a target, and this server, from too many requests.
 pub struct Resilience {
-    /// How many retries there may be.
+    /// Limits retries.
     pub budget: RetryBudget,
-    /// Is it to be left alone?
+    /// Refuses calls while the target is down.
     pub breaker: Breaker,
-    /// How many requests at a time.
+    /// Limits concurrent requests.
     pub bulkhead: Bulkhead,
 }
 
 impl Resilience {
-    /// For this target.
+    /// Creates them for the target with this URL.
     #[must_use]
     pub fn new(url: &Url, limits: BulkheadLimits) -> Self {
         Self {
@@ -29,7 +29,7 @@ impl Resilience {
         }
     }
 
-    /// As they are now, with the credential in use.
+    /// Returns their state for the metrics, with that of the credential in use.
     #[must_use]
     pub fn state(&self, credential: Option<CredentialState>) -> TargetState {
         let Self {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use tokio::{sync::oneshot, task::JoinHandle};
-use tonic::{Response, transport::Channel};
+use tonic::transport::Channel;
 use useradmin::{
     config::{self, Config},
     proto::{
@@ -19,7 +19,7 @@ use useradmin::{
 };
 use uuid::Uuid;
 
-use crate::{Failed, ask, canary, until};
+use crate::{Failed, ask, canary, failure::result, until};
 
 /// `anonymous` may do everything; no admin port; the audit log goes to the test's folder.
 pub const COMMON: &str = r#"
@@ -146,8 +146,7 @@ impl App {
         request: DeleteBatchNodeUserRequest,
     ) -> Result<DeleteBatchNodeUserResponse, Failed> {
         let answer = self.client().delete_batch_node_user(request).await;
-        canary::check("an answer", &format!("{answer:?}"));
-        answer.map(Response::into_inner).map_err(Failed::from)
+        result(answer)
     }
 
     pub async fn delete_hmc_user(
@@ -155,8 +154,7 @@ impl App {
         request: DeleteHmcUserRequest,
     ) -> Result<DeleteHmcUserResponse, Failed> {
         let answer = self.client().delete_hmc_user(request).await;
-        canary::check("an answer", &format!("{answer:?}"));
-        answer.map(Response::into_inner).map_err(Failed::from)
+        result(answer)
     }
 
     /// Drains the server.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use prost::Message as _;
-use tonic::{Code, Status};
+use tonic::{Code, Response, Status};
 use useradmin_client::{
     Error, ServiceError, UpstreamError,
     proto::{BatchError, HmcError},
@@ -35,6 +35,13 @@ pub struct Failed {
     pub hmc: Option<HmcError>,
     /// Length of the serialized status.
     pub size: usize,
+}
+
+/// Returns the message of a response that repeats no canary, or the decoded failure.
+#[allow(clippy::result_large_err, reason = "only tests handle it")]
+pub(crate) fn result<T: fmt::Debug>(response: Result<Response<T>, Status>) -> Result<T, Failed> {
+    canary::check("an answer", &format!("{response:?}"));
+    response.map(Response::into_inner).map_err(Failed::from)
 }
 
 impl From<Status> for Failed {

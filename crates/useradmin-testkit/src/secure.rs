@@ -13,7 +13,7 @@ use rustls::{
 use tokio::{io::AsyncReadExt as _, net::TcpStream};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tonic::{
-    Request, Response,
+    Request,
     metadata::{Ascii, MetadataValue},
     transport::{Channel, Endpoint},
 };
@@ -23,7 +23,7 @@ use useradmin::proto::{
     DeleteHmcUserResponse, user_admin_client::UserAdminClient,
 };
 
-use crate::{Failed, canary, pki::Identity};
+use crate::{Failed, failure::result, pki::Identity};
 
 /// Trusts this authority, shows this certificate, and speaks HTTP/2.
 pub fn connector(authority: &str, shown: Option<&Identity>) -> TlsConnector {
@@ -141,8 +141,7 @@ impl Secure {
     ) -> Result<DeleteBatchNodeUserResponse, Failed> {
         let mut client = UserAdminClient::new(self.channel());
         let answer = client.delete_batch_node_user(self.request(request)).await;
-        canary::check("an answer", &format!("{answer:?}"));
-        answer.map(Response::into_inner).map_err(Failed::from)
+        result(answer)
     }
 
     pub async fn delete_hmc_user(
@@ -151,7 +150,6 @@ impl Secure {
     ) -> Result<DeleteHmcUserResponse, Failed> {
         let mut client = UserAdminClient::new(self.channel());
         let answer = client.delete_hmc_user(self.request(request)).await;
-        canary::check("an answer", &format!("{answer:?}"));
-        answer.map(Response::into_inner).map_err(Failed::from)
+        result(answer)
     }
 }
