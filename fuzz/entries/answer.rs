@@ -28,9 +28,10 @@ pub fn parse(bytes: &[u8]) -> Option<Response> {
     })
 }
 
-/// The body as JSON, read without the product.
+/// Returns the body as JSON without its byte order mark, read without the product.
 pub fn json(answer: &Response) -> Value {
     let body = answer.body.as_deref().unwrap_or_default();
+    let body = body.strip_prefix("\u{FEFF}".as_bytes()).unwrap_or(body);
     serde_json::from_slice(body).unwrap_or_default()
 }
 

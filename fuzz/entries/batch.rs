@@ -6,7 +6,8 @@ use useradmin::{
     error::Repeat,
     proto::{BatchError, ErrorReason as R},
     upstream::{
-        azure_batch::{NAMES, Node, NodeUser, classify},
+        azure_batch::{NAMES, Node, NodeUser, classify::error_facts, rules::RULES},
+        classify::failure,
         redact::Secrets,
         response::Response,
     },
@@ -38,7 +39,12 @@ pub fn batch(bytes: &[u8]) {
     let secrets = Secrets::new([TOKEN]);
     let parsed = document(&answer);
     let code = parsed["code"].as_str().filter(|code| !code.is_empty());
-    let failure = classify::failure(&answer, &user, &secrets);
+    let failure = failure(
+        &NAMES,
+        RULES,
+        &answer,
+        error_facts(&answer, &user, &secrets),
+    );
 
     status::check_fate(&failure, is_sure(answer.status, code));
     let absent = answer.status == 404 && code == Some("NodeUserNotFound");
@@ -69,16 +75,11 @@ pub fn batch(bytes: &[u8]) {
     check_node(&answer, &secrets, &parsed);
 }
 
-/// The body without its byte order mark, read without the product.
+/// Returns the body if it is a JSON object, else null.
 fn document(answer: &Response) -> Value {
-    let body = answer.body.as_deref().unwrap_or_default();
-    let body = body.strip_prefix("\u{FEFF}".as_bytes()).unwrap_or(body);
-    let document: Value = serde_json::from_slice(body).unwrap_or_default();
-    if document.is_object() {
-        document
-    } else {
-        Value::Null
-    }
+    Some(answer::json(answer))
+        .filter(Value::is_object)
+        .unwrap_or_default()
 }
 
 /// Is the answer a documented refusal, after which the user is surely there? All else may be a proxy's, or came too

@@ -6,9 +6,10 @@ use serde_json::Value;
 use useradmin::{
     proto::{ErrorReason as R, HmcError},
     upstream::{
+        classify::failure,
         ibm_hmc::{
             NAMES,
-            classify::failure,
+            classify::error_facts,
             rules::{LOGON_RULES, RULES},
             wire,
         },
@@ -56,7 +57,7 @@ fn check_error(answer: &Response, document: &Value) {
         _ => false,
     };
     for table in [RULES, LOGON_RULES] {
-        let mut failure = failure(table, answer, &secrets);
+        let mut failure = failure(&NAMES, table, answer, error_facts(answer, &secrets));
         let of_delete = std::ptr::eq(table, RULES);
         if of_delete {
             status::check_fate(&failure, sure);

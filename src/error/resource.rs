@@ -26,6 +26,24 @@ pub struct Collection {
     pub keys: &'static [&'static str],
 }
 
+impl Collection {
+    /// Creates a collection of resources at this level.
+    #[must_use]
+    pub const fn new(
+        level: Level,
+        resource_type: &'static str,
+        segment: &'static str,
+        keys: &'static [&'static str],
+    ) -> Self {
+        Self {
+            level,
+            resource_type,
+            segment,
+            keys,
+        }
+    }
+}
+
 /// The names of one upstream.
 #[derive(Debug)]
 pub struct ResourceNames {

@@ -1,14 +1,15 @@
-//! The shape of table A: what an upstream answered -> reason. The rows live in each upstream's `rules.rs`.
+//! A row of a table of rules, which maps a response of an upstream to a reason. The tables are in `rules.rs` of each
+//! platform.
 
 use std::ops::RangeInclusive;
 
 use super::{Effect, Form, Repeat};
 use crate::proto::ErrorReason;
 
-/// Which bodies a row speaks of.
+/// The bodies that a row matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Body {
-    /// The status line decides, whatever the body.
+    /// Any body.
     Any,
     /// Any error document of the upstream.
     Own,
@@ -18,29 +19,29 @@ pub enum Body {
     Header(&'static str, &'static str),
 }
 
-/// One row.
+/// One row of a table.
 #[derive(Clone, Debug)]
 pub struct Rule {
     /// HTTP statuses, inclusive.
     pub status: RangeInclusive<u16>,
     /// Bodies.
     pub body: Body,
-    /// The documented reason.
+    /// Reason that callers receive.
     pub reason: ErrorReason,
-    /// Which code of it.
+    /// Which of the codes of the reason applies.
     pub form: Form,
-    /// May this service repeat the request?
+    /// Whether the server repeats the request.
     pub repeat: Repeat,
-    /// What such an answer says about the DELETE.
+    /// What the response says about the DELETE.
     pub effect: Effect,
-    /// Whether such an answer means that the target is down.
+    /// Whether the response means that the target is down.
     pub down: bool,
-    /// Where the row comes from.
+    /// Document that the row comes from.
     pub source: &'static str,
 }
 
 impl Rule {
-    /// A final answer: surely not deleted, not to be repeated.
+    /// Creates a row for final responses: the user was not deleted, and the request is not repeated.
     #[must_use]
     pub const fn new(
         status: RangeInclusive<u16>,
@@ -60,42 +61,42 @@ impl Rule {
         }
     }
 
-    /// With the reason's second code.
+    /// Selects the second code of the reason.
     #[must_use]
     pub const fn alternate(mut self) -> Self {
         self.form = Form::Alternate;
         self
     }
 
-    /// May be repeated after a pause.
+    /// Repeats the request after a pause.
     #[must_use]
     pub const fn backoff(mut self) -> Self {
         self.repeat = Repeat::Backoff;
         self
     }
 
-    /// May be repeated once with renewed credentials.
+    /// Repeats the request once with renewed credentials.
     #[must_use]
     pub const fn renew(mut self) -> Self {
         self.repeat = Repeat::Renew;
         self
     }
 
-    /// Such an answer does not tell whether the DELETE was carried out.
+    /// Leaves it open whether the DELETE was carried out.
     #[must_use]
     pub const fn unknown(mut self) -> Self {
         self.effect = Effect::Unknown;
         self
     }
 
-    /// Such an answer means that the target is down, and counts for its circuit breaker.
+    /// Counts the response as a failure for the circuit breaker of the target.
     #[must_use]
     pub const fn down(mut self) -> Self {
         self.down = true;
         self
     }
 
-    /// Does the row speak of this answer? `code` is absent when the body is not the upstream's document.
+    /// Returns whether the row matches a response. `code` is `None` if the body is not an error document of the upstream.
     #[must_use]
     pub fn matches(&self, status: u16, code: Option<&str>, headers: &[&str]) -> bool {
         self.status.contains(&status)
@@ -139,7 +140,38 @@ pub const fn only(status: u16) -> RangeInclusive<u16> {
     status..=status
 }
 
-/// The first row that speaks of the answer. Every table ends with a row for everything.
+/// Creates the table of a platform. The rows `before` precede those of HTTP, for responses whose body decides although
+/// their status has a meaning of its own. The rows `documents` are those of the platform's error documents. Documents
+/// that no row names are decided by their status.
+macro_rules! rules {
+    (before: [$($before:expr),* $(,)?], documents: [$($row:expr),* $(,)?] $(,)?) => {{
+        use $crate::{
+            error::rule::{Body, Rule, any, own},
+            proto::ErrorReason as R,
+        };
+        &[
+            $($before,)*
+            any(401, R::UpstreamCredentialsRejected, "HTTP").renew(),
+            any(408, R::UpstreamUnavailable, "HTTP").backoff().unknown(),
+            any(429, R::UpstreamThrottled, "HTTP").backoff(),
+            any(501, R::UpstreamRejectedRequest, "HTTP").down(),
+            any(503, R::UpstreamUnavailable, "HTTP").backoff().down(),
+            any(505, R::UpstreamRejectedRequest, "HTTP").down(),
+            Rule::new(500..=599, Body::Any, R::UpstreamUnavailable, "HTTP").backoff().unknown().down(),
+            $($row,)*
+            own(403, R::UpstreamPermissionDenied, "HTTP"),
+            own(404, R::UpstreamResourceNotFound, "HTTP"),
+            own(409, R::UpstreamConflict, "HTTP"),
+            own(412, R::UpstreamConflict, "HTTP"),
+            Rule::new(400..=499, Body::Own, R::UpstreamRejectedRequest, "HTTP"),
+            // Another server's response: a redirect, an unexpected success, the error page of a proxy.
+            Rule::new(0..=u16::MAX, Body::Any, R::UpstreamProtocolError, "HTTP").unknown(),
+        ]
+    }};
+}
+pub(crate) use rules;
+
+/// Returns the first row that matches a response. Every table ends with a row that matches everything.
 #[must_use]
 pub fn decide<'t>(
     table: &'t [Rule],

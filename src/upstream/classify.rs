@@ -69,10 +69,11 @@ pub fn failure(
 /// Returns whether the upstream accepted the credential and evaluated the request.
 #[must_use]
 pub fn reached_authorization(failure: &Failure) -> bool {
-    let evaluated = |answered: &Answered| {
-        let status = answered.http_status;
-        answered.document.is_some() && status < 500 && status != 429
-    };
-    failure.reason != ErrorReason::UpstreamCredentialsRejected
-        && failure.answered.as_deref().is_some_and(evaluated)
+    let answered = failure.answered.as_deref();
+    let is_evaluated = !failure.target_down
+        && !matches!(
+            failure.reason,
+            ErrorReason::UpstreamCredentialsRejected | ErrorReason::UpstreamThrottled
+        );
+    is_evaluated && answered.is_some_and(|answered| answered.document.is_some())
 }

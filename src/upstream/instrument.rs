@@ -25,6 +25,18 @@ pub struct Operation {
     pub traced: bool,
 }
 
+impl Operation {
+    /// Creates the operation of a request whose path has the template `route`. The request carries `traceparent`.
+    #[must_use]
+    pub const fn new(name: &'static str, route: &'static str) -> Self {
+        Self {
+            name,
+            route: Some(route),
+            traced: true,
+        }
+    }
+}
+
 /// Method and URL of a request.
 pub struct Sent<'a> {
     /// Method.

@@ -20,4 +20,5 @@ pub mod resolver;
 pub mod response;
 pub mod retry;
 pub mod retry_budget;
+pub mod static_credential;
 pub mod target;

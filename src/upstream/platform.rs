@@ -3,11 +3,12 @@
 
 use std::future::Future;
 
-use http::{HeaderValue, Method, StatusCode, uri::PathAndQuery};
+use http::{HeaderValue, Method, StatusCode, header::ACCEPT, uri::PathAndQuery};
 
 use super::{
     call_limits::CallLimits,
-    client::{Alpn, Change, Client, Request},
+    classify::{self, ErrorFacts},
+    client::{self, Alpn, Change, Client, HTTP_2_OR_1, Request},
     instrument::Operation,
     redact::Secrets,
     response::Response,
@@ -56,15 +57,83 @@ pub struct Outgoing {
     pub success: StatusCode,
 }
 
+impl Outgoing {
+    /// Creates a GET request. It succeeds with the status 200.
+    #[must_use]
+    pub const fn get(operation: &'static Operation, path: PathAndQuery) -> Self {
+        Self {
+            operation,
+            method: Method::GET,
+            path,
+            success: StatusCode::OK,
+        }
+    }
+
+    /// Creates a DELETE request. It succeeds with the status `success`.
+    #[must_use]
+    pub const fn delete(
+        operation: &'static Operation,
+        path: PathAndQuery,
+        success: StatusCode,
+    ) -> Self {
+        Self {
+            operation,
+            method: Method::DELETE,
+            path,
+            success,
+        }
+    }
+
+    /// Creates the HTTP request, with the default headers and `Accept`.
+    #[must_use]
+    pub fn request(self, accept: &'static str) -> Request {
+        let mut request = client::request(self.method, self.path);
+        let accept = HeaderValue::from_static(accept);
+        request.headers_mut().insert(ACCEPT, accept);
+        request
+    }
+}
+
+/// What a target is created from.
+pub struct NewTarget<'a, P: Platform> {
+    /// Alias of the target.
+    pub alias: &'a str,
+    /// Its table of the configuration.
+    pub config: &'a Target<P::Settings>,
+    /// What the targets of the platform share.
+    pub shared: &'a mut P::Shared,
+    /// The HTTP client for its URL.
+    pub client: Client,
+    /// The metrics of its requests.
+    pub requests: &'a Requests,
+}
+
+/// A response, with the request that it answers.
+pub struct Exchange<'a, P: Platform> {
+    /// The order that the request is part of.
+    pub order: &'a Order<P::User>,
+    /// Name and route of the request.
+    pub operation: &'static Operation,
+    /// The credential that the request was sent with.
+    pub credential: &'a P::Credential,
+    /// The secrets that the response may repeat.
+    pub secrets: Secrets<'a>,
+    /// The response.
+    pub response: &'a Response,
+}
+
 /// The part of a configured target that differs between platforms.
 pub trait Platform: Sized + Send + Sync + 'static {
     /// Names in error details, metrics and logs.
     const NAMES: &'static ResourceNames;
-    /// The tables of rules, each with the request whose responses it is for. The first one is for the deletion and the reads
-    /// before it.
-    const TABLES: &'static [(&'static str, &'static [Rule])];
+    /// The table of rules for the responses to the deletion and to the reads before it.
+    const RULES: &'static [Rule];
+    /// Other tables of rules, each with the name of its request.
+    const OTHER_RULES: &'static [(&'static str, &'static [Rule])] = &[];
     /// HTTP versions that a target is asked for, in the order of preference.
-    const ALPN: Alpn;
+    const ALPN: Alpn = HTTP_2_OR_1;
+    /// Value of the `Accept` header.
+    const ACCEPT: &'static str = "application/json";
     /// Whether [`Self::read`] reads the user, so that a missing user is known before the deletion. Otherwise it reads
     /// something that contains users, or nothing is read.
     const READS_USER: bool = false;
@@ -75,28 +144,27 @@ pub trait Platform: Sized + Send + Sync + 'static {
     /// Configuration keys of the platform, beside those that all targets have.
     type Settings: Settings;
     /// What the targets of the platform share.
-    type Shared;
+    type Shared: Default;
     /// The user as a request identifies it.
     type User: Send + Sync + 'static;
     /// What is known of the user.
-    type Found: Send + Sync + 'static;
+    type Found: Default + Send + Sync + 'static;
     /// What authorizes one request, such as a token, a key or a session.
     type Credential: Send + Sync;
 
     /// Creates what the targets of the platform share.
-    fn share(config: &Config) -> Self::Shared;
+    #[must_use]
+    fn share(_config: &Config) -> Self::Shared {
+        Self::Shared::default()
+    }
 
     /// Creates what a target needs beside its client. Nothing is sent yet.
-    fn new(
-        alias: &str,
-        config: &Target<Self::Settings>,
-        shared: &mut Self::Shared,
-        client: Client,
-        requests: &Requests,
-    ) -> Result<Self, String>;
+    fn new(target: NewTarget<'_, Self>) -> Result<Self, String>;
 
     /// Returns what is known of the user before anything is read.
-    fn requested(user: &Self::User) -> Self::Found;
+    fn requested(_user: &Self::User) -> Self::Found {
+        Self::Found::default()
+    }
 
     /// Returns whether the order needs a request that reads before the deletion.
     fn reads_first(_order: &Order<Self::User>) -> bool {
@@ -110,13 +178,7 @@ pub trait Platform: Sized + Send + Sync + 'static {
 
     /// Returns what a successful response to [`Self::read`] says about the user. The reason of the failure is
     /// `UPSTREAM_PROTOCOL_ERROR` if, and only if, the response is not understood.
-    fn found(
-        &self,
-        _order: &Order<Self::User>,
-        _response: &Response,
-        _credential: &Self::Credential,
-        _secrets: &Secrets,
-    ) -> Result<Self::Found, Failure> {
+    fn found(_exchange: &Exchange<'_, Self>) -> Result<Self::Found, Failure> {
         Err(Failure::internal("this platform reads nothing"))
     }
 
@@ -134,7 +196,7 @@ pub trait Platform: Sized + Send + Sync + 'static {
     }
 
     /// Checks what is known of the user for an order that only validates.
-    fn validate(&self, _found: &Self::Found) -> Result<(), Failure> {
+    fn validate(_found: &Self::Found) -> Result<(), Failure> {
         Ok(())
     }
 
@@ -146,14 +208,9 @@ pub trait Platform: Sized + Send + Sync + 'static {
         limits: &CallLimits,
     ) -> Result<Outgoing, Failure>;
 
-    /// Checks that a response with the status of success is the platform's own response to [`Self::delete`]. The response has no
-    /// body: a deletion succeeded as soon as its status line says so.
-    fn deleted(
-        &self,
-        _order: &Order<Self::User>,
-        _response: &Response,
-        _secrets: &Secrets,
-    ) -> Result<(), Failure> {
+    /// Checks that a response with the status of success is the platform's own response to [`Self::delete`]. The response
+    /// has no body: a deletion succeeded as soon as its status line says so.
+    fn deleted(_exchange: &Exchange<'_, Self>) -> Result<(), Failure> {
         Ok(())
     }
 
@@ -162,14 +219,15 @@ pub trait Platform: Sized + Send + Sync + 'static {
         None
     }
 
-    /// Returns the failure for a response without the status of success, by the platform's table of rules.
-    fn classify(
-        &self,
-        operation: &'static Operation,
-        order: &Order<Self::User>,
-        response: &Response,
-        secrets: &Secrets,
-    ) -> Failure;
+    /// Returns what a response without the status of success says in the platform's own words. It contains no secrets.
+    fn error_facts(exchange: &Exchange<'_, Self>) -> ErrorFacts;
+
+    /// Returns the failure for a response without the status of success, by the table of rules.
+    #[must_use]
+    fn classify(exchange: &Exchange<'_, Self>) -> Failure {
+        let facts = Self::error_facts(exchange);
+        classify::failure(Self::NAMES, Self::RULES, exchange.response, facts)
+    }
 
     /// Returns the credential for one request. Obtains one if there is none.
     fn credential(
@@ -177,7 +235,7 @@ pub trait Platform: Sized + Send + Sync + 'static {
         limits: &CallLimits,
     ) -> impl Future<Output = Result<Self::Credential, Failure>> + Send;
 
-    /// Sets the headers of a request. Returns the value of the one that authorizes it.
+    /// Sets the headers of a request, except `Accept`. Returns the value of the one that authorizes it.
     fn authorize(
         &self,
         request: &mut Request,

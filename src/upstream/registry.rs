@@ -53,9 +53,12 @@ macro_rules! platforms {
         #[must_use]
         pub fn tables() -> Vec<Table> {
             let mut tables = Vec::new();
-            $(for (request, rules) in <$platform>::TABLES {
-                tables.push((<$platform>::NAMES, *request, *rules));
-            })*
+            $(
+                let (names, rules) = (<$platform>::NAMES, <$platform>::RULES);
+                tables.push((names, "deletion", rules));
+                let others = <$platform>::OTHER_RULES.iter();
+                tables.extend(others.map(|(request, rules)| (names, *request, *rules)));
+            )*
             tables
         }
 

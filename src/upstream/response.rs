@@ -60,6 +60,14 @@ impl Response {
         self.headers.get(name)?.to_str().ok()
     }
 
+    /// Returns the body as JSON, or null if it is not JSON. Some services write a byte order mark before it.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        let body = self.body.as_deref().unwrap_or_default();
+        let text = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
+        serde_json::from_slice(text).unwrap_or_default()
+    }
+
     /// Returns the time that the upstream's clock showed, if it sent a `Date`.
     #[must_use]
     pub fn date(&self) -> Option<SystemTime> {

@@ -9,11 +9,10 @@ use super::{
     attempts::Attempts,
     breaker::Pass,
     call_limits::CallLimits,
-    client::{self, Change, Client},
-    platform::{Order, Outgoing, Platform, Purpose},
-    redact::Secrets,
+    client::{Change, Client},
+    platform::{Exchange, NewTarget, Order, Platform, Purpose},
     resilience::Resilience,
-    response::{RequestError, Response},
+    response::RequestError,
     retry::Retries,
 };
 use crate::{
@@ -52,8 +51,15 @@ impl<P: Platform> Target<P> {
     ) -> Result<Self, String> {
         let (url, roots) = (&config.url, &config.roots);
         let client = Client::new(url, P::Settings::TRUST, roots, P::ALPN, requests.clone())?;
+        let platform = P::new(NewTarget {
+            alias,
+            config,
+            shared,
+            client: client.clone(),
+            requests,
+        })?;
         Ok(Self {
-            platform: P::new(alias, config, shared, client.clone(), requests)?,
+            platform,
             client,
             resilience: Resilience::new(url, config.bulkhead()),
             protected: ArcSwap::from_pointee(config.protected_users.clone()),
@@ -163,7 +169,7 @@ impl<P: Platform> Run<'_, P> {
         }
         self.target.check(self.order, &self.found)?;
         if self.order.validate_only {
-            self.target.platform.validate(&self.found)?;
+            P::validate(&self.found)?;
             return Ok(DeleteOutcome::Validated);
         }
         self.delete(pass).await?;
@@ -171,14 +177,9 @@ impl<P: Platform> Run<'_, P> {
     }
 
     async fn read(&mut self, pass: &mut Pass<'_>) -> Result<P::Found, Failure> {
-        let (target, order) = (self.target, self.order);
-        let mut retries = Retries::new(self.limits, &target.resilience.budget);
+        let mut retries = Retries::new(self.limits, &self.target.resilience.budget);
         loop {
-            let understand =
-                |response: &Response, credential: &P::Credential, secrets: &Secrets| {
-                    target.platform.found(order, response, credential, secrets)
-                };
-            match self.exchange(Purpose::Read, pass, understand).await {
+            match self.exchange(Purpose::Read, pass, P::found).await {
                 Ok(found) => return Ok(found),
                 Err(failure) => retries.wait(&mut self.attempts, failure).await?,
             }
@@ -186,13 +187,9 @@ impl<P: Platform> Run<'_, P> {
     }
 
     async fn delete(&mut self, pass: &mut Pass<'_>) -> Result<(), Failure> {
-        let (target, order) = (self.target, self.order);
-        let mut retries = Retries::new(self.limits, &target.resilience.budget);
+        let mut retries = Retries::new(self.limits, &self.target.resilience.budget);
         loop {
-            let understand = |response: &Response, _: &P::Credential, secrets: &Secrets| {
-                target.platform.deleted(order, response, secrets)
-            };
-            match self.exchange(Purpose::Delete, pass, understand).await {
+            match self.exchange(Purpose::Delete, pass, P::deleted).await {
                 Ok(()) => return Ok(()),
                 Err(failure) => retries.wait(&mut self.attempts, failure).await?,
             }
@@ -204,7 +201,7 @@ impl<P: Platform> Run<'_, P> {
         &mut self,
         purpose: Purpose,
         pass: &mut Pass<'_>,
-        understand: impl FnOnce(&Response, &P::Credential, &Secrets) -> Result<T, Failure>,
+        understand: impl FnOnce(&Exchange<'_, P>) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let (target, limits) = (self.target, self.limits);
         let platform = &target.platform;
@@ -214,16 +211,12 @@ impl<P: Platform> Run<'_, P> {
             pass.note_no_credential(failure);
         }
         let credential = credential?;
-        let Outgoing {
-            operation,
-            method,
-            path,
-            success,
-        } = match purpose {
+        let outgoing = match purpose {
             Purpose::Read => platform.read(self.order, limits)?,
             Purpose::Delete => platform.delete(self.order, &self.found, limits)?,
         };
-        let mut request = client::request(method, path);
+        let (operation, success) = (outgoing.operation, outgoing.success);
+        let mut request = outgoing.request(P::ACCEPT);
         let authorization = platform.authorize(&mut request, &credential, self.order)?;
         match purpose {
             Purpose::Read => limits.check("before reading")?,
@@ -240,30 +233,33 @@ impl<P: Platform> Run<'_, P> {
                 return Err(self.failed(purpose, error));
             }
         };
-        let secrets = P::secrets(&credential, &authorization);
-        let (failure, understood) = if response.status == success {
-            match understand(&response, &credential, &secrets) {
-                Ok(understood) => {
-                    pass.note_response(false);
-                    platform.note_response(purpose, &credential, None, &target.resilience.budget);
-                    let id = P::request_id(&response, &secrets);
-                    self.upstream_request_id = id.unwrap_or_default();
-                    return Ok(understood);
-                }
-                // For example, a list that does not contain the user.
-                Err(failure) => {
-                    let understood = failure.reason != ErrorReason::UpstreamProtocolError;
-                    (failure, understood)
-                }
-            }
-        } else {
-            let failure = platform.classify(operation, self.order, &response, &secrets);
-            (failure, false)
+        let exchange = Exchange {
+            order: self.order,
+            operation,
+            credential: &credential,
+            secrets: P::secrets(&credential, &authorization),
+            response: &response,
         };
-        pass.note_response(failure.target_down);
-        let noted = (!understood).then_some(&failure);
+        let is_success = response.status == success;
+        let result = if is_success {
+            understand(&exchange)
+        } else {
+            Err(P::classify(&exchange))
+        };
+        let failure = result.as_ref().err();
+        pass.note_response(failure.is_some_and(|failure| failure.target_down));
+        // For example, a list that does not contain the user is understood.
+        let unknown = ErrorReason::UpstreamProtocolError;
+        let noted = failure.filter(|failure| !is_success || failure.reason == unknown);
         platform.note_response(purpose, &credential, noted, &target.resilience.budget);
-        Err(self.answered(purpose, &credential, failure))
+        match result {
+            Ok(understood) => {
+                let id = P::request_id(&response, &exchange.secrets);
+                self.upstream_request_id = id.unwrap_or_default();
+                Ok(understood)
+            }
+            Err(failure) => Err(self.answered(purpose, &credential, failure)),
+        }
     }
 
     /// Returns the failure of a request without a response.

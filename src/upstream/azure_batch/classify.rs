@@ -1,20 +1,12 @@
-//! Maps a response of Azure Batch to a failure, by the table of rules.
+//! What responses of Azure Batch say, as far as callers may see it.
 
 use std::sync::Arc;
 
-use super::{
-    names::{NAMES, NodeUser},
-    rules::RULES,
-    wire,
-};
+use super::{names::NodeUser, wire};
 use crate::{
     error::{Answered, Effect, Failure, Violation, document::Shrink},
     proto::{BatchError, ErrorReason},
-    upstream::{
-        classify::{self, ErrorFacts},
-        redact::Secrets,
-        response::Response,
-    },
+    upstream::{classify::ErrorFacts, redact::Secrets, response::Response},
 };
 
 impl Shrink for BatchError {
@@ -23,9 +15,9 @@ impl Shrink for BatchError {
     }
 }
 
-/// Returns the failure for a response without the status of success. It contains none of the `secrets`.
-pub fn failure(response: &Response, user: &NodeUser, secrets: &Secrets) -> Failure {
-    let document = wire::json(response).unwrap_or_default();
+/// Returns what a response without the status of success says. It contains none of the `secrets`.
+pub fn error_facts(response: &Response, user: &NodeUser, secrets: &Secrets) -> ErrorFacts {
+    let document = response.json();
     let error = wire::error(response, &document, secrets);
     let headers = wire::headers_at_fault(&document, user.callers_id);
     let blames_id = headers
@@ -35,7 +27,7 @@ pub fn failure(response: &Response, user: &NodeUser, secrets: &Secrets) -> Failu
         field: "client_request_id",
         description: "the upstream does not accept this value",
     });
-    let facts = ErrorFacts {
+    ErrorFacts {
         code: error.as_ref().map(|error| error.code.clone()),
         document: error.map(|error| {
             Arc::new(BatchError {
@@ -46,8 +38,7 @@ pub fn failure(response: &Response, user: &NodeUser, secrets: &Secrets) -> Failu
         request_id: wire::request_id(response, secrets),
         headers: headers.into_iter().map(str::to_owned).collect(),
         violations: violation.into_iter().collect(),
-    };
-    classify::failure(&NAMES, RULES, response, facts)
+    }
 }
 
 /// Returns what callers may see of a response without an error document.

@@ -2,14 +2,10 @@
 
 use std::time::SystemTime;
 
-use http::{
-    HeaderName, HeaderValue, Method, StatusCode,
-    header::{ACCEPT, AUTHORIZATION},
-    uri::PathAndQuery,
-};
+use http::{HeaderName, HeaderValue, StatusCode, header::AUTHORIZATION, uri::PathAndQuery};
 
 use super::{
-    classify::{answered, failure, not_from_azure},
+    classify::{answered, error_facts, not_from_azure},
     credential::{Credential, Used},
     entra::TokenSource,
     names::{NAMES, NodeUser},
@@ -18,17 +14,17 @@ use super::{
 };
 use crate::{
     client_tls::Trust,
-    config::{self, BatchAccount, Config},
+    config::{self, BatchAccount},
     error::{Answered, Failure, resource::ResourceNames, rule::Rule},
-    metrics::{CredentialState, Requests},
+    metrics::CredentialState,
     proto::ErrorReason,
     upstream::{
         call_limits::CallLimits,
-        classify,
-        client::{Alpn, Change, Client, HTTP_2_OR_1, Request},
+        classify::{self, ErrorFacts},
+        client::{Change, Client, HTTP_2_OR_1, Request},
         instrument::Operation,
         path,
-        platform::{Order, Outgoing, Platform, Purpose},
+        platform::{Exchange, NewTarget, Order, Outgoing, Platform, Purpose},
         redact::Secrets,
         response::Response,
         retry_budget::RetryBudget,
@@ -36,20 +32,14 @@ use crate::{
 };
 
 const API_VERSION: &str = "2023-11-01.18.0";
-const MEDIA_TYPE: &str = "application/json; odata=minimalmetadata";
 /// The service's own time limit if the parameter `timeout` is left out, in seconds. It cannot be exceeded.
 const SERVER_TIMEOUT_SECONDS: u64 = 30;
 
-const DELETE_USER: Operation = Operation {
-    name: "delete_user",
-    route: Some("/pools/{poolId}/nodes/{nodeId}/users/{userName}"),
-    traced: true,
-};
-const READ_NODE: Operation = Operation {
-    name: "read_node",
-    route: Some("/pools/{poolId}/nodes/{nodeId}"),
-    traced: true,
-};
+const DELETE_USER: Operation = Operation::new(
+    "delete_user",
+    "/pools/{poolId}/nodes/{nodeId}/users/{userName}",
+);
+const READ_NODE: Operation = Operation::new("read_node", "/pools/{poolId}/nodes/{nodeId}");
 
 /// A node as Azure Batch describes it.
 pub struct Node {
@@ -60,7 +50,7 @@ pub struct Node {
 impl Node {
     /// Reads the response to a request for the node `node_id`.
     pub fn read(response: &Response, node_id: &str, secrets: &Secrets) -> Result<Self, Failure> {
-        let node = wire::json(response).unwrap_or_default();
+        let node = response.json();
         let id = node["id"].as_str();
         if id.is_some_and(|id| !id.eq_ignore_ascii_case(node_id)) {
             let why = "it describes another node";
@@ -98,8 +88,8 @@ pub struct AzureBatch {
 
 impl Platform for AzureBatch {
     const NAMES: &'static ResourceNames = &NAMES;
-    const TABLES: &'static [(&'static str, &'static [Rule])] = &[("deletion", RULES)];
-    const ALPN: Alpn = HTTP_2_OR_1;
+    const RULES: &'static [Rule] = RULES;
+    const ACCEPT: &'static str = "application/json; odata=minimalmetadata";
 
     type Settings = BatchAccount;
     type Shared = ();
@@ -107,15 +97,10 @@ impl Platform for AzureBatch {
     type Found = Option<Node>;
     type Credential = Used;
 
-    fn share(_config: &Config) {}
-
-    fn new(
-        _alias: &str,
-        config: &config::Target<BatchAccount>,
-        _shared: &mut (),
-        _client: Client,
-        requests: &Requests,
-    ) -> Result<Self, String> {
+    fn new(target: NewTarget<'_, Self>) -> Result<Self, String> {
+        let NewTarget {
+            config, requests, ..
+        } = target;
         let mut authority = None;
         let credential = config.own.credential.clone();
         let credential = Credential::new(credential, requests, |entra| {
@@ -136,10 +121,6 @@ impl Platform for AzureBatch {
         })
     }
 
-    fn requested(_user: &NodeUser) -> Self::Found {
-        None
-    }
-
     /// The users of a node cannot be read, only the node.
     fn reads_first(order: &Order<NodeUser>) -> bool {
         order.validate_only
@@ -149,31 +130,21 @@ impl Platform for AzureBatch {
         let NodeUser {
             pool_id, node_id, ..
         } = &order.user;
-        let segments = ["pools", pool_id, "nodes", node_id];
-        Ok(Outgoing {
-            operation: &READ_NODE,
-            method: Method::GET,
-            path: with_query(&segments, limits)?,
-            success: StatusCode::OK,
-        })
+        let path = with_query(&["pools", pool_id, "nodes", node_id], limits)?;
+        Ok(Outgoing::get(&READ_NODE, path))
     }
 
-    fn found(
-        &self,
-        order: &Order<NodeUser>,
-        response: &Response,
-        _credential: &Used,
-        secrets: &Secrets,
-    ) -> Result<Self::Found, Failure> {
-        self.deleted(order, response, secrets)?;
-        Node::read(response, &order.user.node_id, secrets).map(Some)
+    fn found(exchange: &Exchange<'_, Self>) -> Result<Self::Found, Failure> {
+        Self::deleted(exchange)?;
+        let node_id = &exchange.order.user.node_id;
+        Node::read(exchange.response, node_id, &exchange.secrets).map(Some)
     }
 
     fn name<'a>(order: &'a Order<NodeUser>, _found: &'a Self::Found) -> &'a str {
         &order.user.user_name
     }
 
-    fn validate(&self, found: &Self::Found) -> Result<(), Failure> {
+    fn validate(found: &Self::Found) -> Result<(), Failure> {
         found.as_ref().map_or(Ok(()), Node::check)
     }
 
@@ -190,38 +161,25 @@ impl Platform for AzureBatch {
             ..
         } = &order.user;
         let segments = ["pools", pool_id, "nodes", node_id, "users", user_name];
-        Ok(Outgoing {
-            operation: &DELETE_USER,
-            method: Method::DELETE,
-            path: with_query(&segments, limits)?,
-            success: StatusCode::OK,
-        })
+        let path = with_query(&segments, limits)?;
+        Ok(Outgoing::delete(&DELETE_USER, path, StatusCode::OK))
     }
 
-    fn deleted(
-        &self,
-        order: &Order<NodeUser>,
-        response: &Response,
-        secrets: &Secrets,
-    ) -> Result<(), Failure> {
-        wire::check_ids(response, &order.user.client_request_id)
-            .map_err(|why| not_from_azure(response, why, secrets))
+    fn deleted(exchange: &Exchange<'_, Self>) -> Result<(), Failure> {
+        let (response, user) = (exchange.response, &exchange.order.user);
+        wire::check_ids(response, &user.client_request_id)
+            .map_err(|why| not_from_azure(response, why, &exchange.secrets))
     }
 
     fn request_id(response: &Response, secrets: &Secrets) -> Option<String> {
         wire::request_id(response, secrets)
     }
 
-    fn classify(
-        &self,
-        _operation: &'static Operation,
-        order: &Order<NodeUser>,
-        response: &Response,
-        secrets: &Secrets,
-    ) -> Failure {
+    fn error_facts(exchange: &Exchange<'_, Self>) -> ErrorFacts {
+        let (response, user) = (exchange.response, &exchange.order.user);
         // A refusal is valid by its document alone; another ID is only logged.
-        let _logged = wire::check_ids(response, &order.user.client_request_id);
-        failure(response, &order.user, secrets)
+        let _logged = wire::check_ids(response, &user.client_request_id);
+        error_facts(response, user, &exchange.secrets)
     }
 
     async fn credential(&self, limits: &CallLimits) -> Result<Used, Failure> {
@@ -243,7 +201,6 @@ impl Platform for AzureBatch {
         )?;
         let id = header(&order.user.client_request_id)?;
         let headers = request.headers_mut();
-        headers.insert(ACCEPT, HeaderValue::from_static(MEDIA_TYPE));
         headers.insert(wire::CLIENT_REQUEST_ID, id);
         headers.insert("return-client-request-id", HeaderValue::from_static("true"));
         headers.insert(HeaderName::from_static("ocp-date"), header(&date)?);

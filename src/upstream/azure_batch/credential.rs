@@ -1,4 +1,4 @@
-//! How a request to Azure Batch shows who sends it: an Entra token, or the account's key.
+//! Authorizes requests to Azure Batch, with access tokens of Microsoft Entra or with the key of the account.
 
 use std::sync::Arc;
 
@@ -17,33 +17,31 @@ use crate::{
     metrics::{CredentialState, Requests},
     upstream::{
         call_limits::CallLimits,
-        client::Client,
+        client::{Client, secret_header},
         credential_cache::{CredentialCache, Lease},
         redact::Secrets,
         retry_budget::RetryBudget,
     },
 };
 
-/// A credential of an account.
+/// The credential of an account.
 pub enum Credential {
-    /// Tokens.
+    /// Access tokens of Microsoft Entra.
     Entra(CredentialCache<Token, TokenSource>),
-    /// Signatures.
+    /// Signatures with the key of the account.
     SharedKey(SharedKey),
 }
 
-/// What a request was authorized with.
+/// The credential of one request.
 pub enum Used {
-    /// This token.
     Token(Arc<Lease<Token>>),
-    /// This key.
     Key(Secret),
 }
 
 unprintable!(Credential, Used);
 
 impl Used {
-    /// Tells that the upstream has accepted it.
+    /// Records that the upstream accepted the credential.
     pub fn accepted(&self) {
         if let Self::Token(lease) = self {
             lease.accepted();
@@ -64,7 +62,7 @@ impl Used {
 }
 
 impl Credential {
-    /// From the configuration. `token_client` makes the client for an authority.
+    /// Creates the configured credential. `token_client` creates the client for the token endpoint.
     pub fn new(
         config: config::Credential,
         numbers: &Requests,
@@ -82,7 +80,7 @@ impl Credential {
         })
     }
 
-    /// The token in use.
+    /// Returns the age and the remaining life of the token in use.
     pub fn state(&self) -> Option<CredentialState> {
         let Self::Entra(tokens) = self else {
             return None;
@@ -95,11 +93,11 @@ impl Credential {
         })
     }
 
-    /// Obtains what a request will be authorized with.
+    /// Returns the credential for one request.
     pub async fn obtain(&self, limits: &CallLimits) -> Result<Used, Failure> {
         match self {
             Self::Entra(tokens) => tokens.get(limits).await.map(Used::Token),
-            Self::SharedKey(shared) => shared.key().map(Used::Key),
+            Self::SharedKey(shared) => shared.key.get().map(Used::Key),
         }
     }
 
@@ -110,7 +108,7 @@ impl Credential {
         }
     }
 
-    /// The value of the Authorization header for a request without a body.
+    /// Returns the value of the `Authorization` header of a request without a body.
     pub fn authorization(
         &self,
         used: &Used,
@@ -119,39 +117,20 @@ impl Credential {
         ocp_date: &str,
     ) -> Result<HeaderValue, Failure> {
         match (self, used) {
-            (_, Used::Token(lease)) => sensitive(lease.value.expose()),
+            (_, Used::Token(lease)) => secret_header(lease.value.expose()),
             (Self::SharedKey(shared), Used::Key(key)) => {
-                sensitive(&shared.authorization(key, verb, uri, ocp_date)?)
+                secret_header(&shared.authorization(key, verb, uri, ocp_date)?)
             }
             (Self::Entra(_), Used::Key(_)) => Err(Failure::internal("mixed credentials")),
         }
     }
 
-    /// Tells that the upstream refused it. Is there any point in trying again?
+    /// Records that the upstream refused the credential. Returns whether there is another one.
     pub fn refuse(&self, used: &Used, budget: &RetryBudget) -> bool {
         match (self, used) {
             (Self::Entra(tokens), Used::Token(lease)) => tokens.refuse(lease, budget),
-            (Self::SharedKey(shared), Used::Key(key)) => shared.changed(key),
+            (Self::SharedKey(shared), Used::Key(key)) => shared.key.renew(key),
             _ => false,
         }
-    }
-}
-
-/// A header's value that no `Debug` shows.
-fn sensitive(text: &str) -> Result<HeaderValue, Failure> {
-    let mut value = HeaderValue::from_str(text)
-        .map_err(|_| Failure::internal("an Authorization header that is no header"))?;
-    value.set_sensitive(true);
-    Ok(value)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::sensitive;
-
-    #[test]
-    fn no_debug_of_a_request_shows_what_it_is_authorized_with() {
-        let shown = sensitive("Bearer token-1").map(|value| format!("{value:?}"));
-        assert_eq!(shown.ok().as_deref(), Some("Sensitive"));
     }
 }

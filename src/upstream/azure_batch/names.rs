@@ -1,42 +1,27 @@
 //! Names of resources and users of Azure Batch.
 
-use crate::error::resource::{Collection, Level, ResourceNames};
+use crate::error::resource::{
+    Collection,
+    Level::{Node, Pool, Target, User},
+    ResourceNames,
+};
 
 /// The names of Azure Batch.
 pub const NAMES: ResourceNames = ResourceNames {
     title: "Azure Batch",
     upstream: "azure_batch",
     collections: &[
-        collection(
-            Level::Target,
+        Collection::new(
+            Target,
             "useradmin/BatchAccount",
             "batchAccounts",
             &["account"],
         ),
-        collection(Level::Pool, "useradmin/BatchPool", "pools", &["pool_id"]),
-        collection(Level::Node, "useradmin/BatchNode", "nodes", &["node_id"]),
-        collection(
-            Level::User,
-            "useradmin/BatchNodeUser",
-            "users",
-            &["user_name"],
-        ),
+        Collection::new(Pool, "useradmin/BatchPool", "pools", &["pool_id"]),
+        Collection::new(Node, "useradmin/BatchNode", "nodes", &["node_id"]),
+        Collection::new(User, "useradmin/BatchNodeUser", "users", &["user_name"]),
     ],
 };
-
-const fn collection(
-    level: Level,
-    resource_type: &'static str,
-    segment: &'static str,
-    keys: &'static [&'static str],
-) -> Collection {
-    Collection {
-        level,
-        resource_type,
-        segment,
-        keys,
-    }
-}
 
 /// A user of a node, and the ID that identifies the call at Azure.
 #[derive(Clone, Debug)]

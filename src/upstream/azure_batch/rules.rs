@@ -1,11 +1,10 @@
-//! Table A of Azure Batch: HTTP status and `BatchError` code -> reason. The first row that fits decides.
+//! The rules of Azure Batch: HTTP status and `BatchError` code -> reason. The first row that matches decides.
 //!
-//! Sources: D, the document "Compute Node - Delete User"; C, "Batch Status and Error Codes"; W, recorded
-//! responses of the service; H, HTTP itself. Codes decide before statuses, because the documented status of a
-//! code is not always the one on the wire; a code decides only within 4xx, for what a 5xx says is said by it.
+//! Sources: D, the document "Compute Node - Delete User"; C, "Batch Status and Error Codes"; W, recorded responses of the
+//! service. A code decides whatever the status in 4xx, because the service does not always send the documented one.
 
 use crate::{
-    error::rule::{self, Body, Rule, any, own},
+    error::rule::{self, Body, Rule, rules},
     proto::ErrorReason as R,
 };
 
@@ -25,32 +24,26 @@ const fn callers(code: &'static str, source: &'static str) -> Rule {
     ours(code, source).alternate()
 }
 
-/// The table.
+/// The rules for responses to the deletion and to the read before it. C also documents what the rows of HTTP say:
+/// `TooManyRequests` (429), `InternalError` (500), `NotImplemented` (501), `ServerBusy` (503) and
+/// `UnsupportedHttpVersion` (505).
 #[rustfmt::skip]
-pub const RULES: &[Rule] = &[
-    // Whatever the body.
-    any(429, R::UpstreamThrottled, "C: TooManyRequests; W").backoff(),
+pub const RULES: &[Rule] = rules! { before: [
     Rule::new(500..=599, Body::Code("OperationTimedOut"), R::UpstreamTimedOut, "C: 500").backoff().unknown().down(),
     Rule::new(400..=499, Body::Code("OperationTimedOut"), R::UpstreamTimedOut, "C: 500, on another status").backoff().unknown(),
-    any(408, R::UpstreamUnavailable, "H").backoff().unknown(),
-    any(501, R::UpstreamRejectedRequest, "C: NotImplemented; H").down(),
-    any(505, R::UpstreamRejectedRequest, "C: UnsupportedHttpVersion; H").down(),
-    any(503, R::UpstreamUnavailable, "C: ServerBusy").backoff().down(),
-    Rule::new(500..=599, Body::Any, R::UpstreamUnavailable, "C: InternalError; H").backoff().unknown().down(),
-    any(401, R::UpstreamCredentialsRejected, "W: AuthenticationFailed of a bearer token").renew(),
-
+], documents: [
     // The service's own credentials.
     refused("AuthenticationFailed", "C: 403; W: 401"),
     refused("InvalidAuthenticationInfo", "C: 400"),
     Rule::new(400..=499, Body::Header("MissingRequiredHeader", "Authorization"), R::UpstreamCredentialsRejected, "W: 400, no Authorization header").renew(),
 
-    // What is not there. Only a 404 may say so.
+    // Missing resources, in a 404 only.
     rule::code(404, "NodeUserNotFound", R::UserNotFound, "W: 404"),
     rule::code(404, "NodeNotFound", R::NodeNotFound, "C: 404"),
     rule::code(404, "PoolNotFound", R::PoolNotFound, "C: 404"),
     rule::code(404, "ResourceNotFound", R::UpstreamResourceNotFound, "C: 404"),
 
-    // D: a user can be deleted only when the node is idle or running.
+    // D: users can be deleted only while the node is idle or running.
     code("NodeBeingCreated", R::NodeNotReady, "C: 409"),
     code("NodeBeingStarted", R::NodeNotReady, "C: 409"),
     code("NodeBeingRebooted", R::NodeNotReady, "C: 409"),
@@ -67,19 +60,19 @@ pub const RULES: &[Rule] = &[
     code("InvalidRestAPIForAccountSetting", R::UpstreamConflict, "C"),
     code("ConditionNotMet", R::UpstreamConflict, "C: 412"),
 
-    // What the service's identity may not do.
+    // Missing permissions of the service's identity.
     code("AuthorizationFailure", R::UpstreamPermissionDenied, "W: 403"),
     code("InsufficientAccountPermissions", R::UpstreamPermissionDenied, "C: 403"),
     code("PermissionMismatch", R::UpstreamPermissionDenied, "no source; by its name"),
     code("AccountIsDisabled", R::UpstreamPermissionDenied, "C: 403"),
 
-    // The form of the request: the caller's part of it ...
+    // The request: the part that the caller chose.
     callers("InvalidInput", "C: 400"),
     callers("OutOfRangeInput", "C: 400"),
     callers("InvalidUri", "C: 400"),
     callers("RequestUrlFailedToParse", "C: 400"),
     Rule::new(400..=499, Body::Header("InvalidHeaderValue", CALLERS_HEADER), R::UpstreamRejectedRequest, "W: 400, a client-request-id that the caller sent").alternate(),
-    // ... and ours.
+    // The part that the server chose.
     ours("InvalidHeaderValue", "W: 400"),
     ours("MissingRequiredHeader", "W: 400"),
     ours("MissingRequiredQueryParameter", "W: 400"),
@@ -93,17 +86,7 @@ pub const RULES: &[Rule] = &[
     ours("UnsupportedHttpVersion", "C"),
     ours("HostInformationNotPresent", "C"),
     ours("MultipleConditionHeadersNotSupported", "C: 400"),
+]};
 
-    // Any other code: by status.
-    own(403, R::UpstreamPermissionDenied, "H; C: IOError"),
-    own(404, R::UpstreamResourceNotFound, "H"),
-    own(409, R::UpstreamConflict, "H"),
-    own(412, R::UpstreamConflict, "H"),
-    Rule::new(400..=499, Body::Own, R::UpstreamRejectedRequest, "H"),
-
-    // Not Azure Batch's words: a redirect, an unexpected success, a proxy's page.
-    Rule::new(0..=u16::MAX, Body::Any, R::UpstreamProtocolError, "H").unknown(),
-];
-
-/// Stands for `client-request-id` when its value came from the caller; ours is never the caller's fault.
+/// `client-request-id`, if its value came from the caller. A value of the server is never the caller's fault.
 pub const CALLERS_HEADER: &str = "client-request-id";

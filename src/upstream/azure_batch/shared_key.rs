@@ -1,70 +1,37 @@
 //! The `SharedKey` signature of the Authorization header ("Authenticate requests to the Azure Batch service").
 
-use std::sync::Mutex;
-
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use http::Uri;
 use ring::hmac;
 use url::form_urlencoded;
 use zeroize::Zeroizing;
 
-use super::entra::causes;
 use crate::{
     config::secret::{Secret, SecretSource},
     error::Failure,
+    upstream::static_credential::StaticCredential,
 };
 
-/// Headers whose values are signed, in this order. None of them is sent with a DELETE or GET without a body.
+/// Number of signed headers that a DELETE or GET without a body does not have, from `Content-Encoding` to `Range`.
 const EMPTY_HEADERS: usize = 11;
 
-/// An account's key.
+/// Signs requests with the key of an account.
 pub struct SharedKey {
     account: String,
-    source: SecretSource,
-    current: Mutex<Option<Secret>>,
+    /// The key in base64.
+    pub key: StaticCredential,
 }
 
 impl SharedKey {
-    /// Read at the first use.
+    /// Creates the signer for an account. The key is read at its first use.
     pub fn new(account: String, source: SecretSource) -> Self {
         Self {
             account,
-            source,
-            current: Mutex::new(None),
+            key: StaticCredential::new("shared key", source, |key| decode(key).map(|_| ())),
         }
     }
 
-    /// The key that is in use.
-    pub fn key(&self) -> Result<Secret, Failure> {
-        if let Some(key) = crate::lock(&self.current).clone() {
-            return Ok(key);
-        }
-        let key = self.read()?;
-        *crate::lock(&self.current) = Some(key.clone());
-        Ok(key)
-    }
-
-    /// Reads the file. One that holds no key never takes the place of a key: it will be read again.
-    fn read(&self) -> Result<Secret, Failure> {
-        let key = self
-            .source
-            .read()
-            .map_err(|error| unusable(&error.to_string()))?;
-        decode(&key)?;
-        Ok(key)
-    }
-
-    /// Reads the file again after `refused` was refused. Is there another key now?
-    pub fn changed(&self, refused: &Secret) -> bool {
-        let Ok(key) = self.read() else {
-            return false;
-        };
-        let changed = key.expose().trim() != refused.expose().trim();
-        *crate::lock(&self.current) = Some(key);
-        changed
-    }
-
-    /// The value of the Authorization header for a request without a body.
+    /// Returns the value of the `Authorization` header of a request without a body.
     pub fn authorization(
         &self,
         key: &Secret,
@@ -72,7 +39,7 @@ impl SharedKey {
         uri: &Uri,
         ocp_date: &str,
     ) -> Result<Zeroizing<String>, Failure> {
-        let key = decode(key)?;
+        let key = decode(key).map_err(Failure::internal)?;
         let key = hmac::Key::new(hmac::HMAC_SHA256, &key);
         let text = self.string_to_sign(verb, uri, ocp_date);
         let signature = BASE64_STANDARD.encode(hmac::sign(&key, text.as_bytes()));
@@ -97,14 +64,9 @@ impl SharedKey {
     }
 }
 
-fn decode(key: &Secret) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    BASE64_STANDARD
-        .decode(key.expose().trim())
+fn decode(key: &Secret) -> Result<Zeroizing<Vec<u8>>, String> {
+    let bytes = BASE64_STANDARD.decode(key.expose().trim());
+    bytes
         .map(Zeroizing::new)
-        .map_err(|_| unusable("not base64"))
-}
-
-fn unusable(context: &str) -> Failure {
-    let context = format!("the shared key cannot be used: {context}");
-    causes::rejected(causes::CREDENTIAL_UNUSABLE, context)
+        .map_err(|_| "not base64".to_owned())
 }

@@ -9,7 +9,7 @@ use crate::{
     proto::{BatchError, BatchErrorDetail, ErrorMessage},
     upstream::{
         redact::{REDACTED, Secrets},
-        response::{BYTE_ORDER_MARK, Response},
+        response::Response,
     },
 };
 
@@ -33,13 +33,6 @@ pub fn error(response: &Response, document: &Value, secrets: &Secrets) -> Option
         request_id: request_id(response, secrets).unwrap_or_default(),
         client_request_id: String::new(),
     })
-}
-
-/// The body as JSON; a byte order mark is skipped.
-#[must_use]
-pub fn json(response: &Response) -> Option<Value> {
-    let body = response.body.as_deref()?;
-    serde_json::from_slice(body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body)).ok()
 }
 
 /// The service's `request-id`, unless it repeats `secrets`.

@@ -29,7 +29,7 @@ use super::{
     instrument::{Operation, RequestSpan, Sent},
     response::{MAX_BODY_BYTES, RequestError, Response, USER_AGENT_TEXT, describe},
 };
-use crate::{client_tls::Trust, config::Roots, metrics::Requests};
+use crate::{client_tls::Trust, config::Roots, error::Failure, metrics::Requests};
 
 /// Maximum length of a document that is not an upstream's response.
 const MAX_DOCUMENT_BYTES: usize = 1024 * 1024;
@@ -57,6 +57,14 @@ pub fn request(method: Method, uri: impl Into<Uri>) -> Request {
     let agent = HeaderValue::from_static(USER_AGENT_TEXT);
     request.headers_mut().insert(USER_AGENT, agent);
     request
+}
+
+/// Creates the value of a header that `Debug` does not show.
+pub fn secret_header(text: &str) -> Result<HeaderValue, Failure> {
+    let mut value = HeaderValue::from_str(text)
+        .map_err(|_| Failure::internal("a secret cannot be the value of a header"))?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 /// A client for one host. Clones share connections and trusted authorities.

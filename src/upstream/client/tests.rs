@@ -70,6 +70,12 @@ fn body(sent: Result<Response, RequestError>) -> Option<Bytes> {
     sent.ok()?.body
 }
 
+#[test]
+fn no_debug_shows_a_secret_header() {
+    let shown = super::secret_header("Bearer token-1").map(|value| format!("{value:?}"));
+    assert_eq!(shown.ok().as_deref(), Some("Sensitive"));
+}
+
 #[tokio::test]
 async fn a_connection_is_reused_until_the_peer_closes_it() {
     let (client, listener) = upstream().await;

@@ -1,16 +1,12 @@
-//! Maps a response of the HMC to a failure, by a table of rules.
+//! What responses of an HMC say, as far as callers may see it.
 
 use std::sync::Arc;
 
-use super::{names::NAMES, wire};
+use super::wire;
 use crate::{
-    error::{Answered, Failure, document::Shrink, rule::Rule},
+    error::{Answered, Failure, document::Shrink},
     proto::{ErrorReason, HmcError},
-    upstream::{
-        classify::{self, ErrorFacts},
-        redact::Secrets,
-        response::Response,
-    },
+    upstream::{classify::ErrorFacts, redact::Secrets, response::Response},
 };
 
 impl Shrink for HmcError {
@@ -19,15 +15,14 @@ impl Shrink for HmcError {
     }
 }
 
-/// Returns the failure for a response without the status of success. It contains none of the `secrets`.
-pub fn failure(table: &[Rule], response: &Response, secrets: &Secrets) -> Failure {
+/// Returns what a response without the status of success says. It contains none of the `secrets`.
+pub fn error_facts(response: &Response, secrets: &Secrets) -> ErrorFacts {
     let error = wire::error(response, secrets);
-    let facts = ErrorFacts {
+    ErrorFacts {
         code: error.as_ref().map(|error| error.reason.to_string()),
         document: error.map(|error| Arc::new(error) as _),
         ..ErrorFacts::default()
-    };
-    classify::failure(&NAMES, table, response, facts)
+    }
 }
 
 /// Returns the failure for a 200 that does not describe a user.

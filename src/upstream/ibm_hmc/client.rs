@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use http::{HeaderValue, Method, StatusCode, header::ACCEPT};
+use http::{HeaderValue, StatusCode};
 
 use super::{
-    classify::{failure, not_understood},
+    classify::{error_facts, not_understood},
     credential::{SESSION, Session, SessionSource},
     logon_file::LogonFile,
     logon_guard::LogonGuards,
@@ -15,20 +15,19 @@ use super::{
     wire::{self, HmcUser},
 };
 use crate::{
-    config::{self, Config, Hmc},
+    config::{Config, Hmc},
     error::{Failure, resource::ResourceNames, rule::Rule},
-    metrics::{CredentialState, Requests},
+    metrics::CredentialState,
     proto::ErrorReason,
     upstream::{
         call_limits::CallLimits,
-        classify,
-        client::{Alpn, Client, HTTP_1, Request},
+        classify::{self, ErrorFacts},
+        client::{Alpn, HTTP_1, Request},
         credential_cache::{CredentialCache, Lease},
         instrument::Operation,
         path,
-        platform::{Order, Outgoing, Platform, Purpose},
+        platform::{Exchange, NewTarget, Order, Outgoing, Platform, Purpose},
         redact::Secrets,
-        response::Response,
         retry_budget::RetryBudget,
     },
 };
@@ -36,22 +35,9 @@ use crate::{
 /// Number of characters of `X-Audit-Id` that the HMC uses.
 const MAX_AUDIT_ID: usize = 64;
 
-const USER: &str = "/api/users/{user-id}";
-const DELETE_USER: Operation = Operation {
-    name: "delete_user",
-    route: Some(USER),
-    traced: true,
-};
-const READ_USER: Operation = Operation {
-    name: "read_user",
-    route: Some(USER),
-    traced: true,
-};
-const LIST_USERS: Operation = Operation {
-    name: "list_users",
-    route: Some("/api/console/users"),
-    traced: true,
-};
+const DELETE_USER: Operation = Operation::new("delete_user", "/api/users/{user-id}");
+const READ_USER: Operation = Operation::new("read_user", "/api/users/{user-id}");
+const LIST_USERS: Operation = Operation::new("list_users", "/api/console/users");
 
 /// A configured HMC.
 pub struct IbmHmc {
@@ -63,8 +49,8 @@ pub struct IbmHmc {
 
 impl Platform for IbmHmc {
     const NAMES: &'static ResourceNames = &NAMES;
-    const TABLES: &'static [(&'static str, &'static [Rule])] =
-        &[("deletion", RULES), ("logon", LOGON_RULES)];
+    const RULES: &'static [Rule] = RULES;
+    const OTHER_RULES: &'static [(&'static str, &'static [Rule])] = &[("logon", LOGON_RULES)];
     const ALPN: Alpn = HTTP_1;
     const READS_USER: bool = true;
     /// The logon is a request to the HMC.
@@ -85,15 +71,10 @@ impl Platform for IbmHmc {
         LogonGuards::new(file)
     }
 
-    fn new(
-        alias: &str,
-        config: &config::Target<Hmc>,
-        guards: &mut LogonGuards,
-        client: Client,
-        requests: &Requests,
-    ) -> Result<Self, String> {
-        let guard = guards.guard(config);
-        let source = SessionSource::new(config, client, guard, requests.clone());
+    fn new(target: NewTarget<'_, Self>) -> Result<Self, String> {
+        let NewTarget { alias, config, .. } = target;
+        let guard = target.shared.guard(config);
+        let source = SessionSource::new(config, target.client, guard, target.requests.clone());
         Ok(Self {
             alias: alias.to_owned(),
             userid: config.own.userid.clone(),
@@ -128,23 +109,12 @@ impl Platform for IbmHmc {
                 (&LIST_USERS, path)
             }
         };
-        Ok(Outgoing {
-            operation,
-            method: Method::GET,
-            path,
-            success: StatusCode::OK,
-        })
+        Ok(Outgoing::get(operation, path))
     }
 
-    fn found(
-        &self,
-        order: &Order<UserRef>,
-        response: &Response,
-        session: &Self::Credential,
-        _secrets: &Secrets,
-    ) -> Result<HmcUser, Failure> {
-        let session = session.value.text();
-        match &order.user {
+    fn found(exchange: &Exchange<'_, Self>) -> Result<HmcUser, Failure> {
+        let (response, session) = (exchange.response, exchange.credential.value.text());
+        match &exchange.order.user {
             UserRef::Id(id) => {
                 wire::user(response, id, session).ok_or_else(|| not_understood(response))
             }
@@ -171,7 +141,7 @@ impl Platform for IbmHmc {
     }
 
     /// Checks the type of the user. The HMC reports other obstacles only when it is asked to delete.
-    fn validate(&self, found: &HmcUser) -> Result<(), Failure> {
+    fn validate(found: &HmcUser) -> Result<(), Failure> {
         if found.kind == "pattern-based" {
             let reason = ErrorReason::PatternBasedUser;
             return Err(Failure::new(reason, "the user's type"));
@@ -185,24 +155,20 @@ impl Platform for IbmHmc {
         found: &HmcUser,
         _limits: &CallLimits,
     ) -> Result<Outgoing, Failure> {
-        Ok(Outgoing {
-            operation: &DELETE_USER,
-            method: Method::DELETE,
-            path: path::build(&["api", "users", &found.id], "")?,
-            success: StatusCode::NO_CONTENT,
-        })
+        let path = path::build(&["api", "users", &found.id], "")?;
+        Ok(Outgoing::delete(&DELETE_USER, path, StatusCode::NO_CONTENT))
     }
 
-    fn classify(
-        &self,
-        operation: &'static Operation,
-        _order: &Order<UserRef>,
-        response: &Response,
-        secrets: &Secrets,
-    ) -> Failure {
-        let failure = failure(RULES, response, secrets);
+    fn error_facts(exchange: &Exchange<'_, Self>) -> ErrorFacts {
+        error_facts(exchange.response, &exchange.secrets)
+    }
+
+    fn classify(exchange: &Exchange<'_, Self>) -> Failure {
+        let facts = Self::error_facts(exchange);
+        let failure = classify::failure(&NAMES, RULES, exchange.response, facts);
         // A missing list is no missing user.
-        if operation.name == LIST_USERS.name && failure.reason == ErrorReason::UserNotFound {
+        if exchange.operation.name == LIST_USERS.name && failure.reason == ErrorReason::UserNotFound
+        {
             let reason = ErrorReason::UpstreamResourceNotFound;
             return Failure { reason, ..failure };
         }
@@ -221,7 +187,6 @@ impl Platform for IbmHmc {
     ) -> Result<HeaderValue, Failure> {
         let authorization = session.value.header();
         let headers = request.headers_mut();
-        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         headers.insert("x-api-session", authorization.clone());
         headers.insert("x-audit-id", audit_id(&order.request_id, &order.caller));
         Ok(authorization)

@@ -12,7 +12,9 @@ use serde_json::json;
 use tokio::{sync::oneshot, time::timeout};
 use url::Url;
 
-use super::{classify::failure, logon_guard::LogonGuard, rules::LOGON_RULES, wire};
+use super::{
+    classify::error_facts, logon_guard::LogonGuard, names::NAMES, rules::LOGON_RULES, wire,
+};
 use crate::{
     config::{
         self,
@@ -22,7 +24,8 @@ use crate::{
     metrics::Requests,
     proto::ErrorReason,
     upstream::{
-        client::{self, Client, Request},
+        classify,
+        client::{self, Client, Request, secret_header},
         credential_cache::{Lease, Obtaining, Source},
         deadline::Deadline,
         instrument::Operation,
@@ -36,16 +39,8 @@ use crate::{
 const LAST_WORD: Duration = Duration::from_secs(20);
 /// The kind of credential in the numbers.
 pub const SESSION: &str = "session";
-const LOGON: Operation = Operation {
-    name: "logon",
-    route: Some("/api/sessions"),
-    traced: true,
-};
-const LOGOFF: Operation = Operation {
-    name: "logoff",
-    route: Some("/api/sessions/this-session"),
-    traced: true,
-};
+const LOGON: Operation = Operation::new("logon", "/api/sessions");
+const LOGOFF: Operation = Operation::new("logoff", "/api/sessions/this-session");
 const LOGOFF_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A session of the HMC.
@@ -60,11 +55,8 @@ unprintable!(Session, Lease<Session>);
 
 impl Session {
     fn new(id: &str, password: &Secret) -> Result<Self, Failure> {
-        let mut id = HeaderValue::from_str(id)
-            .map_err(|_| Failure::internal("a session ID that is no header"))?;
-        id.set_sensitive(true);
         Ok(Self {
-            id,
+            id: secret_header(id)?,
             password: password.clone(),
         })
     }
@@ -163,7 +155,8 @@ impl SessionSource {
             self.logoff(&Session::new(partial, password)?).await;
         }
         let secrets = Secrets::new([password.expose()]);
-        Err(failure(LOGON_RULES, &response, &secrets).of_a_read())
+        let facts = error_facts(&response, &secrets);
+        Err(classify::failure(&NAMES, LOGON_RULES, &response, facts).of_a_read())
     }
 
     /// Returns whether the HMC has accepted the current password last.
@@ -254,17 +247,4 @@ fn is_refusal(failure: &Failure) -> bool {
         .as_deref()
         .map(|answered| answered.http_status);
     failure.reason == ErrorReason::UpstreamCredentialsRejected || status == Some(200)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Session;
-    use crate::config::secret::Secret;
-
-    #[test]
-    fn no_debug_of_a_request_shows_the_session() {
-        let session = Session::new("session-1", &Secret::new("password-1".to_owned()));
-        let shown = session.map(|session| format!("{:?}", session.header()));
-        assert_eq!(shown.ok().as_deref(), Some("Sensitive"));
-    }
 }

@@ -46,6 +46,7 @@ impl Refusals {
 }
 
 /// The guards of all HMCs, by account.
+#[derive(Default)]
 pub struct LogonGuards {
     file: Option<Arc<LogonFile>>,
     guards: BTreeMap<String, Arc<LogonGuard>>,

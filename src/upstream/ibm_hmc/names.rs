@@ -7,18 +7,13 @@ pub const NAMES: ResourceNames = ResourceNames {
     title: "the HMC",
     upstream: "ibm_hmc",
     collections: &[
-        Collection {
-            level: Level::Target,
-            resource_type: "useradmin/Hmc",
-            segment: "hmcs",
-            keys: &["hmc"],
-        },
-        Collection {
-            level: Level::User,
-            resource_type: "useradmin/HmcUser",
-            segment: "users",
-            keys: &["user_id", "user_name"],
-        },
+        Collection::new(Level::Target, "useradmin/Hmc", "hmcs", &["hmc"]),
+        Collection::new(
+            Level::User,
+            "useradmin/HmcUser",
+            "users",
+            &["user_id", "user_name"],
+        ),
     ],
 };
 

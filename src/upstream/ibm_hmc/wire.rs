@@ -1,7 +1,7 @@
 //! The HMC's documents, read with distrust. Its error bodies echo the request, session ID and all: nothing
 //! but status, reason and message is taken from them.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 use zeroize::Zeroizing;
 
 use crate::{
@@ -15,7 +15,7 @@ const USERS: &str = "/api/users/";
 const LEAST_SESSION: usize = 16;
 
 /// A user as the HMC describes it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HmcUser {
     /// Object ID.
     pub id: String,
@@ -25,26 +25,14 @@ pub struct HmcUser {
     pub kind: String,
 }
 
-fn object(response: &Response) -> Option<Map<String, Value>> {
-    match serde_json::from_slice(response.body.as_deref()?) {
-        Ok(Value::Object(object)) => Some(object),
-        _ => None,
-    }
-}
-
 /// The standard error body; `None` when the body is not one: a JSON object with the integers `http-status`,
 /// equal to the status line, and `reason`. What repeats `secrets` is not passed on.
 #[must_use]
 pub fn error(response: &Response, secrets: &Secrets) -> Option<HmcError> {
-    let object = object(response)?;
-    let number = |key| {
-        object
-            .get(key)?
-            .as_u64()
-            .and_then(|n| u32::try_from(n).ok())
-    };
+    let document = response.json();
+    let number = |key| u32::try_from(document[key].as_u64()?).ok();
     let http_status = number("http-status").filter(|n| *n == u32::from(response.status))?;
-    let message = object.get("message").and_then(Value::as_str).unwrap_or("");
+    let message = document["message"].as_str().unwrap_or_default();
     Some(HmcError {
         http_status,
         reason: number("reason")?,
@@ -55,8 +43,8 @@ pub fn error(response: &Response, secrets: &Secrets) -> Option<HmcError> {
 /// The session ID of a logon response.
 #[must_use]
 pub fn session(response: &Response) -> Option<Zeroizing<String>> {
-    let object = object(response)?;
-    let session = object.get("api-session")?.as_str()?;
+    let document = response.json();
+    let session = document["api-session"].as_str()?;
     let plain = !session.is_empty() && session.bytes().all(|b| b.is_ascii_graphic());
     plain.then(|| Zeroizing::new(session.to_owned()))
 }
@@ -64,17 +52,15 @@ pub fn session(response: &Response) -> Option<Zeroizing<String>> {
 /// Days until the password expires, if it does.
 #[must_use]
 pub fn password_expires(response: &Response) -> Option<i64> {
-    object(response)?
-        .get("password-expires")?
-        .as_i64()
-        .filter(|days| *days >= 0)
+    let days = response.json()["password-expires"].as_i64()?;
+    (days >= 0).then_some(days)
 }
 
 /// The user that `GET /api/users/{id}` describes. A name that repeats the session is none.
 #[must_use]
 pub fn user(response: &Response, id: &str, session: &str) -> Option<HmcUser> {
-    let object = object(response)?;
-    let text = |key| object.get(key).and_then(Value::as_str);
+    let document = response.json();
+    let text = |key| document[key].as_str();
     // A response about somebody else must not lend its name to this deletion.
     if text("object-id").is_some_and(|found| !found.eq_ignore_ascii_case(id)) {
         return None;
@@ -92,16 +78,13 @@ pub fn user(response: &Response, id: &str, session: &str) -> Option<HmcUser> {
 /// which repeats the session.
 #[must_use]
 pub fn users(response: &Response, session: &str) -> Option<Vec<HmcUser>> {
-    let object = object(response)?;
-    let list = object.get("users")?.as_array()?;
+    let document = response.json();
+    let list = document["users"].as_array()?;
     list.iter().map(|entry| listed(entry, session)).collect()
 }
 
 fn listed(entry: &Value, session: &str) -> Option<HmcUser> {
-    let text = |key| {
-        let text = entry.get(key).and_then(Value::as_str);
-        text.filter(|text| !is_told(text, session))
-    };
+    let text = |key| entry[key].as_str().filter(|text| !is_told(text, session));
     Some(HmcUser {
         id: text("object-uri")?
             .strip_prefix(USERS)

@@ -48,13 +48,14 @@ The first row that fits decides. \"Any other\" is any other error document of th
 also a page of a proxy, an empty body or none. Codes decide before statuses, because the documented status of a code is not
 always the one on the wire; but a 404 alone can say that something is absent, and a 5xx is judged by its status.
 Sources: D, \"Compute Node - Delete User\" of the Azure Batch REST API 2023-11-01.18.0; C, \"Batch Status and
-Error Codes\"; W, recorded answers of the service; H, HTTP itself.
+Error Codes\"; W, recorded responses of the service; HTTP, RFC 9110 and RFC 6585, with which C agrees for 429
+`TooManyRequests`, 500 `InternalError`, 501 `NotImplemented`, 503 `ServerBusy` and 505 `UnsupportedHttpVersion`.
 ";
 
 const HMC_SOURCES: &str = "\
 The first row that fits decides. Sources: D, \"Delete User\" of the HMC Web Services API; V, \"Common request
 validation reason codes\"; P, \"Common request processing reason codes\"; S, \"HTTP status codes\"; L, \"Change
-Logon Password\"; Z, the zhmcclient library; H, HTTP itself.
+Logon Password\"; Z, the zhmcclient library; HTTP, RFC 9110 and RFC 6585, with which S agrees.
 ";
 
 /// The whole file.

@@ -1,9 +1,7 @@
 //! Why there is no access token, as callers see it in the metadata key `cause`.
 
-use crate::{error::Failure, proto::ErrorReason};
+use crate::{error::Failure, proto::ErrorReason, upstream::static_credential::CREDENTIAL_UNUSABLE};
 
-/// A file or variable that the credential needs is missing or invalid.
-pub const CREDENTIAL_UNUSABLE: &str = "credential_unusable";
 /// Microsoft Entra refused a token, but with no known OAuth error.
 pub const CREDENTIAL_REFUSED: &str = "credential_refused";
 /// There was no connection to the token endpoint, or it was closed.

@@ -16,7 +16,7 @@ use url::Url;
 
 use super::{
     azure_cli,
-    causes::{CREDENTIAL_UNUSABLE, TOKEN_TIMED_OUT, rejected, unreachable},
+    causes::{TOKEN_TIMED_OUT, rejected, unreachable},
     endpoint::Exchange,
     federated,
     token::{Outcome, TOKEN, Token},
@@ -29,6 +29,7 @@ use crate::{
         client::Client,
         credential_cache::{Lease, Obtaining, Source},
         response::describe,
+        static_credential::CREDENTIAL_UNUSABLE,
     },
 };
 

@@ -1,0 +1,69 @@
+//! A credential that a file contains, such as a key or a token that does not expire.
+
+use std::sync::Mutex;
+
+use crate::{
+    config::secret::{Secret, SecretSource},
+    error::Failure,
+    proto::ErrorReason,
+};
+
+/// The `cause` of a failure because a file or variable that the credential needs is missing or invalid.
+pub const CREDENTIAL_UNUSABLE: &str = "credential_unusable";
+
+/// A secret that is read at its first use, and read again when the upstream refuses it.
+pub struct StaticCredential {
+    name: &'static str,
+    source: SecretSource,
+    check: fn(&Secret) -> Result<(), String>,
+    current: Mutex<Option<Secret>>,
+}
+
+impl StaticCredential {
+    /// Creates a credential that log lines call `name`. A secret that does not pass `check` is not used.
+    pub fn new(
+        name: &'static str,
+        source: SecretSource,
+        check: fn(&Secret) -> Result<(), String>,
+    ) -> Self {
+        Self {
+            name,
+            source,
+            check,
+            current: Mutex::new(None),
+        }
+    }
+
+    /// Returns the secret.
+    pub fn get(&self) -> Result<Secret, Failure> {
+        if let Some(secret) = crate::lock(&self.current).clone() {
+            return Ok(secret);
+        }
+        let secret = self.read()?;
+        *crate::lock(&self.current) = Some(secret.clone());
+        Ok(secret)
+    }
+
+    /// Reads the secret again after the upstream refused `refused`. Returns whether it is another one. The current secret
+    /// remains in use if the new one does not pass the check.
+    pub fn renew(&self, refused: &Secret) -> bool {
+        let Ok(secret) = self.read() else {
+            return false;
+        };
+        let changed = secret.expose().trim() != refused.expose().trim();
+        *crate::lock(&self.current) = Some(secret);
+        changed
+    }
+
+    fn read(&self) -> Result<Secret, Failure> {
+        let secret = self.source.read().map_err(|error| error.to_string());
+        let secret = secret.and_then(|secret| (self.check)(&secret).map(|()| secret));
+        secret.map_err(|error| Failure {
+            cause: Some(CREDENTIAL_UNUSABLE),
+            ..Failure::new(
+                ErrorReason::UpstreamCredentialsRejected,
+                format!("the {} cannot be used: {error}", self.name),
+            )
+        })
+    }
+}
