@@ -80,9 +80,10 @@ pub fn main() -> ExitCode {
     };
     let code = runtime.block_on(async {
         match arguments.command {
-            Command::CheckConfig { config } => match config::check(&config) {
+            Command::CheckConfig { config } => match config::check_file(&config) {
                 Ok(config) => {
                     config
+                        .source
                         .warnings
                         .iter()
                         .for_each(|warning| print_error(warning));
@@ -116,7 +117,7 @@ async fn serve(arguments: Serve) -> ExitCode {
     }
     match config {
         Some(config) => {
-            config.log_warnings();
+            config.source.log_warnings();
             run(config, |_, _| {}).await
         }
         #[cfg(feature = "sandbox")]

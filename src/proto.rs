@@ -35,38 +35,43 @@ fn usual_name(name: &mut String) {
     }
 }
 
-/// Names of the rpcs, in the order of the proto file, and of the fields of their requests.
-static NAMES: LazyLock<(Vec<String>, Vec<String>)> = LazyLock::new(|| {
+/// Names of the rpcs, in the order of the proto file, each with those of the fields and oneofs of its request.
+static NAMES: LazyLock<Vec<(String, Vec<String>)>> = LazyLock::new(|| {
     let set = FileDescriptorSet::decode(DESCRIPTORS).unwrap_or_default();
     let api = set.file.iter().find(|file| file.name() == API);
     let methods = api.into_iter().flat_map(|file| &file.service);
-    let methods: Vec<_> = methods.flat_map(|service| &service.method).collect();
-    let is_request = |name: &str| {
-        let input = |input: &str| input.rsplit('.').next() == Some(name);
-        methods.iter().any(|method| input(method.input_type()))
-    };
-    let messages = api.into_iter().flat_map(|file| &file.message_type);
-    let requests = messages.filter(|message| is_request(message.name()));
-    let fields = requests.flat_map(|request| {
-        let fields = request.field.iter().map(|field| field.name().to_owned());
-        let oneofs = request
-            .oneof_decl
-            .iter()
-            .map(|oneof| oneof.name().to_owned());
-        fields.chain(oneofs)
+    let methods = methods.flat_map(|service| &service.method);
+    let names = methods.map(|method| {
+        let request = method.input_type().rsplit('.').next();
+        let mut messages = api.into_iter().flat_map(|file| &file.message_type);
+        let message = messages.find(|message| message.name == request.map(str::to_owned));
+        let fields = message.into_iter().flat_map(|message| &message.field);
+        let oneofs = message.into_iter().flat_map(|message| &message.oneof_decl);
+        let fields = fields.map(|field| field.name().to_owned());
+        let fields = fields.chain(oneofs.map(|oneof| oneof.name().to_owned()));
+        (method.name().to_owned(), fields.collect())
     });
-    let names = methods.iter().map(|method| method.name().to_owned());
-    (names.collect(), fields.collect())
+    names.collect()
 });
 
 /// Returns the names of the rpcs.
 pub fn rpcs() -> impl Iterator<Item = &'static str> {
-    NAMES.0.iter().map(String::as_str)
+    NAMES.iter().map(|(rpc, _)| rpc.as_str())
 }
 
 /// Returns the names of the fields and oneofs of all requests.
 pub fn request_fields() -> impl Iterator<Item = &'static str> {
-    NAMES.1.iter().map(String::as_str)
+    NAMES
+        .iter()
+        .flat_map(|(_, fields)| fields)
+        .map(String::as_str)
+}
+
+/// Returns whether the request of an rpc has a field.
+#[must_use]
+pub fn has_field(rpc: &str, field: &str) -> bool {
+    let mut names = NAMES.iter();
+    names.any(|(name, fields)| name == rpc && fields.iter().any(|own| own == field))
 }
 
 /// Returns the encoded [`descriptors`].

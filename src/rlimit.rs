@@ -62,8 +62,8 @@ fn shared_by_callers(descriptors: u64, upstream: u64) -> u64 {
 
 /// Descriptors for upstream requests, if each has its own connection.
 fn needed_by_upstreams(config: &Config) -> u64 {
-    let targets = config.targets.all().into_iter();
-    targets.map(|target| u64::from(target.max_in_flight)).sum()
+    let limits = config.targets.max_in_flight();
+    limits.into_iter().map(u64::from).sum()
 }
 
 /// Descriptors for the admin port, the workers and the rest of the server.

@@ -77,7 +77,10 @@ impl Access {
     /// Logs entries of `[[callers]]` that are valid but probably mistakes.
     fn warn_of_unlikely_callers(&self, config: &Config) {
         // The sandbox has no file.
-        let callers = config.callers.iter().filter(|_| config.file.is_some());
+        let callers = config
+            .callers
+            .iter()
+            .filter(|_| config.source.path.is_some());
         for Caller { identity, .. } in callers {
             let why = match identity {
                 Identity::Anonymous if self.identity_required => {

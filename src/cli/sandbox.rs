@@ -20,9 +20,8 @@ use super::{
 use crate::{
     config::{
         self, Allow, Audit, AuditSink, BatchAccount, Caller, Config, Credential, Entra, EntraKind,
-        Hmc, Jwks, JwtIssuer, Target,
+        Hmc, Jwks, JwtIssuer, Settings, Target,
         secret::{Secret, SecretSource},
-        targets::Settings,
         tls::TlsFiles,
     },
     identity::Identity,

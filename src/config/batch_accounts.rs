@@ -1,10 +1,7 @@
 //! The keys that `[batch_accounts.ALIAS]` has alone.
 
-use std::path::PathBuf;
-
 use super::{
-    credential::{Credential, CredentialKeys, Entra, EntraKind},
-    secret::SecretSource,
+    credential::{Credential, CredentialKeys},
     table::table,
     targets::Settings,
     values::subtable,
@@ -24,25 +21,4 @@ impl Settings for BatchAccount {
     const URL: &'static str = "https://account.region.batch.azure.com";
     const TRUST: Trust = Trust::More;
     const MAX_IN_FLIGHT: u32 = 256;
-
-    fn secrets(&self) -> Vec<SecretSource> {
-        match &self.credential {
-            Credential::SharedKey { key: secret, .. }
-            | Credential::Entra(Entra {
-                kind: EntraKind::ClientSecret { secret, .. },
-                ..
-            }) => vec![secret.clone()],
-            Credential::Entra(_) => Vec::new(),
-        }
-    }
-
-    fn token_files(&self) -> Vec<PathBuf> {
-        match &self.credential {
-            Credential::Entra(Entra {
-                kind: EntraKind::WorkloadIdentity { token_file, .. },
-                ..
-            }) => token_file.iter().cloned().collect(),
-            _ => Vec::new(),
-        }
-    }
 }

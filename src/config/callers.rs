@@ -1,13 +1,8 @@
 //! `[[callers]]`.
 
-use std::collections::BTreeSet;
-
-use toml::Spanned;
-
 use super::{
-    jwt_issuers::JwtIssuer,
     reader::Reader,
-    table::table,
+    table::{Kind, table},
     urls,
     values::{choice, number, some_patterns, subtables, text},
 };
@@ -15,17 +10,17 @@ use crate::{
     identity::{Identity, MAX_BYTES},
     names,
     pattern::Pattern,
-    proto::rpcs,
+    proto,
 };
 
 table! {
-    /// `[[callers]]`
+    /// A caller with its permissions.
     #[table("callers")]
-    pub struct CallerKeys {
-        /// Who calls: a URI (such as a SPIFFE ID) or DNS name of the client certificate; `ISSUER#SUBJECT` of a token; or
-        /// `anonymous`, who is everybody while neither `client_ca_file` nor `[[jwt_issuers]]` is there.
-        identity: Spanned<String> = text().check(|text| check_identity(text)).spanned();
-        /// What this caller may do.
+    pub struct Caller {
+        /// The caller: a URI (such as a SPIFFE ID) or DNS name of the client certificate; `ISSUER#SUBJECT` of a token; or
+        /// `anonymous`, which is every caller if neither `client_ca_file` nor `[[jwt_issuers]]` is configured.
+        identity: Identity = identity();
+        /// The permissions of this caller.
         allow: Vec<Allow> = subtables();
         /// Maximum number of deletions of this caller in any period of 60 seconds, over all targets. Calls with
         /// `validate_only` and calls that end as `not_sent` do not count; a changed figure takes the deletions of the last
@@ -39,7 +34,7 @@ table! {
     #[table("callers.allow", check = check_pools)]
     pub struct Allow {
         /// The rpc.
-        rpc: &'static str = choice(rpcs().collect());
+        rpc: &'static str = choice(proto::rpcs().collect());
         /// Aliases; `*` stands for any text; case matters.
         targets: Vec<Pattern> = some_patterns();
         /// Pools, for `DeleteBatchNodeUser` alone; `*` stands for any text; case matters.
@@ -47,18 +42,23 @@ table! {
     }
 }
 
-/// A caller with its permissions.
-#[derive(Clone)]
-pub struct Caller {
-    /// Who it is.
-    pub identity: Identity,
-    /// What it may do.
-    pub allow: Vec<Allow>,
-    /// Maximum number of deletions in any 60 seconds.
-    pub deletes_per_minute: Option<u32>,
+fn identity() -> Kind<Identity> {
+    let text = text().check(|text| check_characters(text));
+    text.then(|reader, key, text| {
+        let identity = reader.identity(&text);
+        let checked = match &identity {
+            Identity::Certificate(name) => urls::check_certificate_name(name),
+            Identity::Token { subject, .. } => urls::check_template(subject),
+            Identity::Anonymous => Ok(()),
+        };
+        if let Err(error) = checked {
+            reader.invalid(key, error);
+        }
+        Some(identity)
+    })
 }
 
-fn check_identity(text: &str) -> Result<(), &'static str> {
+fn check_characters(text: &str) -> Result<(), &'static str> {
     if text.len() > MAX_BYTES {
         return Err("is longer than 256 bytes");
     }
@@ -68,37 +68,13 @@ fn check_identity(text: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
+/// Reports pools for an rpc whose request names none.
 fn check_pools(allow: &Allow, reader: &Reader<'_>) {
-    if allow.pools.is_some() && allow.rpc != "DeleteBatchNodeUser" {
-        reader.error(reader.key_span("pools"), "an HMC has no pools");
-    }
-}
-
-/// Returns the callers, whose identities depend on the issuers of tokens.
-pub fn callers(list: Vec<CallerKeys>, issuers: &[JwtIssuer], reader: &Reader<'_>) -> Vec<Caller> {
-    let mut seen = BTreeSet::new();
-    let mut callers = Vec::new();
-    for keys in list {
-        let (span, text) = (keys.identity.span(), keys.identity.into_inner());
-        let names = issuers.iter().map(|issuer| issuer.issuer.as_str());
-        let identity = Identity::parse(&text, names);
-        let checked = match &identity {
-            Identity::Certificate(name) => urls::check_certificate_name(name),
-            Identity::Token { subject, .. } => urls::check_template(subject),
-            Identity::Anonymous => Ok(()),
+    if allow.pools.is_some() && !proto::has_field(allow.rpc, "pool_id") {
+        let error = match allow.rpc {
+            "DeleteHmcUser" => "an HMC has no pools".to_owned(),
+            rpc => format!("the targets of {rpc} have no pools"),
         };
-        if let Err(error) = checked {
-            reader.error(span.clone(), format!("`identity` {error}"));
-        }
-        if !seen.insert(identity.to_string()) {
-            let remedy = "put all that it may do into one `allow`";
-            reader.error(span, format!("this caller is listed twice; {remedy}"));
-        }
-        callers.push(Caller {
-            identity,
-            allow: keys.allow,
-            deletes_per_minute: keys.deletes_per_minute,
-        });
+        reader.error(reader.key_span("pools"), error);
     }
-    callers
 }

@@ -1,15 +1,17 @@
 //! `[batch_accounts.ALIAS.credential]`, whose keys depend on its kind.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use url::Url;
 
 use super::{
-    files,
     reader::Reader,
     secret::{Form, SecretSource},
     table::{Kind, Table as _, table},
-    values::{choice, duration, identifier, origin, path, seconds, secret, text},
+    values::{choice, duration, identifier, origin, seconds, secret, text},
 };
 use crate::names;
 
@@ -101,7 +103,7 @@ table! {
         /// Application or user-assigned identity.
         client_id: Option<String> = identifier().optional("required by client_secret; environment (AZURE_CLIENT_ID) for workload_identity; system-assigned for managed_identity");
         /// The client secret; read again for each token.
-        secret_file: Option<SecretSource> = secret(Form::Text).optional("required by client_secret");
+        secret_file: Option<SecretSource> = secret("secret", Form::Text).optional("required by client_secret");
         /// The federated token of `workload_identity`; read again for each token.
         token_file: Option<PathBuf> = token_file().optional("environment (AZURE_FEDERATED_TOKEN_FILE)");
         /// The Entra authority, which `ca_file` of the account applies to, too. http is allowed for a loopback host only.
@@ -115,7 +117,7 @@ table! {
         /// The Batch account's name.
         account_name: Option<String> = account_name().optional("required by shared_key");
         /// The account's key in base64; read again when the account refuses it.
-        key_file: Option<SecretSource> = secret(Form::Base64).optional("required by shared_key");
+        key_file: Option<SecretSource> = secret("secret", Form::Base64).optional("required by shared_key");
     }
 }
 
@@ -139,18 +141,7 @@ fn account_name() -> Kind<String> {
 }
 
 fn token_file() -> Kind<PathBuf> {
-    path().then(|reader, key, path| {
-        let shown = files::shown(&path);
-        match files::read_secret(&path) {
-            Ok(token) => {
-                if let Some(doubt) = files::doubt(&token) {
-                    reader.warn(key, format!(": the token {doubt}{shown}"));
-                }
-            }
-            Err(error) => reader.invalid_content(key, format!("cannot be read: {error}{shown}")),
-        }
-        Some(path)
-    })
+    secret("token", Form::Text).then(|_, _, file| file.path().map(Path::to_owned))
 }
 
 /// Reports keys that the kind of credential lacks or does not read.

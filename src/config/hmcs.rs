@@ -18,7 +18,7 @@ table! {
         userid: String = identifier();
         /// Its password; read again at each logon.
         #[key("password_file")]
-        password: SecretSource = secret(Form::Text);
+        password: SecretSource = secret("secret", Form::Text);
         /// How long a logon may take before it is given up, and the next call begins another one.
         #[key("logon_timeout_seconds")]
         logon_timeout: Duration = seconds(1..=60).default(Self::LOGON_TIMEOUT).map(duration);
@@ -35,8 +35,4 @@ impl Settings for Hmc {
     const TRUST: Trust = Trust::Only;
     /// HMCs are small machines.
     const MAX_IN_FLIGHT: u32 = 8;
-
-    fn secrets(&self) -> Vec<SecretSource> {
-        vec![self.password.clone()]
-    }
 }

@@ -1,12 +1,8 @@
 //! `[[jwt_issuers]]`.
 
-use std::{
-    collections::BTreeSet,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use jsonwebtoken::Algorithm;
-use toml::Spanned;
 use url::Url;
 
 use super::{
@@ -14,7 +10,7 @@ use super::{
     reader::Reader,
     table::{Kind, table},
     urls::Shape,
-    values::{Roots, ca_file, identifier, path, texts, url},
+    values::{Roots, ca_file, flattened, identifier, path, texts, url},
 };
 use crate::{
     client_tls::Trust,
@@ -23,15 +19,24 @@ use crate::{
 };
 
 table! {
-    /// The keys of `[[jwt_issuers]]`.
+    /// An issuer of tokens.
     #[table("jwt_issuers", check = check)]
-    pub struct JwtIssuerKeys {
-        /// What the claim `iss` of a token must be, to the letter.
-        issuer: Spanned<String> = issuer().spanned();
-        /// What the claim `aud` must be, or hold: the name of this service at the issuer.
+    pub struct JwtIssuer {
+        /// The exact value of the claim `iss` of a token.
+        issuer: String = issuer();
+        /// The required value, or one of the values, of the claim `aud`: the name of this service at the issuer.
         audience: String = identifier();
-        /// What the header `alg` may be.
+        /// The permitted values of the header `alg`.
         algorithms: Vec<Algorithm> = algorithms().default_as("[\"RS256\", \"ES256\"]", vec![Algorithm::RS256, Algorithm::ES256]);
+        /// The place of the issuer's keys.
+        jwks: Jwks = flattened().then(jwks);
+    }
+}
+
+table! {
+    /// The keys that name the place of an issuer's keys.
+    #[table("jwt_issuers")]
+    struct JwksKeys {
         /// The issuer's keys as a JSON Web Key Set; read every 5 minutes and when a token names an unknown key. http is
         /// allowed for a loopback host only. RSA keys of 2048 to 8192 bits and keys of P-256, P-384 and Ed25519 are used;
         /// others are left out, with a warning.
@@ -44,31 +49,38 @@ table! {
     }
 }
 
-/// An issuer of tokens.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct JwtIssuer {
-    /// What `iss` must be.
-    pub issuer: String,
-    /// What `aud` must be, or hold.
-    pub audience: String,
-    /// What `alg` may be.
-    pub algorithms: Vec<Algorithm>,
-    /// Where the issuer's keys are.
-    pub jwks: Jwks,
-}
-
-/// Where an issuer's keys are.
+/// The place of an issuer's keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Jwks {
-    /// In a file.
+    /// A file.
     File(PathBuf),
-    /// On a server.
+    /// A server.
     Url {
         /// URL of the key set.
         url: Url,
         /// More authorities beside the system's.
         roots: Roots,
     },
+}
+
+fn jwks(reader: &Reader<'_>, _: &str, keys: JwksKeys) -> Option<Jwks> {
+    match (reader.has("jwks_file"), reader.has("jwks_url")) {
+        (true, false) => {
+            if reader.has("ca_file") {
+                reader.error(reader.key_span("ca_file"), "`ca_file` goes with `jwks_url`");
+            }
+            keys.jwks_file.map(Jwks::File)
+        }
+        (false, true) => Some(Jwks::Url {
+            url: keys.jwks_url?,
+            roots: keys.roots,
+        }),
+        _ => {
+            let error = "an issuer needs either `jwks_url` or `jwks_file`";
+            reader.error(reader.span(), error);
+            None
+        }
+    }
 }
 
 fn algorithms() -> Kind<Vec<Algorithm>> {
@@ -81,10 +93,8 @@ fn algorithms() -> Kind<Vec<Algorithm>> {
             }
             let mut algorithms = Vec::new();
             for text in texts {
-                let known = ALGORITHMS
-                    .into_iter()
-                    .find(|(name, _)| name == text.get_ref());
-                if let Some((_, algorithm)) = known {
+                let mut known = ALGORITHMS.into_iter();
+                if let Some((_, algorithm)) = known.find(|(name, _)| name == text.get_ref()) {
                     reader.reveal(&text.span());
                     algorithms.push(algorithm);
                 } else {
@@ -102,21 +112,9 @@ fn issuer() -> Kind<String> {
     })
 }
 
-fn check(keys: &JwtIssuerKeys, reader: &Reader<'_>) {
-    match (reader.has("jwks_file"), reader.has("jwks_url")) {
-        (true, false) => {
-            if reader.has("ca_file") {
-                reader.error(reader.key_span("ca_file"), "`ca_file` goes with `jwks_url`");
-            }
-            if let Some(path) = &keys.jwks_file {
-                check_key_set(path, &keys.algorithms, reader);
-            }
-        }
-        (false, true) => {}
-        _ => {
-            let error = "an issuer needs either `jwks_url` or `jwks_file`";
-            reader.error(reader.span(), error);
-        }
+fn check(issuer: &JwtIssuer, reader: &Reader<'_>) {
+    if let Jwks::File(path) = &issuer.jwks {
+        check_key_set(path, &issuer.algorithms, reader);
     }
 }
 
@@ -127,10 +125,8 @@ fn check_key_set(path: &Path, algorithms: &[Algorithm], reader: &Reader<'_>) {
     match keys {
         Ok(keys) => {
             if let Some(left_out) = keys.left_out() {
-                reader.warn(
-                    "jwks_file",
-                    format!(" has keys that are left out: {left_out}"),
-                );
+                let warning = format!(" has keys that are left out: {left_out}");
+                reader.warn("jwks_file", warning);
             }
             // An empty list of algorithms is an error already.
             if !algorithms.is_empty() && !keys.serves(algorithms) {
@@ -140,30 +136,4 @@ fn check_key_set(path: &Path, algorithms: &[Algorithm], reader: &Reader<'_>) {
         }
         Err(error) => reader.invalid_content("jwks_file", error),
     }
-}
-
-/// Returns the issuers, and reports those that are listed twice.
-pub fn issuers(list: Vec<JwtIssuerKeys>, reader: &Reader<'_>) -> Vec<JwtIssuer> {
-    let mut seen = BTreeSet::new();
-    let mut issuers = Vec::new();
-    for keys in list {
-        if !seen.insert(keys.issuer.get_ref().clone()) {
-            reader.error(keys.issuer.span(), "this issuer is listed twice");
-        }
-        let jwks = match (keys.jwks_file, keys.jwks_url) {
-            (Some(path), _) => Jwks::File(path),
-            (None, Some(url)) => Jwks::Url {
-                url,
-                roots: keys.roots,
-            },
-            (None, None) => continue,
-        };
-        issuers.push(JwtIssuer {
-            issuer: keys.issuer.into_inner(),
-            audience: keys.audience,
-            algorithms: keys.algorithms,
-            jwks,
-        });
-    }
-    issuers
 }

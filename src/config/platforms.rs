@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{
     table::table,
-    targets::{Resources, Target, targets},
+    targets::{Target, targets},
 };
 
 /// Lists the platforms: the table of the file, and the type of the keys that the platform has alone.
@@ -22,12 +22,12 @@ macro_rules! platforms {
             /// Names of the tables in the file.
             pub const TABLES: &[&str] = &[$(stringify!($field)),+];
 
-            /// Returns what the server needs to know of each target, whatever its platform.
+            /// Returns the maximum number of calls in flight of each target.
             #[must_use]
-            pub fn all(&self) -> Vec<Resources<'_>> {
-                let mut all = Vec::new();
-                $(all.extend(self.$field.values().map(Target::resources));)+
-                all
+            pub fn max_in_flight(&self) -> Vec<u32> {
+                let mut limits = Vec::new();
+                $(limits.extend(self.$field.values().map(|target| target.max_in_flight));)+
+                limits
             }
         }
     };

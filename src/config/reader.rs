@@ -1,6 +1,11 @@
 //! Access to one TOML table of the file. Every error is reported at its place, and reading continues.
 
-use std::{cell::RefCell, fmt::Display, ops::Range, path::Path};
+use std::{
+    cell::{RefCell, RefMut},
+    fmt::Display,
+    ops::Range,
+    path::Path,
+};
 
 use toml::{
     Spanned,
@@ -10,16 +15,41 @@ use toml::{
 use super::{
     diagnostics::Diagnostics,
     schema::{self, Key},
+    source::Source,
 };
+use crate::identity::Identity;
 
-/// What all tables of a file share.
+/// State that the readers of all tables of a file share.
 pub struct Context<'a> {
     /// Folder that relative paths start at.
-    pub folder: &'a Path,
-    /// All keys that there are.
-    pub keys: &'static [Key],
-    /// Errors and warnings.
-    pub diagnostics: RefCell<Diagnostics>,
+    folder: &'a Path,
+    root: &'a DeTable<'a>,
+    /// All keys that a file can have.
+    keys: &'static [Key],
+    diagnostics: RefCell<Diagnostics>,
+    source: RefCell<Source>,
+}
+
+impl<'a> Context<'a> {
+    pub fn new(
+        path: &'a Path,
+        root: &'a DeTable<'a>,
+        keys: &'static [Key],
+        diagnostics: Diagnostics,
+    ) -> Self {
+        Self {
+            folder: path.parent().unwrap_or(Path::new("")),
+            root,
+            keys,
+            diagnostics: RefCell::new(diagnostics),
+            source: RefCell::default(),
+        }
+    }
+
+    /// Returns the errors and warnings, and the files that were read.
+    pub fn into_results(self) -> (Diagnostics, Source) {
+        (self.diagnostics.into_inner(), self.source.into_inner())
+    }
 }
 
 /// One table of the file.
@@ -70,6 +100,36 @@ impl<'a> Reader<'a> {
     /// Returns the folder that relative paths start at.
     pub fn folder(&self) -> &'a Path {
         self.context.folder
+    }
+
+    /// Returns the record of the files that the configuration names.
+    pub fn source(&self) -> RefMut<'a, Source> {
+        self.context.source.borrow_mut()
+    }
+
+    /// Returns the texts that a key has in the tables of a list at the top level of the file.
+    pub fn texts_in_list(
+        &self,
+        list: &str,
+        key: &'static str,
+    ) -> impl Iterator<Item = Spanned<&'a str>> + use<'a> {
+        let list = self.context.root.get(list);
+        let list = list.and_then(|list| list.get_ref().as_array());
+        list.into_iter().flatten().filter_map(move |item| {
+            let value = item.get_ref().as_table()?.get(key)?;
+            Some(Spanned::new(value.span(), value.get_ref().as_str()?))
+        })
+    }
+
+    /// Returns the caller that a text names, which depends on the issuers of tokens in the file.
+    pub fn identity(&self, text: &str) -> Identity {
+        let issuers = self.texts_in_list("jwt_issuers", "issuer");
+        Identity::parse(text, issuers.map(Spanned::into_inner))
+    }
+
+    /// Returns whether an error was reported in any table.
+    pub fn has_errors(&self) -> bool {
+        !self.context.diagnostics.borrow().is_empty()
     }
 
     /// Returns the place of the table's name.

@@ -1,9 +1,7 @@
 //! Tables of the configuration file. [`table!`] declares each key once: its row is the field of the checked configuration,
 //! the entry in `docs/configuration.md`, and the reader.
 
-use std::{fmt::Display, ops::Range};
-
-use toml::Spanned;
+use std::fmt::Display;
 
 use super::{reader::Reader, schema::Key};
 
@@ -38,6 +36,7 @@ macro_rules! table {
     ) => {
         $(#[doc = $about])+
         #[derive(Clone)]
+        #[allow(clippy::struct_field_names, reason = "fields have the names of keys")]
         $visibility struct $table $(<$own: $bound>)? {
             $($(#[doc = $doc])+ pub $field: $type,)+
         }
@@ -197,14 +196,6 @@ impl<T: 'static> Kind<T> {
                 reader.invalid(key, error);
             }
             Some(value)
-        })
-    }
-
-    /// Keeps the place of values in the file.
-    pub fn spanned(self) -> Kind<Spanned<T>> {
-        self.then(|reader, key, value| {
-            let span: Range<usize> = reader.value_span(key);
-            Some(Spanned::new(span, value))
         })
     }
 

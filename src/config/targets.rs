@@ -1,12 +1,11 @@
 //! The keys that the targets of all platforms have.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::collections::BTreeMap;
 
 use toml::de::DeValue;
 use url::Url;
 
 use super::{
-    secret::SecretSource,
     table::{Kind, Table, table},
     values::{Roots, ca_file, flattened, number, origin, patterns},
 };
@@ -20,14 +19,6 @@ pub trait Settings: Table + Clone + 'static {
     const TRUST: Trust;
     /// Default of `max_in_flight`.
     const MAX_IN_FLIGHT: u32;
-
-    /// Returns the sources of secrets.
-    fn secrets(&self) -> Vec<SecretSource>;
-
-    /// Returns the files that a library reads by itself.
-    fn token_files(&self) -> Vec<PathBuf> {
-        Vec::new()
-    }
 }
 
 table! {
@@ -64,18 +55,6 @@ pub struct BulkheadLimits {
     pub queued: u32,
 }
 
-/// What the server needs to know of a target, whatever its platform.
-pub struct Resources<'a> {
-    /// Authorities.
-    pub roots: &'a Roots,
-    /// Maximum number of calls at a time.
-    pub max_in_flight: u32,
-    /// Sources of secrets.
-    pub secrets: Vec<SecretSource>,
-    /// Files that a library reads by itself.
-    pub token_files: Vec<PathBuf>,
-}
-
 impl<S: Settings> Target<S> {
     /// Creates a target with the defaults of its platform.
     #[must_use]
@@ -96,16 +75,6 @@ impl<S: Settings> Target<S> {
         BulkheadLimits {
             in_flight: self.max_in_flight,
             queued: self.max_queued,
-        }
-    }
-
-    /// Returns what the server needs to know of the target.
-    pub fn resources(&self) -> Resources<'_> {
-        Resources {
-            roots: &self.roots,
-            max_in_flight: self.max_in_flight,
-            secrets: self.own.secrets(),
-            token_files: self.own.token_files(),
         }
     }
 }

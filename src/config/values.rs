@@ -13,7 +13,7 @@ use super::{
     table::{Kind, Table},
     urls::{self, Shape},
 };
-use crate::{client_tls::Trust, pattern::Pattern};
+use crate::{client_tls::Trust, file_fingerprint::FileFingerprint, pattern::Pattern};
 
 /// `true` or `false`.
 pub fn flag() -> Kind<bool> {
@@ -200,10 +200,16 @@ pub fn url(
     })
 }
 
-/// The path of a file. A relative path starts at the folder of the configuration file.
+/// The path of a file, whose state is recorded before it is read. A relative path starts at the folder of the
+/// configuration file.
 pub fn path() -> Kind<PathBuf> {
     text().format("path").then(|reader, key, text| {
         let path = reader.folder().join(text);
+        let fingerprint = FileFingerprint::of(&path);
+        reader
+            .source()
+            .fingerprints
+            .insert(path.clone(), fingerprint);
         if files::exists(&path) {
             reader.reveal_value(key);
         }
@@ -216,8 +222,9 @@ pub fn pem_path() -> Kind<PathBuf> {
     path().format("path of a PEM file")
 }
 
-/// The file of a secret. It must be usable now, so that a wrong path is not found by the first call only.
-pub fn secret(form: Form) -> Kind<SecretSource> {
+/// The file of a secret, which messages call `noun`; it is watched for changes. It is read now, so that a wrong path is
+/// reported before the first call needs the secret.
+pub fn secret(noun: &'static str, form: Form) -> Kind<SecretSource> {
     path().then(move |reader, key, path| {
         let shown = files::shown(&path);
         let source = SecretSource::file(path, form);
@@ -231,10 +238,11 @@ pub fn secret(form: Form) -> Kind<SecretSource> {
                 let secret = source.known();
                 let doubt = secret.and_then(|secret| files::doubt(secret.expose()));
                 if let Some(doubt) = doubt {
-                    reader.warn(key, format!(": the secret {doubt}{shown}"));
+                    reader.warn(key, format!(": the {noun} {doubt}{shown}"));
                 }
             }
         }
+        reader.source().secrets.push(source.clone());
         Some(source)
     })
 }
@@ -267,6 +275,7 @@ pub fn ca_file(trust: Trust) -> Kind<Roots> {
                 Vec::new()
             }
         };
+        reader.source().ca_files.push(path.clone());
         Some(Roots {
             file: Some(path),
             certificates,

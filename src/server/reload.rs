@@ -16,7 +16,7 @@ use toml::Table;
 
 use super::tls::Tls;
 use crate::{
-    config::{self, Config, files},
+    config::{self, Config},
     file_fingerprint::FileFingerprint,
     metrics::{Content, Metrics},
     service::Shared,
@@ -148,7 +148,7 @@ pub fn watched(config: &Config, shared: &Arc<Shared>, tls: Option<&Arc<Tls>>) ->
     let mut watched = Vec::new();
     let mut watch = |what, files: Vec<PathBuf>, read: Read| {
         let files = files.into_iter().map(|path| {
-            let read = config.stamps.get(&path).cloned();
+            let read = config.source.fingerprints.get(&path).cloned();
             let read = read.unwrap_or_else(|| FileFingerprint::of(&path));
             WatchedFile::new(path, read)
         });
@@ -163,23 +163,17 @@ pub fn watched(config: &Config, shared: &Arc<Shared>, tls: Option<&Arc<Tls>>) ->
         let (files, tls) = (tls.files().paths(), Arc::clone(tls));
         watch("tls", files, Box::new(move || tls.reload().map(|()| None)));
     }
-    if let Some(file) = config.file.clone() {
+    if let Some(file) = config.source.path.clone() {
         let (shared, mut restart_keys) = (Arc::clone(shared), RestartKeys::new(config));
         let read = Box::new(move || configuration(&file, &shared, &mut restart_keys).map(Some));
-        watch("configuration", config.files(), read);
+        watch("configuration", config.source.files(), read);
     }
-    for secret in config.secrets() {
+    for secret in config.source.secrets.clone() {
         if let Some(file) = secret.path().map(Path::to_owned) {
             let check = move || secret.check().map_err(|error| error.to_string());
             let read = move || check().map(|()| None);
             watch("secret", vec![file], Box::new(read));
         }
-    }
-    for file in config.token_files() {
-        let path = file.clone();
-        let check = move || files::read_secret(&path).map_err(|error| error.to_string());
-        let read = move || check().map(|_| None);
-        watch("secret", vec![file], Box::new(read));
     }
     watched
 }
@@ -193,14 +187,14 @@ struct RestartKeys {
 impl RestartKeys {
     fn new(config: &Config) -> Self {
         Self {
-            running: config.fixed.clone(),
+            running: config.source.restart_keys.clone(),
             reported: Vec::new(),
         }
     }
 
     /// Logs the keys that differ from the running configuration, if they have changed since the last report.
     fn report(&mut self, config: &Config, metrics: &Metrics) {
-        let keys = config::differences(&self.running, &config.fixed);
+        let keys = config::differences(&self.running, &config.source.restart_keys);
         metrics.reloads.restart_needed(!keys.is_empty());
         if keys == self.reported {
             return;
@@ -223,10 +217,10 @@ fn configuration(
     restart_keys: &mut RestartKeys,
 ) -> Result<Vec<PathBuf>, String> {
     let config = config::load_again(file).map_err(|faults| faults.brief())?;
-    config.log_warnings();
+    config.source.log_warnings();
     shared.apply_config(&config)?;
     restart_keys.report(&config, &shared.metrics);
-    Ok(config.files())
+    Ok(config.source.files())
 }
 
 /// Checks the files until it is dropped.

@@ -15,7 +15,7 @@ use super::{
     retry_budget::RetryBudget,
 };
 use crate::{
-    config::{Config, Roots, Target, targets::Settings},
+    config::{Config, Roots, Settings, Target},
     error::{Failure, resource::ResourceNames, rule::Rule},
     metrics::{CredentialState, Requests},
 };

@@ -16,7 +16,7 @@ use super::{
     retry::Retries,
 };
 use crate::{
-    config::{self, Roots, targets::Settings as _},
+    config::{self, Roots, Settings as _},
     error::{Effect, Failure, Repeat},
     metrics::{Requests, TargetState},
     pattern::Pattern,

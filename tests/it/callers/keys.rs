@@ -228,7 +228,7 @@ fn a_key_that_is_left_out_is_named_with_its_cause() {
         fs::write(folder.join("issuer.jwks"), set(keys)).unwrap();
         let config = config::parse(&folder.join("useradmin.toml"), &text);
         config
-            .map(|config| config.warnings)
+            .map(|config| config.source.warnings)
             .map_err(|faults| faults.brief())
     };
     let good = Signer::es256("good").jwk();

@@ -223,7 +223,7 @@ fn a_doubtful_secret_has_a_warning() {
             let config = folder
                 .parse(&text)
                 .unwrap_or_else(|faults| panic!("{faults}"));
-            let warnings = config.warnings;
+            let warnings = config.source.warnings;
             assert_eq!(
                 warnings.len(),
                 usize::from(part.is_some()),
@@ -255,7 +255,9 @@ fn a_configuration_can_be_a_pipe() {
         let path = pipe.clone();
         // A writer whose reader stops early fails, as it should.
         let writer = std::thread::spawn(move || drop(fs::write(path, content)));
-        let checked = config::check(&pipe).err().map(|faults| faults.to_string());
+        let checked = config::check_file(&pipe)
+            .err()
+            .map(|faults| faults.to_string());
         writer.join().unwrap();
         checked
     };

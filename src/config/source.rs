@@ -1,0 +1,78 @@
+//! The origin of a configuration: its file, the files that it names, and the keys that take effect at a restart.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
+
+use toml::{Table, Value};
+
+use super::secret::SecretSource;
+use crate::file_fingerprint::FileFingerprint;
+
+/// Origin of a configuration. The readers of the keys add every file that they read.
+#[derive(Clone, Default)]
+pub struct Source {
+    /// The configuration file; `None` if the configuration was created in this process.
+    pub path: Option<PathBuf>,
+    /// Each file as it was before it was read.
+    pub fingerprints: BTreeMap<PathBuf, FileFingerprint>,
+    /// Files of certificate authorities. Their content is part of the configuration.
+    pub ca_files: Vec<PathBuf>,
+    /// Files that hold secrets.
+    pub secrets: Vec<SecretSource>,
+    /// The keys that take effect at a restart only.
+    pub restart_keys: Table,
+    /// Warnings, with file, line and column.
+    pub warnings: Vec<String>,
+}
+
+impl Source {
+    /// Returns the files whose change requires the configuration to be read again.
+    #[must_use]
+    pub fn files(&self) -> Vec<PathBuf> {
+        self.path.iter().chain(&self.ca_files).cloned().collect()
+    }
+
+    /// Logs the warnings.
+    pub fn log_warnings(&self) {
+        for warning in &self.warnings {
+            tracing::warn!(warning, "configuration warning");
+        }
+    }
+}
+
+/// Returns the keys of a valid file with these tables of targets, without those that take effect when the file changes.
+pub(super) fn restart_keys(text: &str, targets: &[&str]) -> Table {
+    let mut file: Table = text.parse().unwrap_or_default();
+    for key in ["callers", "jwt_issuers"] {
+        file.remove(key);
+    }
+    for table in targets {
+        let targets = file.get_mut(*table).and_then(Value::as_table_mut);
+        for (_, target) in targets.into_iter().flatten() {
+            if let Some(target) = target.as_table_mut() {
+                target.remove("protected_users");
+            }
+        }
+    }
+    file
+}
+
+/// Returns the keys, with the names of their tables, whose values differ.
+#[must_use]
+pub fn differences(before: &Table, after: &Table) -> Vec<String> {
+    let keys: BTreeSet<_> = before.keys().chain(after.keys()).collect();
+    let mut names = Vec::new();
+    for key in keys {
+        match (before.get(key), after.get(key)) {
+            (Some(before), Some(after)) if before == after => {}
+            (Some(Value::Table(before)), Some(Value::Table(after))) => {
+                let inner = differences(before, after).into_iter();
+                names.extend(inner.map(|name| format!("{key}.{name}")));
+            }
+            _ => names.push(key.clone()),
+        }
+    }
+    names
+}
