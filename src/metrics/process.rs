@@ -17,7 +17,7 @@ use rustix::{
 #[derive(Debug)]
 pub struct Process;
 
-/// Fields of `/proc/self/stat` behind the name, which may hold anything (proc(5)).
+/// Fields of `/proc/self/stat` after the name, which may contain any character (proc(5)).
 struct Stat {
     cpu_seconds: f64,
     start_seconds: f64,
@@ -29,7 +29,7 @@ impl Stat {
         let stat = fs::read_to_string("/proc/self/stat").ok()?;
         let (_, fields) = stat.rsplit_once(") ")?;
         let fields: Vec<&str> = fields.split(' ').collect();
-        // Field 3, the state, is the first behind the name.
+        // Field 3, the state, is the first after the name.
         let field = |number: usize| fields.get(number - 3)?.parse::<f64>().ok();
         #[allow(clippy::cast_precision_loss, reason = "small numbers")]
         let (ticks, page) = (clock_ticks_per_second() as f64, page_size() as f64);
@@ -51,13 +51,13 @@ fn boot_time() -> Option<f64> {
 #[allow(clippy::cast_precision_loss, reason = "small numbers")]
 fn open_files() -> Option<f64> {
     let open = fs::read_dir("/proc/self/fd").ok()?;
-    // The folder itself is open meanwhile.
+    // The folder itself is open during the count.
     Some(open.count().saturating_sub(1) as f64)
 }
 
 #[allow(clippy::cast_precision_loss, reason = "small numbers")]
-fn most_files() -> Option<f64> {
-    getrlimit(Resource::Nofile).current.map(|most| most as f64)
+fn max_files() -> Option<f64> {
+    getrlimit(Resource::Nofile).current.map(|max| max as f64)
 }
 
 impl Collector for Process {
@@ -95,7 +95,7 @@ impl Collector for Process {
                 "process_max_fds",
                 "File descriptors that may be open",
                 None,
-                most_files(),
+                max_files(),
             ),
         ];
         for (name, help, unit, value) in gauges {

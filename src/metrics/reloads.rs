@@ -1,79 +1,71 @@
 //! Metrics of files that are reloaded when they change.
 
-use std::{
-    sync::{Arc, atomic::AtomicU64},
-    time::SystemTime,
-};
+use std::{sync::atomic::AtomicU64, time::SystemTime};
 
 use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge},
-    registry::{Registry, Unit},
+    registry::Registry,
 };
 
-use super::labels::Labels;
+use super::registry::{Labels, RegistryExt as _};
 
 const OK: &str = "ok";
 const FAILED: &str = "failed";
 
-/// Seconds since 1970 do not fit a gauge of 32 bits, and whole ones are enough.
-type Seconds = Gauge<u64, AtomicU64>;
+/// Seconds since 1970.
+type Time = Gauge<u64, AtomicU64>;
 
 /// Metrics of all contents.
-#[derive(Default)]
+#[derive(Clone)]
 pub struct Reloads {
     read: Family<Labels<2>, Counter>,
     stale: Family<Labels<1>, Gauge>,
-    reloaded_at: Family<Labels<1>, Seconds>,
-    looked_at: Seconds,
+    reloaded_at: Family<Labels<1>, Time>,
+    checked_at: Time,
     restart_needed: Gauge,
 }
 
 impl Reloads {
-    pub(super) fn register(&self, registry: &mut Registry) {
-        registry.register(
-            "reloads",
-            "Changed files that were read again, by what they hold and by result (ok, failed)",
-            self.read.clone(),
-        );
-        registry.register(
-            "reload_stale",
-            "How many contents are in use although the present ones are bad",
-            self.stale.clone(),
-        );
-        registry.register_with_unit(
-            "reload_last_success_timestamp",
-            "When the content in use was read, in seconds since 1970",
-            Unit::Seconds,
-            self.reloaded_at.clone(),
-        );
-        registry.register_with_unit(
-            "reload_last_look_timestamp",
-            "When files were last looked at, in seconds since 1970",
-            Unit::Seconds,
-            self.looked_at.clone(),
-        );
-        registry.register(
-            "restart_needed",
-            "1 while the configuration file says something that takes effect at a restart",
-            self.restart_needed.clone(),
-        );
+    pub(super) fn new(registry: &mut Registry) -> Self {
+        Self {
+            read: registry.metric(
+                "reloads",
+                "Changed files that were read again, by their content and by result (ok, failed)",
+            ),
+            stale: registry.metric(
+                "reload_stale",
+                "Number of contents in use although the present ones are invalid",
+            ),
+            reloaded_at: registry.seconds(
+                "reload_last_success_timestamp",
+                "When the content in use was read, in seconds since 1970",
+                Family::default(),
+            ),
+            checked_at: registry.seconds(
+                "reload_last_look_timestamp",
+                "When files were last checked, in seconds since 1970",
+                Time::default(),
+            ),
+            restart_needed: registry.metric(
+                "restart_needed",
+                "1 while the configuration file has a change that takes effect at a restart",
+            ),
+        }
     }
 
     /// Creates the metrics of a content, such as `tls`.
     #[must_use]
-    pub fn content(self: &Arc<Self>, what: &'static str) -> Content {
+    pub fn content(&self, what: &'static str) -> Content {
         // The counters exist from the start, so that the first change shows as an increase.
         drop(self.stale.get_or_create(&[("what", what)]));
         for result in [OK, FAILED] {
-            drop(
-                self.read
-                    .get_or_create(&[("what", what), ("result", result)]),
-            );
+            let labels = [("what", what), ("result", result)];
+            drop(self.read.get_or_create(&labels));
         }
         Content {
             what,
             stale: false,
-            reloads: Arc::clone(self),
+            reloads: self.clone(),
         }
     }
 
@@ -83,12 +75,12 @@ impl Reloads {
     }
 
     /// Records that the files have been checked.
-    pub fn looked(&self) {
-        self.looked_at.set(now());
+    pub(crate) fn looked(&self) {
+        self.checked_at.set(now());
     }
 
     /// Sets whether the configuration file contains changes that need a restart.
-    pub fn restart_needed(&self, needed: bool) {
+    pub(crate) fn restart_needed(&self, needed: bool) {
         self.restart_needed.set(needed.into());
     }
 }
@@ -97,7 +89,7 @@ impl Reloads {
 pub struct Content {
     what: &'static str,
     stale: bool,
-    reloads: Arc<Reloads>,
+    reloads: Reloads,
 }
 
 impl Content {
@@ -108,7 +100,7 @@ impl Content {
     }
 
     /// Records that the content in use is the current one.
-    pub fn confirmed(&mut self) {
+    pub(crate) fn confirmed(&mut self) {
         let gauge = &self.reloads.reloaded_at;
         gauge.get_or_create(&[("what", self.what)]).set(now());
         self.set_stale(false);
@@ -122,11 +114,7 @@ impl Content {
 
     fn set_stale(&mut self, stale: bool) {
         let gauge = self.reloads.stale.get_or_create(&[("what", self.what)]);
-        match (self.stale, stale) {
-            (false, true) => gauge.inc(),
-            (true, false) => gauge.dec(),
-            _ => 0,
-        };
+        gauge.inc_by(i64::from(stale) - i64::from(self.stale));
         self.stale = stale;
     }
 }
@@ -137,7 +125,6 @@ impl Drop for Content {
     }
 }
 
-/// Seconds since 1970.
 fn now() -> u64 {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     now.unwrap_or_default().as_secs()

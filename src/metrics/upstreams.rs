@@ -12,20 +12,51 @@ use std::{
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
-    registry::{Registry, Unit},
+    registry::Registry,
 };
 
-use super::labels::Labels;
+use super::registry::{Labels, RegistryExt as _};
 
 /// Bounds in seconds, up to the longest call.
 const BUCKETS: [f64; 13] = [
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
 ];
 
-type Real = Gauge<f64, AtomicU64>;
-type Histograms = Family<(Target, Labels<1>), Histogram, fn() -> Histogram>;
+/// Name, help and value.
+type TargetGauge = (&'static str, &'static str, fn(&State) -> u32);
+
+/// Gauges of a target that are set at each scrape.
+const GAUGES: [TargetGauge; 5] = [
+    (
+        "in_flight",
+        "Requests that hold a permit of the bulkhead",
+        |state| state.in_flight,
+    ),
+    (
+        "max_in_flight",
+        "Permits of the bulkhead (max_in_flight)",
+        |state| state.max_in_flight,
+    ),
+    (
+        "queued",
+        "Requests that wait for a permit of the bulkhead",
+        |state| state.queued,
+    ),
+    (
+        "max_queued",
+        "Maximum number of requests that wait for a permit of the bulkhead (max_queued)",
+        |state| state.max_queued,
+    ),
+    (
+        "breaker_open",
+        "1 while the circuit breaker admits probes only",
+        |state| state.breaker_open.into(),
+    ),
+];
+
+type FloatGauge = Gauge<f64, AtomicU64>;
 /// `operation` and `result`.
-type Ended = (Labels<1>, [(&'static str, End); 1]);
+type RequestLabels = (Labels<1>, [(&'static str, End); 1]);
 
 /// A configured target.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -55,24 +86,17 @@ impl EncodeLabelValue for End {
 }
 
 /// Metrics of all targets.
+#[derive(Clone)]
 pub struct Upstreams {
-    requests: Family<(Target, Ended), Counter>,
-    seconds: Histograms,
+    requests: Family<(Target, RequestLabels), Counter>,
+    durations: Family<(Target, Labels<1>), Histogram, fn() -> Histogram>,
     renewals: Family<(Target, Labels<2>), Counter>,
-    states: States,
-}
-
-#[derive(Default)]
-struct States {
-    in_flight: Family<Target, Gauge>,
-    most_in_flight: Family<Target, Gauge>,
-    queued: Family<Target, Gauge>,
-    most_queued: Family<Target, Gauge>,
-    breaker_open: Family<Target, Gauge>,
+    /// In the order of [`GAUGES`].
+    gauges: [Family<Target, Gauge>; GAUGES.len()],
     openings: Family<Target, Counter>,
-    retry_budget: Family<Target, Real>,
-    credential_age: Family<(Target, Labels<1>), Real>,
-    credential_left: Family<(Target, Labels<1>), Real>,
+    retry_budget: Family<Target, FloatGauge>,
+    credential_age: Family<(Target, Labels<1>), FloatGauge>,
+    credential_expires_in: Family<(Target, Labels<1>), FloatGauge>,
 }
 
 /// State of a target.
@@ -81,11 +105,11 @@ pub struct State {
     /// Requests in flight.
     pub in_flight: u32,
     /// Maximum of `in_flight`.
-    pub most_in_flight: u32,
+    pub max_in_flight: u32,
     /// Requests that wait for a permit of the bulkhead.
     pub queued: u32,
     /// Maximum of `queued`.
-    pub most_queued: u32,
+    pub max_queued: u32,
     /// Whether the circuit breaker is open.
     pub breaker_open: bool,
     /// Number of times that the circuit breaker has opened.
@@ -107,127 +131,63 @@ pub struct Credential {
     pub left: Option<Duration>,
 }
 
-fn histogram() -> Histogram {
-    Histogram::new(BUCKETS)
-}
-
-impl Default for Upstreams {
-    fn default() -> Self {
+impl Upstreams {
+    pub(super) fn new(registry: &mut Registry) -> Self {
+        let registry = registry.sub_registry_with_prefix("upstream");
         Self {
-            requests: Family::default(),
-            seconds: Family::new_with_constructor(histogram),
-            renewals: Family::default(),
-            states: States::default(),
+            requests: registry.metric(
+                "requests",
+                "Requests that have ended, by operation and result: an HTTP status, or why there is none",
+            ),
+            durations: registry.seconds(
+                "request_duration",
+                "How long requests took, by operation, from before the connection to the end of the response",
+                Family::new_with_constructor(|| Histogram::new(BUCKETS)),
+            ),
+            renewals: registry.metric(
+                "credential_renewals",
+                "Tokens and sessions that were requested, by result (ok, failed)",
+            ),
+            gauges: GAUGES.map(|(name, help, _)| registry.metric(name, help)),
+            openings: registry.metric(
+                "breaker_openings",
+                "How often the circuit breaker has opened",
+            ),
+            retry_budget: registry.metric(
+                "retry_budget",
+                "Retries that the budget allows now, at most 10",
+            ),
+            credential_age: registry.seconds(
+                "credential_age",
+                "Age of the token or session in use",
+                Family::default(),
+            ),
+            credential_expires_in: registry.seconds(
+                "credential_expires_in",
+                "Time until the token in use expires",
+                Family::default(),
+            ),
         }
     }
-}
 
-impl Upstreams {
-    pub(super) fn register(&self, registry: &mut Registry) {
-        let registry = registry.sub_registry_with_prefix("upstream");
-        registry.register(
-            "requests",
-            "Requests that have ended, by operation and result: an HTTP status, or why there is none",
-            self.requests.clone(),
-        );
-        registry.register_with_unit(
-            "request_duration",
-            "How long requests took, by operation, from before the connection to the end of the answer",
-            Unit::Seconds,
-            self.seconds.clone(),
-        );
-        registry.register(
-            "credential_renewals",
-            "Tokens and sessions that were asked for, by result (ok, failed)",
-            self.renewals.clone(),
-        );
-        self.states.register(registry);
-    }
-
-    /// Creates the counters of requests to this target.
+    /// Returns the metrics of requests to this target.
     #[must_use]
     pub fn requests(&self, upstream: &'static str, target: &str) -> Requests {
         let target = target.into();
         Requests {
             target: Target { upstream, target },
-            count: self.requests.clone(),
-            seconds: self.seconds.clone(),
-            renewals: self.renewals.clone(),
+            metrics: self.clone(),
         }
     }
 
     pub(super) fn set(&self, states: &[(Target, State)]) {
-        self.states.set(states);
-    }
-}
-
-impl States {
-    fn register(&self, registry: &mut Registry) {
-        let mut gauge = |name, help, family: &Family<Target, Gauge>| {
-            registry.register(name, help, family.clone());
-        };
-        gauge(
-            "in_flight",
-            "Requests that hold a place of the bulkhead",
-            &self.in_flight,
-        );
-        gauge(
-            "max_in_flight",
-            "Places of the bulkhead (max_in_flight)",
-            &self.most_in_flight,
-        );
-        gauge(
-            "queued",
-            "Requests that wait for a place of the bulkhead",
-            &self.queued,
-        );
-        gauge(
-            "max_queued",
-            "How many may wait for a place of the bulkhead (max_queued)",
-            &self.most_queued,
-        );
-        gauge(
-            "breaker_open",
-            "1 while the circuit breaker lets no call through but probes",
-            &self.breaker_open,
-        );
-        registry.register(
-            "breaker_openings",
-            "How often the circuit breaker has opened",
-            self.openings.clone(),
-        );
-        registry.register(
-            "retry_budget",
-            "Retries that the budget allows now, of 10",
-            self.retry_budget.clone(),
-        );
-        registry.register_with_unit(
-            "credential_age",
-            "Age of the token or session in use",
-            Unit::Seconds,
-            self.credential_age.clone(),
-        );
-        registry.register_with_unit(
-            "credential_expires_in",
-            "How long the token in use will last",
-            Unit::Seconds,
-            self.credential_left.clone(),
-        );
-    }
-
-    fn set(&self, states: &[(Target, State)]) {
         // A session that has ended has no age.
         self.credential_age.clear();
-        self.credential_left.clear();
+        self.credential_expires_in.clear();
         for (target, state) in states {
-            let gauge = |family: &Family<Target, Gauge>, value: u32| {
-                family.get_or_create(target).set(value.into());
-            };
-            gauge(&self.in_flight, state.in_flight);
-            gauge(&self.most_in_flight, state.most_in_flight);
-            gauge(&self.queued, state.queued);
-            gauge(&self.most_queued, state.most_queued);
-            gauge(&self.breaker_open, state.breaker_open.into());
+            for (family, (_, _, value)) in self.gauges.iter().zip(GAUGES) {
+                family.get_or_create(target).set(value(state).into());
+            }
             let openings = self.openings.get_or_create(target);
             openings.inner().store(state.openings, Ordering::Relaxed);
             let budget = self.retry_budget.get_or_create(target);
@@ -239,26 +199,22 @@ impl States {
             let age = self.credential_age.get_or_create(&labels);
             age.set(credential.age.as_secs_f64());
             if let Some(left) = credential.left {
-                let gauge = self.credential_left.get_or_create(&labels);
+                let gauge = self.credential_expires_in.get_or_create(&labels);
                 gauge.set(left.as_secs_f64());
             }
         }
     }
 }
 
-/// Counts the requests to one target.
+/// Metrics of the requests to one target.
 #[derive(Clone)]
 pub struct Requests {
     target: Target,
-    count: Family<(Target, Ended), Counter>,
-    seconds: Histograms,
-    renewals: Family<(Target, Labels<2>), Counter>,
+    metrics: Upstreams,
 }
 
 impl Requests {
-    /// Returns the target.
-    #[must_use]
-    pub const fn target(&self) -> &Target {
+    pub(crate) const fn target(&self) -> &Target {
         &self.target
     }
 
@@ -266,27 +222,28 @@ impl Requests {
     pub fn ended(&self, operation: &'static str, end: End, took: Duration) {
         let operation = [("operation", operation)];
         let labels = (self.target.clone(), (operation, [("result", end)]));
-        self.count.get_or_create(&labels).inc();
+        self.metrics.requests.get_or_create(&labels).inc();
         let labels = (self.target.clone(), operation);
-        let seconds = self.seconds.get_or_create(&labels);
-        seconds.observe(took.as_secs_f64());
+        let duration = self.metrics.durations.get_or_create(&labels);
+        duration.observe(took.as_secs_f64());
     }
 
     /// Creates the counters of renewals, so that the first one shows as an increase.
-    pub fn expect_renewals(&self, kind: &'static str) {
-        for well in [true, false] {
-            drop(self.renewals.get_or_create(&self.renewal(kind, well)));
+    pub(crate) fn expect_renewals(&self, kind: &'static str) {
+        for succeeded in [true, false] {
+            let labels = self.renewal(kind, succeeded);
+            drop(self.metrics.renewals.get_or_create(&labels));
         }
     }
 
     /// Counts a request for a token or session.
-    pub fn renewed(&self, kind: &'static str, well: bool) {
-        let labels = self.renewal(kind, well);
-        self.renewals.get_or_create(&labels).inc();
+    pub fn renewed(&self, kind: &'static str, succeeded: bool) {
+        let labels = self.renewal(kind, succeeded);
+        self.metrics.renewals.get_or_create(&labels).inc();
     }
 
-    fn renewal(&self, kind: &'static str, well: bool) -> (Target, Labels<2>) {
-        let result = if well { "ok" } else { "failed" };
+    fn renewal(&self, kind: &'static str, succeeded: bool) -> (Target, Labels<2>) {
+        let result = if succeeded { "ok" } else { "failed" };
         (self.target.clone(), [("kind", kind), ("result", result)])
     }
 }

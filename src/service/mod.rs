@@ -90,7 +90,7 @@ impl Shared {
             audit: self.audit.metrics(),
             targets: self.targets.states(),
             calls: self.most_calls.saturating_sub(free),
-            most_calls: self.most_calls,
+            max_calls: self.most_calls,
             log_lines_dropped: telemetry::dropped(),
         })
     }

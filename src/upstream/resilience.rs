@@ -40,9 +40,9 @@ impl Resilience {
         let limits = bulkhead.limits();
         TargetState {
             in_flight: bulkhead.in_flight(),
-            most_in_flight: limits.in_flight,
+            max_in_flight: limits.in_flight,
             queued: bulkhead.queued(),
-            most_queued: limits.queued,
+            max_queued: limits.queued,
             breaker_open: breaker.is_open(),
             openings: breaker.openings(),
             retry_budget: budget.tokens(),

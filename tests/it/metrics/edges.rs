@@ -197,6 +197,7 @@ async fn a_scraper_gets_the_format_that_it_asks_for() {
         ("Accept: */*\r\n", TEXT),
         ("Accept: text/plain;version=0.0.4\r\n", TEXT),
         ("Accept: \u{FF}\r\n", TEXT),
+        ("Accept: ;;,=,;q=1\r\n", TEXT),
         (
             "Accept: application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.2,*/*;q=0.1\r\n",
             OPEN_METRICS,
@@ -205,11 +206,32 @@ async fn a_scraper_gets_the_format_that_it_asks_for() {
             "Accept: text/plain;q=0.2\r\nAccept: application/openmetrics-text;q=0.5\r\n",
             OPEN_METRICS,
         ),
+        (
+            "Accept: APPLICATION/OpenMetrics-Text; Version=\"0.0.1\"\r\n",
+            OPEN_METRICS,
+        ),
+        (
+            "Accept: application/openmetrics-text; version=2.0.0\r\n",
+            TEXT,
+        ),
+        ("Accept: application/openmetrics-text, text/plain\r\n", TEXT),
+        (
+            "Accept: application/openmetrics-text; q=0.5, text/*\r\n",
+            TEXT,
+        ),
+        ("Accept: application/openmetrics-text; q=7\r\n", TEXT),
+        ("Accept: application/openmetrics-text; q=x\r\n", TEXT),
+        // The range that names the format counts, not a wider one.
+        (
+            "Accept: application/openmetrics-text; q=0.5, */*, text/plain; q=0.1\r\n",
+            OPEN_METRICS,
+        ),
     ] {
         let (content_type, body) = scrape(&app, headers).await;
         assert_eq!(content_type, expected, "{headers}");
         if expected == TEXT {
             check_text(&body);
+            assert!(body.contains("# HELP useradmin_build_info The version that runs.\n"));
         } else {
             assert!(body.ends_with("# EOF\n"));
             assert!(body.contains("# TYPE useradmin_build info\n"));
