@@ -1,10 +1,10 @@
-//! Who calls, who may do what, and how often. Knows no upstream.
+//! Authentication, permissions and quotas of callers. Knows no upstream.
 
 pub mod authentication_error;
 pub mod certificate;
-pub mod policy;
-pub mod quota;
-pub mod refusals;
+pub(crate) mod policy;
+pub(crate) mod quota;
+pub(crate) mod refusals;
 pub mod token;
 
 use std::{sync::Arc, time::Duration};

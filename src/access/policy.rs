@@ -19,19 +19,16 @@ impl Policy {
     }
 
     /// Returns whether there is an entry for this caller.
-    #[must_use]
     pub fn lists(&self, caller: &Identity) -> bool {
         self.0.contains_key(caller)
     }
 
     /// Returns the maximum number of deletions of `caller` in any 60 seconds, or `None` if there is no limit.
-    #[must_use]
     pub fn deletes_per_minute(&self, caller: &Identity) -> Option<u32> {
         self.0.get(caller)?.deletes_per_minute
     }
 
     /// Returns whether `caller` may call `rpc` on this target, and on this pool of it.
-    #[must_use]
     pub fn allows(&self, caller: &Identity, rpc: &str, target: &str, pool: Option<&str>) -> bool {
         let rights = self.0.get(caller).map(|caller| caller.allow.as_slice());
         rights.unwrap_or_default().iter().any(|right| {

@@ -32,8 +32,7 @@ pub struct Kind {
 }
 
 impl Kind {
-    /// Refusals that are logged and not recorded, for this reason, which may be empty.
-    #[must_use]
+    /// Returns the kind of refusals that are logged and not recorded. `reason` may be empty.
     pub const fn logged(event: &'static str, reason: &'static str) -> Self {
         Self {
             event,
@@ -43,14 +42,19 @@ impl Kind {
     }
 }
 
-/// Refusals of one peer, caller and kind that were counted instead of reported.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Summary {
-    /// An IPv4 address, an IPv6 network of 64 bits, or `other` for peers that share a window.
+/// Refusals that are counted together.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Source {
+    /// An IPv4 address, an IPv6 network of 64 bits, or `other` for peers that share a window; empty if unknown.
     pub peer: String,
-    /// The caller if its identity was verified, and its peer does not share a window.
+    /// The caller if its identity was verified, so that callers behind the same proxy do not hide each other.
     pub caller: Option<Identity>,
-    pub(crate) kind: Kind,
+    pub kind: Kind,
+}
+
+/// Refusals that were counted instead of reported.
+pub struct Summary {
+    pub source: Source,
     /// The time of the first refusal in the window, whether reported or counted.
     pub since: OffsetDateTime,
     /// Number of refusals.
@@ -63,27 +67,9 @@ pub struct Refusals(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    windows: HashMap<Key, Window>,
+    windows: HashMap<Source, Window>,
     /// Summaries of windows that have been replaced by a new one.
     closed: Vec<Summary>,
-}
-
-#[derive(Clone, PartialEq, Eq, Hash)]
-struct Key {
-    source: Source,
-    /// Callers behind the same proxy must not hide each other.
-    caller: Option<Identity>,
-    kind: Kind,
-}
-
-/// Whose refusals are counted together.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum Source {
-    Address(IpAddr),
-    /// The first 64 bits: a single host can use all addresses of such a network.
-    Network(Ipv6Addr),
-    Unknown,
-    Other,
 }
 
 struct Window {
@@ -95,21 +81,21 @@ struct Window {
 impl Refusals {
     /// Counts a refusal. Returns whether it is logged and recorded individually. Otherwise it becomes part of a summary.
     pub fn admit(&self, peer: Option<IpAddr>, caller: Option<&Identity>, kind: Kind) -> bool {
-        let mut key = Key {
-            source: Source::of(peer),
+        let mut source = Source {
+            peer: peer.map(network).unwrap_or_default(),
             caller: caller.cloned(),
             kind,
         };
         let mut state = crate::lock(&self.0);
         let now = Instant::now();
-        if state.windows.len() >= MAX_WINDOWS && !state.windows.contains_key(&key) {
-            key = Key {
-                source: Source::Other,
+        if state.windows.len() >= MAX_WINDOWS && !state.windows.contains_key(&source) {
+            source = Source {
+                peer: "other".to_owned(),
                 caller: None,
                 kind,
             };
         }
-        let window = state.windows.entry(key.clone());
+        let window = state.windows.entry(source.clone());
         let window = window.or_insert_with(|| Window::new(now));
         if now < window.opened + WINDOW {
             window.count += 1;
@@ -117,7 +103,7 @@ impl Refusals {
         }
         let closed = std::mem::replace(window, Window::new(now));
         window.count = 1;
-        state.closed.extend(closed.summary(key));
+        state.closed.extend(closed.summary(source));
         true
     }
 
@@ -126,35 +112,22 @@ impl Refusals {
         let mut state = crate::lock(&self.0);
         let now = Instant::now();
         let is_over = |window: &Window| all || now >= window.opened + WINDOW;
-        let over = state.windows.extract_if(|_, window| is_over(window));
-        let over: Vec<_> = over.collect();
         let mut summaries = std::mem::take(&mut state.closed);
-        drop(state);
-        let closed = over.into_iter();
-        summaries.extend(closed.filter_map(|(key, window)| window.summary(key)));
+        let over = state.windows.extract_if(|_, window| is_over(window));
+        summaries.extend(over.filter_map(|(source, window)| window.summary(source)));
         summaries
     }
 }
 
-impl Source {
-    fn of(peer: Option<IpAddr>) -> Self {
-        match peer.map(|peer| peer.to_canonical()) {
-            Some(IpAddr::V6(address)) if !address.is_loopback() => {
-                let network = u128::from(address) >> 64 << 64;
-                Self::Network(Ipv6Addr::from(network))
-            }
-            Some(address) => Self::Address(address),
-            None => Self::Unknown,
+/// Returns an IPv4 address, or the first 64 bits of an IPv6 address: a single host can use all addresses of such a
+/// network.
+fn network(peer: IpAddr) -> String {
+    match peer.to_canonical() {
+        IpAddr::V6(address) if !address.is_loopback() => {
+            let network = u128::from(address) >> 64 << 64;
+            format!("{}/64", Ipv6Addr::from(network))
         }
-    }
-
-    fn name(self) -> String {
-        match self {
-            Self::Address(address) => address.to_string(),
-            Self::Network(address) => format!("{address}/64"),
-            Self::Unknown => String::new(),
-            Self::Other => "other".to_owned(),
-        }
+        address => address.to_string(),
     }
 }
 
@@ -168,13 +141,12 @@ impl Window {
     }
 
     /// Returns `None` if every refusal of the window was reported.
-    fn summary(self, key: Key) -> Option<Summary> {
+    fn summary(self, source: Source) -> Option<Summary> {
         let count = self.count.saturating_sub(REPORTED);
-        (count > 0).then(|| Summary {
-            peer: key.source.name(),
-            caller: key.caller,
-            kind: key.kind,
-            since: self.since,
+        let since = self.since;
+        (count > 0).then_some(Summary {
+            source,
+            since,
             count,
         })
     }
@@ -182,7 +154,7 @@ impl Window {
 
 #[cfg(test)]
 mod tests {
-    use std::{net::IpAddr, time::Duration};
+    use std::{collections::HashMap, net::IpAddr, time::Duration};
 
     use tokio::time::advance;
 
@@ -214,7 +186,13 @@ mod tests {
     fn closed(refusals: &Refusals, all: bool) -> Vec<(String, &'static str, u64)> {
         let summaries = refusals.close(all).into_iter();
         let mut summaries: Vec<_> = summaries
-            .map(|summary| (summary.peer, summary.kind.reason, summary.count))
+            .map(|summary| {
+                (
+                    summary.source.peer,
+                    summary.source.kind.reason,
+                    summary.count,
+                )
+            })
             .collect();
         summaries.sort();
         summaries
@@ -292,14 +270,15 @@ mod tests {
             assert_eq!(admitted.count(), 60, "{caller}");
         }
         assert_eq!(refuse(&refusals, "192.0.2.1", DENIED, 100), 60);
-        let mut summarized: Vec<_> = refusals
-            .close(true)
-            .into_iter()
-            .map(|s| (s.caller, s.count))
+        let summaries = refusals.close(true).into_iter();
+        let summarized: HashMap<_, _> = summaries
+            .map(|summary| (summary.source.caller, summary.count))
             .collect();
-        summarized.sort_by_key(|(caller, _)| caller.as_ref().map(ToString::to_string));
         let [a, b] = callers;
-        assert_eq!(summarized, [(None, 40), (Some(a), 40), (Some(b), 40)]);
+        assert_eq!(
+            summarized,
+            HashMap::from([(None, 40), (Some(a), 40), (Some(b), 40)])
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -10,7 +10,7 @@ use super::{
     operation::Operation,
 };
 use crate::{
-    access::refusals::{Kind, Summary},
+    access::refusals::{Kind, Source, Summary},
     audit::{Entry, Event, WRITE_TIMEOUT, timestamp},
     error::{Failure, status::status},
     proto::ErrorReason,
@@ -51,9 +51,7 @@ impl Shared {
 
     async fn summarize(&self, summary: Summary) {
         let Summary {
-            peer,
-            caller,
-            kind,
+            source: Source { peer, caller, kind },
             since,
             count,
         } = summary;

@@ -30,7 +30,6 @@ const MAX_RETRY_DELAY: Duration = Duration::from_secs(30);
 const MIN_REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 /// Maximum age of keys from a URL.
 const MAX_AGE: Duration = Duration::from_hours(24);
-const WHAT: &str = "jwks";
 
 /// Reads the key set of a URL.
 pub type Fetch =
@@ -98,7 +97,7 @@ impl JwksCache {
             last: Bytes::new(),
             fault: None,
             cached: sender,
-            metrics: metrics.reloads.content(WHAT),
+            metrics: metrics.reloads.content("jwks"),
         };
         let task = tokio::spawn(refresher.run(Arc::clone(&refresh_requested)));
         Self {
@@ -138,6 +137,7 @@ impl JwksCache {
 struct Refresher {
     issuer: String,
     source: KeySource,
+    /// Fingerprint of the file that was read last; `None` if it could not be read.
     fingerprint: Option<FileFingerprint>,
     /// The valid content that was read last.
     last: Bytes,
@@ -153,26 +153,29 @@ impl Refresher {
         loop {
             self.cached.send_modify(|cached| cached.started += 1);
             let started = Instant::now();
-            let succeeded = self.read().await;
+            let delay = match self.read().await {
+                Ok(read) => {
+                    if let Some((keys, bytes)) = read {
+                        self.store(keys, bytes);
+                    }
+                    retry_delay = MIN_RETRY_DELAY;
+                    self.interval()
+                }
+                Err(error) => {
+                    self.fail(error);
+                    let delay = retry_delay;
+                    retry_delay = (delay * 2).min(MAX_RETRY_DELAY);
+                    delay
+                }
+            };
             self.cached
                 .send_modify(|cached| cached.completed = cached.started);
-            let next = started
-                + if succeeded {
-                    self.interval()
-                } else {
-                    retry_delay
-                };
-            retry_delay = if succeeded {
-                MIN_RETRY_DELAY
-            } else {
-                (retry_delay * 2).min(MAX_RETRY_DELAY)
-            };
             let requested = async {
                 refresh_requested.notified().await;
                 sleep_until(started + MIN_REFRESH_INTERVAL).await;
             };
             tokio::select! {
-                () = sleep_until(next) => {}
+                () = sleep_until(started + delay) => {}
                 () = requested => {}
             }
         }
@@ -185,45 +188,33 @@ impl Refresher {
         }
     }
 
-    /// Reads once. Returns whether that succeeded.
-    async fn read(&mut self) -> bool {
-        let (result, max_age) = match &self.source {
-            KeySource::Url(fetch) => (fetch().await, Some(MAX_AGE)),
+    /// Reads the keys. Returns `None` if the file has not changed.
+    async fn read(&mut self) -> Result<Option<(KeySet, Bytes)>, String> {
+        // An issuer that serves a set without usable keys has withdrawn them. A file is edited by hand, and not always in
+        // one step.
+        let (bytes, parse): (_, fn(&[u8]) -> _) = match &self.source {
+            KeySource::Url(fetch) => (fetch().await?, KeySet::parse),
             KeySource::File(path) => {
-                let at = path.clone();
-                let fingerprint = spawn_blocking(move || FileFingerprint::of(&at)).await;
-                let fingerprint = fingerprint.unwrap_or_default();
-                if self.fingerprint.as_ref() == Some(&fingerprint) {
-                    return true;
-                }
-                self.fingerprint = Some(fingerprint);
-                (read_file(path.clone()).await, None)
+                let (path, before) = (path.clone(), self.fingerprint.take());
+                let read = move || {
+                    let now = FileFingerprint::of(&path);
+                    if before.as_ref() == Some(&now) {
+                        return Ok((now, None));
+                    }
+                    let bytes = files::read(&path, files::MAX_BYTES);
+                    let bytes = bytes.map_err(|error| format!("cannot be read: {error}"))?;
+                    Ok((now, Some(Bytes::copy_from_slice(&bytes))))
+                };
+                let (now, bytes) = blocking(read).await?;
+                self.fingerprint = Some(now);
+                let Some(bytes) = bytes else {
+                    return Ok(None);
+                };
+                (bytes, KeySet::parse_usable)
             }
         };
-        // A file that could not be opened may have been there all the time.
-        if result.is_err() {
-            self.fingerprint = None;
-        }
-        let parse = match self.source {
-            // An issuer that serves a set without usable keys has withdrawn them. A file is changed by hand, and not
-            // always in one step.
-            KeySource::Url(_) => KeySet::parse,
-            KeySource::File(_) => KeySet::parse_usable,
-        };
-        let read = match result {
-            Ok(bytes) => parsed(bytes, parse).await,
-            Err(error) => Err(error),
-        };
-        match read {
-            Ok((keys, bytes)) => {
-                self.store(keys, bytes, max_age);
-                true
-            }
-            Err(error) => {
-                self.fail(error);
-                false
-            }
-        }
+        // A large set takes a while to parse.
+        blocking(move || Ok(Some((parse(&bytes)?, bytes)))).await
     }
 
     fn fail(&mut self, error: String) {
@@ -238,19 +229,18 @@ impl Refresher {
         }
     }
 
-    fn store(&mut self, keys: KeySet, bytes: Bytes, max_age: Option<Duration>) {
+    fn store(&mut self, keys: KeySet, bytes: Bytes) {
         let repaired = self.fault.take().is_some();
         if repaired || bytes != self.last {
             if bytes != self.last && !self.last.is_empty() {
                 self.metrics.reloaded();
             }
-            tracing::info!(issuer = self.issuer, "the issuer's keys are in use");
+            let issuer = &self.issuer;
+            tracing::info!(issuer, "the issuer's keys are in use");
             if let Some(keys) = keys.left_out() {
-                let issuer = &self.issuer;
                 tracing::warn!(issuer, keys, "keys of the issuer are left out");
             }
             if keys.is_empty() {
-                let issuer = &self.issuer;
                 tracing::warn!(
                     issuer,
                     "the issuer has no usable key; its tokens are refused"
@@ -259,26 +249,17 @@ impl Refresher {
             self.last = bytes;
         }
         self.metrics.confirmed();
+        let expires = matches!(self.source, KeySource::Url(_));
         self.cached.send_modify(|cached| {
             cached.keys = Some(Arc::new(keys));
-            cached.expires_at = max_age.map(|max_age| Instant::now() + max_age);
+            cached.expires_at = expires.then(|| Instant::now() + MAX_AGE);
         });
     }
 }
 
-/// Reads a key set on a thread that may block, since a large one takes a while to check.
-async fn parsed(
-    bytes: Bytes,
-    parse: fn(&[u8]) -> Result<KeySet, String>,
-) -> Result<(KeySet, Bytes), String> {
-    let parsed = spawn_blocking(move || Ok((parse(&bytes)?, bytes))).await;
-    parsed.map_err(|error| error.to_string())?
-}
-
-async fn read_file(path: PathBuf) -> Result<Bytes, String> {
-    let read = move || files::read(&path, files::MAX_BYTES);
-    let bytes = spawn_blocking(read).await;
-    let bytes = bytes.map_err(|error| error.to_string())?;
-    let bytes = bytes.map_err(|error| format!("cannot be read: {error}"))?;
-    Ok(Bytes::copy_from_slice(&bytes))
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, String> + Send + 'static,
+) -> Result<T, String> {
+    let result = spawn_blocking(work).await;
+    result.map_err(|error| error.to_string())?
 }
