@@ -5,7 +5,7 @@ use std::{fmt::Debug, sync::Arc};
 use prost::Name;
 use prost_types::Any;
 
-/// An upstream's own error document, as far as callers may see it.
+/// An upstream's own error document, without secrets.
 pub trait ErrorDocument: Debug + Send + Sync {
     /// Returns the detail.
     fn detail(&self) -> Any;

@@ -1,5 +1,5 @@
-//! What went wrong, as facts, and the one way from facts to an answer:
-//! `Failure` -> [`recipe`] -> [`status`]. Knows the generated proto and nothing else of this crate.
+//! Failures of calls, and the way from a failure to a gRPC status: [`Failure`] -> [`recipe`] -> [`status`]. Knows only the
+//! generated proto.
 
 pub mod document;
 pub mod recipe;
@@ -15,20 +15,20 @@ use crate::proto::ErrorReason;
 /// The domain of every `ErrorInfo`.
 pub const DOMAIN: &str = "useradmin.v1.UserAdmin";
 
-/// What became of the DELETEs of a call, from best known to least known.
+/// Effect of the DELETEs of a call, from the most certain to the least certain.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Effect {
-    /// No DELETE left this server.
+    /// No DELETE was sent.
     #[default]
     NotSent,
-    /// The upstream surely did not delete.
+    /// The upstream did not delete the user.
     NotDeleted,
-    /// A DELETE left, and nobody knows whether it was carried out.
+    /// A DELETE was sent, and it is not known whether it was carried out.
     Unknown,
 }
 
 impl Effect {
-    /// The value of the metadata key `outcome`.
+    /// Returns the value of the metadata key `outcome`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -39,23 +39,23 @@ impl Effect {
     }
 }
 
-/// Whether this service may repeat the request by itself.
+/// Whether the server repeats a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Repeat {
-    /// The answer is final.
+    /// Not at all.
     Never,
     /// After a pause, within the retry budget.
     Backoff,
-    /// Once, at once, with renewed credentials.
+    /// Once, immediately, with a renewed credential.
     Renew,
-    /// By one request for all who wait for the same: it costs nothing of the retry budget.
+    /// By one request for all calls that wait for the same credential, which costs no token of the retry budget.
     Together,
 }
 
-/// Which of a reason's canonical codes applies: a few reasons have a second one.
+/// Selects one of the codes of a reason. A few reasons have two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// The reason's own code.
+    /// The first code.
     Usual,
     /// The second code, [`recipe::Alternate`].
     Alternate,
@@ -64,56 +64,56 @@ pub enum Form {
 /// A request field that breaks its rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// Proto field name.
+    /// Name of the field in the proto.
     pub field: &'static str,
-    /// The rule in words; never the offending value.
+    /// The rule. It never contains the value.
     pub description: &'static str,
 }
 
-/// What an upstream answered, as far as callers may see it.
+/// The response of an upstream, without secrets.
 #[derive(Clone, Debug, Default)]
 pub struct Answered {
-    /// The status line.
+    /// Status code.
     pub http_status: u16,
     /// `BatchError` code, or the HMC reason number in decimal.
     pub code: Option<String>,
-    /// The upstream's `request-id` header (Azure Batch only).
+    /// The upstream's own ID of the response.
     pub request_id: Option<String>,
     /// The upstream's own error document, if the body was one.
     pub document: Option<Arc<dyn ErrorDocument>>,
 }
 
-/// One failure, as facts. The external text comes from the recipe; `context` is for the log alone.
+/// A failure of a call or of one request. Its message comes from the recipe; `context` is only logged.
 #[derive(Clone, Debug)]
 pub struct Failure {
     /// The documented reason.
     pub reason: ErrorReason,
-    /// Which code of that reason.
+    /// Which of the codes of the reason applies.
     pub form: Form,
-    /// May this service repeat the request?
+    /// Whether the server repeats the request.
     pub repeat: Repeat,
-    /// What became of the request that failed.
+    /// Effect of the request that failed.
     pub effect: Effect,
-    /// The upstream's `Retry-After`, already within its bounds.
+    /// The upstream's `Retry-After`, clamped.
     pub retry_after: Option<Duration>,
-    /// Fields that break their rule.
+    /// Fields of the request that break their rules.
     pub violations: Vec<Violation>,
-    /// The upstream's answer, when there was a status line.
+    /// The upstream's response, if there was one.
     pub answered: Option<Box<Answered>>,
-    /// Why a caller has no identity, or why the server has no access token: a word of a fixed list.
+    /// Why a caller has no identity or the server has no credential, as a word of a fixed list.
     pub cause: Option<&'static str>,
     /// The number of the `AADSTS` error with which Microsoft Entra refused a token.
     pub aadsts_code: Option<u32>,
-    /// By how many seconds the clock of the upstream that refused the credentials is ahead of this machine's.
+    /// Seconds by which the clock of an upstream that refused the credentials is ahead of this machine's clock.
     pub clock_skew: Option<i64>,
-    /// Whether the answer means that the target is down, and counts as a failure for its circuit breaker.
+    /// Whether the target is down. The failure then counts for its circuit breaker.
     pub target_down: bool,
-    /// For operators; never leaves the server.
+    /// Explanation for operators, which is only logged.
     pub context: String,
 }
 
 impl Failure {
-    /// A failure before anything was sent that deletes; not to be repeated.
+    /// Creates a failure before a DELETE was sent. The request is not repeated.
     #[must_use]
     pub fn new(reason: ErrorReason, context: impl Into<String>) -> Self {
         Self {
@@ -132,7 +132,7 @@ impl Failure {
         }
     }
 
-    /// A call without an accepted identity.
+    /// Creates the failure of a caller without a valid identity.
     #[must_use]
     pub fn unidentified(cause: &'static str) -> Self {
         Self {
@@ -141,7 +141,7 @@ impl Failure {
         }
     }
 
-    /// A request that breaks field rules.
+    /// Creates the failure of a request that breaks field rules.
     #[must_use]
     pub fn invalid(violations: Vec<Violation>) -> Self {
         Self {
@@ -150,13 +150,13 @@ impl Failure {
         }
     }
 
-    /// A fault of our own: something that cannot happen.
+    /// Creates a failure for a defect of this server.
     #[must_use]
     pub fn internal(context: impl Into<String>) -> Self {
         Self::new(ErrorReason::Internal, context)
     }
 
-    /// The upstream's `request-id`, or an empty text.
+    /// Returns the upstream's own ID of the response, or an empty string.
     #[must_use]
     pub fn upstream_request_id(&self) -> &str {
         let answered = self.answered.as_deref();
@@ -164,14 +164,14 @@ impl Failure {
         id.unwrap_or_default()
     }
 
-    /// The same failure, allowed to be repeated.
+    /// Lets the server repeat the request after a pause.
     #[must_use]
     pub fn repeatable(mut self) -> Self {
         self.repeat = Repeat::Backoff;
         self
     }
 
-    /// The same failure, which a clock that is wrong by this many seconds may have caused.
+    /// Adds the difference between the clocks, in seconds, which may have caused the failure.
     #[must_use]
     pub fn with_clock_skew(mut self, skew: Option<i64>) -> Self {
         if let Some(seconds) = skew {
@@ -186,18 +186,18 @@ impl Failure {
         self
     }
 
-    /// The same failure with its reason's second code.
+    /// Selects the second code of the reason.
     #[must_use]
     pub fn alternate(mut self) -> Self {
         self.form = Form::Alternate;
         self
     }
 
-    /// The same failure of a request that deletes nothing, whatever became of it.
+    /// Returns the failure for a request that deletes nothing.
     #[must_use]
     pub fn of_a_read(mut self) -> Self {
         self.effect = Effect::NotSent;
-        // What remains of "timed out, outcome unknown" is that the upstream could not serve it.
+        // The reason UPSTREAM_TIMED_OUT says that the outcome is unknown.
         if self.reason == ErrorReason::UpstreamTimedOut {
             self.reason = ErrorReason::UpstreamUnavailable;
         }

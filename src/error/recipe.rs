@@ -1,5 +1,5 @@
-//! Table B: reason -> what the caller gets. A `match` without `_`, so that a reason added to the proto
-//! does not compile until somebody has decided. Texts are ASCII, fixed, and hold nothing from upstream.
+//! The recipe of each reason: code, message and details of its status. It is a `match` without `_`, so that a reason that
+//! is added to the proto does not compile without a recipe. Texts are fixed and ASCII, and contain nothing of an upstream.
 
 use std::time::Duration;
 
@@ -8,56 +8,56 @@ use tonic::Code;
 use super::resource::Level;
 use crate::proto::ErrorReason as R;
 
-/// A standard detail beside `ErrorInfo` and `RequestInfo`, which are always there.
+/// A standard detail beside `ErrorInfo` and `RequestInfo`, which every status has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extra {
-    /// Field violations (left out when no field is known).
+    /// Fields that break their rules. Left out if there are none.
     BadRequest,
     /// The configured target: a Batch account or an HMC.
     Target,
     /// The resource that the request names.
     Resource(Level),
-    /// What must change first: type and description.
+    /// Type and description of a precondition.
     Precondition(&'static str, &'static str),
-    /// Whose quota is used up: subject and description.
+    /// Subject and description of an exhausted quota.
     Quota(Subject, &'static str),
-    /// Repeating the same request may help: default delay in seconds.
+    /// Default delay before the same request is repeated, in seconds.
     Retry(u64),
 }
 
-/// Whose quota.
+/// Subject of a quota.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subject {
-    /// The caller's.
+    /// The caller.
     Caller,
-    /// The configured upstream's.
+    /// The target.
     Target,
 }
 
-/// A reason's second canonical code.
+/// The second code of a reason.
 #[derive(Clone, Copy, Debug)]
 pub struct Alternate {
-    /// The code.
+    /// Canonical code.
     pub code: Code,
-    /// Details beside the two that are always there.
+    /// Details beside those that every status has.
     pub extras: &'static [Extra],
-    /// When it applies, for the documentation.
+    /// Condition under which it applies, for the documentation.
     pub when: &'static str,
 }
 
-/// What a reason becomes.
+/// The recipe of a reason.
 #[derive(Clone, Copy, Debug)]
 pub struct Recipe {
     /// Canonical code.
     pub code: Code,
     /// `grpc-message`.
     pub message: &'static str,
-    /// Details beside the two that are always there.
+    /// Details beside those that every status has.
     pub extras: &'static [Extra],
-    /// The second code, where a reason has one.
+    /// The second code, if there is one.
     pub alternate: Option<Alternate>,
-    /// Nobody has tried yet, so a client's library may repeat the call by itself. Elsewhere this server has, and tries
-    /// must not multiply.
+    /// Whether nothing was sent to the upstream, so that a client library may repeat the call automatically. Otherwise the
+    /// server has made its own attempts, which must not multiply.
     pub untried: bool,
 }
 
@@ -83,7 +83,7 @@ impl Recipe {
     }
 }
 
-/// The delay that `extras` name, if repeating the request may help.
+/// Returns the default delay before the request is repeated, if that may help.
 #[must_use]
 pub fn retry_delay(extras: &[Extra]) -> Option<Duration> {
     extras.iter().find_map(|extra| match extra {
@@ -94,7 +94,7 @@ pub fn retry_delay(extras: &[Extra]) -> Option<Duration> {
 
 const USER: Extra = Extra::Resource(Level::User);
 
-/// The recipe of a reason.
+/// Returns the recipe of a reason.
 #[must_use]
 #[allow(clippy::too_many_lines, reason = "one table, read as one")]
 pub const fn recipe(reason: R) -> Recipe {

@@ -32,7 +32,7 @@ pub struct Rule {
     pub form: Form,
     /// Whether the server repeats the request.
     pub repeat: Repeat,
-    /// What the response says about the DELETE.
+    /// Effect of the DELETE.
     pub effect: Effect,
     /// Whether the response means that the target is down.
     pub down: bool,
@@ -141,7 +141,7 @@ pub const fn only(status: u16) -> RangeInclusive<u16> {
 }
 
 /// Creates the table of a platform. The rows `before` precede those of HTTP, for responses whose body decides although
-/// their status has a meaning of its own. The rows `documents` are those of the platform's error documents. Documents
+/// HTTP defines their status. The rows `documents` are those of the platform's error documents. Documents
 /// that no row names are decided by their status.
 macro_rules! rules {
     (before: [$($before:expr),* $(,)?], documents: [$($row:expr),* $(,)?] $(,)?) => {{

@@ -1,4 +1,4 @@
-//! The only place that makes a `tonic::Status` out of a failure.
+//! Builds the gRPC status of a failure. No other module does.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -16,37 +16,37 @@ use super::{
     resource::{Level, ResourceNames},
 };
 
-/// Largest serialized `google.rpc.Status`: larger trailers destroy the status in several clients.
+/// Maximum size of a serialized `google.rpc.Status`, in bytes. Several clients lose the status if trailers are larger.
 pub const MAX_STATUS_BYTES: usize = 3_072;
 
-/// Longest identifier in metadata or in a typed detail, in bytes.
+/// Maximum length of a text in metadata or in a typed detail, in bytes.
 pub const MAX_TEXT_BYTES: usize = 256;
 
-/// Most key-value pairs of a `BatchError` that are passed on.
+/// Maximum number of key-value pairs of a `BatchError` detail.
 pub const MAX_BATCH_VALUES: usize = 8;
 
-/// What a client's library does that has a retry policy of its own (gRFC A6).
+/// Trailer that controls the retry policy of a client library (gRFC A6).
 const PUSHBACK: &str = "grpc-retry-pushback-ms";
 
-/// What is known of the call that failed.
+/// Facts about the call that failed.
 #[derive(Clone, Debug, Default)]
 pub struct CallFacts {
-    /// Names of the upstream; `None` for services that call none, such as health.
+    /// Names of the upstream. `None` for services without one, such as health.
     pub names: Option<&'static ResourceNames>,
-    /// Who calls.
+    /// Identity of the caller.
     pub caller: String,
-    /// Made by this server.
+    /// Request ID, which this server assigned.
     pub request_id: String,
-    /// Request fields that kept their rules: proto name and value.
+    /// Valid fields of the request: name in the proto, and value.
     pub identifiers: Vec<(&'static str, String)>,
-    /// DELETEs begun.
+    /// Number of DELETEs that were started.
     pub attempts: u32,
-    /// The worst effect of all attempts.
+    /// The least certain effect of all attempts.
     pub outcome: Effect,
 }
 
 impl CallFacts {
-    /// Of a call of which no more is known than its id.
+    /// Creates the facts of a call of which only the ID is known.
     #[must_use]
     pub fn of_request(request_id: String) -> Self {
         Self {
@@ -65,7 +65,7 @@ impl CallFacts {
     }
 }
 
-/// The status that the caller receives.
+/// Returns the status that the caller receives.
 #[must_use]
 pub fn status(failure: &Failure, facts: &CallFacts) -> Status {
     let (code, extras) = form(failure);
@@ -89,18 +89,18 @@ pub fn status(failure: &Failure, facts: &CallFacts) -> Status {
     status
 }
 
-/// After which delay may the same request be repeated, if at all?
+/// Returns the delay after which the same request may be repeated, if that may help.
 fn delay(failure: &Failure, extras: &[Extra]) -> Option<Duration> {
     retry_delay(extras).map(|usual| failure.retry_after.unwrap_or(usual))
 }
 
-/// Milliseconds, or a negative number, which ends the retries of a client's library (gRFC A6, "Pushback").
+/// Returns the delay in milliseconds, or -1, which ends the retries of a client library (gRFC A6, "Pushback").
 fn pushback(delay: Option<Duration>) -> MetadataValue<Ascii> {
     let value = delay.and_then(|delay| i64::try_from(delay.as_millis()).ok());
     MetadataValue::from(value.unwrap_or(-1))
 }
 
-/// The code and the details of the reason, in the failure's form.
+/// Returns the code and the details of the failure.
 fn form(failure: &Failure) -> (Code, &'static [Extra]) {
     let recipe = recipe(failure.reason);
     match (failure.form, recipe.alternate) {
@@ -200,14 +200,15 @@ fn resource(level: Level, facts: &CallFacts) -> (&'static str, String) {
         .unwrap_or_default()
 }
 
-/// What no status goes without.
+/// Types of the details that are never left out.
 const ESSENTIAL: [&str; 3] = [
     "type.googleapis.com/google.rpc.ErrorInfo",
     "type.googleapis.com/google.rpc.RequestInfo",
     "type.googleapis.com/google.rpc.RetryInfo",
 ];
 
-/// Builds the status. What does not fit is cut: first the upstream's own words, then all but the essential.
+/// Builds the status. If it is too large, parts of the upstream's error document are left out first, then all details that
+/// are not essential.
 #[allow(clippy::disallowed_methods, reason = "this is the place")]
 fn fit(
     code: Code,
@@ -242,7 +243,7 @@ fn encode(code: Code, message: &str, details: ErrorDetails) -> tonic_types::pb::
     tonic_types::pb::Status::decode(bytes.details()).unwrap_or_default()
 }
 
-/// `text`, cut to at most `max` bytes on a character boundary.
+/// Cuts a text to at most `max` bytes, at a character boundary.
 #[must_use]
 pub fn cut(text: &str, max: usize) -> &str {
     &text[..text.floor_char_boundary(max)]

@@ -1,4 +1,4 @@
-//! The DELETEs of one call: how many were started, and what is known of their effect.
+//! Counts the DELETEs of one call, and keeps their least certain effect.
 
 use super::call_limits::CallLimits;
 use crate::{

@@ -1,6 +1,6 @@
-//! The circuit breaker of one target. When at least 20 calls of the last 10 seconds have ended, and more than half of
-//! them got no response or one that says 5xx, no call is begun for 5 seconds; then one call probes whether the target is
-//! back.
+//! The circuit breaker of one target. It opens if at least 20 calls ended in the last 10 seconds and more than half of
+//! them got no response, or a response that means that the target is down. It then rejects all calls for 5 seconds, and
+//! after that admits one call at a time as a probe until a probe succeeds.
 
 use std::{
     collections::VecDeque,
@@ -17,33 +17,33 @@ use url::Url;
 use super::response::RequestError;
 use crate::{error::Failure, proto::ErrorReason};
 
-/// Calls that ended this long ago do not count any more. They are forgotten in slots of a second.
+/// Period whose calls are counted, in slots of [`SLOT`].
 const WINDOW: Duration = Duration::from_secs(10);
 const SLOT: Duration = Duration::from_secs(1);
-/// Fewer calls tell nothing of the target.
-const LEAST: u32 = 20;
-/// Before the first probe, and before the next one when a probe does not end.
+/// Number of calls in the window below which the breaker does not open.
+const MIN_CALLS: u32 = 20;
+/// Time from opening to the first probe, and from a probe without a result to the next one.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// A target that has not answered within this time is slow.
-const FAIR: Duration = Duration::from_secs(1);
+/// A timeout after less than this time does not count as a failure of the target.
+const MIN_WAIT: Duration = Duration::from_secs(1);
 
-/// The breaker.
+/// The circuit breaker of one target.
 pub struct Breaker {
-    /// Its host, for the log.
+    /// Host of the target, for the log.
     host: String,
     state: Mutex<State>,
     openings: AtomicU64,
 }
 
 enum State {
-    /// Calls go through, and are counted.
+    /// All calls are admitted.
     Closed(Window),
-    /// None does but a probe, which may begin at this moment, and so many have.
+    /// Only probes are admitted: the earliest time of the next one, and the number of probes that were started.
     Open { probe_at: Instant, probes: u64 },
 }
 
-/// How the calls of the last seconds ended, the oldest first.
+/// The calls that ended in the last seconds, in slots from the oldest to the newest.
 #[derive(Default)]
 struct Window(VecDeque<Slot>);
 
@@ -79,12 +79,12 @@ impl Window {
     fn is_bad(&self) -> bool {
         let calls: u32 = self.0.iter().map(|slot| slot.calls).sum();
         let failed: u32 = self.0.iter().map(|slot| slot.failed).sum();
-        calls >= LEAST && failed > calls / 2
+        calls >= MIN_CALLS && failed > calls / 2
     }
 }
 
 impl Breaker {
-    /// Closed.
+    /// Creates a closed breaker for the target with this URL.
     #[must_use]
     pub fn new(url: &Url) -> Self {
         Self {
@@ -94,19 +94,19 @@ impl Breaker {
         }
     }
 
-    /// Does it let no call through but probes?
+    /// Returns whether only probes are admitted.
     #[must_use]
     pub fn is_open(&self) -> bool {
         matches!(*self.state(), State::Open { .. })
     }
 
-    /// How often it has opened.
+    /// Returns the number of times that the breaker has opened.
     #[must_use]
     pub fn openings(&self) -> u64 {
         self.openings.load(Ordering::Relaxed)
     }
 
-    /// Lets a call through, or tells that it must not begin.
+    /// Admits a call, or returns the failure of a call that is rejected.
     pub fn admit(&self) -> Result<Pass<'_>, Failure> {
         let mut probe = None;
         if let State::Open { probe_at, probes } = &mut *self.state() {
@@ -132,14 +132,14 @@ impl Breaker {
         crate::lock(&self.state)
     }
 
-    /// A call that was let through has ended: did it fail? `None` when the target was not asked.
+    /// Records the end of an admitted call. `failed` is `None` if the call says nothing about the target.
     fn ended(&self, probe: Option<u64>, failed: Option<bool>) {
         let now = Instant::now();
         let mut state = self.state();
         match (&mut *state, failed) {
             (State::Closed(window), Some(failed)) => {
                 window.note(failed, now);
-                // What was good before a fault is forgotten first: that makes no success a reason to open.
+                // Old successes leave the window first. A success must not open the breaker because of that.
                 if failed && window.is_bad() {
                     *state = State::Open {
                         probe_at: now + PAUSE,
@@ -156,18 +156,18 @@ impl Breaker {
             (State::Open { probe_at, .. }, Some(true)) if probe.is_some() => {
                 *probe_at = now + PAUSE;
             }
-            // It has proven nothing: the next call may, if no other probe is on its way.
+            // The probe had no result. The next call is a probe, unless another probe was started since.
             (State::Open { probe_at, probes }, None) if probe == Some(*probes) => *probe_at = now,
-            // It began before the breaker opened, or was not asked.
+            // The call was admitted before the breaker opened, or says nothing about the target.
             _ => {}
         }
     }
 }
 
-/// A call that was let through. When it is dropped the call has ended.
+/// An admitted call. Dropping the pass ends the call.
 pub struct Pass<'a> {
     breaker: &'a Breaker,
-    /// Its number, if it is one.
+    /// Number of the probe, if the call is one.
     probe: Option<u64>,
     failed: Option<bool>,
 }
@@ -182,7 +182,7 @@ impl Pass<'_> {
     /// about the target.
     pub fn note_error(&mut self, error: &RequestError, took: Duration) {
         self.failed = match error {
-            RequestError::TimedOut | RequestError::NotConnected if took < FAIR => None,
+            RequestError::TimedOut | RequestError::NotConnected if took < MIN_WAIT => None,
             _ => Some(true),
         };
     }

@@ -1,5 +1,5 @@
-//! The bulkhead of one target: so many requests in flight, so many waiting, the rest refused at once. A call that
-//! pauses between attempts holds no place.
+//! The bulkhead of one target: limits the requests in flight and the requests that wait for a permit. Further requests are
+//! rejected at once. A call that pauses between attempts holds no permit.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -8,14 +8,14 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use super::{call_limits::CallLimits, deadline::Deadline};
 use crate::{config::BulkheadLimits, error::Failure, proto::ErrorReason};
 
-/// The bulkhead.
+/// The bulkhead of one target.
 pub struct Bulkhead {
-    places: Semaphore,
+    permits: Semaphore,
     waiting: AtomicU32,
     limits: BulkheadLimits,
 }
 
-/// Counts a call among the waiting ones for as long as it lives.
+/// Counts a waiting request until it is dropped.
 struct Waiting<'a>(&'a AtomicU32);
 
 impl Drop for Waiting<'_> {
@@ -25,39 +25,40 @@ impl Drop for Waiting<'_> {
 }
 
 impl Bulkhead {
-    /// With these limits.
+    /// Creates a bulkhead with these limits.
     #[must_use]
     pub fn new(limits: BulkheadLimits) -> Self {
         Self {
-            places: Semaphore::new(limits.in_flight as usize),
+            permits: Semaphore::new(limits.in_flight as usize),
             waiting: AtomicU32::new(0),
             limits,
         }
     }
 
-    /// Its limits.
+    /// Returns the limits.
     #[must_use]
     pub const fn limits(&self) -> BulkheadLimits {
         self.limits
     }
 
-    /// Requests that hold a place.
+    /// Returns the number of requests that hold a permit.
     #[must_use]
     pub fn in_flight(&self) -> u32 {
-        let free = u32::try_from(self.places.available_permits()).unwrap_or(u32::MAX);
+        let free = u32::try_from(self.permits.available_permits()).unwrap_or(u32::MAX);
         self.limits.in_flight.saturating_sub(free)
     }
 
-    /// Requests that wait for one.
+    /// Returns the number of requests that wait for a permit.
     #[must_use]
     pub fn queued(&self) -> u32 {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    /// Takes a place for one request, waiting if the queue has room, the deadline allows and the caller is there.
+    /// Takes a permit for one request. Waits for it if the queue is not full, until the deadline or until the caller
+    /// disconnects.
     pub async fn enter(&self, limits: &CallLimits) -> Result<SemaphorePermit<'_>, Failure> {
-        if let Ok(place) = self.places.try_acquire() {
-            return Ok(place);
+        if let Ok(permit) = self.permits.try_acquire() {
+            return Ok(permit);
         }
         let before = self.waiting.fetch_add(1, Ordering::AcqRel);
         let _waiting = Waiting(&self.waiting);
@@ -67,8 +68,8 @@ impl Bulkhead {
                 "the bulkhead is full",
             ));
         }
-        match limits.bound(self.places.acquire()).await {
-            Some(Ok(place)) => Ok(place),
+        match limits.bound(self.permits.acquire()).await {
+            Some(Ok(permit)) => Ok(permit),
             Some(Err(_)) => Err(Failure::internal("the bulkhead is closed")),
             None => Err(Deadline::exceeded("waiting for a place in the bulkhead")),
         }

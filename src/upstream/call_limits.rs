@@ -1,4 +1,4 @@
-//! What bounds a call: its deadline, and whether its caller still waits.
+//! The limits of one call: its deadline, and the end of its caller's connection.
 
 use std::sync::{
     Arc,

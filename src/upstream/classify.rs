@@ -13,7 +13,7 @@ use crate::{
     proto::ErrorReason,
 };
 
-/// What a response says in the platform's own words, as far as callers may see it.
+/// The content of a response that callers may see.
 #[derive(Default)]
 pub struct ErrorFacts {
     /// Code of the error document. `None` if the body is not the platform's error document.
@@ -28,7 +28,7 @@ pub struct ErrorFacts {
     pub violations: Vec<Violation>,
 }
 
-/// Returns the failure that the first matching row of the table makes of a response.
+/// Returns the failure for a response, by the first matching row of the table.
 #[must_use]
 pub fn failure(
     names: &ResourceNames,

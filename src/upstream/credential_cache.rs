@@ -1,6 +1,6 @@
-//! Something that is obtained once for many calls, used until it lapses or is refused, and then renewed:
-//! an access token, a session. However many calls need it at once, it is obtained once (single flight), in a
-//! task of its own, so that a caller that goes away does not take it from the others.
+//! A cache for one credential, such as an access token or a session. The credential is used until it expires or is refused,
+//! and is then renewed. Calls that need it at the same time share one renewal, which runs in a separate task: a caller
+//! that disconnects does not cancel it for the others.
 
 use std::{
     future::Future,
@@ -31,9 +31,8 @@ use crate::{
     proto::ErrorReason,
 };
 
-/// A renewal that takes longer has failed, and the next call begins another one: what hung once is not waited for when
-/// it is well again.
-const LONGEST: Duration = Duration::from_secs(8);
+/// Default timeout of a renewal. The next call starts another one.
+const RENEWAL_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// Upper bound of the pause after a first failed renewal; it doubles with each further failure. A pause is at least
 /// half as long as its upper bound.
@@ -43,32 +42,32 @@ const MAX_PAUSE: Duration = Duration::from_secs(4);
 /// After a transient failure, a call waits for the rest of a pause that is no longer than this.
 const SHORT_PAUSE: Duration = Duration::from_secs(1);
 
-/// Nothing is believed to last longer.
+/// Longest life of a credential.
 const MAX_LIFE: Duration = Duration::from_hours(24);
 
-/// The work of one renewal.
+/// The future of one renewal.
 pub type Obtaining<T> = Pin<Box<dyn Future<Output = Result<Lease<T>, Failure>> + Send>>;
 
 type Flight<T> = Shared<Pin<Box<dyn Future<Output = Result<Arc<Lease<T>>, Failure>> + Send>>>;
 
-/// Where it comes from.
+/// Obtains credentials.
 pub trait Source<T>: Send + Sync + 'static {
-    /// Obtains a new one.
+    /// Obtains a new credential.
     fn obtain(self: Arc<Self>) -> Obtaining<T>;
 
-    /// How long that may take.
-    fn patience(&self) -> Duration {
-        LONGEST
+    /// Returns the timeout of a renewal.
+    fn timeout(&self) -> Duration {
+        RENEWAL_TIMEOUT
     }
 
-    /// Returns how long a call waits for a renewal, if that is less than [`Self::patience`]. A later result serves the
+    /// Returns how long a call waits for a renewal, if that is less than [`Self::timeout`]. A later result serves the
     /// next call.
     fn call_timeout(&self) -> Option<Duration> {
         None
     }
 
     /// Returns the failure of a renewal that takes longer.
-    fn late(&self) -> Failure {
+    fn timed_out(&self) -> Failure {
         let context = "credentials were not obtained in time";
         Failure {
             target_down: true,
@@ -82,59 +81,59 @@ pub trait Source<T>: Send + Sync + 'static {
         true
     }
 
-    /// Is told how a renewal has ended: with this failure, or well.
+    /// Called after each renewal, with its failure if it failed.
     fn renewed(&self, _failure: Option<&Failure>) {}
 
-    /// Is told when one has been replaced or refused, and will not be handed out again.
+    /// Called when a credential was replaced or refused, and is no longer used.
     fn retire(self: Arc<Self>, _old: Arc<Lease<T>>) {}
 }
 
-/// One that was obtained.
+/// A credential and its life.
 pub struct Lease<T> {
-    /// The thing itself.
+    /// The credential.
     pub value: T,
     obtained: Instant,
     refresh_at: Option<Instant>,
-    lapses_at: Option<Instant>,
-    /// It has replaced one that was refused, and nothing was accepted with it yet.
+    expires_at: Option<Instant>,
+    /// Whether it replaced a refused credential, and was not accepted yet.
     suspect: AtomicBool,
 }
 
 impl<T> Lease<T> {
-    /// Valid until it is refused.
-    pub fn endless(value: T) -> Self {
+    /// Creates a lease that is valid until it is refused.
+    pub fn unlimited(value: T) -> Self {
         Self {
             value,
             obtained: Instant::now(),
             refresh_at: None,
-            lapses_at: None,
+            expires_at: None,
             suspect: AtomicBool::new(false),
         }
     }
 
-    /// Valid for this long; refreshed ahead at 80 % of its life.
-    pub fn lasting(value: T, life: Duration) -> Self {
+    /// Creates a lease that is valid for this time, and is renewed at 80 % of it.
+    pub fn limited(value: T, life: Duration) -> Self {
         let now = Instant::now();
         let life = life.min(MAX_LIFE);
         Self {
             value,
             obtained: now,
             refresh_at: Some(now + life.mul_f64(0.8)),
-            lapses_at: Some(now + life),
+            expires_at: Some(now + life),
             suspect: AtomicBool::new(false),
         }
     }
 
-    /// Tells that the upstream has accepted it.
+    /// Records that the upstream accepted the credential.
     pub fn accepted(&self) {
         self.suspect.store(false, Ordering::Relaxed);
     }
 
-    fn lapsed(&self, now: Instant) -> bool {
-        self.lapses_at.is_some_and(|at| now >= at)
+    fn is_expired(&self, now: Instant) -> bool {
+        self.expires_at.is_some_and(|at| now >= at)
     }
 
-    fn due(&self, now: Instant) -> bool {
+    fn is_due(&self, now: Instant) -> bool {
         self.refresh_at.is_some_and(|at| now >= at)
     }
 }
@@ -143,11 +142,11 @@ struct State<T> {
     current: Option<Arc<Lease<T>>>,
     /// The renewal in progress, and its task.
     flight: Option<(Flight<T>, AbortHandle)>,
-    /// Renewals that failed in a row.
+    /// Number of renewals that failed in a row.
     failed: u32,
-    /// When the next renewal may begin, and why the last one failed.
+    /// Earliest time of the next renewal, and the failure of the last one.
     pause: Option<(Instant, Failure)>,
-    /// The last one was refused.
+    /// Whether the last credential was refused.
     refused: bool,
 }
 
@@ -193,22 +192,22 @@ impl<T> State<T> {
     }
 }
 
-/// What a call finds.
+/// The state of the cache as a call finds it.
 enum Found<T> {
     Lease(Arc<Lease<T>>),
     Flight(Flight<T>),
-    /// The last renewal failed, and the next one does not begin for this long.
+    /// The last renewal failed with this failure, and the next one does not start before this time has passed.
     Pausing(Duration, Failure),
 }
 
-/// The renewable thing.
+/// The cache of one credential.
 pub struct CredentialCache<T, S> {
     source: Arc<S>,
     state: Arc<Mutex<State<T>>>,
 }
 
 impl<T: Send + Sync + 'static, S: Source<T>> CredentialCache<T, S> {
-    /// Not yet obtained.
+    /// Creates an empty cache.
     pub fn new(source: S) -> Self {
         Self {
             source: Arc::new(source),
@@ -216,25 +215,26 @@ impl<T: Send + Sync + 'static, S: Source<T>> CredentialCache<T, S> {
         }
     }
 
-    /// Where it comes from.
+    /// Returns the source of the credentials.
     #[must_use]
     pub fn source(&self) -> &Arc<S> {
         &self.source
     }
 
-    /// Since when the current one is there, and how long it will last, where that is known.
+    /// Returns the age of the current credential, and its remaining life if it is limited.
     #[must_use]
     pub fn age(&self) -> Option<(Duration, Option<Duration>)> {
         let state = crate::lock(&self.state);
         let lease = state.current.as_ref()?;
         let left = |at: Instant| at.saturating_duration_since(Instant::now());
-        Some((lease.obtained.elapsed(), lease.lapses_at.map(left)))
+        Some((lease.obtained.elapsed(), lease.expires_at.map(left)))
     }
 
-    /// The current one, or a new one. Every waiter has its own limits; a failure reaches all waiters.
+    /// Returns the current credential, or waits for a renewal within the limits of the call. All calls that wait for a
+    /// renewal receive its failure.
     pub async fn get(&self, limits: &CallLimits) -> Result<Arc<Lease<T>>, Failure> {
         let waiting = || Failure {
-            cause: self.source.late().cause,
+            cause: self.source.timed_out().cause,
             ..Deadline::exceeded("waiting for credentials")
         };
         let mut found = self.find();
@@ -256,7 +256,7 @@ impl<T: Send + Sync + 'static, S: Source<T>> CredentialCache<T, S> {
                 };
                 let ended = ended.map_err(|_| Failure {
                     repeat: Repeat::Never,
-                    ..self.source.late()
+                    ..self.source.timed_out()
                 })?;
                 ended.ok_or_else(waiting)?
             }
@@ -271,11 +271,11 @@ impl<T: Send + Sync + 'static, S: Source<T>> CredentialCache<T, S> {
     fn find(&self) -> Found<T> {
         let mut state = crate::lock(&self.state);
         let now = Instant::now();
-        let current = state.current.clone().filter(|lease| !lease.lapsed(now));
+        let current = state.current.clone().filter(|lease| !lease.is_expired(now));
         let pausing = state.pausing(now);
         match (current, pausing) {
             (Some(lease), pausing) => {
-                if lease.due(now) && pausing.is_none() {
+                if lease.is_due(now) && pausing.is_none() {
                     let _refreshing = self.join(&mut state);
                 }
                 Found::Lease(lease)
@@ -287,9 +287,9 @@ impl<T: Send + Sync + 'static, S: Source<T>> CredentialCache<T, S> {
         }
     }
 
-    /// Tells that the upstream refused this one. Is another one to be tried? Only the current one is dropped: a call
-    /// that used an older one simply takes the current one next. What has replaced a refused one, and is refused as
-    /// well, shows that renewals do not help: each call that repeats its request all the same pays for that.
+    /// Records that the upstream refused a credential. Returns whether the request may be repeated with another one. Only
+    /// the current credential is discarded: a call with an older one repeats its request with the current one. If the
+    /// replacement of a refused credential is refused, too, renewals do not help: repeating costs a token of the budget.
     pub fn refuse(&self, refused: &Arc<Lease<T>>, budget: &RetryBudget) -> bool {
         if refused.suspect.load(Ordering::Relaxed) && !budget.withdraw() {
             return false;
@@ -306,7 +306,7 @@ impl<T: Send + Sync + 'static, S: Source<T>> CredentialCache<T, S> {
         is_current && budget.withdraw() && self.discard(doubtful)
     }
 
-    /// Returns whether the lease was the current one. An older one is not in use any more.
+    /// Discards a lease. Returns whether it was the current one.
     fn discard(&self, refused: &Arc<Lease<T>>) -> bool {
         let mut state = crate::lock(&self.state);
         let is_current = |current: &mut Arc<Lease<T>>| Arc::ptr_eq(current, refused);
@@ -319,11 +319,11 @@ impl<T: Send + Sync + 'static, S: Source<T>> CredentialCache<T, S> {
         true
     }
 
-    /// Takes the current one away for good, after a renewal in progress has ended.
+    /// Waits for a renewal in progress, and removes the current credential.
     pub async fn take(&self) -> Option<Arc<Lease<T>>> {
         let flight = crate::lock(&self.state).flight.clone();
         if let Some((flight, _)) = flight {
-            // Its failure has been told to those who wait for it.
+            // The calls that wait for the renewal handle its failure.
             let _ = flight.await;
         }
         crate::lock(&self.state).current.take()
@@ -345,13 +345,13 @@ impl<T: Send + Sync + 'static, S: Source<T>> CredentialCache<T, S> {
         }
         let (store, source) = (Arc::clone(&self.state), Arc::clone(&self.source));
         let work = async move {
-            // A source may read files, which nobody is to wait for who holds the lock.
-            let work = async { timeout(source.patience(), Arc::clone(&source).obtain()).await };
-            // A panic must not leave its flight behind for ever.
+            // A source may read files. It must not do so while this function holds the lock.
+            let work = async { timeout(source.timeout(), Arc::clone(&source).obtain()).await };
+            // Without this, a panic would leave the flight in place, and no renewal would start again.
             let result = AssertUnwindSafe(work).catch_unwind().await;
             let result = match result {
                 Ok(Ok(result)) => result,
-                Ok(Err(_)) => Err(source.late()),
+                Ok(Err(_)) => Err(source.timed_out()),
                 Err(_) => Err(Failure::internal("a renewal panicked")),
             };
             let result = result.map(Arc::new).map_err(shared);
@@ -369,7 +369,7 @@ impl<T: Send + Sync + 'static, S: Source<T>> CredentialCache<T, S> {
             }
             result
         };
-        // It shows in the trace of the call that has begun it.
+        // The renewal is part of the trace of the call that starts it.
         let task = tokio::spawn(work.with_current_context());
         let handle = task.abort_handle();
         let flight = async move {
@@ -382,7 +382,7 @@ impl<T: Send + Sync + 'static, S: Source<T>> CredentialCache<T, S> {
     }
 }
 
-/// What may be repeated is repeated by one request for all.
+/// Lets a repeatable renewal be repeated once for all calls that wait for it.
 fn shared(failure: Failure) -> Failure {
     match failure.repeat {
         Repeat::Backoff => Failure {

@@ -1,4 +1,4 @@
-//! The one deadline of a call. Everything that the call waits for ends by it.
+//! The deadline of a call, which ends everything that the call waits for.
 
 use std::{future::Future, time::Duration};
 
@@ -7,10 +7,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{error::Failure, proto::ErrorReason};
 
-/// An attempt is not begun with less time than this.
+/// Time that must be left when an attempt is started.
 pub const MIN_ATTEMPT: Duration = Duration::from_millis(250);
 
-/// The moment by which the response leaves; it can be brought forward to now, when the server must stop.
+/// The time by which the response is sent. It is brought forward to the present when the server must stop.
 #[derive(Clone, Debug)]
 pub struct Deadline {
     at: Instant,
@@ -18,7 +18,7 @@ pub struct Deadline {
 }
 
 impl Deadline {
-    /// Ends at this moment.
+    /// Creates a deadline at this time.
     #[must_use]
     pub fn at(moment: Instant) -> Self {
         Self {
@@ -27,19 +27,19 @@ impl Deadline {
         }
     }
 
-    /// Ends this long from now.
+    /// Creates a deadline after this duration.
     #[must_use]
     pub fn after(time: Duration) -> Self {
         Self::at(Instant::now() + time)
     }
 
-    /// Ends at once when `halt` is cancelled.
+    /// Adds a token that ends the deadline when it is cancelled.
     #[must_use]
     pub fn or_when(self, halt: CancellationToken) -> Self {
         Self { halt, ..self }
     }
 
-    /// The time that is left.
+    /// Returns the time that is left.
     #[must_use]
     pub fn remaining(&self) -> Duration {
         if self.halt.is_cancelled() {
@@ -48,13 +48,13 @@ impl Deadline {
         self.at.saturating_duration_since(Instant::now())
     }
 
-    /// Is there time for an attempt?
+    /// Returns whether there is time for an attempt.
     #[must_use]
     pub fn allows_attempt(&self) -> bool {
         self.remaining() >= MIN_ATTEMPT
     }
 
-    /// Waits for `work`, but not beyond the deadline.
+    /// Waits for `work` until the deadline. Returns `None` if the deadline came first.
     pub async fn bound<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             biased;
@@ -64,7 +64,7 @@ impl Deadline {
         }
     }
 
-    /// The failure of a call that ran out of time before a DELETE with an unknown or final effect.
+    /// Returns the failure of a call that ran out of time before it sent a DELETE.
     #[must_use]
     pub fn exceeded(while_doing: &str) -> Failure {
         Failure::new(

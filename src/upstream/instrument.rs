@@ -14,7 +14,7 @@ use crate::{
     trace::{self, RequestStart},
 };
 
-/// What a request is for.
+/// Name and route of a kind of request, for metrics and traces.
 #[derive(Debug)]
 pub struct Operation {
     /// Name in the metrics.

@@ -1,5 +1,5 @@
-//! Builds the paths of upstream requests from checked segments, in this place alone, and compares the finished path with
-//! the intended one: an unchecked name would address another user.
+//! Builds the paths of all upstream requests, and checks that the built path has the intended segments: any other path
+//! could address another user.
 
 use std::fmt::Write as _;
 
@@ -9,21 +9,21 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 
 use crate::error::Failure;
 
-/// Everything but the unreserved characters of RFC 3986, section 2.3.
+/// All characters except the unreserved ones of RFC 3986, section 2.3.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
     .remove(b'_')
     .remove(b'~');
 
-/// `text` with everything but unreserved characters percent-encoded.
+/// Percent-encodes all characters of a text except the unreserved ones.
 #[must_use]
 pub fn encode(text: &str) -> String {
     utf8_percent_encode(text, RESERVED).to_string()
 }
 
-/// A path of these segments, each of which stays one segment and is never empty, `.` or `..`; and a query, if it is not
-/// empty.
+/// Returns a path of these segments, and a query unless it is empty. Fails if a segment is empty, `.` or `..`, or would not
+/// remain one segment.
 #[allow(clippy::disallowed_methods, reason = "this is the place")]
 pub fn build(segments: &[&str], query: &str) -> Result<PathAndQuery, Failure> {
     let mut text = String::with_capacity(128);
@@ -51,7 +51,7 @@ pub fn build(segments: &[&str], query: &str) -> Result<PathAndQuery, Failure> {
     }
 }
 
-/// Are these the segments of a path?
+/// Returns whether a path has exactly these segments.
 #[must_use]
 pub fn is(path: &str, segments: &[&str]) -> bool {
     let Some(path) = path.strip_prefix('/') else {

@@ -1,5 +1,5 @@
-//! The contract between the service and a platform whose users are deleted. What differs between platforms is behind
-//! [`Platform`]; what is the same for all of them is in [`super::target`].
+//! The contract between the service and a platform whose users are deleted. [`Platform`] contains everything that differs
+//! between platforms; [`super::target`] is the same for all of them.
 
 use std::future::Future;
 
@@ -20,7 +20,7 @@ use crate::{
     metrics::{CredentialState, Requests},
 };
 
-/// What a caller asks for.
+/// The deletion that a caller requests.
 #[derive(Debug)]
 pub struct Order<U> {
     /// The user to delete.
@@ -35,7 +35,7 @@ pub struct Order<U> {
     pub caller: String,
 }
 
-/// What a request is for.
+/// Purpose of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// It reads, before the deletion.
@@ -94,13 +94,13 @@ impl Outgoing {
     }
 }
 
-/// What a target is created from.
+/// Everything that a target is created from.
 pub struct NewTarget<'a, P: Platform> {
     /// Alias of the target.
     pub alias: &'a str,
     /// Its table of the configuration.
     pub config: &'a Target<P::Settings>,
-    /// What the targets of the platform share.
+    /// State that the targets of the platform share.
     pub shared: &'a mut P::Shared,
     /// The HTTP client for its URL.
     pub client: Client,
@@ -143,25 +143,25 @@ pub trait Platform: Sized + Send + Sync + 'static {
 
     /// Configuration keys of the platform, beside those that all targets have.
     type Settings: Settings;
-    /// What the targets of the platform share.
+    /// State that the targets of the platform share.
     type Shared: Default;
     /// The user as a request identifies it.
     type User: Send + Sync + 'static;
-    /// What is known of the user.
+    /// Facts that were read about the user.
     type Found: Default + Send + Sync + 'static;
-    /// What authorizes one request, such as a token, a key or a session.
+    /// Credential of one request, such as a token, a key or a session.
     type Credential: Send + Sync;
 
-    /// Creates what the targets of the platform share.
+    /// Creates the state that the targets of the platform share.
     #[must_use]
     fn share(_config: &Config) -> Self::Shared {
         Self::Shared::default()
     }
 
-    /// Creates what a target needs beside its client. Nothing is sent yet.
+    /// Creates the platform's part of a target. Nothing is sent yet.
     fn new(target: NewTarget<'_, Self>) -> Result<Self, String>;
 
-    /// Returns what is known of the user before anything is read.
+    /// Returns the facts about the user that the request itself contains.
     fn requested(_user: &Self::User) -> Self::Found {
         Self::Found::default()
     }
@@ -176,7 +176,7 @@ pub trait Platform: Sized + Send + Sync + 'static {
         Err(Failure::internal("this platform reads nothing"))
     }
 
-    /// Returns what a successful response to [`Self::read`] says about the user. The reason of the failure is
+    /// Returns the facts that a successful response to [`Self::read`] contains about the user. The reason of the failure is
     /// `UPSTREAM_PROTOCOL_ERROR` if, and only if, the response is not understood.
     fn found(_exchange: &Exchange<'_, Self>) -> Result<Self::Found, Failure> {
         Err(Failure::internal("this platform reads nothing"))
@@ -185,7 +185,7 @@ pub trait Platform: Sized + Send + Sync + 'static {
     /// Returns the name of the user. A user without a name is not deleted.
     fn name<'a>(order: &'a Order<Self::User>, found: &'a Self::Found) -> &'a str;
 
-    /// Returns the metadata keys and values that were read of the user.
+    /// Returns metadata keys and values from the facts about the user.
     fn identifiers(_found: &Self::Found) -> Vec<(&'static str, String)> {
         Vec::new()
     }
@@ -195,7 +195,7 @@ pub trait Platform: Sized + Send + Sync + 'static {
         false
     }
 
-    /// Checks what is known of the user for an order that only validates.
+    /// Checks the facts about the user for an order that only validates.
     fn validate(_found: &Self::Found) -> Result<(), Failure> {
         Ok(())
     }
@@ -219,7 +219,7 @@ pub trait Platform: Sized + Send + Sync + 'static {
         None
     }
 
-    /// Returns what a response without the status of success says in the platform's own words. It contains no secrets.
+    /// Returns the content of a response without the status of success. It must not contain secrets.
     fn error_facts(exchange: &Exchange<'_, Self>) -> ErrorFacts;
 
     /// Returns the failure for a response without the status of success, by the table of rules.
@@ -235,7 +235,7 @@ pub trait Platform: Sized + Send + Sync + 'static {
         limits: &CallLimits,
     ) -> impl Future<Output = Result<Self::Credential, Failure>> + Send;
 
-    /// Sets the headers of a request, except `Accept`. Returns the value of the one that authorizes it.
+    /// Sets the headers of a request, except `Accept`. Returns the value of the header that authorizes it.
     fn authorize(
         &self,
         request: &mut Request,
@@ -247,7 +247,7 @@ pub trait Platform: Sized + Send + Sync + 'static {
     fn secrets<'a>(credential: &'a Self::Credential, authorization: &'a HeaderValue)
     -> Secrets<'a>;
 
-    /// Records what a response says about the credential. `failure` is `None` if the response was understood, even if it means
+    /// Records whether a response shows that the credential is accepted. `failure` is `None` if the response was understood, even if it means
     /// that the user cannot be deleted.
     fn note_response(
         &self,
@@ -271,7 +271,7 @@ pub trait Platform: Sized + Send + Sync + 'static {
         Ok(Vec::new())
     }
 
-    /// Gives back what the target or the system holds for this service.
+    /// Ends sessions and processes that the target holds.
     fn close(&self) -> impl Future<Output = ()> + Send {
         async {}
     }

@@ -89,7 +89,7 @@ impl Targets {
         groups.flat_map(AnyGroup::states).collect()
     }
 
-    /// Gives back what targets or the system hold for this service: ends sessions and cancels token requests.
+    /// Ends the sessions and cancels the token requests of all targets.
     pub async fn close(&self) {
         join_all(self.groups().into_iter().map(AnyGroup::close)).await;
     }

@@ -8,7 +8,7 @@ use crate::{
     metrics::{CredentialState, TargetState},
 };
 
-/// What protects a target, and this server, from too many requests.
+/// Protects a target, and this server, from too many requests.
 pub struct Resilience {
     /// Limits retries.
     pub budget: RetryBudget,

@@ -1,5 +1,4 @@
-//! What requests to upstreams have in common: what a response is, why there may be none, and the one fact that matters
-//! then: may the request have arrived?
+//! A response of an upstream, or the reason why there is none, and whether the request may have arrived.
 
 use std::{
     error::Error,
@@ -26,35 +25,36 @@ use crate::{
     proto::ErrorReason,
 };
 
-/// Most bytes of an upstream's response that are read.
+/// Maximum length of the body of an upstream's response, in bytes.
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
-/// The mark that some services put before a JSON document.
+/// The byte order mark that some services write before a JSON document.
 pub const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
-/// How the service calls itself.
+/// Value of the `User-Agent` header.
 pub const USER_AGENT_TEXT: &str = concat!("useradmin/", env!("CARGO_PKG_VERSION"));
 
-/// TCP and TLS. Three of these fit the default deadline, so that a host behind a silent firewall is told as
-/// unreachable, and not as a delete whose outcome is unknown.
+/// Timeout for TCP and TLS. Three attempts fit into the default deadline, so that a host behind a firewall that drops packets
+/// is reported as unreachable, and not as a deletion with an unknown outcome.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// A body that trickles is given up; the status line has been read by then.
+/// Timeout for the body of a response.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long to wait for the rest of a response that is done at its status line, to use the connection again.
+/// Time to wait for a body that does not matter, so that the connection can be used again.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_millis(50);
-/// Azure Batch and Microsoft Entra accept signatures and assertions of clocks that differ by a few minutes.
+/// Difference between two clocks above which it is reported. Azure Batch and Microsoft Entra accept signatures and
+/// assertions of clocks that differ by a few minutes.
 pub const MAX_CLOCK_SKEW: Duration = Duration::from_mins(5);
 
-/// An upstream's response.
+/// A response of an upstream.
 pub struct Response {
-    /// Status line.
+    /// Status code.
     pub status: u16,
-    /// Header lines.
+    /// Headers.
     pub headers: HeaderMap,
-    /// The whole body; absent when it was cut, too long, or not wanted.
+    /// The complete body. `None` if it was cut off, was too long, or does not matter.
     pub body: Option<Bytes>,
 }
 
 impl Response {
-    /// A header's value, if it is there and plain text.
+    /// Returns the value of a header, if it exists and is ASCII text.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
@@ -87,14 +87,14 @@ impl Response {
         skew.filter(|skew| skew.unsigned_abs() > MAX_CLOCK_SKEW.as_secs())
     }
 
-    /// `Retry-After`, in seconds or as a date, between 1 and 60 seconds. A date is measured against the `Date` of the
-    /// same response: the two come from one clock.
+    /// Returns the time that `Retry-After` states in seconds or as a date, clamped to 1-60 seconds. A date is compared with
+    /// the `Date` of the same response, which comes from the same clock.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         let text = self.header(RETRY_AFTER.as_str())?.trim();
         let (least, most) = (Duration::from_secs(1), Duration::from_mins(1));
         let asked = if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
-            // More digits than a number can have are more than the most, too.
+            // A number that is too large for an integer is above the maximum, too.
             text.parse().map_or(most, Duration::from_secs)
         } else {
             let date = httpdate::parse_http_date(text).ok()?;
@@ -105,23 +105,23 @@ impl Response {
     }
 }
 
-/// Why there is no status line.
+/// The reason why there is no status line.
 #[derive(Debug)]
 pub enum RequestError {
-    /// No connection: nothing was sent.
+    /// There was no connection: nothing was sent.
     Unreachable(String),
-    /// Time ran out, or the caller went away, before there was a connection: nothing was sent.
+    /// The deadline passed, or the caller disconnected, before there was a connection: nothing was sent.
     NotConnected,
-    /// The upstream said that it has not processed the request (RFC 9113, section 8.7).
+    /// The upstream reported that it did not process the request (RFC 9113, section 8.7).
     Refused(String),
-    /// The connection ended, or what came was not HTTP.
+    /// The connection was closed, or the response was not HTTP.
     Cut(String),
-    /// Time ran out.
+    /// The deadline passed.
     TimedOut,
 }
 
 impl RequestError {
-    /// Its name in the numbers.
+    /// Returns the name of the error in metrics.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         match self {
@@ -133,7 +133,7 @@ impl RequestError {
         }
     }
 
-    /// For a request that deletes: what may have left may have been carried out.
+    /// Returns the failure of a DELETE. A request that may have been sent may have been carried out.
     #[must_use]
     pub fn of_delete(self) -> Failure {
         let unknown = |context| Failure {
@@ -152,7 +152,7 @@ impl RequestError {
         }
     }
 
-    /// For a request that deletes nothing.
+    /// Returns the failure of a request that deletes nothing.
     #[must_use]
     pub fn of_read(self) -> Failure {
         match self {
@@ -180,7 +180,7 @@ fn refused(context: String) -> Failure {
 
 /// Returns the whole body, if it is within the limit and its end is certain.
 ///
-/// A body without a length of its own ends with the connection, and over TLS only `close_notify` proves that nothing was cut
+/// A body without a length ends with the connection, and over TLS only `close_notify` proves that nothing was cut
 /// off. Many servers do not send it, but a JSON document proves its own end.
 pub async fn whole<B: Body<Data = Bytes>>(head: &Parts, body: B, most: usize) -> Option<Bytes>
 where
@@ -205,7 +205,7 @@ where
     Some(read.freeze())
 }
 
-/// Whether the peer closed the connection, but without `close_notify`.
+/// Returns whether the peer closed the connection without `close_notify`.
 fn is_end_of_connection(error: &(dyn Error + 'static)) -> bool {
     let mut causes = successors(Some(error), |&error| error.source());
     let ends = [io::ErrorKind::UnexpectedEof, io::ErrorKind::ConnectionReset];
@@ -215,7 +215,7 @@ fn is_end_of_connection(error: &(dyn Error + 'static)) -> bool {
     })
 }
 
-/// Whether the body is a complete JSON object.
+/// Returns whether the body is a complete JSON object.
 fn is_document(body: &[u8]) -> bool {
     let text = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
     serde_json::from_slice::<Map<String, Value>>(text).is_ok()
@@ -227,7 +227,7 @@ pub fn describe(error: &(dyn Error + 'static)) -> String {
     let mut cause = error.source();
     while let Some(error) = cause {
         let error_text = in_words(error);
-        // Some repeat their cause's text.
+        // Some errors repeat the text of their cause.
         if !text.ends_with(&error_text) {
             text.push_str(": ");
             text.push_str(&error_text);

@@ -34,7 +34,7 @@ impl<'a> Retries<'a> {
         }
     }
 
-    /// Waits until the request is to be repeated. Returns the failure to report if it is not.
+    /// Waits before the request is repeated. Returns the failure to report if it is not repeated.
     pub async fn wait(&mut self, attempts: &mut Attempts, failure: Failure) -> Result<(), Failure> {
         let pause = match failure.repeat {
             Repeat::Never => None,
@@ -74,7 +74,7 @@ impl<'a> Retries<'a> {
         let together = failure.repeat == Repeat::Together;
         let pause = match failure.retry_after {
             Some(asked) => asked + jitter / 10,
-            // The shared request has pauses of its own.
+            // The credential cache pauses between shared requests.
             None if together => Duration::ZERO,
             None => jitter,
         };

@@ -20,7 +20,7 @@ impl RetryBudget {
         Self(Mutex::new((Self::MAX, Instant::now())))
     }
 
-    /// Adds what a call contributes.
+    /// Adds the tokens of one call.
     pub fn deposit(&self) {
         self.update(|tokens| (tokens + Self::CALL, ()));
     }

@@ -31,11 +31,11 @@ pub struct Target<P> {
     protected: ArcSwap<Vec<Pattern>>,
 }
 
-/// What is known of a call that ended, whatever its result.
+/// Facts about a call that ended, whatever its result.
 pub struct Conclusion<F> {
     /// The DELETEs of the call.
     pub attempts: Attempts,
-    /// What is known of the user.
+    /// Facts about the user.
     pub found: F,
     /// The platform's own ID of the last response, or an empty string.
     pub upstream_request_id: String,
@@ -90,7 +90,7 @@ impl<P: Platform> Target<P> {
         self.resilience.state(self.platform.credential_state())
     }
 
-    /// Gives back what the target or the system holds for this service.
+    /// Ends sessions and processes that the target holds.
     pub async fn close(&self) {
         self.platform.close().await;
     }
@@ -196,7 +196,7 @@ impl<P: Platform> Run<'_, P> {
         }
     }
 
-    /// Sends one request, and returns what `understand` makes of a response with the status of success.
+    /// Sends one request, and applies `understand` to a response with the status of success.
     async fn exchange<T>(
         &mut self,
         purpose: Purpose,

@@ -57,7 +57,7 @@ impl Source<u32> for Endpoint {
                 let down = Failure::new(ErrorReason::UpstreamUnreachable, "down");
                 return Err(down.repeatable());
             }
-            Ok(Lease::lasting(number, SECOND * 100))
+            Ok(Lease::limited(number, SECOND * 100))
         })
     }
 

@@ -1,4 +1,4 @@
-//! What responses of Azure Batch say, as far as callers may see it.
+//! The content of Azure Batch responses that callers may see.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ impl Shrink for BatchError {
     }
 }
 
-/// Returns what a response without the status of success says. It contains none of the `secrets`.
+/// Returns the content of a response without the status of success. It contains none of the `secrets`.
 pub fn error_facts(response: &Response, user: &NodeUser, secrets: &Secrets) -> ErrorFacts {
     let document = response.json();
     let error = wire::error(response, &document, secrets);
@@ -41,7 +41,7 @@ pub fn error_facts(response: &Response, user: &NodeUser, secrets: &Secrets) -> E
     }
 }
 
-/// Returns what callers may see of a response without an error document.
+/// Returns the content of a response without an error document.
 pub fn answered(response: &Response, secrets: &Secrets) -> Answered {
     Answered {
         http_status: response.status,

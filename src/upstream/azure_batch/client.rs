@@ -32,7 +32,7 @@ use crate::{
 };
 
 const API_VERSION: &str = "2023-11-01.18.0";
-/// The service's own time limit if the parameter `timeout` is left out, in seconds. It cannot be exceeded.
+/// Time limit of Azure Batch for a request without the parameter `timeout`, in seconds. It is also the maximum.
 const SERVER_TIMEOUT_SECONDS: u64 = 30;
 
 const DELETE_USER: Operation = Operation::new(

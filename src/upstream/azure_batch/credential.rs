@@ -48,7 +48,7 @@ impl Used {
         }
     }
 
-    /// Returns the token or key, and what was `shown` of it in the request.
+    /// Returns the token or key, and the part of the header `shown` that depends on it.
     pub fn secrets<'a>(&'a self, shown: &'a HeaderValue) -> Secrets<'a> {
         let secret = match self {
             Self::Token(lease) => lease.value.bare(),

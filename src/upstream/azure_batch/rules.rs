@@ -24,7 +24,7 @@ const fn callers(code: &'static str, source: &'static str) -> Rule {
     ours(code, source).alternate()
 }
 
-/// The rules for responses to the deletion and to the read before it. C also documents what the rows of HTTP say:
+/// The rules for responses to the deletion and to the read before it. C also documents the rows of HTTP:
 /// `TooManyRequests` (429), `InternalError` (500), `NotImplemented` (501), `ServerBusy` (503) and
 /// `UnsupportedHttpVersion` (505).
 #[rustfmt::skip]

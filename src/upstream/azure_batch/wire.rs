@@ -1,4 +1,4 @@
-//! The `BatchError` document, read with distrust: wrong types are ignored, foreign text is cut.
+//! Parses `BatchError` documents, any value of which may be wrong: wrong types are ignored, and texts are cut.
 
 use http::HeaderValue;
 use serde_json::{Map, Value};
@@ -13,14 +13,14 @@ use crate::{
     },
 };
 
-/// The header that carries the caller's id, there and back.
+/// Header of requests and responses with the ID that the caller or this server chose.
 pub const CLIENT_REQUEST_ID: &str = "client-request-id";
 
-/// Repeats the signature and what was signed.
+/// Key of the value that repeats the signature and the signed text.
 const SECRET_KEY: &str = "AuthenticationErrorDetail";
 
-/// The document of a response; `None` when the body is not Azure Batch's own: a JSON object with a non-empty
-/// string `code`. What repeats `secrets` is not passed on.
+/// Returns the error document of a response, or `None` if the body is not one: a JSON object with a non-empty string
+/// `code`. Texts that repeat `secrets` are redacted.
 #[must_use]
 pub fn error(response: &Response, document: &Value, secrets: &Secrets) -> Option<BatchError> {
     let document = document.as_object()?;
@@ -35,15 +35,15 @@ pub fn error(response: &Response, document: &Value, secrets: &Secrets) -> Option
     })
 }
 
-/// The service's `request-id`, unless it repeats `secrets`.
+/// Returns the `request-id` of Azure Batch, redacted if it repeats `secrets`.
 #[must_use]
 pub fn request_id(response: &Response, secrets: &Secrets) -> Option<String> {
     let id = response.header("request-id")?.trim();
     (!id.is_empty()).then(|| secrets.redact(id))
 }
 
-/// The header names that the document's values complain about; all of them, not only those that are passed on. A
-/// `client-request-id` of our own making is left out: only one that the caller sent is the caller's to mend.
+/// Returns the names of all headers that the document refers to, except a `client-request-id` that this server made: only
+/// a caller's own value can be corrected by the caller.
 #[must_use]
 pub fn headers_at_fault(document: &Value, callers_id: bool) -> Vec<&str> {
     let pairs = document["values"].as_array().into_iter().flatten();
@@ -68,7 +68,7 @@ pub fn check_ids(response: &Response, sent: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Whether every `client-request-id` of the response is `sent`, in any spelling of a GUID. A blank one counts as absent.
+/// Returns whether every `client-request-id` of the response is equal to `sent`, as GUIDs. A blank one counts as absent.
 fn same_client_request_id(response: &Response, sent: &str) -> bool {
     let sent = Uuid::try_parse(sent).ok();
     let is_same = |value: &HeaderValue| {

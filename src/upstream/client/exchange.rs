@@ -52,8 +52,8 @@ async fn head(
         head = limits.deadline.bound(sent) => head,
         () = cancelled_in_time => None,
     };
-    // A request that was given up is dropped by now: no connection starts to write it after this question. Request and
-    // connection run on the same thread (see `workers`).
+    // A request that was given up is dropped by now, so no connection starts to write it after this line: request and
+    // connection run on the same thread (see `runtimes`).
     let started = tracker.has_started();
     match head {
         Some(Ok(response)) => Ok(response),
@@ -97,7 +97,7 @@ async fn read(response: http::Response<Incoming>, options: &Options<'_>) -> Resp
         let patience = if decided { DRAIN_TIMEOUT } else { BODY_TIMEOUT };
         let body = timeout(patience, whole(&head, body, options.max_body_bytes));
         let body = options.limits.deadline.bound(body).await;
-        // The pool takes the connection back in a task of its own. Without this turn for it, a next request of the same
+        // The pool takes the connection back in a separate task. Without this yield, a next request of the same
         // call would open another connection.
         yield_now().await;
         body.and_then(Result::ok).flatten()

@@ -1,4 +1,4 @@
-//! Tells whether a connection has started to write a request.
+//! Detects whether a connection has started to write a request.
 
 use std::{
     convert::Infallible,

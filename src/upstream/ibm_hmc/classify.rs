@@ -1,4 +1,4 @@
-//! What responses of an HMC say, as far as callers may see it.
+//! The content of HMC responses that callers may see.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ impl Shrink for HmcError {
     }
 }
 
-/// Returns what a response without the status of success says. It contains none of the `secrets`.
+/// Returns the content of a response without the status of success. It contains none of the `secrets`.
 pub fn error_facts(response: &Response, secrets: &Secrets) -> ErrorFacts {
     let error = wire::error(response, secrets);
     ErrorFacts {

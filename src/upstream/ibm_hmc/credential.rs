@@ -1,4 +1,4 @@
-//! The HMC session: one logon however many calls need it, never a loop of refused logons, and a log-off when
+//! Sessions of an HMC: one logon for all calls that need a session, a limited number of refused logons, and a logoff when
 //! the session is replaced or the server stops.
 
 use std::{sync::Arc, time::Duration};
@@ -35,9 +35,9 @@ use crate::{
     },
 };
 
-/// An HMC that is slow has this long to say whether a password is right.
-const LAST_WORD: Duration = Duration::from_secs(20);
-/// The kind of credential in the numbers.
+/// Shortest timeout of a logon whose password may be wrong: a slow HMC counts the password even if its response comes too late.
+const MIN_LOGON_TIMEOUT: Duration = Duration::from_secs(20);
+/// The kind of credential in the metrics.
 pub const SESSION: &str = "session";
 const LOGON: Operation = Operation::new("logon", "/api/sessions");
 const LOGOFF: Operation = Operation::new("logoff", "/api/sessions/this-session");
@@ -77,13 +77,13 @@ impl Session {
     }
 }
 
-/// Where sessions come from.
+/// Logs on to one HMC.
 pub struct SessionSource {
     url: Url,
     userid: String,
     password: SecretSource,
-    /// How long a logon may take.
-    patience: Duration,
+    /// Timeout of a logon with a password that was accepted before.
+    logon_timeout: Duration,
     client: Client,
     numbers: Requests,
     guard: Arc<LogonGuard>,
@@ -102,7 +102,7 @@ impl SessionSource {
             url: config.url.clone(),
             userid: config.own.userid.clone(),
             password: config.own.password.clone(),
-            patience: config.own.logon_timeout,
+            logon_timeout: config.own.logon_timeout,
             client,
             numbers,
             guard,
@@ -130,13 +130,13 @@ impl SessionSource {
         request: Request,
         password: &Secret,
     ) -> Result<Lease<Session>, Failure> {
-        let limits = Deadline::after(self.patience.max(LAST_WORD)).into();
+        let limits = Deadline::after(self.logon_timeout.max(MIN_LOGON_TIMEOUT)).into();
         let response = self
             .client
             .send(&LOGON, request, None, &limits)
             .await
             .map_err(|error| match error {
-                // The callers' own deadlines are looked after elsewhere; this one is the HMC's fault.
+                // This timeout is not that of a caller: the HMC did not answer.
                 RequestError::TimedOut | RequestError::NotConnected => {
                     RequestError::Cut("no answer to the logon".into()).of_read()
                 }
@@ -149,7 +149,7 @@ impl SessionSource {
             if let Some(days) = wire::password_expires(&response).filter(|days| *days <= 14) {
                 tracing::warn!(hmc = self.url.host_str(), days, "the HMC password expires");
             }
-            return Ok(Lease::endless(Session::new(session, password)?));
+            return Ok(Lease::unlimited(Session::new(session, password)?));
         }
         if let Some(partial) = &session {
             self.logoff(&Session::new(partial, password)?).await;
@@ -159,7 +159,7 @@ impl SessionSource {
         Err(classify::failure(&NAMES, LOGON_RULES, &response, facts).of_a_read())
     }
 
-    /// Returns whether the HMC has accepted the current password last.
+    /// Returns whether the password is the one that the HMC accepted last.
     fn password_was_accepted(&self) -> bool {
         let password = self.password.read();
         password.is_ok_and(|password| self.guard.was_accepted(&password))
@@ -176,7 +176,7 @@ impl SessionSource {
         Ok(request)
     }
 
-    /// Ends a session, best effort.
+    /// Logs off. Errors are ignored.
     pub async fn logoff(&self, session: &Session) {
         let Ok(path) = path::build(&["api", "sessions", "this-session"], "") else {
             return;
@@ -220,12 +220,12 @@ impl Source<Session> for SessionSource {
         self.numbers.renewed(SESSION, failure.is_none());
     }
 
-    /// A password that may be wrong is not sent again before the HMC has had the time to say so.
-    fn patience(&self) -> Duration {
+    /// A password that may be wrong must not be sent again before the HMC has had time to refuse it.
+    fn timeout(&self) -> Duration {
         if self.password_was_accepted() {
-            self.patience
+            self.logon_timeout
         } else {
-            self.patience.max(LAST_WORD)
+            self.logon_timeout.max(MIN_LOGON_TIMEOUT)
         }
     }
 

@@ -26,14 +26,14 @@ pub const MAX_REFUSED: u32 = 2;
 /// Duration of the suspension.
 pub const GUARD_TIME: Duration = Duration::from_mins(5);
 
-/// The form of the file, with the way in which digests are computed.
+/// Version of the file format and of the way in which digests are computed.
 const VERSION: u32 = 1;
-/// Rounds of PBKDF2: about 30 ms of CPU. Who can read this file can usually read the password file, too.
+/// Rounds of PBKDF2: about 30 ms of CPU. A process that can read this file can usually read the password file, too.
 const ROUNDS: NonZeroU32 = NonZeroU32::new(100_000).unwrap();
 /// Maximum size of the file, in bytes.
 const MAX_BYTES: u64 = 1024 * 1024;
 
-/// What a change of the file survives.
+/// Events that a change of the file survives.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
     /// The end of the process. Logons that succeed must not wait for the disk.
@@ -42,7 +42,7 @@ pub enum Durability {
     Power,
 }
 
-/// The file.
+/// The file of refused logons.
 pub struct LogonFile {
     path: PathBuf,
     /// Content of the file; `None` until it was read.
@@ -76,7 +76,7 @@ impl Content {
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Entry {
-    /// How many there were in a row.
+    /// Number of refused logons in a row.
     refused: u32,
     /// Unix time until which logons are suspended.
     until: u64,
@@ -215,7 +215,7 @@ impl LogonFile {
                 let file = self.path.display().to_string();
                 tracing::error!(file, %error, "refused logons cannot be read; no logon to an HMC for 5 minutes");
                 let lost = Content::new(after(GUARD_TIME));
-                // The five minutes do not begin anew at the next restart.
+                // The five minutes must not start again at the next restart.
                 self.save(&lost, Durability::Power);
                 lost
             }

@@ -1,4 +1,4 @@
-//! The lock-out guard: it limits refused logons, because an HMC disables a user after a few wrong passwords.
+//! Limits refused logons, because an HMC disables a user after a few wrong passwords.
 
 use std::{
     collections::BTreeMap,
@@ -178,7 +178,7 @@ impl LogonGuard {
         }
     }
 
-    /// Returns whether this password is the one that the HMC has accepted last.
+    /// Returns whether the HMC accepted this password last.
     pub fn was_accepted(&self, password: &Secret) -> bool {
         crate::lock(&self.accepted).as_ref() == Some(password)
     }
@@ -194,7 +194,7 @@ impl LogonGuard {
         refusals
     }
 
-    /// Writes this count to the file, and how long logons are suspended if it is too large.
+    /// Writes the number of refused logons to the file, with the time for which logons are suspended if it is too large.
     async fn record(
         &self,
         known: &mut Refusals,
@@ -211,7 +211,7 @@ impl LogonGuard {
         known.slow = recorded.await;
     }
 
-    /// Runs work that waits for the disk, and computes slow digests, on a thread of its own.
+    /// Runs work on a separate thread, because it waits for the disk and computes slow digests.
     async fn with_file<R: Send + 'static>(
         &self,
         work: impl FnOnce(&LogonFile, &str) -> R + Send + 'static,

@@ -8,8 +8,8 @@ use crate::{
     proto::ErrorReason as R,
 };
 
-/// The rules for responses to the deletion and to the reads before it. S, P and Z also document what the rows of HTTP say
-/// about 401 and 5xx; the 503 of Z has a page in HTML, and is sent while the Web Services API is switched off.
+/// The rules for responses to the deletion and to the reads before it. S, P and Z also document the rows of
+/// HTTP; the 503 of Z has an HTML page, and is sent while the Web Services API is disabled.
 #[rustfmt::skip]
 pub const RULES: &[Rule] = rules! { before: [], documents: [
     // The session.

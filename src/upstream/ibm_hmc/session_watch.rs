@@ -43,7 +43,7 @@ impl SessionWatch {
         *self.doubts(purpose) = Doubts::default();
     }
 
-    /// Records a doubtful response. Returns whether the session is to be replaced.
+    /// Records a doubtful response. Returns whether the session must be replaced.
     pub fn doubtful(&self, purpose: Purpose) -> bool {
         let mut doubts = self.doubts(purpose);
         doubts.count = doubts.count.saturating_add(1);

@@ -1,5 +1,5 @@
-//! The HMC's documents, read with distrust. Its error bodies echo the request, session ID and all: nothing
-//! but status, reason and message is taken from them.
+//! Parses documents of an HMC, any value of which may be wrong. Its error documents repeat the request with the session
+//! ID: only status, reason and message are used.
 
 use serde_json::Value;
 use zeroize::Zeroizing;
@@ -11,8 +11,8 @@ use crate::{
 };
 
 const USERS: &str = "/api/users/";
-/// Session IDs are longer; what is shorter stands in an honest name by chance.
-const LEAST_SESSION: usize = 16;
+/// Length of the shortest session ID that is searched for in names. Shorter ones occur in names by chance.
+const MIN_SESSION_BYTES: usize = 16;
 
 /// A user as the HMC describes it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,8 +25,8 @@ pub struct HmcUser {
     pub kind: String,
 }
 
-/// The standard error body; `None` when the body is not one: a JSON object with the integers `http-status`,
-/// equal to the status line, and `reason`. What repeats `secrets` is not passed on.
+/// Returns the standard error document, or `None` if the body is not one: a JSON object with the integers `reason` and
+/// `http-status`, which must be equal to the status line. Texts that repeat `secrets` are redacted.
 #[must_use]
 pub fn error(response: &Response, secrets: &Secrets) -> Option<HmcError> {
     let document = response.json();
@@ -40,7 +40,7 @@ pub fn error(response: &Response, secrets: &Secrets) -> Option<HmcError> {
     })
 }
 
-/// The session ID of a logon response.
+/// Returns the session ID of a response to a logon.
 #[must_use]
 pub fn session(response: &Response) -> Option<Zeroizing<String>> {
     let document = response.json();
@@ -49,33 +49,33 @@ pub fn session(response: &Response) -> Option<Zeroizing<String>> {
     plain.then(|| Zeroizing::new(session.to_owned()))
 }
 
-/// Days until the password expires, if it does.
+/// Returns the number of days until the password expires, if it does.
 #[must_use]
 pub fn password_expires(response: &Response) -> Option<i64> {
     let days = response.json()["password-expires"].as_i64()?;
     (days >= 0).then_some(days)
 }
 
-/// The user that `GET /api/users/{id}` describes. A name that repeats the session is none.
+/// Returns the user that `GET /api/users/{id}` describes. A name that contains the session ID is ignored.
 #[must_use]
 pub fn user(response: &Response, id: &str, session: &str) -> Option<HmcUser> {
     let document = response.json();
     let text = |key| document[key].as_str();
-    // A response about somebody else must not lend its name to this deletion.
+    // The name of another user must not be used for this deletion.
     if text("object-id").is_some_and(|found| !found.eq_ignore_ascii_case(id)) {
         return None;
     }
     Some(HmcUser {
         id: id.to_owned(),
         name: text("name")
-            .filter(|name| !name.is_empty() && !is_told(name, session))?
+            .filter(|name| !name.is_empty() && !repeats_session(name, session))?
             .to_owned(),
         kind: text("type").unwrap_or("").to_owned(),
     })
 }
 
-/// The users that `GET /api/console/users` lists; `None` unless every entry has a name and a usable URI, neither of
-/// which repeats the session.
+/// Returns the users that `GET /api/console/users` lists, or `None` if an entry has no name or no usable URI, or repeats
+/// the session ID.
 #[must_use]
 pub fn users(response: &Response, session: &str) -> Option<Vec<HmcUser>> {
     let document = response.json();
@@ -84,7 +84,11 @@ pub fn users(response: &Response, session: &str) -> Option<Vec<HmcUser>> {
 }
 
 fn listed(entry: &Value, session: &str) -> Option<HmcUser> {
-    let text = |key| entry[key].as_str().filter(|text| !is_told(text, session));
+    let text = |key| {
+        entry[key]
+            .as_str()
+            .filter(|text| !repeats_session(text, session))
+    };
     Some(HmcUser {
         id: text("object-uri")?
             .strip_prefix(USERS)
@@ -95,11 +99,12 @@ fn listed(entry: &Value, session: &str) -> Option<HmcUser> {
     })
 }
 
-fn is_told(text: &str, session: &str) -> bool {
-    session.len() >= LEAST_SESSION && Secrets::new([session]).is_in(text)
+fn repeats_session(text: &str, session: &str) -> bool {
+    session.len() >= MIN_SESSION_BYTES && Secrets::new([session]).is_in(text)
 }
 
-/// The value of the `name` filter that fits this name alone: a Java regular expression that must match whole.
+/// Returns the value of the `name` filter that matches this name only: a Java regular expression that must match the
+/// whole name.
 #[must_use]
 pub fn name_filter(name: &str) -> String {
     let mut filter = String::with_capacity(name.len() * 2);

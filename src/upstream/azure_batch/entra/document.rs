@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use super::token::Token;
 use crate::upstream::{credential_cache::Lease, response::BYTE_ORDER_MARK};
 
-/// How long a token of unknown expiry is used. If it expires earlier, the account refuses it, and it is renewed.
+/// Life of a token of unknown expiry. If it expires earlier, the account refuses it, and it is renewed.
 const LIFE_WITHOUT_EXPIRY: Duration = Duration::from_mins(5);
 /// No time zone is further behind UTC.
 const WESTERNMOST: Duration = Duration::from_hours(12);
@@ -51,7 +51,7 @@ pub fn read(body: &[u8], now: SystemTime) -> Result<Lease<Token>, &'static str> 
     if !token.bytes().all(|b| b.is_ascii_graphic()) {
         return Err("the access token cannot be the value of a header");
     }
-    Ok(Lease::lasting(Token::new(token), life))
+    Ok(Lease::limited(Token::new(token), life))
 }
 
 fn life(document: &Document, now: SystemTime) -> Result<Duration, &'static str> {

@@ -45,11 +45,11 @@ const REQUEST_TOKEN: Operation = Operation {
 /// Sends the requests of `azure_identity`, and keeps the result of the last one. The library receives only the status of
 /// a response: it accepts fewer forms of documents, and does not expose why a token is refused.
 pub struct Exchange {
-    /// The client of the authority.
+    /// Client for the token endpoint.
     pub client: Client,
     /// The configured authority is plain http on a loopback host, which `azure_identity` would refuse.
     pub plain: bool,
-    /// How long a response may take.
+    /// Timeout of a response.
     pub timeout: Duration,
     /// Result of the last request.
     pub outcome: Arc<Outcome>,
@@ -68,7 +68,7 @@ impl Exchange {
         for (name, value) in request.headers().iter() {
             let name = HeaderName::from_bytes(name.as_str().as_bytes()).map_err(other)?;
             let mut value = HeaderValue::from_str(value.as_str()).map_err(other)?;
-            // Each of them may hold a secret.
+            // Any of them may contain a secret.
             value.set_sensitive(true);
             ours.headers_mut().insert(name, value);
         }

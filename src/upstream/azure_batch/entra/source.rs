@@ -1,4 +1,4 @@
-//! Microsoft Entra tokens through `azure_identity`, over our own HTTP client.
+//! Obtains access tokens of Microsoft Entra through `azure_identity`, over the HTTP client of this server.
 
 use std::{sync::Arc, time::Duration};
 
@@ -34,10 +34,10 @@ use crate::{
 };
 
 const PUBLIC_AUTHORITY: &str = "https://login.microsoftonline.com";
-/// How long the Azure CLI may run.
+/// Timeout of the Azure CLI.
 const AZURE_CLI_LIMIT: Duration = Duration::from_mins(1);
 
-/// Where tokens come from.
+/// Obtains the access tokens of one account.
 pub struct TokenSource {
     entra: Entra,
     client: Client,
@@ -45,7 +45,7 @@ pub struct TokenSource {
 }
 
 impl TokenSource {
-    /// Asks over this client.
+    /// Creates a source that sends its requests over this client.
     pub fn new(entra: Entra, client: Client, numbers: Requests) -> Self {
         numbers.expect_renewals(TOKEN);
         Self {
@@ -55,7 +55,7 @@ impl TokenSource {
         }
     }
 
-    /// The URL that tokens come from, as far as the configuration decides it.
+    /// Returns the URL of the token endpoint, if it follows from the configuration.
     pub fn authority(entra: &Entra) -> Option<Url> {
         entra
             .authority
@@ -109,7 +109,7 @@ impl TokenSource {
             timeout: self.entra.token_timeout,
             outcome: Arc::clone(outcome),
         };
-        // Kubernetes tells a workload its authority in the environment; nobody else is to choose one there.
+        // Kubernetes sets the authority of a workload in the environment. Other credentials must not read it there.
         let cloud = match (authority, &self.entra.kind) {
             (None, EntraKind::WorkloadIdentity { .. }) => None,
             (None, _) => Some(CloudConfiguration::AzurePublic),
@@ -133,7 +133,7 @@ impl Source<Token> for TokenSource {
         Box::pin(async move { self.token().await })
     }
 
-    fn patience(&self) -> Duration {
+    fn timeout(&self) -> Duration {
         match self.entra.kind {
             EntraKind::AzureCli { .. } => AZURE_CLI_LIMIT,
             _ => self.entra.token_timeout,
@@ -146,7 +146,7 @@ impl Source<Token> for TokenSource {
         is_cli.then_some(self.entra.token_timeout)
     }
 
-    fn late(&self) -> Failure {
+    fn timed_out(&self) -> Failure {
         unreachable(TOKEN_TIMED_OUT, "there was no token in time")
     }
 
