@@ -41,6 +41,10 @@ impl Pattern {
 /// upper case, which characters share that have one lower case too many; and through the lower case before it, which
 /// the capital sharp s has, that no upper case leads to.
 fn folded(text: &str) -> String {
+    // Most names are ASCII, for which this is the same and takes a tenth of the time.
+    if text.is_ascii() {
+        return text.to_ascii_lowercase();
+    }
     let lower = text.chars().flat_map(char::to_lowercase);
     let upper = lower.flat_map(char::to_uppercase);
     upper.flat_map(char::to_lowercase).collect()

@@ -22,7 +22,7 @@ pub fn error_facts(response: &Response, user: &NodeUser, secrets: &Secrets) -> E
     let headers = wire::headers_at_fault(&document, user.callers_id);
     let blames_id = headers
         .iter()
-        .any(|name| name.eq_ignore_ascii_case(wire::CLIENT_REQUEST_ID));
+        .any(|name| name.eq_ignore_ascii_case(wire::CLIENT_REQUEST_ID.as_str()));
     let violation = blames_id.then_some(Violation {
         field: "client_request_id",
         description: "the upstream does not accept this value",

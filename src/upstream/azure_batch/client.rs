@@ -35,6 +35,9 @@ const API_VERSION: &str = "2023-11-01.18.0";
 /// Time limit of Azure Batch for a request without the parameter `timeout`, in seconds. It is also the maximum.
 const SERVER_TIMEOUT_SECONDS: u64 = 30;
 
+const RETURN_CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("return-client-request-id");
+const OCP_DATE: HeaderName = HeaderName::from_static("ocp-date");
+
 const DELETE_USER: Operation = Operation::new(
     "delete_user",
     "/pools/{poolId}/nodes/{nodeId}/users/{userName}",
@@ -202,8 +205,8 @@ impl Platform for AzureBatch {
         let id = header(&order.user.client_request_id)?;
         let headers = request.headers_mut();
         headers.insert(wire::CLIENT_REQUEST_ID, id);
-        headers.insert("return-client-request-id", HeaderValue::from_static("true"));
-        headers.insert(HeaderName::from_static("ocp-date"), header(&date)?);
+        headers.insert(RETURN_CLIENT_REQUEST_ID, HeaderValue::from_static("true"));
+        headers.insert(OCP_DATE, header(&date)?);
         headers.insert(AUTHORIZATION, authorization.clone());
         Ok(authorization)
     }

@@ -1,6 +1,6 @@
 //! Parses `BatchError` documents, any value of which may be wrong: wrong types are ignored, and texts are cut.
 
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Header of requests and responses with the ID that the caller or this server chose.
-pub const CLIENT_REQUEST_ID: &str = "client-request-id";
+pub const CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("client-request-id");
 
 /// Key of the value that repeats the signature and the signed text.
 const SECRET_KEY: &str = "AuthenticationErrorDetail";
@@ -50,7 +50,7 @@ pub fn headers_at_fault(document: &Value, callers_id: bool) -> Vec<&str> {
     pairs
         .filter(|pair| pair["key"] == "HeaderName")
         .filter_map(|pair| pair["value"].as_str())
-        .filter(|name| callers_id || !name.eq_ignore_ascii_case(CLIENT_REQUEST_ID))
+        .filter(|name| callers_id || !name.eq_ignore_ascii_case(CLIENT_REQUEST_ID.as_str()))
         .collect()
 }
 

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use http::{HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode};
 
 use super::{
     classify::{error_facts, not_understood},
-    credential::{SESSION, Session, SessionSource},
+    credential::{SESSION, Session, SessionSource, X_API_SESSION},
     logon_file::LogonFile,
     logon_guard::LogonGuards,
     names::{NAMES, UserRef, same_name},
@@ -32,6 +32,7 @@ use crate::{
     },
 };
 
+const X_AUDIT_ID: HeaderName = HeaderName::from_static("x-audit-id");
 /// Number of characters of `X-Audit-Id` that the HMC uses.
 const MAX_AUDIT_ID: usize = 64;
 
@@ -187,8 +188,8 @@ impl Platform for IbmHmc {
     ) -> Result<HeaderValue, Failure> {
         let authorization = session.value.header();
         let headers = request.headers_mut();
-        headers.insert("x-api-session", authorization.clone());
-        headers.insert("x-audit-id", audit_id(&order.request_id, &order.caller));
+        headers.insert(X_API_SESSION, authorization.clone());
+        headers.insert(X_AUDIT_ID, audit_id(&order.request_id, &order.caller));
         Ok(authorization)
     }
 
@@ -257,8 +258,8 @@ fn named(listed: Vec<HmcUser>, name: &str) -> Result<HmcUser, Failure> {
 
 /// Returns this server's request ID and the caller, for the HMC's own audit log.
 fn audit_id(request_id: &str, caller: &str) -> HeaderValue {
-    let plain = |b: &u8| b.is_ascii_graphic() || *b == b' ';
-    let text = format!("{request_id} {caller}");
-    let text: Vec<u8> = text.bytes().filter(plain).take(MAX_AUDIT_ID).collect();
-    HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static("useradmin"))
+    let mut text = [request_id, " ", caller].concat().into_bytes();
+    text.retain(|b| b.is_ascii_graphic() || *b == b' ');
+    text.truncate(MAX_AUDIT_ID);
+    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("useradmin"))
 }

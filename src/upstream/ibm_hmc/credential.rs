@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use http::{
-    HeaderValue, Method,
+    HeaderName, HeaderValue, Method,
     header::{ACCEPT, CONTENT_TYPE},
 };
 use opentelemetry::context::FutureExt as _;
@@ -39,6 +39,8 @@ use crate::{
 const MIN_LOGON_TIMEOUT: Duration = Duration::from_secs(20);
 /// The kind of credential in the metrics.
 pub const SESSION: &str = "session";
+/// The header that contains the session ID.
+pub const X_API_SESSION: HeaderName = HeaderName::from_static("x-api-session");
 const LOGON: Operation = Operation::new("logon", "/api/sessions");
 const LOGOFF: Operation = Operation::new("logoff", "/api/sessions/this-session");
 const LOGOFF_TIMEOUT: Duration = Duration::from_secs(2);
@@ -184,7 +186,7 @@ impl SessionSource {
         let mut request = client::request(Method::DELETE, path);
         request
             .headers_mut()
-            .insert("x-api-session", session.header());
+            .insert(X_API_SESSION, session.header());
         let limits = Deadline::after(LOGOFF_TIMEOUT).into();
         let sent = self.client.send(&LOGOFF, request, None, &limits);
         if timeout(LOGOFF_TIMEOUT, sent).await.is_err() {
