@@ -10,14 +10,11 @@ use http_body::Frame;
 use http_body_util::StreamBody;
 use tokio::runtime::{Builder, Runtime};
 use tonic::{Status, body::Body};
-use tower::{Layer as _, Service as _};
+use tower::Service as _;
 use useradmin::{
     config::{self, AuditSink},
     proto::user_admin_server::UserAdminServer,
-    server::{
-        authentication_layer::{AuthenticationLayer, AuthenticationService},
-        call_context_layer::{CallContextLayer, CallContextService},
-    },
+    server::call_layer::CallLayer,
     service::{Service, Shared},
 };
 
@@ -54,7 +51,7 @@ password_file = "secret"
 /// Of `grpc-timeout`; the second is too short for anything to begin.
 const TIMEOUTS: [Option<&str>; 4] = [None, Some("1m"), Some("5S"), Some("5 S")];
 
-type Stack = CallContextService<AuthenticationService<UserAdminServer<Service>>>;
+type Stack = CallLayer<UserAdminServer<Service>>;
 
 thread_local! {
     static STACKS: LazyCell<(Runtime, [Stack; 2])> = LazyCell::new(|| {
@@ -136,7 +133,7 @@ fn body(how: How, bytes: &[u8]) -> Body {
     Body::new(StreamBody::new(stream::iter(parts)))
 }
 
-/// As `server/mod.rs` puts the layers together.
+/// As `server/mod.rs` creates it.
 async fn stack(callers: &str) -> Stack {
     let text = format!("{callers}{TARGETS}");
     let file = below("files/useradmin.toml");
@@ -148,12 +145,5 @@ async fn stack(callers: &str) -> Stack {
     let limits = &config.server.limits;
     let service = UserAdminServer::new(Service(Arc::clone(&shared)))
         .max_decoding_message_size(limits.max_request_bytes as usize);
-    let metrics = Arc::clone(&shared.metrics);
-    let identified = AuthenticationLayer::new(shared, None, &config.server).layer(service);
-    let call_context = CallContextLayer {
-        metrics,
-        refusals: Arc::default(),
-        max_request_bytes: 64 * 1_024,
-    };
-    call_context.layer(identified)
+    CallLayer::new(service, shared, None, &config.server)
 }

@@ -1,6 +1,7 @@
 //! Limits how long the server waits for the message of a call, and how many calls it waits for at the same time.
 
 use std::{
+    future::pending,
     net::IpAddr,
     sync::{Arc, Mutex, Weak},
     time::Duration,
@@ -10,7 +11,11 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::eviction::EvictionQueue;
-use crate::service::call_context::CallContext;
+use crate::{
+    error::Failure,
+    proto::ErrorReason,
+    service::{call_context::CallContext, refusal::overloaded},
+};
 
 /// Time limit for the message of a unary call, which clients send right behind its headers.
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -20,12 +25,6 @@ pub(super) struct PendingMessages(Mutex<EvictionQueue<Weak<CancellationToken>>>)
 
 /// A call whose message has not arrived yet. The token is cancelled when the call is evicted in favour of another one.
 pub(super) struct PendingMessage(Arc<CancellationToken>);
-
-/// Why the server stops waiting for a message.
-pub(super) enum NoMessage {
-    TimedOut,
-    Evicted,
-}
 
 impl PendingMessages {
     /// Creates a queue for at most `max` calls.
@@ -52,18 +51,21 @@ impl PendingMessage {
         self.0.cancelled().await;
     }
 
-    /// Completes when the message has not arrived in time, and never if it has. The identity of the caller is not
-    /// trusted for longer than this, either.
-    pub(super) async fn missed(self, call: &CallContext) -> NoMessage {
+    /// Completes with the failure of the call when its message has not arrived in time, or when it is evicted. Does not
+    /// complete if the message has arrived. The identity of the caller is not trusted for longer than this, either.
+    pub(super) async fn missed(self, call: &CallContext) -> Failure {
+        let time = MESSAGE_TIMEOUT.min(call.time_limit());
         let arrived = tokio::select! {
             biased;
-            arrived = timeout(MESSAGE_TIMEOUT.min(call.time_limit()), call.read.cancelled()) => arrived,
-            () = self.evicted() => return NoMessage::Evicted,
+            arrived = timeout(time, call.read.cancelled()) => arrived,
+            () = self.evicted() => return overloaded(),
         };
+        // The queue no longer counts the call.
         drop(self);
         if arrived.is_ok() {
-            std::future::pending::<()>().await;
+            pending::<()>().await;
         }
-        NoMessage::TimedOut
+        let context = "the request message did not come";
+        Failure::new(ErrorReason::DeadlineExceeded, context)
     }
 }

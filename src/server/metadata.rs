@@ -1,12 +1,12 @@
-//! The rules of a call's metadata. Of its size, HTTP/2 reads more than the server accepts, because what HTTP/2 itself refuses gets no
-//! gRPC status, and far larger header lists end the connection with the calls of others.
+//! The rules of a call's metadata. HTTP/2 reads larger header lists than the server accepts, because what HTTP/2 itself
+//! refuses gets no gRPC status, and far larger lists end the connection with the calls of others.
 
 use http::{
     HeaderMap, HeaderName, Request,
     header::{AUTHORIZATION, CONTENT_TYPE},
 };
 
-use crate::{error::Violation, service::transport_errors::ENCODING};
+use crate::{error::Violation, service::refusal::ENCODING};
 
 /// Largest header list that HTTP/2 reads, in bytes as [`size`] counts them. A connection buffers this much for a header
 /// list that has not ended, and up to twice as much with the overhead of many small fields.
@@ -47,8 +47,8 @@ pub fn violation<B>(request: &Request<B>) -> Option<Violation> {
     })
 }
 
-/// Returns what decides on the answer to a refused call: its format, its deadline, its caller and its trace. A second
-/// value matters, because it makes some of them invalid; more do not.
+/// Returns the headers that determine the response to a refused call: its format, its deadline, its caller and its trace.
+/// At most two values of each matter, because a second one makes some of them invalid.
 fn needed(headers: &HeaderMap) -> HeaderMap {
     let names = [
         CONTENT_TYPE,

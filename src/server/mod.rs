@@ -3,12 +3,12 @@
 pub(crate) mod acceptor;
 mod admin;
 pub(crate) mod admin_listener;
-pub mod authentication_layer;
-pub mod call_context_layer;
+pub mod call_layer;
 mod connection;
 mod connection_io;
 mod connection_limit;
 mod connection_log;
+mod credentials;
 mod drain;
 mod eviction;
 mod health;
@@ -16,7 +16,6 @@ mod in_flight;
 mod load_shed;
 mod message_timeout;
 mod metadata;
-mod method_kind;
 mod reflection;
 mod reload;
 mod request_body;
@@ -35,13 +34,11 @@ use tonic_health::{
     pb::health_server::HealthServer,
     server::{HealthReporter, HealthService},
 };
-use tower::Layer as _;
 
 use self::{
     acceptor::Acceptor,
     admin::Admin,
-    authentication_layer::AuthenticationLayer,
-    call_context_layer::CallContextLayer,
+    call_layer::CallLayer,
     connection::{Connections, Ending},
     connection_limit::{ConnectionLimit, LIMITS},
     connection_log::ConnectionLog,
@@ -126,14 +123,8 @@ impl Server {
             tokio::spawn(admin.serve());
         }
         let limits = &self.settings.limits;
-        let shared = Arc::clone(&self.shared);
-        let authentication = AuthenticationLayer::new(shared, self.tls.clone(), &self.settings);
-        let call_context = CallContextLayer {
-            metrics: Arc::clone(&self.shared.metrics),
-            refusals: Arc::clone(&self.shared.refusals),
-            max_request_bytes: limits.max_request_bytes as usize,
-        };
-        let service = call_context.layer(authentication.layer(routes.routes().prepare()));
+        let (shared, tls) = (Arc::clone(&self.shared), self.tls.clone());
+        let service = CallLayer::new(routes.routes().prepare(), shared, tls, &self.settings);
         let ending = Ending::default();
         // Connections are closed even if this future is dropped.
         let _ended = (

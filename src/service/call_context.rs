@@ -1,59 +1,77 @@
-//! The context of a call, which the layers of the server add to the extensions of the request.
+//! The context of a call: what the server knows of it before its message is read, and its metrics and trace. It is an
+//! extension of the request.
 
 use std::{
     net::{IpAddr, SocketAddr},
-    sync::Arc,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
+use http::{HeaderMap, Request};
+use opentelemetry::{Context, KeyValue};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tonic::{Extensions, Status};
+use tonic::{Code, Extensions, Status};
 use uuid::Builder;
 
-use super::instrument::CallInstrument;
+use super::Shared;
 use crate::{
-    access::authentication_error::AuthenticationError,
+    access::{authentication_error::AuthenticationError, refusals::Kind},
     error::{Violation, resource::ResourceNames},
     identity::Identity,
     proto::ErrorReason,
-    trace,
+    trace::{self, Ends},
     upstream::deadline::Deadline,
 };
 
 /// Time limit of a call without a deadline.
-const DEFAULT: Duration = Duration::from_secs(30);
+const DEFAULT_DURATION: Duration = Duration::from_secs(30);
 /// Maximum time limit of a call.
 pub const MAX_CALL_DURATION: Duration = Duration::from_mins(1);
 /// Time between the response and the deadline of the caller.
 const MARGIN: Duration = Duration::from_millis(100);
+/// Calls whose caller disconnects before the message has arrived.
+const CANCELLED: Kind = Kind::logged("call", "Cancelled");
 
 /// The violation of a call whose `grpc-timeout` is malformed or occurs more than once.
-pub const BAD_TIMEOUT: Violation = Violation {
+pub(crate) const BAD_TIMEOUT: Violation = Violation {
     field: "grpc-timeout",
     description: "must occur at most once, as 1-8 digits and one of H M S m u n",
 };
 
-/// What the server knows of a call before its message is read.
-#[derive(Clone, Debug)]
+/// An rpc, and the names of its platform.
+pub(crate) type RpcNames = (&'static str, &'static ResourceNames);
+
+/// The context of a call.
 pub struct CallContext {
     /// ID that the server assigned to the call.
-    pub request_id: String,
-    /// The authenticated identity, or why there is none.
-    pub caller: Result<Identity, AuthenticationError>,
-    /// The rpc, and the names of its platform; `None` for other services.
-    pub rpc: Option<(&'static str, &'static ResourceNames)>,
+    pub(crate) request_id: String,
+    /// Path of the request: the names of service and method.
+    pub(super) path: String,
+    /// The rpc; `None` for the methods of other services.
+    pub(super) rpc: Option<RpcNames>,
     /// Address of the client.
-    pub peer: Option<SocketAddr>,
+    pub(crate) peer: Option<SocketAddr>,
     /// When the response is due; `None` if `grpc-timeout` is malformed.
     pub deadline: Option<Deadline>,
-    pub(crate) received: Instant,
+    received: Instant,
     /// Cancelled when the message has been read.
-    pub read: CancellationToken,
+    pub(crate) read: CancellationToken,
     /// Cancelled when the body fails before the message is complete.
-    pub cut: CancellationToken,
-    /// Metrics and trace of the call; `None` if it is not an rpc of `UserAdmin`.
-    pub instrument: Option<Arc<CallInstrument>>,
+    pub(crate) cut: CancellationToken,
+    caller: OnceLock<Result<Identity, AuthenticationError>>,
+    /// `None` if the call is not an rpc of `UserAdmin`.
+    instrument: Option<Instrument>,
+}
+
+/// Metrics and span of a call.
+struct Instrument {
+    shared: Arc<Shared>,
+    span: Context,
+    ended: AtomicBool,
 }
 
 impl Default for CallContext {
@@ -69,90 +87,205 @@ impl CallContext {
     pub fn new(timeout: Option<&[u8]>, peer: Option<SocketAddr>) -> Self {
         let received = Instant::now();
         let time = match timeout {
-            None => Some(DEFAULT),
+            None => Some(DEFAULT_DURATION),
             Some(text) => parse_timeout(text).map(|time| time.min(MAX_CALL_DURATION)),
         };
         Self {
             request_id: new_id(),
-            caller: Err(AuthenticationError::NoCredentials),
+            path: String::new(),
             rpc: None,
             peer,
             deadline: time.map(|time| Deadline::at(received + time.saturating_sub(MARGIN))),
             received,
             read: CancellationToken::new(),
             cut: CancellationToken::new(),
+            caller: OnceLock::new(),
             instrument: None,
         }
     }
 
-    /// Returns the ID of the call's trace.
-    #[must_use]
-    pub fn trace_id(&self) -> Option<String> {
-        let instrument = self.instrument.as_ref()?;
-        trace::trace_id(instrument.context())
+    /// Creates the context of a request. Starts the metrics and the span if it calls an rpc.
+    pub(crate) fn of_request<B>(
+        request: &Request<B>,
+        rpc: Option<RpcNames>,
+        ends: Ends,
+        shared: &Arc<Shared>,
+    ) -> Self {
+        let path = request.uri().path();
+        let instrument = rpc.map(|(rpc, _)| {
+            shared.metrics.calls.begun(rpc);
+            let method = path.trim_start_matches('/').to_owned();
+            Instrument {
+                shared: Arc::clone(shared),
+                span: trace::call(request.headers(), method, ends),
+                ended: AtomicBool::new(false),
+            }
+        });
+        let mut call = Self::new(timeout(request.headers()), ends.client);
+        path.clone_into(&mut call.path);
+        call.rpc = rpc;
+        call.instrument = instrument;
+        call
     }
 
-    /// Records that the call ends with this status.
-    #[must_use]
-    pub fn ended(&self, status: Status, reason: ErrorReason) -> Status {
-        if let Some(instrument) = &self.instrument {
-            instrument.end_with(status.code(), reason.as_str_name());
-        }
-        status
+    /// Returns the context of the call with these extensions.
+    pub(crate) fn of(extensions: &Extensions) -> Arc<Self> {
+        let found = extensions.get::<Arc<Self>>().cloned();
+        found.unwrap_or_default()
     }
 
     /// Returns the context of a call, and records that its message has been read.
-    #[must_use]
-    pub fn message_received(extensions: &Extensions) -> Arc<Self> {
+    pub(super) fn message_received(extensions: &Extensions) -> Arc<Self> {
         let call = Self::of(extensions);
         call.read.cancel();
         call
     }
 
+    /// Sets the authenticated identity, or why there is none.
+    pub(crate) fn set_caller(&self, caller: Result<Identity, AuthenticationError>) {
+        // A caller is authenticated once.
+        let _ = self.caller.set(caller);
+    }
+
+    /// Returns the authenticated identity, or why there is none.
+    pub(crate) fn caller(&self) -> Result<&Identity, AuthenticationError> {
+        match self.caller.get() {
+            Some(caller) => caller.as_ref().map_err(|error| *error),
+            None => Err(AuthenticationError::NoCredentials),
+        }
+    }
+
+    /// Returns why there is no identity, in the words of the metadata key `cause`.
+    pub(super) fn unauthenticated_cause(&self) -> Option<&'static str> {
+        self.caller().err().map(AuthenticationError::as_str)
+    }
+
+    /// Returns the identity as text, which is empty if there is none.
+    pub(super) fn caller_name(&self) -> String {
+        let caller = self.caller();
+        caller.map_or_else(|_| String::new(), ToString::to_string)
+    }
+
+    /// Returns the IP address of the client, or `None` if it is not known.
+    pub(crate) fn peer_address(&self) -> Option<IpAddr> {
+        self.peer.map(|peer| peer.ip())
+    }
+
     /// Returns the time until the deadline.
     #[must_use]
     pub fn remaining(&self) -> Duration {
-        self.deadline
-            .as_ref()
-            .map_or(Duration::ZERO, Deadline::remaining)
+        let deadline = self.deadline.as_ref();
+        deadline.map_or(Duration::ZERO, Deadline::remaining)
     }
 
     /// Returns the time limit for authentication and message. A malformed deadline is reported once the message has been
     /// read.
-    #[must_use]
-    pub fn time_limit(&self) -> Duration {
-        self.deadline.as_ref().map_or(DEFAULT, Deadline::remaining)
+    pub(crate) fn time_limit(&self) -> Duration {
+        let deadline = self.deadline.as_ref();
+        deadline.map_or(DEFAULT_DURATION, Deadline::remaining)
     }
 
-    /// Returns the identity as text, which is empty if there is none.
-    #[must_use]
-    pub fn caller_name(&self) -> String {
-        self.caller
-            .as_ref()
-            .map_or_else(|_| String::new(), ToString::to_string)
+    /// Returns the time since the call arrived.
+    pub(super) fn elapsed(&self) -> Duration {
+        self.received.elapsed()
     }
 
-    /// Returns the IP address of the peer, or `None` if it is not known.
-    #[must_use]
-    pub fn peer_address(&self) -> Option<IpAddr> {
-        self.peer.map(|peer| peer.ip())
+    /// Returns the context of the span, for the future of the call.
+    pub(crate) fn span(&self) -> Context {
+        let instrument = self.instrument.as_ref();
+        instrument.map_or_else(Context::new, |instrument| instrument.span.clone())
     }
 
-    /// Returns the context that the layer has added.
-    #[must_use]
-    pub fn of(extensions: &Extensions) -> Arc<Self> {
-        let found = extensions.get::<Arc<Self>>().cloned();
-        found.unwrap_or_default()
+    /// Returns the ID of the trace.
+    pub(super) fn trace_id(&self) -> Option<String> {
+        let instrument = self.instrument.as_ref()?;
+        trace::trace_id(&instrument.span)
+    }
+
+    /// Ends metrics and span; `attributes` returns further attributes of the span. Does nothing if they have ended.
+    pub(super) fn end(
+        &self,
+        code: Code,
+        reason: &'static str,
+        attributes: impl FnOnce() -> Vec<KeyValue>,
+    ) {
+        let (Some(instrument), Some((rpc, _))) = (&self.instrument, self.rpc) else {
+            return;
+        };
+        if !instrument.ended.swap(true, Ordering::Relaxed) {
+            let calls = &instrument.shared.metrics.calls;
+            calls.ended(rpc, code, reason, self.elapsed());
+            trace::end_call(&instrument.span, code, reason, attributes);
+        }
+    }
+
+    /// Ends metrics and span with this status, and returns it.
+    pub(super) fn end_with(&self, status: Status, reason: ErrorReason) -> Status {
+        self.end(status.code(), reason.as_str_name(), Vec::new);
+        status
+    }
+
+    /// Ends metrics and span of a call whose response was created by no handler, and has only a code.
+    pub(crate) fn end_with_code(&self, code: Code) {
+        self.end(code, "", Vec::new);
+    }
+
+    /// Ends metrics and span of a call that panicked.
+    pub(crate) fn end_with_panic(&self) {
+        self.end(
+            Code::Internal,
+            ErrorReason::Internal.as_str_name(),
+            Vec::new,
+        );
+    }
+
+    /// Ends metrics and span of a call whose caller disconnected before the message arrived, and logs the call.
+    pub(super) fn end_as_cancelled(&self) {
+        let Some(instrument) = &self.instrument else {
+            return;
+        };
+        if instrument.ended.load(Ordering::Relaxed) {
+            return;
+        }
+        let refusals = &instrument.shared.refusals;
+        if refusals.admit(self.peer_address(), None, CANCELLED) {
+            tracing::info!(
+                request_id = self.request_id,
+                trace_id = self.trace_id(),
+                rpc = self.rpc.map(|(rpc, _)| rpc),
+                peer = self.peer.map(display),
+                code = ?Code::Cancelled,
+                reason = "",
+                outcome = "not_sent",
+                context = "the caller has gone before its message came",
+                caller_gone = true,
+                "call"
+            );
+        }
+        self.end(Code::Cancelled, "", Vec::new);
+    }
+}
+
+/// A call with a response has already ended.
+impl Drop for CallContext {
+    fn drop(&mut self) {
+        self.end_as_cancelled();
     }
 }
 
 /// Returns a random UUID.
-#[must_use]
-pub fn new_id() -> String {
+pub(super) fn new_id() -> String {
     // The generator of the thread makes fewer system calls than `Uuid::new_v4`.
     Builder::from_random_bytes(rand::random())
         .into_uuid()
         .to_string()
+}
+
+/// Returns the text of `grpc-timeout`, which is empty, and so malformed, if there is more than one.
+fn timeout(headers: &HeaderMap) -> Option<&[u8]> {
+    let mut values = headers.get_all("grpc-timeout").iter();
+    let value = values.next()?.as_bytes();
+    Some(values.next().map_or(value, |_| b""))
 }
 
 /// Parses `grpc-timeout`: at most 8 digits and a unit (gRPC over HTTP/2, "Requests").

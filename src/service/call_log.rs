@@ -6,11 +6,7 @@ use opentelemetry::KeyValue;
 use time::OffsetDateTime;
 use tonic::{Code, Status};
 
-use super::{
-    Shared,
-    call_context::CallContext,
-    operation::{DeleteRequest, Operation},
-};
+use super::{Shared, call_context::CallContext, operation::Operation};
 use crate::{
     audit::{Entry, Event, WRITE_TIMEOUT},
     error::{
@@ -29,12 +25,11 @@ pub(super) fn entry(
     outcome: &'static str,
     reason: &'static str,
 ) -> Entry {
-    let caller = call.caller.as_ref();
     Entry {
         request_id: call.request_id.clone(),
         caller: short(&call.caller_name()).to_owned(),
-        auth: caller.map_or("none", Identity::kind),
-        cause: caller.err().map_or("", |cause| cause.as_str()),
+        auth: call.caller().map_or("none", Identity::kind),
+        cause: call.unauthenticated_cause().unwrap_or_default(),
         peer: call.peer.map_or_else(String::new, |peer| peer.to_string()),
         rpc,
         ..Entry::new(OffsetDateTime::now_utc(), event, outcome, reason)
@@ -64,31 +59,27 @@ pub(super) fn record(
     let deadline = call.deadline.clone();
     async move {
         if let Some(deadline) = deadline {
-            let _late = deadline.bound(recorded).await;
+            // The record may be late; the response is not.
+            let _ = deadline.bound(recorded).await;
         }
     }
 }
 
 impl Operation {
-    pub(super) fn entry(
-        &self,
-        event: Event,
-        outcome: &'static str,
-        reason: &'static str,
-        gone: bool,
-    ) -> Entry {
+    /// Creates an audit record of the call.
+    pub(super) fn entry(&self, event: Event, outcome: &'static str, reason: &'static str) -> Entry {
         let identifiers = self.facts.identifiers.iter();
         Entry {
-            ends_intent: event == Event::Outcome && self.intended,
+            ends_intent: event == Event::Outcome && self.has_intent,
             target: short(&self.request.alias).to_owned(),
-            user: short(&self.request.user).to_owned(),
+            user: short(&self.request.fields.user).to_owned(),
             identifiers: identifiers
                 .map(|(key, value)| (*key, short(value).to_owned()))
                 .collect(),
-            client_request_id: short(&self.upstream_ids.client_request_id).to_owned(),
-            upstream_request_id: short(&self.upstream_ids.upstream_request_id).to_owned(),
+            client_request_id: short(&self.client_request_id).to_owned(),
+            upstream_request_id: short(&self.upstream_request_id).to_owned(),
             attempts: self.facts.attempts,
-            caller_gone: gone,
+            caller_gone: self.caller_gone,
             ..entry(&self.call, self.request.rpc, event, outcome, reason)
         }
     }
@@ -98,44 +89,45 @@ impl Operation {
         &self,
         outcome: &'static str,
         reason: &'static str,
-        gone: bool,
     ) -> impl Future<Output = ()> + Send + use<> {
-        let entry = self.entry(Event::Outcome, outcome, reason, gone);
+        let entry = self.entry(Event::Outcome, outcome, reason);
         record(&self.shared, &self.call, entry)
     }
 
-    pub(super) fn fail(&self, failure: &Failure, gone: bool) -> Status {
+    /// Logs the call as failed, and returns its status.
+    pub(super) fn fail(&self, failure: &Failure) -> Status {
         let status = status(failure, &self.facts);
         let outcome = self.facts.outcome.as_str();
         let reason = failure.reason.as_str_name();
-        self.log(status.code(), outcome, reason, &failure.context, gone);
+        self.log(status.code(), outcome, reason, &failure.context);
         status
     }
 
     /// Returns the `client-request-id` that was sent, or, if none was, the one that the caller chose.
     fn client_request_id(&self) -> &str {
-        let sent = self.upstream_ids.client_request_id.as_str();
+        if !self.client_request_id.is_empty() {
+            return &self.client_request_id;
+        }
         let mut identifiers = self.facts.identifiers.iter();
-        let chosen = identifiers.find(|(key, _)| sent.is_empty() && *key == "client_request_id");
-        chosen.map_or(sent, |(_, chosen)| chosen)
+        let chosen = identifiers.find(|(key, _)| *key == "client_request_id");
+        chosen.map_or("", |(_, chosen)| chosen)
     }
 
     /// Ends the metrics and the trace of the call.
     pub(super) fn observe(&self, code: Code, outcome: &'static str, reason: &'static str) {
-        let DeleteRequest { names, alias, .. } = &self.request;
-        let target = if self.has_target { alias.as_str() } else { "" };
+        let has_target = self.request.has_target;
+        let target = has_target.then_some(self.request.alias.as_str());
+        let target = target.unwrap_or_default();
         let calls = &self.shared.metrics.calls;
-        calls.outcome(names.upstream, target, outcome);
-        if let Some(instrument) = &self.call.instrument {
-            instrument.end(code, reason, || {
-                vec![
-                    KeyValue::new("useradmin.request_id", self.call.request_id.clone()),
-                    KeyValue::new("useradmin.target", target.to_owned()),
-                    KeyValue::new("useradmin.outcome", outcome),
-                    KeyValue::new("useradmin.attempts", i64::from(self.facts.attempts)),
-                ]
-            });
-        }
+        calls.outcome(self.request.names.upstream, target, outcome);
+        self.call.end(code, reason, || {
+            vec![
+                KeyValue::new("useradmin.request_id", self.call.request_id.clone()),
+                KeyValue::new("useradmin.target", target.to_owned()),
+                KeyValue::new("useradmin.outcome", outcome),
+                KeyValue::new("useradmin.attempts", i64::from(self.facts.attempts)),
+            ]
+        });
     }
 
     /// Logs the line of the call.
@@ -145,20 +137,18 @@ impl Operation {
         outcome: &'static str,
         reason: &'static str,
         context: &str,
-        caller_gone: bool,
     ) {
         // A caller that disconnected did not exceed its deadline.
-        let given_up = caller_gone && reason == ErrorReason::DeadlineExceeded.as_str_name();
+        let given_up = self.caller_gone && reason == ErrorReason::DeadlineExceeded.as_str_name();
         let (code, reason) = if given_up {
             (Code::Cancelled, "")
         } else {
             (code, reason)
         };
         self.observe(code, outcome, reason);
-        let trace_id = self.call.trace_id();
         tracing::info!(
             request_id = self.call.request_id,
-            trace_id,
+            trace_id = self.call.trace_id(),
             rpc = self.request.rpc,
             caller = short(&self.facts.caller),
             peer = self.call.peer.map(display),
@@ -168,10 +158,10 @@ impl Operation {
             outcome,
             attempts = self.facts.attempts,
             client_request_id = short(self.client_request_id()),
-            upstream_request_id = short(&self.upstream_ids.upstream_request_id),
-            elapsed_ms = u64::try_from(self.call.received.elapsed().as_millis()).unwrap_or(u64::MAX),
+            upstream_request_id = short(&self.upstream_request_id),
+            elapsed_ms = u64::try_from(self.call.elapsed().as_millis()).unwrap_or(u64::MAX),
             context = short(context),
-            caller_gone,
+            caller_gone = self.caller_gone,
             "call"
         );
     }

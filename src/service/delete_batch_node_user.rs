@@ -2,8 +2,9 @@
 
 use super::{
     call_context::new_id,
-    rpc::{Found, Parsed, Rpc, User},
-    validate::Checked,
+    operation::RequestFields,
+    rpc::{Found, Rpc, User},
+    validate::Validation,
 };
 use crate::{
     proto::{DeleteBatchNodeUserRequest, DeleteBatchNodeUserResponse, DeleteOutcome},
@@ -13,7 +14,6 @@ use crate::{
     },
 };
 
-/// The rpc.
 pub struct DeleteBatchNodeUser;
 
 impl Rpc for DeleteBatchNodeUser {
@@ -26,32 +26,33 @@ impl Rpc for DeleteBatchNodeUser {
         &request.account
     }
 
-    fn parse(request: Self::Request, checked: &mut Checked) -> Parsed<NodeUser> {
-        checked.pool_id("pool_id", &request.pool_id);
-        checked.node_id("node_id", &request.node_id);
-        checked.user_name("user_name", &request.user_name);
-        checked.client_request_id("client_request_id", &request.client_request_id);
+    fn parse(request: Self::Request, validation: &mut Validation) -> (NodeUser, RequestFields) {
+        validation.pool_id("pool_id", &request.pool_id);
+        validation.node_id("node_id", &request.node_id);
+        validation.user_name("user_name", &request.user_name);
+        validation.client_request_id("client_request_id", &request.client_request_id);
         let callers_id = !request.client_request_id.is_empty();
         let client_request_id = if callers_id {
             request.client_request_id
         } else {
             new_id()
         };
-        Parsed {
-            shown: request.user_name.clone(),
-            name: Some(request.user_name.clone()),
+        let fields = RequestFields {
+            user: request.user_name.clone(),
+            is_name: true,
             pool: Some(request.pool_id.clone()),
             validate_only: request.validate_only,
             allow_missing: request.allow_missing,
             client_request_id: client_request_id.clone(),
-            user: NodeUser {
-                pool_id: request.pool_id,
-                node_id: request.node_id,
-                user_name: request.user_name,
-                client_request_id,
-                callers_id,
-            },
-        }
+        };
+        let user = NodeUser {
+            pool_id: request.pool_id,
+            node_id: request.node_id,
+            user_name: request.user_name,
+            client_request_id,
+            callers_id,
+        };
+        (user, fields)
     }
 
     fn response(

@@ -1,18 +1,21 @@
 //! `DeleteHmcUser`.
 
 use super::{
-    rpc::{Found, Parsed, Rpc, User},
-    validate::Checked,
+    operation::RequestFields,
+    rpc::{Found, Rpc, User},
+    validate::Validation,
 };
 use crate::{
-    proto::{DeleteHmcUserRequest, DeleteHmcUserResponse, DeleteOutcome, delete_hmc_user_request},
+    proto::{
+        DeleteHmcUserRequest, DeleteHmcUserResponse, DeleteOutcome,
+        delete_hmc_user_request::User as UserField,
+    },
     upstream::{
         ibm_hmc::{IbmHmc, UserRef},
         target::Conclusion,
     },
 };
 
-/// The rpc.
 pub struct DeleteHmcUser;
 
 impl Rpc for DeleteHmcUser {
@@ -25,30 +28,34 @@ impl Rpc for DeleteHmcUser {
         &request.hmc
     }
 
-    fn parse(request: Self::Request, checked: &mut Checked) -> Parsed<UserRef> {
-        let (user, shown, name) = match request.user {
-            Some(delete_hmc_user_request::User::UserId(id)) => {
-                checked.user_id("user_id", &id);
-                (UserRef::Id(id.clone()), id, None)
+    fn parse(request: Self::Request, validation: &mut Validation) -> (UserRef, RequestFields) {
+        let (text, is_name) = match request.user {
+            Some(UserField::UserId(id)) => {
+                validation.user_id("user_id", &id);
+                (id, false)
             }
-            Some(delete_hmc_user_request::User::UserName(name)) => {
-                checked.user_name("user_name", &name);
-                (UserRef::Name(name.clone()), name.clone(), Some(name))
+            Some(UserField::UserName(name)) => {
+                validation.user_name("user_name", &name);
+                (name, true)
             }
             None => {
-                checked.fault("user", "user_id or user_name is required");
-                (UserRef::Id(String::new()), String::new(), None)
+                validation.add_violation("user", "user_id or user_name is required");
+                (String::new(), false)
             }
         };
-        Parsed {
-            user,
-            shown,
-            name,
-            pool: None,
+        let user = if is_name {
+            UserRef::Name(text.clone())
+        } else {
+            UserRef::Id(text.clone())
+        };
+        let fields = RequestFields {
+            user: text,
+            is_name,
             validate_only: request.validate_only,
             allow_missing: request.allow_missing,
-            client_request_id: String::new(),
-        }
+            ..RequestFields::default()
+        };
+        (user, fields)
     }
 
     fn response(

@@ -1,4 +1,4 @@
-//! How the keys of a token's issuer are read: as carefully as an upstream is.
+//! Reads the key sets of token issuers, with the HTTP client for upstreams.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,10 +13,11 @@ use crate::{
     },
 };
 
+/// Time limit for reading a key set.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The source of an issuer's keys.
-pub fn source(issuer: &JwtIssuer, metrics: &Metrics) -> Result<KeySource, String> {
+/// Returns the source of an issuer's keys.
+pub(super) fn source(issuer: &JwtIssuer, metrics: &Metrics) -> Result<KeySource, String> {
     let (url, roots) = match &issuer.jwks {
         Jwks::File(path) => return Ok(KeySource::File(path.clone())),
         Jwks::Url { url, roots } => (url.clone(), roots),

@@ -4,15 +4,14 @@ pub mod call_context;
 mod call_log;
 mod delete_batch_node_user;
 mod delete_hmc_user;
-pub mod instrument;
 mod jwks;
 mod operation;
 mod pipeline;
-mod refusal;
+pub(crate) mod refusal;
 mod rpc;
 pub mod rpcs;
-pub mod transport_errors;
-pub mod validate;
+pub(crate) mod transport_errors;
+mod validate;
 
 use std::sync::Arc;
 
@@ -34,27 +33,27 @@ pub struct Shared {
     pub(crate) targets: Targets,
     access: ArcSwap<Access>,
     /// Deletions of the last minute, by caller, independent of the configuration.
-    pub quotas: Quotas,
+    quotas: Quotas,
     /// Limits what refused calls and connections write to the log and to the audit log.
-    pub refusals: Arc<Refusals>,
-    /// The metrics of this server.
-    pub metrics: Arc<Metrics>,
+    pub(crate) refusals: Arc<Refusals>,
+    pub(crate) metrics: Arc<Metrics>,
     pub(crate) audit: Audit,
     /// Permits of calls in progress, from the arrival of their message to their end.
-    pub room: Arc<Semaphore>,
-    most_calls: u32,
+    pub(crate) call_permits: Arc<Semaphore>,
+    max_calls: u32,
     /// Calls in progress and their records, which run to their end even if the caller disconnects.
-    pub tasks: TaskTracker,
+    pub(crate) tasks: TaskTracker,
     /// Cancelled when the server stops and refuses new calls.
-    pub draining: CancellationToken,
+    pub(crate) draining: CancellationToken,
     /// Cancelled when the drain exceeds its time limit: all calls reach their deadline.
-    pub halt: CancellationToken,
+    pub(crate) halt: CancellationToken,
 }
 
 impl Shared {
     /// Creates the state of a server with this configuration. Nothing is sent to upstreams.
     pub async fn new(config: &Config) -> Result<Self, String> {
         let metrics = Arc::<Metrics>::default();
+        let max_calls = config.server.limits.max_concurrent_calls;
         let source = |issuer: &JwtIssuer| jwks::source(issuer, &metrics);
         let access = Access::new(config, None, source, &metrics)?;
         Ok(Self {
@@ -66,10 +65,8 @@ impl Shared {
                 .await
                 .map_err(|error| format!("audit log: {error}"))?,
             metrics,
-            room: Arc::new(Semaphore::new(
-                config.server.limits.max_concurrent_calls as usize,
-            )),
-            most_calls: config.server.limits.max_concurrent_calls,
+            call_permits: Arc::new(Semaphore::new(max_calls as usize)),
+            max_calls,
             tasks: TaskTracker::new(),
             draining: CancellationToken::new(),
             halt: CancellationToken::new(),
@@ -77,26 +74,24 @@ impl Shared {
     }
 
     /// Returns the current authentication and policy.
-    #[must_use]
-    pub fn access(&self) -> Guard<Arc<Access>> {
+    pub(crate) fn access(&self) -> Guard<Arc<Access>> {
         self.access.load()
     }
 
     /// Returns all metrics as `OpenMetrics` text.
-    #[must_use]
-    pub fn metrics_text(&self) -> String {
-        let free = u32::try_from(self.room.available_permits()).unwrap_or(u32::MAX);
+    pub(crate) fn metrics_text(&self) -> String {
+        let free = u32::try_from(self.call_permits.available_permits()).unwrap_or(u32::MAX);
         self.metrics.text(&Snapshot {
             audit: self.audit.metrics(),
             targets: self.targets.states(),
-            calls: self.most_calls.saturating_sub(free),
-            max_calls: self.most_calls,
+            calls: self.max_calls.saturating_sub(free),
+            max_calls: self.max_calls,
             log_lines_dropped: telemetry::dropped(),
         })
     }
 
     /// Applies the callers, issuers, protected users and authorities of a changed configuration, all of them or none.
-    pub fn apply_config(&self, config: &Config) -> Result<(), String> {
+    pub(crate) fn apply_config(&self, config: &Config) -> Result<(), String> {
         let before = self.access.load();
         let source = |issuer: &JwtIssuer| jwks::source(issuer, &self.metrics);
         let access = Access::new(config, Some(&before), source, &self.metrics)?;
@@ -111,6 +106,6 @@ impl Shared {
     }
 }
 
-/// The service.
+/// The `UserAdmin` service.
 #[derive(Clone)]
 pub struct Service(pub Arc<Shared>);

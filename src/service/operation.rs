@@ -1,64 +1,61 @@
-//! The state of one call in the pipeline, and the types that the pipeline and an rpc exchange.
+//! The state of one call in the pipeline, and what the pipeline and an rpc exchange.
 
 use std::sync::Arc;
 
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::{Shared, call_context::CallContext, validate::Checked};
+use super::{Shared, call_context::CallContext, validate::Validation};
 use crate::{
     access::quota::Slot,
     error::{Effect, Failure, resource::ResourceNames, status::CallFacts},
     proto::DeleteOutcome,
-    upstream::{attempts::Attempts, call_limits::CallLimits},
+    upstream::attempts::Attempts,
 };
 
-/// The request of any rpc.
-pub struct DeleteRequest {
-    pub rpc: &'static str,
-    pub names: &'static ResourceNames,
-    /// The resolved alias.
-    pub alias: String,
-    /// Whether the request left the alias empty.
-    pub alias_is_ours: bool,
-    /// The pool, where the upstream has pools.
-    pub pool: Option<String>,
-    /// The user, as the request names it.
-    pub user: String,
-    pub checked: Checked,
+/// The fields of a request that the pipeline uses, whatever the rpc.
+#[derive(Default)]
+pub struct RequestFields {
+    /// Name or ID of the user.
+    pub(super) user: String,
+    /// Whether `user` is a name.
+    pub(super) is_name: bool,
+    /// The pool, if the platform has pools.
+    pub(super) pool: Option<String>,
     /// Whether the request is only checked, and nothing is deleted.
-    pub validate_only: bool,
-    /// Whether the request names a protected user.
-    pub protected: bool,
+    pub(super) validate_only: bool,
+    /// Whether a missing user is a success.
+    pub(super) allow_missing: bool,
     /// `client-request-id` to send, or an empty string if the platform has none.
-    pub client_request_id: String,
+    pub(super) client_request_id: String,
 }
 
-/// An admitted call, as its work receives it.
-pub struct Admitted {
-    pub request_id: String,
-    pub caller: String,
-    pub limits: CallLimits,
+/// The request of any rpc.
+pub(super) struct DeleteRequest {
+    pub(super) rpc: &'static str,
+    pub(super) names: &'static ResourceNames,
+    /// Alias of the target.
+    pub(super) alias: String,
+    /// Whether the request has no alias, so that it names the only target.
+    pub(super) alias_omitted: bool,
+    /// Whether the target is configured.
+    pub(super) has_target: bool,
+    /// Whether the request names a protected user.
+    pub(super) protected: bool,
+    pub(super) fields: RequestFields,
+    pub(super) validation: Validation,
 }
 
 /// Result of the work of a call.
-pub struct Finished<T> {
-    pub result: Result<(T, DeleteOutcome), Failure>,
+pub(super) struct Finished<T> {
+    pub(super) result: Result<(T, DeleteOutcome), Failure>,
     /// Name of the user, or an empty string if it is not known.
-    pub user_name: String,
-    pub attempts: Attempts,
+    pub(super) user_name: String,
+    pub(super) attempts: Attempts,
     /// Identifiers that were read from the upstream.
-    pub identifiers: Vec<(&'static str, String)>,
-    pub upstream_ids: UpstreamIds,
-}
-
-/// IDs that find a call in the logs of the upstream.
-#[derive(Clone, Debug, Default)]
-pub struct UpstreamIds {
-    /// `client-request-id` that was sent.
-    pub client_request_id: String,
-    /// `request-id` of the last response.
-    pub upstream_request_id: String,
+    pub(super) identifiers: Vec<(&'static str, String)>,
+    /// `request-id` of the last response, or an empty string.
+    pub(super) upstream_request_id: String,
 }
 
 /// One call. [`super::pipeline`] runs it, [`super::call_log`] logs and records it.
@@ -67,13 +64,16 @@ pub(super) struct Operation {
     pub(super) call: Arc<CallContext>,
     pub(super) request: DeleteRequest,
     pub(super) facts: CallFacts,
-    pub(super) upstream_ids: UpstreamIds,
-    /// Whether the target is configured.
-    pub(super) has_target: bool,
+    /// `client-request-id` that was sent, or an empty string.
+    pub(super) client_request_id: String,
+    /// `request-id` of the last response, or an empty string.
+    pub(super) upstream_request_id: String,
     /// Whether the intent is recorded.
-    pub(super) intended: bool,
+    pub(super) has_intent: bool,
+    /// Whether the caller disconnected before the response.
+    pub(super) caller_gone: bool,
     /// Permit among the calls in progress, which is held until the call ends even if the caller disconnects.
-    pub(super) room: Option<OwnedSemaphorePermit>,
+    pub(super) permit: Option<OwnedSemaphorePermit>,
     /// The slot in the caller's quota, if the caller has a limit.
     pub(super) slot: Option<Slot>,
     /// Makes a drain wait for the call. It is taken before the call checks whether the server drains.
@@ -81,19 +81,18 @@ pub(super) struct Operation {
 }
 
 impl Operation {
-    /// Creates a call. `has_target` says whether its target is configured.
+    /// Creates a call.
     pub(super) fn new(
         shared: Arc<Shared>,
         call: Arc<CallContext>,
-        request: DeleteRequest,
-        has_target: bool,
+        mut request: DeleteRequest,
     ) -> Self {
         let in_progress = shared.tasks.token();
         let facts = CallFacts {
             names: Some(request.names),
             caller: call.caller_name(),
             request_id: call.request_id.clone(),
-            identifiers: request.checked.identifiers.clone(),
+            identifiers: std::mem::take(&mut request.validation.identifiers),
             attempts: 0,
             outcome: Effect::NotSent,
         };
@@ -102,21 +101,23 @@ impl Operation {
             call,
             request,
             facts,
-            upstream_ids: UpstreamIds::default(),
-            has_target,
-            intended: false,
-            room: None,
+            client_request_id: String::new(),
+            upstream_request_id: String::new(),
+            has_intent: false,
+            caller_gone: false,
+            permit: None,
             slot: None,
             _in_progress: in_progress,
         }
     }
 
+    /// Returns whether the policy allows the call.
     pub(super) fn is_allowed(&self) -> bool {
         let DeleteRequest {
-            rpc, alias, pool, ..
+            rpc, alias, fields, ..
         } = &self.request;
-        let caller = self.call.caller.as_ref();
-        let access = self.shared.access();
-        caller.is_ok_and(|caller| access.policy.allows(caller, rpc, alias, pool.as_deref()))
+        let (access, pool) = (self.shared.access(), fields.pool.as_deref());
+        let caller = self.call.caller();
+        caller.is_ok_and(|caller| access.policy.allows(caller, rpc, alias, pool))
     }
 }

@@ -8,10 +8,10 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Response, Status};
 
 use super::{
-    Shared,
-    call_context::{BAD_TIMEOUT, CallContext},
+    call_context::BAD_TIMEOUT,
     call_log::outcome_name,
-    operation::{Admitted, DeleteRequest, Finished, Operation},
+    operation::{Finished, Operation},
+    refusal,
 };
 use crate::{
     access::quota::Slot,
@@ -25,41 +25,37 @@ use crate::{
 /// Minimum of the retry delay when a quota is used up.
 const MIN_RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// Runs a call through the pipeline: admission, audit intent, `work`, audit outcome. `work` is `None` if the target is not
-/// configured.
-pub async fn run<T, W>(
-    shared: Arc<Shared>,
-    call: Arc<CallContext>,
-    request: DeleteRequest,
-    work: Option<impl FnOnce(Admitted) -> W + Send + 'static>,
-) -> Result<Response<T>, Status>
-where
-    T: Send + 'static,
-    W: Future<Output = Finished<T>> + Send + 'static,
-{
-    let mut operation = Operation::new(shared, call, request, work.is_some());
-    let (deadline, work) = match operation.admit(work) {
-        Ok(admitted) => admitted,
-        Err(failure) => return operation.refuse(failure).await,
-    };
-    let disconnected = CancellationToken::new();
-    let limits = CallLimits::new(deadline, disconnected.clone());
-    let tasks = operation.shared.tasks.clone();
-    let (mut facts, call) = (operation.facts.clone(), Arc::clone(&operation.call));
-    // In a box, because the future is large and is moved a few times.
-    let work = Box::pin(operation.execute(limits, work));
-    let task = tasks.spawn(work.with_current_context());
-    // Cancels the work when it is dropped, that is, when the caller disconnects before it receives the response.
-    let _guard = disconnected.drop_guard();
-    let answer = task.await;
-    answer.unwrap_or_else(|_| {
-        facts.outcome = Effect::Unknown;
-        let failure = Failure::internal("the task of the call was aborted");
-        Err(call.ended(status(&failure, &facts), failure.reason))
-    })
-}
-
 impl Operation {
+    /// Runs the call through the pipeline: admission, audit intent, `work`, audit outcome. `work` is `None` if the target is
+    /// not configured.
+    pub(super) async fn run<T, W>(
+        mut self,
+        work: Option<impl FnOnce(CallLimits) -> W + Send + 'static>,
+    ) -> Result<Response<T>, Status>
+    where
+        T: Send + 'static,
+        W: Future<Output = Finished<T>> + Send + 'static,
+    {
+        let (deadline, work) = match self.admit(work) {
+            Ok(admitted) => admitted,
+            Err(failure) => return self.refuse(failure).await,
+        };
+        let disconnected = CancellationToken::new();
+        let limits = CallLimits::new(deadline, disconnected.clone());
+        let tasks = self.shared.tasks.clone();
+        let (mut facts, call) = (self.facts.clone(), Arc::clone(&self.call));
+        // In a box, because the future is large and is moved a few times.
+        let work = Box::pin(self.execute(limits, work));
+        let task = tasks.spawn(work.with_current_context());
+        // Cancels the work when it is dropped, that is, when the caller disconnects before it receives the response.
+        let _guard = disconnected.drop_guard();
+        task.await.unwrap_or_else(|_| {
+            facts.outcome = Effect::Unknown;
+            let failure = Failure::internal("the task of the call was aborted");
+            Err(call.end_with(status(&failure, &facts), failure.reason))
+        })
+    }
+
     /// Makes the checks before anything is sent, in the documented order. Returns the deadline and the work.
     fn admit<W>(&mut self, work: Option<W>) -> Result<(Deadline, W), Failure> {
         if self.shared.draining.is_cancelled() {
@@ -71,12 +67,11 @@ impl Operation {
         if !deadline.allows_attempt() {
             return Err(Deadline::exceeded("before anything was done"));
         }
-        let caller = self.call.caller.clone();
-        let caller = caller.map_err(|unidentified| Failure::unidentified(unidentified.as_str()))?;
-        let room = Arc::clone(&self.shared.room).try_acquire_owned();
-        let full = |_| Failure::new(ErrorReason::Overloaded, "too many calls");
-        self.room = Some(room.map_err(full)?);
-        let violations = std::mem::take(&mut self.request.checked.violations);
+        let caller = self.call.caller();
+        let caller = caller.map_err(|cause| Failure::unidentified(cause.as_str()))?;
+        let permit = Arc::clone(&self.shared.call_permits).try_acquire_owned();
+        self.permit = Some(permit.map_err(|_| refusal::overloaded())?);
+        let violations = std::mem::take(&mut self.request.validation.violations);
         if !violations.is_empty() {
             return Err(Failure::invalid(violations));
         }
@@ -88,8 +83,8 @@ impl Operation {
         if self.request.protected {
             return Err(Failure::new(ErrorReason::ProtectedUser, "protected_users"));
         }
-        if !self.request.validate_only {
-            self.slot = self.take_slot(&caller)?;
+        if !self.request.fields.validate_only {
+            self.slot = self.take_slot(caller)?;
         }
         Ok((deadline.or_when(self.shared.halt.clone()), work))
     }
@@ -107,55 +102,48 @@ impl Operation {
     async fn execute<T, W>(
         mut self,
         limits: CallLimits,
-        work: impl FnOnce(Admitted) -> W + Send,
+        work: impl FnOnce(CallLimits) -> W + Send,
     ) -> Result<Response<T>, Status>
     where
         W: Future<Output = Finished<T>> + Send,
     {
-        if let Err(failure) = self.record_intent(&limits.deadline).await {
-            return Err(self.fail(&failure, false));
+        let client_request_id = &mut self.request.fields.client_request_id;
+        self.client_request_id = std::mem::take(client_request_id);
+        if !self.request.fields.validate_only
+            && let Err(failure) = self.record_intent(&limits.deadline).await
+        {
+            return Err(self.fail(&failure));
         }
-        let work = work(Admitted {
-            request_id: self.call.request_id.clone(),
-            caller: self.facts.caller.clone(),
-            limits: limits.clone(),
-        });
-        let finished = AssertUnwindSafe(work).catch_unwind().await;
-        let result = if let Ok(finished) = finished {
-            self.apply(finished)
-        } else {
-            Err(self.record_panic(limits.deletes()))
+        let finished = AssertUnwindSafe(work(limits.clone())).catch_unwind().await;
+        let result = match finished {
+            Ok(finished) => self.apply(finished),
+            Err(_) => Err(self.apply_panic(limits.deletes())),
         };
         if self.facts.outcome == Effect::NotSent && result.is_err() {
             self.give_back_slot();
         }
-        let gone = limits.disconnected.is_cancelled();
-        let (outcome, reason) = match &result {
-            Ok((_, outcome)) => (outcome_name(*outcome), ""),
-            Err(failure) => (self.facts.outcome.as_str(), failure.reason.as_str_name()),
-        };
-        self.record_outcome(outcome, reason, gone).await;
+        self.caller_gone = limits.disconnected.is_cancelled();
         match result {
             Ok((response, outcome)) => {
-                self.log(Code::Ok, outcome_name(outcome), "", "", gone);
+                let outcome = outcome_name(outcome);
+                self.record_outcome(outcome, "").await;
+                self.log(Code::Ok, outcome, "", "");
                 Ok(Response::new(response))
             }
-            Err(failure) => Err(self.fail(&failure, gone)),
+            Err(failure) => {
+                let (outcome, reason) = (self.facts.outcome.as_str(), failure.reason.as_str_name());
+                self.record_outcome(outcome, reason).await;
+                Err(self.fail(&failure))
+            }
         }
     }
 
     async fn record_intent(&mut self, deadline: &Deadline) -> Result<(), Failure> {
-        if self.request.validate_only {
-            return Ok(());
-        }
-        self.upstream_ids
-            .client_request_id
-            .clone_from(&self.request.client_request_id);
-        let intent = self.entry(Event::Intent, "", "", false);
+        let intent = self.entry(Event::Intent, "", "");
         let recorded = self.shared.audit.record(intent, deadline.remaining()).await;
-        self.intended = recorded.is_ok();
+        self.has_intent = recorded.is_ok();
         match &mut self.slot {
-            Some(slot) if self.intended => slot.start(),
+            Some(slot) if self.has_intent => slot.start(),
             _ => self.give_back_slot(),
         }
         recorded
@@ -168,10 +156,10 @@ impl Operation {
         }
     }
 
-    /// Sets attempts and effect of a call whose work has panicked, by the number of DELETEs that it had begun.
-    fn record_panic(&mut self, begun: u32) -> Failure {
-        self.facts.attempts = begun;
-        self.facts.outcome = match begun {
+    /// Sets attempts and effect of a call whose work has panicked, by the number of DELETEs that it had started.
+    fn apply_panic(&mut self, started: u32) -> Failure {
+        self.facts.attempts = started;
+        self.facts.outcome = match started {
             0 => Effect::NotSent,
             _ => Effect::Unknown,
         };
@@ -182,9 +170,9 @@ impl Operation {
     fn apply<T>(&mut self, finished: Finished<T>) -> Result<(T, DeleteOutcome), Failure> {
         self.facts.attempts = finished.attempts.count();
         self.facts.outcome = finished.attempts.effect();
-        self.upstream_ids = finished.upstream_ids;
+        self.upstream_request_id = finished.upstream_request_id;
         if !finished.user_name.is_empty() {
-            self.request.user = finished.user_name;
+            self.request.fields.user = finished.user_name;
         }
         for (key, value) in finished.identifiers {
             self.facts.identifiers.retain(|(known, _)| *known != key);
@@ -203,17 +191,16 @@ mod tests {
     use tonic_types::StatusExt as _;
     use uuid::Uuid;
 
-    use super::run;
     use crate::{
         config,
         identity::Identity,
         service::{
             Shared,
             call_context::CallContext,
-            operation::{Admitted, DeleteRequest, Finished},
-            validate::Checked,
+            operation::{DeleteRequest, Finished, Operation, RequestFields},
+            validate::Validation,
         },
-        upstream::{attempts::Attempts, azure_batch::NAMES},
+        upstream::{attempts::Attempts, azure_batch::NAMES, call_limits::CallLimits},
     };
 
     async fn shared(folder: &PathBuf) -> Arc<Shared> {
@@ -228,7 +215,7 @@ mod tests {
             None => None,
         };
         let Some(shared) = shared.filter(|_| made.is_ok()) else {
-            unreachable!("a configuration that works");
+            unreachable!("the configuration is valid");
         };
         Arc::new(shared)
     }
@@ -238,21 +225,19 @@ mod tests {
             rpc: "DeleteBatchNodeUser",
             names: &NAMES,
             alias: "prod".to_owned(),
-            alias_is_ours: false,
-            pool: Some("pool".to_owned()),
-            user: "alice".to_owned(),
-            checked: Checked::default(),
-            validate_only: false,
+            alias_omitted: false,
+            has_target: true,
             protected: false,
-            client_request_id: String::new(),
+            fields: RequestFields::default(),
+            validation: Validation::default(),
         }
     }
 
-    /// Begins `begun` DELETEs, and panics.
-    fn work(begun: u32, work: &Admitted) -> Finished<()> {
+    /// Starts so many DELETEs, and panics.
+    fn work(deletes: u32, limits: &CallLimits) -> Finished<()> {
         let mut attempts = Attempts::default();
-        for _ in 0..begun {
-            let _begun = attempts.start(&work.limits);
+        for _ in 0..deletes {
+            let _started = attempts.start(limits);
         }
         // A poisoned lock does not stop later calls.
         let _held = crate::lock(&LOCK);
@@ -262,19 +247,15 @@ mod tests {
     static LOCK: std::sync::Mutex<()> = std::sync::Mutex::new(());
 
     #[tokio::test]
-    async fn a_call_that_panics_is_on_record_with_what_is_known() {
+    async fn a_call_that_panics_is_recorded_with_its_deletes() {
         let folder = std::env::temp_dir().join(format!("useradmin-test-{}", Uuid::new_v4()));
         let shared = shared(&folder).await;
-        for (begun, outcome) in [(0, "not_sent"), (2, "unknown"), (1, "unknown")] {
-            let mut call = CallContext::new(None, None);
-            call.caller = Ok(Identity::Anonymous);
-            let answer = run(
-                Arc::clone(&shared),
-                Arc::new(call),
-                request(),
-                Some(move |given: Admitted| async move { work(begun, &given) }),
-            );
-            let status = answer.await.err();
+        for (deletes, outcome) in [(0, "not_sent"), (2, "unknown"), (1, "unknown")] {
+            let call = CallContext::new(None, None);
+            call.set_caller(Ok(Identity::Anonymous));
+            let operation = Operation::new(Arc::clone(&shared), Arc::new(call), request());
+            let work = move |limits: CallLimits| async move { work(deletes, &limits) };
+            let status = operation.run(Some(work)).await.err();
             assert_eq!(
                 status.as_ref().map(tonic::Status::code),
                 Some(Code::Internal)
@@ -287,7 +268,7 @@ mod tests {
             let last = text.lines().last().unwrap_or_default();
             let last: Value = serde_json::from_str(last).unwrap_or_default();
             assert_eq!(last["outcome"], outcome);
-            assert_eq!(last["attempts"], begun);
+            assert_eq!(last["attempts"], deletes);
         }
         assert!(fs::remove_dir_all(folder).is_ok());
     }

@@ -1,22 +1,118 @@
-//! Logs and records refused calls, individually or in summaries.
+//! Refuses calls, and logs and records the refusals, individually or in summaries.
 
 use futures_util::future::join_all;
 use time::OffsetDateTime;
-use tonic::{Response, Status};
+use tonic::{Response, Status, metadata::MetadataValue};
 
 use super::{
     Shared,
     call_context::{CallContext, new_id},
+    call_log::{entry, record},
     operation::Operation,
 };
 use crate::{
     access::refusals::{Kind, Source, Summary},
     audit::{Entry, Event, WRITE_TIMEOUT, timestamp},
-    error::{Failure, status::status},
+    error::{
+        Failure, Violation,
+        status::{CallFacts, MAX_TEXT_BYTES, cut, status},
+    },
     proto::ErrorReason,
 };
 
-/// The kind of a call that is refused for this reason.
+/// Metadata key of the encoding of the messages.
+pub(crate) const ENCODING: &str = "grpc-encoding";
+/// Metadata key of the encodings that the server accepts (gRPC, "Compression").
+pub(super) const ACCEPT_ENCODING: &str = "grpc-accept-encoding";
+/// The encodings that the server accepts.
+const ENCODINGS: &str = "identity,gzip";
+
+/// Returns the failure of a request that violates this rule.
+pub(crate) fn invalid(violation: Violation) -> Failure {
+    Failure {
+        context: violation.description.to_owned(),
+        ..Failure::invalid(vec![violation])
+    }
+}
+
+/// Returns the failure of a call that the server has no capacity for.
+pub(crate) fn overloaded() -> Failure {
+    Failure::new(ErrorReason::Overloaded, "too many calls")
+}
+
+/// Returns the status of a failure. If it is about compression, the status lists the accepted encodings.
+pub(super) fn status_of(failure: &Failure, facts: &CallFacts) -> Status {
+    let mut status = status(failure, facts);
+    let is_encoding = |violation: &Violation| violation.field == ENCODING;
+    if failure.violations.iter().any(is_encoding) {
+        let encodings = MetadataValue::from_static(ENCODINGS);
+        status.metadata_mut().insert(ACCEPT_ENCODING, encodings);
+    }
+    status
+}
+
+/// Refuses a call before it reaches its handler. An rpc without an identity is refused for that instead, unless the server
+/// has no capacity, because then the caller has not been authenticated.
+pub(crate) async fn refuse(shared: &Shared, call: &CallContext, mut failure: Failure) -> Status {
+    let Some((rpc, names)) = call.rpc else {
+        return refuse_without_rpc(shared, call, &failure);
+    };
+    let cause = call.unauthenticated_cause();
+    if let Some(cause) = cause.filter(|_| failure.reason != ErrorReason::Overloaded) {
+        failure = Failure {
+            context: failure.context,
+            ..Failure::unidentified(cause)
+        };
+    }
+    let caller = call.caller_name();
+    let facts = CallFacts {
+        names: Some(names),
+        caller: caller.clone(),
+        ..CallFacts::of_request(call.request_id.clone())
+    };
+    let status = status_of(&failure, &facts);
+    if let Some(kind) = shared.report_refusal(call, failure.reason) {
+        // Refused identities are recorded even if the message cannot be decoded.
+        if let Some(outcome) = kind.outcome {
+            let refused = entry(call, rpc, Event::Outcome, outcome, kind.reason);
+            record(shared, call, refused).await;
+        }
+        tracing::info!(
+            request_id = call.request_id,
+            trace_id = call.trace_id(),
+            rpc,
+            caller,
+            peer = call.peer.map(display),
+            code = ?status.code(),
+            reason = kind.reason,
+            outcome = "not_sent",
+            cause,
+            context = failure.context,
+            "call"
+        );
+    }
+    call.end_with(status, failure.reason)
+}
+
+/// Refuses a call of a service other than `UserAdmin`.
+fn refuse_without_rpc(shared: &Shared, call: &CallContext, failure: &Failure) -> Status {
+    let reason = failure.reason.as_str_name();
+    let kind = Kind::logged("refused", reason);
+    if shared.refusals.admit(call.peer_address(), None, kind) {
+        tracing::info!(
+            request_id = call.request_id,
+            peer = call.peer.map(display),
+            path = cut(&call.path, MAX_TEXT_BYTES),
+            reason,
+            cause = failure.cause,
+            context = failure.context,
+            "refused"
+        );
+    }
+    status_of(failure, &CallFacts::of_request(call.request_id.clone()))
+}
+
+/// Returns the kind of a call that is refused for this reason.
 fn kind(reason: ErrorReason) -> Kind {
     use ErrorReason as R;
     let outcome = match reason {
@@ -33,17 +129,14 @@ fn kind(reason: ErrorReason) -> Kind {
 
 impl Shared {
     /// Counts a call that is refused for this reason. Returns how to report it, or `None` if a summary will.
-    pub(super) fn report_refusal(&self, call: &CallContext, reason: ErrorReason) -> Option<Kind> {
-        let kind = kind(reason);
-        let reported = self
-            .refusals
-            .admit(call.peer_address(), call.caller.as_ref().ok(), kind);
-        reported.then_some(kind)
+    fn report_refusal(&self, call: &CallContext, reason: ErrorReason) -> Option<Kind> {
+        let (peer, caller, kind) = (call.peer_address(), call.caller().ok(), kind(reason));
+        self.refusals.admit(peer, caller, kind).then_some(kind)
     }
 
     /// Logs and records the refusals that were counted in minutes that are over, or in all. Returns the number of
     /// summaries.
-    pub async fn summarize_refusals(&self, all: bool) -> usize {
+    pub(crate) async fn summarize_refusals(&self, all: bool) -> usize {
         let summaries = self.refusals.close(all).into_iter();
         let summaries = summaries.map(|summary| self.summarize(summary));
         join_all(summaries).await.len()
@@ -70,18 +163,14 @@ impl Shared {
         let Some(outcome) = kind.outcome else {
             return;
         };
+        let now = OffsetDateTime::now_utc();
         let entry = Entry {
             request_id,
             caller,
             peer,
             count: Some(count),
             since,
-            ..Entry::new(
-                OffsetDateTime::now_utc(),
-                Event::Outcome,
-                outcome,
-                kind.reason,
-            )
+            ..Entry::new(now, Event::Outcome, outcome, kind.reason)
         };
         if let Err(failure) = self.audit.record(entry, WRITE_TIMEOUT).await {
             let error = failure.context;
@@ -94,32 +183,25 @@ impl Operation {
     /// Returns the status of a call that was not admitted. Logs and records the refusal, unless a summary will.
     pub(super) async fn refuse<T>(mut self, failure: Failure) -> Result<Response<T>, Status> {
         let reported = self.shared.report_refusal(&self.call, failure.reason);
-        if let Some(Kind {
-            outcome: Some(outcome),
-            reason,
-            ..
-        }) = reported
-        {
-            self.record_outcome(outcome, reason, false).await;
+        if let Some(outcome) = reported.and_then(|kind| kind.outcome) {
+            let reason = failure.reason.as_str_name();
+            self.record_outcome(outcome, reason).await;
         }
         self.hide_alias();
         if reported.is_some() {
-            return Err(self.fail(&failure, false));
+            return Err(self.fail(&failure));
         }
         let status = status(&failure, &self.facts);
-        self.observe(
-            status.code(),
-            self.facts.outcome.as_str(),
-            failure.reason.as_str_name(),
-        );
+        let (outcome, reason) = (self.facts.outcome.as_str(), failure.reason.as_str_name());
+        self.observe(status.code(), outcome, reason);
         Err(status)
     }
 
     /// Removes the alias of the only target from the response to a caller without permission.
     fn hide_alias(&mut self) {
-        if self.request.alias_is_ours && !self.is_allowed() {
-            let identifiers = &mut self.facts.identifiers;
+        if self.request.alias_omitted && !self.is_allowed() {
             let alias = self.request.names.alias_key();
+            let identifiers = &mut self.facts.identifiers;
             identifiers.retain(|(key, _)| *key != alias);
         }
     }

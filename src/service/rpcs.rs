@@ -6,6 +6,7 @@ use tonic::{Request, Response, Status};
 
 use super::{
     Service,
+    call_context::RpcNames,
     rpc::{Rpc, handle},
 };
 use crate::{
@@ -37,13 +38,12 @@ rpcs! {
     delete_hmc_user: super::delete_hmc_user::DeleteHmcUser,
 }
 
-const fn of<R: Rpc>() -> (&'static str, &'static ResourceNames) {
+const fn of<R: Rpc>() -> RpcNames {
     (R::NAME, R::Platform::NAMES)
 }
 
 /// Returns the rpc with this path, and the names of its platform.
-#[must_use]
-pub fn rpc(path: &str) -> Option<(&'static str, &'static ResourceNames)> {
+pub(crate) fn rpc(path: &str) -> Option<RpcNames> {
     let (service, name) = path.strip_prefix('/')?.split_once('/')?;
     let found = RPCS.iter().copied().find(|(rpc, _)| *rpc == name);
     found.filter(|_| service == SERVICE_NAME)

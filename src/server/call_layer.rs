@@ -1,0 +1,323 @@
+//! The layer that every call passes before its handler: creates the context of the call, checks the capacity of the server,
+//! authenticates the caller, limits the wait for the message, and adds details to the refusals of the transport.
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    panic::AssertUnwindSafe,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use futures_util::FutureExt as _;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header::CONTENT_TYPE};
+use opentelemetry::context::FutureExt as _;
+use tonic::{Code, body::Body};
+use tower::Service;
+
+use super::{
+    acceptor::Peer,
+    credentials::credentials,
+    load_shed::{LoadShed, MethodKind},
+    message_timeout::PendingMessages,
+    metadata,
+    request_body::RequestBody,
+    response_body::{ResponseBody, with_request_id},
+    tls::Tls,
+};
+use crate::{
+    access::Credentials,
+    config::{Audience, Server as Settings},
+    error::{
+        Failure,
+        status::{CallFacts, status},
+    },
+    service::{
+        Shared,
+        call_context::{BAD_TIMEOUT, CallContext},
+        refusal::{self, refuse},
+        rpcs, transport_errors,
+    },
+    trace::Ends,
+};
+
+/// The services of a server behind the layer.
+#[derive(Clone)]
+pub struct CallLayer<S> {
+    inner: S,
+    checks: Arc<Checks>,
+}
+
+/// What the layer checks calls against.
+struct Checks {
+    shared: Arc<Shared>,
+    tls: Option<Arc<Tls>>,
+    health: Audience,
+    reflection: Audience,
+    max_request_bytes: usize,
+    load_shed: LoadShed,
+    pending: PendingMessages,
+}
+
+impl<S> CallLayer<S> {
+    /// Wraps the services of a server with these settings.
+    pub fn new(inner: S, shared: Arc<Shared>, tls: Option<Arc<Tls>>, settings: &Settings) -> Self {
+        let checks = Arc::new(Checks {
+            shared,
+            tls,
+            health: settings.health,
+            reflection: settings.reflection().unwrap_or(Audience::Identified),
+            max_request_bytes: settings.limits.max_request_bytes as usize,
+            load_shed: LoadShed::default(),
+            pending: PendingMessages::new(settings.limits.max_concurrent_calls as usize),
+        });
+        Self { inner, checks }
+    }
+}
+
+impl<S> Service<Request<Body>> for CallLayer<S>
+where
+    S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible>,
+    S: Clone + Send + 'static,
+    S::Future: Send,
+{
+    type Response = Response<ResponseBody>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        // `poll_ready` was called on this service and not on its clone.
+        let clone = self.inner.clone();
+        let inner = std::mem::replace(&mut self.inner, clone);
+        let checks = Arc::clone(&self.checks);
+        Box::pin(async move { Ok(checks.call(inner, request).await) })
+    }
+}
+
+impl Checks {
+    async fn call<S>(&self, inner: S, request: Request<Body>) -> Response<ResponseBody>
+    where
+        S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible>,
+    {
+        if let Some(refusal) = refuse_other_protocols(&request) {
+            return with_request_id(refusal, None, None);
+        }
+        let peer = request.extensions().get::<Peer>();
+        let ends = Ends {
+            client: peer.map(|peer| peer.address),
+            server: peer.and_then(|peer| peer.local),
+        };
+        let path = request.uri().path();
+        let rpc = rpcs::rpc(path);
+        let kind = MethodKind::of(path, rpc.is_some());
+        let call = Arc::new(CallContext::of_request(&request, rpc, ends, &self.shared));
+        let permit = self
+            .load_shed
+            .admit(kind, request.extensions(), &self.shared);
+        let (permit, response) = match permit {
+            Ok(permit) => {
+                let is_stream = kind == MethodKind::Reflection;
+                let (cut, max_bytes) = (call.cut.clone(), self.max_request_bytes);
+                let request = request.map(|body| RequestBody::new(body, cut, is_stream, max_bytes));
+                let response = self.admitted(inner, request, kind, &call);
+                let response = AssertUnwindSafe(response).catch_unwind();
+                let response = response.with_context(call.span()).await;
+                (permit, response.unwrap_or_else(|_| panicked(&call)))
+            }
+            Err(failure) => (None, self.refuse(&call, failure).await),
+        };
+        // A response that no handler created has only a code.
+        if let Some(code) = code(response.headers()) {
+            call.end_with_code(code);
+        }
+        // A UUID is always a valid header value.
+        let id = HeaderValue::from_str(&call.request_id).ok();
+        with_request_id(response, id, permit)
+    }
+
+    /// Passes a call to its handler, after the checks of its kind.
+    async fn admitted<S>(
+        &self,
+        mut inner: S,
+        request: Request<RequestBody>,
+        kind: MethodKind,
+        call: &Arc<CallContext>,
+    ) -> Response<Body>
+    where
+        S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible>,
+    {
+        let result = match kind {
+            MethodKind::Rpc => self.rpc(inner, request, call).await,
+            MethodKind::Health => self.open(inner, request, call, self.health).await,
+            MethodKind::Reflection => self.open(inner, request, call, self.reflection).await,
+            MethodKind::Unknown => {
+                let Ok(response) = inner.call(request).await;
+                Ok(response)
+            }
+        };
+        let failure = match result {
+            Ok(response) => match transport_errors::failure(call, response.headers()) {
+                Some(failure) => failure,
+                None => return response,
+            },
+            Err(failure) => failure,
+        };
+        self.refuse(call, failure).await
+    }
+
+    /// Calls an rpc with the identity of its caller. The handler decides about callers without one.
+    async fn rpc<S>(
+        &self,
+        mut inner: S,
+        mut request: Request<RequestBody>,
+        call: &Arc<CallContext>,
+    ) -> Result<Response<Body>, Failure>
+    where
+        S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible>,
+    {
+        let credentials = credentials(&request, self.tls.as_deref(), &self.shared, call);
+        let pending = self.pending.add(call.peer_address());
+        tokio::select! {
+            () = self.authenticate(credentials, call) => {}
+            () = pending.evicted() => return Err(refusal::overloaded()),
+        }
+        if let Some(violation) = metadata::violation(&request) {
+            return Err(refusal::invalid(violation));
+        }
+        request.extensions_mut().insert(Arc::clone(call));
+        let mut response = pin!(inner.call(request));
+        tokio::select! {
+            response = &mut response => {
+                let Ok(response) = response;
+                Ok(response)
+            }
+            failure = pending.missed(call) => Err(failure),
+        }
+    }
+
+    /// Calls health or reflection, if the caller belongs to its audience. A call that was admitted continues to its
+    /// end, even if the identity of its caller expires.
+    async fn open<S>(
+        &self,
+        mut inner: S,
+        mut request: Request<RequestBody>,
+        call: &Arc<CallContext>,
+        audience: Audience,
+    ) -> Result<Response<Body>, Failure>
+    where
+        S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible>,
+    {
+        if audience == Audience::Identified {
+            let credentials = credentials(&request, self.tls.as_deref(), &self.shared, call);
+            self.authenticate(credentials, call).await;
+            call.caller()
+                .map_err(|cause| Failure::unidentified(cause.as_str()))?;
+        }
+        let bad_timeout = call.deadline.is_none().then_some(BAD_TIMEOUT);
+        if let Some(violation) = metadata::violation(&request).or(bad_timeout) {
+            return Err(refusal::invalid(violation));
+        }
+        request.extensions_mut().insert(Arc::clone(call));
+        let Ok(response) = inner.call(request).await;
+        Ok(response)
+    }
+
+    /// Sets the identity of the caller, or the reason why there is none.
+    async fn authenticate(&self, credentials: Credentials, call: &CallContext) {
+        let access = Arc::clone(&self.shared.access());
+        let caller = access.authenticate(credentials, call.time_limit()).await;
+        if let Err(cause) = caller {
+            self.shared.metrics.unidentified(cause.as_str());
+        }
+        call.set_caller(caller);
+    }
+
+    async fn refuse(&self, call: &CallContext, failure: Failure) -> Response<Body> {
+        refuse(&self.shared, call, failure).await.into_http()
+    }
+}
+
+/// Returns the status code of a response without a body.
+fn code(headers: &HeaderMap) -> Option<Code> {
+    Some(Code::from_bytes(headers.get("grpc-status")?.as_bytes()))
+}
+
+/// Returns the response of a handler that panicked. A call that was admitted to the pipeline has a response and a record
+/// of its own.
+fn panicked(call: &CallContext) -> Response<Body> {
+    call.end_with_panic();
+    let facts = CallFacts::of_request(call.request_id.clone());
+    status(&Failure::internal("a panic"), &facts).into_http()
+}
+
+/// Returns the refusal of a request that is not gRPC. A website can make a browser send other requests with the
+/// certificate of its user.
+fn refuse_other_protocols(request: &Request<Body>) -> Option<Response<Body>> {
+    let content_type = request.headers().get(CONTENT_TYPE);
+    let status = if request.method() != Method::POST {
+        StatusCode::METHOD_NOT_ALLOWED
+    } else if !content_type.is_some_and(|value| is_grpc(value.as_bytes())) {
+        StatusCode::UNSUPPORTED_MEDIA_TYPE
+    } else {
+        return None;
+    };
+    let mut response = Response::new(Body::default());
+    *response.status_mut() = status;
+    Some(response)
+}
+
+/// Returns whether a content type is `application/grpc`, or with `+proto` (gRPC over HTTP/2, "Requests"). Parameters are
+/// ignored.
+fn is_grpc(content_type: &[u8]) -> bool {
+    let kind = content_type.split(|byte| *byte == b';').next();
+    let kind = kind.unwrap_or_default().trim_ascii();
+    [&b"application/grpc"[..], b"application/grpc+proto"]
+        .iter()
+        .any(|grpc| kind.eq_ignore_ascii_case(grpc))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{convert::Infallible, sync::Arc};
+
+    use http::{Request, Response, header::CONTENT_TYPE};
+    use tonic::{Code, Status, body::Body};
+    use tower::{Service as _, service_fn};
+
+    use super::{CallLayer, RequestBody};
+    use crate::{
+        config::{self, AuditSink},
+        service::Shared,
+    };
+
+    #[tokio::test]
+    async fn a_panic_is_an_internal_error_with_details() -> Result<(), String> {
+        let inner = service_fn(|request: Request<RequestBody>| async move {
+            assert!(request.uri().path() == "/", "on purpose");
+            Ok::<_, Infallible>(Response::new(Body::default()))
+        });
+        let mut config = config::defaults().ok_or("the defaults are valid")?;
+        config.audit.sink = AuditSink::Nowhere;
+        let shared = Arc::new(Shared::new(&config).await?);
+        let mut service = CallLayer::new(inner, Arc::clone(&shared), None, &config.server);
+        let rpc = "/useradmin.v1.UserAdmin/DeleteHmcUser";
+        for (path, code) in [("/", None), (rpc, Some(Code::Internal))] {
+            let request = Request::post(path).header(CONTENT_TYPE, "application/grpc");
+            let response = service.call(request.body(Body::default()).unwrap_or_default());
+            let response = response.await.ok();
+            let status = response.and_then(|response| Status::from_header_map(response.headers()));
+            assert_eq!(status.as_ref().map(Status::code), code);
+            let details = status.map(|status| status.details().len());
+            assert!(details.is_none_or(|length| length > 50));
+        }
+        let text = shared.metrics_text();
+        let counted = "grpc_code=\"Internal\",reason=\"ERROR_REASON_INTERNAL\"} 1";
+        assert!(text.contains(counted), "{text}");
+        Ok(())
+    }
+}
