@@ -5,7 +5,7 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 use crate::{
     config::Config,
     runtimes,
-    server::{acceptor::LEAST_ARRIVING, admin_listener},
+    server::{acceptor::MIN_HANDSHAKES, admin_listener},
 };
 
 /// Reserved for the audit log and its rotation, files that are read again, name resolution, token endpoints, standard
@@ -28,13 +28,18 @@ pub fn fit_connections(config: &mut Config) {
         return;
     };
     let configured = config.server.limits.max_connections;
-    let (own, upstream) = (needed_by_server(config), needed_by_upstreams(config));
-    let fitting = fitting_connections(shared_by_callers(limit.saturating_sub(own), upstream));
+    let admin = config.server.admin_listen;
+    let admin = admin.map_or(0, |_| admin_listener::MAX_CONNECTIONS as u64);
+    let server = admin + RESERVE + WORKER_RESERVE * runtimes::count() as u64;
+    // Each upstream request may have its own connection.
+    let limits = config.targets.max_in_flight().into_iter();
+    let upstreams = limits.map(u64::from).sum();
+    let fitting = fitting_connections(shared_by_callers(limit.saturating_sub(server), upstreams));
     if fitting < configured {
         config.server.limits.max_connections = fitting;
         tracing::warn!(
             open_files = limit,
-            needed = own + upstream + needed_by_callers(configured),
+            needed = server + upstreams + needed_by_callers(configured),
             configured,
             effective = fitting,
             "max_connections lowered to fit the open-file limit",
@@ -42,37 +47,23 @@ pub fn fit_connections(config: &mut Config) {
     }
 }
 
-/// Descriptors for connections of callers: those that are served, and as many that are still in their handshakes.
-fn needed_by_callers(connections: u32) -> u64 {
-    u64::from(connections) + u64::from(connections.max(LEAST_ARRIVING))
+/// Returns the number of descriptors for callers of the `descriptors` that they share with upstream requests: at least
+/// half, since upstream requests seldom need as many connections as they may have in flight.
+fn shared_by_callers(descriptors: u64, upstreams: u64) -> u64 {
+    descriptors - upstreams.min(descriptors / 2)
 }
 
-/// The largest `max_connections` for which [`needed_by_callers`] does not exceed `descriptors`; at least one.
+/// Returns the number of descriptors for connections of callers: those that are served, and as many that are still in
+/// their handshakes.
+fn needed_by_callers(connections: u32) -> u64 {
+    u64::from(connections) + u64::from(connections.max(MIN_HANDSHAKES))
+}
+
+/// Returns the largest `max_connections` for which [`needed_by_callers`] does not exceed `descriptors`; at least one.
 fn fitting_connections(descriptors: u64) -> u32 {
-    let besides_handshakes = descriptors.saturating_sub(LEAST_ARRIVING.into());
+    let besides_handshakes = descriptors.saturating_sub(MIN_HANDSHAKES.into());
     let connections = besides_handshakes.min(descriptors / 2).max(1);
     u32::try_from(connections).unwrap_or(u32::MAX)
-}
-
-/// Descriptors that are left to callers of `descriptors` that they share with upstream requests: at least half, since
-/// upstream requests seldom need as many connections as they may have in flight.
-fn shared_by_callers(descriptors: u64, upstream: u64) -> u64 {
-    descriptors - upstream.min(descriptors / 2)
-}
-
-/// Descriptors for upstream requests, if each has its own connection.
-fn needed_by_upstreams(config: &Config) -> u64 {
-    let limits = config.targets.max_in_flight();
-    limits.into_iter().map(u64::from).sum()
-}
-
-/// Descriptors for the admin port, the workers and the rest of the server.
-fn needed_by_server(config: &Config) -> u64 {
-    let admin = config
-        .server
-        .admin_listen
-        .map_or(0, |_| admin_listener::MAX_CONNECTIONS as u64);
-    admin + RESERVE + WORKER_RESERVE * runtimes::count() as u64
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! The worker threads. Each has a runtime of its own, with its own connections to callers and to targets: a call stays on
-//! one thread from its first byte to its last.
+//! The worker threads. Each has a runtime of its own, with its own connections to callers and to targets. A call stays on
+//! one thread.
 
 use std::{
     cell::Cell,
@@ -13,12 +13,12 @@ use std::{
 
 use tokio::{
     runtime::{Builder, Handle},
-    sync::oneshot,
     task::AbortHandle,
 };
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// Maximum number of threads.
-const MAX: usize = 1024;
+const MAX_COUNT: usize = 1024;
 
 thread_local! {
     /// Index of this thread among the workers; 0 on other threads.
@@ -29,53 +29,51 @@ thread_local! {
 #[must_use]
 pub fn count() -> usize {
     static COUNT: LazyLock<usize> = LazyLock::new(|| {
-        let wanted = env::var("TOKIO_WORKER_THREADS").ok();
-        let wanted = wanted.and_then(|text| text.parse::<NonZero<usize>>().ok());
-        let wanted = wanted.or_else(|| available_parallelism().ok());
-        wanted.map_or(1, NonZero::get).min(MAX)
+        let configured = env::var("TOKIO_WORKER_THREADS").ok();
+        let configured = configured.and_then(|text| text.parse::<NonZero<usize>>().ok());
+        let count = configured.or_else(|| available_parallelism().ok());
+        count.map_or(1, NonZero::get).min(MAX_COUNT)
     });
     *COUNT
 }
 
 /// The runtimes of the workers, which end when this is dropped.
-pub struct Runtimes(Vec<RuntimeThread>);
-
-struct RuntimeThread {
-    runtime: Handle,
-    /// Ends the thread when it is dropped.
-    _end: Option<oneshot::Sender<()>>,
+pub struct Runtimes {
+    runtimes: Vec<Handle>,
+    _stop: Option<DropGuard>,
 }
 
 impl Runtimes {
     /// Starts [`count`] threads.
     pub fn start() -> io::Result<Self> {
-        (0..count()).map(start).collect::<io::Result<_>>().map(Self)
+        let stop = CancellationToken::new();
+        let guard = stop.clone().drop_guard();
+        let runtimes = (0..count()).map(|index| start(index, stop.clone()));
+        Ok(Self {
+            runtimes: runtimes.collect::<io::Result<_>>()?,
+            _stop: Some(guard),
+        })
     }
 
     /// Uses the current runtime for all connections.
-    #[must_use]
-    pub fn here() -> Self {
-        Self(vec![RuntimeThread {
-            runtime: Handle::current(),
-            _end: None,
-        }])
+    pub(crate) fn current() -> Self {
+        Self {
+            runtimes: vec![Handle::current()],
+            _stop: None,
+        }
     }
 
     /// Spawns a task on the runtime with the fewest tasks.
-    pub fn spawn<F>(&self, work: F) -> AbortHandle
-    where
-        F: Future<Output = ()> + Send + 'static,
-    {
+    pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
         let tasks = |runtime: &&Handle| runtime.metrics().num_alive_tasks();
-        let runtimes = self.0.iter().map(|worker| &worker.runtime);
-        let least_loaded = runtimes.min_by_key(tasks);
-        let here = Handle::current();
-        least_loaded.unwrap_or(&here).spawn(work).abort_handle()
+        let least_loaded = self.runtimes.iter().min_by_key(tasks);
+        let current = Handle::current();
+        let runtime = least_loaded.unwrap_or(&current);
+        runtime.spawn(work).abort_handle()
     }
 }
 
-fn start(index: usize) -> io::Result<RuntimeThread> {
-    let (end, ended) = oneshot::channel::<()>();
+fn start(index: usize, stop: CancellationToken) -> io::Result<Handle> {
     let (sender, receiver) = mpsc::channel();
     let work = move || {
         INDEX.set(index);
@@ -84,31 +82,25 @@ fn start(index: usize) -> io::Result<RuntimeThread> {
             Err(error) => return drop(sender.send(Err(error))),
         };
         let _ = sender.send(Ok(runtime.handle().clone()));
-        // The sender sends nothing; it is dropped.
-        let _ = runtime.block_on(ended);
+        runtime.block_on(stop.cancelled());
         runtime.shutdown_background();
     };
     let name = format!("worker-{index}");
     thread::Builder::new().name(name).spawn(work)?;
-    let runtime = receiver.recv().map_err(io::Error::other)??;
-    Ok(RuntimeThread {
-        runtime,
-        _end: Some(end),
-    })
+    receiver.recv().map_err(io::Error::other)?
 }
 
 /// One value for each worker.
-pub struct PerRuntime<T>(Box<[T]>);
+pub(crate) struct PerRuntime<T>(Box<[T]>);
 
 impl<T> PerRuntime<T> {
     /// Creates the values.
-    pub fn new(make: impl FnMut() -> T) -> Self {
-        Self(std::iter::repeat_with(make).take(count()).collect())
+    pub(crate) fn new(create: impl FnMut() -> T) -> Self {
+        Self(std::iter::repeat_with(create).take(count()).collect())
     }
 
     /// Returns the value of this thread.
-    #[must_use]
-    pub fn here(&self) -> &T {
+    pub(crate) fn here(&self) -> &T {
         &self.0[INDEX.get() % self.0.len()]
     }
 }

@@ -13,11 +13,11 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::either::Either;
 
 use super::{
-    connection_io::ConnectionIo,
+    connection_io::{ConnectionIo, Io},
     connection_limit::{ConnectionLimit, ConnectionPermit},
     connection_log::ConnectionLog,
     eviction::EvictionQueue,
-    tls::{Tls, peer_certificate},
+    tls::Tls,
 };
 use crate::{access::certificate::PeerCertificate, runtimes::Runtimes};
 
@@ -27,7 +27,7 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// both at once; later, pings detect silent peers.
 const PREFACE: usize = 33;
 /// Minimum number of handshakes at a time, so that they do not evict each other if few connections are allowed.
-pub const LEAST_ARRIVING: u32 = 64;
+pub const MIN_HANDSHAKES: u32 = 64;
 /// Length of the system's queue of connections to accept; its own limit may be lower.
 const BACKLOG: u32 = 4_096;
 /// Pause after an error of the system, such as too many open files.
@@ -44,7 +44,7 @@ pub struct Peer {
 
 /// A connection that has begun HTTP/2.
 pub struct Connection {
-    pub stream: ConnectionIo,
+    pub io: ConnectionIo,
     pub peer: Peer,
     pub permit: ConnectionPermit,
 }
@@ -53,6 +53,8 @@ pub struct Connection {
 pub struct Acceptor {
     pub tls: Option<Arc<Tls>>,
     pub connection_limit: Arc<ConnectionLimit>,
+    /// The size of a header list that connections advertise.
+    pub max_header_list: u32,
     pub log: Arc<ConnectionLog>,
 }
 
@@ -68,18 +70,14 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Accepts connections and passes them to `hand_on` once they have begun HTTP/2. The port is closed when this is dropped.
-pub async fn accept<F>(
-    listener: TcpListener,
-    acceptor: Acceptor,
-    runtimes: Arc<Runtimes>,
-    hand_on: F,
-) where
+/// Accepts connections and passes them to `serve` once they have begun HTTP/2. The port is closed when this is dropped.
+pub async fn accept<F>(listener: TcpListener, acceptor: Acceptor, runtimes: Arc<Runtimes>, serve: F)
+where
     F: Fn(Connection) + Clone + Send + 'static,
 {
     let acceptor = Arc::new(acceptor);
-    let most = acceptor.connection_limit.max().max(LEAST_ARRIVING) as usize;
-    let mut arriving = EvictionQueue::new(most, AbortHandle::is_finished);
+    let max = acceptor.connection_limit.max().max(MIN_HANDSHAKES) as usize;
+    let mut handshakes = EvictionQueue::new(max, AbortHandle::is_finished);
     loop {
         // Each runtime registers its connections itself.
         let accepted = listener.accept().await;
@@ -92,37 +90,37 @@ pub async fn accept<F>(
                 continue;
             }
         };
-        let (acceptor, hand_on) = (Arc::clone(&acceptor), hand_on.clone());
+        let (acceptor, serve) = (Arc::clone(&acceptor), serve.clone());
         let task = runtimes.spawn(async move {
             let Ok(stream) = TcpStream::from_std(stream) else {
                 return;
             };
-            let arrived = timeout(HANDSHAKE_TIMEOUT, acceptor.arrive(stream, address)).await;
-            match arrived {
-                Ok(Some(connection)) => hand_on(connection),
+            match timeout(HANDSHAKE_TIMEOUT, acceptor.begin(stream, address)).await {
+                Ok(Some(connection)) => serve(connection),
                 Ok(None) => {}
                 Err(_) => acceptor.log.handshake_timed_out(address),
             }
         });
-        if let Some(silent) = arriving.push(address.ip(), task) {
-            silent.abort();
+        if let Some(evicted) = handshakes.push(address.ip(), task) {
+            evicted.abort();
         }
     }
 }
 
 impl Acceptor {
     /// Completes the handshake, reads the preface and takes a permit.
-    async fn arrive(&self, stream: TcpStream, address: SocketAddr) -> Option<Connection> {
+    async fn begin(&self, stream: TcpStream, address: SocketAddr) -> Option<Connection> {
         // Responses are small and must not be delayed.
         let _ = stream.set_nodelay(true);
         let local = stream.local_addr().ok();
-        let (mut stream, certificate) = self.handshake(stream, address).await?;
-        let mut begun = [0; PREFACE];
-        stream.read_exact(&mut begun).await.ok()?;
+        let (mut io, certificate) = self.handshake(stream, address).await?;
+        let mut preface = [0; PREFACE];
+        io.read_exact(&mut preface).await.ok()?;
         let permit = self.connection_limit.try_acquire(address.ip());
         let permit = permit.inspect_err(|&limit| self.log.limit_reached(address, limit));
+        let preface = Bytes::copy_from_slice(&preface);
         Some(Connection {
-            stream: stream.with_prefix(Bytes::copy_from_slice(&begun)),
+            io: ConnectionIo::new(io, preface, self.max_header_list),
             peer: Peer {
                 address,
                 local,
@@ -136,23 +134,16 @@ impl Acceptor {
         &self,
         stream: TcpStream,
         address: SocketAddr,
-    ) -> Option<(ConnectionIo, Option<Arc<PeerCertificate>>)> {
+    ) -> Option<(Io, Option<Arc<PeerCertificate>>)> {
         let Some(tls) = &self.tls else {
-            return Some((ConnectionIo::new(Either::Left(stream)), None));
+            return Some((Either::Left(stream), None));
         };
         let (config, number) = tls.current();
-        match TlsAcceptor::from(config).accept(stream).await {
-            Ok(stream) => {
-                let certificate = peer_certificate(stream.get_ref().1, number).map(Arc::new);
-                Some((
-                    ConnectionIo::new(Either::Right(Box::new(stream))),
-                    certificate,
-                ))
-            }
-            Err(error) => {
-                self.log.tls_failed(address, &error);
-                None
-            }
-        }
+        let accepted = TlsAcceptor::from(config).accept(stream).await;
+        let accepted = accepted.inspect_err(|error| self.log.tls_failed(address, error));
+        let stream = Box::new(accepted.ok()?);
+        let chain = stream.get_ref().1.peer_certificates();
+        let certificate = chain.and_then(|chain| PeerCertificate::new(chain, number));
+        Some((Either::Right(stream), certificate.map(Arc::new)))
     }
 }

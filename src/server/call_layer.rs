@@ -22,6 +22,7 @@ use super::{
     load_shed::{LoadShed, MethodKind},
     message_timeout::PendingMessages,
     metadata,
+    reflection::use_current_version,
     request_body::RequestBody,
     response_body::{ResponseBody, with_request_id},
     tls::Tls,
@@ -144,7 +145,7 @@ impl Checks {
     async fn admitted<S>(
         &self,
         mut inner: S,
-        request: Request<RequestBody>,
+        mut request: Request<RequestBody>,
         kind: MethodKind,
         call: &Arc<CallContext>,
     ) -> Response<Body>
@@ -154,7 +155,10 @@ impl Checks {
         let result = match kind {
             MethodKind::Rpc => self.rpc(inner, request, call).await,
             MethodKind::Health => self.open(inner, request, call, self.health).await,
-            MethodKind::Reflection => self.open(inner, request, call, self.reflection).await,
+            MethodKind::Reflection => {
+                use_current_version(&mut request);
+                self.open(inner, request, call, self.reflection).await
+            }
             MethodKind::Unknown => {
                 let Ok(response) = inner.call(request).await;
                 Ok(response)

@@ -9,7 +9,6 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use prometheus_client::metrics::gauge::Gauge;
 use rand::RngExt as _;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -39,37 +38,33 @@ const CONNECTION_WINDOW: u32 = 1 << 18;
 const SEND_BUFFER: usize = 65_536;
 /// Time limit for the calls of a connection after GOAWAY; it is closed afterwards.
 const GRACE: Duration = MAX_CALL_DURATION.saturating_add(Duration::from_secs(5));
-/// Streams for each call in progress: others wait for their messages or for their responses to be read, or are calls to
-/// health.
+/// Streams for each call in progress. The others wait for their messages, or for their responses to be read, or are calls
+/// to health.
 const STREAMS_PER_CALL: usize = 2;
 /// Minimum part of the maximum age after which a connection ends, so that connections do not end all at once.
 const MIN_AGE: f64 = 0.9;
 
+/// Serves the connections of a server.
 pub struct Connections<S> {
     service: S,
     http: http2::Builder<TokioExecutor>,
-    age: Duration,
-    idle: Duration,
+    max_age: Duration,
+    max_idle: Duration,
     log: Arc<ConnectionLog>,
     ending: Ending,
     calls: TotalInFlight,
-    most_calls: usize,
+    max_calls: usize,
     max_metadata: u32,
 }
 
-/// Counts a connection that has ended.
-struct Ended<'a>(&'a Gauge);
-
-impl Drop for Ended<'_> {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
-}
-
+/// Ends all connections.
 #[derive(Clone, Default)]
 pub struct Ending {
+    /// The tasks of the connections.
     pub connections: TaskTracker,
+    /// Cancelled to send GOAWAY.
     pub goaway: CancellationToken,
+    /// Cancelled to close the connections that have not ended after GOAWAY.
     pub cut: CancellationToken,
 }
 
@@ -98,12 +93,12 @@ where
         Self {
             service,
             http,
-            age: limits.max_connection_age,
-            idle: limits.max_connection_idle,
+            max_age: limits.max_connection_age,
+            max_idle: limits.max_connection_idle,
             log,
             ending,
             calls: TotalInFlight::default(),
-            most_calls: limits.max_concurrent_calls as usize * STREAMS_PER_CALL,
+            max_calls: limits.max_concurrent_calls as usize * STREAMS_PER_CALL,
             max_metadata: limits.max_metadata_bytes,
         }
     }
@@ -112,15 +107,10 @@ where
     pub fn spawn(self: &Arc<Self>, connection: Connection) {
         let this = Arc::clone(self);
         self.ending.connections.spawn(async move {
-            let Connection {
-                stream,
-                peer,
-                permit,
-            } = connection;
-            let stream = stream.advertising(this.max_metadata);
+            let Connection { io, peer, permit } = connection;
             let (log, address) = (Arc::clone(&this.log), peer.address);
             let report = move |error: &str| log.refused(address, error);
-            let serving = this.serve(stream, peer);
+            let serving = this.serve(io, peer);
             ON_REFUSAL.scope(Box::new(report), serving).await;
             drop(permit);
         });
@@ -130,26 +120,23 @@ where
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let connections = &self.log.metrics.connections;
-        connections.inc();
-        let _ended = Ended(connections);
         let calls = Arc::new(InFlightCalls::new(Arc::clone(&self.calls)));
-        let (begun, address, most) = (Arc::clone(&calls), peer.address, self.most_calls);
-        let max_metadata = self.max_metadata;
+        let (in_flight, address) = (Arc::clone(&calls), peer.address);
+        let (max_calls, max_metadata) = (self.max_calls, self.max_metadata);
         let service = TowerToHyperService::new(self.service.clone());
         let service = service_fn(move |mut request: Request<Incoming>| {
             // Here, so that excess headers do not occupy memory until the task of the request runs.
             metadata::limit(&mut request, max_metadata);
-            if let Some(over_share) = begun.over_fair_share(most) {
+            let (call, over_share) = in_flight.start(max_calls);
+            if let Some(over_share) = over_share {
                 request.extensions_mut().insert(over_share);
             }
-            let call = begun.start();
             request.extensions_mut().insert(peer.clone());
-            let answer = hyper::service::Service::call(&service, request.map(Body::new));
+            let response = hyper::service::Service::call(&service, request.map(Body::new));
             async move {
-                let answer = answer.await?;
+                let response = response.await?;
                 call.response_ready();
-                Ok::<_, Infallible>(answer.map(|body| TrackedBody::new(body, call)))
+                Ok::<_, Infallible>(response.map(|body| TrackedBody::new(body, call)))
             }
         });
         let mut connection = pin!(self.http.serve_connection(TokioIo::new(io), service));
@@ -170,12 +157,15 @@ where
         }
     }
 
+    /// Completes when a connection has to end because it is old or idle, or because the server stops.
     async fn time_to_end(&self, calls: &InFlightCalls) {
-        let age = self.age.mul_f64(rand::rng().random_range(MIN_AGE..=1.0));
+        let age = self
+            .max_age
+            .mul_f64(rand::rng().random_range(MIN_AGE..=1.0));
         tokio::select! {
             () = self.ending.goaway.cancelled() => {}
             () = sleep(age) => {}
-            () = calls.idle(self.idle) => {}
+            () = calls.idle(self.max_idle) => {}
         }
     }
 }
@@ -252,7 +242,7 @@ mod tests {
         connections.serve(stream, peer).await;
     }
 
-    /// Was it answered?
+    /// Calls, and returns whether there is a response.
     async fn call(client: &h2::client::SendRequest<Bytes>, what: impl Display) -> bool {
         let request = Request::post(format!("http://server/{what}")).body(());
         let Ok(mut client) = client.clone().ready().await else {
@@ -295,7 +285,7 @@ mod tests {
         assert!(time >= AGE.mul_f64(MIN_AGE) + GRACE && time <= AGE + GRACE);
     }
 
-    /// Holds the answer to a request, and takes nothing of it.
+    /// Calls, and returns the response, whose body is not read.
     async fn hold(
         client: &h2::client::SendRequest<Bytes>,
         what: &str,
@@ -315,7 +305,7 @@ mod tests {
         let answer = hold(&client, "text").await;
         assert!(answer.is_some() && ended.await.is_ok());
         assert_eq!(begun.elapsed(), STALL_TIMEOUT);
-        // Who waits for the server to say something takes all there is.
+        // A client that waits for more has read everything.
         let (client, ended) = begin_with(Ending::default(), 65_535).await;
         let begun = Instant::now();
         let answer = hold(&client, "watch").await;

@@ -6,32 +6,29 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use crate::config::Limits;
+use crate::{config::Limits, metrics::Metrics};
 
+// Keys of the limits in the configuration.
 const TOTAL: &str = "max_connections";
 const PER_PEER: &str = "max_connections_per_peer";
-/// Keys of the limits in the configuration.
-pub const LIMITS: [&str; 2] = [TOTAL, PER_PEER];
 
 /// Permits for connections.
 pub struct ConnectionLimit {
     max: u32,
     max_per_peer: u32,
-    held: Mutex<Held>,
-}
-
-#[derive(Default)]
-struct Held {
-    all: u32,
-    by_peer: HashMap<IpAddr, u32>,
+    /// Counts all connections.
+    metrics: Arc<Metrics>,
+    by_peer: Mutex<HashMap<IpAddr, u32>>,
 }
 
 impl ConnectionLimit {
-    pub fn new(limits: &Limits) -> Self {
+    pub fn new(limits: &Limits, metrics: Arc<Metrics>) -> Self {
+        metrics.expect_connections(limits.max_connections, &[TOTAL, PER_PEER]);
         Self {
             max: limits.max_connections,
             max_per_peer: limits.max_connections_per_peer,
-            held: Mutex::default(),
+            metrics,
+            by_peer: Mutex::default(),
         }
     }
 
@@ -43,29 +40,20 @@ impl ConnectionLimit {
     /// to loopback addresses, which proxies and programs share.
     pub fn try_acquire(self: &Arc<Self>, peer: IpAddr) -> Result<ConnectionPermit, &'static str> {
         let peer = peer.to_canonical();
-        let mut held = crate::lock(&self.held);
-        if held.all >= self.max {
+        let mut by_peer = crate::lock(&self.by_peer);
+        if self.metrics.connections.get() >= self.max.into() {
             return Err(TOTAL);
         }
-        let of_peer = held.by_peer.get(&peer).copied().unwrap_or(0);
-        if of_peer >= self.max_per_peer && !peer.is_loopback() {
+        let count = by_peer.get(&peer).copied().unwrap_or(0);
+        if count >= self.max_per_peer && !peer.is_loopback() {
             return Err(PER_PEER);
         }
-        held.all += 1;
-        held.by_peer.insert(peer, of_peer + 1);
+        by_peer.insert(peer, count + 1);
+        self.metrics.connections.inc();
         Ok(ConnectionPermit {
             limit: Arc::clone(self),
             peer,
         })
-    }
-
-    fn release(&self, peer: IpAddr) {
-        let mut held = crate::lock(&self.held);
-        held.all -= 1;
-        let of_peer = held.by_peer.remove(&peer).unwrap_or(1);
-        if of_peer > 1 {
-            held.by_peer.insert(peer, of_peer - 1);
-        }
     }
 }
 
@@ -77,7 +65,12 @@ pub struct ConnectionPermit {
 
 impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        self.limit.release(self.peer);
+        let mut by_peer = crate::lock(&self.limit.by_peer);
+        self.limit.metrics.connections.dec();
+        let count = by_peer.remove(&self.peer).unwrap_or(1);
+        if count > 1 {
+            by_peer.insert(self.peer, count - 1);
+        }
     }
 }
 
@@ -90,11 +83,12 @@ mod tests {
 
     #[test]
     fn connections_are_limited_in_total_and_for_each_peer() {
-        let limit = Arc::new(ConnectionLimit::new(&Limits {
+        let limits = Limits {
             max_connections: 4,
             max_connections_per_peer: 2,
             ..Limits::default()
-        }));
+        };
+        let limit = Arc::new(ConnectionLimit::new(&limits, Arc::default()));
         let [one, same, two, own] = ["192.0.2.1", "::ffff:192.0.2.1", "192.0.2.2", "127.0.0.1"]
             .map(|text| text.parse::<IpAddr>().ok());
         let acquire = |peer: Option<IpAddr>| peer.map(|peer| limit.try_acquire(peer));
@@ -107,6 +101,6 @@ mod tests {
         assert_eq!(full(two), Some(TOTAL));
         drop(held);
         assert_eq!(full(one), None);
-        assert!(crate::lock(&limit.held).by_peer.is_empty());
+        assert!(crate::lock(&limit.by_peer).is_empty());
     }
 }

@@ -21,7 +21,7 @@ const LINGER: Duration = Duration::from_secs(1);
 /// Time limit for closing sessions on upstreams, and for the audit log to write its queue.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Stops a server when all calls are done or `time` has ended, plus a few seconds.
+/// Drains a server: completes a few seconds after all calls have ended or `time` has completed.
 pub async fn drain(
     shared: &Shared,
     health: &HealthReporter,

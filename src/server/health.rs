@@ -1,8 +1,11 @@
 //! The health service. `UserAdmin` is serving as long as the audit log can be written.
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use futures_util::{Stream, StreamExt as _, stream};
+use futures_util::{
+    Stream, StreamExt as _,
+    stream::{self, BoxStream},
+};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status, server::NamedService as _};
@@ -20,19 +23,18 @@ use crate::{
 /// Interval between checks of the audit log.
 const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Reports changes of the audit log until it is dropped. The server as a whole (`""`) stays healthy, because a restart
+/// Reports whether the audit log works, until it is dropped. The server as a whole (`""`) stays healthy, because a restart
 /// would not help.
 pub async fn follow(health: HealthReporter, shared: Arc<Shared>) {
     let mut reported = None;
     loop {
-        let works = shared.audit.works();
-        if reported != Some(works) {
-            reported = Some(works);
-            let status = if works {
-                ServingStatus::Serving
-            } else {
-                ServingStatus::NotServing
-            };
+        let status = if shared.audit.works() {
+            ServingStatus::Serving
+        } else {
+            ServingStatus::NotServing
+        };
+        if reported != Some(status) {
+            reported = Some(status);
             let name = UserAdminServer::<Service>::NAME;
             health.set_service_status(name, status).await;
         }
@@ -48,7 +50,7 @@ pub struct WatchUnknown {
     pub draining: CancellationToken,
 }
 
-type Reports = Pin<Box<dyn Stream<Item = Result<HealthCheckResponse, Status>> + Send>>;
+type Reports = BoxStream<'static, Result<HealthCheckResponse, Status>>;
 
 #[tonic::async_trait]
 impl Health for WatchUnknown {
@@ -65,23 +67,26 @@ impl Health for WatchUnknown {
         &self,
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<Reports>, Status> {
+        let draining = self.draining.clone();
         match self.inner.watch(request).await {
-            Ok(reports) => Ok(reports
-                .map(|reports| until_drained(reports.boxed(), self.draining.clone()).boxed())),
+            Ok(response) => {
+                Ok(response.map(|reports| until_drained(reports.boxed(), draining).boxed()))
+            }
             Err(status) if status.code() == Code::NotFound => {
                 let unknown = HealthCheckResponse {
                     status: health_check_response::ServingStatus::ServiceUnknown.into(),
                 };
-                let reports = stream::iter([Ok(unknown)])
-                    .chain(stream::pending().take_until(self.draining.clone().cancelled_owned()));
-                Ok(Response::new(reports.boxed()))
+                let drained = stream::pending().take_until(draining.cancelled_owned());
+                Ok(Response::new(
+                    stream::iter([Ok(unknown)]).chain(drained).boxed(),
+                ))
             }
             Err(status) => Err(status),
         }
     }
 }
 
-/// Ends the reports when the server drains, after the report of that.
+/// Ends the reports when the server drains, after the report `NOT_SERVING`.
 fn until_drained(
     reports: Reports,
     draining: CancellationToken,

@@ -28,6 +28,7 @@ pub type TotalInFlight = Arc<AtomicUsize>;
 #[derive(Clone, Copy)]
 pub struct OverFairShare;
 
+/// The calls in flight of one connection.
 pub struct InFlightCalls {
     total: TotalInFlight,
     state: Mutex<State>,
@@ -36,7 +37,7 @@ pub struct InFlightCalls {
 struct State {
     started: u64,
     open: usize,
-    /// When the last call ended, or the connection was made.
+    /// When the last call ended, or the connection was accepted.
     ended: Instant,
     /// Responses that the peer has not read, by call, and since when.
     unread: BTreeMap<u64, Instant>,
@@ -55,30 +56,25 @@ impl InFlightCalls {
         }
     }
 
-    /// Returns a mark for the next call if there are `max` calls in total and this connection has its fair share.
-    pub fn over_fair_share(&self, max: usize) -> Option<OverFairShare> {
-        let over_share = self.total.load(Ordering::Relaxed) >= max
-            && crate::lock(&self.state).open >= FAIR_SHARE;
-        over_share.then_some(OverFairShare)
-    }
-
-    /// Counts a call.
-    pub fn start(self: &Arc<Self>) -> InFlightCall {
-        self.total.fetch_add(1, Ordering::Relaxed);
+    /// Counts a call. Marks it if there are `max` calls in total and this connection has its fair share.
+    pub fn start(self: &Arc<Self>, max: usize) -> (InFlightCall, Option<OverFairShare>) {
+        let total = self.total.fetch_add(1, Ordering::Relaxed);
         let mut state = crate::lock(&self.state);
+        let over_share = total >= max && state.open >= FAIR_SHARE;
         state.started += 1;
         state.open += 1;
-        InFlightCall {
+        let call = InFlightCall {
             number: state.started,
             calls: Arc::clone(self),
-        }
+        };
+        (call, over_share.then_some(OverFairShare))
     }
 
     /// Completes when there has been no call for this time.
     pub async fn idle(&self, time: Duration) {
         loop {
             let rest = match &*crate::lock(&self.state) {
-                State { open: 0, ended, .. } => (*ended + time).duration_since(Instant::now()),
+                State { open: 0, ended, .. } => time.saturating_sub(ended.elapsed()),
                 _ => time,
             };
             if rest.is_zero() {
@@ -92,9 +88,8 @@ impl InFlightCalls {
     pub async fn stalled(&self) {
         loop {
             let oldest = crate::lock(&self.state).unread.values().min().copied();
-            let rest = oldest.map_or(STALL_TIMEOUT, |since| {
-                (since + STALL_TIMEOUT).duration_since(Instant::now())
-            });
+            let waited = oldest.map_or(Duration::ZERO, |since| since.elapsed());
+            let rest = STALL_TIMEOUT.saturating_sub(waited);
             if rest.is_zero() {
                 return;
             }
@@ -182,11 +177,12 @@ mod tests {
         let total = TotalInFlight::default();
         let [many, few] = [0, 1].map(|_| Arc::new(InFlightCalls::new(Arc::clone(&total))));
         let max = FAIR_SHARE * 2;
-        let mut calls: Vec<_> = (0..max - 1).map(|_| many.start()).collect();
-        assert!(many.over_fair_share(max).is_none());
-        calls.push(few.start());
-        assert!(many.over_fair_share(max).is_some() && few.over_fair_share(max).is_none());
+        let is_over = |calls: &Arc<InFlightCalls>| calls.start(max).1.is_some();
+        let mut calls: Vec<_> = (0..max - 1).map(|_| many.start(max)).collect();
+        assert!(!is_over(&many));
+        calls.push(few.start(max));
+        assert!(is_over(&many) && !is_over(&few));
         calls.pop();
-        assert!(many.over_fair_share(max).is_none());
+        assert!(!is_over(&many));
     }
 }

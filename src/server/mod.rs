@@ -26,10 +26,13 @@ use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
     net::TcpListener,
-    time::{MissedTickBehavior, interval, sleep},
+    time::{MissedTickBehavior, interval, timeout},
 };
 use tokio_util::task::AbortOnDropHandle;
-use tonic::{codec::CompressionEncoding, service::RoutesBuilder};
+use tonic::{
+    codec::CompressionEncoding,
+    service::{Routes, RoutesBuilder},
+};
 use tonic_health::{
     pb::health_server::HealthServer,
     server::{HealthReporter, HealthService},
@@ -40,11 +43,10 @@ use self::{
     admin::Admin,
     call_layer::CallLayer,
     connection::{Connections, Ending},
-    connection_limit::{ConnectionLimit, LIMITS},
+    connection_limit::ConnectionLimit,
     connection_log::ConnectionLog,
     drain::drain,
     health::WatchUnknown,
-    reflection::V1Alpha,
     reload::WatchedFiles,
     tls::Tls,
 };
@@ -86,12 +88,12 @@ impl Server {
             watched: reload::watched(config, &shared, tls.as_ref()),
             shared,
             tls,
-            runtimes: Runtimes::here(),
+            runtimes: Runtimes::current(),
             settings: config.server.clone(),
         })
     }
 
-    /// Uses these runtimes instead of the current one.
+    /// Serves connections on these runtimes instead of the current one.
     #[must_use]
     pub fn with_runtimes(self, runtimes: Runtimes) -> Self {
         Self { runtimes, ..self }
@@ -117,14 +119,18 @@ impl Server {
     ) -> Result<(), String> {
         let health = HealthReporter::new();
         health.set_serving::<UserAdminServer<Service>>().await;
-        let mut routes = RoutesBuilder::default();
-        self.add_services(&mut routes, health.clone())?;
+        let routes = self.routes(health.clone())?;
         if let Some(admin) = self.admin {
             tokio::spawn(admin.serve());
         }
-        let limits = &self.settings.limits;
-        let (shared, tls) = (Arc::clone(&self.shared), self.tls.clone());
-        let service = CallLayer::new(routes.routes().prepare(), shared, tls, &self.settings);
+        let (shared, limits) = (self.shared, &self.settings.limits);
+        let metrics = Arc::clone(&shared.metrics);
+        let service = CallLayer::new(
+            routes,
+            Arc::clone(&shared),
+            self.tls.clone(),
+            &self.settings,
+        );
         let ending = Ending::default();
         // Connections are closed even if this future is dropped.
         let _ended = (
@@ -132,41 +138,64 @@ impl Server {
             ending.cut.clone().drop_guard(),
         );
         let log = Arc::new(ConnectionLog {
-            metrics: Arc::clone(&self.shared.metrics),
-            refusals: Arc::clone(&self.shared.refusals),
+            metrics: Arc::clone(&metrics),
+            refusals: Arc::clone(&shared.refusals),
         });
         let connections = Connections::new(service, limits, Arc::clone(&log), ending.clone());
         let connections = Arc::new(connections);
-        let metrics = &self.shared.metrics;
-        metrics.expect_connections(limits.max_connections, &LIMITS);
         let acceptor = Acceptor {
-            tls: self.tls.clone(),
-            connection_limit: Arc::new(ConnectionLimit::new(limits)),
+            tls: self.tls,
+            connection_limit: Arc::new(ConnectionLimit::new(limits, Arc::clone(&metrics))),
+            max_header_list: limits.max_metadata_bytes,
             log,
         };
         let runtimes = Arc::new(self.runtimes);
-        let hand_on = move |connection| connections.spawn(connection);
-        let accepting = acceptor::accept(self.listener, acceptor, Arc::clone(&runtimes), hand_on);
-        let following = spawn(health::follow(health.clone(), Arc::clone(&self.shared)));
+        let serve = move |connection| connections.spawn(connection);
+        let accepting = acceptor::accept(self.listener, acceptor, Arc::clone(&runtimes), serve);
         let accepting = spawn(accepting);
-        let _summarizing = spawn(summarize(Arc::clone(&self.shared)));
-        let metrics = Arc::clone(&self.shared.metrics);
+        let following = spawn(health::follow(health.clone(), Arc::clone(&shared)));
         let reloading = spawn(reload::watch(self.watched, metrics));
+        let _summarizing = spawn(summarize(Arc::clone(&shared)));
         stop.await;
-        accepting.abort();
-        following.abort();
+        for task in [accepting, following, reloading] {
+            task.abort();
+        }
+        tracing::info!(calls = shared.tasks.len(), limit = ?limits.drain, "draining; a second signal cuts it short");
         let time = async {
-            tokio::select! {
-                () = sleep(limits.drain) => {}
-                () = force_stop => {}
-            }
+            let _ = timeout(limits.drain, force_stop).await;
         };
-        reloading.abort();
-        tracing::info!(calls = self.shared.tasks.len(), limit = ?limits.drain, "draining; a second signal cuts it short");
-        drain(&self.shared, &health, &ending, time).await;
+        drain(&shared, &health, &ending, time).await;
         // The runtimes are needed until the drain has ended.
         drop(runtimes);
         Ok(())
+    }
+
+    /// Returns the services of the server.
+    fn routes(&self, health: HealthReporter) -> Result<Routes, String> {
+        let max_bytes = self.settings.limits.max_request_bytes as usize;
+        let health = WatchUnknown {
+            inner: HealthService::from_health_reporter(health),
+            draining: self.shared.draining.clone(),
+        };
+        let mut routes = RoutesBuilder::default();
+        routes
+            .add_service(
+                HealthServer::new(health)
+                    .accept_compressed(CompressionEncoding::Gzip)
+                    .max_decoding_message_size(max_bytes),
+            )
+            .add_service(
+                UserAdminServer::new(Service(Arc::clone(&self.shared)))
+                    .accept_compressed(CompressionEncoding::Gzip)
+                    .max_decoding_message_size(max_bytes),
+            );
+        if self.settings.reflection().is_some() {
+            let reflection = reflection::service(self.shared.draining.clone())?
+                .accept_compressed(CompressionEncoding::Gzip)
+                .max_decoding_message_size(max_bytes);
+            routes.add_service(reflection);
+        }
+        Ok(routes.routes().prepare())
     }
 }
 
@@ -177,44 +206,10 @@ fn spawn(task: impl Future<Output = ()> + Send + 'static) -> AbortOnDropHandle<(
 
 /// Logs and records the refusals that were counted in each minute, until it is dropped.
 async fn summarize(shared: Arc<Shared>) {
-    let mut looks = interval(SUMMARY_INTERVAL);
-    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut checks = interval(SUMMARY_INTERVAL);
+    checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        looks.tick().await;
+        checks.tick().await;
         shared.summarize_refusals(false).await;
-    }
-}
-
-impl Server {
-    fn add_services(
-        &self,
-        routes: &mut RoutesBuilder,
-        health: HealthReporter,
-    ) -> Result<(), String> {
-        let most = self.settings.limits.max_request_bytes as usize;
-        let health = WatchUnknown {
-            inner: HealthService::from_health_reporter(health),
-            draining: self.shared.draining.clone(),
-        };
-        routes
-            .add_service(
-                HealthServer::new(health)
-                    .accept_compressed(CompressionEncoding::Gzip)
-                    .max_decoding_message_size(most),
-            )
-            .add_service(
-                UserAdminServer::new(Service(Arc::clone(&self.shared)))
-                    .accept_compressed(CompressionEncoding::Gzip)
-                    .max_decoding_message_size(most),
-            );
-        if self.settings.reflection().is_some() {
-            let reflection = reflection::service(self.shared.draining.clone())?
-                .accept_compressed(CompressionEncoding::Gzip)
-                .max_decoding_message_size(most);
-            routes
-                .add_service(V1Alpha(reflection.clone()))
-                .add_service(reflection);
-        }
-        Ok(())
     }
 }

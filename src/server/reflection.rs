@@ -1,18 +1,13 @@
 //! Server reflection, v1 and v1alpha. `tonic-reflection` ends the stream at the first request that it cannot answer;
 //! here such a request gets an error response, and the stream continues (reflection.proto).
 
-use std::{
-    convert::Infallible,
-    task::{Context, Poll},
-};
-
 use futures_util::{
     StreamExt as _, TryStreamExt as _,
     stream::{self, BoxStream},
 };
 use http::{Request, Uri};
 use tokio_util::sync::CancellationToken;
-use tonic::{Response, Status, Streaming, body::Body, server::NamedService};
+use tonic::{Response, Status, Streaming};
 use tonic_reflection::pb::{
     v1::{
         ErrorResponse, ExtensionNumberResponse, ServerReflectionRequest, ServerReflectionResponse,
@@ -23,7 +18,6 @@ use tonic_reflection::pb::{
     },
     v1alpha,
 };
-use tower::Service;
 
 use crate::{
     proto,
@@ -34,7 +28,7 @@ type Client<T> = ServerReflectionClient<ServerReflectionServer<T>>;
 
 /// The reflection service. Sends each request to a service of `tonic-reflection`, as the only one of its stream. Reads
 /// no more requests when the server drains.
-pub struct Reflection<T> {
+struct Reflection<T> {
     client: Client<T>,
     draining: CancellationToken,
 }
@@ -121,34 +115,11 @@ impl<T: ServerReflection> ServerReflection for Reflection<T> {
     }
 }
 
-/// The service under its former name, `grpc.reflection.v1alpha`, whose messages are the same on the wire.
-pub struct V1Alpha<T>(pub ServerReflectionServer<T>);
-
-impl<T> Clone for V1Alpha<T> {
-    fn clone(&self) -> Self {
-        Self(self.0.clone())
-    }
-}
-
-impl<T> NamedService for V1Alpha<T> {
-    const NAME: &str = "grpc.reflection.v1alpha.ServerReflection";
-}
-
-impl<T: ServerReflection> Service<Request<Body>> for V1Alpha<T> {
-    type Response = http::Response<Body>;
-    type Error = Infallible;
-    type Future = <ServerReflectionServer<T> as Service<Request<Body>>>::Future;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Service::<Request<Body>>::poll_ready(&mut self.0, cx)
-    }
-
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        if request.uri().path() == "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
-        {
-            *request.uri_mut() =
-                Uri::from_static("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo");
-        }
-        self.0.call(request)
+/// Changes the path of a call of `grpc.reflection.v1alpha`, whose messages are the same on the wire.
+pub fn use_current_version<B>(request: &mut Request<B>) {
+    const V1_ALPHA: &str = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo";
+    const V1: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+    if request.uri().path() == V1_ALPHA {
+        *request.uri_mut() = Uri::from_static(V1);
     }
 }

@@ -8,7 +8,7 @@ use std::sync::{
 
 use arc_swap::ArcSwap;
 use rustls::{
-    ServerConfig, ServerConnection,
+    ServerConfig,
     crypto::ring,
     pki_types::{CertificateDer, UnixTime},
     server::{NoClientAuth, NoServerSessionStorage, danger::ClientCertVerifier},
@@ -25,11 +25,14 @@ use crate::{
 
 /// Configuration from one content of the files.
 struct Loaded {
+    /// Number of the content.
     number: u64,
     config: Arc<ServerConfig>,
+    /// Verifies client certificates, if they are accepted.
     clients: Option<Arc<dyn ClientCertVerifier>>,
 }
 
+/// The TLS configuration in use.
 pub struct Tls {
     files: TlsFiles,
     loaded: ArcSwap<Loaded>,
@@ -97,11 +100,6 @@ impl Tls {
     }
 }
 
-/// Returns the verified certificate of a connection's client, if there is one.
-pub fn peer_certificate(connection: &ServerConnection, number: u64) -> Option<PeerCertificate> {
-    PeerCertificate::new(connection.peer_certificates()?, number)
-}
-
 /// Returns when the first certificate of a chain expires, in seconds since 1970.
 fn expires(chain: &[CertificateDer<'_>]) -> Option<i64> {
     let parsed = chain
@@ -125,14 +123,8 @@ fn load(files: &TlsFiles, number: u64, metrics: &Metrics) -> Result<(Loaded, Vec
             metrics.certificate_expires(key, at);
         }
     }
-    let has_expired = |own| PeerCertificate::new(&[own], 0).is_some_and(|own| own.has_expired());
-    if material
-        .certified
-        .cert
-        .first()
-        .cloned()
-        .is_some_and(has_expired)
-    {
+    let own = PeerCertificate::new(&material.certified.cert, number);
+    if own.is_some_and(|own| own.has_expired()) {
         tracing::warn!(file = %files.cert_file.display(), "the server's certificate has expired");
     }
     let clients = material.clients.clone();
