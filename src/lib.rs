@@ -3,9 +3,9 @@
 
 pub mod access;
 pub mod audit;
-pub mod certificates;
+mod certificates;
 pub mod cli;
-pub mod client_tls;
+mod client_tls;
 pub mod config;
 pub mod error;
 pub mod escape;

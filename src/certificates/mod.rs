@@ -1,29 +1,29 @@
-//! The faults of certificates, in words: which keys cannot be used, which authorities can vouch for no certificate, and
-//! why a handshake refused one.
+//! Faults of certificates as texts: keys that cannot be used, authorities that no certificate can be verified with, and the
+//! reasons why a handshake refused a certificate.
 
-pub mod callers;
 pub mod refusal;
-
-use std::borrow::Cow;
+pub mod verifier;
 
 use ring::agreement::{ECDH_P256, ECDH_P384};
 use rustls::{
     crypto,
     pki_types::{CertificateDer, alg_id},
 };
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use x509_parser::{
-    asn1_rs::{FromDer as _, Oid, Sequence},
+    asn1_rs::{Any, FromDer as _, Oid},
     certificate::X509Certificate,
     extensions::GeneralName,
     objects::{oid_registry, oid2sn},
     parse_x509_certificate,
     public_key::PublicKey,
+    time::ASN1Time,
     x509::X509Name,
 };
 
 use crate::public_keys::{is_edwards_point, is_on_curve, rsa_fault};
 
-/// Names of keys, curves and signatures by object identifier, beside those that the parser has.
+/// Names of keys, curves and signatures by object identifier, in addition to those of the parser.
 const NAMES: [(&str, &str); 22] = [
     ("1.2.840.10045.4.1", "ECDSA with SHA-1"),
     ("1.2.840.10045.4.3.1", "ECDSA with SHA-224"),
@@ -49,11 +49,11 @@ const NAMES: [(&str, &str); 22] = [
     ("1.3.36.3.3.2.8.1.1.11", "brainpoolP384r1"),
 ];
 const EC_PUBLIC_KEY: &str = "1.2.840.10045.2.1";
-/// Longest part of a name that is shown, in characters. Peers choose the names in their certificates.
+/// Maximum number of characters of a name in a message. Peers choose the names in their certificates.
 const MAX_NAME: usize = 128;
 
-/// An authority that can vouch for no certificate.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// An authority that no certificate can be verified with.
+#[derive(Debug)]
 pub struct Unusable {
     /// Its name in DER.
     subject: Vec<u8>,
@@ -66,9 +66,7 @@ pub struct Unusable {
 /// The authorities of a file.
 #[derive(Debug, Default)]
 pub struct Authorities {
-    /// Those that can vouch for certificates.
     pub usable: Vec<CertificateDer<'static>>,
-    /// The others.
     pub unusable: Vec<Unusable>,
 }
 
@@ -83,20 +81,18 @@ impl Authorities {
         for der in certificates {
             // The parser refuses some certificates that webpki accepts.
             let parsed = parse_x509_certificate(der).ok();
-            let subject = parsed
-                .as_ref()
-                .map(|(_, parsed)| parsed.subject().as_raw().to_vec());
-            let found =
-                parsed.and_then(|(_, parsed)| Some((name(parsed.subject()), fault(&parsed)?)));
-            if let Some((name, fault)) = found {
+            let subject = parsed.as_ref().map(|(_, parsed)| parsed.subject());
+            let raw = subject.map(|subject| subject.as_raw().to_vec());
+            let fault = parsed.as_ref().and_then(|(_, parsed)| fault(parsed));
+            if let (Some(subject), Some(fault)) = (subject, fault) {
                 sorted.unusable.push(Unusable {
-                    subject: subject.unwrap_or_default(),
+                    subject: raw.unwrap_or_default(),
                     has_namesake: false,
-                    fault: format!("{name}: {fault}"),
+                    fault: format!("{}: {fault}", name(subject)),
                 });
             } else {
                 sorted.usable.push(der.clone());
-                subjects.extend(subject);
+                subjects.extend(raw);
             }
         }
         for authority in &mut sorted.unusable {
@@ -105,8 +101,7 @@ impl Authorities {
         sorted
     }
 
-    /// Returns the faults of the others, one after the other.
-    #[must_use]
+    /// Returns the faults of the unusable authorities as one text.
     pub fn faults(&self) -> String {
         let faults = self.unusable.iter();
         let faults: Vec<_> = faults.map(|authority| authority.fault.as_str()).collect();
@@ -114,8 +109,7 @@ impl Authorities {
     }
 }
 
-/// Returns why no certificate of this authority can be verified. The validity period is not checked.
-#[must_use]
+/// Returns why no certificate can be verified with this authority. The validity period is not checked.
 pub fn authority_fault(authority: &X509Certificate<'_>) -> Option<String> {
     let key = key_fault(authority).or_else(|| point_fault(authority));
     key.or_else(|| match authority.name_constraints() {
@@ -135,8 +129,21 @@ pub fn authority_fault(authority: &X509Certificate<'_>) -> Option<String> {
     })
 }
 
+/// Returns why a certificate is not valid at this time.
+pub fn date_fault(certificate: &X509Certificate<'_>) -> Option<String> {
+    let (validity, now) = (certificate.validity(), ASN1Time::now());
+    if now < validity.not_before {
+        let from = date(validity.not_before.timestamp());
+        Some(format!("it is not valid yet: it is valid from {from}"))
+    } else if now > validity.not_after {
+        let until = date(validity.not_after.timestamp());
+        Some(format!("it has expired: it was valid until {until}"))
+    } else {
+        None
+    }
+}
+
 /// Returns why the kind or size of this certificate's key cannot be used.
-#[must_use]
 pub fn key_fault(certificate: &X509Certificate<'_>) -> Option<String> {
     let key = certificate.public_key();
     let Some(algorithm) = algorithm(key.raw) else {
@@ -158,8 +165,7 @@ pub fn key_fault(certificate: &X509Certificate<'_>) -> Option<String> {
 }
 
 /// Returns why no signature can be verified with the point that is this certificate's key. The check takes as long as
-/// that of a signature, so that it is not made for every certificate of a peer.
-#[must_use]
+/// that of a signature, and is therefore not made for every certificate of a peer.
 pub fn point_fault(certificate: &X509Certificate<'_>) -> Option<String> {
     let key = certificate.public_key();
     let (algorithm, point) = (algorithm(key.raw)?, &*key.subject_public_key.data);
@@ -177,15 +183,9 @@ pub fn point_fault(certificate: &X509Certificate<'_>) -> Option<String> {
 
 /// Returns the content of the `AlgorithmIdentifier` of a `SubjectPublicKeyInfo` (RFC 5280, section 4.1).
 fn algorithm(key: &[u8]) -> Option<&[u8]> {
-    let (_, key) = Sequence::from_der(key).ok()?;
-    let Cow::Borrowed(content) = key.content else {
-        return None;
-    };
-    let (_, algorithm) = Sequence::from_der(content).ok()?;
-    match algorithm.content {
-        Cow::Borrowed(content) => Some(content),
-        Cow::Owned(_) => None,
-    }
+    let (_, key) = Any::from_der(key).ok()?;
+    let (_, algorithm) = Any::from_der(key.data).ok()?;
+    Some(algorithm.data)
 }
 
 /// Describes the kind of a key by the content of its `AlgorithmIdentifier`.
@@ -220,4 +220,11 @@ fn name(name: &X509Name<'_>) -> String {
         return "without a name".to_owned();
     }
     text.chars().take(MAX_NAME).collect()
+}
+
+/// Formats a time in seconds since 1970 as `2026-11-26T15:35:52Z`.
+fn date(seconds: i64) -> String {
+    let time = OffsetDateTime::from_unix_timestamp(seconds).ok();
+    let text = time.and_then(|time| time.format(&Rfc3339).ok());
+    text.unwrap_or_else(|| "an unknown time".to_owned())
 }

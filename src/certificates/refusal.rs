@@ -1,23 +1,22 @@
-//! Why a TLS handshake failed, in words.
+//! Descriptions of the errors of TLS handshakes.
 
-use std::{error::Error as StdError, fmt, io, sync::Arc};
+use std::{error::Error as StdError, io, sync::Arc};
 
 use rustls::{
     AlertDescription, CertificateError, Error, OtherError,
     pki_types::{CertificateDer, UnixTime},
 };
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use x509_parser::{
     asn1_rs::{FromDer as _, Oid},
     certificate::X509Certificate,
     parse_x509_certificate,
 };
 
-use super::{Unusable, id_name, key_fault, kind, name, point_fault};
+use super::{Unusable, date, date_fault, id_name, key_fault, kind, name, point_fault};
 
-/// Certificates of a chain that are looked at, which is the longest chain that webpki accepts. A peer can send more.
+/// Maximum number of certificates of a chain that are examined: the longest chain that webpki accepts. A peer can send more.
 const MAX_CHAIN: usize = 7;
-/// Extensions that webpki understands, by object identifier. Others must not be critical.
+/// Object identifiers of the extensions that webpki supports. Others must not be critical.
 const EXTENSIONS: [&str; 6] = [
     "2.5.29.15",
     "2.5.29.17",
@@ -27,40 +26,44 @@ const EXTENSIONS: [&str; 6] = [
     "2.5.29.37",
 ];
 
-/// A fault of a certificate that no error of rustls names.
-#[derive(Debug)]
-struct Fault(String);
+/// Returns the error for a certificate with a fault that no error of rustls names.
+fn refused(certificate: &X509Certificate<'_>, fault: &str) -> Error {
+    other(format!(
+        "certificate {}: {fault}",
+        name(certificate.subject())
+    ))
+}
 
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+fn other(text: String) -> Error {
+    let error: Box<dyn StdError + Send + Sync> = text.into();
+    Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::from(error))))
+}
+
+/// Refuses a peer's own certificate whose key cannot verify a handshake.
+pub fn check_key(own: &CertificateDer<'_>) -> Result<(), Error> {
+    match parse_x509_certificate(own) {
+        Ok((_, own)) => key_fault(&own).map_or(Ok(()), |fault| Err(refused(&own, &fault))),
+        // webpki has accepted it.
+        Err(_) => Ok(()),
     }
 }
 
-impl StdError for Fault {}
-
-fn refused(fault: String) -> Error {
-    Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(Fault(fault)))))
+/// Refuses a certificate that is not valid at this time.
+pub fn check_dates(certificate: &CertificateDer<'_>) -> Result<(), Error> {
+    let (_, certificate) = parse_x509_certificate(certificate)
+        .map_err(|_| Error::InvalidCertificate(CertificateError::BadEncoding))?;
+    date_fault(&certificate).map_or(Ok(()), |fault| Err(refused(&certificate, &fault)))
 }
 
-/// Refuses a peer's own certificate whose key can verify no handshake.
-pub fn check_key(own: &CertificateDer<'_>) -> Result<(), Error> {
-    let fault = parse_x509_certificate(own)
-        .ok()
-        .and_then(|(_, own)| Some(of(&own, &key_fault(&own)?)));
-    fault.map_or(Ok(()), |fault| Err(refused(fault)))
-}
-
-/// Returns the error of a signature in a handshake, or, if the key of the certificate is its cause, one that names it.
-#[must_use]
+/// Returns the error of a signature in a handshake, or an error that names the key of the certificate if it is the cause.
 pub fn explain_signature(error: Error, own: &CertificateDer<'_>) -> Error {
     let parsed = parse_x509_certificate(own).ok();
-    let fault = parsed.and_then(|(_, own)| Some(of(&own, &point_fault(&own)?)));
-    fault.map_or(error, refused)
+    let refused = parsed.and_then(|(_, own)| Some(refused(&own, &point_fault(&own)?)));
+    refused.unwrap_or(error)
 }
 
-/// Returns the error, or, if it does not name the fault of a certificate in the chain or of its authority, one that does.
-#[must_use]
+/// Returns an error that names the fault of a certificate in the chain, or of its authority. Returns the same error if it
+/// names the fault already, or if no fault is found.
 pub fn explain(
     error: Error,
     own: &CertificateDer<'_>,
@@ -92,17 +95,17 @@ pub fn explain(
         !authority.has_namesake
             && chain.any(|certificate| certificate.issuer().as_raw() == authority.subject)
     };
-    let fault = unusable.iter().find(issued);
-    let fault = fault.map(|authority| format!("authority {}", authority.fault));
-    let fault = fault.or_else(|| {
-        let mut chain = chain.iter().filter(|_| is_unclear);
-        chain.find_map(|certificate| Some(of(certificate, &certificate_fault(certificate, cause)?)))
+    if let Some(authority) = unusable.iter().find(issued) {
+        return other(format!("authority {}", authority.fault));
+    }
+    let mut chain = chain.iter().filter(|_| is_unclear);
+    let named = chain.find_map(|certificate| {
+        Some(refused(
+            certificate,
+            &certificate_fault(certificate, cause)?,
+        ))
     });
-    fault.map_or(error, refused)
-}
-
-fn of(certificate: &X509Certificate<'_>, fault: &str) -> String {
-    format!("certificate {}: {fault}", name(certificate.subject()))
+    named.unwrap_or(error)
 }
 
 /// Returns the fault of one certificate of a chain that was refused for this cause.
@@ -125,7 +128,7 @@ fn certificate_fault(
             ))
         }
         Some(_) => None,
-        // The system's verifier does not say more of a certificate for other purposes.
+        // The system's verifier reports no details for a certificate for other purposes.
         None => {
             let usage = certificate.extended_key_usage().ok()??;
             (!usage.value.server_auth)
@@ -135,7 +138,6 @@ fn certificate_fault(
 }
 
 /// Describes an error of a handshake, or of a connection. `hyper-rustls` wraps errors of TLS once more.
-#[must_use]
 pub fn of_io(error: &io::Error) -> String {
     let inner = error.get_ref();
     if let Some(tls) = inner.and_then(|inner| inner.downcast_ref()) {
@@ -148,7 +150,6 @@ pub fn of_io(error: &io::Error) -> String {
 }
 
 /// Describes an error of TLS.
-#[must_use]
 pub fn in_words(error: &Error) -> String {
     match error {
         Error::InvalidCertificate(cause) => format!("invalid peer certificate: {}", words(cause)),
@@ -160,7 +161,7 @@ pub fn in_words(error: &Error) -> String {
     }
 }
 
-/// Returns the meaning of a peer's alert, or nothing if its name says it.
+/// Returns the meaning of a peer's alert, or an empty text if its name is clear.
 const fn meaning(alert: AlertDescription) -> &'static str {
     use AlertDescription as A;
     match alert {
@@ -181,19 +182,16 @@ const fn meaning(alert: AlertDescription) -> &'static str {
 }
 
 /// Describes why a certificate was refused.
-#[must_use]
 pub fn words(cause: &CertificateError) -> String {
     use CertificateError as E;
     let text = match cause {
         E::BadEncoding => "its encoding is not that of X.509",
-        E::Expired => "a certificate of the chain has expired",
         E::ExpiredContext { not_after, .. } => {
-            let date = date(*not_after);
+            let date = unix_date(*not_after);
             return format!("a certificate of the chain has expired: it was valid until {date}");
         }
-        E::NotValidYet => "a certificate of the chain is not valid yet",
         E::NotValidYetContext { not_before, .. } => {
-            let date = date(*not_before);
+            let date = unix_date(*not_before);
             return format!("a certificate of the chain is not valid yet: it is valid from {date}");
         }
         E::UnknownIssuer => {
@@ -221,7 +219,6 @@ pub fn words(cause: &CertificateError) -> String {
                 "a signature with {algorithm} cannot be verified with a key that {kind}"
             );
         }
-        E::UnhandledCriticalExtension => UNSUPPORTED_EXTENSION,
         E::InvalidPurpose => "its extended key usage does not allow this use",
         E::Other(OtherError(cause)) => match cause.downcast_ref() {
             Some(cause) => return webpki_words(cause),
@@ -233,14 +230,13 @@ pub fn words(cause: &CertificateError) -> String {
     text.to_owned()
 }
 
-const UNSUPPORTED_EXTENSION: &str =
-    "a certificate of the chain has a critical extension that is not supported";
-
-/// Describes the errors of webpki that rustls has no name for.
+/// Describes an error of webpki that has no equivalent in rustls.
 fn webpki_words(cause: &webpki::Error) -> String {
     use webpki::Error as E;
     let text = match cause {
-        E::UnsupportedCriticalExtension => UNSUPPORTED_EXTENSION,
+        E::UnsupportedCriticalExtension => {
+            "a certificate of the chain has a critical extension that is not supported"
+        }
         E::NameConstraintViolation => {
             "a name is outside of the name constraints of an authority; constraints on URIs and directory names exclude all of them"
         }
@@ -270,10 +266,6 @@ fn signature(algorithm: &[u8]) -> String {
     )
 }
 
-/// Formats a time in UTC, such as `2026-11-26T15:35:52Z`.
-fn date(time: UnixTime) -> String {
-    let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
-    let time = OffsetDateTime::from_unix_timestamp(seconds).ok();
-    let text = time.and_then(|time| time.format(&Rfc3339).ok());
-    text.unwrap_or_else(|| "an unknown time".to_owned())
+fn unix_date(time: UnixTime) -> String {
+    date(i64::try_from(time.as_secs()).unwrap_or(i64::MAX))
 }

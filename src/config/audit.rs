@@ -11,9 +11,9 @@ table! {
     /// `[audit]`
     #[table("audit")]
     pub struct Audit {
-        /// The audit log, one JSON object a line. With `stdout` the records follow the line `listening on`, and refused HMC
-        /// logons are counted in memory only: each restart permits two more. Beside a file, in a folder that is writable,
-        /// `.NAME.logons` keeps them over a restart.
+        /// The audit log, one JSON object per line. With `stdout` the records follow the line `listening on`, and refused
+        /// HMC logons are counted in memory only: each restart permits two more. With a file, `.NAME.logons` in the same
+        /// folder, which must be writable, keeps the count across restarts.
         #[key("file")]
         sink: AuditSink = text().format("path, or `stdout`").default("audit.jsonl".to_owned()).then(|reader, _, text| {
             Some(match text.as_str() {
@@ -21,19 +21,19 @@ table! {
                 path => AuditSink::File(reader.folder().join(path)),
             })
         });
-        /// The intent is on the disk before anything is sent. Records that wait at the same time share one sync.
+        /// Writes the intent to disk before the upstream request is sent. Records that wait at the same time share one sync.
         sync: bool = flag().default(true);
     }
 }
 
-/// Where audit records go.
+/// Destination of the audit records.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AuditSink {
-    /// A file that is only ever appended to.
+    /// A file, to which records are appended.
     File(PathBuf),
     /// Standard output.
     Stdout,
-    /// Nowhere: the sandbox deletes nothing real. No configuration file leads here.
+    /// No destination, for the sandbox, which deletes no real users.
     Nowhere,
 }
 

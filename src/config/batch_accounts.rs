@@ -1,18 +1,27 @@
-//! The keys that `[batch_accounts.ALIAS]` has alone.
+//! The keys of `[batch_accounts.ALIAS]` that other targets do not have. Those of the credential depend on its kind.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use url::Url;
 
 use super::{
-    credential::{Credential, CredentialKeys},
-    table::table,
+    reader::Reader,
+    schema::Key,
+    secret::{Form, SecretSource},
+    table::{Kind, Table as _, table},
     targets::Settings,
-    values::subtable,
+    values::{choice, duration, identifier, origin, seconds, secret, subtable, text},
 };
-use crate::client_tls::Trust;
+use crate::{client_tls::Trust, names};
 
 table! {
     /// The keys of an Azure Batch account.
     #[table("batch_accounts.ALIAS")]
     pub struct BatchAccount {
-        /// How this service shows who it is.
+        /// How the service authenticates to the account.
         credential: Credential = subtable().then(|_, _, keys: CredentialKeys| keys.credential());
     }
 }
@@ -21,4 +30,206 @@ impl Settings for BatchAccount {
     const URL: &'static str = "https://account.region.batch.azure.com";
     const TRUST: Trust = Trust::More;
     const MAX_IN_FLIGHT: u32 = 256;
+}
+
+/// A credential for Azure Batch.
+#[derive(Clone)]
+pub enum Credential {
+    /// A Microsoft Entra token.
+    Entra(Entra),
+    /// The account's key.
+    SharedKey {
+        /// The account's name.
+        account: String,
+        /// The key, in base64.
+        key: SecretSource,
+    },
+}
+
+/// A credential that yields Microsoft Entra tokens.
+#[derive(Clone)]
+pub struct Entra {
+    /// Kind of credential.
+    pub kind: EntraKind,
+    /// Server that issues the tokens; `None` for the default of the kind.
+    pub authority: Option<Url>,
+    /// Scope of the tokens.
+    pub scope: String,
+    /// Time limit for a call to wait for a token.
+    pub token_timeout: Duration,
+}
+
+impl Entra {
+    /// Default of `token_timeout_seconds`.
+    pub const TOKEN_TIMEOUT: Duration = Duration::from_secs(8);
+    /// Default of `token_timeout_seconds` for the Azure CLI, which takes 10 to 15 seconds on small machines. It is shorter
+    /// than the default deadline of a call, so that a call without a deadline fails with the cause.
+    const AZURE_CLI_TIMEOUT: Duration = Duration::from_secs(25);
+}
+
+/// The kinds of Entra credential.
+#[derive(Clone)]
+pub enum EntraKind {
+    /// An application with a secret.
+    ClientSecret {
+        /// Tenant.
+        tenant_id: String,
+        /// Application.
+        client_id: String,
+        /// Its secret.
+        secret: SecretSource,
+    },
+    /// A Kubernetes workload identity; absent values come from the environment.
+    WorkloadIdentity {
+        /// Tenant.
+        tenant_id: Option<String>,
+        /// Application.
+        client_id: Option<String>,
+        /// The federated token.
+        token_file: Option<PathBuf>,
+    },
+    /// A managed identity; system-assigned without a client ID.
+    ManagedIdentity {
+        /// A user-assigned identity.
+        client_id: Option<String>,
+    },
+    /// The identity that is logged in to the Azure CLI.
+    AzureCli {
+        /// Tenant.
+        tenant_id: Option<String>,
+    },
+}
+
+/// The scope of Azure Batch tokens. The double slash is intended: the audience ends with a slash.
+pub const DEFAULT_SCOPE: &str = "https://batch.core.windows.net//.default";
+
+const CLIENT_SECRET: &str = "client_secret";
+const WORKLOAD_IDENTITY: &str = "workload_identity";
+const MANAGED_IDENTITY: &str = "managed_identity";
+const AZURE_CLI: &str = "azure_cli";
+const SHARED_KEY: &str = "shared_key";
+
+/// The kinds of credential, each with its required keys and its optional ones.
+const KINDS: [(&str, &[&str], &[&str]); 5] = [
+    (
+        CLIENT_SECRET,
+        &["tenant_id", "client_id", "secret_file"],
+        &["authority"],
+    ),
+    (
+        WORKLOAD_IDENTITY,
+        &[],
+        &["tenant_id", "client_id", "token_file", "authority"],
+    ),
+    (MANAGED_IDENTITY, &[], &["client_id"]),
+    (AZURE_CLI, &[], &["tenant_id"]),
+    (SHARED_KEY, &["account_name", "key_file"], &[]),
+];
+
+table! {
+    /// The keys of all kinds of credential.
+    #[table("batch_accounts.ALIAS.credential", check = check)]
+    pub struct CredentialKeys {
+        /// The kind of credential.
+        kind: &'static str = choice(KINDS.map(|(kind, ..)| kind).to_vec());
+        /// Microsoft Entra tenant.
+        tenant_id: Option<String> = tenant_id().optional("required by client_secret; environment (AZURE_TENANT_ID) for workload_identity; the CLI's for azure_cli");
+        /// Application or user-assigned identity.
+        client_id: Option<String> = identifier().optional("required by client_secret; environment (AZURE_CLIENT_ID) for workload_identity; system-assigned for managed_identity");
+        /// The client secret; read again for each token.
+        secret_file: Option<SecretSource> = secret("secret", Form::Text).optional("required by client_secret");
+        /// The federated token of `workload_identity`; read again for each token.
+        token_file: Option<PathBuf> = token_file().optional("environment (AZURE_FEDERATED_TOKEN_FILE)");
+        /// The Entra authority, which `ca_file` of the account applies to, too. http is allowed for a loopback host only.
+        authority: Option<Url> = origin().optional("https://login.microsoftonline.com; environment (AZURE_AUTHORITY_HOST) for workload_identity");
+        /// The scope of the tokens. The double slash is intended: the audience ends with a slash.
+        scope: String = identifier().default(DEFAULT_SCOPE.to_owned());
+        /// Time limit for a call to wait for a token. A request to a token endpoint is then abandoned, and the next call
+        /// sends another one. The Azure CLI continues for up to 60 seconds in total, and the next call uses the token that
+        /// it prints.
+        token_timeout_seconds: Option<Duration> = seconds(1..=60).map(duration).optional("8; 25 for azure_cli");
+        /// The Batch account's name.
+        account_name: Option<String> = account_name().optional("required by shared_key");
+        /// The account's key in base64; read again when the account refuses it.
+        key_file: Option<SecretSource> = secret("secret", Form::Base64).optional("required by shared_key");
+    }
+}
+
+/// A tenant, which becomes part of a URL.
+fn tenant_id() -> Kind<String> {
+    text().require("holds letters, digits, `.` and `-` only", |text| {
+        names::is_made_of(text, b".-")
+    })
+}
+
+fn account_name() -> Kind<String> {
+    text().require("holds letters and digits only", |text| {
+        names::is_made_of(text, b"")
+    })
+}
+
+fn token_file() -> Kind<PathBuf> {
+    secret("token", Form::Text).then(|_, _, file| file.path().map(Path::to_owned))
+}
+
+/// Reports keys that the kind of credential lacks, and keys of other kinds, which would have no effect.
+fn check(keys: &CredentialKeys, reader: &Reader<'_>) {
+    let kind = KINDS.iter().find(|(kind, ..)| *kind == keys.kind);
+    let Some((kind, required, optional)) = kind else {
+        return;
+    };
+    for key in required.iter().filter(|key| !reader.has(key)) {
+        reader.missing("key", key);
+    }
+    for Key { name, .. } in CredentialKeys::keys() {
+        let is_read = match name {
+            "kind" => true,
+            "scope" | "token_timeout_seconds" => *kind != SHARED_KEY,
+            _ => required.contains(&name) || optional.contains(&name),
+        };
+        if reader.has(name) && !is_read {
+            let error = format!("`{name}` does not go with kind `{kind}`");
+            reader.error(reader.key_span(name), error);
+        }
+    }
+}
+
+impl CredentialKeys {
+    /// Returns the credential unless its kind lacks a key.
+    pub fn credential(self) -> Option<Credential> {
+        let mut timeout = Entra::TOKEN_TIMEOUT;
+        let kind = match self.kind {
+            SHARED_KEY => {
+                return Some(Credential::SharedKey {
+                    account: self.account_name?,
+                    key: self.key_file?,
+                });
+            }
+            CLIENT_SECRET => EntraKind::ClientSecret {
+                tenant_id: self.tenant_id?,
+                client_id: self.client_id?,
+                secret: self.secret_file?,
+            },
+            WORKLOAD_IDENTITY => EntraKind::WorkloadIdentity {
+                tenant_id: self.tenant_id,
+                client_id: self.client_id,
+                token_file: self.token_file,
+            },
+            MANAGED_IDENTITY => EntraKind::ManagedIdentity {
+                client_id: self.client_id,
+            },
+            _ => {
+                timeout = Entra::AZURE_CLI_TIMEOUT;
+                EntraKind::AzureCli {
+                    tenant_id: self.tenant_id,
+                }
+            }
+        };
+        Some(Credential::Entra(Entra {
+            kind,
+            authority: self.authority,
+            scope: self.scope,
+            token_timeout: self.token_timeout_seconds.unwrap_or(timeout),
+        }))
+    }
 }

@@ -1,7 +1,6 @@
 //! Errors and warnings of a configuration file, each with its place, line and caret.
 //!
-//! No secret is shown. Every value, and every key that may be a misplaced value, is left out of the line unless a reader has
-//! revealed it.
+//! No secret is shown. Values, and keys that may be misplaced values, are hidden unless a reader has revealed them.
 
 use std::{fmt, io, ops::Range, path::Path};
 
@@ -13,22 +12,22 @@ use toml::{
 use super::schema::{Key, is_showable};
 use crate::names;
 
-/// Replaces characters that a terminal would obey, or not show.
+/// Replaces control characters and invisible characters.
 const UNSEEN: char = '\u{FFFD}';
 
-/// What a diagnostic means for the file.
+/// Effect of a diagnostic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Severity {
+pub enum Severity {
     /// The file cannot be used.
     Error,
     /// A file that a key names cannot be used. A running server continues with its last good content.
     ContentError,
-    /// The file can be used.
+    /// A likely mistake. The file can be used.
     Warning,
 }
 
 /// An error or warning at a place in the file.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Diagnostic {
     /// Byte range in the file.
     pub span: Range<usize>,
@@ -37,52 +36,44 @@ pub struct Diagnostic {
     severity: Severity,
 }
 
-/// A key or value that may be a secret.
-#[derive(Debug)]
-struct Part {
-    /// Byte range in the file.
-    span: Range<usize>,
-    /// Whether it is known to be no secret.
-    is_revealed: bool,
-}
-
 /// All errors and warnings of a file.
 #[derive(Debug)]
 pub struct Diagnostics {
-    file: String,
+    file: Box<Path>,
     /// `None` if the file could not be read.
-    source: Option<String>,
+    source: Option<Box<str>>,
     keys: &'static [Key],
     list: Vec<Diagnostic>,
-    /// The keys and values that may be secrets. `None` while their places are not known.
-    parts: Option<Vec<Part>>,
+    /// Places of the keys and values that may be secrets. `None` if the file is not valid TOML.
+    hideable: Option<Vec<Range<usize>>>,
+    /// The ones among them that are known to be no secrets.
+    revealed: Vec<Range<usize>>,
 }
 
 impl Diagnostics {
     /// Creates an empty list for a file that can have these keys.
-    #[must_use]
-    pub fn new(file: &Path, source: &str, keys: &'static [Key]) -> Self {
+    pub(super) fn new(file: &Path, source: &str, keys: &'static [Key]) -> Self {
         Self {
-            file: file.display().to_string(),
-            source: Some(source.to_owned()),
+            file: file.into(),
+            source: Some(source.into()),
             keys,
             list: Vec::new(),
-            parts: None,
+            hideable: None,
+            revealed: Vec::new(),
         }
     }
 
     /// Creates the error of a file that cannot be read.
-    #[must_use]
-    pub fn unreadable(file: &Path, error: &io::Error, keys: &'static [Key]) -> Self {
+    pub(super) fn unreadable(file: &Path, error: &io::Error, keys: &'static [Key]) -> Self {
         let mut diagnostics = Self::new(file, "", keys);
         diagnostics.source = None;
-        diagnostics.error(0..0, format!("cannot be read: {error}"));
+        diagnostics.push(Severity::Error, 0..0, &format!("cannot be read: {error}"));
         diagnostics
     }
 
     /// Adds the syntax errors of a file. An error at the end of an unclosed string moves to the start of the value:
     /// its column would show how long the string is.
-    pub fn syntax_errors(&mut self, errors: &[toml::de::Error]) {
+    pub(super) fn syntax_errors(&mut self, errors: &[toml::de::Error]) {
         let source = self.source.clone().unwrap_or_default();
         let unclosed: Vec<_> = errors
             .iter()
@@ -94,44 +85,24 @@ impl Diagnostics {
                 let start = value_start(&source, *end, delimiter);
                 span = start..start;
             }
-            self.error(span, error.message());
+            self.push(Severity::Error, span, error.message());
         }
     }
 
     /// Hides all values of the file, which is valid TOML, and the keys that may be misplaced values.
-    pub fn hide_values(&mut self, table: &DeTable<'_>) {
-        let mut spans = Vec::new();
-        hideable(table, self.keys, &mut spans);
-        let parts = spans.into_iter().map(|span| Part {
-            span,
-            is_revealed: false,
-        });
-        self.parts = Some(parts.collect());
+    pub(super) fn hide_values(&mut self, table: &DeTable<'_>) {
+        hide_table(table, self.keys, self.hideable.get_or_insert_default());
     }
 
     /// Shows a key or value that is known to be no secret.
-    pub fn reveal(&mut self, span: &Range<usize>) {
-        for part in self.parts.iter_mut().flatten() {
-            part.is_revealed |= part.span == *span;
+    pub(super) fn reveal(&mut self, span: Range<usize>) {
+        let mut hideable = self.hideable.iter().flatten();
+        if hideable.any(|hideable| *hideable == span) {
+            self.revealed.push(span);
         }
     }
 
-    /// Adds an error.
-    pub fn error(&mut self, span: Range<usize>, text: impl Into<String>) {
-        self.push(span, &text.into(), Severity::Error);
-    }
-
-    /// Adds an error in the content of a file that a key names. A running server continues with the last good content.
-    pub fn content_error(&mut self, span: Range<usize>, text: impl Into<String>) {
-        self.push(span, &text.into(), Severity::ContentError);
-    }
-
-    /// Adds a warning about a likely mistake.
-    pub fn warn(&mut self, span: Range<usize>, text: impl Into<String>) {
-        self.push(span, &text.into(), Severity::Warning);
-    }
-
-    fn push(&mut self, span: Range<usize>, text: &str, severity: Severity) {
+    pub(super) fn push(&mut self, severity: Severity, span: Range<usize>, text: &str) {
         self.list.push(Diagnostic {
             span,
             text: visible(text),
@@ -140,16 +111,14 @@ impl Diagnostics {
     }
 
     /// Returns the warnings, each with its place.
-    #[must_use]
-    pub fn warnings(&self) -> Vec<String> {
+    pub(super) fn warnings(&self) -> Vec<String> {
         let warnings = self.list.iter();
         let warnings = warnings.filter(|one| one.severity == Severity::Warning);
         warnings.map(|one| self.head(one, "warning: ")).collect()
     }
 
     /// Returns whether a running server must keep its present configuration.
-    #[must_use]
-    pub fn reject_reload(&self) -> bool {
+    pub(super) fn reject_reload(&self) -> bool {
         self.list.iter().any(|one| one.severity == Severity::Error)
     }
 
@@ -180,8 +149,9 @@ impl Diagnostics {
     /// Returns `FILE:LINE:COLUMN: text`.
     fn head(&self, diagnostic: &Diagnostic, kind: &str) -> String {
         let place = self.place(diagnostic.span.start);
-        let (line, column) = (place.number, place.column());
-        format!("{}:{line}:{column}: {kind}{}", self.file, diagnostic.text)
+        let (line, column) = (place.number, place.column);
+        let file = self.file.display();
+        format!("{file}:{line}:{column}: {kind}{}", diagnostic.text)
     }
 
     fn place(&self, offset: usize) -> Place<'_> {
@@ -189,44 +159,30 @@ impl Diagnostics {
         let offset = source.floor_char_boundary(offset);
         let start = source[..offset].rfind('\n').map_or(0, |at| at + 1);
         let line = source[start..].lines().next().unwrap_or_default();
+        let before = &source[start..offset.min(start + line.len())];
         Place {
             number: source[..start].matches('\n').count() + 1,
+            column: before.chars().count() + 1,
             start,
             line,
-            before: &source[start..offset.min(start + line.len())],
         }
     }
 
-    /// Whether an offset is within a value that is shown.
-    fn is_revealed(&self, offset: usize) -> bool {
-        let mut parts = self.parts.iter().flatten();
-        parts.any(|part| part.is_revealed && part.span.contains(&offset))
-    }
-
-    /// Returns the line of a place up to the first part that may be a secret: a key or value, quotes, a comment, or,
-    /// where the file is no valid TOML, everything that does not begin like one of the known keys. The second part is
-    /// the number of characters that a caret can follow: those shown, and the blank before ` ...`.
-    fn shown(&self, Place { start, line, .. }: &Place<'_>) -> (String, usize) {
-        let end = start + line.len();
-        let shown = match &self.parts {
-            None => known_beginning(line, self.keys),
-            Some(parts) => {
-                let hidden = parts.iter().filter(|part| !part.is_revealed);
-                let hidden = hidden.map(|part| &part.span);
-                let hidden = hidden.filter(|span| span.start < end && *start < span.end);
-                let hidden = hidden.map(|span| span.start.saturating_sub(*start));
-                // A table's name in quotes may stand in several places, of which one is known.
-                let quotes = line.match_indices(['"', '\'', '#']).map(|(at, _)| at);
-                let quotes = quotes.filter(|at| !self.is_revealed(start + at));
-                hidden.chain(quotes).min().unwrap_or(line.len())
-            }
+    /// Returns the part of a line that may be shown: all of it up to a key or value that may be a secret, to quotes, or to
+    /// a comment. Of a file that is not valid TOML, only the beginning of a line with a known key is shown.
+    fn shown_part<'a>(&self, Place { start, line, .. }: &Place<'a>) -> &'a str {
+        let Some(hideable) = &self.hideable else {
+            return &line[..known_beginning(line, self.keys)];
         };
-        let beginning = visible(&line[..shown]);
-        if shown == line.len() {
-            return (beginning, usize::MAX);
-        }
-        let beginning = beginning.trim_end();
-        (format!("{beginning} ..."), beginning.chars().count() + 1)
+        let hidden = hideable.iter().filter(|span| {
+            span.start < start + line.len() && *start < span.end && !self.revealed.contains(span)
+        });
+        let hidden = hidden.map(|span| span.start.saturating_sub(*start));
+        // The name of a table in quotes may occur in several places, of which only one is revealed.
+        let is_revealed = |at: usize| self.revealed.iter().any(|span| span.contains(&at));
+        let quotes = line.match_indices(['"', '\'', '#']).map(|(at, _)| at);
+        let quotes = quotes.filter(|at| !is_revealed(start + at));
+        &line[..hidden.chain(quotes).min().unwrap_or(line.len())]
     }
 }
 
@@ -236,12 +192,15 @@ impl fmt::Display for Diagnostics {
             writeln!(f, "{}", self.head(error, ""))?;
             if self.source.is_some() {
                 let place = self.place(error.span.start);
-                // A caret beyond the shown part would point at nothing.
-                let (line, limit) = self.shown(&place);
-                let width = limit.min(place.column() - 1);
+                let shown = self.shown_part(&place);
+                let (mut line, mut width) = (visible(shown), place.column - 1);
+                if shown.len() < place.line.len() {
+                    line = format!("{} ...", line.trim_end());
+                    // A caret to the right of the dots would point at nothing.
+                    width = width.min(line.chars().count() - "...".len());
+                }
                 let above = line.chars().chain(std::iter::repeat(' ')).take(width);
-                let indent = above.map(|c| if c == '\t' { '\t' } else { ' ' });
-                let indent: String = indent.collect();
+                let indent: String = above.map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
                 writeln!(f, "{line}\n{indent}^")?;
             }
         }
@@ -253,22 +212,14 @@ impl fmt::Display for Diagnostics {
 struct Place<'a> {
     /// Number of the line, from 1.
     number: usize,
+    /// Column in characters, from 1.
+    column: usize,
     /// Offset of the line in the file.
     start: usize,
     line: &'a str,
-    /// The line up to the place.
-    before: &'a str,
 }
 
-impl Place<'_> {
-    /// Returns the column in characters, from 1.
-    fn column(&self) -> usize {
-        self.before.chars().count() + 1
-    }
-}
-
-/// Returns the text with a mark for each character that cannot be seen. Tabs stay, so that the caret stands below its
-/// character.
+/// Returns the text with invisible characters replaced. Tabs stay, so that the caret is below its character.
 fn visible(text: &str) -> String {
     let unseen = |c: char| c != '\t' && names::is_unseen(c);
     text.replace(unseen, UNSEEN.encode_utf8(&mut [0; 4]))
@@ -296,22 +247,20 @@ fn value_start(source: &str, end: usize, delimiter: &str) -> usize {
 }
 
 /// Collects the places of all values that are not tables or lists, and of the keys that may be misplaced values.
-fn hideable(table: &DeTable<'_>, keys: &[Key], spans: &mut Vec<Range<usize>>) {
+fn hide_table(table: &DeTable<'_>, keys: &[Key], spans: &mut Vec<Range<usize>>) {
     for (key, value) in table {
         if !is_showable(keys, key.get_ref()) {
             spans.push(key.span());
         }
-        hideable_values(value, keys, spans);
+        hide_value(value, keys, spans);
     }
 }
 
-fn hideable_values(value: &Spanned<DeValue<'_>>, keys: &[Key], spans: &mut Vec<Range<usize>>) {
+fn hide_value(value: &Spanned<DeValue<'_>>, keys: &[Key], spans: &mut Vec<Range<usize>>) {
     match value.get_ref() {
         // The place of a table may be that of its name alone.
-        DeValue::Table(table) => hideable(table, keys, spans),
-        DeValue::Array(list) => list
-            .iter()
-            .for_each(|value| hideable_values(value, keys, spans)),
+        DeValue::Table(table) => hide_table(table, keys, spans),
+        DeValue::Array(list) => list.iter().for_each(|item| hide_value(item, keys, spans)),
         _ => spans.push(value.span()),
     }
 }

@@ -1,5 +1,5 @@
-//! Reads the text files that the operator names: the configuration itself, secrets, PEM files and key sets. One place
-//! decides what counts as text, so that every kind of file is treated alike.
+//! Reads the text files that the operator names: the configuration itself, secrets, PEM files and key sets. All of them
+//! follow the same rules for encodings and sizes.
 
 use std::{
     fs::{self, File},
@@ -12,15 +12,32 @@ use zeroize::Zeroizing;
 
 use crate::escape;
 
-/// Largest size of a file that is not a secret, in bytes. A system's bundle of CA certificates has about 250,000 bytes.
-pub const MAX_BYTES: u64 = 4 * 1024 * 1024;
-/// Largest size of a secret, in bytes.
+/// Maximum size of a file that is not a secret, in bytes. A system's bundle of CA certificates has about 250,000 bytes.
+const MAX_BYTES: u64 = 4 * 1024 * 1024;
+/// Maximum size of a secret, in bytes.
 const MAX_SECRET_BYTES: u64 = 64 * 1024;
 
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
 /// Returns the content of a regular file without its byte order mark.
-pub fn read(path: &Path, limit: u64) -> io::Result<Zeroizing<Vec<u8>>> {
+pub fn read(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
+    read_regular(path, MAX_BYTES)
+}
+
+/// Returns the content of a regular file in UTF-8 without its byte order mark.
+pub fn read_text(path: &Path) -> io::Result<Zeroizing<String>> {
+    text(read(path)?)
+}
+
+/// Returns the content of a regular file or a pipe in UTF-8 without its byte order mark.
+pub fn read_piped_text(path: &Path) -> io::Result<Zeroizing<String>> {
+    if fs::metadata(path)?.file_type().is_fifo() {
+        return text(read_any(path, MAX_BYTES)?);
+    }
+    read_text(path)
+}
+
+fn read_regular(path: &Path, limit: u64) -> io::Result<Zeroizing<Vec<u8>>> {
     // A FIFO would block the open, and a device may have no end.
     let kind = fs::metadata(path)?;
     if kind.is_dir() {
@@ -32,7 +49,6 @@ pub fn read(path: &Path, limit: u64) -> io::Result<Zeroizing<Vec<u8>>> {
     read_any(path, limit)
 }
 
-/// Returns the content of a file of any kind without its byte order mark.
 fn read_any(path: &Path, limit: u64) -> io::Result<Zeroizing<Vec<u8>>> {
     let mut bytes = Zeroizing::new(Vec::new());
     File::open(path)?.take(limit + 1).read_to_end(&mut bytes)?;
@@ -45,19 +61,6 @@ fn read_any(path: &Path, limit: u64) -> io::Result<Zeroizing<Vec<u8>>> {
     Ok(Zeroizing::new(text.to_vec()))
 }
 
-/// Returns the content of a file in UTF-8 without its byte order mark.
-pub fn read_text(path: &Path, limit: u64) -> io::Result<Zeroizing<String>> {
-    text(read(path, limit)?)
-}
-
-/// Returns the content of a regular file or a pipe in UTF-8 without its byte order mark.
-pub fn read_piped_text(path: &Path, limit: u64) -> io::Result<Zeroizing<String>> {
-    if fs::metadata(path)?.file_type().is_fifo() {
-        return text(read_any(path, limit)?);
-    }
-    read_text(path, limit)
-}
-
 fn text(mut bytes: Zeroizing<Vec<u8>>) -> io::Result<Zeroizing<String>> {
     let text = String::from_utf8(std::mem::take(&mut *bytes)).map_err(|error| {
         drop(Zeroizing::new(error.into_bytes()));
@@ -68,7 +71,7 @@ fn text(mut bytes: Zeroizing<Vec<u8>>) -> io::Result<Zeroizing<String>> {
 
 /// Returns the secret in a file of one line, without the byte order mark and the line ends after it.
 pub fn read_secret(path: &Path) -> io::Result<Zeroizing<String>> {
-    let text = read_text(path, MAX_SECRET_BYTES)?;
+    let text = text(read_regular(path, MAX_SECRET_BYTES)?)?;
     let line = text.trim_end_matches(['\r', '\n']);
     if line.contains(['\r', '\n']) {
         return Err(io::Error::other(
@@ -87,15 +90,14 @@ pub fn read_secret(path: &Path) -> io::Result<Zeroizing<String>> {
     Ok(Zeroizing::new(line.to_owned()))
 }
 
-/// Whether a character shows nothing of itself, or is none (Unicode Standard, section 23.7). Editors and web pages add
+/// Returns whether a character is not displayed, or is a noncharacter (Unicode Standard, section 23.7). Editors and web pages add
 /// such characters to a copied secret.
 fn is_invisible(c: char) -> bool {
     let code = u32::from(c);
     escape::is_hidden(c) || (0xFDD0..=0xFDEF).contains(&code) || code & 0xFFFE == 0xFFFE
 }
 
-/// Returns what is probably wrong with a secret that can be used: it is legal, but seldom meant.
-#[must_use]
+/// Returns the likely mistake in a secret that is valid but unusual.
 pub fn doubt(secret: &str) -> Option<&'static str> {
     let quoted = |quote| secret.len() > 1 && secret.starts_with(quote) && secret.ends_with(quote);
     // The byte order mark in UTF-7 (RFC 2152).
@@ -112,7 +114,7 @@ pub fn doubt(secret: &str) -> Option<&'static str> {
 }
 
 /// Returns what follows the byte order mark of a text. Errors are predicates that follow `the file`, such as `is empty`.
-pub fn content(bytes: &[u8]) -> Result<&[u8], &'static str> {
+fn content(bytes: &[u8]) -> Result<&[u8], &'static str> {
     // UTF-32 first: its little-endian mark begins with that of UTF-16.
     if bytes.starts_with(b"\xFF\xFE\0\0") || bytes.starts_with(b"\0\0\xFE\xFF") {
         return Err("is UTF-32 text; save it as UTF-8");
@@ -128,7 +130,7 @@ pub fn content(bytes: &[u8]) -> Result<&[u8], &'static str> {
         return Err("contains NUL bytes: it is binary or UTF-16 text; save it as UTF-8");
     }
     let mut windows = text.windows(BYTE_ORDER_MARK.len());
-    // Files that were joined. The mark would hide a line of PEM, and become part of a secret.
+    // Joined files have marks in the middle. A mark would hide a line of PEM, or become part of a secret.
     if windows.any(|window| window == BYTE_ORDER_MARK) {
         return Err("contains a byte order mark after its beginning; remove it");
     }
@@ -138,9 +140,8 @@ pub fn content(bytes: &[u8]) -> Result<&[u8], &'static str> {
     Ok(text)
 }
 
-/// Returns the path in parentheses for a message, or nothing if there is no such file: what does not name a file may
-/// be a secret that was written in the place of a path.
-#[must_use]
+/// Returns the path in parentheses for a message, or an empty text if there is no such file: it may be a secret that was
+/// written instead of a path.
 pub fn shown(path: &Path) -> String {
     if exists(path) {
         format!(" ({})", path.display())
@@ -149,8 +150,7 @@ pub fn shown(path: &Path) -> String {
     }
 }
 
-/// Whether the path names something.
-#[must_use]
+/// Returns whether the path exists.
 pub fn exists(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok()
 }

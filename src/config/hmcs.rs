@@ -1,4 +1,4 @@
-//! The keys that `[hmcs.ALIAS]` has alone.
+//! The keys of `[hmcs.ALIAS]` that other targets do not have.
 
 use std::time::Duration;
 
@@ -14,12 +14,12 @@ table! {
     /// The keys of an HMC.
     #[table("hmcs.ALIAS")]
     pub struct Hmc {
-        /// The HMC user that this service logs on with. It is never deleted.
+        /// The HMC user that the service logs on as. It is never deleted.
         userid: String = identifier();
         /// Its password; read again at each logon.
         #[key("password_file")]
         password: SecretSource = secret("secret", Form::Text);
-        /// How long a logon may take before it is given up, and the next call begins another one.
+        /// Time limit for a logon. It is then abandoned, and the next call starts another one.
         #[key("logon_timeout_seconds")]
         logon_timeout: Duration = seconds(1..=60).default(Self::LOGON_TIMEOUT).map(duration);
     }

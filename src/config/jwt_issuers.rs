@@ -95,7 +95,7 @@ fn algorithms() -> Kind<Vec<Algorithm>> {
             for text in texts {
                 let mut known = ALGORITHMS.into_iter();
                 if let Some((_, algorithm)) = known.find(|(name, _)| name == text.get_ref()) {
-                    reader.reveal(&text.span());
+                    reader.reveal(text.span());
                     algorithms.push(algorithm);
                 } else {
                     reader.error(text.span(), format!("`{key}` holds only {names}"));
@@ -106,9 +106,9 @@ fn algorithms() -> Kind<Vec<Algorithm>> {
 }
 
 fn issuer() -> Kind<String> {
-    identifier().format("text without `#`").check(|issuer| {
-        let is_valid = !issuer.contains(SUBJECT_MARK);
-        is_valid.then_some(()).ok_or("must not hold a `#`")
+    let text = identifier().format("text without `#`");
+    text.require("must not hold a `#`", |issuer| {
+        !issuer.contains(SUBJECT_MARK)
     })
 }
 
@@ -119,7 +119,7 @@ fn check(issuer: &JwtIssuer, reader: &Reader<'_>) {
 }
 
 fn check_key_set(path: &Path, algorithms: &[Algorithm], reader: &Reader<'_>) {
-    let keys = files::read(path, files::MAX_BYTES)
+    let keys = files::read(path)
         .map_err(|error| format!("cannot be read: {error}{}", files::shown(path)))
         .and_then(|bytes| KeySet::parse_usable(&bytes));
     match keys {

@@ -3,7 +3,6 @@
 mod audit;
 mod batch_accounts;
 mod callers;
-mod credential;
 mod diagnostics;
 pub(crate) mod files;
 mod hmcs;
@@ -25,12 +24,12 @@ mod values;
 use std::{collections::BTreeSet, io, path::Path, sync::LazyLock};
 
 use toml::de::DeTable;
+use zeroize::Zeroizing;
 
 pub use self::{
     audit::{Audit, AuditSink},
-    batch_accounts::BatchAccount,
+    batch_accounts::{BatchAccount, Credential, DEFAULT_SCOPE, Entra, EntraKind},
     callers::{Allow, Caller},
-    credential::{Credential, DEFAULT_SCOPE, Entra, EntraKind},
     diagnostics::Diagnostics,
     hmcs::Hmc,
     jwt_issuers::{Jwks, JwtIssuer},
@@ -58,9 +57,9 @@ table! {
     pub struct Config {
         /// The listener.
         server: Server = subtable_or_defaults();
-        /// Where every deletion is recorded.
+        /// The audit log, which records every deletion.
         audit: Audit = subtable_or_defaults();
-        /// Where traces are sent.
+        /// The export of traces.
         tracing: Option<Tracing> = subtable().optional("none: nothing is exported");
         /// The targets of all platforms.
         targets: Targets = flattened();
@@ -76,26 +75,30 @@ table! {
 /// Reads and checks a file.
 pub fn load(path: &Path) -> Result<Config, Diagnostics> {
     let fingerprint = FileFingerprint::of(path);
-    let mut config = parse(path, &text(path)?)?;
-    config
-        .source
-        .fingerprints
-        .insert(path.to_owned(), fingerprint);
+    let mut config = parse(path, &text(path, files::read_text)?)?;
+    let fingerprints = &mut config.source.fingerprints;
+    fingerprints.insert(path.to_owned(), fingerprint);
     Ok(config)
 }
 
 /// Reads a file that has changed under a running server. Secrets, key sets and certificates of the server are reloaded
 /// separately: an error in one of them does not prevent the use of the rest.
 pub fn load_again(path: &Path) -> Result<Config, Diagnostics> {
-    let (config, diagnostics) = read(path, &text(path)?);
+    let (config, diagnostics) = read(path, &text(path, files::read_text)?);
     let config = config.filter(|_| !diagnostics.reject_reload());
     config.ok_or(diagnostics)
 }
 
 /// Checks a file, which may be a pipe and is therefore read only once.
 pub fn check_file(path: &Path) -> Result<Config, Diagnostics> {
-    let text = files::read_piped_text(path, files::MAX_BYTES);
-    parse(path, &text.map_err(|error| unreadable(path, &error))?)
+    parse(path, &text(path, files::read_piped_text)?)
+}
+
+fn text(
+    path: &Path,
+    read: fn(&Path) -> io::Result<Zeroizing<String>>,
+) -> Result<Zeroizing<String>, Diagnostics> {
+    read(path).map_err(|error| Diagnostics::unreadable(path, &error, &KEYS))
 }
 
 /// Checks the text of a file; relative paths start at the folder of `path`.
@@ -113,17 +116,6 @@ pub fn defaults() -> Option<Config> {
         source: Source::default(),
         ..config?
     })
-}
-
-fn text(path: &Path) -> Result<String, Diagnostics> {
-    match files::read_text(path, files::MAX_BYTES) {
-        Ok(mut text) => Ok(std::mem::take(&mut *text)),
-        Err(error) => Err(unreadable(path, &error)),
-    }
-}
-
-fn unreadable(path: &Path, error: &io::Error) -> Diagnostics {
-    Diagnostics::unreadable(path, error, &KEYS)
 }
 
 /// Returns the configuration unless a required value is missing or invalid, and all errors and warnings.

@@ -6,7 +6,6 @@ use rustls::{
     Error, RootCertStore,
     pki_types::{CertificateDer, pem::PemObject as _},
 };
-use x509_parser::certificate::X509Certificate;
 
 use super::files;
 use crate::{
@@ -14,14 +13,14 @@ use crate::{
     client_tls::Trust,
 };
 
-/// Returns all certificates of a file in PEM; at least one. A fault names the file.
+/// Returns all certificates of a PEM file, which has at least one. Errors name the file.
 pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     read(path).map_err(|fault| format!("{fault}{}", files::shown(path)))
 }
 
-/// Returns the certificates of a file by which servers are trusted, and the faults of those that can vouch for no other.
-/// It is a fault if they alone are trusted and no key of theirs can be used: such a certificate can be neither an
-/// authority's nor the server's own.
+/// Returns the certificates of a file that servers are verified with, and warnings for those that are no usable authority.
+/// If they alone are trusted, at least one must have a key that can be used: another one is neither an authority's nor the
+/// server's own.
 pub fn roots(
     path: &Path,
     trust: Trust,
@@ -30,10 +29,9 @@ pub fn roots(
     let shown = files::shown(path);
     let sorted = Authorities::sort(&certificates, authority_fault);
     if trust == Trust::Only && sorted.usable.is_empty() {
-        let key = |certificate: &X509Certificate<'_>| {
+        let keys = Authorities::sort(&certificates, |certificate| {
             key_fault(certificate).or_else(|| point_fault(certificate))
-        };
-        let keys = Authorities::sort(&certificates, key);
+        });
         if keys.usable.is_empty() {
             let faults = keys.faults();
             return Err(format!(
@@ -41,16 +39,15 @@ pub fn roots(
             ));
         }
     }
-    let faults = sorted.unusable.into_iter().map(|authority| {
+    let warnings = sorted.unusable.into_iter().map(|authority| {
         let fault = authority.fault;
         format!("holds a certificate that can vouch for no other: {fault}{shown}")
     });
-    Ok((certificates, faults.collect()))
+    Ok((certificates, warnings.collect()))
 }
 
 fn read(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let pem =
-        files::read(path, files::MAX_BYTES).map_err(|error| format!("cannot be read: {error}"))?;
+    let pem = files::read(path).map_err(|error| format!("cannot be read: {error}"))?;
     let list: Vec<_> = CertificateDer::pem_slice_iter(&pem)
         .collect::<Result<_, _>>()
         .map_err(|_| "is not PEM: a section has no end, or is not base64")?;

@@ -1,4 +1,4 @@
-//! The tables of targets. A platform is listed here; the keys that it has alone are in a file of its own.
+//! The tables of targets. A platform is listed here; each has a separate file for the keys that only it has.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use super::{
     targets::{Target, targets},
 };
 
-/// Lists the platforms: the table of the file, and the type of the keys that the platform has alone.
+/// Lists the platforms: the table of the file, and the type of the keys that only the platform has.
 macro_rules! platforms {
     ($($(#[doc = $doc:literal])+ $field:ident: $keys:ty;)+) => {
         table! {

@@ -13,7 +13,7 @@ use toml::{
 };
 
 use super::{
-    diagnostics::Diagnostics,
+    diagnostics::{Diagnostics, Severity},
     schema::{self, Key},
     source::Source,
 };
@@ -208,32 +208,36 @@ impl<'a> Reader<'a> {
 
     /// Reports the content of a file that a key names: a running server continues with the last good content.
     pub fn invalid_content(&self, key: &str, error: impl Display) {
-        let (span, text) = (self.value_span(key), format!("`{key}` {error}"));
-        self.context
-            .diagnostics
-            .borrow_mut()
-            .content_error(span, text);
+        let text = format!("`{key}` {error}");
+        self.report(Severity::ContentError, self.value_span(key), &text);
     }
 
     /// Reports an error at a place.
-    pub fn error(&self, span: Range<usize>, text: impl Into<String>) {
-        self.context.diagnostics.borrow_mut().error(span, text);
+    pub fn error(&self, span: Range<usize>, text: impl AsRef<str>) {
+        self.report(Severity::Error, span, text.as_ref());
     }
 
     /// Reports a likely mistake in the value of a key.
     pub fn warn(&self, key: &str, text: impl Display) {
-        let (span, text) = (self.value_span(key), format!("`{key}`{text}"));
-        self.context.diagnostics.borrow_mut().warn(span, text);
+        let text = format!("`{key}`{text}");
+        self.report(Severity::Warning, self.value_span(key), &text);
+    }
+
+    fn report(&self, severity: Severity, span: Range<usize>, text: &str) {
+        self.context
+            .diagnostics
+            .borrow_mut()
+            .push(severity, span, text);
     }
 
     /// Lets messages show a key or value that is known to be no secret.
-    pub fn reveal(&self, span: &Range<usize>) {
+    pub fn reveal(&self, span: Range<usize>) {
         self.context.diagnostics.borrow_mut().reveal(span);
     }
 
     /// Lets messages show the value of a key.
     pub fn reveal_value(&self, key: &str) {
-        self.reveal(&self.value_span(key));
+        self.reveal(self.value_span(key));
     }
 
     /// Lets messages show the value of a key unless it is a string, which could be a misplaced secret.

@@ -19,25 +19,26 @@ table! {
     /// `[server]`
     #[table("server", check = check)]
     pub struct Server {
-        /// Where gRPC is served. Port 0 lets the system choose. An address other than loopback needs `[server.tls]`, or
-        /// `insecure = true`.
+        /// The address of the gRPC listener. With port 0 the system chooses a free port. An address other than loopback
+        /// requires `[server.tls]` or `insecure = true`.
         listen: SocketAddr = address().default(local(50051));
-        /// Allows plaintext on an address other than loopback. Without `[[jwt_issuers]]`, everybody who can reach the port
-        /// is then the caller `anonymous`; with them, tokens travel in plaintext.
+        /// Allows plaintext on an address other than loopback. Without `[[jwt_issuers]]`, every client that can reach the
+        /// port is then the caller `anonymous`; with them, tokens are sent in plaintext.
         insecure: bool = flag().default(false);
-        /// Where `/livez`, `/readyz` and `/metrics` are served over HTTP, without TLS and to everybody; empty switches them
-        /// off. If the default port is taken the server warns and goes on without; a port that is named here must be free.
+        /// The address of `/livez`, `/readyz` and `/metrics`, which are served over HTTP, without TLS and authentication;
+        /// an empty text disables them. If the default port is in use, the server logs a warning and starts without them; a
+        /// port that is named here must be free.
         admin_listen: Option<SocketAddr> = optional_address().default_as(local(9464).to_string(), Some(local(9464)));
         /// Whether the file has `admin_listen`.
         admin_named: bool = Kind::derived(|reader| Some(reader.has("admin_listen")));
         /// Serves gRPC reflection (v1 and v1alpha).
         #[key("reflection")]
         is_reflected: bool = flag().default(true);
-        /// Health is told only to callers who show a valid identity, listed or not. Probes of an orchestrator seldom have
+        /// Health is served only to callers with a valid identity, listed or not. Probes of an orchestrator seldom have
         /// one.
         #[key("health_needs_identity")]
         health: Audience = flag().default(false).map(audience);
-        /// Reflection is served only to callers who show a valid identity, listed or not. What it tells is public: the API.
+        /// Reflection is served only to callers with a valid identity, listed or not. Its content, the API, is public.
         #[key("reflection_needs_identity")]
         reflection_audience: Audience = flag().default(false).map(audience);
         /// TLS 1.2 or newer. Its files are read again when they change.
@@ -59,36 +60,36 @@ table! {
         max_metadata_bytes: u32 = bytes(1024..=65_536).default(8_192);
         /// Calls in progress on one connection.
         max_concurrent_streams: u32 = number(1..=10_000).default(100);
-        /// Calls in progress; more get `RESOURCE_EXHAUSTED` with `OVERLOADED` at once, before anybody asks who calls. As many
-        /// again may wait for their message; when there are more, the one that is silent longest is refused. Health and
-        /// reflection are not counted.
+        /// Calls in progress; further calls are refused with `RESOURCE_EXHAUSTED` and `OVERLOADED` at once, before
+        /// authentication. As many again may wait for their message; if there are more, the call that has received no data
+        /// for the longest time is refused. Health and reflection are not counted.
         max_concurrent_calls: u32 = number(1..=1_000_000).default(2_048);
-        /// Connections at a time that have begun HTTP/2; more are closed at once. Each needs a file descriptor, and one more
-        /// for its handshake; the server lowers this figure at the start where the limit of the process cannot hold it.
+        /// Open connections that have begun HTTP/2; further ones are closed at once. Each needs a file descriptor, and one
+        /// more for its handshake; at the start, the server lowers this figure to fit the limit of open files.
         max_connections: u32 = number(1..=1_000_000).default(1_024);
-        /// ... and of one address. Loopback has no such limit, for a proxy there stands for many. Behind a proxy on another
-        /// machine, set it to `max_connections`.
+        /// Open connections from one address. Loopback has no such limit, since a proxy there serves many clients. Behind a
+        /// proxy on another machine, set it to `max_connections`.
         max_connections_per_peer: u32 = number(1..=1_000_000).default(64);
-        /// How old a connection gets, or up to a tenth less, before its client is asked to make a new one; calls in progress
-        /// go on, for 65 seconds at most.
+        /// Maximum age of a connection, shortened by a random part of up to a tenth. Its client is then asked to open a new
+        /// one; calls in progress continue for at most 65 seconds.
         #[key("max_connection_age_seconds")]
         max_connection_age: Duration = seconds(1..=86_400).default(1_800).map(duration);
-        /// How long a connection may be without a call in progress before its client is asked to make a new one for the
-        /// next.
+        /// Maximum time of a connection without a call in progress. Its client is then asked to open a new one for the next
+        /// call.
         #[key("max_connection_idle_seconds")]
         max_connection_idle: Duration = seconds(1..=86_400).default(300).map(duration);
-        /// How long calls in progress may go on after SIGTERM or SIGINT.
+        /// Time limit for calls in progress after SIGTERM or SIGINT.
         #[key("drain_seconds")]
         drain: Duration = seconds(1..=300).default(25).map(duration);
     }
 }
 
-/// To whom a service without rights of its own answers.
+/// The clients that may use health or reflection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Audience {
-    /// Who can reach the port.
+    /// Every client that can reach the port.
     Everybody,
-    /// Who shows a valid identity, whether or not it is listed.
+    /// Callers with a valid identity, whether or not it is listed.
     Identified,
 }
 
@@ -105,7 +106,7 @@ fn local(port: u16) -> SocketAddr {
 }
 
 impl Server {
-    /// Returns to whom reflection is served, or `None` if it is switched off.
+    /// Returns the clients that may use reflection, or `None` if it is disabled.
     #[must_use]
     pub fn reflection(&self) -> Option<Audience> {
         self.is_reflected.then_some(self.reflection_audience)

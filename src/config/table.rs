@@ -45,13 +45,14 @@ macro_rules! table {
             const NAME: &'static str = $name;
 
             fn keys() -> Vec<$crate::config::schema::Key> {
-                let (mut keys, mut inner) = (Vec::new(), Vec::new());
+                let mut keys = Vec::new();
                 $(
                     let kind: $crate::config::table::Kind<$type> = $kind;
                     let name = $crate::config::table::table!(@name $field $($key)?);
-                    kind.describe($name, name, concat!($($doc),+), &mut keys, &mut inner);
+                    kind.describe($name, name, concat!($($doc),+), &mut keys);
                 )+
-                keys.extend(inner);
+                // The keys of the tables inside come last.
+                keys.sort_by_key(|key| key.section != $name);
                 keys
             }
 
@@ -79,7 +80,7 @@ pub struct Kind<T> {
     default: String,
     read: Read<T>,
     inner: fn() -> Vec<Key>,
-    /// Whether the row is a key. Otherwise it stands for all rows of `inner`, or is derived from other keys.
+    /// Whether the field is a key. Otherwise it consists of the keys of `inner`, or is derived from other keys.
     is_key: bool,
 }
 
@@ -106,7 +107,7 @@ impl<T: 'static> Kind<T> {
         }
     }
 
-    /// Creates the kind of a field that is no key of its own.
+    /// Creates the kind of a field that is not a key.
     pub fn derived(read: impl Fn(&Reader<'_>) -> Option<T> + 'static) -> Self {
         Self {
             read: Box::new(move |reader, _| read(reader)),
@@ -136,7 +137,7 @@ impl<T: 'static> Kind<T> {
         self.default_as(value.to_string(), value)
     }
 
-    /// The same, with the default as the documentation has it.
+    /// Makes the key optional, with this value and this documented text if it is absent.
     pub fn default_as(self, text: impl Into<String>, value: T) -> Self
     where
         T: Clone,
@@ -161,7 +162,7 @@ impl<T: 'static> Kind<T> {
         }
     }
 
-    /// Makes the key optional. `text` says in the documentation what its absence means.
+    /// Makes the key optional. `text` is the documented meaning of its absence.
     pub fn optional(self, text: impl Into<String>) -> Kind<Option<T>>
     where
         T: Clone,
@@ -199,19 +200,23 @@ impl<T: 'static> Kind<T> {
         })
     }
 
+    /// Reports values without a property. `error` is the predicate of a sentence, such as `must not be empty`.
+    pub fn require(self, error: &'static str, has_property: impl Fn(&T) -> bool + 'static) -> Self {
+        self.check(move |value| has_property(value).then_some(()).ok_or(error))
+    }
+
     /// Reads the value of a key.
     pub fn read(&self, reader: &Reader<'_>, key: &'static str) -> Option<T> {
         (self.read)(reader, key)
     }
 
-    /// Adds the key of this kind to those of its table, and the keys of tables inside to `inner`.
+    /// Adds the key of this kind, and those of the tables inside.
     pub fn describe(
         self,
         section: &'static str,
         name: &'static str,
         doc: &str,
         keys: &mut Vec<Key>,
-        inner: &mut Vec<Key>,
     ) {
         if self.is_key {
             keys.push(Key {
@@ -222,10 +227,6 @@ impl<T: 'static> Kind<T> {
                 doc: doc.trim().to_owned(),
             });
         }
-        let (own, others) = (self.inner)()
-            .into_iter()
-            .partition(|key: &Key| key.section == section && !self.is_key);
-        keys.extend::<Vec<_>>(own);
-        inner.extend::<Vec<_>>(others);
+        keys.extend((self.inner)());
     }
 }

@@ -11,11 +11,11 @@ use super::{
 };
 use crate::{client_tls::Trust, names, pattern::Pattern};
 
-/// The keys that one platform has alone.
+/// The keys of a target that only its platform has.
 pub trait Settings: Table + Clone + 'static {
     /// Example of a target's URL, for the documentation.
     const URL: &'static str;
-    /// Which authorities `ca_file` adds to, or replaces.
+    /// Whether `ca_file` adds to the system's authorities, or replaces them.
     const TRUST: Trust;
     /// Default of `max_in_flight`.
     const MAX_IN_FLIGHT: u32;
@@ -27,7 +27,7 @@ table! {
     pub struct Target<S: Settings> {
         /// The endpoint. http is allowed for a loopback host only.
         url: Url = origin().format(format!("https URL without path, such as `{}`", S::URL));
-        /// The target's keys of its platform.
+        /// The keys of the platform.
         own: S = flattened();
         /// Certificate authorities that can vouch for the target. Host name and dates are checked in any case.
         #[key("ca_file")]
@@ -37,9 +37,9 @@ table! {
         });
         /// Users that are never deleted. `*` stands for any text; case does not matter.
         protected_users: Vec<Pattern> = patterns(Pattern::folded).default_as("[]", Vec::new());
-        /// Calls to the target at a time.
+        /// Calls in progress to the target.
         max_in_flight: u32 = number(1..=4096).default(S::MAX_IN_FLIGHT);
-        /// Calls that wait for a place; further ones are refused with `OVERLOADED`.
+        /// Calls that wait for one of them to end; further calls are refused with `OVERLOADED`.
         max_queued: u32 = number(0..=65_536).default(MAX_QUEUED);
     }
 }
@@ -49,9 +49,9 @@ const MAX_QUEUED: u32 = 256;
 /// Limits of the bulkhead of a target.
 #[derive(Clone, Copy, Debug)]
 pub struct BulkheadLimits {
-    /// Calls in progress.
+    /// Maximum number of calls in progress.
     pub in_flight: u32,
-    /// Calls that wait.
+    /// Maximum number of calls that wait.
     pub queued: u32,
 }
 
@@ -79,14 +79,14 @@ impl<S: Settings> Target<S> {
     }
 }
 
-/// The tables of one platform, by alias. Those with errors are left out.
+/// The tables of one platform by alias, without those that have errors.
 pub fn targets<S: Settings>() -> Kind<BTreeMap<String, Target<S>>> {
     let kind = Kind::new("tables by alias", |reader, key| {
         let mut targets = BTreeMap::new();
         for (alias, value) in reader.typed(key, "a table", DeValue::as_table)? {
             let name = alias.get_ref().as_ref();
             if names::is_alias(name) {
-                reader.reveal(&alias.span());
+                reader.reveal(alias.span());
             }
             let Some(table) = value.get_ref().as_table() else {
                 reader.error(value.span(), format!("`{key}` holds tables only"));

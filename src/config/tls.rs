@@ -6,16 +6,15 @@ use std::{
 };
 
 use rustls::{
-    RootCertStore,
     crypto::ring,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
     server::danger::ClientCertVerifier,
     sign::CertifiedKey,
 };
-use x509_parser::{certificate::X509Certificate, parse_x509_certificate, time::ASN1Time};
+use x509_parser::parse_x509_certificate;
 
 use super::{files, pem::certificates, reader::Reader, table::table, values::pem_path};
-use crate::certificates::{Authorities, authority_fault, callers::CallerVerifier};
+use crate::certificates::{Authorities, authority_fault, date_fault, verifier::CallerVerifier};
 
 const CERT: &str = "cert_file";
 const KEY: &str = "key_file";
@@ -38,27 +37,19 @@ table! {
     }
 }
 
-/// What the files hold.
+/// The content of the files.
 pub struct TlsMaterial {
     /// Certificate and key, which belong together.
     pub certified: Arc<CertifiedKey>,
-    /// Whom client certificates are believed from.
-    pub clients: Option<Arc<dyn ClientCertVerifier>>,
-    /// Those authorities.
+    /// Authorities of client certificates.
     pub authorities: Vec<CertificateDer<'static>>,
-    /// What is wrong with parts of the files that are left out.
+    /// Verifies the certificates of callers by these authorities.
+    pub clients: Option<Arc<dyn ClientCertVerifier>>,
+    /// Authorities that are ignored, with the reason.
     pub warnings: Vec<Fault>,
 }
 
-/// Whom client certificates are believed from.
-#[derive(Default)]
-struct Clients {
-    verifier: Option<Arc<dyn ClientCertVerifier>>,
-    authorities: Vec<CertificateDer<'static>>,
-    warnings: Vec<Fault>,
-}
-
-/// The key of the configuration whose file is at fault, and what is wrong with it.
+/// A key of the configuration, and a fault in the content of its file.
 pub type Fault = (&'static str, String);
 
 impl TlsFiles {
@@ -68,26 +59,32 @@ impl TlsFiles {
         let mut note = |key, fault| faults.push((key, fault));
         let chain = certificates(&self.cert_file).map_err(|fault| note(CERT, fault));
         let key = private_key(&self.key_file).map_err(|fault| note(KEY, fault));
-        let clients = self.client_ca_file.as_deref();
-        let clients = clients.map_or_else(|| Ok(Clients::default()), clients_of);
-        let clients = clients.map_err(|fault| note(CLIENT_CA, fault));
+        let clients = self.client_ca_file.as_deref().map(client_authorities);
+        let clients = clients.transpose().map_err(|fault| note(CLIENT_CA, fault));
         let certified = chain.and_then(|chain| {
             CertifiedKey::from_der(chain, key?, &ring::default_provider())
                 .map_err(|error| note(KEY, format!("does not go with `cert_file`: {error}")))
         });
-        match (certified, clients) {
-            (Ok(certified), Ok(clients)) => Ok(TlsMaterial {
-                certified: Arc::new(certified),
-                clients: clients.verifier,
-                authorities: clients.authorities,
-                warnings: clients.warnings,
-            }),
-            _ => Err(faults),
+        let (Ok(certified), Ok(clients)) = (certified, clients) else {
+            return Err(faults);
+        };
+        let mut material = TlsMaterial {
+            certified: Arc::new(certified),
+            authorities: Vec::new(),
+            clients: None,
+            warnings: Vec::new(),
+        };
+        if let Some((authorities, warnings)) = clients {
+            material.warnings = warnings.into_iter().map(|text| (CLIENT_CA, text)).collect();
+            material.authorities.clone_from(&authorities.usable);
+            let verifier = CallerVerifier::new(authorities);
+            let verifier = verifier.map_err(|fault| vec![(CLIENT_CA, fault)])?;
+            material.clients = Some(Arc::new(verifier));
         }
+        Ok(material)
     }
 
-    /// All files.
-    #[must_use]
+    /// Returns the paths of all files.
     pub fn paths(&self) -> Vec<PathBuf> {
         let files = [Some(&self.cert_file), Some(&self.key_file)];
         let files = files.into_iter().chain([self.client_ca_file.as_ref()]);
@@ -95,7 +92,7 @@ impl TlsFiles {
     }
 }
 
-/// Reports what is wrong with the content of the files.
+/// Reports faults in the content of the files.
 fn check(files: &TlsFiles, reader: &Reader<'_>) {
     match files.read() {
         Ok(material) => {
@@ -112,54 +109,45 @@ fn check(files: &TlsFiles, reader: &Reader<'_>) {
 }
 
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
-    let pem = files::read(path, files::MAX_BYTES)
+    let pem = files::read(path)
         .map_err(|error| format!("cannot be read: {error}{}", files::shown(path)))?;
     let key = PrivateKeyDer::from_pem_slice(&pem)
         .map_err(|_| "holds no private key in PEM; an encrypted one cannot be used")?;
-    // What cannot be used has another cause than what does not fit.
+    // Checked separately from the certificate, so that the error names the kind of key as the cause.
     ring::sign::any_supported_type(&key).map_err(|_| {
         format!("holds a private key of a kind that cannot be used; usable are {KEY_KINDS}")
     })?;
     Ok(key)
 }
 
-fn clients_of(path: &Path) -> Result<Clients, String> {
+/// Returns the authorities of client certificates in a file, and warnings for those that are ignored.
+fn client_authorities(path: &Path) -> Result<(Authorities, Vec<String>), String> {
     let certificates = certificates(path)?;
     let shown = files::shown(path);
     certificates
         .iter()
         .try_for_each(check_authority)
         .map_err(|fault| format!("{fault}{shown}"))?;
-    let fault = |authority: &X509Certificate<'_>| {
+    // rustls does not check the dates of authorities.
+    let authorities = Authorities::sort(&certificates, |authority| {
         authority_fault(authority).or_else(|| date_fault(authority))
-    };
-    let sorted = Authorities::sort(&certificates, fault);
-    if sorted.usable.is_empty() {
-        let faults = sorted.faults();
+    });
+    if authorities.usable.is_empty() {
+        let faults = authorities.faults();
         return Err(format!(
             "holds no authority that can admit a caller: {faults}{shown}"
         ));
     }
-    let warnings = sorted.unusable.iter().map(|authority| {
+    let warnings = authorities.unusable.iter().map(|authority| {
         let fault = &authority.fault;
-        let warning = format!("holds an authority that can admit no caller: {fault}{shown}");
-        (CLIENT_CA, warning)
+        format!("holds an authority that can admit no caller: {fault}{shown}")
     });
     let warnings = warnings.collect();
-    let mut roots = RootCertStore::empty();
-    for authority in &sorted.usable {
-        let added = roots.add(authority.clone());
-        added.map_err(|error| error.to_string())?;
-    }
-    Ok(Clients {
-        verifier: Some(Arc::new(CallerVerifier::new(roots, sorted.unusable)?)),
-        authorities: sorted.usable,
-        warnings,
-    })
+    Ok((authorities, warnings))
 }
 
-/// Refuses a client's own certificate in the place of an authority. It would let its holder make certificates for anybody:
-/// rustls does not look at what an authority may do (RFC 5280, section 6.1.1).
+/// Refuses a certificate that is not an authority's. Its holder could issue certificates for any name: rustls does not check
+/// the key usage of authorities (RFC 5280, section 6.1.1).
 fn check_authority(certificate: &CertificateDer<'_>) -> Result<(), String> {
     let (_, parsed) = parse_x509_certificate(certificate)
         .map_err(|_| "holds something that is not a usable X.509 certificate")?;
@@ -171,19 +159,5 @@ fn check_authority(certificate: &CertificateDer<'_>) -> Result<(), String> {
         Ok(())
     } else {
         Err("holds a certificate that is not an authority's".to_owned())
-    }
-}
-
-/// Returns why an authority is not valid now. rustls does not look at the dates of authorities.
-fn date_fault(authority: &X509Certificate<'_>) -> Option<String> {
-    let (validity, now) = (authority.validity(), ASN1Time::now());
-    if now < validity.not_before {
-        let from = validity.not_before;
-        Some(format!("it is not valid yet: it is valid from {from}"))
-    } else if now > validity.not_after {
-        let until = validity.not_after;
-        Some(format!("it has expired: it was valid until {until}"))
-    } else {
-        None
     }
 }

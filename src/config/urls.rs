@@ -1,8 +1,7 @@
-//! Checks of URLs and identifiers. Parsers repair much of what operators write by mistake, so the URL that is used must equal
-//! the text in the file, apart from the case of scheme and host, a default port, a `/` at the end, and the notation of an
-//! IPv6 address.
+//! Checks of URLs and identifiers. Parsers correct many mistakes silently. Therefore the parsed URL must equal the text in the
+//! file, apart from the case of scheme and host, a default port, a `/` at the end, and the notation of an IPv6 address.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use http::Uri;
 use percent_encoding::percent_decode_str;
@@ -20,22 +19,20 @@ pub enum Shape {
     Resource,
 }
 
-/// Longest URL in bytes.
+/// Maximum length of a URL in bytes.
 const MAX_BYTES: usize = 2_048;
 const MAX_LABEL_BYTES: usize = 63;
 const MAX_NAME_BYTES: usize = 253;
 
-/// Neither a URI nor a DNS name can hold them.
+/// Characters that occur in placeholders, and in no URI or DNS name.
 const BRACES: [char; 4] = ['{', '}', '<', '>'];
 const PLACEHOLDER: &str = "holds a placeholder, such as `${NAME}`, that was not replaced";
 
-/// Returns the URL if requests can be sent to it. The fault never quotes the text, which may hold a secret.
+/// Returns the URL if requests can be sent to it. The error never quotes the text, which may hold a secret.
 pub fn parse(text: &str, shape: Shape, insecure: bool) -> Result<Url, String> {
     check_placeholders(text)?;
     check_characters(text)?;
-    if text.starts_with('\'') {
-        return Err("has a `'` before its scheme".into());
-    }
+    refuse_if(text.starts_with('\''), "has a `'` before its scheme")?;
     if text.len() > MAX_BYTES {
         return Err(format!("is longer than {MAX_BYTES} bytes"));
     }
@@ -46,81 +43,80 @@ pub fn parse(text: &str, shape: Shape, insecure: bool) -> Result<Url, String> {
         "http" => return Err("must be https; http is for loopback hosts only".into()),
         _ => return Err("must be an https URL".into()),
     }
-    let Some(rest) = text.get(url.scheme().len()..) else {
-        return Err("must be an https URL".into());
-    };
+    let rest = text.get(url.scheme().len()..).unwrap_or_default();
     let Some(rest) = rest.strip_prefix("://") else {
         return Err("must have `://` after the scheme".into());
     };
     let (authority, resource) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     check_authority(authority, &url)?;
     match shape {
-        Shape::Origin if !matches!(resource, "" | "/") => {
-            return Err("must have no path, query or fragment".into());
+        Shape::Origin => {
+            let has_resource = !matches!(resource, "" | "/");
+            refuse_if(has_resource, "must have no path, query or fragment")?;
         }
-        Shape::Resource if url.fragment().is_some() => {
-            return Err("must have no fragment".into());
-        }
-        _ => {}
+        Shape::Resource => refuse_if(url.fragment().is_some(), "must have no fragment")?,
     }
-    if resource.contains(['[', ']']) {
-        return Err("has a `[` or `]` outside of an IPv6 address".into());
-    }
+    let has_brackets = resource.contains(['[', ']']);
+    refuse_if(has_brackets, "has a `[` or `]` outside of an IPv6 address")?;
     let used = &url[Position::BeforePath..];
-    if used != resource && used.strip_prefix('/') != Some(resource) {
-        let cause =
-            "it must have no `.` or `..` between slashes, and `%27` in place of `'` in a query";
-        return Err(format!("would be changed before it is used: {cause}"));
-    }
+    let is_changed = used != resource && used.strip_prefix('/') != Some(resource);
+    refuse_if(
+        is_changed,
+        "would be changed before it is used: it must have no `.` or `..` between slashes, and `%27` instead of `'` in a query",
+    )?;
     // The type that HTTP clients use.
     let uri = Uri::try_from(url.as_str()).map_err(|error| format!("cannot be used: {error}"))?;
-    if uri.host() != url.host_str() {
-        return Err("has a host that cannot be used".into());
-    }
+    refuse_if(
+        uri.host() != url.host_str(),
+        "has a host that cannot be used",
+    )?;
     Ok(url)
+}
+
+fn refuse_if(is_invalid: bool, error: &str) -> Result<(), String> {
+    if is_invalid {
+        return Err(error.to_owned());
+    }
+    Ok(())
 }
 
 /// Checks that a text has no placeholder and, if it is a URL, consists of a URL's characters.
 pub(super) fn check_identifier(text: &str) -> Result<(), String> {
     check_placeholders(text)?;
+    check_characters_of_url(text)
+}
+
+/// Checks the name of a client certificate. The URIs of certificates can hold some texts that look like placeholders.
+pub(super) fn check_certificate_name(name: &str) -> Result<(), String> {
+    if !name.contains(':') {
+        return check_identifier(name);
+    }
+    refuse_if(name.contains(BRACES), PLACEHOLDER)?;
+    check_characters_of_url(name)
+}
+
+/// Checks a text that can hold almost any characters, such as the subject of a token, for unmistakable placeholders.
+pub(super) fn check_template(text: &str) -> Result<(), String> {
+    refuse_if(text.contains("${") || text.contains("{{"), PLACEHOLDER)
+}
+
+/// Checks for the usual placeholders of templates, which may be percent-encoded.
+fn check_placeholders(text: &str) -> Result<(), String> {
+    let decoded = percent_decode_str(text).decode_utf8_lossy();
+    refuse_if(
+        has_placeholder(text) || has_placeholder(&decoded),
+        PLACEHOLDER,
+    )
+}
+
+fn check_characters_of_url(text: &str) -> Result<(), String> {
     if text.contains("://") {
         return check_characters(text);
     }
     Ok(())
 }
 
-/// Checks the name of a client certificate. The URIs of certificates can hold some texts that look like placeholders.
-pub fn check_certificate_name(name: &str) -> Result<(), String> {
-    if !name.contains(':') {
-        return check_identifier(name);
-    }
-    if name.contains(BRACES) {
-        return Err(PLACEHOLDER.into());
-    }
-    if name.contains("://") {
-        return check_characters(name);
-    }
-    Ok(())
-}
-
-/// Checks a text that can hold nearly everything, such as the subject of a token, for the plainest placeholders.
-pub fn check_template(text: &str) -> Result<(), String> {
-    if text.contains("${") || text.contains("{{") {
-        return Err(PLACEHOLDER.into());
-    }
-    Ok(())
-}
-
-/// Checks for the usual placeholders of templates, which may be percent-encoded.
-fn check_placeholders(text: &str) -> Result<(), String> {
-    let decoded = percent_decode_str(text).decode_utf8_lossy();
-    if has_placeholder(text) || has_placeholder(&decoded) {
-        return Err(PLACEHOLDER.into());
-    }
-    Ok(())
-}
-
-/// Whether a text has `{NAME}`, `<NAME>`, `[NAME]`, `$NAME`, `$(NAME)`, `@NAME@`, `__NAME__` or `%NAME%`.
+/// Returns whether a text has `{NAME}`, `<NAME>`, `[NAME]`, `$NAME`, `$(NAME)`, `@NAME@`, `__NAME__` or `%NAME%`.
 fn has_placeholder(text: &str) -> bool {
     let brackets = text.split('[').skip(1);
     let mut brackets = brackets.filter_map(|rest| Some(rest.split_once(']')?.0));
@@ -174,26 +170,22 @@ fn check_characters(text: &str) -> Result<(), String> {
 
 /// Checks `HOST` or `HOST:PORT`.
 fn check_authority(authority: &str, url: &Url) -> Result<(), String> {
-    if authority.contains('@') {
-        return Err("must not hold a user or a password".into());
-    }
-    if authority.contains('\'') {
-        return Err("has a `'` in its host".into());
-    }
+    refuse_if(
+        authority.contains('@'),
+        "must not hold a user or a password",
+    )?;
+    refuse_if(authority.contains('\''), "has a `'` in its host")?;
     // The colons of an IPv6 address are within its brackets.
     let port_at = authority
         .rfind(':')
         .filter(|at| *at > authority.rfind(']').unwrap_or(0));
     let (host, port) = authority.split_at(port_at.unwrap_or(authority.len()));
-    if port == ":" {
-        return Err("has a `:` without a port".into());
-    }
-    if url.port() == Some(0) {
-        return Err("has port 0, which nothing can listen on".into());
-    }
-    if port.starts_with(":0") {
-        return Err("has a port that begins with 0".into());
-    }
+    refuse_if(port == ":", "has a `:` without a port")?;
+    refuse_if(
+        url.port() == Some(0),
+        "has port 0, which nothing can listen on",
+    )?;
+    refuse_if(port.starts_with(":0"), "has a port that begins with 0")?;
     match url.host() {
         None => Err("has no host".into()),
         Some(Host::Domain(name)) => check_name(host, name),
@@ -203,52 +195,43 @@ fn check_authority(authority: &str, url: &Url) -> Result<(), String> {
     }
 }
 
-/// Checks the name of a host: as it stands in the file, and as the parser reads it.
+/// Checks the name of a host: `text` in the file, which the parser reads as `name`.
 fn check_name(text: &str, name: &str) -> Result<(), String> {
     let whole = text.strip_suffix('.').unwrap_or(text);
-    if whole.is_empty() {
-        return Err("has no host".into());
-    }
+    refuse_if(whole.is_empty(), "has no host")?;
     if whole.len() > MAX_NAME_BYTES {
         return Err(format!(
             "has a host of more than {MAX_NAME_BYTES} characters"
         ));
     }
     for label in whole.split('.') {
-        let bytes = label.as_bytes();
-        let is_edge = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
-        let fits = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-        if label.is_empty() {
-            return Err("has a host with an empty part between dots".into());
-        }
+        refuse_if(
+            label.is_empty(),
+            "has a host with an empty part between dots",
+        )?;
         if label.len() > MAX_LABEL_BYTES {
             return Err(format!(
                 "has a host with a part of more than {MAX_LABEL_BYTES} characters"
             ));
         }
-        if !is_edge(bytes.first()) || !is_edge(bytes.last()) || !bytes.iter().all(fits) {
-            let rule = "letters, digits, `-` and `_`, and begin and end with a letter or digit";
-            return Err(format!(
-                "has a host that is not a name: its parts consist of {rule}"
-            ));
-        }
+        let has_valid_edges = label.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && label.ends_with(|c: char| c.is_ascii_alphanumeric());
+        refuse_if(
+            !has_valid_edges || !names::is_made_of(label, b"-_"),
+            "has a host that is not a name: its parts consist of letters, digits, `-` and `_`, and begin and end with a letter or digit",
+        )?;
     }
     // The type that TLS uses.
-    let certifiable = ServerName::try_from(name).is_ok();
-    if !certifiable || !name.eq_ignore_ascii_case(text) {
-        return Err("has a host that is not a name".into());
-    }
-    Ok(())
+    let is_name = ServerName::try_from(name).is_ok() && name.eq_ignore_ascii_case(text);
+    refuse_if(!is_name, "has a host that is not a name")
 }
 
 /// Checks that an address can be that of one host.
 fn check_address(address: IpAddr) -> Result<(), String> {
     let address = address.to_canonical();
-    let is_broadcast = matches!(address, IpAddr::V4(address) if address.is_broadcast());
-    if address.is_unspecified() || address.is_multicast() || is_broadcast {
-        return Err("has an address that no host can have".into());
-    }
-    Ok(())
+    let is_broadcast = address == IpAddr::V4(Ipv4Addr::BROADCAST);
+    let is_shared = address.is_unspecified() || address.is_multicast() || is_broadcast;
+    refuse_if(is_shared, "has an address that no host can have")
 }
 
 fn is_loopback(url: &Url) -> bool {
@@ -260,7 +243,8 @@ fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// Whether a faulty URL may be shown. A user, a path, a query or a colon that precedes no port may be a secret.
+/// Returns whether an invalid URL may be shown. A user, a path, a query or a text after a colon that is not a port may be a
+/// secret.
 pub(super) fn is_harmless(text: &str) -> bool {
     let Some((scheme, rest)) = text.split_once("://") else {
         return false;

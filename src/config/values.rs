@@ -1,4 +1,4 @@
-//! The kinds of values that keys have, for rows of [`super::table::table!`].
+//! Kinds of values of keys, for the rows of [`super::table::table!`].
 
 use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
 
@@ -86,7 +86,7 @@ pub fn any_text() -> Kind<String> {
     })
 }
 
-/// A string that is not empty.
+/// A string that is not empty. An empty one has no value, so that no further check reports it.
 pub fn text() -> Kind<String> {
     any_text().then(|reader, key, text| {
         if text.is_empty() {
@@ -143,12 +143,7 @@ pub fn patterns(new: fn(&str) -> Pattern) -> Kind<Vec<Pattern>> {
 
 /// A list of patterns with at least one item, whose case matters.
 pub fn some_patterns() -> Kind<Vec<Pattern>> {
-    patterns(Pattern::exact).check(|patterns| {
-        if patterns.is_empty() {
-            return Err("must not be empty");
-        }
-        Ok(())
-    })
+    patterns(Pattern::exact).require("must not be empty", |patterns| !patterns.is_empty())
 }
 
 /// An IP address with a port.
@@ -160,22 +155,22 @@ pub fn address() -> Kind<SocketAddr> {
 
 /// An IP address with a port, or an empty text.
 pub fn optional_address() -> Kind<Option<SocketAddr>> {
-    any_text()
-        .format("IP address and port, or empty")
-        .then(|reader, key, text| {
-            let given = Some(text).filter(|text| !text.is_empty());
-            Some(given.and_then(|text| parse_address(reader, key, &text)))
-        })
+    let format = "IP address and port, or empty";
+    any_text().format(format).then(|reader, key, text| {
+        if text.is_empty() {
+            return Some(None);
+        }
+        parse_address(reader, key, &text).map(Some)
+    })
 }
 
 fn parse_address(reader: &Reader<'_>, key: &str, text: &str) -> Option<SocketAddr> {
     let address = text.parse().ok();
-    match address {
-        Some(_) => reader.reveal_value(key),
-        None => reader.invalid(
-            key,
-            "must be an IP address and a port, such as 127.0.0.1:50051",
-        ),
+    if address.is_some() {
+        reader.reveal_value(key);
+    } else {
+        let error = "must be an IP address and a port, such as 127.0.0.1:50051";
+        reader.invalid(key, error);
     }
     address
 }
@@ -185,7 +180,7 @@ pub fn origin() -> Kind<Url> {
     url("https URL without path", Shape::Origin, |_| false)
 }
 
-/// An https URL of this shape. http is for loopback hosts, and for all hosts if `insecure` says so.
+/// An https URL of this shape. http is for loopback hosts, and for all hosts if `insecure` returns true.
 pub fn url(
     format: &str,
     shape: Shape,
@@ -247,7 +242,7 @@ pub fn secret(noun: &'static str, form: Form) -> Kind<SecretSource> {
     })
 }
 
-/// Certificates that servers are checked against.
+/// Certificates that servers are verified with.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Roots {
     /// The file, if there is one.
@@ -293,7 +288,7 @@ pub fn subtable<K: Table + 'static>() -> Kind<K> {
     Kind::new("table", read).with_keys(K::keys)
 }
 
-/// A table whose keys all have defaults, which hold if it is absent.
+/// A table whose keys all have defaults, which are used if the table is absent.
 pub fn subtable_or_defaults<K: Table + 'static>() -> Kind<K> {
     subtable().or_else("all defaults", |reader| K::read(&reader.absent()))
 }
@@ -310,7 +305,7 @@ pub fn subtables<K: Table + 'static>() -> Kind<Vec<K>> {
     Kind::new("list of tables", read).with_keys(K::keys)
 }
 
-/// Rows that are declared elsewhere and belong to the same table.
+/// The keys of another declaration, as keys of the same table.
 pub fn flattened<K: Table + 'static>() -> Kind<K> {
     Kind::derived(|reader| K::read(reader)).with_keys(K::keys)
 }

@@ -201,7 +201,7 @@ impl Refresher {
                     if before.as_ref() == Some(&now) {
                         return Ok((now, None));
                     }
-                    let bytes = files::read(&path, files::MAX_BYTES);
+                    let bytes = files::read(&path);
                     let bytes = bytes.map_err(|error| format!("cannot be read: {error}"))?;
                     Ok((now, Some(Bytes::copy_from_slice(&bytes))))
                 };

@@ -1,0 +1,162 @@
+//! Verifiers of peer certificates. Their errors name the fault of a certificate.
+
+use std::sync::Arc;
+
+use rustls::{
+    DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme,
+    client::{
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+        verify_server_name,
+    },
+    crypto::ring,
+    pki_types::{CertificateDer, ServerName, UnixTime},
+    server::{
+        ParsedCertificate, WebPkiClientVerifier,
+        danger::{ClientCertVerified, ClientCertVerifier},
+    },
+};
+
+use super::{
+    Authorities, Unusable, authority_fault,
+    refusal::{check_dates, check_key, explain, explain_signature},
+};
+
+/// Implements the methods for signatures of handshakes, which are the same in both traits of rustls.
+macro_rules! verify_signatures {
+    () => {
+        fn verify_tls12_signature(
+            &self,
+            message: &[u8],
+            certificate: &CertificateDer<'_>,
+            signed: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            self.chains
+                .verify_tls12_signature(message, certificate, signed)
+                .map_err(|error| explain_signature(error, certificate))
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            message: &[u8],
+            certificate: &CertificateDer<'_>,
+            signed: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            self.chains
+                .verify_tls13_signature(message, certificate, signed)
+                .map_err(|error| explain_signature(error, certificate))
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+            self.chains.supported_verify_schemes()
+        }
+    };
+}
+
+/// Verifies the certificates of callers.
+#[derive(Debug)]
+pub struct CallerVerifier {
+    chains: Arc<dyn ClientCertVerifier>,
+    unusable: Vec<Unusable>,
+}
+
+impl CallerVerifier {
+    /// Creates a verifier that trusts the usable authorities. It accepts peers without a certificate: they are refused, or
+    /// identified by a token, by the authentication of each call.
+    pub fn new(authorities: Authorities) -> Result<Self, String> {
+        let mut roots = RootCertStore::empty();
+        for authority in authorities.usable {
+            roots.add(authority).map_err(|error| error.to_string())?;
+        }
+        let provider = Arc::new(ring::default_provider());
+        let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+        let chains = builder.allow_unauthenticated().build();
+        Ok(Self {
+            chains: chains.map_err(|error| error.to_string())?,
+            unusable: authorities.unusable,
+        })
+    }
+}
+
+impl ClientCertVerifier for CallerVerifier {
+    fn offer_client_auth(&self) -> bool {
+        self.chains.offer_client_auth()
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        self.chains.client_auth_mandatory()
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.chains.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        let verified = self
+            .chains
+            .verify_client_cert(end_entity, intermediates, now)
+            .map_err(|error| explain(error, end_entity, intermediates, &self.unusable))?;
+        check_key(end_entity)?;
+        Ok(verified)
+    }
+
+    verify_signatures!();
+}
+
+/// Accepts a server certificate that the operator has named, and every other one by its chain.
+///
+/// rustls refuses a CA certificate as a server's own, even if it is in the root store; the self-signed certificate of an
+/// HMC may be one.
+#[derive(Debug)]
+pub struct ServerVerifier {
+    named: Vec<CertificateDer<'static>>,
+    unusable: Vec<Unusable>,
+    chains: Arc<dyn ServerCertVerifier>,
+}
+
+impl ServerVerifier {
+    /// Creates a verifier that accepts these certificates byte for byte, and others if `chains` does.
+    pub fn new(named: &[CertificateDer<'static>], chains: Arc<dyn ServerCertVerifier>) -> Self {
+        Self {
+            named: named.to_vec(),
+            unusable: Authorities::sort(named, authority_fault).unusable,
+            chains,
+        }
+    }
+
+    fn verify_named(
+        certificate: &CertificateDer<'_>,
+        server_name: &ServerName<'_>,
+    ) -> Result<ServerCertVerified, Error> {
+        check_dates(certificate)?;
+        verify_server_name(&ParsedCertificate::try_from(certificate)?, server_name)?;
+        Ok(ServerCertVerified::assertion())
+    }
+}
+
+impl ServerCertVerifier for ServerVerifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let verified = if self.named.iter().any(|named| named == end_entity) {
+            Self::verify_named(end_entity, server_name)?
+        } else {
+            self.chains
+                .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+                .map_err(|error| explain(error, end_entity, intermediates, &self.unusable))?
+        };
+        check_key(end_entity)?;
+        Ok(verified)
+    }
+
+    verify_signatures!();
+}
