@@ -1,4 +1,4 @@
-//! The command line: parse, load, start, stop.
+//! The command line: parses the arguments and runs a command.
 
 mod audit;
 mod exit;
@@ -24,7 +24,7 @@ use self::{
 };
 use crate::{config, proto, signals, telemetry};
 
-/// A bad configuration, for `serve` as for `check-config`.
+/// Exit code of `serve` and `check-config` for an invalid configuration.
 const BAD_CONFIGURATION: u8 = 2;
 
 /// Deletes users of Azure Batch compute nodes and of IBM Z HMCs, behind one gRPC service.
@@ -39,15 +39,15 @@ struct Arguments {
 enum Command {
     /// Serve gRPC.
     Serve(Serve),
-    /// Check a configuration file: exit 0, or 2 with every fault on standard error.
+    /// Check a configuration file: exit 0, or 2 with every error on standard error.
     CheckConfig {
         /// The file.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
-    /// Ask a server for its health: exit 0 when it serves, else 1.
+    /// Check the health of a server: exit 0 if it serves, 1 otherwise.
     Health(health::Health),
-    /// What concerns the audit log.
+    /// Work with the audit log.
     #[command(subcommand)]
     Audit(audit::Audit),
     /// Write the API to standard output as a `FileDescriptorSet`, with health and all details of errors: for `grpcurl
@@ -82,11 +82,9 @@ pub fn main() -> ExitCode {
         match arguments.command {
             Command::CheckConfig { config } => match config::check_file(&config) {
                 Ok(config) => {
-                    config
-                        .source
-                        .warnings
-                        .iter()
-                        .for_each(|warning| print_error(warning));
+                    for warning in &config.source.warnings {
+                        print_error(warning);
+                    }
                     ExitCode::SUCCESS
                 }
                 Err(errors) => fail(&errors.to_string(), BAD_CONFIGURATION),
@@ -97,7 +95,7 @@ pub fn main() -> ExitCode {
             Command::Protoset => protoset(),
         }
     });
-    // What is still running has had its time.
+    // The time limits of all remaining tasks have expired.
     runtime.shutdown_background();
     code
 }
@@ -115,7 +113,7 @@ async fn serve(arguments: Serve) -> ExitCode {
     if let Err(error) = ignored {
         tracing::warn!(%error, "signal handlers not installed; unused signals end the server");
     }
-    match config {
+    let served = match config {
         Some(config) => {
             config.source.log_warnings();
             run(config, |_, _| {}).await
@@ -123,7 +121,14 @@ async fn serve(arguments: Serve) -> ExitCode {
         #[cfg(feature = "sandbox")]
         None => sandbox::run(arguments.sandbox).await,
         #[cfg(not(feature = "sandbox"))]
-        None => fail("`--config FILE` is required", BAD_CONFIGURATION),
+        None => return fail("`--config FILE` is required", BAD_CONFIGURATION),
+    };
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            telemetry::fatal(&error);
+            ExitCode::FAILURE
+        }
     }
 }
 
@@ -132,7 +137,7 @@ fn protoset() -> ExitCode {
     let written = stdout.write_all(&proto::descriptor_set());
     match written.and_then(|()| stdout.flush()) {
         Ok(()) => ExitCode::SUCCESS,
-        // Whoever wanted it has had enough.
+        // The reader has closed the pipe early, such as `head`.
         Err(error) if error.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => fail(&format!("standard output: {error}"), 1),
     }

@@ -1,4 +1,4 @@
-//! `audit verify`: says of files of the audit log whether they are whole.
+//! `audit verify`: checks files of the audit log for changes.
 
 use std::{fmt::Write as _, io::Write as _, path::PathBuf, process::ExitCode};
 
@@ -7,18 +7,18 @@ use clap::{Args, Subcommand};
 use super::exit::{fail, print_error};
 use crate::audit::{Finding, Head, Question, Summary, verify};
 
-/// Most faults that are told; one at the beginning of a file can make thousands.
-const MOST_FAULTS: u64 = 100;
-/// Not whole.
+/// Maximum number of faults that are printed. One at the beginning of a file can cause thousands.
+const MAX_FAULTS: u64 = 100;
+/// Exit code for a faulty log.
 const FAULTY: u8 = 1;
-/// A file cannot be read.
+/// Exit code for a file that cannot be read.
 const UNREADABLE: u8 = 2;
 const HASH_DIGITS: usize = 64;
 
 #[derive(Subcommand)]
 pub enum Audit {
-    /// Check files of the audit log: exit 0 when they are whole, 1 with every fault on standard error, 2 when one
-    /// cannot be read. Several files are one chain, oldest first.
+    /// Check files of the audit log: exit 0 if they are complete and unchanged, 1 with every fault on standard error, 2 if a
+    /// file cannot be read. Several files form one chain, oldest first.
     Verify(Verify),
 }
 
@@ -27,10 +27,10 @@ pub struct Verify {
     /// The files, oldest first.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// Older files are not there any more: the chain may begin anywhere.
+    /// Older files are missing: the chain may begin anywhere.
     #[arg(long)]
     partial: bool,
-    /// A record that must be there, as the server's log tells it (`head`); may be repeated.
+    /// A record that must be present, as in the field `head` of the server's log; may be repeated.
     #[arg(long, value_name = "SEQ:HASH", value_parser = head)]
     contains: Vec<Head>,
 }
@@ -45,12 +45,11 @@ fn head(text: &str) -> Result<Head, String> {
             hash: hash.to_ascii_lowercase(),
         })
     });
-    // The head of a log in which nothing stands yet is in every log.
+    // Every log contains the head of an empty log.
     let found = found.or_else(|| (text == "0:").then(Head::default));
     found.ok_or_else(|| "want SEQ:HASH, a number and 64 hexadecimal digits".to_owned())
 }
 
-/// Runs it.
 pub fn run(command: Audit) -> ExitCode {
     let Audit::Verify(Verify {
         files,
@@ -65,12 +64,12 @@ pub fn run(command: Audit) -> ExitCode {
     let mut faults = 0;
     let verified = verify(&question, |finding| {
         faults += u64::from(!finding.note);
-        if finding.note || faults <= MOST_FAULTS {
+        if finding.note || faults <= MAX_FAULTS {
             print_error(&line(&finding));
         }
     });
-    if faults > MOST_FAULTS {
-        print_error(&format!("and {} more", faults - MOST_FAULTS));
+    if faults > MAX_FAULTS {
+        print_error(&format!("and {} more", faults - MAX_FAULTS));
     }
     match verified {
         Err(unreadable) => {
@@ -79,7 +78,7 @@ pub fn run(command: Audit) -> ExitCode {
         }
         Ok(_) if faults > 0 => ExitCode::from(FAULTY),
         Ok(summary) => {
-            // Whoever does not read it has the exit code.
+            // If standard output is closed, the exit code is the result.
             let _ = writeln!(std::io::stdout(), "{}", whole(&question, &summary));
             ExitCode::SUCCESS
         }
@@ -115,11 +114,11 @@ fn whole(question: &Question, summary: &Summary) -> String {
     text
 }
 
-/// A file's name may hold anything, even what a terminal would obey.
+/// Returns the name of a file without characters that control a terminal.
 fn shown(name: &str) -> String {
     let mut text = String::new();
     for character in name.chars() {
-        // Without the two that `escape_debug` escapes for a quotation's sake.
+        // `escape_debug` escapes these for use within quotes.
         match character {
             '\'' | '"' | '\\' => text.push(character),
             _ => text.extend(character.escape_debug()),

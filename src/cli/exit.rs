@@ -1,8 +1,6 @@
-//! How a command ends: its last message and its exit code.
+//! The last message of a command, and its exit code.
 
 use std::{io::Write as _, process::ExitCode};
-
-use crate::telemetry;
 
 /// Writes a line to standard error. A failure is ignored, since no other output is left.
 pub fn print_error(text: &str) {
@@ -13,10 +11,4 @@ pub fn print_error(text: &str) {
 pub fn fail(text: &str, code: u8) -> ExitCode {
     print_error(text.trim_end());
     ExitCode::from(code)
-}
-
-/// Logs an error, once logging has started, and returns the exit code 1.
-pub fn fatal(error: &str) -> ExitCode {
-    telemetry::fatal(error);
-    ExitCode::FAILURE
 }

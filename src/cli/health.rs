@@ -1,4 +1,4 @@
-//! `useradmin health`: asks a server for its health, as a container's health check does.
+//! `useradmin health`: checks the health of a server, such as for the health check of a container.
 
 use std::{error::Error, iter, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
@@ -32,7 +32,7 @@ pub struct Health {
     /// For a server with TLS: its authority, or its own certificate, in PEM.
     #[arg(long, env = "USERADMIN_HEALTH_CA_FILE")]
     ca_file: Option<PathBuf>,
-    /// The name in the server's certificate, where it is not the host of --addr.
+    /// The name in the server's certificate, if it is not the host of --addr.
     #[arg(long, env = "USERADMIN_HEALTH_SERVER_NAME", requires = "ca_file")]
     server_name: Option<String>,
 }
@@ -45,7 +45,7 @@ fn host_and_port(text: &str) -> Result<String, String> {
         .ok_or_else(|| "want HOST:PORT, such as 127.0.0.1:50051".to_owned())
 }
 
-/// 0 when the server serves, else 1.
+/// Returns exit code 0 if the server serves, 1 otherwise.
 pub async fn run(arguments: Health) -> ExitCode {
     let address = arguments.addr.clone();
     match timeout(TIMEOUT, check(arguments)).await {
@@ -61,7 +61,7 @@ async fn check(arguments: Health) -> Result<ServingStatus, String> {
     let mut client = HealthClient::new(connect(arguments).await?);
     match client.check(HealthCheckRequest::default()).await {
         Ok(answer) => Ok(answer.into_inner().status()),
-        // The service answers, but has no such thing.
+        // The server responds, but has no health service.
         Err(status) if status.code() == Code::Unimplemented => Err("no health service".to_owned()),
         Err(_) if plaintext => {
             Err("no answer in plaintext; a server with TLS needs --ca-file".to_owned())
@@ -91,17 +91,17 @@ async fn connect(arguments: Health) -> Result<Channel, String> {
     connected.map_err(|error| causes(&error))
 }
 
-/// The error's causes, each once: its own text only says "transport error", and some repeat what they are caused by.
+/// Returns the causes of an error, whose own text is only "transport error". Causes that repeat others are omitted.
 fn causes(error: &dyn Error) -> String {
     let causes = iter::successors(error.source(), |cause| (*cause).source());
-    let mut told: Vec<String> = Vec::new();
+    let mut texts: Vec<String> = Vec::new();
     for cause in causes.map(ToString::to_string) {
-        if !told.iter().any(|before| before.contains(&cause)) {
-            told.push(cause);
+        if !texts.iter().any(|before| before.contains(&cause)) {
+            texts.push(cause);
         }
     }
-    let text = told.join(": ");
-    // What TLS says of an answer that is none of TLS.
+    let text = texts.join(": ");
+    // The error of TLS for a response in plaintext.
     if text.contains("InvalidContentType") {
         return "no TLS is spoken there; a server without it needs no --ca-file".to_owned();
     }

@@ -1,9 +1,8 @@
-//! `serve --sandbox`: both upstreams in this process, and the configuration that goes with them.
+//! `serve --sandbox`: simulates both upstreams in this process, with a configuration for them.
 
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::ExitCode,
     sync::mpsc,
     thread,
     time::Duration,
@@ -14,7 +13,7 @@ use jsonwebtoken::Algorithm;
 use url::Url;
 
 use super::{
-    exit::{fatal, print_error},
+    exit::print_error,
     run::{self, ANNOUNCE_TIMEOUT, DEFAULT_ADDRESS},
 };
 use crate::{
@@ -42,10 +41,10 @@ pub struct Arguments {
     /// Simulate both upstreams in this process; needs no file and no credentials.
     #[arg(long)]
     sandbox: bool,
-    /// Where the sandbox serves gRPC, such as 127.0.0.1:0 for any free port.
+    /// Address for gRPC, such as 127.0.0.1:0 for any free port.
     #[arg(long, value_name = "IP:PORT", requires = "sandbox", default_value = DEFAULT_ADDRESS)]
     listen: SocketAddr,
-    /// Where the sandbox serves `/livez`, `/readyz` and `/metrics`; nowhere without it.
+    /// Address for `/livez`, `/readyz` and `/metrics`, which are not served without it.
     #[arg(
         long,
         value_name = "IP:PORT",
@@ -53,8 +52,8 @@ pub struct Arguments {
         conflicts_with = "config"
     )]
     admin_listen: Option<SocketAddr>,
-    /// Serve the sandbox over TLS and ask callers for a client certificate or a token. This folder gets, anew at each
-    /// start: ca.pem, client.pem and client.key, token, and the server's own files.
+    /// Serve over TLS and require a client certificate or a token. At each start, the sandbox writes to this folder: ca.pem,
+    /// client.pem, client.key, token, and the files of the server.
     #[arg(
         long,
         value_name = "FOLDER",
@@ -64,26 +63,16 @@ pub struct Arguments {
     secure: Option<PathBuf>,
 }
 
-/// Serves it.
-pub async fn run(arguments: Arguments) -> ExitCode {
-    let sandbox = match Sandbox::start().await {
-        Ok(sandbox) => sandbox,
-        Err(error) => return fatal(&format!("the sandbox cannot start: {error}")),
-    };
-    let mut config = match sandbox_config(&sandbox, arguments.listen) {
-        Ok(config) => config,
-        Err(error) => return fatal(&error),
-    };
+/// Runs a server with the sandbox.
+pub async fn run(arguments: Arguments) -> Result<(), String> {
+    let sandbox = Sandbox::start().await;
+    let sandbox = sandbox.map_err(|error| format!("the sandbox cannot start: {error}"))?;
+    let mut config = sandbox_config(&sandbox, arguments.listen)?;
     config.server.admin_listen = arguments.admin_listen;
     config.server.admin_named = true;
-    let secured = arguments
-        .secure
-        .as_deref()
-        .map(|folder| secure(&mut config, folder));
-    let identities = match secured.transpose() {
-        Ok(identities) => identities,
-        Err(error) => return fatal(&format!("--secure: {error}")),
-    };
+    let folder = arguments.secure.as_deref();
+    let identities = folder.map(|folder| secure(&mut config, folder)).transpose();
+    let identities = identities.map_err(|error| format!("--secure: {error}"))?;
     let guide = |server: &Server, listen| {
         print(sandbox.guide(&Served {
             listen,
@@ -94,7 +83,7 @@ pub async fn run(arguments: Arguments) -> ExitCode {
     run::run(config, guide).await
 }
 
-/// TLS, and identities in place of `anonymous`.
+/// Enables TLS, and replaces `anonymous` by callers with identities.
 fn secure(config: &mut Config, folder: &Path) -> std::io::Result<Identities> {
     let files = Identities::create(folder)?;
     config.server.tls = Some(TlsFiles {
@@ -108,37 +97,35 @@ fn secure(config: &mut Config, folder: &Path) -> std::io::Result<Identities> {
         algorithms: vec![Algorithm::ES256],
         jwks: Jwks::File(files.key_set.clone()),
     }];
-    let by_certificate = Caller {
-        identity: Identity::Certificate(SPIFFE_ID.to_owned()),
-        allow: everything(),
-        deletes_per_minute: None,
+    let token = Identity::Token {
+        issuer: ISSUER.to_owned(),
+        subject: SUBJECT.to_owned(),
     };
-    let by_token = Caller {
-        identity: Identity::Token {
-            issuer: ISSUER.to_owned(),
-            subject: SUBJECT.to_owned(),
-        },
-        allow: everything(),
-        deletes_per_minute: Some(TOKEN_QUOTA),
-    };
-    config.callers = vec![by_certificate, by_token];
+    config.callers = vec![
+        caller(Identity::Certificate(SPIFFE_ID.to_owned()), None),
+        caller(token, Some(TOKEN_QUOTA)),
+    ];
     Ok(files)
 }
 
-fn everything() -> Vec<Allow> {
+/// Returns a caller that may delete every user.
+fn caller(identity: Identity, deletes_per_minute: Option<u32>) -> Caller {
     let allow = proto::rpcs().map(|rpc| Allow {
         rpc,
         targets: vec![Pattern::exact("*")],
         pools: None,
     });
-    allow.collect()
+    Caller {
+        identity,
+        allow: allow.collect(),
+        deletes_per_minute,
+    }
 }
 
-/// The configuration that goes with a sandbox: the alias `sandbox` on both upstreams, and `anonymous` may
-/// do everything.
+/// Returns the configuration for a sandbox: the alias `sandbox` for both upstreams, and all permissions for `anonymous`.
 pub fn sandbox_config(sandbox: &Sandbox, listen: SocketAddr) -> Result<Config, String> {
     let url = |text: &str| Url::parse(text).map_err(|error| error.to_string());
-    let memory = |text: &str| SecretSource::Memory(Secret::new(text.to_owned()));
+    let memory = |text: &str| SecretSource::memory(Secret::new(text.to_owned()));
     let known = sandbox.credentials();
     let account = BatchAccount {
         credential: Credential::Entra(Entra {
@@ -168,11 +155,7 @@ pub fn sandbox_config(sandbox: &Sandbox, listen: SocketAddr) -> Result<Config, S
     config.targets.batch_accounts.extend([account]);
     let hmc = target(url(sandbox.hmc_url())?, hmc);
     config.targets.hmcs.extend([hmc]);
-    config.callers = vec![Caller {
-        identity: Identity::Anonymous,
-        allow: everything(),
-        deletes_per_minute: None,
-    }];
+    config.callers = vec![caller(Identity::Anonymous, None)];
     Ok(config)
 }
 

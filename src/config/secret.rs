@@ -1,4 +1,4 @@
-//! Secrets: read from files, held in a type that cannot be printed.
+//! Secrets, which are read from files and cannot be printed.
 
 use std::{
     io,
@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use super::files;
 
-/// Fails to compile when one of these types can be printed: for one that can, `_` below has two meanings.
+/// Fails to compile if one of these types implements `Debug` or `Display`: then `_` below is ambiguous.
 macro_rules! unprintable {
     ($($secret:ty),+) => {
         const _: fn() = || {
@@ -31,108 +31,90 @@ pub(crate) use unprintable;
 
 unprintable!(Secret, SecretSource);
 
-/// A secret text. It has no `Debug` and no `Display`, and is wiped when it is dropped; what is made of it for the
-/// wire is not.
+/// A secret text. It has no `Debug` and no `Display`, and its memory is cleared when it is dropped. Copies that are sent are
+/// not cleared.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Arc<Zeroizing<String>>);
 
 impl Secret {
-    /// Takes up a secret.
-    #[must_use]
     pub fn new(text: String) -> Self {
         Self(Arc::new(Zeroizing::new(text)))
     }
 
-    /// The secret itself. Hand it to the wire only.
-    #[must_use]
+    /// Returns the text, which must only be sent to the upstream.
     pub fn expose(&self) -> &str {
         &self.0
     }
 }
 
-/// Where a secret comes from.
-#[derive(Clone)]
-pub enum SecretSource {
-    /// A file, read again each time the secret is needed.
-    File(Arc<SecretFile>),
-    /// Made in this process: the sandbox's. No configuration file leads here.
-    Memory(Secret),
-}
-
-/// What a secret must look like.
+/// Format of a secret.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Form {
-    /// Any text.
     Text,
-    /// Bytes in base64.
     Base64,
 }
 
-/// A file that holds a secret, and the last good content of it.
-pub struct SecretFile {
-    path: PathBuf,
+/// The source of a secret: a file, which is read again each time the secret is needed, or the memory of the sandbox.
+#[derive(Clone)]
+pub struct SecretSource(Arc<Inner>);
+
+struct Inner {
+    path: Option<PathBuf>,
     form: Form,
+    /// The last valid content.
     last: Mutex<Option<Secret>>,
 }
 
 impl SecretSource {
-    /// A file that is named in the configuration.
-    #[must_use]
     pub fn file(path: PathBuf, form: Form) -> Self {
-        Self::File(Arc::new(SecretFile {
-            path,
+        Self(Arc::new(Inner {
+            path: Some(path),
             form,
             last: Mutex::default(),
         }))
     }
 
-    /// Reads the secret; the line end of a file is not part of it. While the file cannot be used, it is the last
-    /// one that could.
+    pub fn memory(secret: Secret) -> Self {
+        Self(Arc::new(Inner {
+            path: None,
+            form: Form::Text,
+            last: Mutex::new(Some(secret)),
+        }))
+    }
+
+    /// Reads the secret, without the line end of the file. If the file cannot be used, returns the last valid secret.
     pub fn read(&self) -> io::Result<Secret> {
-        match self {
-            Self::Memory(secret) => Ok(secret.clone()),
-            Self::File(file) => file.read().or_else(|error| {
-                let last = crate::lock(&file.last).clone();
-                last.ok_or(error)
-            }),
-        }
+        let Some(path) = &self.0.path else {
+            return self.known().ok_or_else(|| io::Error::other("no secret"));
+        };
+        self.read_file(path)
+            .or_else(|error| self.known().ok_or(error))
     }
 
-    /// The secret that was read last, without reading it again.
-    #[must_use]
+    /// Returns the secret that was read last, without reading it again.
     pub fn known(&self) -> Option<Secret> {
-        match self {
-            Self::Memory(secret) => Some(secret.clone()),
-            Self::File(file) => crate::lock(&file.last).clone(),
-        }
+        crate::lock(&self.0.last).clone()
     }
 
-    /// Can the file be used as it is now?
+    /// Reads the file, and returns an error if it cannot be used.
     pub fn check(&self) -> io::Result<()> {
-        match self {
-            Self::Memory(_) => Ok(()),
-            Self::File(file) => file.read().map(|_| ()),
+        match &self.0.path {
+            Some(path) => self.read_file(path).map(drop),
+            None => Ok(()),
         }
     }
 
-    /// The file, if it is one.
-    #[must_use]
     pub fn path(&self) -> Option<&Path> {
-        match self {
-            Self::Memory(_) => None,
-            Self::File(file) => Some(&file.path),
-        }
+        self.0.path.as_deref()
     }
-}
 
-impl SecretFile {
-    fn read(&self) -> io::Result<Secret> {
-        let text = files::read_secret(&self.path)?;
-        if self.form == Form::Base64 && BASE64_STANDARD.decode(text.trim()).is_err() {
+    fn read_file(&self, path: &Path) -> io::Result<Secret> {
+        let text = files::read_secret(path)?;
+        if self.0.form == Form::Base64 && BASE64_STANDARD.decode(text.trim()).is_err() {
             return Err(io::Error::other("the file does not hold base64"));
         }
         let secret = Secret(Arc::new(text));
-        *crate::lock(&self.last) = Some(secret.clone());
+        *crate::lock(&self.0.last) = Some(secret.clone());
         Ok(secret)
     }
 }
