@@ -1,4 +1,4 @@
-//! Checks public keys as ring checks them when it verifies a signature. ring itself reports no cause.
+//! Checks public keys like ring does when it verifies a signature, but reports the cause.
 
 use num_bigint::BigUint;
 use ring::{
@@ -6,7 +6,7 @@ use ring::{
     rand::SystemRandom,
 };
 
-/// What ring's `RSA_PKCS1_2048_8192_*` and `RSA_PSS_2048_8192_*` accept; it rounds the size up to whole bytes.
+/// Sizes that ring's `RSA_PKCS1_2048_8192_*` and `RSA_PSS_2048_8192_*` accept; ring rounds the size up to whole bytes.
 const MODULUS_BITS: std::ops::RangeInclusive<u64> = 2_041..=8_192;
 /// The largest exponent that ring accepts.
 const MAX_EXPONENT: u64 = (1 << 33) - 1;
@@ -14,7 +14,6 @@ const MAX_EXPONENT: u64 = (1 << 33) - 1;
 pub const ED25519_BYTES: usize = 32;
 
 /// Returns why an RSA key with these numbers in big-endian order cannot verify signatures.
-#[must_use]
 pub fn rsa_fault(modulus: &[u8], exponent: &[u8]) -> Option<String> {
     let modulus = BigUint::from_bytes_be(modulus);
     let bits = modulus.bits();
@@ -34,9 +33,8 @@ pub fn rsa_fault(modulus: &[u8], exponent: &[u8]) -> Option<String> {
     None
 }
 
-/// Whether ring takes the point as a public key. It checks that for an agreement as it does for a signature, but reports
-/// the cause only here.
-#[must_use]
+/// Returns whether ring accepts the point as a public key. The check is the same for key agreement, which reports it, as for
+/// signatures.
 pub fn is_on_curve(curve: &'static agreement::Algorithm, point: &[u8]) -> bool {
     EphemeralPrivateKey::generate(curve, &SystemRandom::new())
         .and_then(|own| {
@@ -46,16 +44,15 @@ pub fn is_on_curve(curve: &'static agreement::Algorithm, point: &[u8]) -> bool {
         .is_ok()
 }
 
-/// Whether the bytes encode a point of edwards25519 (RFC 8032, section 5.1.3). ring has no function for it.
-#[must_use]
+/// Returns whether the bytes encode a point of edwards25519 (RFC 8032, section 5.1.3). ring has no function for it.
 pub fn is_edwards_point(mut encoded: [u8; ED25519_BYTES]) -> bool {
     // The highest bit is the sign of x.
     encoded[ED25519_BYTES - 1] &= 0x7F;
     let y = BigUint::from_bytes_le(&encoded);
     let prime = (BigUint::from(1_u8) << 255) - 19_u8;
     let square = &y * &y % &prime;
-    // There is an x if (y² - 1) / (d y² + 1) is a square, with d = -121665/121666. Products with the denominators in
-    // place of divisions change a quotient by squares only.
+    // There is an x if (y² - 1) / (d y² + 1) is a square, with d = -121665/121666. Multiplying by the denominators instead
+    // of dividing changes the quotient by squares only.
     let numerator = &square + &prime - 1_u8;
     let denominator = 121_666_u32 + (&prime - 121_665_u32) * square;
     let product: BigUint = numerator * denominator * 121_666_u32;

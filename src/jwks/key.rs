@@ -1,4 +1,4 @@
-//! One JSON Web Key (RFC 7517): made ready for ring, and checked as ring checks it when it verifies a signature.
+//! A JSON Web Key (RFC 7517), converted to the form that ring takes, and checked like ring does when it verifies a signature.
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, DecodingKey};
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::public_keys::{ED25519_BYTES, is_edwards_point, is_on_curve, rsa_fault};
 
-/// The algorithms that a configuration can name: none with a shared secret, and not `none`.
+/// Algorithms that a configuration can name. Those with a shared secret, and `none`, are excluded.
 pub const ALGORITHMS: [(&str, Algorithm); 9] = [
     ("RS256", Algorithm::RS256),
     ("RS384", Algorithm::RS384),
@@ -37,13 +37,12 @@ const RSA: &[Algorithm] = &[
 pub struct Key {
     /// `kid`
     pub id: Option<String>,
-    /// The algorithms that it is for; at least one.
+    /// At least one.
     pub algorithms: Vec<Algorithm>,
-    /// In the form that ring takes.
     pub public: DecodingKey,
 }
 
-/// The members of a public key that matter. All are optional here, so that the message can name a missing one.
+/// The members of a public key that are used. All are optional, so that the message can name a missing one.
 #[derive(Deserialize)]
 struct Members {
     kty: Option<String>,
@@ -60,7 +59,7 @@ struct Members {
 }
 
 impl Key {
-    /// Reads a key. The error is the cause why it cannot verify a signature.
+    /// Reads a key. The error is the reason why it cannot verify a signature.
     pub fn parse(value: &Value) -> Result<Self, String> {
         let members = Members::deserialize(value).map_err(|_| "a member has the wrong type")?;
         if let Some(usage) = members.usage.as_deref()
@@ -152,7 +151,7 @@ fn unsupported_curve(curve: Option<&str>) -> String {
     }
 }
 
-/// Returns the bytes of a member. Padding and the usual alphabet of base64 are against RFC 7515, but not ambiguous.
+/// Returns the bytes of a member. Padding and the standard alphabet of base64 violate RFC 7515, but are unambiguous.
 fn bytes(name: &str, text: Option<&str>) -> Result<Vec<u8>, String> {
     let text = text.ok_or_else(|| format!("`{name}` is missing"))?;
     let text = text.trim_end_matches('=').replace('+', "-");
@@ -160,7 +159,7 @@ fn bytes(name: &str, text: Option<&str>) -> Result<Vec<u8>, String> {
     bytes.map_err(|_| format!("its `{name}` is not base64url"))
 }
 
-/// Returns the bytes of a number without leading zeros, which some issuers add or leave out against RFC 7518, sections
+/// Returns the bytes of a number without leading zeros, which some issuers add or omit in violation of RFC 7518, sections
 /// 6.2.1.2 and 6.3.1.
 fn number(name: &str, text: Option<&str>) -> Result<Vec<u8>, String> {
     let mut bytes = bytes(name, text)?;

@@ -1,4 +1,4 @@
-//! JSON Web Key Sets (RFC 7517): reads one, and finds the keys that may have signed a token.
+//! Reads JSON Web Key Sets (RFC 7517) and finds the keys that may have signed a token.
 
 mod key;
 
@@ -15,7 +15,7 @@ const MAX_NAMED: usize = 10;
 #[derive(Default)]
 pub struct KeySet {
     keys: Vec<Key>,
-    /// The names of keys that cannot verify a signature, each with its cause.
+    /// Keys that cannot verify a signature: name and cause.
     left_out: Vec<String>,
 }
 
@@ -63,20 +63,21 @@ impl KeySet {
         (!named.is_empty()).then(|| named.join("; ") + &more)
     }
 
-    /// Whether no key can verify a signature.
+    /// Returns whether no key can verify a signature.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
     }
 
-    /// Whether a key can verify signatures of one of these algorithms.
+    /// Returns whether a key can verify signatures of one of these algorithms.
     #[must_use]
     pub fn serves(&self, algorithms: &[Algorithm]) -> bool {
         let mut served = self.keys.iter().flat_map(|key| &key.algorithms);
         served.any(|algorithm| algorithms.contains(algorithm))
     }
 
-    /// The keys that may have signed a token with this header: those with its key ID, or else those without any.
+    /// Returns the keys that may have signed a token with this header: those with its key ID, or those without an ID if there
+    /// are none.
     pub fn find<'a>(
         &'a self,
         id: Option<&'a str>,
@@ -91,7 +92,7 @@ impl KeySet {
         self.keys.iter().filter(fitting).map(|key| &key.public)
     }
 
-    /// Is there a key with this ID?
+    /// Returns whether there is a key with this ID.
     #[must_use]
     pub fn knows(&self, id: Option<&str>) -> bool {
         let mut ids = self.keys.iter().map(|key| key.id.as_deref());
