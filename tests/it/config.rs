@@ -171,19 +171,24 @@ fn walk(section: &str, table: &toml::Table, found: &mut Vec<(String, String)>) {
 }
 
 #[test]
-fn the_readmes_examples_are_sound() {
+fn examples_of_the_documents_are_valid() {
     let folder = Folder::new();
-    let blocks = include_str!("../../README.md").split("```toml\n").skip(1);
-    let blocks: Vec<_> = blocks
-        .map(|block| block.split("```").next().unwrap())
-        .collect();
-    let [batch, key, hmc, callers, container] = blocks.as_slice() else {
-        panic!("{} blocks", blocks.len());
+    let blocks = |document: &'static str| {
+        let blocks = document.split("```toml\n").skip(1);
+        let blocks = blocks.map(|block| block.split("```").next().unwrap());
+        blocks.collect::<Vec<_>>()
     };
-    // Who calls goes with any target, and the container's part with both.
+    let readme = blocks(include_str!("../../README.md"));
+    let deployment = blocks(include_str!("../../docs/deployment.md"));
+    let ([readme], [batch, key, hmc, callers, container]) =
+        (readme.as_slice(), deployment.as_slice())
+    else {
+        panic!("{} and {} blocks", readme.len(), deployment.len());
+    };
+    // Callers need a target, and the section for containers needs both.
     let served = format!("{batch}{callers}");
     let in_a_container = format!("{served}{container}");
-    for text in [batch, key, hmc, served.as_str(), &in_a_container] {
+    for text in [readme, batch, key, hmc, served.as_str(), &in_a_container] {
         assert_eq!(folder.faults(text), [""; 0], "{text}");
     }
 }

@@ -10,6 +10,7 @@
 mod audit;
 mod configuration;
 mod errors;
+mod links;
 mod operations;
 mod releases;
 mod reliability;

@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 const CHANGELOG: &str = include_str!("../../../CHANGELOG.md");
 const OVERLAY: &str =
     include_str!("../../../deploy/kubernetes/overlays/example/kustomization.yaml");
-const README: &str = include_str!("../../../README.md");
+const DEPLOYMENT: &str = include_str!("../../../docs/deployment.md");
 const RELEASED: &str = include_str!("../../released/README.md");
 
 /// The sections of the changelog, the newest first.
@@ -33,7 +33,7 @@ fn the_version_is_the_one_that_was_released_last() {
     assert!(RELEASED.contains(&format!("Version {version}.")));
     let line = format!("newTag: {version}");
     assert!(OVERLAY.lines().any(|found| found.trim() == line));
-    assert!(README.contains(&format!("--build-arg VERSION={version} ")));
+    assert!(DEPLOYMENT.contains(&format!("--build-arg VERSION={version} ")));
 }
 
 /// What is compared with is all of the API: a file that is missing there could be broken without a word.

@@ -127,23 +127,15 @@ fn sources(folder: &Path) -> String {
 }
 
 #[test]
-fn links_lead_somewhere_and_lines_fit() {
-    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+fn links_to_its_sections_lead_somewhere_and_lines_fit() {
     let anchors: BTreeSet<_> = DOCUMENT
         .lines()
         .filter_map(|line| line.strip_prefix("## "))
         .map(|heading| heading.to_lowercase().replace(',', "").replace(' ', "-"))
         .collect();
-    for link in DOCUMENT.split("](").skip(1) {
-        let target = link.split(')').next().unwrap();
-        match target.strip_prefix('#') {
-            Some(anchor) => assert!(anchors.contains(anchor), "{target}"),
-            None if target.starts_with("https://") => {}
-            None => {
-                let file = target.split('#').next().unwrap();
-                assert!(docs.join(file).exists(), "{target}");
-            }
-        }
+    for link in DOCUMENT.split("](#").skip(1) {
+        let anchor = link.split(')').next().unwrap();
+        assert!(anchors.contains(anchor), "{anchor}");
     }
     let mut block = "";
     for line in DOCUMENT.lines() {
