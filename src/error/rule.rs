@@ -140,8 +140,8 @@ pub const fn only(status: u16) -> RangeInclusive<u16> {
     status..=status
 }
 
-/// Creates the table of a platform. The rows `before` precede those of HTTP, for responses whose body decides although
-/// HTTP defines their status. The rows `documents` are those of the platform's error documents. Documents
+/// Creates the table of a platform. The rows `before` precede those of HTTP, except for 429, which means the same whatever
+/// the body. They are for responses whose body decides although HTTP defines their status. The rows `documents` are those of the platform's error documents. Documents
 /// that no row names are decided by their status.
 macro_rules! rules {
     (before: [$($before:expr),* $(,)?], documents: [$($row:expr),* $(,)?] $(,)?) => {{
@@ -150,10 +150,10 @@ macro_rules! rules {
             proto::ErrorReason as R,
         };
         &[
+            any(429, R::UpstreamThrottled, "HTTP").backoff(),
             $($before,)*
             any(401, R::UpstreamCredentialsRejected, "HTTP").renew(),
             any(408, R::UpstreamUnavailable, "HTTP").backoff().unknown(),
-            any(429, R::UpstreamThrottled, "HTTP").backoff(),
             any(501, R::UpstreamRejectedRequest, "HTTP").down(),
             any(503, R::UpstreamUnavailable, "HTTP").backoff().down(),
             any(505, R::UpstreamRejectedRequest, "HTTP").down(),

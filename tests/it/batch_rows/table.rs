@@ -132,6 +132,7 @@ pub const CODES: &[Row] = &[
     row(500, "InternalError", "The server encountered an internal error. Please retry the request.", &[], Unavailable, "UPSTREAM_UNAVAILABLE").attempts(3).unknown().retry(5),
     row(500, "OperationTimedOut", "The operation could not be completed within the permitted time.", &[], DeadlineExceeded, "UPSTREAM_TIMED_OUT").attempts(3).unknown().retry(5),
     row(408, "OperationTimedOut", "The operation could not be completed within the permitted time.", &[], DeadlineExceeded, "UPSTREAM_TIMED_OUT").attempts(3).unknown().retry(5),
+    row(429, "OperationTimedOut", "The operation could not be completed within the permitted time.", &[], ResourceExhausted, "UPSTREAM_THROTTLED").attempts(3).retry(5),
 ];
 
 /// What nobody documents goes by its status.
