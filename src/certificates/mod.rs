@@ -79,20 +79,21 @@ impl Authorities {
         let mut sorted = Self::default();
         let mut subjects = Vec::new();
         for der in certificates {
-            // The parser refuses some certificates that webpki accepts.
-            let parsed = parse_x509_certificate(der).ok();
-            let subject = parsed.as_ref().map(|(_, parsed)| parsed.subject());
-            let raw = subject.map(|subject| subject.as_raw().to_vec());
-            let fault = parsed.as_ref().and_then(|(_, parsed)| fault(parsed));
-            if let (Some(subject), Some(fault)) = (subject, fault) {
+            let Ok((_, parsed)) = parse_x509_certificate(der) else {
+                // The parser refuses some certificates that webpki accepts.
+                sorted.usable.push(der.clone());
+                continue;
+            };
+            let subject = parsed.subject().as_raw().to_vec();
+            if let Some(fault) = fault(&parsed) {
                 sorted.unusable.push(Unusable {
-                    subject: raw.unwrap_or_default(),
+                    subject,
                     has_namesake: false,
-                    fault: format!("{}: {fault}", name(subject)),
+                    fault: format!("{}: {fault}", name(parsed.subject())),
                 });
             } else {
                 sorted.usable.push(der.clone());
-                subjects.extend(raw);
+                subjects.push(subject);
             }
         }
         for authority in &mut sorted.unusable {

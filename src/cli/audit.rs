@@ -1,6 +1,10 @@
 //! `audit verify`: checks files of the audit log for changes.
 
-use std::{fmt::Write as _, io::Write as _, path::PathBuf, process::ExitCode};
+use std::{
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::{Args, Subcommand};
 
@@ -73,56 +77,45 @@ pub fn run(command: Audit) -> ExitCode {
     }
     match verified {
         Err(unreadable) => {
-            let file = shown(&unreadable.file.display().to_string());
-            fail(&format!("{file}: {}", unreadable.error), UNREADABLE)
+            let text = format!("{}: {}", shown(unreadable.file), unreadable.error);
+            fail(&text, UNREADABLE)
         }
         Ok(_) if faults > 0 => ExitCode::from(FAULTY),
         Ok(summary) => {
             // If standard output is closed, the exit code is the result.
-            let _ = writeln!(std::io::stdout(), "{}", whole(&question, &summary));
+            let _ = writeln!(std::io::stdout(), "{}", totals(&question.files, &summary));
             ExitCode::SUCCESS
         }
     }
 }
 
 fn line(finding: &Finding<'_>) -> String {
-    let file = shown(&finding.file.display().to_string());
     let note = if finding.note { "note: " } else { "" };
-    format!("{file}:{}: {note}{}", finding.line, finding.text)
+    let (file, line) = (shown(finding.file), finding.line);
+    format!("{file}:{line}: {note}{}", finding.text)
 }
 
-fn whole(question: &Question, summary: &Summary) -> String {
-    let names = question.files.iter();
-    let names: Vec<_> = names
-        .map(|file| shown(&file.display().to_string()))
-        .collect();
-    let Summary {
-        records,
-        first,
-        head,
-        open,
-    } = summary;
-    let mut text = format!("{}: {records} records", names.join(" "));
-    if *records > 0 {
-        // Writing to a string cannot fail.
-        let _ = write!(
-            text,
-            ", seq {first} to {}, {open} open intents, head {head}",
-            head.seq
-        );
+/// Returns the result for files without faults.
+fn totals(files: &[PathBuf], summary: &Summary) -> String {
+    let names: Vec<_> = files.iter().map(|file| shown(file)).collect();
+    let text = format!("{}: {} records", names.join(" "), summary.records);
+    if summary.records == 0 {
+        return text;
     }
-    text
+    let Summary {
+        first, head, open, ..
+    } = summary;
+    let last = head.seq;
+    format!("{text}, seq {first} to {last}, {open} open intents, head {head}")
 }
 
 /// Returns the name of a file without characters that control a terminal.
-fn shown(name: &str) -> String {
-    let mut text = String::new();
-    for character in name.chars() {
+fn shown(file: &Path) -> String {
+    let name = file.display().to_string();
+    let shown = name.chars().map(|character| match character {
         // `escape_debug` escapes these for use within quotes.
-        match character {
-            '\'' | '"' | '\\' => text.push(character),
-            _ => text.extend(character.escape_debug()),
-        }
-    }
-    text
+        '\'' | '"' | '\\' => character.to_string(),
+        _ => character.escape_debug().to_string(),
+    });
+    shown.collect()
 }

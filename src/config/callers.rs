@@ -1,5 +1,7 @@
 //! `[[callers]]`.
 
+use toml::Spanned;
+
 use super::{
     reader::Reader,
     table::{Kind, table},
@@ -45,7 +47,7 @@ table! {
 fn identity() -> Kind<Identity> {
     let text = text().check(|text| check_characters(text));
     text.then(|reader, key, text| {
-        let identity = reader.identity(&text);
+        let identity = parse_identity(reader, &text);
         let checked = match &identity {
             Identity::Certificate(name) => urls::check_certificate_name(name),
             Identity::Token { subject, .. } => urls::check_template(subject),
@@ -56,6 +58,12 @@ fn identity() -> Kind<Identity> {
         }
         Some(identity)
     })
+}
+
+/// Returns the caller that a text names, which depends on the issuers of tokens in the file.
+pub fn parse_identity(reader: &Reader<'_>, text: &str) -> Identity {
+    let issuers = reader.texts_in_list("jwt_issuers", "issuer");
+    Identity::parse(text, issuers.map(Spanned::into_inner))
 }
 
 fn check_characters(text: &str) -> Result<(), &'static str> {

@@ -75,7 +75,7 @@ table! {
 /// Reads and checks a file.
 pub fn load(path: &Path) -> Result<Config, Diagnostics> {
     let fingerprint = FileFingerprint::of(path);
-    let mut config = parse(path, &text(path, files::read_text)?)?;
+    let mut config = parse(path, &read_source(path, files::read_text)?)?;
     let fingerprints = &mut config.source.fingerprints;
     fingerprints.insert(path.to_owned(), fingerprint);
     Ok(config)
@@ -84,17 +84,17 @@ pub fn load(path: &Path) -> Result<Config, Diagnostics> {
 /// Reads a file that has changed under a running server. Secrets, key sets and certificates of the server are reloaded
 /// separately: an error in one of them does not prevent the use of the rest.
 pub fn load_again(path: &Path) -> Result<Config, Diagnostics> {
-    let (config, diagnostics) = read(path, &text(path, files::read_text)?);
+    let (config, diagnostics) = read(path, &read_source(path, files::read_text)?);
     let config = config.filter(|_| !diagnostics.reject_reload());
     config.ok_or(diagnostics)
 }
 
 /// Checks a file, which may be a pipe and is therefore read only once.
 pub fn check_file(path: &Path) -> Result<Config, Diagnostics> {
-    parse(path, &text(path, files::read_piped_text)?)
+    parse(path, &read_source(path, files::read_piped_text)?)
 }
 
-fn text(
+fn read_source(
     path: &Path,
     read: fn(&Path) -> io::Result<Zeroizing<String>>,
 ) -> Result<Zeroizing<String>, Diagnostics> {
@@ -153,7 +153,7 @@ fn check(config: &Config, reader: &Reader<'_>) {
         issuer,
         "this issuer is listed twice",
     );
-    let caller = |text: &str| reader.identity(text).to_string();
+    let caller = |text: &str| callers::parse_identity(reader, text).to_string();
     let error = "this caller is listed twice; put all that it may do into one `allow`";
     check_unique(reader, "callers", "identity", caller, error);
     if config.targets.max_in_flight().is_empty() && !reader.has_errors() {

@@ -17,7 +17,6 @@ use super::{
     schema::{self, Key},
     source::Source,
 };
-use crate::identity::Identity;
 
 /// State that the readers of all tables of a file share.
 pub struct Context<'a> {
@@ -119,12 +118,6 @@ impl<'a> Reader<'a> {
             let value = item.get_ref().as_table()?.get(key)?;
             Some(Spanned::new(value.span(), value.get_ref().as_str()?))
         })
-    }
-
-    /// Returns the caller that a text names, which depends on the issuers of tokens in the file.
-    pub fn identity(&self, text: &str) -> Identity {
-        let issuers = self.texts_in_list("jwt_issuers", "issuer");
-        Identity::parse(text, issuers.map(Spanned::into_inner))
     }
 
     /// Returns whether an error was reported in any table.

@@ -66,7 +66,8 @@ struct Inner {
 }
 
 impl SecretSource {
-    pub fn file(path: PathBuf, form: Form) -> Self {
+    /// Creates the source of a key of the configuration. Only the reader of such keys calls it, and registers the file.
+    pub(super) fn file(path: PathBuf, form: Form) -> Self {
         Self(Arc::new(Inner {
             path: Some(path),
             form,
