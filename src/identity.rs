@@ -1,21 +1,20 @@
-//! Who calls, as a verified name. Names of different kinds are different identities, even when their texts are
-//! the same: a certificate's name is never taken for a token's subject.
+//! The verified identity of a caller. Names of different kinds are different identities, even if their texts are equal: the
+//! name in a certificate is never taken for the subject of a token.
 
 use std::fmt;
 
 use crate::names;
 
-/// The longest identity: as much as the log and the audit log show of any text, so that they show all of it.
+/// Maximum length of an identity. The log and the audit log truncate texts at this length, so they show all of it.
 pub const MAX_BYTES: usize = 256;
 
-/// Between issuer and subject. An issuer is a URL without a fragment (RFC 8414, section 2), so there is one way to
-/// read the text.
+/// Separates issuer and subject. An issuer is a URL without a fragment (RFC 8414, section 2), so the text is unambiguous.
 pub const SUBJECT_MARK: char = '#';
 
 /// A verified caller.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Identity {
-    /// Nobody is asked for an identity: the connection is plaintext, or TLS without client certificates, and no
+    /// A caller that does not need an identity: the connection is plaintext, or TLS without client certificates, and no
     /// issuer of tokens is configured.
     Anonymous,
     /// A URI or DNS name of a client certificate.
@@ -30,7 +29,7 @@ pub enum Identity {
 }
 
 impl Identity {
-    /// The identity that `[[callers]]` names. A text that starts with a configured issuer and a `#` is a token's.
+    /// Parses an identity of `[[callers]]`. A text that starts with a configured issuer and `#` is the subject of a token.
     pub fn parse<'a>(text: &str, mut issuers: impl Iterator<Item = &'a str>) -> Self {
         if text == "anonymous" {
             return Self::Anonymous;
@@ -49,14 +48,15 @@ impl Identity {
         }
     }
 
-    /// The URI name of a certificate; case matters. One with a `#` could be read as a token's subject.
+    /// Returns the identity of a URI name in a certificate; case matters. A name with `#` could be read as the subject of a
+    /// token.
     #[must_use]
     pub fn uri(name: &str) -> Option<Self> {
         let fits = name.is_ascii() && name.contains(':') && !name.contains(SUBJECT_MARK);
         fits.then(|| Self::Certificate(name.to_owned()))?.fit()
     }
 
-    /// The DNS name of a certificate; case does not matter. It never looks like a URI.
+    /// Returns the identity of a DNS name in a certificate; case does not matter. It never looks like a URI.
     #[must_use]
     pub fn dns(name: &str) -> Option<Self> {
         let fits = names::is_made_of(name, b"._-*");
@@ -64,7 +64,7 @@ impl Identity {
             .fit()
     }
 
-    /// The subject of a token.
+    /// Returns the identity of the subject of a token.
     #[must_use]
     pub fn token(issuer: &str, subject: &str) -> Option<Self> {
         let (issuer, subject) = (issuer.to_owned(), subject.to_owned());
@@ -72,7 +72,7 @@ impl Identity {
         Self::Token { issuer, subject }.fit().filter(|_| named)
     }
 
-    /// Can people read it in a log, and is it nobody else's?
+    /// Returns the identity if it is readable in a log and cannot be mistaken for `anonymous`.
     fn fit(self) -> Option<Self> {
         let name = self.to_string();
         let fits = (1..=MAX_BYTES).contains(&name.len())
@@ -81,7 +81,7 @@ impl Identity {
         fits.then_some(self)
     }
 
-    /// How it was shown: `anonymous`, `certificate` or `token`.
+    /// Returns how the caller was authenticated: `anonymous`, `certificate` or `token`.
     #[must_use]
     pub const fn kind(&self) -> &'static str {
         match self {
@@ -92,7 +92,7 @@ impl Identity {
     }
 }
 
-/// As `[[callers]]` names it.
+/// Formats the identity as in `[[callers]]`.
 impl fmt::Display for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

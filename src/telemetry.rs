@@ -1,5 +1,5 @@
-//! Logs: JSON lines on standard error, `info` unless `RUST_LOG` says otherwise. Once they have begun, nothing else is
-//! written there but the guide of the sandbox, which is for a person at a terminal.
+//! Logs: JSON lines on standard error, at level `info` unless `RUST_LOG` sets another one. After the start of the log,
+//! nothing else is written to standard error, except the guide of the sandbox.
 
 mod http2_refusals;
 mod output;
@@ -9,6 +9,7 @@ use std::{
     sync::OnceLock,
 };
 
+use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::{
     EnvFilter, filter::LevelFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _,
 };
@@ -17,18 +18,15 @@ use self::{
     http2_refusals::Http2Refusals,
     output::{Output, line},
 };
-pub use self::{
-    http2_refusals::ON_REFUSAL,
-    output::{Flush, dropped},
-};
+pub(crate) use self::{http2_refusals::ON_REFUSAL, output::dropped};
 use crate::{
     error::status::{MAX_TEXT_BYTES, cut},
     escape::{escape, is_plain},
 };
 
 const DEFAULT: &str = "info";
-/// h2 warns about frames that peers send at will, such as unexpected answers to pings. The server logs the connections
-/// that end for such a reason itself, and no more than a few of each peer. The Azure library logs its failed requests,
+/// h2 warns about frames that peers can send at any rate, such as unexpected responses to pings. The server itself logs
+/// the connections that end for such a reason, with a limit for each peer. The Azure library logs its failed requests,
 /// which the server logs as `no access token`.
 const QUIET: [&str; 4] = [
     "h2::proto::ping_pong=error",
@@ -39,12 +37,12 @@ const QUIET: [&str; 4] = [
 
 /// Parses levels, or `target=level`, separated by commas. Returns `None` for other texts, which would disable the log.
 fn filter(text: &str) -> Option<EnvFilter> {
-    let level = |text: &str| text.parse::<LevelFilter>().is_ok();
-    let fits = text.split(',').all(|part| match part.rsplit_once('=') {
-        Some((target, wanted)) => !target.is_empty() && level(wanted),
-        None => !part.is_empty() && level(part),
+    let is_level = |text: &str| !text.is_empty() && text.parse::<LevelFilter>().is_ok();
+    let valid = text.split(',').all(|part| match part.rsplit_once('=') {
+        Some((target, level)) => !target.is_empty() && is_level(level),
+        None => is_level(part),
     });
-    fits.then(|| EnvFilter::try_new(text).ok()).flatten()
+    valid.then(|| EnvFilter::try_new(text).ok()).flatten()
 }
 
 /// Set once, by [`start`].
@@ -71,12 +69,12 @@ impl Write for Lines {
     }
 }
 
-/// Starts logging. Panics are logged like everything else, so that every line stays JSON, but without their text, which
-/// may hold anything. The tests check that no library logs a secret at any level.
+/// Starts logging. Panics are logged too, so that every line is JSON, but without their text, which may contain secrets.
+/// The tests check that no library logs a secret at any level.
 ///
 /// Dropping the returned guard writes the queued lines and waits for that at most about one second.
-pub fn start() -> io::Result<Flush> {
-    let (output, flush) = Output::start()?;
+pub fn start() -> io::Result<WorkerGuard> {
+    let (output, guard) = Output::start()?;
     // A second call keeps the first output, as it keeps the first subscriber.
     let _ = OUTPUT.set(output);
     let wanted = std::env::var("RUST_LOG").unwrap_or_default();
@@ -108,11 +106,11 @@ pub fn start() -> io::Result<Flush> {
             tracing::error!(place, "a panic");
         }));
     }
-    Ok(flush)
+    Ok(guard)
 }
 
 /// Logs why the server ends, regardless of `RUST_LOG`.
-pub fn fatal(error: &str) {
+pub(crate) fn fatal(error: &str) {
     let line = line("ERROR", "the server ends", "error", error.into());
     let _ = Lines.write_all(line.as_bytes());
 }
@@ -122,7 +120,7 @@ mod tests {
     use super::filter;
 
     #[test]
-    fn what_is_no_level_is_not_taken_for_a_target() {
+    fn only_levels_are_accepted_without_a_target() {
         for (text, fits) in [
             ("info", true),
             ("WARN", true),

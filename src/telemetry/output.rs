@@ -29,20 +29,11 @@ const QUEUE_LINES: usize = MAX_QUEUED_BYTES / MIN_LINE_BYTES + 1;
 static DROPPED: AtomicU64 = AtomicU64::new(0);
 
 /// Returns the number of log lines that this process has dropped.
-#[must_use]
 pub fn dropped() -> u64 {
     DROPPED.load(Ordering::Relaxed)
 }
 
-/// Guard of the log. When dropped, it writes the queued lines, and waits for that at most about one second.
-#[must_use]
-#[derive(Debug)]
-pub struct Flush {
-    _guard: WorkerGuard,
-}
-
 /// The queue of lines.
-#[derive(Debug)]
 pub struct Output {
     queue: NonBlocking,
     queued_bytes: Arc<AtomicUsize>,
@@ -50,7 +41,7 @@ pub struct Output {
 
 impl Output {
     /// Starts the thread.
-    pub fn start() -> io::Result<(Self, Flush)> {
+    pub fn start() -> io::Result<(Self, WorkerGuard)> {
         let queued_bytes = Arc::new(AtomicUsize::new(0));
         let writer = StandardError {
             queued_bytes: Arc::clone(&queued_bytes),
@@ -71,7 +62,7 @@ impl Output {
             queue,
             queued_bytes,
         };
-        Ok((output, Flush { _guard: guard }))
+        Ok((output, guard))
     }
 
     /// Queues `bytes`, which are written without interruption, or counts them as a dropped line if the queue is full.
