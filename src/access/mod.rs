@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Time limit for waiting for the keys of an issuer.
-const KEYS_PATIENCE: Duration = Duration::from_secs(5);
+const KEYS_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The credentials of a call.
 #[derive(Default)]
@@ -109,13 +109,13 @@ impl Access {
     pub async fn authenticate(
         &self,
         credentials: Credentials,
-        patience: Duration,
+        limit: Duration,
     ) -> Result<Identity, AuthenticationError> {
         if let Some(token) = credentials.token
             && !self.issuers.is_empty()
         {
-            let patience = patience.min(KEYS_PATIENCE);
-            return self.issuers.verify(&token?, patience).await;
+            let limit = limit.min(KEYS_TIMEOUT);
+            return self.issuers.verify(&token?, limit).await;
         }
         if let Some(certificate) = credentials.certificate {
             return self.name(certificate?.as_ref());

@@ -1,5 +1,5 @@
-//! Limit on what refusals write: the first refusals of a peer are logged and recorded one by one, further ones in the
-//! same minute are counted, so that a peer without permissions cannot fill the disk.
+//! Limits the records of refusals: the first refusals of a peer are logged and recorded one by one, further ones in the same
+//! minute are counted, so that a peer without permissions cannot fill the disk.
 
 use std::{
     collections::HashMap,

@@ -6,19 +6,15 @@ use jsonwebtoken::{Algorithm, Header, Validation, decode, errors::ErrorKind};
 use serde::Deserialize;
 
 use super::{super::authentication_error::AuthenticationError, jwks_cache::JwksCache};
-use crate::{
-    config::{Jwks, JwtIssuer},
-    identity::Identity,
-    jwks::KeySet,
-};
+use crate::{config::JwtIssuer, identity::Identity, jwks::KeySet};
 
 /// Permitted difference between clocks.
 const LEEWAY: Duration = Duration::from_mins(1);
 
 pub struct Issuer {
-    settings: JwtIssuer,
+    pub(super) settings: JwtIssuer,
     validations: Vec<(Algorithm, Validation)>,
-    jwks_cache: Arc<JwksCache>,
+    pub(super) jwks_cache: Arc<JwksCache>,
 }
 
 /// Claims of a valid token that the server uses.
@@ -28,7 +24,6 @@ struct Claims {
 }
 
 impl Issuer {
-    /// Creates an issuer with the keys of this cache.
     pub fn new(settings: &JwtIssuer, jwks_cache: Arc<JwksCache>) -> Self {
         let algorithms = settings.algorithms.iter();
         Self {
@@ -40,25 +35,12 @@ impl Issuer {
         }
     }
 
-    pub const fn jwks_cache(&self) -> &Arc<JwksCache> {
-        &self.jwks_cache
-    }
-
-    pub fn name(&self) -> &str {
-        &self.settings.issuer
-    }
-
-    /// Returns whether the keys come from this place, with the same authorities.
-    pub fn reads(&self, jwks: &Jwks) -> bool {
-        self.settings.jwks == *jwks
-    }
-
     /// Verifies a token of this issuer and returns its identity.
     pub async fn verify(
         &self,
         token: &str,
         header: &Header,
-        patience: Duration,
+        limit: Duration,
     ) -> Result<Identity, AuthenticationError> {
         let mut validations = self.validations.iter();
         let (_, validation) = validations
@@ -67,7 +49,7 @@ impl Issuer {
         let check = |keys: &KeySet| checked(token, header, keys, validation);
         let mut subject = self.jwks_cache.keys().and_then(|keys| check(&keys));
         if subject.as_ref().is_err_and(|why| may_be_new(*why, header)) {
-            self.jwks_cache.refresh(patience).await;
+            self.jwks_cache.refresh(limit).await;
             subject = self.jwks_cache.keys().and_then(|keys| check(&keys));
         }
         let subject = subject?;

@@ -115,7 +115,7 @@ impl JwksCache {
     }
 
     /// Waits until a read that starts now or later has completed. The first read starts with the cache.
-    pub async fn refresh(&self, patience: Duration) {
+    pub async fn refresh(&self, limit: Duration) {
         let mut cached = self.cached.clone();
         let read = {
             let now = cached.borrow_and_update();
@@ -129,7 +129,7 @@ impl JwksCache {
             self.refresh_requested.notify_one();
         }
         // After a timeout, the call continues with the keys that are cached.
-        let _timed_out = timeout(patience, cached.wait_for(|now| now.completed >= read)).await;
+        let _timed_out = timeout(limit, cached.wait_for(|now| now.completed >= read)).await;
     }
 }
 

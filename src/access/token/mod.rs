@@ -34,38 +34,33 @@ impl Issuers {
         metrics: &Arc<Metrics>,
     ) -> Result<Self, String> {
         signature_verifier::install();
-        let jwks_cache = |settings: &JwtIssuer| {
-            let before = before.and_then(|before| {
-                let mut before = before.0.iter();
-                before.find(|issuer| issuer.name() == settings.issuer)
-            });
-            match before {
-                Some(before) if before.reads(&settings.jwks) => Ok(Arc::clone(before.jwks_cache())),
-                _ => {
-                    let before = before.map(|before| &**before.jwks_cache());
-                    let start =
-                        |source| JwksCache::start(&settings.issuer, source, before, metrics);
-                    source(settings).map(start).map(Arc::new)
-                }
-            }
-        };
         let issuers = settings.iter().map(|settings| {
-            jwks_cache(settings).map(|jwks_cache| Issuer::new(settings, jwks_cache))
+            let mut before = before.iter().flat_map(|before| &before.0);
+            let before = before.find(|issuer| issuer.settings.issuer == settings.issuer);
+            let jwks_cache = match before {
+                Some(before) if before.settings.jwks == settings.jwks => {
+                    Arc::clone(&before.jwks_cache)
+                }
+                _ => {
+                    let before = before.map(|before| &*before.jwks_cache);
+                    let source = source(settings)?;
+                    Arc::new(JwksCache::start(&settings.issuer, source, before, metrics))
+                }
+            };
+            Ok(Issuer::new(settings, jwks_cache))
         });
         issuers.collect::<Result<_, _>>().map(Self)
     }
 
-    /// Returns whether no issuer is configured.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Verifies a token and returns its identity. Waits at most `patience` for keys that have yet to be read.
+    /// Verifies a token and returns its identity. Waits at most `limit` for keys that have yet to be read.
     pub async fn verify(
         &self,
         token: &str,
-        patience: Duration,
+        limit: Duration,
     ) -> Result<Identity, AuthenticationError> {
         let malformed = |_| AuthenticationError::TokenMalformed;
         let header = decode_header(token).map_err(malformed)?;
@@ -76,8 +71,8 @@ impl Issuers {
         let claimed: Claimed = insecure_decode_claims(token).map_err(malformed)?;
         let mut issuers = self.0.iter();
         let issuer = issuers
-            .find(|issuer| issuer.name() == claimed.iss)
+            .find(|issuer| issuer.settings.issuer == claimed.iss)
             .ok_or(AuthenticationError::TokenIssuerUnknown)?;
-        issuer.verify(token, &header, patience).await
+        issuer.verify(token, &header, limit).await
     }
 }
