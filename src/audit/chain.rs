@@ -41,7 +41,6 @@ struct Line<'a, T> {
 pub(super) struct Lines {
     pub(super) text: String,
     pub(super) head: Head,
-    now: OffsetDateTime,
 }
 
 impl Lines {
@@ -50,7 +49,6 @@ impl Lines {
         Self {
             text: String::new(),
             head: head.clone(),
-            now: OffsetDateTime::now_utc(),
         }
     }
 
@@ -64,7 +62,7 @@ impl Lines {
     ) -> io::Result<()> {
         let line = Line {
             v: VERSION,
-            ts: &timestamp(at.unwrap_or(self.now)),
+            ts: &timestamp(at.unwrap_or_else(OffsetDateTime::now_utc)),
             seq: self.head.seq + 1,
             entry,
             carried: carried.then_some(true),

@@ -57,11 +57,7 @@ impl OpenFile {
             .open(path)?;
         if existing.is_none() && sync {
             // Makes the new name durable. Not every file system can sync a folder.
-            let folder = path
-                .parent()
-                .filter(|folder| !folder.as_os_str().is_empty());
-            let folder = File::open(folder.unwrap_or(Path::new(".")));
-            let _ = folder.and_then(|folder| folder.sync_all());
+            let _ = File::open(folder(path)).and_then(|folder| folder.sync_all());
         }
         Self::new(file, regular)
     }
@@ -95,7 +91,7 @@ impl OpenFile {
         Ok(())
     }
 
-    /// Syncs what was written, if the file can be synced.
+    /// Syncs earlier writes, if the file can be synced.
     pub(super) fn sync(&mut self) -> io::Result<()> {
         if self.regular && self.unsynced_since.is_some() {
             let start = Instant::now();
@@ -133,6 +129,14 @@ impl OpenFile {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// Returns the folder that contains the file.
+pub(super) fn folder(path: &Path) -> &Path {
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    folder.unwrap_or(Path::new("."))
 }
 
 /// Returns the metadata of the file of this name, if there is one.

@@ -8,13 +8,11 @@
 
 mod chain;
 mod file;
-mod line_reader;
-mod parse;
 mod queue;
+mod reader;
 mod record;
 mod recovery;
 mod sink;
-mod status;
 mod verify;
 mod writer;
 
@@ -26,14 +24,13 @@ pub use self::{
     chain::Head,
     verify::{Finding, Question, Summary, Unreadable, verify},
 };
-use self::{
-    queue::{Job, Queue},
-    status::Status,
-    writer::Writer,
-};
 pub(crate) use self::{
+    queue::WRITE_TIMEOUT,
     record::{Entry, Event, timestamp},
-    status::WRITE_TIMEOUT,
+};
+use self::{
+    queue::{Job, Queue, Status},
+    writer::Writer,
 };
 use crate::{
     config::{self, AuditSink},
@@ -42,13 +39,9 @@ use crate::{
     proto::ErrorReason,
 };
 
-/// Handle of the audit log.
+/// Handle of the audit log; `None` if nothing is recorded.
 #[derive(Clone)]
-pub struct Audit {
-    /// `None` if nothing is recorded.
-    queue: Option<Arc<OpenQueue>>,
-    status: Arc<Status>,
-}
+pub struct Audit(Option<Arc<OpenQueue>>);
 
 /// The queue as long as there are handles.
 struct OpenQueue(Arc<Queue>);
@@ -59,64 +52,59 @@ impl Drop for OpenQueue {
     }
 }
 
-/// Wakes the writer when dropped, even if the future of its call is dropped.
-struct WakeOnDrop<'a>(&'a Queue);
+/// Calls a function when dropped.
+struct OnDrop<F: Fn()>(F);
 
-impl Drop for WakeOnDrop<'_> {
+impl<F: Fn()> Drop for OnDrop<F> {
     fn drop(&mut self) {
-        self.0.wake();
-    }
-}
-
-/// Reports that records cannot be written when dropped, that is, when the writer thread ends, even by a panic.
-struct NotOkOnDrop(Arc<Status>);
-
-impl Drop for NotOkOnDrop {
-    fn drop(&mut self) {
-        self.0.update(|status| status.ok = false);
+        (self.0)();
     }
 }
 
 impl Audit {
     /// Starts the writer thread and waits up to one second until the file is open. A file that cannot be opened is
     /// tried again.
-    pub async fn start(config: &config::Audit, metrics: &Arc<Metrics>) -> io::Result<Self> {
-        let status = Arc::new(Status::default());
+    pub(crate) async fn start(config: &config::Audit, metrics: &Arc<Metrics>) -> io::Result<Self> {
         if config.sink == AuditSink::Nowhere {
-            status.update(|status| status.ok = true);
-            let queue = None;
-            return Ok(Self { queue, status });
+            return Ok(Self(None));
         }
-        let queue = Arc::new(Queue::default());
+        let queue = Arc::<Queue>::default();
         let (opened, ready) = oneshot::channel();
-        let writer = Writer::new(config.clone(), Arc::clone(&status), Arc::clone(metrics));
-        let (batches, stopped) = (Arc::clone(&queue), Arc::clone(&status));
+        let writer = Writer::new(config, Arc::clone(&queue), Arc::clone(metrics));
+        let thread_queue = Arc::clone(&queue);
         thread::Builder::new()
             .name("audit".to_owned())
             .spawn(move || {
-                let _stopped = NotOkOnDrop(stopped);
-                writer.run(&batches, opened);
+                // Even if the thread panics.
+                let _not_ok = OnDrop(|| thread_queue.update(|status| status.ok = false));
+                writer.run(opened);
             })?;
         // A file that hangs must not prevent the server from starting or stopping.
         let _late = timeout(WRITE_TIMEOUT, ready).await;
-        Ok(Self {
-            queue: Some(Arc::new(OpenQueue(queue))),
-            status,
-        })
+        Ok(Self(Some(Arc::new(OpenQueue(queue)))))
+    }
+
+    fn status(&self) -> Status {
+        match &self.0 {
+            Some(open) => open.0.status(),
+            None => Status {
+                ok: true,
+                ..Status::default()
+            },
+        }
     }
 
     /// Whether records can be written. While they cannot, deletions are refused.
-    #[must_use]
-    pub fn works(&self) -> bool {
-        self.status.get().works()
+    pub(crate) fn works(&self) -> bool {
+        self.status().works()
     }
 
     /// Waits until all outcomes that were recorded so far are synced, or none is left and the sync hangs.
-    pub async fn flush(&self) {
-        let Some(queue) = &self.queue else {
+    pub(crate) async fn flush(&self) {
+        let Some(open) = &self.0 else {
             return;
         };
-        let mut flushed = queue.0.flush();
+        let mut flushed = open.0.flush();
         loop {
             // A sync has its own time after the last outcome is written.
             let pending = self.pending();
@@ -127,9 +115,9 @@ impl Audit {
     }
 
     pub(crate) fn metrics(&self) -> AuditState {
-        let status = self.status.get();
-        let queue = self.queue.as_ref();
-        let (queued, oldest) = queue.map(|queue| queue.0.waiting()).unwrap_or_default();
+        let status = self.status();
+        let queue = self.0.as_ref();
+        let (queued, oldest) = queue.map(|open| open.0.waiting()).unwrap_or_default();
         let oldest = status.oldest.or(oldest);
         AuditState {
             works: status.works(),
@@ -142,48 +130,36 @@ impl Audit {
     }
 
     /// Returns the last record of the file.
-    #[must_use]
-    pub fn head(&self) -> Head {
-        self.status.get().head
+    pub(crate) fn head(&self) -> Head {
+        self.status().head
     }
 
     /// Returns the number of outcomes that are not written yet.
-    #[must_use]
-    pub fn pending(&self) -> usize {
-        self.status.get().pending
+    pub(crate) fn pending(&self) -> usize {
+        self.status().pending
     }
 
     /// Writes a record. Returns `Ok` when an intent is synced (if configured) or an outcome is written. An outcome that
     /// cannot be written is retained until the file works again; an intent is not, because its call is refused.
     pub(crate) async fn record(&self, entry: Entry, limit: Duration) -> Result<(), Failure> {
-        let Some(OpenQueue(queue)) = self.queue.as_deref() else {
+        let Some(OpenQueue(queue)) = self.0.as_deref() else {
             return Ok(());
         };
-        let (job, mut result, woken) = Job::new(entry);
-        let outcome = usize::from(job.entry.event == Event::Outcome);
-        self.status.update(|status| status.pending += outcome);
+        let (job, pending) = Job::new(entry);
         let Some(first) = queue.push(job) else {
-            self.status.update(|status| {
-                status.pending -= outcome;
-                status.lost += outcome as u64;
-            });
-            let context = "the writer does not keep up; this is on no record";
-            return Err(unavailable(context));
+            return Err(unavailable(
+                "the writer does not keep up; this is not recorded",
+            ));
         };
         if first {
-            // Wake the writer once for all records of this turn of this runtime.
-            let wake = WakeOnDrop(queue);
+            // Wake the writer once for all records of this turn of this runtime, even if this future is dropped.
+            let wake = OnDrop(|| queue.wake());
             yield_now().await;
             drop(wake);
         }
-        let _late = timeout(limit.min(WRITE_TIMEOUT), woken).await;
-        // A result that arrives before this counts, a later one does not.
-        result.close();
-        match result.try_recv() {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(unavailable(&error.to_string())),
-            Err(_) => Err(unavailable("the sink takes too long")),
-        }
+        let result = pending.wait(limit.min(WRITE_TIMEOUT)).await;
+        let result = result.unwrap_or_else(|| Err("the sink takes too long".to_owned()));
+        result.map_err(|error| unavailable(&error))
     }
 }
 

@@ -1,7 +1,6 @@
 //! The bounded queue between calls and the writer thread.
 
 use std::{
-    io,
     sync::{Condvar, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -9,11 +8,17 @@ use std::{
 use tokio::{
     runtime::{Handle, Id},
     sync::oneshot,
+    time::timeout,
 };
 
-use super::record::{Entry, Event};
+use super::{
+    chain::Head,
+    record::{Entry, Event},
+};
 
-/// Maximum number of records in the queue.
+/// A write that takes longer counts as failed.
+pub const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Maximum number of records in the queue. Outcomes of deletions are always added: each had an intent in the queue.
 const CAPACITY: usize = 16_384;
 
 /// A record on its way to the file.
@@ -21,38 +26,45 @@ pub(super) struct Job {
     /// Boxed, because the writer retains it until its call ends.
     pub(super) entry: Box<Entry>,
     pub(super) queued_at: Instant,
-    result: oneshot::Sender<io::Result<()>>,
+    result: oneshot::Sender<Result<(), String>>,
     waiter: Waiter,
 }
 
-/// The future that waits for the result of a job.
+/// The caller of a job, which waits for the result.
 pub(super) struct Waiter {
     runtime: Handle,
-    done: oneshot::Sender<()>,
+    woken: oneshot::Sender<()>,
+}
+
+/// The caller's side of a job.
+pub(super) struct PendingResult {
+    result: oneshot::Receiver<Result<(), String>>,
+    woken: oneshot::Receiver<()>,
+}
+
+impl PendingResult {
+    /// Waits for the result at most as long as `limit`. A result that arrives later does not count.
+    pub(super) async fn wait(mut self, limit: Duration) -> Option<Result<(), String>> {
+        let _late = timeout(limit, self.woken).await;
+        self.result.close();
+        self.result.try_recv().ok()
+    }
 }
 
 impl Job {
-    /// Creates a job. Returns with it the receiver of its result, which the caller closes when it stops waiting, and the
-    /// receiver that wakes the caller.
-    pub(super) fn new(
-        entry: Entry,
-    ) -> (
-        Self,
-        oneshot::Receiver<io::Result<()>>,
-        oneshot::Receiver<()>,
-    ) {
-        let (result, received) = oneshot::channel();
-        let (done, woken) = oneshot::channel();
+    pub(super) fn new(entry: Entry) -> (Self, PendingResult) {
+        let (sender, result) = oneshot::channel();
+        let (wake, woken) = oneshot::channel();
         let job = Self {
             entry: Box::new(entry),
             queued_at: Instant::now(),
-            result,
+            result: sender,
             waiter: Waiter {
                 runtime: Handle::current(),
-                done,
+                woken: wake,
             },
         };
-        (job, received, woken)
+        (job, PendingResult { result, woken })
     }
 
     /// Whether the caller has stopped waiting.
@@ -61,7 +73,7 @@ impl Job {
     }
 
     /// Sets the result. Returns whether the caller is waiting for it, and what wakes the caller.
-    pub(super) fn resolve(self, result: io::Result<()>) -> (Box<Entry>, bool, Waiter) {
+    pub(super) fn resolve(self, result: Result<(), String>) -> (Box<Entry>, bool, Waiter) {
         let waiting = self.result.send(result).is_ok();
         (self.entry, waiting, self.waiter)
     }
@@ -70,11 +82,11 @@ impl Job {
 /// Wakes callers with one task for each of their runtimes: waking each caller from another thread costs a system call.
 pub(super) fn wake(waiters: Vec<Waiter>) {
     let mut groups: Vec<(Handle, Vec<_>)> = Vec::new();
-    for Waiter { runtime, done } in waiters {
+    for Waiter { runtime, woken } in waiters {
         let same = groups.iter_mut().find(|(own, _)| own.id() == runtime.id());
         match same {
-            Some((_, group)) => group.push(done),
-            None => groups.push((runtime, vec![done])),
+            Some((_, group)) => group.push(woken),
+            None => groups.push((runtime, vec![woken])),
         }
     }
     for (runtime, group) in groups {
@@ -82,7 +94,7 @@ pub(super) fn wake(waiters: Vec<Waiter>) {
     }
 }
 
-/// What the writer processes at once.
+/// Records and flushes that the writer processes at once.
 #[derive(Default)]
 pub(super) struct Batch {
     pub(super) intents: Vec<Job>,
@@ -109,10 +121,38 @@ impl Batch {
     }
 }
 
+/// State of the writer and of the records on their way to the file.
+#[derive(Clone, Default)]
+pub(super) struct Status {
+    /// Whether the last write succeeded.
+    pub(super) ok: bool,
+    /// Start of the write in progress.
+    pub(super) writing_since: Option<Instant>,
+    /// Time when the oldest record that the writer has not written yet was added.
+    pub(super) oldest: Option<Instant>,
+    /// Number of outcomes that are not written yet, in the queue or in the writer.
+    pub(super) pending: usize,
+    /// Number of outcomes that will not be recorded.
+    pub(super) lost: u64,
+    /// How often another program changed the file.
+    pub(super) changes_by_others: u64,
+    /// The last record of the file.
+    pub(super) head: Head,
+}
+
+impl Status {
+    /// Whether the last write succeeded and none takes longer than [`WRITE_TIMEOUT`].
+    pub(super) fn works(&self) -> bool {
+        let since = self.writing_since;
+        self.ok && since.is_none_or(|since| since.elapsed() <= WRITE_TIMEOUT)
+    }
+}
+
 #[derive(Default)]
 struct State {
     next: Batch,
     closed: bool,
+    status: Status,
 }
 
 #[derive(Default)]
@@ -123,19 +163,16 @@ pub(super) struct Queue {
 
 impl Queue {
     /// Adds a record. Returns `None` if the queue is full, else whether it is the first one of its runtime; then
-    /// [`Queue::wake`] has to follow. Refused calls get half of the capacity, so that they do not displace outcomes of
-    /// deletions.
+    /// [`Queue::wake`] has to follow.
     pub(super) fn push(&self, job: Job) -> Option<bool> {
-        let capacity = if job.entry.ends_intent {
-            CAPACITY
-        } else {
-            CAPACITY / 2
-        };
-        let next = &mut crate::lock(&self.state).next;
-        let queued = next.records();
-        if queued >= capacity {
+        let mut state = crate::lock(&self.state);
+        let State { next, status, .. } = &mut *state;
+        let is_outcome = job.entry.event == Event::Outcome;
+        if next.records() >= CAPACITY && !job.entry.ends_intent {
+            status.lost += u64::from(is_outcome);
             return None;
         }
+        status.pending += usize::from(is_outcome);
         let runtime = job.waiter.runtime.id();
         let first = !next.runtimes.contains(&runtime);
         if first {
@@ -146,6 +183,14 @@ impl Queue {
             Event::Outcome => next.outcomes.push(job),
         }
         Some(first)
+    }
+
+    pub(super) fn status(&self) -> Status {
+        crate::lock(&self.state).status.clone()
+    }
+
+    pub(super) fn update(&self, change: impl FnOnce(&mut Status)) {
+        change(&mut crate::lock(&self.state).status);
     }
 
     /// Wakes the writer.
@@ -196,36 +241,34 @@ impl Queue {
 mod tests {
     use std::time::Duration;
 
-    use time::OffsetDateTime;
-
-    use super::{CAPACITY, Job, Queue};
-    use crate::audit::record::{Entry, Event};
+    use super::{CAPACITY, Entry, Event, Job, Queue};
 
     fn outcome(ends_intent: bool) -> Job {
-        let entry = Entry::new(OffsetDateTime::UNIX_EPOCH, Event::Outcome, "denied", "");
-        let (job, ..) = Job::new(Entry {
+        let (job, _pending) = Job::new(Entry {
+            event: Event::Outcome,
             ends_intent,
-            ..entry
+            ..Entry::default()
         });
         job
     }
 
     #[tokio::test]
-    async fn outcomes_of_deletions_have_room_when_refused_calls_have_none() {
+    async fn a_full_queue_refuses_all_records_but_outcomes_of_deletions() {
         let queue = Queue::default();
         let first = outcome(false);
         let oldest = first.queued_at;
         assert_eq!(queue.push(first), Some(true));
-        for _ in 1..CAPACITY / 2 {
+        for _ in 1..CAPACITY {
             assert_eq!(queue.push(outcome(false)), Some(false));
         }
         assert_eq!(queue.push(outcome(false)), None);
         assert_eq!(queue.push(outcome(true)), Some(false));
-        assert_eq!(queue.waiting(), (CAPACITY / 2 + 1, Some(oldest)));
+        assert_eq!(queue.waiting(), (CAPACITY + 1, Some(oldest)));
+        let status = queue.status();
+        assert_eq!((status.pending, status.lost), (CAPACITY + 1, 1));
         queue.close();
         let batch = queue.take(Duration::ZERO).unwrap_or_default();
-        assert_eq!(batch.outcomes.len(), CAPACITY / 2 + 1);
-        assert_eq!(queue.waiting(), (0, None));
+        assert_eq!(batch.outcomes.len(), CAPACITY + 1);
         assert!(queue.take(Duration::ZERO).is_none());
     }
 }

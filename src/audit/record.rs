@@ -13,22 +13,23 @@ pub(super) const PREFIX: &[u8] = b"{\"v\":";
 /// Outcome of an intent whose process ended before it recorded another one.
 pub(super) const UNKNOWN_AFTER_CRASH: &str = "unknown_after_crash";
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Event {
     /// A deletion is about to be requested.
+    #[default]
     Intent,
     /// A call has ended.
     Outcome,
 }
 
 /// The content of one record.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Default, Serialize)]
 pub struct Entry {
-    /// Time of the event.
+    /// Time of the event; that of the write if `None`.
     #[serde(skip)]
-    pub at: OffsetDateTime,
-    /// Whether this is the outcome of a recorded intent. Such outcomes are the last that the queue drops.
+    pub at: Option<OffsetDateTime>,
+    /// Whether this is the outcome of a recorded intent. Such outcomes are never dropped.
     #[serde(skip)]
     pub ends_intent: bool,
     pub event: Event,
@@ -72,40 +73,6 @@ pub struct Entry {
     pub since: String,
 }
 
-impl Entry {
-    /// Creates an entry without a caller and a target.
-    #[must_use]
-    pub const fn new(
-        at: OffsetDateTime,
-        event: Event,
-        outcome: &'static str,
-        reason: &'static str,
-    ) -> Self {
-        Self {
-            at,
-            ends_intent: false,
-            event,
-            request_id: String::new(),
-            caller: String::new(),
-            auth: "none",
-            cause: "",
-            peer: String::new(),
-            rpc: "",
-            target: String::new(),
-            user: String::new(),
-            identifiers: Vec::new(),
-            outcome,
-            reason,
-            client_request_id: String::new(),
-            upstream_request_id: String::new(),
-            attempts: 0,
-            caller_gone: false,
-            count: None,
-            since: String::new(),
-        }
-    }
-}
-
 fn as_map<S: serde::Serializer>(
     pairs: &[(&'static str, String)],
     serializer: S,
@@ -133,7 +100,7 @@ impl Retained {
     /// Returns the time of the event, if it is known.
     pub(super) const fn at(&self) -> Option<OffsetDateTime> {
         match self {
-            Self::Entry(entry) => Some(entry.at),
+            Self::Entry(entry) => entry.at,
             Self::Recovered(_) => None,
         }
     }
@@ -159,7 +126,6 @@ pub(super) fn text<'a>(fields: &'a Map<String, Value>, key: &str) -> &'a str {
 }
 
 /// Formats a time in UTC as RFC 3339 with milliseconds.
-#[must_use]
 pub fn timestamp(at: OffsetDateTime) -> String {
     let (date, time) = (at.date(), at.time());
     let (hour, minute, second) = time.as_hms();

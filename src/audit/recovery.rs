@@ -1,4 +1,4 @@
-//! Reads what an earlier process left in the file: the end of its chain, open intents, and an unfinished last line.
+//! Recovers the state of an earlier process from its file: the end of the chain, open intents, and an unfinished last line.
 
 use std::{
     collections::BTreeMap,
@@ -12,8 +12,8 @@ use serde_json::{Map, Value};
 
 use super::{
     chain::Head,
-    line_reader::{Line, LineReader},
-    parse::{Kind, parse},
+    file::folder,
+    reader::{Kind, Line, LineReader},
     record::PREFIX,
 };
 
@@ -36,9 +36,10 @@ pub(super) struct RecoveredState {
 impl RecoveredState {
     pub(super) fn log(&self, file: &str) {
         if self.cut > 0 {
+            let bytes = self.cut;
             tracing::warn!(
                 file,
-                bytes = self.cut,
+                bytes,
                 "an unfinished record at the end of the audit log was cut off"
             );
         }
@@ -51,9 +52,10 @@ impl RecoveredState {
             tracing::info!(file, %before, "the audit log goes on from a file that was renamed");
         }
         if !self.open.is_empty() {
+            let open = self.open.len();
             tracing::warn!(
                 file,
-                open = self.open.len(),
+                open,
                 "calls that a crash cut off are recorded as unknown"
             );
         }
@@ -61,8 +63,8 @@ impl RecoveredState {
 
     fn add(&mut self, line: Line) {
         let mut head = self.head.take().unwrap_or_default();
-        match line.whole().map(parse) {
-            Some(Ok(record)) => {
+        match line.record() {
+            Ok(record) => {
                 head.seq = record.seq;
                 let id = record.request_id().to_owned();
                 match record.kind {
@@ -74,7 +76,7 @@ impl RecoveredState {
                     }
                 }
             }
-            _ => self.foreign_lines += 1,
+            Err(_) => self.foreign_lines += 1,
         }
         self.len += line.len + 1;
         head.hash = line.hash;
@@ -106,17 +108,13 @@ pub(super) fn recover(file: &mut File) -> io::Result<RecoveredState> {
 
 /// A record that lacks only its newline is finished.
 fn is_unfinished_record(line: &Line) -> bool {
-    let finished = line.whole().is_some_and(|text| parse(text).is_ok());
-    line.blank || line.starts_as_record() && !finished
+    line.blank || line.starts_as_record() && line.record().is_err()
 }
 
 /// Returns the newest renamed file of this log, which the chain continues from if the log is new.
 pub(super) fn predecessor(path: &Path) -> Option<PathBuf> {
     let name = path.file_name()?.as_bytes();
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty());
-    let files = fs::read_dir(folder.unwrap_or(Path::new("."))).ok()?;
+    let files = fs::read_dir(folder(path)).ok()?;
     let renamed = files.filter_map(|file| {
         let file = file.ok()?.path();
         let suffix = file.file_name()?.as_bytes().strip_prefix(name)?;
@@ -127,12 +125,12 @@ pub(super) fn predecessor(path: &Path) -> Option<PathBuf> {
     renamed.max().map(|(_, file)| file)
 }
 
-/// Whether a rotation names files so: `.1`, `-20261125`.
+/// Whether a renamed file ends like this: `.1`, `-20261125`.
 fn is_rotation_suffix(suffix: &[u8]) -> bool {
     matches!(suffix, [b'.' | b'-', digit, ..] if digit.is_ascii_digit())
 }
 
-/// Compressed files do not.
+/// Whether the file starts with a record. Compressed files do not.
 fn starts_as_log(path: &Path) -> bool {
     let mut start = [0; PREFIX.len()];
     let read = File::open(path).and_then(|mut file| file.read_exact(&mut start));

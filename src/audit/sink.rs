@@ -2,6 +2,7 @@
 //! replaced by a new one.
 
 use std::{
+    borrow::Cow,
     fs::{File, OpenOptions},
     io::{self, ErrorKind, Write as _},
     path::Path,
@@ -31,7 +32,7 @@ pub(super) struct Sink {
     /// Whether the last line lacks its newline.
     unfinished_line: bool,
     /// How often another program changed the file.
-    changes_by_others: u64,
+    pub(super) changes_by_others: u64,
     /// The file that another process has locked, whatever its name is now.
     locked: Option<File>,
 }
@@ -40,7 +41,7 @@ pub(super) struct Sink {
 pub(super) enum Opened {
     /// The file is the same as before.
     Same,
-    /// The first regular file of this process, with what earlier processes left.
+    /// The first regular file of this process, with the state of earlier processes.
     First(RecoveredState),
     /// The file was renamed or deleted, and a new one is open.
     New,
@@ -63,10 +64,6 @@ impl Sink {
 
     pub(super) fn name(&self) -> String {
         self.target.to_string()
-    }
-
-    pub(super) const fn changes_by_others(&self) -> u64 {
-        self.changes_by_others
     }
 
     /// Returns the duration of the last sync, or zero for a fast disk. Limited, because a disk that hangs once does not
@@ -124,10 +121,11 @@ impl Sink {
         }
         self.last = Some(open.id);
         self.open = Some(open);
-        match size {
-            // What was just recovered is as expected.
-            Some(size) if !matches!(opened, Opened::First(_)) => self.compare(size.len())?,
-            _ => {}
+        // The size of a file that was just recovered is known.
+        if let Some(size) = size
+            && !matches!(opened, Opened::First(_))
+        {
+            self.compare(size.len())?;
         }
         Ok(opened)
     }
@@ -141,7 +139,7 @@ impl Sink {
         Err(io::Error::other("another process writes to this file"))
     }
 
-    /// Returns what an earlier process left in the file that was renamed, for a log without any line.
+    /// Returns the state of an earlier process from the file that was renamed, for a log without any line.
     fn recover_predecessor(
         &mut self,
         path: &Path,
@@ -191,21 +189,24 @@ impl Sink {
         Ok(())
     }
 
-    /// Appends all lines or none: what a failed write leaves is truncated, or ended before the next line. `sync` has an
-    /// effect only if the configuration asks for it.
+    /// Appends all lines or none: the bytes of a failed write are truncated, or ended by a newline before the next line.
+    /// `sync` has an effect only if the configuration asks for it.
     pub(super) fn write(&mut self, lines: &str, sync: bool) -> io::Result<()> {
         let Some(open) = &mut self.open else {
             return Err(io::Error::other("the file is not open"));
         };
-        let newline = if self.unfinished_line { "\n" } else { "" };
-        let bytes = format!("{newline}{lines}");
-        let mut synced = open.append(bytes.as_bytes());
+        let text = if self.unfinished_line {
+            Cow::Owned(format!("\n{lines}"))
+        } else {
+            Cow::Borrowed(lines)
+        };
+        let mut synced = open.append(text.as_bytes());
         if sync && self.sync {
             synced = synced.and_then(|()| open.sync());
         }
         match (&synced, self.len.filter(|_| open.regular)) {
             (Ok(()), _) => {
-                self.len = self.len.map(|len| len + bytes.len() as u64);
+                self.len = self.len.map(|len| len + text.len() as u64);
                 self.unfinished_line = false;
             }
             (Err(_), None) => {
@@ -215,7 +216,7 @@ impl Sink {
             (Err(error), Some(len)) => {
                 // If this fails, the next `compare` repeats it.
                 self.excess = open.file.set_len(len).is_err();
-                // The file stays open, because its lock excludes other processes, unless it is of no use.
+                // The file stays open, because its lock excludes other processes, unless it cannot be used any more.
                 if error.kind() == ErrorKind::StaleNetworkFileHandle {
                     self.open = None;
                 }
@@ -224,7 +225,7 @@ impl Sink {
         synced
     }
 
-    /// Syncs what was written, if the configuration asks for it.
+    /// Syncs earlier writes, if the configuration asks for it.
     pub(super) fn sync(&mut self) -> io::Result<()> {
         match &mut self.open {
             Some(open) if self.sync => open.sync(),

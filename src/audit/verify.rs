@@ -11,8 +11,7 @@ use std::{
 
 use super::{
     chain::Head,
-    line_reader::{Line, LineReader},
-    parse::{Kind, ParsedRecord, parse},
+    reader::{Kind, Line, LineReader, Record},
 };
 
 /// What to verify.
@@ -75,22 +74,24 @@ pub fn verify<'a>(
         let mut lines = LineReader::new(File::open(path).map_err(unreadable)?);
         while let Some(next) = lines.next().map_err(unreadable)? {
             line += 1;
-            let mut finding = |note, text| {
+            let (note, texts) = if next.ended {
+                (false, chain.follow(&next))
+            } else {
+                let note = last_file && is_being_written(&next);
+                let cause = if note {
+                    ": a server may be writing it, or a crash cut it off"
+                } else {
+                    ""
+                };
+                (note, vec![format!("the last line has no end{cause}")])
+            };
+            for text in texts {
                 report(Finding {
                     file,
                     line,
                     note,
                     text,
                 });
-            };
-            if next.ended {
-                chain.follow(&next, &mut |text| finding(false, text));
-            } else if last_file && is_being_written(&next) {
-                let text =
-                    "the last line has no end: a server may be writing it, or a crash cut it off";
-                finding(true, text.to_owned());
-            } else {
-                finding(false, "the last line has no end".to_owned());
             }
         }
     }
@@ -148,39 +149,36 @@ impl Chain {
         }
     }
 
-    fn follow(&mut self, line: &Line, fault: &mut impl FnMut(String)) {
-        let long = || "no record: the line is too long".to_owned();
-        match line.whole().ok_or_else(long).and_then(parse) {
-            Ok(found) => {
-                self.link(&found, &line.hash, fault);
-                if let Err(text) = self.pair(&found) {
-                    fault(text.to_owned());
-                }
+    /// Adds a line. Returns its faults.
+    fn follow(&mut self, line: &Line) -> Vec<String> {
+        let mut faults = Vec::new();
+        match line.record() {
+            Ok(record) => {
+                self.link(&record, &line.hash, &mut faults);
+                faults.extend(self.pair(&record).err().map(str::to_owned));
             }
-            Err(text) => fault(text),
+            Err(text) => faults.push(text),
         }
         self.prev = Some(line.hash.clone());
+        faults
     }
 
     /// Checks `seq` and `prev` of a record.
-    fn link(&mut self, found: &ParsedRecord, hash: &str, fault: &mut impl FnMut(String)) {
-        let seq = found.seq;
+    fn link(&mut self, record: &Record, hash: &str, faults: &mut Vec<String>) {
+        let seq = record.seq;
         if let Some(next) = self.next
             && next != seq
         {
             let news = if seq == 1 { "; a new chain begins" } else { "" };
-            fault(format!("`seq` is {seq}, where {next} is due{news}"));
+            faults.push(format!("`seq` is {seq}, where {next} is due{news}"));
         }
-        if self
-            .prev
-            .as_deref()
-            .is_some_and(|prev| prev != found.prev())
-        {
-            fault("`prev` is not the hash of the line before".to_owned());
+        let prev = self.prev.as_deref();
+        if prev.is_some_and(|prev| prev != record.prev()) {
+            faults.push("`prev` is not the hash of the line before".to_owned());
         }
         self.missing.retain(|wanted| {
             if wanted.seq == seq && wanted.hash != hash {
-                fault(format!("record {seq} is not the one that must be here"));
+                faults.push(format!("record {seq} is not the one that must be here"));
             }
             wanted.seq != seq
         });
@@ -196,10 +194,10 @@ impl Chain {
     }
 
     /// Checks that each call has one intent and one outcome.
-    fn pair(&mut self, found: &ParsedRecord) -> Result<(), &'static str> {
-        let id = self.hasher.hash_one(found.request_id());
+    fn pair(&mut self, record: &Record) -> Result<(), &'static str> {
+        let id = self.hasher.hash_one(record.request_id());
         let known = !self.seen.insert(id);
-        match found.kind {
+        match record.kind {
             Kind::Intent { carried: false } => {
                 self.open.insert(id);
                 if known {

@@ -16,26 +16,23 @@ use super::{
     record::{Entry, Event, Retained, unknown_after_crash},
     recovery::RecoveredState,
     sink::{Opened, Sink},
-    status::Status,
 };
 use crate::{config, metrics::Metrics, proto::ErrorReason};
 
 /// Interval of retries and of checks of the file's name, and the longest time that an outcome is not synced.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
-/// Maximum number of outcomes that are retained while they cannot be written.
-const MAX_OWED: usize = 65_536;
-/// Maximum number of them in one write.
-const MAX_OWED_BATCH: usize = 1_024;
+/// Maximum number of outcomes that are retained while they cannot be written. Outcomes of deletions are always retained.
+const MAX_UNWRITTEN: usize = 32_768;
+/// Maximum number of them in one write, which fits into little space after a failure.
+const MAX_UNWRITTEN_BATCH: usize = 64;
 /// Interval of logging the head. Records after the last head that was logged can be forged.
 const HEAD_INTERVAL: Duration = Duration::from_hours(1);
 
 pub(super) struct Writer {
     sink: Sink,
     head: Head,
-    /// Outcomes that are not written yet.
-    owed: Vec<Retained>,
-    /// Number of them in the next write: after a failure there may be space for a few.
-    owed_batch: usize,
+    /// Outcomes that could not be written yet.
+    unwritten: Vec<Retained>,
     /// Recorded intents without a recorded outcome, by request ID.
     open: BTreeMap<String, Retained>,
     /// Whether the file is new and has to start with the open intents.
@@ -47,7 +44,7 @@ pub(super) struct Writer {
     flushes: Vec<oneshot::Sender<()>>,
     /// The head that was logged last, and the time.
     logged_head: (Head, Instant),
-    status: Arc<Status>,
+    queue: Arc<Queue>,
     metrics: Arc<Metrics>,
 }
 
@@ -63,30 +60,29 @@ enum Condition {
 }
 
 impl Writer {
-    pub(super) fn new(config: config::Audit, status: Arc<Status>, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(config: &config::Audit, queue: Arc<Queue>, metrics: Arc<Metrics>) -> Self {
         Self {
-            sink: Sink::new(config.sink, config.sync),
+            sink: Sink::new(config.sink.clone(), config.sync),
             head: Head::default(),
-            owed: Vec::new(),
-            owed_batch: MAX_OWED_BATCH,
+            unwritten: Vec::new(),
             open: BTreeMap::new(),
             carry: false,
             condition: Condition::Untried,
             expected_intents: 0,
             flushes: Vec::new(),
             logged_head: (Head::default(), Instant::now()),
-            status,
+            queue,
             metrics,
         }
     }
 
     /// Opens the sink, notifies `opened`, and writes until the queue is closed.
-    pub(super) fn run(mut self, queue: &Queue, opened: oneshot::Sender<()>) {
+    pub(super) fn run(mut self, opened: oneshot::Sender<()>) {
         self.commit(Vec::new());
         // The server no longer waits if this took too long.
         let _ = opened.send(());
-        while let Some(batch) = queue.take(self.idle_time()) {
-            self.process_batch(batch, queue);
+        while let Some(batch) = self.queue.take(self.idle_time()) {
+            self.process_batch(batch);
         }
     }
 
@@ -101,21 +97,21 @@ impl Writer {
 
     /// Writes the records of a batch. Outcomes are first, because they do not wait for the sync of the intents. An empty
     /// batch, or one with flushes, syncs earlier writes.
-    fn process_batch(&mut self, mut batch: Batch, queue: &Queue) {
+    fn process_batch(&mut self, mut batch: Batch) {
         let idle = batch.is_empty();
-        self.gather(&mut batch, queue);
+        self.gather(&mut batch);
         self.write_all(batch.outcomes);
         let intents = batch.intents.len();
         if intents > 0 {
             self.write_all(batch.intents);
-            self.expected_intents = intents + queue.intents();
+            self.expected_intents = intents + self.queue.intents();
         }
         self.flushes.append(&mut batch.flushes);
         if idle || !self.flushes.is_empty() {
             self.commit(Vec::new());
             self.write_all(Vec::new());
         }
-        if self.owed.is_empty() && self.condition == Condition::Works {
+        if self.unwritten.is_empty() && self.condition == Condition::Works {
             for done in self.flushes.drain(..) {
                 // The caller may have stopped waiting.
                 let _ = done.send(());
@@ -126,7 +122,7 @@ impl Writer {
 
     /// Waits for the calls of the last sync, and those that arrived during it, to send their next intents, if syncs are
     /// slow: otherwise they form two groups that wait for each other's syncs. Waits for a quarter of a sync at most.
-    fn gather(&mut self, batch: &mut Batch, queue: &Queue) {
+    fn gather(&mut self, batch: &mut Batch) {
         let sync = self.sink.sync_duration();
         if sync.is_zero() {
             return;
@@ -139,7 +135,7 @@ impl Writer {
             if rest.is_zero() {
                 return;
             }
-            let more = queue.take(rest.min(sync / 8)).unwrap_or_default();
+            let more = self.queue.take(rest.min(sync / 8)).unwrap_or_default();
             if more.is_empty() {
                 return;
             }
@@ -147,14 +143,14 @@ impl Writer {
         }
     }
 
-    /// Writes records, if there are any, and the outcomes that are owed.
+    /// Writes records, if there are any, and the unwritten outcomes.
     fn write_all(&mut self, mut jobs: Vec<Job>) {
         // The callers of abandoned intents have reported a failure, so they must not be recorded.
         jobs.retain(|job| job.entry.event == Event::Outcome || !job.is_abandoned());
         if !jobs.is_empty() {
             self.commit(jobs);
         }
-        while !self.owed.is_empty() && self.condition == Condition::Works {
+        while !self.unwritten.is_empty() && self.condition == Condition::Works {
             self.commit(Vec::new());
         }
     }
@@ -170,27 +166,20 @@ impl Writer {
 
     /// Opens the sink, writes records, and resolves their jobs.
     fn commit(&mut self, jobs: Vec<Job>) {
+        let outcomes = jobs.iter().filter(|job| job.entry.event == Event::Outcome);
+        let pending = self.unwritten.len() + outcomes.count();
         let oldest = jobs.first().map(|job| job.queued_at);
-        self.status.update(|status| {
+        self.queue.update(|status| {
             status.writing_since = Some(Instant::now());
             status.oldest = status.oldest.or(oldest);
         });
         let written = self.open_sink().and_then(|()| self.write(&jobs));
-        let before = std::mem::replace(
-            &mut self.condition,
-            match &written {
-                Ok(()) => Condition::Works,
-                Err(_) => Condition::Failed,
-            },
-        );
-        // Published before the callers are notified.
-        self.status.update(|status| {
-            status.writing_since = None;
-            status.ok = written.is_ok();
-            status.head.clone_from(&self.head);
-            status.changes_by_others = self.sink.changes_by_others();
-        });
-        if self.condition == Condition::Works && before != Condition::Works {
+        let condition = match &written {
+            Ok(()) => Condition::Works,
+            Err(_) => Condition::Failed,
+        };
+        let before = std::mem::replace(&mut self.condition, condition);
+        if condition == Condition::Works && before != Condition::Works {
             let (file, head) = (self.sink.name(), self.head.to_string());
             tracing::info!(file, head, "the audit log is open");
         }
@@ -198,10 +187,21 @@ impl Writer {
             Ok(()) => self.acknowledge(job),
             Err(error) => self.refuse(job, error),
         });
-        wake(waiters.collect());
-        if self.owed.is_empty() {
-            self.status.update(|status| status.oldest = None);
-        }
+        let waiters = waiters.collect();
+        // Published before the callers are notified.
+        self.queue.update(|status| {
+            status.writing_since = None;
+            status.ok = written.is_ok();
+            status.head.clone_from(&self.head);
+            status.changes_by_others = self.sink.changes_by_others;
+            status.pending = status.pending + self.unwritten.len() - pending;
+            status.oldest = if self.unwritten.is_empty() {
+                None
+            } else {
+                status.oldest.or_else(|| Some(Instant::now()))
+            };
+        });
+        wake(waiters);
     }
 
     /// Opens the sink, or the new file of its name.
@@ -224,13 +224,14 @@ impl Writer {
         Ok(())
     }
 
-    /// Continues the chain of an earlier process. Its open intents are owed an outcome.
+    /// Continues the chain of an earlier process. The outcomes of its open intents are unknown.
     fn resume(&mut self, recovered: RecoveredState) {
         recovered.log(&self.sink.name());
         self.carry = recovered.predecessor.is_some();
         self.head = recovered.head.unwrap_or_default();
         for (id, intent) in recovered.open {
-            self.owe(Retained::Recovered(unknown_after_crash(&intent)));
+            let outcome = unknown_after_crash(&intent);
+            self.unwritten.push(Retained::Recovered(outcome));
             self.open.insert(id, Retained::Recovered(intent));
         }
     }
@@ -242,19 +243,19 @@ impl Writer {
                 lines.push(intent, None, true)?;
             }
         }
-        let owed = self.owed.len().min(self.owed_batch);
-        for outcome in &self.owed[..owed] {
+        let retained = self.unwritten.len().min(MAX_UNWRITTEN_BATCH);
+        for outcome in &self.unwritten[..retained] {
             lines.push(outcome, outcome.at(), false)?;
         }
         for job in jobs {
-            lines.push(&job.entry, Some(job.entry.at), false)?;
+            lines.push(&job.entry, job.entry.at, false)?;
         }
         if lines.text.is_empty() {
             return self.idle();
         }
         // After a failure, a write that is not synced would prove nothing.
         let sync = self.carry
-            || !self.owed.is_empty()
+            || !self.unwritten.is_empty()
             || self.condition != Condition::Works
             || self.sink.unsynced() >= RETRY_INTERVAL
             || jobs.iter().any(|job| job.entry.event == Event::Intent);
@@ -263,18 +264,15 @@ impl Writer {
         let took = start.elapsed().as_secs_f64();
         self.metrics.audit.writes.observe(took);
         if let Err(error) = written {
-            self.owed_batch = (self.owed_batch / 2).max(1);
-            let (file, owed) = (self.sink.name(), self.owed.len());
+            let (file, owed) = (self.sink.name(), self.unwritten.len());
             tracing::error!(file, %error, owed, "the audit log failed; deletions are refused");
             return Err(error);
         }
-        self.owed_batch = (self.owed_batch * 2).min(MAX_OWED_BATCH);
         self.head = lines.head;
         self.carry = false;
-        for outcome in self.owed.drain(..owed) {
+        for outcome in self.unwritten.drain(..retained) {
             self.open.remove(outcome.request_id());
         }
-        self.status.update(|status| status.pending -= owed);
         Ok(())
     }
 
@@ -296,17 +294,17 @@ impl Writer {
         checked
     }
 
-    /// Resolves a job whose record is written. An intent whose caller timed out meanwhile is owed an outcome.
+    /// Resolves a job whose record is written. The writer itself adds the outcome of an intent whose caller timed out
+    /// meanwhile.
     fn acknowledge(&mut self, job: Job) -> Waiter {
         let (entry, waiting, waiter) = job.resolve(Ok(()));
         if entry.event == Event::Outcome {
             self.open.remove(&entry.request_id);
-            self.status.update(|status| status.pending -= 1);
             return waiter;
         }
         if !waiting {
-            self.owe(Retained::Entry(Box::new(Entry {
-                at: OffsetDateTime::now_utc(),
+            self.unwritten.push(Retained::Entry(Box::new(Entry {
+                at: Some(OffsetDateTime::now_utc()),
                 event: Event::Outcome,
                 outcome: "not_sent",
                 reason: ErrorReason::AuditUnavailable.as_str_name(),
@@ -318,34 +316,71 @@ impl Writer {
         waiter
     }
 
-    /// Adds an outcome that no call reports.
-    fn owe(&mut self, outcome: Retained) {
-        self.owed.push(outcome);
-        self.status.update(|status| {
-            status.pending += 1;
-            status.oldest.get_or_insert_with(Instant::now);
-        });
-    }
-
     /// Resolves a job whose record is not written, and retains an outcome.
     fn refuse(&mut self, job: Job, error: &io::Error) -> Waiter {
-        let error = io::Error::new(error.kind(), error.to_string());
-        let (entry, _, waiter) = job.resolve(Err(error));
-        let max = match entry.event {
-            Event::Intent => return waiter,
-            Event::Outcome if entry.ends_intent => MAX_OWED,
-            Event::Outcome => MAX_OWED / 2,
-        };
-        if self.owed.len() < max {
-            self.owed.push(Retained::Entry(entry));
+        let (entry, _, waiter) = job.resolve(Err(error.to_string()));
+        if entry.event == Event::Intent {
             return waiter;
         }
-        self.status.update(|status| {
-            status.pending -= 1;
-            status.lost += 1;
-        });
+        if entry.ends_intent || self.unwritten.len() < MAX_UNWRITTEN {
+            self.unwritten.push(Retained::Entry(entry));
+            return waiter;
+        }
+        self.queue.update(|status| status.lost += 1);
         let (request_id, outcome) = (&entry.request_id, entry.outcome);
         tracing::error!(request_id, outcome, "an outcome is lost: too many are owed");
         waiter
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{env, fs, process, sync::Arc, time::Duration};
+
+    use super::{
+        Batch, Entry, Event, Job, MAX_UNWRITTEN_BATCH, Queue, RETRY_INTERVAL, Retained, Writer,
+    };
+    use crate::config::{Audit, AuditSink};
+
+    fn outcome() -> Entry {
+        Entry {
+            event: Event::Outcome,
+            ..Entry::default()
+        }
+    }
+
+    #[tokio::test]
+    async fn outcomes_are_written_with_the_next_batch_and_synced_within_a_second() {
+        let path = env::temp_dir().join(format!("useradmin-writer-{}", process::id()));
+        let config = Audit {
+            sink: AuditSink::File(path.clone()),
+            sync: true,
+        };
+        let queue = Arc::<Queue>::default();
+        let mut writer = Writer::new(&config, Arc::clone(&queue), Arc::default());
+        writer.commit(Vec::new());
+        let write_outcome = |writer: &mut Writer| {
+            let (job, _pending) = Job::new(outcome());
+            assert_eq!(queue.push(job), Some(true));
+            writer.process_batch(queue.take(Duration::ZERO).unwrap_or_default());
+        };
+        // More than one write takes.
+        let unwritten = MAX_UNWRITTEN_BATCH + 1;
+        let retained = || Retained::Entry(Box::new(outcome()));
+        writer.unwritten.resize_with(unwritten, retained);
+        queue.update(|status| status.pending = unwritten);
+        write_outcome(&mut writer);
+        let status = queue.status();
+        assert_eq!((status.pending, status.oldest), (0, None));
+        assert_eq!(status.head.seq, unwritten as u64 + 1);
+
+        write_outcome(&mut writer);
+        let unsynced = writer.sink.unsynced();
+        assert!(!unsynced.is_zero());
+        assert!(writer.idle_time() + unsynced <= RETRY_INTERVAL);
+        // The next batch is empty if no record arrives within the idle time.
+        writer.process_batch(Batch::default());
+        assert!(writer.sink.unsynced().is_zero());
+        assert!(fs::remove_file(path).is_ok());
     }
 }

@@ -26,13 +26,17 @@ pub(super) fn entry(
     reason: &'static str,
 ) -> Entry {
     Entry {
+        at: Some(OffsetDateTime::now_utc()),
+        event,
+        outcome,
+        reason,
         request_id: call.request_id.clone(),
         caller: short(&call.caller_name()).to_owned(),
         auth: call.caller().map_or("none", Identity::kind),
         cause: call.unauthenticated_cause().unwrap_or_default(),
         peer: call.peer.map_or_else(String::new, |peer| peer.to_string()),
         rpc,
-        ..Entry::new(OffsetDateTime::now_utc(), event, outcome, reason)
+        ..Entry::default()
     }
 }
 

@@ -163,14 +163,18 @@ impl Shared {
         let Some(outcome) = kind.outcome else {
             return;
         };
-        let now = OffsetDateTime::now_utc();
         let entry = Entry {
+            at: Some(OffsetDateTime::now_utc()),
+            event: Event::Outcome,
+            outcome,
+            reason: kind.reason,
             request_id,
             caller,
+            auth: "none",
             peer,
             count: Some(count),
             since,
-            ..Entry::new(now, Event::Outcome, outcome, kind.reason)
+            ..Entry::default()
         };
         if let Err(failure) = self.audit.record(entry, WRITE_TIMEOUT).await {
             let error = failure.context;

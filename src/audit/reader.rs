@@ -1,0 +1,215 @@
+//! Reads a file line by line in bounded memory, hashes each line, and parses records. docs/audit.md describes the format.
+
+use std::io::{self, BufRead as _, BufReader, Read};
+
+use ring::digest::{Context, SHA256};
+use serde_json::{Map, Value};
+
+use super::{
+    chain::hex,
+    record::{PREFIX, UNKNOWN_AFTER_CRASH, VERSION, text},
+};
+
+/// Outcomes, and whether each needs an intent before it. Calls that were refused or that only validate have none.
+const OUTCOMES: [(&str, bool); 9] = [
+    ("deleted", true),
+    ("already_absent", true),
+    ("absent_after_retry", true),
+    ("not_deleted", true),
+    ("unknown", true),
+    (UNKNOWN_AFTER_CRASH, true),
+    ("not_sent", false),
+    ("denied", false),
+    ("validated", false),
+];
+
+/// Keys that describe a line, not the call.
+const LINE_KEYS: [&str; 5] = ["v", "ts", "seq", "prev", "carried"];
+const TEXTS: [&str; 10] = [
+    "prev",
+    "request_id",
+    "caller",
+    "peer",
+    "rpc",
+    "target",
+    "user",
+    "outcome",
+    "reason",
+    "ts",
+];
+/// Records of version 0.1.0 of the program lack `auth`.
+const OPTIONAL_TEXTS: [&str; 5] = [
+    "auth",
+    "cause",
+    "client_request_id",
+    "upstream_request_id",
+    "since",
+];
+
+/// Bytes of a line that are kept; records are shorter. The hash covers the whole line.
+const MAX_LINE: u64 = 1 << 20;
+const BUFFER: usize = 64 * 1024;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Intent { carried: bool },
+    Outcome { needs_intent: bool },
+}
+
+pub(super) struct Record {
+    pub(super) seq: u64,
+    pub(super) kind: Kind,
+    fields: Map<String, Value>,
+}
+
+impl Record {
+    pub(super) fn request_id(&self) -> &str {
+        text(&self.fields, "request_id")
+    }
+
+    /// Returns the hash of the line before.
+    pub(super) fn prev(&self) -> &str {
+        text(&self.fields, "prev")
+    }
+
+    /// Returns the fields of the call, without those of the line.
+    pub(super) fn into_entry(mut self) -> Map<String, Value> {
+        self.fields
+            .retain(|key, _| !LINE_KEYS.contains(&key.as_str()));
+        self.fields
+    }
+}
+
+pub(super) struct Line {
+    /// The line without its newline, at most [`MAX_LINE`] bytes.
+    text: Vec<u8>,
+    /// Length in the file without the newline.
+    pub(super) len: u64,
+    /// Whether a newline ends the line.
+    pub(super) ended: bool,
+    /// Whether all bytes are NUL: space that the file system allocated and that was never written.
+    pub(super) blank: bool,
+    /// SHA-256 of all bytes without the newline, in hex.
+    pub(super) hash: String,
+}
+
+impl Line {
+    /// Parses the line. Errors do not quote it.
+    pub(super) fn record(&self) -> Result<Record, String> {
+        let whole = self.whole().ok_or("no record: the line is too long")?;
+        parse(whole)
+    }
+
+    /// Returns the text, or `None` if it is longer than any record.
+    pub(super) fn whole(&self) -> Option<&[u8]> {
+        (self.len == self.text.len() as u64).then_some(&*self.text)
+    }
+
+    /// Whether the line starts like a record, as far as it goes.
+    pub(super) fn starts_as_record(&self) -> bool {
+        let common = self.text.len().min(PREFIX.len());
+        self.text[..common] == PREFIX[..common]
+    }
+}
+
+pub(super) struct LineReader<R>(BufReader<R>);
+
+impl<R: Read> LineReader<R> {
+    /// Reads from the current position of `file`.
+    pub(super) fn new(file: R) -> Self {
+        Self(BufReader::with_capacity(BUFFER, file))
+    }
+
+    /// Returns the next line, or `None` at the end of the file.
+    pub(super) fn next(&mut self) -> io::Result<Option<Line>> {
+        let mut line = Line {
+            text: Vec::new(),
+            len: 0,
+            ended: false,
+            blank: true,
+            hash: String::new(),
+        };
+        let mut hash = Context::new(&SHA256);
+        let mut part = Vec::new();
+        while !line.ended {
+            part.clear();
+            let mut limited = self.0.by_ref().take(MAX_LINE);
+            if limited.read_until(b'\n', &mut part)? == 0 {
+                break;
+            }
+            line.ended = part.pop_if(|byte| *byte == b'\n').is_some();
+            line.blank &= part.iter().all(|byte| *byte == 0);
+            hash.update(&part);
+            if line.len == 0 {
+                line.text.clone_from(&part);
+            }
+            line.len += part.len() as u64;
+        }
+        if line.len == 0 && !line.ended {
+            return Ok(None);
+        }
+        line.blank &= line.len > 0;
+        line.hash = hex(hash.finish().as_ref());
+        Ok(Some(line))
+    }
+}
+
+/// Parses a record. Unknown keys are ignored: a later version may have added them.
+fn parse(line: &[u8]) -> Result<Record, String> {
+    let Ok(Value::Object(fields)) = serde_json::from_slice(line) else {
+        return Err("no record: not a JSON object".to_owned());
+    };
+    let number = |key: &str| fields.get(key).and_then(Value::as_u64);
+    if number("v") != Some(VERSION) {
+        return Err(format!("no record: `v` is not {VERSION}"));
+    }
+    let seq = number("seq").ok_or_else(|| wrong("seq", "a whole number"))?;
+    check_keys(&fields)?;
+    let kind = match text(&fields, "event") {
+        "intent" => Kind::Intent {
+            carried: fields.contains_key("carried"),
+        },
+        "outcome" => {
+            let outcome = text(&fields, "outcome");
+            let known = OUTCOMES.iter().find(|(name, _)| *name == outcome);
+            let (_, needs_intent) = known.ok_or_else(|| wrong("outcome", "an outcome"))?;
+            // A panic in a call that only validates.
+            let without_attempt = outcome == "unknown" && number("attempts") == Some(0);
+            Kind::Outcome {
+                needs_intent: *needs_intent && !without_attempt,
+            }
+        }
+        _ => return Err(wrong("event", "an event")),
+    };
+    Ok(Record { seq, kind, fields })
+}
+
+fn check_keys(fields: &Map<String, Value>) -> Result<(), String> {
+    let check = |key, required: bool, fits: fn(&Value) -> bool, want| {
+        let valid = fields.get(key).map_or(!required, fits);
+        valid.then_some(()).ok_or_else(|| wrong(key, want))
+    };
+    for key in TEXTS {
+        check(key, true, Value::is_string, "a text")?;
+    }
+    for key in OPTIONAL_TEXTS {
+        check(key, false, Value::is_string, "a text")?;
+    }
+    if text(fields, "request_id").is_empty() {
+        return Err(wrong("request_id", "a text that is not empty"));
+    }
+    let of_texts = |value: &Value| {
+        let object = value.as_object();
+        object.is_some_and(|object| object.values().all(Value::is_string))
+    };
+    check("identifiers", true, of_texts, "an object of texts")?;
+    let known = text(fields, "outcome") != UNKNOWN_AFTER_CRASH;
+    check("attempts", known, Value::is_u64, "a whole number")?;
+    check("caller_gone", known, Value::is_boolean, "true or false")?;
+    check("count", false, Value::is_u64, "a whole number")?;
+    check("carried", false, |value| *value == true, "true")
+}
+
+fn wrong(key: &str, want: &str) -> String {
+    format!("no record: `{key}` is not {want}")
+}
