@@ -30,7 +30,7 @@ fn links_lead_to_files() {
     }
     for entry in fs::read_dir(root.join("docs")).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
-        if name.ends_with(".md") {
+        if Path::new(&name).extension().is_some_and(|end| end == "md") {
             check_links(&root.join("docs"), &name);
         }
     }
