@@ -78,10 +78,6 @@ impl CallerVerifier {
 }
 
 impl ClientCertVerifier for CallerVerifier {
-    fn offer_client_auth(&self) -> bool {
-        self.chains.offer_client_auth()
-    }
-
     fn client_auth_mandatory(&self) -> bool {
         self.chains.client_auth_mandatory()
     }

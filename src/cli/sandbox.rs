@@ -44,7 +44,7 @@ pub struct Arguments {
     /// Address for gRPC, such as 127.0.0.1:0 for any free port.
     #[arg(long, value_name = "IP:PORT", requires = "sandbox", default_value = DEFAULT_ADDRESS)]
     listen: SocketAddr,
-    /// Address for `/livez`, `/readyz` and `/metrics`, which are not served without it.
+    /// Address for `/livez`, `/readyz` and `/metrics`. Without this option they are not served.
     #[arg(
         long,
         value_name = "IP:PORT",
