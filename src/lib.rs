@@ -1,5 +1,5 @@
 //! `useradmin`: a gRPC facade that deletes local users on Azure Batch compute nodes and users on
-//! IBM Z Hardware Management Consoles. ARCHITECTURE.md shows the rooms and who may import whom.
+//! IBM Z Hardware Management Consoles. ARCHITECTURE.md describes the modules.
 
 pub mod access;
 pub mod audit;

@@ -12,7 +12,7 @@ tonic::include_proto!("useradmin.v1");
 /// Descriptors of `useradmin.v1` with the comments of the proto files.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/useradmin.bin"));
 
-/// Files of other APIs are called by their usual names, under which tools know them and other files import them.
+/// The names under which tools and other files import the files of other APIs.
 const USUAL_NAMES: [(&str, &str); 3] = [
     ("error_details.proto", "google/rpc/error_details.proto"),
     ("status.proto", "google/rpc/status.proto"),
@@ -21,8 +21,8 @@ const USUAL_NAMES: [(&str, &str); 3] = [
 
 /// The file of the service.
 const API: &str = "useradmin/v1/user_admin.proto";
-/// What details of errors are made of. No message of the service refers to them, but tools such as grpcui know only the
-/// file of a service and what that imports.
+/// The messages in details of errors. No message of the service refers to them, but tools such as grpcui know only the
+/// file of a service and its imports.
 const DETAILS: [&str; 3] = [
     "useradmin/v1/error_details.proto",
     "useradmin/v1/error_reason.proto",
@@ -80,7 +80,7 @@ pub fn descriptor_set() -> Vec<u8> {
     descriptors().encode_to_vec()
 }
 
-/// Returns what a client has to know: the API, health, and every standard detail of an error, with their imports.
+/// Returns the descriptors that a client needs: the API, health, and every standard detail of an error, with their imports.
 #[must_use]
 pub fn descriptors() -> FileDescriptorSet {
     let sets = [
@@ -102,7 +102,7 @@ pub fn descriptors() -> FileDescriptorSet {
             }
         }
     }
-    // Imports stand before what imports them.
+    // A file follows its imports.
     all.file.sort_by_key(|file| file.name() == API);
     all
 }

@@ -17,6 +17,7 @@ use tokio::net::TcpListener;
 use super::admin_listener;
 use crate::{config::Server as Settings, metrics::Format, service::Shared};
 
+/// The admin port, which is bound.
 pub struct Admin {
     listener: TcpListener,
     address: SocketAddr,
@@ -80,7 +81,7 @@ async fn readyz(State(shared): State<Arc<Shared>>) -> (StatusCode, &'static str)
 async fn metrics(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> impl IntoResponse {
     let accept = headers.get_all(ACCEPT).into_iter();
     let format = Format::accepted(accept.filter_map(|value| value.to_str().ok()));
-    // Caches must not serve one format to a scraper that asked for the other.
+    // A cache must not serve one format to a scraper that requests the other.
     let headers = [(CONTENT_TYPE, format.content_type()), (VARY, "accept")];
     (headers, format.of(shared.metrics_text()))
 }

@@ -5,14 +5,17 @@ use std::{
     convert::Infallible,
     future::Future,
     panic::AssertUnwindSafe,
-    pin::{Pin, pin},
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header::CONTENT_TYPE};
+use http_body_util::Full;
 use opentelemetry::context::FutureExt as _;
+use tokio::time::timeout;
 use tonic::{Code, body::Body};
 use tower::Service;
 
@@ -20,10 +23,9 @@ use super::{
     acceptor::Peer,
     credentials::credentials,
     load_shed::{LoadShed, MethodKind},
-    message_timeout::PendingMessages,
+    message::{self, PendingMessages, ReadError},
     metadata,
     reflection::use_current_version,
-    request_body::RequestBody,
     response_body::{ResponseBody, with_request_id},
     tls::Tls,
 };
@@ -34,6 +36,7 @@ use crate::{
         Failure,
         status::{CallFacts, status},
     },
+    proto::ErrorReason as R,
     service::{
         Shared,
         call_context::{BAD_TIMEOUT, CallContext},
@@ -42,6 +45,15 @@ use crate::{
     },
     trace::Ends,
 };
+
+/// Time limit for the message of an rpc, which clients send right behind its headers.
+const MESSAGE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The services of a server.
+pub trait Services: Service<Request<Body>, Response = Response<Body>, Error = Infallible> {}
+
+impl<S> Services for S where S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>
+{}
 
 /// The services of a server behind the layer.
 #[derive(Clone)]
@@ -59,6 +71,13 @@ struct Checks {
     max_request_bytes: usize,
     load_shed: LoadShed,
     pending: PendingMessages,
+}
+
+/// Why a call does not reach its handler.
+enum Stop {
+    Refused(Failure),
+    /// The caller disconnected before the message arrived.
+    Disconnected,
 }
 
 impl<S> CallLayer<S> {
@@ -79,9 +98,7 @@ impl<S> CallLayer<S> {
 
 impl<S> Service<Request<Body>> for CallLayer<S>
 where
-    S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible>,
-    S: Clone + Send + 'static,
-    S::Future: Send,
+    S: Services<Future: Send> + Clone + Send + 'static,
 {
     type Response = Response<ResponseBody>;
     type Error = Infallible;
@@ -101,10 +118,7 @@ where
 }
 
 impl Checks {
-    async fn call<S>(&self, inner: S, request: Request<Body>) -> Response<ResponseBody>
-    where
-        S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible>,
-    {
+    async fn call(&self, inner: impl Services, request: Request<Body>) -> Response<ResponseBody> {
         if let Some(refusal) = refuse_other_protocols(&request) {
             return with_request_id(refusal, None, None);
         }
@@ -122,113 +136,119 @@ impl Checks {
             .admit(kind, request.extensions(), &self.shared);
         let (permit, response) = match permit {
             Ok(permit) => {
-                let is_stream = kind == MethodKind::Reflection;
-                let (cut, max_bytes) = (call.cut.clone(), self.max_request_bytes);
-                let request = request.map(|body| RequestBody::new(body, cut, is_stream, max_bytes));
-                let response = self.admitted(inner, request, kind, &call);
-                let response = AssertUnwindSafe(response).catch_unwind();
-                let response = response.with_context(call.span()).await;
+                let response = AssertUnwindSafe(self.respond(inner, request, kind, &call));
+                let response = response.catch_unwind().with_context(call.span()).await;
                 (permit, response.unwrap_or_else(|_| panicked(&call)))
             }
             Err(failure) => (None, self.refuse(&call, failure).await),
         };
         // A response that no handler created has only a code.
         if let Some(code) = code(response.headers()) {
-            call.end_with_code(code);
+            call.end_with(code, "");
         }
         // A UUID is always a valid header value.
         let id = HeaderValue::from_str(&call.request_id).ok();
         with_request_id(response, id, permit)
     }
 
-    /// Passes a call to its handler, after the checks of its kind.
-    async fn admitted<S>(
+    /// Returns the response of the handler, or a refusal.
+    async fn respond(
         &self,
-        mut inner: S,
-        mut request: Request<RequestBody>,
+        inner: impl Services,
+        request: Request<Body>,
         kind: MethodKind,
         call: &Arc<CallContext>,
-    ) -> Response<Body>
-    where
-        S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible>,
-    {
-        let result = match kind {
-            MethodKind::Rpc => self.rpc(inner, request, call).await,
-            MethodKind::Health => self.open(inner, request, call, self.health).await,
-            MethodKind::Reflection => {
-                use_current_version(&mut request);
-                self.open(inner, request, call, self.reflection).await
-            }
-            MethodKind::Unknown => {
-                let Ok(response) = inner.call(request).await;
-                Ok(response)
-            }
-        };
-        let failure = match result {
-            Ok(response) => match transport_errors::failure(call, response.headers()) {
+    ) -> Response<Body> {
+        let failure = match self.handle(inner, request, kind, call).await {
+            Ok(response) => match transport_errors::failure(response.headers()) {
                 Some(failure) => failure,
                 None => return response,
             },
-            Err(failure) => failure,
+            Err(Stop::Refused(failure)) => failure,
+            Err(Stop::Disconnected) => {
+                call.end_as_cancelled();
+                return Response::default();
+            }
         };
         self.refuse(call, failure).await
     }
 
-    /// Calls an rpc with the identity of its caller. The handler decides about callers without one.
-    async fn rpc<S>(
+    /// Calls the handler, after the checks of this kind of method.
+    async fn handle(
         &self,
-        mut inner: S,
-        mut request: Request<RequestBody>,
+        mut inner: impl Services,
+        request: Request<Body>,
+        kind: MethodKind,
         call: &Arc<CallContext>,
-    ) -> Result<Response<Body>, Failure>
-    where
-        S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible>,
-    {
-        let credentials = credentials(&request, self.tls.as_deref(), &self.shared, call);
-        let pending = self.pending.add(call.peer_address());
-        tokio::select! {
-            () = self.authenticate(credentials, call) => {}
-            () = pending.evicted() => return Err(refusal::overloaded()),
-        }
-        if let Some(violation) = metadata::violation(&request) {
-            return Err(refusal::invalid(violation));
-        }
-        request.extensions_mut().insert(Arc::clone(call));
-        let mut response = pin!(inner.call(request));
-        tokio::select! {
-            response = &mut response => {
-                let Ok(response) = response;
-                Ok(response)
+    ) -> Result<Response<Body>, Stop> {
+        let mut request = match kind {
+            MethodKind::Rpc => self.receive_rpc(request, call).await?,
+            MethodKind::Health => {
+                let request = self.check_audience(self.health, request, call).await?;
+                self.read_message(request).await?
             }
-            failure = pending.missed(call) => Err(failure),
-        }
-    }
-
-    /// Calls health or reflection, if the caller belongs to its audience. A call that was admitted continues to its
-    /// end, even if the identity of its caller expires.
-    async fn open<S>(
-        &self,
-        mut inner: S,
-        mut request: Request<RequestBody>,
-        call: &Arc<CallContext>,
-        audience: Audience,
-    ) -> Result<Response<Body>, Failure>
-    where
-        S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible>,
-    {
-        if audience == Audience::Identified {
-            let credentials = credentials(&request, self.tls.as_deref(), &self.shared, call);
-            self.authenticate(credentials, call).await;
-            call.caller()
-                .map_err(|cause| Failure::unidentified(cause.as_str()))?;
-        }
-        let bad_timeout = call.deadline.is_none().then_some(BAD_TIMEOUT);
-        if let Some(violation) = metadata::violation(&request).or(bad_timeout) {
-            return Err(refusal::invalid(violation));
-        }
+            MethodKind::Reflection => {
+                use_current_version(self.check_audience(self.reflection, request, call).await?)
+            }
+            MethodKind::Unknown => request,
+        };
         request.extensions_mut().insert(Arc::clone(call));
         let Ok(response) = inner.call(request).await;
         Ok(response)
+    }
+
+    /// Authenticates the caller of an rpc, and waits for the message. The handler decides about callers without an
+    /// identity.
+    async fn receive_rpc(
+        &self,
+        request: Request<Body>,
+        call: &CallContext,
+    ) -> Result<Request<Body>, Stop> {
+        let pending = self.pending.add(call.peer_address());
+        let credentials = self.credentials(&request, call);
+        let receive = async {
+            self.authenticate(credentials, call).await;
+            if let Some(violation) = metadata::violation(&request) {
+                return Err(refusal::invalid(violation).into());
+            }
+            // The identity of the caller is not trusted for longer than this, either.
+            let time = MESSAGE_TIMEOUT.min(call.time_limit());
+            let message = timeout(time, self.read_message(request)).await;
+            message.unwrap_or_else(|_| {
+                let (reason, context) = (R::DeadlineExceeded, "the request message did not come");
+                Err(Failure::new(reason, context).into())
+            })
+        };
+        tokio::select! {
+            biased;
+            request = receive => request,
+            () = pending.evicted() => Err(refusal::overloaded().into()),
+        }
+    }
+
+    /// Checks that the caller of health or reflection belongs to the audience. A call that was admitted continues to its
+    /// end, even if the identity of its caller expires.
+    async fn check_audience(
+        &self,
+        audience: Audience,
+        request: Request<Body>,
+        call: &CallContext,
+    ) -> Result<Request<Body>, Failure> {
+        if audience == Audience::Identified {
+            let credentials = self.credentials(&request, call);
+            self.authenticate(credentials, call).await;
+            let caller = call.caller();
+            caller.map_err(|cause| Failure::unidentified(cause.as_str()))?;
+        }
+        let bad_timeout = call.deadline.is_none().then_some(BAD_TIMEOUT);
+        match metadata::violation(&request).or(bad_timeout) {
+            Some(violation) => Err(refusal::invalid(violation)),
+            None => Ok(request),
+        }
+    }
+
+    fn credentials(&self, request: &Request<Body>, call: &CallContext) -> Credentials {
+        credentials(request, self.tls.as_deref(), &self.shared, call)
     }
 
     /// Sets the identity of the caller, or the reason why there is none.
@@ -241,8 +261,24 @@ impl Checks {
         call.set_caller(caller);
     }
 
+    /// Returns the request with its message, as soon as that has arrived.
+    async fn read_message(&self, request: Request<Body>) -> Result<Request<Body>, Stop> {
+        let (head, body) = request.into_parts();
+        match message::read(body, self.max_request_bytes).await {
+            Ok(message) => Ok(Request::from_parts(head, Body::new(Full::new(message)))),
+            Err(ReadError::Invalid(violation)) => Err(refusal::invalid(violation).into()),
+            Err(ReadError::Disconnected) => Err(Stop::Disconnected),
+        }
+    }
+
     async fn refuse(&self, call: &CallContext, failure: Failure) -> Response<Body> {
         refuse(&self.shared, call, failure).await.into_http()
+    }
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Self {
+        Self::Refused(failure)
     }
 }
 
@@ -254,7 +290,7 @@ fn code(headers: &HeaderMap) -> Option<Code> {
 /// Returns the response of a handler that panicked. A call that was admitted to the pipeline has a response and a record
 /// of its own.
 fn panicked(call: &CallContext) -> Response<Body> {
-    call.end_with_panic();
+    call.end_with(Code::Internal, R::Internal.as_str_name());
     let facts = CallFacts::of_request(call.request_id.clone());
     status(&Failure::internal("a panic"), &facts).into_http()
 }
@@ -293,7 +329,7 @@ mod tests {
     use tonic::{Code, Status, body::Body};
     use tower::{Service as _, service_fn};
 
-    use super::{CallLayer, RequestBody};
+    use super::CallLayer;
     use crate::{
         config::{self, AuditSink},
         service::Shared,
@@ -301,7 +337,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_is_an_internal_error_with_details() -> Result<(), String> {
-        let inner = service_fn(|request: Request<RequestBody>| async move {
+        let inner = service_fn(|request: Request<Body>| async move {
             assert!(request.uri().path() == "/", "on purpose");
             Ok::<_, Infallible>(Response::new(Body::default()))
         });

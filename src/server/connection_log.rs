@@ -9,12 +9,12 @@ use crate::{
     metrics::Metrics,
 };
 
-const UNACCEPTED: &str = "a connection could not be accepted";
-const FULL: &str = "a connection was closed: there are too many";
+const NOT_ACCEPTED: &str = "a connection could not be accepted";
+const TOO_MANY: &str = "a connection was closed: there are too many";
 const TLS_FAILED: &str = "a TLS handshake failed";
-const LATE: &str = "a connection did not begin in time";
+const HANDSHAKE_TIMED_OUT: &str = "a connection did not begin in time";
 const NOT_READ: &str = "a connection was cut: its peer takes no answers";
-const BROKEN: &str = "a connection was ended: its peer broke the rules of HTTP/2";
+const PROTOCOL_VIOLATED: &str = "a connection was ended: its peer broke the rules of HTTP/2";
 const REFUSED: &str = "request refused by HTTP/2";
 
 /// Logs and counts errors of connections.
@@ -28,20 +28,21 @@ pub struct ConnectionLog {
 impl ConnectionLog {
     /// Reports that the system could not accept a connection.
     pub fn not_accepted(&self, error: &io::Error) {
-        let kind = Kind::logged(UNACCEPTED, "");
+        let kind = Kind::logged(NOT_ACCEPTED, "");
         if self.refusals.admit(None, None, kind) {
-            tracing::warn!(%error, "{UNACCEPTED}");
+            tracing::warn!(%error, "{NOT_ACCEPTED}");
         }
     }
 
     /// Reports a connection that was closed because of a limit.
     pub fn limit_reached(&self, peer: SocketAddr, limit: &'static str) {
         self.metrics.connection_refused(limit);
-        if self.admits(peer, FULL, limit) {
-            tracing::info!(%peer, limit, "{FULL}");
+        if self.admits(peer, TOO_MANY, limit) {
+            tracing::info!(%peer, limit, "{TOO_MANY}");
         }
     }
 
+    /// Reports a TLS handshake that failed.
     pub fn tls_failed(&self, peer: SocketAddr, error: &io::Error) {
         self.metrics.handshake_failed("tls");
         if self.admits(peer, TLS_FAILED, "") {
@@ -53,8 +54,8 @@ impl ConnectionLog {
     /// Reports a connection that did not begin HTTP/2 in time.
     pub fn handshake_timed_out(&self, peer: SocketAddr) {
         self.metrics.handshake_failed("timeout");
-        if self.admits(peer, LATE, "") {
-            tracing::info!(%peer, "{LATE}");
+        if self.admits(peer, HANDSHAKE_TIMED_OUT, "") {
+            tracing::info!(%peer, "{HANDSHAKE_TIMED_OUT}");
         }
     }
 
@@ -76,8 +77,8 @@ impl ConnectionLog {
         };
         let reason = name(reason);
         self.metrics.connection_aborted(reason);
-        if self.admits(peer, BROKEN, reason) {
-            tracing::info!(%peer, reason, %cause, "{BROKEN}");
+        if self.admits(peer, PROTOCOL_VIOLATED, reason) {
+            tracing::info!(%peer, reason, %cause, "{PROTOCOL_VIOLATED}");
         }
     }
 
@@ -95,7 +96,7 @@ impl ConnectionLog {
     }
 }
 
-/// Returns the name of an error code (RFC 9113, section 7); rare ones are `OTHER`.
+/// Returns the name of an error code (RFC 9113, section 7), or `OTHER` for rare ones.
 const fn name(reason: h2::Reason) -> &'static str {
     match reason {
         h2::Reason::PROTOCOL_ERROR => "PROTOCOL_ERROR",

@@ -1,5 +1,5 @@
-//! Stops the server: refuses new calls, waits for those in progress, records calls that do not end as unknown, and closes
-//! the sessions on the upstreams.
+//! Stops the server: refuses new calls, waits for those in progress, records the calls that do not end as unknown, and
+//! closes the sessions on the upstreams.
 
 use std::time::Duration;
 

@@ -61,21 +61,21 @@ mod tests {
         let over = Rc::new(Cell::new(false));
         let mut queue = EvictionQueue::new(4, |(_, over): &(u32, Rc<Cell<bool>>)| over.get());
         let mut push = |from: u8, number: u32, over: &Rc<Cell<bool>>| {
-            let left = queue.push(peer(from), (number, Rc::clone(over)));
-            left.map(|(number, _)| number)
+            let evicted = queue.push(peer(from), (number, Rc::clone(over)));
+            evicted.map(|(number, _)| number)
         };
-        let goes_on = Rc::default();
+        let open = Rc::default();
         for (from, number) in [(1, 1), (2, 2), (2, 3), (3, 4)] {
-            assert_eq!(push(from, number, &goes_on), None);
+            assert_eq!(push(from, number, &open), None);
         }
-        // The first one has waited longer, but the second peer has more.
-        assert_eq!(push(4, 5, &goes_on), Some(2));
-        // All have one: the order decides.
+        // The first entry is older, but the second peer has more.
+        assert_eq!(push(4, 5, &open), Some(2));
+        // All peers have one entry.
         assert_eq!(push(5, 6, &over), Some(1));
-        // It only makes room for itself.
+        // A peer with two entries loses its own.
         assert_eq!(push(5, 7, &over), Some(6));
         over.set(true);
-        assert_eq!(push(6, 8, &goes_on), None);
-        assert_eq!(push(6, 9, &goes_on), Some(8));
+        assert_eq!(push(6, 8, &open), None);
+        assert_eq!(push(6, 9, &open), Some(8));
     }
 }

@@ -14,11 +14,10 @@ mod eviction;
 mod health;
 mod in_flight;
 mod load_shed;
-mod message_timeout;
+mod message;
 mod metadata;
 mod reflection;
 mod reload;
-mod request_body;
 mod response_body;
 mod tls;
 

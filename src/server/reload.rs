@@ -24,8 +24,8 @@ use crate::{
 
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Reads and applies the files. Returns the files to check from now on, if they are others.
-type Read = Box<dyn FnMut() -> Result<Option<Vec<PathBuf>>, String> + Send>;
+/// Reads and applies the files. Returns the files to check from now on.
+type Read = Box<dyn FnMut() -> Result<Vec<PathBuf>, String> + Send>;
 
 /// Files that are read together.
 pub struct WatchedFiles {
@@ -33,7 +33,7 @@ pub struct WatchedFiles {
     files: Vec<WatchedFile>,
     read: Read,
     /// The error of the last read.
-    fault: Option<String>,
+    error: Option<String>,
     metrics: Content,
 }
 
@@ -53,30 +53,9 @@ impl WatchedFile {
             last_seen,
         }
     }
-
-    fn has_changed(&self) -> bool {
-        self.last_seen != self.applied
-    }
 }
 
 impl WatchedFiles {
-    fn new(
-        what: &'static str,
-        files: Vec<WatchedFile>,
-        read: Read,
-        metrics: &Arc<Metrics>,
-    ) -> Self {
-        let mut metrics = metrics.reloads.content(what);
-        metrics.confirmed();
-        Self {
-            what,
-            files,
-            read,
-            fault: None,
-            metrics,
-        }
-    }
-
     /// Checks the files, and reads them if they have changed and settled.
     fn check(&mut self) {
         let mut settled = true;
@@ -87,59 +66,53 @@ impl WatchedFiles {
         }
         let changed = self.changed();
         // A file that is bad because of another one, such as a certificate without its key, is tried again.
-        if !settled || (changed.is_empty() && self.fault.is_none()) {
+        if !settled || (changed.is_empty() && self.error.is_none()) {
             return;
         }
         for file in &mut self.files {
             file.applied.clone_from(&file.last_seen);
         }
         match (self.read)() {
-            Ok(files) => self.apply(files, &changed),
-            Err(fault) => self.fail(fault, &changed),
+            Ok(files) => {
+                self.set_files(files);
+                self.error = None;
+                self.metrics.reloaded();
+                tracing::info!(what = self.what, file = changed, "changed files are in use");
+            }
+            Err(error) => self.fail(error, &changed),
         }
     }
 
     /// Returns the names of the files that have changed.
     fn changed(&self) -> String {
-        let changed = self.files.iter().filter(|file| file.has_changed());
-        let names: Vec<_> = changed
-            .map(|file| file.path.display().to_string())
-            .collect();
-        names.join(", ")
-    }
-
-    fn apply(&mut self, files: Option<Vec<PathBuf>>, changed: &str) {
-        if let Some(files) = files {
-            self.set_files(files);
-        }
-        self.fault = None;
-        self.metrics.reloaded();
-        tracing::info!(what = self.what, file = changed, "changed files are in use");
+        let files = self.files.iter();
+        let changed = files.filter(|file| file.last_seen != file.applied);
+        let names = changed.map(|file| file.path.display().to_string());
+        names.collect::<Vec<_>>().join(", ")
     }
 
     /// Replaces the files. A new one counts as changed, because it may have changed since it was read.
     fn set_files(&mut self, files: Vec<PathBuf>) {
         let known = |path: &PathBuf| self.files.iter().find(|file| file.path == *path);
         let files = files.into_iter().map(|path| {
-            let applied =
-                known(&path).map_or_else(FileFingerprint::default, |file| file.applied.clone());
-            WatchedFile::new(path, applied)
+            let applied = known(&path).map(|file| file.applied.clone());
+            WatchedFile::new(path, applied.unwrap_or_default())
         });
         self.files = files.collect();
     }
 
-    fn fail(&mut self, fault: String, changed: &str) {
-        if changed.is_empty() && self.fault.as_ref() == Some(&fault) {
+    fn fail(&mut self, error: String, changed: &str) {
+        if changed.is_empty() && self.error.as_ref() == Some(&error) {
             return;
         }
         self.metrics.failed();
         tracing::error!(
             what = self.what,
             file = changed,
-            fault,
+            fault = error,
             "changed files cannot be used; the last good ones stay in use"
         );
-        self.fault = Some(fault);
+        self.error = Some(error);
     }
 }
 
@@ -148,31 +121,41 @@ pub fn watched(config: &Config, shared: &Arc<Shared>, tls: Option<&Arc<Tls>>) ->
     let mut watched = Vec::new();
     let mut watch = |what, files: Vec<PathBuf>, read: Read| {
         let files = files.into_iter().map(|path| {
-            let read = config.source.fingerprints.get(&path).cloned();
-            let read = read.unwrap_or_else(|| FileFingerprint::of(&path));
-            WatchedFile::new(path, read)
+            let applied = config.source.fingerprints.get(&path).cloned();
+            let applied = applied.unwrap_or_else(|| FileFingerprint::of(&path));
+            WatchedFile::new(path, applied)
         });
-        watched.push(WatchedFiles::new(
+        let mut metrics = shared.metrics.reloads.content(what);
+        metrics.confirmed();
+        watched.push(WatchedFiles {
             what,
-            files.collect(),
+            files: files.collect(),
             read,
-            &shared.metrics,
-        ));
+            error: None,
+            metrics,
+        });
     };
-    if let Some(tls) = tls {
-        let (files, tls) = (tls.files().paths(), Arc::clone(tls));
-        watch("tls", files, Box::new(move || tls.reload().map(|()| None)));
+    if let Some(tls) = tls.map(Arc::clone) {
+        let files = tls.files().paths();
+        let read = move || tls.reload().map(|()| tls.files().paths());
+        watch("tls", files, Box::new(read));
     }
     if let Some(file) = config.source.path.clone() {
         let (shared, mut restart_keys) = (Arc::clone(shared), RestartKeys::new(config));
-        let read = Box::new(move || configuration(&file, &shared, &mut restart_keys).map(Some));
-        watch("configuration", config.source.files(), read);
+        let read = move || reload_configuration(&file, &shared, &mut restart_keys);
+        watch("configuration", config.source.files(), Box::new(read));
     }
     for secret in config.source.secrets.clone() {
         if let Some(file) = secret.path().map(Path::to_owned) {
-            let check = move || secret.check().map_err(|error| error.to_string());
-            let read = move || check().map(|()| None);
-            watch("secret", vec![file], Box::new(read));
+            let files = vec![file];
+            let read = {
+                let files = files.clone();
+                move || match secret.check() {
+                    Ok(()) => Ok(files.clone()),
+                    Err(error) => Err(error.to_string()),
+                }
+            };
+            watch("secret", files, Box::new(read));
         }
     }
     watched
@@ -211,12 +194,12 @@ impl RestartKeys {
 
 /// Reads a changed configuration and applies its callers, issuers, protected users and authorities. Other changes are
 /// reported as keys that need a restart.
-fn configuration(
+fn reload_configuration(
     file: &Path,
     shared: &Shared,
     restart_keys: &mut RestartKeys,
 ) -> Result<Vec<PathBuf>, String> {
-    let config = config::load_again(file).map_err(|faults| faults.brief())?;
+    let config = config::load_again(file).map_err(|errors| errors.brief())?;
     config.source.log_warnings();
     shared.apply_config(&config)?;
     restart_keys.report(&config, &shared.metrics);
@@ -239,7 +222,7 @@ pub async fn watch(mut watched: Vec<WatchedFiles>, metrics: Arc<Metrics>) {
             watched
         });
         match checked.await {
-            Ok(back) => watched = back,
+            Ok(checked) => watched = checked,
             Err(error) => {
                 tracing::error!(%error, "changed files are not noticed any more");
                 return;

@@ -1,10 +1,7 @@
 //! TLS of the listener. The files of `[server.tls]` are reloaded when they change. Then new connections use the new
 //! content, and the client certificates of open connections are verified again.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
-};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use rustls::{
@@ -36,7 +33,6 @@ struct Loaded {
 pub struct Tls {
     files: TlsFiles,
     loaded: ArcSwap<Loaded>,
-    number: AtomicU64,
     metrics: Arc<Metrics>,
 }
 
@@ -47,7 +43,6 @@ impl Tls {
         Ok(Self {
             files,
             loaded: ArcSwap::from_pointee(loaded),
-            number: AtomicU64::new(0),
             metrics: Arc::clone(metrics),
         })
     }
@@ -58,7 +53,7 @@ impl Tls {
 
     /// Reads the files again. If one of them is invalid, the last content stays in use.
     pub fn reload(&self) -> Result<(), String> {
-        let number = self.number.fetch_add(1, Ordering::Relaxed) + 1;
+        let number = self.loaded.load().number + 1;
         let (loaded, warnings) = load(&self.files, number, &self.metrics)?;
         for (key, warning) in warnings {
             tracing::warn!(key, warning, "a certificate is left out");

@@ -13,8 +13,7 @@ use std::{
 use http::{HeaderMap, Request};
 use opentelemetry::{Context, KeyValue};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
-use tonic::{Code, Extensions, Status};
+use tonic::{Code, Extensions};
 use uuid::Builder;
 
 use super::Shared;
@@ -22,7 +21,6 @@ use crate::{
     access::{authentication_error::AuthenticationError, refusals::Kind},
     error::{Violation, resource::ResourceNames},
     identity::Identity,
-    proto::ErrorReason,
     trace::{self, Ends},
     upstream::deadline::Deadline,
 };
@@ -57,11 +55,8 @@ pub struct CallContext {
     pub(crate) peer: Option<SocketAddr>,
     /// When the response is due; `None` if `grpc-timeout` is malformed.
     pub deadline: Option<Deadline>,
-    received: Instant,
-    /// Cancelled when the message has been read.
-    pub(crate) read: CancellationToken,
-    /// Cancelled when the body fails before the message is complete.
-    pub(crate) cut: CancellationToken,
+    /// When the call arrived.
+    pub(super) received: Instant,
     caller: OnceLock<Result<Identity, AuthenticationError>>,
     /// `None` if the call is not an rpc of `UserAdmin`.
     instrument: Option<Instrument>,
@@ -97,8 +92,6 @@ impl CallContext {
             peer,
             deadline: time.map(|time| Deadline::at(received + time.saturating_sub(MARGIN))),
             received,
-            read: CancellationToken::new(),
-            cut: CancellationToken::new(),
             caller: OnceLock::new(),
             instrument: None,
         }
@@ -132,13 +125,6 @@ impl CallContext {
     pub(crate) fn of(extensions: &Extensions) -> Arc<Self> {
         let found = extensions.get::<Arc<Self>>().cloned();
         found.unwrap_or_default()
-    }
-
-    /// Returns the context of a call, and records that its message has been read.
-    pub(super) fn message_received(extensions: &Extensions) -> Arc<Self> {
-        let call = Self::of(extensions);
-        call.read.cancel();
-        call
     }
 
     /// Sets the authenticated identity, or why there is none.
@@ -185,11 +171,6 @@ impl CallContext {
         deadline.map_or(DEFAULT_DURATION, Deadline::remaining)
     }
 
-    /// Returns the time since the call arrived.
-    pub(super) fn elapsed(&self) -> Duration {
-        self.received.elapsed()
-    }
-
     /// Returns the context of the span, for the future of the call.
     pub(crate) fn span(&self) -> Context {
         let instrument = self.instrument.as_ref();
@@ -214,33 +195,18 @@ impl CallContext {
         };
         if !instrument.ended.swap(true, Ordering::Relaxed) {
             let calls = &instrument.shared.metrics.calls;
-            calls.ended(rpc, code, reason, self.elapsed());
+            calls.ended(rpc, code, reason, self.received.elapsed());
             trace::end_call(&instrument.span, code, reason, attributes);
         }
     }
 
-    /// Ends metrics and span with this status, and returns it.
-    pub(super) fn end_with(&self, status: Status, reason: ErrorReason) -> Status {
-        self.end(status.code(), reason.as_str_name(), Vec::new);
-        status
-    }
-
-    /// Ends metrics and span of a call whose response was created by no handler, and has only a code.
-    pub(crate) fn end_with_code(&self, code: Code) {
-        self.end(code, "", Vec::new);
-    }
-
-    /// Ends metrics and span of a call that panicked.
-    pub(crate) fn end_with_panic(&self) {
-        self.end(
-            Code::Internal,
-            ErrorReason::Internal.as_str_name(),
-            Vec::new,
-        );
+    /// Ends metrics and span without further attributes.
+    pub(crate) fn end_with(&self, code: Code, reason: &'static str) {
+        self.end(code, reason, Vec::new);
     }
 
     /// Ends metrics and span of a call whose caller disconnected before the message arrived, and logs the call.
-    pub(super) fn end_as_cancelled(&self) {
+    pub(crate) fn end_as_cancelled(&self) {
         let Some(instrument) = &self.instrument else {
             return;
         };
@@ -262,7 +228,7 @@ impl CallContext {
                 "call"
             );
         }
-        self.end(Code::Cancelled, "", Vec::new);
+        self.end_with(Code::Cancelled, "");
     }
 }
 

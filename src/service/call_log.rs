@@ -163,7 +163,7 @@ impl Operation {
             attempts = self.facts.attempts,
             client_request_id = short(self.client_request_id()),
             upstream_request_id = short(&self.upstream_request_id),
-            elapsed_ms = u64::try_from(self.call.elapsed().as_millis()).unwrap_or(u64::MAX),
+            elapsed_ms = u64::try_from(self.call.received.elapsed().as_millis()).unwrap_or(u64::MAX),
             context = short(context),
             caller_gone = self.caller_gone,
             "call"

@@ -52,7 +52,9 @@ impl Operation {
         task.await.unwrap_or_else(|_| {
             facts.outcome = Effect::Unknown;
             let failure = Failure::internal("the task of the call was aborted");
-            Err(call.end_with(status(&failure, &facts), failure.reason))
+            let status = status(&failure, &facts);
+            call.end_with(status.code(), failure.reason.as_str_name());
+            Err(status)
         })
     }
 
@@ -184,7 +186,10 @@ impl Operation {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, path::PathBuf, sync::Arc};
+    use std::{
+        env, fs,
+        sync::{Arc, Mutex},
+    };
 
     use serde_json::Value;
     use tonic::Code;
@@ -192,8 +197,9 @@ mod tests {
     use uuid::Uuid;
 
     use crate::{
-        config,
+        config::{self, Allow, AuditSink, Caller},
         identity::Identity,
+        pattern::Pattern,
         service::{
             Shared,
             call_context::CallContext,
@@ -203,26 +209,12 @@ mod tests {
         upstream::{attempts::Attempts, azure_batch::NAMES, call_limits::CallLimits},
     };
 
-    async fn shared(folder: &PathBuf) -> Arc<Shared> {
-        let made = fs::create_dir(folder).and_then(|()| fs::write(folder.join("key"), "a2V5"));
-        let text = "[batch_accounts.prod]\nurl = \"http://127.0.0.1:1\"\n\
-            [batch_accounts.prod.credential]\nkind = \"shared_key\"\naccount_name = \"a\"\n\
-            key_file = \"key\"\n[[callers]]\nidentity = \"anonymous\"\n\
-            allow = [{ rpc = \"DeleteBatchNodeUser\", targets = [\"*\"] }]\ndeletes_per_minute = 2\n";
-        let config = config::parse(&folder.join("useradmin.toml"), text).ok();
-        let shared = match config {
-            Some(config) => Shared::new(&config).await.ok(),
-            None => None,
-        };
-        let Some(shared) = shared.filter(|_| made.is_ok()) else {
-            unreachable!("the configuration is valid");
-        };
-        Arc::new(shared)
-    }
+    const RPC: &str = "DeleteBatchNodeUser";
+    static LOCK: Mutex<()> = Mutex::new(());
 
     fn request() -> DeleteRequest {
         DeleteRequest {
-            rpc: "DeleteBatchNodeUser",
+            rpc: RPC,
             names: &NAMES,
             alias: "prod".to_owned(),
             alias_omitted: false,
@@ -244,32 +236,38 @@ mod tests {
         unreachable!("on purpose")
     }
 
-    static LOCK: std::sync::Mutex<()> = std::sync::Mutex::new(());
-
     #[tokio::test]
-    async fn a_call_that_panics_is_recorded_with_its_deletes() {
-        let folder = std::env::temp_dir().join(format!("useradmin-test-{}", Uuid::new_v4()));
-        let shared = shared(&folder).await;
+    async fn a_call_that_panics_is_recorded_with_its_deletes() -> Result<(), String> {
+        let file = env::temp_dir().join(format!("useradmin-test-{}.jsonl", Uuid::new_v4()));
+        let mut config = config::defaults().ok_or("the defaults are valid")?;
+        config.audit.sink = AuditSink::File(file.clone());
+        config.callers = vec![Caller {
+            identity: Identity::Anonymous,
+            allow: vec![Allow {
+                rpc: RPC,
+                targets: vec![Pattern::exact("*")],
+                pools: None,
+            }],
+            deletes_per_minute: Some(2),
+        }];
+        let shared = Arc::new(Shared::new(&config).await?);
         for (deletes, outcome) in [(0, "not_sent"), (2, "unknown"), (1, "unknown")] {
             let call = CallContext::new(None, None);
             call.set_caller(Ok(Identity::Anonymous));
             let operation = Operation::new(Arc::clone(&shared), Arc::new(call), request());
             let work = move |limits: CallLimits| async move { work(deletes, &limits) };
-            let status = operation.run(Some(work)).await.err();
-            assert_eq!(
-                status.as_ref().map(tonic::Status::code),
-                Some(Code::Internal)
-            );
-            let info = status.and_then(|status| status.get_details_error_info());
+            let status = operation.run(Some(work)).await.err().ok_or("it panics")?;
+            assert_eq!(status.code(), Code::Internal);
+            let info = status.get_details_error_info();
             let metadata = info.map(|info| info.metadata).unwrap_or_default();
             assert_eq!(metadata.get("outcome").map(String::as_str), Some(outcome));
             shared.audit.flush().await;
-            let text = fs::read_to_string(folder.join("audit.jsonl")).unwrap_or_default();
+            let text = fs::read_to_string(&file).unwrap_or_default();
             let last = text.lines().last().unwrap_or_default();
             let last: Value = serde_json::from_str(last).unwrap_or_default();
             assert_eq!(last["outcome"], outcome);
             assert_eq!(last["attempts"], deletes);
         }
-        assert!(fs::remove_dir_all(folder).is_ok());
+        fs::remove_file(file).map_err(|error| error.to_string())
     }
 }

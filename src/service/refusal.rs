@@ -91,7 +91,8 @@ pub(crate) async fn refuse(shared: &Shared, call: &CallContext, mut failure: Fai
             "call"
         );
     }
-    call.end_with(status, failure.reason)
+    call.end_with(status.code(), failure.reason.as_str_name());
+    status
 }
 
 /// Refuses a call of a service other than `UserAdmin`.

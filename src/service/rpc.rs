@@ -52,7 +52,7 @@ pub(super) async fn handle<R: Rpc>(
     shared: Arc<Shared>,
     request: Request<R::Request>,
 ) -> Result<Response<R::Response>, Status> {
-    let call = CallContext::message_received(request.extensions());
+    let call = CallContext::of(request.extensions());
     let request = request.into_inner();
     let names = R::Platform::NAMES;
     let group = R::Platform::group(&shared.targets);

@@ -48,14 +48,3 @@ pub(crate) fn rpc(path: &str) -> Option<RpcNames> {
     let found = RPCS.iter().copied().find(|(rpc, _)| *rpc == name);
     found.filter(|_| service == SERVICE_NAME)
 }
-
-#[cfg(test)]
-mod tests {
-    use super::RPCS;
-    use crate::proto::rpcs;
-
-    #[test]
-    fn every_rpc_of_the_proto_file_is_listed() {
-        assert!(rpcs().eq(RPCS.iter().map(|(name, _)| *name)));
-    }
-}

@@ -13,21 +13,13 @@ use crate::{
     proto::request_fields,
 };
 
-/// Text of a body error: a unary call has more than one message.
-pub(crate) const SECOND_MESSAGE: &str = "more than one request message";
-/// Text of a body error: bytes follow the first gzip member of a compressed message.
-pub(crate) const SECOND_MEMBER: &str = "more than one gzip member";
 /// Start of tonic's messages about a wrong compressed-flag, and about a message that cannot be decompressed.
 const WRONG_FLAG: &str = "protocol error:";
 const NOT_DECOMPRESSED: &str = "Error decompressing:";
 
 /// Returns the failure that replaces an error of the transport, or `None` if the response stays as it is.
-pub(crate) fn failure(call: &CallContext, headers: &HeaderMap) -> Option<Failure> {
+pub(crate) fn failure(headers: &HeaderMap) -> Option<Failure> {
     if headers.contains_key("grpc-status-details-bin") {
-        return None;
-    }
-    if call.cut.is_cancelled() && !call.read.is_cancelled() {
-        call.end_as_cancelled();
         return None;
     }
     violation(&Status::from_header_map(headers)?).map(refusal::invalid)
@@ -65,10 +57,6 @@ fn violation(refused: &Status) -> Option<Violation> {
         Code::Unimplemented if refused.metadata().contains_key(ACCEPT_ENCODING) => {
             (ENCODING, "must be identity or gzip")
         }
-        Code::Unknown if text == SECOND_MEMBER => {
-            ("", "the compressed message must be one gzip member")
-        }
-        Code::Unknown if text == SECOND_MESSAGE => ("", "the call must have one request message"),
         _ => return None,
     };
     Some(Violation { field, description })

@@ -1,0 +1,106 @@
+//! Reads the message of a request, and limits how many calls the server waits for at the same time.
+
+use std::{
+    io::{self, Read as _},
+    net::IpAddr,
+    sync::{Arc, Mutex, Weak},
+};
+
+use bytes::{Bytes, BytesMut};
+use flate2::bufread::GzDecoder;
+use http_body_util::BodyExt as _;
+use tokio_util::sync::CancellationToken;
+use tonic::body::Body;
+
+use super::eviction::EvictionQueue;
+use crate::error::Violation;
+
+/// Length of the flag and the length in front of a message (gRPC over HTTP/2, "Length-Prefixed-Message").
+const PREFIX: usize = 5;
+const COMPRESSED: u8 = 1;
+
+/// Why a message cannot be read.
+pub(super) enum ReadError {
+    Invalid(Violation),
+    /// The body failed before its end: the caller has disconnected.
+    Disconnected,
+}
+
+/// Reads the only message of a request, with its prefix. A message that is longer than `max_bytes` is not complete: its
+/// handler refuses it.
+pub(super) async fn read(mut body: Body, max_bytes: usize) -> Result<Bytes, ReadError> {
+    let mut received = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| ReadError::Disconnected)?;
+        let Some(data) = frame.data_ref() else {
+            continue;
+        };
+        received.extend_from_slice(data);
+        let Some(([_, length @ ..], message)) = received.split_first_chunk::<PREFIX>() else {
+            continue;
+        };
+        let length = u32::from_be_bytes(*length) as usize;
+        if message.len() > length {
+            return Err(invalid("the call must have one request message"));
+        }
+        if length > max_bytes {
+            break;
+        }
+    }
+    match received.split_first_chunk::<PREFIX>() {
+        Some(([COMPRESSED, ..], message)) if !is_one_member(message, max_bytes) => {
+            Err(invalid("the compressed message must be one gzip member"))
+        }
+        _ => Ok(received.freeze()),
+    }
+}
+
+fn invalid(description: &'static str) -> ReadError {
+    ReadError::Invalid(Violation {
+        field: "",
+        description,
+    })
+}
+
+/// Returns whether nothing follows the first gzip member, which is all that tonic reads. Returns `true` for what tonic
+/// refuses itself: damaged data, and more than `max_bytes`.
+fn is_one_member(compressed: &[u8], max_bytes: usize) -> bool {
+    let mut decoder = GzDecoder::new(compressed);
+    let mut inflated = (&mut decoder).take(max_bytes as u64 + 1);
+    match io::copy(&mut inflated, &mut io::sink()) {
+        Ok(size) if size <= max_bytes as u64 => decoder.into_inner().is_empty(),
+        _ => true,
+    }
+}
+
+/// The calls whose messages have not arrived yet.
+pub(super) struct PendingMessages(Mutex<EvictionQueue<Weak<CancellationToken>>>);
+
+/// A call whose message has not arrived yet. The token is cancelled when the call is evicted in favour of another one.
+pub(super) struct PendingMessage(Arc<CancellationToken>);
+
+impl PendingMessages {
+    /// Creates a queue for at most `max` calls.
+    pub(super) fn new(max: usize) -> Self {
+        let is_over = |call: &Weak<CancellationToken>| call.strong_count() == 0;
+        Self(Mutex::new(EvictionQueue::new(max, is_over)))
+    }
+
+    /// Adds a call of this peer. If there are too many, evicts one.
+    pub(super) fn add(&self, peer: Option<IpAddr>) -> PendingMessage {
+        let token = Arc::default();
+        let peer = peer.unwrap_or(IpAddr::from([0; 4]));
+        let evicted = crate::lock(&self.0).push(peer, Arc::downgrade(&token));
+        if let Some(evicted) = evicted.and_then(|evicted| evicted.upgrade()) {
+            evicted.cancel();
+        }
+        PendingMessage(token)
+    }
+}
+
+impl PendingMessage {
+    /// Completes when the call is evicted.
+    pub(super) async fn evicted(&self) {
+        self.0.cancelled().await;
+    }
+}
