@@ -1,4 +1,4 @@
-//! The worker threads. Each has a runtime of its own, with its own connections to callers and to targets. A call stays on
+//! The worker threads. Each has a separate runtime, with separate connections to callers and to targets. A call stays on
 //! one thread.
 
 use std::{

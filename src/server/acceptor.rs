@@ -49,7 +49,7 @@ pub struct Connection {
     pub permit: ConnectionPermit,
 }
 
-/// What the handshakes of all connections share.
+/// Performs the handshakes of all connections.
 pub struct Acceptor {
     pub tls: Option<Arc<Tls>>,
     pub connection_limit: Arc<ConnectionLimit>,

@@ -20,7 +20,6 @@ use crate::{config::Server as Settings, metrics::Format, service::Shared};
 /// The admin port, which is bound.
 pub struct Admin {
     listener: TcpListener,
-    address: SocketAddr,
     shared: Arc<Shared>,
 }
 
@@ -30,28 +29,20 @@ impl Admin {
         let Some(address) = settings.admin_listen else {
             return Ok(None);
         };
-        let listener = match TcpListener::bind(address).await {
-            Ok(listener) => listener,
-            Err(error) if settings.admin_named => {
-                return Err(format!(
-                    "cannot listen on {address} (admin_listen): {error}"
-                ));
-            }
+        match TcpListener::bind(address).await {
+            Ok(listener) => Ok(Some(Self { listener, shared })),
+            Err(error) if settings.admin_named => Err(format!(
+                "cannot listen on {address} (admin_listen): {error}"
+            )),
             Err(error) => {
                 tracing::warn!(%address, %error, "no admin port: the default one is taken");
-                return Ok(None);
+                Ok(None)
             }
-        };
-        let address = listener.local_addr().map_err(|error| error.to_string())?;
-        Ok(Some(Self {
-            listener,
-            address,
-            shared,
-        }))
+        }
     }
 
-    pub const fn address(&self) -> SocketAddr {
-        self.address
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.listener.local_addr().ok()
     }
 
     /// Serves until the process exits, so that probes continue during the drain.

@@ -62,7 +62,7 @@ pub struct CallLayer<S> {
     checks: Arc<Checks>,
 }
 
-/// What the layer checks calls against.
+/// The state of the server that decides about calls.
 struct Checks {
     shared: Arc<Shared>,
     tls: Option<Arc<Tls>>,
@@ -204,7 +204,7 @@ impl Checks {
         request: Request<Body>,
         call: &CallContext,
     ) -> Result<Request<Body>, Stop> {
-        let pending = self.pending.add(call.peer_address());
+        let evicted = self.pending.add(call.peer_address());
         let credentials = self.credentials(&request, call);
         let receive = async {
             self.authenticate(credentials, call).await;
@@ -222,7 +222,7 @@ impl Checks {
         tokio::select! {
             biased;
             request = receive => request,
-            () = pending.evicted() => Err(refusal::overloaded().into()),
+            _ = evicted => Err(refusal::overloaded().into()),
         }
     }
 
@@ -287,8 +287,7 @@ fn code(headers: &HeaderMap) -> Option<Code> {
     Some(Code::from_bytes(headers.get("grpc-status")?.as_bytes()))
 }
 
-/// Returns the response of a handler that panicked. A call that was admitted to the pipeline has a response and a record
-/// of its own.
+/// Returns the response of a handler that panicked. The pipeline handles panics of the calls that it has admitted.
 fn panicked(call: &CallContext) -> Response<Body> {
     call.end_with(Code::Internal, R::Internal.as_str_name());
     let facts = CallFacts::of_request(call.request_id.clone());

@@ -48,13 +48,10 @@ const MIN_AGE: f64 = 0.9;
 pub struct Connections<S> {
     service: S,
     http: http2::Builder<TokioExecutor>,
-    max_age: Duration,
-    max_idle: Duration,
+    limits: Limits,
     log: Arc<ConnectionLog>,
     ending: Ending,
     calls: TotalInFlight,
-    max_calls: usize,
-    max_metadata: u32,
 }
 
 /// Ends all connections.
@@ -93,13 +90,10 @@ where
         Self {
             service,
             http,
-            max_age: limits.max_connection_age,
-            max_idle: limits.max_connection_idle,
+            limits: limits.clone(),
             log,
             ending,
             calls: TotalInFlight::default(),
-            max_calls: limits.max_concurrent_calls as usize * STREAMS_PER_CALL,
-            max_metadata: limits.max_metadata_bytes,
         }
     }
 
@@ -122,7 +116,8 @@ where
     {
         let calls = Arc::new(InFlightCalls::new(Arc::clone(&self.calls)));
         let (in_flight, address) = (Arc::clone(&calls), peer.address);
-        let (max_calls, max_metadata) = (self.max_calls, self.max_metadata);
+        let max_calls = self.limits.max_concurrent_calls as usize * STREAMS_PER_CALL;
+        let max_metadata = self.limits.max_metadata_bytes;
         let service = TowerToHyperService::new(self.service.clone());
         let service = service_fn(move |mut request: Request<Incoming>| {
             // Here, so that excess headers do not occupy memory until the task of the request runs.
@@ -160,12 +155,13 @@ where
     /// Completes when a connection has to end because it is old or idle, or because the server stops.
     async fn time_to_end(&self, calls: &InFlightCalls) {
         let age = self
-            .max_age
+            .limits
+            .max_connection_age
             .mul_f64(rand::rng().random_range(MIN_AGE..=1.0));
         tokio::select! {
             () = self.ending.goaway.cancelled() => {}
             () = sleep(age) => {}
-            () = calls.idle(self.max_idle) => {}
+            () = calls.idle(self.limits.max_connection_idle) => {}
         }
     }
 }

@@ -38,7 +38,7 @@ const MAX_HEADER_LIST_SIZE: [u8; 2] = [0, 6];
 
 impl ConnectionIo {
     /// Puts back the bytes that were read. Advertises `max_header_list` instead of the larger size that HTTP/2 reads:
-    /// hyper and h2 enforce what they advertise, and their response is no gRPC status.
+    /// hyper and h2 enforce the size that they advertise, and their response is no gRPC status.
     pub const fn new(io: Io, prefix: Bytes, max_header_list: u32) -> Self {
         Self {
             io,
@@ -95,7 +95,7 @@ impl AsyncWrite for ConnectionIo {
         if this.first_frame.is_empty() {
             return Pin::new(&mut this.io).poll_write(cx, bytes);
         }
-        // The frame is as long as the one that it replaces.
+        // The frame has the length of the frame that it replaces.
         let written = ready!(Pin::new(&mut this.io).poll_write(cx, &this.first_frame))?;
         this.first_frame.advance(written);
         Poll::Ready(Ok(written))

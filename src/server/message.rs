@@ -3,13 +3,13 @@
 use std::{
     io::{self, Read as _},
     net::IpAddr,
-    sync::{Arc, Mutex, Weak},
+    sync::Mutex,
 };
 
 use bytes::{Bytes, BytesMut};
 use flate2::bufread::GzDecoder;
 use http_body_util::BodyExt as _;
-use tokio_util::sync::CancellationToken;
+use tokio::sync::oneshot;
 use tonic::body::Body;
 
 use super::eviction::EvictionQueue;
@@ -74,33 +74,22 @@ fn is_one_member(compressed: &[u8], max_bytes: usize) -> bool {
 }
 
 /// The calls whose messages have not arrived yet.
-pub(super) struct PendingMessages(Mutex<EvictionQueue<Weak<CancellationToken>>>);
-
-/// A call whose message has not arrived yet. The token is cancelled when the call is evicted in favour of another one.
-pub(super) struct PendingMessage(Arc<CancellationToken>);
+pub(super) struct PendingMessages(Mutex<EvictionQueue<oneshot::Sender<()>>>);
 
 impl PendingMessages {
     /// Creates a queue for at most `max` calls.
     pub(super) fn new(max: usize) -> Self {
-        let is_over = |call: &Weak<CancellationToken>| call.strong_count() == 0;
+        let is_over = oneshot::Sender::is_closed;
         Self(Mutex::new(EvictionQueue::new(max, is_over)))
     }
 
-    /// Adds a call of this peer. If there are too many, evicts one.
-    pub(super) fn add(&self, peer: Option<IpAddr>) -> PendingMessage {
-        let token = Arc::default();
+    /// Adds a call of this peer. If there are too many, evicts one. Returns a receiver that completes when the call is
+    /// evicted. The call is pending until the receiver is dropped.
+    pub(super) fn add(&self, peer: Option<IpAddr>) -> oneshot::Receiver<()> {
+        let (sender, receiver) = oneshot::channel();
         let peer = peer.unwrap_or(IpAddr::from([0; 4]));
-        let evicted = crate::lock(&self.0).push(peer, Arc::downgrade(&token));
-        if let Some(evicted) = evicted.and_then(|evicted| evicted.upgrade()) {
-            evicted.cancel();
-        }
-        PendingMessage(token)
-    }
-}
-
-impl PendingMessage {
-    /// Completes when the call is evicted.
-    pub(super) async fn evicted(&self) {
-        self.0.cancelled().await;
+        let evicted = crate::lock(&self.0).push(peer, sender);
+        drop(evicted);
+        receiver
     }
 }

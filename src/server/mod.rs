@@ -106,7 +106,7 @@ impl Server {
     /// Returns the address of the admin port.
     #[must_use]
     pub fn admin_address(&self) -> Option<SocketAddr> {
-        self.admin.as_ref().map(Admin::address)
+        self.admin.as_ref().and_then(Admin::address)
     }
 
     /// Serves until `stop` completes, then drains: refuses new calls, waits for those in progress until a time limit or

@@ -1,5 +1,5 @@
-//! The context of a call: what the server knows of it before its message is read, and its metrics and trace. It is an
-//! extension of the request.
+//! The context of a call, an extension of its request: the facts that are known before the message is read, the metrics
+//! and the trace.
 
 use std::{
     net::{IpAddr, SocketAddr},

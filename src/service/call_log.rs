@@ -1,4 +1,4 @@
-//! What the server reports of a call: its status, its line in the log, its records in the audit log.
+//! Reports the end of a call: its status, its line in the log, its records in the audit log.
 
 use std::future::Future;
 
@@ -107,7 +107,7 @@ impl Operation {
         status
     }
 
-    /// Returns the `client-request-id` that was sent, or, if none was, the one that the caller chose.
+    /// Returns the `client-request-id` that was sent, or that of the request if none was sent.
     fn client_request_id(&self) -> &str {
         if !self.client_request_id.is_empty() {
             return &self.client_request_id;

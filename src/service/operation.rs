@@ -1,4 +1,4 @@
-//! The state of one call in the pipeline, and what the pipeline and an rpc exchange.
+//! The state of one call in the pipeline, and the values that the pipeline and an rpc exchange.
 
 use std::sync::Arc;
 

@@ -225,7 +225,7 @@ mod tests {
         }
     }
 
-    /// Starts so many DELETEs, and panics.
+    /// Starts this number of DELETEs, and panics.
     fn work(deletes: u32, limits: &CallLimits) -> Finished<()> {
         let mut attempts = Attempts::default();
         for _ in 0..deletes {

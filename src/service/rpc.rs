@@ -22,7 +22,7 @@ use crate::{
 
 /// The user as a request of the rpc identifies it.
 pub type User<R> = <<R as Rpc>::Platform as Platform>::User;
-/// What the rpc's platform knows of the user.
+/// The facts that the rpc's platform knows of the user.
 pub type Found<R> = <<R as Rpc>::Platform as Platform>::Found;
 
 /// An rpc that deletes users of one platform.

@@ -16,12 +16,12 @@ pub struct Validation {
 }
 
 impl Validation {
-    /// Adds a field. Its value is valid if it violates no rule.
-    fn add(&mut self, field: &'static str, value: &str, violated: Option<&'static str>) {
-        match violated {
-            None if value.is_empty() => {}
-            None => self.identifiers.push((field, value.to_owned())),
-            Some(rule) => self.add_violation(field, rule),
+    /// Adds a field, or its violation if it is not valid.
+    fn add(&mut self, field: &'static str, value: &str, valid: bool, rule: &'static str) {
+        if !valid {
+            self.add_violation(field, rule);
+        } else if !value.is_empty() {
+            self.identifiers.push((field, value.to_owned()));
         }
     }
 
@@ -49,7 +49,7 @@ impl Validation {
         };
         let valid = names::is_alias(value);
         let rule = "must be 1-64 characters of A-Z a-z 0-9 . _ -";
-        self.add(field, value, (!valid).then_some(rule));
+        self.add(field, value, valid, rule);
         if valid {
             value.to_owned()
         } else {
@@ -61,7 +61,7 @@ impl Validation {
     pub(super) fn pool_id(&mut self, field: &'static str, value: &str) {
         let valid = (1..=64).contains(&value.len()) && is_made_of(value, b"_-");
         let rule = "must be 1-64 characters of A-Z a-z 0-9 _ -";
-        self.add(field, value, (!valid).then_some(rule));
+        self.add(field, value, valid, rule);
     }
 
     /// Checks the ID of a node.
@@ -69,26 +69,32 @@ impl Validation {
         let valid =
             (1..=128).contains(&value.len()) && is_made_of(value, b"._-") && !is_dots(value);
         let rule = "must be 1-128 characters of A-Z a-z 0-9 . _ - and not . or ..";
-        self.add(field, value, (!valid).then_some(rule));
+        self.add(field, value, valid, rule);
     }
 
     /// Checks the object ID of an HMC user.
     pub(super) fn user_id(&mut self, field: &'static str, value: &str) {
         let valid = names::is_object_id(value);
         let rule = "must be 1-64 characters of A-Z a-z 0-9 . _ - and not . or ..";
-        self.add(field, value, (!valid).then_some(rule));
+        self.add(field, value, valid, rule);
     }
 
     /// Checks the name of a user. Characters that are not visible, or would be lost in transit, are not allowed.
     pub(super) fn user_name(&mut self, field: &'static str, value: &str) {
-        self.add(field, value, user_name_rule(value));
+        let violated = user_name_rule(value);
+        self.add(
+            field,
+            value,
+            violated.is_none(),
+            violated.unwrap_or_default(),
+        );
     }
 
     /// Checks a `client-request-id`, which may be empty.
     pub(super) fn client_request_id(&mut self, field: &'static str, value: &str) {
         let valid = value.is_empty() || is_guid(value);
         let rule = "must be a GUID of 8-4-4-4-12 hexadecimal digits without braces, or empty";
-        self.add(field, value, (!valid).then_some(rule));
+        self.add(field, value, valid, rule);
     }
 }
 
