@@ -71,7 +71,6 @@ struct Serve {
 }
 
 /// Runs the program.
-#[must_use]
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let runtime = match Builder::new_current_thread().enable_all().build() {

@@ -37,7 +37,6 @@ const HIDDEN: [(char, char); 26] = [
 
 /// Returns whether this character is invisible, breaks a line, or changes the order of the text around it. C0 is not
 /// included: JSON always escapes it in texts, and allows it between them.
-#[must_use]
 pub fn is_hidden(c: char) -> bool {
     HIDDEN
         .iter()
@@ -45,13 +44,11 @@ pub fn is_hidden(c: char) -> bool {
 }
 
 /// Returns whether nothing needs escapes, because the line is ASCII without DEL, as almost every line is.
-#[must_use]
 pub fn is_plain(line: &[u8]) -> bool {
     line.is_ascii() && !line.contains(&0x7F)
 }
 
 /// Returns an equivalent line of JSON with every hidden character written as `\uXXXX`, above U+FFFF as a pair.
-#[must_use]
 pub fn escape(line: &str) -> Cow<'_, str> {
     if is_plain(line.as_bytes()) {
         return Cow::Borrowed(line);

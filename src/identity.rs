@@ -50,14 +50,12 @@ impl Identity {
 
     /// Returns the identity of a URI name in a certificate; case matters. A name with `#` could be read as the subject of a
     /// token.
-    #[must_use]
     pub fn uri(name: &str) -> Option<Self> {
         let fits = name.is_ascii() && name.contains(':') && !name.contains(SUBJECT_MARK);
         fits.then(|| Self::Certificate(name.to_owned()))?.fit()
     }
 
     /// Returns the identity of a DNS name in a certificate; case does not matter. It never looks like a URI.
-    #[must_use]
     pub fn dns(name: &str) -> Option<Self> {
         let fits = names::is_made_of(name, b"._-*");
         fits.then(|| Self::Certificate(name.to_ascii_lowercase()))?
@@ -65,7 +63,6 @@ impl Identity {
     }
 
     /// Returns the identity of the subject of a token.
-    #[must_use]
     pub fn token(issuer: &str, subject: &str) -> Option<Self> {
         let (issuer, subject) = (issuer.to_owned(), subject.to_owned());
         let named = !subject.is_empty();
@@ -82,7 +79,6 @@ impl Identity {
     }
 
     /// Returns how the caller was authenticated: `anonymous`, `certificate` or `token`.
-    #[must_use]
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Anonymous => "anonymous",

@@ -1,5 +1,10 @@
-//! `useradmin`: a gRPC facade that deletes local users on Azure Batch compute nodes and users on
-//! IBM Z Hardware Management Consoles. ARCHITECTURE.md describes the modules.
+//! `useradmin`: a gRPC facade that deletes local users on Azure Batch compute nodes and users on IBM Z Hardware Management
+//! Consoles. ARCHITECTURE.md describes the modules and the direction of imports.
+
+#![allow(
+    missing_docs,
+    reason = "the library serves the program and its tests only"
+)]
 
 pub mod access;
 pub mod audit;

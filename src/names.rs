@@ -1,33 +1,28 @@
 //! Formats of names in URLs, in the configuration and in requests.
 
 /// Returns whether a text has 1-64 characters of `A-Z a-z 0-9 . _ -`.
-#[must_use]
 pub fn is_alias(text: &str) -> bool {
     (1..=64).contains(&text.len()) && is_made_of(text, b"._-")
 }
 
 /// Returns whether a text is an object ID of an HMC: characters of an alias that form one path segment.
-#[must_use]
 pub fn is_object_id(text: &str) -> bool {
     is_alias(text) && !is_dots(text)
 }
 
 /// Returns whether a text consists of ASCII letters, digits and `more`.
-#[must_use]
 pub fn is_made_of(text: &str, more: &[u8]) -> bool {
     text.bytes()
         .all(|b| b.is_ascii_alphanumeric() || more.contains(&b))
 }
 
 /// Returns whether a text is a dot segment, which is removed from URLs.
-#[must_use]
 pub fn is_dots(text: &str) -> bool {
     matches!(text, "." | "..")
 }
 
 /// Returns whether a character is a control character, a line or paragraph separator, or a bidirectional control (Unicode
 /// Standard Annex 9).
-#[must_use]
 pub fn is_unseen(c: char) -> bool {
     c.is_control()
         || matches!(

@@ -9,7 +9,6 @@ pub struct Pattern {
 
 impl Pattern {
     /// Creates a pattern that matches case-sensitively.
-    #[must_use]
     pub fn exact(text: &str) -> Self {
         Self {
             text: text.to_owned(),
@@ -18,7 +17,6 @@ impl Pattern {
     }
 
     /// Creates a pattern that ignores case, in any script.
-    #[must_use]
     pub fn folded(text: &str) -> Self {
         Self {
             text: folded(text),
@@ -27,7 +25,6 @@ impl Pattern {
     }
 
     /// Returns whether the pattern matches the whole text.
-    #[must_use]
     pub fn matches(&self, text: &str) -> bool {
         if self.fold {
             glob(&self.text, &folded(text))

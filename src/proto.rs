@@ -68,20 +68,17 @@ pub fn request_fields() -> impl Iterator<Item = &'static str> {
 }
 
 /// Returns whether the request of an rpc has a field.
-#[must_use]
 pub fn has_field(rpc: &str, field: &str) -> bool {
     let mut names = NAMES.iter();
     names.any(|(name, fields)| name == rpc && fields.iter().any(|own| own == field))
 }
 
 /// Returns the encoded [`descriptors`].
-#[must_use]
 pub fn descriptor_set() -> Vec<u8> {
     descriptors().encode_to_vec()
 }
 
 /// Returns the descriptors that a client needs: the API, health, and every standard detail of an error, with their imports.
-#[must_use]
 pub fn descriptors() -> FileDescriptorSet {
     let sets = [
         DESCRIPTORS,

@@ -26,7 +26,6 @@ thread_local! {
 }
 
 /// Returns the number of workers: `TOKIO_WORKER_THREADS`, or the number of CPUs that this process may use.
-#[must_use]
 pub fn count() -> usize {
     static COUNT: LazyLock<usize> = LazyLock::new(|| {
         let configured = env::var("TOKIO_WORKER_THREADS").ok();

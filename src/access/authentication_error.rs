@@ -14,7 +14,6 @@ macro_rules! authentication_errors {
             pub const ALL: [Self; [$($cause),+].len()] = [$(Self::$error),+];
 
             /// Returns the value of the metadata key `cause`.
-            #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$error => $cause,)+

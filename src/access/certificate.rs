@@ -26,7 +26,6 @@ pub struct PeerCertificate {
 
 impl PeerCertificate {
     /// Creates the certificate from a chain that the authorities with this number have verified, the caller's own first.
-    #[must_use]
     pub fn new(chain: &[CertificateDer<'_>], authorities: u64) -> Option<Self> {
         let (_, parsed) = parse_x509_certificate(chain.first()?).ok()?;
         let names = parsed.subject_alternative_name().ok().flatten();
@@ -41,25 +40,21 @@ impl PeerCertificate {
     }
 
     /// Returns the URI names, then the DNS names; none if a SPIFFE ID is not the only URI (X509-SVID, section 2).
-    #[must_use]
     pub fn names(&self) -> &[Identity] {
         &self.names
     }
 
     /// Returns the chain, the caller's own certificate first.
-    #[must_use]
     pub fn chain(&self) -> &[CertificateDer<'static>] {
         &self.chain
     }
 
     /// Returns whether the certificate has expired.
-    #[must_use]
     pub fn has_expired(&self) -> bool {
         now() > self.not_after
     }
 
     /// Returns whether the authorities with this number have verified the chain recently.
-    #[must_use]
     pub fn is_verified_by(&self, authorities: u64) -> bool {
         let age = now().abs_diff(self.verified_at.load(Ordering::Relaxed));
         self.verified_by.load(Ordering::Relaxed) == authorities && age < VERIFIED_FOR

@@ -123,13 +123,11 @@ impl Diagnostics {
     }
 
     /// Returns whether there are no errors.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.list().is_empty()
     }
 
     /// Returns the errors in the order of the file.
-    #[must_use]
     pub fn list(&self) -> Vec<&Diagnostic> {
         let errors = self.list.iter();
         let mut errors: Vec<_> = errors
@@ -140,7 +138,6 @@ impl Diagnostics {
     }
 
     /// Returns the errors without the lines of the file, for the log.
-    #[must_use]
     pub fn brief(&self) -> String {
         let heads = self.list().into_iter().map(|error| self.head(error, ""));
         heads.collect::<Vec<_>>().join("; ")

@@ -109,7 +109,6 @@ pub fn parse(path: &Path, text: &str) -> Result<Config, Diagnostics> {
 }
 
 /// Returns the configuration of an empty file, which has no targets.
-#[must_use]
 pub fn defaults() -> Option<Config> {
     let (config, _no_targets) = read(Path::new(""), "");
     Some(Config {

@@ -23,7 +23,6 @@ macro_rules! platforms {
             pub const TABLES: &[&str] = &[$(stringify!($field)),+];
 
             /// Returns the maximum number of calls in flight of each target.
-            #[must_use]
             pub fn max_in_flight(&self) -> Vec<u32> {
                 let mut limits = Vec::new();
                 $(limits.extend(self.$field.values().map(|target| target.max_in_flight));)+

@@ -107,7 +107,6 @@ fn local(port: u16) -> SocketAddr {
 
 impl Server {
     /// Returns the clients that may use reflection, or `None` if it is disabled.
-    #[must_use]
     pub fn reflection(&self) -> Option<Audience> {
         self.is_reflected.then_some(self.reflection_audience)
     }

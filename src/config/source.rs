@@ -29,7 +29,6 @@ pub struct Source {
 
 impl Source {
     /// Returns the files whose change requires the configuration to be read again.
-    #[must_use]
     pub fn files(&self) -> Vec<PathBuf> {
         self.path.iter().chain(&self.ca_files).cloned().collect()
     }
@@ -60,7 +59,6 @@ pub(super) fn restart_keys(text: &str, targets: &[&str]) -> Table {
 }
 
 /// Returns the keys, with the names of their tables, whose values differ.
-#[must_use]
 pub fn differences(before: &Table, after: &Table) -> Vec<String> {
     let keys: BTreeSet<_> = before.keys().chain(after.keys()).collect();
     let mut names = Vec::new();

@@ -57,7 +57,6 @@ pub struct BulkheadLimits {
 
 impl<S: Settings> Target<S> {
     /// Creates a target with the defaults of its platform.
-    #[must_use]
     pub fn new(url: Url, own: S) -> Self {
         Self {
             url,
@@ -70,7 +69,6 @@ impl<S: Settings> Target<S> {
     }
 
     /// Returns the limits of the bulkhead.
-    #[must_use]
     pub fn bulkhead(&self) -> BulkheadLimits {
         BulkheadLimits {
             in_flight: self.max_in_flight,

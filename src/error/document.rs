@@ -7,7 +7,6 @@ use prost_types::Any;
 
 /// An upstream's own error document, without secrets.
 pub trait ErrorDocument: Debug + Send + Sync {
-    /// Returns the detail.
     fn detail(&self) -> Any;
 
     /// Returns the document without its least important part, or `None` if nothing can be left out.

@@ -12,7 +12,6 @@ use std::{sync::Arc, time::Duration};
 use self::document::ErrorDocument;
 use crate::proto::ErrorReason;
 
-/// The domain of every `ErrorInfo`.
 pub const DOMAIN: &str = "useradmin.v1.UserAdmin";
 
 /// Effect of the DELETEs of a call, from the most certain to the least certain.
@@ -29,7 +28,6 @@ pub enum Effect {
 
 impl Effect {
     /// Returns the value of the metadata key `outcome`.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::NotSent => "not_sent",
@@ -73,7 +71,6 @@ pub struct Violation {
 /// The response of an upstream, without secrets.
 #[derive(Clone, Debug, Default)]
 pub struct Answered {
-    /// Status code.
     pub http_status: u16,
     /// `BatchError` code, or the HMC reason number in decimal.
     pub code: Option<String>,
@@ -86,7 +83,6 @@ pub struct Answered {
 /// A failure of a call or of one request. Its message comes from the recipe; `context` is only logged.
 #[derive(Clone, Debug)]
 pub struct Failure {
-    /// The documented reason.
     pub reason: ErrorReason,
     /// Which of the codes of the reason applies.
     pub form: Form,
@@ -114,7 +110,6 @@ pub struct Failure {
 
 impl Failure {
     /// Creates a failure before a DELETE was sent. The request is not repeated.
-    #[must_use]
     pub fn new(reason: ErrorReason, context: impl Into<String>) -> Self {
         Self {
             reason,
@@ -133,7 +128,6 @@ impl Failure {
     }
 
     /// Creates the failure of a caller without a valid identity.
-    #[must_use]
     pub fn unidentified(cause: &'static str) -> Self {
         Self {
             cause: Some(cause),
@@ -142,7 +136,6 @@ impl Failure {
     }
 
     /// Creates the failure of a request that breaks field rules.
-    #[must_use]
     pub fn invalid(violations: Vec<Violation>) -> Self {
         Self {
             violations,
@@ -151,13 +144,11 @@ impl Failure {
     }
 
     /// Creates a failure for a defect of this server.
-    #[must_use]
     pub fn internal(context: impl Into<String>) -> Self {
         Self::new(ErrorReason::Internal, context)
     }
 
     /// Returns the upstream's own ID of the response, or an empty string.
-    #[must_use]
     pub fn upstream_request_id(&self) -> &str {
         let answered = self.answered.as_deref();
         let id = answered.and_then(|answered| answered.request_id.as_deref());
@@ -165,14 +156,12 @@ impl Failure {
     }
 
     /// Lets the server repeat the request after a pause.
-    #[must_use]
     pub fn repeatable(mut self) -> Self {
         self.repeat = Repeat::Backoff;
         self
     }
 
     /// Adds the difference between the clocks, in seconds, which may have caused the failure.
-    #[must_use]
     pub fn with_clock_skew(mut self, skew: Option<i64>) -> Self {
         if let Some(seconds) = skew {
             let direction = if seconds > 0 { "ahead of" } else { "behind" };
@@ -187,14 +176,12 @@ impl Failure {
     }
 
     /// Selects the second code of the reason.
-    #[must_use]
     pub fn alternate(mut self) -> Self {
         self.form = Form::Alternate;
         self
     }
 
     /// Returns the failure for a request that deletes nothing.
-    #[must_use]
     pub fn of_a_read(mut self) -> Self {
         self.effect = Effect::NotSent;
         // The reason UPSTREAM_TIMED_OUT says that the outcome is unknown.

@@ -25,19 +25,15 @@ pub enum Extra {
     Retry(u64),
 }
 
-/// Subject of a quota.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subject {
-    /// The caller.
     Caller,
-    /// The target.
     Target,
 }
 
 /// The second code of a reason.
 #[derive(Clone, Copy, Debug)]
 pub struct Alternate {
-    /// Canonical code.
     pub code: Code,
     /// Details beside those that every status has.
     pub extras: &'static [Extra],
@@ -48,7 +44,6 @@ pub struct Alternate {
 /// The recipe of a reason.
 #[derive(Clone, Copy, Debug)]
 pub struct Recipe {
-    /// Canonical code.
     pub code: Code,
     /// `grpc-message`.
     pub message: &'static str,
@@ -84,7 +79,6 @@ impl Recipe {
 }
 
 /// Returns the default delay before the request is repeated, if that may help.
-#[must_use]
 pub fn retry_delay(extras: &[Extra]) -> Option<Duration> {
     extras.iter().find_map(|extra| match extra {
         Extra::Retry(seconds) => Some(Duration::from_secs(*seconds)),
@@ -95,7 +89,6 @@ pub fn retry_delay(extras: &[Extra]) -> Option<Duration> {
 const USER: Extra = Extra::Resource(Level::User);
 
 /// Returns the recipe of a reason.
-#[must_use]
 #[allow(clippy::too_many_lines, reason = "one table, read as one")]
 pub const fn recipe(reason: R) -> Recipe {
     match reason {

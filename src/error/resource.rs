@@ -3,13 +3,9 @@
 /// A level of an upstream's resource names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
-    /// The configured target.
     Target,
-    /// A pool of compute nodes.
     Pool,
-    /// A compute node.
     Node,
-    /// The user.
     User,
 }
 
@@ -28,7 +24,6 @@ pub struct Collection {
 
 impl Collection {
     /// Creates a collection of resources at this level.
-    #[must_use]
     pub const fn new(
         level: Level,
         resource_type: &'static str,
@@ -44,7 +39,6 @@ impl Collection {
     }
 }
 
-/// The names of one upstream.
 #[derive(Debug)]
 pub struct ResourceNames {
     /// What log lines call it, such as `Azure Batch`.
@@ -57,7 +51,6 @@ pub struct ResourceNames {
 
 impl ResourceNames {
     /// Returns the metadata key, and field of the request, that holds the alias of the target.
-    #[must_use]
     pub fn alias_key(&self) -> &'static str {
         let keys = self.collections.first().map(|target| target.keys);
         keys.and_then(<[_]>::first).copied().unwrap_or_default()
@@ -65,7 +58,6 @@ impl ResourceNames {
 
     /// Returns type and name of the resource at this level, or of the user if the upstream has no such level.
     /// `value` returns the value of a metadata key, or an empty string.
-    #[must_use]
     pub fn resource<'a>(
         &self,
         level: Level,

@@ -9,7 +9,6 @@ use crate::proto::ErrorReason;
 /// The bodies that a row matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Body {
-    /// Any body.
     Any,
     /// Any error document of the upstream.
     Own,
@@ -19,12 +18,10 @@ pub enum Body {
     Header(&'static str, &'static str),
 }
 
-/// One row of a table.
 #[derive(Clone, Debug)]
 pub struct Rule {
     /// HTTP statuses, inclusive.
     pub status: RangeInclusive<u16>,
-    /// Bodies.
     pub body: Body,
     /// Reason that callers receive.
     pub reason: ErrorReason,
@@ -42,7 +39,6 @@ pub struct Rule {
 
 impl Rule {
     /// Creates a row for final responses: the user was not deleted, and the request is not repeated.
-    #[must_use]
     pub const fn new(
         status: RangeInclusive<u16>,
         body: Body,
@@ -62,42 +58,36 @@ impl Rule {
     }
 
     /// Selects the second code of the reason.
-    #[must_use]
     pub const fn alternate(mut self) -> Self {
         self.form = Form::Alternate;
         self
     }
 
     /// Repeats the request after a pause.
-    #[must_use]
     pub const fn backoff(mut self) -> Self {
         self.repeat = Repeat::Backoff;
         self
     }
 
     /// Repeats the request once with renewed credentials.
-    #[must_use]
     pub const fn renew(mut self) -> Self {
         self.repeat = Repeat::Renew;
         self
     }
 
     /// Leaves it open whether the DELETE was carried out.
-    #[must_use]
     pub const fn unknown(mut self) -> Self {
         self.effect = Effect::Unknown;
         self
     }
 
     /// Counts the response as a failure for the circuit breaker of the target.
-    #[must_use]
     pub const fn down(mut self) -> Self {
         self.down = true;
         self
     }
 
     /// Returns whether the row matches a response. `code` is `None` if the body is not an error document of the upstream.
-    #[must_use]
     pub fn matches(&self, status: u16, code: Option<&str>, headers: &[&str]) -> bool {
         self.status.contains(&status)
             && match self.body {
@@ -112,19 +102,16 @@ impl Rule {
 }
 
 /// Returns the row for a status, whatever the body.
-#[must_use]
 pub const fn any(status: u16, reason: ErrorReason, source: &'static str) -> Rule {
     Rule::new(only(status), Body::Any, reason, source)
 }
 
 /// Returns the row for a status with any error document of the upstream.
-#[must_use]
 pub const fn own(status: u16, reason: ErrorReason, source: &'static str) -> Rule {
     Rule::new(only(status), Body::Own, reason, source)
 }
 
 /// Returns the row for a status with this code.
-#[must_use]
 pub const fn code(
     status: u16,
     code: &'static str,
@@ -135,7 +122,6 @@ pub const fn code(
 }
 
 /// Returns the range of a single status.
-#[must_use]
 pub const fn only(status: u16) -> RangeInclusive<u16> {
     status..=status
 }
@@ -172,7 +158,6 @@ macro_rules! rules {
 pub(crate) use rules;
 
 /// Returns the first row that matches a response. Every table ends with a row that matches everything.
-#[must_use]
 pub fn decide<'t>(
     table: &'t [Rule],
     status: u16,

@@ -33,7 +33,6 @@ const PUSHBACK: &str = "grpc-retry-pushback-ms";
 pub struct CallFacts {
     /// Names of the upstream. `None` for services without one, such as health.
     pub names: Option<&'static ResourceNames>,
-    /// Identity of the caller.
     pub caller: String,
     /// Request ID, which this server assigned.
     pub request_id: String,
@@ -47,7 +46,6 @@ pub struct CallFacts {
 
 impl CallFacts {
     /// Creates the facts of a call of which only the ID is known.
-    #[must_use]
     pub fn of_request(request_id: String) -> Self {
         Self {
             request_id,
@@ -66,7 +64,6 @@ impl CallFacts {
 }
 
 /// Returns the status that the caller receives.
-#[must_use]
 pub fn status(failure: &Failure, facts: &CallFacts) -> Status {
     let (code, extras) = form(failure);
     let mut details = ErrorDetails::new();
@@ -244,7 +241,6 @@ fn encode(code: Code, message: &str, details: ErrorDetails) -> tonic_types::pb::
 }
 
 /// Cuts a text to at most `max` bytes, at a character boundary.
-#[must_use]
 pub fn cut(text: &str, max: usize) -> &str {
     &text[..text.floor_char_boundary(max)]
 }

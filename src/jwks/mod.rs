@@ -53,7 +53,6 @@ impl KeySet {
     }
 
     /// Returns the keys that are left out, with causes, in one text; `None` if there are none.
-    #[must_use]
     pub fn left_out(&self) -> Option<String> {
         let named = self.left_out.get(..MAX_NAMED).unwrap_or(&self.left_out);
         let more = match self.left_out.len() - named.len() {
@@ -64,13 +63,11 @@ impl KeySet {
     }
 
     /// Returns whether no key can verify a signature.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
     }
 
     /// Returns whether a key can verify signatures of one of these algorithms.
-    #[must_use]
     pub fn serves(&self, algorithms: &[Algorithm]) -> bool {
         let mut served = self.keys.iter().flat_map(|key| &key.algorithms);
         served.any(|algorithm| algorithms.contains(algorithm))
@@ -93,7 +90,6 @@ impl KeySet {
     }
 
     /// Returns whether there is a key with this ID.
-    #[must_use]
     pub fn knows(&self, id: Option<&str>) -> bool {
         let mut ids = self.keys.iter().map(|key| key.id.as_deref());
         id.is_some() && ids.any(|own| own == id)

@@ -35,7 +35,6 @@ impl Format {
     }
 
     /// Returns its `Content-Type`.
-    #[must_use]
     pub const fn content_type(self) -> &'static str {
         match self {
             Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
@@ -44,7 +43,6 @@ impl Format {
     }
 
     /// Returns these metrics, which are encoded as `OpenMetrics`, in this format.
-    #[must_use]
     pub fn of(self, open_metrics: String) -> String {
         match self {
             Self::OpenMetrics => open_metrics,

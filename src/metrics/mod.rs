@@ -173,7 +173,6 @@ impl Metrics {
     }
 
     /// Returns all metrics as `OpenMetrics` text.
-    #[must_use]
     pub fn text(&self, now: &Snapshot) -> String {
         let _scraping = crate::lock(&self.scraping);
         self.audit.set(now.audit);

@@ -54,7 +54,6 @@ impl Reloads {
     }
 
     /// Creates the metrics of a content, such as `tls`.
-    #[must_use]
     pub fn content(&self, what: &'static str) -> Content {
         // The counters exist from the start, so that the first change shows as an increase.
         drop(self.stale.get_or_create(&[("what", what)]));

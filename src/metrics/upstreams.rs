@@ -171,7 +171,6 @@ impl Upstreams {
     }
 
     /// Returns the metrics of requests to this target.
-    #[must_use]
     pub fn requests(&self, upstream: &'static str, target: &str) -> Requests {
         let target = target.into();
         Requests {

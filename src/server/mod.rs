@@ -93,7 +93,6 @@ impl Server {
     }
 
     /// Serves connections on these runtimes instead of the current one.
-    #[must_use]
     pub fn with_runtimes(self, runtimes: Runtimes) -> Self {
         Self { runtimes, ..self }
     }
@@ -104,7 +103,6 @@ impl Server {
     }
 
     /// Returns the address of the admin port.
-    #[must_use]
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.admin.as_ref().and_then(Admin::address)
     }

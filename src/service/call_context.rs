@@ -78,7 +78,6 @@ impl Default for CallContext {
 impl CallContext {
     /// Creates the context of a call that arrives now, with the value of its `grpc-timeout`. Its caller is not
     /// authenticated.
-    #[must_use]
     pub fn new(timeout: Option<&[u8]>, peer: Option<SocketAddr>) -> Self {
         let received = Instant::now();
         let time = match timeout {
@@ -158,7 +157,6 @@ impl CallContext {
     }
 
     /// Returns the time until the deadline.
-    #[must_use]
     pub fn remaining(&self) -> Duration {
         let deadline = self.deadline.as_ref();
         deadline.map_or(Duration::ZERO, Deadline::remaining)
@@ -255,7 +253,6 @@ fn timeout(headers: &HeaderMap) -> Option<&[u8]> {
 }
 
 /// Parses `grpc-timeout`: at most 8 digits and a unit (gRPC over HTTP/2, "Requests").
-#[must_use]
 pub fn parse_timeout(text: &[u8]) -> Option<Duration> {
     let (unit, digits) = text.split_last()?;
     if !(1..=8).contains(&digits.len()) || !digits.iter().all(u8::is_ascii_digit) {

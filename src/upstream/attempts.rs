@@ -21,19 +21,16 @@ pub struct Attempts {
 
 impl Attempts {
     /// Returns the number of DELETEs that were started.
-    #[must_use]
     pub const fn count(&self) -> u32 {
         self.count
     }
 
     /// Returns the least certain effect of all attempts that failed.
-    #[must_use]
     pub const fn effect(&self) -> Effect {
         self.effect
     }
 
     /// Returns whether the effect of an attempt is not known.
-    #[must_use]
     pub fn is_ambiguous(&self) -> bool {
         self.effect == Effect::Unknown
     }

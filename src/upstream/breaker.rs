@@ -85,7 +85,6 @@ impl Window {
 
 impl Breaker {
     /// Creates a closed breaker for the target with this URL.
-    #[must_use]
     pub fn new(url: &Url) -> Self {
         Self {
             host: url.host_str().unwrap_or_default().to_owned(),
@@ -95,13 +94,11 @@ impl Breaker {
     }
 
     /// Returns whether only probes are admitted.
-    #[must_use]
     pub fn is_open(&self) -> bool {
         matches!(*self.state(), State::Open { .. })
     }
 
     /// Returns the number of times that the breaker has opened.
-    #[must_use]
     pub fn openings(&self) -> u64 {
         self.openings.load(Ordering::Relaxed)
     }

@@ -8,7 +8,6 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use super::{call_limits::CallLimits, deadline::Deadline};
 use crate::{config::BulkheadLimits, error::Failure, proto::ErrorReason};
 
-/// The bulkhead of one target.
 pub struct Bulkhead {
     permits: Semaphore,
     waiting: AtomicU32,
@@ -26,7 +25,6 @@ impl Drop for Waiting<'_> {
 
 impl Bulkhead {
     /// Creates a bulkhead with these limits.
-    #[must_use]
     pub fn new(limits: BulkheadLimits) -> Self {
         Self {
             permits: Semaphore::new(limits.in_flight as usize),
@@ -35,21 +33,17 @@ impl Bulkhead {
         }
     }
 
-    /// Returns the limits.
-    #[must_use]
     pub const fn limits(&self) -> BulkheadLimits {
         self.limits
     }
 
     /// Returns the number of requests that hold a permit.
-    #[must_use]
     pub fn in_flight(&self) -> u32 {
         let free = u32::try_from(self.permits.available_permits()).unwrap_or(u32::MAX);
         self.limits.in_flight.saturating_sub(free)
     }
 
     /// Returns the number of requests that wait for a permit.
-    #[must_use]
     pub fn queued(&self) -> u32 {
         self.waiting.load(Ordering::Relaxed)
     }

@@ -13,7 +13,6 @@ use crate::error::Failure;
 /// The limits of one call. Clones share them.
 #[derive(Clone, Debug)]
 pub struct CallLimits {
-    /// The deadline of the call.
     pub deadline: Deadline,
     /// Cancelled when the caller disconnects. No attempt is started afterwards.
     pub disconnected: CancellationToken,
@@ -22,7 +21,6 @@ pub struct CallLimits {
 
 impl CallLimits {
     /// Creates the limits of a call whose caller cancels `disconnected`.
-    #[must_use]
     pub fn new(deadline: Deadline, disconnected: CancellationToken) -> Self {
         Self {
             deadline,
@@ -52,7 +50,6 @@ impl CallLimits {
     }
 
     /// Returns the number of DELETEs that were started. It is known even if the call panics.
-    #[must_use]
     pub fn deletes(&self) -> u32 {
         self.deletes.load(Ordering::SeqCst)
     }

@@ -18,7 +18,6 @@ use crate::{
 pub struct ErrorFacts {
     /// Code of the error document. `None` if the body is not the platform's error document.
     pub code: Option<String>,
-    /// The error document.
     pub document: Option<Arc<dyn ErrorDocument>>,
     /// The platform's ID of the response.
     pub request_id: Option<String>,
@@ -29,7 +28,6 @@ pub struct ErrorFacts {
 }
 
 /// Returns the failure for a response, by the first matching row of the table.
-#[must_use]
 pub fn failure(
     names: &ResourceNames,
     table: &[Rule],
@@ -67,7 +65,6 @@ pub fn failure(
 }
 
 /// Returns whether the upstream accepted the credential and evaluated the request.
-#[must_use]
 pub fn reached_authorization(failure: &Failure) -> bool {
     let answered = failure.answered.as_deref();
     let is_evaluated = !failure.target_down

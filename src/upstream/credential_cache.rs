@@ -90,7 +90,6 @@ pub trait Source<T>: Send + Sync + 'static {
 
 /// A credential and its life.
 pub struct Lease<T> {
-    /// The credential.
     pub value: T,
     obtained: Instant,
     refresh_at: Option<Instant>,
@@ -216,13 +215,11 @@ impl<T: Send + Sync + 'static, S: Source<T>> CredentialCache<T, S> {
     }
 
     /// Returns the source of the credentials.
-    #[must_use]
     pub fn source(&self) -> &Arc<S> {
         &self.source
     }
 
     /// Returns the age of the current credential, and its remaining life if it is limited.
-    #[must_use]
     pub fn age(&self) -> Option<(Duration, Option<Duration>)> {
         let state = crate::lock(&self.state);
         let lease = state.current.as_ref()?;

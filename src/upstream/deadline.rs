@@ -19,7 +19,6 @@ pub struct Deadline {
 
 impl Deadline {
     /// Creates a deadline at this time.
-    #[must_use]
     pub fn at(moment: Instant) -> Self {
         Self {
             at: moment,
@@ -28,19 +27,16 @@ impl Deadline {
     }
 
     /// Creates a deadline after this duration.
-    #[must_use]
     pub fn after(time: Duration) -> Self {
         Self::at(Instant::now() + time)
     }
 
     /// Adds a token that ends the deadline when it is cancelled.
-    #[must_use]
     pub fn or_when(self, halt: CancellationToken) -> Self {
         Self { halt, ..self }
     }
 
     /// Returns the time that is left.
-    #[must_use]
     pub fn remaining(&self) -> Duration {
         if self.halt.is_cancelled() {
             return Duration::ZERO;
@@ -49,7 +45,6 @@ impl Deadline {
     }
 
     /// Returns whether there is time for an attempt.
-    #[must_use]
     pub fn allows_attempt(&self) -> bool {
         self.remaining() >= MIN_ATTEMPT
     }
@@ -65,7 +60,6 @@ impl Deadline {
     }
 
     /// Returns the failure of a call that ran out of time before it sent a DELETE.
-    #[must_use]
     pub fn exceeded(while_doing: &str) -> Failure {
         Failure::new(
             ErrorReason::DeadlineExceeded,

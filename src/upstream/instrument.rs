@@ -27,7 +27,6 @@ pub struct Operation {
 
 impl Operation {
     /// Creates the operation of a request whose path has the template `route`. The request carries `traceparent`.
-    #[must_use]
     pub const fn new(name: &'static str, route: &'static str) -> Self {
         Self {
             name,
@@ -39,11 +38,8 @@ impl Operation {
 
 /// Method and URL of a request.
 pub struct Sent<'a> {
-    /// Method.
     pub method: &'a Method,
-    /// A URL of the host.
     pub url: &'a Url,
-    /// Path and query.
     pub path: &'a str,
 }
 

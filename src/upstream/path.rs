@@ -17,7 +17,6 @@ const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'~');
 
 /// Percent-encodes all characters of a text except the unreserved ones.
-#[must_use]
 pub fn encode(text: &str) -> String {
     utf8_percent_encode(text, RESERVED).to_string()
 }
@@ -52,7 +51,6 @@ pub fn build(segments: &[&str], query: &str) -> Result<PathAndQuery, Failure> {
 }
 
 /// Returns whether a path has exactly these segments.
-#[must_use]
 pub fn is(path: &str, segments: &[&str]) -> bool {
     let Some(path) = path.strip_prefix('/') else {
         return false;

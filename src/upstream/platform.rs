@@ -23,7 +23,6 @@ use crate::{
 /// The deletion that a caller requests.
 #[derive(Debug)]
 pub struct Order<U> {
-    /// The user to delete.
     pub user: U,
     /// Whether the request is only checked, and nothing is deleted.
     pub validate_only: bool,
@@ -35,12 +34,9 @@ pub struct Order<U> {
     pub caller: String,
 }
 
-/// Purpose of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// It reads, before the deletion.
     Read,
-    /// It deletes.
     Delete,
 }
 
@@ -49,9 +45,7 @@ pub enum Purpose {
 pub struct Outgoing {
     /// Name and route of the request in metrics and traces.
     pub operation: &'static Operation,
-    /// Method.
     pub method: Method,
-    /// Path and query.
     pub path: PathAndQuery,
     /// The only status that means success.
     pub success: StatusCode,
@@ -59,7 +53,6 @@ pub struct Outgoing {
 
 impl Outgoing {
     /// Creates a GET request. It succeeds with the status 200.
-    #[must_use]
     pub const fn get(operation: &'static Operation, path: PathAndQuery) -> Self {
         Self {
             operation,
@@ -70,7 +63,6 @@ impl Outgoing {
     }
 
     /// Creates a DELETE request. It succeeds with the status `success`.
-    #[must_use]
     pub const fn delete(
         operation: &'static Operation,
         path: PathAndQuery,
@@ -85,7 +77,6 @@ impl Outgoing {
     }
 
     /// Creates the HTTP request, with the default headers and `Accept`.
-    #[must_use]
     pub fn request(self, accept: &'static str) -> Request {
         let mut request = client::request(self.method, self.path);
         let accept = HeaderValue::from_static(accept);
@@ -96,15 +87,12 @@ impl Outgoing {
 
 /// Everything that a target is created from.
 pub struct NewTarget<'a, P: Platform> {
-    /// Alias of the target.
     pub alias: &'a str,
-    /// Its table of the configuration.
     pub config: &'a Target<P::Settings>,
     /// State that the targets of the platform share.
     pub shared: &'a mut P::Shared,
     /// The HTTP client for its URL.
     pub client: Client,
-    /// The metrics of its requests.
     pub requests: &'a Requests,
 }
 
@@ -118,7 +106,6 @@ pub struct Exchange<'a, P: Platform> {
     pub credential: &'a P::Credential,
     /// The secrets that the response may repeat.
     pub secrets: Secrets<'a>,
-    /// The response.
     pub response: &'a Response,
 }
 
@@ -132,7 +119,6 @@ pub trait Platform: Sized + Send + Sync + 'static {
     const OTHER_RULES: &'static [(&'static str, &'static [Rule])] = &[];
     /// HTTP versions that a target is asked for, in the order of preference.
     const ALPN: Alpn = HTTP_2_OR_1;
-    /// Value of the `Accept` header.
     const ACCEPT: &'static str = "application/json";
     /// Whether [`Self::read`] reads the user, so that a missing user is known before the deletion. Otherwise it reads
     /// something that contains users, or nothing is read.
@@ -153,7 +139,6 @@ pub trait Platform: Sized + Send + Sync + 'static {
     type Credential: Send + Sync;
 
     /// Creates the state that the targets of the platform share.
-    #[must_use]
     fn share(_config: &Config) -> Self::Shared {
         Self::Shared::default()
     }
@@ -223,7 +208,6 @@ pub trait Platform: Sized + Send + Sync + 'static {
     fn error_facts(exchange: &Exchange<'_, Self>) -> ErrorFacts;
 
     /// Returns the failure for a response without the status of success, by the table of rules.
-    #[must_use]
     fn classify(exchange: &Exchange<'_, Self>) -> Failure {
         let facts = Self::error_facts(exchange);
         classify::failure(Self::NAMES, Self::RULES, exchange.response, facts)

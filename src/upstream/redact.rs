@@ -30,13 +30,11 @@ impl<'a> Secrets<'a> {
     }
 
     /// Returns whether the text contains one of them.
-    #[must_use]
     pub fn is_in(&self, text: &str) -> bool {
         self.0.iter().any(|secret| repeats(text, secret))
     }
 
     /// Returns the text as callers and logs may see it: cut, and replaced if it contains a secret.
-    #[must_use]
     pub fn redact(&self, text: &str) -> String {
         if self.is_in(text) {
             REDACTED.to_owned()

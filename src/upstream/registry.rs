@@ -17,7 +17,6 @@ pub type Table = (&'static ResourceNames, &'static str, &'static [Rule]);
 /// Lists the platforms: the table of the configuration, and the type that implements [`Platform`]. Each table needs one.
 macro_rules! platforms {
     ($($field:ident: $platform:ty,)*) => {
-        /// All targets.
         pub struct Targets {
             $($field: Group<$platform>,)*
         }
@@ -50,7 +49,6 @@ macro_rules! platforms {
         }
 
         /// Returns the tables of rules of all platforms, each with the names of its platform and with its request.
-        #[must_use]
         pub fn tables() -> Vec<Table> {
             let mut tables = Vec::new();
             $(
@@ -77,13 +75,11 @@ platforms! {
 
 /// A platform with targets in the registry.
 pub trait Registered: Platform {
-    /// Returns its targets.
     fn group(targets: &Targets) -> &Group<Self>;
 }
 
 impl Targets {
     /// Returns the state of each target for the metrics.
-    #[must_use]
     pub fn states(&self) -> Vec<(TargetName, TargetState)> {
         let groups = self.groups().into_iter();
         groups.flat_map(AnyGroup::states).collect()
@@ -117,12 +113,10 @@ impl<P: Platform> Group<P> {
     }
 
     /// Returns the target with this alias.
-    #[must_use]
     pub fn get(&self, alias: &str) -> Option<&Arc<Target<P>>> {
         self.0.get(alias)
     }
 
-    /// Returns the aliases.
     pub fn aliases(&self) -> impl Iterator<Item = &String> {
         self.0.keys()
     }

@@ -20,7 +20,6 @@ pub struct Resilience {
 
 impl Resilience {
     /// Creates them for the target with this URL.
-    #[must_use]
     pub fn new(url: &Url, limits: BulkheadLimits) -> Self {
         Self {
             budget: RetryBudget::new(),
@@ -30,7 +29,6 @@ impl Resilience {
     }
 
     /// Returns their state for the metrics, with that of the credential in use.
-    #[must_use]
     pub fn state(&self, credential: Option<CredentialState>) -> TargetState {
         let Self {
             budget,

@@ -29,7 +29,6 @@ use crate::{
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
 /// The byte order mark that some services write before a JSON document.
 pub const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
-/// Value of the `User-Agent` header.
 pub const USER_AGENT_TEXT: &str = concat!("useradmin/", env!("CARGO_PKG_VERSION"));
 
 /// Timeout for TCP and TLS. Three attempts fit into the default deadline, so that a host behind a firewall that drops packets
@@ -43,11 +42,8 @@ pub const DRAIN_TIMEOUT: Duration = Duration::from_millis(50);
 /// assertions of clocks that differ by a few minutes.
 pub const MAX_CLOCK_SKEW: Duration = Duration::from_mins(5);
 
-/// A response of an upstream.
 pub struct Response {
-    /// Status code.
     pub status: u16,
-    /// Headers.
     pub headers: HeaderMap,
     /// The complete body. `None` if it was cut off, was too long, or does not matter.
     pub body: Option<Bytes>,
@@ -55,13 +51,11 @@ pub struct Response {
 
 impl Response {
     /// Returns the value of a header, if it exists and is ASCII text.
-    #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
 
     /// Returns the body as JSON, or null if it is not JSON. Some services write a byte order mark before it.
-    #[must_use]
     pub fn json(&self) -> Value {
         let body = self.body.as_deref().unwrap_or_default();
         let text = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
@@ -69,14 +63,12 @@ impl Response {
     }
 
     /// Returns the time that the upstream's clock showed, if it sent a `Date`.
-    #[must_use]
     pub fn date(&self) -> Option<SystemTime> {
         httpdate::parse_http_date(self.header(DATE.as_str())?.trim()).ok()
     }
 
     /// Returns by how many seconds the upstream's clock is ahead of this machine's, if they differ by more than
     /// [`MAX_CLOCK_SKEW`]. The difference is negative if the upstream's clock is behind.
-    #[must_use]
     pub fn clock_skew(&self) -> Option<i64> {
         let (date, now) = (self.date()?, SystemTime::now());
         let seconds = |time: Duration| i64::try_from(time.as_secs()).ok();
@@ -89,7 +81,6 @@ impl Response {
 
     /// Returns the time that `Retry-After` states in seconds or as a date, clamped to 1-60 seconds. A date is compared with
     /// the `Date` of the same response, which comes from the same clock.
-    #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         let text = self.header(RETRY_AFTER.as_str())?.trim();
         let (least, most) = (Duration::from_secs(1), Duration::from_mins(1));
@@ -116,13 +107,11 @@ pub enum RequestError {
     Refused(String),
     /// The connection was closed, or the response was not HTTP.
     Cut(String),
-    /// The deadline passed.
     TimedOut,
 }
 
 impl RequestError {
     /// Returns the name of the error in metrics.
-    #[must_use]
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Unreachable(_) => "unreachable",
@@ -134,7 +123,6 @@ impl RequestError {
     }
 
     /// Returns the failure of a DELETE. A request that may have been sent may have been carried out.
-    #[must_use]
     pub fn of_delete(self) -> Failure {
         let unknown = |context| Failure {
             effect: Effect::Unknown,
@@ -153,7 +141,6 @@ impl RequestError {
     }
 
     /// Returns the failure of a request that deletes nothing.
-    #[must_use]
     pub fn of_read(self) -> Failure {
         match self {
             Self::Unreachable(context) | Self::Cut(context) => unreachable(context),

@@ -16,7 +16,6 @@ use crate::error::{Failure, Repeat};
 /// Upper bound of the first pause; it doubles with each further failure.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 
-/// The retries of one request.
 pub struct Retries<'a> {
     failed: u32,
     limits: &'a CallLimits,
@@ -25,7 +24,6 @@ pub struct Retries<'a> {
 
 impl<'a> Retries<'a> {
     /// Creates the retries of a request that has not failed yet.
-    #[must_use]
     pub const fn new(limits: &'a CallLimits, budget: &'a RetryBudget) -> Self {
         Self {
             failed: 0,

@@ -15,7 +15,6 @@ impl RetryBudget {
     const MAX: Duration = Duration::from_secs(10);
 
     /// Creates a full budget.
-    #[must_use]
     pub fn new() -> Self {
         Self(Mutex::new((Self::MAX, Instant::now())))
     }
@@ -34,7 +33,6 @@ impl RetryBudget {
     }
 
     /// Returns the number of tokens, with their fraction.
-    #[must_use]
     pub fn tokens(&self) -> f64 {
         self.update(|tokens| (tokens, tokens.as_secs_f64() / Self::TOKEN.as_secs_f64()))
     }

@@ -23,7 +23,6 @@ use crate::{
     proto::{DeleteOutcome, ErrorReason},
 };
 
-/// A configured target.
 pub struct Target<P> {
     platform: P,
     client: Client,
@@ -33,9 +32,7 @@ pub struct Target<P> {
 
 /// Facts about a call that ended, whatever its result.
 pub struct Conclusion<F> {
-    /// The DELETEs of the call.
     pub attempts: Attempts,
-    /// Facts about the user.
     pub found: F,
     /// The platform's own ID of the last response, or an empty string.
     pub upstream_request_id: String,
@@ -72,7 +69,6 @@ impl<P: Platform> Target<P> {
     }
 
     /// Returns whether a user with this name is never deleted.
-    #[must_use]
     pub fn protects(&self, name: &str) -> bool {
         let protected = self.protected.load();
         protected.iter().any(|pattern| pattern.matches(name))
@@ -152,7 +148,6 @@ impl<P: Platform> Target<P> {
     }
 }
 
-/// One call to a target.
 struct Run<'a, P: Platform> {
     target: &'a Target<P>,
     order: &'a Order<P::User>,

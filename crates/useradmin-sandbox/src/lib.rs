@@ -93,31 +93,26 @@ impl Sandbox {
     }
 
     /// The base URL of the Batch account, `http://127.0.0.1:PORT`.
-    #[must_use]
     pub fn batch_url(&self) -> &str {
         &self.batch_url
     }
 
     /// The base URL of the authority; the token endpoint is `POST /{tenant}/oauth2/v2.0/token`.
-    #[must_use]
     pub fn authority_url(&self) -> &str {
         &self.authority_url
     }
 
     /// The base URL of the HMC.
-    #[must_use]
     pub fn hmc_url(&self) -> &str {
         &self.hmc_url
     }
 
     /// What a client has to know to get in.
-    #[must_use]
     pub fn credentials(&self) -> &Credentials {
         &self.credentials
     }
 
     /// The counters as they stand.
-    #[must_use]
     pub fn traffic(&self) -> Traffic {
         let counters = &self.counters;
         Traffic {
@@ -133,7 +128,6 @@ impl Sandbox {
     }
 
     /// What a person has to know to try the service that is `served`; it holds no secret.
-    #[must_use]
     pub fn guide(&self, served: &Served) -> String {
         guide::text(served, &self.batch_url, &self.authority_url, &self.hmc_url)
     }

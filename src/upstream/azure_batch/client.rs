@@ -82,7 +82,6 @@ impl Node {
     }
 }
 
-/// A configured account.
 pub struct AzureBatch {
     /// The client for the token endpoint.
     authority: Option<Client>,

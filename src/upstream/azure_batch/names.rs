@@ -6,7 +6,6 @@ use crate::error::resource::{
     ResourceNames,
 };
 
-/// The names of Azure Batch.
 pub const NAMES: ResourceNames = ResourceNames {
     title: "Azure Batch",
     upstream: "azure_batch",
@@ -26,11 +25,8 @@ pub const NAMES: ResourceNames = ResourceNames {
 /// A user of a node, and the ID that identifies the call at Azure.
 #[derive(Clone, Debug)]
 pub struct NodeUser {
-    /// Pool.
     pub pool_id: String,
-    /// Node.
     pub node_id: String,
-    /// User.
     pub user_name: String,
     /// `client-request-id`, the same in every attempt.
     pub client_request_id: String,

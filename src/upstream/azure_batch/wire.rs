@@ -21,7 +21,6 @@ const SECRET_KEY: &str = "AuthenticationErrorDetail";
 
 /// Returns the error document of a response, or `None` if the body is not one: a JSON object with a non-empty string
 /// `code`. Texts that repeat `secrets` are redacted.
-#[must_use]
 pub fn error(response: &Response, document: &Value, secrets: &Secrets) -> Option<BatchError> {
     let document = document.as_object()?;
     let code = text(document, "code", secrets).filter(|code| !code.is_empty())?;
@@ -36,7 +35,6 @@ pub fn error(response: &Response, document: &Value, secrets: &Secrets) -> Option
 }
 
 /// Returns the `request-id` of Azure Batch, redacted if it repeats `secrets`.
-#[must_use]
 pub fn request_id(response: &Response, secrets: &Secrets) -> Option<String> {
     let id = response.header("request-id")?.trim();
     (!id.is_empty()).then(|| secrets.redact(id))
@@ -44,7 +42,6 @@ pub fn request_id(response: &Response, secrets: &Secrets) -> Option<String> {
 
 /// Returns the names of all headers that the document refers to, except a `client-request-id` that this server made: only
 /// a caller's own value can be corrected by the caller.
-#[must_use]
 pub fn headers_at_fault(document: &Value, callers_id: bool) -> Vec<&str> {
     let pairs = document["values"].as_array().into_iter().flatten();
     pairs

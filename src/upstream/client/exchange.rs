@@ -14,13 +14,10 @@ use crate::upstream::{
     response::{BODY_TIMEOUT, DRAIN_TIMEOUT, RequestError, Response, describe, whole},
 };
 
-/// The options of a request.
 pub struct Options<'a> {
     /// After this status the body does not matter.
     pub done: Option<StatusCode>,
-    /// Maximum length of the body.
     pub max_body_bytes: usize,
-    /// Deadline and caller.
     pub limits: &'a CallLimits,
 }
 

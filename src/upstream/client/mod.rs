@@ -49,7 +49,6 @@ const DOCUMENT: Operation = Operation {
 pub type Request = http::Request<Bytes>;
 
 /// Creates a request without a body, with the default headers only.
-#[must_use]
 pub fn request(method: Method, uri: impl Into<Uri>) -> Request {
     let mut request = Request::new(Bytes::new());
     *request.method_mut() = method;

@@ -40,7 +40,6 @@ const DELETE_USER: Operation = Operation::new("delete_user", "/api/users/{user-i
 const READ_USER: Operation = Operation::new("read_user", "/api/users/{user-id}");
 const LIST_USERS: Operation = Operation::new("list_users", "/api/console/users");
 
-/// A configured HMC.
 pub struct IbmHmc {
     alias: String,
     userid: String,

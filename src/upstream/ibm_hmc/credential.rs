@@ -45,7 +45,6 @@ const LOGON: Operation = Operation::new("logon", "/api/sessions");
 const LOGOFF: Operation = Operation::new("logoff", "/api/sessions/this-session");
 const LOGOFF_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A session of the HMC.
 pub struct Session {
     /// Value of the `X-API-Session` header.
     id: HeaderValue,

@@ -109,7 +109,6 @@ pub struct SlowDigest {
 
 impl SlowDigest {
     /// Computes the digest with a new salt.
-    #[must_use]
     pub fn new(secret: &str) -> Self {
         let salt: [u8; 16] = rand::random();
         let mut digest = [0; 32];
@@ -130,7 +129,6 @@ impl SlowDigest {
 impl LogonFile {
     /// Returns the file that belongs to this audit log, if the log is a file: `.audit.jsonl.logons` beside
     /// `audit.jsonl`. A device or a pipe has no folder for it.
-    #[must_use]
     pub fn beside(sink: &AuditSink) -> Option<Self> {
         let AuditSink::File(log) = sink else {
             return None;

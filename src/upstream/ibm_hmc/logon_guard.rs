@@ -54,7 +54,6 @@ pub struct LogonGuards {
 
 impl LogonGuards {
     /// Creates an empty set. Without a file, a restart forgets refused logons.
-    #[must_use]
     pub fn new(file: Option<LogonFile>) -> Self {
         Self {
             file: file.map(Arc::new),

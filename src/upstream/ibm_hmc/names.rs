@@ -2,7 +2,6 @@
 
 use crate::error::resource::{Collection, Level, ResourceNames};
 
-/// The names of the HMC.
 pub const NAMES: ResourceNames = ResourceNames {
     title: "the HMC",
     upstream: "ibm_hmc",
@@ -20,7 +19,6 @@ pub const NAMES: ResourceNames = ResourceNames {
 /// How a request identifies a user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UserRef {
-    /// By object ID.
     Id(String),
     /// By name, in any case.
     Name(String),
@@ -30,7 +28,6 @@ pub enum UserRef {
 ///
 /// A character of ASCII never equals one of another script: the Kelvin sign folds to `k`, and must not reach a user with a
 /// `k`.
-#[must_use]
 pub fn same_name(a: &str, b: &str) -> bool {
     let mut pairs = a.chars().zip(b.chars());
     a.chars().count() == b.chars().count()

@@ -17,7 +17,6 @@ const MIN_SESSION_BYTES: usize = 16;
 /// A user as the HMC describes it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HmcUser {
-    /// Object ID.
     pub id: String,
     /// Name, as the HMC spells it.
     pub name: String,
@@ -27,7 +26,6 @@ pub struct HmcUser {
 
 /// Returns the standard error document, or `None` if the body is not one: a JSON object with the integers `reason` and
 /// `http-status`, which must be equal to the status line. Texts that repeat `secrets` are redacted.
-#[must_use]
 pub fn error(response: &Response, secrets: &Secrets) -> Option<HmcError> {
     let document = response.json();
     let number = |key| u32::try_from(document[key].as_u64()?).ok();
@@ -41,7 +39,6 @@ pub fn error(response: &Response, secrets: &Secrets) -> Option<HmcError> {
 }
 
 /// Returns the session ID of a response to a logon.
-#[must_use]
 pub fn session(response: &Response) -> Option<Zeroizing<String>> {
     let document = response.json();
     let session = document["api-session"].as_str()?;
@@ -50,14 +47,12 @@ pub fn session(response: &Response) -> Option<Zeroizing<String>> {
 }
 
 /// Returns the number of days until the password expires, if it does.
-#[must_use]
 pub fn password_expires(response: &Response) -> Option<i64> {
     let days = response.json()["password-expires"].as_i64()?;
     (days >= 0).then_some(days)
 }
 
 /// Returns the user that `GET /api/users/{id}` describes. A name that contains the session ID is ignored.
-#[must_use]
 pub fn user(response: &Response, id: &str, session: &str) -> Option<HmcUser> {
     let document = response.json();
     let text = |key| document[key].as_str();
@@ -76,7 +71,6 @@ pub fn user(response: &Response, id: &str, session: &str) -> Option<HmcUser> {
 
 /// Returns the users that `GET /api/console/users` lists, or `None` if an entry has no name or no usable URI, or repeats
 /// the session ID.
-#[must_use]
 pub fn users(response: &Response, session: &str) -> Option<Vec<HmcUser>> {
     let document = response.json();
     let list = document["users"].as_array()?;
@@ -105,7 +99,6 @@ fn repeats_session(text: &str, session: &str) -> bool {
 
 /// Returns the value of the `name` filter that matches this name only: a Java regular expression that must match the
 /// whole name.
-#[must_use]
 pub fn name_filter(name: &str) -> String {
     let mut filter = String::with_capacity(name.len() * 2);
     for c in name.chars() {

@@ -74,19 +74,16 @@ const TRANSIENT_CODES: [u32; 11] = [
     90_091, // GraphServiceUnreachable
 ];
 
-/// Returns all causes.
 pub fn all() -> impl Iterator<Item = &'static str> {
     OAUTH_ERRORS.into_iter().chain(OTHERS)
 }
 
 /// Returns the OAuth error with this name, if it is a known one.
-#[must_use]
 pub fn oauth_error(text: &str) -> Option<&'static str> {
     OAUTH_ERRORS.into_iter().find(|known| *known == text)
 }
 
 /// Returns the number of the first `AADSTS` error in a text.
-#[must_use]
 pub fn aadsts_code(text: &str) -> Option<u32> {
     let (_, rest) = text.split_once("AADSTS")?;
     let end = rest.find(|c: char| !c.is_ascii_digit());
@@ -94,7 +91,6 @@ pub fn aadsts_code(text: &str) -> Option<u32> {
 }
 
 /// Returns whether Microsoft documents this error as transient.
-#[must_use]
 pub fn is_transient(oauth_error: Option<&str>, aadsts: Option<u32>) -> bool {
     matches!(oauth_error, Some(TEMPORARILY_UNAVAILABLE | SERVER_ERROR))
         || aadsts.is_some_and(|code| TRANSIENT_CODES.contains(&code))

@@ -49,9 +49,7 @@ pub struct Exchange {
     pub client: Client,
     /// The configured authority is plain http on a loopback host, which `azure_identity` would refuse.
     pub plain: bool,
-    /// Timeout of a response.
     pub timeout: Duration,
-    /// Result of the last request.
     pub outcome: Arc<Outcome>,
 }
 

@@ -34,7 +34,6 @@ use crate::{
 };
 
 const PUBLIC_AUTHORITY: &str = "https://login.microsoftonline.com";
-/// Timeout of the Azure CLI.
 const AZURE_CLI_LIMIT: Duration = Duration::from_mins(1);
 
 /// Obtains the access tokens of one account.

@@ -40,12 +40,10 @@ pub struct Outcome(Mutex<Option<Result<Lease<Token>, Failure>>>);
 unprintable!(Outcome);
 
 impl Outcome {
-    /// Replaces the result.
     pub fn set(&self, outcome: Result<Lease<Token>, Failure>) {
         *crate::lock(&self.0) = Some(outcome);
     }
 
-    /// Removes the result.
     pub fn take(&self) -> Option<Result<Lease<Token>, Failure>> {
         crate::lock(&self.0).take()
     }
