@@ -126,36 +126,57 @@ pub const fn only(status: u16) -> RangeInclusive<u16> {
     status..=status
 }
 
-/// Creates the table of a platform. The rows `before` precede those of HTTP, except for 429, which means the same whatever
-/// the body. They are for responses whose body decides although HTTP defines their status. The rows `documents` are those of the platform's error documents. Documents
-/// that no row names are decided by their status.
+/// Creates the table of a platform from the rows that differ from those of HTTP. Rows in `before_http` are for responses
+/// whose body decides although HTTP defines their status; rows in `after_http` are for other error documents. Error
+/// documents that no row names are decided by their status.
 macro_rules! rules {
-    (before: [$($before:expr),* $(,)?], documents: [$($row:expr),* $(,)?] $(,)?) => {{
-        use $crate::{
-            error::rule::{Body, Rule, any, own},
-            proto::ErrorReason as R,
-        };
+    (before_http: [$($before:expr),* $(,)?], after_http: [$($after:expr),* $(,)?] $(,)?) => {{
+        use $crate::error::rule::http;
         &[
-            any(429, R::UpstreamThrottled, "HTTP").backoff(),
+            http::THROTTLED,
             $($before,)*
-            any(401, R::UpstreamCredentialsRejected, "HTTP").renew(),
-            any(408, R::UpstreamUnavailable, "HTTP").backoff().unknown(),
-            any(501, R::UpstreamRejectedRequest, "HTTP").down(),
-            any(503, R::UpstreamUnavailable, "HTTP").backoff().down(),
-            any(505, R::UpstreamRejectedRequest, "HTTP").down(),
-            Rule::new(500..=599, Body::Any, R::UpstreamUnavailable, "HTTP").backoff().unknown().down(),
-            $($row,)*
-            own(403, R::UpstreamPermissionDenied, "HTTP"),
-            own(404, R::UpstreamResourceNotFound, "HTTP"),
-            own(409, R::UpstreamConflict, "HTTP"),
-            own(412, R::UpstreamConflict, "HTTP"),
-            Rule::new(400..=499, Body::Own, R::UpstreamRejectedRequest, "HTTP"),
-            // Another server's response: a redirect, an unexpected success, the error page of a proxy.
-            Rule::new(0..=u16::MAX, Body::Any, R::UpstreamProtocolError, "HTTP").unknown(),
+            http::UNAUTHORIZED,
+            http::REQUEST_TIMEOUT,
+            http::NOT_IMPLEMENTED,
+            http::UNAVAILABLE,
+            http::VERSION_NOT_SUPPORTED,
+            http::SERVER_ERROR,
+            $($after,)*
+            http::FORBIDDEN,
+            http::NOT_FOUND,
+            http::CONFLICT,
+            http::PRECONDITION_FAILED,
+            http::CLIENT_ERROR,
+            http::ANYTHING_ELSE,
         ]
     }};
 }
 pub(crate) use rules;
+
+/// The rows of HTTP (RFC 9110 and RFC 6585), which all platforms share.
+#[rustfmt::skip]
+pub(crate) mod http {
+    use super::{Body, Rule, any, own};
+    use crate::proto::ErrorReason as R;
+
+    const SOURCE: &str = "HTTP";
+    pub const THROTTLED: Rule = any(429, R::UpstreamThrottled, SOURCE).backoff();
+    pub const UNAUTHORIZED: Rule = any(401, R::UpstreamCredentialsRejected, SOURCE).renew();
+    pub const REQUEST_TIMEOUT: Rule = any(408, R::UpstreamUnavailable, SOURCE).backoff().unknown();
+    pub const NOT_IMPLEMENTED: Rule = any(501, R::UpstreamRejectedRequest, SOURCE).down();
+    pub const UNAVAILABLE: Rule = any(503, R::UpstreamUnavailable, SOURCE).backoff().down();
+    pub const VERSION_NOT_SUPPORTED: Rule = any(505, R::UpstreamRejectedRequest, SOURCE).down();
+    pub const SERVER_ERROR: Rule =
+        Rule::new(500..=599, Body::Any, R::UpstreamUnavailable, SOURCE).backoff().unknown().down();
+    pub const FORBIDDEN: Rule = own(403, R::UpstreamPermissionDenied, SOURCE);
+    pub const NOT_FOUND: Rule = own(404, R::UpstreamResourceNotFound, SOURCE);
+    pub const CONFLICT: Rule = own(409, R::UpstreamConflict, SOURCE);
+    pub const PRECONDITION_FAILED: Rule = own(412, R::UpstreamConflict, SOURCE);
+    pub const CLIENT_ERROR: Rule = Rule::new(400..=499, Body::Own, R::UpstreamRejectedRequest, SOURCE);
+    /// A response of another server: a redirect, an unexpected success, the error page of a proxy.
+    pub const ANYTHING_ELSE: Rule =
+        Rule::new(0..=u16::MAX, Body::Any, R::UpstreamProtocolError, SOURCE).unknown();
+}
 
 /// Returns the first row that matches a response. Every table ends with a row that matches everything.
 pub fn decide<'t>(

@@ -27,6 +27,20 @@ pub struct ErrorFacts {
     pub violations: Vec<Violation>,
 }
 
+impl ErrorFacts {
+    /// Creates the content of a response with this error document, if the body is one.
+    pub fn of_document<D: ErrorDocument + 'static>(
+        document: Option<D>,
+        code: impl Fn(&D) -> String,
+    ) -> Self {
+        Self {
+            code: document.as_ref().map(code),
+            document: document.map(|document| Arc::new(document) as _),
+            ..Self::default()
+        }
+    }
+}
+
 /// Returns the failure for a response, by the first matching row of the table.
 pub fn failure(
     names: &ResourceNames,

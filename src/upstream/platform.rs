@@ -10,6 +10,7 @@ use super::{
     classify::{self, ErrorFacts},
     client::{self, Alpn, Change, Client, HTTP_2_OR_1, Request},
     instrument::Operation,
+    path,
     redact::Secrets,
     response::Response,
     retry_budget::RetryBudget,
@@ -52,28 +53,33 @@ pub struct Outgoing {
 }
 
 impl Outgoing {
-    /// Creates a GET request. It succeeds with the status 200.
-    pub const fn get(operation: &'static Operation, path: PathAndQuery) -> Self {
-        Self {
+    /// Creates a GET request for a path of these segments. It succeeds with the status 200.
+    pub fn get(
+        operation: &'static Operation,
+        segments: &[&str],
+        query: &str,
+    ) -> Result<Self, Failure> {
+        Ok(Self {
             operation,
             method: Method::GET,
-            path,
+            path: path::build(segments, query)?,
             success: StatusCode::OK,
-        }
+        })
     }
 
-    /// Creates a DELETE request. It succeeds with the status `success`.
-    pub const fn delete(
+    /// Creates a DELETE request for a path of these segments. It succeeds with the status `success`.
+    pub fn delete(
         operation: &'static Operation,
-        path: PathAndQuery,
+        segments: &[&str],
+        query: &str,
         success: StatusCode,
-    ) -> Self {
-        Self {
+    ) -> Result<Self, Failure> {
+        Ok(Self {
             operation,
             method: Method::DELETE,
-            path,
+            path: path::build(segments, query)?,
             success,
-        }
+        })
     }
 
     /// Creates the HTTP request, with the default headers and `Accept`.
@@ -94,6 +100,14 @@ pub struct NewTarget<'a, P: Platform> {
     /// The HTTP client for its URL.
     pub client: Client,
     pub requests: &'a Requests,
+}
+
+/// The call that a request belongs to.
+pub struct Call<'a, P: Platform> {
+    pub order: &'a Order<P::User>,
+    /// Facts about the user.
+    pub found: &'a P::Found,
+    pub limits: &'a CallLimits,
 }
 
 /// A response, with the request that it answers.
@@ -157,7 +171,7 @@ pub trait Platform: Sized + Send + Sync + 'static {
     }
 
     /// Returns the request that reads.
-    fn read(&self, _order: &Order<Self::User>, _limits: &CallLimits) -> Result<Outgoing, Failure> {
+    fn read(_call: &Call<'_, Self>) -> Result<Outgoing, Failure> {
         Err(Failure::internal("this platform reads nothing"))
     }
 
@@ -186,12 +200,7 @@ pub trait Platform: Sized + Send + Sync + 'static {
     }
 
     /// Returns the request that deletes.
-    fn delete(
-        &self,
-        order: &Order<Self::User>,
-        found: &Self::Found,
-        limits: &CallLimits,
-    ) -> Result<Outgoing, Failure>;
+    fn delete(call: &Call<'_, Self>) -> Result<Outgoing, Failure>;
 
     /// Checks that a response with the status of success is the platform's own response to [`Self::delete`]. The response
     /// has no body: a deletion succeeded as soon as its status line says so.
@@ -219,17 +228,17 @@ pub trait Platform: Sized + Send + Sync + 'static {
         limits: &CallLimits,
     ) -> impl Future<Output = Result<Self::Credential, Failure>> + Send;
 
-    /// Sets the headers of a request, except `Accept`. Returns the value of the header that authorizes it.
+    /// Sets the headers of a request, except `Accept`.
     fn authorize(
         &self,
         request: &mut Request,
         credential: &Self::Credential,
         order: &Order<Self::User>,
-    ) -> Result<HeaderValue, Failure>;
+    ) -> Result<(), Failure>;
 
-    /// Returns the secrets that an upstream may repeat and a caller must not receive.
-    fn secrets<'a>(credential: &'a Self::Credential, authorization: &'a HeaderValue)
-    -> Secrets<'a>;
+    /// Returns the secrets that an upstream may repeat and a caller must not receive, beside the value of the
+    /// `Authorization` header.
+    fn secrets(credential: &Self::Credential) -> Secrets<'_>;
 
     /// Records whether a response shows that the credential is accepted. `failure` is `None` if the response was understood, even if it means
     /// that the user cannot be deleted.

@@ -6,6 +6,8 @@ use base64::{
     prelude::{BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD},
 };
 
+use http::HeaderValue;
+
 use super::path;
 use crate::{
     config::secret::unprintable,
@@ -27,6 +29,16 @@ impl<'a> Secrets<'a> {
     pub fn new(secrets: impl IntoIterator<Item = &'a str>) -> Self {
         let secrets = secrets.into_iter();
         Self(secrets.filter(|secret| secret.len() >= MIN_BYTES).collect())
+    }
+
+    /// Adds the secret part of an `Authorization` header: `TOKEN` of `Bearer TOKEN`, `SIGNATURE` of `SharedKey
+    /// ACCOUNT:SIGNATURE`.
+    pub fn with_authorization(mut self, header: Option<&'a HeaderValue>) -> Self {
+        let text = header.and_then(|header| header.to_str().ok());
+        let secret = text.and_then(|text| text.rsplit([' ', ':']).next());
+        self.0
+            .extend(secret.filter(|secret| secret.len() >= MIN_BYTES));
+        self
     }
 
     /// Returns whether the text contains one of them.

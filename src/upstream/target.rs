@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use http::header::AUTHORIZATION;
 use tokio::time::Instant;
 
 use super::{
@@ -10,7 +11,7 @@ use super::{
     breaker::Pass,
     call_limits::CallLimits,
     client::{Change, Client},
-    platform::{Exchange, NewTarget, Order, Platform, Purpose},
+    platform::{Call, Exchange, NewTarget, Order, Outgoing, Platform, Purpose},
     resilience::Resilience,
     response::RequestError,
     retry::Retries,
@@ -106,12 +107,13 @@ impl<P: Platform> Target<P> {
             found: P::requested(&order.user),
             upstream_request_id: String::new(),
         };
-        let mut result = match self.resilience.breaker.admit() {
-            Ok(mut pass) => {
-                self.resilience.budget.deposit();
-                run.steps(&mut pass).await
-            }
-            Err(failure) => Err(failure),
+        let mut result = if order.validate_only && !P::reads_first(order) {
+            // Nothing is sent, so the state of the target does not matter.
+            self.check(order, &run.found)
+                .and_then(|()| P::validate(&run.found))
+                .map(|()| DeleteOutcome::Validated)
+        } else {
+            run.admitted().await
         };
         if let Err(failure) = &result {
             if failure.answered.is_some() {
@@ -158,6 +160,12 @@ struct Run<'a, P: Platform> {
 }
 
 impl<P: Platform> Run<'_, P> {
+    async fn admitted(&mut self) -> Result<DeleteOutcome, Failure> {
+        let mut pass = self.target.resilience.breaker.admit()?;
+        self.target.resilience.budget.deposit();
+        self.steps(&mut pass).await
+    }
+
     async fn steps(&mut self, pass: &mut Pass<'_>) -> Result<DeleteOutcome, Failure> {
         if P::reads_first(self.order) {
             self.found = self.read(pass).await?;
@@ -191,6 +199,18 @@ impl<P: Platform> Run<'_, P> {
         }
     }
 
+    fn outgoing(&self, purpose: Purpose) -> Result<Outgoing, Failure> {
+        let call = Call::<P> {
+            order: self.order,
+            found: &self.found,
+            limits: self.limits,
+        };
+        match purpose {
+            Purpose::Read => P::read(&call),
+            Purpose::Delete => P::delete(&call),
+        }
+    }
+
     /// Sends one request, and applies `understand` to a response with the status of success.
     async fn exchange<T>(
         &mut self,
@@ -206,13 +226,11 @@ impl<P: Platform> Run<'_, P> {
             pass.note_no_credential(failure);
         }
         let credential = credential?;
-        let outgoing = match purpose {
-            Purpose::Read => platform.read(self.order, limits)?,
-            Purpose::Delete => platform.delete(self.order, &self.found, limits)?,
-        };
+        let outgoing = self.outgoing(purpose)?;
         let (operation, success) = (outgoing.operation, outgoing.success);
         let mut request = outgoing.request(P::ACCEPT);
-        let authorization = platform.authorize(&mut request, &credential, self.order)?;
+        platform.authorize(&mut request, &credential, self.order)?;
+        let authorization = request.headers().get(AUTHORIZATION).cloned();
         match purpose {
             Purpose::Read => limits.check("before reading")?,
             Purpose::Delete => self.attempts.start(limits)?,
@@ -232,7 +250,7 @@ impl<P: Platform> Run<'_, P> {
             order: self.order,
             operation,
             credential: &credential,
-            secrets: P::secrets(&credential, &authorization),
+            secrets: P::secrets(&credential).with_authorization(authorization.as_ref()),
             response: &response,
         };
         let is_success = response.status == success;

@@ -1,7 +1,5 @@
 //! The content of Azure Batch responses that callers may see.
 
-use std::sync::Arc;
-
 use super::{names::NodeUser, wire};
 use crate::{
     error::{Answered, Effect, Failure, Violation, document::Shrink},
@@ -27,17 +25,15 @@ pub fn error_facts(response: &Response, user: &NodeUser, secrets: &Secrets) -> E
         field: "client_request_id",
         description: "the upstream does not accept this value",
     });
+    let error = error.map(|error| BatchError {
+        client_request_id: user.client_request_id.clone(),
+        ..error
+    });
     ErrorFacts {
-        code: error.as_ref().map(|error| error.code.clone()),
-        document: error.map(|error| {
-            Arc::new(BatchError {
-                client_request_id: user.client_request_id.clone(),
-                ..error
-            }) as _
-        }),
         request_id: wire::request_id(response, secrets),
         headers: headers.into_iter().map(str::to_owned).collect(),
         violations: violation.into_iter().collect(),
+        ..ErrorFacts::of_document(error, |error| error.code.clone())
     }
 }
 

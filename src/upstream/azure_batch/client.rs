@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use http::{HeaderName, HeaderValue, StatusCode, header::AUTHORIZATION, uri::PathAndQuery};
+use http::{HeaderName, HeaderValue, StatusCode, header::AUTHORIZATION};
 
 use super::{
     classify::{answered, error_facts, not_from_azure},
@@ -23,8 +23,7 @@ use crate::{
         classify::{self, ErrorFacts},
         client::{Change, Client, HTTP_2_OR_1, Request},
         instrument::Operation,
-        path,
-        platform::{Exchange, NewTarget, Order, Outgoing, Platform, Purpose},
+        platform::{Call, Exchange, NewTarget, Order, Outgoing, Platform, Purpose},
         redact::Secrets,
         response::Response,
         retry_budget::RetryBudget,
@@ -128,12 +127,10 @@ impl Platform for AzureBatch {
         order.validate_only
     }
 
-    fn read(&self, order: &Order<NodeUser>, limits: &CallLimits) -> Result<Outgoing, Failure> {
-        let NodeUser {
-            pool_id, node_id, ..
-        } = &order.user;
-        let path = with_query(&["pools", pool_id, "nodes", node_id], limits)?;
-        Ok(Outgoing::get(&READ_NODE, path))
+    fn read(call: &Call<'_, Self>) -> Result<Outgoing, Failure> {
+        let user = &call.order.user;
+        let segments = ["pools", &user.pool_id, "nodes", &user.node_id];
+        Outgoing::get(&READ_NODE, &segments, &query(call.limits))
     }
 
     fn found(exchange: &Exchange<'_, Self>) -> Result<Self::Found, Failure> {
@@ -150,21 +147,15 @@ impl Platform for AzureBatch {
         found.as_ref().map_or(Ok(()), Node::check)
     }
 
-    fn delete(
-        &self,
-        order: &Order<NodeUser>,
-        _found: &Self::Found,
-        limits: &CallLimits,
-    ) -> Result<Outgoing, Failure> {
+    fn delete(call: &Call<'_, Self>) -> Result<Outgoing, Failure> {
         let NodeUser {
             pool_id,
             node_id,
             user_name,
             ..
-        } = &order.user;
+        } = &call.order.user;
         let segments = ["pools", pool_id, "nodes", node_id, "users", user_name];
-        let path = with_query(&segments, limits)?;
-        Ok(Outgoing::delete(&DELETE_USER, path, StatusCode::OK))
+        Outgoing::delete(&DELETE_USER, &segments, &query(call.limits), StatusCode::OK)
     }
 
     fn deleted(exchange: &Exchange<'_, Self>) -> Result<(), Failure> {
@@ -193,7 +184,7 @@ impl Platform for AzureBatch {
         request: &mut Request,
         credential: &Used,
         order: &Order<NodeUser>,
-    ) -> Result<HeaderValue, Failure> {
+    ) -> Result<(), Failure> {
         let date = httpdate::fmt_http_date(SystemTime::now());
         let authorization = self.credential.authorization(
             credential,
@@ -206,12 +197,12 @@ impl Platform for AzureBatch {
         headers.insert(wire::CLIENT_REQUEST_ID, id);
         headers.insert(RETURN_CLIENT_REQUEST_ID, HeaderValue::from_static("true"));
         headers.insert(OCP_DATE, header(&date)?);
-        headers.insert(AUTHORIZATION, authorization.clone());
-        Ok(authorization)
+        headers.insert(AUTHORIZATION, authorization);
+        Ok(())
     }
 
-    fn secrets<'a>(credential: &'a Used, authorization: &'a HeaderValue) -> Secrets<'a> {
-        credential.secrets(authorization)
+    fn secrets(credential: &Used) -> Secrets<'_> {
+        credential.secrets()
     }
 
     fn note_response(
@@ -250,14 +241,13 @@ fn header(text: &str) -> Result<HeaderValue, Failure> {
     HeaderValue::from_str(text).map_err(|_| Failure::internal("a header that is no header"))
 }
 
-/// Builds a path with the query. `timeout` makes the service stop before the caller does; the document's first form of the
+/// Returns the query of a request. `timeout` makes Azure Batch stop before the caller does; the document's first form of the
 /// URI has no `timeout`.
-fn with_query(segments: &[&str], limits: &CallLimits) -> Result<PathAndQuery, Failure> {
+fn query(limits: &CallLimits) -> String {
     let seconds = limits.deadline.remaining().as_secs();
-    let query = if seconds >= SERVER_TIMEOUT_SECONDS {
+    if seconds >= SERVER_TIMEOUT_SECONDS {
         format!("api-version={API_VERSION}")
     } else {
         format!("timeout={}&api-version={API_VERSION}", seconds.max(1))
-    };
-    path::build(segments, &query)
+    }
 }

@@ -48,16 +48,12 @@ impl Used {
         }
     }
 
-    /// Returns the token or key, and the part of the header `shown` that depends on it.
-    pub fn secrets<'a>(&'a self, shown: &'a HeaderValue) -> Secrets<'a> {
-        let secret = match self {
+    /// Returns the token or the key.
+    pub fn secrets(&self) -> Secrets<'_> {
+        Secrets::new([match self {
             Self::Token(lease) => lease.value.bare(),
             Self::Key(key) => key.expose().trim(),
-        };
-        // `Bearer TOKEN`, or `SharedKey ACCOUNT:SIGNATURE`.
-        let shown = shown.to_str().unwrap_or_default();
-        let shown = shown.rsplit([' ', ':']).next().unwrap_or_default();
-        Secrets::new([secret, shown])
+        }])
     }
 }
 

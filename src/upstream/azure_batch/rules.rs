@@ -28,10 +28,10 @@ const fn callers(code: &'static str, source: &'static str) -> Rule {
 /// `TooManyRequests` (429), `InternalError` (500), `NotImplemented` (501), `ServerBusy` (503) and
 /// `UnsupportedHttpVersion` (505).
 #[rustfmt::skip]
-pub const RULES: &[Rule] = rules! { before: [
+pub const RULES: &[Rule] = rules! { before_http: [
     Rule::new(500..=599, Body::Code("OperationTimedOut"), R::UpstreamTimedOut, "C: 500").backoff().unknown().down(),
     Rule::new(400..=499, Body::Code("OperationTimedOut"), R::UpstreamTimedOut, "C: 500, on another status").backoff().unknown(),
-], documents: [
+], after_http: [
     // The service's own credentials.
     refused("AuthenticationFailed", "C: 403; W: 401"),
     refused("InvalidAuthenticationInfo", "C: 400"),

@@ -1,7 +1,5 @@
 //! The content of HMC responses that callers may see.
 
-use std::sync::Arc;
-
 use super::wire;
 use crate::{
     error::{Answered, Failure, document::Shrink},
@@ -17,12 +15,9 @@ impl Shrink for HmcError {
 
 /// Returns the content of a response without the status of success. It contains none of the `secrets`.
 pub fn error_facts(response: &Response, secrets: &Secrets) -> ErrorFacts {
-    let error = wire::error(response, secrets);
-    ErrorFacts {
-        code: error.as_ref().map(|error| error.reason.to_string()),
-        document: error.map(|error| Arc::new(error) as _),
-        ..ErrorFacts::default()
-    }
+    ErrorFacts::of_document(wire::error(response, secrets), |error| {
+        error.reason.to_string()
+    })
 }
 
 /// Returns the failure for a 200 that does not describe a user.

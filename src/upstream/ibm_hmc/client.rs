@@ -26,7 +26,7 @@ use crate::{
         credential_cache::{CredentialCache, Lease},
         instrument::Operation,
         path,
-        platform::{Exchange, NewTarget, Order, Outgoing, Platform, Purpose},
+        platform::{Call, Exchange, NewTarget, Order, Outgoing, Platform, Purpose},
         redact::Secrets,
         retry_budget::RetryBudget,
     },
@@ -100,16 +100,14 @@ impl Platform for IbmHmc {
         true
     }
 
-    fn read(&self, order: &Order<UserRef>, _limits: &CallLimits) -> Result<Outgoing, Failure> {
-        let (operation, path) = match &order.user {
-            UserRef::Id(id) => (&READ_USER, path::build(&["api", "users", id], "")?),
+    fn read(call: &Call<'_, Self>) -> Result<Outgoing, Failure> {
+        match &call.order.user {
+            UserRef::Id(id) => Outgoing::get(&READ_USER, &["api", "users", id], ""),
             UserRef::Name(name) => {
                 let query = format!("name={}", path::encode(&wire::name_filter(name)));
-                let path = path::build(&["api", "console", "users"], &query)?;
-                (&LIST_USERS, path)
+                Outgoing::get(&LIST_USERS, &["api", "console", "users"], &query)
             }
-        };
-        Ok(Outgoing::get(operation, path))
+        }
     }
 
     fn found(exchange: &Exchange<'_, Self>) -> Result<HmcUser, Failure> {
@@ -149,14 +147,9 @@ impl Platform for IbmHmc {
         Ok(())
     }
 
-    fn delete(
-        &self,
-        _order: &Order<UserRef>,
-        found: &HmcUser,
-        _limits: &CallLimits,
-    ) -> Result<Outgoing, Failure> {
-        let path = path::build(&["api", "users", &found.id], "")?;
-        Ok(Outgoing::delete(&DELETE_USER, path, StatusCode::NO_CONTENT))
+    fn delete(call: &Call<'_, Self>) -> Result<Outgoing, Failure> {
+        let segments = ["api", "users", &call.found.id];
+        Outgoing::delete(&DELETE_USER, &segments, "", StatusCode::NO_CONTENT)
     }
 
     fn error_facts(exchange: &Exchange<'_, Self>) -> ErrorFacts {
@@ -184,15 +177,14 @@ impl Platform for IbmHmc {
         request: &mut Request,
         session: &Self::Credential,
         order: &Order<UserRef>,
-    ) -> Result<HeaderValue, Failure> {
-        let authorization = session.value.header();
+    ) -> Result<(), Failure> {
         let headers = request.headers_mut();
-        headers.insert(X_API_SESSION, authorization.clone());
+        headers.insert(X_API_SESSION, session.value.header());
         headers.insert(X_AUDIT_ID, audit_id(&order.request_id, &order.caller));
-        Ok(authorization)
+        Ok(())
     }
 
-    fn secrets<'a>(session: &'a Self::Credential, _authorization: &'a HeaderValue) -> Secrets<'a> {
+    fn secrets(session: &Self::Credential) -> Secrets<'_> {
         Secrets::new([session.value.text(), session.value.password()])
     }
 

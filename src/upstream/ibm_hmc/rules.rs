@@ -11,7 +11,7 @@ use crate::{
 /// The rules for responses to the deletion and to the reads before it. S, P and Z also document the rows of
 /// HTTP; the 503 of Z has an HTML page, and is sent while the Web Services API is disabled.
 #[rustfmt::skip]
-pub const RULES: &[Rule] = rules! { before: [], documents: [
+pub const RULES: &[Rule] = rules! { before_http: [], after_http: [
     // The session.
     code(403, "4", R::UpstreamCredentialsRejected, "Z: no session ID").renew(),
     code(403, "5", R::UpstreamCredentialsRejected, "Z: session ID not valid").renew(),

@@ -29,9 +29,10 @@ fn links_lead_to_files() {
         check_links(root, name);
     }
     for entry in fs::read_dir(root.join("docs")).unwrap() {
-        let name = entry.unwrap().file_name().into_string().unwrap();
-        if Path::new(&name).extension().is_some_and(|end| end == "md") {
-            check_links(&root.join("docs"), &name);
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "md") {
+            let name = path.file_name().unwrap().to_str().unwrap();
+            check_links(&root.join("docs"), name);
         }
     }
 }
