@@ -127,10 +127,8 @@ pub(super) fn text<'a>(fields: &'a Map<String, Value>, key: &str) -> &'a str {
 
 /// Formats a time in UTC as RFC 3339 with milliseconds.
 pub fn timestamp(at: OffsetDateTime) -> String {
-    let (date, time) = (at.date(), at.time());
-    let (hour, minute, second) = time.as_hms();
-    format!(
-        "{date}T{hour:02}:{minute:02}:{second:02}.{:03}Z",
-        time.millisecond()
-    )
+    let (year, month, day) = at.to_calendar_date();
+    let (hour, minute, second, millisecond) = at.to_hms_milli();
+    let month = u8::from(month);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millisecond:03}Z")
 }

@@ -127,8 +127,8 @@ pub const fn only(status: u16) -> RangeInclusive<u16> {
 }
 
 /// Creates the table of a platform from the rows that differ from those of HTTP. Rows in `before_http` are for responses
-/// whose body decides although HTTP defines their status; rows in `after_http` are for other error documents. Error
-/// documents that no row names are decided by their status.
+/// whose body decides although HTTP defines their status, except 429, which always means the same. Rows in `after_http`
+/// are for other error documents. Error documents that no row names are decided by their status.
 macro_rules! rules {
     (before_http: [$($before:expr),* $(,)?], after_http: [$($after:expr),* $(,)?] $(,)?) => {{
         use $crate::error::rule::http;
