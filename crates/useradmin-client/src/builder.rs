@@ -18,6 +18,7 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Configures a [`Client`].
+#[must_use]
 pub struct ClientBuilder {
     endpoint: String,
     ca: Option<Certificate>,

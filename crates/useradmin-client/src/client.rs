@@ -68,6 +68,7 @@ impl Client {
 
     /// Returns the connection, for the health service of the server for instance. Calls over it have neither a default
     /// deadline nor a token.
+    #[must_use]
     pub fn channel(&self) -> Channel {
         self.channel.clone()
     }

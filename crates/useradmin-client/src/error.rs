@@ -97,6 +97,7 @@ pub enum UpstreamError {
 
 impl Error {
     /// Returns the error of the service, if it is one.
+    #[must_use]
     pub fn service(&self) -> Option<&ServiceError> {
         match self {
             Self::Service(error) => Some(error),
@@ -105,12 +106,14 @@ impl Error {
     }
 
     /// Returns the reason, if the error comes from the service.
+    #[must_use]
     pub fn reason(&self) -> Option<ErrorReason> {
         self.service().map(|error| error.reason)
     }
 
     /// Returns the gRPC code. It is [`Code::DeadlineExceeded`] if the deadline expired in this process, which tonic
     /// reports as [`Code::Cancelled`].
+    #[must_use]
     pub fn code(&self) -> Code {
         match self {
             Self::Service(error) => error.code,
@@ -124,6 +127,7 @@ impl Error {
 
     /// Returns what happened to the user. If the error does not come from the service, the outcome is unknown unless
     /// no connection was established.
+    #[must_use]
     pub fn outcome(&self) -> Outcome {
         match self {
             Self::Service(error) => error.outcome,
@@ -134,6 +138,7 @@ impl Error {
     }
 
     /// Returns the time after which the same call may succeed, if the service has named one.
+    #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         self.service()?.retry_after
     }
