@@ -23,8 +23,10 @@ use crate::{config, metrics::Metrics, proto::ErrorReason};
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// Maximum number of outcomes that are retained while they cannot be written. Outcomes of deletions are always retained.
 const MAX_UNWRITTEN: usize = 32_768;
-/// Maximum number of them in one write, which fits into little space after a failure.
-const MAX_UNWRITTEN_BATCH: usize = 64;
+/// Maximum number of them in one write.
+const MAX_UNWRITTEN_BATCH: usize = 1024;
+/// The same after a failure, so that the first write needs little space.
+const FIRST_UNWRITTEN_BATCH: usize = 64;
 /// Interval of logging the head. Records after the last head that was logged can be forged.
 const HEAD_INTERVAL: Duration = Duration::from_hours(1);
 
@@ -243,7 +245,11 @@ impl Writer {
                 lines.push(intent, None, true)?;
             }
         }
-        let retained = self.unwritten.len().min(MAX_UNWRITTEN_BATCH);
+        let max_retained = match self.condition {
+            Condition::Works => MAX_UNWRITTEN_BATCH,
+            _ => FIRST_UNWRITTEN_BATCH,
+        };
+        let retained = self.unwritten.len().min(max_retained);
         for outcome in &self.unwritten[..retained] {
             lines.push(outcome, outcome.at(), false)?;
         }

@@ -30,7 +30,7 @@ macro_rules! verify_signatures {
             certificate: &CertificateDer<'_>,
             signed: &DigitallySignedStruct,
         ) -> Result<HandshakeSignatureValid, Error> {
-            self.chains
+            self.chain_verifier
                 .verify_tls12_signature(message, certificate, signed)
                 .map_err(|error| explain_signature(error, certificate))
         }
@@ -41,13 +41,13 @@ macro_rules! verify_signatures {
             certificate: &CertificateDer<'_>,
             signed: &DigitallySignedStruct,
         ) -> Result<HandshakeSignatureValid, Error> {
-            self.chains
+            self.chain_verifier
                 .verify_tls13_signature(message, certificate, signed)
                 .map_err(|error| explain_signature(error, certificate))
         }
 
         fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-            self.chains.supported_verify_schemes()
+            self.chain_verifier.supported_verify_schemes()
         }
     };
 }
@@ -55,7 +55,7 @@ macro_rules! verify_signatures {
 /// Verifies the certificates of callers.
 #[derive(Debug)]
 pub struct CallerVerifier {
-    chains: Arc<dyn ClientCertVerifier>,
+    chain_verifier: Arc<dyn ClientCertVerifier>,
     unusable: Vec<Unusable>,
 }
 
@@ -69,9 +69,9 @@ impl CallerVerifier {
         }
         let provider = Arc::new(ring::default_provider());
         let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-        let chains = builder.allow_unauthenticated().build();
+        let chain_verifier = builder.allow_unauthenticated().build();
         Ok(Self {
-            chains: chains.map_err(|error| error.to_string())?,
+            chain_verifier: chain_verifier.map_err(|error| error.to_string())?,
             unusable: authorities.unusable,
         })
     }
@@ -79,11 +79,11 @@ impl CallerVerifier {
 
 impl ClientCertVerifier for CallerVerifier {
     fn client_auth_mandatory(&self) -> bool {
-        self.chains.client_auth_mandatory()
+        self.chain_verifier.client_auth_mandatory()
     }
 
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.chains.root_hint_subjects()
+        self.chain_verifier.root_hint_subjects()
     }
 
     fn verify_client_cert(
@@ -93,7 +93,7 @@ impl ClientCertVerifier for CallerVerifier {
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
         let verified = self
-            .chains
+            .chain_verifier
             .verify_client_cert(end_entity, intermediates, now)
             .map_err(|error| explain(error, end_entity, intermediates, &self.unusable))?;
         check_key(end_entity)?;
@@ -111,16 +111,19 @@ impl ClientCertVerifier for CallerVerifier {
 pub struct ServerVerifier {
     named: Vec<CertificateDer<'static>>,
     unusable: Vec<Unusable>,
-    chains: Arc<dyn ServerCertVerifier>,
+    chain_verifier: Arc<dyn ServerCertVerifier>,
 }
 
 impl ServerVerifier {
-    /// Creates a verifier that accepts these certificates byte for byte, and others if `chains` does.
-    pub fn new(named: &[CertificateDer<'static>], chains: Arc<dyn ServerCertVerifier>) -> Self {
+    /// Creates a verifier that accepts these certificates byte for byte, and others if `chain_verifier` does.
+    pub fn new(
+        named: &[CertificateDer<'static>],
+        chain_verifier: Arc<dyn ServerCertVerifier>,
+    ) -> Self {
         Self {
             named: named.to_vec(),
             unusable: Authorities::sort(named, authority_fault).unusable,
-            chains,
+            chain_verifier,
         }
     }
 
@@ -146,7 +149,7 @@ impl ServerCertVerifier for ServerVerifier {
         let verified = if self.named.iter().any(|named| named == end_entity) {
             Self::verify_named(end_entity, server_name)?
         } else {
-            self.chains
+            self.chain_verifier
                 .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
                 .map_err(|error| explain(error, end_entity, intermediates, &self.unusable))?
         };

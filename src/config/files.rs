@@ -98,7 +98,7 @@ fn is_invisible(c: char) -> bool {
 }
 
 /// Returns the likely mistake in a secret that is valid but unusual.
-pub fn doubt(secret: &str) -> Option<&'static str> {
+pub fn likely_mistake(secret: &str) -> Option<&'static str> {
     let quoted = |quote| secret.len() > 1 && secret.starts_with(quote) && secret.ends_with(quote);
     // The byte order mark in UTF-7 (RFC 2152).
     let marks = ["+/v8", "+/v9", "+/v+", "+/v/"];

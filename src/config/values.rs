@@ -204,7 +204,8 @@ pub fn path() -> Kind<PathBuf> {
         reader
             .source()
             .fingerprints
-            .insert(path.clone(), fingerprint);
+            .entry(path.clone())
+            .or_insert(fingerprint);
         if files::exists(&path) {
             reader.reveal_value(key);
         }
@@ -231,9 +232,10 @@ pub fn secret(noun: &'static str, form: Form) -> Kind<SecretSource> {
             Ok(()) if form == Form::Base64 => {}
             Ok(()) => {
                 let secret = source.known();
-                let doubt = secret.and_then(|secret| files::doubt(secret.expose()));
-                if let Some(doubt) = doubt {
-                    reader.warn(key, format!(": the {noun} {doubt}{shown}"));
+                let likely_mistake =
+                    secret.and_then(|secret| files::likely_mistake(secret.expose()));
+                if let Some(likely_mistake) = likely_mistake {
+                    reader.warn(key, format!(": the {noun} {likely_mistake}{shown}"));
                 }
             }
         }

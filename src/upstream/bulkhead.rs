@@ -65,7 +65,7 @@ impl Bulkhead {
         match limits.bound(self.permits.acquire()).await {
             Some(Ok(permit)) => Ok(permit),
             Some(Err(_)) => Err(Failure::internal("the bulkhead is closed")),
-            None => Err(Deadline::exceeded("waiting for a place in the bulkhead")),
+            None => Err(Deadline::exceeded("waiting for a permit of the bulkhead")),
         }
     }
 }

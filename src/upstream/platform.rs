@@ -111,7 +111,7 @@ pub struct Call<'a, P: Platform> {
 }
 
 /// A response, with the request that it answers.
-pub struct Exchange<'a, P: Platform> {
+pub struct ReceivedResponse<'a, P: Platform> {
     /// The order that the request is part of.
     pub order: &'a Order<P::User>,
     /// Name and route of the request.
@@ -177,7 +177,7 @@ pub trait Platform: Sized + Send + Sync + 'static {
 
     /// Returns the facts that a successful response to [`Self::read`] contains about the user. The reason of the failure is
     /// `UPSTREAM_PROTOCOL_ERROR` if, and only if, the response is not understood.
-    fn found(_exchange: &Exchange<'_, Self>) -> Result<Self::Found, Failure> {
+    fn found(_received: &ReceivedResponse<'_, Self>) -> Result<Self::Found, Failure> {
         Err(Failure::internal("this platform reads nothing"))
     }
 
@@ -204,7 +204,7 @@ pub trait Platform: Sized + Send + Sync + 'static {
 
     /// Checks that a response with the status of success is the platform's own response to [`Self::delete`]. The response
     /// has no body: a deletion succeeded as soon as its status line says so.
-    fn deleted(_exchange: &Exchange<'_, Self>) -> Result<(), Failure> {
+    fn deleted(_received: &ReceivedResponse<'_, Self>) -> Result<(), Failure> {
         Ok(())
     }
 
@@ -214,12 +214,12 @@ pub trait Platform: Sized + Send + Sync + 'static {
     }
 
     /// Returns the content of a response without the status of success. It must not contain secrets.
-    fn error_facts(exchange: &Exchange<'_, Self>) -> ErrorFacts;
+    fn error_facts(received: &ReceivedResponse<'_, Self>) -> ErrorFacts;
 
     /// Returns the failure for a response without the status of success, by the table of rules.
-    fn classify(exchange: &Exchange<'_, Self>) -> Failure {
-        let facts = Self::error_facts(exchange);
-        classify::failure(Self::NAMES, Self::RULES, exchange.response, facts)
+    fn classify(received: &ReceivedResponse<'_, Self>) -> Failure {
+        let facts = Self::error_facts(received);
+        classify::failure(Self::NAMES, Self::RULES, received.response, facts)
     }
 
     /// Returns the credential for one request. Obtains one if there is none.
@@ -240,8 +240,8 @@ pub trait Platform: Sized + Send + Sync + 'static {
     /// `Authorization` header.
     fn secrets(credential: &Self::Credential) -> Secrets<'_>;
 
-    /// Records whether a response shows that the credential is accepted. `failure` is `None` if the response was understood, even if it means
-    /// that the user cannot be deleted.
+    /// Records what a response shows about the credential. `failure` is `None` if the response was understood, even if the
+    /// user cannot be deleted.
     fn note_response(
         &self,
         _purpose: Purpose,

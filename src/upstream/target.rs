@@ -11,7 +11,7 @@ use super::{
     breaker::Pass,
     call_limits::CallLimits,
     client::{Change, Client},
-    platform::{Call, Exchange, NewTarget, Order, Outgoing, Platform, Purpose},
+    platform::{Call, NewTarget, Order, Outgoing, Platform, Purpose, ReceivedResponse},
     resilience::Resilience,
     response::RequestError,
     retry::Retries,
@@ -216,7 +216,7 @@ impl<P: Platform> Run<'_, P> {
         &mut self,
         purpose: Purpose,
         pass: &mut Pass<'_>,
-        understand: impl FnOnce(&Exchange<'_, P>) -> Result<T, Failure>,
+        understand: impl FnOnce(&ReceivedResponse<'_, P>) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let (target, limits) = (self.target, self.limits);
         let platform = &target.platform;
@@ -246,7 +246,7 @@ impl<P: Platform> Run<'_, P> {
                 return Err(self.failed(purpose, error));
             }
         };
-        let exchange = Exchange {
+        let received = ReceivedResponse {
             order: self.order,
             operation,
             credential: &credential,
@@ -255,9 +255,9 @@ impl<P: Platform> Run<'_, P> {
         };
         let is_success = response.status == success;
         let result = if is_success {
-            understand(&exchange)
+            understand(&received)
         } else {
-            Err(P::classify(&exchange))
+            Err(P::classify(&received))
         };
         let failure = result.as_ref().err();
         pass.note_response(failure.is_some_and(|failure| failure.target_down));
@@ -267,7 +267,7 @@ impl<P: Platform> Run<'_, P> {
         platform.note_response(purpose, &credential, noted, &target.resilience.budget);
         match result {
             Ok(understood) => {
-                let id = P::request_id(&response, &exchange.secrets);
+                let id = P::request_id(&response, &received.secrets);
                 self.upstream_request_id = id.unwrap_or_default();
                 Ok(understood)
             }

@@ -23,7 +23,7 @@ use crate::{
         classify::{self, ErrorFacts},
         client::{Change, Client, HTTP_2_OR_1, Request},
         instrument::Operation,
-        platform::{Call, Exchange, NewTarget, Order, Outgoing, Platform, Purpose},
+        platform::{Call, NewTarget, Order, Outgoing, Platform, Purpose, ReceivedResponse},
         redact::Secrets,
         response::Response,
         retry_budget::RetryBudget,
@@ -133,10 +133,10 @@ impl Platform for AzureBatch {
         Outgoing::get(&READ_NODE, &segments, &query(call.limits))
     }
 
-    fn found(exchange: &Exchange<'_, Self>) -> Result<Self::Found, Failure> {
-        Self::deleted(exchange)?;
-        let node_id = &exchange.order.user.node_id;
-        Node::read(exchange.response, node_id, &exchange.secrets).map(Some)
+    fn found(received: &ReceivedResponse<'_, Self>) -> Result<Self::Found, Failure> {
+        Self::deleted(received)?;
+        let node_id = &received.order.user.node_id;
+        Node::read(received.response, node_id, &received.secrets).map(Some)
     }
 
     fn name<'a>(order: &'a Order<NodeUser>, _found: &'a Self::Found) -> &'a str {
@@ -158,21 +158,21 @@ impl Platform for AzureBatch {
         Outgoing::delete(&DELETE_USER, &segments, &query(call.limits), StatusCode::OK)
     }
 
-    fn deleted(exchange: &Exchange<'_, Self>) -> Result<(), Failure> {
-        let (response, user) = (exchange.response, &exchange.order.user);
+    fn deleted(received: &ReceivedResponse<'_, Self>) -> Result<(), Failure> {
+        let (response, user) = (received.response, &received.order.user);
         wire::check_ids(response, &user.client_request_id)
-            .map_err(|why| not_from_azure(response, why, &exchange.secrets))
+            .map_err(|why| not_from_azure(response, why, &received.secrets))
     }
 
     fn request_id(response: &Response, secrets: &Secrets) -> Option<String> {
         wire::request_id(response, secrets)
     }
 
-    fn error_facts(exchange: &Exchange<'_, Self>) -> ErrorFacts {
-        let (response, user) = (exchange.response, &exchange.order.user);
+    fn error_facts(received: &ReceivedResponse<'_, Self>) -> ErrorFacts {
+        let (response, user) = (received.response, &received.order.user);
         // A refusal is valid by its document alone; another ID is only logged.
         let _logged = wire::check_ids(response, &user.client_request_id);
-        error_facts(response, user, &exchange.secrets)
+        error_facts(response, user, &received.secrets)
     }
 
     async fn credential(&self, limits: &CallLimits) -> Result<Used, Failure> {

@@ -26,7 +26,7 @@ use crate::{
         credential_cache::{CredentialCache, Lease},
         instrument::Operation,
         path,
-        platform::{Call, Exchange, NewTarget, Order, Outgoing, Platform, Purpose},
+        platform::{Call, NewTarget, Order, Outgoing, Platform, Purpose, ReceivedResponse},
         redact::Secrets,
         retry_budget::RetryBudget,
     },
@@ -110,9 +110,9 @@ impl Platform for IbmHmc {
         }
     }
 
-    fn found(exchange: &Exchange<'_, Self>) -> Result<HmcUser, Failure> {
-        let (response, session) = (exchange.response, exchange.credential.value.text());
-        match &exchange.order.user {
+    fn found(received: &ReceivedResponse<'_, Self>) -> Result<HmcUser, Failure> {
+        let (response, session) = (received.response, received.credential.value.text());
+        match &received.order.user {
             UserRef::Id(id) => {
                 wire::user(response, id, session).ok_or_else(|| not_understood(response))
             }
@@ -152,15 +152,15 @@ impl Platform for IbmHmc {
         Outgoing::delete(&DELETE_USER, &segments, "", StatusCode::NO_CONTENT)
     }
 
-    fn error_facts(exchange: &Exchange<'_, Self>) -> ErrorFacts {
-        error_facts(exchange.response, &exchange.secrets)
+    fn error_facts(received: &ReceivedResponse<'_, Self>) -> ErrorFacts {
+        error_facts(received.response, &received.secrets)
     }
 
-    fn classify(exchange: &Exchange<'_, Self>) -> Failure {
-        let facts = Self::error_facts(exchange);
-        let failure = classify::failure(&NAMES, RULES, exchange.response, facts);
+    fn classify(received: &ReceivedResponse<'_, Self>) -> Failure {
+        let facts = Self::error_facts(received);
+        let failure = classify::failure(&NAMES, RULES, received.response, facts);
         // A missing list is no missing user.
-        if exchange.operation.name == LIST_USERS.name && failure.reason == ErrorReason::UserNotFound
+        if received.operation.name == LIST_USERS.name && failure.reason == ErrorReason::UserNotFound
         {
             let reason = ErrorReason::UpstreamResourceNotFound;
             return Failure { reason, ..failure };
