@@ -142,7 +142,7 @@ impl Checks {
             }
             Err(failure) => (None, self.refuse(&call, failure).await),
         };
-        // A response that no handler created has only a code.
+        // The pipeline has ended its calls; of the others only the code is known.
         if let Some(code) = code(response.headers()) {
             call.end_with(code, "");
         }
@@ -185,7 +185,7 @@ impl Checks {
             MethodKind::Rpc => self.receive_rpc(request, call).await?,
             MethodKind::Health => {
                 let request = self.check_audience(self.health, request, call).await?;
-                self.read_message(request).await?
+                self.read_message(request, call).await?
             }
             MethodKind::Reflection => {
                 use_current_version(self.check_audience(self.reflection, request, call).await?)
@@ -211,13 +211,7 @@ impl Checks {
             if let Some(violation) = metadata::violation(&request) {
                 return Err(refusal::invalid(violation).into());
             }
-            // The identity of the caller is not trusted for longer than this, either.
-            let time = MESSAGE_TIMEOUT.min(call.time_limit());
-            let message = timeout(time, self.read_message(request)).await;
-            message.unwrap_or_else(|_| {
-                let (reason, context) = (R::DeadlineExceeded, "the request message did not come");
-                Err(Failure::new(reason, context).into())
-            })
+            self.read_message(request, call).await
         };
         tokio::select! {
             biased;
@@ -261,13 +255,29 @@ impl Checks {
         call.set_caller(caller);
     }
 
-    /// Returns the request with its message, as soon as that has arrived.
-    async fn read_message(&self, request: Request<Body>) -> Result<Request<Body>, Stop> {
+    /// Returns the request with its message, as soon as the request is complete. The timeout also limits the time between
+    /// the authentication of the caller and the handler.
+    async fn read_message(
+        &self,
+        request: Request<Body>,
+        call: &CallContext,
+    ) -> Result<Request<Body>, Stop> {
+        let encoding = request.headers().get("grpc-encoding");
+        let is_gzip = encoding.is_some_and(|encoding| encoding == "gzip");
+        if !is_gzip && encoding.is_some_and(|encoding| encoding != "identity") {
+            // tonic refuses other encodings before it reads the message.
+            return Ok(request);
+        }
         let (head, body) = request.into_parts();
-        match message::read(body, self.max_request_bytes).await {
-            Ok(message) => Ok(Request::from_parts(head, Body::new(Full::new(message)))),
-            Err(ReadError::Invalid(violation)) => Err(refusal::invalid(violation).into()),
-            Err(ReadError::Disconnected) => Err(Stop::Disconnected),
+        let read = message::read(body, is_gzip, self.max_request_bytes);
+        match timeout(MESSAGE_TIMEOUT.min(call.time_limit()), read).await {
+            Ok(Ok(message)) => Ok(Request::from_parts(head, Body::new(Full::new(message)))),
+            Ok(Err(ReadError::Invalid(violation))) => Err(refusal::invalid(violation).into()),
+            Ok(Err(ReadError::Disconnected)) => Err(Stop::Disconnected),
+            Err(_) => {
+                let (reason, context) = (R::DeadlineExceeded, "the request message did not come");
+                Err(Failure::new(reason, context).into())
+            }
         }
     }
 

@@ -26,9 +26,13 @@ pub(super) enum ReadError {
     Disconnected,
 }
 
-/// Reads the only message of a request, with its prefix. A message that is longer than `max_bytes` is not complete: its
-/// handler refuses it.
-pub(super) async fn read(mut body: Body, max_bytes: usize) -> Result<Bytes, ReadError> {
+/// Reads the only message of a request, with its prefix. Stops early if tonic refuses the message because of its prefix:
+/// it is longer than `max_bytes`, or compressed although the request is not (`is_gzip`).
+pub(super) async fn read(
+    mut body: Body,
+    is_gzip: bool,
+    max_bytes: usize,
+) -> Result<Bytes, ReadError> {
     let mut received = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| ReadError::Disconnected)?;
@@ -36,23 +40,24 @@ pub(super) async fn read(mut body: Body, max_bytes: usize) -> Result<Bytes, Read
             continue;
         };
         received.extend_from_slice(data);
-        let Some(([_, length @ ..], message)) = received.split_first_chunk::<PREFIX>() else {
+        let Some(([flag, length @ ..], message)) = received.split_first_chunk::<PREFIX>() else {
             continue;
         };
         let length = u32::from_be_bytes(*length) as usize;
         if message.len() > length {
             return Err(invalid("the call must have one request message"));
         }
-        if length > max_bytes {
-            break;
+        if length > max_bytes || *flag > u8::from(is_gzip) {
+            return Ok(received.freeze());
         }
     }
-    match received.split_first_chunk::<PREFIX>() {
-        Some(([COMPRESSED, ..], message)) if !is_one_member(message, max_bytes) => {
-            Err(invalid("the compressed message must be one gzip member"))
+    if let Some(([COMPRESSED, length @ ..], message)) = received.split_first_chunk::<PREFIX>() {
+        let is_complete = message.len() == u32::from_be_bytes(*length) as usize;
+        if is_complete && !is_one_member(message, max_bytes) {
+            return Err(invalid("the compressed message must be one gzip member"));
         }
-        _ => Ok(received.freeze()),
     }
+    Ok(received.freeze())
 }
 
 fn invalid(description: &'static str) -> ReadError {

@@ -230,7 +230,7 @@ impl CallContext {
     }
 }
 
-/// A call with a response has already ended.
+/// Ends a call that is dropped without a response as cancelled. Does nothing if the call has ended.
 impl Drop for CallContext {
     fn drop(&mut self) {
         self.end_as_cancelled();
