@@ -1,7 +1,7 @@
 //! The Microsoft Entra token endpoint, client credentials grant only: `POST /{tenant}/oauth2/v2.0/token`.
 //!
-//! It also keeps the tokens it issued, because the Batch service has to recognize them. It knows nothing else
-//! of Batch.
+//! The module also stores the tokens that it issued, because the simulated Batch service validates them. It does not
+//! depend on Batch otherwise.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -17,16 +17,17 @@ use uuid::Uuid;
 use super::credentials::{Credentials, text};
 use super::net::{Counters, Incoming, bump, form_pairs, lock, now, response, set};
 
-/// The one resource there is; the double slash belongs to it, the accepted audience ends in a slash.
+/// The only supported scope. The accepted audience ends in a slash, so the scope contains a double slash.
 const SCOPE: &str = "https://batch.core.windows.net//.default";
+/// Lifetime of an access token.
 const LIFETIME: Duration = Duration::from_secs(3_599);
 
-/// The access tokens issued so far and when they expire.
+/// The issued access tokens and their expiry times.
 #[derive(Default)]
 pub(super) struct Tokens(Mutex<HashMap<String, SystemTime>>);
 
 impl Tokens {
-    /// When the token expires or expired; `None` for one that was never issued.
+    /// Returns the expiry time of a token, which may be in the past. `None` if the token was never issued.
     pub(super) fn expiry(&self, token: &str) -> Option<SystemTime> {
         lock(&self.0).get(token).copied()
     }
@@ -46,14 +47,14 @@ impl Tokens {
     }
 }
 
-/// The state behind the endpoint.
+/// State of the simulated token endpoint.
 pub(super) struct Entra {
     pub(super) credentials: Arc<Credentials>,
     pub(super) tokens: Arc<Tokens>,
     pub(super) counters: Arc<Counters>,
 }
 
-/// A refusal: HTTP status, OAuth error, AADSTS number, text.
+/// An error: HTTP status, OAuth error code, AADSTS number and description.
 type Refusal = (u16, &'static str, u32, String);
 
 pub(super) fn router(entra: Arc<Entra>) -> Router {
@@ -86,7 +87,8 @@ async fn answer(State(entra): State<Arc<Entra>>, request: Request) -> Response {
 }
 
 impl Entra {
-    /// The checks in the order of the real endpoint: the request's form, tenant, application, scope, secret.
+    /// Validates a token request and issues a token. The checks run in the order of the real endpoint: parameters,
+    /// tenant, application, scope, secret.
     fn token(&self, call: &Incoming, tenant: &str) -> Result<Value, Refusal> {
         if call.method != Method::POST {
             let text = format!(
@@ -172,7 +174,8 @@ fn check_scope(scope: &str, tenant: &str) -> Result<(), Refusal> {
     Err((400, "invalid_resource", 500_011, text))
 }
 
-/// The form's fields; none when the request is not a form, which the endpoint then finds incomplete.
+/// Returns the fields of the form. The result is empty if the body is not a form, so that the required parameters are
+/// missing.
 fn form_of(call: &Incoming) -> HashMap<String, String> {
     let content_type = call
         .header("content-type")

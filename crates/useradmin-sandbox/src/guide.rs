@@ -1,6 +1,6 @@
-//! The text that `serve --sandbox` prints: what is there, what each user yields, and what to call.
+//! The text that `serve --sandbox` prints: the addresses, the users with their results, and example calls.
 //!
-//! It holds no secret; the service has the sandbox's credentials already.
+//! The text contains no secrets. The server receives the credentials of the sandbox directly.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -9,16 +9,17 @@ use std::{
 
 use super::identities::{ISSUER, Identities, SPIFFE_ID, SUBJECT, TOKEN_QUOTA};
 
-/// Where and how the service is served.
+/// The addresses of the server and the identities that it accepts.
 pub struct Served {
-    /// gRPC.
+    /// The address of the gRPC server.
     pub listen: SocketAddr,
-    /// The operator's port, if there is one.
+    /// The address of the admin port, if it is enabled.
     pub admin: Option<SocketAddr>,
-    /// With TLS: what a client shows and trusts.
+    /// The certificates and the token for callers. `None` if the server does not use TLS.
     pub identities: Option<Identities>,
 }
 
+/// Returns the text for the base URLs of the simulated upstreams.
 pub(super) fn text(served: &Served, batch: &str, authority: &str, hmc: &str) -> String {
     let Served { identities, .. } = served;
     let listen = reachable(served.listen);
@@ -60,7 +61,7 @@ pub(super) fn text(served: &Served, batch: &str, authority: &str, hmc: &str) -> 
     .concat()
 }
 
-/// Where a client on this machine reaches an address that stands for all of the machine's.
+/// Returns the address at which a local client reaches the server: the loopback address instead of the unspecified one.
 fn reachable(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         address.set_ip(Ipv4Addr::LOCALHOST.into());
@@ -86,7 +87,7 @@ fn flags(files: &Identities) -> String {
     format!("-cacert {ca} -cert {certificate} -key {key}")
 }
 
-/// As a shell reads it, from wherever it runs.
+/// Returns the absolute path, quoted for a POSIX shell if necessary.
 fn quoted(path: &Path) -> String {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let text = path.display().to_string();

@@ -1,6 +1,6 @@
-//! Identities for trying TLS, client certificates and tokens: an authority, a certificate of the server, one of a
-//! client, and a token with the key set that it is checked with. All of it is made anew at each start, into a folder
-//! of the user's choice, and nothing of it is worth anything elsewhere.
+//! Identities for trying TLS, client certificates and tokens: a certificate authority, a server certificate, a client
+//! certificate, and a token with the key set that verifies it. They are regenerated at each start in a folder that the
+//! user chooses. They are for the sandbox only.
 
 use std::{
     fmt::Display,
@@ -21,51 +21,51 @@ use ring::{
 };
 use serde_json::{Value, json};
 
-/// `iss` of the token.
+/// The `iss` claim of the token.
 pub const ISSUER: &str = "https://issuer.sandbox.example";
-/// `sub` of the token.
+/// The `sub` claim of the token.
 pub const SUBJECT: &str = "client";
-/// `aud` of the token.
+/// The `aud` claim of the token.
 pub const AUDIENCE: &str = "useradmin";
-/// The URI in the client's certificate.
+/// The SPIFFE ID in the client certificate, a URI.
 pub const SPIFFE_ID: &str = "spiffe://sandbox.example/client";
 
-/// Deletions per minute of whoever shows the token: few enough to try what happens when they are used up.
+/// Number of deletions per minute that a caller with the token may request. It is small enough to exceed it in a trial.
 pub const TOKEN_QUOTA: u32 = 60;
 
-/// In a folder without this file, nothing is replaced.
+/// Marks a folder whose files the sandbox may replace. Files in other folders are never replaced.
 const MARKER: &str = "made-by-useradmin-sandbox";
 const KEY_ID: &str = "sandbox";
-/// A sandbox seldom runs longer; nobody is to build on what it makes.
+/// Validity of certificates and token. It is short because they are for the sandbox only.
 const LIFE: Duration = Duration::from_hours(7 * 24);
-/// Clocks of two machines, or of a container and its host, differ a little.
+/// Tolerated clock difference between two machines, or between a container and its host.
 const SKEW: Duration = Duration::from_hours(1);
 
-/// The files.
+/// The paths of the generated files.
 #[derive(Clone, Debug)]
 pub struct Identities {
-    /// The authority of both certificates: what clients trust, and whose clients the server believes.
+    /// The certificate of the authority that issues both other certificates. The clients and the server trust it.
     pub ca: PathBuf,
-    /// The server's certificate, for `localhost` and the loopback addresses, ...
+    /// The server certificate, valid for `localhost` and the loopback addresses.
     pub server_certificate: PathBuf,
-    /// ... and its key.
+    /// The private key of the server certificate.
     pub server_key: PathBuf,
-    /// The client's certificate, ...
+    /// The client certificate.
     pub client_certificate: PathBuf,
-    /// ... and its key.
+    /// The private key of the client certificate.
     pub client_key: PathBuf,
-    /// The token, as it follows `Bearer `.
+    /// The token, without the prefix `Bearer `.
     pub token: PathBuf,
-    /// The issuer's keys.
+    /// The JSON Web Key Set with the public key of the issuer.
     pub key_set: PathBuf,
 }
 
 impl Identities {
-    /// Makes all of them, in place of those of an earlier sandbox.
+    /// Generates all files in `folder`. Files of an earlier sandbox are replaced.
     ///
     /// # Errors
     ///
-    /// When a file cannot be written, or is there and no sandbox has made it.
+    /// Returns an error if a file cannot be written, or if one exists that was not created by a sandbox.
     pub fn create(folder: &Path) -> io::Result<Self> {
         fs::create_dir_all(folder)
             .map_err(|error| at(folder, format!("cannot be made: {error}")))?;
@@ -97,7 +97,8 @@ impl Identities {
         ]
     }
 
-    /// Somebody's own key may have one of these names.
+    /// Marks the folder as owned by the sandbox. Fails if a folder without the marker contains a file with one of the
+    /// names, which may be a key of the user.
     fn claim(&self, marker: &Path) -> io::Result<()> {
         if marker.exists() {
             return Ok(());
@@ -108,7 +109,7 @@ impl Identities {
             return Err(at(there, why));
         }
         write(marker, "")?;
-        // Keys that are worth nothing alarm whoever finds them in a repository.
+        // Keeps the keys out of Git repositories, where secret scanners would report them.
         write(&marker.with_file_name(".gitignore"), "*\n")
     }
 
@@ -154,7 +155,7 @@ fn encode(bytes: impl AsRef<[u8]>) -> String {
 }
 
 fn key_set(key: &EcdsaKeyPair) -> Value {
-    // An uncompressed point: a byte that says so, x, y.
+    // The public key is an uncompressed point: the byte 4, x, y.
     let (x, y) = key.public_key().as_ref()[1..].split_at(32);
     json!({ "keys": [{
         "kty": "EC", "crv": "P-256", "use": "sig", "alg": "ES256", "kid": KEY_ID,
@@ -213,13 +214,13 @@ fn named(name: &str) -> CertificateParams {
     params
 }
 
-/// Keys and tokens are nobody else's business, and one rule for all files is enough.
+/// Writes a file that only its owner can access. The rule applies to all files, as some contain keys or the token.
 fn write(path: &Path, text: &str) -> io::Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    // What is there may be a link, or have other permissions.
+    // An existing file may be a symbolic link or have other permissions.
     let removed = match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),

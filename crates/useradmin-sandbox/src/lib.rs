@@ -1,9 +1,9 @@
-//! Both upstreams simulated in process, with state, over real HTTP/1.1 on loopback: the Azure Batch service with
-//! a Microsoft Entra token endpoint, and the IBM Z HMC Web Services API. `serve --sandbox` and the tests use it.
+//! In-process simulation of both upstreams over HTTP/1.1 on loopback: the Azure Batch service with a Microsoft Entra
+//! token endpoint, and the IBM Z HMC Web Services API. `serve --sandbox` and the tests use it.
 //!
-//! Written from the vendors' documents. The crate does not depend on the server, so that a wrong table of the server
-//! cannot agree with itself. The limits of the simulation: no TLS, and no reason phrase of Batch's own (the real one
-//! puts the message text there).
+//! The simulation follows the vendors' documents. This crate does not depend on the server, so that an error in a table
+//! of the server is not repeated here. Limitations: no TLS, and a standard reason phrase in responses of Batch, where
+//! the real service sends the message of the error.
 
 mod batch;
 mod credentials;
@@ -25,7 +25,7 @@ pub use self::guide::Served;
 use self::hmc::Hmc;
 use self::net::{Counters, read, spawn};
 
-/// The three running servers; dropping it stops them.
+/// The three simulated servers. They stop when this value is dropped.
 pub struct Sandbox {
     batch_url: String,
     authority_url: String,
@@ -34,37 +34,37 @@ pub struct Sandbox {
     tokens: Arc<Tokens>,
     hmc: Arc<Hmc>,
     counters: Arc<Counters>,
-    /// The servers wait for the end of this sender.
+    /// Dropping this sender stops the servers.
     _running: watch::Sender<()>,
 }
 
-/// How many requests have come since the start; refused ones count too.
+/// Numbers of requests received since the start, including refused ones, and the number of open sessions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
     /// Requests to the token endpoint.
     pub token_requests: u64,
-    /// All requests to the Batch service.
+    /// All requests to the Batch service, including DELETE requests.
     pub batch_requests: u64,
-    /// The DELETE requests among them.
+    /// DELETE requests to the Batch service.
     pub batch_deletes: u64,
-    /// All requests to the HMC.
+    /// All requests to the HMC, including those counted below.
     pub hmc_requests: u64,
-    /// Attempts to log on.
+    /// Logon requests to the HMC.
     pub hmc_logons: u64,
-    /// Attempts to log off.
+    /// Logoff requests to the HMC.
     pub hmc_logoffs: u64,
-    /// DELETE requests for a user.
+    /// DELETE requests for a user of the HMC.
     pub hmc_deletes: u64,
-    /// HMC sessions that are alive now.
+    /// HMC sessions that are open now.
     pub open_sessions: u64,
 }
 
 impl Sandbox {
-    /// Starts the three servers on free ports of 127.0.0.1, with fresh credentials and all users in place.
+    /// Starts the three servers on free ports of 127.0.0.1, with new random credentials and the initial users.
     ///
     /// # Errors
     ///
-    /// When a loopback port cannot be opened.
+    /// Returns an error if a loopback port cannot be opened.
     pub async fn start() -> io::Result<Self> {
         let credentials = Arc::new(Credentials::random());
         let (tokens, counters) = (Arc::new(Tokens::default()), Arc::new(Counters::default()));
@@ -92,27 +92,27 @@ impl Sandbox {
         })
     }
 
-    /// The base URL of the Batch account, `http://127.0.0.1:PORT`.
+    /// Returns the base URL of the Batch account, `http://127.0.0.1:PORT`.
     pub fn batch_url(&self) -> &str {
         &self.batch_url
     }
 
-    /// The base URL of the authority; the token endpoint is `POST /{tenant}/oauth2/v2.0/token`.
+    /// Returns the base URL of the authority. The token endpoint is `POST /{tenant}/oauth2/v2.0/token`.
     pub fn authority_url(&self) -> &str {
         &self.authority_url
     }
 
-    /// The base URL of the HMC.
+    /// Returns the base URL of the HMC.
     pub fn hmc_url(&self) -> &str {
         &self.hmc_url
     }
 
-    /// What a client has to know to get in.
+    /// Returns the credentials that the simulated upstreams accept.
     pub fn credentials(&self) -> &Credentials {
         &self.credentials
     }
 
-    /// The counters as they stand.
+    /// Returns the current values of the counters.
     pub fn traffic(&self) -> Traffic {
         let counters = &self.counters;
         Traffic {
@@ -127,24 +127,24 @@ impl Sandbox {
         }
     }
 
-    /// What a person has to know to try the service that is `served`; it holds no secret.
+    /// Returns instructions for trying the server described by `served`. The text contains no secrets.
     pub fn guide(&self, served: &Served) -> String {
         guide::text(served, &self.batch_url, &self.authority_url, &self.hmc_url)
     }
 
-    /// An HMC restart: no session is valid any more.
+    /// Invalidates all HMC sessions, as a restart of the HMC does.
     pub fn expire_sessions(&self) {
         self.hmc.expire_sessions();
     }
 
-    /// All access tokens issued so far are refused from now on.
+    /// Expires all access tokens issued so far.
     pub fn expire_tokens(&self) {
         self.tokens.expire_all();
     }
 }
 
 impl fmt::Debug for Sandbox {
-    /// Without the credentials.
+    /// Omits the credentials.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = f.debug_struct("Sandbox");
         debug

@@ -1,7 +1,7 @@
-//! What the three simulated servers share: a listener that stops when the sandbox is dropped, the request as
-//! it stood on the wire (raw path, bounded body), strict percent-decoding and the traffic counters.
+//! Code shared by the three simulated servers: a listener that stops when the sandbox is dropped, requests with their
+//! raw path and a bounded body, strict percent-decoding, and the traffic counters.
 //!
-//! Nothing here knows Azure Batch, Microsoft Entra or the HMC.
+//! This module does not depend on Azure Batch, Microsoft Entra or the HMC.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -20,10 +20,10 @@ use time::format_description::well_known::Rfc3339;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-/// No request of either API needs more than a few hundred bytes.
+/// Maximum size of a request body, in bytes. Requests of the simulated APIs need a few hundred bytes at most.
 const BODY_LIMIT: usize = 64 * 1024;
 
-/// Requests received since the start, whatever the answer was.
+/// Numbers of requests received since the start, including refused ones.
 #[derive(Default)]
 pub(super) struct Counters {
     pub(super) token_requests: AtomicU64,
@@ -43,7 +43,8 @@ pub(super) fn read(counter: &AtomicU64) -> u64 {
     counter.load(Ordering::SeqCst)
 }
 
-/// A poisoned lock only says that another request panicked; the state is still whole between two statements.
+/// Locks a mutex, even if it is poisoned: the state is consistent after each statement, so a panic of another request
+/// does not corrupt it.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -52,7 +53,7 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(super) async fn spawn(router: Router, mut stop: watch::Receiver<()>) -> io::Result<String> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let url = format!("http://{}", listener.local_addr()?);
-    // Small answers in two writes would otherwise wait for Nagle and the delayed ACK.
+    // Disables Nagle's algorithm, which would delay small responses in two writes until the delayed ACK.
     let listener = listener.tap_io(|stream| {
         let _best_effort = stream.set_nodelay(true);
     });
@@ -65,18 +66,19 @@ pub(super) async fn spawn(router: Router, mut stop: watch::Receiver<()>) -> io::
     Ok(url)
 }
 
-/// A request as it stood on the wire.
+/// A received request, with its path and query not decoded.
 pub(super) struct Incoming {
     pub(super) method: Method,
-    /// Still percent-encoded: a `%2F` inside a name must not become a separator.
+    /// The percent-encoded path: a `%2F` inside a name must not become a separator.
     pub(super) path: String,
     pub(super) query: String,
     pub(super) headers: HeaderMap,
-    /// `None`: longer than the limit, or broken off.
+    /// `None` if the body exceeds the limit or is incomplete.
     pub(super) body: Option<Bytes>,
 }
 
 impl Incoming {
+    /// Reads the whole request.
     pub(super) async fn read(request: Request) -> Self {
         let (head, body) = request.into_parts();
         Self {
@@ -88,16 +90,17 @@ impl Incoming {
         }
     }
 
-    /// The header's text; `None` when it is absent or not text.
+    /// Returns the value of a header. `None` if the header is absent or is not visible ASCII.
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
 
+    /// Returns whether the request has a body, including one that could not be read.
     pub(super) fn has_body(&self) -> bool {
         self.body.as_ref().is_none_or(|body| !body.is_empty())
     }
 
-    /// The decoded path segments; `None` when an escape is broken or the bytes are not UTF-8.
+    /// Returns the decoded path segments. `None` if an escape is invalid or the bytes are not UTF-8.
     pub(super) fn segments(&self) -> Option<Vec<String>> {
         self.path
             .strip_prefix('/')?
@@ -106,13 +109,14 @@ impl Incoming {
             .collect()
     }
 
-    /// The decoded query parameters in their order; `None` as for [`Self::segments`].
+    /// Returns the decoded query parameters in their order. `None` as for [`Self::segments`].
     pub(super) fn query_pairs(&self) -> Option<Vec<(String, String)>> {
         form_pairs(&self.query)
     }
 }
 
-/// `application/x-www-form-urlencoded`, as both vendors' servers read a query or a form: `+` is a blank.
+/// Parses `application/x-www-form-urlencoded` text, in which `+` is a space. Both vendors' servers parse queries and
+/// forms like this.
 pub(super) fn form_pairs(text: &str) -> Option<Vec<(String, String)>> {
     let pairs = text.split('&').filter(|pair| !pair.is_empty());
     pairs
@@ -126,7 +130,7 @@ pub(super) fn form_pairs(text: &str) -> Option<Vec<(String, String)>> {
         .collect()
 }
 
-/// Strict, unlike the crate's own decoder, which lets a broken escape through as it is.
+/// Decodes percent-encoded text. Unlike the decoder of the crate, it rejects invalid escapes.
 fn decode(text: &str) -> Option<String> {
     let is_escape =
         |rest: &str| rest.len() >= 2 && rest.bytes().take(2).all(|byte| byte.is_ascii_hexdigit());
@@ -136,7 +140,7 @@ fn decode(text: &str) -> Option<String> {
     Some(percent_decode_str(text).decode_utf8().ok()?.into_owned())
 }
 
-/// An answer with a status and a body; the content type and the rest are set with [`set`].
+/// Creates a response with a status and a body. Headers are added with [`set`].
 pub(super) fn response(status: u16, body: impl Into<Body>) -> Response {
     let mut response = Response::new(body.into());
     *response.status_mut() =
@@ -144,7 +148,7 @@ pub(super) fn response(status: u16, body: impl Into<Body>) -> Response {
     response
 }
 
-/// Sets a header; a value that no header can hold is left out.
+/// Sets a header. A value that is not valid in a header is ignored.
 pub(super) fn set(response: &mut Response, name: &'static str, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         response
@@ -153,7 +157,7 @@ pub(super) fn set(response: &mut Response, name: &'static str, value: &str) {
     }
 }
 
-/// Now, in UTC and RFC 3339, with 100 ns ticks as the services write them.
+/// Returns the current UTC time in RFC 3339, with a resolution of 100 ns as in the responses of the services.
 pub(super) fn now() -> String {
     let now = OffsetDateTime::now_utc();
     let ticks = now.nanosecond() / 100 * 100;

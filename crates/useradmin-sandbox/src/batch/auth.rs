@@ -1,7 +1,7 @@
-//! Who is calling the Batch service: a bearer token that the simulated Entra issued, or a `SharedKey` signature
-//! that is really computed.
+//! Authentication of callers of the Batch service: a bearer token that the simulated Entra issued, or a `SharedKey`
+//! signature.
 //!
-//! The permissions of the caller are no subject here: whoever is authenticated may delete.
+//! There is no authorization: every authenticated caller may delete users.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -14,7 +14,7 @@ use crate::net::Incoming;
 
 const TOKEN_MESSAGE: &str = "Server failed to authenticate the request. Make sure the value of Authorization header is formed correctly.";
 
-/// The accepted callers.
+/// Authenticates requests with the credentials of the sandbox.
 pub(super) struct Gate {
     credentials: Arc<Credentials>,
     tokens: Arc<Tokens>,

@@ -1,5 +1,5 @@
-//! What the Batch service checks of a request before it asks who is calling: verb and URL, headers; the query has a file of
-//! its own. The order of the calls is in the parent module.
+//! Checks that the Batch service makes before authentication: verb, URL and headers. The checks of the query are in
+//! `query`, and the parent module defines the order of all checks.
 
 use http::Method;
 use uuid::Uuid;
@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::reply::Fault;
 use crate::net::Incoming;
 
-/// Headers that these operations do not list.
+/// Headers that these operations do not support.
 const CONDITIONS: [&str; 4] = [
     "if-match",
     "if-none-match",
@@ -15,7 +15,7 @@ const CONDITIONS: [&str; 4] = [
     "if-unmodified-since",
 ];
 
-/// What the URL and the verb name.
+/// The resource that the URL identifies.
 pub(super) enum Target {
     Node {
         pool: String,
@@ -28,6 +28,7 @@ pub(super) enum Target {
     },
 }
 
+/// Parses the URL and checks that the verb is allowed for it.
 pub(super) fn target(call: &Incoming) -> Result<Target, Fault> {
     let segments = call
         .segments()
@@ -69,6 +70,7 @@ fn verb_code(method: &Method) -> &'static str {
     }
 }
 
+/// Checks the format of the headers that the operations support.
 pub(super) fn headers(call: &Incoming) -> Result<(), Fault> {
     header(call, "client-request-id", |text| {
         text.len() == 36 && Uuid::try_parse(text).is_ok()
@@ -88,7 +90,7 @@ pub(super) fn headers(call: &Incoming) -> Result<(), Fault> {
     }
 }
 
-/// An absent header is fine; one that is sent twice is as bad as a wrong one.
+/// Checks a header. It may be absent, but must not occur more than once.
 fn header(call: &Incoming, name: &str, is_right: impl Fn(&str) -> bool) -> Result<(), Fault> {
     let mut values = call.headers.get_all(name).iter();
     let Some(value) = values.next() else {
@@ -101,12 +103,13 @@ fn header(call: &Incoming, name: &str, is_right: impl Fn(&str) -> bool) -> Resul
     Err(Fault::new("InvalidHeaderValue").values([("HeaderName", name), ("HeaderValue", &text)]))
 }
 
-/// The parser takes the two obsolete forms of HTTP too; only the RFC 1123 form survives the way back.
+/// Returns whether the text is an RFC 1123 date. The parser also accepts the two obsolete formats of HTTP, which do not
+/// survive the round trip.
 fn is_rfc1123(text: &str) -> bool {
     httpdate::parse_http_date(text).is_ok_and(|time| httpdate::fmt_http_date(time) == text)
 }
 
-/// One media range of an Accept header.
+/// Returns whether a media range of an `Accept` header, or a content type, allows JSON.
 fn accepts_json(range: &str) -> bool {
     let range = range.to_ascii_lowercase();
     let mut parts = range.split(';').map(str::trim);

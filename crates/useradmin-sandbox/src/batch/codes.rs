@@ -1,16 +1,16 @@
-//! The error codes that a call on a node can meet: one row a code, from the vendor's table "Batch Status and
-//! Error Codes" and, where that is silent, from recorded traffic.
+//! Error codes that a request for a node can receive. Each row comes from the vendor's table "Batch Status and Error
+//! Codes" or, for values missing there, from recorded traffic.
 //!
-//! Data only. A user named `answer-<Code>` on `pool-1/node-idle` yields the row as it stands here.
+//! This module contains data only. A deletion of the user `answer-<Code>` on `pool-1/node-idle` returns this row.
 
-/// One error as the service words it.
+/// An error of the service.
 pub(super) struct Row {
     pub(super) code: &'static str,
     pub(super) status: u16,
     pub(super) message: &'static str,
-    /// What `values` holds when the check that found the fault has nothing better to say.
+    /// Default `values` of the error, used when the check that reports it provides none.
     pub(super) values: &'static [(&'static str, &'static str)],
-    /// Seconds.
+    /// Value of the `Retry-After` header, in seconds.
     pub(super) retry_after: Option<u32>,
 }
 
@@ -36,12 +36,12 @@ const fn row(code: &'static str, status: u16, message: &'static str) -> Row {
     }
 }
 
-/// The row of a code; codes are compared exactly.
+/// Finds the row of a code. Codes are compared exactly.
 pub(super) fn find(code: &str) -> Option<&'static Row> {
     CODES.iter().find(|row| row.code == code)
 }
 
-/// What a code without a row becomes: the service's own defect.
+/// The row that replaces a code that is not in the table.
 pub(super) const INTERNAL_ERROR: Row = row(
     "InternalError",
     500,
@@ -74,7 +74,7 @@ static CODES: &[Row] = &[
     // 409: others
     row("NodeUserExists", 409, "The specified node user already exists."),
     row("ResourceAlreadyExists", 409, "The specified resource already exists."),
-    // The status of this one is documented nowhere.
+    // The HTTP status of this code is not documented.
     row(
         "InvalidRestAPIForAccountSetting",
         409,
@@ -126,7 +126,7 @@ static CODES: &[Row] = &[
     row("RequestBodyTooLarge", 413, "The size of the request body exceeds the maximum size permitted."),
     row("UnsupportedHttpVersion", 505, "The specified HTTP version is not supported."),
     row("NotImplemented", 501, "The requested operation is not implemented on the specified resource."),
-    // Who is calling
+    // Authentication and authorization
     row(
         "InvalidAuthenticationInfo",
         400,

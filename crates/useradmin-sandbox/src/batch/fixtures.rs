@@ -1,6 +1,6 @@
-//! The pools, nodes and users of the simulated account at the start.
+//! The initial pools, nodes and users of the simulated account.
 
-/// A pool and the code that every call on its nodes gets.
+/// A pool. If `refuses` is set, all requests for its nodes fail with this code.
 pub(super) struct Pool {
     pub(super) id: &'static str,
     pub(super) refuses: Option<&'static str>,
@@ -10,7 +10,8 @@ pub(super) struct Pool {
 pub(super) struct Node {
     pub(super) id: &'static str,
     pub(super) state: &'static str,
-    /// The code of a deletion; the document allows it in the states idle and running only.
+    /// Error code of a deletion. According to the documentation, users can be deleted only in the states idle and
+    /// running.
     pub(super) refuses: Option<&'static str>,
 }
 
@@ -42,7 +43,7 @@ pub(super) static NODES: [Node; 14] = [
     busy("node-rebooting", "rebooting", "NodeBeingRebooted"),
     busy("node-reimaging", "reimaging", "NodeBeingReimaged"),
     busy("node-unusable", "unusable", "NodeStateUnusable"),
-    // No code carries the name of the remaining states, so they share the general one.
+    // The vendor has no specific codes for the remaining states, so they share the general one.
     busy("node-offline", "offline", "OperationInvalidForCurrentState"),
     busy(
         "node-preempted",
@@ -67,10 +68,10 @@ pub(super) static NODES: [Node; 14] = [
     ),
 ];
 
-/// The user whose deletion is never answered.
+/// The user whose deletion receives no response.
 pub(super) const SILENT: &str = "answer-nothing";
 
-/// The users of every node that is ready.
+/// The users of every node that is idle or running.
 pub(super) static USERS: [&str; 5] = ["alice", "bob", "carol", "josé", "user name/with ?#%"];
 
 const fn ready(id: &'static str, state: &'static str) -> Node {
@@ -94,7 +95,7 @@ mod tests {
     use super::{NODES, POOLS};
     use crate::batch::codes;
 
-    /// A code without a row would silently become an internal error.
+    /// Checks that each code is in the table: a missing one would be replaced with an internal error.
     #[test]
     fn every_refusal_is_a_409_of_the_table() {
         let nodes = NODES.iter().filter_map(|node| node.refuses);

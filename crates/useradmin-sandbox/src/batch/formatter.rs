@@ -1,5 +1,5 @@
-//! The layout of the service's JSON documents, which is neither compact nor pretty-printed: CRLF, two blanks a
-//! level, but the members of one object on one line. Tested with the error document in `reply`.
+//! Layout of the JSON documents of the service, which are neither compact nor pretty-printed: CRLF, two spaces per
+//! level, and all members of an object on one line. The error document in `reply` tests it.
 
 use std::io::{self, Write};
 
@@ -8,7 +8,7 @@ use serde_json::ser::{Formatter, Serializer};
 
 pub(super) fn layout(document: &impl Serialize) -> Vec<u8> {
     let mut bytes = Vec::new();
-    // Writing to a vector cannot fail, and nothing here has keys that are not strings.
+    // Writing to a vector cannot fail, and all keys of the documents are strings.
     let _infallible = document.serialize(&mut Serializer::with_formatter(
         &mut bytes,
         OdataLayout { depth: 0 },

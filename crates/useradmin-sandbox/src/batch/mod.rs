@@ -1,7 +1,7 @@
 //! The Azure Batch service: `GET` a node, `DELETE` a user of a node, API version 2023-11-01.18.0.
 //!
-//! This module has the order of the checks. Each check, the state of the account and the bytes of a response have a
-//! file of their own.
+//! This module defines the order of the checks. The checks, the state of the account and the format of responses are in
+//! submodules.
 
 mod auth;
 mod checks;
@@ -31,7 +31,7 @@ use crate::credentials::Credentials;
 use crate::entra::Tokens;
 use crate::net::{Counters, Incoming, bump};
 
-/// The account behind the endpoint.
+/// State of the simulated Batch account.
 pub(super) struct Batch {
     gate: Gate,
     state: State,
@@ -66,7 +66,7 @@ async fn answer(extract::State(batch): extract::State<Arc<Batch>>, request: Requ
 }
 
 impl Batch {
-    /// The answer; `None` when there is to be none.
+    /// Validates a request and executes it. Returns `None` if the request must remain without a response.
     fn serve(&self, call: &Incoming, exchange: &Exchange) -> Result<Option<Response>, Fault> {
         if call.header("host").is_none_or(str::is_empty) {
             return Err(Fault::new("HostInformationNotPresent"));
@@ -98,7 +98,7 @@ impl Batch {
     }
 }
 
-/// A node as the service describes it.
+/// The JSON document of a node.
 #[derive(Serialize)]
 struct NodeDocument {
     #[serde(rename = "odata.metadata")]
@@ -107,7 +107,7 @@ struct NodeDocument {
     properties: Map<String, Value>,
 }
 
-/// The properties of a node, or those of `$select`.
+/// Returns the document of a node. If the request has the parameter `$select`, it contains only those properties.
 fn node_document(call: &Incoming, origin: &str, pool: &str, node: &Node) -> NodeDocument {
     let started = "2024-11-20T17:40:02.1538311Z";
     let running = u8::from(node.state == "running");

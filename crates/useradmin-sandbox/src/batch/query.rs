@@ -1,4 +1,4 @@
-//! The query parameters of a call on the Batch service: `api-version`, `timeout`, and nothing unknown.
+//! Checks of the query parameters of a request to the Batch service.
 
 use super::checks::Target;
 use super::reply::Fault;
@@ -6,7 +6,8 @@ use crate::net::Incoming;
 
 const API_VERSION: &str = "2023-11-01.18.0";
 
-/// `api-version` first, as without it the service cannot know what else is allowed.
+/// Checks `api-version`, then `timeout`, then that all other parameters are supported. The service needs the version
+/// to know which parameters are supported.
 pub(super) fn check(call: &Incoming, target: &Target) -> Result<(), Fault> {
     let pairs = call
         .query_pairs()
@@ -51,7 +52,7 @@ pub(super) fn check(call: &Incoming, target: &Target) -> Result<(), Fault> {
     }
 }
 
-/// More than 30 seconds is allowed; the service then takes 30.
+/// Checks the value of `timeout`. Values above 30 seconds are valid; the service limits them to 30.
 fn timeout(text: &str) -> Result<(), Fault> {
     let seconds: i32 = text
         .parse()
@@ -75,7 +76,7 @@ fn invalid(name: &str, value: &str, reason: &str) -> Fault {
     ])
 }
 
-/// `YYYY-MM-DD.major.minor`
+/// Returns whether the text has the format `YYYY-MM-DD.major.minor`.
 fn looks_like_a_version(text: &str) -> bool {
     let mut parts = text.split(['-', '.']);
     let digits = |part: Option<&str>, length: usize| {

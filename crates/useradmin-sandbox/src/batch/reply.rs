@@ -1,6 +1,6 @@
-//! The bytes of an answer of the Batch service: headers, the `OData` layout of a document, the error document.
+//! Responses of the Batch service: headers, the `OData` layout of documents, the error document.
 //!
-//! What is answered is decided elsewhere; here it is only put on the wire.
+//! This module formats responses. It does not decide which response is sent.
 
 use axum::body::Body;
 use axum::response::Response;
@@ -14,7 +14,7 @@ use crate::net::{Incoming, now, response, set};
 const JSON: &str = "application/json; odata=minimalmetadata";
 const ERROR_TYPE: &str = "Microsoft.Azure.Batch.Protocol.Entities.Container.errors/@Element";
 
-/// An error on its way out: a row of the table, sharpened by the check that found it.
+/// An error response: a row of the table, with values provided by the check that reports the error.
 pub(super) struct Fault {
     code: &'static str,
     status: u16,
@@ -56,7 +56,7 @@ impl Fault {
         }
     }
 
-    /// Puts `values` in the place of the row's.
+    /// Replaces the default values of the row.
     pub(super) fn values<const N: usize>(mut self, values: [(&str, &str); N]) -> Self {
         self.values = values
             .map(|(key, value)| Detail {
@@ -68,7 +68,7 @@ impl Fault {
         self
     }
 
-    /// The same code with another status and text, as the service does it for bearer tokens.
+    /// Replaces status and message. The service uses others for bearer tokens than for `SharedKey` signatures.
     pub(super) fn worded(mut self, status: u16, message: &'static str) -> Self {
         self.status = status;
         self.message = message;
@@ -76,11 +76,12 @@ impl Fault {
     }
 }
 
-/// What every answer to one request shares.
+/// The values that all responses to a request share.
 pub(super) struct Exchange {
     request_id: String,
+    /// The `client-request-id` to return, if the request asked for it.
     echo: Option<String>,
-    /// The `odata.metadata` of an answer begins with it.
+    /// Scheme and authority of the URL, the first part of `odata.metadata`.
     pub(super) origin: String,
 }
 
@@ -99,16 +100,16 @@ impl Exchange {
         }
     }
 
-    /// 200 with an empty body: chunked, and without a Content-Type.
+    /// Returns a 200 response with an empty chunked body and without a `Content-Type` header.
     pub(super) fn empty(&self) -> Response {
-        // A stream of unknown length is what makes the server choose chunked.
+        // The server uses chunked encoding for a stream of unknown length.
         self.with_headers(response(
             200,
             Body::from_stream(Body::empty().into_data_stream()),
         ))
     }
 
-    /// 200 with a document.
+    /// Returns a 200 response with a document.
     pub(super) fn document(&self, document: &impl Serialize) -> Response {
         let body = Body::from(layout(document));
         let mut answer =
@@ -117,7 +118,7 @@ impl Exchange {
         answer
     }
 
-    /// The error document, with its length.
+    /// Returns the error document, with a `Content-Length` header.
     pub(super) fn fault(&self, fault: &Fault) -> Response {
         let mut answer = self.with_headers(response(fault.status, self.error_body(fault, &now())));
         set(&mut answer, "content-type", JSON);
@@ -179,7 +180,7 @@ struct Message {
 mod tests {
     use super::*;
 
-    /// The layout that was verified against a recorded answer, byte for byte.
+    /// The expected layout was compared with a recorded response, byte for byte.
     #[test]
     fn the_error_document_has_the_recorded_layout() {
         let exchange = Exchange {

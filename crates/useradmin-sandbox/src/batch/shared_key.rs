@@ -1,4 +1,4 @@
-//! A `SharedKey` signature, really computed: account name, clock, string to sign, HMAC-SHA256.
+//! Verification of `SharedKey` signatures: account name, clock, string to sign, HMAC-SHA256.
 
 use std::time::{Duration, SystemTime};
 
@@ -12,7 +12,7 @@ use super::reply::Fault;
 use crate::credentials::Credentials;
 use crate::net::Incoming;
 
-/// The header values that are signed, each on a line of its own, in this order.
+/// Headers whose values are signed, one per line, in this order.
 const SIGNED: [&str; 11] = [
     "content-encoding",
     "content-language",
@@ -26,8 +26,10 @@ const SIGNED: [&str; 11] = [
     "if-unmodified-since",
     "range",
 ];
+/// Maximum difference between the date of a request and the clock of the service.
 const CLOCK_SKEW: Duration = Duration::from_mins(15);
 
+/// Verifies the signature of a request.
 pub(super) fn check(
     credentials: &Credentials,
     call: &Incoming,
@@ -69,7 +71,7 @@ fn is_signature(key: &str, signature: &str, text: &str) -> bool {
     let Ok(signature) = STANDARD.decode(signature) else {
         return false;
     };
-    // Named in full: both traits of the crate have a method of this name.
+    // The qualified name is needed because both traits have a method of this name.
     let Ok(mut mac) = <Hmac<Sha256> as KeyInit>::new_from_slice(&key) else {
         return false;
     };
@@ -84,12 +86,12 @@ fn is_near(time: SystemTime, now: SystemTime) -> bool {
     apart.is_ok_and(|apart| apart <= CLOCK_SKEW)
 }
 
-/// The text that the client has to have signed; `None` when the query cannot be decoded.
+/// Returns the string that the client must sign. `None` if the query cannot be decoded.
 fn string_to_sign(call: &Incoming, account: &str) -> Option<String> {
     let mut text = format!("{}\n", call.method);
     let dated = call.headers.contains_key("ocp-date");
     for name in SIGNED {
-        // With ocp-date the line of Date stays empty, sent or not.
+        // If the request has an ocp-date header, the line of the Date header is empty.
         let skip = name == "date" && dated;
         text.extend([
             call.header(name).filter(|_| !skip).unwrap_or_default(),
@@ -107,7 +109,7 @@ fn string_to_sign(call: &Incoming, account: &str) -> Option<String> {
             "\n",
         ]);
     }
-    // The path as it was sent, the query decoded.
+    // The path is signed as it was sent, the query is signed decoded.
     text.extend(["/", account, &call.path]);
     let lowered = |(name, value): (String, String)| (name.to_ascii_lowercase(), value);
     let mut pairs: Vec<(String, String)> = call.query_pairs()?.into_iter().map(lowered).collect();

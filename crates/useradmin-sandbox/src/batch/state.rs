@@ -1,4 +1,4 @@
-//! The state of the simulated account: the users that were deleted.
+//! State of the simulated account: the deleted users.
 
 use std::collections::HashSet;
 use std::sync::Mutex;
@@ -8,7 +8,8 @@ use super::fixtures::{NODES, Node, POOLS, SILENT, USERS};
 use super::reply::Fault;
 use crate::net::lock;
 
-/// Pool IDs are case-insensitive; of node IDs nobody says so.
+/// Finds a node. Pool IDs are case-insensitive. The documentation does not say so about node IDs, which are compared
+/// exactly.
 pub(super) fn node(pool: &str, node: &str) -> Result<&'static Node, Fault> {
     let known = POOLS
         .iter()
@@ -22,7 +23,7 @@ pub(super) fn node(pool: &str, node: &str) -> Result<&'static Node, Fault> {
     }
 }
 
-/// The account as it is now.
+/// The deleted users, by node ID and user name.
 #[derive(Default)]
 pub(super) struct State {
     deleted: Mutex<HashSet<(&'static str, String)>>,

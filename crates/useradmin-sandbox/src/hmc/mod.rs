@@ -1,7 +1,7 @@
 //! The IBM Z HMC Web Services API: sessions, the list of users, `GET` and `DELETE` of one user.
 //!
-//! Here is the routing and the order of the checks; sessions, users, the name filter and the bytes of an answer
-//! have a file of their own.
+//! This module routes requests and defines the order of the checks. Sessions, users, the name filter and the format of
+//! responses are in submodules.
 
 mod name_filter;
 mod reply;
@@ -25,14 +25,14 @@ use crate::net::{Counters, Incoming, bump};
 
 const USER_TYPES: [&str; 4] = ["standard", "template", "pattern-based", "system-defined"];
 
-/// The console behind the endpoint.
+/// State of the simulated HMC.
 pub(super) struct Hmc {
     sessions: Sessions,
     users: Users,
     counters: Arc<Counters>,
 }
 
-/// What the URI and the method name.
+/// The operation that the URI and the method of a request identify.
 enum Operation {
     Version,
     Logon,
@@ -74,7 +74,8 @@ impl Hmc {
         self.sessions.expire_all();
     }
 
-    /// The common request validation, in the order: URI, method, headers, session, query, body.
+    /// Validates a request and executes it. The checks run in the order of the vendor's document: URI, method, headers,
+    /// session, query, body.
     fn serve(&self, call: &Incoming, session: Result<&str, Refusal>) -> Result<Response, Refusal> {
         let operation = operation(call)?;
         self.count(&operation);
@@ -100,7 +101,7 @@ impl Hmc {
         self.perform(call, operation, user)
     }
 
-    /// What the operation does once nothing is wrong with the request; `user` is the owner of the session.
+    /// Executes the operation of a valid request. `user` is the owner of the session.
     fn perform(
         &self,
         call: &Incoming,

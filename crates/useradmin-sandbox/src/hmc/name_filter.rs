@@ -1,9 +1,9 @@
-//! The name filter of the HMC's list operations: a Java regular expression that has to match the whole name.
+//! The name filter of the HMC's list operations: a Java regular expression that must match the whole name.
 //!
-//! Only what a careful client sends is understood: literals, `\` before a character that is not alphanumeric,
-//! `\Q..\E`, `.` and `.*`. Anything else is a bad value, which is safer than a wrong match.
+//! Only a subset is supported: literals, `\` before a character that is not alphanumeric, `\Q..\E`, `.` and `.*`. Any
+//! other construct is rejected as a bad value, so that a filter never matches the wrong users.
 
-/// A filter that was understood.
+/// A parsed filter.
 pub(super) struct NameFilter(Vec<Part>);
 
 enum Part {
@@ -13,13 +13,13 @@ enum Part {
 }
 
 impl NameFilter {
-    /// `None`: not a pattern that this simulation understands.
+    /// Parses a pattern. Returns `None` if it contains a construct that is not supported.
     pub(super) fn parse(pattern: &str) -> Option<Self> {
         let mut parts = Vec::new();
         let mut rest = pattern;
         while let Some(first) = rest.chars().next() {
             if let Some(quoted) = rest.strip_prefix("\\Q") {
-                // As in Java, a missing \E quotes all the rest.
+                // As in Java, a missing \E quotes the rest of the pattern.
                 let (literal, after) = quoted.split_once("\\E").unwrap_or((quoted, ""));
                 parts.extend(literal.chars().map(Part::Char));
                 rest = after;
@@ -44,10 +44,10 @@ impl NameFilter {
         Some(Self(parts))
     }
 
-    /// Whole names only, and the case of letters does not count: HMC user names are case-insensitive.
+    /// Returns whether the filter matches the whole name, ignoring case: HMC user names are case-insensitive.
     pub(super) fn matches(&self, name: &str) -> bool {
         let name: Vec<char> = name.chars().collect();
-        // reached[n]: the parts so far can match the first n characters.
+        // reached[n]: whether the parts so far can match the first n characters.
         let mut reached = vec![false; name.len() + 1];
         if let Some(start) = reached.first_mut() {
             *start = true;
@@ -59,6 +59,7 @@ impl NameFilter {
     }
 }
 
+/// Advances the match by one part: returns which prefixes of `name` match after `part`.
 fn step(part: &Part, reached: &[bool], name: &[char]) -> Vec<bool> {
     if matches!(part, Part::AnyRun) {
         let from_here_on = reached.iter().scan(false, |seen, &now| {

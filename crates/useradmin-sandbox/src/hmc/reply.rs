@@ -1,6 +1,6 @@
-//! The bytes of an answer of the HMC: its headers and the standard error response body.
+//! Responses of the HMC: headers and the standard error response body.
 //!
-//! What is answered is decided elsewhere; here it is only put on the wire.
+//! This module formats responses. It does not decide which response is sent.
 
 use axum::response::Response;
 use serde_json::{Map, Value, json};
@@ -9,10 +9,11 @@ use crate::net::{Incoming, response, set};
 
 const JSON: &str = "application/json;charset=UTF-8";
 
-/// An error on its way out.
+/// An error response.
 pub(super) struct Refusal {
     pub(super) status: u16,
-    /// `None`: a page instead of the documented body, as it comes when the API itself is not up.
+    /// Reason code of the error. `None` for an HTML page instead of the documented body, which the web server returns
+    /// while the API is not available.
     pub(super) reason: Option<u16>,
     pub(super) message: String,
 }
@@ -27,19 +28,19 @@ impl Refusal {
     }
 }
 
-/// 200 with a document.
+/// Returns a 200 response with a JSON document.
 pub(super) fn document(document: &Value) -> Response {
     let mut answer = with_headers(response(200, document.to_string()));
     set(&mut answer, "content-type", JSON);
     answer
 }
 
-/// 204 without a body.
+/// Returns a 204 response without a body.
 pub(super) fn no_content() -> Response {
     with_headers(response(204, ""))
 }
 
-/// The standard error body, or the page; `user` is the owner of the session, if the request had a living one.
+/// Returns the error response. `user` is the owner of the session, if the request had a valid one.
 pub(super) fn refuse(call: &Incoming, user: Option<&str>, refusal: &Refusal) -> Response {
     let Some(reason) = refusal.reason else {
         return page(refusal);
@@ -51,7 +52,7 @@ pub(super) fn refuse(call: &Incoming, user: Option<&str>, refusal: &Refusal) -> 
         "request-method": call.method.as_str(),
         "request-uri": call.path,
         "request-query-parms": query_parms(call),
-        // The real one echoes all of them, the session ID included.
+        // The real HMC echoes all headers, including the session ID.
         "request-headers": request_headers(call),
         "request-authenticated-as": user,
     });
@@ -109,7 +110,8 @@ fn request_headers(call: &Incoming) -> Map<String, Value> {
         .collect()
 }
 
-/// The body parsed or, when it is not JSON, as text; the text is cut, and the last field says so.
+/// Adds the request body to an error body: the JSON value if it can be parsed, otherwise the text, which is truncated
+/// to 256 characters, and whether it was truncated.
 fn add_request_body(fields: &mut Map<String, Value>, call: &Incoming) {
     const KEPT: usize = 256;
     let bytes = call.body.as_deref().unwrap_or_default();

@@ -1,6 +1,6 @@
-//! Logging on to the Web Services API and the sessions that come of it: limits, time-outs, lock-out.
+//! Logon, logoff and sessions of the Web Services API, with their limits, timeouts and lockout.
 //!
-//! One user may log on, the one of the credentials; all others are refused like a wrong password.
+//! Only the user of the sandbox's credentials can log on. Any other user ID is refused like a wrong password.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -12,16 +12,20 @@ use super::reply::Refusal;
 use crate::credentials::{Credentials, token};
 use crate::net::{Incoming, lock};
 
-/// `max-web-services-api-sessions`, `max-failed-logins` and `disable-delay` of the user.
+/// Simulated value of the user property `max-web-services-api-sessions`: the maximum number of open sessions.
 pub(super) const MAX_SESSIONS: usize = 100;
+/// Simulated value of `max-failed-logins`: the number of consecutive failures after which the user is disabled.
 pub(super) const MAX_FAILED_LOGINS: u32 = 3;
+/// Simulated value of `disable-delay`: how long the user stays disabled, in minutes.
 pub(super) const DISABLE_DELAY_MINUTES: u64 = 1;
-/// `web-services-api-session-idle-timeout`, and how long a session lives at most.
+/// Simulated value of `web-services-api-session-idle-timeout`, in minutes.
 pub(super) const IDLE_MINUTES: u64 = 360;
+/// Maximum lifetime of a session, in minutes.
 const LIFETIME_MINUTES: u64 = 600;
+/// Fields that the body of a logon request may contain.
 const FIELDS: [&str; 3] = ["userid", "password", "new-password"];
 
-/// The sessions of the user and the state of its logon.
+/// The open sessions of the API user and the state of its logon.
 pub(super) struct Sessions {
     userid: String,
     state: Mutex<State>,
@@ -95,12 +99,12 @@ impl Sessions {
         lock(&self.state).live.clear();
     }
 
-    /// Whether the logon is blocked after too many wrong passwords.
+    /// Returns whether the logon is blocked after too many wrong passwords.
     pub(super) fn is_disabled(&self) -> bool {
         lock(&self.state).is_disabled(Instant::now())
     }
 
-    /// The user of the request's session.
+    /// Returns the user of the request's session and resets the idle time of the session.
     pub(super) fn check(&self, call: &Incoming) -> Result<&str, Refusal> {
         let Some(id) = call.header("x-api-session").filter(|id| !id.is_empty()) else {
             return Err(Refusal::new(
@@ -172,7 +176,8 @@ impl Sessions {
     }
 }
 
-/// Which of the two was wrong, or that the user is disabled, is not told.
+/// Returns the refusal of a logon. It does not reveal whether the user ID or the password was wrong, or whether the
+/// user is disabled.
 fn logon_failed() -> Refusal {
     Refusal::new(
         403,

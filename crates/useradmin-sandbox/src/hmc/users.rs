@@ -1,6 +1,7 @@
-//! The User objects of the simulated HMC and what a deletion of each yields.
+//! The users of the simulated HMC and the result of deleting each of them.
 //!
-//! The verdicts are a table after the vendor's document "Delete User"; only the deletions are state. No HTTP here.
+//! The results come from a table that follows the vendor's document "Delete User". The deletions are the only state.
+//! This module does not depend on HTTP.
 
 use std::collections::HashSet;
 use std::sync::Mutex;
@@ -13,10 +14,10 @@ use super::reply::Refusal;
 use super::sessions::{DISABLE_DELAY_MINUTES, IDLE_MINUTES, MAX_FAILED_LOGINS, MAX_SESSIONS};
 use crate::net::lock;
 
-/// Where the user of the API finds the template that is in use.
+/// The URI of the template `template-in-use`, to which pattern-based users refer.
 const TEMPLATE_URI: &str = "/api/users/00000317-4a7a-11e4-91ee-1c6f65065a91";
 
-/// A User object.
+/// A user object of the HMC.
 pub(super) struct User {
     id: &'static str,
     name: &'static str,
@@ -24,13 +25,14 @@ pub(super) struct User {
     verdict: Verdict,
 }
 
-/// What a deletion yields.
+/// The result of a request to delete a user.
 enum Verdict {
     Deletes,
+    /// The HTTP status, reason code and message of an error with the documented body.
     Refuses(u16, u16, &'static str),
-    /// A status without the documented body.
+    /// The HTTP status and message of an error without the documented body.
     Page(u16, &'static str),
-    /// The user exists, but the API user has no access to it: it is in no list and has no URI.
+    /// The user exists, but the API user cannot access it: it is in no list, and its URI returns 404.
     Invisible,
 }
 
@@ -43,7 +45,8 @@ const fn user(id: &'static str, name: &'static str, kind: &'static str, verdict:
     }
 }
 
-/// The first group of an ID tells the status and reason of the refusal; alice has the ID of the document's example.
+/// All users at the start. The first group of an ID usually encodes the status and the reason of the refusal; alice has
+/// the ID of the example in the vendor's document.
 #[rustfmt::skip]
 static USERS: [User; 22] = [
     user("e9e8d20a-4a7a-11e4-91ee-1c6f65065a91", "alice", "standard", Deletes),
@@ -60,7 +63,7 @@ static USERS: [User; 22] = [
         "This operation is not supported for an object of this type. Pattern-based users may not be deleted.")),
     user("00000313-4a7a-11e4-91ee-1c6f65065a91", "svc-useradmin", "standard", Refuses(400, 313,
         "The request URI designates the API user's own User object.")),
-    // The service never asks for its own user's deletion, so another one lets this row of the document be seen.
+    // The server rejects calls for its own user without a request. This user has the same refusal and can be called.
     user("00400313-4a7a-11e4-91ee-1c6f65065a91", "own-object", "standard", Refuses(400, 313,
         "The request URI designates the API user's own User object.")),
     user("00000317-4a7a-11e4-91ee-1c6f65065a91", "template-in-use", "template", Refuses(409, 317,
@@ -84,14 +87,15 @@ static USERS: [User; 22] = [
         "Service Unavailable")),
 ];
 
-/// The users that are there now.
+/// The users that have not been deleted yet.
 #[derive(Default)]
 pub(super) struct Users {
     gone: Mutex<HashSet<&'static str>>,
 }
 
 impl Users {
-    /// Those that the API user sees, narrowed by the filters; several values of one filter are alternatives.
+    /// Lists the users that the API user can access and that match one of `names` and one of `kinds`. An empty filter
+    /// matches all users.
     pub(super) fn list(&self, names: &[NameFilter], kinds: &[String]) -> Value {
         let wanted = |user: &&User| {
             (names.is_empty() || names.iter().any(|filter| filter.matches(user.name)))
@@ -120,7 +124,7 @@ impl Users {
     pub(super) fn delete(&self, id: &str) -> Result<(), Refusal> {
         let user = self.get(id)?;
         match user.verdict {
-            // Of two deletions at the same time only one finds the user.
+            // Of two concurrent deletions, the second one gets 404.
             Deletes if !lock(&self.gone).insert(user.id) => self.get(id).map(drop),
             Deletes => Ok(()),
             Refuses(status, reason, message) => Err(Refusal::new(status, reason, message)),
@@ -139,7 +143,7 @@ impl Users {
 }
 
 impl User {
-    /// The name, to tell the API user's own object.
+    /// Returns whether the user has this name, ignoring case.
     pub(super) fn is_named(&self, name: &str) -> bool {
         self.name.eq_ignore_ascii_case(name)
     }
@@ -148,7 +152,8 @@ impl User {
         format!("/api/users/{}", self.id)
     }
 
-    /// The full object. Two halves, because one macro of this length passes the recursion limit.
+    /// Returns the full user object. It is built from two parts because a single `json!` of this length exceeds the
+    /// recursion limit.
     pub(super) fn document(&self, disabled: bool) -> Value {
         let ldap = matches!(self.kind, "template" | "pattern-based");
         let mut fields = self.identity(disabled, ldap);
