@@ -1,4 +1,4 @@
-//! Compiles `proto/` without `protoc`.
+//! Generates the client code from `proto/`. `protoc` is not required.
 
 use std::{error::Error, fs};
 
@@ -19,7 +19,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     compiler.open_files(files)?;
     tonic_prost_build::configure()
         .build_server(false)
-        // A newer version of the API can add values.
+        // Newer versions of the API can add values.
         .enum_attribute(".", "#[non_exhaustive]")
         .compile_fds(compiler.file_descriptor_set())?;
     Ok(())

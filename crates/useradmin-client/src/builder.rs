@@ -1,4 +1,4 @@
-//! From endpoint, trust and identity to a client.
+//! Configuration of a client.
 
 use std::{error::Error, fmt, path::PathBuf, sync::Arc, time::Duration};
 
@@ -9,12 +9,13 @@ use crate::{
     token::{self, BoxError, Token, TokenSource},
 };
 
-/// The deadline of a call for which the caller sets none; the server would apply the same.
+/// Deadline of calls for which the caller sets none. The server has the same default.
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(30);
 /// Maximum time to establish a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// During calls, pings detect a server that disappeared without closing the connection.
+/// Interval of HTTP/2 pings during calls. They detect a server that disappeared without closing the connection.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+/// Maximum time to wait for the response to a ping.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Configures a [`Client`].
@@ -60,14 +61,14 @@ impl ClientBuilder {
         self.bearer_token_source(move || Ok(token.clone()))
     }
 
-    /// Sends the bearer token in this file with each call. The file is read for each call, so that a renewed token
-    /// is used at once.
+    /// Sends the bearer token in this file with each call. The file is read for each call, so that a renewed token is
+    /// used immediately.
     pub fn bearer_token_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.token = Some(token::file(path.into()));
         self
     }
 
-    /// Sends the bearer token that this function returns, which is called for each call and must not block.
+    /// Sends the bearer token that `source` returns. The function is called for each call and must not block.
     ///
     /// If it returns an error, the call fails with [`Error::Token`](crate::Error::Token).
     pub fn bearer_token_source(
@@ -78,22 +79,22 @@ impl ClientBuilder {
         self
     }
 
-    /// Sets the deadline of calls for which the caller sets none: 30 seconds by default. The server applies at most
-    /// 60 seconds.
+    /// Sets the deadline of calls for which the caller sets none. The default is 30 seconds. The server limits
+    /// deadlines to 60 seconds.
     pub fn default_deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
         self
     }
 
-    /// Creates the client. It connects at the first call, and again whenever the connection is lost.
+    /// Creates the client. It connects at the first call, and reconnects if the connection is lost.
     ///
     /// # Errors
     ///
-    /// Returns an error if the configuration cannot be used. Failures to connect are errors of the calls.
+    /// Returns an error if the configuration is not valid. If a connection fails, the calls return the error.
     ///
     /// # Panics
     ///
-    /// Panics outside of a Tokio runtime.
+    /// Panics if it is called outside of a Tokio runtime.
     pub fn build(self) -> Result<Client, BuildError> {
         let endpoint = self.endpoint()?;
         Ok(Client::new(
@@ -137,7 +138,7 @@ impl ClientBuilder {
 }
 
 impl fmt::Debug for ClientBuilder {
-    /// Without the private key.
+    /// Omits the private key and the token.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientBuilder")
             .field("endpoint", &self.endpoint)
@@ -145,7 +146,7 @@ impl fmt::Debug for ClientBuilder {
     }
 }
 
-/// The configuration of a client cannot be used.
+/// An error in the configuration of a client.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum BuildError {
@@ -154,7 +155,7 @@ pub enum BuildError {
     /// A certificate authority, a client certificate or a bearer token is configured for an `http` endpoint, where the
     /// first two have no effect and the third would be sent in plaintext.
     Plaintext,
-    /// A certificate or the private key cannot be used, or the system has no certificate authorities.
+    /// A certificate or the private key is not valid, or the system has no certificate authorities.
     Tls(transport::Error),
 }
 

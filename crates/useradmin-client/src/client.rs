@@ -1,4 +1,4 @@
-//! The client.
+//! Calls to the service.
 
 use std::{fmt, time::Duration};
 
@@ -15,11 +15,11 @@ use crate::{
 
 /// A client of the service `useradmin.v1.UserAdmin`.
 ///
-/// Its clones share one connection, so create one client and clone it.
+/// Clones share one connection, so create one client and clone it.
 ///
-/// Each method takes a message, or a [`tonic::Request`] with a deadline ([`Request::set_timeout`]) and metadata of
-/// its own. The metadata of a response contains `x-request-id`, by which the operator of the service finds the call
-/// in log and audit log.
+/// Each method takes a message, or a [`tonic::Request`] that sets a deadline ([`Request::set_timeout`]) or metadata for
+/// the call. The metadata of a response contains `x-request-id`, which identifies the call in the log and the audit log
+/// of the service.
 #[derive(Clone)]
 pub struct Client {
     channel: Channel,
@@ -66,7 +66,7 @@ impl Client {
         Ok(self.generated().delete_hmc_user(request).await?)
     }
 
-    /// Returns the connection, for the health service of the server for instance. Calls over it have neither a default
+    /// Returns the channel, for example to call the health service of the server. Calls over it have neither a default
     /// deadline nor a token.
     #[must_use]
     pub fn channel(&self) -> Channel {

@@ -1,4 +1,4 @@
-//! Errors of calls, decoded from the status and its details.
+//! Errors of calls, decoded from the gRPC status and its details.
 
 use std::{collections::HashMap, error, fmt, iter::successors, time::Duration};
 
@@ -16,15 +16,16 @@ use crate::{
 /// The `domain` of the errors of the service.
 const DOMAIN: &str = "useradmin.v1.UserAdmin";
 
-/// A call failed.
+/// The error of a failed call.
 ///
-/// The client creates it from a [`Status`], and [`Error::from`] does the same for callers of the generated code.
+/// The methods of [`Client`](crate::Client) return it. Callers of the generated code can convert a [`Status`] with
+/// [`Error::from`].
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
     /// The service returned an error.
     Service(Box<ServiceError>),
-    /// The error does not come from the service but from the network, a proxy, or the deadline in this process.
+    /// The service did not return this error. It comes from the network, a proxy, or the deadline in this process.
     ///
     /// [`Error::code`] and [`Error::outcome`] classify it.
     Transport(Status),
@@ -32,7 +33,7 @@ pub enum Error {
     Token(BoxError),
 }
 
-/// What happened to the user according to an error.
+/// The effect of a failed call on the user, as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// No DELETE was sent to the upstream.
@@ -44,28 +45,28 @@ pub enum Outcome {
     Unknown,
 }
 
-/// An error that the service returned. The comments of [`ErrorReason`] document reasons, details and metadata.
+/// An error that the service returned. The documentation of [`ErrorReason`] describes reasons, details and metadata.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ServiceError {
-    /// The reason, by which programs decide; [`ErrorReason::Unspecified`] for a reason that this version of the crate
-    /// does not know. Then decide by `code`.
+    /// The reason, on which programs should base decisions. [`ErrorReason::Unspecified`] if this version of the crate
+    /// does not know it; use `code` in that case.
     pub reason: ErrorReason,
-    /// The full name of the reason, such as `ERROR_REASON_USER_NOT_FOUND`, also of one that is not known.
+    /// The name of the reason, such as `ERROR_REASON_USER_NOT_FOUND`, even if this version does not know it.
     pub reason_name: String,
     /// The gRPC code.
     pub code: Code,
-    /// A description for people. It does not contain texts of the upstream.
+    /// A description for humans. It does not contain text from the upstream.
     pub message: String,
-    /// What happened to the user.
+    /// The effect of the call on the user.
     pub outcome: Outcome,
-    /// The number of DELETEs that the service began.
+    /// The number of DELETE requests that the service started.
     pub attempts: u32,
-    /// The time after which the same call may succeed. `None` if repeating it is useless until the cause is removed.
+    /// The time after which the same call may succeed. `None` if a retry is useless until the cause is removed.
     pub retry_after: Option<Duration>,
-    /// The ID that the service gave to the call, which is in its log and audit log.
+    /// The ID of the call in the log and the audit log of the service.
     pub request_id: String,
-    /// The ID that the upstream gave to its request.
+    /// The request ID that the upstream returned.
     pub upstream_request_id: Option<String>,
     /// The ID that the service sent to Azure Batch as `client-request-id`.
     pub client_request_id: Option<String>,
@@ -81,11 +82,11 @@ pub struct ServiceError {
     pub resource: Option<ResourceInfo>,
     /// All metadata of the error, such as `upstream`, `upstream_code` and the identifiers of the request.
     pub metadata: HashMap<String, String>,
-    /// The status as it was received.
+    /// The status as received.
     pub status: Status,
 }
 
-/// The error that an upstream responded with.
+/// An error that an upstream returned.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum UpstreamError {
@@ -96,7 +97,7 @@ pub enum UpstreamError {
 }
 
 impl Error {
-    /// Returns the error of the service, if it is one.
+    /// Returns the error of the service. `None` if the error has another source.
     #[must_use]
     pub fn service(&self) -> Option<&ServiceError> {
         match self {
@@ -105,7 +106,7 @@ impl Error {
         }
     }
 
-    /// Returns the reason, if the error comes from the service.
+    /// Returns the reason. `None` if the error does not come from the service.
     #[must_use]
     pub fn reason(&self) -> Option<ErrorReason> {
         self.service().map(|error| error.reason)
@@ -125,8 +126,8 @@ impl Error {
         }
     }
 
-    /// Returns what happened to the user. If the error does not come from the service, the outcome is unknown unless
-    /// no connection was established.
+    /// Returns the effect of the call on the user. If the error does not come from the service, the outcome is unknown
+    /// unless nothing was sent.
     #[must_use]
     pub fn outcome(&self) -> Outcome {
         match self {
@@ -137,14 +138,14 @@ impl Error {
         }
     }
 
-    /// Returns the time after which the same call may succeed, if the service has named one.
+    /// Returns the time after which the same call may succeed, if the service returned one.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         self.service()?.retry_after
     }
 }
 
-/// Returns whether an error of this type caused the status.
+/// Returns whether an error of this type is among the sources of the status.
 fn has_source<E: error::Error + 'static>(status: &Status) -> bool {
     let first: Option<&(dyn error::Error + 'static)> = error::Error::source(status);
     successors(first, |error| error.source()).any(<dyn error::Error>::is::<E>)
@@ -160,7 +161,7 @@ impl From<Status> for Error {
 }
 
 impl ServiceError {
-    /// Returns the status itself if it does not come from the service.
+    /// Decodes the details of a status. Returns the status unchanged if it does not come from the service.
     fn decode(status: Status) -> Result<Self, Status> {
         let details = status.get_error_details();
         let Some(info) = details.error_info().filter(|info| info.domain == DOMAIN) else {
@@ -210,7 +211,7 @@ impl ServiceError {
 }
 
 impl Outcome {
-    /// Parses the metadata `outcome`. Nothing is known of a value that this version does not know.
+    /// Parses the metadata `outcome`. A missing or unknown value is [`Outcome::Unknown`].
     fn parse(text: &str) -> Self {
         match text {
             "not_sent" => Self::NotSent,

@@ -1,10 +1,10 @@
-//! Bearer tokens, which cannot be printed.
+//! Bearer tokens, which are redacted in `Debug` output.
 
 use std::{error::Error, fmt, fs, path::PathBuf, sync::Arc};
 
 use tonic::metadata::{Ascii, MetadataValue};
 
-/// An error of any type.
+/// An error of any type that can be sent between threads.
 pub type BoxError = Box<dyn Error + Send + Sync>;
 
 /// A bearer token, such as a JWT. Its `Debug` output does not contain the token.
@@ -12,7 +12,7 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 pub struct Token(MetadataValue<Ascii>);
 
 impl Token {
-    /// Creates a token from its text. White space at both ends, such as the line break at the end of a file, is
+    /// Creates a token from its text. Leading and trailing white space, such as the line break at the end of a file, is
     /// removed.
     ///
     /// # Errors
@@ -41,7 +41,7 @@ impl fmt::Debug for Token {
     }
 }
 
-/// The text is not a bearer token. The error does not contain the text.
+/// The error for a text that is not a valid bearer token. It does not contain the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidToken(());
 
@@ -53,10 +53,10 @@ impl fmt::Display for InvalidToken {
 
 impl Error for InvalidToken {}
 
-/// Returns the token of the next call.
+/// A function that returns the token for the next call.
 pub(crate) type TokenSource = Arc<dyn Fn() -> Result<Token, BoxError> + Send + Sync>;
 
-/// Reads the file for each call.
+/// Returns a source that reads the token from a file for each call.
 pub(crate) fn file(path: PathBuf) -> TokenSource {
     Arc::new(move || {
         let text = fs::read_to_string(&path);

@@ -1,4 +1,4 @@
-//! Statuses and configurations that need no server.
+//! Tests of decoding errors, tokens and client configurations, without a server.
 
 #![allow(
     missing_docs,
@@ -52,7 +52,7 @@ fn a_reason_of_a_newer_server_keeps_its_name() {
     assert!(error.upstream.is_none());
 }
 
-/// Only a value that is known to be harmless is taken as such.
+/// An outcome is unknown unless the service reports a known value.
 #[test]
 fn an_outcome_that_is_missing_or_not_known_is_unknown() {
     let reason = ErrorReason::OutcomeUnknown.as_str_name();
