@@ -1,5 +1,5 @@
-//! Two plain facades to compare the server with: tonic towards callers; hyper-util's pooled client or reqwest towards the
-//! upstream. They send the DELETE and do nothing else. Like the server, they use mimalloc and are built for release.
+//! Two minimal servers to compare with: tonic on the caller's side; the pooled client of hyper-util or reqwest on the
+//! upstream side. They only forward the DELETE request. Like the server, they use mimalloc and a release build.
 
 use std::{fmt::Display, future::Future, mem, net::SocketAddr, process::Command};
 
@@ -24,7 +24,7 @@ use useradmin::proto::{
 
 use crate::peer::{Peer, place};
 
-/// The client of a baseline.
+/// The HTTP client of a baseline.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum Client {
     HyperUtil,
@@ -41,7 +41,7 @@ impl Client {
     }
 }
 
-/// How this program runs as a baseline.
+/// Command-line arguments of the process that runs a baseline.
 #[derive(Args, Clone, Copy)]
 pub struct Arguments {
     client: Client,
@@ -49,7 +49,7 @@ pub struct Arguments {
     upstream: SocketAddr,
 }
 
-/// Starts a baseline. `command` is this program, or a tool that runs it.
+/// Starts a baseline. `command` is this program, or a tool that runs this program.
 pub fn start(
     runtime: &Runtime,
     mut command: Command,
@@ -63,7 +63,7 @@ pub fn start(
     Peer::start(runtime, client.name(), command, (folder, address))
 }
 
-/// Runs as a baseline until SIGTERM.
+/// Runs a baseline until SIGTERM.
 pub fn run(arguments: Arguments) {
     let Arguments {
         client,

@@ -1,20 +1,21 @@
-//! Who runs where: the server under test has one CPU for itself, all others share another one.
+//! CPU affinity: the server under test has one CPU to itself, and all other threads share another one.
 
 use rustix::thread::{CpuSet, sched_setaffinity};
 
-/// The server's.
+/// CPU of the server under test.
 pub const SERVER: usize = 0;
-/// Of load and upstream.
+/// CPU of the load generator and the upstream.
 pub const OTHERS: usize = 1;
 
-/// This thread, and what it starts from now on, runs on this CPU. On a machine with one there is no choice.
+/// Pins this thread, and all threads and processes that it starts afterwards, to a CPU. Has no effect if the machine
+/// does not have this CPU.
 pub fn pin(cpu: usize) {
     let mut set = CpuSet::new();
     set.set(cpu);
     let _ = sched_setaffinity(None, &set);
 }
 
-/// Does this on that CPU.
+/// Runs `work` pinned to a CPU, then pins this thread to [`OTHERS`] again.
 pub fn on<T>(cpu: usize, work: impl FnOnce() -> T) -> T {
     pin(cpu);
     let done = work();

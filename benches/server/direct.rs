@@ -1,4 +1,5 @@
-//! The upstream called directly, from one CPU to the other: what no server between the two can be faster than.
+//! Requests that are sent directly to the upstream, from one CPU to the other: a lower bound for the latency of any
+//! server in between.
 
 use std::{
     net::SocketAddr,
@@ -13,7 +14,7 @@ use tokio::{
 
 const REQUEST: &[u8] = b"DELETE /pools/pool-1/nodes/node-1/users/alice?api-version=2023-11-01.18.0 HTTP/1.1\r\nhost: upstream\r\naccept: application/json\r\n\r\n";
 
-/// Half of the requests took so long at the most, one at a time, in microseconds.
+/// Returns the median latency of sequential requests, in microseconds.
 pub fn p50(runtime: &Runtime, upstream: SocketAddr, time: Duration) -> f64 {
     runtime.block_on(async {
         let mut stream = TcpStream::connect(upstream).await.unwrap();

@@ -1,4 +1,4 @@
-//! The synced audit log: the disk is the limit, and calls that wait at the same time share a sync.
+//! Throughput with a synced audit log, which the disk limits. Concurrent calls share a sync.
 
 use std::{
     fs::File,
@@ -17,10 +17,11 @@ use crate::{
 };
 
 const IN_FLIGHT: [usize; 5] = [1, 4, 16, 64, 256];
-/// Milliseconds that each sync takes longer, where there is `strace`: this disk's are for disks that others have.
+/// Delays that strace adds to each sync, in milliseconds. They simulate slower disks; without strace, only the first
+/// is measured.
 const SLOWER: [u64; 3] = [0, 5, 20];
 
-/// Beside what the disk can do.
+/// Measures calls/s with and without syncs, and compares them with the sync latency of the disk.
 pub fn run(rig: &Rig) -> bool {
     let mut good = true;
     let there = Command::new("strace").arg("--version").output().is_ok();
@@ -60,7 +61,7 @@ fn on_a_disk(rig: &Rig, slower: u64) -> bool {
         let sync = median(syncs) + slower as f64 / 1e3;
         let [rate, without] = rates.map(median);
         let disk = in_flight as f64 / sync;
-        // A call waits for one sync, and for the CPU as long as it does without.
+        // A call takes one sync plus the CPU time of a call without sync.
         let both = in_flight as f64 / (sync + in_flight as f64 / without);
         good &= rate >= 0.75 * both;
         vec![
@@ -84,7 +85,7 @@ fn on_a_disk(rig: &Rig, slower: u64) -> bool {
     good
 }
 
-/// The server on a disk whose syncs take so many milliseconds longer.
+/// Returns the command that starts the server with this delay added to each sync, in milliseconds.
 fn slowed(program: &Path, slower: u64) -> Command {
     if slower == 0 {
         return Command::new(program);
@@ -104,7 +105,7 @@ fn slowed(program: &Path, slower: u64) -> Command {
     strace
 }
 
-/// Half of the syncs of 1 KiB at the end of a file in this folder took so long at the most, in seconds.
+/// Returns the median time of syncing 1 KiB appended to a file in this folder, in seconds.
 fn sync_latency(folder: &Path, time: Duration) -> f64 {
     let mut file = File::create(folder.join("yardstick")).unwrap();
     let (until, mut took) = (Instant::now() + time, Vec::new());

@@ -17,10 +17,10 @@ const PACKAGE: &str = "\npackage useradmin.v1;";
 const IMPORT: &str = "import \"google/api/annotations.proto\";";
 const RPC: &str =
     "rpc DeleteBatchNodeUser(DeleteBatchNodeUserRequest) returns (DeleteBatchNodeUserResponse)";
-/// What Envoy is to make of it.
+/// The HTTP rule that Envoy transcodes the rpc with.
 const RULE: &str = r#" { option (google.api.http) = { delete: "/pools/{pool_id}/nodes/{node_id}/users/{user_name}" }; }"#;
 
-/// The API with that rule.
+/// Compiles the API with this rule added.
 fn compiler(folder: &Path) -> protox::Compiler {
     let text = fs::read_to_string(format!("{FOLDER}/proto/{FILE}")).unwrap();
     let ruled = text
@@ -37,14 +37,14 @@ fn compiler(folder: &Path) -> protox::Compiler {
     compiler
 }
 
-/// Is there one?
+/// Returns whether Envoy is installed.
 pub fn is_there(program: &Path) -> bool {
     let mut command = Command::new(program);
     command.arg("--version").stdout(Stdio::null());
     command.stderr(Stdio::null()).status().is_ok()
 }
 
-/// Starts it. `command` is Envoy, or a tool that runs it.
+/// Starts Envoy. `command` is Envoy, or a tool that runs Envoy.
 pub fn start(runtime: &Runtime, mut command: Command, upstream: SocketAddr) -> Peer {
     let (folder, address) = place();
     let compiler = compiler(&folder);

@@ -1,4 +1,4 @@
-//! What becomes of it when there is more of everything.
+//! Measurements with increasing numbers of concurrent calls, HMCs and connections.
 
 use crate::{
     load::{self, Load},
@@ -12,10 +12,10 @@ use crate::{
 const IN_FLIGHT: [usize; 11] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024];
 const HMCS: [usize; 5] = [1, 10, 50, 100, 200];
 const CONNECTIONS: [usize; 6] = [1, 10, 100, 1_000, 4_000, 10_000];
-/// Streams of a connection (`max_concurrent_streams`).
+/// Maximum number of streams per connection (`max_concurrent_streams`).
 const STREAMS: usize = 64;
 
-/// All three.
+/// Runs all three measurements.
 pub fn run(rig: &Rig) -> bool {
     calls(rig);
     hmcs(rig);
@@ -23,11 +23,11 @@ pub fn run(rig: &Rig) -> bool {
     true
 }
 
-/// Calls in flight.
+/// Measures increasing numbers of calls in flight.
 fn calls(rig: &Rig) {
     let mut rows = Vec::new();
     for in_flight in IN_FLIGHT {
-        // A new one each: memory that was once used stays.
+        // Each row needs a new server because memory that was used once is not returned to the system.
         let peer = &rig.first(&Setting::default());
         let load = Load {
             in_flight,
@@ -57,7 +57,7 @@ fn calls(rig: &Rig) {
     );
 }
 
-/// Configured HMCs; each is called.
+/// Measures increasing numbers of configured HMCs, each with an open session.
 fn hmcs(rig: &Rig) {
     let mut rows = Vec::new();
     for hmcs in HMCS {
@@ -94,7 +94,7 @@ fn hmcs(rig: &Rig) {
     );
 }
 
-/// Connections, nearly all of them idle.
+/// Measures increasing numbers of connections, nearly all of them idle.
 fn connections(rig: &Rig) {
     let most = u32::try_from(CONNECTIONS[CONNECTIONS.len() - 1] + 100).unwrap();
     let mut rows = Vec::new();

@@ -1,6 +1,6 @@
-//! The instructions of one call, from the first byte in to the last byte out: a measure that no other work on the machine
-//! disturbs. Valgrind counts; what start and stop take is subtracted, by counting a run with few calls and one with many.
-//! The baselines and Envoy are counted for comparison; only the server's figures at one call in flight are enforced.
+//! Instructions of one call in the server process, a measure that is independent of other load on the machine. Valgrind
+//! counts a run with few calls and a run with many; the difference excludes start and stop. The baselines and Envoy are
+//! counted for comparison. Only the figures of the server with one call in flight are enforced.
 
 use std::{env, process::Command};
 
@@ -16,18 +16,19 @@ const VALGRIND: [&str; 3] = [
     "--tool=callgrind",
     "--callgrind-out-file=/dev/null",
 ];
+/// Numbers of calls in the two runs.
 const FEW: usize = 100;
 const MANY: usize = 600;
-/// More than this is worse, and less is a reason to write down the new figure.
+/// Tolerated relative difference. If a figure is lower by more, the recorded figure must be updated.
 const TOLERANCE: f64 = 0.05;
 
-/// Thousand instructions of one call of the server, one at a time, with [`COMPILER`].
+/// Thousands of instructions per call of the server with one call in flight, compiled with [`COMPILER`].
 const BATCH: f64 = 270.5;
 const HMC: f64 = 289.1;
-/// Another compiler generates other code.
+/// Version of the compiler for which the figures are valid. Other compilers generate different code.
 const COMPILER: &str = "rustc 1.95.0";
 
-/// Counts, and compares the server's figures with those written down.
+/// Counts the instructions and compares those of the server with the recorded figures.
 pub fn run(rig: &Rig) -> bool {
     let mut table = Table {
         rows: Vec::new(),
@@ -69,7 +70,7 @@ pub fn run(rig: &Rig) -> bool {
 
 struct Table {
     rows: Vec<Vec<String>>,
-    /// Whether every figure is as expected.
+    /// Whether all figures are within the tolerance.
     good: bool,
 }
 
@@ -102,7 +103,7 @@ fn compiler() -> String {
     )
 }
 
-/// Returns the name of a server and the instructions of a whole run with a number of calls.
+/// Returns the name of a server and the number of instructions of a whole run with this number of calls.
 fn count(rig: &Rig, program: &Program, load: &Load, calls: usize) -> (String, u64) {
     let mut peer = rig.start(program, &VALGRIND);
     load.calls(&rig.runtime, peer.address, calls);

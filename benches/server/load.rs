@@ -1,5 +1,5 @@
-//! The load: a closed loop of unary calls over HTTP/2, so many in flight over so many connections. Every answer's
-//! `grpc-status` is looked at.
+//! The load generator: a closed loop of unary calls over HTTP/2 with a fixed number of calls in flight and connections.
+//! The `grpc-status` of each response is checked.
 
 use std::{
     error::Error,
@@ -16,34 +16,34 @@ use h2::client::SendRequest;
 use http::{HeaderMap, HeaderValue, Request};
 use tokio::{net::TcpStream, runtime::Runtime, task::JoinSet, time::sleep};
 
-/// What is called, and how.
+/// A method, its request message and the concurrency of the calls.
 #[derive(Clone)]
 pub struct Load {
-    /// The path of the rpc.
+    /// The path of the method.
     pub rpc: &'static str,
-    /// Its message, framed.
+    /// The request message with its gRPC prefix.
     pub message: Bytes,
-    /// Calls in flight, ...
+    /// Number of concurrent calls.
     pub in_flight: usize,
-    /// ... over so many connections.
+    /// Number of connections that the calls share.
     pub connections: usize,
 }
 
-/// What came of it.
+/// Result of a measurement.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sample {
-    /// Calls a second.
+    /// Calls per second.
     pub rate: f64,
-    /// Half of the calls took so long at the most, in microseconds.
+    /// Median latency in microseconds.
     pub p50: f64,
-    /// 99 of 100.
+    /// 99th percentile of the latency in microseconds.
     pub p99: f64,
-    /// Calls.
+    /// Number of measured calls.
     pub calls: usize,
 }
 
 impl Load {
-    /// One at a time, over one connection.
+    /// Limits the load to one call at a time over one connection.
     pub fn one_at_a_time(self) -> Self {
         Self {
             in_flight: 1,
@@ -52,7 +52,7 @@ impl Load {
         }
     }
 
-    /// Makes a number of calls, at most `in_flight` at a time.
+    /// Makes this number of calls, at most `in_flight` at a time.
     pub fn calls(&self, runtime: &Runtime, server: SocketAddr, calls: usize) {
         runtime.block_on(async {
             let in_flight = self.in_flight.min(calls);
@@ -86,7 +86,7 @@ impl Load {
         request.body(()).unwrap()
     }
 
-    /// Calls for so long, after a fifth of it to warm up. Between the two, `started` is called.
+    /// Measures calls for `time`, after a warm-up of a fifth of it. Calls `started` when the warm-up ends.
     pub fn run(
         &self,
         runtime: &Runtime,
@@ -139,7 +139,7 @@ impl Load {
     }
 }
 
-/// A connection that is ready for calls.
+/// Establishes a connection and waits until it is ready for calls.
 pub async fn connect(server: SocketAddr) -> Result<SendRequest<Bytes>, Box<dyn Error>> {
     let stream = TcpStream::connect(server).await?;
     stream.set_nodelay(true)?;

@@ -1,5 +1,5 @@
-//! The server beside its peers, in one run: throughput, latency, CPU and memory of each, and what they are to each other.
-//! docs/performance.md has the method and the figures.
+//! Compares the server with other servers in one run: throughput, latency, CPU time and memory, absolute and relative.
+//! docs/performance.md describes the method and the results.
 //!
 //! `cargo bench --bench server -- --help`
 
@@ -37,7 +37,7 @@ use mimalloc::MiMalloc;
 
 use self::rig::Rig;
 
-// As in the server, so that the baselines differ from it only in what they do.
+// The allocator of the server, so that the baselines do not differ in this respect.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
@@ -45,36 +45,36 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 struct Arguments {
     #[command(subcommand)]
     what: Option<What>,
-    /// Measurements of each kind; the median counts.
+    /// Number of measurements of each kind; the median is reported.
     #[arg(long, default_value_t = 5, global = true)]
     rounds: usize,
-    /// How long a measurement takes, in milliseconds.
+    /// Duration of a measurement, in milliseconds.
     #[arg(long, default_value_t = 1500, global = true)]
     millis: u64,
-    /// The server; by default the one of this build. Given again, others are measured beside it.
+    /// Path of the server, by default the one of this build. Can be repeated to compare several builds.
     #[arg(long, global = true)]
     server: Vec<PathBuf>,
-    /// Envoy; by default `envoy` of the PATH. Without it the baselines alone are measured beside the server.
+    /// Path of Envoy. If it is not installed, the server is compared with the baselines only.
     #[arg(long, global = true, default_value = "envoy")]
     envoy: PathBuf,
-    /// What `cargo bench` adds.
+    /// Added by `cargo bench`; ignored.
     #[arg(long, hide = true, global = true)]
     bench: bool,
 }
 
 #[derive(Clone, Copy, Subcommand)]
 enum What {
-    /// The server, the baselines and Envoy, at 1 and at 64 calls in flight (the default).
+    /// Compare the server, the baselines and Envoy with 1 and with 64 calls in flight (the default).
     Peers,
-    /// Calls to an HMC beside calls to an Azure Batch account.
+    /// Compare calls to an HMC with calls to an Azure Batch account.
     Hmc,
-    /// The synced audit log beside what the disk can do.
+    /// Compare the throughput with a synced audit log to the sync latency of the disk.
     Disk,
-    /// 1 to 1,024 calls in flight, 1 to 10,000 connections, 1 to 200 HMCs.
+    /// Measure 1 to 1,024 calls in flight, 1 to 10,000 connections and 1 to 200 HMCs.
     Growth,
-    /// Instructions of one call, counted by valgrind; ends with 1 if the server's differ from those written down.
+    /// Count the instructions of one call with valgrind. Exits with 1 if they differ from the recorded numbers.
     Instructions,
-    /// Runs a baseline; this is how the program starts them.
+    /// Run a baseline. The program starts itself with this command.
     #[command(hide = true)]
     Baseline(baseline::Arguments),
 }

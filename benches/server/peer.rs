@@ -1,4 +1,4 @@
-//! A server under test: started, asked, stopped.
+//! A server under test: start, requests, stop.
 
 use std::{
     fmt::Write as _,
@@ -14,22 +14,23 @@ use tokio::{runtime::Runtime, time::sleep};
 
 use crate::{cpus, load, process, requests::batch};
 
-/// A server that runs.
+/// A running server.
 pub struct Peer {
     pub name: String,
     pub address: SocketAddr,
-    /// From its start to its first answer.
+    /// Time from the start of the process to its first response.
     pub ready: Duration,
     child: Child,
     folder: PathBuf,
 }
 
-/// How the server is configured.
+/// Configuration of the server under test.
 #[derive(Clone)]
 pub struct Setting {
-    /// `stdout`, or a file in the server's folder.
+    /// Destination of the audit log: `stdout`, or a file name in the server's folder.
     pub audit: &'static str,
     pub sync: bool,
+    /// Number of configured HMCs.
     pub hmcs: usize,
     pub max_connections: u32,
 }
@@ -45,7 +46,7 @@ impl Default for Setting {
     }
 }
 
-/// A folder and a free address.
+/// Creates a temporary folder and reserves a free loopback address.
 pub fn place() -> (PathBuf, SocketAddr) {
     let folder = std::env::temp_dir().join(format!("useradmin-bench-{}", uuid::Uuid::new_v4()));
     fs::create_dir(&folder).unwrap();
@@ -53,7 +54,7 @@ pub fn place() -> (PathBuf, SocketAddr) {
     (folder, listener.local_addr().unwrap())
 }
 
-/// A server's output goes to files, as with a supervisor.
+/// Opens a file for the output of the server, as a supervisor does.
 fn output(folder: &Path, name: &str) -> Stdio {
     File::options()
         .create(true)
@@ -98,7 +99,7 @@ fn configuration(
 }
 
 impl Peer {
-    /// This server.
+    /// Starts the useradmin server.
     pub fn server(
         runtime: &Runtime,
         mut program: Command,
@@ -113,7 +114,7 @@ impl Peer {
         Self::start(runtime, "useradmin", program, (folder, address))
     }
 
-    /// Starts it, and waits for the first answer.
+    /// Starts a server and waits for its first response.
     pub fn start(
         runtime: &Runtime,
         name: &str,
@@ -148,7 +149,7 @@ impl Peer {
         peer
     }
 
-    /// Its standard error.
+    /// Returns the standard error output so far.
     pub fn told(&self) -> String {
         fs::read_to_string(self.folder.join("stderr")).unwrap_or_default()
     }
@@ -165,7 +166,8 @@ impl Peer {
         &self.folder
     }
 
-    /// So that the disk does not fill up. Whoever appends goes on at the new end.
+    /// Truncates the output files, so that the disk does not fill up. The server appends to them, so later output
+    /// starts at the new end.
     pub fn forget_output(&self) {
         for name in ["stdout", "stderr"] {
             File::options()
@@ -179,7 +181,7 @@ impl Peer {
 }
 
 impl Peer {
-    /// Asks it to end, and waits until it has.
+    /// Sends SIGTERM and waits until the process exits.
     pub fn stop(&mut self) {
         let pid = Pid::from_raw(self.child.id() as i32).unwrap();
         kill_process(pid, Signal::TERM).unwrap();

@@ -1,4 +1,4 @@
-//! The server beside the baselines and Envoy, and one of its upstreams beside the other.
+//! Comparison of the server with the baselines and Envoy, and of calls to the two kinds of upstreams.
 
 use crate::{
     direct,
@@ -13,16 +13,23 @@ use crate::{
     },
 };
 
-/// What is told of each.
+/// Figures of one server. Times are in microseconds unless noted.
 struct Figures {
+    /// Calls per second with 64 in flight.
     rate: f64,
+    /// CPU time of a call with 64 in flight.
     cpu: f64,
+    /// Median latency with 64 calls in flight.
     p50: f64,
+    /// 99th percentile of the latency with 64 calls in flight.
     p99: f64,
-    /// What is more than a direct request, at one call in flight.
+    /// Difference between the median latency with one call in flight and that of a direct request.
     added: f64,
+    /// CPU time of a call with one in flight.
     cpu_of_one: f64,
+    /// Maximum memory with 256 calls in flight, in MiB.
     memory: f64,
+    /// Time from the start to the first response, in milliseconds.
     ready: f64,
 }
 
@@ -96,7 +103,7 @@ pub fn compare(rig: &Rig) -> bool {
         figures
     });
     let figures: Vec<_> = figures.collect();
-    // The last one is the measure of the others.
+    // The last server is the reference for the ratios.
     let (own, base) = (&figures[0], &figures[figures.len() - 1]);
     let rows = peers.iter().zip(&figures);
     let rows = rows.map(|(peer, figures)| figures.row(&peer.name, base));
@@ -122,7 +129,7 @@ pub fn compare(rig: &Rig) -> bool {
     compare_with_envoy(own, base) && good
 }
 
-/// Checks the ratios to Envoy. The limits are those that the server meets today, with a margin for noise.
+/// Checks the ratios to Envoy. The server meets the limits today, with a margin for noise.
 fn compare_with_envoy(own: &Figures, envoy: &Figures) -> bool {
     let rate = own.rate / envoy.rate;
     let cpu = own.cpu / envoy.cpu;
@@ -140,14 +147,14 @@ fn compare_with_envoy(own: &Figures, envoy: &Figures) -> bool {
         .contains(&false)
 }
 
-/// Returns the time from a start to the first answer, in milliseconds.
+/// Returns the median time from the start to the first response, in milliseconds.
 fn ready(rig: &Rig, program: &Program) -> f64 {
     let starts = (0..rig.rounds).map(|_| rig.start(program, &[]).ready.as_secs_f64() * 1e3);
     median(starts.collect())
 }
 
-/// The two upstreams beside each other. A deletion on an HMC is two requests, for the name is read first; a validation
-/// is one with either.
+/// Compares calls to the two kinds of upstreams. A deletion on an HMC takes two requests, because the server reads the
+/// name of the user first. A validation takes one request on both.
 pub fn hmc(rig: &Rig) -> bool {
     let peers = [rig.first(&Setting::default())];
     let loads = [

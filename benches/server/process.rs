@@ -1,8 +1,8 @@
-//! What the system knows of a process, and of the machine.
+//! Figures from `/proc` about a process and the machine.
 
 use std::{fs, time::Duration};
 
-/// CPU time of all its threads so far.
+/// Returns the CPU time of all current threads of a process.
 pub fn cpu(pid: u32) -> Duration {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
     let nanos = threads.map(|thread| {
@@ -13,7 +13,7 @@ pub fn cpu(pid: u32) -> Duration {
     Duration::from_nanos(nanos.sum())
 }
 
-/// Memory in MiB: now (`VmRSS`), or at its highest (`VmHWM`).
+/// Returns the memory of a process in MiB: current (`VmRSS`) or maximum (`VmHWM`).
 pub fn memory(pid: u32, which: &str) -> f64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find(|line| line.starts_with(which)).unwrap();
@@ -21,7 +21,7 @@ pub fn memory(pid: u32, which: &str) -> f64 {
     kib / 1024.0
 }
 
-/// One line on the machine.
+/// Returns a one-line description of the machine.
 pub fn machine() -> String {
     let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let models: Vec<_> = cpus

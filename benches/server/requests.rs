@@ -1,4 +1,4 @@
-//! The calls that are measured.
+//! The calls to measure.
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use prost::Message;
@@ -8,7 +8,7 @@ use useradmin::proto::{
 
 use crate::load::Load;
 
-/// A user of a node, at 64 in flight over 4 connections.
+/// Returns calls for a user of a compute node, with 64 in flight over 4 connections.
 pub fn batch(validate_only: bool) -> Load {
     let request = DeleteBatchNodeUserRequest {
         account: "prod".to_owned(),
@@ -26,7 +26,7 @@ pub fn batch(validate_only: bool) -> Load {
     }
 }
 
-/// A user of an HMC, likewise.
+/// Returns calls for a user of an HMC, with the same concurrency.
 pub fn hmc(alias: &str, validate_only: bool) -> Load {
     let request = DeleteHmcUserRequest {
         hmc: alias.to_owned(),
@@ -43,7 +43,7 @@ pub fn hmc(alias: &str, validate_only: bool) -> Load {
     }
 }
 
-/// A message as it goes over the wire.
+/// Returns the message with the gRPC prefix: the compression flag and the length.
 fn framed(message: &impl Message) -> Bytes {
     let mut framed = BytesMut::new();
     framed.put_u8(0);

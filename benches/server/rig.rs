@@ -1,4 +1,4 @@
-//! Measures servers in turn, round after round.
+//! The test rig: starts servers and upstreams, and measures the servers in turn, round by round.
 
 use std::{
     env,
@@ -26,14 +26,18 @@ use crate::{
     upstream,
 };
 
-/// Who measures, and how long.
+/// The parameters of the measurements and the upstreams.
 pub struct Rig {
+    /// Number of measurements of each load.
     pub rounds: usize,
+    /// Duration of a measurement.
     pub time: Duration,
+    /// Paths of the builds of the server to measure.
     pub servers: Vec<PathBuf>,
     envoy: PathBuf,
+    /// The upstream of the servers, on the CPU of the load generator.
     pub upstream: SocketAddr,
-    /// A second upstream, on the CPU of the servers.
+    /// A second upstream, on the CPU of the servers, for direct requests.
     pub near: SocketAddr,
     pub runtime: Runtime,
 }
@@ -41,21 +45,21 @@ pub struct Rig {
 /// A program to measure.
 #[derive(Clone)]
 pub enum Program {
-    /// A build of this server.
+    /// A build of the useradmin server.
     Useradmin(PathBuf),
     Baseline(baseline::Client),
     Envoy,
 }
 
-/// One measurement.
+/// The result of one measurement.
 #[derive(Clone, Copy, Default)]
 pub struct Measured {
     pub sample: Sample,
-    /// Microseconds a call.
+    /// CPU time of the server per call, in microseconds.
     pub cpu: f64,
 }
 
-/// All rounds of one load on one server.
+/// The results of all rounds of one load on one server.
 #[derive(Default)]
 pub struct Rounds(pub Vec<Measured>);
 
@@ -67,7 +71,7 @@ impl Rounds {
 
 impl Rig {
     pub fn new(rounds: usize, time: Duration, servers: Vec<PathBuf>, envoy: PathBuf) -> Self {
-        // Many connections are many files.
+        // Each connection needs a file descriptor. A failure is ignored because most measurements need few connections.
         let _ = rlimit::raise_open_files();
         cpus::pin(cpus::OTHERS);
         Self {
@@ -81,13 +85,13 @@ impl Rig {
         }
     }
 
-    /// This server.
+    /// Starts a build of the useradmin server.
     pub fn server(&self, program: &Path, setting: &Setting) -> Peer {
         let program = Command::new(program);
         Peer::server(&self.runtime, program, self.upstream, setting)
     }
 
-    /// The first of the servers that were named.
+    /// Starts the first build of the server.
     pub fn first(&self, setting: &Setting) -> Peer {
         self.server(&self.servers[0], setting)
     }
@@ -112,7 +116,7 @@ impl Rig {
         programs
     }
 
-    /// Starts one of them. If `tool` is not empty, it is a command that runs the program.
+    /// Starts a program. If `tool` is not empty, it is a command that runs the program.
     pub fn start(&self, program: &Program, tool: &[&str]) -> Peer {
         let under = |path: &Path| match tool {
             [] => Command::new(path),
@@ -139,7 +143,7 @@ impl Rig {
         }
     }
 
-    /// One load on one server.
+    /// Measures one load on one server.
     pub fn measure(&self, peer: &Peer, load: &Load) -> Measured {
         let mut before = Duration::ZERO;
         let begin = || before = peer.cpu();
@@ -149,7 +153,7 @@ impl Rig {
         Measured { sample, cpu }
     }
 
-    /// Rounds of these loads on these servers, in turn.
+    /// Measures the loads on the servers in turn. Returns the rounds by server, then by load.
     pub fn in_turn(&self, peers: &[Peer], loads: &[Load]) -> Vec<Vec<Rounds>> {
         let empty = || loads.iter().map(|_| Rounds::default()).collect();
         let mut all: Vec<Vec<Rounds>> = peers.iter().map(|_| empty()).collect();
@@ -164,7 +168,7 @@ impl Rig {
     }
 }
 
-/// Starts an upstream in a thread on this CPU.
+/// Starts an upstream in a thread pinned to this CPU.
 fn start_upstream(cpu: usize) -> SocketAddr {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {

@@ -1,14 +1,14 @@
-//! Medians, tables of them, and limits.
+//! Medians, tables and limits.
 
 use std::fmt;
 
-/// The middle one.
+/// Returns the median, or 0 if there are no values.
 pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_unstable_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(0.0)
 }
 
-/// Prints rows with a heading, in Markdown.
+/// Prints a Markdown table.
 pub fn print(heading: &[&str], rows: &[Vec<String>]) {
     println!();
     println!("| {} |", heading.join(" | "));
@@ -19,7 +19,7 @@ pub fn print(heading: &[&str], rows: &[Vec<String>]) {
     println!();
 }
 
-/// A bound for a figure.
+/// A lower or upper bound of a figure.
 #[derive(Clone, Copy)]
 pub enum Limit {
     AtLeast(f64),
@@ -44,7 +44,7 @@ impl fmt::Display for Limit {
     }
 }
 
-/// Prints a figure beside its limit and, if there is one, the goal that is not enforced yet. Returns whether the figure is
+/// Prints a figure with its limit and, if there is one, the goal, which is not enforced. Returns whether the figure is
 /// within the limit.
 pub fn check(name: &str, value: f64, limit: Limit, goal: Option<Limit>) -> bool {
     let within = limit.holds(value);

@@ -1,4 +1,4 @@
-//! The documented responses of an Azure Batch account, of its token endpoint and of an HMC, without any work in between.
+//! The documented responses of an Azure Batch account, its token endpoint and an HMC, returned without any processing.
 
 use useradmin_testkit::{Reply, Seen};
 
@@ -24,7 +24,7 @@ pub fn respond(request: &Seen) -> Reply {
     if !of_a_node {
         return reply;
     }
-    // Azure Batch returns the ID of the client if the request asks for it.
+    // Azure Batch returns the client request ID if the request asks for it.
     let id = request.header("client-request-id");
     reply
         .with("request-id", REQUEST_ID)

@@ -126,8 +126,9 @@ impl Error {
         }
     }
 
-    /// Returns the effect of the call on the user. If the error does not come from the service, the outcome is unknown
-    /// unless nothing was sent.
+    /// Returns the effect of the call on the user. If the error does not come from the service, the outcome is
+    /// [`Outcome::NotSent`] if no connection was established or the token source failed, and otherwise
+    /// [`Outcome::Unknown`].
     #[must_use]
     pub fn outcome(&self) -> Outcome {
         match self {
