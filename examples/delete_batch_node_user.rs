@@ -1,4 +1,4 @@
-//! Deletes a local user of a compute node over TLS, with a bearer token, and repeats the call where that may help.
+//! Deletes a user of a compute node over TLS, authenticated with a bearer token, and retries if the error permits it.
 //!
 //! ```text
 //! cargo run -- serve --sandbox --secure target/sandbox    # in a second terminal
@@ -33,7 +33,7 @@ async fn main() -> Result<(), Box<dyn StdError>> {
     Ok(())
 }
 
-/// Calls up to three times.
+/// Deletes the user with up to three calls. Returns the outcome.
 pub async fn delete(
     client: &Client,
     request: &DeleteBatchNodeUserRequest,

@@ -1,4 +1,4 @@
-//! Deletes a user of an HMC over TLS, with a client certificate, and decides by the typed error.
+//! Deletes a user of an HMC over TLS, authenticated with a client certificate, and handles errors by their reason.
 //!
 //! ```text
 //! cargo run -- serve --sandbox --secure target/sandbox    # in a second terminal
@@ -22,14 +22,14 @@ async fn main() -> Result<(), Box<dyn StdError>> {
     Ok(())
 }
 
-/// Returns what happened to the user, or advice.
+/// Deletes the user with one call. Returns the outcome, or advice on how to resolve the error.
 pub async fn delete(server: &str, folder: &Path, user: &str) -> Result<String, Box<dyn StdError>> {
     let read = |name| fs::read(folder.join(name));
     let client = Client::builder(server)
         .ca_certificate(read("ca.pem")?)
         .client_certificate(read("client.pem")?, read("client.key")?)
         .build()?;
-    // The alias of the HMC can be omitted where only one is configured.
+    // The alias of the HMC can be omitted if only one HMC is configured.
     let request = DeleteHmcUserRequest {
         user: Some(User::UserName(user.to_owned())),
         allow_missing: true,

@@ -1,4 +1,5 @@
-//! What the machine is like meanwhile: the load shares it with the server, and perhaps with others.
+//! Latency of the machine during a scenario: the load shares the machine with the server, and perhaps with other
+//! processes.
 
 use std::{
     fs::File,
@@ -17,14 +18,14 @@ use crate::figures::Times;
 
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// Measures until it is told to stop.
+/// Measures the delay of sleeps and the duration of disk syncs until it is cancelled.
 pub struct Baseline {
     sleeps: JoinHandle<Times>,
     syncs: JoinHandle<Times>,
 }
 
 impl Baseline {
-    /// Next to the audit log.
+    /// Starts the measurement, with a file in the folder of the audit log.
     pub fn start(folder: &Path, stop: &CancellationToken) -> Self {
         let file = File::create(folder.join("baseline")).unwrap();
         Self {
@@ -33,7 +34,7 @@ impl Baseline {
         }
     }
 
-    /// Says what a time of a call has to be compared with; gives the longest time of a sync.
+    /// Prints the measured times, to compare the times of calls with. Returns the longest time of a sync.
     pub async fn tell(self) -> Duration {
         let (sleeps, syncs) = (self.sleeps.await.unwrap(), self.syncs.await.unwrap());
         let (late, sync) = (sleeps.percentile(99), syncs.percentile(99));

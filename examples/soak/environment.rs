@@ -1,4 +1,4 @@
-//! The server as a process of its own, and its four targets.
+//! The server as a separate process, and its four targets.
 
 use std::{
     fs::{self, File},
@@ -16,19 +16,23 @@ use crate::upstream::{
     Batch, Control, Entra, Fault, Hmc, Kind, PASSWORD, SECRET, Service, Upstream, Users,
 };
 
-/// Their aliases: two Batch accounts, with tokens and with a key, and two HMCs.
+/// Aliases of the targets: two Batch accounts, with tokens and with a shared key, and two HMCs.
 pub const TARGETS: [&str; 4] = ["prod", "render", "dallas", "zurich"];
 
-/// What scenarios want differently.
+/// Settings of the environment that depend on the scenario.
 #[derive(Clone)]
 pub struct Settings {
-    /// Of each answer of an upstream.
+    /// Delay of each response of an upstream.
     pub latency: Duration,
+    /// Delay of each response of an upstream that is slow.
     pub slow: Duration,
+    /// Lifetime of the access tokens.
     pub token_life: Duration,
-    /// More keys of `[server.limits]`, of each Batch account, of each HMC.
+    /// Additional keys of `[server.limits]`.
     pub limits: &'static str,
+    /// Additional keys of each Batch account.
     pub batch: &'static str,
+    /// Additional keys of each HMC.
     pub hmc: &'static str,
 }
 
@@ -45,7 +49,7 @@ impl Default for Settings {
     }
 }
 
-/// All of it.
+/// The server and all upstreams.
 pub struct Environment {
     pub folder: PathBuf,
     pub entra: Arc<Upstream<Entra>>,
@@ -83,7 +87,7 @@ impl Environment {
         }
     }
 
-    /// Returns clients for so many callers, which share at most 32 connections.
+    /// Returns clients for a number of callers. They have at most 32 connections in total.
     pub fn clients(&self, count: usize) -> Vec<Client> {
         let url = format!("http://{}", self.address);
         let client = || Client::builder(url.clone()).build().unwrap();
@@ -104,7 +108,7 @@ impl Environment {
         }
     }
 
-    /// From now on, one target's requests of this kind, or all of them, meet a fault.
+    /// Injects a fault into later requests of this kind to a target, or into all its requests.
     pub fn set(&self, target: usize, fault: Fault, only: Option<Kind>) {
         match target {
             0 | 1 => self.batch[target].set(fault, only),
@@ -112,7 +116,7 @@ impl Environment {
         }
     }
 
-    /// The clocks of all upstreams are so many seconds wrong.
+    /// Sets the offset of the clocks of all upstreams, in seconds.
     pub fn set_clocks(&self, seconds: i64) {
         fn wrong<S: Service>(upstream: &Upstream<S>, seconds: i64) {
             upstream.control.send_modify(|now| now.clock = seconds);
@@ -124,7 +128,7 @@ impl Environment {
         self.hmcs.iter().for_each(|hmc| wrong(hmc, seconds));
     }
 
-    /// Memory of the server, in KiB.
+    /// Returns the resident memory of the server, in KiB.
     pub fn memory(&self) -> u32 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.server.id())).unwrap();
         let line = status.lines().find(|line| line.starts_with("VmRSS:"));
@@ -132,7 +136,7 @@ impl Environment {
         number.unwrap().parse().unwrap()
     }
 
-    /// Stops the server as an operator does. Did it end well?
+    /// Stops the server with SIGTERM. Returns whether it exited with 0.
     pub fn stop(&mut self) -> bool {
         let server = i32::try_from(self.server.id()).ok().and_then(Pid::from_raw);
         kill_process(server.unwrap(), Signal::TERM).unwrap();
@@ -142,7 +146,7 @@ impl Environment {
 
 impl Drop for Environment {
     fn drop(&mut self) {
-        // It has ended already, unless something went wrong.
+        // The process has already exited, unless the scenario failed.
         let _ = self.server.kill();
     }
 }

@@ -1,8 +1,8 @@
-//! Times of calls, in numbers.
+//! Statistics of call durations.
 
 use std::{fmt, time::Duration};
 
-/// Sorted.
+/// Sorted durations.
 pub struct Times(Vec<Duration>);
 
 impl FromIterator<Duration> for Times {
@@ -18,13 +18,13 @@ impl Times {
         self.0.len()
     }
 
-    /// So many per cent took no longer.
+    /// Returns a percentile of the durations, or zero if there are none.
     pub fn percentile(&self, per_cent: usize) -> Duration {
         let at = (self.0.len() * per_cent / 100).min(self.0.len().saturating_sub(1));
         self.0.get(at).copied().unwrap_or_default()
     }
 
-    /// Is there any, and did 99 per cent take less?
+    /// Returns whether there are durations and their 99th percentile is below the limit.
     pub fn are_mostly_below(&self, limit: Duration) -> bool {
         !self.0.is_empty() && self.percentile(99) < limit
     }
@@ -50,7 +50,7 @@ impl fmt::Display for Times {
     }
 }
 
-/// Says what was reached and whether it is enough; answers the latter.
+/// Prints a result and whether it is good. Returns `good`.
 pub fn judge(good: bool, text: &str) -> bool {
     println!("{} {text}", if good { "  ok  " } else { " MISS " });
     good

@@ -1,4 +1,4 @@
-//! How each target is: with a fault, on the way back from one, or healthy.
+//! The state of each target: faulty, recovering or healthy.
 
 use std::{
     sync::{Mutex, MutexGuard},
@@ -10,21 +10,21 @@ use crate::{
     load::{LATE, LEFT, Told},
 };
 
-/// So many good calls in a row are health.
+/// Number of consecutive successful calls after which a recovering target is healthy.
 const STREAK: u32 = 20;
 
-/// When it was well again, after the end of a fault.
+/// Recovery times of a target, measured from the end of a fault.
 #[derive(Clone, Copy, Debug)]
 pub struct Recovery {
-    /// The first good call ended.
+    /// Time until the first successful call ended.
     pub first: Duration,
-    /// The first good call of the first 20 in a row ended.
+    /// Time until the first call of the first 20 consecutive successful calls ended.
     pub full: Duration,
 }
 
 enum Phase {
     Faulty,
-    /// Only calls that have begun since then count.
+    /// Only calls that began after `since` are evaluated.
     Recovering {
         since: Instant,
         first: Option<Duration>,
@@ -37,16 +37,17 @@ enum Phase {
     },
 }
 
-/// Of all targets.
+/// The state of all targets.
 pub struct Health {
     targets: [Mutex<Phase>; TARGETS.len()],
-    /// Calls that failed although their target was healthy, and what was wrong elsewhere.
+    /// Calls that failed although their target was healthy, each with the faults active at that time.
     relapses: Mutex<Vec<(Told, String)>>,
+    /// Description of the active faults.
     window: Mutex<String>,
 }
 
 impl Health {
-    /// All of them are healthy.
+    /// Creates the state with all targets healthy.
     pub fn new() -> Self {
         let healthy = || {
             Mutex::new(Phase::Healthy {
@@ -65,12 +66,12 @@ impl Health {
         self.targets[target].lock().unwrap()
     }
 
-    /// A fault begins.
+    /// Marks a target as faulty.
     pub fn fault(&self, target: usize) {
         *self.target(target) = Phase::Faulty;
     }
 
-    /// The fault has ended.
+    /// Marks a target as recovering, when its fault has ended.
     pub fn mend(&self, target: usize) {
         *self.target(target) = Phase::Recovering {
             since: Instant::now(),
@@ -80,7 +81,7 @@ impl Health {
         };
     }
 
-    /// Since its last fault; `None` while it is not healthy.
+    /// Returns the recovery times after the last fault. `None` if the target is not healthy or had no fault.
     pub fn recovery(&self, target: usize) -> Option<Recovery> {
         match &*self.target(target) {
             Phase::Healthy { recovery, .. } => *recovery,
@@ -88,17 +89,17 @@ impl Health {
         }
     }
 
-    /// What goes wrong now, in words.
+    /// Sets the description of the active faults.
     pub fn set_window(&self, text: String) {
         *self.window.lock().unwrap() = text;
     }
 
-    /// Calls that failed although their target was healthy, and what was wrong elsewhere.
+    /// Returns the calls that failed although their target was healthy, each with the faults active at that time.
     pub fn relapses(&self) -> Vec<(Told, String)> {
         self.relapses.lock().unwrap().clone()
     }
 
-    /// A call has ended.
+    /// Updates the state of the target with the result of a call.
     pub fn note(&self, told: &Told) {
         if [LEFT, LATE].contains(&told.outcome) {
             return;

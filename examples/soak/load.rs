@@ -1,4 +1,4 @@
-//! Callers, and what they were told.
+//! Callers and the results of their calls.
 
 use std::{
     sync::{
@@ -25,26 +25,26 @@ use useradmin_client::{
 
 use crate::{environment::Environment, environment::TARGETS, health::Health, upstream::Traits};
 
-/// The outcome of a caller who did not wait.
+/// Outcome of a call that its caller cancelled before the response.
 pub const LEFT: &str = "left";
-/// The outcome of a caller whose own library gave up at the deadline.
+/// Outcome of a call whose deadline expired in the client before the response.
 pub const LATE: &str = "late";
 
-/// What a caller was told.
+/// Result of a call, as its caller received it.
 #[derive(Clone, Copy)]
 pub struct Told {
     pub user: u32,
     pub target: usize,
     pub begun: Instant,
     pub took: Duration,
-    /// The audit log's word for it.
+    /// Outcome as named in the audit log, or [`LEFT`] or [`LATE`].
     pub outcome: &'static str,
-    /// Of an error; else empty.
+    /// Reason of the error. Empty if the call succeeded.
     pub reason: &'static str,
 }
 
 impl Told {
-    /// Is it what a healthy target makes of this call?
+    /// Returns whether the result is as expected from a healthy target.
     pub fn is_good(&self) -> bool {
         let missing = !Traits::of(self.user).exists;
         match self.outcome {
@@ -63,24 +63,28 @@ impl Told {
     }
 }
 
-/// What all callers share.
+/// State shared by all callers.
 pub struct Load {
+    /// Number of the next user.
     pub number: AtomicU32,
-    /// Of each call.
+    /// Deadline of each call.
     pub deadline: Duration,
-    /// Do some callers leave before the answer?
+    /// Whether some callers cancel their calls before the response.
     pub leave: bool,
+    /// Receives the result of each call.
     pub health: Option<Arc<Health>>,
 }
 
-/// Callers of the same kind.
+/// A group of callers of the same kind.
 pub struct Crowd<'a> {
-    /// Indices of `TARGETS`, in turn.
+    /// Indices in `TARGETS`, assigned to the callers in turn.
     pub targets: &'a [usize],
+    /// Number of callers.
     pub callers: usize,
-    /// Calls a second, of all of them.
+    /// Calls per second of all callers together.
     pub rate: f64,
-    /// Does the time of a call begin when it was due, even if its caller had no time then? Else that call never was due.
+    /// Whether the time of a call starts when the call is due, even if its caller is still busy with the previous call.
+    /// Otherwise, the call and all later ones are postponed.
     pub strict: bool,
 }
 
@@ -94,7 +98,7 @@ impl Load {
         }
     }
 
-    /// Sets callers to work; each gives what it was told.
+    /// Starts callers. Each returns the results of its calls.
     pub fn start(
         self: &Arc<Self>,
         environment: &Environment,
@@ -131,7 +135,7 @@ struct Caller {
 }
 
 impl Caller {
-    /// One call after the other, each for a user of its own.
+    /// Makes calls one after the other, each for a new user, until `stop` is cancelled.
     async fn run(self, stop: CancellationToken) -> Vec<Told> {
         let mut told = Vec::new();
         let mut ticks = interval_at(tokio::time::Instant::now() + self.first, self.period);
@@ -151,7 +155,7 @@ impl Caller {
 }
 
 impl Load {
-    /// One call for a new user.
+    /// Makes one call for a new user.
     pub async fn call(&self, client: &Client, target: usize, begun: Instant) -> Told {
         let user = self.number.fetch_add(1, Ordering::Relaxed);
         let call = ask(client.clone(), target, user, self.deadline);
@@ -177,7 +181,8 @@ impl Load {
     }
 }
 
-/// Of callers who leave: some go while the call is at work even where all is well.
+/// Returns the time after which a caller cancels its call. At least half of the times are below 15 ms, so that some
+/// calls are cancelled while a healthy target processes them.
 fn patience(deadline: Duration) -> Duration {
     let most = if rand::random() {
         Duration::from_millis(15)
@@ -244,7 +249,7 @@ fn done(outcome: DeleteOutcome) -> &'static str {
 
 fn failed(error: &Error) -> (&'static str, &'static str) {
     let Some(service) = error.service() else {
-        // The server has not returned this error. An empty outcome agrees with no record.
+        // The server did not return this error. An empty outcome does not match any record.
         let gave_up = error.code() == Code::DeadlineExceeded;
         return (if gave_up { LATE } else { "" }, "");
     };

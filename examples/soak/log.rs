@@ -1,4 +1,4 @@
-//! The audit log, and what can happen to it.
+//! The audit log and its faults.
 
 use std::{
     fs, io,
@@ -9,16 +9,16 @@ use std::{
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
-/// How the audit log fails.
+/// A fault of the audit log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sink {
-    /// There is no room.
+    /// The disk is full.
     Full,
-    /// A pipe that nobody reads.
+    /// The file is a pipe without a reader.
     Pipe,
 }
 
-/// Its files, in the order of their records.
+/// The files of the audit log, in the order of their records.
 pub struct Log {
     folder: PathBuf,
     files: Vec<PathBuf>,
@@ -47,7 +47,7 @@ impl Log {
         file
     }
 
-    /// Puts it in the place of the log, in one step.
+    /// Atomically replaces the log with a file that fails.
     pub fn fail(&mut self, sink: Sink) {
         let (name, next) = (self.name(), self.folder.join("next"));
         fs::hard_link(&name, self.renamed()).unwrap();
@@ -62,7 +62,8 @@ impl Log {
         self.failing = Some(sink);
     }
 
-    /// Makes room for a new file. What was written to a pipe is part of the log.
+    /// Removes the file that fails, so that the server creates a new one. Records in a pipe are part of the log and are
+    /// copied to a file.
     pub fn mend(&mut self) {
         let name = self.name();
         match self.failing.take() {
@@ -72,7 +73,7 @@ impl Log {
                 let pipe = self.folder.join("pipe");
                 fs::rename(name, &pipe).unwrap();
                 let file = self.renamed();
-                // Ends when the server has turned to the new file.
+                // The thread ends when the server has closed the pipe.
                 self.readers.push(thread::spawn(move || {
                     io::copy(&mut fs::File::open(pipe)?, &mut fs::File::create(file)?)
                 }));
@@ -80,7 +81,7 @@ impl Log {
         }
     }
 
-    /// All files, when the server has ended.
+    /// Returns all files. The server must have exited.
     pub fn files(mut self) -> Vec<PathBuf> {
         for reader in self.readers.drain(..) {
             reader.join().unwrap().unwrap();

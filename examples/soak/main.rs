@@ -1,6 +1,6 @@
-//! Load on the server, upstreams that inject faults, and afterwards a comparison of all records: what callers received,
-//! what the audit log contains, what the upstreams did. Exits with 1 if a single call is lost or reported wrongly, or a
-//! goal is missed.
+//! Runs load on a server whose upstreams inject faults, then compares all records: the responses to callers, the audit
+//! log, and the requests that the upstreams carried out. Exits with 1 if a single call is lost or reported incorrectly,
+//! or if a goal is not met.
 //!
 //! `cargo run --release --example soak -- faults --seconds 1200`
 
@@ -35,7 +35,8 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    // The server is this program again, so that it has a memory of its own, and the product's own command line.
+    // The server is a separate process of this program, so that its memory can be measured. It uses the product's
+    // command line.
     if std::env::args().nth(1).as_deref() == Some("serve") {
         return useradmin::cli::main();
     }

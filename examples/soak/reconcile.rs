@@ -1,4 +1,4 @@
-//! Compares three records: what callers received, what the audit log contains, what the upstreams did.
+//! Comparison of three records: the responses to callers, the audit log, and the requests received by the upstreams.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -20,7 +20,7 @@ use crate::{
     upstream::{Done, Traits},
 };
 
-/// Most faults that are told one by one.
+/// Maximum number of differences that are printed.
 const MOST_TOLD: usize = 20;
 
 #[derive(Deserialize)]
@@ -33,7 +33,7 @@ struct Line {
     carried: bool,
 }
 
-/// What the audit log has of one user.
+/// Records of the audit log for one user.
 #[derive(Clone, Debug, Default)]
 struct Recorded {
     intents: u32,
@@ -52,7 +52,7 @@ fn records(files: &[PathBuf]) -> Records {
             let digits = line.user.trim_start_matches(|c: char| !c.is_ascii_digit());
             let recorded = records.entry(digits.parse().unwrap()).or_default();
             match line.event.as_str() {
-                // It has been counted where it stands without this mark.
+                // A carried intent is a copy of an intent that was already counted.
                 "intent" if line.carried => {}
                 "intent" => recorded.intents += 1,
                 _ => recorded.outcomes.push(line.outcome),
@@ -63,7 +63,7 @@ fn records(files: &[PathBuf]) -> Records {
     records
 }
 
-/// The outcome, and what the upstream did: do they agree?
+/// Returns whether the outcome agrees with the record of the upstream.
 fn is_true(outcome: &str, user: u32, done: Done) -> bool {
     let Traits {
         exists,
@@ -81,7 +81,7 @@ fn is_true(outcome: &str, user: u32, done: Done) -> bool {
     }
 }
 
-/// What is wrong with a call, if anything is.
+/// Returns the first difference between the records of a call, if there is one.
 fn fault(told: &Told, recorded: &Recorded, done: Done, deadline: Duration) -> Option<&'static str> {
     let Recorded {
         intents, outcomes, ..
@@ -108,11 +108,11 @@ fn fault(told: &Told, recorded: &Recorded, done: Done, deadline: Duration) -> Op
     if !nothing && recorded.target != TARGETS[told.target] {
         return Some("recorded with another target");
     }
-    // docs/audit.md: calls that cannot be recorded, and those for which the server has no room.
+    // docs/audit.md: calls are not recorded if the audit log is unavailable or the server is overloaded.
     let unrecorded = [ErrorReason::AuditUnavailable, ErrorReason::Overloaded];
     let unrecorded = unrecorded.map(|reason| reason.as_str_name());
     match told.outcome {
-        // Nobody was told anything; the record is what counts.
+        // The caller received no response, so only the audit log is checked.
         LEFT | LATE => None,
         _ if !is_true(told.outcome, told.user, done) => Some("told wrongly"),
         "not_sent" if nothing && unrecorded.contains(&told.reason) => None,
@@ -121,13 +121,15 @@ fn fault(told: &Told, recorded: &Recorded, done: Done, deadline: Duration) -> Op
     }
 }
 
-/// What came of the comparison.
+/// Result of the comparison.
 pub struct Verdict {
+    /// Number of differences.
     pub wrong: usize,
+    /// Number of records in the audit log.
     pub records: u64,
 }
 
-/// Compares, and tells what is wrong.
+/// Compares the records and prints the differences.
 pub fn compare(
     environment: &Environment,
     told: &[Told],
@@ -176,7 +178,7 @@ pub fn compare(
     }
 }
 
-/// How often what was told.
+/// Prints the number of calls with each outcome and reason.
 pub fn tell_kinds(told: &[Told]) {
     let mut kinds: BTreeMap<(&str, &str), usize> = BTreeMap::new();
     for told in told {

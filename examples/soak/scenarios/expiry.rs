@@ -1,4 +1,4 @@
-//! 200 calls of each HMC find its session expired.
+//! 200 concurrent calls of each HMC whose session has expired.
 
 use std::{
     sync::Arc,
@@ -18,7 +18,7 @@ use crate::{
 const ROUNDS: usize = 10;
 const CALLS: usize = 200;
 const HMCS: [usize; 2] = [2, 3];
-/// Enough for 200 calls of which 8 are in flight at a time.
+/// Deadline of each call. It is sufficient for 200 calls with 8 in flight at a time.
 const DEADLINE: Duration = Duration::from_secs(20);
 
 pub async fn run(_: &Amount) -> bool {
@@ -41,7 +41,7 @@ pub async fn run(_: &Amount) -> bool {
     good & one(&wide, wide.latency / 2).await
 }
 
-/// The sessions expire so long after the calls have begun.
+/// Runs all rounds. The sessions expire `pause` after the calls of a round have started.
 async fn one(settings: &Settings, pause: Duration) -> bool {
     let environment = Environment::start(settings);
     let load = Arc::new(Load::new(DEADLINE));

@@ -1,4 +1,4 @@
-//! Nothing but failures: how many requests make retries of them?
+//! Failures of all requests, to measure the number of requests that retries add.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,12 +14,13 @@ use crate::{
     upstream::Fault,
 };
 
-/// One that opens the breakers, one that does not, and one after which nobody knows what was done.
+/// A fault that opens the circuit breakers, one that does not, and one with an unknown outcome.
 const FAULTS: [Fault; 3] = [Fault::Failing, Fault::Throttled, Fault::ResetAfter];
-/// In the long run.
+/// Maximum number of requests per call, in addition to [`BUDGET`].
 const RATIO: f64 = 1.2;
+/// Maximum number of DELETE requests of one call.
 const MOST_ATTEMPTS: u32 = 3;
-/// What the budget of a target holds at the beginning, and gets each second.
+/// Number of retries in the budget of a target at the start. The budget also gets one retry per second.
 const BUDGET: f64 = 10.0;
 
 pub async fn run(amount: &Amount) -> bool {
@@ -56,7 +57,7 @@ async fn one(fault: Fault, time: Duration, amount: &Amount) -> bool {
     let stop = CancellationToken::new();
     let callers = load.start(&environment, &crowd, &stop);
     told.extend(after(time, callers, &stop).await);
-    // What was begun for callers who were told already has its end, too.
+    // Requests of calls that have ended may still be in flight.
     sleep(Duration::from_millis(100)).await;
     let mut good = true;
     for (target, before) in before.into_iter().enumerate() {

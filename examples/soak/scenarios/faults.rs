@@ -1,4 +1,4 @@
-//! Load and a schedule of faults at a time, and afterwards a comparison of all records.
+//! Load during a schedule of faults, followed by a comparison of all records.
 
 use std::{
     collections::BTreeMap,
@@ -24,26 +24,28 @@ use crate::{
     reconcile::tell_kinds,
 };
 
-/// Within this time after the end of a fault, its target is healthy.
+/// Maximum time until a target is healthy after a fault.
 const HEALTHY_AFTER: Duration = Duration::from_secs(10);
-/// A target that is not healthy by then is given up.
+/// Maximum time to wait until a target is healthy after a fault.
 const GIVE_UP: Duration = Duration::from_secs(30);
-/// The audit log's failure is told from then on.
+/// Time after which calls must fail while the audit log fails.
 const AUDIT_PATIENCE: Duration = Duration::from_secs(1);
 
-/// What was seen of one kind of trouble.
+/// Results of all windows with the same kind of fault.
 #[derive(Default)]
 struct Seen {
+    /// Number of windows.
     windows: u32,
-    /// The longest recovery, where calls may fail at all.
+    /// The longest recovery. `None` if the fault affects no target, or if no target recovered.
     recovery: Option<Recovery>,
+    /// Number of targets that did not recover.
     never: u32,
 }
 
 #[derive(Default)]
 struct Schedule {
     seen: BTreeMap<String, Seen>,
-    /// When the audit log had failed.
+    /// Start and end of each window in which the audit log failed.
     unrecordable: Vec<(Instant, Instant)>,
 }
 
@@ -78,7 +80,7 @@ pub async fn run(amount: &Amount) -> bool {
     sleep(Duration::from_secs(1)).await;
     let mut log = Log::new(&environment.folder);
     let mut schedule = Schedule::default();
-    // Every one of them once, however slow the machine is; then for as long as there is time.
+    // Completes at least one pass regardless of the time, then continues until the time is over.
     let windows = (0..).flat_map(|pass| turn(pass).into_iter().map(move |window| (pass, window)));
     for (_, window) in windows.take_while(|(pass, _)| *pass == 0 || Instant::now() < until) {
         schedule
@@ -97,7 +99,7 @@ pub async fn run(amount: &Amount) -> bool {
 }
 
 impl Schedule {
-    /// One window, and the recovery from it.
+    /// Runs one window, and waits until the targets have recovered.
     async fn go_through(
         &mut self,
         window: &[Trouble],
@@ -182,7 +184,7 @@ impl Schedule {
         good
     }
 
-    /// Nothing is admitted that cannot be recorded. That nothing was sent either is checked by `reconcile`.
+    /// Checks that no call is admitted while it cannot be recorded. `reconcile` checks that no request was sent either.
     fn tell_unrecordable(&self, told: &[Told]) -> bool {
         let (mut refused, mut others) = (0, 0);
         for (begun, ended) in &self.unrecordable {
@@ -235,7 +237,7 @@ fn tell_relapses(health: &Health, longest_sync: Duration) -> bool {
         let kind = (window, TARGETS[told.target], told.outcome, told.reason);
         let seen = kinds.entry(kind).or_default();
         *seen = (seen.0 + 1, seen.1.max(told.took));
-        // A disk that hangs is a sink that hangs, whoever keeps it busy.
+        // If the disk hangs, the audit log hangs as well. This is not a fault of the server.
         let unavailable = told.reason == ErrorReason::AuditUnavailable.as_str_name();
         if unavailable && longest_sync > AUDIT_PATIENCE / 2 {
             stalled += 1;

@@ -1,4 +1,4 @@
-//! One HMC hangs, and is called all the same: what do callers of Batch notice of it?
+//! Effect of an HMC that hangs, and is still called, on callers of Batch accounts.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,12 +18,15 @@ use crate::{
     upstream::Fault,
 };
 
+/// Number of pairs of rounds, without and with the fault.
 const ROUNDS: u32 = 6;
-/// The one that hangs.
+/// Index of the HMC that hangs.
 const HMC: usize = 2;
+/// Maximum ratio between the latencies of Batch calls with and without the fault.
 const RATIO: f64 = 1.1;
-/// Where rounds without any hung HMC differ by more than this, the machine is too busy with other things to tell.
+/// Maximum ratio between rounds without the fault. If it is exceeded, the machine is too busy for a valid result.
 const MOST_NOISE: f64 = 1.25;
+/// Maximum 99th percentile of the latency of rejected calls.
 const REFUSED_IN: Duration = Duration::from_millis(50);
 
 pub async fn run(amount: &Amount) -> bool {
@@ -42,7 +45,7 @@ pub async fn run(amount: &Amount) -> bool {
     let stop = CancellationToken::new();
     let baseline = Baseline::start(&environment.folder, &stop);
     let (mut told, mut well, mut hung) = (Vec::new(), Vec::new(), Vec::new());
-    // The first one is thrown away: connections and sessions are made in it.
+    // The result of the first round is ignored: connections and sessions are established in it.
     told.extend(round(&environment, &load, rate, Duration::from_secs(1)).await);
     let mut refused = Vec::new();
     for _ in 0..ROUNDS {
@@ -99,7 +102,7 @@ async fn round(
         rate: 400.0,
         strict: true,
     };
-    // Enough of them to make so many calls although each of them waits until its deadline.
+    // The number of callers sustains the rate even if each call waits until its deadline.
     let of_hmc = Crowd {
         targets: &[HMC],
         callers: 800,
@@ -115,7 +118,7 @@ async fn round(
     told
 }
 
-/// Calls until it is healthy, so that the next round begins as the first one did.
+/// Makes calls until the HMC is healthy, so that each round starts in the same state.
 async fn recover(
     environment: &Environment,
     load: &Arc<Load>,
@@ -138,8 +141,8 @@ fn is_refused(told: &Told) -> bool {
     told.is_overload() || told.reason == ErrorReason::CircuitOpen.as_str_name()
 }
 
-/// The p99 of each round; their medians are compared. They cannot be nearer than rounds of one kind are to each other,
-/// but where those are far apart, nothing is shown, and that is no success.
+/// Compares the medians of the rounds' 99th percentiles. The limit of the ratio is at least the variation between
+/// healthy rounds. If that variation exceeds [`MOST_NOISE`], the result is not valid and the check fails.
 fn judge_rounds(well: &[Times], hung: &[Times]) -> bool {
     let p99 =
         |rounds: &[Times]| -> Times { rounds.iter().map(|round| round.percentile(99)).collect() };

@@ -1,4 +1,4 @@
-//! One file for each scenario. Each says what it has reached, and whether that is enough.
+//! The scenarios. Each prints its results and returns whether they meet the goals.
 
 mod expiry;
 mod failing;
@@ -24,36 +24,36 @@ use crate::{
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum Scenario {
-    /// Faults in turn, of every upstream and of the audit log, while callers come and go (G5, G6, G14).
+    /// Faults of every upstream and of the audit log in turn, with varying callers (G5, G6, G14).
     Faults,
-    /// No fault, at a fixed rate (G4).
+    /// Load at a fixed rate without faults (G4).
     Steady,
-    /// Nothing but failures: how many requests make retries of them (G7)?
+    /// Only failures, to measure the number of requests that retries add (G7).
     Failing,
-    /// One HMC hangs and is called all the same: what do callers of Batch notice (G8)?
+    /// An HMC that hangs and is still called: the effect on callers of Batch accounts (G8).
     HungHmc,
-    /// 200 calls find the session of their HMC expired (G9).
+    /// 200 concurrent calls of each HMC whose session has expired (G9).
     Expiry,
-    /// Ten times as many calls as the server, or one target, takes (G11).
+    /// Ten times as many calls as the server, or one target, can process (G11).
     Overload,
 }
 
-/// How much; where nothing is said, what the scenario needs.
+/// The amount of load. Options that are not set have a default that depends on the scenario.
 #[derive(Args)]
 pub struct Amount {
-    /// How long it lasts, in seconds.
+    /// Duration of the scenario, in seconds.
     #[arg(long)]
     seconds: Option<u64>,
-    /// Callers, who make one call after the other.
+    /// Number of callers. Each makes one call at a time.
     #[arg(long)]
     callers: Option<usize>,
-    /// Calls a second, of all callers.
+    /// Calls per second of all callers together.
     #[arg(long)]
     rate: Option<f64>,
-    /// How long each fault lasts, in milliseconds.
+    /// Duration of each fault, in milliseconds.
     #[arg(long, default_value_t = 6_000)]
     window_ms: u64,
-    /// The deadline of each call, in milliseconds.
+    /// Deadline of each call, in milliseconds.
     #[arg(long, default_value_t = 3_000)]
     deadline_ms: u64,
 }
@@ -79,15 +79,15 @@ pub async fn run(scenario: Scenario, amount: &Amount) -> bool {
     }
 }
 
-/// Lets callers go on for a time, and gives what they were told.
+/// Stops the callers after this time, and returns the results of their calls.
 async fn after(time: Duration, callers: JoinSet<Vec<Told>>, stop: &CancellationToken) -> Vec<Told> {
     sleep(time).await;
     stop.cancel();
     callers.join_all().await.concat()
 }
 
-/// Stops the server and compares the records. They stay where they are if there is something to see in them, or if
-/// something else is not `good`.
+/// Stops the server and compares the records. Deletes the folder with the records if they agree and `good` is set.
+/// Returns whether the scenario succeeded.
 fn close(
     mut environment: Environment,
     log: Log,
@@ -105,7 +105,7 @@ fn close(
         verdict.wrong
     );
     let right = judge(verdict.wrong == 0, &text);
-    // The answer leaves 100 ms before the deadline; the rest is the business of a machine that does more than this.
+    // The server responds 100 ms before the deadline. A busy machine may deliver some responses after it.
     let most = (told.len() / 1_000).max(10);
     let text =
         format!("{late} answers after their callers' libraries had given up: {most} at most");

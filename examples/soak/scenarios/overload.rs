@@ -1,5 +1,5 @@
-//! Ten times as many calls as the server, or one target, takes: those that are accepted take no longer than before, and
-//! the others are told so at once.
+//! Ten times as many calls as the server, or one target, can process. The latency of accepted calls must not increase
+//! much, and the other calls must be rejected immediately.
 
 use std::{
     sync::Arc,
@@ -21,10 +21,13 @@ use crate::{
 };
 
 const ROUNDS: u32 = 3;
+/// Maximum ratio between the 99th percentiles of accepted calls with and without overload.
 const RATIO: u32 = 2;
+/// Maximum 99th percentile of the latency of rejected calls.
 const REFUSED_IN: Duration = Duration::from_millis(50);
+/// Maximum latency of a health check.
 const HEALTH_IN: Duration = Duration::from_secs(1);
-/// Of the upstream: with it, 16 places take 160 calls/s.
+/// Delay of each response of an upstream. It limits 16 concurrent calls to 160 calls/s.
 const LATENCY: Duration = Duration::from_millis(100);
 
 pub async fn run(amount: &Amount) -> bool {

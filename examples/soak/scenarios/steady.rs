@@ -1,4 +1,4 @@
-//! No fault at a fixed rate: how long do calls take, and does the server grow?
+//! Load at a fixed rate without faults, to measure latency and memory growth.
 
 use std::{
     sync::Arc,
@@ -18,10 +18,12 @@ use crate::{
     reconcile::tell_kinds,
 };
 
+/// Maximum 99th percentile of the latency.
 const P99: Duration = Duration::from_millis(25);
-/// MiB in 10 minutes, ...
+/// Maximum growth of the memory, in MiB per 10 minutes.
 const GROWTH: f64 = 1.0;
-/// ... once everything that is made at first use has been made. A shorter run says nothing of it.
+/// Time after which the growth is measured, because the server allocates memory at first use. A scenario must run more
+/// than five times as long.
 const WARM: Duration = Duration::from_mins(2);
 
 pub async fn run(amount: &Amount) -> bool {
@@ -74,7 +76,7 @@ pub async fn run(amount: &Amount) -> bool {
     close(environment, log, &told, deadline, quick && well && small)
 }
 
-/// The server's memory now and then: seconds, and KiB.
+/// Samples the memory of the server. Returns seconds since the start, and KiB.
 async fn watch(environment: &Environment, time: Duration) -> Vec<(f64, f64)> {
     let (begun, mut memory) = (Instant::now(), Vec::new());
     while begun.elapsed() < time {
@@ -87,7 +89,7 @@ async fn watch(environment: &Environment, time: Duration) -> Vec<(f64, f64)> {
     memory
 }
 
-/// The slope of the straight line that fits best.
+/// Prints the growth of the memory, computed by linear regression. Returns whether it is within the limit.
 fn tell_growth(memory: &[(f64, f64)]) -> bool {
     let warm = WARM.as_secs_f64();
     let late: Vec<_> = memory.iter().filter(|(at, _)| *at > warm).collect();

@@ -1,4 +1,4 @@
-//! What goes wrong, one after the other.
+//! The schedule of faults.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use crate::{
     upstream::{Fault, Kind},
 };
 
-/// What both kinds of upstreams suffer from.
+/// Faults of both kinds of upstreams.
 const COMMON: [Fault; 13] = [
     Fault::Refuse,
     Fault::ResetBefore,
@@ -24,22 +24,23 @@ const COMMON: [Fault; 13] = [
     Fault::EndlessBody,
     Fault::Rubbish,
 ];
+/// Faults of the token endpoint.
 const TOKENS: [Fault; 4] = [Fault::Refuse, Fault::Failing, Fault::Hang, Fault::Rubbish];
 
-/// Something that goes wrong, of the target with this index.
+/// A fault, with the index of the target that it affects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trouble {
     Batch(usize, Fault),
     Hmc(usize, Fault, Option<Kind>),
-    /// All sessions end.
+    /// All sessions of the HMC expire.
     Expiry(usize),
-    /// The session ends, and no logon is answered.
+    /// The sessions of the HMC expire, and logon requests receive no response.
     LogonHangs(usize),
-    /// All tokens end, and this becomes of requests for new ones.
+    /// All tokens are revoked, and requests for new ones fail with this fault.
     Tokens(Fault),
-    /// All tokens end. Not again and again: a call renews once, and may fail when what it got ends as well.
+    /// All tokens are revoked once. A call renews its token only once, and would fail if the new one was revoked too.
     Revoked,
-    /// The upstreams' clocks are so many seconds wrong.
+    /// The clocks of all upstreams are wrong by this number of seconds.
     Clocks(i64),
     Audit(Sink),
 }
@@ -60,7 +61,7 @@ impl fmt::Display for Trouble {
 }
 
 impl Trouble {
-    /// The targets whose calls may fail of it.
+    /// Returns the indices of the targets whose calls may fail because of the fault.
     pub fn harms(self) -> &'static [usize] {
         const EACH: [&[usize]; 4] = [&[0], &[1], &[2], &[3]];
         match self {
@@ -109,10 +110,10 @@ impl Trouble {
     }
 }
 
-/// What goes wrong in one turn: of one Batch account and of one HMC at a time, and then of everybody. The accounts and
-/// the HMCs take turns.
+/// Returns the windows of one pass: first those with a fault of a Batch account and, usually, one of an HMC, then those
+/// with a fault of all targets. The faults alternate between the two Batch accounts and between the two HMCs.
 pub fn turn(number: usize) -> Vec<Vec<Trouble>> {
-    // The faults of DELETEs say more, those of look-ups and logons come afterwards.
+    // Passes alternate between faults of DELETE requests, which are more significant, and faults of all requests.
     let only = number.is_multiple_of(2).then_some(Kind::Delete);
     let mut batch: Vec<Trouble> = Vec::new();
     let mut hmc: Vec<Trouble> = Vec::new();

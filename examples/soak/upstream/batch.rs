@@ -1,4 +1,4 @@
-//! A Batch account, with tokens or with its shared key.
+//! An Azure Batch account that authenticates requests with tokens or with its shared key.
 
 use std::sync::Arc;
 
@@ -12,9 +12,9 @@ use super::{Kind, Reply, Request, Service, Upstream, Users, entra::Entra};
 
 const ACCOUNT: &str = "render";
 
-/// The account.
+/// A Batch account.
 pub struct Batch {
-    /// Without it, requests are signed with the key.
+    /// The token endpoint. If it is `None`, requests must be signed with the shared key.
     tokens: Option<Arc<Upstream<Entra>>>,
     pub users: Users,
 }
@@ -27,7 +27,7 @@ impl Batch {
         }
     }
 
-    /// The account's key, as the portal shows it.
+    /// Returns the shared key of the account, encoded in base64.
     pub fn key() -> String {
         BASE64_STANDARD.encode("key of the soak")
     }
@@ -44,7 +44,7 @@ impl Batch {
     }
 }
 
-/// Of a request without a body.
+/// Returns the expected signature of a request without a body.
 fn signature(request: &Request) -> Option<String> {
     let date = request.header("ocp-date")?;
     let mut text = format!("{}{}ocp-date:{date}\n", request.method, "\n".repeat(12));

@@ -1,4 +1,4 @@
-//! The token endpoint: short-lived tokens, which can be revoked.
+//! The token endpoint, which issues short-lived tokens and can revoke them.
 
 use std::{
     collections::HashMap,
@@ -11,18 +11,19 @@ use uuid::Uuid;
 
 use super::{Kind, Reply, Request, Service};
 
+/// The client secret that the endpoint accepts.
 pub const SECRET: &str = "secret-of-the-soak";
-/// A token that ends on its way is still good.
+/// Additional time for which an expired token is accepted, because it may expire while a request is sent.
 const LEEWAY: Duration = Duration::from_secs(2);
 
-/// The tokens, and when they end.
+/// The token endpoint with the tokens that it issued and their expiry times.
 pub struct Entra {
     life: Duration,
     tokens: Mutex<HashMap<String, Instant>>,
 }
 
 impl Entra {
-    /// Tokens last so long.
+    /// Creates a token endpoint whose tokens expire after `life`.
     pub fn new(life: Duration) -> Self {
         Self {
             life,
@@ -36,7 +37,7 @@ impl Entra {
         ends.is_some_and(|ends| Instant::now() < *ends + LEEWAY)
     }
 
-    /// All that there are.
+    /// Revokes all tokens.
     pub fn revoke(&self) {
         self.tokens.lock().unwrap().clear();
     }

@@ -1,4 +1,4 @@
-//! An HMC: sessions, and the users that they see.
+//! An HMC with sessions and users.
 
 use std::{
     collections::HashSet,
@@ -13,9 +13,10 @@ use uuid::Uuid;
 
 use super::{Kind, Reply, Request, Service, Users};
 
+/// The password that the HMC accepts.
 pub const PASSWORD: &str = "password-of-the-soak";
 
-/// The HMC.
+/// A simulated HMC.
 #[derive(Default)]
 pub struct Hmc {
     sessions: Mutex<HashSet<String>>,
@@ -24,12 +25,12 @@ pub struct Hmc {
 }
 
 impl Hmc {
-    /// All sessions end.
+    /// Expires all sessions.
     pub fn expire(&self) {
         self.sessions.lock().unwrap().clear();
     }
 
-    /// Logons that were accepted.
+    /// Returns the number of successful logons.
     pub fn logons(&self) -> u32 {
         self.logons.load(Ordering::Relaxed)
     }
@@ -49,7 +50,7 @@ impl Hmc {
         Reply::json(200, &document.to_string())
     }
 
-    /// The refusal of a request that has no valid session.
+    /// Checks the session of a request. Returns the error response if it has no valid one.
     fn session(&self, request: &Request) -> Result<(), Reply> {
         let session = request.header("x-api-session");
         let session = session.ok_or_else(|| refusal(403, 4))?;
@@ -63,7 +64,8 @@ impl Hmc {
         Some(Reply::json(200, &description(user).to_string()))
     }
 
-    /// The filter of a name that has letters and digits alone is this name.
+    /// Returns the users that match the name filter. The names in the load contain only letters and digits, so the
+    /// filter is equal to the name.
     fn list(&self, request: &Request) -> Option<Reply> {
         let name = request.query().strip_prefix("name=u")?;
         let user = name.parse().ok()?;

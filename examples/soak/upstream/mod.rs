@@ -1,4 +1,4 @@
-//! Upstreams that inject faults on command, and record what they did.
+//! Upstreams that inject faults on command and record the requests that they carry out.
 
 mod batch;
 mod entra;
@@ -25,34 +25,40 @@ pub use self::{
     users::{Done, Traits, Users},
 };
 
-/// The pause after each chunk of a body that never ends.
+/// Pause after each chunk of an endless body.
 const CHUNK_PAUSE: Duration = Duration::from_millis(20);
 
-/// What goes wrong.
+/// A fault of an upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     None,
     /// Connections are refused.
     Refuse,
-    /// The connection is reset, and the request is not carried out.
+    /// The connection is reset before the request is carried out.
     ResetBefore,
-    /// The request is carried out, and the connection is reset without an answer.
+    /// The request is carried out, and the connection is reset without a response.
     ResetAfter,
-    /// The connection ends with half a status line.
+    /// The connection is closed after half a status line.
     HalfAnAnswer,
-    /// Nothing is done, and nothing said, as long as the other side waits.
+    /// The request is not carried out, and no response is sent until the client closes the connection.
     Hang,
-    /// The request is carried out, and nothing said.
+    /// The request is carried out, and no response is sent.
     HangAfter,
+    /// The response is delayed by `Control::slow`.
     Slow,
+    /// The response is 429.
     Throttled,
+    /// The response is 503.
     Busy,
+    /// The response is 500.
     Failing,
-    /// In the upstream's own words.
+    /// The response is the conflict of [`Service::conflict`].
     Conflict,
+    /// The response is a redirect.
     Redirect,
-    /// The request is carried out; the body never ends.
+    /// The request is carried out, and the body of the response never ends.
     EndlessBody,
+    /// The response is not HTTP.
     Rubbish,
 }
 
@@ -65,7 +71,7 @@ impl Fault {
     }
 }
 
-/// What a request is.
+/// The kind of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Delete,
@@ -73,32 +79,32 @@ pub enum Kind {
     Other,
 }
 
-/// What the requests of an upstream meet.
+/// The settings of an upstream, which can be changed while it runs.
 #[derive(Clone, Copy)]
 pub struct Control {
     pub fault: Fault,
-    /// Only these requests meet the fault.
+    /// Kind of the requests that the fault affects. `None` for all requests.
     pub only: Option<Kind>,
-    /// Before each answer.
+    /// Delay of each response.
     pub latency: Duration,
-    /// How long it takes when the upstream is slow.
+    /// Delay of each response under [`Fault::Slow`].
     pub slow: Duration,
-    /// Seconds by which the upstream's clock is wrong.
+    /// Offset of the upstream's clock, in seconds.
     pub clock: i64,
 }
 
-/// What an upstream does.
+/// The API of an upstream.
 pub trait Service: Send + Sync + 'static {
     fn kind(&self, request: &Request) -> Kind;
-    /// Returns the response. Without `carry_out`, the request is only recorded.
+    /// Returns the response. If `carry_out` is not set, the request is only recorded.
     fn answer(&self, request: &Request, carry_out: bool, clock: i64) -> Reply;
-    /// Returns the response of an upstream that is busy with something else.
+    /// Returns the response of an upstream that is busy with another operation.
     fn conflict(&self) -> Reply {
         Reply::empty(409)
     }
 }
 
-/// A running upstream. It dereferences to its service, which has the records.
+/// A running upstream. It dereferences to its service, which contains the records.
 pub struct Upstream<S> {
     pub url: String,
     pub control: watch::Sender<Control>,
@@ -135,19 +141,19 @@ impl<S: Service> Upstream<S> {
         upstream
     }
 
-    /// Injects this fault from now on.
+    /// Injects a fault into later requests of this kind, or into all requests.
     pub fn set(&self, fault: Fault, only: Option<Kind>) {
         self.control
             .send_modify(|control| (control.fault, control.only) = (fault, only));
     }
 
-    /// Returns the number of requests so far, of whatever kind.
+    /// Returns the number of requests received so far.
     pub fn requests(&self) -> u32 {
         self.requests.load(Ordering::Relaxed)
     }
 }
 
-/// Binds a port, so that no other program gets it, without listening.
+/// Binds a port without listening, so that connections are refused and no other program can use the port.
 fn bind(address: SocketAddr) -> TcpSocket {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_reuseaddr(true).unwrap();
@@ -155,7 +161,7 @@ fn bind(address: SocketAddr) -> TcpSocket {
     socket
 }
 
-/// Serves, except while connections are to be refused: then all of them are closed too.
+/// Serves requests. During [`Fault::Refuse`], all connections are closed and new ones are refused.
 async fn run(
     mut socket: TcpSocket,
     mut control: watch::Receiver<Control>,
@@ -181,7 +187,7 @@ fn refuses(control: &Control) -> bool {
     control.fault == Fault::Refuse
 }
 
-/// Returns the reply to a request under this fault.
+/// Returns the reply to a request, with the injected fault.
 fn reply(service: &impl Service, request: &Request, control: Control) -> Reply {
     let hit = control
         .only
@@ -214,7 +220,7 @@ fn reply(service: &impl Service, request: &Request, control: Control) -> Reply {
     Reply::Delayed(latency, Box::new(reply))
 }
 
-/// Returns the date of a clock that is wrong by this number of seconds.
+/// Returns the value of the `Date` header for a clock with this offset in seconds.
 fn date(clock: i64) -> String {
     let wrong = Duration::from_secs(clock.unsigned_abs());
     let now = SystemTime::now();

@@ -1,19 +1,19 @@
-//! What became of the users of one target. Each call of the load has a user of its own, which is known by its number.
+//! The state of the users of one target. Each call of the load uses a new user, which is identified by its number.
 
 use std::{
     collections::HashMap,
     sync::{Mutex, MutexGuard},
 };
 
-/// What became of a user.
+/// The requests for a user and their effect.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Done {
-    /// DELETEs that were read.
+    /// Number of DELETE requests received.
     pub asked: u32,
     pub deleted: bool,
 }
 
-/// The users that somebody asked for.
+/// The users for which a DELETE request was received.
 #[derive(Default)]
 pub struct Users(Mutex<HashMap<u32, Done>>);
 
@@ -30,7 +30,8 @@ impl Users {
         Traits::of(user).exists && !self.done(user).deleted
     }
 
-    /// A DELETE has come. Was the user there?
+    /// Records a DELETE request, and deletes the user if it exists and `carry_out` is set. Returns whether the user
+    /// existed.
     pub fn delete(&self, user: u32, carry_out: bool) -> bool {
         let mut book = self.book();
         let done = book.entry(user).or_default();
@@ -41,15 +42,15 @@ impl Users {
     }
 }
 
-/// What is particular to a user and to the call that wants it deleted; it follows from the number.
+/// The properties of a user and of the call that deletes it. They are derived from the user's number.
 #[allow(clippy::struct_excessive_bools, reason = "each is a coin of its own")]
 pub struct Traits {
-    /// One in eight has never been there.
+    /// Whether the user exists at the start; one in eight does not.
     pub exists: bool,
     pub allow_missing: bool,
-    /// By object ID, where there is one.
+    /// Whether the call names the user by object ID. Ignored for Batch accounts.
     pub by_id: bool,
-    /// One caller in 32 does not wait for the answer.
+    /// Whether the caller may cancel the call before the response; one in 32 does.
     pub leaves: bool,
 }
 
