@@ -1,4 +1,4 @@
-//! A server under test: start, requests, stop.
+//! Starts and stops servers under test.
 
 use std::{
     fmt::Write as _,

@@ -26,7 +26,7 @@ use crate::{
     upstream,
 };
 
-/// The parameters of the measurements and the upstreams.
+/// The parameters of the measurements, and the running upstreams.
 pub struct Rig {
     /// Number of measurements of each load.
     pub rounds: usize,

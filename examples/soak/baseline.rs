@@ -18,7 +18,7 @@ use crate::figures::Times;
 
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// Measures the delay of sleeps and the duration of disk syncs until it is cancelled.
+/// A measurement of sleep delays and disk syncs, which runs until it is cancelled.
 pub struct Baseline {
     sleeps: JoinHandle<Times>,
     syncs: JoinHandle<Times>,

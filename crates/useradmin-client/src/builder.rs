@@ -18,7 +18,7 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 /// Maximum time to wait for the response to a ping.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Configures a [`Client`].
+/// A builder for a [`Client`].
 #[must_use]
 pub struct ClientBuilder {
     endpoint: String,

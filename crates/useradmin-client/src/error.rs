@@ -36,7 +36,7 @@ pub enum Error {
 /// The effect of a failed call on the user, as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
-    /// No DELETE was sent to the upstream.
+    /// No DELETE request was sent to the upstream.
     NotSent,
     /// The upstream did not delete the user.
     NotDeleted,

@@ -49,7 +49,7 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Serves `router` on a free loopback port until the sender of `stop` is dropped; returns the base URL.
+/// Serves `router` on a free loopback port until the sender of `stop` is dropped. Returns the base URL.
 pub(super) async fn spawn(router: Router, mut stop: watch::Receiver<()>) -> io::Result<String> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let url = format!("http://{}", listener.local_addr()?);

@@ -24,7 +24,8 @@ const ROUNDS: u32 = 6;
 const HMC: usize = 2;
 /// Maximum ratio between the latencies of Batch calls with and without the fault.
 const RATIO: f64 = 1.1;
-/// Maximum ratio between rounds without the fault. If it is exceeded, the machine is too busy for a valid result.
+/// Maximum ratio of the worst round without the fault to the median one. If it is exceeded, the machine is too busy for
+/// a valid result.
 const MOST_NOISE: f64 = 1.25;
 /// Maximum 99th percentile of the latency of rejected calls.
 const REFUSED_IN: Duration = Duration::from_millis(50);

@@ -24,7 +24,7 @@ use crate::{
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum Scenario {
-    /// Faults of every upstream and of the audit log in turn, with varying callers (G5, G6, G14).
+    /// Faults of every upstream and of the audit log in turn, with callers that cancel some calls (G5, G6, G14).
     Faults,
     /// Load at a fixed rate without faults (G4).
     Steady,

@@ -36,7 +36,7 @@ pub enum Trouble {
     Expiry(usize),
     /// The sessions of the HMC expire, and logon requests receive no response.
     LogonHangs(usize),
-    /// All tokens are revoked, and requests for new ones fail with this fault.
+    /// All tokens are revoked, and requests for new ones are affected by this fault.
     Tokens(Fault),
     /// All tokens are revoked once. A call renews its token only once, and would fail if the new one was revoked too.
     Revoked,

@@ -70,7 +70,7 @@ fn verb_code(method: &Method) -> &'static str {
     }
 }
 
-/// Checks the format of the headers that the operations support.
+/// Checks the format of the supported headers, and rejects unsupported ones.
 pub(super) fn headers(call: &Incoming) -> Result<(), Fault> {
     header(call, "client-request-id", |text| {
         text.len() == 36 && Uuid::try_parse(text).is_ok()
@@ -90,7 +90,7 @@ pub(super) fn headers(call: &Incoming) -> Result<(), Fault> {
     }
 }
 
-/// Checks a header. It may be absent, but must not occur more than once.
+/// Checks that a header is absent, or occurs once with a valid value.
 fn header(call: &Incoming, name: &str, is_right: impl Fn(&str) -> bool) -> Result<(), Fault> {
     let mut values = call.headers.get_all(name).iter();
     let Some(value) = values.next() else {

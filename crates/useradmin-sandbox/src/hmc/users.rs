@@ -63,7 +63,7 @@ static USERS: [User; 22] = [
         "This operation is not supported for an object of this type. Pattern-based users may not be deleted.")),
     user("00000313-4a7a-11e4-91ee-1c6f65065a91", "svc-useradmin", "standard", Refuses(400, 313,
         "The request URI designates the API user's own User object.")),
-    // The server rejects calls for its own user without a request. This user has the same refusal and can be called.
+    // The server never sends a DELETE request for its own user. This user returns the same error when it is deleted.
     user("00400313-4a7a-11e4-91ee-1c6f65065a91", "own-object", "standard", Refuses(400, 313,
         "The request URI designates the API user's own User object.")),
     user("00000317-4a7a-11e4-91ee-1c6f65065a91", "template-in-use", "template", Refuses(409, 317,
@@ -87,7 +87,7 @@ static USERS: [User; 22] = [
         "Service Unavailable")),
 ];
 
-/// The users that have not been deleted yet.
+/// State of the users: those that have been deleted.
 #[derive(Default)]
 pub(super) struct Users {
     gone: Mutex<HashSet<&'static str>>,
@@ -124,7 +124,7 @@ impl Users {
     pub(super) fn delete(&self, id: &str) -> Result<(), Refusal> {
         let user = self.get(id)?;
         match user.verdict {
-            // Of two concurrent deletions, the second one gets 404.
+            // If two deletions are concurrent, the second one receives 404.
             Deletes if !lock(&self.gone).insert(user.id) => self.get(id).map(drop),
             Deletes => Ok(()),
             Refuses(status, reason, message) => Err(Refusal::new(status, reason, message)),
