@@ -1,4 +1,4 @@
-//! The real server on port 0, configured by the text of a configuration file.
+//! The production server, bound to port 0 and configured by the text of a configuration file.
 
 use std::{
     fs,
@@ -21,7 +21,8 @@ use uuid::Uuid;
 
 use crate::{Failed, ask, canary, failure::result, until};
 
-/// `anonymous` may do everything; no admin port; the audit log goes to the test's folder.
+/// Common configuration: `anonymous` may call every rpc, there is no admin port, and the audit log is written to the
+/// folder of the test.
 pub const COMMON: &str = r#"
 [server]
 listen = "127.0.0.1:0"
@@ -45,7 +46,7 @@ pub struct App {
 }
 
 impl App {
-    /// A folder for the files of one test.
+    /// Creates a folder for the files of one test.
     pub fn folder() -> PathBuf {
         canary::listen();
         let folder = std::env::temp_dir().join(format!("useradmin-test-{}", Uuid::new_v4()));
@@ -53,13 +54,14 @@ impl App {
         folder
     }
 
-    /// With these sections beside the common ones. Files that they name are in the folder already.
+    /// Starts a server with the common sections and these ones. The folder must already contain the files that they
+    /// name.
     pub async fn start_in(folder: PathBuf, sections: &str) -> Self {
         let config = Self::config(&folder, sections);
         Self::run(folder, &config).await
     }
 
-    /// With this configuration file, which is in the folder then.
+    /// Writes this configuration file to the folder and starts a server with it.
     pub async fn configured(folder: PathBuf, text: &str) -> Self {
         let file = folder.join("useradmin.toml");
         fs::write(&file, text).unwrap();
@@ -67,7 +69,7 @@ impl App {
         Self::run(folder, &config).await
     }
 
-    /// The same; the drain ends early when `force_stop` is sent.
+    /// Starts a server like [`App::start_in`]. Its drain ends early when `force_stop` receives a message.
     pub async fn start_until(
         folder: PathBuf,
         sections: &str,
@@ -90,7 +92,7 @@ impl App {
         Self::serve(folder, config, std::future::pending()).await
     }
 
-    /// On threads of its own, as the program does it.
+    /// Starts a server on dedicated threads, as the program does.
     pub async fn on_workers(folder: PathBuf, sections: &str) -> Self {
         let config = Self::config(&folder, sections);
         let server = Server::bind(&config).await.unwrap();
@@ -162,19 +164,19 @@ impl App {
         self.drain().await;
     }
 
-    /// Drains the server, and leaves its files for a look.
+    /// Drains the server and keeps its files so that the test can inspect them.
     pub async fn drain(&mut self) {
         let _ = self.stop.take().unwrap().send(());
         (&mut self.running).await.unwrap().unwrap();
     }
 
-    /// The status of `/readyz`.
+    /// Returns the status code of `/readyz`.
     pub async fn readyz(&self) -> String {
         let answer = ask(self.admin.unwrap(), "/readyz").await;
         answer.split(' ').nth(1).unwrap().to_owned()
     }
 
-    /// The lines of `/metrics` with this text.
+    /// Returns the lines of `/metrics` that contain this text.
     pub async fn metrics(&self, text: &str) -> Vec<String> {
         let answer = ask(self.admin.unwrap(), "/metrics").await;
         let (_, text_of_all) = answer.split_once("\r\n\r\n").unwrap();
@@ -183,7 +185,7 @@ impl App {
         lines.map(ToOwned::to_owned).collect()
     }
 
-    /// Waits until `/metrics` has this line.
+    /// Waits until `/metrics` contains this line.
     pub async fn until_metric(&self, line: &str) {
         until(line, async || {
             self.metrics(line).await.contains(&line.to_owned())
@@ -191,7 +193,7 @@ impl App {
         .await;
     }
 
-    /// The audit log's records.
+    /// Returns the records of the audit log.
     pub fn audit(&self) -> Vec<serde_json::Value> {
         let text = fs::read_to_string(self.folder.join("audit.jsonl")).unwrap_or_default();
         text.lines()
@@ -209,7 +211,7 @@ impl Drop for App {
     }
 }
 
-/// A request for a user of `pool-1/node-1`.
+/// Returns a request to delete a user of `pool-1/node-1`.
 pub fn batch_request(user_name: &str) -> DeleteBatchNodeUserRequest {
     DeleteBatchNodeUserRequest {
         pool_id: "pool-1".to_owned(),
@@ -219,7 +221,7 @@ pub fn batch_request(user_name: &str) -> DeleteBatchNodeUserRequest {
     }
 }
 
-/// A request for a user by name.
+/// Returns a request to delete a user by name.
 pub fn by_name(user_name: &str) -> DeleteHmcUserRequest {
     DeleteHmcUserRequest {
         user: Some(User::UserName(user_name.to_owned())),
@@ -227,7 +229,7 @@ pub fn by_name(user_name: &str) -> DeleteHmcUserRequest {
     }
 }
 
-/// A request for a user by object ID.
+/// Returns a request to delete a user by object ID.
 pub fn by_id(user_id: &str) -> DeleteHmcUserRequest {
     DeleteHmcUserRequest {
         user: Some(User::UserId(user_id.to_owned())),

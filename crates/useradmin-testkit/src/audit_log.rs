@@ -1,4 +1,4 @@
-//! Files of the audit log: read, forged, and verified by the program.
+//! Audit log files: reading, forging, and verification by the program.
 
 use std::{fmt::Write as _, fs, path::Path, process::Command};
 
@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::program;
 
-/// What `useradmin audit verify` with these arguments says: exit code, standard output, standard error.
+/// Runs `useradmin audit verify` with these arguments. Returns the exit code, standard output and standard error.
 pub fn verify<S: AsRef<std::ffi::OsStr>>(
     arguments: impl IntoIterator<Item = S>,
 ) -> (i32, String, String) {
@@ -22,7 +22,7 @@ pub fn verify<S: AsRef<std::ffi::OsStr>>(
     )
 }
 
-/// In hex, as in the chain.
+/// Returns the SHA-256 hash in hexadecimal, as in the chain.
 pub fn sha256(line: &[u8]) -> String {
     let digest = Sha256::digest(line);
     digest.iter().fold(String::new(), |mut text, byte| {
@@ -44,13 +44,13 @@ pub fn records(file: &Path) -> Vec<Value> {
         .collect()
 }
 
-/// The text of this key in each record that has it.
+/// Returns the text of this key in each record that has it.
 pub fn text_of(records: &[Value], key: &str) -> Vec<String> {
     let texts = records.iter().filter_map(|record| record[key].as_str());
     texts.map(ToOwned::to_owned).collect()
 }
 
-/// A file as an earlier process could have left it.
+/// A forged audit log, as an earlier process could have written it.
 #[derive(Default)]
 pub struct Forged {
     pub text: String,
@@ -59,7 +59,7 @@ pub struct Forged {
 }
 
 impl Forged {
-    /// A line that is no record, or a record that is written out.
+    /// Appends a line that is not a record, or a record that is already serialized.
     pub fn line(&mut self, line: &str) -> &mut Self {
         self.prev = sha256(line.as_bytes());
         self.text.push_str(line);
@@ -96,16 +96,16 @@ impl Forged {
         self.with(record)
     }
 
-    /// A record with these keys, in its place of the chain.
+    /// Appends a record with these keys, and sets `seq` and `prev` to continue the chain.
     pub fn with(&mut self, mut record: Value) -> &mut Self {
         self.seq += 1;
         record["seq"] = self.seq.into();
         record["prev"] = self.prev.as_str().into();
-        // `v` comes first, as in the server's own.
+        // `v` comes first, as in the records that the server writes.
         self.line(&format!("{{\"v\":1,{}", &record.to_string()[1..]))
     }
 
-    /// The last record.
+    /// Returns the head of the chain: sequence number and hash of the last record.
     pub fn head(&self) -> String {
         format!("{}:{}", self.seq, self.prev)
     }

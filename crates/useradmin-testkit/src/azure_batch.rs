@@ -1,4 +1,4 @@
-//! Azure Batch as its documents and recorded answers show it, and a server with one scripted account.
+//! Responses of Azure Batch according to its documentation and to recordings, and a server with one scripted account.
 
 use std::{fmt::Write as _, time::Duration};
 
@@ -7,13 +7,14 @@ use useradmin::proto::{DeleteBatchNodeUserRequest, DeleteBatchNodeUserResponse};
 
 use crate::{App, Failed, Reply, Seen, Upstream, batch_section, canary, token_or};
 
-/// The `request-id` of every scripted answer.
+/// The `request-id` of every scripted response.
 pub const REQUEST_ID: &str = "5289d960-7a3c-4d0e-9a57-0c6f1f0a2b11";
 
 const MEDIA_TYPE: &str = "application/json; odata=minimalmetadata";
 const METADATA: &str = "https://account.region.batch.azure.com/$metadata#Microsoft.Azure.Batch.Protocol.Entities.Container.errors/@Element";
 
-/// The error document in the recorded layout: CRLF, `values` only when there are some, and the tail of the text.
+/// Returns an error document in the recorded layout: with CRLF, with `values` only if there are some, and with the
+/// request ID and the time at the end of the message.
 pub fn batch_document(code: &str, message: &str, values: &[(&str, &str)]) -> String {
     let text = format!("{message}\nRequestId:{REQUEST_ID}\nTime:2024-11-20T17:44:19.8906540Z");
     let (code, text) = (quoted(code), quoted(&text));
@@ -44,7 +45,7 @@ fn quoted(text: &str) -> String {
     serde_json::to_string(text).unwrap()
 }
 
-/// An answer of the service with this body.
+/// Returns a response of Azure Batch with this body.
 pub fn batch_answer(status: u16, body: &str) -> Reply {
     Reply::typed(status, MEDIA_TYPE, body)
         .with("request-id", REQUEST_ID)
@@ -52,17 +53,17 @@ pub fn batch_answer(status: u16, body: &str) -> Reply {
         .with("Server", "Microsoft-HTTPAPI/2.0")
 }
 
-/// An error of the service.
+/// Returns an error response of Azure Batch.
 pub fn batch_error(status: u16, code: &str) -> Reply {
     batch_answer(status, &batch_document(code, "What went wrong.", &[]))
 }
 
-/// The service has deleted the user: no body, no Content-Type.
+/// Returns the response to a successful DELETE: no body and no `Content-Type`.
 pub fn batch_deleted() -> Reply {
     Reply::empty(200).with("request-id", REQUEST_ID)
 }
 
-/// A server with the account `batch`. The script answers all but the token requests.
+/// Starts a server with the account `batch`. The script replies to all requests except token requests.
 pub async fn batch(mut script: impl FnMut(&Seen) -> Reply + Send + 'static) -> (App, Upstream) {
     let upstream = Upstream::start(move |seen| token_or(seen, || script(seen))).await;
     let folder = App::folder();
@@ -70,7 +71,7 @@ pub async fn batch(mut script: impl FnMut(&Seen) -> Reply + Send + 'static) -> (
     (App::start_in(folder, &section).await, upstream)
 }
 
-/// A script that gives these answers one after the other, and the last one for ever.
+/// Returns a script that sends these replies in turn and then repeats the last one.
 pub fn in_turn(replies: Vec<Reply>) -> impl FnMut(&Seen) -> Reply + Send + 'static {
     let mut replies = replies.into_iter().peekable();
     move |_| {
@@ -82,7 +83,7 @@ pub fn in_turn(replies: Vec<Reply>) -> impl FnMut(&Seen) -> Reply + Send + 'stat
     }
 }
 
-/// Calls with this `grpc-timeout`.
+/// Calls `DeleteBatchNodeUser` with this `grpc-timeout`.
 pub async fn batch_within(
     app: &App,
     request: DeleteBatchNodeUserRequest,
@@ -94,10 +95,10 @@ pub async fn batch_within(
     answer.map(Response::into_inner).map_err(Failed::from)
 }
 
-/// Stands in scripted answers, and must not leave the server.
+/// Part of scripted responses that the server must not disclose.
 pub const CANARY: &str = "C4N4RY";
 
-/// Nothing of the answer may be in the status.
+/// Asserts that the status contains nothing of the response.
 #[track_caller]
 pub fn check_secrecy(status: &Status, upstream: &Upstream) {
     canary::check_status(status);

@@ -1,5 +1,5 @@
-//! Canaries: every secret that the tests hand out begins with the same odd word, and wherever that word turns up
-//! outside the wire, the whole suite ends. A leak cannot be overlooked, whichever test it happens in.
+//! Canaries: every secret that the tests use begins with the same unusual word. If this word appears in a log, a status
+//! or a file, the test process is aborted, so that no test can overlook a leak.
 
 use std::{
     collections::BTreeSet,
@@ -19,7 +19,7 @@ use tracing::{
     subscriber::Interest,
 };
 
-/// How every canary begins. Letters alone, so that no escaping and no percent-encoding changes it.
+/// The prefix of every canary. It consists of letters only, so that neither escaping nor percent-encoding changes it.
 const WORD: &str = "kanari";
 
 pub const CLIENT_SECRET: &str = "kanari-secret-8Q~+&=%20/1";
@@ -29,7 +29,7 @@ pub const SESSION: &str = "kanari-session-";
 pub const TOKEN: &str = "kanari-token-";
 pub const CALLERS_TOKEN: &str = "kanari-bearer-of-a-caller";
 
-/// What a canary may begin with, and what it is then.
+/// Prefixes of the canaries, and the names of the secrets.
 const NAMES: [(&str, &str); 7] = [
     ("kanari-secret", "the client secret"),
     ("kanari-key", "the shared key"),
@@ -40,7 +40,7 @@ const NAMES: [(&str, &str); 7] = [
     ("kanari-bearer", "the token of a caller"),
 ];
 
-/// The word as it is, in base64 wherever it may begin there, and as a list of bytes.
+/// Returns the word verbatim, in base64 at each of the three alignments, and as a list of bytes.
 fn forms(word: &str) -> Vec<String> {
     let in_base64 = (0..3).map(|before| {
         let mut bytes = vec![0; before];
@@ -56,7 +56,7 @@ fn forms(word: &str) -> Vec<String> {
         .collect()
 }
 
-/// The name of a canary that the text holds.
+/// Returns the name of a canary that the text contains.
 pub fn find(text: &str) -> Option<&'static str> {
     static WORDS: LazyLock<Vec<String>> = LazyLock::new(|| forms(WORD));
     let holds = |form: &String| text.contains(form.as_str());
@@ -67,16 +67,16 @@ pub fn find(text: &str) -> Option<&'static str> {
     Some(named.map_or("a secret", |(_, name)| name))
 }
 
-/// Ends the process when the text holds a canary, and tells its name and its place, but not the text.
+/// Aborts the process if the text contains a canary. Prints the name of the canary and the place, but not the text.
 pub fn check(place: impl fmt::Display, text: &str) {
     if let Some(name) = find(text) {
-        // Not with a macro: what those print is lost with the process.
+        // The output of `eprintln` is captured by the test harness and lost when the process aborts.
         let _ = writeln!(io::stderr(), "A CANARY: {name} stands in {place}");
         std::process::abort();
     }
 }
 
-/// Nothing that leaves with a status holds a canary.
+/// Checks the message, the details and the metadata of a status for canaries.
 pub fn check_status(status: &Status) {
     let details = String::from_utf8_lossy(status.details());
     let metadata = status.metadata();
@@ -86,7 +86,7 @@ pub fn check_status(status: &Status) {
     );
 }
 
-/// No file in this folder with this name holds a canary. Pipes and devices are left out: they may have no end.
+/// Checks this file for canaries. Pipes and devices are skipped, because they may never end.
 pub fn check_file(path: &Path) {
     if fs::symlink_metadata(path).is_ok_and(|found| found.is_file()) {
         let bytes = fs::read(path).unwrap_or_default();
@@ -94,13 +94,13 @@ pub fn check_file(path: &Path) {
     }
 }
 
-/// Hears every span and every event of every crate, at every level.
+/// A `tracing` subscriber that receives every span and event of every crate at every level.
 pub struct Ear {
-    /// Is told where, and what the text is.
+    /// Called with the metadata and the text of each span or event.
     pub tell: fn(&Metadata<'_>, &str),
 }
 
-/// The first parts of the targets that have been heard.
+/// The first path segment of each target that has logged so far.
 static HEARD: Mutex<BTreeSet<&str>> = Mutex::new(BTreeSet::new());
 
 pub fn heard() -> BTreeSet<&'static str> {
@@ -163,8 +163,8 @@ impl Visit for Text {
     }
 }
 
-/// From now on, whatever this process logs is heard, and so is every panic that is not a test's own: what a failed
-/// assertion compares may well be a secret.
+/// Checks from now on everything that this process logs, and every panic that is not raised by a test. The values that
+/// a failed assertion prints may be secrets.
 pub fn listen() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

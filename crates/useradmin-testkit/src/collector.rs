@@ -1,4 +1,4 @@
-//! A stand-in for an OpenTelemetry collector: takes spans by OTLP over gRPC and decodes them.
+//! A substitute for an OpenTelemetry collector: receives spans by OTLP over gRPC and decodes them.
 
 use std::{
     collections::BTreeMap,
@@ -26,11 +26,11 @@ use tonic::{
 
 use crate::{canary, pki};
 
-/// What came.
+/// Export requests received so far.
 #[derive(Clone, Default)]
 pub struct Received {
     requests: Arc<Mutex<Vec<ExportTraceServiceRequest>>>,
-    /// No answer ever, while this is so.
+    /// Whether requests are left without a response.
     hangs: Arc<AtomicBool>,
 }
 
@@ -47,7 +47,7 @@ pub struct ReceivedSpan {
     pub attributes: BTreeMap<String, String>,
 }
 
-/// The collector.
+/// A running collector.
 pub struct Collector {
     pub address: SocketAddr,
     received: Received,
@@ -109,7 +109,7 @@ impl Collector {
         Self::serve(Server::builder()).await
     }
 
-    /// Over TLS, as this one.
+    /// Starts a collector that serves TLS with this certificate.
     pub async fn secure(shown: &pki::Identity) -> Self {
         let identity = Identity::from_pem(shown.pem(), shown.key_pem());
         let tls = ServerTlsConfig::new().identity(identity);
@@ -131,12 +131,12 @@ impl Collector {
         }
     }
 
-    /// Takes requests and answers none, or answers again.
+    /// Sets whether requests are left without a response.
     pub fn hang(&self, hangs: bool) {
         self.received.hangs.store(hangs, Ordering::SeqCst);
     }
 
-    /// All spans so far, in the order of their ends.
+    /// Returns all spans received so far, in the order in which they ended.
     pub fn spans(&self) -> Vec<ReceivedSpan> {
         let received = self.received.requests.lock().unwrap();
         let resources = received.iter().flat_map(|request| &request.resource_spans);
@@ -145,7 +145,7 @@ impl Collector {
         spans.map(ReceivedSpan::from).collect()
     }
 
-    /// What the first ones say of the program that sends them.
+    /// Returns the resource attributes of the first spans, which describe the program that sends them.
     pub fn resource(&self) -> BTreeMap<String, String> {
         let received = self.received.requests.lock().unwrap();
         let resource = received[0].resource_spans[0].resource.clone();

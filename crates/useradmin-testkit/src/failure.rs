@@ -1,4 +1,4 @@
-//! A failed call with all its details decoded, as a client of any language would see it.
+//! A failed call with all its details decoded, as a client in any language would decode them.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,7 +15,7 @@ use useradmin_client::{
 
 use crate::canary;
 
-/// The failure.
+/// The decoded status of a failed call.
 pub struct Failed {
     pub code: Code,
     pub message: String,
@@ -76,7 +76,7 @@ impl From<Status> for Failed {
     }
 }
 
-/// Asserts that no detail occurs twice, and that there are no others than those that a client decodes.
+/// Asserts that no detail occurs twice, and that there are only details that a client decodes.
 fn check_details(status: &Status) {
     const STANDARD: [&str; 7] = [
         "BadRequest",
@@ -124,7 +124,7 @@ impl Failed {
         }
     }
 
-    /// What this server has not tried, a client's library may try again by itself.
+    /// Returns the pushback that is due. Client libraries may retry a call only if this server has not attempted it.
     fn due_pushback(&self) -> i64 {
         let untried = [
             "DELETE_QUOTA_EXCEEDED",
@@ -139,12 +139,12 @@ impl Failed {
         delay.map_or(-1, |delay| i64::try_from(delay).unwrap())
     }
 
-    /// One metadata value, or an empty text.
+    /// Returns one metadata value, or an empty string.
     pub fn meta(&self, key: &str) -> &str {
         self.metadata.get(key).map_or("", String::as_str)
     }
 
-    /// Asserts code and reason (without its prefix), and what must hold of every failure.
+    /// Asserts the code, the reason (without its prefix), and the invariants of every failure.
     #[track_caller]
     pub fn expect(&self, code: Code, reason: &str) -> &Self {
         assert_eq!(
@@ -166,7 +166,7 @@ impl Failed {
     }
 }
 
-/// All that is the same on every run, for snapshots: ids that are made at random are left out.
+/// Prints everything that is the same in every run, for snapshots. Randomly generated IDs are omitted.
 impl fmt::Debug for Failed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{:?} {}: {}", self.code, self.reason, self.message)?;

@@ -1,4 +1,5 @@
-//! What an HMC says, after the vendor's documents, and the console of a test: the server and a scripted HMC.
+//! Responses of an HMC according to the documentation of the vendor, and a test environment of the server and a
+//! scripted HMC.
 
 use std::{
     collections::HashMap,
@@ -12,7 +13,7 @@ use useradmin::proto::DeleteHmcUserRequest;
 
 use crate::{App, Failed, Reply, Seen, Upstream, canary::SESSION, hmc_section};
 
-/// What a request asks an HMC for.
+/// The operation that a request to an HMC performs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Step {
     Logon,
@@ -20,7 +21,7 @@ pub enum Step {
     Read,
     List,
     Delete,
-    /// Nothing that the service has any business with.
+    /// A request that the server never sends.
     Other,
 }
 
@@ -37,28 +38,28 @@ impl Step {
     }
 }
 
-/// One answer of a table.
+/// One reply in a table.
 #[derive(Clone, Debug)]
 pub enum Say {
-    /// What a healthy HMC answers.
+    /// The response of a healthy HMC.
     Usual,
     /// The standard error body with this status and reason.
     Hmc(u16, u32),
-    /// A proxy's page.
+    /// An HTML page, as a proxy sends it.
     Html(u16),
-    /// A status line and nothing else.
+    /// A response without a body.
     Empty(u16),
-    /// This JSON text; and what is special about it.
+    /// A JSON body, and a description of it.
     Json(u16, &'static str, &'static str),
-    /// The standard error body with the reason 1, bent.
+    /// The standard error body with reason 1, modified; and a description of the change.
     Bent(u16, &'static str, fn(Value) -> Value),
     /// The standard error body with `Retry-After`.
     Later(u16, u32, &'static str),
-    /// Anything.
+    /// A reply that is created from the request, and a description of it.
     Made(u16, &'static str, fn(&Seen) -> Reply),
-    /// The connection ends without a word.
+    /// The connection is closed without a response.
     Reset,
-    /// No answer ever.
+    /// No response is sent.
     Hang,
 }
 
@@ -83,7 +84,7 @@ impl Say {
         }
     }
 
-    /// The status line, and the reason of the error document if it is one.
+    /// Returns the status code, and the reason if the body is an error document.
     pub fn told(&self) -> Option<(u16, Option<u32>)> {
         match self {
             Self::Usual | Self::Reset | Self::Hang => None,
@@ -116,7 +117,7 @@ impl fmt::Display for Say {
     }
 }
 
-/// The standard error body with all its fields. Like the real one it echoes the request, secrets and all.
+/// Returns the standard error body with all its fields. Like a real HMC, it echoes the request including its secrets.
 fn document(request: &Seen, status: u16, reason: u32) -> Value {
     let headers = request.headers.iter();
     let headers: Map<String, Value> = headers
@@ -145,7 +146,8 @@ pub fn refusal(request: &Seen, status: u16, reason: u32) -> Reply {
     Reply::json(status, &document.to_string())
 }
 
-/// A healthy HMC with the one user `alice`, whose object ID is `id-1`. The nth logon yields the session n.
+/// Returns the response of a healthy HMC with one user `alice` whose object ID is `id-1`. The nth logon creates session
+/// n.
 pub fn usual(request: &Seen, nth: usize) -> Reply {
     let user = json!({
         "object-uri": "/api/users/id-1", "object-id": "id-1", "parent": "/api/console", "class": "user",
@@ -167,7 +169,7 @@ pub fn usual(request: &Seen, nth: usize) -> Reply {
     Reply::json(200, &document.to_string())
 }
 
-/// The server and its one HMC, `hmc`.
+/// The server and its only HMC, `hmc`.
 pub struct Console {
     pub app: App,
     pub upstream: Upstream,
@@ -178,18 +180,19 @@ impl Console {
         Self::with("", script).await
     }
 
-    /// With more keys in `[hmcs.hmc]`.
+    /// Starts a server with additional keys in `[hmcs.hmc]`.
     pub async fn with(keys: &str, script: impl FnMut(&Seen) -> Reply + Send + 'static) -> Self {
         let upstream = Upstream::start(script).await;
         let folder = App::folder();
-        // What must be on the disk is no matter here, and so many syncs would take their time.
+        // These tests do not depend on durability, and syncing every record would slow them down.
         let section = hmc_section(&folder, &upstream.url);
         let sections = format!("[audit]\nsync = false\n{section}{keys}");
         let app = App::start_in(folder, &sections).await;
         Self { app, upstream }
     }
 
-    /// The nth request of a step gets the nth of its answers, and the last one is repeated.
+    /// Starts a server whose HMC sends the nth reply of a step to the nth request of that step, and repeats the last
+    /// one.
     pub async fn saying(said: Vec<(Step, Vec<Say>)>) -> Self {
         let mut counts: HashMap<Step, usize> = HashMap::new();
         Self::start(move |request| {
@@ -207,7 +210,7 @@ impl Console {
         .await
     }
 
-    /// The requests of one step, in the order of their arrival.
+    /// Returns the requests of one step in the order of their arrival.
     pub fn asked(&self, step: Step) -> Vec<Seen> {
         let mut seen = self.upstream.seen();
         seen.retain(|request| Step::of(request) == step);
@@ -218,13 +221,13 @@ impl Console {
         self.asked(step).len()
     }
 
-    /// Makes a call that must fail.
+    /// Makes a call and returns its failure. Panics if the call succeeds.
     pub async fn fail(&self, request: impl tonic::IntoRequest<DeleteHmcUserRequest>) -> Failed {
         let answer = self.app.client().delete_hmc_user(request).await;
         Failed::from(answer.unwrap_err())
     }
 
-    /// Makes a call that must fail before its deadline. A busy machine may be late now and then, but not always.
+    /// Makes a call that must fail before its deadline. Retries, because a busy machine may be late occasionally.
     pub async fn fail_in_time(
         &self,
         request: DeleteHmcUserRequest,
@@ -235,7 +238,7 @@ impl Console {
             let timed = timed(request.clone(), milliseconds);
             let status = self.app.client().delete_hmc_user(timed).await.unwrap_err();
             let took = began.elapsed();
-            // At the deadline the client cancels the call by itself.
+            // The client cancels the call itself at the deadline.
             if status.code() != Code::Cancelled && took < Duration::from_millis(milliseconds) {
                 return (Failed::from(status), took);
             }
@@ -243,7 +246,7 @@ impl Console {
         panic!("no answer before the deadline");
     }
 
-    /// Asserts that nothing was sent that deletes, and that the answer says so.
+    /// Asserts that no DELETE was sent and that the failure reports this.
     #[track_caller]
     pub fn expect_not_sent(&self, failed: &Failed) {
         assert_eq!(self.count(Step::Delete), 0, "{failed:?}");
@@ -254,7 +257,7 @@ impl Console {
     }
 }
 
-/// A request with a deadline.
+/// Returns a request with a deadline.
 pub fn timed(request: DeleteHmcUserRequest, milliseconds: u64) -> Request<DeleteHmcUserRequest> {
     let mut request = Request::new(request);
     request.set_timeout(Duration::from_millis(milliseconds));

@@ -1,5 +1,5 @@
-//! What the tests, the soak test and the benchmark have in common: the server under test, an upstream that injects
-//! faults, certificates, tokens, and decoded errors.
+//! Common parts of the tests, the soak test and the benchmark: the server under test, an upstream that injects faults,
+//! certificates, tokens, and decoded errors.
 
 #![allow(
     missing_docs,

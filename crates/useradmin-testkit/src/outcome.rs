@@ -1,4 +1,4 @@
-//! Compares the outcome that a caller received with the one in the audit log.
+//! Comparison of the outcome that a caller received with the one in the audit log.
 
 use useradmin::proto::{
     DeleteBatchNodeUserResponse, DeleteHmcUserResponse, DeleteOutcome as Outcome,
@@ -6,7 +6,7 @@ use useradmin::proto::{
 
 use crate::{App, Failed};
 
-/// The outcome of a call, as the caller or the audit log has it.
+/// The outcome of a call, as received by the caller or as recorded in the audit log.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Reported {
     outcome: String,
@@ -16,7 +16,7 @@ pub struct Reported {
 
 impl Reported {
     fn success(outcome: Outcome, attempts: u32) -> Self {
-        // In the words of docs/audit.md.
+        // The terms of docs/audit.md.
         let outcome = match outcome {
             Outcome::Deleted => "deleted",
             Outcome::AlreadyAbsent => "already_absent",
@@ -55,7 +55,7 @@ impl From<&DeleteHmcUserResponse> for Reported {
 }
 
 impl App {
-    /// Asserts that the last record is the outcome that the caller of the last call received.
+    /// Asserts that the last audit record has the outcome that the caller of the last call received.
     #[track_caller]
     pub fn expect_on_record(&self, reported: impl Into<Reported>) {
         let record = self.audit().pop().unwrap();

@@ -1,4 +1,4 @@
-//! Certificates of servers and clients, made on the spot.
+//! Certificates of servers and clients, generated at run time.
 
 use std::sync::Arc;
 
@@ -13,20 +13,20 @@ use rustls::{
     sign::{CertifiedKey, SingleCertAndKey},
 };
 
-/// What a self-signed certificate says of itself.
+/// The basic constraints of a self-signed certificate.
 #[derive(Clone, Copy)]
 pub enum Kind {
-    /// Nothing.
+    /// No basic constraints.
     Plain,
-    /// CA:FALSE.
+    /// `CA:FALSE`.
     NoCa,
-    /// CA:TRUE, as `openssl req -x509` makes it.
+    /// `CA:TRUE`, as created by `openssl req -x509`.
     Ca,
-    /// CA:TRUE, and constraints on directory names.
+    /// `CA:TRUE`, with name constraints on directory names.
     Constrained,
 }
 
-/// When a certificate is valid.
+/// The validity period of a certificate.
 #[derive(Clone, Copy)]
 pub enum Validity {
     Past,
@@ -47,7 +47,7 @@ fn params(host: &str, validity: Validity) -> CertificateParams {
     params
 }
 
-/// The certificates that a server shows, and the key that it has.
+/// A certificate chain and a private key.
 #[derive(Clone)]
 pub struct Identity {
     chain: Vec<CertificateDer<'static>>,
@@ -56,7 +56,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Self-signed.
+    /// Creates a self-signed certificate.
     pub fn own(host: &str, kind: Kind, validity: Validity) -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = params(host, validity);
@@ -79,7 +79,7 @@ impl Identity {
         }
     }
 
-    /// From its files.
+    /// Reads a certificate and its key from PEM.
     pub fn read(pem: &str, key: &str) -> Self {
         Self {
             chain: vec![CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()],
@@ -88,27 +88,27 @@ impl Identity {
         }
     }
 
-    /// The server's own certificate.
+    /// Returns the end-entity certificate in PEM.
     pub fn pem(&self) -> &str {
         &self.pem
     }
 
-    /// All certificates that are shown.
+    /// Returns the complete certificate chain.
     pub fn chain(&self) -> Vec<CertificateDer<'static>> {
         self.chain.clone()
     }
 
-    /// The key, in PEM.
+    /// Returns the private key in PEM.
     pub fn key_pem(&self) -> String {
         self.key.serialize_pem()
     }
 
-    /// The key.
+    /// Returns the private key in DER.
     pub fn key(&self) -> PrivateKeyDer<'static> {
         PrivateKeyDer::try_from(self.key.serialize_der()).unwrap()
     }
 
-    /// The same certificates in the hands of somebody else.
+    /// Returns the same certificates with the key of another identity.
     pub fn with_the_key_of(&self, other: &Self) -> Self {
         Self {
             key: Arc::clone(&other.key),
@@ -116,7 +116,7 @@ impl Identity {
         }
     }
 
-    /// A server that shows it, whether the key belongs to the certificate or not.
+    /// Returns a server configuration with this identity. The key need not match the certificate.
     pub fn server(&self, versions: &[&'static SupportedProtocolVersion]) -> ServerConfig {
         let der = PrivateKeyDer::try_from(self.key.serialize_der()).unwrap();
         let key = ring::sign::any_supported_type(&der).unwrap();
@@ -129,7 +129,7 @@ impl Identity {
     }
 }
 
-/// A certificate authority. All of them have the same name.
+/// A certificate authority. All authorities have the same name.
 pub struct Authority {
     pem: String,
     issuer: Issuer<'static, KeyPair>,
@@ -143,9 +143,9 @@ fn authority_params() -> CertificateParams {
     params
 }
 
-/// Certificates of kinds that rcgen cannot make; see `certificates.sh`.
+/// Certificates of kinds that rcgen cannot generate; see `certificates.sh`.
 const FIXTURES: &str = include_str!("../fixtures/certificates.pem");
-/// The key of the leaves among them that are named after their authority.
+/// The key of the leaf certificates in `FIXTURES` that are named after their authority.
 const FIXTURE_KEY: &str = include_str!("../fixtures/rsa-test-key.pem");
 
 /// Returns the certificate of this name in PEM.
@@ -154,12 +154,12 @@ pub fn fixture(name: &str) -> &'static str {
     found.split('#').next().unwrap()
 }
 
-/// Returns the leaf of this name, with the key of the leaves that are named after their authority.
+/// Returns the leaf certificate with this name, and the key of the leaves that are named after their authority.
 pub fn fixture_leaf(name: &str) -> Identity {
     Identity::read(fixture(name), FIXTURE_KEY)
 }
 
-/// Returns the same with the certificate of an intermediate authority.
+/// Returns a leaf certificate followed by the certificate of an intermediate authority.
 pub fn fixture_chain(leaf: &str, intermediate: &str) -> Identity {
     let mut identity = fixture_leaf(leaf);
     let intermediate = CertificateDer::from_pem_slice(fixture(intermediate).as_bytes());
@@ -172,7 +172,7 @@ impl Authority {
         Self::with(|_| {})
     }
 
-    /// Returns an authority whose certificate is changed like this.
+    /// Returns an authority whose certificate parameters are modified by this function.
     pub fn with(change: impl FnOnce(&mut CertificateParams)) -> Self {
         let (mut params, key) = (authority_params(), KeyPair::generate().unwrap());
         change(&mut params);
@@ -191,7 +191,7 @@ impl Authority {
         self.sign(&params(host, validity))
     }
 
-    /// For a client with these names.
+    /// Issues a certificate to a client with these names.
     pub fn issue_to(&self, names: Vec<SanType>, validity: Validity) -> Identity {
         let mut params = params("Test client", validity);
         params.subject_alt_names = names;
@@ -208,14 +208,14 @@ impl Authority {
         }
     }
 
-    /// Whatever the parameters say.
+    /// Issues a certificate whose parameters are modified by this function.
     pub fn issue_from(&self, change: impl FnOnce(&mut CertificateParams)) -> Identity {
         let mut params = params("Test client", Validity::Now);
         change(&mut params);
         self.sign(&params)
     }
 
-    /// By an authority that this one has certified; the server shows both certificates.
+    /// Issues a certificate through an intermediate authority. The server presents both certificates.
     pub fn issue_through_another(&self, host: &str) -> Identity {
         let key = KeyPair::generate().unwrap();
         let mut params = authority_params();

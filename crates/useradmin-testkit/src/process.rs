@@ -1,4 +1,4 @@
-//! The program in a process of its own.
+//! The program, run in a separate process.
 
 use std::{
     env,
@@ -16,19 +16,19 @@ use useradmin::proto::user_admin_client::UserAdminClient;
 
 use crate::batch_section;
 
-/// Returns the path of the program. Cargo builds it before tests and benchmarks, into the folder above theirs.
+/// Returns the path of the program. Cargo builds it before tests and benchmarks, in the parent of their folder.
 pub fn program() -> PathBuf {
     let executable = env::current_exe().unwrap();
     let folder = executable.parent().and_then(Path::parent).unwrap();
     folder.join("useradmin")
 }
 
-/// Runs it to its end: the exit code, standard output, standard error.
+/// Runs the program until it exits. Returns the exit code, standard output and standard error.
 pub fn run(arguments: &[&str]) -> (i32, String, String) {
     run_in(&[], arguments)
 }
 
-/// The same, with these variables in its environment.
+/// Runs the program like [`run`], with these environment variables.
 pub fn run_in(variables: &[(&str, &str)], arguments: &[&str]) -> (i32, String, String) {
     let mut command = Command::new(program());
     command.envs(variables.iter().copied());
@@ -45,7 +45,7 @@ pub fn run_in(variables: &[(&str, &str)], arguments: &[&str]) -> (i32, String, S
     (status.code().unwrap(), text(stdout), text(stderr))
 }
 
-/// Writes `useradmin.toml`: the account `batch`, everything allowed, and these sections.
+/// Writes `useradmin.toml` with the account `batch`, permission for every call, and these sections.
 pub fn configure(folder: &Path, url: &str, sections: &str) {
     let text = format!(
         "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"\"\n[[callers]]\nidentity = \"anonymous\"\n\
@@ -55,7 +55,7 @@ pub fn configure(folder: &Path, url: &str, sections: &str) {
     fs::write(folder.join("useradmin.toml"), text).unwrap();
 }
 
-/// Returns a free port below those that the kernel hands out, which other tests would take before the server does.
+/// Returns a free port below the ephemeral range, so that other tests do not bind it before the server does.
 pub fn free_port() -> u16 {
     static TRIED: AtomicU16 = AtomicU16::new(0);
     let start = process::id() % 10_000;
@@ -68,7 +68,7 @@ pub fn free_port() -> u16 {
     }
 }
 
-/// Writes a configuration with an admin port, and returns the address of the port.
+/// Writes a configuration with an admin port and returns the address of that port.
 pub fn configure_with_admin(folder: &Path, url: &str) -> String {
     configure(folder, url, "");
     let admin = format!("127.0.0.1:{}", free_port());
@@ -79,7 +79,7 @@ pub fn configure_with_admin(folder: &Path, url: &str) -> String {
     admin
 }
 
-/// A server that is ready. Dropping it kills it.
+/// A running server process that is ready. It is killed when dropped.
 pub struct Process {
     child: Child,
     stdout: BufReader<ChildStdout>,
@@ -87,26 +87,26 @@ pub struct Process {
 }
 
 impl Process {
-    /// With these arguments, and its log there, at this level.
+    /// Starts the program with these arguments, and logs to this destination at this level.
     pub fn logging(arguments: &[&str], log: impl Into<Stdio>, level: &str) -> Self {
         let mut command = Command::new(program());
         command.args(arguments).stderr(log).env("RUST_LOG", level);
         Self::ready(command)
     }
 
-    /// With `useradmin.toml` of this folder. What it logs goes on in `log`.
+    /// Starts the program with `useradmin.toml` in this folder. The log is appended to the file `log`.
     pub fn start(folder: &Path) -> Self {
         Self::run(Command::new(program()), folder)
     }
 
-    /// The same, with these variables in its environment.
+    /// Starts the program like [`Process::start`], with these environment variables.
     pub fn start_in(folder: &Path, variables: &[(&str, &str)]) -> Self {
         let mut command = Command::new(program());
         command.envs(variables.iter().copied());
         Self::run(command, folder)
     }
 
-    /// The same, but no file can get longer than this, rounded up to 512 bytes.
+    /// Starts the program with a limit of the file size in bytes, rounded up to a multiple of 512.
     pub fn limited(folder: &Path, bytes: usize) -> Self {
         let mut shell = Command::new("sh");
         shell.args(["-c", "ulimit -f $0; exec \"$@\""]);
@@ -114,7 +114,7 @@ impl Process {
         Self::run(shell, folder)
     }
 
-    /// The same, but it begins with this limit of open files.
+    /// Starts the program with this soft limit of open files.
     pub fn few_files(folder: &Path, most: u32) -> Self {
         let mut shell = Command::new("sh");
         shell.args(["-c", "ulimit -S -n $0; exec \"$@\""]);
@@ -122,7 +122,7 @@ impl Process {
         Self::run(shell, folder)
     }
 
-    /// The same, but it can never have more open files than this.
+    /// Starts the program with this soft and hard limit of open files.
     pub fn no_more_files(folder: &Path, most: u32) -> Self {
         let mut shell = Command::new("sh");
         shell.args(["-c", "ulimit -n $0; exec \"$@\""]);
@@ -130,10 +130,11 @@ impl Process {
         Self::run(shell, folder)
     }
 
-    /// The same, and its system calls that write or send go to this file.
+    /// Starts the program under strace, which records its write and send system calls in this file.
     pub fn traced(folder: &Path, file: &Path) -> Self {
         let mut strace = Command::new("strace");
-        // `-D`: the program is this process's child, for its signals; `-yy`: what is behind a descriptor.
+        // `-D` keeps the program a direct child of this process, so that it can be signalled; `-yy` prints the target
+        // of each descriptor.
         strace
             .args(["-D", "-f", "-yy", "-s", "512", "-o"])
             .arg(file);
@@ -142,7 +143,7 @@ impl Process {
         Self::run(strace, folder)
     }
 
-    /// The same, and each sync takes 50 milliseconds; this file tells of them.
+    /// Starts the program under strace, which delays each sync by 50 ms and records the syncs in this file.
     pub fn slow_to_sync(folder: &Path, file: &Path) -> Self {
         let mut strace = Command::new("strace");
         strace.args(["-D", "-f", "-o"]).arg(file);
@@ -152,7 +153,8 @@ impl Process {
         Self::run(strace, folder)
     }
 
-    /// The same, and these writes to its audit log fail, such as `3..8`; this file tells of them.
+    /// Starts the program under strace, which makes these writes to the audit log fail, such as `3..8`, and records
+    /// them in this file.
     pub fn failing_writes(folder: &Path, file: &Path, writes: &str) -> Self {
         let mut strace = Command::new("strace");
         strace.args(["-D", "-f", "-o"]).arg(file);
@@ -196,7 +198,7 @@ impl Process {
         UserAdminClient::new(Channel::from_shared(url).unwrap().connect_lazy())
     }
 
-    /// Returns a client that connects from this address of the loopback network.
+    /// Returns a client that connects from this loopback address.
     pub fn client_from(&self, source: [u8; 4]) -> UserAdminClient<Channel> {
         let endpoint = Channel::from_shared(format!("http://{}", self.address)).unwrap();
         let endpoint = endpoint.local_address(Some(IpAddr::from(source)));
@@ -214,17 +216,17 @@ impl Process {
         assert!(sent.unwrap().success());
     }
 
-    /// SIGKILL: no chance to write anything any more.
+    /// Kills the process with SIGKILL, so that it cannot write anything more.
     pub fn kill(self) {
         drop(self);
     }
 
-    /// SIGTERM, and the good end of it.
+    /// Stops the process with SIGTERM and asserts that it exits with 0.
     pub fn stop(self) {
         assert_eq!(self.end("TERM").0, Some(0));
     }
 
-    /// Sends a signal and waits for the end: the exit code, and the rest of standard output.
+    /// Sends a signal and waits for the process to exit. Returns the exit code and the rest of standard output.
     pub fn end(mut self, signal: &str) -> (Option<i32>, String) {
         self.signal(signal);
         let mut rest = String::new();
@@ -232,7 +234,7 @@ impl Process {
         (self.child.wait().unwrap().code(), rest)
     }
 
-    /// What all servers of this folder have logged with these words.
+    /// Returns the log records with this message from all servers of this folder.
     pub fn logged(folder: &Path, message: &str) -> Vec<Value> {
         let text = fs::read_to_string(folder.join("log")).unwrap_or_default();
         let lines = text
@@ -247,7 +249,7 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.child.kill();
-        // Nobody else would reap it.
+        // Reaps the child process.
         let _ = self.child.wait();
     }
 }

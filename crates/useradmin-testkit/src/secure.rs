@@ -1,4 +1,4 @@
-//! Clients that show who they are: over TLS, with a certificate, with a token.
+//! Clients that authenticate: over TLS, with a certificate, or with a token.
 
 use std::{io, net::SocketAddr, sync::Arc};
 
@@ -25,7 +25,7 @@ use useradmin::proto::{
 
 use crate::{Failed, failure::result, pki::Identity};
 
-/// Trusts this authority, shows this certificate, and speaks HTTP/2.
+/// Returns a TLS connector for HTTP/2 that trusts this authority and presents this certificate.
 pub fn connector(authority: &str, shown: Option<&Identity>) -> TlsConnector {
     let mut roots = RootCertStore::empty();
     let authority = CertificateDer::from_pem_slice(authority.as_bytes());
@@ -35,7 +35,7 @@ pub fn connector(authority: &str, shown: Option<&Identity>) -> TlsConnector {
         .unwrap()
         .with_root_certificates(roots);
     let mut config = match shown {
-        // Whether the key belongs to the certificate or not.
+        // The key need not match the certificate.
         Some(shown) => {
             let key = ring::sign::any_supported_type(&shown.key()).unwrap();
             let shown = CertifiedKey::new(shown.chain(), key);
@@ -47,19 +47,19 @@ pub fn connector(authority: &str, shown: Option<&Identity>) -> TlsConnector {
     TlsConnector::from(Arc::new(config))
 }
 
-/// TLS with `localhost`.
+/// Opens a TLS connection to `localhost`.
 pub async fn connect(
     connector: &TlsConnector,
     address: SocketAddr,
 ) -> io::Result<TlsStream<TcpStream>> {
     let stream = TcpStream::connect(address).await?;
-    // As tonic's own connections: else, many a small message waits 40 ms for the one before.
+    // Like the connections of tonic. Otherwise small messages are delayed by up to 40 ms.
     stream.set_nodelay(true)?;
     let name = ServerName::try_from("localhost").map_err(io::Error::other)?;
     connector.connect(name, stream).await
 }
 
-/// With what alert the server ends the handshake; `None` when it goes on.
+/// Returns the alert with which the server ends the handshake, or `None` if the handshake succeeds.
 pub async fn alert(
     address: SocketAddr,
     authority: &str,
@@ -68,8 +68,8 @@ pub async fn alert(
     let mut stream = connect(&connector(authority, Some(shown)), address)
         .await
         .unwrap();
-    // With TLS 1.3, the client is done before the server has looked at its certificate. A client that says nothing
-    // further does not miss the alert; from a server that goes on, the settings of HTTP/2 come.
+    // With TLS 1.3, the handshake completes on the client before the server verifies the client certificate. A client
+    // that sends nothing more receives the alert; if the server continues, it sends the HTTP/2 settings.
     let error = stream.read(&mut [0]).await.err()?;
     match error.get_ref()?.downcast_ref()? {
         rustls::Error::AlertReceived(alert) => Some(*alert),
@@ -77,7 +77,7 @@ pub async fn alert(
     }
 }
 
-/// A client.
+/// A client with optional TLS and credentials.
 #[derive(Clone)]
 pub struct Secure {
     channel: Channel,
@@ -85,7 +85,7 @@ pub struct Secure {
 }
 
 impl Secure {
-    /// Without TLS.
+    /// Creates a client without TLS.
     pub fn plain(address: SocketAddr) -> Self {
         let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
         Self {
@@ -94,7 +94,7 @@ impl Secure {
         }
     }
 
-    /// Over TLS to `localhost`, whose certificate this authority has issued.
+    /// Creates a client over TLS to `localhost`, whose certificate must be issued by this authority.
     pub fn tls(address: SocketAddr, authority: &str, shown: Option<&Identity>) -> Self {
         let connector = connector(authority, shown);
         let connect = service_fn(move |_: Uri| {
@@ -108,12 +108,12 @@ impl Secure {
         }
     }
 
-    /// The same connection, with this bearer token.
+    /// Returns a client on the same connection with this bearer token.
     pub fn with_token(&self, token: &str) -> Self {
         self.with_authorization(&format!("Bearer {token}"))
     }
 
-    /// The same connection, with this metadata.
+    /// Returns a client on the same connection with this value of `authorization`.
     pub fn with_authorization(&self, value: &str) -> Self {
         Self {
             channel: self.channel.clone(),
@@ -125,7 +125,7 @@ impl Secure {
         self.channel.clone()
     }
 
-    /// A request with what this client shows.
+    /// Returns a request with the credentials of this client.
     pub fn request<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         if let Some(token) = &self.token {

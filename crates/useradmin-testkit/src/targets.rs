@@ -1,4 +1,4 @@
-//! Sections of a configuration file for scripted upstreams, and the parts of a script that are always alike.
+//! Configuration sections for scripted upstreams, and the parts that most scripts share.
 
 use std::{fs, path::Path};
 
@@ -7,7 +7,7 @@ use crate::{
     canary::{CLIENT_SECRET, PASSWORD, SESSION, TOKEN},
 };
 
-/// A Batch account `batch` with a client secret, whose authority is the same upstream.
+/// Returns the section of a Batch account `batch` with a client secret. The token endpoint is on the same upstream.
 pub fn batch_section(folder: &Path, url: &str) -> String {
     fs::write(folder.join("client.secret"), format!("{CLIENT_SECRET}\n")).unwrap();
     format!(
@@ -24,7 +24,7 @@ authority = "{url}"
     )
 }
 
-/// An HMC `hmc` with a password file.
+/// Returns the section of an HMC `hmc` with a password file.
 pub fn hmc_section(folder: &Path, url: &str) -> String {
     fs::write(folder.join("hmc.password"), format!("{PASSWORD}\n")).unwrap();
     format!(
@@ -37,7 +37,7 @@ password_file = "hmc.password"
     )
 }
 
-/// Answers the token request; everything else is the test's.
+/// Replies to the token request, and lets `other` reply to all other requests.
 pub fn token_or(request: &Seen, other: impl FnOnce() -> Reply) -> Reply {
     if request.target == "/tenant-1/oauth2/v2.0/token" {
         let body =
@@ -47,7 +47,7 @@ pub fn token_or(request: &Seen, other: impl FnOnce() -> Reply) -> Reply {
     other()
 }
 
-/// Answers logon, log-off and the reads of the user `alice` with the ID `id-1`; the DELETE is the test's.
+/// Replies to logon, logoff and reads of the user `alice` with the ID `id-1`, and lets `delete` reply to the DELETE.
 pub fn hmc_or(request: &Seen, delete: impl FnOnce() -> Reply) -> Reply {
     match (request.method.as_str(), request.target.as_str()) {
         ("POST", "/api/sessions") => {

@@ -1,4 +1,4 @@
-//! Tokens as an issuer makes them: signed with ring, and put together by hand, so that every part can be wrong.
+//! Tokens of an issuer, signed with ring and assembled manually, so that any part can be invalid.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::canary;
 
-/// For tests alone: ring signs with RSA keys, but makes none.
+/// Key for tests only: ring signs with RSA keys but cannot generate them.
 const RSA: &str = include_str!("../fixtures/rsa-test-key.pem");
 
 enum Key {
@@ -27,7 +27,7 @@ enum Key {
     Rsa(RsaPair),
 }
 
-/// A key of an issuer.
+/// A signing key of an issuer.
 pub struct Signer {
     id: String,
     algorithm: &'static str,
@@ -35,12 +35,12 @@ pub struct Signer {
 }
 
 impl Signer {
-    /// With a new key for `ES256`.
+    /// Generates a key for `ES256`.
     pub fn es256(id: &str) -> Self {
         Self::new(id, "ES256")
     }
 
-    /// With a new key, but for RSA, where it is always the same.
+    /// Generates a key. For RSA, the key is always the same.
     pub fn new(id: &str, algorithm: &'static str) -> Self {
         let random = SystemRandom::new();
         let curve = |algorithm| {
@@ -66,7 +66,7 @@ impl Signer {
         }
     }
 
-    /// The public key.
+    /// Returns the public key as a JSON Web Key.
     pub fn jwk(&self) -> Value {
         let curve = |name: &str, public: &[u8]| {
             let (x, y) = public[1..].split_at(public.len() / 2);
@@ -88,22 +88,22 @@ impl Signer {
         jwk
     }
 
-    /// A set with this key alone.
+    /// Returns a key set with this key only.
     pub fn key_set(&self) -> String {
         json!({ "keys": [self.jwk()] }).to_string()
     }
 
-    /// The usual header of a token.
+    /// Returns the default header of a token.
     pub fn header(&self) -> Value {
         json!({ "alg": self.algorithm, "typ": "JWT", "kid": self.id })
     }
 
-    /// A token.
+    /// Returns a token with the default header.
     pub fn token(&self, claims: &Value) -> String {
         self.token_with(&self.header(), claims)
     }
 
-    /// A token with this header, which is signed with this key whatever it says.
+    /// Returns a token with this header, signed with this key regardless of the algorithm in the header.
     pub fn token_with(&self, header: &Value, claims: &Value) -> String {
         let encode = |value: &Value| BASE64.encode(value.to_string());
         let message = format!("{}.{}", encode(header), encode(claims));
@@ -134,13 +134,13 @@ impl Signer {
     }
 }
 
-/// Seconds since 1970.
+/// Returns the current time in seconds since 1970.
 pub fn now() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     now.unwrap().as_secs()
 }
 
-/// Claims of a token that is valid for five minutes.
+/// Returns the claims of a token that is valid for five minutes.
 pub fn claims(issuer: &str, subject: &str) -> Value {
     json!({
         "iss": issuer, "sub": subject, "aud": "useradmin",

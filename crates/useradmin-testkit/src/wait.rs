@@ -1,4 +1,4 @@
-//! Waits for a state that can only be observed from outside.
+//! Polling for a state that can only be observed from outside the server.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tokio::{
 
 use crate::canary;
 
-/// Far more than anything takes, even on a busy machine.
+/// An upper limit that no operation reaches, even on a busy machine.
 const LIMIT: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -24,13 +24,13 @@ pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     assert!(timeout(LIMIT, looking).await.is_ok(), "never: {what}");
 }
 
-/// What is refused for lack of room is refused within this time, as far as it is up to the server ...
+/// Limit for a rejection due to lack of capacity, on an idle machine.
 const AT_ONCE: Duration = Duration::from_millis(50);
-/// ... and in this build, on a machine that does twenty other things, within this one.
+/// The same limit for a debug build on a machine that runs other tests at the same time.
 const BUSY: Duration = Duration::from_secs(1);
 
-/// Asserts that these refusals, ten at least, came at once. A busy machine may be late with some of them, but not with
-/// all; and what waits for anything that a test holds is late beyond every measure.
+/// Asserts that these rejections, at least ten, were immediate. On a busy machine some of them may be late, but not
+/// all; a call that waits for a resource held by the test exceeds both limits.
 #[track_caller]
 pub fn expect_at_once(refusals: &[Duration]) {
     assert!(refusals.len() >= 10);

@@ -1,4 +1,5 @@
-//! An upstream that injects faults: an HTTP server on loopback, whose script decides what becomes of each request.
+//! An upstream that injects faults: an HTTP server on the loopback interface whose script decides how each request is
+//! handled.
 
 mod http2;
 mod reply;
@@ -27,7 +28,7 @@ pub use self::{
 
 /// An upstream that records the requests that it receives.
 pub struct Upstream {
-    /// Of a server over TLS, the host is `localhost`.
+    /// Base URL. For a server over TLS, the host is `localhost`.
     pub url: String,
     seen: watch::Sender<Vec<Request>>,
     connections: Arc<AtomicUsize>,
@@ -56,7 +57,7 @@ impl Upstream {
         .await
     }
 
-    /// Starts an upstream over TLS that offers nothing but HTTP/2.
+    /// Starts an upstream over TLS that offers only HTTP/2.
     pub async fn start_http2(
         shown: &Identity,
         script: impl FnMut(&Request) -> Reply + Send + 'static,
@@ -66,7 +67,7 @@ impl Upstream {
         Self::start_tls(config, script).await
     }
 
-    /// Starts a server that sends these bytes on each connection, and nothing else.
+    /// Starts a server that sends only these bytes on each connection.
     pub async fn start_raw(bytes: &[u8]) -> Self {
         let greeting = Some(bytes.to_vec());
         let settings = Settings {
@@ -76,7 +77,7 @@ impl Upstream {
         Self::start_with(settings, |request| panic!("{request:?}")).await
     }
 
-    /// Starts an upstream with these settings. The script is asked for each request, in the order of their arrival.
+    /// Starts an upstream with these settings. The script is called for each request, in the order of arrival.
     pub async fn start_with(
         settings: Settings,
         mut script: impl FnMut(&Request) -> Reply + Send + 'static,
@@ -103,24 +104,24 @@ impl Upstream {
         }
     }
 
-    /// Returns all requests so far.
+    /// Returns all requests received so far.
     pub fn seen(&self) -> Vec<Request> {
         self.seen.borrow().clone()
     }
 
-    /// Returns the number of connections so far.
+    /// Returns the number of connections accepted so far.
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
     }
 
-    /// Returns the requests with this method whose target starts like this.
+    /// Returns the requests with this method whose target starts with this text.
     pub fn requests(&self, method: &str, target: &str) -> Vec<Request> {
         let mut seen = self.seen();
         seen.retain(|request| request.matches(method, target));
         seen
     }
 
-    /// Waits until so many of these requests have come.
+    /// Waits until `count` requests with this method and target prefix have been received.
     pub async fn until(&self, method: &str, target: &str, count: usize) {
         let mut seen = self.seen.subscribe();
         let enough = seen.wait_for(|seen| {

@@ -1,4 +1,4 @@
-//! What an upstream does with a request, and the bytes of a response over HTTP/1.1.
+//! Replies of an upstream, and the bytes of a response over HTTP/1.1.
 
 use std::{
     fmt::Write as _,
@@ -15,10 +15,10 @@ use tokio::{
 
 use super::{request::Request, stream::Io};
 
-/// Decides about each request, in the order of their arrival. Its state is its own.
+/// Chooses the reply to each request, in the order of arrival.
 pub(super) type Handler = Arc<Mutex<dyn FnMut(&Request) -> Reply + Send>>;
 
-/// What an upstream does with a request.
+/// The way in which an upstream handles a request.
 #[derive(Clone, Debug)]
 pub enum Reply {
     /// Sends a response with this status, these headers and this body, and keeps the connection.
@@ -34,11 +34,11 @@ pub enum Reply {
     Close,
     /// Resets the TCP connection without a response. HTTP/1.1 only.
     Abort,
-    /// Sends no response until the client gives up.
+    /// Sends no response until the client disconnects.
     Hang,
-    /// Replies when the test allows it.
+    /// Replies when the test notifies this object.
     Held(Arc<Notify>, Box<Self>),
-    /// Replies when all parties have come to the barrier.
+    /// Replies when all parties have reached the barrier.
     Together(Arc<Barrier>, Box<Self>),
     /// Replies after this time.
     Delayed(Duration, Box<Self>),
@@ -56,7 +56,7 @@ impl Reply {
         Self::typed(status, "application/json", body)
     }
 
-    /// Returns a response with an HTML body, as a gateway sends it.
+    /// Returns a response with an HTML body, as sent by a gateway.
     pub fn html(status: u16) -> Self {
         Self::typed(status, "text/html", "<html><body>gateway</body></html>")
     }
@@ -105,7 +105,7 @@ impl Reply {
         }
     }
 
-    /// Waits until it is time to reply. Returns the reply without its conditions.
+    /// Waits for the conditions of the reply. Returns the reply without them.
     pub(super) async fn due(mut self) -> Self {
         loop {
             self = match self {

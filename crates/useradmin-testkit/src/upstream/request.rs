@@ -1,4 +1,4 @@
-//! Reads HTTP/1.1 requests, for upstreams that decide about every byte of their responses, which a complete HTTP server
+//! Parser of HTTP/1.1 requests, for upstreams that control every byte of their responses, which a complete HTTP server
 //! does not allow.
 
 use httparse::{EMPTY_HEADER, Status};
@@ -14,9 +14,9 @@ pub struct Request {
     pub target: String,
     /// Names in lower case.
     pub headers: Vec<(String, String)>,
-    /// Without the framing of a chunked body.
+    /// The body, without the framing of the chunked encoding.
     pub body: String,
-    /// The number of the connection, from 1.
+    /// The number of the connection, counted from 1.
     pub connection: usize,
 }
 
@@ -59,7 +59,7 @@ impl Request {
         Some(body)
     }
 
-    /// Returns whether the request has this method, and a target that starts like this.
+    /// Returns whether the request has this method and a target that starts with this text.
     pub fn matches(&self, method: &str, target: &str) -> bool {
         self.method == method && self.target.starts_with(target)
     }
@@ -116,7 +116,7 @@ async fn read_chunks(stream: &mut (impl AsyncBufRead + Unpin)) -> Option<Vec<u8>
     Some(body)
 }
 
-/// Appends the next line, with its end. Returns `None` at the end of the stream.
+/// Appends the next line including its line break. Returns `None` at the end of the stream.
 async fn read_line(stream: &mut (impl AsyncBufRead + Unpin), line: &mut Vec<u8>) -> Option<()> {
     let length = stream.read_until(b'\n', line).await.ok()?;
     (length > 0).then_some(())

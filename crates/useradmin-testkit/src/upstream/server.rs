@@ -1,4 +1,4 @@
-//! The server of an upstream: reads requests, over HTTP/1.1 or HTTP/2, and carries out the replies of its handler.
+//! The server of an upstream: reads requests over HTTP/1.1 or HTTP/2 and sends the replies of its handler.
 
 use std::sync::{
     Arc, Mutex,
@@ -20,22 +20,22 @@ use super::{
     stream::Io,
 };
 
-/// How an upstream serves its connections. By default, it speaks HTTP/1.1 without TLS.
+/// Protocol settings of an upstream. By default, it uses HTTP/1.1 without TLS.
 #[derive(Clone, Default)]
 pub struct Settings {
-    /// With this, connections are encrypted, and ALPN decides between HTTP/1.1 and HTTP/2.
+    /// TLS configuration. If set, connections are encrypted, and ALPN selects HTTP/1.1 or HTTP/2.
     pub tls: Option<ServerConfig>,
-    /// Whether clients speak HTTP/2 without TLS.
+    /// Whether clients use HTTP/2 without TLS.
     pub prior_knowledge: bool,
-    /// The streams that a client may have at a time over HTTP/2.
+    /// Maximum number of concurrent HTTP/2 streams of a client.
     pub max_streams: Option<u32>,
-    /// Bytes that are sent on each connection in place of any response.
+    /// Bytes that are sent on each connection instead of any response.
     pub greeting: Option<Vec<u8>>,
-    /// Counts the connections.
+    /// Number of accepted connections.
     pub connections: Arc<AtomicUsize>,
 }
 
-/// Serves the connections of this listener. When the future is dropped, all of them are closed.
+/// Serves the connections of this listener. All of them are closed when the future is dropped.
 pub async fn serve(
     listener: TcpListener,
     settings: Settings,
@@ -64,7 +64,7 @@ struct Server {
 
 impl Server {
     async fn connection(self: Arc<Self>, mut stream: TcpStream, number: usize) {
-        // Without this, small responses wait for the acknowledgement of the one before.
+        // Otherwise small responses wait for the acknowledgement of the previous one.
         stream.set_nodelay(true).unwrap();
         if let Some(greeting) = &self.settings.greeting {
             let _ = stream.write_all(greeting).await;
