@@ -1,12 +1,12 @@
-//! An upstream's answer as text: the status, header lines, an empty line, the body. `cut` behind the status means
-//! that there is no body.
+//! Upstream responses as text: the status, header lines, an empty line, and the body. `cut` after the status means that
+//! there is no body.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 use useradmin::upstream::response::Response;
 
-/// `None` when the bytes are no answer.
+/// Returns the response, or `None` if the bytes do not form one.
 pub fn parse(bytes: &[u8]) -> Option<Response> {
     let (head, body) = match bytes.windows(2).position(|pair| pair == b"\n\n") {
         Some(at) => (&bytes[..at], &bytes[at + 2..]),
@@ -28,14 +28,14 @@ pub fn parse(bytes: &[u8]) -> Option<Response> {
     })
 }
 
-/// Returns the body as JSON without its byte order mark, read without the product.
+/// Returns the body as JSON, parsed without the product's code and without a byte order mark.
 pub fn json(answer: &Response) -> Value {
     let body = answer.body.as_deref().unwrap_or_default();
     let body = body.strip_prefix("\u{FEFF}".as_bytes()).unwrap_or(body);
     serde_json::from_slice(body).unwrap_or_default()
 }
 
-/// The beginning of a text, as much as may be passed on; or nothing of it.
+/// Returns whether `told` is a prefix of `whole` within the length limit, or the marker of redacted text.
 pub fn is_part(told: &str, whole: &str) -> bool {
     told.len() <= 256 && (whole.starts_with(told) || told == "(redacted)")
 }

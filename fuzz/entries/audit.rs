@@ -1,4 +1,4 @@
-//! The audit log, read by `useradmin audit verify`.
+//! Audit log files, read by `useradmin audit verify`.
 
 use std::{fmt::Write as _, fs, path::PathBuf, process, thread};
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use useradmin::audit::{Question, Summary, verify};
 
-/// Stands between two files.
+/// Separator between two files.
 const BETWEEN: &[u8] = b"\x0C\n";
 
 thread_local! {
@@ -18,7 +18,7 @@ thread_local! {
     };
 }
 
-/// One file, or two with [`BETWEEN`] between them.
+/// Checks one file, or two files separated by [`BETWEEN`].
 pub fn audit(bytes: &[u8]) {
     let at = bytes.windows(2).position(|pair| pair == BETWEEN);
     let parts = match at {
@@ -47,7 +47,7 @@ fn check(files: &[PathBuf], parts: &[&[u8]], partial: bool) {
     if faults > 0 {
         return;
     }
-    // Whoever reads the same lines by the letter of docs/audit.md finds the same chain.
+    // A reader that follows the letter of docs/audit.md computes the same chain.
     assert_eq!(summary.records, whole.len() as u64);
     let mut prev = None;
     for (line, seq) in whole.iter().zip(summary.first..) {
@@ -60,7 +60,7 @@ fn check(files: &[PathBuf], parts: &[&[u8]], partial: bool) {
     assert!(partial || whole.is_empty() || summary.first == 1);
     assert_eq!(summary.head.hash, prev.unwrap_or_default());
     assert!(summary.open <= whole.len());
-    // The head is in it, and one of another content is not.
+    // The verification finds the head of the chain, and does not find a head with another hash.
     question.contains = vec![summary.head.clone()];
     let there = !whole.is_empty();
     assert_eq!(ask(&question, parts).0 == 0, there);
@@ -68,7 +68,7 @@ fn check(files: &[PathBuf], parts: &[&[u8]], partial: bool) {
     assert!(ask(&question, parts).0 > 0);
 }
 
-/// Faults and the summary.
+/// Returns the number of faults and the summary.
 fn ask(question: &Question, parts: &[&[u8]]) -> (usize, Summary) {
     let mut faults = 0;
     let summary = verify(question, |finding| {

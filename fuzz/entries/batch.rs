@@ -1,4 +1,4 @@
-//! Answers of Azure Batch.
+//! Responses of Azure Batch.
 
 use prost::Message as _;
 use serde_json::Value;
@@ -24,7 +24,7 @@ const IDENTIFIERS: [(&str, &str); 4] = [
     ("user_name", "alice"),
 ];
 
-/// An answer to a DELETE, and to the reading of a node.
+/// Checks a response to a DELETE and to the reading of a node.
 pub fn batch(bytes: &[u8]) {
     let Some(answer) = answer::parse(bytes) else {
         return;
@@ -49,7 +49,7 @@ pub fn batch(bytes: &[u8]) {
     status::check_fate(&failure, is_sure(answer.status, code));
     let absent = answer.status == 404 && code == Some("NodeUserNotFound");
     assert_eq!(failure.reason == R::UserNotFound, absent, "{failure:?}");
-    // What could be repeated must not have been refused for what it is.
+    // A failure that the service may retry must not be a permanent one.
     if failure.repeat == Repeat::Backoff {
         let passing = matches!(answer.status, 408 | 429 | 500..=599);
         assert!(passing || code == Some("OperationTimedOut"), "{failure:?}");
@@ -75,15 +75,15 @@ pub fn batch(bytes: &[u8]) {
     check_node(&answer, &secrets, &parsed);
 }
 
-/// Returns the body if it is a JSON object, else null.
+/// Returns the body if it is a JSON object, otherwise null.
 fn document(answer: &Response) -> Value {
     Some(answer::json(answer))
         .filter(Value::is_object)
         .unwrap_or_default()
 }
 
-/// Is the answer a documented refusal, after which the user is surely there? All else may be a proxy's, or came too
-/// late to know.
+/// Returns whether the response is a documented rejection, after which the user certainly still exists. Any other
+/// response may come from a proxy, or may be sent after the deletion.
 fn is_sure(status: u16, code: Option<&str>) -> bool {
     match status {
         429 => true,
@@ -95,7 +95,7 @@ fn is_sure(status: u16, code: Option<&str>) -> bool {
     }
 }
 
-/// Every part of the error stands in the document.
+/// Asserts that every part of the error occurs in the document.
 fn check_error(error: &BatchError, document: &Value, status: u16) {
     let whole = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let is_part = |told: &str, value: &Value| answer::is_part(told, &whole(value));
@@ -119,7 +119,7 @@ fn check_error(error: &BatchError, document: &Value, status: u16) {
     }
 }
 
-/// The same answer to the reading of a node.
+/// Checks the same response as one to the reading of a node.
 fn check_node(answer: &Response, secrets: &Secrets, document: &Value) {
     let id = document["id"].as_str();
     let other = id.is_some_and(|id| !id.eq_ignore_ascii_case("tvm-1"));

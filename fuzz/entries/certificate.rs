@@ -1,9 +1,9 @@
-//! The names of a caller's certificate.
+//! The names in a client certificate.
 
 use rustls::pki_types::CertificateDer;
 use useradmin::{access::certificate::PeerCertificate, identity::Identity};
 
-/// A certificate in DER.
+/// Checks a certificate in DER.
 pub fn certificate(bytes: &[u8]) {
     let chain = [CertificateDer::from(bytes)];
     let Some(certificate) = PeerCertificate::new(&chain, 1) else {
@@ -16,7 +16,7 @@ pub fn certificate(bytes: &[u8]) {
         let Identity::Certificate(text) = name else {
             panic!("not a certificate's: {name:?}");
         };
-        // All of it stands in the log, and can be written into [[callers]].
+        // The whole name appears in the log and can be written into `[[callers]]`.
         assert!(
             (1..=256).contains(&text.len())
                 && text.bytes().all(|b| b.is_ascii_graphic() || b == b' ')

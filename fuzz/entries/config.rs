@@ -11,18 +11,18 @@ use useradmin::{
 
 use super::below;
 
-/// Stands for a secret that somebody has put into the file by mistake ...
+/// A secret that an operator has put into the file by mistake ...
 const SECRET: &str = "SeCrEt-4711";
-/// ... as the value of a key that there is nowhere.
+/// ... as the value of a key that does not exist.
 const NO_KEY: &str = "password";
 
-/// Files that the text can name stand beside it.
+/// The configuration file. The files that the text can name are in the same folder.
 static FILE: LazyLock<String> = LazyLock::new(|| {
     let file = below("files/useradmin.toml");
     file.to_str().expect("a path in UTF-8").to_owned()
 });
 
-/// The text.
+/// Checks the text of a configuration file.
 pub fn config(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     match parse(Path::new(&*FILE), &text) {
@@ -31,7 +31,7 @@ pub fn config(bytes: &[u8]) {
     }
 }
 
-/// What nothing could be done with is not let through.
+/// Asserts that an accepted configuration is usable.
 fn check(config: &Config) {
     assert!(!config.targets.max_in_flight().is_empty());
     let accounts = config.targets.batch_accounts.iter();
@@ -66,7 +66,7 @@ fn check(config: &Config) {
     }
 }
 
-/// An origin without a user, and without plaintext on a network.
+/// Asserts that the URL is an origin without user information, and without plaintext on a network.
 fn check_url(url: &Url) {
     let local = matches!(url.host_str(), Some("localhost" | "[::1]"))
         || url.host_str().is_some_and(|host| host.starts_with("127."));
@@ -78,7 +78,7 @@ fn check_url(url: &Url) {
     assert!(url.username().is_empty() && url.password().is_none());
 }
 
-/// Every fault is shown at its place, and nothing is shown that nobody should read.
+/// Asserts that every fault is shown at its position, and that no secret is shown.
 fn check_faults(faults: &Diagnostics, text: &str) {
     let list = faults.list();
     assert!(!list.is_empty());
@@ -94,7 +94,7 @@ fn check_faults(faults: &Diagnostics, text: &str) {
         assert_eq!(first, head);
         check_line(source, text, line);
         assert_eq!(caret.trim_start(), "^");
-        // Below the dots where its place is hidden.
+        // Below the dots if the position is in the hidden part of the line.
         let dots = source
             .strip_suffix(" ...")
             .map(|line| line.chars().count() + 2);
@@ -111,13 +111,13 @@ fn check_faults(faults: &Diagnostics, text: &str) {
     }
 }
 
-/// Three lines, and what comes after them.
+/// Returns three lines and the rest of the text.
 fn four(text: &str) -> [&str; 4] {
     let parts: Vec<&str> = text.splitn(4, '\n').collect();
     parts.try_into().expect("three lines and their ends")
 }
 
-/// Line and column, both from 1.
+/// Returns the line and the column of an offset, both counted from 1.
 fn place(text: &str, offset: usize) -> (usize, usize) {
     let before = &text[..text.floor_char_boundary(offset)];
     let line = before.split('\n').count();
@@ -127,10 +127,10 @@ fn place(text: &str, offset: usize) -> (usize, usize) {
     (line, column + 1)
 }
 
-/// The line of the file, or its beginning where the rest may be a secret.
+/// Asserts that a line of the file is shown, or only its beginning if the rest may be a secret.
 fn check_line(shown: &str, text: &str, line: usize) {
     let whole = text.split('\n').nth(line - 1).expect("a line of the file");
-    // A mark stands for what a terminal would not show.
+    // U+FFFD replaces characters that a terminal would not show.
     let same = |(shown, is): (char, char)| shown == is && !is_unseen(is) || shown == '\u{FFFD}';
     let begins = |shown: &str| {
         shown.chars().zip(whole.chars()).all(same) && shown.chars().count() <= whole.chars().count()
@@ -149,14 +149,15 @@ fn is_unseen(c: char) -> bool {
     c.is_control() && c != '\t'
 }
 
-/// Is the secret in the text, and nowhere but in values of a key that nobody knows?
+/// Returns whether the secret occurs in the text, and only in values of an unknown key.
 fn is_misplaced(text: &str) -> bool {
     let there = text.matches(SECRET).count();
     let table = DeTable::parse(text).ok();
     there > 0 && table.is_some_and(|table| misplaced(table.get_ref(), false) == there)
 }
 
-/// In the tables of the targets a key is the name that the operator has chosen.
+/// Counts the secrets in values of the unknown key. In the tables of the targets, a key is a name that the operator has
+/// chosen.
 fn misplaced(table: &DeTable<'_>, named: bool) -> usize {
     let found = table.iter().map(|(key, value)| match value.get_ref() {
         DeValue::String(text) if key.get_ref() == NO_KEY && !named => text.matches(SECRET).count(),

@@ -1,4 +1,4 @@
-//! Answers of an HMC: errors, sessions, users.
+//! Responses of an HMC: errors, sessions and users.
 
 use http::HeaderValue;
 use prost::Message as _;
@@ -26,7 +26,7 @@ const PASSWORD: &str = "p4ss \"w\u{f6}rd\"";
 const ID: &str = "1b3ca0b0-2a5e-11e5-a3e5-00262df332b3";
 const IDENTIFIERS: [(&str, &str); 3] = [("hmc", "east"), ("user_id", ID), ("user_name", "ALICE")];
 
-/// An answer to every request that there is.
+/// Checks a response to every kind of request.
 pub fn hmc(bytes: &[u8]) {
     let Some(answer) = answer::parse(bytes) else {
         return;
@@ -40,7 +40,7 @@ pub fn hmc(bytes: &[u8]) {
     ));
 }
 
-/// The reason of the standard error body, read without the product.
+/// Returns the reason of the standard error body, parsed without the product's code.
 fn own_reason(answer: &Response, document: &Value) -> Option<u32> {
     let status = document.as_object()?.get("http-status")?.as_u64()?;
     let reason = u32::try_from(document["reason"].as_u64()?).ok();
@@ -82,7 +82,7 @@ fn check_error(answer: &Response, document: &Value) {
     }
 }
 
-/// What a logon answers.
+/// Checks the response to a logon.
 fn check_session(answer: &Response, document: &Value) {
     if let Some(session) = wire::session(answer) {
         assert_eq!(document["api-session"].as_str(), Some(session.as_str()));
@@ -93,7 +93,7 @@ fn check_session(answer: &Response, document: &Value) {
     }
 }
 
-/// What the readings of users answer.
+/// Checks the responses to reads of users.
 fn check_users(answer: &Response, document: &Value) {
     if let Some(user) = wire::user(answer, ID, SESSION) {
         assert_eq!(user.id, ID);
@@ -110,20 +110,20 @@ fn check_users(answer: &Response, document: &Value) {
     for (user, entry) in users.iter().zip(entries) {
         assert_eq!(entry["name"].as_str(), Some(&*user.name));
         assert!(!user.name.contains(SESSION) && !user.id.contains(SESSION));
-        // The user that is deleted is the one that was listed.
+        // The deletion uses the URI of the listed user.
         let path = path::build(&["api", "users", &user.id], "").expect("one segment");
         assert_eq!(entry["object-uri"].as_str(), Some(path.path()));
     }
 }
 
-/// The filter is a regular expression without operators: it fits the name, and nothing else.
+/// Asserts that the filter is a regular expression without operators that matches the name and nothing else.
 fn check_filter(name: &str) {
     let filter = wire::name_filter(name);
     let mut fits = String::new();
     let mut rest = filter.chars();
     while let Some(c) = rest.next() {
         match c {
-            // Before a letter or a digit it would begin an operator.
+            // Before a letter or a digit, the backslash would start an operator.
             '\\' => {
                 let quoted = rest
                     .next()

@@ -1,6 +1,6 @@
-//! What strangers can send, and what must hold of it, whatever it is. Each function takes any bytes and panics when
-//! something does not hold: `cargo +nightly fuzz run NAME` calls it for as long as wanted, tests/it/fuzz.rs for a
-//! moment in every run of the tests. `fuzz/seeds/NAME/` holds inputs to begin with, and those that once failed.
+//! Input from untrusted peers, and the properties that must hold for any of it. Each function accepts any bytes and
+//! panics if a property does not hold. `cargo +nightly fuzz run NAME` runs one without a time limit, and
+//! tests/it/fuzz.rs runs all of them briefly. `fuzz/seeds/NAME/` contains initial inputs and inputs that failed once.
 
 mod answer;
 mod audit;
@@ -31,7 +31,7 @@ pub use self::{
 
 use std::path::PathBuf;
 
-/// A file or a folder below `fuzz/`, for whichever crate this is a module of.
+/// Returns a file or a folder below `fuzz/`, for either crate that includes this module.
 #[must_use]
 pub fn below(name: &str) -> PathBuf {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));

@@ -1,11 +1,11 @@
-//! The path of a request to an upstream: its segments are the intended ones, or it is refused.
+//! The path of a request to an upstream: it has exactly the intended segments, or it is rejected.
 
 use std::sync::LazyLock;
 
 use url::Url;
 use useradmin::upstream::path::{build, is};
 
-/// Stands between two segments of an input.
+/// Separator between two segments of an input.
 pub const BETWEEN: char = '\u{1F}';
 
 static BASES: LazyLock<Vec<Url>> = LazyLock::new(|| {
@@ -18,7 +18,7 @@ static BASES: LazyLock<Vec<Url>> = LazyLock::new(|| {
     parsed.collect::<Result<_, _>>().expect("they are URLs")
 });
 
-/// Text whose segments are parted by [`BETWEEN`].
+/// Checks text whose segments are separated by [`BETWEEN`].
 pub fn path(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let segments: Vec<&str> = text.split(BETWEEN).collect();
@@ -32,7 +32,7 @@ pub fn path(bytes: &[u8]) {
     assert!(built.query().is_none(), "{built}");
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"/-._~%".contains(&b);
     assert!(built.path().bytes().all(plain), "{built}");
-    // Whoever reads it at the other end finds the same.
+    // The recipient parses the same path.
     for base in BASES.iter() {
         let read = base.join(built.as_str()).expect("a path is one");
         assert_eq!(read.origin(), base.origin());

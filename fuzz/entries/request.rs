@@ -15,7 +15,7 @@ use super::{
     status,
 };
 
-/// Names of the fields of both messages, and of their choices.
+/// Names of the fields and oneofs of both request messages.
 static FIELDS: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
     let files = FileDescriptorSet::decode(DESCRIPTORS).expect("the descriptors");
     let messages = files.file.into_iter().flat_map(|file| file.message_type);
@@ -31,7 +31,7 @@ static FIELDS: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
     names.collect()
 });
 
-/// A byte for how it is called, and a message.
+/// Checks a call: a byte that selects how the call is made, followed by a message.
 pub fn request(bytes: &[u8]) {
     let Some((first, bytes)) = bytes.split_first() else {
         return;
@@ -54,14 +54,14 @@ pub fn request(bytes: &[u8]) {
         );
         return;
     }
-    // A timeout that cannot be read.
+    // The timeout is malformed.
     assert!(bad || how.timeout() != Some("5 S"), "{answer:?}");
     if !how.is_framed() && matches!(how.timeout(), None | Some("5S")) {
         check_message(how, bytes, &told);
     }
 }
 
-/// The answer that is due to a message.
+/// Asserts that the response to a message is the expected one.
 fn check_message(how: How, bytes: &[u8], told: &status::Told) {
     let due = if bytes.len() > 65_536 {
         assert_eq!(told.fields, [""]);
@@ -74,7 +74,7 @@ fn check_message(how: How, bytes: &[u8], told: &status::Told) {
     let due = match due {
         Ok(due) => due,
         Err(error) => {
-            // The field that the decoder names, if it gets as far as one.
+            // The field that the decoder names, if it reaches a field.
             let error = error.to_string();
             let named = FIELDS
                 .iter()
@@ -142,7 +142,7 @@ fn is_hex(text: &str) -> bool {
     text.chars().all(|c| c == '-' || c.is_ascii_hexdigit())
 }
 
-/// A name that everybody sees as it is.
+/// Returns whether the text is a name without invisible characters.
 fn is_name(text: &str) -> bool {
     let unseen = |c: char| matches!(c as u32, 0..=0x1F | 0x7F..=0x9F | 0x61C | 0x200E | 0x200F | 0x2028..=0x202E | 0x2066..=0x2069);
     !text.is_empty()

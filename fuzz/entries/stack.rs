@@ -1,5 +1,5 @@
-//! The server without its socket: a call goes through all its layers. Every one is refused somewhere on the way down,
-//! for nothing here may reach an upstream.
+//! The server without its socket: a call passes through all layers. Every call is rejected before it reaches an
+//! upstream.
 
 use std::{cell::LazyCell, convert::Infallible, path::Path, sync::Arc};
 
@@ -20,7 +20,7 @@ use useradmin::{
 
 use super::below;
 
-/// Everybody may do everything to users who are protected, and nothing else.
+/// Allows every caller everything, but only on protected users.
 const EVERYBODY: &str = r#"
 [[callers]]
 identity = "anonymous"
@@ -29,7 +29,7 @@ allow = [
     { rpc = "DeleteHmcUser", targets = ["no-such-*"] },
 ]
 "#;
-/// Nobody has shown who it is.
+/// Requires a token, which no call has.
 const NOBODY: &str = r#"
 [[jwt_issuers]]
 issuer = "https://issuer.example"
@@ -48,7 +48,7 @@ userid = "service"
 password_file = "secret"
 "#;
 
-/// Of `grpc-timeout`; the second is too short for anything to begin.
+/// Values of `grpc-timeout`. The third one leaves no time for an upstream request, and the fourth one is malformed.
 const TIMEOUTS: [Option<&str>; 4] = [None, Some("1m"), Some("5S"), Some("5 S")];
 
 type Stack = CallLayer<UserAdminServer<Service>>;
@@ -62,7 +62,7 @@ thread_local! {
     });
 }
 
-/// How a call is made: the bits of the first byte.
+/// The way in which a call is made, encoded in the bits of the first byte.
 #[derive(Clone, Copy)]
 pub struct How(pub u8);
 
@@ -75,12 +75,12 @@ impl How {
         self.0 & 2 > 0
     }
 
-    /// The bytes are the body, frame and all; else they are the message.
+    /// Returns whether the bytes are the whole body including the frame; otherwise they are the message.
     pub fn is_framed(self) -> bool {
         self.0 & 4 > 0
     }
 
-    /// The body comes in small parts.
+    /// Returns whether the body is sent in small parts.
     pub fn is_parted(self) -> bool {
         self.0 & 8 > 0
     }
@@ -90,7 +90,7 @@ impl How {
     }
 }
 
-/// The answer to a call.
+/// Returns the status of a call.
 pub fn call(how: How, bytes: &[u8]) -> Status {
     let rpc = if how.is_hmc() {
         "DeleteHmcUser"
@@ -113,7 +113,7 @@ pub fn call(how: How, bytes: &[u8]) -> Status {
     })
 }
 
-/// What goes over the wire.
+/// Returns the HTTP body of a call.
 fn body(how: How, bytes: &[u8]) -> Body {
     let mut whole = BytesMut::new();
     if !how.is_framed() {
@@ -133,7 +133,7 @@ fn body(how: How, bytes: &[u8]) -> Body {
     Body::new(StreamBody::new(stream::iter(parts)))
 }
 
-/// As `server/mod.rs` creates it.
+/// Creates the service stack in the same way as `server/mod.rs`.
 async fn stack(callers: &str) -> Stack {
     let text = format!("{callers}{TARGETS}");
     let file = below("files/useradmin.toml");

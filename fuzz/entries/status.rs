@@ -1,4 +1,4 @@
-//! What must hold of every status.
+//! Properties of every status.
 
 use prost::Message as _;
 use tonic::{Code, Status};
@@ -12,15 +12,15 @@ use useradmin::{
     proto::ErrorReason,
 };
 
-/// What a status tells.
+/// The decoded parts of a status.
 pub struct Told {
-    /// Its reason.
+    /// The reason in `ErrorInfo`.
     pub reason: ErrorReason,
-    /// The fields that it complains about.
+    /// The fields in `BadRequest`.
     pub fields: Vec<String>,
 }
 
-/// Reads a status as a client does.
+/// Decodes a status as a client does.
 pub fn check(status: &Status) -> Told {
     let never = [Code::Ok, Code::Cancelled, Code::Unknown];
     assert!(!never.contains(&status.code()), "{status:?}");
@@ -48,7 +48,7 @@ pub fn check(status: &Status) -> Told {
     }
 }
 
-/// The status that callers get of an upstream's failure.
+/// Returns the status that callers receive for a failure of an upstream.
 pub fn of(
     failure: &Failure,
     names: &'static ResourceNames,
@@ -67,12 +67,12 @@ pub fn of(
     };
     let status = status(failure, &facts);
     assert_eq!(check(&status).reason, failure.reason);
-    // That is a fault of this service's own, and no answer is one.
+    // `Internal` is reserved for faults of this service; no response causes it.
     assert_ne!(failure.reason, ErrorReason::Internal);
     status
 }
 
-/// Does an answer's failure say no more of the DELETE than the answer does?
+/// Asserts that the failure reports no more about the DELETE than the response does.
 pub fn check_fate(failure: &Failure, sure: bool) {
     let effect = if sure {
         Effect::NotDeleted
@@ -84,7 +84,7 @@ pub fn check_fate(failure: &Failure, sure: bool) {
     assert!(after.is_none_or(|after| (1..=60).contains(&after.as_secs())));
 }
 
-/// No text of the product repeats one of the secrets.
+/// Asserts that no text of the product contains one of the secrets.
 pub fn check_secrets(failure: &Failure, status: &Status, secrets: &[&str]) {
     let facts = format!("{failure:?}");
     let details = String::from_utf8_lossy(status.details());

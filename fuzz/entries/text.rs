@@ -1,4 +1,4 @@
-//! Patterns of the configuration, and what no line of a log shows raw.
+//! Patterns in the configuration, and escaping of log lines.
 
 use serde_json::Value;
 use useradmin::{
@@ -6,11 +6,11 @@ use useradmin::{
     pattern::Pattern,
 };
 
-/// The pattern, a line break, the text.
+/// Checks a pattern and a text, separated by a line break.
 pub fn pattern(bytes: &[u8]) {
     let input = String::from_utf8_lossy(bytes);
     let (pattern, text) = input.split_once('\n').unwrap_or((&input, ""));
-    // The plain way below takes time and room for each pair of characters.
+    // The reference implementation below needs time and memory for each pair of characters.
     if pattern.len().max(text.len()) > 128 {
         return;
     }
@@ -18,7 +18,7 @@ pub fn pattern(bytes: &[u8]) {
     assert_eq!(Pattern::exact(pattern).matches(text), exact, "{input:?}");
     assert!(Pattern::exact("*").matches(text));
     assert!(pattern.contains('*') || exact == (pattern == text));
-    // What protects a user protects it in every case that its name can be written in.
+    // A pattern that protects a user also protects it in every other case of its name.
     let folded = Pattern::folded(pattern);
     let protected = folded.matches(text);
     assert!(protected || !exact, "{input:?}");
@@ -28,7 +28,8 @@ pub fn pattern(bytes: &[u8]) {
     assert_eq!(folded.matches(&lower), protected, "{input:?}");
 }
 
-/// One row for each character of the pattern: which beginnings of the text fit so far?
+/// Matches the text with one row for each character of the pattern, which records the prefixes of the text that match
+/// so far.
 fn fits(pattern: &str, text: &str) -> bool {
     let text: Vec<char> = text.chars().collect();
     let mut row = vec![false; text.len() + 1];
@@ -47,7 +48,7 @@ fn fits(pattern: &str, text: &str) -> bool {
     row[text.len()]
 }
 
-/// A text that gets into a line.
+/// Checks the escaping of a text in a log line.
 pub fn escape(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let line = serde_json::to_string(&text).expect("a text is JSON");

@@ -1,4 +1,4 @@
-//! Times that peers name: `Retry-After` and `grpc-timeout`.
+//! Times that peers send: `Retry-After` and `grpc-timeout`.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -8,14 +8,14 @@ use useradmin::{
     upstream::response::Response,
 };
 
-/// The last second that a date with four digits for its year can name.
+/// The last second that a date with a four-digit year can express, in Unix time.
 const LAST: u64 = 253_402_300_799;
 
-/// The value of the header as it stands; and the first eight bytes as a moment, in all three forms of a date.
+/// Checks the bytes as a header value, and the first eight bytes as a time in all three date formats.
 pub fn retry_after(bytes: &[u8]) {
     check_text(bytes);
     if let Some(number) = bytes.first_chunk() {
-        // Near now, where the answer is no bound; and anywhere.
+        // A time near now, which is not clamped, and an arbitrary time.
         let number = u64::from_le_bytes(*number);
         let now = since_1970(SystemTime::now());
         check_date((now - 30 + number % 120).min(LAST));
@@ -42,7 +42,7 @@ fn check_text(bytes: &[u8]) {
     let text = bytes.trim_ascii();
     let digits = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
     if !digits {
-        // Nothing but a date has a length like this.
+        // Only dates have a length in this range.
         assert!(asked.is_none() || (24..=33).contains(&text.len()));
         return;
     }
@@ -53,7 +53,7 @@ fn check_text(bytes: &[u8]) {
     assert_eq!(asked, Some(Duration::from_secs(wanted.clamp(1, 60))));
 }
 
-/// RFC 9110, section 5.6.7.
+/// Checks the three date formats (RFC 9110, section 5.6.7).
 fn check_date(moment: u64) {
     let usual = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(moment));
     let parts: Vec<&str> = usual
@@ -66,7 +66,7 @@ fn check_date(moment: u64) {
     let short_day = day.strip_prefix('0').unwrap_or(day);
     let asctime = format!("{weekday} {month} {short_day:>2} {time} {year}");
     let mut forms = vec![usual.clone(), asctime];
-    // Two digits for the year name only these.
+    // Only these times can be expressed with a two-digit year.
     if (0..=2_145_916_799).contains(&moment) {
         let weekday = match weekday {
             "Tue" => "Tuesday".to_owned(),
@@ -86,7 +86,7 @@ fn check_date(moment: u64) {
         let asked = asked
             .unwrap_or_else(|| panic!("not read: {form}"))
             .as_secs();
-        // A second may pass between the two looks at the clock.
+        // A second may pass between the two readings of the clock.
         let wanted = |now: u64| moment.saturating_sub(now).clamp(1, 60);
         let fits = wanted(since_1970(SystemTime::now()) + 1)..=wanted(before);
         assert!(fits.contains(&asked), "{form}: {asked}");
@@ -98,7 +98,7 @@ fn since_1970(moment: SystemTime) -> u64 {
     since.expect("it is later").as_secs()
 }
 
-/// The value of the header as it stands.
+/// Checks the bytes as a header value.
 pub fn timeout(bytes: &[u8]) {
     let unit = match bytes.last() {
         Some(b'H') => 3_600_000_000_000,

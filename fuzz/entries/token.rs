@@ -1,4 +1,4 @@
-//! Key sets of an issuer, and the tokens that it has signed or not.
+//! Key sets of an issuer, and tokens that it may have signed.
 
 use std::{
     cell::LazyCell,
@@ -31,7 +31,7 @@ thread_local! {
     static ISSUERS: LazyCell<(Runtime, Issuers)> = LazyCell::new(issuers);
 }
 
-/// A JSON Web Key Set.
+/// Checks a JSON Web Key Set.
 pub fn jwks(bytes: &[u8]) {
     let Ok(keys) = KeySet::parse(bytes) else {
         return;
@@ -58,7 +58,7 @@ pub fn jwks(bytes: &[u8]) {
     }
 }
 
-/// A token as it stands; or, behind a `!`, the JSON of header and claims on two lines, which the issuer signs.
+/// Checks a token, or, after a `!`, the JSON of header and claims on two lines, which the issuer then signs.
 pub fn token(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else {
         return;
@@ -77,7 +77,8 @@ pub fn token(bytes: &[u8]) {
     }
 }
 
-/// What matters of a header. Others may be what no JSON library can hold, such as a number without bounds.
+/// The relevant members of a header. Others may have values that no JSON library can represent, such as very large
+/// numbers.
 #[derive(Deserialize)]
 struct Header {
     alg: Value,
@@ -85,7 +86,7 @@ struct Header {
     crit: Value,
 }
 
-/// What matters of the claims.
+/// The relevant members of the claims.
 #[derive(Debug, Deserialize)]
 struct Claims {
     iss: Value,
@@ -95,7 +96,7 @@ struct Claims {
     nbf: Option<f64>,
 }
 
-/// Whom the configured issuer has signed this for, for us, for now.
+/// Asserts that the configured issuer has signed this token for this audience, and that the token is valid now.
 fn check(identity: &Identity, header: &Header, claims: &Claims) {
     assert_eq!(header.alg, "EdDSA");
     assert!(header.crit.is_null(), "{}", header.crit);
@@ -112,7 +113,7 @@ fn check(identity: &Identity, header: &Header, claims: &Claims) {
     };
     assert!(holds(&claims.iss, ISSUER), "{claims:?}");
     assert!(holds(&claims.aud, AUDIENCE), "{claims:?}");
-    // A minute between the clocks, and one second for this look at ours.
+    // One minute of clock skew, and one second for the time since the verification.
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let now = now.unwrap_or_default().as_secs_f64();
     assert!(claims.exp > now - 62.0, "{claims:?}");
@@ -127,7 +128,7 @@ fn verify(token: &str) -> Option<Identity> {
     })
 }
 
-/// One issuer, whose keys have been read.
+/// Creates one issuer whose keys have been read.
 fn issuers() -> (Runtime, Issuers) {
     let public = BASE64.encode(PAIR.public_key());
     let key = json!({ "kty": "OKP", "crv": "Ed25519", "kid": "key-1", "x": public });
@@ -150,7 +151,7 @@ fn issuers() -> (Runtime, Issuers) {
         };
         let issuers = Issuers::new(&[settings], None, source, &Arc::default());
         let issuers = issuers.expect("keys can be read");
-        // The first reading is awaited by whoever needs it.
+        // The first call waits for the first read of the keys.
         let _unknown = issuers.verify("e30.e30.e30", Duration::from_secs(5)).await;
         tokio::time::sleep(Duration::from_millis(50)).await;
         issuers

@@ -1,5 +1,4 @@
-//! HTTP/2, as the real Azure Batch speaks it: a stream gets a response or a reset with some code, or the whole connection
-//! gets a GOAWAY.
+//! HTTP/2, as served by Azure Batch: a stream receives a response or a reset, or the connection receives a GOAWAY.
 
 use std::{
     io,
@@ -23,10 +22,10 @@ use super::{
 };
 use crate::REQUEST_ID;
 
-/// Bytes that go out before all that HTTP/2 has to say next. They are only put there when it has nothing to say.
+/// Bytes that are written before the next output of h2. They are only set while h2 has nothing to write.
 type Before = Arc<Mutex<Vec<u8>>>;
 
-/// Serves a connection.
+/// Serves one HTTP/2 connection.
 pub(super) async fn serve(
     stream: impl Io,
     max_streams: Option<u32>,
@@ -47,14 +46,14 @@ pub(super) async fn serve(
     };
     while let Some(Ok((request, respond))) = connection.accept().await {
         let (head, mut body) = request.into_parts();
-        // No other stream is read meanwhile. The bodies here are small, and come with their heads.
+        // No other stream is read in the meantime. The bodies in these tests are small and arrive with their headers.
         let body = whole(&mut connection, &mut body).await;
         let request = received(&head, body, number);
         let reply = handler.lock().unwrap()(&request);
         match reply {
             Reply::GoAway(last, reason) => {
                 *before.lock().unwrap() = go_away(last, reason);
-                // What is to be read is read, and then the frame has been sent.
+                // All pending input has been read when this future completes, and the frame has been sent.
                 let sent = std::future::poll_fn(|cx| {
                     let _nothing = connection.poll_accept(cx);
                     if before.lock().unwrap().is_empty() {
@@ -69,7 +68,7 @@ pub(super) async fn serve(
                 let torn =
                     Reply::typed(status, "application/json", "{").with("request-id", REQUEST_ID);
                 let mut body = send(respond, torn, false);
-                // A reset takes back what has not been sent yet.
+                // A reset discards data that has not been sent yet.
                 let flushed = std::future::poll_fn(|cx| {
                     let _nothing = connection.poll_accept(cx);
                     Poll::Ready(())
@@ -102,7 +101,7 @@ fn received(head: &http::request::Parts, body: String, connection: usize) -> Req
     }
 }
 
-/// The whole body, while the connection goes on.
+/// Reads the whole body while also driving the connection.
 async fn whole<S: AsyncRead + AsyncWrite + Unpin>(
     connection: &mut Connection<S, Bytes>,
     body: &mut h2::RecvStream,
@@ -125,7 +124,7 @@ async fn whole<S: AsyncRead + AsyncWrite + Unpin>(
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Sends a response. Returns its body, which is to be continued unless this is the end of it.
+/// Sends a response. Returns its body stream, which the caller must continue unless `end` is set.
 fn send(mut respond: SendResponse<Bytes>, reply: Reply, end: bool) -> SendStream<Bytes> {
     let Reply::Http(status, headers, text) = reply else {
         panic!("{reply:?} over HTTP/2");
@@ -142,11 +141,11 @@ fn send(mut respond: SendResponse<Bytes>, reply: Reply, end: bool) -> SendStream
     body
 }
 
-/// Carries out a reply that may have to wait.
+/// Performs a reply that may have to wait.
 async fn respond_later(mut respond: SendResponse<Bytes>, reply: Reply) {
     match reply.due().await {
         Reply::Reset(reason) => respond.send_reset(reason),
-        // The stream lives until the client resets it.
+        // The stream stays open until the client resets it.
         Reply::Hang => {
             let _reset = std::future::poll_fn(|cx| respond.poll_reset(cx)).await;
         }
@@ -156,7 +155,7 @@ async fn respond_later(mut respond: SendResponse<Bytes>, reply: Reply) {
     }
 }
 
-/// RFC 9113, section 6.8.
+/// Returns a GOAWAY frame (RFC 9113, section 6.8).
 fn go_away(last: u32, reason: Reason) -> Vec<u8> {
     let mut frame = vec![0, 0, 8, 7, 0, 0, 0, 0, 0];
     frame.extend_from_slice(&last.to_be_bytes());
@@ -164,7 +163,7 @@ fn go_away(last: u32, reason: Reason) -> Vec<u8> {
     frame
 }
 
-/// A stream with bytes of our own in what goes out.
+/// A stream into whose output the bytes in `before` are inserted.
 struct Spliced<S> {
     inner: S,
     before: Before,
