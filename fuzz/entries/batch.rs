@@ -49,7 +49,7 @@ pub fn batch(bytes: &[u8]) {
     status::check_fate(&failure, is_sure(answer.status, code));
     let absent = answer.status == 404 && code == Some("NodeUserNotFound");
     assert_eq!(failure.reason == R::UserNotFound, absent, "{failure:?}");
-    // A failure that the service may retry must not be a permanent one.
+    // Only transient failures may be retried.
     if failure.repeat == Repeat::Backoff {
         let passing = matches!(answer.status, 408 | 429 | 500..=599);
         assert!(passing || code == Some("OperationTimedOut"), "{failure:?}");

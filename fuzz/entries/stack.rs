@@ -48,7 +48,7 @@ userid = "service"
 password_file = "secret"
 "#;
 
-/// Values of `grpc-timeout`. The third one leaves no time for an upstream request, and the fourth one is malformed.
+/// Values of `grpc-timeout`. The second one (1 ms) is too short to start any work, and the fourth one is malformed.
 const TIMEOUTS: [Option<&str>; 4] = [None, Some("1m"), Some("5S"), Some("5 S")];
 
 type Stack = CallLayer<UserAdminServer<Service>>;

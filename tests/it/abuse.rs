@@ -1,5 +1,5 @@
-//! Peers that break the rules of HTTP/2 and of gRPC, or keep them in bad faith: over plaintext and over TLS, against
-//! the real program, while others call.
+//! Peers that violate HTTP/2 or gRPC, or exploit them within the rules: over plaintext and over TLS, against the real
+//! program, while other callers make calls.
 
 mod arrivals;
 mod broken;
@@ -19,20 +19,20 @@ use tokio::time::timeout;
 
 use self::target::{Door, Target};
 
-/// More than any kind takes.
+/// An upper limit that no attack reaches.
 const LIMIT: Duration = Duration::from_secs(30);
 
 type Attack = Pin<Box<dyn Future<Output = String> + Send>>;
 
-/// One kind of abuse.
+/// One kind of attack.
 struct Kind {
     name: &'static str,
-    /// What the server does about it; what else it may do when frames come in other pieces stands behind `or`.
+    /// The expected reaction of the server. Alternatives, which depend on how frames are split, are separated by `or`.
     end: &'static str,
     attack: Box<dyn Fn(Arc<Door>) -> Attack + Send>,
 }
 
-/// An attack of several steps; it tells what the server did.
+/// Creates an attack with several steps. The function returns the reaction of the server.
 fn kind<A: Future<Output = String> + Send + 'static>(
     name: &'static str,
     end: &'static str,
@@ -45,7 +45,8 @@ fn kind<A: Future<Output = String> + Send + 'static>(
     }
 }
 
-/// These bytes behind the preface; then, what becomes of stream 1, or of the connection.
+/// Creates an attack that sends these bytes after the preface. The reaction is the end of stream 1 or of the
+/// connection.
 fn bytes(name: &'static str, end: &'static str, bytes: Vec<u8>) -> Kind {
     let attack = move |door: Arc<Door>| -> Attack {
         let bytes = bytes.clone();
@@ -65,7 +66,7 @@ fn bytes(name: &'static str, end: &'static str, bytes: Vec<u8>) -> Kind {
     }
 }
 
-/// All kinds of a group, one after the other, so that it is plain which one somebody suffers from.
+/// Runs all attacks of a group one after another, so that a failure can be attributed to one of them.
 async fn survive(group: &str, kinds: fn() -> Vec<Kind>) {
     for tls in [false, true] {
         survive_over(group, kinds(), tls).await;
@@ -79,7 +80,7 @@ async fn survive_over(group: &str, kinds: Vec<Kind>, tls: bool) {
         let what = format!("{name}, TLS {tls}");
         let begun = std::time::Instant::now();
         let attack = tokio::spawn(timeout(LIMIT, attack(Arc::clone(&target.door))));
-        // At least once while it goes on, and once when it is over.
+        // At least one probe during the attack, and one after it.
         while {
             target.probe().await;
             !attack.is_finished()
@@ -135,14 +136,14 @@ async fn streams_that_never_end_are_nobody_else_s_business() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_that_never_begin_are_closed() {
-    // Hardly anything happens here but waiting.
+    // Most of the time of this test is spent waiting.
     tokio::join!(
         survive_over("arrivals", arrivals::kinds(), false),
         survive_over("arrivals", arrivals::kinds(), true)
     );
 }
 
-/// How all have ended.
+/// Returns the distinct results, joined by `or`.
 fn same(mut ends: Vec<String>) -> String {
     ends.sort();
     ends.dedup();

@@ -1,4 +1,4 @@
-//! Who may do what, and how often.
+//! Permissions and quotas of callers.
 
 use tonic::Code;
 use useradmin::{config, proto::DeleteBatchNodeUserRequest};
@@ -7,7 +7,7 @@ use useradmin_testkit::{
     hmc_section, token_or,
 };
 
-/// A server whose `[[callers]]` are the test's.
+/// Starts a server with these `[[callers]]`.
 pub async fn app(callers: &str, upstream: &Upstream) -> App {
     let folder = App::folder();
     let text = format!(
@@ -45,7 +45,7 @@ async fn what_is_not_listed_is_refused_without_a_request() {
         r#"{ rpc = "DeleteBatchNodeUser", targets = ["*"], pools = ["POOL-1", "pool-2"] }"#;
     let other_target = r#"{ rpc = "DeleteBatchNodeUser", targets = ["prod", "Batch", "batc"] }"#;
     let hmc = r#"{ rpc = "DeleteHmcUser", targets = ["h*c"] }"#;
-    // Callers, is the Batch call allowed, is the HMC call allowed.
+    // Callers, whether the Batch call is allowed, whether the HMC call is allowed.
     let cells = [
         (String::new(), false, false),
         (only("somebody", &format!("{batch}, {hmc}")), false, false),
@@ -125,7 +125,7 @@ deletes_per_minute = 2
         ..batch_request("alice")
     };
     for _ in 0..3 {
-        // The scripted node has no state, which is not what counts here.
+        // The scripted node has no state, which is irrelevant here.
         let failed = app
             .delete_batch_node_user(validate.clone())
             .await
@@ -155,7 +155,7 @@ async fn a_caller_without_rights_does_not_learn_the_only_target() {
         .unwrap_err();
     failed.expect(Code::PermissionDenied, "CALLER_NOT_AUTHORIZED");
     assert_eq!(failed.meta("account"), "");
-    // A guess at the name is neither confirmed nor denied, and the record has both.
+    // The response does not reveal whether a guessed name exists. The audit record contains the guess.
     let guess = DeleteBatchNodeUserRequest {
         pool_id: "batch".to_owned(),
         ..batch_request("alice")
@@ -177,7 +177,7 @@ async fn a_caller_without_rights_does_not_learn_the_only_target() {
     assert_eq!(failed.meta("account"), "");
 }
 
-/// Calls that sent no DELETE return their place in the quota; the others keep it, whatever their outcome is.
+/// A call that sent no DELETE is returned to the quota; all other calls count, regardless of their outcome.
 #[tokio::test]
 async fn a_call_that_sent_nothing_does_not_use_up_the_quota() {
     let absent = Upstream::start(|seen| {

@@ -1,4 +1,4 @@
-//! Peers that misuse the admin port: they cost neither callers, nor probes, nor the audit log a file descriptor.
+//! Peers that misuse the admin port: they must not exhaust the file descriptors of callers, probes or the audit log.
 
 use std::{fs, time::Duration};
 
@@ -15,17 +15,17 @@ use useradmin_testkit::{
 
 use crate::access::upstream;
 
-/// The limit of half a request's head.
+/// The time limit for the head of a request.
 const HEAD: Duration = Duration::from_secs(5);
-/// The limit of a whole connection.
+/// The time limit for a connection.
 const WHOLE: Duration = Duration::from_secs(10);
-/// The line of the log that tells of few descriptors.
+/// The log message about a low limit of file descriptors.
 const LOWERED: &str = "max_connections lowered to fit the open-file limit";
-/// For a busy machine.
+/// Tolerance for a busy machine.
 const MARGIN: Duration = Duration::from_secs(4);
 
-/// What a peer sends at once, what it sends again and again every half second, what the server answers, and within what
-/// time the connection is closed.
+/// The bytes that a peer sends first, the bytes that it then sends every half second, the response of the server, and
+/// the time within which the connection is closed.
 struct Peer {
     what: &'static str,
     first: String,
@@ -112,7 +112,7 @@ async fn run(app: &App, peer: &Peer) {
     let begun = Instant::now();
     let stream = TcpStream::connect(app.admin.unwrap()).await.unwrap();
     let (mut read, mut write) = stream.into_split();
-    // The server may have answered and closed before all has been sent.
+    // The server may have responded and closed the connection before everything is sent.
     let _ = write.write_all(peer.first.as_bytes()).await;
     let mut answer = Vec::new();
     let sending = async {
@@ -122,7 +122,7 @@ async fn run(app: &App, peer: &Peer) {
         }
     };
     tokio::select! {
-        // A reset ends it too.
+        // A reset also ends the connection.
         _ = read.read_to_end(&mut answer) => {}
         () = sending => {}
     }
@@ -153,7 +153,7 @@ async fn the_oldest_connections_without_a_request_make_room() {
         held.push(TcpStream::connect(app.admin.unwrap()).await.unwrap());
         assert!(ask(app.admin.unwrap(), "/livez").await.ends_with("ok\n"));
     }
-    // The first ones are closed, the last ones are not.
+    // The first connections are closed, the last ones stay open.
     for stream in &mut held[..130] {
         let closed = timeout(HEAD + MARGIN, stream.read(&mut [0])).await.unwrap();
         assert!(matches!(closed, Ok(0) | Err(_)), "{closed:?}");
@@ -192,7 +192,7 @@ async fn with_few_descriptors_silent_peers_stop_neither_callers_nor_probes_nor_t
             assert!(ask(&admin, "/livez").await.ends_with("ok\n"));
             let rotated = folder.join(format!("audit.{number}"));
             fs::rename(folder.join("audit.jsonl"), &rotated).unwrap();
-            // Each has a connection of its own.
+            // Each client has a separate connection.
             let mut client: UserAdminClient<_> = process.client();
             let done = client.delete_batch_node_user(batch_request("alice")).await;
             assert_eq!(done.unwrap().into_inner().outcome(), Deleted);

@@ -1,4 +1,4 @@
-//! What is on record, and what happens when nothing can be recorded.
+//! Contents of the audit log, and behaviour of the service when records cannot be written.
 
 use std::{
     fs::{self, Permissions},
@@ -25,7 +25,7 @@ use useradmin_testkit::{
 
 use crate::access::{app, upstream};
 
-/// A server with an admin port.
+/// Starts a server with an admin port.
 async fn with_admin(folder: &Path, upstream: &Upstream) -> App {
     let text = format!(
         "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n[[callers]]\nidentity = \"anonymous\"\n\
@@ -63,7 +63,7 @@ async fn a_full_disk_stops_deletions_until_there_is_space() {
     assert_eq!(app.audit().len(), 2);
 }
 
-/// Readiness does not come back by itself while nothing has changed: the writer looks every second.
+/// Asserts that readiness does not return while nothing has changed. The writer checks every second.
 async fn stays_off(app: &App) {
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_millis(2_500) {
@@ -71,7 +71,7 @@ async fn stays_off(app: &App) {
     }
 }
 
-/// A file that must not grow is a full disk, and no reason to die.
+/// A file size limit has the same effect as a full disk. The process must survive it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_without_room_stops_deletions_until_there_is_some() {
     let upstream = upstream().await;
@@ -101,7 +101,7 @@ async fn a_file_without_room_stops_deletions_until_there_is_some() {
     fs::remove_dir_all(folder).unwrap();
 }
 
-/// A pipe in the place of the file.
+/// Creates a pipe at the path of the audit log.
 fn pipe(folder: &Path) -> PathBuf {
     let pipe = folder.join("audit.jsonl");
     assert!(
@@ -114,7 +114,7 @@ fn pipe(folder: &Path) -> PathBuf {
     pipe
 }
 
-/// Has records made until the pipe takes no more of them.
+/// Makes calls until the pipe is full.
 async fn fill(app: &App) {
     let filler = DeleteBatchNodeUserRequest {
         validate_only: true,
@@ -131,7 +131,7 @@ async fn fill(app: &App) {
 async fn a_sink_that_hangs_keeps_the_server_neither_from_starting_nor_from_stopping() {
     let upstream = upstream().await;
     let folder = App::folder();
-    // Opening a pipe waits until somebody reads it.
+    // Opening a pipe for writing blocks until another process opens it for reading.
     pipe(&folder);
     let app = with_admin(&folder, &upstream).await;
     assert_eq!(app.readyz().await, "503");
@@ -160,7 +160,7 @@ async fn the_stop_waits_for_the_outcome_of_a_deletion() {
     .await;
     let folder = App::folder();
     let pipe = pipe(&folder);
-    // Open in both directions, a pipe waits for nobody; nothing is read from it for now.
+    // A pipe that is opened for reading and writing does not block. Nothing is read from it for now.
     let mut reader = fs::OpenOptions::new()
         .read(true)
         .write(true)
@@ -186,7 +186,8 @@ async fn the_stop_waits_for_the_outcome_of_a_deletion() {
     stopping.await.unwrap();
 }
 
-/// Nobody reads any more: what has to be recorded is refused within a second, until somebody reads again.
+/// While the pipe is not read, calls that need a record are rejected within a second. They succeed again when it is
+/// read.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sink_that_hangs_in_the_middle_refuses_deletions_soon_and_recovers() {
     let upstream = Upstream::start(|seen| {
@@ -210,14 +211,14 @@ async fn a_sink_that_hangs_in_the_middle_refuses_deletions_soon_and_recovers() {
         .await
         .unwrap_err();
     failed.expect(Code::Unavailable, "AUDIT_UNAVAILABLE");
-    // The patience is a second; the rest is room for a busy machine.
+    // The writer waits for one second; the rest is tolerance for a busy machine.
     assert!(begun.elapsed() < Duration::from_secs(3));
     assert_eq!(upstream.requests("DELETE", "/pools").len(), 1);
-    // Ends with the server, for nobody else writes to the pipe then.
+    // The copy ends when the server closes the pipe, because there is no other writer.
     let mut drain = fs::File::open(&pipe).unwrap();
     drop(reader);
     thread::spawn(move || io::copy(&mut drain, &mut io::sink()));
-    // Nobody has to call for it.
+    // The service recovers without a call.
     until("ready", async || app.readyz().await == "200").await;
     app.delete_batch_node_user(batch_request("carol"))
         .await
@@ -225,7 +226,7 @@ async fn a_sink_that_hangs_in_the_middle_refuses_deletions_soon_and_recovers() {
     assert_eq!(upstream.requests("DELETE", "/pools").len(), 2);
 }
 
-/// What is there, and can be written by nobody: for root, permission bits are nothing.
+/// Makes a file read-only and checks that it cannot be written. Root ignores permission bits.
 fn read_only(file: &Path) {
     fs::write(file, "").unwrap();
     fs::set_permissions(file, Permissions::from_mode(0o444)).unwrap();
@@ -259,7 +260,7 @@ async fn a_read_only_sink_stops_deletions_until_it_can_be_written() {
         let unhealthy = async || !serves(&app, "useradmin.v1.UserAdmin").await;
         until("unhealthy", unhealthy).await;
         assert_eq!(works().await, ["useradmin_audit_log_works 0"]);
-        // The whole goes on: a restart would not help.
+        // The server as a whole stays healthy, because a restart would not help.
         assert!(serves(&app, "").await);
         let refused = app.delete_batch_node_user(batch_request("alice")).await;
         let refused = refused.unwrap_err();
@@ -319,7 +320,7 @@ async fn intent_and_outcome_are_on_record_in_this_order() {
     assert_eq!(fields("caller"), ["anonymous", "anonymous"]);
     assert_eq!(fields("rpc"), ["DeleteHmcUser", "DeleteHmcUser"]);
     assert_eq!(fields("target"), ["hmc", "hmc"]);
-    // The name is known only after the HMC has told it.
+    // The name is only known after the HMC has reported it.
     assert_eq!(fields("user"), ["id-1", "alice"]);
     assert_eq!(records[1]["identifiers"]["user_id"], "id-1");
     assert_eq!(records[1]["outcome"], "deleted");
@@ -360,7 +361,7 @@ async fn nothing_is_sent_that_cannot_be_recorded() {
     let upstream = upstream().await;
     let folder = App::folder();
     let section = batch_section(&folder, &upstream.url);
-    // A folder stands where the file should be.
+    // A folder exists at the path of the file.
     fs::create_dir(folder.join("audit.jsonl")).unwrap();
     let app = App::start_in(folder, &section).await;
     let failed = app
@@ -370,7 +371,7 @@ async fn nothing_is_sent_that_cannot_be_recorded() {
     failed.expect(Code::Unavailable, "AUDIT_UNAVAILABLE");
     assert!(failed.retry_delay.is_some());
     assert!(upstream.seen().is_empty());
-    // It recovers by itself.
+    // The service recovers automatically.
     fs::remove_dir(app.folder.join("audit.jsonl")).unwrap();
     app.delete_batch_node_user(batch_request("alice"))
         .await

@@ -1,4 +1,4 @@
-//! The chain goes on over restarts, whatever is found at the end of the file.
+//! Continuation of the hash chain across restarts, for any content at the end of the file.
 
 use std::{fs, path::Path};
 
@@ -9,7 +9,7 @@ use useradmin_testkit::{
 
 use crate::access::upstream;
 
-/// Deletes one user with a server of its own.
+/// Starts a server, deletes one user, and stops the server.
 async fn one_call(folder: &Path) {
     let process = Process::start(folder);
     let mut client = process.client();
@@ -20,7 +20,7 @@ async fn one_call(folder: &Path) {
     process.stop();
 }
 
-/// A folder with a server's configuration, and this as its audit log.
+/// Creates a folder with the configuration of a server and this audit log.
 fn folder_with(log: &[u8], url: &str) -> std::path::PathBuf {
     let folder = App::folder();
     configure(&folder, url, "");
@@ -28,7 +28,7 @@ fn folder_with(log: &[u8], url: &str) -> std::path::PathBuf {
     folder
 }
 
-/// Each `prev` is the hash of the line before, records or not.
+/// Asserts that each `prev` is the hash of the previous line, even if that line is not a record.
 fn check_links(file: &Path) {
     let mut before = String::new();
     for line in fs::read(file).unwrap().split(|byte| *byte == b'\n') {
@@ -54,7 +54,7 @@ async fn it_goes_on_over_restarts() {
         .collect();
     assert_eq!(seqs, (1..=6).map(Some).collect::<Vec<_>>());
     check_links(&file);
-    // The heads in the log are what `--contains` wants.
+    // `--contains` accepts the heads that the server logs.
     let heads = [
         text_of(&Process::logged(&folder, "the audit log is open"), "head"),
         text_of(&Process::logged(&folder, "stopped"), "audit_head"),
@@ -78,7 +78,7 @@ async fn what_was_not_finished_is_cut_off_and_what_others_wrote_is_kept() {
     sound.intent("a", "bob").outcome("a", "bob", "deleted");
     let unfinished = Forged::default().intent("b", "eve").text[..200].to_owned();
     let unfinished = unfinished.as_str();
-    // What is behind the two records, how many bytes of it are cut off, is the file whole afterwards.
+    // The bytes after the two records, the number of bytes that are cut off, and whether the file is valid afterwards.
     let nul = "\0".repeat(5_000);
     let tails: [(&str, usize, bool); 9] = [
         ("", 0, true),
@@ -112,7 +112,7 @@ async fn what_was_not_finished_is_cut_off_and_what_others_wrote_is_kept() {
         assert_eq!(code, i32::from(!whole), "{tail}: {err}");
         fs::remove_dir_all(folder).unwrap();
     }
-    // A record that lacks only its newline gets it.
+    // If only the newline of a record is missing, it is added.
     let folder = folder_with(sound.text.trim_end().as_bytes(), &upstream.url);
     one_call(&folder).await;
     let file = folder.join("audit.jsonl");
@@ -121,7 +121,7 @@ async fn what_was_not_finished_is_cut_off_and_what_others_wrote_is_kept() {
     fs::remove_dir_all(folder).unwrap();
 }
 
-/// Neither long lines nor a file without a single record stop the service.
+/// Neither long lines nor a file without any record stop the service.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_full_of_something_else_is_gone_on_with() {
     let upstream = upstream().await;

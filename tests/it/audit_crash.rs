@@ -1,4 +1,5 @@
-//! The process dies, and the next one says what is known: nothing is lost, nothing is guessed, nothing is doubled.
+//! Recovery of the audit log after a crash: no record is lost or duplicated, and unknown outcomes are recorded as
+//! unknown.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,7 +24,7 @@ use crate::access::upstream;
 
 const CUT_OFF: &str = "calls that a crash cut off are recorded as unknown";
 
-/// Three calls, two of which have no outcome, and a refusal.
+/// Returns a log with three calls, two of which have no outcome, and a rejected call.
 fn left_open() -> Forged {
     let mut log = Forged::default();
     log.intent("a", "bob").intent("b", "eve").intent("c", "zoe");
@@ -44,7 +45,7 @@ async fn what_a_crash_left_open_is_closed_once() {
     let file = folder.join("audit.jsonl");
     fs::write(&file, left_open().text).unwrap();
     Process::start(&folder).stop();
-    // Killed in the middle of closing them, too.
+    // The process may also be killed while it records these outcomes.
     let text = fs::read_to_string(&file).unwrap();
     for len in [text.len() - 20, text.len()] {
         fs::write(&file, &text[..len]).unwrap();
@@ -81,7 +82,7 @@ async fn what_a_crash_left_open_is_closed_once() {
     fs::remove_dir_all(folder).unwrap();
 }
 
-/// The outcomes are owed until they can be written, and the service does not work without them.
+/// The outcomes stay pending until they can be written, and calls are rejected until then.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_limit_on_the_file_delays_the_outcomes_but_loses_none() {
     let upstream = upstream().await;
@@ -95,7 +96,8 @@ async fn a_limit_on_the_file_delays_the_outcomes_but_loses_none() {
     }
     let text = log.text;
     fs::write(&file, &text).unwrap();
-    // Hardly a byte more than is there: a full disk, even for root, that takes a part of the first record.
+    // The limit allows only a few more bytes, like a full disk: only a part of the first record can be written. The
+    // limit also applies to root.
     let process = Process::limited(&folder, text.len());
     let mut client = process.client();
     let refused = client.delete_batch_node_user(batch_request("alice")).await;
@@ -103,7 +105,7 @@ async fn a_limit_on_the_file_delays_the_outcomes_but_loses_none() {
     refused.expect(Code::Unavailable, "AUDIT_UNAVAILABLE");
     assert!(upstream.requests("DELETE", "/pools").is_empty());
     assert_eq!(fs::read_to_string(&file).unwrap(), text);
-    // Rotated away, the open intents and their outcomes go to the new file, for which there is room.
+    // After a rotation, the open intents and their outcomes are written to the new file, which is below the limit.
     let old = folder.join("audit.jsonl.1");
     fs::rename(&file, &old).unwrap();
     until("a new file", async || {
@@ -130,7 +132,7 @@ async fn a_limit_on_the_file_delays_the_outcomes_but_loses_none() {
     fs::remove_dir_all(folder).unwrap();
 }
 
-/// Reads the intents of a growing file.
+/// Incremental reader of the intents in a growing file.
 struct Reader {
     file: PathBuf,
     read: u64,
@@ -161,13 +163,13 @@ impl Reader {
     }
 }
 
-/// One server after the other on the same file, each killed at a random moment under load.
+/// A sequence of servers on the same file, each killed at a random time under load.
 struct Lane {
     folder: PathBuf,
     upstream: Upstream,
-    /// DELETEs that the upstream has got.
+    /// Number of DELETEs that the upstream has received.
     arrived: watch::Receiver<usize>,
-    /// Those among them that were not on record.
+    /// Users whose DELETE arrived before the intent was recorded.
     unrecorded: Arc<Mutex<Vec<String>>>,
     /// Users whose deletion was acknowledged.
     deleted: BTreeSet<String>,
@@ -235,7 +237,7 @@ impl Lane {
         }
     }
 
-    /// What must hold in the end.
+    /// Checks the audit log after the last server.
     fn check(&self) {
         let file = self.folder.join("audit.jsonl");
         assert_eq!(*self.unrecorded.lock().unwrap(), Vec::<String>::new());
@@ -257,7 +259,7 @@ impl Lane {
                 panic!("{user}: {outcomes:?}");
             };
             let fits: &[&str] = if self.deleted.contains(user) {
-                // The answer waits for its record, and SIGKILL takes back nothing that was written.
+                // The response is sent after its record is written, and SIGKILL does not undo writes.
                 &["deleted"]
             } else {
                 &["deleted", "unknown_after_crash"]
@@ -286,11 +288,11 @@ async fn a_hundred_kills_lose_nothing() {
             crashed
         });
     }
-    // Else the kills have not met a single call on its way.
+    // Otherwise no call was in progress when a server was killed.
     assert!(lanes.join_all().await.iter().sum::<usize>() > 0);
 }
 
-/// Root writes where permission bits forbid it; what cannot be a file even root cannot open.
+/// Root ignores permission bits, so the test uses paths that even root cannot open.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_path_that_cannot_be_a_file_refuses_deletions() {
     let upstream = upstream().await;
@@ -311,7 +313,7 @@ async fn a_path_that_cannot_be_a_file_refuses_deletions() {
         let refused = client.delete_batch_node_user(batch_request("alice")).await;
         let refused = Failed::from(refused.unwrap_err());
         refused.expect(Code::Unavailable, "AUDIT_UNAVAILABLE");
-        // It recovers by itself.
+        // The service recovers automatically.
         fs::remove_file(folder.join("logs")).unwrap();
         fs::create_dir(folder.join("logs")).unwrap();
         until("a file", async || folder.join("logs/audit.jsonl").exists()).await;

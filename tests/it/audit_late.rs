@@ -1,5 +1,5 @@
-//! Records that come late: an outcome that cannot be written when it is known, and an intent whose caller was told
-//! that it failed.
+//! Records that are written late: an outcome that cannot be written immediately, and an intent whose caller has already
+//! received a failure.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -21,7 +21,7 @@ use useradmin_testkit::{
 
 use crate::access::upstream;
 
-/// An upstream that holds every DELETE, and whose nodes can be read.
+/// Starts an upstream that holds every DELETE, and whose nodes can be read.
 async fn holding() -> (Upstream, Arc<Notify>) {
     let gate = Arc::new(Notify::new());
     let held = Arc::clone(&gate);
@@ -36,8 +36,8 @@ async fn holding() -> (Upstream, Arc<Notify>) {
 
 const FAILED: &str = "the audit log failed; deletions are refused";
 
-/// The DELETE is done, and there is no room for its record: the caller is told what is so, nobody else's call is begun,
-/// and the record is there as soon as there is room.
+/// The DELETE succeeds, but its record cannot be written. The caller receives the actual outcome, other calls are
+/// rejected, and the record is written as soon as there is space.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_outcome_without_room_is_told_and_written_later() {
     let (upstream, gate) = holding().await;
@@ -51,7 +51,7 @@ async fn an_outcome_without_room_is_told_and_written_later() {
         tokio::spawn(async move { client.delete_batch_node_user(batch_request("alice")).await })
     };
     upstream.until("DELETE", "/pools", 1).await;
-    // What only looks is on record, too, and fills the file.
+    // Validation is also recorded, so it fills the file.
     let filler = DeleteBatchNodeUserRequest {
         validate_only: true,
         ..batch_request("bob")
@@ -89,17 +89,17 @@ async fn an_outcome_without_room_is_told_and_written_later() {
     fs::remove_dir_all(folder).unwrap();
 }
 
-/// Fills the pipe to its last byte; returns how many it took.
+/// Fills the pipe completely. Returns the number of bytes written.
 fn stuff(pipe: &mut File) -> usize {
     let page = [b'\n'; 4_096];
-    // Less than a page at a time is taken only as a whole.
+    // A write of less than a page to a pipe is atomic.
     let pieces = [&page[..], &page[..1]];
     let count = |piece: &[u8]| std::iter::from_fn(|| pipe.write(piece).ok()).sum::<usize>();
     pieces.map(count).into_iter().sum()
 }
 
-/// The sink hangs in the middle of an intent, for longer than its caller waits, and then goes on: nothing was sent, and
-/// the records say so. What only waited behind it leaves no record at all.
+/// The sink blocks in the middle of an intent for longer than its caller waits, and then continues. Nothing was sent,
+/// and the records show this. Records that were only queued behind it are not written at all.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_intent_that_comes_late_is_closed_as_not_sent() {
     let upstream = upstream().await;
@@ -149,7 +149,7 @@ async fn an_intent_that_comes_late_is_closed_as_not_sent() {
     })
     .await;
     let mut told = read.await.unwrap();
-    // While it did not work yet, nothing of hers was on record.
+    // The calls of carol before the recovery have no record.
     let hers = told.split_off(2);
     assert!(hers.iter().all(|[user, ..]| user == "carol"), "{hers:?}");
     let late = "ERROR_REASON_AUDIT_UNAVAILABLE";

@@ -17,7 +17,7 @@ use useradmin_testkit::{
 
 use crate::{access::upstream, audit_sync::strace_works};
 
-/// A server in a process of its own, with its admin port.
+/// A server in a separate process, and the address of its admin port.
 struct Service {
     process: Process,
     admin: String,
@@ -30,7 +30,7 @@ impl Service {
         answer.map(drop).map_err(Failed::from)
     }
 
-    /// Calls until a call is refused because it cannot be recorded. Returns the number of calls before it.
+    /// Makes calls until one is rejected because it cannot be recorded. Returns the number of successful calls.
     async fn fill(&self) -> usize {
         for done in 0..1_000 {
             if let Err(failed) = self.call().await {
@@ -56,7 +56,7 @@ impl Service {
         answer.unwrap().into_inner().status() == ServingStatus::Serving
     }
 
-    /// Asserts that readiness and health stay off while the writer, which tries again every second, cannot write.
+    /// Asserts that readiness and health stay off. The writer retries every second and cannot write.
     async fn stays_off(&self) {
         until("unhealthy", async || !self.is_healthy().await).await;
         let begun = Instant::now();
@@ -66,7 +66,7 @@ impl Service {
         }
     }
 
-    /// Waits until readiness and health return without a call, and stops the server after one more call.
+    /// Waits until readiness and health return without a call, and then stops the server after one more call.
     async fn recovers(self) {
         until("ready", async || self.is_ready().await).await;
         until("healthy", async || self.is_healthy().await).await;
@@ -75,7 +75,7 @@ impl Service {
     }
 }
 
-/// Asserts that these files are whole, and have no bytes of a probe.
+/// Asserts that these files are valid and contain no bytes of a probe.
 fn check(files: &[&Path]) {
     let (code, _, err) = verify(files.iter().copied());
     assert_eq!((code, err.as_str()), (0, ""));
@@ -84,7 +84,7 @@ fn check(files: &[&Path]) {
     }
 }
 
-/// The limit of the process on the size of files. `fallocate` does not regard it.
+/// Tests the file size limit of the process, which `fallocate` does not honor.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_at_the_limit_of_the_process_is_not_ready() {
     let upstream = upstream().await;
@@ -102,7 +102,7 @@ async fn a_file_at_the_limit_of_the_process_is_not_ready() {
     fs::remove_dir_all(folder).unwrap();
 }
 
-/// A start with a file that has reached the limit.
+/// Tests a start with a file that has reached the limit.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_starts_at_the_limit_is_not_ready() {
     let upstream = upstream().await;
@@ -129,11 +129,11 @@ async fn a_server_that_starts_at_the_limit_is_not_ready() {
 
 const FAILED: &str = "the audit log failed; deletions are refused";
 
-/// Device errors that only a write detects.
+/// Tests device errors that only a write detects.
 #[tokio::test(flavor = "multi_thread")]
 async fn readiness_returns_when_a_write_succeeds() {
     if !strace_works() {
-        // Past the capture of the test's output: a reader should know.
+        // Written directly to standard error, because the test harness captures the output of macros.
         let _ = writeln!(
             io::stderr(),
             "SKIPPED: the test of failing writes, because strace does not work here"
@@ -144,7 +144,7 @@ async fn readiness_returns_when_a_write_succeeds() {
     let folder = App::folder();
     let admin = configure_with_admin(&folder, &upstream.url);
     let trace = folder.join("writes");
-    // Intent and outcome of the first call are written.
+    // The intent and the outcome of the first call are written successfully.
     let process = Process::failing_writes(&folder, &trace, "3..6");
     let service = Service { process, admin };
     assert_eq!(service.fill().await, 1);

@@ -1,4 +1,4 @@
-//! The file gets another name while the server runs: one chain over the files, and nothing is lost.
+//! Renaming of the audit log while the server runs: the chain continues across the files, and no record is lost.
 
 use std::{
     collections::BTreeSet,
@@ -25,7 +25,7 @@ use crate::access::upstream;
 
 const ROTATED: &str = "the audit log goes on in a new file";
 
-/// A server with `audit.jsonl`.
+/// Starts a server. Returns its folder, the path of the audit log, and the process.
 fn server(upstream: &Upstream) -> (PathBuf, PathBuf, Process) {
     let folder = App::folder();
     configure(&folder, &upstream.url, "");
@@ -45,7 +45,7 @@ fn size(file: &Path) -> u64 {
     fs::metadata(file).map_or(0, |found| found.len())
 }
 
-/// Gives the file another name, and its own to a new one with this text; at no moment is the name free.
+/// Atomically renames the file and replaces it with a new one that has this content.
 fn replace(file: &Path, old: &Path, text: &str) {
     let new = file.with_extension("new");
     fs::write(&new, text).unwrap();
@@ -53,7 +53,7 @@ fn replace(file: &Path, old: &Path, text: &str) {
     fs::rename(new, file).unwrap();
 }
 
-/// An upstream that holds the DELETEs of users called `held-...`, and counts the others.
+/// Starts an upstream that holds the DELETEs of users named `held-...` and counts the others.
 async fn holding(gate: &Arc<Notify>) -> (Upstream, watch::Receiver<usize>) {
     let (tell, arrived) = watch::channel(0);
     let gate = Arc::clone(gate);
@@ -69,7 +69,7 @@ async fn holding(gate: &Arc<Notify>) -> (Upstream, watch::Receiver<usize>) {
     (upstream.await, arrived)
 }
 
-/// Begins calls that do not end, and waits until the upstream has got them.
+/// Starts calls that do not end, and waits until the upstream has received them.
 async fn hold(client: &UserAdminClient<Channel>, upstream: &Upstream, users: &[&str]) {
     for user in users {
         let (mut client, request) = (client.clone(), batch_request(user));
@@ -81,7 +81,8 @@ async fn hold(client: &UserAdminClient<Channel>, upstream: &Upstream, users: &[&
     }
 }
 
-/// One chain, every deletion once, and each file begins with what was open.
+/// Asserts that the files form one chain, that every deletion is recorded once, and that each file begins with the open
+/// intents.
 fn check(files: &[PathBuf], open: &str) {
     let (code, out, err) = verify(files);
     assert_eq!((code, err.as_str()), (0, ""));
@@ -153,14 +154,14 @@ async fn under_load_the_chain_goes_on_and_a_crash_is_seen_from_the_last_file_alo
     assert_eq!(closed.len(), 2);
     check(&files, "0 open intents");
     assert_eq!(verify([Path::new("--partial"), &file]).0, 0);
-    // Without the file before, it is no beginning; nor is the order another one.
+    // Verification fails without the previous file, and with the files in another order.
     assert_eq!(verify([&file]).0, 1);
     files.reverse();
     assert_eq!(verify(&files).0, 1);
     fs::remove_dir_all(folder).unwrap();
 }
 
-/// With nothing in progress, the next record goes on with the chain.
+/// If no call is in progress, the next record continues the chain.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_quiet_server_goes_on_in_the_new_file_too() {
     let upstream = upstream().await;
@@ -168,13 +169,13 @@ async fn a_quiet_server_goes_on_in_the_new_file_too() {
     let mut client = process.client();
     delete(&mut client, "alice").await;
     let old = folder.join("audit.jsonl.1");
-    // As logrotate's `create` leaves it.
+    // Like `create` of logrotate.
     replace(&file, &old, "");
     delete(&mut client, "bob").await;
     let (code, out, err) = verify([&old, &file]);
     assert_eq!((code, err.as_str()), (0, ""));
     assert!(out.contains(": 4 records, seq 1 to 4, "), "{out}");
-    // Deleted, not renamed: the chain goes on all the same.
+    // If the file is deleted instead of renamed, the chain also continues.
     fs::remove_file(&file).unwrap();
     delete(&mut client, "eve").await;
     process.stop();
@@ -191,11 +192,11 @@ async fn a_quiet_server_goes_on_in_the_new_file_too() {
     fs::remove_dir_all(folder).unwrap();
 }
 
-/// The next server finds the file that was renamed, in whatever state the new one is, and closes what is open there.
+/// The next server finds the renamed file, regardless of the state of the new one, and closes the open intents.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rotation_that_nobody_saw_goes_on_at_the_next_start() {
     let gate = Arc::new(Notify::new());
-    // Not there, empty, torn at the first record, or never written.
+    // The new file is missing, empty, truncated in the first record, or never written.
     for new_one in [None, Some(""), Some("{\"v\":1,\"ts"), Some("\0\0\0\0")] {
         let (upstream, _arrived) = holding(&gate).await;
         let (folder, file, process) = server(&upstream);
@@ -207,7 +208,7 @@ async fn a_rotation_that_nobody_saw_goes_on_at_the_next_start() {
         process.kill();
         let old = folder.join("audit.jsonl.1");
         fs::rename(&file, &old).unwrap();
-        // Others that begin like it, and are no logs.
+        // Other files with the same prefix that are not logs.
         fs::write(folder.join("audit.jsonl.2.gz"), "compressed").unwrap();
         if let Some(text) = new_one {
             fs::write(&file, text).unwrap();
@@ -227,7 +228,7 @@ async fn a_rotation_that_nobody_saw_goes_on_at_the_next_start() {
     }
 }
 
-/// The one that waits must not take the name when it is free for a moment.
+/// A server that waits for the lock of the log must not take over the file during a rotation.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_waits_for_the_log_does_not_get_it_by_a_rotation() {
     let upstream = upstream().await;
@@ -237,7 +238,7 @@ async fn a_server_that_waits_for_the_log_does_not_get_it_by_a_rotation() {
     let waiting = Process::start(&folder);
     let old = folder.join("audit.jsonl.1");
     fs::rename(&file, &old).unwrap();
-    // Whoever looks first: the one that waits has asked for this, too.
+    // The call makes the waiting server check the file as well.
     let mut refused = waiting.client();
     let refused = refused.delete_batch_node_user(batch_request("eve")).await;
     assert!(refused.is_err());
@@ -256,10 +257,10 @@ async fn a_server_that_waits_for_the_log_does_not_get_it_by_a_rotation() {
     fs::remove_dir_all(folder).unwrap();
 }
 
-/// What somebody else does to the file, given its bytes.
+/// A modification of the file by another process. Arguments: the path and the current content.
 type Damage = fn(&Path, &[u8]);
 
-/// Each with whether the rest may pass for a file that lacks the older ones.
+/// The modifications, and whether the result may pass as a file whose older files are missing.
 const DAMAGES: [(Damage, bool); 6] = [
     (|file, _| truncate(file, 0), true),
     (|file, text| truncate(file, text.len() - 9), false),
@@ -279,7 +280,7 @@ fn append(file: &Path, bytes: &[u8]) {
     file.unwrap().write_all(bytes).unwrap();
 }
 
-/// Appends a record that fits the chain.
+/// Appends a record that fits into the chain.
 fn forge(file: &Path) {
     let mut forged = records(file)[1].clone();
     let prev = sha256(lines(file)[1].as_bytes());
@@ -291,7 +292,7 @@ fn forge(file: &Path) {
     assert_eq!(verify([file]).0, 0);
 }
 
-/// What others do to the file while the server runs cannot be undone, but it is seen.
+/// Modifications by other processes cannot be undone, but they are detected.
 #[tokio::test(flavor = "multi_thread")]
 async fn truncation_and_foreign_lines_are_found() {
     let upstream = upstream().await;
@@ -313,7 +314,7 @@ async fn truncation_and_foreign_lines_are_found() {
             i32::from(!passes),
             "{number}"
         );
-        // No line is glued to what others left.
+        // No record is appended to an incomplete line of another process.
         let text = fs::read_to_string(&file).unwrap();
         let last = text
             .lines()
@@ -328,7 +329,7 @@ async fn truncation_and_foreign_lines_are_found() {
     }
 }
 
-/// The chain is the process's own: what already stands in the new file is no part of it.
+/// The chain belongs to the process. Existing content of the new file is not part of it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_file_with_something_in_it_is_told() {
     let upstream = upstream().await;

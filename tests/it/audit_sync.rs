@@ -1,4 +1,4 @@
-//! The order of things as the system sees it: the intent is on the disk before the first byte goes to an upstream.
+//! Order of system calls: the intent is on the disk before the first byte is sent to an upstream.
 
 use std::{
     fs,
@@ -12,7 +12,7 @@ use useradmin_testkit::{App, Process, batch_request, configure, until};
 
 use crate::access::upstream;
 
-/// May this process trace another one?
+/// Returns whether this process may trace another one.
 pub fn strace_works() -> bool {
     let mut command = Command::new("strace");
     command.args(["-o", "/dev/null", "true"]);
@@ -20,7 +20,7 @@ pub fn strace_works() -> bool {
     command.status().is_ok_and(|status| status.success())
 }
 
-/// The system calls of a server that deletes one user, from the intent on.
+/// Returns the system calls of a server that deletes one user, starting with the intent.
 async fn trace(sections: &str) -> Vec<String> {
     let upstream = upstream().await;
     let folder = App::folder();
@@ -31,7 +31,7 @@ async fn trace(sections: &str) -> Vec<String> {
     let done = client.delete_batch_node_user(batch_request("alice")).await;
     done.unwrap();
     process.stop();
-    // strace goes on for a moment.
+    // strace may still be writing.
     until("the end of the trace", async || {
         text(&file).contains("+++ exited with 0 +++\n")
     })
@@ -48,7 +48,7 @@ fn text(file: &Path) -> String {
     fs::read_to_string(file).unwrap_or_default()
 }
 
-/// The only line with all of these words.
+/// Returns the index of the only line that contains all of these words.
 #[track_caller]
 fn place(trace: &[String], words: &[&str]) -> usize {
     let fits = |line: &String| words.iter().all(|word| line.contains(word));
@@ -62,7 +62,7 @@ fn place(trace: &[String], words: &[&str]) -> usize {
     place.unwrap()
 }
 
-/// Where the call that begins here has succeeded: other threads may come between.
+/// Returns the index of the line where this system call returns. Lines of other threads may come in between.
 fn end(trace: &[String], begin: usize) -> usize {
     let thread = trace[begin].split(' ').next().unwrap();
     let is_end = |line: &&String| !line.contains("<unfinished ...>");
@@ -82,7 +82,7 @@ const DELETE: [&str; 2] = ["DELETE /pools/pool-1/", "<TCP:["];
 #[tokio::test(flavor = "multi_thread")]
 async fn the_intent_is_on_the_disk_before_anything_is_sent() {
     if !strace_works() {
-        // Not with a macro: what those print is shown of failed tests alone.
+        // Written directly to standard error, because the test harness prints captured output only for failed tests.
         let _ = writeln!(
             io::stderr(),
             "SKIPPED: the test of fdatasync, for there is no strace that works"
@@ -91,7 +91,7 @@ async fn the_intent_is_on_the_disk_before_anything_is_sent() {
     }
     let calls = trace("").await;
     let written = end(&calls, place(&calls, &INTENT));
-    // The first one; the end of the log is synced when the server stops.
+    // The first sync; the end of the log is synced when the server stops.
     let is_sync = |line: &String| line.contains(" fdatasync(") && line.contains("/audit.jsonl>");
     let syncs: Vec<_> = (0..calls.len()).filter(|at| is_sync(&calls[*at])).collect();
     let synced = end(&calls, syncs[0]);
@@ -102,14 +102,14 @@ async fn the_intent_is_on_the_disk_before_anything_is_sent() {
     let (connecting, sent) = (connecting.unwrap(), place(&calls, &DELETE));
     let order = [written, synced, connecting, sent];
     assert!(order.is_sorted(), "{order:?}\n{}", calls.join("\n"));
-    // Where no sync is asked for, there is none to be seen.
+    // With `sync = false`, there is no sync.
     let calls = trace("[audit]\nsync = false\n").await;
     assert!(place(&calls, &INTENT) < place(&calls, &DELETE));
     assert!(!calls.iter().any(|line| line.contains("fdatasync(")));
 }
 
-/// Where a sync takes its time, calls that come again and again get into one: else there would be two groups, each of
-/// which waits for the other's sync.
+/// If a sync is slow, calls that are repeated without a pause share one sync. Otherwise there would be two groups, each
+/// waiting for the sync of the other.
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_that_wait_at_the_same_time_share_a_sync() {
     const CALLERS: usize = 8;
@@ -136,7 +136,7 @@ async fn calls_that_wait_at_the_same_time_share_a_sync() {
     join_all(callers).await;
     process.stop();
     let syncs = text(&file).matches("fdatasync(").count();
-    // One for each round of calls, if all of them come at the same time; a busy machine spreads them.
+    // One sync for each round of calls if all calls arrive at the same time; there may be more on a busy machine.
     assert!((CALLS..CALLERS * CALLS / 2).contains(&syncs), "{syncs}");
     assert_eq!(upstream.requests("DELETE", "/pools").len(), CALLERS * CALLS);
     fs::remove_dir_all(folder).unwrap();

@@ -1,4 +1,4 @@
-//! `audit verify`: what is whole passes, and what was changed does not.
+//! `audit verify` accepts complete logs and rejects modified ones.
 
 mod faults;
 
@@ -18,7 +18,7 @@ use useradmin_testkit::{
     token_or, verify,
 };
 
-/// A file of a real server with two deletions and a validation.
+/// Returns a file written by a server, with two deletions and a validation.
 async fn real_file() -> (PathBuf, PathBuf) {
     let upstream = Upstream::start(|seen| {
         token_or(seen, || match seen.method.as_str() {
@@ -43,7 +43,7 @@ async fn real_file() -> (PathBuf, PathBuf) {
     (folder, file)
 }
 
-/// How many faults the file has with these bytes.
+/// Returns the number of faults in a file with these bytes.
 fn faults(file: &Path, bytes: &[u8], contains: &[Head]) -> usize {
     fs::write(file, bytes).unwrap();
     let question = Question {
@@ -75,12 +75,12 @@ async fn a_change_of_any_byte_is_found() {
         changed[0][at] ^= 1 << (at % 8);
         changed[1].remove(at);
         changed[2].insert(at, sound[at / 2]);
-        // One of them in turn: all would take long.
+        // Only one of the three per position, to limit the duration.
         let changed = &changed[at % 3];
         if at < before_last {
             assert!(faults(&file, changed, &[]) > 0, "{at}");
         }
-        // The last line is vouched for by nothing but a head.
+        // A change of the last line is only detected with a known head.
         assert!(
             *changed == sound || faults(&file, changed, std::slice::from_ref(&head)) > 0,
             "{at}"
@@ -108,7 +108,7 @@ async fn lines_that_are_moved_are_found() {
     for at in 0..lines.len() {
         let mut changed = lines.clone();
         changed.remove(at);
-        // Without its newest lines a file is whole; only a head knows better.
+        // A file without its newest lines is valid; only a known head shows that they are missing.
         assert_eq!(found(&changed), at + 1 < lines.len(), "{at}");
         for to in 0..lines.len() {
             let mut changed = lines.clone();
@@ -147,7 +147,7 @@ async fn a_head_that_was_noted_finds_what_the_chain_cannot() {
         (1, String::new(), missing)
     );
 
-    // The whole file anew, with a chain that fits.
+    // The whole file is replaced by another one with a valid chain.
     let mut forged = Forged::default();
     forged.intent("a", "bob").outcome("a", "bob", "deleted");
     forged
@@ -187,7 +187,7 @@ fn a_part_of_a_chain_passes_only_as_such() {
         log.head()
     );
     assert_eq!(verify(part), (0, whole, String::new()));
-    // What the part itself holds is no excuse.
+    // `--partial` does not excuse faults within the part.
     fs::write(&file, [lines[2], lines[2]].concat()).unwrap();
     assert_eq!(verify(part).0, 1);
     fs::write(&file, "").unwrap();
@@ -215,7 +215,7 @@ fn an_end_that_may_be_in_the_making_is_only_noted() {
             out.contains(": 1 records, seq 1 to 1, 1 open intents, "),
             "{out}"
         );
-        // Nobody writes to a file that is followed by another one.
+        // No process writes to a file that is followed by another one.
         fs::write(&next, "").unwrap();
         assert_eq!(verify([&file, &next]).0, 1);
     }
@@ -261,7 +261,7 @@ fn what_cannot_be_read_is_no_verdict() {
         assert_eq!((code, out.as_str()), (2, ""), "{arguments:?}");
         assert!(err.contains(&says), "{err}");
     }
-    // A name that a terminal would obey.
+    // A file name with terminal control characters.
     let evil = folder.join(OsStr::from_bytes(b"\x1b[31m\xff\n.jsonl"));
     fs::write(&evil, "x\n").unwrap();
     let (code, _, err) = verify([&evil]);

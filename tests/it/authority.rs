@@ -1,5 +1,5 @@
-//! The `:authority` of a call. h2 resets a call whose authority is not a host name before it reaches any code of the
-//! server; the log has the reason, and a limited number of lines.
+//! The `:authority` of a call. h2 resets a call whose authority is not a host name before any code of the server sees
+//! it. The log contains the reason, in a limited number of lines.
 
 use std::fs;
 
@@ -16,7 +16,7 @@ use crate::{
 
 const REFUSED: &str = "RST_STREAM PROTOCOL_ERROR";
 const LINE: &str = "request refused by HTTP/2";
-/// More than are logged one by one in a minute.
+/// More requests than are logged individually in a minute.
 const MANY: u32 = 100;
 const LOGGED: usize = 60;
 
@@ -41,10 +41,10 @@ async fn the_log_names_the_authority_that_is_refused() {
         ("[::1]:50051", "OK"),
         ("useradmin.svc.cluster.local.", "OK"),
         ("user@localhost", "OK"),
-        // gRPC's C core: several addresses, and the path of a Unix socket.
+        // The gRPC C core sends several addresses, or the path of a Unix socket.
         ("127.0.0.1:50051,127.0.0.1:50052", REFUSED),
         ("%2Ftmp%2Fu.sock", REFUSED),
-        // Istio.
+        // Authorities that Istio sends.
         ("outbound|50051||useradmin.svc.cluster.local", REFUSED),
         ("outbound_.50051_._.useradmin.svc.cluster.local", "OK"),
         ("", REFUSED),

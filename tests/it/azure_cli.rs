@@ -1,4 +1,4 @@
-//! The Azure CLI as a source of tokens: how long it may take, what it may print, and why it has no token.
+//! The Azure CLI as a token source: time limit, accepted output, and reasons for a missing token.
 
 mod causes;
 
@@ -60,18 +60,18 @@ impl Server {
         lines(&self.folder.join("begun"))
     }
 
-    /// Waits until the process whose id the script wrote to the file `child` has ended.
+    /// Waits until the process whose ID the script wrote to the file `child` has exited.
     async fn child_ends(&self) {
         let child = fs::read_to_string(self.folder.join("child")).unwrap();
         let status = PathBuf::from(format!("/proc/{}/stat", child.trim()));
         until("the process has ended", async || {
-            // One that nobody reaps is a zombie.
+            // A process that has exited stays a zombie if its parent does not wait for it.
             fs::read_to_string(&status).map_or(true, |text| text.contains(") Z "))
         })
         .await;
     }
 
-    /// Ends the server, and returns what its log says of its calls and of its tokens. What `az` printed is not there.
+    /// Stops the server. Returns the log messages about calls and about tokens. The output of `az` must not be logged.
     fn contexts(self) -> [Vec<String>; 2] {
         self.process.stop();
         let log = fs::read_to_string(self.folder.join("log")).unwrap();
@@ -95,7 +95,7 @@ fn token(members: &str) -> String {
     format!("echo '{{\"accessToken\":\"kanari-token-az\",{members}\"tokenType\":\"Bearer\"}}'")
 }
 
-/// Takes longer than the timeout of other kinds of credential.
+/// The script takes longer than the timeout of other credential kinds.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_waits_for_a_slow_cli() {
     let script = format!("sleep 9\n{}", token(r#""expires_in":3599,"#));
@@ -105,7 +105,7 @@ async fn a_call_waits_for_a_slow_cli() {
     assert_eq!(server.begun(), 1);
 }
 
-/// A script that ends when the test calls [`go`].
+/// Returns a script that exits when the test calls [`go`].
 fn held() -> String {
     format!(
         "while [ ! -e {GO} ]; do sleep 0.05; done\n{}",
@@ -163,7 +163,7 @@ async fn calls_share_one_run() {
     );
 }
 
-/// Whether a call waits for it or not.
+/// The script is killed at shutdown, whether or not a call is waiting for it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_ends_with_the_server() {
     for (seconds, calls_end) in [(0.5, true), (2.0, false)] {
@@ -234,7 +234,7 @@ async fn every_form_of_output_is_understood() {
         r#""expiresOn":"2126-01-01T00:00:00Z","expires_in":3599,"#.to_owned(),
     ];
     let good = token(r#""expires_in":3599,"#);
-    // Before 2.54: a local time, of the zone of the server or of another one.
+    // Versions before 2.54 print a local time, in the time zone of the server or in another one.
     let local = |zone: &str| {
         format!(
             "at=$({zone}date -d '+1 hour' '+%Y-%m-%d %H:%M:%S.000000')\n\
@@ -245,10 +245,10 @@ async fn every_form_of_output_is_understood() {
         local(""),
         local("TZ=EST5 "),
         local("TZ=JST-9 "),
-        // More than a pipe holds.
+        // More than the capacity of a pipe.
         format!("head -c 200000 /dev/zero | tr '\\0' W >&2\n{good}"),
         format!("echo 'WARNING: az login is older than ERROR: AADSTS90002' >&2\n{good}"),
-        // It does not close its streams.
+        // A child process keeps the output streams open.
         format!("sleep 30 &\n{good}"),
     ];
     let members = members.iter().map(|members| token(members));

@@ -1,4 +1,4 @@
-//! Connections that do not begin as they should.
+//! Connections that do not start correctly.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use super::{
     target::Door,
 };
 
-/// The head of a `ClientHello` of 512 bytes, and a part of it.
+/// The header and the first bytes of a `ClientHello` of 512 bytes.
 const HELLO: &[u8] = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
 
 #[rustfmt::skip]
@@ -31,7 +31,7 @@ pub fn kinds() -> Vec<Kind> {
     ]
 }
 
-/// As slow as can be without a clock.
+/// Sends the start of a connection byte by byte, without pauses.
 async fn byte_by_byte(door: Arc<Door>) -> String {
     let mut peer = door.silent().await;
     let begin = [PREFACE, &settings(&[(1, 0)]), &frame(SETTINGS, ACK, 0, &[])].concat();
@@ -41,7 +41,7 @@ async fn byte_by_byte(door: Arc<Door>) -> String {
     peer.goes_on().await
 }
 
-/// Those who do not go on are closed after 5 s.
+/// Starts connections and then sends nothing more. The server closes them after 5 s.
 async fn half(door: Arc<Door>) -> String {
     let parts = [&b""[..], &HELLO[..1], HELLO, &PREFACE[..1], &PREFACE[..20]];
     let ends = parts.map(|part| {
@@ -54,16 +54,16 @@ async fn half(door: Arc<Door>) -> String {
     same(join_all(ends).await)
 }
 
-/// These bytes on TCP.
+/// Sends these bytes on a TCP connection without TLS.
 async fn bare(door: Arc<Door>, bytes: Vec<u8>) -> String {
     let mut stream = door.tcp().await;
     stream.write_all(&bytes).await.unwrap();
-    // Whether it ends or is reset.
+    // The connection may be closed or reset.
     let _ = stream.read_to_end(&mut Vec::new()).await;
     "closed".to_owned()
 }
 
-/// These bytes where the preface should be.
+/// Sends these bytes instead of the preface.
 async fn behind_tls(door: Arc<Door>, bytes: Vec<u8>) -> String {
     let mut peer = door.silent().await;
     peer.send(bytes).await;
@@ -79,7 +79,7 @@ async fn without_settings(door: Arc<Door>) -> String {
     peer.goes_on().await
 }
 
-/// TLS on the port for plaintext, plaintext on the port for TLS.
+/// Uses TLS on the plaintext port, or plaintext on the TLS port.
 async fn other_kind(door: Arc<Door>) -> String {
     let preface = [PREFACE, &settings(&[])].concat();
     let hello = [HELLO, &[0; 506]].concat();
@@ -90,8 +90,8 @@ async fn other_kind(door: Arc<Door>) -> String {
     .await
 }
 
-/// No more than the system lets wait for a server that is slower than they are: the next one would be told to come
-/// again after a second.
+/// Opens and closes connections, no more than fit in the listen backlog. With more, the kernel drops the SYN of the
+/// next client, which is then repeated after a second.
 async fn churn(door: Arc<Door>) -> String {
     for _ in 0..500 {
         drop(door.tcp().await);
@@ -106,7 +106,7 @@ async fn begun_churn(door: Arc<Door>) -> String {
     "come and gone".to_owned()
 }
 
-/// They want to hear, and say nothing more.
+/// Closes the sending half of the connection and keeps reading.
 async fn half_closed(door: Arc<Door>) -> String {
     let mut peer = door.peer().await;
     peer.say_no_more().await;

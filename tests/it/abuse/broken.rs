@@ -1,4 +1,4 @@
-//! Frames that break the rules of HTTP/2 (RFC 9113).
+//! Frames that violate HTTP/2 (RFC 9113).
 
 use super::{
     Kind, bytes,
@@ -9,10 +9,10 @@ use super::{
     },
 };
 
-/// h2 does not tell apart what the RFC calls `FRAME_SIZE_ERROR`, and ends a connection where a stream would do.
+/// h2 does not distinguish `FRAME_SIZE_ERROR` and closes the connection where resetting the stream would suffice.
 const BROKEN: &str = "GOAWAY PROTOCOL_ERROR";
 
-/// A request that is open, and these frames.
+/// Returns an open request followed by these frames.
 fn open(more: &[u8]) -> Vec<u8> {
     [&fields().headers(1, 0), more].concat()
 }
@@ -21,7 +21,7 @@ fn headers(flags: u8, stream: u32) -> Vec<u8> {
     frame(HEADERS, flags, stream, &fields().block())
 }
 
-/// With a stream that this one depends on.
+/// Returns a HEADERS frame whose stream depends on this stream.
 fn dependent(on: u32) -> Vec<u8> {
     let payload = [&on.to_be_bytes()[..], &[15], &fields().block()].concat();
     let flags = END_HEADERS | HAS_PRIORITY;

@@ -1,4 +1,4 @@
-//! Messages that are compressed, or claim to be.
+//! Messages that are compressed, or are marked as compressed.
 
 use std::{io::Write as _, sync::Arc};
 
@@ -69,7 +69,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// A message that is a thousand times larger than it looks, as often as a connection can send one.
+/// Sends a message that is a thousand times larger when decompressed, as often as a connection allows.
 async fn bombs(door: Arc<Door>) -> String {
     let mut peer = door.peer().await;
     let bomb = gzip(&vec![0; 2_000_000]);

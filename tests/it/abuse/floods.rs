@@ -1,4 +1,4 @@
-//! Frames without end.
+//! Endless sequences of frames.
 
 use std::sync::Arc;
 
@@ -56,19 +56,19 @@ fn continued(begin: &[u8]) -> Vec<u8> {
     frame(HEADERS, 0, 1, begin)
 }
 
-/// A call whose message has been promised.
+/// Returns the start of a call whose message has been announced but not sent.
 fn opened() -> Vec<u8> {
     let prefix = frame(DATA, 0, 1, &prefixed(0, 60_000, b""));
     [fields().headers(1, 0), prefix].concat()
 }
 
-/// A field that fills a frame.
+/// Returns a header field that fills a frame.
 fn field() -> Vec<u8> {
     let value = vec![b'x'; MAX_FRAME - 10];
     super::frames::literal(0, b"x", &value)
 }
 
-/// These bytes, and then this frame again and again.
+/// Sends the first bytes and then the same frame repeatedly.
 async fn endless_bytes(door: Arc<Door>, first: Vec<u8>, again: Vec<u8>, count: usize) -> String {
     let mut peer = door.peer().await;
     peer.send(&first).await;
@@ -88,7 +88,7 @@ fn endless(
     endless_bytes(door, first.to_vec(), again.to_vec(), count)
 }
 
-/// 20,000 streams that are opened and reset at once.
+/// Opens 20,000 streams and resets each of them immediately.
 async fn rapid_reset(door: Arc<Door>) -> String {
     let streams = (0..200).map(nth);
     let call = |stream| [fields().call(stream, "x"), cancel(stream)].concat();
@@ -102,7 +102,7 @@ async fn rapid_reset(door: Arc<Door>) -> String {
     same(ends)
 }
 
-/// No more at a time than h2 allows.
+/// Resets streams in groups that are within the limit of h2.
 async fn resets_in_small_groups(door: Arc<Door>) -> String {
     let mut peer = door.peer().await;
     for round in 0..50 {
@@ -116,10 +116,10 @@ async fn resets_in_small_groups(door: Arc<Door>) -> String {
     peer.goes_on().await
 }
 
-/// Calls that the server has begun with, and whose caller resets them then.
+/// Resets calls after the server has started to process them.
 async fn calls_that_are_given_up(door: Arc<Door>) -> String {
     let mut peer = door.peer().await;
-    // A thousand answers do not fit the connection's first window of 65,535 bytes.
+    // A thousand responses do not fit into the initial connection window of 65,535 bytes.
     peer.send(window_update(0, 1 << 20)).await;
     for round in 0..10 {
         let streams = (0..99).map(|number| nth(100 * round + number));
@@ -136,7 +136,7 @@ async fn calls_that_are_given_up(door: Arc<Door>) -> String {
     peer.goes_on().await
 }
 
-/// 20,000 streams that the server itself has to reset.
+/// Sends 20,000 requests that the server has to reset.
 async fn made_to_reset(door: Arc<Door>, request: fn(u32) -> Vec<u8>) -> String {
     let bytes: Vec<u8> = (0..2_000).map(nth).flat_map(request).collect();
     let mut ends = Vec::new();
@@ -173,7 +173,7 @@ async fn many_settings(door: Arc<Door>, streams: u32) -> String {
     peer.goes_on().await
 }
 
-/// The server does not keep answers that nobody takes: it reads no more.
+/// Sends pings without reading the replies. The server must not buffer them without limit: it stops reading.
 async fn unread_pings(door: Arc<Door>) -> String {
     let mut peer = door.deaf().await;
     peer.begin(&[]).await;

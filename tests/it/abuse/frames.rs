@@ -1,4 +1,4 @@
-//! HTTP/2 as bytes, right or wrong: frames, and the header lists of requests.
+//! HTTP/2 frames and header lists as bytes, valid or invalid.
 
 use prost::Message as _;
 use useradmin_testkit::batch_request;
@@ -22,10 +22,10 @@ pub const HAS_PRIORITY: u8 = 32;
 
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 pub const PATH: &str = "/useradmin.v1.UserAdmin/DeleteBatchNodeUser";
-/// The largest frame that the server takes.
+/// The size of the largest frame that the server accepts, in bytes.
 pub const MAX_FRAME: usize = 16_384;
 
-/// One frame.
+/// Returns a frame.
 pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     let mut frame = length[1..].to_vec();
@@ -35,7 +35,7 @@ pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// A SETTINGS frame.
+/// Returns a SETTINGS frame.
 pub fn settings(pairs: &[(u16, u32)]) -> Vec<u8> {
     let pair = |(id, value): &(u16, u32)| {
         [id.to_be_bytes().as_slice(), value.to_be_bytes().as_slice()].concat()
@@ -52,17 +52,17 @@ pub fn window_update(stream: u32, more: u32) -> Vec<u8> {
     frame(WINDOW_UPDATE, 0, stream, &more.to_be_bytes())
 }
 
-/// `RST_STREAM` with CANCEL.
+/// Returns `RST_STREAM` with CANCEL.
 pub fn cancel(stream: u32) -> Vec<u8> {
     frame(RST_STREAM, 0, stream, &8_u32.to_be_bytes())
 }
 
-/// The client's stream with this number, from 0.
+/// Returns the ID of the nth stream of the client, counted from 0.
 pub fn nth(number: u32) -> u32 {
     2 * number + 1
 }
 
-/// An integer of HPACK (RFC 7541, section 5.1) behind these bits.
+/// Returns an HPACK integer (RFC 7541, section 5.1) after these leading bits.
 pub fn integer(bits: u8, prefix: u32, value: usize) -> Vec<u8> {
     let most = (1 << prefix) - 1;
     if value < most {
@@ -78,17 +78,17 @@ pub fn integer(bits: u8, prefix: u32, value: usize) -> Vec<u8> {
     bytes
 }
 
-/// A field as HPACK writes it when nothing is to be remembered, or with 0x40: in the dynamic table.
+/// Returns an HPACK field without indexing, or with 0x40, one that is added to the dynamic table.
 pub fn literal(bits: u8, name: &[u8], value: &[u8]) -> Vec<u8> {
     let (before, between) = (integer(0, 7, name.len()), integer(0, 7, value.len()));
     [&[bits][..], &before, name, &between, value].concat()
 }
 
-/// A header list, in the order of its fields.
+/// A header list that keeps the order of its fields.
 #[derive(Clone)]
 pub struct Fields(Vec<(String, Vec<u8>)>);
 
-/// The header list of a call.
+/// Returns the header list of a call.
 pub fn fields() -> Fields {
     let usual = [
         (":method", "POST"),
@@ -103,13 +103,13 @@ pub fn fields() -> Fields {
 }
 
 impl Fields {
-    /// With one more field at the end.
+    /// Appends a field.
     pub fn with(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
         self.0.push((name.to_owned(), value.as_ref().to_vec()));
         self
     }
 
-    /// With one more field before all others.
+    /// Inserts a field before all others.
     pub fn prepended(name: &str, value: &str, mut list: Self) -> Self {
         list.0
             .insert(0, (name.to_owned(), value.as_bytes().to_vec()));
@@ -121,14 +121,14 @@ impl Fields {
         self
     }
 
-    /// With another value in the same place.
+    /// Replaces the value of a field.
     pub fn set(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
         let field = self.0.iter_mut().find(|(other, _)| other == name);
         field.unwrap().1 = value.as_ref().to_vec();
         self
     }
 
-    /// As HPACK writes it when nothing is to be remembered.
+    /// Encodes the list with HPACK, without using the dynamic table.
     pub fn block(&self) -> Vec<u8> {
         let fields = self.0.iter();
         fields
@@ -136,7 +136,7 @@ impl Fields {
             .collect()
     }
 
-    /// A HEADERS frame, and CONTINUATION frames where one is not enough.
+    /// Returns a HEADERS frame, followed by CONTINUATION frames if the block does not fit.
     pub fn headers(&self, stream: u32, flags: u8) -> Vec<u8> {
         let block = self.block();
         let mut parts = block.chunks(MAX_FRAME).peekable();
@@ -153,7 +153,7 @@ impl Fields {
         frames
     }
 
-    /// A whole call for this user.
+    /// Returns a complete call for this user.
     pub fn call(&self, stream: u32, user: &str) -> Vec<u8> {
         let mut call = self.headers(stream, 0);
         call.extend(frame(DATA, END_STREAM, stream, &message(user)));
@@ -161,19 +161,19 @@ impl Fields {
     }
 }
 
-/// The message of a call behind its prefix.
+/// Returns the message of a call after its gRPC prefix.
 pub fn message(user: &str) -> Vec<u8> {
     let message = batch_request(user).encode_to_vec();
     prefixed(0, message.len(), &message)
 }
 
-/// The prefix of gRPC, whether it lies or not.
+/// Returns a message after a gRPC prefix, which need not match it.
 pub fn prefixed(flag: u8, length: usize, message: &[u8]) -> Vec<u8> {
     let length = u32::try_from(length).unwrap().to_be_bytes();
     [&[flag][..], &length, message].concat()
 }
 
-/// A call whose headers are right, and these frames of DATA; the last one ends the stream if `ends`.
+/// Returns a call with these headers and DATA frames. The last frame ends the stream if `ends` is set.
 pub fn with_body(fields: &Fields, parts: &[&[u8]], ends: bool) -> Vec<u8> {
     let mut call = fields.headers(1, 0);
     for (at, part) in parts.iter().enumerate() {

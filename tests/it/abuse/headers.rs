@@ -1,4 +1,4 @@
-//! Header lists that are too long, or not those of a request.
+//! Header lists that are too long or invalid for a request.
 
 use std::sync::Arc;
 
@@ -17,16 +17,16 @@ use super::{
 
 const REFUSED: &str = "RST_STREAM PROTOCOL_ERROR";
 const TOO_LARGE: &str = "InvalidArgument INVALID_REQUEST";
-/// Larger than HTTP/2 reads, and no more than four times that.
+/// Result for header lists between one and four times the size that HTTP/2 accepts.
 const NOT_READ: &str = "HTTP 431";
 const BROKEN: &str = "GOAWAY PROTOCOL_ERROR";
 
-/// A call with this header list.
+/// Creates a call with this header list.
 fn with(name: &'static str, end: &'static str, list: &Fields) -> Kind {
     bytes(name, end, list.call(1, "x"))
 }
 
-/// A request with this block, as HPACK has it.
+/// Creates a request with this HPACK block.
 fn block(name: &'static str, end: &'static str, block: &[u8]) -> Kind {
     bytes(
         name,
@@ -147,7 +147,7 @@ fn trailers(block: &[u8], flags: u8) -> Vec<u8> {
     [call, frame(HEADERS, END_HEADERS | flags, 1, block)].concat()
 }
 
-/// The size of a header list that the server advertises.
+/// Returns the size of a header list that the server advertises.
 async fn advertised(door: Arc<Door>) -> String {
     let mut peer = door.peer().await;
     peer.until(|heard| !heard.settings.is_empty()).await;
@@ -157,7 +157,7 @@ async fn advertised(door: Arc<Door>) -> String {
     format!("{id} is {value}")
 }
 
-/// The largest header lists that are read, of the smallest fields: one byte each on the wire.
+/// Sends the largest accepted header lists with the smallest fields: one byte each on the wire.
 async fn large_lists(door: Arc<Door>) -> String {
     let mut peer = door.peer().await;
     let streams = || (0..STREAMS / 4).map(nth);
@@ -171,7 +171,8 @@ async fn large_lists(door: Arc<Door>) -> String {
     peer.heard(|heard| same(streams().map(|stream| heard.end(stream).unwrap()).collect()))
 }
 
-/// Sends the beginning of a header list on as many connections as one peer may have beside its callers'.
+/// Sends the beginning of a header list on as many connections as one peer may open in addition to those of its
+/// callers.
 async fn begin_lists(door: &Door, beginning: &[u8]) -> Vec<Peer> {
     let mut peers = Vec::new();
     for _ in 0..60 {
@@ -182,7 +183,7 @@ async fn begin_lists(door: &Door, beginning: &[u8]) -> Vec<Peer> {
     peers
 }
 
-/// One value, as much of it as the server buffers.
+/// Sends a single value, as much of it as the server buffers.
 async fn endless_values(door: Arc<Door>) -> String {
     let begin = [&[0, 1, b'x'][..], &integer(0, 7, 320_000)].concat();
     let begin = frame(HEADERS, 0, 1, &[fields().block(), begin].concat());
@@ -195,7 +196,7 @@ async fn endless_values(door: Arc<Door>) -> String {
     last.goes_on().await
 }
 
-/// The smallest fields, one byte each on the wire, as many as the server keeps.
+/// Sends the smallest fields, one byte each on the wire, as many as the server keeps.
 async fn endless_fields(door: Arc<Door>) -> String {
     let field = literal(0x40, b"x", b"");
     let again = integer(0x80, 7, 62).repeat(7_700);
@@ -207,11 +208,12 @@ async fn endless_fields(door: Arc<Door>) -> String {
     last.goes_on().await
 }
 
-/// 4 KB in the table, and one byte for each time that they are meant: 65 MB in 16 KiB.
+/// Sends an HPACK bomb: an entry of 4 KB in the dynamic table and one byte for each reference, so that 16 KiB expand to
+/// 65 MB.
 async fn bomb(door: Arc<Door>) -> String {
     let mut peer = door.peer().await;
     let large = literal(0x40, b"x", &[b'x'; 4_000]);
-    // The newest entry of the dynamic table.
+    // The most recent entry of the dynamic table.
     let again = integer(0x80, 7, 62).repeat(16_000);
     peer.send(frame(HEADERS, 0, 1, &[fields().block(), large].concat()))
         .await;

@@ -1,7 +1,7 @@
-//! Reads the header lists of the server's answers (RFC 7541). The peers of these tests allow no dynamic table, and
-//! what a gRPC server says is ASCII.
+//! Decoder of the header lists in responses (RFC 7541). The peers of these tests disable the dynamic table, and the
+//! responses of a gRPC server are ASCII.
 
-/// The characters by the length of their Huffman codes, which are given in order (RFC 7541, appendix B).
+/// The characters by the length of their Huffman codes, in the order of the codes (RFC 7541, appendix B).
 const CODES: [(u32, &str); 10] = [
     (5, "012aceiost"),
     (6, " %-./3456789=A_bdfghlmnpru"),
@@ -77,7 +77,7 @@ fn huffman(bytes: &[u8]) -> String {
             (code, length) = (0, 0);
         }
     }
-    // What is left is padding.
+    // The remaining bits are padding.
     text
 }
 
@@ -96,7 +96,7 @@ fn letter(code: u32, length: u32) -> Option<char> {
     None
 }
 
-/// The fields of a header block.
+/// Returns the fields of a header block.
 pub fn fields(block: &[u8]) -> Vec<(String, String)> {
     let mut reader = Reader(block);
     let mut fields = Vec::new();
@@ -108,7 +108,7 @@ pub fn fields(block: &[u8]) -> Vec<(String, String)> {
                 fields.push((":status".to_owned(), STATUSES[at - 8].to_owned()));
             }
             64.. => fields.push(reader.literal(first, 6)),
-            // The size of the table.
+            // A dynamic table size update.
             32.. => drop(reader.integer(first, 5)),
             _ => fields.push(reader.literal(first, 4)),
         }
@@ -118,7 +118,7 @@ pub fn fields(block: &[u8]) -> Vec<(String, String)> {
 
 #[test]
 fn answers_are_read() {
-    // RFC 7541, appendix C.6.1, but for what it keeps in the table.
+    // RFC 7541, appendix C.6.1, without the references to the dynamic table.
     let block = b"\x48\x82\x64\x02\x58\x85\xae\xc3\x77\x1a\x4b\x88";
     let expected = [
         (":status", "302"),

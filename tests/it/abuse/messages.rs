@@ -1,4 +1,4 @@
-//! Bodies that are not one message of gRPC.
+//! Bodies that do not consist of exactly one gRPC message.
 
 use super::{
     Kind, bytes,
@@ -8,17 +8,17 @@ use super::{
 };
 
 pub const INVALID: &str = "InvalidArgument INVALID_REQUEST";
-/// Nobody with this name is on record.
+/// A user that the audit log must not contain.
 pub const NEVER: &str = "never";
 const LATE: &str = "DeadlineExceeded DEADLINE_EXCEEDED";
 
-/// A call with this body, which ends.
+/// Creates a call with this body that ends the stream.
 fn whole(name: &'static str, end: &'static str, body: &[u8]) -> Kind {
     bytes(name, end, with_body(&fields(), &[body], true))
 }
 
-/// A call with this body, which does not end. What the server does by itself after 10 s, the caller's deadline brings
-/// about at once.
+/// Creates a call with this body that does not end the stream. The short deadline has the same effect as the server's
+/// timeout of 10 s, but without the wait.
 fn open(name: &'static str, parts: &[&[u8]]) -> Kind {
     bytes(name, LATE, with_body(&within("300m"), parts, false))
 }
@@ -89,7 +89,7 @@ pub fn kinds() -> Vec<Kind> {
     ]
 }
 
-/// Its headers are refused, and its message comes all the same.
+/// Returns a call whose headers are rejected but whose message is sent nevertheless.
 fn whole_call_to_nobody() -> Vec<u8> {
     fields().set("content-type", "text/plain").headers(1, 0)
 }

@@ -1,4 +1,4 @@
-//! A peer that says what it likes, and notes what the server says to it.
+//! A peer that can send arbitrary bytes and records what the server sends.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -26,11 +26,11 @@ use super::{
     hpack,
 };
 
-/// Far more than anything takes, even on a busy machine.
+/// An upper limit that no operation reaches, even on a busy machine.
 const LIMIT: Duration = Duration::from_secs(20);
-/// Far longer than a server that reads at all lets anybody wait.
+/// An upper limit for a write while the server is still reading.
 const SOON: Duration = Duration::from_millis(500);
-/// A stream that no abuse uses.
+/// A stream that no attack uses.
 const LATER: u32 = 1_000_001;
 const CODES: [&str; 12] = [
     "NO_ERROR",
@@ -47,16 +47,16 @@ const CODES: [&str; 12] = [
     "ENHANCE_YOUR_CALM",
 ];
 
-/// TCP, or TLS above it.
+/// A plaintext or TLS connection.
 pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
-/// What the server has said.
+/// Everything that the server has sent.
 #[derive(Debug, Default)]
 pub struct Heard {
     pub acks: usize,
-    /// The server's own.
+    /// The settings of the server.
     pub settings: Vec<(u16, u32)>,
     pub pongs: usize,
     pub goaway: Option<String>,
@@ -95,7 +95,7 @@ impl Heard {
         }
     }
 
-    /// What has become of this stream; `None` while nothing has.
+    /// Returns how this stream ended, or `None` if it is still open.
     pub fn end(&self, stream: u32) -> Option<String> {
         if self.ended.contains(&stream) {
             return Some(told(&self.answers[&stream]));
@@ -106,14 +106,14 @@ impl Heard {
         self.gone()
     }
 
-    /// How the connection has ended.
+    /// Returns how the connection ended, or `None` if it is still open.
     pub fn gone(&self) -> Option<String> {
         let goaway = self.goaway.as_ref().map(|code| format!("GOAWAY {code}"));
         goaway.or_else(|| self.closed.then(|| "closed".to_owned()))
     }
 }
 
-/// Identifiers and values of a SETTINGS frame.
+/// Returns the identifiers and values of a SETTINGS frame.
 fn settings_of(payload: &[u8]) -> Vec<(u16, u32)> {
     let pairs = payload.chunks_exact(6).map(|pair| {
         let value = u32::from_be_bytes(pair[2..].try_into().unwrap());
@@ -122,7 +122,7 @@ fn settings_of(payload: &[u8]) -> Vec<(u16, u32)> {
     pairs.collect()
 }
 
-/// The answer in a few words: an HTTP status that is not gRPC's, `OK`, or code and reason.
+/// Summarizes a response: the HTTP status if it is not a gRPC response, `OK`, or code and reason.
 fn told(answer: &[(String, String)]) -> String {
     let mut headers = HeaderMap::new();
     for (name, value) in answer.iter().filter(|(name, _)| !name.starts_with(':')) {
@@ -148,7 +148,7 @@ fn told(answer: &[(String, String)]) -> String {
     format!("{code:?} {reason}")
 }
 
-/// One connection.
+/// A connection to the server.
 pub struct Peer {
     writer: WriteHalf<Box<dyn Io>>,
     heard: watch::Receiver<Heard>,
@@ -175,7 +175,7 @@ impl Drop for Peer {
 }
 
 impl Peer {
-    /// Says nothing yet, and never reads.
+    /// Creates a peer that has sent nothing yet and never reads.
     pub fn deaf(stream: Box<dyn Io>) -> Self {
         let (reader, writer) = split(stream);
         let (tell, heard) = watch::channel(Heard::default());
@@ -190,7 +190,7 @@ impl Peer {
         }
     }
 
-    /// Says nothing yet.
+    /// Creates a peer that has sent nothing yet.
     pub fn silent(stream: Box<dyn Io>) -> Self {
         let (reader, writer) = split(stream);
         let (tell, heard) = watch::channel(Heard::default());
@@ -202,14 +202,15 @@ impl Peer {
         }
     }
 
-    /// Begins HTTP/2 with these settings. Without a table, the server's header lists can be read one by one.
+    /// Starts HTTP/2 with these settings. The dynamic table is disabled, so that each header list can be decoded
+    /// independently.
     pub async fn begin(&mut self, more: &[(u16, u32)]) {
         let settings = settings(&[&[(1, 0)][..], more].concat());
         self.send([PREFACE, &settings, &frame(SETTINGS, ACK, 0, &[])].concat())
             .await;
     }
 
-    /// Sends these bytes. A server that has had enough takes no more of them, and what it said is what counts.
+    /// Sends these bytes. A server that has closed the connection accepts no more of them, so errors are ignored.
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         let sent = async {
             self.writer.write_all(bytes.as_ref()).await?;
@@ -222,37 +223,38 @@ impl Peer {
         }
     }
 
-    /// Waits until the server has said this.
+    /// Waits until the recorded data satisfies this condition.
     pub async fn until(&mut self, mut holds: impl FnMut(&Heard) -> bool) {
         let come = timeout(LIMIT, self.heard.wait_for(|heard| holds(heard))).await;
         let come = come.is_ok_and(|come| come.is_ok());
         assert!(come, "never: {self:?}");
     }
 
-    /// Sends these bytes and a call on this stream behind them. When it is answered, the server has taken them all;
-    /// tells whether it is.
+    /// Sends these bytes, followed by a call on this stream. A response to the call shows that the server has read all
+    /// of them. Returns whether the call succeeded.
     pub async fn taken(&mut self, bytes: &[u8], stream: u32) -> bool {
         self.send(bytes).await;
         self.call(stream).await == "OK"
     }
 
-    /// Closes this half of the connection.
+    /// Closes the sending half of the connection.
     pub async fn say_no_more(&mut self) {
         self.writer.shutdown().await.unwrap();
     }
 
-    /// Whether the server takes these bytes, and does so soon.
+    /// Returns whether the server accepts these bytes in a short time.
     pub async fn is_taken(&mut self, bytes: &[u8]) -> bool {
         let sent = timeout(SOON, self.writer.write_all(bytes)).await;
         sent.is_ok_and(|sent| sent.is_ok())
     }
 
-    /// What has been heard so far.
+    /// Returns a value computed from the recorded data.
     pub fn heard<T>(&self, look: impl FnOnce(&Heard) -> T) -> T {
         look(&self.heard.borrow())
     }
 
-    /// What becomes of this stream. Unless the connection ends with it, a call on it must go well afterwards.
+    /// Waits for the end of this stream and returns it. If the connection is still open, a subsequent call must
+    /// succeed.
     pub async fn end(&mut self, stream: u32) -> String {
         self.until(|heard| heard.end(stream).is_some()).await;
         let (end, gone) = self.heard(|heard| (heard.end(stream).unwrap(), heard.gone()));
@@ -263,20 +265,20 @@ impl Peer {
         end
     }
 
-    /// How the connection ends.
+    /// Waits for the end of the connection and returns it.
     pub async fn gone(&mut self) -> String {
         self.until(|heard| heard.gone().is_some()).await;
         self.heard(|heard| heard.gone().unwrap())
     }
 
-    /// A call that is right, on a stream that has not been used yet.
+    /// Makes a valid call on an unused stream and returns its result.
     pub async fn call(&mut self, stream: u32) -> String {
         self.send(fields().call(stream, "later")).await;
         self.until(|heard| heard.end(stream).is_some()).await;
         self.heard(|heard| heard.end(stream).unwrap())
     }
 
-    /// The connection goes on as if nothing had happened.
+    /// Checks that the connection is still usable.
     pub async fn goes_on(&mut self) -> String {
         match self.call(LATER).await.as_str() {
             "OK" => "goes on".to_owned(),

@@ -1,4 +1,4 @@
-//! Streams and windows that are used up, and connections that are cut.
+//! Exhausted streams and windows, and connections that are cut.
 
 use std::sync::Arc;
 
@@ -13,9 +13,9 @@ use super::{
     target::Door,
 };
 
-/// The server's `max_concurrent_streams`.
+/// The `max_concurrent_streams` of the server.
 pub const STREAMS: u32 = 100;
-/// Its `max_concurrent_calls` in these tests.
+/// The `max_concurrent_calls` of the server in these tests.
 pub const CALLS: u32 = 400;
 
 #[rustfmt::skip]
@@ -35,8 +35,8 @@ fn all(frames: impl FnMut(u32) -> Vec<u8>) -> Vec<u8> {
     (0..STREAMS).map(nth).flat_map(frames).collect()
 }
 
-/// Ends calls whose messages did not come. To reset them could be taken for a rapid reset, where the server has not
-/// looked at them yet.
+/// Ends calls whose messages have not been sent. Resetting them could be mistaken for a rapid reset attack if the
+/// server has not processed them yet.
 pub async fn finish(peer: &mut Peer, streams: u32) {
     let streams: Vec<_> = (0..streams).map(nth).collect();
     let ends = streams
@@ -50,7 +50,7 @@ pub async fn finish(peer: &mut Peer, streams: u32) {
     .await;
 }
 
-/// Half as many streams again as there may be.
+/// Opens 1.5 times as many streams as allowed.
 async fn too_many(door: Arc<Door>) -> String {
     let mut peer = door.peer().await;
     let streams = (0..STREAMS * 3 / 2).map(nth);
@@ -72,13 +72,13 @@ async fn too_many(door: Arc<Door>) -> String {
     format!("{refused} refused, then {}", peer.goes_on().await)
 }
 
-/// 300 answers have no window. They wait, and go out as soon as there is one.
+/// Makes 300 calls with a window of zero. The responses are sent as soon as the window is increased.
 async fn zero_window(door: Arc<Door>) -> String {
     let mut peers = Vec::new();
     for _ in 0..3 {
         let mut peer = door.peer_with(&[(4, 0)]).await;
         peer.send(all(|stream| fields().call(stream, "x"))).await;
-        // No more at a time than the account has room for.
+        // Not more concurrent calls than the account accepts.
         let every = STREAMS as usize;
         peer.until(|heard| heard.answers.len() == every || heard.gone().is_some())
             .await;
@@ -96,7 +96,7 @@ async fn zero_window(door: Arc<Door>) -> String {
     same(join_all(ends).await)
 }
 
-/// A window of one byte at a time.
+/// Increases the window by one byte at a time.
 async fn trickle(door: Arc<Door>) -> String {
     let mut peer = door.peer_with(&[(4, 0)]).await;
     peer.send(fields().call(1, "x")).await;
@@ -106,12 +106,12 @@ async fn trickle(door: Arc<Door>) -> String {
     peer.heard(|heard| heard.end(1).unwrap())
 }
 
-/// Calls whose answers are never read from the connection: the server does not go on to take calls for ever.
+/// Makes calls whose responses are never read. The server must stop accepting calls.
 async fn deaf(door: Arc<Door>) -> String {
     let mut peer = door.deaf().await;
     peer.begin(&[(4, (1 << 31) - 1)]).await;
     peer.is_taken(&window_update(0, (1 << 30) - 1)).await;
-    // Refused without a record: what matters here are answers.
+    // Rejected without an audit record; only the responses matter here.
     let list = fields().set("content-type", "text/plain");
     for round in 0..1_000 {
         let streams = (0..1_000).map(|number| nth(1_000 * round + number));
@@ -125,8 +125,8 @@ async fn deaf(door: Arc<Door>) -> String {
     "reads on".to_owned()
 }
 
-/// More calls than there may be in progress, whose messages do not come. Those that are silent longest are left out;
-/// who says what it wants is not, and the connections stay good.
+/// Opens more calls than allowed, whose messages are not sent. Those that have been silent for the longest time are
+/// rejected; calls with a complete message succeed, and the connections stay usable.
 async fn promised(door: Arc<Door>) -> String {
     let open = |stream| {
         let body = [prefixed(0, 65_536, b""), vec![0; 100]].concat();
@@ -136,7 +136,7 @@ async fn promised(door: Arc<Door>) -> String {
     let mut peers = Vec::new();
     for _ in 0..CALLS / STREAMS + 2 {
         let mut peer = door.peer().await;
-        // Behind a call that is answered, they all wait.
+        // After a call has succeeded, all others are waiting for their messages.
         assert!(peer.taken(&silent, nth(STREAMS - 1)).await);
         peers.push(peer);
     }
@@ -154,7 +154,7 @@ async fn promised(door: Arc<Door>) -> String {
     same(vec![first.goes_on().await, last.goes_on().await])
 }
 
-/// Whatever was begun there ends, and nothing is held for it.
+/// Cuts connections with calls in progress. All calls end and release their resources.
 async fn cut(door: Arc<Door>, whole: bool) -> String {
     for _ in 0..20 {
         let mut peer = door.peer().await;

@@ -1,4 +1,4 @@
-//! The program under attack, and the callers who must not notice.
+//! The program under attack, and the callers that must not be affected.
 
 use std::{
     collections::BTreeSet,
@@ -27,13 +27,13 @@ use super::{
 };
 use crate::access::upstream;
 
-/// A caller has an answer within 1 s, whatever others do. On a machine of two cores that runs the rest of the suite at
-/// the same time, thrice as much is allowed; what it was is printed.
+/// Limit for the response to a caller. The requirement is 1 s; three times as much is allowed, because the rest of the
+/// suite runs at the same time on a machine with two cores. The actual time is printed.
 const ANSWERED: Duration = Duration::from_secs(3);
-/// In KiB.
+/// Allowed growth of the resident memory, in KiB.
 const GROWTH: u64 = 64 * 1_024;
 
-/// How connections are made.
+/// Factory of connections to the program.
 pub struct Door {
     pub address: SocketAddr,
     tls: Option<(TlsConnector, String)>,
@@ -57,29 +57,29 @@ impl Door {
         }
     }
 
-    /// A connection on which nothing has been said of HTTP/2.
+    /// Opens a connection on which HTTP/2 has not been started.
     pub async fn silent(&self) -> Peer {
         Peer::silent(self.stream().await)
     }
 
-    /// The same, and it never reads.
+    /// Opens a connection like [`Door::silent`] that is never read.
     pub async fn deaf(&self) -> Peer {
         Peer::deaf(self.stream().await)
     }
 
-    /// A connection that has begun HTTP/2.
+    /// Opens a connection and starts HTTP/2.
     pub async fn peer(&self) -> Peer {
         self.peer_with(&[]).await
     }
 
-    /// The same, with these settings.
+    /// Opens a connection and starts HTTP/2 with these settings.
     pub async fn peer_with(&self, settings: &[(u16, u32)]) -> Peer {
         let mut peer = self.silent().await;
         peer.begin(settings).await;
         peer
     }
 
-    /// A caller like all others, with a connection of its own.
+    /// Creates an ordinary caller with a separate connection.
     fn caller(&self) -> Secure {
         match &self.tls {
             None => Secure::plain(self.address),
@@ -88,32 +88,32 @@ impl Door {
     }
 }
 
-/// The program, and what is known of it.
+/// The running program and the measurements.
 pub struct Target {
     pub door: Arc<Door>,
     process: Process,
     upstream: Upstream,
     folder: PathBuf,
     caller: Secure,
-    /// Users whose deletion was answered.
+    /// Users whose deletion was acknowledged.
     answered: Mutex<Vec<String>>,
-    /// Of all answers, and of those to the latest kind of abuse.
+    /// Slowest response overall, and slowest response during the latest attack.
     slowest: Mutex<[Duration; 2]>,
     before: Option<Usage>,
 }
 
-/// What the process has of the system.
+/// Resource usage of the process.
 #[derive(Clone, Copy, Debug)]
 struct Usage {
-    /// In KiB, now and at the most so far.
+    /// Resident memory in KiB: current and peak.
     resident: u64,
     peak: u64,
     descriptors: usize,
 }
 
 impl Usage {
-    /// `None` where there is no `/proc`. Connections to the upstream are not counted: they stay for a while, whoever
-    /// called.
+    /// Returns `None` if there is no `/proc`. Connections to the upstream are not counted, because they stay in the
+    /// pool.
     fn of(process: &Process, upstream: &Upstream) -> Option<Self> {
         let folder = PathBuf::from(format!("/proc/{}", process.id()));
         let status = fs::read_to_string(folder.join("status")).ok()?;
@@ -124,7 +124,7 @@ impl Usage {
         let (_, port) = upstream.url.rsplit_once(':')?;
         let remote = format!(":{:04X}", port.parse::<u16>().ok()?);
         let sockets = fs::read_to_string(folder.join("net/tcp")).ok()?;
-        // Slot, both addresses, ...; the tenth is the inode, 0 when no process has it any more.
+        // Slot, both addresses, ...; the tenth field is the inode, which is 0 if no process owns the socket any more.
         let to_upstream = sockets.lines().filter(|line| {
             let mut words = line.split_ascii_whitespace();
             words.nth(2).is_some_and(|other| other.ends_with(&remote)) && words.nth(6) != Some("0")
@@ -147,7 +147,7 @@ impl Target {
         fs::write(folder.join("server.crt"), shown.pem()).unwrap();
         fs::write(folder.join("server.key"), shown.key_pem()).unwrap();
         let tls = "[server.tls]\ncert_file = \"server.crt\"\nkey_file = \"server.key\"\n";
-        // What is measured here is not the disk.
+        // The speed of the disk is not part of the measurement.
         let audit = "[audit]\nsync = false\n";
         let limits = format!("[server.limits]\nmax_concurrent_calls = {CALLS}\n");
         let sections = [audit, &limits, if over_tls { tls } else { "" }].concat();
@@ -170,14 +170,14 @@ impl Target {
             slowest: Mutex::default(),
             before: None,
         };
-        // The first call makes connections that stay.
+        // The first call opens connections that remain in the pool.
         target.probe().await;
         *target.slowest.lock().unwrap() = [Duration::ZERO; 2];
         target.before = Usage::of(&target.process, &target.upstream);
         target
     }
 
-    /// A call and a look at health on a connection that is there, and on one that is new.
+    /// Makes a call and a health check on an existing connection and on a new one.
     pub async fn probe(&self) {
         self.ask(&self.caller).await;
         self.ask(&self.door.caller()).await;
@@ -205,16 +205,16 @@ impl Target {
         assert!(took < ANSWERED, "{what} took {took:?}");
     }
 
-    /// The slowest answer since the last time that this was asked.
+    /// Returns the slowest response since the previous call of this function.
     pub fn slowest(&self) -> Duration {
         std::mem::take(&mut self.slowest.lock().unwrap()[1])
     }
 
-    /// Afterwards: nothing is held any more, and the books are right.
+    /// Checks after all attacks that all resources have been released and that the audit log is complete.
     pub async fn check(self, group: &str) {
         let (slowest, tls) = (self.slowest.lock().unwrap()[0], self.door.is_tls());
         if let Some(before) = self.before {
-            // The last probe's connection may not have gone yet.
+            // The connection of the last probe may still be open.
             let few = before.descriptors + 1;
             let usage = || Usage::of(&self.process, &self.upstream).unwrap();
             until("descriptors", async || usage().descriptors <= few).await;
@@ -225,7 +225,7 @@ impl Target {
         let probes = self.answered.into_inner().unwrap();
         assert!(!probes.is_empty());
         self.process.stop();
-        // A line for each connection, but not for each frame.
+        // One line for each connection is acceptable, but not one for each frame.
         let log = fs::read_to_string(self.folder.join("log")).unwrap();
         let of_h2 = log
             .lines()

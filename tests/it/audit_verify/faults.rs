@@ -1,11 +1,11 @@
-//! Each fault of a record, and of the records of one call, with its text.
+//! The faults of single records and of the records of one call, and their messages.
 
 use std::fs;
 
 use serde_json::{Value, json};
 use useradmin_testkit::{App, Forged, verify};
 
-/// A sound outcome is changed like this, and this is said of it; nothing when it stays sound.
+/// A change of a valid outcome record, and the expected message, which is empty if the record stays valid.
 type Change = (fn(&mut Value), &'static str);
 
 #[rustfmt::skip]
@@ -27,7 +27,7 @@ const CHANGES: [Change; 15] = [
     (|record| record["later"] = json!("a key of a later version"), ""),
 ];
 
-/// What `verify` says of this file, without the file's name.
+/// Returns the messages of `verify` about this file, without the file name.
 fn told(text: &str) -> Vec<String> {
     let folder = App::folder();
     let file = folder.join("audit.jsonl");
@@ -67,7 +67,7 @@ fn a_line_that_is_no_record_is_told_without_its_words() {
     }
     let long = format!("{{\"v\":1,\"{}\":0}}\n", "x".repeat(2_000_000));
     assert_eq!(told(&long), ["1: no record: the line is too long"]);
-    // A file that is nothing but faults.
+    // A file in which every line is faulty.
     let many = told(&"x\n".repeat(1_000));
     assert_eq!(many.len(), 101);
     assert_eq!(
@@ -123,7 +123,7 @@ fn the_records_of_a_call_fit_together() {
 
 #[test]
 fn an_intent_is_carried_over_only_while_it_is_open() {
-    // Whether it is open in the file before, the value of the key, and what is said.
+    // Whether the intent is open in the previous file, the value of the key, and the expected message.
     for (open, carried, says) in [
         (true, json!(true), None),
         (

@@ -1,4 +1,4 @@
-//! Why the Azure CLI has no token: in the metadata and in the log.
+//! Reasons why the Azure CLI provides no token, in the error metadata and in the log.
 
 use tonic::Code;
 use useradmin::proto::DeleteOutcome::Deleted;
@@ -42,14 +42,14 @@ const REJECTED: &[Row] = &[
     (1, "ERROR: odd {\"accessToken\": \"C4N4RY\"}", FAILED, "", "exit status: 1"),
 ];
 
-/// Failures that may pass.
+/// Transient failures.
 #[rustfmt::skip]
 const TRANSIENT: &[Row] = &[
     (1, "ERROR: Please ensure you have network connection. Error detail: Max retries exceeded", "token_endpoint_unreachable", "", "exit status: 1"),
     (1, "ERROR: AADSTS90055: There are too many incoming requests.", "credential_refused", "90055", "AADSTS90055"),
 ];
 
-/// Scripts that print no usable token, and words of the log.
+/// Scripts that exit successfully but print no usable token, and words of the log.
 #[rustfmt::skip]
 const SUCCEED: &[(&str, &str)] = &[
     ("", "no access token"),
