@@ -1,5 +1,5 @@
-//! Bodies that Azure Batch would not send: other documents, pages of proxies, cut and endless ones. None of them
-//! is taken for the service's word, and nothing of them reaches the caller.
+//! Bodies that Azure Batch would not send: other documents, pages of proxies, truncated and endless bodies. None of
+//! them is accepted as a response of Azure Batch, and none of their content reaches the caller.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ type Verdict = (Code, &'static str, u32, &'static str);
 
 const PROTOCOL: Verdict = (Code::Unavailable, "UPSTREAM_PROTOCOL_ERROR", 1, "unknown");
 
-/// What a status becomes when its body is not the service's.
+/// The expected result of each status with a body that is not a document of Azure Batch.
 #[rustfmt::skip]
 const BY_STATUS: [(u16, Verdict); 13] = [
     (302, PROTOCOL),
@@ -33,7 +33,7 @@ const BY_STATUS: [(u16, Verdict); 13] = [
     (503, (Code::Unavailable, "UPSTREAM_UNAVAILABLE", 3, "not_deleted")),
 ];
 
-/// The status that the test asks for by the user's name.
+/// Returns the status that the test requests through the user name.
 fn wanted(seen: &Seen) -> u16 {
     let (_, rest) = seen.target.split_once("/users/").unwrap();
     rest.split('?').next().unwrap().parse().unwrap()
@@ -47,8 +47,8 @@ fn raw(status: u16, headers: &str, body: &[u8]) -> Reply {
     Reply::Raw([head.as_bytes(), body].concat())
 }
 
-/// `{"code":"NodeUserNotFound","message":{"lang":"en-US","value":"C4N4RY"}}` as gzip makes it: decoded, it would be
-/// the service's own.
+/// `{"code":"NodeUserNotFound","message":{"lang":"en-US","value":"C4N4RY"}}` compressed with gzip. After decompression
+/// it would be a valid document.
 #[rustfmt::skip]
 const ZIPPED: &[u8] = &[
     0x1F, 0x8B, 0x08, 0x00, 0x00, 0x00, 0x00, 0x00, 0x02, 0x03, 0xAB, 0x56, 0x4A, 0xCE, 0x4F, 0x49,
@@ -63,7 +63,7 @@ fn document() -> String {
     batch_document("NodeUserNotFound", CANARY, &[])
 }
 
-/// Bodies that are not the service's document, by what is wrong with them.
+/// Returns bodies that are not a document of Azure Batch, with a name for each fault.
 fn foreign() -> Vec<(&'static str, Vec<u8>)> {
     let with_code = |code: &str| format!(r#"{{"code":{code},"message":{{"value":"{CANARY}"}}}}"#);
     let utf16 = |text: &str| {
@@ -117,7 +117,7 @@ async fn drive(name: &str, reply: impl Fn(u16) -> Reply + Send + 'static) {
     let (app, upstream) = batch(move |seen| reply(wanted(seen))).await;
     let calls = BY_STATUS.map(|(status, expected)| {
         let mut client = app.client();
-        // A missing user would be a success, if any of these were believed.
+        // With `allow_missing`, a missing user would be a success if any of these bodies were accepted.
         let request = DeleteBatchNodeUserRequest {
             allow_missing: true,
             ..batch_request(&status.to_string())
@@ -192,7 +192,7 @@ async fn a_body_that_trickles_ends_with_the_deadline() {
     let absent = absent.unwrap_err();
     absent.expect(Code::Unavailable, "UPSTREAM_PROTOCOL_ERROR");
     assert_eq!(absent.meta("outcome"), "unknown");
-    // The status line has said enough.
+    // The status line is sufficient.
     let busy = busy.unwrap_err();
     busy.expect(Code::Unavailable, "UPSTREAM_UNAVAILABLE");
     assert_eq!(busy.meta("outcome"), "not_deleted");

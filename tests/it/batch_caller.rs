@@ -1,4 +1,4 @@
-//! The caller's side of a call to Azure Batch: its deadline, its going away, and what never left this server.
+//! The caller of a call to Azure Batch: deadlines, disconnects, and requests that were never sent.
 
 use std::{
     fs,
@@ -36,7 +36,7 @@ async fn too_short_a_deadline_sends_nothing() {
 
 #[tokio::test]
 async fn the_answer_leaves_before_the_caller_s_deadline() {
-    // Once the answer to a DELETE does not come, once not even a token.
+    // In one case the response to the DELETE is missing, in the other the response to the token request.
     let silent = Upstream::start(|_| Reply::Hang).await;
     let (hangs, _upstream) = batch(|_| Reply::Hang).await;
     let no_token = with_account(&silent.url, &silent.url).await;
@@ -63,7 +63,7 @@ async fn the_answer_leaves_before_the_caller_s_deadline() {
     }
 }
 
-/// An account at this URL, whose tokens come from another one.
+/// Starts a server with an account at this URL and a token endpoint at another URL.
 async fn with_account(url: &str, authority: &str) -> App {
     let folder = App::folder();
     let key = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
@@ -104,7 +104,8 @@ async fn without_a_connection_nothing_was_sent() {
     tokio::join!(never_sent(&refused), never_sent(&no_tls));
 }
 
-/// The caller goes away while the upstream is busy with the DELETE, which it then answers like this.
+/// Disconnects the caller while the upstream processes the DELETE, which it then answers with this reply. Returns the
+/// number of DELETEs and the last record.
 async fn caller_goes(reply: Reply) -> (usize, serde_json::Value) {
     let (arrived, mut arrivals) = mpsc::unbounded_channel();
     let gate = Arc::new(Notify::new());
@@ -120,7 +121,8 @@ async fn caller_goes(reply: Reply) -> (usize, serde_json::Value) {
     arrivals.recv().await.unwrap();
     call.abort();
     assert!(call.await.unwrap_err().is_cancelled());
-    // Another call of the same connection: by its end the server has read that the first one was given up.
+    // Makes another call on the same connection. When it ends, the server has processed the cancellation of the first
+    // one.
     let other = app
         .delete_batch_node_user(batch_request(""))
         .await
@@ -143,7 +145,7 @@ async fn a_delete_outlives_its_caller_and_its_outcome_is_on_record() {
             "not_deleted",
             "ERROR_REASON_USER_NOT_FOUND",
         ),
-        // For a caller that has gone nothing is repeated.
+        // A request is not retried after its caller has disconnected.
         (
             batch_error(503, "ServerBusy"),
             "not_deleted",

@@ -1,5 +1,5 @@
-//! The service's own error document when it is odd: what is of the wrong type is ignored, what is long is cut,
-//! what is secret is redacted.
+//! Unusual error documents of Azure Batch: members of the wrong type are ignored, long texts are truncated, and secrets
+//! are redacted.
 
 use futures_util::future::join_all;
 use tonic::Code;
@@ -14,7 +14,7 @@ async fn failed(reply: Reply) -> Failed {
     call.unwrap_err()
 }
 
-/// The error's text and its values, as `key=value`.
+/// Returns the message of the error and its values as `key=value`.
 fn told(error: &BatchError) -> (Option<&str>, Vec<String>) {
     let values = error.values.iter();
     let text = error.message.as_ref().map(|message| message.value.as_str());
@@ -26,7 +26,7 @@ fn told(error: &BatchError) -> (Option<&str>, Vec<String>) {
     )
 }
 
-/// What is odd, the document (`$` stands for its code), the text and the values that are told.
+/// The name of the case, the document (`$` stands for its code), and the expected message and values.
 #[rustfmt::skip]
 const ODD: [(&str, &str, Option<&str>, &[&str]); 17] = [
     ("bare", "{$}", None, &[]),
@@ -85,7 +85,7 @@ async fn no_more_than_eight_values_are_passed_on() {
     assert_eq!(values, expected);
 }
 
-/// Longer than anything that is passed on, with a character of two bytes across the cut.
+/// Returns a text that exceeds every limit, with a two-byte character across the position of the cut.
 fn long() -> String {
     format!("{}\u{e9}{}", "x".repeat(255), "y".repeat(10 * 1024))
 }

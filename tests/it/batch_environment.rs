@@ -1,4 +1,4 @@
-//! The program itself in an environment: proxies there are ignored, identities there are used.
+//! The program with environment variables: proxy settings are ignored, and identity settings are used.
 
 use std::{
     fs::{self, Permissions},
@@ -15,7 +15,7 @@ use useradmin_testkit::{
     App, Failed, Reply, Upstream, batch_deleted, batch_request, batch_section, token_or,
 };
 
-/// Ends the program when the test ends, however it ends.
+/// A running program, which is killed when dropped.
 struct Program(Child);
 
 impl Drop for Program {
@@ -34,7 +34,7 @@ identity = "anonymous"
 allow = [{ rpc = "DeleteBatchNodeUser", targets = ["*"] }]
 "#;
 
-/// Starts the program in this environment, and returns with the address that it tells.
+/// Starts the program in this environment. Returns it with the address that it prints.
 fn start(folder: &Path, section: &str, environment: &[(&str, &str)]) -> (Program, String) {
     let file = folder.join("useradmin.toml");
     fs::write(&file, format!("{HEAD}{section}")).unwrap();
@@ -51,7 +51,7 @@ fn start(folder: &Path, section: &str, environment: &[(&str, &str)]) -> (Program
     (program, format!("http://{address}"))
 }
 
-/// Deletes alice by a program in this environment.
+/// Deletes the user `alice` with a program in this environment.
 async fn delete(
     section: &str,
     folder: PathBuf,
@@ -72,14 +72,14 @@ async fn delete(
         .map_err(Failed::from)
 }
 
-/// An account whose credential needs no more than its kind.
+/// Returns the section of an account whose credential needs only a kind.
 fn section(url: &str, kind: &str) -> String {
     format!(
         "[batch_accounts.batch]\nurl = \"{url}\"\n[batch_accounts.batch.credential]\nkind = \"{kind}\"\n"
     )
 }
 
-/// An hour from now, in seconds of Unix time.
+/// Returns the time in an hour, in seconds of Unix time.
 fn expiry() -> u64 {
     let hour = SystemTime::now() + Duration::from_hours(1);
     hour.duration_since(UNIX_EPOCH).unwrap().as_secs()
@@ -127,7 +127,7 @@ async fn a_managed_identity_yields_a_token() {
     assert_eq!(outcome, DeleteOutcome::Deleted);
     let asked = &identity.seen()[0];
     assert_eq!(asked.header("x-identity-header"), Some("header-1"));
-    // The audience ends in a slash; the scope's second slash is what is left of it.
+    // The audience ends with a slash, which is the second slash of the scope.
     assert!(
         asked
             .target
@@ -166,7 +166,7 @@ async fn whoever_is_logged_in_to_the_azure_cli_yields_a_token() {
 async fn without_anybody_logged_in_the_credentials_are_at_fault() {
     let upstream = Upstream::start(|_| batch_deleted()).await;
     let section = section(&upstream.url, "azure_cli");
-    // No `az` at all.
+    // `az` is not installed.
     let failed = delete(&section, App::folder(), &[("PATH", "/nonexistent")])
         .await
         .unwrap_err();

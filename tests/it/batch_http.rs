@@ -1,5 +1,5 @@
-//! Answers whose status line or whose very form is not what the document promises: redirects, other successes
-//! than 200, cut and endless ones, bytes that are not HTTP.
+//! Responses with an unexpected status or an invalid form: redirects, successes other than 200, truncated and endless
+//! responses, and bytes that are not HTTP.
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,5 @@
-//! Azure Batch as it is reached in production: over TLS, where HTTP/2 is agreed upon. What decides is the same as over
-//! HTTP/1.1: the status line, and whether there is one.
+//! Azure Batch over TLS with HTTP/2, as in production. The result is determined as over HTTP/1.1: by the status line,
+//! or by its absence.
 
 use std::fs;
 
@@ -18,7 +18,8 @@ use useradmin_testkit::{
     token_or,
 };
 
-/// A server with the account `batch`, whose authority is the same upstream; the script answers the DELETEs.
+/// Starts a server with the account `batch`, whose token endpoint is on the same upstream. The script replies to the
+/// DELETEs.
 async fn account(mut script: impl FnMut(&Seen) -> Reply + Send + 'static) -> (App, Upstream) {
     let authority = Authority::new();
     let shown = authority.issue("localhost", Validity::Now);
@@ -34,7 +35,7 @@ async fn account(mut script: impl FnMut(&Seen) -> Reply + Send + 'static) -> (Ap
     (App::start_in(folder, &section).await, upstream)
 }
 
-/// One of these for each DELETE.
+/// Starts a server whose upstream sends these replies to the DELETEs in turn.
 async fn in_turn(replies: &[Reply]) -> (App, Upstream) {
     let replies = replies.to_vec();
     let mut count = 0;
@@ -67,7 +68,7 @@ async fn a_user_is_deleted_over_http_2() {
         assert_eq!(delete.header("accept-encoding"), None);
         assert_eq!(delete.header("content-length"), None);
     }
-    // Calls share connections: those of one moment may each have made their own, and the next one uses what is there.
+    // Calls share connections. Concurrent calls may each open a connection, and the next call uses an existing one.
     app.delete_batch_node_user(batch_request("bob"))
         .await
         .unwrap();
@@ -96,13 +97,13 @@ async fn the_service_s_document_is_read_over_http_2() {
     assert_eq!((done.outcome(), done.attempts), (AlreadyAbsent, 1));
 }
 
-/// After a request, none of these says what became of it.
+/// Returns replies after which the effect of the request is unknown.
 fn unknown() -> Vec<Reply> {
     vec![
         Reset(Reason::INTERNAL_ERROR),
         Reset(Reason::CANCEL),
         Reset(Reason::PROTOCOL_ERROR),
-        // The last stream that it has worked on is beyond ours.
+        // The last processed stream is greater than the stream of the request.
         GoAway(101, Reason::INTERNAL_ERROR),
         GoAway(101, Reason::NO_ERROR),
     ]
@@ -144,7 +145,7 @@ async fn the_status_line_decides_over_http_2() {
         .await
         .unwrap();
     assert_eq!((done.outcome(), done.attempts), (Deleted, 1));
-    // Nobody knows whose 404 it was.
+    // It is unknown which resource is missing.
     let (app, upstream) = in_turn(&[Torn(404, Reason::INTERNAL_ERROR)]).await;
     let failed = app.delete_batch_node_user(batch_request("alice")).await;
     let failed = failed.unwrap_err();
@@ -154,7 +155,7 @@ async fn the_status_line_decides_over_http_2() {
     assert_eq!(upstream.requests("DELETE", "").len(), 1);
 }
 
-/// What says that a stream was not worked on: it was refused, or the connection ends in good order before it.
+/// Returns replies that guarantee that a stream was not processed: it was refused, or a graceful GOAWAY excludes it.
 fn not_processed() -> [Reply; 2] {
     [Reset(Reason::REFUSED_STREAM), GoAway(0, Reason::NO_ERROR)]
 }
@@ -171,7 +172,7 @@ async fn a_stream_that_was_not_worked_on_is_surely_not_done() {
         app.expect_on_record(&failed);
         let told = (failed.meta("attempts"), failed.meta("outcome"));
         assert_eq!(told, ("3", "not_deleted"), "{what}");
-        // The attempts of a call are counted here, and nobody else makes any.
+        // All attempts are made by the call itself; the HTTP client does not retry.
         assert_eq!(upstream.requests("DELETE", "").len(), 3, "{what}");
 
         let gone = batch_error(404, "NodeUserNotFound");

@@ -1,4 +1,5 @@
-//! A 200 counts as Azure Batch's answer only with its `request-id`, and without the `client-request-id` of another request.
+//! A 200 is accepted as a response of Azure Batch only with a `request-id`, and without the `client-request-id` of
+//! another request.
 
 use futures_util::future::join_all;
 use tonic::Code;
@@ -8,7 +9,7 @@ use useradmin_testkit::{REQUEST_ID, Reply, batch, batch_answer, batch_request};
 const OWN_ID: &str = "9C4D50EE-2d56-4cd3-8152-34347DC9F2B0";
 const OTHER_ID: &str = "11111111-2222-3333-4444-555555555555";
 
-/// A 200 with this node as its body and these headers.
+/// Returns a 200 with a node as its body and these headers.
 fn answer(headers: &[(&str, &str)]) -> Reply {
     let reply = Reply::json(200, r#"{"id":"node-1","state":"idle"}"#);
     let add = |reply: Reply, (name, value): &(&str, &str)| reply.with(name, value);

@@ -1,4 +1,4 @@
-//! How long a call waits before it repeats a DELETE: what `Retry-After` asks for, and the retry budget of a target.
+//! Pauses before a DELETE is retried: `Retry-After`, and the retry budget of a target.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use tonic::Code::Unavailable;
 use useradmin::proto::DeleteOutcome::Deleted;
 use useradmin_testkit::{Reply, batch, batch_deleted, batch_request, batch_within, in_turn};
 
-/// With 1.2 s there is no time for a pause of a second and an attempt after it.
+/// A deadline of 1.2 s leaves no time for a pause of a second and another attempt.
 #[tokio::test]
 async fn a_pause_that_does_not_fit_is_handed_to_the_caller() {
     let date = |seconds: i64| {
@@ -94,13 +94,13 @@ async fn a_pause_that_fits_is_kept() {
 #[tokio::test]
 async fn retries_of_one_target_have_a_budget() {
     let (app, upstream) = batch(|_| Reply::html(503)).await;
-    // Each call would retry twice: 24 in all.
+    // Each call would retry twice, 24 times in total.
     let calls = (0..12).map(|_| app.delete_batch_node_user(batch_request("alice")));
     for answer in join_all(calls).await {
         let failed = answer.unwrap_err();
         failed.expect(Unavailable, "UPSTREAM_UNAVAILABLE");
     }
     let retries = upstream.requests("DELETE", "").len() - 12;
-    // 10 tokens, 0.2 for each call, and one a second.
+    // 10 tokens, 0.2 for each call, and one per second.
     assert!((10..=14).contains(&retries), "{retries} retries");
 }

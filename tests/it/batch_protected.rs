@@ -1,4 +1,4 @@
-//! Protected users of a Batch account: refused before anything is sent.
+//! Protected users of a Batch account: calls are rejected before any request is sent.
 
 use tonic::Code::FailedPrecondition;
 use useradmin::proto::{DeleteBatchNodeUserRequest, DeleteOutcome};
@@ -38,7 +38,7 @@ async fn protected_users_are_refused_before_anything_is_sent() {
     assert_eq!(upstream.seen().len(), 0);
     let records = app.audit();
     assert!(records.iter().all(|record| record["outcome"] == "not_sent"));
-    // What only looks alike is deleted.
+    // Users with similar names are deleted.
     for name in ["adm", "xadmin", "roots", "s-v-c"] {
         let done = app
             .delete_batch_node_user(batch_request(name))

@@ -1,5 +1,5 @@
-//! What a call does after an attempt that failed: which answers are repeated, how often, and what the caller is
-//! told of a DELETE whose effect is not known.
+//! Behaviour of a call after a failed attempt: which responses are retried, how often, and what is reported to the
+//! caller if the effect of a DELETE is unknown.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use useradmin_testkit::{
     Reply, batch, batch_deleted, batch_error, batch_request, batch_within, in_turn,
 };
 
-/// What the upstream does, in a word each.
+/// Returns the replies of the upstream, one for each word of the script.
 fn replies(script: &str) -> Vec<Reply> {
     let reply = |word: &str| match word {
         "reset" => Reply::Close,
@@ -44,7 +44,7 @@ enum Expected {
 
 use Expected::{Done, Failed};
 
-/// Script (each attempt takes one word), `allow_missing`, what the caller gets.
+/// Script (one word for each attempt), `allow_missing`, and the expected result.
 #[rustfmt::skip]
 const ROWS: &[(&str, bool, Expected)] = &[
     ("deleted", false, Done(Deleted)),
@@ -54,7 +54,7 @@ const ROWS: &[(&str, bool, Expected)] = &[
     ("reset refused deleted", false, Done(Deleted)),
     ("429 503 deleted", false, Done(Deleted)),
     ("500 502 deleted", false, Done(Deleted)),
-    // A 404 of the user after an attempt that may have deleted it.
+    // A 404 for the user after an attempt that may have deleted it.
     ("reset user", false, Done(AbsentAfterRetry)),
     ("reset user", true, Done(AbsentAfterRetry)),
     ("half user", false, Done(AbsentAfterRetry)),
@@ -65,7 +65,7 @@ const ROWS: &[(&str, bool, Expected)] = &[
     ("timed-out user", false, Done(AbsentAfterRetry)),
     ("reset 503 user", false, Done(AbsentAfterRetry)),
     ("429 500 user", true, Done(AbsentAfterRetry)),
-    // A 404 of the user after attempts that surely did not.
+    // A 404 for the user after attempts that certainly did not delete it.
     ("user", false, Failed(NotFound, "USER_NOT_FOUND", "not_deleted")),
     ("user", true, Done(AlreadyAbsent)),
     ("429 user", false, Failed(NotFound, "USER_NOT_FOUND", "not_deleted")),
@@ -74,7 +74,7 @@ const ROWS: &[(&str, bool, Expected)] = &[
     ("503 503 user", true, Done(AlreadyAbsent)),
     ("refused user", false, Failed(NotFound, "USER_NOT_FOUND", "not_deleted")),
     ("refused user", true, Done(AlreadyAbsent)),
-    // Any other 404 is never a success.
+    // No other 404 is a success.
     ("node", true, Failed(NotFound, "NODE_NOT_FOUND", "not_deleted")),
     ("pool", true, Failed(NotFound, "POOL_NOT_FOUND", "not_deleted")),
     ("resource", true, Failed(NotFound, "UPSTREAM_RESOURCE_NOT_FOUND", "not_deleted")),
@@ -84,7 +84,7 @@ const ROWS: &[(&str, bool, Expected)] = &[
     ("500 pool", true, Failed(NotFound, "POOL_NOT_FOUND", "unknown")),
     ("reset resource", true, Failed(NotFound, "UPSTREAM_RESOURCE_NOT_FOUND", "unknown")),
     ("reset proxy-404", true, Failed(Unavailable, "UPSTREAM_PROTOCOL_ERROR", "unknown")),
-    // The reason is the last answer's, the outcome the worst of all.
+    // The reason is that of the last response; the outcome covers all attempts.
     ("reset unusable", false, Failed(FailedPrecondition, "NODE_UNUSABLE", "unknown")),
     ("503 unusable", false, Failed(FailedPrecondition, "NODE_UNUSABLE", "not_deleted")),
     ("reset reset reset", false, Failed(Unavailable, "OUTCOME_UNKNOWN", "unknown")),

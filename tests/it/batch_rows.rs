@@ -1,4 +1,4 @@
-//! Every documented code of Azure Batch and every status, through the real server: one table, one snapshot.
+//! Every documented code of Azure Batch and every status, tested with the real server: one table, one snapshot.
 
 #[rustfmt::skip]
 mod table;
@@ -19,7 +19,7 @@ fn rows() -> impl Iterator<Item = &'static Row> {
     CODES.iter().chain(STATUSES)
 }
 
-/// What the answer of this row becomes.
+/// Returns the failure that the response of this row causes.
 async fn drive(row: &Row) -> Failed {
     let document = batch_document(row.code, row.message, row.values);
     let reply = batch_answer(row.status, &document);
@@ -88,9 +88,9 @@ async fn every_code_and_status_becomes_what_the_contract_says() {
     insta::assert_snapshot!(snapshot);
 }
 
-/// The index of the rule that decides.
+/// Returns the index of the rule that matches.
 fn decided(status: u16, code: Option<&str>, headers: &[&str]) -> usize {
-    // The rules' codes live for ever, and so must what they are compared with.
+    // The codes in the rules have a static lifetime, which the code to compare must have as well.
     let known = code.map(|code| {
         let codes = RULES.iter().filter_map(|rule| match rule.body {
             Body::Code(code) | Body::Header(code, _) => Some(code),

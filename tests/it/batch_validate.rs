@@ -1,4 +1,4 @@
-//! `validate_only` on Azure Batch: the node is read, and nothing is sent that deletes.
+//! `validate_only` with Azure Batch: the node is read, and no DELETE is sent.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ fn validate(user_name: &str) -> DeleteBatchNodeUserRequest {
     }
 }
 
-/// A node as the service describes it, with this state.
+/// Returns a node with this state, in the format of Azure Batch.
 fn node(state: &str) -> Reply {
     batch_answer(
         200,
@@ -64,7 +64,7 @@ async fn a_node_that_is_idle_or_running_is_fine() {
     }
 }
 
-/// What stands in the way, as the node's state shows it.
+/// Node states that prevent a deletion, and the reasons.
 const STATES: [(&str, &str); 14] = [
     ("creating", "NODE_NOT_READY"),
     ("starting", "NODE_NOT_READY"),
@@ -82,7 +82,7 @@ const STATES: [(&str, &str); 14] = [
     ("unusable", "NODE_UNUSABLE"),
 ];
 
-/// Answers to the reading, what they become, and how often the node is read.
+/// Returns the responses to the read of the node, the expected results, and the number of reads.
 #[rustfmt::skip]
 fn answers() -> Vec<(Reply, Code, &'static str, usize)> {
     let states = STATES.map(|(state, reason)| (node(state), FailedPrecondition, reason, 1));

@@ -1,4 +1,4 @@
-//! The request to Azure Batch, byte for byte, and what is read back from its answer.
+//! The exact request to Azure Batch, and the parsed response.
 
 use std::{
     collections::BTreeSet,
@@ -106,7 +106,7 @@ async fn the_service_is_told_to_stop_no_later_than_the_caller() {
 
 #[tokio::test]
 async fn the_headers_are_those_of_the_document_and_no_others() {
-    // What a server tries to make its client remember is forgotten.
+    // Cookies that a server sets are discarded.
     let (app, upstream) = batch(|_| batch_deleted().with("Set-Cookie", "a=b; Path=/")).await;
     let _first = only_delete(&app, &upstream, with_own_id()).await;
     let seen = only_delete(&app, &upstream, with_own_id()).await;
@@ -190,7 +190,7 @@ async fn ids_are_read_back() {
 
 #[tokio::test]
 async fn a_success_has_an_id_of_this_server_in_its_trailers_and_on_record() {
-    // As recorded: chunked, no body, no Content-Type.
+    // A recorded response: chunked, without a body and `Content-Type`.
     let recorded = format!(
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nServer: Microsoft-HTTPAPI/2.0\r\nrequest-id: {REQUEST_ID}\r\n\
          DataServiceVersion: 3.0\r\nConnection: close\r\n\r\n0\r\n\r\n"

@@ -1,4 +1,4 @@
-//! The circuit breaker of a target: on a paused clock, and over the wire.
+//! The circuit breaker of a target: with a paused clock, and with real requests.
 
 use std::{
     sync::{
@@ -27,12 +27,12 @@ fn breaker() -> Breaker {
     Breaker::new(&"https://hmc.example:6794".parse().unwrap())
 }
 
-/// The status of the answer, or why there was none.
+/// The status of the response, or the reason why there was none.
 type Sent = Result<u16, RequestError>;
 
 const NO_ANSWER: Sent = Err(RequestError::TimedOut);
 
-/// Records how a request of a call ended.
+/// Records the result of a request.
 fn note(mut pass: Pass<'_>, sent: &Sent) {
     again(&mut pass, sent);
 }
@@ -44,7 +44,7 @@ fn again(pass: &mut Pass<'_>, sent: &Sent) {
     }
 }
 
-/// As many calls that end like this.
+/// Makes this number of calls with this result.
 fn calls(breaker: &Breaker, times: u32, sent: &Sent) {
     for _ in 0..times {
         note(breaker.admit().unwrap(), sent);
@@ -57,7 +57,7 @@ fn expect_open(breaker: &Breaker) {
     assert_eq!(refused, Some(ErrorReason::CircuitOpen));
 }
 
-/// Fails until it opens.
+/// Returns a breaker that has been opened by failures.
 fn opened() -> Breaker {
     let breaker = breaker();
     calls(&breaker, 20, &NO_ANSWER);
@@ -108,7 +108,7 @@ async fn only_what_says_that_the_target_is_down_counts() {
         calls(&breaker, 20, &sent);
         assert_eq!(breaker.admit().is_err(), opens, "{}", sent.is_ok());
     }
-    // The last request of a call decides, and a call that never came to one says nothing.
+    // The last request of a call decides. A call without a request has no effect.
     let breaker = breaker();
     for _ in 0..50 {
         let mut recovered = breaker.admit().unwrap();
@@ -134,7 +134,7 @@ async fn what_is_10_seconds_old_is_forgotten() {
     expect_open(&breaker);
 }
 
-/// What was good before a fault is forgotten first. When the target is well again, that opens nothing.
+/// Earlier successes expire before failures. After a recovery, this must not open the breaker.
 #[tokio::test(start_paused = true)]
 async fn no_success_opens_it() {
     let breaker = breaker();
@@ -144,14 +144,14 @@ async fn no_success_opens_it() {
     advance(SECOND * 6).await;
     calls(&breaker, 50, &Ok(200));
     breaker.admit().unwrap();
-    // It is as bad as that only if it goes on.
+    // One more failure opens it.
     calls(&breaker, 1, &NO_ANSWER);
     expect_open(&breaker);
 }
 
 #[tokio::test(start_paused = true)]
 async fn one_probe_decides() {
-    // A probe that fails: 5 more seconds.
+    // A failed probe keeps the breaker open for 5 more seconds.
     let breaker = opened();
     advance(Duration::from_millis(4_999)).await;
     expect_open(&breaker);
@@ -162,7 +162,7 @@ async fn one_probe_decides() {
     drop(probe);
     advance(Duration::from_millis(4_999)).await;
     expect_open(&breaker);
-    // A probe that succeeds: closed, and nothing of before counts.
+    // A successful probe closes the breaker and resets all counters.
     advance(Duration::from_millis(1)).await;
     note(breaker.admit().unwrap(), &Ok(404));
     calls(&breaker, 19, &NO_ANSWER);
@@ -176,7 +176,7 @@ async fn a_probe_that_proves_nothing_leaves_it_to_the_next_call() {
     drop(breaker.admit().unwrap());
     let hung = breaker.admit().unwrap();
     expect_open(&breaker);
-    // A probe that hangs does not keep the breaker open for longer than a pause.
+    // A probe that hangs does not keep the breaker open for longer than one pause.
     advance(SECOND * 5).await;
     let mut next = breaker.admit().unwrap();
     again(&mut next, &Ok(200));
@@ -228,13 +228,13 @@ async fn an_account_that_is_down_is_left_alone_and_tried_again() {
     assert_eq!(app.audit().last().unwrap()["outcome"], "not_sent");
 
     down.store(false, Ordering::Relaxed);
-    // As RetryInfo has it.
+    // The delay from `RetryInfo`.
     sleep(failed.retry_delay.unwrap()).await;
     let done = app.delete_batch_node_user(batch_request("alice")).await;
     assert_eq!(done.unwrap().outcome(), DeleteOutcome::Deleted);
 }
 
-/// Whatever fails first: the logon, or a request of a session; and nobody else has a part in it.
+/// The logon or a request of a session may fail first. Other targets are not affected.
 #[tokio::test]
 async fn an_hmc_that_is_down_is_left_alone() {
     let down = [

@@ -1,5 +1,5 @@
-//! What bounds the retries of one target: a budget on a paused clock, pauses that are never alike, and an HMC's budget
-//! over the wire.
+//! Limits on the retries of a target: the retry budget with a paused clock, jitter of the pauses, and the budget of an
+//! HMC with real requests.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use useradmin_testkit::{Console, Say::Html, Step, by_id};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Takes what there is.
+/// Withdraws all tokens and returns their number.
 fn empty(budget: &RetryBudget) -> usize {
     std::iter::from_fn(|| budget.withdraw().then_some(())).count()
 }
@@ -36,7 +36,7 @@ async fn ten_calls_pay_for_two_retries_and_a_second_for_one() {
     assert_eq!(empty(&budget), 0);
     advance(Duration::from_millis(10)).await;
     assert_eq!(empty(&budget), 1);
-    // Neither a quiet hour nor a thousand calls save up for more.
+    // Neither an idle hour nor a thousand calls accumulate more tokens.
     advance(SECOND * 3_600).await;
     assert_eq!(empty(&budget), 10);
     for _ in 0..1_000 {
@@ -45,7 +45,7 @@ async fn ten_calls_pay_for_two_retries_and_a_second_for_one() {
     assert_eq!(empty(&budget), 10);
 }
 
-/// A hundred calls a second, every one of which would be tried three times.
+/// A hundred calls per second, each of which would be attempted three times.
 #[tokio::test(start_paused = true)]
 async fn when_everything_fails_a_call_costs_1_2_requests() {
     let (budget, calls) = (RetryBudget::new(), 10_000);
@@ -55,7 +55,7 @@ async fn when_everything_fails_a_call_costs_1_2_requests() {
         requests += 1 + (0..2).take_while(|_| budget.withdraw()).count();
         advance(Duration::from_millis(10)).await;
     }
-    // 0.2 retries a call, 1 a second, and 10 at the beginning.
+    // 0.2 retries per call, 1 per second, and 10 initial tokens.
     let retries = requests - calls;
     assert!((2_100..=2_110).contains(&retries), "{retries}");
 }
@@ -64,7 +64,7 @@ fn limits() -> CallLimits {
     Deadline::after(SECOND * 30).into()
 }
 
-/// The pauses before the second and the third try of a request.
+/// Returns the pauses before the second and the third attempt of a request.
 async fn pauses() -> [Duration; 2] {
     let (limits, budget) = (limits(), RetryBudget::new());
     let (mut retries, mut attempts) = (Retries::new(&limits, &budget), Attempts::default());
@@ -78,7 +78,7 @@ async fn pauses() -> [Duration; 2] {
     pauses
 }
 
-/// Callers that failed together do not come back together.
+/// Calls that failed at the same time must not be retried at the same time.
 #[tokio::test(start_paused = true)]
 async fn pauses_are_spread_over_all_the_time_that_they_may_take() {
     let mut all = Vec::new();
@@ -90,7 +90,7 @@ async fn pauses_are_spread_over_all_the_time_that_they_may_take() {
         let (least, most) = (of_this_try.clone().min(), of_this_try.max());
         let (least, most) = (least.unwrap(), most.unwrap());
         let ceiling = Duration::from_millis(ceiling);
-        // The clock of the runtime counts in milliseconds, and rounds up.
+        // The clock of the runtime has a resolution of one millisecond and rounds up.
         assert!(most <= ceiling + Duration::from_millis(1), "{most:?}");
         assert!(most > least + ceiling / 2, "{least:?} to {most:?}");
     }
@@ -99,12 +99,12 @@ async fn pauses_are_spread_over_all_the_time_that_they_may_take() {
 #[tokio::test]
 async fn retries_of_one_hmc_have_a_budget() {
     let console = Console::saying(vec![(Step::Delete, vec![Html(503)])]).await;
-    // Each call would retry twice: 24 in all.
+    // Each call would retry twice, 24 times in total.
     let calls = (0..12).map(|_| console.fail(by_id("id-1")));
     for failed in join_all(calls).await {
         failed.expect(Unavailable, "UPSTREAM_UNAVAILABLE");
     }
     let retries = console.count(Step::Delete) - 12;
-    // 10 tokens, 0.2 for each call, and one a second.
+    // 10 tokens, 0.2 for each call, and one per second.
     assert!((10..=14).contains(&retries), "{retries} retries");
 }

@@ -1,4 +1,5 @@
-//! The bulkhead of a target: full means refused at once, and callers that have gone hold no place.
+//! The bulkhead of a target: calls above the limit are rejected immediately, and disconnected callers do not occupy a
+//! slot.
 
 use std::{
     sync::Arc,
@@ -14,7 +15,7 @@ use useradmin_testkit::{
     hmc_section, token_or, until, usual,
 };
 
-/// An upstream that tells when a DELETE has arrived, and answers it when the gate is opened.
+/// Starts an upstream that notifies the test when a DELETE arrives, and replies when the test opens the gate.
 pub async fn holding() -> (Upstream, Arc<Notify>, Arc<Notify>) {
     let (arrived, gate) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (tell, held) = (Arc::clone(&arrived), Arc::clone(&gate));
@@ -28,7 +29,7 @@ pub async fn holding() -> (Upstream, Arc<Notify>, Arc<Notify>) {
     (upstream, arrived, gate)
 }
 
-/// One HMC hangs, its bulkhead fills up, and nobody else notices.
+/// If one HMC hangs and its bulkhead is full, other targets are not affected.
 #[tokio::test]
 async fn an_hmc_that_hangs_has_no_effect_on_other_targets() {
     let hmc = Upstream::start(|seen| {
@@ -60,7 +61,7 @@ async fn an_hmc_that_hangs_has_no_effect_on_other_targets() {
     }
 }
 
-/// A server without room refuses before it asks who calls, and goes on telling of its health.
+/// A server at its limit rejects calls before it authenticates them, and keeps reporting its health.
 #[tokio::test]
 async fn a_call_for_which_there_is_no_room_is_refused_at_once() {
     let (upstream, arrived, gate) = holding().await;
@@ -93,7 +94,7 @@ async fn a_call_for_which_there_is_no_room_is_refused_at_once() {
     again.await.unwrap();
 }
 
-/// One call in flight, two waiting.
+/// Starts a server with an account that allows one call in flight and two queued.
 async fn small(upstream: &Upstream) -> App {
     let folder = App::folder();
     let section = batch_section(&folder, &upstream.url);
@@ -108,13 +109,13 @@ async fn what_does_not_fit_is_refused_at_once() {
     let calls = (0..8).map(|_| app.delete_batch_node_user(batch_request("alice")));
     let mut calls: Vec<_> = calls.map(Box::pin).collect();
     let mut refused = Vec::new();
-    // One is in flight and two wait; the other five have their answer before anybody is let through.
+    // One call is in flight and two are queued; the other five are rejected before any call is admitted.
     while refused.len() < 5 {
         let (answer, _, rest) = futures_util::future::select_all(calls).await;
         refused.push(answer.unwrap_err());
         calls = rest;
     }
-    // Still nobody is let through, and nobody else has to wait to hear of it.
+    // Still no call is admitted, and further calls are rejected without a wait.
     let mut times = Vec::new();
     for _ in 0..10 {
         let begun = Instant::now();
@@ -153,12 +154,12 @@ async fn callers_that_have_gone_hold_no_place() {
         _ = &mut first => panic!("nobody has been let through"),
         () = arrived.notified() => {}
     }
-    // Two wait and go away; then two others find the queue empty again.
+    // Two callers wait and disconnect; then two others find the queue empty again.
     for round in 1..=2 {
         let waiting = (0..2).map(|_| app.delete_batch_node_user(batch_request("bob")));
         let gone = tokio::time::timeout(Duration::from_millis(50), join_all(waiting)).await;
         assert!(gone.is_err(), "nobody was refused");
-        // The server hears of it a moment later.
+        // The server detects the disconnects shortly afterwards.
         let ended = |record: &serde_json::Value| record["caller_gone"] == true;
         let known = async || app.audit().iter().filter(|record| ended(record)).count() == 2 * round;
         until("the server knows that they have gone", known).await;

@@ -1,5 +1,5 @@
-//! Callers that go away: before a DELETE nothing is sent any more; after it the call runs on, begins no other one, and
-//! its outcome is on record.
+//! Callers that disconnect: before the DELETE, nothing more is sent; after it, the call continues without another
+//! DELETE, and its outcome is recorded.
 
 use std::{future::Future, sync::Arc};
 
@@ -11,13 +11,13 @@ use useradmin_testkit::{
     batch_section, by_id, hmc_or, hmc_section, token_or, until, usual,
 };
 
-/// Where requests wait until the test lets them go on.
+/// A gate that delays replies until the test opens it.
 struct Gate {
     arrived: mpsc::UnboundedReceiver<()>,
     open: Arc<Notify>,
 }
 
-/// A gate, and what makes an answer wait at it.
+/// Creates a gate, and a function that makes a reply wait for it.
 fn gate() -> (Gate, impl Fn(Reply) -> Reply + Send + 'static) {
     let (tell, arrived) = mpsc::unbounded_channel();
     let open = Arc::new(Notify::new());
@@ -29,7 +29,7 @@ fn gate() -> (Gate, impl Fn(Reply) -> Reply + Send + 'static) {
     (Gate { arrived, open }, hold)
 }
 
-/// The caller goes away while the call waits at the gate; returns the last record.
+/// Disconnects the caller while the call waits at the gate. Returns the last record.
 async fn goes<T: Send + 'static>(
     app: &mut App,
     mut gate: Gate,
@@ -45,7 +45,8 @@ async fn goes<T: Send + 'static>(
     app.audit().pop().unwrap()
 }
 
-/// Another call of the same connection: by its end the server has read that the one before was given up.
+/// Makes another call on the same connection. When it ends, the server has processed the cancellation of the previous
+/// one.
 async fn see_it_gone(app: &App) {
     let other = app.delete_batch_node_user(batch_request("")).await;
     let other = other.unwrap_err();
@@ -112,7 +113,7 @@ async fn nothing_is_deleted_on_a_node_for_a_caller_that_went_before() {
     assert_eq!(upstream.requests("DELETE", "").len(), 0);
 }
 
-/// One call is in flight, another one waits for its place and goes away: it is over before the place is free.
+/// One call is in flight. Another call is queued and its caller disconnects: it ends before a slot is free.
 #[tokio::test]
 async fn whoever_leaves_the_queue_of_a_bulkhead_has_sent_nothing() {
     let (mut gate, hold) = gate();
@@ -140,7 +141,7 @@ async fn whoever_leaves_the_queue_of_a_bulkhead_has_sent_nothing() {
     assert_eq!(upstream.requests("DELETE", "").len(), 1);
 }
 
-/// The answer to the DELETE that the caller has not waited for; how often DELETE was sent, and the outcome on record.
+/// Sends this reply to a DELETE whose caller has disconnected. Returns the number of DELETEs and the recorded outcome.
 async fn caller_goes(say: Say) -> (usize, Value) {
     let (gate, hold) = gate();
     let Console { mut app, upstream } = Console::start(move |seen| match Step::of(seen) {
@@ -159,7 +160,7 @@ async fn a_delete_on_an_hmc_outlives_its_caller() {
     let rows = [
         (Say::Usual, "deleted", ""),
         (Say::Hmc(404, 1), "not_deleted", "USER_NOT_FOUND"),
-        // For a caller that has gone nothing is repeated, and nobody logs on again.
+        // After the caller has disconnected, the service neither retries nor logs on again.
         (Say::Hmc(503, 1), "not_deleted", "UPSTREAM_UNAVAILABLE"),
         (
             Say::Hmc(403, 5),
@@ -179,7 +180,7 @@ async fn a_delete_on_an_hmc_outlives_its_caller() {
     }
 }
 
-/// Not the call is given up, but its whole connection goes.
+/// The whole connection is closed, not only the call.
 #[tokio::test]
 async fn a_delete_outlives_the_connection_of_its_caller() {
     for of_a_node in [true, false] {
@@ -205,7 +206,7 @@ async fn a_delete_outlives_the_connection_of_its_caller() {
             }
         });
         gate.arrived.recv().await.unwrap();
-        // The only client of its connection goes with the task.
+        // The only client of the connection is dropped with the task.
         call.abort();
         until("the place of the connection is free", async || {
             let other = app.delete_batch_node_user(batch_request("")).await;

@@ -1,4 +1,5 @@
-//! Who calls, and what comes of it: every caller on every rpc and target, and everything that is no identity.
+//! Authentication and authorization: every caller on every rpc and target, and everything that does not identify a
+//! caller.
 
 mod certificates;
 mod conventions;
@@ -20,7 +21,7 @@ use useradmin_testkit::{
 
 pub const ISSUER: &str = "https://login.corp.example";
 
-/// A server with TLS, client certificates and one issuer of tokens, and what its callers need.
+/// A server with TLS, client certificates and one token issuer, and the credentials of its callers.
 pub struct House {
     pub app: App,
     pub upstream: Upstream,
@@ -28,7 +29,7 @@ pub struct House {
     pub signer: Signer,
 }
 
-/// The head of a configuration with TLS; the files are written to the folder.
+/// Returns the beginning of a configuration with TLS, and writes the files to the folder.
 pub fn tls_section(folder: &Path, authority: &Authority, settings: &str) -> String {
     let server = authority.issue("localhost", Validity::Now);
     fs::write(folder.join("server.pem"), server.pem()).unwrap();
@@ -48,7 +49,7 @@ client_ca_file = "clients.pem"
     )
 }
 
-/// The section of an issuer whose keys are in a file of the folder.
+/// Returns the section of an issuer, and writes its keys to a file in the folder.
 pub fn issuer_section(folder: &Path, signer: &Signer) -> String {
     fs::write(folder.join("issuer.jwks"), signer.key_set()).unwrap();
     format!(
@@ -62,18 +63,18 @@ jwks_file = "issuer.jwks"
     )
 }
 
-/// A URI name.
+/// Returns a URI name.
 pub fn uri(name: &str) -> SanType {
     SanType::URI(name.try_into().unwrap())
 }
 
-/// A DNS name.
+/// Returns a DNS name.
 pub fn dns(name: &str) -> SanType {
     SanType::DnsName(name.try_into().unwrap())
 }
 
 impl House {
-    /// With more sections, callers and targets, and more keys in `[server]`.
+    /// Starts a server with additional sections and with additional keys in `[server]`.
     pub async fn start(
         upstream: Upstream,
         sections: impl FnOnce(&Path, &str) -> String,
@@ -91,17 +92,17 @@ impl House {
         }
     }
 
-    /// A client that shows this certificate.
+    /// Returns a client that presents this certificate.
     pub fn client(&self, shown: Option<&Identity>) -> Secure {
         Secure::tls(self.app.address, self.authority.pem(), shown)
     }
 
-    /// A client with a certificate of these names.
+    /// Returns a client with a certificate for these names.
     pub fn with_names(&self, names: Vec<SanType>) -> Secure {
         self.client(Some(&self.authority.issue_to(names, Validity::Now)))
     }
 
-    /// A client with a token for this subject, and no certificate.
+    /// Returns a client with a token for this subject and without a certificate.
     pub fn with_subject(&self, subject: &str) -> Secure {
         let token = self.signer.token(&claims(ISSUER, subject));
         self.client(None).with_token(&token)

@@ -1,4 +1,4 @@
-//! The alarm of `useradmin-testkit` works; and the program itself, with everything logged, keeps every secret.
+//! The canaries of `useradmin-testkit` detect leaks, and the program leaks no secret even if everything is logged.
 
 use std::{
     fs::{self, File},
@@ -72,7 +72,7 @@ fn a_planted_line_is_heard() {
     assert_eq!(told, expected);
 }
 
-/// A request that shows a token of the caller's own.
+/// Returns a request with a bearer token of the caller.
 fn bearing<T>(message: T) -> Request<T> {
     let mut request = Request::new(message);
     let value = format!("Bearer {CALLERS_TOKEN}");
@@ -106,7 +106,7 @@ async fn the_libraries_are_heard_and_hold_their_tongues() {
     }
 }
 
-/// Both kinds of Batch credentials and an HMC, at one upstream.
+/// Returns both kinds of Batch credentials and an HMC, all at one upstream.
 fn sections(folder: &Path, url: &str) -> String {
     fs::write(folder.join("batch.key"), BASE64_STANDARD.encode(SHARED_KEY)).unwrap();
     let (batch, hmc) = (batch_section(folder, url), hmc_section(folder, url));
@@ -122,7 +122,7 @@ key_file = "batch.key"
     )
 }
 
-/// Everything that came with a request, to be quoted.
+/// Returns everything that was received with a request, to be echoed.
 fn echo(seen: &Seen) -> String {
     let headers = seen.headers.iter();
     let headers: Vec<_> = headers
@@ -132,7 +132,7 @@ fn echo(seen: &Seen) -> String {
     format!("{} {headers}{}", seen.target, seen.body)
 }
 
-/// An answer that quotes the request in its body and its headers.
+/// Returns a response that echoes the request in its body and its headers.
 fn echoing(seen: &Seen, status: u16) -> Reply {
     let text = echo(seen);
     let body = serde_json::json!({
@@ -154,13 +154,13 @@ fn echoing(seen: &Seen, status: u16) -> Reply {
         )
 }
 
-/// With the account's key?
+/// Returns whether the request is signed with the account key.
 fn is_signed(seen: &Seen) -> bool {
     let value = seen.header("authorization");
     value.is_some_and(|value| value.starts_with("SharedKey "))
 }
 
-/// Both upstreams at once; what goes wrong has a name.
+/// Starts an upstream that serves as Azure Batch and as an HMC, with this named fault.
 async fn upstream(fault: &'static str) -> Upstream {
     let mut count = 0;
     Upstream::start(move |seen| {
@@ -213,7 +213,7 @@ const FAULTS: [&str; 12] = [
     "keys refused",
 ];
 
-/// An account of each kind and an HMC at each upstream, and one issuer of tokens.
+/// Returns a configuration with an account of each kind and an HMC at each upstream, and with one token issuer.
 fn configuration(folder: &Path, port: u16, signer: &Signer, upstreams: &[Upstream]) -> String {
     let issuer = issuer_section(folder, signer);
     let mut text = format!(
@@ -231,7 +231,7 @@ fn configuration(folder: &Path, port: u16, signer: &Signer, upstreams: &[Upstrea
     text
 }
 
-/// All calls to one of the upstreams. Answers and failures are searched on the way.
+/// Makes all calls to one of the upstreams. The client checks responses and failures for canaries.
 async fn call(client: &Secure, at: usize) {
     for alias in ["batch", "keyed"] {
         let mut request = batch_request("alice");
@@ -244,7 +244,7 @@ async fn call(client: &Secure, at: usize) {
     }
 }
 
-/// Calls with tokens that are good for nothing: somebody else's signature, an old one, and none at all.
+/// Makes calls with invalid tokens: one with another signature, an expired one, and one that is not a JWT.
 async fn call_as_a_stranger(client: &Secure, signer: &Signer) {
     let mut old = claims(ISSUER, "svc");
     old["exp"] = 1.into();
@@ -256,8 +256,8 @@ async fn call_as_a_stranger(client: &Secure, signer: &Signer) {
     }
 }
 
-/// Every kind of failure that has to do with credentials, at upstreams that repeat what they were sent, with
-/// everything logged that any library has to say.
+/// Every kind of failure related to credentials, at upstreams that echo requests, with all libraries logging at the
+/// most detailed level.
 #[tokio::test]
 async fn the_program_tells_no_secret_to_anybody() {
     let (folder, signer) = (App::folder(), Signer::es256("key-1"));

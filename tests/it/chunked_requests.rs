@@ -1,5 +1,5 @@
-//! The upstream of tests, soak test and benchmark reads chunked request bodies. An upstream that takes the last chunk for
-//! another request responds once too often, and the client then has to close the connection.
+//! The upstream of the tests, the soak test and the benchmark must read chunked request bodies correctly. If it took
+//! the last chunk for another request, it would respond twice, and the client would have to close the connection.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -20,7 +20,7 @@ fn empty_chunked() -> String {
     delete("transfer-encoding: chunked\r\n", "0\r\n\r\n")
 }
 
-/// Sends these requests on one connection. Returns everything received until the upstream closes it, or for 5 seconds.
+/// Sends these requests on one connection. Returns everything received until the upstream closes it, at most 5 seconds.
 async fn exchange(address: SocketAddr, requests: &[String]) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let requests = requests.concat();
@@ -36,7 +36,7 @@ fn responses(received: &str) -> usize {
 
 #[tokio::test]
 async fn the_upstream_answers_each_request_once() {
-    // A raw reply ends the connection.
+    // A raw reply closes the connection.
     let last = Reply::Raw(Reply::empty(200).bytes());
     let upstream = Upstream::start(move |request| match request.header("last") {
         None => Reply::empty(200),

@@ -1,5 +1,4 @@
-//! Clocks that differ: what an upstream's `Date` says when it refuses credentials, and what its dates are measured
-//! against.
+//! Clock skew: the use of an upstream's `Date` when it rejects credentials, and for the interpretation of its dates.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,13 +9,14 @@ use useradmin_testkit::{
     batch_request, batch_section, batch_within, by_id, configure, refusal, usual,
 };
 
-/// This many seconds from now, as HTTP writes dates.
+/// Returns the time this number of seconds from now, in the HTTP date format.
 fn date(seconds: i64) -> String {
     let time = time::OffsetDateTime::now_utc() + time::Duration::seconds(seconds);
     httpdate::fmt_http_date(SystemTime::from(time))
 }
 
-/// The metadata names the difference, if there is to be one. Seconds pass between a script and its answer.
+/// Asserts that the metadata contains the expected skew, if any. A few seconds may pass between the script and the
+/// response.
 #[track_caller]
 fn expect_skew(failed: &Failed, due: Option<i64>, what: &str) {
     let told = failed.meta("clock_skew_seconds");
@@ -124,7 +124,7 @@ async fn an_hmc_tells_it_too() {
     }
 }
 
-/// The operator reads it in the line of the call.
+/// The skew is logged with the call.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_log_tells_it() {
     let upstream = Upstream::start(|seen| match seen.method.as_str() {
@@ -151,7 +151,7 @@ async fn the_log_tells_it() {
     std::fs::remove_dir_all(folder).unwrap();
 }
 
-/// A pause that is a date ends by the clock that has named it.
+/// A `Retry-After` date is interpreted with the clock of the server that sent it.
 #[tokio::test]
 async fn retry_after_is_measured_against_the_date_of_the_answer() {
     let rows = [
@@ -160,10 +160,10 @@ async fn retry_after_is_measured_against_the_date_of_the_answer() {
         (date(3_600), date(3_600), 1..=1),
         (date(10), date(3_600), 1..=1),
         (date(10_000), date(3_600), 60..=60),
-        // Without a date that can be read, this machine's clock counts.
+        // Without a valid `Date`, the local clock is used.
         (date(30), "soon".to_owned(), 27..=30),
         (date(30), String::new(), 27..=30),
-        // A number is no date.
+        // A number of seconds is not a date.
         ("7".to_owned(), date(3_600), 7..=7),
     ];
     join_all(rows.map(|(pause, date, due)| async move {

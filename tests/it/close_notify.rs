@@ -1,5 +1,5 @@
-//! Documents whose TLS connection ends without `close_notify`: those that are complete are read, by the client of targets
-//! and by the client of tokens and keys alike.
+//! Documents on TLS connections that end without `close_notify`: complete documents are accepted by the client of
+//! targets and by the client of tokens and keys.
 
 use std::{fs, path::Path};
 
@@ -15,7 +15,7 @@ use useradmin_testkit::{
 
 use super::callers::ISSUER;
 
-/// How a response marks the end of its body. From `CutLength` on, the body is cut.
+/// The way in which a response marks the end of its body. From `CutLength` on, the body is truncated.
 #[derive(Clone, Copy, Debug)]
 enum Framing {
     Length,
@@ -35,7 +35,7 @@ use Framing::{
 const COMPLETE: [Framing; 4] = [Length, Chunked, Connection, Http1_0];
 const CUT: [Framing; 4] = [CutLength, CutChunk, NoLastChunk, CutDocument];
 
-/// Returns the same response in this form, after which the connection ends.
+/// Returns the response in this form, after which the connection is closed.
 fn framed(reply: Reply, framing: Framing) -> Reply {
     let Reply::Http(status, headers, body) = reply else {
         return reply;
@@ -70,7 +70,7 @@ fn framed(reply: Reply, framing: Framing) -> Reply {
     Reply::Unclosed(text.into_bytes())
 }
 
-/// Starts an upstream over TLS with this script, and a server that has it as its target.
+/// Starts an upstream over TLS with this script, and a server with it as its target.
 async fn start(
     section: impl FnOnce(&Path, &str) -> String,
     script: impl FnMut(&Seen) -> Reply + Send + 'static,
@@ -116,7 +116,7 @@ async fn a_document_that_was_cut_is_not_read() {
         let failed = failed.unwrap_err();
         failed.expect(Code::Unavailable, "UPSTREAM_PROTOCOL_ERROR");
         assert!(failed.batch.is_none(), "{framing:?}: {failed:?}");
-        // Of the token endpoint.
+        // The token endpoint.
         let script = move |seen: &Seen| framed(token_or(seen, not_ready), framing);
         let (app, upstream) = start(batch_section, script).await;
         let failed = app.delete_batch_node_user(batch_request("alice")).await;
@@ -131,7 +131,7 @@ fn not_ready() -> Reply {
     Reply::json(409, &batch_document("NodeStateUnusable", "x", &[]))
 }
 
-/// Calls a server whose issuer serves its keys in this form, and returns why the call was not admitted.
+/// Calls a server whose issuer serves its keys in this form. Returns the reason why the call was rejected.
 async fn call_with_keys(framing: Framing) -> String {
     let signer = Signer::es256("key-1");
     let (token, keys) = (signer.token(&claims(ISSUER, "svc")), signer.key_set());

@@ -1,4 +1,4 @@
-//! The comments of the proto files, as the descriptors hold them.
+//! The comments of the proto files, read from the descriptors.
 
 use std::collections::HashMap;
 
@@ -16,7 +16,7 @@ pub struct Element {
     pub comment: String,
 }
 
-/// The files of this API, without those that they import.
+/// Returns the files of this API, without their imports.
 pub fn files() -> Vec<FileDescriptorProto> {
     let set = FileDescriptorSet::decode(DESCRIPTORS).unwrap();
     let mut files = set.file;
@@ -24,12 +24,12 @@ pub fn files() -> Vec<FileDescriptorProto> {
     files
 }
 
-/// Every element of the API.
+/// Returns every element of the API.
 pub fn elements() -> Vec<Element> {
     files().iter().flat_map(elements_of).collect()
 }
 
-/// The comment of one element.
+/// Returns the comment of one element.
 pub fn comment(name: &str) -> String {
     let full = format!("useradmin.v1.{name}");
     let found = elements().into_iter().find(|element| element.name == full);
@@ -50,7 +50,8 @@ fn elements_of(file: &FileDescriptorProto) -> Vec<Element> {
     walk.found
 }
 
-/// Paths are those of `SourceCodeInfo.Location.path`: field numbers of descriptor.proto and indexes in turn.
+/// Traversal of the descriptors. Paths are those of `SourceCodeInfo.Location.path`: alternating field numbers of
+/// descriptor.proto and indexes.
 struct Walk {
     comments: HashMap<Vec<i32>, String>,
     found: Vec<Element>,
@@ -104,7 +105,7 @@ impl Walk {
     }
 }
 
-/// Without the blank behind `//`.
+/// Returns the comment without the space after `//`.
 fn unindented(comment: &str) -> String {
     let lines = comment
         .lines()
@@ -112,14 +113,14 @@ fn unindented(comment: &str) -> String {
     lines.collect::<Vec<_>>().join("\n").trim().to_owned()
 }
 
-/// All reasons, by number.
+/// Returns all reasons, ordered by number.
 pub fn reasons() -> Vec<ErrorReason> {
     (0..)
         .map_while(|number| ErrorReason::try_from(number).ok())
         .collect()
 }
 
-/// The parts of a reason's comment, each on one line.
+/// The parts of the comment of a reason, each on one line.
 #[derive(Debug)]
 pub struct ReasonComment {
     pub summary: String,
@@ -158,7 +159,7 @@ fn split(text: &str, at: &str) -> (String, String) {
     (before.to_owned(), after.to_owned())
 }
 
-/// A comment's lines, joined by single blanks.
+/// Returns the lines of a comment, joined by single spaces.
 pub fn one_line(comment: &str) -> String {
     comment.split_whitespace().collect::<Vec<_>>().join(" ")
 }

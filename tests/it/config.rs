@@ -1,4 +1,4 @@
-//! The configuration file: what is read, and what each fault says and where.
+//! The configuration file: the parsed values, and the messages and positions of faults.
 
 use std::{fs, path::PathBuf, time::Duration};
 
@@ -8,7 +8,7 @@ use useradmin_testkit::{App, Signer, pki::Authority};
 
 const EXAMPLE: &str = include_str!("../../docs/useradmin.toml");
 
-/// A folder with the files that configurations of this module name.
+/// A folder with the files that the configurations in this module name.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -49,7 +49,7 @@ impl Folder {
         parsed.map_err(|faults| faults.to_string().replace(&prefix, "@"))
     }
 
-    /// The faults as `LINE:COLUMN: text`, after a look at the line and the caret below each.
+    /// Returns the faults as `LINE:COLUMN: text`, and checks the line and the caret below each.
     #[track_caller]
     fn faults(&self, text: &str) -> Vec<String> {
         let Err(shown) = self.parse(text) else {
@@ -64,7 +64,7 @@ impl Folder {
             let mut numbers = fault.splitn(3, ':');
             let mut number = || numbers.next().unwrap().parse::<usize>().unwrap();
             let (line, column) = (number(), number());
-            // What may be a secret is left out.
+            // Text that may be a secret is omitted.
             let whole = text.lines().nth(line - 1).unwrap_or_default();
             let begins = source.strip_suffix(" ...");
             let fits = begins.map_or(source == whole, |begin| whole.starts_with(begin));
@@ -77,14 +77,14 @@ impl Folder {
             for (below, above) in caret.chars().zip(source.chars().take(column - 1)) {
                 assert_eq!(below == '\t', above == '\t', "{shown}");
             }
-            // The folder differs from run to run.
+            // The path of the folder is different in each run.
             fault.replace(&format!("{}/", self.0.display()), "")
         });
         faults.collect()
     }
 }
 
-/// The column of the caret below a line: at most that of the dots in the place of what is hidden.
+/// Returns the column of the caret below a line: at most that of the dots that replace the hidden part.
 fn caret_column(line: &str, column: usize) -> usize {
     let shown = line.strip_suffix(" ...").map(|line| line.chars().count());
     shown.map_or(column, |shown| column.min(shown + 2))
@@ -144,7 +144,7 @@ fn what_is_left_out_has_its_default() {
     ));
 }
 
-/// The example names every key that can be named, so that it cannot fall behind.
+/// The example must contain every key, so that it stays complete.
 #[test]
 fn the_example_has_every_key() {
     let mut found = Vec::new();
@@ -193,7 +193,7 @@ fn examples_of_the_documents_are_valid() {
     }
 }
 
-/// Its fragments with a target, and the file that its steps make, at the beginning and when all is in it.
+/// Checks the fragments in the guide together with a target, and the files after its first and last step.
 #[test]
 fn the_security_guides_examples_are_sound() {
     let folder = Folder::new();
@@ -222,7 +222,7 @@ fn the_security_guides_examples_are_sound() {
     }
 }
 
-/// A date is never what a key wants: if it is no fault, nobody reads the key.
+/// No key accepts a date. A date that causes no fault means that the key is not read.
 #[test]
 fn every_key_is_read() {
     let folder = Folder::new();

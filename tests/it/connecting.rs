@@ -1,4 +1,4 @@
-//! Time runs out while connecting: nothing has left, and the answer says so.
+//! Deadlines that expire while connecting: no request was sent, and the failure reports this.
 
 use std::{
     fs,
@@ -11,7 +11,7 @@ use useradmin_testkit::{
     App, Failed, Reply, Upstream, batch_deleted, batch_request, batch_section, token_or, until,
 };
 
-/// A Batch account behind a server that accepts connections and never says a word of TLS.
+/// Starts a Batch account behind a server that accepts connections but never starts the TLS handshake.
 async fn mute(authority: &Upstream) -> (App, TcpListener) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let folder = App::folder();
@@ -31,7 +31,7 @@ async fn mute(authority: &Upstream) -> (App, TcpListener) {
 async fn a_handshake_that_never_ends_is_no_unknown_outcome() {
     let authority = Upstream::start(|seen| token_or(seen, || Reply::empty(500))).await;
     let (app, _listener) = mute(&authority).await;
-    // Two at once: neither may take the other's connecting for an answer.
+    // Two concurrent calls: neither may mistake the connection attempt of the other for a response.
     let calls = (0..2).map(|_| async {
         let mut request = Request::new(batch_request("alice"));
         request.set_timeout(Duration::from_millis(700));
@@ -52,7 +52,7 @@ async fn a_caller_who_goes_while_connecting_ends_the_call() {
     let authority = Upstream::start(|seen| token_or(seen, || Reply::empty(500))).await;
     let (app, listener) = mute(&authority).await;
     let call = app.delete_batch_node_user(batch_request("alice"));
-    // The handshake begins, and will not end.
+    // The handshake starts but never completes.
     let _connection = tokio::select! {
         answer = call => panic!("{answer:?}"),
         accepted = listener.accept() => {
@@ -63,7 +63,7 @@ async fn a_caller_who_goes_while_connecting_ends_the_call() {
     };
     let begun = Instant::now();
     until("an outcome", async || app.audit().len() == 2).await;
-    // Not only when the connection is given up, after 5 seconds.
+    // The call ends before the connection timeout of 5 seconds.
     assert!(begun.elapsed() < Duration::from_secs(4));
     let record = &app.audit()[1];
     assert_eq!(record["outcome"], "not_sent");

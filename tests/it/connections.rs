@@ -1,4 +1,4 @@
-//! How many connections there may be, and that silent peers keep nobody out.
+//! The limit of connections, and silent peers that must not exclude others.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use useradmin_testkit::{App, Upstream, batch_request, batch_section};
 
 use crate::access::upstream;
 
-/// The preface, and a SETTINGS frame without settings.
+/// The connection preface and an empty SETTINGS frame.
 pub const BEGIN: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
 async fn small() -> (App, Upstream) {
@@ -24,7 +24,7 @@ async fn small() -> (App, Upstream) {
     (app, upstream)
 }
 
-/// A connection that has begun: the server has answered with its settings.
+/// Opens a connection and waits for the settings of the server. Returns `None` if the connection is closed.
 async fn begun(app: &App) -> Option<TcpStream> {
     let mut stream = TcpStream::connect(app.address).await.unwrap();
     stream.write_all(BEGIN).await.unwrap();
@@ -44,7 +44,7 @@ async fn there_are_no_more_connections_than_places() {
         let limit = "useradmin_connections_refused_total{limit=\"max_connections\"}";
         app.until_metric(&format!("{limit} {count}")).await;
     }
-    // One that ends leaves its place to another, as soon as the server has seen it.
+    // A connection that ends frees its slot as soon as the server detects the end.
     held.pop();
     while begun(&app).await.is_none() {}
 }
@@ -58,7 +58,7 @@ async fn a_connection_without_calls_is_closed() {
     let stream = TcpStream::connect(app.address).await.unwrap();
     let begun = Instant::now();
     let (_client, connection) = h2::client::handshake(stream).await.unwrap();
-    // It answers pings, and the server's GOAWAY; but nobody calls.
+    // The connection answers pings and the GOAWAY of the server, but makes no calls.
     connection.await.unwrap();
     assert!(begun.elapsed() >= Duration::from_secs(1));
 }
@@ -67,7 +67,7 @@ async fn a_connection_without_calls_is_closed() {
 async fn a_peer_that_breaks_the_rules_is_counted() {
     let (app, _upstream) = small().await;
     let mut stream = begun(&app).await.unwrap();
-    // DATA belongs to a stream (RFC 9113, section 6.1), and this is none.
+    // DATA must belong to a stream (RFC 9113, section 6.1), and stream 0 is not one.
     let frame = [0, 0, 0, 0, 0, 0, 0, 0, 0];
     stream.write_all(&frame).await.unwrap();
     let mut answer = Vec::new();
@@ -87,7 +87,7 @@ async fn silent_peers_keep_nobody_out() {
     }
     let done = app.delete_batch_node_user(batch_request("alice")).await;
     assert_eq!(done.unwrap().outcome(), DeleteOutcome::Deleted);
-    // Those that were silent longest were closed for the others.
+    // The connections that had been silent for the longest time were closed for new ones.
     let mut first = silent.remove(0);
     let ended = first.read(&mut [0]).await;
     assert!(ended.is_err() || ended.unwrap() == 0);

@@ -1,5 +1,5 @@
-//! Guards of the contract: proto comments, tables and recipes say the same. Loops over the tables; nothing is
-//! sent.
+//! Consistency of the API contract: proto comments, tables and recipes must agree. The tests iterate over the tables
+//! and make no calls.
 
 use std::collections::BTreeSet;
 
@@ -23,7 +23,7 @@ use useradmin_testkit::Failed;
 
 use crate::comments::{self, ReasonComment, comment, elements, one_line, reasons};
 
-/// What the server makes by itself in a call of either rpc.
+/// Reasons that the server itself reports for both rpcs.
 const FACADE: [R; 15] = [
     R::InvalidRequest,
     R::CallerUnauthenticated,
@@ -41,13 +41,13 @@ const FACADE: [R; 15] = [
     R::UpstreamProtocolError,
     R::Internal,
 ];
-/// ... and in a call to Azure Batch: by the state of the node that was read, and for the token endpoint.
+/// Reasons that the server itself reports for Azure Batch: for the state of the node, and for the token endpoint.
 const BATCH_FACADE: [R; 3] = [
     R::NodeNotReady,
     R::NodeUnusable,
     R::UpstreamCredentialsRejected,
 ];
-/// ... and in a call to an HMC: by the user that was read, and for the lock-out guard.
+/// Reasons that the server itself reports for an HMC: for the user that was read, and for the lock-out protection.
 const HMC_FACADE: [R; 5] = [
     R::UserNotFound,
     R::PatternBasedUser,
@@ -55,10 +55,10 @@ const HMC_FACADE: [R; 5] = [
     R::AmbiguousUserName,
     R::UpstreamCredentialsRejected,
 ];
-/// Of the facade's reasons, those that it makes with both of their codes.
+/// Reasons of the server itself that are reported with both of their codes.
 const FACADE_ALTERNATE: [R; 1] = [R::OutcomeUnknown];
 
-/// gRPC code and reason.
+/// Pairs of gRPC code and reason.
 type Pairs = BTreeSet<(String, &'static str)>;
 
 fn pair(reason: R, form: Form) -> (String, &'static str) {
@@ -82,14 +82,14 @@ fn of_facade(more: &[R]) -> Pairs {
     usual.chain(alternate).collect()
 }
 
-/// What the tables of an upstream make of its answers.
+/// Returns the pairs in the response tables of an upstream.
 fn rows_of(upstream: &str) -> Pairs {
     let tables = tables().into_iter();
     let tables = tables.filter(|(names, ..)| names.upstream == upstream);
     tables.flat_map(|(_, _, rules)| of_rows(rules)).collect()
 }
 
-/// What a call of an rpc of this upstream can yield.
+/// Returns the pairs that a call to this upstream can report.
 fn yielded(upstream: &str) -> Pairs {
     let facade: &[R] = match upstream {
         "azure_batch" => &BATCH_FACADE,
@@ -99,12 +99,12 @@ fn yielded(upstream: &str) -> Pairs {
     &of_facade(facade) | &rows_of(upstream)
 }
 
-/// Without the prefix that all reasons have.
+/// Returns the name of a reason without the common prefix.
 fn short(reason: R) -> &'static str {
     reason.as_str_name().strip_prefix("ERROR_REASON_").unwrap()
 }
 
-/// `InvalidArgument` -> `INVALID_ARGUMENT`.
+/// Returns the name of a code in upper case: `InvalidArgument` becomes `INVALID_ARGUMENT`.
 fn code_name(code: Code) -> String {
     let mut name = String::new();
     for c in format!("{code:?}").chars() {
@@ -116,7 +116,7 @@ fn code_name(code: Code) -> String {
     name
 }
 
-/// The words of a text that are in the list.
+/// Returns the words of a text that are in the list.
 fn mentioned<'a>(text: &'a str, list: &[&str]) -> BTreeSet<&'a str> {
     let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     words.filter(|word| list.contains(word)).collect()
@@ -181,7 +181,7 @@ fn details(extras: &[Extra]) -> BTreeSet<&'static str> {
     extras.chain(["ErrorInfo", "RequestInfo"]).collect()
 }
 
-/// A detail of only one of two codes needs its condition in the comment, the others must have none.
+/// A detail of only one of two codes needs a condition in the comment; other details must not have one.
 #[test]
 fn comments_and_recipes_agree_on_details() {
     for reason in reasons().into_iter().filter(|r| *r != R::Unspecified) {
@@ -261,7 +261,7 @@ fn every_reason_can_happen() {
         .filter(|reason| !made.iter().any(|(_, name)| *name == short(*reason)))
         .collect();
     assert_eq!(unmade, [R::Unspecified]);
-    // A second code that nothing yields would be a promise without a meaning.
+    // A second code that is never reported would be misleading.
     for reason in reasons() {
         if recipe(reason).alternate.is_some() {
             assert!(made.contains(&pair(reason, Form::Alternate)), "{reason:?}");
@@ -269,7 +269,7 @@ fn every_reason_can_happen() {
     }
 }
 
-/// The list `Errors:` at the end of an rpc's comment.
+/// Returns the pairs of the list `Errors:` at the end of the comment of an rpc.
 fn promised(rpc: &str) -> Pairs {
     let comment = comment(&format!("UserAdmin.{rpc}"));
     let (_, list) = comment.split_once("Errors:").unwrap();
@@ -303,7 +303,7 @@ fn every_element_has_a_comment() {
     }
 }
 
-/// The keys in the comment of `ErrorReason`, and those of the identifiers.
+/// Returns the keys in the comment of `ErrorReason` and those of the identifiers.
 fn metadata_keys() -> BTreeSet<String> {
     let comment = comment("ErrorReason");
     let (_, list) = comment.split_once("can have these keys").unwrap();
@@ -320,7 +320,7 @@ fn metadata_keys() -> BTreeSet<String> {
     keys
 }
 
-/// The string fields of both requests: what a call can be identified by.
+/// Returns the string fields of both requests, which identify a call.
 fn identifiers() -> BTreeSet<String> {
     let files = comments::files();
     let messages = files.iter().flat_map(|file| &file.message_type);

@@ -1,4 +1,4 @@
-//! What is obtained once for many calls, on a paused clock: used until it lapses, renewed ahead of that.
+//! The credential cache with a paused clock: values are used until they expire and are renewed ahead of time.
 
 use std::{
     sync::{
@@ -22,7 +22,7 @@ use useradmin::{
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Yields 1, 2, 3, ... for 100 seconds each, a second after it was asked.
+/// A source that yields 1, 2, 3, ... with a lifetime of 100 seconds each, after a delay of one second.
 #[derive(Default)]
 struct Endpoint {
     asked: AtomicU32,
@@ -31,7 +31,7 @@ struct Endpoint {
     rejects: AtomicBool,
     at_once: AtomicBool,
     limits_itself: AtomicBool,
-    /// Calls wait for half a second.
+    /// Whether calls wait for half a second.
     is_slow: AtomicBool,
 }
 
@@ -101,14 +101,14 @@ async fn it_is_renewed_ahead_and_nobody_waits_for_that() {
     assert_eq!(get(&tokens, at_once).await, Ok(1));
     assert_eq!(tokens.source().asked.load(Ordering::SeqCst), 1);
     advance(SECOND * 2).await;
-    // The renewal is on its way.
+    // The renewal is in progress.
     assert_eq!(get(&tokens, at_once).await, Ok(1));
     sleep(SECOND * 2).await;
     assert_eq!(get(&tokens, at_once).await, Ok(2));
     assert_eq!(tokens.source().asked.load(Ordering::SeqCst), 2);
 }
 
-/// A source that hung is well again: nobody waits for the answer that it never gave.
+/// After a source has recovered, no call waits for the response that it never sent.
 #[tokio::test(start_paused = true)]
 async fn a_source_that_hangs_is_given_up_and_asked_again() {
     let tokens = CredentialCache::new(Endpoint::default());
@@ -131,10 +131,10 @@ async fn while_it_lasts_a_source_that_is_down_has_no_effect() {
         assert_eq!(get(&tokens, Duration::from_millis(1)).await, Ok(1));
         sleep(SECOND).await;
     }
-    // Each takes a second, and the rests between them get longer.
+    // Each attempt takes a second, and the pauses between them grow.
     let asked = tokens.source().asked.load(Ordering::SeqCst);
     assert!((6..=11).contains(&asked), "{asked}");
-    // Now it has lapsed. During a rest calls fail at once; when it is over, one asks again for all.
+    // Now the value has expired. During a pause, calls fail immediately; after it, one request serves all calls.
     advance(SECOND * 7).await;
     let down = Err(ErrorReason::UpstreamUnreachable);
     assert_eq!(get(&tokens, SECOND * 2).await, down);
@@ -154,7 +154,7 @@ async fn a_short_rest_is_waited_for_by_those_who_have_the_time() {
     let all = join_all((0..100).map(|_| get(&tokens, SECOND * 2))).await;
     assert!(all.iter().all(|answer| *answer == down));
     tokens.source().down.store(false, Ordering::SeqCst);
-    // A call would have to begin by then, if it is to begin at all.
+    // By then a call must have started; otherwise it cannot be made at all.
     let hurried = get(&tokens, Duration::from_millis(260));
     let patient = join_all((0..100).map(|_| get(&tokens, SECOND * 2)));
     let (hurried, patient) = tokio::join!(hurried, patient);
@@ -163,7 +163,7 @@ async fn a_short_rest_is_waited_for_by_those_who_have_the_time() {
     assert_eq!(tokens.source().asked.load(Ordering::SeqCst), 2);
 }
 
-/// What time does not heal is not asked for all the time either, as long as the old one works.
+/// A rejected renewal is not repeated by each call as long as the old value is valid.
 #[tokio::test(start_paused = true)]
 async fn a_renewal_that_is_rejected_is_not_repeated_by_each_call() {
     let tokens = CredentialCache::new(Endpoint::default());
@@ -176,7 +176,7 @@ async fn a_renewal_that_is_rejected_is_not_repeated_by_each_call() {
     }
     let asked = tokens.source().asked.load(Ordering::SeqCst);
     assert!((6..=11).contains(&asked), "{asked}");
-    // Once it has lapsed, calls fail at once during a pause, and the next renewal decides.
+    // Once the value has expired, calls fail immediately during a pause, and the next renewal decides.
     advance(SECOND * 7).await;
     let rejected = Err(ErrorReason::UpstreamCredentialsRejected);
     assert_eq!(get(&tokens, SECOND * 2).await, rejected);
@@ -188,8 +188,8 @@ async fn a_renewal_that_is_rejected_is_not_repeated_by_each_call() {
     assert!(get(&tokens, SECOND * 2).await.is_ok());
 }
 
-/// Three callers that call again every millisecond for 20 seconds cause a request after each pause: of 0.1 to 0.2, 0.2
-/// to 0.4, 0.4 to 0.8, 0.8 to 1.6, 1.6 to 3.2, and then 2 to 4 seconds.
+/// Three callers that call every millisecond for 20 seconds cause one request after each pause: of 0.1 to 0.2, 0.2 to
+/// 0.4, 0.4 to 0.8, 0.8 to 1.6, 1.6 to 3.2, and then 2 to 4 seconds.
 #[tokio::test(start_paused = true)]
 async fn failures_of_any_kind_are_followed_by_a_pause_that_grows() {
     for permanent in [true, false] {
@@ -215,7 +215,7 @@ async fn failures_of_any_kind_are_followed_by_a_pause_that_grows() {
     }
 }
 
-/// A source that limits some failures by itself is asked again at once after them.
+/// A source that limits some failures itself is asked again immediately after them.
 #[tokio::test(start_paused = true)]
 async fn a_source_decides_which_failures_are_followed_by_a_pause() {
     let tokens = CredentialCache::new(Endpoint::default());
@@ -242,7 +242,7 @@ async fn a_replacement_without_a_refusal_is_always_paid_for() {
     assert!(!tokens.replace(&first, &budget));
     advance(SECOND).await;
     assert!(tokens.replace(&first, &budget));
-    // It is not the current one any more: nothing is paid.
+    // It is not the current value any more, so nothing is withdrawn from the budget.
     advance(SECOND).await;
     assert!(!tokens.replace(&first, &budget));
     assert_eq!(present().await.value, 2);
@@ -259,13 +259,13 @@ async fn a_refusal_is_free_unless_a_renewal_was_no_help() {
     };
     let first = present().await;
     while budget.withdraw() {}
-    // However many were refused with it, there is one new one.
+    // Any number of rejections of the same value causes a single renewal.
     for _ in 0..100 {
         assert!(tokens.refuse(&first, &budget));
     }
     let second = present().await;
     assert_eq!(second.value, 2);
-    // Refused as well: whoever repeats a request now, pays.
+    // The second value is rejected as well, so further retries are paid from the budget.
     while budget.withdraw() {}
     assert!(!tokens.refuse(&second, &budget));
     assert_eq!(present().await.value, 2);
@@ -275,7 +275,7 @@ async fn a_refusal_is_free_unless_a_renewal_was_no_help() {
     }
     let third = present().await;
     assert_eq!(third.value, 3);
-    // Once it was accepted, the next refusal is an expiry like the first one.
+    // After the value has been accepted, the next rejection is treated as an expiry again.
     third.accepted();
     while budget.withdraw() {}
     assert!(tokens.refuse(&third, &budget));
@@ -307,7 +307,7 @@ async fn a_renewal_can_be_cancelled() {
     let cancel = async {
         sleep(SECOND).await;
         tokens.cancel().await;
-        // Nothing is in progress.
+        // No renewal is in progress.
         tokens.cancel().await;
     };
     let (result, ()) = tokio::join!(call, cancel);

@@ -1,31 +1,31 @@
-//! What Azure Batch is known to answer, and what the caller must get for it. Written from the vendor's list of
-//! codes, recorded answers and the contract; nothing here is taken from the product's own tables.
+//! Known responses of Azure Batch and the expected results. Based on the vendor's list of codes, recorded responses and
+//! the API contract, and independent of the tables in the product.
 
 use tonic::Code::{
     self, DeadlineExceeded, FailedPrecondition, Internal, InvalidArgument, NotFound,
     PermissionDenied, ResourceExhausted, Unavailable,
 };
 
-/// Key and value pairs of the document.
+/// Key-value pairs of the document.
 pub type Values = &'static [(&'static str, &'static str)];
 
-/// One answer and what it must become.
+/// A response and the expected result.
 pub struct Row {
     pub status: u16,
     pub code: &'static str,
     pub message: &'static str,
     pub values: Values,
-    /// Did the caller choose the client-request-id?
+    /// Whether the caller chose the `client-request-id`.
     pub callers_id: bool,
     pub grpc: Code,
     pub reason: &'static str,
     pub attempts: u32,
     pub outcome: &'static str,
-    /// `RetryInfo` in seconds.
+    /// The delay in `RetryInfo`, in seconds.
     pub retry: Option<u64>,
 }
 
-/// A final answer: one attempt, surely not deleted, no use in repeating it.
+/// Returns a row with a permanent failure: one attempt, certainly not deleted, no retry.
 const fn row(
     status: u16,
     code: &'static str,
@@ -70,7 +70,7 @@ const BEARER: &str = "Server failed to authenticate the request. Make sure the v
 const SIGNATURE: &str = "Server failed to authenticate the request. Make sure the value of Authorization header is formed correctly including the signature.";
 const BUSY: &str = "The server is currently unable to receive requests. Please retry your request.";
 
-/// One row a documented code.
+/// One row for each documented code.
 pub const CODES: &[Row] = &[
     row(404, "NodeUserNotFound", "The specified node user does not exist.", &[], NotFound, "USER_NOT_FOUND"),
     row(404, "NodeNotFound", "The specified node does not exist.", &[], NotFound, "NODE_NOT_FOUND"),
@@ -91,7 +91,7 @@ pub const CODES: &[Row] = &[
     row(409, "NodeUserExists", "The specified node user already exists.", &[], FailedPrecondition, "UPSTREAM_CONFLICT"),
     row(409, "ResourceAlreadyExists", "The specified resource already exists.", &[], FailedPrecondition, "UPSTREAM_CONFLICT"),
     row(409, "InvalidRestAPIForAccountSetting", "The API is not allowed by the account's setting.", &[], FailedPrecondition, "UPSTREAM_CONFLICT"),
-    // Its status is documented nowhere.
+    // The status of this code is not documented.
     row(403, "InvalidRestAPIForAccountSetting", "The API is not allowed by the account's setting.", &[], FailedPrecondition, "UPSTREAM_CONFLICT"),
     row(412, "ConditionNotMet", "The condition in the conditional headers was not met.", &[], FailedPrecondition, "UPSTREAM_CONFLICT"),
 
@@ -135,7 +135,7 @@ pub const CODES: &[Row] = &[
     row(429, "OperationTimedOut", "The operation could not be completed within the permitted time.", &[], ResourceExhausted, "UPSTREAM_THROTTLED").attempts(3).retry(5),
 ];
 
-/// What nobody documents goes by its status.
+/// Undocumented codes are classified by their status.
 pub const STATUSES: &[Row] = &[
     row(302, "Nameless", "", &[], Unavailable, "UPSTREAM_PROTOCOL_ERROR").unknown(),
     row(400, "Nameless", "", &[], Internal, "UPSTREAM_REJECTED_REQUEST"),

@@ -1,4 +1,4 @@
-//! Client certificates: whose they are, and those that are none.
+//! Client certificates: the identities in them, and invalid certificates.
 
 use std::sync::Arc;
 
@@ -55,7 +55,7 @@ fn address() -> SanType {
     SanType::IpAddress("127.0.0.1".parse().unwrap())
 }
 
-/// What is special, the names of the certificate, and what comes of it.
+/// The name of the case, the names in the certificate, and the expected result.
 type Case = (&'static str, fn() -> Vec<SanType>, &'static str);
 
 #[rustfmt::skip]
@@ -121,7 +121,7 @@ async fn a_certificate_that_does_not_verify_ends_the_handshake() {
             AlertDescription::CertificateExpired,
             house.authority.issue_to(name(), Validity::Past),
         ),
-        // Not yet valid.
+        // Not valid yet.
         (
             AlertDescription::CertificateExpired,
             house.authority.issue_to(name(), Validity::Future),
@@ -130,7 +130,7 @@ async fn a_certificate_that_does_not_verify_ends_the_handshake() {
             AlertDescription::DecryptError,
             good.with_the_key_of(&strangers),
         ),
-        // Another authority of the same name.
+        // Another authority with the same name.
         (AlertDescription::DecryptError, strangers),
         (AlertDescription::UnsupportedCertificate, for_servers),
     ];
@@ -139,19 +139,19 @@ async fn a_certificate_that_does_not_verify_ends_the_handshake() {
         assert_eq!(told(shown).await, Some(*expected));
         let client = house.client(Some(shown));
         let refused = client.delete_batch_node_user(batch_request("alice")).await;
-        // It comes from no server.
+        // The client reports the failure; there is no response of a server.
         assert_eq!(refused.unwrap_err().reason, "", "{expected:?}");
     }
     assert!(house.upstream.seen().is_empty());
     assert!(house.app.audit().is_empty());
-    // It was not for anything else that they were refused.
+    // The same client is accepted with a valid certificate.
     assert_eq!(told(&good).await, None);
     let client = house.client(Some(&good));
     let done = client.delete_batch_node_user(batch_request("alice")).await;
     done.unwrap();
 }
 
-/// The kinds of keys, and of signatures, that authorities may have.
+/// The supported kinds of keys and signatures of authorities.
 #[tokio::test]
 async fn each_supported_kind_of_authority_works() {
     for kind in ["p256", "p384", "ed25519", "rsa2047", "rsa8192", "sha1"] {
@@ -237,7 +237,7 @@ async fn headers_that_name_somebody_change_nothing() {
     assert!(house.upstream.seen().is_empty());
 }
 
-/// A session that was taken up again would bring back a chain that nobody has looked at since.
+/// Resuming a session would restore a certificate chain without verifying it again.
 #[tokio::test]
 async fn no_session_is_taken_up_again() {
     let house = house().await;
@@ -258,7 +258,7 @@ async fn no_session_is_taken_up_again() {
             let name = ServerName::try_from("localhost").unwrap();
             let mut stream = connector.connect(name, stream).await.unwrap();
             stream.write_all(BEGIN).await.unwrap();
-            // Tickets would come before the server's settings.
+            // Tickets would arrive before the settings of the server.
             stream.read_u8().await.unwrap();
             let kind = stream.get_ref().1.handshake_kind();
             assert_eq!(kind, Some(HandshakeKind::Full), "{version:?}");

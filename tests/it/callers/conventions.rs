@@ -1,4 +1,4 @@
-//! What gRPC's own documents say of health, reflection and compression.
+//! The gRPC conventions for health, reflection and compression.
 
 use std::time::{Duration, Instant};
 
@@ -57,7 +57,7 @@ async fn a_watch_of_an_unknown_service_reports_so_and_goes_on() {
             Err(status) => assert_eq!((status.code(), expected), (Code::NotFound, unknown)),
         }
     }
-    // Had one ended, its end would have come before the answers above.
+    // The end of a stream would have arrived before the responses above.
     for watch in &mut watches {
         assert!(watch.message().now_or_never().is_none());
     }
@@ -96,7 +96,7 @@ async fn reflect_all(
         .into_inner()
 }
 
-/// No peer of such a stream has to wait until its connection is cut, and neither has the server.
+/// Neither the peers of these streams nor the server wait until the connection is closed.
 #[tokio::test]
 async fn open_streams_end_with_a_status_when_the_server_stops() {
     let (mut app, _upstream) = batch(|_| batch_deleted()).await;
@@ -126,7 +126,7 @@ async fn open_streams_end_with_a_status_when_the_server_stops() {
     }
     let begun = Instant::now();
     app.drain().await;
-    // A peer that is silent or slow would have this long.
+    // The grace period for a silent or slow peer is longer than this.
     assert!(
         begun.elapsed() < Duration::from_secs(1),
         "{:?}",

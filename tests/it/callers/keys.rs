@@ -1,4 +1,4 @@
-//! Keys of issuers as they are published: which of them verify tokens, and what is said about the others.
+//! Published keys of issuers: which of them verify tokens, and what is reported about the others.
 
 use std::{
     fs,
@@ -22,7 +22,7 @@ use crate::access::upstream;
 
 const EVERY_ALGORITHM: &str = r#"algorithms = ["RS256", "PS512", "ES256", "ES384", "EdDSA"]"#;
 
-/// The configuration of an issuer whose keys are there, at `jwks_file` or `jwks_url`.
+/// Returns a configuration with an issuer whose keys are at this `jwks_file` or `jwks_url`.
 fn configuration(folder: &Path, url: &str, keys: &str) -> String {
     let batch = batch_section(folder, url);
     format!(
@@ -44,7 +44,7 @@ fn decoded(jwk: &Value, member: &str) -> Vec<u8> {
     BASE64.decode(jwk[member].as_str().unwrap()).unwrap()
 }
 
-/// Puts zeros before numbers of a key.
+/// Adds leading zeros to these members of a key.
 fn with_zeros(jwk: &mut Value, members: &[&str], count: usize) {
     for member in members {
         let bytes = [vec![0; count], decoded(jwk, member)].concat();
@@ -52,7 +52,7 @@ fn with_zeros(jwk: &mut Value, members: &[&str], count: usize) {
     }
 }
 
-/// A key whose coordinate begins with a zero byte, which is left out.
+/// Returns a key with a coordinate that starts with a zero byte, which is omitted.
 fn without_zero(algorithm: &'static str, member: &str) -> (Signer, Value) {
     loop {
         let signer = Signer::new("key", algorithm);
@@ -122,12 +122,12 @@ fn usable() -> Vec<(&'static str, (Signer, Value))> {
     ]
 }
 
-/// Keys that cannot verify a signature, with a part of the cause.
+/// Returns keys that cannot verify a signature, and a part of the reported cause.
 #[rustfmt::skip]
 fn unusable() -> Vec<(&'static str, (Signer, Value), &'static str)> {
     let number = |bytes: &[u8]| json!(BASE64.encode(bytes));
     let cut = |jwk: &mut Value, member: &str, length: usize| jwk[member] = number(&decoded(jwk, member)[..length]);
-    // RFC 8032, section 5.1.3: there is no x for this y.
+    // RFC 8032, section 5.1.3: no x exists for this y.
     let no_point = [&[2][..], &[0; 31]].concat();
     vec![
         ("rsa-1024", changed("RS256", |k| k["n"] = number(&[0xC1; 128])), "an RSA key of 1024 bits"),
@@ -173,7 +173,7 @@ fn unusable() -> Vec<(&'static str, (Signer, Value), &'static str)> {
     ]
 }
 
-/// The same key with its ID.
+/// Returns the key with this ID.
 fn named(id: &str, mut jwk: Value) -> Value {
     jwk["kid"] = json!(id);
     jwk
@@ -183,7 +183,7 @@ fn set(keys: &[Value]) -> String {
     json!({ "keys": keys }).to_string()
 }
 
-/// Calls with a token of a key with this ID. Returns the cause of the refusal, or nothing.
+/// Makes a call with a token that names this key. Returns the cause of the rejection, or an empty text.
 async fn call(address: std::net::SocketAddr, signer: &Signer, id: &str) -> String {
     let mut header = signer.header();
     header["kid"] = json!(id);
@@ -240,7 +240,7 @@ fn a_key_that_is_left_out_is_named_with_its_cause() {
         for part in [place, &format!("`{id}`: "), cause] {
             assert!(warnings[0].contains(part), "{id}: {warnings:?}");
         }
-        // Alone, it is a fault.
+        // If it is the only key, it is a fault.
         let fault = check(&[key]).unwrap_err();
         let place = ":7:13: `jwks_file` holds no public key that can verify a signature: ";
         for part in [place, &format!("`{id}`: "), cause] {
@@ -306,7 +306,7 @@ fn a_file_without_a_key_for_the_algorithms_is_a_fault() {
     fs::remove_dir_all(folder).unwrap();
 }
 
-/// A set is a statement of the issuer about its keys, even if it withdraws all of them.
+/// A key set replaces the previous keys of the issuer, even if it contains no usable key.
 #[tokio::test]
 async fn a_url_that_serves_no_usable_key_ends_the_old_ones() {
     let signer = Signer::es256("key-1");
@@ -329,7 +329,7 @@ async fn a_url_that_serves_no_usable_key_ends_the_old_ones() {
         let address = server.address.parse().unwrap();
         assert_eq!(call(address, &signer, "key-1").await, "");
         *keys.lock().unwrap() = last;
-        // An unknown key has the set read again, as time does.
+        // An unknown key causes the set to be read again, as does the refresh interval.
         assert_eq!(call(address, &signer, "key-2").await, "token_key_unknown");
         assert_eq!(call(address, &signer, "key-1").await, "token_key_unknown");
         until("a warning", async || {
@@ -342,7 +342,7 @@ async fn a_url_that_serves_no_usable_key_ends_the_old_ones() {
             .iter()
             .any(|line| line["keys"].as_str().unwrap().contains(logged));
         assert_eq!(named, !logged.is_empty(), "{left_out:?}");
-        // It serves keys again.
+        // The issuer serves keys again.
         *keys.lock().unwrap() = signer.key_set();
         assert_eq!(call(address, &signer, "key-1").await, "");
         server.stop();

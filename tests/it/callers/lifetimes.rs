@@ -1,4 +1,4 @@
-//! What was good once and is good no more: a certificate of an open connection, keys that cannot be read again.
+//! Credentials that expire: a certificate on an open connection, and keys that cannot be read again.
 
 use std::{
     collections::BTreeSet,
@@ -43,7 +43,7 @@ async fn a_certificate_that_expires_is_refused_on_its_open_connection() {
     let house = House::start(upstream().await, sections, "").await;
     let shown = house.authority.issue_from(|params| {
         params.subject_alt_names = vec![uri("spiffe://corp/offboarding")];
-        // Enough for the handshake and a call, even on a busy machine.
+        // Long enough for the handshake and a call, even on a busy machine.
         params.not_after = OffsetDateTime::now_utc() + Duration::from_secs(3);
     });
     let client = house.client(Some(&shown));
@@ -69,12 +69,12 @@ async fn a_certificate_that_expires_is_refused_on_its_open_connection() {
         counted,
         ["useradmin_unidentified_calls_total{cause=\"certificate_expired\"} 1"]
     );
-    // A new connection does not come that far.
+    // A new connection fails in the handshake.
     let told = alert(house.app.address, house.authority.pem(), &shown).await;
     assert_eq!(told, Some(AlertDescription::CertificateExpired));
 }
 
-/// A server of keys that can go down.
+/// A server of keys that can be made unavailable.
 #[derive(Default)]
 struct Keys {
     down: AtomicBool,
@@ -102,7 +102,7 @@ impl Keys {
     }
 }
 
-/// The access of a server whose one issuer has its keys there.
+/// Returns the access control of a server whose only issuer has these keys.
 fn access(keys: &Arc<Keys>, signer: &Signer) -> Access {
     let folder = App::folder();
     let text = format!(
@@ -126,8 +126,8 @@ const SECOND: Duration = Duration::from_secs(1);
 const FIVE_MINUTES: Duration = Duration::from_mins(5);
 const DAY: Duration = Duration::from_hours(24);
 
-/// The clock of the runtime stands still while there is anything to do, and jumps to the next timer when there is not.
-/// Tokens are held against the system's clock.
+/// The paused clock of the runtime advances to the next timer whenever the runtime is idle. Tokens are checked with the
+/// system clock.
 #[tokio::test(start_paused = true)]
 async fn keys_of_a_url_are_read_every_five_minutes_and_believed_for_a_day() {
     let (keys, signer) = (Arc::new(Keys::default()), Signer::es256("key-1"));
@@ -157,7 +157,7 @@ async fn keys_of_a_url_are_read_every_five_minutes_and_believed_for_a_day() {
     let last = begun + FIVE_MINUTES * 3;
     keys.down.store(true, Ordering::SeqCst);
     sleep_until(last + DAY - SECOND).await;
-    // It was asked again and again.
+    // The reading was retried many times.
     assert!(keys.readings() > 1_000, "{}", keys.readings());
     assert_eq!(identify().await, Ok(svc.clone()));
     sleep_until(last + DAY + SECOND).await;
@@ -165,7 +165,7 @@ async fn keys_of_a_url_are_read_every_five_minutes_and_believed_for_a_day() {
         identify().await,
         Err(AuthenticationError::TokenKeysUnavailable)
     );
-    // The next reading is no further away than the longest pause after failures.
+    // The next reading takes place after the longest pause between retries at the latest.
     keys.down.store(false, Ordering::SeqCst);
     sleep_until(last + DAY + 32 * SECOND).await;
     assert_eq!(identify().await, Ok(svc));

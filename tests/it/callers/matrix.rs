@@ -1,4 +1,5 @@
-//! Every caller x rpc x target x pool or way to name the user x `validate_only` x `allow_missing`, from one table.
+//! Every combination of caller, rpc, target, pool or way to name the user, `validate_only` and `allow_missing`, from
+//! one table.
 
 use std::path::Path;
 
@@ -11,11 +12,11 @@ use useradmin_testkit::{
 
 use super::{House, dns, uri};
 
-/// Two that exist, one that does not, and none.
+/// Two existing targets, one that does not exist, and an empty one.
 const TARGETS: [&str; 4] = ["one", "two", "nowhere", ""];
 const POOLS: [&str; 2] = ["pool-1", "render-9"];
 
-/// What a caller shows.
+/// The credential that a caller presents.
 enum Shows {
     Uri(&'static str),
     Dns(&'static str),
@@ -23,7 +24,7 @@ enum Shows {
     Nothing,
 }
 
-/// A caller, the entry of `[[callers]]` that is about it, and the cells that are allowed: Batch target and pool, or HMC.
+/// A caller, its entry in `[[callers]]`, and the allowed cells: Batch target and pool, or HMC.
 struct Row {
     shows: Shows,
     entry: &'static str,
@@ -81,7 +82,7 @@ allow = [{ rpc = "DeleteHmcUser", targets = ["two"] },
         batch: &[],
         hmc: &[],
     },
-    // Near misses of the entries above: case, a longer name, another kind of name with the same text.
+    // Near misses of the entries above: different case, a longer name, or another kind of name with the same text.
     Row {
         shows: Shows::Uri("spiffe://corp/All"),
         entry: "",
@@ -114,7 +115,7 @@ allow = [{ rpc = "DeleteHmcUser", targets = ["two"] },
     },
     Row {
         shows: Shows::Nothing,
-        // It stands there, and nobody is `anonymous` where an identity is asked for.
+        // This entry has no effect, because `anonymous` does not apply if authentication is configured.
         entry: r#"identity = "anonymous"
 allow = [{ rpc = "DeleteBatchNodeUser", targets = ["*"] }, { rpc = "DeleteHmcUser", targets = ["*"] }]"#,
         batch: &[],
@@ -144,7 +145,7 @@ fn client(house: &House, shows: &Shows) -> Secure {
     }
 }
 
-/// What is asked in a cell beside the target and the pool or user. The rights are the same for all of it.
+/// The options of a cell in addition to the target and the pool or user. They have no effect on permissions.
 #[derive(Clone, Copy, Debug)]
 struct How {
     validate_only: bool,
@@ -166,19 +167,19 @@ const HOWS: [How; 4] = {
     ]
 };
 
-/// What has come of all cells so far.
+/// The totals of all cells so far.
 struct Tally<'a> {
     house: &'a House,
     cells: usize,
     denied: usize,
-    /// Requests that the upstream must have seen: of calls that were let through, and of no others.
+    /// Number of requests that the upstream must have received, all of them from admitted calls.
     requests: usize,
-    /// DELETEs among them.
+    /// Number of DELETEs among the requests.
     deletes: usize,
 }
 
 impl Tally<'_> {
-    /// What must come of a cell, and that nothing was sent unless it is allowed and exists.
+    /// Asserts the result of a cell, and that requests were sent only if the call is allowed and the target exists.
     fn check(
         &mut self,
         row: &Row,
@@ -202,7 +203,8 @@ impl Tally<'_> {
             failed.expect(Code::Unauthenticated, "CALLER_UNAUTHENTICATED");
             assert_eq!(failed.meta("cause"), "nothing_shown");
         } else if target.is_empty() {
-            // There are two: whoever has an identity is told so, whatever the rights.
+            // There are two targets, so the field is required. Every authenticated caller receives this error,
+            // regardless of permissions.
             failed.expect(Code::InvalidArgument, "INVALID_REQUEST");
             return;
         } else if allowed {
@@ -248,7 +250,7 @@ impl Tally<'_> {
     }
 }
 
-/// As `access::upstream`, with nodes that can be looked at.
+/// Starts an upstream like `access::upstream` whose nodes can also be read.
 async fn idle() -> Upstream {
     Upstream::start(|seen| {
         token_or(seen, || {
@@ -276,7 +278,7 @@ async fn every_caller_on_every_rpc_and_target() {
     };
     let clients = TABLE.iter().map(|row| client(&house, &row.shows));
     let clients: Vec<_> = clients.collect();
-    // All callers take turns, so that the refusals that are recorded one by one are not those of a few callers.
+    // All callers take turns, so that the individually recorded rejections come from many callers.
     for target in TARGETS {
         for how in HOWS {
             for (row, client) in TABLE.iter().zip(&clients) {
@@ -294,8 +296,8 @@ async fn every_caller_on_every_rpc_and_target() {
     } = tally;
     assert_eq!(cells, TABLE.len() * TARGETS.len() * HOWS.len() * 4);
     check_total(&mut house, requests, deletes).await;
-    // Each refusal is on record: the first ones of each reason with the caller and its kind of identity, the others as a
-    // number.
+    // Each rejection is recorded: the first ones of each reason individually, with the caller and its kind of identity,
+    // and the others as a count.
     let records = house.app.audit();
     let refusals: Vec<_> = records
         .iter()
@@ -321,14 +323,15 @@ async fn every_caller_on_every_rpc_and_target() {
     }
 }
 
-/// Nothing came late, either: the server has ended, and has but logged off.
+/// Asserts the totals after the server has stopped. Apart from logoffs, it must not have sent anything since.
 async fn check_total(house: &mut House, requests: usize, deletes: usize) {
     house.app.drain().await;
     let count = |target| house.upstream.requests("DELETE", target).len();
     assert_eq!(count("/pools/") + count("/api/users/"), deletes);
     let logoffs = count("/api/sessions/");
     assert_eq!(house.upstream.seen().len(), requests + logoffs);
-    // What the table lets through: to each target, with and without `allow_missing`, and HMC users in both ways.
+    // The allowed calls in the table: for each target, with and without `allow_missing`, and for HMC users with both
+    // ways to name them.
     let exists = |target: &str| usize::from(target != "nowhere");
     let cells = TABLE.iter().map(|row| {
         let batch = row.batch.iter().map(|(target, _)| exists(target));

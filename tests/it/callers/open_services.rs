@@ -1,4 +1,4 @@
-//! Health and reflection have a setting of their own, what is not gRPC gets nowhere, and nobody holds up others.
+//! Access to health and reflection, rejection of requests that are not gRPC, and calls that must not delay others.
 
 use std::time::{Duration, Instant};
 
@@ -58,7 +58,7 @@ async fn health_and_reflection_ask_for_an_identity_only_where_they_are_told_to()
         ),
     ] {
         let house = house(settings).await;
-        // An identity is enough; rights are for deletions.
+        // Authentication is sufficient; permissions only apply to deletions.
         let known = house.with_names(vec![uri("spiffe://corp/unlisted")]);
         let token = house.with_subject("unlisted");
         let nobody = house.client(None);
@@ -113,7 +113,7 @@ async fn the_program_asks_for_health_over_tls() {
         let (code, out, err) = asked.await.unwrap();
         assert_eq!((code, out.as_str()), (expected, ""), "{err}");
     }
-    // As the health check of an image is told.
+    // Configured by environment variables, like the health check of a container image.
     let (own, ca_file) = (address.clone(), file("clients.pem"));
     let asked = spawn_blocking(move || {
         let address = ("USERADMIN_HEALTH_ADDR", own.as_str());
@@ -123,12 +123,12 @@ async fn the_program_asks_for_health_over_tls() {
             .map(|server| run_in(&[address, ca_file, name(server)], &["health"]).0)
     });
     assert_eq!(asked.await.unwrap(), [0, 1]);
-    // Plaintext is not understood.
+    // Plaintext is not accepted.
     let asked = spawn_blocking(move || run(&["health", "--addr", &address]));
     assert_eq!(asked.await.unwrap().0, 1);
 }
 
-/// A page of another site can make a browser send these with its user's certificate.
+/// A page on another site can make a browser send such requests with the certificate of its user.
 #[tokio::test]
 async fn what_is_not_grpc_gets_nowhere() {
     let house = house("").await;
@@ -178,7 +178,7 @@ async fn silent_peers_hold_nobody_up() {
     drop(silent);
 }
 
-/// A body that never comes.
+/// Returns a body that never ends.
 fn endless() -> Body {
     let never = futures_util::stream::pending::<Result<http_body::Frame<bytes::Bytes>, Status>>();
     Body::new(http_body_util::StreamBody::new(never))
@@ -202,13 +202,13 @@ async fn a_message_that_does_not_come_is_not_waited_for() {
             .header("grpc-timeout", "700m")
             .body(endless())
             .unwrap();
-        // Connected; what remains is the wait for the message.
+        // The connection is established; the test measures only the wait for the message.
         health(client).await.unwrap();
         let begun = Instant::now();
         let answer = client.channel().oneshot(request).await.unwrap();
         let status = Status::from_header_map(answer.headers()).unwrap();
-        // Neither the message's own 10 seconds nor the usual deadline of a call. That the answer is this server's, and
-        // not the transport's at the deadline, is what its details show.
+        // The call ends before the message timeout of 10 seconds and before the default deadline. The details of the
+        // status show that the response comes from the server and not from the transport at the deadline.
         assert!(begun.elapsed() < Duration::from_secs(5));
         Failed::from(status).expect(code, reason);
     }
@@ -225,7 +225,7 @@ async fn a_connection_without_a_preface_is_closed() {
     let closed = [&b""[..], part].map(|sent| async move {
         let mut stream = TcpStream::connect(app.address).await.unwrap();
         stream.write_all(sent).await.unwrap();
-        // Whether it ends or is reset.
+        // The connection may be closed or reset.
         let _ = stream.read_to_end(&mut Vec::new()).await;
     });
     let closed = timeout(Duration::from_secs(9), join_all(closed)).await;
@@ -245,7 +245,7 @@ async fn an_old_connection_is_replaced_without_a_lost_call() {
     loop {
         match app.delete_batch_node_user(batch_request("alice")).await {
             Ok(_) => answered += 1,
-            // tonic's client gave the call to a connection that was just closing: it was never sent.
+            // The client of tonic assigned the call to a connection that was being closed, so the call was never sent.
             Err(status) => assert_eq!(status.message, "operation was canceled"),
         }
         let records = app.audit();

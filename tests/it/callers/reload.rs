@@ -1,5 +1,5 @@
-//! Files that change while the server runs: what is in use afterwards, for new and for old connections, and what the
-//! operator is told.
+//! Files that change while the server runs: the effect on new and existing connections, and the reports to the
+//! operator.
 
 use std::{fs, path::Path};
 
@@ -28,7 +28,7 @@ async fn house() -> House {
     House::start(upstream().await, sections, "").await
 }
 
-/// `ok`, or what is wrong with who calls.
+/// Makes a call. Returns `ok`, or the reason of its rejection.
 pub async fn call(client: &Secure) -> String {
     let answer = client.delete_batch_node_user(batch_request("alice")).await;
     told(answer.err())
@@ -57,7 +57,7 @@ async fn a_certificate_of_an_authority_that_is_gone_is_refused_on_old_connection
     assert_eq!(call(&old).await, "ok");
     let next = Authority::new();
     let folder = &house.app.folder;
-    // Both are trusted while clients change over.
+    // Both authorities are trusted during the transition.
     let both = format!("{}{}", house.authority.pem(), next.pem());
     fs::write(folder.join("clients.pem"), both).unwrap();
     house.app.until_metric(&reloaded("tls", 1)).await;
@@ -71,7 +71,7 @@ async fn a_certificate_of_an_authority_that_is_gone_is_refused_on_old_connection
     house.app.until_metric(&reloaded("tls", 2)).await;
     assert_eq!(call(&old).await, "certificate_not_trusted");
     assert_eq!(call(&new).await, "ok");
-    // A bad file changes nothing but the numbers.
+    // An invalid file changes only the metrics.
     fs::write(folder.join("clients.pem"), "rubbish").unwrap();
     house.app.until_metric(&failed("tls", 1)).await;
     house
@@ -94,7 +94,7 @@ async fn a_new_server_certificate_is_shown_once_its_key_is_there() {
     let next = Authority::new();
     let server = next.issue("localhost", Validity::Now);
     fs::write(folder.join("server.pem"), server.pem()).unwrap();
-    // The new certificate does not go with the old key.
+    // The new certificate does not match the old key.
     house.app.until_metric(&failed("tls", 1)).await;
     let shown = house
         .authority
@@ -105,7 +105,7 @@ async fn a_new_server_certificate_is_shown_once_its_key_is_there() {
     house.app.until_metric(&reloaded("tls", 1)).await;
     let after = Secure::tls(house.app.address, next.pem(), Some(&shown));
     assert_eq!(call(&after).await, "ok");
-    // Connections from before go on.
+    // Existing connections stay usable.
     assert_eq!(call(&before).await, "ok");
 }
 
@@ -116,7 +116,7 @@ async fn callers_are_those_of_the_file_as_it_is_now() {
     let client = house.with_names(vec![uri("spiffe://corp/offboarding")]);
     let text = fs::read_to_string(&file).unwrap();
     assert_eq!(call(&client).await, "ok");
-    // Protected users are taken up with the callers.
+    // Protected users are reloaded together with the callers.
     let protecting = text.replace(
         "[batch_accounts.batch]\n",
         "[batch_accounts.batch]\nprotected_users = [\"ALI*\"]\n",
@@ -132,7 +132,7 @@ async fn callers_are_those_of_the_file_as_it_is_now() {
     house.app.until_metric(&reloaded("configuration", 2)).await;
     assert_eq!(call(&client).await, "ERROR_REASON_CALLER_NOT_AUTHORIZED");
     assert_eq!(call(&house.with_subject("svc")).await, "ok");
-    // Neither an error of syntax nor half a file takes anything away.
+    // Neither a syntax error nor an incomplete file removes permissions.
     for (bad, count) in [("[[callers", 1), ("", 2)] {
         fs::write(&file, bad).unwrap();
         house
@@ -141,7 +141,7 @@ async fn callers_are_those_of_the_file_as_it_is_now() {
             .await;
         assert_eq!(call(&house.with_subject("svc")).await, "ok");
     }
-    // An issuer that is gone is believed no more.
+    // Tokens of a removed issuer are rejected.
     let without = text.split("[[jwt_issuers]]").next().unwrap().to_owned();
     let rest = text.split("jwks_file = \"issuer.jwks\"").nth(1).unwrap();
     fs::write(&file, without + rest).unwrap();
@@ -185,7 +185,7 @@ async fn a_secret_that_becomes_bad_is_told_and_the_last_good_one_used() {
     client.delete_hmc_user(by_name("alice")).await.unwrap();
     let logon = &house.upstream.requests("POST", "/api/sessions")[0];
     assert!(logon.body.contains(canary::PASSWORD));
-    // It keeps nobody from losing a right.
+    // An invalid secret must not prevent the removal of a permission.
     let configuration = house.app.folder.join("useradmin.toml");
     let text = fs::read_to_string(&configuration).unwrap();
     fs::write(&configuration, text.replace("#svc", "#other")).unwrap();
@@ -220,7 +220,7 @@ async fn an_hmc_with_a_new_certificate_is_believed_when_its_file_says_so() {
     client.delete_hmc_user(by_name("alice")).await.unwrap();
 }
 
-/// A secret that is bad at that moment takes nothing away from what is taken up for its target.
+/// If the secret of a target is invalid, other changes to the target still take effect.
 #[tokio::test]
 async fn a_target_with_a_bad_secret_is_taken_up_all_the_same() {
     let house = house().await;
@@ -246,7 +246,7 @@ async fn a_target_with_a_bad_secret_is_taken_up_all_the_same() {
     assert_eq!(call(&client).await, "ERROR_REASON_PROTECTED_USER");
 }
 
-/// What changes between the reading of a file and the first look at it is not missed.
+/// A change between the reading of a file and its first check is detected.
 #[tokio::test]
 async fn what_changes_while_the_server_starts_is_taken_up() {
     let (upstream, folder) = (upstream().await, App::folder());
@@ -270,7 +270,7 @@ async fn what_changes_while_the_server_starts_is_taken_up() {
     assert_eq!(call(&client).await, "ERROR_REASON_PROTECTED_USER");
 }
 
-/// Whoever takes the last issuer away believes nobody, not everybody.
+/// Removing the last issuer must not make all callers anonymous: every caller is rejected.
 #[tokio::test]
 async fn without_its_last_issuer_the_server_knows_nobody() {
     let (upstream, folder) = (upstream().await, App::folder());
@@ -287,7 +287,7 @@ async fn without_its_last_issuer_the_server_knows_nobody() {
     assert!(upstream.seen().is_empty());
 }
 
-/// What has to wait for a restart is named for as long as it does.
+/// Changes that need a restart are reported until the restart.
 #[tokio::test]
 async fn what_needs_a_restart_is_told() {
     let house = house().await;
@@ -313,7 +313,7 @@ async fn what_needs_a_restart_is_told() {
     }
 }
 
-/// TLS itself is set up once: what is said of it in a changed file changes nothing before the restart.
+/// TLS is configured once at startup. Changes to `[server.tls]` have no effect before a restart.
 #[tokio::test]
 async fn callers_are_asked_as_at_the_start() {
     let (upstream, folder, authority) = (upstream().await, App::folder(), Authority::new());
@@ -329,7 +329,7 @@ async fn callers_are_asked_as_at_the_start() {
     assert_eq!(call(&client).await, "ok");
 }
 
-/// Only the entry of `anonymous`.
+/// Returns only the entry of `anonymous`.
 fn issuers_away(callers: &str) -> String {
     let entries = callers.split("[[callers]]");
     let entry = entries
@@ -338,7 +338,7 @@ fn issuers_away(callers: &str) -> String {
     format!("[[callers]]{}", entry.unwrap())
 }
 
-/// What somebody wrote into the file by mistake is shown to who checks the file, and to nobody else.
+/// The content of an invalid file is shown by `check-config`, but not in the log.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_faulty_file_is_not_quoted_in_the_log() {
     let folder = App::folder();

@@ -1,5 +1,5 @@
-//! Files as Kubernetes mounts them: each is a link through `..data` to the folder of one version, and one rename of that
-//! link changes all of them at once.
+//! Files as mounted by Kubernetes: each file is a symbolic link through `..data` to the folder of one version. Renaming
+//! `..data` changes all files at once.
 
 use std::{
     fs,
@@ -36,7 +36,7 @@ fn version(folder: &Path) -> PathBuf {
     version
 }
 
-/// Makes these files of the folder those of a volume. One that is written later goes there, too.
+/// Turns these files of the folder into files of a volume. Files that are written later are also written to the volume.
 fn mount(folder: &Path) {
     let first = version(folder);
     for name in FILES {
@@ -49,7 +49,7 @@ fn mount(folder: &Path) {
     symlink(first.file_name().unwrap(), folder.join("..data")).unwrap();
 }
 
-/// A new version of the volume, with these files changed; the one before is gone.
+/// Publishes a new version of the volume with these changes and removes the previous version.
 fn swap(folder: &Path, changed: &[(&str, &str)]) {
     let (data, before) = (
         folder.join("..data"),
@@ -117,7 +117,7 @@ async fn callers_are_swapped() {
     assert_eq!(call(&client).await, "ok");
 }
 
-/// Two HMCs with one password: the next one to log on to gets the new one.
+/// Two HMCs share one password. The HMC that is called later receives the new one.
 #[tokio::test]
 async fn a_secret_is_swapped() {
     let house = house().await;
@@ -132,7 +132,7 @@ async fn a_secret_is_swapped() {
         let logons = house.upstream.requests("POST", "/api/sessions");
         let sent = format!("\"{password}\"");
         assert!(logons.last().unwrap().body.contains(&sent), "{hmc}");
-        // No waiting: whoever reads the file now reads the new one.
+        // No wait is needed: the next read of the file returns the new content.
         swap(&house.app.folder, &[("hmc.password", &next)]);
     }
     assert_eq!(house.upstream.requests("POST", "/api/sessions").len(), 2);
@@ -146,7 +146,7 @@ async fn keys_of_an_issuer_are_swapped() {
     swap(&house.app.folder, &[("issuer.jwks", &next.key_set())]);
     let token = next.token(&claims(ISSUER, "svc"));
     let client = house.client(None).with_token(&token);
-    // An unknown key makes the file be read at once.
+    // An unknown key causes the file to be read immediately.
     assert_eq!(call(&client).await, "ok");
     assert_eq!(call(&house.with_subject("svc")).await, "token_key_unknown");
     swap(&house.app.folder, &[("issuer.jwks", "{}")]);

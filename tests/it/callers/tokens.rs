@@ -1,4 +1,4 @@
-//! Tokens: every way to be wrong, and where the keys come from.
+//! Tokens: all kinds of invalid tokens, and the sources of the keys.
 
 use std::{
     path::Path,
@@ -28,7 +28,8 @@ async fn house() -> House {
     House::start(upstream().await, sections, "").await
 }
 
-/// What is done to the claims of a good token, and the cause of the refusal; none when it stays good.
+/// The name of the case, the change to the claims of a valid token, and the cause of the rejection, which is empty if
+/// the token stays valid.
 type Change = (&'static str, fn(&mut Value), &'static str);
 
 fn without(claims: &mut Value, name: &str) {
@@ -202,7 +203,7 @@ async fn every_algorithm_that_can_be_configured_works() {
     }
 }
 
-/// An issuer that serves these keys, or what else it is told to.
+/// Starts an issuer that serves this reply at the URL of its keys.
 async fn issuer(keys: &Arc<Mutex<Reply>>) -> Upstream {
     let keys = Arc::clone(keys);
     Upstream::start(move |_| keys.lock().unwrap().clone()).await
@@ -242,7 +243,7 @@ async fn keys_of_a_url_are_read_once_and_again_for_an_unknown_key() {
             .map(|failed| failed.meta("cause").to_owned())
             .unwrap_or_default()
     };
-    // The first call may have to wait for the first reading.
+    // The first call may have to wait for the first reading of the keys.
     assert_eq!(call(&old).await, "");
     let before = issuer.seen().len();
     for _ in 0..5 {
@@ -250,11 +251,11 @@ async fn keys_of_a_url_are_read_once_and_again_for_an_unknown_key() {
     }
     assert_eq!(issuer.seen().len(), before);
     assert_eq!(issuer.seen()[0].target, "/keys?v=1");
-    // A new key is known at its first use, and the old one is gone with the same reading.
+    // A new key is accepted at its first use, and the same reading removes the old key.
     *keys.lock().unwrap() = Reply::json(200, &new.key_set());
     assert_eq!(call(&new).await, "");
     assert_eq!(call(&old).await, "token_key_unknown");
-    // What is not a key set does not take the place of one.
+    // A response that is not a key set does not replace the current one.
     for bad in [
         Reply::html(200),
         Reply::json(200, r#"{"keys":{}}"#),
@@ -265,14 +266,14 @@ async fn keys_of_a_url_are_read_once_and_again_for_an_unknown_key() {
         assert_eq!(call(&old).await, "token_key_unknown");
         assert_eq!(call(&new).await, "");
     }
-    // Whoever invents keys neither makes the server call the issuer each time ...
+    // Tokens with unknown keys neither cause a request to the issuer for each call ...
     let before = issuer.seen().len();
     let begun = Instant::now();
     let invented: Vec<_> = (0..50)
         .map(|n| Signer::es256(&format!("invented-{n}")))
         .collect();
     let attack = join_all(invented.iter().map(&call));
-    // ... nor keeps anybody else from using a new key.
+    // ... nor prevent the use of a new key.
     let newest = Signer::es256("newest");
     *keys.lock().unwrap() = Reply::json(200, &newest.key_set());
     let (causes, cause) = tokio::join!(attack, call(&newest));
@@ -318,7 +319,7 @@ async fn an_issuer_that_is_down_at_first_is_believed_once_it_is_up() {
         .delete_batch_node_user(batch_request("alice"))
         .await
         .unwrap();
-    // It is replaced by another one without an ID: nothing but the signature tells.
+    // The key is replaced by another one without an ID, which only the signature can reveal.
     let next = Signer::es256("key-2");
     let mut key = next.jwk();
     without(&mut key, "kid");
@@ -345,7 +346,7 @@ async fn an_issuer_that_hangs_holds_a_call_no_longer_than_its_deadline() {
     request.set_timeout(Duration::from_millis(600));
     let mut client = useradmin::proto::user_admin_client::UserAdminClient::new(client.channel());
     let status = client.delete_batch_node_user(request).await.unwrap_err();
-    // The time is up before anybody knows who it was.
+    // The deadline expires before the caller is authenticated.
     assert_eq!(status.code(), Code::DeadlineExceeded);
     assert!(upstream.seen().is_empty());
 }

@@ -1,4 +1,4 @@
-//! Authorities that cannot be used: of clients, and of upstreams.
+//! Unusable certificate authorities of clients and of upstreams.
 
 use rcgen::{
     CustomExtension, DistinguishedName, DnType, GeneralSubtree, KeyUsagePurpose, NameConstraints,
@@ -8,7 +8,7 @@ use useradmin_testkit::pki::{Authority, Validity, fixture};
 
 use super::{Folder, faults::HMC};
 
-/// Authorities of kinds that rcgen does not make, and the faults of their keys.
+/// Authorities of kinds that rcgen does not generate, and the faults of their keys.
 const KEYS: [(&str, &str); 18] = [
     ("ca-p256", ""),
     ("ca-p384", ""),
@@ -66,7 +66,7 @@ const KEYS: [(&str, &str); 18] = [
     ),
 ];
 
-/// Places of the configuration that name authorities.
+/// Positions in the configuration that name authorities.
 const PLACES: [&str; 5] = [
     "client_ca_file",
     "hmcs",
@@ -75,8 +75,9 @@ const PLACES: [&str; 5] = [
     "tracing",
 ];
 
-/// Returns the description of a file at this place that holds nothing but authorities with this fault; `None` if that is
-/// only a warning. Those of an HMC may be its own certificate, and those of the others are beside the system's.
+/// Returns the description of a file at this position that contains only authorities with this fault, or `None` if this
+/// is only a warning. The file of an HMC may contain its own certificate, and other files are used in addition to the
+/// authorities of the system.
 fn fault_of_file(place: &str, fault: &str) -> Option<&'static str> {
     match place {
         "client_ca_file" => Some("no authority that can admit a caller"),
@@ -85,7 +86,7 @@ fn fault_of_file(place: &str, fault: &str) -> Option<&'static str> {
     }
 }
 
-/// Returns a configuration with `authorities.pem` at this place.
+/// Returns a configuration with `authorities.pem` at this position.
 fn configuration(place: &str) -> String {
     let file = "ca_file = \"authorities.pem\"";
     match place {
@@ -117,8 +118,8 @@ fn found(folder: &Folder, place: &str, pem: &str) -> (Vec<String>, Vec<String>) 
     (faults, warnings.unwrap_or_default())
 }
 
-/// Checks that a file with this authority alone is refused or causes a warning, and that beside a usable one it causes a
-/// warning.
+/// Asserts that a file with only this authority is rejected or causes a warning, and that it causes a warning together
+/// with a usable one.
 fn check_unusable(folder: &Folder, place: &str, pem: &str, fault: &str) {
     let good = fixture("ca-p256");
     let mut accepted = vec![format!("{good}{pem}"), format!("{pem}{good}")];
@@ -166,7 +167,7 @@ fn authorities_whose_keys_cannot_be_used_are_found_everywhere() {
     }
 }
 
-/// What webpki takes for an authority, but refuses all certificates of.
+/// webpki accepts these authorities but rejects all certificates that they issue.
 #[test]
 fn authorities_with_constraints_on_directory_names_are_found_everywhere() {
     let folder = Folder::new();
@@ -208,7 +209,7 @@ fn authorities_with_constraints_on_directory_names_are_found_everywhere() {
     }
 }
 
-/// rustls does not look at the dates of authorities, and not at their critical extensions.
+/// rustls checks neither the validity period of authorities nor their critical extensions.
 #[test]
 fn authorities_of_clients_must_be_valid_now() {
     let folder = Folder::new();
@@ -233,7 +234,8 @@ fn authorities_of_clients_must_be_valid_now() {
     assert_eq!(found(&folder, place, critical.pem()), (vec![], vec![]));
 }
 
-/// Its holder could make certificates for anybody: a usable authority beside it changes nothing.
+/// The holder of such a certificate could issue certificates for any name, so it is rejected even next to a usable
+/// authority.
 #[test]
 fn authorities_of_clients_must_be_authorities() {
     let folder = Folder::new();

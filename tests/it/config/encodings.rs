@@ -1,4 +1,5 @@
-//! Files in other encodings than UTF-8, and files that are none: the same for every kind of file.
+//! Files in encodings other than UTF-8, and paths that are not regular files. All kinds of files behave in the same
+//! way.
 
 use std::{
     fs,
@@ -17,7 +18,7 @@ use super::{
 
 const MARK: &[u8] = b"\xEF\xBB\xBF";
 
-/// A kind of file: its name in the folder, and the text of a configuration that names it.
+/// Returns the kinds of files: the name in the folder, and a configuration that names it.
 fn kinds() -> Vec<(&'static str, String)> {
     let tls = |more: &str| {
         format!(
@@ -58,7 +59,7 @@ fn wide(text: &[u8], unit: impl Fn(u16) -> Vec<u8>) -> Vec<u8> {
     text.iter().flat_map(|byte| unit((*byte).into())).collect()
 }
 
-/// Bad files: the fault, the content, and a part of the message.
+/// Returns invalid files: the fault, the content, and a part of the message.
 fn bad(sound: &[u8]) -> Vec<(&'static str, Vec<u8>, &'static str)> {
     let little = wide(sound, |unit| unit.to_le_bytes().to_vec());
     let big = wide(sound, |unit| unit.to_be_bytes().to_vec());
@@ -178,7 +179,7 @@ fn a_secret_is_one_line() {
             assert_eq!(folder.faults(text), [""; 0], "{file} {content:?}");
         }
     }
-    // Blanks and tabs can be part of a password.
+    // Spaces and tabs can be part of a password.
     folder.write("hmc.password", b" a\tb \n");
     let config = folder
         .parse(HMC)
@@ -194,7 +195,7 @@ fn a_secret_is_one_line() {
     );
 }
 
-/// What can be part of a secret, but seldom is.
+/// Characters that are valid in a secret but unlikely.
 #[test]
 fn a_doubtful_secret_has_a_warning() {
     let folder = Folder::new();
@@ -239,7 +240,7 @@ fn a_doubtful_secret_has_a_warning() {
     }
 }
 
-/// The configuration of `check-config` can come from a pipe. The files that it names cannot.
+/// `check-config` can read the configuration from a pipe. The files that it names must be regular files.
 #[test]
 fn a_configuration_can_be_a_pipe() {
     let folder = Folder::new();
@@ -253,7 +254,7 @@ fn a_configuration_can_be_a_pipe() {
     );
     let check = |content: Vec<u8>| {
         let path = pipe.clone();
-        // A writer whose reader stops early fails, as it should.
+        // The writer fails if the reader stops early, which is expected.
         let writer = std::thread::spawn(move || drop(fs::write(path, content)));
         let checked = config::check_file(&pipe)
             .err()
@@ -269,14 +270,14 @@ fn a_configuration_can_be_a_pipe() {
         let fault = check(content).unwrap();
         assert!(fault.contains(part), "{what}: {fault}");
     }
-    // The server reads its file again, which a pipe does not allow.
+    // The server reads its file repeatedly, which a pipe does not allow.
     let fault = config::load(&pipe).err().unwrap().to_string();
     assert!(fault.contains("it is not a regular file"), "{fault}");
     let (code, out, err) = run_with_input(HMC, &folder.0);
     assert_eq!((code, out.as_str(), err.as_str()), (0, "", ""));
 }
 
-/// Runs `check-config --config /dev/stdin` on a configuration whose files are in a folder.
+/// Runs `check-config --config /dev/stdin` with a configuration whose files are in this folder.
 fn run_with_input(text: &str, folder: &Path) -> (i32, String, String) {
     let path = folder.join("hmc.password").display().to_string();
     let text = text.replace("hmc.password", &path);
@@ -298,7 +299,7 @@ fn run_with_input(text: &str, folder: &Path) -> (i32, String, String) {
     (output.status.code().unwrap(), out, err)
 }
 
-/// The names and comments in a bundle of certificates are not always UTF-8.
+/// Names and comments in a bundle of certificates are not always UTF-8.
 #[test]
 fn a_pem_file_has_comments_of_any_kind() {
     let folder = Folder::new();
@@ -318,7 +319,7 @@ fn what_is_not_a_file_is_not_read() {
         fs::create_dir(&path).unwrap();
         expect_fault(&folder, "folder", file, &text, "a directory");
         fs::remove_dir(&path).unwrap();
-        // Opening it would wait for a writer.
+        // Opening a pipe would wait for a writer.
         assert!(
             Command::new("mkfifo")
                 .arg(&path)
@@ -338,7 +339,7 @@ fn what_is_not_a_file_is_not_read() {
     }
 }
 
-/// The same for the configuration itself.
+/// The same checks for the configuration file itself.
 #[test]
 fn the_configuration_is_a_text_file() {
     let folder = Folder::new();
@@ -346,7 +347,7 @@ fn the_configuration_is_a_text_file() {
     let fault = || config::load(&file).err().map(|faults| faults.to_string());
     fs::write(&file, [MARK, HMC.as_bytes()].concat()).unwrap();
     assert_eq!(fault(), None);
-    // The columns are those of the text.
+    // Columns are counted without the byte order mark.
     fs::write(&file, [MARK, b"x = 1\n", HMC.as_bytes()].concat()).unwrap();
     assert!(
         fault()

@@ -1,10 +1,10 @@
-//! Faulty files, each with everything that is said of it.
+//! Invalid files and all messages about each of them.
 
 use std::fmt::Write as _;
 
 use super::Folder;
 
-/// A sound account and a sound HMC, each of whose lines a case can replace.
+/// A valid account and a valid HMC. Each test case replaces one of the lines.
 pub const ACCOUNT: &str = r#"[batch_accounts.a]
 url = "https://a.example"
 [batch_accounts.a.credential]
@@ -26,10 +26,10 @@ userid = "u"
 password_file = "hmc.password"
 "#;
 
-/// A file, and what is said of it.
+/// A file and the messages about it.
 type Case<'a> = (String, &'a [&'a str]);
 
-/// `base` with the line `number` replaced.
+/// Returns `base` with the line `number` replaced.
 pub fn with(base: &str, number: usize, line: &str) -> String {
     let mut text = String::new();
     for (old, at) in base.lines().zip(1..) {
@@ -84,7 +84,7 @@ fn keys() {
                 "4:1: unknown key `password`; did you mean `password_file`?",
             ],
         ),
-        // No other fault shows the line of a misplaced secret, either.
+        // No other fault shows the line of a misplaced secret.
         (
             "[hmcs]\nh = { password = \"secret\", url = 5 }\n".into(),
             &[
@@ -319,7 +319,7 @@ fn files() {
 #[test]
 fn places() {
     check(&[
-        // Everything at once, in the order of the file.
+        // All faults are reported in the order of the file.
         (
             "[server]\nlisten = 1\ninsecure = 1\n[hmcs.h]\nurl = 1\n".into(),
             &[
@@ -342,7 +342,7 @@ fn places() {
             format!("{HMC}protected_users = [\"é\", \"日本\", 7]"),
             &["5:31: `protected_users` holds strings only"],
         ),
-        // Neither a terminal nor a reader of its lines is led astray.
+        // Control characters are escaped, so that they affect neither a terminal nor a parser of lines.
         (
             format!("\"x\\u001b[2J\\ny\" = 1\n{HMC}"),
             &["1:1: unknown key"],

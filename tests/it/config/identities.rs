@@ -1,4 +1,4 @@
-//! Faults of `[server.tls]` and `[[jwt_issuers]]`, and of identifiers.
+//! Faults in `[server.tls]`, in `[[jwt_issuers]]` and in identifiers.
 
 use super::{
     Folder,
@@ -142,7 +142,7 @@ fn issuers() {
     ]);
 }
 
-/// Identifiers of every kind: a file with this one, and the place and key.
+/// Returns files with this identifier in each kind of key, and the position and key.
 fn identifiers(text: &str) -> Vec<(String, &'static str)> {
     let issuer = |issuer: &str, audience: &str| {
         format!(

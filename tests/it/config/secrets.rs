@@ -1,4 +1,4 @@
-//! A secret that stands in the configuration by mistake is not shown, whatever else is wrong with the file.
+//! A secret that is in the configuration by mistake is not shown, regardless of other faults in the file.
 
 use std::fs;
 
@@ -12,7 +12,7 @@ use super::{
 
 const CANARY: &str = "hunter2-Zx9Qk7";
 
-/// Files that are no TOML, whose errors are found at or near the secret.
+/// Returns files with invalid TOML whose errors are at or near the secret.
 fn malformed() -> Vec<String> {
     let lines = [
         "password = \"@",
@@ -63,7 +63,7 @@ fn malformed() -> Vec<String> {
     lines.iter().map(|line| line.replace('@', CANARY)).collect()
 }
 
-/// Faults of valid TOML, with the secret as a value.
+/// Returns faults in valid TOML with the secret as a value.
 fn misplaced() -> Vec<String> {
     let lines = [
         "password = \"@\"",
@@ -108,7 +108,7 @@ fn misplaced() -> Vec<String> {
     lines.iter().map(|line| line.replace('@', CANARY)).collect()
 }
 
-/// The secret as a key, an alias or a host.
+/// Returns files with the secret as a key, an alias or a host.
 fn misplaced_names() -> Vec<String> {
     let lines = [
         "\"@\" = 1",
@@ -140,7 +140,7 @@ fn misplaced_names() -> Vec<String> {
     lines.iter().map(|line| line.replace('@', CANARY)).collect()
 }
 
-/// Whole files, for tables other than an HMC's.
+/// Returns complete files for tables other than that of an HMC.
 fn elsewhere() -> Vec<String> {
     let tables = [
         "[server]\nlisten = \"@\"",
@@ -211,7 +211,7 @@ fn no_fault_shows_a_secret() {
         for shown in [faults.to_string(), faults.brief()] {
             assert!(!shown.contains(CANARY), "{text}\n---\n{shown}");
         }
-        // A caret at the column that the head names.
+        // The caret is at the column that the first line names.
         for chunk in faults.to_string().lines().collect::<Vec<_>>().chunks(3) {
             let head = chunk[0]
                 .strip_prefix(&format!("{}:", file.display()))
@@ -224,7 +224,7 @@ fn no_fault_shows_a_secret() {
     assert!(count > 250, "{count}");
 }
 
-/// Harmless values are shown, so that the caret has something to point at.
+/// Harmless values are shown, so that the caret points at something.
 #[test]
 fn a_harmless_value_is_shown() {
     let folder = Folder::new();
@@ -248,7 +248,7 @@ fn a_harmless_value_is_shown() {
     }
 }
 
-/// The place of an unclosed string is where its value starts, whatever its length.
+/// The position of an unclosed string is the start of its value, regardless of its length.
 #[test]
 fn the_place_of_an_unclosed_string_does_not_show_its_length() {
     let folder = Folder::new();
@@ -276,7 +276,7 @@ fn the_place_of_an_unclosed_string_does_not_show_its_length() {
     }
 }
 
-/// A caret that stands beyond the shown part of a line would point at nothing.
+/// The caret must not be beyond the visible part of a line.
 #[test]
 fn the_caret_stands_below_the_dots() {
     let folder = Folder::new();
@@ -323,7 +323,7 @@ fn an_unknown_key_is_shown_unless_it_may_be_a_secret() {
     }
 }
 
-/// Neither by `check-config` nor by `serve`.
+/// Neither `check-config` nor `serve` shows the secret.
 #[test]
 fn the_program_shows_no_secret() {
     let folder = App::folder();
@@ -345,7 +345,7 @@ fn the_program_shows_no_secret() {
     fs::remove_dir_all(folder).unwrap();
 }
 
-/// A running server reads by the same rules, and keeps the last good content.
+/// A running server applies the same rules and keeps the last valid content.
 #[tokio::test]
 async fn a_changed_file_that_cannot_be_used_is_logged_without_its_content() {
     let folder = App::folder();

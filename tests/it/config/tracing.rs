@@ -1,8 +1,8 @@
-//! `[tracing]`: what is said of faults.
+//! Faults in `[tracing]`.
 
 use super::faults::{HMC, check};
 
-/// A file whose second line is the first of `[tracing]`.
+/// Returns a file whose second line is the first one of `[tracing]`.
 fn with(lines: &str) -> String {
     format!("[tracing]\n{lines}\n{HMC}")
 }

@@ -1,4 +1,4 @@
-//! URLs that cannot work are faults of the file, for every key that holds one.
+//! Unusable URLs are faults of the file, for every key with a URL.
 
 use http::Uri;
 use proptest::prelude::*;
@@ -10,7 +10,7 @@ use super::{
     faults::{ACCOUNT, HMC, with},
 };
 
-/// URLs without a path that no key takes, and a word of the message.
+/// URLs without a path that every key rejects, and a part of the message.
 #[rustfmt::skip]
 const BAD: &[(&str, &str)] = &[
     (r#"https://"a.example""#, "has a `\"`"),
@@ -114,7 +114,7 @@ const BAD: &[(&str, &str)] = &[
     ("http://localhost.example", "https"),
 ];
 
-/// URLs that every key takes.
+/// URLs that every key accepts.
 const GOOD: &[&str] = &[
     "https://acct.region.batch.azure.com",
     "https://acct.region.batch.azure.com.",
@@ -135,7 +135,7 @@ const GOOD: &[&str] = &[
     "http://[::1]:1",
 ];
 
-/// The keys with a URL: a file with this URL, and where it stands.
+/// Returns a file with this URL for each key with a URL, and its position.
 fn files(url: &str) -> [(String, &'static str); 6] {
     let batch = with(ACCOUNT, 2, &format!("url = \"{url}\""));
     let hmc = with(HMC, 2, &format!("url = \"{url}\""));
@@ -175,7 +175,7 @@ fn a_url_that_cannot_work_is_a_fault_of_each_key() {
         (&path, ""),
     ];
     for (url, word) in BAD.iter().copied().chain(more) {
-        // The table has some escapes of TOML already.
+        // The table already contains some TOML escapes.
         let url = url.replace('"', "\\\"");
         for (text, place) in files(&url) {
             let faults = folder.faults(&text);
@@ -197,7 +197,7 @@ fn a_url_that_can_work_is_taken_by_each_key() {
     }
 }
 
-/// Paths and queries are for key sets alone.
+/// Only URLs of key sets may have a path and a query.
 #[test]
 fn a_resource_has_a_path_and_a_query() {
     for (resource, fits) in [
@@ -255,7 +255,7 @@ fn a_resource_has_a_path_and_a_query() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
-    /// Accepted URLs are used unchanged by hyper and TLS.
+    /// hyper and TLS use accepted URLs unchanged.
     #[test]
     fn an_accepted_url_can_be_used(
         scheme in "https?://|HTTPS://|https:/?/?",
