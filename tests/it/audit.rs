@@ -226,7 +226,8 @@ async fn a_sink_that_hangs_in_the_middle_refuses_deletions_soon_and_recovers() {
     assert_eq!(upstream.requests("DELETE", "/pools").len(), 2);
 }
 
-/// Makes a file read-only and checks that it cannot be written. Root ignores permission bits.
+/// Creates a file that cannot be written. Root ignores permission bits, so for root the file is a link to a read-only
+/// attribute in `/sys`.
 fn read_only(file: &Path) {
     fs::write(file, "").unwrap();
     fs::set_permissions(file, Permissions::from_mode(0o444)).unwrap();

@@ -84,7 +84,7 @@ fn check(files: &[&Path]) {
     }
 }
 
-/// Tests the file size limit of the process, which `fallocate` does not honor.
+/// Tests the file size limit of the process, which `fallocate` ignores.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_at_the_limit_of_the_process_is_not_ready() {
     let upstream = upstream().await;

@@ -63,12 +63,10 @@ jwks_file = "issuer.jwks"
     )
 }
 
-/// Returns a URI name.
 pub fn uri(name: &str) -> SanType {
     SanType::URI(name.try_into().unwrap())
 }
 
-/// Returns a DNS name.
 pub fn dns(name: &str) -> SanType {
     SanType::DnsName(name.try_into().unwrap())
 }

@@ -244,7 +244,7 @@ async fn call(client: &Secure, at: usize) {
     }
 }
 
-/// Makes calls with invalid tokens: one with another signature, an expired one, and one that is not a JWT.
+/// Makes calls with invalid tokens: one signed with another key, an expired one, and one that is not a JWT.
 async fn call_as_a_stranger(client: &Secure, signer: &Signer) {
     let mut old = claims(ISSUER, "svc");
     old["exp"] = 1.into();

@@ -154,7 +154,7 @@ async fn a_short_rest_is_waited_for_by_those_who_have_the_time() {
     let all = join_all((0..100).map(|_| get(&tokens, SECOND * 2))).await;
     assert!(all.iter().all(|answer| *answer == down));
     tokens.source().down.store(false, Ordering::SeqCst);
-    // By then a call must have started; otherwise it cannot be made at all.
+    // This deadline leaves no time for a request after the pause.
     let hurried = get(&tokens, Duration::from_millis(260));
     let patient = join_all((0..100).map(|_| get(&tokens, SECOND * 2)));
     let (hurried, patient) = tokio::join!(hurried, patient);

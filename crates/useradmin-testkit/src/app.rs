@@ -35,7 +35,7 @@ allow = [
 ]
 "#;
 
-/// A running server. Dropping it stops the server at once; [`App::stop`] drains it.
+/// A running server. Dropping it stops the server immediately; [`App::stop`] drains it.
 pub struct App {
     pub address: SocketAddr,
     pub admin: Option<SocketAddr>,

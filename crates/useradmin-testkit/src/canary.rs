@@ -100,7 +100,7 @@ pub struct Ear {
     pub tell: fn(&Metadata<'_>, &str),
 }
 
-/// The first path segment of each target that has logged so far.
+/// The crates that have logged so far, that is, the first segment of each target.
 static HEARD: Mutex<BTreeSet<&str>> = Mutex::new(BTreeSet::new());
 
 pub fn heard() -> BTreeSet<&'static str> {
@@ -149,7 +149,7 @@ impl Subscriber for Ear {
     fn exit(&self, _: &Id) {}
 }
 
-/// All values of an event.
+/// The values of a span or an event, as text.
 struct Text(String);
 
 impl Visit for Text {

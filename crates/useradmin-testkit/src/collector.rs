@@ -42,7 +42,7 @@ pub struct ReceivedSpan {
     pub trace: String,
     pub id: String,
     pub parent: String,
-    /// 0 unset, 1 OK, 2 error.
+    /// Status code: 0 unset, 1 OK, 2 error.
     pub status: i32,
     pub attributes: BTreeMap<String, String>,
 }

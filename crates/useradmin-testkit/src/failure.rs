@@ -37,7 +37,7 @@ pub struct Failed {
     pub size: usize,
 }
 
-/// Returns the message of a response that repeats no canary, or the decoded failure.
+/// Returns the message of a response, or the decoded failure. Checks both for canaries.
 #[allow(clippy::result_large_err, reason = "only tests handle it")]
 pub(crate) fn result<T: fmt::Debug>(response: Result<Response<T>, Status>) -> Result<T, Failed> {
     canary::check("an answer", &format!("{response:?}"));

@@ -21,7 +21,7 @@ pub enum Step {
     Read,
     List,
     Delete,
-    /// A request that the server never sends.
+    /// Any other request.
     Other,
 }
 

@@ -25,7 +25,6 @@ pub const PATH: &str = "/useradmin.v1.UserAdmin/DeleteBatchNodeUser";
 /// The size of the largest frame that the server accepts, in bytes.
 pub const MAX_FRAME: usize = 16_384;
 
-/// Returns a frame.
 pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     let mut frame = length[1..].to_vec();
@@ -35,7 +34,6 @@ pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// Returns a SETTINGS frame.
 pub fn settings(pairs: &[(u16, u32)]) -> Vec<u8> {
     let pair = |(id, value): &(u16, u32)| {
         [id.to_be_bytes().as_slice(), value.to_be_bytes().as_slice()].concat()

@@ -171,7 +171,7 @@ async fn large_lists(door: Arc<Door>) -> String {
     peer.heard(|heard| same(streams().map(|stream| heard.end(stream).unwrap()).collect()))
 }
 
-/// Sends the beginning of a header list on as many connections as one peer may open in addition to those of its
+/// Sends the beginning of a header list on as many connections as one peer may open in addition to the ordinary
 /// callers.
 async fn begin_lists(door: &Door, beginning: &[u8]) -> Vec<Peer> {
     let mut peers = Vec::new();

@@ -89,7 +89,7 @@ pub fn kinds() -> Vec<Kind> {
     ]
 }
 
-/// Returns a call whose headers are rejected but whose message is sent nevertheless.
+/// Returns headers that are rejected. The caller appends the message nevertheless.
 fn whole_call_to_nobody() -> Vec<u8> {
     fields().set("content-type", "text/plain").headers(1, 0)
 }

@@ -1,4 +1,4 @@
-//! A peer that can send arbitrary bytes and records what the server sends.
+//! A peer that can send arbitrary bytes and records the data from the server.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,4 +1,4 @@
-//! Published keys of issuers: which of them verify tokens, and what is reported about the others.
+//! Published keys of issuers: which of them verify tokens, and the reports about the others.
 
 use std::{
     fs,
@@ -210,7 +210,7 @@ async fn a_key_verifies_tokens_or_is_unknown() {
     for (id, (signer, _)) in &usable {
         assert_eq!(call(app.address, signer, id).await, "", "{id}");
     }
-    // At the same time, since the file is read again for an unknown key, but once a second at most.
+    // Concurrently, because the file is read again for an unknown key, but at most once per second.
     let calls = unusable
         .iter()
         .map(async |(id, (signer, _), _)| (id, call(app.address, signer, id).await));

@@ -195,7 +195,7 @@ fn a_secret_is_one_line() {
     );
 }
 
-/// Characters that are valid in a secret but unlikely.
+/// Content that is valid in a secret but unlikely causes a warning.
 #[test]
 fn a_doubtful_secret_has_a_warning() {
     let folder = Folder::new();

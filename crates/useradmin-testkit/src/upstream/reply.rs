@@ -126,7 +126,7 @@ impl Reply {
         }
     }
 
-    /// Carries out the reply over HTTP/1.1. Returns whether the connection can be used again.
+    /// Performs the reply over HTTP/1.1. Returns whether the connection can be used again.
     pub(super) async fn carry_out(self, stream: &mut BufReader<impl Io>) -> bool {
         let reply = self.due().await;
         match &reply {

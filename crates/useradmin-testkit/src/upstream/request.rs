@@ -12,7 +12,7 @@ pub struct Request {
     pub method: String,
     /// Path and query, as sent.
     pub target: String,
-    /// Names in lower case.
+    /// Headers in the order of their arrival, with names in lower case.
     pub headers: Vec<(String, String)>,
     /// The body, without the framing of the chunked encoding.
     pub body: String,
