@@ -1,5 +1,5 @@
-//! Behaviour of a call after a failed attempt: which responses are retried, how often, and what is reported to the
-//! caller if the effect of a DELETE is unknown.
+//! Behaviour of a call after a failed attempt: retried responses, the number of attempts, and the result if the effect
+//! of a DELETE is unknown.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The production server, bound to port 0 and configured by the text of a configuration file.
+//! The server under test, bound to port 0 and configured by the text of a configuration file.
 
 use std::{
     fs,

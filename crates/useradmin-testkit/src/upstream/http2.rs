@@ -53,7 +53,7 @@ pub(super) async fn serve(
         match reply {
             Reply::GoAway(last, reason) => {
                 *before.lock().unwrap() = go_away(last, reason);
-                // All pending input has been read when this future completes, and the frame has been sent.
+                // Completes when all pending input has been read and the frame has been sent.
                 let sent = std::future::poll_fn(|cx| {
                     let _nothing = connection.poll_accept(cx);
                     if before.lock().unwrap().is_empty() {
