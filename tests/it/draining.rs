@@ -1,5 +1,4 @@
-//! The drain as everybody sees it: callers that are already connected, those that come now, probes, and the call that is
-//! still in progress.
+//! The drain as its participants see it: connected callers, new callers, probes, and the call in progress.
 
 use std::net::SocketAddr;
 
@@ -18,8 +17,8 @@ use useradmin_testkit::{App, Secure, ask, batch_request, batch_section, until};
 
 use crate::bulkhead::holding;
 
-/// A way to the server for a client that does not hear that the connection is to end, as one whose calls cross the
-/// GOAWAY on the way: frames of the types PING and GOAWAY (RFC 9113, sections 6.7 and 6.8) do not come through.
+/// Starts a proxy that drops the frames PING and GOAWAY (RFC 9113, sections 6.7 and 6.8) of the server. Its client does
+/// not learn that the connection is being closed, like a client whose calls cross the GOAWAY in flight.
 async fn deaf(server: SocketAddr) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -34,7 +33,7 @@ async fn deaf(server: SocketAddr) -> SocketAddr {
     address
 }
 
-/// Ends with the connection.
+/// Forwards frames until the connection is closed.
 async fn filter(mut from: OwnedReadHalf, mut to: OwnedWriteHalf) -> Option<()> {
     loop {
         let mut head = [0; 9];
@@ -43,7 +42,7 @@ async fn filter(mut from: OwnedReadHalf, mut to: OwnedWriteHalf) -> Option<()> {
         let mut frame = head.to_vec();
         frame.resize(9 + length as usize, 0);
         from.read_exact(&mut frame[9..]).await.ok()?;
-        // An answer to a PING of the client's own is none of the server's wishes.
+        // The acknowledgement of a PING of the client must pass.
         let is_answer = head[4] & 1 == 1;
         if head[3] == 7 || (head[3] == 6 && !is_answer) {
             continue;
@@ -94,7 +93,7 @@ async fn while_a_call_ends_everybody_is_told_that_the_server_stops() {
     let told = (failed.meta("attempts"), failed.meta("outcome"));
     assert_eq!(told, ("0", "not_sent"));
     assert_eq!(health(&client).await, ServingStatus::NotServing);
-    // It would keep its connection for as long as it may.
+    // An idle client would keep its connection open for as long as possible.
     drop(client);
 
     assert!(!held.is_finished() && !stopping.is_finished());

@@ -1,5 +1,5 @@
-//! The entry points of `fuzz/entries/` without a fuzzer: their seeds, for a moment mutations of these, and inputs that
-//! are made by rule. `USERADMIN_FUZZ_SECONDS` says how long the moment is, for each entry point.
+//! Runs the entry points of `fuzz/entries/` without a fuzzer: on their seeds, on mutations of the seeds, and on
+//! generated inputs. `USERADMIN_FUZZ_SECONDS` sets the duration of the mutations for each entry point.
 
 mod made;
 mod mutation;
@@ -41,7 +41,7 @@ entries! {
 fn run(name: &str, entry: fn(&[u8])) {
     let seeds = seeds(name);
     for (file, bytes) in &seeds {
-        // Shown when the test fails: the last one is the one that does not hold.
+        // The test output shows these lines on failure; the last one names the seed that failed.
         println!("fuzz/seeds/{name}/{file}");
         entry(bytes);
     }
@@ -79,7 +79,7 @@ fn run(name: &str, entry: fn(&[u8])) {
     println!("{name}: {count} inputs");
 }
 
-/// For `printf %b` in a shell.
+/// Escapes bytes for `printf %b` in a shell.
 fn printed(bytes: &[u8]) -> String {
     let plain = |b: u8| (b.is_ascii_graphic() && !b"'\\".contains(&b)) || b == b' ';
     let show = |b: &u8| match *b {
@@ -89,7 +89,7 @@ fn printed(bytes: &[u8]) -> String {
     bytes.iter().map(show).collect()
 }
 
-/// The names and bytes of an entry point's seeds.
+/// Returns the names and bytes of the seeds of an entry point.
 fn seeds(name: &str) -> Vec<(String, Vec<u8>)> {
     let folder = entries::below("seeds").join(name);
     let files = names(&folder).into_iter();
@@ -101,7 +101,7 @@ fn seeds(name: &str) -> Vec<(String, Vec<u8>)> {
         .collect()
 }
 
-/// The lines of a libFuzzer dictionary: quoted, with `\xNN` for what is not plain.
+/// Returns the entries of a libFuzzer dictionary. Entries are quoted, and other than plain bytes are written as `\xNN`.
 fn tokens(name: &str) -> Vec<Vec<u8>> {
     let file = entries::below("dictionaries").join(format!("{name}.dict"));
     let text = fs::read_to_string(file).unwrap();
@@ -131,7 +131,7 @@ fn names(folder: &Path) -> BTreeSet<String> {
     names.map(|name| name.into_string().unwrap()).collect()
 }
 
-/// Some seed, for strategies.
+/// Generates one of the seeds.
 fn one_of(seeds: &[Vec<u8>]) -> impl Strategy<Value = Vec<u8>> + use<> {
     select(seeds.to_vec())
 }

@@ -1,4 +1,5 @@
-//! Every answer that an HMC can give to the logon: never the fault of the caller, never a word about the user.
+//! Every response of an HMC to the logon: a failed logon is never an error of the caller and never a statement about
+//! the user.
 
 mod accounts;
 mod answers;
@@ -22,7 +23,7 @@ use useradmin_testkit::{
 use self::answers::Row;
 pub use self::{answers::rows, pauses::most_requests};
 
-/// Gives one answer to every logon of a call, with `allow_missing`; returns what differs from the row.
+/// Gives one response to every logon of a call with `allow_missing`. Returns the differences from the expected row.
 async fn play(row: &Row) -> String {
     let console = Console::saying(vec![(Step::Logon, vec![row.say.clone()])]).await;
     let mut request = by_id("id-1");
@@ -65,7 +66,7 @@ async fn play(row: &Row) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_answer_to_the_logon_becomes_the_documented_error() {
     let rows = rows();
-    // Each row starts a server, and logons compute slow digests: not all of them at once.
+    // Each row starts a server, and logons compute slow digests, so only some rows run at the same time.
     let faults: String = stream::iter(&rows).map(play).buffered(8).collect().await;
     assert!(faults.is_empty(), "\n{faults}");
 }
@@ -82,7 +83,7 @@ async fn a_logon_that_is_told_to_wait_passes_the_time_on() {
 
 #[tokio::test]
 async fn an_hmc_that_cannot_be_reached_is_unreachable() {
-    // Bound, so that nobody else takes it, but nobody listens there.
+    // The socket is bound but does not listen: the port is reserved, and connections are refused.
     let nobody = TcpSocket::new_v4().unwrap();
     nobody.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let url = format!("http://{}", nobody.local_addr().unwrap());

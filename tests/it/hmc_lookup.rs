@@ -1,5 +1,5 @@
-//! The user is read before it is deleted, by object ID or by name, and what is read decides: nobody else, no own
-//! and no protected user is ever deleted.
+//! The user is read before it is deleted, by object ID or by name. Only the user that was asked for is deleted, never
+//! the service's own user and never a protected one.
 
 mod by_name;
 mod guarded;
@@ -15,7 +15,7 @@ use useradmin_testkit::{
     Step, by_id, usual,
 };
 
-/// An HMC that answers every look-up, of either kind, with this document.
+/// Starts an HMC that answers every look-up, by ID or by name, with this document.
 async fn console_telling(document: Value, keys: &str) -> Console {
     Console::with(keys, move |request| match Step::of(request) {
         Step::Read | Step::List => Reply::json(200, &document.to_string()),
@@ -24,7 +24,7 @@ async fn console_telling(document: Value, keys: &str) -> Console {
     .await
 }
 
-/// A list of users: object ID and name.
+/// Returns a list of users, each given as object ID and name.
 fn listed(users: &[(&str, &str)]) -> Value {
     let entry = |(id, name): &(&str, &str)| {
         let uri = format!("/api/users/{id}");
@@ -72,7 +72,7 @@ async fn a_failure_after_the_read_names_the_user() {
     );
 }
 
-/// A look-up that does not tell the name.
+/// Look-ups whose responses do not contain the name.
 #[rustfmt::skip]
 fn unreadable() -> Vec<(Say, Code, &'static str)> {
     let strange = |say| (say, Unavailable, "UPSTREAM_PROTOCOL_ERROR");
@@ -124,7 +124,7 @@ async fn by_id_an_unreadable_user_is_left_alone() {
     .await;
 }
 
-/// With and without `allow_missing`: only the HMC's own 404/1 is an absence.
+/// With and without `allow_missing`: only the error 404/1 of the HMC means that the user does not exist.
 #[tokio::test]
 async fn by_id_an_absent_user_is_found_absent_by_the_read() {
     let console = Console::saying(vec![(Step::Read, vec![Hmc(404, 1)])]).await;

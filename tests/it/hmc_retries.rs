@@ -1,5 +1,5 @@
-//! Answers that get lost and answers that ask for patience: what is sent again, and what the caller is told of a
-//! deletion whose effect is not known.
+//! Lost responses and responses that ask for a pause: which requests are sent again, and which outcome the caller
+//! receives for a deletion whose effect is unknown.
 
 mod effects;
 mod patience;
@@ -13,7 +13,7 @@ use useradmin_testkit::{
     Step, by_id, by_name, usual,
 };
 
-/// By name: the name is resolved once, and every attempt goes to the ID that was found then.
+/// By name: the name is resolved once, and every attempt uses the ID that was found.
 #[tokio::test]
 async fn a_retry_goes_to_the_same_object_without_another_look_up() {
     let (mut lists, mut deletes) = (0, 0);
@@ -84,7 +84,7 @@ async fn reads_are_retried_and_are_no_attempts() {
     .await;
 }
 
-/// Code, reason, tries and `RetryInfo` of a read that keeps failing like this.
+/// Code, reason, attempts and `RetryInfo` of a call whose read keeps failing in this way.
 #[tokio::test]
 async fn a_read_that_keeps_failing_ends_the_call_with_nothing_sent() {
     let rows = [
@@ -127,7 +127,7 @@ async fn a_read_that_keeps_failing_ends_the_call_with_nothing_sent() {
     .await;
 }
 
-/// What the HMC refuses for a reason of its own is never sent twice.
+/// A deletion that the HMC refuses with an error of the application is never sent again.
 #[tokio::test]
 async fn a_refusal_is_final() {
     let console = Console::saying(vec![(Step::Delete, vec![Hmc(409, 320), Usual])]).await;

@@ -1,5 +1,5 @@
-//! Every answer that an HMC can give to `DELETE /api/users/{user-id}`, over the wire: the tables of expectations
-//! are written from the vendor's documents and the contract, never from the product's own tables.
+//! Every response of an HMC to `DELETE /api/users/{user-id}`, over the wire. The expected results come from the
+//! vendor's documents and the contract, never from the tables of the implementation.
 
 mod coverage;
 mod documented;
@@ -12,19 +12,19 @@ use tonic::Code;
 use useradmin::proto::DeleteOutcome;
 use useradmin_testkit::{Console, Failed, Reply, Say, Step, by_id, usual};
 
-/// One answer, and what the caller is to get.
+/// A response and the error that the caller must receive.
 pub struct Row {
     pub say: Say,
     pub code: Code,
     pub reason: &'static str,
-    /// DELETEs begun.
+    /// Number of DELETEs started.
     pub attempts: usize,
     pub outcome: &'static str,
-    /// Is there a `RetryInfo`?
+    /// Whether the error has a `RetryInfo`.
     pub retry: bool,
 }
 
-/// A final answer: one attempt, surely not deleted, no use in repeating.
+/// Returns the row of a final response: one attempt, not deleted, and no retry.
 fn last(say: Say, code: Code, reason: &'static str) -> Row {
     Row {
         say,
@@ -71,7 +71,7 @@ fn rows() -> Vec<Row> {
     rows
 }
 
-/// What the caller got, in the words of the table.
+/// Formats the error that the caller received in the terms of the table.
 fn got(failed: &Failed) -> String {
     let reason = failed.reason.strip_prefix("ERROR_REASON_").unwrap();
     format!(
@@ -83,7 +83,8 @@ fn got(failed: &Failed) -> String {
     )
 }
 
-/// Gives one answer to every DELETE of a call; returns what differs from the row, and the line of the snapshot.
+/// Gives one response to every DELETE of a call. Returns the differences from the expected row, and the line for the
+/// snapshot.
 async fn play(row: &Row) -> (String, String) {
     let console = Console::saying(vec![(Step::Delete, vec![row.say.clone()])]).await;
     let answer = console.app.delete_hmc_user(by_id("id-1")).await;
@@ -122,15 +123,15 @@ async fn play(row: &Row) -> (String, String) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_answer_to_the_delete_becomes_the_documented_error() {
     let rows = rows();
-    // Each row starts a server whose first logon computes a slow digest. All of them at once would keep the audit log
-    // waiting for a CPU.
+    // Each row starts a server whose first logon computes a slow digest. If all of them ran at the same time, the audit
+    // log would wait for a CPU.
     let played = stream::iter(&rows).map(play).buffered(8);
     let (faults, lines): (String, String) = played.unzip().await;
     assert!(faults.is_empty(), "\n{faults}");
     insta::assert_snapshot!("answers_to_the_delete", lines);
 }
 
-/// Done at the status line: 204, whatever follows it.
+/// The status line 204 completes the deletion, regardless of what follows.
 #[tokio::test]
 async fn a_204_is_a_deletion_whatever_follows_it() {
     let answers = [

@@ -1,4 +1,5 @@
-//! The session that all calls share: one logon however many need it, one renewal, a log-off at the end.
+//! The session that all calls share: one logon regardless of the number of calls, one renewal, and a log-off at
+//! shutdown.
 
 mod renewal;
 mod replacement;
@@ -107,7 +108,7 @@ async fn without_a_session_there_is_nothing_to_end() {
     assert!(upstream.seen().is_empty());
 }
 
-/// The log-off is best effort: no answer to it keeps the server from stopping, or makes it log on again.
+/// The log-off is best effort: an unexpected response neither delays the shutdown nor causes another logon.
 #[tokio::test]
 async fn the_stop_does_not_wait_for_a_strange_log_off() {
     join_all(

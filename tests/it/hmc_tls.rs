@@ -1,5 +1,5 @@
-//! Whom the service trusts to be the HMC: a CA of `ca_file` or a certificate that stands there itself, always with
-//! the right name and within its dates. To anybody else not a byte of the password is sent.
+//! Which certificates the service accepts from an HMC: those issued by a CA in `ca_file`, and those listed in it,
+//! always with the right name and within their validity. The password is not sent to any other server.
 
 mod strangers;
 
@@ -23,7 +23,7 @@ const BOTH: Versions = &[&TLS12, &TLS13];
 const ONLY_1_2: Versions = &[&TLS12];
 const ONLY_1_3: Versions = &[&TLS13];
 
-/// An HMC that shows itself like this, and what is in `ca_file`.
+/// The certificate that an HMC presents, and the content of `ca_file`.
 struct Case {
     what: &'static str,
     shows: Identity,
@@ -42,7 +42,7 @@ fn case(what: &'static str, shows: &Identity, trusted: &[&str]) -> Case {
     }
 }
 
-/// Asks the HMC to delete `alice`; the answer, and the number of requests that the HMC has read.
+/// Asks the HMC to delete `alice`. Returns the response, and the number of requests that the HMC has received.
 async fn ask(case: &Case) -> (Result<DeleteOutcome, Failed>, usize) {
     let config = case.shows.server(case.versions);
     let upstream = Upstream::start_tls(config, |request| usual(request, 1)).await;
@@ -141,7 +141,7 @@ async fn each_version_from_tls_1_2_on_works() {
     expect_trusted(cases.collect()).await;
 }
 
-/// The kinds of keys, and of signatures, that authorities may have.
+/// The supported kinds of keys and signatures of authorities.
 #[tokio::test]
 async fn each_supported_kind_of_authority_works() {
     let kinds = ["p256", "p384", "ed25519", "rsa2047", "rsa8192", "sha1"];

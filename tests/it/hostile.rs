@@ -1,4 +1,4 @@
-//! Hostile values in every string field: refused before anything is sent, or sent exactly as they are.
+//! Hostile values in every string field: each is refused before a request is sent, or is sent unchanged.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use useradmin_testkit::{
     hmc_section, token_or,
 };
 
-/// Texts that have hurt somebody.
+/// Texts that have caused vulnerabilities or failures in other software.
 const TEXTS: &[&str] = &[
     "",
     ".",
@@ -88,13 +88,13 @@ const TEXTS: &[&str] = &[
     "ACSADMIN",
 ];
 
-/// Control characters, blanks, separators, bidirectional and other invisible ones, and some that are only far out.
+/// Blanks, separators, bidirectional controls and other invisible characters, and the ends of some ranges.
 const ODD: [u32; 18] = [
     0x061C, 0x1680, 0x2000, 0x200B, 0x200E, 0x200F, 0x2028, 0x2029, 0x202A, 0x202E, 0x2066, 0x2069,
     0x3000, 0xFEFF, 0xFFFD, 0xFFFF, 0x1F4A9, 0x10_FFFF,
 ];
 
-/// More than 300 values.
+/// Returns more than 300 values.
 fn values() -> Vec<String> {
     let mut values: Vec<String> = TEXTS.iter().map(|text| (*text).to_owned()).collect();
     let odd = (0..=0x20).chain(0x7F..=0xA0).chain(ODD);
@@ -113,7 +113,7 @@ fn values() -> Vec<String> {
 
 type Set = fn(&mut DeleteBatchNodeUserRequest, String);
 
-/// No UNKNOWN, no INTERNAL: the caller's field is at fault, the target is unknown, or the call went its way.
+/// Asserts that the failure names the field or the target, or comes from the upstream: never UNKNOWN or INTERNAL.
 fn check(field: &str, value: &str, failed: &Failed) {
     let refused =
         failed.code == Code::InvalidArgument && failed.bad_request.iter().any(|(f, _)| f == field);
@@ -227,7 +227,7 @@ async fn hostile_values_never_change_the_shape_of_an_hmc_request() {
     }
 }
 
-/// The text that a filter of backslash escapes matches; fails when a character was left as an operator.
+/// Returns the text that a filter with backslash escapes matches. Fails if an operator is not escaped.
 fn unescape(filter: &str) -> String {
     let mut text = String::new();
     let mut chars = filter.chars();

@@ -1,4 +1,4 @@
-//! `docs/audit.md` is written by hand; here its tables are held to what servers write.
+//! Checks the tables of `docs/audit.md`, which is written by hand, against the records that servers write.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,7 +13,7 @@ use useradmin_testkit::{
     batch_section, configure, records, token_or, until, verify,
 };
 
-/// The cells of the table whose head begins with this name.
+/// Returns the cells of the table whose header starts with this column name.
 fn table(name: &str) -> Vec<Vec<String>> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/audit.md");
     let text = fs::read_to_string(path).unwrap();
@@ -39,7 +39,7 @@ fn type_of(value: &Value) -> &'static str {
     }
 }
 
-/// Records of callers without an identity, and a summary of those that are not recorded one by one.
+/// Returns the records of unauthenticated callers, and a summary of the refusals that have no record each.
 async fn of_nobody(upstream: &Upstream) -> Vec<Value> {
     let folder = App::folder();
     fs::write(folder.join("jwks.json"), Signer::es256("key-1").key_set()).unwrap();
@@ -55,7 +55,7 @@ async fn of_nobody(upstream: &Upstream) -> Vec<Value> {
     app.audit()
 }
 
-/// Records of all kinds: calls that end, that are only to be checked, and that a crash cuts off before and after a
+/// Returns records of all kinds: completed calls, dry runs, and calls interrupted by a crash before and after a
 /// rotation.
 async fn all_kinds() -> Vec<Value> {
     let upstream = Upstream::start(|seen| {
@@ -141,7 +141,7 @@ async fn the_keys_of_the_audit_log_are_those_of_its_records() {
     );
 }
 
-/// `verify` knows the same events and outcomes, and the same rule of intents.
+/// Checks that `verify` accepts the documented events and outcomes, and applies the documented rule for intents.
 #[test]
 fn the_events_and_outcomes_of_the_audit_log_are_those_that_verify_knows() {
     let folder = App::folder();

@@ -1,4 +1,4 @@
-//! `docs/configuration.md`, from the keys that the reader knows.
+//! Generates `docs/configuration.md` from the keys that the configuration reader declares.
 
 use useradmin::config::KEYS;
 
@@ -45,7 +45,7 @@ default). Beside it the environment is looked at by `workload_identity`, for the
 takes its arguments from `USERADMIN_HEALTH_ADDR`, `USERADMIN_HEALTH_CA_FILE` and `USERADMIN_HEALTH_SERVER_NAME`, too.
 ";
 
-/// The whole file.
+/// Returns the complete document.
 pub fn document() -> String {
     let mut text = INTRODUCTION.to_owned();
     let mut section = None;

@@ -1,4 +1,4 @@
-//! `docs/errors.md`: the comments of the proto files with the recipes and the rules of all platforms.
+//! Generates `docs/errors.md` from the comments of the proto files, the recipes and the rules of all platforms.
 
 use tonic::Code;
 use useradmin::{
@@ -58,7 +58,7 @@ validation reason codes\"; P, \"Common request processing reason codes\"; S, \"H
 Logon Password\"; Z, the zhmcclient library; HTTP, RFC 9110 and RFC 6585, with which S agrees.
 ";
 
-/// The whole file.
+/// Returns the complete document.
 pub fn document() -> String {
     let mut text = INTRODUCTION.to_owned();
     text += "## What every error has\n\n";
@@ -82,12 +82,12 @@ pub fn document() -> String {
     text
 }
 
-/// What the document says of a platform beside its rules.
+/// Text of the document about one platform, in addition to its rules.
 struct Notes {
     sources: &'static str,
     /// Heading of the column of codes.
     code: &'static str,
-    /// The text before each of its tables.
+    /// Introductory text of each table.
     tables: &'static [&'static str],
 }
 
@@ -112,7 +112,7 @@ fn notes(upstream: &str) -> Notes {
 
 type Tables = Vec<(&'static str, &'static [Rule])>;
 
-/// The tables of rules of each platform, with their requests.
+/// Returns the tables of rules of each platform with their requests.
 fn platforms() -> Vec<(&'static ResourceNames, Tables)> {
     let mut platforms: Vec<(&ResourceNames, Tables)> = Vec::new();
     for (names, request, rules) in tables() {
@@ -126,7 +126,7 @@ fn platforms() -> Vec<(&'static ResourceNames, Tables)> {
     platforms
 }
 
-/// The comment of the enum, without its first and last paragraph, which speak of the comments themselves.
+/// Returns the comment of the enum without its first and last paragraph, which describe the comments themselves.
 fn explanation() -> String {
     let comment = comment("ErrorReason");
     let paragraphs: Vec<_> = comment.split("\n\n").collect();
@@ -136,13 +136,13 @@ fn explanation() -> String {
     explaining.join("\n\n") + "\n"
 }
 
-/// The reasons that are ever sent.
+/// Returns the reasons that the server can send.
 fn sent() -> impl Iterator<Item = ErrorReason> {
     let reasons = reasons().into_iter();
     reasons.filter(|reason| *reason != ErrorReason::Unspecified)
 }
 
-/// Without the prefix that all reasons have.
+/// Returns the name of a reason without the prefix that all reasons share.
 fn short(reason: ErrorReason) -> String {
     reason.as_str_name().replacen("ERROR_REASON_", "", 1)
 }
@@ -152,7 +152,7 @@ fn link(reason: ErrorReason) -> String {
     format!("[{}](#{anchor})", short(reason))
 }
 
-/// The codes of a reason, each with what belongs to it alone.
+/// Returns the codes of a reason, each with its retry delay.
 fn codes(recipe: &Recipe) -> Vec<(Code, Option<std::time::Duration>)> {
     let usual = (recipe.code, retry_delay(recipe.extras));
     let other = recipe
@@ -194,7 +194,7 @@ fn summary() -> String {
     text
 }
 
-/// A list of answers, each of which ends in a comma.
+/// Returns a list of answers without the trailing comma, or `-` if the list is empty.
 fn listed(answers: &str) -> &str {
     match answers.trim_end_matches(", ") {
         "" => "-",
@@ -202,7 +202,7 @@ fn listed(answers: &str) -> &str {
     }
 }
 
-/// The answers that yield a reason, in short.
+/// Returns a short list of the answers that yield a reason.
 fn answers(table: &[Rule], reason: ErrorReason, prefix: &str) -> String {
     let rows = table.iter().filter(|row| row.reason == reason);
     let texts = rows.map(|row| match (&row.body, status(row)) {
@@ -295,7 +295,7 @@ fn body(body: &Body) -> String {
     }
 }
 
-/// `InvalidArgument` -> `INVALID_ARGUMENT`.
+/// Converts a code to its canonical name, for example `InvalidArgument` to `INVALID_ARGUMENT`.
 pub fn code_name(code: Code) -> String {
     let mut name = String::new();
     for c in format!("{code:?}").chars() {

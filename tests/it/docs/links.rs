@@ -1,4 +1,4 @@
-//! Links between documents, and the length of those that everybody reads first.
+//! Checks the links between documents, and the length of the documents in the root folder.
 
 use std::{fs, path::Path};
 

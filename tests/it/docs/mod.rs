@@ -1,6 +1,6 @@
-//! `docs/errors.md` and `docs/configuration.md` are made here from the proto comments and the tables. A file
-//! that differs is written anew and fails the test once; where `CI` is set it is left alone and fails. What
-//! `docs/security.md` names is looked for.
+//! Generates `docs/errors.md` and `docs/configuration.md` from the proto comments and the tables. If a file is out of
+//! date, the test rewrites it and fails once; where `CI` is set, the test only fails. Also checks that everything that
+//! `docs/security.md` names exists.
 
 #![allow(
     clippy::format_push_string,
@@ -44,13 +44,13 @@ fn hold(name: &str, text: &str) {
     panic!("docs/{name} was stale and has been written anew: commit it");
 }
 
-/// A row of a table.
+/// Returns a row of a Markdown table.
 fn row(cells: &[&str]) -> String {
     let cells: Vec<_> = cells.iter().map(|cell| cell.replace('|', "\\|")).collect();
     format!("| {} |\n", cells.join(" | "))
 }
 
-/// The head of a table.
+/// Returns the header of a Markdown table.
 fn head(cells: &[&str]) -> String {
     row(cells) + &"|---".repeat(cells.len()) + "|\n"
 }

@@ -1,5 +1,5 @@
-//! `docs/operations.md` is written by hand. Each metric has its row there, and each row its metric; the lines of the log
-//! that it names are really written.
+//! Checks `docs/operations.md`, which is written by hand: every metric has a row and every row a metric, and the server
+//! writes the log lines that the document names.
 
 use std::{collections::BTreeSet, fs, path::Path, sync::Arc, time::Duration};
 
@@ -8,7 +8,7 @@ use useradmin::metrics::{CredentialState, Metrics, RequestEnd, Snapshot, TargetN
 
 const DOCUMENT: &str = include_str!("../../../docs/operations.md");
 
-/// Everything happens once: what never happened has no line.
+/// Returns the content of `/metrics` after each event occurred once. An event that never occurred has no line.
 fn numbers() -> String {
     let metrics = Arc::new(Metrics::default());
     let mut content = metrics.reloads.content("tls");

@@ -1,4 +1,4 @@
-//! The version stands in several places, and the API of the last release in a fourth.
+//! Checks that the version is the same in all places, and that a copy of the released API exists.
 
 use std::{fs, path::Path};
 
@@ -8,7 +8,7 @@ const OVERLAY: &str =
 const DEPLOYMENT: &str = include_str!("../../../docs/deployment.md");
 const RELEASED: &str = include_str!("../../released/README.md");
 
-/// The sections of the changelog, the newest first.
+/// Returns the sections of the changelog, the newest first.
 fn sections() -> Vec<&'static str> {
     CHANGELOG
         .lines()
@@ -36,7 +36,8 @@ fn the_version_is_the_one_that_was_released_last() {
     assert!(DEPLOYMENT.contains(&format!("--build-arg VERSION={version} ")));
 }
 
-/// What is compared with is all of the API: a file that is missing there could be broken without a word.
+/// The comparison must cover the whole API: a breaking change in a file that has no released copy would not be
+/// detected.
 #[test]
 fn the_released_api_has_every_file() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

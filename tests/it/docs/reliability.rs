@@ -1,10 +1,10 @@
-//! `docs/reliability.md` is written by hand. The tests that it names must be there.
+//! Checks that the tests exist that `docs/reliability.md`, which is written by hand, names.
 
 use std::{fs, path::Path};
 
 const DOCUMENT: &str = include_str!("../../../docs/reliability.md");
 
-/// All tests, of whatever file.
+/// Returns the source text of all tests.
 fn sources(folder: &Path) -> String {
     let entries = fs::read_dir(folder)
         .unwrap()

@@ -1,4 +1,4 @@
-//! One failure in the words of `grpcurl`, made by the code that makes all of them.
+//! A sample failure as `grpcurl` prints it, created by the code that creates all failures.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use useradmin::{
     upstream::azure_batch::NAMES,
 };
 
-/// `USER_NOT_FOUND` from Azure Batch.
+/// Returns the failure `USER_NOT_FOUND` of Azure Batch.
 pub fn failure() -> String {
     let client_request_id = "9c4d50ee-2d56-4cd3-8152-34347dc9f2b0";
     let request_id = "5289d960-7a3c-4d0e-9a57-0c6f1f0a2b11";
@@ -70,7 +70,7 @@ fn shown(status: &Status) -> String {
     text
 }
 
-/// Members in the order of their names, as `grpcurl` has them.
+/// Converts a detail to JSON, with its members in the order in which `grpcurl` prints them.
 fn json(detail: &Any) -> Value {
     let value = detail.value.as_slice();
     let mut shown = match detail.type_url.rsplit('/').next().unwrap() {

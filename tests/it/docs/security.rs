@@ -1,5 +1,6 @@
-//! `docs/security.md` is written by hand. What it names must be there: causes, reasons, metrics, keys, texts of the log,
-//! and the ends of its links. Its examples are in `config.rs`, its commands in `.ci/security.sh`.
+//! Checks that everything exists that `docs/security.md`, which is written by hand, names: causes, reasons, metrics,
+//! keys, log messages and link targets. The tests in `config.rs` cover its examples, and `.ci/security.sh` its
+//! commands.
 
 use std::{collections::BTreeSet, fs, path::Path, sync::Arc};
 
@@ -12,7 +13,7 @@ use useradmin::{
 
 const DOCUMENT: &str = include_str!("../../../docs/security.md");
 
-/// Lines of the log that it tells the reader to look for.
+/// Log messages that the document asks the reader to look for.
 const LOGGED: [&str; 5] = [
     "a TLS handshake failed",
     "changed files are in use",
@@ -21,7 +22,7 @@ const LOGGED: [&str; 5] = [
     "a restart is needed for these keys",
 ];
 
-/// Words in backquotes that look like keys of the configuration, and are something else.
+/// Words in backquotes that look like keys of the configuration but are not.
 const NO_KEYS: [&str; 9] = [
     "caller_gone",
     "key_id",
@@ -34,7 +35,7 @@ const NO_KEYS: [&str; 9] = [
     "validate_only",
 ];
 
-/// What stands in backquotes outside of blocks.
+/// Returns the texts in backquotes outside of code blocks.
 fn quoted() -> BTreeSet<&'static str> {
     let mut inside = false;
     let prose = DOCUMENT.lines().filter(|line| {
@@ -42,7 +43,7 @@ fn quoted() -> BTreeSet<&'static str> {
         inside ^= fence;
         !inside && !fence
     });
-    // A quotation may go on in the next line, but none that is looked for here does.
+    // A quotation may continue on the next line, but none of those checked here does.
     prose
         .flat_map(|line| line.split('`').skip(1).step_by(2))
         .collect()

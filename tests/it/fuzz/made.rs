@@ -1,4 +1,4 @@
-//! Inputs that are whole by rule, so that more of them get past the first check than a fuzzer's do.
+//! Generators of well-formed inputs. More of these pass the first check than inputs of a fuzzer do.
 
 use proptest::{
     arbitrary::any,
@@ -19,7 +19,7 @@ use useradmin::{
 
 use super::entries::BETWEEN;
 
-/// For the entry points that have one.
+/// Returns the generator of an entry point, or `None` if it has none.
 pub fn by_rule(name: &str) -> Option<BoxedStrategy<Vec<u8>>> {
     Some(match name {
         "path" => vec(text(), 1..7)
@@ -33,12 +33,13 @@ pub fn by_rule(name: &str) -> Option<BoxedStrategy<Vec<u8>>> {
     })
 }
 
-/// Texts like this; a pattern as it stands would be read again for each of them.
+/// Generates texts that match a pattern. The pattern is compiled once; a plain `&str` strategy would compile it for
+/// each text.
 fn like(pattern: &str) -> RegexGeneratorStrategy<String> {
     string_regex(pattern).unwrap()
 }
 
-/// Any text, and often one that URLs or regular expressions treat in a way of their own.
+/// Generates arbitrary texts, among them many that URLs or regular expressions treat specially.
 fn text() -> BoxedStrategy<String> {
     prop_oneof![
         any::<String>(),
@@ -59,7 +60,7 @@ fn guid() -> BoxedStrategy<String> {
     .boxed()
 }
 
-/// With any byte for how it is called, but for the bit that says that a frame is there already.
+/// Prepends a byte of call options to a message, without the bit for input that already contains a frame.
 fn called(message: Vec<u8>, how: u8) -> Vec<u8> {
     let mut bytes = vec![how & !4];
     bytes.extend(message);
@@ -113,7 +114,7 @@ fn hmc_request() -> BoxedStrategy<Vec<u8>> {
         .boxed()
 }
 
-/// Any JSON of a few levels.
+/// Generates arbitrary JSON with a few levels of nesting.
 fn json() -> BoxedStrategy<Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -131,7 +132,7 @@ fn json() -> BoxedStrategy<Value> {
     .boxed()
 }
 
-/// A text where one belongs, and sometimes anything.
+/// Generates a valid text in most cases, and arbitrary JSON otherwise.
 fn maybe(right: impl Strategy<Value = String> + 'static) -> BoxedStrategy<Value> {
     prop_oneof![4 => right.prop_map(Value::from), 1 => json()].boxed()
 }
@@ -187,7 +188,7 @@ fn answer(document: BoxedStrategy<Value>) -> BoxedStrategy<Vec<u8>> {
         .boxed()
 }
 
-/// A pattern that often fits its text.
+/// Generates patterns that often match the text with which they are used.
 fn pattern() -> BoxedStrategy<Vec<u8>> {
     let part = prop_oneof![
         like("[ab]{0,3}"),

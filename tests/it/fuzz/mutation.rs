@@ -1,4 +1,4 @@
-//! Seeds, changed as a fuzzer changes them.
+//! Mutations of seeds like those of a fuzzer.
 
 use proptest::{
     arbitrary::any,
@@ -17,7 +17,7 @@ enum Change {
     Remove(Index, Index),
     Repeat(Index, Index),
     Cut(Index),
-    /// The rest of another seed in place of the rest.
+    /// Replaces the rest with the rest of another seed.
     Splice(Index, Vec<u8>, Index),
 }
 
@@ -40,7 +40,7 @@ impl Change {
             }
             Self::Repeat(a, b) => {
                 let (a, b) = (a.index(end), b.index(end));
-                // Eight times twice as much would take its time.
+                // Without the limit, eight duplications in a row would make the input too large to be tested quickly.
                 let b = b.clamp(a.saturating_sub(256), a + 256).min(bytes.len());
                 let part = bytes[a.min(b)..a.max(b)].to_vec();
                 bytes.splice(a..a, part);
@@ -54,7 +54,7 @@ impl Change {
     }
 }
 
-/// Seeds with up to eight changes.
+/// Generates seeds with up to eight mutations.
 pub fn of(seeds: &[Vec<u8>], tokens: &[Vec<u8>]) -> BoxedStrategy<Vec<u8>> {
     let place = any::<Index>;
     let change = prop_oneof![

@@ -1,4 +1,5 @@
-//! Refused logons are counted by account, that is, by HMC and user: the HMC knows no aliases.
+//! Refused logons are counted for each account, that is, for each HMC and user, not for each alias in the
+//! configuration.
 
 use std::fs;
 
@@ -9,10 +10,10 @@ use useradmin_testkit::{App, Failed, Upstream, by_id, canary::PASSWORD, hmc_sect
 
 use super::restart::{FILE, hmc, logons};
 
-/// The same account, under other names.
+/// Aliases of the same account.
 const ALIASES: [&str; 4] = ["hmc", "again", "slash", "case"];
 
-/// Starts a server with several aliases of one account, and with one of another user.
+/// Starts a server with several aliases of one account, and with one alias of another user.
 async fn started(upstream: &Upstream, state: Option<&[u8]>) -> App {
     let folder = App::folder();
     if let Some(state) = state {
@@ -47,23 +48,23 @@ async fn expect_refused(app: &App, alias: &str) {
 async fn aliases_of_one_account_have_two_refused_logons_together() {
     let upstream = hmc("another password").await;
     let app = started(&upstream, None).await;
-    // One after the other.
+    // Sequential calls.
     for alias in ALIASES {
         expect_refused(&app, alias).await;
     }
     assert_eq!(logons(&upstream), 2);
-    // At the same time.
+    // Concurrent calls.
     let app = started(&upstream, None).await;
     join_all(ALIASES.map(|alias| expect_refused(&app, alias))).await;
     assert_eq!(logons(&upstream), 4);
-    // After a restart, from another alias.
+    // Calls after a restart, through another alias.
     let state = fs::read(app.folder.join(FILE)).unwrap();
     let app = started(&upstream, Some(&state)).await;
     for alias in ALIASES.iter().rev() {
         expect_refused(&app, alias).await;
     }
     assert_eq!(logons(&upstream), 4);
-    // Another user has a count of its own.
+    // Another user has a separate count.
     for _ in 0..3 {
         expect_refused(&app, "other").await;
     }
@@ -72,13 +73,13 @@ async fn aliases_of_one_account_have_two_refused_logons_together() {
     assert_eq!(state["hmcs"].as_object().unwrap().len(), 2);
 }
 
-/// A logon that is in progress is not taken for a refused one.
+/// A logon in progress does not count as refused.
 #[tokio::test]
 async fn aliases_of_one_account_log_on_at_the_same_time() {
     let upstream = hmc(PASSWORD).await;
     let app = started(&upstream, None).await;
     for done in join_all(ALIASES.map(|alias| delete(&app, alias))).await {
-        // The first call deletes the user.
+        // Only the first call finds the user and deletes it.
         let outcome = done.map_err(|failed| failed.reason);
         assert!(
             matches!(&outcome, Ok(DeleteOutcome::Deleted))

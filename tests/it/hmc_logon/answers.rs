@@ -1,4 +1,5 @@
-//! What an HMC can answer to the logon, after the vendor's documents, and what the contract makes of it.
+//! The responses of an HMC to the logon according to the vendor's documents, with the errors that the contract defines
+//! for them.
 
 use tonic::Code::{self, FailedPrecondition, Internal, ResourceExhausted, Unavailable};
 use useradmin_testkit::{
@@ -6,16 +7,16 @@ use useradmin_testkit::{
     Say::{self, Empty, Hmc, Html, Json, Made, Reset},
 };
 
-/// One answer, and what the caller is to get.
+/// A response and the error that the caller must receive.
 pub struct Row {
     pub say: Say,
     pub code: Code,
     pub reason: &'static str,
-    /// Logons sent.
+    /// Number of logons sent.
     pub logons: usize,
-    /// Is there a `RetryInfo`?
+    /// Whether the error has a `RetryInfo`.
     pub retry: bool,
-    /// The partial session that is to be ended.
+    /// The incomplete session that the server must end.
     pub partial: Option<&'static str>,
 }
 
@@ -70,7 +71,7 @@ pub fn rows() -> Vec<Row> {
     rows
 }
 
-/// Successes that are none.
+/// Successful responses that do not contain a usable session.
 #[rustfmt::skip]
 fn successes() -> Vec<Row> {
     let partial = r#"{"api-session":"kanari-session-partial-1","notification-topic":"svc.1"}"#;
@@ -107,7 +108,7 @@ fn successes() -> Vec<Row> {
     ]
 }
 
-/// What the HMC says below 500.
+/// Errors of the HMC with a status below 500.
 #[rustfmt::skip]
 fn refusals() -> Vec<Row> {
     vec![
@@ -139,7 +140,7 @@ fn refusals() -> Vec<Row> {
     ]
 }
 
-/// What may pass.
+/// Transient failures.
 #[rustfmt::skip]
 fn troubles() -> Vec<Row> {
     vec![

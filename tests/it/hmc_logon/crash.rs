@@ -1,4 +1,5 @@
-//! A logon counts as refused from before it is sent until its outcome is known: the process may be killed in between.
+//! A logon counts as refused from before it is sent until its outcome is known, because the process may be killed
+//! meanwhile.
 
 use std::{fs, path::Path, sync::Arc};
 
@@ -55,7 +56,7 @@ async fn logons_that_a_crash_cuts_off_are_counted() {
 
 type Answer = fn(&Seen) -> Reply;
 
-/// Plays a logon with this answer, after so many refused ones of an earlier process.
+/// Runs a logon with this response, after `refused` refused logons of an earlier process.
 async fn play(answer: Answer, success: bool, refused: usize) {
     let gate = Arc::new(Notify::new());
     let held = Arc::clone(&gate);
@@ -100,7 +101,7 @@ async fn play(answer: Answer, success: bool, refused: usize) {
     }
 }
 
-/// A logon that succeeds leaves no record, and one that fails for another reason leaves the former one.
+/// A successful logon removes the record; a logon that fails for another reason restores the previous record.
 #[tokio::test]
 async fn the_outcome_of_a_logon_corrects_its_record() {
     let answers: [(Answer, bool); 6] = [
@@ -118,14 +119,14 @@ async fn the_outcome_of_a_logon_corrects_its_record() {
     join_all(played).await;
 }
 
-/// A folder in which nothing can be written is reported once, at the start, and stops no logon.
+/// A folder that is not writable is reported once, at startup, and prevents no logon.
 #[tokio::test]
 async fn a_record_that_cannot_be_written_is_reported_at_the_start() {
     for (blocked, hmcs) in [(false, true), (true, true), (true, false)] {
         let upstream = hmc(PASSWORD).await;
         let folder = App::folder();
         if blocked {
-            // A folder cannot be replaced by the file, even by the superuser.
+            // A file cannot replace a folder, even for the superuser.
             fs::create_dir(folder.join(format!("{FILE}.new"))).unwrap();
         }
         if hmcs {

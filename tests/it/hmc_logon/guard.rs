@@ -1,4 +1,5 @@
-//! The lock-out guard: an HMC disables a user after a few wrong passwords, so the service stops before.
+//! The lock-out guard: an HMC disables a user after a few wrong passwords, so the service stops sending the password
+//! before that.
 
 use std::fs;
 
@@ -44,7 +45,7 @@ async fn after_two_refused_logons_there_is_no_third() {
         Json(201, "partial", partial),
         Empty(201),
         Html(201),
-        // A 200 without a session.
+        // Successful status, but no session.
         Empty(200),
         Html(200),
         Json(200, "no session", r#"{"api-major-version":4}"#),
@@ -73,7 +74,7 @@ async fn after_two_refused_logons_there_is_no_third() {
             assert_eq!(console.count(Step::Logon), logons, "{what}");
         }
         join_all((0..10).map(|_| expect_refused(&console))).await;
-        // The same password, written once more, is no other password.
+        // The file was rewritten with the same password, which does not count as a new one.
         new_password(&console, "kanari-password-1\r\n");
         expect_refused(&console).await;
         assert_eq!(console.count(Step::Logon), 2);
@@ -131,6 +132,6 @@ async fn logons_that_failed_on_the_hmcs_side_do_not_count() {
 async fn many_calls_share_one_refused_logon() {
     let console = Console::saying(vec![(Step::Logon, vec![Hmc(403, 0)])]).await;
     join_all((0..30).map(|_| expect_refused(&console))).await;
-    // Callers that come after the first answer may cause the second, but never a third.
+    // Callers that arrive after the first response may cause the second logon, but never a third.
     assert!((1..=2).contains(&console.count(Step::Logon)));
 }

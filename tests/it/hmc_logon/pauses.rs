@@ -1,4 +1,5 @@
-//! A logon that fails without a word about the password is followed by a pause: callers in a loop are no load.
+//! A logon that fails for another reason than the password is followed by a pause, so that callers in a loop cause no
+//! load.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use useradmin_testkit::{
     Step, by_id,
 };
 
-/// Requests that there may be in this time, with pauses of at least 0.1 s, 0.2 s, 0.4 s, ...
+/// Returns the maximum number of requests in this time, with pauses of at least 0.1 s, 0.2 s, 0.4 s, and so on.
 pub fn most_requests(took: Duration) -> usize {
     let (mut requests, mut pause, mut sum) = (1, 100, 0);
     loop {
@@ -57,7 +58,7 @@ async fn a_logon_that_fails_otherwise_is_followed_by_a_pause() {
         for _ in 0..10 {
             let together = join_all((0..3).map(|_| console.fail(by_id("id-1")))).await;
             for failed in together {
-                // During a pause, calls get the last failure. An open circuit breaker has its own.
+                // During a pause, calls receive the last failure. An open circuit breaker has a separate reason.
                 let reason = failed.reason.as_str();
                 assert!(
                     reason == first.reason || reason == "ERROR_REASON_CIRCUIT_OPEN",

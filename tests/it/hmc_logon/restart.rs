@@ -1,4 +1,4 @@
-//! Refused logons are counted over a restart: a process that is restarted again and again locks nobody out.
+//! Refused logons are counted across restarts, so that a process in a restart loop does not lock out the user.
 
 use std::{
     fs,
@@ -17,7 +17,7 @@ use useradmin_testkit::{
 
 pub const FILE: &str = ".audit.jsonl.logons";
 
-/// An HMC that refuses every password but this one.
+/// Starts an HMC that refuses every password but this one.
 pub async fn hmc(accepted: &'static str) -> Upstream {
     Upstream::start(move |seen: &Seen| {
         if Step::of(seen) == Step::Logon && !seen.body.contains(accepted) {
@@ -37,7 +37,7 @@ pub fn now() -> u64 {
     since.unwrap().as_secs()
 }
 
-/// A process that starts with this file of an earlier one.
+/// Starts a process with the state file of an earlier one.
 pub async fn started(upstream: &Upstream, state: Option<&[u8]>) -> App {
     let folder = App::folder();
     if let Some(state) = state {
@@ -52,7 +52,7 @@ async fn expect_refused(app: &App) {
     failed.expect(Internal, "UPSTREAM_CREDENTIALS_REJECTED");
 }
 
-/// What a process leaves after this many refused logons.
+/// Returns the state file of a process after this number of refused logons.
 pub async fn left_by(upstream: &Upstream, refused: usize) -> Vec<u8> {
     let app = started(upstream, None).await;
     let before = logons(upstream);
@@ -60,7 +60,7 @@ pub async fn left_by(upstream: &Upstream, refused: usize) -> Vec<u8> {
         expect_refused(&app).await;
     }
     assert_eq!(logons(upstream) - before, refused);
-    // As a SIGKILL would leave it: it is there when the caller has its answer.
+    // A SIGKILL would leave the same file: it is written before the caller receives the response.
     fs::read(app.folder.join(FILE)).unwrap()
 }
 
@@ -81,7 +81,7 @@ async fn refused_logons_are_counted_over_restarts() {
     let upstream = hmc("another password").await;
     let first = left_by(&upstream, 1).await;
     assert_eq!(entry(&first)["refused"], 1);
-    // One more is sent, and then none, however often the process is restarted.
+    // One more logon is sent, and then none, regardless of the number of restarts.
     let app = started(&upstream, Some(&first)).await;
     for _ in 0..3 {
         expect_refused(&app).await;
@@ -150,7 +150,7 @@ async fn the_time_is_that_of_the_wall_clock_but_no_more_than_five_minutes() {
         only_entry(&mut state)["until"] = json!(until);
         state.to_string().into_bytes()
     };
-    // It has passed: one logon, and five minutes begin anew.
+    // The suspension has ended: one logon is sent, and a suspension of five minutes starts again.
     let app = started(&upstream, Some(&with(now() - 1))).await;
     for _ in 0..3 {
         expect_refused(&app).await;
@@ -160,7 +160,8 @@ async fn the_time_is_that_of_the_wall_clock_but_no_more_than_five_minutes() {
         entry(&fs::read(app.folder.join(FILE)).unwrap())["refused"],
         3
     );
-    // The clock was set back by a year: five minutes from now, which the next restart does not begin anew.
+    // The clock was set back by a year: logons are suspended for five minutes from now, which the next restart does not
+    // extend.
     for until in [now() + 31_536_000, u64::MAX] {
         let app = started(&upstream, Some(&with(until))).await;
         expect_refused(&app).await;
@@ -170,7 +171,8 @@ async fn the_time_is_that_of_the_wall_clock_but_no_more_than_five_minutes() {
     assert_eq!(logons(&upstream), 3);
 }
 
-/// A file that cannot be understood may have held refused logons: no logon for five minutes, unless the password changes.
+/// A file that cannot be parsed may have contained refused logons: logons are suspended for five minutes, unless the
+/// password changes.
 #[tokio::test]
 async fn a_file_that_cannot_be_read_suspends_logons_for_five_minutes() {
     let upstream = hmc("kanari-password-2").await;
@@ -200,7 +202,7 @@ async fn a_file_that_cannot_be_read_suspends_logons_for_five_minutes() {
             "{:?}",
             &state[..state.len().min(80)]
         );
-        // Over the next restart, too; and the five minutes do not begin anew.
+        // The suspension survives the next restart, which does not extend it.
         let written = fs::read(app.folder.join(FILE)).unwrap();
         let until = |state: &[u8]| {
             let state: Value = serde_json::from_slice(state).unwrap();
@@ -218,14 +220,15 @@ async fn a_file_that_cannot_be_read_suspends_logons_for_five_minutes() {
     expect_refused(&app).await;
     fs::write(app.folder.join("hmc.password"), "kanari-password-2").unwrap();
     app.delete_hmc_user(by_id("id-1")).await.unwrap();
-    // When the five minutes have passed.
+    // The suspension has ended.
     let passed = json!({"version": 1, "lost_until": now() - 1, "hmcs": {}}).to_string();
     let app = started(&upstream, Some(passed.as_bytes())).await;
     expect_refused(&app).await;
     assert_eq!(logons(&upstream), before + 2);
 }
 
-/// What is no regular file is neither read nor waited for, and a folder in the way keeps nothing from being served.
+/// A path that is not a regular file is not read, and the server does not block on it; a folder at that path does not
+/// prevent the server from serving calls.
 #[tokio::test]
 async fn what_is_in_the_place_of_the_file_blocks_no_call() {
     let upstream = hmc(PASSWORD).await;
@@ -246,7 +249,7 @@ async fn what_is_in_the_place_of_the_file_blocks_no_call() {
     assert_eq!(logons(&upstream), 0);
 }
 
-/// Without a file for the audit log there is none for refused logons; the process still counts them.
+/// Without an audit log file there is no state file for refused logons; the process counts them in memory.
 #[tokio::test]
 async fn without_a_file_for_the_audit_log_refused_logons_are_kept_in_memory() {
     let upstream = hmc("another password").await;

@@ -1,4 +1,4 @@
-//! Logons that take longer than anybody waits: what the HMC says of them in the end is heard all the same.
+//! Logons that take longer than any call waits: the server still processes the late response of the HMC.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,7 +10,7 @@ use useradmin_testkit::{
     usual,
 };
 
-/// A server that gives a logon a second, and its HMC; the script is told the number of each logon so far.
+/// Starts a server with a logon timeout of a second, and its HMC. The script receives the number of logons so far.
 async fn slow(
     mut script: impl FnMut(&Seen, usize) -> Reply + Send + 'static,
 ) -> (App, Arc<Upstream>) {
@@ -30,7 +30,7 @@ fn logons(upstream: &Upstream) -> usize {
     upstream.requests("POST", "/api/sessions").len()
 }
 
-/// A right password is sent again, and a session that comes late is ended.
+/// A correct password is sent again, and a session that is created late is ended.
 #[tokio::test]
 async fn a_logon_that_hangs_is_given_up_and_begun_anew() {
     let gate = Arc::new(Notify::new());
@@ -39,7 +39,7 @@ async fn a_logon_that_hangs_is_given_up_and_begun_anew() {
     let (app, upstream) = slow(move |seen, logons| match Step::of(seen) {
         Step::Logon if logons == 2 => Reply::Held(Arc::clone(&held), Box::new(usual(seen, 2))),
         Step::Logon | Step::Logoff => usual(seen, logons),
-        // By now the first session is gone.
+        // The first session has expired by now.
         _ if logons == 1 && seen.target.ends_with("id-1") => usual(seen, 1),
         _ if seen.header("x-api-session") == Some(first.as_str()) => refusal(seen, 403, 5),
         _ => usual(seen, logons),
@@ -47,7 +47,7 @@ async fn a_logon_that_hangs_is_given_up_and_begun_anew() {
     .await;
     let done = app.delete_hmc_user(by_id("id-1")).await.unwrap();
     assert_eq!(done.outcome(), DeleteOutcome::Deleted);
-    // The HMC does not know it, nor the session any more.
+    // The second call gets a new session and does not find its user.
     let failed = app.delete_hmc_user(by_id("id-2")).await.unwrap_err();
     failed.expect(Code::NotFound, "USER_NOT_FOUND");
     assert_eq!(logons(&upstream), 3);
@@ -62,7 +62,7 @@ async fn a_logon_that_hangs_is_given_up_and_begun_anew() {
     .await;
 }
 
-/// A password that may be wrong is not sent again before the HMC has said whether it is.
+/// A password that may be wrong is not sent again until the HMC has accepted or refused it.
 #[tokio::test]
 async fn a_logon_that_is_refused_late_counts() {
     let gate = Arc::new(Notify::new());

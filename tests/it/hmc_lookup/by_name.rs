@@ -1,5 +1,5 @@
-//! By name: the filter is a regular expression on the HMC's side, so the name is escaped there and compared again
-//! here.
+//! Look-up by name. The filter is a regular expression for the HMC, so the service escapes the name, and compares the
+//! names in the response again.
 
 use futures_util::future::join_all;
 use tonic::Code::{FailedPrecondition, NotFound};
@@ -8,8 +8,8 @@ use useradmin_testkit::{Console, Step, by_name};
 
 use super::{console_telling, listed};
 
-/// A name, and the value of the filter on the wire: every ASCII character that is no letter or digit has a
-/// backslash, and all but unreserved characters are percent-encoded.
+/// Names, each with the value of the filter on the wire: a backslash precedes every ASCII character other than letters
+/// and digits, and all but unreserved characters are percent-encoded.
 const WIRE: [(&str, &str); 22] = [
     ("alice", "alice"),
     ("ALICE7", "ALICE7"),
@@ -54,7 +54,8 @@ async fn the_name_is_escaped_and_encoded() {
     .await;
 }
 
-/// The literal that a Java regular expression of the query means, if it is nothing but one.
+/// Returns the literal text that the Java regular expression in the query matches. Fails if the expression has any
+/// operator.
 fn decoded(target: &str) -> String {
     let (_, query) = target.split_once('?').unwrap();
     let pairs: Vec<_> = url::form_urlencoded::parse(query.as_bytes()).collect();
@@ -76,24 +77,24 @@ fn decoded(target: &str) -> String {
     literal
 }
 
-/// An object ID and a name.
+/// Object ID and name of a user.
 type Entry = (&'static str, &'static str);
 
-/// What is asked for, whom the HMC lists, and whose name it is.
+/// The requested name, the users that the HMC lists, and the object ID of the user that must be deleted.
 #[rustfmt::skip]
 const FOUND: [(&str, &[Entry], Option<&str>); 18] = [
     ("ALICE", &[("id-1", "alice")], Some("id-1")),
     ("alice", &[("id-1", "ALICE")], Some("id-1")),
     ("JÖRG", &[("id-1", "jörg")], Some("id-1")),
     ("ωμέγα", &[("id-1", "ΩΜΈΓΑ")], Some("id-1")),
-    // The pattern `A.B` would fit both.
+    // The unescaped pattern `A.B` would match both.
     ("A.B", &[("id-1", "AxB"), ("id-2", "a.b")], Some("id-2")),
     ("alice", &[("id-1", "alice2"), ("id-2", "malice"), ("id-3", "alice")], Some("id-3")),
     ("alice", &[("id-1", "alice2"), ("id-2", "malice")], None),
     ("alice", &[("id-1", "alice ")], None),
     ("alice", &[("id-1", "")], None),
     ("alice", &[], None),
-    // Java folds the Kelvin sign to k and the long s to s; another user must not be hit by that.
+    // Java folds the Kelvin sign to k and the long s to s; neither may lead to the deletion of another user.
     ("\u{212A}ate", &[("id-1", "kate")], None),
     ("kate", &[("id-1", "\u{212A}ate")], None),
     ("\u{17F}am", &[("id-1", "sam")], None),
@@ -131,7 +132,7 @@ async fn the_whole_name_is_compared_again_without_regard_to_case() {
     .await;
 }
 
-/// The HMC has answered with a list, not with an error: there is none to pass on.
+/// The HMC has returned a list and no error, so the failure has no error of the HMC.
 #[tokio::test]
 async fn an_empty_look_up_is_an_absence() {
     let console = console_telling(listed(&[]), "").await;

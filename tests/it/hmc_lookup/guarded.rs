@@ -11,7 +11,7 @@ use super::{console_telling, listed};
 const PROTECTED: &str = r#"protected_users = ["ACSADMIN", "break-glass-*", "*.Root", "JÖRG"]
 "#;
 
-/// An HMC with one user, whose ID is `id-7`.
+/// Starts an HMC with one user, whose object ID is `id-7`.
 async fn console_of(name: &str, kind: &str) -> Console {
     let user = json!({
         "object-id": "id-7", "object-uri": "/api/users/id-7", "name": name, "type": kind,
@@ -70,7 +70,7 @@ async fn a_protected_user_is_not_deleted() {
     .await;
 }
 
-/// The name is in the request, so nothing has to be asked.
+/// The request contains the name, so the service refuses it without a request to the HMC.
 #[tokio::test]
 async fn a_protected_name_costs_no_request() {
     let console = console_of("acsadmin", "system-defined").await;
@@ -104,7 +104,7 @@ async fn names_beside_the_patterns_are_not_protected() {
     .await;
 }
 
-/// Name and type of the user, and what a dry run says of it; `None`: all checks passed.
+/// Name and type of a user, and the reason that a dry run returns; `None` if all checks pass.
 const DRY: [(&str, &str, Option<&str>); 8] = [
     ("alice", "standard", None),
     ("ADVANCED", "system-defined", None),

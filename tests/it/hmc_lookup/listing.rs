@@ -1,4 +1,4 @@
-//! Lists of users that are not what they should be: nobody is deleted on the strength of one.
+//! Malformed lists of users: the service deletes no user because of one.
 
 use futures_util::future::join_all;
 use tonic::Code::{self, Internal, NotFound, PermissionDenied, Unavailable};
@@ -73,7 +73,7 @@ async fn a_document_that_is_no_list_of_users_is_not_understood() {
     expect_left_alone(says, Unavailable, "UPSTREAM_PROTOCOL_ERROR").await;
 }
 
-/// An object ID is one plain segment of a path, and the object is a user.
+/// The object ID must be one plain path segment, and the object a user.
 #[tokio::test]
 async fn an_object_uri_of_anything_but_a_user_is_not_followed() {
     let uris = [
@@ -115,7 +115,8 @@ async fn an_object_uri_of_anything_but_a_user_is_not_followed() {
     join_all(consoles).await;
 }
 
-/// The list itself says nothing about anybody when it cannot be had: not even its absence is one of the user.
+/// A failed request for the list is not evidence about the user: even a 404 for the list does not mean that the user
+/// does not exist.
 #[tokio::test]
 async fn a_look_up_that_is_refused_is_no_absence() {
     expect_left_alone(

@@ -1,5 +1,5 @@
-//! What becomes of a call whose DELETEs are answered one after the other like this: the reason is the last
-//! answer's, `outcome` the worst of all.
+//! The result of a call whose DELETEs receive a given sequence of responses: the reason is that of the last response,
+//! `outcome` the most severe of all.
 
 use std::sync::{
     Arc,
@@ -18,7 +18,7 @@ use useradmin_testkit::{
     Step, by_id, refusal, usual,
 };
 
-/// The answers to the DELETEs of one call, `allow_missing`, and the outcome.
+/// The responses to the DELETEs of one call, `allow_missing`, and the outcome.
 #[rustfmt::skip]
 const SUCCESSES: [(&[Say], bool, DeleteOutcome); 18] = [
     (&[Reset, Usual], false, Deleted),
@@ -57,7 +57,7 @@ async fn an_absence_after_an_unknown_fate_is_our_own_deletion() {
     .await;
 }
 
-/// The answers to the DELETEs of one call; code, reason and outcome.
+/// The responses to the DELETEs of one call; code, reason and outcome.
 #[rustfmt::skip]
 const FAILURES: [(&[Say], Code, &str, &str); 16] = [
     (&[Hmc(503, 1), Hmc(404, 1)], NotFound, "USER_NOT_FOUND", "not_deleted"),
@@ -101,8 +101,8 @@ async fn the_last_answer_gives_the_reason_and_the_worst_the_outcome() {
     .await;
 }
 
-/// The session dies in another call while this one waits for its answer; the answer gets lost, and there is no
-/// new session to try again with.
+/// The session expires in another call while this one waits for its response. The response is lost, and no new session
+/// can be created for a retry.
 #[tokio::test]
 async fn an_unknown_fate_is_told_even_if_no_logon_is_possible_any_more() {
     join_all(
@@ -136,7 +136,7 @@ async fn an_unknown_fate_is_told_even_if_no_logon_is_possible_any_more() {
                 "{what}: {failed:?}"
             );
             assert_eq!(console.count(Step::Delete), 1, "{what}");
-            // After a failure that is no refusal, the second logon may still have to wait.
+            // After a failure other than a refusal, the second logon may still wait for the end of a pause.
             let least = if what.starts_with("403") { 3 } else { 2 };
             let logons = console.count(Step::Logon);
             assert!((least..=3).contains(&logons), "{what}: {logons}");
@@ -145,7 +145,8 @@ async fn an_unknown_fate_is_told_even_if_no_logon_is_possible_any_more() {
     .await;
 }
 
-/// The last answer was an expiry, and it could not be helped: what was lost before it is not forgotten.
+/// The last response reported an expired session, which could not be replaced; the outcome still covers the lost
+/// response before it.
 #[tokio::test]
 async fn a_logon_that_fails_between_two_attempts_does_not_hide_the_first() {
     let script = vec![

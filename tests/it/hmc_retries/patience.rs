@@ -1,4 +1,4 @@
-//! How long a call waits: for an answer that does not come, and for an HMC that asks for patience.
+//! How long a call waits for a missing response, and for an HMC that asks for a pause.
 
 use std::time::{Duration, Instant};
 
@@ -34,7 +34,7 @@ async fn a_hang_ends_before_the_callers_deadline() {
     .await;
 }
 
-/// `Retry-After` is obeyed when it fits, and else becomes the caller's.
+/// The service obeys a `Retry-After` that fits the deadline, and otherwise passes it on to the caller.
 #[tokio::test]
 async fn a_pause_that_does_not_fit_is_passed_on() {
     let rows = [

@@ -1,4 +1,4 @@
-//! The product's tables against ours: nothing in them is left untested.
+//! Checks that the tests cover every row of the tables in the implementation.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,8 @@ use useradmin_testkit::Say;
 use super::rows;
 use crate::hmc_logon;
 
-/// Each row of the product's table is the first that fits some answer of ours: none is untested or shadowed.
+/// Asserts that each row of a table in the implementation is the first match of some tested response, that is, that no
+/// row is untested or shadowed.
 fn expect_all_hit(table: &'static [Rule], said: &[Say]) {
     let told: Vec<_> = said.iter().filter_map(Say::told).collect();
     for rule in table {

@@ -1,4 +1,5 @@
-//! Answers with the HMC's standard error body: the reasons of "Delete User", the common ones, and unknown ones.
+//! Responses with the standard error body of the HMC: the reasons of "Delete User", the common reasons, and unknown
+//! ones.
 
 use tonic::Code::{
     Aborted, FailedPrecondition, Internal, NotFound, PermissionDenied, ResourceExhausted,
@@ -16,7 +17,7 @@ pub fn rows() -> Vec<Row> {
     rows
 }
 
-/// "Delete User", HTTP status and reason codes.
+/// Reasons of "Delete User", section "HTTP status and reason codes".
 #[rustfmt::skip]
 fn delete_user() -> Vec<Row> {
     vec![
@@ -34,7 +35,7 @@ fn delete_user() -> Vec<Row> {
     ]
 }
 
-/// The common reasons that a deletion can reach.
+/// The common reasons that can occur for a deletion.
 fn common() -> Vec<Row> {
     let rejected = |reason| last(Hmc(400, reason), Internal, "UPSTREAM_REJECTED_REQUEST");
     let expired = |reason| last(Hmc(403, reason), Internal, "UPSTREAM_CREDENTIALS_REJECTED");
@@ -66,7 +67,7 @@ fn common() -> Vec<Row> {
     ]
 }
 
-/// Reasons that nobody has documented: the status decides.
+/// Undocumented reasons: the status decides.
 fn unknown_reasons() -> Vec<Row> {
     let rejected = |status| last(Hmc(status, 99), Internal, "UPSTREAM_REJECTED_REQUEST");
     let conflict = |status| last(Hmc(status, 99), FailedPrecondition, "UPSTREAM_CONFLICT");
@@ -100,8 +101,8 @@ fn unknown_reasons() -> Vec<Row> {
     ]
 }
 
-/// A pause of a minute does not fit the deadline, so the caller is told of it; in one whose form is unknown
-/// nobody believes.
+/// A pause of a minute does not fit the deadline, so it is passed on to the caller. A pause in an unknown format is
+/// ignored.
 #[rustfmt::skip]
 fn retry_after() -> Vec<Row> {
     let throttled = |after| {

@@ -1,4 +1,4 @@
-//! Answers that are not the HMC's standard error body: pages, broken documents, redirects, unexpected successes.
+//! Responses without the standard error body of the HMC: pages, malformed documents, redirects, unexpected successes.
 
 use serde_json::{Value, json};
 use tonic::Code::{Internal, NotFound, ResourceExhausted, Unavailable};
@@ -18,12 +18,13 @@ pub fn rows() -> Vec<Row> {
     rows
 }
 
-/// Not the HMC's words: it may have been carried out, and is not repeated.
+/// Returns the row of a response that did not come from the HMC application: the deletion may have been carried out,
+/// and is not repeated.
 fn strange(say: Say) -> Row {
     last(say, Unavailable, "UPSTREAM_PROTOCOL_ERROR").unknown()
 }
 
-/// A proxy's page, or nothing at all, with each status.
+/// The page of a proxy, or an empty body, with each status.
 fn pages() -> Vec<Row> {
     let mut rows = Vec::new();
     for status in [400, 403, 404, 405, 406, 409, 412, 415] {
@@ -50,7 +51,7 @@ fn pages() -> Vec<Row> {
     rows
 }
 
-/// The document with one field changed, or without it.
+/// Returns the document with one field changed.
 fn with(mut document: Value, field: &str, value: Value) -> Value {
     document[field] = value;
     document
@@ -61,7 +62,7 @@ fn without(mut document: Value, field: &str) -> Value {
     document
 }
 
-/// The standard error body of an absent user, with one thing different.
+/// The standard error body for a user that does not exist, with one change each.
 #[rustfmt::skip]
 fn bent_documents() -> Vec<Row> {
     let absent = |what, bend: fn(Value) -> Value| last(Bent(404, what, bend), NotFound, "USER_NOT_FOUND");
@@ -91,7 +92,7 @@ fn bent_documents() -> Vec<Row> {
     ]
 }
 
-/// Bytes that are no JSON object, or not all of it.
+/// Bodies that are not a JSON object, or not a complete one.
 fn broken_bodies() -> Vec<Row> {
     vec![
         strange(Json(404, "empty object", "{}")),
@@ -139,7 +140,7 @@ fn as_html(request: &Seen) -> Reply {
     }
 }
 
-/// Never followed, never taken for a deletion.
+/// Redirects, which are never followed, and statuses that are never regarded as a deletion.
 fn redirects_and_successes() -> Vec<Row> {
     let to =
         |status, what: &'static str, make: fn(&Seen) -> Reply| strange(Made(status, what, make));

@@ -1,4 +1,4 @@
-//! A session that has expired is renewed once in a call, and once for all calls.
+//! An expired session is renewed once in a call, and once for all calls.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -12,7 +12,8 @@ use useradmin_testkit::{
     Seen, Step, by_id, by_name, refusal, usual,
 };
 
-/// A call that finds the session expired at each of these steps in turn: DELETEs begun, or the end of it.
+/// A call that finds the session expired at each of these steps in turn, with the number of DELETEs started, or the
+/// final error.
 #[tokio::test]
 async fn a_call_renews_the_session_once() {
     let rows = [
@@ -124,7 +125,7 @@ async fn the_old_session_is_ended_when_it_is_replaced() {
     assert_eq!(ended, ["kanari-session-1", "kanari-session-2"]);
 }
 
-/// An HMC whose first session dies as soon as `calls` requests of this step are waiting for their answer.
+/// Simulates an HMC whose first session expires as soon as `calls` requests of this step wait for a response.
 fn dying(step: Step, reason: u32, calls: usize) -> impl FnMut(&Seen) -> Reply + Send + 'static {
     let together = Arc::new(Barrier::new(calls));
     let mut counts: BTreeMap<bool, usize> = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! A session that a gateway in front of the HMC no longer accepts: the answers are not those of the HMC.
+//! A session that a gateway in front of the HMC no longer accepts: the responses do not come from the HMC.
 
 use std::sync::{
     Arc,
@@ -14,7 +14,7 @@ use useradmin_testkit::{
     Seen, Step, by_id, by_name, usual,
 };
 
-/// Answers of a gateway, or of an HMC that no longer knows who asks.
+/// Responses of a gateway, or of an HMC that no longer recognizes the session.
 fn doubtful() -> Vec<Say> {
     vec![
         Hmc(403, 0),
@@ -37,13 +37,13 @@ fn doubtful() -> Vec<Say> {
         Html(440),
         Hmc(440, 0),
         Html(498),
-        // A page to log on, as if it were a success.
+        // A login page with a successful status.
         Html(200),
         Empty(202),
     ]
 }
 
-/// A console whose first session is refused in this way from the second call on.
+/// Starts a console whose first session is refused in this way from the second call on.
 async fn ending(say: Say, refused: fn(Step) -> bool) -> Console {
     let (mut logons, mut deletes) = (0, 0);
     Console::start(move |request| {
@@ -88,7 +88,7 @@ async fn a_session_that_is_refused_three_times_in_a_row_is_replaced() {
     join_all(played).await;
 }
 
-/// The answer stays what it is, whether or not the session is replaced because of it.
+/// The error that the caller receives does not depend on whether the session is replaced because of it.
 #[tokio::test]
 async fn the_answers_of_such_a_session_keep_their_meaning() {
     let rows = [
@@ -131,13 +131,13 @@ async fn the_answers_of_such_a_session_keep_their_meaning() {
             assert_eq!(failed.meta("outcome"), outcome);
             assert_eq!(console.count(Step::Delete), calls);
         }
-        // Replaced once, and not again while that does not help.
+        // The session is replaced once, and not again as long as the replacement is refused too.
         assert_eq!(console.count(Step::Logon), 2, "{reason}");
     }))
     .await;
 }
 
-/// A permission that is missing, a failing HMC and answers about the user say nothing against the session.
+/// A missing permission, a failing HMC and errors about the user are no evidence against the session.
 #[tokio::test]
 async fn other_failures_do_not_replace_the_session() {
     let rows = [
@@ -147,7 +147,7 @@ async fn other_failures_do_not_replace_the_session() {
         vec![Hmc(409, 317)],
         vec![Hmc(400, 99)],
         vec![Html(501)],
-        // Never three in a row.
+        // Never three refusals in a row.
         vec![[Html(403), Html(403), Hmc(403, 1)]; 7].concat(),
         vec![[Html(403), Html(404), Hmc(409, 2)]; 7].concat(),
     ];
@@ -162,7 +162,7 @@ async fn other_failures_do_not_replace_the_session() {
     .await;
 }
 
-/// After a call that succeeded, the next invalid session is replaced as well.
+/// After a successful call, the next invalid session is replaced as well.
 #[tokio::test]
 async fn each_session_that_worked_may_be_replaced() {
     let broken = Arc::new(AtomicUsize::new(usize::MAX));
@@ -191,7 +191,7 @@ async fn each_session_that_worked_may_be_replaced() {
     assert_eq!(console.count(Step::Logon), 4);
 }
 
-/// However many calls are refused together, the session is replaced once.
+/// The session is replaced once, regardless of the number of calls that are refused at the same time.
 #[tokio::test]
 async fn calls_that_are_refused_together_replace_the_session_once() {
     let broken = Arc::new(AtomicBool::new(false));

@@ -1,4 +1,4 @@
-//! Certificates that do not prove anything: no connection, no request, no password.
+//! Certificates that are not accepted: no request and no password is sent.
 
 use futures_util::future::join_all;
 use tonic::Code::Unavailable;
@@ -72,13 +72,13 @@ async fn a_named_certificate_needs_its_name_its_dates_and_its_key() {
             let own = Identity::own(host, kind, validity);
             cases.push(case(what, &own, &[own.pem()]));
         }
-        // The HMC has a new certificate, and the file still names the old one.
+        // The HMC has a new certificate, and the file still contains the old one.
         let (old, new) = (
             Identity::own("localhost", kind, Validity::Now),
             Identity::own("localhost", kind, Validity::Now),
         );
         cases.push(case("replaced", &new, &[old.pem()]));
-        // Everybody can show the certificate; only the HMC has its key.
+        // The certificate is public; only the HMC has its private key.
         for versions in [ONLY_1_2, ONLY_1_3] {
             let stolen = old.with_the_key_of(&new);
             cases.push(Case {
