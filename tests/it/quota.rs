@@ -1,4 +1,5 @@
-//! `deletes_per_minute`: which calls count, which are given back, and what a changed configuration does to the count.
+//! `deletes_per_minute`: which calls count, which are refunded, and how a change of the configuration affects the
+//! count.
 
 use std::{fs, os::unix::fs::symlink, time::Duration};
 
@@ -14,7 +15,7 @@ use crate::{bulkhead::holding, callers::reload::reloaded};
 
 const EXCEEDED: &str = "ERROR_REASON_DELETE_QUOTA_EXCEEDED";
 
-/// A server with the account `batch` and the HMC `hmc`, and these keys of its caller and of both targets.
+/// Starts a server with the account `batch` and the HMC `hmc`, and these keys of its caller and of both targets.
 async fn app(upstream: &str, caller: &str, target: &str) -> App {
     let folder = App::folder();
     let text = configuration(&folder, upstream, caller, target);
@@ -33,7 +34,7 @@ fn configuration(folder: &std::path::Path, url: &str, caller: &str, target: &str
     )
 }
 
-/// An upstream that responds by the name of the user.
+/// Starts an upstream that responds according to the name of the user.
 async fn upstream() -> Upstream {
     let reply = |seen: &Seen| match seen.user().as_str() {
         "absent" => batch_error(404, "NodeUserNotFound"),
@@ -53,7 +54,7 @@ fn reason<T>(answer: Result<T, Failed>) -> String {
     answer.err().map(|failed| failed.reason).unwrap_or_default()
 }
 
-/// Deletes so many users one after the other, and returns how many of them were within the quota.
+/// Makes this number of deletions, one after the other. Returns the number of those within the quota.
 async fn within(app: &App, calls: usize) -> usize {
     let mut within = 0;
     for _ in 0..calls {
@@ -64,7 +65,7 @@ async fn within(app: &App, calls: usize) -> usize {
     within
 }
 
-/// Calls, the reason of each, and whether it counts.
+/// Returns calls, each with its reason and whether it counts.
 fn batch_calls() -> [(DeleteBatchNodeUserRequest, &'static str, bool); 10] {
     let batch = |user_name: &str, allow_missing, validate_only| DeleteBatchNodeUserRequest {
         allow_missing,
@@ -130,7 +131,7 @@ async fn a_call_counts_if_a_deletion_may_have_been_sent() {
         let left = usize::from(!counts);
         assert_eq!(within(&app, 2).await, left, "{request:?}");
     }
-    // The name of a protected user is known after the user was read, and after the quota was taken.
+    // The service knows the name of a protected user only after reading the user, that is, after the call was counted.
     let hmc = [
         (by_name("alice"), "", 0),
         (by_id("id-2"), "ERROR_REASON_PROTECTED_USER", 1),
@@ -142,7 +143,7 @@ async fn a_call_counts_if_a_deletion_may_have_been_sent() {
     }
 }
 
-/// The upstream cannot be reached, then its circuit breaker is open.
+/// The upstream is unreachable, then its circuit breaker is open.
 #[tokio::test]
 async fn calls_to_an_unreachable_upstream_are_given_back() {
     let app = app("http://127.0.0.1:1", "deletes_per_minute = 10", "").await;
@@ -182,7 +183,7 @@ async fn calls_for_which_the_bulkhead_has_no_room_are_given_back() {
     assert_eq!(within(&app, 2).await, 1);
 }
 
-/// The token does not come, so that nothing is sent before the caller's time is over.
+/// The token request hangs, so no deletion is sent before the deadline of the caller.
 #[tokio::test]
 async fn calls_that_end_before_anything_is_sent_are_given_back() {
     let upstream = Upstream::start(|seen| match seen.target.as_str() {
@@ -238,7 +239,7 @@ async fn concurrent_calls_do_not_exceed_the_quota() {
     assert_eq!(upstream.requests("DELETE", "").len(), 7);
 }
 
-/// What was used before a change of the configuration counts after it.
+/// Deletions before a change of the configuration still count after it.
 #[tokio::test]
 async fn a_changed_configuration_does_not_refill_the_quota() {
     let upstream = upstream().await;
@@ -247,7 +248,8 @@ async fn a_changed_configuration_does_not_refill_the_quota() {
     let other =
         "[[callers]]\nidentity = \"spiffe://corp/NAME\"\ndeletes_per_minute = 9\nallow = []\n";
     let (before, after) = (other.replace("NAME", "a"), other.replace("NAME", "b"));
-    // The keys of the caller, callers before and after it, and how many of four more calls are within the quota.
+    // The keys of the caller, the callers before and after it, and the number of four further calls that are within the
+    // quota.
     let changes = [
         ("deletes_per_minute = 5", "", "", 2),
         ("deletes_per_minute = 2", "", "", 0),

@@ -1,4 +1,4 @@
-//! `useradmin-client` against the real server: typed errors, TLS, identities and deadlines.
+//! Tests of `useradmin-client` against the real server: typed errors, TLS, identities and deadlines.
 
 mod complete;
 mod transport;
@@ -42,7 +42,7 @@ fn hmc_user(user_name: &str) -> DeleteHmcUserRequest {
     }
 }
 
-/// Both upstreams; the user of a Batch request decides on the answer, and the HMC always refuses.
+/// Starts an upstream of both kinds. The user of a Batch request determines the response, and the HMC always refuses.
 async fn upstream() -> Upstream {
     Upstream::start(|seen| {
         let delete = || match seen.user().as_str() {

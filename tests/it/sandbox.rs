@@ -1,4 +1,4 @@
-//! The embedded default: every row of the two documents, through the real server and real HTTP.
+//! The embedded sandbox: every row of the two sandbox documents, over real HTTP through the real server.
 
 mod hmc;
 mod secure;

@@ -1,4 +1,4 @@
-//! `SharedKey`: the signature, computed here a second time from the vendor's description, and keys that change.
+//! `SharedKey`: the signature, computed here a second time from the vendor's description, and the rotation of keys.
 
 use std::fs;
 
@@ -17,7 +17,7 @@ use useradmin_testkit::{
 const FIRST: &[u8] = b"kanari-key, the first one of the account";
 const SECOND: &[u8] = b"kanari-key, the second one of the account";
 
-/// Header values that are signed, in this order; `date` stays empty when `ocp-date` is sent.
+/// Signed header values, in this order; `date` stays empty if `ocp-date` is sent.
 const SIGNED: [&str; 11] = [
     "content-encoding",
     "content-language",
@@ -32,7 +32,7 @@ const SIGNED: [&str; 11] = [
     "range",
 ];
 
-/// What the request's Authorization header has to be.
+/// Returns the expected `Authorization` header of the request.
 fn signature(seen: &Seen, key: &[u8]) -> String {
     let (path, query) = seen.target.split_once('?').unwrap();
     let mut text = format!("{}\n", seen.method);
@@ -75,7 +75,7 @@ fn write_key(app: &App, text: &str) {
     fs::write(app.folder.join("batch.key"), text).unwrap();
 }
 
-/// An account that accepts this key; the server has the first one.
+/// Starts an account that accepts this key, and a server with the first key.
 async fn account(accepted: &'static [u8]) -> (App, Upstream) {
     let upstream = Upstream::start(move |seen| {
         if seen.header("authorization") != Some(&*signature(seen, accepted)) {
@@ -115,7 +115,7 @@ async fn the_signature_is_the_one_that_the_vendor_describes() {
             (DeleteOutcome::Deleted, 1),
             "{name}"
         );
-        // Without `timeout` in the query, and with another verb.
+        // Without `timeout` in the query, and with another method.
         let mut long = tonic::Request::new(request.clone());
         long.set_timeout(std::time::Duration::from_mins(1));
         app.client().delete_batch_node_user(long).await.unwrap();
@@ -154,7 +154,7 @@ async fn the_sandbox_accepts_the_signature() {
 async fn a_key_that_was_changed_is_read_again_and_used() {
     let (app, upstream) = account(SECOND).await;
     write_key(&app, &BASE64_STANDARD.encode(FIRST));
-    // Refused, and the file holds no other key.
+    // Azure Batch refuses the key, and the file contains no other one.
     let failed = app
         .delete_batch_node_user(batch_request("alice"))
         .await
@@ -214,6 +214,6 @@ async fn a_spoiled_key_file_is_read_again_until_it_is_mended() {
         .await
         .unwrap();
     assert_eq!(done.outcome(), DeleteOutcome::Deleted);
-    // No retry was begun with a key that cannot be used.
+    // Without a usable key, no retry was started.
     assert!(upstream.requests("DELETE", "").len() <= 6);
 }

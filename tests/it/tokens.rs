@@ -1,5 +1,5 @@
-//! Access tokens: asked for once for all calls, renewed once when refused, and what a token endpoint's answer
-//! becomes.
+//! Access tokens: requested once for all calls, renewed once when refused, and the errors that responses of a token
+//! endpoint cause.
 
 mod answers;
 mod causes;
@@ -26,7 +26,7 @@ use useradmin_testkit::{
 
 const ENDPOINT: &str = "/tenant-1/oauth2/v2.0/token";
 
-/// The token endpoint's answer to its n-th request.
+/// Returns the response of the token endpoint to its n-th request.
 fn token(number: usize) -> Reply {
     let body = format!(
         r#"{{"token_type":"Bearer","expires_in":3599,"ext_expires_in":3599,"access_token":"kanari-token-{number}"}}"#
@@ -34,7 +34,7 @@ fn token(number: usize) -> Reply {
     Reply::json(200, &body)
 }
 
-/// An account whose token endpoint and service do this.
+/// Starts an account whose token endpoint and service respond in this way.
 async fn account(
     token: impl Fn(usize) -> Reply + Send + 'static,
     service: impl Fn(&Seen) -> Reply + Send + 'static,
@@ -73,7 +73,7 @@ fn tokens(upstream: &Upstream) -> Vec<BTreeMap<String, String>> {
             seen.header("content-type"),
             Some("application/x-www-form-urlencoded")
         );
-        // What is not asked for in another coding need not be decoded.
+        // The request allows no content coding, so the response need not be decoded.
         assert_eq!(seen.header("accept-encoding"), None);
         url::form_urlencoded::parse(seen.body.as_bytes())
             .into_owned()
@@ -82,7 +82,7 @@ fn tokens(upstream: &Upstream) -> Vec<BTreeMap<String, String>> {
     requests.iter().map(form).collect()
 }
 
-/// The tokens that came with the DELETEs.
+/// Returns the tokens that were sent with the DELETEs.
 fn shown(upstream: &Upstream) -> Vec<String> {
     let requests = upstream.requests("DELETE", "");
     let value = |seen: &Seen| seen.header("authorization").unwrap().to_owned();
@@ -103,7 +103,7 @@ async fn one_token_serves_all_first_calls() {
     assert_eq!(shown(&upstream), vec!["Bearer kanari-token-1"; 50]);
 }
 
-/// The answers that speak of the service's own credentials.
+/// Returns the refusals that concern the credentials of the service.
 fn refusals() -> [Reply; 6] {
     let missing = [("HeaderName", "Authorization")];
     [
@@ -134,7 +134,7 @@ async fn a_refused_token_is_renewed() {
             (DeleteOutcome::Deleted, 2),
             "{text}"
         );
-        // The new one is kept.
+        // The new token is kept.
         let done = app
             .delete_batch_node_user(batch_request("bob"))
             .await
@@ -175,7 +175,7 @@ async fn a_second_refusal_is_this_service_s_own_fault() {
     join_all(calls).await;
 }
 
-/// Tokens that are refused, however new, cost no more than anything else that fails.
+/// A token that is refused although it is new causes no more retries than any other failure.
 #[tokio::test]
 async fn while_every_token_is_refused_a_call_costs_1_2_requests() {
     let (app, upstream) = account(token, |_| batch_error(401, "AuthenticationFailed")).await;
@@ -188,7 +188,7 @@ async fn while_every_token_is_refused_a_call_costs_1_2_requests() {
         }
     }
     let requests = upstream.requests("DELETE", "").len() as u64;
-    // The first refusals were as good as an expiry, for those who saw it.
+    // The calls that see the first refusal treat it as an expired token.
     let most = 200 + 40 + 10 + 10 + begun.elapsed().as_secs() + 1;
     assert!(requests <= most, "{requests}, not {most}");
 }
@@ -230,7 +230,7 @@ async fn a_late_refusal_of_an_old_token_does_not_cost_the_new_one() {
     let slow =
         tokio::spawn(async move { client.delete_batch_node_user(batch_request("slow")).await });
     arrivals.recv().await.unwrap();
-    // The other call renews meanwhile.
+    // The other call renews the token meanwhile.
     let done = app
         .delete_batch_node_user(batch_request("fast"))
         .await
@@ -282,7 +282,7 @@ async fn a_refusal_that_leaves_no_time_for_a_renewal_is_no_verdict_on_the_creden
     let call = batch_within(&app, batch_request("alice"), Duration::from_millis(600));
     let release = async {
         arrived.notified().await;
-        // The time itself is what the test is about: less than an attempt's is to be left.
+        // A real delay: the time left must be less than an attempt needs.
         tokio::time::sleep(Duration::from_millis(350)).await;
         gate.notify_one();
     };

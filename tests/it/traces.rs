@@ -1,5 +1,5 @@
-//! Traces: the caller's `traceparent` goes through, and a collector is told of every call and every request. The
-//! program runs in a process of its own, for a process exports once.
+//! Traces: the `traceparent` of the caller is propagated, and the collector receives a span for every call and every
+//! request. The server runs as a separate process, because a process can have only one exporter.
 
 use std::{
     fs,
@@ -20,7 +20,7 @@ const CALLER: &str = "00f067aa0ba902b7";
 const SERVER: i32 = 2;
 const CLIENT: i32 = 3;
 
-/// A request with this flag in its `traceparent`.
+/// Creates a request with this flag in its `traceparent`.
 fn traced<T>(message: T, flags: &str) -> Request<T> {
     let mut request = Request::new(message);
     let value = format!("00-{TRACE}-{CALLER}-{flags}");
@@ -30,7 +30,7 @@ fn traced<T>(message: T, flags: &str) -> Request<T> {
     request
 }
 
-/// Both upstreams. The account's first DELETE fails, all others succeed; the HMC refuses them.
+/// Starts an upstream of both kinds. The first DELETE of the account fails, all others succeed; the HMC refuses them.
 async fn upstream() -> Upstream {
     let mut deletes = 0;
     Upstream::start(move |seen| {
@@ -60,7 +60,7 @@ fn configure(folder: &Path, upstream: &Upstream, tracing: &str) {
     fs::write(folder.join("useradmin.toml"), text).unwrap();
 }
 
-/// Those of a name, which there must be.
+/// Returns the spans of this name. Panics if there are none.
 fn named<'a>(spans: &'a [ReceivedSpan], name: &str) -> Vec<&'a ReceivedSpan> {
     let found: Vec<_> = spans.iter().filter(|span| span.name == name).collect();
     assert!(!found.is_empty(), "{name} in {spans:#?}");
@@ -166,7 +166,7 @@ fn tells_of_batch_requests(spans: &[ReceivedSpan], batch: &ReceivedSpan, upstrea
         assert_eq!(seen.header("traceparent"), Some(parent.as_str()));
         assert_eq!(seen.header("tracestate"), None);
     }
-    // Who only issues tokens does not learn of calls.
+    // The token endpoint receives no trace context.
     let other = |seen: &Seen| seen.target.contains("/oauth2/");
     let token = upstream.seen().into_iter().find(other).unwrap();
     assert_eq!(token.header("traceparent"), None);
@@ -174,7 +174,7 @@ fn tells_of_batch_requests(spans: &[ReceivedSpan], batch: &ReceivedSpan, upstrea
 
 fn tells_of_hmc_requests(spans: &[ReceivedSpan], upstream: &Upstream) {
     let hmc = named(spans, "useradmin.v1.UserAdmin/DeleteHmcUser")[0];
-    // A refusal is no error of the server.
+    // A refusal is not an error of the server.
     assert_eq!((hmc.parent.as_str(), hmc.status), (CALLER, 0));
     expect(
         hmc,
@@ -198,12 +198,12 @@ fn tells_of_hmc_requests(spans: &[ReceivedSpan], upstream: &Upstream) {
     expect(delete, &[("http.response.status_code", "409")]);
     let parent = format!("00-{TRACE}-{}-01", delete.id);
     assert_eq!(sent.header("traceparent"), Some(parent.as_str()));
-    // The log-off at the end belongs to no call.
+    // The log-off at shutdown does not belong to a call.
     assert!(!spans.iter().any(|span| span.name.contains("this-session")));
 }
 
-/// The caller has decided that nothing is to be sampled, or nobody has and the ratio says so. A caller's decision goes
-/// before the ratio.
+/// Calls are not sampled if the caller decided so, or if the caller sent no context and the ratio is 0. The decision of
+/// the caller takes precedence over the ratio.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_sampled_is_not_exported() {
     let (collector, upstream) = (Collector::start().await, upstream().await);
@@ -225,7 +225,7 @@ async fn what_is_not_sampled_is_not_exported() {
     let spans = collector.spans();
     let calls = named(&spans, "useradmin.v1.UserAdmin/DeleteHmcUser");
     assert_eq!(calls.len(), 1, "{spans:#?}");
-    // All the same, the trace goes on to the upstream, and stands in the log.
+    // The trace context is still sent to the upstream and logged.
     let lists = upstream.seen().into_iter();
     let lists = lists.filter(|seen| seen.target.starts_with("/api/console/users"));
     let parents: Vec<_> = lists
@@ -240,13 +240,13 @@ async fn what_is_not_sampled_is_not_exported() {
     fs::remove_dir_all(folder).unwrap();
 }
 
-/// Spans are sent at once, and what is not answered is soon given up.
+/// Spans are sent immediately, and exports time out soon.
 const SOON: [(&str, &str); 2] = [
     ("OTEL_BSP_SCHEDULE_DELAY", "50"),
     ("OTEL_EXPORTER_OTLP_TIMEOUT", "300"),
 ];
 
-/// Makes calls until the collector has been told of one.
+/// Makes calls until the collector has received a span.
 async fn until_told(collector: &Collector, server: &Process) {
     until("the collector is told", async || {
         let request = DeleteHmcUserRequest::default();
@@ -256,7 +256,8 @@ async fn until_told(collector: &Collector, server: &Process) {
     .await;
 }
 
-/// Spans name users: who pretends to be the collector gets none. Other authorities are taken up while the server runs.
+/// Spans contain names of users, so an untrusted collector receives none. Changed authorities are reloaded while the
+/// server runs.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_collector_is_trusted_by_its_certificate() {
     let upstream = upstream().await;
@@ -283,7 +284,7 @@ async fn a_collector_is_trusted_by_its_certificate() {
     fs::remove_dir_all(folder).unwrap();
 }
 
-/// What it did not answer is lost, but not what comes after it is well again.
+/// Spans of the failed export are lost; later spans are exported once the collector responds again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_collector_that_hangs_is_used_again_when_it_is_well() {
     let (collector, upstream) = (Collector::start().await, upstream().await);
@@ -308,7 +309,7 @@ async fn a_collector_that_hangs_is_used_again_when_it_is_well() {
     fs::remove_dir_all(folder).unwrap();
 }
 
-/// A collector that is not there, or stays silent, is nobody's trouble.
+/// Calls succeed if the collector is unreachable or does not respond.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_collector_calls_go_on() {
     let upstream = upstream().await;
@@ -328,7 +329,7 @@ async fn without_a_collector_calls_go_on() {
     }
 }
 
-/// Values that are ignored.
+/// Malformed values, which are ignored.
 #[rustfmt::skip]
 const MALFORMED: [&str; 17] = [
     "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
@@ -350,7 +351,7 @@ const MALFORMED: [&str; 17] = [
     "",
 ];
 
-/// Without an exporter, the caller's context is forwarded.
+/// Without an exporter, the trace context of the caller is forwarded.
 #[tokio::test]
 async fn a_callers_context_goes_through() {
     let upstream = Upstream::start(|seen| token_or(seen, batch_deleted)).await;
@@ -358,7 +359,7 @@ async fn a_callers_context_goes_through() {
     let section = batch_section(&folder, &upstream.url);
     let app = App::start_in(folder, &section).await;
     let sound = format!("00-{TRACE}-{CALLER}-01");
-    // Unknown flags are not forwarded, and of a later version only the fields of this one are.
+    // Unknown flags are not forwarded, and only the known fields of a later version are.
     let flags = format!("00-{TRACE}-{CALLER}-03");
     let later = format!("cc-{TRACE}-{CALLER}-01-more");
     let mut cases = vec![(vec![], None), (vec![&*sound, &*sound], None)];

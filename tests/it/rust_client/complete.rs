@@ -1,4 +1,4 @@
-//! The crate covers the whole API: every rpc has a method, every error of an upstream a type.
+//! Checks that the crate covers the whole API: every rpc has a method, and every error of an upstream a type.
 
 use prost::Message as _;
 use prost_types::Any;

@@ -1,4 +1,4 @@
-//! Errors that do not come from the service: connections, proxies, and deadlines.
+//! Errors that do not come from the service: connections, proxies and deadlines.
 
 use std::{error::Error as _, time::Duration};
 
@@ -8,7 +8,7 @@ use useradmin_testkit::{App, Reply, Settings, Upstream, free_port, hmc_section};
 
 use super::hmc_user;
 
-/// Starts an HTTP/2 proxy that replies like this to each call.
+/// Starts an HTTP/2 proxy that sends this reply to each call.
 async fn proxy(reply: Reply) -> Upstream {
     let settings = Settings {
         prior_knowledge: true,
@@ -17,7 +17,7 @@ async fn proxy(reply: Reply) -> Upstream {
     Upstream::start_with(settings, move |_| reply.clone()).await
 }
 
-/// A call that must fail, with a short deadline.
+/// Makes a call with a short deadline, and returns its error.
 async fn fail(url: &str) -> Error {
     let builder = Client::builder(url.to_owned());
     let client = builder.default_deadline(Duration::from_millis(500)).build();
@@ -58,7 +58,7 @@ async fn statuses_of_a_proxy() {
     assert_eq!(status.message(), "no healthy upstream");
 }
 
-/// The deadline expires in this process when nothing answers. At the service it expires 100 ms earlier.
+/// If there is no response, the deadline expires in the client. At the service it expires 100 ms earlier.
 #[tokio::test]
 async fn deadlines_that_expire_here_and_at_the_service() {
     let silent = proxy(Reply::Hang).await;

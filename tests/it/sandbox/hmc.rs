@@ -1,4 +1,4 @@
-//! Every user of the simulated HMC, by name and by object ID, with what the vendor's document says of it.
+//! Every user of the simulated HMC, by name and by object ID, with the result that the vendor documents.
 
 use futures_util::future::join_all;
 use tonic::Code::{self, Aborted, FailedPrecondition, NotFound, PermissionDenied, Unavailable};
@@ -8,7 +8,7 @@ use useradmin::{
 };
 use useradmin_testkit::{by_id, by_name};
 
-/// First group of the object ID, and the name, of the users that can be deleted.
+/// The users that can be deleted: first group of the object ID, and name.
 const DELETABLE: [(&str, &str); 7] = [
     ("e9e8d20a", "alice"),
     ("00000b0b", "bob"),
@@ -19,7 +19,8 @@ const DELETABLE: [(&str, &str); 7] = [
     ("00000204", "template-free"),
 ];
 
-/// The others: code, reason, status and reason of the HMC, DELETEs begun, outcome.
+/// A user that cannot be deleted: first group of the object ID, name, code, reason, status and reason of the HMC,
+/// number of DELETEs started, outcome.
 type Refused = (
     &'static str,
     &'static str,
@@ -51,7 +52,7 @@ fn id(first: &str) -> String {
     format!("{first}-4a7a-11e4-91ee-1c6f65065a91")
 }
 
-/// The ways to ask for a user, names in any case.
+/// Returns requests for a user by ID and by name, in upper and lower case.
 fn requests(first: &str, name: &str) -> [DeleteHmcUserRequest; 3] {
     [
         by_id(&id(first)),
@@ -94,7 +95,7 @@ async fn users_that_can_be_deleted_are_deleted_and_gone() {
     }
 }
 
-/// Two users whose names differ in case alone: only an ID says which one is meant.
+/// Two users whose names differ only in case: a request by name is ambiguous, one by ID is not.
 #[tokio::test]
 async fn a_name_that_two_users_have_is_refused() {
     let sandbox = Sandbox::start().await.unwrap();
@@ -124,7 +125,7 @@ async fn users_that_cannot_be_deleted_yield_their_documented_errors() {
             failed.expect(code, reason);
             let got = (failed.meta("attempts"), failed.meta("outcome"));
             assert_eq!(got, (attempts, outcome), "{name}");
-            // The list of a name that nobody has is no error of the HMC.
+            // An empty list for a name is not an error of the HMC.
             let told = told.filter(|_| name != "invisible" || request == by_id(&id("00404001")));
             assert_eq!(
                 failed.hmc.map(|hmc| (hmc.http_status, hmc.reason)),
@@ -136,7 +137,7 @@ async fn users_that_cannot_be_deleted_yield_their_documented_errors() {
     .await;
 }
 
-/// What only the deletion itself would tell is not seen by a dry run.
+/// A dry run does not detect errors that only the deletion itself causes.
 #[tokio::test]
 async fn a_dry_run_tells_what_reading_tells() {
     let sandbox = Sandbox::start().await.unwrap();

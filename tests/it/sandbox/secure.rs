@@ -1,5 +1,5 @@
-//! `serve --sandbox --secure FOLDER`: TLS, a client certificate and a token, made on the spot; and what else a
-//! sandbox shows of itself.
+//! `serve --sandbox --secure FOLDER`, which generates TLS keys, a client certificate and a token, and other output of a
+//! sandbox.
 
 use std::{
     fs,
@@ -47,7 +47,7 @@ async fn callers_show_a_certificate_or_a_token() {
     let done = by_token.delete_hmc_user(by_name("bob")).await;
     assert_eq!(done.unwrap().user_name, "bob");
 
-    // The token's deletions are counted, the certificate's are not.
+    // Deletions with the token count towards a quota, those with the certificate do not.
     let absent = || {
         let mut request = by_name("nobody");
         request.allow_missing = true;
@@ -65,7 +65,7 @@ async fn callers_show_a_certificate_or_a_token() {
     assert!(refused.pushback.unwrap() > 0);
     assert!(by_certificate.delete_hmc_user(absent()).await.is_ok());
 
-    // The guide names what there is.
+    // The guide names the generated files.
     for name in ["ca.pem", "client.pem", "client.key", "token"] {
         let path = made.join(name).display().to_string();
         assert!(
@@ -94,7 +94,7 @@ async fn callers_show_a_certificate_or_a_token() {
     fs::remove_dir_all(folder).unwrap();
 }
 
-/// Nobody else on the machine reads the keys, and a new start makes all of it anew.
+/// Only the owner can read the keys, and every start generates all files again.
 #[cfg(unix)]
 #[test]
 fn what_is_made_is_for_its_owner_alone() {
@@ -117,7 +117,7 @@ fn what_is_made_is_for_its_owner_alone() {
     fs::remove_dir_all(folder).unwrap();
 }
 
-/// Nobody's own files are replaced.
+/// Existing files of the user are not replaced.
 #[test]
 fn a_folder_that_cannot_be_used_is_told() {
     let folder = App::folder();
@@ -143,7 +143,7 @@ fn a_folder_that_cannot_be_used_is_told() {
     fs::remove_dir_all(folder).unwrap();
 }
 
-/// A user whose deletion is never answered: a client can see what an unknown outcome looks like.
+/// A user whose deletion receives no response, so that client developers can test an unknown outcome.
 #[tokio::test]
 async fn a_deletion_can_stay_without_an_answer() {
     let sandbox = useradmin::sandbox::Sandbox::start().await.unwrap();
@@ -157,7 +157,7 @@ async fn a_deletion_can_stay_without_an_answer() {
     assert_eq!(failed.metadata["outcome"], "unknown");
 }
 
-/// What clients are generated from: everything that answers hold is in it, with comments.
+/// The descriptors for client generators: they contain all messages of responses, with comments.
 #[test]
 fn the_protoset_is_complete() {
     let program = useradmin_testkit::program();
@@ -178,7 +178,7 @@ fn the_protoset_is_complete() {
         let times = names.iter().filter(|name| name.ends_with(wanted)).count();
         assert_eq!(times, 1, "{wanted} in {names:?}");
     }
-    // Every import is there: else no tool takes it.
+    // Tools accept the set only if it contains all imports.
     for file in &set.file {
         for import in &file.dependency {
             assert!(names.contains(&import.as_str()), "{import}");
@@ -194,7 +194,7 @@ fn the_protoset_is_complete() {
             .iter()
             .any(|place| place.leading_comments.is_some())
     );
-    // Whoever cannot take it is told.
+    // A write error is reported.
     let full = fs::OpenOptions::new().write(true).open("/dev/full");
     let mut child = Command::new(program);
     let status = child

@@ -1,4 +1,4 @@
-//! What an answer of the token endpoint becomes.
+//! The results of responses of the token endpoint.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use useradmin_testkit::{Failed, Reply, batch_deleted, batch_request, batch_withi
 
 use super::{account, shown, token, tokens};
 
-/// As the endpoint words it; the text may repeat what was sent.
+/// Returns an error in the format of the endpoint, whose text may repeat the request.
 fn aadsts(status: u16, number: u32) -> Reply {
     let body = format!(
         r#"{{"error":"invalid_client","error_description":"AADSTS{number}: C4N4RY.","error_codes":[{number}],"trace_id":"C4N4RY"}}"#
@@ -17,7 +17,7 @@ fn aadsts(status: u16, number: u32) -> Reply {
     Reply::json(status, &body)
 }
 
-/// Whose fault it is, and how often the endpoint is asked.
+/// Expected code, reason and number of token requests.
 type Verdict = (Code, &'static str, usize);
 
 const REJECTED: Verdict = (Code::Internal, "UPSTREAM_CREDENTIALS_REJECTED", 1);

@@ -1,4 +1,5 @@
-//! Why a token endpoint gives no token: for callers, and for the question whether to ask again.
+//! The cause of a missing token: its value in the error for the caller, and whether the service retries the token
+//! request.
 
 use std::{
     fs,
@@ -27,7 +28,7 @@ type Answer = (Code, &'static str);
 const REJECTED: Answer = (Code::Internal, "UPSTREAM_CREDENTIALS_REJECTED");
 const UNREACHABLE: Answer = (Code::Unavailable, "UPSTREAM_UNREACHABLE");
 
-/// Responses of Microsoft Entra: status, error and AADSTS code; what a call gets, and its cause.
+/// Responses of Microsoft Entra: status, error and AADSTS code; the error of the call, and its cause.
 #[rustfmt::skip]
 const REFUSALS: &[(u16, &str, u32, Answer, &str)] = &[
     (401, "invalid_client", 7_000_215, REJECTED, "invalid_client"),
@@ -40,7 +41,7 @@ const REFUSALS: &[(u16, &str, u32, Answer, &str)] = &[
     (403, "access_denied", 53_003, UNREACHABLE, "access_denied"),
 ];
 
-/// Other responses, without an error that is known.
+/// Returns other responses, without a known error.
 fn others() -> Vec<(Reply, Answer, &'static str)> {
     let typed = r#"{"error":{"code":"x"},"error_codes":"y"}"#;
     let no_code = r#"{"error_description":"AADSTS: none"}"#;
@@ -90,7 +91,7 @@ async fn the_metadata_says_why_there_is_no_token() {
     join_all(calls).await;
 }
 
-/// One answer of this kind does not end a call.
+/// A single transient refusal does not fail a call.
 #[tokio::test]
 async fn after_a_transient_refusal_the_token_is_asked_for_again() {
     let codes = [
@@ -131,7 +132,7 @@ async fn after_a_transient_refusal_the_token_is_asked_for_again() {
     join_all(calls).await;
 }
 
-/// Such an answer is repeated as one of an endpoint that is down: not without end, and not without a pause.
+/// A transient refusal is retried like an unavailable endpoint: a limited number of times, and with pauses.
 #[tokio::test]
 async fn a_transient_refusal_that_lasts_ends_the_call() {
     let refuse = |_| refusal(400, "invalid_request", 90_033);
@@ -142,7 +143,7 @@ async fn a_transient_refusal_that_lasts_ends_the_call() {
     failed.expect(Code::Unavailable, "UPSTREAM_UNREACHABLE");
     assert_eq!(failed.meta("aadsts_code"), "90033");
     assert_eq!(tokens(&upstream).len(), 3);
-    // Half of 200 and of 400 ms at least.
+    // At least half of 200 ms and of 400 ms.
     assert!(begun.elapsed() >= Duration::from_millis(300));
 }
 
@@ -167,7 +168,7 @@ async fn a_request_that_takes_longer_than_configured_is_given_up() {
     assert_eq!(tokens(&upstream).len(), 2);
 }
 
-/// Also when the request takes too long. All lines of the log come from the server, none from libraries.
+/// This includes a token request that times out. All lines of the log come from the server, none from libraries.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_log_says_why_there_is_no_token() {
     type Row = (fn() -> Reply, &'static str);

@@ -1,4 +1,4 @@
-//! The forms in which token endpoints state the expiry of a token.
+//! The formats in which token endpoints state the expiry of a token.
 
 use futures_util::future::join_all;
 use time::{Duration, OffsetDateTime};
@@ -8,7 +8,7 @@ use useradmin_testkit::{Reply, batch_deleted, batch_request, now};
 
 use super::{account, shown, tokens};
 
-/// A date an hour from now, in one of the forms of App Service and others.
+/// Returns a date an hour from now, in the formats of App Service and others.
 fn dates() -> [String; 7] {
     let at = OffsetDateTime::now_utc() + Duration::hours(1);
     let (year, month, day) = at.to_calendar_date();
@@ -27,7 +27,7 @@ fn dates() -> [String; 7] {
     ]
 }
 
-/// Members of a response that state a life of about an hour.
+/// Returns members of a response that state a lifetime of about an hour.
 fn good() -> Vec<String> {
     let at = now() + 3_600;
     let mut rows = vec![
@@ -44,7 +44,7 @@ fn good() -> Vec<String> {
         format!(r#""expires_on":"{at}""#),
         format!(r#""expires_on":{at}.75"#),
         format!(r#""expires_on":"{at}.75""#),
-        // No expiry at all: the account says when it has ended.
+        // No expiry: the token is used until the account refuses it.
         r#""token_type":"Bearer""#.to_owned(),
         r#""expires_in":null"#.to_owned(),
         r#""expires_in":"""#.to_owned(),
@@ -53,7 +53,7 @@ fn good() -> Vec<String> {
         r#""expires_in":3599,"expiresIn":"3599""#.to_owned(),
         r#""expires_in":3599,"accessToken":"kanari-token-1""#.to_owned(),
         r#""expires_in":3599,"accessToken":"""#.to_owned(),
-        // Longer than a token is kept.
+        // Longer than the maximum time for which a token is kept.
         r#""expires_in":99999999"#.to_owned(),
     ];
     rows.extend(dates().map(|date| format!(r#""expires_on":"{date}""#)));
@@ -126,7 +126,7 @@ async fn a_document_that_makes_no_sense_is_no_token() {
     .await;
 }
 
-/// The clock of the endpoint has computed the moment.
+/// An absolute expiry is relative to the clock of the endpoint.
 #[tokio::test]
 async fn a_moment_is_measured_against_the_date_of_the_response() {
     for (ahead, is_token) in [(-7_200, true), (7_200, true), (0, true), (3_700, false)] {

@@ -1,4 +1,4 @@
-//! What the token endpoint is sent, and the files that it comes from.
+//! The requests to the token endpoint, and the files that contain their credentials.
 
 use std::{collections::BTreeMap, fs};
 
@@ -10,7 +10,7 @@ use super::{account, account_with, token, tokens};
 async fn the_secret_is_read_again_for_each_token() {
     let (app, upstream) = account(token, |_| batch_error(401, "AuthenticationFailed")).await;
     let file = app.folder.join("client.secret");
-    // As a mounted secret is changed, with an odd one.
+    // A changed file, as with a mounted secret, and unusual characters.
     for secret in ["8Q~+&=%20 x", "\u{e9}\u{1F4A9}"] {
         fs::write(&file, format!("{secret}\r\n")).unwrap();
         app.delete_batch_node_user(batch_request("alice"))
@@ -18,7 +18,7 @@ async fn the_secret_is_read_again_for_each_token() {
             .unwrap_err();
         assert_eq!(tokens(&upstream).pop().unwrap()["client_secret"], secret);
     }
-    // While the file is bad, the last good secret is used.
+    // While the file is unreadable, the last valid secret is used.
     fs::remove_file(&file).unwrap();
     app.delete_batch_node_user(batch_request("alice"))
         .await
@@ -71,7 +71,7 @@ async fn a_workload_shows_the_token_of_its_file() {
         _ => batch_deleted(),
     };
     let (app, upstream) = account_with(token, refuse, &change).await;
-    // Projected tokens last an hour; the file holds another one by then.
+    // Projected tokens expire after an hour; the file contains a new one by then.
     app.delete_batch_node_user(batch_request("alice"))
         .await
         .unwrap();

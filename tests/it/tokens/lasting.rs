@@ -1,5 +1,5 @@
-//! How long a token lasts: as long as the answer says from the moment of its coming, whatever becomes of the endpoint,
-//! and whatever anybody's clock shows.
+//! The lifetime of a token: as stated in the response and counted from its arrival, regardless of the availability of
+//! the endpoint and of differences between clocks.
 
 use std::{
     sync::{
@@ -18,7 +18,7 @@ use super::{account_with, shown, tokens};
 
 const LIFE: Duration = Duration::from_secs(3);
 
-/// A token with this life and these other members.
+/// Returns a token with this lifetime and these other members.
 fn lasting(number: usize, seconds: u64, members: &str) -> Reply {
     let body = format!(
         r#"{{"token_type":"Bearer","expires_in":{seconds},{members}"access_token":"kanari-token-{number}"}}"#
@@ -69,7 +69,7 @@ async fn while_a_token_lasts_its_endpoint_may_be_down() {
     until("there is a token again", async || call().await.is_ok()).await;
 }
 
-/// Neither the date of the answer nor a moment that it names counts, but the time that it gives.
+/// The relative lifetime in the response applies, not the date of the response or an absolute expiry.
 #[tokio::test]
 async fn a_clock_that_differs_has_no_effect() {
     let date = |seconds: i64| {
@@ -93,7 +93,7 @@ async fn a_clock_that_differs_has_no_effect() {
     ];
     join_all(rows.map(|(date, members)| async move {
         let what = format!("{date} {members}");
-        // It lasts for long: one token for all calls.
+        // A long lifetime: one token for all calls.
         let (shown_date, text) = (date.clone(), members.clone());
         let token = move |n| lasting(n, 3_599, &text).with("Date", &shown_date);
         let (app, upstream) = account_with(token, |_| batch_deleted(), &without_sync).await;
@@ -103,7 +103,7 @@ async fn a_clock_that_differs_has_no_effect() {
             assert_eq!((done.outcome(), done.attempts), (Deleted, 1), "{what}");
         }
         assert_eq!(tokens(&upstream).len(), 1, "{what}");
-        // It lasts for a second: then another one is shown.
+        // A lifetime of one second: another token is used afterwards.
         let token = move |n| lasting(n, 1, &members).with("Date", &date);
         let (app, upstream) = account_with(token, |_| batch_deleted(), &without_sync).await;
         until(&what, async || {

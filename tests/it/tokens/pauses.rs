@@ -1,4 +1,4 @@
-//! A token request that fails is followed by a pause: callers in a loop are no load for the endpoint.
+//! A failed token request is followed by a pause, so that callers in a loop cause no load on the endpoint.
 
 use std::time::Instant;
 
