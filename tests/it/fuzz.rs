@@ -101,7 +101,8 @@ fn seeds(name: &str) -> Vec<(String, Vec<u8>)> {
         .collect()
 }
 
-/// Returns the entries of a libFuzzer dictionary. Entries are quoted, and other than plain bytes are written as `\xNN`.
+/// Returns the entries of a libFuzzer dictionary. Entries are quoted, and bytes other than printable ASCII are written
+/// as `\xNN`.
 fn tokens(name: &str) -> Vec<Vec<u8>> {
     let file = entries::below("dictionaries").join(format!("{name}.dict"));
     let text = fs::read_to_string(file).unwrap();

@@ -127,7 +127,7 @@ async fn a_read_that_keeps_failing_ends_the_call_with_nothing_sent() {
     .await;
 }
 
-/// A deletion that the HMC refuses with an error of the application is never sent again.
+/// A deletion that the HMC refuses with a documented reason is never sent again.
 #[tokio::test]
 async fn a_refusal_is_final() {
     let console = Console::saying(vec![(Step::Delete, vec![Hmc(409, 320), Usual])]).await;

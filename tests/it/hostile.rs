@@ -113,7 +113,7 @@ fn values() -> Vec<String> {
 
 type Set = fn(&mut DeleteBatchNodeUserRequest, String);
 
-/// Asserts that the failure names the field or the target, or comes from the upstream: never UNKNOWN or INTERNAL.
+/// Asserts that the call was refused before a request was sent, because of this field or because the target is unknown.
 fn check(field: &str, value: &str, failed: &Failed) {
     let refused =
         failed.code == Code::InvalidArgument && failed.bad_request.iter().any(|(f, _)| f == field);

@@ -1,4 +1,4 @@
-//! The imports of each module of the server and of the other crates, and what must not be among them.
+//! The imports of each module of the server and of the other crates, and those that are forbidden.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -94,7 +94,7 @@ fn resolve(module: &str, path: &str, is_module: impl Fn(&str) -> bool) -> Option
     Some(base.into_iter().chain(rest).map(str::to_owned).collect())
 }
 
-/// Returns the paths that each module below this folder names. Those of its own crate start with `crate`.
+/// Returns the paths that each module below this folder names. Paths within the same crate start with `crate`.
 pub fn imported(folder: &str) -> Graph {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let files = sources(&src).into_iter().map(|path| {

@@ -1,5 +1,5 @@
-//! What a caller is told of a failure names no host, no address, no port, no place that a redirect points to, no
-//! system's and no library's error: only the log has them. What an upstream says in its own typed error is passed on.
+//! The error that a caller receives contains no host, address, port, redirect location or error text of the system or a
+//! library: those appear only in the log. The texts of an upstream's own typed error are passed on.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,7 +17,7 @@ use useradmin_testkit::{
     by_name, canary, hmc_section, token_or, usual,
 };
 
-/// In lower case. What the scripted answers hold of the inside, and how systems and libraries begin to speak of it.
+/// In lower case: internal details in the simulated responses, and words from the error texts of systems and libraries.
 const INSIDE: [&str; 30] = [
     "127.0.0.1",
     "[::1]",
@@ -53,7 +53,7 @@ const INSIDE: [&str; 30] = [
 
 const NAMED: &str = "gateway-7.internal.example (10.1.2.3): java.net.ConnectException: Connection refused (os error 111)";
 
-/// Nothing of the inside in the text, the details or the metadata of a status; the port that was called neither.
+/// Asserts that the text, the details and the metadata of a status contain no internal details and none of these ports.
 #[track_caller]
 fn check(what: &str, status: &Status, urls: &[&str]) {
     canary::check_status(status);
@@ -72,7 +72,7 @@ fn check(what: &str, status: &Status, urls: &[&str]) {
     }
 }
 
-/// Calls both rpcs; every failure is checked. Returns the reasons.
+/// Calls both rpcs and checks every failure. Returns the reasons.
 async fn call(what: &str, batch: &str, authority: &str, hmc: &str) -> Vec<String> {
     let folder = App::folder();
     let accounts = batch_section(&folder, authority);
@@ -100,7 +100,7 @@ async fn call(what: &str, batch: &str, authority: &str, hmc: &str) -> Vec<String
     reasons.collect()
 }
 
-/// Answers of whatever stands between, and of upstreams that talk too much.
+/// Returns responses of intermediaries, and of upstreams that disclose internal details.
 fn answers(seen: &Seen) -> Vec<(&'static str, Reply)> {
     let page = format!("<html><title>{NAMED}</title></html>");
     let to = format!("http://{NAMED}/elsewhere");
@@ -146,7 +146,7 @@ fn answers(seen: &Seen) -> Vec<(&'static str, Reply)> {
     ]
 }
 
-/// Where the answer is given.
+/// The request that receives the response.
 #[derive(Clone, Copy, Debug)]
 enum Place {
     Token,
@@ -190,7 +190,7 @@ async fn no_answer_of_an_upstream_tells_of_the_inside() {
     join_all(calls).await;
 }
 
-/// A server whose certificate nobody trusts.
+/// Starts a server with an untrusted certificate.
 async fn stranger() -> Upstream {
     let shown =
         rcgen::generate_simple_self_signed(["gateway-7.internal.example".to_owned()]).unwrap();
@@ -206,7 +206,7 @@ async fn stranger() -> Upstream {
 
 #[tokio::test]
 async fn no_connection_that_fails_tells_of_the_inside() {
-    // Bound, so that nobody else takes it, but nobody listens there.
+    // The socket is bound but does not listen: the port is reserved, and connections are refused.
     let nobody = TcpSocket::new_v4().unwrap();
     nobody.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let refused = format!("http://{}", nobody.local_addr().unwrap());

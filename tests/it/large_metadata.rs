@@ -1,5 +1,5 @@
-//! Calls whose metadata is larger than the server accepts: each is refused with details, and no other call of its
-//! connection notices.
+//! Calls whose metadata is larger than the server accepts: each is refused with details, without an effect on other
+//! calls of the same connection.
 
 use std::sync::Arc;
 

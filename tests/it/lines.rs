@@ -1,5 +1,5 @@
-//! The lines of the log and of the audit log, with hostile texts in every place that others fill: each is one JSON
-//! object, there are as many as there should be, and no character in them hides, breaks or reorders anything.
+//! The lines of the log and of the audit log, with hostile texts in every field that callers and upstreams fill. Each
+//! line is one JSON object, the number of lines is right, and no character hides, breaks or reorders text.
 
 use std::{
     fs::{self, File},
@@ -17,8 +17,8 @@ use useradmin_testkit::{
     batch_section, by_id, by_name, canary, hmc_section, token_or, usual,
 };
 
-/// Characters that have deceived readers: C1 and DEL, line and paragraph separators, bidirectional controls, what has
-/// no width, what annotates, tags.
+/// Characters that can mislead readers: C1 controls and DEL, line and paragraph separators, bidirectional controls,
+/// zero-width characters, annotation characters and tags.
 const EVIL: [(u32, u32); 12] = [
     (0x7F, 0x9F),
     (0xAD, 0xAD),
@@ -39,7 +39,7 @@ fn is_evil(c: char) -> bool {
         .any(|(first, last)| (*first..=*last).contains(&u32::from(c)))
 }
 
-/// One text for every eighth of them, and some that try to end the line or the field.
+/// Returns a text for every eighth of these characters, and texts that try to end the line or the field.
 fn texts() -> Vec<String> {
     let evil = EVIL
         .iter()
@@ -58,14 +58,15 @@ fn texts() -> Vec<String> {
     evil.chain(forged.map(str::to_owned)).chain(long).collect()
 }
 
-/// The number at the end of a path's segment: the text that this request is about.
+/// Returns the number at the end of a path segment: the index of the text that this request is about.
 fn nth(seen: &Seen) -> usize {
     let path = seen.target.split('?').next().unwrap();
     let digits = path.rsplit('-').next().unwrap();
     digits.parse().unwrap()
 }
 
-/// Both upstreams: the texts stand in a node's state, in users' names, in messages, codes and headers.
+/// Starts an upstream of both kinds, with the texts in the state of a node, in names of users, messages, codes and
+/// headers.
 async fn upstream() -> Upstream {
     let texts = texts();
     Upstream::start(move |seen| {
@@ -93,9 +94,9 @@ async fn upstream() -> Upstream {
     .await
 }
 
-/// The calls about one text. Returns how many there were, and how many records they leave.
+/// Makes the calls about one text. Returns the number of calls and the number of their records.
 async fn call(program: &Process, at: usize, text: &str) -> (usize, usize) {
-    // Each text has a source address: more refusals of one address would be summarized.
+    // Each text has a separate source address, because further refusals of one address would be summarized.
     let source = u8::try_from(at + 1).unwrap();
     let mut client = program.client_from([127, 0, 0, source]);
     let own = |text: &str| text.to_owned();
@@ -147,7 +148,7 @@ async fn call(program: &Process, at: usize, text: &str) -> (usize, usize) {
     (calls, records)
 }
 
-/// The objects of the lines of a file.
+/// Returns the JSON objects in the lines of a file.
 fn objects(file: &Path) -> Vec<Value> {
     let text = fs::read_to_string(file).unwrap();
     let raw = text
@@ -161,7 +162,7 @@ fn objects(file: &Path) -> Vec<Value> {
     objects
 }
 
-/// No text is longer than what is passed on of any.
+/// Asserts that no text is longer than the maximum length of quoted texts.
 fn check_lengths(value: &Value) {
     match value {
         Value::String(text) => assert!(text.len() <= 256, "{text}"),
@@ -199,7 +200,7 @@ async fn no_text_hides_in_a_line_or_makes_one() {
         records += recorded;
     }
     assert!(calls > 300, "{calls}");
-    // Meanwhile, the upstream answers the log-off.
+    // Runs on another thread, so that the upstream can respond to the log-off meanwhile.
     let stopped = spawn_blocking(move || program.end("TERM")).await.unwrap();
     assert_eq!(stopped.0, Some(0));
 
@@ -220,7 +221,7 @@ async fn no_text_hides_in_a_line_or_makes_one() {
     assert!(level.starts_with(lines[0]["wanted"].as_str().unwrap()));
     let recorded = objects(&audit);
     assert_eq!(recorded.len(), records);
-    // What is escaped still means the same.
+    // The unescaped text is the original one.
     for (at, text) in texts().iter().enumerate() {
         let id = format!("id-{at}");
         let mut users = recorded
@@ -232,7 +233,7 @@ async fn no_text_hides_in_a_line_or_makes_one() {
             "{user:?}"
         );
     }
-    // The chain is over the bytes that stand in the file.
+    // The hash chain covers the bytes of the file.
     let text = fs::read_to_string(&audit).unwrap();
     for (line, next) in text.lines().zip(&recorded[1..]) {
         let hash = Sha256::digest(line);
@@ -242,10 +243,10 @@ async fn no_text_hides_in_a_line_or_makes_one() {
     fs::remove_dir_all(folder).unwrap();
 }
 
-/// Set for the process that the next test starts.
+/// Set in the process that the next test starts.
 const PANIC: &str = "USERADMIN_TEST_PANIC";
 
-/// In the suite's own process this does nothing.
+/// Does nothing in the process of the test suite.
 #[test]
 fn a_panic_in_a_process_of_its_own() {
     if std::env::var_os(PANIC).is_some() {

@@ -1,4 +1,5 @@
-//! The log when the reader of standard error stalls: neither calls nor the stop wait for it, and dropped lines are counted.
+//! The log when the reader of standard error stalls: neither calls nor the shutdown wait for it, and dropped lines are
+//! counted.
 
 use std::{
     fs,
@@ -16,9 +17,9 @@ use useradmin_testkit::{App, Process, ask, batch_request, configure, configure_w
 
 use crate::access;
 
-/// More calls than a pipe can hold lines of.
+/// More calls than lines fit into the buffer of a pipe.
 const CALLS: usize = 400;
-/// Far below the limit of a drain: nothing is in progress when the server stops.
+/// Far below the limit of a drain, because no call is in progress when the server stops.
 const LONGEST_STOP: Duration = Duration::from_secs(10);
 
 /// Starts a server whose log, at a level with many lines for each call, goes to a pipe with these flags.
@@ -38,7 +39,7 @@ async fn call(process: &Process) {
     }
 }
 
-/// The number of dropped lines in `/metrics`.
+/// Returns the number of dropped lines in `/metrics`.
 async fn dropped(admin: &str) -> u64 {
     let text = ask(admin, "/metrics").await;
     let mut lines = text.lines();
@@ -82,7 +83,7 @@ async fn the_log_reports_dropped_lines_when_its_reader_resumes() {
     fs::remove_dir_all(folder).unwrap();
 }
 
-/// Standard error may be shared with a process that has made it non-blocking, and signals interrupt the wait for it.
+/// Standard error may be shared with a process that made it non-blocking, and signals interrupt the wait for it.
 #[tokio::test(flavor = "multi_thread")]
 async fn signals_during_a_stall_do_not_stop_the_log() {
     let upstream = access::upstream().await;
@@ -92,7 +93,7 @@ async fn signals_during_a_stall_do_not_stop_the_log() {
     call(&process).await;
     let id = Pid::from_raw(process.id().try_into().unwrap()).unwrap();
     for _ in 0..2_000 {
-        // Several at a time, so that they do not all go to the main thread.
+        // Several signals at a time, so that not all of them are delivered to the main thread.
         for signal in [Signal::HUP, Signal::USR1, Signal::USR2, Signal::ALARM] {
             kill_process(id, signal).unwrap();
         }
@@ -112,7 +113,7 @@ async fn signals_during_a_stall_do_not_stop_the_log() {
     fs::remove_dir_all(folder).unwrap();
 }
 
-/// Signals that the server does not use, whose default action would end it without a drain.
+/// Signals that the server does not use, and whose default action would end the process without a drain.
 #[tokio::test(flavor = "multi_thread")]
 async fn unused_signals_do_not_end_the_process() {
     let upstream = access::upstream().await;

@@ -1,6 +1,7 @@
-//! Tests through the real server over the wire. One binary: a link step costs more than all of them.
+//! Integration tests of the real server over the wire. All of them are one binary, because linking several would take
+//! longer than running the tests.
 
-// `disallowed_methods` guards the rooms of src/.
+// `disallowed_methods` applies to the modules of `src/`.
 #![allow(
     missing_docs,
     clippy::disallowed_methods,

@@ -1,5 +1,4 @@
-//! What a connection carries beside messages: streams within their bounds, and trailers that every client's library can
-//! read.
+//! HTTP/2 streams within their limits, and trailers that the libraries of all clients can read.
 
 use std::sync::Arc;
 
@@ -13,7 +12,7 @@ use useradmin_testkit::{
     batch_request, batch_section, by_name, hmc_or, hmc_section, token_or,
 };
 
-/// The DELETEs that come at first wait for each other and for the test; those that come later do not.
+/// The first 100 DELETEs wait for each other and for the test; later ones do not.
 #[tokio::test]
 async fn a_connection_has_a_hundred_streams_and_the_rest_wait_for_their_turn() {
     let (together, mut count) = (Arc::new(Barrier::new(101)), 0);
@@ -41,7 +40,8 @@ async fn a_connection_has_a_hundred_streams_and_the_rest_wait_for_their_turn() {
         })
         .collect();
     upstream.until("DELETE", "/pools", 100).await;
-    // A connection of its own has room: a whole call, in which the others would have come as far, too.
+    // Another connection has free streams. A complete call on it takes long enough for the waiting calls to proceed if
+    // the limit did not hold.
     let other = Secure::plain(app.address);
     let request = DeleteBatchNodeUserRequest {
         validate_only: true,
@@ -56,7 +56,7 @@ async fn a_connection_has_a_hundred_streams_and_the_rest_wait_for_their_turn() {
     assert_eq!(upstream.requests("DELETE", "/pools").len(), 150);
 }
 
-/// Whoever does not keep to the number is told it, before anything else.
+/// The server announces the limit in its SETTINGS, before the first response.
 #[tokio::test]
 async fn the_number_of_streams_is_told() {
     let (app, _upstream) = batch(|_| batch_deleted()).await;
@@ -70,7 +70,7 @@ async fn the_number_of_streams_is_told() {
     assert_eq!(client.current_max_send_streams(), 100);
 }
 
-/// The header block of an answer without a message, as it comes over the wire.
+/// Returns the header block of a response without a message, as it is sent over the wire.
 async fn header_block(app: &App, rpc: &str, message: &impl Message) -> HeaderMap {
     let stream = TcpStream::connect(app.address).await.unwrap();
     let (client, connection) = h2::client::handshake(stream).await.unwrap();
@@ -91,7 +91,7 @@ async fn header_block(app: &App, rpc: &str, message: &impl Message) -> HeaderMap
     answer.into_parts().0.headers
 }
 
-/// As receivers count it (RFC 9113, section 6.5.2).
+/// Returns the size as receivers count it (RFC 9113, section 6.5.2).
 fn size(headers: &HeaderMap) -> usize {
     let lines = headers.iter();
     lines
@@ -99,13 +99,13 @@ fn size(headers: &HeaderMap) -> usize {
         .sum()
 }
 
-/// Everything that a caller and an upstream have a say in, as long as it may be.
+/// All texts of the caller and the upstream have their maximum length.
 #[tokio::test]
 async fn the_largest_trailers_are_far_below_what_clients_take() {
     let wide = "\u{1F4A9}".repeat(64);
     let upstream = Upstream::start(|seen| {
         token_or(seen, || {
-            // The test asks for the length of the upstream's words by the name of the node.
+            // The test sets the length of the texts of the upstream through the name of the node.
             let long = |length: &str| "\u{1F4A9}".repeat(length.parse::<usize>().unwrap() / 4);
             hmc_or(seen, || {
                 let Some(node) = seen.target.split('/').nth(4) else {
@@ -143,7 +143,8 @@ async fn the_largest_trailers_are_far_below_what_clients_take() {
         let answer = header_block(&app, "DeleteBatchNodeUser", &request).await;
         largest = std::cmp::max_by_key(largest, answer, size);
     }
-    // 3,072 bytes of status are 4,096 in base64; with all the rest, the largest of these is 4,531. Clients take 8 KiB.
+    // 3,072 bytes of status are 4,096 bytes in base64; the largest header block here has 4,531 bytes. The limit of
+    // clients is 8 KiB.
     let details = largest["grpc-status-details-bin"].len();
     assert!((4_000..=4_096).contains(&details), "{details}");
     assert!(size(&largest) <= 5_000, "{}", size(&largest));

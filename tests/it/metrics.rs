@@ -1,4 +1,4 @@
-//! `/metrics`, as Prometheus reads it: what calls, upstreams and the audit log do is there, under these names.
+//! `/metrics` as Prometheus reads it: the metrics of calls, upstreams and the audit log, with their names and labels.
 
 mod edges;
 
@@ -36,7 +36,7 @@ async fn serving(account: &Upstream, hmc: &Upstream) -> App {
     App::configured(folder, &sections.concat()).await
 }
 
-/// The value of the one line with this name and these labels, in any order.
+/// Returns the value of the only line with this name and these labels, in any order.
 async fn value(app: &App, name: &str, labels: &[&str]) -> f64 {
     let lines = app.metrics(name).await;
     let fits = |line: &&String| {
@@ -48,7 +48,7 @@ async fn value(app: &App, name: &str, labels: &[&str]) -> f64 {
     found[0].rsplit(' ').next().unwrap().parse().unwrap()
 }
 
-/// The same, of something that is counted.
+/// Returns the same value as an integer, for counters.
 async fn count(app: &App, name: &str, labels: &[&str]) -> u32 {
     let value = value(app, name, labels).await;
     let text = value.to_string();
@@ -59,7 +59,7 @@ async fn count(app: &App, name: &str, labels: &[&str]) -> u32 {
 const BATCH_RPC: &str = "DeleteBatchNodeUser";
 const HMC_RPC: &str = "DeleteHmcUser";
 
-/// One call of each kind, and a second deletion, which is refused.
+/// Makes one call of each kind, and a second deletion, which is refused.
 async fn make_calls(app: &App) {
     let batch = |pool: &str, account: &str| DeleteBatchNodeUserRequest {
         pool_id: pool.to_owned(),
@@ -112,11 +112,11 @@ async fn expect_outcomes(app: &App) {
     for (target, outcome, times) in [
         (BATCH, "deleted", 1),
         (BATCH, "not_deleted", 1),
-        // Of the three that were refused, one named no target of ours.
+        // One of the three refused calls named an unknown target.
         (BATCH, "not_sent", 2),
         (r#"upstream="azure_batch",target="""#, "not_sent", 1),
         (HMC, "not_deleted", 1),
-        // There from the start.
+        // Exists from startup on.
         (HMC, "unknown", 0),
     ] {
         let labels = format!("{target},outcome=\"{outcome}\"");
@@ -183,7 +183,7 @@ async fn calls_and_requests_are_counted() {
     assert!(count(&app, writes, &[]).await >= 2);
 }
 
-/// What is there at this moment.
+/// Gauges of the current state.
 #[tokio::test]
 async fn the_present_state_is_told() {
     let (account, arrived, gate) = holding().await;

@@ -1,4 +1,5 @@
-//! A server without room: it says so before it asks who calls, and without a request to anybody.
+//! A server at its limit of concurrent calls: it refuses a call before it authenticates the caller, without a request
+//! to the issuer or an upstream.
 
 use std::time::Instant;
 
@@ -10,7 +11,8 @@ use useradmin_testkit::{
 
 use crate::{bulkhead::holding, callers::ISSUER};
 
-/// One call at a time, of callers with tokens whose keys are read from this issuer.
+/// Starts a server with a limit of one concurrent call, and callers with tokens whose keys are fetched from this
+/// issuer.
 async fn small(issuer: &Upstream, upstream: &Upstream) -> App {
     let folder = App::folder();
     let batch = batch_section(&folder, &upstream.url);
@@ -48,7 +50,7 @@ async fn without_room_nobody_asks_the_issuer_for_an_unknown_key() {
         _ = &mut first => panic!("nobody has been let through"),
         () = arrived.notified() => {}
     }
-    // An unknown key is looked for at the issuer's, if there is room for the call.
+    // The issuer is asked for an unknown key only if the call is within the limit.
     let strangers: Vec<_> = (0..10)
         .map(|number| Signer::es256(&format!("unknown-{number}")))
         .map(|signer| client.with_token(&signer.token(&claims(ISSUER, "svc"))))
@@ -72,7 +74,7 @@ async fn without_room_nobody_asks_the_issuer_for_an_unknown_key() {
 
     gate.notify_one();
     first.await.unwrap();
-    // With room, such a stranger is told who it is not, and the issuer was asked.
+    // Within the limit, the call with an unknown key is refused as unauthenticated, and the issuer is asked.
     let refused = strangers[0].delete_batch_node_user(batch_request("bob"));
     let refused = refused.await.unwrap_err();
     refused.expect(Code::Unauthenticated, "CALLER_UNAUTHENTICATED");

@@ -1,5 +1,5 @@
-//! Guards of what each platform declares: the names of its resources and its tables of rules. They follow the registry of
-//! platforms.
+//! Checks what each platform declares: the names of its resources and its tables of rules. Covers all platforms of the
+//! registry.
 
 use std::collections::BTreeSet;
 
@@ -37,7 +37,7 @@ fn names_of_each_platform_fit_the_request_of_its_rpc() {
     }
 }
 
-/// Only a 5xx means that a target is down. A 5xx whose body does not matter always does.
+/// Only a 5xx status means that a target is down. A rule for a 5xx with any body always does.
 #[test]
 fn rows_of_5xx_count_for_the_circuit_breaker() {
     for row in tables().into_iter().flat_map(|(_, _, rules)| rules) {
@@ -47,7 +47,7 @@ fn rows_of_5xx_count_for_the_circuit_breaker() {
     }
 }
 
-/// Every row decides some answer: the rows before it leave something.
+/// Asserts that every row decides some response, that is, that the rows before it do not cover it completely.
 #[track_caller]
 fn no_row_is_hidden(table: &[Rule]) {
     for row in table {

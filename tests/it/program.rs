@@ -1,4 +1,4 @@
-//! The program itself: its exit codes, its one line on standard output, its signals.
+//! The program: its exit codes, its line on standard output, its signals.
 
 use std::{
     fs,
@@ -10,7 +10,7 @@ use tonic::Code;
 use useradmin::proto::DeleteBatchNodeUserRequest;
 use useradmin_testkit::{App, Process, batch_request, configure, run};
 
-/// A folder with a configuration file.
+/// Creates a folder with a configuration file. Returns both paths.
 fn configured(text: &str) -> (PathBuf, PathBuf) {
     let folder = App::folder();
     let file = folder.join("useradmin.toml");
@@ -41,7 +41,7 @@ fn check_config_tells_every_fault() {
 
     fs::write(&file, SOUND.replace("password\"", "gone\"")).unwrap();
     let file = path(&file);
-    // What names no file may be the password itself.
+    // A value that names no file may be the password itself, so it is not shown.
     let expected = format!(
         "{file}:8:17: `password_file` cannot be used: No such file or directory (os error 2)\n\
          password_file = ...\n                ^\n"
@@ -94,7 +94,7 @@ fn the_sandbox_serves_until_a_signal() {
     }
 }
 
-/// Ready does not wait for upstreams, and health does not depend on them.
+/// Readiness does not wait for upstreams, and the health check does not depend on them.
 #[test]
 fn a_configured_server_is_ready_without_its_upstreams() {
     let (folder, file) = configured(SOUND);
@@ -102,12 +102,12 @@ fn a_configured_server_is_ready_without_its_upstreams() {
     let (code, ..) = run(&["health", "--addr", &serving.address]);
     assert_eq!(code, 0);
 
-    // Files are looked at anyway.
+    // SIGHUP makes the server check its files.
     serving.signal("HUP");
     let (code, ..) = run(&["health", "--addr", &serving.address]);
     assert_eq!(code, 0);
 
-    // A port that is taken is no fault of the configuration.
+    // A port that is in use is not an error of the configuration.
     let taken = SOUND.replacen("127.0.0.1:0", &serving.address, 1);
     fs::write(&file, taken).unwrap();
     let (code, out, err) = run(&["serve", "--config", path(&file)]);
@@ -121,7 +121,8 @@ fn a_configured_server_is_ready_without_its_upstreams() {
     fs::remove_dir_all(folder).unwrap();
 }
 
-/// What was refused before anything was sent has its caller's id in the log, too; one that is no id has none.
+/// The log line of a call that was refused before a request was sent has the ID that the caller chose, if that is a
+/// valid ID.
 #[tokio::test]
 async fn a_refused_call_is_found_by_its_callers_id() {
     let folder = App::folder();
@@ -137,7 +138,7 @@ async fn a_refused_call_is_found_by_its_callers_id() {
         let call = serving.client().delete_batch_node_user(request).await;
         assert_eq!(call.unwrap_err().code(), Code::InvalidArgument);
     }
-    // One that cannot be read has its line, too.
+    // A call with an unreadable message is logged as well.
     let unreadable = DeleteBatchNodeUserRequest {
         user_name: "x".repeat(100_000),
         ..batch_request("alice")
@@ -157,7 +158,7 @@ async fn a_refused_call_is_found_by_its_callers_id() {
     fs::remove_dir_all(folder).unwrap();
 }
 
-/// Whoever takes the log may go away, or have no space left: the service goes on.
+/// The service continues if the reader of the log disconnects or its file system is full.
 #[test]
 fn a_log_that_cannot_be_written_stops_nothing() {
     let (folder, file) = configured(SOUND);

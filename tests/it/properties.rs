@@ -1,4 +1,4 @@
-//! What must hold for every input: no status outgrows its trailer. More is in `fuzz.rs`.
+//! Properties of all inputs: no status is larger than its trailer allows. See `fuzz.rs` for more.
 
 use std::sync::Arc;
 

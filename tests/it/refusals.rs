@@ -1,5 +1,5 @@
-//! Floods of refusals: callers get all details, metrics count all, and the log and the audit log have sixty of a peer and
-//! kind, and one summary of the others.
+//! Floods of refused calls: callers receive all details and metrics count all calls, while the log and the audit log
+//! have sixty lines for each peer and kind, and a summary of the rest.
 
 mod connections;
 
@@ -21,7 +21,7 @@ use useradmin_testkit::{
 use crate::callers::issuer_section;
 
 const FLOOD: u64 = 100;
-/// What is reported of it one by one.
+/// Number of refusals of a flood that are reported individually.
 const REPORTED: u64 = 60;
 
 const CALLERS: &str = "[[callers]]\nidentity = \"anonymous\"\ndeletes_per_minute = 1\n\
@@ -49,13 +49,13 @@ fn from(source: [u8; 4], address: &str) -> Channel {
         .connect_lazy()
 }
 
-/// A flood: what each call asks for, and how it is refused.
+/// A kind of flood: the request of each call, and the expected refusal.
 struct Kind {
     request: DeleteBatchNodeUserRequest,
     timeout: Duration,
     reason: &'static str,
     code: Code,
-    /// The outcome in the audit log; empty where there is no record.
+    /// The outcome in the audit log; empty if there is no record.
     outcome: &'static str,
 }
 
@@ -67,7 +67,7 @@ fn kind(
 ) -> Kind {
     let mut request = batch_request("alice");
     change(&mut request);
-    // Less than an attempt needs, and more than the client waits for the refusal.
+    // Less than an attempt needs, and more than the refusal takes.
     let late = reason == "DEADLINE_EXCEEDED";
     Kind {
         request,
@@ -78,7 +78,7 @@ fn kind(
     }
 }
 
-/// In an order in which the quota is used up last.
+/// Returns the kinds of floods. The last one exhausts the quota.
 fn kinds() -> Vec<Kind> {
     let pool = |pool: &str| pool.to_owned();
     vec![
@@ -127,7 +127,7 @@ async fn flood(channel: &Channel, kind: &Kind) {
     if kind.reason == "DELETE_QUOTA_EXCEEDED" {
         call().await.unwrap();
     }
-    // Not all at once, for the client has a deadline too.
+    // Not all calls at the same time, because the client has a deadline too.
     let answers = stream::iter(0..FLOOD).map(|_| call()).buffered(8);
     for answer in answers.collect::<Vec<_>>().await {
         let failed = Failed::from(answer.unwrap_err());
@@ -136,7 +136,7 @@ async fn flood(channel: &Channel, kind: &Kind) {
     }
 }
 
-/// Those of these lines or records that tell of single refusals for this reason, and the sum of their summaries.
+/// Returns the number of lines or records of single refusals for this reason, and the sum of their summaries.
 fn told(lines: &[Value], reason: &str, peer: &str) -> (u64, u64) {
     let of = |line: &&Value| {
         let from = line["peer"].as_str().unwrap();
@@ -152,7 +152,7 @@ fn told(lines: &[Value], reason: &str, peer: &str) -> (u64, u64) {
     (u64::try_from(single.len()).unwrap(), count.sum())
 }
 
-/// All lines of the log that tell of refusals, one by one or together.
+/// Returns all log lines about refusals, single ones and summaries.
 fn log(folder: &Path, event: &str) -> Vec<Value> {
     let summaries = Process::logged(folder, "refusals summarized");
     let summaries = summaries.into_iter().filter(|line| line["event"] == event);
@@ -172,7 +172,7 @@ async fn a_flood_of_refused_calls_leaves_few_lines_and_records() {
     for kind in kinds() {
         flood(&channel, &kind).await;
     }
-    // Other peers have their own sixty, and are not in the sum.
+    // Each peer has a separate limit of sixty lines, and a separate summary.
     let first = &kinds()[0];
     for last in [2, 3] {
         flood(&from([127, 0, 0, last], &process.address), first).await;
@@ -207,7 +207,7 @@ async fn a_flood_of_refused_calls_leaves_few_lines_and_records() {
             assert_eq!(told(lines, first.reason, peer), (REPORTED, rest), "{peer}");
         }
     }
-    // Each summary has an id of its own, which is that of its line in the log.
+    // Each summary has a separate ID, which is the same in its log line.
     let summary = audit
         .iter()
         .find(|record| record.get("count").is_some())
@@ -218,7 +218,7 @@ async fn a_flood_of_refused_calls_leaves_few_lines_and_records() {
     );
     assert_eq!(summary["caller"], "anonymous");
     assert!(summary["since"].as_str().unwrap() <= summary["ts"].as_str().unwrap());
-    // The next server reads them, and goes on behind them.
+    // The next server reads the records and appends to them.
     Process::start(&folder).stop();
     let strange = Process::logged(&folder, "the audit log has lines that are no records");
     assert_eq!(strange, Vec::<Value>::new());
@@ -243,14 +243,14 @@ async fn metrics_count_every_refused_call() {
         );
     }
     app.drain().await;
-    // The intent and the outcome of the one that the quota allowed; sixty and a summary of each of three kinds.
+    // The intent and the outcome of the call within the quota; sixty records and a summary for each of three kinds.
     assert_eq!(
         u64::try_from(app.audit().len()).unwrap(),
         2 + 3 * (REPORTED + 1)
     );
 }
 
-/// Calls without an identity, health included: identities are asked for, and nothing is shown.
+/// Calls without credentials, including health checks, of a server that requires authentication.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_unauthenticated_calls_leaves_few_lines_and_records() {
     let (upstream, folder) = (upstream().await, App::folder());

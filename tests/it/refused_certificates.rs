@@ -1,4 +1,4 @@
-//! The log says in words why a handshake failed, for callers and for upstreams.
+//! The log states the reason of a failed handshake, for callers and for upstreams.
 
 use std::{fs, path::Path};
 
@@ -16,11 +16,11 @@ use useradmin_testkit::{
 
 use crate::callers::{dns, tls_section, uri};
 
-/// A certificate that a peer shows, and words of the log line.
+/// The certificate of a peer, and words of the expected log line.
 type Row = (Identity, &'static str);
 
-/// Leaves that are refused where the authorities below are trusted. Those that are not named after their authority are
-/// shown by a peer that does not have their key, which is not looked at any more.
+/// Leaf certificates that are refused where the authorities below are trusted. The peer has no private key for those
+/// that are not named after their authority; the handshake fails before the key matters.
 const FIXTURES: [(&str, &str); 11] = [
     (
         "leaf-of-p384",
@@ -85,7 +85,7 @@ fn constrained(name: &str, permitted: GeneralSubtree) -> Authority {
     })
 }
 
-/// The authorities of a trust store, some of which cannot be used.
+/// The authorities of a trust store, some of which are unusable.
 struct Authorities {
     good: Authority,
     of_names: Authority,
@@ -159,7 +159,7 @@ impl Authorities {
         own.into_iter().chain(fixtures).collect()
     }
 
-    /// Returns a certificate for `localhost` that is changed like this.
+    /// Returns a certificate for `localhost` with this change.
     fn issue(&self, change: impl FnOnce(&mut CertificateParams)) -> Identity {
         self.good.issue_from(|params| {
             params.subject_alt_names = vec![dns("localhost")];
@@ -192,7 +192,7 @@ async fn the_log_says_why_a_caller_s_certificate_is_refused() {
         let alert = alert(address, authorities.good.pem(), shown).await;
         assert!(alert.is_some(), "{words}");
     }
-    // A connection that was made before its authority was removed.
+    // A connection that was opened before its authority was removed.
     let shown = authorities
         .good
         .issue_to(vec![uri("spiffe://corp/offboarding")], Validity::Now);
@@ -214,7 +214,7 @@ async fn the_log_says_why_a_caller_s_certificate_is_refused() {
     process.stop();
     let logged = Process::logged(&folder, "a TLS handshake failed");
     assert_eq!(logged.len(), rows.len());
-    // Connections are served by several threads, so that their lines can be in another order.
+    // Several threads serve connections, so the order of their log lines is not fixed.
     let errors: Vec<_> = logged.iter().map(|line| line["error"].as_str()).collect();
     for (_, words) in &rows {
         let prefix = "invalid peer certificate: ";
@@ -255,7 +255,7 @@ async fn the_log_says_why_an_upstream_s_certificate_is_refused() {
         .url
         .replace("http://127.0.0.1", "https://localhost");
     sections += &hmc(&folder, &format!("h{}", rows.len()), &url);
-    // The system's authorities are trusted too, by another verifier.
+    // The system's authorities are trusted too, through another verifier.
     let batch = Upstream::start_tls(for_clients.server(ALL_VERSIONS), |seen| {
         token_or(seen, || panic!("a request"))
     })

@@ -1,5 +1,5 @@
-//! Time that is not enough: an attempt is not begun with less than 250 ms left, whatever the time went into, and no
-//! call gets more than a minute.
+//! Insufficient time: no attempt is started with less than 250 ms left, whatever the time was spent on, and no call
+//! gets more than a minute.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,20 +13,20 @@ use useradmin_testkit::{
 
 const DEADLINE: Duration = Duration::from_millis(700);
 
-/// The answer leaves 100 ms before the deadline; from here to there it is less than an attempt's time, and much more
-/// than a busy machine needs to tell so.
+/// The server sends the response 100 ms before the deadline. The time between this delay and that response is less than
+/// an attempt needs, and much more than a busy machine needs to send it.
 const TOO_LATE: Duration = Duration::from_millis(400);
 
-/// What waits for `open`, and tells that it does.
+/// Notifies `arrived`, and holds the reply until `open` is notified.
 fn held(arrived: &Notify, open: &Arc<Notify>, reply: Reply) -> Reply {
     arrived.notify_one();
     Reply::Held(Arc::clone(open), Box::new(reply))
 }
 
-/// Lets the one go on that has arrived, when it is too late.
+/// Waits until a request arrives, and releases its reply when too little time is left for an attempt.
 async fn release(arrived: &Notify, open: &Notify) {
     arrived.notified().await;
-    // The time itself is what the test is about.
+    // A real delay, because the remaining time is the subject of the test.
     sleep(TOO_LATE).await;
     open.notify_one();
 }
@@ -54,7 +54,7 @@ async fn a_token_that_comes_late_is_not_used() {
     app.expect_on_record(&failed);
     let told = (failed.meta("attempts"), failed.meta("outcome"));
     assert_eq!(told, ("0", "not_sent"));
-    // It is there for the next one.
+    // The token is available to the next call.
     app.delete_batch_node_user(batch_request("bob"))
         .await
         .unwrap();

@@ -1,4 +1,4 @@
-//! Who imports whom: the arrows of ARCHITECTURE.md, read from the sources.
+//! Checks the dependencies between modules that `ARCHITECTURE.md` describes against the imports in the sources.
 
 use std::{
     fs,
@@ -7,7 +7,7 @@ use std::{
 
 use crate::imports::imported;
 
-/// A module, and what neither it nor the modules below it may import.
+/// Modules, each with the paths that neither the module nor its submodules may import.
 const ABSENT: [(&str, &[&str]); 9] = [
     (
         "error",
@@ -111,7 +111,7 @@ fn no_room_imports_a_room_above_it() {
     }
 }
 
-/// The folders of `src/upstream/`, but for the HTTP client, are platforms.
+/// Every folder of `src/upstream/` except for the HTTP client is a platform.
 #[test]
 fn no_platform_imports_another() {
     let imported = imported("src");

@@ -1,4 +1,4 @@
-//! What went with a request never comes back to a caller, even if the upstream repeats it.
+//! Credentials that were sent to an upstream are never passed on to a caller, even if the upstream repeats them.
 
 use tonic::Code;
 use useradmin_testkit::{
@@ -36,7 +36,7 @@ async fn an_hmc_that_repeats_password_or_session_is_not_quoted() {
 
 #[tokio::test]
 async fn a_batch_service_that_repeats_the_token_is_not_quoted() {
-    // Longer than what is passed on of any text: no beginning of it may get through either.
+    // Longer than the maximum length of quoted texts: a truncated token must not be passed on either.
     let token = format!("{TOKEN}{}", "t".repeat(1_000));
     let body = format!(
         r#"{{"code":"InvalidInput","message":{{"lang":"en-US","value":"Bearer {token} is odd"}},
@@ -68,7 +68,7 @@ async fn a_batch_service_that_repeats_the_token_is_not_quoted() {
     assert_eq!(values, ["(redacted)", "tttt"]);
 }
 
-/// Neither in the answer nor on record, whether the call succeeds or not.
+/// Checks both the response and the audit record, for success and failure.
 #[tokio::test]
 async fn a_request_id_that_repeats_the_token_is_not_passed_on() {
     for status in [200, 409] {

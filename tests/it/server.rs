@@ -1,4 +1,4 @@
-//! The server around the service: health, reflection, deadlines, trailers, the drain.
+//! The server around the service: health, reflection, deadlines, trailers and the drain.
 
 use std::{
     collections::BTreeSet,
@@ -46,7 +46,7 @@ async fn health_is_told_for_the_server_and_the_service() {
         health.check(request).await.unwrap_err().code(),
         Code::NotFound
     );
-    // Health asks nobody.
+    // The health check sends no request to an upstream.
     assert_eq!(sandbox.traffic().hmc_requests, 0);
 }
 
@@ -118,7 +118,7 @@ async fn every_answer_has_a_request_id_of_its_own() {
     let mut client = app.client();
     let mut request = batch_request("alice");
     request.node_id = "node-idle".to_owned();
-    // A failure; its id is compared with the RequestInfo by `expect`.
+    // `expect` compares the ID of the failure with its `RequestInfo`.
     let failed = app.delete_hmc_user(by_name("nobody")).await.unwrap_err();
     failed.expect(Code::NotFound, "USER_NOT_FOUND");
     let answer = client.delete_batch_node_user(request).await.unwrap();
@@ -183,7 +183,7 @@ async fn a_call_in_progress_ends_before_the_server_does() {
     let upstream = Upstream::start(move |seen| {
         token_or(seen, || {
             tell.notify_one();
-            // The script runs on a thread of its own runtime worker: the test decides when it answers.
+            // Blocks the worker thread until the test releases the response.
             tokio::task::block_in_place(|| wait.wait());
             batch_deleted()
         })
@@ -207,7 +207,7 @@ async fn a_call_in_progress_ends_before_the_server_does() {
         .unwrap();
 }
 
-/// Answers no DELETE, and tells when one has arrived.
+/// Starts an upstream that responds to no DELETE, and notifies the test of each.
 async fn hanging() -> (Upstream, Arc<Notify>) {
     let arrived = Arc::new(Notify::new());
     let tell = Arc::clone(&arrived);
@@ -248,7 +248,7 @@ async fn a_silent_peer_does_not_hold_up_the_stop() {
     let sandbox = Sandbox::start().await.unwrap();
     let app = crate::sandbox::serve(&sandbox).await;
     let address = app.address;
-    // One that says nothing at all, and one that stops after the preface and its settings.
+    // One peer that sends nothing, and one that stops after the preface and its settings.
     let silent = TcpStream::connect(address).await.unwrap();
     let mut mute = TcpStream::connect(address).await.unwrap();
     mute.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
@@ -275,7 +275,7 @@ async fn a_second_signal_cuts_the_drain_short() {
     let call =
         tokio::spawn(async move { client.delete_batch_node_user(batch_request("alice")).await });
     arrived.notified().await;
-    // The drain may take 25 seconds; both signals are there before it begins.
+    // The drain may take 25 seconds; both signals arrive before it starts.
     force_stop.send(()).unwrap();
     let begun = Instant::now();
     app.drain().await;

@@ -1,4 +1,5 @@
-//! Stops under load, with peers that say nothing: each is over soon, and every call has its answer or was never taken.
+//! Shutdown under load, with silent peers: each shutdown is fast, and every call either receives its response or was
+//! never accepted.
 
 use std::{
     collections::BTreeMap,
@@ -17,15 +18,15 @@ use useradmin_testkit::{
 
 use crate::{abuse::frames::fields, connections::BEGIN};
 
-/// The documented limit for a stop is 30 seconds; nothing here takes so long that it would come near.
+/// The documented limit of a shutdown is 30 seconds; nothing in this test takes nearly that long.
 const LONGEST: Duration = Duration::from_secs(10);
 const SILENT: usize = 100;
 const CALLERS: usize = 8;
 
-/// Peers that have connected, or begun HTTP/2, or opened a stream, and say no more.
+/// Opens connections that stay silent after connecting, after a part of the HTTP/2 preface, or after opening a stream.
 async fn silent_peers(address: &str) -> Vec<TcpStream> {
     let beginnings = [Vec::new(), BEGIN[..20].to_vec(), BEGIN.to_vec()];
-    // A call whose message never comes.
+    // A call whose message is never sent.
     let opened = [BEGIN, &fields().headers(1, 0)].concat();
     let mut peers = Vec::new();
     for beginning in beginnings.iter().chain([&opened]).cycle().take(SILENT) {
@@ -36,7 +37,7 @@ async fn silent_peers(address: &str) -> Vec<TcpStream> {
     peers
 }
 
-/// What a caller was told: an outcome, or the reason of a refusal; nothing where no server has answered.
+/// The results of the callers by user: an outcome, or the reason of a refusal; `None` if no server responded.
 type Told = BTreeMap<String, Option<String>>;
 
 fn told(answer: Result<(), Status>) -> Option<String> {
@@ -46,7 +47,7 @@ fn told(answer: Result<(), Status>) -> Option<String> {
     }
 }
 
-/// Calls until the server takes no more.
+/// Makes calls until the server accepts no more.
 fn load(process: &Process, round: &str) -> JoinSet<Told> {
     let mut load = JoinSet::new();
     for caller in 0..CALLERS {
@@ -81,7 +82,7 @@ async fn round(folder: &Path, arrived: &mut watch::Receiver<usize>, name: &str) 
     load.join_all().await.into_iter().flatten().collect()
 }
 
-/// The audit log agrees with what was told, and with what the upstream got.
+/// Checks that the audit log agrees with the results of the callers and with the requests of the upstream.
 fn check(told: &Told, upstream: &Upstream, folder: &Path) {
     let mut on_record: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let file = folder.join("audit.jsonl");
@@ -99,7 +100,7 @@ fn check(told: &Told, upstream: &Upstream, folder: &Path) {
         let found: Vec<&str> = found.iter().map(String::as_str).collect();
         let expected: &[&str] = match told.as_deref() {
             Some("deleted") => &["intent", "deleted"],
-            // No call was begun.
+            // The call was not started.
             Some("ERROR_REASON_SHUTTING_DOWN") | None => &[],
             Some(other) => panic!("{user}: {other}"),
         };

@@ -1,5 +1,5 @@
-//! Two callers delete the same user at the same time: one of them has deleted it, the other is told that it is not
-//! there, and the records say the same.
+//! Two callers delete the same user at the same time: one call deletes it, the other reports that it does not exist,
+//! and the audit records agree.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -11,13 +11,13 @@ use useradmin_testkit::{
     refusal, usual,
 };
 
-/// `allow_missing`; what the other one is told; what stands on record of both, each at its first attempt.
+/// `allow_missing`, the result of the second call, and the recorded outcomes of both calls, each with one attempt.
 const ROWS: [(bool, &str, [&str; 2]); 2] = [
     (false, "USER_NOT_FOUND", ["deleted", "not_deleted"]),
     (true, "AlreadyAbsent", ["already_absent", "deleted"]),
 ];
 
-/// What one of them was told.
+/// Returns the result of one of the calls.
 fn told<T>(answer: Result<T, Failed>, outcome: impl Fn(&T) -> (DeleteOutcome, u32)) -> String {
     match answer {
         Ok(done) => {
@@ -34,7 +34,7 @@ fn told<T>(answer: Result<T, Failed>, outcome: impl Fn(&T) -> (DeleteOutcome, u3
     }
 }
 
-/// Each of the two calls has its intent on record, and one outcome.
+/// Asserts that the audit log has an intent and one outcome for each of the two calls.
 #[track_caller]
 fn expect_records(app: &App, expected: [&str; 2]) {
     let records = app.audit();

@@ -1,4 +1,4 @@
-//! Requests that are no message, or too large a one: answered like every other bad request.
+//! Requests whose message cannot be decoded or is too large: they are refused like every other invalid request.
 
 use http::uri::PathAndQuery;
 use prost::{
@@ -20,7 +20,7 @@ use crate::callers::issuer_section;
 const BATCH: &str = "/useradmin.v1.UserAdmin/DeleteBatchNodeUser";
 const HMC: &str = "/useradmin.v1.UserAdmin/DeleteHmcUser";
 
-/// Sends bytes as they are.
+/// A codec that sends bytes unchanged.
 #[derive(Default)]
 pub struct Bare;
 
@@ -67,7 +67,7 @@ async fn send(app: &App, rpc: &'static str, message: &[u8]) -> Failed {
     answer.unwrap_err().into()
 }
 
-/// A field of bytes: tag, length, value.
+/// Encodes a field of bytes: tag, length, value.
 fn field(number: u8, value: &[u8]) -> Vec<u8> {
     let mut message = vec![number << 3 | 2, u8::try_from(value.len()).unwrap()];
     message.extend_from_slice(value);
@@ -89,7 +89,7 @@ async fn what_cannot_be_read_is_an_invalid_request_with_details() {
         (HMC, field(1, b"\xFF"), "hmc"),
         (HMC, field(2, b"\xFF"), "user"),
         (HMC, field(3, b"\xFF"), "user"),
-        // A wrong wire type, a cut field, a tag that cannot be.
+        // A wrong wire type, a truncated field, an invalid tag.
         (BATCH, vec![4 << 3, 1], "user_name"),
         (BATCH, vec![4 << 3 | 2, 9, b'a'], "user_name"),
         (BATCH, vec![0, 0], ""),
@@ -103,7 +103,7 @@ async fn what_cannot_be_read_is_an_invalid_request_with_details() {
     assert!(upstream.seen().is_empty());
 }
 
-/// Whoever is nobody is on record, whatever is sent.
+/// An unauthenticated call is recorded, whatever its message is.
 #[tokio::test]
 async fn a_message_of_nobody_is_refused_for_that_and_on_record() {
     let upstream = Upstream::start(|_| Reply::empty(200)).await;
@@ -155,7 +155,7 @@ async fn other_answers_of_the_transport_stay_as_they_are() {
     assert_eq!(answer.unwrap_err().code(), Code::Unimplemented);
 }
 
-/// What is wrong with a deadline is told, however long the message takes after it.
+/// A malformed deadline is reported even if the message arrives much later.
 #[tokio::test]
 async fn a_malformed_deadline_is_told_although_the_message_comes_late() {
     let (app, _upstream) = batch(|_| batch_deleted()).await;
@@ -169,7 +169,7 @@ async fn a_malformed_deadline_is_told_although_the_message_comes_late() {
         .body(())
         .unwrap();
     let (answer, mut body) = client.send_request(request, false).unwrap();
-    // The server has seen the headers, and has had its time with them.
+    // The server has received the headers, and had time to process them.
     for _ in 0..10 {
         pings.ping(h2::Ping::opaque()).await.unwrap();
     }

@@ -1,5 +1,5 @@
-//! Connections to upstreams: the version of HTTP that is agreed upon, TCP keepalive, and what is known of a request that
-//! shares its connection with others.
+//! Connections to upstreams: the negotiated version of HTTP, TCP keepalive, and the outcome of a request that shares
+//! its connection with others.
 
 use std::{fs, mem, time::Duration};
 
@@ -11,7 +11,7 @@ use useradmin_testkit::{
     token_or, until,
 };
 
-/// An upstream that does not have HTTP/2 gets HTTP/1.1, whether it takes part in ALPN or not.
+/// An upstream without HTTP/2 is used over HTTP/1.1, with or without ALPN.
 #[tokio::test]
 async fn a_connection_falls_back_to_http_1_1() {
     for alpn in [vec![b"http/1.1".to_vec()], Vec::new()] {
@@ -32,7 +32,7 @@ async fn a_connection_falls_back_to_http_1_1() {
             assert_eq!((done.outcome(), done.attempts), (Deleted, 1), "{alpn:?}");
         }
         assert_eq!(upstream.requests("DELETE", "/pools/").len(), 2, "{alpn:?}");
-        // One of the token endpoint, which is the same upstream, and one for both DELETEs.
+        // One connection for the token endpoint, which is the same upstream, and one for both DELETEs.
         assert_eq!(upstream.connections(), 2, "{alpn:?}");
     }
 }
@@ -83,7 +83,7 @@ fn keepalive_timers(port: u16) -> Vec<Option<Duration>> {
         .collect()
 }
 
-/// Over HTTP/2, a request that waits for others of its connection was not sent.
+/// A request that waits for a free HTTP/2 stream was not sent.
 #[tokio::test]
 async fn a_request_that_waits_for_a_stream_was_not_sent() {
     let authority = Authority::new();
@@ -113,7 +113,7 @@ async fn a_request_that_waits_for_a_stream_was_not_sent() {
     let https = format!("url = \"{}\"\nca_file = \"ca.pem\"", upstream.url);
     let section = section.replacen(&account, &https, 1);
     let app = App::start_in(folder, &section).await;
-    // The limit of streams is known to the client after the first call.
+    // The client knows the limit of streams after the first call.
     app.delete_batch_node_user(batch_request("alice"))
         .await
         .unwrap();
@@ -123,10 +123,10 @@ async fn a_request_that_waits_for_a_stream_was_not_sent() {
         let answer = app.client().delete_batch_node_user(request).await;
         Failed::from(answer.map(Response::into_inner).unwrap_err())
     };
-    // The first one takes the stream.
+    // The first call takes the stream.
     let open = call(Duration::from_secs(20));
-    // The second one waits in the hands of HTTP/2, which does not tell whether it has written it. Its outcome is
-    // unknown. Which of the calls that follow comes third is not known either.
+    // The second request was handed to the HTTP/2 library, which does not report whether it wrote the request, so its
+    // outcome is unknown. It is not determined which of the later calls is the third one.
     let handed_over = call(Duration::from_secs(20));
     let later = async {
         upstream.until("DELETE", "", 2).await;

@@ -1,4 +1,4 @@
-//! The threads that serve: callers are shared out among them, and each has connections to upstreams of its own.
+//! The worker threads: callers are distributed among them, and each thread has separate connections to upstreams.
 
 use std::fs;
 
@@ -28,7 +28,7 @@ async fn each_worker_has_its_callers_and_its_connections() {
     let folder = App::folder();
     let section = batch_section(&folder, &upstream.url);
     let app = App::on_workers(folder, &section).await;
-    // Nobody calls at the same time as another one: one thread would need one connection.
+    // The calls do not overlap: a single thread would need only one connection.
     for mut caller in callers(&app, count() * 3).await {
         for _ in 0..3 {
             let done = caller.delete_batch_node_user(batch_request("alice")).await;
@@ -36,7 +36,7 @@ async fn each_worker_has_its_callers_and_its_connections() {
         }
     }
     assert_eq!(upstream.requests("DELETE", "").len(), count() * 9);
-    // And one for the token.
+    // One more connection is for the token.
     assert_eq!(upstream.connections(), count() + 1);
     let records = app.audit();
     assert_eq!(records.len(), count() * 18);

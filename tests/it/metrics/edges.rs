@@ -1,4 +1,5 @@
-//! What is counted where there is no answer: callers who go away, targets that are left alone, scrapes at the same time.
+//! Metrics where there is no response: callers that disconnect, targets behind an open circuit breaker, concurrent
+//! scrapes.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -36,7 +37,7 @@ async fn until_canceled(app: &App) {
     assert_eq!(lines.iter().find(counted), None);
 }
 
-/// While a token is waited for: nothing was sent.
+/// The caller disconnects during the token request: no deletion was sent.
 #[tokio::test]
 async fn a_caller_who_goes_before_anything_is_sent() {
     let hang = Arc::new(Notify::new());
@@ -59,7 +60,7 @@ async fn a_caller_who_goes_before_anything_is_sent() {
     until_canceled(&app).await;
 }
 
-/// Headers, and then nothing: the stream is reset, or the connection ends.
+/// Headers without a message: the stream is reset, or the connection is closed.
 #[tokio::test]
 async fn a_caller_who_goes_before_its_message_comes() {
     let account = Upstream::start(|seen| token_or(seen, batch_deleted)).await;
@@ -74,7 +75,7 @@ async fn a_caller_who_goes_before_its_message_comes() {
         let mut client = client.ready().await.unwrap();
         let sent = client.send_request(request.body(()).unwrap(), false);
         let (_answer, mut body) = sent.unwrap();
-        // A part of the prefix of a message.
+        // An incomplete prefix of a message.
         body.send_data(Bytes::from_static(b"\0\0"), false).unwrap();
         until("the call has begun", async || {
             let name = "grpc_server_started_total";
@@ -120,7 +121,7 @@ async fn failed_renewals_are_counted() {
     assert!(value(&app, name, &[BATCH, "result=\"failed\""]).await >= 1.0);
 }
 
-/// Two Prometheus servers do not take anything from each other.
+/// Two Prometheus servers receive the same metrics.
 #[tokio::test(flavor = "multi_thread")]
 async fn scrapes_at_the_same_time_are_whole() {
     let account = Upstream::start(|seen| token_or(seen, batch_deleted)).await;
@@ -138,7 +139,7 @@ async fn scrapes_at_the_same_time_are_whole() {
     }
 }
 
-/// The body and the type of `/metrics` for a scraper that sends these headers.
+/// Returns the body and the content type of `/metrics` for a scraper that sends these headers.
 async fn scrape(app: &App, headers: &str) -> (String, String) {
     let mut stream = TcpStream::connect(app.admin.unwrap()).await.unwrap();
     let request = format!("GET /metrics HTTP/1.1\r\nHost: x\r\n{headers}Connection: close\r\n\r\n");
@@ -152,7 +153,7 @@ async fn scrape(app: &App, headers: &str) -> (String, String) {
     (content_type, body.to_owned())
 }
 
-/// The sample's family, by the rules of the text format: every sample follows the `# TYPE` with its own name.
+/// Checks the rules of the text format: every sample follows the `# TYPE` line of its metric family.
 fn check_text(text: &str) {
     let (mut name, mut kind) = ("", "");
     let mut families = BTreeSet::new();
@@ -221,7 +222,7 @@ async fn a_scraper_gets_the_format_that_it_asks_for() {
         ),
         ("Accept: application/openmetrics-text; q=7\r\n", TEXT),
         ("Accept: application/openmetrics-text; q=x\r\n", TEXT),
-        // The range that names the format counts, not a wider one.
+        // The most specific media range applies, not a wider one.
         (
             "Accept: application/openmetrics-text; q=0.5, */*, text/plain; q=0.1\r\n",
             OPEN_METRICS,

@@ -1,4 +1,4 @@
-//! Floods of connections that end before a call: few lines in the log, and metrics that count all.
+//! Floods of connections that end before a call: few lines in the log, and metrics that count all connections.
 
 use std::{fs, path::Path};
 
@@ -11,7 +11,7 @@ use useradmin_testkit::{App, Process, pki::Authority};
 use super::{FLOOD, REPORTED, configuration, plain, upstream};
 use crate::{callers::tls_section, connections::BEGIN};
 
-/// Opens a connection, sends these bytes, and waits for its end.
+/// Opens a connection, sends these bytes, and waits until it is closed.
 async fn send(address: &str, bytes: &[u8]) {
     let mut stream = TcpStream::connect(address).await.unwrap();
     // The server may have closed it already.
@@ -20,7 +20,7 @@ async fn send(address: &str, bytes: &[u8]) {
     let _ = stream.read_to_end(&mut Vec::new()).await;
 }
 
-/// Streams that are reset before the server has begun with them.
+/// Returns the bytes of streams that are reset before the server starts to process them.
 fn rapid_resets() -> Vec<u8> {
     let mut bytes = BEGIN.to_vec();
     for stream in (1..400_u16).step_by(2) {
@@ -32,7 +32,7 @@ fn rapid_resets() -> Vec<u8> {
     bytes
 }
 
-/// Opens a connection and waits until the server has taken it.
+/// Opens a connection and waits until the server has accepted it.
 async fn open(address: &str) -> TcpStream {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(BEGIN).await.unwrap();
@@ -40,7 +40,7 @@ async fn open(address: &str) -> TcpStream {
     stream
 }
 
-/// How many connections were logged one by one for this reason, and the sum of their summaries.
+/// Returns the number of connections that were logged individually for this reason, and the sum of their summaries.
 fn connections(folder: &Path, event: &str, reason: &str) -> (u64, u64) {
     let sums = Process::logged(folder, "refusals summarized");
     let sums = sums
@@ -63,7 +63,7 @@ async fn a_flood_of_bad_connections_leaves_few_lines() {
     let tls = tls_section(&folder, &Authority::new(), "");
     let tls = tls.replacen("admin_listen = \"127.0.0.1:0\"", "admin_listen = \"\"", 1);
     let few = plain("") + "[server.limits]\nmax_connections = 1\n";
-    // DATA belongs to a stream (RFC 9113, section 6.1), and this is none.
+    // DATA must belong to an open stream (RFC 9113, section 6.1); the stream here is 0.
     let data = [BEGIN, &[0; 9]].concat();
     let http = b"GET / HTTP/1.1\r\n\r\n".to_vec();
     for (head, bytes, event, reason) in [
