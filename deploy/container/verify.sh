@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Builds the image of the Dockerfile and tries it, without a registry and without a container engine. The base images
-# are made here: a Debian with a C compiler to build, and glibc's libraries, without a shell, to run.
+# Builds the image of the Dockerfile and tests it, without a registry and without a container engine. Creates the base
+# images itself: Debian with a C compiler for the build, and the libraries of glibc, without a shell, at run time.
 #
-# Needs: Linux, root (it makes root file systems and namespaces); buildah, debootstrap, iproute2, util-linux; Rust, whose
-# toolchain is mounted into the build; a Debian mirror and crates.io; 5 GB below target/; 10 minutes or so, most of them
+# Requires Linux and root (for root file systems and namespaces); buildah, debootstrap, iproute2, util-linux; Rust,
+# whose toolchain is mounted into the build; a Debian mirror and crates.io; 5 GB in target/; about 10 minutes, mostly
 # for the release build. It is not part of .ci/run.
 #
-# Not tried, for there is no engine: seccomp, cgroups, and that an engine runs the health check.
+# Not tested, because there is no engine: seccomp, cgroups, and the health check as an engine runs it.
 #
-#   deploy/container/verify.sh          SUITE=trixie for another Debian, KEEP=1 to keep image and container
+#   deploy/container/verify.sh          SUITE=trixie selects another Debian, KEEP=1 keeps image and container
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 suite="${SUITE:-bookworm}"
@@ -49,7 +49,7 @@ need() {
     [ -x "$toolchain/bin/cargo" ] || fail "there is no cargo in $toolchain"
 }
 
-# An image named $1 of the folder $2, configured with the rest.
+# Creates an image named $1 from the folder $2, configured with the other arguments.
 import() {
     local container name=$1 folder=$2
     shift 2
@@ -67,7 +67,7 @@ build_base() {
         rm -rf "$work/$suite"/var/cache/apt/archives/*.deb "$work/$suite"/var/lib/apt/lists/*
         touch "$work/$suite.done"
     fi
-    # The build has no network to rely on: what Cargo.lock names lies in a folder, with its checksums.
+    # The build runs offline: the crates of Cargo.lock are vendored, with their checksums.
     cargo vendor --quiet --locked --versioned-dirs "$work/vendor" >"$work/vendor.toml"
     mkdir -p "$work/cargo"
     printf '%s\n' '[net]' 'offline = true' '[source.crates-io]' 'replace-with = "vendored"' \
@@ -76,7 +76,7 @@ build_base() {
         --env PATH=/usr/local/rust/bin:/usr/bin:/bin --env CARGO_HOME=/usr/local/cargo
 }
 
-# glibc and libgcc, and nothing else: whatever needs a shell fails.
+# Creates a base image with only glibc and libgcc, so that everything that needs a shell fails.
 runtime_base() {
     rm -rf "$work/runtime"
     mkdir -p "$work/runtime"
@@ -86,7 +86,7 @@ runtime_base() {
     import localhost/runtime:verify "$work/runtime"
 }
 
-# An image named $1; the rest are more arguments of the build.
+# Builds an image named $1; the other arguments are passed to the build.
 build_image() {
     local name=$1
     shift
@@ -99,7 +99,7 @@ build_image() {
         || { tail -n 20 "$work/build.log" >&2; fail "the build; see $work/build.log"; }
 }
 
-# What the image says of itself, by a Go template.
+# Prints metadata of the image, formatted by a Go template.
 says() {
     build inspect --type image --format "$1" "$image"
 }
@@ -140,7 +140,7 @@ write_config() {
     chown 10001:10001 "$work/trial/state"
     echo secret >"$work/trial/etc/password"
     echo c2VjcmV0 >"$work/trial/etc/key"
-    # Of a Batch account: its client needs the system's authorities when it is made.
+    # Includes a Batch account, because its client loads the authorities of the system at startup.
     cat >"$work/trial/etc/useradmin.toml" <<'END'
 [audit]
 file = "/var/lib/useradmin/audit.jsonl"
@@ -160,9 +160,9 @@ password_file = "password"
 END
 }
 
-# Runs a command of the image in the background, as an engine does: its user, no right to gain others, a network of its
-# own, a root that cannot be written, the configuration and a place for the audit log mounted. `exec` all the way, so that
-# `pid` is the program.
+# Runs a command of the image in the background as an engine does: as the user of the image, without new privileges, in
+# a separate network namespace, on a read-only root, with the configuration and a folder for the audit log mounted. Each
+# step uses `exec`, so that `pid` is the program.
 start() {
     mkdir -p "$root/etc/useradmin"
     : >"$work/trial/stdout"
@@ -192,7 +192,7 @@ await_ready() {
     fail "it did not get ready"
 }
 
-# The health check of the image, beside the program that runs.
+# Runs the health check of the image in the namespaces of the running program.
 health() {
     nsenter --target "$pid" --mount --net --root --wd --setuid 10001 --setgid 10001 -- "${healthcheck[@]:1}"
 }
@@ -223,7 +223,7 @@ try_image() {
         cat "$work/trial/stderr" >&2
         fail "it complains"
     fi
-    # A check that succeeds in any case would be none: nobody listens on the port of this one.
+    # The health check must fail if no server listens on its port.
     sed -i '1i [server]\nlisten = "127.0.0.1:50052"\n' "$work/trial/etc/useradmin.toml"
     start "${entrypoint[@]}" "${command[@]}"
     await_ready

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Renders base, overlays and components, and checks them without a cluster: Kubernetes' own schemas, strictly; rules that
-# schemas do not know; the configuration, by the program itself. Then each check has to find the faults that it is for.
+# Renders base, overlays and components, and checks them without a cluster: strictly against the schemas of Kubernetes,
+# against additional rules, and the configuration with the program itself. Then tests that each check detects its
+# faults.
 #
-# Needs go, python3 with venv, openssl, and the program: $USERADMIN, or target/debug/useradmin. Tools are installed below
-# target/tools, once. Changes no file of the repository.
+# Requires go, python3 with venv, openssl, and the program: $USERADMIN, or target/debug/useradmin. Installs tools once,
+# in target/tools. Changes no file of the repository.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cd "$here/../.."
@@ -49,7 +50,7 @@ install_tools() {
     fi
 }
 
-# $1: name; $2: folder below deploy/kubernetes; the others: components to add.
+# Renders folder $2 of deploy/kubernetes under the name $1, with the components in the other arguments.
 render() {
     local name=$1 folder=$2 component
     shift 2
@@ -61,13 +62,13 @@ render() {
             echo "  - ../../../deploy/kubernetes/components/$component"
         done
         [ $# != 0 ] || echo '  []'
-        # What an overlay with components has, too.
+        # As in an overlay with components.
         [ $# = 0 ] || echo 'namespace: useradmin'
     } >"$work/$name/kustomization.yaml"
     "$kustomize" build "$work/$name" >"$work/rendered/$name.yaml"
 }
 
-# The two examples differ in where the audit log goes, and in nothing else.
+# Checks that the configurations of the two examples differ only in the file of the audit log.
 compare_examples() {
     local difference
     difference=$(diff "$here/overlays/example/useradmin.toml" "$here/overlays/audit-volume/useradmin.toml" \

@@ -1,4 +1,4 @@
-"""Does the configuration fit the pod that it is mounted into? Each rule yields its faults as text."""
+"""Rules for the configuration and the pod that mounts it. Each rule yields its faults as text."""
 
 import base64
 import ipaddress
@@ -16,12 +16,12 @@ except ImportError:  # Python before 3.11
     import tomli as tomllib
 
 CONFIG = "/etc/useradmin/useradmin.toml"
-# After the drain: 2 s for records, 2 s for log-offs.
+# Seconds after the drain: 2 s for audit records, 2 s for log-offs.
 AFTER_DRAIN = 4
 
 
 def contents(docs, doc_kind, name):
-    """What a ConfigMap or Secret of these manifests holds; None if it comes from elsewhere."""
+    """Returns the files of a ConfigMap or Secret, or None if the manifests do not contain it."""
     for doc in of_kind(docs, doc_kind):
         if doc["metadata"]["name"] == name:
             decode = base64.b64decode if doc_kind == "Secret" else str.encode
@@ -30,14 +30,14 @@ def contents(docs, doc_kind, name):
 
 
 def switch_on(docs):
-    """What stands behind a `#` without a blank is there to be switched on, with the component that it names."""
+    """Enables the lines that start with a `#` without a space, which belong to an optional component."""
     for doc in of_kind(docs, "ConfigMap"):
         if "useradmin.toml" in doc["data"]:
             doc["data"]["useradmin.toml"] = re.sub(r"(?m)^#(?=\S)", "", doc["data"]["useradmin.toml"])
 
 
 def mounted(docs, elsewhere):
-    """Every file that the container sees, with its content; and the folders that it can write to, with their kind."""
+    """Returns the mounted files with their contents, and the writable folders with the kind of their volumes."""
     volumes = {volume["name"]: volume for volume in pod(docs).get("volumes", [])}
     claims = {claim["metadata"]["name"] for claim in workload(docs)["spec"].get("volumeClaimTemplates", [])}
     files, writable = {}, {}
@@ -61,7 +61,7 @@ def mounted(docs, elsewhere):
 
 
 def named_files(table):
-    """The values of all keys that name a file, but for the audit log's."""
+    """Yields the values of all keys that name a file, except for that of the audit log."""
     for key, value in table.items():
         for inner in value if isinstance(value, list) else [value]:
             if isinstance(inner, dict):
@@ -122,7 +122,7 @@ def egress(docs, config):
 
 
 def accepted(text, files, useradmin):
-    """Asks the program itself, with everything that is mounted below a folder of its own."""
+    """Checks the configuration with the program itself, with all mounted files in a temporary folder."""
     with tempfile.TemporaryDirectory() as root:
         for path, content in files.items():
             place = Path(root + path)

@@ -1,5 +1,5 @@
-"""Checks rendered manifests: Kubernetes' own schemas, strictly and for several versions, then the rules of
-manifests.py and configuration.py. With --mutants it checks itself: each change of mutants.py must be found."""
+"""Checks rendered manifests strictly against the schemas of several Kubernetes versions, then against the rules of
+manifests.py and configuration.py. With --mutants, tests that the checks detect each fault of mutants.py."""
 
 import argparse
 import copy
@@ -21,7 +21,7 @@ VERSIONS = [f"1.{minor}" for minor in range(30, 38)]
 
 @functools.cache
 def schema_faults_of(text):
-    """Of one object, as JSON: most of them are the same wherever they stand."""
+    """Returns the faults of one object, given as JSON. Cached, because most objects are the same in all renderings."""
     doc = json.loads(text)
     if (doc["apiVersion"], doc["kind"]) in manifests.CUSTOM:
         return []
@@ -42,7 +42,7 @@ def schema_faults(docs):
 
 
 def all_faults(docs, arguments, elsewhere, base=False):
-    """Each stage relies on what the one before has found to be there."""
+    """Returns the faults of the first stage that finds any: each stage relies on the checks of the previous one."""
     found = schema_faults(docs) or manifests.faults(docs, base)
     return found if found or base else configuration.faults(docs, arguments.useradmin, elsewhere)
 

@@ -1,8 +1,8 @@
-"""What must hold of rendered manifests beyond Kubernetes' own schemas. Each rule yields its faults as text."""
+"""Rules for rendered manifests beyond the schemas of Kubernetes. Each rule yields its faults as text."""
 
 VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
 CLUSTER_WIDE = {"Namespace"}
-# Kinds of others, whose schemas are not at hand: the fields that are used here, as their documents have them.
+# Custom resources whose schemas are not available here: the documented fields that the manifests use.
 CUSTOM = {
     ("monitoring.coreos.com/v1", "PodMonitor"): {"selector", "podMetricsEndpoints"},
     ("cert-manager.io/v1", "Certificate"): {
@@ -35,7 +35,7 @@ def ports(docs):
 
 
 def selects(selector, docs):
-    """Does a label selector match the pods? One that selects everything is meant only where it stands alone."""
+    """Returns whether a label selector matches the pods. A selector of all pods does not count as a match."""
     labels = workload(docs)["spec"]["template"]["metadata"]["labels"]
     wanted = selector.get("matchLabels", {})
     return bool(wanted) and not selector.get("matchExpressions") and wanted.items() <= labels.items()
@@ -152,7 +152,7 @@ def availability(docs):
 
 
 def policy_ports(docs, direction):
-    """The ports that the policies of the pods open."""
+    """Returns the ports that the policies of the pods open."""
     found = set()
     for doc in of_kind(docs, "NetworkPolicy"):
         if selects(doc["spec"]["podSelector"], docs):

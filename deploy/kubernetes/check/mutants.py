@@ -1,4 +1,4 @@
-"""Faults that the checks must find: what it is, how it is made, and a piece of what must be said of it."""
+"""Faults that the checks must find: description, change of the manifests, and a part of the expected message."""
 
 from manifests import of_kind, pod, workload
 
@@ -26,7 +26,7 @@ def drop_named(docs, name):
 
 
 def config(old, new):
-    """Changes the text of the configuration."""
+    """Returns a change that replaces text of the configuration."""
     def mutate(docs):
         for doc in of_kind(docs, "ConfigMap"):
             text = doc["data"].get("useradmin.toml")
@@ -56,7 +56,7 @@ MUTANTS = [
     ("a secret in the environment", lambda d: main_container(d)["env"].append(
         {"name": "X", "valueFrom": {"secretKeyRef": {"name": "x", "key": "x"}}}), "in its environment"),
     ("no limit", lambda d: main_container(d)["resources"].pop("limits"), "limit for memory"),
-    # Probes and the stop.
+    # Probes and the shutdown.
     ("no liveness", lambda d: main_container(d).pop("livenessProbe"), "livenessProbe"),
     ("liveness that depends on the audit log",
      lambda d: main_container(d)["livenessProbe"]["httpGet"].update(path="/readyz"), "livenessProbe"),
@@ -64,7 +64,7 @@ MUTANTS = [
         preStop={"exec": {"command": ["sh", "-c", "sleep 5"]}}), "no shell"),
     ("too short a stop", lambda d: pod(d).update(terminationGracePeriodSeconds=33), "a stop can take 34 s"),
     ("a longer drain", config("drain_seconds = 25", "drain_seconds = 60"), "a stop can take 69 s"),
-    # Selectors, and who is there.
+    # Selectors and their targets.
     ("a Service of others", lambda d: first(d, "Service").update(selector={"app": "x"}), "Service useradmin does not"),
     ("a budget of others", lambda d: first(d, "PodDisruptionBudget").update(selector={"matchLabels": {"app": "x"}}),
      "PodDisruptionBudget does not"),
