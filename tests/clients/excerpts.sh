@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Fails if an excerpt in docs/clients.md, which is a fenced block after `<!-- from FILE -->`, is not in FILE as it stands.
+# Fails if an excerpt in docs/clients.md, that is, a fenced block after `<!-- from FILE -->`, is not contained in FILE.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 document=docs/clients.md

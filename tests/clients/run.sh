@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Tests the generated clients, each against a fresh sandbox: run.sh [LANGUAGE...]; all languages without arguments.
-# The server is $USERADMIN, or what cargo has built. Everything is made below target/.
+# Tests the generated clients, each against a fresh sandbox: run.sh [LANGUAGE...]; without arguments, all languages.
+# The server is $USERADMIN, or else the one that cargo has built. Creates files only in target/.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
@@ -14,7 +14,7 @@ fail() {
     exit 1
 }
 
-# What the language needs and this machine has not; nothing if all is there.
+# Prints a tool that the language needs and that is not installed, or nothing.
 missing() {
     local tool tools
     case $1 in
@@ -31,7 +31,7 @@ missing() {
     fi
 }
 
-# Prints the address when the sandbox is ready.
+# Waits until the sandbox is ready, and prints its address.
 wait_for_line() {
     local address
     for _ in $(seq 300); do
@@ -55,7 +55,7 @@ stop_sandbox() {
     return "$code"
 }
 
-# One language with a sandbox of its own.
+# Tests one language with a separate sandbox.
 run() {
     local folder=$root/target/clients/sandbox-$1 code=0
     rm -rf "$folder"
@@ -74,7 +74,7 @@ run() {
 server=${USERADMIN:-${CARGO_TARGET_DIR:-target}/debug/useradmin}
 [ -x "$server" ] || fail "there is no $server; run \`cargo build\`, or set USERADMIN"
 trap '[ -z "$sandbox" ] || kill "$sandbox" 2>/dev/null || true' EXIT
-# A proxy of the environment is not for the sandbox.
+# Connections to the sandbox must not use a proxy of the environment.
 export no_proxy="127.0.0.1,localhost${no_proxy:+,$no_proxy}"
 
 # shellcheck disable=SC2086 # a list of words
@@ -84,7 +84,7 @@ for language in "$@"; do
 done
 "$here/excerpts.sh"
 mkdir -p target/clients
-# Two runs would build in the same folders.
+# Concurrent runs would build in the same folders.
 if command -v flock >/dev/null; then
     exec 9>target/clients/lock
     flock 9

@@ -64,7 +64,7 @@ func TestWhoShowsNothingIsUnauthenticated(t *testing.T) {
 
 func TestAServerOfAnotherAuthorityIsNotCalled(t *testing.T) {
 	before := len(calls(t))
-	// The client's own certificate has signed nothing.
+	// The certificate of the client has not issued any other certificate.
 	client := useradminv1.NewUserAdminClient(connection(t, options{
 		ca: credential(t, "client.pem"), cert: credential(t, "client.pem"), key: credential(t, "client.key"),
 	}))

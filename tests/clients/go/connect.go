@@ -14,8 +14,9 @@ import (
 	"google.golang.org/grpc/keepalive"
 )
 
-// serviceConfig is what the library does by itself. Where the server has tried already, it ends these retries; where
-// nobody has tried, it sets their delay (grpc-retry-pushback-ms). The backoff is for connections that cannot be made.
+// serviceConfig configures load balancing and retries of the library. The server stops these retries if it has already
+// retried the request, and sets their delay if it has not sent any request (grpc-retry-pushback-ms). The backoff
+// applies to connections that cannot be established.
 const serviceConfig = `{
   "loadBalancingConfig": [{"round_robin": {}}],
   "methodConfig": [{
@@ -30,18 +31,18 @@ const serviceConfig = `{
   }]
 }`
 
-// connect prepares a connection; it is made by the first call, and anew whenever it is lost.
+// connect creates a client connection. It is established by the first call, and again whenever it is lost.
 func connect(address string, config *tls.Config, options ...grpc.DialOption) (*grpc.ClientConn, error) {
 	options = append(options,
 		grpc.WithTransportCredentials(credentials.NewTLS(config)),
 		grpc.WithDefaultServiceConfig(serviceConfig),
-		// Without it, a server that vanishes without a word is noticed only after many minutes.
+		// Without keepalive, an unreachable server is detected only after many minutes.
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
 	)
 	return grpc.NewClient(address, options...)
 }
 
-// trust accepts servers whose certificate is of the authority in the file.
+// trust returns a configuration that accepts servers whose certificate was issued by the authority in the file.
 func trust(caFile string) (*tls.Config, error) {
 	pem, err := os.ReadFile(caFile)
 	if err != nil {
@@ -74,5 +75,5 @@ func (file tokenFile) GetRequestMetadata(context.Context, ...string) (map[string
 	return map[string]string{"authorization": "Bearer " + strings.TrimSpace(string(token))}, nil
 }
 
-// RequireTransportSecurity keeps the token from leaving over plaintext.
+// RequireTransportSecurity prevents the token from being sent in plaintext.
 func (tokenFile) RequireTransportSecurity() bool { return true }

@@ -18,8 +18,8 @@ import (
 	useradminv1 "example.com/offboarding/gen/useradmin/v1"
 )
 
-// failures are calls that together produce every kind of detail. want has all details of the call but for ErrorInfo,
-// whose metadata has at least what stands here, and RequestInfo, which differs each time.
+// failures are calls that together produce every kind of detail. want contains all details of the call except for
+// ErrorInfo, of which only a part of the metadata is given, and RequestInfo, which differs for each call.
 var failures = []struct {
 	name     string
 	timeout  time.Duration
@@ -77,7 +77,7 @@ var failures = []struct {
 	},
 	{
 		name: "QuotaFailure and RetryInfo",
-		// Less than the Retry-After of the upstream, which the server therefore hands on at once.
+		// Less than the Retry-After of the upstream, so the server passes it on immediately.
 		timeout:  1500 * time.Millisecond,
 		request:  onNode("node-idle", "answer-TooManyRequests"),
 		metadata: map[string]string{"outcome": "not_deleted", "upstream_http_status": "429"},
@@ -164,7 +164,7 @@ func send(ctx context.Context, client useradminv1.UserAdminClient, request proto
 	return err
 }
 
-// checkInfo looks at what every error of the service has.
+// checkInfo checks the details that every error of the service has.
 func checkInfo(t *testing.T, got Failure, want map[string]string, trailer metadata.MD) {
 	t.Helper()
 	if got.ErrorInfo.GetDomain() != "useradmin.v1.UserAdmin" || got.ErrorInfo.GetReason() != got.Reason.String() {
@@ -183,7 +183,7 @@ func checkInfo(t *testing.T, got Failure, want map[string]string, trailer metada
 	}
 }
 
-// unpredictable leaves out what checkInfo has looked at, an ID of the upstream, and texts for people.
+// unpredictable ignores the details that checkInfo checks, an ID of the upstream, and human-readable texts.
 func unpredictable() cmp.Options {
 	return cmp.Options{
 		protocmp.Transform(),

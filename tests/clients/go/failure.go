@@ -10,12 +10,12 @@ import (
 	useradminv1 "example.com/offboarding/gen/useradmin/v1"
 )
 
-// Failure is an error of a call with all its details; what the error does not have is nil.
+// Failure is an error of a call with all its details. Details that the error does not have are nil.
 type Failure struct {
 	Code    codes.Code
 	Message string
 
-	// Reason is UNSPECIFIED if it is not of this service, or newer than this program; then go by the code.
+	// Reason is UNSPECIFIED if it was not set by this service, or is newer than this program; then use the code.
 	Reason useradminv1.ErrorReason
 
 	ErrorInfo           *errdetails.ErrorInfo
@@ -28,7 +28,7 @@ type Failure struct {
 	BatchError          *useradminv1.BatchError
 	HmcError            *useradminv1.HmcError
 
-	// Unknown is what a newer server may add.
+	// Unknown contains details of types that only a newer server knows.
 	Unknown []any
 }
 
@@ -67,17 +67,17 @@ func reasonOf(info *errdetails.ErrorInfo) useradminv1.ErrorReason {
 	if info.GetDomain() != "useradmin.v1.UserAdmin" {
 		return useradminv1.ErrorReason_ERROR_REASON_UNSPECIFIED
 	}
-	// A reason that is not in the map gives 0, which is UNSPECIFIED.
+	// A reason that is not in the map yields 0, which is UNSPECIFIED.
 	return useradminv1.ErrorReason(useradminv1.ErrorReason_value[info.GetReason()])
 }
 
-// MayHaveDeleted tells that nobody knows whether the user is still there. Without ErrorInfo the error is of the library,
-// which does not know what the server has done.
+// MayHaveDeleted reports whether the user may have been deleted, that is, whether the outcome is unknown. An error
+// without ErrorInfo comes from the library, which does not know the outcome.
 func (f Failure) MayHaveDeleted() bool {
 	return f.ErrorInfo == nil || f.ErrorInfo.GetMetadata()["outcome"] == "unknown"
 }
 
-// NextStep says what to do after the failure.
+// NextStep returns advice for the user of the program.
 func (f Failure) NextStep() string {
 	repeat := "repeat it"
 	if f.MayHaveDeleted() {

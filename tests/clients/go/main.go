@@ -43,7 +43,7 @@ func run(arguments []string, output io.Writer) error {
 	}
 	defer connection.Close()
 
-	// Every call needs a deadline; without one the server takes 30 seconds, and never more than 60.
+	// Every call needs a deadline. The server applies 30 seconds if there is none, and 60 at most.
 	ctx, cancel := context.WithTimeout(context.Background(), o.timeout)
 	defer cancel()
 	outcome, err := o.delete(ctx, useradminv1.NewUserAdminClient(connection))

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Generates the Go client from proto/ and tests it against the sandbox that the environment names, as ../run.sh sets it.
-# Everything is made below target/.
+# Generates the Go client from proto/ and tests it against the sandbox given by the environment, which ../run.sh sets.
+# Creates files only in target/.
 set -euo pipefail
 : "${USERADMIN_ADDRESS:?}" "${USERADMIN_CREDENTIALS:?}" "${USERADMIN_LOG:?}"
 source=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -23,7 +23,7 @@ find_buf() {
     fi
 }
 
-# A copy, so that the generated package can be a part of the module, as it is in a program of one's own.
+# A copy, so that the generated package can be part of the module, as in a real program.
 rm -rf "$module"
 mkdir -p "$module"
 cp "$source"/*.go "$source"/go.mod "$source"/go.sum "$source"/buf.gen.yaml "$module"

@@ -15,7 +15,7 @@ import (
 	useradminv1 "example.com/offboarding/gen/useradmin/v1"
 )
 
-// The tests need a fresh sandbox, which the script run.sh of the folder above starts.
+// The tests need a fresh sandbox, which ../run.sh starts.
 func environment(t *testing.T, name string) string {
 	t.Helper()
 	value := os.Getenv(name)
@@ -25,7 +25,7 @@ func environment(t *testing.T, name string) string {
 	return value
 }
 
-// credential is a file that the sandbox has made.
+// credential returns the path of a file that the sandbox has generated.
 func credential(t *testing.T, name string) string {
 	t.Helper()
 	return filepath.Join(environment(t, "USERADMIN_CREDENTIALS"), name)
@@ -62,7 +62,7 @@ func within(t *testing.T, timeout time.Duration) context.Context {
 	return ctx
 }
 
-// correlation is the caller's own ID, which goes to Azure and comes back as it is spelled.
+// correlation is the ID chosen by the caller, which Azure receives and returns in the same spelling.
 const correlation = "9C4D50EE-2D56-4CD3-8152-34347DC9F2B0"
 
 func onNode(node, user string) *useradminv1.DeleteBatchNodeUserRequest {
@@ -75,13 +75,13 @@ func onHmc(user string) *useradminv1.DeleteHmcUserRequest {
 	return &useradminv1.DeleteHmcUserRequest{User: &useradminv1.DeleteHmcUserRequest_UserName{UserName: user}}
 }
 
-// call is what the server logs of a call that has reached it.
+// call is the log line of a call that reached the server.
 type call struct {
 	Message, Code, Reason string
 }
 
-// calls reads all of them. The server logs in the order of the answers, but not at once; so calls makes one itself, which
-// deletes nothing, waits for its line, and leaves it out.
+// calls returns the log lines of all calls so far. The server logs calls in the order of their responses, but with a
+// delay. Therefore calls makes a call that deletes nothing, waits for its line, and returns the lines before it.
 func calls(t *testing.T) []call {
 	t.Helper()
 	var trailer metadata.MD
@@ -102,7 +102,7 @@ func calls(t *testing.T) []call {
 	return nil
 }
 
-// loggedUpTo reads the calls before the one with this ID, and whether that one is there.
+// loggedUpTo returns the logged calls before the one with this ID, and whether that one was found.
 func loggedUpTo(t *testing.T, last string) (calls []call, found bool) {
 	t.Helper()
 	log, err := os.ReadFile(environment(t, "USERADMIN_LOG"))
@@ -115,7 +115,7 @@ func loggedUpTo(t *testing.T, last string) (calls []call, found bool) {
 			RequestID string `json:"request_id"`
 			Outcome   string
 		}
-		// The guide of the sandbox stands between the lines, and is not JSON.
+		// The output also contains the guide of the sandbox, which is not JSON.
 		if json.Unmarshal(line, &entry) != nil || entry.Message != "call" {
 			continue
 		}

@@ -10,8 +10,8 @@ import (
 	useradminv1 "example.com/offboarding/gen/useradmin/v1"
 )
 
-// The answer leaves the server 100 ms before the deadline. On a machine that is busy for longer than that, the library
-// ends the call first, and then there are no details; so one of a few calls must have them.
+// The server sends the response 100 ms before the deadline. On a busy machine, the library may end the call first,
+// without details, so only one of several calls must have them.
 func TestADeadlineEndsWithAnUnknownOutcome(t *testing.T) {
 	client := useradminv1.NewUserAdminClient(byCertificate(t))
 	for range 10 {
@@ -34,7 +34,7 @@ func TestADeadlineEndsWithAnUnknownOutcome(t *testing.T) {
 	t.Error("no answer had details")
 }
 
-// compare shows calls that reached the server but should not have, and the other way round.
+// compare reports calls that unexpectedly reached the server, and expected calls that did not.
 func compare(t *testing.T, want, got []call) {
 	t.Helper()
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -61,7 +61,7 @@ func TestTheLibraryDoesNotRepeatWhatTheServerHasTried(t *testing.T) {
 func TestTheLibraryRepeatsWhatNobodyHasTried(t *testing.T) {
 	client := useradminv1.NewUserAdminClient(byCertificate(t))
 	refused := call{"call", "Unavailable", "ERROR_REASON_CIRCUIT_OPEN"}
-	// Errors of the upstream open its circuit breaker. For 5 seconds nothing is sent.
+	// Errors of the upstream open its circuit breaker, so no request is sent for 5 seconds.
 	for range 100 {
 		before := len(calls(t))
 		_, err := client.DeleteBatchNodeUser(within(t, 20*time.Second), onNode("node-idle", "answer-InternalError"))
@@ -72,7 +72,7 @@ func TestTheLibraryRepeatsWhatNobodyHasTried(t *testing.T) {
 			break
 		}
 	}
-	// The library repeated that call after the pause, and the breaker opened again.
+	// The library retried the call after the pause, and the circuit breaker opened again.
 	before := len(calls(t))
 	request := onNode("node-idle", "nobody")
 	request.AllowMissing = true
@@ -83,6 +83,6 @@ func TestTheLibraryRepeatsWhatNobodyHasTried(t *testing.T) {
 	if response.GetOutcome() != useradminv1.DeleteOutcome_DELETE_OUTCOME_ALREADY_ABSENT {
 		t.Fatal(response)
 	}
-	// The backoff of the policy alone would be over too soon, three times: the library has waited as it was told.
+	// Three attempts with only the backoff of the policy would end earlier: the library obeyed the pushback.
 	compare(t, []call{refused, {"call", "Ok", ""}}, calls(t)[before:])
 }

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Generates the stubs from proto/, builds the client, and runs it against the sandbox that the environment names:
+# Generates the stubs from proto/, builds the client, and tests it against the sandbox given by the environment:
 # USERADMIN_ADDRESS (HOST:PORT), USERADMIN_CREDENTIALS (the folder of `--secure`), USERADMIN_LOG (its standard error).
 set -euo pipefail
 : "${USERADMIN_ADDRESS:?}" "${USERADMIN_CREDENTIALS:?}" "${USERADMIN_LOG:?}"
 
-# Everything is made below target/clients/java, as pom.xml says.
+# Builds in target/clients/java, which pom.xml configures.
 cd "$(dirname "$0")"
 mvn --batch-mode --no-transfer-progress test

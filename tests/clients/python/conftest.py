@@ -1,4 +1,4 @@
-"""The sandbox that the tests call; the script run.sh of the folder above starts a fresh one."""
+"""The sandbox that the tests call. ../run.sh starts a fresh one."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from useradmin.v1.user_admin_pb2_grpc import UserAdminStub
 
 from connection import connect
 
-# The caller's own ID, which goes to Azure and comes back as it is spelled.
+# ID chosen by the caller, which Azure receives and returns in the same spelling.
 CORRELATION = "9C4D50EE-2D56-4CD3-8152-34347DC9F2B0"
 
 
@@ -25,7 +25,7 @@ def on_node(node: str, user: str, *, pool: str = "pool-1", allow_missing: bool =
 
 
 class Call(NamedTuple):
-    """What the server logs of a call that has reached it."""
+    """Log line of a call that reached the server."""
 
     code: str
     reason: str
@@ -48,10 +48,10 @@ class Sandbox:
         return connect(self.address, self.credentials / ca, **shown)
 
     def calls(self) -> list[Call]:
-        """All of them.
+        """Returns the log lines of all calls so far.
 
-        The server logs in the order of the answers, but not at once; so this makes a call itself, which deletes nothing,
-        waits for its line, and leaves it out.
+        The server logs calls in the order of their responses, but with a delay. Therefore this method makes a call that
+        deletes nothing, waits for its line, and returns the lines before it.
         """
         with self.connect(cert="client.pem", key="client.key") as channel:
             request = DeleteHmcUserRequest(user_name="carol", validate_only=True)
@@ -67,7 +67,7 @@ class Sandbox:
         pytest.fail(f"no call {last} in the log")
 
     def _logged(self) -> list[dict[str, str]]:
-        # The guide of the sandbox stands between the lines, and the last one may not be complete.
+        # The output also contains the guide of the sandbox, and its last line may be incomplete.
         lines = self.log.read_text().split("\n")[:-1]
         entries = [json.loads(line) for line in lines if line.startswith("{")]
         return [entry for entry in entries if entry["message"] == "call"]

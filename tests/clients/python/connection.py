@@ -1,12 +1,12 @@
-"""A connection to useradmin: who the server must be, who calls, and what the library repeats by itself."""
+"""Connections to useradmin: the identity of the server, the credentials of the caller, and retries."""
 
 import json
 from pathlib import Path
 
 import grpc
 
-# Where the server has tried already, it ends these retries; where nobody has tried, it sets their delay
-# (grpc-retry-pushback-ms). The backoff is for connections that cannot be made.
+# The server stops these retries if it has already retried the request, and sets their delay if it has not sent any
+# request (grpc-retry-pushback-ms). The backoff applies to connections that cannot be established.
 SERVICE_CONFIG = {
     "loadBalancingConfig": [{"round_robin": {}}],
     "methodConfig": [
@@ -25,14 +25,14 @@ SERVICE_CONFIG = {
 
 OPTIONS = [
     ("grpc.service_config", json.dumps(SERVICE_CONFIG)),
-    # Without it, a server that vanishes without a word is noticed only after many minutes.
+    # Without keepalive, an unreachable server is detected only after many minutes.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
 ]
 
 
 class TokenFile(grpc.AuthMetadataPlugin):
-    """Sends the bearer token in the file with each call; it is read each time, because tokens live for minutes."""
+    """Sends the bearer token in the file with each call. It is read each time, because tokens expire after minutes."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -18,7 +18,7 @@ from failure import Failure
 
 
 def delete(stub: UserAdminStub, arguments: argparse.Namespace) -> DeleteOutcome:
-    # Every call needs a deadline; without one the server takes 30 seconds, and never more than 60.
+    # Every call needs a deadline. The server applies 30 seconds if there is none, and 60 at most.
     if arguments.system == "hmc":
         request = DeleteHmcUserRequest(user_name=arguments.user, allow_missing=arguments.allow_missing)
         return stub.DeleteHmcUser(request, timeout=arguments.timeout).outcome

@@ -41,7 +41,7 @@ class Failure(Exception):
         self.code: grpc.StatusCode = error.code()
         self.message: str = error.details()
         self.details: dict[type[Message], Message] = {}
-        # What a newer server may add.
+        # Details of types that only a newer server knows.
         self.unknown: list[Any] = []
 
         status = rpc_status.from_call(error)
@@ -54,12 +54,12 @@ class Failure(Exception):
         super().__init__(self.message)
 
     def detail(self, kind: type[Detail]) -> Detail | None:
-        """The detail of this kind, if the error has it; each kind is there at most once."""
+        """Returns the detail of this kind, if the error has one. There is at most one of each kind."""
         return self.details.get(kind)
 
     @property
     def reason(self) -> ErrorReason:
-        """It is UNSPECIFIED if it is not of this service, or newer than this program; then go by the code."""
+        """UNSPECIFIED if it was not set by this service, or is newer than this program; then use the code."""
         info = self.detail(ErrorInfo)
         if info is None or info.domain != DOMAIN:
             return ERROR_REASON_UNSPECIFIED
@@ -70,9 +70,9 @@ class Failure(Exception):
 
     @property
     def may_have_deleted(self) -> bool:
-        """Nobody knows whether the user is still there.
+        """Whether the user may have been deleted, that is, whether the outcome is unknown.
 
-        Without ErrorInfo the error is of the library, which does not know what the server has done.
+        An error without ErrorInfo comes from the library, which does not know the outcome.
         """
         info = self.detail(ErrorInfo)
         return info is None or info.metadata["outcome"] == "unknown"

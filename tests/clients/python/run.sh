@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Generates the Python client from proto/ and tests it against the sandbox that the environment names, as ../run.sh sets it.
-# Everything is made below target/.
+# Generates the Python client from proto/ and tests it against the sandbox given by the environment, which ../run.sh
+# sets. Creates files only in target/.
 set -euo pipefail
 : "${USERADMIN_ADDRESS:?}" "${USERADMIN_CREDENTIALS:?}" "${USERADMIN_LOG:?}"
 source=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -17,6 +17,6 @@ cd "$root"
     --python_out="$made/gen" --pyi_out="$made/gen" --grpc_python_out="$made/gen" \
     proto/useradmin/v1/*.proto
 
-# The folder of the sources stays as it is.
+# Keeps the source folder unchanged.
 export PYTHONPATH=$made/gen PYTHONPYCACHEPREFIX=$made/cache
 "$made/venv/bin/python" -m pytest -v -p no:cacheprovider "$source"

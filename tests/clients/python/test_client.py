@@ -1,4 +1,4 @@
-"""Who is who: mutual TLS, tokens, and what becomes of everybody else."""
+"""Authentication: mutual TLS, tokens, and callers and servers that are not trusted."""
 
 import grpc
 import pytest
@@ -37,7 +37,7 @@ def test_who_shows_nothing_is_unauthenticated(by_nobody: grpc.Channel) -> None:
 
 def test_a_server_of_another_authority_is_not_called(sandbox: Sandbox) -> None:
     before = len(sandbox.calls())
-    # The client's own certificate has signed nothing.
+    # The certificate of the client has not issued any other certificate.
     with (
         sandbox.connect(ca="client.pem", cert="client.pem", key="client.key") as channel,
         pytest.raises(grpc.RpcError) as raised,

@@ -25,7 +25,7 @@ from failure import DOMAIN, Failure
 
 
 class Case(NamedTuple):
-    """A call, and what its error has: at least this metadata, and exactly these details beside those of all errors."""
+    """A call and its error: at least this metadata, and exactly these details in addition to those of every error."""
 
     name: str
     request: DeleteBatchNodeUserRequest | DeleteHmcUserRequest
@@ -120,7 +120,7 @@ CASES = [
                 "Request failed as server encountered too many requests. Please try again.",
             ),
         ],
-        # Less than the Retry-After of the upstream, which the server therefore hands on at once.
+        # Less than the Retry-After of the upstream, so the server passes it on immediately.
         timeout=1.5,
     ),
     Case(

@@ -12,10 +12,10 @@ from failure import Failure
 
 
 def test_a_deadline_ends_with_an_unknown_outcome(by_certificate: grpc.Channel) -> None:
-    """The answer leaves the server 100 ms before the deadline that it was told.
+    """The server sends the response 100 ms before the deadline in the request.
 
-    The library rounds that up, and a machine can be busy for longer, so that at times the library ends the call first,
-    and then there are no details. One of a few calls must have them.
+    The library rounds that deadline up, and the machine may be busy, so the library sometimes ends the call first,
+    without details. Only one of several calls must have them.
     """
     for _ in range(10):
         with pytest.raises(grpc.RpcError) as raised:
@@ -39,23 +39,23 @@ def test_the_library_does_not_repeat_what_the_server_has_tried(sandbox: Sandbox,
     assert failure.code == grpc.StatusCode.UNAVAILABLE
     assert failure.reason == ERROR_REASON_UPSTREAM_UNAVAILABLE
     assert failure.detail(ErrorInfo).metadata["attempts"] == "3"
-    # UNAVAILABLE is among the codes of the retry policy, but grpc-retry-pushback-ms is negative.
+    # The retry policy includes UNAVAILABLE, but grpc-retry-pushback-ms is negative.
     assert sandbox.calls()[before:] == [Call("Unavailable", "ERROR_REASON_UPSTREAM_UNAVAILABLE")]
 
 
 def test_the_library_repeats_what_nobody_has_tried(sandbox: Sandbox, by_certificate: grpc.Channel) -> None:
     stub = UserAdminStub(by_certificate)
     circuit_open = Call("Unavailable", "ERROR_REASON_CIRCUIT_OPEN")
-    # Errors of the upstream open its circuit breaker. For 5 seconds nothing is sent.
+    # Errors of the upstream open its circuit breaker, so no request is sent for 5 seconds.
     for _ in range(100):
         before = len(sandbox.calls())
         with pytest.raises(grpc.RpcError):
             stub.DeleteBatchNodeUser(on_node("node-idle", "answer-InternalError"), timeout=20)
         if sandbox.calls()[before] == circuit_open:
             break
-    # The library repeated that call after the pause, and the breaker opened again.
+    # The library retried the call after the pause, and the circuit breaker opened again.
     before = len(sandbox.calls())
     response = stub.DeleteBatchNodeUser(on_node("node-idle", "nobody", allow_missing=True), timeout=20)
     assert response.outcome == DELETE_OUTCOME_ALREADY_ABSENT
-    # The backoff of the policy alone would be over too soon, three times: the library has waited as it was told.
+    # Three attempts with only the backoff of the policy would end earlier: the library obeyed the pushback.
     assert sandbox.calls()[before:] == [circuit_open, Call("Ok", "")]

@@ -1,4 +1,4 @@
-// A call as a promise, which always has a deadline.
+// Calls as promises, always with a deadline.
 
 import { Metadata, type CallOptions, type ClientUnaryCall, type ServiceError } from "@grpc/grpc-js";
 import { Failure } from "./failure.js";
@@ -12,11 +12,11 @@ type Method<Request, Response> = (
 
 export interface Success<Response> {
   response: Response;
-  /** The ID that the server gave to the call, for questions to its operator. */
+  /** ID of the call, assigned by the server. Operators need it to find the call in their logs. */
   requestId: string;
 }
 
-/** Rejects with a `Failure`. Without a deadline the server takes 30 seconds, and never more than 60. */
+/** Rejects with a `Failure`. The server applies a deadline of 30 seconds if there is none, and of 60 at most. */
 export function call<Request, Response>(
   method: Method<Request, Response>,
   request: Request,
@@ -29,7 +29,7 @@ export function call<Request, Response>(
       if (error) reject(new Failure(error));
       else response = answer;
     });
-    // The trailers come last; after an error it is too late to resolve.
+    // The trailers arrive last; after an error, this call to resolve has no effect.
     running.on("status", ({ metadata }) => resolve({ response, requestId: String(metadata.get("x-request-id")[0]) }));
   });
 }

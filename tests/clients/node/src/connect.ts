@@ -1,10 +1,10 @@
-// A connection: who the server must be, who calls, and what the library repeats by itself.
+// Connections: the identity of the server, the credentials of the caller, and the retries of the library.
 
 import { readFileSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { CallCredentials, credentials, Metadata, type ChannelCredentials, type ClientOptions } from "@grpc/grpc-js";
 
-/** Files that say who is who: the server's authority, and the caller's certificate with its key, or a token. */
+/** Files with the authority of the server, and with the certificate and key, or the token, of the caller. */
 export interface Files {
   ca: string;
   cert?: string | undefined;
@@ -19,7 +19,7 @@ export function credentialsOf({ ca, cert, key, token }: Files): ChannelCredentia
   return token ? credentials.combineChannelCredentials(tls, bearer(token)) : tls;
 }
 
-/** Sends the token in the file with each call; it is read each time, because tokens live for minutes. */
+/** Sends the token in the file with each call. The file is read each time, because tokens expire after minutes. */
 function bearer(file: string): CallCredentials {
   return credentials.createFromMetadataGenerator((_call, done) => {
     readFile(file, "utf8").then((token) => {
@@ -30,8 +30,8 @@ function bearer(file: string): CallCredentials {
   });
 }
 
-// Where the server has tried already, it ends these retries; where nobody has tried, it sets their delay
-// (grpc-retry-pushback-ms). The backoff is for connections that cannot be made.
+// The server stops these retries if it has already retried the request, and sets their delay if it has not sent any
+// request (grpc-retry-pushback-ms). The backoff applies to connections that cannot be established.
 const serviceConfig = {
   loadBalancingConfig: [{ round_robin: {} }],
   methodConfig: [
@@ -50,7 +50,7 @@ const serviceConfig = {
 
 export const options: ClientOptions = {
   "grpc.service_config": JSON.stringify(serviceConfig),
-  // Without it, a server that vanishes without a word is noticed only after many minutes.
+  // Without keepalive, an unreachable server is detected only after many minutes.
   "grpc.keepalive_time_ms": 30_000,
   "grpc.keepalive_timeout_ms": 10_000,
 };

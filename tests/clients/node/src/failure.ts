@@ -6,7 +6,7 @@ import { ErrorInfo, RetryInfo } from "../gen/google/rpc/error_details.js";
 import { Status } from "../gen/google/rpc/status.js";
 import { ErrorReason, errorReasonFromJSON } from "../gen/useradmin/v1/error_reason.js";
 
-/** What ts-proto generates for a message, as far as it is needed here. */
+/** The part used here of the code that ts-proto generates for a message. */
 interface MessageType<T> {
   readonly $type: string;
   decode(input: Uint8Array): T;
@@ -14,7 +14,7 @@ interface MessageType<T> {
 
 export class Failure extends Error {
   readonly code: status;
-  /** The ID that the server gave to the call, for questions to its operator. */
+  /** ID of the call, assigned by the server. Operators need it to find the call in their logs. */
   readonly requestId: string;
   readonly #details: Any[];
 
@@ -32,7 +32,7 @@ export class Failure extends Error {
     return found && type.decode(found.value);
   }
 
-  /** It is UNSPECIFIED if it is not of this service, and UNRECOGNIZED if newer than this program: go by the code. */
+  /** UNSPECIFIED if not set by this service, UNRECOGNIZED if newer than this program; in both cases, use the code. */
   get reason(): ErrorReason {
     const info = this.detail(ErrorInfo);
     if (info?.domain !== "useradmin.v1.UserAdmin") return ErrorReason.ERROR_REASON_UNSPECIFIED;
@@ -40,8 +40,8 @@ export class Failure extends Error {
   }
 
   /**
-   * Nobody knows whether the user is still there. Without ErrorInfo the error is of the library, which does not know
-   * what the server has done.
+   * Whether the user may have been deleted, that is, whether the outcome is unknown. An error without ErrorInfo comes
+   * from the library, which does not know the outcome.
    */
   get mayHaveDeleted(): boolean {
     const info = this.detail(ErrorInfo);

@@ -1,4 +1,4 @@
-// Who calls: a certificate, a token, nothing; and whom the client trusts.
+// Callers with a certificate, a token or no credentials, and the servers that the client trusts.
 
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
@@ -47,7 +47,7 @@ test("who shows nothing is not served", async () => {
 });
 
 test("a server of another authority is not called", async () => {
-  // The public authorities that Node comes with; that of the sandbox is none of them.
+  // The public authorities included in Node, which do not include that of the sandbox.
   const client = connect(credentials.createSsl());
   after(() => client.close());
   const failure = await failureOf(deleteHmcUser(client, "carol"));

@@ -1,4 +1,4 @@
-// Every kind of detail, on a call that fails with it.
+// Every kind of error detail, each on a call that fails with it.
 
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
@@ -87,7 +87,7 @@ test("PreconditionFailure and HmcError: a template is in use", async () => {
 });
 
 test("QuotaFailure and RetryInfo: Azure Batch gets too many requests", async () => {
-  // Too little time for the `Retry-After` of Azure Batch, so that the caller is told of it.
+  // Too little time for the `Retry-After` of Azure Batch, so the server passes it on to the caller.
   const failure = await failureOf(deleteBatchNodeUser(client, { userName: "answer-TooManyRequests" }, 1.9));
   assert.equal(failure.code, status.RESOURCE_EXHAUSTED);
   assert.equal(failure.reason, ErrorReason.ERROR_REASON_UPSTREAM_THROTTLED);

@@ -1,4 +1,4 @@
-// The program that deletes one user.
+// Tests of the program that deletes one user.
 
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";

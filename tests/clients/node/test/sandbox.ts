@@ -1,4 +1,4 @@
-// What the tests share: the sandbox that run.sh was given, and its log.
+// Access of the tests to the sandbox and its log.
 
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
@@ -26,7 +26,7 @@ export const byCertificate = credentialsOf(certificate);
 export const byToken = credentialsOf(token);
 
 export function connect(credentials: ChannelCredentials, more: ClientOptions = options): UserAdminClient {
-  // Node warns where the name for TLS is an IP address, as that of the sandbox; a host name needs no such option.
+  // Node warns if the server name for TLS is an IP address, as in the sandbox; a host name needs no such option.
   return new UserAdminClient(address, credentials, { ...more, "grpc.ssl_target_name_override": "localhost" });
 }
 
@@ -59,15 +59,15 @@ export interface Line {
 }
 
 async function logged(): Promise<Line[]> {
-  // The guide of the sandbox stands between the lines, and the last one may not be complete.
+  // The output also contains the guide of the sandbox, and its last line may be incomplete.
   const text = (await readFile(setting("USERADMIN_LOG"), "utf8")).split("\n").slice(0, -1);
   const lines = text.filter((line) => line.startsWith("{")).map((line): Line => JSON.parse(line));
   return lines.filter(({ message }) => message === "call");
 }
 
 /**
- * What the log says of all calls. The server logs in the order of the answers, but not at once; so this makes a call
- * itself, which deletes nothing, waits for its line, and leaves it out.
+ * Returns the log lines of all calls so far. The server logs calls in the order of their responses, but with a delay.
+ * Therefore this function makes a call that deletes nothing, waits for its line, and returns the lines before it.
  */
 export async function calls(): Promise<Line[]> {
   const client = connect(byCertificate);

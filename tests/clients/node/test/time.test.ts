@@ -1,4 +1,4 @@
-// Deadlines, and what the library repeats by itself.
+// Deadlines, and the retries of the library.
 
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
@@ -20,8 +20,8 @@ async function atTheDeadline(): Promise<Failure> {
 
 test("at the deadline the server tells that the outcome is unknown", async () => {
   const unknown = ErrorReason.ERROR_REASON_OUTCOME_UNKNOWN;
-  // The server answers 100 ms before the deadline. On a machine too busy to take that answer in time the library ends
-  // the call, without details; on one busier still, the server sends nothing. One of a few calls must do better.
+  // The server responds 100 ms before the deadline. On a busy machine, the library may end the call before it receives
+  // that response, without details, or the server may send none. At least one of several calls must have details.
   let failure = await atTheDeadline();
   for (let tries = 1; tries < 5 && failure.reason !== unknown; tries++) failure = await atTheDeadline();
   assert.equal(failure.reason, unknown);
@@ -41,13 +41,13 @@ test("what the server has tried already the library does not repeat", async () =
 
 test("what nobody has tried yet the library repeats, when it is told to", async () => {
   const open = "ERROR_REASON_CIRCUIT_OPEN";
-  // Errors of the upstream open its circuit breaker. For 5 seconds nothing is sent.
+  // Errors of the upstream open its circuit breaker, so no request is sent for 5 seconds.
   for (let count = 0; count < 100; count++) {
     const before = (await calls()).length;
     await failureOf(deleteBatchNodeUser(client, { userName: "answer-InternalError" }, 20));
     if ((await calls())[before]?.reason === open) break;
   }
-  // The library repeated that call after the pause, and the breaker opened again.
+  // The library retried the call after the pause, and the circuit breaker opened again.
   const before = (await calls()).length;
   const { response } = await deleteBatchNodeUser(client, { userName: "nobody", allowMissing: true }, 20);
   assert.equal(response.outcome, DeleteOutcome.DELETE_OUTCOME_ALREADY_ABSENT);

@@ -12,9 +12,9 @@ import java.util.List;
 import java.util.Map;
 import java.util.concurrent.TimeUnit;
 
-/** A connection: who the server must be, who calls, and what the library repeats by itself. */
+/** Connections: the identity of the server, the credentials of the caller, and the retries of the library. */
 public final class Channels {
-    /** Numbers are of type Double, as in any service config that comes out of JSON. */
+    /** Numbers have the type Double, as in a service config that was parsed from JSON. */
     private static final Map<String, ?> RETRY_POLICY = Map.of(
             "maxAttempts", 3.0,
             "initialBackoff", "0.2s",
@@ -23,8 +23,8 @@ public final class Channels {
             "retryableStatusCodes", List.of("UNAVAILABLE", "RESOURCE_EXHAUSTED"));
 
     /**
-     * Where the server has tried already, it ends these retries; where nobody has tried, it sets their delay
-     * (grpc-retry-pushback-ms). The backoff is for connections that cannot be made.
+     * The server stops these retries if it has already retried the request, and sets their delay if it has not sent any
+     * request (grpc-retry-pushback-ms). The backoff applies to connections that cannot be established.
      */
     private static final Map<String, ?> SERVICE_CONFIG = Map.of(
             "loadBalancingConfig",
@@ -36,24 +36,24 @@ public final class Channels {
 
     private Channels() {}
 
-    /** Prepares a connection; it is made by the first call, and anew whenever it is lost. */
+    /** Creates a channel, which connects at the first call, and again whenever the connection is lost. */
     public static ManagedChannel connect(String address, ChannelCredentials credentials) {
         return Grpc.newChannelBuilder(address, credentials)
                 .defaultServiceConfig(SERVICE_CONFIG)
-                // Without it, a server that vanishes without a word is noticed only after many minutes.
+                // Without keepalive, an unreachable server is detected only after many minutes.
                 .keepAliveTime(30, TimeUnit.SECONDS)
                 .keepAliveTimeout(10, TimeUnit.SECONDS)
                 .build();
     }
 
-    /** Trusts the authority in the file; the caller shows nothing. */
+    /** Trusts the authority in the file. The caller sends no credentials. */
     public static ChannelCredentials tls(File ca) throws IOException {
         return TlsChannelCredentials.newBuilder().trustManager(ca).build();
     }
 
     /**
-     * The caller shows a certificate (mutual TLS), whose key is PKCS#8. It is that of the connection: connect anew when
-     * it has been renewed.
+     * The caller presents a certificate (mutual TLS) with a key in PKCS#8. The certificate belongs to the connection:
+     * connect again when it has been renewed.
      */
     public static ChannelCredentials withCertificate(File ca, File certificate, File key) throws IOException {
         return TlsChannelCredentials.newBuilder()
@@ -62,7 +62,7 @@ public final class Channels {
                 .build();
     }
 
-    /** The caller shows a token with each call. */
+    /** The caller sends a token with each call. */
     public static ChannelCredentials withToken(File ca, File token) throws IOException {
         return CompositeChannelCredentials.create(tls(ca), new TokenFile(token.toPath()));
     }

@@ -56,8 +56,8 @@ public final class DeleteUser {
     }
 
     private DeleteOutcome delete(ManagedChannel channel) {
-        // Without a deadline the server takes 30 seconds, and never more than 60. It begins here: each call needs a
-        // stub of its own.
+        // The server applies a deadline of 30 seconds if there is none, and of 60 at most. The deadline starts here, so
+        // each call needs a separate stub.
         Duration timeout = Duration.ofSeconds(Long.parseLong(option("timeout", "30")));
         UserAdminBlockingStub stub = UserAdminGrpc.newBlockingStub(channel).withDeadlineAfter(timeout);
         if (user.get(0).equals("hmc")) {

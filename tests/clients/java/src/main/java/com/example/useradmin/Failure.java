@@ -32,7 +32,7 @@ public final class Failure {
         return error.getStatus().getCode();
     }
 
-    /** The ID that the server gave to the call, for questions to its operator. */
+    /** ID of the call, assigned by the server. Operators need it to find the call in their logs. */
     public Optional<String> requestId() {
         return Optional.ofNullable(error.getTrailers()).map(trailers -> trailers.get(REQUEST_ID));
     }
@@ -47,7 +47,7 @@ public final class Failure {
         return Optional.empty();
     }
 
-    /** It is UNSPECIFIED if it is not of this service, and UNRECOGNIZED if newer than this program: go by the code. */
+    /** UNSPECIFIED if not set by this service, UNRECOGNIZED if newer than this program; in both cases, use the code. */
     public ErrorReason reason() {
         return detail(ErrorInfo.class)
                 .filter(info -> info.getDomain().equals(UserAdminGrpc.SERVICE_NAME))
@@ -56,8 +56,8 @@ public final class Failure {
     }
 
     /**
-     * Nobody knows whether the user is still there. Without ErrorInfo the error is of the library, which does not know
-     * what the server has done.
+     * Returns whether the user may have been deleted, that is, whether the outcome is unknown. An error without
+     * ErrorInfo comes from the library, which does not know the outcome.
      */
     public boolean mayHaveDeleted() {
         return detail(ErrorInfo.class)

@@ -9,7 +9,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.concurrent.Executor;
 
-/** Sends the bearer token in the file with each call; it is read each time, because tokens live for minutes. */
+/** Sends the bearer token in the file with each call. It is read each time, because tokens expire after minutes. */
 final class TokenFile extends CallCredentials {
     private static final Metadata.Key<String> AUTHORIZATION =
             Metadata.Key.of("authorization", Metadata.ASCII_STRING_MARSHALLER);
@@ -26,7 +26,7 @@ final class TokenFile extends CallCredentials {
             applier.fail(Status.UNAUTHENTICATED.withDescription("the token does not leave over plaintext"));
             return;
         }
-        // Not on this thread, which is one of the network's.
+        // Reading would block this thread, which is a network thread.
         executor.execute(() -> {
             try {
                 Metadata headers = new Metadata();

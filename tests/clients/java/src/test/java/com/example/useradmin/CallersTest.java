@@ -32,7 +32,7 @@ import javax.net.ssl.SSLException;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
 
-/** Who calls: a certificate, a token, nothing; and whom the client trusts. */
+/** Callers with a certificate, a token or no credentials, and the servers that the client trusts. */
 class CallersTest {
     private static final Metadata.Key<String> REQUEST_ID =
             Metadata.Key.of("x-request-id", Metadata.ASCII_STRING_MARSHALLER);
@@ -95,7 +95,7 @@ class CallersTest {
 
     @Test
     void aServerOfAnotherAuthorityIsNotCalled() {
-        // The public authorities that Java comes with; that of the sandbox is none of them.
+        // The public authorities included in Java, which do not include that of the sandbox.
         channel = connect(TlsChannelCredentials.create());
         StatusRuntimeException error =
                 assertThrows(StatusRuntimeException.class, () -> stub(channel).deleteHmcUser(hmcUser("carol")));

@@ -9,7 +9,7 @@ import java.util.stream.Stream;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 
-/** The program that deletes one user. */
+/** Tests of the program that deletes one user. */
 class DeleteUserTest {
     @ParameterizedTest
     @CsvSource({

@@ -29,7 +29,7 @@ import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
 
-/** Every kind of detail, on a call that fails with it. */
+/** Every kind of error detail, each on a call that fails with it. */
 class DetailsTest {
     private static final String CLIENT_REQUEST_ID = "9c4d50ee-2d56-4cd3-8152-34347dc9f2b1";
 
@@ -111,7 +111,7 @@ class DetailsTest {
                 values.stream().map(BatchErrorDetail::getKey).toList());
     }
 
-    /** BadRequest has all fields that break their rule. */
+    /** BadRequest contains all invalid fields. */
     @Test
     void fieldsBreakTheirRules() {
         Failure failure = failure(() -> stub(channel)
@@ -152,7 +152,7 @@ class DetailsTest {
     /** QuotaFailure and RetryInfo. */
     @Test
     void azureBatchGetsTooManyRequests() {
-        // Too little time for the `Retry-After` of Azure Batch, so that the caller is told of it.
+        // Too little time for the `Retry-After` of Azure Batch, so the server passes it on to the caller.
         Failure failure = failure(() -> stub(channel, java.time.Duration.ofMillis(1900))
                 .deleteBatchNodeUser(batchUser("answer-TooManyRequests").build()));
         assertEquals(Code.RESOURCE_EXHAUSTED, failure.code());

@@ -26,7 +26,7 @@ import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 import org.junit.jupiter.api.function.Executable;
 
-/** What the tests share: the sandbox that run.sh was given, and its log. */
+/** Access of the tests to the sandbox and its log. */
 final class Sandbox {
     private static final Pattern CALL = Pattern.compile("\"message\":\"call\",\"request_id\":\"([^\"]*)\".*"
             + "\"code\":\"([^\"]*)\",\"reason\":\"([^\"]*)\",\"outcome\":\"([^\"]*)\"");
@@ -34,7 +34,7 @@ final class Sandbox {
     private static final Metadata.Key<String> REQUEST_ID =
             Metadata.Key.of("x-request-id", Metadata.ASCII_STRING_MARSHALLER);
 
-    /** A line of the log: how a call ended. */
+    /** Log line of a completed call. */
     record Line(String requestId, String code, String reason, String outcome) {}
 
     private Sandbox() {}
@@ -59,7 +59,7 @@ final class Sandbox {
         return setting("USERADMIN_ADDRESS");
     }
 
-    /** A stub is cheap, and its deadline begins when it is made: each call gets its own. */
+    /** Creates a stub for one call. The deadline of a stub starts when the stub is created. */
     static UserAdminBlockingStub stub(ManagedChannel channel) {
         return stub(channel, Duration.ofSeconds(10));
     }
@@ -81,8 +81,9 @@ final class Sandbox {
     }
 
     /**
-     * What the log says of all calls. The server logs in the order of the answers, but not at once; so this makes a call
-     * itself, which deletes nothing, waits for its line, and leaves it out.
+     * Returns the log lines of all calls so far. The server logs calls in the order of their responses, but with a
+     * delay. Therefore this method makes a call that deletes nothing, waits for its line, and returns the lines before
+     * it.
      */
     static List<Line> calls() throws Exception {
         String last = validate();

@@ -20,7 +20,7 @@ import java.util.Optional;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
 
-/** Deadlines, and what the library repeats by itself. */
+/** Deadlines, and the retries of the library. */
 class TimeTest {
     private ManagedChannel channel;
 
@@ -33,9 +33,9 @@ class TimeTest {
     void atTheDeadlineTheServerTellsThatTheOutcomeIsUnknown() throws Exception {
         channel = Sandbox.connect(Sandbox.certificate());
         ErrorReason unknown = ErrorReason.ERROR_REASON_OUTCOME_UNKNOWN;
-        // The server answers 100 ms before the deadline. On a machine too busy to take that answer in time the library
-        // ends the call, without details; on one that is busier still, the server sends nothing. One of a few calls
-        // must do better.
+        // The server responds 100 ms before the deadline. On a busy machine, the library may end the call before it
+        // receives that response, without details, or the server may send none. At least one of several calls must have
+        // details.
         Failure failure = atTheDeadline();
         for (int tries = 1; tries < 5 && failure.reason() != unknown; tries++) {
             failure = atTheDeadline();
@@ -72,14 +72,14 @@ class TimeTest {
         channel = Sandbox.connect(Sandbox.certificate());
         Duration timeout = Duration.ofSeconds(20);
         String open = "ERROR_REASON_CIRCUIT_OPEN";
-        // Errors of the upstream open its circuit breaker. For 5 seconds nothing is sent.
+        // Errors of the upstream open its circuit breaker, so no request is sent for 5 seconds.
         boolean refused = false;
         for (int count = 0; count < 100 && !refused; count++) {
             int before = calls().size();
             failure(() -> stub(channel, timeout).deleteBatchNodeUser(batchUser("answer-InternalError").build()));
             refused = calls().get(before).reason().equals(open);
         }
-        // The library repeated that call after the pause, and the breaker opened again.
+        // The library retried the call after the pause, and the circuit breaker opened again.
         int before = calls().size();
         DeleteOutcome outcome = stub(channel, timeout)
                 .deleteBatchNodeUser(batchUser("nobody").setAllowMissing(true).build())
