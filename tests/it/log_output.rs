@@ -22,7 +22,7 @@ const CALLS: usize = 400;
 /// Far below the limit of a drain, because no call is in progress when the server stops.
 const LONGEST_STOP: Duration = Duration::from_secs(10);
 
-/// Starts a server whose log, at a level with many lines for each call, goes to a pipe with these flags.
+/// Starts a server that writes its log to a pipe with these flags, at a level with many lines for each call.
 fn start(folder: &Path, flags: OFlags) -> (Process, io::PipeReader) {
     let (reader, writer) = io::pipe().unwrap();
     fcntl_setfl(&writer, flags).unwrap();

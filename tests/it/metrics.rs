@@ -176,7 +176,7 @@ async fn calls_and_requests_are_counted() {
     expect_outcomes(&app).await;
     expect_requests(&app).await;
     expect_credentials(&app).await;
-    // One retry, and a fifth of a token for each of two calls.
+    // One retry took a token, and each of two calls added a fifth of one.
     let budget = value(&app, "useradmin_upstream_retry_budget", &[BATCH]).await;
     assert!((9.0..=10.0).contains(&budget), "{budget}");
     let writes = "useradmin_audit_write_duration_seconds_count";
@@ -223,7 +223,7 @@ async fn the_present_state_is_told() {
     ] {
         assert_eq!(count(&app, name, &[labels]).await, expected, "{name}");
     }
-    // There is no session yet.
+    // No session exists yet.
     let sessions = app
         .metrics("useradmin_upstream_credential_age_seconds")
         .await;

@@ -188,7 +188,7 @@ async fn while_every_token_is_refused_a_call_costs_1_2_requests() {
         }
     }
     let requests = upstream.requests("DELETE", "").len() as u64;
-    // The calls that see the first refusal treat it as an expired token.
+    // Calls that see the first refusal treat it as an expired token, so their retries do not use the budget.
     let most = 200 + 40 + 10 + 10 + begun.elapsed().as_secs() + 1;
     assert!(requests <= most, "{requests}, not {most}");
 }
