@@ -2,8 +2,15 @@
 
 use std::fmt::Write as _;
 
-/// Versions of both formats that the server can send. `OpenMetrics` 0.0.1 and 1.0.0 are alike.
-const VERSIONS: [&str; 3] = ["0.0.1", "0.0.4", "1.0.0"];
+const OPEN_METRICS: &str = "application/openmetrics-text";
+
+/// Returns whether the server can send this version of a format. `OpenMetrics` 0.0.1 and 1.0.0 are alike.
+fn is_supported(format: &str, version: &str) -> bool {
+    match format {
+        OPEN_METRICS => matches!(version, "0.0.1" | "1.0.0"),
+        _ => version == "0.0.4",
+    }
+}
 
 /// A text format that Prometheus reads.
 #[derive(Clone, Copy)]
@@ -24,7 +31,7 @@ impl Format {
             let same = ranges.iter().filter(|(other, _)| other == name);
             same.map(|(_, weight)| *weight).reduce(f32::max)
         };
-        let open_metrics = weight("application/openmetrics-text");
+        let open_metrics = weight(OPEN_METRICS);
         // The most specific range counts.
         let text = ["text/plain", "text/*", "*/*"].into_iter().find_map(weight);
         if open_metrics.unwrap_or(0.0) > text.unwrap_or(0.0) {
@@ -63,7 +70,7 @@ fn media_range(range: &str) -> Option<(String, f32)> {
             Some(("q", value)) => weight = value.parse().unwrap_or(0.0),
             Some(("version", version)) => {
                 let version = version.trim_matches('"');
-                VERSIONS.contains(&version).then_some(())?;
+                is_supported(&name, version).then_some(())?;
             }
             _ => {}
         }

@@ -107,14 +107,7 @@ impl<P: Platform> Target<P> {
             found: P::requested(&order.user),
             upstream_request_id: String::new(),
         };
-        let mut result = if order.validate_only && !P::reads_first(order) {
-            // Nothing is sent, so the state of the target does not matter.
-            self.check(order, &run.found)
-                .and_then(|()| P::validate(&run.found))
-                .map(|()| DeleteOutcome::Validated)
-        } else {
-            run.admitted().await
-        };
+        let mut result = run.admitted().await;
         if let Err(failure) = &result {
             if failure.answered.is_some() {
                 failure

@@ -212,6 +212,14 @@ async fn a_scraper_gets_the_format_that_it_asks_for() {
             OPEN_METRICS,
         ),
         (
+            "Accept: application/openmetrics-text;q=0.5,text/plain;version=1.0.0\r\n",
+            OPEN_METRICS,
+        ),
+        (
+            "Accept: application/openmetrics-text;version=0.0.4\r\n",
+            TEXT,
+        ),
+        (
             "Accept: application/openmetrics-text; version=2.0.0\r\n",
             TEXT,
         ),
