@@ -110,7 +110,7 @@ async fn serve(arguments: Serve) -> ExitCode {
         Err(error) => return fail(&format!("cannot start a thread: {error}"), 1),
     };
     if let Err(error) = ignored {
-        tracing::warn!(%error, "signal handlers not installed; unused signals end the server");
+        tracing::warn!(%error, "signal handlers not installed");
     }
     let served = match config {
         Some(config) => {

@@ -27,7 +27,7 @@ use crate::{
 const DEFAULT: &str = "info";
 /// h2 warns about frames that peers can send at any rate, such as unexpected responses to pings. The server itself logs
 /// the connections that end for such a reason, with a limit for each peer. The Azure library logs its failed requests,
-/// which the server logs as `no access token`.
+/// which the server logs as `access token request failed`.
 const QUIET: [&str; 4] = [
     "h2::proto::ping_pong=error",
     "h2::proto::streams::recv=error",
@@ -98,20 +98,20 @@ pub fn start() -> io::Result<WorkerGuard> {
         .try_init();
     if unknown {
         let wanted = cut(&wanted, MAX_TEXT_BYTES);
-        tracing::warn!(wanted, using = DEFAULT, "RUST_LOG is not understood");
+        tracing::warn!(value = wanted, level = DEFAULT, "invalid RUST_LOG ignored");
     }
     if started.is_ok() {
         std::panic::set_hook(Box::new(|info| {
-            let place = info.location().map(ToString::to_string);
-            tracing::error!(place, "a panic");
+            let location = info.location().map(ToString::to_string);
+            tracing::error!(location, "thread panicked");
         }));
     }
     Ok(guard)
 }
 
-/// Logs why the server ends, regardless of `RUST_LOG`.
+/// Logs why the server failed, regardless of `RUST_LOG`.
 pub(crate) fn fatal(error: &str) {
-    let line = line("ERROR", "the server ends", "error", error.into());
+    let line = line("ERROR", "server failed", "error", error.into());
     let _ = Lines.write_all(line.as_bytes());
 }
 

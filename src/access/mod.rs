@@ -82,25 +82,25 @@ impl Access {
             .iter()
             .filter(|_| config.source.path.is_some());
         for Caller { identity, .. } in callers {
-            let why = match identity {
+            let warning = match identity {
                 Identity::Anonymous if self.identity_required => {
-                    "nobody can be this caller: an identity is asked for"
+                    "no caller can have this identity: callers must present a certificate or a token"
                 }
                 Identity::Anonymous if !config.server.listen.ip().is_loopback() => {
-                    "this caller is everybody who can reach the address"
+                    "every client that can reach the address has these permissions"
                 }
                 Identity::Certificate(name)
                     if !self.certificates || name.contains(SUBJECT_MARK) =>
                 {
-                    "nobody can be this caller: it is neither `ISSUER#SUBJECT` of a configured issuer, nor are client \
-                     certificates with such a name accepted"
+                    "no caller can have this identity: it is neither `ISSUER#SUBJECT` of a configured issuer, nor the \
+                     name in an accepted client certificate"
                 }
                 Identity::Certificate(name) if name.contains('*') => {
-                    "an identity is no pattern: only a certificate with this very name is this caller"
+                    "identities are not patterns: only a certificate with exactly this name has this identity"
                 }
                 _ => continue,
             };
-            tracing::warn!(%identity, why, "an odd entry in [[callers]]");
+            tracing::warn!(%identity, warning, "suspicious caller configured");
         }
     }
 

@@ -37,27 +37,19 @@ impl RecoveredState {
     pub(super) fn log(&self, file: &str) {
         if self.cut > 0 {
             let bytes = self.cut;
-            tracing::warn!(
-                file,
-                bytes,
-                "an unfinished record at the end of the audit log was cut off"
-            );
+            tracing::warn!(file, bytes, "unfinished audit record removed");
         }
         if self.foreign_lines > 0 {
             let lines = self.foreign_lines;
-            tracing::warn!(file, lines, "the audit log has lines that are no records");
+            tracing::warn!(file, lines, "foreign lines found in audit log");
         }
-        if let Some(before) = &self.predecessor {
-            let before = before.display();
-            tracing::info!(file, %before, "the audit log goes on from a file that was renamed");
+        if let Some(predecessor) = &self.predecessor {
+            let predecessor = predecessor.display();
+            tracing::info!(file, %predecessor, "audit log continued from renamed file");
         }
         if !self.open.is_empty() {
             let open = self.open.len();
-            tracing::warn!(
-                file,
-                open,
-                "calls that a crash cut off are recorded as unknown"
-            );
+            tracing::warn!(file, open, "interrupted calls recorded as unknown");
         }
     }
 

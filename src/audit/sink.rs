@@ -183,7 +183,7 @@ impl Sink {
                 file = self.target.to_string(),
                 size,
                 expected,
-                "the audit log was changed by somebody else; `audit verify` shows the place"
+                "audit log changed by another process"
             );
         }
         Ok(())
@@ -249,7 +249,7 @@ impl Sink {
         }
         if let Err(error) = self.sync() {
             let file = self.target.to_string();
-            tracing::error!(file, %error, "the end of the old file may not be on the disk");
+            tracing::error!(file, %error, "rotated audit log not synced");
         }
     }
 

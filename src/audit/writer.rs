@@ -161,7 +161,7 @@ impl Writer {
         let (logged, at) = &self.logged_head;
         if at.elapsed() >= HEAD_INTERVAL && *logged != self.head {
             let (file, head) = (self.sink.name(), self.head.to_string());
-            tracing::info!(file, head, "the audit log goes on");
+            tracing::info!(file, head, "audit log checkpoint");
             self.logged_head = (self.head.clone(), Instant::now());
         }
     }
@@ -183,7 +183,7 @@ impl Writer {
         let before = std::mem::replace(&mut self.condition, condition);
         if condition == Condition::Works && before != Condition::Works {
             let (file, head) = (self.sink.name(), self.head.to_string());
-            tracing::info!(file, head, "the audit log is open");
+            tracing::info!(file, head, "audit log opened");
         }
         let waiters = jobs.into_iter().map(|job| match &written {
             Ok(()) => self.acknowledge(job),
@@ -214,12 +214,12 @@ impl Writer {
             Ok(Opened::New) => {
                 let (file, head) = (self.sink.name(), self.head.to_string());
                 let open = self.open.len();
-                tracing::info!(file, head, open, "the audit log goes on in a new file");
+                tracing::info!(file, head, open, "audit log reopened");
                 self.carry = true;
             }
             Err(error) => {
                 let file = self.sink.name();
-                tracing::error!(file, %error, "the audit log cannot be opened; deletions are refused until it can");
+                tracing::error!(file, %error, "audit log not opened; deletions are refused");
                 return Err(error);
             }
         }
@@ -270,8 +270,8 @@ impl Writer {
         let took = start.elapsed().as_secs_f64();
         self.metrics.audit.writes.observe(took);
         if let Err(error) = written {
-            let (file, owed) = (self.sink.name(), self.unwritten.len());
-            tracing::error!(file, %error, owed, "the audit log failed; deletions are refused");
+            let (file, pending) = (self.sink.name(), self.unwritten.len());
+            tracing::error!(file, %error, pending, "audit log write failed; deletions are refused");
             return Err(error);
         }
         self.head = lines.head;
@@ -295,7 +295,7 @@ impl Writer {
             && self.condition != Condition::Failed
         {
             let file = self.sink.name();
-            tracing::error!(file, %error, "the audit log failed; deletions are refused");
+            tracing::error!(file, %error, "audit log write failed; deletions are refused");
         }
         checked
     }
@@ -334,7 +334,7 @@ impl Writer {
         }
         self.queue.update(|status| status.lost += 1);
         let (request_id, outcome) = (&entry.request_id, entry.outcome);
-        tracing::error!(request_id, outcome, "an outcome is lost: too many are owed");
+        tracing::error!(request_id, outcome, "audit outcome lost");
         waiter
     }
 }

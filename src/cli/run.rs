@@ -19,7 +19,7 @@ pub async fn run(
     trace::export::start(config.tracing.as_ref()).map_err(|error| format!("[tracing]: {error}"))?;
     let signals = signals::stop().map_err(|error| format!("cannot wait for signals: {error}"))?;
     if let Err(error) = rlimit::raise_open_files() {
-        tracing::warn!(%error, "the limit of open files stays as it is");
+        tracing::warn!(%error, "open-file limit not raised");
     }
     rlimit::fit_connections(&mut config);
     let runtimes = Runtimes::start().map_err(|error| format!("cannot start a thread: {error}"))?;
@@ -30,7 +30,10 @@ pub async fn run(
     match timeout(ANNOUNCE_TIMEOUT, spawn_blocking(move || announce(address))).await {
         Ok(Ok(Ok(()))) => {}
         Ok(_) => return Err("standard output is closed".to_owned()),
-        Err(_) => tracing::warn!("standard output is stalled; serving without the ready line"),
+        Err(_) => tracing::warn!(
+            error = "standard output is stalled",
+            "ready line not written"
+        ),
     }
     let (stop, force_stop) = signals;
     server.run(stop, force_stop).await

@@ -35,7 +35,7 @@ impl Admin {
                 "cannot listen on {address} (admin_listen): {error}"
             )),
             Err(error) => {
-                tracing::warn!(%address, %error, "no admin port: the default one is taken");
+                tracing::warn!(%address, %error, "admin port not bound");
                 Ok(None)
             }
         }

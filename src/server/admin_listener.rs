@@ -44,7 +44,7 @@ pub async fn serve(listener: TcpListener, routes: Router) {
             Err(error) => {
                 // Logged once until a connection is accepted again: the next attempt follows soon.
                 if !failed {
-                    tracing::warn!(%error, "a connection to the admin port could not be accepted");
+                    tracing::warn!(%error, "admin connection not accepted");
                 }
                 failed = true;
                 sleep(ERROR_PAUSE).await;

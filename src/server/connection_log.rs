@@ -9,12 +9,12 @@ use crate::{
     metrics::Metrics,
 };
 
-const NOT_ACCEPTED: &str = "a connection could not be accepted";
-const TOO_MANY: &str = "a connection was closed: there are too many";
-const TLS_FAILED: &str = "a TLS handshake failed";
-const HANDSHAKE_TIMED_OUT: &str = "a connection did not begin in time";
-const NOT_READ: &str = "a connection was cut: its peer takes no answers";
-const PROTOCOL_VIOLATED: &str = "a connection was ended: its peer broke the rules of HTTP/2";
+const NOT_ACCEPTED: &str = "connection not accepted";
+const TOO_MANY: &str = "connection refused: limit reached";
+const TLS_FAILED: &str = "TLS handshake failed";
+const HANDSHAKE_TIMED_OUT: &str = "connection handshake timed out";
+const NOT_READ: &str = "connection aborted: peer stopped reading responses";
+const PROTOCOL_VIOLATED: &str = "connection aborted: peer violated HTTP/2";
 const REFUSED: &str = "request refused by HTTP/2";
 
 /// Logs and counts errors of connections.
@@ -72,7 +72,7 @@ impl ConnectionLog {
         let cause = error.source().and_then(|cause| cause.downcast_ref());
         let library = cause.filter(|cause: &&h2::Error| cause.is_library());
         let Some((cause, reason)) = library.and_then(|cause| Some((cause, cause.reason()?))) else {
-            tracing::debug!(%peer, %error, "a connection broke");
+            tracing::debug!(%peer, %error, "connection failed");
             return;
         };
         let reason = name(reason);

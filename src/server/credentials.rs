@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// The message of the log line.
-const CERTIFICATE_REFUSED: &str = "a client certificate was refused";
+const CERTIFICATE_REFUSED: &str = "client certificate refused";
 
 /// Returns the credentials of a request.
 pub(super) fn credentials<B>(
@@ -50,7 +50,7 @@ fn log_refused_certificate(shared: &Shared, call: &CallContext, cause: &'static 
             request_id = call.request_id,
             peer = call.peer.map(display),
             cause,
-            why,
+            error = why,
             "{CERTIFICATE_REFUSED}"
         );
     }

@@ -42,7 +42,7 @@ pub async fn drain(
         () = time => false,
     };
     if !done {
-        tracing::warn!(left = shared.tasks.len(), "the drain is cut short");
+        tracing::warn!(remaining = shared.tasks.len(), "drain interrupted");
         shared.halt.cancel();
         let _unfinished = timeout(HALT_TIMEOUT, finished(shared)).await;
     }
@@ -53,17 +53,17 @@ pub async fn drain(
     );
     ending.cut.cancel();
     if closed.is_err() {
-        tracing::warn!("the log-off took too long");
+        tracing::warn!("session logoff timed out");
     }
     if shared.summarize_refusals(true).await > 0 {
         let _unwritten = timeout(CLOSE_TIMEOUT, shared.audit.flush()).await;
     }
     let outcomes = shared.audit.pending();
     if outcomes > 0 {
-        tracing::error!(outcomes, "the audit log lacks outcomes");
+        tracing::error!(outcomes, "audit outcomes not written");
     }
     let audit_head = shared.audit.head().to_string();
-    tracing::info!(audit_head, "stopped");
+    tracing::info!(audit_head, "server stopped");
 }
 
 /// Waits until all calls have ended and their outcomes have been written.

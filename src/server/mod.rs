@@ -157,7 +157,11 @@ impl Server {
         for task in [accepting, following, reloading] {
             task.abort();
         }
-        tracing::info!(calls = shared.tasks.len(), limit = ?limits.drain, "draining; a second signal cuts it short");
+        tracing::info!(
+            calls = shared.tasks.len(),
+            limit_seconds = limits.drain.as_secs(),
+            "drain started"
+        );
         let time = async {
             let _ = timeout(limits.drain, force_stop).await;
         };

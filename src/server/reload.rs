@@ -77,7 +77,7 @@ impl WatchedFiles {
                 self.set_files(files);
                 self.error = None;
                 self.metrics.reloaded();
-                tracing::info!(what = self.what, file = changed, "changed files are in use");
+                tracing::info!(what = self.what, file = changed, "files reloaded");
             }
             Err(error) => self.fail(error, &changed),
         }
@@ -109,8 +109,8 @@ impl WatchedFiles {
         tracing::error!(
             what = self.what,
             file = changed,
-            fault = error,
-            "changed files cannot be used; the last good ones stay in use"
+            error,
+            "file reload failed; previous content stays in use"
         );
         self.error = Some(error);
     }
@@ -183,10 +183,10 @@ impl RestartKeys {
             return;
         }
         if keys.is_empty() {
-            tracing::info!("no restart is needed any more");
+            tracing::info!("restart no longer needed");
         } else {
             let keys = keys.join(", ");
-            tracing::warn!(keys, "a restart is needed for these keys");
+            tracing::warn!(keys, "restart needed for changed keys");
         }
         self.reported = keys;
     }
@@ -224,7 +224,7 @@ pub async fn watch(mut watched: Vec<WatchedFiles>, metrics: Arc<Metrics>) {
         match checked.await {
             Ok(checked) => watched = checked,
             Err(error) => {
-                tracing::error!(%error, "changed files are not noticed any more");
+                tracing::error!(%error, "file watcher stopped");
                 return;
             }
         }

@@ -32,7 +32,7 @@ pub const MAX_CALL_DURATION: Duration = Duration::from_mins(1);
 /// Time between the response and the deadline of the caller.
 const MARGIN: Duration = Duration::from_millis(100);
 /// Calls whose caller disconnects before the message has arrived.
-const CANCELLED: Kind = Kind::logged("call", "Cancelled");
+const CANCELLED: Kind = Kind::logged("call ended", "Cancelled");
 
 /// The violation of a call whose `grpc-timeout` is malformed or occurs more than once.
 pub(crate) const BAD_TIMEOUT: Violation = Violation {
@@ -221,9 +221,9 @@ impl CallContext {
                 code = ?Code::Cancelled,
                 reason = "",
                 outcome = "not_sent",
-                context = "the caller has gone before its message came",
+                context = "the caller disconnected before its message arrived",
                 caller_gone = true,
-                "call"
+                "call ended"
             );
         }
         self.end_with(Code::Cancelled, "");

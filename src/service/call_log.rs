@@ -56,7 +56,7 @@ pub(super) fn record(
                 outcome,
                 reason,
                 error,
-                "the outcome is not on record, or not yet"
+                "audit outcome not recorded yet"
             );
         }
     });
@@ -166,7 +166,7 @@ impl Operation {
             elapsed_ms = u64::try_from(self.call.received.elapsed().as_millis()).unwrap_or(u64::MAX),
             context = short(context),
             caller_gone = self.caller_gone,
-            "call"
+            "call ended"
         );
     }
 }

@@ -88,7 +88,7 @@ pub(crate) async fn refuse(shared: &Shared, call: &CallContext, mut failure: Fai
             outcome = "not_sent",
             cause,
             context = failure.context,
-            "call"
+            "call ended"
         );
     }
     call.end_with(status.code(), failure.reason.as_str_name());
@@ -98,7 +98,7 @@ pub(crate) async fn refuse(shared: &Shared, call: &CallContext, mut failure: Fai
 /// Refuses a call of a service other than `UserAdmin`.
 fn refuse_without_rpc(shared: &Shared, call: &CallContext, failure: &Failure) -> Status {
     let reason = failure.reason.as_str_name();
-    let kind = Kind::logged("refused", reason);
+    let kind = Kind::logged("call refused", reason);
     if shared.refusals.admit(call.peer_address(), None, kind) {
         tracing::info!(
             request_id = call.request_id,
@@ -107,7 +107,7 @@ fn refuse_without_rpc(shared: &Shared, call: &CallContext, failure: &Failure) ->
             reason,
             cause = failure.cause,
             context = failure.context,
-            "refused"
+            "call refused"
         );
     }
     status_of(failure, &CallFacts::of_request(call.request_id.clone()))
@@ -122,7 +122,7 @@ fn kind(reason: ErrorReason) -> Kind {
         _ => None,
     };
     Kind {
-        event: "call",
+        event: "call ended",
         reason: reason.as_str_name(),
         outcome,
     }
@@ -179,7 +179,7 @@ impl Shared {
         };
         if let Err(failure) = self.audit.record(entry, WRITE_TIMEOUT).await {
             let error = failure.context;
-            tracing::error!(error, "summary of refusals not recorded yet");
+            tracing::error!(error, "refusal summary not recorded yet");
         }
     }
 }

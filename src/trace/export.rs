@@ -148,5 +148,5 @@ pub async fn end() {
         Ok(Err(error)) => error.to_string(),
         Err(error) => error.to_string(),
     };
-    tracing::warn!(error, "the last spans were not exported");
+    tracing::warn!(error, "last spans not exported");
 }

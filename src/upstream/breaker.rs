@@ -11,11 +11,9 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::Instant;
-use url::Url;
-
 use super::response::RequestError;
-use crate::{error::Failure, proto::ErrorReason};
+use crate::{error::Failure, metrics::TargetName, proto::ErrorReason};
+use tokio::time::Instant;
 
 /// Period whose calls are counted, in slots of [`SLOT`].
 const WINDOW: Duration = Duration::from_secs(10);
@@ -30,8 +28,8 @@ const MIN_WAIT: Duration = Duration::from_secs(1);
 
 /// The circuit breaker of one target.
 pub struct Breaker {
-    /// Host of the target, for the log.
-    host: String,
+    /// The target, for the log.
+    target: TargetName,
     state: Mutex<State>,
     openings: AtomicU64,
 }
@@ -84,10 +82,10 @@ impl Window {
 }
 
 impl Breaker {
-    /// Creates a closed breaker for the target with this URL.
-    pub fn new(url: &Url) -> Self {
+    /// Creates a closed breaker for this target.
+    pub fn new(target: TargetName) -> Self {
         Self {
-            host: url.host_str().unwrap_or_default().to_owned(),
+            target,
             state: Mutex::new(State::Closed(Window::default())),
             openings: AtomicU64::new(0),
         }
@@ -143,12 +141,16 @@ impl Breaker {
                         probes: 0,
                     };
                     self.openings.fetch_add(1, Ordering::Relaxed);
-                    tracing::warn!(upstream = self.host, "the circuit breaker has opened");
+                    let TargetName { upstream, target } = &self.target;
+                    let target = &**target;
+                    tracing::warn!(target, upstream, "circuit breaker opened");
                 }
             }
             (State::Open { .. }, Some(false)) if probe.is_some() => {
                 *state = State::Closed(Window::default());
-                tracing::info!(upstream = self.host, "the circuit breaker has closed");
+                let TargetName { upstream, target } = &self.target;
+                let target = &**target;
+                tracing::info!(target, upstream, "circuit breaker closed");
             }
             (State::Open { probe_at, .. }, Some(true)) if probe.is_some() => {
                 *probe_at = now + PAUSE;

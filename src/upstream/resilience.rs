@@ -1,11 +1,9 @@
 //! Retry budget, circuit breaker and bulkhead of one target.
 
-use url::Url;
-
 use super::{breaker::Breaker, bulkhead::Bulkhead, retry_budget::RetryBudget};
 use crate::{
     config::BulkheadLimits,
-    metrics::{CredentialState, TargetState},
+    metrics::{CredentialState, TargetName, TargetState},
 };
 
 /// Protects a target, and this server, from too many requests.
@@ -19,11 +17,11 @@ pub struct Resilience {
 }
 
 impl Resilience {
-    /// Creates them for the target with this URL.
-    pub fn new(url: &Url, limits: BulkheadLimits) -> Self {
+    /// Creates them for this target.
+    pub fn new(target: TargetName, limits: BulkheadLimits) -> Self {
         Self {
             budget: RetryBudget::new(),
-            breaker: Breaker::new(url),
+            breaker: Breaker::new(target),
             bulkhead: Bulkhead::new(limits),
         }
     }

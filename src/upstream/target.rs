@@ -59,7 +59,7 @@ impl<P: Platform> Target<P> {
         Ok(Self {
             platform,
             client,
-            resilience: Resilience::new(url, config.bulkhead()),
+            resilience: Resilience::new(requests.target().clone(), config.bulkhead()),
             protected: ArcSwap::from_pointee(config.protected_users.clone()),
         })
     }

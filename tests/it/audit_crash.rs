@@ -22,7 +22,7 @@ use useradmin_testkit::{
 
 use crate::access::upstream;
 
-const CUT_OFF: &str = "calls that a crash cut off are recorded as unknown";
+const CUT_OFF: &str = "interrupted calls recorded as unknown";
 
 /// Returns a log with three calls, two of which have no outcome, and a rejected call.
 fn left_open() -> Forged {

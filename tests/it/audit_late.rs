@@ -34,7 +34,7 @@ async fn holding() -> (Upstream, Arc<Notify>) {
     (upstream.await, gate)
 }
 
-const FAILED: &str = "the audit log failed; deletions are refused";
+const FAILED: &str = "audit log write failed; deletions are refused";
 
 /// The DELETE succeeds, but its record cannot be written. The caller receives the actual outcome, other calls are
 /// rejected, and the record is written as soon as there is space.

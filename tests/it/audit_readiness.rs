@@ -127,7 +127,7 @@ async fn a_server_that_starts_at_the_limit_is_not_ready() {
     fs::remove_dir_all(folder).unwrap();
 }
 
-const FAILED: &str = "the audit log failed; deletions are refused";
+const FAILED: &str = "audit log write failed; deletions are refused";
 
 /// Tests device errors that only a write detects.
 #[tokio::test(flavor = "multi_thread")]

@@ -23,7 +23,7 @@ use useradmin_testkit::{
 
 use crate::access::upstream;
 
-const ROTATED: &str = "the audit log goes on in a new file";
+const ROTATED: &str = "audit log reopened";
 
 /// Starts a server. Returns its folder, the path of the audit log, and the process.
 fn server(upstream: &Upstream) -> (PathBuf, PathBuf, Process) {
@@ -305,7 +305,7 @@ async fn truncation_and_foreign_lines_are_found() {
         delete(&mut client, "bob").await;
         process.stop();
         assert_eq!(fs::metadata(&file).unwrap().ino(), inode);
-        let message = "the audit log was changed by somebody else; `audit verify` shows the place";
+        let message = "audit log changed by another process";
         assert_eq!(Process::logged(&folder, message).len(), 1, "{number}");
         let (code, _, err) = verify([&file]);
         assert_eq!(code, 1, "{number}: {err}");

@@ -76,7 +76,7 @@ impl Server {
         self.process.stop();
         let log = fs::read_to_string(self.folder.join("log")).unwrap();
         assert!(!log.contains("C4N4RY"), "{log}");
-        let contexts = ["call", "no access token"].map(|message| {
+        let contexts = ["call ended", "access token request failed"].map(|message| {
             let lines = Process::logged(&self.folder, message);
             let contexts = lines.iter().map(|line| line["context"].as_str());
             contexts.flatten().map(str::to_owned).collect()

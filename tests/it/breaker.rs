@@ -12,6 +12,7 @@ use futures_util::future::join_all;
 use tokio::time::{advance, sleep};
 use tonic::Code::Unavailable;
 use useradmin::{
+    metrics::TargetName,
     proto::{DeleteOutcome, ErrorReason},
     upstream::{
         breaker::{Breaker, Pass},
@@ -24,7 +25,7 @@ use useradmin_testkit::{
 };
 
 fn breaker() -> Breaker {
-    Breaker::new(&"https://hmc.example:6794".parse().unwrap())
+    Breaker::new(TargetName::default())
 }
 
 /// The status of the response, or the reason why there was none.

@@ -142,7 +142,7 @@ async fn the_log_tells_it() {
     let call = client.delete_batch_node_user(batch_request("alice"));
     call.await.unwrap_err();
     process.stop();
-    let calls = Process::logged(&folder, "call");
+    let calls = Process::logged(&folder, "call ended");
     let context = calls[0]["context"].as_str().unwrap();
     assert!(
         context.contains("the upstream's clock is 1") && context.contains(" s ahead of"),

@@ -209,16 +209,16 @@ async fn no_text_hides_in_a_line_or_makes_one() {
     let (told, others): (Vec<_>, Vec<_>) = lines
         .iter()
         .map(message)
-        .partition(|message| message == "call");
+        .partition(|message| message == "call ended");
     assert_eq!(told.len(), calls);
     let expected = [
-        "RUST_LOG is not understood",
-        "the audit log is open",
-        "draining; a second signal cuts it short",
-        "stopped",
+        "invalid RUST_LOG ignored",
+        "audit log opened",
+        "drain started",
+        "server stopped",
     ];
     assert_eq!(others, expected);
-    assert!(level.starts_with(lines[0]["wanted"].as_str().unwrap()));
+    assert!(level.starts_with(lines[0]["value"].as_str().unwrap()));
     let recorded = objects(&audit);
     assert_eq!(recorded.len(), records);
     // The unescaped text is the original one.
@@ -275,9 +275,9 @@ fn a_panic_is_a_line_without_its_text() {
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
     assert_eq!(lines.len(), 1, "{err}");
-    assert_eq!(lines[0]["message"], "a panic");
+    assert_eq!(lines[0]["message"], "thread panicked");
     assert!(
-        lines[0]["place"]
+        lines[0]["location"]
             .as_str()
             .unwrap()
             .starts_with("tests/it/lines.rs:")

@@ -146,7 +146,7 @@ async fn a_refused_call_is_found_by_its_callers_id() {
     let call = serving.client().delete_batch_node_user(unreadable).await;
     assert_eq!(call.unwrap_err().code(), Code::InvalidArgument);
     serving.stop();
-    let mut calls = Process::logged(&folder, "call");
+    let mut calls = Process::logged(&folder, "call ended");
     let unreadable = calls.pop().unwrap();
     assert_eq!(unreadable["reason"], "ERROR_REASON_INVALID_REQUEST");
     assert_eq!(unreadable["code"], "InvalidArgument");

@@ -180,7 +180,7 @@ async fn a_flood_of_refused_calls_leaves_few_lines_and_records() {
     drop(channel);
     process.stop();
     let audit = records(&folder.join("audit.jsonl"));
-    let log = log(&folder, "call");
+    let log = log(&folder, "call ended");
     let rest = FLOOD - REPORTED;
     for Kind {
         reason, outcome, ..
@@ -220,7 +220,7 @@ async fn a_flood_of_refused_calls_leaves_few_lines_and_records() {
     assert!(summary["since"].as_str().unwrap() <= summary["ts"].as_str().unwrap());
     // The next server reads the records and appends to them.
     Process::start(&folder).stop();
-    let strange = Process::logged(&folder, "the audit log has lines that are no records");
+    let strange = Process::logged(&folder, "foreign lines found in audit log");
     assert_eq!(strange, Vec::<Value>::new());
     let (code, out, err) = verify([folder.join("audit.jsonl")]);
     assert_eq!((code, err.as_str()), (0, ""), "{out}");
@@ -285,17 +285,17 @@ async fn a_flood_of_unauthenticated_calls_leaves_few_lines_and_records() {
         told(&audit, "CALLER_UNAUTHENTICATED", "127.0.0.1"),
         expected
     );
-    let calls = log(&folder, "call");
+    let calls = log(&folder, "call ended");
     assert_eq!(
         told(&calls, "CALLER_UNAUTHENTICATED", "127.0.0.1"),
         expected
     );
-    let refused = Process::logged(&folder, "refused").len();
+    let refused = Process::logged(&folder, "call refused").len();
     assert_eq!(u64::try_from(refused).unwrap(), REPORTED);
     let sums = Process::logged(&folder, "refusals summarized");
     let of_health: Vec<_> = sums
         .iter()
-        .filter(|line| line["event"] == "refused")
+        .filter(|line| line["event"] == "call refused")
         .collect();
     assert_eq!(of_health.len(), 1);
     assert_eq!(of_health[0]["count"], FLOOD - REPORTED);

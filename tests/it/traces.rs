@@ -119,7 +119,7 @@ async fn a_collector_is_told_of_calls_and_their_requests() {
     assert_eq!(resource["service.name"], "useradmin");
     assert_eq!(resource["service.version"], env!("CARGO_PKG_VERSION"));
     assert_eq!(resource["telemetry.sdk.language"], "rust");
-    let calls = Process::logged(&folder, "call");
+    let calls = Process::logged(&folder, "call ended");
     assert_eq!(calls.len(), 2);
     assert!(calls.iter().all(|line| line["trace_id"] == TRACE));
     fs::remove_dir_all(folder).unwrap();
@@ -234,7 +234,7 @@ async fn what_is_not_sampled_is_not_exported() {
     assert!(parents[0].starts_with(&format!("00-{TRACE}-")) && parents[0].ends_with("-00"));
     assert!(!parents[1].contains(TRACE) && parents[1].ends_with("-00"));
     assert!(parents[2].ends_with("-01"));
-    let calls = Process::logged(&folder, "call");
+    let calls = Process::logged(&folder, "call ended");
     assert_eq!(calls[0]["trace_id"], TRACE);
     assert_eq!(calls[1]["trace_id"].as_str().map(str::len), Some(32));
     fs::remove_dir_all(folder).unwrap();

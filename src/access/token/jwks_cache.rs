@@ -223,7 +223,7 @@ impl Refresher {
             tracing::warn!(
                 issuer = self.issuer,
                 error,
-                "the issuer's keys cannot be read; the last good ones, if there are any, stay in use"
+                "issuer keys not read; previous keys stay in use"
             );
             self.fault = Some(error);
         }
@@ -236,15 +236,12 @@ impl Refresher {
                 self.metrics.reloaded();
             }
             let issuer = &self.issuer;
-            tracing::info!(issuer, "the issuer's keys are in use");
+            tracing::info!(issuer, "issuer keys loaded");
             if let Some(keys) = keys.left_out() {
-                tracing::warn!(issuer, keys, "keys of the issuer are left out");
+                tracing::warn!(issuer, keys, "issuer keys skipped");
             }
             if keys.is_empty() {
-                tracing::warn!(
-                    issuer,
-                    "the issuer has no usable key; its tokens are refused"
-                );
+                tracing::warn!(issuer, "issuer has no usable key; its tokens are refused");
             }
             self.last = bytes;
         }

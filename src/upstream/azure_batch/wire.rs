@@ -55,7 +55,10 @@ pub fn headers_at_fault(document: &Value, callers_id: bool) -> Vec<&str> {
 /// proxy has no `request-id`; a response to another request has another `client-request-id`.
 pub fn check_ids(response: &Response, sent: &str) -> Result<(), &'static str> {
     if !same_client_request_id(response, sent) {
-        tracing::warn!(sent, "Azure Batch returned another client-request-id");
+        tracing::warn!(
+            client_request_id = sent,
+            "response has another client-request-id"
+        );
         return Err("the client-request-id is that of another request");
     }
     let id = response.header("request-id").unwrap_or_default();

@@ -200,7 +200,10 @@ impl Platform for IbmHmc {
         if failure.is_some_and(is_doubtful) {
             if self.watch.doubtful(purpose) && self.sessions.replace(session, budget) {
                 self.watch.replaced(purpose);
-                tracing::warn!(hmc = self.alias, "session replaced after repeated refusals");
+                tracing::warn!(
+                    target = self.alias,
+                    "session replaced after repeated refusals"
+                );
             }
         } else if failure.is_none_or(classify::reached_authorization) {
             session.accepted();

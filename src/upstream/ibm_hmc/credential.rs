@@ -10,7 +10,6 @@ use http::{
 use opentelemetry::context::FutureExt as _;
 use serde_json::json;
 use tokio::{sync::oneshot, time::timeout};
-use url::Url;
 
 use super::{
     classify::error_facts, logon_guard::LogonGuard, names::NAMES, rules::LOGON_RULES, wire,
@@ -80,7 +79,6 @@ impl Session {
 
 /// Logs on to one HMC.
 pub struct SessionSource {
-    url: Url,
     userid: String,
     password: SecretSource,
     /// Timeout of a logon with a password that was accepted before.
@@ -100,7 +98,6 @@ impl SessionSource {
     ) -> Self {
         numbers.expect_renewals(SESSION);
         Self {
-            url: config.url.clone(),
             userid: config.own.userid.clone(),
             password: config.own.password.clone(),
             logon_timeout: config.own.logon_timeout,
@@ -148,7 +145,8 @@ impl SessionSource {
             && let Some(session) = &session
         {
             if let Some(days) = wire::password_expires(&response).filter(|days| *days <= 14) {
-                tracing::warn!(hmc = self.url.host_str(), days, "the HMC password expires");
+                let target = &*self.numbers.target().target;
+                tracing::warn!(target, days, "HMC password expires soon");
             }
             return Ok(Lease::unlimited(Session::new(session, password)?));
         }
@@ -189,7 +187,8 @@ impl SessionSource {
         let limits = Deadline::after(LOGOFF_TIMEOUT).into();
         let sent = self.client.send(&LOGOFF, request, None, &limits);
         if timeout(LOGOFF_TIMEOUT, sent).await.is_err() {
-            tracing::debug!(hmc = self.url.host_str(), "no answer to the log-off");
+            let target = &*self.numbers.target().target;
+            tracing::debug!(target, "session logoff not answered");
         }
     }
 }

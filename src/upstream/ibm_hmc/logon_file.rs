@@ -211,7 +211,7 @@ impl LogonFile {
             }
             Err(error) => {
                 let file = self.path.display().to_string();
-                tracing::error!(file, %error, "refused logons cannot be read; no logon to an HMC for 5 minutes");
+                tracing::error!(file, %error, "logon guard file not read; HMC logons suspended for 5 minutes");
                 let lost = Content::new(after(GUARD_TIME));
                 // The five minutes must not start again at the next restart.
                 self.save(&lost, Durability::Power);
@@ -238,7 +238,7 @@ impl LogonFile {
             && !failed_before
         {
             let file = self.path.display().to_string();
-            tracing::warn!(file, %error, "refused logons cannot be recorded; a restart forgets them");
+            tracing::warn!(file, %error, "logon guard file not written");
         }
     }
 }

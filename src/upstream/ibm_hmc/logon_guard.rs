@@ -140,7 +140,11 @@ impl LogonGuard {
         known.until = Instant::now() + GUARD_TIME;
         let count = known.count;
         if count >= MAX_REFUSED {
-            tracing::warn!(hmc = self.account, refused = count, "logons suspended");
+            tracing::warn!(
+                hmc_user = self.account,
+                refused = count,
+                "HMC logons suspended"
+            );
         }
         self.record(known, password, (count, GUARD_TIME), Durability::Power)
             .await;

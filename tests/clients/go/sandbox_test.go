@@ -116,7 +116,7 @@ func loggedUpTo(t *testing.T, last string) (calls []call, found bool) {
 			Outcome   string
 		}
 		// The output also contains the guide of the sandbox, which is not JSON.
-		if json.Unmarshal(line, &entry) != nil || entry.Message != "call" {
+		if json.Unmarshal(line, &entry) != nil || entry.Message != "call ended" {
 			continue
 		}
 		if entry.RequestID == last {

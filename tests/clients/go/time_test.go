@@ -54,13 +54,13 @@ func TestTheLibraryDoesNotRepeatWhatTheServerHasTried(t *testing.T) {
 		t.Errorf("%v, %v", failure, failure.ErrorInfo)
 	}
 	// UNAVAILABLE is among the codes of the retry policy, but grpc-retry-pushback-ms is negative.
-	want := []call{{"call", "Unavailable", "ERROR_REASON_UPSTREAM_UNAVAILABLE"}}
+	want := []call{{"call ended", "Unavailable", "ERROR_REASON_UPSTREAM_UNAVAILABLE"}}
 	compare(t, want, calls(t)[before:])
 }
 
 func TestTheLibraryRepeatsWhatNobodyHasTried(t *testing.T) {
 	client := useradminv1.NewUserAdminClient(byCertificate(t))
-	refused := call{"call", "Unavailable", "ERROR_REASON_CIRCUIT_OPEN"}
+	refused := call{"call ended", "Unavailable", "ERROR_REASON_CIRCUIT_OPEN"}
 	// Errors of the upstream open its circuit breaker, so no request is sent for 5 seconds.
 	for range 100 {
 		before := len(calls(t))
@@ -84,5 +84,5 @@ func TestTheLibraryRepeatsWhatNobodyHasTried(t *testing.T) {
 		t.Fatal(response)
 	}
 	// Three attempts with only the backoff of the policy would end earlier: the library obeyed the pushback.
-	compare(t, []call{refused, {"call", "Ok", ""}}, calls(t)[before:])
+	compare(t, []call{refused, {"call ended", "Ok", ""}}, calls(t)[before:])
 }

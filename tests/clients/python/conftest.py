@@ -70,7 +70,7 @@ class Sandbox:
         # The output also contains the guide of the sandbox, and its last line may be incomplete.
         lines = self.log.read_text().split("\n")[:-1]
         entries = [json.loads(line) for line in lines if line.startswith("{")]
-        return [entry for entry in entries if entry["message"] == "call"]
+        return [entry for entry in entries if entry["message"] == "call ended"]
 
 
 @pytest.fixture(scope="module")

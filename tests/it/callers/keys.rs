@@ -333,11 +333,11 @@ async fn a_url_that_serves_no_usable_key_ends_the_old_ones() {
         assert_eq!(call(address, &signer, "key-2").await, "token_key_unknown");
         assert_eq!(call(address, &signer, "key-1").await, "token_key_unknown");
         until("a warning", async || {
-            let without = "the issuer has no usable key; its tokens are refused";
+            let without = "issuer has no usable key; its tokens are refused";
             !Process::logged(&folder, without).is_empty()
         })
         .await;
-        let left_out = Process::logged(&folder, "keys of the issuer are left out");
+        let left_out = Process::logged(&folder, "issuer keys skipped");
         let named = left_out
             .iter()
             .any(|line| line["keys"].as_str().unwrap().contains(logged));

@@ -357,7 +357,7 @@ async fn a_faulty_file_is_not_quoted_in_the_log() {
     .unwrap();
     let told = || fs::read_to_string(&log).unwrap();
     until("a line about the file", async || {
-        told().contains("changed files cannot be used")
+        told().contains("file reload failed")
     })
     .await;
     assert!(told().contains("unknown key `password`"), "{}", told());

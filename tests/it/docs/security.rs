@@ -15,11 +15,11 @@ const DOCUMENT: &str = include_str!("../../../docs/security.md");
 
 /// Log messages that the document asks the reader to look for.
 const LOGGED: [&str; 5] = [
-    "a TLS handshake failed",
-    "changed files are in use",
-    "changed files cannot be used; the last good ones stay in use",
-    "the issuer's keys cannot be read",
-    "a restart is needed for these keys",
+    "TLS handshake failed",
+    "files reloaded",
+    "file reload failed",
+    "issuer keys not read",
+    "restart needed for changed keys",
 ];
 
 /// Words in backquotes that look like keys of the configuration but are not.

@@ -14,7 +14,7 @@ use useradmin_testkit::{
 
 use super::restart::{FILE, entry, hmc, left_by, logons, now, started};
 
-const NOT_RECORDED: &str = "refused logons cannot be recorded; a restart forgets them";
+const NOT_RECORDED: &str = "logon guard file not written";
 
 fn configure_hmc(folder: &Path, upstream: &Upstream) {
     let text = format!("{COMMON}{}", hmc_section(folder, &upstream.url));

@@ -192,7 +192,7 @@ async fn the_log_says_why_there_is_no_token() {
             .await;
         failed.unwrap_err();
         process.stop();
-        let logged = Process::logged(&folder, "no access token");
+        let logged = Process::logged(&folder, "access token request failed");
         assert_eq!(logged.len(), tokens(&upstream).len(), "{cause}");
         assert!(
             logged.iter().all(|line| line["cause"] == cause),

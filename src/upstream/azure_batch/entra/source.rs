@@ -152,9 +152,9 @@ impl Source<Token> for TokenSource {
     fn renewed(&self, failure: Option<&Failure>) {
         self.numbers.renewed(TOKEN, failure.is_none());
         if let Some(failure) = failure {
-            let alias = &*self.numbers.target().target;
+            let target = &*self.numbers.target().target;
             let (cause, context) = (failure.cause, failure.context.as_str());
-            tracing::warn!(account = alias, cause, context, "no access token");
+            tracing::warn!(target, cause, context, "access token request failed");
         }
     }
 }

@@ -62,7 +62,7 @@ async function logged(): Promise<Line[]> {
   // The output also contains the guide of the sandbox, and its last line may be incomplete.
   const text = (await readFile(setting("USERADMIN_LOG"), "utf8")).split("\n").slice(0, -1);
   const lines = text.filter((line) => line.startsWith("{")).map((line): Line => JSON.parse(line));
-  return lines.filter(({ message }) => message === "call");
+  return lines.filter(({ message }) => message === "call ended");
 }
 
 /**
