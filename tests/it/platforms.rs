@@ -1,7 +1,7 @@
 //! Checks what each platform declares: the names of its resources and its tables of rules. Covers all platforms of the
 //! registry.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, path::Path};
 
 use useradmin::{
     error::{
@@ -72,5 +72,26 @@ fn no_row_is_hidden(table: &[Rule]) {
 fn tables_have_no_hidden_row_and_an_answer_for_everything() {
     for (_, _, rules) in tables() {
         no_row_is_hidden(rules);
+    }
+}
+
+/// Each upstream, with the module that tests the rows of its tables and with the fuzz entry point for its responses.
+const TESTED: [(&str, &str, &str); 2] = [
+    ("azure_batch", "batch_rows", "batch"),
+    ("ibm_hmc", "hmc_rows", "hmc"),
+];
+
+#[test]
+fn every_upstream_has_tests_of_its_rows_and_a_fuzz_entry_point() {
+    let upstreams: BTreeSet<_> = tables().iter().map(|(names, ..)| names.upstream).collect();
+    assert_eq!(upstreams, TESTED.map(|(upstream, ..)| upstream).into());
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for (_, rows, entry) in TESTED {
+        for file in [
+            format!("tests/it/{rows}.rs"),
+            format!("fuzz/entries/{entry}.rs"),
+        ] {
+            assert!(root.join(&file).exists(), "{file}");
+        }
     }
 }

@@ -6,6 +6,7 @@ mod secure;
 use tonic::Code;
 use useradmin::{
     cli::sandbox_config,
+    config::Targets,
     proto::{DeleteBatchNodeUserRequest, DeleteOutcome},
     sandbox::Sandbox,
 };
@@ -15,6 +16,14 @@ use useradmin_testkit::{App, batch_request, by_id, by_name};
 pub async fn serve(sandbox: &Sandbox) -> App {
     let config = sandbox_config(sandbox, "127.0.0.1:0".parse().unwrap()).unwrap();
     App::run(App::folder(), &config).await
+}
+
+#[tokio::test]
+async fn the_sandbox_has_a_target_of_each_platform() {
+    let sandbox = Sandbox::start().await.unwrap();
+    let config = sandbox_config(&sandbox, "127.0.0.1:0".parse().unwrap()).unwrap();
+    let targets = config.targets.max_in_flight();
+    assert_eq!(targets.len(), Targets::TABLES.len());
 }
 
 fn on_node(node_id: &str, user_name: &str) -> DeleteBatchNodeUserRequest {

@@ -5,12 +5,14 @@ use prost::{
     Message as _,
     bytes::{Buf as _, BufMut as _, Bytes},
 };
+use prost_types::field_descriptor_proto::Type;
 use tokio::net::TcpStream;
 use tonic::{
     Code, Request, Status,
     client::Grpc,
     codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
 };
+use useradmin::{proto::descriptors, sandbox::Sandbox};
 use useradmin_testkit::{
     App, Failed, Reply, Signer, Upstream, batch, batch_deleted, batch_request, batch_section,
 };
@@ -58,10 +60,10 @@ impl Decoder for Bare {
     }
 }
 
-async fn send(app: &App, rpc: &'static str, message: &[u8]) -> Failed {
+async fn send(app: &App, rpc: &str, message: &[u8]) -> Failed {
     let mut client = Grpc::new(app.channel());
     client.ready().await.unwrap();
-    let path = PathAndQuery::from_static(rpc);
+    let path = PathAndQuery::try_from(rpc).unwrap();
     let message = Request::new(Bytes::copy_from_slice(message));
     let answer = client.unary::<Bytes, Bytes, _>(message, path, Bare).await;
     answer.unwrap_err().into()
@@ -101,6 +103,36 @@ async fn what_cannot_be_read_is_an_invalid_request_with_details() {
         assert_eq!(failed.meta("outcome"), "not_sent");
     }
     assert!(upstream.seen().is_empty());
+}
+
+/// Sends a character that no rule permits in each text field of each rpc.
+#[tokio::test]
+async fn every_text_field_of_every_rpc_has_a_rule() {
+    let sandbox = Sandbox::start().await.unwrap();
+    let app = crate::sandbox::serve(&sandbox).await;
+    let files = descriptors().file;
+    let api = files
+        .iter()
+        .find(|file| !file.service.is_empty() && file.package() == "useradmin.v1");
+    let api = api.unwrap();
+    for rpc in &api.service[0].method {
+        let path = format!("/useradmin.v1.UserAdmin/{}", rpc.name());
+        let request = rpc.input_type().rsplit('.').next();
+        let mut messages = api.message_type.iter();
+        let request = messages.find(|message| message.name.as_deref() == request);
+        let fields = request.unwrap().field.iter();
+        for text in fields.filter(|field| field.r#type() == Type::String) {
+            let number = u8::try_from(text.number()).unwrap();
+            let failed = send(&app, &path, &field(number, "\u{202e}".as_bytes())).await;
+            failed.expect(Code::InvalidArgument, "INVALID_REQUEST");
+            let mut violations = failed.bad_request.iter();
+            assert!(
+                violations.any(|violation| violation.0 == text.name()),
+                "{path}: {}",
+                text.name()
+            );
+        }
+    }
 }
 
 /// An unauthenticated call is recorded, whatever its message is.

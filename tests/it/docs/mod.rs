@@ -9,6 +9,7 @@
 
 mod audit;
 mod configuration;
+mod dependencies;
 mod errors;
 mod links;
 mod operations;
