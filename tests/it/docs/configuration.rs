@@ -4,45 +4,36 @@ use useradmin::config::KEYS;
 
 use super::{head, row};
 
-const EXAMPLE: &str = include_str!("../../../docs/useradmin.toml");
-
 const INTRODUCTION: &str = "\
 <!-- Made by tests/it/docs/configuration.rs from the declarations of the keys in src/config/. Change those, then run `cargo test`. -->
 
 # Configuration
 
-`useradmin serve --config FILE` reads one [TOML](https://toml.io) file. Changes of `callers`, `jwt_issuers` and
-`protected_users`, and of files that it names, are taken up while it runs; everything else needs a restart
-([security.md](security.md#rotation)).
+For operators who write or review a configuration file. [deployment.md](deployment.md) shows small files for each kind of
+target, [useradmin.toml](useradmin.toml) has every key in one file, and the tables below describe them.
 
-`useradmin check-config --config FILE` only checks the file: exit code 0, or 2 with every fault on standard error as
-`FILE:LINE:COLUMN: text`, followed by the line and a caret. `serve` refuses a faulty file in the same way. Keys and
-values that may be secrets, which is most values, are not shown: the line ends with ` ...` before them. Warnings, such
-as for a secret that begins with a blank or is in quotes, do not change the exit code; `serve` logs them. For
-`check-config`, FILE can be a pipe, such as `/dev/stdin`; paths in it are then absolute.
+```sh
+useradmin check-config --config useradmin.toml      # prints every error, and exits with 0 or 2
+useradmin serve --config useradmin.toml
+```
 
-- A key that is not listed here is refused, so that a misspelt one is not a setting without effect.
-- A relative path starts at the folder of the configuration file, not at the working directory.
-- Secrets stand in files of their own, never in this file, on the command line or in the environment. A secret is
-  one line; the line ends after it are not part of it, blanks are. Control characters and invisible ones, such as
-  U+200B, are refused. Secrets are read again when they are needed, so a rotated one needs no restart.
-- All files, this one included, are text: a byte order mark at the beginning is dropped. A file that is missing,
-  empty, larger than 4 MiB (64 KiB for a secret), in UTF-16 or UTF-32, binary, or no regular
-  file is a fault of the line that names it.
-- A URL is https with a host that can be a name or an address. What parsers would repair or drop is refused: double
-  quotes, blanks, `.` and `..` between slashes, port 0, a user, other forms of IPv4 addresses. A name that is not
-  ASCII is written as `xn--...`.
-- Placeholders that were not replaced, such as `${NAME}`, `{NAME}`, `$NAME`, `@NAME@` and `__NAME__`, are refused in URLs
-  and in identifiers (`issuer`, `audience`, `identity`, `scope`, `tenant_id`, `client_id`, `account_name`, `userid`). In an
-  `identity` that is a URI, only `{`, `}`, `<` and `>` count as such; in patterns and subjects of tokens, `${` and `{{`.
-- Patterns know `*`, which stands for any text, and nothing else.
-- Proxies in the environment (`HTTPS_PROXY` and the like) are ignored.
-- At least one Batch account or HMC is required.
+Changes of `callers`, `jwt_issuers` and `protected_users`, and of files that the configuration names, take effect while the
+server runs. All others need a restart ([security.md](security.md#rotation)).
 
-Logs go to standard error as JSON lines; the environment variable `RUST_LOG` sets their level (`info` by
-default). Beside it the environment is looked at by `workload_identity`, for the variables that its table names; by
-`[tracing]`, for those of OpenTelemetry that [operations.md](operations.md) names; and by `useradmin health`, which
-takes its arguments from `USERADMIN_HEALTH_ADDR`, `USERADMIN_HEALTH_CA_FILE` and `USERADMIN_HEALTH_SERVER_NAME`, too.
+An error is printed as `FILE:LINE:COLUMN: text`, followed by the line and a caret; values that may be secrets are replaced by
+`...`. `serve` refuses an invalid file in the same way. Warnings do not change the exit code, and `serve` logs them. The FILE
+of `check-config` can be a pipe, such as `/dev/stdin`; paths in it must then be absolute.
+
+| subject | rule |
+|---|---|
+| keys | Unknown keys are errors. At least one Batch account or HMC is required. |
+| paths | A relative path starts at the folder of the configuration file. |
+| secrets | They are in separate files, never in this file, on the command line or in the environment. A secret is one line without control and invisible characters; its line end is removed, blanks are not. The file is read again whenever the secret is needed. |
+| files | Text in UTF-8, at most 4 MiB (64 KiB for a secret), not empty; a byte order mark is ignored. |
+| URLs | https, with a host name or address. Double quotes, blanks, `.` and `..` segments, port 0, user names, unusual forms of IPv4 addresses and names that are not ASCII (write `xn--...`) are errors. |
+| placeholders | `${NAME}`, `{NAME}`, `$NAME`, `@NAME@` and `__NAME__` are errors in URLs and identifiers (`issuer`, `audience`, `identity`, `scope`, `tenant_id`, `client_id`, `account_name`, `userid`). In a URI `identity`, only `{`, `}`, `<` and `>` are; in patterns and subjects of tokens, `${` and `{{`. |
+| patterns | `*` stands for any text. There are no other wildcards. |
+| environment | `RUST_LOG` sets the log level (`info`). `workload_identity` reads the variables in its table, `[tracing]` those in [operations.md](operations.md#traces), and `useradmin health` its arguments from `USERADMIN_HEALTH_ADDR`, `USERADMIN_HEALTH_CA_FILE` and `USERADMIN_HEALTH_SERVER_NAME`. Proxies, such as `HTTPS_PROXY`, are ignored. |
 ";
 
 /// Returns the complete document.
@@ -58,10 +49,7 @@ pub fn document() -> String {
         let name = format!("`{}`", key.name);
         text += &row(&[&name, &key.format, &key.default, &key.doc]);
     }
-    text + "\n## A complete example\n\n\
-        The same text is in [useradmin.toml](useradmin.toml).\n\n```toml\n"
-        + EXAMPLE
-        + "```\n"
+    text
 }
 
 fn title(section: &str) -> String {
