@@ -72,13 +72,13 @@ mod tests {
     use super::{HIDDEN, escape, is_hidden};
 
     #[test]
-    fn the_table_is_in_order() {
+    fn hidden_character_table_is_sorted() {
         let ends: Vec<char> = HIDDEN.iter().flat_map(|(a, b)| [*a, *b]).collect();
         assert!(ends.is_sorted());
     }
 
     #[test]
-    fn every_hidden_character_is_escaped_and_means_the_same() {
+    fn hidden_characters_are_escaped_without_loss() {
         let planes = (0..=0x1_FFFF).chain(0xE_0000..=0xE_0FFF);
         for c in planes.filter_map(char::from_u32) {
             let text = format!("a{c}b");
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_character_beyond_the_first_plane_becomes_a_pair() {
+    fn supplementary_character_becomes_surrogate_pair() {
         assert_eq!(escape("\"\u{E0041}\u{7F}\""), "\"\\udb40\\udc41\\u007f\"");
     }
 }

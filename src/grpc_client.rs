@@ -11,7 +11,7 @@ use tonic::transport::{Channel, Endpoint, Uri};
 use tower::service_fn;
 use url::Url;
 
-use crate::certificates::refusal::of_io;
+use crate::certificates::refusal::describe_io_error;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Interval of pings that detect a lost peer.
@@ -61,6 +61,7 @@ pub async fn connect(
 ) -> io::Result<TokioIo<TlsStream<TcpStream>>> {
     let stream = TcpStream::connect(address).await?;
     let connected = connector.connect(name, stream).await;
-    let connected = connected.map_err(|error| io::Error::new(error.kind(), of_io(&error)))?;
+    let connected =
+        connected.map_err(|error| io::Error::new(error.kind(), describe_io_error(&error)))?;
     Ok(TokioIo::new(connected))
 }

@@ -9,7 +9,7 @@ use crate::names;
 pub const MAX_BYTES: usize = 256;
 
 /// Separates issuer and subject. An issuer is a URL without a fragment (RFC 8414, section 2), so the text is unambiguous.
-pub const SUBJECT_MARK: char = '#';
+pub const SUBJECT_SEPARATOR: char = '#';
 
 /// A verified caller.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -35,7 +35,7 @@ impl Identity {
             return Self::Anonymous;
         }
         let token = issuers.find_map(|issuer| {
-            let subject = text.strip_prefix(issuer)?.strip_prefix(SUBJECT_MARK)?;
+            let subject = text.strip_prefix(issuer)?.strip_prefix(SUBJECT_SEPARATOR)?;
             Some((issuer, subject))
         });
         match token {
@@ -51,30 +51,33 @@ impl Identity {
     /// Returns the identity of a URI name in a certificate; case matters. A name with `#` could be read as the subject of a
     /// token.
     pub fn uri(name: &str) -> Option<Self> {
-        let fits = name.is_ascii() && name.contains(':') && !name.contains(SUBJECT_MARK);
-        fits.then(|| Self::Certificate(name.to_owned()))?.fit()
+        let fits = name.is_ascii() && name.contains(':') && !name.contains(SUBJECT_SEPARATOR);
+        fits.then(|| Self::Certificate(name.to_owned()))?
+            .filter_usable()
     }
 
     /// Returns the identity of a DNS name in a certificate; case does not matter. It never looks like a URI.
     pub fn dns(name: &str) -> Option<Self> {
-        let fits = names::is_made_of(name, b"._-*");
+        let fits = names::is_alphanumeric_or(name, b"._-*");
         fits.then(|| Self::Certificate(name.to_ascii_lowercase()))?
-            .fit()
+            .filter_usable()
     }
 
     /// Returns the identity of the subject of a token.
     pub fn token(issuer: &str, subject: &str) -> Option<Self> {
         let (issuer, subject) = (issuer.to_owned(), subject.to_owned());
         let named = !subject.is_empty();
-        Self::Token { issuer, subject }.fit().filter(|_| named)
+        Self::Token { issuer, subject }
+            .filter_usable()
+            .filter(|_| named)
     }
 
     /// Returns the identity if it is readable in a log and cannot be mistaken for `anonymous`.
-    fn fit(self) -> Option<Self> {
+    fn filter_usable(self) -> Option<Self> {
         let name = self.to_string();
         let fits = (1..=MAX_BYTES).contains(&name.len())
             && name != "anonymous"
-            && !name.chars().any(names::is_unseen);
+            && !name.chars().any(names::is_hidden_character);
         fits.then_some(self)
     }
 
@@ -94,7 +97,7 @@ impl fmt::Display for Identity {
         match self {
             Self::Anonymous => f.write_str("anonymous"),
             Self::Certificate(name) => f.write_str(name),
-            Self::Token { issuer, subject } => write!(f, "{issuer}{SUBJECT_MARK}{subject}"),
+            Self::Token { issuer, subject } => write!(f, "{issuer}{SUBJECT_SEPARATOR}{subject}"),
         }
     }
 }

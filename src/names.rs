@@ -2,28 +2,28 @@
 
 /// Returns whether a text has 1-64 characters of `A-Z a-z 0-9 . _ -`.
 pub fn is_alias(text: &str) -> bool {
-    (1..=64).contains(&text.len()) && is_made_of(text, b"._-")
+    (1..=64).contains(&text.len()) && is_alphanumeric_or(text, b"._-")
 }
 
 /// Returns whether a text is an object ID of an HMC: characters of an alias that form one path segment.
 pub fn is_object_id(text: &str) -> bool {
-    is_alias(text) && !is_dots(text)
+    is_alias(text) && !is_dot_segment(text)
 }
 
 /// Returns whether a text consists of ASCII letters, digits and `more`.
-pub fn is_made_of(text: &str, more: &[u8]) -> bool {
+pub fn is_alphanumeric_or(text: &str, more: &[u8]) -> bool {
     text.bytes()
         .all(|b| b.is_ascii_alphanumeric() || more.contains(&b))
 }
 
 /// Returns whether a text is a dot segment, which is removed from URLs.
-pub fn is_dots(text: &str) -> bool {
+pub fn is_dot_segment(text: &str) -> bool {
     matches!(text, "." | "..")
 }
 
 /// Returns whether a character is a control character, a line or paragraph separator, or a bidirectional control (Unicode
 /// Standard Annex 9).
-pub fn is_unseen(c: char) -> bool {
+pub fn is_hidden_character(c: char) -> bool {
     c.is_control()
         || matches!(
             c,

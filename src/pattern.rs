@@ -17,9 +17,9 @@ impl Pattern {
     }
 
     /// Creates a pattern that ignores case, in any script.
-    pub fn folded(text: &str) -> Self {
+    pub fn case_insensitive(text: &str) -> Self {
         Self {
-            text: folded(text),
+            text: fold_case(text),
             fold: true,
         }
     }
@@ -27,7 +27,7 @@ impl Pattern {
     /// Returns whether the pattern matches the whole text.
     pub fn matches(&self, text: &str) -> bool {
         if self.fold {
-            glob(&self.text, &folded(text))
+            glob(&self.text, &fold_case(text))
         } else {
             glob(&self.text, text)
         }
@@ -37,7 +37,7 @@ impl Pattern {
 /// Returns a text that is the same for all spellings that differ in case. Characters are converted one by one, since the
 /// lower case of a whole text depends on context (final sigma). The upper case unites characters with several lower cases;
 /// the lower case before it is for the capital sharp s, which is not the upper case of any character.
-fn folded(text: &str) -> String {
+fn fold_case(text: &str) -> String {
     // Most names are ASCII, for which this is the same and takes a tenth of the time.
     if text.is_ascii() {
         return text.to_ascii_lowercase();
@@ -67,15 +67,15 @@ fn glob(pattern: &str, text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::folded;
+    use super::fold_case;
 
     #[test]
-    fn every_case_of_a_character_is_the_same() {
+    fn case_insensitive_pattern_folds_every_character() {
         for c in (0..=0x10_FFFF).filter_map(char::from_u32) {
-            let same = folded(&c.to_string());
+            let same = fold_case(&c.to_string());
             let (upper, lower) = (c.to_uppercase().to_string(), c.to_lowercase().to_string());
             for other in [upper, lower, same.clone()] {
-                assert_eq!(folded(&other), same, "{c:?} and {other:?}");
+                assert_eq!(fold_case(&other), same, "{c:?} and {other:?}");
             }
         }
     }

@@ -13,7 +13,7 @@ tonic::include_proto!("useradmin.v1");
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/useradmin.bin"));
 
 /// The names under which tools and other files import the files of other APIs.
-const USUAL_NAMES: [(&str, &str); 3] = [
+const CANONICAL_NAMES: [(&str, &str); 3] = [
     ("error_details.proto", "google/rpc/error_details.proto"),
     ("status.proto", "google/rpc/status.proto"),
     ("health.proto", "grpc/health/v1/health.proto"),
@@ -29,9 +29,9 @@ const DETAILS: [&str; 3] = [
     "google/rpc/error_details.proto",
 ];
 
-fn usual_name(name: &mut String) {
-    if let Some((_, usual)) = USUAL_NAMES.iter().find(|(known, _)| known == name) {
-        (*usual).clone_into(name);
+fn use_canonical_name(name: &mut String) {
+    if let Some((_, canonical)) = CANONICAL_NAMES.iter().find(|(known, _)| known == name) {
+        (*canonical).clone_into(name);
     }
 }
 
@@ -89,8 +89,8 @@ pub fn descriptors() -> FileDescriptorSet {
     for set in sets {
         let set = FileDescriptorSet::decode(set).unwrap_or_default();
         for mut file in set.file {
-            file.name.iter_mut().for_each(usual_name);
-            file.dependency.iter_mut().for_each(usual_name);
+            file.name.iter_mut().for_each(use_canonical_name);
+            file.dependency.iter_mut().for_each(use_canonical_name);
             if file.name() == API {
                 file.dependency.extend(DETAILS.map(str::to_owned));
             }

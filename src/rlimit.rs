@@ -67,7 +67,7 @@ mod tests {
     use super::{fitting_connections, needed_by_callers};
 
     #[test]
-    fn as_many_connections_as_the_descriptors_hold_and_no_more() {
+    fn connections_are_limited_by_file_descriptors() {
         for descriptors in [66, 100, 127, 128, 129, 1_000, 1_000_000] {
             let fitting = fitting_connections(descriptors);
             assert!(needed_by_callers(fitting) <= descriptors, "{descriptors}");

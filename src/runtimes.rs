@@ -99,7 +99,7 @@ impl<T> PerRuntime<T> {
     }
 
     /// Returns the value of this thread.
-    pub(crate) fn here(&self) -> &T {
+    pub(crate) fn current(&self) -> &T {
         &self.0[INDEX.get() % self.0.len()]
     }
 }

@@ -20,7 +20,7 @@ use self::{
 };
 pub(crate) use self::{http2_refusals::ON_REFUSAL, output::dropped};
 use crate::{
-    error::status::{MAX_TEXT_BYTES, cut},
+    error::status::{MAX_TEXT_BYTES, truncate},
     escape::{escape, is_plain},
 };
 
@@ -28,7 +28,7 @@ const DEFAULT: &str = "info";
 /// h2 warns about frames that peers can send at any rate, such as unexpected responses to pings. The server itself logs
 /// the connections that end for such a reason, with a limit for each peer. The Azure library logs its failed requests,
 /// which the server logs as `access token request failed`.
-const QUIET: [&str; 4] = [
+const QUIET_TARGETS: [&str; 4] = [
     "h2::proto::ping_pong=error",
     "h2::proto::streams::recv=error",
     "h2::proto::streams::streams=error",
@@ -81,7 +81,7 @@ pub fn start() -> io::Result<WorkerGuard> {
     let understood = filter(&wanted);
     let unknown = understood.is_none() && !wanted.is_empty();
     let mut filter = understood.unwrap_or_else(|| EnvFilter::new(DEFAULT));
-    for directive in QUIET.into_iter().chain([http2_refusals::DIRECTIVE]) {
+    for directive in QUIET_TARGETS.into_iter().chain([http2_refusals::DIRECTIVE]) {
         if let Ok(directive) = directive.parse() {
             filter = filter.add_directive(directive);
         }
@@ -97,7 +97,7 @@ pub fn start() -> io::Result<WorkerGuard> {
         .with(Http2Refusals)
         .try_init();
     if unknown {
-        let wanted = cut(&wanted, MAX_TEXT_BYTES);
+        let wanted = truncate(&wanted, MAX_TEXT_BYTES);
         tracing::warn!(value = wanted, level = DEFAULT, "invalid RUST_LOG ignored");
     }
     if started.is_ok() {
@@ -120,7 +120,7 @@ mod tests {
     use super::filter;
 
     #[test]
-    fn only_levels_are_accepted_without_a_target() {
+    fn filter_without_target_must_be_a_level() {
         for (text, fits) in [
             ("info", true),
             ("WARN", true),

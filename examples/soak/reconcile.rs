@@ -10,7 +10,7 @@ use std::{
 
 use serde::Deserialize;
 use useradmin::{
-    audit::{Question, verify},
+    audit::{VerifyOptions, verify},
     proto::ErrorReason,
 };
 
@@ -157,9 +157,9 @@ pub fn compare(
     }
     let strangers = records.iter();
     faults.extend(strangers.map(|(user, found)| format!("user {user}: nobody called: {found:?}")));
-    let question = Question {
+    let question = VerifyOptions {
         files,
-        ..Question::default()
+        ..VerifyOptions::default()
     };
     let summary = verify(&question, |finding| {
         let (file, line, text) = (finding.file.display(), finding.line, &finding.text);

@@ -4,7 +4,7 @@ use std::{fmt::Write as _, fs, path::PathBuf, process, thread};
 
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
-use useradmin::audit::{Question, Summary, verify};
+use useradmin::audit::{Summary, VerifyOptions, verify};
 
 /// Separator between two files.
 const BETWEEN: &[u8] = b"\x0C\n";
@@ -36,7 +36,7 @@ pub fn audit(bytes: &[u8]) {
 }
 
 fn check(files: &[PathBuf], parts: &[&[u8]], partial: bool) {
-    let mut question = Question {
+    let mut question = VerifyOptions {
         files: files.to_vec(),
         partial,
         contains: Vec::new(),
@@ -69,7 +69,7 @@ fn check(files: &[PathBuf], parts: &[&[u8]], partial: bool) {
 }
 
 /// Returns the number of faults and the summary.
-fn ask(question: &Question, parts: &[&[u8]]) -> (usize, Summary) {
+fn ask(question: &VerifyOptions, parts: &[&[u8]]) -> (usize, Summary) {
     let mut faults = 0;
     let summary = verify(question, |finding| {
         faults += usize::from(!finding.note);

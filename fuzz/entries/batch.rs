@@ -61,7 +61,10 @@ pub fn batch(bytes: &[u8]) {
             .take(failure.violations.len()))
     );
 
-    let told = failure.answered.as_deref().expect("there was an answer");
+    let told = failure
+        .upstream_response
+        .as_deref()
+        .expect("there was an answer");
     assert_eq!(told.http_status, answer.status);
     assert_eq!(told.code.is_some(), code.is_some(), "{failure:?}");
     assert_eq!(told.document.is_some(), code.is_some(), "{failure:?}");

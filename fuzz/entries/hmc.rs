@@ -62,11 +62,14 @@ fn check_error(answer: &Response, document: &Value) {
         if of_delete {
             status::check_fate(&failure, sure);
         } else {
-            failure = failure.of_a_read();
+            failure = failure.for_read();
         }
         let absent = of_delete && answer.status == 404 && own == Some(1);
         assert_eq!(failure.reason == R::UserNotFound, absent, "{failure:?}");
-        let told = failure.answered.as_deref().expect("there was an answer");
+        let told = failure
+            .upstream_response
+            .as_deref()
+            .expect("there was an answer");
         assert_eq!(told.http_status, answer.status);
         assert_eq!(told.code, own.map(|reason| reason.to_string()));
         assert_eq!(told.document.is_some(), own.is_some());

@@ -19,7 +19,7 @@ pub fn pattern(bytes: &[u8]) {
     assert!(Pattern::exact("*").matches(text));
     assert!(pattern.contains('*') || exact == (pattern == text));
     // A pattern that protects a user also protects it in every other case of its name.
-    let folded = Pattern::folded(pattern);
+    let folded = Pattern::case_insensitive(pattern);
     let protected = folded.matches(text);
     assert!(protected || !exact, "{input:?}");
     let upper: String = text.chars().flat_map(char::to_uppercase).collect();

@@ -50,7 +50,7 @@ pub fn jwks(bytes: &[u8]) {
     assert!(most <= list.len(), "{most} of {}", list.len());
     assert_eq!(most == 0, keys.is_empty());
     assert_eq!(KeySet::parse_usable(bytes).is_ok(), !keys.is_empty());
-    assert!(!keys.knows(None));
+    assert!(!keys.contains_id(None));
     for id in list.iter().filter_map(|key| key["kid"].as_str()) {
         for (_, algorithm) in ALGORITHMS {
             assert!(found(Some(id), algorithm) <= found(None, algorithm));

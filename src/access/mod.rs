@@ -17,7 +17,7 @@ use self::{
 };
 use crate::{
     config::{Caller, Config, JwtIssuer},
-    identity::{Identity, SUBJECT_MARK},
+    identity::{Identity, SUBJECT_SEPARATOR},
     metrics::Metrics,
 };
 
@@ -90,7 +90,7 @@ impl Access {
                     "every client that can reach the address has these permissions"
                 }
                 Identity::Certificate(name)
-                    if !self.certificates || name.contains(SUBJECT_MARK) =>
+                    if !self.certificates || name.contains(SUBJECT_SEPARATOR) =>
                 {
                     "no caller can have this identity: it is neither `ISSUER#SUBJECT` of a configured issuer, nor the \
                      name in an accepted client certificate"

@@ -108,7 +108,7 @@ impl Slot {
     }
 
     /// Removes the deletion from the count, because nothing was sent.
-    pub fn give_back(self) {
+    pub fn refund(self) {
         crate::lock(&self.quotas.0).remove(&self);
     }
 }
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn any_minute_has_at_most_as_many_deletions_as_the_limit() {
+    async fn limit_applies_to_every_period_of_one_minute() {
         // The limit, the pauses in milliseconds before each attempt, and which attempts succeed.
         let cases: [(u32, &[u64], &str); 5] = [
             (1, &[0, 0, 59_999, 1, 0], "+--+-"),
@@ -164,14 +164,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_slot_that_is_given_back_no_longer_counts() {
+    async fn refunded_slot_does_not_count() {
         let quotas = Quotas::default();
         let Ok(first) = quotas.try_take(&CALLER, 2) else {
             unreachable!("nothing is used");
         };
         advance(SECOND * 10).await;
         assert_eq!(take_all(&quotas, 2).len(), 1);
-        first.give_back();
+        first.refund();
         let mut again = take_all(&quotas, 2);
         assert_eq!(again.len(), 1);
         // Both are 10 seconds younger than the first was.
@@ -180,12 +180,12 @@ mod tests {
         advance(SECOND).await;
         // A slot that is no longer in the window frees no other one.
         assert_eq!(take_all(&quotas, 2).len(), 2);
-        again.remove(0).give_back();
+        again.remove(0).refund();
         assert_eq!(wait(&quotas, 2), Some(WINDOW));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_deletion_counts_from_its_intent_on() {
+    async fn deletion_counts_from_its_intent() {
         let quotas = Quotas::default();
         let mut slots = take_all(&quotas, 1);
         assert_eq!(wait(&quotas, 1), Some(WINDOW));
@@ -195,7 +195,7 @@ mod tests {
         }
         advance(SECOND * 59).await;
         assert_eq!(wait(&quotas, 1), Some(SECOND));
-        slots.remove(0).give_back();
+        slots.remove(0).refund();
         assert_eq!(wait(&quotas, 1), None);
     }
 

@@ -44,7 +44,7 @@ impl Kind {
 
 /// Refusals that are counted together.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Source {
+pub struct RefusalGroup {
     /// An IPv4 address, an IPv6 network of 64 bits, or `other` for peers that share a window; empty if unknown.
     pub peer: String,
     /// The caller if its identity was verified, so that callers behind the same proxy do not hide each other.
@@ -54,7 +54,7 @@ pub struct Source {
 
 /// Refusals that were counted instead of reported.
 pub struct Summary {
-    pub source: Source,
+    pub group: RefusalGroup,
     /// The time of the first refusal in the window, whether reported or counted.
     pub since: OffsetDateTime,
     /// Number of refusals.
@@ -67,7 +67,7 @@ pub struct Refusals(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    windows: HashMap<Source, Window>,
+    windows: HashMap<RefusalGroup, Window>,
     /// Summaries of windows that have been replaced by a new one.
     closed: Vec<Summary>,
 }
@@ -81,21 +81,21 @@ struct Window {
 impl Refusals {
     /// Counts a refusal. Returns whether it is logged and recorded individually. Otherwise it becomes part of a summary.
     pub fn admit(&self, peer: Option<IpAddr>, caller: Option<&Identity>, kind: Kind) -> bool {
-        let mut source = Source {
+        let mut group = RefusalGroup {
             peer: peer.map(network).unwrap_or_default(),
             caller: caller.cloned(),
             kind,
         };
         let mut state = crate::lock(&self.0);
         let now = Instant::now();
-        if state.windows.len() >= MAX_WINDOWS && !state.windows.contains_key(&source) {
-            source = Source {
+        if state.windows.len() >= MAX_WINDOWS && !state.windows.contains_key(&group) {
+            group = RefusalGroup {
                 peer: "other".to_owned(),
                 caller: None,
                 kind,
             };
         }
-        let window = state.windows.entry(source.clone());
+        let window = state.windows.entry(group.clone());
         let window = window.or_insert_with(|| Window::new(now));
         if now < window.opened + WINDOW {
             window.count += 1;
@@ -103,7 +103,7 @@ impl Refusals {
         }
         let closed = std::mem::replace(window, Window::new(now));
         window.count = 1;
-        state.closed.extend(closed.summary(source));
+        state.closed.extend(closed.summary(group));
         true
     }
 
@@ -111,10 +111,10 @@ impl Refusals {
     pub fn close(&self, all: bool) -> Vec<Summary> {
         let mut state = crate::lock(&self.0);
         let now = Instant::now();
-        let is_over = |window: &Window| all || now >= window.opened + WINDOW;
+        let is_expired = |window: &Window| all || now >= window.opened + WINDOW;
         let mut summaries = std::mem::take(&mut state.closed);
-        let over = state.windows.extract_if(|_, window| is_over(window));
-        summaries.extend(over.filter_map(|(source, window)| window.summary(source)));
+        let expired = state.windows.extract_if(|_, window| is_expired(window));
+        summaries.extend(expired.filter_map(|(group, window)| window.summary(group)));
         summaries
     }
 }
@@ -141,11 +141,11 @@ impl Window {
     }
 
     /// Returns `None` if every refusal of the window was reported.
-    fn summary(self, source: Source) -> Option<Summary> {
+    fn summary(self, group: RefusalGroup) -> Option<Summary> {
         let count = self.count.saturating_sub(REPORTED);
         let since = self.since;
         (count > 0).then_some(Summary {
-            source,
+            group,
             since,
             count,
         })
@@ -186,20 +186,14 @@ mod tests {
     fn closed(refusals: &Refusals, all: bool) -> Vec<(String, &'static str, u64)> {
         let summaries = refusals.close(all).into_iter();
         let mut summaries: Vec<_> = summaries
-            .map(|summary| {
-                (
-                    summary.source.peer,
-                    summary.source.kind.reason,
-                    summary.count,
-                )
-            })
+            .map(|summary| (summary.group.peer, summary.group.kind.reason, summary.count))
             .collect();
         summaries.sort();
         summaries
     }
 
     #[tokio::test(start_paused = true)]
-    async fn each_minute_has_its_reports_and_one_summary() {
+    async fn each_minute_has_single_reports_and_one_summary() {
         let refusals = Refusals::default();
         let peer = "192.0.2.1";
         let summary = |count| vec![(peer.to_owned(), "DENIED", count)];
@@ -224,7 +218,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn peers_callers_and_kinds_are_limited_on_their_own() {
+    async fn peers_callers_and_kinds_are_limited_separately() {
         let refusals = Refusals::default();
         assert_eq!(refuse(&refusals, "192.0.2.1", DENIED, 100), 60);
         // The address, and how many of a hundred refusals are reported.
@@ -269,7 +263,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn memory_is_bounded_however_many_peers_there_are() {
+    async fn memory_is_bounded_for_any_number_of_peers() {
         let refusals = Refusals::default();
         let mut reported = 0;
         for number in 0..100_000_u32 {

@@ -22,7 +22,7 @@ use tokio::{sync::oneshot, task::yield_now, time::timeout};
 
 pub use self::{
     chain::Head,
-    verify::{Finding, Question, Summary, Unreadable, verify},
+    verify::{Finding, Summary, UnreadableFile, VerifyOptions, verify},
 };
 pub(crate) use self::{
     queue::WRITE_TIMEOUT,
@@ -95,8 +95,8 @@ impl Audit {
     }
 
     /// Whether records can be written. While they cannot, deletions are refused.
-    pub(crate) fn works(&self) -> bool {
-        self.status().works()
+    pub(crate) fn is_healthy(&self) -> bool {
+        self.status().is_healthy()
     }
 
     /// Waits until all outcomes that were recorded so far are synced, or none is left and the sync hangs.
@@ -120,7 +120,7 @@ impl Audit {
         let (queued, oldest) = queue.map(|open| open.0.waiting()).unwrap_or_default();
         let oldest = status.oldest.or(oldest);
         AuditState {
-            works: status.works(),
+            works: status.is_healthy(),
             changes_by_others: status.changes_by_others,
             lost: status.lost,
             queued,

@@ -142,7 +142,7 @@ pub(super) struct Status {
 
 impl Status {
     /// Whether the last write succeeded and none takes longer than [`WRITE_TIMEOUT`].
-    pub(super) fn works(&self) -> bool {
+    pub(super) fn is_healthy(&self) -> bool {
         let since = self.writing_since;
         self.ok && since.is_none_or(|since| since.elapsed() <= WRITE_TIMEOUT)
     }
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_full_queue_refuses_all_records_but_outcomes_of_deletions() {
+    async fn full_queue_accepts_only_outcomes_of_deletions() {
         let queue = Queue::default();
         let first = outcome(false);
         let oldest = first.queued_at;

@@ -25,7 +25,7 @@ const OUTCOMES: [(&str, bool); 9] = [
 
 /// Keys that describe a line, not the call.
 const LINE_KEYS: [&str; 5] = ["v", "ts", "seq", "prev", "carried"];
-const TEXTS: [&str; 10] = [
+const REQUIRED_TEXTS: [&str; 10] = [
     "prev",
     "request_id",
     "caller",
@@ -68,7 +68,7 @@ impl Record {
     }
 
     /// Returns the hash of the line before.
-    pub(super) fn prev(&self) -> &str {
+    pub(super) fn previous_hash(&self) -> &str {
         text(&self.fields, "prev")
     }
 
@@ -96,12 +96,14 @@ pub(super) struct Line {
 impl Line {
     /// Parses the line. Errors do not quote it.
     pub(super) fn record(&self) -> Result<Record, String> {
-        let whole = self.whole().ok_or("no record: the line is too long")?;
+        let whole = self
+            .complete_text()
+            .ok_or("no record: the line is too long")?;
         parse(whole)
     }
 
     /// Returns the text, or `None` if it is longer than any record.
-    pub(super) fn whole(&self) -> Option<&[u8]> {
+    pub(super) fn complete_text(&self) -> Option<&[u8]> {
         (self.len == self.text.len() as u64).then_some(&*self.text)
     }
 
@@ -163,7 +165,7 @@ fn parse(line: &[u8]) -> Result<Record, String> {
     if number("v") != Some(VERSION) {
         return Err(format!("no record: `v` is not {VERSION}"));
     }
-    let seq = number("seq").ok_or_else(|| wrong("seq", "a whole number"))?;
+    let seq = number("seq").ok_or_else(|| wrong_type("seq", "a whole number"))?;
     check_keys(&fields)?;
     let kind = match text(&fields, "event") {
         "intent" => Kind::Intent {
@@ -172,14 +174,14 @@ fn parse(line: &[u8]) -> Result<Record, String> {
         "outcome" => {
             let outcome = text(&fields, "outcome");
             let known = OUTCOMES.iter().find(|(name, _)| *name == outcome);
-            let (_, needs_intent) = known.ok_or_else(|| wrong("outcome", "an outcome"))?;
+            let (_, needs_intent) = known.ok_or_else(|| wrong_type("outcome", "an outcome"))?;
             // A panic in a call that only validates.
             let without_attempt = outcome == "unknown" && number("attempts") == Some(0);
             Kind::Outcome {
                 needs_intent: *needs_intent && !without_attempt,
             }
         }
-        _ => return Err(wrong("event", "an event")),
+        _ => return Err(wrong_type("event", "an event")),
     };
     Ok(Record { seq, kind, fields })
 }
@@ -187,16 +189,16 @@ fn parse(line: &[u8]) -> Result<Record, String> {
 fn check_keys(fields: &Map<String, Value>) -> Result<(), String> {
     let check = |key, required: bool, fits: fn(&Value) -> bool, want| {
         let valid = fields.get(key).map_or(!required, fits);
-        valid.then_some(()).ok_or_else(|| wrong(key, want))
+        valid.then_some(()).ok_or_else(|| wrong_type(key, want))
     };
-    for key in TEXTS {
+    for key in REQUIRED_TEXTS {
         check(key, true, Value::is_string, "a text")?;
     }
     for key in OPTIONAL_TEXTS {
         check(key, false, Value::is_string, "a text")?;
     }
     if text(fields, "request_id").is_empty() {
-        return Err(wrong("request_id", "a text that is not empty"));
+        return Err(wrong_type("request_id", "a text that is not empty"));
     }
     let of_texts = |value: &Value| {
         let object = value.as_object();
@@ -210,6 +212,6 @@ fn check_keys(fields: &Map<String, Value>) -> Result<(), String> {
     check("carried", false, |value| *value == true, "true")
 }
 
-fn wrong(key: &str, want: &str) -> String {
+fn wrong_type(key: &str, want: &str) -> String {
     format!("no record: `{key}` is not {want}")
 }

@@ -17,7 +17,7 @@ use crate::config::AuditSink;
 
 /// Faster syncs are over before a waiting call could be woken.
 const SLOW_SYNC: Duration = Duration::from_millis(1);
-const LONGEST_SYNC: Duration = Duration::from_millis(100);
+const MAX_SYNC_DURATION: Duration = Duration::from_millis(100);
 
 pub(super) struct Sink {
     target: AuditSink,
@@ -71,7 +71,7 @@ impl Sink {
     pub(super) fn sync_duration(&self) -> Duration {
         let duration = self.open.as_ref().map(|open| open.sync_duration);
         let slow = duration.filter(|duration| *duration >= SLOW_SYNC);
-        slow.unwrap_or_default().min(LONGEST_SYNC)
+        slow.unwrap_or_default().min(MAX_SYNC_DURATION)
     }
 
     /// Opens the file, unless the file of that name is open.

@@ -16,7 +16,7 @@ use super::{
 
 /// What to verify.
 #[derive(Clone, Debug, Default)]
-pub struct Question {
+pub struct VerifyOptions {
     /// The files, oldest first.
     pub files: Vec<PathBuf>,
     /// Whether older files may be missing.
@@ -28,7 +28,7 @@ pub struct Question {
 /// A fault or a note.
 #[derive(Debug)]
 pub struct Finding<'a> {
-    /// Path as in [`Question::files`].
+    /// Path as in [`VerifyOptions::files`].
     pub file: &'a Path,
     /// Number of the line, from 1.
     pub line: u64,
@@ -53,8 +53,8 @@ pub struct Summary {
 
 /// A file that cannot be read.
 #[derive(Debug)]
-pub struct Unreadable<'a> {
-    /// Path as in [`Question::files`].
+pub struct UnreadableFile<'a> {
+    /// Path as in [`VerifyOptions::files`].
     pub file: &'a Path,
     /// Cause.
     pub error: io::Error,
@@ -62,15 +62,15 @@ pub struct Unreadable<'a> {
 
 /// Reads the files, and reports faults and notes.
 pub fn verify<'a>(
-    question: &'a Question,
+    options: &'a VerifyOptions,
     mut report: impl FnMut(Finding<'a>),
-) -> Result<Summary, Unreadable<'a>> {
-    let mut chain = Chain::new(question);
+) -> Result<Summary, UnreadableFile<'a>> {
+    let mut chain = Chain::new(options);
     let (mut file, mut line) = (Path::new(""), 0);
-    for (at, path) in question.files.iter().enumerate() {
+    for (at, path) in options.files.iter().enumerate() {
         (file, line) = (path, 0);
-        let last_file = at + 1 == question.files.len();
-        let unreadable = |error| Unreadable { file, error };
+        let last_file = at + 1 == options.files.len();
+        let unreadable = |error| UnreadableFile { file, error };
         let mut lines = LineReader::new(File::open(path).map_err(unreadable)?);
         while let Some(next) = lines.next().map_err(unreadable)? {
             line += 1;
@@ -109,7 +109,7 @@ pub fn verify<'a>(
 
 /// Whether the line is the start of a record, or a record that lacks only its newline.
 fn is_being_written(line: &Line) -> bool {
-    let Some(text) = line.whole().filter(|_| line.starts_as_record()) else {
+    let Some(text) = line.complete_text().filter(|_| line.starts_as_record()) else {
         return false;
     };
     match serde_json::from_slice::<serde::de::IgnoredAny>(text) {
@@ -135,8 +135,8 @@ struct Chain {
 }
 
 impl Chain {
-    fn new(question: &Question) -> Self {
-        let partial = question.partial;
+    fn new(options: &VerifyOptions) -> Self {
+        let partial = options.partial;
         Self {
             partial,
             prev: (!partial).then(String::new),
@@ -145,7 +145,7 @@ impl Chain {
             open: HashSet::new(),
             seen: HashSet::new(),
             hasher: RandomState::new(),
-            missing: question.contains.clone(),
+            missing: options.contains.clone(),
         }
     }
 
@@ -173,7 +173,7 @@ impl Chain {
             faults.push(format!("`seq` is {seq}, where {next} is due{news}"));
         }
         let prev = self.prev.as_deref();
-        if prev.is_some_and(|prev| prev != record.prev()) {
+        if prev.is_some_and(|prev| prev != record.previous_hash()) {
             faults.push("`prev` is not the hash of the line before".to_owned());
         }
         self.missing.retain(|wanted| {

@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn outcomes_are_written_with_the_next_batch_and_synced_within_a_second() {
+    async fn outcomes_are_written_with_next_batch_and_synced_within_one_second() {
         let path = env::temp_dir().join(format!("useradmin-writer-{}", process::id()));
         let config = Audit {
             sink: AuditSink::File(path.clone()),

@@ -54,7 +54,7 @@ const MAX_NAME: usize = 128;
 
 /// An authority that no certificate can be verified with.
 #[derive(Debug)]
-pub struct Unusable {
+pub struct UnusableAuthority {
     /// Its name in DER.
     subject: Vec<u8>,
     /// Whether a usable authority has the same name.
@@ -67,12 +67,12 @@ pub struct Unusable {
 #[derive(Debug, Default)]
 pub struct Authorities {
     pub usable: Vec<CertificateDer<'static>>,
-    pub unusable: Vec<Unusable>,
+    pub unusable: Vec<UnusableAuthority>,
 }
 
 impl Authorities {
     /// Sorts certificates by whether `fault` finds one in them.
-    pub fn sort(
+    pub fn partition(
         certificates: &[CertificateDer<'static>],
         fault: impl Fn(&X509Certificate<'_>) -> Option<String>,
     ) -> Self {
@@ -86,7 +86,7 @@ impl Authorities {
             };
             let subject = parsed.subject().as_raw().to_vec();
             if let Some(fault) = fault(&parsed) {
-                sorted.unusable.push(Unusable {
+                sorted.unusable.push(UnusableAuthority {
                     subject,
                     has_namesake: false,
                     fault: format!("{}: {fault}", name(parsed.subject())),
@@ -112,7 +112,7 @@ impl Authorities {
 
 /// Returns why no certificate can be verified with this authority. The validity period is not checked.
 pub fn authority_fault(authority: &X509Certificate<'_>) -> Option<String> {
-    let key = key_fault(authority).or_else(|| point_fault(authority));
+    let key = key_fault(authority).or_else(|| key_point_fault(authority));
     key.or_else(|| match authority.name_constraints() {
         Ok(None) => None,
         Ok(Some(constraints)) => {
@@ -167,7 +167,7 @@ pub fn key_fault(certificate: &X509Certificate<'_>) -> Option<String> {
 
 /// Returns why no signature can be verified with the point that is this certificate's key. The check takes as long as
 /// that of a signature, and is therefore not made for every certificate of a peer.
-pub fn point_fault(certificate: &X509Certificate<'_>) -> Option<String> {
+pub fn key_point_fault(certificate: &X509Certificate<'_>) -> Option<String> {
     let key = certificate.public_key();
     let (algorithm, point) = (algorithm(key.raw)?, &*key.subject_public_key.data);
     let is_point = if algorithm == alg_id::ECDSA_P256.as_ref() {

@@ -12,7 +12,7 @@ use x509_parser::{
     parse_x509_certificate,
 };
 
-use super::{Unusable, date, date_fault, id_name, key_fault, kind, name, point_fault};
+use super::{UnusableAuthority, date, date_fault, id_name, key_fault, key_point_fault, kind, name};
 
 /// Maximum number of certificates of a chain that are examined: the longest chain that webpki accepts. A peer can send more.
 const MAX_CHAIN: usize = 7;
@@ -58,7 +58,7 @@ pub fn check_dates(certificate: &CertificateDer<'_>) -> Result<(), Error> {
 /// Returns the error of a signature in a handshake, or an error that names the key of the certificate if it is the cause.
 pub fn explain_signature(error: Error, own: &CertificateDer<'_>) -> Error {
     let parsed = parse_x509_certificate(own).ok();
-    let refused = parsed.and_then(|(_, own)| Some(refused(&own, &point_fault(&own)?)));
+    let refused = parsed.and_then(|(_, own)| Some(refused(&own, &key_point_fault(&own)?)));
     refused.unwrap_or(error)
 }
 
@@ -68,7 +68,7 @@ pub fn explain(
     error: Error,
     own: &CertificateDer<'_>,
     intermediates: &[CertificateDer<'_>],
-    unusable: &[Unusable],
+    unusable: &[UnusableAuthority],
 ) -> Error {
     use CertificateError as E;
     let Error::InvalidCertificate(cause) = &error else {
@@ -90,7 +90,7 @@ pub fn explain(
         .filter_map(|certificate| parse_x509_certificate(certificate).ok())
         .map(|(_, certificate)| certificate)
         .collect();
-    let issued = |authority: &&Unusable| {
+    let issued = |authority: &&UnusableAuthority| {
         let mut chain = chain.iter();
         !authority.has_namesake
             && chain.any(|certificate| certificate.issuer().as_raw() == authority.subject)
@@ -138,21 +138,24 @@ fn certificate_fault(
 }
 
 /// Describes an error of a handshake, or of a connection. `hyper-rustls` wraps errors of TLS once more.
-pub fn of_io(error: &io::Error) -> String {
+pub fn describe_io_error(error: &io::Error) -> String {
     let inner = error.get_ref();
     if let Some(tls) = inner.and_then(|inner| inner.downcast_ref()) {
-        in_words(tls)
+        describe_tls_error(tls)
     } else if let Some(wrapped) = inner.and_then(|inner| inner.downcast_ref()) {
-        of_io(wrapped)
+        describe_io_error(wrapped)
     } else {
         error.to_string()
     }
 }
 
 /// Describes an error of TLS.
-pub fn in_words(error: &Error) -> String {
+pub fn describe_tls_error(error: &Error) -> String {
     match error {
-        Error::InvalidCertificate(cause) => format!("invalid peer certificate: {}", words(cause)),
+        Error::InvalidCertificate(cause) => format!(
+            "invalid peer certificate: {}",
+            describe_certificate_error(cause)
+        ),
         Error::AlertReceived(alert) => match meaning(*alert) {
             "" => error.to_string(),
             meaning => format!("{error} ({meaning})"),
@@ -182,7 +185,7 @@ const fn meaning(alert: AlertDescription) -> &'static str {
 }
 
 /// Describes why a certificate was refused.
-pub fn words(cause: &CertificateError) -> String {
+pub fn describe_certificate_error(cause: &CertificateError) -> String {
     use CertificateError as E;
     let text = match cause {
         E::BadEncoding => "its encoding is not that of X.509",
@@ -221,7 +224,7 @@ pub fn words(cause: &CertificateError) -> String {
         }
         E::InvalidPurpose => "its extended key usage does not allow this use",
         E::Other(OtherError(cause)) => match cause.downcast_ref() {
-            Some(cause) => return webpki_words(cause),
+            Some(cause) => return describe_webpki_error(cause),
             None => return cause.to_string(),
         },
         // The others have texts, such as the names that a certificate is valid for.
@@ -231,7 +234,7 @@ pub fn words(cause: &CertificateError) -> String {
 }
 
 /// Describes an error of webpki that has no equivalent in rustls.
-fn webpki_words(cause: &webpki::Error) -> String {
+fn describe_webpki_error(cause: &webpki::Error) -> String {
     use webpki::Error as E;
     let text = match cause {
         E::UnsupportedCriticalExtension => {

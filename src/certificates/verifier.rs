@@ -17,7 +17,7 @@ use rustls::{
 };
 
 use super::{
-    Authorities, Unusable, authority_fault,
+    Authorities, UnusableAuthority, authority_fault,
     refusal::{check_dates, check_key, explain, explain_signature},
 };
 
@@ -56,7 +56,7 @@ macro_rules! verify_signatures {
 #[derive(Debug)]
 pub struct CallerVerifier {
     chain_verifier: Arc<dyn ClientCertVerifier>,
-    unusable: Vec<Unusable>,
+    unusable: Vec<UnusableAuthority>,
 }
 
 impl CallerVerifier {
@@ -110,7 +110,7 @@ impl ClientCertVerifier for CallerVerifier {
 #[derive(Debug)]
 pub struct ServerVerifier {
     named: Vec<CertificateDer<'static>>,
-    unusable: Vec<Unusable>,
+    unusable: Vec<UnusableAuthority>,
     chain_verifier: Arc<dyn ServerCertVerifier>,
 }
 
@@ -122,7 +122,7 @@ impl ServerVerifier {
     ) -> Self {
         Self {
             named: named.to_vec(),
-            unusable: Authorities::sort(named, authority_fault).unusable,
+            unusable: Authorities::partition(named, authority_fault).unusable,
             chain_verifier,
         }
     }

@@ -9,7 +9,7 @@ use std::{
 use clap::{Args, Subcommand};
 
 use super::exit::{fail, print_error};
-use crate::audit::{Finding, Head, Question, Summary, verify};
+use crate::audit::{Finding, Head, Summary, VerifyOptions, verify};
 
 /// Maximum number of faults that are printed. One at the beginning of a file can cause thousands.
 const MAX_FAULTS: u64 = 100;
@@ -60,13 +60,13 @@ pub fn run(command: Audit) -> ExitCode {
         partial,
         contains,
     }) = command;
-    let question = Question {
+    let options = VerifyOptions {
         files,
         partial,
         contains,
     };
     let mut faults = 0;
-    let verified = verify(&question, |finding| {
+    let verified = verify(&options, |finding| {
         faults += u64::from(!finding.note);
         if finding.note || faults <= MAX_FAULTS {
             print_error(&line(&finding));
@@ -77,13 +77,13 @@ pub fn run(command: Audit) -> ExitCode {
     }
     match verified {
         Err(unreadable) => {
-            let text = format!("{}: {}", shown(unreadable.file), unreadable.error);
+            let text = format!("{}: {}", display_path(unreadable.file), unreadable.error);
             fail(&text, UNREADABLE)
         }
         Ok(_) if faults > 0 => ExitCode::from(FAULTY),
         Ok(summary) => {
             // If standard output is closed, the exit code is the result.
-            let _ = writeln!(std::io::stdout(), "{}", totals(&question.files, &summary));
+            let _ = writeln!(std::io::stdout(), "{}", totals(&options.files, &summary));
             ExitCode::SUCCESS
         }
     }
@@ -91,13 +91,13 @@ pub fn run(command: Audit) -> ExitCode {
 
 fn line(finding: &Finding<'_>) -> String {
     let note = if finding.note { "note: " } else { "" };
-    let (file, line) = (shown(finding.file), finding.line);
+    let (file, line) = (display_path(finding.file), finding.line);
     format!("{file}:{line}: {note}{}", finding.text)
 }
 
 /// Returns the result for files without faults.
 fn totals(files: &[PathBuf], summary: &Summary) -> String {
-    let names: Vec<_> = files.iter().map(|file| shown(file)).collect();
+    let names: Vec<_> = files.iter().map(|file| display_path(file)).collect();
     let text = format!("{}: {} records", names.join(" "), summary.records);
     if summary.records == 0 {
         return text;
@@ -110,7 +110,7 @@ fn totals(files: &[PathBuf], summary: &Summary) -> String {
 }
 
 /// Returns the name of a file without characters that control a terminal.
-fn shown(file: &Path) -> String {
+fn display_path(file: &Path) -> String {
     let name = file.display().to_string();
     let shown = name.chars().map(|character| match character {
         // `escape_debug` escapes these for use within quotes.

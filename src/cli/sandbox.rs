@@ -162,7 +162,7 @@ pub fn sandbox_config(sandbox: &Sandbox, listen: SocketAddr) -> Result<Config, S
 /// Returns a target with its alias, `sandbox`.
 fn target<S: Settings>(url: Url, own: S) -> (String, Target<S>) {
     let mut target = Target::new(url, own);
-    target.protected_users = vec![Pattern::folded(PROTECTED)];
+    target.protected_users = vec![Pattern::case_insensitive(PROTECTED)];
     ("sandbox".to_owned(), target)
 }
 

@@ -158,13 +158,13 @@ table! {
 /// A tenant, which becomes part of a URL.
 fn tenant_id() -> Kind<String> {
     text().require("holds letters, digits, `.` and `-` only", |text| {
-        names::is_made_of(text, b".-")
+        names::is_alphanumeric_or(text, b".-")
     })
 }
 
 fn account_name() -> Kind<String> {
     text().require("holds letters and digits only", |text| {
-        names::is_made_of(text, b"")
+        names::is_alphanumeric_or(text, b"")
     })
 }
 

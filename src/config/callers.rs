@@ -6,7 +6,7 @@ use super::{
     reader::Reader,
     table::{Kind, table},
     urls,
-    values::{choice, number, some_patterns, subtables, text},
+    values::{choice, non_empty_patterns, number, subtables, text},
 };
 use crate::{
     identity::{Identity, MAX_BYTES},
@@ -38,9 +38,9 @@ table! {
         /// The rpc.
         rpc: &'static str = choice(proto::rpcs().collect());
         /// Aliases; `*` stands for any text; case matters.
-        targets: Vec<Pattern> = some_patterns();
+        targets: Vec<Pattern> = non_empty_patterns();
         /// Pools, for `DeleteBatchNodeUser` alone; `*` stands for any text; case matters.
-        pools: Option<Vec<Pattern>> = some_patterns().optional("all pools");
+        pools: Option<Vec<Pattern>> = non_empty_patterns().optional("all pools");
     }
 }
 
@@ -70,7 +70,7 @@ fn check_characters(text: &str) -> Result<(), &'static str> {
     if text.len() > MAX_BYTES {
         return Err("is longer than 256 bytes");
     }
-    if text.chars().any(names::is_unseen) {
+    if text.chars().any(names::is_hidden_character) {
         return Err("holds characters that cannot be seen");
     }
     Ok(())

@@ -13,7 +13,7 @@ use super::schema::{Key, is_showable};
 use crate::names;
 
 /// Replaces control characters and invisible characters.
-const UNSEEN: char = '\u{FFFD}';
+const REPLACEMENT_CHARACTER: char = '\u{FFFD}';
 
 /// Effect of a diagnostic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,19 +145,19 @@ impl Diagnostics {
 
     /// Returns `FILE:LINE:COLUMN: text`.
     fn head(&self, diagnostic: &Diagnostic, kind: &str) -> String {
-        let place = self.place(diagnostic.span.start);
-        let (line, column) = (place.number, place.column);
+        let position = self.position(diagnostic.span.start);
+        let (line, column) = (position.number, position.column);
         let file = self.file.display();
         format!("{file}:{line}:{column}: {kind}{}", diagnostic.text)
     }
 
-    fn place(&self, offset: usize) -> Place<'_> {
+    fn position(&self, offset: usize) -> Position<'_> {
         let source = self.source.as_deref().unwrap_or_default();
         let offset = source.floor_char_boundary(offset);
         let start = source[..offset].rfind('\n').map_or(0, |at| at + 1);
         let line = source[start..].lines().next().unwrap_or_default();
         let before = &source[start..offset.min(start + line.len())];
-        Place {
+        Position {
             number: source[..start].matches('\n').count() + 1,
             column: before.chars().count() + 1,
             start,
@@ -167,9 +167,9 @@ impl Diagnostics {
 
     /// Returns the part of a line that may be shown: all of it up to a key or value that may be a secret, to quotes, or to
     /// a comment. Of a file that is not valid TOML, only the beginning of a line with a known key is shown.
-    fn shown_part<'a>(&self, Place { start, line, .. }: &Place<'a>) -> &'a str {
+    fn shown_part<'a>(&self, Position { start, line, .. }: &Position<'a>) -> &'a str {
         let Some(hideable) = &self.hideable else {
-            return &line[..known_beginning(line, self.keys)];
+            return &line[..known_key_len(line, self.keys)];
         };
         let hidden = hideable.iter().filter(|span| {
             span.start < start + line.len() && *start < span.end && !self.revealed.contains(span)
@@ -188,10 +188,10 @@ impl fmt::Display for Diagnostics {
         for error in self.list() {
             writeln!(f, "{}", self.head(error, ""))?;
             if self.source.is_some() {
-                let place = self.place(error.span.start);
-                let shown = self.shown_part(&place);
-                let (mut line, mut width) = (visible(shown), place.column - 1);
-                if shown.len() < place.line.len() {
+                let position = self.position(error.span.start);
+                let shown = self.shown_part(&position);
+                let (mut line, mut width) = (visible(shown), position.column - 1);
+                if shown.len() < position.line.len() {
                     line = format!("{} ...", line.trim_end());
                     // A caret to the right of the dots would point at nothing.
                     width = width.min(line.chars().count() - "...".len());
@@ -206,7 +206,7 @@ impl fmt::Display for Diagnostics {
 }
 
 /// A place in the file.
-struct Place<'a> {
+struct Position<'a> {
     /// Number of the line, from 1.
     number: usize,
     /// Column in characters, from 1.
@@ -218,8 +218,8 @@ struct Place<'a> {
 
 /// Returns the text with invisible characters replaced. Tabs stay, so that the caret is below its character.
 fn visible(text: &str) -> String {
-    let unseen = |c: char| c != '\t' && names::is_unseen(c);
-    text.replace(unseen, UNSEEN.encode_utf8(&mut [0; 4]))
+    let is_hidden = |c: char| c != '\t' && names::is_hidden_character(c);
+    text.replace(is_hidden, REPLACEMENT_CHARACTER.encode_utf8(&mut [0; 4]))
 }
 
 /// Returns the delimiter of the string that an error of the parser calls unclosed.
@@ -263,7 +263,7 @@ fn hide_value(value: &Spanned<DeValue<'_>>, keys: &[Key], spans: &mut Vec<Range<
 }
 
 /// Returns the length of the table's name, or of the key with its `=`, that a line begins with; 0 if no key has this name.
-fn known_beginning(line: &str, keys: &[Key]) -> usize {
+fn known_key_len(line: &str, keys: &[Key]) -> usize {
     let is_bare = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
     let begun = line.trim_start_matches([' ', '\t', '[']);
     let start = line.len() - begun.len();

@@ -142,7 +142,7 @@ fn content(bytes: &[u8]) -> Result<&[u8], &'static str> {
 
 /// Returns the path in parentheses for a message, or an empty text if there is no such file: it may be a secret that was
 /// written instead of a path.
-pub fn shown(path: &Path) -> String {
+pub fn display_path(path: &Path) -> String {
     if exists(path) {
         format!(" ({})", path.display())
     } else {

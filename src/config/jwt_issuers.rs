@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     client_tls::Trust,
-    identity::SUBJECT_MARK,
+    identity::SUBJECT_SEPARATOR,
     jwks::{ALGORITHMS, KeySet},
 };
 
@@ -108,7 +108,7 @@ fn algorithms() -> Kind<Vec<Algorithm>> {
 fn issuer() -> Kind<String> {
     let text = identifier().format("text without `#`");
     text.require("must not hold a `#`", |issuer| {
-        !issuer.contains(SUBJECT_MARK)
+        !issuer.contains(SUBJECT_SEPARATOR)
     })
 }
 
@@ -120,12 +120,12 @@ fn check(issuer: &JwtIssuer, reader: &Reader<'_>) {
 
 fn check_key_set(path: &Path, algorithms: &[Algorithm], reader: &Reader<'_>) {
     let keys = files::read(path)
-        .map_err(|error| format!("cannot be read: {error}{}", files::shown(path)))
+        .map_err(|error| format!("cannot be read: {error}{}", files::display_path(path)))
         .and_then(|bytes| KeySet::parse_usable(&bytes));
     match keys {
         Ok(keys) => {
-            if let Some(left_out) = keys.left_out() {
-                let warning = format!(" has keys that are left out: {left_out}");
+            if let Some(ignored) = keys.ignored() {
+                let warning = format!(" has keys that are left out: {ignored}");
                 reader.warn("jwks_file", warning);
             }
             // An empty list of algorithms is an error already.

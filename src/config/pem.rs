@@ -9,13 +9,16 @@ use rustls::{
 
 use super::files;
 use crate::{
-    certificates::{Authorities, authority_fault, key_fault, point_fault, refusal::words},
+    certificates::{
+        Authorities, authority_fault, key_fault, key_point_fault,
+        refusal::describe_certificate_error,
+    },
     client_tls::Trust,
 };
 
 /// Returns all certificates of a PEM file, which has at least one. Errors name the file.
 pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    read(path).map_err(|fault| format!("{fault}{}", files::shown(path)))
+    read(path).map_err(|fault| format!("{fault}{}", files::display_path(path)))
 }
 
 /// Returns the certificates of a file that servers are verified with, and warnings for those that are no usable authority.
@@ -26,11 +29,11 @@ pub fn roots(
     trust: Trust,
 ) -> Result<(Vec<CertificateDer<'static>>, Vec<String>), String> {
     let certificates = certificates(path)?;
-    let shown = files::shown(path);
-    let sorted = Authorities::sort(&certificates, authority_fault);
+    let shown = files::display_path(path);
+    let sorted = Authorities::partition(&certificates, authority_fault);
     if trust == Trust::Only && sorted.usable.is_empty() {
-        let keys = Authorities::sort(&certificates, |certificate| {
-            key_fault(certificate).or_else(|| point_fault(certificate))
+        let keys = Authorities::partition(&certificates, |certificate| {
+            key_fault(certificate).or_else(|| key_point_fault(certificate))
         });
         if keys.usable.is_empty() {
             let faults = keys.faults();
@@ -64,7 +67,7 @@ fn read(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
 
 fn unusable(number: usize, error: &Error) -> String {
     let cause = match error {
-        Error::InvalidCertificate(cause) => words(cause),
+        Error::InvalidCertificate(cause) => describe_certificate_error(cause),
         other => other.to_string(),
     };
     format!("holds something that is not a usable X.509 certificate: number {number}: {cause}")

@@ -86,14 +86,16 @@ impl SecretSource {
     /// Reads the secret, without the line end of the file. If the file cannot be used, returns the last valid secret.
     pub fn read(&self) -> io::Result<Secret> {
         let Some(path) = &self.0.path else {
-            return self.known().ok_or_else(|| io::Error::other("no secret"));
+            return self
+                .last_read()
+                .ok_or_else(|| io::Error::other("no secret"));
         };
         self.read_file(path)
-            .or_else(|error| self.known().ok_or(error))
+            .or_else(|error| self.last_read().ok_or(error))
     }
 
     /// Returns the secret that was read last, without reading it again.
-    pub fn known(&self) -> Option<Secret> {
+    pub fn last_read(&self) -> Option<Secret> {
         crate::lock(&self.0.last).clone()
     }
 

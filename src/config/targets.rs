@@ -36,7 +36,7 @@ table! {
             Trust::Only => "path of a PEM file: the only trusted authorities, or the target's own self-signed certificate",
         });
         /// Users that are never deleted. `*` stands for any text; case does not matter.
-        protected_users: Vec<Pattern> = patterns(Pattern::folded).default_as("[]", Vec::new());
+        protected_users: Vec<Pattern> = patterns(Pattern::case_insensitive).default_as("[]", Vec::new());
         /// Calls in progress to the target.
         max_in_flight: u32 = number(1..=4096).default(S::MAX_IN_FLIGHT);
         /// Calls that wait for one of them to end; further calls are refused with `OVERLOADED`.

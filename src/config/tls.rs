@@ -110,7 +110,7 @@ fn check(files: &TlsFiles, reader: &Reader<'_>) {
 
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
     let pem = files::read(path)
-        .map_err(|error| format!("cannot be read: {error}{}", files::shown(path)))?;
+        .map_err(|error| format!("cannot be read: {error}{}", files::display_path(path)))?;
     let key = PrivateKeyDer::from_pem_slice(&pem)
         .map_err(|_| "holds no private key in PEM; an encrypted one cannot be used")?;
     // Checked separately from the certificate, so that the error names the kind of key as the cause.
@@ -123,13 +123,13 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
 /// Returns the authorities of client certificates in a file, and warnings for those that are ignored.
 fn client_authorities(path: &Path) -> Result<(Authorities, Vec<String>), String> {
     let certificates = certificates(path)?;
-    let shown = files::shown(path);
+    let shown = files::display_path(path);
     certificates
         .iter()
         .try_for_each(check_authority)
         .map_err(|fault| format!("{fault}{shown}"))?;
     // rustls does not check the dates of authorities.
-    let authorities = Authorities::sort(&certificates, |authority| {
+    let authorities = Authorities::partition(&certificates, |authority| {
         authority_fault(authority).or_else(|| date_fault(authority))
     });
     if authorities.usable.is_empty() {

@@ -25,14 +25,14 @@ const MAX_LABEL_BYTES: usize = 63;
 const MAX_NAME_BYTES: usize = 253;
 
 /// Characters that occur in placeholders, and in no URI or DNS name.
-const BRACES: [char; 4] = ['{', '}', '<', '>'];
+const PLACEHOLDER_DELIMITERS: [char; 4] = ['{', '}', '<', '>'];
 const PLACEHOLDER: &str = "holds a placeholder, such as `${NAME}`, that was not replaced";
 
 /// Returns the URL if requests can be sent to it. The error never quotes the text, which may hold a secret.
 pub fn parse(text: &str, shape: Shape, insecure: bool) -> Result<Url, String> {
     check_placeholders(text)?;
     check_characters(text)?;
-    refuse_if(text.starts_with('\''), "has a `'` before its scheme")?;
+    reject_if(text.starts_with('\''), "has a `'` before its scheme")?;
     if text.len() > MAX_BYTES {
         return Err(format!("is longer than {MAX_BYTES} bytes"));
     }
@@ -52,28 +52,28 @@ pub fn parse(text: &str, shape: Shape, insecure: bool) -> Result<Url, String> {
     match shape {
         Shape::Origin => {
             let has_resource = !matches!(resource, "" | "/");
-            refuse_if(has_resource, "must have no path, query or fragment")?;
+            reject_if(has_resource, "must have no path, query or fragment")?;
         }
-        Shape::Resource => refuse_if(url.fragment().is_some(), "must have no fragment")?,
+        Shape::Resource => reject_if(url.fragment().is_some(), "must have no fragment")?,
     }
     let has_brackets = resource.contains(['[', ']']);
-    refuse_if(has_brackets, "has a `[` or `]` outside of an IPv6 address")?;
+    reject_if(has_brackets, "has a `[` or `]` outside of an IPv6 address")?;
     let used = &url[Position::BeforePath..];
     let is_changed = used != resource && used.strip_prefix('/') != Some(resource);
-    refuse_if(
+    reject_if(
         is_changed,
         "would be changed before it is used: it must have no `.` or `..` between slashes, and `%27` instead of `'` in a query",
     )?;
     // The type that HTTP clients use.
     let uri = Uri::try_from(url.as_str()).map_err(|error| format!("cannot be used: {error}"))?;
-    refuse_if(
+    reject_if(
         uri.host() != url.host_str(),
         "has a host that cannot be used",
     )?;
     Ok(url)
 }
 
-fn refuse_if(is_invalid: bool, error: &str) -> Result<(), String> {
+fn reject_if(is_invalid: bool, error: &str) -> Result<(), String> {
     if is_invalid {
         return Err(error.to_owned());
     }
@@ -91,19 +91,19 @@ pub(super) fn check_certificate_name(name: &str) -> Result<(), String> {
     if !name.contains(':') {
         return check_identifier(name);
     }
-    refuse_if(name.contains(BRACES), PLACEHOLDER)?;
+    reject_if(name.contains(PLACEHOLDER_DELIMITERS), PLACEHOLDER)?;
     check_characters_of_url(name)
 }
 
 /// Checks a text that can hold almost any characters, such as the subject of a token, for unmistakable placeholders.
 pub(super) fn check_template(text: &str) -> Result<(), String> {
-    refuse_if(text.contains("${") || text.contains("{{"), PLACEHOLDER)
+    reject_if(text.contains("${") || text.contains("{{"), PLACEHOLDER)
 }
 
 /// Checks for the usual placeholders of templates, which may be percent-encoded.
 fn check_placeholders(text: &str) -> Result<(), String> {
     let decoded = percent_decode_str(text).decode_utf8_lossy();
-    refuse_if(
+    reject_if(
         has_placeholder(text) || has_placeholder(&decoded),
         PLACEHOLDER,
     )
@@ -121,7 +121,7 @@ fn has_placeholder(text: &str) -> bool {
     let brackets = text.split('[').skip(1);
     let mut brackets = brackets.filter_map(|rest| Some(rest.split_once(']')?.0));
     // Colons make an IPv6 address.
-    if text.contains(BRACES) || brackets.any(|name| !name.contains(':')) {
+    if text.contains(PLACEHOLDER_DELIMITERS) || brackets.any(|name| !name.contains(':')) {
         return true;
     }
     let (path, query) = text.split_once('?').unwrap_or((text, ""));
@@ -170,22 +170,22 @@ fn check_characters(text: &str) -> Result<(), String> {
 
 /// Checks `HOST` or `HOST:PORT`.
 fn check_authority(authority: &str, url: &Url) -> Result<(), String> {
-    refuse_if(
+    reject_if(
         authority.contains('@'),
         "must not hold a user or a password",
     )?;
-    refuse_if(authority.contains('\''), "has a `'` in its host")?;
+    reject_if(authority.contains('\''), "has a `'` in its host")?;
     // The colons of an IPv6 address are within its brackets.
     let port_at = authority
         .rfind(':')
         .filter(|at| *at > authority.rfind(']').unwrap_or(0));
     let (host, port) = authority.split_at(port_at.unwrap_or(authority.len()));
-    refuse_if(port == ":", "has a `:` without a port")?;
-    refuse_if(
+    reject_if(port == ":", "has a `:` without a port")?;
+    reject_if(
         url.port() == Some(0),
         "has port 0, which nothing can listen on",
     )?;
-    refuse_if(port.starts_with(":0"), "has a port that begins with 0")?;
+    reject_if(port.starts_with(":0"), "has a port that begins with 0")?;
     match url.host() {
         None => Err("has no host".into()),
         Some(Host::Domain(name)) => check_name(host, name),
@@ -198,14 +198,14 @@ fn check_authority(authority: &str, url: &Url) -> Result<(), String> {
 /// Checks the name of a host: `text` in the file, which the parser reads as `name`.
 fn check_name(text: &str, name: &str) -> Result<(), String> {
     let whole = text.strip_suffix('.').unwrap_or(text);
-    refuse_if(whole.is_empty(), "has no host")?;
+    reject_if(whole.is_empty(), "has no host")?;
     if whole.len() > MAX_NAME_BYTES {
         return Err(format!(
             "has a host of more than {MAX_NAME_BYTES} characters"
         ));
     }
     for label in whole.split('.') {
-        refuse_if(
+        reject_if(
             label.is_empty(),
             "has a host with an empty part between dots",
         )?;
@@ -216,14 +216,14 @@ fn check_name(text: &str, name: &str) -> Result<(), String> {
         }
         let has_valid_edges = label.starts_with(|c: char| c.is_ascii_alphanumeric())
             && label.ends_with(|c: char| c.is_ascii_alphanumeric());
-        refuse_if(
-            !has_valid_edges || !names::is_made_of(label, b"-_"),
+        reject_if(
+            !has_valid_edges || !names::is_alphanumeric_or(label, b"-_"),
             "has a host that is not a name: its parts consist of letters, digits, `-` and `_`, and begin and end with a letter or digit",
         )?;
     }
     // The type that TLS uses.
     let is_name = ServerName::try_from(name).is_ok() && name.eq_ignore_ascii_case(text);
-    refuse_if(!is_name, "has a host that is not a name")
+    reject_if(!is_name, "has a host that is not a name")
 }
 
 /// Checks that an address can be that of one host.
@@ -231,7 +231,7 @@ fn check_address(address: IpAddr) -> Result<(), String> {
     let address = address.to_canonical();
     let is_broadcast = address == IpAddr::V4(Ipv4Addr::BROADCAST);
     let is_shared = address.is_unspecified() || address.is_multicast() || is_broadcast;
-    refuse_if(is_shared, "has an address that no host can have")
+    reject_if(is_shared, "has an address that no host can have")
 }
 
 fn is_loopback(url: &Url) -> bool {
@@ -245,12 +245,12 @@ fn is_loopback(url: &Url) -> bool {
 
 /// Returns whether an invalid URL may be shown. A user, a path, a query or a text after a colon that is not a port may be a
 /// secret.
-pub(super) fn is_harmless(text: &str) -> bool {
+pub(super) fn can_be_shown(text: &str) -> bool {
     let Some((scheme, rest)) = text.split_once("://") else {
         return false;
     };
     let host = rest.strip_suffix('/').unwrap_or(rest);
     let (host, port) = host.rsplit_once(':').unwrap_or((host, ""));
     let port_fits = port.len() <= 5 && port.bytes().all(|b| b.is_ascii_digit());
-    matches!(scheme, "http" | "https") && port_fits && names::is_made_of(host, b".-_")
+    matches!(scheme, "http" | "https") && port_fits && names::is_alphanumeric_or(host, b".-_")
 }

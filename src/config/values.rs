@@ -142,7 +142,7 @@ pub fn patterns(new: fn(&str) -> Pattern) -> Kind<Vec<Pattern>> {
 }
 
 /// A list of patterns with at least one item, whose case matters.
-pub fn some_patterns() -> Kind<Vec<Pattern>> {
+pub fn non_empty_patterns() -> Kind<Vec<Pattern>> {
     patterns(Pattern::exact).require("must not be empty", |patterns| !patterns.is_empty())
 }
 
@@ -187,7 +187,7 @@ pub fn url(
     insecure: impl Fn(&Reader<'_>) -> bool + 'static,
 ) -> Kind<Url> {
     text().format(format).then(move |reader, key, text| {
-        if urls::is_harmless(&text) {
+        if urls::can_be_shown(&text) {
             reader.reveal_value(key);
         }
         let url = urls::parse(&text, shape, insecure(reader));
@@ -222,7 +222,7 @@ pub fn pem_path() -> Kind<PathBuf> {
 /// reported before the first call needs the secret.
 pub fn secret(noun: &'static str, form: Form) -> Kind<SecretSource> {
     path().then(move |reader, key, path| {
-        let shown = files::shown(&path);
+        let shown = files::display_path(&path);
         let source = SecretSource::file(path, form);
         match source.check() {
             Err(error) => {
@@ -231,7 +231,7 @@ pub fn secret(noun: &'static str, form: Form) -> Kind<SecretSource> {
             // Blanks around base64 are dropped.
             Ok(()) if form == Form::Base64 => {}
             Ok(()) => {
-                let secret = source.known();
+                let secret = source.last_read();
                 let likely_mistake =
                     secret.and_then(|secret| files::likely_mistake(secret.expose()));
                 if let Some(likely_mistake) = likely_mistake {

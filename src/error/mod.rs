@@ -47,14 +47,14 @@ pub enum Repeat {
     /// Once, immediately, with a renewed credential.
     Renew,
     /// By one request for all calls that wait for the same credential, which costs no token of the retry budget.
-    Together,
+    Coalesced,
 }
 
 /// Selects one of the codes of a reason. A few reasons have two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
+pub enum CodeVariant {
     /// The first code.
-    Usual,
+    Primary,
     /// The second code, [`recipe::Alternate`].
     Alternate,
 }
@@ -70,7 +70,7 @@ pub struct Violation {
 
 /// The response of an upstream, without secrets.
 #[derive(Clone, Debug, Default)]
-pub struct Answered {
+pub struct UpstreamResponse {
     pub http_status: u16,
     /// `BatchError` code, or the HMC reason number in decimal.
     pub code: Option<String>,
@@ -85,7 +85,7 @@ pub struct Answered {
 pub struct Failure {
     pub reason: ErrorReason,
     /// Which of the codes of the reason applies.
-    pub form: Form,
+    pub variant: CodeVariant,
     /// Whether the server repeats the request.
     pub repeat: Repeat,
     /// Effect of the request that failed.
@@ -95,7 +95,7 @@ pub struct Failure {
     /// Fields of the request that break their rules.
     pub violations: Vec<Violation>,
     /// The upstream's response, if there was one.
-    pub answered: Option<Box<Answered>>,
+    pub upstream_response: Option<Box<UpstreamResponse>>,
     /// Why a caller has no identity or the server has no credential, as a word of a fixed list.
     pub cause: Option<&'static str>,
     /// The number of the `AADSTS` error with which Microsoft Entra refused a token.
@@ -113,12 +113,12 @@ impl Failure {
     pub fn new(reason: ErrorReason, context: impl Into<String>) -> Self {
         Self {
             reason,
-            form: Form::Usual,
+            variant: CodeVariant::Primary,
             repeat: Repeat::Never,
             effect: Effect::NotSent,
             retry_after: None,
             violations: Vec::new(),
-            answered: None,
+            upstream_response: None,
             cause: None,
             aadsts_code: None,
             clock_skew: None,
@@ -150,8 +150,8 @@ impl Failure {
 
     /// Returns the upstream's own ID of the response, or an empty string.
     pub fn upstream_request_id(&self) -> &str {
-        let answered = self.answered.as_deref();
-        let id = answered.and_then(|answered| answered.request_id.as_deref());
+        let upstream_response = self.upstream_response.as_deref();
+        let id = upstream_response.and_then(|response| response.request_id.as_deref());
         id.unwrap_or_default()
     }
 
@@ -177,12 +177,12 @@ impl Failure {
 
     /// Selects the second code of the reason.
     pub fn alternate(mut self) -> Self {
-        self.form = Form::Alternate;
+        self.variant = CodeVariant::Alternate;
         self
     }
 
     /// Returns the failure for a request that deletes nothing.
-    pub fn of_a_read(mut self) -> Self {
+    pub fn for_read(mut self) -> Self {
         self.effect = Effect::NotSent;
         // The reason UPSTREAM_TIMED_OUT says that the outcome is unknown.
         if self.reason == ErrorReason::UpstreamTimedOut {

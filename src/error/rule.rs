@@ -3,7 +3,7 @@
 
 use std::ops::RangeInclusive;
 
-use super::{Effect, Form, Repeat};
+use super::{CodeVariant, Effect, Repeat};
 use crate::proto::ErrorReason;
 
 /// The bodies that a row matches.
@@ -26,7 +26,7 @@ pub struct Rule {
     /// Reason that callers receive.
     pub reason: ErrorReason,
     /// Which of the codes of the reason applies.
-    pub form: Form,
+    pub variant: CodeVariant,
     /// Whether the server repeats the request.
     pub repeat: Repeat,
     /// Effect of the DELETE.
@@ -49,7 +49,7 @@ impl Rule {
             status,
             body,
             reason,
-            form: Form::Usual,
+            variant: CodeVariant::Primary,
             repeat: Repeat::Never,
             effect: Effect::NotDeleted,
             down: false,
@@ -59,7 +59,7 @@ impl Rule {
 
     /// Selects the second code of the reason.
     pub const fn alternate(mut self) -> Self {
-        self.form = Form::Alternate;
+        self.variant = CodeVariant::Alternate;
         self
     }
 

@@ -10,7 +10,7 @@ use tonic::{
 use tonic_types::{ErrorDetails, PreconditionViolation, QuotaViolation, StatusExt as _};
 
 use super::{
-    DOMAIN, Effect, Failure, Form,
+    CodeVariant, DOMAIN, Effect, Failure,
     document::ErrorDocument,
     recipe::{Extra, Subject, recipe, retry_delay},
     resource::{Level, ResourceNames},
@@ -77,9 +77,9 @@ pub fn status(failure: &Failure, facts: &CallFacts) -> Status {
         add(&mut details, *extra, failure, facts);
     }
     let recipe = recipe(failure.reason);
-    let answered = failure.answered.as_deref();
-    let document = answered.and_then(|answered| answered.document.clone());
-    let mut status = fit(code, recipe.message, details, document);
+    let upstream_response = failure.upstream_response.as_deref();
+    let document = upstream_response.and_then(|response| response.document.clone());
+    let mut status = build_status(code, recipe.message, details, document);
     let untried = recipe.untried && facts.attempts == 0;
     let delay = untried.then(|| delay(failure, extras)).flatten();
     status.metadata_mut().insert(PUSHBACK, pushback(delay));
@@ -100,8 +100,8 @@ fn pushback(delay: Option<Duration>) -> MetadataValue<Ascii> {
 /// Returns the code and the details of the failure.
 fn form(failure: &Failure) -> (Code, &'static [Extra]) {
     let recipe = recipe(failure.reason);
-    match (failure.form, recipe.alternate) {
-        (Form::Alternate, Some(other)) => (other.code, other.extras),
+    match (failure.variant, recipe.alternate) {
+        (CodeVariant::Alternate, Some(other)) => (other.code, other.extras),
         _ => (recipe.code, recipe.extras),
     }
 }
@@ -116,7 +116,10 @@ fn metadata(failure: &Failure, facts: &CallFacts) -> HashMap<String, String> {
     }
     for (name, value) in &facts.identifiers {
         if !value.is_empty() {
-            map.insert((*name).to_owned(), cut(value, MAX_TEXT_BYTES).to_owned());
+            map.insert(
+                (*name).to_owned(),
+                truncate(value, MAX_TEXT_BYTES).to_owned(),
+            );
         }
     }
     if let Some(cause) = failure.cause {
@@ -128,19 +131,19 @@ fn metadata(failure: &Failure, facts: &CallFacts) -> HashMap<String, String> {
     if let Some(skew) = failure.clock_skew {
         map.insert("clock_skew_seconds".to_owned(), skew.to_string());
     }
-    let Some(answered) = &failure.answered else {
+    let Some(upstream_response) = &failure.upstream_response else {
         return map;
     };
     map.insert(
         "upstream_http_status".to_owned(),
-        answered.http_status.to_string(),
+        upstream_response.http_status.to_string(),
     );
     for (key, value) in [
-        ("upstream_code", &answered.code),
-        ("upstream_request_id", &answered.request_id),
+        ("upstream_code", &upstream_response.code),
+        ("upstream_request_id", &upstream_response.request_id),
     ] {
         if let Some(value) = value {
-            map.insert(key.to_owned(), cut(value, MAX_TEXT_BYTES).to_owned());
+            map.insert(key.to_owned(), truncate(value, MAX_TEXT_BYTES).to_owned());
         }
     }
     map
@@ -190,7 +193,7 @@ fn quota_subject(subject: Subject, facts: &CallFacts) -> String {
 
 /// Returns type and name of a resource of the call.
 fn resource(level: Level, facts: &CallFacts) -> (&'static str, String) {
-    let value = |key| cut(facts.identifier(key), MAX_TEXT_BYTES);
+    let value = |key| truncate(facts.identifier(key), MAX_TEXT_BYTES);
     facts
         .names
         .map(|names| names.resource(level, value))
@@ -198,7 +201,7 @@ fn resource(level: Level, facts: &CallFacts) -> (&'static str, String) {
 }
 
 /// Types of the details that are never left out.
-const ESSENTIAL: [&str; 3] = [
+const ESSENTIAL_DETAILS: [&str; 3] = [
     "type.googleapis.com/google.rpc.ErrorInfo",
     "type.googleapis.com/google.rpc.RequestInfo",
     "type.googleapis.com/google.rpc.RetryInfo",
@@ -207,7 +210,7 @@ const ESSENTIAL: [&str; 3] = [
 /// Builds the status. If it is too large, parts of the upstream's error document are left out first, then all details that
 /// are not essential.
 #[allow(clippy::disallowed_methods, reason = "this is the place")]
-fn fit(
+fn build_status(
     code: Code,
     message: &str,
     details: ErrorDetails,
@@ -232,7 +235,7 @@ fn fit(
 }
 
 fn is_essential(detail: &prost_types::Any) -> bool {
-    ESSENTIAL.contains(&detail.type_url.as_str())
+    ESSENTIAL_DETAILS.contains(&detail.type_url.as_str())
 }
 
 fn encode(code: Code, message: &str, details: ErrorDetails) -> tonic_types::pb::Status {
@@ -240,7 +243,7 @@ fn encode(code: Code, message: &str, details: ErrorDetails) -> tonic_types::pb::
     tonic_types::pb::Status::decode(bytes.details()).unwrap_or_default()
 }
 
-/// Cuts a text to at most `max` bytes, at a character boundary.
-pub fn cut(text: &str, max: usize) -> &str {
+/// Truncates a text to at most `max` bytes, at a character boundary.
+pub fn truncate(text: &str, max: usize) -> &str {
     &text[..text.floor_char_boundary(max)]
 }

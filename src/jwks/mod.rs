@@ -16,7 +16,7 @@ const MAX_NAMED: usize = 10;
 pub struct KeySet {
     keys: Vec<Key>,
     /// Keys that cannot verify a signature: name and cause.
-    left_out: Vec<String>,
+    ignored: Vec<String>,
 }
 
 impl KeySet {
@@ -32,7 +32,7 @@ impl KeySet {
             match Key::parse(value) {
                 Ok(key) => set.keys.push(key),
                 Err(cause) => set
-                    .left_out
+                    .ignored
                     .push(format!("{}: {cause}", name(value, number))),
             }
         }
@@ -45,7 +45,7 @@ impl KeySet {
         if !set.is_empty() {
             return Ok(set);
         }
-        let causes = set.left_out().map(|keys| format!(": {keys}"));
+        let causes = set.ignored().map(|keys| format!(": {keys}"));
         let causes = causes.unwrap_or_default();
         Err(format!(
             "holds no public key that can verify a signature{causes}"
@@ -53,9 +53,9 @@ impl KeySet {
     }
 
     /// Returns the keys that are left out, with causes, in one text; `None` if there are none.
-    pub fn left_out(&self) -> Option<String> {
-        let named = self.left_out.get(..MAX_NAMED).unwrap_or(&self.left_out);
-        let more = match self.left_out.len() - named.len() {
+    pub fn ignored(&self) -> Option<String> {
+        let named = self.ignored.get(..MAX_NAMED).unwrap_or(&self.ignored);
+        let more = match self.ignored.len() - named.len() {
             0 => String::new(),
             more => format!("; and {more} more"),
         };
@@ -80,7 +80,7 @@ impl KeySet {
         id: Option<&'a str>,
         algorithm: Algorithm,
     ) -> impl Iterator<Item = &'a DecodingKey> {
-        let known = self.knows(id);
+        let known = self.contains_id(id);
         let fitting = move |key: &&Key| {
             let own = key.id.as_deref();
             let named = id.is_none() || own == id || !known && own.is_none();
@@ -90,7 +90,7 @@ impl KeySet {
     }
 
     /// Returns whether there is a key with this ID.
-    pub fn knows(&self, id: Option<&str>) -> bool {
+    pub fn contains_id(&self, id: Option<&str>) -> bool {
         let mut ids = self.keys.iter().map(|key| key.id.as_deref());
         id.is_some() && ids.any(|own| own == id)
     }

@@ -74,7 +74,7 @@ impl Reloads {
     }
 
     /// Records that the files have been checked.
-    pub(crate) fn looked(&self) {
+    pub(crate) fn checked(&self) {
         self.checked_at.set(now());
     }
 

@@ -59,7 +59,7 @@ impl Admin {
 async fn readyz(State(shared): State<Arc<Shared>>) -> (StatusCode, &'static str) {
     if shared.draining.is_cancelled() {
         (StatusCode::SERVICE_UNAVAILABLE, "draining\n")
-    } else if !shared.audit.works() {
+    } else if !shared.audit.is_healthy() {
         (
             StatusCode::SERVICE_UNAVAILABLE,
             "the audit log cannot be written\n",

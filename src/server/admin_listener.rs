@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn peers_that_do_not_read_are_closed_in_time_and_do_not_stop_others() -> io::Result<()> {
+    async fn stalled_peers_are_closed_and_do_not_block_others() -> io::Result<()> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let large = Bytes::from(vec![b'x'; LARGE]);

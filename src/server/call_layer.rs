@@ -43,7 +43,7 @@ use crate::{
         refusal::{self, refuse},
         rpcs, transport_errors,
     },
-    trace::Ends,
+    trace::Endpoints,
 };
 
 /// Time limit for the message of an rpc, which clients send right behind its headers.
@@ -59,11 +59,11 @@ impl<S> Services for S where S: Service<Request<Body>, Response = Response<Body>
 #[derive(Clone)]
 pub struct CallLayer<S> {
     inner: S,
-    checks: Arc<Checks>,
+    handler: Arc<CallHandler>,
 }
 
 /// The state of the server that decides about calls.
-struct Checks {
+struct CallHandler {
     shared: Arc<Shared>,
     tls: Option<Arc<Tls>>,
     health: Audience,
@@ -74,7 +74,7 @@ struct Checks {
 }
 
 /// Why a call does not reach its handler.
-enum Stop {
+enum Rejection {
     Refused(Failure),
     /// The caller disconnected before the message arrived.
     Disconnected,
@@ -83,7 +83,7 @@ enum Stop {
 impl<S> CallLayer<S> {
     /// Wraps the services of a server with these settings.
     pub fn new(inner: S, shared: Arc<Shared>, tls: Option<Arc<Tls>>, settings: &Settings) -> Self {
-        let checks = Arc::new(Checks {
+        let handler = Arc::new(CallHandler {
             shared,
             tls,
             health: settings.health,
@@ -92,7 +92,7 @@ impl<S> CallLayer<S> {
             load_shed: LoadShed::default(),
             pending: PendingMessages::new(settings.limits.max_concurrent_calls as usize),
         });
-        Self { inner, checks }
+        Self { inner, handler }
     }
 }
 
@@ -112,25 +112,30 @@ where
         // `poll_ready` was called on this service and not on its clone.
         let clone = self.inner.clone();
         let inner = std::mem::replace(&mut self.inner, clone);
-        let checks = Arc::clone(&self.checks);
-        Box::pin(async move { Ok(checks.call(inner, request).await) })
+        let handler = Arc::clone(&self.handler);
+        Box::pin(async move { Ok(handler.call(inner, request).await) })
     }
 }
 
-impl Checks {
+impl CallHandler {
     async fn call(&self, inner: impl Services, request: Request<Body>) -> Response<ResponseBody> {
         if let Some(refusal) = refuse_other_protocols(&request) {
             return with_request_id(refusal, None, None);
         }
         let peer = request.extensions().get::<Peer>();
-        let ends = Ends {
+        let endpoints = Endpoints {
             client: peer.map(|peer| peer.address),
             server: peer.and_then(|peer| peer.local),
         };
         let path = request.uri().path();
         let rpc = rpcs::rpc(path);
         let kind = MethodKind::of(path, rpc.is_some());
-        let call = Arc::new(CallContext::of_request(&request, rpc, ends, &self.shared));
+        let call = Arc::new(CallContext::of_request(
+            &request,
+            rpc,
+            endpoints,
+            &self.shared,
+        ));
         let permit = self
             .load_shed
             .admit(kind, request.extensions(), &self.shared);
@@ -164,8 +169,8 @@ impl Checks {
                 Some(failure) => failure,
                 None => return response,
             },
-            Err(Stop::Refused(failure)) => failure,
-            Err(Stop::Disconnected) => {
+            Err(Rejection::Refused(failure)) => failure,
+            Err(Rejection::Disconnected) => {
                 call.end_as_cancelled();
                 return Response::default();
             }
@@ -180,7 +185,7 @@ impl Checks {
         request: Request<Body>,
         kind: MethodKind,
         call: &Arc<CallContext>,
-    ) -> Result<Response<Body>, Stop> {
+    ) -> Result<Response<Body>, Rejection> {
         let mut request = match kind {
             MethodKind::Rpc => self.receive_rpc(request, call).await?,
             MethodKind::Health => {
@@ -203,7 +208,7 @@ impl Checks {
         &self,
         request: Request<Body>,
         call: &CallContext,
-    ) -> Result<Request<Body>, Stop> {
+    ) -> Result<Request<Body>, Rejection> {
         let evicted = self.pending.add(call.peer_address());
         let credentials = self.credentials(&request, call);
         let receive = async {
@@ -261,7 +266,7 @@ impl Checks {
         &self,
         request: Request<Body>,
         call: &CallContext,
-    ) -> Result<Request<Body>, Stop> {
+    ) -> Result<Request<Body>, Rejection> {
         let encoding = request.headers().get("grpc-encoding");
         let is_gzip = encoding.is_some_and(|encoding| encoding == "gzip");
         if !is_gzip && encoding.is_some_and(|encoding| encoding != "identity") {
@@ -273,7 +278,7 @@ impl Checks {
         match timeout(MESSAGE_TIMEOUT.min(call.time_limit()), read).await {
             Ok(Ok(message)) => Ok(Request::from_parts(head, Body::new(Full::new(message)))),
             Ok(Err(ReadError::Invalid(violation))) => Err(refusal::invalid(violation).into()),
-            Ok(Err(ReadError::Disconnected)) => Err(Stop::Disconnected),
+            Ok(Err(ReadError::Disconnected)) => Err(Rejection::Disconnected),
             Err(_) => {
                 let (reason, context) = (R::DeadlineExceeded, "the request message did not come");
                 Err(Failure::new(reason, context).into())
@@ -286,7 +291,7 @@ impl Checks {
     }
 }
 
-impl From<Failure> for Stop {
+impl From<Failure> for Rejection {
     fn from(failure: Failure) -> Self {
         Self::Refused(failure)
     }
@@ -345,7 +350,7 @@ mod tests {
     };
 
     #[tokio::test]
-    async fn a_panic_is_an_internal_error_with_details() -> Result<(), String> {
+    async fn panic_becomes_internal_error_with_details() -> Result<(), String> {
         let inner = service_fn(|request: Request<Body>| async move {
             assert!(request.uri().path() == "/", "on purpose");
             Ok::<_, Infallible>(Response::new(Body::default()))

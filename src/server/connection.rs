@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_connection_without_calls_is_ended() {
+    async fn idle_connection_is_closed_at_max_age() {
         let begun = Instant::now();
         let (client, ended) = begin(65_535).await;
         assert!(call(&client, 290).await && call(&client, 350).await);
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_does_not_end_is_cut() {
+    async fn long_calls_are_cut_off_after_grace_period() {
         let begun = Instant::now();
         let (client, ended) = begin(65_535).await;
         assert!(!call(&client, 86_400).await);
@@ -263,7 +263,7 @@ mod tests {
     }
 
     /// Calls, and returns the response, whose body is not read.
-    async fn hold(
+    async fn call_without_reading(
         client: &h2::client::SendRequest<Bytes>,
         what: &str,
     ) -> Option<Response<h2::RecvStream>> {
@@ -276,22 +276,22 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_peer_that_takes_no_answer_is_cut_off() {
+    async fn peer_that_does_not_read_is_disconnected() {
         let (client, ended) = begin(0).await;
         let begun = Instant::now();
-        let answer = hold(&client, "text").await;
+        let answer = call_without_reading(&client, "text").await;
         assert!(answer.is_some() && ended.await.is_ok());
         assert_eq!(begun.elapsed(), STALL_TIMEOUT);
         // A client that waits for more has read everything.
         let (client, ended) = begin(65_535).await;
         let begun = Instant::now();
-        let answer = hold(&client, "watch").await;
+        let answer = call_without_reading(&client, "watch").await;
         assert!(answer.is_some() && ended.await.is_ok());
         assert!(begun.elapsed() > AGE.mul_f64(MIN_AGE));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_peer_that_answers_no_ping_is_given_up() {
+    async fn peer_without_ping_response_is_disconnected() {
         let begun = Instant::now();
         let (mut client, server) = duplex(65_536);
         let serving = tokio::spawn(serve(server));

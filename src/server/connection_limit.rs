@@ -82,7 +82,7 @@ mod tests {
     use crate::config::Limits;
 
     #[test]
-    fn connections_are_limited_in_total_and_for_each_peer() {
+    fn connections_are_limited_in_total_and_per_peer() {
         let limits = Limits {
             max_connections: 4,
             max_connections_per_peer: 2,

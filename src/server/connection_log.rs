@@ -4,8 +4,8 @@ use std::{error::Error as _, io, net::SocketAddr, sync::Arc};
 
 use crate::{
     access::refusals::{Kind, Refusals},
-    certificates::refusal::of_io,
-    error::status::{MAX_TEXT_BYTES, cut},
+    certificates::refusal::describe_io_error,
+    error::status::{MAX_TEXT_BYTES, truncate},
     metrics::Metrics,
 };
 
@@ -46,7 +46,7 @@ impl ConnectionLog {
     pub fn tls_failed(&self, peer: SocketAddr, error: &io::Error) {
         self.metrics.handshake_failed("tls");
         if self.admits(peer, TLS_FAILED, "") {
-            let error = of_io(error);
+            let error = describe_io_error(error);
             tracing::info!(%peer, error, "{TLS_FAILED}");
         }
     }
@@ -85,7 +85,7 @@ impl ConnectionLog {
     /// Reports a request that HTTP/2 refused. The error may quote the request.
     pub fn refused(&self, peer: SocketAddr, error: &str) {
         if self.admits(peer, REFUSED, "") {
-            tracing::info!(%peer, error = cut(error, MAX_TEXT_BYTES), "{REFUSED}");
+            tracing::info!(%peer, error = truncate(error, MAX_TEXT_BYTES), "{REFUSED}");
         }
     }
 

@@ -49,7 +49,7 @@ pub async fn drain(
     let (_silent_peers, closed, ()) = tokio::join!(
         timeout(LINGER, ending.connections.wait()),
         timeout(CLOSE_TIMEOUT, shared.targets.close()),
-        trace::export::end(),
+        trace::export::shutdown(),
     );
     ending.cut.cancel();
     if closed.is_err() {

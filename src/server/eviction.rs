@@ -10,16 +10,16 @@ use std::{
 pub struct EvictionQueue<T> {
     max: usize,
     /// Returns whether the server no longer waits for an entry.
-    is_over: fn(&T) -> bool,
+    is_finished: fn(&T) -> bool,
     entries: VecDeque<(IpAddr, T)>,
 }
 
 impl<T> EvictionQueue<T> {
     /// Creates an empty queue for at most `max` entries.
-    pub const fn new(max: usize, is_over: fn(&T) -> bool) -> Self {
+    pub const fn new(max: usize, is_finished: fn(&T) -> bool) -> Self {
         Self {
             max,
-            is_over,
+            is_finished,
             entries: VecDeque::new(),
         }
     }
@@ -28,8 +28,8 @@ impl<T> EvictionQueue<T> {
     pub fn push(&mut self, peer: IpAddr, entry: T) -> Option<T> {
         self.entries.push_back((peer.to_canonical(), entry));
         if self.entries.len() > self.max {
-            let is_over = self.is_over;
-            self.entries.retain(|(_, entry)| !is_over(entry));
+            let is_finished = self.is_finished;
+            self.entries.retain(|(_, entry)| !is_finished(entry));
         }
         if self.entries.len() > self.max {
             return self.evict();
@@ -56,7 +56,7 @@ mod tests {
     use super::EvictionQueue;
 
     #[test]
-    fn the_peer_with_the_most_entries_loses_the_oldest() {
+    fn evicts_oldest_entry_of_peer_with_most_entries() {
         let peer = |last: u8| IpAddr::from([192, 0, 2, last]);
         let over = Rc::new(Cell::new(false));
         let mut queue = EvictionQueue::new(4, |(_, over): &(u32, Rc<Cell<bool>>)| over.get());

@@ -28,7 +28,7 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 pub async fn follow(health: HealthReporter, shared: Arc<Shared>) {
     let mut reported = None;
     loop {
-        let status = if shared.audit.works() {
+        let status = if shared.audit.is_healthy() {
             ServingStatus::Serving
         } else {
             ServingStatus::NotServing
@@ -50,11 +50,11 @@ pub struct WatchUnknown {
     pub draining: CancellationToken,
 }
 
-type Reports = BoxStream<'static, Result<HealthCheckResponse, Status>>;
+type ReportStream = BoxStream<'static, Result<HealthCheckResponse, Status>>;
 
 #[tonic::async_trait]
 impl Health for WatchUnknown {
-    type WatchStream = Reports;
+    type WatchStream = ReportStream;
 
     async fn check(
         &self,
@@ -66,7 +66,7 @@ impl Health for WatchUnknown {
     async fn watch(
         &self,
         request: Request<HealthCheckRequest>,
-    ) -> Result<Response<Reports>, Status> {
+    ) -> Result<Response<ReportStream>, Status> {
         let draining = self.draining.clone();
         match self.inner.watch(request).await {
             Ok(response) => {
@@ -88,7 +88,7 @@ impl Health for WatchUnknown {
 
 /// Ends the reports when the server drains, after the report `NOT_SERVING`.
 fn until_drained(
-    reports: Reports,
+    reports: ReportStream,
     draining: CancellationToken,
 ) -> impl Stream<Item = Result<HealthCheckResponse, Status>> + Send {
     stream::unfold((Some(reports), draining), |(reports, draining)| async {

@@ -173,16 +173,16 @@ mod tests {
     use super::{FAIR_SHARE, InFlightCalls, TotalInFlight};
 
     #[test]
-    fn a_connection_with_many_calls_is_refused_for_one_with_few() {
+    fn connection_over_fair_share_is_refused() {
         let total = TotalInFlight::default();
         let [many, few] = [0, 1].map(|_| Arc::new(InFlightCalls::new(Arc::clone(&total))));
         let max = FAIR_SHARE * 2;
-        let is_over = |calls: &Arc<InFlightCalls>| calls.start(max).1.is_some();
+        let is_finished = |calls: &Arc<InFlightCalls>| calls.start(max).1.is_some();
         let mut calls: Vec<_> = (0..max - 1).map(|_| many.start(max)).collect();
-        assert!(!is_over(&many));
+        assert!(!is_finished(&many));
         calls.push(few.start(max));
-        assert!(is_over(&many) && !is_over(&few));
+        assert!(is_finished(&many) && !is_finished(&few));
         calls.pop();
-        assert!(!is_over(&many));
+        assert!(!is_finished(&many));
     }
 }

@@ -1,4 +1,4 @@
-//! Refuses calls that exceed the capacity of the server before any part of them is processed.
+//! Rejects calls that exceed the capacity of the server before they are processed.
 
 use std::sync::Arc;
 
@@ -11,15 +11,15 @@ use crate::{
     service::{Shared, refusal::overloaded},
 };
 
-/// Calls to reflection at a time: each of them holds the descriptors of the API.
+/// Maximum number of concurrent reflection calls. Each of them keeps the descriptors of the API in memory.
 const MAX_REFLECTION_CALLS: usize = 64;
 
-/// The kinds of methods that are treated differently.
+/// The kind of a method, which determines the limits and checks that apply to it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum MethodKind {
     Rpc,
     Health,
-    /// The only service whose methods take a stream of messages.
+    /// Server reflection: the only service whose methods receive a stream of messages.
     Reflection,
     Unknown,
 }
@@ -39,7 +39,7 @@ impl MethodKind {
     }
 }
 
-/// Limits calls by their kind and by what else is in progress.
+/// Limits the number of concurrent calls of each kind.
 pub(super) struct LoadShed {
     reflection: Arc<Semaphore>,
 }
@@ -53,7 +53,7 @@ impl Default for LoadShed {
 }
 
 impl LoadShed {
-    /// Admits a call. Returns the permit that its response has to hold, if calls of this kind need one.
+    /// Admits a call or returns the failure `OVERLOADED`. Reflection calls receive a permit, which their response must hold.
     pub(super) fn admit(
         &self,
         kind: MethodKind,
@@ -64,7 +64,7 @@ impl LoadShed {
             return Err(overloaded());
         }
         match kind {
-            // The pipeline takes the permit of an rpc, when its message has arrived.
+            // Only rejects rpcs early. The pipeline acquires the permit when the message of the call has arrived.
             MethodKind::Rpc if shared.call_permits.available_permits() == 0 => Err(overloaded()),
             MethodKind::Reflection => {
                 let permit = Arc::clone(&self.reflection).try_acquire_owned();

@@ -84,8 +84,8 @@ pub(super) struct PendingMessages(Mutex<EvictionQueue<oneshot::Sender<()>>>);
 impl PendingMessages {
     /// Creates a queue for at most `max` calls.
     pub(super) fn new(max: usize) -> Self {
-        let is_over = oneshot::Sender::is_closed;
-        Self(Mutex::new(EvictionQueue::new(max, is_over)))
+        let is_finished = oneshot::Sender::is_closed;
+        Self(Mutex::new(EvictionQueue::new(max, is_finished)))
     }
 
     /// Adds a call of this peer. If there are too many, evicts one. Returns a receiver that completes when the call is

@@ -18,7 +18,7 @@ const SINGULAR: [&str; 3] = ["authorization", "content-type", ENCODING];
 
 /// Marks a request whose metadata is larger than accepted.
 #[derive(Clone, Copy)]
-pub struct TooLarge;
+pub struct MetadataTooLarge;
 
 /// Marks a request whose header list exceeds `max` bytes, and drops all its headers but those that the refusal needs.
 pub fn limit<B>(request: &mut Request<B>, max: u32) {
@@ -26,13 +26,13 @@ pub fn limit<B>(request: &mut Request<B>, max: u32) {
         return;
     }
     let headers = std::mem::take(request.headers_mut());
-    *request.headers_mut() = needed(&headers);
-    request.extensions_mut().insert(TooLarge);
+    *request.headers_mut() = headers_for_refusal(&headers);
+    request.extensions_mut().insert(MetadataTooLarge);
 }
 
 /// Returns the first rule that the metadata of a request violates, except those of its deadline.
 pub fn violation<B>(request: &Request<B>) -> Option<Violation> {
-    if request.extensions().get::<TooLarge>().is_some() {
+    if request.extensions().get::<MetadataTooLarge>().is_some() {
         return Some(Violation {
             field: "metadata",
             description: "larger than this server accepts (max_metadata_bytes)",
@@ -49,7 +49,7 @@ pub fn violation<B>(request: &Request<B>) -> Option<Violation> {
 
 /// Returns the headers that determine the response to a refused call: its format, its deadline, its caller and its trace.
 /// At most two values of each matter, because a second one makes some of them invalid.
-fn needed(headers: &HeaderMap) -> HeaderMap {
+fn headers_for_refusal(headers: &HeaderMap) -> HeaderMap {
     let names = [
         CONTENT_TYPE,
         AUTHORIZATION,
@@ -94,10 +94,10 @@ fn size<B>(request: &Request<B>) -> usize {
 mod tests {
     use http::Request;
 
-    use super::{TooLarge, limit, size};
+    use super::{MetadataTooLarge, limit, size};
 
     #[test]
-    fn a_header_list_is_counted_as_http_2_defines_it() {
+    fn header_list_size_follows_http2_definition() {
         let request = Request::post("http://server/a").header("x", "yy");
         let mut request = request.body(()).unwrap_or_default();
         let pseudo = (7 + 4) + (7 + 4) + (10 + 6) + (5 + 2);
@@ -106,7 +106,10 @@ mod tests {
         let expected = u32::try_from(expected).unwrap_or_default();
         for (max, too_large) in [(expected, false), (expected - 1, true)] {
             limit(&mut request, max);
-            assert_eq!(request.extensions().get::<TooLarge>().is_some(), too_large);
+            assert_eq!(
+                request.extensions().get::<MetadataTooLarge>().is_some(),
+                too_large
+            );
         }
         assert!(request.headers().is_empty());
     }

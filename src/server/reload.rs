@@ -228,6 +228,6 @@ pub async fn watch(mut watched: Vec<WatchedFiles>, metrics: Arc<Metrics>) {
                 return;
             }
         }
-        metrics.reloads.looked();
+        metrics.reloads.checked();
     }
 }

@@ -15,7 +15,7 @@ use x509_parser::parse_x509_certificate;
 
 use crate::{
     access::{authentication_error::AuthenticationError, certificate::PeerCertificate},
-    certificates::refusal::in_words,
+    certificates::refusal::describe_tls_error,
     config::tls::{Fault, TlsFiles},
     metrics::Metrics,
 };
@@ -89,7 +89,12 @@ impl Tls {
         };
         verifier
             .verify_client_cert(own, intermediates, UnixTime::now())
-            .map_err(|error| (AuthenticationError::CertificateNotTrusted, in_words(&error)))?;
+            .map_err(|error| {
+                (
+                    AuthenticationError::CertificateNotTrusted,
+                    describe_tls_error(&error),
+                )
+            })?;
         certificate.set_verified_by(loaded.number);
         Ok(())
     }

@@ -21,7 +21,7 @@ use crate::{
     access::{authentication_error::AuthenticationError, refusals::Kind},
     error::{Violation, resource::ResourceNames},
     identity::Identity,
-    trace::{self, Ends},
+    trace::{self, Endpoints},
     upstream::deadline::Deadline,
 };
 
@@ -100,7 +100,7 @@ impl CallContext {
     pub(crate) fn of_request<B>(
         request: &Request<B>,
         rpc: Option<RpcNames>,
-        ends: Ends,
+        endpoints: Endpoints,
         shared: &Arc<Shared>,
     ) -> Self {
         let path = request.uri().path();
@@ -109,11 +109,11 @@ impl CallContext {
             let method = path.trim_start_matches('/').to_owned();
             Instrument {
                 shared: Arc::clone(shared),
-                span: trace::call(request.headers(), method, ends),
+                span: trace::call(request.headers(), method, endpoints),
                 ended: AtomicBool::new(false),
             }
         });
-        let mut call = Self::new(timeout(request.headers()), ends.client);
+        let mut call = Self::new(timeout(request.headers()), endpoints.client);
         path.clone_into(&mut call.path);
         call.rpc = rpc;
         call.instrument = instrument;

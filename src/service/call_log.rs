@@ -11,7 +11,7 @@ use crate::{
     audit::{Entry, Event, WRITE_TIMEOUT},
     error::{
         Failure,
-        status::{MAX_TEXT_BYTES, cut, status},
+        status::{MAX_TEXT_BYTES, status, truncate},
     },
     identity::Identity,
     proto::{DeleteOutcome, ErrorReason},
@@ -173,7 +173,7 @@ impl Operation {
 
 /// Limits the length of a text that a caller or an upstream chose.
 fn short(text: &str) -> &str {
-    cut(text, MAX_TEXT_BYTES)
+    truncate(text, MAX_TEXT_BYTES)
 }
 
 /// Returns the name of a successful outcome in the logs.

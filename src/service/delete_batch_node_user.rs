@@ -10,7 +10,7 @@ use crate::{
     proto::{DeleteBatchNodeUserRequest, DeleteBatchNodeUserResponse, DeleteOutcome},
     upstream::{
         azure_batch::{AzureBatch, NodeUser},
-        target::Conclusion,
+        target::RunReport,
     },
 };
 
@@ -58,13 +58,13 @@ impl Rpc for DeleteBatchNodeUser {
     fn response(
         outcome: DeleteOutcome,
         user: User<Self>,
-        conclusion: Conclusion<Found<Self>>,
+        report: RunReport<Found<Self>>,
     ) -> Self::Response {
         DeleteBatchNodeUserResponse {
             outcome: outcome.into(),
-            request_id: conclusion.upstream_request_id,
+            request_id: report.upstream_request_id,
             client_request_id: user.client_request_id,
-            attempts: conclusion.attempts.count(),
+            attempts: report.attempts.count(),
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::{
     },
     upstream::{
         ibm_hmc::{IbmHmc, UserRef},
-        target::Conclusion,
+        target::RunReport,
     },
 };
 
@@ -61,13 +61,13 @@ impl Rpc for DeleteHmcUser {
     fn response(
         outcome: DeleteOutcome,
         _user: User<Self>,
-        conclusion: Conclusion<Found<Self>>,
+        report: RunReport<Found<Self>>,
     ) -> Self::Response {
         DeleteHmcUserResponse {
             outcome: outcome.into(),
-            user_id: conclusion.found.id,
-            user_name: conclusion.found.name,
-            attempts: conclusion.attempts.count(),
+            user_id: report.found.id,
+            user_name: report.found.name,
+            attempts: report.attempts.count(),
         }
     }
 }

@@ -88,7 +88,7 @@ impl Operation {
         if !self.request.fields.validate_only {
             self.slot = self.take_slot(caller)?;
         }
-        Ok((deadline.or_when(self.shared.halt.clone()), work))
+        Ok((deadline.with_cancellation(self.shared.halt.clone()), work))
     }
 
     fn take_slot(&self, caller: &Identity) -> Result<Option<Slot>, Failure> {
@@ -122,7 +122,7 @@ impl Operation {
             Err(_) => Err(self.apply_panic(limits.deletes())),
         };
         if self.facts.outcome == Effect::NotSent && result.is_err() {
-            self.give_back_slot();
+            self.refund_slot();
         }
         self.caller_gone = limits.disconnected.is_cancelled();
         match result {
@@ -146,15 +146,15 @@ impl Operation {
         self.has_intent = recorded.is_ok();
         match &mut self.slot {
             Some(slot) if self.has_intent => slot.start(),
-            _ => self.give_back_slot(),
+            _ => self.refund_slot(),
         }
         recorded
     }
 
     /// Returns the slot to the caller's quota, because no DELETE was sent.
-    fn give_back_slot(&mut self) {
+    fn refund_slot(&mut self) {
         if let Some(slot) = self.slot.take() {
-            slot.give_back();
+            slot.refund();
         }
     }
 
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_call_that_panics_is_recorded_with_its_deletes() -> Result<(), String> {
+    async fn panicking_call_is_recorded_with_its_attempts() -> Result<(), String> {
         let file = env::temp_dir().join(format!("useradmin-test-{}.jsonl", Uuid::new_v4()));
         let mut config = config::defaults().ok_or("the defaults are valid")?;
         config.audit.sink = AuditSink::File(file.clone());

@@ -11,11 +11,11 @@ use super::{
     operation::Operation,
 };
 use crate::{
-    access::refusals::{Kind, Source, Summary},
+    access::refusals::{Kind, RefusalGroup, Summary},
     audit::{Entry, Event, WRITE_TIMEOUT, timestamp},
     error::{
         Failure, Violation,
-        status::{CallFacts, MAX_TEXT_BYTES, cut, status},
+        status::{CallFacts, MAX_TEXT_BYTES, status, truncate},
     },
     proto::ErrorReason,
 };
@@ -103,7 +103,7 @@ fn refuse_without_rpc(shared: &Shared, call: &CallContext, failure: &Failure) ->
         tracing::info!(
             request_id = call.request_id,
             peer = call.peer.map(display),
-            path = cut(&call.path, MAX_TEXT_BYTES),
+            path = truncate(&call.path, MAX_TEXT_BYTES),
             reason,
             cause = failure.cause,
             context = failure.context,
@@ -145,7 +145,7 @@ impl Shared {
 
     async fn summarize(&self, summary: Summary) {
         let Summary {
-            source: Source { peer, caller, kind },
+            group: RefusalGroup { peer, caller, kind },
             since,
             count,
         } = summary;

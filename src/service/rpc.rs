@@ -16,7 +16,7 @@ use crate::{
         call_limits::CallLimits,
         platform::{Order, Platform},
         registry::Registered,
-        target::{Conclusion, Target},
+        target::{RunReport, Target},
     },
 };
 
@@ -43,7 +43,7 @@ pub trait Rpc: Sized + 'static {
     fn response(
         outcome: DeleteOutcome,
         user: User<Self>,
-        conclusion: Conclusion<Found<Self>>,
+        report: RunReport<Found<Self>>,
     ) -> Self::Response;
 }
 
@@ -91,12 +91,12 @@ async fn delete<R: Rpc>(
     order: Order<User<R>>,
     limits: CallLimits,
 ) -> Finished<R::Response> {
-    let (result, conclusion) = target.run(&order, &limits).await;
+    let (result, report) = target.run(&order, &limits).await;
     Finished {
-        user_name: R::Platform::name(&order, &conclusion.found).to_owned(),
-        attempts: conclusion.attempts.clone(),
-        identifiers: R::Platform::identifiers(&conclusion.found),
-        upstream_request_id: conclusion.upstream_request_id.clone(),
-        result: result.map(|outcome| (R::response(outcome, order.user, conclusion), outcome)),
+        user_name: R::Platform::name(&order, &report.found).to_owned(),
+        attempts: report.attempts.clone(),
+        identifiers: R::Platform::identifiers(&report.found),
+        upstream_request_id: report.upstream_request_id.clone(),
+        result: result.map(|outcome| (R::response(outcome, order.user, report), outcome)),
     }
 }

@@ -3,7 +3,7 @@
 
 use crate::{
     error::Violation,
-    names::{self, is_dots, is_made_of},
+    names::{self, is_alphanumeric_or, is_dot_segment},
 };
 
 /// The fields of a request that have been checked.
@@ -59,15 +59,16 @@ impl Validation {
 
     /// Checks the ID of a pool.
     pub(super) fn pool_id(&mut self, field: &'static str, value: &str) {
-        let valid = (1..=64).contains(&value.len()) && is_made_of(value, b"_-");
+        let valid = (1..=64).contains(&value.len()) && is_alphanumeric_or(value, b"_-");
         let rule = "must be 1-64 characters of A-Z a-z 0-9 _ -";
         self.add(field, value, valid, rule);
     }
 
     /// Checks the ID of a node.
     pub(super) fn node_id(&mut self, field: &'static str, value: &str) {
-        let valid =
-            (1..=128).contains(&value.len()) && is_made_of(value, b"._-") && !is_dots(value);
+        let valid = (1..=128).contains(&value.len())
+            && is_alphanumeric_or(value, b"._-")
+            && !is_dot_segment(value);
         let rule = "must be 1-128 characters of A-Z a-z 0-9 . _ - and not . or ..";
         self.add(field, value, valid, rule);
     }
@@ -103,10 +104,10 @@ fn user_name_rule(value: &str) -> Option<&'static str> {
     if !(1..=256).contains(&value.len()) {
         return Some("must be 1-256 bytes of UTF-8");
     }
-    if is_dots(value) {
+    if is_dot_segment(value) {
         return Some("must not be . or ..");
     }
-    if value.chars().any(names::is_unseen) {
+    if value.chars().any(names::is_hidden_character) {
         return Some("must not hold control characters, line separators or bidirectional controls");
     }
     if value.starts_with(char::is_whitespace) || value.ends_with(char::is_whitespace) {
@@ -132,7 +133,7 @@ mod tests {
     use crate::escape::is_hidden;
 
     #[test]
-    fn characters_that_names_must_not_contain_are_escaped_in_logs() {
+    fn characters_forbidden_in_names_are_escaped_in_logs() {
         for c in (0..=0x10_FFFF).filter_map(char::from_u32) {
             if user_name_rule(&format!("a{c}b")).is_some() {
                 assert!(c < ' ' || is_hidden(c), "{c:?}");

@@ -38,9 +38,9 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Set once, when spans are exported.
-static EXPORTING: OnceLock<Exporting> = OnceLock::new();
+static ACTIVE_EXPORT: OnceLock<ActiveExport> = OnceLock::new();
 
-struct Exporting {
+struct ActiveExport {
     provider: SdkTracerProvider,
     tracer: SdkTracer,
     collector: Url,
@@ -51,7 +51,7 @@ struct Exporting {
 
 /// Returns the tracer that creates spans, if they are exported.
 pub(super) fn tracer() -> Option<&'static SdkTracer> {
-    EXPORTING.get().map(|exporting| &exporting.tracer)
+    ACTIVE_EXPORT.get().map(|export| &export.tracer)
 }
 
 /// Starts the export, if the configuration names a collector, which does not have to be reachable.
@@ -77,14 +77,14 @@ pub fn start(config: Option<&Tracing>) -> Result<(), String> {
         .with_version(env!("CARGO_PKG_VERSION"))
         .with_schema_url(SCHEMA_URL)
         .build();
-    let exporting = Exporting {
+    let export = ActiveExport {
         tracer: provider.tracer_with_scope(scope),
         provider,
         collector: collector.clone(),
         ca_file: config.roots.file.clone(),
         tls,
     };
-    let set = EXPORTING.set(exporting);
+    let set = ACTIVE_EXPORT.set(export);
     set.map_err(|_| "spans are exported already".to_owned())
 }
 
@@ -104,12 +104,12 @@ fn tls(collector: &Url, roots: &Roots) -> Result<Option<ClientConfig>, String> {
 
 /// Trusts the current authorities of the same file. Another file takes effect at a restart.
 pub fn trust(config: Option<&Tracing>) -> Result<(), String> {
-    let (Some(config), Some(exporting)) = (config, EXPORTING.get()) else {
+    let (Some(config), Some(export)) = (config, ACTIVE_EXPORT.get()) else {
         return Ok(());
     };
-    if let Some(current) = &exporting.tls
-        && config.roots.file == exporting.ca_file
-        && let Some(tls) = tls(&exporting.collector, &config.roots)?
+    if let Some(current) = &export.tls
+        && config.roots.file == export.ca_file
+        && let Some(tls) = tls(&export.collector, &config.roots)?
     {
         current.store(Arc::new(tls));
     }
@@ -138,11 +138,11 @@ fn resource() -> Resource {
 }
 
 /// Sends the remaining spans and stops the export.
-pub async fn end() {
-    let Some(exporting) = EXPORTING.get() else {
+pub async fn shutdown() {
+    let Some(export) = ACTIVE_EXPORT.get() else {
         return;
     };
-    let flushed = spawn_blocking(|| exporting.provider.shutdown_with_timeout(FLUSH_TIMEOUT));
+    let flushed = spawn_blocking(|| export.provider.shutdown_with_timeout(FLUSH_TIMEOUT));
     let error = match flushed.await {
         Ok(Ok(())) => return,
         Ok(Err(error)) => error.to_string(),

@@ -50,7 +50,7 @@ fn caller_context(headers: &HeaderMap) -> Option<SpanContext> {
 
 /// The two ends of a connection.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Ends {
+pub struct Endpoints {
     /// Address of the caller's end of the connection.
     pub client: Option<SocketAddr>,
     /// Local address of the connection, which the caller cannot choose.
@@ -58,7 +58,7 @@ pub struct Ends {
 }
 
 /// Returns the context of a call that arrives: its span, or the caller's context without an exporter.
-pub fn call(headers: &HeaderMap, method: String, ends: Ends) -> Context {
+pub fn call(headers: &HeaderMap, method: String, endpoints: Endpoints) -> Context {
     let mut caller = Context::new();
     if let Some(context) = caller_context(headers) {
         caller = caller.with_remote_span_context(context);
@@ -71,8 +71,8 @@ pub fn call(headers: &HeaderMap, method: String, ends: Ends) -> Context {
         KeyValue::new(key::RPC_METHOD, method.clone()),
     ];
     for (end, address, port) in [
-        (ends.client, key::CLIENT_ADDRESS, key::CLIENT_PORT),
-        (ends.server, key::SERVER_ADDRESS, key::SERVER_PORT),
+        (endpoints.client, key::CLIENT_ADDRESS, key::CLIENT_PORT),
+        (endpoints.server, key::SERVER_ADDRESS, key::SERVER_PORT),
     ] {
         if let Some(end) = end {
             attributes.push(KeyValue::new(address, end.ip().to_string()));
@@ -205,7 +205,7 @@ pub fn end_request(context: &Context, result: Result<u16, &'static str>) {
 }
 
 /// Adds the context to headers, as `traceparent`.
-pub fn pass_on(context: &Context, headers: &mut HeaderMap) {
+pub fn inject(context: &Context, headers: &mut HeaderMap) {
     let span = context.span();
     let ids = span.span_context();
     if !ids.is_valid() {

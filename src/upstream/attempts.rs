@@ -46,7 +46,7 @@ impl Attempts {
     /// Records that a DELETE failed.
     pub fn record_failure(&mut self, failure: &Failure) {
         self.effect = self.effect.max(failure.effect);
-        self.last_response = failure.answered.is_some().then(|| failure.clone());
+        self.last_response = failure.upstream_response.is_some().then(|| failure.clone());
     }
 
     /// Returns whether the credential may be renewed. That happens once in a call.
@@ -56,7 +56,7 @@ impl Attempts {
 
     /// Returns the failure to report. An unknown effect is never hidden behind a failure that came after it.
     pub(super) fn conclude(&mut self, failure: Failure) -> Failure {
-        let of_a_delete = failure.answered.is_some() && failure.effect != Effect::NotSent;
+        let of_a_delete = failure.upstream_response.is_some() && failure.effect != Effect::NotSent;
         if !self.is_ambiguous() || of_a_delete || failure.reason == ErrorReason::OutcomeUnknown {
             return failure;
         }

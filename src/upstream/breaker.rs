@@ -52,7 +52,7 @@ struct Slot {
 }
 
 impl Window {
-    fn note(&mut self, failed: bool, now: Instant) {
+    fn record(&mut self, failed: bool, now: Instant) {
         while self
             .0
             .front()
@@ -74,7 +74,7 @@ impl Window {
         }
     }
 
-    fn is_bad(&self) -> bool {
+    fn exceeds_failure_ratio(&self) -> bool {
         let calls: u32 = self.0.iter().map(|slot| slot.calls).sum();
         let failed: u32 = self.0.iter().map(|slot| slot.failed).sum();
         calls >= MIN_CALLS && failed > calls / 2
@@ -102,7 +102,7 @@ impl Breaker {
     }
 
     /// Admits a call, or returns the failure of a call that is rejected.
-    pub fn admit(&self) -> Result<Pass<'_>, Failure> {
+    pub fn admit(&self) -> Result<BreakerPermit<'_>, Failure> {
         let mut probe = None;
         if let State::Open { probe_at, probes } = &mut *self.state() {
             let now = Instant::now();
@@ -116,7 +116,7 @@ impl Breaker {
             *probes += 1;
             probe = Some(*probes);
         }
-        Ok(Pass {
+        Ok(BreakerPermit {
             breaker: self,
             probe,
             failed: None,
@@ -133,9 +133,9 @@ impl Breaker {
         let mut state = self.state();
         match (&mut *state, failed) {
             (State::Closed(window), Some(failed)) => {
-                window.note(failed, now);
+                window.record(failed, now);
                 // Old successes leave the window first. A success must not open the breaker because of that.
-                if failed && window.is_bad() {
+                if failed && window.exceeds_failure_ratio() {
                     *state = State::Open {
                         probe_at: now + PAUSE,
                         probes: 0,
@@ -163,23 +163,23 @@ impl Breaker {
     }
 }
 
-/// An admitted call. Dropping the pass ends the call.
-pub struct Pass<'a> {
+/// An admitted call. Dropping the permit ends the call.
+pub struct BreakerPermit<'a> {
     breaker: &'a Breaker,
     /// Number of the probe, if the call is one.
     probe: Option<u64>,
     failed: Option<bool>,
 }
 
-impl Pass<'_> {
+impl BreakerPermit<'_> {
     /// Records a response, and whether it means that the target is down. The last response of a call counts.
-    pub fn note_response(&mut self, down: bool) {
+    pub fn record_response(&mut self, down: bool) {
         self.failed = Some(down);
     }
 
     /// Records that a request got no response within this time. A short time says more about the caller's deadline than
     /// about the target.
-    pub fn note_error(&mut self, error: &RequestError, took: Duration) {
+    pub fn record_error(&mut self, error: &RequestError, took: Duration) {
         self.failed = match error {
             RequestError::TimedOut | RequestError::NotConnected if took < MIN_WAIT => None,
             _ => Some(true),
@@ -188,12 +188,12 @@ impl Pass<'_> {
 
     /// Records that the target did not issue a credential. A call that ran out of time says nothing about the target,
     /// whatever it received before.
-    pub fn note_no_credential(&mut self, failure: &Failure) {
+    pub fn record_credential_failure(&mut self, failure: &Failure) {
         self.failed = failure.target_down.then_some(true);
     }
 }
 
-impl Drop for Pass<'_> {
+impl Drop for BreakerPermit<'_> {
     fn drop(&mut self) {
         self.breaker.ended(self.probe, self.failed);
     }

@@ -15,9 +15,9 @@ pub struct Bulkhead {
 }
 
 /// Counts a waiting request until it is dropped.
-struct Waiting<'a>(&'a AtomicU32);
+struct WaitingGuard<'a>(&'a AtomicU32);
 
-impl Drop for Waiting<'_> {
+impl Drop for WaitingGuard<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::AcqRel);
     }
@@ -50,12 +50,12 @@ impl Bulkhead {
 
     /// Takes a permit for one request. Waits for it if the queue is not full, until the deadline or until the caller
     /// disconnects.
-    pub async fn enter(&self, limits: &CallLimits) -> Result<SemaphorePermit<'_>, Failure> {
+    pub async fn acquire(&self, limits: &CallLimits) -> Result<SemaphorePermit<'_>, Failure> {
         if let Ok(permit) = self.permits.try_acquire() {
             return Ok(permit);
         }
         let before = self.waiting.fetch_add(1, Ordering::AcqRel);
-        let _waiting = Waiting(&self.waiting);
+        let _waiting = WaitingGuard(&self.waiting);
         if before >= self.limits.queued {
             return Err(Failure::new(
                 ErrorReason::Overloaded,

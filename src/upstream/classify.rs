@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::response::Response;
 use crate::{
     error::{
-        Answered, Failure, Violation,
+        Failure, UpstreamResponse, Violation,
         document::ErrorDocument,
         resource::ResourceNames,
         rule::{Rule, decide},
@@ -61,13 +61,13 @@ pub fn failure(
     // A wrong clock may be the cause of a refusal.
     let skew = (refused || matches!(status, 401 | 403)).then(|| response.clock_skew());
     let failure = Failure {
-        form: rule.form,
+        variant: rule.variant,
         repeat: rule.repeat,
         effect: rule.effect,
         target_down: rule.down,
         retry_after: response.retry_after(),
         violations: facts.violations,
-        answered: Some(Box::new(Answered {
+        upstream_response: Some(Box::new(UpstreamResponse {
             http_status: status,
             code: facts.code,
             request_id: facts.request_id,
@@ -80,11 +80,11 @@ pub fn failure(
 
 /// Returns whether the upstream accepted the credential and evaluated the request.
 pub fn reached_authorization(failure: &Failure) -> bool {
-    let answered = failure.answered.as_deref();
+    let upstream_response = failure.upstream_response.as_deref();
     let is_evaluated = !failure.target_down
         && !matches!(
             failure.reason,
             ErrorReason::UpstreamCredentialsRejected | ErrorReason::UpstreamThrottled
         );
-    is_evaluated && answered.is_some_and(|answered| answered.document.is_some())
+    is_evaluated && upstream_response.is_some_and(|response| response.document.is_some())
 }

@@ -46,14 +46,15 @@ const SHORT_PAUSE: Duration = Duration::from_secs(1);
 const MAX_LIFE: Duration = Duration::from_hours(24);
 
 /// The future of one renewal.
-pub type Obtaining<T> = Pin<Box<dyn Future<Output = Result<Lease<T>, Failure>> + Send>>;
+pub type ObtainFuture<T> = Pin<Box<dyn Future<Output = Result<Lease<T>, Failure>> + Send>>;
 
-type Flight<T> = Shared<Pin<Box<dyn Future<Output = Result<Arc<Lease<T>>, Failure>> + Send>>>;
+type SharedRenewal<T> =
+    Shared<Pin<Box<dyn Future<Output = Result<Arc<Lease<T>>, Failure>> + Send>>>;
 
 /// Obtains credentials.
-pub trait Source<T>: Send + Sync + 'static {
+pub trait CredentialSource<T>: Send + Sync + 'static {
     /// Obtains a new credential.
-    fn obtain(self: Arc<Self>) -> Obtaining<T>;
+    fn obtain(self: Arc<Self>) -> ObtainFuture<T>;
 
     /// Returns the timeout of a renewal.
     fn timeout(&self) -> Duration {
@@ -140,7 +141,7 @@ impl<T> Lease<T> {
 struct State<T> {
     current: Option<Arc<Lease<T>>>,
     /// The renewal in progress, and its task.
-    flight: Option<(Flight<T>, AbortHandle)>,
+    renewal: Option<(SharedRenewal<T>, AbortHandle)>,
     /// Number of renewals that failed in a row.
     failed: u32,
     /// Earliest time of the next renewal, and the failure of the last one.
@@ -153,7 +154,7 @@ impl<T> Default for State<T> {
     fn default() -> Self {
         Self {
             current: None,
-            flight: None,
+            renewal: None,
             failed: 0,
             pause: None,
             refused: false,
@@ -169,7 +170,7 @@ impl<T> State<T> {
 
     /// Records a renewal, and returns the lease that it replaces.
     fn succeeded(&mut self, lease: &Arc<Lease<T>>) -> Option<Arc<Lease<T>>> {
-        self.flight = None;
+        self.renewal = None;
         (self.failed, self.pause) = (0, None);
         lease.suspect.store(self.refused, Ordering::Relaxed);
         self.refused = false;
@@ -178,7 +179,7 @@ impl<T> State<T> {
 
     /// Records a failed renewal. The next one does not begin before the pause has passed.
     fn failed(&mut self, failure: &Failure, pauses: bool) {
-        self.flight = None;
+        self.renewal = None;
         if !pauses {
             return;
         }
@@ -192,9 +193,9 @@ impl<T> State<T> {
 }
 
 /// The state of the cache as a call finds it.
-enum Found<T> {
+enum CacheState<T> {
     Lease(Arc<Lease<T>>),
-    Flight(Flight<T>),
+    Renewing(SharedRenewal<T>),
     /// The last renewal failed with this failure, and the next one does not start before this time has passed.
     Pausing(Duration, Failure),
 }
@@ -205,7 +206,7 @@ pub struct CredentialCache<T, S> {
     state: Arc<Mutex<State<T>>>,
 }
 
-impl<T: Send + Sync + 'static, S: Source<T>> CredentialCache<T, S> {
+impl<T: Send + Sync + 'static, S: CredentialSource<T>> CredentialCache<T, S> {
     /// Creates an empty cache.
     pub fn new(source: S) -> Self {
         Self {
@@ -235,8 +236,8 @@ impl<T: Send + Sync + 'static, S: Source<T>> CredentialCache<T, S> {
             ..Deadline::exceeded("waiting for credentials")
         };
         let mut found = self.find();
-        if let Found::Pausing(rest, failure) = &found
-            && failure.repeat == Repeat::Together
+        if let CacheState::Pausing(rest, failure) = &found
+            && failure.repeat == Repeat::Coalesced
             && *rest <= SHORT_PAUSE
             && limits.deadline.remaining() >= *rest + MIN_ATTEMPT
         {
@@ -244,12 +245,12 @@ impl<T: Send + Sync + 'static, S: Source<T>> CredentialCache<T, S> {
             found = self.find();
         }
         match found {
-            Found::Lease(lease) => Ok(lease),
-            Found::Flight(flight) => {
-                let flight = limits.bound(flight);
+            CacheState::Lease(lease) => Ok(lease),
+            CacheState::Renewing(renewal) => {
+                let renewal = limits.bound(renewal);
                 let ended = match self.source.call_timeout() {
-                    Some(longest) => timeout(longest, flight).await,
-                    None => Ok(flight.await),
+                    Some(longest) => timeout(longest, renewal).await,
+                    None => Ok(renewal.await),
                 };
                 let ended = ended.map_err(|_| Failure {
                     repeat: Repeat::Never,
@@ -257,7 +258,7 @@ impl<T: Send + Sync + 'static, S: Source<T>> CredentialCache<T, S> {
                 })?;
                 ended.ok_or_else(waiting)?
             }
-            Found::Pausing(rest, failure) => Err(Failure {
+            CacheState::Pausing(rest, failure) => Err(Failure {
                 repeat: Repeat::Never,
                 retry_after: failure.retry_after.map(|_| rest.max(SHORT_PAUSE)),
                 ..failure
@@ -265,7 +266,7 @@ impl<T: Send + Sync + 'static, S: Source<T>> CredentialCache<T, S> {
         }
     }
 
-    fn find(&self) -> Found<T> {
+    fn find(&self) -> CacheState<T> {
         let mut state = crate::lock(&self.state);
         let now = Instant::now();
         let current = state.current.clone().filter(|lease| !lease.is_expired(now));
@@ -273,14 +274,14 @@ impl<T: Send + Sync + 'static, S: Source<T>> CredentialCache<T, S> {
         match (current, pausing) {
             (Some(lease), pausing) => {
                 if lease.is_due(now) && pausing.is_none() {
-                    let _refreshing = self.join(&mut state);
+                    let _refreshing = self.join_or_start_renewal(&mut state);
                 }
-                Found::Lease(lease)
+                CacheState::Lease(lease)
             }
-            (None, Some((rest, failure))) if state.flight.is_none() => {
-                Found::Pausing(rest, failure)
+            (None, Some((rest, failure))) if state.renewal.is_none() => {
+                CacheState::Pausing(rest, failure)
             }
-            (None, _) => Found::Flight(self.join(&mut state)),
+            (None, _) => CacheState::Renewing(self.join_or_start_renewal(&mut state)),
         }
     }
 
@@ -318,33 +319,33 @@ impl<T: Send + Sync + 'static, S: Source<T>> CredentialCache<T, S> {
 
     /// Waits for a renewal in progress, and removes the current credential.
     pub async fn take(&self) -> Option<Arc<Lease<T>>> {
-        let flight = crate::lock(&self.state).flight.clone();
-        if let Some((flight, _)) = flight {
+        let renewal = crate::lock(&self.state).renewal.clone();
+        if let Some((renewal, _)) = renewal {
             // The calls that wait for the renewal handle its failure.
-            let _ = flight.await;
+            let _ = renewal.await;
         }
         crate::lock(&self.state).current.take()
     }
 
     /// Cancels a renewal in progress, and waits until it has ended.
     pub async fn cancel(&self) {
-        let flight = crate::lock(&self.state).flight.take();
-        if let Some((flight, task)) = flight {
+        let renewal = crate::lock(&self.state).renewal.take();
+        if let Some((renewal, task)) = renewal {
             task.abort();
-            let _cancelled = flight.await;
+            let _cancelled = renewal.await;
         }
     }
 
     /// Joins the renewal in progress, or starts one.
-    fn join(&self, state: &mut State<T>) -> Flight<T> {
-        if let Some((flight, _)) = &state.flight {
-            return flight.clone();
+    fn join_or_start_renewal(&self, state: &mut State<T>) -> SharedRenewal<T> {
+        if let Some((renewal, _)) = &state.renewal {
+            return renewal.clone();
         }
         let (store, source) = (Arc::clone(&self.state), Arc::clone(&self.source));
         let work = async move {
             // A source may read files. It must not do so while this function holds the lock.
             let work = async { timeout(source.timeout(), Arc::clone(&source).obtain()).await };
-            // Without this, a panic would leave the flight in place, and no renewal would start again.
+            // Without this, a panic would leave the renewal in place, and no renewal would start again.
             let result = AssertUnwindSafe(work).catch_unwind().await;
             let result = match result {
                 Ok(Ok(result)) => result,
@@ -369,13 +370,13 @@ impl<T: Send + Sync + 'static, S: Source<T>> CredentialCache<T, S> {
         // The renewal is part of the trace of the call that starts it.
         let task = tokio::spawn(work.with_current_context());
         let handle = task.abort_handle();
-        let flight = async move {
+        let renewal = async move {
             task.await
                 .unwrap_or_else(|_| Err(Failure::internal("a renewal was cut off")))
         };
-        let flight = flight.boxed().shared();
-        state.flight = Some((flight.clone(), handle));
-        flight
+        let renewal = renewal.boxed().shared();
+        state.renewal = Some((renewal.clone(), handle));
+        renewal
     }
 }
 
@@ -383,7 +384,7 @@ impl<T: Send + Sync + 'static, S: Source<T>> CredentialCache<T, S> {
 fn shared(failure: Failure) -> Failure {
     match failure.repeat {
         Repeat::Backoff => Failure {
-            repeat: Repeat::Together,
+            repeat: Repeat::Coalesced,
             ..failure
         },
         _ => failure,

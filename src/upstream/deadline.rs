@@ -32,7 +32,7 @@ impl Deadline {
     }
 
     /// Adds a token that ends the deadline when it is cancelled.
-    pub fn or_when(self, halt: CancellationToken) -> Self {
+    pub fn with_cancellation(self, halt: CancellationToken) -> Self {
         Self { halt, ..self }
     }
 

@@ -76,7 +76,7 @@ impl<'a> RequestSpan<'a> {
             ],
         });
         if operation.traced {
-            trace::pass_on(&context, headers);
+            trace::inject(&context, headers);
         }
         Self {
             operation,

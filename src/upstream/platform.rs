@@ -242,7 +242,7 @@ pub trait Platform: Sized + Send + Sync + 'static {
 
     /// Records what a response shows about the credential. `failure` is `None` if the response was understood, even if the
     /// user cannot be deleted.
-    fn note_response(
+    fn record_response(
         &self,
         _purpose: Purpose,
         _credential: &Self::Credential,

@@ -11,7 +11,7 @@ use http::HeaderValue;
 use super::path;
 use crate::{
     config::secret::unprintable,
-    error::status::{MAX_TEXT_BYTES, cut},
+    error::status::{MAX_TEXT_BYTES, truncate},
 };
 
 /// Replaces a text that contains a secret.
@@ -42,16 +42,16 @@ impl<'a> Secrets<'a> {
     }
 
     /// Returns whether the text contains one of them.
-    pub fn is_in(&self, text: &str) -> bool {
+    pub fn occur_in(&self, text: &str) -> bool {
         self.0.iter().any(|secret| repeats(text, secret))
     }
 
     /// Returns the text as callers and logs may see it: cut, and replaced if it contains a secret.
     pub fn redact(&self, text: &str) -> String {
-        if self.is_in(text) {
+        if self.occur_in(text) {
             REDACTED.to_owned()
         } else {
-            cut(text, MAX_TEXT_BYTES).to_owned()
+            truncate(text, MAX_TEXT_BYTES).to_owned()
         }
     }
 }
@@ -78,7 +78,7 @@ mod tests {
     use super::{REDACTED, Secrets};
 
     #[test]
-    fn a_secret_is_found_in_every_form() {
+    fn secret_is_redacted_in_every_encoding() {
         let secrets = Secrets::new([r#"pass"wörd\1"#, "ab"]);
         for text in [
             r#"pass"wörd\1"#,

@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn link_local_addresses_are_skipped_and_refused_where_there_is_no_other() {
+    fn link_local_addresses_are_removed_and_fail_if_alone() {
         // An empty string where the name is refused.
         let rows = [
             ("127.0.0.1", "127.0.0.1"),

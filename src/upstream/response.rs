@@ -83,16 +83,16 @@ impl Response {
     /// the `Date` of the same response, which comes from the same clock.
     pub fn retry_after(&self) -> Option<Duration> {
         let text = self.header(RETRY_AFTER.as_str())?.trim();
-        let (least, most) = (Duration::from_secs(1), Duration::from_mins(1));
+        let (min, max) = (Duration::from_secs(1), Duration::from_mins(1));
         let asked = if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
             // A number that is too large for an integer is above the maximum, too.
-            text.parse().map_or(most, Duration::from_secs)
+            text.parse().map_or(max, Duration::from_secs)
         } else {
             let date = httpdate::parse_http_date(text).ok()?;
             let now = self.date().unwrap_or_else(SystemTime::now);
             date.duration_since(now).unwrap_or_default()
         };
-        Some(asked.clamp(least, most))
+        Some(asked.clamp(min, max))
     }
 }
 
@@ -123,7 +123,7 @@ impl RequestError {
     }
 
     /// Returns the failure of a DELETE. A request that may have been sent may have been carried out.
-    pub fn of_delete(self) -> Failure {
+    pub fn into_delete_failure(self) -> Failure {
         let unknown = |context| Failure {
             effect: Effect::Unknown,
             ..Failure::new(ErrorReason::OutcomeUnknown, context)
@@ -141,7 +141,7 @@ impl RequestError {
     }
 
     /// Returns the failure of a request that deletes nothing.
-    pub fn of_read(self) -> Failure {
+    pub fn into_read_failure(self) -> Failure {
         match self {
             Self::Unreachable(context) | Self::Cut(context) => unreachable(context),
             Self::NotConnected => Deadline::exceeded("connecting to the upstream"),
@@ -169,7 +169,11 @@ fn refused(context: String) -> Failure {
 ///
 /// A body without a length ends with the connection, and over TLS only `close_notify` proves that nothing was cut
 /// off. Many servers do not send it, but a JSON document proves its own end.
-pub async fn whole<B: Body<Data = Bytes>>(head: &Parts, body: B, most: usize) -> Option<Bytes>
+pub async fn read_whole_body<B: Body<Data = Bytes>>(
+    head: &Parts,
+    body: B,
+    max: usize,
+) -> Option<Bytes>
 where
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
@@ -177,7 +181,7 @@ where
     let ends_with_connection = head.version < Version::HTTP_2
         && !head.headers.contains_key(CONTENT_LENGTH)
         && !head.headers.contains_key(TRANSFER_ENCODING);
-    let mut body = pin!(Limited::new(body, most));
+    let mut body = pin!(Limited::new(body, max));
     let mut read = BytesMut::new();
     while let Some(frame) = body.frame().await {
         match frame {
@@ -210,10 +214,10 @@ fn is_document(body: &[u8]) -> bool {
 
 /// Describes an error and its causes.
 pub fn describe(error: &(dyn Error + 'static)) -> String {
-    let mut text = in_words(error);
+    let mut text = describe_without_causes(error);
     let mut cause = error.source();
     while let Some(error) = cause {
-        let error_text = in_words(error);
+        let error_text = describe_without_causes(error);
         // Some errors repeat the text of their cause.
         if !text.ends_with(&error_text) {
             text.push_str(": ");
@@ -225,9 +229,9 @@ pub fn describe(error: &(dyn Error + 'static)) -> String {
 }
 
 /// Describes an error without its causes.
-fn in_words(error: &(dyn Error + 'static)) -> String {
-    let io = error.downcast_ref().map(refusal::of_io);
-    io.or_else(|| error.downcast_ref().map(refusal::in_words))
+fn describe_without_causes(error: &(dyn Error + 'static)) -> String {
+    let io = error.downcast_ref().map(refusal::describe_io_error);
+    io.or_else(|| error.downcast_ref().map(refusal::describe_tls_error))
         .unwrap_or_else(|| error.to_string())
 }
 
@@ -241,7 +245,7 @@ mod tests {
     use http_body::Frame;
     use http_body_util::StreamBody;
 
-    use super::{is_document, whole};
+    use super::{is_document, read_whole_body};
 
     fn head(version: Version, header: &'static str) -> Parts {
         let mut response = Response::new(());
@@ -252,7 +256,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_a_body_that_ends_with_its_connection_may_lack_its_end() {
+    async fn truncated_body_is_accepted_only_if_delimited_by_connection() {
         let eof = ErrorKind::UnexpectedEof;
         for (version, header, error, complete) in [
             (Version::HTTP_11, "x", eof, true),
@@ -267,13 +271,13 @@ mod tests {
             let data = Ok(Frame::data(Bytes::from_static(b"{}")));
             let frames = [data, Err(io::Error::from(error))];
             let body = StreamBody::new(stream::iter(frames));
-            let read = whole(&head(version, header), body, 100).await;
+            let read = read_whole_body(&head(version, header), body, 100).await;
             assert_eq!(read.is_some(), complete, "{version:?} {header} {error}");
         }
     }
 
     #[test]
-    fn only_a_whole_json_object_is_a_complete_document() {
+    fn complete_document_is_one_json_object() {
         let rows: [(&[u8], bool); 11] = [
             (b"{}", true),
             (b"{\"code\":\"x\"}", true),

@@ -37,7 +37,7 @@ impl<'a> Retries<'a> {
         let pause = match failure.repeat {
             Repeat::Never => None,
             Repeat::Renew => (attempts.count() < MAX_ATTEMPTS).then_some(Duration::ZERO),
-            Repeat::Backoff | Repeat::Together => {
+            Repeat::Backoff | Repeat::Coalesced => {
                 self.failed += 1;
                 self.pause(&failure, attempts)
             }
@@ -69,14 +69,14 @@ impl<'a> Retries<'a> {
         }
         let ceiling = FIRST_PAUSE * 2_u32.pow(self.failed - 1);
         let jitter = ceiling.mul_f64(rand::rng().random_range(0.0..1.0));
-        let together = failure.repeat == Repeat::Together;
+        let coalesced = failure.repeat == Repeat::Coalesced;
         let pause = match failure.retry_after {
             Some(asked) => asked + jitter / 10,
             // The credential cache pauses between shared requests.
-            None if together => Duration::ZERO,
+            None if coalesced => Duration::ZERO,
             None => jitter,
         };
         let fits = limits.deadline.remaining() >= pause + MIN_ATTEMPT;
-        (fits && (together || self.budget.withdraw())).then_some(pause)
+        (fits && (coalesced || self.budget.withdraw())).then_some(pause)
     }
 }

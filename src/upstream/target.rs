@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::{
     attempts::Attempts,
-    breaker::Pass,
+    breaker::BreakerPermit,
     call_limits::CallLimits,
     client::{Change, Client},
     platform::{Call, NewTarget, Order, Outgoing, Platform, Purpose, ReceivedResponse},
@@ -32,7 +32,7 @@ pub struct Target<P> {
 }
 
 /// Facts about a call that ended, whatever its result.
-pub struct Conclusion<F> {
+pub struct RunReport<F> {
     pub attempts: Attempts,
     pub found: F,
     /// The platform's own ID of the last response, or an empty string.
@@ -98,7 +98,7 @@ impl<P: Platform> Target<P> {
         &self,
         order: &Order<P::User>,
         limits: &CallLimits,
-    ) -> (Result<DeleteOutcome, Failure>, Conclusion<P::Found>) {
+    ) -> (Result<DeleteOutcome, Failure>, RunReport<P::Found>) {
         let mut run = Run {
             target: self,
             order,
@@ -107,9 +107,9 @@ impl<P: Platform> Target<P> {
             found: P::requested(&order.user),
             upstream_request_id: String::new(),
         };
-        let mut result = run.admitted().await;
+        let mut result = run.admit_and_run().await;
         if let Err(failure) = &result {
-            if failure.answered.is_some() {
+            if failure.upstream_response.is_some() {
                 failure
                     .upstream_request_id()
                     .clone_into(&mut run.upstream_request_id);
@@ -118,12 +118,12 @@ impl<P: Platform> Target<P> {
                 result = Ok(outcome);
             }
         }
-        let conclusion = Conclusion {
+        let report = RunReport {
             attempts: run.attempts,
             found: run.found,
             upstream_request_id: run.upstream_request_id,
         };
-        (result, conclusion)
+        (result, report)
     }
 
     /// Checks that the user may be deleted.
@@ -153,39 +153,48 @@ struct Run<'a, P: Platform> {
 }
 
 impl<P: Platform> Run<'_, P> {
-    async fn admitted(&mut self) -> Result<DeleteOutcome, Failure> {
-        let mut pass = self.target.resilience.breaker.admit()?;
+    async fn admit_and_run(&mut self) -> Result<DeleteOutcome, Failure> {
+        let mut breaker_permit = self.target.resilience.breaker.admit()?;
         self.target.resilience.budget.deposit();
-        self.steps(&mut pass).await
+        self.read_and_delete(&mut breaker_permit).await
     }
 
-    async fn steps(&mut self, pass: &mut Pass<'_>) -> Result<DeleteOutcome, Failure> {
+    async fn read_and_delete(
+        &mut self,
+        breaker_permit: &mut BreakerPermit<'_>,
+    ) -> Result<DeleteOutcome, Failure> {
         if P::reads_first(self.order) {
-            self.found = self.read(pass).await?;
+            self.found = self.read(breaker_permit).await?;
         }
         self.target.check(self.order, &self.found)?;
         if self.order.validate_only {
             P::validate(&self.found)?;
             return Ok(DeleteOutcome::Validated);
         }
-        self.delete(pass).await?;
+        self.delete(breaker_permit).await?;
         Ok(DeleteOutcome::Deleted)
     }
 
-    async fn read(&mut self, pass: &mut Pass<'_>) -> Result<P::Found, Failure> {
+    async fn read(&mut self, breaker_permit: &mut BreakerPermit<'_>) -> Result<P::Found, Failure> {
         let mut retries = Retries::new(self.limits, &self.target.resilience.budget);
         loop {
-            match self.exchange(Purpose::Read, pass, P::found).await {
+            match self
+                .send_request(Purpose::Read, breaker_permit, P::found)
+                .await
+            {
                 Ok(found) => return Ok(found),
                 Err(failure) => retries.wait(&mut self.attempts, failure).await?,
             }
         }
     }
 
-    async fn delete(&mut self, pass: &mut Pass<'_>) -> Result<(), Failure> {
+    async fn delete(&mut self, breaker_permit: &mut BreakerPermit<'_>) -> Result<(), Failure> {
         let mut retries = Retries::new(self.limits, &self.target.resilience.budget);
         loop {
-            match self.exchange(Purpose::Delete, pass, P::deleted).await {
+            match self
+                .send_request(Purpose::Delete, breaker_permit, P::deleted)
+                .await
+            {
                 Ok(()) => return Ok(()),
                 Err(failure) => retries.wait(&mut self.attempts, failure).await?,
             }
@@ -205,18 +214,18 @@ impl<P: Platform> Run<'_, P> {
     }
 
     /// Sends one request, and applies `understand` to a response with the status of success.
-    async fn exchange<T>(
+    async fn send_request<T>(
         &mut self,
         purpose: Purpose,
-        pass: &mut Pass<'_>,
-        understand: impl FnOnce(&ReceivedResponse<'_, P>) -> Result<T, Failure>,
+        breaker_permit: &mut BreakerPermit<'_>,
+        parse: impl FnOnce(&ReceivedResponse<'_, P>) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let (target, limits) = (self.target, self.limits);
         let platform = &target.platform;
-        let _permit = target.resilience.bulkhead.enter(limits).await?;
+        let _permit = target.resilience.bulkhead.acquire(limits).await?;
         let credential = platform.credential(limits).await;
         if let (true, Err(failure)) = (P::ISSUES_CREDENTIALS, &credential) {
-            pass.note_no_credential(failure);
+            breaker_permit.record_credential_failure(failure);
         }
         let credential = credential?;
         let outgoing = self.outgoing(purpose)?;
@@ -229,13 +238,16 @@ impl<P: Platform> Run<'_, P> {
             Purpose::Delete => self.attempts.start(limits)?,
         }
         // The body of a successful DELETE does not matter.
-        let done = (purpose == Purpose::Delete).then_some(success);
+        let no_body_status = (purpose == Purpose::Delete).then_some(success);
         let begun = Instant::now();
-        let sent = target.client.send(operation, request, done, limits).await;
+        let sent = target
+            .client
+            .send(operation, request, no_body_status, limits)
+            .await;
         let response = match sent {
             Ok(response) => response,
             Err(error) => {
-                pass.note_error(&error, begun.elapsed());
+                breaker_permit.record_error(&error, begun.elapsed());
                 return Err(self.failed(purpose, error));
             }
         };
@@ -248,32 +260,32 @@ impl<P: Platform> Run<'_, P> {
         };
         let is_success = response.status == success;
         let result = if is_success {
-            understand(&received)
+            parse(&received)
         } else {
             Err(P::classify(&received))
         };
         let failure = result.as_ref().err();
-        pass.note_response(failure.is_some_and(|failure| failure.target_down));
+        breaker_permit.record_response(failure.is_some_and(|failure| failure.target_down));
         // For example, a list that does not contain the user is understood.
         let unknown = ErrorReason::UpstreamProtocolError;
-        let noted = failure.filter(|failure| !is_success || failure.reason == unknown);
-        platform.note_response(purpose, &credential, noted, &target.resilience.budget);
+        let unexpected = failure.filter(|failure| !is_success || failure.reason == unknown);
+        platform.record_response(purpose, &credential, unexpected, &target.resilience.budget);
         match result {
-            Ok(understood) => {
+            Ok(parsed) => {
                 let id = P::request_id(&response, &received.secrets);
                 self.upstream_request_id = id.unwrap_or_default();
-                Ok(understood)
+                Ok(parsed)
             }
-            Err(failure) => Err(self.answered(purpose, &credential, failure)),
+            Err(failure) => Err(self.response_failure(purpose, &credential, failure)),
         }
     }
 
     /// Returns the failure of a request without a response.
     fn failed(&mut self, purpose: Purpose, error: RequestError) -> Failure {
         match purpose {
-            Purpose::Read => error.of_read(),
+            Purpose::Read => error.into_read_failure(),
             Purpose::Delete => {
-                let failure = error.of_delete();
+                let failure = error.into_delete_failure();
                 self.attempts.record_failure(&failure);
                 failure
             }
@@ -281,7 +293,7 @@ impl<P: Platform> Run<'_, P> {
     }
 
     /// Renews the credential if the response asks for it, and returns the failure of the attempt.
-    fn answered(
+    fn response_failure(
         &mut self,
         purpose: Purpose,
         credential: &P::Credential,
@@ -298,7 +310,7 @@ impl<P: Platform> Run<'_, P> {
             failure.repeat = Repeat::Never;
         }
         match purpose {
-            Purpose::Read => failure.of_a_read(),
+            Purpose::Read => failure.for_read(),
             Purpose::Delete => {
                 // A DELETE that was answered was sent.
                 if failure.effect == Effect::NotSent {

@@ -10,7 +10,7 @@ use std::{
 };
 
 use useradmin::{
-    audit::{self, Head, Question},
+    audit::{self, Head, VerifyOptions},
     proto::DeleteBatchNodeUserRequest,
 };
 use useradmin_testkit::{
@@ -46,7 +46,7 @@ async fn real_file() -> (PathBuf, PathBuf) {
 /// Returns the number of faults in a file with these bytes.
 fn faults(file: &Path, bytes: &[u8], contains: &[Head]) -> usize {
     fs::write(file, bytes).unwrap();
-    let question = Question {
+    let question = VerifyOptions {
         files: vec![file.to_owned()],
         partial: false,
         contains: contains.to_vec(),

@@ -15,7 +15,7 @@ use useradmin::{
     metrics::TargetName,
     proto::{DeleteOutcome, ErrorReason},
     upstream::{
-        breaker::{Breaker, Pass},
+        breaker::{Breaker, BreakerPermit},
         response::RequestError,
     },
 };
@@ -34,14 +34,14 @@ type Sent = Result<u16, RequestError>;
 const NO_ANSWER: Sent = Err(RequestError::TimedOut);
 
 /// Records the result of a request.
-fn note(mut pass: Pass<'_>, sent: &Sent) {
+fn note(mut pass: BreakerPermit<'_>, sent: &Sent) {
     again(&mut pass, sent);
 }
 
-fn again(pass: &mut Pass<'_>, sent: &Sent) {
+fn again(pass: &mut BreakerPermit<'_>, sent: &Sent) {
     match sent {
-        Ok(status) => pass.note_response(*status >= 500),
-        Err(no_answer) => pass.note_error(no_answer, SECOND),
+        Ok(status) => pass.record_response(*status >= 500),
+        Err(no_answer) => pass.record_error(no_answer, SECOND),
     }
 }
 
@@ -189,7 +189,7 @@ async fn a_probe_that_proves_nothing_leaves_it_to_the_next_call() {
 #[tokio::test(start_paused = true)]
 async fn calls_from_before_do_not_close_it() {
     let breaker = breaker();
-    let mut before: Vec<Pass<'_>> = (0..5).map(|_| breaker.admit().unwrap()).collect();
+    let mut before: Vec<BreakerPermit<'_>> = (0..5).map(|_| breaker.admit().unwrap()).collect();
     calls(&breaker, 20, &NO_ANSWER);
     for pass in &mut before {
         again(pass, &Ok(200));

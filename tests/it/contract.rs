@@ -7,7 +7,7 @@ use tonic::Code;
 use useradmin::{
     access::authentication_error::AuthenticationError,
     error::{
-        Answered, Failure, Form,
+        CodeVariant, Failure, UpstreamResponse,
         recipe::{Extra, recipe},
         rule::Rule,
         status::{CallFacts, status},
@@ -61,24 +61,26 @@ const FACADE_ALTERNATE: [R; 1] = [R::OutcomeUnknown];
 /// Pairs of gRPC code and reason.
 type Pairs = BTreeSet<(String, &'static str)>;
 
-fn pair(reason: R, form: Form) -> (String, &'static str) {
+fn pair(reason: R, variant: CodeVariant) -> (String, &'static str) {
     let recipe = recipe(reason);
-    let code = match (form, recipe.alternate) {
-        (Form::Alternate, Some(other)) => other.code,
-        (Form::Alternate, None) => panic!("{reason:?} has no second code"),
-        (Form::Usual, _) => recipe.code,
+    let code = match (variant, recipe.alternate) {
+        (CodeVariant::Alternate, Some(other)) => other.code,
+        (CodeVariant::Alternate, None) => panic!("{reason:?} has no second code"),
+        (CodeVariant::Primary, _) => recipe.code,
     };
     (code_name(code), short(reason))
 }
 
 fn of_rows(rows: &[Rule]) -> Pairs {
-    rows.iter().map(|row| pair(row.reason, row.form)).collect()
+    rows.iter()
+        .map(|row| pair(row.reason, row.variant))
+        .collect()
 }
 
 fn of_facade(more: &[R]) -> Pairs {
     let usual = FACADE.iter().chain(more);
-    let usual = usual.map(|reason| pair(*reason, Form::Usual));
-    let alternate = FACADE_ALTERNATE.map(|reason| pair(reason, Form::Alternate));
+    let usual = usual.map(|reason| pair(*reason, CodeVariant::Primary));
+    let alternate = FACADE_ALTERNATE.map(|reason| pair(reason, CodeVariant::Alternate));
     usual.chain(alternate).collect()
 }
 
@@ -264,7 +266,10 @@ fn every_reason_can_happen() {
     // A second code that is never reported would be misleading.
     for reason in reasons() {
         if recipe(reason).alternate.is_some() {
-            assert!(made.contains(&pair(reason, Form::Alternate)), "{reason:?}");
+            assert!(
+                made.contains(&pair(reason, CodeVariant::Alternate)),
+                "{reason:?}"
+            );
         }
     }
 }
@@ -349,7 +354,7 @@ fn metadata_keys_are_the_documented_ones() {
     };
     let mut failure = Failure::unidentified("nothing_shown").with_clock_skew(Some(-301));
     failure.aadsts_code = Some(7_000_215);
-    failure.answered = Some(Box::new(Answered {
+    failure.upstream_response = Some(Box::new(UpstreamResponse {
         http_status: 404,
         code: Some("NodeUserNotFound".to_owned()),
         request_id: Some("r".to_owned()),

@@ -14,7 +14,7 @@ use useradmin::{
     error::{Failure, Repeat},
     proto::ErrorReason,
     upstream::{
-        credential_cache::{CredentialCache, Lease, Obtaining, Source},
+        credential_cache::{CredentialCache, CredentialSource, Lease, ObtainFuture},
         deadline::Deadline,
         retry_budget::RetryBudget,
     },
@@ -35,8 +35,8 @@ struct Endpoint {
     is_slow: AtomicBool,
 }
 
-impl Source<u32> for Endpoint {
-    fn obtain(self: Arc<Self>) -> Obtaining<u32> {
+impl CredentialSource<u32> for Endpoint {
+    fn obtain(self: Arc<Self>) -> ObtainFuture<u32> {
         let number = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
         let down = self.down.load(Ordering::SeqCst);
         let hangs = self.hangs.load(Ordering::SeqCst);

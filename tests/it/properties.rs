@@ -7,7 +7,7 @@ use prost::Message as _;
 use tonic_types::StatusExt as _;
 use useradmin::{
     error::{
-        Answered, Effect, Failure,
+        Effect, Failure, UpstreamResponse,
         document::ErrorDocument,
         recipe::{recipe, retry_delay},
         status::{CallFacts, MAX_STATUS_BYTES, status},
@@ -49,7 +49,7 @@ proptest! {
             })
         };
         let failure = Failure {
-            answered: Some(Box::new(Answered {
+            upstream_response: Some(Box::new(UpstreamResponse {
                 http_status: 409,
                 code: Some(code.clone()),
                 request_id: Some(code),

@@ -48,7 +48,10 @@ impl Issuer {
             .ok_or(AuthenticationError::TokenAlgorithmRefused)?;
         let check = |keys: &KeySet| checked(token, header, keys, validation);
         let mut subject = self.jwks_cache.keys().and_then(|keys| check(&keys));
-        if subject.as_ref().is_err_and(|why| may_be_new(*why, header)) {
+        if subject
+            .as_ref()
+            .is_err_and(|why| may_be_new_key(*why, header))
+        {
             self.jwks_cache.refresh(limit).await;
             subject = self.jwks_cache.keys().and_then(|keys| check(&keys));
         }
@@ -58,7 +61,7 @@ impl Issuer {
 }
 
 /// Returns whether the issuer may have published the key of the token since its keys were read.
-fn may_be_new(why: AuthenticationError, header: &Header) -> bool {
+fn may_be_new_key(why: AuthenticationError, header: &Header) -> bool {
     match why {
         AuthenticationError::TokenKeyUnknown | AuthenticationError::TokenKeysUnavailable => true,
         // A key without an ID can be replaced unnoticed.
@@ -86,7 +89,7 @@ fn checked(
     // Only keys without an ID were tried; the issuer may have published one with the token's ID since.
     if result == Err(AuthenticationError::TokenSignatureInvalid)
         && header.kid.is_some()
-        && !keys.knows(header.kid.as_deref())
+        && !keys.contains_id(header.kid.as_deref())
     {
         result = Err(AuthenticationError::TokenKeyUnknown);
     }

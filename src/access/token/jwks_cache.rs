@@ -56,7 +56,7 @@ struct CachedKeys {
 
 impl CachedKeys {
     /// Returns the keys for a new cache of the same issuer. They expire unless the new cache reads them.
-    fn inherit(&self) -> Self {
+    fn for_new_cache(&self) -> Self {
         let end = Instant::now() + MAX_AGE;
         Self {
             started: 0,
@@ -87,7 +87,7 @@ impl JwksCache {
         before: Option<&Self>,
         metrics: &Arc<Metrics>,
     ) -> Self {
-        let cached = before.map(|before| before.cached.borrow().inherit());
+        let cached = before.map(|before| before.cached.borrow().for_new_cache());
         let (sender, cached) = watch::channel(cached.unwrap_or_default());
         let refresh_requested = Arc::new(Notify::new());
         let refresher = Refresher {
@@ -237,7 +237,7 @@ impl Refresher {
             }
             let issuer = &self.issuer;
             tracing::info!(issuer, "issuer keys loaded");
-            if let Some(keys) = keys.left_out() {
+            if let Some(keys) = keys.ignored() {
                 tracing::warn!(issuer, keys, "issuer keys skipped");
             }
             if keys.is_empty() {

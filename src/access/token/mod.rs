@@ -21,7 +21,7 @@ pub struct Issuers(Vec<Issuer>);
 
 /// The claim that selects the issuer. It is trusted only after the signature has been verified.
 #[derive(Deserialize)]
-struct Claimed {
+struct UnverifiedClaims {
     iss: String,
 }
 
@@ -68,7 +68,7 @@ impl Issuers {
         if header.crit.is_some() {
             return Err(AuthenticationError::TokenMalformed);
         }
-        let claimed: Claimed = insecure_decode_claims(token).map_err(malformed)?;
+        let claimed: UnverifiedClaims = insecure_decode_claims(token).map_err(malformed)?;
         let mut issuers = self.0.iter();
         let issuer = issuers
             .find(|issuer| issuer.settings.issuer == claimed.iss)

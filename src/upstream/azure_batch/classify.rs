@@ -2,7 +2,7 @@
 
 use super::{names::NodeUser, wire};
 use crate::{
-    error::{Answered, Effect, Failure, Violation, document::Shrink},
+    error::{Effect, Failure, UpstreamResponse, Violation, document::Shrink},
     proto::{BatchError, ErrorReason},
     upstream::{classify::ErrorFacts, redact::Secrets, response::Response},
 };
@@ -17,11 +17,11 @@ impl Shrink for BatchError {
 pub fn error_facts(response: &Response, user: &NodeUser, secrets: &Secrets) -> ErrorFacts {
     let document = response.json();
     let error = wire::error(response, &document, secrets);
-    let headers = wire::headers_at_fault(&document, user.callers_id);
-    let blames_id = headers
+    let headers = wire::invalid_header_names(&document, user.callers_id);
+    let id_is_invalid = headers
         .iter()
         .any(|name| name.eq_ignore_ascii_case(wire::CLIENT_REQUEST_ID.as_str()));
-    let violation = blames_id.then_some(Violation {
+    let violation = id_is_invalid.then_some(Violation {
         field: "client_request_id",
         description: "the upstream does not accept this value",
     });
@@ -38,11 +38,11 @@ pub fn error_facts(response: &Response, user: &NodeUser, secrets: &Secrets) -> E
 }
 
 /// Returns the content of a response without an error document.
-pub fn answered(response: &Response, secrets: &Secrets) -> Answered {
-    Answered {
+pub fn upstream_response(response: &Response, secrets: &Secrets) -> UpstreamResponse {
+    UpstreamResponse {
         http_status: response.status,
         request_id: wire::request_id(response, secrets),
-        ..Answered::default()
+        ..UpstreamResponse::default()
     }
 }
 
@@ -52,7 +52,7 @@ pub fn not_from_azure(response: &Response, why: &str, secrets: &Secrets) -> Fail
     let context = format!("a 200 that is not Azure Batch's answer to this request: {why}");
     Failure {
         effect: Effect::Unknown,
-        answered: Some(Box::new(answered(response, secrets))),
+        upstream_response: Some(Box::new(upstream_response(response, secrets))),
         ..Failure::new(ErrorReason::UpstreamProtocolError, context)
     }
 }

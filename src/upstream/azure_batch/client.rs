@@ -5,8 +5,8 @@ use std::time::SystemTime;
 use http::{HeaderName, HeaderValue, StatusCode, header::AUTHORIZATION};
 
 use super::{
-    classify::{answered, error_facts, not_from_azure},
-    credential::{Credential, Used},
+    classify::{error_facts, not_from_azure, upstream_response},
+    credential::{Credential, RequestCredential},
     entra::TokenSource,
     names::{NAMES, NodeUser},
     rules::RULES,
@@ -15,7 +15,7 @@ use super::{
 use crate::{
     client_tls::Trust,
     config::{self, BatchAccount},
-    error::{Answered, Failure, resource::ResourceNames, rule::Rule},
+    error::{Failure, UpstreamResponse, resource::ResourceNames, rule::Rule},
     metrics::CredentialState,
     proto::ErrorReason,
     upstream::{
@@ -46,7 +46,7 @@ const READ_NODE: Operation = Operation::new("read_node", "/pools/{poolId}/nodes/
 /// A node as Azure Batch describes it.
 pub struct Node {
     state: String,
-    answered: Answered,
+    upstream_response: UpstreamResponse,
 }
 
 impl Node {
@@ -63,7 +63,7 @@ impl Node {
         };
         Ok(Self {
             state: secrets.redact(state),
-            answered: answered(response, secrets),
+            upstream_response: upstream_response(response, secrets),
         })
     }
 
@@ -75,7 +75,7 @@ impl Node {
             _ => ErrorReason::NodeNotReady,
         };
         Err(Failure {
-            answered: Some(Box::new(self.answered.clone())),
+            upstream_response: Some(Box::new(self.upstream_response.clone())),
             ..Failure::new(reason, format!("the node is {}", self.state))
         })
     }
@@ -96,7 +96,7 @@ impl Platform for AzureBatch {
     type Shared = ();
     type User = NodeUser;
     type Found = Option<Node>;
-    type Credential = Used;
+    type Credential = RequestCredential;
 
     fn new(target: NewTarget<'_, Self>) -> Result<Self, String> {
         let NewTarget {
@@ -175,14 +175,14 @@ impl Platform for AzureBatch {
         error_facts(response, user, &received.secrets)
     }
 
-    async fn credential(&self, limits: &CallLimits) -> Result<Used, Failure> {
+    async fn credential(&self, limits: &CallLimits) -> Result<RequestCredential, Failure> {
         self.credential.obtain(limits).await
     }
 
     fn authorize(
         &self,
         request: &mut Request,
-        credential: &Used,
+        credential: &RequestCredential,
         order: &Order<NodeUser>,
     ) -> Result<(), Failure> {
         let date = httpdate::fmt_http_date(SystemTime::now());
@@ -201,14 +201,14 @@ impl Platform for AzureBatch {
         Ok(())
     }
 
-    fn secrets(credential: &Used) -> Secrets<'_> {
+    fn secrets(credential: &RequestCredential) -> Secrets<'_> {
         credential.secrets()
     }
 
-    fn note_response(
+    fn record_response(
         &self,
         _purpose: Purpose,
-        credential: &Used,
+        credential: &RequestCredential,
         failure: Option<&Failure>,
         _budget: &RetryBudget,
     ) {
@@ -217,7 +217,7 @@ impl Platform for AzureBatch {
         }
     }
 
-    fn renew(&self, credential: &Used, budget: &RetryBudget) -> bool {
+    fn renew(&self, credential: &RequestCredential, budget: &RetryBudget) -> bool {
         self.credential.refuse(credential, budget)
     }
 

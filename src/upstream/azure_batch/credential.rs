@@ -33,14 +33,14 @@ pub enum Credential {
 }
 
 /// The credential of one request.
-pub enum Used {
+pub enum RequestCredential {
     Token(Arc<Lease<Token>>),
     Key(Secret),
 }
 
-unprintable!(Credential, Used);
+unprintable!(Credential, RequestCredential);
 
-impl Used {
+impl RequestCredential {
     /// Records that the upstream accepted the credential.
     pub fn accepted(&self) {
         if let Self::Token(lease) = self {
@@ -51,7 +51,7 @@ impl Used {
     /// Returns the token or the key.
     pub fn secrets(&self) -> Secrets<'_> {
         Secrets::new([match self {
-            Self::Token(lease) => lease.value.bare(),
+            Self::Token(lease) => lease.value.without_scheme(),
             Self::Key(key) => key.expose().trim(),
         }])
     }
@@ -90,10 +90,10 @@ impl Credential {
     }
 
     /// Returns the credential for one request.
-    pub async fn obtain(&self, limits: &CallLimits) -> Result<Used, Failure> {
+    pub async fn obtain(&self, limits: &CallLimits) -> Result<RequestCredential, Failure> {
         match self {
-            Self::Entra(tokens) => tokens.get(limits).await.map(Used::Token),
-            Self::SharedKey(shared) => shared.key.get().map(Used::Key),
+            Self::Entra(tokens) => tokens.get(limits).await.map(RequestCredential::Token),
+            Self::SharedKey(shared) => shared.key.get().map(RequestCredential::Key),
         }
     }
 
@@ -107,25 +107,27 @@ impl Credential {
     /// Returns the value of the `Authorization` header of a request without a body.
     pub fn authorization(
         &self,
-        used: &Used,
+        credential: &RequestCredential,
         verb: &str,
         uri: &Uri,
         ocp_date: &str,
     ) -> Result<HeaderValue, Failure> {
-        match (self, used) {
-            (_, Used::Token(lease)) => secret_header(lease.value.expose()),
-            (Self::SharedKey(shared), Used::Key(key)) => {
+        match (self, credential) {
+            (_, RequestCredential::Token(lease)) => secret_header(lease.value.expose()),
+            (Self::SharedKey(shared), RequestCredential::Key(key)) => {
                 secret_header(&shared.authorization(key, verb, uri, ocp_date)?)
             }
-            (Self::Entra(_), Used::Key(_)) => Err(Failure::internal("mixed credentials")),
+            (Self::Entra(_), RequestCredential::Key(_)) => {
+                Err(Failure::internal("mixed credentials"))
+            }
         }
     }
 
     /// Records that the upstream refused the credential. Returns whether there is another one.
-    pub fn refuse(&self, used: &Used, budget: &RetryBudget) -> bool {
-        match (self, used) {
-            (Self::Entra(tokens), Used::Token(lease)) => tokens.refuse(lease, budget),
-            (Self::SharedKey(shared), Used::Key(key)) => shared.key.renew(key),
+    pub fn refuse(&self, credential: &RequestCredential, budget: &RetryBudget) -> bool {
+        match (self, credential) {
+            (Self::Entra(tokens), RequestCredential::Token(lease)) => tokens.refuse(lease, budget),
+            (Self::SharedKey(shared), RequestCredential::Key(key)) => shared.key.renew(key),
             _ => false,
         }
     }

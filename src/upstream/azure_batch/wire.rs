@@ -42,7 +42,7 @@ pub fn request_id(response: &Response, secrets: &Secrets) -> Option<String> {
 
 /// Returns the names of all headers that the document refers to, except a `client-request-id` that this server made: only
 /// a caller's own value can be corrected by the caller.
-pub fn headers_at_fault(document: &Value, callers_id: bool) -> Vec<&str> {
+pub fn invalid_header_names(document: &Value, callers_id: bool) -> Vec<&str> {
     let pairs = document["values"].as_array().into_iter().flatten();
     pairs
         .filter(|pair| pair["key"] == "HeaderName")

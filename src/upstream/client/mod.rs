@@ -3,8 +3,8 @@
 //! sends a request twice.
 
 mod connector;
-mod exchange;
 mod pools;
+mod receive;
 #[cfg(test)]
 mod tests;
 mod write_tracker;
@@ -19,8 +19,8 @@ use url::{Position, Url};
 
 pub use self::pools::{Alpn, Change};
 use self::{
-    exchange::Options,
     pools::Pools,
+    receive::ReceiveOptions,
     write_tracker::{TrackedBody, WriteTracker},
 };
 use super::{
@@ -100,16 +100,16 @@ impl Client {
         self.pools.trust(roots)
     }
 
-    /// Sends a request and reads the response. After the status `done` the body does not matter and is not returned.
+    /// Sends a request and reads the response. After the status `no_body_status` the body does not matter and is not returned.
     pub async fn send(
         &self,
         operation: &'static Operation,
         request: Request,
-        done: Option<StatusCode>,
+        no_body_status: Option<StatusCode>,
         limits: &CallLimits,
     ) -> Result<Response, RequestError> {
-        let options = Options {
-            done,
+        let options = ReceiveOptions {
+            no_body_status,
             max_body_bytes: MAX_BODY_BYTES,
             limits,
         };
@@ -122,8 +122,8 @@ impl Client {
         let mut request = request(Method::GET, uri);
         let any = HeaderValue::from_static("*/*");
         request.headers_mut().insert(ACCEPT, any);
-        let options = Options {
-            done: None,
+        let options = ReceiveOptions {
+            no_body_status: None,
             max_body_bytes: MAX_DOCUMENT_BYTES,
             limits: &deadline.clone().into(),
         };
@@ -151,7 +151,7 @@ impl Client {
         &self,
         operation: &'static Operation,
         request: Request,
-        options: &Options<'_>,
+        options: &ReceiveOptions<'_>,
     ) -> Result<Response, RequestError> {
         let (mut head, body) = request.into_parts();
         let other_host = head.uri.authority().map(|_| head.uri.to_string());
@@ -168,7 +168,7 @@ impl Client {
         let body = TrackedBody::new(body, &tracker);
         let request = http::Request::from_parts(head, body);
         let response = self.pools.request(request);
-        let response = exchange::finish(response, &tracker, options).await;
+        let response = receive::receive(response, &tracker, options).await;
         span.end(&response);
         response
     }

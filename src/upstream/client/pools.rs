@@ -59,7 +59,7 @@ impl Pools {
     /// Sends a request over a pooled or a new connection of this thread.
     #[allow(clippy::disallowed_methods, reason = "this is the place")]
     pub fn request(&self, request: Request<TrackedBody>) -> ResponseFuture {
-        self.current.load().0.here().request(request)
+        self.current.load().0.current().request(request)
     }
 
     /// See [`super::Client::trust`]. A different file, or none, is a change of the configuration, which needs a restart.

@@ -71,13 +71,13 @@ fn body(sent: Result<Response, RequestError>) -> Option<Bytes> {
 }
 
 #[test]
-fn no_debug_shows_a_secret_header() {
+fn debug_output_hides_secret_headers() {
     let shown = super::secret_header("Bearer token-1").map(|value| format!("{value:?}"));
     assert_eq!(shown.ok().as_deref(), Some("Sensitive"));
 }
 
 #[tokio::test]
-async fn a_connection_is_reused_until_the_peer_closes_it() {
+async fn connection_is_reused_until_peer_closes_it() {
     let (client, listener) = upstream().await;
     let (sent, mut stream) = tokio::join!(send(&client), accept(&listener));
     assert_eq!(body(sent).as_deref(), Some(&b"ok"[..]));
@@ -93,7 +93,7 @@ async fn a_connection_is_reused_until_the_peer_closes_it() {
 }
 
 #[tokio::test]
-async fn requests_in_a_row_need_one_connection() {
+async fn sequential_requests_share_one_connection() {
     let (client, listener) = upstream().await;
     let server = tokio::spawn(async move {
         let mut stream = accept(&listener).await;
@@ -110,7 +110,7 @@ async fn requests_in_a_row_need_one_connection() {
 }
 
 #[tokio::test]
-async fn an_idle_connection_is_closed() {
+async fn idle_connection_is_closed() {
     let (client, listener) = upstream().await;
     let (sent, mut stream) = tokio::join!(send(&client), accept(&listener));
     assert!(sent.is_ok());

@@ -2,7 +2,7 @@
 
 use super::wire;
 use crate::{
-    error::{Answered, Failure, document::Shrink},
+    error::{Failure, UpstreamResponse, document::Shrink},
     proto::{ErrorReason, HmcError},
     upstream::{classify::ErrorFacts, redact::Secrets, response::Response},
 };
@@ -23,9 +23,9 @@ pub fn error_facts(response: &Response, secrets: &Secrets) -> ErrorFacts {
 /// Returns the failure for a 200 that does not describe a user.
 pub fn not_understood(response: &Response) -> Failure {
     Failure {
-        answered: Some(Box::new(Answered {
+        upstream_response: Some(Box::new(UpstreamResponse {
             http_status: response.status,
-            ..Answered::default()
+            ..UpstreamResponse::default()
         })),
         ..Failure::new(
             ErrorReason::UpstreamProtocolError,

@@ -63,8 +63,8 @@ impl Platform for IbmHmc {
     type Credential = Arc<Lease<Session>>;
 
     fn share(config: &Config) -> LogonGuards {
-        let file =
-            LogonFile::beside(&config.audit.sink).filter(|_| !config.targets.hmcs.is_empty());
+        let file = LogonFile::for_audit_log(&config.audit.sink)
+            .filter(|_| !config.targets.hmcs.is_empty());
         if let Some(file) = &file {
             file.check_writable();
         }
@@ -190,7 +190,7 @@ impl Platform for IbmHmc {
 
     /// After several responses that may come from a session that is no longer valid, the next call logs on again; this one
     /// keeps its response.
-    fn note_response(
+    fn record_response(
         &self,
         purpose: Purpose,
         session: &Self::Credential,

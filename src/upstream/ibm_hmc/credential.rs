@@ -25,7 +25,7 @@ use crate::{
     upstream::{
         classify,
         client::{self, Client, Request, secret_header},
-        credential_cache::{Lease, Obtaining, Source},
+        credential_cache::{CredentialSource, Lease, ObtainFuture},
         deadline::Deadline,
         instrument::Operation,
         path,
@@ -118,7 +118,7 @@ impl SessionSource {
         match &logged_on {
             Ok(_) => self.guard.accepted(&password).await,
             Err(failure) if is_refusal(failure) => self.guard.refused(&password).await,
-            Err(_) => self.guard.withdrawn(&password).await,
+            Err(_) => self.guard.failed_otherwise(&password).await,
         }
         logged_on
     }
@@ -136,9 +136,9 @@ impl SessionSource {
             .map_err(|error| match error {
                 // This timeout is not that of a caller: the HMC did not answer.
                 RequestError::TimedOut | RequestError::NotConnected => {
-                    RequestError::Cut("no answer to the logon".into()).of_read()
+                    RequestError::Cut("no answer to the logon".into()).into_read_failure()
                 }
-                other => other.of_read(),
+                other => other.into_read_failure(),
             })?;
         let session = wire::session(&response);
         if response.status == 200
@@ -155,7 +155,7 @@ impl SessionSource {
         }
         let secrets = Secrets::new([password.expose()]);
         let facts = error_facts(&response, &secrets);
-        Err(classify::failure(&NAMES, LOGON_RULES, &response, facts).of_a_read())
+        Err(classify::failure(&NAMES, LOGON_RULES, &response, facts).for_read())
     }
 
     /// Returns whether the password is the one that the HMC accepted last.
@@ -193,19 +193,19 @@ impl SessionSource {
     }
 }
 
-impl Source<Session> for SessionSource {
-    fn obtain(self: Arc<Self>) -> Obtaining<Session> {
+impl CredentialSource<Session> for SessionSource {
+    fn obtain(self: Arc<Self>) -> ObtainFuture<Session> {
         Box::pin(async move {
-            let turn = if self.password_was_accepted() {
+            let logon_lock = if self.password_was_accepted() {
                 None
             } else {
-                Some(self.guard.turn().await)
+                Some(self.guard.lock_logon().await)
             };
             // A logon whose callers have given up continues: the HMC counts its password, and opens its session.
             let (tell, told) = oneshot::channel();
             let logon = async move {
                 let logged_on = self.logon().await;
-                drop(turn);
+                drop(logon_lock);
                 if let Err(Ok(late)) = tell.send(logged_on) {
                     self.logoff(&late.value).await;
                 }
@@ -243,8 +243,8 @@ impl Source<Session> for SessionSource {
 /// 200 has no session.
 fn is_refusal(failure: &Failure) -> bool {
     let status = failure
-        .answered
+        .upstream_response
         .as_deref()
-        .map(|answered| answered.http_status);
+        .map(|response| response.http_status);
     failure.reason == ErrorReason::UpstreamCredentialsRejected || status == Some(200)
 }

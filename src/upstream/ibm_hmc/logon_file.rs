@@ -24,12 +24,12 @@ use crate::config::AuditSink;
 /// Refused logons after which no further one is sent. An HMC disables a user after more than that (sample: 3).
 pub const MAX_REFUSED: u32 = 2;
 /// Duration of the suspension.
-pub const GUARD_TIME: Duration = Duration::from_mins(5);
+pub const SUSPENSION: Duration = Duration::from_mins(5);
 
 /// Version of the file format and of the way in which digests are computed.
 const VERSION: u32 = 1;
 /// Rounds of PBKDF2: about 30 ms of CPU. A process that can read this file can usually read the password file, too.
-const ROUNDS: NonZeroU32 = NonZeroU32::new(100_000).unwrap();
+const ITERATIONS: NonZeroU32 = NonZeroU32::new(100_000).unwrap();
 /// Maximum size of the file, in bytes.
 const MAX_BYTES: u64 = 1024 * 1024;
 
@@ -86,12 +86,12 @@ struct Entry {
 }
 
 impl Entry {
-    fn fits(&self, secret: &str) -> bool {
+    fn matches(&self, secret: &str) -> bool {
         let decode = |text: &str| BASE64_STANDARD.decode(text).unwrap_or_default();
         let (salt, digest) = (decode(&self.salt), decode(&self.digest));
         pbkdf2::verify(
             PBKDF2_HMAC_SHA256,
-            ROUNDS,
+            ITERATIONS,
             &salt,
             secret.as_bytes(),
             &digest,
@@ -102,19 +102,19 @@ impl Entry {
 
 /// The salt and the slow digest of a password, for its entries.
 #[derive(Clone)]
-pub struct SlowDigest {
+pub struct PasswordDigest {
     salt: String,
     digest: String,
 }
 
-impl SlowDigest {
+impl PasswordDigest {
     /// Computes the digest with a new salt.
     pub fn new(secret: &str) -> Self {
         let salt: [u8; 16] = rand::random();
         let mut digest = [0; 32];
         pbkdf2::derive(
             PBKDF2_HMAC_SHA256,
-            ROUNDS,
+            ITERATIONS,
             &salt,
             secret.as_bytes(),
             &mut digest,
@@ -129,7 +129,7 @@ impl SlowDigest {
 impl LogonFile {
     /// Returns the file that belongs to this audit log, if the log is a file: `.audit.jsonl.logons` beside
     /// `audit.jsonl`. A device or a pipe has no folder for it.
-    pub fn beside(sink: &AuditSink) -> Option<Self> {
+    pub fn for_audit_log(sink: &AuditSink) -> Option<Self> {
         let AuditSink::File(log) = sink else {
             return None;
         };
@@ -153,10 +153,10 @@ impl LogonFile {
     /// Returns how many logons with this secret were refused or cut off in a row, and how long logons are suspended.
     pub fn refusals(&self, account: &str, secret: &str) -> Option<(u32, Duration)> {
         let content = self.loaded(&mut crate::lock(&self.content)).clone();
-        let left = |until: u64| Duration::from_secs(until.saturating_sub(now())).min(GUARD_TIME);
+        let left = |until: u64| Duration::from_secs(until.saturating_sub(now())).min(SUSPENSION);
         match content.hmcs.get(account) {
             Some(entry) => entry
-                .fits(secret)
+                .matches(secret)
                 .then(|| (entry.refused, left(entry.until))),
             None if content.lost_until > now() => Some((MAX_REFUSED, left(content.lost_until))),
             None => None,
@@ -168,7 +168,7 @@ impl LogonFile {
     pub fn record(
         &self,
         account: &str,
-        digest: SlowDigest,
+        digest: PasswordDigest,
         (count, left): (u32, Duration),
         durability: Durability,
     ) {
@@ -212,7 +212,7 @@ impl LogonFile {
             Err(error) => {
                 let file = self.path.display().to_string();
                 tracing::error!(file, %error, "logon guard file not read; HMC logons suspended for 5 minutes");
-                let lost = Content::new(after(GUARD_TIME));
+                let lost = Content::new(after(SUSPENSION));
                 // The five minutes must not start again at the next restart.
                 self.save(&lost, Durability::Power);
                 lost
@@ -267,7 +267,7 @@ fn read(path: &Path) -> io::Result<(Content, bool)> {
     if content.version != VERSION {
         return Err(io::Error::other("an unknown version"));
     }
-    let latest = after(GUARD_TIME);
+    let latest = after(SUSPENSION);
     let mut changed = false;
     let entries = content.hmcs.values_mut().map(|entry| &mut entry.until);
     for until in entries.chain([&mut content.lost_until]) {

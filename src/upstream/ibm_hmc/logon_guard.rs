@@ -13,7 +13,7 @@ use tokio::{
 };
 use zeroize::Zeroizing;
 
-use super::logon_file::{Durability, GUARD_TIME, LogonFile, MAX_REFUSED, SlowDigest};
+use super::logon_file::{Durability, LogonFile, MAX_REFUSED, PasswordDigest, SUSPENSION};
 use crate::{
     config::{self, secret::Secret},
     error::Failure,
@@ -27,7 +27,7 @@ struct Refusals {
     until: Instant,
     password: Secret,
     /// The digest of the password for the file; computed when it is first needed.
-    slow: Option<SlowDigest>,
+    digest: Option<PasswordDigest>,
 }
 
 impl Refusals {
@@ -36,11 +36,11 @@ impl Refusals {
             count: 0,
             until: Instant::now(),
             password: password.clone(),
-            slow: None,
+            digest: None,
         }
     }
 
-    fn suspended(&self) -> bool {
+    fn is_suspended(&self) -> bool {
         self.count >= MAX_REFUSED && Instant::now() < self.until
     }
 }
@@ -87,7 +87,7 @@ pub struct LogonGuard {
     /// The last password that the HMC has accepted.
     accepted: Mutex<Option<Secret>>,
     /// Held during a logon whose password may be wrong, so that there is only one at a time.
-    turn: Arc<sync::Mutex<()>>,
+    logon_lock: Arc<sync::Mutex<()>>,
 }
 
 impl LogonGuard {
@@ -97,13 +97,13 @@ impl LogonGuard {
             file,
             refusals: sync::Mutex::new(None),
             accepted: Mutex::default(),
-            turn: Arc::default(),
+            logon_lock: Arc::default(),
         }
     }
 
     /// Waits until no other logon whose password may be wrong is in progress.
-    pub async fn turn(&self) -> OwnedMutexGuard<()> {
-        Arc::clone(&self.turn).lock_owned().await
+    pub async fn lock_logon(&self) -> OwnedMutexGuard<()> {
+        Arc::clone(&self.logon_lock).lock_owned().await
     }
 
     /// Fails while logons with this password are suspended. Otherwise records the logon as refused, because the process
@@ -116,14 +116,14 @@ impl LogonGuard {
             Some(known) => known,
         };
         let known = refusals.insert(known);
-        if known.suspended() {
+        if known.is_suspended() {
             return Err(Failure::new(
                 ErrorReason::UpstreamCredentialsRejected,
                 "no logon: two logons with this password were refused or cut off; waiting for another one, or 5 minutes",
             ));
         }
         let pending = known.count.saturating_add(1);
-        self.record(known, password, (pending, GUARD_TIME), Durability::Process)
+        self.record(known, password, (pending, SUSPENSION), Durability::Process)
             .await;
         Ok(())
     }
@@ -134,10 +134,10 @@ impl LogonGuard {
         *crate::lock(&self.accepted) = None;
         let known = refusals.get_or_insert_with(|| Refusals::none(password));
         if known.password != *password {
-            (known.password, known.slow) = (password.clone(), None);
+            (known.password, known.digest) = (password.clone(), None);
         }
         known.count = known.count.saturating_add(1);
-        known.until = Instant::now() + GUARD_TIME;
+        known.until = Instant::now() + SUSPENSION;
         let count = known.count;
         if count >= MAX_REFUSED {
             tracing::warn!(
@@ -146,7 +146,7 @@ impl LogonGuard {
                 "HMC logons suspended"
             );
         }
-        self.record(known, password, (count, GUARD_TIME), Durability::Power)
+        self.record(known, password, (count, SUSPENSION), Durability::Power)
             .await;
     }
 
@@ -162,7 +162,7 @@ impl LogonGuard {
     }
 
     /// Records that a logon has failed for a reason other than its password.
-    pub async fn withdrawn(&self, password: &Secret) {
+    pub async fn failed_otherwise(&self, password: &Secret) {
         let mut refusals = self.refusals.lock().await;
         // The record of a newer password stays.
         let Some(known) = refusals
@@ -205,13 +205,13 @@ impl LogonGuard {
         suspension: (u32, Duration),
         durability: Durability,
     ) {
-        let (secret, slow) = (self.secret(password), known.slow.take());
+        let (secret, digest) = (self.secret(password), known.digest.take());
         let recorded = self.with_file(move |file, account| {
-            let slow = slow.unwrap_or_else(|| SlowDigest::new(&secret));
-            file.record(account, slow.clone(), suspension, durability);
-            slow
+            let digest = digest.unwrap_or_else(|| PasswordDigest::new(&secret));
+            file.record(account, digest.clone(), suspension, durability);
+            digest
         });
-        known.slow = recorded.await;
+        known.digest = recorded.await;
     }
 
     /// Runs work on a separate thread, because it waits for the disk and computes slow digests.

@@ -18,12 +18,12 @@ const REPLACEMENT_INTERVAL: Duration = Duration::from_mins(5);
 /// The doubtful responses of one HMC, by the purpose of the request: a gateway may pass reads and refuse deletions.
 #[derive(Default)]
 pub struct SessionWatch {
-    reads: Mutex<Doubts>,
-    deletions: Mutex<Doubts>,
+    reads: Mutex<DoubtfulResponses>,
+    deletions: Mutex<DoubtfulResponses>,
 }
 
 #[derive(Default)]
-struct Doubts {
+struct DoubtfulResponses {
     /// Doubtful responses since the last one that showed a valid session.
     count: u32,
     /// When the session was replaced because of them.
@@ -31,7 +31,7 @@ struct Doubts {
 }
 
 impl SessionWatch {
-    fn doubts(&self, purpose: Purpose) -> MutexGuard<'_, Doubts> {
+    fn responses(&self, purpose: Purpose) -> MutexGuard<'_, DoubtfulResponses> {
         crate::lock(match purpose {
             Purpose::Read => &self.reads,
             Purpose::Delete => &self.deletions,
@@ -40,20 +40,20 @@ impl SessionWatch {
 
     /// Records a response that shows that the session is valid.
     pub fn accepted(&self, purpose: Purpose) {
-        *self.doubts(purpose) = Doubts::default();
+        *self.responses(purpose) = DoubtfulResponses::default();
     }
 
     /// Records a doubtful response. Returns whether the session must be replaced.
     pub fn doubtful(&self, purpose: Purpose) -> bool {
-        let mut doubts = self.doubts(purpose);
-        doubts.count = doubts.count.saturating_add(1);
+        let mut responses = self.responses(purpose);
+        responses.count = responses.count.saturating_add(1);
         let recent = |at: Instant| at.elapsed() < REPLACEMENT_INTERVAL;
-        doubts.count >= MAX_DOUBTFUL && !doubts.replaced.is_some_and(recent)
+        responses.count >= MAX_DOUBTFUL && !responses.replaced.is_some_and(recent)
     }
 
     /// Records that the session was replaced because of doubtful responses to requests with this purpose.
     pub fn replaced(&self, purpose: Purpose) {
-        *self.doubts(purpose) = Doubts {
+        *self.responses(purpose) = DoubtfulResponses {
             count: 0,
             replaced: Some(Instant::now()),
         };
@@ -64,13 +64,13 @@ impl SessionWatch {
 /// server, and an error document that shows that the HMC has looked at the request. 401, 403/4 and 403/5 are not
 /// doubtful: after them the session is renewed at once. 403/1 is a missing permission.
 pub fn is_doubtful(failure: &Failure) -> bool {
-    let Some(answered) = failure.answered.as_deref() else {
+    let Some(upstream_response) = failure.upstream_response.as_deref() else {
         return false;
     };
-    match answered.http_status {
+    match upstream_response.http_status {
         401 | 408 | 429 | 500.. => false,
-        403 => !matches!(answered.code.as_deref(), Some("1" | "4" | "5")),
+        403 => !matches!(upstream_response.code.as_deref(), Some("1" | "4" | "5")),
         440 => true,
-        _ => answered.document.is_none(),
+        _ => upstream_response.document.is_none(),
     }
 }

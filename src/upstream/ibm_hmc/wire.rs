@@ -94,7 +94,7 @@ fn listed(entry: &Value, session: &str) -> Option<HmcUser> {
 }
 
 fn repeats_session(text: &str, session: &str) -> bool {
-    session.len() >= MIN_SESSION_BYTES && Secrets::new([session]).is_in(text)
+    session.len() >= MIN_SESSION_BYTES && Secrets::new([session]).occur_in(text)
 }
 
 /// Returns the value of the `name` filter that matches this name only: a Java regular expression that must match the

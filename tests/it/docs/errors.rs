@@ -3,7 +3,7 @@
 use tonic::Code;
 use useradmin::{
     error::{
-        Effect, Form, Repeat,
+        CodeVariant, Effect, Repeat,
         recipe::{Recipe, recipe, retry_delay},
         resource::ResourceNames,
         rule::{Body, Rule},
@@ -262,8 +262,8 @@ fn table(table: &[Rule], code: &str) -> String {
     ]);
     for rule in table {
         let recipe = recipe(rule.reason);
-        let code = match (rule.form, recipe.alternate) {
-            (Form::Alternate, Some(other)) => other.code,
+        let code = match (rule.variant, recipe.alternate) {
+            (CodeVariant::Alternate, Some(other)) => other.code,
             _ => recipe.code,
         };
         text += &row(&[
@@ -273,7 +273,7 @@ fn table(table: &[Rule], code: &str) -> String {
             &code_name(code),
             match rule.repeat {
                 Repeat::Never => "no",
-                Repeat::Backoff | Repeat::Together => "after a pause",
+                Repeat::Backoff | Repeat::Coalesced => "after a pause",
                 Repeat::Renew => "once, with new credentials",
             },
             match rule.effect {

@@ -9,7 +9,7 @@ use tonic::Status;
 use tonic_types::pb::{ErrorInfo, RequestInfo, ResourceInfo};
 use useradmin::{
     error::{
-        Answered, Failure,
+        Failure, UpstreamResponse,
         status::{CallFacts, status},
     },
     proto::{BatchError, ErrorMessage, ErrorReason},
@@ -21,7 +21,7 @@ pub fn failure() -> String {
     let client_request_id = "9c4d50ee-2d56-4cd3-8152-34347dc9f2b0";
     let request_id = "5289d960-7a3c-4d0e-9a57-0c6f1f0a2b11";
     let mut failure = Failure::new(ErrorReason::UserNotFound, "");
-    failure.answered = Some(Box::new(Answered {
+    failure.upstream_response = Some(Box::new(UpstreamResponse {
         http_status: 404,
         code: Some("NodeUserNotFound".to_owned()),
         request_id: Some(request_id.to_owned()),

@@ -64,7 +64,7 @@ pub async fn token(scope: &str, tenant_id: Option<&str>) -> Result<Lease<Token>,
             })
         }
         Ok((status, output)) => Err(failure(status, &String::from_utf8_lossy(&output.stderr))),
-        Err(error) => Err(not_run(&error)),
+        Err(error) => Err(run_failure(&error)),
     }
 }
 
@@ -77,7 +77,7 @@ async fn run(mut command: Command) -> io::Result<(ExitStatus, Output)> {
     let mut child = command.spawn()?;
     let mut group = Group(child.id());
     let mut output = Output::default();
-    let (status, streams_closed) = exchange(&mut child, &mut output).await?;
+    let (status, streams_closed) = wait_with_output(&mut child, &mut output).await?;
     if status.success() && streams_closed {
         group.0 = None;
     }
@@ -85,7 +85,10 @@ async fn run(mut command: Command) -> io::Result<(ExitStatus, Output)> {
 }
 
 /// Reads the output until the command has exited. Returns also whether both streams were closed by then, or soon after.
-async fn exchange(child: &mut Child, output: &mut Output) -> io::Result<(ExitStatus, bool)> {
+async fn wait_with_output(
+    child: &mut Child,
+    output: &mut Output,
+) -> io::Result<(ExitStatus, bool)> {
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let reading = async {
         tokio::try_join!(
@@ -133,7 +136,7 @@ impl Drop for Group {
     }
 }
 
-fn not_run(error: &io::Error) -> Failure {
+fn run_failure(error: &io::Error) -> Failure {
     let context = format!("az cannot be run: {error}");
     match error.kind() {
         io::ErrorKind::NotFound => rejected(AZURE_CLI_NOT_FOUND, context),

@@ -45,7 +45,7 @@ const OAUTH_ERRORS: [&str; 13] = [
     "unsupported_grant_type",
 ];
 
-const OTHERS: [&str; 11] = [
+const OTHER_CAUSES: [&str; 11] = [
     CREDENTIAL_UNUSABLE,
     CREDENTIAL_REFUSED,
     TOKEN_ENDPOINT_UNREACHABLE,
@@ -75,7 +75,7 @@ const TRANSIENT_CODES: [u32; 11] = [
 ];
 
 pub fn all() -> impl Iterator<Item = &'static str> {
-    OAUTH_ERRORS.into_iter().chain(OTHERS)
+    OAUTH_ERRORS.into_iter().chain(OTHER_CAUSES)
 }
 
 /// Returns the OAuth error with this name, if it is a known one.

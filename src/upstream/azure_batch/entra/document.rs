@@ -12,11 +12,11 @@ use super::token::Token;
 use crate::upstream::{credential_cache::Lease, response::BYTE_ORDER_MARK};
 
 /// Life of a token of unknown expiry. If it expires earlier, the account refuses it, and it is renewed.
-const LIFE_WITHOUT_EXPIRY: Duration = Duration::from_mins(5);
+const DEFAULT_LIFETIME: Duration = Duration::from_mins(5);
 /// No time zone is further behind UTC.
-const WESTERNMOST: Duration = Duration::from_hours(12);
+const MAX_OFFSET_BEHIND_UTC: Duration = Duration::from_hours(12);
 /// A longer lifetime is taken for an error.
-const LONGEST_LIFE: Duration = Duration::from_hours(24 * 366 * 10);
+const MAX_LIFETIME: Duration = Duration::from_hours(24 * 366 * 10);
 
 #[derive(Deserialize)]
 struct Document {
@@ -68,26 +68,26 @@ fn life(document: &Document, now: SystemTime) -> Result<Duration, &'static str> 
     };
     if absent(expires_in) && absent(cli_expires_in) && absent(expires_on) && absent(cli_expires_on)
     {
-        return Ok(LIFE_WITHOUT_EXPIRY);
+        return Ok(DEFAULT_LIFETIME);
     }
     let now = OffsetDateTime::from(now).unix_timestamp();
     #[allow(clippy::cast_precision_loss, reason = "seconds since 1970")]
-    let left = |value| moment(value).map(|moment| moment - now as f64);
+    let left = |value| timestamp(value).map(|moment| moment - now as f64);
     let seconds = number(expires_in).or_else(|| number(cli_expires_in));
     if let Some(seconds) = seconds.or_else(|| left(expires_on)) {
         return duration(seconds);
     }
     let seconds = left(cli_expires_on).ok_or("the expiry of the access token cannot be read")?;
-    if (-WESTERNMOST.as_secs_f64()..=0.0).contains(&seconds) {
+    if (-MAX_OFFSET_BEHIND_UTC.as_secs_f64()..=0.0).contains(&seconds) {
         // A local time west of UTC: the CLI prints no expired tokens.
-        return Ok(LIFE_WITHOUT_EXPIRY);
+        return Ok(DEFAULT_LIFETIME);
     }
     duration(seconds)
 }
 
 fn duration(seconds: f64) -> Result<Duration, &'static str> {
     match Duration::try_from_secs_f64(seconds) {
-        Ok(life) if life > LONGEST_LIFE => Err("the access token seems to last for many years"),
+        Ok(life) if life > MAX_LIFETIME => Err("the access token seems to last for many years"),
         Ok(life) if !life.is_zero() => Ok(life),
         _ => Err("the access token has expired already"),
     }
@@ -103,7 +103,7 @@ fn number(value: &Value) -> Option<f64> {
 }
 
 /// Returns a number or a date as seconds since 1970.
-fn moment(value: &Value) -> Option<f64> {
+fn timestamp(value: &Value) -> Option<f64> {
     let date = |text: &str| {
         #[allow(clippy::cast_precision_loss, reason = "seconds since 1970")]
         date_time(text.trim()).map(|date| date.unix_timestamp() as f64)
@@ -175,7 +175,7 @@ mod tests {
     use super::{OffsetDateTime, date_time};
 
     #[test]
-    fn dates_of_many_forms_are_read() {
+    fn parses_dates_in_all_formats() {
         for text in [
             "2026-11-29T21:07:05Z",
             "2026-11-29t21:07:05.1234567z",

@@ -44,7 +44,7 @@ const REQUEST_TOKEN: Operation = Operation {
 
 /// Sends the requests of `azure_identity`, and keeps the result of the last one. The library receives only the status of
 /// a response: it accepts fewer forms of documents, and does not expose why a token is refused.
-pub struct Exchange {
+pub struct TokenHttpClient {
     /// Client for the token endpoint.
     pub client: Client,
     /// The configured authority is plain http on a loopback host, which `azure_identity` would refuse.
@@ -53,13 +53,13 @@ pub struct Exchange {
     pub outcome: Arc<Outcome>,
 }
 
-impl fmt::Debug for Exchange {
+impl fmt::Debug for TokenHttpClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Exchange")
+        f.write_str("TokenHttpClient")
     }
 }
 
-impl Exchange {
+impl TokenHttpClient {
     fn request(&self, request: &Request) -> azure_core::Result<client::Request> {
         let method = Method::from_bytes(request.method().as_str().as_bytes()).map_err(other)?;
         let mut ours = client::request(method, self.uri(request)?);
@@ -92,7 +92,7 @@ fn other(error: impl std::error::Error + Send + Sync + 'static) -> azure_core::E
 }
 
 #[async_trait]
-impl HttpClient for Exchange {
+impl HttpClient for TokenHttpClient {
     async fn execute_request(&self, request: &Request) -> azure_core::Result<AsyncRawResponse> {
         let request = self.request(request)?;
         let limits = Deadline::after(self.timeout).into();

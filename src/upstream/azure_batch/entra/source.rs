@@ -17,7 +17,7 @@ use url::Url;
 use super::{
     azure_cli,
     causes::{TOKEN_TIMED_OUT, rejected, unreachable},
-    endpoint::Exchange,
+    endpoint::TokenHttpClient,
     federated,
     token::{Outcome, TOKEN, Token},
 };
@@ -27,7 +27,7 @@ use crate::{
     metrics::Requests,
     upstream::{
         client::Client,
-        credential_cache::{Lease, Obtaining, Source},
+        credential_cache::{CredentialSource, Lease, ObtainFuture},
         response::describe,
         static_credential::CREDENTIAL_UNUSABLE,
     },
@@ -64,7 +64,7 @@ impl TokenSource {
 
     async fn token(&self) -> Result<Lease<Token>, Failure> {
         // `azure_identity` caches tokens and has no way to discard a refused one, hence a new credential each time.
-        // It only builds the requests; `Exchange` reads the responses.
+        // It only builds the requests; `TokenHttpClient` reads the responses.
         let outcome = Arc::new(Outcome::default());
         let client_options = self.client_options(&outcome);
         let credential = match self.entra.kind.clone() {
@@ -102,7 +102,7 @@ impl TokenSource {
 
     fn client_options(&self, outcome: &Arc<Outcome>) -> ClientOptions {
         let authority = self.entra.authority.as_ref().map(Url::as_str);
-        let exchange = Exchange {
+        let http_client = TokenHttpClient {
             client: self.client.clone(),
             plain: authority.is_some_and(|url| url.starts_with("http://")),
             timeout: self.entra.token_timeout,
@@ -119,7 +119,7 @@ impl TokenSource {
             }
         };
         ClientOptions {
-            transport: Some(Transport::new(Arc::new(exchange) as Arc<dyn HttpClient>)),
+            transport: Some(Transport::new(Arc::new(http_client) as Arc<dyn HttpClient>)),
             retry: RetryOptions::none(),
             cloud: cloud.map(Arc::new),
             ..ClientOptions::default()
@@ -127,8 +127,8 @@ impl TokenSource {
     }
 }
 
-impl Source<Token> for TokenSource {
-    fn obtain(self: Arc<Self>) -> Obtaining<Token> {
+impl CredentialSource<Token> for TokenSource {
+    fn obtain(self: Arc<Self>) -> ObtainFuture<Token> {
         Box::pin(async move { self.token().await })
     }
 

@@ -28,7 +28,7 @@ impl Token {
     }
 
     /// Returns the token without its scheme.
-    pub fn bare(&self) -> &str {
+    pub fn without_scheme(&self) -> &str {
         self.0.strip_prefix(SCHEME).unwrap_or_default()
     }
 }

@@ -11,29 +11,29 @@ use tokio::{task::yield_now, time::timeout};
 use super::write_tracker::WriteTracker;
 use crate::upstream::{
     call_limits::CallLimits,
-    response::{BODY_TIMEOUT, DRAIN_TIMEOUT, RequestError, Response, describe, whole},
+    response::{BODY_TIMEOUT, DRAIN_TIMEOUT, RequestError, Response, describe, read_whole_body},
 };
 
-pub struct Options<'a> {
+pub struct ReceiveOptions<'a> {
     /// After this status the body does not matter.
-    pub done: Option<StatusCode>,
+    pub no_body_status: Option<StatusCode>,
     pub max_body_bytes: usize,
     pub limits: &'a CallLimits,
 }
 
 /// Waits for the response to a request.
-pub async fn finish(
+pub async fn receive(
     sent: ResponseFuture,
     tracker: &WriteTracker,
-    options: &Options<'_>,
+    options: &ReceiveOptions<'_>,
 ) -> Result<Response, RequestError> {
-    let response = head(sent, tracker, options.limits).await?;
-    Ok(read(response, options).await)
+    let response = receive_head(sent, tracker, options.limits).await?;
+    Ok(read_body(response, options).await)
 }
 
 /// Waits for the status line and the headers. If the caller disconnects before the request is written, the request is
 /// cancelled; afterwards its response is awaited.
-async fn head(
+async fn receive_head(
     sent: ResponseFuture,
     tracker: &WriteTracker,
     limits: &CallLimits,
@@ -85,14 +85,17 @@ fn is_refusal(error: &Error) -> bool {
 }
 
 /// Reads the body. A connection is used again only if its body is read to the end.
-async fn read(response: http::Response<Incoming>, options: &Options<'_>) -> Response {
+async fn read_body(response: http::Response<Incoming>, options: &ReceiveOptions<'_>) -> Response {
     let (head, body) = response.into_parts();
-    let decided = options.done == Some(head.status);
+    let decided = options.no_body_status == Some(head.status);
     let body = if body.is_end_stream() {
         Some(Bytes::new())
     } else {
         let patience = if decided { DRAIN_TIMEOUT } else { BODY_TIMEOUT };
-        let body = timeout(patience, whole(&head, body, options.max_body_bytes));
+        let body = timeout(
+            patience,
+            read_whole_body(&head, body, options.max_body_bytes),
+        );
         let body = options.limits.deadline.bound(body).await;
         // The pool takes the connection back in a separate task. Without this yield, a next request of the same
         // call would open another connection.
