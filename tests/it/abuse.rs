@@ -1,13 +1,13 @@
 //! Peers that violate HTTP/2 or gRPC, or exploit them within the rules: over plaintext and over TLS, against the real
 //! program, while other callers make calls.
 
-mod arrivals;
-mod broken;
 mod compressed;
+mod connection_setup;
 mod floods;
 pub mod frames;
 mod headers;
 mod hpack;
+mod invalid_frames;
 mod messages;
 pub mod peer;
 mod streams;
@@ -105,41 +105,41 @@ async fn survive_over(group: &str, kinds: Vec<Kind>, tls: bool) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn frames_that_break_the_rules_end_their_connection_at_most() {
-    survive("broken frames", broken::kinds).await;
+async fn invalid_frames_affect_only_their_connection() {
+    survive("broken frames", invalid_frames::kinds).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn floods_are_ended_or_borne() {
+async fn frame_floods_do_not_affect_other_callers() {
     survive("floods", floods::kinds).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn requests_that_are_none_are_refused_on_their_stream() {
+async fn malformed_requests_fail_only_their_stream() {
     survive("headers", headers::kinds).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn bodies_that_are_no_message_have_an_answer() {
+async fn malformed_bodies_receive_an_error() {
     survive("messages", messages::kinds).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn compressed_messages_are_inflated_within_bounds() {
+async fn compressed_messages_are_decompressed_up_to_a_limit() {
     survive("compressed", compressed::kinds).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn streams_that_never_end_are_nobody_else_s_business() {
+async fn unfinished_streams_do_not_affect_other_callers() {
     survive("streams", streams::kinds).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn connections_that_never_begin_are_closed() {
+async fn connections_without_preface_are_closed() {
     // Most of the time of this test is spent waiting.
     tokio::join!(
-        survive_over("arrivals", arrivals::kinds(), false),
-        survive_over("arrivals", arrivals::kinds(), true)
+        survive_over("arrivals", connection_setup::kinds(), false),
+        survive_over("arrivals", connection_setup::kinds(), true)
     );
 }
 

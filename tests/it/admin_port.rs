@@ -13,7 +13,7 @@ use useradmin_testkit::{
     App, Process, Upstream, ask, batch_request, batch_section, configure_with_admin, until,
 };
 
-use crate::access::upstream;
+use crate::authorization::upstream;
 
 /// The time limit for the head of a request.
 const HEAD: Duration = Duration::from_secs(5);
@@ -140,13 +140,13 @@ async fn run(app: &App, peer: &Peer) {
 }
 
 #[tokio::test]
-async fn every_connection_to_the_admin_port_ends_in_time() {
+async fn admin_connections_are_closed_after_timeout() {
     let (app, _upstream) = with_admin().await;
     join_all(peers().iter().map(|peer| run(&app, peer))).await;
 }
 
 #[tokio::test]
-async fn the_oldest_connections_without_a_request_make_room() {
+async fn oldest_idle_admin_connections_are_evicted() {
     let (app, _upstream) = with_admin().await;
     let mut held = Vec::new();
     for _ in 0..200 {
@@ -168,7 +168,7 @@ async fn the_oldest_connections_without_a_request_make_room() {
 }
 
 #[tokio::test]
-async fn with_few_descriptors_silent_peers_stop_neither_callers_nor_probes_nor_the_rotation() {
+async fn idle_peers_do_not_exhaust_file_descriptors() {
     for silent_at_the_callers_port in [false, true] {
         let (upstream, folder) = (upstream().await, App::folder());
         let admin = configure_with_admin(&folder, &upstream.url);

@@ -23,7 +23,7 @@ use useradmin_testkit::{
     batch_section, by_id, by_name, configure, hmc_section, token_or, until, verify,
 };
 
-use crate::access::{app, upstream};
+use crate::authorization::{app, upstream};
 
 /// Starts a server with an admin port.
 async fn with_admin(folder: &Path, upstream: &Upstream) -> App {
@@ -38,7 +38,7 @@ async fn with_admin(folder: &Path, upstream: &Upstream) -> App {
 }
 
 #[tokio::test]
-async fn a_full_disk_stops_deletions_until_there_is_space() {
+async fn full_disk_blocks_deletions_until_space_is_freed() {
     let upstream = upstream().await;
     let folder = App::folder();
     let file = folder.join("audit.jsonl");
@@ -73,7 +73,7 @@ async fn stays_off(app: &App) {
 
 /// A file size limit has the same effect as a full disk. The process must survive it.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_without_room_stops_deletions_until_there_is_some() {
+async fn file_size_limit_blocks_deletions_until_raised() {
     let upstream = upstream().await;
     let folder = App::folder();
     configure(&folder, &upstream.url, "");
@@ -128,7 +128,7 @@ async fn fill(app: &App) {
 }
 
 #[tokio::test]
-async fn a_sink_that_hangs_keeps_the_server_neither_from_starting_nor_from_stopping() {
+async fn hung_audit_sink_does_not_block_start_or_stop() {
     let upstream = upstream().await;
     let folder = App::folder();
     // Opening a pipe for writing blocks until another process opens it for reading.
@@ -145,7 +145,7 @@ async fn a_sink_that_hangs_keeps_the_server_neither_from_starting_nor_from_stopp
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_stop_waits_for_the_outcome_of_a_deletion() {
+async fn shutdown_waits_for_the_outcome_record() {
     let (arrived, gate) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (tell, held) = (Arc::clone(&arrived), Arc::clone(&gate));
     let upstream = Upstream::start(move |seen| {
@@ -189,7 +189,7 @@ async fn the_stop_waits_for_the_outcome_of_a_deletion() {
 /// While the pipe is not read, calls that need a record are rejected within a second. They succeed again when it is
 /// read.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sink_that_hangs_in_the_middle_refuses_deletions_soon_and_recovers() {
+async fn hung_audit_sink_rejects_deletions_and_recovers() {
     let upstream = Upstream::start(|seen| {
         token_or(seen, || match seen.method.as_str() {
             "GET" => batch_answer(200, r#"{"state":"idle"}"#),
@@ -249,7 +249,7 @@ async fn serves(app: &App, service: &str) -> bool {
 }
 
 #[tokio::test]
-async fn a_read_only_sink_stops_deletions_until_it_can_be_written() {
+async fn read_only_audit_sink_blocks_deletions_until_writable() {
     let upstream = upstream().await;
     let folder = App::folder();
     let file = folder.join("audit.jsonl");
@@ -282,7 +282,7 @@ async fn a_read_only_sink_stops_deletions_until_it_can_be_written() {
 }
 
 #[tokio::test]
-async fn two_servers_do_not_write_one_file() {
+async fn audit_file_is_locked_by_one_server() {
     let upstream = upstream().await;
     let folder = App::folder();
     let first = with_admin(&folder, &upstream).await;
@@ -306,7 +306,7 @@ async fn two_servers_do_not_write_one_file() {
 }
 
 #[tokio::test]
-async fn intent_and_outcome_are_on_record_in_this_order() {
+async fn intent_is_recorded_before_outcome() {
     let upstream = upstream().await;
     let folder = App::folder();
     let section = hmc_section(&folder, &upstream.url);
@@ -337,7 +337,7 @@ async fn intent_and_outcome_are_on_record_in_this_order() {
 }
 
 #[tokio::test]
-async fn refusals_and_failures_are_on_record() {
+async fn refused_and_failed_calls_are_recorded() {
     let upstream = Upstream::start(|seen| token_or(seen, || Reply::html(409))).await;
     let app = app("", &upstream).await;
     app.delete_hmc_user(by_name("alice")).await.unwrap_err();
@@ -358,7 +358,7 @@ async fn refusals_and_failures_are_on_record() {
 }
 
 #[tokio::test]
-async fn nothing_is_sent_that_cannot_be_recorded() {
+async fn no_request_is_sent_without_a_recorded_intent() {
     let upstream = upstream().await;
     let folder = App::folder();
     let section = batch_section(&folder, &upstream.url);
@@ -381,7 +381,7 @@ async fn nothing_is_sent_that_cannot_be_recorded() {
 }
 
 #[tokio::test]
-async fn what_finds_a_call_in_the_logs_of_azure_is_on_record() {
+async fn azure_request_ids_are_recorded() {
     let upstream =
         Upstream::start(|seen| token_or(seen, || Reply::empty(200).with("request-id", "azure-1")))
             .await;

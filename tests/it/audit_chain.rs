@@ -7,7 +7,7 @@ use useradmin_testkit::{
     App, Forged, Process, batch_request, configure, lines, records, sha256, text_of, verify,
 };
 
-use crate::access::upstream;
+use crate::authorization::upstream;
 
 /// Starts a server, deletes one user, and stops the server.
 async fn one_call(folder: &Path) {
@@ -41,7 +41,7 @@ fn check_links(file: &Path) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_goes_on_over_restarts() {
+async fn chain_continues_after_restart() {
     let upstream = upstream().await;
     let folder = folder_with(b"", &upstream.url);
     let file = folder.join("audit.jsonl");
@@ -72,7 +72,7 @@ async fn it_goes_on_over_restarts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_not_finished_is_cut_off_and_what_others_wrote_is_kept() {
+async fn incomplete_line_is_truncated_and_foreign_lines_are_kept() {
     let upstream = upstream().await;
     let mut sound = Forged::default();
     sound.intent("a", "bob").outcome("a", "bob", "deleted");
@@ -120,7 +120,7 @@ async fn what_was_not_finished_is_cut_off_and_what_others_wrote_is_kept() {
 
 /// Neither long lines nor a file without any record stop the service.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_full_of_something_else_is_gone_on_with() {
+async fn chain_starts_after_foreign_content() {
     let upstream = upstream().await;
     let long = format!("{}\n", "x".repeat(3_000_000));
     let long_torn = format!("{{\"v\":1,{}", "x".repeat(3_000_000));

@@ -20,7 +20,7 @@ use useradmin_testkit::{
     token_or, until, verify,
 };
 
-use crate::access::upstream;
+use crate::authorization::upstream;
 
 const CUT_OFF: &str = "interrupted calls recorded as unknown";
 
@@ -38,7 +38,7 @@ fn closed(record: &Value) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_crash_left_open_is_closed_once() {
+async fn open_intents_are_closed_once_after_crash() {
     let upstream = upstream().await;
     let folder = App::folder();
     configure(&folder, &upstream.url, "");
@@ -84,7 +84,7 @@ async fn what_a_crash_left_open_is_closed_once() {
 
 /// The outcomes stay pending until they can be written, and calls are rejected until then.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_limit_on_the_file_delays_the_outcomes_but_loses_none() {
+async fn file_size_limit_delays_outcomes_without_loss() {
     let upstream = upstream().await;
     let folder = App::folder();
     configure(&folder, &upstream.url, "");
@@ -273,7 +273,7 @@ impl Lane {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hundred_kills_lose_nothing() {
+async fn hundred_kills_lose_no_record() {
     let mut lanes = JoinSet::new();
     for lane in 0..4 {
         lanes.spawn(async move {
@@ -294,7 +294,7 @@ async fn a_hundred_kills_lose_nothing() {
 
 /// Root ignores permission bits, so the test uses paths that even root cannot open.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_path_that_cannot_be_a_file_refuses_deletions() {
+async fn unusable_audit_path_blocks_deletions() {
     let upstream = upstream().await;
     for name in ["below a file", "endless links"] {
         let folder = App::folder();

@@ -15,7 +15,7 @@ use useradmin_testkit::{
     App, Failed, Process, ask, batch_request, configure_with_admin, until, verify,
 };
 
-use crate::{access::upstream, audit_sync::strace_works};
+use crate::{audit_sync::strace_works, authorization::upstream};
 
 /// A server in a separate process, and the address of its admin port.
 struct Service {
@@ -86,7 +86,7 @@ fn check(files: &[&Path]) {
 
 /// Tests the file size limit of the process, which `fallocate` ignores.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_at_the_limit_of_the_process_is_not_ready() {
+async fn readiness_fails_at_file_size_limit() {
     let upstream = upstream().await;
     let folder = App::folder();
     let admin = configure_with_admin(&folder, &upstream.url);
@@ -104,7 +104,7 @@ async fn a_file_at_the_limit_of_the_process_is_not_ready() {
 
 /// Tests a start with a file that has reached the limit.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_starts_at_the_limit_is_not_ready() {
+async fn readiness_fails_if_started_at_file_size_limit() {
     let upstream = upstream().await;
     let folder = App::folder();
     let admin = configure_with_admin(&folder, &upstream.url);
@@ -131,7 +131,7 @@ const FAILED: &str = "audit log write failed; deletions are refused";
 
 /// Tests device errors that only a write detects.
 #[tokio::test(flavor = "multi_thread")]
-async fn readiness_returns_when_a_write_succeeds() {
+async fn readiness_recovers_after_successful_write() {
     if !strace_works() {
         // Written directly to standard error, because the test harness captures the output of macros.
         let _ = writeln!(

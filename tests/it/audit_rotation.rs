@@ -21,7 +21,7 @@ use useradmin_testkit::{
     text_of, token_or, until, verify,
 };
 
-use crate::access::upstream;
+use crate::authorization::upstream;
 
 const ROTATED: &str = "audit log reopened";
 
@@ -110,7 +110,7 @@ fn check(files: &[PathBuf], open: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn under_load_the_chain_goes_on_and_a_crash_is_seen_from_the_last_file_alone() {
+async fn rotation_under_load_keeps_chain_and_open_intents() {
     let gate = Arc::new(Notify::new());
     let (upstream, mut arrived) = holding(&gate).await;
     let (folder, file, process) = server(&upstream);
@@ -163,7 +163,7 @@ async fn under_load_the_chain_goes_on_and_a_crash_is_seen_from_the_last_file_alo
 
 /// If no call is in progress, the next record continues the chain.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_quiet_server_goes_on_in_the_new_file_too() {
+async fn idle_server_continues_chain_in_new_file() {
     let upstream = upstream().await;
     let (folder, file, process) = server(&upstream);
     let mut client = process.client();
@@ -194,7 +194,7 @@ async fn a_quiet_server_goes_on_in_the_new_file_too() {
 
 /// The next server finds the renamed file, regardless of the state of the new one, and closes the open intents.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rotation_that_nobody_saw_goes_on_at_the_next_start() {
+async fn rotation_while_stopped_is_continued_at_start() {
     let gate = Arc::new(Notify::new());
     // The new file is missing, empty, truncated in the first record, or never written.
     for new_one in [None, Some(""), Some("{\"v\":1,\"ts"), Some("\0\0\0\0")] {
@@ -230,7 +230,7 @@ async fn a_rotation_that_nobody_saw_goes_on_at_the_next_start() {
 
 /// A server that waits for the lock of the log must not take over the file during a rotation.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_waits_for_the_log_does_not_get_it_by_a_rotation() {
+async fn rotation_does_not_release_lock_to_second_server() {
     let upstream = upstream().await;
     let (folder, file, process) = server(&upstream);
     let mut client = process.client();
@@ -294,7 +294,7 @@ fn forge(file: &Path) {
 
 /// Modifications by other processes cannot be undone, but they are detected.
 #[tokio::test(flavor = "multi_thread")]
-async fn truncation_and_foreign_lines_are_found() {
+async fn truncation_and_foreign_lines_are_detected() {
     let upstream = upstream().await;
     for (number, (damage, passes)) in DAMAGES.into_iter().enumerate() {
         let (folder, file, process) = server(&upstream);
@@ -331,7 +331,7 @@ async fn truncation_and_foreign_lines_are_found() {
 
 /// The chain belongs to the process. Existing content of the new file is not part of it.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_new_file_with_something_in_it_is_told() {
+async fn non_empty_file_after_rotation_is_reported() {
     let upstream = upstream().await;
     let (folder, file, process) = server(&upstream);
     let mut client = process.client();

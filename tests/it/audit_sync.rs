@@ -10,7 +10,7 @@ use std::{
 use futures_util::future::join_all;
 use useradmin_testkit::{App, Process, batch_request, configure, until};
 
-use crate::access::upstream;
+use crate::authorization::upstream;
 
 /// Returns whether this process may trace another one.
 pub fn strace_works() -> bool {
@@ -80,7 +80,7 @@ const INTENT: [&str; 3] = [" write(", "/audit.jsonl>, ", r#"\"event\":\"intent\"
 const DELETE: [&str; 2] = ["DELETE /pools/pool-1/", "<TCP:["];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_intent_is_on_the_disk_before_anything_is_sent() {
+async fn intent_is_synced_before_request_is_sent() {
     if !strace_works() {
         // Written directly to standard error, because the test harness prints captured output only for failed tests.
         let _ = writeln!(
@@ -111,7 +111,7 @@ async fn the_intent_is_on_the_disk_before_anything_is_sent() {
 /// If a sync is slow, calls that are repeated without a pause share one sync. Otherwise there would be two groups, each
 /// waiting for the sync of the other.
 #[tokio::test(flavor = "multi_thread")]
-async fn calls_that_wait_at_the_same_time_share_a_sync() {
+async fn concurrent_calls_share_one_sync() {
     const CALLERS: usize = 8;
     const CALLS: usize = 6;
     if !strace_works() {

@@ -1,6 +1,6 @@
 //! `audit verify` accepts complete logs and rejects modified ones.
 
-mod faults;
+mod invalid_records;
 
 use std::{
     ffi::OsStr,
@@ -57,7 +57,7 @@ fn faults(file: &Path, bytes: &[u8], contains: &[Head]) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_change_of_any_byte_is_found() {
+async fn change_of_any_byte_is_detected() {
     let (folder, file) = real_file().await;
     let sound = fs::read(&file).unwrap();
     let last = sound[..sound.len() - 1]
@@ -98,7 +98,7 @@ async fn a_change_of_any_byte_is_found() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn lines_that_are_moved_are_found() {
+async fn reordered_lines_are_detected() {
     let (folder, file) = real_file().await;
     let sound = fs::read_to_string(&file).unwrap();
     let lines: Vec<_> = sound.split_inclusive('\n').collect();
@@ -129,7 +129,7 @@ async fn lines_that_are_moved_are_found() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_head_that_was_noted_finds_what_the_chain_cannot() {
+async fn saved_head_detects_truncation() {
     let (folder, file) = real_file().await;
     let (_, out, _) = verify([&file]);
     let head = out.trim_end().rsplit(' ').next().unwrap().to_owned();
@@ -168,7 +168,7 @@ async fn a_head_that_was_noted_finds_what_the_chain_cannot() {
 }
 
 #[test]
-fn a_part_of_a_chain_passes_only_as_such() {
+fn partial_chain_requires_partial_option() {
     let folder = App::folder();
     let file = folder.join("audit.jsonl");
     let mut log = Forged::default();
@@ -197,7 +197,7 @@ fn a_part_of_a_chain_passes_only_as_such() {
 }
 
 #[test]
-fn an_end_that_may_be_in_the_making_is_only_noted() {
+fn unfinished_last_line_is_a_note() {
     let folder = App::folder();
     let (file, next) = (folder.join("audit.jsonl.1"), folder.join("audit.jsonl"));
     let mut log = Forged::default();
@@ -234,7 +234,7 @@ fn an_end_that_may_be_in_the_making_is_only_noted() {
 }
 
 #[test]
-fn what_cannot_be_read_is_no_verdict() {
+fn unreadable_file_is_not_reported_as_fault() {
     let folder = App::folder();
     let file = folder.join("audit.jsonl");
     let mut log = Forged::default();

@@ -97,7 +97,7 @@ fn token(members: &str) -> String {
 
 /// The script takes longer than the timeout of other credential kinds.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_waits_for_a_slow_cli() {
+async fn call_waits_for_slow_azure_cli() {
     let script = format!("sleep 9\n{}", token(r#""expires_in":3599,"#));
     let server = Server::start("", &script).await;
     let done = server.delete(25.0).await.unwrap();
@@ -120,7 +120,7 @@ fn go(server: &Server) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_late_token_serves_the_next_call() {
+async fn late_token_is_used_by_next_call() {
     let unreachable = (Code::Unavailable, "UPSTREAM_UNREACHABLE", "token_timed_out");
     let exceeded = (
         Code::DeadlineExceeded,
@@ -148,7 +148,7 @@ async fn a_late_token_serves_the_next_call() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn calls_share_one_run() {
+async fn concurrent_calls_share_one_azure_cli_process() {
     let server = Server::start("tenant_id = \"tenant-1\"\n", &held()).await;
     let calls = join_all((0..8).map(|_| server.delete(20.0)));
     let begun = async {
@@ -165,7 +165,7 @@ async fn calls_share_one_run() {
 
 /// The script is killed at shutdown, whether or not a call is waiting for it.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_ends_with_the_server() {
+async fn azure_cli_is_killed_at_shutdown() {
     for (seconds, calls_end) in [(0.5, true), (2.0, false)] {
         let script = "sleep 300 & echo $! >$(dirname $0)/child\nwait";
         let server = Server::start("", script).await;
@@ -188,7 +188,7 @@ async fn a_run_ends_with_the_server() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_leaves_no_process_behind() {
+async fn azure_cli_leaves_no_child_process() {
     let good = token(r#""expires_in":3599,"#);
     for (streams, end, succeeds) in [
         ("", "exit 1", false),
@@ -206,7 +206,7 @@ async fn a_run_leaves_no_process_behind() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_that_prints_without_end_is_killed() {
+async fn azure_cli_with_endless_output_is_killed() {
     for script in ["exec yes", "exec yes >&2"] {
         let script = format!("echo $$ >$(dirname $0)/child\n{script}");
         let server = Server::start("", &script).await;
@@ -219,7 +219,7 @@ async fn a_run_that_prints_without_end_is_killed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_form_of_output_is_understood() {
+async fn all_azure_cli_output_formats_are_parsed() {
     let at = now() + 3_600;
     let members = [
         format!(r#""expires_on":{at},"#),

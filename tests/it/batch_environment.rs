@@ -86,7 +86,7 @@ fn expiry() -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn proxies_of_the_environment_are_ignored() {
+async fn proxy_environment_variables_are_ignored() {
     let proxy = Upstream::start(|_| Reply::html(502)).await;
     let upstream = Upstream::start(|seen| token_or(seen, batch_deleted)).await;
     let folder = App::folder();
@@ -107,7 +107,7 @@ async fn proxies_of_the_environment_are_ignored() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_managed_identity_yields_a_token() {
+async fn managed_identity_obtains_token() {
     let identity = Upstream::start(|_| {
         let expiry = expiry();
         let resource = "https://batch.core.windows.net/";
@@ -140,7 +140,7 @@ async fn a_managed_identity_yields_a_token() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_is_logged_in_to_the_azure_cli_yields_a_token() {
+async fn azure_cli_login_obtains_token() {
     let upstream = Upstream::start(|_| batch_deleted()).await;
     let folder = App::folder();
     let az = folder.join("az");
@@ -163,7 +163,7 @@ async fn whoever_is_logged_in_to_the_azure_cli_yields_a_token() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_anybody_logged_in_the_credentials_are_at_fault() {
+async fn missing_azure_cli_login_is_credentials_rejected() {
     let upstream = Upstream::start(|_| batch_deleted()).await;
     let section = section(&upstream.url, "azure_cli");
     // `az` is not installed.

@@ -12,7 +12,7 @@ use useradmin_testkit::{
 };
 
 #[tokio::test]
-async fn a_redirect_is_never_followed() {
+async fn redirects_are_not_followed() {
     let elsewhere = Upstream::start(|_| Reply::empty(200)).await;
     let calls = [300, 301, 302, 303, 304, 307, 308].map(|status| {
         let location = format!("{}/elsewhere", elsewhere.url);
@@ -40,7 +40,7 @@ async fn a_redirect_is_never_followed() {
 }
 
 #[tokio::test]
-async fn exactly_200_means_deleted() {
+async fn only_status_200_means_deleted() {
     let odd = [101, 201, 202, 203, 204, 205, 206, 226, 299, 600, 999];
     let calls = odd.map(|status| async move {
         let (app, upstream) = batch(move |_| Reply::html(status)).await;
@@ -63,7 +63,7 @@ async fn exactly_200_means_deleted() {
 }
 
 #[tokio::test]
-async fn a_200_is_done_at_its_status_line() {
+async fn status_200_is_success_before_body_ends() {
     let head = format!("HTTP/1.1 200 OK\r\nrequest-id: {REQUEST_ID}\r\n");
     let rows = [
         Reply::html(200).with("request-id", REQUEST_ID),
@@ -93,7 +93,7 @@ async fn a_200_is_done_at_its_status_line() {
 }
 
 #[tokio::test]
-async fn what_is_not_http_is_no_answer() {
+async fn invalid_http_is_not_a_response() {
     let many = |count: usize, size: usize| {
         let line = format!("X-{CANARY}: {}\r\n", "x".repeat(size));
         format!("HTTP/1.1 404 Not Found\r\n{}\r\n", line.repeat(count))

@@ -47,7 +47,7 @@ async fn in_turn(replies: &[Reply]) -> (App, Upstream) {
 }
 
 #[tokio::test]
-async fn a_user_is_deleted_over_http_2() {
+async fn deletes_user_over_http2() {
     let (app, upstream) = account(|_| batch_deleted()).await;
     let calls = (0..20).map(|_| app.delete_batch_node_user(batch_request("alice")));
     for done in join_all(calls).await {
@@ -77,7 +77,7 @@ async fn a_user_is_deleted_over_http_2() {
 }
 
 #[tokio::test]
-async fn the_service_s_document_is_read_over_http_2() {
+async fn reads_error_document_over_http2() {
     let (app, _upstream) = account(|_| batch_error(404, "NodeUserNotFound")).await;
     let failed = app.delete_batch_node_user(batch_request("alice")).await;
     let failed = failed.unwrap_err();
@@ -110,7 +110,7 @@ fn unknown() -> Vec<Reply> {
 }
 
 #[tokio::test]
-async fn a_stream_that_ends_without_an_answer_is_an_unknown_fate() {
+async fn reset_stream_has_unknown_outcome() {
     join_all(unknown().into_iter().map(|lost| async move {
         let what = format!("{lost:?}");
         let (app, upstream) = in_turn(&[lost.clone(), lost.clone(), lost.clone()]).await;
@@ -138,7 +138,7 @@ async fn a_stream_that_ends_without_an_answer_is_an_unknown_fate() {
 }
 
 #[tokio::test]
-async fn the_status_line_decides_over_http_2() {
+async fn status_decides_over_http2_before_body_ends() {
     let (app, _upstream) = in_turn(&[Torn(200, Reason::INTERNAL_ERROR)]).await;
     let done = app
         .delete_batch_node_user(batch_request("alice"))
@@ -161,7 +161,7 @@ fn not_processed() -> [Reply; 2] {
 }
 
 #[tokio::test]
-async fn a_stream_that_was_not_worked_on_is_surely_not_done() {
+async fn refused_stream_is_not_deleted() {
     join_all(not_processed().map(|refused| async move {
         let what = format!("{refused:?}");
         let streams = [refused.clone(), refused.clone(), refused.clone()];

@@ -100,7 +100,7 @@ const ROWS: &[(&str, bool, Expected)] = &[
 ];
 
 #[tokio::test]
-async fn the_attempts_of_a_call_add_up_to_one_answer() {
+async fn attempts_are_combined_into_one_result() {
     let calls = ROWS
         .iter()
         .map(|(script, allow_missing, expected)| async move {
@@ -149,7 +149,7 @@ async fn at_the_deadline(script: &'static str) -> useradmin_testkit::Failed {
 }
 
 #[tokio::test]
-async fn the_last_attempt_may_take_all_the_time_that_is_left() {
+async fn last_attempt_may_use_all_remaining_time() {
     let calls = ["hang", "reset hang", "503 hang"].map(|script| async move {
         let failed = at_the_deadline(script).await;
         failed.expect(DeadlineExceeded, "OUTCOME_UNKNOWN");

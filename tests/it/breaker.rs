@@ -69,7 +69,7 @@ fn opened() -> Breaker {
 const SECOND: Duration = Duration::from_secs(1);
 
 #[tokio::test(start_paused = true)]
-async fn it_opens_when_more_than_half_of_at_least_20_calls_fail() {
+async fn breaker_opens_if_most_of_20_calls_fail() {
     let rows = [
         (0, 19, false),
         (0, 20, true),
@@ -91,7 +91,7 @@ async fn it_opens_when_more_than_half_of_at_least_20_calls_fail() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_what_says_that_the_target_is_down_counts() {
+async fn only_failures_of_the_target_count() {
     let rows = [
         (Ok(500), true),
         (Ok(503), true),
@@ -123,7 +123,7 @@ async fn only_what_says_that_the_target_is_down_counts() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_10_seconds_old_is_forgotten() {
+async fn calls_older_than_10_seconds_do_not_count() {
     let breaker = breaker();
     calls(&breaker, 15, &NO_ANSWER);
     advance(SECOND * 5).await;
@@ -137,7 +137,7 @@ async fn what_is_10_seconds_old_is_forgotten() {
 
 /// Earlier successes expire before failures. After a recovery, this must not open the breaker.
 #[tokio::test(start_paused = true)]
-async fn no_success_opens_it() {
+async fn success_does_not_open_breaker() {
     let breaker = breaker();
     calls(&breaker, 100, &Ok(200));
     advance(SECOND * 5).await;
@@ -151,7 +151,7 @@ async fn no_success_opens_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_probe_decides() {
+async fn one_probe_closes_or_reopens_breaker() {
     // A failed probe keeps the breaker open for 5 more seconds.
     let breaker = opened();
     advance(Duration::from_millis(4_999)).await;
@@ -171,7 +171,7 @@ async fn one_probe_decides() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_probe_that_proves_nothing_leaves_it_to_the_next_call() {
+async fn inconclusive_probe_is_followed_by_another() {
     let breaker = opened();
     advance(SECOND * 5).await;
     drop(breaker.admit().unwrap());
@@ -187,7 +187,7 @@ async fn a_probe_that_proves_nothing_leaves_it_to_the_next_call() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn calls_from_before_do_not_close_it() {
+async fn calls_admitted_before_opening_do_not_close_breaker() {
     let breaker = breaker();
     let mut before: Vec<BreakerPermit<'_>> = (0..5).map(|_| breaker.admit().unwrap()).collect();
     calls(&breaker, 20, &NO_ANSWER);
@@ -199,7 +199,7 @@ async fn calls_from_before_do_not_close_it() {
 }
 
 #[tokio::test]
-async fn an_account_that_is_down_is_left_alone_and_tried_again() {
+async fn failing_account_opens_and_recovers() {
     let down = Arc::new(AtomicBool::new(true));
     let is_down = Arc::clone(&down);
     let (app, upstream) = batch(move |_| {
@@ -237,7 +237,7 @@ async fn an_account_that_is_down_is_left_alone_and_tried_again() {
 
 /// The logon or a request of a session may fail first. Other targets are not affected.
 #[tokio::test]
-async fn an_hmc_that_is_down_is_left_alone() {
+async fn failing_hmc_opens_breaker() {
     let down = [
         vec![(Step::Logon, vec![Say::Html(503)])],
         vec![(Step::Logon, vec![Say::Reset])],
@@ -260,7 +260,7 @@ async fn an_hmc_that_is_down_is_left_alone() {
 }
 
 #[tokio::test]
-async fn each_target_has_its_own() {
+async fn each_target_has_a_separate_breaker() {
     let folder = App::folder();
     let hmc = Upstream::start(|_| Reply::Close).await;
     let account = Upstream::start(|seen| token_or(seen, batch_deleted)).await;

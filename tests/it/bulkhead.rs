@@ -31,7 +31,7 @@ pub async fn holding() -> (Upstream, Arc<Notify>, Arc<Notify>) {
 
 /// If one HMC hangs and its bulkhead is full, other targets are not affected.
 #[tokio::test]
-async fn an_hmc_that_hangs_has_no_effect_on_other_targets() {
+async fn hung_hmc_does_not_affect_other_targets() {
     let hmc = Upstream::start(|seen| {
         if seen.method == "POST" {
             usual(seen, 0)
@@ -63,7 +63,7 @@ async fn an_hmc_that_hangs_has_no_effect_on_other_targets() {
 
 /// A server at its limit rejects calls before it authenticates them, and keeps reporting its health.
 #[tokio::test]
-async fn a_call_for_which_there_is_no_room_is_refused_at_once() {
+async fn call_beyond_queue_limit_is_rejected_immediately() {
     let (upstream, arrived, gate) = holding().await;
     let folder = App::folder();
     let text = "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"\"\n[server.limits]\n\
@@ -103,7 +103,7 @@ async fn small(upstream: &Upstream) -> App {
 }
 
 #[tokio::test]
-async fn what_does_not_fit_is_refused_at_once() {
+async fn requests_beyond_bulkhead_are_rejected_immediately() {
     let (upstream, _arrived, gate) = holding().await;
     let app = small(&upstream).await;
     let calls = (0..8).map(|_| app.delete_batch_node_user(batch_request("alice")));
@@ -145,7 +145,7 @@ async fn what_does_not_fit_is_refused_at_once() {
 }
 
 #[tokio::test]
-async fn callers_that_have_gone_hold_no_place() {
+async fn disconnected_callers_free_their_place_in_the_queue() {
     let (upstream, arrived, gate) = holding().await;
     let app = small(&upstream).await;
     let first = app.delete_batch_node_user(batch_request("alice"));

@@ -67,7 +67,7 @@ fn by_both(folder: &std::path::Path, url: &str) -> String {
 }
 
 #[tokio::test]
-async fn nothing_is_deleted_on_an_hmc_for_a_caller_that_went_before() {
+async fn hmc_delete_is_not_sent_after_caller_disconnects() {
     for step in [Step::Logon, Step::Read] {
         let (gate, hold) = gate();
         let upstream = Upstream::start(move |seen| match Step::of(seen) {
@@ -92,7 +92,7 @@ async fn nothing_is_deleted_on_an_hmc_for_a_caller_that_went_before() {
 }
 
 #[tokio::test]
-async fn nothing_is_deleted_on_a_node_for_a_caller_that_went_before() {
+async fn batch_delete_is_not_sent_after_caller_disconnects() {
     let (gate, hold) = gate();
     let upstream = Upstream::start(move |seen| {
         let reply = token_or(seen, batch_deleted);
@@ -115,7 +115,7 @@ async fn nothing_is_deleted_on_a_node_for_a_caller_that_went_before() {
 
 /// One call is in flight. Another call is queued and its caller disconnects: it ends before a slot is free.
 #[tokio::test]
-async fn whoever_leaves_the_queue_of_a_bulkhead_has_sent_nothing() {
+async fn caller_that_disconnects_while_queued_has_sent_nothing() {
     let (mut gate, hold) = gate();
     let upstream = Upstream::start(move |seen| token_or(seen, || hold(batch_deleted()))).await;
     let folder = App::folder();
@@ -156,7 +156,7 @@ async fn caller_goes(say: Say) -> (usize, Value) {
 }
 
 #[tokio::test]
-async fn a_delete_on_an_hmc_outlives_its_caller() {
+async fn hmc_delete_continues_after_caller_disconnects() {
     let rows = [
         (Say::Usual, "deleted", ""),
         (Say::Hmc(404, 1), "not_deleted", "USER_NOT_FOUND"),
@@ -182,7 +182,7 @@ async fn a_delete_on_an_hmc_outlives_its_caller() {
 
 /// The whole connection is closed, not only the call.
 #[tokio::test]
-async fn a_delete_outlives_the_connection_of_its_caller() {
+async fn delete_continues_after_connection_is_closed() {
     for of_a_node in [true, false] {
         let (mut gate, hold) = gate();
         let done = if of_a_node {

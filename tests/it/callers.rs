@@ -3,10 +3,10 @@
 
 mod certificates;
 mod conventions;
+mod health_and_reflection;
 mod keys;
 mod lifetimes;
 mod matrix;
-mod open_services;
 pub mod reload;
 mod reload_links;
 mod tokens;

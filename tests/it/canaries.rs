@@ -22,7 +22,7 @@ use useradmin_testkit::{
 use crate::callers::{ISSUER, issuer_section};
 
 #[test]
-fn a_canary_is_found_in_every_form_and_told_by_its_name() {
+fn canary_is_detected_in_every_encoding() {
     for (canary, name) in [
         (CLIENT_SECRET, "the client secret"),
         (SHARED_KEY, "the shared key"),
@@ -44,7 +44,7 @@ fn a_canary_is_found_in_every_form_and_told_by_its_name() {
 }
 
 #[test]
-fn a_planted_line_is_heard() {
+fn canary_in_log_line_is_detected() {
     static TOLD: Mutex<Vec<(String, Option<&str>)>> = Mutex::new(Vec::new());
     fn tell(metadata: &Metadata<'_>, text: &str) {
         let mut told = TOLD.lock().unwrap();
@@ -82,7 +82,7 @@ fn bearing<T>(message: T) -> Request<T> {
 }
 
 #[tokio::test]
-async fn the_libraries_are_heard_and_hold_their_tongues() {
+async fn library_logs_contain_no_canaries() {
     let upstream = upstream("usual").await;
     let folder = App::folder();
     let sections = sections(&folder, &upstream.url);
@@ -259,7 +259,7 @@ async fn call_as_a_stranger(client: &Secure, signer: &Signer) {
 /// Every kind of failure related to credentials, at upstreams that echo requests, with all libraries logging at the
 /// most detailed level.
 #[tokio::test]
-async fn the_program_tells_no_secret_to_anybody() {
+async fn no_output_contains_canaries() {
     let (folder, signer) = (App::folder(), Signer::es256("key-1"));
     let port = free_port();
     let upstreams = join_all(FAULTS.map(upstream)).await;

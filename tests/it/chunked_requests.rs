@@ -35,7 +35,7 @@ fn responses(received: &str) -> usize {
 }
 
 #[tokio::test]
-async fn the_upstream_answers_each_request_once() {
+async fn test_upstream_reads_chunked_requests() {
     // A raw reply closes the connection.
     let last = Reply::Raw(Reply::empty(200).bytes());
     let upstream = Upstream::start(move |request| match request.header("last") {

@@ -88,7 +88,7 @@ async fn start(
 }
 
 #[tokio::test]
-async fn a_complete_document_is_read_without_close_notify() {
+async fn complete_document_is_accepted_without_close_notify() {
     join_all(COMPLETE.map(|framing| async move {
         let script = move |seen: &Seen| framed(usual(seen, 1), framing);
         let (app, _upstream) = start(hmc_section, script).await;
@@ -105,7 +105,7 @@ async fn a_complete_document_is_read_without_close_notify() {
 }
 
 #[tokio::test]
-async fn a_document_that_was_cut_is_not_read() {
+async fn truncated_document_is_rejected() {
     join_all(CUT.map(|framing| async move {
         let script = move |seen: &Seen| match seen.method.as_str() {
             "DELETE" => framed(not_ready(), framing),
@@ -154,7 +154,7 @@ async fn call_with_keys(framing: Framing) -> String {
 }
 
 #[tokio::test]
-async fn the_keys_of_an_issuer_are_read_without_close_notify_if_they_are_complete() {
+async fn complete_jwks_is_accepted_without_close_notify() {
     let read = COMPLETE.map(|framing| (framing, ""));
     let cut = CUT.map(|framing| (framing, "token_keys_unavailable"));
     let rows = read.into_iter().chain(cut);

@@ -97,7 +97,7 @@ impl Drop for Folder {
 }
 
 #[test]
-fn the_example_is_read_in_full() {
+fn example_file_is_parsed_completely() {
     let folder = Folder::new();
     let config = folder
         .parse(EXAMPLE)
@@ -121,7 +121,7 @@ fn the_example_is_read_in_full() {
 }
 
 #[test]
-fn what_is_left_out_has_its_default() {
+fn omitted_keys_have_defaults() {
     let folder = Folder::new();
     let text = "[batch_accounts.a]\nurl = \"http://127.0.0.1:1\"\n\
         [batch_accounts.a.credential]\nkind = \"managed_identity\"\n";
@@ -146,7 +146,7 @@ fn what_is_left_out_has_its_default() {
 
 /// The example must contain every key, so that it stays complete.
 #[test]
-fn the_example_has_every_key() {
+fn example_file_has_every_key() {
     let mut found = Vec::new();
     walk("", &EXAMPLE.parse().unwrap(), &mut found);
     for key in KEYS.iter() {
@@ -171,7 +171,7 @@ fn walk(section: &str, table: &toml::Table, found: &mut Vec<(String, String)>) {
 }
 
 #[test]
-fn examples_of_the_documents_are_valid() {
+fn documented_configurations_are_valid() {
     let folder = Folder::new();
     let blocks = |document: &'static str| {
         let blocks = document.split("```toml\n").skip(1);
@@ -195,7 +195,7 @@ fn examples_of_the_documents_are_valid() {
 
 /// Checks the fragments in the guide together with a target, and the files after its first and last step.
 #[test]
-fn the_security_guides_examples_are_sound() {
+fn security_guide_configurations_are_valid() {
     let folder = Folder::new();
     fs::create_dir(folder.0.join("public")).unwrap();
     let keys = Signer::es256("key-1").key_set();
@@ -224,7 +224,7 @@ fn the_security_guides_examples_are_sound() {
 
 /// No key accepts a date. A date that causes no fault means that the key is not read.
 #[test]
-fn every_key_is_read() {
+fn every_declared_key_is_read() {
     let folder = Folder::new();
     let kinds = ["client_secret", "workload_identity", "shared_key"];
     for key in KEYS.iter() {
@@ -253,7 +253,7 @@ fn every_key_is_read() {
 
 mod certificates;
 mod encodings;
-mod faults;
+mod errors;
 mod identities;
 mod secrets;
 mod tracing;

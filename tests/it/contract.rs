@@ -21,7 +21,7 @@ use useradmin::{
 };
 use useradmin_testkit::Failed;
 
-use crate::comments::{self, ReasonComment, comment, elements, one_line, reasons};
+use crate::proto_comments::{self, ReasonComment, comment, elements, one_line, reasons};
 
 /// Reasons that the server itself reports for both rpcs.
 const FACADE: [R; 15] = [
@@ -125,7 +125,7 @@ fn mentioned<'a>(text: &'a str, list: &[&str]) -> BTreeSet<&'a str> {
 }
 
 #[test]
-fn names_of_reasons_fit_error_info() {
+fn reason_names_are_valid_in_error_info() {
     for reason in reasons() {
         let name = reason.as_str_name();
         let inner = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit();
@@ -137,7 +137,7 @@ fn names_of_reasons_fit_error_info() {
 }
 
 #[test]
-fn messages_are_short_and_plain() {
+fn messages_are_short_ascii() {
     for reason in reasons() {
         let message = recipe(reason).message;
         let plain = message.bytes().all(|b| (32..127).contains(&b));
@@ -222,7 +222,7 @@ fn comments_and_tables_agree_on_the_upstreams_own_errors() {
 }
 
 #[test]
-fn every_cause_is_in_the_comment() {
+fn every_cause_is_documented() {
     let text = one_line(&comment("ErrorReason"));
     let (_, causes) = text.split_once("`cause`: ").unwrap();
     let (causes, _) = causes.split_once(" - the identifiers").unwrap();
@@ -253,7 +253,7 @@ fn every_cause_is_in_the_comment() {
 }
 
 #[test]
-fn every_reason_can_happen() {
+fn every_reason_can_occur() {
     let made: Pairs = RPCS
         .iter()
         .flat_map(|(_, names)| yielded(names.upstream))
@@ -292,7 +292,7 @@ fn promised(rpc: &str) -> Pairs {
 }
 
 #[test]
-fn rpcs_promise_what_tables_and_facade_yield() {
+fn rpc_comments_list_exactly_the_possible_errors() {
     for (rpc, names) in RPCS {
         assert_eq!(promised(rpc), yielded(names.upstream), "{rpc}");
     }
@@ -327,7 +327,7 @@ fn metadata_keys() -> BTreeSet<String> {
 
 /// Returns the string fields of both requests, which identify a call.
 fn identifiers() -> BTreeSet<String> {
-    let files = comments::files();
+    let files = proto_comments::files();
     let messages = files.iter().flat_map(|file| &file.message_type);
     let requests = messages.filter(|message| message.name().ends_with("Request"));
     let fields = requests.flat_map(|message| &message.field);

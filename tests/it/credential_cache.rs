@@ -81,7 +81,7 @@ async fn get(
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_is_obtained_for_all_who_wait_each_with_its_own_deadline() {
+async fn concurrent_calls_share_one_renewal_with_own_deadlines() {
     let tokens = CredentialCache::new(Endpoint::default());
     let patient = join_all((0..50).map(|_| get(&tokens, SECOND * 2)));
     let hurried = join_all((0..50).map(|_| get(&tokens, SECOND / 2)));
@@ -93,7 +93,7 @@ async fn one_is_obtained_for_all_who_wait_each_with_its_own_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_is_renewed_ahead_and_nobody_waits_for_that() {
+async fn credential_is_renewed_early_in_background() {
     let tokens = CredentialCache::new(Endpoint::default());
     let at_once = Duration::from_millis(1);
     assert_eq!(get(&tokens, SECOND * 2).await, Ok(1));
@@ -110,7 +110,7 @@ async fn it_is_renewed_ahead_and_nobody_waits_for_that() {
 
 /// After a source has recovered, no call waits for the response that it never sent.
 #[tokio::test(start_paused = true)]
-async fn a_source_that_hangs_is_given_up_and_asked_again() {
+async fn hung_source_times_out_and_is_retried() {
     let tokens = CredentialCache::new(Endpoint::default());
     tokens.source().hangs.store(true, Ordering::SeqCst);
     let late = Err(ErrorReason::DeadlineExceeded);
@@ -122,7 +122,7 @@ async fn a_source_that_hangs_is_given_up_and_asked_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn while_it_lasts_a_source_that_is_down_has_no_effect() {
+async fn valid_credential_is_used_while_source_is_down() {
     let tokens = CredentialCache::new(Endpoint::default());
     assert_eq!(get(&tokens, SECOND * 2).await, Ok(1));
     tokens.source().down.store(true, Ordering::SeqCst);
@@ -147,7 +147,7 @@ async fn while_it_lasts_a_source_that_is_down_has_no_effect() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_short_rest_is_waited_for_by_those_who_have_the_time() {
+async fn short_pause_is_awaited_if_deadline_allows() {
     let tokens = CredentialCache::new(Endpoint::default());
     tokens.source().down.store(true, Ordering::SeqCst);
     let down = Err(ErrorReason::UpstreamUnreachable);
@@ -165,7 +165,7 @@ async fn a_short_rest_is_waited_for_by_those_who_have_the_time() {
 
 /// A rejected renewal is not repeated by each call as long as the old value is valid.
 #[tokio::test(start_paused = true)]
-async fn a_renewal_that_is_rejected_is_not_repeated_by_each_call() {
+async fn rejected_renewal_is_not_repeated_by_each_call() {
     let tokens = CredentialCache::new(Endpoint::default());
     assert_eq!(get(&tokens, SECOND * 2).await, Ok(1));
     tokens.source().rejects.store(true, Ordering::SeqCst);
@@ -191,7 +191,7 @@ async fn a_renewal_that_is_rejected_is_not_repeated_by_each_call() {
 /// Three callers that call every millisecond for 20 seconds cause one request after each pause: of 0.1 to 0.2, 0.2 to
 /// 0.4, 0.4 to 0.8, 0.8 to 1.6, 1.6 to 3.2, and then 2 to 4 seconds.
 #[tokio::test(start_paused = true)]
-async fn failures_of_any_kind_are_followed_by_a_pause_that_grows() {
+async fn failures_are_followed_by_increasing_pauses() {
     for permanent in [true, false] {
         let tokens = CredentialCache::new(Endpoint::default());
         let source = tokens.source();
@@ -217,7 +217,7 @@ async fn failures_of_any_kind_are_followed_by_a_pause_that_grows() {
 
 /// A source that limits some failures itself is asked again immediately after them.
 #[tokio::test(start_paused = true)]
-async fn a_source_decides_which_failures_are_followed_by_a_pause() {
+async fn source_selects_failures_that_cause_a_pause() {
     let tokens = CredentialCache::new(Endpoint::default());
     tokens.source().rejects.store(true, Ordering::SeqCst);
     tokens.source().limits_itself.store(true, Ordering::SeqCst);
@@ -229,7 +229,7 @@ async fn a_source_decides_which_failures_are_followed_by_a_pause() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_replacement_without_a_refusal_is_always_paid_for() {
+async fn replacement_without_refusal_costs_retry_budget() {
     let tokens = CredentialCache::new(Endpoint::default());
     let budget = RetryBudget::new();
     let present = async || {
@@ -250,7 +250,7 @@ async fn a_replacement_without_a_refusal_is_always_paid_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_is_free_unless_a_renewal_was_no_help() {
+async fn refusal_costs_retry_budget_only_after_failed_renewal() {
     let tokens = CredentialCache::new(Endpoint::default());
     let budget = RetryBudget::new();
     let present = async || {
@@ -283,7 +283,7 @@ async fn a_refusal_is_free_unless_a_renewal_was_no_help() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_late_renewal_serves_the_next_call() {
+async fn late_renewal_is_used_by_next_call() {
     let tokens = CredentialCache::new(Endpoint::default());
     tokens.source().is_slow.store(true, Ordering::SeqCst);
     let begun = Instant::now();
@@ -300,7 +300,7 @@ async fn a_late_renewal_serves_the_next_call() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_renewal_can_be_cancelled() {
+async fn renewal_can_be_cancelled() {
     let tokens = CredentialCache::new(Endpoint::default());
     tokens.source().hangs.store(true, Ordering::SeqCst);
     let call = get(&tokens, SECOND * 20);

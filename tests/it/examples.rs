@@ -21,7 +21,7 @@ fn sandbox() -> (Process, PathBuf) {
 }
 
 #[tokio::test]
-async fn users_of_an_hmc() {
+async fn hmc_example_deletes_users() {
     let (sandbox, folder) = sandbox();
     let server = format!("https://{}", sandbox.address);
     for (user, printed) in [
@@ -49,7 +49,7 @@ async fn users_of_an_hmc() {
 }
 
 #[tokio::test]
-async fn users_of_a_node() {
+async fn batch_example_deletes_users() {
     let (sandbox, folder) = sandbox();
     let client = Client::builder(format!("https://{}", sandbox.address))
         .ca_certificate(fs::read(folder.join("ca.pem")).unwrap())

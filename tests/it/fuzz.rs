@@ -1,7 +1,7 @@
 //! Runs the entry points of `fuzz/entries/` without a fuzzer: on their seeds, on mutations of the seeds, and on
 //! generated inputs. `USERADMIN_FUZZ_SECONDS` sets the duration of the mutations for each entry point.
 
-mod made;
+mod generators;
 mod mutation;
 
 use std::{
@@ -48,7 +48,7 @@ fn run(name: &str, entry: fn(&[u8])) {
     let seeds: Vec<Vec<u8>> = seeds.into_iter().map(|(_, bytes)| bytes).collect();
     let mutated = mutation::of(&seeds, &tokens(name));
     let mut ways = vec![mutated];
-    ways.extend(made::by_rule(name));
+    ways.extend(generators::by_rule(name));
     let inputs = Union::new(ways);
     let seconds = env::var("USERADMIN_FUZZ_SECONDS").ok();
     let seconds = seconds.map_or(USUAL_SECONDS, |text| text.parse().expect("seconds"));
@@ -138,7 +138,7 @@ fn one_of(seeds: &[Vec<u8>]) -> impl Strategy<Value = Vec<u8>> + use<> {
 }
 
 #[test]
-fn every_entry_point_has_its_target_its_seeds_and_its_dictionary() {
+fn every_entry_point_has_target_seeds_and_dictionary() {
     let with = |end: &str| -> BTreeSet<String> {
         NAMES.iter().map(|name| format!("{name}{end}")).collect()
     };
@@ -161,7 +161,7 @@ fn every_entry_point_has_its_target_its_seeds_and_its_dictionary() {
 }
 
 #[test]
-fn a_failing_input_can_be_kept() {
+fn failing_input_is_saved() {
     assert_eq!(
         printed(b"a'\\\0\n\xFF% z"),
         r"a\0047\0134\0000\0012\0377% z"

@@ -2,10 +2,10 @@
 //! the user.
 
 mod accounts;
-mod answers;
+mod backoff;
 mod crash;
 mod guard;
-mod pauses;
+mod responses;
 mod restart;
 mod slow_logons;
 
@@ -20,8 +20,8 @@ use useradmin_testkit::{
     Step, by_id, by_name, hmc_section,
 };
 
-use self::answers::Row;
-pub use self::{answers::rows, pauses::most_requests};
+use self::responses::Row;
+pub use self::{backoff::most_requests, responses::rows};
 
 /// Gives one response to every logon of a call with `allow_missing`. Returns the differences from the expected row.
 async fn play(row: &Row) -> String {
@@ -64,7 +64,7 @@ async fn play(row: &Row) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_answer_to_the_logon_becomes_the_documented_error() {
+async fn logon_responses_map_to_documented_errors() {
     let rows = rows();
     // Each row starts a server, and logons compute slow digests, so only some rows run at the same time.
     let faults: String = stream::iter(&rows).map(play).buffered(8).collect().await;
@@ -72,7 +72,7 @@ async fn every_answer_to_the_logon_becomes_the_documented_error() {
 }
 
 #[tokio::test]
-async fn a_logon_that_is_told_to_wait_passes_the_time_on() {
+async fn retry_after_of_logon_is_returned_to_caller() {
     let later = Say::Later(429, 0, "60");
     let console = Console::saying(vec![(Step::Logon, vec![later])]).await;
     let failed = console.fail(by_id("id-1")).await;
@@ -82,7 +82,7 @@ async fn a_logon_that_is_told_to_wait_passes_the_time_on() {
 }
 
 #[tokio::test]
-async fn an_hmc_that_cannot_be_reached_is_unreachable() {
+async fn unreachable_hmc_is_reported() {
     // The socket is bound but does not listen: the port is reserved, and connections are refused.
     let nobody = TcpSocket::new_v4().unwrap();
     nobody.bind("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -100,7 +100,7 @@ async fn an_hmc_that_cannot_be_reached_is_unreachable() {
 }
 
 #[tokio::test]
-async fn a_logon_without_an_answer_ends_with_the_callers_deadline() {
+async fn hung_logon_ends_at_callers_deadline() {
     let console = Console::saying(vec![(Step::Logon, vec![Hang])]).await;
     let (failed, _) = console.fail_in_time(by_id("id-1"), 600).await;
     failed.expect(DeadlineExceeded, "DEADLINE_EXCEEDED");

@@ -2,8 +2,8 @@
 //! the service's own user and never a protected one.
 
 mod by_name;
-mod guarded;
-mod listing;
+mod protected_users;
+mod user_lists;
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
@@ -34,7 +34,7 @@ fn listed(users: &[(&str, &str)]) -> Value {
 }
 
 #[tokio::test]
-async fn by_id_the_name_is_read_first_and_told_as_the_hmc_spells_it() {
+async fn user_given_by_id_is_read_and_reported_with_its_name() {
     let id = "E9e8d20a-4a7a.11e4_91ee";
     let user = json!({"object-id": id.to_lowercase(), "name": "Jörg Ö", "type": "standard"});
     let console = console_telling(user, "").await;
@@ -58,7 +58,7 @@ async fn by_id_the_name_is_read_first_and_told_as_the_hmc_spells_it() {
 }
 
 #[tokio::test]
-async fn a_failure_after_the_read_names_the_user() {
+async fn failure_after_read_contains_user_name() {
     let console = Console::saying(vec![(Step::Delete, vec![Hmc(403, 1)])]).await;
     let failed = console.fail(by_id("id-1")).await;
     assert_eq!(
@@ -103,7 +103,7 @@ fn unreadable() -> Vec<(Say, Code, &'static str)> {
 
 /// If the name cannot be read, nothing is deleted.
 #[tokio::test]
-async fn by_id_an_unreadable_user_is_left_alone() {
+async fn unreadable_user_is_not_deleted() {
     join_all(
         unreadable()
             .into_iter()
@@ -126,7 +126,7 @@ async fn by_id_an_unreadable_user_is_left_alone() {
 
 /// With and without `allow_missing`: only the error 404/1 of the HMC means that the user does not exist.
 #[tokio::test]
-async fn by_id_an_absent_user_is_found_absent_by_the_read() {
+async fn absent_user_given_by_id_is_detected_by_read() {
     let console = Console::saying(vec![(Step::Read, vec![Hmc(404, 1)])]).await;
     let failed = console.fail(by_id("id-1")).await;
     failed.expect(NotFound, "USER_NOT_FOUND");

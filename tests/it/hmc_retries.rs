@@ -1,8 +1,8 @@
 //! Lost responses and responses that ask for a pause: which requests are sent again, and which outcome the caller
 //! receives for a deletion whose effect is unknown.
 
+mod deadlines;
 mod effects;
-mod patience;
 
 use futures_util::future::join_all;
 use tonic::Code::{FailedPrecondition, ResourceExhausted, Unavailable};
@@ -15,7 +15,7 @@ use useradmin_testkit::{
 
 /// By name: the name is resolved once, and every attempt uses the ID that was found.
 #[tokio::test]
-async fn a_retry_goes_to_the_same_object_without_another_look_up() {
+async fn retry_uses_same_object_without_new_lookup() {
     let (mut lists, mut deletes) = (0, 0);
     let console = Console::start(move |request| match Step::of(request) {
         Step::List => {
@@ -48,7 +48,7 @@ async fn a_retry_goes_to_the_same_object_without_another_look_up() {
 }
 
 #[tokio::test]
-async fn reads_are_retried_and_are_no_attempts() {
+async fn reads_are_retried_but_not_counted_as_attempts() {
     let rows = [
         vec![Reset, Usual],
         vec![Reset, Reset, Usual],
@@ -86,7 +86,7 @@ async fn reads_are_retried_and_are_no_attempts() {
 
 /// Code, reason, attempts and `RetryInfo` of a call whose read keeps failing in this way.
 #[tokio::test]
-async fn a_read_that_keeps_failing_ends_the_call_with_nothing_sent() {
+async fn repeatedly_failing_read_reports_not_sent() {
     let rows = [
         (Reset, Unavailable, "UPSTREAM_UNREACHABLE", 3, true),
         (Hmc(503, 1), Unavailable, "UPSTREAM_UNAVAILABLE", 3, true),
@@ -129,7 +129,7 @@ async fn a_read_that_keeps_failing_ends_the_call_with_nothing_sent() {
 
 /// A deletion that the HMC refuses with a documented reason is never sent again.
 #[tokio::test]
-async fn a_refusal_is_final() {
+async fn refusal_is_not_retried() {
     let console = Console::saying(vec![(Step::Delete, vec![Hmc(409, 320), Usual])]).await;
     let failed = console.fail(by_id("id-1")).await;
     failed.expect(FailedPrecondition, "AUTOMATIC_LOGON_USER");

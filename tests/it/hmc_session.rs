@@ -18,7 +18,7 @@ use useradmin_testkit::{
 };
 
 #[tokio::test]
-async fn many_first_calls_share_one_logon() {
+async fn concurrent_first_calls_share_one_logon() {
     let console = Console::saying(Vec::new()).await;
     let calls = (0..50).map(|_| console.app.delete_hmc_user(by_id("id-1")));
     for done in join_all(calls).await {
@@ -32,7 +32,7 @@ async fn many_first_calls_share_one_logon() {
 }
 
 #[tokio::test]
-async fn the_requests_have_their_documented_shapes() {
+async fn requests_have_documented_format() {
     let console = Console::saying(Vec::new()).await;
     let answer = console
         .app
@@ -86,7 +86,7 @@ async fn the_requests_have_their_documented_shapes() {
 }
 
 #[tokio::test]
-async fn the_session_is_ended_when_the_server_stops() {
+async fn session_is_closed_at_shutdown() {
     let console = Console::saying(Vec::new()).await;
     console.app.delete_hmc_user(by_name("alice")).await.unwrap();
     let Console { app, upstream } = console;
@@ -101,7 +101,7 @@ async fn the_session_is_ended_when_the_server_stops() {
 }
 
 #[tokio::test]
-async fn without_a_session_there_is_nothing_to_end() {
+async fn no_logoff_without_session() {
     let console = Console::saying(Vec::new()).await;
     let Console { app, upstream } = console;
     app.stop().await;
@@ -110,7 +110,7 @@ async fn without_a_session_there_is_nothing_to_end() {
 
 /// The log-off is best effort: an unexpected response neither delays the shutdown nor causes another logon.
 #[tokio::test]
-async fn the_stop_does_not_wait_for_a_strange_log_off() {
+async fn shutdown_does_not_wait_for_hung_logoff() {
     join_all(
         [Hang, Reset, Hmc(403, 5), Hmc(403, 4), Hmc(500, 12)].map(|say| async move {
             let console = Console::saying(vec![(Step::Logoff, vec![say])]).await;
@@ -131,7 +131,7 @@ async fn the_stop_does_not_wait_for_a_strange_log_off() {
 }
 
 #[tokio::test]
-async fn the_password_is_read_again_at_each_logon() {
+async fn password_file_is_read_at_each_logon() {
     let console = Console::saying(vec![(Step::Read, vec![Usual, Hmc(403, 5), Usual])]).await;
     console.app.delete_hmc_user(by_id("id-1")).await.unwrap();
     fs::write(console.app.folder.join("hmc.password"), "rotated \"ü\"\r\n").unwrap();
@@ -147,7 +147,7 @@ async fn the_password_is_read_again_at_each_logon() {
 }
 
 #[tokio::test]
-async fn the_last_good_password_is_used_while_the_file_is_bad() {
+async fn last_valid_password_is_used_while_file_is_invalid() {
     for bad in [None, Some("\n"), Some("\u{0}".repeat(70_000).as_str())] {
         let console = Console::saying(Vec::new()).await;
         let file = console.app.folder.join("hmc.password");

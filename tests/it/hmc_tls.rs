@@ -1,7 +1,7 @@
 //! Which certificates the service accepts from an HMC: those issued by a CA in `ca_file`, and those listed in it,
 //! always with the right name and within their validity. The password is not sent to any other server.
 
-mod strangers;
+mod untrusted;
 
 use std::fs;
 
@@ -70,7 +70,7 @@ async fn expect_trusted(cases: Vec<Case>) {
 }
 
 #[tokio::test]
-async fn a_named_authority_or_certificate_is_trusted() {
+async fn configured_authority_or_certificate_is_trusted() {
     let (ca, other) = (Authority::new(), Authority::new());
     let issued = ca.issue("localhost", Validity::Now);
     let chained = ca.issue_through_another("localhost");
@@ -124,7 +124,7 @@ async fn a_named_authority_or_certificate_is_trusted() {
 }
 
 #[tokio::test]
-async fn each_version_from_tls_1_2_on_works() {
+async fn tls_1_2_and_1_3_work() {
     let ca = Authority::new();
     let issued = ca.issue("localhost", Validity::Now);
     let is_ca = Identity::own("localhost", Kind::Ca, Validity::Now);
@@ -143,7 +143,7 @@ async fn each_version_from_tls_1_2_on_works() {
 
 /// The supported kinds of keys and signatures of authorities.
 #[tokio::test]
-async fn each_supported_kind_of_authority_works() {
+async fn all_supported_authority_key_types_work() {
     let kinds = ["p256", "p384", "ed25519", "rsa2047", "rsa8192", "sha1"];
     let cases = kinds.map(|kind| {
         let shown = fixture_leaf(&format!("leaf-of-{kind}"));

@@ -166,7 +166,7 @@ impl Place {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_answer_of_an_upstream_tells_of_the_inside() {
+async fn upstream_responses_do_not_disclose_internals() {
     let places = [Step::Logon, Step::Read, Step::List, Step::Delete].map(Place::Hmc);
     let places = [Place::Token, Place::Batch].into_iter().chain(places);
     let count = answers(&Seen::default()).len();
@@ -205,7 +205,7 @@ async fn stranger() -> Upstream {
 }
 
 #[tokio::test]
-async fn no_connection_that_fails_tells_of_the_inside() {
+async fn connection_failures_do_not_disclose_internals() {
     // The socket is bound but does not listen: the port is reserved, and connections are refused.
     let nobody = TcpSocket::new_v4().unwrap();
     nobody.bind("127.0.0.1:0".parse().unwrap()).unwrap();

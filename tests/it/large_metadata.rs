@@ -37,7 +37,7 @@ fn expect_refused(failed: &Failed) {
 }
 
 #[tokio::test]
-async fn a_call_in_flight_does_not_notice_one_with_large_metadata() {
+async fn large_metadata_does_not_affect_other_calls() {
     let (tell, mut arrived) = mpsc::unbounded_channel();
     let open = Arc::new(Notify::new());
     let closed = Arc::clone(&open);
@@ -84,7 +84,7 @@ async fn a_call_in_flight_does_not_notice_one_with_large_metadata() {
 
 /// A caller without an identity gets no details about the metadata.
 #[tokio::test]
-async fn the_identity_is_decided_before_the_size() {
+async fn identity_is_checked_before_metadata_size() {
     let upstream = Upstream::start(|_| Reply::empty(200)).await;
     let folder = App::folder();
     let head = "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"\"\n";
@@ -123,7 +123,7 @@ async fn the_identity_is_decided_before_the_size() {
 }
 
 #[tokio::test]
-async fn health_refuses_large_metadata_in_the_same_way() {
+async fn health_refuses_large_metadata() {
     let (app, _upstream) = batch(|_| batch_deleted()).await;
     let mut health = HealthClient::new(app.channel());
     for (size, fits) in [(7_500, true), (9_000, false), (60_000, false)] {

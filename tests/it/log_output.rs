@@ -15,7 +15,7 @@ use rustix::{
 use serde_json::Value;
 use useradmin_testkit::{App, Process, ask, batch_request, configure, configure_with_admin};
 
-use crate::access;
+use crate::authorization;
 
 /// More calls than lines fit into the buffer of a pipe.
 const CALLS: usize = 400;
@@ -48,8 +48,8 @@ async fn dropped(admin: &str) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn calls_and_the_stop_do_not_wait_for_a_stalled_reader() {
-    let upstream = access::upstream().await;
+async fn stalled_log_reader_does_not_block_calls_or_stop() {
+    let upstream = authorization::upstream().await;
     let folder = App::folder();
     let admin = configure_with_admin(&folder, &upstream.url);
     let (process, reader) = start(&folder, OFlags::empty());
@@ -63,8 +63,8 @@ async fn calls_and_the_stop_do_not_wait_for_a_stalled_reader() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_log_reports_dropped_lines_when_its_reader_resumes() {
-    let upstream = access::upstream().await;
+async fn dropped_log_lines_are_reported_when_reader_resumes() {
+    let upstream = authorization::upstream().await;
     let folder = App::folder();
     let admin = configure_with_admin(&folder, &upstream.url);
     let (process, reader) = start(&folder, OFlags::empty());
@@ -85,8 +85,8 @@ async fn the_log_reports_dropped_lines_when_its_reader_resumes() {
 
 /// Standard error may be shared with a process that made it non-blocking, and signals interrupt the wait for it.
 #[tokio::test(flavor = "multi_thread")]
-async fn signals_during_a_stall_do_not_stop_the_log() {
-    let upstream = access::upstream().await;
+async fn signals_do_not_stop_stalled_log() {
+    let upstream = authorization::upstream().await;
     let folder = App::folder();
     let admin = configure_with_admin(&folder, &upstream.url);
     let (process, reader) = start(&folder, OFlags::NONBLOCK);
@@ -115,8 +115,8 @@ async fn signals_during_a_stall_do_not_stop_the_log() {
 
 /// Signals that the server does not use, and whose default action would end the process without a drain.
 #[tokio::test(flavor = "multi_thread")]
-async fn unused_signals_do_not_end_the_process() {
-    let upstream = access::upstream().await;
+async fn unused_signals_do_not_end_process() {
+    let upstream = authorization::upstream().await;
     let folder = App::folder();
     configure(&folder, &upstream.url, "");
     let process = Process::start(&folder);

@@ -1,6 +1,6 @@
 //! `/metrics` as Prometheus reads it: the metrics of calls, upstreams and the audit log, with their names and labels.
 
-mod edges;
+mod edge_cases;
 
 use tonic::Code;
 use useradmin::proto::DeleteBatchNodeUserRequest;
@@ -185,7 +185,7 @@ async fn calls_and_requests_are_counted() {
 
 /// Gauges of the current state.
 #[tokio::test]
-async fn the_present_state_is_told() {
+async fn gauges_show_current_state() {
     let (account, arrived, gate) = holding().await;
     let hmc = Upstream::start(|seen| hmc_or(seen, || refusal(seen, 409, 317))).await;
     let app = serving(&account, &hmc).await;

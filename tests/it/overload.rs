@@ -37,7 +37,7 @@ allow = [{{ rpc = "DeleteBatchNodeUser", targets = ["*"] }}]
 }
 
 #[tokio::test]
-async fn without_room_nobody_asks_the_issuer_for_an_unknown_key() {
+async fn overloaded_server_does_not_fetch_unknown_keys() {
     let signer = Signer::es256("known");
     let keys = Reply::json(200, &signer.key_set());
     let issuer = Upstream::start(move |_| keys.clone()).await;

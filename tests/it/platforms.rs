@@ -14,7 +14,7 @@ use useradmin::{
 };
 
 #[test]
-fn names_of_each_platform_fit_the_request_of_its_rpc() {
+fn platform_resource_names_match_request_fields() {
     let mut upstreams = BTreeSet::new();
     for (rpc, names) in RPCS {
         let levels: Vec<_> = names.collections.iter().map(|one| one.level).collect();
@@ -39,7 +39,7 @@ fn names_of_each_platform_fit_the_request_of_its_rpc() {
 
 /// Only a 5xx status means that a target is down. A rule for a 5xx with any body always does.
 #[test]
-fn rows_of_5xx_count_for_the_circuit_breaker() {
+fn rules_for_5xx_count_for_circuit_breaker() {
     for row in tables().into_iter().flat_map(|(_, _, rules)| rules) {
         let is_5xx = *row.status.start() >= 500 && *row.status.end() < 600;
         assert!(is_5xx || !row.down, "{row:?}");
@@ -69,7 +69,7 @@ fn no_row_is_hidden(table: &[Rule]) {
 }
 
 #[test]
-fn tables_have_no_hidden_row_and_an_answer_for_everything() {
+fn rule_tables_have_no_shadowed_row_and_cover_everything() {
     for (_, _, rules) in tables() {
         no_row_is_hidden(rules);
     }

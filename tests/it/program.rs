@@ -34,7 +34,7 @@ fn path(file: &Path) -> &str {
 }
 
 #[test]
-fn check_config_tells_every_fault() {
+fn check_config_prints_every_error() {
     let (folder, file) = configured(SOUND);
     let (code, out, err) = run(&["check-config", "--config", path(&file)]);
     assert_eq!((code, out.as_str(), err.as_str()), (0, "", ""));
@@ -61,7 +61,7 @@ fn check_config_tells_every_fault() {
 }
 
 #[test]
-fn arguments_that_make_no_sense_are_refused() {
+fn invalid_arguments_are_rejected() {
     for arguments in [
         &["serve"][..],
         &["serve", "--sandbox", "--config", "x"],
@@ -80,7 +80,7 @@ fn arguments_that_make_no_sense_are_refused() {
 }
 
 #[test]
-fn the_sandbox_serves_until_a_signal() {
+fn sandbox_serves_until_signal() {
     for signal in ["TERM", "INT"] {
         let arguments = ["serve", "--sandbox", "--listen", "127.0.0.1:0"];
         let serving = Process::logging(&arguments, Stdio::null(), "");
@@ -96,7 +96,7 @@ fn the_sandbox_serves_until_a_signal() {
 
 /// Readiness does not wait for upstreams, and the health check does not depend on them.
 #[test]
-fn a_configured_server_is_ready_without_its_upstreams() {
+fn server_is_ready_without_upstreams() {
     let (folder, file) = configured(SOUND);
     let serving = Process::logging(&["serve", "--config", path(&file)], Stdio::null(), "");
     let (code, ..) = run(&["health", "--addr", &serving.address]);
@@ -124,7 +124,7 @@ fn a_configured_server_is_ready_without_its_upstreams() {
 /// The log line of a call that was refused before a request was sent has the ID that the caller chose, if that is a
 /// valid ID.
 #[tokio::test]
-async fn a_refused_call_is_found_by_its_callers_id() {
+async fn refused_call_is_logged_with_callers_trace_id() {
     let folder = App::folder();
     configure(&folder, "http://127.0.0.1:1", "");
     let serving = Process::start(&folder);
@@ -160,7 +160,7 @@ async fn a_refused_call_is_found_by_its_callers_id() {
 
 /// The service continues if the reader of the log disconnects or its file system is full.
 #[test]
-fn a_log_that_cannot_be_written_stops_nothing() {
+fn unwritable_log_does_not_stop_server() {
     let (folder, file) = configured(SOUND);
     let full = fs::OpenOptions::new()
         .write(true)

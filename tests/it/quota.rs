@@ -119,7 +119,7 @@ fn batch_calls() -> [(DeleteBatchNodeUserRequest, &'static str, bool); 10] {
 }
 
 #[tokio::test]
-async fn a_call_counts_if_a_deletion_may_have_been_sent() {
+async fn call_counts_if_delete_may_have_been_sent() {
     let upstream = upstream().await;
     let keys = ("deletes_per_minute = 1", "protected_users = [\"root\"]");
     for (request, expected, counts) in batch_calls() {
@@ -145,7 +145,7 @@ async fn a_call_counts_if_a_deletion_may_have_been_sent() {
 
 /// The upstream is unreachable, then its circuit breaker is open.
 #[tokio::test]
-async fn calls_to_an_unreachable_upstream_are_given_back() {
+async fn unreachable_upstream_refunds_quota() {
     let app = app("http://127.0.0.1:1", "deletes_per_minute = 10", "").await;
     let mut reasons = Vec::new();
     while !reasons
@@ -162,7 +162,7 @@ async fn calls_to_an_unreachable_upstream_are_given_back() {
 }
 
 #[tokio::test]
-async fn calls_for_which_the_bulkhead_has_no_room_are_given_back() {
+async fn full_bulkhead_refunds_quota() {
     let (upstream, arrived, gate) = holding().await;
     let target = "max_in_flight = 1\nmax_queued = 0";
     let app = app(&upstream.url, "deletes_per_minute = 2", target).await;
@@ -185,7 +185,7 @@ async fn calls_for_which_the_bulkhead_has_no_room_are_given_back() {
 
 /// The token request hangs, so no deletion is sent before the deadline of the caller.
 #[tokio::test]
-async fn calls_that_end_before_anything_is_sent_are_given_back() {
+async fn calls_without_delete_refund_quota() {
     let upstream = Upstream::start(|seen| match seen.target.as_str() {
         "/tenant-1/oauth2/v2.0/token" => Reply::Hang,
         _ => hmc_or(seen, || Reply::empty(204)),
@@ -205,7 +205,7 @@ async fn calls_that_end_before_anything_is_sent_are_given_back() {
 }
 
 #[tokio::test]
-async fn calls_whose_intent_is_not_recorded_are_given_back() {
+async fn failed_intent_record_refunds_quota() {
     let upstream = upstream().await;
     let folder = App::folder();
     symlink("/dev/full", folder.join("audit.jsonl")).unwrap();
@@ -241,7 +241,7 @@ async fn concurrent_calls_do_not_exceed_the_quota() {
 
 /// Deletions before a change of the configuration still count after it.
 #[tokio::test]
-async fn a_changed_configuration_does_not_refill_the_quota() {
+async fn reload_does_not_refill_quota() {
     let upstream = upstream().await;
     let app = app(&upstream.url, "deletes_per_minute = 3", "").await;
     assert_eq!(within(&app, 4).await, 3);

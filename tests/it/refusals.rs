@@ -163,7 +163,7 @@ fn log(folder: &Path, event: &str) -> Vec<Value> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flood_of_refused_calls_leaves_few_lines_and_records() {
+async fn repeated_refused_calls_are_summarized() {
     let (upstream, folder) = (upstream().await, App::folder());
     let text = configuration(&folder, &upstream.url, &plain(""));
     fs::write(folder.join("useradmin.toml"), text).unwrap();
@@ -252,7 +252,7 @@ async fn metrics_count_every_refused_call() {
 
 /// Calls without credentials, including health checks, of a server that requires authentication.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flood_of_unauthenticated_calls_leaves_few_lines_and_records() {
+async fn repeated_unauthenticated_calls_are_summarized() {
     let (upstream, folder) = (upstream().await, App::folder());
     let head = plain("").replace("[[callers]]", "health_needs_identity = true\n[[callers]]")
         + &issuer_section(&folder, &Signer::es256("key-1"));

@@ -173,7 +173,7 @@ impl Authorities {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_log_says_why_a_caller_s_certificate_is_refused() {
+async fn cause_of_refused_client_certificate_is_logged() {
     let upstream = Upstream::start(|_| panic!("nothing is sent")).await;
     let (folder, authorities) = (App::folder(), Authorities::new());
     let text = tls_section(&folder, &authorities.good, "").replace(
@@ -234,7 +234,7 @@ fn hmc(folder: &Path, alias: &str, url: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_log_says_why_an_upstream_s_certificate_is_refused() {
+async fn cause_of_refused_upstream_certificate_is_logged() {
     let (folder, authorities) = (App::folder(), Authorities::new());
     fs::write(folder.join("ca.pem"), authorities.pem()).unwrap();
     let mut rows = authorities.refused();

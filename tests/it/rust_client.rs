@@ -73,7 +73,7 @@ fn service(error: Error) -> ServiceError {
 }
 
 #[tokio::test]
-async fn a_deleted_user_and_the_id_of_the_call() {
+async fn deletion_returns_response_and_request_id() {
     let (_app, _upstream, client) = start().await;
     let response = client.delete_batch_node_user(batch_user("alice")).await;
     let response = response.unwrap();
@@ -84,7 +84,7 @@ async fn a_deleted_user_and_the_id_of_the_call() {
 }
 
 #[tokio::test]
-async fn a_conflict_of_azure_batch() {
+async fn batch_conflict_is_decoded() {
     let (_app, _upstream, client) = start().await;
     let failed = client.delete_batch_node_user(batch_user("busy-node")).await;
     let error = service(failed.unwrap_err());
@@ -114,7 +114,7 @@ async fn a_conflict_of_azure_batch() {
 }
 
 #[tokio::test]
-async fn a_conflict_of_an_hmc() {
+async fn hmc_conflict_is_decoded() {
     let (_app, _upstream, client) = start().await;
     let failed = client.delete_hmc_user(hmc_user("alice")).await;
     let error = service(failed.unwrap_err());
@@ -139,7 +139,7 @@ async fn a_conflict_of_an_hmc() {
 }
 
 #[tokio::test]
-async fn a_missing_user_and_fields_that_violate_their_rules() {
+async fn missing_user_and_invalid_fields_are_decoded() {
     let (_app, _upstream, client) = start().await;
     let failed = client.delete_batch_node_user(batch_user("absent")).await;
     let error = service(failed.unwrap_err());
@@ -164,7 +164,7 @@ async fn a_missing_user_and_fields_that_violate_their_rules() {
 }
 
 #[tokio::test]
-async fn an_unknown_outcome_and_when_to_repeat_the_call() {
+async fn unknown_outcome_and_retry_delay_are_decoded() {
     let (_app, _upstream, client) = start().await;
     let failed = client.delete_batch_node_user(batch_user("lost")).await;
     let error = failed.unwrap_err();
@@ -177,7 +177,7 @@ async fn an_unknown_outcome_and_when_to_repeat_the_call() {
 
 /// Azure Batch receives the whole seconds that remain until 100 ms before the deadline of the caller.
 #[tokio::test]
-async fn the_default_deadline_applies_where_the_caller_sets_none() {
+async fn default_deadline_applies_without_own_deadline() {
     let (app, upstream, client) = start().await;
     let builder = Client::builder(format!("http://{}", app.address));
     let builder = builder.default_deadline(Duration::from_secs(9));
@@ -217,7 +217,7 @@ fn secure(house: &House) -> useradmin_client::ClientBuilder {
 }
 
 #[tokio::test]
-async fn a_client_certificate() {
+async fn authenticates_with_client_certificate() {
     let house = house().await;
     let names: Vec<SanType> = vec![uri("spiffe://corp/offboarding")];
     let shown = house.authority.issue_to(names, Validity::Now);
@@ -246,7 +246,7 @@ async fn a_client_certificate() {
 }
 
 #[tokio::test]
-async fn a_bearer_token_that_is_renewed() {
+async fn authenticates_with_renewed_bearer_token() {
     let house = house().await;
     let file = house.app.folder.join("token");
     let client = secure(&house).bearer_token_file(&file).build().unwrap();
@@ -274,7 +274,7 @@ async fn a_bearer_token_that_is_renewed() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_not_trusted() {
+async fn untrusted_server_is_rejected() {
     let house = house().await;
     let port = house.app.address.port();
     for builder in [

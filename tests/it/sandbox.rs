@@ -34,7 +34,7 @@ fn on_node(node_id: &str, user_name: &str) -> DeleteBatchNodeUserRequest {
 }
 
 #[tokio::test]
-async fn a_deleted_batch_user_is_gone() {
+async fn deleted_batch_user_is_absent_afterwards() {
     let sandbox = Sandbox::start().await.unwrap();
     let app = serve(&sandbox).await;
     for user in ["alice", "josé", "user name/with ?#%"] {
@@ -63,7 +63,7 @@ async fn a_deleted_batch_user_is_gone() {
 }
 
 #[tokio::test]
-async fn a_deleted_hmc_user_is_gone() {
+async fn deleted_hmc_user_is_absent_afterwards() {
     let sandbox = Sandbox::start().await.unwrap();
     let app = serve(&sandbox).await;
     let done = app.delete_hmc_user(by_name("BOB")).await.unwrap();

@@ -28,7 +28,7 @@ use useradmin_testkit::{
 };
 
 #[tokio::test]
-async fn health_is_told_for_the_server_and_the_service() {
+async fn health_reports_server_and_service() {
     let sandbox = Sandbox::start().await.unwrap();
     let app = crate::sandbox::serve(&sandbox).await;
     let mut health = HealthClient::new(app.channel());
@@ -112,7 +112,7 @@ async fn reflection_lists_the_services_and_resolves_the_details() {
 }
 
 #[tokio::test]
-async fn every_answer_has_a_request_id_of_its_own() {
+async fn every_response_has_unique_request_id() {
     let sandbox = Sandbox::start().await.unwrap();
     let app = crate::sandbox::serve(&sandbox).await;
     let mut client = app.client();
@@ -133,7 +133,7 @@ async fn every_answer_has_a_request_id_of_its_own() {
 }
 
 #[tokio::test]
-async fn deadlines_are_kept_and_bad_ones_refused() {
+async fn deadlines_are_enforced_and_invalid_ones_rejected() {
     let upstream = Upstream::start(|seen| token_or(seen, || Reply::Hang)).await;
     let folder = App::folder();
     let section = batch_section(&folder, &upstream.url);
@@ -174,7 +174,7 @@ async fn deadlines_are_kept_and_bad_ones_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_in_progress_ends_before_the_server_does() {
+async fn shutdown_waits_for_calls_in_progress() {
     let (begun, go) = (
         Arc::new(Notify::new()),
         Arc::new(std::sync::Barrier::new(2)),
@@ -222,7 +222,7 @@ async fn hanging() -> (Upstream, Arc<Notify>) {
 }
 
 #[tokio::test]
-async fn a_call_that_outlasts_the_drain_is_told_as_unknown_and_recorded() {
+async fn call_exceeding_drain_time_is_reported_as_unknown() {
     let (upstream, arrived) = hanging().await;
     let folder = App::folder();
     let section = batch_section(&folder, &upstream.url);
@@ -244,7 +244,7 @@ async fn a_call_that_outlasts_the_drain_is_told_as_unknown_and_recorded() {
 }
 
 #[tokio::test]
-async fn a_silent_peer_does_not_hold_up_the_stop() {
+async fn silent_peer_does_not_delay_shutdown() {
     let sandbox = Sandbox::start().await.unwrap();
     let app = crate::sandbox::serve(&sandbox).await;
     let address = app.address;
@@ -265,7 +265,7 @@ async fn a_silent_peer_does_not_hold_up_the_stop() {
 }
 
 #[tokio::test]
-async fn a_second_signal_cuts_the_drain_short() {
+async fn second_signal_ends_drain_early() {
     let (upstream, arrived) = hanging().await;
     let folder = App::folder();
     let section = batch_section(&folder, &upstream.url);

@@ -98,7 +98,7 @@ async fn account(accepted: &'static [u8]) -> (App, Upstream) {
 }
 
 #[tokio::test]
-async fn the_signature_is_the_one_that_the_vendor_describes() {
+async fn signature_matches_documented_algorithm() {
     let (app, _upstream) = account(FIRST).await;
     for name in [
         "alice",
@@ -129,7 +129,7 @@ async fn the_signature_is_the_one_that_the_vendor_describes() {
 }
 
 #[tokio::test]
-async fn the_sandbox_accepts_the_signature() {
+async fn sandbox_accepts_signature() {
     let sandbox = Sandbox::start().await.unwrap();
     let folder = App::folder();
     fs::write(folder.join("batch.key"), &sandbox.credentials().batch_key).unwrap();
@@ -151,7 +151,7 @@ async fn the_sandbox_accepts_the_signature() {
 }
 
 #[tokio::test]
-async fn a_key_that_was_changed_is_read_again_and_used() {
+async fn changed_key_file_is_reloaded() {
     let (app, upstream) = account(SECOND).await;
     write_key(&app, &BASE64_STANDARD.encode(FIRST));
     // Azure Batch refuses the key, and the file contains no other one.
@@ -180,7 +180,7 @@ async fn a_key_that_was_changed_is_read_again_and_used() {
 }
 
 #[tokio::test]
-async fn a_changed_key_that_is_refused_too_is_not_tried_again() {
+async fn refused_changed_key_is_not_retried() {
     let (app, upstream) = account(SECOND).await;
     app.delete_batch_node_user(batch_request("alice"))
         .await
@@ -196,7 +196,7 @@ async fn a_changed_key_that_is_refused_too_is_not_tried_again() {
 }
 
 #[tokio::test]
-async fn a_spoiled_key_file_is_read_again_until_it_is_mended() {
+async fn invalid_key_file_is_reread_until_valid() {
     let (app, upstream) = account(SECOND).await;
     for spoiled in ["not base64!", ""] {
         write_key(&app, spoiled);

@@ -1,12 +1,12 @@
 //! Access tokens: requested once for all calls, renewed once when refused, and the errors that responses of a token
 //! endpoint cause.
 
-mod answers;
+mod backoff;
 mod causes;
 mod documents;
-mod forms;
-mod lasting;
-mod pauses;
+mod endpoint_outage;
+mod requests;
+mod responses;
 
 use std::{
     collections::BTreeMap,
@@ -90,7 +90,7 @@ fn shown(upstream: &Upstream) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn one_token_serves_all_first_calls() {
+async fn concurrent_first_calls_share_one_token() {
     let (app, upstream) = account(token, |_| batch_deleted()).await;
     let names: Vec<_> = (0..50).map(|at| format!("user-{at}")).collect();
     let calls = names
@@ -117,7 +117,7 @@ fn refusals() -> [Reply; 6] {
 }
 
 #[tokio::test]
-async fn a_refused_token_is_renewed() {
+async fn refused_token_is_renewed() {
     let calls = refusals().map(|refusal| async move {
         let text = format!("{refusal:?}");
         let (app, upstream) = account(token, move |seen| match seen.header("authorization") {
@@ -152,7 +152,7 @@ async fn a_refused_token_is_renewed() {
 }
 
 #[tokio::test]
-async fn a_second_refusal_is_this_service_s_own_fault() {
+async fn second_refusal_is_credentials_rejected() {
     let calls = refusals().map(|refusal| async move {
         let text = format!("{refusal:?}");
         let (app, upstream) = account(token, move |_| refusal.clone()).await;
@@ -177,7 +177,7 @@ async fn a_second_refusal_is_this_service_s_own_fault() {
 
 /// A token that is refused although it is new causes no more retries than any other failure.
 #[tokio::test]
-async fn while_every_token_is_refused_a_call_costs_1_2_requests() {
+async fn refused_tokens_add_20_percent_requests() {
     let (app, upstream) = account(token, |_| batch_error(401, "AuthenticationFailed")).await;
     let begun = Instant::now();
     for _ in 0..20 {
@@ -194,7 +194,7 @@ async fn while_every_token_is_refused_a_call_costs_1_2_requests() {
 }
 
 #[tokio::test]
-async fn calls_that_are_refused_together_renew_once() {
+async fn concurrently_refused_calls_renew_once() {
     let (app, upstream) = account(token, |seen| match seen.header("authorization") {
         Some("Bearer kanari-token-1") => batch_error(401, "AuthenticationFailed"),
         _ => batch_deleted(),
@@ -208,7 +208,7 @@ async fn calls_that_are_refused_together_renew_once() {
 }
 
 #[tokio::test]
-async fn a_late_refusal_of_an_old_token_does_not_cost_the_new_one() {
+async fn late_refusal_of_old_token_keeps_new_one() {
     let (arrived, mut arrivals) = mpsc::unbounded_channel();
     let gate = Arc::new(Notify::new());
     let refusal = batch_error(401, "AuthenticationFailed");
@@ -242,7 +242,7 @@ async fn a_late_refusal_of_an_old_token_does_not_cost_the_new_one() {
 }
 
 #[tokio::test]
-async fn a_renewal_that_fails_is_told_as_it_is() {
+async fn failed_renewal_is_reported() {
     let rows = [
         (503, Code::Unavailable, "UPSTREAM_UNREACHABLE"),
         (401, Code::Internal, "UPSTREAM_CREDENTIALS_REJECTED"),
@@ -271,7 +271,7 @@ async fn a_renewal_that_fails_is_told_as_it_is() {
 }
 
 #[tokio::test]
-async fn a_refusal_that_leaves_no_time_for_a_renewal_is_no_verdict_on_the_credentials() {
+async fn refusal_without_time_to_renew_is_not_credentials_rejected() {
     let (arrived, gate) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (tell, held) = (Arc::clone(&arrived), Arc::clone(&gate));
     let (app, _upstream) = batch(move |_| {

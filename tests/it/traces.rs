@@ -76,7 +76,7 @@ fn expect(span: &ReceivedSpan, attributes: &[(&str, &str)]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_collector_is_told_of_calls_and_their_requests() {
+async fn calls_and_upstream_requests_are_exported() {
     let (collector, upstream) = (Collector::start().await, upstream().await);
     let tracing = format!(
         "[tracing]\notlp_endpoint = \"http://{}\"\n",
@@ -205,7 +205,7 @@ fn tells_of_hmc_requests(spans: &[ReceivedSpan], upstream: &Upstream) {
 /// Calls are not sampled if the caller decided so, or if the caller sent no context and the ratio is 0. The decision of
 /// the caller takes precedence over the ratio.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_sampled_is_not_exported() {
+async fn unsampled_calls_are_not_exported() {
     let (collector, upstream) = (Collector::start().await, upstream().await);
     let tracing = format!(
         "[tracing]\notlp_endpoint = \"http://{}\"\nsample_ratio = 0\n",
@@ -259,7 +259,7 @@ async fn until_told(collector: &Collector, server: &Process) {
 /// Spans contain names of users, so an untrusted collector receives none. Changed authorities are reloaded while the
 /// server runs.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_collector_is_trusted_by_its_certificate() {
+async fn collector_certificate_is_verified() {
     let upstream = upstream().await;
     let (authority, other) = (Authority::new(), Authority::new());
     let collector = Collector::secure(&authority.issue("localhost", Validity::Now)).await;
@@ -286,7 +286,7 @@ async fn a_collector_is_trusted_by_its_certificate() {
 
 /// Spans of the failed export are lost; later spans are exported once the collector responds again.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_collector_that_hangs_is_used_again_when_it_is_well() {
+async fn hung_collector_is_used_after_recovery() {
     let (collector, upstream) = (Collector::start().await, upstream().await);
     collector.hang(true);
     let tracing = format!(
@@ -311,7 +311,7 @@ async fn a_collector_that_hangs_is_used_again_when_it_is_well() {
 
 /// Calls succeed if the collector is unreachable or does not respond.
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_collector_calls_go_on() {
+async fn unreachable_collector_does_not_affect_calls() {
     let upstream = upstream().await;
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     for address in [
@@ -353,7 +353,7 @@ const MALFORMED: [&str; 17] = [
 
 /// Without an exporter, the trace context of the caller is forwarded.
 #[tokio::test]
-async fn a_callers_context_goes_through() {
+async fn trace_context_is_propagated() {
     let upstream = Upstream::start(|seen| token_or(seen, batch_deleted)).await;
     let folder = App::folder();
     let section = batch_section(&folder, &upstream.url);

@@ -13,7 +13,7 @@ use useradmin_testkit::{
 
 /// An upstream without HTTP/2 is used over HTTP/1.1, with or without ALPN.
 #[tokio::test]
-async fn a_connection_falls_back_to_http_1_1() {
+async fn connection_falls_back_to_http_1_1() {
     for alpn in [vec![b"http/1.1".to_vec()], Vec::new()] {
         let authority = Authority::new();
         let shown = authority.issue("localhost", Validity::Now);
@@ -39,7 +39,7 @@ async fn a_connection_falls_back_to_http_1_1() {
 
 /// A connection whose peer vanished is detected by TCP keepalive. Linux shows the timer of each connection.
 #[tokio::test]
-async fn an_idle_connection_is_probed_by_tcp_keepalive() {
+async fn idle_connection_uses_tcp_keepalive() {
     if !fs::exists("/proc/net/tcp").unwrap_or_default() {
         eprintln!("skipped: timers of TCP connections are shown by Linux only");
         return;
@@ -85,7 +85,7 @@ fn keepalive_timers(port: u16) -> Vec<Option<Duration>> {
 
 /// A request that waits for a free HTTP/2 stream was not sent.
 #[tokio::test]
-async fn a_request_that_waits_for_a_stream_was_not_sent() {
+async fn request_waiting_for_stream_reports_not_sent() {
     let authority = Authority::new();
     let shown = authority.issue("localhost", Validity::Now);
     let mut config = shown.server(rustls::ALL_VERSIONS);

@@ -29,7 +29,7 @@ fn decode(code: Code, details: ErrorDetails) -> Error {
 }
 
 #[test]
-fn a_reason_of_a_newer_server_keeps_its_name() {
+fn unknown_reason_keeps_its_name() {
     let mut details = details(
         "ERROR_REASON_FROM_THE_FUTURE",
         DOMAIN,
@@ -54,7 +54,7 @@ fn a_reason_of_a_newer_server_keeps_its_name() {
 
 /// An outcome is unknown unless the service reports a known value.
 #[test]
-fn an_outcome_that_is_missing_or_not_known_is_unknown() {
+fn missing_or_unrecognized_outcome_is_unknown() {
     let reason = ErrorReason::OutcomeUnknown.as_str_name();
     for metadata in [
         &[][..],
@@ -68,7 +68,7 @@ fn an_outcome_that_is_missing_or_not_known_is_unknown() {
 }
 
 #[test]
-fn errors_of_other_services_are_not_of_this_one() {
+fn errors_of_other_services_are_not_decoded() {
     let other = details(
         "USER_NOT_FOUND",
         "proxy.example",
@@ -91,7 +91,7 @@ fn errors_of_other_services_are_not_of_this_one() {
 }
 
 #[test]
-fn a_token_is_checked_and_never_printed() {
+fn token_is_validated_and_never_printed() {
     let token = Token::new("eyJ.secret.signature\r\n").unwrap();
     assert_eq!(format!("{token:?}"), "Token(redacted)");
     for text in ["", " \n", "two words", "line\nbreak", "umlaut-ä", "nul-\0"] {
@@ -101,7 +101,7 @@ fn a_token_is_checked_and_never_printed() {
 }
 
 #[tokio::test]
-async fn a_configuration_that_cannot_work_is_rejected() {
+async fn invalid_client_configuration_is_rejected() {
     let token = Token::new("secret").unwrap();
     for endpoint in ["", "127.0.0.1:50051", "ftp://127.0.0.1", "https://", "a b"] {
         let error = Client::builder(endpoint).build().unwrap_err();

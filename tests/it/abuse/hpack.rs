@@ -117,7 +117,7 @@ pub fn fields(block: &[u8]) -> Vec<(String, String)> {
 }
 
 #[test]
-fn answers_are_read() {
+fn huffman_coded_headers_are_decoded() {
     // RFC 7541, appendix C.6.1, without the references to the dynamic table.
     let block = b"\x48\x82\x64\x02\x58\x85\xae\xc3\x77\x1a\x4b\x88";
     let expected = [

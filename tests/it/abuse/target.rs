@@ -25,7 +25,7 @@ use super::{
     peer::{Io, Peer},
     streams::CALLS,
 };
-use crate::access::upstream;
+use crate::authorization::upstream;
 
 /// Limit for the response to a caller. The requirement is 1 s; three times as much is allowed, because the rest of the
 /// suite runs at the same time on a machine with two cores. The actual time is printed.

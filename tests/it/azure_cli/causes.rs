@@ -101,7 +101,7 @@ fn rows() -> Vec<(String, Expected)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_metadata_and_the_log_say_why_the_cli_has_no_token() {
+async fn azure_cli_failure_cause_is_in_metadata_and_log() {
     for (script, expected) in rows() {
         let server = Server::start("", &script).await;
         let failed = server.delete(20.0).await.unwrap_err();
@@ -118,7 +118,7 @@ async fn the_metadata_and_the_log_say_why_the_cli_has_no_token() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_a_transient_failure_the_cli_is_run_again() {
+async fn azure_cli_is_retried_after_transient_failure() {
     let text = "ERROR: AADSTS90033: A transient error has occurred. Please try again.";
     let transient = fails(1, text);
     let good = token(r#""expires_in":3599,"#);

@@ -20,7 +20,7 @@ use useradmin_testkit::{
 };
 
 use super::{House, dns, tls_section, uri};
-use crate::{access::upstream, connections::BEGIN};
+use crate::{authorization::upstream, connection_limit::BEGIN};
 
 const CALLERS: &str = r#"
 [[callers]]
@@ -80,7 +80,7 @@ const NAMES: &[Case] = &[
 ];
 
 #[tokio::test]
-async fn a_certificate_is_known_by_its_uri_and_dns_names_alone() {
+async fn certificate_identity_is_uri_or_dns_name() {
     let house = house().await;
     for (what, names, expected) in NAMES {
         let client = house.with_names(names());
@@ -106,7 +106,7 @@ async fn a_certificate_is_known_by_its_uri_and_dns_names_alone() {
 }
 
 #[tokio::test]
-async fn a_certificate_that_does_not_verify_ends_the_handshake() {
+async fn invalid_client_certificate_fails_handshake() {
     let house = house().await;
     let name = || vec![name()];
     let stranger = Authority::new();
@@ -153,7 +153,7 @@ async fn a_certificate_that_does_not_verify_ends_the_handshake() {
 
 /// The supported kinds of keys and signatures of authorities.
 #[tokio::test]
-async fn each_supported_kind_of_authority_works() {
+async fn all_supported_authority_key_types_work() {
     for kind in ["p256", "p384", "ed25519", "rsa2047", "rsa8192", "sha1"] {
         let (upstream, folder, authority) = (upstream().await, App::folder(), Authority::new());
         let text = tls_section(&folder, &authority, "") + &batch_section(&folder, &upstream.url);
@@ -167,7 +167,7 @@ async fn each_supported_kind_of_authority_works() {
 }
 
 #[tokio::test]
-async fn a_token_goes_before_a_certificate_and_is_never_passed_over() {
+async fn token_takes_precedence_over_certificate() {
     let house = house().await;
     let named = house.with_names(vec![uri("spiffe://corp/offboarding")]);
     named
@@ -192,7 +192,7 @@ async fn a_token_goes_before_a_certificate_and_is_never_passed_over() {
 }
 
 #[tokio::test]
-async fn headers_that_name_somebody_change_nothing() {
+async fn identity_headers_are_ignored() {
     let house = house().await;
     let mut headers = MetadataMap::new();
     for header in [
@@ -239,7 +239,7 @@ async fn headers_that_name_somebody_change_nothing() {
 
 /// Resuming a session would restore a certificate chain without verifying it again.
 #[tokio::test]
-async fn no_session_is_taken_up_again() {
+async fn tls_sessions_are_not_resumed() {
     let house = house().await;
     for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
         let mut roots = RootCertStore::empty();

@@ -21,7 +21,7 @@ use tonic_reflection::pb::v1::{
 };
 use useradmin_testkit::{App, Failed, batch, batch_deleted, batch_request};
 
-use crate::unreadable::Bare;
+use crate::malformed_requests::Bare;
 
 const REFLECTIONS: [&str; 2] = [
     "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
@@ -30,7 +30,7 @@ const REFLECTIONS: [&str; 2] = [
 
 /// health.proto: the service may become known later, so the stream stays open.
 #[tokio::test]
-async fn a_watch_of_an_unknown_service_reports_so_and_goes_on() {
+async fn watch_of_unknown_service_stays_open() {
     let (app, _upstream) = batch(|_| batch_deleted()).await;
     let mut health = HealthClient::new(app.channel());
     let request = |service: &str| HealthCheckRequest {
@@ -98,7 +98,7 @@ async fn reflect_all(
 
 /// Neither the peers of these streams nor the server wait until the connection is closed.
 #[tokio::test]
-async fn open_streams_end_with_a_status_when_the_server_stops() {
+async fn open_streams_end_with_status_at_shutdown() {
     let (mut app, _upstream) = batch(|_| batch_deleted()).await;
     let mut health = HealthClient::new(app.channel());
     let mut watches = Vec::new();
@@ -167,7 +167,7 @@ fn kind(response: &MessageResponse) -> String {
 }
 
 #[tokio::test]
-async fn what_reflection_does_not_know_does_not_end_its_stream() {
+async fn unknown_symbol_does_not_end_reflection_stream() {
     let (app, _upstream) = batch(|_| batch_deleted()).await;
     let of = |kind: fn(String) -> MessageRequest, name: &str| Some(kind(name.to_owned()));
     let extension = ExtensionRequest {
@@ -226,7 +226,7 @@ async fn what_reflection_does_not_know_does_not_end_its_stream() {
 }
 
 #[tokio::test]
-async fn a_reflection_request_that_cannot_be_read_ends_its_stream_with_details() {
+async fn malformed_reflection_request_ends_stream_with_details() {
     let (app, _upstream) = batch(|_| batch_deleted()).await;
     let list = ServerReflectionRequest {
         host: String::new(),
@@ -248,7 +248,7 @@ async fn a_reflection_request_that_cannot_be_read_ends_its_stream_with_details()
 }
 
 #[tokio::test]
-async fn compressed_requests_are_served_and_answers_are_not_compressed() {
+async fn compressed_requests_are_accepted_and_responses_uncompressed() {
     let (app, _upstream) = batch(|_| batch_deleted()).await;
     let gzip = CompressionEncoding::Gzip;
     let mut client = app.client().send_compressed(gzip);
@@ -270,7 +270,7 @@ async fn compressed_requests_are_served_and_answers_are_not_compressed() {
 
 /// gRPC, "Compression": the response lists the accepted encodings.
 #[tokio::test]
-async fn other_compressions_are_refused_with_those_that_are_accepted() {
+async fn unsupported_compression_is_refused_with_accepted_list() {
     let (app, upstream) = batch(|_| batch_deleted()).await;
     for encoding in [
         "deflate",

@@ -18,7 +18,7 @@ use useradmin_testkit::{
 };
 
 use super::ISSUER;
-use crate::access::upstream;
+use crate::authorization::upstream;
 
 const EVERY_ALGORITHM: &str = r#"algorithms = ["RS256", "PS512", "ES256", "ES384", "EdDSA"]"#;
 
@@ -195,7 +195,7 @@ async fn call(address: std::net::SocketAddr, signer: &Signer, id: &str) -> Strin
 }
 
 #[tokio::test]
-async fn a_key_verifies_tokens_or_is_unknown() {
+async fn each_key_verifies_tokens_or_is_ignored() {
     let (upstream, folder) = (upstream().await, App::folder());
     let (usable, unusable) = (usable(), unusable());
     let good = usable.iter().map(|(id, (_, jwk))| named(id, jwk.clone()));
@@ -220,7 +220,7 @@ async fn a_key_verifies_tokens_or_is_unknown() {
 }
 
 #[test]
-fn a_key_that_is_left_out_is_named_with_its_cause() {
+fn ignored_key_is_logged_with_cause() {
     let folder = App::folder();
     let keys = format!("jwks_file = \"issuer.jwks\"\n{EVERY_ALGORITHM}");
     let text = configuration(&folder, "http://127.0.0.1:1", &keys);
@@ -278,7 +278,7 @@ fn a_key_that_is_left_out_is_named_with_its_cause() {
 }
 
 #[test]
-fn a_file_without_a_key_for_the_algorithms_is_a_fault() {
+fn file_without_usable_key_is_rejected() {
     let folder = App::folder();
     for (algorithm, allowed, fits) in [
         ("ES256", r#"["ES256"]"#, true),
@@ -308,7 +308,7 @@ fn a_file_without_a_key_for_the_algorithms_is_a_fault() {
 
 /// A key set replaces the previous keys of the issuer, even if it contains no usable key.
 #[tokio::test]
-async fn a_url_that_serves_no_usable_key_ends_the_old_ones() {
+async fn url_without_usable_keys_replaces_old_keys() {
     let signer = Signer::es256("key-1");
     let small = named("small", unusable().swap_remove(0).1.1);
     for (last, logged) in [

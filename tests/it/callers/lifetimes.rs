@@ -29,7 +29,7 @@ use useradmin::{
 use useradmin_testkit::{App, Signer, alert, batch_request, batch_section, claims, now, until};
 
 use super::{House, ISSUER, uri};
-use crate::access::upstream;
+use crate::authorization::upstream;
 
 const CALLERS: &str = r#"
 [[callers]]
@@ -38,7 +38,7 @@ allow = [{ rpc = "DeleteBatchNodeUser", targets = ["*"] }]
 "#;
 
 #[tokio::test]
-async fn a_certificate_that_expires_is_refused_on_its_open_connection() {
+async fn expired_certificate_is_refused_on_open_connection() {
     let sections = |folder: &Path, url: &str| batch_section(folder, url) + CALLERS;
     let house = House::start(upstream().await, sections, "").await;
     let shown = house.authority.issue_from(|params| {
@@ -129,7 +129,7 @@ const DAY: Duration = Duration::from_hours(24);
 /// The paused clock of the runtime advances to the next timer whenever the runtime is idle. Tokens are checked with the
 /// system clock.
 #[tokio::test(start_paused = true)]
-async fn keys_of_a_url_are_read_every_five_minutes_and_believed_for_a_day() {
+async fn keys_are_refreshed_every_5_minutes_and_expire_after_a_day() {
     let (keys, signer) = (Arc::new(Keys::default()), Signer::es256("key-1"));
     let access = access(&keys, &signer);
     let mut claims = claims(ISSUER, "svc");

@@ -267,7 +267,7 @@ async fn idle() -> Upstream {
 }
 
 #[tokio::test]
-async fn every_caller_on_every_rpc_and_target() {
+async fn permissions_of_every_caller_rpc_and_target() {
     let mut house = House::start(idle().await, sections, "").await;
     let mut tally = Tally {
         house: &house,

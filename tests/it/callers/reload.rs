@@ -11,7 +11,7 @@ use useradmin_testkit::{
 };
 
 use super::{House, uri};
-use crate::access::upstream;
+use crate::authorization::upstream;
 
 pub const CALLERS: &str = r#"
 [[callers]]
@@ -51,7 +51,7 @@ pub fn failed(what: &str, count: u32) -> String {
 }
 
 #[tokio::test]
-async fn a_certificate_of_an_authority_that_is_gone_is_refused_on_old_connections_too() {
+async fn removed_authority_is_refused_on_open_connections() {
     let house = house().await;
     let old = house.with_names(vec![uri("spiffe://corp/offboarding")]);
     assert_eq!(call(&old).await, "ok");
@@ -88,7 +88,7 @@ async fn a_certificate_of_an_authority_that_is_gone_is_refused_on_old_connection
 }
 
 #[tokio::test]
-async fn a_new_server_certificate_is_shown_once_its_key_is_there() {
+async fn new_server_certificate_is_used_with_its_key() {
     let house = house().await;
     let folder = &house.app.folder;
     let next = Authority::new();
@@ -110,7 +110,7 @@ async fn a_new_server_certificate_is_shown_once_its_key_is_there() {
 }
 
 #[tokio::test]
-async fn callers_are_those_of_the_file_as_it_is_now() {
+async fn callers_are_reloaded() {
     let house = house().await;
     let file = house.app.folder.join("useradmin.toml");
     let client = house.with_names(vec![uri("spiffe://corp/offboarding")]);
@@ -154,7 +154,7 @@ async fn callers_are_those_of_the_file_as_it_is_now() {
 }
 
 #[tokio::test]
-async fn a_quota_that_is_used_up_is_not_filled_by_a_changed_file() {
+async fn reload_does_not_reset_quota() {
     let sections = |folder: &Path, url: &str| batch_section(folder, url) + CALLERS;
     let house = House::start(upstream().await, sections, "").await;
     let file = house.app.folder.join("useradmin.toml");
@@ -173,7 +173,7 @@ async fn a_quota_that_is_used_up_is_not_filled_by_a_changed_file() {
 }
 
 #[tokio::test]
-async fn a_secret_that_becomes_bad_is_told_and_the_last_good_one_used() {
+async fn invalid_secret_is_logged_and_last_valid_one_used() {
     let sections = |folder: &Path, url: &str| {
         hmc_section(folder, url) + &CALLERS.replace("DeleteBatchNodeUser", "DeleteHmcUser")
     };
@@ -197,7 +197,7 @@ async fn a_secret_that_becomes_bad_is_told_and_the_last_good_one_used() {
 }
 
 #[tokio::test]
-async fn an_hmc_with_a_new_certificate_is_believed_when_its_file_says_so() {
+async fn new_hmc_certificate_is_trusted_after_reload() {
     let (old, new) = (Authority::new(), Authority::new());
     let shown = new.issue("localhost", Validity::Now);
     let console = Upstream::start_tls(shown.server(rustls::ALL_VERSIONS), |seen| {
@@ -222,7 +222,7 @@ async fn an_hmc_with_a_new_certificate_is_believed_when_its_file_says_so() {
 
 /// If the secret of a target is invalid, other changes to the target still take effect.
 #[tokio::test]
-async fn a_target_with_a_bad_secret_is_taken_up_all_the_same() {
+async fn target_with_invalid_secret_is_reloaded() {
     let house = house().await;
     let client = house.with_names(vec![uri("spiffe://corp/offboarding")]);
     assert_eq!(call(&client).await, "ok");
@@ -248,7 +248,7 @@ async fn a_target_with_a_bad_secret_is_taken_up_all_the_same() {
 
 /// A change between the reading of a file and its first check is detected.
 #[tokio::test]
-async fn what_changes_while_the_server_starts_is_taken_up() {
+async fn changes_during_start_are_applied() {
     let (upstream, folder) = (upstream().await, App::folder());
     let text = |user: &str| {
         let head = "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n";
@@ -272,7 +272,7 @@ async fn what_changes_while_the_server_starts_is_taken_up() {
 
 /// Removing the last issuer must not make all callers anonymous: every caller is rejected.
 #[tokio::test]
-async fn without_its_last_issuer_the_server_knows_nobody() {
+async fn removing_last_issuer_rejects_all_callers() {
     let (upstream, folder) = (upstream().await, App::folder());
     let head = "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n";
     let callers = issuers_away(&CALLERS.replace("spiffe://corp/offboarding", "anonymous"));
@@ -289,7 +289,7 @@ async fn without_its_last_issuer_the_server_knows_nobody() {
 
 /// Changes that need a restart are reported until the restart.
 #[tokio::test]
-async fn what_needs_a_restart_is_told() {
+async fn restart_required_is_logged() {
     let house = house().await;
     let file = house.app.folder.join("useradmin.toml");
     let text = fs::read_to_string(&file).unwrap();
@@ -315,7 +315,7 @@ async fn what_needs_a_restart_is_told() {
 
 /// TLS is configured once at startup. Changes to `[server.tls]` have no effect before a restart.
 #[tokio::test]
-async fn callers_are_asked_as_at_the_start() {
+async fn client_authentication_mode_stays_as_at_start() {
     let (upstream, folder, authority) = (upstream().await, App::folder(), Authority::new());
     let open = "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n";
     let callers = CALLERS.replace("spiffe://corp/offboarding", "anonymous");
@@ -340,7 +340,7 @@ fn issuers_away(callers: &str) -> String {
 
 /// The content of an invalid file is shown by `check-config`, but not in the log.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_faulty_file_is_not_quoted_in_the_log() {
+async fn invalid_configuration_is_not_quoted_in_log() {
     let folder = App::folder();
     let (file, log) = (folder.join("useradmin.toml"), folder.join("log"));
     let text = format!(

@@ -14,7 +14,7 @@ use super::{
     reload::{CALLERS, call, failed, reloaded},
     uri,
 };
-use crate::access::upstream;
+use crate::authorization::upstream;
 use useradmin::proto::DeleteHmcUserRequest;
 use useradmin_testkit::{
     Secure, Signer, batch_section, by_name, canary, claims, hmc_section,
@@ -83,7 +83,7 @@ async fn house() -> House {
 }
 
 #[tokio::test]
-async fn certificates_are_swapped() {
+async fn certificates_are_replaced_through_symlink() {
     let house = house().await;
     let old = house.with_names(vec![uri("spiffe://corp/offboarding")]);
     assert_eq!(call(&old).await, "ok");
@@ -103,7 +103,7 @@ async fn certificates_are_swapped() {
 }
 
 #[tokio::test]
-async fn callers_are_swapped() {
+async fn callers_are_replaced_through_symlink() {
     let house = house().await;
     let client = house.with_names(vec![uri("spiffe://corp/offboarding")]);
     assert_eq!(call(&client).await, "ok");
@@ -119,7 +119,7 @@ async fn callers_are_swapped() {
 
 /// Two HMCs share one password. The HMC that is called later receives the new one.
 #[tokio::test]
-async fn a_secret_is_swapped() {
+async fn secret_is_replaced_through_symlink() {
     let house = house().await;
     let client = house.with_subject("svc");
     let next = format!("{}-next", canary::PASSWORD);
@@ -139,7 +139,7 @@ async fn a_secret_is_swapped() {
 }
 
 #[tokio::test]
-async fn keys_of_an_issuer_are_swapped() {
+async fn issuer_keys_are_replaced_through_symlink() {
     let house = house().await;
     assert_eq!(call(&house.with_subject("svc")).await, "ok");
     let next = Signer::es256("key-2");

@@ -15,7 +15,7 @@ use useradmin_testkit::{
 };
 
 use super::{House, ISSUER};
-use crate::access::upstream;
+use crate::authorization::upstream;
 
 const EVERYTHING: &str = r#"
 [[callers]]
@@ -75,7 +75,7 @@ const HEADERS: &[Change] = &[
 ];
 
 #[tokio::test]
-async fn a_token_is_as_good_as_all_of_its_claims() {
+async fn every_claim_is_checked() {
     let house = house().await;
     for (what, change, cause) in CLAIMS {
         let mut claims = claims(ISSUER, "svc");
@@ -85,7 +85,7 @@ async fn a_token_is_as_good_as_all_of_its_claims() {
 }
 
 #[tokio::test]
-async fn no_header_makes_a_token_better() {
+async fn token_header_cannot_override_configuration() {
     let house = house().await;
     let claims = claims(ISSUER, "svc");
     for (what, change, cause) in HEADERS {
@@ -97,7 +97,7 @@ async fn no_header_makes_a_token_better() {
 }
 
 #[tokio::test]
-async fn a_token_is_whole_and_signed_by_the_issuer() {
+async fn token_must_be_complete_and_signed_by_issuer() {
     let house = house().await;
     let usual = claims(ISSUER, "svc");
     let other = Signer::es256("key-1");
@@ -145,7 +145,7 @@ async fn expect(house: &House, what: &str, token: &str, cause: &str) {
 }
 
 #[tokio::test]
-async fn the_metadata_is_one_bearer_token() {
+async fn authorization_metadata_is_one_bearer_token() {
     let house = house().await;
     let token = house.signer.token(&claims(ISSUER, "svc"));
     for (value, cause) in [
@@ -178,7 +178,7 @@ async fn the_metadata_is_one_bearer_token() {
 }
 
 #[tokio::test]
-async fn every_algorithm_that_can_be_configured_works() {
+async fn all_configurable_algorithms_work() {
     for algorithm in [
         "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA",
     ] {
@@ -225,7 +225,7 @@ jwks_url = "{url}/keys?v=1"
 }
 
 #[tokio::test]
-async fn keys_of_a_url_are_read_once_and_again_for_an_unknown_key() {
+async fn keys_are_fetched_once_and_again_for_unknown_key() {
     let (old, new) = (Signer::es256("old"), Signer::es256("new"));
     let keys = Arc::new(Mutex::new(Reply::json(200, &old.key_set())));
     let (issuer, upstream, folder) = (issuer(&keys).await, upstream().await, App::folder());
@@ -287,7 +287,7 @@ async fn keys_of_a_url_are_read_once_and_again_for_an_unknown_key() {
 }
 
 #[tokio::test]
-async fn an_issuer_that_is_down_at_first_is_believed_once_it_is_up() {
+async fn issuer_keys_are_loaded_once_issuer_recovers() {
     let signer = Signer::es256("key-1");
     let keys = Arc::new(Mutex::new(Reply::Close));
     let (issuer, upstream, folder) = (issuer(&keys).await, upstream().await, App::folder());
@@ -333,7 +333,7 @@ async fn an_issuer_that_is_down_at_first_is_believed_once_it_is_up() {
 }
 
 #[tokio::test]
-async fn an_issuer_that_hangs_holds_a_call_no_longer_than_its_deadline() {
+async fn hung_issuer_delays_call_at_most_until_deadline() {
     let keys = Arc::new(Mutex::new(Reply::Hang));
     let (issuer, upstream, folder) = (issuer(&keys).await, upstream().await, App::folder());
     let text = of_url(&issuer, &upstream, &folder);

@@ -6,7 +6,7 @@ use rcgen::{
 };
 use useradmin_testkit::pki::{Authority, Validity, fixture};
 
-use super::{Folder, faults::HMC};
+use super::{Folder, errors::HMC};
 
 /// Authorities of kinds that rcgen does not generate, and the faults of their keys.
 const KEYS: [(&str, &str); 18] = [
@@ -153,7 +153,7 @@ fn check_unusable(folder: &Folder, place: &str, pem: &str, fault: &str) {
 }
 
 #[test]
-fn authorities_whose_keys_cannot_be_used_are_found_everywhere() {
+fn authorities_with_unusable_keys_are_rejected() {
     let folder = Folder::new();
     for place in PLACES {
         for (name, fault) in KEYS {
@@ -169,7 +169,7 @@ fn authorities_whose_keys_cannot_be_used_are_found_everywhere() {
 
 /// webpki accepts these authorities but rejects all certificates that they issue.
 #[test]
-fn authorities_with_constraints_on_directory_names_are_found_everywhere() {
+fn authorities_with_directory_name_constraints_are_rejected() {
     let folder = Folder::new();
     let constrained = |lists: fn(GeneralSubtree) -> (Vec<GeneralSubtree>, Vec<GeneralSubtree>)| {
         let mut name = DistinguishedName::new();
@@ -211,7 +211,7 @@ fn authorities_with_constraints_on_directory_names_are_found_everywhere() {
 
 /// rustls checks neither the validity period of authorities nor their critical extensions.
 #[test]
-fn authorities_of_clients_must_be_valid_now() {
+fn client_authorities_must_be_currently_valid() {
     let folder = Folder::new();
     let place = PLACES[0];
     let dated = |from, to| {
@@ -237,7 +237,7 @@ fn authorities_of_clients_must_be_valid_now() {
 /// The holder of such a certificate could issue certificates for any name, so it is rejected even next to a usable
 /// authority.
 #[test]
-fn authorities_of_clients_must_be_authorities() {
+fn client_authorities_must_be_ca_certificates() {
     let folder = Folder::new();
     let authority = Authority::new();
     let leaf = authority.issue("client.example", Validity::Now);

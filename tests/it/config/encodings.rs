@@ -13,7 +13,7 @@ use useradmin::config;
 
 use super::{
     Folder,
-    faults::{ACCOUNT, HMC, KEY},
+    errors::{ACCOUNT, HMC, KEY},
 };
 
 const MARK: &[u8] = b"\xEF\xBB\xBF";
@@ -103,7 +103,7 @@ fn expect_fault(folder: &Folder, what: &str, file: &str, text: &str, part: &str)
 }
 
 #[test]
-fn a_file_that_is_no_text_is_a_fault_of_the_line_that_names_it() {
+fn binary_file_is_an_error_of_the_key_that_names_it() {
     let folder = Folder::new();
     for (file, text) in kinds() {
         let sound = fs::read(folder.0.join(file)).unwrap();
@@ -117,7 +117,7 @@ fn a_file_that_is_no_text_is_a_fault_of_the_line_that_names_it() {
 }
 
 #[test]
-fn a_byte_order_mark_is_dropped() {
+fn byte_order_mark_is_ignored() {
     let folder = Folder::new();
     for (file, text) in kinds() {
         let sound = fs::read(folder.0.join(file)).unwrap();
@@ -136,7 +136,7 @@ fn a_byte_order_mark_is_dropped() {
 }
 
 #[test]
-fn a_secret_is_one_line() {
+fn secret_must_be_one_line() {
     let folder = Folder::new();
     let kinds = kinds();
     let of = |file: &str| &kinds.iter().find(|(name, _)| *name == file).unwrap().1;
@@ -197,7 +197,7 @@ fn a_secret_is_one_line() {
 
 /// Content that is valid in a secret but unlikely causes a warning.
 #[test]
-fn a_doubtful_secret_has_a_warning() {
+fn suspicious_secret_logs_a_warning() {
     let folder = Folder::new();
     for (file, text) in kinds() {
         let key = match file {
@@ -242,7 +242,7 @@ fn a_doubtful_secret_has_a_warning() {
 
 /// `check-config` can read the configuration from a pipe. The files that it names must be regular files.
 #[test]
-fn a_configuration_can_be_a_pipe() {
+fn configuration_can_be_a_pipe() {
     let folder = Folder::new();
     let pipe = folder.0.join("pipe");
     assert!(
@@ -301,7 +301,7 @@ fn run_with_input(text: &str, folder: &Path) -> (i32, String, String) {
 
 /// Names and comments in a bundle of certificates are not always UTF-8.
 #[test]
-fn a_pem_file_has_comments_of_any_kind() {
+fn pem_file_may_contain_comments() {
     let folder = Folder::new();
     let pem = fs::read(folder.0.join("hmc.pem")).unwrap();
     folder.write("hmc.pem", &[b"subject=Z\xFCrich\n", &*pem].concat());
@@ -310,7 +310,7 @@ fn a_pem_file_has_comments_of_any_kind() {
 }
 
 #[test]
-fn what_is_not_a_file_is_not_read() {
+fn special_files_are_rejected() {
     let folder = Folder::new();
     for (file, text) in kinds() {
         let path = folder.0.join(file);
@@ -341,7 +341,7 @@ fn what_is_not_a_file_is_not_read() {
 
 /// The same checks for the configuration file itself.
 #[test]
-fn the_configuration_is_a_text_file() {
+fn configuration_must_be_utf8() {
     let folder = Folder::new();
     let file = folder.0.join("useradmin.toml");
     let fault = || config::load(&file).err().map(|faults| faults.to_string());

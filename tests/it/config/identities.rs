@@ -2,7 +2,7 @@
 
 use super::{
     Folder,
-    faults::{ACCOUNT, HMC, KEY, check, with},
+    errors::{ACCOUNT, HMC, KEY, check, with},
 };
 
 fn case(cert: &str, key: &str, more: &str) -> String {

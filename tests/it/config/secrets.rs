@@ -7,7 +7,7 @@ use useradmin_testkit::{App, Process, run, until};
 
 use super::{
     Folder, caret_column,
-    faults::{ACCOUNT, HMC},
+    errors::{ACCOUNT, HMC},
 };
 
 const CANARY: &str = "hunter2-Zx9Qk7";
@@ -198,7 +198,7 @@ fn all() -> Vec<String> {
 }
 
 #[test]
-fn no_fault_shows_a_secret() {
+fn errors_do_not_show_secrets() {
     let folder = Folder::new();
     let file = folder.0.join("useradmin.toml");
     let mut count = 0;
@@ -226,7 +226,7 @@ fn no_fault_shows_a_secret() {
 
 /// Harmless values are shown, so that the caret points at something.
 #[test]
-fn a_harmless_value_is_shown() {
+fn non_secret_value_is_shown() {
     let folder = Folder::new();
     for (text, line) in [
         (
@@ -250,7 +250,7 @@ fn a_harmless_value_is_shown() {
 
 /// The position of an unclosed string is the start of its value, regardless of its length.
 #[test]
-fn the_place_of_an_unclosed_string_does_not_show_its_length() {
+fn error_position_does_not_reveal_secret_length() {
     let folder = Folder::new();
     for line in [
         "ca_file = \"@",
@@ -278,7 +278,7 @@ fn the_place_of_an_unclosed_string_does_not_show_its_length() {
 
 /// The caret must not be beyond the visible part of a line.
 #[test]
-fn the_caret_stands_below_the_dots() {
+fn caret_is_below_truncated_line() {
     let folder = Folder::new();
     let text = format!(
         "{HMC}[[callers]]\nidentity = \"x\"\nallow = [{{ targets = [\"*\"], rpc = \"x\", targets2 = 1 }}]\n"
@@ -291,7 +291,7 @@ fn the_caret_stands_below_the_dots() {
 }
 
 #[test]
-fn an_unknown_key_is_shown_unless_it_may_be_a_secret() {
+fn unknown_key_is_shown_unless_it_may_be_a_secret() {
     let folder = Folder::new();
     for (key, text) in [
         ("xyz", "unknown key `xyz`"),
@@ -325,7 +325,7 @@ fn an_unknown_key_is_shown_unless_it_may_be_a_secret() {
 
 /// Neither `check-config` nor `serve` shows the secret.
 #[test]
-fn the_program_shows_no_secret() {
+fn program_output_does_not_show_secrets() {
     let folder = App::folder();
     let file = folder.join("useradmin.toml");
     for line in [
@@ -347,7 +347,7 @@ fn the_program_shows_no_secret() {
 
 /// A running server applies the same rules and keeps the last valid content.
 #[tokio::test]
-async fn a_changed_file_that_cannot_be_used_is_logged_without_its_content() {
+async fn invalid_reloaded_file_is_logged_without_content() {
     let folder = App::folder();
     let (file, password) = (folder.join("useradmin.toml"), folder.join("hmc.password"));
     let head = "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"\"\n";

@@ -1,6 +1,6 @@
 //! Faults in `[tracing]`.
 
-use super::faults::{HMC, check};
+use super::errors::{HMC, check};
 
 /// Returns a file whose second line is the first one of `[tracing]`.
 fn with(lines: &str) -> String {
@@ -8,7 +8,7 @@ fn with(lines: &str) -> String {
 }
 
 #[test]
-fn a_collector_is_named_by_its_origin() {
+fn collector_url_must_be_an_origin() {
     check(&[
         (
             with("otlp_endpoint = \"https://collector.example:4317\""),
@@ -40,7 +40,7 @@ fn a_collector_is_named_by_its_origin() {
 }
 
 #[test]
-fn a_part_is_a_number_from_0_to_1() {
+fn sample_ratio_is_between_0_and_1() {
     const WANTED: &str = "2:16: `sample_ratio` must be a number from 0.0 to 1.0";
     let ratio = |value: &str| {
         with(&format!(

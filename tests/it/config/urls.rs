@@ -7,7 +7,7 @@ use useradmin::config::urls::{Shape, parse};
 
 use super::{
     Folder,
-    faults::{ACCOUNT, HMC, with},
+    errors::{ACCOUNT, HMC, with},
 };
 
 /// URLs without a path that every key rejects, and a part of the message.
@@ -163,7 +163,7 @@ fn files(url: &str) -> [(String, &'static str); 6] {
 }
 
 #[test]
-fn a_url_that_cannot_work_is_a_fault_of_each_key() {
+fn unusable_url_is_rejected_for_every_key() {
     let folder = Folder::new();
     let long = "a".repeat(64);
     let label = format!("https://{long}.example");
@@ -187,7 +187,7 @@ fn a_url_that_cannot_work_is_a_fault_of_each_key() {
 }
 
 #[test]
-fn a_url_that_can_work_is_taken_by_each_key() {
+fn usable_url_is_accepted_for_every_key() {
     let folder = Folder::new();
     let longest = format!("https://{}.example", "a".repeat(63));
     for url in GOOD.iter().copied().chain([longest.as_str()]) {
@@ -199,7 +199,7 @@ fn a_url_that_can_work_is_taken_by_each_key() {
 
 /// Only URLs of key sets may have a path and a query.
 #[test]
-fn a_resource_has_a_path_and_a_query() {
+fn resource_url_may_have_path_and_query() {
     for (resource, fits) in [
         ("/keys?v=1&x=%20", true),
         ("/tenant/discovery/v2.0/keys", true),
@@ -257,7 +257,7 @@ proptest! {
 
     /// hyper and TLS use accepted URLs unchanged.
     #[test]
-    fn an_accepted_url_can_be_used(
+    fn accepted_url_can_be_requested(
         scheme in "https?://|HTTPS://|https:/?/?",
         host in "[a-zA-Z0-9._-]{1,20}|[0-9a-fx.]{1,16}|\\[[0-9a-f:.]{2,20}\\]|\\PC{0,12}",
         port in "|:[0-9]{0,6}|:\\PC{0,3}",

@@ -93,7 +93,7 @@ async fn all_kinds() -> Vec<Value> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_keys_of_the_audit_log_are_those_of_its_records() {
+async fn documented_audit_keys_match_records() {
     let mut missing: BTreeMap<String, Vec<String>> = table("key")
         .into_iter()
         .map(|row| (row[0].clone(), row[1..3].to_vec()))
@@ -143,7 +143,7 @@ async fn the_keys_of_the_audit_log_are_those_of_its_records() {
 
 /// Checks that `verify` accepts the documented events and outcomes, and applies the documented rule for intents.
 #[test]
-fn the_events_and_outcomes_of_the_audit_log_are_those_that_verify_knows() {
+fn documented_audit_events_match_verify() {
     let folder = App::folder();
     let file = folder.join("audit.jsonl");
     let code = |log: &Forged| {

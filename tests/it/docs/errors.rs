@@ -13,7 +13,7 @@ use useradmin::{
 };
 
 use super::{head, row, sample};
-use crate::comments::{ReasonComment, comment, reasons};
+use crate::proto_comments::{ReasonComment, comment, reasons};
 
 const INTRODUCTION: &str = "\
 <!-- Made by tests/it/docs/errors.rs from the comments in proto/useradmin/v1/error_reason.proto, the recipes in

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use crate::rooms::sources;
+use crate::layers::sources;
 
 /// Documents of the root folder, each with its maximum number of lines.
 const ROOT: [(&str, usize); 5] = [
@@ -25,7 +25,7 @@ fn check_links(folder: &Path, name: &str) {
 }
 
 #[test]
-fn links_lead_to_files() {
+fn links_point_to_existing_files() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     for (name, _) in ROOT {
         check_links(root, name);
@@ -73,7 +73,7 @@ fn tests_that_the_architecture_names_exist() {
 }
 
 #[test]
-fn documents_of_the_root_folder_are_short() {
+fn root_documents_are_at_most_150_lines() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     for (name, max) in ROOT {
         let lines = fs::read_to_string(root.join(name)).unwrap().lines().count();

@@ -21,12 +21,12 @@ mod security;
 use std::{env, fs, path::Path};
 
 #[test]
-fn errors_are_fresh() {
+fn errors_page_is_up_to_date() {
     hold("errors.md", &errors::document());
 }
 
 #[test]
-fn configuration_is_fresh() {
+fn configuration_page_is_up_to_date() {
     hold("configuration.md", &configuration::document());
 }
 

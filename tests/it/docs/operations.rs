@@ -40,7 +40,7 @@ fn numbers() -> String {
 }
 
 #[test]
-fn every_metric_has_its_row_and_every_row_its_metric() {
+fn metrics_table_matches_exported_metrics() {
     let told = numbers();
     let families = told.lines().filter_map(|line| line.strip_prefix("# TYPE "));
     let names: BTreeSet<_> = families
@@ -65,7 +65,7 @@ fn every_metric_has_its_row_and_every_row_its_metric() {
 }
 
 #[test]
-fn links_lead_somewhere() {
+fn links_point_to_existing_sections() {
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
     let headings = DOCUMENT.lines().filter(|line| line.starts_with('#'));
     let anchors: BTreeSet<_> = headings

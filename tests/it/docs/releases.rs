@@ -17,7 +17,7 @@ fn sections() -> Vec<&'static str> {
 }
 
 #[test]
-fn the_version_is_the_one_that_was_released_last() {
+fn version_matches_last_release() {
     let version = env!("CARGO_PKG_VERSION");
     let sections = sections();
     assert_eq!(sections[0], "[Unreleased]");
@@ -39,7 +39,7 @@ fn the_version_is_the_one_that_was_released_last() {
 /// The comparison must cover the whole API: a breaking change in a file that has no released copy would not be
 /// detected.
 #[test]
-fn the_released_api_has_every_file() {
+fn released_api_copy_is_complete() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let names = |folder: &str| {
         let entries = fs::read_dir(root.join(folder)).unwrap();

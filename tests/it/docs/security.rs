@@ -50,7 +50,7 @@ fn quoted() -> BTreeSet<&'static str> {
 }
 
 #[test]
-fn every_cause_is_explained() {
+fn every_cause_is_documented_in_security_guide() {
     let rows = DOCUMENT
         .lines()
         .skip_while(|line| !line.starts_with("| `cause`"));
@@ -65,7 +65,7 @@ fn every_cause_is_explained() {
 }
 
 #[test]
-fn every_metric_that_is_named_is_there() {
+fn named_metrics_exist() {
     let metrics = Arc::new(Metrics::default());
     let mut content = metrics.reloads.content("tls");
     content.reloaded();
@@ -88,7 +88,7 @@ fn every_metric_that_is_named_is_there() {
 }
 
 #[test]
-fn every_reason_key_and_line_of_the_log_is_there() {
+fn named_reasons_keys_and_log_lines_exist() {
     for word in DOCUMENT.split(|c: char| !c.is_ascii_alphanumeric() && c != '_') {
         if word.starts_with("ERROR_REASON_") || word.starts_with("CALLER_") {
             let name = format!("ERROR_REASON_{}", word.trim_start_matches("ERROR_REASON_"));
@@ -128,7 +128,7 @@ fn sources(folder: &Path) -> String {
 }
 
 #[test]
-fn links_to_its_sections_lead_somewhere_and_lines_fit() {
+fn section_links_are_valid_and_lines_fit() {
     let anchors: BTreeSet<_> = DOCUMENT
         .lines()
         .filter_map(|line| line.strip_prefix("## "))

@@ -45,7 +45,7 @@ async fn expect_refused(app: &App, alias: &str) {
 }
 
 #[tokio::test]
-async fn aliases_of_one_account_have_two_refused_logons_together() {
+async fn aliases_of_one_account_share_the_logon_limit() {
     let upstream = hmc("another password").await;
     let app = started(&upstream, None).await;
     // Sequential calls.
@@ -75,7 +75,7 @@ async fn aliases_of_one_account_have_two_refused_logons_together() {
 
 /// A logon in progress does not count as refused.
 #[tokio::test]
-async fn aliases_of_one_account_log_on_at_the_same_time() {
+async fn aliases_of_one_account_log_on_concurrently() {
     let upstream = hmc(PASSWORD).await;
     let app = started(&upstream, None).await;
     for done in join_all(ALIASES.map(|alias| delete(&app, alias))).await {

@@ -26,7 +26,7 @@ async fn until_logons(upstream: &Upstream, count: usize) {
 }
 
 #[tokio::test]
-async fn logons_that_a_crash_cuts_off_are_counted() {
+async fn logons_interrupted_by_crash_count_as_refused() {
     let upstream = Upstream::start(|seen: &Seen| match Step::of(seen) {
         Step::Logon => Reply::Hang,
         _ => usual(seen, 1),
@@ -103,7 +103,7 @@ async fn play(answer: Answer, success: bool, refused: usize) {
 
 /// A successful logon removes the record; a logon that fails for another reason restores the previous record.
 #[tokio::test]
-async fn the_outcome_of_a_logon_corrects_its_record() {
+async fn logon_outcome_corrects_the_record() {
     let answers: [(Answer, bool); 6] = [
         (|seen| usual(seen, 1), true),
         (|seen| refusal(seen, 500, 12), false),
@@ -121,7 +121,7 @@ async fn the_outcome_of_a_logon_corrects_its_record() {
 
 /// A folder that is not writable is reported once, at startup, and prevents no logon.
 #[tokio::test]
-async fn a_record_that_cannot_be_written_is_reported_at_the_start() {
+async fn unwritable_logon_file_is_reported_at_start() {
     for (blocked, hmcs) in [(false, true), (true, true), (true, false)] {
         let upstream = hmc(PASSWORD).await;
         let folder = App::folder();

@@ -26,7 +26,7 @@ async fn expect_refused(console: &Console) {
 }
 
 #[tokio::test]
-async fn after_two_refused_logons_there_is_no_third() {
+async fn logons_are_suspended_after_two_refusals() {
     let partial = r#"{"api-session":"kanari-session-partial-1"}"#;
     let foreign = r#"{"error":"no"}"#;
     let refusals = [
@@ -88,7 +88,7 @@ async fn after_two_refused_logons_there_is_no_third() {
 }
 
 #[tokio::test]
-async fn another_wrong_password_is_tried_twice_and_no_more() {
+async fn changed_password_is_tried_at_most_twice() {
     let console = Console::saying(vec![(Step::Logon, vec![Hmc(403, 0)])]).await;
     for _ in 0..3 {
         expect_refused(&console).await;
@@ -103,7 +103,7 @@ async fn another_wrong_password_is_tried_twice_and_no_more() {
 }
 
 #[tokio::test]
-async fn a_success_between_two_refusals_starts_the_count_again() {
+async fn successful_logon_resets_the_count() {
     let script = vec![
         (Step::Logon, vec![Hmc(403, 0), Usual, Hmc(403, 0), Usual]),
         (Step::Read, vec![Usual, Hmc(403, 5), Usual]),
@@ -117,7 +117,7 @@ async fn a_success_between_two_refusals_starts_the_count_again() {
 }
 
 #[tokio::test]
-async fn logons_that_failed_on_the_hmcs_side_do_not_count() {
+async fn hmc_failures_do_not_count_as_refusals() {
     let says = vec![Hmc(500, 12), Html(500), Html(503), Usual];
     let console = Console::saying(vec![(Step::Logon, says)]).await;
     let failed = console.fail(by_id("id-1")).await;
@@ -129,7 +129,7 @@ async fn logons_that_failed_on_the_hmcs_side_do_not_count() {
 }
 
 #[tokio::test]
-async fn many_calls_share_one_refused_logon() {
+async fn concurrent_calls_share_one_refused_logon() {
     let console = Console::saying(vec![(Step::Logon, vec![Hmc(403, 0)])]).await;
     join_all((0..30).map(|_| expect_refused(&console))).await;
     // Callers that arrive after the first response may cause the second logon, but never a third.

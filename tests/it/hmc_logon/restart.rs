@@ -77,7 +77,7 @@ fn only_entry(state: &mut Value) -> &mut Value {
 }
 
 #[tokio::test]
-async fn refused_logons_are_counted_over_restarts() {
+async fn refused_logons_are_counted_across_restarts() {
     let upstream = hmc("another password").await;
     let first = left_by(&upstream, 1).await;
     assert_eq!(entry(&first)["refused"], 1);
@@ -96,7 +96,7 @@ async fn refused_logons_are_counted_over_restarts() {
 }
 
 #[tokio::test]
-async fn the_file_holds_no_password_and_is_the_services_own() {
+async fn logon_file_is_private_and_contains_no_password() {
     let upstream = hmc("another password").await;
     let app = started(&upstream, None).await;
     expect_refused(&app).await;
@@ -115,7 +115,7 @@ async fn the_file_holds_no_password_and_is_the_services_own() {
 }
 
 #[tokio::test]
-async fn another_password_is_tried_at_once_after_a_restart() {
+async fn changed_password_is_tried_immediately_after_restart() {
     let upstream = hmc("kanari-password-2").await;
     let state = left_by(&upstream, 2).await;
     let app = started(&upstream, Some(&state)).await;
@@ -128,7 +128,7 @@ async fn another_password_is_tried_at_once_after_a_restart() {
 
 /// The count belongs to the user and the HMC, not to the alias.
 #[tokio::test]
-async fn another_user_or_another_hmc_is_not_locked_out() {
+async fn other_users_and_hmcs_are_not_suspended() {
     let (refusing, accepting) = (hmc("another password").await, hmc(PASSWORD).await);
     let state = left_by(&refusing, 2).await;
     let app = started(&accepting, Some(&state)).await;
@@ -142,7 +142,7 @@ async fn another_user_or_another_hmc_is_not_locked_out() {
 }
 
 #[tokio::test]
-async fn the_time_is_that_of_the_wall_clock_but_no_more_than_five_minutes() {
+async fn suspension_uses_wall_clock_and_is_at_most_five_minutes() {
     let upstream = hmc("another password").await;
     let state = left_by(&upstream, 2).await;
     let with = |until: u64| {
@@ -174,7 +174,7 @@ async fn the_time_is_that_of_the_wall_clock_but_no_more_than_five_minutes() {
 /// A file that cannot be parsed may have contained refused logons: logons are suspended for five minutes, unless the
 /// password changes.
 #[tokio::test]
-async fn a_file_that_cannot_be_read_suspends_logons_for_five_minutes() {
+async fn unreadable_logon_file_suspends_logons_for_five_minutes() {
     let upstream = hmc("kanari-password-2").await;
     let good = left_by(&upstream, 1).await;
     let before = logons(&upstream);
@@ -230,7 +230,7 @@ async fn a_file_that_cannot_be_read_suspends_logons_for_five_minutes() {
 /// A path that is not a regular file is not read, and the server does not block on it; a folder at that path does not
 /// prevent the server from serving calls.
 #[tokio::test]
-async fn what_is_in_the_place_of_the_file_blocks_no_call() {
+async fn special_file_at_logon_path_does_not_block_calls() {
     let upstream = hmc(PASSWORD).await;
     let folder = App::folder();
     let made = std::process::Command::new("mkfifo")
@@ -251,7 +251,7 @@ async fn what_is_in_the_place_of_the_file_blocks_no_call() {
 
 /// Without an audit log file there is no state file for refused logons; the process counts them in memory.
 #[tokio::test]
-async fn without_a_file_for_the_audit_log_refused_logons_are_kept_in_memory() {
+async fn refused_logons_are_kept_in_memory_without_audit_file() {
     let upstream = hmc("another password").await;
     let folder = App::folder();
     let section = hmc_section(&folder, &upstream.url);

@@ -32,7 +32,7 @@ fn logons(upstream: &Upstream) -> usize {
 
 /// A correct password is sent again, and a session that is created late is ended.
 #[tokio::test]
-async fn a_logon_that_hangs_is_given_up_and_begun_anew() {
+async fn hung_logon_times_out_and_is_retried() {
     let gate = Arc::new(Notify::new());
     let held = Arc::clone(&gate);
     let first = format!("{SESSION}1");
@@ -64,7 +64,7 @@ async fn a_logon_that_hangs_is_given_up_and_begun_anew() {
 
 /// A password that may be wrong is not sent again until the HMC has accepted or refused it.
 #[tokio::test]
-async fn a_logon_that_is_refused_late_counts() {
+async fn late_refusal_of_logon_counts() {
     let gate = Arc::new(Notify::new());
     let held = Arc::clone(&gate);
     let (app, upstream) = slow(move |seen, logons| match logons {

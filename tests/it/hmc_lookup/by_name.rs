@@ -36,7 +36,7 @@ const WIRE: [(&str, &str); 22] = [
 ];
 
 #[tokio::test]
-async fn the_name_is_escaped_and_encoded() {
+async fn user_name_is_escaped_and_encoded_in_filter() {
     join_all(WIRE.map(|(name, wire)| async move {
         let console = console_telling(listed(&[("id-7", name)]), "").await;
         let done = console.app.delete_hmc_user(by_name(name)).await;
@@ -106,7 +106,7 @@ const FOUND: [(&str, &[Entry], Option<&str>); 18] = [
 ];
 
 #[tokio::test]
-async fn the_whole_name_is_compared_again_without_regard_to_case() {
+async fn returned_name_is_compared_ignoring_case() {
     join_all(FOUND.map(|(name, users, wanted)| async move {
         let console = console_telling(listed(users), "").await;
         let answer = console.app.delete_hmc_user(by_name(name)).await;
@@ -134,7 +134,7 @@ async fn the_whole_name_is_compared_again_without_regard_to_case() {
 
 /// The HMC has returned a list and no error, so the failure has no error of the HMC.
 #[tokio::test]
-async fn an_empty_look_up_is_an_absence() {
+async fn empty_lookup_means_absent() {
     let console = console_telling(listed(&[]), "").await;
     let failed = console.fail(by_name("nobody")).await;
     failed.expect(NotFound, "USER_NOT_FOUND");
@@ -160,7 +160,7 @@ async fn an_empty_look_up_is_an_absence() {
 }
 
 #[tokio::test]
-async fn two_users_of_the_name_are_one_too_many() {
+async fn two_matching_users_are_ambiguous() {
     let both: [&[Entry]; 3] = [
         &[("id-1", "alice"), ("id-2", "ALICE")],
         &[("id-1", "alice"), ("id-1", "alice")],

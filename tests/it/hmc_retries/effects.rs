@@ -42,7 +42,7 @@ const SUCCESSES: [(&[Say], bool, DeleteOutcome); 18] = [
 ];
 
 #[tokio::test]
-async fn an_absence_after_an_unknown_fate_is_our_own_deletion() {
+async fn absence_after_unknown_outcome_is_absent_after_retry() {
     join_all(SUCCESSES.map(|(says, allow_missing, wanted)| async move {
         let console = Console::saying(vec![(Step::Delete, says.to_vec())]).await;
         let mut request = by_id("id-1");
@@ -79,7 +79,7 @@ const FAILURES: [(&[Say], Code, &str, &str); 16] = [
 ];
 
 #[tokio::test]
-async fn the_last_answer_gives_the_reason_and_the_worst_the_outcome() {
+async fn last_response_sets_reason_and_worst_sets_outcome() {
     join_all(FAILURES.map(|(says, code, reason, outcome)| async move {
         let console = Console::saying(vec![(Step::Delete, says.to_vec())]).await;
         let failed = console.fail(by_id("id-1")).await;
@@ -104,7 +104,7 @@ async fn the_last_answer_gives_the_reason_and_the_worst_the_outcome() {
 /// The session expires in another call while this one waits for its response. The response is lost, and no new session
 /// can be created for a retry.
 #[tokio::test]
-async fn an_unknown_fate_is_told_even_if_no_logon_is_possible_any_more() {
+async fn unknown_outcome_is_kept_if_logons_are_suspended() {
     join_all(
         [Hmc(403, 0), Hmc(400, 13), Html(403), Html(501)].map(|say| async move {
             let (gate, dead) = (Arc::new(Barrier::new(2)), AtomicBool::new(false));
@@ -148,7 +148,7 @@ async fn an_unknown_fate_is_told_even_if_no_logon_is_possible_any_more() {
 /// The last response reported an expired session, which could not be replaced; the outcome still covers the lost
 /// response before it.
 #[tokio::test]
-async fn a_logon_that_fails_between_two_attempts_does_not_hide_the_first() {
+async fn failed_logon_between_attempts_keeps_first_outcome() {
     let script = vec![
         (Step::Delete, vec![Reset, Hmc(403, 5)]),
         (Step::Logon, vec![Usual, Hmc(403, 0)]),

@@ -15,7 +15,7 @@ use useradmin_testkit::{
 /// A call that finds the session expired at each of these steps in turn, with the number of DELETEs started, or the
 /// final error.
 #[tokio::test]
-async fn a_call_renews_the_session_once() {
+async fn session_is_renewed_once_per_call() {
     let rows = [
         (Step::Read, vec![Hmc(403, 4), Usual], Ok(1)),
         (Step::Read, vec![Hmc(403, 5), Usual], Ok(1)),
@@ -68,7 +68,7 @@ async fn a_call_renews_the_session_once() {
 }
 
 #[tokio::test]
-async fn an_expiry_at_the_look_up_by_name_is_renewed_too() {
+async fn session_expired_at_lookup_is_renewed() {
     let console = Console::saying(vec![(Step::List, vec![Hmc(403, 5), Usual])]).await;
     let done = console.app.delete_hmc_user(by_name("alice")).await.unwrap();
     assert_eq!((done.outcome(), done.attempts), (DeleteOutcome::Deleted, 1));
@@ -79,7 +79,7 @@ async fn an_expiry_at_the_look_up_by_name_is_renewed_too() {
 }
 
 #[tokio::test]
-async fn one_call_does_not_renew_at_the_read_and_at_the_deletion() {
+async fn call_does_not_renew_session_twice() {
     let script = vec![
         (Step::Read, vec![Hmc(403, 5), Usual]),
         (Step::Delete, vec![Hmc(403, 5)]),
@@ -95,7 +95,7 @@ async fn one_call_does_not_renew_at_the_read_and_at_the_deletion() {
 }
 
 #[tokio::test]
-async fn a_lacking_permission_is_no_expired_session() {
+async fn missing_permission_does_not_renew_session() {
     let console = Console::saying(vec![(Step::Delete, vec![Hmc(403, 1)])]).await;
     for _ in 0..3 {
         let failed = console.fail(by_id("id-1")).await;
@@ -108,7 +108,7 @@ async fn a_lacking_permission_is_no_expired_session() {
 }
 
 #[tokio::test]
-async fn the_old_session_is_ended_when_it_is_replaced() {
+async fn replaced_session_is_closed() {
     let console = Console::saying(vec![(Step::Delete, vec![Hmc(403, 5), Usual])]).await;
     console.app.delete_hmc_user(by_id("id-1")).await.unwrap();
     console
@@ -143,7 +143,7 @@ fn dying(step: Step, reason: u32, calls: usize) -> impl FnMut(&Seen) -> Reply + 
 }
 
 #[tokio::test]
-async fn many_calls_that_see_the_expiry_together_share_one_logon() {
+async fn concurrent_calls_share_one_renewal_logon() {
     const CALLS: usize = 100;
     let rows = [
         (Step::Delete, 4, 2),

@@ -60,7 +60,7 @@ async fn ending(say: Say, refused: fn(Step) -> bool) -> Console {
 }
 
 #[tokio::test]
-async fn a_session_that_is_refused_three_times_in_a_row_is_replaced() {
+async fn session_is_replaced_after_three_doubtful_responses() {
     let users: [fn() -> DeleteHmcUserRequest; 2] = [|| by_id("id-1"), || by_name("alice")];
     let all: fn(Step) -> bool = |step| step != Step::Logon && step != Step::Logoff;
     let deletions: fn(Step) -> bool = |step| step == Step::Delete;
@@ -90,7 +90,7 @@ async fn a_session_that_is_refused_three_times_in_a_row_is_replaced() {
 
 /// The error that the caller receives does not depend on whether the session is replaced because of it.
 #[tokio::test]
-async fn the_answers_of_such_a_session_keep_their_meaning() {
+async fn doubtful_responses_keep_their_reason() {
     let rows = [
         (
             Hmc(403, 6),
@@ -139,7 +139,7 @@ async fn the_answers_of_such_a_session_keep_their_meaning() {
 
 /// A missing permission, a failing HMC and errors about the user are no evidence against the session.
 #[tokio::test]
-async fn other_failures_do_not_replace_the_session() {
+async fn other_failures_do_not_replace_session() {
     let rows = [
         vec![Hmc(403, 1)],
         vec![Hmc(404, 1)],
@@ -164,7 +164,7 @@ async fn other_failures_do_not_replace_the_session() {
 
 /// After a successful call, the next invalid session is replaced as well.
 #[tokio::test]
-async fn each_session_that_worked_may_be_replaced() {
+async fn every_session_that_worked_can_be_replaced() {
     let broken = Arc::new(AtomicUsize::new(usize::MAX));
     let (logons, valid) = (Arc::new(AtomicUsize::new(0)), Arc::clone(&broken));
     let console = Console::start(move |request| {
@@ -193,7 +193,7 @@ async fn each_session_that_worked_may_be_replaced() {
 
 /// The session is replaced once, regardless of the number of calls that are refused at the same time.
 #[tokio::test]
-async fn calls_that_are_refused_together_replace_the_session_once() {
+async fn concurrently_refused_calls_replace_session_once() {
     let broken = Arc::new(AtomicBool::new(false));
     let refusing = Arc::clone(&broken);
     let mut logons = 0;

@@ -9,7 +9,7 @@ use tokio::{
 use useradmin_testkit::{App, Process, pki::Authority};
 
 use super::{FLOOD, REPORTED, configuration, plain, upstream};
-use crate::{callers::tls_section, connections::BEGIN};
+use crate::{callers::tls_section, connection_limit::BEGIN};
 
 /// Opens a connection, sends these bytes, and waits until it is closed.
 async fn send(address: &str, bytes: &[u8]) {
@@ -56,7 +56,7 @@ fn connections(folder: &Path, event: &str, reason: &str) -> (u64, u64) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flood_of_bad_connections_leaves_few_lines() {
+async fn repeated_failed_connections_are_summarized() {
     const BROKEN: &str = "connection aborted: peer violated HTTP/2";
     const FULL: &str = "connection refused: limit reached";
     let (upstream, folder) = (upstream().await, App::folder());

@@ -36,7 +36,7 @@ fn every_rpc_has_a_method() {
 
 /// By convention, the error of an upstream is a message `...Error` with a field `http_status`.
 #[test]
-fn every_error_of_an_upstream_is_decoded() {
+fn every_upstream_error_is_decoded() {
     let files = descriptors().file;
     let api = files.iter().filter(|file| file.package() == "useradmin.v1");
     let errors = api.flat_map(|file| &file.message_type).filter(|message| {

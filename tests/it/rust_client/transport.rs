@@ -26,7 +26,7 @@ async fn fail(url: &str) -> Error {
 }
 
 #[tokio::test]
-async fn a_connection_that_is_refused() {
+async fn refused_connection_is_reported() {
     let error = fail(&format!("http://127.0.0.1:{}", free_port())).await;
     assert!(matches!(error, Error::Transport(_)), "{error:?}");
     assert_eq!(
@@ -38,7 +38,7 @@ async fn a_connection_that_is_refused() {
 }
 
 #[tokio::test]
-async fn statuses_of_a_proxy() {
+async fn proxy_statuses_are_reported() {
     let page = proxy(Reply::empty(503)).await;
     let reply = Reply::empty(200).with("content-type", "application/grpc");
     let reply = reply
@@ -60,7 +60,7 @@ async fn statuses_of_a_proxy() {
 
 /// If there is no response, the deadline expires in the client. At the service it expires 100 ms earlier.
 #[tokio::test]
-async fn deadlines_that_expire_here_and_at_the_service() {
+async fn expired_deadlines_are_reported() {
     let silent = proxy(Reply::Hang).await;
     let error = fail(&silent.url).await;
     assert!(matches!(error, Error::Transport(_)), "{error:?}");

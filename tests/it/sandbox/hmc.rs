@@ -62,7 +62,7 @@ fn requests(first: &str, name: &str) -> [DeleteHmcUserRequest; 3] {
 }
 
 #[tokio::test]
-async fn users_that_can_be_deleted_are_deleted_and_gone() {
+async fn deletable_hmc_users_are_deleted() {
     for way in 0..3 {
         let sandbox = Sandbox::start().await.unwrap();
         let app = super::serve(&sandbox).await;
@@ -97,7 +97,7 @@ async fn users_that_can_be_deleted_are_deleted_and_gone() {
 
 /// Two users whose names differ only in case: a request by name is ambiguous, one by ID is not.
 #[tokio::test]
-async fn a_name_that_two_users_have_is_refused() {
+async fn ambiguous_user_name_is_refused() {
     let sandbox = Sandbox::start().await.unwrap();
     let app = super::serve(&sandbox).await;
     for name in ["Twin", "TWIN", "twin"] {
@@ -111,7 +111,7 @@ async fn a_name_that_two_users_have_is_refused() {
 }
 
 #[tokio::test]
-async fn users_that_cannot_be_deleted_yield_their_documented_errors() {
+async fn undeletable_users_return_documented_errors() {
     let sandbox = Sandbox::start().await.unwrap();
     let rows = REFUSED
         .into_iter()
@@ -139,7 +139,7 @@ async fn users_that_cannot_be_deleted_yield_their_documented_errors() {
 
 /// A dry run does not detect errors that only the deletion itself causes.
 #[tokio::test]
-async fn a_dry_run_tells_what_reading_tells() {
+async fn validate_only_reports_errors_of_reads() {
     let sandbox = Sandbox::start().await.unwrap();
     let app = super::serve(&sandbox).await;
     for (first, name, code, reason, ..) in REFUSED {
@@ -167,7 +167,7 @@ async fn a_dry_run_tells_what_reading_tells() {
 }
 
 #[tokio::test]
-async fn a_restart_of_the_hmc_costs_one_more_logon() {
+async fn hmc_restart_requires_one_logon() {
     let sandbox = Sandbox::start().await.unwrap();
     let app = super::serve(&sandbox).await;
     app.delete_hmc_user(by_name("alice")).await.unwrap();

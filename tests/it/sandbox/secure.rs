@@ -29,7 +29,7 @@ fn serve(folder: &Path) -> (Process, Vec<String>) {
 }
 
 #[tokio::test]
-async fn callers_show_a_certificate_or_a_token() {
+async fn callers_authenticate_with_certificate_or_token() {
     let folder = App::folder();
     let (serving, told) = serve(&folder);
     let made = folder.join("made here");
@@ -97,7 +97,7 @@ async fn callers_show_a_certificate_or_a_token() {
 /// Only the owner can read the keys, and every start generates all files again.
 #[cfg(unix)]
 #[test]
-fn what_is_made_is_for_its_owner_alone() {
+fn generated_files_are_private() {
     use std::os::unix::fs::PermissionsExt as _;
     let folder = App::folder();
     let made = folder.join("made here");
@@ -119,7 +119,7 @@ fn what_is_made_is_for_its_owner_alone() {
 
 /// Existing files of the user are not replaced.
 #[test]
-fn a_folder_that_cannot_be_used_is_told() {
+fn unusable_folder_is_reported() {
     let folder = App::folder();
     let (file, own) = (folder.join("file"), folder.join("own"));
     fs::write(&file, "").unwrap();
@@ -145,7 +145,7 @@ fn a_folder_that_cannot_be_used_is_told() {
 
 /// A user whose deletion receives no response, so that client developers can test an unknown outcome.
 #[tokio::test]
-async fn a_deletion_can_stay_without_an_answer() {
+async fn deletion_can_hang() {
     let sandbox = useradmin::sandbox::Sandbox::start().await.unwrap();
     let app = super::serve(&sandbox).await;
     let mut request = batch_request("answer-nothing");
@@ -159,7 +159,7 @@ async fn a_deletion_can_stay_without_an_answer() {
 
 /// The descriptors for client generators: they contain all messages of responses, with comments.
 #[test]
-fn the_protoset_is_complete() {
+fn protoset_is_complete() {
     let program = useradmin_testkit::program();
     let output = Command::new(&program).arg("protoset").output().unwrap();
     assert!(output.status.success() && output.stderr.is_empty());

@@ -62,7 +62,7 @@ fn others() -> Vec<(Reply, Answer, &'static str)> {
 }
 
 #[tokio::test]
-async fn the_metadata_says_why_there_is_no_token() {
+async fn token_failure_cause_is_in_metadata() {
     let refusals = REFUSALS
         .iter()
         .map(|&(status, error, code, answer, cause)| {
@@ -93,7 +93,7 @@ async fn the_metadata_says_why_there_is_no_token() {
 
 /// A single transient refusal does not fail a call.
 #[tokio::test]
-async fn after_a_transient_refusal_the_token_is_asked_for_again() {
+async fn token_request_is_retried_after_transient_refusal() {
     let codes = [
         40_010, 50_033, 50_087, 70_012, 90_006, 90_012, 90_024, 90_033, 90_055, 90_090, 90_091,
     ];
@@ -134,7 +134,7 @@ async fn after_a_transient_refusal_the_token_is_asked_for_again() {
 
 /// A transient refusal is retried like an unavailable endpoint: a limited number of times, and with pauses.
 #[tokio::test]
-async fn a_transient_refusal_that_lasts_ends_the_call() {
+async fn persistent_transient_refusal_ends_the_call() {
     let refuse = |_| refusal(400, "invalid_request", 90_033);
     let (app, upstream) = account(refuse, |_| batch_deleted()).await;
     let begun = Instant::now();
@@ -148,7 +148,7 @@ async fn a_transient_refusal_that_lasts_ends_the_call() {
 }
 
 #[tokio::test]
-async fn a_request_that_takes_longer_than_configured_is_given_up() {
+async fn token_request_times_out_as_configured() {
     let change = |section: String| format!("{section}\ntoken_timeout_seconds = 1\n");
     let answer = |number| {
         if number == 1 {
@@ -170,7 +170,7 @@ async fn a_request_that_takes_longer_than_configured_is_given_up() {
 
 /// This includes a token request that times out. All lines of the log come from the server, none from libraries.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_log_says_why_there_is_no_token() {
+async fn token_failure_cause_is_logged() {
     type Row = (fn() -> Reply, &'static str);
     let rows: [Row; 4] = [
         (|| Reply::Hang, "token_timed_out"),

@@ -61,7 +61,7 @@ fn good() -> Vec<String> {
 }
 
 #[tokio::test]
-async fn every_form_of_an_expiry_is_understood() {
+async fn all_expiry_formats_are_parsed() {
     let calls = good().into_iter().map(|members| async move {
         let body = format!(r#"{{{members},"access_token":"kanari-token-1"}}"#);
         let (app, upstream) = account(move |_| Reply::json(200, &body), |_| batch_deleted()).await;
@@ -77,7 +77,7 @@ async fn every_form_of_an_expiry_is_understood() {
 }
 
 #[tokio::test]
-async fn a_document_that_makes_no_sense_is_no_token() {
+async fn invalid_token_document_is_rejected() {
     let past = now() - 60;
     let plain = r#""access_token":"kanari-token-1""#;
     let rows = [
@@ -128,7 +128,7 @@ async fn a_document_that_makes_no_sense_is_no_token() {
 
 /// An absolute expiry is relative to the clock of the endpoint.
 #[tokio::test]
-async fn a_moment_is_measured_against_the_date_of_the_response() {
+async fn expiry_is_relative_to_response_date() {
     for (ahead, is_token) in [(-7_200, true), (7_200, true), (0, true), (3_700, false)] {
         let moment = if is_token { ahead + 3_600 } else { 3_600 };
         let at = |seconds: i64| OffsetDateTime::now_utc() + Duration::seconds(seconds);

@@ -97,7 +97,7 @@ mod tests {
 
     /// Checks that each code is in the table: a missing one would be replaced with an internal error.
     #[test]
-    fn every_refusal_is_a_409_of_the_table() {
+    fn node_refusals_are_documented_409_codes() {
         let nodes = NODES.iter().filter_map(|node| node.refuses);
         for code in POOLS.iter().filter_map(|pool| pool.refuses).chain(nodes) {
             assert_eq!(codes::find(code).map(|row| row.status), Some(409), "{code}");

@@ -182,7 +182,7 @@ mod tests {
 
     /// The expected layout was compared with a recorded response, byte for byte.
     #[test]
-    fn the_error_document_has_the_recorded_layout() {
+    fn error_document_has_recorded_layout() {
         let exchange = Exchange {
             request_id: "5289d960".into(),
             echo: None,

@@ -84,7 +84,7 @@ mod tests {
     use super::NameFilter;
 
     #[test]
-    fn whole_names_match_and_unknown_constructs_are_refused() {
+    fn filter_matches_whole_names_and_rejects_unknown_syntax() {
         let fits = |pattern: &str, name: &str| {
             NameFilter::parse(pattern).map(|filter| filter.matches(name))
         };

@@ -1,0 +1,162 @@
+//! Records that are written late: an outcome that cannot be written immediately, and an intent whose caller has already
+//! received a failure.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    process::Command,
+    sync::Arc,
+};
+
+use rustix::fs::OFlags;
+use serde_json::Value;
+use tokio::sync::Notify;
+use tonic::Code;
+use useradmin::proto::{DeleteBatchNodeUserRequest, DeleteOutcome};
+use useradmin_testkit::{
+    App, Failed, Process, Reply, Upstream, batch_answer, batch_deleted, batch_request,
+    batch_section, configure, records, token_or, until, verify,
+};
+
+use crate::authorization::upstream;
+
+/// Starts an upstream that holds every DELETE, and whose nodes can be read.
+async fn holding() -> (Upstream, Arc<Notify>) {
+    let gate = Arc::new(Notify::new());
+    let held = Arc::clone(&gate);
+    let upstream = Upstream::start(move |seen| {
+        token_or(seen, || match seen.method.as_str() {
+            "GET" => batch_answer(200, r#"{"state":"idle"}"#),
+            _ => Reply::Held(Arc::clone(&held), Box::new(batch_deleted())),
+        })
+    });
+    (upstream.await, gate)
+}
+
+const FAILED: &str = "audit log write failed; deletions are refused";
+
+/// The DELETE succeeds, but its record cannot be written. The caller receives the actual outcome, other calls are
+/// rejected, and the record is written as soon as there is space.
+#[tokio::test(flavor = "multi_thread")]
+async fn outcome_that_cannot_be_written_is_reported_and_written_later() {
+    let (upstream, gate) = holding().await;
+    let folder = App::folder();
+    configure(&folder, &upstream.url, "");
+    let file = folder.join("audit.jsonl");
+    let process = Process::limited(&folder, 8_192);
+    let mut client = process.client();
+    let held = {
+        let mut client = client.clone();
+        tokio::spawn(async move { client.delete_batch_node_user(batch_request("alice")).await })
+    };
+    upstream.until("DELETE", "/pools", 1).await;
+    // Validation is also recorded, so it fills the file.
+    let filler = DeleteBatchNodeUserRequest {
+        validate_only: true,
+        ..batch_request("bob")
+    };
+    until("a full file", async || {
+        client.delete_batch_node_user(filler.clone()).await.unwrap();
+        !Process::logged(&folder, FAILED).is_empty()
+    })
+    .await;
+
+    gate.notify_one();
+    let done = held.await.unwrap().unwrap();
+    assert_eq!(done.get_ref().outcome(), DeleteOutcome::Deleted);
+    assert!(
+        records(&file)
+            .iter()
+            .all(|record| record["outcome"] != "deleted")
+    );
+    let refused = client.delete_batch_node_user(batch_request("carol")).await;
+    let refused = Failed::from(refused.unwrap_err());
+    refused.expect(Code::Unavailable, "AUDIT_UNAVAILABLE");
+    assert_eq!(upstream.requests("DELETE", "/pools").len(), 1);
+
+    let old = folder.join("audit.jsonl.1");
+    fs::rename(&file, &old).unwrap();
+    let is_alices = |record: &Value| record["outcome"] == "deleted" && record["user"] == "alice";
+    until("the outcome", async || {
+        file.exists() && records(&file).iter().any(is_alices)
+    })
+    .await;
+    process.stop();
+    let (code, out, err) = verify([&old, &file]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(out.contains(" 0 open intents, "), "{out}");
+    fs::remove_dir_all(folder).unwrap();
+}
+
+/// Fills the pipe completely. Returns the number of bytes written.
+fn stuff(pipe: &mut File) -> usize {
+    let page = [b'\n'; 4_096];
+    // A write of less than a page to a pipe is atomic.
+    let pieces = [&page[..], &page[..1]];
+    let count = |piece: &[u8]| std::iter::from_fn(|| pipe.write(piece).ok()).sum::<usize>();
+    pieces.map(count).into_iter().sum()
+}
+
+/// The sink blocks in the middle of an intent for longer than its caller waits, and then continues. Nothing was sent,
+/// and the records show this. Records that were only queued behind it are not written at all.
+#[tokio::test(flavor = "multi_thread")]
+async fn late_intent_is_closed_as_not_sent() {
+    let upstream = upstream().await;
+    let folder = App::folder();
+    let path = folder.join("audit.jsonl");
+    let made = Command::new("mkfifo").arg(&path).status();
+    assert!(made.unwrap().success());
+    let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap();
+    let mut pipe = OpenOptions::new();
+    let pipe = pipe.read(true).write(true).custom_flags(flags).open(&path);
+    let mut pipe = pipe.unwrap();
+    let section = batch_section(&folder, &upstream.url);
+    let app = App::start_in(folder, &section).await;
+    let stuffed = stuff(&mut pipe);
+    for user in ["alice", "bob"] {
+        let failed = app.delete_batch_node_user(batch_request(user)).await;
+        let failed = failed.unwrap_err();
+        failed.expect(Code::Unavailable, "AUDIT_UNAVAILABLE");
+        let told = (failed.meta("attempts"), failed.meta("outcome"));
+        assert_eq!(told, ("0", "not_sent"));
+    }
+    assert!(upstream.seen().is_empty());
+
+    let mut reader = File::open(&path).unwrap();
+    drop(pipe);
+    let carol = app.client();
+    let read = tokio::task::spawn_blocking(move || {
+        reader.read_exact(&mut vec![0; stuffed]).unwrap();
+        let lines = BufReader::new(reader).lines();
+        let records = lines.map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
+        let mut told = Vec::new();
+        for record in records {
+            let text = |key: &str| record[key].as_str().unwrap().to_owned();
+            told.push([text("user"), text("event"), text("outcome"), text("reason")]);
+            if record["outcome"] == "deleted" {
+                break;
+            }
+        }
+        told
+    });
+    let mut later = carol;
+    until("it works again", async || {
+        later
+            .delete_batch_node_user(batch_request("carol"))
+            .await
+            .is_ok()
+    })
+    .await;
+    let mut told = read.await.unwrap();
+    // The calls of carol before the recovery have no record.
+    let hers = told.split_off(2);
+    assert!(hers.iter().all(|[user, ..]| user == "carol"), "{hers:?}");
+    let late = "ERROR_REASON_AUDIT_UNAVAILABLE";
+    let expected = [
+        ["alice", "intent", "", ""],
+        ["alice", "outcome", "not_sent", late],
+    ];
+    assert_eq!(told, expected);
+    assert_eq!(upstream.requests("DELETE", "/pools").len(), 1);
+}

@@ -1,0 +1,172 @@
+//! The caller of a call to Azure Batch: deadlines, disconnects, and requests that were never sent.
+
+use std::{
+    fs,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    net::TcpListener,
+    sync::{Notify, mpsc},
+};
+use tonic::Code;
+use useradmin_testkit::{
+    App, Failed, Reply, Upstream, batch, batch_deleted, batch_error, batch_request, batch_section,
+    batch_within, token_or,
+};
+
+#[tokio::test]
+async fn too_short_deadline_sends_no_request() {
+    let (app, upstream) = batch(|_| batch_deleted()).await;
+    for milliseconds in [60, 99, 100, 200, 340] {
+        let timeout = Duration::from_millis(milliseconds);
+        let failed = batch_within(&app, batch_request("alice"), timeout)
+            .await
+            .unwrap_err();
+        failed.expect(Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
+        assert_eq!(
+            (failed.meta("attempts"), failed.meta("outcome")),
+            ("0", "not_sent")
+        );
+        assert!(failed.retry_delay.is_some());
+    }
+    assert_eq!(upstream.seen().len(), 0);
+}
+
+#[tokio::test]
+async fn response_is_sent_before_callers_deadline() {
+    // In one case the response to the DELETE is missing, in the other the response to the token request.
+    let silent = Upstream::start(|_| Reply::Hang).await;
+    let (hangs, _upstream) = batch(|_| Reply::Hang).await;
+    let no_token = with_account(&silent.url, &silent.url).await;
+    let rows = [
+        (hangs, "OUTCOME_UNKNOWN", "1", "unknown"),
+        (no_token, "DEADLINE_EXCEEDED", "0", "not_sent"),
+    ];
+    for (app, reason, attempts, outcome) in rows {
+        let begun = Instant::now();
+        let timeout = Duration::from_millis(500);
+        let failed = batch_within(&app, batch_request("alice"), timeout)
+            .await
+            .unwrap_err();
+        let took = begun.elapsed();
+        failed.expect(Code::DeadlineExceeded, reason);
+        assert_eq!(
+            (failed.meta("attempts"), failed.meta("outcome")),
+            (attempts, outcome)
+        );
+        assert!(
+            took < timeout && took >= Duration::from_millis(350),
+            "{took:?}"
+        );
+    }
+}
+
+/// Starts a server with an account at this URL and a token endpoint at another URL.
+async fn with_account(url: &str, authority: &str) -> App {
+    let folder = App::folder();
+    let key = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    fs::write(folder.join("ca.pem"), key.cert.pem()).unwrap();
+    let section = batch_section(&folder, authority);
+    let account = format!("url = \"{url}\"\nca_file = \"ca.pem\"");
+    let section = section.replacen(&format!("url = \"{authority}\""), &account, 1);
+    App::start_in(folder, &section).await
+}
+
+async fn never_sent(url: &str) -> Failed {
+    let authority = Upstream::start(|seen| token_or(seen, || Reply::Hang)).await;
+    let app = with_account(url, &authority.url).await;
+    let failed = app
+        .delete_batch_node_user(batch_request("alice"))
+        .await
+        .unwrap_err();
+    failed.expect(Code::Unavailable, "UPSTREAM_UNREACHABLE");
+    assert_eq!(
+        (failed.meta("attempts"), failed.meta("outcome")),
+        ("3", "not_sent")
+    );
+    assert_eq!(failed.retry_delay, Some(Duration::from_secs(5)));
+    assert_eq!(authority.requests("DELETE", "").len(), 0);
+    let records = app.audit();
+    assert_eq!(records.last().unwrap()["outcome"], "not_sent");
+    failed
+}
+
+#[tokio::test]
+async fn failed_connection_reports_not_sent() {
+    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = closed.local_addr().unwrap();
+    drop(closed);
+    let plain = Upstream::start_raw(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+    let no_tls = plain.url.replace("http:", "https:");
+    let refused = format!("http://{address}");
+    tokio::join!(never_sent(&refused), never_sent(&no_tls));
+}
+
+/// Disconnects the caller while the upstream processes the DELETE, which it then answers with this reply. Returns the
+/// number of DELETEs and the last record.
+async fn caller_goes(reply: Reply) -> (usize, serde_json::Value) {
+    let (arrived, mut arrivals) = mpsc::unbounded_channel();
+    let gate = Arc::new(Notify::new());
+    let held = Reply::Held(Arc::clone(&gate), Box::new(reply));
+    let (mut app, upstream) = batch(move |_| {
+        arrived.send(()).unwrap();
+        held.clone()
+    })
+    .await;
+    let mut client = app.client();
+    let call =
+        tokio::spawn(async move { client.delete_batch_node_user(batch_request("alice")).await });
+    arrivals.recv().await.unwrap();
+    call.abort();
+    assert!(call.await.unwrap_err().is_cancelled());
+    // Makes another call on the same connection. When it ends, the server has processed the cancellation of the first
+    // one.
+    let other = app
+        .delete_batch_node_user(batch_request(""))
+        .await
+        .unwrap_err();
+    other.expect(Code::InvalidArgument, "INVALID_REQUEST");
+    gate.notify_one();
+    app.drain().await;
+    let outcome = app.audit().pop().unwrap();
+    assert_eq!(outcome["event"], "outcome");
+    assert_eq!(outcome["caller_gone"], true);
+    (upstream.requests("DELETE", "").len(), outcome)
+}
+
+#[tokio::test]
+async fn delete_continues_and_is_recorded_after_caller_disconnects() {
+    let rows = [
+        (batch_deleted(), "deleted", ""),
+        (
+            batch_error(404, "NodeUserNotFound"),
+            "not_deleted",
+            "ERROR_REASON_USER_NOT_FOUND",
+        ),
+        // A request is not retried after its caller has disconnected.
+        (
+            batch_error(503, "ServerBusy"),
+            "not_deleted",
+            "ERROR_REASON_UPSTREAM_UNAVAILABLE",
+        ),
+        (
+            batch_error(401, "AuthenticationFailed"),
+            "not_deleted",
+            "ERROR_REASON_UPSTREAM_CREDENTIALS_REJECTED",
+        ),
+        (Reply::Close, "unknown", "ERROR_REASON_OUTCOME_UNKNOWN"),
+    ];
+    for (reply, outcome, reason) in rows {
+        let (sent, record) = caller_goes(reply).await;
+        assert_eq!(sent, 1, "{reason}");
+        assert_eq!(record["outcome"], outcome, "{record}");
+        assert_eq!(
+            record["reason"].as_str().unwrap_or_default(),
+            reason,
+            "{record}"
+        );
+        assert_eq!(record["attempts"], 1, "{record}");
+    }
+}

@@ -1,0 +1,161 @@
+//! Every documented code of Azure Batch and every status, tested with the real server: one table, one snapshot.
+
+#[rustfmt::skip]
+mod table;
+
+use std::fmt::Write as _;
+
+use futures_util::future::join_all;
+use useradmin::{
+    error::rule::{Body, Rule},
+    proto::DeleteBatchNodeUserRequest,
+    upstream::azure_batch::rules::RULES,
+};
+use useradmin_testkit::{Failed, batch, batch_answer, batch_document, batch_request};
+
+use self::table::{CODES, Row, STATUSES};
+
+fn rows() -> impl Iterator<Item = &'static Row> {
+    CODES.iter().chain(STATUSES)
+}
+
+/// Returns the failure that the response of this row causes.
+async fn drive(row: &Row) -> Failed {
+    let document = batch_document(row.code, row.message, row.values);
+    let reply = batch_answer(row.status, &document);
+    let (app, upstream) = batch(move |_| reply.clone()).await;
+    let id = if row.callers_id {
+        "9C4D50EE-2D56-4CD3-8152-34347DC9F2B0"
+    } else {
+        ""
+    };
+    let request = DeleteBatchNodeUserRequest {
+        client_request_id: id.to_owned(),
+        ..batch_request("alice")
+    };
+    let failed = app.delete_batch_node_user(request).await.unwrap_err();
+    let deletes = upstream.requests("DELETE", "/pools/pool-1/nodes/node-1/users/alice?");
+    assert_eq!(
+        deletes.len(),
+        row.attempts as usize,
+        "{} {}",
+        row.status,
+        row.code
+    );
+    app.expect_on_record(&failed);
+    failed
+}
+
+#[track_caller]
+fn check(row: &Row, failed: &Failed) {
+    failed.expect(row.grpc, row.reason);
+    let text = format!("{} {}: {failed:?}", row.status, row.code);
+    assert_eq!(failed.meta("attempts"), row.attempts.to_string(), "{text}");
+    assert_eq!(failed.meta("outcome"), row.outcome, "{text}");
+    assert_eq!(failed.meta("upstream"), "azure_batch", "{text}");
+    assert_eq!(failed.meta("upstream_code"), row.code, "{text}");
+    let status = row.status.to_string();
+    assert_eq!(failed.meta("upstream_http_status"), status, "{text}");
+    let delay = failed.retry_delay.map(|delay| delay.as_secs());
+    assert_eq!(delay, row.retry, "{text}");
+    let error = failed.batch.as_ref().unwrap();
+    assert_eq!(
+        (error.code.as_str(), error.http_status),
+        (row.code, row.status.into())
+    );
+    assert_eq!(error.client_request_id.len(), 36, "{text}");
+    assert_eq!(error.message.as_ref().unwrap().value, row.message, "{text}");
+    assert_eq!(error.values.len(), row.values.len(), "{text}");
+}
+
+#[tokio::test]
+async fn codes_and_statuses_map_to_documented_reasons() {
+    let failures = join_all(rows().map(drive)).await;
+    let mut snapshot = String::new();
+    for (row, failed) in rows().zip(&failures) {
+        check(row, failed);
+        let id = if row.callers_id {
+            " (caller's client_request_id)"
+        } else {
+            ""
+        };
+        let _ = write!(
+            snapshot,
+            "## {} {}{id}\n\n{failed:?}\n",
+            row.status, row.code
+        );
+    }
+    insta::assert_snapshot!(snapshot);
+}
+
+/// Returns the index of the rule that matches.
+fn decided(status: u16, code: Option<&str>, headers: &[&str]) -> usize {
+    // The codes in the rules have a static lifetime, which the code to compare must have as well.
+    let known = code.map(|code| {
+        let codes = RULES.iter().filter_map(|rule| match rule.body {
+            Body::Code(code) | Body::Header(code, _) => Some(code),
+            Body::Any | Body::Own => None,
+        });
+        let mut same = codes.filter(|known| *known == code);
+        same.next().unwrap_or("Nameless")
+    });
+    let matches = |rule: &Rule| rule.matches(status, known, headers);
+    RULES.iter().position(matches).unwrap()
+}
+
+#[test]
+fn every_rule_is_covered_by_a_case() {
+    let mut needed = vec![false; RULES.len()];
+    for row in rows() {
+        let names = row.values.iter().filter(|(key, _)| *key == "HeaderName");
+        let headers: Vec<_> = names
+            .map(|(_, name)| *name)
+            .filter(|name| row.callers_id || *name != "client-request-id")
+            .collect();
+        needed[decided(row.status, Some(row.code), &headers)] = true;
+    }
+    for (rule, needed) in RULES.iter().zip(needed) {
+        assert!(
+            needed,
+            "add a row to tests/it/batch_rules/table.rs: none leads to {rule:?}"
+        );
+    }
+}
+
+#[test]
+fn no_rule_is_shadowed() {
+    for (at, rule) in RULES.iter().enumerate() {
+        let (code, header) = match rule.body {
+            Body::Any => (None, None),
+            Body::Own => (Some("Nameless"), None),
+            Body::Code(code) => (Some(code), None),
+            Body::Header(code, header) => (Some(code), Some(header)),
+        };
+        let headers: Vec<_> = header.into_iter().collect();
+        let mut statuses = rule.status.clone().filter(|status| *status < 1_000);
+        assert!(
+            statuses.any(|status| decided(status, code, &headers) == at),
+            "never reached: {rule:?}"
+        );
+    }
+}
+
+#[test]
+fn every_case_is_unique() {
+    for (at, rule) in RULES.iter().enumerate() {
+        let codes = matches!(rule.body, Body::Code(_) | Body::Header(..));
+        let twin = RULES[..at].iter().find(|other| {
+            codes
+                && other.body == rule.body
+                && other.status.start() <= rule.status.end()
+                && rule.status.start() <= other.status.end()
+        });
+        assert!(twin.is_none(), "{rule:?} and {twin:?}");
+    }
+    let mut seen = Vec::new();
+    for row in rows() {
+        let key = (row.status, row.code, row.values, row.callers_id);
+        assert!(!seen.contains(&key), "{key:?}");
+        seen.push(key);
+    }
+}

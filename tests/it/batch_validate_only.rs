@@ -1,0 +1,174 @@
+//! `validate_only` with Azure Batch: the node is read, and no DELETE is sent.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tonic::Code::{
+    self, DeadlineExceeded, FailedPrecondition, Internal, NotFound, PermissionDenied,
+    ResourceExhausted, Unavailable,
+};
+use useradmin::proto::{DeleteBatchNodeUserRequest, DeleteOutcome};
+use useradmin_testkit::{
+    REQUEST_ID, Reply, batch, batch_answer, batch_error, batch_request, batch_within, in_turn,
+};
+
+fn validate(user_name: &str) -> DeleteBatchNodeUserRequest {
+    DeleteBatchNodeUserRequest {
+        validate_only: true,
+        allow_missing: true,
+        ..batch_request(user_name)
+    }
+}
+
+/// Returns a node with this state, in the format of Azure Batch.
+fn node(state: &str) -> Reply {
+    batch_answer(
+        200,
+        &format!(
+            "{{\r\n  \"odata.metadata\":\"https://account.region.batch.azure.com/$metadata#nodes/@Element\",\
+             \"id\":\"node-1\",\"url\":\"https://account.region.batch.azure.com/pools/pool-1/nodes/node-1\",\
+             \"state\":\"{state}\",\"schedulingState\":\"enabled\",\"isDedicated\":true,\"nodeAgentInfo\":{{\r\n    \"version\":\"1.12.2.0\"\r\n  }}\r\n}}"
+        ),
+    )
+}
+
+#[tokio::test]
+async fn idle_or_running_node_is_valid() {
+    for state in ["idle", "running"] {
+        let (mut app, upstream) = batch(move |_| node(state)).await;
+        let done = app.delete_batch_node_user(validate("a/b")).await.unwrap();
+        assert_eq!(
+            (done.outcome(), done.attempts),
+            (DeleteOutcome::Validated, 0)
+        );
+        assert_eq!(done.request_id, REQUEST_ID);
+        let seen = upstream.requests("GET", "");
+        assert_eq!(seen.len(), 1);
+        assert_eq!(
+            seen[0].target,
+            "/pools/pool-1/nodes/node-1?timeout=29&api-version=2023-11-01.18.0"
+        );
+        assert_eq!(
+            seen[0].header("client-request-id"),
+            Some(&*done.client_request_id)
+        );
+        assert_eq!(
+            seen[0].header("accept"),
+            Some("application/json; odata=minimalmetadata")
+        );
+        assert_eq!(upstream.requests("DELETE", "").len(), 0);
+        app.drain().await;
+        let records = app.audit();
+        assert_eq!(records.len(), 1, "{records:?}");
+        assert_eq!(records[0]["outcome"], "validated");
+    }
+}
+
+/// Node states that prevent a deletion, and the reasons.
+const STATES: [(&str, &str); 14] = [
+    ("creating", "NODE_NOT_READY"),
+    ("starting", "NODE_NOT_READY"),
+    ("rebooting", "NODE_NOT_READY"),
+    ("reimaging", "NODE_NOT_READY"),
+    ("waitingforstarttask", "NODE_NOT_READY"),
+    ("starttaskfailed", "NODE_NOT_READY"),
+    ("unknown", "NODE_NOT_READY"),
+    ("leavingpool", "NODE_NOT_READY"),
+    ("offline", "NODE_NOT_READY"),
+    ("preempted", "NODE_NOT_READY"),
+    ("upgradingos", "NODE_NOT_READY"),
+    ("deallocated", "NODE_NOT_READY"),
+    ("a state of tomorrow", "NODE_NOT_READY"),
+    ("unusable", "NODE_UNUSABLE"),
+];
+
+/// Returns the responses to the read of the node, the expected results, and the number of reads.
+#[rustfmt::skip]
+fn answers() -> Vec<(Reply, Code, &'static str, usize)> {
+    let states = STATES.map(|(state, reason)| (node(state), FailedPrecondition, reason, 1));
+    let errors = [
+        (batch_error(404, "PoolNotFound"), NotFound, "POOL_NOT_FOUND", 1),
+        (batch_error(404, "NodeNotFound"), NotFound, "NODE_NOT_FOUND", 1),
+        (batch_error(404, "ResourceNotFound"), NotFound, "UPSTREAM_RESOURCE_NOT_FOUND", 1),
+        (batch_error(409, "NodeBeingRebooted"), FailedPrecondition, "NODE_NOT_READY", 1),
+        (batch_error(403, "AuthorizationFailure"), PermissionDenied, "UPSTREAM_PERMISSION_DENIED", 1),
+        (batch_error(401, "AuthenticationFailed"), Internal, "UPSTREAM_CREDENTIALS_REJECTED", 2),
+        (batch_error(429, "TooManyRequests"), ResourceExhausted, "UPSTREAM_THROTTLED", 3),
+        (batch_error(500, "InternalError"), Unavailable, "UPSTREAM_UNAVAILABLE", 3),
+        (Reply::Close, Unavailable, "UPSTREAM_UNREACHABLE", 3),
+    ];
+    let garbage = [
+        Reply::html(404),
+        Reply::html(302).with("Location", "/"),
+        Reply::html(200),
+        Reply::empty(200),
+        Reply::empty(204),
+        Reply::json(202, r#"{"state":"idle"}"#),
+        batch_answer(200, "{}"),
+        batch_answer(200, r#"[{"state":"idle"}]"#),
+        batch_answer(200, r#"{"state":1}"#),
+        batch_answer(200, r#"{"state":"idle""#),
+    ];
+    let garbage = garbage.map(|reply| (reply, Unavailable, "UPSTREAM_PROTOCOL_ERROR", 1));
+    states.into_iter().chain(errors).chain(garbage).collect()
+}
+
+#[tokio::test]
+async fn validation_detects_obstacles_without_delete() {
+    let calls = answers()
+        .into_iter()
+        .map(|(reply, code, reason, reads)| async move {
+            let text = format!("{reply:?}");
+            let (app, upstream) = batch(move |_| reply.clone()).await;
+            let failed = app
+                .delete_batch_node_user(validate("alice"))
+                .await
+                .unwrap_err();
+            failed.expect(code, reason);
+            assert_eq!(
+                (failed.meta("attempts"), failed.meta("outcome")),
+                ("0", "not_sent"),
+                "{text}"
+            );
+            assert_eq!(
+                upstream
+                    .requests("GET", "/pools/pool-1/nodes/node-1?")
+                    .len(),
+                reads,
+                "{text}"
+            );
+            assert_eq!(upstream.requests("DELETE", "").len(), 0, "{text}");
+            assert!(
+                app.audit().iter().all(|record| record["event"] != "intent"),
+                "{text}"
+            );
+        });
+    join_all(calls).await;
+}
+
+#[tokio::test]
+async fn failed_read_is_retried() {
+    let replies = vec![Reply::Close, batch_error(503, "ServerBusy"), node("idle")];
+    let (app, upstream) = batch(in_turn(replies)).await;
+    let done = app.delete_batch_node_user(validate("alice")).await.unwrap();
+    assert_eq!(
+        (done.outcome(), done.attempts),
+        (DeleteOutcome::Validated, 0)
+    );
+    assert_eq!(upstream.requests("GET", "").len(), 3);
+}
+
+#[tokio::test]
+async fn read_without_response_reports_not_sent() {
+    let (app, upstream) = batch(|_| Reply::Hang).await;
+    let timeout = Duration::from_millis(500);
+    let failed = batch_within(&app, validate("alice"), timeout)
+        .await
+        .unwrap_err();
+    failed.expect(DeadlineExceeded, "DEADLINE_EXCEEDED");
+    assert_eq!(
+        (failed.meta("attempts"), failed.meta("outcome")),
+        ("0", "not_sent")
+    );
+    assert_eq!(upstream.requests("GET", "").len(), 1);
+}

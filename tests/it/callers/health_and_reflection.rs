@@ -1,0 +1,260 @@
+//! Access to health and reflection, rejection of requests that are not gRPC, and calls that must not delay others.
+
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use http::{Method, header::CONTENT_TYPE};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    task::spawn_blocking,
+    time::timeout,
+};
+use tonic::{Code, Request, Status, body::Body};
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+use tonic_reflection::pb::v1::{
+    ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+    server_reflection_request::MessageRequest,
+};
+
+use tower::ServiceExt as _;
+use useradmin_testkit::{App, Failed, Secure, batch_request, batch_section, run, run_in};
+
+use super::{House, uri};
+use crate::authorization::upstream;
+
+async fn house(settings: &str) -> House {
+    let upstream = upstream().await;
+    House::start(upstream, batch_section, settings).await
+}
+
+async fn health(client: &Secure) -> Result<(), Failed> {
+    let request = client.request(HealthCheckRequest::default());
+    let answer = HealthClient::new(client.channel()).check(request).await;
+    answer.map(|_| ()).map_err(Failed::from)
+}
+
+async fn reflection(client: &Secure) -> Result<(), Failed> {
+    let wanted = ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(MessageRequest::ListServices(String::new())),
+    };
+    let request: Request<_> = client.request(futures_util::stream::iter([wanted]));
+    let mut client = ServerReflectionClient::new(client.channel());
+    let answer = client.server_reflection_info(request).await;
+    answer.map(|_| ()).map_err(Failed::from)
+}
+
+#[tokio::test]
+async fn health_and_reflection_require_identity_only_if_configured() {
+    for (settings, health_open, reflection_open) in [
+        ("", true, true),
+        ("health_needs_identity = true", false, true),
+        ("reflection_needs_identity = true", true, false),
+        (
+            "health_needs_identity = true\nreflection_needs_identity = true",
+            false,
+            false,
+        ),
+    ] {
+        let house = house(settings).await;
+        // Authentication is sufficient; permissions only apply to deletions.
+        let known = house.with_names(vec![uri("spiffe://corp/unlisted")]);
+        let token = house.with_subject("unlisted");
+        let nobody = house.client(None);
+        let rubbish = nobody.with_token("rubbish");
+        for (client, known) in [
+            (known, true),
+            (token, true),
+            (nobody, false),
+            (rubbish, false),
+        ] {
+            for (answer, open) in [
+                (health(&client).await, health_open),
+                (reflection(&client).await, reflection_open),
+            ] {
+                match answer {
+                    Ok(()) => assert!(known || open, "{settings}"),
+                    Err(failed) => {
+                        assert!(!known && !open, "{settings} {failed:?}");
+                        assert_eq!(failed.code, Code::Unauthenticated);
+                        assert_eq!(failed.reason, "ERROR_REASON_CALLER_UNAUTHENTICATED");
+                        assert!(!failed.meta("cause").is_empty() && failed.trailer_id.is_some());
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_command_works_over_tls() {
+    let house = house("").await;
+    let address = house.app.address.to_string();
+    let file = |name: &str| house.app.folder.join(name).display().to_string();
+    for (ca_file, name, expected) in [
+        ("clients.pem", "localhost", 0),
+        ("server.pem", "localhost", 0),
+        ("clients.pem", "other.example", 1),
+        ("gone.pem", "localhost", 1),
+    ] {
+        let (address, ca_file) = (address.clone(), file(ca_file));
+        let asked = spawn_blocking(move || {
+            run(&[
+                "health",
+                "--addr",
+                &address,
+                "--ca-file",
+                &ca_file,
+                "--server-name",
+                name,
+            ])
+        });
+        let (code, out, err) = asked.await.unwrap();
+        assert_eq!((code, out.as_str()), (expected, ""), "{err}");
+    }
+    // Configured by environment variables, like the health check of a container image.
+    let (own, ca_file) = (address.clone(), file("clients.pem"));
+    let asked = spawn_blocking(move || {
+        let address = ("USERADMIN_HEALTH_ADDR", own.as_str());
+        let ca_file = ("USERADMIN_HEALTH_CA_FILE", ca_file.as_str());
+        let name = |name| ("USERADMIN_HEALTH_SERVER_NAME", name);
+        ["localhost", "other.example"]
+            .map(|server| run_in(&[address, ca_file, name(server)], &["health"]).0)
+    });
+    assert_eq!(asked.await.unwrap(), [0, 1]);
+    // Plaintext is not accepted.
+    let asked = spawn_blocking(move || run(&["health", "--addr", &address]));
+    assert_eq!(asked.await.unwrap().0, 1);
+}
+
+/// A page on another site can make a browser send such requests with the certificate of its user.
+#[tokio::test]
+async fn non_grpc_requests_are_rejected() {
+    let house = house("").await;
+    let known = house.with_names(vec![uri("spiffe://corp/unlisted")]);
+    let rpc = "/useradmin.v1.UserAdmin/DeleteBatchNodeUser";
+    for (method, content_type, status) in [
+        (Method::GET, "application/grpc", 405),
+        (Method::OPTIONS, "application/grpc", 405),
+        (Method::PUT, "application/grpc", 405),
+        (Method::POST, "", 415),
+        (Method::POST, "text/plain", 415),
+        (Method::POST, "application/json", 415),
+        (Method::POST, "application/x-www-form-urlencoded", 415),
+        (Method::POST, "application/grpc-web", 415),
+        (Method::POST, "application/grpcx", 415),
+        (Method::POST, "application/grpc", 200),
+        (Method::POST, "application/grpc+proto", 200),
+        (Method::POST, "Application/gRPC; x=y", 200),
+    ] {
+        let mut request = http::Request::builder()
+            .method(&method)
+            .uri(format!("https://localhost{rpc}"))
+            .body(Body::empty())
+            .unwrap();
+        if !content_type.is_empty() {
+            let value = content_type.parse().unwrap();
+            request.headers_mut().insert(CONTENT_TYPE, value);
+        }
+        let answer = known.channel().oneshot(request).await.unwrap();
+        assert_eq!(answer.status(), status, "{method} {content_type}");
+    }
+    assert!(house.upstream.seen().is_empty());
+}
+
+#[tokio::test]
+async fn silent_peers_do_not_delay_others() {
+    let house = house("").await;
+    let silent = (0..200).map(|_| TcpStream::connect(house.app.address));
+    let silent = join_all(silent).await;
+    let begun = Instant::now();
+    health(&house.client(None)).await.unwrap();
+    assert!(
+        begun.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        begun.elapsed()
+    );
+    drop(silent);
+}
+
+/// Returns a body that never ends.
+fn endless() -> Body {
+    let never = futures_util::stream::pending::<Result<http_body::Frame<bytes::Bytes>, Status>>();
+    Body::new(http_body_util::StreamBody::new(never))
+}
+
+#[tokio::test]
+async fn missing_message_times_out() {
+    let house = house("").await;
+    let known = house.with_names(vec![uri("spiffe://corp/unlisted")]);
+    for (client, code, reason) in [
+        (&known, Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
+        (
+            &house.client(None),
+            Code::Unauthenticated,
+            "CALLER_UNAUTHENTICATED",
+        ),
+    ] {
+        let request = http::Request::post("https://localhost/useradmin.v1.UserAdmin/DeleteHmcUser")
+            .header(CONTENT_TYPE, "application/grpc")
+            .header("te", "trailers")
+            .header("grpc-timeout", "700m")
+            .body(endless())
+            .unwrap();
+        // The connection is established; the test measures only the wait for the message.
+        health(client).await.unwrap();
+        let begun = Instant::now();
+        let answer = client.channel().oneshot(request).await.unwrap();
+        let status = Status::from_header_map(answer.headers()).unwrap();
+        // The call ends before the message timeout of 10 seconds and before the default deadline. The details of the
+        // status show that the response comes from the server and not from the transport at the deadline.
+        assert!(begun.elapsed() < Duration::from_secs(5));
+        Failed::from(status).expect(code, reason);
+    }
+    assert!(house.upstream.seen().is_empty());
+}
+
+#[tokio::test]
+async fn connection_without_preface_is_closed() {
+    let (upstream, folder) = (upstream().await, App::folder());
+    let text = "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"\"\n";
+    let section = batch_section(&folder, &upstream.url);
+    let app = App::configured(folder, &format!("{text}{section}")).await;
+    let part = b"PRI * HTTP/2.0\r\n";
+    let closed = [&b""[..], part].map(|sent| async move {
+        let mut stream = TcpStream::connect(app.address).await.unwrap();
+        stream.write_all(sent).await.unwrap();
+        // The connection may be closed or reset.
+        let _ = stream.read_to_end(&mut Vec::new()).await;
+    });
+    let closed = timeout(Duration::from_secs(9), join_all(closed)).await;
+    assert!(closed.is_ok(), "still open");
+}
+
+#[tokio::test]
+async fn max_age_closes_connection_without_losing_calls() {
+    let text = "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"\"\n\
+        [server.limits]\nmax_connection_age_seconds = 1\n\
+        [[callers]]\nidentity = \"anonymous\"\nallow = [{ rpc = \"DeleteBatchNodeUser\", targets = [\"*\"] }]\n";
+    let (upstream, folder) = (upstream().await, App::folder());
+    let section = batch_section(&folder, &upstream.url);
+    let app = App::configured(folder, &format!("{text}{section}")).await;
+    let begun = Instant::now();
+    let mut answered = 0;
+    loop {
+        match app.delete_batch_node_user(batch_request("alice")).await {
+            Ok(_) => answered += 1,
+            // The client of tonic assigned the call to a connection that was being closed, so the call was never sent.
+            Err(status) => assert_eq!(status.message, "operation was canceled"),
+        }
+        let records = app.audit();
+        let intents = records.iter().filter(|record| record["event"] == "intent");
+        assert_eq!(intents.count(), answered);
+        if records.last().unwrap()["peer"] != records[0]["peer"] {
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(10));
+    }
+    assert!(begun.elapsed() > Duration::from_millis(900));
+}

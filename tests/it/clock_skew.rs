@@ -1,0 +1,180 @@
+//! Clock skew: the use of an upstream's `Date` when it rejects credentials, and for the interpretation of its dates.
+
+use std::time::{Duration, SystemTime};
+
+use futures_util::future::join_all;
+use tonic::Code;
+use useradmin_testkit::{
+    App, Console, Failed, Process, Reply, Step, Upstream, batch, batch_deleted, batch_error,
+    batch_request, batch_section, batch_within, by_id, configure, refusal, usual,
+};
+
+/// Returns the time this number of seconds from now, in the HTTP date format.
+fn date(seconds: i64) -> String {
+    let time = time::OffsetDateTime::now_utc() + time::Duration::seconds(seconds);
+    httpdate::fmt_http_date(SystemTime::from(time))
+}
+
+/// Asserts that the metadata contains the expected skew, if any. A few seconds may pass between the script and the
+/// response.
+#[track_caller]
+fn expect_skew(failed: &Failed, due: Option<i64>, what: &str) {
+    let told = failed.meta("clock_skew_seconds");
+    let Some(due) = due else {
+        assert_eq!(told, "", "{what}");
+        return;
+    };
+    let told: i64 = told.parse().unwrap_or_else(|_| panic!("{what}: {told:?}"));
+    assert!((due - 20..=due + 1).contains(&told), "{what}: {told}");
+}
+
+#[tokio::test]
+async fn skew_above_five_minutes_is_reported() {
+    let rows = [
+        (date(1_900), Some(1_900)),
+        (date(-1_900), Some(-1_900)),
+        (date(330), Some(330)),
+        (date(-330), Some(-330)),
+        (date(270), None),
+        (date(-270), None),
+        (date(0), None),
+        (date(400 * 86_400), Some(400 * 86_400)),
+        ("Fri, 31 Dec 9999 23:59:59 GMT".to_owned(), {
+            let years = time::OffsetDateTime::now_utc();
+            Some(253_402_300_799 - years.unix_timestamp())
+        }),
+        ("soon".to_owned(), None),
+        (String::new(), None),
+    ];
+    join_all(rows.map(|(date, due)| async move {
+        let what = date.clone();
+        let refusal = batch_error(403, "AuthenticationFailed").with("Date", &date);
+        let (app, _upstream) = batch(move |_| refusal.clone()).await;
+        let failed = app.delete_batch_node_user(batch_request("alice")).await;
+        let failed = failed.unwrap_err();
+        failed.expect(Code::Internal, "UPSTREAM_CREDENTIALS_REJECTED");
+        expect_skew(&failed, due, &what);
+    }))
+    .await;
+}
+
+#[tokio::test]
+async fn skew_is_reported_only_with_refused_credentials() {
+    let rows = [
+        (batch_error(401, "AuthenticationFailed"), true),
+        (Reply::empty(401), true),
+        (Reply::html(401), true),
+        (Reply::html(403), true),
+        (batch_error(400, "InvalidAuthenticationInfo"), true),
+        (batch_error(403, "AuthorizationFailure"), true),
+        (batch_error(403, "Unlisted"), true),
+        (batch_error(404, "NodeUserNotFound"), false),
+        (batch_error(409, "NodeBeingCreated"), false),
+        (batch_error(400, "InvalidInput"), false),
+        (batch_error(503, "ServerBusy"), false),
+        (Reply::html(302), false),
+    ];
+    join_all(rows.map(|(reply, is_told)| async move {
+        let what = format!("{reply:?}");
+        let reply = reply.with("Date", &date(1_900));
+        let (app, _upstream) = batch(move |_| reply.clone()).await;
+        let failed = app.delete_batch_node_user(batch_request("alice")).await;
+        expect_skew(&failed.unwrap_err(), is_told.then_some(1_900), &what);
+    }))
+    .await;
+}
+
+#[tokio::test]
+async fn token_endpoint_skew_is_reported() {
+    for status in [400, 401, 403, 503] {
+        let upstream = Upstream::start(move |seen| match seen.method.as_str() {
+            "POST" => Reply::html(status).with("Date", &date(-7_200)),
+            _ => batch_deleted(),
+        })
+        .await;
+        let folder = App::folder();
+        let section = batch_section(&folder, &upstream.url);
+        let app = App::start_in(folder, &section).await;
+        let failed = app.delete_batch_node_user(batch_request("alice")).await;
+        let due = (status != 503).then_some(-7_200);
+        expect_skew(&failed.unwrap_err(), due, &status.to_string());
+    }
+}
+
+#[tokio::test]
+async fn hmc_skew_is_reported() {
+    let rows = [
+        (Step::Logon, 403, 0, true),
+        (Step::Logon, 401, 0, true),
+        (Step::Delete, 403, 4, true),
+        (Step::Delete, 403, 1, true),
+        (Step::Delete, 409, 317, false),
+    ];
+    for (step, status, reason, is_told) in rows {
+        let console = Console::start(move |seen| {
+            if Step::of(seen) == step {
+                return refusal(seen, status, reason).with("Date", &date(-1_900));
+            }
+            usual(seen, 1)
+        })
+        .await;
+        let failed = console.fail(by_id("id-1")).await;
+        let what = format!("{status}/{reason}");
+        expect_skew(&failed, is_told.then_some(-1_900), &what);
+    }
+}
+
+/// The skew is logged with the call.
+#[tokio::test(flavor = "multi_thread")]
+async fn skew_is_logged() {
+    let upstream = Upstream::start(|seen| match seen.method.as_str() {
+        "POST" => Reply::json(
+            200,
+            r#"{"token_type":"Bearer","expires_in":3599,"access_token":"kanari-token-1"}"#,
+        ),
+        _ => batch_error(403, "AuthenticationFailed").with("Date", &date(1_900)),
+    })
+    .await;
+    let folder = App::folder();
+    configure(&folder, &upstream.url, "");
+    let process = Process::start(&folder);
+    let mut client = process.client();
+    let call = client.delete_batch_node_user(batch_request("alice"));
+    call.await.unwrap_err();
+    process.stop();
+    let calls = Process::logged(&folder, "call ended");
+    let context = calls[0]["context"].as_str().unwrap();
+    assert!(
+        context.contains("the upstream's clock is 1") && context.contains(" s ahead of"),
+        "{context}"
+    );
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+/// A `Retry-After` date is interpreted with the clock of the server that sent it.
+#[tokio::test]
+async fn retry_after_date_is_relative_to_response_date() {
+    let rows = [
+        (date(3_630), date(3_600), 30..=30),
+        (date(-3_570), date(-3_600), 30..=30),
+        (date(3_600), date(3_600), 1..=1),
+        (date(10), date(3_600), 1..=1),
+        (date(10_000), date(3_600), 60..=60),
+        // Without a valid `Date`, the local clock is used.
+        (date(30), "soon".to_owned(), 27..=30),
+        (date(30), String::new(), 27..=30),
+        // A number of seconds is not a date.
+        ("7".to_owned(), date(3_600), 7..=7),
+    ];
+    join_all(rows.map(|(pause, date, due)| async move {
+        let what = format!("{pause} at {date}");
+        let reply = Reply::html(503);
+        let reply = reply.with("Retry-After", &pause).with("Date", &date);
+        let (app, _upstream) = batch(move |_| reply.clone()).await;
+        let timeout = Duration::from_millis(1_200);
+        let failed = batch_within(&app, batch_request("alice"), timeout).await;
+        let told = failed.unwrap_err().retry_delay.unwrap().as_secs();
+        assert!(due.contains(&told), "{what}: {told}");
+    }))
+    .await;
+}

@@ -1,0 +1,163 @@
+//! Every response of an HMC to `DELETE /api/users/{user-id}`, over the wire. The expected results come from the
+//! vendor's documents and the contract, never from the tables of the implementation.
+
+mod coverage;
+mod documented;
+mod foreign;
+
+use std::fmt::Write as _;
+
+use futures_util::{StreamExt as _, future::join_all, stream};
+use tonic::Code;
+use useradmin::proto::DeleteOutcome;
+use useradmin_testkit::{Console, Failed, Reply, Say, Step, by_id, usual};
+
+/// A response and the error that the caller must receive.
+pub struct Row {
+    pub say: Say,
+    pub code: Code,
+    pub reason: &'static str,
+    /// Number of DELETEs started.
+    pub attempts: usize,
+    pub outcome: &'static str,
+    /// Whether the error has a `RetryInfo`.
+    pub retry: bool,
+}
+
+/// Returns the row of a final response: one attempt, not deleted, and no retry.
+fn last(say: Say, code: Code, reason: &'static str) -> Row {
+    Row {
+        say,
+        code,
+        reason,
+        attempts: 1,
+        outcome: "not_deleted",
+        retry: false,
+    }
+}
+
+impl Row {
+    fn attempts(mut self, attempts: usize) -> Self {
+        self.attempts = attempts;
+        self
+    }
+
+    fn unknown(mut self) -> Self {
+        self.outcome = "unknown";
+        self
+    }
+
+    fn retry(mut self) -> Self {
+        self.retry = true;
+        self
+    }
+
+    fn wanted(&self) -> String {
+        let Self {
+            code,
+            reason,
+            attempts,
+            outcome,
+            retry,
+            ..
+        } = self;
+        format!("{code:?} {reason} attempts={attempts} outcome={outcome} retry={retry}")
+    }
+}
+
+fn rows() -> Vec<Row> {
+    let mut rows = documented::rows();
+    rows.extend(foreign::rows());
+    rows
+}
+
+/// Formats the error that the caller received in the terms of the table.
+fn got(failed: &Failed) -> String {
+    let reason = failed.reason.strip_prefix("ERROR_REASON_").unwrap();
+    format!(
+        "{:?} {reason} attempts={} outcome={} retry={}",
+        failed.code,
+        failed.meta("attempts"),
+        failed.meta("outcome"),
+        failed.retry_delay.is_some()
+    )
+}
+
+/// Gives one response to every DELETE of a call. Returns the differences from the expected row, and the line for the
+/// snapshot.
+async fn play(row: &Row) -> (String, String) {
+    let console = Console::saying(vec![(Step::Delete, vec![row.say.clone()])]).await;
+    let answer = console.app.delete_hmc_user(by_id("id-1")).await;
+    let failed = match answer {
+        Ok(done) => return (format!("{}: {done:?}\n", row.say), String::new()),
+        Err(failed) => failed,
+    };
+    let mut faults = String::new();
+    let (got, wanted) = (got(&failed), row.wanted());
+    if got != wanted {
+        let _ = writeln!(faults, "{}: {got}, but wanted {wanted}", row.say);
+    }
+    failed.expect(row.code, row.reason);
+    console.app.expect_on_record(&failed);
+    let deletes = console.asked(Step::Delete);
+    let renewals = usize::from(row.reason == "UPSTREAM_CREDENTIALS_REJECTED" && row.attempts == 2);
+    let counts = [Step::Read, Step::Logon, Step::Other].map(|step| console.count(step));
+    if deletes.len() != row.attempts || counts != [1, 1 + renewals, 0] {
+        let _ = writeln!(faults, "{}: {} DELETEs, {counts:?}", row.say, deletes.len());
+    }
+    if deletes
+        .iter()
+        .any(|delete| delete.target != "/api/users/id-1")
+    {
+        let _ = writeln!(faults, "{}: another target", row.say);
+    }
+    let text = format!("{failed:?}");
+    for secret in ["kanari-", "10.1.2.3", "html", "error-details"] {
+        if text.contains(secret) {
+            let _ = writeln!(faults, "{}: {secret} has leaked", row.say);
+        }
+    }
+    (faults, format!("[{}]\n{text}\n", row.say))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn delete_responses_map_to_documented_errors() {
+    let rows = rows();
+    // Each row starts a server whose first logon computes a slow digest. If all of them ran at the same time, the audit
+    // log would wait for a CPU.
+    let played = stream::iter(&rows).map(play).buffered(8);
+    let (faults, lines): (String, String) = played.unzip().await;
+    assert!(faults.is_empty(), "\n{faults}");
+    insta::assert_snapshot!("delete_responses", lines);
+}
+
+/// The status line 204 completes the deletion, regardless of what follows.
+#[tokio::test]
+async fn status_204_means_deleted_regardless_of_body() {
+    let answers = [
+        "HTTP/1.1 204 No Content\r\n\r\n",
+        "HTTP/1.1 204 Deleted\r\nserver: zSeries management console API web server / 2.0\r\n\r\n",
+        "HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\nhello",
+        "HTTP/1.1 204 No Content\r\nContent-Length: 500\r\n\r\ncut",
+        "HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\nnot a chunk",
+        "HTTP/1.1 204 No Content\r\n\r\nHTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 204 No Content\r\nLocation: /elsewhere\r\nRetry-After: 60\r\n\r\n",
+        "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n",
+    ];
+    join_all(answers.map(|answer| async move {
+        let console = Console::start(move |request| match Step::of(request) {
+            Step::Delete => Reply::Raw(answer.into()),
+            _ => usual(request, 1),
+        })
+        .await;
+        let done = console.app.delete_hmc_user(by_id("id-1")).await;
+        let done = done.unwrap_or_else(|failed| panic!("{answer}: {failed:?}"));
+        assert_eq!((done.outcome(), done.attempts), (DeleteOutcome::Deleted, 1));
+        assert_eq!(
+            (done.user_id.as_str(), done.user_name.as_str()),
+            ("id-1", "alice")
+        );
+        assert_eq!(console.count(Step::Delete), 1);
+    }))
+    .await;
+}

@@ -1,0 +1,158 @@
+//! Checks the dependencies between modules that `ARCHITECTURE.md` describes against the imports in the sources.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use crate::import_cycles::imported;
+
+/// Modules, each with the paths that neither the module nor its submodules may import.
+const ABSENT: [(&str, &[&str]); 9] = [
+    (
+        "error",
+        &[
+            "crate::authorization",
+            "crate::config",
+            "crate::server",
+            "crate::service",
+            "crate::upstream",
+            "hyper_util::client",
+        ],
+    ),
+    (
+        "upstream",
+        &[
+            "crate::authorization",
+            "crate::server",
+            "crate::service",
+            "tonic",
+        ],
+    ),
+    (
+        "access",
+        &[
+            "crate::server",
+            "crate::service",
+            "crate::upstream",
+            "tonic",
+        ],
+    ),
+    (
+        "audit",
+        &[
+            "crate::authorization",
+            "crate::server",
+            "crate::service",
+            "crate::upstream",
+            "tonic",
+        ],
+    ),
+    ("access", &["crate::audit"]),
+    (
+        "service",
+        &["crate::server", "crate::cli", "hyper_util::client"],
+    ),
+    (
+        "server",
+        &["crate::cli", "crate::upstream", "hyper_util::client"],
+    ),
+    (
+        "metrics",
+        &[
+            "crate::authorization",
+            "crate::server",
+            "crate::service",
+            "crate::trace",
+            "crate::upstream",
+        ],
+    ),
+    (
+        "trace",
+        &[
+            "crate::authorization",
+            "crate::metrics",
+            "crate::server",
+            "crate::service",
+            "crate::upstream",
+        ],
+    ),
+];
+
+pub fn sources(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap_or_else(|_| panic!("no {}", folder.display()));
+    let paths = entries.map(|entry| entry.unwrap().path());
+    paths
+        .flat_map(|path| {
+            if path.is_dir() {
+                sources(&path)
+            } else {
+                vec![path]
+            }
+        })
+        .filter(|path| path.extension().is_some_and(|end| end == "rs"))
+        .collect()
+}
+
+/// Returns whether a path is this one or below it.
+fn is_below(path: &str, parent: &str) -> bool {
+    let rest = path.strip_prefix(parent);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+}
+
+#[test]
+fn no_layer_imports_a_layer_above_it() {
+    let imported = imported("src");
+    for (room, absent) in ABSENT {
+        let modules = imported.iter().filter(|(module, _)| is_below(module, room));
+        let paths: Vec<_> = modules
+            .flat_map(|(module, paths)| paths.iter().map(move |path| (module, path)))
+            .collect();
+        assert!(!paths.is_empty(), "no {room}");
+        for (module, path) in paths {
+            let found = absent.iter().any(|other| is_below(path, other));
+            assert!(!found, "{module}: {path}");
+        }
+    }
+}
+
+/// Every folder of `src/upstream/` except for the HTTP client is a platform.
+#[test]
+fn no_platform_imports_another() {
+    let imported = imported("src");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/upstream");
+    let folders = fs::read_dir(folder).unwrap().map(Result::unwrap);
+    let folders = folders.filter(|entry| entry.path().is_dir());
+    let names = folders.map(|entry| entry.file_name().into_string().unwrap());
+    let platforms: Vec<_> = names.filter(|name| name != "client").collect();
+    assert!(platforms.len() >= 2, "{platforms:?}");
+    for platform in &platforms {
+        let own = format!("upstream::{platform}");
+        let modules = imported.iter().filter(|(name, _)| is_below(name, &own));
+        for (module, paths) in modules {
+            for other in platforms.iter().filter(|other| *other != platform) {
+                let other = format!("crate::upstream::{other}");
+                let found = paths.iter().find(|path| is_below(path, &other));
+                assert_eq!(found, None, "{module}");
+            }
+        }
+    }
+}
+
+#[test]
+fn no_file_is_longer_than_400_lines() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for folder in [
+        "src",
+        "crates",
+        "tests",
+        "examples",
+        "fuzz/entries",
+        "fuzz/targets",
+    ] {
+        for path in sources(&root.join(folder)) {
+            let lines = fs::read_to_string(&path).unwrap().lines().count();
+            assert!(lines <= 400, "{}: {lines} lines", path.display());
+        }
+    }
+}

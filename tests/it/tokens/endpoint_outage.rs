@@ -1,0 +1,117 @@
+//! The lifetime of a token: as stated in the response and counted from its arrival, regardless of the availability of
+//! the endpoint and of differences between clocks.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant, SystemTime},
+};
+
+use futures_util::future::join_all;
+use tonic::Code::Unavailable;
+use useradmin::proto::DeleteOutcome::Deleted;
+use useradmin_testkit::{Reply, batch_deleted, batch_request, now, until};
+
+use super::{account_with, shown, tokens};
+
+const LIFE: Duration = Duration::from_secs(3);
+
+/// Returns a token with this lifetime and these other members.
+fn lasting(number: usize, seconds: u64, members: &str) -> Reply {
+    let body = format!(
+        r#"{{"token_type":"Bearer","expires_in":{seconds},{members}"access_token":"kanari-token-{number}"}}"#
+    );
+    Reply::json(200, &body)
+}
+
+fn without_sync(section: String) -> String {
+    section + "[audit]\nsync = false\n"
+}
+
+#[tokio::test]
+async fn valid_token_is_used_while_endpoint_is_down() {
+    let up = Arc::new(AtomicBool::new(true));
+    let is_up = Arc::clone(&up);
+    let token = move |number| {
+        if is_up.load(Ordering::SeqCst) {
+            lasting(number, LIFE.as_secs(), "")
+        } else {
+            Reply::Close
+        }
+    };
+    let (app, _upstream) = account_with(token, |_| batch_deleted(), &without_sync).await;
+    let call = || app.delete_batch_node_user(batch_request("alice"));
+    let before = Instant::now();
+    call().await.unwrap();
+    let after = Instant::now();
+    up.store(false, Ordering::SeqCst);
+    until("the token has ended", async || {
+        let asked = Instant::now();
+        let Err(failed) = call().await else {
+            assert!(asked < after + LIFE, "a token that has ended was used");
+            return false;
+        };
+        assert!(
+            before.elapsed() >= LIFE,
+            "{:?} {failed:?}",
+            before.elapsed()
+        );
+        failed.expect(Unavailable, "UPSTREAM_UNREACHABLE");
+        app.expect_on_record(&failed);
+        let told = (failed.meta("attempts"), failed.meta("outcome"));
+        assert_eq!(told, ("0", "not_sent"));
+        true
+    })
+    .await;
+    up.store(true, Ordering::SeqCst);
+    until("there is a token again", async || call().await.is_ok()).await;
+}
+
+/// The relative lifetime in the response applies, not the date of the response or an absolute expiry.
+#[tokio::test]
+async fn clock_difference_does_not_affect_expiry() {
+    let date = |seconds: i64| {
+        let time = time::OffsetDateTime::now_utc() + time::Duration::seconds(seconds);
+        httpdate::fmt_http_date(SystemTime::from(time))
+    };
+    let moment = |name: &str, at: u64| format!(r#""{name}":{at},"#);
+    let rows = [
+        (date(-600), String::new()),
+        (date(600), String::new()),
+        (date(0), moment("expires_on", now() - 600)),
+        (date(0), format!(r#""expires_on":"{}","#, now() - 600)),
+        (date(0), moment("expires_on", now() + 10 * 86_400)),
+        (date(0), moment("not_before", now() + 600)),
+        (date(0), moment("ext_expires_in", 0)),
+        (date(0), moment("ext_expires_in", 10 * 86_400)),
+        (
+            date(-600),
+            r#""expires_on":null,"expires_at":"soon","#.to_owned(),
+        ),
+    ];
+    join_all(rows.map(|(date, members)| async move {
+        let what = format!("{date} {members}");
+        // A long lifetime: one token for all calls.
+        let (shown_date, text) = (date.clone(), members.clone());
+        let token = move |n| lasting(n, 3_599, &text).with("Date", &shown_date);
+        let (app, upstream) = account_with(token, |_| batch_deleted(), &without_sync).await;
+        for _ in 0..3 {
+            let done = app.delete_batch_node_user(batch_request("alice")).await;
+            let done = done.unwrap_or_else(|failed| panic!("{what}: {failed:?}"));
+            assert_eq!((done.outcome(), done.attempts), (Deleted, 1), "{what}");
+        }
+        assert_eq!(tokens(&upstream).len(), 1, "{what}");
+        // A lifetime of one second: another token is used afterwards.
+        let token = move |n| lasting(n, 1, &members).with("Date", &date);
+        let (app, upstream) = account_with(token, |_| batch_deleted(), &without_sync).await;
+        until(&what, async || {
+            let done = app.delete_batch_node_user(batch_request("alice")).await;
+            assert!(done.is_ok(), "{what}: {done:?}");
+            shown(&upstream).pop().unwrap() != "Bearer kanari-token-1"
+        })
+        .await;
+    }))
+    .await;
+}

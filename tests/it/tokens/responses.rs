@@ -1,0 +1,137 @@
+//! The results of responses of the token endpoint.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tonic::Code;
+use useradmin::proto::DeleteOutcome;
+use useradmin_testkit::{Failed, Reply, batch_deleted, batch_request, batch_within};
+
+use super::{account, shown, token, tokens};
+
+/// Returns an error in the format of the endpoint, whose text may repeat the request.
+fn aadsts(status: u16, number: u32) -> Reply {
+    let body = format!(
+        r#"{{"error":"invalid_client","error_description":"AADSTS{number}: C4N4RY.","error_codes":[{number}],"trace_id":"C4N4RY"}}"#
+    );
+    Reply::json(status, &body)
+}
+
+/// Expected code, reason and number of token requests.
+type Verdict = (Code, &'static str, usize);
+
+const REJECTED: Verdict = (Code::Internal, "UPSTREAM_CREDENTIALS_REJECTED", 1);
+const UNREACHABLE: Verdict = (Code::Unavailable, "UPSTREAM_UNREACHABLE", 3);
+
+fn rows() -> Vec<(Reply, Verdict)> {
+    let rejected = [
+        aadsts(400, 700_016),
+        aadsts(401, 7_000_215),
+        aadsts(400, 90_002),
+        Reply::html(400),
+        Reply::html(401),
+        Reply::empty(400),
+        Reply::empty(401),
+    ];
+    let failed = [
+        aadsts(403, 53_003),
+        Reply::html(403),
+        Reply::html(404),
+        Reply::html(302).with("Location", "/C4N4RY"),
+        aadsts(429, 50_196),
+        Reply::html(500),
+        aadsts(503, 90_033),
+        Reply::html(200),
+        Reply::empty(200),
+        Reply::empty(204),
+        Reply::Close,
+        Reply::Raw(b"C4N4RY\r\n\r\n".to_vec()),
+    ];
+    let no_tokens = [
+        r"{",
+        r#"{"token_type":"Bearer","expires_in":3599}"#,
+        r#"{"token_type":"Bearer","expires_in":3599,"access_token":""}"#,
+        r#"{"token_type":"Bearer","expires_in":3599,"access_token":7}"#,
+        r#"{"token_type":"Bearer","expires_in":3599,"access_token":"a\r\nX-C4N4RY: b"}"#,
+        r#"{"token_type":"Bearer","expires_in":0,"access_token":"C4N4RY"}"#,
+        r#"{"token_type":"Bearer","expires_in":-1,"access_token":"C4N4RY"}"#,
+        r#"{"token_type":"Bearer","expires_in":9000000000000,"access_token":"C4N4RY"}"#,
+        r#"{"token_type":"Bearer","expires_in":9223372036854775807,"access_token":"C4N4RY"}"#,
+    ];
+    let no_tokens = no_tokens.map(|body| Reply::json(200, body));
+    let rejected = rejected.into_iter().map(|reply| (reply, REJECTED));
+    let unreachable = failed
+        .into_iter()
+        .chain(no_tokens)
+        .map(|reply| (reply, UNREACHABLE));
+    rejected.chain(unreachable).collect()
+}
+
+#[tokio::test]
+async fn token_endpoint_response_determines_reason() {
+    let calls = rows()
+        .into_iter()
+        .map(|(reply, (code, reason, asked))| async move {
+            let text = format!("{reply:?}");
+            let (app, upstream) = account(move |_| reply.clone(), |_| batch_deleted()).await;
+            let call = app
+                .client()
+                .delete_batch_node_user(batch_request("alice"))
+                .await;
+            let status = call.unwrap_err();
+            let told = format!("{status:?} {}", String::from_utf8_lossy(status.details()));
+            assert!(
+                !told.contains("C4N4RY") && !told.contains("AADSTS"),
+                "{told}"
+            );
+            let failed = Failed::from(status);
+            failed.expect(code, reason);
+            assert_eq!(
+                (failed.meta("attempts"), failed.meta("outcome")),
+                ("0", "not_sent"),
+                "{text}"
+            );
+            assert_eq!(failed.retry_delay.is_some(), asked == 3, "{text}");
+            assert!(
+                failed.batch.is_none() && failed.meta("upstream_http_status").is_empty(),
+                "{text}"
+            );
+            assert_eq!(tokens(&upstream).len(), asked, "{text}");
+            assert_eq!(shown(&upstream).len(), 0, "{text}");
+        });
+    join_all(calls).await;
+}
+
+#[tokio::test]
+async fn recovered_token_endpoint_is_used() {
+    let (app, upstream) = account(
+        |number| {
+            if number == 1 {
+                Reply::html(503)
+            } else {
+                token(number)
+            }
+        },
+        |_| batch_deleted(),
+    )
+    .await;
+    let done = app
+        .delete_batch_node_user(batch_request("alice"))
+        .await
+        .unwrap();
+    assert_eq!((done.outcome(), done.attempts), (DeleteOutcome::Deleted, 1));
+    assert_eq!(shown(&upstream), ["Bearer kanari-token-2"]);
+}
+
+#[tokio::test]
+async fn retry_after_of_token_endpoint_is_returned() {
+    let busy = || Reply::html(429).with("Retry-After", "7");
+    let (app, upstream) = account(move |_| busy(), |_| batch_deleted()).await;
+    let timeout = Duration::from_secs(3);
+    let failed = batch_within(&app, batch_request("alice"), timeout)
+        .await
+        .unwrap_err();
+    failed.expect(Code::Unavailable, "UPSTREAM_UNREACHABLE");
+    assert_eq!(failed.retry_delay, Some(Duration::from_secs(7)));
+    assert_eq!(tokens(&upstream).len(), 1);
+}
