@@ -17,6 +17,7 @@ RUN cargo build --release --locked --no-default-features --bin useradmin && cp t
 FROM source AS build-sandbox
 RUN cargo build --release --locked --bin useradmin && cp target/release/useradmin /out/
 
+# Shell completions and man pages are not part of the image: `useradmin completions` and `useradmin man` generate them.
 FROM ${RUNTIME_IMAGE} AS runtime
 COPY --from=source /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 # The place for the audit log: `file = "/var/lib/useradmin/audit.jsonl"`, on a volume. Nothing is written elsewhere.

@@ -2,18 +2,17 @@
 
 mod audit;
 mod exit;
+mod generate;
 mod health;
+mod help;
 mod run;
 #[cfg(feature = "sandbox")]
 mod sandbox;
 
-use std::{
-    io::{ErrorKind, Write as _},
-    path::PathBuf,
-    process::ExitCode,
-};
+use std::{path::PathBuf, process::ExitCode};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use clap_complete::Shell;
 use tokio::runtime::Builder;
 
 #[cfg(feature = "sandbox")]
@@ -22,14 +21,14 @@ use self::{
     exit::{fail, print_error},
     run::run,
 };
-use crate::{config, proto, signals, telemetry};
+use crate::{config, signals, telemetry};
 
 /// Exit code of `serve` and `check-config` for an invalid configuration.
 const BAD_CONFIGURATION: u8 = 2;
 
-/// Deletes users of Azure Batch compute nodes and of IBM Z HMCs, behind one gRPC service.
+/// Delete users of Azure Batch compute nodes and of IBM Z HMCs through one gRPC API.
 #[derive(Parser)]
-#[command(version)]
+#[command(version, after_long_help = help::program())]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -37,22 +36,38 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve gRPC.
+    /// Serve the gRPC API until SIGTERM or SIGINT.
+    #[command(after_long_help = help::serve())]
     Serve(Serve),
-    /// Check a configuration file: exit 0, or 2 with every error on standard error.
+    /// Check a configuration file and the files that it names.
+    #[command(after_long_help = help::check_config())]
     CheckConfig {
-        /// The file.
+        /// The file; a pipe such as /dev/stdin is possible.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
-    /// Check the health of a server: exit 0 if it serves, 1 otherwise.
+    /// Check whether a server is serving.
+    #[command(after_long_help = help::health())]
     Health(health::Health),
     /// Work with the audit log.
-    #[command(subcommand)]
+    #[command(subcommand, after_long_help = help::audit())]
     Audit(audit::Audit),
-    /// Write the API to standard output as a `FileDescriptorSet`, with health and all details of errors: for `grpcurl
-    /// -protoset`, and for generators of clients.
+    /// Write the API, with health and error details, as a `FileDescriptorSet` to standard output.
+    #[command(after_long_help = help::protoset())]
     Protoset,
+    /// Write a completion script for a shell to standard output.
+    #[command(after_long_help = help::completions())]
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Write the man pages: useradmin.1, and one for each command.
+    #[command(after_long_help = help::man())]
+    Man {
+        /// The folder, which must exist.
+        #[arg(value_name = "FOLDER")]
+        folder: PathBuf,
+    },
 }
 
 #[derive(Args)]
@@ -91,7 +106,9 @@ pub fn main() -> ExitCode {
             Command::Health(health) => health::run(health).await,
             Command::Serve(serve) => self::serve(serve).await,
             Command::Audit(command) => audit::run(command),
-            Command::Protoset => protoset(),
+            Command::Protoset => generate::protoset(),
+            Command::Completions { shell } => generate::completions(shell, Arguments::command()),
+            Command::Man { folder } => generate::man(&folder, Arguments::command()),
         }
     });
     // The time limits of all remaining tasks have expired.
@@ -128,16 +145,5 @@ async fn serve(arguments: Serve) -> ExitCode {
             telemetry::fatal(&error);
             ExitCode::FAILURE
         }
-    }
-}
-
-fn protoset() -> ExitCode {
-    let mut stdout = std::io::stdout().lock();
-    let written = stdout.write_all(&proto::descriptor_set());
-    match written.and_then(|()| stdout.flush()) {
-        Ok(()) => ExitCode::SUCCESS,
-        // The reader has closed the pipe early, such as `head`.
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Err(error) => fail(&format!("standard output: {error}"), 1),
     }
 }

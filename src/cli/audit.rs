@@ -8,7 +8,10 @@ use std::{
 
 use clap::{Args, Subcommand};
 
-use super::exit::{fail, print_error};
+use super::{
+    exit::{fail, print_error},
+    help,
+};
 use crate::audit::{Finding, Head, Summary, VerifyOptions, verify};
 
 /// Maximum number of faults that are printed. One at the beginning of a file can cause thousands.
@@ -21,8 +24,8 @@ const HASH_DIGITS: usize = 64;
 
 #[derive(Subcommand)]
 pub enum Audit {
-    /// Check files of the audit log: exit 0 if they are complete and unchanged, 1 with every fault on standard error, 2 if a
-    /// file cannot be read. Several files form one chain, oldest first.
+    /// Check whether files of the audit log are complete and unchanged. Several files form one chain.
+    #[command(after_long_help = help::audit())]
     Verify(Verify),
 }
 
@@ -31,10 +34,10 @@ pub struct Verify {
     /// The files, oldest first.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// Older files are missing: the chain may begin anywhere.
+    /// The chain may begin anywhere, because older files are missing.
     #[arg(long)]
     partial: bool,
-    /// A record that must be present, as in the field `head` of the server's log; may be repeated.
+    /// A record that must be present, as in the field `head` of the server's log. May be repeated.
     #[arg(long, value_name = "SEQ:HASH", value_parser = head)]
     contains: Vec<Head>,
 }

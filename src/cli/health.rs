@@ -26,14 +26,32 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Args)]
 pub struct Health {
-    /// The server's address, HOST:PORT.
-    #[arg(long, env = "USERADMIN_HEALTH_ADDR", default_value = DEFAULT_ADDRESS, value_parser = host_and_port)]
+    /// The address of the server.
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        env = "USERADMIN_HEALTH_ADDR",
+        hide_env = true,
+        default_value = DEFAULT_ADDRESS,
+        value_parser = host_and_port
+    )]
     addr: String,
-    /// For a server with TLS: its authority, or its own certificate, in PEM.
-    #[arg(long, env = "USERADMIN_HEALTH_CA_FILE")]
+    /// The authority of the server's certificate, or the certificate itself, in PEM [default: plaintext].
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "USERADMIN_HEALTH_CA_FILE",
+        hide_env = true
+    )]
     ca_file: Option<PathBuf>,
-    /// The name in the server's certificate, if it is not the host of --addr.
-    #[arg(long, env = "USERADMIN_HEALTH_SERVER_NAME", requires = "ca_file")]
+    /// The name in the server's certificate [default: the host of --addr].
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "USERADMIN_HEALTH_SERVER_NAME",
+        hide_env = true,
+        requires = "ca_file"
+    )]
     server_name: Option<String>,
 }
 

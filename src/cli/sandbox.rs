@@ -38,13 +38,13 @@ const PROTECTED: &str = "protected";
 
 #[derive(Args)]
 pub struct Arguments {
-    /// Simulate both upstreams in this process; needs no file and no credentials.
+    /// Simulate both upstreams in this process, without a file and credentials.
     #[arg(long)]
     sandbox: bool,
-    /// Address for gRPC, such as 127.0.0.1:0 for any free port.
+    /// The address for gRPC. Port 0 selects a free port.
     #[arg(long, value_name = "IP:PORT", requires = "sandbox", default_value = DEFAULT_ADDRESS)]
     listen: SocketAddr,
-    /// Address for `/livez`, `/readyz` and `/metrics`. Without this option they are not served.
+    /// The address for /livez, /readyz and /metrics [default: they are not served].
     #[arg(
         long,
         value_name = "IP:PORT",
@@ -52,8 +52,7 @@ pub struct Arguments {
         conflicts_with = "config"
     )]
     admin_listen: Option<SocketAddr>,
-    /// Serve over TLS and require a client certificate or a token. At each start, the sandbox writes to this folder: ca.pem,
-    /// client.pem, client.key, token, and the files of the server.
+    /// Require TLS and a client certificate or token, which are written to this folder at each start.
     #[arg(
         long,
         value_name = "FOLDER",

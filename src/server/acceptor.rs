@@ -19,7 +19,7 @@ use super::{
     eviction::EvictionQueue,
     tls::Tls,
 };
-use crate::{access::certificate::PeerCertificate, runtimes::Runtimes};
+use crate::{access::certificate::PeerCertificate, config::Config, runtimes::Runtimes};
 
 /// Time limit for TLS and the start of HTTP/2 together.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -68,6 +68,17 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
+}
+
+/// Returns the error for an address that cannot be bound. If it is in use, the remedy is a key of `[server]`, or the option of
+/// the sandbox with the same name.
+pub fn cannot_listen(config: &Config, key: &str, address: SocketAddr, error: &io::Error) -> String {
+    let remedy = match &config.source.path {
+        _ if error.kind() != io::ErrorKind::AddrInUse => String::new(),
+        Some(_) => format!("; set `{key}` in [server] to another address"),
+        None => format!("; pass another address with --{}", key.replace('_', "-")),
+    };
+    format!("cannot listen on {address} ({key}): {error}{remedy}")
 }
 
 /// Accepts connections and passes them to `serve` once they have begun HTTP/2. The port is closed when this is dropped.

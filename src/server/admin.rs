@@ -14,8 +14,8 @@ use axum::{
 };
 use tokio::net::TcpListener;
 
-use super::admin_listener;
-use crate::{config::Server as Settings, metrics::Format, service::Shared};
+use super::{acceptor::cannot_listen, admin_listener};
+use crate::{config::Config, metrics::Format, service::Shared};
 
 /// The admin port, which is bound.
 pub struct Admin {
@@ -25,15 +25,15 @@ pub struct Admin {
 
 impl Admin {
     /// Binds the port, if one is configured. It is an error if a configured port is in use; the default one is optional.
-    pub async fn bind(settings: &Settings, shared: Arc<Shared>) -> Result<Option<Self>, String> {
-        let Some(address) = settings.admin_listen else {
+    pub async fn bind(config: &Config, shared: Arc<Shared>) -> Result<Option<Self>, String> {
+        let Some(address) = config.server.admin_listen else {
             return Ok(None);
         };
         match TcpListener::bind(address).await {
             Ok(listener) => Ok(Some(Self { listener, shared })),
-            Err(error) if settings.admin_named => Err(format!(
-                "cannot listen on {address} (admin_listen): {error}"
-            )),
+            Err(error) if config.server.admin_named => {
+                Err(cannot_listen(config, "admin_listen", address, &error))
+            }
             Err(error) => {
                 tracing::warn!(%address, %error, "admin port not bound");
                 Ok(None)

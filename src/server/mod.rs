@@ -79,8 +79,8 @@ impl Server {
         let tls = tls.transpose()?.map(Arc::new);
         let listen = config.server.listen;
         let listener = acceptor::listen(listen)
-            .map_err(|error| format!("cannot listen on {listen}: {error}"))?;
-        let admin = Admin::bind(&config.server, Arc::clone(&shared)).await?;
+            .map_err(|error| acceptor::cannot_listen(config, "listen", listen, &error))?;
+        let admin = Admin::bind(config, Arc::clone(&shared)).await?;
         Ok(Self {
             listener,
             admin,

@@ -54,6 +54,7 @@ mod docs;
 mod drain;
 mod examples;
 mod fuzz;
+mod help;
 mod hmc_logon;
 mod hmc_lookup;
 mod hmc_retries;

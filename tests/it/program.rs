@@ -70,6 +70,8 @@ fn invalid_arguments_are_rejected() {
         &["serve", "--config", "x", "--secure", "y"],
         &["serve", "--config", "x", "--admin-listen", "127.0.0.1:0"],
         &["protoset", "x"],
+        &["man"],
+        &["completions"],
         &["frobnicate"],
         &[],
     ] {
@@ -94,6 +96,14 @@ fn sandbox_serves_until_signal() {
     }
 }
 
+/// Returns the error in the last line of the log of a server that cannot start.
+fn start_error(arguments: &[&str]) -> String {
+    let (code, out, err) = run(&[&["serve"], arguments].concat());
+    assert_eq!((code, out.as_str()), (1, ""));
+    let last: serde_json::Value = serde_json::from_str(err.lines().last().unwrap()).unwrap();
+    last["error"].as_str().unwrap().to_owned()
+}
+
 /// Readiness does not wait for upstreams, and the health check does not depend on them.
 #[test]
 fn server_is_ready_without_upstreams() {
@@ -108,14 +118,27 @@ fn server_is_ready_without_upstreams() {
     assert_eq!(code, 0);
 
     // A port that is in use is not an error of the configuration.
-    let taken = SOUND.replacen("127.0.0.1:0", &serving.address, 1);
-    fs::write(&file, taken).unwrap();
-    let (code, out, err) = run(&["serve", "--config", path(&file)]);
-    assert_eq!((code, out.as_str()), (1, ""));
-    let lines = err.lines().map(serde_json::from_str::<serde_json::Value>);
-    let lines: Vec<_> = lines.map(Result::unwrap).collect();
-    let told = lines.last().unwrap()["error"].as_str().unwrap();
-    assert!(told.starts_with("cannot listen on"), "{err}");
+    let address = serving.address.as_str();
+    let in_use = "Address already in use (os error 98)";
+    for key in ["listen", "admin_listen"] {
+        let free = format!("\n{key} = \"127.0.0.1:0\"");
+        let taken = format!("\n{key} = \"{address}\"");
+        fs::write(&file, SOUND.replacen(&free, &taken, 1)).unwrap();
+        let expected = format!(
+            "cannot listen on {address} ({key}): {in_use}; set `{key}` in [server] to another address"
+        );
+        assert_eq!(start_error(&["--config", path(&file)]), expected);
+
+        let option = format!("--{}", key.replace('_', "-"));
+        let ports = match key {
+            "listen" => vec!["--sandbox", &option, address],
+            _ => vec!["--sandbox", "--listen", "127.0.0.1:0", &option, address],
+        };
+        let expected = format!(
+            "cannot listen on {address} ({key}): {in_use}; pass another address with {option}"
+        );
+        assert_eq!(start_error(&ports), expected);
+    }
 
     assert_eq!(serving.end("TERM"), (Some(0), String::new()));
     fs::remove_dir_all(folder).unwrap();

@@ -1,0 +1,196 @@
+//! The sections of `--help` and of the man pages that follow the options; the same for every command.
+
+/// Applies to every command.
+const COLORS: (&str, &str) = (
+    "NO_COLOR",
+    "Help and usage errors have no colors, with any value",
+);
+const AUTHORITIES: (&str, &str) = (
+    "SSL_CERT_FILE, SSL_CERT_DIR",
+    "Certificate authorities of the system, in place of the default files",
+);
+const USAGE: (&str, &str) = ("2", "An argument is invalid");
+
+/// The sections of one command.
+struct Sections {
+    examples: Vec<&'static str>,
+    variables: Vec<(&'static str, &'static str)>,
+    exit_codes: Vec<(&'static str, &'static str)>,
+    documents: &'static str,
+}
+
+impl Sections {
+    fn text(mut self) -> String {
+        self.variables.push(COLORS);
+        let examples: Vec<_> = self
+            .examples
+            .iter()
+            .map(|line| format!("  {line}"))
+            .collect();
+        format!(
+            "Examples:\n{}\n\nEnvironment variables:\n{}\n\nExit codes:\n{}\n\nDocumentation:\n  {}",
+            examples.join("\n"),
+            list(&self.variables),
+            list(&self.exit_codes),
+            self.documents,
+        )
+    }
+}
+
+/// Formats terms and their meanings in two columns.
+fn list(entries: &[(&str, &str)]) -> String {
+    let width = entries.iter().map(|(term, _)| term.len()).max();
+    let width = width.unwrap_or_default();
+    let lines = entries.iter();
+    let lines = lines.map(|(term, meaning)| format!("  {term:width$}  {meaning}"));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+pub fn program() -> String {
+    let sections = Sections {
+        examples: vec![
+            #[cfg(feature = "sandbox")]
+            "useradmin serve --sandbox",
+            "useradmin check-config --config useradmin.toml",
+            "useradmin serve --config useradmin.toml",
+            "useradmin help serve",
+        ],
+        variables: Vec::new(),
+        exit_codes: vec![
+            ("0", "Success"),
+            ("1", "The command failed"),
+            ("2", "An argument or the configuration is invalid"),
+        ],
+        documents: "README.md, docs/deployment.md",
+    };
+    sections.text()
+}
+
+pub fn serve() -> String {
+    let sections = Sections {
+        examples: vec![
+            "useradmin serve --config /etc/useradmin/useradmin.toml",
+            #[cfg(feature = "sandbox")]
+            "useradmin serve --sandbox --listen 127.0.0.1:0",
+        ],
+        variables: vec![
+            (
+                "RUST_LOG",
+                "Log level: off, error, warn, info, debug or trace [default: info]",
+            ),
+            (
+                "TOKIO_WORKER_THREADS",
+                "Number of threads that serve calls [default: number of CPUs]",
+            ),
+            (
+                "AZURE_*, IDENTITY_*",
+                "Settings of `workload_identity` and `managed_identity` credentials",
+            ),
+            (
+                "OTEL_*",
+                "Settings of the export of traces; docs/operations.md lists them",
+            ),
+            AUTHORITIES,
+        ],
+        exit_codes: vec![
+            ("0", "The server was stopped by SIGTERM or SIGINT"),
+            (
+                "1",
+                "The server cannot start, for example because its port is in use",
+            ),
+            ("2", "The configuration or an argument is invalid"),
+        ],
+        documents: "docs/deployment.md, docs/configuration.md, docs/operations.md",
+    };
+    sections.text()
+}
+
+pub fn check_config() -> String {
+    let sections = Sections {
+        examples: vec!["useradmin check-config --config useradmin.toml"],
+        variables: Vec::new(),
+        exit_codes: vec![
+            (
+                "0",
+                "The configuration is valid; there may be warnings on standard error",
+            ),
+            ("2", "The configuration or an argument is invalid"),
+        ],
+        documents: "docs/deployment.md, docs/configuration.md",
+    };
+    sections.text()
+}
+
+pub fn health() -> String {
+    let sections = Sections {
+        examples: vec![
+            "useradmin health",
+            "useradmin health --addr localhost:50051 --ca-file ca.pem",
+        ],
+        variables: vec![
+            ("USERADMIN_HEALTH_ADDR", "Default of --addr"),
+            ("USERADMIN_HEALTH_CA_FILE", "Default of --ca-file"),
+            ("USERADMIN_HEALTH_SERVER_NAME", "Default of --server-name"),
+        ],
+        exit_codes: vec![
+            ("0", "The server serves"),
+            (
+                "1",
+                "It does not serve, or does not respond within 5 seconds",
+            ),
+            USAGE,
+        ],
+        documents: "docs/deployment.md, docs/security.md",
+    };
+    sections.text()
+}
+
+pub fn audit() -> String {
+    let sections = Sections {
+        examples: vec!["useradmin audit verify audit.jsonl.1 audit.jsonl"],
+        variables: Vec::new(),
+        exit_codes: vec![
+            ("0", "The files are complete and unchanged"),
+            ("1", "There are faults, each with a line on standard error"),
+            ("2", "A file cannot be read, or an argument is invalid"),
+        ],
+        documents: "docs/audit.md",
+    };
+    sections.text()
+}
+
+pub fn protoset() -> String {
+    generated(
+        "useradmin protoset >useradmin.binpb",
+        "docs/clients.md, docs/debugging.md",
+    )
+}
+
+pub fn completions() -> String {
+    generated(
+        "useradmin completions bash >/etc/bash_completion.d/useradmin",
+        "docs/deployment.md",
+    )
+}
+
+pub fn man() -> String {
+    generated(
+        "useradmin man /usr/local/share/man/man1",
+        "docs/deployment.md",
+    )
+}
+
+/// Returns the sections of a command that writes generated text.
+fn generated(example: &'static str, documents: &'static str) -> String {
+    let sections = Sections {
+        examples: vec![example],
+        variables: Vec::new(),
+        exit_codes: vec![
+            ("0", "The output was written"),
+            ("1", "The output cannot be written"),
+            USAGE,
+        ],
+        documents,
+    };
+    sections.text()
+}
