@@ -7,7 +7,7 @@ root=$(cd "$here/../.." && pwd)
 cd "$root"
 readonly LANGUAGES="go python node java"
 passed="" skipped="" failed=""
-sandbox=""
+sandboxes=()
 
 fail() {
     echo "FAILED: $*" >&2
@@ -31,49 +31,49 @@ missing() {
     fi
 }
 
-# Waits until the sandbox is ready, and prints its address.
-wait_for_line() {
-    local address
+# start_sandbox FOLDER OPTION...: starts a sandbox, waits until it is ready, and sets `address`.
+start_sandbox() {
+    local folder=$1
+    shift
+    mkdir -p "$folder"
+    "$server" serve --sandbox --listen 127.0.0.1:0 "$@" >"$folder/stdout" 2>"$folder/stderr" </dev/null &
+    sandboxes+=($!)
     for _ in $(seq 300); do
-        address=$(sed -n 's/^listening on //p' "$1/stdout")
-        if [ -n "$address" ]; then
-            echo "$address"
-            return
-        fi
-        kill -0 "$sandbox" 2>/dev/null || break
+        address=$(sed -n 's/^listening on //p' "$folder/stdout")
+        [ -z "$address" ] || return 0
+        kill -0 $! 2>/dev/null || break
         sleep 0.1
     done
-    tail -n 20 "$1/stderr" >&2
+    tail -n 20 "$folder/stderr" >&2
     return 1
 }
 
-stop_sandbox() {
-    local code=0
-    kill -TERM "$sandbox" 2>/dev/null || true
-    wait "$sandbox" || code=$?
-    sandbox=""
+stop_sandboxes() {
+    local code=0 sandbox
+    for sandbox in ${sandboxes[@]+"${sandboxes[@]}"}; do
+        kill -TERM "$sandbox" 2>/dev/null || true
+        wait "$sandbox" || code=$?
+    done
+    sandboxes=()
     return "$code"
 }
 
-# Tests one language with a separate sandbox.
+# Tests one language with separate sandboxes: one with TLS and credentials, and one without.
 run() {
     local folder=$root/target/clients/sandbox-$1 code=0
     rm -rf "$folder"
-    mkdir -p "$folder"
-    "$server" serve --sandbox --secure "$folder/credentials" --listen 127.0.0.1:0 \
-        >"$folder/stdout" 2>"$folder/stderr" </dev/null &
-    sandbox=$!
-    USERADMIN_ADDRESS=$(wait_for_line "$folder") || { stop_sandbox || true; return 1; }
-    export USERADMIN_ADDRESS
-    export USERADMIN_CREDENTIALS=$folder/credentials USERADMIN_LOG=$folder/stderr
+    start_sandbox "$folder" --secure "$folder/credentials" || { stop_sandboxes || true; return 1; }
+    export USERADMIN_ADDRESS=$address USERADMIN_CREDENTIALS=$folder/credentials USERADMIN_LOG=$folder/stderr
+    start_sandbox "$folder/plaintext" || { stop_sandboxes || true; return 1; }
+    export USERADMIN_PLAINTEXT_ADDRESS=$address
     "$here/$1/run.sh" </dev/null || code=$?
-    stop_sandbox || { echo "the sandbox ended with $?" >&2 && code=1; }
+    stop_sandboxes || { echo "a sandbox ended with $?" >&2 && code=1; }
     return "$code"
 }
 
 server=${USERADMIN:-${CARGO_TARGET_DIR:-target}/debug/useradmin}
 [ -x "$server" ] || fail "there is no $server; run \`cargo build\`, or set USERADMIN"
-trap '[ -z "$sandbox" ] || kill "$sandbox" 2>/dev/null || true' EXIT
+trap 'stop_sandboxes || true' EXIT
 # Connections to the sandbox must not use a proxy of the environment.
 export no_proxy="127.0.0.1,localhost${no_proxy:+,$no_proxy}"
 

@@ -51,7 +51,7 @@ func TestBothRpcsSucceed(t *testing.T) {
 	}
 }
 
-func TestWhoShowsNothingIsUnauthenticated(t *testing.T) {
+func TestCallsWithoutCredentialsAreUnauthenticated(t *testing.T) {
 	client := useradminv1.NewUserAdminClient(connection(t, options{}))
 	_, err := client.DeleteHmcUser(within(t, 5*time.Second), onHmc("carol"))
 	failure := failureOf(err)
@@ -110,6 +110,10 @@ func TestTheProgram(t *testing.T) {
 	if err != nil || output != "DELETE_OUTCOME_DELETED\n" {
 		t.Errorf("%q, %v", output, err)
 	}
+	output, err = program("-validate-only", "hmc", "carol")
+	if err != nil || output != "DELETE_OUTCOME_VALIDATED\n" {
+		t.Errorf("%q, %v", output, err)
+	}
 	output, err = program("-allow-missing", "hmc", "nobody")
 	if err != nil || output != "DELETE_OUTCOME_ALREADY_ABSENT\n" {
 		t.Errorf("%q, %v", output, err)
@@ -124,11 +128,29 @@ func TestTheProgram(t *testing.T) {
 		{[]string{"hmc", "hmc-defect"}, "repeat it with -allow-missing after"},
 		{[]string{"-address", "127.0.0.1:0", "hmc", "alice"}, "this is not the service's answer"},
 		{[]string{"-key", "", "hmc", "alice"}, "-cert and -key belong together"},
+		{[]string{"-plaintext", "hmc", "alice"}, "-plaintext excludes"},
 		{[]string{"batch", "pool-1"}, "say whom to delete"},
 	}
 	for _, failure := range failures {
 		if output, err := program(failure.arguments...); err == nil || !strings.Contains(err.Error(), failure.want) {
 			t.Errorf("%q: %q, %v", failure.arguments, output, err)
+		}
+	}
+}
+
+func TestTheProgramWithoutTLS(t *testing.T) {
+	common := []string{"-address", environment(t, "USERADMIN_PLAINTEXT_ADDRESS"), "-plaintext"}
+	calls := []struct {
+		arguments []string
+		want      string
+	}{
+		{[]string{"-validate-only", "batch", "pool-1", "node-idle", "alice"}, "DELETE_OUTCOME_VALIDATED\n"},
+		{[]string{"hmc", "alice"}, "DELETE_OUTCOME_DELETED\n"},
+	}
+	for _, call := range calls {
+		var output bytes.Buffer
+		if err := run(append(common, call.arguments...), &output); err != nil || output.String() != call.want {
+			t.Errorf("%q: %q, %v", call.arguments, output.String(), err)
 		}
 	}
 }

@@ -32,9 +32,11 @@ const serviceConfig = `{
 }`
 
 // connect creates a client connection. It is established by the first call, and again whenever it is lost.
-func connect(address string, config *tls.Config, options ...grpc.DialOption) (*grpc.ClientConn, error) {
+func connect(
+	address string, transport credentials.TransportCredentials, options ...grpc.DialOption,
+) (*grpc.ClientConn, error) {
 	options = append(options,
-		grpc.WithTransportCredentials(credentials.NewTLS(config)),
+		grpc.WithTransportCredentials(transport),
 		grpc.WithDefaultServiceConfig(serviceConfig),
 		// Without keepalive, an unreachable server is detected only after many minutes.
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
@@ -50,12 +52,12 @@ func trust(caFile string) (*tls.Config, error) {
 	}
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("%s holds no certificate", caFile)
+		return nil, fmt.Errorf("%s contains no certificate", caFile)
 	}
 	return &tls.Config{RootCAs: roots}, nil
 }
 
-// showCertificate makes it mutual TLS. The files are read at each handshake, and the server asks for a new connection
+// showCertificate configures mutual TLS. The files are read for each handshake, and the server asks for a new connection
 // twice an hour, so that a renewed certificate needs no restart.
 func showCertificate(config *tls.Config, certFile, keyFile string) {
 	config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
@@ -64,7 +66,7 @@ func showCertificate(config *tls.Config, certFile, keyFile string) {
 	}
 }
 
-// tokenFile sends the bearer token in the file with each call; it is read each time, because tokens live for minutes.
+// tokenFile sends the bearer token in the file with each call. It is read each time, because tokens expire after minutes.
 type tokenFile string
 
 func (file tokenFile) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {

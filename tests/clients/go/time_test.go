@@ -42,7 +42,7 @@ func compare(t *testing.T, want, got []call) {
 	}
 }
 
-func TestTheLibraryDoesNotRepeatWhatTheServerHasTried(t *testing.T) {
+func TestTheLibraryDoesNotRetryCallsThatTheServerHasRetried(t *testing.T) {
 	client := useradminv1.NewUserAdminClient(byCertificate(t))
 	before := len(calls(t))
 	_, err := client.DeleteBatchNodeUser(within(t, 10*time.Second), onNode("node-idle", "answer-ServerBusy"))
@@ -58,7 +58,7 @@ func TestTheLibraryDoesNotRepeatWhatTheServerHasTried(t *testing.T) {
 	compare(t, want, calls(t)[before:])
 }
 
-func TestTheLibraryRepeatsWhatNobodyHasTried(t *testing.T) {
+func TestTheLibraryRetriesCallsForWhichTheServerSentNothing(t *testing.T) {
 	client := useradminv1.NewUserAdminClient(byCertificate(t))
 	refused := call{"call ended", "Unavailable", "ERROR_REASON_CIRCUIT_OPEN"}
 	// Errors of the upstream open its circuit breaker, so no request is sent for 5 seconds.

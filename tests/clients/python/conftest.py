@@ -36,6 +36,8 @@ class Sandbox:
         self.address = self._environment("USERADMIN_ADDRESS")
         self.credentials = Path(self._environment("USERADMIN_CREDENTIALS"))
         self.log = Path(self._environment("USERADMIN_LOG"))
+        # Another sandbox, without TLS and credentials.
+        self.plaintext_address = self._environment("USERADMIN_PLAINTEXT_ADDRESS")
 
     @staticmethod
     def _environment(name: str) -> str:
@@ -91,6 +93,6 @@ def by_token(sandbox: Sandbox) -> Iterator[grpc.Channel]:
 
 
 @pytest.fixture
-def by_nobody(sandbox: Sandbox) -> Iterator[grpc.Channel]:
+def without_credentials(sandbox: Sandbox) -> Iterator[grpc.Channel]:
     with sandbox.connect() as channel:
         yield channel

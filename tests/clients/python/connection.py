@@ -49,10 +49,10 @@ class TokenFile(grpc.AuthMetadataPlugin):
 def connect(
     address: str, ca: Path, *, cert: Path | None = None, key: Path | None = None, token: Path | None = None
 ) -> grpc.Channel:
-    """Prepares a connection that trusts the authority in `ca`; it is made by the first call.
+    """Creates a channel that trusts the authority in `ca`. It connects at the first call.
 
-    A caller shows a certificate with its key (mutual TLS) or a token. The certificate is that of the connection:
-    connect anew when it has been renewed.
+    The caller sends a certificate with its key (mutual TLS) or a token. The certificate belongs to the connection:
+    create a new channel when it has been renewed.
     """
     credentials = grpc.ssl_channel_credentials(
         root_certificates=ca.read_bytes(),
@@ -60,7 +60,12 @@ def connect(
         certificate_chain=cert.read_bytes() if cert else None,
     )
     if token:
-        # They are sent over TLS only, so that the token does not leave in plaintext.
+        # The library sends call credentials over TLS only, never in plaintext.
         bearer = grpc.metadata_call_credentials(TokenFile(token))
         credentials = grpc.composite_channel_credentials(credentials, bearer)
     return grpc.secure_channel(address, credentials, OPTIONS)
+
+
+def connect_plaintext(address: str) -> grpc.Channel:
+    """Creates a channel without TLS and without credentials, for a sandbox on the same machine."""
+    return grpc.insecure_channel(address, OPTIONS)

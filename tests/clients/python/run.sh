@@ -2,13 +2,13 @@
 # Generates the Python client from proto/ and tests it against the sandbox given by the environment, which ../run.sh
 # sets. Creates files only in target/.
 set -euo pipefail
-: "${USERADMIN_ADDRESS:?}" "${USERADMIN_CREDENTIALS:?}" "${USERADMIN_LOG:?}"
+: "${USERADMIN_ADDRESS:?}" "${USERADMIN_CREDENTIALS:?}" "${USERADMIN_LOG:?}" "${USERADMIN_PLAINTEXT_ADDRESS:?}"
 source=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$source/../../.." && pwd)
 made=$root/target/clients/python
 
 "$made/venv/bin/python" -m pip --version >/dev/null 2>&1 || python3 -m venv --clear "$made/venv"
-"$made/venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$source/requirements.txt"
+"$made/venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$source/requirements-test.txt"
 
 rm -rf "$made/gen"
 mkdir -p "$made/gen"

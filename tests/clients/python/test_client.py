@@ -26,9 +26,9 @@ def test_both_rpcs_succeed(identity: str, user: str, request: pytest.FixtureRequ
     assert (hmc.outcome, hmc.user_name) == (DELETE_OUTCOME_DELETED, user)
 
 
-def test_who_shows_nothing_is_unauthenticated(by_nobody: grpc.Channel) -> None:
+def test_calls_without_credentials_are_unauthenticated(without_credentials: grpc.Channel) -> None:
     with pytest.raises(grpc.RpcError) as raised:
-        UserAdminStub(by_nobody).DeleteHmcUser(DeleteHmcUserRequest(user_name="carol"), timeout=5)
+        UserAdminStub(without_credentials).DeleteHmcUser(DeleteHmcUserRequest(user_name="carol"), timeout=5)
     failure = Failure(raised.value)
     assert failure.code == grpc.StatusCode.UNAUTHENTICATED
     assert failure.reason == ERROR_REASON_CALLER_UNAUTHENTICATED
@@ -65,6 +65,7 @@ def test_health_over_the_same_connection(by_certificate: grpc.Channel) -> None:
     [
         ("batch pool-1 node-running carol", 0, "DELETE_OUTCOME_DELETED\n"),
         ("--allow-missing hmc nobody", 0, "DELETE_OUTCOME_ALREADY_ABSENT\n"),
+        ("--validate-only hmc carol", 0, "DELETE_OUTCOME_VALIDATED\n"),
         ("hmc nobody", 1, "do not repeat it before the cause is removed"),
         ("hmc busy", 1, "repeat it after 2 s"),
         ("hmc hmc-defect", 1, "repeat it with --allow-missing after"),
@@ -80,3 +81,13 @@ def test_the_program(
     assert delete_user.main([f"--address={sandbox.address}", *shown, *arguments.split()]) == code
     output = capsys.readouterr()
     assert says in (output.err if code else output.out)
+
+
+def test_the_program_without_tls(sandbox: Sandbox, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [f"--address={sandbox.plaintext_address}", "--plaintext"]
+    assert delete_user.main([*arguments, "--validate-only", "batch", "pool-1", "node-idle", "alice"]) == 0
+    assert delete_user.main([*arguments, "hmc", "alice"]) == 0
+    assert capsys.readouterr().out == "DELETE_OUTCOME_VALIDATED\nDELETE_OUTCOME_DELETED\n"
+    with pytest.raises(SystemExit):
+        delete_user.main([*arguments, "--token", "token", "hmc", "alice"])
+    assert "--plaintext excludes" in capsys.readouterr().err

@@ -31,7 +31,7 @@ def test_a_deadline_ends_with_an_unknown_outcome(by_certificate: grpc.Channel) -
     assert failure.detail(RetryInfo).retry_delay.ToMilliseconds() > 0
 
 
-def test_the_library_does_not_repeat_what_the_server_has_tried(sandbox: Sandbox, by_certificate: grpc.Channel) -> None:
+def test_library_does_not_retry_calls_that_the_server_retried(sandbox: Sandbox, by_certificate: grpc.Channel) -> None:
     before = len(sandbox.calls())
     with pytest.raises(grpc.RpcError) as raised:
         UserAdminStub(by_certificate).DeleteBatchNodeUser(on_node("node-idle", "answer-ServerBusy"), timeout=10)
@@ -43,7 +43,7 @@ def test_the_library_does_not_repeat_what_the_server_has_tried(sandbox: Sandbox,
     assert sandbox.calls()[before:] == [Call("Unavailable", "ERROR_REASON_UPSTREAM_UNAVAILABLE")]
 
 
-def test_the_library_repeats_what_nobody_has_tried(sandbox: Sandbox, by_certificate: grpc.Channel) -> None:
+def test_library_retries_calls_that_were_not_sent(sandbox: Sandbox, by_certificate: grpc.Channel) -> None:
     stub = UserAdminStub(by_certificate)
     circuit_open = Call("Unavailable", "ERROR_REASON_CIRCUIT_OPEN")
     # Errors of the upstream open its circuit breaker, so no request is sent for 5 seconds.

@@ -12,7 +12,7 @@ export interface Files {
   token?: string | undefined;
 }
 
-/** The certificate is that of the connection: connect anew when it has been renewed. */
+/** The certificate belongs to the connection: create a new client when it has been renewed. */
 export function credentialsOf({ ca, cert, key, token }: Files): ChannelCredentials {
   const pem = (file: string | undefined) => (file ? readFileSync(file) : null);
   const tls = credentials.createSsl(pem(ca), pem(key), pem(cert));

@@ -2,8 +2,10 @@
 //
 //   node dist/src/main.js --ca ca.pem --cert client.pem --key client.key batch POOL NODE USER
 //   node dist/src/main.js --ca ca.pem --token token hmc USER
+//   node dist/src/main.js --plaintext --validate-only hmc USER
 
 import { parseArgs } from "node:util";
+import { credentials } from "@grpc/grpc-js";
 import {
   DeleteBatchNodeUserRequest,
   deleteOutcomeToJSON,
@@ -18,33 +20,40 @@ const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
     address: { type: "string", default: "localhost:50051" },
+    plaintext: { type: "boolean", default: false },
     ca: { type: "string", default: "ca.pem" },
     cert: { type: "string" },
     key: { type: "string" },
     token: { type: "string" },
     timeout: { type: "string", default: "30" },
     "allow-missing": { type: "boolean", default: false },
+    "validate-only": { type: "boolean", default: false },
   },
 });
 
 async function deleteUser(client: UserAdminClient) {
-  const allowMissing = values["allow-missing"];
+  const { "allow-missing": allowMissing, "validate-only": validateOnly } = values;
   const seconds = Number(values.timeout);
   const [system, ...names] = positionals;
   if (system === "hmc" && names.length === 1) {
     const [value] = names;
-    const request = DeleteHmcUserRequest.create({ user: { $case: "userName", value }, allowMissing });
+    const request = DeleteHmcUserRequest.create({ user: { $case: "userName", value }, allowMissing, validateOnly });
     return call(client.deleteHmcUser.bind(client), request, seconds);
   }
   if (system === "batch" && names.length === 3) {
     const [poolId, nodeId, userName] = names;
-    const request = DeleteBatchNodeUserRequest.create({ poolId, nodeId, userName, allowMissing });
+    const request = DeleteBatchNodeUserRequest.create({ poolId, nodeId, userName, allowMissing, validateOnly });
     return call(client.deleteBatchNodeUser.bind(client), request, seconds);
   }
   throw new Error("say whom to delete: batch POOL NODE USER, or hmc USER");
 }
 
-const client = new UserAdminClient(values.address, credentialsOf(values), options);
+if (values.plaintext && (values.cert || values.token)) {
+  console.error("--plaintext excludes --cert and --token");
+  process.exit(1);
+}
+const identity = values.plaintext ? credentials.createInsecure() : credentialsOf(values);
+const client = new UserAdminClient(values.address, identity, options);
 try {
   const { response } = await deleteUser(client);
   console.log(deleteOutcomeToJSON(response.outcome));

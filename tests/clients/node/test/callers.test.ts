@@ -37,7 +37,7 @@ for (const [name, shown, userName] of [
   });
 }
 
-test("who shows nothing is not served", async () => {
+test("calls without credentials are unauthenticated", async () => {
   const client = connect(credentialsOf({ ca }));
   after(() => client.close());
   const failure = await failureOf(deleteHmcUser(client, "carol"));
@@ -55,7 +55,7 @@ test("a server of another authority is not called", async () => {
   assert.match(failure.message, /certificate/);
   assert.equal(failure.detail(ErrorInfo), undefined, "no server made this error");
   assert.equal(failure.reason, ErrorReason.ERROR_REASON_UNSPECIFIED);
-  assert.ok(failure.mayHaveDeleted, "nobody knows, as far as the details tell");
+  assert.ok(failure.mayHaveDeleted, "without details the outcome is unknown");
 });
 
 test("the health service answers on the same connection", async () => {

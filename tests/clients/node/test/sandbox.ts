@@ -19,6 +19,8 @@ function setting(name: string): string {
 const file = (name: string) => join(setting("USERADMIN_CREDENTIALS"), name);
 
 export const address = setting("USERADMIN_ADDRESS");
+/** Address of another sandbox, without TLS and credentials. */
+export const plaintextAddress = setting("USERADMIN_PLAINTEXT_ADDRESS");
 export const ca = file("ca.pem");
 export const certificate = { ca, cert: file("client.pem"), key: file("client.key") };
 export const token = { ca, token: file("token") };

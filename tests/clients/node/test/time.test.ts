@@ -30,7 +30,7 @@ test("at the deadline the server tells that the outcome is unknown", async () =>
   assert.ok(failure.mayHaveDeleted);
 });
 
-test("what the server has tried already the library does not repeat", async () => {
+test("the library does not retry calls that the server has retried", async () => {
   const before = (await calls()).length;
   const failure = await failureOf(deleteBatchNodeUser(client, { userName: "answer-ServerBusy" }));
   assert.equal(failure.code, status.UNAVAILABLE, "a code that the retry policy lists");
@@ -39,7 +39,7 @@ test("what the server has tried already the library does not repeat", async () =
   assert.deepEqual(reasons, ["ERROR_REASON_UPSTREAM_UNAVAILABLE"]);
 });
 
-test("what nobody has tried yet the library repeats, when it is told to", async () => {
+test("the library retries calls for which the server sent nothing", async () => {
   const open = "ERROR_REASON_CIRCUIT_OPEN";
   // Errors of the upstream open its circuit breaker, so no request is sent for 5 seconds.
   for (let count = 0; count < 100; count++) {

@@ -6,6 +6,7 @@ import com.useradmin.v1.DeleteOutcome;
 import com.useradmin.v1.UserAdminGrpc;
 import com.useradmin.v1.UserAdminGrpc.UserAdminBlockingStub;
 import io.grpc.ChannelCredentials;
+import io.grpc.InsecureChannelCredentials;
 import io.grpc.ManagedChannel;
 import io.grpc.StatusRuntimeException;
 import java.io.File;
@@ -14,8 +15,10 @@ import java.io.PrintStream;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.HashMap;
+import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 
 /**
  * Deletes one user by the gRPC service useradmin:
@@ -23,15 +26,19 @@ import java.util.Map;
  * <pre>
  * DeleteUser --ca ca.pem --cert client.pem --key client.key batch POOL NODE USER
  * DeleteUser --ca ca.pem --token token hmc USER
+ * DeleteUser --plaintext --validate-only hmc USER
  * </pre>
  */
 public final class DeleteUser {
-    private static final String USAGE = "[--address HOST:PORT] [--ca FILE] [--cert FILE --key FILE] [--token FILE]"
-            + " [--timeout SECONDS] [--allow-missing] batch POOL NODE USER | hmc USER";
+    private static final String USAGE = "[--address HOST:PORT] [--plaintext | [--ca FILE] [--cert FILE --key FILE]"
+            + " [--token FILE]] [--timeout SECONDS] [--allow-missing] [--validate-only]"
+            + " batch POOL NODE USER | hmc USER";
+
+    private static final Set<String> FLAGS = Set.of("plaintext", "allow-missing", "validate-only");
 
     private final Map<String, String> options = new HashMap<>();
     private final List<String> user = new ArrayList<>();
-    private boolean allowMissing;
+    private final Set<String> flags = new HashSet<>();
 
     public static void main(String[] arguments) throws IOException {
         System.exit(run(arguments, System.out, System.err));
@@ -63,7 +70,8 @@ public final class DeleteUser {
         if (user.get(0).equals("hmc")) {
             DeleteHmcUserRequest request = DeleteHmcUserRequest.newBuilder()
                     .setUserName(user.get(1))
-                    .setAllowMissing(allowMissing)
+                    .setAllowMissing(flags.contains("allow-missing"))
+                    .setValidateOnly(flags.contains("validate-only"))
                     .build();
             return stub.deleteHmcUser(request).getOutcome();
         }
@@ -71,12 +79,16 @@ public final class DeleteUser {
                 .setPoolId(user.get(1))
                 .setNodeId(user.get(2))
                 .setUserName(user.get(3))
-                .setAllowMissing(allowMissing)
+                .setAllowMissing(flags.contains("allow-missing"))
+                .setValidateOnly(flags.contains("validate-only"))
                 .build();
         return stub.deleteBatchNodeUser(request).getOutcome();
     }
 
     private ChannelCredentials credentials() throws IOException {
+        if (flags.contains("plaintext")) {
+            return InsecureChannelCredentials.create();
+        }
         File ca = new File(option("ca", "ca.pem"));
         if (options.containsKey("cert")) {
             return Channels.withCertificate(ca, new File(options.get("cert")), new File(option("key", "client.key")));
@@ -94,13 +106,17 @@ public final class DeleteUser {
     private boolean parse(List<String> arguments) {
         for (int i = 0; i < arguments.size(); i++) {
             String argument = arguments.get(i);
-            if (argument.equals("--allow-missing")) {
-                allowMissing = true;
-            } else if (argument.startsWith("--") && i + 1 < arguments.size()) {
-                options.put(argument.substring(2), arguments.get(++i));
+            String name = argument.startsWith("--") ? argument.substring(2) : "";
+            if (FLAGS.contains(name)) {
+                flags.add(name);
+            } else if (!name.isEmpty() && i + 1 < arguments.size()) {
+                options.put(name, arguments.get(++i));
             } else {
                 user.add(argument);
             }
+        }
+        if (flags.contains("plaintext") && (options.containsKey("cert") || options.containsKey("token"))) {
+            return false;
         }
         String system = user.isEmpty() ? "" : user.get(0);
         return system.equals("batch") && user.size() == 4 || system.equals("hmc") && user.size() == 2;

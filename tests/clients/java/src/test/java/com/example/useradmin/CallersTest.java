@@ -84,7 +84,7 @@ class CallersTest {
     }
 
     @Test
-    void whoShowsNothingIsNotServed() throws Exception {
+    void callsWithoutCredentialsAreUnauthenticated() throws Exception {
         channel = connect(Channels.tls(Sandbox.file("ca.pem")));
         Failure failure = failure(() -> stub(channel).deleteHmcUser(hmcUser("carol")));
         assertEquals(Code.UNAUTHENTICATED, failure.code());
@@ -105,7 +105,7 @@ class CallersTest {
         Failure failure = new Failure(error);
         assertEquals(Optional.empty(), failure.detail(ErrorInfo.class), "no server made this error");
         assertEquals(ErrorReason.ERROR_REASON_UNSPECIFIED, failure.reason());
-        assertTrue(failure.mayHaveDeleted(), "nobody knows, as far as the details tell");
+        assertTrue(failure.mayHaveDeleted(), "without details the outcome is unknown");
     }
 
     @Test

@@ -59,6 +59,11 @@ final class Sandbox {
         return setting("USERADMIN_ADDRESS");
     }
 
+    /** Returns the address of another sandbox, without TLS and credentials. */
+    static String plaintextAddress() {
+        return setting("USERADMIN_PLAINTEXT_ADDRESS");
+    }
+
     /** Creates a stub for one call. The deadline of a stub starts when the stub is created. */
     static UserAdminBlockingStub stub(ManagedChannel channel) {
         return stub(channel, Duration.ofSeconds(10));
@@ -126,7 +131,7 @@ final class Sandbox {
 
     private static String setting(String name) {
         String value = System.getenv(name);
-        assertNotNull(value, name + " is not set; run.sh tells what is needed");
+        assertNotNull(value, name + " is not set; run tests/clients/run.sh java");
         return value;
     }
 }

@@ -54,7 +54,7 @@ class TimeTest {
     }
 
     @Test
-    void whatTheServerHasTriedAlreadyTheLibraryDoesNotRepeat() throws Exception {
+    void theLibraryDoesNotRetryCallsThatTheServerHasRetried() throws Exception {
         channel = Sandbox.connect(Sandbox.certificate());
         int before = calls().size();
         Failure failure =
@@ -68,7 +68,7 @@ class TimeTest {
     }
 
     @Test
-    void whatNobodyHasTriedYetTheLibraryRepeatsWhenItIsToldTo() throws Exception {
+    void theLibraryRetriesCallsForWhichTheServerSentNothing() throws Exception {
         channel = Sandbox.connect(Sandbox.certificate());
         Duration timeout = Duration.ofSeconds(20);
         String open = "ERROR_REASON_CIRCUIT_OPEN";
