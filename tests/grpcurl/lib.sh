@@ -1,7 +1,7 @@
 # What tests/grpcurl/run.sh and tests/grpcui/run.sh share: the program, tools, servers, and a folder to work in.
 # To be sourced in the folder of the repository.
 
-readonly GRPCURL=github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.3
+readonly GRPCURL=github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4
 tools="$PWD/target/tools"
 work=$(mktemp -d)
 failed=0
@@ -53,6 +53,20 @@ need_go_tool() {
     GOBIN="$tools/bin" "$@" >"$tools/$name.log" 2>&1 </dev/null && command -v "$name" >/dev/null && return
     tail -n 3 "$tools/$name.log" >&2
     skip "go could not install $name"
+}
+
+# Puts grpcurl into the path, in the version that README.md installs: messages differ between versions.
+need_grpcurl() {
+    local version="${GRPCURL##*@}"
+    grep -qF "go install $GRPCURL" README.md || complain "README.md does not install $GRPCURL"
+    PATH="$tools/grpcurl-$version:$PATH"
+    [ -x "$tools/grpcurl-$version/grpcurl" ] && return
+    grpcurl --version 2>&1 | grep -qF "$version" && return
+    command -v go >/dev/null || skip "there is no grpcurl $version, and no go to install it"
+    echo "   installing grpcurl $version"
+    GOBIN="$tools/grpcurl-$version" go install "$GRPCURL" >"$tools/grpcurl.log" 2>&1 </dev/null && return
+    tail -n 3 "$tools/grpcurl.log" >&2
+    skip "go could not install grpcurl $version"
 }
 
 # wait_for FILE PATTERN: until FILE has a line with PATTERN, for 20 seconds at most.

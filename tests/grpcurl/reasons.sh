@@ -22,27 +22,47 @@ all_reasons() {
     done
 }
 
-# says TEXT ARGUMENTS...: grpcurl with ARGUMENTS says so, and the document has the same words.
+# says TEXT ARGUMENTS...: grpcurl with ARGUMENTS reports TEXT, and the document contains it.
 says() {
     local text="$1"
     shift
-    grpcurl -connect-timeout 2 "$@" list >"$work/says" 2>&1 && complain "no error with: $*"
+    grpcurl -connect-timeout 2 "$@" >"$work/says" 2>&1 && complain "no error with: $*"
     has "grpcurl $*" "$work/says" "$text"
     has "docs/debugging.md" docs/debugging.md "${text/localhost, not elsewhere/..., not ...}"
 }
 
-# A server with TLS, one without, and none: the port is the one of a server that has ended.
+# The server closes the connection. Depending on the timing, grpcurl reports one of two messages.
+plaintext_to_tls() {
+    grpcurl -plaintext "$1" list >"$work/says" 2>&1 && complain "plaintext to a server with TLS succeeds"
+    grep -qE 'EOF|connection reset by peer' "$work/says" || has "grpcurl -plaintext" "$work/says" EOF
+    has "docs/debugging.md" docs/debugging.md '| `EOF` or `connection reset by peer` |'
+}
+
+# Every row of "When nothing works", except those that other blocks of the document show. Two servers have TLS, one has
+# not; port 1 has no server.
 no_call() {
-    local folder="$work/identities" plain tls
+    local folder="$work/identities" call=useradmin.v1.UserAdmin/DeleteHmcUser plain tls
     start_server no-call-plain 'useradmin serve --sandbox --listen 127.0.0.1:0'
     plain="$address"
+    start_server no-call-other "useradmin serve --sandbox --secure '$folder/other' --listen 127.0.0.1:0"
     start_server no-call-tls "useradmin serve --sandbox --secure '$folder' --listen 127.0.0.1:0"
     tls="$address"
-    says 'tls: first record does not look like a TLS handshake' "$plain"
-    says 'x509: certificate signed by unknown authority' "$tls"
-    says 'x509: certificate is valid for localhost, not elsewhere' -cacert "$folder/ca.pem" -authority elsewhere "$tls"
-    says 'context deadline exceeded' -plaintext "$tls"
-    kill "$!"
-    wait "$!" || true
-    says 'connection refused' -plaintext "$tls"
+    says 'context deadline exceeded' -plaintext 127.0.0.1:1 list
+    says 'context deadline exceeded' -plaintext nowhere.invalid:50051 list
+    says 'context deadline exceeded' -plaintext 127.0.0.1 list
+    plaintext_to_tls "$tls"
+    says 'tls: first record does not look like a TLS handshake' "$plain" list
+    says 'x509: certificate signed by unknown authority' "$tls" list
+    says 'x509: certificate is valid for localhost, not elsewhere' -cacert "$folder/ca.pem" -authority elsewhere "$tls" list
+    says 'remote error: tls:' -cacert "$folder/ca.pem" -cert "$folder/other/client.pem" \
+        -key "$folder/other/client.key" "$tls" list
+    says 'stream terminated by RST_STREAM with error code: PROTOCOL_ERROR' -plaintext -authority a/b "$plain" list
+    if command -v openssl >/dev/null; then
+        openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=other -keyout "$folder/self.key" -out "$folder/self.pem" \
+            2>/dev/null
+        says '"cause": "nothing_shown"' -cacert "$folder/ca.pem" -cert "$folder/self.pem" -key "$folder/self.key" \
+            -d '{"user_name":"A.B"}' "$tls" "$call"
+    else
+        echo "   SKIPPED: nothing_shown: there is no openssl"
+    fi
 }

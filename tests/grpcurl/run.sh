@@ -16,7 +16,7 @@ update="${1:-}"
 . tests/grpcurl/reasons.sh
 
 find_program
-need_go_tool grpcurl go install "$GRPCURL"
+need_grpcurl
 
 step "README.md, with reflection"
 run_document README.md "## Call it" "useradmin serve --sandbox"

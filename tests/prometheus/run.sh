@@ -6,7 +6,7 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
 cd "$root"
-readonly GRPCURL=github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.3
+readonly GRPCURL=github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4
 tools="$root/target/tools"
 export PATH="$tools/bin:$tools/prometheus/usr/bin:$PATH"
 export PYTHONDONTWRITEBYTECODE=1
