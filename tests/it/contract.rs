@@ -91,14 +91,23 @@ fn rows_of(upstream: &str) -> Pairs {
     tables.flat_map(|(_, _, rules)| of_rows(rules)).collect()
 }
 
-/// Returns the pairs that a call to this upstream can report.
-fn yielded(upstream: &str) -> Pairs {
-    let facade: &[R] = match upstream {
+/// Returns the reasons that the server itself reports only for this upstream.
+fn facade_of(upstream: &str) -> &'static [R] {
+    match upstream {
         "azure_batch" => &BATCH_FACADE,
         "ibm_hmc" => &HMC_FACADE,
-        other => panic!("the reasons that the server makes by itself in a call to {other}"),
-    };
-    &of_facade(facade) | &rows_of(upstream)
+        other => panic!("the reasons that the server itself reports for {other}"),
+    }
+}
+
+/// Returns whether the server can report this reason for this upstream without a response of the upstream.
+pub fn is_reported_by_server(reason: R, upstream: &str) -> bool {
+    FACADE.contains(&reason) || facade_of(upstream).contains(&reason)
+}
+
+/// Returns the pairs that a call to this upstream can report.
+fn yielded(upstream: &str) -> Pairs {
+    &of_facade(facade_of(upstream)) | &rows_of(upstream)
 }
 
 /// Returns the name of a reason without the common prefix.
@@ -118,10 +127,14 @@ fn code_name(code: Code) -> String {
     name
 }
 
+/// Returns the words of a text.
+pub fn words_of(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+}
+
 /// Returns the words of a text that are in the list.
 fn mentioned<'a>(text: &'a str, list: &[&str]) -> BTreeSet<&'a str> {
-    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-    words.filter(|word| list.contains(word)).collect()
+    words_of(text).filter(|word| list.contains(word)).collect()
 }
 
 #[test]
@@ -224,9 +237,11 @@ fn comments_and_tables_agree_on_the_upstreams_own_errors() {
 #[test]
 fn every_cause_is_documented() {
     let text = one_line(&comment("ErrorReason"));
-    let (_, causes) = text.split_once("`cause`: ").unwrap();
-    let (causes, _) = causes.split_once(" - the identifiers").unwrap();
-    let named: BTreeSet<_> = causes.split('`').skip(1).step_by(2).collect();
+    let lists = text.split("Values of `cause` for ").skip(1);
+    let lists = lists.map(|list| list.split(" The comment of ").next().unwrap());
+    let named: BTreeSet<_> = lists
+        .flat_map(|list| list.split('`').skip(1).step_by(2))
+        .collect();
     let words = AuthenticationError::ALL.map(AuthenticationError::as_str);
     let others = [
         "authorization",
@@ -309,9 +324,10 @@ fn every_element_has_a_comment() {
 }
 
 /// Returns the keys in the comment of `ErrorReason` and those of the identifiers.
-fn metadata_keys() -> BTreeSet<String> {
+pub fn metadata_keys() -> BTreeSet<String> {
     let comment = comment("ErrorReason");
     let (_, list) = comment.split_once("can have these keys").unwrap();
+    let (list, _) = list.split_once("Values of `cause`").unwrap();
     let items = one_line(list);
     let mut keys = BTreeSet::new();
     for item in items.split("- ").skip(1) {

@@ -52,6 +52,7 @@ mod contract;
 mod credential_cache;
 mod docs;
 mod drain;
+mod error_samples;
 mod examples;
 mod fuzz;
 mod help;

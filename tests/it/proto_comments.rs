@@ -120,7 +120,7 @@ pub fn reasons() -> Vec<ErrorReason> {
         .collect()
 }
 
-/// The parts of the comment of a reason, each on one line.
+/// The parts of the comment of a reason, each on one line, except the sample.
 #[derive(Debug)]
 pub struct ReasonComment {
     pub summary: String,
@@ -129,12 +129,16 @@ pub struct ReasonComment {
     pub codes: String,
     pub details: String,
     pub metadata: String,
+    /// The sample `ErrorInfo` in JSON. Empty if there is none.
+    pub sample: String,
 }
 
 impl ReasonComment {
     pub fn of(reason: ErrorReason) -> Self {
         let comment = comment(&format!("ErrorReason.{}", reason.as_str_name()));
-        let rest = one_line(&comment);
+        let (text, sample) = comment.split_once("```json").unwrap_or((&comment, ""));
+        let sample = sample.trim_end_matches("```").trim().to_owned();
+        let rest = one_line(text);
         let (summary, rest) = split(&rest, " When: ");
         let (when, rest) = split(&rest, " Client: ");
         let (client, rest) = split(&rest, " gRPC: ");
@@ -147,6 +151,7 @@ impl ReasonComment {
             codes,
             details,
             metadata,
+            sample,
         }
     }
 }

@@ -15,7 +15,6 @@ mod links;
 mod operations;
 mod releases;
 mod reliability;
-mod sample;
 mod security;
 
 use std::{env, fs, path::Path};
