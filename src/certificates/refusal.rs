@@ -3,7 +3,7 @@
 use std::{error::Error as StdError, io, sync::Arc};
 
 use rustls::{
-    AlertDescription, CertificateError, Error, OtherError,
+    AlertDescription, CertificateError, Error, InvalidMessage, OtherError,
     pki_types::{CertificateDer, UnixTime},
 };
 use x509_parser::{
@@ -25,6 +25,9 @@ const EXTENSIONS: [&str; 6] = [
     "2.5.29.31",
     "2.5.29.37",
 ];
+
+/// The description of the error for a peer that does not speak TLS.
+pub const PLAINTEXT: &str = "the peer sent plaintext instead of TLS";
 
 /// Returns the error for a certificate with a fault that no error of rustls names.
 fn refused(certificate: &X509Certificate<'_>, fault: &str) -> Error {
@@ -156,6 +159,7 @@ pub fn describe_tls_error(error: &Error) -> String {
             "invalid peer certificate: {}",
             describe_certificate_error(cause)
         ),
+        Error::InvalidMessage(InvalidMessage::InvalidContentType) => PLAINTEXT.to_owned(),
         Error::AlertReceived(alert) => match meaning(*alert) {
             "" => error.to_string(),
             meaning => format!("{error} ({meaning})"),

@@ -17,6 +17,7 @@ use url::Url;
 
 use super::{exit::fail, run::DEFAULT_ADDRESS};
 use crate::{
+    certificates::refusal::PLAINTEXT,
     client_tls::{self, Trust},
     config::pem,
     grpc_client,
@@ -119,8 +120,7 @@ fn causes(error: &dyn Error) -> String {
         }
     }
     let text = texts.join(": ");
-    // The error of TLS for a response in plaintext.
-    if text.contains("InvalidContentType") {
+    if text.contains(PLAINTEXT) {
         return "no TLS is spoken there; a server without it needs no --ca-file".to_owned();
     }
     text

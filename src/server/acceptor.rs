@@ -47,6 +47,8 @@ pub struct Connection {
     pub io: ConnectionIo,
     pub peer: Peer,
     pub permit: ConnectionPermit,
+    /// Why the connection fails, if its first bytes are those of another protocol.
+    pub mistake: Option<&'static str>,
 }
 
 /// Performs the handshakes of all connections.
@@ -129,6 +131,7 @@ impl Acceptor {
         io.read_exact(&mut preface).await.ok()?;
         let permit = self.connection_limit.try_acquire(address.ip());
         let permit = permit.inspect_err(|&limit| self.log.limit_reached(address, limit));
+        let mistake = mistake(&preface);
         let preface = Bytes::copy_from_slice(&preface);
         Some(Connection {
             io: ConnectionIo::new(io, preface, self.max_header_list),
@@ -138,6 +141,7 @@ impl Acceptor {
                 certificate,
             },
             permit: permit.ok()?,
+            mistake,
         })
     }
 
@@ -156,5 +160,17 @@ impl Acceptor {
         let chain = stream.get_ref().1.peer_certificates();
         let certificate = chain.and_then(|chain| PeerCertificate::new(chain, number));
         Some((Either::Right(stream), certificate.map(Arc::new)))
+    }
+}
+
+/// Returns the mistake of a client whose first bytes do not begin HTTP/2: a TLS handshake record of any version (RFC 8446,
+/// section 5.1), or the first line of a request.
+fn mistake(first: &[u8; PREFACE]) -> Option<&'static str> {
+    if first.starts_with(&[22, 3]) {
+        Some("TLS client on the plaintext port")
+    } else if first.is_ascii() && !first.starts_with(b"PRI ") {
+        Some("client does not speak HTTP/2")
+    } else {
+        None
     }
 }

@@ -101,16 +101,21 @@ where
     pub fn spawn(self: &Arc<Self>, connection: Connection) {
         let this = Arc::clone(self);
         self.ending.connections.spawn(async move {
-            let Connection { io, peer, permit } = connection;
+            let Connection {
+                io,
+                peer,
+                permit,
+                mistake,
+            } = connection;
             let (log, address) = (Arc::clone(&this.log), peer.address);
             let report = move |error: &str| log.refused(address, error);
-            let serving = this.serve(io, peer);
+            let serving = this.serve(io, peer, mistake);
             ON_REFUSAL.scope(Box::new(report), serving).await;
             drop(permit);
         });
     }
 
-    async fn serve<I>(&self, io: I, peer: Peer)
+    async fn serve<I>(&self, io: I, peer: Peer, mistake: Option<&str>)
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -148,7 +153,7 @@ where
             }
         };
         if let Err(error) = ended {
-            self.log.broken(address, &error);
+            self.log.broken(address, &error, mistake);
         }
     }
 
@@ -227,7 +232,7 @@ mod tests {
             local: None,
             certificate: None,
         };
-        connections.serve(stream, peer).await;
+        connections.serve(stream, peer, None).await;
     }
 
     /// Calls, and returns whether there is a response.

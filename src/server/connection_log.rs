@@ -4,7 +4,7 @@ use std::{error::Error as _, io, net::SocketAddr, sync::Arc};
 
 use crate::{
     access::refusals::{Kind, Refusals},
-    certificates::refusal::describe_io_error,
+    certificates::refusal::{PLAINTEXT, describe_io_error},
     error::status::{MAX_TEXT_BYTES, truncate},
     metrics::Metrics,
 };
@@ -46,7 +46,10 @@ impl ConnectionLog {
     pub fn tls_failed(&self, peer: SocketAddr, error: &io::Error) {
         self.metrics.handshake_failed("tls");
         if self.admits(peer, TLS_FAILED, "") {
-            let error = describe_io_error(error);
+            let error = match describe_io_error(error) {
+                error if error == PLAINTEXT => "plaintext client on the TLS port".to_owned(),
+                error => error,
+            };
             tracing::info!(%peer, error, "{TLS_FAILED}");
         }
     }
@@ -68,7 +71,8 @@ impl ConnectionLog {
     }
 
     /// Reports a connection that ended with an error. If the peer merely disconnected, this is logged at debug level.
-    pub fn broken(&self, peer: SocketAddr, error: &hyper::Error) {
+    /// `mistake` is its cause, if the first bytes of the connection show it.
+    pub fn broken(&self, peer: SocketAddr, error: &hyper::Error, mistake: Option<&str>) {
         let cause = error.source().and_then(|cause| cause.downcast_ref());
         let library = cause.filter(|cause: &&h2::Error| cause.is_library());
         let Some((cause, reason)) = library.and_then(|cause| Some((cause, cause.reason()?))) else {
@@ -78,7 +82,8 @@ impl ConnectionLog {
         let reason = name(reason);
         self.metrics.connection_aborted(reason);
         if self.admits(peer, PROTOCOL_VIOLATED, reason) {
-            tracing::info!(%peer, reason, %cause, "{PROTOCOL_VIOLATED}");
+            let cause = mistake.map_or_else(|| cause.to_string(), str::to_owned);
+            tracing::info!(%peer, reason, cause, "{PROTOCOL_VIOLATED}");
         }
     }
 

@@ -39,7 +39,11 @@ impl Service<Name> for NoLinkLocal {
     }
 
     fn call(&mut self, name: Name) -> Self::Future {
-        Box::pin(async move { usable(lookup_host((name.as_str(), 0)).await?) })
+        Box::pin(async move {
+            let found = lookup_host((name.as_str(), 0)).await;
+            let named = |error| io::Error::other(format!("host {name}: {error}"));
+            found.and_then(usable).map_err(named)
+        })
     }
 }
 

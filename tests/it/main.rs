@@ -48,6 +48,7 @@ mod close_notify;
 mod concurrent_deletes;
 mod config;
 mod connection_limit;
+mod connection_mistakes;
 mod contract;
 mod credential_cache;
 mod docs;
