@@ -25,6 +25,7 @@ pub async fn run(
     let runtimes = Runtimes::start().map_err(|error| format!("cannot start a thread: {error}"))?;
     let server = Server::bind(&config).await?.with_runtimes(runtimes);
     let address = server.address().map_err(|error| error.to_string())?;
+    log_start(&config, &server, address);
     ready(&server, address);
     // A stalled reader of standard output must delay neither the service nor its stop.
     match timeout(ANNOUNCE_TIMEOUT, spawn_blocking(move || announce(address))).await {
@@ -37,6 +38,32 @@ pub async fn run(
     }
     let (stop, force_stop) = signals;
     server.run(stop, force_stop).await
+}
+
+/// Logs version, configuration, addresses, and how callers authenticate.
+fn log_start(config: &Config, server: &Server, listen: SocketAddr) {
+    let file = config.source.path.as_deref();
+    let file = file.map_or_else(|| "sandbox".to_owned(), |file| file.display().to_string());
+    let tls = config.server.tls.as_ref();
+    let certificates = tls.is_some_and(|tls| tls.client_ca_file.is_some());
+    let auth = match (certificates, !config.jwt_issuers.is_empty()) {
+        (true, true) => "certificate or token",
+        (true, false) => "certificate",
+        (false, true) => "token",
+        (false, false) => "none",
+    };
+    let admin = server.admin_address().map(|address| address.to_string());
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        config = file,
+        %listen,
+        tls = tls.is_some(),
+        auth,
+        admin_listen = admin.as_deref().unwrap_or("off"),
+        targets = config.targets.summary(),
+        callers = config.callers.len(),
+        "server started"
+    );
 }
 
 /// Writes the line that reports the server as ready.

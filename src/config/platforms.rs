@@ -22,6 +22,12 @@ macro_rules! platforms {
             /// Names of the tables in the file.
             pub const TABLES: &[&str] = &[$(stringify!($field)),+];
 
+            /// Returns the number of targets in each table, for the log.
+            pub fn summary(&self) -> String {
+                let tables = [$((stringify!($field), self.$field.len())),+];
+                tables.map(|(table, targets)| format!("{table}: {targets}")).join(", ")
+            }
+
             /// Returns the maximum number of calls in flight of each target.
             pub fn max_in_flight(&self) -> Vec<u32> {
                 let mut limits = Vec::new();

@@ -214,6 +214,7 @@ async fn hostile_texts_cannot_forge_or_hide_log_lines() {
     let expected = [
         "invalid RUST_LOG ignored",
         "audit log opened",
+        "server started",
         "drain started",
         "server stopped",
     ];

@@ -69,6 +69,7 @@ mod import_cycles;
 mod information_disclosure;
 mod large_metadata;
 mod layers;
+mod log_format;
 mod log_injection;
 mod log_output;
 mod malformed_requests;
