@@ -80,6 +80,9 @@ struct Serve {
     #[arg(long, value_name = "FILE")]
     #[cfg_attr(feature = "sandbox", arg(conflicts_with = "listen"))]
     config: Option<PathBuf>,
+    /// The format of the log on standard error [default: text in a terminal, otherwise json].
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<telemetry::LogFormat>,
     #[cfg(feature = "sandbox")]
     #[command(flatten)]
     sandbox: sandbox::Arguments,
@@ -122,7 +125,7 @@ async fn serve(arguments: Serve) -> ExitCode {
         Ok(config) => config,
         Err(errors) => return fail(&errors.to_string(), BAD_CONFIGURATION),
     };
-    let _log = match telemetry::start() {
+    let _log = match telemetry::start(arguments.log_format) {
         Ok(log) => log,
         Err(error) => return fail(&format!("cannot start a thread: {error}"), 1),
     };

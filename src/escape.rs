@@ -43,19 +43,27 @@ pub fn is_hidden(c: char) -> bool {
         .any(|(first, last)| (*first..=*last).contains(&c))
 }
 
-/// Returns whether nothing needs escapes, because the line is ASCII without DEL, as almost every line is.
-pub fn is_plain(line: &[u8]) -> bool {
-    line.is_ascii() && !line.contains(&0x7F)
-}
-
 /// Returns an equivalent line of JSON with every hidden character written as `\uXXXX`, above U+FFFF as a pair.
 pub fn escape(line: &str) -> Cow<'_, str> {
-    if is_plain(line.as_bytes()) {
+    // Almost every line is ASCII.
+    if line.is_ascii() && !line.contains('\u{7F}') {
         return Cow::Borrowed(line);
     }
-    let mut escaped = String::with_capacity(line.len() + 32);
-    for c in line.chars() {
-        if is_hidden(c) {
+    escape_if(line, is_hidden)
+}
+
+/// Returns a text with every hidden or control character written as `\uXXXX`, above U+FFFF as a pair.
+pub fn escape_controls(text: &str) -> Cow<'_, str> {
+    escape_if(text, |c| c.is_control() || is_hidden(c))
+}
+
+fn escape_if(text: &str, is_escaped: fn(char) -> bool) -> Cow<'_, str> {
+    if !text.contains(is_escaped) {
+        return Cow::Borrowed(text);
+    }
+    let mut escaped = String::with_capacity(text.len() + 32);
+    for c in text.chars() {
+        if is_escaped(c) {
             for unit in c.encode_utf16(&mut [0; 2]) {
                 // Writing to a string cannot fail.
                 let _ = write!(escaped, "\\u{unit:04x}");

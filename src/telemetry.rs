@@ -1,27 +1,27 @@
-//! Logs: JSON lines on standard error, at level `info` unless `RUST_LOG` sets another one. After the start of the log,
+//! The log: lines on standard error, at level `info` unless `RUST_LOG` sets another one. After the start of the log,
 //! nothing else is written to standard error, except the guide of the sandbox.
 
+mod format;
 mod http2_refusals;
 mod output;
 
 use std::{
-    io::{self, Write},
+    io::{self, IsTerminal as _, Write},
     sync::OnceLock,
 };
 
 use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::{
-    EnvFilter, filter::LevelFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+    EnvFilter, filter::LevelFilter, fmt::format::DefaultFields, layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
 };
 
-use self::{
-    http2_refusals::Http2Refusals,
-    output::{Output, line},
-};
+pub use self::format::LogFormat;
+use self::{http2_refusals::Http2Refusals, output::Output};
 pub(crate) use self::{http2_refusals::ON_REFUSAL, output::dropped};
 use crate::{
     error::status::{MAX_TEXT_BYTES, truncate},
-    escape::{escape, is_plain},
+    escape::{escape, escape_controls},
 };
 
 const DEFAULT: &str = "info";
@@ -56,10 +56,13 @@ impl Write for Lines {
         let Some(output) = OUTPUT.get() else {
             return Ok(line.len());
         };
-        if is_plain(line) {
-            output.send(line);
-        } else {
-            output.send(escape(&String::from_utf8_lossy(line)).as_bytes());
+        let text = String::from_utf8_lossy(line);
+        match output.format() {
+            LogFormat::Json => output.send(escape(&text).as_bytes()),
+            LogFormat::Text => {
+                let text = escape_controls(text.trim_end());
+                output.send(format!("{text}\n").as_bytes());
+            }
         }
         Ok(line.len())
     }
@@ -69,12 +72,19 @@ impl Write for Lines {
     }
 }
 
-/// Starts logging. Panics are logged too, so that every line is JSON, but without their text, which may contain secrets.
-/// The tests check that no library logs a secret at any level.
+/// Starts logging, by default as text if standard error is a terminal and as JSON otherwise. Panics are logged too, but
+/// without their text, which may contain secrets. The tests check that no library logs a secret at any level.
 ///
 /// Dropping the returned guard writes the queued lines and waits for that at most about one second.
-pub fn start() -> io::Result<WorkerGuard> {
-    let (output, guard) = Output::start()?;
+pub fn start(format: Option<LogFormat>) -> io::Result<WorkerGuard> {
+    let format = format.unwrap_or_else(|| {
+        if io::stderr().is_terminal() {
+            LogFormat::Text
+        } else {
+            LogFormat::Json
+        }
+    });
+    let (output, guard) = Output::start(format)?;
     // A second call keeps the first output, as it keeps the first subscriber.
     let _ = OUTPUT.set(output);
     let wanted = std::env::var("RUST_LOG").unwrap_or_default();
@@ -87,12 +97,12 @@ pub fn start() -> io::Result<WorkerGuard> {
         }
     }
     let started = tracing_subscriber::fmt()
-        .json()
-        .flatten_event(true)
-        .with_env_filter(filter)
-        .with_writer(|| Lines)
         // Otherwise the library reports on standard error that it cannot be written, and panics.
         .log_internal_errors(false)
+        .event_format(format)
+        .fmt_fields(DefaultFields::new())
+        .with_env_filter(filter)
+        .with_writer(|| Lines)
         .finish()
         .with(Http2Refusals)
         .try_init();
@@ -111,8 +121,12 @@ pub fn start() -> io::Result<WorkerGuard> {
 
 /// Logs why the server failed, regardless of `RUST_LOG`.
 pub(crate) fn fatal(error: &str) {
-    let line = line("ERROR", "server failed", "error", error.into());
-    let _ = Lines.write_all(line.as_bytes());
+    if let Some(output) = OUTPUT.get() {
+        let line = output
+            .format()
+            .line("ERROR", "server failed", "error", &error.into());
+        let _ = Lines.write_all(line.as_bytes());
+    }
 }
 
 #[cfg(test)]

@@ -151,12 +151,12 @@ impl Operation {
         };
         self.observe(code, outcome, reason);
         tracing::info!(
+            target = short(&self.request.alias),
             request_id = self.call.request_id,
             trace_id = self.call.trace_id(),
             rpc = self.request.rpc,
             caller = short(&self.facts.caller),
             peer = self.call.peer.map(display),
-            alias = short(&self.request.alias),
             code = ?code,
             reason,
             outcome,

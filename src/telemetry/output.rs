@@ -10,12 +10,9 @@ use std::{
 };
 
 use rustix::event::{PollFd, PollFlags, poll};
-use serde_json::{Value, json};
 use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::fmt::{
-    format::Writer,
-    time::{FormatTime as _, SystemTime},
-};
+
+use super::format::LogFormat;
 
 /// Maximum size of the queue: about 16,000 lines of calls, which is most of a second at the highest load.
 const MAX_QUEUED_BYTES: usize = 8 * 1024 * 1024;
@@ -35,15 +32,17 @@ pub fn dropped() -> u64 {
 
 /// The queue of lines.
 pub struct Output {
+    format: LogFormat,
     queue: NonBlocking,
     queued_bytes: Arc<AtomicUsize>,
 }
 
 impl Output {
     /// Starts the thread.
-    pub fn start() -> io::Result<(Self, WorkerGuard)> {
+    pub fn start(format: LogFormat) -> io::Result<(Self, WorkerGuard)> {
         let queued_bytes = Arc::new(AtomicUsize::new(0));
         let writer = StandardError {
+            format,
             queued_bytes: Arc::clone(&queued_bytes),
             reported: 0,
             torn: false,
@@ -59,10 +58,15 @@ impl Output {
         let (queue, guard) =
             started.map_err(|_| io::Error::other("cannot start the thread of the log"))?;
         let output = Self {
+            format,
             queue,
             queued_bytes,
         };
         Ok((output, guard))
+    }
+
+    pub const fn format(&self) -> LogFormat {
+        self.format
     }
 
     /// Queues `bytes`, which are written without interruption, or counts them as a dropped line if the queue is full.
@@ -85,6 +89,7 @@ fn cost(bytes: &[u8]) -> usize {
 
 /// The thread's side of the queue.
 struct StandardError {
+    format: LogFormat,
     queued_bytes: Arc<AtomicUsize>,
     /// The number of dropped lines that the log has reported.
     reported: u64,
@@ -119,7 +124,9 @@ impl Write for StandardError {
         let dropped = dropped();
         let new = dropped - self.reported;
         if new > 0 {
-            let resumed = line("WARN", "log output resumed", "dropped", new.into());
+            let resumed = self
+                .format
+                .line("WARN", "log output resumed", "dropped", &new.into());
             if self.write_line(resumed.as_bytes()).is_ok() {
                 self.reported = dropped;
             }
@@ -145,19 +152,4 @@ fn write_whole(mut bytes: &[u8]) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// Returns a log line that does not come from the subscriber.
-pub(super) fn line(level: &str, message: &str, key: &str, value: Value) -> String {
-    let mut timestamp = String::new();
-    // Writing to a string cannot fail.
-    let _ = SystemTime.format_time(&mut Writer::new(&mut timestamp));
-    let mut line = json!({
-        "timestamp": timestamp,
-        "level": level,
-        "message": message,
-        "target": "useradmin::telemetry",
-    });
-    line[key] = value;
-    format!("{line}\n")
 }

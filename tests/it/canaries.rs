@@ -260,12 +260,19 @@ async fn call_as_a_stranger(client: &Secure, signer: &Signer) {
 /// most detailed level.
 #[tokio::test]
 async fn no_output_contains_canaries() {
+    for format in ["json", "text"] {
+        expect_no_canaries(format).await;
+    }
+}
+
+async fn expect_no_canaries(format: &str) {
     let (folder, signer) = (App::folder(), Signer::es256("key-1"));
     let port = free_port();
     let upstreams = join_all(FAULTS.map(upstream)).await;
     let (config, log) = (folder.join("useradmin.toml"), folder.join("log"));
     fs::write(&config, configuration(&folder, port, &signer, &upstreams)).unwrap();
-    let arguments = ["serve", "--config", config.to_str().unwrap()];
+    let config = config.to_str().unwrap();
+    let arguments = ["serve", "--config", config, "--log-format", format];
     let program = Process::logging(&arguments, File::create(&log).unwrap(), "trace");
 
     let client = Secure::plain(program.address.parse().unwrap());
@@ -285,8 +292,9 @@ async fn no_output_contains_canaries() {
     {
         assert_eq!(find(line), None, "{line}");
     }
-    for target in ["h2::", "hyper_util::", "azure_identity::", "useradmin::"] {
-        assert!(log.contains(&format!("\"target\":\"{target}")), "{target}");
+    for module in ["h2::", "hyper_util::", "azure_identity::", "useradmin::"] {
+        let logged = log.contains(&format!("\"module\":\"{module}"));
+        assert_eq!(logged, format == "json", "{module}");
     }
     assert_eq!(admin.matches("200 OK").count(), 3, "{admin}");
     for cause in [

@@ -251,7 +251,7 @@ const PANIC: &str = "USERADMIN_TEST_PANIC";
 #[test]
 fn panic_in_child_process() {
     if std::env::var_os(PANIC).is_some() {
-        let _log = useradmin::telemetry::start().unwrap();
+        let _log = useradmin::telemetry::start(None).unwrap();
         panic!("\u{202E}of {}\nin two lines", canary::PASSWORD);
     }
 }

@@ -201,8 +201,8 @@ async fn token_failure_cause_is_logged() {
         let log = fs::read_to_string(folder.join("log")).unwrap();
         for line in log.lines() {
             let line: Value = serde_json::from_str(line).unwrap();
-            let target = line["target"].as_str().unwrap();
-            assert!(target.starts_with("useradmin"), "{line}");
+            let module = line["module"].as_str().unwrap();
+            assert!(module.starts_with("useradmin"), "{line}");
         }
         fs::remove_dir_all(folder).unwrap();
     }
