@@ -218,6 +218,9 @@ fn comments_and_recipes_agree_on_details() {
 
 #[test]
 fn comments_and_tables_agree_on_the_upstreams_own_errors() {
+    let upstreams: BTreeSet<_> = tables().iter().map(|(names, ..)| names.upstream).collect();
+    let compared = ["azure_batch", "ibm_hmc"].into();
+    assert_eq!(upstreams, compared, "compare the comments of each upstream");
     let (batch, hmc) = (rows_of("azure_batch"), rows_of("ibm_hmc"));
     let has = |rows: &Pairs, reason| rows.iter().any(|(_, name)| *name == short(reason));
     for reason in reasons() {
