@@ -77,8 +77,8 @@ fn rule_tables_have_no_shadowed_row_and_cover_everything() {
 
 /// Each upstream, with the module that tests the rows of its tables and with the fuzz entry point for its responses.
 const TESTED: [(&str, &str, &str); 2] = [
-    ("azure_batch", "batch_rows", "batch"),
-    ("ibm_hmc", "hmc_rows", "hmc"),
+    ("azure_batch", "batch_rules", "batch"),
+    ("ibm_hmc", "hmc_rules", "hmc"),
 ];
 
 #[test]
