@@ -1,10 +1,11 @@
-# Runs what the `console` blocks of a document show, and compares the outputs. To be sourced after lib.sh.
+# Runs the commands in the `console` blocks of a document and compares the outputs. Source it after lib.sh.
 #
-# A line `$ COMMAND` is run as it stands there, in an empty folder with `proto`; lines that end in a backslash go on.
-# Only addresses are replaced, so that no fixed port is needed: `useradmin serve` is started in the background on a free
-# one. `grpcui` is left to tests/grpcui.
+# A line `$ COMMAND` is run unchanged, in an empty folder that contains `proto`. A backslash at the end of a line
+# continues the command. Only addresses are replaced: `useradmin serve` is started in the background on a free port.
+# Commands with `grpcui` are tested by tests/grpcui.
 
-# split DOCUMENT HEADING FOLDER: NNN.command and NNN.text for each command below HEADING, or in the whole document.
+# split DOCUMENT HEADING FOLDER: writes NNN.command and NNN.text (the output) for each command below HEADING, or in the
+# whole document if HEADING is empty.
 split() {
     mkdir -p "$3"
     awk -v heading="$2" -v folder="$3/" '
@@ -25,7 +26,7 @@ split() {
     [ -e "$3/001.command" ] || die "$1 has no command below '$2'"
 }
 
-# The opposite: writes DOCUMENT with NNN.new in place of NNN.text, where there is one.
+# join DOCUMENT HEADING FOLDER: replaces the outputs in DOCUMENT for which NNN.new exists.
 join() {
     awk -v heading="$2" -v folder="$3/" '
         function output(line) { while ((getline line <new) > 0) print line; close(new); new = "" }
@@ -46,7 +47,7 @@ join() {
 
 servers=0 documented_to_name="" name_to_real="" real_to_name="" name_to_documented=""
 
-# Starts what a document starts, in $trial; from then on the documented address stands for the real one.
+# start_documented COMMAND: starts a server of a document in $trial, and maps the documented address to the real one.
 start_documented() {
     local command="$1" documented=127.0.0.1:50051
     case "$command" in
@@ -58,7 +59,7 @@ start_documented() {
     know_address "$documented" "$address"
 }
 
-# By way of a name, so that a real address that another document's address happens to be does no harm.
+# know_address DOCUMENTED REAL: maps the addresses by a name, because a real address can equal another documented one.
 know_address() {
     local name="@server-$servers@"
     documented_to_name+="s/$1/$name/g;"
@@ -67,8 +68,8 @@ know_address() {
     name_to_documented+="s/$name/$1/g;"
 }
 
-# run_document DOCUMENT HEADING [SERVER]: see above; SERVER is started first, as if the document did. With `update` set,
-# outputs that differ are written into the document.
+# run_document DOCUMENT HEADING [SERVER]: starts SERVER, if given, then runs the commands. If `update` is set, writes
+# outputs that differ into the document.
 run_document() {
     local folder="$work/${1//\//-}" file text
     trial="$folder/trial" documented_to_name="" name_to_real="" real_to_name="" name_to_documented=""

@@ -1,6 +1,6 @@
-# What `serve --sandbox` prints to guide its users is run as it stands there. To be sourced after lib.sh.
+# Runs the example calls that `serve --sandbox` prints. Source it after lib.sh.
 
-# What each line with `grpcurl` yields, in the order of the guide.
+# The expected result of each line with `grpcurl`, in the order of the guide.
 readonly PROMISES=(
     '"outcome": "DELETE_OUTCOME_DELETED"'
     '"outcome": "DELETE_OUTCOME_ALREADY_ABSENT"'
@@ -12,7 +12,7 @@ readonly PROMISES=(
     'Code: FailedPrecondition|"reason": "ERROR_REASON_LAST_LOCAL_ADMINISTRATOR"|"httpStatus": 409|"reason": 321'
 )
 
-# yields COMMAND TEXT|TEXT...: its output has each TEXT.
+# yields COMMAND TEXT|TEXT...: the output of COMMAND contains each TEXT.
 yields() {
     local texts
     IFS='|' read -ra texts <<<"$2"
@@ -20,7 +20,7 @@ yields() {
     has "the guide: $1" "$work/yielded" "${texts[@]}"
 }
 
-# guide_lines FILE: each line with `grpcurl` keeps its promise.
+# guide_lines FILE: each line with `grpcurl` has its expected result.
 guide_lines() {
     local line number=0
     while IFS= read -r line; do
@@ -42,7 +42,7 @@ batch_user() {
     yields "grpcurl -plaintext -d '$request' $address useradmin.v1.UserAdmin/DeleteBatchNodeUser" "$4"
 }
 
-# HMC users with what they yield, as in `last-admin 409/321`.
+# The HMC users and their results, as in `last-admin 409/321`.
 guide_hmc_users() {
     local name answer
     while read -r name answer; do
@@ -55,7 +55,7 @@ guide_hmc_users() {
     hmc_user user_name svc-useradmin '"reason": "ERROR_REASON_OWN_USER"'
 }
 
-# Users who can be deleted: those of a node that no call of the guide names, and of the HMC.
+# The users that can be deleted: those of a node that no call of the guide names, and of the HMC.
 guide_users() {
     local name number=0 deleted='"outcome": "DELETE_OUTCOME_DELETED"'
     while IFS= read -r name; do
@@ -68,7 +68,7 @@ guide_users() {
     done
 }
 
-# Nodes and pools that refuse.
+# The nodes and pools on which deletions fail.
 guide_nodes() {
     local suffix
     for suffix in $(tr '\n' ' ' <"$1" | sed -E 's/.*  node(-creating.*): FAILED_PRECONDITION.*/\1/' | tr -d ','); do
@@ -87,9 +87,9 @@ guide() {
     guide_hmc_users "$work/plain.err"
 }
 
-# With a certificate in each call; then the token, and nothing.
+# Calls with a certificate, with the token, and without an identity.
 secure_guide() {
-    # A path that a shell must not take apart.
+    # A path that needs quoting in a shell.
     local folder="$work/with a blank" call='useradmin.v1.UserAdmin/DeleteHmcUser' token
     start_server secure "useradmin serve --sandbox --secure '$folder' --listen 127.0.0.1:0"
     guide_lines "$work/secure.err"

@@ -1,5 +1,5 @@
-# What tests/grpcurl/run.sh and tests/grpcui/run.sh share: the program, tools, servers, and a folder to work in.
-# To be sourced in the folder of the repository.
+# Functions of tests/grpcurl/run.sh and tests/grpcui/run.sh for the program, tools, servers, and a temporary folder.
+# Source it in the folder of the repository.
 
 readonly GRPCURL=github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4
 tools="$PWD/target/tools"
@@ -8,7 +8,7 @@ failed=0
 trap cleanup EXIT
 
 cleanup() {
-    # Only what this shell has started.
+    # Ends only processes that this shell has started.
     kill $(jobs -p) 2>/dev/null || true
     wait 2>/dev/null || true
     rm -rf "$work"
@@ -28,13 +28,13 @@ die() {
     exit 1
 }
 
-# Goes on, so that one run shows every fault.
+# Reports a failure and continues, so that one run shows all failures.
 complain() {
     echo "FAILED: $*" >&2
     failed=1
 }
 
-# Puts the program into the path under its own name, and the tools.
+# Adds the program, under its own name, and the tools to the path.
 find_program() {
     local program="${USERADMIN:-${CARGO_TARGET_DIR:-target}/debug/useradmin}"
     [ -x "$program" ] || die "there is no $program: run 'cargo build', or name the program in USERADMIN"
@@ -43,7 +43,7 @@ find_program() {
     PATH="$work/bin:$tools/bin:$PATH"
 }
 
-# need_go_tool NAME COMMAND...: skips the test where NAME is not there and COMMAND cannot bring it.
+# need_go_tool NAME COMMAND...: skips the test if NAME is missing and COMMAND cannot install it.
 need_go_tool() {
     local name="$1"
     shift
@@ -55,7 +55,7 @@ need_go_tool() {
     skip "go could not install $name"
 }
 
-# Puts grpcurl into the path, in the version that README.md installs: messages differ between versions.
+# Adds grpcurl to the path, in the version that README.md installs: messages differ between versions.
 need_grpcurl() {
     local version="${GRPCURL##*@}"
     grep -qF "go install $GRPCURL" README.md || complain "README.md does not install $GRPCURL"
@@ -69,7 +69,7 @@ need_grpcurl() {
     skip "go could not install grpcurl $version"
 }
 
-# wait_for FILE PATTERN: until FILE has a line with PATTERN, for 20 seconds at most.
+# wait_for FILE PATTERN: waits until FILE has a line with PATTERN, for 20 seconds at most.
 wait_for() {
     local _
     for _ in $(seq 400); do
@@ -80,15 +80,15 @@ wait_for() {
     die "no line with '$2' in ${1##*/}"
 }
 
-# start_server NAME COMMAND [FOLDER]: COMMAND is text, as a document has it. Sets `address`; its outputs are
-# $work/NAME.out and, if COMMAND sends it nowhere else, $work/NAME.err.
+# start_server NAME COMMAND [FOLDER]: runs COMMAND, a text, in the background and sets `address`. The outputs are
+# $work/NAME.out and, unless COMMAND redirects it, $work/NAME.err.
 start_server() {
     (cd "${3:-.}" && eval "exec $2") >"$work/$1.out" 2>"$work/$1.err" </dev/null &
     wait_for "$work/$1.out" '^listening on '
     address=$(sed -n 's/^listening on //p' "$work/$1.out")
 }
 
-# What differs from run to run: version 4 UUIDs, numbered, so that two that are equal have to stay equal.
+# Masks values that differ from run to run. UUIDs of version 4 are numbered, so that equal ones must remain equal.
 mask() {
     awk 'BEGIN {
             h = "[0-9a-f]"; h3 = h h h; h4 = h3 h
@@ -107,12 +107,12 @@ mask() {
         -e 's/("peer":"127\.0\.0\.1:)[0-9]+/\1PORT/'
 }
 
-# same WHAT EXPECTED REAL: compares two files, but for what differs from run to run.
+# same WHAT EXPECTED REAL: compares two files, except for values that differ from run to run.
 same() {
     diff -u --label expected --label real <(mask "$2") <(mask "$3") || complain "$1"
 }
 
-# has WHAT FILE TEXT...: each TEXT is in the file, to the letter.
+# has WHAT FILE TEXT...: the file contains each TEXT.
 has() {
     local what="$1" file="$2" text
     shift 2

@@ -1,5 +1,5 @@
-# The tables of docs/debugging.md: a call for each reason that the sandbox can produce, and what grpcurl says when it
-# cannot call at all. To be sourced after lib.sh.
+# Checks the tables of docs/debugging.md: a call for each reason that the sandbox can cause, and the messages of grpcurl
+# if it cannot make a call. Source it after lib.sh.
 
 reasons() {
     local reason code rpc arguments rows=0 api=useradmin.v1.UserAdmin
@@ -14,7 +14,7 @@ reasons() {
     [ "$rows" -ge 25 ] || complain "docs/debugging.md has only $rows calls in its table"
 }
 
-# None is forgotten: it has a call, or stands among those that the sandbox does not produce.
+# The document names every reason, with a call or in the list of those that the sandbox does not cause.
 all_reasons() {
     local reason
     for reason in $(sed -nE 's/^  ERROR_REASON_([A-Z_]+) = [1-9].*/\1/p' proto/useradmin/v1/error_reason.proto); do
@@ -22,19 +22,19 @@ all_reasons() {
     done
 }
 
-# says TEXT ARGUMENTS...: grpcurl with ARGUMENTS reports TEXT, and the document contains it.
-says() {
+# reports TEXT ARGUMENTS...: grpcurl with ARGUMENTS reports TEXT, and the document contains it.
+reports() {
     local text="$1"
     shift
-    grpcurl -connect-timeout 2 "$@" >"$work/says" 2>&1 && complain "no error with: $*"
-    has "grpcurl $*" "$work/says" "$text"
+    grpcurl -connect-timeout 2 "$@" >"$work/message" 2>&1 && complain "no error with: $*"
+    has "grpcurl $*" "$work/message" "$text"
     has "docs/debugging.md" docs/debugging.md "${text/localhost, not elsewhere/..., not ...}"
 }
 
 # The server closes the connection. Depending on the timing, grpcurl reports one of two messages.
 plaintext_to_tls() {
-    grpcurl -plaintext "$1" list >"$work/says" 2>&1 && complain "plaintext to a server with TLS succeeds"
-    grep -qE 'EOF|connection reset by peer' "$work/says" || has "grpcurl -plaintext" "$work/says" EOF
+    grpcurl -plaintext "$1" list >"$work/message" 2>&1 && complain "plaintext to a server with TLS succeeds"
+    grep -qE 'EOF|connection reset by peer' "$work/message" || has "grpcurl -plaintext" "$work/message" EOF
     has "docs/debugging.md" docs/debugging.md '| `EOF` or `connection reset by peer` |'
 }
 
@@ -47,20 +47,21 @@ no_call() {
     start_server no-call-other "useradmin serve --sandbox --secure '$folder/other' --listen 127.0.0.1:0"
     start_server no-call-tls "useradmin serve --sandbox --secure '$folder' --listen 127.0.0.1:0"
     tls="$address"
-    says 'context deadline exceeded' -plaintext 127.0.0.1:1 list
-    says 'context deadline exceeded' -plaintext nowhere.invalid:50051 list
-    says 'context deadline exceeded' -plaintext 127.0.0.1 list
+    reports 'context deadline exceeded' -plaintext 127.0.0.1:1 list
+    reports 'context deadline exceeded' -plaintext nowhere.invalid:50051 list
+    reports 'context deadline exceeded' -plaintext 127.0.0.1 list
     plaintext_to_tls "$tls"
-    says 'tls: first record does not look like a TLS handshake' "$plain" list
-    says 'x509: certificate signed by unknown authority' "$tls" list
-    says 'x509: certificate is valid for localhost, not elsewhere' -cacert "$folder/ca.pem" -authority elsewhere "$tls" list
-    says 'remote error: tls:' -cacert "$folder/ca.pem" -cert "$folder/other/client.pem" \
+    reports 'tls: first record does not look like a TLS handshake' "$plain" list
+    reports 'x509: certificate signed by unknown authority' "$tls" list
+    reports 'x509: certificate is valid for localhost, not elsewhere' -cacert "$folder/ca.pem" -authority elsewhere \
+        "$tls" list
+    reports 'remote error: tls:' -cacert "$folder/ca.pem" -cert "$folder/other/client.pem" \
         -key "$folder/other/client.key" "$tls" list
-    says 'stream terminated by RST_STREAM with error code: PROTOCOL_ERROR' -plaintext -authority a/b "$plain" list
+    reports 'stream terminated by RST_STREAM with error code: PROTOCOL_ERROR' -plaintext -authority a/b "$plain" list
     if command -v openssl >/dev/null; then
         openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=other -keyout "$folder/self.key" -out "$folder/self.pem" \
             2>/dev/null
-        says '"cause": "nothing_shown"' -cacert "$folder/ca.pem" -cert "$folder/self.pem" -key "$folder/self.key" \
+        reports '"cause": "nothing_shown"' -cacert "$folder/ca.pem" -cert "$folder/self.pem" -key "$folder/self.key" \
             -d '{"user_name":"A.B"}' "$tls" "$call"
     else
         echo "   SKIPPED: nothing_shown: there is no openssl"

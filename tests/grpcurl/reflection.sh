@@ -1,9 +1,9 @@
-# The README's calls without reflection, and the texts that describe the API. To be sourced after document.sh.
+# Makes the README's calls without reflection, and compares the descriptions of the API. Source it after document.sh.
 
 readonly SANDBOX='useradmin serve --sandbox --listen 127.0.0.1:0'
 readonly BY_PROTO='-import-path proto -proto useradmin/v1/user_admin.proto'
 
-# readme_calls NAME FLAGS: the README's calls with FLAGS, all against one new sandbox; their outputs are NAME/NNN.real.
+# readme_calls NAME FLAGS: makes the README's calls with FLAGS to a new sandbox. The outputs are NAME/NNN.real.
 readme_calls() {
     local file
     mkdir -p "$work/$1"
@@ -14,7 +14,7 @@ readme_calls() {
     done
 }
 
-# The details that are not typed in an output, or all of them.
+# The types of the details in an output that grpcurl could not decode, or of all details.
 untyped() {
     sed -nE 's/.*"@error": "([A-Za-z0-9.]+) is not recognized.*/\1/p' "$1"
 }
@@ -22,7 +22,7 @@ types() {
     sed -nE 's|.*"@type": "type.googleapis.com/([A-Za-z0-9.]+)".*|\1|p' "$1"
 }
 
-# typed_alike NAME: as with reflection.
+# typed_alike NAME: the outputs are the same as with reflection.
 typed_alike() {
     local text
     for text in "$readme"/*.text; do
@@ -30,8 +30,8 @@ typed_alike() {
     done
 }
 
-# typed_but NAME PATTERN: the details whose types fit PATTERN are not typed, and all others are. The lines before the
-# details, and successes, are as with reflection.
+# typed_but NAME PATTERN: grpcurl could decode all details except those whose types match PATTERN. The lines before the
+# details, and successes, are the same as with reflection.
 typed_but() {
     local text real call
     for text in "$readme"/*.text; do
@@ -49,17 +49,17 @@ readme_without_reflection() {
     useradmin protoset >"$work/useradmin.protoset"
     readme_calls protoset "-protoset $work/useradmin.protoset"
     typed_alike protoset
-    # Where the server has reflection, it may help out.
+    # With -use-reflection, grpcurl takes missing types from the server.
     readme_calls proto-and-reflection "-use-reflection $BY_PROTO"
     typed_alike proto-and-reflection
-    # The types of details are in no file that user_admin.proto imports.
+    # user_admin.proto does not import the types of the details.
     readme_calls proto "$BY_PROTO"
     typed_but proto .
     readme_calls protos "$BY_PROTO -proto useradmin/v1/error_details.proto"
     typed_but protos '^google\.rpc\.'
 }
 
-# Every source describes the API with the same words, and has all details.
+# All sources have the same comments, and all types of details.
 descriptions() {
     local symbol name="$work/description"
     start_server described "$SANDBOX"
@@ -80,7 +80,7 @@ descriptions() {
     done
 }
 
-# A server without reflection: one HMC, which is never asked, for the request has no user.
+# A server without reflection. Its HMC is never called, because the request has no user.
 server_without_reflection() {
     local folder="$work/configured" call=useradmin.v1.UserAdmin/DeleteHmcUser
     mkdir "$folder"

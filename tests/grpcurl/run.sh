@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Calls the sandbox with the real grpcurl as README.md, docs/debugging.md and the sandbox's own guide show it, with and
-# without reflection, and compares what comes back with what they show.
+# Runs the grpcurl calls in README.md, in docs/debugging.md and in the output of the sandbox, with and without
+# reflection, and compares the results with the documents.
 #
 # `tests/grpcurl/run.sh --update` writes the real outputs into README.md and docs/debugging.md. The program is the one
-# that `cargo build` makes, or USERADMIN. Where there is no grpcurl, go installs it below target/.
+# that `cargo build` creates, or USERADMIN. If grpcurl is missing, go installs it in target/.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 update="${1:-}"
@@ -35,7 +35,7 @@ run_document docs/debugging.md ""
 step "a call for each reason"
 reasons
 all_reasons
-step "when grpcurl cannot call"
+step "messages of grpcurl if it cannot make a call"
 no_call
 
 [ "$failed" = 0 ] || die "grpcurl does not show what the documents show"
