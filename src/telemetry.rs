@@ -108,7 +108,7 @@ pub fn start(format: Option<LogFormat>) -> io::Result<WorkerGuard> {
         .try_init();
     if unknown {
         let wanted = truncate(&wanted, MAX_TEXT_BYTES);
-        tracing::warn!(value = wanted, level = DEFAULT, "invalid RUST_LOG ignored");
+        tracing::warn!(value = wanted, using = DEFAULT, "invalid RUST_LOG ignored");
     }
     if started.is_ok() {
         std::panic::set_hook(Box::new(|info| {

@@ -220,6 +220,8 @@ async fn hostile_texts_cannot_forge_or_hide_log_lines() {
     ];
     assert_eq!(others, expected);
     assert!(level.starts_with(lines[0]["value"].as_str().unwrap()));
+    // A field of the same name would replace it.
+    assert_eq!(lines[0]["level"], "WARN");
     let recorded = objects(&audit);
     assert_eq!(recorded.len(), records);
     // The unescaped text is the original one.
