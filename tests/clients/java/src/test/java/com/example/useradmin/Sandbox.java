@@ -28,7 +28,7 @@ import org.junit.jupiter.api.function.Executable;
 
 /** Access of the tests to the sandbox and its log. */
 final class Sandbox {
-    private static final Pattern CALL = Pattern.compile("\"message\":\"call ended\",\"request_id\":\"([^\"]*)\".*"
+    private static final Pattern CALL = Pattern.compile("\"message\":\"call ended\".*\"request_id\":\"([^\"]*)\".*"
             + "\"code\":\"([^\"]*)\",\"reason\":\"([^\"]*)\",\"outcome\":\"([^\"]*)\"");
 
     private static final Metadata.Key<String> REQUEST_ID =
