@@ -1,6 +1,7 @@
 //! The command line: parses the arguments and runs a command.
 
 mod audit;
+mod check_config;
 mod exit;
 mod generate;
 mod health;
@@ -18,13 +19,10 @@ use tokio::runtime::Builder;
 #[cfg(feature = "sandbox")]
 pub use self::sandbox::sandbox_config;
 use self::{
-    exit::{fail, print_error},
+    exit::{BAD_CONFIGURATION, fail},
     run::run,
 };
 use crate::{config, signals, telemetry};
-
-/// Exit code of `serve` and `check-config` for an invalid configuration.
-const BAD_CONFIGURATION: u8 = 2;
 
 /// Delete users of Azure Batch compute nodes and of IBM Z HMCs through one gRPC API.
 #[derive(Parser)]
@@ -41,11 +39,7 @@ enum Command {
     Serve(Serve),
     /// Check a configuration file and the files that it names.
     #[command(after_long_help = help::check_config())]
-    CheckConfig {
-        /// The file; a pipe such as /dev/stdin is possible.
-        #[arg(long, value_name = "FILE")]
-        config: PathBuf,
-    },
+    CheckConfig(check_config::CheckConfig),
     /// Check whether a server is serving.
     #[command(after_long_help = help::health())]
     Health(health::Health),
@@ -97,15 +91,7 @@ pub fn main() -> ExitCode {
     };
     let code = runtime.block_on(async {
         match arguments.command {
-            Command::CheckConfig { config } => match config::check_file(&config) {
-                Ok(config) => {
-                    for warning in &config.source.warnings {
-                        print_error(warning);
-                    }
-                    ExitCode::SUCCESS
-                }
-                Err(errors) => fail(&errors.to_string(), BAD_CONFIGURATION),
-            },
+            Command::CheckConfig(arguments) => check_config::run(arguments).await,
             Command::Health(health) => health::run(health).await,
             Command::Serve(serve) => self::serve(serve).await,
             Command::Audit(command) => audit::run(command),

@@ -1,10 +1,19 @@
 //! Patterns of the configuration: `*` stands for any text, every other character for itself.
 
+use std::fmt;
+
 /// A pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern {
     text: String,
     fold: bool,
+}
+
+/// Formats the pattern as in the configuration, in lower case if its case does not matter.
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
 }
 
 impl Pattern {

@@ -32,8 +32,8 @@ pub fn fit_connections(config: &mut Config) {
     let admin = admin.map_or(0, |_| admin_listener::MAX_CONNECTIONS as u64);
     let server = admin + RESERVE + WORKER_RESERVE * runtimes::count() as u64;
     // Each upstream request may have its own connection.
-    let limits = config.targets.max_in_flight().into_iter();
-    let upstreams: u64 = limits.map(u64::from).sum();
+    let targets = config.targets.list().into_iter();
+    let upstreams: u64 = targets.map(|target| u64::from(target.max_in_flight)).sum();
     let shared = limit.saturating_sub(server);
     // Callers get at least half: upstream requests seldom need as many connections as they may have in flight.
     let fitting = fitting_connections(shared - upstreams.min(shared / 2));

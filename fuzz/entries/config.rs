@@ -33,7 +33,7 @@ pub fn config(bytes: &[u8]) {
 
 /// Asserts that an accepted configuration is usable.
 fn check(config: &Config) {
-    assert!(!config.targets.max_in_flight().is_empty());
+    assert!(!config.targets.list().is_empty());
     let accounts = config.targets.batch_accounts.iter();
     let accounts = accounts.map(|(alias, account)| (alias, &account.url));
     let hmcs = config

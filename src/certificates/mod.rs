@@ -52,6 +52,9 @@ const EC_PUBLIC_KEY: &str = "1.2.840.10045.2.1";
 /// Maximum number of characters of a name in a message. Peers choose the names in their certificates.
 const MAX_NAME: usize = 128;
 
+/// Remaining life of a certificate below which there is a warning. The alert `UseradminCertificateExpires` has the same limit.
+const EXPIRES_SOON_SECONDS: i64 = 14 * 24 * 60 * 60;
+
 /// An authority that no certificate can be verified with.
 #[derive(Debug)]
 pub struct UnusableAuthority {
@@ -142,6 +145,14 @@ pub fn date_fault(certificate: &X509Certificate<'_>) -> Option<String> {
     } else {
         None
     }
+}
+
+/// Returns why a certificate is not valid at this time, or will soon not be.
+pub fn date_warning(certificate: &X509Certificate<'_>) -> Option<String> {
+    let end = certificate.validity().not_after.timestamp();
+    let is_near = end - ASN1Time::now().timestamp() < EXPIRES_SOON_SECONDS;
+    let soon = || format!("it expires soon: it is valid until {}", date(end));
+    date_fault(certificate).or_else(|| is_near.then(soon))
 }
 
 /// Returns why the kind or size of this certificate's key cannot be used.

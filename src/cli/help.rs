@@ -3,7 +3,15 @@
 /// Applies to every command.
 const COLORS: (&str, &str) = (
     "NO_COLOR",
-    "Help and usage errors have no colors, with any value",
+    "Disables the colors of help and usage errors, if it is not empty",
+);
+const LOG_LEVEL: (&str, &str) = (
+    "RUST_LOG",
+    "Log level: off, error, warn, info, debug or trace [default: info]",
+);
+const CREDENTIALS: (&str, &str) = (
+    "AZURE_*, IDENTITY_*",
+    "Settings of `workload_identity` and `managed_identity` credentials",
 );
 const AUTHORITIES: (&str, &str) = (
     "SSL_CERT_FILE, SSL_CERT_DIR",
@@ -74,18 +82,12 @@ pub fn serve() -> String {
             "useradmin serve --sandbox --listen 127.0.0.1:0",
         ],
         variables: vec![
-            (
-                "RUST_LOG",
-                "Log level: off, error, warn, info, debug or trace [default: info]",
-            ),
+            LOG_LEVEL,
             (
                 "TOKIO_WORKER_THREADS",
                 "Number of threads that serve calls [default: number of CPUs]",
             ),
-            (
-                "AZURE_*, IDENTITY_*",
-                "Settings of `workload_identity` and `managed_identity` credentials",
-            ),
+            CREDENTIALS,
             (
                 "OTEL_*",
                 "Settings of the export of traces; docs/operations.md lists them",
@@ -107,12 +109,19 @@ pub fn serve() -> String {
 
 pub fn check_config() -> String {
     let sections = Sections {
-        examples: vec!["useradmin check-config --config useradmin.toml"],
-        variables: Vec::new(),
+        examples: vec![
+            "useradmin check-config --config useradmin.toml",
+            "useradmin check-config --config useradmin.toml --verbose --connect",
+        ],
+        variables: vec![LOG_LEVEL, CREDENTIALS, AUTHORITIES],
         exit_codes: vec![
             (
                 "0",
                 "The configuration is valid; there may be warnings on standard error",
+            ),
+            (
+                "1",
+                "With --connect: a target did not accept its credential",
             ),
             ("2", "The configuration or an argument is invalid"),
         ],
@@ -133,10 +142,10 @@ pub fn health() -> String {
             ("USERADMIN_HEALTH_SERVER_NAME", "Default of --server-name"),
         ],
         exit_codes: vec![
-            ("0", "The server serves"),
+            ("0", "The server is serving"),
             (
                 "1",
-                "It does not serve, or does not respond within 5 seconds",
+                "The server is not serving, or does not respond within 5 seconds",
             ),
             USAGE,
         ],

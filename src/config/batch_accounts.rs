@@ -30,6 +30,20 @@ impl Settings for BatchAccount {
     const URL: &'static str = "https://account.region.batch.azure.com";
     const TRUST: Trust = Trust::More;
     const MAX_IN_FLIGHT: u32 = 256;
+    const REQUEST_FIELD: &'static str = "account";
+
+    fn authentication(&self) -> String {
+        let kind = match &self.credential {
+            Credential::SharedKey { .. } => SHARED_KEY,
+            Credential::Entra(entra) => match entra.kind {
+                EntraKind::ClientSecret { .. } => CLIENT_SECRET,
+                EntraKind::WorkloadIdentity { .. } => WORKLOAD_IDENTITY,
+                EntraKind::ManagedIdentity { .. } => MANAGED_IDENTITY,
+                EntraKind::AzureCli { .. } => AZURE_CLI,
+            },
+        };
+        kind.to_owned()
+    }
 }
 
 /// A credential for Azure Batch.

@@ -3,10 +3,11 @@
 use toml::Spanned;
 
 use super::{
+    platforms::Targets,
     reader::Reader,
     table::{Kind, table},
     urls,
-    values::{choice, non_empty_patterns, number, subtables, text},
+    values::{choice, non_empty_patterns, number, subtables, text, texts},
 };
 use crate::{
     identity::{Identity, MAX_BYTES},
@@ -33,7 +34,7 @@ table! {
 
 table! {
     /// One entry of `allow`.
-    #[table("callers.allow", check = check_pools)]
+    #[table("callers.allow", check = check_allow)]
     pub struct Allow {
         /// The rpc.
         rpc: &'static str = choice(proto::rpcs().collect());
@@ -76,8 +77,16 @@ fn check_characters(text: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Reports pools for an rpc whose request names none.
-fn check_pools(allow: &Allow, reader: &Reader<'_>) {
+/// Warns of patterns that match no target, and reports pools for an rpc whose request names none.
+fn check_allow(allow: &Allow, reader: &Reader<'_>) {
+    let table = Targets::table_of(allow.rpc).unwrap_or_default();
+    for text in texts().read(reader, "targets").unwrap_or_default() {
+        let pattern = Pattern::exact(text.get_ref());
+        if !reader.names_in(table).any(|alias| pattern.matches(alias)) {
+            let warning = format!("`targets` has a pattern that matches no alias in [{table}]");
+            reader.warn_at(text.span(), &warning);
+        }
+    }
     if allow.pools.is_some() && !proto::has_field(allow.rpc, "pool_id") {
         let error = match allow.rpc {
             "DeleteHmcUser" => "an HMC has no pools".to_owned(),

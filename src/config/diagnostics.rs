@@ -110,11 +110,13 @@ impl Diagnostics {
         });
     }
 
-    /// Returns the warnings, each with its place.
+    /// Returns the warnings in the order of the file, each with its line and a caret.
     pub(super) fn warnings(&self) -> Vec<String> {
-        let warnings = self.list.iter();
-        let warnings = warnings.filter(|one| one.severity == Severity::Warning);
-        warnings.map(|one| self.head(one, "warning: ")).collect()
+        let warnings = self.sorted(|severity| severity == Severity::Warning);
+        let texts = warnings
+            .into_iter()
+            .map(|one| self.with_line(one, "warning: "));
+        texts.collect()
     }
 
     /// Returns whether a running server must keep its present configuration.
@@ -129,12 +131,14 @@ impl Diagnostics {
 
     /// Returns the errors in the order of the file.
     pub fn list(&self) -> Vec<&Diagnostic> {
-        let errors = self.list.iter();
-        let mut errors: Vec<_> = errors
-            .filter(|one| one.severity != Severity::Warning)
-            .collect();
-        errors.sort_by_key(|error| error.span.start);
-        errors
+        self.sorted(|severity| severity != Severity::Warning)
+    }
+
+    fn sorted(&self, is_wanted: impl Fn(Severity) -> bool) -> Vec<&Diagnostic> {
+        let wanted = self.list.iter().filter(|one| is_wanted(one.severity));
+        let mut sorted: Vec<_> = wanted.collect();
+        sorted.sort_by_key(|one| one.span.start);
+        sorted
     }
 
     /// Returns the errors without the lines of the file, for the log.
@@ -149,6 +153,25 @@ impl Diagnostics {
         let (line, column) = (position.number, position.column);
         let file = self.file.display();
         format!("{file}:{line}:{column}: {kind}{}", diagnostic.text)
+    }
+
+    /// Returns the head, and the line of the file with a caret below it.
+    fn with_line(&self, diagnostic: &Diagnostic, kind: &str) -> String {
+        let head = self.head(diagnostic, kind);
+        if self.source.is_none() {
+            return head;
+        }
+        let position = self.position(diagnostic.span.start);
+        let shown = self.shown_part(&position);
+        let (mut line, mut width) = (visible(shown), position.column - 1);
+        if shown.len() < position.line.len() {
+            line = format!("{} ...", line.trim_end());
+            // A caret to the right of the dots would point at nothing.
+            width = width.min(line.chars().count() - "...".len());
+        }
+        let above = line.chars().chain(std::iter::repeat(' ')).take(width);
+        let indent: String = above.map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+        format!("{head}\n{line}\n{indent}^")
     }
 
     fn position(&self, offset: usize) -> Position<'_> {
@@ -186,20 +209,7 @@ impl Diagnostics {
 impl fmt::Display for Diagnostics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for error in self.list() {
-            writeln!(f, "{}", self.head(error, ""))?;
-            if self.source.is_some() {
-                let position = self.position(error.span.start);
-                let shown = self.shown_part(&position);
-                let (mut line, mut width) = (visible(shown), position.column - 1);
-                if shown.len() < position.line.len() {
-                    line = format!("{} ...", line.trim_end());
-                    // A caret to the right of the dots would point at nothing.
-                    width = width.min(line.chars().count() - "...".len());
-                }
-                let above = line.chars().chain(std::iter::repeat(' ')).take(width);
-                let indent: String = above.map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
-                writeln!(f, "{line}\n{indent}^")?;
-            }
+            writeln!(f, "{}", self.with_line(error, ""))?;
         }
         Ok(())
     }

@@ -4,7 +4,7 @@
 use std::{
     fs::{self, File},
     io::{self, Read as _},
-    os::unix::fs::FileTypeExt as _,
+    os::unix::fs::{FileTypeExt as _, PermissionsExt as _},
     path::Path,
 };
 
@@ -148,6 +148,17 @@ pub fn display_path(path: &Path) -> String {
     } else {
         String::new()
     }
+}
+
+/// Returns the warning for a secret that every user of the system can read, by the mode of its file. The warning is the
+/// predicate of a sentence.
+pub fn exposure(path: &Path) -> Option<String> {
+    let mode = fs::metadata(path).ok()?.permissions().mode();
+    let warning = format!(
+        "can be read by every user of the system; run `chmod o-r`{}",
+        display_path(path)
+    );
+    (mode & 0o004 != 0).then_some(warning)
 }
 
 /// Returns whether the path exists.

@@ -35,4 +35,9 @@ impl Settings for Hmc {
     const TRUST: Trust = Trust::Only;
     /// HMCs are small machines.
     const MAX_IN_FLIGHT: u32 = 8;
+    const REQUEST_FIELD: &'static str = "hmc";
+
+    fn authentication(&self) -> String {
+        format!("user {} with a password", self.userid)
+    }
 }

@@ -37,7 +37,7 @@ pub use self::{
     schema::Key,
     server::{Audience, Limits, Server},
     source::{Source, differences},
-    targets::{BulkheadLimits, Settings, Target},
+    targets::{BulkheadLimits, Settings, Target, TargetSummary},
     tracing::Tracing,
     values::Roots,
 };
@@ -46,7 +46,10 @@ use self::{
     table::{Kind, Table as _, table},
     values::{flattened, subtable, subtable_or_defaults, subtables},
 };
-use crate::file_fingerprint::FileFingerprint;
+use crate::{
+    file_fingerprint::FileFingerprint,
+    identity::{Identity, SUBJECT_SEPARATOR},
+};
 
 /// All keys of the file.
 pub static KEYS: LazyLock<Vec<Key>> = LazyLock::new(Config::keys);
@@ -142,7 +145,7 @@ fn read(path: &Path, text: &str) -> (Option<Config>, Diagnostics) {
     (config, diagnostics)
 }
 
-/// Reports callers and issuers that are listed twice, and the lack of any target.
+/// Reports callers and issuers that are listed twice, callers that never occur, and the lack of any target or caller.
 fn check(config: &Config, reader: &Reader<'_>) {
     let issuer = |text: &str| text.to_owned();
     check_unique(
@@ -155,10 +158,37 @@ fn check(config: &Config, reader: &Reader<'_>) {
     let caller = |text: &str| callers::parse_identity(reader, text).to_string();
     let error = "this caller is listed twice; put all that it may do into one `allow`";
     check_unique(reader, "callers", "identity", caller, error);
-    if config.targets.max_in_flight().is_empty() && !reader.has_errors() {
+    for text in reader.texts_in_list("callers", "identity") {
+        let identity = callers::parse_identity(reader, text.get_ref());
+        if let Some(reason) = never_occurs(&identity, config) {
+            reader.warn_at(text.span(), &format!("`identity` {reason}"));
+        }
+    }
+    if config.callers.is_empty() {
+        reader.warn_at(0..0, "no [[callers]]: every call is refused");
+    }
+    if config.targets.list().is_empty() && !reader.has_errors() {
         let tables = Targets::TABLES.iter();
         let missing: Vec<_> = tables.map(|table| format!("no [{table}.ALIAS]")).collect();
         reader.error(0..0, missing.join(" and "));
+    }
+}
+
+/// Returns why no caller can have this identity, as the predicate of a sentence.
+fn never_occurs(identity: &Identity, config: &Config) -> Option<&'static str> {
+    let tls = config.server.tls.as_ref();
+    let has_certificates = tls.is_some_and(|tls| tls.client_ca_file.is_some());
+    match identity {
+        Identity::Certificate(name) if name.contains(SUBJECT_SEPARATOR) => {
+            Some("never occurs: no [[jwt_issuers]] has the `issuer` before the `#`")
+        }
+        Identity::Certificate(_) if !has_certificates => {
+            Some("never occurs: client certificates need `client_ca_file` in [server.tls]")
+        }
+        Identity::Anonymous if has_certificates || !config.jwt_issuers.is_empty() => {
+            Some("never occurs: every caller must have a certificate or a token")
+        }
+        _ => None,
     }
 }
 

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use super::{
     table::table,
-    targets::{Target, targets},
+    targets::{Settings, Target, TargetSummary, targets},
 };
+use crate::proto;
 
 /// Lists the platforms: the table of the file, and the type of the keys that only the platform has.
 macro_rules! platforms {
@@ -28,11 +29,19 @@ macro_rules! platforms {
                 tables.map(|(table, targets)| format!("{table}: {targets}")).join(", ")
             }
 
-            /// Returns the maximum number of calls in flight of each target.
-            pub fn max_in_flight(&self) -> Vec<u32> {
-                let mut limits = Vec::new();
-                $(limits.extend(self.$field.values().map(|target| target.max_in_flight));)+
-                limits
+            /// Returns a summary of each target.
+            pub fn list(&self) -> Vec<TargetSummary> {
+                let mut all = Vec::new();
+                $(all.extend(self.$field.iter().map(|(alias, target)| target.summary(alias)));)+
+                all
+            }
+
+            /// Returns the name of the table with the targets of an rpc.
+            pub(super) fn table_of(rpc: &str) -> Option<&'static str> {
+                let fields = [$((stringify!($field), <$keys as Settings>::REQUEST_FIELD)),+];
+                let mut fields = fields.into_iter();
+                let found = fields.find(|(_, field)| proto::has_field(rpc, field));
+                found.map(|(table, _)| table)
             }
         }
     };

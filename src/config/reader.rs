@@ -120,6 +120,14 @@ impl<'a> Reader<'a> {
         })
     }
 
+    /// Returns the names in a table at the top level of the file, such as the aliases of targets.
+    pub fn names_in(&self, table: &str) -> impl Iterator<Item = &'a str> + use<'a> {
+        let table = self.context.root.get(table);
+        let table = table.and_then(|table| table.get_ref().as_table());
+        let names = table.into_iter().flat_map(|table| table.keys());
+        names.map(|name| name.get_ref().as_ref())
+    }
+
     /// Returns whether an error was reported in any table.
     pub fn has_errors(&self) -> bool {
         !self.context.diagnostics.borrow().is_empty()
@@ -212,8 +220,12 @@ impl<'a> Reader<'a> {
 
     /// Reports a likely mistake in the value of a key.
     pub fn warn(&self, key: &str, text: impl Display) {
-        let text = format!("`{key}`{text}");
-        self.report(Severity::Warning, self.value_span(key), &text);
+        self.warn_at(self.value_span(key), &format!("`{key}`{text}"));
+    }
+
+    /// Reports a likely mistake at a place.
+    pub fn warn_at(&self, span: Range<usize>, text: &str) {
+        self.report(Severity::Warning, span, text);
     }
 
     fn report(&self, severity: Severity, span: Range<usize>, text: &str) {

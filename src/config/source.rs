@@ -23,7 +23,7 @@ pub struct Source {
     pub secrets: Vec<SecretSource>,
     /// The keys that take effect at a restart only.
     pub restart_keys: Table,
-    /// Warnings, with file, line and column.
+    /// Warnings, each with its position, line and caret.
     pub warnings: Vec<String>,
 }
 
@@ -33,9 +33,9 @@ impl Source {
         self.path.iter().chain(&self.ca_files).cloned().collect()
     }
 
-    /// Logs the warnings.
+    /// Logs the warnings, without the lines of the file.
     pub fn log_warnings(&self) {
-        for warning in &self.warnings {
+        for warning in self.warnings.iter().filter_map(|text| text.lines().next()) {
             tracing::warn!(warning, "configuration warning");
         }
     }

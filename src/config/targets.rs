@@ -19,6 +19,11 @@ pub trait Settings: Table + Clone + 'static {
     const TRUST: Trust;
     /// Default of `max_in_flight`.
     const MAX_IN_FLIGHT: u32;
+    /// The field of requests that names the target.
+    const REQUEST_FIELD: &'static str;
+
+    /// Describes how the service authenticates to the target, without secrets.
+    fn authentication(&self) -> String;
 }
 
 table! {
@@ -55,7 +60,37 @@ pub struct BulkheadLimits {
     pub queued: u32,
 }
 
+/// What a summary of the configuration shows of a target.
+pub struct TargetSummary {
+    /// Its table, such as `hmcs.ALIAS`.
+    pub table: String,
+    /// Its URL.
+    pub url: Url,
+    /// How the service authenticates to it.
+    pub authentication: String,
+    /// Number of patterns of protected users.
+    pub protected_users: usize,
+    /// Maximum number of calls in progress.
+    pub max_in_flight: u32,
+}
+
 impl<S: Settings> Target<S> {
+    /// Returns the summary of the target with this alias.
+    pub fn summary(&self, alias: &str) -> TargetSummary {
+        TargetSummary {
+            table: Self::table(alias),
+            url: self.url.clone(),
+            authentication: self.own.authentication(),
+            protected_users: self.protected_users.len(),
+            max_in_flight: self.max_in_flight,
+        }
+    }
+
+    /// Returns the name of the table of the target with this alias.
+    pub fn table(alias: &str) -> String {
+        S::NAME.replace("ALIAS", alias)
+    }
+
     /// Creates a target with the defaults of its platform.
     pub fn new(url: Url, own: S) -> Self {
         Self {

@@ -14,7 +14,9 @@ use rustls::{
 use x509_parser::parse_x509_certificate;
 
 use super::{files, pem::certificates, reader::Reader, table::table, values::pem_path};
-use crate::certificates::{Authorities, authority_fault, date_fault, verifier::CallerVerifier};
+use crate::certificates::{
+    Authorities, authority_fault, date_fault, date_warning, verifier::CallerVerifier,
+};
 
 const CERT: &str = "cert_file";
 const KEY: &str = "key_file";
@@ -45,7 +47,7 @@ pub struct TlsMaterial {
     pub authorities: Vec<CertificateDer<'static>>,
     /// Verifies the certificates of callers by these authorities.
     pub clients: Option<Arc<dyn ClientCertVerifier>>,
-    /// Authorities that are ignored, with the reason.
+    /// Authorities that are ignored, certificates to replace, and a private key that is exposed.
     pub warnings: Vec<Fault>,
 }
 
@@ -69,19 +71,37 @@ impl TlsFiles {
             return Err(faults);
         };
         let mut material = TlsMaterial {
+            warnings: self.warnings(&certified.cert),
             certified: Arc::new(certified),
             authorities: Vec::new(),
             clients: None,
-            warnings: Vec::new(),
         };
         if let Some((authorities, warnings)) = clients {
-            material.warnings = warnings.into_iter().map(|text| (CLIENT_CA, text)).collect();
+            let warnings = warnings.into_iter().map(|text| (CLIENT_CA, text));
+            material.warnings.extend(warnings);
             material.authorities.clone_from(&authorities.usable);
             let verifier = CallerVerifier::new(authorities);
             let verifier = verifier.map_err(|fault| vec![(CLIENT_CA, fault)])?;
             material.clients = Some(Arc::new(verifier));
         }
         Ok(material)
+    }
+
+    /// Returns warnings for the certificates of the server, and for a private key that every user can read.
+    fn warnings(&self, chain: &[CertificateDer<'static>]) -> Vec<Fault> {
+        let dated = Authorities::partition(chain, date_warning)
+            .unusable
+            .into_iter();
+        let shown = files::display_path(&self.cert_file);
+        let dated = dated.map(|certificate| {
+            let fault = certificate.fault;
+            (
+                CERT,
+                format!("holds a certificate to replace: {fault}{shown}"),
+            )
+        });
+        let exposed = files::exposure(&self.key_file).map(|warning| (KEY, warning));
+        dated.chain(exposed).collect()
     }
 
     /// Returns the paths of all files.

@@ -222,7 +222,10 @@ pub fn pem_path() -> Kind<PathBuf> {
 /// reported before the first call needs the secret.
 pub fn secret(noun: &'static str, form: Form) -> Kind<SecretSource> {
     path().then(move |reader, key, path| {
-        let shown = files::display_path(&path);
+        let (shown, exposure) = (files::display_path(&path), files::exposure(&path));
+        if let Some(warning) = exposure {
+            reader.warn(key, format!(" {warning}"));
+        }
         let source = SecretSource::file(path, form);
         match source.check() {
             Err(error) => {

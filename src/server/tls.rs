@@ -56,7 +56,8 @@ impl Tls {
         let number = self.loaded.load().number + 1;
         let (loaded, warnings) = load(&self.files, number, &self.metrics)?;
         for (key, warning) in warnings {
-            tracing::warn!(key, warning, "certificate authority skipped");
+            let warning = format!("`{key}` {warning}");
+            tracing::warn!(warning, "configuration warning");
         }
         self.loaded.store(Arc::new(loaded));
         Ok(())
@@ -122,10 +123,6 @@ fn load(files: &TlsFiles, number: u64, metrics: &Metrics) -> Result<(Loaded, Vec
         if let Some(at) = expires(certificates) {
             metrics.certificate_expires(key, at);
         }
-    }
-    let own = PeerCertificate::new(&material.certified.cert, number);
-    if own.is_some_and(|own| own.has_expired()) {
-        tracing::warn!(file = %files.cert_file.display(), "server certificate expired");
     }
     let clients = material.clients.clone();
     let verifier = material.clients.unwrap_or_else(|| Arc::new(NoClientAuth));

@@ -35,6 +35,15 @@ pub struct Order<U> {
     pub caller: String,
 }
 
+/// Result of a check of a target's credential.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CredentialCheck {
+    /// The credential was accepted.
+    Accepted,
+    /// No request would check it and nothing else, for this reason.
+    NotChecked(&'static str),
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     Read,
@@ -227,6 +236,18 @@ pub trait Platform: Sized + Send + Sync + 'static {
         &self,
         limits: &CallLimits,
     ) -> impl Future<Output = Result<Self::Credential, Failure>> + Send;
+
+    /// Checks that the target accepts the service's credential, with at most one request, which concerns no user. A session
+    /// that it opens ends with [`Self::close`].
+    fn check_credential(
+        &self,
+        limits: &CallLimits,
+    ) -> impl Future<Output = Result<CredentialCheck, Failure>> + Send {
+        async {
+            let _obtained = self.credential(limits).await?;
+            Ok(CredentialCheck::Accepted)
+        }
+    }
 
     /// Sets the headers of a request, except `Accept`.
     fn authorize(

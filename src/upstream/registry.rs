@@ -2,14 +2,29 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use futures_util::future::{BoxFuture, join_all};
+use futures_util::{
+    Stream,
+    future::{BoxFuture, FutureExt as _, join_all},
+    stream::{self, StreamExt as _},
+};
 
-use super::{client::Change, platform::Platform, target::Target};
+use super::{
+    call_limits::CallLimits,
+    client::Change,
+    platform::{CredentialCheck, Platform},
+    target::Target,
+};
 use crate::{
     config::{self, Config},
-    error::{resource::ResourceNames, rule::Rule},
+    error::{Failure, resource::ResourceNames, rule::Rule},
     metrics::{Metrics, TargetName, TargetState},
 };
+
+/// Maximum number of credentials that are checked at the same time.
+const MAX_CHECKS: usize = 8;
+
+/// The name of a target's table, and the result of the check of its credential.
+pub type CheckedTarget = (String, Result<CredentialCheck, Failure>);
 
 /// Names of a platform, request, and the rules for its responses.
 pub type Table = (&'static ResourceNames, &'static str, &'static [Rule]);
@@ -85,6 +100,16 @@ impl Targets {
         groups.flat_map(AnyGroup::states).collect()
     }
 
+    /// Checks the credentials of all targets, a few at a time, and returns the results in the order of the targets. Each has
+    /// the name of the target's table.
+    pub fn check_credentials(&self, limits: &CallLimits) -> impl Stream<Item = CheckedTarget> {
+        let groups = self.groups().into_iter();
+        let checks: Vec<_> = groups
+            .flat_map(|group| group.check_credentials(limits))
+            .collect();
+        stream::iter(checks).buffered(MAX_CHECKS)
+    }
+
     /// Ends the sessions and cancels the token requests of all targets.
     pub async fn close(&self) {
         join_all(self.groups().into_iter().map(AnyGroup::close)).await;
@@ -143,6 +168,7 @@ impl<P: Platform> Group<P> {
 /// The targets of one platform, whichever it is.
 trait AnyGroup: Sync {
     fn states(&self) -> Vec<(TargetName, TargetState)>;
+    fn check_credentials<'a>(&'a self, limits: &CallLimits) -> Vec<BoxFuture<'a, CheckedTarget>>;
     fn close(&self) -> BoxFuture<'_, ()>;
 }
 
@@ -156,6 +182,18 @@ impl<P: Platform> AnyGroup for Group<P> {
             (name, target.state())
         });
         states.collect()
+    }
+
+    fn check_credentials<'a>(&'a self, limits: &CallLimits) -> Vec<BoxFuture<'a, CheckedTarget>> {
+        let checks = self.0.iter().map(|(alias, target)| {
+            let limits = limits.clone();
+            let check = async move {
+                let result = target.check_credential(&limits).await;
+                (config::Target::<P::Settings>::table(alias), result)
+            };
+            check.boxed()
+        });
+        checks.collect()
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

@@ -11,7 +11,9 @@ use super::{
     breaker::BreakerPermit,
     call_limits::CallLimits,
     client::{Change, Client},
-    platform::{Call, NewTarget, Order, Outgoing, Platform, Purpose, ReceivedResponse},
+    platform::{
+        Call, CredentialCheck, NewTarget, Order, Outgoing, Platform, Purpose, ReceivedResponse,
+    },
     resilience::Resilience,
     response::RequestError,
     retry::Retries,
@@ -85,6 +87,11 @@ impl<P: Platform> Target<P> {
     /// Returns the state of the target for the metrics.
     pub fn state(&self) -> TargetState {
         self.resilience.state(self.platform.credential_state())
+    }
+
+    /// Checks that the target accepts the service's credential. Nothing is deleted.
+    pub async fn check_credential(&self, limits: &CallLimits) -> Result<CredentialCheck, Failure> {
+        self.platform.check_credential(limits).await
     }
 
     /// Ends sessions and processes that the target holds.

@@ -1,6 +1,11 @@
 //! The configuration file: the parsed values, and the messages and positions of faults.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt as _,
+    path::PathBuf,
+    time::Duration,
+};
 
 use rcgen::CertifiedKey;
 use useradmin::config::{self, AuditSink, Config, Credential, EntraKind, KEYS};
@@ -38,8 +43,20 @@ impl Folder {
         folder
     }
 
+    /// Writes a file that only its owner can read.
     fn write(&self, name: &str, bytes: &[u8]) {
-        fs::write(self.0.join(name), bytes).unwrap();
+        let path = self.0.join(name);
+        fs::write(&path, bytes).unwrap();
+        fs::set_permissions(path, Permissions::from_mode(0o600)).unwrap();
+    }
+
+    /// Returns the warnings of a valid configuration, except the one that it lists no callers.
+    fn warnings(&self, text: &str) -> Vec<String> {
+        let parsed = self.parse(text);
+        let config = parsed.unwrap_or_else(|faults| panic!("{faults}"));
+        let mut warnings = config.source.warnings;
+        warnings.retain(|warning| !warning.contains("no [[callers]]"));
+        warnings
     }
 
     fn parse(&self, text: &str) -> Result<Config, String> {
@@ -190,6 +207,11 @@ fn documented_configurations_are_valid() {
     let in_a_container = format!("{served}{container}");
     for text in [readme, batch, key, hmc, served.as_str(), &in_a_container] {
         assert_eq!(folder.faults(text), [""; 0], "{text}");
+    }
+    // The callers may use targets of both kinds.
+    let complete = format!("{batch}{hmc}{callers}");
+    for text in [readme, complete.as_str()] {
+        assert_eq!(folder.warnings(text), [""; 0], "{text}");
     }
 }
 

@@ -42,6 +42,7 @@ mod call_deadlines;
 mod caller_disconnects;
 mod callers;
 mod canaries;
+mod check_config;
 mod chunked_requests;
 mod clock_skew;
 mod close_notify;

@@ -8,14 +8,14 @@ use std::{
 
 use tonic::Code;
 use useradmin::proto::DeleteBatchNodeUserRequest;
-use useradmin_testkit::{App, Process, batch_request, configure, run};
+use useradmin_testkit::{App, Process, batch_request, configure, run, write_secret};
 
 /// Creates a folder with a configuration file. Returns both paths.
 fn configured(text: &str) -> (PathBuf, PathBuf) {
     let folder = App::folder();
     let file = folder.join("useradmin.toml");
     fs::write(&file, text).unwrap();
-    fs::write(folder.join("password"), "secret\n").unwrap();
+    write_secret(&folder.join("password"), "secret");
     (folder, file)
 }
 
@@ -27,6 +27,9 @@ admin_listen = "127.0.0.1:0"
 url = "https://hmc.example:6794"
 userid = "u"
 password_file = "password"
+[[callers]]
+identity = "anonymous"
+allow = [{ rpc = "DeleteHmcUser", targets = ["h"] }]
 "#;
 
 fn path(file: &Path) -> &str {

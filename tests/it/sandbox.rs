@@ -22,7 +22,7 @@ pub async fn serve(sandbox: &Sandbox) -> App {
 async fn the_sandbox_has_a_target_of_each_platform() {
     let sandbox = Sandbox::start().await.unwrap();
     let config = sandbox_config(&sandbox, "127.0.0.1:0".parse().unwrap()).unwrap();
-    let targets = config.targets.max_in_flight();
+    let targets = config.targets.list();
     assert_eq!(targets.len(), Targets::TABLES.len());
 }
 

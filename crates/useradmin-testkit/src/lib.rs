@@ -41,7 +41,7 @@ pub use failure::Failed;
 pub use hmc::{Console, Say, Step, refusal, timed, usual};
 pub use process::{Process, configure, configure_with_admin, free_port, program, run, run_in};
 pub use secure::{Secure, alert, connect, connector};
-pub use targets::{batch_section, hmc_or, hmc_section, token_or};
+pub use targets::{batch_section, hmc_or, hmc_section, token_or, write_secret};
 pub use tokens::{Signer, claims, now};
 pub use upstream::{Reply, Request as Seen, Settings, Upstream, serve};
 pub use wait::{ask, expect_at_once, until};

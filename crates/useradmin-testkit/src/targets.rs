@@ -1,15 +1,25 @@
 //! Configuration sections for scripted upstreams, and the parts that most scripts share.
 
-use std::{fs, path::Path};
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+};
 
 use crate::{
     Reply, Seen,
     canary::{CLIENT_SECRET, PASSWORD, SESSION, TOKEN},
 };
 
+/// Writes a secret that only its owner can read.
+pub fn write_secret(path: &Path, secret: &str) {
+    fs::write(path, format!("{secret}\n")).unwrap();
+    fs::set_permissions(path, Permissions::from_mode(0o600)).unwrap();
+}
+
 /// Returns the section of a Batch account `batch` with a client secret. The token endpoint is on the same upstream.
 pub fn batch_section(folder: &Path, url: &str) -> String {
-    fs::write(folder.join("client.secret"), format!("{CLIENT_SECRET}\n")).unwrap();
+    write_secret(&folder.join("client.secret"), CLIENT_SECRET);
     format!(
         r#"
 [batch_accounts.batch]
@@ -26,7 +36,7 @@ authority = "{url}"
 
 /// Returns the section of an HMC `hmc` with a password file.
 pub fn hmc_section(folder: &Path, url: &str) -> String {
-    fs::write(folder.join("hmc.password"), format!("{PASSWORD}\n")).unwrap();
+    write_secret(&folder.join("hmc.password"), PASSWORD);
     format!(
         r#"
 [hmcs.hmc]

@@ -23,7 +23,9 @@ use crate::{
         classify::{self, ErrorFacts},
         client::{Change, Client, HTTP_2_OR_1, Request},
         instrument::Operation,
-        platform::{Call, NewTarget, Order, Outgoing, Platform, Purpose, ReceivedResponse},
+        platform::{
+            Call, CredentialCheck, NewTarget, Order, Outgoing, Platform, Purpose, ReceivedResponse,
+        },
         redact::Secrets,
         response::Response,
         retry_budget::RetryBudget,
@@ -177,6 +179,15 @@ impl Platform for AzureBatch {
 
     async fn credential(&self, limits: &CallLimits) -> Result<RequestCredential, Failure> {
         self.credential.obtain(limits).await
+    }
+
+    async fn check_credential(&self, limits: &CallLimits) -> Result<CredentialCheck, Failure> {
+        Ok(match self.credential(limits).await? {
+            RequestCredential::Token(_) => CredentialCheck::Accepted,
+            RequestCredential::Key(_) => CredentialCheck::NotChecked(
+                "a shared key is only checked by requests to the account",
+            ),
+        })
     }
 
     fn authorize(

@@ -227,9 +227,10 @@ fn ignored_key_is_logged_with_cause() {
     let check = |keys: &[Value]| {
         fs::write(folder.join("issuer.jwks"), set(keys)).unwrap();
         let config = config::parse(&folder.join("useradmin.toml"), &text);
-        config
-            .map(|config| config.source.warnings)
-            .map_err(|faults| faults.brief())
+        let warnings = config.map(|config| config.source.warnings);
+        let mut warnings = warnings.map_err(|faults| faults.brief())?;
+        warnings.retain(|warning| warning.contains("`jwks_file`"));
+        Ok::<_, String>(warnings)
     };
     let good = Signer::es256("good").jwk();
     for (id, (_, jwk), cause) in unusable() {
@@ -252,7 +253,7 @@ fn ignored_key_is_logged_with_cause() {
     }
     let nameless = check(&[good.clone(), json!(7), json!({ "kid": 7 })]).unwrap();
     assert!(
-        nameless[0].ends_with(
+        nameless[0].contains(
             "key 2 without `kid`: a member has the wrong type; `7`: a member has the wrong type"
         ),
         "{nameless:?}"

@@ -114,7 +114,7 @@ fn found(folder: &Folder, place: &str, pem: &str) -> (Vec<String>, Vec<String>) 
     folder.write("authorities.pem", pem.as_bytes());
     let text = configuration(place);
     let faults = folder.faults(&text);
-    let warnings = folder.parse(&text).map(|config| config.source.warnings);
+    let warnings = faults.is_empty().then(|| folder.warnings(&text));
     (faults, warnings.unwrap_or_default())
 }
 

@@ -1,0 +1,232 @@
+//! `check-config`: warnings, the summary, and the check of credentials.
+
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use rcgen::{CertificateParams, KeyPair};
+use serde_json::Value;
+use time::OffsetDateTime;
+use useradmin_testkit::{App, Process, pki::Authority, run};
+
+const HMC: &str = "[hmcs.dallas1]\nurl = \"https://hmc.example:6794\"\nuserid = \"svc\"\n\
+                   password_file = \"hmc.password\"\n";
+const BATCH: &str = "[batch_accounts.prod]\nurl = \"https://b.example\"\n\
+                     [batch_accounts.prod.credential]\nkind = \"shared_key\"\n\
+                     account_name = \"b\"\nkey_file = \"batch.key\"\n";
+const TLS: &str = "[server.tls]\ncert_file = \"server.pem\"\nkey_file = \"server.key\"\n";
+const CLIENTS: &str = "client_ca_file = \"clients.pem\"\n";
+const ISSUER: &str = "[[jwt_issuers]]\nissuer = \"https://i.example\"\naudience = \"useradmin\"\n\
+                      jwks_url = \"https://i.example/keys\"\n";
+
+/// Returns a caller with permission for these targets.
+fn caller(identity: &str, rpc: &str, targets: &str) -> String {
+    format!(
+        "[[callers]]\nidentity = \"{identity}\"\nallow = [{{ rpc = \"{rpc}\", targets = {targets} }}]\n"
+    )
+}
+
+/// Returns a caller without a certificate or a token.
+fn anonymous() -> String {
+    caller("anonymous", "DeleteHmcUser", "[\"dallas*\"]")
+}
+
+/// Writes a file with this mode.
+fn write(folder: &Path, name: &str, text: &str, mode: u32) {
+    let path = folder.join(name);
+    fs::write(&path, text).unwrap();
+    fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+}
+
+/// Writes the certificate of a server that expires after this number of days, and its key.
+fn write_certificate(folder: &Path, days: i64) {
+    let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+    params.not_after = OffsetDateTime::now_utc() + time::Duration::days(days);
+    let key = KeyPair::generate().unwrap();
+    let certificate = params.self_signed(&key).unwrap();
+    write(folder, "server.pem", &certificate.pem(), 0o644);
+    write(folder, "server.key", &key.serialize_pem(), 0o600);
+}
+
+/// Creates a folder with the files that configurations name.
+fn folder() -> PathBuf {
+    let folder = App::folder();
+    write(&folder, "hmc.password", "secret\n", 0o640);
+    write(&folder, "batch.key", "c2VjcmV0\n", 0o600);
+    write(&folder, "clients.pem", Authority::new().pem(), 0o644);
+    write_certificate(&folder, 15);
+    folder
+}
+
+/// Runs `check-config` with these arguments, and returns the exit code, standard output and standard error, without the path
+/// of the folder.
+fn check(folder: &Path, text: &str, arguments: &[&str]) -> (i32, String, String) {
+    write(folder, "useradmin.toml", text, 0o644);
+    let file = folder.join("useradmin.toml");
+    let command = ["check-config", "--config", file.to_str().unwrap()];
+    let (code, out, err) = run(&[&command, arguments].concat());
+    let path = format!("{}/", folder.display());
+    (code, out.replace(&path, ""), err.replace(&path, ""))
+}
+
+#[test]
+fn a_file_without_mistakes_has_no_warnings() {
+    let folder = folder();
+    for text in [
+        format!("{HMC}{}", anonymous()),
+        format!("{TLS}{HMC}{}", anonymous()),
+        format!(
+            "{TLS}{CLIENTS}{HMC}{}",
+            caller("spiffe://corp/a", "DeleteHmcUser", "[\"dallas1\"]")
+        ),
+        format!(
+            "{ISSUER}{HMC}{}",
+            caller("https://i.example#a", "DeleteHmcUser", "[\"*\"]")
+        ),
+        format!(
+            "{BATCH}{HMC}{}",
+            caller("anonymous", "DeleteBatchNodeUser", "[\"pr*\", \"prod\"]")
+        ),
+    ] {
+        let checked = check(&folder, &text, &[]);
+        assert_eq!(checked, (0, String::new(), String::new()), "{text}");
+    }
+    fs::remove_dir_all(folder).unwrap();
+}
+
+/// Each mistake is reported with its line and a caret, on standard error; the exit code is 0.
+#[test]
+fn likely_mistakes_are_warnings() {
+    let folder = folder();
+    write(&folder, "open.password", "secret\n", 0o604);
+    let exposed = HMC.replace("hmc.password", "open.password");
+    let texts = [
+        ("no callers", HMC.to_owned()),
+        (
+            "a secret that everybody can read",
+            format!("{exposed}{}", anonymous()),
+        ),
+        (
+            "patterns without a target, one of them with a target of the other platform",
+            format!(
+                "{BATCH}{HMC}{}",
+                caller(
+                    "anonymous",
+                    "DeleteHmcUser",
+                    "[\"dallas?\", \"*1\", \"prod\"]"
+                )
+            ),
+        ),
+        (
+            "a certificate without client_ca_file",
+            format!(
+                "{TLS}{HMC}{}",
+                caller("spiffe://corp/a", "DeleteHmcUser", "[\"*\"]")
+            ),
+        ),
+        (
+            "a token without its issuer",
+            format!(
+                "{TLS}{CLIENTS}{HMC}{}",
+                caller("https://other.example#a", "DeleteHmcUser", "[\"*\"]")
+            ),
+        ),
+        (
+            "anonymous with certificates",
+            format!("{TLS}{CLIENTS}{HMC}{}", anonymous()),
+        ),
+        (
+            "anonymous with tokens",
+            format!("{ISSUER}{HMC}{}", anonymous()),
+        ),
+    ];
+    let mut all = Vec::new();
+    for (mistake, text) in texts {
+        let (code, out, err) = check(&folder, &text, &[]);
+        assert_eq!((code, out.as_str()), (0, ""), "{mistake}: {err}");
+        all.push(format!("# {mistake}\n{err}"));
+    }
+    insta::assert_snapshot!("warnings", all.join("\n"));
+    fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn a_certificate_that_expires_has_a_warning() {
+    let folder = folder();
+    let text = format!("{TLS}{HMC}{}", anonymous());
+    for (days, fault) in [
+        (-1, "it has expired: it was valid until "),
+        (13, "it expires soon: it is valid until "),
+        (15, ""),
+    ] {
+        write_certificate(&folder, days);
+        let (code, out, err) = check(&folder, &text, &[]);
+        assert_eq!((code, out.as_str()), (0, ""), "{err}");
+        let start = "useradmin.toml:2:13: warning: `cert_file` holds a certificate to replace: CN=";
+        let found = err.starts_with(start) && err.contains(fault);
+        assert_eq!(found, !fault.is_empty(), "{err}");
+        assert_eq!(err.is_empty(), fault.is_empty(), "{err}");
+    }
+    write(
+        &folder,
+        "server.key",
+        &fs::read_to_string(folder.join("server.key")).unwrap(),
+        0o644,
+    );
+    let (_, _, err) = check(&folder, &text, &[]);
+    let start = "useradmin.toml:3:12: warning: `key_file` can be read by every user of the system; run `chmod o-r`";
+    assert!(err.starts_with(start), "{err}");
+    fs::remove_dir_all(folder).unwrap();
+}
+
+/// `serve` logs the same warnings, without the lines of the file.
+#[test]
+fn a_server_logs_the_warnings() {
+    let folder = folder();
+    write_certificate(&folder, -1);
+    let ports = "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"\"\n";
+    let (_, _, err) = check(&folder, &format!("{ports}{TLS}{HMC}"), &[]);
+    let warnings = err.lines().filter(|line| line.contains(": warning: "));
+    let warnings: Vec<_> = warnings.collect();
+    assert_eq!(warnings.len(), 2, "{err}");
+    Process::start(&folder).stop();
+    let logged = Process::logged(&folder, "configuration warning");
+    let path = format!("{}/", folder.display());
+    let texts = logged
+        .iter()
+        .map(|line| line["warning"].as_str().unwrap().replace(&path, ""));
+    assert_eq!(texts.collect::<Vec<_>>(), warnings);
+    assert!(logged.iter().all(|line: &Value| line["level"] == "WARN"));
+    fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn a_summary_shows_what_is_configured() {
+    let folder = folder();
+    let full = format!(
+        "[server]\nlisten = \"127.0.0.1:50052\"\nadmin_listen = \"\"\n{TLS}{CLIENTS}\
+         [audit]\nfile = \"stdout\"\nsync = false\n{BATCH}{ISSUER}{}deletes_per_minute = 60\n{}",
+        caller(
+            "spiffe://corp/a",
+            "DeleteBatchNodeUser",
+            "[\"prod\"], pools = [\"render-*\"]"
+        ),
+        caller("https://i.example#a", "DeleteBatchNodeUser", "[\"*\"]"),
+    );
+    let small = format!("{HMC}protected_users = [\"ADMIN*\"]\n{}", anonymous());
+    let mut all = Vec::new();
+    for text in [full, small] {
+        let (code, out, err) = check(&folder, &text, &["--verbose"]);
+        assert_eq!((code, err.as_str()), (0, ""));
+        all.push(out);
+    }
+    insta::assert_snapshot!("summary", all.join("\n"));
+    // An invalid file has no summary.
+    let (code, out, _) = check(&folder, "x = 1", &["--verbose", "--connect"]);
+    assert_eq!((code, out.as_str()), (2, ""));
+    fs::remove_dir_all(folder).unwrap();
+}
+
+mod connect;
