@@ -3,9 +3,9 @@
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 /// CPU of the server under test.
-pub const SERVER: usize = 0;
+pub const SERVER_CPU: usize = 0;
 /// CPU of the load generator and the upstream.
-pub const OTHERS: usize = 1;
+pub const LOAD_CPU: usize = 1;
 
 /// Pins this thread, and all threads and processes that it starts afterwards, to a CPU. Has no effect if the machine
 /// does not have this CPU.
@@ -15,10 +15,10 @@ pub fn pin(cpu: usize) {
     let _ = sched_setaffinity(None, &set);
 }
 
-/// Runs `work` pinned to a CPU, then pins this thread to [`OTHERS`] again.
-pub fn on<T>(cpu: usize, work: impl FnOnce() -> T) -> T {
+/// Runs `work` pinned to a CPU, then pins this thread to [`LOAD_CPU`] again.
+pub fn run_on<T>(cpu: usize, work: impl FnOnce() -> T) -> T {
     pin(cpu);
     let done = work();
-    pin(OTHERS);
+    pin(LOAD_CPU);
     done
 }

@@ -22,11 +22,11 @@ pub fn p50(runtime: &Runtime, upstream: SocketAddr, time: Duration) -> f64 {
         let (mut took, mut read) = (Vec::new(), vec![0; 4096]);
         let until = Instant::now() + time;
         while Instant::now() < until {
-            let begun = Instant::now();
+            let started = Instant::now();
             stream.write_all(REQUEST).await.unwrap();
             let length = stream.read(&mut read).await.unwrap();
             assert!(read[..length].starts_with(b"HTTP/1.1 200 "));
-            took.push(begun.elapsed());
+            took.push(started.elapsed());
         }
         took.sort_unstable();
         took[took.len() / 2].as_secs_f64() * 1e6

@@ -10,7 +10,7 @@ use std::{
 
 use crate::{
     load::Load,
-    peer::{Peer, Setting},
+    peer::{Peer, ServerSettings},
     requests::batch,
     rig::Rig,
     table::{median, print},
@@ -27,19 +27,19 @@ pub fn run(rig: &Rig) -> bool {
     let there = Command::new("strace").arg("--version").output().is_ok();
     for slower in SLOWER.into_iter().filter(|slower| *slower == 0 || there) {
         println!("Each sync takes {slower} ms longer than on this disk");
-        good &= on_a_disk(rig, slower);
+        good &= measure_with_delay(rig, slower);
     }
     good
 }
 
-fn on_a_disk(rig: &Rig, slower: u64) -> bool {
-    let file = |sync| Setting {
+fn measure_with_delay(rig: &Rig, slower: u64) -> bool {
+    let file = |sync| ServerSettings {
         audit: "audit.jsonl",
         sync,
-        ..Setting::default()
+        ..ServerSettings::default()
     };
     let program = &rig.servers[0];
-    let command = slowed(program, slower);
+    let command = with_slow_sync(program, slower);
     let synced = Peer::server(&rig.runtime, command, rig.upstream, &file(true));
     let unsynced = rig.server(program, &file(false));
     let mut good = true;
@@ -54,7 +54,7 @@ fn on_a_disk(rig: &Rig, slower: u64) -> bool {
             syncs.push(sync_latency(synced.folder(), rig.time / 5));
             for (peer, rates) in [&synced, &unsynced].into_iter().zip(&mut rates) {
                 let sample = load.run(&rig.runtime, peer.address, rig.time, || {});
-                peer.forget_output();
+                peer.discard_output();
                 rates.push(sample.rate);
             }
         }
@@ -86,7 +86,7 @@ fn on_a_disk(rig: &Rig, slower: u64) -> bool {
 }
 
 /// Returns the command that starts the server with this delay added to each sync, in milliseconds.
-fn slowed(program: &Path, slower: u64) -> Command {
+fn with_slow_sync(program: &Path, slower: u64) -> Command {
     if slower == 0 {
         return Command::new(program);
     }
@@ -110,12 +110,12 @@ fn sync_latency(folder: &Path, time: Duration) -> f64 {
     let mut file = File::create(folder.join("yardstick")).unwrap();
     let (until, mut took) = (Instant::now() + time, Vec::new());
     while Instant::now() < until {
-        let begun = Instant::now();
+        let started = Instant::now();
         let written = file
             .write_all(&[b'x'; 1024])
             .and_then(|()| file.sync_data());
         written.unwrap();
-        took.push(begun.elapsed().as_secs_f64());
+        took.push(started.elapsed().as_secs_f64());
     }
     median(took)
 }

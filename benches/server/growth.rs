@@ -2,7 +2,7 @@
 
 use crate::{
     load::{self, Load},
-    peer::Setting,
+    peer::ServerSettings,
     process,
     requests::{batch, hmc},
     rig::Rig,
@@ -28,7 +28,7 @@ fn calls(rig: &Rig) {
     let mut rows = Vec::new();
     for in_flight in IN_FLIGHT {
         // Each row needs a new server because memory that was used once is not returned to the system.
-        let peer = &rig.first(&Setting::default());
+        let peer = &rig.first(&ServerSettings::default());
         let load = Load {
             in_flight,
             connections: in_flight.div_ceil(STREAMS).max(in_flight.min(4)),
@@ -61,9 +61,9 @@ fn calls(rig: &Rig) {
 fn hmcs(rig: &Rig) {
     let mut rows = Vec::new();
     for hmcs in HMCS {
-        let setting = Setting {
+        let setting = ServerSettings {
             hmcs,
-            ..Setting::default()
+            ..ServerSettings::default()
         };
         let peer = &rig.first(&setting);
         let idle = process::memory(peer.pid(), "VmRSS");
@@ -96,25 +96,25 @@ fn hmcs(rig: &Rig) {
 
 /// Measures increasing numbers of connections, nearly all of them idle.
 fn connections(rig: &Rig) {
-    let most = u32::try_from(CONNECTIONS[CONNECTIONS.len() - 1] + 100).unwrap();
+    let max = u32::try_from(CONNECTIONS[CONNECTIONS.len() - 1] + 100).unwrap();
     let mut rows = Vec::new();
     for connections in CONNECTIONS {
-        let setting = Setting {
-            max_connections: most,
-            ..Setting::default()
+        let setting = ServerSettings {
+            max_connections: max,
+            ..ServerSettings::default()
         };
         let peer = &rig.first(&setting);
         let before = process::memory(peer.pid(), "VmRSS");
-        let held: Vec<_> = rig.runtime.block_on(async {
-            let mut held = Vec::new();
+        let open_connections: Vec<_> = rig.runtime.block_on(async {
+            let mut open_connections = Vec::new();
             for _ in 0..connections {
-                held.push(load::connect(peer.address).await.unwrap());
+                open_connections.push(load::connect(peer.address).await.unwrap());
             }
-            held
+            open_connections
         });
         let with = process::memory(peer.pid(), "VmRSS");
         let measured = rig.measure(peer, &batch(false));
-        drop(held);
+        drop(open_connections);
         rows.push(vec![
             connections.to_string(),
             format!("{:.0}", measured.sample.rate),

@@ -17,8 +17,8 @@ const VALGRIND: [&str; 3] = [
     "--callgrind-out-file=/dev/null",
 ];
 /// Numbers of calls in the two runs.
-const FEW: usize = 100;
-const MANY: usize = 600;
+const FEW_CALLS: usize = 100;
+const MANY_CALLS: usize = 600;
 /// Tolerated relative difference. If a figure is lower by more, the recorded figure must be updated.
 const TOLERANCE: f64 = 0.05;
 
@@ -76,8 +76,9 @@ struct Table {
 
 impl Table {
     fn add(&mut self, rig: &Rig, program: &Program, load: &Load, expected: Option<f64>) {
-        let [(_, few), (name, many)] = [FEW, MANY].map(|calls| count(rig, program, load, calls));
-        let each = (many - few) as f64 / (MANY - FEW) as f64 / 1e3;
+        let [(_, few), (name, many)] =
+            [FEW_CALLS, MANY_CALLS].map(|calls| count(rig, program, load, calls));
+        let each = (many - few) as f64 / (MANY_CALLS - FEW_CALLS) as f64 / 1e3;
         let ratio = expected.map(|expected| each / expected);
         self.good &= ratio.is_none_or(|ratio| (ratio - 1.0).abs() <= TOLERANCE);
         let optional = |figure: Option<f64>, digits| {
@@ -96,10 +97,10 @@ impl Table {
 
 fn compiler() -> String {
     let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    let told = Command::new(rustc).arg("--version").output();
-    told.map_or_else(
+    let log = Command::new(rustc).arg("--version").output();
+    log.map_or_else(
         |_| "no rustc".to_owned(),
-        |told| String::from_utf8_lossy(&told.stdout).trim().to_owned(),
+        |log| String::from_utf8_lossy(&log.stdout).trim().to_owned(),
     )
 }
 
@@ -108,12 +109,12 @@ fn count(rig: &Rig, program: &Program, load: &Load, calls: usize) -> (String, u6
     let mut peer = rig.start(program, &VALGRIND);
     load.calls(&rig.runtime, peer.address, calls);
     peer.stop();
-    let told = peer.told();
-    let collected = told
+    let log = peer.log();
+    let collected = log
         .lines()
         .find_map(|line| line.split("Collected : ").nth(1));
     let collected = collected
         .and_then(|text| text.trim().parse().ok())
-        .unwrap_or_else(|| panic!("{told}"));
+        .unwrap_or_else(|| panic!("{log}"));
     (peer.name.clone(), collected)
 }

@@ -108,10 +108,10 @@ impl Load {
             }
             sleep(time / 5).await;
             started();
-            let begun = Instant::now();
+            let start = Instant::now();
             counts.store(true, Ordering::Relaxed);
             sleep(time).await;
-            let took = begun.elapsed();
+            let took = start.elapsed();
             counts.store(false, Ordering::Relaxed);
             stop.store(true, Ordering::Relaxed);
             sample(callers.join_all().await.concat(), took)
@@ -128,11 +128,11 @@ impl Load {
         let mut took = Vec::new();
         let request = self.request(server);
         while !stop.load(Ordering::Relaxed) {
-            let begun = Instant::now();
+            let started = Instant::now();
             client = client.ready().await.unwrap();
             call(&mut client, request.clone(), self.message.clone()).await;
             if counts.load(Ordering::Relaxed) {
-                took.push(begun.elapsed());
+                took.push(started.elapsed());
             }
         }
         took
@@ -151,13 +151,13 @@ pub async fn connect(server: SocketAddr) -> Result<SendRequest<Bytes>, Box<dyn E
 }
 
 async fn call(client: &mut SendRequest<Bytes>, request: Request<()>, message: Bytes) {
-    let (answer, mut body) = client.send_request(request, false).unwrap();
+    let (response, mut body) = client.send_request(request, false).unwrap();
     body.send_data(message, true).unwrap();
-    let answer = answer.await.unwrap();
-    let status = if answer.headers().contains_key("grpc-status") {
-        answer.headers().clone()
+    let response = response.await.unwrap();
+    let status = if response.headers().contains_key("grpc-status") {
+        response.headers().clone()
     } else {
-        let mut body = answer.into_body();
+        let mut body = response.into_body();
         while let Some(data) = body.data().await {
             let length = data.unwrap().len();
             body.flow_control().release_capacity(length).unwrap();
@@ -174,17 +174,18 @@ async fn call(client: &mut SendRequest<Bytes>, request: Request<()>, message: By
     );
 }
 
-fn sample(mut took: Vec<Duration>, time: Duration) -> Sample {
-    took.sort_unstable();
+fn sample(mut elapsed: Vec<Duration>, time: Duration) -> Sample {
+    elapsed.sort_unstable();
     let at = |part: f64| {
-        let last = took.len().saturating_sub(1);
-        took.get(((last as f64) * part) as usize)
-            .map_or(0.0, |took| took.as_secs_f64() * 1e6)
+        let last = elapsed.len().saturating_sub(1);
+        elapsed
+            .get(((last as f64) * part) as usize)
+            .map_or(0.0, |elapsed| elapsed.as_secs_f64() * 1e6)
     };
     Sample {
-        rate: took.len() as f64 / time.as_secs_f64(),
+        rate: elapsed.len() as f64 / time.as_secs_f64(),
         p50: at(0.5),
         p99: at(0.99),
-        calls: took.len(),
+        calls: elapsed.len(),
     }
 }

@@ -44,7 +44,7 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 #[derive(Parser)]
 struct Arguments {
     #[command(subcommand)]
-    what: Option<What>,
+    benchmark: Option<Benchmark>,
     /// Number of measurements of each kind; the median is reported.
     #[arg(long, default_value_t = 5, global = true)]
     rounds: usize,
@@ -63,7 +63,7 @@ struct Arguments {
 }
 
 #[derive(Clone, Copy, Subcommand)]
-enum What {
+enum Benchmark {
     /// Compare the server, the baselines and Envoy with 1 and with 64 calls in flight (the default).
     Peers,
     /// Compare calls to an HMC with calls to an Azure Batch account.
@@ -81,13 +81,13 @@ enum What {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let measure: fn(&Rig) -> bool = match arguments.what.unwrap_or(What::Peers) {
-        What::Peers => peers::compare,
-        What::Hmc => peers::hmc,
-        What::Disk => disk::run,
-        What::Growth => growth::run,
-        What::Instructions => instructions::run,
-        What::Baseline(arguments) => {
+    let measure: fn(&Rig) -> bool = match arguments.benchmark.unwrap_or(Benchmark::Peers) {
+        Benchmark::Peers => peers::compare,
+        Benchmark::Hmc => peers::hmc,
+        Benchmark::Disk => disk::run,
+        Benchmark::Growth => growth::run,
+        Benchmark::Instructions => instructions::run,
+        Benchmark::Baseline(arguments) => {
             baseline::run(arguments);
             return ExitCode::SUCCESS;
         }

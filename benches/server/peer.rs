@@ -26,7 +26,7 @@ pub struct Peer {
 
 /// Configuration of the server under test.
 #[derive(Clone)]
-pub struct Setting {
+pub struct ServerSettings {
     /// Destination of the audit log: `stdout`, or a file name in the server's folder.
     pub audit: &'static str,
     pub sync: bool,
@@ -35,7 +35,7 @@ pub struct Setting {
     pub max_connections: u32,
 }
 
-impl Default for Setting {
+impl Default for ServerSettings {
     fn default() -> Self {
         Self {
             audit: "stdout",
@@ -68,10 +68,10 @@ fn configuration(
     folder: &Path,
     listen: SocketAddr,
     upstream: SocketAddr,
-    setting: &Setting,
+    setting: &ServerSettings,
 ) -> String {
     fs::write(folder.join("secret"), "a secret of nobody").unwrap();
-    let Setting {
+    let ServerSettings {
         audit,
         sync,
         hmcs,
@@ -104,7 +104,7 @@ impl Peer {
         runtime: &Runtime,
         mut program: Command,
         upstream: SocketAddr,
-        setting: &Setting,
+        setting: &ServerSettings,
     ) -> Self {
         let (folder, address) = place();
         let file = folder.join("useradmin.toml");
@@ -125,8 +125,8 @@ impl Peer {
             .stdin(Stdio::null())
             .stdout(output(&folder, "stdout"))
             .stderr(output(&folder, "stderr"));
-        let begun = Instant::now();
-        let child = cpus::on(cpus::SERVER, || command.spawn()).unwrap();
+        let started = Instant::now();
+        let child = cpus::run_on(cpus::SERVER_CPU, || command.spawn()).unwrap();
         let mut peer = Self {
             name: name.to_owned(),
             address,
@@ -137,20 +137,20 @@ impl Peer {
         runtime.block_on(async {
             while load::connect(address).await.is_err() {
                 assert!(
-                    peer.child.try_wait().unwrap().is_none() && begun.elapsed().as_secs() < 60,
+                    peer.child.try_wait().unwrap().is_none() && started.elapsed().as_secs() < 60,
                     "{}",
-                    peer.told()
+                    peer.log()
                 );
                 sleep(Duration::from_millis(1)).await;
             }
         });
         batch(false).calls(runtime, address, 1);
-        peer.ready = begun.elapsed();
+        peer.ready = started.elapsed();
         peer
     }
 
     /// Returns the standard error output so far.
-    pub fn told(&self) -> String {
+    pub fn log(&self) -> String {
         fs::read_to_string(self.folder.join("stderr")).unwrap_or_default()
     }
 
@@ -168,7 +168,7 @@ impl Peer {
 
     /// Truncates the output files, so that the disk does not fill up. The server appends to them, so later output
     /// starts at the new end.
-    pub fn forget_output(&self) {
+    pub fn discard_output(&self) {
         for name in ["stdout", "stderr"] {
             File::options()
                 .write(true)
@@ -185,7 +185,7 @@ impl Peer {
     pub fn stop(&mut self) {
         let pid = Pid::from_raw(self.child.id() as i32).unwrap();
         kill_process(pid, Signal::TERM).unwrap();
-        assert!(self.child.wait().unwrap().success(), "{}", self.told());
+        assert!(self.child.wait().unwrap().success(), "{}", self.log());
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::{
     direct,
     load::Load,
-    peer::Setting,
+    peer::ServerSettings,
     process,
     requests::{self, batch},
     rig::{Program, Rig, Rounds},
@@ -86,7 +86,7 @@ pub fn compare(rig: &Rig) -> bool {
         .map(|program| rig.start(program, &[]))
         .collect();
     let loads = [batch(false), batch(false).one_at_a_time()];
-    let all = rig.in_turn(&peers, &loads);
+    let all = rig.in_sequence(&peers, &loads);
     let direct = (0..rig.rounds).map(|_| direct::p50(&rig.runtime, rig.near, rig.time / 3));
     let direct = median(direct.collect());
     println!("A direct request, from CPU to CPU: p50 {direct:.1} us");
@@ -156,14 +156,14 @@ fn ready(rig: &Rig, program: &Program) -> f64 {
 /// Compares calls to the two kinds of upstreams. A deletion on an HMC takes two requests, because the server reads the
 /// name of the user first. A validation takes one request on both.
 pub fn hmc(rig: &Rig) -> bool {
-    let peers = [rig.first(&Setting::default())];
+    let peers = [rig.first(&ServerSettings::default())];
     let loads = [
         ("Azure Batch, validate_only: one GET", batch(true)),
         ("HMC, validate_only: one GET", requests::hmc("hmc0", true)),
         ("Azure Batch: one DELETE", batch(false)),
         ("HMC: one GET, one DELETE", requests::hmc("hmc0", false)),
     ];
-    let all = rig.in_turn(&peers, &loads.clone().map(|(_, load)| load));
+    let all = rig.in_sequence(&peers, &loads.clone().map(|(_, load)| load));
     let cpus = [0, 1, 2, 3].map(|at: usize| all[0][at].median(|of| of.cpu));
     let rows = loads
         .iter()

@@ -21,7 +21,7 @@ use useradmin_testkit::{Settings, serve};
 use crate::{
     baseline, cpus, envoy,
     load::{Load, Sample},
-    peer::{Peer, Setting},
+    peer::{Peer, ServerSettings},
     table::median,
     upstream,
 };
@@ -53,7 +53,7 @@ pub enum Program {
 
 /// The result of one measurement.
 #[derive(Clone, Copy, Default)]
-pub struct Measured {
+pub struct Measurement {
     pub sample: Sample,
     /// CPU time of the server per call, in microseconds.
     pub cpu: f64,
@@ -61,10 +61,10 @@ pub struct Measured {
 
 /// The results of all rounds of one load on one server.
 #[derive(Default)]
-pub struct Rounds(pub Vec<Measured>);
+pub struct Rounds(pub Vec<Measurement>);
 
 impl Rounds {
-    pub fn median(&self, of: impl Fn(&Measured) -> f64) -> f64 {
+    pub fn median(&self, of: impl Fn(&Measurement) -> f64) -> f64 {
         median(self.0.iter().map(of).collect())
     }
 }
@@ -73,26 +73,26 @@ impl Rig {
     pub fn new(rounds: usize, time: Duration, servers: Vec<PathBuf>, envoy: PathBuf) -> Self {
         // Each connection needs a file descriptor. A failure is ignored because most measurements need few connections.
         let _ = rlimit::raise_open_files();
-        cpus::pin(cpus::OTHERS);
+        cpus::pin(cpus::LOAD_CPU);
         Self {
             rounds,
             time,
             servers,
             envoy,
-            upstream: start_upstream(cpus::OTHERS),
-            near: start_upstream(cpus::SERVER),
+            upstream: start_upstream(cpus::LOAD_CPU),
+            near: start_upstream(cpus::SERVER_CPU),
             runtime: Builder::new_current_thread().enable_all().build().unwrap(),
         }
     }
 
     /// Starts a build of the useradmin server.
-    pub fn server(&self, program: &Path, setting: &Setting) -> Peer {
+    pub fn server(&self, program: &Path, setting: &ServerSettings) -> Peer {
         let program = Command::new(program);
         Peer::server(&self.runtime, program, self.upstream, setting)
     }
 
     /// Starts the first build of the server.
-    pub fn first(&self, setting: &Setting) -> Peer {
+    pub fn first(&self, setting: &ServerSettings) -> Peer {
         self.server(&self.servers[0], setting)
     }
 
@@ -128,7 +128,7 @@ impl Rig {
         };
         match program {
             Program::Useradmin(path) => {
-                let setting = Setting::default();
+                let setting = ServerSettings::default();
                 let mut peer = Peer::server(&self.runtime, under(path), self.upstream, &setting);
                 if self.servers.len() > 1 {
                     peer.name = path.display().to_string();
@@ -144,17 +144,17 @@ impl Rig {
     }
 
     /// Measures one load on one server.
-    pub fn measure(&self, peer: &Peer, load: &Load) -> Measured {
+    pub fn measure(&self, peer: &Peer, load: &Load) -> Measurement {
         let mut before = Duration::ZERO;
         let begin = || before = peer.cpu();
         let sample = load.run(&self.runtime, peer.address, self.time, begin);
         let cpu = peer.cpu().saturating_sub(before).as_secs_f64() * 1e6 / sample.calls as f64;
-        peer.forget_output();
-        Measured { sample, cpu }
+        peer.discard_output();
+        Measurement { sample, cpu }
     }
 
     /// Measures the loads on the servers in turn. Returns the rounds by server, then by load.
-    pub fn in_turn(&self, peers: &[Peer], loads: &[Load]) -> Vec<Vec<Rounds>> {
+    pub fn in_sequence(&self, peers: &[Peer], loads: &[Load]) -> Vec<Vec<Rounds>> {
         let empty = || loads.iter().map(|_| Rounds::default()).collect();
         let mut all: Vec<Vec<Rounds>> = peers.iter().map(|_| empty()).collect();
         for _ in 0..self.rounds {

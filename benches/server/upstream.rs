@@ -1,6 +1,6 @@
 //! The documented responses of an Azure Batch account, its token endpoint and an HMC, returned without any processing.
 
-use useradmin_testkit::{Reply, Seen};
+use useradmin_testkit::{ReceivedRequest, Reply};
 
 const TOKEN: &str = r#"{"token_type":"Bearer","expires_in":86399,"access_token":"eyJ0eXAiOiJKV1QiLCJhbGciOiJSUzI1NiJ9.eyJhdWQiOiJodHRwczovL2JhdGNoLmNvcmUud2luZG93cy5uZXQvIn0.c2lnbmF0dXJl"}"#;
 const SESSION: &str = r#"{"api-session":"4j0u1wj3oasr4hnl6xqnkd1exhnq1e2nt6pj23kaw3mdtnewyy"}"#;
@@ -10,7 +10,7 @@ const REQUEST_ID: &str = "6b1e4a1c-0d5f-4a3e-8f63-0c8f1c7d9a01";
 const CLIENT_REQUEST_ID: &str = "11111111-1111-1111-1111-111111111111";
 
 /// Returns the response to a request.
-pub fn respond(request: &Seen) -> Reply {
+pub fn respond(request: &ReceivedRequest) -> Reply {
     let path = request.path();
     let of_a_node = path.starts_with("/pools/");
     let reply = match request.method.as_str() {
@@ -27,6 +27,6 @@ pub fn respond(request: &Seen) -> Reply {
     // Azure Batch returns the client request ID if the request asks for it.
     let id = request.header("client-request-id");
     reply
-        .with("request-id", REQUEST_ID)
-        .with("client-request-id", id.unwrap_or(CLIENT_REQUEST_ID))
+        .with_header("request-id", REQUEST_ID)
+        .with_header("client-request-id", id.unwrap_or(CLIENT_REQUEST_ID))
 }

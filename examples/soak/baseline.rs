@@ -35,7 +35,7 @@ impl Baseline {
     }
 
     /// Prints the measured times, to compare the times of calls with. Returns the longest time of a sync.
-    pub async fn tell(self) -> Duration {
+    pub async fn print(self) -> Duration {
         let (sleeps, syncs) = (self.sleeps.await.unwrap(), self.syncs.await.unwrap());
         let (late, sync) = (sleeps.percentile(99), syncs.percentile(99));
         println!(
@@ -43,18 +43,18 @@ impl Baseline {
              {sync:.1?} (p99; p50 {:.1?}, longest {:.1?})",
             sleeps.median(),
             syncs.median(),
-            syncs.most()
+            syncs.max()
         );
-        syncs.most()
+        syncs.max()
     }
 }
 
 async fn sleeps(stop: CancellationToken) -> Times {
     let mut late = Vec::new();
     while !stop.is_cancelled() {
-        let begun = Instant::now();
+        let started = Instant::now();
         sleep(PAUSE).await;
-        late.push(begun.elapsed().saturating_sub(PAUSE));
+        late.push(started.elapsed().saturating_sub(PAUSE));
     }
     late.into_iter().collect()
 }
@@ -63,16 +63,16 @@ async fn syncs(mut file: File, stop: CancellationToken) -> Times {
     let mut times = Vec::new();
     while !stop.is_cancelled() {
         sleep(20 * PAUSE).await;
-        let (back, took) = spawn_blocking(move || {
-            let begun = Instant::now();
+        let (back, elapsed) = spawn_blocking(move || {
+            let started = Instant::now();
             file.write_all(&[b'x'; 1024]).unwrap();
             file.sync_data().unwrap();
-            (file, begun.elapsed())
+            (file, started.elapsed())
         })
         .await
         .unwrap();
         file = back;
-        times.push(took);
+        times.push(elapsed);
     }
     times.into_iter().collect()
 }

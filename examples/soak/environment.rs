@@ -109,23 +109,23 @@ impl Environment {
     }
 
     /// Injects a fault into later requests of this kind to a target, or into all its requests.
-    pub fn set(&self, target: usize, fault: Fault, only: Option<Kind>) {
+    pub fn set(&self, target: usize, error: Fault, only: Option<Kind>) {
         match target {
-            0 | 1 => self.batch[target].set(fault, only),
-            _ => self.hmcs[target - 2].set(fault, only),
+            0 | 1 => self.batch[target].set(error, only),
+            _ => self.hmcs[target - 2].set(error, only),
         }
     }
 
     /// Sets the offset of the clocks of all upstreams, in seconds.
     pub fn set_clocks(&self, seconds: i64) {
-        fn wrong<S: Service>(upstream: &Upstream<S>, seconds: i64) {
+        fn set_clock<S: Service>(upstream: &Upstream<S>, seconds: i64) {
             upstream.control.send_modify(|now| now.clock = seconds);
         }
-        wrong(&self.entra, seconds);
+        set_clock(&self.entra, seconds);
         self.batch
             .iter()
-            .for_each(|account| wrong(account, seconds));
-        self.hmcs.iter().for_each(|hmc| wrong(hmc, seconds));
+            .for_each(|account| set_clock(account, seconds));
+        self.hmcs.iter().for_each(|hmc| set_clock(hmc, seconds));
     }
 
     /// Returns the resident memory of the server, in KiB.

@@ -29,7 +29,7 @@ impl Times {
         !self.0.is_empty() && self.percentile(99) < limit
     }
 
-    pub fn most(&self) -> Duration {
+    pub fn max(&self) -> Duration {
         self.0.last().copied().unwrap_or_default()
     }
 
@@ -45,13 +45,13 @@ impl fmt::Display for Times {
         write!(
             f,
             "{count} calls, p50 {p50:.1?}, p99 {p99:.1?}, longest {:.1?}",
-            self.most()
+            self.max()
         )
     }
 }
 
 /// Prints a result and whether it is good. Returns `good`.
-pub fn judge(good: bool, text: &str) -> bool {
+pub fn print_result(good: bool, text: &str) -> bool {
     println!("{} {text}", if good { "  ok  " } else { " MISS " });
     good
 }

@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     environment::TARGETS,
-    load::{LATE, LEFT, Told},
+    load::{CANCELLED, CallResult, LATE},
 };
 
 /// Number of consecutive successful calls after which a recovering target is healthy.
@@ -41,7 +41,7 @@ enum Phase {
 pub struct Health {
     targets: [Mutex<Phase>; TARGETS.len()],
     /// Calls that failed although their target was healthy, each with the faults active at that time.
-    relapses: Mutex<Vec<(Told, String)>>,
+    relapses: Mutex<Vec<(CallResult, String)>>,
     /// Description of the active faults.
     window: Mutex<String>,
 }
@@ -72,7 +72,7 @@ impl Health {
     }
 
     /// Marks a target as recovering, when its fault has ended.
-    pub fn mend(&self, target: usize) {
+    pub fn restore(&self, target: usize) {
         *self.target(target) = Phase::Recovering {
             since: Instant::now(),
             first: None,
@@ -95,28 +95,28 @@ impl Health {
     }
 
     /// Returns the calls that failed although their target was healthy, each with the faults active at that time.
-    pub fn relapses(&self) -> Vec<(Told, String)> {
+    pub fn relapses(&self) -> Vec<(CallResult, String)> {
         self.relapses.lock().unwrap().clone()
     }
 
     /// Updates the state of the target with the result of a call.
-    pub fn note(&self, told: &Told) {
-        if [LEFT, LATE].contains(&told.outcome) {
+    pub fn record(&self, result: &CallResult) {
+        if [CANCELLED, LATE].contains(&result.outcome) {
             return;
         }
-        let mut phase = self.target(told.target);
+        let mut phase = self.target(result.target);
         match &mut *phase {
             Phase::Recovering {
                 since,
                 first,
                 streak,
                 streak_at,
-            } if told.begun >= *since => {
-                if !told.is_good() {
+            } if result.started >= *since => {
+                if !result.is_expected() {
                     *streak = 0;
                     return;
                 }
-                let after = told.ended() - *since;
+                let after = result.ended() - *since;
                 let first = *first.get_or_insert(after);
                 if *streak == 0 {
                     *streak_at = after;
@@ -130,9 +130,9 @@ impl Health {
                     };
                 }
             }
-            Phase::Healthy { since, .. } if told.begun >= *since && !told.is_good() => {
+            Phase::Healthy { since, .. } if result.started >= *since && !result.is_expected() => {
                 let window = self.window.lock().unwrap().clone();
-                self.relapses.lock().unwrap().push((*told, window));
+                self.relapses.lock().unwrap().push((*result, window));
             }
             _ => {}
         }

@@ -26,26 +26,26 @@ use useradmin_client::{
 use crate::{environment::Environment, environment::TARGETS, health::Health, upstream::Traits};
 
 /// Outcome of a call that its caller cancelled before the response.
-pub const LEFT: &str = "left";
+pub const CANCELLED: &str = "left";
 /// Outcome of a call whose deadline expired in the client before the response.
 pub const LATE: &str = "late";
 
 /// Result of a call, as its caller received it.
 #[derive(Clone, Copy)]
-pub struct Told {
+pub struct CallResult {
     pub user: u32,
     pub target: usize,
-    pub begun: Instant,
-    pub took: Duration,
-    /// Outcome as named in the audit log, or [`LEFT`] or [`LATE`].
+    pub started: Instant,
+    pub elapsed: Duration,
+    /// Outcome as named in the audit log, or [`CANCELLED`] or [`LATE`].
     pub outcome: &'static str,
     /// Reason of the error. Empty if the call succeeded.
     pub reason: &'static str,
 }
 
-impl Told {
+impl CallResult {
     /// Returns whether the result is as expected from a healthy target.
-    pub fn is_good(&self) -> bool {
+    pub fn is_expected(&self) -> bool {
         let missing = !Traits::of(self.user).exists;
         match self.outcome {
             "deleted" | "absent_after_retry" => true,
@@ -59,7 +59,7 @@ impl Told {
     }
 
     pub fn ended(&self) -> Instant {
-        self.begun + self.took
+        self.started + self.elapsed
     }
 }
 
@@ -76,7 +76,7 @@ pub struct Load {
 }
 
 /// A group of callers of the same kind.
-pub struct Crowd<'a> {
+pub struct CallerGroup<'a> {
     /// Indices in `TARGETS`, assigned to the callers in turn.
     pub targets: &'a [usize],
     /// Number of callers.
@@ -102,22 +102,22 @@ impl Load {
     pub fn start(
         self: &Arc<Self>,
         environment: &Environment,
-        crowd: &Crowd<'_>,
+        group: &CallerGroup<'_>,
         stop: &CancellationToken,
-    ) -> JoinSet<Vec<Told>> {
-        let clients = environment.clients(crowd.callers);
-        let count = u32::try_from(crowd.callers).unwrap();
-        let period = Duration::from_secs_f64(f64::from(count) / crowd.rate);
+    ) -> JoinSet<Vec<CallResult>> {
+        let clients = environment.clients(group.callers);
+        let count = u32::try_from(group.callers).unwrap();
+        let period = Duration::from_secs_f64(f64::from(count) / group.rate);
         let mut callers = JoinSet::new();
         for nth in 0..count {
             let at = nth as usize;
             let caller = Caller {
                 load: Arc::clone(self),
                 client: clients[at % clients.len()].clone(),
-                target: crowd.targets[at % crowd.targets.len()],
+                target: group.targets[at % group.targets.len()],
                 period,
                 first: period * nth / count,
-                strict: crowd.strict,
+                strict: group.strict,
             };
             callers.spawn(caller.run(stop.clone()));
         }
@@ -136,60 +136,60 @@ struct Caller {
 
 impl Caller {
     /// Makes calls one after the other, each for a new user, until `stop` is cancelled.
-    async fn run(self, stop: CancellationToken) -> Vec<Told> {
-        let mut told = Vec::new();
+    async fn run(self, stop: CancellationToken) -> Vec<CallResult> {
+        let mut results = Vec::new();
         let mut ticks = interval_at(tokio::time::Instant::now() + self.first, self.period);
         if !self.strict {
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         }
-        while let Some(due) = stop.run_until_cancelled(ticks.tick()).await {
-            let begun = if self.strict {
-                due.into_std()
+        while let Some(expected) = stop.run_until_cancelled(ticks.tick()).await {
+            let started = if self.strict {
+                expected.into_std()
             } else {
                 Instant::now()
             };
-            told.push(self.load.call(&self.client, self.target, begun).await);
+            results.push(self.load.call(&self.client, self.target, started).await);
         }
-        told
+        results
     }
 }
 
 impl Load {
     /// Makes one call for a new user.
-    pub async fn call(&self, client: &Client, target: usize, begun: Instant) -> Told {
+    pub async fn call(&self, client: &Client, target: usize, started: Instant) -> CallResult {
         let user = self.number.fetch_add(1, Ordering::Relaxed);
         let call = ask(client.clone(), target, user, self.deadline);
         let (outcome, reason) = if self.leave && Traits::of(user).leaves {
-            timeout(patience(self.deadline), call)
+            timeout(cancel_after(self.deadline), call)
                 .await
-                .unwrap_or((LEFT, ""))
+                .unwrap_or((CANCELLED, ""))
         } else {
             call.await
         };
-        let told = Told {
+        let result = CallResult {
             user,
             target,
-            begun,
-            took: begun.elapsed(),
+            started,
+            elapsed: started.elapsed(),
             outcome,
             reason,
         };
         if let Some(health) = &self.health {
-            health.note(&told);
+            health.record(&result);
         }
-        told
+        result
     }
 }
 
 /// Returns the time after which a caller cancels its call. At least half of the times are below 15 ms, so that some
 /// calls are cancelled while a healthy target processes them.
-fn patience(deadline: Duration) -> Duration {
-    let most = if rand::random() {
+fn cancel_after(deadline: Duration) -> Duration {
+    let max = if rand::random() {
         Duration::from_millis(15)
     } else {
         deadline
     };
-    most.mul_f64(rand::rng().random_range(0.0..1.0))
+    max.mul_f64(rand::rng().random_range(0.0..1.0))
 }
 
 async fn ask(
@@ -204,7 +204,7 @@ async fn ask(
         ..
     } = Traits::of(user);
     let alias = TARGETS[target].to_owned();
-    let answer = if target < 2 {
+    let response = if target < 2 {
         let mut request = Request::new(DeleteBatchNodeUserRequest {
             account: alias,
             pool_id: "pool-1".to_owned(),
@@ -214,8 +214,8 @@ async fn ask(
             ..DeleteBatchNodeUserRequest::default()
         });
         request.set_timeout(deadline);
-        let answer = client.delete_batch_node_user(request).await;
-        answer.map(|answer| answer.get_ref().outcome())
+        let response = client.delete_batch_node_user(request).await;
+        response.map(|response| response.get_ref().outcome())
     } else {
         let named = if by_id {
             User::UserId(format!("id-{user}"))
@@ -229,10 +229,10 @@ async fn ask(
             ..DeleteHmcUserRequest::default()
         });
         request.set_timeout(deadline);
-        let answer = client.delete_hmc_user(request).await;
-        answer.map(|answer| answer.get_ref().outcome())
+        let response = client.delete_hmc_user(request).await;
+        response.map(|response| response.get_ref().outcome())
     };
-    match answer {
+    match response {
         Ok(outcome) => (done(outcome), ""),
         Err(error) => failed(&error),
     }

@@ -64,7 +64,7 @@ impl Log {
 
     /// Removes the file that fails, so that the server creates a new one. Records in a pipe are part of the log and are
     /// copied to a file.
-    pub fn mend(&mut self) {
+    pub fn restore(&mut self) {
         let name = self.name();
         match self.failing.take() {
             None => {}

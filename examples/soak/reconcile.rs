@@ -16,12 +16,12 @@ use useradmin::{
 
 use crate::{
     environment::{Environment, TARGETS},
-    load::{LATE, LEFT, Told},
+    load::{CANCELLED, CallResult, LATE},
     upstream::{Done, Traits},
 };
 
 /// Maximum number of differences that are printed.
-const MOST_TOLD: usize = 20;
+const MAX_PRINTED: usize = 20;
 
 #[derive(Deserialize)]
 struct Line {
@@ -64,7 +64,7 @@ fn records(files: &[PathBuf]) -> Records {
 }
 
 /// Returns whether the outcome agrees with the record of the upstream.
-fn is_true(outcome: &str, user: u32, done: Done) -> bool {
+fn agrees(outcome: &str, user: u32, done: Done) -> bool {
     let Traits {
         exists,
         allow_missing,
@@ -82,7 +82,12 @@ fn is_true(outcome: &str, user: u32, done: Done) -> bool {
 }
 
 /// Returns the first difference between the records of a call, if there is one.
-fn fault(told: &Told, recorded: &Recorded, done: Done, deadline: Duration) -> Option<&'static str> {
+fn fault(
+    result: &CallResult,
+    recorded: &Recorded,
+    done: Done,
+    deadline: Duration,
+) -> Option<&'static str> {
     let Recorded {
         intents, outcomes, ..
     } = recorded;
@@ -91,7 +96,7 @@ fn fault(told: &Told, recorded: &Recorded, done: Done, deadline: Duration) -> Op
         _ => None,
     };
     let nothing = *intents == 0 && outcomes.is_empty();
-    if told.took >= deadline + Duration::from_secs(1) {
+    if result.elapsed >= deadline + Duration::from_secs(1) {
         return Some("answered too late");
     }
     if done.asked > 0 && *intents == 0 {
@@ -101,30 +106,30 @@ fn fault(told: &Told, recorded: &Recorded, done: Done, deadline: Duration) -> Op
         return Some("not exactly one intent and one outcome");
     }
     if let Some(outcome) = on_record
-        && !is_true(outcome, told.user, done)
+        && !agrees(outcome, result.user, done)
     {
         return Some("the record and the upstream do not agree");
     }
-    if !nothing && recorded.target != TARGETS[told.target] {
+    if !nothing && recorded.target != TARGETS[result.target] {
         return Some("recorded with another target");
     }
     // docs/audit.md: calls are not recorded if the audit log is unavailable or the server is overloaded.
     let unrecorded = [ErrorReason::AuditUnavailable, ErrorReason::Overloaded];
     let unrecorded = unrecorded.map(|reason| reason.as_str_name());
-    match told.outcome {
+    match result.outcome {
         // The caller received no response, so only the audit log is checked.
-        LEFT | LATE => None,
-        _ if !is_true(told.outcome, told.user, done) => Some("told wrongly"),
-        "not_sent" if nothing && unrecorded.contains(&told.reason) => None,
+        CANCELLED | LATE => None,
+        _ if !agrees(result.outcome, result.user, done) => Some("reported wrongly"),
+        "not_sent" if nothing && unrecorded.contains(&result.reason) => None,
         outcome if on_record == Some(outcome) => None,
-        _ => Some("told otherwise than recorded"),
+        _ => Some("reported differently than recorded"),
     }
 }
 
 /// Result of the comparison.
-pub struct Verdict {
+pub struct Comparison {
     /// Number of differences.
-    pub wrong: usize,
+    pub set_clock: usize,
     /// Number of records in the audit log.
     pub records: u64,
 }
@@ -132,57 +137,57 @@ pub struct Verdict {
 /// Compares the records and prints the differences.
 pub fn compare(
     environment: &Environment,
-    told: &[Told],
+    results: &[CallResult],
     files: Vec<PathBuf>,
     deadline: Duration,
-) -> Verdict {
+) -> Comparison {
     let mut records = records(&files);
-    let mut faults = Vec::new();
-    for told in told {
-        let recorded = records.remove(&told.user).unwrap_or_default();
-        let done = environment.users(told.target).done(told.user);
-        if let Some(fault) = fault(told, &recorded, done, deadline) {
-            let Told {
+    let mut errors = Vec::new();
+    for result in results {
+        let recorded = records.remove(&result.user).unwrap_or_default();
+        let done = environment.users(result.target).done(result.user);
+        if let Some(fault) = fault(result, &recorded, done, deadline) {
+            let CallResult {
                 user,
                 target,
-                took,
+                elapsed,
                 outcome,
                 reason,
                 ..
-            } = told;
-            faults.push(format!(
-                "user {user} of target {target}: {fault}: told {outcome} {reason} after {took:?}, {done:?}, {recorded:?}"
+            } = result;
+            errors.push(format!(
+                "user {user} of target {target}: {fault}: reported {outcome} {reason} after {elapsed:?}, {done:?}, {recorded:?}"
             ));
         }
     }
     let strangers = records.iter();
-    faults.extend(strangers.map(|(user, found)| format!("user {user}: nobody called: {found:?}")));
+    errors.extend(strangers.map(|(user, found)| format!("user {user}: nobody called: {found:?}")));
     let question = VerifyOptions {
         files,
         ..VerifyOptions::default()
     };
     let summary = verify(&question, |finding| {
         let (file, line, text) = (finding.file.display(), finding.line, &finding.text);
-        faults.push(format!("{file}:{line}: {text}"));
+        errors.push(format!("{file}:{line}: {text}"));
     });
     let summary = summary.unwrap();
     if summary.open > 0 {
-        faults.push(format!("{} intents without an outcome", summary.open));
+        errors.push(format!("{} intents without an outcome", summary.open));
     }
-    for fault in faults.iter().take(MOST_TOLD) {
+    for fault in errors.iter().take(MAX_PRINTED) {
         println!("  WRONG {fault}");
     }
-    Verdict {
-        wrong: faults.len(),
+    Comparison {
+        set_clock: errors.len(),
         records: summary.records,
     }
 }
 
 /// Prints the number of calls with each outcome and reason.
-pub fn tell_kinds(told: &[Told]) {
+pub fn print_outcomes(results: &[CallResult]) {
     let mut kinds: BTreeMap<(&str, &str), usize> = BTreeMap::new();
-    for told in told {
-        *kinds.entry((told.outcome, told.reason)).or_default() += 1;
+    for result in results {
+        *kinds.entry((result.outcome, result.reason)).or_default() += 1;
     }
     for ((outcome, reason), count) in kinds {
         let reason = reason.trim_start_matches("ERROR_REASON_");

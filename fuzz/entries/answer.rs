@@ -29,13 +29,13 @@ pub fn parse(bytes: &[u8]) -> Option<Response> {
 }
 
 /// Returns the body as JSON, parsed without the product's code and without a byte order mark.
-pub fn json(answer: &Response) -> Value {
-    let body = answer.body.as_deref().unwrap_or_default();
+pub fn json(response: &Response) -> Value {
+    let body = response.body.as_deref().unwrap_or_default();
     let body = body.strip_prefix("\u{FEFF}".as_bytes()).unwrap_or(body);
     serde_json::from_slice(body).unwrap_or_default()
 }
 
 /// Returns whether `told` is a prefix of `whole` within the length limit, or the marker of redacted text.
-pub fn is_part(told: &str, whole: &str) -> bool {
-    told.len() <= 256 && (whole.starts_with(told) || told == "(redacted)")
+pub fn is_part(actual: &str, complete: &str) -> bool {
+    actual.len() <= 256 && (complete.starts_with(actual) || actual == "(redacted)")
 }

@@ -41,28 +41,28 @@ fn check(files: &[PathBuf], parts: &[&[u8]], partial: bool) {
         partial,
         contains: Vec::new(),
     };
-    let (faults, summary) = ask(&question, parts);
-    let whole: Vec<&[u8]> = parts.iter().flat_map(|part| ended_lines(part)).collect();
-    assert!(summary.records <= whole.len() as u64);
-    if faults > 0 {
+    let (errors, summary) = ask(&question, parts);
+    let complete: Vec<&[u8]> = parts.iter().flat_map(|part| ended_lines(part)).collect();
+    assert!(summary.records <= complete.len() as u64);
+    if errors > 0 {
         return;
     }
     // A reader that follows the letter of docs/audit.md computes the same chain.
-    assert_eq!(summary.records, whole.len() as u64);
+    assert_eq!(summary.records, complete.len() as u64);
     let mut prev = None;
-    for (line, seq) in whole.iter().zip(summary.first..) {
+    for (line, seq) in complete.iter().zip(summary.first..) {
         let record: Value = serde_json::from_slice(line).expect("a record is JSON");
         assert_eq!(record["seq"].as_u64(), Some(seq));
-        let due = prev.or_else(|| (!partial).then(String::new));
-        assert!(due.is_none_or(|due| record["prev"].as_str() == Some(&*due)));
+        let expected = prev.or_else(|| (!partial).then(String::new));
+        assert!(expected.is_none_or(|expected| record["prev"].as_str() == Some(&*expected)));
         prev = Some(hash(line));
     }
-    assert!(partial || whole.is_empty() || summary.first == 1);
+    assert!(partial || complete.is_empty() || summary.first == 1);
     assert_eq!(summary.head.hash, prev.unwrap_or_default());
-    assert!(summary.open <= whole.len());
+    assert!(summary.open <= complete.len());
     // The verification finds the head of the chain, and does not find a head with another hash.
     question.contains = vec![summary.head.clone()];
-    let there = !whole.is_empty();
+    let there = !complete.is_empty();
     assert_eq!(ask(&question, parts).0 == 0, there);
     question.contains[0].hash.push('0');
     assert!(ask(&question, parts).0 > 0);
@@ -70,15 +70,15 @@ fn check(files: &[PathBuf], parts: &[&[u8]], partial: bool) {
 
 /// Returns the number of faults and the summary.
 fn ask(question: &VerifyOptions, parts: &[&[u8]]) -> (usize, Summary) {
-    let mut faults = 0;
+    let mut errors = 0;
     let summary = verify(question, |finding| {
-        faults += usize::from(!finding.note);
+        errors += usize::from(!finding.note);
         let at = question.files.iter().position(|file| file == finding.file);
         let lines = parts[at.expect("a file that was asked for")].split(|byte| *byte == b'\n');
         assert!(finding.line <= lines.count() as u64);
         assert!(finding.text.is_ascii() && !finding.text.contains('\n'));
     });
-    (faults, summary.expect("the files can be read"))
+    (errors, summary.expect("the files can be read"))
 }
 
 fn ended_lines(part: &[u8]) -> Vec<&[u8]> {

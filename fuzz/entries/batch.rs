@@ -46,7 +46,7 @@ pub fn batch(bytes: &[u8]) {
         error_facts(&answer, &user, &secrets),
     );
 
-    status::check_fate(&failure, is_sure(answer.status, code));
+    status::check_outcome(&failure, is_certain(answer.status, code));
     let absent = answer.status == 404 && code == Some("NodeUserNotFound");
     assert_eq!(failure.reason == R::UserNotFound, absent, "{failure:?}");
     // Only transient failures may be retried.
@@ -61,20 +61,20 @@ pub fn batch(bytes: &[u8]) {
             .take(failure.violations.len()))
     );
 
-    let told = failure
+    let actual = failure
         .upstream_response
         .as_deref()
         .expect("there was an answer");
-    assert_eq!(told.http_status, answer.status);
-    assert_eq!(told.code.is_some(), code.is_some(), "{failure:?}");
-    assert_eq!(told.document.is_some(), code.is_some(), "{failure:?}");
-    if let Some(document) = &told.document {
+    assert_eq!(actual.http_status, answer.status);
+    assert_eq!(actual.code.is_some(), code.is_some(), "{failure:?}");
+    assert_eq!(actual.document.is_some(), code.is_some(), "{failure:?}");
+    if let Some(document) = &actual.document {
         let error = BatchError::decode(&*document.detail().value).expect("a BatchError");
-        assert_eq!(told.code.as_ref(), Some(&error.code));
+        assert_eq!(actual.code.as_ref(), Some(&error.code));
         check_error(&error, &parsed, answer.status);
     }
-    let told = status::of(&failure, &NAMES, &IDENTIFIERS);
-    status::check_secrets(&failure, &told, &[TOKEN]);
+    let actual = status::of(&failure, &NAMES, &IDENTIFIERS);
+    status::check_secrets(&failure, &actual, &[TOKEN]);
     check_node(&answer, &secrets, &parsed);
 }
 
@@ -87,7 +87,7 @@ fn document(answer: &Response) -> Value {
 
 /// Returns whether the response is a documented rejection, after which the user certainly still exists. Any other
 /// response may come from a proxy, or may be sent after the deletion.
-fn is_sure(status: u16, code: Option<&str>) -> bool {
+fn is_certain(status: u16, code: Option<&str>) -> bool {
     match status {
         429 => true,
         400..=599 if code == Some("OperationTimedOut") => false,
@@ -101,7 +101,7 @@ fn is_sure(status: u16, code: Option<&str>) -> bool {
 /// Asserts that every part of the error occurs in the document.
 fn check_error(error: &BatchError, document: &Value, status: u16) {
     let whole = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let is_part = |told: &str, value: &Value| answer::is_part(told, &whole(value));
+    let is_part = |actual: &str, value: &Value| answer::is_part(actual, &whole(value));
     assert!(!error.code.is_empty() && is_part(&error.code, &document["code"]));
     assert_eq!(error.http_status, u32::from(status));
     assert_eq!(error.client_request_id, OUR_ID);
@@ -113,27 +113,28 @@ fn check_error(error: &BatchError, document: &Value, status: u16) {
     assert!(error.values.len() <= 8);
     let empty = Vec::new();
     let pairs = document["values"].as_array().unwrap_or(&empty);
-    for told in &error.values {
-        let stands =
-            |pair: &Value| is_part(&told.key, &pair["key"]) && is_part(&told.value, &pair["value"]);
-        assert!(pairs.iter().any(stands), "{told:?}");
-        let secret = told.key.eq_ignore_ascii_case("AuthenticationErrorDetail");
-        assert!(!secret || told.value == "(redacted)");
+    for actual in &error.values {
+        let stands = |pair: &Value| {
+            is_part(&actual.key, &pair["key"]) && is_part(&actual.value, &pair["value"])
+        };
+        assert!(pairs.iter().any(stands), "{actual:?}");
+        let secret = actual.key.eq_ignore_ascii_case("AuthenticationErrorDetail");
+        assert!(!secret || actual.value == "(redacted)");
     }
 }
 
 /// Checks the same response as one to the reading of a node.
-fn check_node(answer: &Response, secrets: &Secrets, document: &Value) {
+fn check_node(response: &Response, secrets: &Secrets, document: &Value) {
     let id = document["id"].as_str();
     let other = id.is_some_and(|id| !id.eq_ignore_ascii_case("tvm-1"));
     let state = document["state"].as_str().filter(|_| !other);
-    match Node::read(answer, "tvm-1", secrets).and_then(|node| node.check()) {
+    match Node::read(response, "tvm-1", secrets).and_then(|node| node.check()) {
         Ok(()) => assert!(matches!(state, Some("idle" | "running"))),
         Err(failure) => {
             assert!(!matches!(state, Some("idle" | "running")));
             assert_eq!(failure.reason == R::UpstreamProtocolError, state.is_none());
-            let told = status::of(&failure, &NAMES, &IDENTIFIERS);
-            status::check_secrets(&failure, &told, &[TOKEN]);
+            let actual = status::of(&failure, &NAMES, &IDENTIFIERS);
+            status::check_secrets(&failure, &actual, &[TOKEN]);
         }
     }
 }

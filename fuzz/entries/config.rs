@@ -27,7 +27,7 @@ pub fn config(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     match parse(Path::new(&*FILE), &text) {
         Ok(config) => check(&config),
-        Err(faults) => check_faults(&faults, &text),
+        Err(errors) => check_faults(&errors, &text),
     }
 }
 
@@ -79,16 +79,16 @@ fn check_url(url: &Url) {
 }
 
 /// Asserts that every fault is shown at its position, and that no secret is shown.
-fn check_faults(faults: &Diagnostics, text: &str) {
-    let list = faults.list();
+fn check_faults(errors: &Diagnostics, text: &str) {
+    let list = errors.list();
     assert!(!list.is_empty());
-    let (shown, brief) = (faults.to_string(), faults.brief());
-    let mut rest = &*shown;
-    for fault in list {
-        assert!(fault.span.start <= text.len(), "{fault:?}");
-        assert!(!fault.text.contains(is_unseen), "{fault:?}");
-        let (line, column) = place(text, fault.span.start);
-        let head = format!("{}:{line}:{column}: {}", *FILE, fault.text);
+    let (printed, brief) = (errors.to_string(), errors.brief());
+    let mut rest = &*printed;
+    for error in list {
+        assert!(error.span.start <= text.len(), "{error:?}");
+        assert!(!error.text.contains(is_unseen), "{error:?}");
+        let (line, column) = place(text, error.span.start);
+        let head = format!("{}:{line}:{column}: {}", *FILE, error.text);
         assert!(brief.contains(&head), "{brief}");
         let [first, source, caret, after] = four(rest);
         assert_eq!(first, head);
@@ -99,14 +99,14 @@ fn check_faults(faults: &Diagnostics, text: &str) {
             .strip_suffix(" ...")
             .map(|line| line.chars().count() + 2);
         let limit = dots.unwrap_or(column);
-        assert_eq!(caret.chars().count(), column.min(limit), "{shown}");
+        assert_eq!(caret.chars().count(), column.min(limit), "{printed}");
         rest = after;
     }
     assert_eq!(rest, "");
     if is_misplaced(text) {
         assert!(
-            !shown.contains(SECRET) && !brief.contains(SECRET),
-            "{shown}"
+            !printed.contains(SECRET) && !brief.contains(SECRET),
+            "{printed}"
         );
     }
 }
@@ -122,27 +122,32 @@ fn place(text: &str, offset: usize) -> (usize, usize) {
     let before = &text[..text.floor_char_boundary(offset)];
     let line = before.split('\n').count();
     let start = before.rfind('\n').map_or(0, |at| at + 1);
-    let whole = text[start..].lines().next().unwrap_or_default();
-    let column = before[start..].chars().count().min(whole.chars().count());
+    let complete = text[start..].lines().next().unwrap_or_default();
+    let column = before[start..]
+        .chars()
+        .count()
+        .min(complete.chars().count());
     (line, column + 1)
 }
 
 /// Asserts that a line of the file is shown, or only its beginning if the rest may be a secret.
-fn check_line(shown: &str, text: &str, line: usize) {
-    let whole = text.split('\n').nth(line - 1).expect("a line of the file");
+fn check_line(printed: &str, text: &str, line: usize) {
+    let complete = text.split('\n').nth(line - 1).expect("a line of the file");
     // U+FFFD replaces characters that a terminal would not show.
-    let same = |(shown, is): (char, char)| shown == is && !is_unseen(is) || shown == '\u{FFFD}';
-    let begins = |shown: &str| {
-        shown.chars().zip(whole.chars()).all(same) && shown.chars().count() <= whole.chars().count()
+    let same =
+        |(printed, is): (char, char)| printed == is && !is_unseen(is) || printed == '\u{FFFD}';
+    let begins = |printed: &str| {
+        printed.chars().zip(complete.chars()).all(same)
+            && printed.chars().count() <= complete.chars().count()
     };
-    let cut = shown.strip_suffix(" ...").is_some_and(begins);
+    let truncated = printed.strip_suffix(" ...").is_some_and(begins);
     let length = |text: &str| text.chars().count();
     let ends = [
-        length(whole),
-        length(whole.strip_suffix('\r').unwrap_or(whole)),
+        length(complete),
+        length(complete.strip_suffix('\r').unwrap_or(complete)),
     ];
-    let all = begins(shown) && ends.contains(&length(shown));
-    assert!(all || cut, "{shown:?}");
+    let all = begins(printed) && ends.contains(&length(printed));
+    assert!(all || truncated, "{printed:?}");
 }
 
 fn is_unseen(c: char) -> bool {

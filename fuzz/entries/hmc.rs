@@ -41,10 +41,10 @@ pub fn hmc(bytes: &[u8]) {
 }
 
 /// Returns the reason of the standard error body, parsed without the product's code.
-fn own_reason(answer: &Response, document: &Value) -> Option<u32> {
+fn own_reason(response: &Response, document: &Value) -> Option<u32> {
     let status = document.as_object()?.get("http-status")?.as_u64()?;
     let reason = u32::try_from(document["reason"].as_u64()?).ok();
-    reason.filter(|_| status == u64::from(answer.status))
+    reason.filter(|_| status == u64::from(response.status))
 }
 
 fn check_error(answer: &Response, document: &Value) {
@@ -60,52 +60,52 @@ fn check_error(answer: &Response, document: &Value) {
         let mut failure = failure(&NAMES, table, answer, error_facts(answer, &secrets));
         let of_delete = std::ptr::eq(table, RULES);
         if of_delete {
-            status::check_fate(&failure, sure);
+            status::check_outcome(&failure, sure);
         } else {
             failure = failure.for_read();
         }
         let absent = of_delete && answer.status == 404 && own == Some(1);
         assert_eq!(failure.reason == R::UserNotFound, absent, "{failure:?}");
-        let told = failure
+        let actual = failure
             .upstream_response
             .as_deref()
             .expect("there was an answer");
-        assert_eq!(told.http_status, answer.status);
-        assert_eq!(told.code, own.map(|reason| reason.to_string()));
-        assert_eq!(told.document.is_some(), own.is_some());
-        if let Some(typed) = &told.document {
+        assert_eq!(actual.http_status, answer.status);
+        assert_eq!(actual.code, own.map(|reason| reason.to_string()));
+        assert_eq!(actual.document.is_some(), own.is_some());
+        if let Some(typed) = &actual.document {
             let error = HmcError::decode(&*typed.detail().value).expect("an HmcError");
             assert_eq!(error.http_status, u32::from(answer.status));
             assert_eq!(Some(error.reason), own);
             let message = document["message"].as_str().unwrap_or_default();
             assert!(answer::is_part(&error.message, message));
         }
-        let told = status::of(&failure, &NAMES, &IDENTIFIERS);
-        status::check_secrets(&failure, &told, &[SESSION, PASSWORD]);
+        let actual = status::of(&failure, &NAMES, &IDENTIFIERS);
+        status::check_secrets(&failure, &actual, &[SESSION, PASSWORD]);
     }
 }
 
 /// Checks the response to a logon.
-fn check_session(answer: &Response, document: &Value) {
-    if let Some(session) = wire::session(answer) {
+fn check_session(response: &Response, document: &Value) {
+    if let Some(session) = wire::session(response) {
         assert_eq!(document["api-session"].as_str(), Some(session.as_str()));
         assert!(!session.is_empty() && HeaderValue::from_str(&session).is_ok());
     }
-    if let Some(days) = wire::password_expires(answer) {
+    if let Some(days) = wire::password_expires(response) {
         assert!(days >= 0 && document["password-expires"].as_i64() == Some(days));
     }
 }
 
 /// Checks the responses to reads of users.
-fn check_users(answer: &Response, document: &Value) {
-    if let Some(user) = wire::user(answer, ID, SESSION) {
+fn check_users(response: &Response, document: &Value) {
+    if let Some(user) = wire::user(response, ID, SESSION) {
         assert_eq!(user.id, ID);
         assert_eq!(document["name"].as_str(), Some(&*user.name));
         assert!(!user.name.is_empty() && !user.name.contains(SESSION));
         let about = document["object-id"].as_str();
         assert!(about.is_none_or(|id| id.eq_ignore_ascii_case(ID)));
     }
-    let Some(users) = wire::users(answer, SESSION) else {
+    let Some(users) = wire::users(response, SESSION) else {
         return;
     };
     let entries = document["users"].as_array().expect("a list");

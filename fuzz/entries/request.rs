@@ -37,42 +37,42 @@ pub fn request(bytes: &[u8]) {
         return;
     };
     let how = How(*first);
-    let answer = call(how, bytes);
-    let told = status::check(&answer);
-    assert_ne!(answer.code(), Code::Internal, "{answer:?}");
+    let response = call(how, bytes);
+    let actual = status::check(&response);
+    assert_ne!(response.code(), Code::Internal, "{response:?}");
     let known =
         |field: &String| field.is_empty() || field == "grpc-timeout" || FIELDS.contains(field);
-    assert!(told.fields.iter().all(known), "{:?}", told.fields);
-    let bad = answer.code() == Code::InvalidArgument;
-    assert_eq!(told.reason == R::InvalidRequest, bad, "{answer:?}");
+    assert!(actual.fields.iter().all(known), "{:?}", actual.fields);
+    let bad = response.code() == Code::InvalidArgument;
+    assert_eq!(actual.reason == R::InvalidRequest, bad, "{response:?}");
     if how.is_nobody() {
-        let early = matches!(told.reason, R::DeadlineExceeded | R::InvalidRequest);
+        let early = matches!(actual.reason, R::DeadlineExceeded | R::InvalidRequest);
         let early = early && matches!(how.timeout(), Some("1m" | "5 S"));
         assert!(
-            told.reason == R::CallerUnauthenticated || early,
-            "{answer:?}"
+            actual.reason == R::CallerUnauthenticated || early,
+            "{response:?}"
         );
         return;
     }
     // The timeout is malformed.
-    assert!(bad || how.timeout() != Some("5 S"), "{answer:?}");
+    assert!(bad || how.timeout() != Some("5 S"), "{response:?}");
     if !how.is_framed() && matches!(how.timeout(), None | Some("5S")) {
-        check_message(how, bytes, &told);
+        check_message(how, bytes, &actual);
     }
 }
 
 /// Asserts that the response to a message is the expected one.
-fn check_message(how: How, bytes: &[u8], told: &status::Told) {
-    let due = if bytes.len() > 65_536 {
-        assert_eq!(told.fields, [""]);
+fn check_message(how: How, bytes: &[u8], actual: &status::Told) {
+    let expected = if bytes.len() > 65_536 {
+        assert_eq!(actual.fields, [""]);
         return;
     } else if how.is_hmc() {
         DeleteHmcUserRequest::decode(bytes).map(|request| hmc_faults(&request))
     } else {
         DeleteBatchNodeUserRequest::decode(bytes).map(|request| batch_faults(&request))
     };
-    let due = match due {
-        Ok(due) => due,
+    let expected = match expected {
+        Ok(expected) => expected,
         Err(error) => {
             // The field that the decoder names, if it reaches a field.
             let error = error.to_string();
@@ -81,15 +81,15 @@ fn check_message(how: How, bytes: &[u8], told: &status::Told) {
                 .find(|field| error.contains(&format!("Request.{field}:")));
             let named = named.map_or("", String::as_str);
             assert_eq!(
-                (told.reason, &*told.fields),
+                (actual.reason, &*actual.fields),
                 (R::InvalidRequest, &[named.to_owned()][..])
             );
             return;
         }
     };
-    assert_eq!(told.fields, due);
+    assert_eq!(actual.fields, expected);
     let refused = [R::CallerNotAuthorized, R::UnknownTarget, R::ProtectedUser];
-    assert_eq!(refused.contains(&told.reason), due.is_empty());
+    assert_eq!(refused.contains(&actual.reason), expected.is_empty());
 }
 
 fn batch_faults(request: &DeleteBatchNodeUserRequest) -> Vec<&'static str> {
@@ -133,9 +133,9 @@ fn faults<const N: usize>(fields: [(&'static str, bool); N]) -> Vec<&'static str
     faulty.map(|(field, _)| field).collect()
 }
 
-fn is_of(text: &str, most: usize, more: &str) -> bool {
+fn is_of(text: &str, max: usize, more: &str) -> bool {
     let fits = |c: char| matches!(c, 'a'..='z' | 'A'..='Z' | '0'..='9') || more.contains(c);
-    !text.is_empty() && text.len() <= most && text.chars().all(fits)
+    !text.is_empty() && text.len() <= max && text.chars().all(fits)
 }
 
 fn is_hex(text: &str) -> bool {

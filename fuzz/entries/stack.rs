@@ -81,7 +81,7 @@ impl How {
     }
 
     /// Returns whether the body is sent in small parts.
-    pub fn is_parted(self) -> bool {
+    pub fn is_split(self) -> bool {
         self.0 & 8 > 0
     }
 
@@ -106,27 +106,27 @@ pub fn call(how: How, bytes: &[u8]) -> Status {
     STACKS.with(|held| {
         let (runtime, stacks) = &**held;
         let mut stack = stacks[usize::from(how.is_nobody())].clone();
-        let answer = runtime.block_on(async { stack.call(request).await });
-        let Ok(answer) = answer;
-        assert!(answer.headers().contains_key("x-request-id"));
-        Status::from_header_map(answer.headers()).expect("a refusal has no body")
+        let response = runtime.block_on(async { stack.call(request).await });
+        let Ok(response) = response;
+        assert!(response.headers().contains_key("x-request-id"));
+        Status::from_header_map(response.headers()).expect("a refusal has no body")
     })
 }
 
 /// Returns the HTTP body of a call.
 fn body(how: How, bytes: &[u8]) -> Body {
-    let mut whole = BytesMut::new();
+    let mut complete = BytesMut::new();
     if !how.is_framed() {
-        whole.put_u8(0);
-        whole.put_u32(u32::try_from(bytes.len()).expect("inputs are short"));
+        complete.put_u8(0);
+        complete.put_u32(u32::try_from(bytes.len()).expect("inputs are short"));
     }
-    whole.extend_from_slice(bytes);
-    let part = if how.is_parted() {
+    complete.extend_from_slice(bytes);
+    let part = if how.is_split() {
         3
     } else {
-        whole.len().max(1)
+        complete.len().max(1)
     };
-    let parts: Vec<_> = whole
+    let parts: Vec<_> = complete
         .chunks(part)
         .map(|part| Ok::<_, Infallible>(Frame::data(Bytes::copy_from_slice(part))))
         .collect();
@@ -138,7 +138,7 @@ async fn stack(callers: &str) -> Stack {
     let text = format!("{callers}{TARGETS}");
     let file = below("files/useradmin.toml");
     let mut config =
-        config::parse(Path::new(&file), &text).unwrap_or_else(|faults| panic!("{faults}"));
+        config::parse(Path::new(&file), &text).unwrap_or_else(|errors| panic!("{errors}"));
     config.audit.sink = AuditSink::Nowhere;
     let shared = Shared::new(&config).await.expect("it can be called");
     let shared = Arc::new(shared);

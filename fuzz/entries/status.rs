@@ -73,7 +73,7 @@ pub fn of(
 }
 
 /// Asserts that the failure reports no more about the DELETE than the response does.
-pub fn check_fate(failure: &Failure, sure: bool) {
+pub fn check_outcome(failure: &Failure, sure: bool) {
     let effect = if sure {
         Effect::NotDeleted
     } else {

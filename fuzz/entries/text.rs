@@ -34,13 +34,13 @@ fn fits(pattern: &str, text: &str) -> bool {
     let text: Vec<char> = text.chars().collect();
     let mut row = vec![false; text.len() + 1];
     row[0] = true;
-    for wanted in pattern.chars() {
+    for expected in pattern.chars() {
         let mut next = vec![false; text.len() + 1];
         for at in 0..=text.len() {
-            next[at] = if wanted == '*' {
+            next[at] = if expected == '*' {
                 row[at] || (at > 0 && next[at - 1])
             } else {
-                at > 0 && row[at - 1] && text[at - 1] == wanted
+                at > 0 && row[at - 1] && text[at - 1] == expected
             };
         }
         row = next;
@@ -52,10 +52,10 @@ fn fits(pattern: &str, text: &str) -> bool {
 pub fn escape(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let line = serde_json::to_string(&text).expect("a text is JSON");
-    let shown = escaped(&line);
+    let printed = escaped(&line);
     let raw = |c: char| c < ' ' || is_hidden(c);
-    assert!(!shown.contains(raw), "{shown:?}");
-    let read: Value = serde_json::from_str(&shown).expect("a line stays JSON");
-    assert_eq!(read.as_str(), Some(&*text), "{shown:?}");
-    assert_eq!(escaped(&shown), shown);
+    assert!(!printed.contains(raw), "{printed:?}");
+    let read: Value = serde_json::from_str(&printed).expect("a line stays JSON");
+    assert_eq!(read.as_str(), Some(&*text), "{printed:?}");
+    assert_eq!(escaped(&printed), printed);
 }

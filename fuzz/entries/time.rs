@@ -24,12 +24,12 @@ pub fn retry_after(bytes: &[u8]) {
 }
 
 fn asked(value: HeaderValue) -> Option<Duration> {
-    let answer = Response {
+    let response = Response {
         status: 503,
         headers: HeaderMap::from_iter([(RETRY_AFTER, value)]),
         body: None,
     };
-    let asked = answer.retry_after();
+    let asked = response.retry_after();
     assert!(asked.is_none_or(|asked| (1..=60).contains(&asked.as_secs())));
     asked
 }
@@ -46,26 +46,26 @@ fn check_text(bytes: &[u8]) {
         assert!(asked.is_none() || (24..=33).contains(&text.len()));
         return;
     }
-    let wanted = text.iter().fold(0_u64, |sum, digit| {
+    let expected = text.iter().fold(0_u64, |sum, digit| {
         sum.saturating_mul(10)
             .saturating_add(u64::from(digit - b'0'))
     });
-    assert_eq!(asked, Some(Duration::from_secs(wanted.clamp(1, 60))));
+    assert_eq!(asked, Some(Duration::from_secs(expected.clamp(1, 60))));
 }
 
 /// Checks the three date formats (RFC 9110, section 5.6.7).
 fn check_date(moment: u64) {
-    let usual = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(moment));
-    let parts: Vec<&str> = usual
+    let standard = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(moment));
+    let parts: Vec<&str> = standard
         .split([' ', ','])
         .filter(|part| !part.is_empty())
         .collect();
     let [weekday, day, month, year, time, _] = parts[..] else {
-        panic!("{usual}");
+        panic!("{standard}");
     };
     let short_day = day.strip_prefix('0').unwrap_or(day);
     let asctime = format!("{weekday} {month} {short_day:>2} {time} {year}");
-    let mut forms = vec![usual.clone(), asctime];
+    let mut forms = vec![standard.clone(), asctime];
     // Only these times can be expressed with a two-digit year.
     if (0..=2_145_916_799).contains(&moment) {
         let weekday = match weekday {
@@ -111,15 +111,15 @@ pub fn timeout(bytes: &[u8]) {
     };
     let digits = bytes.split_last().map_or(&[][..], |(_, digits)| digits);
     let fits = unit > 0 && (1..=8).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit);
-    let wanted = fits.then(|| {
+    let expected = fits.then(|| {
         let number = digits
             .iter()
             .fold(0, |sum, digit| sum * 10 + u128::from(digit - b'0'));
         number * unit
     });
-    assert_eq!(parse_timeout(bytes).map(|time| time.as_nanos()), wanted);
+    assert_eq!(parse_timeout(bytes).map(|time| time.as_nanos()), expected);
     let meta = CallContext::new(Some(bytes), None);
     assert_eq!(meta.deadline.is_some(), fits);
-    let most = wanted.unwrap_or_default().min(60_000_000_000);
-    assert!(meta.remaining().as_nanos() <= most.saturating_sub(100_000_000));
+    let max = expected.unwrap_or_default().min(60_000_000_000);
+    assert!(meta.remaining().as_nanos() <= max.saturating_sub(100_000_000));
 }

@@ -100,16 +100,16 @@ struct Claims {
 fn check(identity: &Identity, header: &Header, claims: &Claims) {
     assert_eq!(header.alg, "EdDSA");
     assert!(header.crit.is_null(), "{}", header.crit);
-    let due = Identity::Token {
+    let delay = Identity::Token {
         issuer: ISSUER.to_owned(),
         subject: claims.sub.clone(),
     };
-    assert_eq!(*identity, due);
+    assert_eq!(*identity, delay);
     assert!(!claims.sub.is_empty() && identity.to_string().len() <= 256);
     assert!(!claims.sub.contains(char::is_control), "{claims:?}");
-    let holds = |claim: &Value, wanted: &str| match claim {
-        Value::Array(list) => list.iter().any(|item| item == wanted),
-        one => one == wanted,
+    let holds = |claim: &Value, expected: &str| match claim {
+        Value::Array(list) => list.iter().any(|item| item == expected),
+        one => one == expected,
     };
     assert!(holds(&claims.iss, ISSUER), "{claims:?}");
     assert!(holds(&claims.aud, AUDIENCE), "{claims:?}");

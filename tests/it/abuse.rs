@@ -17,7 +17,7 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 
 use tokio::time::timeout;
 
-use self::target::{Door, Target};
+use self::target::{Connector, Target};
 
 /// An upper limit that no attack reaches.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -29,32 +29,32 @@ struct Kind {
     name: &'static str,
     /// The expected reaction of the server. Alternatives, which depend on how frames are split, are separated by `or`.
     end: &'static str,
-    attack: Box<dyn Fn(Arc<Door>) -> Attack + Send>,
+    attack: Box<dyn Fn(Arc<Connector>) -> Attack + Send>,
 }
 
 /// Creates an attack with several steps. The function returns the reaction of the server.
 fn kind<A: Future<Output = String> + Send + 'static>(
     name: &'static str,
     end: &'static str,
-    attack: fn(Arc<Door>) -> A,
+    attack: fn(Arc<Connector>) -> A,
 ) -> Kind {
     Kind {
         name,
         end,
-        attack: Box::new(move |door| Box::pin(attack(door))),
+        attack: Box::new(move |connector| Box::pin(attack(connector))),
     }
 }
 
 /// Creates an attack that sends these bytes after the preface. The reaction is the end of stream 1 or of the
 /// connection.
 fn bytes(name: &'static str, end: &'static str, bytes: Vec<u8>) -> Kind {
-    let attack = move |door: Arc<Door>| -> Attack {
+    let attack = move |connector: Arc<Connector>| -> Attack {
         let bytes = bytes.clone();
         Box::pin(async move {
-            let mut peer = door.peer().await;
+            let mut peer = connector.peer().await;
             peer.send(&bytes).await;
             match end {
-                "goes on" => peer.goes_on().await,
+                "goes on" => peer.assert_usable().await,
                 _ => peer.end(1).await,
             }
         })
@@ -75,32 +75,32 @@ async fn survive(group: &str, kinds: fn() -> Vec<Kind>) {
 
 async fn survive_over(group: &str, kinds: Vec<Kind>, tls: bool) {
     let target = Target::start(tls).await;
-    let mut wrong = Vec::new();
+    let mut failures = Vec::new();
     for Kind { name, end, attack } in kinds {
-        let what = format!("{name}, TLS {tls}");
-        let begun = std::time::Instant::now();
-        let attack = tokio::spawn(timeout(LIMIT, attack(Arc::clone(&target.door))));
+        let case = format!("{name}, TLS {tls}");
+        let started = std::time::Instant::now();
+        let attack = tokio::spawn(timeout(LIMIT, attack(Arc::clone(&target.connector))));
         // At least one probe during the attack, and one after it.
         while {
             target.probe().await;
             !attack.is_finished()
         } {}
-        let told = match attack.await {
-            Ok(Ok(told)) => told,
+        let actual = match attack.await {
+            Ok(Ok(actual)) => actual,
             Ok(Err(_)) => "it never ended".to_owned(),
             Err(_) => "a panic, see above".to_owned(),
         };
-        let took = begun.elapsed();
+        let took = started.elapsed();
         target.probe().await;
         println!(
-            "{what}: {told} in {took:?}; slowest answer {:?}",
+            "{case}: {actual} in {took:?}; slowest answer {:?}",
             target.slowest()
         );
-        if !end.split(" or ").any(|end| end == told) {
-            wrong.push(format!("{what}: {told}, and not: {end}"));
+        if !end.split(" or ").any(|end| end == actual) {
+            failures.push(format!("{case}: {actual}, and not: {end}"));
         }
     }
-    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(failures.is_empty(), "{failures:#?}");
     target.check(group).await;
 }
 
@@ -144,7 +144,7 @@ async fn connections_without_preface_are_closed() {
 }
 
 /// Returns the distinct results, joined by `or`.
-fn same(mut ends: Vec<String>) -> String {
+fn distinct(mut ends: Vec<String>) -> String {
     ends.sort();
     ends.dedup();
     ends.join(" or ")

@@ -10,7 +10,8 @@ use tokio::{
 };
 use useradmin::proto::{DeleteOutcome::Deleted, user_admin_client::UserAdminClient};
 use useradmin_testkit::{
-    App, Process, Upstream, ask, batch_request, batch_section, configure_with_admin, until,
+    App, Process, Upstream, batch_request, batch_section, configure_with_admin, http_get,
+    wait_until,
 };
 
 use crate::authorization::upstream;
@@ -27,25 +28,25 @@ const MARGIN: Duration = Duration::from_secs(4);
 /// The bytes that a peer sends first, the bytes that it then sends every half second, the response of the server, and
 /// the time within which the connection is closed.
 struct Peer {
-    what: &'static str,
+    case: &'static str,
     first: String,
     then: &'static str,
-    answer: &'static str,
+    response: &'static str,
     within: Duration,
 }
 
 fn peer(
-    what: &'static str,
+    case: &'static str,
     first: impl Into<String>,
     then: &'static str,
-    answer: &'static str,
+    response: &'static str,
     within: Duration,
 ) -> Peer {
     Peer {
-        what,
+        case,
         first: first.into(),
         then,
-        answer,
+        response,
         within,
     }
 }
@@ -109,7 +110,7 @@ async fn with_admin() -> (App, Upstream) {
 }
 
 async fn run(app: &App, peer: &Peer) {
-    let begun = Instant::now();
+    let started = Instant::now();
     let stream = TcpStream::connect(app.admin.unwrap()).await.unwrap();
     let (mut read, mut write) = stream.into_split();
     // The server may have responded and closed the connection before everything is sent.
@@ -126,17 +127,17 @@ async fn run(app: &App, peer: &Peer) {
         _ = read.read_to_end(&mut answer) => {}
         () = sending => {}
     }
-    let took = begun.elapsed();
+    let took = started.elapsed();
     let answer = String::from_utf8(answer).unwrap();
     let status = answer.split(' ').nth(1).unwrap_or_default();
-    assert_eq!(status, peer.answer, "{}: {answer}", peer.what);
+    assert_eq!(status, peer.response, "{}: {answer}", peer.case);
     assert_eq!(
         answer.matches("HTTP/1.").count(),
         usize::from(!answer.is_empty()),
         "{}",
-        peer.what
+        peer.case
     );
-    assert!(took < peer.within + MARGIN, "{}: {took:?}", peer.what);
+    assert!(took < peer.within + MARGIN, "{}: {took:?}", peer.case);
 }
 
 #[tokio::test]
@@ -148,23 +149,27 @@ async fn admin_connections_are_closed_after_timeout() {
 #[tokio::test]
 async fn oldest_idle_admin_connections_are_evicted() {
     let (app, _upstream) = with_admin().await;
-    let mut held = Vec::new();
+    let mut open_connections = Vec::new();
     for _ in 0..200 {
-        held.push(TcpStream::connect(app.admin.unwrap()).await.unwrap());
-        assert!(ask(app.admin.unwrap(), "/livez").await.ends_with("ok\n"));
+        open_connections.push(TcpStream::connect(app.admin.unwrap()).await.unwrap());
+        assert!(
+            http_get(app.admin.unwrap(), "/livez")
+                .await
+                .ends_with("ok\n")
+        );
     }
     // The first connections are closed, the last ones stay open.
-    for stream in &mut held[..130] {
+    for stream in &mut open_connections[..130] {
         let closed = timeout(HEAD + MARGIN, stream.read(&mut [0])).await.unwrap();
         assert!(matches!(closed, Ok(0) | Err(_)), "{closed:?}");
     }
-    let last = held.last_mut().unwrap();
+    let last = open_connections.last_mut().unwrap();
     last.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
         .await
         .unwrap();
-    let mut answer = String::new();
-    last.read_to_string(&mut answer).await.unwrap();
-    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let mut response = String::new();
+    last.read_to_string(&mut response).await.unwrap();
+    assert!(response.starts_with("HTTP/1.1 200"), "{response}");
 }
 
 #[tokio::test]
@@ -172,9 +177,9 @@ async fn idle_peers_do_not_exhaust_file_descriptors() {
     for silent_at_the_callers_port in [false, true] {
         let (upstream, folder) = (upstream().await, App::folder());
         let admin = configure_with_admin(&folder, &upstream.url);
-        let process = Process::no_more_files(&folder, 400);
-        let lowered = || Process::logged(&folder, LOWERED);
-        until(LOWERED, async || !lowered().is_empty()).await;
+        let process = Process::start_with_file_limit(&folder, 400);
+        let lowered = || Process::log_records(&folder, LOWERED);
+        wait_until(LOWERED, async || !lowered().is_empty()).await;
         let effective = lowered()[0]["effective"].as_u64().unwrap();
         assert!((32..200).contains(&effective), "{effective}");
         let attacked = if silent_at_the_callers_port {
@@ -187,21 +192,21 @@ async fn idle_peers_do_not_exhaust_file_descriptors() {
             let _ = stream.write_all(b"GET /livez HTTP/1.1\r\nHo").await;
             stream
         }));
-        let held = silent.await;
+        let open_connections = silent.await;
         for number in 0..20 {
-            assert!(ask(&admin, "/livez").await.ends_with("ok\n"));
+            assert!(http_get(&admin, "/livez").await.ends_with("ok\n"));
             let rotated = folder.join(format!("audit.{number}"));
             fs::rename(folder.join("audit.jsonl"), &rotated).unwrap();
             // Each client has a separate connection.
             let mut client: UserAdminClient<_> = process.client();
             let done = client.delete_batch_node_user(batch_request("alice")).await;
             assert_eq!(done.unwrap().into_inner().outcome(), Deleted);
-            until("a new file", async || folder.join("audit.jsonl").exists()).await;
+            wait_until("a new file", async || folder.join("audit.jsonl").exists()).await;
         }
-        assert!(ask(&admin, "/readyz").await.ends_with("ok\n"));
-        let failed = Process::logged(&folder, "connection not accepted");
+        assert!(http_get(&admin, "/readyz").await.ends_with("ok\n"));
+        let failed = Process::log_records(&folder, "connection not accepted");
         assert!(failed.is_empty(), "{failed:?}");
-        drop(held);
+        drop(open_connections);
         process.stop();
         fs::remove_dir_all(folder).unwrap();
     }

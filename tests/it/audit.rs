@@ -19,8 +19,9 @@ use tonic_health::pb::{
 };
 use useradmin::{config, proto::DeleteBatchNodeUserRequest};
 use useradmin_testkit::{
-    App, Failed, Process, Reply, Upstream, batch_answer, batch_deleted, batch_request,
-    batch_section, by_id, by_name, configure, hmc_section, token_or, until, verify,
+    App, CallFailure, Process, ReceivedRequest, Reply, Upstream, batch_deleted, batch_request,
+    batch_response, batch_section, configure, delete_by_id, delete_by_name, hmc_section,
+    token_reply_or, verify, wait_until,
 };
 
 use crate::authorization::{app, upstream};
@@ -33,7 +34,7 @@ async fn with_admin(folder: &Path, upstream: &Upstream) -> App {
         batch_section(folder, &upstream.url)
     );
     let config = config::parse(&folder.join("useradmin.toml"), &text);
-    let config = config.unwrap_or_else(|faults| panic!("{faults}"));
+    let config = config.unwrap_or_else(|errors| panic!("{errors}"));
     App::run(folder.to_owned(), &config).await
 }
 
@@ -54,7 +55,7 @@ async fn full_disk_blocks_deletions_until_space_is_freed() {
         assert_eq!(app.readyz().await, "503");
     }
     stays_off(&app).await;
-    assert!(upstream.seen().is_empty());
+    assert!(upstream.received().is_empty());
     fs::remove_file(&file).unwrap();
     app.delete_batch_node_user(batch_request("alice"))
         .await
@@ -65,8 +66,8 @@ async fn full_disk_blocks_deletions_until_space_is_freed() {
 
 /// Asserts that readiness does not return while nothing has changed. The writer checks every second.
 async fn stays_off(app: &App) {
-    let begun = Instant::now();
-    while begun.elapsed() < Duration::from_millis(2_500) {
+    let started = Instant::now();
+    while started.elapsed() < Duration::from_millis(2_500) {
         assert_eq!(app.readyz().await, "503");
     }
 }
@@ -78,11 +79,11 @@ async fn file_size_limit_blocks_deletions_until_raised() {
     let folder = App::folder();
     configure(&folder, &upstream.url, "");
     let file = folder.join("audit.jsonl");
-    let process = Process::limited(&folder, 8_192);
+    let process = Process::start_with_file_size_limit(&folder, 8_192);
     let call = async || {
         let mut client = process.client();
-        let answer = client.delete_batch_node_user(batch_request("alice")).await;
-        answer.map_err(Failed::from)
+        let response = client.delete_batch_node_user(batch_request("alice")).await;
+        response.map_err(CallFailure::from)
     };
     let mut done = 0;
     let failed = loop {
@@ -120,7 +121,7 @@ async fn fill(app: &App) {
         validate_only: true,
         ..batch_request(&"x".repeat(250))
     };
-    until("a full pipe", async || {
+    wait_until("a full pipe", async || {
         app.delete_batch_node_user(filler.clone()).await.unwrap();
         app.readyz().await == "503"
     })
@@ -135,26 +136,24 @@ async fn hung_audit_sink_does_not_block_start_or_stop() {
     pipe(&folder);
     let app = with_admin(&folder, &upstream).await;
     assert_eq!(app.readyz().await, "503");
-    let failed = app
-        .delete_batch_node_user(batch_request("alice"))
-        .await
-        .unwrap_err();
+    let failed = app.delete_batch_node_user(batch_request("alice")).await;
+    let failed = failed.unwrap_err();
     failed.expect(Code::Unavailable, "AUDIT_UNAVAILABLE");
-    assert!(upstream.seen().is_empty());
+    assert!(upstream.received().is_empty());
     app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn shutdown_waits_for_the_outcome_record() {
     let (arrived, gate) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let (tell, held) = (Arc::clone(&arrived), Arc::clone(&gate));
-    let upstream = Upstream::start(move |seen| {
-        token_or(seen, || {
-            if seen.method == "GET" {
-                return batch_answer(200, r#"{"state":"idle"}"#);
+    let (notify, gate_for_reply) = (Arc::clone(&arrived), Arc::clone(&gate));
+    let upstream = Upstream::start(move |request| {
+        token_reply_or(request, || {
+            if request.method == "GET" {
+                return batch_response(200, r#"{"state":"idle"}"#);
             }
-            tell.notify_one();
-            Reply::Held(Arc::clone(&held), Box::new(batch_deleted()))
+            notify.notify_one();
+            Reply::Gated(Arc::clone(&gate_for_reply), Box::new(batch_deleted()))
         })
     })
     .await;
@@ -190,9 +189,9 @@ async fn shutdown_waits_for_the_outcome_record() {
 /// read.
 #[tokio::test(flavor = "multi_thread")]
 async fn hung_audit_sink_rejects_deletions_and_recovers() {
-    let upstream = Upstream::start(|seen| {
-        token_or(seen, || match seen.method.as_str() {
-            "GET" => batch_answer(200, r#"{"state":"idle"}"#),
+    let upstream = Upstream::start(|request| {
+        token_reply_or(request, || match request.method.as_str() {
+            "GET" => batch_response(200, r#"{"state":"idle"}"#),
             _ => batch_deleted(),
         })
     })
@@ -205,21 +204,21 @@ async fn hung_audit_sink_rejects_deletions_and_recovers() {
         .await
         .unwrap();
     fill(&app).await;
-    let begun = Instant::now();
+    let started = Instant::now();
     let failed = app
         .delete_batch_node_user(batch_request("bob"))
         .await
         .unwrap_err();
     failed.expect(Code::Unavailable, "AUDIT_UNAVAILABLE");
     // The writer waits for one second; the rest is tolerance for a busy machine.
-    assert!(begun.elapsed() < Duration::from_secs(3));
+    assert!(started.elapsed() < Duration::from_secs(3));
     assert_eq!(upstream.requests("DELETE", "/pools").len(), 1);
     // The copy ends when the server closes the pipe, because there is no other writer.
     let mut drain = fs::File::open(&pipe).unwrap();
     drop(reader);
     thread::spawn(move || io::copy(&mut drain, &mut io::sink()));
     // The service recovers without a call.
-    until("ready", async || app.readyz().await == "200").await;
+    wait_until("ready", async || app.readyz().await == "200").await;
     app.delete_batch_node_user(batch_request("carol"))
         .await
         .unwrap();
@@ -244,8 +243,8 @@ async fn serves(app: &App, service: &str) -> bool {
     let request = HealthCheckRequest {
         service: service.to_owned(),
     };
-    let answer = HealthClient::new(app.channel()).check(request).await;
-    answer.unwrap().into_inner().status() == ServingStatus::Serving
+    let response = HealthClient::new(app.channel()).check(request).await;
+    response.unwrap().into_inner().status() == ServingStatus::Serving
 }
 
 #[tokio::test]
@@ -259,7 +258,7 @@ async fn read_only_audit_sink_blocks_deletions_until_writable() {
     for _ in 0..2 {
         assert_eq!(app.readyz().await, "503");
         let unhealthy = async || !serves(&app, "useradmin.v1.UserAdmin").await;
-        until("unhealthy", unhealthy).await;
+        wait_until("unhealthy", unhealthy).await;
         assert_eq!(works().await, ["useradmin_audit_log_works 0"]);
         // The server as a whole stays healthy, because a restart would not help.
         assert!(serves(&app, "").await);
@@ -267,10 +266,10 @@ async fn read_only_audit_sink_blocks_deletions_until_writable() {
         let refused = refused.unwrap_err();
         refused.expect(Code::Unavailable, "AUDIT_UNAVAILABLE");
     }
-    assert!(upstream.seen().is_empty());
+    assert!(upstream.received().is_empty());
     fs::remove_file(&file).unwrap();
-    until("ready", async || app.readyz().await == "200").await;
-    until("healthy", async || {
+    wait_until("ready", async || app.readyz().await == "200").await;
+    wait_until("healthy", async || {
         serves(&app, "useradmin.v1.UserAdmin").await
     })
     .await;
@@ -311,7 +310,8 @@ async fn intent_is_recorded_before_outcome() {
     let folder = App::folder();
     let section = hmc_section(&folder, &upstream.url);
     let app = App::start_in(folder, &section).await;
-    let done = app.client().delete_hmc_user(by_id("id-1")).await.unwrap();
+    let request = delete_by_id("id-1");
+    let done = app.client().delete_hmc_user(request).await.unwrap();
     assert_eq!(done.get_ref().user_name, "alice");
     let records = app.audit();
     let fields = |key: &str| -> Vec<Value> { records.iter().map(|r| r[key].clone()).collect() };
@@ -338,9 +338,10 @@ async fn intent_is_recorded_before_outcome() {
 
 #[tokio::test]
 async fn refused_and_failed_calls_are_recorded() {
-    let upstream = Upstream::start(|seen| token_or(seen, || Reply::html(409))).await;
+    let upstream = Upstream::start(|request| token_reply_or(request, || Reply::html(409))).await;
     let app = app("", &upstream).await;
-    app.delete_hmc_user(by_name("alice")).await.unwrap_err();
+    let request = delete_by_name("alice");
+    app.delete_hmc_user(request).await.unwrap_err();
     let records = app.audit();
     assert_eq!(records.len(), 1);
     assert_eq!(records[0]["outcome"], "denied");
@@ -371,7 +372,7 @@ async fn no_request_is_sent_without_a_recorded_intent() {
         .unwrap_err();
     failed.expect(Code::Unavailable, "AUDIT_UNAVAILABLE");
     assert!(failed.retry_delay.is_some());
-    assert!(upstream.seen().is_empty());
+    assert!(upstream.received().is_empty());
     // The service recovers automatically.
     fs::remove_dir(app.folder.join("audit.jsonl")).unwrap();
     app.delete_batch_node_user(batch_request("alice"))
@@ -382,9 +383,9 @@ async fn no_request_is_sent_without_a_recorded_intent() {
 
 #[tokio::test]
 async fn azure_request_ids_are_recorded() {
-    let upstream =
-        Upstream::start(|seen| token_or(seen, || Reply::empty(200).with("request-id", "azure-1")))
-            .await;
+    let reply = Reply::empty(200).with_header("request-id", "azure-1");
+    let reply = move |request: &ReceivedRequest| token_reply_or(request, || reply.clone());
+    let upstream = Upstream::start(reply).await;
     let folder = App::folder();
     let section = batch_section(&folder, &upstream.url);
     let app = App::start_in(folder, &section).await;

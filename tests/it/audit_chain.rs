@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use serde_json::Value;
 use useradmin_testkit::{
-    App, Forged, Process, batch_request, configure, lines, records, sha256, text_of, verify,
+    App, ForgedLog, Process, batch_request, configure, lines, records, sha256, values_of, verify,
 };
 
 use crate::authorization::upstream;
@@ -56,8 +56,11 @@ async fn chain_continues_after_restart() {
     check_links(&file);
     // `--contains` accepts the heads that the server logs.
     let heads = [
-        text_of(&Process::logged(&folder, "audit log opened"), "head"),
-        text_of(&Process::logged(&folder, "server stopped"), "audit_head"),
+        values_of(&Process::log_records(&folder, "audit log opened"), "head"),
+        values_of(
+            &Process::log_records(&folder, "server stopped"),
+            "audit_head",
+        ),
     ];
     assert_eq!(heads[0][1..], heads[1][..2]);
     assert_eq!(heads[0][0], "0:");
@@ -65,18 +68,18 @@ async fn chain_continues_after_restart() {
     assert_eq!(heads[1][2], last);
     let name = file.to_str().unwrap();
     let all = heads[1].iter().flat_map(|head| ["--contains", head]);
-    let said = verify(all.chain([name]));
-    let whole = format!("{name}: 6 records, seq 1 to 6, 0 open intents, head {last}\n");
-    assert_eq!(said, (0, whole, String::new()));
+    let replies = verify(all.chain([name]));
+    let complete = format!("{name}: 6 records, seq 1 to 6, 0 open intents, head {last}\n");
+    assert_eq!(replies, (0, complete, String::new()));
     fs::remove_dir_all(folder).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn incomplete_line_is_truncated_and_foreign_lines_are_kept() {
     let upstream = upstream().await;
-    let mut sound = Forged::default();
-    sound.intent("a", "bob").outcome("a", "bob", "deleted");
-    let unfinished = Forged::default().intent("b", "eve").text[..200].to_owned();
+    let mut valid = ForgedLog::default();
+    valid.intent("a", "bob").outcome("a", "bob", "deleted");
+    let unfinished = ForgedLog::default().intent("b", "eve").text[..200].to_owned();
     let unfinished = unfinished.as_str();
     // The bytes after the two records, the number of bytes that are cut off, and whether the file is valid afterwards.
     let nul = "\0".repeat(5_000);
@@ -91,26 +94,34 @@ async fn incomplete_line_is_truncated_and_foreign_lines_are_kept() {
         ("{\"w\":1", 0, false),
         ("a line\n\0\0\n{\"v\":1}\n", 0, false),
     ];
-    for (tail, cut, whole) in tails {
-        let folder = folder_with(format!("{}{tail}", sound.text).as_bytes(), &upstream.url);
+    for (tail, truncated, complete) in tails {
+        let folder = folder_with(format!("{}{tail}", valid.text).as_bytes(), &upstream.url);
         let file = folder.join("audit.jsonl");
         one_call(&folder).await;
         let text = fs::read_to_string(&file).unwrap();
-        let kept = &tail[..tail.len() - cut];
-        assert!(text.starts_with(&format!("{}{kept}", sound.text)), "{text}");
+        let kept = &tail[..tail.len() - truncated];
+        assert!(text.starts_with(&format!("{}{kept}", valid.text)), "{text}");
         assert!(!text.contains("\n\n"), "{text}");
         let last: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
         assert_eq!((&last["seq"], &last["user"]), (&4.into(), &"alice".into()));
         check_links(&file);
-        let warned = Process::logged(&folder, "unfinished audit record removed");
+        let warned = Process::log_records(&folder, "unfinished audit record removed");
         let bytes: Vec<_> = warned.iter().map(|line| line["bytes"].clone()).collect();
-        assert_eq!(bytes, if cut > 0 { vec![cut] } else { vec![] }, "{tail}");
+        assert_eq!(
+            bytes,
+            if truncated > 0 {
+                vec![truncated]
+            } else {
+                vec![]
+            },
+            "{tail}"
+        );
         let (code, _, err) = verify([&file]);
-        assert_eq!(code, i32::from(!whole), "{tail}: {err}");
+        assert_eq!(code, i32::from(!complete), "{tail}: {err}");
         fs::remove_dir_all(folder).unwrap();
     }
     // If only the newline of a record is missing, it is added.
-    let folder = folder_with(sound.text.trim_end().as_bytes(), &upstream.url);
+    let folder = folder_with(valid.text.trim_end().as_bytes(), &upstream.url);
     one_call(&folder).await;
     let file = folder.join("audit.jsonl");
     assert_eq!(records(&file).len(), 4);

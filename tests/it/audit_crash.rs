@@ -16,8 +16,8 @@ use tokio::{sync::watch, task::JoinSet};
 use tonic::Code;
 use useradmin::proto::DeleteOutcome;
 use useradmin_testkit::{
-    App, Failed, Forged, Process, Upstream, batch_deleted, batch_request, configure, records,
-    token_or, until, verify,
+    App, CallFailure, ForgedLog, Process, Upstream, batch_deleted, batch_request, configure,
+    records, token_reply_or, verify, wait_until,
 };
 
 use crate::authorization::upstream;
@@ -25,15 +25,15 @@ use crate::authorization::upstream;
 const CUT_OFF: &str = "interrupted calls recorded as unknown";
 
 /// Returns a log with three calls, two of which have no outcome, and a rejected call.
-fn left_open() -> Forged {
-    let mut log = Forged::default();
+fn log_with_open_intents() -> ForgedLog {
+    let mut log = ForgedLog::default();
     log.intent("a", "bob").intent("b", "eve").intent("c", "zoe");
     log.outcome("b", "eve", "deleted")
         .outcome("d", "max", "denied");
     log
 }
 
-fn closed(record: &Value) -> bool {
+fn is_closed_after_crash(record: &Value) -> bool {
     record["outcome"] == "unknown_after_crash"
 }
 
@@ -43,7 +43,7 @@ async fn open_intents_are_closed_once_after_crash() {
     let folder = App::folder();
     configure(&folder, &upstream.url, "");
     let file = folder.join("audit.jsonl");
-    fs::write(&file, left_open().text).unwrap();
+    fs::write(&file, log_with_open_intents().text).unwrap();
     Process::start(&folder).stop();
     // The process may also be killed while it records these outcomes.
     let text = fs::read_to_string(&file).unwrap();
@@ -75,7 +75,7 @@ async fn open_intents_are_closed_once_after_crash() {
         found.retain(|key, _| !["ts", "seq", "prev", "v"].contains(&key.as_str()));
         assert_eq!(found, expected);
     }
-    let warned = Process::logged(&folder, CUT_OFF);
+    let warned = Process::log_records(&folder, CUT_OFF);
     let open: Vec<_> = warned.iter().map(|line| line["open"].clone()).collect();
     assert_eq!(open, [2, 1]);
     assert_eq!(verify([&file]).0, 0);
@@ -89,7 +89,7 @@ async fn file_size_limit_delays_outcomes_without_loss() {
     let folder = App::folder();
     configure(&folder, &upstream.url, "");
     let file = folder.join("audit.jsonl");
-    let mut log = left_open();
+    let mut log = log_with_open_intents();
     for number in 0..20 {
         let id = format!("call-{number}");
         log.intent(&id, "tom").outcome(&id, "tom", "deleted");
@@ -98,17 +98,17 @@ async fn file_size_limit_delays_outcomes_without_loss() {
     fs::write(&file, &text).unwrap();
     // The limit allows only a few more bytes, like a full disk: only a part of the first record can be written. The
     // limit also applies to root.
-    let process = Process::limited(&folder, text.len());
+    let process = Process::start_with_file_size_limit(&folder, text.len());
     let mut client = process.client();
     let refused = client.delete_batch_node_user(batch_request("alice")).await;
-    let refused = Failed::from(refused.unwrap_err());
+    let refused = CallFailure::from(refused.unwrap_err());
     refused.expect(Code::Unavailable, "AUDIT_UNAVAILABLE");
     assert!(upstream.requests("DELETE", "/pools").is_empty());
     assert_eq!(fs::read_to_string(&file).unwrap(), text);
     // After a rotation, the open intents and their outcomes are written to the new file, which is below the limit.
     let old = folder.join("audit.jsonl.1");
     fs::rename(&file, &old).unwrap();
-    until("a new file", async || {
+    wait_until("a new file", async || {
         fs::metadata(&file).is_ok_and(|found| found.len() > 0)
     })
     .await;
@@ -126,7 +126,12 @@ async fn file_size_limit_delays_outcomes_without_loss() {
         "intent", "intent", "outcome", "outcome", "intent", "outcome",
     ];
     assert_eq!(events, expected);
-    assert_eq!(new.iter().filter(|record| closed(record)).count(), 2);
+    assert_eq!(
+        new.iter()
+            .filter(|record| is_closed_after_crash(record))
+            .count(),
+        2
+    );
     assert_eq!(verify([&old, &file]).0, 0);
     assert_eq!(verify([Path::new("--partial"), &file]).0, 0);
     fs::remove_dir_all(folder).unwrap();
@@ -140,18 +145,18 @@ struct Reader {
 }
 
 impl Reader {
-    fn has(&mut self, user: &str) -> bool {
+    fn has_record(&mut self, user: &str) -> bool {
         if !self.users.contains(user) {
             let mut file = File::open(&self.file).unwrap();
             file.seek(SeekFrom::Start(self.read)).unwrap();
             let mut bytes = Vec::new();
             file.read_to_end(&mut bytes).unwrap();
-            let whole = bytes
+            let complete = bytes
                 .iter()
                 .rposition(|byte| *byte == b'\n')
                 .map_or(0, |at| at + 1);
-            self.read += whole as u64;
-            for line in bytes[..whole].split(|byte| *byte == b'\n') {
+            self.read += complete as u64;
+            for line in bytes[..complete].split(|byte| *byte == b'\n') {
                 let record: Value = serde_json::from_slice(line).unwrap_or_default();
                 if record["event"] == "intent" {
                     self.users
@@ -164,7 +169,7 @@ impl Reader {
 }
 
 /// A sequence of servers on the same file, each killed at a random time under load.
-struct Lane {
+struct CallerLoop {
     folder: PathBuf,
     upstream: Upstream,
     /// Number of DELETEs that the upstream has received.
@@ -175,7 +180,7 @@ struct Lane {
     deleted: BTreeSet<String>,
 }
 
-impl Lane {
+impl CallerLoop {
     async fn new() -> Self {
         let folder = App::folder();
         let mut reader = Reader {
@@ -183,16 +188,16 @@ impl Lane {
             read: 0,
             users: BTreeSet::new(),
         };
-        let (tell, arrived) = watch::channel(0);
+        let (notify, arrived) = watch::channel(0);
         let unrecorded = Arc::new(Mutex::new(Vec::new()));
         let missing = Arc::clone(&unrecorded);
-        let upstream = Upstream::start(move |seen| {
-            token_or(seen, || {
-                let user = seen.user();
-                if seen.method == "DELETE" && !reader.has(&user) {
+        let upstream = Upstream::start(move |request| {
+            token_reply_or(request, || {
+                let user = request.user();
+                if request.method == "DELETE" && !reader.has_record(&user) {
                     missing.lock().unwrap().push(user);
                 }
-                tell.send_modify(|count| *count += usize::from(seen.method == "DELETE"));
+                notify.send_modify(|count| *count += usize::from(request.method == "DELETE"));
                 batch_deleted()
             })
         })
@@ -217,11 +222,11 @@ impl Lane {
                 let mut deleted = Vec::new();
                 loop {
                     let user = format!("{name}-{}", deleted.len());
-                    let Ok(answer) = client.delete_batch_node_user(batch_request(&user)).await
+                    let Ok(response) = client.delete_batch_node_user(batch_request(&user)).await
                     else {
                         return deleted;
                     };
-                    assert_eq!(answer.get_ref().outcome(), DeleteOutcome::Deleted);
+                    assert_eq!(response.get_ref().outcome(), DeleteOutcome::Deleted);
                     deleted.push(user);
                 }
             });
@@ -274,22 +279,22 @@ impl Lane {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn hundred_kills_lose_no_record() {
-    let mut lanes = JoinSet::new();
-    for lane in 0..4 {
-        lanes.spawn(async move {
-            let mut work = Lane::new().await;
+    let mut loops = JoinSet::new();
+    for caller_loop in 0..4 {
+        loops.spawn(async move {
+            let mut work = CallerLoop::new().await;
             for round in 0..25 {
-                work.round(&format!("user-{lane}-{round}")).await;
+                work.round(&format!("user-{caller_loop}-{round}")).await;
             }
             Process::start(&work.folder).stop();
             work.check();
-            let crashed = Process::logged(&work.folder, CUT_OFF).len();
+            let crashed = Process::log_records(&work.folder, CUT_OFF).len();
             fs::remove_dir_all(&work.folder).unwrap();
             crashed
         });
     }
     // Otherwise no call was in progress when a server was killed.
-    assert!(lanes.join_all().await.iter().sum::<usize>() > 0);
+    assert!(loops.join_all().await.iter().sum::<usize>() > 0);
 }
 
 /// Root ignores permission bits, so the test uses paths that even root cannot open.
@@ -311,12 +316,12 @@ async fn unusable_audit_path_blocks_deletions() {
         let process = Process::start(&folder);
         let mut client = process.client();
         let refused = client.delete_batch_node_user(batch_request("alice")).await;
-        let refused = Failed::from(refused.unwrap_err());
+        let refused = CallFailure::from(refused.unwrap_err());
         refused.expect(Code::Unavailable, "AUDIT_UNAVAILABLE");
         // The service recovers automatically.
         fs::remove_file(folder.join("logs")).unwrap();
         fs::create_dir(folder.join("logs")).unwrap();
-        until("a file", async || folder.join("logs/audit.jsonl").exists()).await;
+        wait_until("a file", async || folder.join("logs/audit.jsonl").exists()).await;
         client
             .delete_batch_node_user(batch_request("alice"))
             .await

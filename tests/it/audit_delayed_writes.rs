@@ -15,20 +15,20 @@ use tokio::sync::Notify;
 use tonic::Code;
 use useradmin::proto::{DeleteBatchNodeUserRequest, DeleteOutcome};
 use useradmin_testkit::{
-    App, Failed, Process, Reply, Upstream, batch_answer, batch_deleted, batch_request,
-    batch_section, configure, records, token_or, until, verify,
+    App, CallFailure, Process, Reply, Upstream, batch_deleted, batch_request, batch_response,
+    batch_section, configure, records, token_reply_or, verify, wait_until,
 };
 
 use crate::authorization::upstream;
 
 /// Starts an upstream that holds every DELETE, and whose nodes can be read.
-async fn holding() -> (Upstream, Arc<Notify>) {
+async fn gated_upstream() -> (Upstream, Arc<Notify>) {
     let gate = Arc::new(Notify::new());
-    let held = Arc::clone(&gate);
-    let upstream = Upstream::start(move |seen| {
-        token_or(seen, || match seen.method.as_str() {
-            "GET" => batch_answer(200, r#"{"state":"idle"}"#),
-            _ => Reply::Held(Arc::clone(&held), Box::new(batch_deleted())),
+    let gate_for_reply = Arc::clone(&gate);
+    let upstream = Upstream::start(move |request| {
+        token_reply_or(request, || match request.method.as_str() {
+            "GET" => batch_response(200, r#"{"state":"idle"}"#),
+            _ => Reply::Gated(Arc::clone(&gate_for_reply), Box::new(batch_deleted())),
         })
     });
     (upstream.await, gate)
@@ -40,30 +40,30 @@ const FAILED: &str = "audit log write failed; deletions are refused";
 /// rejected, and the record is written as soon as there is space.
 #[tokio::test(flavor = "multi_thread")]
 async fn outcome_that_cannot_be_written_is_reported_and_written_later() {
-    let (upstream, gate) = holding().await;
+    let (upstream, gate) = gated_upstream().await;
     let folder = App::folder();
     configure(&folder, &upstream.url, "");
     let file = folder.join("audit.jsonl");
-    let process = Process::limited(&folder, 8_192);
+    let process = Process::start_with_file_size_limit(&folder, 8_192);
     let mut client = process.client();
-    let held = {
+    let gate_for_reply = {
         let mut client = client.clone();
         tokio::spawn(async move { client.delete_batch_node_user(batch_request("alice")).await })
     };
-    upstream.until("DELETE", "/pools", 1).await;
+    upstream.wait_for_requests("DELETE", "/pools", 1).await;
     // Validation is also recorded, so it fills the file.
     let filler = DeleteBatchNodeUserRequest {
         validate_only: true,
         ..batch_request("bob")
     };
-    until("a full file", async || {
+    wait_until("a full file", async || {
         client.delete_batch_node_user(filler.clone()).await.unwrap();
-        !Process::logged(&folder, FAILED).is_empty()
+        !Process::log_records(&folder, FAILED).is_empty()
     })
     .await;
 
     gate.notify_one();
-    let done = held.await.unwrap().unwrap();
+    let done = gate_for_reply.await.unwrap().unwrap();
     assert_eq!(done.get_ref().outcome(), DeleteOutcome::Deleted);
     assert!(
         records(&file)
@@ -71,14 +71,14 @@ async fn outcome_that_cannot_be_written_is_reported_and_written_later() {
             .all(|record| record["outcome"] != "deleted")
     );
     let refused = client.delete_batch_node_user(batch_request("carol")).await;
-    let refused = Failed::from(refused.unwrap_err());
+    let refused = CallFailure::from(refused.unwrap_err());
     refused.expect(Code::Unavailable, "AUDIT_UNAVAILABLE");
     assert_eq!(upstream.requests("DELETE", "/pools").len(), 1);
 
     let old = folder.join("audit.jsonl.1");
     fs::rename(&file, &old).unwrap();
     let is_alices = |record: &Value| record["outcome"] == "deleted" && record["user"] == "alice";
-    until("the outcome", async || {
+    wait_until("the outcome", async || {
         file.exists() && records(&file).iter().any(is_alices)
     })
     .await;
@@ -90,7 +90,7 @@ async fn outcome_that_cannot_be_written_is_reported_and_written_later() {
 }
 
 /// Fills the pipe completely. Returns the number of bytes written.
-fn stuff(pipe: &mut File) -> usize {
+fn fill_pipe(pipe: &mut File) -> usize {
     let page = [b'\n'; 4_096];
     // A write of less than a page to a pipe is atomic.
     let pieces = [&page[..], &page[..1]];
@@ -113,50 +113,55 @@ async fn late_intent_is_closed_as_not_sent() {
     let mut pipe = pipe.unwrap();
     let section = batch_section(&folder, &upstream.url);
     let app = App::start_in(folder, &section).await;
-    let stuffed = stuff(&mut pipe);
+    let stuffed = fill_pipe(&mut pipe);
     for user in ["alice", "bob"] {
         let failed = app.delete_batch_node_user(batch_request(user)).await;
         let failed = failed.unwrap_err();
         failed.expect(Code::Unavailable, "AUDIT_UNAVAILABLE");
-        let told = (failed.meta("attempts"), failed.meta("outcome"));
-        assert_eq!(told, ("0", "not_sent"));
+        let actual = (
+            failed.metadata_value("attempts"),
+            failed.metadata_value("outcome"),
+        );
+        assert_eq!(actual, ("0", "not_sent"));
     }
-    assert!(upstream.seen().is_empty());
+    assert!(upstream.received().is_empty());
 
     let mut reader = File::open(&path).unwrap();
     drop(pipe);
-    let carol = app.client();
+    let mut carol = app.client();
     let read = tokio::task::spawn_blocking(move || {
         reader.read_exact(&mut vec![0; stuffed]).unwrap();
         let lines = BufReader::new(reader).lines();
         let records = lines.map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
-        let mut told = Vec::new();
+        let mut actual = Vec::new();
         for record in records {
             let text = |key: &str| record[key].as_str().unwrap().to_owned();
-            told.push([text("user"), text("event"), text("outcome"), text("reason")]);
+            actual.push([text("user"), text("event"), text("outcome"), text("reason")]);
             if record["outcome"] == "deleted" {
                 break;
             }
         }
-        told
+        actual
     });
-    let mut later = carol;
-    until("it works again", async || {
-        later
+    wait_until("it works again", async || {
+        carol
             .delete_batch_node_user(batch_request("carol"))
             .await
             .is_ok()
     })
     .await;
-    let mut told = read.await.unwrap();
+    let mut actual = read.await.unwrap();
     // The calls of carol before the recovery have no record.
-    let hers = told.split_off(2);
-    assert!(hers.iter().all(|[user, ..]| user == "carol"), "{hers:?}");
+    let from_carol = actual.split_off(2);
+    assert!(
+        from_carol.iter().all(|[user, ..]| user == "carol"),
+        "{from_carol:?}"
+    );
     let late = "ERROR_REASON_AUDIT_UNAVAILABLE";
     let expected = [
         ["alice", "intent", "", ""],
         ["alice", "outcome", "not_sent", late],
     ];
-    assert_eq!(told, expected);
+    assert_eq!(actual, expected);
     assert_eq!(upstream.requests("DELETE", "/pools").len(), 1);
 }

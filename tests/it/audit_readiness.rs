@@ -12,7 +12,7 @@ use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 use useradmin_testkit::{
-    App, Failed, Process, ask, batch_request, configure_with_admin, until, verify,
+    App, CallFailure, Process, batch_request, configure_with_admin, http_get, verify, wait_until,
 };
 
 use crate::{audit_sync::strace_works, authorization::upstream};
@@ -24,10 +24,10 @@ struct Service {
 }
 
 impl Service {
-    async fn call(&self) -> Result<(), Failed> {
+    async fn call(&self) -> Result<(), CallFailure> {
         let mut client = self.process.client();
-        let answer = client.delete_batch_node_user(batch_request("alice")).await;
-        answer.map(drop).map_err(Failed::from)
+        let response = client.delete_batch_node_user(batch_request("alice")).await;
+        response.map(drop).map_err(CallFailure::from)
     }
 
     /// Makes calls until one is rejected because it cannot be recorded. Returns the number of successful calls.
@@ -42,8 +42,8 @@ impl Service {
     }
 
     async fn is_ready(&self) -> bool {
-        let answer = ask(&self.admin, "/readyz").await;
-        answer.split(' ').nth(1).unwrap() == "200"
+        let response = http_get(&self.admin, "/readyz").await;
+        response.split(' ').nth(1).unwrap() == "200"
     }
 
     async fn is_healthy(&self) -> bool {
@@ -52,15 +52,15 @@ impl Service {
         let request = HealthCheckRequest {
             service: "useradmin.v1.UserAdmin".to_owned(),
         };
-        let answer = HealthClient::new(channel).check(request).await;
-        answer.unwrap().into_inner().status() == ServingStatus::Serving
+        let response = HealthClient::new(channel).check(request).await;
+        response.unwrap().into_inner().status() == ServingStatus::Serving
     }
 
     /// Asserts that readiness and health stay off. The writer retries every second and cannot write.
     async fn stays_off(&self) {
-        until("unhealthy", async || !self.is_healthy().await).await;
-        let begun = Instant::now();
-        while begun.elapsed() < Duration::from_millis(2_500) {
+        wait_until("unhealthy", async || !self.is_healthy().await).await;
+        let started = Instant::now();
+        while started.elapsed() < Duration::from_millis(2_500) {
             assert!(!self.is_ready().await);
             assert!(!self.is_healthy().await);
         }
@@ -68,8 +68,8 @@ impl Service {
 
     /// Waits until readiness and health return without a call, and then stops the server after one more call.
     async fn recovers(self) {
-        until("ready", async || self.is_ready().await).await;
-        until("healthy", async || self.is_healthy().await).await;
+        wait_until("ready", async || self.is_ready().await).await;
+        wait_until("healthy", async || self.is_healthy().await).await;
         self.call().await.unwrap();
         self.process.stop();
     }
@@ -90,7 +90,7 @@ async fn readiness_fails_at_file_size_limit() {
     let upstream = upstream().await;
     let folder = App::folder();
     let admin = configure_with_admin(&folder, &upstream.url);
-    let process = Process::limited(&folder, 8_192);
+    let process = Process::start_with_file_size_limit(&folder, 8_192);
     let service = Service { process, admin };
     let done = service.fill().await;
     service.stays_off().await;
@@ -116,10 +116,10 @@ async fn readiness_fails_if_started_at_file_size_limit() {
     }
     service.process.stop();
     let size = fs::metadata(&file).unwrap().len();
-    let process = Process::limited(&folder, usize::try_from(size).unwrap());
+    let process = Process::start_with_file_size_limit(&folder, usize::try_from(size).unwrap());
     let service = Service { process, ..service };
     service.stays_off().await;
-    assert_eq!(Process::logged(&folder, FAILED).len(), 1);
+    assert_eq!(Process::log_records(&folder, FAILED).len(), 1);
     let old = folder.join("audit.jsonl.1");
     fs::rename(&file, &old).unwrap();
     service.recovers().await;
@@ -145,14 +145,14 @@ async fn readiness_recovers_after_successful_write() {
     let admin = configure_with_admin(&folder, &upstream.url);
     let trace = folder.join("writes");
     // The intent and the outcome of the first call are written successfully.
-    let process = Process::failing_writes(&folder, &trace, "3..6");
+    let process = Process::start_with_failing_writes(&folder, &trace, "3..6");
     let service = Service { process, admin };
     assert_eq!(service.fill().await, 1);
     let injected = || {
         let text = fs::read_to_string(&trace).unwrap();
         text.matches("(INJECTED)").count()
     };
-    until("ready", async || service.is_ready().await).await;
+    wait_until("ready", async || service.is_ready().await).await;
     assert_eq!(injected(), 4);
     service.recovers().await;
     check(&[&folder.join("audit.jsonl")]);

@@ -18,7 +18,7 @@ use tonic::transport::Channel;
 use useradmin::proto::user_admin_client::UserAdminClient;
 use useradmin_testkit::{
     App, Process, Reply, Upstream, batch_deleted, batch_request, configure, lines, records, sha256,
-    text_of, token_or, until, verify,
+    token_reply_or, values_of, verify, wait_until,
 };
 
 use crate::authorization::upstream;
@@ -54,15 +54,15 @@ fn replace(file: &Path, old: &Path, text: &str) {
 }
 
 /// Starts an upstream that holds the DELETEs of users named `held-...` and counts the others.
-async fn holding(gate: &Arc<Notify>) -> (Upstream, watch::Receiver<usize>) {
-    let (tell, arrived) = watch::channel(0);
+async fn gated_upstream(gate: &Arc<Notify>) -> (Upstream, watch::Receiver<usize>) {
+    let (notify, arrived) = watch::channel(0);
     let gate = Arc::clone(gate);
-    let upstream = Upstream::start(move |seen| {
-        token_or(seen, || {
-            if seen.target.contains("/held-") {
-                return Reply::Held(Arc::clone(&gate), Box::new(batch_deleted()));
+    let upstream = Upstream::start(move |request| {
+        token_reply_or(request, || {
+            if request.target.contains("/held-") {
+                return Reply::Gated(Arc::clone(&gate), Box::new(batch_deleted()));
             }
-            tell.send_modify(|count| *count += usize::from(seen.method == "DELETE"));
+            notify.send_modify(|count| *count += usize::from(request.method == "DELETE"));
             batch_deleted()
         })
     });
@@ -77,7 +77,7 @@ async fn hold(client: &UserAdminClient<Channel>, upstream: &Upstream, users: &[&
     }
     for user in users {
         let target = format!("/pools/pool-1/nodes/node-1/users/{user}");
-        upstream.until("DELETE", &target, 1).await;
+        upstream.wait_for_requests("DELETE", &target, 1).await;
     }
 }
 
@@ -88,12 +88,12 @@ fn check(files: &[PathBuf], open: &str) {
     assert_eq!((code, err.as_str()), (0, ""));
     assert!(out.contains(open), "{out}");
     let all: Vec<_> = files.iter().flat_map(|file| records(file)).collect();
-    let told: Vec<_> = all
+    let actual: Vec<_> = all
         .iter()
         .filter(|record| record["outcome"] == "deleted")
         .collect();
-    assert_eq!(told.len(), 320);
-    let users: BTreeSet<_> = told
+    assert_eq!(actual.len(), 320);
+    let users: BTreeSet<_> = actual
         .iter()
         .map(|record| record["user"].to_string())
         .collect();
@@ -112,7 +112,7 @@ fn check(files: &[PathBuf], open: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn rotation_under_load_keeps_chain_and_open_intents() {
     let gate = Arc::new(Notify::new());
-    let (upstream, mut arrived) = holding(&gate).await;
+    let (upstream, mut arrived) = gated_upstream(&gate).await;
     let (folder, file, process) = server(&upstream);
     let client = process.client();
     hold(&client, &upstream, &["held-1", "held-2"]).await;
@@ -134,14 +134,14 @@ async fn rotation_under_load_keeps_chain_and_open_intents() {
         let old = folder.join(format!("audit.jsonl.{number}"));
         fs::rename(&file, &old).unwrap();
         files.push(old);
-        until("a new file", async || size(&file) > 0).await;
+        wait_until("a new file", async || size(&file) > 0).await;
     }
     load.join_all().await;
     process.kill();
     files.push(file.clone());
 
     check(&files, "2 open intents");
-    assert_eq!(Process::logged(&folder, ROTATED).len(), 5);
+    assert_eq!(Process::log_records(&folder, ROTATED).len(), 5);
 
     Process::start(&folder).stop();
     let closed: Vec<Value> = records(&file);
@@ -149,7 +149,7 @@ async fn rotation_under_load_keeps_chain_and_open_intents() {
         .into_iter()
         .filter(|record| record["outcome"] == "unknown_after_crash")
         .collect();
-    let users: BTreeSet<_> = text_of(&closed, "user").into_iter().collect();
+    let users: BTreeSet<_> = values_of(&closed, "user").into_iter().collect();
     assert_eq!(users, ["held-1", "held-2"].map(String::from).into());
     assert_eq!(closed.len(), 2);
     check(&files, "0 open intents");
@@ -179,16 +179,16 @@ async fn idle_server_continues_chain_in_new_file() {
     fs::remove_file(&file).unwrap();
     delete(&mut client, "eve").await;
     process.stop();
-    assert_eq!(text_of(&records(&file), "event"), ["intent", "outcome"]);
+    assert_eq!(values_of(&records(&file), "event"), ["intent", "outcome"]);
     assert_eq!(records(&file)[0]["seq"], 5);
     assert_eq!(verify([Path::new("--partial"), &file]).0, 0);
     let (code, _, err) = verify([&old, &file]);
     assert_eq!(code, 1);
     let place = format!("{}:1: ", file.display());
-    let faults = format!(
+    let errors = format!(
         "{place}`seq` is 5, where 3 is due\n{place}`prev` is not the hash of the line before\n"
     );
-    assert_eq!(err, faults);
+    assert_eq!(err, errors);
     fs::remove_dir_all(folder).unwrap();
 }
 
@@ -198,13 +198,13 @@ async fn rotation_while_stopped_is_continued_at_start() {
     let gate = Arc::new(Notify::new());
     // The new file is missing, empty, truncated in the first record, or never written.
     for new_one in [None, Some(""), Some("{\"v\":1,\"ts"), Some("\0\0\0\0")] {
-        let (upstream, _arrived) = holding(&gate).await;
+        let (upstream, _arrived) = gated_upstream(&gate).await;
         let (folder, file, process) = server(&upstream);
         let mut client = process.client();
         delete(&mut client, "alice").await;
         let mut held = client.clone();
         tokio::spawn(async move { held.delete_batch_node_user(batch_request("held-1")).await });
-        upstream.until("DELETE", "/pools", 2).await;
+        upstream.wait_for_requests("DELETE", "/pools", 2).await;
         process.kill();
         let old = folder.join("audit.jsonl.1");
         fs::rename(&file, &old).unwrap();
@@ -220,7 +220,7 @@ async fn rotation_while_stopped_is_continued_at_start() {
         let (code, out, err) = verify([&old, &file]);
         assert_eq!((code, err.as_str()), (0, ""), "{new_one:?}");
         assert!(out.contains("seq 1 to 7, 0 open intents"), "{out}");
-        let outcomes = text_of(&records(&file), "outcome");
+        let outcomes = values_of(&records(&file), "outcome");
         assert_eq!(outcomes, ["", "unknown_after_crash", "", "deleted"]);
         assert_eq!(verify([&file]).0, 1);
         assert_eq!(verify([Path::new("--partial"), &file]).0, 0);
@@ -246,10 +246,10 @@ async fn rotation_does_not_release_lock_to_second_server() {
     process.stop();
     let carol = async || {
         let mut client = waiting.client();
-        let answer = client.delete_batch_node_user(batch_request("carol")).await;
-        answer.is_ok()
+        let response = client.delete_batch_node_user(batch_request("carol")).await;
+        response.is_ok()
     };
-    until("the second server has the log", carol).await;
+    wait_until("the second server has the log", carol).await;
     waiting.stop();
     let (code, out, err) = verify([&old, &file]);
     assert_eq!((code, err.as_str()), (0, ""));
@@ -306,7 +306,7 @@ async fn truncation_and_foreign_lines_are_detected() {
         process.stop();
         assert_eq!(fs::metadata(&file).unwrap().ino(), inode);
         let message = "audit log changed by another process";
-        assert_eq!(Process::logged(&folder, message).len(), 1, "{number}");
+        assert_eq!(Process::log_records(&folder, message).len(), 1, "{number}");
         let (code, _, err) = verify([&file]);
         assert_eq!(code, 1, "{number}: {err}");
         assert_eq!(

@@ -8,7 +8,7 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use useradmin_testkit::{App, Process, batch_request, configure, until};
+use useradmin_testkit::{App, Process, batch_request, configure, wait_until};
 
 use crate::authorization::upstream;
 
@@ -26,13 +26,13 @@ async fn trace(sections: &str) -> Vec<String> {
     let folder = App::folder();
     configure(&folder, &upstream.url, sections);
     let file = folder.join("trace");
-    let process = Process::traced(&folder, &file);
+    let process = Process::start_traced(&folder, &file);
     let mut client = process.client();
     let done = client.delete_batch_node_user(batch_request("alice")).await;
     done.unwrap();
     process.stop();
     // strace may still be writing.
-    until("the end of the trace", async || {
+    wait_until("the end of the trace", async || {
         text(&file).contains("+++ exited with 0 +++\n")
     })
     .await;
@@ -125,7 +125,7 @@ async fn concurrent_calls_share_one_sync() {
     let folder = App::folder();
     configure(&folder, &upstream.url, "");
     let file = folder.join("trace");
-    let process = Process::slow_to_sync(&folder, &file);
+    let process = Process::start_with_slow_sync(&folder, &file);
     let callers = (0..CALLERS).map(|_| async {
         let mut client = process.client();
         for _ in 0..CALLS {

@@ -14,16 +14,16 @@ use useradmin::{
     proto::DeleteBatchNodeUserRequest,
 };
 use useradmin_testkit::{
-    App, Forged, Process, Upstream, batch_answer, batch_deleted, batch_request, configure, sha256,
-    token_or, verify,
+    App, ForgedLog, Process, Upstream, batch_deleted, batch_request, batch_response, configure,
+    sha256, token_reply_or, verify,
 };
 
 /// Returns a file written by a server, with two deletions and a validation.
 async fn real_file() -> (PathBuf, PathBuf) {
-    let upstream = Upstream::start(|seen| {
-        token_or(seen, || match seen.method.as_str() {
+    let upstream = Upstream::start(|received| {
+        token_reply_or(received, || match received.method.as_str() {
             "DELETE" => batch_deleted(),
-            _ => batch_answer(200, r#"{"state":"idle"}"#),
+            _ => batch_response(200, r#"{"state":"idle"}"#),
         })
     })
     .await;
@@ -44,23 +44,26 @@ async fn real_file() -> (PathBuf, PathBuf) {
 }
 
 /// Returns the number of faults in a file with these bytes.
-fn faults(file: &Path, bytes: &[u8], contains: &[Head]) -> usize {
+fn count_faults(file: &Path, bytes: &[u8], contains: &[Head]) -> usize {
     fs::write(file, bytes).unwrap();
-    let question = VerifyOptions {
+    let options = VerifyOptions {
         files: vec![file.to_owned()],
         partial: false,
         contains: contains.to_vec(),
     };
     let mut faults = 0;
-    audit::verify(&question, |finding| faults += usize::from(!finding.note)).unwrap();
+    audit::verify(&options, |finding| {
+        faults += usize::from(!finding.note);
+    })
+    .unwrap();
     faults
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn change_of_any_byte_is_detected() {
     let (folder, file) = real_file().await;
-    let sound = fs::read(&file).unwrap();
-    let last = sound[..sound.len() - 1]
+    let valid = fs::read(&file).unwrap();
+    let last = valid[..valid.len() - 1]
         .rsplit(|byte| *byte == b'\n')
         .next()
         .unwrap();
@@ -68,28 +71,28 @@ async fn change_of_any_byte_is_detected() {
         seq: 5,
         hash: sha256(last),
     };
-    assert_eq!(faults(&file, &sound, std::slice::from_ref(&head)), 0);
-    let before_last = sound.len() - 1 - last.len();
-    for at in 0..sound.len() {
-        let mut changed = [sound.clone(), sound.clone(), sound.clone()];
+    assert_eq!(count_faults(&file, &valid, std::slice::from_ref(&head)), 0);
+    let before_last = valid.len() - 1 - last.len();
+    for at in 0..valid.len() {
+        let mut changed = [valid.clone(), valid.clone(), valid.clone()];
         changed[0][at] ^= 1 << (at % 8);
         changed[1].remove(at);
-        changed[2].insert(at, sound[at / 2]);
+        changed[2].insert(at, valid[at / 2]);
         // Only one of the three per position, to limit the duration.
         let changed = &changed[at % 3];
         if at < before_last {
-            assert!(faults(&file, changed, &[]) > 0, "{at}");
+            assert!(count_faults(&file, changed, &[]) > 0, "{at}");
         }
         // A change of the last line is only detected with a known head.
         assert!(
-            *changed == sound || faults(&file, changed, std::slice::from_ref(&head)) > 0,
+            *changed == valid || count_faults(&file, changed, std::slice::from_ref(&head)) > 0,
             "{at}"
         );
     }
-    for len in 0..sound.len() {
-        if len % 37 == 0 || sound[len] == b'\n' {
+    for len in 0..valid.len() {
+        if len % 37 == 0 || valid[len] == b'\n' {
             assert!(
-                faults(&file, &sound[..len], std::slice::from_ref(&head)) > 0,
+                count_faults(&file, &valid[..len], std::slice::from_ref(&head)) > 0,
                 "{len}"
             );
         }
@@ -100,10 +103,10 @@ async fn change_of_any_byte_is_detected() {
 #[tokio::test(flavor = "multi_thread")]
 async fn reordered_lines_are_detected() {
     let (folder, file) = real_file().await;
-    let sound = fs::read_to_string(&file).unwrap();
-    let lines: Vec<_> = sound.split_inclusive('\n').collect();
+    let valid = fs::read_to_string(&file).unwrap();
+    let lines: Vec<_> = valid.split_inclusive('\n').collect();
     assert_eq!(lines.len(), 5);
-    let found = |lines: &[&str]| faults(&file, lines.concat().as_bytes(), &[]) > 0;
+    let found = |lines: &[&str]| count_faults(&file, lines.concat().as_bytes(), &[]) > 0;
     assert!(!found(&lines));
     for at in 0..lines.len() {
         let mut changed = lines.clone();
@@ -137,8 +140,8 @@ async fn saved_head_detects_truncation() {
     assert_eq!(verify([&name, "--contains", &head]).0, 0);
     assert_eq!(verify([&name, "--contains", &head.to_uppercase()]).0, 0);
 
-    let sound = fs::read_to_string(&file).unwrap();
-    let lines: Vec<_> = sound.split_inclusive('\n').collect();
+    let valid = fs::read_to_string(&file).unwrap();
+    let lines: Vec<_> = valid.split_inclusive('\n').collect();
     fs::write(&file, lines[..3].concat()).unwrap();
     assert_eq!(verify([&name]).0, 0);
     let missing = format!("{name}:3: there is no record 5, which must be here\n");
@@ -148,7 +151,7 @@ async fn saved_head_detects_truncation() {
     );
 
     // The whole file is replaced by another one with a valid chain.
-    let mut forged = Forged::default();
+    let mut forged = ForgedLog::default();
     forged.intent("a", "bob").outcome("a", "bob", "deleted");
     forged
         .outcome("b", "eve", "denied")
@@ -171,7 +174,7 @@ async fn saved_head_detects_truncation() {
 fn partial_chain_requires_partial_option() {
     let folder = App::folder();
     let file = folder.join("audit.jsonl");
-    let mut log = Forged::default();
+    let mut log = ForgedLog::default();
     log.intent("a", "bob")
         .intent("b", "eve")
         .outcome("a", "bob", "deleted");
@@ -181,12 +184,12 @@ fn partial_chain_requires_partial_option() {
     let (code, _, err) = verify([&file]);
     assert_eq!((code, err.lines().count()), (1, 4), "{err}");
     let part = [OsStr::new("--partial"), file.as_os_str()];
-    let whole = format!(
+    let complete = format!(
         "{}: 2 records, seq 3 to 4, 0 open intents, head {}\n",
         file.display(),
         log.head()
     );
-    assert_eq!(verify(part), (0, whole, String::new()));
+    assert_eq!(verify(part), (0, complete, String::new()));
     // `--partial` does not excuse faults within the part.
     fs::write(&file, [lines[2], lines[2]].concat()).unwrap();
     assert_eq!(verify(part).0, 1);
@@ -200,11 +203,11 @@ fn partial_chain_requires_partial_option() {
 fn unfinished_last_line_is_a_note() {
     let folder = App::folder();
     let (file, next) = (folder.join("audit.jsonl.1"), folder.join("audit.jsonl"));
-    let mut log = Forged::default();
+    let mut log = ForgedLog::default();
     log.intent("a", "bob").outcome("a", "bob", "deleted");
     let first = log.text.find('\n').unwrap() + 1;
-    for cut in [first + 1, first + 7, first + 100, log.text.len() - 1] {
-        fs::write(&file, &log.text[..cut]).unwrap();
+    for truncated in [first + 1, first + 7, first + 100, log.text.len() - 1] {
+        fs::write(&file, &log.text[..truncated]).unwrap();
         let note = format!(
             "{}:2: note: the last line has no end: a server may be writing it, or a crash cut it off\n",
             file.display()
@@ -237,13 +240,13 @@ fn unfinished_last_line_is_a_note() {
 fn unreadable_file_is_not_reported_as_fault() {
     let folder = App::folder();
     let file = folder.join("audit.jsonl");
-    let mut log = Forged::default();
+    let mut log = ForgedLog::default();
     fs::write(&file, &log.intent("a", "bob").text).unwrap();
     let name = file.to_str().unwrap();
     let (gone, place) = (folder.join("gone"), folder.to_str().unwrap());
     let gone = gone.to_str().unwrap();
     let short = log.head()[..60].to_owned();
-    for (arguments, says) in [
+    for (arguments, replies) in [
         (
             vec![name, gone],
             format!("{gone}: No such file or directory (os error 2)\n"),
@@ -259,12 +262,12 @@ fn unreadable_file_is_not_reported_as_fault() {
     ] {
         let (code, out, err) = verify(&arguments);
         assert_eq!((code, out.as_str()), (2, ""), "{arguments:?}");
-        assert!(err.contains(&says), "{err}");
+        assert!(err.contains(&replies), "{err}");
     }
     // A file name with terminal control characters.
-    let evil = folder.join(OsStr::from_bytes(b"\x1b[31m\xff\n.jsonl"));
-    fs::write(&evil, "x\n").unwrap();
-    let (code, _, err) = verify([&evil]);
+    let misleading = folder.join(OsStr::from_bytes(b"\x1b[31m\xff\n.jsonl"));
+    fs::write(&misleading, "x\n").unwrap();
+    let (code, _, err) = verify([&misleading]);
     assert_eq!((code, err.lines().count()), (1, 1));
     assert!(err.contains("/\\u{1b}[31m\u{fffd}\\n.jsonl:1: "), "{err}");
     fs::remove_dir_all(folder).unwrap();

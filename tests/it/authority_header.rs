@@ -4,7 +4,7 @@
 use std::fs;
 
 use tokio::net::TcpStream;
-use useradmin_testkit::{App, Process, configure, until};
+use useradmin_testkit::{App, Process, configure, wait_until};
 
 use crate::{
     abuse::{
@@ -58,9 +58,9 @@ async fn refused_authority_is_logged() {
     for (at, (authority, end)) in (0..).map(nth).zip(rows) {
         peer.send(fields().set(":authority", authority).call(at, "x"))
             .await;
-        peer.until(|heard| heard.end(at).is_some()).await;
+        peer.until(|frames| frames.end(at).is_some()).await;
         assert_eq!(
-            peer.heard(|heard| heard.end(at).unwrap()),
+            peer.inspect(|frames| frames.end(at).unwrap()),
             end,
             "{authority}"
         );
@@ -68,11 +68,11 @@ async fn refused_authority_is_logged() {
             refused.push(authority);
         }
     }
-    until("a line for each", async || {
-        Process::logged(&folder, LINE).len() >= refused.len()
+    wait_until("a line for each", async || {
+        Process::log_records(&folder, LINE).len() >= refused.len()
     })
     .await;
-    let lines = Process::logged(&folder, LINE);
+    let lines = Process::log_records(&folder, LINE);
     assert_eq!(lines.len(), refused.len());
     for (line, authority) in lines.iter().zip(&refused) {
         assert_eq!(line["level"], "INFO");
@@ -107,16 +107,16 @@ async fn secrets_of_refused_requests_are_not_logged() {
     ];
     for (at, (name, value, _)) in (0..).map(nth).zip(rows) {
         peer.send(fields().set(name, value).call(at, "x")).await;
-        peer.until(|heard| heard.end(at).is_some()).await;
-        assert_eq!(peer.heard(|heard| heard.end(at).unwrap()), REFUSED);
+        peer.until(|frames| frames.end(at).is_some()).await;
+        assert_eq!(peer.inspect(|frames| frames.end(at).unwrap()), REFUSED);
     }
     process.stop();
-    let lines = Process::logged(&folder, LINE);
+    let lines = Process::log_records(&folder, LINE);
     assert_eq!(lines.len(), rows.len());
-    for (line, (_, value, shown)) in lines.iter().zip(rows) {
+    for (line, (_, value, printed)) in lines.iter().zip(rows) {
         let error = line["error"].as_str().unwrap();
         assert!(
-            error.contains(&format!("(b\"{shown}\"): ")),
+            error.contains(&format!("(b\"{printed}\"): ")),
             "{value}: {error}"
         );
         for secret in ["sec", "ret"] {
@@ -135,11 +135,11 @@ async fn repeated_refused_authorities_are_summarized() {
     for at in (0..MANY).map(nth) {
         peer.send(fields().set(":authority", "a|b").call(at, "x"))
             .await;
-        peer.until(|heard| heard.end(at).is_some()).await;
+        peer.until(|frames| frames.end(at).is_some()).await;
     }
     process.stop();
-    assert_eq!(Process::logged(&folder, LINE).len(), LOGGED);
-    let summaries = Process::logged(&folder, "refusals summarized");
+    assert_eq!(Process::log_records(&folder, LINE).len(), LOGGED);
+    let summaries = Process::log_records(&folder, "refusals summarized");
     let summary = summaries.iter().find(|line| line["event"] == LINE).unwrap();
     assert_eq!(summary["count"], MANY as usize - LOGGED);
     fs::remove_dir_all(folder).unwrap();

@@ -3,8 +3,8 @@
 use tonic::Code;
 use useradmin::{config, proto::DeleteBatchNodeUserRequest};
 use useradmin_testkit::{
-    App, Reply, Upstream, batch_deleted, batch_request, batch_section, by_name, hmc_or,
-    hmc_section, token_or,
+    App, Reply, Upstream, batch_deleted, batch_request, batch_section, delete_by_name,
+    hmc_reply_or, hmc_section, token_reply_or,
 };
 
 /// Starts a server with these `[[callers]]`.
@@ -16,15 +16,15 @@ pub async fn app(callers: &str, upstream: &Upstream) -> App {
         hmc_section(&folder, &upstream.url)
     );
     let config = config::parse(&folder.join("useradmin.toml"), &text);
-    let config = config.unwrap_or_else(|faults| panic!("{faults}"));
+    let config = config.unwrap_or_else(|errors| panic!("{errors}"));
     App::run(folder, &config).await
 }
 
 pub async fn upstream() -> Upstream {
-    Upstream::start(|seen| {
-        token_or(seen, || {
-            hmc_or(seen, || {
-                if seen.target.contains("/pools/") {
+    Upstream::start(|request| {
+        token_reply_or(request, || {
+            hmc_reply_or(request, || {
+                if request.target.contains("/pools/") {
                     batch_deleted()
                 } else {
                     Reply::empty(204)
@@ -66,7 +66,10 @@ async fn unlisted_calls_are_denied_without_an_upstream_request() {
                     .await
                     .err(),
             ),
-            (hmc, app.delete_hmc_user(by_name("alice")).await.err()),
+            (
+                hmc,
+                app.delete_hmc_user(delete_by_name("alice")).await.err(),
+            ),
         ];
         for (allowed, failed) in results {
             match failed {
@@ -77,7 +80,7 @@ async fn unlisted_calls_are_denied_without_an_upstream_request() {
                 }
             }
         }
-        assert_eq!(upstream.seen().is_empty(), !batch && !hmc, "{callers}");
+        assert_eq!(upstream.received().is_empty(), !batch && !hmc, "{callers}");
     }
 }
 
@@ -107,7 +110,7 @@ allow = [{ rpc = "DeleteBatchNodeUser", targets = ["*"] }]
         "batchAccounts/nobody".to_owned(),
     );
     assert_eq!(failed.resource, Some(resource));
-    assert!(upstream.seen().is_empty());
+    assert!(upstream.received().is_empty());
 }
 
 #[tokio::test]
@@ -135,14 +138,17 @@ deletes_per_minute = 2
     app.delete_batch_node_user(batch_request("alice"))
         .await
         .unwrap();
-    app.delete_hmc_user(by_name("alice")).await.unwrap();
-    let before = upstream.seen().len();
-    let failed = app.delete_hmc_user(by_name("alice")).await.unwrap_err();
+    app.delete_hmc_user(delete_by_name("alice")).await.unwrap();
+    let before = upstream.received().len();
+    let failed = app
+        .delete_hmc_user(delete_by_name("alice"))
+        .await
+        .unwrap_err();
     failed.expect(Code::ResourceExhausted, "DELETE_QUOTA_EXCEEDED");
     assert_eq!(failed.quota.len(), 1);
     let delay = failed.retry_delay.unwrap().as_secs();
     assert!((1..=60).contains(&delay), "{delay}");
-    assert_eq!(upstream.seen().len(), before);
+    assert_eq!(upstream.received().len(), before);
 }
 
 #[tokio::test]
@@ -154,7 +160,7 @@ async fn denied_caller_does_not_learn_the_default_target() {
         .await
         .unwrap_err();
     failed.expect(Code::PermissionDenied, "CALLER_NOT_AUTHORIZED");
-    assert_eq!(failed.meta("account"), "");
+    assert_eq!(failed.metadata_value("account"), "");
     // The response does not reveal whether a guessed name exists. The audit record contains the guess.
     let guess = DeleteBatchNodeUserRequest {
         pool_id: "batch".to_owned(),
@@ -162,7 +168,10 @@ async fn denied_caller_does_not_learn_the_default_target() {
     };
     let failed = none.delete_batch_node_user(guess).await.unwrap_err();
     assert_eq!(
-        (failed.meta("account"), failed.meta("pool_id")),
+        (
+            failed.metadata_value("account"),
+            failed.metadata_value("pool_id")
+        ),
         ("", "batch")
     );
     let records = none.audit();
@@ -174,18 +183,18 @@ async fn denied_caller_does_not_learn_the_default_target() {
         .await
         .unwrap_err();
     failed.expect(Code::InvalidArgument, "INVALID_REQUEST");
-    assert_eq!(failed.meta("account"), "");
+    assert_eq!(failed.metadata_value("account"), "");
 }
 
 /// A call that sent no DELETE is returned to the quota; all other calls count, regardless of their outcome.
 #[tokio::test]
 async fn call_that_sent_nothing_does_not_consume_quota() {
-    let absent = Upstream::start(|seen| {
-        token_or(seen, || {
-            if seen.target.starts_with("/api/console/users?") {
+    let absent = Upstream::start(|request| {
+        token_reply_or(request, || {
+            if request.target.starts_with("/api/console/users?") {
                 return Reply::json(200, r#"{"users":[]}"#);
             }
-            hmc_or(seen, || Reply::empty(500))
+            hmc_reply_or(request, || Reply::empty(500))
         })
     })
     .await;
@@ -197,9 +206,12 @@ deletes_per_minute = 2
 "#;
     let app = app(callers, &absent).await;
     for _ in 0..5 {
-        let failed = app.delete_hmc_user(by_name("alice")).await.unwrap_err();
+        let failed = app
+            .delete_hmc_user(delete_by_name("alice"))
+            .await
+            .unwrap_err();
         failed.expect(Code::NotFound, "USER_NOT_FOUND");
-        assert_eq!(failed.meta("outcome"), "not_sent");
+        assert_eq!(failed.metadata_value("outcome"), "not_sent");
     }
     for _ in 0..2 {
         let failed = app
@@ -207,8 +219,11 @@ deletes_per_minute = 2
             .await
             .unwrap_err();
         failed.expect(Code::Unavailable, "UPSTREAM_UNAVAILABLE");
-        assert_eq!(failed.meta("outcome"), "unknown");
+        assert_eq!(failed.metadata_value("outcome"), "unknown");
     }
-    let failed = app.delete_hmc_user(by_name("alice")).await.unwrap_err();
+    let failed = app
+        .delete_hmc_user(delete_by_name("alice"))
+        .await
+        .unwrap_err();
     failed.expect(Code::ResourceExhausted, "DELETE_QUOTA_EXCEEDED");
 }

@@ -12,7 +12,9 @@ use std::{
 use futures_util::future::join_all;
 use tonic::{Code, Request};
 use useradmin::proto::{DeleteBatchNodeUserResponse, DeleteOutcome::Deleted};
-use useradmin_testkit::{App, Failed, Process, Upstream, batch_deleted, batch_request, now, until};
+use useradmin_testkit::{
+    App, CallFailure, Process, Upstream, batch_deleted, batch_request, now, wait_until,
+};
 
 /// A server whose `az` is this script.
 struct Server {
@@ -40,7 +42,7 @@ impl Server {
         );
         fs::write(folder.join("useradmin.toml"), config).unwrap();
         let path = format!("{}:/usr/bin:/bin", folder.display());
-        let process = Process::start_in(&folder, &[("PATH", &path)]);
+        let process = Process::start_with_env(&folder, &[("PATH", &path)]);
         Self {
             folder,
             process,
@@ -48,12 +50,13 @@ impl Server {
         }
     }
 
-    async fn delete(&self, seconds: f64) -> Result<DeleteBatchNodeUserResponse, Failed> {
+    async fn delete(&self, seconds: f64) -> Result<DeleteBatchNodeUserResponse, CallFailure> {
         let mut request = Request::new(batch_request("alice"));
         request.set_timeout(Duration::from_secs_f64(seconds));
         let mut client = self.process.client();
         let done = client.delete_batch_node_user(request).await;
-        done.map(tonic::Response::into_inner).map_err(Failed::from)
+        done.map(tonic::Response::into_inner)
+            .map_err(CallFailure::from)
     }
 
     fn begun(&self) -> usize {
@@ -64,7 +67,7 @@ impl Server {
     async fn child_ends(&self) {
         let child = fs::read_to_string(self.folder.join("child")).unwrap();
         let status = PathBuf::from(format!("/proc/{}/stat", child.trim()));
-        until("the process has ended", async || {
+        wait_until("the process has ended", async || {
             // A process that has exited stays a zombie if its parent does not wait for it.
             fs::read_to_string(&status).map_or(true, |text| text.contains(") Z "))
         })
@@ -77,7 +80,7 @@ impl Server {
         let log = fs::read_to_string(self.folder.join("log")).unwrap();
         assert!(!log.contains("C4N4RY"), "{log}");
         let contexts = ["call ended", "access token request failed"].map(|message| {
-            let lines = Process::logged(&self.folder, message);
+            let lines = Process::log_records(&self.folder, message);
             let contexts = lines.iter().map(|line| line["context"].as_str());
             contexts.flatten().map(str::to_owned).collect()
         });
@@ -106,14 +109,14 @@ async fn call_waits_for_slow_azure_cli() {
 }
 
 /// Returns a script that exits when the test calls [`go`].
-fn held() -> String {
+fn waiting_script() -> String {
     format!(
-        "while [ ! -e {GO} ]; do sleep 0.05; done\n{}",
+        "while [ ! -e {RELEASE_FILE} ]; do sleep 0.05; done\n{}",
         token(r#""expires_in":3599,"#)
     )
 }
 
-const GO: &str = "$(dirname $0)/go";
+const RELEASE_FILE: &str = "$(dirname $0)/go";
 
 fn go(server: &Server) {
     fs::write(server.folder.join("go"), "").unwrap();
@@ -132,14 +135,14 @@ async fn late_token_is_used_by_next_call() {
         ("token_timeout_seconds = 1\n", 20.0, unreachable),
     ];
     for (keys, seconds, (code, reason, cause)) in rows {
-        let server = Server::start(keys, &held()).await;
+        let server = Server::start(keys, &waiting_script()).await;
         for _ in 0..2 {
             let late = server.delete(seconds).await.unwrap_err();
             late.expect(code, reason);
-            assert_eq!(late.meta("cause"), cause);
+            assert_eq!(late.metadata_value("cause"), cause);
         }
         go(&server);
-        until("there is a token", async || {
+        wait_until("there is a token", async || {
             server.delete(seconds).await.is_ok()
         })
         .await;
@@ -149,10 +152,10 @@ async fn late_token_is_used_by_next_call() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn concurrent_calls_share_one_azure_cli_process() {
-    let server = Server::start("tenant_id = \"tenant-1\"\n", &held()).await;
+    let server = Server::start("tenant_id = \"tenant-1\"\n", &waiting_script()).await;
     let calls = join_all((0..8).map(|_| server.delete(20.0)));
     let begun = async {
-        until("az runs", async || server.begun() > 0).await;
+        wait_until("az runs", async || server.begun() > 0).await;
         go(&server);
     };
     let (done, ()) = tokio::join!(calls, begun);
@@ -171,7 +174,7 @@ async fn azure_cli_is_killed_at_shutdown() {
         let server = Server::start("", script).await;
         let stop = async {
             let child = server.folder.join("child");
-            until("az runs", async || lines(&child) == 1).await;
+            wait_until("az runs", async || lines(&child) == 1).await;
             if !calls_end {
                 server.process.signal("TERM");
             }
@@ -212,7 +215,10 @@ async fn azure_cli_with_endless_output_is_killed() {
         let server = Server::start("", &script).await;
         let failed = server.delete(20.0).await.unwrap_err();
         failed.expect(Code::Unavailable, "UPSTREAM_UNREACHABLE");
-        assert_eq!(failed.meta("cause"), "azure_cli_output_not_understood");
+        assert_eq!(
+            failed.metadata_value("cause"),
+            "azure_cli_output_not_understood"
+        );
         server.child_ends().await;
         assert_eq!(server.begun(), 1);
     }

@@ -12,48 +12,54 @@ use tokio::{
 };
 use tonic::Code;
 use useradmin_testkit::{
-    App, Failed, Reply, Upstream, batch, batch_deleted, batch_error, batch_request, batch_section,
-    batch_within, token_or,
+    App, CallFailure, Reply, Upstream, batch_deleted, batch_error, batch_request, batch_section,
+    batch_with_timeout, start_batch, token_reply_or,
 };
 
 #[tokio::test]
 async fn too_short_deadline_sends_no_request() {
-    let (app, upstream) = batch(|_| batch_deleted()).await;
+    let (app, upstream) = start_batch(|_| batch_deleted()).await;
     for milliseconds in [60, 99, 100, 200, 340] {
         let timeout = Duration::from_millis(milliseconds);
-        let failed = batch_within(&app, batch_request("alice"), timeout)
+        let failed = batch_with_timeout(&app, batch_request("alice"), timeout)
             .await
             .unwrap_err();
         failed.expect(Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
         assert_eq!(
-            (failed.meta("attempts"), failed.meta("outcome")),
+            (
+                failed.metadata_value("attempts"),
+                failed.metadata_value("outcome")
+            ),
             ("0", "not_sent")
         );
         assert!(failed.retry_delay.is_some());
     }
-    assert_eq!(upstream.seen().len(), 0);
+    assert_eq!(upstream.received().len(), 0);
 }
 
 #[tokio::test]
 async fn response_is_sent_before_callers_deadline() {
     // In one case the response to the DELETE is missing, in the other the response to the token request.
     let silent = Upstream::start(|_| Reply::Hang).await;
-    let (hangs, _upstream) = batch(|_| Reply::Hang).await;
+    let (hangs, _upstream) = start_batch(|_| Reply::Hang).await;
     let no_token = with_account(&silent.url, &silent.url).await;
     let rows = [
         (hangs, "OUTCOME_UNKNOWN", "1", "unknown"),
         (no_token, "DEADLINE_EXCEEDED", "0", "not_sent"),
     ];
     for (app, reason, attempts, outcome) in rows {
-        let begun = Instant::now();
+        let started = Instant::now();
         let timeout = Duration::from_millis(500);
-        let failed = batch_within(&app, batch_request("alice"), timeout)
+        let failed = batch_with_timeout(&app, batch_request("alice"), timeout)
             .await
             .unwrap_err();
-        let took = begun.elapsed();
+        let took = started.elapsed();
         failed.expect(Code::DeadlineExceeded, reason);
         assert_eq!(
-            (failed.meta("attempts"), failed.meta("outcome")),
+            (
+                failed.metadata_value("attempts"),
+                failed.metadata_value("outcome")
+            ),
             (attempts, outcome)
         );
         assert!(
@@ -74,8 +80,8 @@ async fn with_account(url: &str, authority: &str) -> App {
     App::start_in(folder, &section).await
 }
 
-async fn never_sent(url: &str) -> Failed {
-    let authority = Upstream::start(|seen| token_or(seen, || Reply::Hang)).await;
+async fn never_sent(url: &str) -> CallFailure {
+    let authority = Upstream::start(|request| token_reply_or(request, || Reply::Hang)).await;
     let app = with_account(url, &authority.url).await;
     let failed = app
         .delete_batch_node_user(batch_request("alice"))
@@ -83,7 +89,10 @@ async fn never_sent(url: &str) -> Failed {
         .unwrap_err();
     failed.expect(Code::Unavailable, "UPSTREAM_UNREACHABLE");
     assert_eq!(
-        (failed.meta("attempts"), failed.meta("outcome")),
+        (
+            failed.metadata_value("attempts"),
+            failed.metadata_value("outcome")
+        ),
         ("3", "not_sent")
     );
     assert_eq!(failed.retry_delay, Some(Duration::from_secs(5)));
@@ -109,8 +118,8 @@ async fn failed_connection_reports_not_sent() {
 async fn caller_goes(reply: Reply) -> (usize, serde_json::Value) {
     let (arrived, mut arrivals) = mpsc::unbounded_channel();
     let gate = Arc::new(Notify::new());
-    let held = Reply::Held(Arc::clone(&gate), Box::new(reply));
-    let (mut app, upstream) = batch(move |_| {
+    let held = Reply::Gated(Arc::clone(&gate), Box::new(reply));
+    let (mut app, upstream) = start_batch(move |_| {
         arrived.send(()).unwrap();
         held.clone()
     })

@@ -12,7 +12,7 @@ use std::{
 use tonic::{Code, transport::Channel};
 use useradmin::proto::{DeleteOutcome, user_admin_client::UserAdminClient};
 use useradmin_testkit::{
-    App, Failed, Reply, Upstream, batch_deleted, batch_request, batch_section, token_or,
+    App, CallFailure, Reply, Upstream, batch_deleted, batch_request, batch_section, token_reply_or,
 };
 
 /// A running program, which is killed when dropped.
@@ -56,7 +56,7 @@ async fn delete(
     section: &str,
     folder: PathBuf,
     environment: &[(&str, &str)],
-) -> Result<DeleteOutcome, Failed> {
+) -> Result<DeleteOutcome, CallFailure> {
     let (program, address) = start(&folder, section, environment);
     let channel = Channel::from_shared(address)
         .unwrap()
@@ -69,7 +69,7 @@ async fn delete(
     drop(program);
     fs::remove_dir_all(folder).unwrap();
     call.map(|done| done.into_inner().outcome())
-        .map_err(Failed::from)
+        .map_err(CallFailure::from)
 }
 
 /// Returns the section of an account whose credential needs only a kind.
@@ -88,7 +88,7 @@ fn expiry() -> u64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn proxy_environment_variables_are_ignored() {
     let proxy = Upstream::start(|_| Reply::html(502)).await;
-    let upstream = Upstream::start(|seen| token_or(seen, batch_deleted)).await;
+    let upstream = Upstream::start(|request| token_reply_or(request, batch_deleted)).await;
     let folder = App::folder();
     let section = batch_section(&folder, &upstream.url);
     let names = [
@@ -102,8 +102,8 @@ async fn proxy_environment_variables_are_ignored() {
     let environment = names.map(|name| (name, proxy.url.as_str()));
     let outcome = delete(&section, folder, &environment).await.unwrap();
     assert_eq!(outcome, DeleteOutcome::Deleted);
-    assert_eq!(upstream.seen().len(), 2);
-    assert_eq!(proxy.seen().len(), 0);
+    assert_eq!(upstream.received().len(), 2);
+    assert_eq!(proxy.received().len(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -125,7 +125,7 @@ async fn managed_identity_obtains_token() {
     let section = section(&upstream.url, "managed_identity");
     let outcome = delete(&section, App::folder(), &environment).await.unwrap();
     assert_eq!(outcome, DeleteOutcome::Deleted);
-    let asked = &identity.seen()[0];
+    let asked = &identity.received()[0];
     assert_eq!(asked.header("x-identity-header"), Some("header-1"));
     // The audience ends with a slash, which is the second slash of the scope.
     assert!(
@@ -144,12 +144,12 @@ async fn azure_cli_login_obtains_token() {
     let upstream = Upstream::start(|_| batch_deleted()).await;
     let folder = App::folder();
     let az = folder.join("az");
-    let answer = format!(
+    let response = format!(
         r#"{{"accessToken":"kanari-token-az","expires_on":{},"tokenType":"Bearer"}}"#,
         expiry()
     );
     let script = format!(
-        "#!/bin/sh\necho \"$@\" >{0}/asked\necho '{answer}'\n",
+        "#!/bin/sh\necho \"$@\" >{0}/asked\necho '{response}'\n",
         folder.display()
     );
     fs::write(&az, script).unwrap();
@@ -171,6 +171,6 @@ async fn missing_azure_cli_login_is_credentials_rejected() {
         .await
         .unwrap_err();
     failed.expect(Code::Internal, "UPSTREAM_CREDENTIALS_REJECTED");
-    assert_eq!(failed.meta("cause"), "azure_cli_not_found");
-    assert!(upstream.seen().is_empty());
+    assert_eq!(failed.metadata_value("cause"), "azure_cli_not_found");
+    assert!(upstream.received().is_empty());
 }

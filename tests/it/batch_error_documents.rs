@@ -5,17 +5,17 @@ use futures_util::future::join_all;
 use tonic::Code;
 use useradmin_client::proto::BatchError;
 use useradmin_testkit::{
-    Failed, Reply, batch, batch_answer, batch_document, batch_error, batch_request,
+    CallFailure, Reply, batch_document, batch_error, batch_request, batch_response, start_batch,
 };
 
-async fn failed(reply: Reply) -> Failed {
-    let (app, _upstream) = batch(move |_| reply.clone()).await;
+async fn failed(reply: Reply) -> CallFailure {
+    let (app, _upstream) = start_batch(move |_| reply.clone()).await;
     let call = app.delete_batch_node_user(batch_request("alice")).await;
     call.unwrap_err()
 }
 
 /// Returns the message of the error and its values as `key=value`.
-fn told(error: &BatchError) -> (Option<&str>, Vec<String>) {
+fn content_of(error: &BatchError) -> (Option<&str>, Vec<String>) {
     let values = error.values.iter();
     let text = error.message.as_ref().map(|message| message.value.as_str());
     (
@@ -56,8 +56,8 @@ async fn members_of_wrong_type_are_ignored() {
         failed.expect(Code::FailedPrecondition, "NODE_UNUSABLE");
         let error = failed.batch.as_ref().unwrap();
         let values: Vec<_> = values.iter().map(ToString::to_string).collect();
-        assert_eq!(told(error), (text, values), "{name}");
-        assert_eq!(failed.meta("outcome"), "not_deleted", "{name}");
+        assert_eq!(content_of(error), (text, values), "{name}");
+        assert_eq!(failed.metadata_value("outcome"), "not_deleted", "{name}");
     });
     join_all(calls).await;
 }
@@ -67,8 +67,8 @@ async fn documents_are_limited_to_64_kib() {
     let document = batch_document("NodeStateUnusable", "x", &[]);
     let padded = |size: usize| document.clone() + &" ".repeat(size - document.len());
     let (fits, too_long) = tokio::join!(
-        failed(batch_answer(409, &padded(64 * 1024))),
-        failed(batch_answer(409, &padded(64 * 1024 + 1))),
+        failed(batch_response(409, &padded(64 * 1024))),
+        failed(batch_response(409, &padded(64 * 1024 + 1))),
     );
     fits.expect(Code::FailedPrecondition, "NODE_UNUSABLE");
     too_long.expect(Code::Unavailable, "UPSTREAM_PROTOCOL_ERROR");
@@ -78,9 +78,9 @@ async fn documents_are_limited_to_64_kib() {
 async fn at_most_eight_values_are_returned() {
     let names: Vec<_> = (0..12).map(|at| format!("Key{at}")).collect();
     let values: Vec<_> = names.iter().map(|name| (name.as_str(), "v")).collect();
-    let reply = batch_answer(409, &batch_document("NodeStateUnusable", "x", &values));
+    let reply = batch_response(409, &batch_document("NodeStateUnusable", "x", &values));
     let failed = failed(reply).await;
-    let (_, values) = told(failed.batch.as_ref().unwrap());
+    let (_, values) = content_of(failed.batch.as_ref().unwrap());
     let expected: Vec<_> = names[..8].iter().map(|name| format!("{name}=v")).collect();
     assert_eq!(values, expected);
 }
@@ -92,15 +92,18 @@ fn long() -> String {
 
 #[tokio::test]
 async fn long_texts_are_truncated_at_character_boundary() {
-    let (long, cut) = (long(), "x".repeat(255));
-    let reply = batch_answer(
+    let (long, truncated) = (long(), "x".repeat(255));
+    let reply = batch_response(
         409,
         &batch_document("NodeStateUnusable", &long, &[(&long, &long)]),
     );
     let failed = failed(reply).await;
     failed.expect(Code::FailedPrecondition, "NODE_UNUSABLE");
     let error = failed.batch.unwrap();
-    assert_eq!(told(&error), (Some(&*cut), vec![format!("{cut}={cut}")]));
+    assert_eq!(
+        content_of(&error),
+        (Some(&*truncated), vec![format!("{truncated}={truncated}")])
+    );
 }
 
 #[tokio::test]
@@ -108,13 +111,15 @@ async fn status_size_is_limited_for_any_document() {
     let long = long();
     let part = &long[..1_025];
     let values = [(part, part); 9];
-    let reply = batch_answer(429, &batch_document(&long, &long, &values));
-    let reply = reply.with("x-filler", &long).with("Retry-After", "60");
+    let reply = batch_response(429, &batch_document(&long, &long, &values));
+    let reply = reply
+        .with_header("x-filler", &long)
+        .with_header("Retry-After", "60");
     let failed = failed(reply).await;
     // `expect` checks the size.
     failed.expect(Code::ResourceExhausted, "UPSTREAM_THROTTLED");
     assert_eq!(failed.retry_delay.unwrap().as_secs(), 60);
-    assert_eq!(failed.meta("upstream_code"), "x".repeat(255));
+    assert_eq!(failed.metadata_value("upstream_code"), "x".repeat(255));
     let error = failed.batch.unwrap();
     assert_eq!(error.code, "x".repeat(255));
     assert!(error.values.len() < 8, "{error:?}");
@@ -136,12 +141,12 @@ async fn string_to_sign_is_never_returned() {
     })
     .map(|((status, code), key)| async move {
         let values = [("Before", "1"), (key, detail), ("After", "2")];
-        let failed = failed(batch_answer(
+        let failed = failed(batch_response(
             status,
             &batch_document(code, "Refused.", &values),
         ))
         .await;
-        let (_, values) = told(failed.batch.as_ref().unwrap());
+        let (_, values) = content_of(failed.batch.as_ref().unwrap());
         assert_eq!(
             values,
             [
@@ -165,7 +170,7 @@ async fn invalid_request_id_is_omitted() {
     let bytes = [head.as_bytes(), b"\xFF\xFE\r\n\r\n", document.as_bytes()].concat();
     let failed = failed(Reply::Raw(bytes)).await;
     failed.expect(Code::FailedPrecondition, "NODE_UNUSABLE");
-    assert_eq!(failed.meta("upstream_request_id"), "");
+    assert_eq!(failed.metadata_value("upstream_request_id"), "");
     assert_eq!(failed.batch.unwrap().request_id, "");
 
     let long = batch_error(409, "NodeStateUnusable");
@@ -173,8 +178,12 @@ async fn invalid_request_id_is_omitted() {
         panic!("another reply")
     };
     let failed =
-        self::failed(Reply::json(status, &body).with("request-id", &"9".repeat(1_000))).await;
-    assert_eq!(failed.meta("upstream_request_id"), "9".repeat(256));
+        self::failed(Reply::json(status, &body).with_header("request-id", &"9".repeat(1_000)))
+            .await;
+    assert_eq!(
+        failed.metadata_value("upstream_request_id"),
+        "9".repeat(256)
+    );
 }
 
 #[tokio::test]
@@ -185,6 +194,6 @@ async fn invalid_header_is_found_after_eight_values() {
     );
     let failed = failed(Reply::json(400, &body)).await;
     failed.expect(Code::Internal, "UPSTREAM_CREDENTIALS_REJECTED");
-    assert_eq!(failed.meta("attempts"), "2");
+    assert_eq!(failed.metadata_value("attempts"), "2");
     assert_eq!(failed.batch.unwrap().values.len(), 8);
 }

@@ -7,8 +7,8 @@ use futures_util::future::join_all;
 use tonic::Code;
 use useradmin::proto::DeleteOutcome;
 use useradmin_testkit::{
-    CANARY, Failed, REQUEST_ID, Reply, Upstream, batch, batch_answer, batch_document,
-    batch_request, check_secrecy,
+    CANARY, CallFailure, REQUEST_ID, Reply, Upstream, assert_not_disclosed, batch_document,
+    batch_request, batch_response, start_batch,
 };
 
 #[tokio::test]
@@ -18,17 +18,20 @@ async fn redirects_are_not_followed() {
         let location = format!("{}/elsewhere", elsewhere.url);
         async move {
             let (app, upstream) =
-                batch(move |_| Reply::html(status).with("Location", &location)).await;
+                start_batch(move |_| Reply::html(status).with_header("Location", &location)).await;
             let call = app
                 .client()
                 .delete_batch_node_user(batch_request("alice"))
                 .await;
-            let answer = call.unwrap_err();
-            check_secrecy(&answer, &upstream);
-            let failed = Failed::from(answer);
+            let response = call.unwrap_err();
+            assert_not_disclosed(&response, &upstream);
+            let failed = CallFailure::from(response);
             failed.expect(Code::Unavailable, "UPSTREAM_PROTOCOL_ERROR");
             assert_eq!(
-                (failed.meta("attempts"), failed.meta("outcome")),
+                (
+                    failed.metadata_value("attempts"),
+                    failed.metadata_value("outcome")
+                ),
                 ("1", "unknown")
             );
             assert_eq!(failed.retry_delay, None);
@@ -36,25 +39,31 @@ async fn redirects_are_not_followed() {
         }
     });
     join_all(calls).await;
-    assert_eq!(elsewhere.seen().len(), 0);
+    assert_eq!(elsewhere.received().len(), 0);
 }
 
 #[tokio::test]
 async fn only_status_200_means_deleted() {
     let odd = [101, 201, 202, 203, 204, 205, 206, 226, 299, 600, 999];
     let calls = odd.map(|status| async move {
-        let (app, upstream) = batch(move |_| Reply::html(status)).await;
+        let (app, upstream) = start_batch(move |_| Reply::html(status)).await;
         let call = app
             .client()
             .delete_batch_node_user(batch_request("alice"))
             .await;
-        let answer = call.unwrap_err();
-        check_secrecy(&answer, &upstream);
-        let failed = Failed::from(answer);
+        let response = call.unwrap_err();
+        assert_not_disclosed(&response, &upstream);
+        let failed = CallFailure::from(response);
         failed.expect(Code::Unavailable, "UPSTREAM_PROTOCOL_ERROR");
-        assert_eq!(failed.meta("upstream_http_status"), status.to_string());
         assert_eq!(
-            (failed.meta("attempts"), failed.meta("outcome")),
+            failed.metadata_value("upstream_http_status"),
+            status.to_string()
+        );
+        assert_eq!(
+            (
+                failed.metadata_value("attempts"),
+                failed.metadata_value("outcome")
+            ),
             ("1", "unknown"),
             "{status}"
         );
@@ -66,8 +75,8 @@ async fn only_status_200_means_deleted() {
 async fn status_200_is_success_before_body_ends() {
     let head = format!("HTTP/1.1 200 OK\r\nrequest-id: {REQUEST_ID}\r\n");
     let rows = [
-        Reply::html(200).with("request-id", REQUEST_ID),
-        batch_answer(200, &batch_document("NodeUserNotFound", CANARY, &[])),
+        Reply::html(200).with_header("request-id", REQUEST_ID),
+        batch_response(200, &batch_document("NodeUserNotFound", CANARY, &[])),
         Reply::Raw(format!("{head}Content-Length: 100\r\n\r\n{{").into_bytes()),
         Reply::Raw(format!("{head}Transfer-Encoding: chunked\r\n\r\nzz").into_bytes()),
         Reply::Endless(head.clone(), Duration::ZERO),
@@ -75,8 +84,8 @@ async fn status_200_is_success_before_body_ends() {
     ];
     let calls = rows.map(|reply| async move {
         let text = format!("{reply:?}");
-        let (app, upstream) = batch(move |_| reply.clone()).await;
-        let begun = Instant::now();
+        let (app, upstream) = start_batch(move |_| reply.clone()).await;
+        let started = Instant::now();
         let done = app
             .delete_batch_node_user(batch_request("alice"))
             .await
@@ -86,7 +95,7 @@ async fn status_200_is_success_before_body_ends() {
             (DeleteOutcome::Deleted, 1),
             "{text}"
         );
-        assert!(begun.elapsed() < Duration::from_secs(1), "{text}");
+        assert!(started.elapsed() < Duration::from_secs(1), "{text}");
         assert_eq!(upstream.requests("DELETE", "").len(), 1, "{text}");
     });
     join_all(calls).await;
@@ -110,17 +119,20 @@ async fn invalid_http_is_not_a_response() {
     ];
     let calls = rows.map(|bytes| async move {
         let text: String = bytes.chars().take(40).collect();
-        let (app, upstream) = batch(move |_| Reply::Raw(bytes.clone().into_bytes())).await;
+        let (app, upstream) = start_batch(move |_| Reply::Raw(bytes.clone().into_bytes())).await;
         let call = app
             .client()
             .delete_batch_node_user(batch_request("alice"))
             .await;
-        let answer = call.unwrap_err();
-        check_secrecy(&answer, &upstream);
-        let failed = Failed::from(answer);
+        let response = call.unwrap_err();
+        assert_not_disclosed(&response, &upstream);
+        let failed = CallFailure::from(response);
         failed.expect(Code::Unavailable, "OUTCOME_UNKNOWN");
         assert_eq!(
-            (failed.meta("attempts"), failed.meta("outcome")),
+            (
+                failed.metadata_value("attempts"),
+                failed.metadata_value("outcome")
+            ),
             ("3", "unknown"),
             "{text}"
         );

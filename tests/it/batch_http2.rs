@@ -11,21 +11,23 @@ use useradmin::proto::{
     DeleteOutcome::{AbsentAfterRetry, AlreadyAbsent, Deleted},
 };
 use useradmin_testkit::{
-    App, REQUEST_ID,
-    Reply::{self, GoAway, Reset, Torn},
-    Seen, Upstream, batch_deleted, batch_error, batch_request, batch_section,
+    App, REQUEST_ID, ReceivedRequest,
+    Reply::{self, GoAway, Reset, ResetInBody},
+    Upstream, batch_deleted, batch_error, batch_request, batch_section,
     pki::{Authority, Validity},
-    token_or,
+    token_reply_or,
 };
 
 /// Starts a server with the account `batch`, whose token endpoint is on the same upstream. The script replies to the
 /// DELETEs.
-async fn account(mut script: impl FnMut(&Seen) -> Reply + Send + 'static) -> (App, Upstream) {
+async fn account(
+    mut script: impl FnMut(&ReceivedRequest) -> Reply + Send + 'static,
+) -> (App, Upstream) {
     let authority = Authority::new();
-    let shown = authority.issue("localhost", Validity::Now);
-    let upstream = Upstream::start_http2(&shown, move |seen| match seen.method.as_str() {
-        "POST" => token_or(seen, || Reply::html(404)),
-        _ => script(seen),
+    let identity = authority.issue("localhost", Validity::Now);
+    let upstream = Upstream::start_http2(&identity, move |request| match request.method.as_str() {
+        "POST" => token_reply_or(request, || Reply::html(404)),
+        _ => script(request),
     })
     .await;
     let folder = App::folder();
@@ -36,7 +38,7 @@ async fn account(mut script: impl FnMut(&Seen) -> Reply + Send + 'static) -> (Ap
 }
 
 /// Starts a server whose upstream sends these replies to the DELETEs in turn.
-async fn in_turn(replies: &[Reply]) -> (App, Upstream) {
+async fn in_sequence(replies: &[Reply]) -> (App, Upstream) {
     let replies = replies.to_vec();
     let mut count = 0;
     account(move |_| {
@@ -82,7 +84,7 @@ async fn reads_error_document_over_http2() {
     let failed = app.delete_batch_node_user(batch_request("alice")).await;
     let failed = failed.unwrap_err();
     failed.expect(NotFound, "USER_NOT_FOUND");
-    app.expect_on_record(&failed);
+    app.assert_recorded(&failed);
     let error = failed.batch.as_ref().unwrap();
     assert_eq!(
         (error.code.as_str(), error.http_status),
@@ -112,46 +114,49 @@ fn unknown() -> Vec<Reply> {
 #[tokio::test]
 async fn reset_stream_has_unknown_outcome() {
     join_all(unknown().into_iter().map(|lost| async move {
-        let what = format!("{lost:?}");
-        let (app, upstream) = in_turn(&[lost.clone(), lost.clone(), lost.clone()]).await;
+        let case = format!("{lost:?}");
+        let (app, upstream) = in_sequence(&[lost.clone(), lost.clone(), lost.clone()]).await;
         let failed = app.delete_batch_node_user(batch_request("alice")).await;
         let failed = failed.unwrap_err();
         failed.expect(Unavailable, "OUTCOME_UNKNOWN");
-        app.expect_on_record(&failed);
-        let told = (failed.meta("attempts"), failed.meta("outcome"));
-        assert_eq!(told, ("3", "unknown"), "{what}");
-        assert_eq!(upstream.requests("DELETE", "").len(), 3, "{what}");
+        app.assert_recorded(&failed);
+        let actual = (
+            failed.metadata_value("attempts"),
+            failed.metadata_value("outcome"),
+        );
+        assert_eq!(actual, ("3", "unknown"), "{case}");
+        assert_eq!(upstream.requests("DELETE", "").len(), 3, "{case}");
 
-        let gone = batch_error(404, "NodeUserNotFound");
-        let (app, upstream) = in_turn(&[lost, gone]).await;
+        let absent = batch_error(404, "NodeUserNotFound");
+        let (app, upstream) = in_sequence(&[lost, absent]).await;
         let done = app.delete_batch_node_user(batch_request("alice")).await;
-        let done = done.unwrap_or_else(|failed| panic!("{what}: {failed:?}"));
+        let done = done.unwrap_or_else(|failed| panic!("{case}: {failed:?}"));
         assert_eq!(
             (done.outcome(), done.attempts),
             (AbsentAfterRetry, 2),
-            "{what}"
+            "{case}"
         );
-        app.expect_on_record(&done);
-        assert_eq!(upstream.requests("DELETE", "").len(), 2, "{what}");
+        app.assert_recorded(&done);
+        assert_eq!(upstream.requests("DELETE", "").len(), 2, "{case}");
     }))
     .await;
 }
 
 #[tokio::test]
 async fn status_decides_over_http2_before_body_ends() {
-    let (app, _upstream) = in_turn(&[Torn(200, Reason::INTERNAL_ERROR)]).await;
+    let (app, _upstream) = in_sequence(&[ResetInBody(200, Reason::INTERNAL_ERROR)]).await;
     let done = app
         .delete_batch_node_user(batch_request("alice"))
         .await
         .unwrap();
     assert_eq!((done.outcome(), done.attempts), (Deleted, 1));
     // It is unknown which resource is missing.
-    let (app, upstream) = in_turn(&[Torn(404, Reason::INTERNAL_ERROR)]).await;
+    let (app, upstream) = in_sequence(&[ResetInBody(404, Reason::INTERNAL_ERROR)]).await;
     let failed = app.delete_batch_node_user(batch_request("alice")).await;
     let failed = failed.unwrap_err();
     failed.expect(Unavailable, "UPSTREAM_PROTOCOL_ERROR");
-    app.expect_on_record(&failed);
-    assert_eq!(failed.meta("outcome"), "unknown");
+    app.assert_recorded(&failed);
+    assert_eq!(failed.metadata_value("outcome"), "unknown");
     assert_eq!(upstream.requests("DELETE", "").len(), 1);
 }
 
@@ -163,27 +168,30 @@ fn not_processed() -> [Reply; 2] {
 #[tokio::test]
 async fn refused_stream_is_not_deleted() {
     join_all(not_processed().map(|refused| async move {
-        let what = format!("{refused:?}");
+        let case = format!("{refused:?}");
         let streams = [refused.clone(), refused.clone(), refused.clone()];
-        let (app, upstream) = in_turn(&streams).await;
+        let (app, upstream) = in_sequence(&streams).await;
         let failed = app.delete_batch_node_user(batch_request("alice")).await;
         let failed = failed.unwrap_err();
         failed.expect(Unavailable, "UPSTREAM_UNAVAILABLE");
-        app.expect_on_record(&failed);
-        let told = (failed.meta("attempts"), failed.meta("outcome"));
-        assert_eq!(told, ("3", "not_deleted"), "{what}");
+        app.assert_recorded(&failed);
+        let actual = (
+            failed.metadata_value("attempts"),
+            failed.metadata_value("outcome"),
+        );
+        assert_eq!(actual, ("3", "not_deleted"), "{case}");
         // All attempts are made by the call itself; the HTTP client does not retry.
-        assert_eq!(upstream.requests("DELETE", "").len(), 3, "{what}");
+        assert_eq!(upstream.requests("DELETE", "").len(), 3, "{case}");
 
-        let gone = batch_error(404, "NodeUserNotFound");
-        let (app, _upstream) = in_turn(&[refused.clone(), gone]).await;
+        let absent = batch_error(404, "NodeUserNotFound");
+        let (app, _upstream) = in_sequence(&[refused.clone(), absent]).await;
         let failed = app.delete_batch_node_user(batch_request("alice")).await;
         failed.unwrap_err().expect(NotFound, "USER_NOT_FOUND");
 
-        let (app, upstream) = in_turn(&[refused, batch_deleted()]).await;
+        let (app, upstream) = in_sequence(&[refused, batch_deleted()]).await;
         let done = app.delete_batch_node_user(batch_request("alice")).await;
-        assert_eq!(done.unwrap().attempts, 2, "{what}");
-        assert_eq!(upstream.requests("DELETE", "").len(), 2, "{what}");
+        assert_eq!(done.unwrap().attempts, 2, "{case}");
+        assert_eq!(upstream.requests("DELETE", "").len(), 2, "{case}");
     }))
     .await;
 }

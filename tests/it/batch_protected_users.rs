@@ -2,11 +2,13 @@
 
 use tonic::Code::FailedPrecondition;
 use useradmin::proto::{DeleteBatchNodeUserRequest, DeleteOutcome};
-use useradmin_testkit::{App, Upstream, batch_deleted, batch_request, batch_section, token_or};
+use useradmin_testkit::{
+    App, Upstream, batch_deleted, batch_request, batch_section, token_reply_or,
+};
 
 #[tokio::test]
 async fn protected_users_are_refused_without_a_request() {
-    let upstream = Upstream::start(|seen| token_or(seen, batch_deleted)).await;
+    let upstream = Upstream::start(|seen| token_reply_or(seen, batch_deleted)).await;
     let folder = App::folder();
     let section = batch_section(&folder, &upstream.url);
     let list = "[batch_accounts.batch]\nprotected_users = [\"Admin*\", \"root\", \"*svc*\", \"\u{c4}rger\"]\n";
@@ -29,13 +31,16 @@ async fn protected_users_are_refused_without_a_request() {
             let failed = app.delete_batch_node_user(request).await.unwrap_err();
             failed.expect(FailedPrecondition, "PROTECTED_USER");
             assert_eq!(
-                (failed.meta("attempts"), failed.meta("outcome")),
+                (
+                    failed.metadata_value("attempts"),
+                    failed.metadata_value("outcome")
+                ),
                 ("0", "not_sent")
             );
             assert_eq!(failed.precondition.len(), 1, "{name}");
         }
     }
-    assert_eq!(upstream.seen().len(), 0);
+    assert_eq!(upstream.received().len(), 0);
     let records = app.audit();
     assert!(records.iter().all(|record| record["outcome"] == "not_sent"));
     // Users with similar names are deleted.

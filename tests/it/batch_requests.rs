@@ -8,8 +8,8 @@ use std::{
 use tonic::{Code, Request};
 use useradmin::proto::{DeleteBatchNodeUserRequest, DeleteOutcome};
 use useradmin_testkit::{
-    App, REQUEST_ID, Reply, Seen, Upstream, batch, batch_deleted, batch_error, batch_request,
-    batch_within, in_turn,
+    App, REQUEST_ID, ReceivedRequest, Reply, Upstream, batch_deleted, batch_error, batch_request,
+    batch_with_timeout, in_sequence, start_batch,
 };
 
 const OWN_ID: &str = "9C4D50EE-2d56-4cd3-8152-34347DC9F2B0";
@@ -21,17 +21,21 @@ fn with_own_id() -> DeleteBatchNodeUserRequest {
     }
 }
 
-async fn only_delete(app: &App, upstream: &Upstream, request: DeleteBatchNodeUserRequest) -> Seen {
+async fn only_delete(
+    app: &App,
+    upstream: &Upstream,
+    request: DeleteBatchNodeUserRequest,
+) -> ReceivedRequest {
     let before = upstream.requests("DELETE", "").len();
     app.delete_batch_node_user(request).await.unwrap();
-    let mut seen = upstream.requests("DELETE", "").split_off(before);
-    assert_eq!(seen.len(), 1);
-    seen.remove(0)
+    let mut received = upstream.requests("DELETE", "").split_off(before);
+    assert_eq!(received.len(), 1);
+    received.remove(0)
 }
 
 #[tokio::test]
 async fn user_name_is_always_one_path_segment() {
-    let (app, upstream) = batch(|_| batch_deleted()).await;
+    let (app, upstream) = start_batch(|_| batch_deleted()).await;
     let long = ("x".repeat(256), "x".repeat(256));
     let wide = ("\u{1F4A9}".repeat(64), "%F0%9F%92%A9".repeat(64));
     let rows = [
@@ -55,23 +59,23 @@ async fn user_name_is_always_one_path_segment() {
         (&wide.0, &wide.1),
     ];
     for (name, encoded) in rows {
-        let seen = only_delete(&app, &upstream, batch_request(name)).await;
+        let request = only_delete(&app, &upstream, batch_request(name)).await;
         let target = format!(
             "/pools/pool-1/nodes/node-1/users/{encoded}?timeout=29&api-version=2023-11-01.18.0"
         );
-        assert_eq!(seen.target, target);
+        assert_eq!(request.target, target);
     }
 }
 
 #[tokio::test]
 async fn documented_example_request_is_sent() {
-    let (app, upstream) = batch(|_| batch_deleted()).await;
+    let (app, upstream) = start_batch(|_| batch_deleted()).await;
     let request = DeleteBatchNodeUserRequest {
         pool_id: "poolId".to_owned(),
         node_id: "tvm-1695681911_1-20161121t182739z".to_owned(),
         ..batch_request("userName")
     };
-    let done = batch_within(&app, request, Duration::from_mins(1)).await;
+    let done = batch_with_timeout(&app, request, Duration::from_mins(1)).await;
     assert_eq!(done.unwrap().outcome(), DeleteOutcome::Deleted);
     assert_eq!(
         upstream.requests("DELETE", "")[0].target,
@@ -81,7 +85,7 @@ async fn documented_example_request_is_sent() {
 
 #[tokio::test]
 async fn timeout_parameter_does_not_exceed_deadline() {
-    let (app, upstream) = batch(|_| batch_deleted()).await;
+    let (app, upstream) = start_batch(|_| batch_deleted()).await;
     let rows = [
         (None, "?timeout=29&"),
         (Some(600), "?timeout=1&"),
@@ -97,20 +101,25 @@ async fn timeout_parameter_does_not_exceed_deadline() {
             request.set_timeout(Duration::from_millis(milliseconds));
         }
         app.client().delete_batch_node_user(request).await.unwrap();
-        let seen = upstream.requests("DELETE", "").pop().unwrap();
+        let received = upstream.requests("DELETE", "").pop().unwrap();
         let expected =
             format!("/pools/pool-1/nodes/node-1/users/alice{query}api-version=2023-11-01.18.0");
-        assert_eq!(seen.target, expected, "{milliseconds:?}");
+        assert_eq!(received.target, expected, "{milliseconds:?}");
     }
 }
 
 #[tokio::test]
 async fn only_documented_headers_are_sent() {
     // Cookies that a server sets are discarded.
-    let (app, upstream) = batch(|_| batch_deleted().with("Set-Cookie", "a=b; Path=/")).await;
+    let (app, upstream) =
+        start_batch(|_| batch_deleted().with_header("Set-Cookie", "a=b; Path=/")).await;
     let _first = only_delete(&app, &upstream, with_own_id()).await;
-    let seen = only_delete(&app, &upstream, with_own_id()).await;
-    let names: BTreeSet<_> = seen.headers.iter().map(|(name, _)| name.as_str()).collect();
+    let request = only_delete(&app, &upstream, with_own_id()).await;
+    let names: BTreeSet<_> = request
+        .headers
+        .iter()
+        .map(|(name, _)| name.as_str())
+        .collect();
     let expected = [
         "accept",
         "authorization",
@@ -121,7 +130,7 @@ async fn only_documented_headers_are_sent() {
         "user-agent",
     ];
     assert_eq!(names, BTreeSet::from(expected));
-    assert_eq!(seen.body, "");
+    assert_eq!(request.body, "");
     for (name, value) in [
         ("accept", "application/json; odata=minimalmetadata"),
         ("authorization", "Bearer kanari-token-1"),
@@ -129,9 +138,9 @@ async fn only_documented_headers_are_sent() {
         ("host", upstream.url.strip_prefix("http://").unwrap()),
         ("return-client-request-id", "true"),
     ] {
-        assert_eq!(seen.header(name), Some(value));
+        assert_eq!(request.header(name), Some(value));
     }
-    let date = seen.header("ocp-date").unwrap();
+    let date = request.header("ocp-date").unwrap();
     let time = httpdate::parse_http_date(date).unwrap();
     assert_eq!(httpdate::fmt_http_date(time), date, "RFC 1123");
     let age = SystemTime::now().duration_since(time).unwrap();
@@ -145,7 +154,7 @@ async fn client_request_id_is_the_same_on_retries() {
         batch_error(500, "InternalError"),
         batch_deleted(),
     ];
-    let (app, upstream) = batch(in_turn(replies)).await;
+    let (app, upstream) = start_batch(in_sequence(replies)).await;
     let retried = app
         .delete_batch_node_user(batch_request("alice"))
         .await
@@ -157,7 +166,7 @@ async fn client_request_id_is_the_same_on_retries() {
     let ids: Vec<_> = upstream
         .requests("DELETE", "")
         .iter()
-        .map(|seen| seen.header("client-request-id").unwrap().to_owned())
+        .map(|request| request.header("client-request-id").unwrap().to_owned())
         .collect();
     let (first, second) = (&retried.client_request_id, &other.client_request_id);
     assert_eq!(ids, [first, first, first, second].map(String::clone));
@@ -171,7 +180,7 @@ async fn client_request_id_is_the_same_on_retries() {
 #[tokio::test]
 async fn returned_ids_are_reported() {
     let replies = vec![batch_deleted(), batch_error(409, "NodeStateUnusable")];
-    let (app, _upstream) = batch(in_turn(replies)).await;
+    let (app, _upstream) = start_batch(in_sequence(replies)).await;
     let done = app.delete_batch_node_user(with_own_id()).await.unwrap();
     assert_eq!(done.outcome(), DeleteOutcome::Deleted);
     assert_eq!(done.request_id, REQUEST_ID);
@@ -179,8 +188,8 @@ async fn returned_ids_are_reported() {
 
     let failed = app.delete_batch_node_user(with_own_id()).await.unwrap_err();
     failed.expect(Code::FailedPrecondition, "NODE_UNUSABLE");
-    assert_eq!(failed.meta("upstream_request_id"), REQUEST_ID);
-    assert_eq!(failed.meta("client_request_id"), OWN_ID);
+    assert_eq!(failed.metadata_value("upstream_request_id"), REQUEST_ID);
+    assert_eq!(failed.metadata_value("client_request_id"), OWN_ID);
     let error = failed.batch.unwrap();
     assert_eq!(
         (error.request_id.as_str(), error.client_request_id.as_str()),
@@ -195,7 +204,7 @@ async fn successful_call_has_request_id_in_trailer_and_audit_log() {
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nServer: Microsoft-HTTPAPI/2.0\r\nrequest-id: {REQUEST_ID}\r\n\
          DataServiceVersion: 3.0\r\nConnection: close\r\n\r\n0\r\n\r\n"
     );
-    let (app, _upstream) = batch(move |_| Reply::Raw(recorded.clone().into_bytes())).await;
+    let (app, _upstream) = start_batch(move |_| Reply::Raw(recorded.clone().into_bytes())).await;
     let mut ids = BTreeSet::new();
     for _ in 0..2 {
         let call = app

@@ -7,7 +7,8 @@ use futures_util::future::join_all;
 use tonic::Code;
 use useradmin::proto::DeleteBatchNodeUserRequest;
 use useradmin_testkit::{
-    CANARY, Failed, Reply, Seen, batch, batch_document, batch_request, batch_within, check_secrecy,
+    CANARY, CallFailure, ReceivedRequest, Reply, assert_not_disclosed, batch_document,
+    batch_request, batch_with_timeout, start_batch,
 };
 
 /// Code, reason, attempts and outcome.
@@ -34,8 +35,8 @@ const BY_STATUS: [(u16, Verdict); 13] = [
 ];
 
 /// Returns the status that the test requests through the user name.
-fn wanted(seen: &Seen) -> u16 {
-    let (_, rest) = seen.target.split_once("/users/").unwrap();
+fn wanted(request: &ReceivedRequest) -> u16 {
+    let (_, rest) = request.target.split_once("/users/").unwrap();
     rest.split('?').next().unwrap().parse().unwrap()
 }
 
@@ -72,8 +73,8 @@ fn foreign() -> Vec<(&'static str, Vec<u8>)> {
             .collect::<Vec<u8>>()
     };
     let padded = |size: usize| document() + &" ".repeat(size - document().len());
-    let mut cut = document();
-    cut.truncate(cut.len() - 1);
+    let mut truncated = document();
+    truncated.truncate(truncated.len() - 1);
     let html = format!("<!DOCTYPE html><HTML><TITLE>Not Found</TITLE>{CANARY} 127.0.0.1</HTML>");
     vec![
         ("html", html.into_bytes()),
@@ -83,7 +84,7 @@ fn foreign() -> Vec<(&'static str, Vec<u8>)> {
             "control plane",
             format!(r#"{{"error":{{"code":"NodeUserNotFound","message":"{CANARY}"}}}}"#).into(),
         ),
-        ("cut", cut.into_bytes()),
+        ("cut", truncated.into_bytes()),
         ("one byte too long", padded(64 * 1024 + 1).into_bytes()),
         ("no code", format!(r#"{{"message":"{CANARY}"}}"#).into()),
         ("code: number", with_code("404").into()),
@@ -114,7 +115,7 @@ fn foreign() -> Vec<(&'static str, Vec<u8>)> {
 }
 
 async fn drive(name: &str, reply: impl Fn(u16) -> Reply + Send + 'static) {
-    let (app, upstream) = batch(move |seen| reply(wanted(seen))).await;
+    let (app, upstream) = start_batch(move |received| reply(wanted(received))).await;
     let calls = BY_STATUS.map(|(status, expected)| {
         let mut client = app.client();
         // With `allow_missing`, a missing user would be a success if any of these bodies were accepted.
@@ -124,16 +125,20 @@ async fn drive(name: &str, reply: impl Fn(u16) -> Reply + Send + 'static) {
         };
         let upstream = &upstream;
         async move {
-            let answer = client.delete_batch_node_user(request).await.unwrap_err();
-            check_secrecy(&answer, upstream);
-            let failed = Failed::from(answer);
+            let response = client.delete_batch_node_user(request).await.unwrap_err();
+            assert_not_disclosed(&response, upstream);
+            let failed = CallFailure::from(response);
             let (code, reason, attempts, outcome) = expected;
             failed.expect(code, reason);
             let text = format!("{name}, {status}: {failed:?}");
-            assert_eq!(failed.meta("attempts"), attempts.to_string(), "{text}");
-            assert_eq!(failed.meta("outcome"), outcome, "{text}");
             assert_eq!(
-                failed.meta("upstream_http_status"),
+                failed.metadata_value("attempts"),
+                attempts.to_string(),
+                "{text}"
+            );
+            assert_eq!(failed.metadata_value("outcome"), outcome, "{text}");
+            assert_eq!(
+                failed.metadata_value("upstream_http_status"),
                 status.to_string(),
                 "{text}"
             );
@@ -165,7 +170,7 @@ async fn foreign_response_body_is_protocol_error() {
 
 #[tokio::test]
 async fn unfinished_body_does_not_delay_the_response() {
-    let begun = Instant::now();
+    let started = Instant::now();
     let head = |status: u16| format!("HTTP/1.1 {status} {CANARY}\r\n");
     let endless = drive("endless", move |status| {
         Reply::Endless(head(status), Duration::ZERO)
@@ -175,25 +180,25 @@ async fn unfinished_body_does_not_delay_the_response() {
         Reply::Raw(format!("{head}{}", document()).into_bytes())
     });
     tokio::join!(endless, short);
-    assert!(begun.elapsed() < Duration::from_secs(3));
+    assert!(started.elapsed() < Duration::from_secs(3));
 }
 
 #[tokio::test]
 async fn slow_body_is_cut_off_at_deadline() {
     let pause = Duration::from_millis(10);
-    let (app, _upstream) = batch(move |seen| {
-        let status = wanted(seen);
+    let (app, _upstream) = start_batch(move |request| {
+        let status = wanted(request);
         Reply::Endless(format!("HTTP/1.1 {status} {CANARY}\r\n"), pause)
     })
     .await;
     let timeout = Duration::from_millis(700);
-    let call = |user| batch_within(&app, batch_request(user), timeout);
+    let call = |user| batch_with_timeout(&app, batch_request(user), timeout);
     let (absent, busy) = tokio::join!(call("404"), call("503"));
     let absent = absent.unwrap_err();
     absent.expect(Code::Unavailable, "UPSTREAM_PROTOCOL_ERROR");
-    assert_eq!(absent.meta("outcome"), "unknown");
+    assert_eq!(absent.metadata_value("outcome"), "unknown");
     // The status line is sufficient.
     let busy = busy.unwrap_err();
     busy.expect(Code::Unavailable, "UPSTREAM_UNAVAILABLE");
-    assert_eq!(busy.meta("outcome"), "not_deleted");
+    assert_eq!(busy.metadata_value("outcome"), "not_deleted");
 }

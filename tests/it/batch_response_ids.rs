@@ -4,7 +4,7 @@
 use futures_util::future::join_all;
 use tonic::Code;
 use useradmin::proto::{DeleteBatchNodeUserRequest, DeleteOutcome};
-use useradmin_testkit::{REQUEST_ID, Reply, batch, batch_answer, batch_request};
+use useradmin_testkit::{REQUEST_ID, Reply, batch_request, batch_response, start_batch};
 
 const OWN_ID: &str = "9C4D50EE-2d56-4cd3-8152-34347DC9F2B0";
 const OTHER_ID: &str = "11111111-2222-3333-4444-555555555555";
@@ -12,7 +12,7 @@ const OTHER_ID: &str = "11111111-2222-3333-4444-555555555555";
 /// Returns a 200 with a node as its body and these headers.
 fn answer(headers: &[(&str, &str)]) -> Reply {
     let reply = Reply::json(200, r#"{"id":"node-1","state":"idle"}"#);
-    let add = |reply: Reply, (name, value): &(&str, &str)| reply.with(name, value);
+    let add = |reply: Reply, (name, value): &(&str, &str)| reply.with_header(name, value);
     headers.iter().fold(reply, add)
 }
 
@@ -37,7 +37,7 @@ fn foreign() -> Vec<Reply> {
         answer(&[("request-id", "  ")]),
         answer(&[("client-request-id", OWN_ID)]),
         answer(&[("x-ms-request-id", REQUEST_ID)]),
-        Reply::html(200).with("request-id", " "),
+        Reply::html(200).with_header("request-id", " "),
         echo(OTHER_ID),
         echo("{11111111-2222-3333-4444-555555555555}"),
         echo("not-a-guid"),
@@ -84,7 +84,7 @@ async fn status_200_without_matching_ids_is_protocol_error() {
         .flat_map(|reply| [(reply.clone(), false), (reply, true)]);
     join_all(rows.map(|(reply, validate_only)| async move {
         let text = format!("{validate_only} {reply:?}");
-        let (app, upstream) = batch(move |_| reply.clone()).await;
+        let (app, upstream) = start_batch(move |_| reply.clone()).await;
         let failed = app.delete_batch_node_user(request(validate_only)).await;
         let Err(failed) = failed else {
             panic!("{text}")
@@ -96,13 +96,20 @@ async fn status_200_without_matching_ids_is_protocol_error() {
             ("1", "unknown")
         };
         assert_eq!(
-            (failed.meta("attempts"), failed.meta("outcome")),
+            (
+                failed.metadata_value("attempts"),
+                failed.metadata_value("outcome")
+            ),
             expected,
             "{text}"
         );
-        assert_eq!(failed.meta("upstream_http_status"), "200", "{text}");
+        assert_eq!(
+            failed.metadata_value("upstream_http_status"),
+            "200",
+            "{text}"
+        );
         assert_eq!(failed.retry_delay, None, "{text}");
-        let sent = upstream.seen();
+        let sent = upstream.received();
         let sent = sent
             .iter()
             .filter(|seen| seen.target.starts_with("/pools/"));
@@ -118,7 +125,7 @@ async fn client_request_id_is_compared_ignoring_case() {
         .flat_map(|reply| [(reply.clone(), false), (reply, true)]);
     join_all(rows.map(|(reply, validate_only)| async move {
         let text = format!("{validate_only} {reply:?}");
-        let (app, _upstream) = batch(move |_| reply.clone()).await;
+        let (app, _upstream) = start_batch(move |_| reply.clone()).await;
         let done = app.delete_batch_node_user(request(validate_only)).await;
         let done = done.unwrap_or_else(|failed| panic!("{text}: {failed:?}"));
         let expected = if validate_only {
@@ -137,9 +144,9 @@ async fn client_request_id_is_compared_ignoring_case() {
 
 #[tokio::test]
 async fn description_of_another_node_fails_validation() {
-    let reply = batch_answer(200, r#"{"id":"node-2","state":"idle"}"#);
-    let (app, _upstream) = batch(move |_| reply.clone()).await;
+    let reply = batch_response(200, r#"{"id":"node-2","state":"idle"}"#);
+    let (app, _upstream) = start_batch(move |_| reply.clone()).await;
     let failed = app.delete_batch_node_user(request(true)).await.unwrap_err();
     failed.expect(Code::Unavailable, "UPSTREAM_PROTOCOL_ERROR");
-    assert_eq!(failed.meta("outcome"), "not_sent");
+    assert_eq!(failed.metadata_value("outcome"), "not_sent");
 }

@@ -13,7 +13,7 @@ use useradmin::proto::{
     DeleteOutcome::{self, AbsentAfterRetry, AlreadyAbsent, Deleted},
 };
 use useradmin_testkit::{
-    Reply, batch, batch_deleted, batch_error, batch_request, batch_within, in_turn,
+    Reply, batch_deleted, batch_error, batch_request, batch_with_timeout, in_sequence, start_batch,
 };
 
 /// Returns the replies of the upstream, one for each word of the script.
@@ -39,10 +39,10 @@ fn replies(script: &str) -> Vec<Reply> {
 
 enum Expected {
     Done(DeleteOutcome),
-    Failed(Code, &'static str, &'static str),
+    CallFailure(Code, &'static str, &'static str),
 }
 
-use Expected::{Done, Failed};
+use Expected::{CallFailure, Done};
 
 /// Script (one word for each attempt), `allow_missing`, and the expected result.
 #[rustfmt::skip]
@@ -66,37 +66,37 @@ const ROWS: &[(&str, bool, Expected)] = &[
     ("reset 503 user", false, Done(AbsentAfterRetry)),
     ("429 500 user", true, Done(AbsentAfterRetry)),
     // A 404 for the user after attempts that certainly did not delete it.
-    ("user", false, Failed(NotFound, "USER_NOT_FOUND", "not_deleted")),
+    ("user", false, CallFailure(NotFound, "USER_NOT_FOUND", "not_deleted")),
     ("user", true, Done(AlreadyAbsent)),
-    ("429 user", false, Failed(NotFound, "USER_NOT_FOUND", "not_deleted")),
+    ("429 user", false, CallFailure(NotFound, "USER_NOT_FOUND", "not_deleted")),
     ("429 user", true, Done(AlreadyAbsent)),
-    ("503 user", false, Failed(NotFound, "USER_NOT_FOUND", "not_deleted")),
+    ("503 user", false, CallFailure(NotFound, "USER_NOT_FOUND", "not_deleted")),
     ("503 503 user", true, Done(AlreadyAbsent)),
-    ("refused user", false, Failed(NotFound, "USER_NOT_FOUND", "not_deleted")),
+    ("refused user", false, CallFailure(NotFound, "USER_NOT_FOUND", "not_deleted")),
     ("refused user", true, Done(AlreadyAbsent)),
     // No other 404 is a success.
-    ("node", true, Failed(NotFound, "NODE_NOT_FOUND", "not_deleted")),
-    ("pool", true, Failed(NotFound, "POOL_NOT_FOUND", "not_deleted")),
-    ("resource", true, Failed(NotFound, "UPSTREAM_RESOURCE_NOT_FOUND", "not_deleted")),
-    ("nameless", true, Failed(NotFound, "UPSTREAM_RESOURCE_NOT_FOUND", "not_deleted")),
-    ("proxy-404", true, Failed(Unavailable, "UPSTREAM_PROTOCOL_ERROR", "unknown")),
-    ("reset node", true, Failed(NotFound, "NODE_NOT_FOUND", "unknown")),
-    ("500 pool", true, Failed(NotFound, "POOL_NOT_FOUND", "unknown")),
-    ("reset resource", true, Failed(NotFound, "UPSTREAM_RESOURCE_NOT_FOUND", "unknown")),
-    ("reset proxy-404", true, Failed(Unavailable, "UPSTREAM_PROTOCOL_ERROR", "unknown")),
+    ("node", true, CallFailure(NotFound, "NODE_NOT_FOUND", "not_deleted")),
+    ("pool", true, CallFailure(NotFound, "POOL_NOT_FOUND", "not_deleted")),
+    ("resource", true, CallFailure(NotFound, "UPSTREAM_RESOURCE_NOT_FOUND", "not_deleted")),
+    ("nameless", true, CallFailure(NotFound, "UPSTREAM_RESOURCE_NOT_FOUND", "not_deleted")),
+    ("proxy-404", true, CallFailure(Unavailable, "UPSTREAM_PROTOCOL_ERROR", "unknown")),
+    ("reset node", true, CallFailure(NotFound, "NODE_NOT_FOUND", "unknown")),
+    ("500 pool", true, CallFailure(NotFound, "POOL_NOT_FOUND", "unknown")),
+    ("reset resource", true, CallFailure(NotFound, "UPSTREAM_RESOURCE_NOT_FOUND", "unknown")),
+    ("reset proxy-404", true, CallFailure(Unavailable, "UPSTREAM_PROTOCOL_ERROR", "unknown")),
     // The reason is that of the last response; the outcome covers all attempts.
-    ("reset unusable", false, Failed(FailedPrecondition, "NODE_UNUSABLE", "unknown")),
-    ("503 unusable", false, Failed(FailedPrecondition, "NODE_UNUSABLE", "not_deleted")),
-    ("reset reset reset", false, Failed(Unavailable, "OUTCOME_UNKNOWN", "unknown")),
-    ("503 429 reset", false, Failed(Unavailable, "OUTCOME_UNKNOWN", "unknown")),
-    ("reset reset 503", false, Failed(Unavailable, "UPSTREAM_UNAVAILABLE", "unknown")),
-    ("reset reset 429", false, Failed(ResourceExhausted, "UPSTREAM_THROTTLED", "unknown")),
-    ("503 503 503", false, Failed(Unavailable, "UPSTREAM_UNAVAILABLE", "not_deleted")),
-    ("503 503 500", false, Failed(Unavailable, "UPSTREAM_UNAVAILABLE", "unknown")),
-    ("500 500 timed-out", false, Failed(DeadlineExceeded, "UPSTREAM_TIMED_OUT", "unknown")),
-    ("500 502 refused", false, Failed(Internal, "UPSTREAM_CREDENTIALS_REJECTED", "unknown")),
-    ("refused refused", false, Failed(Internal, "UPSTREAM_CREDENTIALS_REJECTED", "not_deleted")),
-    ("refused 500 refused", false, Failed(Internal, "UPSTREAM_CREDENTIALS_REJECTED", "unknown")),
+    ("reset unusable", false, CallFailure(FailedPrecondition, "NODE_UNUSABLE", "unknown")),
+    ("503 unusable", false, CallFailure(FailedPrecondition, "NODE_UNUSABLE", "not_deleted")),
+    ("reset reset reset", false, CallFailure(Unavailable, "OUTCOME_UNKNOWN", "unknown")),
+    ("503 429 reset", false, CallFailure(Unavailable, "OUTCOME_UNKNOWN", "unknown")),
+    ("reset reset 503", false, CallFailure(Unavailable, "UPSTREAM_UNAVAILABLE", "unknown")),
+    ("reset reset 429", false, CallFailure(ResourceExhausted, "UPSTREAM_THROTTLED", "unknown")),
+    ("503 503 503", false, CallFailure(Unavailable, "UPSTREAM_UNAVAILABLE", "not_deleted")),
+    ("503 503 500", false, CallFailure(Unavailable, "UPSTREAM_UNAVAILABLE", "unknown")),
+    ("500 500 timed-out", false, CallFailure(DeadlineExceeded, "UPSTREAM_TIMED_OUT", "unknown")),
+    ("500 502 refused", false, CallFailure(Internal, "UPSTREAM_CREDENTIALS_REJECTED", "unknown")),
+    ("refused refused", false, CallFailure(Internal, "UPSTREAM_CREDENTIALS_REJECTED", "not_deleted")),
+    ("refused 500 refused", false, CallFailure(Internal, "UPSTREAM_CREDENTIALS_REJECTED", "unknown")),
 ];
 
 #[tokio::test]
@@ -106,27 +106,31 @@ async fn attempts_are_combined_into_one_result() {
         .map(|(script, allow_missing, expected)| async move {
             let replies = replies(script);
             let attempts = u32::try_from(replies.len()).unwrap();
-            let (app, upstream) = batch(in_turn(replies)).await;
+            let (app, upstream) = start_batch(in_sequence(replies)).await;
             let request = DeleteBatchNodeUserRequest {
                 allow_missing: *allow_missing,
                 ..batch_request("alice")
             };
             match (app.delete_batch_node_user(request).await, expected) {
                 (Ok(done), Done(outcome)) => {
-                    app.expect_on_record(&done);
+                    app.assert_recorded(&done);
                     assert_eq!(
                         (done.outcome(), done.attempts),
                         (*outcome, attempts),
                         "{script}"
                     );
                 }
-                (Err(failed), Failed(code, reason, outcome)) => {
+                (Err(failed), CallFailure(code, reason, outcome)) => {
                     failed.expect(*code, reason);
-                    app.expect_on_record(&failed);
-                    assert_eq!(failed.meta("attempts"), attempts.to_string(), "{script}");
-                    assert_eq!(failed.meta("outcome"), *outcome, "{script}");
+                    app.assert_recorded(&failed);
+                    assert_eq!(
+                        failed.metadata_value("attempts"),
+                        attempts.to_string(),
+                        "{script}"
+                    );
+                    assert_eq!(failed.metadata_value("outcome"), *outcome, "{script}");
                 }
-                (answer, _) => panic!("{script}: {answer:?}"),
+                (response, _) => panic!("{script}: {response:?}"),
             }
             let sent = upstream.requests("DELETE", "/pools/pool-1/nodes/node-1/users/alice?");
             assert_eq!(sent.len(), attempts as usize, "{script}");
@@ -135,11 +139,11 @@ async fn attempts_are_combined_into_one_result() {
 }
 
 /// Makes a call that lasts until its deadline. On a busy machine the client may cancel it before the answer arrives.
-async fn at_the_deadline(script: &'static str) -> useradmin_testkit::Failed {
+async fn at_the_deadline(script: &'static str) -> useradmin_testkit::CallFailure {
     for _ in 0..5 {
-        let (app, _upstream) = batch(in_turn(replies(script))).await;
+        let (app, _upstream) = start_batch(in_sequence(replies(script))).await;
         let timeout = Duration::from_millis(1_100);
-        let failed = batch_within(&app, batch_request("alice"), timeout).await;
+        let failed = batch_with_timeout(&app, batch_request("alice"), timeout).await;
         let failed = failed.unwrap_err();
         if failed.code != Cancelled {
             return failed;
@@ -154,8 +158,12 @@ async fn last_attempt_may_use_all_remaining_time() {
         let failed = at_the_deadline(script).await;
         failed.expect(DeadlineExceeded, "OUTCOME_UNKNOWN");
         let attempts = replies(script).len();
-        assert_eq!(failed.meta("attempts"), attempts.to_string(), "{script}");
-        assert_eq!(failed.meta("outcome"), "unknown", "{script}");
+        assert_eq!(
+            failed.metadata_value("attempts"),
+            attempts.to_string(),
+            "{script}"
+        );
+        assert_eq!(failed.metadata_value("outcome"), "unknown", "{script}");
     });
     join_all(calls).await;
 }

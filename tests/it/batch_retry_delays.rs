@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use tonic::Code::Unavailable;
 use useradmin::proto::DeleteOutcome::Deleted;
-use useradmin_testkit::{Reply, batch, batch_deleted, batch_request, batch_within, in_turn};
+use useradmin_testkit::{
+    Reply, batch_deleted, batch_request, batch_with_timeout, in_sequence, start_batch,
+};
 
 /// A deadline of 1.2 s leaves no time for a pause of a second and another attempt.
 #[tokio::test]
@@ -31,18 +33,19 @@ async fn retry_after_beyond_deadline_is_returned_to_caller() {
         .flat_map(|row| [429, 503].map(|status| (row.clone(), status)));
     let calls = calls.map(|((header, delay), status)| async move {
         let value = header.clone();
-        let (app, upstream) = batch(move |_| Reply::html(status).with("Retry-After", &value)).await;
-        let begun = Instant::now();
+        let (app, upstream) =
+            start_batch(move |_| Reply::html(status).with_header("Retry-After", &value)).await;
+        let started = Instant::now();
         let timeout = Duration::from_millis(1_200);
-        let failed = batch_within(&app, batch_request("alice"), timeout)
+        let failed = batch_with_timeout(&app, batch_request("alice"), timeout)
             .await
             .unwrap_err();
-        assert!(begun.elapsed() < Duration::from_secs(1), "{header}");
+        assert!(started.elapsed() < Duration::from_secs(1), "{header}");
         assert_eq!(upstream.requests("DELETE", "").len(), 1, "{header}");
-        assert_eq!(failed.meta("attempts"), "1");
-        assert_eq!(failed.meta("outcome"), "not_deleted");
-        let told = failed.retry_delay.unwrap().as_secs();
-        assert!(delay.contains(&told), "{header}: {told}");
+        assert_eq!(failed.metadata_value("attempts"), "1");
+        assert_eq!(failed.metadata_value("outcome"), "not_deleted");
+        let actual = failed.retry_delay.unwrap().as_secs();
+        assert!(delay.contains(&actual), "{header}: {actual}");
     });
     join_all(calls).await;
 }
@@ -58,13 +61,14 @@ async fn invalid_retry_after_is_ignored() {
         "Thu, 99 Nov 2024 00:00:00 GMT",
     ];
     let calls = rows.map(|header| async move {
-        let (app, _upstream) = batch(move |_| Reply::html(503).with("Retry-After", header)).await;
+        let (app, _upstream) =
+            start_batch(move |_| Reply::html(503).with_header("Retry-After", header)).await;
         let failed = app
             .delete_batch_node_user(batch_request("alice"))
             .await
             .unwrap_err();
         failed.expect(Unavailable, "UPSTREAM_UNAVAILABLE");
-        assert_eq!(failed.meta("attempts"), "3", "{header}");
+        assert_eq!(failed.metadata_value("attempts"), "3", "{header}");
         assert_eq!(failed.retry_delay, Some(Duration::from_secs(5)), "{header}");
     });
     join_all(calls).await;
@@ -74,15 +78,15 @@ async fn invalid_retry_after_is_ignored() {
 async fn retry_after_within_deadline_is_obeyed() {
     let rows = [(429, "1"), (503, "0"), (500, "1")];
     let calls = rows.map(|(status, header)| async move {
-        let busy = Reply::html(status).with("Retry-After", header);
-        let (app, _upstream) = batch(in_turn(vec![busy, batch_deleted()])).await;
-        let begun = Instant::now();
+        let busy = Reply::html(status).with_header("Retry-After", header);
+        let (app, _upstream) = start_batch(in_sequence(vec![busy, batch_deleted()])).await;
+        let started = Instant::now();
         let done = app
             .delete_batch_node_user(batch_request("alice"))
             .await
             .unwrap();
         assert_eq!((done.outcome(), done.attempts), (Deleted, 2));
-        let took = begun.elapsed();
+        let took = started.elapsed();
         assert!(
             (1_000..1_900).contains(&took.as_millis()),
             "{status}: {took:?}"
@@ -93,11 +97,11 @@ async fn retry_after_within_deadline_is_obeyed() {
 
 #[tokio::test]
 async fn retries_of_a_target_are_limited_by_budget() {
-    let (app, upstream) = batch(|_| Reply::html(503)).await;
+    let (app, upstream) = start_batch(|_| Reply::html(503)).await;
     // Each call would retry twice, 24 times in total.
     let calls = (0..12).map(|_| app.delete_batch_node_user(batch_request("alice")));
-    for answer in join_all(calls).await {
-        let failed = answer.unwrap_err();
+    for response in join_all(calls).await {
+        let failed = response.unwrap_err();
         failed.expect(Unavailable, "UPSTREAM_UNAVAILABLE");
     }
     let retries = upstream.requests("DELETE", "").len() - 12;

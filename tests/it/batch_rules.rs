@@ -11,7 +11,7 @@ use useradmin::{
     proto::DeleteBatchNodeUserRequest,
     upstream::azure_batch::rules::RULES,
 };
-use useradmin_testkit::{Failed, batch, batch_answer, batch_document, batch_request};
+use useradmin_testkit::{CallFailure, batch_document, batch_request, batch_response, start_batch};
 
 use self::table::{CODES, Row, STATUSES};
 
@@ -20,10 +20,10 @@ fn rows() -> impl Iterator<Item = &'static Row> {
 }
 
 /// Returns the failure that the response of this row causes.
-async fn drive(row: &Row) -> Failed {
+async fn drive(row: &Row) -> CallFailure {
     let document = batch_document(row.code, row.message, row.values);
-    let reply = batch_answer(row.status, &document);
-    let (app, upstream) = batch(move |_| reply.clone()).await;
+    let reply = batch_response(row.status, &document);
+    let (app, upstream) = start_batch(move |_| reply.clone()).await;
     let id = if row.callers_id {
         "9C4D50EE-2D56-4CD3-8152-34347DC9F2B0"
     } else {
@@ -42,20 +42,28 @@ async fn drive(row: &Row) -> Failed {
         row.status,
         row.code
     );
-    app.expect_on_record(&failed);
+    app.assert_recorded(&failed);
     failed
 }
 
 #[track_caller]
-fn check(row: &Row, failed: &Failed) {
+fn check(row: &Row, failed: &CallFailure) {
     failed.expect(row.grpc, row.reason);
     let text = format!("{} {}: {failed:?}", row.status, row.code);
-    assert_eq!(failed.meta("attempts"), row.attempts.to_string(), "{text}");
-    assert_eq!(failed.meta("outcome"), row.outcome, "{text}");
-    assert_eq!(failed.meta("upstream"), "azure_batch", "{text}");
-    assert_eq!(failed.meta("upstream_code"), row.code, "{text}");
+    assert_eq!(
+        failed.metadata_value("attempts"),
+        row.attempts.to_string(),
+        "{text}"
+    );
+    assert_eq!(failed.metadata_value("outcome"), row.outcome, "{text}");
+    assert_eq!(failed.metadata_value("upstream"), "azure_batch", "{text}");
+    assert_eq!(failed.metadata_value("upstream_code"), row.code, "{text}");
     let status = row.status.to_string();
-    assert_eq!(failed.meta("upstream_http_status"), status, "{text}");
+    assert_eq!(
+        failed.metadata_value("upstream_http_status"),
+        status,
+        "{text}"
+    );
     let delay = failed.retry_delay.map(|delay| delay.as_secs());
     assert_eq!(delay, row.retry, "{text}");
     let error = failed.batch.as_ref().unwrap();
@@ -89,7 +97,7 @@ async fn codes_and_statuses_map_to_documented_reasons() {
 }
 
 /// Returns the index of the rule that matches.
-fn decided(status: u16, code: Option<&str>, headers: &[&str]) -> usize {
+fn matching_rule(status: u16, code: Option<&str>, headers: &[&str]) -> usize {
     // The codes in the rules have a static lifetime, which the code to compare must have as well.
     let known = code.map(|code| {
         let codes = RULES.iter().filter_map(|rule| match rule.body {
@@ -112,7 +120,7 @@ fn every_rule_is_covered_by_a_case() {
             .map(|(_, name)| *name)
             .filter(|name| row.callers_id || *name != "client-request-id")
             .collect();
-        needed[decided(row.status, Some(row.code), &headers)] = true;
+        needed[matching_rule(row.status, Some(row.code), &headers)] = true;
     }
     for (rule, needed) in RULES.iter().zip(needed) {
         assert!(
@@ -134,7 +142,7 @@ fn no_rule_is_shadowed() {
         let headers: Vec<_> = header.into_iter().collect();
         let mut statuses = rule.status.clone().filter(|status| *status < 1_000);
         assert!(
-            statuses.any(|status| decided(status, code, &headers) == at),
+            statuses.any(|status| matching_rule(status, code, &headers) == at),
             "never reached: {rule:?}"
         );
     }
@@ -152,10 +160,10 @@ fn every_case_is_unique() {
         });
         assert!(twin.is_none(), "{rule:?} and {twin:?}");
     }
-    let mut seen = Vec::new();
+    let mut request = Vec::new();
     for row in rows() {
         let key = (row.status, row.code, row.values, row.callers_id);
-        assert!(!seen.contains(&key), "{key:?}");
-        seen.push(key);
+        assert!(!request.contains(&key), "{key:?}");
+        request.push(key);
     }
 }

@@ -9,7 +9,8 @@ use tonic::Code::{
 };
 use useradmin::proto::{DeleteBatchNodeUserRequest, DeleteOutcome};
 use useradmin_testkit::{
-    REQUEST_ID, Reply, batch, batch_answer, batch_error, batch_request, batch_within, in_turn,
+    REQUEST_ID, Reply, batch_error, batch_request, batch_response, batch_with_timeout, in_sequence,
+    start_batch,
 };
 
 fn validate(user_name: &str) -> DeleteBatchNodeUserRequest {
@@ -22,7 +23,7 @@ fn validate(user_name: &str) -> DeleteBatchNodeUserRequest {
 
 /// Returns a node with this state, in the format of Azure Batch.
 fn node(state: &str) -> Reply {
-    batch_answer(
+    batch_response(
         200,
         &format!(
             "{{\r\n  \"odata.metadata\":\"https://account.region.batch.azure.com/$metadata#nodes/@Element\",\
@@ -35,25 +36,25 @@ fn node(state: &str) -> Reply {
 #[tokio::test]
 async fn idle_or_running_node_is_valid() {
     for state in ["idle", "running"] {
-        let (mut app, upstream) = batch(move |_| node(state)).await;
+        let (mut app, upstream) = start_batch(move |_| node(state)).await;
         let done = app.delete_batch_node_user(validate("a/b")).await.unwrap();
         assert_eq!(
             (done.outcome(), done.attempts),
             (DeleteOutcome::Validated, 0)
         );
         assert_eq!(done.request_id, REQUEST_ID);
-        let seen = upstream.requests("GET", "");
-        assert_eq!(seen.len(), 1);
+        let request = upstream.requests("GET", "");
+        assert_eq!(request.len(), 1);
         assert_eq!(
-            seen[0].target,
+            request[0].target,
             "/pools/pool-1/nodes/node-1?timeout=29&api-version=2023-11-01.18.0"
         );
         assert_eq!(
-            seen[0].header("client-request-id"),
+            request[0].header("client-request-id"),
             Some(&*done.client_request_id)
         );
         assert_eq!(
-            seen[0].header("accept"),
+            request[0].header("accept"),
             Some("application/json; odata=minimalmetadata")
         );
         assert_eq!(upstream.requests("DELETE", "").len(), 0);
@@ -99,15 +100,15 @@ fn answers() -> Vec<(Reply, Code, &'static str, usize)> {
     ];
     let garbage = [
         Reply::html(404),
-        Reply::html(302).with("Location", "/"),
+        Reply::html(302).with_header("Location", "/"),
         Reply::html(200),
         Reply::empty(200),
         Reply::empty(204),
         Reply::json(202, r#"{"state":"idle"}"#),
-        batch_answer(200, "{}"),
-        batch_answer(200, r#"[{"state":"idle"}]"#),
-        batch_answer(200, r#"{"state":1}"#),
-        batch_answer(200, r#"{"state":"idle""#),
+        batch_response(200, "{}"),
+        batch_response(200, r#"[{"state":"idle"}]"#),
+        batch_response(200, r#"{"state":1}"#),
+        batch_response(200, r#"{"state":"idle""#),
     ];
     let garbage = garbage.map(|reply| (reply, Unavailable, "UPSTREAM_PROTOCOL_ERROR", 1));
     states.into_iter().chain(errors).chain(garbage).collect()
@@ -119,14 +120,17 @@ async fn validation_detects_obstacles_without_delete() {
         .into_iter()
         .map(|(reply, code, reason, reads)| async move {
             let text = format!("{reply:?}");
-            let (app, upstream) = batch(move |_| reply.clone()).await;
+            let (app, upstream) = start_batch(move |_| reply.clone()).await;
             let failed = app
                 .delete_batch_node_user(validate("alice"))
                 .await
                 .unwrap_err();
             failed.expect(code, reason);
             assert_eq!(
-                (failed.meta("attempts"), failed.meta("outcome")),
+                (
+                    failed.metadata_value("attempts"),
+                    failed.metadata_value("outcome")
+                ),
                 ("0", "not_sent"),
                 "{text}"
             );
@@ -149,7 +153,7 @@ async fn validation_detects_obstacles_without_delete() {
 #[tokio::test]
 async fn failed_read_is_retried() {
     let replies = vec![Reply::Close, batch_error(503, "ServerBusy"), node("idle")];
-    let (app, upstream) = batch(in_turn(replies)).await;
+    let (app, upstream) = start_batch(in_sequence(replies)).await;
     let done = app.delete_batch_node_user(validate("alice")).await.unwrap();
     assert_eq!(
         (done.outcome(), done.attempts),
@@ -160,14 +164,17 @@ async fn failed_read_is_retried() {
 
 #[tokio::test]
 async fn read_without_response_reports_not_sent() {
-    let (app, upstream) = batch(|_| Reply::Hang).await;
+    let (app, upstream) = start_batch(|_| Reply::Hang).await;
     let timeout = Duration::from_millis(500);
-    let failed = batch_within(&app, validate("alice"), timeout)
+    let failed = batch_with_timeout(&app, validate("alice"), timeout)
         .await
         .unwrap_err();
     failed.expect(DeadlineExceeded, "DEADLINE_EXCEEDED");
     assert_eq!(
-        (failed.meta("attempts"), failed.meta("outcome")),
+        (
+            failed.metadata_value("attempts"),
+            failed.metadata_value("outcome")
+        ),
         ("0", "not_sent")
     );
     assert_eq!(upstream.requests("GET", "").len(), 1);

@@ -20,8 +20,8 @@ use useradmin::{
     },
 };
 use useradmin_testkit::{
-    App, Console, Reply, Say, Step, Upstream, batch, batch_deleted, batch_error, batch_request,
-    batch_section, by_id, hmc_section, token_or,
+    App, HmcSetup, Reply, ScriptedReply, Step, Upstream, batch_deleted, batch_error, batch_request,
+    batch_section, delete_by_id, hmc_section, start_batch, token_reply_or,
 };
 
 fn breaker() -> Breaker {
@@ -29,16 +29,16 @@ fn breaker() -> Breaker {
 }
 
 /// The status of the response, or the reason why there was none.
-type Sent = Result<u16, RequestError>;
+type RequestResult = Result<u16, RequestError>;
 
-const NO_ANSWER: Sent = Err(RequestError::TimedOut);
+const NO_RESPONSE: RequestResult = Err(RequestError::TimedOut);
 
 /// Records the result of a request.
-fn note(mut pass: BreakerPermit<'_>, sent: &Sent) {
-    again(&mut pass, sent);
+fn record_and_drop(mut pass: BreakerPermit<'_>, sent: &RequestResult) {
+    record_again(&mut pass, sent);
 }
 
-fn again(pass: &mut BreakerPermit<'_>, sent: &Sent) {
+fn record_again(pass: &mut BreakerPermit<'_>, sent: &RequestResult) {
     match sent {
         Ok(status) => pass.record_response(*status >= 500),
         Err(no_answer) => pass.record_error(no_answer, SECOND),
@@ -46,9 +46,9 @@ fn again(pass: &mut BreakerPermit<'_>, sent: &Sent) {
 }
 
 /// Makes this number of calls with this result.
-fn calls(breaker: &Breaker, times: u32, sent: &Sent) {
+fn calls(breaker: &Breaker, times: u32, sent: &RequestResult) {
     for _ in 0..times {
-        note(breaker.admit().unwrap(), sent);
+        record_and_drop(breaker.admit().unwrap(), sent);
     }
 }
 
@@ -61,7 +61,7 @@ fn expect_open(breaker: &Breaker) {
 /// Returns a breaker that has been opened by failures.
 fn opened() -> Breaker {
     let breaker = breaker();
-    calls(&breaker, 20, &NO_ANSWER);
+    calls(&breaker, 20, &NO_RESPONSE);
     expect_open(&breaker);
     breaker
 }
@@ -113,25 +113,25 @@ async fn only_failures_of_the_target_count() {
     let breaker = breaker();
     for _ in 0..50 {
         let mut recovered = breaker.admit().unwrap();
-        again(&mut recovered, &NO_ANSWER);
-        again(&mut recovered, &Ok(200));
+        record_again(&mut recovered, &NO_RESPONSE);
+        record_again(&mut recovered, &Ok(200));
         drop(recovered);
         drop(breaker.admit().unwrap());
     }
-    calls(&breaker, 50, &NO_ANSWER);
+    calls(&breaker, 50, &NO_RESPONSE);
     assert!(breaker.admit().is_ok());
 }
 
 #[tokio::test(start_paused = true)]
 async fn calls_older_than_10_seconds_do_not_count() {
     let breaker = breaker();
-    calls(&breaker, 15, &NO_ANSWER);
+    calls(&breaker, 15, &NO_RESPONSE);
     advance(SECOND * 5).await;
-    calls(&breaker, 4, &NO_ANSWER);
+    calls(&breaker, 4, &NO_RESPONSE);
     advance(SECOND * 5).await;
-    calls(&breaker, 15, &NO_ANSWER);
+    calls(&breaker, 15, &NO_RESPONSE);
     assert!(breaker.admit().is_ok(), "19 in 10 seconds");
-    calls(&breaker, 1, &NO_ANSWER);
+    calls(&breaker, 1, &NO_RESPONSE);
     expect_open(&breaker);
 }
 
@@ -141,12 +141,12 @@ async fn success_does_not_open_breaker() {
     let breaker = breaker();
     calls(&breaker, 100, &Ok(200));
     advance(SECOND * 5).await;
-    calls(&breaker, 99, &NO_ANSWER);
+    calls(&breaker, 99, &NO_RESPONSE);
     advance(SECOND * 6).await;
     calls(&breaker, 50, &Ok(200));
     breaker.admit().unwrap();
     // One more failure opens it.
-    calls(&breaker, 1, &NO_ANSWER);
+    calls(&breaker, 1, &NO_RESPONSE);
     expect_open(&breaker);
 }
 
@@ -159,14 +159,14 @@ async fn one_probe_closes_or_reopens_breaker() {
     advance(Duration::from_millis(1)).await;
     let mut probe = breaker.admit().unwrap();
     expect_open(&breaker);
-    again(&mut probe, &Ok(500));
+    record_again(&mut probe, &Ok(500));
     drop(probe);
     advance(Duration::from_millis(4_999)).await;
     expect_open(&breaker);
     // A successful probe closes the breaker and resets all counters.
     advance(Duration::from_millis(1)).await;
-    note(breaker.admit().unwrap(), &Ok(404));
-    calls(&breaker, 19, &NO_ANSWER);
+    record_and_drop(breaker.admit().unwrap(), &Ok(404));
+    calls(&breaker, 19, &NO_RESPONSE);
     assert!(breaker.admit().is_ok());
 }
 
@@ -180,7 +180,7 @@ async fn inconclusive_probe_is_followed_by_another() {
     // A probe that hangs does not keep the breaker open for longer than one pause.
     advance(SECOND * 5).await;
     let mut next = breaker.admit().unwrap();
-    again(&mut next, &Ok(200));
+    record_again(&mut next, &Ok(200));
     drop(next);
     drop(hung);
     calls(&breaker, 19, &Ok(200));
@@ -190,9 +190,9 @@ async fn inconclusive_probe_is_followed_by_another() {
 async fn calls_admitted_before_opening_do_not_close_breaker() {
     let breaker = breaker();
     let mut before: Vec<BreakerPermit<'_>> = (0..5).map(|_| breaker.admit().unwrap()).collect();
-    calls(&breaker, 20, &NO_ANSWER);
+    calls(&breaker, 20, &NO_RESPONSE);
     for pass in &mut before {
-        again(pass, &Ok(200));
+        record_again(pass, &Ok(200));
     }
     drop(before);
     expect_open(&breaker);
@@ -202,9 +202,9 @@ async fn calls_admitted_before_opening_do_not_close_breaker() {
 async fn failing_account_opens_and_recovers() {
     let down = Arc::new(AtomicBool::new(true));
     let is_down = Arc::clone(&down);
-    let (app, upstream) = batch(move |_| {
+    let (app, upstream) = start_batch(move |_| {
         if is_down.load(Ordering::Relaxed) {
-            batch_error(500, "InternalError").with("Retry-After", "60")
+            batch_error(500, "InternalError").with_header("Retry-After", "60")
         } else {
             batch_deleted()
         }
@@ -222,7 +222,10 @@ async fn failing_account_opens_and_recovers() {
     failed.expect(Unavailable, "CIRCUIT_OPEN");
     assert_eq!(failed.retry_delay, Some(SECOND * 5));
     assert_eq!(
-        (failed.meta("attempts"), failed.meta("outcome")),
+        (
+            failed.metadata_value("attempts"),
+            failed.metadata_value("outcome")
+        ),
         ("0", "not_sent")
     );
     assert_eq!(upstream.requests("DELETE", "").len(), sent);
@@ -239,22 +242,22 @@ async fn failing_account_opens_and_recovers() {
 #[tokio::test]
 async fn failing_hmc_opens_breaker() {
     let down = [
-        vec![(Step::Logon, vec![Say::Html(503)])],
-        vec![(Step::Logon, vec![Say::Reset])],
-        vec![(Step::Read, vec![Say::Reset])],
-        vec![(Step::Delete, vec![Say::Html(500)])],
+        vec![(Step::Logon, vec![ScriptedReply::Html(503)])],
+        vec![(Step::Logon, vec![ScriptedReply::Reset])],
+        vec![(Step::Read, vec![ScriptedReply::Reset])],
+        vec![(Step::Delete, vec![ScriptedReply::Html(500)])],
     ];
     join_all(down.map(|script| async move {
-        let console = Console::saying(script).await;
+        let setup = HmcSetup::with_replies(script).await;
         for _ in 0..20 {
-            let failed = console.fail(by_id("id-1")).await;
+            let failed = setup.fail(delete_by_id("id-1")).await;
             assert_eq!(failed.code, Unavailable);
             assert_ne!(failed.reason, "ERROR_REASON_CIRCUIT_OPEN");
         }
-        let seen = console.upstream.seen().len();
-        let failed = console.fail(by_id("id-1")).await;
+        let requests = setup.upstream.received().len();
+        let failed = setup.fail(delete_by_id("id-1")).await;
         failed.expect(Unavailable, "CIRCUIT_OPEN");
-        assert_eq!(console.upstream.seen().len(), seen);
+        assert_eq!(setup.upstream.received().len(), requests);
     }))
     .await;
 }
@@ -263,7 +266,7 @@ async fn failing_hmc_opens_breaker() {
 async fn each_target_has_a_separate_breaker() {
     let folder = App::folder();
     let hmc = Upstream::start(|_| Reply::Close).await;
-    let account = Upstream::start(|seen| token_or(seen, batch_deleted)).await;
+    let account = Upstream::start(|request| token_reply_or(request, batch_deleted)).await;
     let sections = format!(
         "{}{}",
         batch_section(&folder, &account.url),
@@ -271,10 +274,10 @@ async fn each_target_has_a_separate_breaker() {
     );
     let app = App::start_in(folder, &sections).await;
     for _ in 0..21 {
-        let failed = app.delete_hmc_user(by_id("id-1")).await;
+        let failed = app.delete_hmc_user(delete_by_id("id-1")).await;
         assert_eq!(failed.unwrap_err().code, Unavailable);
     }
-    let failed = app.delete_hmc_user(by_id("id-1")).await;
+    let failed = app.delete_hmc_user(delete_by_id("id-1")).await;
     failed.unwrap_err().expect(Unavailable, "CIRCUIT_OPEN");
     let done = app.delete_batch_node_user(batch_request("alice")).await;
     assert_eq!(done.unwrap().outcome(), DeleteOutcome::Deleted);

@@ -11,18 +11,18 @@ use tokio::sync::Notify;
 use tonic::Code;
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use useradmin_testkit::{
-    App, Reply, Upstream, batch_deleted, batch_request, batch_section, by_id, expect_at_once,
-    hmc_section, token_or, until, usual,
+    App, Reply, Upstream, assert_immediate, batch_deleted, batch_request, batch_section,
+    default_reply, delete_by_id, hmc_section, token_reply_or, wait_until,
 };
 
 /// Starts an upstream that notifies the test when a DELETE arrives, and replies when the test opens the gate.
-pub async fn holding() -> (Upstream, Arc<Notify>, Arc<Notify>) {
+pub async fn gated_upstream() -> (Upstream, Arc<Notify>, Arc<Notify>) {
     let (arrived, gate) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let (tell, held) = (Arc::clone(&arrived), Arc::clone(&gate));
-    let upstream = Upstream::start(move |seen| {
-        token_or(seen, || {
-            tell.notify_one();
-            Reply::Held(Arc::clone(&held), Box::new(batch_deleted()))
+    let (notify, gate_for_reply) = (Arc::clone(&arrived), Arc::clone(&gate));
+    let upstream = Upstream::start(move |request| {
+        token_reply_or(request, || {
+            notify.notify_one();
+            Reply::Gated(Arc::clone(&gate_for_reply), Box::new(batch_deleted()))
         })
     })
     .await;
@@ -32,39 +32,39 @@ pub async fn holding() -> (Upstream, Arc<Notify>, Arc<Notify>) {
 /// If one HMC hangs and its bulkhead is full, other targets are not affected.
 #[tokio::test]
 async fn hung_hmc_does_not_affect_other_targets() {
-    let hmc = Upstream::start(|seen| {
-        if seen.method == "POST" {
-            usual(seen, 0)
+    let hmc = Upstream::start(|request| {
+        if request.method == "POST" {
+            default_reply(request, 0)
         } else {
             Reply::Hang
         }
     })
     .await;
-    let account = Upstream::start(|seen| token_or(seen, batch_deleted)).await;
+    let account = Upstream::start(|request| token_reply_or(request, batch_deleted)).await;
     let folder = App::folder();
     let hung = hmc_section(&folder, &hmc.url);
     let hung = hung.replacen("url =", "max_in_flight = 2\nmax_queued = 2\nurl =", 1);
     let sections = format!("{}{hung}", batch_section(&folder, &account.url));
     let app = App::start_in(folder, &sections).await;
-    let waiting = || Box::pin(app.delete_hmc_user(by_id("id-1")));
+    let waiting = || Box::pin(app.delete_hmc_user(delete_by_id("id-1")));
     let mut calls: Vec<_> = (0..7).map(|_| waiting()).collect();
     for _ in 0..3 {
-        let (answer, _, rest) = futures_util::future::select_all(calls).await;
-        let failed = answer.unwrap_err();
+        let (response, _, rest) = futures_util::future::select_all(calls).await;
+        let failed = response.unwrap_err();
         failed.expect(Code::ResourceExhausted, "OVERLOADED");
         calls = rest;
     }
     for _ in 0..20 {
-        let begun = Instant::now();
+        let started = Instant::now();
         let done = app.delete_batch_node_user(batch_request("alice")).await;
-        assert!(done.is_ok() && begun.elapsed() < Duration::from_secs(1));
+        assert!(done.is_ok() && started.elapsed() < Duration::from_secs(1));
     }
 }
 
 /// A server at its limit rejects calls before it authenticates them, and keeps reporting its health.
 #[tokio::test]
 async fn call_beyond_queue_limit_is_rejected_immediately() {
-    let (upstream, arrived, gate) = holding().await;
+    let (upstream, arrived, gate) = gated_upstream().await;
     let folder = App::folder();
     let text = "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"\"\n[server.limits]\n\
         max_concurrent_calls = 1\n[[callers]]\nidentity = \"anonymous\"\n\
@@ -104,31 +104,34 @@ async fn small(upstream: &Upstream) -> App {
 
 #[tokio::test]
 async fn requests_beyond_bulkhead_are_rejected_immediately() {
-    let (upstream, _arrived, gate) = holding().await;
+    let (upstream, _arrived, gate) = gated_upstream().await;
     let app = small(&upstream).await;
     let calls = (0..8).map(|_| app.delete_batch_node_user(batch_request("alice")));
     let mut calls: Vec<_> = calls.map(Box::pin).collect();
     let mut refused = Vec::new();
     // One call is in flight and two are queued; the other five are rejected before any call is admitted.
     while refused.len() < 5 {
-        let (answer, _, rest) = futures_util::future::select_all(calls).await;
-        refused.push(answer.unwrap_err());
+        let (response, _, rest) = futures_util::future::select_all(calls).await;
+        refused.push(response.unwrap_err());
         calls = rest;
     }
     // Still no call is admitted, and further calls are rejected without a wait.
     let mut times = Vec::new();
     for _ in 0..10 {
-        let begun = Instant::now();
-        let answer = app.delete_batch_node_user(batch_request("bob")).await;
-        times.push(begun.elapsed());
-        refused.push(answer.unwrap_err());
+        let started = Instant::now();
+        let response = app.delete_batch_node_user(batch_request("bob")).await;
+        times.push(started.elapsed());
+        refused.push(response.unwrap_err());
     }
-    expect_at_once(&times);
+    assert_immediate(&times);
     for failed in refused {
         failed.expect(Code::ResourceExhausted, "OVERLOADED");
         assert!(failed.retry_delay.is_some());
         assert_eq!(
-            (failed.meta("attempts"), failed.meta("outcome")),
+            (
+                failed.metadata_value("attempts"),
+                failed.metadata_value("outcome")
+            ),
             ("0", "not_sent")
         );
     }
@@ -140,13 +143,13 @@ async fn requests_beyond_bulkhead_are_rejected_immediately() {
     };
     tokio::select! {
         () = open => {}
-        answers = join_all(calls) => assert!(answers.iter().all(Result::is_ok)),
+        responses = join_all(calls) => assert!(responses.iter().all(Result::is_ok)),
     }
 }
 
 #[tokio::test]
 async fn disconnected_callers_free_their_place_in_the_queue() {
-    let (upstream, arrived, gate) = holding().await;
+    let (upstream, arrived, gate) = gated_upstream().await;
     let app = small(&upstream).await;
     let first = app.delete_batch_node_user(batch_request("alice"));
     let mut first = Box::pin(first);
@@ -162,7 +165,7 @@ async fn disconnected_callers_free_their_place_in_the_queue() {
         // The server detects the disconnects shortly afterwards.
         let ended = |record: &serde_json::Value| record["caller_gone"] == true;
         let known = async || app.audit().iter().filter(|record| ended(record)).count() == 2 * round;
-        until("the server knows that they have gone", known).await;
+        wait_until("the server knows that they have gone", known).await;
     }
     gate.notify_one();
     first.await.unwrap();

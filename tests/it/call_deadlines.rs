@@ -7,8 +7,8 @@ use tokio::{sync::Notify, time::sleep};
 use tonic::Code;
 use useradmin::service::call_context::CallContext;
 use useradmin_testkit::{
-    App, Console, Reply, Step, Upstream, batch_deleted, batch_request, batch_section, batch_within,
-    by_id, timed, token_or, usual,
+    App, HmcSetup, Reply, Step, Upstream, batch_deleted, batch_request, batch_section,
+    batch_with_timeout, default_reply, delete_by_id, token_reply_or, with_timeout,
 };
 
 const DEADLINE: Duration = Duration::from_millis(700);
@@ -20,7 +20,7 @@ const TOO_LATE: Duration = Duration::from_millis(400);
 /// Notifies `arrived`, and holds the reply until `open` is notified.
 fn held(arrived: &Notify, open: &Arc<Notify>, reply: Reply) -> Reply {
     arrived.notify_one();
-    Reply::Held(Arc::clone(open), Box::new(reply))
+    Reply::Gated(Arc::clone(open), Box::new(reply))
 }
 
 /// Waits until a request arrives, and releases its reply when too little time is left for an attempt.
@@ -34,11 +34,11 @@ async fn release(arrived: &Notify, open: &Notify) {
 #[tokio::test]
 async fn token_received_too_late_is_not_used() {
     let (arrived, open) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let (tell, gate) = (Arc::clone(&arrived), Arc::clone(&open));
-    let upstream = Upstream::start(move |seen| {
-        let reply = token_or(seen, batch_deleted);
-        if seen.method == "POST" {
-            held(&tell, &gate, reply)
+    let (notify, gate) = (Arc::clone(&arrived), Arc::clone(&open));
+    let upstream = Upstream::start(move |request| {
+        let reply = token_reply_or(request, batch_deleted);
+        if request.method == "POST" {
+            held(&notify, &gate, reply)
         } else {
             reply
         }
@@ -47,13 +47,16 @@ async fn token_received_too_late_is_not_used() {
     let folder = App::folder();
     let section = batch_section(&folder, &upstream.url);
     let app = App::start_in(folder, &section).await;
-    let call = batch_within(&app, batch_request("alice"), DEADLINE);
-    let (answer, ()) = tokio::join!(call, release(&arrived, &open));
-    let failed = answer.unwrap_err();
+    let call = batch_with_timeout(&app, batch_request("alice"), DEADLINE);
+    let (response, ()) = tokio::join!(call, release(&arrived, &open));
+    let failed = response.unwrap_err();
     failed.expect(Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
-    app.expect_on_record(&failed);
-    let told = (failed.meta("attempts"), failed.meta("outcome"));
-    assert_eq!(told, ("0", "not_sent"));
+    app.assert_recorded(&failed);
+    let actual = (
+        failed.metadata_value("attempts"),
+        failed.metadata_value("outcome"),
+    );
+    assert_eq!(actual, ("0", "not_sent"));
     // The token is available to the next call.
     app.delete_batch_node_user(batch_request("bob"))
         .await
@@ -66,21 +69,21 @@ async fn token_received_too_late_is_not_used() {
 async fn late_logon_is_not_followed_by_delete() {
     for step in [Step::Logon, Step::Read] {
         let (arrived, open) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-        let (tell, gate) = (Arc::clone(&arrived), Arc::clone(&open));
-        let console = Console::start(move |seen| {
-            let reply = usual(seen, 1);
-            if Step::of(seen) == step {
-                held(&tell, &gate, reply)
+        let (notify, gate) = (Arc::clone(&arrived), Arc::clone(&open));
+        let setup = HmcSetup::start(move |request| {
+            let reply = default_reply(request, 1);
+            if Step::of(request) == step {
+                held(&notify, &gate, reply)
             } else {
                 reply
             }
         })
         .await;
-        let call = console.fail(timed(by_id("id-1"), 700));
+        let call = setup.fail(with_timeout(delete_by_id("id-1"), 700));
         let (failed, ()) = tokio::join!(call, release(&arrived, &open));
         failed.expect(Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
-        console.app.expect_on_record(&failed);
-        console.expect_not_sent(&failed);
+        setup.app.assert_recorded(&failed);
+        setup.assert_not_sent(&failed);
     }
 }
 

@@ -7,8 +7,9 @@ use serde_json::Value;
 use tokio::sync::{Notify, mpsc};
 use tonic::Code;
 use useradmin_testkit::{
-    App, Console, Reply, Say, Secure, Seen, Step, Upstream, batch_deleted, batch_request,
-    batch_section, by_id, hmc_or, hmc_section, token_or, until, usual,
+    App, HmcSetup, ReceivedRequest, Reply, ScriptedReply, SecureClient, Step, Upstream,
+    batch_deleted, batch_request, batch_section, default_reply, delete_by_id, hmc_reply_or,
+    hmc_section, token_reply_or, wait_until,
 };
 
 /// A gate that delays replies until the test opens it.
@@ -19,18 +20,18 @@ struct Gate {
 
 /// Creates a gate, and a function that makes a reply wait for it.
 fn gate() -> (Gate, impl Fn(Reply) -> Reply + Send + 'static) {
-    let (tell, arrived) = mpsc::unbounded_channel();
+    let (notify, arrived) = mpsc::unbounded_channel();
     let open = Arc::new(Notify::new());
     let closed = Arc::clone(&open);
     let hold = move |reply| {
-        tell.send(()).unwrap();
-        Reply::Held(Arc::clone(&closed), Box::new(reply))
+        notify.send(()).unwrap();
+        Reply::Gated(Arc::clone(&closed), Box::new(reply))
     };
     (Gate { arrived, open }, hold)
 }
 
 /// Disconnects the caller while the call waits at the gate. Returns the last record.
-async fn goes<T: Send + 'static>(
+async fn disconnect_at_gate<T: Send + 'static>(
     app: &mut App,
     mut gate: Gate,
     call: impl Future<Output = T> + Send + 'static,
@@ -39,7 +40,7 @@ async fn goes<T: Send + 'static>(
     gate.arrived.recv().await.unwrap();
     call.abort();
     assert!(call.await.is_err_and(|error| error.is_cancelled()));
-    see_it_gone(app).await;
+    wait_for_cancellation(app).await;
     gate.open.notify_one();
     app.drain().await;
     app.audit().pop().unwrap()
@@ -47,7 +48,7 @@ async fn goes<T: Send + 'static>(
 
 /// Makes another call on the same connection. When it ends, the server has processed the cancellation of the previous
 /// one.
-async fn see_it_gone(app: &App) {
+async fn wait_for_cancellation(app: &App) {
     let other = app.delete_batch_node_user(batch_request("")).await;
     let other = other.unwrap_err();
     other.expect(Code::InvalidArgument, "INVALID_REQUEST");
@@ -61,7 +62,7 @@ fn expect_nothing_sent(record: &Value) {
     assert_eq!(record["caller_gone"], true, "{record}");
 }
 
-fn by_both(folder: &std::path::Path, url: &str) -> String {
+fn both_sections(folder: &std::path::Path, url: &str) -> String {
     let hmc = hmc_section(folder, url);
     format!("[audit]\nsync = false\n{}{hmc}", batch_section(folder, url))
 }
@@ -70,21 +71,21 @@ fn by_both(folder: &std::path::Path, url: &str) -> String {
 async fn hmc_delete_is_not_sent_after_caller_disconnects() {
     for step in [Step::Logon, Step::Read] {
         let (gate, hold) = gate();
-        let upstream = Upstream::start(move |seen| match Step::of(seen) {
-            at if at == step => hold(usual(seen, 1)),
-            _ => usual(seen, 1),
+        let upstream = Upstream::start(move |request| match Step::of(request) {
+            at if at == step => hold(default_reply(request, 1)),
+            _ => default_reply(request, 1),
         })
         .await;
         let folder = App::folder();
-        let sections = by_both(&folder, &upstream.url);
+        let sections = both_sections(&folder, &upstream.url);
         let mut app = App::start_in(folder, &sections).await;
         let mut client = app.client();
-        let call = async move { client.delete_hmc_user(by_id("id-1")).await };
-        let record = goes(&mut app, gate, call).await;
+        let call = async move { client.delete_hmc_user(delete_by_id("id-1")).await };
+        let record = disconnect_at_gate(&mut app, gate, call).await;
         expect_nothing_sent(&record);
-        let deletes = |seen: &&Seen| Step::of(seen) == Step::Delete;
+        let deletes = |request: &&ReceivedRequest| Step::of(request) == Step::Delete;
         assert_eq!(
-            upstream.seen().iter().filter(deletes).count(),
+            upstream.received().iter().filter(deletes).count(),
             0,
             "{step:?}"
         );
@@ -94,9 +95,9 @@ async fn hmc_delete_is_not_sent_after_caller_disconnects() {
 #[tokio::test]
 async fn batch_delete_is_not_sent_after_caller_disconnects() {
     let (gate, hold) = gate();
-    let upstream = Upstream::start(move |seen| {
-        let reply = token_or(seen, batch_deleted);
-        if seen.method == "POST" {
+    let upstream = Upstream::start(move |request| {
+        let reply = token_reply_or(request, batch_deleted);
+        if request.method == "POST" {
             hold(reply)
         } else {
             reply
@@ -108,7 +109,7 @@ async fn batch_delete_is_not_sent_after_caller_disconnects() {
     let mut app = App::start_in(folder, &section).await;
     let mut client = app.client();
     let call = async move { client.delete_batch_node_user(batch_request("alice")).await };
-    let record = goes(&mut app, gate, call).await;
+    let record = disconnect_at_gate(&mut app, gate, call).await;
     expect_nothing_sent(&record);
     assert_eq!(upstream.requests("DELETE", "").len(), 0);
 }
@@ -117,7 +118,8 @@ async fn batch_delete_is_not_sent_after_caller_disconnects() {
 #[tokio::test]
 async fn caller_that_disconnects_while_queued_has_sent_nothing() {
     let (mut gate, hold) = gate();
-    let upstream = Upstream::start(move |seen| token_or(seen, || hold(batch_deleted()))).await;
+    let upstream =
+        Upstream::start(move |request| token_reply_or(request, || hold(batch_deleted()))).await;
     let folder = App::folder();
     let section = batch_section(&folder, &upstream.url);
     let section = section.replacen("url =", "max_in_flight = 1\nurl =", 1);
@@ -128,10 +130,10 @@ async fn caller_that_disconnects_while_queued_has_sent_nothing() {
     gate.arrived.recv().await.unwrap();
     let second =
         tokio::spawn(async move { second.delete_batch_node_user(batch_request("bob")).await });
-    until("the intent", async || app.audit().len() == 2).await;
+    wait_until("the intent", async || app.audit().len() == 2).await;
     second.abort();
-    see_it_gone(&app).await;
-    until("the outcome", async || app.audit().len() == 3).await;
+    wait_for_cancellation(&app).await;
+    wait_until("the outcome", async || app.audit().len() == 3).await;
     let record = app.audit().pop().unwrap();
     assert_eq!(record["user"], "bob");
     expect_nothing_sent(&record);
@@ -142,39 +144,47 @@ async fn caller_that_disconnects_while_queued_has_sent_nothing() {
 }
 
 /// Sends this reply to a DELETE whose caller has disconnected. Returns the number of DELETEs and the recorded outcome.
-async fn caller_goes(say: Say) -> (usize, Value) {
+async fn caller_disconnects(reply: ScriptedReply) -> (usize, Value) {
     let (gate, hold) = gate();
-    let Console { mut app, upstream } = Console::start(move |seen| match Step::of(seen) {
-        Step::Delete => hold(say.reply(seen)),
-        _ => usual(seen, 1),
+    let HmcSetup { mut app, upstream } = HmcSetup::start(move |request| match Step::of(request) {
+        Step::Delete => hold(reply.reply(request)),
+        _ => default_reply(request, 1),
     })
     .await;
     let mut client = app.client();
-    let call = async move { client.delete_hmc_user(by_id("id-1")).await };
-    let record = goes(&mut app, gate, call).await;
+    let call = async move { client.delete_hmc_user(delete_by_id("id-1")).await };
+    let record = disconnect_at_gate(&mut app, gate, call).await;
     (upstream.requests("DELETE", "/api/users/").len(), record)
 }
 
 #[tokio::test]
 async fn hmc_delete_continues_after_caller_disconnects() {
     let rows = [
-        (Say::Usual, "deleted", ""),
-        (Say::Hmc(404, 1), "not_deleted", "USER_NOT_FOUND"),
+        (ScriptedReply::Default, "deleted", ""),
+        (ScriptedReply::Hmc(404, 1), "not_deleted", "USER_NOT_FOUND"),
         // After the caller has disconnected, the service neither retries nor logs on again.
-        (Say::Hmc(503, 1), "not_deleted", "UPSTREAM_UNAVAILABLE"),
         (
-            Say::Hmc(403, 5),
+            ScriptedReply::Hmc(503, 1),
+            "not_deleted",
+            "UPSTREAM_UNAVAILABLE",
+        ),
+        (
+            ScriptedReply::Hmc(403, 5),
             "not_deleted",
             "UPSTREAM_CREDENTIALS_REJECTED",
         ),
-        (Say::Reset, "unknown", "OUTCOME_UNKNOWN"),
+        (ScriptedReply::Reset, "unknown", "OUTCOME_UNKNOWN"),
     ];
-    for (say, outcome, reason) in rows {
-        let (sent, record) = caller_goes(say).await;
+    for (reply, outcome, reason) in rows {
+        let (sent, record) = caller_disconnects(reply).await;
         assert_eq!(sent, 1, "{record}");
         assert_eq!(record["outcome"], outcome, "{record}");
-        let told = record["reason"].as_str().unwrap();
-        assert_eq!(told.trim_start_matches("ERROR_REASON_"), reason, "{record}");
+        let actual = record["reason"].as_str().unwrap();
+        assert_eq!(
+            actual.trim_start_matches("ERROR_REASON_"),
+            reason,
+            "{record}"
+        );
         assert_eq!(record["attempts"], 1, "{record}");
         assert_eq!(record["caller_gone"], true, "{record}");
     }
@@ -190,25 +200,26 @@ async fn delete_continues_after_connection_is_closed() {
         } else {
             Reply::empty(204)
         };
-        let upstream =
-            Upstream::start(move |seen| token_or(seen, || hmc_or(seen, || hold(done.clone()))))
-                .await;
+        let upstream = Upstream::start(move |request| {
+            token_reply_or(request, || hmc_reply_or(request, || hold(done.clone())))
+        })
+        .await;
         let folder = App::folder();
-        let sections = by_both(&folder, &upstream.url);
+        let sections = both_sections(&folder, &upstream.url);
         let limits = "[server.limits]\nmax_connections = 1\n";
         let mut app = App::start_in(folder, &format!("{sections}{limits}")).await;
-        let client = Secure::plain(app.address);
+        let client = SecureClient::plain(app.address);
         let call = tokio::spawn(async move {
             if of_a_node {
                 drop(client.delete_batch_node_user(batch_request("alice")).await);
             } else {
-                drop(client.delete_hmc_user(by_id("id-1")).await);
+                drop(client.delete_hmc_user(delete_by_id("id-1")).await);
             }
         });
         gate.arrived.recv().await.unwrap();
         // The only client of the connection is dropped with the task.
         call.abort();
-        until("the place of the connection is free", async || {
+        wait_until("the place of the connection is free", async || {
             let other = app.delete_batch_node_user(batch_request("")).await;
             other.unwrap_err().reason == "ERROR_REASON_INVALID_REQUEST"
         })

@@ -15,14 +15,14 @@ use std::{fs, path::Path};
 
 use rcgen::SanType;
 use useradmin_testkit::{
-    App, Secure, Signer, Upstream, claims,
+    App, SecureClient, Signer, Upstream, default_claims,
     pki::{Authority, Identity, Validity},
 };
 
 pub const ISSUER: &str = "https://login.corp.example";
 
 /// A server with TLS, client certificates and one token issuer, and the credentials of its callers.
-pub struct House {
+pub struct SecureServer {
     pub app: App,
     pub upstream: Upstream,
     pub authority: Authority,
@@ -71,7 +71,7 @@ pub fn dns(name: &str) -> SanType {
     SanType::DnsName(name.try_into().unwrap())
 }
 
-impl House {
+impl SecureServer {
     /// Starts a server with additional sections and with additional keys in `[server]`.
     pub async fn start(
         upstream: Upstream,
@@ -91,18 +91,18 @@ impl House {
     }
 
     /// Returns a client that presents this certificate.
-    pub fn client(&self, shown: Option<&Identity>) -> Secure {
-        Secure::tls(self.app.address, self.authority.pem(), shown)
+    pub fn client(&self, identity: Option<&Identity>) -> SecureClient {
+        SecureClient::tls(self.app.address, self.authority.pem(), identity)
     }
 
     /// Returns a client with a certificate for these names.
-    pub fn with_names(&self, names: Vec<SanType>) -> Secure {
+    pub fn with_names(&self, names: Vec<SanType>) -> SecureClient {
         self.client(Some(&self.authority.issue_to(names, Validity::Now)))
     }
 
     /// Returns a client with a token for this subject and without a certificate.
-    pub fn with_subject(&self, subject: &str) -> Secure {
-        let token = self.signer.token(&claims(ISSUER, subject));
+    pub fn with_subject(&self, subject: &str) -> SecureClient {
+        let token = self.signer.token(&default_claims(ISSUER, subject));
         self.client(None).with_token(&token)
     }
 }

@@ -11,12 +11,14 @@ use futures_util::future::join_all;
 use tonic::{Code, Request, metadata::MetadataValue};
 use tracing::Metadata;
 use useradmin_testkit::{
-    App, Process, Reply, Secure, Seen, Signer, Step, Upstream, ask, batch_deleted, batch_error,
-    batch_request, batch_section, by_id, by_name,
+    App, Process, ReceivedRequest, Reply, SecureClient, Signer, Step, Upstream, batch_deleted,
+    batch_error, batch_request, batch_section,
     canary::{
-        CALLERS_TOKEN, CLIENT_SECRET, Ear, PASSWORD, SESSION, SHARED_KEY, TOKEN, find, heard,
+        CALLERS_TOKEN, CLIENT_SECRET, LogCapture, PASSWORD, SESSION, SHARED_KEY, TOKEN, find,
+        logged_crates,
     },
-    claims, free_port, hmc_section, refusal, token_or, usual,
+    default_claims, default_reply, delete_by_id, delete_by_name, error_reply, free_port,
+    hmc_section, http_get, token_reply_or,
 };
 
 use crate::callers::{ISSUER, issuer_section};
@@ -45,12 +47,12 @@ fn canary_is_detected_in_every_encoding() {
 
 #[test]
 fn canary_in_log_line_is_detected() {
-    static TOLD: Mutex<Vec<(String, Option<&str>)>> = Mutex::new(Vec::new());
-    fn tell(metadata: &Metadata<'_>, text: &str) {
-        let mut told = TOLD.lock().unwrap();
-        told.push((metadata.target().to_owned(), find(text)));
+    static RECORDED: Mutex<Vec<(String, Option<&str>)>> = Mutex::new(Vec::new());
+    fn on_record(metadata: &Metadata<'_>, text: &str) {
+        let mut actual = RECORDED.lock().unwrap();
+        actual.push((metadata.target().to_owned(), find(text)));
     }
-    tracing::subscriber::with_default(Ear { tell }, || {
+    tracing::subscriber::with_default(LogCapture { on_record }, || {
         tracing::trace!(target: "a_crate::deep", value = SESSION, "a field");
         tracing::error!(target: "b", "a message with {PASSWORD}");
         tracing::info!(target: "c", value = ?Some(TOKEN), "a Debug");
@@ -64,16 +66,16 @@ fn canary_in_log_line_is_detected() {
         ("d", Some("the client secret")),
         ("e", None),
     ];
-    let told = TOLD.lock().unwrap();
-    let told: Vec<_> = told
+    let actual = RECORDED.lock().unwrap();
+    let actual: Vec<_> = actual
         .iter()
         .map(|(target, name)| (target.as_str(), *name))
         .collect();
-    assert_eq!(told, expected);
+    assert_eq!(actual, expected);
 }
 
 /// Returns a request with a bearer token of the caller.
-fn bearing<T>(message: T) -> Request<T> {
+fn with_bearer_token<T>(message: T) -> Request<T> {
     let mut request = Request::new(message);
     let value = format!("Bearer {CALLERS_TOKEN}");
     let value = MetadataValue::try_from(value).unwrap();
@@ -92,17 +94,20 @@ async fn library_logs_contain_no_canaries() {
         let mut request = batch_request("alice");
         request.account = account.to_owned();
         client
-            .delete_batch_node_user(bearing(request))
+            .delete_batch_node_user(with_bearer_token(request))
             .await
             .unwrap();
     }
     client
-        .delete_hmc_user(bearing(by_id("id-1")))
+        .delete_hmc_user(with_bearer_token(delete_by_id("id-1")))
         .await
         .unwrap();
-    let heard = heard();
+    let crates_with_logs = logged_crates();
     for root in ["useradmin", "h2", "hyper_util", "tonic", "azure_identity"] {
-        assert!(heard.contains(root), "{root}: {heard:?}");
+        assert!(
+            crates_with_logs.contains(root),
+            "{root}: {crates_with_logs:?}"
+        );
     }
 }
 
@@ -123,18 +128,18 @@ key_file = "batch.key"
 }
 
 /// Returns everything that was received with a request, to be echoed.
-fn echo(seen: &Seen) -> String {
-    let headers = seen.headers.iter();
+fn echo(request: &ReceivedRequest) -> String {
+    let headers = request.headers.iter();
     let headers: Vec<_> = headers
         .map(|(name, value)| format!("{name}: {value}; "))
         .collect();
     let headers = headers.concat();
-    format!("{} {headers}{}", seen.target, seen.body)
+    format!("{} {headers}{}", request.target, request.body)
 }
 
 /// Returns a response that echoes the request in its body and its headers.
-fn echoing(seen: &Seen, status: u16) -> Reply {
-    let text = echo(seen);
+fn echoing(request: &ReceivedRequest, status: u16) -> Reply {
+    let text = echo(request);
     let body = serde_json::json!({
         "error": "invalid_client", "error_description": format!("AADSTS7000215: {text}"),
         "code": "AuthenticationFailed", "message": {"lang": "en-US", "value": text},
@@ -142,57 +147,57 @@ fn echoing(seen: &Seen, status: u16) -> Reply {
     });
     let header = text.replace(['\r', '\n'], " ");
     Reply::json(status, &body.to_string())
-        .with("request-id", &header)
-        .with("client-request-id", &header)
-        .with("WWW-Authenticate", &header)
-        .with(
+        .with_header("request-id", &header)
+        .with_header("client-request-id", &header)
+        .with_header("WWW-Authenticate", &header)
+        .with_header(
             "Location",
             &format!(
                 "/elsewhere?{}",
-                seen.header("authorization").unwrap_or_default()
+                request.header("authorization").unwrap_or_default()
             ),
         )
 }
 
 /// Returns whether the request is signed with the account key.
-fn is_signed(seen: &Seen) -> bool {
-    let value = seen.header("authorization");
+fn is_signed(request: &ReceivedRequest) -> bool {
+    let value = request.header("authorization");
     value.is_some_and(|value| value.starts_with("SharedKey "))
 }
 
 /// Starts an upstream that serves as Azure Batch and as an HMC, with this named fault.
-async fn upstream(fault: &'static str) -> Upstream {
+async fn upstream(error: &'static str) -> Upstream {
     let mut count = 0;
-    Upstream::start(move |seen| {
-        let token = seen.target.ends_with("/oauth2/v2.0/token");
-        let step = Step::of(seen);
-        match (fault, step) {
-            ("token endpoint", _) if token => echoing(seen, 400),
-            ("token endpoint down", _) if token => echoing(seen, 503),
-            ("token refused", Step::Other) if !token => echoing(seen, 401),
-            ("keys refused", Step::Other) if is_signed(seen) => echoing(seen, 401),
-            ("busy", Step::Other) if !token => echoing(seen, 409),
-            ("redirect", _) => echoing(seen, 307),
+    Upstream::start(move |request| {
+        let token = request.target.ends_with("/oauth2/v2.0/token");
+        let step = Step::of(request);
+        match (error, step) {
+            ("token endpoint", _) if token => echoing(request, 400),
+            ("token endpoint down", _) if token => echoing(request, 503),
+            ("token refused", Step::Other) if !token => echoing(request, 401),
+            ("keys refused", Step::Other) if is_signed(request) => echoing(request, 401),
+            ("busy", Step::Other) if !token => echoing(request, 409),
+            ("redirect", _) => echoing(request, 307),
             ("cut", Step::Other | Step::Delete) if !token => Reply::Close,
-            ("no HTTP", _) => Reply::Raw(echo(seen).into_bytes()),
-            ("password refused", Step::Logon) => refusal(seen, 403, 0),
+            ("no HTTP", _) => Reply::Raw(echo(request).into_bytes()),
+            ("password refused", Step::Logon) => error_reply(request, 403, 0),
             ("session expired", Step::Read | Step::Delete) => {
                 count += 1;
                 if count % 2 == 1 {
-                    refusal(seen, 403, 5)
+                    error_reply(request, 403, 5)
                 } else {
-                    usual(seen, count)
+                    default_reply(request, count)
                 }
             }
-            ("session refused", Step::Read | Step::Delete) => refusal(seen, 403, 5),
-            (_, Step::Other) => token_or(seen, || {
-                if fault == "usual" {
+            ("session refused", Step::Read | Step::Delete) => error_reply(request, 403, 5),
+            (_, Step::Other) => token_reply_or(request, || {
+                if error == "usual" {
                     batch_deleted()
                 } else {
                     batch_error(409, "NodeUserInUse")
                 }
             }),
-            _ => usual(seen, 1),
+            _ => default_reply(request, 1),
         }
     })
     .await
@@ -232,26 +237,29 @@ fn configuration(folder: &Path, port: u16, signer: &Signer, upstreams: &[Upstrea
 }
 
 /// Makes all calls to one of the upstreams. The client checks responses and failures for canaries.
-async fn call(client: &Secure, at: usize) {
+async fn call(client: &SecureClient, at: usize) {
     for alias in ["batch", "keyed"] {
         let mut request = batch_request("alice");
         request.account = format!("{alias}-{at}");
         let _ = client.delete_batch_node_user(request).await;
     }
-    for mut request in [by_id("id-1"), by_name("alice")] {
+    for mut request in [delete_by_id("id-1"), delete_by_name("alice")] {
         request.hmc = format!("hmc-{at}");
         let _ = client.delete_hmc_user(request).await;
     }
 }
 
 /// Makes calls with invalid tokens: one signed with another key, an expired one, and one that is not a JWT.
-async fn call_as_a_stranger(client: &Secure, signer: &Signer) {
-    let mut old = claims(ISSUER, "svc");
+async fn call_as_a_stranger(client: &SecureClient, signer: &Signer) {
+    let mut old = default_claims(ISSUER, "svc");
     old["exp"] = 1.into();
-    let forged = Signer::es256("key-1").token(&claims(ISSUER, "svc"));
+    let forged = Signer::es256("key-1").token(&default_claims(ISSUER, "svc"));
     for token in [&forged, &signer.token(&old), CALLERS_TOKEN] {
         let client = client.with_token(token);
-        let refused = client.delete_hmc_user(by_id("id-1")).await.unwrap_err();
+        let refused = client
+            .delete_hmc_user(delete_by_id("id-1"))
+            .await
+            .unwrap_err();
         refused.expect(Code::Unauthenticated, "CALLER_UNAUTHENTICATED");
     }
 }
@@ -273,16 +281,16 @@ async fn expect_no_canaries(format: &str) {
     fs::write(&config, configuration(&folder, port, &signer, &upstreams)).unwrap();
     let config = config.to_str().unwrap();
     let arguments = ["serve", "--config", config, "--log-format", format];
-    let program = Process::logging(&arguments, File::create(&log).unwrap(), "trace");
+    let program = Process::start_with_log(&arguments, File::create(&log).unwrap(), "trace");
 
-    let client = Secure::plain(program.address.parse().unwrap());
-    let known = client.with_token(&signer.token(&claims(ISSUER, "svc")));
+    let client = SecureClient::plain(program.address.parse().unwrap());
+    let known = client.with_token(&signer.token(&default_claims(ISSUER, "svc")));
     join_all((0..FAULTS.len()).map(|at| call(&known, at))).await;
     call_as_a_stranger(&client, &signer).await;
     let paths = ["/livez", "/readyz", "/metrics"];
-    let admin = join_all(paths.map(|path| ask(("127.0.0.1", port), path))).await;
+    let admin = join_all(paths.map(|path| http_get(("127.0.0.1", port), path))).await;
     let admin = admin.concat();
-    let (code, out) = program.end("TERM");
+    let (code, out) = program.stop_with("TERM");
     assert_eq!(code, Some(0));
     let audit = fs::read_to_string(folder.join("audit.jsonl")).unwrap();
     let log = fs::read_to_string(&log).unwrap();
@@ -306,6 +314,10 @@ async fn expect_no_canaries(format: &str) {
         assert!(admin.contains(&counted), "{admin}");
     }
     assert!(audit.contains(&format!("\"caller\":\"{ISSUER}#svc\",\"auth\":\"token\"")));
-    assert!(upstreams.iter().all(|upstream| !upstream.seen().is_empty()));
+    assert!(
+        upstreams
+            .iter()
+            .all(|upstream| !upstream.received().is_empty())
+    );
     fs::remove_dir_all(folder).unwrap();
 }

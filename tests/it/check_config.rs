@@ -157,8 +157,8 @@ fn a_certificate_that_expires_has_a_warning() {
     let folder = folder();
     let text = format!("{TLS}{HMC}{}", anonymous());
     for (days, fault) in [
-        (-1, "it has expired: it was valid until "),
-        (13, "it expires soon: it is valid until "),
+        (-1, "it has expired: it was valid wait_until "),
+        (13, "it expires soon: it is valid wait_until "),
         (15, ""),
     ] {
         write_certificate(&folder, days);
@@ -192,7 +192,7 @@ fn a_server_logs_the_warnings() {
     let warnings: Vec<_> = warnings.collect();
     assert_eq!(warnings.len(), 2, "{err}");
     Process::start(&folder).stop();
-    let logged = Process::logged(&folder, "configuration warning");
+    let logged = Process::log_records(&folder, "configuration warning");
     let path = format!("{}/", folder.display());
     let texts = logged
         .iter()

@@ -49,6 +49,6 @@ async fn test_upstream_reads_chunked_requests() {
     let last = delete("last: 1\r\ncontent-length: 3\r\n", "end");
     let received = exchange(address, &[empty_chunked(), chunked, last]).await;
     assert_eq!(responses(&received), 3, "{received}");
-    let bodies = upstream.seen().into_iter().map(|request| request.body);
+    let bodies = upstream.received().into_iter().map(|request| request.body);
     assert_eq!(bodies.collect::<Vec<_>>(), ["", "hello world", "end"]);
 }

@@ -5,8 +5,9 @@ use std::time::{Duration, SystemTime};
 use futures_util::future::join_all;
 use tonic::Code;
 use useradmin_testkit::{
-    App, Console, Failed, Process, Reply, Step, Upstream, batch, batch_deleted, batch_error,
-    batch_request, batch_section, batch_within, by_id, configure, refusal, usual,
+    App, CallFailure, HmcSetup, Process, Reply, Step, Upstream, batch_deleted, batch_error,
+    batch_request, batch_section, batch_with_timeout, configure, default_reply, delete_by_id,
+    error_reply, start_batch,
 };
 
 /// Returns the time this number of seconds from now, in the HTTP date format.
@@ -18,14 +19,19 @@ fn date(seconds: i64) -> String {
 /// Asserts that the metadata contains the expected skew, if any. A few seconds may pass between the script and the
 /// response.
 #[track_caller]
-fn expect_skew(failed: &Failed, due: Option<i64>, what: &str) {
-    let told = failed.meta("clock_skew_seconds");
-    let Some(due) = due else {
-        assert_eq!(told, "", "{what}");
+fn expect_skew(failed: &CallFailure, expected: Option<i64>, case: &str) {
+    let actual = failed.metadata_value("clock_skew_seconds");
+    let Some(expected) = expected else {
+        assert_eq!(actual, "", "{case}");
         return;
     };
-    let told: i64 = told.parse().unwrap_or_else(|_| panic!("{what}: {told:?}"));
-    assert!((due - 20..=due + 1).contains(&told), "{what}: {told}");
+    let actual: i64 = actual
+        .parse()
+        .unwrap_or_else(|_| panic!("{case}: {actual:?}"));
+    assert!(
+        (expected - 20..=expected + 1).contains(&actual),
+        "{case}: {actual}"
+    );
 }
 
 #[tokio::test]
@@ -46,14 +52,14 @@ async fn skew_above_five_minutes_is_reported() {
         ("soon".to_owned(), None),
         (String::new(), None),
     ];
-    join_all(rows.map(|(date, due)| async move {
-        let what = date.clone();
-        let refusal = batch_error(403, "AuthenticationFailed").with("Date", &date);
-        let (app, _upstream) = batch(move |_| refusal.clone()).await;
+    join_all(rows.map(|(date, expected)| async move {
+        let case = date.clone();
+        let refusal = batch_error(403, "AuthenticationFailed").with_header("Date", &date);
+        let (app, _upstream) = start_batch(move |_| refusal.clone()).await;
         let failed = app.delete_batch_node_user(batch_request("alice")).await;
         let failed = failed.unwrap_err();
         failed.expect(Code::Internal, "UPSTREAM_CREDENTIALS_REJECTED");
-        expect_skew(&failed, due, &what);
+        expect_skew(&failed, expected, &case);
     }))
     .await;
 }
@@ -75,11 +81,11 @@ async fn skew_is_reported_only_with_refused_credentials() {
         (Reply::html(302), false),
     ];
     join_all(rows.map(|(reply, is_told)| async move {
-        let what = format!("{reply:?}");
-        let reply = reply.with("Date", &date(1_900));
-        let (app, _upstream) = batch(move |_| reply.clone()).await;
+        let case = format!("{reply:?}");
+        let reply = reply.with_header("Date", &date(1_900));
+        let (app, _upstream) = start_batch(move |_| reply.clone()).await;
         let failed = app.delete_batch_node_user(batch_request("alice")).await;
-        expect_skew(&failed.unwrap_err(), is_told.then_some(1_900), &what);
+        expect_skew(&failed.unwrap_err(), is_told.then_some(1_900), &case);
     }))
     .await;
 }
@@ -87,8 +93,8 @@ async fn skew_is_reported_only_with_refused_credentials() {
 #[tokio::test]
 async fn token_endpoint_skew_is_reported() {
     for status in [400, 401, 403, 503] {
-        let upstream = Upstream::start(move |seen| match seen.method.as_str() {
-            "POST" => Reply::html(status).with("Date", &date(-7_200)),
+        let upstream = Upstream::start(move |request| match request.method.as_str() {
+            "POST" => Reply::html(status).with_header("Date", &date(-7_200)),
             _ => batch_deleted(),
         })
         .await;
@@ -96,8 +102,8 @@ async fn token_endpoint_skew_is_reported() {
         let section = batch_section(&folder, &upstream.url);
         let app = App::start_in(folder, &section).await;
         let failed = app.delete_batch_node_user(batch_request("alice")).await;
-        let due = (status != 503).then_some(-7_200);
-        expect_skew(&failed.unwrap_err(), due, &status.to_string());
+        let expected = (status != 503).then_some(-7_200);
+        expect_skew(&failed.unwrap_err(), expected, &status.to_string());
     }
 }
 
@@ -111,28 +117,28 @@ async fn hmc_skew_is_reported() {
         (Step::Delete, 409, 317, false),
     ];
     for (step, status, reason, is_told) in rows {
-        let console = Console::start(move |seen| {
-            if Step::of(seen) == step {
-                return refusal(seen, status, reason).with("Date", &date(-1_900));
+        let setup = HmcSetup::start(move |request| {
+            if Step::of(request) == step {
+                return error_reply(request, status, reason).with_header("Date", &date(-1_900));
             }
-            usual(seen, 1)
+            default_reply(request, 1)
         })
         .await;
-        let failed = console.fail(by_id("id-1")).await;
-        let what = format!("{status}/{reason}");
-        expect_skew(&failed, is_told.then_some(-1_900), &what);
+        let failed = setup.fail(delete_by_id("id-1")).await;
+        let case = format!("{status}/{reason}");
+        expect_skew(&failed, is_told.then_some(-1_900), &case);
     }
 }
 
 /// The skew is logged with the call.
 #[tokio::test(flavor = "multi_thread")]
 async fn skew_is_logged() {
-    let upstream = Upstream::start(|seen| match seen.method.as_str() {
+    let upstream = Upstream::start(|request| match request.method.as_str() {
         "POST" => Reply::json(
             200,
             r#"{"token_type":"Bearer","expires_in":3599,"access_token":"kanari-token-1"}"#,
         ),
-        _ => batch_error(403, "AuthenticationFailed").with("Date", &date(1_900)),
+        _ => batch_error(403, "AuthenticationFailed").with_header("Date", &date(1_900)),
     })
     .await;
     let folder = App::folder();
@@ -142,7 +148,7 @@ async fn skew_is_logged() {
     let call = client.delete_batch_node_user(batch_request("alice"));
     call.await.unwrap_err();
     process.stop();
-    let calls = Process::logged(&folder, "call ended");
+    let calls = Process::log_records(&folder, "call ended");
     let context = calls[0]["context"].as_str().unwrap();
     assert!(
         context.contains("the upstream's clock is 1") && context.contains(" s ahead of"),
@@ -166,15 +172,17 @@ async fn retry_after_date_is_relative_to_response_date() {
         // A number of seconds is not a date.
         ("7".to_owned(), date(3_600), 7..=7),
     ];
-    join_all(rows.map(|(pause, date, due)| async move {
-        let what = format!("{pause} at {date}");
+    join_all(rows.map(|(pause, date, expected)| async move {
+        let case = format!("{pause} at {date}");
         let reply = Reply::html(503);
-        let reply = reply.with("Retry-After", &pause).with("Date", &date);
-        let (app, _upstream) = batch(move |_| reply.clone()).await;
+        let reply = reply
+            .with_header("Retry-After", &pause)
+            .with_header("Date", &date);
+        let (app, _upstream) = start_batch(move |_| reply.clone()).await;
         let timeout = Duration::from_millis(1_200);
-        let failed = batch_within(&app, batch_request("alice"), timeout).await;
-        let told = failed.unwrap_err().retry_delay.unwrap().as_secs();
-        assert!(due.contains(&told), "{what}: {told}");
+        let failed = batch_with_timeout(&app, batch_request("alice"), timeout).await;
+        let actual = failed.unwrap_err().retry_delay.unwrap().as_secs();
+        assert!(expected.contains(&actual), "{case}: {actual}");
     }))
     .await;
 }

@@ -7,10 +7,10 @@ use futures_util::future::join_all;
 use tonic::Code;
 use useradmin::proto::DeleteOutcome;
 use useradmin_testkit::{
-    App, Reply, Secure, Seen, Signer, Upstream, batch_document, batch_request, batch_section,
-    by_name, claims, hmc_section,
+    App, ReceivedRequest, Reply, SecureClient, Signer, Upstream, batch_document, batch_request,
+    batch_section, default_claims, default_reply, delete_by_name, hmc_section,
     pki::{Authority, Validity},
-    token_or, usual,
+    token_reply_or,
 };
 
 use super::callers::ISSUER;
@@ -67,17 +67,17 @@ fn framed(reply: Reply, framing: Framing) -> Reply {
         .collect();
     let headers = headers.concat();
     let text = format!("HTTP/{version} {status} Scripted\r\n{header}{headers}\r\n{body}");
-    Reply::Unclosed(text.into_bytes())
+    Reply::WithoutCloseNotify(text.into_bytes())
 }
 
 /// Starts an upstream over TLS with this script, and a server with it as its target.
 async fn start(
     section: impl FnOnce(&Path, &str) -> String,
-    script: impl FnMut(&Seen) -> Reply + Send + 'static,
+    script: impl FnMut(&ReceivedRequest) -> Reply + Send + 'static,
 ) -> (App, Upstream) {
     let authority = Authority::new();
-    let shown = authority.issue("localhost", Validity::Now);
-    let config = shown.server(&[&rustls::version::TLS12, &rustls::version::TLS13]);
+    let identity = authority.issue("localhost", Validity::Now);
+    let config = identity.server(&[&rustls::version::TLS12, &rustls::version::TLS13]);
     let upstream = Upstream::start_tls(config, script).await;
     let folder = App::folder();
     fs::write(folder.join("ca.pem"), authority.pem()).unwrap();
@@ -90,12 +90,13 @@ async fn start(
 #[tokio::test]
 async fn complete_document_is_accepted_without_close_notify() {
     join_all(COMPLETE.map(|framing| async move {
-        let script = move |seen: &Seen| framed(usual(seen, 1), framing);
+        let script = move |request: &ReceivedRequest| framed(default_reply(request, 1), framing);
         let (app, _upstream) = start(hmc_section, script).await;
-        let done = app.delete_hmc_user(by_name("alice")).await;
+        let done = app.delete_hmc_user(delete_by_name("alice")).await;
         let done = done.unwrap_or_else(|failed| panic!("{framing:?}: {failed:?}"));
         assert_eq!(done.outcome(), DeleteOutcome::Deleted, "{framing:?}");
-        let script = move |seen: &Seen| framed(token_or(seen, not_ready), framing);
+        let script =
+            move |request: &ReceivedRequest| framed(token_reply_or(request, not_ready), framing);
         let (app, _upstream) = start(batch_section, script).await;
         let failed = app.delete_batch_node_user(batch_request("alice")).await;
         let failed = failed.unwrap_err();
@@ -107,9 +108,9 @@ async fn complete_document_is_accepted_without_close_notify() {
 #[tokio::test]
 async fn truncated_document_is_rejected() {
     join_all(CUT.map(|framing| async move {
-        let script = move |seen: &Seen| match seen.method.as_str() {
+        let script = move |request: &ReceivedRequest| match request.method.as_str() {
             "DELETE" => framed(not_ready(), framing),
-            _ => token_or(seen, not_ready),
+            _ => token_reply_or(request, not_ready),
         };
         let (app, _upstream) = start(batch_section, script).await;
         let failed = app.delete_batch_node_user(batch_request("alice")).await;
@@ -117,7 +118,8 @@ async fn truncated_document_is_rejected() {
         failed.expect(Code::Unavailable, "UPSTREAM_PROTOCOL_ERROR");
         assert!(failed.batch.is_none(), "{framing:?}: {failed:?}");
         // The token endpoint.
-        let script = move |seen: &Seen| framed(token_or(seen, not_ready), framing);
+        let script =
+            move |request: &ReceivedRequest| framed(token_reply_or(request, not_ready), framing);
         let (app, upstream) = start(batch_section, script).await;
         let failed = app.delete_batch_node_user(batch_request("alice")).await;
         let failed = failed.unwrap_err();
@@ -134,10 +136,13 @@ fn not_ready() -> Reply {
 /// Calls a server whose issuer serves its keys in this form. Returns the reason why the call was rejected.
 async fn call_with_keys(framing: Framing) -> String {
     let signer = Signer::es256("key-1");
-    let (token, keys) = (signer.token(&claims(ISSUER, "svc")), signer.key_set());
-    let script = move |seen: &Seen| match seen.target.as_str() {
+    let (token, keys) = (
+        signer.token(&default_claims(ISSUER, "svc")),
+        signer.key_set(),
+    );
+    let script = move |request: &ReceivedRequest| match request.target.as_str() {
         "/keys" => framed(Reply::json(200, &keys), framing),
-        _ => token_or(seen, not_ready),
+        _ => token_reply_or(request, not_ready),
     };
     let issuer = |folder: &Path, url: &str| {
         let batch = batch_section(folder, url);
@@ -147,17 +152,17 @@ async fn call_with_keys(framing: Framing) -> String {
         )
     };
     let (app, _upstream) = start(issuer, script).await;
-    let client = Secure::plain(app.address).with_token(&token);
+    let client = SecureClient::plain(app.address).with_token(&token);
     let failed = client.delete_batch_node_user(batch_request("alice")).await;
     let failed = failed.unwrap_err();
-    failed.meta("cause").to_owned()
+    failed.metadata_value("cause").to_owned()
 }
 
 #[tokio::test]
 async fn complete_jwks_is_accepted_without_close_notify() {
     let read = COMPLETE.map(|framing| (framing, ""));
-    let cut = CUT.map(|framing| (framing, "token_keys_unavailable"));
-    let rows = read.into_iter().chain(cut);
+    let truncated = CUT.map(|framing| (framing, "token_keys_unavailable"));
+    let rows = read.into_iter().chain(truncated);
     join_all(rows.map(|(framing, cause)| async move {
         assert_eq!(call_with_keys(framing).await, cause, "{framing:?}");
     }))

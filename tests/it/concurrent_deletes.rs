@@ -7,8 +7,8 @@ use tokio::sync::Barrier;
 use tonic::Code;
 use useradmin::proto::{DeleteBatchNodeUserRequest, DeleteOutcome};
 use useradmin_testkit::{
-    App, Console, Failed, Reply, Step, batch, batch_deleted, batch_error, batch_request, by_id,
-    refusal, usual,
+    App, CallFailure, HmcSetup, Reply, Step, batch_deleted, batch_error, batch_request,
+    default_reply, delete_by_id, error_reply, start_batch,
 };
 
 /// `allow_missing`, the result of the second call, and the recorded outcomes of both calls, each with one attempt.
@@ -18,8 +18,11 @@ const ROWS: [(bool, &str, [&str; 2]); 2] = [
 ];
 
 /// Returns the result of one of the calls.
-fn told<T>(answer: Result<T, Failed>, outcome: impl Fn(&T) -> (DeleteOutcome, u32)) -> String {
-    match answer {
+fn describe<T>(
+    response: Result<T, CallFailure>,
+    outcome: impl Fn(&T) -> (DeleteOutcome, u32),
+) -> String {
+    match response {
         Ok(done) => {
             let (outcome, attempts) = outcome(&done);
             assert_eq!(attempts, 1);
@@ -27,8 +30,11 @@ fn told<T>(answer: Result<T, Failed>, outcome: impl Fn(&T) -> (DeleteOutcome, u3
         }
         Err(failed) => {
             failed.expect(Code::NotFound, "USER_NOT_FOUND");
-            let told = (failed.meta("attempts"), failed.meta("outcome"));
-            assert_eq!(told, ("1", "not_deleted"));
+            let describe = (
+                failed.metadata_value("attempts"),
+                failed.metadata_value("outcome"),
+            );
+            assert_eq!(describe, ("1", "not_deleted"));
             "USER_NOT_FOUND".to_owned()
         }
     }
@@ -59,10 +65,10 @@ fn expect_records(app: &App, expected: [&str; 2]) {
 async fn one_of_two_concurrent_calls_deletes_batch_user() {
     for (allow_missing, of_the_other, recorded) in ROWS {
         let both = Arc::new(Barrier::new(2));
-        let mut answers = vec![batch_error(404, "NodeUserNotFound"), batch_deleted()];
-        let (app, upstream) = batch(move |_| {
-            let answer = answers.pop().unwrap();
-            Reply::Together(Arc::clone(&both), Box::new(answer))
+        let mut responses = vec![batch_error(404, "NodeUserNotFound"), batch_deleted()];
+        let (app, upstream) = start_batch(move |_| {
+            let response = responses.pop().unwrap();
+            Reply::AtBarrier(Arc::clone(&both), Box::new(response))
         })
         .await;
         let request = DeleteBatchNodeUserRequest {
@@ -70,12 +76,12 @@ async fn one_of_two_concurrent_calls_deletes_batch_user() {
             ..batch_request("alice")
         };
         let call = async || {
-            let answer = app.delete_batch_node_user(request.clone()).await;
-            told(answer, |done| (done.outcome(), done.attempts))
+            let response = app.delete_batch_node_user(request.clone()).await;
+            describe(response, |done| (done.outcome(), done.attempts))
         };
-        let told = tokio::join!(call(), call());
+        let describe = tokio::join!(call(), call());
         let expected = BTreeSet::from(["Deleted".to_owned(), of_the_other.to_owned()]);
-        assert_eq!(BTreeSet::from([told.0, told.1]), expected);
+        assert_eq!(BTreeSet::from([describe.0, describe.1]), expected);
         assert_eq!(upstream.requests("DELETE", "").len(), 2);
         expect_records(&app, recorded);
     }
@@ -85,29 +91,29 @@ async fn one_of_two_concurrent_calls_deletes_batch_user() {
 async fn one_of_two_concurrent_calls_deletes_hmc_user() {
     for (allow_missing, of_the_other, recorded) in ROWS {
         let (both, mut deletes) = (Arc::new(Barrier::new(2)), 0);
-        let console = Console::start(move |seen| match Step::of(seen) {
+        let setup = HmcSetup::start(move |received| match Step::of(received) {
             Step::Delete => {
                 deletes += 1;
-                let answer = if deletes == 1 {
+                let response = if deletes == 1 {
                     Reply::empty(204)
                 } else {
-                    refusal(seen, 404, 1)
+                    error_reply(received, 404, 1)
                 };
-                Reply::Together(Arc::clone(&both), Box::new(answer))
+                Reply::AtBarrier(Arc::clone(&both), Box::new(response))
             }
-            _ => usual(seen, 1),
+            _ => default_reply(received, 1),
         })
         .await;
-        let mut request = by_id("id-1");
+        let mut request = delete_by_id("id-1");
         request.allow_missing = allow_missing;
         let call = async || {
-            let answer = console.app.delete_hmc_user(request.clone()).await;
-            told(answer, |done| (done.outcome(), done.attempts))
+            let response = setup.app.delete_hmc_user(request.clone()).await;
+            describe(response, |done| (done.outcome(), done.attempts))
         };
-        let told = tokio::join!(call(), call());
+        let describe = tokio::join!(call(), call());
         let expected = BTreeSet::from(["Deleted".to_owned(), of_the_other.to_owned()]);
-        assert_eq!(BTreeSet::from([told.0, told.1]), expected);
-        assert_eq!(console.count(Step::Delete), 2);
-        expect_records(&console.app, recorded);
+        assert_eq!(BTreeSet::from([describe.0, describe.1]), expected);
+        assert_eq!(setup.count(Step::Delete), 2);
+        expect_records(&setup.app, recorded);
     }
 }

@@ -1,4 +1,4 @@
-//! The configuration file: the parsed values, and the messages and positions of faults.
+//! The configuration file: the parsed values, and the messages and positions of errors.
 
 use std::{
     fs::{self, Permissions},
@@ -63,48 +63,48 @@ impl Folder {
         let file = self.0.join("useradmin.toml");
         let parsed = config::parse(&file, text);
         let prefix = format!("{}:", file.display());
-        parsed.map_err(|faults| faults.to_string().replace(&prefix, "@"))
+        parsed.map_err(|errors| errors.to_string().replace(&prefix, "@"))
     }
 
-    /// Returns the faults as `LINE:COLUMN: text`, and checks the line and the caret below each.
+    /// Returns the errors as `LINE:COLUMN: text`, and checks the line and the caret below each.
     #[track_caller]
-    fn faults(&self, text: &str) -> Vec<String> {
-        let Err(shown) = self.parse(text) else {
+    fn errors(&self, text: &str) -> Vec<String> {
+        let Err(printed) = self.parse(text) else {
             return Vec::new();
         };
-        let lines: Vec<_> = shown.lines().collect();
-        let faults = lines.chunks(3).map(|chunk| {
-            let &[fault, source, caret] = chunk else {
-                panic!("not three lines: {shown}");
+        let lines: Vec<_> = printed.lines().collect();
+        let errors = lines.chunks(3).map(|chunk| {
+            let &[error, source, caret] = chunk else {
+                panic!("not three lines: {printed}");
             };
-            let fault = fault.strip_prefix('@').unwrap();
-            let mut numbers = fault.splitn(3, ':');
+            let error = error.strip_prefix('@').unwrap();
+            let mut numbers = error.splitn(3, ':');
             let mut number = || numbers.next().unwrap().parse::<usize>().unwrap();
             let (line, column) = (number(), number());
             // Text that may be a secret is omitted.
-            let whole = text.lines().nth(line - 1).unwrap_or_default();
+            let complete = text.lines().nth(line - 1).unwrap_or_default();
             let begins = source.strip_suffix(" ...");
-            let fits = begins.map_or(source == whole, |begin| whole.starts_with(begin));
+            let fits = begins.map_or(source == complete, |begin| complete.starts_with(begin));
             let secret = ["\"secret\"", "u:p@"]
                 .iter()
                 .any(|part| source.contains(part));
-            assert!(fits && !secret, "{shown}");
+            assert!(fits && !secret, "{printed}");
             assert_eq!(caret.chars().count(), caret_column(source, column));
-            assert_eq!(caret.trim_start(), "^", "{shown}");
+            assert_eq!(caret.trim_start(), "^", "{printed}");
             for (below, above) in caret.chars().zip(source.chars().take(column - 1)) {
-                assert_eq!(below == '\t', above == '\t', "{shown}");
+                assert_eq!(below == '\t', above == '\t', "{printed}");
             }
             // The path of the folder is different in each run.
-            fault.replace(&format!("{}/", self.0.display()), "")
+            error.replace(&format!("{}/", self.0.display()), "")
         });
-        faults.collect()
+        errors.collect()
     }
 }
 
 /// Returns the column of the caret below a line: at most that of the dots that replace the hidden part.
 fn caret_column(line: &str, column: usize) -> usize {
-    let shown = line.strip_suffix(" ...").map(|line| line.chars().count());
-    shown.map_or(column, |shown| column.min(shown + 2))
+    let printed = line.strip_suffix(" ...").map(|line| line.chars().count());
+    printed.map_or(column, |printed| column.min(printed + 2))
 }
 
 impl Drop for Folder {
@@ -118,7 +118,7 @@ fn example_file_is_parsed_completely() {
     let folder = Folder::new();
     let config = folder
         .parse(EXAMPLE)
-        .unwrap_or_else(|faults| panic!("{faults}"));
+        .unwrap_or_else(|errors| panic!("{errors}"));
     assert_eq!(config.targets.batch_accounts.len(), 5);
     assert_eq!(config.server.limits.drain, Duration::from_secs(25));
     let audit = folder.0.join("audit.jsonl");
@@ -144,7 +144,7 @@ fn omitted_keys_have_defaults() {
         [batch_accounts.a.credential]\nkind = \"managed_identity\"\n";
     let config = folder
         .parse(text)
-        .unwrap_or_else(|faults| panic!("{faults}"));
+        .unwrap_or_else(|errors| panic!("{errors}"));
     assert_eq!(config.server.listen.to_string(), "127.0.0.1:50051");
     let admin = config.server.admin_listen.unwrap();
     assert_eq!(admin.to_string(), "127.0.0.1:9464");
@@ -206,7 +206,7 @@ fn documented_configurations_are_valid() {
     let served = format!("{batch}{callers}");
     let in_a_container = format!("{served}{container}");
     for text in [readme, batch, key, hmc, served.as_str(), &in_a_container] {
-        assert_eq!(folder.faults(text), [""; 0], "{text}");
+        assert_eq!(folder.errors(text), [""; 0], "{text}");
     }
     // The callers may use targets of both kinds.
     let complete = format!("{batch}{hmc}{callers}");
@@ -231,16 +231,16 @@ fn security_guide_configurations_are_valid() {
     let more: Vec<_> = cut("cat >>useradmin.toml <<'END'\n", "END\n").collect();
     let fragments: Vec<_> = cut("```toml\n", "```").collect();
     assert_eq!((first.len(), more.len(), fragments.len()), (1, 1, 1));
-    let whole = format!("{}{}", first[0], more[0]);
-    let at_a_url = whole.replace(
+    let complete = format!("{}{}", first[0], more[0]);
+    let at_a_url = complete.replace(
         "jwks_file = \"public/jwks.json\"",
         "jwks_url = \"http://127.0.0.1:8002/jwks.json\"",
     );
-    assert_ne!(whole, at_a_url);
+    assert_ne!(complete, at_a_url);
     let target = "[hmcs.dallas1]\nurl = \"https://hmc.example\"\nuserid = \"u\"\npassword_file = \"hmc.password\"\n";
     let fragment = format!("{target}{}", fragments[0]);
-    for text in [first[0], &whole, &at_a_url, &fragment] {
-        assert_eq!(folder.faults(text), [""; 0], "{text}");
+    for text in [first[0], &complete, &at_a_url, &fragment] {
+        assert_eq!(folder.errors(text), [""; 0], "{text}");
     }
 }
 
@@ -263,11 +263,11 @@ fn every_declared_key_is_read() {
             };
             let text = format!("{head}{} = 1979-05-27\n", key.name);
             let place = format!("{}:", head.lines().count() + 1);
-            let wanted = format!("`{}` must be ", key.name);
+            let expected = format!("`{}` must be ", key.name);
             folder
-                .faults(&text)
+                .errors(&text)
                 .iter()
-                .any(|fault| fault.starts_with(&place) && fault.contains(&wanted))
+                .any(|error| error.starts_with(&place) && error.contains(&expected))
         });
         assert!(read, "{}.{}", key.section, key.name);
     }

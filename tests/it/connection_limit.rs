@@ -35,17 +35,17 @@ async fn begun(app: &App) -> Option<TcpStream> {
 #[tokio::test]
 async fn connections_are_limited() {
     let (app, _upstream) = small().await;
-    let mut held = Vec::new();
+    let mut open_connections = Vec::new();
     for _ in 0..3 {
-        held.push(begun(&app).await.unwrap());
+        open_connections.push(begun(&app).await.unwrap());
     }
     for count in 1..3 {
         assert!(begun(&app).await.is_none());
         let limit = "useradmin_connections_refused_total{limit=\"max_connections\"}";
-        app.until_metric(&format!("{limit} {count}")).await;
+        app.await_metric(&format!("{limit} {count}")).await;
     }
     // A connection that ends frees its slot as soon as the server detects the end.
-    held.pop();
+    open_connections.pop();
     while begun(&app).await.is_none() {}
 }
 
@@ -70,10 +70,10 @@ async fn protocol_violations_are_counted() {
     // DATA must belong to a stream (RFC 9113, section 6.1), and stream 0 is not one.
     let frame = [0, 0, 0, 0, 0, 0, 0, 0, 0];
     stream.write_all(&frame).await.unwrap();
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).await.unwrap();
+    let mut response = Vec::new();
+    stream.read_to_end(&mut response).await.unwrap();
     let counted = "useradmin_connections_aborted_total{error=\"PROTOCOL_ERROR\"} 1";
-    app.until_metric(counted).await;
+    app.await_metric(counted).await;
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use tokio::{
     net::TcpStream,
 };
 use useradmin_testkit::{
-    App, Process, Upstream, batch_section, by_name, configure, hmc_section, pki::Authority,
+    App, Process, Upstream, batch_section, configure, delete_by_name, hmc_section, pki::Authority,
 };
 
 use crate::{authorization, callers::tls_section, connection_limit::BEGIN};
@@ -68,7 +68,7 @@ async fn a_client_with_the_wrong_protocol_is_logged_as_such() {
         let process = Process::start(&folder);
         send(&process.address, bytes).await;
         process.stop();
-        let lines = Process::logged(&folder, message);
+        let lines = Process::log_records(&folder, message);
         assert_eq!(lines.len(), 1, "{words}");
         assert_eq!(lines[0][key], words);
         fs::remove_file(folder.join("log")).unwrap();
@@ -97,7 +97,7 @@ async fn an_upstream_that_cannot_be_reached_is_logged_with_the_cause() {
         let process = Process::start(&folder);
         let failed = process
             .client()
-            .delete_hmc_user(by_name("alice"))
+            .delete_hmc_user(delete_by_name("alice"))
             .await
             .unwrap_err();
         assert!(
@@ -105,7 +105,7 @@ async fn an_upstream_that_cannot_be_reached_is_logged_with_the_cause() {
             "{failed:?}"
         );
         process.stop();
-        let lines = Process::logged(&folder, "call ended");
+        let lines = Process::log_records(&folder, "call ended");
         let context = lines[0]["context"].as_str().unwrap();
         assert!(context.contains(words), "{context}");
         fs::remove_file(folder.join("log")).unwrap();

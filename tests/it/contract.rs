@@ -19,7 +19,7 @@ use useradmin::{
         registry::tables,
     },
 };
-use useradmin_testkit::Failed;
+use useradmin_testkit::CallFailure;
 
 use crate::proto_comments::{self, ReasonComment, comment, elements, one_line, reasons};
 
@@ -71,24 +71,26 @@ fn pair(reason: R, variant: CodeVariant) -> (String, &'static str) {
     (code_name(code), short(reason))
 }
 
-fn of_rows(rows: &[Rule]) -> Pairs {
+fn pairs_of_rules(rows: &[Rule]) -> Pairs {
     rows.iter()
         .map(|row| pair(row.reason, row.variant))
         .collect()
 }
 
-fn of_facade(more: &[R]) -> Pairs {
-    let usual = FACADE.iter().chain(more);
-    let usual = usual.map(|reason| pair(*reason, CodeVariant::Primary));
+fn pairs_of_facade(more: &[R]) -> Pairs {
+    let standard = FACADE.iter().chain(more);
+    let standard = standard.map(|reason| pair(*reason, CodeVariant::Primary));
     let alternate = FACADE_ALTERNATE.map(|reason| pair(reason, CodeVariant::Alternate));
-    usual.chain(alternate).collect()
+    standard.chain(alternate).collect()
 }
 
 /// Returns the pairs in the response tables of an upstream.
-fn rows_of(upstream: &str) -> Pairs {
+fn pairs_of_upstream(upstream: &str) -> Pairs {
     let tables = tables().into_iter();
     let tables = tables.filter(|(names, ..)| names.upstream == upstream);
-    tables.flat_map(|(_, _, rules)| of_rows(rules)).collect()
+    tables
+        .flat_map(|(_, _, rules)| pairs_of_rules(rules))
+        .collect()
 }
 
 /// Returns the reasons that the server itself reports only for this upstream.
@@ -106,8 +108,8 @@ pub fn is_reported_by_server(reason: R, upstream: &str) -> bool {
 }
 
 /// Returns the pairs that a call to this upstream can report.
-fn yielded(upstream: &str) -> Pairs {
-    &of_facade(facade_of(upstream)) | &rows_of(upstream)
+fn possible_pairs(upstream: &str) -> Pairs {
+    &pairs_of_facade(facade_of(upstream)) | &pairs_of_upstream(upstream)
 }
 
 /// Returns the name of a reason without the common prefix.
@@ -167,11 +169,11 @@ fn comments_and_recipes_agree_on_codes() {
         let recipe = recipe(reason);
         let codes = [Some(recipe.code), recipe.alternate.map(|other| other.code)];
         let codes: BTreeSet<_> = codes.into_iter().flatten().map(code_name).collect();
-        let told: BTreeSet<_> = mentioned(&text, &all)
+        let actual: BTreeSet<_> = mentioned(&text, &all)
             .into_iter()
             .map(str::to_owned)
             .collect();
-        assert_eq!(told, codes, "{reason:?}: {text}");
+        assert_eq!(actual, codes, "{reason:?}: {text}");
     }
 }
 
@@ -202,15 +204,15 @@ fn comments_and_recipes_agree_on_details() {
     for reason in reasons().into_iter().filter(|r| *r != R::Unspecified) {
         let text = ReasonComment::of(reason).details;
         let recipe = recipe(reason);
-        let usual = details(recipe.extras);
+        let standard = details(recipe.extras);
         let other = recipe
             .alternate
-            .map_or(usual.clone(), |o| details(o.extras));
-        assert_eq!(mentioned(&text, &DETAILS), &usual | &other, "{reason:?}");
-        for detail in &usual | &other {
+            .map_or(standard.clone(), |o| details(o.extras));
+        assert_eq!(mentioned(&text, &DETAILS), &standard | &other, "{reason:?}");
+        for detail in &standard | &other {
             let after = text.split_once(detail).unwrap().1;
             let conditional = after.starts_with(" when ") || after.starts_with(" where ");
-            let always = usual.contains(detail) && other.contains(detail);
+            let always = standard.contains(detail) && other.contains(detail);
             assert_eq!(conditional, !always, "{reason:?} {detail}: {text}");
         }
     }
@@ -221,7 +223,10 @@ fn comments_and_tables_agree_on_the_upstreams_own_errors() {
     let upstreams: BTreeSet<_> = tables().iter().map(|(names, ..)| names.upstream).collect();
     let compared = ["azure_batch", "ibm_hmc"].into();
     assert_eq!(upstreams, compared, "compare the comments of each upstream");
-    let (batch, hmc) = (rows_of("azure_batch"), rows_of("ibm_hmc"));
+    let (batch, hmc) = (
+        pairs_of_upstream("azure_batch"),
+        pairs_of_upstream("ibm_hmc"),
+    );
     let has = |rows: &Pairs, reason| rows.iter().any(|(_, name)| *name == short(reason));
     for reason in reasons() {
         let comment = ReasonComment::of(reason);
@@ -260,13 +265,13 @@ fn every_cause_is_documented() {
     assert_eq!(named, known);
     for reason in reasons() {
         let has_cause = ReasonComment::of(reason).metadata.contains("cause");
-        let due = [
+        let expected = [
             R::CallerUnauthenticated,
             R::DeadlineExceeded,
             R::UpstreamCredentialsRejected,
             R::UpstreamUnreachable,
         ];
-        assert_eq!(has_cause, due.contains(&reason), "{reason:?}");
+        assert_eq!(has_cause, expected.contains(&reason), "{reason:?}");
     }
 }
 
@@ -274,7 +279,7 @@ fn every_cause_is_documented() {
 fn every_reason_can_occur() {
     let made: Pairs = RPCS
         .iter()
-        .flat_map(|(_, names)| yielded(names.upstream))
+        .flat_map(|(_, names)| possible_pairs(names.upstream))
         .collect();
     let unmade: Vec<_> = reasons()
         .into_iter()
@@ -312,7 +317,7 @@ fn promised(rpc: &str) -> Pairs {
 #[test]
 fn rpc_comments_list_exactly_the_possible_errors() {
     for (rpc, names) in RPCS {
-        assert_eq!(promised(rpc), yielded(names.upstream), "{rpc}");
+        assert_eq!(promised(rpc), possible_pairs(names.upstream), "{rpc}");
     }
 }
 
@@ -379,6 +384,6 @@ fn metadata_keys_are_the_documented_ones() {
         request_id: Some("r".to_owned()),
         document: None,
     }));
-    let made = Failed::from(status(&failure, &facts)).metadata;
+    let made = CallFailure::from(status(&failure, &facts)).metadata;
     assert_eq!(made.into_keys().collect::<BTreeSet<_>>(), documented);
 }

@@ -83,12 +83,12 @@ async fn get(
 #[tokio::test(start_paused = true)]
 async fn concurrent_calls_share_one_renewal_with_own_deadlines() {
     let tokens = CredentialCache::new(Endpoint::default());
-    let patient = join_all((0..50).map(|_| get(&tokens, SECOND * 2)));
-    let hurried = join_all((0..50).map(|_| get(&tokens, SECOND / 2)));
-    let (patient, hurried) = tokio::join!(patient, hurried);
-    assert!(patient.iter().all(|answer| *answer == Ok(1)));
+    let long_deadline = join_all((0..50).map(|_| get(&tokens, SECOND * 2)));
+    let short_deadline = join_all((0..50).map(|_| get(&tokens, SECOND / 2)));
+    let (long_deadline, short_deadline) = tokio::join!(long_deadline, short_deadline);
+    assert!(long_deadline.iter().all(|response| *response == Ok(1)));
     let late = Err(ErrorReason::DeadlineExceeded);
-    assert!(hurried.iter().all(|answer| *answer == late));
+    assert!(short_deadline.iter().all(|response| *response == late));
     assert_eq!(tokens.source().asked.load(Ordering::SeqCst), 1);
 }
 
@@ -139,9 +139,9 @@ async fn valid_credential_is_used_while_source_is_down() {
     let down = Err(ErrorReason::UpstreamUnreachable);
     assert_eq!(get(&tokens, SECOND * 2).await, down);
     tokens.source().down.store(false, Ordering::SeqCst);
-    let begun = Instant::now();
+    let started = Instant::now();
     assert_eq!(get(&tokens, SECOND * 2).await, down);
-    assert!(begun.elapsed().is_zero());
+    assert!(started.elapsed().is_zero());
     advance(SECOND * 5).await;
     assert!(get(&tokens, SECOND * 2).await.is_ok());
 }
@@ -152,14 +152,14 @@ async fn short_pause_is_awaited_if_deadline_allows() {
     tokens.source().down.store(true, Ordering::SeqCst);
     let down = Err(ErrorReason::UpstreamUnreachable);
     let all = join_all((0..100).map(|_| get(&tokens, SECOND * 2))).await;
-    assert!(all.iter().all(|answer| *answer == down));
+    assert!(all.iter().all(|response| *response == down));
     tokens.source().down.store(false, Ordering::SeqCst);
     // This deadline leaves no time for a request after the pause.
-    let hurried = get(&tokens, Duration::from_millis(260));
-    let patient = join_all((0..100).map(|_| get(&tokens, SECOND * 2)));
-    let (hurried, patient) = tokio::join!(hurried, patient);
-    assert_eq!(hurried, down);
-    assert!(patient.iter().all(Result::is_ok));
+    let short_deadline = get(&tokens, Duration::from_millis(260));
+    let long_deadline = join_all((0..100).map(|_| get(&tokens, SECOND * 2)));
+    let (short_deadline, long_deadline) = tokio::join!(short_deadline, long_deadline);
+    assert_eq!(short_deadline, down);
+    assert!(long_deadline.iter().all(Result::is_ok));
     assert_eq!(tokens.source().asked.load(Ordering::SeqCst), 2);
 }
 
@@ -181,9 +181,9 @@ async fn rejected_renewal_is_not_repeated_by_each_call() {
     let rejected = Err(ErrorReason::UpstreamCredentialsRejected);
     assert_eq!(get(&tokens, SECOND * 2).await, rejected);
     tokens.source().rejects.store(false, Ordering::SeqCst);
-    let begun = Instant::now();
+    let started = Instant::now();
     assert_eq!(get(&tokens, SECOND * 2).await, rejected);
-    assert!(begun.elapsed().is_zero());
+    assert!(started.elapsed().is_zero());
     advance(SECOND * 4).await;
     assert!(get(&tokens, SECOND * 2).await.is_ok());
 }
@@ -286,12 +286,12 @@ async fn refusal_costs_retry_budget_only_after_failed_renewal() {
 async fn late_renewal_is_used_by_next_call() {
     let tokens = CredentialCache::new(Endpoint::default());
     tokens.source().is_slow.store(true, Ordering::SeqCst);
-    let begun = Instant::now();
+    let started = Instant::now();
     let failure = tokens.get(&Deadline::after(SECOND * 20).into()).await;
     let failure = failure.err().unwrap();
     assert_eq!(failure.reason, ErrorReason::UpstreamUnreachable);
     assert_eq!(failure.repeat, Repeat::Never);
-    assert_eq!(begun.elapsed(), SECOND / 2);
+    assert_eq!(started.elapsed(), SECOND / 2);
     // The next call joins the renewal in progress.
     advance(SECOND / 10).await;
     assert_eq!(get(&tokens, SECOND * 20).await, Ok(1));

@@ -13,22 +13,22 @@ use tonic::Code;
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
-use useradmin_testkit::{App, Secure, ask, batch_request, batch_section, until};
+use useradmin_testkit::{App, SecureClient, batch_request, batch_section, http_get, wait_until};
 
-use crate::bulkhead::holding;
+use crate::bulkhead::gated_upstream;
 
 /// Starts a proxy that drops the frames PING and GOAWAY (RFC 9113, sections 6.7 and 6.8) of the server. Its client does
 /// not learn that the connection is being closed, like a client whose calls cross the GOAWAY in flight.
-async fn deaf(server: SocketAddr) -> SocketAddr {
+async fn dropping_proxy(server: SocketAddr) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
         let (client, _) = listener.accept().await.unwrap();
         let server = TcpStream::connect(server).await.unwrap();
-        let (mut asks, answers) = client.into_split();
+        let (mut asks, responses) = client.into_split();
         let (from, mut to) = server.into_split();
         tokio::spawn(async move { tokio::io::copy(&mut asks, &mut to).await });
-        filter(from, answers).await;
+        filter(from, responses).await;
     });
     address
 }
@@ -51,7 +51,7 @@ async fn filter(mut from: OwnedReadHalf, mut to: OwnedWriteHalf) -> Option<()> {
     }
 }
 
-async fn health(client: &Secure) -> ServingStatus {
+async fn health(client: &SecureClient) -> ServingStatus {
     let mut health = HealthClient::new(client.channel());
     let request = HealthCheckRequest {
         service: "useradmin.v1.UserAdmin".to_owned(),
@@ -61,28 +61,31 @@ async fn health(client: &Secure) -> ServingStatus {
 
 #[tokio::test]
 async fn draining_server_reports_shutdown_to_all_callers() {
-    let (upstream, arrived, gate) = holding().await;
+    let (upstream, arrived, gate) = gated_upstream().await;
     let folder = App::folder();
     let text = "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n[[callers]]\n\
         identity = \"anonymous\"\nallow = [{ rpc = \"DeleteBatchNodeUser\", targets = [\"*\"] }]\n";
     let section = batch_section(&folder, &upstream.url);
     let app = App::configured(folder, &format!("{text}{section}")).await;
     let (address, admin) = (app.address, app.admin.unwrap());
-    let client = Secure::plain(deaf(address).await);
+    let client = SecureClient::plain(dropping_proxy(address).await);
     assert_eq!(health(&client).await, ServingStatus::Serving);
-    let mut held = app.client();
-    let held =
-        tokio::spawn(async move { held.delete_batch_node_user(batch_request("alice")).await });
+    let mut pending_call = app.client();
+    let pending_call = tokio::spawn(async move {
+        pending_call
+            .delete_batch_node_user(batch_request("alice"))
+            .await
+    });
     arrived.notified().await;
 
     let stopping = tokio::spawn(app.stop());
-    until("draining", async || {
-        let answer = ask(admin, "/readyz").await;
-        answer.starts_with("HTTP/1.1 503 ") && answer.ends_with("\r\ndraining\n")
+    wait_until("draining", async || {
+        let response = http_get(admin, "/readyz").await;
+        response.starts_with("HTTP/1.1 503 ") && response.ends_with("\r\ndraining\n")
     })
     .await;
-    assert!(ask(admin, "/livez").await.starts_with("HTTP/1.1 200 "));
-    until("a new connection is refused", async || {
+    assert!(http_get(admin, "/livez").await.starts_with("HTTP/1.1 200 "));
+    wait_until("a new connection is refused", async || {
         TcpStream::connect(address).await.is_err()
     })
     .await;
@@ -90,15 +93,18 @@ async fn draining_server_reports_shutdown_to_all_callers() {
     let failed = failed.unwrap_err();
     failed.expect(Code::Unavailable, "SHUTTING_DOWN");
     assert!(failed.retry_delay.is_some());
-    let told = (failed.meta("attempts"), failed.meta("outcome"));
-    assert_eq!(told, ("0", "not_sent"));
+    let actual = (
+        failed.metadata_value("attempts"),
+        failed.metadata_value("outcome"),
+    );
+    assert_eq!(actual, ("0", "not_sent"));
     assert_eq!(health(&client).await, ServingStatus::NotServing);
     // An idle client would keep its connection open for as long as possible.
     drop(client);
 
-    assert!(!held.is_finished() && !stopping.is_finished());
+    assert!(!pending_call.is_finished() && !stopping.is_finished());
     gate.notify_one();
-    assert_eq!(held.await.unwrap().unwrap().get_ref().attempts, 1);
+    assert_eq!(pending_call.await.unwrap().unwrap().get_ref().attempts, 1);
     stopping.await.unwrap();
     assert_eq!(upstream.requests("DELETE", "").len(), 1);
 }

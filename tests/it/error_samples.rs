@@ -16,7 +16,7 @@ use useradmin::{
     service::rpcs::RPCS,
     upstream::registry::tables,
 };
-use useradmin_testkit::Failed;
+use useradmin_testkit::CallFailure;
 
 use crate::{
     contract::{is_reported_by_server, metadata_keys, words_of},
@@ -129,7 +129,7 @@ impl Sample {
             outcome: self.effect(),
             ..CallFacts::default()
         };
-        json!(Failed::from(status(&failure, &facts)).metadata)
+        json!(CallFailure::from(status(&failure, &facts)).metadata)
     }
 }
 

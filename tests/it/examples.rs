@@ -17,7 +17,7 @@ fn sandbox() -> (Process, PathBuf) {
     let arguments = ["serve", "--sandbox", "--listen", "127.0.0.1:0", "--secure"];
     let arguments = [&arguments[..], &[folder.to_str().unwrap()]].concat();
     let log = fs::File::create(folder.join("log")).unwrap();
-    (Process::logging(&arguments, log, ""), folder)
+    (Process::start_with_log(&arguments, log, ""), folder)
 }
 
 #[tokio::test]

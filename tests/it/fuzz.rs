@@ -48,7 +48,7 @@ fn run(name: &str, entry: fn(&[u8])) {
     let seeds: Vec<Vec<u8>> = seeds.into_iter().map(|(_, bytes)| bytes).collect();
     let mutated = mutation::of(&seeds, &tokens(name));
     let mut ways = vec![mutated];
-    ways.extend(generators::by_rule(name));
+    ways.extend(generators::generator(name));
     let inputs = Union::new(ways);
     let seconds = env::var("USERADMIN_FUZZ_SECONDS").ok();
     let seconds = seconds.map_or(USUAL_SECONDS, |text| text.parse().expect("seconds"));

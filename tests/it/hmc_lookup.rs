@@ -10,16 +10,16 @@ use serde_json::{Value, json};
 use tonic::Code::{self, Internal, NotFound, PermissionDenied, Unavailable};
 use useradmin::proto::DeleteOutcome;
 use useradmin_testkit::{
-    Console, Reply,
-    Say::{self, Empty, Hmc, Html, Json},
-    Step, by_id, usual,
+    HmcSetup, Reply,
+    ScriptedReply::{self, Empty, Hmc, Html, Json},
+    Step, default_reply, delete_by_id,
 };
 
 /// Starts an HMC that answers every look-up, by ID or by name, with this document.
-async fn console_telling(document: Value, keys: &str) -> Console {
-    Console::with(keys, move |request| match Step::of(request) {
+async fn setup_with_document(document: Value, keys: &str) -> HmcSetup {
+    HmcSetup::with(keys, move |request| match Step::of(request) {
         Step::Read | Step::List => Reply::json(200, &document.to_string()),
-        _ => usual(request, 1),
+        _ => default_reply(request, 1),
     })
     .await
 }
@@ -37,35 +37,38 @@ fn listed(users: &[(&str, &str)]) -> Value {
 async fn user_given_by_id_is_read_and_reported_with_its_name() {
     let id = "E9e8d20a-4a7a.11e4_91ee";
     let user = json!({"object-id": id.to_lowercase(), "name": "Jörg Ö", "type": "standard"});
-    let console = console_telling(user, "").await;
-    let done = console.app.delete_hmc_user(by_id(id)).await.unwrap();
+    let setup = setup_with_document(user, "").await;
+    let done = setup.app.delete_hmc_user(delete_by_id(id)).await.unwrap();
     assert_eq!((done.outcome(), done.attempts), (DeleteOutcome::Deleted, 1));
     assert_eq!(
         (done.user_id.as_str(), done.user_name.as_str()),
         (id, "Jörg Ö")
     );
-    let seen = console.upstream.seen().into_iter();
-    let steps: Vec<_> = seen
+    let requests = setup.upstream.received().into_iter();
+    let steps: Vec<_> = requests
         .map(|request| (Step::of(&request), request.target))
         .collect();
     let target = format!("/api/users/{id}");
-    let wanted = [
+    let expected = [
         (Step::Logon, "/api/sessions".to_owned()),
         (Step::Read, target.clone()),
         (Step::Delete, target),
     ];
-    assert_eq!(steps, wanted);
+    assert_eq!(steps, expected);
 }
 
 #[tokio::test]
 async fn failure_after_read_contains_user_name() {
-    let console = Console::saying(vec![(Step::Delete, vec![Hmc(403, 1)])]).await;
-    let failed = console.fail(by_id("id-1")).await;
+    let setup = HmcSetup::with_replies(vec![(Step::Delete, vec![Hmc(403, 1)])]).await;
+    let failed = setup.fail(delete_by_id("id-1")).await;
     assert_eq!(
-        (failed.meta("user_id"), failed.meta("user_name")),
+        (
+            failed.metadata_value("user_id"),
+            failed.metadata_value("user_name")
+        ),
         ("id-1", "alice")
     );
-    let outcome = console.app.audit().pop().unwrap();
+    let outcome = setup.app.audit().pop().unwrap();
     assert_eq!(
         (&outcome["user"], &outcome["outcome"]),
         (&json!("alice"), &json!("not_deleted"))
@@ -74,25 +77,25 @@ async fn failure_after_read_contains_user_name() {
 
 /// Look-ups whose responses do not contain the name.
 #[rustfmt::skip]
-fn unreadable() -> Vec<(Say, Code, &'static str)> {
-    let strange = |say| (say, Unavailable, "UPSTREAM_PROTOCOL_ERROR");
+fn unreadable() -> Vec<(ScriptedReply, Code, &'static str)> {
+    let protocol_error = |reply| (reply, Unavailable, "UPSTREAM_PROTOCOL_ERROR");
     vec![
-        strange(Json(200, "no name", r#"{"object-id":"id-1","type":"standard"}"#)),
-        strange(Json(200, "empty name", r#"{"object-id":"id-1","name":""}"#)),
-        strange(Json(200, "name as number", r#"{"object-id":"id-1","name":7}"#)),
-        strange(Json(200, "name as null", r#"{"object-id":"id-1","name":null}"#)),
-        strange(Json(200, "another user", r#"{"object-id":"id-2","name":"alice"}"#)),
-        strange(Json(200, "array", r#"[{"object-id":"id-1","name":"alice"}]"#)),
-        strange(Json(200, "text", r#""alice""#)),
-        strange(Json(200, "cut", r#"{"object-id":"id-1","name":"alice""#)),
-        strange(Json(200, "list", r#"{"users":[{"object-uri":"/api/users/id-1","name":"alice"}]}"#)),
-        strange(Html(200)),
-        strange(Empty(200)),
-        strange(Empty(204)),
-        strange(Json(202, "job", r#"{"object-id":"id-1","name":"alice"}"#)),
-        strange(Empty(302)),
-        strange(Html(404)),
-        strange(Empty(404)),
+        protocol_error(Json(200, "no name", r#"{"object-id":"id-1","type":"standard"}"#)),
+        protocol_error(Json(200, "empty name", r#"{"object-id":"id-1","name":""}"#)),
+        protocol_error(Json(200, "name as number", r#"{"object-id":"id-1","name":7}"#)),
+        protocol_error(Json(200, "name as null", r#"{"object-id":"id-1","name":null}"#)),
+        protocol_error(Json(200, "another user", r#"{"object-id":"id-2","name":"alice"}"#)),
+        protocol_error(Json(200, "array", r#"[{"object-id":"id-1","name":"alice"}]"#)),
+        protocol_error(Json(200, "text", r#""alice""#)),
+        protocol_error(Json(200, "cut", r#"{"object-id":"id-1","name":"alice""#)),
+        protocol_error(Json(200, "list", r#"{"users":[{"object-uri":"/api/users/id-1","name":"alice"}]}"#)),
+        protocol_error(Html(200)),
+        protocol_error(Empty(200)),
+        protocol_error(Empty(204)),
+        protocol_error(Json(202, "job", r#"{"object-id":"id-1","name":"alice"}"#)),
+        protocol_error(Empty(302)),
+        protocol_error(Html(404)),
+        protocol_error(Empty(404)),
         (Hmc(404, 2), NotFound, "UPSTREAM_RESOURCE_NOT_FOUND"),
         (Hmc(403, 1), PermissionDenied, "UPSTREAM_PERMISSION_DENIED"),
         (Hmc(401, 0), Internal, "UPSTREAM_CREDENTIALS_REJECTED"),
@@ -107,18 +110,18 @@ async fn unreadable_user_is_not_deleted() {
     join_all(
         unreadable()
             .into_iter()
-            .map(|(say, code, reason)| async move {
-                let what = say.to_string();
-                let console = Console::saying(vec![(Step::Read, vec![say])]).await;
-                let mut request = by_id("id-1");
+            .map(|(reply, code, reason)| async move {
+                let case = reply.to_string();
+                let setup = HmcSetup::with_replies(vec![(Step::Read, vec![reply])]).await;
+                let mut request = delete_by_id("id-1");
                 request.allow_missing = true;
-                let answer = console.app.delete_hmc_user(request).await;
-                let failed = answer.expect_err(&what);
+                let response = setup.app.delete_hmc_user(request).await;
+                let failed = response.expect_err(&case);
                 failed.expect(code, reason);
-                console.expect_not_sent(&failed);
-                assert!(failed.retry_delay.is_none(), "{what}: {failed:?}");
+                setup.assert_not_sent(&failed);
+                assert!(failed.retry_delay.is_none(), "{case}: {failed:?}");
                 let renewals = usize::from(reason == "UPSTREAM_CREDENTIALS_REJECTED");
-                assert_eq!(console.count(Step::Read), 1 + renewals, "{what}");
+                assert_eq!(setup.count(Step::Read), 1 + renewals, "{case}");
             }),
     )
     .await;
@@ -127,19 +130,19 @@ async fn unreadable_user_is_not_deleted() {
 /// With and without `allow_missing`: only the error 404/1 of the HMC means that the user does not exist.
 #[tokio::test]
 async fn absent_user_given_by_id_is_detected_by_read() {
-    let console = Console::saying(vec![(Step::Read, vec![Hmc(404, 1)])]).await;
-    let failed = console.fail(by_id("id-1")).await;
+    let setup = HmcSetup::with_replies(vec![(Step::Read, vec![Hmc(404, 1)])]).await;
+    let failed = setup.fail(delete_by_id("id-1")).await;
     failed.expect(NotFound, "USER_NOT_FOUND");
-    console.expect_not_sent(&failed);
+    setup.assert_not_sent(&failed);
     assert_eq!(failed.hmc.as_ref().unwrap().reason, 1);
     assert_eq!(
         failed.resource,
         Some(("useradmin/HmcUser".into(), "hmcs/hmc/users/id-1".into()))
     );
 
-    let mut request = by_id("id-1");
+    let mut request = delete_by_id("id-1");
     request.allow_missing = true;
-    let done = console.app.delete_hmc_user(request).await.unwrap();
+    let done = setup.app.delete_hmc_user(request).await.unwrap();
     assert_eq!(
         (done.outcome(), done.attempts),
         (DeleteOutcome::AlreadyAbsent, 0)
@@ -148,5 +151,5 @@ async fn absent_user_given_by_id_is_detected_by_read() {
         (done.user_id.as_str(), done.user_name.as_str()),
         ("id-1", "")
     );
-    assert_eq!(console.count(Step::Delete), 0);
+    assert_eq!(setup.count(Step::Delete), 0);
 }

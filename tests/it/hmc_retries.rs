@@ -8,16 +8,16 @@ use futures_util::future::join_all;
 use tonic::Code::{FailedPrecondition, ResourceExhausted, Unavailable};
 use useradmin::proto::DeleteOutcome;
 use useradmin_testkit::{
-    Console, Reply,
-    Say::{Hmc, Html, Later, Reset, Usual},
-    Step, by_id, by_name, usual,
+    HmcSetup, Reply,
+    ScriptedReply::{Default, Hmc, Html, Reset, RetryAfter},
+    Step, default_reply, delete_by_id, delete_by_name,
 };
 
 /// By name: the name is resolved once, and every attempt uses the ID that was found.
 #[tokio::test]
 async fn retry_uses_same_object_without_new_lookup() {
     let (mut lists, mut deletes) = (0, 0);
-    let console = Console::start(move |request| match Step::of(request) {
+    let setup = HmcSetup::start(move |request| match Step::of(request) {
         Step::List => {
             lists += 1;
             let user = format!(
@@ -29,20 +29,21 @@ async fn retry_uses_same_object_without_new_lookup() {
             deletes += 1;
             [Reply::Close, Reply::html(502), Reply::empty(204)][deletes - 1].clone()
         }
-        _ => usual(request, 1),
+        _ => default_reply(request, 1),
     })
     .await;
-    let done = console.app.delete_hmc_user(by_name("alice")).await.unwrap();
+    let done = setup
+        .app
+        .delete_hmc_user(delete_by_name("alice"))
+        .await
+        .unwrap();
     assert_eq!((done.outcome(), done.attempts), (DeleteOutcome::Deleted, 3));
     assert_eq!(
         (done.user_id.as_str(), done.user_name.as_str()),
         ("id-1", "ALICE")
     );
-    assert_eq!(
-        (console.count(Step::List), console.count(Step::Read)),
-        (1, 0)
-    );
-    for delete in console.asked(Step::Delete) {
+    assert_eq!((setup.count(Step::List), setup.count(Step::Read)), (1, 0));
+    for delete in setup.requests_of(Step::Delete) {
         assert_eq!(delete.target, "/api/users/id-1");
     }
 }
@@ -50,35 +51,35 @@ async fn retry_uses_same_object_without_new_lookup() {
 #[tokio::test]
 async fn reads_are_retried_but_not_counted_as_attempts() {
     let rows = [
-        vec![Reset, Usual],
-        vec![Reset, Reset, Usual],
-        vec![Hmc(503, 1), Usual],
-        vec![Html(503), Hmc(500, 12), Usual],
-        vec![Hmc(429, 1), Usual],
-        vec![Html(408), Usual],
+        vec![Reset, Default],
+        vec![Reset, Reset, Default],
+        vec![Hmc(503, 1), Default],
+        vec![Html(503), Hmc(500, 12), Default],
+        vec![Hmc(429, 1), Default],
+        vec![Html(408), Default],
     ];
     let of_both = rows
         .into_iter()
-        .flat_map(|says| [(Step::Read, says.clone()), (Step::List, says)]);
-    join_all(of_both.map(|(step, says)| async move {
-        let (what, tries) = (format!("{step:?} {says:?}"), says.len());
-        let console = Console::saying(vec![(step, says)]).await;
+        .flat_map(|replies| [(Step::Read, replies.clone()), (Step::List, replies)]);
+    join_all(of_both.map(|(step, replies)| async move {
+        let (case, tries) = (format!("{step:?} {replies:?}"), replies.len());
+        let setup = HmcSetup::with_replies(vec![(step, replies)]).await;
         let request = if step == Step::Read {
-            by_id("id-1")
+            delete_by_id("id-1")
         } else {
-            by_name("alice")
+            delete_by_name("alice")
         };
-        let done = console.app.delete_hmc_user(request).await;
-        let done = done.unwrap_or_else(|failed| panic!("{what}: {failed:?}"));
+        let done = setup.app.delete_hmc_user(request).await;
+        let done = done.unwrap_or_else(|failed| panic!("{case}: {failed:?}"));
         assert_eq!(
             (done.outcome(), done.attempts),
             (DeleteOutcome::Deleted, 1),
-            "{what}"
+            "{case}"
         );
         assert_eq!(
-            (console.count(step), console.count(Step::Delete)),
+            (setup.count(step), setup.count(Step::Delete)),
             (tries, 1),
-            "{what}"
+            "{case}"
         );
     }))
     .await;
@@ -101,7 +102,7 @@ async fn repeatedly_failing_read_reports_not_sent() {
             true,
         ),
         (
-            Later(503, 1, "60"),
+            RetryAfter(503, 1, "60"),
             Unavailable,
             "UPSTREAM_UNAVAILABLE",
             1,
@@ -109,16 +110,16 @@ async fn repeatedly_failing_read_reports_not_sent() {
         ),
         (Html(403), Unavailable, "UPSTREAM_PROTOCOL_ERROR", 1, false),
     ];
-    join_all(rows.map(|(say, code, reason, tries, retry)| async move {
-        let script = vec![(Step::Read, vec![say.clone()]), (Step::List, vec![say])];
-        for request in [by_id("id-1"), by_name("alice")] {
-            let console = Console::saying(script.clone()).await;
-            let failed = console.fail(request).await;
+    join_all(rows.map(|(reply, code, reason, tries, retry)| async move {
+        let script = vec![(Step::Read, vec![reply.clone()]), (Step::List, vec![reply])];
+        for request in [delete_by_id("id-1"), delete_by_name("alice")] {
+            let setup = HmcSetup::with_replies(script.clone()).await;
+            let failed = setup.fail(request).await;
             failed.expect(code, reason);
-            console.expect_not_sent(&failed);
+            setup.assert_not_sent(&failed);
             assert_eq!(failed.retry_delay.is_some(), retry, "{failed:?}");
             assert_eq!(
-                console.count(Step::Read) + console.count(Step::List),
+                setup.count(Step::Read) + setup.count(Step::List),
                 tries,
                 "{failed:?}"
             );
@@ -130,8 +131,8 @@ async fn repeatedly_failing_read_reports_not_sent() {
 /// A deletion that the HMC refuses with a documented reason is never sent again.
 #[tokio::test]
 async fn refusal_is_not_retried() {
-    let console = Console::saying(vec![(Step::Delete, vec![Hmc(409, 320), Usual])]).await;
-    let failed = console.fail(by_id("id-1")).await;
+    let setup = HmcSetup::with_replies(vec![(Step::Delete, vec![Hmc(409, 320), Default])]).await;
+    let failed = setup.fail(delete_by_id("id-1")).await;
     failed.expect(FailedPrecondition, "AUTOMATIC_LOGON_USER");
-    assert_eq!(console.count(Step::Delete), 1);
+    assert_eq!(setup.count(Step::Delete), 1);
 }

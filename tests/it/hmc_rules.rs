@@ -10,11 +10,13 @@ use std::fmt::Write as _;
 use futures_util::{StreamExt as _, future::join_all, stream};
 use tonic::Code;
 use useradmin::proto::DeleteOutcome;
-use useradmin_testkit::{Console, Failed, Reply, Say, Step, by_id, usual};
+use useradmin_testkit::{
+    CallFailure, HmcSetup, Reply, ScriptedReply, Step, default_reply, delete_by_id,
+};
 
 /// A response and the error that the caller must receive.
 pub struct Row {
-    pub say: Say,
+    pub reply: ScriptedReply,
     pub code: Code,
     pub reason: &'static str,
     /// Number of DELETEs started.
@@ -25,9 +27,9 @@ pub struct Row {
 }
 
 /// Returns the row of a final response: one attempt, not deleted, and no retry.
-fn last(say: Say, code: Code, reason: &'static str) -> Row {
+fn final_response(reply: ScriptedReply, code: Code, reason: &'static str) -> Row {
     Row {
-        say,
+        reply,
         code,
         reason,
         attempts: 1,
@@ -72,13 +74,13 @@ fn rows() -> Vec<Row> {
 }
 
 /// Formats the error that the caller received in the terms of the table.
-fn got(failed: &Failed) -> String {
+fn describe_failure(failed: &CallFailure) -> String {
     let reason = failed.reason.strip_prefix("ERROR_REASON_").unwrap();
     format!(
         "{:?} {reason} attempts={} outcome={} retry={}",
         failed.code,
-        failed.meta("attempts"),
-        failed.meta("outcome"),
+        failed.metadata_value("attempts"),
+        failed.metadata_value("outcome"),
         failed.retry_delay.is_some()
     )
 }
@@ -86,38 +88,47 @@ fn got(failed: &Failed) -> String {
 /// Gives one response to every DELETE of a call. Returns the differences from the expected row, and the line for the
 /// snapshot.
 async fn play(row: &Row) -> (String, String) {
-    let console = Console::saying(vec![(Step::Delete, vec![row.say.clone()])]).await;
-    let answer = console.app.delete_hmc_user(by_id("id-1")).await;
-    let failed = match answer {
-        Ok(done) => return (format!("{}: {done:?}\n", row.say), String::new()),
+    let setup = HmcSetup::with_replies(vec![(Step::Delete, vec![row.reply.clone()])]).await;
+    let response = setup.app.delete_hmc_user(delete_by_id("id-1")).await;
+    let failed = match response {
+        Ok(done) => return (format!("{}: {done:?}\n", row.reply), String::new()),
         Err(failed) => failed,
     };
-    let mut faults = String::new();
-    let (got, wanted) = (got(&failed), row.wanted());
-    if got != wanted {
-        let _ = writeln!(faults, "{}: {got}, but wanted {wanted}", row.say);
+    let mut errors = String::new();
+    let (describe_failure, wanted) = (describe_failure(&failed), row.wanted());
+    if describe_failure != wanted {
+        let _ = writeln!(
+            errors,
+            "{}: {describe_failure}, but wanted {wanted}",
+            row.reply
+        );
     }
     failed.expect(row.code, row.reason);
-    console.app.expect_on_record(&failed);
-    let deletes = console.asked(Step::Delete);
+    setup.app.assert_recorded(&failed);
+    let deletes = setup.requests_of(Step::Delete);
     let renewals = usize::from(row.reason == "UPSTREAM_CREDENTIALS_REJECTED" && row.attempts == 2);
-    let counts = [Step::Read, Step::Logon, Step::Other].map(|step| console.count(step));
+    let counts = [Step::Read, Step::Logon, Step::Other].map(|step| setup.count(step));
     if deletes.len() != row.attempts || counts != [1, 1 + renewals, 0] {
-        let _ = writeln!(faults, "{}: {} DELETEs, {counts:?}", row.say, deletes.len());
+        let _ = writeln!(
+            errors,
+            "{}: {} DELETEs, {counts:?}",
+            row.reply,
+            deletes.len()
+        );
     }
     if deletes
         .iter()
         .any(|delete| delete.target != "/api/users/id-1")
     {
-        let _ = writeln!(faults, "{}: another target", row.say);
+        let _ = writeln!(errors, "{}: another target", row.reply);
     }
     let text = format!("{failed:?}");
     for secret in ["kanari-", "10.1.2.3", "html", "error-details"] {
         if text.contains(secret) {
-            let _ = writeln!(faults, "{}: {secret} has leaked", row.say);
+            let _ = writeln!(errors, "{}: {secret} has leaked", row.reply);
         }
     }
-    (faults, format!("[{}]\n{text}\n", row.say))
+    (errors, format!("[{}]\n{text}\n", row.reply))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -126,15 +137,15 @@ async fn delete_responses_map_to_documented_errors() {
     // Each row starts a server whose first logon computes a slow digest. If all of them ran at the same time, the audit
     // log would wait for a CPU.
     let played = stream::iter(&rows).map(play).buffered(8);
-    let (faults, lines): (String, String) = played.unzip().await;
-    assert!(faults.is_empty(), "\n{faults}");
+    let (errors, lines): (String, String) = played.unzip().await;
+    assert!(errors.is_empty(), "\n{errors}");
     insta::assert_snapshot!("delete_responses", lines);
 }
 
 /// The status line 204 completes the deletion, regardless of what follows.
 #[tokio::test]
 async fn status_204_means_deleted_regardless_of_body() {
-    let answers = [
+    let responses = [
         "HTTP/1.1 204 No Content\r\n\r\n",
         "HTTP/1.1 204 Deleted\r\nserver: zSeries management console API web server / 2.0\r\n\r\n",
         "HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\nhello",
@@ -144,20 +155,20 @@ async fn status_204_means_deleted_regardless_of_body() {
         "HTTP/1.1 204 No Content\r\nLocation: /elsewhere\r\nRetry-After: 60\r\n\r\n",
         "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n",
     ];
-    join_all(answers.map(|answer| async move {
-        let console = Console::start(move |request| match Step::of(request) {
-            Step::Delete => Reply::Raw(answer.into()),
-            _ => usual(request, 1),
+    join_all(responses.map(|response| async move {
+        let setup = HmcSetup::start(move |request| match Step::of(request) {
+            Step::Delete => Reply::Raw(response.into()),
+            _ => default_reply(request, 1),
         })
         .await;
-        let done = console.app.delete_hmc_user(by_id("id-1")).await;
-        let done = done.unwrap_or_else(|failed| panic!("{answer}: {failed:?}"));
+        let done = setup.app.delete_hmc_user(delete_by_id("id-1")).await;
+        let done = done.unwrap_or_else(|failed| panic!("{response}: {failed:?}"));
         assert_eq!((done.outcome(), done.attempts), (DeleteOutcome::Deleted, 1));
         assert_eq!(
             (done.user_id.as_str(), done.user_name.as_str()),
             ("id-1", "alice")
         );
-        assert_eq!(console.count(Step::Delete), 1);
+        assert_eq!(setup.count(Step::Delete), 1);
     }))
     .await;
 }

@@ -12,45 +12,45 @@ use std::{
 use futures_util::future::join_all;
 use useradmin::proto::DeleteOutcome;
 use useradmin_testkit::{
-    Console,
-    Say::{Hang, Hmc, Reset, Usual},
-    Step, by_id, by_name, canary,
+    HmcSetup,
+    ScriptedReply::{Default, Hang, Hmc, Reset},
+    Step, canary, delete_by_id, delete_by_name,
 };
 
 #[tokio::test]
 async fn concurrent_first_calls_share_one_logon() {
-    let console = Console::saying(Vec::new()).await;
-    let calls = (0..50).map(|_| console.app.delete_hmc_user(by_id("id-1")));
+    let setup = HmcSetup::with_replies(Vec::new()).await;
+    let calls = (0..50).map(|_| setup.app.delete_hmc_user(delete_by_id("id-1")));
     for done in join_all(calls).await {
         let done = done.unwrap();
         assert_eq!((done.outcome(), done.attempts), (DeleteOutcome::Deleted, 1));
     }
     assert_eq!(
-        (console.count(Step::Logon), console.count(Step::Delete)),
+        (setup.count(Step::Logon), setup.count(Step::Delete)),
         (1, 50)
     );
 }
 
 #[tokio::test]
 async fn requests_have_documented_format() {
-    let console = Console::saying(Vec::new()).await;
-    let answer = console
+    let setup = HmcSetup::with_replies(Vec::new()).await;
+    let response = setup
         .app
         .client()
-        .delete_hmc_user(by_id("id-1"))
+        .delete_hmc_user(delete_by_id("id-1"))
         .await
         .unwrap();
-    let request_id = answer
+    let request_id = response
         .metadata()
         .get("x-request-id")
         .unwrap()
         .to_str()
         .unwrap();
 
-    let logon = &console.asked(Step::Logon)[0];
+    let logon = &setup.requests_of(Step::Logon)[0];
     let body: serde_json::Value = serde_json::from_str(&logon.body).unwrap();
-    let wanted = serde_json::json!({"userid": "svc-useradmin", "password": "kanari-password-1"});
-    assert_eq!(body, wanted);
+    let expected = serde_json::json!({"userid": "svc-useradmin", "password": "kanari-password-1"});
+    assert_eq!(body, expected);
     assert_eq!(logon.header("content-type"), Some("application/json"));
     assert_eq!(logon.header("accept"), Some("application/json"));
     assert_eq!(logon.header("x-api-session"), None);
@@ -60,7 +60,7 @@ async fn requests_have_documented_format() {
         (Step::Read, "/api/users/id-1"),
         (Step::Delete, "/api/users/id-1"),
     ] {
-        let [request] = console.asked(step).try_into().unwrap();
+        let [request] = setup.requests_of(step).try_into().unwrap();
         assert_eq!(
             (request.target.as_str(), request.body.as_str()),
             (target, "")
@@ -82,14 +82,18 @@ async fn requests_have_documented_format() {
             "{audit_id}"
         );
     }
-    assert_eq!(console.upstream.seen().len(), 3);
+    assert_eq!(setup.upstream.received().len(), 3);
 }
 
 #[tokio::test]
 async fn session_is_closed_at_shutdown() {
-    let console = Console::saying(Vec::new()).await;
-    console.app.delete_hmc_user(by_name("alice")).await.unwrap();
-    let Console { app, upstream } = console;
+    let setup = HmcSetup::with_replies(Vec::new()).await;
+    setup
+        .app
+        .delete_hmc_user(delete_by_name("alice"))
+        .await
+        .unwrap();
+    let HmcSetup { app, upstream } = setup;
     app.stop().await;
     let [logoff] = upstream
         .requests("DELETE", "/api/sessions/")
@@ -102,20 +106,24 @@ async fn session_is_closed_at_shutdown() {
 
 #[tokio::test]
 async fn no_logoff_without_session() {
-    let console = Console::saying(Vec::new()).await;
-    let Console { app, upstream } = console;
+    let setup = HmcSetup::with_replies(Vec::new()).await;
+    let HmcSetup { app, upstream } = setup;
     app.stop().await;
-    assert!(upstream.seen().is_empty());
+    assert!(upstream.received().is_empty());
 }
 
 /// The log-off is best effort: an unexpected response neither delays the shutdown nor causes another logon.
 #[tokio::test]
 async fn shutdown_does_not_wait_for_hung_logoff() {
     join_all(
-        [Hang, Reset, Hmc(403, 5), Hmc(403, 4), Hmc(500, 12)].map(|say| async move {
-            let console = Console::saying(vec![(Step::Logoff, vec![say])]).await;
-            console.app.delete_hmc_user(by_id("id-1")).await.unwrap();
-            let Console { app, upstream } = console;
+        [Hang, Reset, Hmc(403, 5), Hmc(403, 4), Hmc(500, 12)].map(|reply| async move {
+            let setup = HmcSetup::with_replies(vec![(Step::Logoff, vec![reply])]).await;
+            setup
+                .app
+                .delete_hmc_user(delete_by_id("id-1"))
+                .await
+                .unwrap();
+            let HmcSetup { app, upstream } = setup;
             let began = Instant::now();
             app.stop().await;
             assert!(
@@ -132,11 +140,20 @@ async fn shutdown_does_not_wait_for_hung_logoff() {
 
 #[tokio::test]
 async fn password_file_is_read_at_each_logon() {
-    let console = Console::saying(vec![(Step::Read, vec![Usual, Hmc(403, 5), Usual])]).await;
-    console.app.delete_hmc_user(by_id("id-1")).await.unwrap();
-    fs::write(console.app.folder.join("hmc.password"), "rotated \"ü\"\r\n").unwrap();
-    console.app.delete_hmc_user(by_id("id-1")).await.unwrap();
-    let sent = console.asked(Step::Logon).into_iter().map(|logon| {
+    let setup =
+        HmcSetup::with_replies(vec![(Step::Read, vec![Default, Hmc(403, 5), Default])]).await;
+    setup
+        .app
+        .delete_hmc_user(delete_by_id("id-1"))
+        .await
+        .unwrap();
+    fs::write(setup.app.folder.join("hmc.password"), "rotated \"ü\"\r\n").unwrap();
+    setup
+        .app
+        .delete_hmc_user(delete_by_id("id-1"))
+        .await
+        .unwrap();
+    let sent = setup.requests_of(Step::Logon).into_iter().map(|logon| {
         let body: serde_json::Value = serde_json::from_str(&logon.body).unwrap();
         body["password"].as_str().unwrap().to_owned()
     });
@@ -149,15 +166,19 @@ async fn password_file_is_read_at_each_logon() {
 #[tokio::test]
 async fn last_valid_password_is_used_while_file_is_invalid() {
     for bad in [None, Some("\n"), Some("\u{0}".repeat(70_000).as_str())] {
-        let console = Console::saying(Vec::new()).await;
-        let file = console.app.folder.join("hmc.password");
+        let setup = HmcSetup::with_replies(Vec::new()).await;
+        let file = setup.app.folder.join("hmc.password");
         match bad {
             Some(bad) => fs::write(&file, bad).unwrap(),
             None => fs::remove_file(&file).unwrap(),
         }
-        let done = console.app.delete_hmc_user(by_id("id-1")).await.unwrap();
+        let done = setup
+            .app
+            .delete_hmc_user(delete_by_id("id-1"))
+            .await
+            .unwrap();
         assert_eq!(done.outcome(), DeleteOutcome::Deleted);
-        let logon = &console.upstream.requests("POST", "/api/sessions")[0];
+        let logon = &setup.upstream.requests("POST", "/api/sessions")[0];
         assert!(logon.body.contains(canary::PASSWORD), "{}", logon.body);
     }
 }

@@ -12,9 +12,8 @@ use rustls::{
 };
 use useradmin::proto::DeleteOutcome;
 use useradmin_testkit::{
-    App, Failed, Upstream, by_name, hmc_section,
+    App, CallFailure, Upstream, default_reply, delete_by_name, hmc_section,
     pki::{Authority, Identity, Kind, Validity, fixture, fixture_leaf},
-    usual,
 };
 
 type Versions = &'static [&'static SupportedProtocolVersion];
@@ -25,16 +24,16 @@ const ONLY_1_3: Versions = &[&TLS13];
 
 /// The certificate that an HMC presents, and the content of `ca_file`.
 struct Case {
-    what: &'static str,
+    description: &'static str,
     shows: Identity,
     trusted: String,
     host: &'static str,
     versions: Versions,
 }
 
-fn case(what: &'static str, shows: &Identity, trusted: &[&str]) -> Case {
+fn case(description: &'static str, shows: &Identity, trusted: &[&str]) -> Case {
     Case {
-        what,
+        description,
         shows: shows.clone(),
         trusted: trusted.concat(),
         host: "localhost",
@@ -43,27 +42,30 @@ fn case(what: &'static str, shows: &Identity, trusted: &[&str]) -> Case {
 }
 
 /// Asks the HMC to delete `alice`. Returns the response, and the number of requests that the HMC has received.
-async fn ask(case: &Case) -> (Result<DeleteOutcome, Failed>, usize) {
+async fn ask(case: &Case) -> (Result<DeleteOutcome, CallFailure>, usize) {
     let config = case.shows.server(case.versions);
-    let upstream = Upstream::start_tls(config, |request| usual(request, 1)).await;
+    let upstream = Upstream::start_tls(config, |request| default_reply(request, 1)).await;
     let folder = App::folder();
     fs::write(folder.join("ca.pem"), &case.trusted).unwrap();
     let url = upstream.url.replace("localhost", case.host);
     let section = hmc_section(&folder, &url);
     let app = App::start_in(folder, &format!("{section}ca_file = \"ca.pem\"\n")).await;
-    let answer = app.delete_hmc_user(by_name("alice")).await;
-    (answer.map(|done| done.outcome()), upstream.seen().len())
+    let response = app.delete_hmc_user(delete_by_name("alice")).await;
+    (
+        response.map(|done| done.outcome()),
+        upstream.received().len(),
+    )
 }
 
 async fn expect_trusted(cases: Vec<Case>) {
     join_all(cases.iter().map(|case| async move {
-        let (answer, requests) = ask(case).await;
-        let outcome = answer.unwrap_or_else(|failed| panic!("{}: {failed:?}", case.what));
+        let (response, requests) = ask(case).await;
+        let outcome = response.unwrap_or_else(|failed| panic!("{}: {failed:?}", case.description));
         assert_eq!(
             (outcome, requests),
             (DeleteOutcome::Deleted, 3),
             "{}",
-            case.what
+            case.description
         );
     }))
     .await;
@@ -73,11 +75,11 @@ async fn expect_trusted(cases: Vec<Case>) {
 async fn configured_authority_or_certificate_is_trusted() {
     let (ca, other) = (Authority::new(), Authority::new());
     let issued = ca.issue("localhost", Validity::Now);
-    let chained = ca.issue_through_another("localhost");
-    let plain = Identity::own("localhost", Kind::Plain, Validity::Now);
-    let no_ca = Identity::own("localhost", Kind::NoCa, Validity::Now);
-    let is_ca = Identity::own("localhost", Kind::Ca, Validity::Now);
-    let constrained = Identity::own("localhost", Kind::Constrained, Validity::Now);
+    let chained = ca.issue_through_intermediate("localhost");
+    let plain = Identity::self_signed("localhost", Kind::Plain, Validity::Now);
+    let no_ca = Identity::self_signed("localhost", Kind::NoCa, Validity::Now);
+    let is_ca = Identity::self_signed("localhost", Kind::Ca, Validity::Now);
+    let constrained = Identity::self_signed("localhost", Kind::Constrained, Validity::Now);
     let by_address = Case {
         host: "127.0.0.1",
         ..case(
@@ -86,7 +88,7 @@ async fn configured_authority_or_certificate_is_trusted() {
             &[ca.pem()],
         )
     };
-    let pinned_address = Identity::own("127.0.0.1", Kind::Ca, Validity::Now);
+    let pinned_address = Identity::self_signed("127.0.0.1", Kind::Ca, Validity::Now);
     expect_trusted(vec![
         case("issued by the CA", &issued, &[ca.pem()]),
         case("issued by an intermediate", &chained, &[ca.pem()]),
@@ -127,8 +129,8 @@ async fn configured_authority_or_certificate_is_trusted() {
 async fn tls_1_2_and_1_3_work() {
     let ca = Authority::new();
     let issued = ca.issue("localhost", Validity::Now);
-    let is_ca = Identity::own("localhost", Kind::Ca, Validity::Now);
-    let no_ca = Identity::own("localhost", Kind::NoCa, Validity::Now);
+    let is_ca = Identity::self_signed("localhost", Kind::Ca, Validity::Now);
+    let no_ca = Identity::self_signed("localhost", Kind::NoCa, Validity::Now);
     let only = |versions: Versions| {
         [
             case("issued", &issued, &[ca.pem()]),
@@ -146,8 +148,8 @@ async fn tls_1_2_and_1_3_work() {
 async fn all_supported_authority_key_types_work() {
     let kinds = ["p256", "p384", "ed25519", "rsa2047", "rsa8192", "sha1"];
     let cases = kinds.map(|kind| {
-        let shown = fixture_leaf(&format!("leaf-of-{kind}"));
-        case(kind, &shown, &[fixture(&format!("ca-{kind}"))])
+        let identity = fixture_leaf(&format!("leaf-of-{kind}"));
+        case(kind, &identity, &[fixture(&format!("ca-{kind}"))])
     });
     expect_trusted(cases.into()).await;
 }

@@ -8,8 +8,8 @@ use useradmin::proto::{
     DeleteBatchNodeUserRequest, DeleteHmcUserRequest, delete_hmc_user_request::User,
 };
 use useradmin_testkit::{
-    App, Failed, Reply, Upstream, batch_deleted, batch_request, batch_section, by_name, hmc_or,
-    hmc_section, token_or,
+    App, CallFailure, Reply, Upstream, batch_deleted, batch_request, batch_section, delete_by_name,
+    hmc_reply_or, hmc_section, token_reply_or,
 };
 
 /// Texts that have caused vulnerabilities or failures in other software.
@@ -111,26 +111,26 @@ fn values() -> Vec<String> {
     values
 }
 
-type Set = fn(&mut DeleteBatchNodeUserRequest, String);
+type FieldSetter = fn(&mut DeleteBatchNodeUserRequest, String);
 
 /// Asserts that the call was refused before a request was sent, because of this field or because the target is unknown.
-fn check(field: &str, value: &str, failed: &Failed) {
+fn check(field: &str, value: &str, failed: &CallFailure) {
     let refused =
         failed.code == Code::InvalidArgument && failed.bad_request.iter().any(|(f, _)| f == field);
     let unknown = failed.code == Code::NotFound && failed.reason == "ERROR_REASON_UNKNOWN_TARGET";
     assert!(refused || unknown, "{field} {value:?}: {failed:?}");
-    assert_eq!(failed.meta("outcome"), "not_sent");
+    assert_eq!(failed.metadata_value("outcome"), "not_sent");
     assert!(failed.size <= 3_072);
 }
 
 #[tokio::test]
 async fn hostile_values_do_not_alter_batch_requests() {
     assert!(values().len() > 300, "{}", values().len());
-    let upstream = Upstream::start(|seen| token_or(seen, batch_deleted)).await;
+    let upstream = Upstream::start(|received| token_reply_or(received, batch_deleted)).await;
     let folder = App::folder();
     let section = batch_section(&folder, &upstream.url);
     let app = App::start_in(folder, &section).await;
-    let fields: [(&str, Set); 5] = [
+    let fields: [(&str, FieldSetter); 5] = [
         ("account", |r, v| r.account = v),
         ("pool_id", |r, v| r.pool_id = v),
         ("node_id", |r, v| r.node_id = v),
@@ -170,16 +170,19 @@ async fn hostile_values_do_not_alter_hmc_requests() {
     let upstream = Upstream::start(move |seen| match seen.method.as_str() {
         "GET" if seen.target.starts_with("/api/console/users?") => Reply::json(200, users),
         "GET" => Reply::json(200, r#"{"name":"somebody"}"#),
-        _ => hmc_or(seen, || Reply::empty(204)),
+        _ => hmc_reply_or(seen, || Reply::empty(204)),
     })
     .await;
     let folder = App::folder();
     let section = hmc_section(&folder, &upstream.url);
     let app = Arc::new(App::start_in(folder, &section).await);
     for value in values() {
-        let before = upstream.seen().len();
-        let named = app.delete_hmc_user(by_name(&value)).await.unwrap_err();
-        let requests = upstream.seen().split_off(before);
+        let before = upstream.received().len();
+        let named = app
+            .delete_hmc_user(delete_by_name(&value))
+            .await
+            .unwrap_err();
+        let requests = upstream.received().split_off(before);
         let looked_up = requests.iter().find(|seen| seen.method == "GET");
         if named.reason == "ERROR_REASON_USER_NOT_FOUND" {
             let filter = looked_up
@@ -218,7 +221,7 @@ async fn hostile_values_do_not_alter_hmc_requests() {
 
         let request = DeleteHmcUserRequest {
             hmc: value.clone(),
-            ..by_name("alice")
+            ..delete_by_name("alice")
         };
         let failed = app.delete_hmc_user(request).await.unwrap_err();
         if !value.is_empty() {

@@ -8,8 +8,9 @@ use prost::Message;
 use tokio::{net::TcpStream, sync::Barrier};
 use useradmin::proto::DeleteBatchNodeUserRequest;
 use useradmin_testkit::{
-    App, Reply, Secure, Upstream, batch, batch_answer, batch_deleted, batch_document,
-    batch_request, batch_section, by_name, hmc_or, hmc_section, token_or,
+    App, Reply, SecureClient, Upstream, batch_deleted, batch_document, batch_request,
+    batch_response, batch_section, delete_by_name, hmc_reply_or, hmc_section, start_batch,
+    token_reply_or,
 };
 
 /// The first 100 DELETEs wait for each other and for the test; later ones do not.
@@ -17,14 +18,14 @@ use useradmin_testkit::{
 async fn connection_allows_100_concurrent_streams() {
     let (together, mut count) = (Arc::new(Barrier::new(101)), 0);
     let all_there = Arc::clone(&together);
-    let upstream = Upstream::start(move |seen| {
-        token_or(seen, || {
-            if seen.method == "GET" {
-                return batch_answer(200, r#"{"state":"idle"}"#);
+    let upstream = Upstream::start(move |received| {
+        token_reply_or(received, || {
+            if received.method == "GET" {
+                return batch_response(200, r#"{"state":"idle"}"#);
             }
             count += 1;
             match count {
-                1..=100 => Reply::Together(Arc::clone(&all_there), Box::new(batch_deleted())),
+                1..=100 => Reply::AtBarrier(Arc::clone(&all_there), Box::new(batch_deleted())),
                 _ => batch_deleted(),
             }
         })
@@ -39,10 +40,10 @@ async fn connection_allows_100_concurrent_streams() {
             tokio::spawn(async move { client.delete_batch_node_user(batch_request(&user)).await })
         })
         .collect();
-    upstream.until("DELETE", "/pools", 100).await;
+    upstream.wait_for_requests("DELETE", "/pools", 100).await;
     // Another connection has free streams. A complete call on it takes long enough for the waiting calls to proceed if
     // the limit did not hold.
-    let other = Secure::plain(app.address);
+    let other = SecureClient::plain(app.address);
     let request = DeleteBatchNodeUserRequest {
         validate_only: true,
         ..batch_request("other")
@@ -59,14 +60,14 @@ async fn connection_allows_100_concurrent_streams() {
 /// The server announces the limit in its SETTINGS, before the first response.
 #[tokio::test]
 async fn max_concurrent_streams_is_advertised() {
-    let (app, _upstream) = batch(|_| batch_deleted()).await;
+    let (app, _upstream) = start_batch(|_| batch_deleted()).await;
     let stream = TcpStream::connect(app.address).await.unwrap();
     let (client, connection) = h2::client::handshake(stream).await.unwrap();
     tokio::spawn(connection);
     let mut client = client.ready().await.unwrap();
     let request = Request::post("http://server/").body(()).unwrap();
-    let (answer, _) = client.send_request(request, true).unwrap();
-    answer.await.unwrap();
+    let (response, _) = client.send_request(request, true).unwrap();
+    response.await.unwrap();
     assert_eq!(client.current_max_send_streams(), 100);
 }
 
@@ -79,16 +80,16 @@ async fn header_block(app: &App, rpc: &str, message: &impl Message) -> HeaderMap
     let url = format!("http://server/useradmin.v1.UserAdmin/{rpc}");
     let request = Request::post(url).header("content-type", "application/grpc");
     let request = request.header("te", "trailers").body(()).unwrap();
-    let (answer, mut body) = client.send_request(request, false).unwrap();
+    let (response, mut body) = client.send_request(request, false).unwrap();
     let mut framed = BytesMut::new();
     framed.put_u8(0);
     framed.put_u32(u32::try_from(message.encoded_len()).unwrap());
     message.encode(&mut framed).unwrap();
     body.send_data(Bytes::from(framed), true).unwrap();
-    let answer = answer.await.unwrap();
-    assert!(answer.headers().contains_key("grpc-status"));
+    let response = response.await.unwrap();
+    assert!(response.headers().contains_key("grpc-status"));
     connection.abort();
-    answer.into_parts().0.headers
+    response.into_parts().0.headers
 }
 
 /// Returns the size as receivers count it (RFC 9113, section 6.5.2).
@@ -103,12 +104,12 @@ fn size(headers: &HeaderMap) -> usize {
 #[tokio::test]
 async fn largest_trailers_are_below_client_limits() {
     let wide = "\u{1F4A9}".repeat(64);
-    let upstream = Upstream::start(|seen| {
-        token_or(seen, || {
+    let upstream = Upstream::start(|received| {
+        token_reply_or(received, || {
             // The test sets the length of the texts of the upstream through the name of the node.
             let long = |length: &str| "\u{1F4A9}".repeat(length.parse::<usize>().unwrap() / 4);
-            hmc_or(seen, || {
-                let Some(node) = seen.target.split('/').nth(4) else {
+            hmc_reply_or(received, || {
+                let Some(node) = received.target.split('/').nth(4) else {
                     let text = long("4000");
                     let document =
                         format!(r#"{{"http-status":409,"reason":320,"message":"{text}"}}"#);
@@ -116,7 +117,7 @@ async fn largest_trailers_are_below_client_limits() {
                 };
                 let text = long(node.split('-').next_back().unwrap());
                 let values = vec![(text.as_str(), text.as_str()); 8];
-                batch_answer(409, &batch_document("NodeStateUnusable", &text, &values))
+                batch_response(409, &batch_document("NodeStateUnusable", &text, &values))
             })
         })
     })
@@ -128,7 +129,7 @@ async fn largest_trailers_are_below_client_limits() {
         hmc_section(&folder, &upstream.url)
     );
     let app = App::start_in(folder, &sections).await;
-    let mut largest = header_block(&app, "DeleteHmcUser", &by_name(&wide)).await;
+    let mut largest = header_block(&app, "DeleteHmcUser", &delete_by_name(&wide)).await;
     let mut refused = batch_request(&"\u{7f}".repeat(300));
     (refused.pool_id, refused.node_id) = ("/".repeat(300), "/".repeat(300));
     refused.client_request_id = "/".repeat(300);
@@ -140,8 +141,8 @@ async fn largest_trailers_are_below_client_limits() {
             node_id: format!("{}-{length}", "n".repeat(124)),
             ..batch_request(&wide)
         };
-        let answer = header_block(&app, "DeleteBatchNodeUser", &request).await;
-        largest = std::cmp::max_by_key(largest, answer, size);
+        let response = header_block(&app, "DeleteBatchNodeUser", &request).await;
+        largest = std::cmp::max_by_key(largest, response, size);
     }
     // 3,072 bytes of status are 4,096 bytes in base64; the largest header block here has 4,531 bytes. The limit of
     // clients is 8 KiB.

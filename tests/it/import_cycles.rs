@@ -53,7 +53,7 @@ fn named(code: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut other = code;
     while let Some((before, after)) = other.split_once("use ") {
-        found.extend(written(before));
+        found.extend(parse_use_tree(before));
         other = after;
         if before.is_empty() || before.ends_with(char::is_whitespace) {
             let (tree, after) = after.split_once(';').unwrap_or((after, ""));
@@ -61,12 +61,12 @@ fn named(code: &str) -> Vec<String> {
             other = after;
         }
     }
-    found.extend(written(other));
+    found.extend(parse_use_tree(other));
     found
 }
 
 /// Returns the paths outside of `use` declarations.
-fn written(code: &str) -> impl Iterator<Item = String> {
+fn parse_use_tree(code: &str) -> impl Iterator<Item = String> {
     let words = code.split(|c: char| !c.is_alphanumeric() && c != '_' && c != ':');
     words
         .filter(|word| word.contains("::") && !word.ends_with(':'))
@@ -135,15 +135,15 @@ fn graph(folder: &str) -> Graph {
 
 /// Returns the modules that a module depends on, directly or not.
 fn reachable<'a>(graph: &'a Graph, module: &'a str) -> BTreeSet<&'a str> {
-    let (mut seen, mut open) = (BTreeSet::new(), vec![module]);
+    let (mut request, mut open) = (BTreeSet::new(), vec![module]);
     while let Some(next) = open.pop() {
         for other in &graph[next] {
-            if seen.insert(other.as_str()) {
+            if request.insert(other.as_str()) {
                 open.push(other);
             }
         }
     }
-    seen
+    request
 }
 
 /// Asserts that the modules below this folder form no cycle.

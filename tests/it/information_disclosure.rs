@@ -13,12 +13,13 @@ use serde_json::json;
 use tokio::net::TcpSocket;
 use tonic::{Request, Status};
 use useradmin_testkit::{
-    App, Failed, Reply, Seen, Step, Upstream, batch_deleted, batch_request, batch_section, by_id,
-    by_name, canary, hmc_section, token_or, usual,
+    App, CallFailure, ReceivedRequest, Reply, Step, Upstream, batch_deleted, batch_request,
+    batch_section, canary, default_reply, delete_by_id, delete_by_name, hmc_section,
+    token_reply_or,
 };
 
 /// In lower case: internal details in the simulated responses, and words from the error texts of systems and libraries.
-const INSIDE: [&str; 30] = [
+const INTERNAL_TEXTS: [&str; 30] = [
     "127.0.0.1",
     "[::1]",
     "localhost",
@@ -55,25 +56,25 @@ const NAMED: &str = "gateway-7.internal.example (10.1.2.3): java.net.ConnectExce
 
 /// Asserts that the text, the details and the metadata of a status contain no internal details and none of these ports.
 #[track_caller]
-fn check(what: &str, status: &Status, urls: &[&str]) {
+fn check(case: &str, status: &Status, urls: &[&str]) {
     canary::check_status(status);
     let details = String::from_utf8_lossy(status.details());
     let metadata = status.metadata();
     let text = format!("{} {details} {metadata:?}", status.message()).to_lowercase();
-    for word in INSIDE {
-        assert!(!text.contains(word), "{what}: {word} in {text}");
+    for word in INTERNAL_TEXTS {
+        assert!(!text.contains(word), "{case}: {word} in {text}");
     }
     for url in urls {
         let port = url.rsplit(':').next().unwrap();
         assert!(
             !text.contains(&format!(":{port}")),
-            "{what}: {port} in {text}"
+            "{case}: {port} in {text}"
         );
     }
 }
 
 /// Calls both rpcs and checks every failure. Returns the reasons.
-async fn call(what: &str, batch: &str, authority: &str, hmc: &str) -> Vec<String> {
+async fn call(case: &str, batch: &str, authority: &str, hmc: &str) -> Vec<String> {
     let folder = App::folder();
     let accounts = batch_section(&folder, authority);
     let accounts = accounts.replacen(
@@ -88,34 +89,34 @@ async fn call(what: &str, batch: &str, authority: &str, hmc: &str) -> Vec<String
     let mut request = Request::new(batch_request("alice"));
     request.set_timeout(Duration::from_secs(3));
     failures.extend(client.delete_batch_node_user(request).await.err());
-    for request in [by_id("id-1"), by_name("alice")] {
+    for request in [delete_by_id("id-1"), delete_by_name("alice")] {
         let mut request = Request::new(request);
         request.set_timeout(Duration::from_secs(3));
         failures.extend(client.delete_hmc_user(request).await.err());
     }
     let reasons = failures.into_iter().map(|status| {
-        check(what, &status, &[batch, authority, hmc]);
-        Failed::from(status).reason
+        check(case, &status, &[batch, authority, hmc]);
+        CallFailure::from(status).reason
     });
     reasons.collect()
 }
 
 /// Returns responses of intermediaries, and of upstreams that disclose internal details.
-fn answers(seen: &Seen) -> Vec<(&'static str, Reply)> {
+fn responses(request: &ReceivedRequest) -> Vec<(&'static str, Reply)> {
     let page = format!("<html><title>{NAMED}</title></html>");
     let to = format!("http://{NAMED}/elsewhere");
     let quoted = json!({
         "http-status": 409, "reason": 1, "message": "The words of the HMC.", "stack": NAMED,
-        "request-uri": format!("https://10.1.2.3:6794{}", seen.target), "error-details": {"html": NAMED},
+        "request-uri": format!("https://10.1.2.3:6794{}", request.target), "error-details": {"html": NAMED},
     });
     let foreign =
         json!({"error": {"code": "BadGateway", "message": NAMED, "innererror": {"stack": NAMED}}});
     let named = |reply: Reply| {
         reply
-            .with("Server", NAMED)
-            .with("Via", NAMED)
-            .with("X-Forwarded-Host", NAMED)
-            .with("WWW-Authenticate", NAMED)
+            .with_header("Server", NAMED)
+            .with_header("Via", NAMED)
+            .with_header("X-Forwarded-Host", NAMED)
+            .with_header("WWW-Authenticate", NAMED)
     };
     vec![
         ("page 502", named(Reply::typed(502, "text/html", &page))),
@@ -123,11 +124,11 @@ fn answers(seen: &Seen) -> Vec<(&'static str, Reply)> {
         ("page 200", named(Reply::typed(206, "text/html", &page))),
         (
             "redirect",
-            named(Reply::typed(302, "text/html", &page).with("Location", &to)),
+            named(Reply::typed(302, "text/html", &page).with_header("Location", &to)),
         ),
         (
             "permanent redirect",
-            named(Reply::empty(308).with("Location", &to)),
+            named(Reply::empty(308).with_header("Location", &to)),
         ),
         (
             "HMC's document",
@@ -148,85 +149,91 @@ fn answers(seen: &Seen) -> Vec<(&'static str, Reply)> {
 
 /// The request that receives the response.
 #[derive(Clone, Copy, Debug)]
-enum Place {
+enum InjectionPoint {
     Token,
     Batch,
     Hmc(Step),
 }
 
-impl Place {
-    fn is(self, seen: &Seen) -> bool {
-        let (token, step) = (seen.target.ends_with("/token"), Step::of(seen));
+impl InjectionPoint {
+    fn is(self, request: &ReceivedRequest) -> bool {
+        let (token, step) = (request.target.ends_with("/token"), Step::of(request));
         match self {
             Self::Token => token,
             Self::Batch => !token && step == Step::Other,
-            Self::Hmc(wanted) => step == wanted,
+            Self::Hmc(expected) => step == expected,
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn upstream_responses_do_not_disclose_internals() {
-    let places = [Step::Logon, Step::Read, Step::List, Step::Delete].map(Place::Hmc);
-    let places = [Place::Token, Place::Batch].into_iter().chain(places);
-    let count = answers(&Seen::default()).len();
+    let places = [Step::Logon, Step::Read, Step::List, Step::Delete].map(InjectionPoint::Hmc);
+    let places = [InjectionPoint::Token, InjectionPoint::Batch]
+        .into_iter()
+        .chain(places);
+    let count = responses(&ReceivedRequest::default()).len();
     let calls = places.flat_map(|place| (0..count).map(move |at| (place, at)));
     let calls = calls.map(|(place, at)| async move {
-        let upstream = Upstream::start(move |seen| {
-            if place.is(seen) {
-                return answers(seen).swap_remove(at).1;
+        let upstream = Upstream::start(move |request| {
+            if place.is(request) {
+                return responses(request).swap_remove(at).1;
             }
-            match Step::of(seen) {
-                Step::Other => token_or(seen, batch_deleted),
-                _ => usual(seen, 1),
+            match Step::of(request) {
+                Step::Other => token_reply_or(request, batch_deleted),
+                _ => default_reply(request, 1),
             }
         })
         .await;
         let url = &upstream.url;
-        let what = format!("{place:?} {}", answers(&Seen::default())[at].0);
-        let reasons = call(&what, url, url, url).await;
-        assert!(!reasons.is_empty(), "{what}");
+        let case = format!("{place:?} {}", responses(&ReceivedRequest::default())[at].0);
+        let reasons = call(&case, url, url, url).await;
+        assert!(!reasons.is_empty(), "{case}");
     });
     join_all(calls).await;
 }
 
 /// Starts a server with an untrusted certificate.
-async fn stranger() -> Upstream {
-    let shown =
+async fn untrusted_upstream() -> Upstream {
+    let identity =
         rcgen::generate_simple_self_signed(["gateway-7.internal.example".to_owned()]).unwrap();
-    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(shown.signing_key.serialize_der()));
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(
+        identity.signing_key.serialize_der(),
+    ));
     let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_no_client_auth()
-        .with_single_cert(vec![shown.cert.der().clone()], key)
+        .with_single_cert(vec![identity.cert.der().clone()], key)
         .unwrap();
-    Upstream::start_tls(config, |seen| usual(seen, 1)).await
+    Upstream::start_tls(config, |request| default_reply(request, 1)).await
 }
 
 #[tokio::test]
 async fn connection_failures_do_not_disclose_internals() {
     // The socket is bound but does not listen: the port is reserved, and connections are refused.
-    let nobody = TcpSocket::new_v4().unwrap();
-    nobody.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let refused = format!("http://{}", nobody.local_addr().unwrap());
-    let stranger = stranger().await;
+    let unauthenticated = TcpSocket::new_v4().unwrap();
+    unauthenticated
+        .bind("127.0.0.1:0".parse().unwrap())
+        .unwrap();
+    let refused = format!("http://{}", unauthenticated.local_addr().unwrap());
+    let untrusted_upstream = untrusted_upstream().await;
     let page = format!("HTTP/1.1 400 Bad Request\r\nServer: {NAMED}\r\n\r\n");
     let plain = Upstream::start_raw(page.as_bytes()).await;
     let no_tls = plain.url.replace("http://127.0.0.1", "https://localhost");
     // RFC 6761, section 6.4: no name below `invalid` exists.
     let no_name = "https://no-such-host.internal.invalid:6794".to_owned();
-    let working = Upstream::start(|seen| token_or(seen, batch_deleted)).await;
+    let working = Upstream::start(|request| token_reply_or(request, batch_deleted)).await;
     let works = &working.url;
     let rows = [
         ("refused", &refused),
-        ("stranger", &stranger.url),
+        ("stranger", &untrusted_upstream.url),
         ("no TLS", &no_tls),
         ("no name", &no_name),
     ];
-    let calls = rows.iter().flat_map(|(what, url)| {
-        let at_service = call(what, url, works, url);
-        let at_authority = call(what, works, url, url);
+    let calls = rows.iter().flat_map(|(case, url)| {
+        let at_service = call(case, url, works, url);
+        let at_authority = call(case, works, url, url);
         [at_service, at_authority]
     });
     for reasons in join_all(calls).await {

@@ -11,8 +11,8 @@ use tonic::{
 };
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use useradmin_testkit::{
-    App, Failed, Reply, Signer, Upstream, batch, batch_deleted, batch_request, batch_section,
-    claims,
+    App, CallFailure, Reply, Signer, Upstream, batch_deleted, batch_request, batch_section,
+    default_claims, start_batch,
 };
 
 use crate::callers::{ISSUER, issuer_section};
@@ -29,7 +29,7 @@ fn enlarge<T>(message: T, fields: usize, size: usize) -> Request<T> {
 }
 
 #[track_caller]
-fn expect_refused(failed: &Failed) {
+fn expect_refused(failed: &CallFailure) {
     failed.expect(Code::InvalidArgument, "INVALID_REQUEST");
     let (field, description) = &failed.bad_request[0];
     assert_eq!(field, "metadata");
@@ -38,12 +38,12 @@ fn expect_refused(failed: &Failed) {
 
 #[tokio::test]
 async fn large_metadata_does_not_affect_other_calls() {
-    let (tell, mut arrived) = mpsc::unbounded_channel();
+    let (notify, mut arrived) = mpsc::unbounded_channel();
     let open = Arc::new(Notify::new());
     let closed = Arc::clone(&open);
-    let (app, upstream) = batch(move |_| {
-        tell.send(()).unwrap();
-        Reply::Held(Arc::clone(&closed), Box::new(batch_deleted()))
+    let (app, upstream) = start_batch(move |_| {
+        notify.send(()).unwrap();
+        Reply::Gated(Arc::clone(&closed), Box::new(batch_deleted()))
     })
     .await;
     let mut client = app.client();
@@ -64,8 +64,8 @@ async fn large_metadata_does_not_affect_other_calls() {
         (2_000, 20),
     ] {
         let request = enlarge(batch_request("large"), fields, size);
-        let answer = app.client().delete_batch_node_user(request).await;
-        expect_refused(&answer.unwrap_err().into());
+        let response = app.client().delete_batch_node_user(request).await;
+        expect_refused(&response.unwrap_err().into());
     }
     open.notify_one();
     slow.await.unwrap().unwrap();
@@ -92,8 +92,8 @@ async fn identity_is_checked_before_metadata_size() {
     let issuer = issuer_section(&folder, &signer);
     let section = batch_section(&folder, &upstream.url);
     let app = App::configured(folder, &format!("{head}{issuer}{section}")).await;
-    let valid = signer.token(&claims(ISSUER, "bob"));
-    let mut large = claims(ISSUER, "bob");
+    let valid = signer.token(&default_claims(ISSUER, "bob"));
+    let mut large = default_claims(ISSUER, "bob");
     large["groups"] = json!("g".repeat(30_000));
     let large = signer.token(&large);
     for (token, size, identified) in [
@@ -108,8 +108,8 @@ async fn identity_is_checked_before_metadata_size() {
             let value = format!("Bearer {token}").parse().unwrap();
             request.metadata_mut().insert("authorization", value);
         }
-        let answer = app.client().delete_batch_node_user(request).await;
-        let failed = Failed::from(answer.unwrap_err());
+        let response = app.client().delete_batch_node_user(request).await;
+        let failed = CallFailure::from(response.unwrap_err());
         if identified {
             expect_refused(&failed);
             continue;
@@ -119,12 +119,12 @@ async fn identity_is_checked_before_metadata_size() {
         assert_eq!(record["request_id"], failed.request_id);
         assert_eq!(record["outcome"], "denied");
     }
-    assert!(upstream.seen().is_empty());
+    assert!(upstream.received().is_empty());
 }
 
 #[tokio::test]
 async fn health_refuses_large_metadata() {
-    let (app, _upstream) = batch(|_| batch_deleted()).await;
+    let (app, _upstream) = start_batch(|_| batch_deleted()).await;
     let mut health = HealthClient::new(app.channel());
     for (size, fits) in [(7_500, true), (9_000, false), (60_000, false)] {
         let request = || enlarge(HealthCheckRequest::default(), 1, size);
@@ -135,7 +135,7 @@ async fn health_refuses_large_metadata() {
         for failure in failures {
             assert_eq!(failure.is_none(), fits, "{size}");
             if let Some(status) = failure {
-                let failed = Failed::from(status);
+                let failed = CallFailure::from(status);
                 assert_eq!(failed.reason, "ERROR_REASON_INVALID_REQUEST");
                 assert_eq!(failed.bad_request[0].0, "metadata");
             }

@@ -8,7 +8,7 @@ use std::{
 use crate::import_cycles::imported;
 
 /// Modules, each with the paths that neither the module nor its submodules may import.
-const ABSENT: [(&str, &[&str]); 9] = [
+const FORBIDDEN_IMPORTS: [(&str, &[&str]); 9] = [
     (
         "error",
         &[
@@ -103,12 +103,14 @@ fn is_below(path: &str, parent: &str) -> bool {
 #[test]
 fn no_layer_imports_a_layer_above_it() {
     let imported = imported("src");
-    for (room, absent) in ABSENT {
-        let modules = imported.iter().filter(|(module, _)| is_below(module, room));
+    for (layer, absent) in FORBIDDEN_IMPORTS {
+        let modules = imported
+            .iter()
+            .filter(|(module, _)| is_below(module, layer));
         let paths: Vec<_> = modules
             .flat_map(|(module, paths)| paths.iter().map(move |path| (module, path)))
             .collect();
-        assert!(!paths.is_empty(), "no {room}");
+        assert!(!paths.is_empty(), "no {layer}");
         for (module, path) in paths {
             let found = absent.iter().any(|other| is_below(path, other));
             assert!(!found, "{module}: {path}");

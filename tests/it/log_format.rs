@@ -27,7 +27,7 @@ const HOSTILE: [&str; 4] = ["a\u{1B}[2Kb", "a\nb", "a\u{202E}b", "a\u{85}b"];
 fn serve(folder: &Path, options: &[&str], log: impl Into<Stdio>) -> Process {
     let file = folder.join("useradmin.toml");
     let arguments = [&["serve", "--config", file.to_str().unwrap()], options].concat();
-    Process::logging(&arguments, log, "info")
+    Process::start_with_log(&arguments, log, "info")
 }
 
 /// Makes calls with hostile names of targets and users.
@@ -94,7 +94,7 @@ async fn json_lines_start_with_the_same_keys() {
                 "{line}"
             );
         }
-        let calls = Process::logged(&folder, "call ended");
+        let calls = Process::log_records(&folder, "call ended");
         assert_eq!(calls.len(), 2 * HOSTILE.len() + 1);
         assert_eq!(calls.last().unwrap()["target"], "batch");
     }
@@ -165,7 +165,7 @@ async fn one_line_describes_the_server_that_starts() {
         let process = Process::start(&folder);
         let address = process.address.clone();
         process.stop();
-        let lines = Process::logged(&folder, "server started");
+        let lines = Process::log_records(&folder, "server started");
         let [line] = &lines[..] else {
             panic!("{lines:?}");
         };

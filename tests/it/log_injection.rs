@@ -13,13 +13,14 @@ use tokio::task::spawn_blocking;
 use tonic::Code;
 use useradmin::proto::{DeleteBatchNodeUserRequest, DeleteHmcUserRequest};
 use useradmin_testkit::{
-    App, Failed, Process, Reply, Seen, Step, Upstream, batch_answer, batch_document, batch_request,
-    batch_section, by_id, by_name, canary, hmc_section, token_or, usual,
+    App, CallFailure, Process, ReceivedRequest, Reply, Step, Upstream, batch_document,
+    batch_request, batch_response, batch_section, canary, default_reply, delete_by_id,
+    delete_by_name, hmc_section, token_reply_or,
 };
 
 /// Characters that can mislead readers: C1 controls and DEL, line and paragraph separators, bidirectional controls,
 /// zero-width characters, annotation characters and tags.
-const EVIL: [(u32, u32); 12] = [
+const MISLEADING: [(u32, u32); 12] = [
     (0x7F, 0x9F),
     (0xAD, 0xAD),
     (0x61C, 0x61C),
@@ -34,17 +35,20 @@ const EVIL: [(u32, u32); 12] = [
     (0xE0020, 0xE007F),
 ];
 
-fn is_evil(c: char) -> bool {
-    EVIL.iter()
+fn is_misleading(c: char) -> bool {
+    MISLEADING
+        .iter()
         .any(|(first, last)| (*first..=*last).contains(&u32::from(c)))
 }
 
 /// Returns a text for every eighth of these characters, and texts that try to end the line or the field.
 fn texts() -> Vec<String> {
-    let evil = EVIL
+    let misleading = MISLEADING
         .iter()
         .flat_map(|(first, last)| (*first..=*last).step_by(8));
-    let evil = evil.filter_map(char::from_u32).map(|c| format!("ev{c}il"));
+    let misleading = misleading
+        .filter_map(char::from_u32)
+        .map(|c| format!("ev{c}il"));
     let forged = [
         "a\n{\"event\":\"outcome\",\"outcome\":\"deleted\"}\n",
         "a\r\n",
@@ -55,12 +59,15 @@ fn texts() -> Vec<String> {
         "}\u{85}{",
     ];
     let long = ["é".repeat(1_000), "\u{202E}".repeat(20_000)];
-    evil.chain(forged.map(str::to_owned)).chain(long).collect()
+    misleading
+        .chain(forged.map(str::to_owned))
+        .chain(long)
+        .collect()
 }
 
 /// Returns the number at the end of a path segment: the index of the text that this request is about.
-fn nth(seen: &Seen) -> usize {
-    let path = seen.target.split('?').next().unwrap();
+fn nth(request: &ReceivedRequest) -> usize {
+    let path = request.target.split('?').next().unwrap();
     let digits = path.rsplit('-').next().unwrap();
     digits.parse().unwrap()
 }
@@ -69,26 +76,26 @@ fn nth(seen: &Seen) -> usize {
 /// headers.
 async fn upstream() -> Upstream {
     let texts = texts();
-    Upstream::start(move |seen| {
+    Upstream::start(move |request| {
         let id = "r".repeat(1_000);
-        match Step::of(seen) {
-            Step::Read => Reply::json(200, &json!({"name": texts[nth(seen)]}).to_string()),
+        match Step::of(request) {
+            Step::Read => Reply::json(200, &json!({"name": texts[nth(request)]}).to_string()),
             Step::List => Reply::json(200, r#"{"users":[]}"#),
             Step::Delete => {
-                let message = &texts[nth(seen)];
+                let message = &texts[nth(request)];
                 let body = json!({"http-status": 409, "reason": 317, "message": message});
                 Reply::json(409, &body.to_string())
             }
-            Step::Other => token_or(seen, || {
-                if seen.method == "GET" {
-                    let state = &texts[nth(seen)];
-                    return batch_answer(200, &json!({"state": state}).to_string());
+            Step::Other => token_reply_or(request, || {
+                if request.method == "GET" {
+                    let state = &texts[nth(request)];
+                    return batch_response(200, &json!({"state": state}).to_string());
                 }
                 let text = &texts[0];
                 let body = batch_document(text, text, &[(text, text)]);
-                Reply::json(409, &body).with("request-id", &id)
+                Reply::json(409, &body).with_header("request-id", &id)
             }),
-            _ => usual(seen, 1),
+            _ => default_reply(request, 1),
         }
     })
     .await
@@ -121,16 +128,16 @@ async fn call(program: &Process, at: usize, text: &str) -> (usize, usize) {
         },
     ];
     let hmc = [
-        by_id(&format!("id-{at}")),
-        by_name(text),
-        by_id(text),
+        delete_by_id(&format!("id-{at}")),
+        delete_by_name(text),
+        delete_by_id(text),
         DeleteHmcUserRequest {
             hmc: own(text),
-            ..by_name("alice")
+            ..delete_by_name("alice")
         },
     ];
     let (mut calls, mut records) = (0, 0);
-    let mut note = |failed: &Failed, validate_only: bool| {
+    let mut note = |failed: &CallFailure, validate_only: bool| {
         calls += 1;
         if failed.code != Code::InvalidArgument {
             records += if validate_only { 1 } else { 2 };
@@ -139,11 +146,11 @@ async fn call(program: &Process, at: usize, text: &str) -> (usize, usize) {
     for request in batch {
         let validate_only = request.validate_only;
         let failed = client.delete_batch_node_user(request).await.unwrap_err();
-        note(&Failed::from(failed), validate_only);
+        note(&CallFailure::from(failed), validate_only);
     }
     for request in hmc {
         let failed = client.delete_hmc_user(request).await.unwrap_err();
-        note(&Failed::from(failed), false);
+        note(&CallFailure::from(failed), false);
     }
     (calls, records)
 }
@@ -153,7 +160,7 @@ fn objects(file: &Path) -> Vec<Value> {
     let text = fs::read_to_string(file).unwrap();
     let raw = text
         .chars()
-        .find(|c| is_evil(*c) || (*c < ' ' && *c != '\n'));
+        .find(|c| is_misleading(*c) || (*c < ' ' && *c != '\n'));
     assert_eq!(raw, None, "{}", file.display());
     assert!(text.ends_with('\n'));
     let lines = text.lines().map(serde_json::from_str::<Value>);
@@ -191,7 +198,7 @@ async fn hostile_texts_cannot_forge_or_hide_log_lines() {
     let (log, audit) = (folder.join("log"), folder.join("audit.jsonl"));
     let arguments = ["serve", "--config", config.to_str().unwrap()];
     let level = "\u{202E}no level\u{2028}".repeat(100);
-    let program = Process::logging(&arguments, File::create(&log).unwrap(), &level);
+    let program = Process::start_with_log(&arguments, File::create(&log).unwrap(), &level);
 
     let (mut calls, mut records) = (0, 0);
     for (at, text) in texts().iter().enumerate() {
@@ -201,16 +208,18 @@ async fn hostile_texts_cannot_forge_or_hide_log_lines() {
     }
     assert!(calls > 300, "{calls}");
     // Runs on another thread, so that the upstream can respond to the log-off meanwhile.
-    let stopped = spawn_blocking(move || program.end("TERM")).await.unwrap();
+    let stopped = spawn_blocking(move || program.stop_with("TERM"))
+        .await
+        .unwrap();
     assert_eq!(stopped.0, Some(0));
 
     let lines = objects(&log);
     let message = |line: &Value| line["message"].as_str().unwrap().to_owned();
-    let (told, others): (Vec<_>, Vec<_>) = lines
+    let (actual, others): (Vec<_>, Vec<_>) = lines
         .iter()
         .map(message)
         .partition(|message| message == "call ended");
-    assert_eq!(told.len(), calls);
+    assert_eq!(actual.len(), calls);
     let expected = [
         "invalid RUST_LOG ignored",
         "audit log opened",

@@ -13,7 +13,7 @@ use rustix::{
     process::{Pid, Signal, kill_process},
 };
 use serde_json::Value;
-use useradmin_testkit::{App, Process, ask, batch_request, configure, configure_with_admin};
+use useradmin_testkit::{App, Process, batch_request, configure, configure_with_admin, http_get};
 
 use crate::authorization;
 
@@ -28,20 +28,20 @@ fn start(folder: &Path, flags: OFlags) -> (Process, io::PipeReader) {
     fcntl_setfl(&writer, flags).unwrap();
     let file = folder.join("useradmin.toml");
     let arguments = ["serve", "--config", file.to_str().unwrap()];
-    (Process::logging(&arguments, writer, "trace"), reader)
+    (Process::start_with_log(&arguments, writer, "trace"), reader)
 }
 
 async fn call(process: &Process) {
     let mut client = process.client();
     for number in 0..CALLS {
-        let answer = client.delete_batch_node_user(batch_request("alice")).await;
-        assert!(answer.is_ok(), "call {number}: {answer:?}");
+        let response = client.delete_batch_node_user(batch_request("alice")).await;
+        assert!(response.is_ok(), "call {number}: {response:?}");
     }
 }
 
 /// Returns the number of dropped lines in `/metrics`.
 async fn dropped(admin: &str) -> u64 {
-    let text = ask(admin, "/metrics").await;
+    let text = http_get(admin, "/metrics").await;
     let mut lines = text.lines();
     let value = lines.find_map(|line| line.strip_prefix("useradmin_log_lines_dropped_total "));
     value.unwrap().parse().unwrap()
@@ -55,9 +55,9 @@ async fn stalled_log_reader_does_not_block_calls_or_stop() {
     let (process, reader) = start(&folder, OFlags::empty());
     call(&process).await;
     assert!(dropped(&admin).await > 0);
-    let begun = Instant::now();
+    let started = Instant::now();
     process.stop();
-    assert!(begun.elapsed() < LONGEST_STOP);
+    assert!(started.elapsed() < LONGEST_STOP);
     drop(reader);
     fs::remove_dir_all(folder).unwrap();
 }
@@ -123,8 +123,8 @@ async fn unused_signals_do_not_end_process() {
     let mut client = process.client();
     for signal in ["HUP", "USR1", "USR2", "ALRM", "VTALRM", "PROF", "IO", "PWR"] {
         process.signal(signal);
-        let answer = client.delete_batch_node_user(batch_request("alice")).await;
-        assert!(answer.is_ok(), "{signal}: {answer:?}");
+        let response = client.delete_batch_node_user(batch_request("alice")).await;
+        assert!(response.is_ok(), "{signal}: {response:?}");
     }
     process.stop();
     fs::remove_dir_all(folder).unwrap();

@@ -14,7 +14,8 @@ use tonic::{
 };
 use useradmin::{proto::descriptors, sandbox::Sandbox};
 use useradmin_testkit::{
-    App, Failed, Reply, Signer, Upstream, batch, batch_deleted, batch_request, batch_section,
+    App, CallFailure, Reply, Signer, Upstream, batch_deleted, batch_request, batch_section,
+    start_batch,
 };
 
 use crate::callers::issuer_section;
@@ -60,13 +61,13 @@ impl Decoder for Bare {
     }
 }
 
-async fn send(app: &App, rpc: &str, message: &[u8]) -> Failed {
+async fn send(app: &App, rpc: &str, message: &[u8]) -> CallFailure {
     let mut client = Grpc::new(app.channel());
     client.ready().await.unwrap();
     let path = PathAndQuery::try_from(rpc).unwrap();
     let message = Request::new(Bytes::copy_from_slice(message));
-    let answer = client.unary::<Bytes, Bytes, _>(message, path, Bare).await;
-    answer.unwrap_err().into()
+    let response = client.unary::<Bytes, Bytes, _>(message, path, Bare).await;
+    response.unwrap_err().into()
 }
 
 /// Encodes a field of bytes: tag, length, value.
@@ -100,9 +101,9 @@ async fn malformed_message_is_invalid_request_with_details() {
         let failed = send(&app, rpc, &message).await;
         failed.expect(Code::InvalidArgument, "INVALID_REQUEST");
         assert_eq!(failed.bad_request[0].0, field, "{message:?}");
-        assert_eq!(failed.meta("outcome"), "not_sent");
+        assert_eq!(failed.metadata_value("outcome"), "not_sent");
     }
-    assert!(upstream.seen().is_empty());
+    assert!(upstream.received().is_empty());
 }
 
 /// Sends a character that no rule permits in each text field of each rpc.
@@ -170,7 +171,7 @@ async fn too_large_message_is_invalid_request() {
         let failed = app.delete_batch_node_user(request).await.unwrap_err();
         failed.expect(Code::InvalidArgument, "INVALID_REQUEST");
     }
-    assert!(upstream.seen().is_empty());
+    assert!(upstream.received().is_empty());
 }
 
 #[tokio::test]
@@ -183,14 +184,14 @@ async fn other_transport_errors_are_unchanged() {
     client.ready().await.unwrap();
     let path = PathAndQuery::from_static("/useradmin.v1.UserAdmin/Nothing");
     let message = Request::new(Bytes::new());
-    let answer = client.unary::<Bytes, Bytes, _>(message, path, Bare).await;
-    assert_eq!(answer.unwrap_err().code(), Code::Unimplemented);
+    let response = client.unary::<Bytes, Bytes, _>(message, path, Bare).await;
+    assert_eq!(response.unwrap_err().code(), Code::Unimplemented);
 }
 
 /// A malformed deadline is reported even if the message arrives much later.
 #[tokio::test]
 async fn malformed_deadline_is_reported_before_message_arrives() {
-    let (app, _upstream) = batch(|_| batch_deleted()).await;
+    let (app, _upstream) = start_batch(|_| batch_deleted()).await;
     let stream = TcpStream::connect(app.address).await.unwrap();
     let (mut client, mut connection) = h2::client::handshake(stream).await.unwrap();
     let mut pings = connection.ping_pong().unwrap();
@@ -200,7 +201,7 @@ async fn malformed_deadline_is_reported_before_message_arrives() {
         .header("grpc-timeout", "5 minutes")
         .body(())
         .unwrap();
-    let (answer, mut body) = client.send_request(request, false).unwrap();
+    let (response, mut body) = client.send_request(request, false).unwrap();
     // The server has received the headers, and had time to process them.
     for _ in 0..10 {
         pings.ping(h2::Ping::opaque()).await.unwrap();
@@ -209,9 +210,9 @@ async fn malformed_deadline_is_reported_before_message_arrives() {
     let length = u32::try_from(message.len()).unwrap().to_be_bytes();
     let frame = [&[0], &length[..], &message].concat();
     body.send_data(frame.into(), true).unwrap();
-    let answer = answer.await.unwrap();
-    let status = Status::from_header_map(answer.headers()).unwrap();
-    let failed = Failed::from(status);
+    let response = response.await.unwrap();
+    let status = Status::from_header_map(response.headers()).unwrap();
+    let failed = CallFailure::from(status);
     failed.expect(Code::InvalidArgument, "INVALID_REQUEST");
     assert_eq!(failed.bad_request[0].0, "grpc-timeout");
 }

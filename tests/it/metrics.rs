@@ -5,11 +5,11 @@ mod edge_cases;
 use tonic::Code;
 use useradmin::proto::DeleteBatchNodeUserRequest;
 use useradmin_testkit::{
-    App, Upstream, ask, batch_deleted, batch_error, batch_request, batch_section, by_name, hmc_or,
-    hmc_section, in_turn, refusal, token_or, until,
+    App, Upstream, batch_deleted, batch_error, batch_request, batch_section, delete_by_name,
+    error_reply, hmc_reply_or, hmc_section, http_get, in_sequence, token_reply_or, wait_until,
 };
 
-use crate::bulkhead::holding;
+use crate::bulkhead::gated_upstream;
 
 const SERVER: &str = r#"
 [server]
@@ -73,10 +73,12 @@ async fn make_calls(app: &App) {
         (batch("other", ""), Code::PermissionDenied),
         (batch("pool-1", "nowhere"), Code::NotFound),
     ] {
-        let answer = app.client().delete_batch_node_user(request).await;
-        assert_eq!(answer.map_or_else(|s| s.code(), |_| Code::Ok), code);
+        let response = app.client().delete_batch_node_user(request).await;
+        assert_eq!(response.map_or_else(|s| s.code(), |_| Code::Ok), code);
     }
-    app.delete_hmc_user(by_name("alice")).await.unwrap_err();
+    app.delete_hmc_user(delete_by_name("alice"))
+        .await
+        .unwrap_err();
 }
 
 async fn expect_calls(app: &App) {
@@ -163,13 +165,15 @@ async fn expect_credentials(app: &App) {
 
 #[tokio::test]
 async fn calls_and_requests_are_counted() {
-    let mut answers = in_turn(vec![
+    let mut answers = in_sequence(vec![
         batch_error(503, "ServerBusy"),
         batch_deleted(),
         batch_error(409, "NodeBeingRebooted"),
     ]);
-    let account = Upstream::start(move |seen| token_or(seen, || answers(seen))).await;
-    let hmc = Upstream::start(|seen| hmc_or(seen, || refusal(seen, 409, 317))).await;
+    let account =
+        Upstream::start(move |request| token_reply_or(request, || answers(request))).await;
+    let hmc =
+        Upstream::start(|request| hmc_reply_or(request, || error_reply(request, 409, 317))).await;
     let app = serving(&account, &hmc).await;
     make_calls(&app).await;
     expect_calls(&app).await;
@@ -186,8 +190,9 @@ async fn calls_and_requests_are_counted() {
 /// Gauges of the current state.
 #[tokio::test]
 async fn gauges_show_current_state() {
-    let (account, arrived, gate) = holding().await;
-    let hmc = Upstream::start(|seen| hmc_or(seen, || refusal(seen, 409, 317))).await;
+    let (account, arrived, gate) = gated_upstream().await;
+    let hmc =
+        Upstream::start(|request| hmc_reply_or(request, || error_reply(request, 409, 317))).await;
     let app = serving(&account, &hmc).await;
     for (name, labels, expected) in [
         ("useradmin_upstream_in_flight", BATCH, 0),
@@ -224,10 +229,8 @@ async fn gauges_show_current_state() {
         assert_eq!(count(&app, name, &[labels]).await, expected, "{name}");
     }
     // No session exists yet.
-    let sessions = app
-        .metrics("useradmin_upstream_credential_age_seconds")
-        .await;
-    assert_eq!(sessions, [""; 0]);
+    let name = "useradmin_upstream_credential_age_seconds";
+    assert_eq!(app.metrics(name).await, [""; 0]);
     let mut call = Box::pin(app.delete_batch_node_user(batch_request("alice")));
     tokio::select! {
         _ = &mut call => panic!("nobody has been let through"),
@@ -242,7 +245,7 @@ async fn gauges_show_current_state() {
     }
     gate.notify_one();
     call.await.unwrap();
-    until("nothing is in progress", async || {
+    wait_until("nothing is in progress", async || {
         count(&app, "useradmin_calls_in_progress", &[]).await == 0
     })
     .await;
@@ -250,7 +253,7 @@ async fn gauges_show_current_state() {
 }
 
 async fn expect_process(app: &App) {
-    let text = ask(app.admin.unwrap(), "/metrics").await;
+    let text = http_get(app.admin.unwrap(), "/metrics").await;
     assert!(text.contains("content-type: text/plain; version=0.0.4; charset=utf-8"));
     let version = concat!(
         "useradmin_build_info{version=\"",

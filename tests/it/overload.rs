@@ -6,10 +6,11 @@ use std::time::Instant;
 use tonic::Code;
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use useradmin_testkit::{
-    App, Reply, Secure, Signer, Upstream, batch_request, batch_section, claims, expect_at_once,
+    App, Reply, SecureClient, Signer, Upstream, assert_immediate, batch_request, batch_section,
+    default_claims,
 };
 
-use crate::{bulkhead::holding, callers::ISSUER};
+use crate::{bulkhead::gated_upstream, callers::ISSUER};
 
 /// Starts a server with a limit of one concurrent call, and callers with tokens whose keys are fetched from this
 /// issuer.
@@ -41,10 +42,10 @@ async fn overloaded_server_does_not_fetch_unknown_keys() {
     let signer = Signer::es256("known");
     let keys = Reply::json(200, &signer.key_set());
     let issuer = Upstream::start(move |_| keys.clone()).await;
-    let (upstream, arrived, gate) = holding().await;
+    let (upstream, arrived, gate) = gated_upstream().await;
     let app = small(&issuer, &upstream).await;
-    let client = Secure::plain(app.address);
-    let known = client.with_token(&signer.token(&claims(ISSUER, "svc")));
+    let client = SecureClient::plain(app.address);
+    let known = client.with_token(&signer.token(&default_claims(ISSUER, "svc")));
     let mut first = Box::pin(known.delete_batch_node_user(batch_request("alice")));
     tokio::select! {
         _ = &mut first => panic!("nobody has been let through"),
@@ -53,23 +54,23 @@ async fn overloaded_server_does_not_fetch_unknown_keys() {
     // The issuer is asked for an unknown key only if the call is within the limit.
     let strangers: Vec<_> = (0..10)
         .map(|number| Signer::es256(&format!("unknown-{number}")))
-        .map(|signer| client.with_token(&signer.token(&claims(ISSUER, "svc"))))
+        .map(|signer| client.with_token(&signer.token(&default_claims(ISSUER, "svc"))))
         .collect();
-    let asked = issuer.seen().len();
+    let asked = issuer.received().len();
     let mut times = Vec::new();
-    for stranger in &strangers {
-        let begun = Instant::now();
-        let refused = stranger.delete_batch_node_user(batch_request("bob")).await;
-        times.push(begun.elapsed());
+    for untrusted in &strangers {
+        let started = Instant::now();
+        let refused = untrusted.delete_batch_node_user(batch_request("bob")).await;
+        times.push(started.elapsed());
         refused
             .unwrap_err()
             .expect(Code::ResourceExhausted, "OVERLOADED");
         let mut health = HealthClient::new(client.channel());
-        let answer = health.check(HealthCheckRequest::default()).await;
-        assert_eq!(answer.unwrap().get_ref().status, 1);
+        let response = health.check(HealthCheckRequest::default()).await;
+        assert_eq!(response.unwrap().get_ref().status, 1);
     }
-    expect_at_once(&times);
-    assert_eq!(issuer.seen().len(), asked);
+    assert_immediate(&times);
+    assert_eq!(issuer.received().len(), asked);
     assert_eq!(upstream.requests("DELETE", "").len(), 1);
 
     gate.notify_one();
@@ -78,6 +79,6 @@ async fn overloaded_server_does_not_fetch_unknown_keys() {
     let refused = strangers[0].delete_batch_node_user(batch_request("bob"));
     let refused = refused.await.unwrap_err();
     refused.expect(Code::Unauthenticated, "CALLER_UNAUTHENTICATED");
-    assert_eq!(refused.meta("cause"), "token_key_unknown");
-    assert!(issuer.seen().len() > asked);
+    assert_eq!(refused.metadata_value("cause"), "token_key_unknown");
+    assert!(issuer.received().len() > asked);
 }

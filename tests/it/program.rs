@@ -88,11 +88,11 @@ fn invalid_arguments_are_rejected() {
 fn sandbox_serves_until_signal() {
     for signal in ["TERM", "INT"] {
         let arguments = ["serve", "--sandbox", "--listen", "127.0.0.1:0"];
-        let serving = Process::logging(&arguments, Stdio::null(), "");
+        let serving = Process::start_with_log(&arguments, Stdio::null(), "");
         let address = serving.address.clone();
         let (code, out, err) = run(&["health", "--addr", &address]);
         assert_eq!((code, out.as_str(), err.as_str()), (0, "", ""));
-        assert_eq!(serving.end(signal), (Some(0), String::new()));
+        assert_eq!(serving.stop_with(signal), (Some(0), String::new()));
         let (code, out, err) = run(&["health", "--addr", &address]);
         assert_eq!((code, out.as_str()), (1, ""));
         assert!(err.contains(&address), "{err}");
@@ -111,7 +111,7 @@ fn start_error(arguments: &[&str]) -> String {
 #[test]
 fn server_is_ready_without_upstreams() {
     let (folder, file) = configured(SOUND);
-    let serving = Process::logging(&["serve", "--config", path(&file)], Stdio::null(), "");
+    let serving = Process::start_with_log(&["serve", "--config", path(&file)], Stdio::null(), "");
     let (code, ..) = run(&["health", "--addr", &serving.address]);
     assert_eq!(code, 0);
 
@@ -143,7 +143,7 @@ fn server_is_ready_without_upstreams() {
         assert_eq!(start_error(&ports), expected);
     }
 
-    assert_eq!(serving.end("TERM"), (Some(0), String::new()));
+    assert_eq!(serving.stop_with("TERM"), (Some(0), String::new()));
     fs::remove_dir_all(folder).unwrap();
 }
 
@@ -172,7 +172,7 @@ async fn refused_call_is_logged_with_callers_trace_id() {
     let call = serving.client().delete_batch_node_user(unreadable).await;
     assert_eq!(call.unwrap_err().code(), Code::InvalidArgument);
     serving.stop();
-    let mut calls = Process::logged(&folder, "call ended");
+    let mut calls = Process::log_records(&folder, "call ended");
     let unreadable = calls.pop().unwrap();
     assert_eq!(unreadable["reason"], "ERROR_REASON_INVALID_REQUEST");
     assert_eq!(unreadable["code"], "InvalidArgument");
@@ -192,9 +192,9 @@ fn unwritable_log_does_not_stop_server() {
         .write(true)
         .open("/dev/full")
         .unwrap();
-    let serving = Process::logging(&["serve", "--config", path(&file)], full, "");
+    let serving = Process::start_with_log(&["serve", "--config", path(&file)], full, "");
     let (code, ..) = run(&["health", "--addr", &serving.address]);
     assert_eq!(code, 0);
-    assert_eq!(serving.end("TERM"), (Some(0), String::new()));
+    assert_eq!(serving.stop_with("TERM"), (Some(0), String::new()));
     fs::remove_dir_all(folder).unwrap();
 }

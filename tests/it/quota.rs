@@ -7,11 +7,12 @@ use futures_util::future::join_all;
 use tonic::Code;
 use useradmin::proto::DeleteBatchNodeUserRequest;
 use useradmin_testkit::{
-    App, Failed, Reply, Seen, Upstream, batch_deleted, batch_error, batch_request, batch_section,
-    batch_within, by_id, by_name, hmc_or, hmc_section, token_or,
+    App, CallFailure, ReceivedRequest, Reply, Upstream, batch_deleted, batch_error, batch_request,
+    batch_section, batch_with_timeout, delete_by_id, delete_by_name, hmc_reply_or, hmc_section,
+    token_reply_or,
 };
 
-use crate::{bulkhead::holding, callers::reload::reloaded};
+use crate::{bulkhead::gated_upstream, callers::reload::reloaded};
 
 const EXCEEDED: &str = "ERROR_REASON_DELETE_QUOTA_EXCEEDED";
 
@@ -36,7 +37,7 @@ fn configuration(folder: &std::path::Path, url: &str, caller: &str, target: &str
 
 /// Starts an upstream that responds according to the name of the user.
 async fn upstream() -> Upstream {
-    let reply = |seen: &Seen| match seen.user().as_str() {
+    let reply = |seen: &ReceivedRequest| match seen.user().as_str() {
         "absent" => batch_error(404, "NodeUserNotFound"),
         "conflict" => batch_error(409, "NodeNotReady"),
         "cut" => Reply::Close,
@@ -47,11 +48,14 @@ async fn upstream() -> Upstream {
         _ if seen.target.starts_with("/api/") => Reply::empty(204),
         _ => batch_deleted(),
     };
-    Upstream::start(move |seen| token_or(seen, || hmc_or(seen, || reply(seen)))).await
+    Upstream::start(move |seen| token_reply_or(seen, || hmc_reply_or(seen, || reply(seen)))).await
 }
 
-fn reason<T>(answer: Result<T, Failed>) -> String {
-    answer.err().map(|failed| failed.reason).unwrap_or_default()
+fn reason<T>(response: Result<T, CallFailure>) -> String {
+    response
+        .err()
+        .map(|failed| failed.reason)
+        .unwrap_or_default()
 }
 
 /// Makes this number of deletions, one after the other. Returns the number of those within the quota.
@@ -133,8 +137,8 @@ async fn call_counts_if_delete_may_have_been_sent() {
     }
     // The service knows the name of a protected user only after reading the user, that is, after the call was counted.
     let hmc = [
-        (by_name("alice"), "", 0),
-        (by_id("id-2"), "ERROR_REASON_PROTECTED_USER", 1),
+        (delete_by_name("alice"), "", 0),
+        (delete_by_id("id-2"), "ERROR_REASON_PROTECTED_USER", 1),
     ];
     for (request, expected, left) in hmc {
         let app = app(&upstream.url, keys.0, keys.1).await;
@@ -152,7 +156,7 @@ async fn unreachable_upstream_refunds_quota() {
         .iter()
         .any(|reason| reason == "ERROR_REASON_CIRCUIT_OPEN")
     {
-        let calls = (0..10).map(|_| app.delete_hmc_user(by_id("id-1")));
+        let calls = (0..10).map(|_| app.delete_hmc_user(delete_by_id("id-1")));
         reasons.extend(join_all(calls).await.into_iter().map(reason));
     }
     assert!(
@@ -163,7 +167,7 @@ async fn unreachable_upstream_refunds_quota() {
 
 #[tokio::test]
 async fn full_bulkhead_refunds_quota() {
-    let (upstream, arrived, gate) = holding().await;
+    let (upstream, arrived, gate) = gated_upstream().await;
     let target = "max_in_flight = 1\nmax_queued = 0";
     let app = app(&upstream.url, "deletes_per_minute = 2", target).await;
     let mut first = Box::pin(app.delete_batch_node_user(batch_request("alice")));
@@ -186,20 +190,24 @@ async fn full_bulkhead_refunds_quota() {
 /// The token request hangs, so no deletion is sent before the deadline of the caller.
 #[tokio::test]
 async fn calls_without_delete_refund_quota() {
-    let upstream = Upstream::start(|seen| match seen.target.as_str() {
+    let upstream = Upstream::start(|request| match request.target.as_str() {
         "/tenant-1/oauth2/v2.0/token" => Reply::Hang,
-        _ => hmc_or(seen, || Reply::empty(204)),
+        _ => hmc_reply_or(request, || Reply::empty(204)),
     })
     .await;
     let app = app(&upstream.url, "deletes_per_minute = 1", "").await;
     for _ in 0..3 {
-        let late = batch_within(&app, batch_request("alice"), Duration::from_millis(600)).await;
+        let late =
+            batch_with_timeout(&app, batch_request("alice"), Duration::from_millis(600)).await;
         let failed = late.unwrap_err();
         assert_ne!(failed.reason, EXCEEDED);
     }
-    assert_eq!(reason(app.delete_hmc_user(by_name("alice")).await), "");
     assert_eq!(
-        reason(app.delete_hmc_user(by_name("alice")).await),
+        reason(app.delete_hmc_user(delete_by_name("alice")).await),
+        ""
+    );
+    assert_eq!(
+        reason(app.delete_hmc_user(delete_by_name("alice")).await),
         EXCEEDED
     );
 }
@@ -226,9 +234,12 @@ async fn concurrent_calls_do_not_exceed_the_quota() {
     let upstream = upstream().await;
     let app = app(&upstream.url, "deletes_per_minute = 7", "").await;
     let calls = (0..50).map(|_| app.delete_batch_node_user(batch_request("alice")));
-    let answers = join_all(calls).await;
-    assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 7);
-    for failed in answers.into_iter().filter_map(Result::err) {
+    let responses = join_all(calls).await;
+    assert_eq!(
+        responses.iter().filter(|response| response.is_ok()).count(),
+        7
+    );
+    for failed in responses.into_iter().filter_map(Result::err) {
         failed.expect(Code::ResourceExhausted, "DELETE_QUOTA_EXCEEDED");
         let delay = failed.retry_delay.unwrap();
         assert!(
@@ -264,7 +275,7 @@ async fn reload_does_not_refill_quota() {
         let text = configuration(&app.folder, &upstream.url, caller, "");
         let text = text.replacen("[[callers]]", &format!("{before}[[callers]]"), 1);
         fs::write(&file, format!("{text}{after}")).unwrap();
-        app.until_metric(&reloaded("configuration", count)).await;
+        app.await_metric(&reloaded("configuration", count)).await;
         assert_eq!(within(&app, 4).await, left, "{caller} {count}");
     }
 }

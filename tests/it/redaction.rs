@@ -2,8 +2,9 @@
 
 use tonic::Code;
 use useradmin_testkit::{
-    App, Console, Reply, Step, Upstream, batch, batch_document, batch_request, batch_section,
-    by_id, by_name, canary::TOKEN, hmc_or, hmc_section, token_or, usual,
+    App, HmcSetup, Reply, Step, Upstream, batch_document, batch_request, batch_section,
+    canary::TOKEN, default_reply, delete_by_id, delete_by_name, hmc_reply_or, hmc_section,
+    start_batch, token_reply_or,
 };
 
 #[tokio::test]
@@ -18,18 +19,18 @@ async fn password_and_session_in_hmc_response_are_redacted() {
     ];
     for (status, message, at_logon) in rows {
         let body = format!(r#"{{"http-status":{status},"reason":0,"message":"{message}"}}"#);
-        let upstream = Upstream::start(move |seen| {
+        let upstream = Upstream::start(move |request| {
             let refusal = Reply::json(status, &body);
-            if at_logon && seen.method == "POST" {
+            if at_logon && request.method == "POST" {
                 return refusal;
             }
-            hmc_or(seen, || refusal)
+            hmc_reply_or(request, || refusal)
         })
         .await;
         let folder = App::folder();
         let section = hmc_section(&folder, &upstream.url);
         let app = App::start_in(folder, &section).await;
-        let failed = app.delete_hmc_user(by_id("id-1")).await.unwrap_err();
+        let failed = app.delete_hmc_user(delete_by_id("id-1")).await.unwrap_err();
         assert_eq!(failed.hmc.unwrap().message, "(redacted)");
     }
 }
@@ -42,12 +43,13 @@ async fn token_in_batch_response_is_redacted() {
         r#"{{"code":"InvalidInput","message":{{"lang":"en-US","value":"Bearer {token} is odd"}},
             "values":[{{"key":"Header","value":"{token}"}},{{"key":"Fine","value":"tttt"}}]}}"#
     );
-    let answer = format!(r#"{{"token_type":"Bearer","expires_in":3599,"access_token":"{token}"}}"#);
-    let upstream = Upstream::start(move |seen| {
-        if seen.method == "POST" {
-            return Reply::json(200, &answer);
+    let response =
+        format!(r#"{{"token_type":"Bearer","expires_in":3599,"access_token":"{token}"}}"#);
+    let upstream = Upstream::start(move |request| {
+        if request.method == "POST" {
+            return Reply::json(200, &response);
         }
-        token_or(seen, || Reply::json(400, &body))
+        token_reply_or(request, || Reply::json(400, &body))
     })
     .await;
     let folder = App::folder();
@@ -73,16 +75,16 @@ async fn token_in_batch_response_is_redacted() {
 async fn request_id_containing_token_is_omitted() {
     for status in [200, 409] {
         let body = batch_document("NodeUserInUse", "What went wrong.", &[]);
-        let (app, _upstream) = batch(move |seen| {
-            let echo = seen.header("authorization").unwrap();
-            Reply::json(status, &body).with("request-id", echo)
+        let (app, _upstream) = start_batch(move |request| {
+            let echo = request.header("authorization").unwrap();
+            Reply::json(status, &body).with_header("request-id", echo)
         })
         .await;
-        let told = match app.delete_batch_node_user(batch_request("alice")).await {
+        let actual = match app.delete_batch_node_user(batch_request("alice")).await {
             Ok(done) => done.request_id,
-            Err(failed) => failed.meta("upstream_request_id").to_owned(),
+            Err(failed) => failed.metadata_value("upstream_request_id").to_owned(),
         };
-        assert_eq!(told, "(redacted)", "{status}");
+        assert_eq!(actual, "(redacted)", "{status}");
         let recorded = &app.audit()[1]["upstream_request_id"];
         assert_eq!(recorded, "(redacted)", "{status}");
     }
@@ -91,20 +93,20 @@ async fn request_id_containing_token_is_omitted() {
 #[tokio::test]
 async fn user_named_like_session_is_protocol_error() {
     let session = "kanari-session-4d5c1z1g2b4p2vzs4o3rq6d3n5l3h1k";
-    for request in [by_id("id-1"), by_name("alice")] {
-        let console = Console::start(move |seen| match Step::of(seen) {
+    for request in [delete_by_id("id-1"), delete_by_name("alice")] {
+        let setup = HmcSetup::start(move |received| match Step::of(received) {
             Step::Logon => Reply::json(200, &format!(r#"{{"api-session":"{session}"}}"#)),
             Step::Read => Reply::json(200, &format!(r#"{{"name":"{session}"}}"#)),
             Step::List => Reply::json(
                 200,
                 &format!(r#"{{"users":[{{"object-uri":"/api/users/{session}","name":"alice"}}]}}"#),
             ),
-            _ => usual(seen, 1),
+            _ => default_reply(received, 1),
         })
         .await;
-        let failed = console.fail(request).await;
+        let failed = setup.fail(request).await;
         failed.expect(Code::Unavailable, "UPSTREAM_PROTOCOL_ERROR");
-        console.expect_not_sent(&failed);
+        setup.assert_not_sent(&failed);
         assert!(!format!("{failed:?}").contains(session), "{failed:?}");
     }
 }

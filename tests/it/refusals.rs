@@ -14,8 +14,8 @@ use tonic::{
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use useradmin::proto::{DeleteBatchNodeUserRequest, user_admin_client::UserAdminClient};
 use useradmin_testkit::{
-    App, Failed, Process, Signer, Upstream, batch_deleted, batch_request, batch_section, records,
-    token_or, verify,
+    App, CallFailure, Process, Signer, Upstream, batch_deleted, batch_request, batch_section,
+    records, token_reply_or, verify,
 };
 
 use crate::callers::issuer_section;
@@ -28,7 +28,7 @@ const CALLERS: &str = "[[callers]]\nidentity = \"anonymous\"\ndeletes_per_minute
     allow = [{ rpc = \"DeleteBatchNodeUser\", targets = [\"*\"], pools = [\"pool-*\"] }]\n";
 
 async fn upstream() -> Upstream {
-    Upstream::start(|seen| token_or(seen, batch_deleted)).await
+    Upstream::start(|request| token_reply_or(request, batch_deleted)).await
 }
 
 fn configuration(folder: &Path, url: &str, head: &str) -> String {
@@ -128,16 +128,16 @@ async fn flood(channel: &Channel, kind: &Kind) {
         call().await.unwrap();
     }
     // Not all calls at the same time, because the client has a deadline too.
-    let answers = stream::iter(0..FLOOD).map(|_| call()).buffered(8);
-    for answer in answers.collect::<Vec<_>>().await {
-        let failed = Failed::from(answer.unwrap_err());
+    let responses = stream::iter(0..FLOOD).map(|_| call()).buffered(8);
+    for response in responses.collect::<Vec<_>>().await {
+        let failed = CallFailure::from(response.unwrap_err());
         failed.expect(kind.code, kind.reason);
         assert!(!failed.request_id.is_empty() && failed.trailer_id.is_some());
     }
 }
 
 /// Returns the number of lines or records of single refusals for this reason, and the sum of their summaries.
-fn told(lines: &[Value], reason: &str, peer: &str) -> (u64, u64) {
+fn totals(lines: &[Value], reason: &str, peer: &str) -> (u64, u64) {
     let of = |line: &&Value| {
         let from = line["peer"].as_str().unwrap();
         line["reason"].as_str().unwrap().ends_with(reason)
@@ -154,9 +154,9 @@ fn told(lines: &[Value], reason: &str, peer: &str) -> (u64, u64) {
 
 /// Returns all log lines about refusals, single ones and summaries.
 fn log(folder: &Path, event: &str) -> Vec<Value> {
-    let summaries = Process::logged(folder, "refusals summarized");
+    let summaries = Process::log_records(folder, "refusals summarized");
     let summaries = summaries.into_iter().filter(|line| line["event"] == event);
-    Process::logged(folder, event)
+    Process::log_records(folder, event)
         .into_iter()
         .chain(summaries)
         .collect()
@@ -182,12 +182,10 @@ async fn repeated_refused_calls_are_summarized() {
     let audit = records(&folder.join("audit.jsonl"));
     let log = log(&folder, "call ended");
     let rest = FLOOD - REPORTED;
-    for Kind {
-        reason, outcome, ..
-    } in kinds()
-    {
+    for kind in kinds() {
+        let (reason, outcome) = (kind.reason, kind.outcome);
         assert_eq!(
-            told(&log, reason, "127.0.0.1"),
+            totals(&log, reason, "127.0.0.1"),
             (REPORTED, rest),
             "{reason}"
         );
@@ -196,7 +194,7 @@ async fn repeated_refused_calls_are_summarized() {
         } else {
             (REPORTED, rest)
         };
-        assert_eq!(told(&audit, reason, "127.0.0.1"), recorded, "{reason}");
+        assert_eq!(totals(&audit, reason, "127.0.0.1"), recorded, "{reason}");
         let mut of_reason = audit
             .iter()
             .filter(|record| record["reason"].as_str().unwrap().ends_with(reason));
@@ -204,7 +202,11 @@ async fn repeated_refused_calls_are_summarized() {
     }
     for peer in ["127.0.0.2", "127.0.0.3"] {
         for lines in [&log, &audit] {
-            assert_eq!(told(lines, first.reason, peer), (REPORTED, rest), "{peer}");
+            assert_eq!(
+                totals(lines, first.reason, peer),
+                (REPORTED, rest),
+                "{peer}"
+            );
         }
     }
     // Each summary has a separate ID, which is the same in its log line.
@@ -220,8 +222,8 @@ async fn repeated_refused_calls_are_summarized() {
     assert!(summary["since"].as_str().unwrap() <= summary["ts"].as_str().unwrap());
     // The next server reads the records and appends to them.
     Process::start(&folder).stop();
-    let strange = Process::logged(&folder, "foreign lines found in audit log");
-    assert_eq!(strange, Vec::<Value>::new());
+    let foreign = Process::log_records(&folder, "foreign lines found in audit log");
+    assert_eq!(foreign, Vec::<Value>::new());
     let (code, out, err) = verify([folder.join("audit.jsonl")]);
     assert_eq!((code, err.as_str()), (0, ""), "{out}");
     fs::remove_dir_all(folder).unwrap();
@@ -272,8 +274,8 @@ async fn repeated_unauthenticated_calls_are_summarized() {
         let mut health = health.clone();
         async move { health.check(HealthCheckRequest::default()).await }
     });
-    for answer in join_all(checks).await {
-        let failed = Failed::from(answer.unwrap_err());
+    for response in join_all(checks).await {
+        let failed = CallFailure::from(response.unwrap_err());
         assert_eq!(failed.code, Code::Unauthenticated);
         assert_eq!(failed.reason, "ERROR_REASON_CALLER_UNAUTHENTICATED");
     }
@@ -282,17 +284,17 @@ async fn repeated_unauthenticated_calls_are_summarized() {
     let audit = records(&folder.join("audit.jsonl"));
     let expected = (REPORTED, FLOOD - REPORTED);
     assert_eq!(
-        told(&audit, "CALLER_UNAUTHENTICATED", "127.0.0.1"),
+        totals(&audit, "CALLER_UNAUTHENTICATED", "127.0.0.1"),
         expected
     );
     let calls = log(&folder, "call ended");
     assert_eq!(
-        told(&calls, "CALLER_UNAUTHENTICATED", "127.0.0.1"),
+        totals(&calls, "CALLER_UNAUTHENTICATED", "127.0.0.1"),
         expected
     );
-    let refused = Process::logged(&folder, "call refused").len();
+    let refused = Process::log_records(&folder, "call refused").len();
     assert_eq!(u64::try_from(refused).unwrap(), REPORTED);
-    let sums = Process::logged(&folder, "refusals summarized");
+    let sums = Process::log_records(&folder, "refusals summarized");
     let of_health: Vec<_> = sums
         .iter()
         .filter(|line| line["event"] == "call refused")

@@ -9,9 +9,10 @@ use rcgen::{
 use rustls::ALL_VERSIONS;
 use useradmin::proto::DeleteHmcUserRequest;
 use useradmin_testkit::{
-    App, Process, Secure, Upstream, alert, batch_request, batch_section, by_name, hmc_section,
+    App, Process, SecureClient, Upstream, alert, batch_request, batch_section, default_reply,
+    delete_by_name, hmc_section,
     pki::{Authority, Identity, Validity, fixture, fixture_chain, fixture_leaf},
-    token_or, until, usual,
+    token_reply_or, wait_until,
 };
 
 use crate::callers::{dns, tls_section, uri};
@@ -128,7 +129,7 @@ impl Authorities {
             (
                 self.good
                     .issue("localhost", Validity::Now)
-                    .with_the_key_of(&self.issue(|_| {})),
+                    .with_key_of(&self.issue(|_| {})),
                 "the peer does not have its key",
             ),
             (
@@ -188,31 +189,31 @@ async fn cause_of_refused_client_certificate_is_logged() {
     let mut rows = authorities.refused();
     let for_servers = authorities.for_use(ExtendedKeyUsagePurpose::ServerAuth);
     rows.push((for_servers, "extended key usage"));
-    for (shown, words) in &rows {
-        let alert = alert(address, authorities.good.pem(), shown).await;
+    for (identity, words) in &rows {
+        let alert = alert(address, authorities.good.pem(), identity).await;
         assert!(alert.is_some(), "{words}");
     }
     // A connection that was opened before its authority was removed.
-    let shown = authorities
+    let identity = authorities
         .good
         .issue_to(vec![uri("spiffe://corp/offboarding")], Validity::Now);
-    let client = Secure::tls(address, authorities.good.pem(), Some(&shown));
+    let client = SecureClient::tls(address, authorities.good.pem(), Some(&identity));
     client
         .delete_batch_node_user(batch_request("alice"))
         .await
         .unwrap_err();
     fs::write(folder.join("clients.pem"), fixture("ca-p256")).unwrap();
-    until("the files are in use", async || {
-        !Process::logged(&folder, "files reloaded").is_empty()
+    wait_until("the files are in use", async || {
+        !Process::log_records(&folder, "files reloaded").is_empty()
     })
     .await;
     let failed = client
         .delete_batch_node_user(batch_request("alice"))
         .await
         .unwrap_err();
-    assert_eq!(failed.meta("cause"), "certificate_not_trusted");
+    assert_eq!(failed.metadata_value("cause"), "certificate_not_trusted");
     process.stop();
-    let logged = Process::logged(&folder, "TLS handshake failed");
+    let logged = Process::log_records(&folder, "TLS handshake failed");
     assert_eq!(logged.len(), rows.len());
     // Several threads serve connections, so the order of their log lines is not fixed.
     let errors: Vec<_> = logged.iter().map(|line| line["error"].as_str()).collect();
@@ -222,7 +223,7 @@ async fn cause_of_refused_client_certificate_is_logged() {
         let found = errors.any(|error| error.starts_with(prefix) && error.contains(words));
         assert!(found, "{words}: {logged:?}");
     }
-    let refused = Process::logged(&folder, "client certificate refused");
+    let refused = Process::log_records(&folder, "client certificate refused");
     let why = refused[0]["error"].as_str().unwrap();
     assert!(why.contains("no trusted authority has issued it"), "{why}");
     fs::remove_dir_all(folder).unwrap();
@@ -244,8 +245,11 @@ async fn cause_of_refused_upstream_certificate_is_logged() {
     rows.push((other, "certificate not valid for name \"localhost\"; certificate is only valid for DnsName(\"hmc.example\")"));
     let mut sections = String::new();
     let mut upstreams = Vec::new();
-    for (number, (shown, _)) in rows.iter().enumerate() {
-        let upstream = Upstream::start_tls(shown.server(ALL_VERSIONS), |seen| usual(seen, 1)).await;
+    for (number, (identity, _)) in rows.iter().enumerate() {
+        let upstream = Upstream::start_tls(identity.server(ALL_VERSIONS), |received| {
+            default_reply(received, 1)
+        })
+        .await;
         sections += &hmc(&folder, &format!("h{number}"), &upstream.url);
         upstreams.push(upstream);
     }
@@ -256,8 +260,8 @@ async fn cause_of_refused_upstream_certificate_is_logged() {
         .replace("http://127.0.0.1", "https://localhost");
     sections += &hmc(&folder, &format!("h{}", rows.len()), &url);
     // The system's authorities are trusted too, through another verifier.
-    let batch = Upstream::start_tls(for_clients.server(ALL_VERSIONS), |seen| {
-        token_or(seen, || panic!("a request"))
+    let batch = Upstream::start_tls(for_clients.server(ALL_VERSIONS), |received| {
+        token_reply_or(received, || panic!("a request"))
     })
     .await;
     sections +=
@@ -272,7 +276,7 @@ async fn cause_of_refused_upstream_certificate_is_logged() {
     for number in 0..=rows.len() {
         let request = DeleteHmcUserRequest {
             hmc: format!("h{number}"),
-            ..by_name("alice")
+            ..delete_by_name("alice")
         };
         client.delete_hmc_user(request).await.unwrap_err();
     }
@@ -286,7 +290,7 @@ async fn cause_of_refused_upstream_certificate_is_logged() {
         "received fatal alert: HandshakeFailure (the peer and this service have no TLS cipher suite or kind of key in common; a key on the curve P-521 is not supported)",
         "its extended key usage does not include servers",
     ]);
-    let logged = Process::logged(&folder, "call ended");
+    let logged = Process::log_records(&folder, "call ended");
     assert_eq!(logged.len(), rows.len() + 2);
     for (words, line) in words.zip(logged) {
         let context = line["context"].as_str().unwrap();

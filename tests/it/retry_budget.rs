@@ -14,7 +14,7 @@ use useradmin::{
         retry_budget::RetryBudget,
     },
 };
-use useradmin_testkit::{Console, Say::Html, Step, by_id};
+use useradmin_testkit::{HmcSetup, ScriptedReply::Html, Step, delete_by_id};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -71,9 +71,9 @@ async fn pauses() -> [Duration; 2] {
     let mut pauses = [Duration::ZERO; 2];
     for pause in &mut pauses {
         let failure = Failure::new(ErrorReason::UpstreamUnavailable, "503").repeatable();
-        let begun = Instant::now();
+        let started = Instant::now();
         assert!(retries.wait(&mut attempts, failure).await.is_ok());
-        *pause = begun.elapsed();
+        *pause = started.elapsed();
     }
     pauses
 }
@@ -98,13 +98,13 @@ async fn backoff_uses_full_jitter() {
 
 #[tokio::test]
 async fn retries_of_an_hmc_are_limited_by_budget() {
-    let console = Console::saying(vec![(Step::Delete, vec![Html(503)])]).await;
+    let setup = HmcSetup::with_replies(vec![(Step::Delete, vec![Html(503)])]).await;
     // Each call would retry twice, 24 times in total.
-    let calls = (0..12).map(|_| console.fail(by_id("id-1")));
+    let calls = (0..12).map(|_| setup.fail(delete_by_id("id-1")));
     for failed in join_all(calls).await {
         failed.expect(Unavailable, "UPSTREAM_UNAVAILABLE");
     }
-    let retries = console.count(Step::Delete) - 12;
+    let retries = setup.count(Step::Delete) - 12;
     // 10 tokens, 0.2 for each call, and one per second.
     assert!((10..=14).contains(&retries), "{retries} retries");
 }

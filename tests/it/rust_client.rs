@@ -15,13 +15,13 @@ use useradmin_client::{
     },
 };
 use useradmin_testkit::{
-    App, REQUEST_ID, Reply, Upstream, batch_deleted, batch_error, batch_section, claims, hmc_or,
-    hmc_section,
+    App, REQUEST_ID, Reply, Upstream, batch_deleted, batch_error, batch_section, default_claims,
+    error_reply, hmc_reply_or, hmc_section,
     pki::{Authority, Validity},
-    refusal, token_or,
+    token_reply_or,
 };
 
-use crate::callers::{House, ISSUER, uri};
+use crate::callers::{ISSUER, SecureServer, uri};
 
 const CLIENT_REQUEST_ID: &str = "9C4D50EE-2D56-4CD3-8152-34347DC9F2B0";
 
@@ -44,15 +44,15 @@ fn hmc_user(user_name: &str) -> DeleteHmcUserRequest {
 
 /// Starts an upstream of both kinds. The user of a Batch request determines the response, and the HMC always refuses.
 async fn upstream() -> Upstream {
-    Upstream::start(|seen| {
-        let delete = || match seen.user().as_str() {
+    Upstream::start(|request| {
+        let delete = || match request.user().as_str() {
             "alice" => batch_deleted(),
             "lost" => Reply::Close,
             "busy-node" => batch_error(409, "NodeBeingRebooted"),
             "absent" => batch_error(404, "NodeUserNotFound"),
-            _ => refusal(seen, 409, 317),
+            _ => error_reply(request, 409, 317),
         };
-        token_or(seen, || hmc_or(seen, delete))
+        token_reply_or(request, || hmc_reply_or(request, delete))
     })
     .await
 }
@@ -206,22 +206,23 @@ identity = "https://login.corp.example#offboarding"
 allow = [{ rpc = "DeleteBatchNodeUser", targets = ["*"] }]
 "#;
 
-async fn house() -> House {
+async fn start_server() -> SecureServer {
     let sections = |folder: &Path, url: &str| batch_section(folder, url) + CALLERS;
-    House::start(upstream().await, sections, "").await
+    SecureServer::start(upstream().await, sections, "").await
 }
 
-fn secure(house: &House) -> useradmin_client::ClientBuilder {
-    let port = house.app.address.port();
-    Client::builder(format!("https://localhost:{port}")).ca_certificate(house.authority.pem())
+fn authenticated_client(server: &SecureServer) -> useradmin_client::ClientBuilder {
+    let port = server.app.address.port();
+    Client::builder(format!("https://localhost:{port}")).ca_certificate(server.authority.pem())
 }
 
 #[tokio::test]
 async fn authenticates_with_client_certificate() {
-    let house = house().await;
+    let server = start_server().await;
     let names: Vec<SanType> = vec![uri("spiffe://corp/offboarding")];
-    let shown = house.authority.issue_to(names, Validity::Now);
-    let client = secure(&house).client_certificate(shown.pem(), shown.key_pem());
+    let identity = server.authority.issue_to(names, Validity::Now);
+    let client =
+        authenticated_client(&server).client_certificate(identity.pem(), identity.key_pem());
     let client = client.build().unwrap();
     let response = client.delete_batch_node_user(batch_user("alice")).await;
     assert_eq!(
@@ -235,7 +236,7 @@ async fn authenticates_with_client_certificate() {
     let error = client.delete_hmc_user(denied).await.unwrap_err();
     assert_eq!(error.reason(), Some(ErrorReason::CallerNotAuthorized));
 
-    let failed = secure(&house)
+    let failed = authenticated_client(&server)
         .build()
         .unwrap()
         .delete_hmc_user(hmc_user("alice"))
@@ -247,9 +248,12 @@ async fn authenticates_with_client_certificate() {
 
 #[tokio::test]
 async fn authenticates_with_renewed_bearer_token() {
-    let house = house().await;
-    let file = house.app.folder.join("token");
-    let client = secure(&house).bearer_token_file(&file).build().unwrap();
+    let server = start_server().await;
+    let file = server.app.folder.join("token");
+    let client = authenticated_client(&server)
+        .bearer_token_file(&file)
+        .build()
+        .unwrap();
     let call = || client.delete_batch_node_user(batch_user("alice"));
 
     let error = call().await.unwrap_err();
@@ -261,11 +265,11 @@ async fn authenticates_with_renewed_bearer_token() {
     assert_eq!(error.reason, ErrorReason::CallerUnauthenticated);
     assert_eq!(error.metadata["cause"], "token_malformed");
 
-    let token = house.signer.token(&claims(ISSUER, "offboarding"));
+    let token = server.signer.token(&default_claims(ISSUER, "offboarding"));
     fs::write(&file, format!("{token}\n")).unwrap();
     call().await.unwrap();
 
-    let fixed = secure(&house).bearer_token(Token::new(&token).unwrap());
+    let fixed = authenticated_client(&server).bearer_token(Token::new(&token).unwrap());
     let fixed = fixed.build().unwrap();
     fixed
         .delete_batch_node_user(batch_user("alice"))
@@ -275,8 +279,8 @@ async fn authenticates_with_renewed_bearer_token() {
 
 #[tokio::test]
 async fn untrusted_server_is_rejected() {
-    let house = house().await;
-    let port = house.app.address.port();
+    let server = start_server().await;
+    let port = server.app.address.port();
     for builder in [
         Client::builder(format!("https://localhost:{port}")),
         Client::builder(format!("https://localhost:{port}")).ca_certificate(Authority::new().pem()),

@@ -10,7 +10,7 @@ use useradmin::{
     proto::{DeleteBatchNodeUserRequest, DeleteOutcome},
     sandbox::Sandbox,
 };
-use useradmin_testkit::{App, batch_request, by_id, by_name};
+use useradmin_testkit::{App, batch_request, delete_by_id, delete_by_name};
 
 /// Starts the server as `serve --sandbox` does.
 pub async fn serve(sandbox: &Sandbox) -> App {
@@ -66,14 +66,20 @@ async fn deleted_batch_user_is_absent_afterwards() {
 async fn deleted_hmc_user_is_absent_afterwards() {
     let sandbox = Sandbox::start().await.unwrap();
     let app = serve(&sandbox).await;
-    let done = app.delete_hmc_user(by_name("BOB")).await.unwrap();
+    let done = app.delete_hmc_user(delete_by_name("BOB")).await.unwrap();
     assert_eq!(done.outcome(), DeleteOutcome::Deleted);
     assert_eq!(done.user_name, "bob");
     assert_eq!(done.user_id, "00000b0b-4a7a-11e4-91ee-1c6f65065a91");
 
-    let failed = app.delete_hmc_user(by_name("bob")).await.unwrap_err();
+    let failed = app
+        .delete_hmc_user(delete_by_name("bob"))
+        .await
+        .unwrap_err();
     failed.expect(Code::NotFound, "USER_NOT_FOUND");
-    let failed = app.delete_hmc_user(by_id(&done.user_id)).await.unwrap_err();
+    let failed = app
+        .delete_hmc_user(delete_by_id(&done.user_id))
+        .await
+        .unwrap_err();
     failed.expect(Code::NotFound, "USER_NOT_FOUND");
     assert_eq!(failed.hmc.unwrap().reason, 1);
 

@@ -24,7 +24,8 @@ use tonic_reflection::pb::v1::{
 };
 use useradmin::sandbox::Sandbox;
 use useradmin_testkit::{
-    App, Failed, Reply, Upstream, batch_deleted, batch_request, batch_section, by_name, token_or,
+    App, CallFailure, Reply, Upstream, batch_deleted, batch_request, batch_section, delete_by_name,
+    token_reply_or,
 };
 
 #[tokio::test]
@@ -36,8 +37,8 @@ async fn health_reports_server_and_service() {
         let request = HealthCheckRequest {
             service: service.to_owned(),
         };
-        let answer = health.check(request).await.unwrap().into_inner();
-        assert_eq!(answer.status(), ServingStatus::Serving, "{service}");
+        let response = health.check(request).await.unwrap().into_inner();
+        assert_eq!(response.status(), ServingStatus::Serving, "{service}");
     }
     let request = HealthCheckRequest {
         service: "nobody".to_owned(),
@@ -56,12 +57,12 @@ async fn reflect(app: &App, question: MessageRequest) -> MessageResponse {
         message_request: Some(question),
     };
     let mut client = ServerReflectionClient::new(app.channel());
-    let mut answers = client
+    let mut responses = client
         .server_reflection_info(once(async { request }))
         .await
         .unwrap()
         .into_inner();
-    answers
+    responses
         .message()
         .await
         .unwrap()
@@ -119,10 +120,13 @@ async fn every_response_has_unique_request_id() {
     let mut request = batch_request("alice");
     request.node_id = "node-idle".to_owned();
     // `expect` compares the ID of the failure with its `RequestInfo`.
-    let failed = app.delete_hmc_user(by_name("nobody")).await.unwrap_err();
+    let failed = app
+        .delete_hmc_user(delete_by_name("nobody"))
+        .await
+        .unwrap_err();
     failed.expect(Code::NotFound, "USER_NOT_FOUND");
-    let answer = client.delete_batch_node_user(request).await.unwrap();
-    let id = answer
+    let response = client.delete_batch_node_user(request).await.unwrap();
+    let id = response
         .metadata()
         .get("x-request-id")
         .unwrap()
@@ -134,7 +138,7 @@ async fn every_response_has_unique_request_id() {
 
 #[tokio::test]
 async fn deadlines_are_enforced_and_invalid_ones_rejected() {
-    let upstream = Upstream::start(|seen| token_or(seen, || Reply::Hang)).await;
+    let upstream = Upstream::start(|received| token_reply_or(received, || Reply::Hang)).await;
     let folder = App::folder();
     let section = batch_section(&folder, &upstream.url);
     let app = App::start_in(folder, &section).await;
@@ -162,9 +166,13 @@ async fn deadlines_are_enforced_and_invalid_ones_rejected() {
             .delete_batch_node_user(request)
             .await
             .unwrap_err();
-        let failed = Failed::from(status);
+        let failed = CallFailure::from(status);
         failed.expect(code, reason);
-        assert_eq!(failed.meta("attempts"), sent.to_string(), "{timeout}");
+        assert_eq!(
+            failed.metadata_value("attempts"),
+            sent.to_string(),
+            "{timeout}"
+        );
         assert_eq!(
             upstream.requests("DELETE", "").len() - before,
             sent,
@@ -175,14 +183,14 @@ async fn deadlines_are_enforced_and_invalid_ones_rejected() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn shutdown_waits_for_calls_in_progress() {
-    let (begun, go) = (
+    let (started, go) = (
         Arc::new(Notify::new()),
         Arc::new(std::sync::Barrier::new(2)),
     );
-    let (tell, wait) = (Arc::clone(&begun), Arc::clone(&go));
-    let upstream = Upstream::start(move |seen| {
-        token_or(seen, || {
-            tell.notify_one();
+    let (notify, wait) = (Arc::clone(&started), Arc::clone(&go));
+    let upstream = Upstream::start(move |request| {
+        token_reply_or(request, || {
+            notify.notify_one();
             // Blocks the worker thread until the test releases the response.
             tokio::task::block_in_place(|| wait.wait());
             batch_deleted()
@@ -195,7 +203,7 @@ async fn shutdown_waits_for_calls_in_progress() {
     let mut client = app.client();
     let call =
         tokio::spawn(async move { client.delete_batch_node_user(batch_request("alice")).await });
-    begun.notified().await;
+    started.notified().await;
     let stopping = tokio::spawn(app.stop());
     tokio::task::spawn_blocking(move || go.wait())
         .await
@@ -210,10 +218,10 @@ async fn shutdown_waits_for_calls_in_progress() {
 /// Starts an upstream that responds to no DELETE, and notifies the test of each.
 async fn hanging() -> (Upstream, Arc<Notify>) {
     let arrived = Arc::new(Notify::new());
-    let tell = Arc::clone(&arrived);
-    let upstream = Upstream::start(move |seen| {
-        token_or(seen, || {
-            tell.notify_one();
+    let notify = Arc::clone(&arrived);
+    let upstream = Upstream::start(move |request| {
+        token_reply_or(request, || {
+            notify.notify_one();
             Reply::Hang
         })
     })
@@ -236,7 +244,7 @@ async fn call_exceeding_drain_time_is_reported_as_unknown() {
         tokio::spawn(async move { client.delete_batch_node_user(batch_request("alice")).await });
     arrived.notified().await;
     app.drain().await;
-    let failed = Failed::from(call.await.unwrap().unwrap_err());
+    let failed = CallFailure::from(call.await.unwrap().unwrap_err());
     failed.expect(Code::DeadlineExceeded, "OUTCOME_UNKNOWN");
     let records = app.audit();
     assert_eq!(records[1]["outcome"], "unknown");
@@ -254,12 +262,12 @@ async fn silent_peer_does_not_delay_shutdown() {
     mute.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
         .await
         .unwrap();
-    let begun = Instant::now();
+    let started = Instant::now();
     app.stop().await;
     assert!(
-        begun.elapsed() < Duration::from_secs(5),
+        started.elapsed() < Duration::from_secs(5),
         "{:?}",
-        begun.elapsed()
+        started.elapsed()
     );
     drop((silent, mute));
 }
@@ -269,22 +277,22 @@ async fn second_signal_ends_drain_early() {
     let (upstream, arrived) = hanging().await;
     let folder = App::folder();
     let section = batch_section(&folder, &upstream.url);
-    let (force_stop, hurried) = oneshot::channel::<()>();
-    let mut app = App::start_until(folder, &section, hurried).await;
+    let (force_stop, short_deadline) = oneshot::channel::<()>();
+    let mut app = App::start_with_force_stop(folder, &section, short_deadline).await;
     let mut client = app.client();
     let call =
         tokio::spawn(async move { client.delete_batch_node_user(batch_request("alice")).await });
     arrived.notified().await;
     // The drain may take 25 seconds; both signals arrive before it starts.
     force_stop.send(()).unwrap();
-    let begun = Instant::now();
+    let started = Instant::now();
     app.drain().await;
     assert!(
-        begun.elapsed() < Duration::from_secs(5),
+        started.elapsed() < Duration::from_secs(5),
         "{:?}",
-        begun.elapsed()
+        started.elapsed()
     );
-    let failed = Failed::from(call.await.unwrap().unwrap_err());
+    let failed = CallFailure::from(call.await.unwrap().unwrap_err());
     failed.expect(Code::DeadlineExceeded, "OUTCOME_UNKNOWN");
     assert_eq!(app.audit()[1]["outcome"], "unknown");
 }

@@ -11,7 +11,7 @@ use useradmin::{
     sandbox::Sandbox,
 };
 use useradmin_testkit::{
-    App, Seen, Upstream, batch_answer, batch_deleted, batch_error, batch_request,
+    App, ReceivedRequest, Upstream, batch_deleted, batch_error, batch_request, batch_response,
 };
 
 const FIRST: &[u8] = b"kanari-key, the first one of the account";
@@ -33,14 +33,14 @@ const SIGNED: [&str; 11] = [
 ];
 
 /// Returns the expected `Authorization` header of the request.
-fn signature(seen: &Seen, key: &[u8]) -> String {
-    let (path, query) = seen.target.split_once('?').unwrap();
-    let mut text = format!("{}\n", seen.method);
+fn signature(request: &ReceivedRequest, key: &[u8]) -> String {
+    let (path, query) = request.target.split_once('?').unwrap();
+    let mut text = format!("{}\n", request.method);
     for name in SIGNED {
-        text += seen.header(name).unwrap_or_default();
+        text += request.header(name).unwrap_or_default();
         text += "\n";
     }
-    let date = seen.header("ocp-date").unwrap();
+    let date = request.header("ocp-date").unwrap();
     text += "ocp-date:";
     text += date;
     text += "\n/account1";
@@ -77,12 +77,12 @@ fn write_key(app: &App, text: &str) {
 
 /// Starts an account that accepts this key, and a server with the first key.
 async fn account(accepted: &'static [u8]) -> (App, Upstream) {
-    let upstream = Upstream::start(move |seen| {
-        if seen.header("authorization") != Some(&*signature(seen, accepted)) {
+    let upstream = Upstream::start(move |request| {
+        if request.header("authorization") != Some(&*signature(request, accepted)) {
             return batch_error(403, "AuthenticationFailed");
         }
-        match seen.method.as_str() {
-            "GET" => batch_answer(200, r#"{"id":"node-1","state":"idle"}"#),
+        match request.method.as_str() {
+            "GET" => batch_response(200, r#"{"id":"node-1","state":"idle"}"#),
             _ => batch_deleted(),
         }
     })
@@ -161,7 +161,10 @@ async fn changed_key_file_is_reloaded() {
         .unwrap_err();
     failed.expect(Code::Internal, "UPSTREAM_CREDENTIALS_REJECTED");
     assert_eq!(
-        (failed.meta("attempts"), failed.meta("outcome")),
+        (
+            failed.metadata_value("attempts"),
+            failed.metadata_value("outcome")
+        ),
         ("1", "not_deleted")
     );
 
@@ -191,15 +194,15 @@ async fn refused_changed_key_is_not_retried() {
         .await
         .unwrap_err();
     failed.expect(Code::Internal, "UPSTREAM_CREDENTIALS_REJECTED");
-    assert_eq!(failed.meta("attempts"), "2");
+    assert_eq!(failed.metadata_value("attempts"), "2");
     assert_eq!(upstream.requests("DELETE", "").len(), 3);
 }
 
 #[tokio::test]
 async fn invalid_key_file_is_reread_until_valid() {
     let (app, upstream) = account(SECOND).await;
-    for spoiled in ["not base64!", ""] {
-        write_key(&app, spoiled);
+    for invalid in ["not base64!", ""] {
+        write_key(&app, invalid);
         for _ in 0..2 {
             let failed = app
                 .delete_batch_node_user(batch_request("alice"))

@@ -13,7 +13,8 @@ use tokio::{io::AsyncWriteExt as _, net::TcpStream, sync::watch, task::JoinSet};
 use tonic::Status;
 use tonic_types::StatusExt as _;
 use useradmin_testkit::{
-    App, Process, Upstream, batch_deleted, batch_request, configure, records, token_or, verify,
+    App, Process, Upstream, batch_deleted, batch_request, configure, records, token_reply_or,
+    verify,
 };
 
 use crate::{abuse::frames::fields, connection_limit::BEGIN};
@@ -40,8 +41,8 @@ async fn silent_peers(address: &str) -> Vec<TcpStream> {
 /// The results of the callers by user: an outcome, or the reason of a refusal; `None` if no server responded.
 type Told = BTreeMap<String, Option<String>>;
 
-fn told(answer: Result<(), Status>) -> Option<String> {
-    match answer {
+fn reported_outcome(response: Result<(), Status>) -> Option<String> {
+    match response {
         Ok(()) => Some("deleted".to_owned()),
         Err(status) => status.get_details_error_info().map(|info| info.reason),
     }
@@ -56,10 +57,10 @@ fn load(process: &Process, round: &str) -> JoinSet<Told> {
             let mut all = Told::new();
             loop {
                 let user = format!("user-{round}-{}", all.len());
-                let answer = client.delete_batch_node_user(batch_request(&user)).await;
-                let told = told(answer.map(drop));
-                let over = told.as_deref() != Some("deleted");
-                all.insert(user, told);
+                let response = client.delete_batch_node_user(batch_request(&user)).await;
+                let reported_outcome = reported_outcome(response.map(drop));
+                let over = reported_outcome.as_deref() != Some("deleted");
+                all.insert(user, reported_outcome);
                 if over {
                     return all;
                 }
@@ -75,15 +76,15 @@ async fn round(folder: &Path, arrived: &mut watch::Receiver<usize>, name: &str) 
     let load = load(&process, name);
     let enough = *arrived.borrow() + rand::rng().random_range(1..60);
     arrived.wait_for(|count| *count >= enough).await.unwrap();
-    let begun = Instant::now();
+    let started = Instant::now();
     let stopping = tokio::task::spawn_blocking(|| process.stop());
     stopping.await.unwrap();
-    assert!(begun.elapsed() < LONGEST, "{:?}", begun.elapsed());
+    assert!(started.elapsed() < LONGEST, "{:?}", started.elapsed());
     load.join_all().await.into_iter().flatten().collect()
 }
 
 /// Checks that the audit log agrees with the results of the callers and with the requests of the upstream.
-fn check(told: &Told, upstream: &Upstream, folder: &Path) {
+fn check(reported_outcome: &Told, upstream: &Upstream, folder: &Path) {
     let mut on_record: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let file = folder.join("audit.jsonl");
     for record in records(&file) {
@@ -95,21 +96,25 @@ fn check(told: &Told, upstream: &Upstream, folder: &Path) {
         let outcome = outcome.to_owned();
         on_record.entry(user).or_default().push(outcome);
     }
-    for (user, told) in told {
+    for (user, reported_outcome) in reported_outcome {
         let found = on_record.get(user).map(Vec::as_slice).unwrap_or_default();
         let found: Vec<&str> = found.iter().map(String::as_str).collect();
-        let expected: &[&str] = match told.as_deref() {
+        let expected: &[&str] = match reported_outcome.as_deref() {
             Some("deleted") => &["intent", "deleted"],
             // The call was not started.
             Some("ERROR_REASON_SHUTTING_DOWN") | None => &[],
             Some(other) => panic!("{user}: {other}"),
         };
-        assert_eq!(found, expected, "{user}: {told:?}");
+        assert_eq!(found, expected, "{user}: {reported_outcome:?}");
     }
     let sent = upstream.requests("DELETE", "/pools");
     for request in &sent {
         let user = request.user();
-        assert_eq!(told[&user].as_deref(), Some("deleted"), "{user}");
+        assert_eq!(
+            reported_outcome[&user].as_deref(),
+            Some("deleted"),
+            "{user}"
+        );
     }
     let (code, out, _) = verify([&file]);
     assert_eq!(code, 0);
@@ -122,25 +127,26 @@ async fn fifty_stops_under_load_are_fast_and_lose_nothing() {
     for lane in 0..5 {
         lanes.spawn(async move {
             let folder = App::folder();
-            let (tell, mut arrived) = watch::channel(0);
-            let upstream = Upstream::start(move |seen| {
-                token_or(seen, || {
-                    tell.send_modify(|count| *count += usize::from(seen.method == "DELETE"));
+            let (notify, mut arrived) = watch::channel(0);
+            let upstream = Upstream::start(move |request| {
+                token_reply_or(request, || {
+                    notify.send_modify(|count| *count += usize::from(request.method == "DELETE"));
                     batch_deleted()
                 })
             })
             .await;
             configure(&folder, &upstream.url, "");
-            let mut told = Told::new();
+            let mut reported_outcome = Told::new();
             for number in 0..10 {
                 let name = format!("{lane}-{number}");
-                told.append(&mut round(&folder, &mut arrived, &name).await);
+                reported_outcome.append(&mut round(&folder, &mut arrived, &name).await);
             }
-            check(&told, &upstream, &folder);
+            check(&reported_outcome, &upstream, &folder);
             fs::remove_dir_all(&folder).unwrap();
-            told.into_values()
+            reported_outcome
+                .into_values()
                 .flatten()
-                .filter(|told| told == "deleted")
+                .filter(|reported_outcome| reported_outcome == "deleted")
                 .count()
         });
     }

@@ -20,8 +20,8 @@ use tokio::sync::{Notify, mpsc};
 use tonic::Code;
 use useradmin::proto::DeleteOutcome;
 use useradmin_testkit::{
-    App, Reply, Seen, Upstream, batch, batch_answer, batch_deleted, batch_document, batch_error,
-    batch_request, batch_section, batch_within,
+    App, ReceivedRequest, Reply, Upstream, batch_deleted, batch_document, batch_error,
+    batch_request, batch_response, batch_section, batch_with_timeout, start_batch,
 };
 
 const ENDPOINT: &str = "/tenant-1/oauth2/v2.0/token";
@@ -37,20 +37,20 @@ fn token(number: usize) -> Reply {
 /// Starts an account whose token endpoint and service respond in this way.
 async fn account(
     token: impl Fn(usize) -> Reply + Send + 'static,
-    service: impl Fn(&Seen) -> Reply + Send + 'static,
+    service: impl Fn(&ReceivedRequest) -> Reply + Send + 'static,
 ) -> (App, Upstream) {
     account_with(token, service, &|section| section).await
 }
 
 async fn account_with(
     token: impl Fn(usize) -> Reply + Send + 'static,
-    service: impl Fn(&Seen) -> Reply + Send + 'static,
+    service: impl Fn(&ReceivedRequest) -> Reply + Send + 'static,
     change: &dyn Fn(String) -> String,
 ) -> (App, Upstream) {
     let mut asked = 0;
-    let upstream = Upstream::start(move |seen| {
-        if seen.target != ENDPOINT {
-            return service(seen);
+    let upstream = Upstream::start(move |request| {
+        if request.target != ENDPOINT {
+            return service(request);
         }
         asked += 1;
         token(asked)
@@ -68,14 +68,14 @@ async fn account_with(
 
 fn tokens(upstream: &Upstream) -> Vec<BTreeMap<String, String>> {
     let requests = upstream.requests("POST", ENDPOINT);
-    let form = |seen: &Seen| {
+    let form = |request: &ReceivedRequest| {
         assert_eq!(
-            seen.header("content-type"),
+            request.header("content-type"),
             Some("application/x-www-form-urlencoded")
         );
         // The request allows no content coding, so the response need not be decoded.
-        assert_eq!(seen.header("accept-encoding"), None);
-        url::form_urlencoded::parse(seen.body.as_bytes())
+        assert_eq!(request.header("accept-encoding"), None);
+        url::form_urlencoded::parse(request.body.as_bytes())
             .into_owned()
             .collect()
     };
@@ -83,9 +83,9 @@ fn tokens(upstream: &Upstream) -> Vec<BTreeMap<String, String>> {
 }
 
 /// Returns the tokens that were sent with the DELETEs.
-fn shown(upstream: &Upstream) -> Vec<String> {
+fn sent_authorizations(upstream: &Upstream) -> Vec<String> {
     let requests = upstream.requests("DELETE", "");
-    let value = |seen: &Seen| seen.header("authorization").unwrap().to_owned();
+    let value = |request: &ReceivedRequest| request.header("authorization").unwrap().to_owned();
     requests.iter().map(value).collect()
 }
 
@@ -100,7 +100,10 @@ async fn concurrent_first_calls_share_one_token() {
         assert_eq!(done.unwrap().outcome(), DeleteOutcome::Deleted);
     }
     assert_eq!(tokens(&upstream).len(), 1);
-    assert_eq!(shown(&upstream), vec!["Bearer kanari-token-1"; 50]);
+    assert_eq!(
+        sent_authorizations(&upstream),
+        vec!["Bearer kanari-token-1"; 50]
+    );
 }
 
 /// Returns the refusals that concern the credentials of the service.
@@ -110,8 +113,8 @@ fn refusals() -> [Reply; 6] {
         batch_error(401, "AuthenticationFailed"),
         batch_error(403, "AuthenticationFailed"),
         batch_error(400, "InvalidAuthenticationInfo"),
-        batch_answer(400, &batch_document("MissingRequiredHeader", "x", &missing)),
-        Reply::html(401).with("WWW-Authenticate", "Bearer error=\"invalid_token\""),
+        batch_response(400, &batch_document("MissingRequiredHeader", "x", &missing)),
+        Reply::html(401).with_header("WWW-Authenticate", "Bearer error=\"invalid_token\""),
         Reply::empty(401),
     ]
 }
@@ -120,9 +123,11 @@ fn refusals() -> [Reply; 6] {
 async fn refused_token_is_renewed() {
     let calls = refusals().map(|refusal| async move {
         let text = format!("{refusal:?}");
-        let (app, upstream) = account(token, move |seen| match seen.header("authorization") {
-            Some("Bearer kanari-token-2") => batch_deleted(),
-            _ => refusal.clone(),
+        let (app, upstream) = account(token, move |request| {
+            match request.header("authorization") {
+                Some("Bearer kanari-token-2") => batch_deleted(),
+                _ => refusal.clone(),
+            }
         })
         .await;
         let done = app
@@ -145,7 +150,7 @@ async fn refused_token_is_renewed() {
             "Bearer kanari-token-2",
             "Bearer kanari-token-2",
         ];
-        assert_eq!(shown(&upstream), expected, "{text}");
+        assert_eq!(sent_authorizations(&upstream), expected, "{text}");
         assert_eq!(tokens(&upstream).len(), 2, "{text}");
     });
     join_all(calls).await;
@@ -162,12 +167,15 @@ async fn second_refusal_is_credentials_rejected() {
             .unwrap_err();
         failed.expect(Code::Internal, "UPSTREAM_CREDENTIALS_REJECTED");
         assert_eq!(
-            (failed.meta("attempts"), failed.meta("outcome")),
+            (
+                failed.metadata_value("attempts"),
+                failed.metadata_value("outcome")
+            ),
             ("2", "not_deleted")
         );
         assert_eq!(failed.retry_delay, None, "{text}");
         assert_eq!(
-            shown(&upstream),
+            sent_authorizations(&upstream),
             ["Bearer kanari-token-1", "Bearer kanari-token-2"],
             "{text}"
         );
@@ -179,7 +187,7 @@ async fn second_refusal_is_credentials_rejected() {
 #[tokio::test]
 async fn refused_tokens_add_20_percent_requests() {
     let (app, upstream) = account(token, |_| batch_error(401, "AuthenticationFailed")).await;
-    let begun = Instant::now();
+    let started = Instant::now();
     for _ in 0..20 {
         let calls = (0..10).map(|_| app.delete_batch_node_user(batch_request("alice")));
         for refused in join_all(calls).await {
@@ -189,13 +197,13 @@ async fn refused_tokens_add_20_percent_requests() {
     }
     let requests = upstream.requests("DELETE", "").len() as u64;
     // Calls that see the first refusal treat it as an expired token, so their retries do not use the budget.
-    let most = 200 + 40 + 10 + 10 + begun.elapsed().as_secs() + 1;
-    assert!(requests <= most, "{requests}, not {most}");
+    let max = 200 + 40 + 10 + 10 + started.elapsed().as_secs() + 1;
+    assert!(requests <= max, "{requests}, not {max}");
 }
 
 #[tokio::test]
 async fn concurrently_refused_calls_renew_once() {
-    let (app, upstream) = account(token, |seen| match seen.header("authorization") {
+    let (app, upstream) = account(token, |request| match request.header("authorization") {
         Some("Bearer kanari-token-1") => batch_error(401, "AuthenticationFailed"),
         _ => batch_deleted(),
     })
@@ -212,12 +220,12 @@ async fn late_refusal_of_old_token_keeps_new_one() {
     let (arrived, mut arrivals) = mpsc::unbounded_channel();
     let gate = Arc::new(Notify::new());
     let refusal = batch_error(401, "AuthenticationFailed");
-    let held = Reply::Held(Arc::clone(&gate), Box::new(refusal.clone()));
-    let (app, upstream) = account(token, move |seen| {
-        let old = seen.header("authorization") == Some("Bearer kanari-token-1");
-        if old && seen.target.contains("/users/slow?") {
+    let gate_for_reply = Reply::Gated(Arc::clone(&gate), Box::new(refusal.clone()));
+    let (app, upstream) = account(token, move |request| {
+        let old = request.header("authorization") == Some("Bearer kanari-token-1");
+        if old && request.target.contains("/users/slow?") {
             arrived.send(()).unwrap();
-            return held.clone();
+            return gate_for_reply.clone();
         }
         if old {
             refusal.clone()
@@ -262,10 +270,13 @@ async fn failed_renewal_is_reported() {
             .unwrap_err();
         failed.expect(code, reason);
         assert_eq!(
-            (failed.meta("attempts"), failed.meta("outcome")),
+            (
+                failed.metadata_value("attempts"),
+                failed.metadata_value("outcome")
+            ),
             ("1", "not_deleted")
         );
-        assert_eq!(shown(&upstream), ["Bearer kanari-token-1"]);
+        assert_eq!(sent_authorizations(&upstream), ["Bearer kanari-token-1"]);
     });
     join_all(calls).await;
 }
@@ -273,24 +284,27 @@ async fn failed_renewal_is_reported() {
 #[tokio::test]
 async fn refusal_without_time_to_renew_is_not_credentials_rejected() {
     let (arrived, gate) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let (tell, held) = (Arc::clone(&arrived), Arc::clone(&gate));
-    let (app, _upstream) = batch(move |_| {
-        tell.notify_one();
-        Reply::Held(Arc::clone(&held), Box::new(Reply::empty(401)))
+    let (notify, gate_for_reply) = (Arc::clone(&arrived), Arc::clone(&gate));
+    let (app, _upstream) = start_batch(move |_| {
+        notify.notify_one();
+        Reply::Gated(Arc::clone(&gate_for_reply), Box::new(Reply::empty(401)))
     })
     .await;
-    let call = batch_within(&app, batch_request("alice"), Duration::from_millis(600));
+    let call = batch_with_timeout(&app, batch_request("alice"), Duration::from_millis(600));
     let release = async {
         arrived.notified().await;
         // A real delay: the time left must be less than an attempt needs.
         tokio::time::sleep(Duration::from_millis(350)).await;
         gate.notify_one();
     };
-    let (answer, ()) = tokio::join!(call, release);
-    let failed = answer.unwrap_err();
+    let (response, ()) = tokio::join!(call, release);
+    let failed = response.unwrap_err();
     failed.expect(Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
     assert_eq!(
-        (failed.meta("attempts"), failed.meta("outcome")),
+        (
+            failed.metadata_value("attempts"),
+            failed.metadata_value("outcome")
+        ),
         ("1", "not_deleted")
     );
 }

@@ -9,10 +9,11 @@ use std::{
 use tonic::{Request, metadata::AsciiMetadataValue};
 use useradmin::proto::DeleteHmcUserRequest;
 use useradmin_testkit::{
-    App, COMMON, Collector, Process, ReceivedSpan, Seen, Upstream, batch_deleted, batch_error,
-    batch_request, batch_section, by_name, hmc_or, hmc_section,
+    App, COMMON, Collector, Process, ReceivedRequest, ReceivedSpan, Upstream, batch_deleted,
+    batch_error, batch_request, batch_section, delete_by_name, error_reply, hmc_reply_or,
+    hmc_section,
     pki::{Authority, Validity},
-    refusal, token_or, until,
+    token_reply_or, wait_until,
 };
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
@@ -21,7 +22,7 @@ const SERVER: i32 = 2;
 const CLIENT: i32 = 3;
 
 /// Creates a request with this flag in its `traceparent`.
-fn traced<T>(message: T, flags: &str) -> Request<T> {
+fn with_traceparent<T>(message: T, flags: &str) -> Request<T> {
     let mut request = Request::new(message);
     let value = format!("00-{TRACE}-{CALLER}-{flags}");
     let metadata = request.metadata_mut();
@@ -33,11 +34,11 @@ fn traced<T>(message: T, flags: &str) -> Request<T> {
 /// Starts an upstream of both kinds. The first DELETE of the account fails, all others succeed; the HMC refuses them.
 async fn upstream() -> Upstream {
     let mut deletes = 0;
-    Upstream::start(move |seen| {
-        if seen.target.starts_with("/api/") {
-            return hmc_or(seen, || refusal(seen, 409, 317));
+    Upstream::start(move |request| {
+        if request.target.starts_with("/api/") {
+            return hmc_reply_or(request, || error_reply(request, 409, 317));
         }
-        token_or(seen, || {
+        token_reply_or(request, || {
             deletes += 1;
             match deletes {
                 1 => batch_error(503, "ServerBusy"),
@@ -88,9 +89,13 @@ async fn calls_and_upstream_requests_are_exported() {
     let port = server.address.rsplit(':').next().unwrap().to_owned();
     let port = port.as_str();
     let request = batch_request("alice");
-    let done = client.delete_batch_node_user(traced(request, "01")).await;
+    let done = client
+        .delete_batch_node_user(with_traceparent(request, "01"))
+        .await;
     assert_eq!(done.unwrap().into_inner().attempts, 2);
-    let failed = client.delete_hmc_user(traced(by_name("alice"), "01")).await;
+    let failed = client
+        .delete_hmc_user(with_traceparent(delete_by_name("alice"), "01"))
+        .await;
     failed.unwrap_err();
     server.stop();
 
@@ -113,27 +118,27 @@ async fn calls_and_upstream_requests_are_exported() {
             ("useradmin.attempts", "2"),
         ],
     );
-    tells_of_batch_requests(&spans, batch, &upstream);
-    tells_of_hmc_requests(&spans, &upstream);
+    assert_batch_spans(&spans, batch, &upstream);
+    assert_hmc_spans(&spans, &upstream);
     let resource = collector.resource();
     assert_eq!(resource["service.name"], "useradmin");
     assert_eq!(resource["service.version"], env!("CARGO_PKG_VERSION"));
     assert_eq!(resource["telemetry.sdk.language"], "rust");
-    let calls = Process::logged(&folder, "call ended");
+    let calls = Process::log_records(&folder, "call ended");
     assert_eq!(calls.len(), 2);
     assert!(calls.iter().all(|line| line["trace_id"] == TRACE));
     fs::remove_dir_all(folder).unwrap();
 }
 
-fn tells_of_batch_requests(spans: &[ReceivedSpan], batch: &ReceivedSpan, upstream: &Upstream) {
+fn assert_batch_spans(spans: &[ReceivedSpan], batch: &ReceivedSpan, upstream: &Upstream) {
     let deletes = named(
         spans,
         "DELETE /pools/{poolId}/nodes/{nodeId}/users/{userName}",
     );
     assert_eq!(deletes.len(), 2);
     let port = upstream.url.rsplit(':').next().unwrap();
-    for (delete, (status, told)) in deletes.iter().zip([("503", 2), ("200", 0)]) {
-        assert_eq!((delete.kind, delete.status), (CLIENT, told));
+    for (delete, (status, actual)) in deletes.iter().zip([("503", 2), ("200", 0)]) {
+        assert_eq!((delete.kind, delete.status), (CLIENT, actual));
         assert_eq!(delete.parent, batch.id);
         expect(
             delete,
@@ -157,22 +162,22 @@ fn tells_of_batch_requests(spans: &[ReceivedSpan], batch: &ReceivedSpan, upstrea
     assert_eq!(token.parent, batch.id);
     expect(token, &[("useradmin.operation", "request_token")]);
     let sent: Vec<_> = upstream
-        .seen()
+        .received()
         .into_iter()
-        .filter(|seen| seen.target.starts_with("/pools"))
+        .filter(|request| request.target.starts_with("/pools"))
         .collect();
-    for (delete, seen) in deletes.iter().zip(&sent) {
+    for (delete, request) in deletes.iter().zip(&sent) {
         let parent = format!("00-{TRACE}-{}-01", delete.id);
-        assert_eq!(seen.header("traceparent"), Some(parent.as_str()));
-        assert_eq!(seen.header("tracestate"), None);
+        assert_eq!(request.header("traceparent"), Some(parent.as_str()));
+        assert_eq!(request.header("tracestate"), None);
     }
     // The token endpoint receives no trace context.
-    let other = |seen: &Seen| seen.target.contains("/oauth2/");
-    let token = upstream.seen().into_iter().find(other).unwrap();
+    let other = |request: &ReceivedRequest| request.target.contains("/oauth2/");
+    let token = upstream.received().into_iter().find(other).unwrap();
     assert_eq!(token.header("traceparent"), None);
 }
 
-fn tells_of_hmc_requests(spans: &[ReceivedSpan], upstream: &Upstream) {
+fn assert_hmc_spans(spans: &[ReceivedSpan], upstream: &Upstream) {
     let hmc = named(spans, "useradmin.v1.UserAdmin/DeleteHmcUser")[0];
     // A refusal is not an error of the server.
     assert_eq!((hmc.parent.as_str(), hmc.status), (CALLER, 0));
@@ -192,8 +197,10 @@ fn tells_of_hmc_requests(spans: &[ReceivedSpan], upstream: &Upstream) {
     ] {
         assert_eq!(named(spans, name)[0].parent, hmc.id, "{name}");
     }
-    let deletes = |seen: &Seen| seen.target == "/api/users/id-1" && seen.method == "DELETE";
-    let sent = upstream.seen().into_iter().find(deletes).unwrap();
+    let deletes = |request: &ReceivedRequest| {
+        request.target == "/api/users/id-1" && request.method == "DELETE"
+    };
+    let sent = upstream.received().into_iter().find(deletes).unwrap();
     let delete = named(spans, "DELETE /api/users/{user-id}")[0];
     expect(delete, &[("http.response.status_code", "409")]);
     let parent = format!("00-{TRACE}-{}-01", delete.id);
@@ -215,9 +222,9 @@ async fn unsampled_calls_are_not_exported() {
     let server = Process::start(&folder);
     let mut client = server.client();
     for request in [
-        traced(by_name("a"), "00"),
-        Request::new(by_name("b")),
-        traced(by_name("c"), "01"),
+        with_traceparent(delete_by_name("a"), "00"),
+        Request::new(delete_by_name("b")),
+        with_traceparent(delete_by_name("c"), "01"),
     ] {
         client.delete_hmc_user(request).await.unwrap_err();
     }
@@ -226,7 +233,7 @@ async fn unsampled_calls_are_not_exported() {
     let calls = named(&spans, "useradmin.v1.UserAdmin/DeleteHmcUser");
     assert_eq!(calls.len(), 1, "{spans:#?}");
     // The trace context is still sent to the upstream and logged.
-    let lists = upstream.seen().into_iter();
+    let lists = upstream.received().into_iter();
     let lists = lists.filter(|seen| seen.target.starts_with("/api/console/users"));
     let parents: Vec<_> = lists
         .map(|seen| seen.header("traceparent").unwrap().to_owned())
@@ -234,7 +241,7 @@ async fn unsampled_calls_are_not_exported() {
     assert!(parents[0].starts_with(&format!("00-{TRACE}-")) && parents[0].ends_with("-00"));
     assert!(!parents[1].contains(TRACE) && parents[1].ends_with("-00"));
     assert!(parents[2].ends_with("-01"));
-    let calls = Process::logged(&folder, "call ended");
+    let calls = Process::log_records(&folder, "call ended");
     assert_eq!(calls[0]["trace_id"], TRACE);
     assert_eq!(calls[1]["trace_id"].as_str().map(str::len), Some(32));
     fs::remove_dir_all(folder).unwrap();
@@ -247,8 +254,8 @@ const SOON: [(&str, &str); 2] = [
 ];
 
 /// Makes calls until the collector has received a span.
-async fn until_told(collector: &Collector, server: &Process) {
-    until("the collector is told", async || {
+async fn wait_for_export(collector: &Collector, server: &Process) {
+    wait_until("the collector is told", async || {
         let request = DeleteHmcUserRequest::default();
         server.client().delete_hmc_user(request).await.unwrap_err();
         !collector.spans().is_empty()
@@ -269,17 +276,17 @@ async fn collector_certificate_is_verified() {
     let folder = App::folder();
     fs::write(folder.join("ca.pem"), other.pem()).unwrap();
     configure(&folder, &upstream, &tracing);
-    let server = Process::start_in(&folder, &SOON);
+    let server = Process::start_with_env(&folder, &SOON);
     let request = DeleteHmcUserRequest::default();
     server.client().delete_hmc_user(request).await.unwrap_err();
-    until("the export has failed", async || {
+    wait_until("the export has failed", async || {
         let lines = fs::read_to_string(folder.join("log")).unwrap();
         lines.contains("BatchSpanProcessor.ExportError")
     })
     .await;
     assert!(collector.spans().is_empty());
     fs::write(folder.join("ca.pem"), authority.pem()).unwrap();
-    until_told(&collector, &server).await;
+    wait_for_export(&collector, &server).await;
     server.stop();
     fs::remove_dir_all(folder).unwrap();
 }
@@ -294,17 +301,17 @@ async fn hung_collector_is_used_after_recovery() {
         collector.address
     );
     let folder = folder_with(&upstream, &tracing);
-    let server = Process::start_in(&folder, &SOON);
+    let server = Process::start_with_env(&folder, &SOON);
     let request = DeleteHmcUserRequest::default();
     server.client().delete_hmc_user(request).await.unwrap_err();
-    until("an export is given up", async || {
+    wait_until("an export is given up", async || {
         let lines = fs::read_to_string(folder.join("log")).unwrap();
         lines.contains("BatchSpanProcessor.ExportError")
     })
     .await;
     assert!(collector.spans().is_empty());
     collector.hang(false);
-    until_told(&collector, &server).await;
+    wait_for_export(&collector, &server).await;
     server.stop();
     fs::remove_dir_all(folder).unwrap();
 }
@@ -354,17 +361,17 @@ const MALFORMED: [&str; 17] = [
 /// Without an exporter, the trace context of the caller is forwarded.
 #[tokio::test]
 async fn trace_context_is_propagated() {
-    let upstream = Upstream::start(|seen| token_or(seen, batch_deleted)).await;
+    let upstream = Upstream::start(|seen| token_reply_or(seen, batch_deleted)).await;
     let folder = App::folder();
     let section = batch_section(&folder, &upstream.url);
     let app = App::start_in(folder, &section).await;
-    let sound = format!("00-{TRACE}-{CALLER}-01");
+    let valid = format!("00-{TRACE}-{CALLER}-01");
     // Unknown flags are not forwarded, and only the known fields of a later version are.
     let flags = format!("00-{TRACE}-{CALLER}-03");
     let later = format!("cc-{TRACE}-{CALLER}-01-more");
-    let mut cases = vec![(vec![], None), (vec![&*sound, &*sound], None)];
+    let mut cases = vec![(vec![], None), (vec![&*valid, &*valid], None)];
     cases
-        .extend([&sound, &flags, &later].map(|value| (vec![value.as_str()], Some(sound.as_str()))));
+        .extend([&valid, &flags, &later].map(|value| (vec![value.as_str()], Some(valid.as_str()))));
     cases.extend(MALFORMED.map(|value| (vec![value], None)));
     for (values, expected) in cases {
         let mut request = Request::new(batch_request("alice"));
@@ -374,7 +381,7 @@ async fn trace_context_is_propagated() {
             metadata.append("traceparent", value.unwrap());
         }
         app.client().delete_batch_node_user(request).await.unwrap();
-        let sent = upstream.seen().pop().unwrap();
+        let sent = upstream.received().pop().unwrap();
         assert_eq!(sent.header("traceparent"), expected, "{values:?}");
     }
 }

@@ -6,9 +6,10 @@ use std::{fs, mem, time::Duration};
 use tonic::{Code, Request, Response};
 use useradmin::proto::DeleteOutcome::Deleted;
 use useradmin_testkit::{
-    App, Failed, Reply, Seen, Settings, Upstream, batch_deleted, batch_request, batch_section,
+    App, CallFailure, ReceivedRequest, Reply, Settings, Upstream, batch_deleted, batch_request,
+    batch_section,
     pki::{Authority, Validity},
-    token_or, until,
+    token_reply_or, wait_until,
 };
 
 /// An upstream without HTTP/2 is used over HTTP/1.1, with or without ALPN.
@@ -16,10 +17,10 @@ use useradmin_testkit::{
 async fn connection_falls_back_to_http_1_1() {
     for alpn in [vec![b"http/1.1".to_vec()], Vec::new()] {
         let authority = Authority::new();
-        let shown = authority.issue("localhost", Validity::Now);
-        let mut config = shown.server(rustls::ALL_VERSIONS);
+        let identity = authority.issue("localhost", Validity::Now);
+        let mut config = identity.server(rustls::ALL_VERSIONS);
         config.alpn_protocols = alpn.clone();
-        let script = |seen: &_| token_or(seen, batch_deleted);
+        let script = |request: &_| token_reply_or(request, batch_deleted);
         let upstream = Upstream::start_tls(config, script).await;
         let folder = App::folder();
         fs::write(folder.join("ca.pem"), authority.pem()).unwrap();
@@ -44,14 +45,14 @@ async fn idle_connection_uses_tcp_keepalive() {
         eprintln!("skipped: timers of TCP connections are shown by Linux only");
         return;
     }
-    let upstream = Upstream::start(|seen| token_or(seen, batch_deleted)).await;
+    let upstream = Upstream::start(|request| token_reply_or(request, batch_deleted)).await;
     let folder = App::folder();
     let section = batch_section(&folder, &upstream.url);
     let app = App::start_in(folder, &section).await;
     let done = app.delete_batch_node_user(batch_request("alice")).await;
     done.unwrap();
     let port: u16 = upstream.url.rsplit(':').next().unwrap().parse().unwrap();
-    until("a keepalive timer on each connection", async || {
+    wait_until("a keepalive timer on each connection", async || {
         let timers = keepalive_timers(port);
         timers.len() == upstream.connections()
             && timers.iter().all(|timer| {
@@ -87,8 +88,8 @@ fn keepalive_timers(port: u16) -> Vec<Option<Duration>> {
 #[tokio::test]
 async fn request_waiting_for_stream_reports_not_sent() {
     let authority = Authority::new();
-    let shown = authority.issue("localhost", Validity::Now);
-    let mut config = shown.server(rustls::ALL_VERSIONS);
+    let identity = authority.issue("localhost", Validity::Now);
+    let mut config = identity.server(rustls::ALL_VERSIONS);
     config.alpn_protocols = vec![b"h2".to_vec()];
     let settings = Settings {
         tls: Some(config),
@@ -97,7 +98,7 @@ async fn request_waiting_for_stream_reports_not_sent() {
     };
     // The first request is answered, and the others stay open.
     let mut first = true;
-    let script = move |_: &Seen| {
+    let script = move |_: &ReceivedRequest| {
         if mem::take(&mut first) {
             batch_deleted()
         } else {
@@ -105,7 +106,7 @@ async fn request_waiting_for_stream_reports_not_sent() {
         }
     };
     let upstream = Upstream::start_with(settings, script).await;
-    let tokens = Upstream::start(|seen| token_or(seen, || Reply::empty(500))).await;
+    let tokens = Upstream::start(|received| token_reply_or(received, || Reply::empty(500))).await;
     let folder = App::folder();
     fs::write(folder.join("ca.pem"), authority.pem()).unwrap();
     let section = batch_section(&folder, &tokens.url);
@@ -120,8 +121,8 @@ async fn request_waiting_for_stream_reports_not_sent() {
     let call = async |timeout| {
         let mut request = Request::new(batch_request("bob"));
         request.set_timeout(timeout);
-        let answer = app.client().delete_batch_node_user(request).await;
-        Failed::from(answer.map(Response::into_inner).unwrap_err())
+        let response = app.client().delete_batch_node_user(request).await;
+        CallFailure::from(response.map(Response::into_inner).unwrap_err())
     };
     // The first call takes the stream.
     let open = call(Duration::from_secs(20));
@@ -129,16 +130,16 @@ async fn request_waiting_for_stream_reports_not_sent() {
     // outcome is unknown. It is not determined which of the later calls is the third one.
     let handed_over = call(Duration::from_secs(20));
     let later = async {
-        upstream.until("DELETE", "", 2).await;
-        until("a request that was not sent", async || {
+        upstream.wait_for_requests("DELETE", "", 2).await;
+        wait_until("a request that was not sent", async || {
             let failed = call(Duration::from_secs(1)).await;
             assert_eq!(failed.code, Code::DeadlineExceeded, "{failed:?}");
-            failed.meta("outcome") == "not_sent"
+            failed.metadata_value("outcome") == "not_sent"
         })
         .await;
     };
     let handed_over = async {
-        upstream.until("DELETE", "", 2).await;
+        upstream.wait_for_requests("DELETE", "", 2).await;
         handed_over.await
     };
     tokio::select! {

@@ -9,8 +9,8 @@ use useradmin::{
     runtimes::count,
 };
 use useradmin_testkit::{
-    App, Process, Reply, Upstream, batch_deleted, batch_request, batch_section, by_id, configure,
-    hmc_or, hmc_section, token_or,
+    App, Process, Reply, Upstream, batch_deleted, batch_request, batch_section, configure,
+    delete_by_id, hmc_reply_or, hmc_section, token_reply_or,
 };
 
 async fn callers(app: &App, count: usize) -> Vec<UserAdminClient<Channel>> {
@@ -24,10 +24,10 @@ async fn callers(app: &App, count: usize) -> Vec<UserAdminClient<Channel>> {
 
 #[tokio::test]
 async fn each_worker_has_separate_connections() {
-    let upstream = Upstream::start(|seen| token_or(seen, batch_deleted)).await;
+    let upstream = Upstream::start(|request| token_reply_or(request, batch_deleted)).await;
     let folder = App::folder();
     let section = batch_section(&folder, &upstream.url);
-    let app = App::on_workers(folder, &section).await;
+    let app = App::start_on_workers(folder, &section).await;
     // The calls do not overlap: a single thread would need only one connection.
     for mut caller in callers(&app, count() * 3).await {
         for _ in 0..3 {
@@ -45,14 +45,14 @@ async fn each_worker_has_separate_connections() {
 
 #[tokio::test]
 async fn workers_share_session_and_limits() {
-    let upstream = Upstream::start(|seen| hmc_or(seen, || Reply::empty(204))).await;
+    let upstream = Upstream::start(|request| hmc_reply_or(request, || Reply::empty(204))).await;
     let folder = App::folder();
     let section = hmc_section(&folder, &upstream.url);
-    let app = App::on_workers(folder, &section).await;
+    let app = App::start_on_workers(folder, &section).await;
     let callers = callers(&app, count() * 4).await;
     let calls = callers.into_iter().map(|mut caller| async move {
         for _ in 0..5 {
-            let done = caller.delete_hmc_user(by_id("id-1")).await;
+            let done = caller.delete_hmc_user(delete_by_id("id-1")).await;
             assert_eq!(done.unwrap().into_inner().outcome(), Deleted);
         }
     });
@@ -68,27 +68,27 @@ async fn workers_share_session_and_limits() {
 
 #[tokio::test]
 async fn open_file_limit_is_raised_to_maximum() {
-    let upstream = Upstream::start(|seen| token_or(seen, batch_deleted)).await;
+    let upstream = Upstream::start(|request| token_reply_or(request, batch_deleted)).await;
     let folder = App::folder();
     configure(&folder, &upstream.url, "");
-    let process = Process::few_files(&folder, 64);
+    let process = Process::start_with_soft_file_limit(&folder, 64);
     let limits = fs::read_to_string(format!("/proc/{}/limits", process.id())).unwrap();
     let line = limits
         .lines()
         .find(|line| line.starts_with("Max open files"))
         .unwrap();
-    let most: Vec<_> = line.split_whitespace().skip(3).take(2).collect();
-    assert_eq!(most[0], most[1], "{line}");
+    let max: Vec<_> = line.split_whitespace().skip(3).take(2).collect();
+    assert_eq!(max[0], max[1], "{line}");
     process.stop();
     fs::remove_dir_all(folder).unwrap();
 }
 
 #[tokio::test]
 async fn worker_count_follows_environment_variable() {
-    let upstream = Upstream::start(|seen| token_or(seen, batch_deleted)).await;
+    let upstream = Upstream::start(|request| token_reply_or(request, batch_deleted)).await;
     let folder = App::folder();
     configure(&folder, &upstream.url, "");
-    let process = Process::start_in(&folder, &[("TOKIO_WORKER_THREADS", "3")]);
+    let process = Process::start_with_env(&folder, &[("TOKIO_WORKER_THREADS", "3")]);
     let mut client = process.client();
     let done = client.delete_batch_node_user(batch_request("alice")).await;
     assert_eq!(done.unwrap().into_inner().outcome(), Deleted);

@@ -58,10 +58,10 @@ pub(super) struct Entra {
 type Refusal = (u16, &'static str, u32, String);
 
 pub(super) fn router(entra: Arc<Entra>) -> Router {
-    Router::new().fallback(answer).with_state(entra)
+    Router::new().fallback(handle).with_state(entra)
 }
 
-async fn answer(State(entra): State<Arc<Entra>>, request: Request) -> Response {
+async fn handle(State(entra): State<Arc<Entra>>, request: Request) -> Response {
     bump(&entra.counters.token_requests);
     let call = Incoming::read(request).await;
     let segments = call.segments().unwrap_or_default();
@@ -69,21 +69,21 @@ async fn answer(State(entra): State<Arc<Entra>>, request: Request) -> Response {
     let [tenant, "oauth2", "v2.0", "token"] = parts.as_slice() else {
         return response(404, "");
     };
-    let mut answer = match entra.token(&call, tenant) {
+    let mut handle = match entra.token(&call, tenant) {
         Ok(body) => response(200, body.to_string()),
         Err(refusal) => refuse(&call, &refusal),
     };
     set(
-        &mut answer,
+        &mut handle,
         "content-type",
         "application/json; charset=utf-8",
     );
-    set(&mut answer, "cache-control", "no-store, no-cache");
-    set(&mut answer, "pragma", "no-cache");
-    set(&mut answer, "expires", "-1");
-    set(&mut answer, "x-content-type-options", "nosniff");
-    set(&mut answer, "x-ms-request-id", &Uuid::new_v4().to_string());
-    answer
+    set(&mut handle, "cache-control", "no-store, no-cache");
+    set(&mut handle, "pragma", "no-cache");
+    set(&mut handle, "expires", "-1");
+    set(&mut handle, "x-content-type-options", "nosniff");
+    set(&mut handle, "x-ms-request-id", &Uuid::new_v4().to_string());
+    handle
 }
 
 impl Entra {

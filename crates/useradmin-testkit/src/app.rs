@@ -19,7 +19,7 @@ use useradmin::{
 };
 use uuid::Uuid;
 
-use crate::{Failed, ask, canary, failure::result, until};
+use crate::{CallFailure, canary, failure::result, http_get, wait_until};
 
 /// Common configuration: `anonymous` may call every rpc, there is no admin port, and the audit log is written to the
 /// folder of the test.
@@ -48,7 +48,7 @@ pub struct App {
 impl App {
     /// Creates a folder for the files of one test.
     pub fn folder() -> PathBuf {
-        canary::listen();
+        canary::watch_logs();
         let folder = std::env::temp_dir().join(format!("useradmin-test-{}", Uuid::new_v4()));
         fs::create_dir_all(&folder).unwrap();
         folder
@@ -65,12 +65,12 @@ impl App {
     pub async fn configured(folder: PathBuf, text: &str) -> Self {
         let file = folder.join("useradmin.toml");
         fs::write(&file, text).unwrap();
-        let config = config::load(&file).unwrap_or_else(|faults| panic!("{faults}"));
+        let config = config::load(&file).unwrap_or_else(|errors| panic!("{errors}"));
         Self::run(folder, &config).await
     }
 
     /// Starts a server like [`App::start_in`]. Its drain ends early when `force_stop` receives a message.
-    pub async fn start_until(
+    pub async fn start_with_force_stop(
         folder: PathBuf,
         sections: &str,
         force_stop: oneshot::Receiver<()>,
@@ -85,7 +85,7 @@ impl App {
     fn config(folder: &Path, sections: &str) -> Config {
         let text = format!("{COMMON}{sections}");
         let config = config::parse(&folder.join("useradmin.toml"), &text);
-        config.unwrap_or_else(|faults| panic!("{faults}"))
+        config.unwrap_or_else(|errors| panic!("{errors}"))
     }
 
     pub async fn run(folder: PathBuf, config: &Config) -> Self {
@@ -93,7 +93,7 @@ impl App {
     }
 
     /// Starts a server on dedicated threads, as the program does.
-    pub async fn on_workers(folder: PathBuf, sections: &str) -> Self {
+    pub async fn start_on_workers(folder: PathBuf, sections: &str) -> Self {
         let config = Self::config(&folder, sections);
         let server = Server::bind(&config).await.unwrap();
         let server = server.with_runtimes(Runtimes::start().unwrap());
@@ -114,7 +114,7 @@ impl App {
         server: Server,
         force_stop: impl Future<Output = ()> + Send + 'static,
     ) -> Self {
-        canary::listen();
+        canary::watch_logs();
         let address = server.address().unwrap();
         let admin = server.admin_address();
         let (stop, stopped) = oneshot::channel::<()>();
@@ -146,17 +146,17 @@ impl App {
     pub async fn delete_batch_node_user(
         &self,
         request: DeleteBatchNodeUserRequest,
-    ) -> Result<DeleteBatchNodeUserResponse, Failed> {
-        let answer = self.client().delete_batch_node_user(request).await;
-        result(answer)
+    ) -> Result<DeleteBatchNodeUserResponse, CallFailure> {
+        let response = self.client().delete_batch_node_user(request).await;
+        result(response)
     }
 
     pub async fn delete_hmc_user(
         &self,
         request: DeleteHmcUserRequest,
-    ) -> Result<DeleteHmcUserResponse, Failed> {
-        let answer = self.client().delete_hmc_user(request).await;
-        result(answer)
+    ) -> Result<DeleteHmcUserResponse, CallFailure> {
+        let response = self.client().delete_hmc_user(request).await;
+        result(response)
     }
 
     /// Drains the server.
@@ -172,22 +172,22 @@ impl App {
 
     /// Returns the status code of `/readyz`.
     pub async fn readyz(&self) -> String {
-        let answer = ask(self.admin.unwrap(), "/readyz").await;
-        answer.split(' ').nth(1).unwrap().to_owned()
+        let response = http_get(self.admin.unwrap(), "/readyz").await;
+        response.split(' ').nth(1).unwrap().to_owned()
     }
 
     /// Returns the lines of `/metrics` that contain this text.
     pub async fn metrics(&self, text: &str) -> Vec<String> {
-        let answer = ask(self.admin.unwrap(), "/metrics").await;
-        let (_, text_of_all) = answer.split_once("\r\n\r\n").unwrap();
+        let response = http_get(self.admin.unwrap(), "/metrics").await;
+        let (_, text_of_all) = response.split_once("\r\n\r\n").unwrap();
         let lines = text_of_all.lines().filter(|line| !line.starts_with('#'));
         let lines = lines.filter(|line| line.contains(text));
         lines.map(ToOwned::to_owned).collect()
     }
 
     /// Waits until `/metrics` contains this line.
-    pub async fn until_metric(&self, line: &str) {
-        until(line, async || {
+    pub async fn await_metric(&self, line: &str) {
+        wait_until(line, async || {
             self.metrics(line).await.contains(&line.to_owned())
         })
         .await;
@@ -222,7 +222,7 @@ pub fn batch_request(user_name: &str) -> DeleteBatchNodeUserRequest {
 }
 
 /// Returns a request to delete a user by name.
-pub fn by_name(user_name: &str) -> DeleteHmcUserRequest {
+pub fn delete_by_name(user_name: &str) -> DeleteHmcUserRequest {
     DeleteHmcUserRequest {
         user: Some(User::UserName(user_name.to_owned())),
         ..DeleteHmcUserRequest::default()
@@ -230,7 +230,7 @@ pub fn by_name(user_name: &str) -> DeleteHmcUserRequest {
 }
 
 /// Returns a request to delete a user by object ID.
-pub fn by_id(user_id: &str) -> DeleteHmcUserRequest {
+pub fn delete_by_id(user_id: &str) -> DeleteHmcUserRequest {
     DeleteHmcUserRequest {
         user: Some(User::UserId(user_id.to_owned())),
         ..DeleteHmcUserRequest::default()

@@ -45,20 +45,20 @@ pub fn records(file: &Path) -> Vec<Value> {
 }
 
 /// Returns the text of this key in each record that has it.
-pub fn text_of(records: &[Value], key: &str) -> Vec<String> {
+pub fn values_of(records: &[Value], key: &str) -> Vec<String> {
     let texts = records.iter().filter_map(|record| record[key].as_str());
     texts.map(ToOwned::to_owned).collect()
 }
 
 /// A forged audit log, as an earlier process could have written it.
 #[derive(Default)]
-pub struct Forged {
+pub struct ForgedLog {
     pub text: String,
     seq: u64,
     prev: String,
 }
 
-impl Forged {
+impl ForgedLog {
     /// Appends a line that is not a record, or a record that is already serialized.
     pub fn line(&mut self, line: &str) -> &mut Self {
         self.prev = sha256(line.as_bytes());

@@ -5,7 +5,9 @@ use std::{fmt::Write as _, time::Duration};
 use tonic::{Request, Response, Status};
 use useradmin::proto::{DeleteBatchNodeUserRequest, DeleteBatchNodeUserResponse};
 
-use crate::{App, Failed, Reply, Seen, Upstream, batch_section, canary, token_or};
+use crate::{
+    App, CallFailure, ReceivedRequest, Reply, Upstream, batch_section, canary, token_reply_or,
+};
 
 /// The `request-id` of every scripted response.
 pub const REQUEST_ID: &str = "5289d960-7a3c-4d0e-9a57-0c6f1f0a2b11";
@@ -46,33 +48,36 @@ fn quoted(text: &str) -> String {
 }
 
 /// Returns a response of Azure Batch with this body.
-pub fn batch_answer(status: u16, body: &str) -> Reply {
+pub fn batch_response(status: u16, body: &str) -> Reply {
     Reply::typed(status, MEDIA_TYPE, body)
-        .with("request-id", REQUEST_ID)
-        .with("DataServiceVersion", "3.0")
-        .with("Server", "Microsoft-HTTPAPI/2.0")
+        .with_header("request-id", REQUEST_ID)
+        .with_header("DataServiceVersion", "3.0")
+        .with_header("Server", "Microsoft-HTTPAPI/2.0")
 }
 
 /// Returns an error response of Azure Batch.
 pub fn batch_error(status: u16, code: &str) -> Reply {
-    batch_answer(status, &batch_document(code, "What went wrong.", &[]))
+    batch_response(status, &batch_document(code, "What went wrong.", &[]))
 }
 
 /// Returns the response to a successful DELETE: no body and no `Content-Type`.
 pub fn batch_deleted() -> Reply {
-    Reply::empty(200).with("request-id", REQUEST_ID)
+    Reply::empty(200).with_header("request-id", REQUEST_ID)
 }
 
 /// Starts a server with the account `batch`. The script replies to all requests except token requests.
-pub async fn batch(mut script: impl FnMut(&Seen) -> Reply + Send + 'static) -> (App, Upstream) {
-    let upstream = Upstream::start(move |seen| token_or(seen, || script(seen))).await;
+pub async fn start_batch(
+    mut script: impl FnMut(&ReceivedRequest) -> Reply + Send + 'static,
+) -> (App, Upstream) {
+    let upstream =
+        Upstream::start(move |request| token_reply_or(request, || script(request))).await;
     let folder = App::folder();
     let section = batch_section(&folder, &upstream.url);
     (App::start_in(folder, &section).await, upstream)
 }
 
 /// Returns a script that sends these replies in turn and then repeats the last one.
-pub fn in_turn(replies: Vec<Reply>) -> impl FnMut(&Seen) -> Reply + Send + 'static {
+pub fn in_sequence(replies: Vec<Reply>) -> impl FnMut(&ReceivedRequest) -> Reply + Send + 'static {
     let mut replies = replies.into_iter().peekable();
     move |_| {
         let reply = replies.next().unwrap();
@@ -84,15 +89,17 @@ pub fn in_turn(replies: Vec<Reply>) -> impl FnMut(&Seen) -> Reply + Send + 'stat
 }
 
 /// Calls `DeleteBatchNodeUser` with this `grpc-timeout`.
-pub async fn batch_within(
+pub async fn batch_with_timeout(
     app: &App,
     request: DeleteBatchNodeUserRequest,
     timeout: Duration,
-) -> Result<DeleteBatchNodeUserResponse, Failed> {
+) -> Result<DeleteBatchNodeUserResponse, CallFailure> {
     let mut request = Request::new(request);
     request.set_timeout(timeout);
-    let answer = app.client().delete_batch_node_user(request).await;
-    answer.map(Response::into_inner).map_err(Failed::from)
+    let response = app.client().delete_batch_node_user(request).await;
+    response
+        .map(Response::into_inner)
+        .map_err(CallFailure::from)
 }
 
 /// Part of scripted responses that the server must not disclose.
@@ -100,7 +107,7 @@ pub const CANARY: &str = "C4N4RY";
 
 /// Asserts that the status contains nothing of the response.
 #[track_caller]
-pub fn check_secrecy(status: &Status, upstream: &Upstream) {
+pub fn assert_not_disclosed(status: &Status, upstream: &Upstream) {
     canary::check_status(status);
     let host = upstream.url.strip_prefix("http://").unwrap();
     let details = String::from_utf8_lossy(status.details());

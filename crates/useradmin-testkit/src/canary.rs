@@ -41,7 +41,7 @@ const NAMES: [(&str, &str); 7] = [
 ];
 
 /// Returns the word verbatim, in base64 at each of the three alignments, and as a list of bytes.
-fn forms(word: &str) -> Vec<String> {
+fn encodings(word: &str) -> Vec<String> {
     let in_base64 = (0..3).map(|before| {
         let mut bytes = vec![0; before];
         bytes.extend_from_slice(word.as_bytes());
@@ -58,12 +58,14 @@ fn forms(word: &str) -> Vec<String> {
 
 /// Returns the name of a canary that the text contains.
 pub fn find(text: &str) -> Option<&'static str> {
-    static WORDS: LazyLock<Vec<String>> = LazyLock::new(|| forms(WORD));
+    static WORDS: LazyLock<Vec<String>> = LazyLock::new(|| encodings(WORD));
     let holds = |form: &String| text.contains(form.as_str());
     if !WORDS.iter().any(holds) {
         return None;
     }
-    let named = NAMES.iter().find(|(word, _)| forms(word).iter().any(holds));
+    let named = NAMES
+        .iter()
+        .find(|(word, _)| encodings(word).iter().any(holds));
     Some(named.map_or("a secret", |(_, name)| name))
 }
 
@@ -71,7 +73,7 @@ pub fn find(text: &str) -> Option<&'static str> {
 pub fn check(place: impl fmt::Display, text: &str) {
     if let Some(name) = find(text) {
         // The output of `eprintln` is captured by the test harness and lost when the process aborts.
-        let _ = writeln!(io::stderr(), "A CANARY: {name} stands in {place}");
+        let _ = writeln!(io::stderr(), "A CANARY: {name} found in {place}");
         std::process::abort();
     }
 }
@@ -95,31 +97,31 @@ pub fn check_file(path: &Path) {
 }
 
 /// A `tracing` subscriber that receives every span and event of every crate at every level.
-pub struct Ear {
+pub struct LogCapture {
     /// Called with the metadata and the text of each span or event.
-    pub tell: fn(&Metadata<'_>, &str),
+    pub on_record: fn(&Metadata<'_>, &str),
 }
 
 /// The crates that have logged so far, that is, the first segment of each target.
-static HEARD: Mutex<BTreeSet<&str>> = Mutex::new(BTreeSet::new());
+static LOGGED_CRATES: Mutex<BTreeSet<&str>> = Mutex::new(BTreeSet::new());
 
-pub fn heard() -> BTreeSet<&'static str> {
-    HEARD.lock().unwrap().clone()
+pub fn logged_crates() -> BTreeSet<&'static str> {
+    LOGGED_CRATES.lock().unwrap().clone()
 }
 
-impl Ear {
-    fn listen(&self, metadata: &Metadata<'_>, record: impl FnOnce(&mut Text)) {
+impl LogCapture {
+    fn capture(&self, metadata: &Metadata<'_>, record: impl FnOnce(&mut Text)) {
         let mut text = Text(String::new());
         record(&mut text);
-        (self.tell)(metadata, &text.0);
+        (self.on_record)(metadata, &text.0);
     }
 }
 
-impl Subscriber for Ear {
+impl Subscriber for LogCapture {
     fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
         let target = metadata.target();
         let root = target.split("::").next().unwrap_or(target);
-        HEARD.lock().unwrap().insert(root);
+        LOGGED_CRATES.lock().unwrap().insert(root);
         Interest::always()
     }
 
@@ -128,7 +130,7 @@ impl Subscriber for Ear {
     }
 
     fn new_span(&self, span: &Attributes<'_>) -> Id {
-        self.listen(span.metadata(), |text| span.record(text));
+        self.capture(span.metadata(), |text| span.record(text));
         Id::from_u64(1)
     }
 
@@ -141,7 +143,7 @@ impl Subscriber for Ear {
     fn record_follows_from(&self, _: &Id, _: &Id) {}
 
     fn event(&self, event: &Event<'_>) {
-        self.listen(event.metadata(), |text| event.record(text));
+        self.capture(event.metadata(), |text| event.record(text));
     }
 
     fn enter(&self, _: &Id) {}
@@ -165,18 +167,18 @@ impl Visit for Text {
 
 /// Checks from now on everything that this process logs, and every panic that is not raised by a test. The values that
 /// a failed assertion prints may be secrets.
-pub fn listen() {
+pub fn watch_logs() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        let ear = Ear {
-            tell: |metadata, text| check(metadata.target(), text),
+        let capture = LogCapture {
+            on_record: |metadata, text| check(metadata.target(), text),
         };
-        tracing::subscriber::set_global_default(ear).unwrap();
+        tracing::subscriber::set_global_default(capture).unwrap();
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
             let file = info.location().map_or("", |place| place.file());
-            let of_a_test = ["tests/", "crates/useradmin-testkit/"];
-            if !of_a_test.iter().any(|folder| file.starts_with(folder)) {
+            let test_folders = ["tests/", "crates/useradmin-testkit/"];
+            if !test_folders.iter().any(|folder| file.starts_with(folder)) {
                 check(file, info.payload_as_str().unwrap_or_default());
             }
             before(info);

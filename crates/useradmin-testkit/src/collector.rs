@@ -110,8 +110,8 @@ impl Collector {
     }
 
     /// Starts a collector that serves TLS with this certificate.
-    pub async fn secure(shown: &pki::Identity) -> Self {
-        let identity = Identity::from_pem(shown.pem(), shown.key_pem());
+    pub async fn secure(certificate: &pki::Identity) -> Self {
+        let identity = Identity::from_pem(certificate.pem(), certificate.key_pem());
         let tls = ServerTlsConfig::new().identity(identity);
         Self::serve(Server::builder().tls_config(tls).unwrap()).await
     }

@@ -16,7 +16,7 @@ use useradmin_client::{
 use crate::canary;
 
 /// The decoded status of a failed call.
-pub struct Failed {
+pub struct CallFailure {
     pub code: Code,
     pub message: String,
     pub reason: String,
@@ -39,12 +39,16 @@ pub struct Failed {
 
 /// Returns the message of a response, or the decoded failure. Checks both for canaries.
 #[allow(clippy::result_large_err, reason = "only tests handle it")]
-pub(crate) fn result<T: fmt::Debug>(response: Result<Response<T>, Status>) -> Result<T, Failed> {
+pub(crate) fn result<T: fmt::Debug>(
+    response: Result<Response<T>, Status>,
+) -> Result<T, CallFailure> {
     canary::check("an answer", &format!("{response:?}"));
-    response.map(Response::into_inner).map_err(Failed::from)
+    response
+        .map(Response::into_inner)
+        .map_err(CallFailure::from)
 }
 
-impl From<Status> for Failed {
+impl From<Status> for CallFailure {
     fn from(status: Status) -> Self {
         canary::check_status(&status);
         check_details(&status);
@@ -88,7 +92,7 @@ fn check_details(status: &Status) {
         "RetryInfo",
     ];
     let details = tonic_types::pb::Status::decode(status.details()).unwrap();
-    let mut seen = BTreeSet::new();
+    let mut request = BTreeSet::new();
     for detail in details.details {
         let name = detail.type_url.strip_prefix("type.googleapis.com/");
         let name = name.unwrap_or_else(|| panic!("{}", detail.type_url));
@@ -97,11 +101,11 @@ fn check_details(status: &Status) {
             None => ["useradmin.v1.BatchError", "useradmin.v1.HmcError"].contains(&name),
         };
         assert!(known, "unexpected detail {name}");
-        assert!(seen.insert(name.to_owned()), "{name} twice");
+        assert!(request.insert(name.to_owned()), "{name} twice");
     }
 }
 
-impl Failed {
+impl CallFailure {
     fn take(&mut self, error: ServiceError) {
         self.reason = error.reason_name;
         self.metadata = error.metadata.into_iter().collect();
@@ -135,12 +139,12 @@ impl Failed {
         ];
         let delay = self.retry_delay.map(|delay| delay.as_millis());
         let untried = untried.iter().any(|reason| self.reason.ends_with(reason));
-        let delay = delay.filter(|_| untried && self.meta("attempts") == "0");
+        let delay = delay.filter(|_| untried && self.metadata_value("attempts") == "0");
         delay.map_or(-1, |delay| i64::try_from(delay).unwrap())
     }
 
     /// Returns one metadata value, or an empty string.
-    pub fn meta(&self, key: &str) -> &str {
+    pub fn metadata_value(&self, key: &str) -> &str {
         self.metadata.get(key).map_or("", String::as_str)
     }
 
@@ -167,7 +171,7 @@ impl Failed {
 }
 
 /// Prints everything that is the same in every run, for snapshots. Randomly generated IDs are omitted.
-impl fmt::Debug for Failed {
+impl fmt::Debug for CallFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{:?} {}: {}", self.code, self.reason, self.message)?;
         for (key, value) in &self.metadata {

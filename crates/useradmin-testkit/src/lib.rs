@@ -30,18 +30,20 @@ mod tokens;
 mod upstream;
 mod wait;
 
-pub use app::{App, COMMON, batch_request, by_id, by_name};
-pub use audit_log::{Forged, lines, records, sha256, text_of, verify};
+pub use app::{App, COMMON, batch_request, delete_by_id, delete_by_name};
+pub use audit_log::{ForgedLog, lines, records, sha256, values_of, verify};
 pub use azure_batch::{
-    CANARY, REQUEST_ID, batch, batch_answer, batch_deleted, batch_document, batch_error,
-    batch_within, check_secrecy, in_turn,
+    CANARY, REQUEST_ID, assert_not_disclosed, batch_deleted, batch_document, batch_error,
+    batch_response, batch_with_timeout, in_sequence, start_batch,
 };
 pub use collector::{Collector, ReceivedSpan};
-pub use failure::Failed;
-pub use hmc::{Console, Say, Step, refusal, timed, usual};
-pub use process::{Process, configure, configure_with_admin, free_port, program, run, run_in};
-pub use secure::{Secure, alert, connect, connector};
-pub use targets::{batch_section, hmc_or, hmc_section, token_or, write_secret};
-pub use tokens::{Signer, claims, now};
-pub use upstream::{Reply, Request as Seen, Settings, Upstream, serve};
-pub use wait::{ask, expect_at_once, until};
+pub use failure::CallFailure;
+pub use hmc::{HmcSetup, ScriptedReply, Step, default_reply, error_reply, with_timeout};
+pub use process::{
+    Process, configure, configure_with_admin, free_port, program, run, run_with_env,
+};
+pub use secure::{SecureClient, alert, connect, connector};
+pub use targets::{batch_section, hmc_reply_or, hmc_section, token_reply_or, write_secret};
+pub use tokens::{Signer, default_claims, now};
+pub use upstream::{Reply, Request as ReceivedRequest, Settings, Upstream, serve};
+pub use wait::{assert_immediate, http_get, wait_until};

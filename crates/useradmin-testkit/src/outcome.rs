@@ -4,17 +4,17 @@ use useradmin::proto::{
     DeleteBatchNodeUserResponse, DeleteHmcUserResponse, DeleteOutcome as Outcome,
 };
 
-use crate::{App, Failed};
+use crate::{App, CallFailure};
 
 /// The outcome of a call, as received by the caller or as recorded in the audit log.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Reported {
+pub struct ReportedOutcome {
     outcome: String,
     reason: String,
     attempts: u64,
 }
 
-impl Reported {
+impl ReportedOutcome {
     fn success(outcome: Outcome, attempts: u32) -> Self {
         // The terms of docs/audit.md.
         let outcome = match outcome {
@@ -32,23 +32,23 @@ impl Reported {
     }
 }
 
-impl From<&Failed> for Reported {
-    fn from(failed: &Failed) -> Self {
+impl From<&CallFailure> for ReportedOutcome {
+    fn from(failed: &CallFailure) -> Self {
         Self {
-            outcome: failed.meta("outcome").to_owned(),
+            outcome: failed.metadata_value("outcome").to_owned(),
             reason: failed.reason.clone(),
-            attempts: failed.meta("attempts").parse().unwrap(),
+            attempts: failed.metadata_value("attempts").parse().unwrap(),
         }
     }
 }
 
-impl From<&DeleteBatchNodeUserResponse> for Reported {
+impl From<&DeleteBatchNodeUserResponse> for ReportedOutcome {
     fn from(done: &DeleteBatchNodeUserResponse) -> Self {
         Self::success(done.outcome(), done.attempts)
     }
 }
 
-impl From<&DeleteHmcUserResponse> for Reported {
+impl From<&DeleteHmcUserResponse> for ReportedOutcome {
     fn from(done: &DeleteHmcUserResponse) -> Self {
         Self::success(done.outcome(), done.attempts)
     }
@@ -57,11 +57,11 @@ impl From<&DeleteHmcUserResponse> for Reported {
 impl App {
     /// Asserts that the last audit record has the outcome that the caller of the last call received.
     #[track_caller]
-    pub fn expect_on_record(&self, reported: impl Into<Reported>) {
+    pub fn assert_recorded(&self, reported: impl Into<ReportedOutcome>) {
         let record = self.audit().pop().unwrap();
         assert_eq!(record["event"], "outcome", "{record}");
         let text = |key: &str| record[key].as_str().unwrap().to_owned();
-        let recorded = Reported {
+        let recorded = ReportedOutcome {
             outcome: text("outcome"),
             reason: text("reason"),
             attempts: record["attempts"].as_u64().unwrap(),

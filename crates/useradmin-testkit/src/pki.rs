@@ -57,7 +57,7 @@ pub struct Identity {
 
 impl Identity {
     /// Creates a self-signed certificate.
-    pub fn own(host: &str, kind: Kind, validity: Validity) -> Self {
+    pub fn self_signed(host: &str, kind: Kind, validity: Validity) -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = params(host, validity);
         params.is_ca = match kind {
@@ -109,7 +109,7 @@ impl Identity {
     }
 
     /// Returns the same certificates with the key of another identity.
-    pub fn with_the_key_of(&self, other: &Self) -> Self {
+    pub fn with_key_of(&self, other: &Self) -> Self {
         Self {
             key: Arc::clone(&other.key),
             ..self.clone()
@@ -120,12 +120,12 @@ impl Identity {
     pub fn server(&self, versions: &[&'static SupportedProtocolVersion]) -> ServerConfig {
         let der = PrivateKeyDer::try_from(self.key.serialize_der()).unwrap();
         let key = ring::sign::any_supported_type(&der).unwrap();
-        let shown = CertifiedKey::new(self.chain.clone(), key);
+        let printed = CertifiedKey::new(self.chain.clone(), key);
         ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_protocol_versions(versions)
             .unwrap()
             .with_no_client_auth()
-            .with_cert_resolver(Arc::new(SingleCertAndKey::from(shown)))
+            .with_cert_resolver(Arc::new(SingleCertAndKey::from(printed)))
     }
 }
 
@@ -216,7 +216,7 @@ impl Authority {
     }
 
     /// Issues a certificate through an intermediate authority. The server presents both certificates.
-    pub fn issue_through_another(&self, host: &str) -> Identity {
+    pub fn issue_through_intermediate(&self, host: &str) -> Identity {
         let key = KeyPair::generate().unwrap();
         let mut params = authority_params();
         params

@@ -25,11 +25,11 @@ pub fn program() -> PathBuf {
 
 /// Runs the program until it exits. Returns the exit code, standard output and standard error.
 pub fn run(arguments: &[&str]) -> (i32, String, String) {
-    run_in(&[], arguments)
+    run_with_env(&[], arguments)
 }
 
 /// Runs the program like [`run`], with these environment variables.
-pub fn run_in(variables: &[(&str, &str)], arguments: &[&str]) -> (i32, String, String) {
+pub fn run_with_env(variables: &[(&str, &str)], arguments: &[&str]) -> (i32, String, String) {
     let mut command = Command::new(program());
     command.envs(variables.iter().copied());
     let Output {
@@ -88,7 +88,7 @@ pub struct Process {
 
 impl Process {
     /// Starts the program with these arguments, and logs to this destination at this level.
-    pub fn logging(arguments: &[&str], log: impl Into<Stdio>, level: &str) -> Self {
+    pub fn start_with_log(arguments: &[&str], log: impl Into<Stdio>, level: &str) -> Self {
         let mut command = Command::new(program());
         command.args(arguments).stderr(log).env("RUST_LOG", level);
         Self::ready(command)
@@ -100,14 +100,14 @@ impl Process {
     }
 
     /// Starts the program like [`Process::start`], with these environment variables.
-    pub fn start_in(folder: &Path, variables: &[(&str, &str)]) -> Self {
+    pub fn start_with_env(folder: &Path, variables: &[(&str, &str)]) -> Self {
         let mut command = Command::new(program());
         command.envs(variables.iter().copied());
         Self::run(command, folder)
     }
 
     /// Starts the program with a limit of the file size in bytes, rounded up to a multiple of 512.
-    pub fn limited(folder: &Path, bytes: usize) -> Self {
+    pub fn start_with_file_size_limit(folder: &Path, bytes: usize) -> Self {
         let mut shell = Command::new("sh");
         shell.args(["-c", "ulimit -f $0; exec \"$@\""]);
         shell.arg(bytes.div_ceil(512).to_string()).arg(program());
@@ -115,23 +115,23 @@ impl Process {
     }
 
     /// Starts the program with this soft limit of open files.
-    pub fn few_files(folder: &Path, most: u32) -> Self {
+    pub fn start_with_soft_file_limit(folder: &Path, max: u32) -> Self {
         let mut shell = Command::new("sh");
         shell.args(["-c", "ulimit -S -n $0; exec \"$@\""]);
-        shell.arg(most.to_string()).arg(program());
+        shell.arg(max.to_string()).arg(program());
         Self::run(shell, folder)
     }
 
     /// Starts the program with this soft and hard limit of open files.
-    pub fn no_more_files(folder: &Path, most: u32) -> Self {
+    pub fn start_with_file_limit(folder: &Path, max: u32) -> Self {
         let mut shell = Command::new("sh");
         shell.args(["-c", "ulimit -n $0; exec \"$@\""]);
-        shell.arg(most.to_string()).arg(program());
+        shell.arg(max.to_string()).arg(program());
         Self::run(shell, folder)
     }
 
     /// Starts the program under strace, which records its write and send system calls in this file.
-    pub fn traced(folder: &Path, file: &Path) -> Self {
+    pub fn start_traced(folder: &Path, file: &Path) -> Self {
         let mut strace = Command::new("strace");
         // `-D` keeps the program a direct child of this process, so that it can be signalled; `-yy` prints the target
         // of each descriptor.
@@ -144,7 +144,7 @@ impl Process {
     }
 
     /// Starts the program under strace, which delays each sync by 50 ms and records the syncs in this file.
-    pub fn slow_to_sync(folder: &Path, file: &Path) -> Self {
+    pub fn start_with_slow_sync(folder: &Path, file: &Path) -> Self {
         let mut strace = Command::new("strace");
         strace.args(["-D", "-f", "-o"]).arg(file);
         strace.args(["-e", "trace=fdatasync"]);
@@ -155,13 +155,13 @@ impl Process {
 
     /// Starts the program under strace, which makes these writes to the audit log fail, such as `3..8`, and records
     /// them in this file.
-    pub fn failing_writes(folder: &Path, file: &Path, writes: &str) -> Self {
+    pub fn start_with_failing_writes(folder: &Path, file: &Path, writes: &str) -> Self {
         let mut strace = Command::new("strace");
         strace.args(["-D", "-f", "-o"]).arg(file);
         strace.arg("-P").arg(folder.join("audit.jsonl"));
-        let fault = format!("inject=write:error=EIO:when={writes}");
+        let error = format!("inject=write:error=EIO:when={writes}");
         strace
-            .args(["-e", "trace=write", "-e", &fault])
+            .args(["-e", "trace=write", "-e", &error])
             .arg(program());
         Self::run(strace, folder)
     }
@@ -223,11 +223,11 @@ impl Process {
 
     /// Stops the process with SIGTERM and asserts that it exits with 0.
     pub fn stop(self) {
-        assert_eq!(self.end("TERM").0, Some(0));
+        assert_eq!(self.stop_with("TERM").0, Some(0));
     }
 
     /// Sends a signal and waits for the process to exit. Returns the exit code and the rest of standard output.
-    pub fn end(mut self, signal: &str) -> (Option<i32>, String) {
+    pub fn stop_with(mut self, signal: &str) -> (Option<i32>, String) {
         self.signal(signal);
         let mut rest = String::new();
         self.stdout.read_to_string(&mut rest).unwrap();
@@ -235,7 +235,7 @@ impl Process {
     }
 
     /// Returns the log records with this message from all servers of this folder.
-    pub fn logged(folder: &Path, message: &str) -> Vec<Value> {
+    pub fn log_records(folder: &Path, message: &str) -> Vec<Value> {
         let text = fs::read_to_string(folder.join("log")).unwrap_or_default();
         let lines = text
             .lines()

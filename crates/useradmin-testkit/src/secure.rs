@@ -23,10 +23,10 @@ use useradmin::proto::{
     DeleteHmcUserResponse, user_admin_client::UserAdminClient,
 };
 
-use crate::{Failed, failure::result, pki::Identity};
+use crate::{CallFailure, failure::result, pki::Identity};
 
 /// Returns a TLS connector for HTTP/2 that trusts this authority and presents this certificate.
-pub fn connector(authority: &str, shown: Option<&Identity>) -> TlsConnector {
+pub fn connector(authority: &str, identity: Option<&Identity>) -> TlsConnector {
     let mut roots = RootCertStore::empty();
     let authority = CertificateDer::from_pem_slice(authority.as_bytes());
     roots.add(authority.unwrap()).unwrap();
@@ -34,12 +34,12 @@ pub fn connector(authority: &str, shown: Option<&Identity>) -> TlsConnector {
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_root_certificates(roots);
-    let mut config = match shown {
+    let mut config = match identity {
         // The key need not match the certificate.
-        Some(shown) => {
-            let key = ring::sign::any_supported_type(&shown.key()).unwrap();
-            let shown = CertifiedKey::new(shown.chain(), key);
-            builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(shown)))
+        Some(identity) => {
+            let key = ring::sign::any_supported_type(&identity.key()).unwrap();
+            let identity = CertifiedKey::new(identity.chain(), key);
+            builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(identity)))
         }
         None => builder.with_no_client_auth(),
     };
@@ -63,9 +63,9 @@ pub async fn connect(
 pub async fn alert(
     address: SocketAddr,
     authority: &str,
-    shown: &Identity,
+    identity: &Identity,
 ) -> Option<AlertDescription> {
-    let mut stream = connect(&connector(authority, Some(shown)), address)
+    let mut stream = connect(&connector(authority, Some(identity)), address)
         .await
         .unwrap();
     // With TLS 1.3, the handshake completes on the client before the server verifies the client certificate. A client
@@ -79,12 +79,12 @@ pub async fn alert(
 
 /// A client with optional TLS and credentials.
 #[derive(Clone)]
-pub struct Secure {
+pub struct SecureClient {
     channel: Channel,
     token: Option<MetadataValue<Ascii>>,
 }
 
-impl Secure {
+impl SecureClient {
     /// Creates a client without TLS.
     pub fn plain(address: SocketAddr) -> Self {
         let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
@@ -95,8 +95,8 @@ impl Secure {
     }
 
     /// Creates a client over TLS to `localhost`, whose certificate must be issued by this authority.
-    pub fn tls(address: SocketAddr, authority: &str, shown: Option<&Identity>) -> Self {
-        let connector = connector(authority, shown);
+    pub fn tls(address: SocketAddr, authority: &str, identity: Option<&Identity>) -> Self {
+        let connector = connector(authority, identity);
         let connect = service_fn(move |_: Uri| {
             let connector = connector.clone();
             async move { connect(&connector, address).await.map(TokioIo::new) }
@@ -138,18 +138,18 @@ impl Secure {
     pub async fn delete_batch_node_user(
         &self,
         request: DeleteBatchNodeUserRequest,
-    ) -> Result<DeleteBatchNodeUserResponse, Failed> {
+    ) -> Result<DeleteBatchNodeUserResponse, CallFailure> {
         let mut client = UserAdminClient::new(self.channel());
-        let answer = client.delete_batch_node_user(self.request(request)).await;
-        result(answer)
+        let response = client.delete_batch_node_user(self.request(request)).await;
+        result(response)
     }
 
     pub async fn delete_hmc_user(
         &self,
         request: DeleteHmcUserRequest,
-    ) -> Result<DeleteHmcUserResponse, Failed> {
+    ) -> Result<DeleteHmcUserResponse, CallFailure> {
         let mut client = UserAdminClient::new(self.channel());
-        let answer = client.delete_hmc_user(self.request(request)).await;
-        result(answer)
+        let response = client.delete_hmc_user(self.request(request)).await;
+        result(response)
     }
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    Reply, Seen,
+    ReceivedRequest, Reply,
     canary::{CLIENT_SECRET, PASSWORD, SESSION, TOKEN},
 };
 
@@ -48,7 +48,7 @@ password_file = "hmc.password"
 }
 
 /// Replies to the token request, and lets `other` reply to all other requests.
-pub fn token_or(request: &Seen, other: impl FnOnce() -> Reply) -> Reply {
+pub fn token_reply_or(request: &ReceivedRequest, other: impl FnOnce() -> Reply) -> Reply {
     if request.target == "/tenant-1/oauth2/v2.0/token" {
         let body =
             format!(r#"{{"token_type":"Bearer","expires_in":3599,"access_token":"{TOKEN}1"}}"#);
@@ -58,7 +58,7 @@ pub fn token_or(request: &Seen, other: impl FnOnce() -> Reply) -> Reply {
 }
 
 /// Replies to logon, logoff and reads of the user `alice` with the ID `id-1`, and lets `delete` reply to the DELETE.
-pub fn hmc_or(request: &Seen, delete: impl FnOnce() -> Reply) -> Reply {
+pub fn hmc_reply_or(request: &ReceivedRequest, delete: impl FnOnce() -> Reply) -> Reply {
     match (request.method.as_str(), request.target.as_str()) {
         ("POST", "/api/sessions") => {
             Reply::json(200, &format!(r#"{{"api-session":"{SESSION}1"}}"#))

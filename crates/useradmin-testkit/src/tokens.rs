@@ -141,7 +141,7 @@ pub fn now() -> u64 {
 }
 
 /// Returns the claims of a token that is valid for five minutes.
-pub fn claims(issuer: &str, subject: &str) -> Value {
+pub fn default_claims(issuer: &str, subject: &str) -> Value {
     json!({
         "iss": issuer, "sub": subject, "aud": "useradmin",
         "iat": now(), "nbf": now(), "exp": now() + 300, "jti": canary::CALLERS_TOKEN,

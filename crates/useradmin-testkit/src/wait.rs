@@ -15,13 +15,13 @@ const LIMIT: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// Waits until the condition holds. Panics if it does not within 20 seconds.
-pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let looking = async {
+pub async fn wait_until(case: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let polling = async {
         while !holds().await {
             sleep(PAUSE).await;
         }
     };
-    assert!(timeout(LIMIT, looking).await.is_ok(), "never: {what}");
+    assert!(timeout(LIMIT, polling).await.is_ok(), "never: {case}");
 }
 
 /// Limit for a rejection due to lack of capacity, on an idle machine.
@@ -32,7 +32,7 @@ const BUSY: Duration = Duration::from_secs(1);
 /// Asserts that these rejections, at least ten, were immediate. On a busy machine some of them may be late, but not
 /// all; a call that waits for a resource held by the test exceeds both limits.
 #[track_caller]
-pub fn expect_at_once(refusals: &[Duration]) {
+pub fn assert_immediate(refusals: &[Duration]) {
     assert!(refusals.len() >= 10);
     let (least, most) = (refusals.iter().min(), refusals.iter().max());
     assert!(
@@ -42,12 +42,12 @@ pub fn expect_at_once(refusals: &[Duration]) {
 }
 
 /// Returns the whole response of the admin port to a GET.
-pub async fn ask(admin: impl ToSocketAddrs, path: &str) -> String {
+pub async fn http_get(admin: impl ToSocketAddrs, path: &str) -> String {
     let mut stream = TcpStream::connect(admin).await.unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    canary::check("the admin port", &answer);
-    answer
+    let mut response = String::new();
+    stream.read_to_string(&mut response).await.unwrap();
+    canary::check("the admin port", &response);
+    response
 }

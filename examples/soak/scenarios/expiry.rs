@@ -10,8 +10,8 @@ use tokio::{task::JoinSet, time::sleep};
 use super::{Amount, close};
 use crate::{
     environment::{Environment, Settings},
-    figures::{Times, judge},
-    load::{Load, Told},
+    figures::{Times, print_result},
+    load::{CallResult, Load},
     log::Log,
 };
 
@@ -22,21 +22,21 @@ const HMCS: [usize; 2] = [2, 3];
 const DEADLINE: Duration = Duration::from_secs(20);
 
 pub async fn run(_: &Amount) -> bool {
-    let usual = Settings {
+    let standard = Settings {
         latency: Duration::from_millis(10),
         ..Settings::default()
     };
     println!(
         "expiry: {ROUNDS} rounds of {CALLS} calls at a time of each HMC, whose session has just expired"
     );
-    let good = one(&usual, Duration::ZERO).await;
+    let good = one(&standard, Duration::ZERO).await;
     let wide = Settings {
         latency: Duration::from_millis(400),
         hmc: "max_in_flight = 200",
         ..Settings::default()
     };
     println!(
-        "expiry: the same with max_in_flight = {CALLS}: all of them are told so by the same answer"
+        "expiry: the same with max_in_flight = {CALLS}: all of them receive the same response"
     );
     good & one(&wide, wide.latency / 2).await
 }
@@ -45,11 +45,11 @@ pub async fn run(_: &Amount) -> bool {
 async fn one(settings: &Settings, pause: Duration) -> bool {
     let environment = Environment::start(settings);
     let load = Arc::new(Load::new(DEADLINE));
-    let mut told = round(&environment, &load, None).await;
+    let mut results = round(&environment, &load, None).await;
     let (mut good, mut most) = (true, 0);
     for _ in 0..ROUNDS {
         let logons = [0, 1].map(|hmc| environment.hmcs[hmc].logons());
-        told.extend(round(&environment, &load, Some(pause)).await);
+        results.extend(round(&environment, &load, Some(pause)).await);
         for (hmc, before) in logons.into_iter().enumerate() {
             let logons = environment.hmcs[hmc].logons() - before;
             good &= logons == 1;
@@ -58,19 +58,22 @@ async fn one(settings: &Settings, pause: Duration) -> bool {
     }
     let text =
         format!("{most} logons of an HMC in one round at most; each round must have exactly one");
-    good = judge(good, &text);
-    let failed = told.iter().filter(|told| !told.is_good()).count();
-    let times: Times = told.iter().map(|told| told.took).collect();
-    good &= judge(failed == 0, &format!("{failed} calls failed; {times}"));
+    good = print_result(good, &text);
+    let failed = results
+        .iter()
+        .filter(|result| !result.is_expected())
+        .count();
+    let times: Times = results.iter().map(|result| result.elapsed).collect();
+    good &= print_result(failed == 0, &format!("{failed} calls failed; {times}"));
     let log = Log::new(&environment.folder);
-    close(environment, log, &told, DEADLINE, good)
+    close(environment, log, &results, DEADLINE, good)
 }
 
 async fn round(
     environment: &Environment,
     load: &Arc<Load>,
     expire_after: Option<Duration>,
-) -> Vec<Told> {
+) -> Vec<CallResult> {
     let expire = || environment.hmcs.iter().for_each(|hmc| hmc.expire());
     if expire_after == Some(Duration::ZERO) {
         expire();

@@ -12,28 +12,28 @@ use useradmin::proto::ErrorReason;
 
 use super::{
     Amount, close,
-    windows::{Trouble, turn},
+    windows::{FaultKind, turn},
 };
 use crate::{
     baseline::Baseline,
     environment::{Environment, Settings, TARGETS},
-    figures::judge,
+    figures::print_result,
     health::{Health, Recovery},
-    load::{Crowd, LATE, LEFT, Load, Told},
+    load::{CANCELLED, CallResult, CallerGroup, LATE, Load},
     log::Log,
-    reconcile::tell_kinds,
+    reconcile::print_outcomes,
 };
 
 /// Maximum time until a target is healthy after a fault.
 const HEALTHY_AFTER: Duration = Duration::from_secs(10);
 /// Maximum time to wait until a target is healthy after a fault.
-const GIVE_UP: Duration = Duration::from_secs(30);
+const MAX_RECOVERY: Duration = Duration::from_secs(30);
 /// Time after which calls must fail while the audit log fails.
-const AUDIT_PATIENCE: Duration = Duration::from_secs(1);
+const AUDIT_FAILURE_LIMIT: Duration = Duration::from_secs(1);
 
 /// Results of all windows with the same kind of fault.
 #[derive(Default)]
-struct Seen {
+struct FaultResults {
     /// Number of windows.
     windows: u32,
     /// The longest recovery. `None` if the fault affects no target, or if no target recovered.
@@ -44,7 +44,7 @@ struct Seen {
 
 #[derive(Default)]
 struct Schedule {
-    seen: BTreeMap<String, Seen>,
+    seen: BTreeMap<String, FaultResults>,
     /// Start and end of each window in which the audit log failed.
     unrecordable: Vec<(Instant, Instant)>,
 }
@@ -64,7 +64,7 @@ pub async fn run(amount: &Amount) -> bool {
         health: Some(Arc::clone(&health)),
         ..Load::new(deadline)
     });
-    let crowd = Crowd {
+    let group = CallerGroup {
         targets: &[0, 1, 2, 3],
         callers: amount.callers.unwrap_or(32),
         rate: amount.rate.unwrap_or(400.0),
@@ -72,10 +72,10 @@ pub async fn run(amount: &Amount) -> bool {
     };
     println!(
         "faults: {} callers of {TARGETS:?}, {} calls/s, each fault for {} ms",
-        crowd.callers, crowd.rate, amount.window_ms
+        group.callers, group.rate, amount.window_ms
     );
     let stop = CancellationToken::new();
-    let callers = load.start(&environment, &crowd, &stop);
+    let callers = load.start(&environment, &group, &stop);
     let baseline = Baseline::start(&environment.folder, &stop);
     sleep(Duration::from_secs(1)).await;
     let mut log = Log::new(&environment.folder);
@@ -84,25 +84,25 @@ pub async fn run(amount: &Amount) -> bool {
     let windows = (0..).flat_map(|pass| turn(pass).into_iter().map(move |window| (pass, window)));
     for (_, window) in windows.take_while(|(pass, _)| *pass == 0 || Instant::now() < until) {
         schedule
-            .go_through(&window, &environment, &mut log, &health, amount)
+            .run_window(&window, &environment, &mut log, &health, amount)
             .await;
     }
     stop.cancel();
-    let told = callers.join_all().await.concat();
-    tell_kinds(&told);
-    tell_requests(&environment, &told);
-    let longest_sync = baseline.tell().await;
-    let mut good = schedule.tell();
-    good &= tell_relapses(&health, longest_sync);
-    good &= schedule.tell_unrecordable(&told);
-    close(environment, log, &told, deadline, good)
+    let results = callers.join_all().await.concat();
+    print_outcomes(&results);
+    print_requests(&environment, &results);
+    let longest_sync = baseline.print().await;
+    let mut good = schedule.print();
+    good &= print_relapses(&health, longest_sync);
+    good &= schedule.check_unrecordable(&results);
+    close(environment, log, &results, deadline, good)
 }
 
 impl Schedule {
     /// Runs one window, and waits until the targets have recovered.
-    async fn go_through(
+    async fn run_window(
         &mut self,
-        window: &[Trouble],
+        window: &[FaultKind],
         environment: &Environment,
         log: &mut Log,
         health: &Health,
@@ -111,12 +111,12 @@ impl Schedule {
         let mut time = Duration::from_millis(amount.window_ms);
         let harmed: Vec<usize> = window
             .iter()
-            .flat_map(|trouble| trouble.harms())
+            .flat_map(|fault_kind| fault_kind.affects())
             .copied()
             .collect();
-        let unrecordable = matches!(window, [Trouble::Audit(_)]);
+        let unrecordable = matches!(window, [FaultKind::Audit(_)]);
         if unrecordable {
-            time = time.max(AUDIT_PATIENCE * 2);
+            time = time.max(AUDIT_FAILURE_LIMIT * 2);
         }
         for target in &harmed {
             health.fault(*target);
@@ -124,40 +124,40 @@ impl Schedule {
         let names: Vec<_> = window.iter().map(ToString::to_string).collect();
         let names = names.join(" and ");
         health.set_window(names.clone());
-        for trouble in window {
-            trouble.begin(environment, log);
+        for fault_kind in window {
+            fault_kind.begin(environment, log);
         }
-        let begun = Instant::now();
+        let started = Instant::now();
         sleep(time).await;
         if unrecordable {
-            self.unrecordable.push((begun, Instant::now()));
+            self.unrecordable.push((started, Instant::now()));
         }
-        for trouble in window {
-            trouble.end(environment, log);
+        for fault_kind in window {
+            fault_kind.end(environment, log);
         }
         for target in &harmed {
-            health.mend(*target);
+            health.restore(*target);
         }
         health.set_window(format!("the time after {names}"));
         let ended = Instant::now();
-        while ended.elapsed() < GIVE_UP
+        while ended.elapsed() < MAX_RECOVERY
             && harmed
                 .iter()
                 .any(|target| health.recovery(*target).is_none())
         {
             sleep(Duration::from_millis(20)).await;
         }
-        for trouble in window {
-            let seen = self.seen.entry(trouble.to_string()).or_default();
+        for fault_kind in window {
+            let seen = self.seen.entry(fault_kind.to_string()).or_default();
             seen.windows += 1;
-            for target in trouble.harms() {
-                seen.note(health.recovery(*target));
+            for target in fault_kind.affects() {
+                seen.record(health.recovery(*target));
             }
         }
         sleep((time / 3).max(Duration::from_millis(100))).await;
     }
 
-    fn tell(&self) -> bool {
+    fn print(&self) -> bool {
         println!(
             "after each fault, until the first success, and until the first of 20 in a row; the longest ones:"
         );
@@ -170,7 +170,7 @@ impl Schedule {
                 } else {
                     "never"
                 };
-                good &= judge(seen.never == 0, &format!("{name}  {text}"));
+                good &= print_result(seen.never == 0, &format!("{name}  {text}"));
                 continue;
             };
             let never = if seen.never == 0 {
@@ -179,22 +179,22 @@ impl Schedule {
                 ", and once or more never"
             };
             let text = format!("{name}  {first:>7.1?}  {full:>7.1?}{never}");
-            good &= judge(seen.never == 0 && full <= HEALTHY_AFTER, &text);
+            good &= print_result(seen.never == 0 && full <= HEALTHY_AFTER, &text);
         }
         good
     }
 
     /// Checks that no call is admitted while it cannot be recorded. `reconcile` checks that no request was sent either.
-    fn tell_unrecordable(&self, told: &[Told]) -> bool {
+    fn check_unrecordable(&self, results: &[CallResult]) -> bool {
         let (mut refused, mut others) = (0, 0);
-        for (begun, ended) in &self.unrecordable {
-            let calls = told.iter().filter(|told| {
-                told.begun > *begun + AUDIT_PATIENCE
-                    && told.ended() < *ended
-                    && ![LEFT, LATE].contains(&told.outcome)
+        for (started, ended) in &self.unrecordable {
+            let calls = results.iter().filter(|result| {
+                result.started > *started + AUDIT_FAILURE_LIMIT
+                    && result.ended() < *ended
+                    && ![CANCELLED, LATE].contains(&result.outcome)
             });
-            for told in calls {
-                if told.reason == ErrorReason::AuditUnavailable.as_str_name() {
+            for result in calls {
+                if result.reason == ErrorReason::AuditUnavailable.as_str_name() {
                     refused += 1;
                 } else {
                     others += 1;
@@ -204,12 +204,12 @@ impl Schedule {
         let text = format!(
             "while the audit log failed, 1 s after the beginning: {refused} calls refused, {others} not"
         );
-        judge(others == 0, &text)
+        print_result(others == 0, &text)
     }
 }
 
-impl Seen {
-    fn note(&mut self, recovery: Option<Recovery>) {
+impl FaultResults {
+    fn record(&mut self, recovery: Option<Recovery>) {
         let Some(Recovery { first, full }) = recovery else {
             self.never += 1;
             return;
@@ -220,38 +220,43 @@ impl Seen {
     }
 }
 
-fn tell_requests(environment: &Environment, told: &[Told]) {
+fn print_requests(environment: &Environment, results: &[CallResult]) {
     let deletes = (0..TARGETS.len()).map(|target| {
         let book = environment.users(target).book();
         book.values().map(|done| done.asked).sum::<u32>()
     });
     let deletes = f64::from(deletes.sum::<u32>());
-    let calls = f64::from(u32::try_from(told.len()).unwrap());
+    let calls = f64::from(u32::try_from(results.len()).unwrap());
     println!("{deletes:>10}  DELETEs: {:.2} a call", deletes / calls);
 }
 
-fn tell_relapses(health: &Health, longest_sync: Duration) -> bool {
+fn print_relapses(health: &Health, longest_sync: Duration) -> bool {
     let mut kinds: BTreeMap<_, (u32, Duration)> = BTreeMap::new();
     let (mut bad, mut stalled) = (0, 0);
-    for (told, window) in health.relapses() {
-        let kind = (window, TARGETS[told.target], told.outcome, told.reason);
-        let seen = kinds.entry(kind).or_default();
-        *seen = (seen.0 + 1, seen.1.max(told.took));
+    for (result, window) in health.relapses() {
+        let kind = (
+            window,
+            TARGETS[result.target],
+            result.outcome,
+            result.reason,
+        );
+        let request = kinds.entry(kind).or_default();
+        *request = (request.0 + 1, request.1.max(result.elapsed));
         // If the disk hangs, the audit log hangs as well. This is not a fault of the server.
-        let unavailable = told.reason == ErrorReason::AuditUnavailable.as_str_name();
-        if unavailable && longest_sync > AUDIT_PATIENCE / 2 {
+        let unavailable = result.reason == ErrorReason::AuditUnavailable.as_str_name();
+        if unavailable && longest_sync > AUDIT_FAILURE_LIMIT / 2 {
             stalled += 1;
         } else {
             bad += 1;
         }
     }
     for ((window, target, outcome, reason), (count, longest)) in kinds.into_iter().take(20) {
-        let what = format!("{outcome} {reason}, after {longest:.1?} at most");
-        println!("  {count} calls of {target} during {window}: {what}");
+        let case = format!("{outcome} {reason}, after {longest:.1?} at most");
+        println!("  {count} calls of {target} during {window}: {case}");
     }
     let text = format!(
         "{bad} calls failed of a target that had no fault and was healthy, and {stalled} because the machine's own disk \
          hung"
     );
-    judge(bad == 0, &text)
+    print_result(bad == 0, &text)
 }

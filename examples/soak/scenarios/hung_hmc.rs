@@ -10,11 +10,11 @@ use super::{Amount, close};
 use crate::{
     baseline::Baseline,
     environment::{Environment, Settings},
-    figures::{Times, judge},
+    figures::{Times, print_result},
     health::Health,
-    load::{Crowd, Load, Told},
+    load::{CallResult, CallerGroup, Load},
     log::Log,
-    reconcile::tell_kinds,
+    reconcile::print_outcomes,
     upstream::Fault,
 };
 
@@ -26,7 +26,7 @@ const HMC: usize = 2;
 const RATIO: f64 = 1.1;
 /// Maximum ratio of the worst round without the fault to the median one. If it is exceeded, the machine is too busy for
 /// a valid result.
-const MOST_NOISE: f64 = 1.25;
+const MAX_NOISE: f64 = 1.25;
 /// Maximum 99th percentile of the latency of rejected calls.
 const REFUSED_IN: Duration = Duration::from_millis(50);
 
@@ -45,46 +45,46 @@ pub async fn run(amount: &Amount) -> bool {
     });
     let stop = CancellationToken::new();
     let baseline = Baseline::start(&environment.folder, &stop);
-    let (mut told, mut well, mut hung) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut results, mut well, mut hung) = (Vec::new(), Vec::new(), Vec::new());
     // The result of the first round is ignored: connections and sessions are established in it.
-    told.extend(round(&environment, &load, rate, Duration::from_secs(1)).await);
+    results.extend(round(&environment, &load, rate, Duration::from_secs(1)).await);
     let mut refused = Vec::new();
     for _ in 0..ROUNDS {
         let calls = round(&environment, &load, rate, time).await;
         well.push(batch(&calls));
-        told.extend(calls);
+        results.extend(calls);
         health.fault(HMC);
         environment.set(HMC, Fault::Hang, None);
         let calls = round(&environment, &load, rate, time).await;
         environment.set(HMC, Fault::None, None);
-        health.mend(HMC);
+        health.restore(HMC);
         hung.push(batch(&calls));
         refused.extend(
             calls
                 .iter()
-                .filter(|told| is_refused(told))
-                .map(|told| told.took),
+                .filter(|result| is_refused(result))
+                .map(|result| result.elapsed),
         );
-        told.extend(calls);
-        told.extend(recover(&environment, &load, &health, rate).await);
+        results.extend(calls);
+        results.extend(recover(&environment, &load, &health, rate).await);
     }
     stop.cancel();
-    tell_kinds(&told);
-    baseline.tell().await;
-    let even = judge_rounds(&well, &hung);
+    print_outcomes(&results);
+    baseline.print().await;
+    let even = check_rounds(&well, &hung);
     let refused: Times = refused.into_iter().collect();
     let text = format!("refused at once (OVERLOADED, CIRCUIT_OPEN): {refused}; p99 50 ms at most");
-    let quick = judge(refused.are_mostly_below(REFUSED_IN), &text);
-    let failed = told
+    let quick = print_result(refused.are_mostly_below(REFUSED_IN), &text);
+    let failed = results
         .iter()
-        .filter(|told| told.target < 2 && !told.is_good())
+        .filter(|result| result.target < 2 && !result.is_expected())
         .count();
-    let unharmed = judge(failed == 0, &format!("{failed} calls of Batch failed"));
+    let unharmed = print_result(failed == 0, &format!("{failed} calls of Batch failed"));
     let log = Log::new(&environment.folder);
     close(
         environment,
         log,
-        &told,
+        &results,
         amount.deadline(),
         even && quick && unharmed,
     )
@@ -95,16 +95,16 @@ async fn round(
     load: &Arc<Load>,
     rate: f64,
     time: Duration,
-) -> Vec<Told> {
+) -> Vec<CallResult> {
     let stop = CancellationToken::new();
-    let of_batch = Crowd {
+    let of_batch = CallerGroup {
         targets: &[0, 1],
         callers: 64,
         rate: 400.0,
         strict: true,
     };
     // The number of callers sustains the rate even if each call waits until its deadline.
-    let of_hmc = Crowd {
+    let of_hmc = CallerGroup {
         targets: &[HMC],
         callers: 800,
         rate,
@@ -114,9 +114,9 @@ async fn round(
     let batch = load.start(environment, &of_batch, &stop);
     sleep(time).await;
     stop.cancel();
-    let mut told = batch.join_all().await.concat();
-    told.extend(hmc.join_all().await.concat());
-    told
+    let mut results = batch.join_all().await.concat();
+    results.extend(hmc.join_all().await.concat());
+    results
 }
 
 /// Makes calls until the HMC is healthy, so that each round starts in the same state.
@@ -125,42 +125,42 @@ async fn recover(
     load: &Arc<Load>,
     health: &Health,
     rate: f64,
-) -> Vec<Told> {
-    let mut told = Vec::new();
+) -> Vec<CallResult> {
+    let mut results = Vec::new();
     while health.recovery(HMC).is_none() {
-        told.extend(round(environment, load, rate, Duration::from_secs(1)).await);
+        results.extend(round(environment, load, rate, Duration::from_secs(1)).await);
     }
-    told
+    results
 }
 
-fn batch(told: &[Told]) -> Times {
-    let calls = told.iter().filter(|told| told.target < 2);
-    calls.map(|told| told.took).collect()
+fn batch(results: &[CallResult]) -> Times {
+    let calls = results.iter().filter(|result| result.target < 2);
+    calls.map(|result| result.elapsed).collect()
 }
 
-fn is_refused(told: &Told) -> bool {
-    told.is_overload() || told.reason == ErrorReason::CircuitOpen.as_str_name()
+fn is_refused(result: &CallResult) -> bool {
+    result.is_overload() || result.reason == ErrorReason::CircuitOpen.as_str_name()
 }
 
 /// Compares the medians of the rounds' 99th percentiles. The limit of the ratio is at least the variation between
-/// healthy rounds. If that variation exceeds [`MOST_NOISE`], the result is not valid and the check fails.
-fn judge_rounds(well: &[Times], hung: &[Times]) -> bool {
+/// healthy rounds. If that variation exceeds [`MAX_NOISE`], the result is not valid and the check fails.
+fn check_rounds(well: &[Times], hung: &[Times]) -> bool {
     let p99 =
         |rounds: &[Times]| -> Times { rounds.iter().map(|round| round.percentile(99)).collect() };
     let (well, hung) = (p99(well), p99(hung));
     let ratio = hung.median().as_secs_f64() / well.median().as_secs_f64();
-    let noise = well.most().as_secs_f64() / well.median().as_secs_f64();
-    let most = noise.clamp(RATIO, MOST_NOISE);
+    let noise = well.max().as_secs_f64() / well.median().as_secs_f64();
+    let max = noise.clamp(RATIO, MAX_NOISE);
     let text = format!(
         "p99 of Batch calls, median of the rounds: {:.2?} with a healthy HMC ({:.2?} to {:.2?}), {:.2?} with a hung one \
-         ({:.2?} to {:.2?}): {ratio:.2} times, {most:.2} at most; the worst healthy round is at {noise:.2}, and this shows something up to \
-         {MOST_NOISE}",
+         ({:.2?} to {:.2?}): {ratio:.2} times, {max:.2} at most; the worst healthy round is at {noise:.2}, and this shows something up to \
+         {MAX_NOISE}",
         well.median(),
         well.percentile(0),
-        well.most(),
+        well.max(),
         hung.median(),
         hung.percentile(0),
-        hung.most(),
+        hung.max(),
     );
-    judge(ratio <= most && noise <= MOST_NOISE, &text)
+    print_result(ratio <= max && noise <= MAX_NOISE, &text)
 }

@@ -16,8 +16,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     environment::Environment,
-    figures::judge,
-    load::{LATE, Told},
+    figures::print_result,
+    load::{CallResult, LATE},
     log::Log,
     reconcile::compare,
 };
@@ -80,7 +80,11 @@ pub async fn run(scenario: Scenario, amount: &Amount) -> bool {
 }
 
 /// Stops the callers after this time, and returns the results of their calls.
-async fn after(time: Duration, callers: JoinSet<Vec<Told>>, stop: &CancellationToken) -> Vec<Told> {
+async fn after(
+    time: Duration,
+    callers: JoinSet<Vec<CallResult>>,
+    stop: &CancellationToken,
+) -> Vec<CallResult> {
     sleep(time).await;
     stop.cancel();
     callers.join_all().await.concat()
@@ -91,25 +95,28 @@ async fn after(time: Duration, callers: JoinSet<Vec<Told>>, stop: &CancellationT
 fn close(
     mut environment: Environment,
     log: Log,
-    told: &[Told],
+    results: &[CallResult],
     deadline: Duration,
     good: bool,
 ) -> bool {
-    let ended = judge(environment.stop(), "the server has stopped as it should");
-    let late = told.iter().filter(|told| told.outcome == LATE).count();
-    let verdict = compare(&environment, told, log.files(), deadline);
+    let ended = print_result(environment.stop(), "the server has stopped as it should");
+    let late = results
+        .iter()
+        .filter(|result| result.outcome == LATE)
+        .count();
+    let verdict = compare(&environment, results, log.files(), deadline);
     let text = format!(
         "{} calls and {} records in one chain: {} lost or wrong",
-        told.len(),
+        results.len(),
         verdict.records,
-        verdict.wrong
+        verdict.set_clock
     );
-    let right = judge(verdict.wrong == 0, &text);
+    let right = print_result(verdict.set_clock == 0, &text);
     // The server responds 100 ms before the deadline. A busy machine may deliver some responses after it.
-    let most = (told.len() / 1_000).max(10);
+    let most = (results.len() / 1_000).max(10);
     let text =
         format!("{late} answers after their callers' libraries had given up: {most} at most");
-    let in_time = judge(late <= most, &text);
+    let in_time = print_result(late <= most, &text);
     if good && ended && right && in_time {
         fs::remove_dir_all(&environment.folder).unwrap();
         return true;

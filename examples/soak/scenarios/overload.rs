@@ -14,10 +14,10 @@ use super::{Amount, after, close};
 use crate::{
     baseline::Baseline,
     environment::{Environment, Settings},
-    figures::{Times, judge},
-    load::{Crowd, Load, Told},
+    figures::{Times, print_result},
+    load::{CallResult, CallerGroup, Load},
     log::Log,
-    reconcile::tell_kinds,
+    reconcile::print_outcomes,
 };
 
 const ROUNDS: u32 = 3;
@@ -31,7 +31,7 @@ const HEALTH_IN: Duration = Duration::from_secs(1);
 const LATENCY: Duration = Duration::from_millis(100);
 
 pub async fn run(amount: &Amount) -> bool {
-    let whole = Settings {
+    let complete = Settings {
         latency: LATENCY,
         limits: "max_concurrent_calls = 16",
         ..Settings::default()
@@ -47,7 +47,7 @@ pub async fn run(amount: &Amount) -> bool {
          calls/s, half of what fits, and as many with 1,600, in turn"
     );
     println!("the whole server, by max_concurrent_calls = 16:");
-    let good = one(&whole, time, amount.deadline()).await;
+    let good = one(&complete, time, amount.deadline()).await;
     println!("one Batch account, by max_in_flight = 16 and max_queued = 8:");
     good & one(&target, time, amount.deadline()).await
 }
@@ -70,9 +70,9 @@ async fn one(settings: &Settings, time: Duration, deadline: Duration) -> bool {
     }
     stop.cancel();
     let health = asking.await.unwrap();
-    tell_kinds(&many);
-    baseline.tell().await;
-    let good = tell(&few[warm..], &many, &health);
+    print_outcomes(&many);
+    baseline.print().await;
+    let good = print(&few[warm..], &many, &health);
     few.extend(many);
     let log = Log::new(&environment.folder);
     close(environment, log, &few, deadline, good)
@@ -83,52 +83,53 @@ async fn round(
     load: &Arc<Load>,
     rate: f64,
     time: Duration,
-    told: &mut Vec<Told>,
+    results: &mut Vec<CallResult>,
 ) {
-    let crowd = Crowd {
+    let group = CallerGroup {
         targets: &[1],
         callers: 800,
         rate,
         strict: false,
     };
     let stop = CancellationToken::new();
-    let callers = load.start(environment, &crowd, &stop);
-    told.extend(after(time, callers, &stop).await);
+    let callers = load.start(environment, &group, &stop);
+    results.extend(after(time, callers, &stop).await);
 }
 
-fn tell(few: &[Told], many: &[Told], health: &Times) -> bool {
-    let times = |told: &[Told], of: fn(&Told) -> bool| -> Times {
-        told.iter()
-            .filter(|told| of(told))
-            .map(|told| told.took)
+fn print(few: &[CallResult], many: &[CallResult], health: &Times) -> bool {
+    let times = |results: &[CallResult], of: fn(&CallResult) -> bool| -> Times {
+        results
+            .iter()
+            .filter(|result| of(result))
+            .map(|result| result.elapsed)
             .collect()
     };
-    let unharmed = times(few, Told::is_good);
+    let unharmed = times(few, CallResult::is_expected);
     let lost = few.len() - unharmed.count();
-    let mut good = judge(
+    let mut good = print_result(
         lost == 0,
         &format!("without overload: {unharmed}; {lost} failed"),
     );
-    let accepted = times(many, Told::is_good);
-    let most = unharmed.percentile(99) * RATIO;
-    let text = format!("accepted: {accepted}; p99 {most:.1?} at most, twice that without overload");
-    good &= judge(accepted.are_mostly_below(most), &text);
-    let refused = times(many, Told::is_overload);
+    let accepted = times(many, CallResult::is_expected);
+    let max = unharmed.percentile(99) * RATIO;
+    let text = format!("accepted: {accepted}; p99 {max:.1?} at most, twice that without overload");
+    good &= print_result(accepted.are_mostly_below(max), &text);
+    let refused = times(many, CallResult::is_overload);
     let others = many.len() - accepted.count() - refused.count();
     let text = format!("OVERLOADED: {refused}; p99 50 ms at most; {others} ended otherwise");
-    good &= judge(others == 0 && refused.are_mostly_below(REFUSED_IN), &text);
+    good &= print_result(others == 0 && refused.are_mostly_below(REFUSED_IN), &text);
     let text = format!("health asked meanwhile: {health}; 1 s at most");
-    good & judge(health.count() > 0 && health.most() < HEALTH_IN, &text)
+    good & print_result(health.count() > 0 && health.max() < HEALTH_IN, &text)
 }
 
 async fn ask_for_health(channel: tonic::transport::Channel, stop: CancellationToken) -> Times {
     let mut client = HealthClient::new(channel);
     let mut times = Vec::new();
     while !stop.is_cancelled() {
-        let begun = Instant::now();
-        let answer = client.check(HealthCheckRequest::default()).await;
-        answer.expect("the server tells its health");
-        times.push(begun.elapsed());
+        let started = Instant::now();
+        let response = client.check(HealthCheckRequest::default()).await;
+        response.expect("the server tells its health");
+        times.push(started.elapsed());
         sleep(Duration::from_millis(50)).await;
     }
     times.into_iter().collect()

@@ -12,10 +12,10 @@ use super::{Amount, close};
 use crate::{
     baseline::Baseline,
     environment::{Environment, Settings},
-    figures::{Times, judge},
-    load::{Crowd, Load},
+    figures::{Times, print_result},
+    load::{CallerGroup, Load},
     log::Log,
-    reconcile::tell_kinds,
+    reconcile::print_outcomes,
 };
 
 /// Maximum 99th percentile of the latency.
@@ -30,7 +30,7 @@ pub async fn run(amount: &Amount) -> bool {
     let (time, deadline) = (amount.time(120), amount.deadline());
     let environment = Environment::start(&Settings::default());
     let load = Arc::new(Load::new(deadline));
-    let crowd = Crowd {
+    let group = CallerGroup {
         targets: &[0, 1, 2, 3],
         callers: amount.callers.unwrap_or(64),
         rate: amount.rate.unwrap_or(500.0),
@@ -39,50 +39,53 @@ pub async fn run(amount: &Amount) -> bool {
     println!(
         "steady: {} calls/s of {} callers for {time:?}, half of them of HMCs, which take two requests; each answer of \
          an upstream takes 5 ms, and times begin when calls are due",
-        crowd.rate, crowd.callers
+        group.rate, group.callers
     );
     let stop = CancellationToken::new();
-    let callers = load.start(&environment, &crowd, &stop);
+    let callers = load.start(&environment, &group, &stop);
     let baseline = Baseline::start(&environment.folder, &stop);
     let memory = watch(&environment, time).await;
     stop.cancel();
-    let told = callers.join_all().await.concat();
-    tell_kinds(&told);
-    baseline.tell().await;
-    let batch: Times = told
+    let results = callers.join_all().await.concat();
+    print_outcomes(&results);
+    baseline.print().await;
+    let batch: Times = results
         .iter()
-        .filter(|told| told.target < 2)
-        .map(|told| told.took)
+        .filter(|result| result.target < 2)
+        .map(|result| result.elapsed)
         .collect();
     println!("Batch: {batch}");
-    let hmcs: Times = told
+    let hmcs: Times = results
         .iter()
-        .filter(|told| told.target >= 2)
-        .map(|told| told.took)
+        .filter(|result| result.target >= 2)
+        .map(|result| result.elapsed)
         .collect();
     println!("HMCs:  {hmcs}");
-    let all: Times = told.iter().map(|told| told.took).collect();
-    let quick = judge(
+    let all: Times = results.iter().map(|result| result.elapsed).collect();
+    let quick = print_result(
         all.percentile(99) <= P99,
         &format!("all: {all}; p99 25 ms at most"),
     );
-    let bad = told.iter().filter(|told| !told.is_good()).count();
-    let well = judge(
+    let bad = results
+        .iter()
+        .filter(|result| !result.is_expected())
+        .count();
+    let well = print_result(
         bad == 0,
         &format!("{bad} calls failed, but for users that have never been there"),
     );
-    let small = tell_growth(&memory);
+    let small = print_growth(&memory);
     let log = Log::new(&environment.folder);
-    close(environment, log, &told, deadline, quick && well && small)
+    close(environment, log, &results, deadline, quick && well && small)
 }
 
 /// Samples the memory of the server. Returns seconds since the start, and KiB.
 async fn watch(environment: &Environment, time: Duration) -> Vec<(f64, f64)> {
-    let (begun, mut memory) = (Instant::now(), Vec::new());
-    while begun.elapsed() < time {
+    let (started, mut memory) = (Instant::now(), Vec::new());
+    while started.elapsed() < time {
         sleep((time / 60).min(Duration::from_secs(10))).await;
         memory.push((
-            begun.elapsed().as_secs_f64(),
+            started.elapsed().as_secs_f64(),
             f64::from(environment.memory()),
         ));
     }
@@ -90,7 +93,7 @@ async fn watch(environment: &Environment, time: Duration) -> Vec<(f64, f64)> {
 }
 
 /// Prints the growth of the memory, computed by linear regression. Returns whether it is within the limit.
-fn tell_growth(memory: &[(f64, f64)]) -> bool {
+fn print_growth(memory: &[(f64, f64)]) -> bool {
     let warm = WARM.as_secs_f64();
     let late: Vec<_> = memory.iter().filter(|(at, _)| *at > warm).collect();
     let most = memory
@@ -116,5 +119,5 @@ fn tell_growth(memory: &[(f64, f64)]) -> bool {
         "memory of the server: {most:.1} MiB at most; from {warm:.0} s to {last:.0} s it grew by {growth:.2} MiB in 10 \
          minutes; {GROWTH} at most"
     );
-    judge(growth < GROWTH, &text)
+    print_result(growth < GROWTH, &text)
 }

@@ -29,7 +29,7 @@ const TOKENS: [Fault; 4] = [Fault::Refuse, Fault::Failing, Fault::Hang, Fault::R
 
 /// A fault, with the index of the target that it affects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trouble {
+pub enum FaultKind {
     Batch(usize, Fault),
     Hmc(usize, Fault, Option<Kind>),
     /// All sessions of the HMC expire.
@@ -45,14 +45,14 @@ pub enum Trouble {
     Audit(Sink),
 }
 
-impl fmt::Display for Trouble {
+impl fmt::Display for FaultKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Batch(_, fault) => write!(f, "Batch {fault:?}"),
-            Self::Hmc(_, fault, _) => write!(f, "HMC {fault:?}"),
+            Self::Batch(_, error) => write!(f, "Batch {error:?}"),
+            Self::Hmc(_, error, _) => write!(f, "HMC {error:?}"),
             Self::Expiry(_) => f.write_str("HMC session expires"),
             Self::LogonHangs(_) => f.write_str("HMC logon hangs"),
-            Self::Tokens(fault) => write!(f, "token endpoint {fault:?}"),
+            Self::Tokens(error) => write!(f, "token endpoint {error:?}"),
             Self::Revoked => f.write_str("token revoked"),
             Self::Clocks(seconds) => write!(f, "clocks {seconds:+} s"),
             Self::Audit(sink) => write!(f, "audit log {sink:?}"),
@@ -60,9 +60,9 @@ impl fmt::Display for Trouble {
     }
 }
 
-impl Trouble {
+impl FaultKind {
     /// Returns the indices of the targets whose calls may fail because of the fault.
-    pub fn harms(self) -> &'static [usize] {
+    pub fn affects(self) -> &'static [usize] {
         const EACH: [&[usize]; 4] = [&[0], &[1], &[2], &[3]];
         match self {
             Self::Batch(_, Fault::Slow | Fault::EndlessBody)
@@ -80,14 +80,14 @@ impl Trouble {
 
     pub fn begin(self, environment: &Environment, log: &mut Log) {
         match self {
-            Self::Batch(target, fault) => environment.set(target, fault, None),
-            Self::Hmc(target, fault, only) => environment.set(target, fault, only),
+            Self::Batch(target, error) => environment.set(target, error, None),
+            Self::Hmc(target, error, only) => environment.set(target, error, only),
             Self::LogonHangs(target) => {
                 environment.set(target, Fault::Hang, Some(Kind::Logon));
                 environment.hmcs[target - 2].expire();
             }
-            Self::Tokens(fault) => {
-                environment.entra.set(fault, None);
+            Self::Tokens(error) => {
+                environment.entra.set(error, None);
                 environment.entra.revoke();
             }
             Self::Clocks(seconds) => environment.set_clocks(seconds),
@@ -104,7 +104,7 @@ impl Trouble {
             }
             Self::Tokens(_) => environment.entra.set(Fault::None, None),
             Self::Clocks(_) => environment.set_clocks(0),
-            Self::Audit(_) => log.mend(),
+            Self::Audit(_) => log.restore(),
             Self::Expiry(_) | Self::Revoked => {}
         }
     }
@@ -112,33 +112,33 @@ impl Trouble {
 
 /// Returns the windows of one pass: first those with a fault of a Batch account and, usually, one of an HMC, then those
 /// with a fault of all targets. The faults alternate between the two Batch accounts and between the two HMCs.
-pub fn turn(number: usize) -> Vec<Vec<Trouble>> {
+pub fn turn(number: usize) -> Vec<Vec<FaultKind>> {
     // Passes alternate between faults of DELETE requests, which are more significant, and faults of all requests.
     let only = number.is_multiple_of(2).then_some(Kind::Delete);
-    let mut batch: Vec<Trouble> = Vec::new();
-    let mut hmc: Vec<Trouble> = Vec::new();
-    for (at, fault) in COMMON.into_iter().enumerate() {
+    let mut batch: Vec<FaultKind> = Vec::new();
+    let mut hmc: Vec<FaultKind> = Vec::new();
+    for (at, error) in COMMON.into_iter().enumerate() {
         let other = (at + number / 2) % 2;
-        batch.push(Trouble::Batch(other, fault));
-        hmc.push(Trouble::Hmc(2 + other, fault, only));
+        batch.push(FaultKind::Batch(other, error));
+        hmc.push(FaultKind::Hmc(2 + other, error, only));
     }
-    batch.extend(TOKENS.map(Trouble::Tokens));
-    batch.push(Trouble::Revoked);
+    batch.extend(TOKENS.map(FaultKind::Tokens));
+    batch.push(FaultKind::Revoked);
     let other = 2 + number % 2;
-    hmc.push(Trouble::Hmc(other, Fault::Conflict, only));
-    hmc.push(Trouble::Expiry(5 - other));
-    hmc.push(Trouble::LogonHangs(other));
-    let mut windows: Vec<Vec<Trouble>> = Vec::new();
+    hmc.push(FaultKind::Hmc(other, Fault::Conflict, only));
+    hmc.push(FaultKind::Expiry(5 - other));
+    hmc.push(FaultKind::LogonHangs(other));
+    let mut windows: Vec<Vec<FaultKind>> = Vec::new();
     let mut hmc = hmc.into_iter();
-    for trouble in batch {
-        windows.push([trouble].into_iter().chain(hmc.next()).collect());
+    for fault_kind in batch {
+        windows.push([fault_kind].into_iter().chain(hmc.next()).collect());
     }
     let everybody = [
-        Trouble::Clocks(600),
-        Trouble::Clocks(-600),
-        Trouble::Audit(Sink::Full),
-        Trouble::Audit(Sink::Pipe),
+        FaultKind::Clocks(600),
+        FaultKind::Clocks(-600),
+        FaultKind::Audit(Sink::Full),
+        FaultKind::Audit(Sink::Pipe),
     ];
-    windows.extend(everybody.map(|trouble| vec![trouble]));
+    windows.extend(everybody.map(|fault_kind| vec![fault_kind]));
     windows
 }

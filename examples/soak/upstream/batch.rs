@@ -33,13 +33,13 @@ impl Batch {
     }
 
     fn authorizes(&self, request: &Request) -> bool {
-        let shown = request.header("authorization").unwrap_or_default();
+        let printed = request.header("authorization").unwrap_or_default();
         match &self.tokens {
-            Some(tokens) => shown
+            Some(tokens) => printed
                 .strip_prefix("Bearer ")
                 .is_some_and(|token| tokens.accepts(token)),
             None => signature(request)
-                .is_some_and(|signature| shown == format!("SharedKey {ACCOUNT}:{signature}")),
+                .is_some_and(|signature| printed == format!("SharedKey {ACCOUNT}:{signature}")),
         }
     }
 }
@@ -77,12 +77,12 @@ impl Service for Batch {
         Kind::Delete
     }
 
-    fn answer(&self, request: &Request, carry_out: bool, _: i64) -> Reply {
+    fn handle(&self, request: &Request, write_to: bool, _: i64) -> Reply {
         let Some(user) = user(request).filter(|_| request.method == "DELETE") else {
             return error(400, "InvalidUri");
         };
         let authorized = self.authorizes(request);
-        let was_there = self.users.delete(user, authorized && carry_out);
+        let was_there = self.users.delete(user, authorized && write_to);
         let reply = match (authorized, was_there) {
             (false, _) => error(401, "AuthenticationFailed"),
             (true, false) => error(404, "NodeUserNotFound"),
@@ -90,7 +90,7 @@ impl Service for Batch {
         };
         let echo = request.header("client-request-id").unwrap_or_default();
         reply
-            .with("request-id", &Uuid::new_v4().to_string())
-            .with("client-request-id", echo)
+            .with_header("request-id", &Uuid::new_v4().to_string())
+            .with_header("client-request-id", echo)
     }
 }

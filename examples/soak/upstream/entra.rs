@@ -62,8 +62,8 @@ impl Service for Entra {
         Kind::Logon
     }
 
-    fn answer(&self, request: &Request, carry_out: bool, clock: i64) -> Reply {
-        if !carry_out {
+    fn handle(&self, request: &Request, write_to: bool, clock: i64) -> Reply {
+        if !write_to {
             return Reply::empty(500);
         }
         if request.path() != "/tenant/oauth2/v2.0/token" {

@@ -74,13 +74,13 @@ impl Hmc {
         Some(Reply::json(200, &json!({"users": found}).to_string()))
     }
 
-    fn delete(&self, request: &Request, carry_out: bool) -> Option<Reply> {
+    fn delete(&self, request: &Request, write_to: bool) -> Option<Reply> {
         let id = request.path().strip_prefix("/api/users/id-")?;
         let refused = self.session(request).err();
-        let carry_out = carry_out && refused.is_none();
-        let was_there = self.users.delete(id.parse().ok()?, carry_out);
-        let answer = || was_there.then(|| Reply::empty(204));
-        refused.or_else(answer)
+        let write_to = write_to && refused.is_none();
+        let was_there = self.users.delete(id.parse().ok()?, write_to);
+        let handle = || was_there.then(|| Reply::empty(204));
+        refused.or_else(handle)
     }
 }
 
@@ -105,19 +105,19 @@ impl Service for Hmc {
         }
     }
 
-    fn answer(&self, request: &Request, carry_out: bool, _: i64) -> Reply {
+    fn handle(&self, request: &Request, write_to: bool, _: i64) -> Reply {
         match (request.method.as_str(), request.path()) {
-            ("POST", "/api/sessions") if carry_out => return self.logon(request),
+            ("POST", "/api/sessions") if write_to => return self.logon(request),
             ("DELETE", path) if path.starts_with("/api/users/") => {
-                let answer = self.delete(request, carry_out);
-                return answer.unwrap_or_else(|| refusal(404, 1));
+                let handle = self.delete(request, write_to);
+                return handle.unwrap_or_else(|| refusal(404, 1));
             }
             _ => {}
         }
         if let Err(refusal) = self.session(request) {
             return refusal;
         }
-        let answer = match (request.method.as_str(), request.path()) {
+        let handle = match (request.method.as_str(), request.path()) {
             ("DELETE", "/api/sessions/this-session") => {
                 let session = request.header("x-api-session").unwrap_or_default();
                 self.sessions.lock().unwrap().remove(session);
@@ -127,7 +127,7 @@ impl Service for Hmc {
             ("GET", _) => self.read(request),
             _ => None,
         };
-        answer.unwrap_or_else(|| refusal(404, 1))
+        handle.unwrap_or_else(|| refusal(404, 1))
     }
 
     fn conflict(&self) -> Reply {

@@ -16,7 +16,7 @@ use std::{
 };
 
 use tokio::{net::TcpSocket, sync::watch};
-use useradmin_testkit::{Reply, Seen as Request, serve};
+use useradmin_testkit::{ReceivedRequest as Request, Reply, serve};
 
 pub use self::{
     batch::Batch,
@@ -96,8 +96,8 @@ pub struct Control {
 /// The API of an upstream.
 pub trait Service: Send + Sync + 'static {
     fn kind(&self, request: &Request) -> Kind;
-    /// Returns the response. If `carry_out` is not set, the request is only recorded.
-    fn answer(&self, request: &Request, carry_out: bool, clock: i64) -> Reply;
+    /// Returns the response. If `write_to` is not set, the request is only recorded.
+    fn handle(&self, request: &Request, write_to: bool, clock: i64) -> Reply;
     /// Returns the response of an upstream that is busy with another operation.
     fn conflict(&self) -> Reply {
         Reply::empty(409)
@@ -197,23 +197,23 @@ fn reply(service: &impl Service, request: &Request, control: Control) -> Reply {
         Fault::Slow => control.slow,
         _ => control.latency,
     };
-    let answer = service.answer(request, fault.carries_out(), control.clock);
+    let handle = service.handle(request, fault.carries_out(), control.clock);
     let reply = match fault {
-        Fault::EndlessBody if matches!(answer, Reply::Http(..300, ..)) => {
-            answer.endless(CHUNK_PAUSE)
+        Fault::EndlessBody if matches!(handle, Reply::Http(..300, ..)) => {
+            handle.endless(CHUNK_PAUSE)
         }
-        Fault::None | Fault::Slow | Fault::EndlessBody => answer,
-        Fault::Throttled => Reply::empty(429).with("Retry-After", "1"),
+        Fault::None | Fault::Slow | Fault::EndlessBody => handle,
+        Fault::Throttled => Reply::empty(429).with_header("Retry-After", "1"),
         Fault::Busy => Reply::empty(503),
         Fault::Failing => Reply::empty(500),
         Fault::Conflict => service.conflict(),
-        Fault::Redirect => Reply::empty(302).with("Location", "http://127.0.0.1:1/"),
+        Fault::Redirect => Reply::empty(302).with_header("Location", "http://127.0.0.1:1/"),
         Fault::HalfAnAnswer => Reply::Raw(b"HTTP/1.1 20".to_vec()),
         Fault::Rubbish => Reply::Raw(b"\0\x01rubbish\r\n\r\n".to_vec()),
         Fault::Hang | Fault::HangAfter => Reply::Hang,
         Fault::Refuse | Fault::ResetBefore | Fault::ResetAfter => Reply::Abort,
     };
-    let reply = reply.with("Date", &date(control.clock));
+    let reply = reply.with_header("Date", &date(control.clock));
     if latency.is_zero() {
         return reply;
     }
@@ -222,7 +222,11 @@ fn reply(service: &impl Service, request: &Request, control: Control) -> Reply {
 
 /// Returns the value of the `Date` header for a clock with this offset in seconds.
 fn date(clock: i64) -> String {
-    let wrong = Duration::from_secs(clock.unsigned_abs());
+    let set_clock = Duration::from_secs(clock.unsigned_abs());
     let now = SystemTime::now();
-    httpdate::fmt_http_date(if clock < 0 { now - wrong } else { now + wrong })
+    httpdate::fmt_http_date(if clock < 0 {
+        now - set_clock
+    } else {
+        now + set_clock
+    })
 }

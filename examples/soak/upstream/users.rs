@@ -30,14 +30,14 @@ impl Users {
         Traits::of(user).exists && !self.done(user).deleted
     }
 
-    /// Records a DELETE request, and deletes the user if it exists and `carry_out` is set. Returns whether the user
+    /// Records a DELETE request, and deletes the user if it exists and `write_to` is set. Returns whether the user
     /// existed.
-    pub fn delete(&self, user: u32, carry_out: bool) -> bool {
+    pub fn delete(&self, user: u32, write_to: bool) -> bool {
         let mut book = self.book();
         let done = book.entry(user).or_default();
         done.asked += 1;
         let was_there = Traits::of(user).exists && !done.deleted;
-        done.deleted |= was_there && carry_out;
+        done.deleted |= was_there && write_to;
         was_there
     }
 }

@@ -5,13 +5,12 @@ use std::{io::Write as _, sync::Arc};
 use flate2::{Compression, write::GzEncoder};
 
 use super::{
-    Kind, bytes,
+    Kind, bytes, distinct,
     frames::{DATA, END_STREAM, MAX_FRAME, fields, frame, message, nth, prefixed, with_body},
     kind,
     messages::{INVALID, NEVER},
-    same,
     streams::STREAMS,
-    target::Door,
+    target::Connector,
 };
 
 fn compressed(
@@ -70,8 +69,8 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// Sends a message that is a thousand times larger when decompressed, as often as a connection allows.
-async fn bombs(door: Arc<Door>) -> String {
-    let mut peer = door.peer().await;
+async fn bombs(connector: Arc<Connector>) -> String {
+    let mut peer = connector.peer().await;
     let bomb = gzip(&vec![0; 2_000_000]);
     let body = prefixed(1, bomb.len(), &bomb);
     let list = fields().with("grpc-encoding", "gzip");
@@ -81,7 +80,13 @@ async fn bombs(door: Arc<Door>) -> String {
         [list.headers(stream, 0), data].concat()
     });
     peer.send(calls.collect::<Vec<_>>()).await;
-    peer.until(|heard| streams().all(|stream| heard.end(stream).is_some()))
+    peer.until(|frames| streams().all(|stream| frames.end(stream).is_some()))
         .await;
-    peer.heard(|heard| same(streams().map(|stream| heard.end(stream).unwrap()).collect()))
+    peer.inspect(|frames| {
+        distinct(
+            streams()
+                .map(|stream| frames.end(stream).unwrap())
+                .collect(),
+        )
+    })
 }

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use super::{
-    Kind,
+    Kind, distinct,
     frames::{
         ACK, CONTINUATION, DATA, END_STREAM, HEADERS, MAX_FRAME, PADDED, PING, PRIORITY, cancel,
         fields, frame, nth, prefixed, settings, window_update,
     },
-    kind, same,
+    kind,
     streams::finish,
-    target::Door,
+    target::Connector,
 };
 
 const RESETS: &str = "GOAWAY ENHANCE_YOUR_CALM too_many_resets";
@@ -24,30 +24,30 @@ pub fn kinds() -> Vec<Kind> {
         kind("rapid reset", RESETS, rapid_reset),
         kind("reset as fast as is allowed", "goes on", resets_in_small_groups),
         kind("calls that are given up", "goes on", calls_that_are_given_up),
-        kind("windows that make the server reset", INTERNAL, |door| made_to_reset(door, |stream| {
+        kind("windows that make the server reset", INTERNAL, |connector| made_to_reset(connector, |stream| {
             [fields().headers(stream, 0), window_update(stream, (1 << 31) - 1)].concat()
         })),
-        kind("requests that make the server reset", INTERNAL, |door| made_to_reset(door, |stream| {
+        kind("requests that make the server reset", INTERNAL, |connector| made_to_reset(connector, |stream| {
             fields().with("connection", "x").headers(stream, END_STREAM)
         })),
-        kind("lengths that make the server reset", INTERNAL, |door| made_to_reset(door, |stream| {
+        kind("lengths that make the server reset", INTERNAL, |connector| made_to_reset(connector, |stream| {
             fields().with("content-length", "7").headers(stream, END_STREAM)
         })),
-        kind("streams that the server refuses", INTERNAL, |door| made_to_reset(door, |stream| fields().headers(stream, 0))),
-        kind("CONTINUATION", CONTINUATIONS, |door| endless(door, &continued(b""), &frame(CONTINUATION, 0, 1, &field()), 2_000)),
-        kind("CONTINUATION of half a field", CONTINUATIONS, |door| endless(door, &continued(b"\0\x01x\x7f\xff\xff\x3f"), &frame(CONTINUATION, 0, 1, &[0; MAX_FRAME]), 2_000)),
-        kind("empty CONTINUATION", CONTINUATIONS, |door| endless(door, &continued(b""), &frame(CONTINUATION, 0, 1, b""), 100_000)),
-        kind("empty DATA", SMALL, |door| endless(door, &opened(), &frame(DATA, 0, 1, b""), 100_000)),
-        kind("DATA of nothing but padding", SMALL, |door| endless(door, &opened(), &frame(DATA, PADDED, 1, &[9; 10]), 20_000)),
-        kind("tiny DATA", SMALL, |door| endless(door, &opened(), &frame(DATA, 0, 1, b"x"), 50_000)),
+        kind("streams that the server refuses", INTERNAL, |connector| made_to_reset(connector, |stream| fields().headers(stream, 0))),
+        kind("CONTINUATION", CONTINUATIONS, |connector| endless(connector, &continued(b""), &frame(CONTINUATION, 0, 1, &field()), 2_000)),
+        kind("CONTINUATION of half a field", CONTINUATIONS, |connector| endless(connector, &continued(b"\0\x01x\x7f\xff\xff\x3f"), &frame(CONTINUATION, 0, 1, &[0; MAX_FRAME]), 2_000)),
+        kind("empty CONTINUATION", CONTINUATIONS, |connector| endless(connector, &continued(b""), &frame(CONTINUATION, 0, 1, b""), 100_000)),
+        kind("empty DATA", SMALL, |connector| endless(connector, &opened(), &frame(DATA, 0, 1, b""), 100_000)),
+        kind("DATA of nothing but padding", SMALL, |connector| endless(connector, &opened(), &frame(DATA, PADDED, 1, &[9; 10]), 20_000)),
+        kind("tiny DATA", SMALL, |connector| endless(connector, &opened(), &frame(DATA, 0, 1, b"x"), 50_000)),
         kind("PING", "goes on", pings),
-        kind("answers to no PING", "goes on", |door| endless(door, b"", &frame(PING, ACK, 0, &[0; 8]), 50_000)),
-        kind("SETTINGS", "goes on", |door| many_settings(door, 0)),
-        kind("SETTINGS that move the windows of 100 streams", "goes on", |door| many_settings(door, 100)),
-        kind("PRIORITY", "goes on", |door| endless(door, b"", &frame(PRIORITY, 0, 77, &[0, 0, 0, 1, 9]), 50_000)),
-        kind("WINDOW_UPDATE", "goes on", |door| endless(door, b"", &window_update(0, 1), 50_000)),
-        kind("RST_STREAM of one stream", "goes on", |door| endless(door, &opened(), &cancel(1), 50_000)),
-        kind("unknown frames", "goes on", |door| endless(door, b"", &frame(0xfa, 0, 7, &[7; MAX_FRAME]), 1_000)),
+        kind("answers to no PING", "goes on", |connector| endless(connector, b"", &frame(PING, ACK, 0, &[0; 8]), 50_000)),
+        kind("SETTINGS", "goes on", |connector| many_settings(connector, 0)),
+        kind("SETTINGS that move the windows of 100 streams", "goes on", |connector| many_settings(connector, 100)),
+        kind("PRIORITY", "goes on", |connector| endless(connector, b"", &frame(PRIORITY, 0, 77, &[0, 0, 0, 1, 9]), 50_000)),
+        kind("WINDOW_UPDATE", "goes on", |connector| endless(connector, b"", &window_update(0, 1), 50_000)),
+        kind("RST_STREAM of one stream", "goes on", |connector| endless(connector, &opened(), &cancel(1), 50_000)),
+        kind("unknown frames", "goes on", |connector| endless(connector, b"", &frame(0xfa, 0, 7, &[7; MAX_FRAME]), 1_000)),
         kind("PING, and nobody reads", "stops reading", unread_pings),
     ]
 }
@@ -69,56 +69,61 @@ fn field() -> Vec<u8> {
 }
 
 /// Sends the first bytes and then the same frame repeatedly.
-async fn endless_bytes(door: Arc<Door>, first: Vec<u8>, again: Vec<u8>, count: usize) -> String {
-    let mut peer = door.peer().await;
+async fn endless_bytes(
+    connector: Arc<Connector>,
+    first: Vec<u8>,
+    again: Vec<u8>,
+    count: usize,
+) -> String {
+    let mut peer = connector.peer().await;
     peer.send(&first).await;
     let some = again.repeat((count / 10).max(1));
     for _ in 0..10 {
         peer.send(&some).await;
     }
-    peer.goes_on().await
+    peer.assert_usable().await
 }
 
 fn endless(
-    door: Arc<Door>,
+    connector: Arc<Connector>,
     first: &[u8],
     again: &[u8],
     count: usize,
 ) -> impl Future<Output = String> + use<> {
-    endless_bytes(door, first.to_vec(), again.to_vec(), count)
+    endless_bytes(connector, first.to_vec(), again.to_vec(), count)
 }
 
 /// Opens 20,000 streams and resets each of them immediately.
-async fn rapid_reset(door: Arc<Door>) -> String {
+async fn rapid_reset(connector: Arc<Connector>) -> String {
     let streams = (0..200).map(nth);
     let call = |stream| [fields().call(stream, "x"), cancel(stream)].concat();
     let bytes: Vec<u8> = streams.flat_map(call).collect();
     let mut ends = Vec::new();
     for _ in 0..100 {
-        let mut peer = door.peer().await;
+        let mut peer = connector.peer().await;
         peer.send(&bytes).await;
-        ends.push(peer.gone().await);
+        ends.push(peer.wait_for_close().await);
     }
-    same(ends)
+    distinct(ends)
 }
 
 /// Resets streams in groups that are within the limit of h2.
-async fn resets_in_small_groups(door: Arc<Door>) -> String {
-    let mut peer = door.peer().await;
+async fn resets_in_small_groups(connector: Arc<Connector>) -> String {
+    let mut peer = connector.peer().await;
     for round in 0..50 {
         let streams = (0..20).map(|number| nth(21 * round + number));
         let call = |stream| [fields().call(stream, "x"), cancel(stream)].concat();
         let calls: Vec<u8> = streams.flat_map(call).collect();
-        if !peer.taken(&calls, nth(21 * round + 20)).await {
-            return peer.gone().await;
+        if !peer.send_and_call(&calls, nth(21 * round + 20)).await {
+            return peer.wait_for_close().await;
         }
     }
-    peer.goes_on().await
+    peer.assert_usable().await
 }
 
 /// Resets calls after the server has started to process them.
-async fn calls_that_are_given_up(door: Arc<Door>) -> String {
-    let mut peer = door.peer().await;
+async fn calls_that_are_given_up(connector: Arc<Connector>) -> String {
+    let mut peer = connector.peer().await;
     // A thousand responses do not fit into the initial connection window of 65,535 bytes.
     peer.send(window_update(0, 1 << 20)).await;
     for round in 0..10 {
@@ -127,39 +132,39 @@ async fn calls_that_are_given_up(door: Arc<Door>) -> String {
             .clone()
             .flat_map(|stream| fields().call(stream, "x"));
         let calls: Vec<u8> = calls.collect();
-        if !peer.taken(&calls, nth(100 * round + 99)).await {
-            return peer.gone().await;
+        if !peer.send_and_call(&calls, nth(100 * round + 99)).await {
+            return peer.wait_for_close().await;
         }
         let cancels: Vec<u8> = streams.flat_map(cancel).collect();
         peer.send(&cancels).await;
     }
-    peer.goes_on().await
+    peer.assert_usable().await
 }
 
 /// Sends 20,000 requests that the server has to reset.
-async fn made_to_reset(door: Arc<Door>, request: fn(u32) -> Vec<u8>) -> String {
+async fn made_to_reset(connector: Arc<Connector>, request: fn(u32) -> Vec<u8>) -> String {
     let bytes: Vec<u8> = (0..2_000).map(nth).flat_map(request).collect();
     let mut ends = Vec::new();
     for _ in 0..10 {
-        let mut peer = door.peer().await;
+        let mut peer = connector.peer().await;
         peer.send(&bytes).await;
-        ends.push(peer.gone().await);
+        ends.push(peer.wait_for_close().await);
     }
-    same(ends)
+    distinct(ends)
 }
 
-async fn pings(door: Arc<Door>) -> String {
+async fn pings(connector: Arc<Connector>) -> String {
     const COUNT: usize = 50_000;
-    let mut peer = door.peer().await;
+    let mut peer = connector.peer().await;
     peer.send(frame(PING, 0, 0, &[7; 8]).repeat(COUNT)).await;
-    peer.until(|heard| heard.pongs == COUNT || heard.gone().is_some())
+    peer.until(|frames| frames.pongs == COUNT || frames.connection_end().is_some())
         .await;
-    peer.goes_on().await
+    peer.assert_usable().await
 }
 
-async fn many_settings(door: Arc<Door>, streams: u32) -> String {
+async fn many_settings(connector: Arc<Connector>, streams: u32) -> String {
     const COUNT: usize = 10_000;
-    let mut peer = door.peer().await;
+    let mut peer = connector.peer().await;
     let open: Vec<u8> = (0..streams)
         .map(nth)
         .flat_map(|stream| fields().headers(stream, 0))
@@ -167,19 +172,19 @@ async fn many_settings(door: Arc<Door>, streams: u32) -> String {
     peer.send(open).await;
     let pair = [settings(&[(4, 0)]), settings(&[(4, 1 << 20)])].concat();
     peer.send(pair.repeat(COUNT / 2)).await;
-    peer.until(|heard| heard.acks > COUNT || heard.gone().is_some())
+    peer.until(|frames| frames.acks > COUNT || frames.connection_end().is_some())
         .await;
     finish(&mut peer, streams).await;
-    peer.goes_on().await
+    peer.assert_usable().await
 }
 
 /// Sends pings without reading the replies. The server must not buffer them without limit: it stops reading.
-async fn unread_pings(door: Arc<Door>) -> String {
-    let mut peer = door.deaf().await;
+async fn unread_pings(connector: Arc<Connector>) -> String {
+    let mut peer = connector.without_reading().await;
     peer.begin(&[]).await;
     let pings = frame(PING, 0, 0, &[7; 8]).repeat(50_000);
     for _ in 0..100 {
-        if !peer.is_taken(&pings).await {
+        if !peer.is_accepted(&pings).await {
             return "stops reading".to_owned();
         }
     }

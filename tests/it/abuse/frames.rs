@@ -62,12 +62,12 @@ pub fn nth(number: u32) -> u32 {
 
 /// Returns an HPACK integer (RFC 7541, section 5.1) after these leading bits.
 pub fn integer(bits: u8, prefix: u32, value: usize) -> Vec<u8> {
-    let most = (1 << prefix) - 1;
-    if value < most {
+    let max = (1 << prefix) - 1;
+    if value < max {
         return vec![bits | u8::try_from(value).unwrap()];
     }
-    let mut bytes = vec![bits | u8::try_from(most).unwrap()];
-    let mut rest = value - most;
+    let mut bytes = vec![bits | u8::try_from(max).unwrap()];
+    let mut rest = value - max;
     while rest >= 128 {
         bytes.push(u8::try_from(rest % 128).unwrap() | 128);
         rest /= 128;
@@ -88,7 +88,7 @@ pub struct Fields(Vec<(String, Vec<u8>)>);
 
 /// Returns the header list of a call.
 pub fn fields() -> Fields {
-    let usual = [
+    let standard = [
         (":method", "POST"),
         (":scheme", "http"),
         (":path", PATH),
@@ -96,7 +96,7 @@ pub fn fields() -> Fields {
         ("content-type", "application/grpc"),
         ("te", "trailers"),
     ];
-    let owned = usual.map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec()));
+    let owned = standard.map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec()));
     Fields(owned.to_vec())
 }
 

@@ -3,16 +3,15 @@
 use std::sync::Arc;
 
 use super::{
-    Kind, bytes,
+    Kind, bytes, distinct,
     frames::{
         CONTINUATION, END_HEADERS, END_STREAM, Fields, HEADERS, MAX_FRAME, PATH, fields, frame,
         integer, literal, message, nth, with_body,
     },
     kind,
     peer::Peer,
-    same,
     streams::STREAMS,
-    target::Door,
+    target::Connector,
 };
 
 const REFUSED: &str = "RST_STREAM PROTOCOL_ERROR";
@@ -148,35 +147,41 @@ fn trailers(block: &[u8], flags: u8) -> Vec<u8> {
 }
 
 /// Returns the size of a header list that the server advertises.
-async fn advertised(door: Arc<Door>) -> String {
-    let mut peer = door.peer().await;
-    peer.until(|heard| !heard.settings.is_empty()).await;
-    let told = peer.heard(|heard| heard.settings.iter().find(|(id, _)| *id == 6).copied());
-    peer.goes_on().await;
-    let (id, value) = told.unwrap();
+async fn advertised(connector: Arc<Connector>) -> String {
+    let mut peer = connector.peer().await;
+    peer.until(|frames| !frames.settings.is_empty()).await;
+    let actual = peer.inspect(|frames| frames.settings.iter().find(|(id, _)| *id == 6).copied());
+    peer.assert_usable().await;
+    let (id, value) = actual.unwrap();
     format!("{id} is {value}")
 }
 
 /// Sends the largest accepted header lists with the smallest fields: one byte each on the wire.
-async fn large_lists(door: Arc<Door>) -> String {
-    let mut peer = door.peer().await;
+async fn large_lists(connector: Arc<Connector>) -> String {
+    let mut peer = connector.peer().await;
     let streams = || (0..STREAMS / 4).map(nth);
     let field = literal(0x40, b"x", b"");
     let again = integer(0x80, 7, 62).repeat(7_700);
     let block = [fields().block(), field, again].concat();
     let calls = streams().flat_map(|stream| frame(HEADERS, END_HEADERS, stream, &block));
     peer.send(calls.collect::<Vec<_>>()).await;
-    peer.until(|heard| streams().all(|stream| heard.end(stream).is_some()))
+    peer.until(|frames| streams().all(|stream| frames.end(stream).is_some()))
         .await;
-    peer.heard(|heard| same(streams().map(|stream| heard.end(stream).unwrap()).collect()))
+    peer.inspect(|frames| {
+        distinct(
+            streams()
+                .map(|stream| frames.end(stream).unwrap())
+                .collect(),
+        )
+    })
 }
 
 /// Sends the beginning of a header list on as many connections as one peer may open in addition to the ordinary
 /// callers.
-async fn begin_lists(door: &Door, beginning: &[u8]) -> Vec<Peer> {
+async fn begin_lists(connector: &Connector, beginning: &[u8]) -> Vec<Peer> {
     let mut peers = Vec::new();
     for _ in 0..60 {
-        let mut peer = door.peer().await;
+        let mut peer = connector.peer().await;
         peer.send(beginning).await;
         peers.push(peer);
     }
@@ -184,34 +189,34 @@ async fn begin_lists(door: &Door, beginning: &[u8]) -> Vec<Peer> {
 }
 
 /// Sends a single value, as much of it as the server buffers.
-async fn endless_values(door: Arc<Door>) -> String {
+async fn endless_values(connector: Arc<Connector>) -> String {
     let begin = [&[0, 1, b'x'][..], &integer(0, 7, 320_000)].concat();
     let begin = frame(HEADERS, 0, 1, &[fields().block(), begin].concat());
     let part = frame(CONTINUATION, 0, 1, &[b'x'; MAX_FRAME]);
-    let mut peers = begin_lists(&door, &[&begin[..], &part.repeat(19)].concat()).await;
+    let mut peers = begin_lists(&connector, &[&begin[..], &part.repeat(19)].concat()).await;
     let rest = [b'x'; 320_000 - 19 * MAX_FRAME];
     let rest = frame(CONTINUATION, END_HEADERS | END_STREAM, 1, &rest);
     let mut last = peers.pop().unwrap();
     last.send(rest).await;
-    last.goes_on().await
+    last.assert_usable().await
 }
 
 /// Sends the smallest fields, one byte each on the wire, as many as the server keeps.
-async fn endless_fields(door: Arc<Door>) -> String {
+async fn endless_fields(connector: Arc<Connector>) -> String {
     let field = literal(0x40, b"x", b"");
     let again = integer(0x80, 7, 62).repeat(7_700);
     let begin = frame(HEADERS, 0, 1, &[fields().block(), field, again].concat());
-    let mut peers = begin_lists(&door, &begin).await;
+    let mut peers = begin_lists(&connector, &begin).await;
     let mut last = peers.pop().unwrap();
     last.send(frame(CONTINUATION, END_HEADERS | END_STREAM, 1, b""))
         .await;
-    last.goes_on().await
+    last.assert_usable().await
 }
 
 /// Sends an HPACK bomb: an entry of 4 KB in the dynamic table and one byte for each reference, so that 16 KiB expand to
 /// 65 MB.
-async fn bomb(door: Arc<Door>) -> String {
-    let mut peer = door.peer().await;
+async fn bomb(connector: Arc<Connector>) -> String {
+    let mut peer = connector.peer().await;
     let large = literal(0x40, b"x", &[b'x'; 4_000]);
     // The most recent entry of the dynamic table.
     let again = integer(0x80, 7, 62).repeat(16_000);

@@ -27,9 +27,9 @@ impl Reader<'_> {
     }
 
     fn integer(&mut self, first: u8, prefix: u32) -> usize {
-        let most = (1 << prefix) - 1;
-        let mut value = usize::from(first) & most;
-        if value < most {
+        let max = (1 << prefix) - 1;
+        let mut value = usize::from(first) & max;
+        if value < max {
             return value;
         }
         for shift in (0..).step_by(7) {

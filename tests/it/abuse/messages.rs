@@ -13,7 +13,7 @@ pub const NEVER: &str = "never";
 const LATE: &str = "DeadlineExceeded DEADLINE_EXCEEDED";
 
 /// Creates a call with this body that ends the stream.
-fn whole(name: &'static str, end: &'static str, body: &[u8]) -> Kind {
+fn complete(name: &'static str, end: &'static str, body: &[u8]) -> Kind {
     bytes(name, end, with_body(&fields(), &[body], true))
 }
 
@@ -38,33 +38,33 @@ pub fn kinds() -> Vec<Kind> {
     let inner = &good[5..];
     let large: Vec<_> = (0..3).flat_map(|_| frame(DATA, 0, 1, &[0; MAX_FRAME])).collect();
     vec![
-        whole("a length over 64 KiB", INVALID, &prefixed(0, 65_537, b"")),
-        whole("a length of 4 GiB", INVALID, &prefixed(0, 0xffff_ffff, b"")),
-        whole("a length that is more than there is", INVALID, &prefixed(0, inner.len() + 1, inner)),
-        whole("a length that is less than there is", INVALID, &prefixed(0, inner.len() - 1, inner)),
-        whole("half a prefix", INVALID, &[0, 0, 0]),
-        whole("no message", INVALID, b""),
+        complete("a length over 64 KiB", INVALID, &prefixed(0, 65_537, b"")),
+        complete("a length of 4 GiB", INVALID, &prefixed(0, 0xffff_ffff, b"")),
+        complete("a length that is more than there is", INVALID, &prefixed(0, inner.len() + 1, inner)),
+        complete("a length that is less than there is", INVALID, &prefixed(0, inner.len() - 1, inner)),
+        complete("half a prefix", INVALID, &[0, 0, 0]),
+        complete("no message", INVALID, b""),
         bytes("no body", INVALID, fields().headers(1, END_STREAM)),
-        whole("two messages", INVALID, &[&never[..], &never].concat()),
+        complete("two messages", INVALID, &[&never[..], &never].concat()),
         bytes("two messages in two frames", INVALID, with_body(&fields(), &[&never, &never], true)),
         bytes("two messages in small frames", INVALID, with_body(&fields(), &never.repeat(2).chunks(3).collect::<Vec<_>>(), true)),
-        whole("many messages", INVALID, &never.repeat(MAX_FRAME / never.len())),
-        whole("a message and half a prefix", INVALID, &[&never[..], &[0, 0]].concat()),
-        whole("a message and one byte", INVALID, &[&never[..], b"x"].concat()),
-        whole("a message and an empty one", INVALID, &[&never[..], &prefixed(0, 0, b"")].concat()),
-        whole("an empty message and another one", INVALID, &[&prefixed(0, 0, b"")[..], &never].concat()),
-        whole("a message and half of another one", INVALID, &[&never[..], &never[..9]].concat()),
+        complete("many messages", INVALID, &never.repeat(MAX_FRAME / never.len())),
+        complete("a message and half a prefix", INVALID, &[&never[..], &[0, 0]].concat()),
+        complete("a message and one byte", INVALID, &[&never[..], b"x"].concat()),
+        complete("a message and an empty one", INVALID, &[&never[..], &prefixed(0, 0, b"")].concat()),
+        complete("an empty message and another one", INVALID, &[&prefixed(0, 0, b"")[..], &never].concat()),
+        complete("a message and half of another one", INVALID, &[&never[..], &never[..9]].concat()),
         bytes("a message and another one, and no end", INVALID, with_body(&fields(), &[&never, &never[..9]], false)),
         bytes("a length over 64 KiB, and no end", INVALID, with_body(&fields(), &[&prefixed(0, 65_537, b"")], false)),
         bytes("an unknown flag, and no end", INVALID, with_body(&fields(), &[&prefixed(2, inner.len(), inner)], false)),
         bytes("a compressed message without an encoding, and no end", INVALID, with_body(&fields(), &[&prefixed(1, inner.len(), inner)], false)),
         bytes("an unsupported encoding, and no end", INVALID, with_body(&fields().with("grpc-encoding", "zstd"), &[&prefixed(1, inner.len(), inner)], false)),
         bytes("a message, and frames of nothing", "OK", with_body(&fields(), &[&good, b"", b""], true)),
-        whole("a message and rubbish", INVALID, &[&never[..], &[0xff; 500]].concat()),
-        whole("rubbish in place of a message", INVALID, &prefixed(0, 500, &[0xff; 500])),
-        whole("compressed, and with nothing", INVALID, &prefixed(1, inner.len(), inner)),
-        whole("flag 2", INVALID, &prefixed(2, inner.len(), inner)),
-        whole("an unknown flag", INVALID, &prefixed(255, inner.len(), inner)),
+        complete("a message and rubbish", INVALID, &[&never[..], &[0xff; 500]].concat()),
+        complete("rubbish in place of a message", INVALID, &prefixed(0, 500, &[0xff; 500])),
+        complete("compressed, and with nothing", INVALID, &prefixed(1, inner.len(), inner)),
+        complete("flag 2", INVALID, &prefixed(2, inner.len(), inner)),
+        complete("an unknown flag", INVALID, &prefixed(255, inner.len(), inner)),
         open("a message that is promised", &[&prefixed(0, 65_536, b"")]),
         open("a message without its end", &[&good[..9]]),
         open("nothing that ends", &[]),

@@ -16,7 +16,7 @@ use tokio::{
     time::timeout,
 };
 use tonic::{Code, Status};
-use useradmin_testkit::Failed;
+use useradmin_testkit::CallFailure;
 
 use super::{
     frames::{
@@ -31,7 +31,7 @@ const LIMIT: Duration = Duration::from_secs(20);
 /// An upper limit for a write while the server is still reading.
 const SOON: Duration = Duration::from_millis(500);
 /// A stream that no attack uses.
-const LATER: u32 = 1_000_001;
+const UNUSED_STREAM: u32 = 1_000_001;
 const CODES: [&str; 12] = [
     "NO_ERROR",
     "PROTOCOL_ERROR",
@@ -54,7 +54,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
 /// Everything that the server has sent.
 #[derive(Debug, Default)]
-pub struct Heard {
+pub struct ReceivedFrames {
     pub acks: usize,
     /// The settings of the server.
     pub settings: Vec<(u16, u32)>,
@@ -67,8 +67,8 @@ pub struct Heard {
     pub closed: bool,
 }
 
-impl Heard {
-    fn hear(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+impl ReceivedFrames {
+    fn record(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
         let code = |at: usize| {
             let code = u32::from_be_bytes(payload[at..at + 4].try_into().unwrap());
             CODES[usize::try_from(code).unwrap()].to_owned()
@@ -98,16 +98,16 @@ impl Heard {
     /// Returns how this stream ended, or `None` if it is still open.
     pub fn end(&self, stream: u32) -> Option<String> {
         if self.ended.contains(&stream) {
-            return Some(told(&self.answers[&stream]));
+            return Some(response_text(&self.answers[&stream]));
         }
         if let Some(code) = self.resets.get(&stream) {
             return Some(format!("RST_STREAM {code}"));
         }
-        self.gone()
+        self.connection_end()
     }
 
     /// Returns how the connection ended, or `None` if it is still open.
-    pub fn gone(&self) -> Option<String> {
+    pub fn connection_end(&self) -> Option<String> {
         let goaway = self.goaway.as_ref().map(|code| format!("GOAWAY {code}"));
         goaway.or_else(|| self.closed.then(|| "closed".to_owned()))
     }
@@ -123,13 +123,13 @@ fn settings_of(payload: &[u8]) -> Vec<(u16, u32)> {
 }
 
 /// Summarizes a response: the HTTP status if it is not a gRPC response, `OK`, or code and reason.
-fn told(answer: &[(String, String)]) -> String {
+fn response_text(response: &[(String, String)]) -> String {
     let mut headers = HeaderMap::new();
-    for (name, value) in answer.iter().filter(|(name, _)| !name.starts_with(':')) {
+    for (name, value) in response.iter().filter(|(name, _)| !name.starts_with(':')) {
         let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
         headers.append(name, HeaderValue::from_str(value).unwrap());
     }
-    let http = answer.iter().find(|(name, _)| name == ":status");
+    let http = response.iter().find(|(name, _)| name == ":status");
     let http = &http.unwrap().1;
     let Some(status) = Status::from_header_map(&headers) else {
         return format!("HTTP {http}");
@@ -142,7 +142,7 @@ fn told(answer: &[(String, String)]) -> String {
     if status.details().is_empty() {
         return format!("{code:?} without details");
     }
-    let failed = Failed::from(status);
+    let failed = CallFailure::from(status);
     let reason = failed.reason.strip_prefix("ERROR_REASON_").unwrap();
     failed.expect(code, reason);
     format!("{code:?} {reason}")
@@ -151,19 +151,19 @@ fn told(answer: &[(String, String)]) -> String {
 /// A connection to the server.
 pub struct Peer {
     writer: WriteHalf<Box<dyn Io>>,
-    heard: watch::Receiver<Heard>,
+    frames: watch::Receiver<ReceivedFrames>,
     reader: JoinHandle<()>,
 }
 
 impl fmt::Debug for Peer {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let heard = self.heard.borrow();
-        let (answers, resets) = (heard.answers.len(), heard.resets.len());
-        let gone = heard.gone().unwrap_or_else(|| "open".to_owned());
+        let frames = self.frames.borrow();
+        let (answers, resets) = (frames.answers.len(), frames.resets.len());
+        let end = frames.connection_end().unwrap_or_else(|| "open".to_owned());
         write!(
             f,
-            "{gone}, {answers} answers, {resets} resets, {} pongs",
-            heard.pongs
+            "{end}, {answers} answers, {resets} resets, {} pongs",
+            frames.pongs
         )
     }
 }
@@ -176,16 +176,16 @@ impl Drop for Peer {
 
 impl Peer {
     /// Creates a peer that has sent nothing yet and never reads.
-    pub fn deaf(stream: Box<dyn Io>) -> Self {
+    pub fn without_reading(stream: Box<dyn Io>) -> Self {
         let (reader, writer) = split(stream);
-        let (tell, heard) = watch::channel(Heard::default());
+        let (notify, frames) = watch::channel(ReceivedFrames::default());
         let reader = tokio::spawn(async move {
-            let _held = (reader, tell);
+            let _held = (reader, notify);
             std::future::pending::<()>().await;
         });
         Self {
             writer,
-            heard,
+            frames,
             reader,
         }
     }
@@ -193,11 +193,11 @@ impl Peer {
     /// Creates a peer that has sent nothing yet.
     pub fn silent(stream: Box<dyn Io>) -> Self {
         let (reader, writer) = split(stream);
-        let (tell, heard) = watch::channel(Heard::default());
-        let reader = tokio::spawn(read(reader, tell));
+        let (notify, frames) = watch::channel(ReceivedFrames::default());
+        let reader = tokio::spawn(read(reader, notify));
         Self {
             writer,
-            heard,
+            frames,
             reader,
         }
     }
@@ -219,75 +219,76 @@ impl Peer {
         let sent = timeout(LIMIT, sent).await;
         assert!(sent.is_ok(), "the server does not read: {self:?}");
         if sent.is_ok_and(|sent| sent.is_err()) {
-            self.until(|heard| heard.closed).await;
+            self.until(|frames| frames.closed).await;
         }
     }
 
     /// Waits until the recorded data satisfies this condition.
-    pub async fn until(&mut self, mut holds: impl FnMut(&Heard) -> bool) {
-        let come = timeout(LIMIT, self.heard.wait_for(|heard| holds(heard))).await;
-        let come = come.is_ok_and(|come| come.is_ok());
-        assert!(come, "never: {self:?}");
+    pub async fn until(&mut self, mut holds: impl FnMut(&ReceivedFrames) -> bool) {
+        let reached = timeout(LIMIT, self.frames.wait_for(|frames| holds(frames))).await;
+        let reached = reached.is_ok_and(|reached| reached.is_ok());
+        assert!(reached, "never: {self:?}");
     }
 
     /// Sends these bytes, followed by a call on this stream. A response to the call shows that the server has read all
     /// of them. Returns whether the call succeeded.
-    pub async fn taken(&mut self, bytes: &[u8], stream: u32) -> bool {
+    pub async fn send_and_call(&mut self, bytes: &[u8], stream: u32) -> bool {
         self.send(bytes).await;
         self.call(stream).await == "OK"
     }
 
     /// Closes the sending half of the connection.
-    pub async fn say_no_more(&mut self) {
+    pub async fn close_write(&mut self) {
         self.writer.shutdown().await.unwrap();
     }
 
     /// Returns whether the server accepts these bytes in a short time.
-    pub async fn is_taken(&mut self, bytes: &[u8]) -> bool {
+    pub async fn is_accepted(&mut self, bytes: &[u8]) -> bool {
         let sent = timeout(SOON, self.writer.write_all(bytes)).await;
         sent.is_ok_and(|sent| sent.is_ok())
     }
 
     /// Returns a value computed from the recorded data.
-    pub fn heard<T>(&self, look: impl FnOnce(&Heard) -> T) -> T {
-        look(&self.heard.borrow())
+    pub fn inspect<T>(&self, read_frames: impl FnOnce(&ReceivedFrames) -> T) -> T {
+        read_frames(&self.frames.borrow())
     }
 
     /// Waits for the end of this stream and returns it. If the connection is still open, a subsequent call must
     /// succeed.
     pub async fn end(&mut self, stream: u32) -> String {
-        self.until(|heard| heard.end(stream).is_some()).await;
-        let (end, gone) = self.heard(|heard| (heard.end(stream).unwrap(), heard.gone()));
+        self.until(|frames| frames.end(stream).is_some()).await;
+        let (end, gone) =
+            self.inspect(|frames| (frames.end(stream).unwrap(), frames.connection_end()));
         if gone.is_none() {
-            let after = self.call(LATER).await;
+            let after = self.call(UNUSED_STREAM).await;
             assert_eq!(after, "OK", "a call after {end}");
         }
         end
     }
 
     /// Waits for the end of the connection and returns it.
-    pub async fn gone(&mut self) -> String {
-        self.until(|heard| heard.gone().is_some()).await;
-        self.heard(|heard| heard.gone().unwrap())
+    pub async fn wait_for_close(&mut self) -> String {
+        self.until(|frames| frames.connection_end().is_some()).await;
+        self.inspect(|frames| frames.connection_end().unwrap())
     }
 
     /// Makes a valid call on an unused stream and returns its result.
     pub async fn call(&mut self, stream: u32) -> String {
         self.send(fields().call(stream, "later")).await;
-        self.until(|heard| heard.end(stream).is_some()).await;
-        self.heard(|heard| heard.end(stream).unwrap())
+        self.until(|frames| frames.end(stream).is_some()).await;
+        self.inspect(|frames| frames.end(stream).unwrap())
     }
 
     /// Checks that the connection is still usable.
-    pub async fn goes_on(&mut self) -> String {
-        match self.call(LATER).await.as_str() {
+    pub async fn assert_usable(&mut self) -> String {
+        match self.call(UNUSED_STREAM).await.as_str() {
             "OK" => "goes on".to_owned(),
             other => other.to_owned(),
         }
     }
 }
 
-async fn read(mut stream: ReadHalf<Box<dyn Io>>, tell: watch::Sender<Heard>) {
+async fn read(mut stream: ReadHalf<Box<dyn Io>>, notify: watch::Sender<ReceivedFrames>) {
     let mut head = [0; 9];
     while stream.read_exact(&mut head).await.is_ok() {
         let (kind, flags) = (head[3], head[4]);
@@ -297,7 +298,7 @@ async fn read(mut stream: ReadHalf<Box<dyn Io>>, tell: watch::Sender<Heard>) {
             break;
         }
         let stream = u32::from_be_bytes(head[5..].try_into().unwrap());
-        tell.send_modify(|heard| heard.hear(kind, flags, stream, &payload));
+        notify.send_modify(|frames| frames.record(kind, flags, stream, &payload));
     }
-    tell.send_modify(|heard| heard.closed = true);
+    notify.send_modify(|frames| frames.closed = true);
 }

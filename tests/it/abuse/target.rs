@@ -15,9 +15,9 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use useradmin_testkit::{
-    App, Process, Secure, Upstream, batch_request, configure, connect, connector,
+    App, Process, SecureClient, Upstream, batch_request, configure, connect, connector,
     pki::{Authority, Validity},
-    records, until, verify,
+    records, verify, wait_until,
 };
 
 use super::{
@@ -34,12 +34,12 @@ const ANSWERED: Duration = Duration::from_secs(3);
 const GROWTH: u64 = 64 * 1_024;
 
 /// Factory of connections to the program.
-pub struct Door {
+pub struct Connector {
     pub address: SocketAddr,
     tls: Option<(TlsConnector, String)>,
 }
 
-impl Door {
+impl Connector {
     pub fn is_tls(&self) -> bool {
         self.tls.is_some()
     }
@@ -62,9 +62,9 @@ impl Door {
         Peer::silent(self.stream().await)
     }
 
-    /// Opens a connection like [`Door::silent`] that is never read.
-    pub async fn deaf(&self) -> Peer {
-        Peer::deaf(self.stream().await)
+    /// Opens a connection like [`Connector::silent`] that is never read.
+    pub async fn without_reading(&self) -> Peer {
+        Peer::without_reading(self.stream().await)
     }
 
     /// Opens a connection and starts HTTP/2.
@@ -80,21 +80,21 @@ impl Door {
     }
 
     /// Creates an ordinary caller with a separate connection.
-    fn caller(&self) -> Secure {
+    fn caller(&self) -> SecureClient {
         match &self.tls {
-            None => Secure::plain(self.address),
-            Some((_, authority)) => Secure::tls(self.address, authority, None),
+            None => SecureClient::plain(self.address),
+            Some((_, authority)) => SecureClient::tls(self.address, authority, None),
         }
     }
 }
 
 /// The running program and the measurements.
 pub struct Target {
-    pub door: Arc<Door>,
+    pub connector: Arc<Connector>,
     process: Process,
     upstream: Upstream,
     folder: PathBuf,
-    caller: Secure,
+    caller: SecureClient,
     /// Users whose deletion was acknowledged.
     answered: Mutex<Vec<String>>,
     /// Slowest response overall, and slowest response during the latest attack.
@@ -143,9 +143,9 @@ impl Target {
     pub async fn start(over_tls: bool) -> Self {
         let (upstream, folder) = (upstream().await, App::folder());
         let authority = Authority::new();
-        let shown = authority.issue("localhost", Validity::Now);
-        fs::write(folder.join("server.crt"), shown.pem()).unwrap();
-        fs::write(folder.join("server.key"), shown.key_pem()).unwrap();
+        let identity = authority.issue("localhost", Validity::Now);
+        fs::write(folder.join("server.crt"), identity.pem()).unwrap();
+        fs::write(folder.join("server.key"), identity.key_pem()).unwrap();
         let tls = "[server.tls]\ncert_file = \"server.crt\"\nkey_file = \"server.key\"\n";
         // The speed of the disk is not part of the measurement.
         let audit = "[audit]\nsync = false\n";
@@ -153,7 +153,7 @@ impl Target {
         let sections = [audit, &limits, if over_tls { tls } else { "" }].concat();
         configure(&folder, &upstream.url, &sections);
         let process = Process::start(&folder);
-        let door = Door {
+        let connector = Connector {
             address: process.address.parse().unwrap(),
             tls: over_tls.then(|| {
                 let authority = authority.pem();
@@ -161,8 +161,8 @@ impl Target {
             }),
         };
         let mut target = Self {
-            caller: door.caller(),
-            door: Arc::new(door),
+            caller: connector.caller(),
+            connector: Arc::new(connector),
             process,
             upstream,
             folder,
@@ -180,29 +180,29 @@ impl Target {
     /// Makes a call and a health check on an existing connection and on a new one.
     pub async fn probe(&self) {
         self.ask(&self.caller).await;
-        self.ask(&self.door.caller()).await;
+        self.ask(&self.connector.caller()).await;
     }
 
-    async fn ask(&self, caller: &Secure) {
+    async fn ask(&self, caller: &SecureClient) {
         let user = format!("user-{:x}", rand::rng().random::<u64>());
-        let begun = Instant::now();
+        let started = Instant::now();
         let deleted = caller.delete_batch_node_user(batch_request(&user)).await;
-        self.in_time(begun, "a call");
+        self.in_time(started, "a call");
         deleted.unwrap();
         self.answered.lock().unwrap().push(user);
-        let begun = Instant::now();
+        let started = Instant::now();
         let mut health = HealthClient::new(caller.channel());
-        let answer = health.check(HealthCheckRequest::default()).await;
-        self.in_time(begun, "health");
-        assert_eq!(answer.unwrap().into_inner().status, 1);
+        let response = health.check(HealthCheckRequest::default()).await;
+        self.in_time(started, "health");
+        assert_eq!(response.unwrap().into_inner().status, 1);
     }
 
-    fn in_time(&self, begun: Instant, what: &str) {
-        let took = begun.elapsed();
+    fn in_time(&self, started: Instant, case: &str) {
+        let took = started.elapsed();
         for slowest in self.slowest.lock().unwrap().iter_mut() {
             *slowest = took.max(*slowest);
         }
-        assert!(took < ANSWERED, "{what} took {took:?}");
+        assert!(took < ANSWERED, "{case} took {took:?}");
     }
 
     /// Returns the slowest response since the previous call of this function.
@@ -212,12 +212,12 @@ impl Target {
 
     /// Checks after all attacks that all resources have been released and that the audit log is complete.
     pub async fn check(self, group: &str) {
-        let (slowest, tls) = (self.slowest.lock().unwrap()[0], self.door.is_tls());
+        let (slowest, tls) = (self.slowest.lock().unwrap()[0], self.connector.is_tls());
         if let Some(before) = self.before {
             // The connection of the last probe may still be open.
             let few = before.descriptors + 1;
             let usage = || Usage::of(&self.process, &self.upstream).unwrap();
-            until("descriptors", async || usage().descriptors <= few).await;
+            wait_until("descriptors", async || usage().descriptors <= few).await;
             let after = usage();
             println!("{group}, TLS {tls}: slowest {slowest:?}, {before:?} -> {after:?}");
             assert!(after.peak < before.resident + GROWTH, "{after:?}");

@@ -3,7 +3,7 @@
 use std::fs;
 
 use serde_json::{Value, json};
-use useradmin_testkit::{App, Forged, verify};
+use useradmin_testkit::{App, ForgedLog, verify};
 
 /// A change of a valid outcome record, and the expected message, which is empty if the record stays valid.
 type Change = (fn(&mut Value), &'static str);
@@ -28,7 +28,7 @@ const CHANGES: [Change; 15] = [
 ];
 
 /// Returns the messages of `verify` about this file, without the file name.
-fn told(text: &str) -> Vec<String> {
+fn reported_errors(text: &str) -> Vec<String> {
     let folder = App::folder();
     let file = folder.join("audit.jsonl");
     fs::write(&file, text).unwrap();
@@ -45,30 +45,33 @@ fn told(text: &str) -> Vec<String> {
 
 #[test]
 fn invalid_line_is_reported_without_its_content() {
-    for (change, says) in CHANGES {
-        let mut log = Forged::default();
+    for (change, replies) in CHANGES {
+        let mut log = ForgedLog::default();
         log.outcome("a", "bob", "denied");
         let mut record = serde_json::from_str(log.text.trim_end()).unwrap();
         change(&mut record);
-        let expected = format!("1: no record: {says}");
-        let expected = if says.is_empty() {
+        let expected = format!("1: no record: {replies}");
+        let expected = if replies.is_empty() {
             vec![]
         } else {
             vec![expected]
         };
-        assert_eq!(told(&format!("{record}\n")), expected);
+        assert_eq!(reported_errors(&format!("{record}\n")), expected);
     }
     for line in ["", "[1]", "{", "\0", "{\"v\":1}}"] {
         assert_eq!(
-            told(&format!("{line}\n")),
+            reported_errors(&format!("{line}\n")),
             ["1: no record: not a JSON object"],
             "{line}"
         );
     }
     let long = format!("{{\"v\":1,\"{}\":0}}\n", "x".repeat(2_000_000));
-    assert_eq!(told(&long), ["1: no record: the line is too long"]);
+    assert_eq!(
+        reported_errors(&long),
+        ["1: no record: the line is too long"]
+    );
     // A file in which every line is faulty.
-    let many = told(&"x\n".repeat(1_000));
+    let many = reported_errors(&"x\n".repeat(1_000));
     assert_eq!(many.len(), 101);
     assert_eq!(
         many[99..],
@@ -79,7 +82,7 @@ fn invalid_line_is_reported_without_its_content() {
 #[test]
 fn records_of_a_call_must_match() {
     let second_intent = "a second intent of this call, or one after its outcome";
-    let new = Forged::default;
+    let new = ForgedLog::default;
     let cases = [
         (
             new().intent("a", "bob").intent("a", "bob"),
@@ -115,16 +118,16 @@ fn records_of_a_call_must_match() {
             "an outcome without an intent before it",
         ),
     ]
-    .map(|(log, line, says)| (log.text.clone(), format!("{line}: {says}")));
-    for (text, says) in cases {
-        assert_eq!(told(&text), [says], "{text}");
+    .map(|(log, line, replies)| (log.text.clone(), format!("{line}: {replies}")));
+    for (text, replies) in cases {
+        assert_eq!(reported_errors(&text), [replies], "{text}");
     }
 }
 
 #[test]
 fn only_open_intents_may_be_carried_over() {
     // Whether the intent is open in the previous file, the value of the key, and the expected message.
-    for (open, carried, says) in [
+    for (open, carried, replies) in [
         (true, json!(true), None),
         (
             true,
@@ -137,13 +140,16 @@ fn only_open_intents_may_be_carried_over() {
             Some("1: carried over, but it is not open in the file before"),
         ),
     ] {
-        let mut log = Forged::default();
+        let mut log = ForgedLog::default();
         log.intent("a", "bob");
         let mut record: Value = serde_json::from_str(log.text.trim_end()).unwrap();
         record.as_object_mut().unwrap().remove("v");
         record["carried"] = carried;
-        let mut log = if open { log } else { Forged::default() };
+        let mut log = if open { log } else { ForgedLog::default() };
         log.with(record);
-        assert_eq!(told(&log.text), says.into_iter().collect::<Vec<_>>());
+        assert_eq!(
+            reported_errors(&log.text),
+            replies.into_iter().collect::<Vec<_>>()
+        );
     }
 }

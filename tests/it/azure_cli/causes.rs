@@ -106,8 +106,12 @@ async fn azure_cli_failure_cause_is_in_metadata_and_log() {
         let server = Server::start("", &script).await;
         let failed = server.delete(20.0).await.unwrap_err();
         failed.expect(expected.code, expected.reason);
-        assert_eq!(failed.meta("cause"), expected.cause, "{script}");
-        assert_eq!(failed.meta("aadsts_code"), expected.aadsts, "{script}");
+        assert_eq!(failed.metadata_value("cause"), expected.cause, "{script}");
+        assert_eq!(
+            failed.metadata_value("aadsts_code"),
+            expected.aadsts,
+            "{script}"
+        );
         assert_eq!(server.begun(), expected.runs, "{script}");
         let [calls, tokens] = server.contexts();
         assert_eq!(tokens.len(), expected.runs, "{script}: {tokens:?}");

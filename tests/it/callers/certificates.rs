@@ -15,11 +15,11 @@ use tokio_rustls::TlsConnector;
 use tonic::{Code, metadata::MetadataMap};
 use useradmin::proto::user_admin_client::UserAdminClient;
 use useradmin_testkit::{
-    App, Failed, Secure, alert, batch_request, batch_section,
+    App, CallFailure, SecureClient, alert, batch_request, batch_section,
     pki::{Authority, Validity, fixture, fixture_leaf},
 };
 
-use super::{House, dns, tls_section, uri};
+use super::{SecureServer, dns, tls_section, uri};
 use crate::{authorization::upstream, connection_limit::BEGIN};
 
 const CALLERS: &str = r#"
@@ -34,9 +34,9 @@ identity = "spiffe://corp/few"
 allow = [{ rpc = "DeleteBatchNodeUser", targets = ["elsewhere"] }]
 "#;
 
-async fn house() -> House {
+async fn start_server() -> SecureServer {
     let sections = |folder: &std::path::Path, url: &str| batch_section(folder, url) + CALLERS;
-    House::start(upstream().await, sections, "").await
+    SecureServer::start(upstream().await, sections, "").await
 }
 
 const OK: &str = "";
@@ -81,18 +81,18 @@ const NAMES: &[Case] = &[
 
 #[tokio::test]
 async fn certificate_identity_is_uri_or_dns_name() {
-    let house = house().await;
-    for (what, names, expected) in NAMES {
-        let client = house.with_names(names());
-        let answer = client.delete_batch_node_user(batch_request("alice")).await;
-        match answer {
-            Ok(_) => assert_eq!(*expected, OK, "{what}"),
+    let server = start_server().await;
+    for (case, names, expected) in NAMES {
+        let client = server.with_names(names());
+        let response = client.delete_batch_node_user(batch_request("alice")).await;
+        match response {
+            Ok(_) => assert_eq!(*expected, OK, "{case}"),
             Err(failed) if *expected == DENIED => {
                 failed.expect(Code::PermissionDenied, "CALLER_NOT_AUTHORIZED");
             }
             Err(failed) => {
                 failed.expect(Code::Unauthenticated, "CALLER_UNAUTHENTICATED");
-                assert_eq!(failed.meta("cause"), *expected, "{what}");
+                assert_eq!(failed.metadata_value("cause"), *expected, "{case}");
             }
         }
     }
@@ -101,52 +101,50 @@ async fn certificate_identity_is_uri_or_dns_name() {
         "useradmin_unidentified_calls_total{{cause=\"{UNNAMED}\"}} {}",
         unnamed.count()
     );
-    let found = house.app.metrics("unidentified_calls_total").await;
+    let found = server.app.metrics("unidentified_calls_total").await;
     assert_eq!(found, [counted]);
 }
 
 #[tokio::test]
 async fn invalid_client_certificate_fails_handshake() {
-    let house = house().await;
+    let server = start_server().await;
     let name = || vec![name()];
-    let stranger = Authority::new();
-    let for_servers = house.authority.issue_from(|params| {
+    let untrusted = Authority::new();
+    let for_servers = server.authority.issue_from(|params| {
         params.subject_alt_names = name();
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     });
-    let good = house.authority.issue_to(name(), Validity::Now);
-    let strangers = stranger.issue_to(name(), Validity::Now);
+    let good = server.authority.issue_to(name(), Validity::Now);
+    let strangers = untrusted.issue_to(name(), Validity::Now);
     let cases = [
         (
             AlertDescription::CertificateExpired,
-            house.authority.issue_to(name(), Validity::Past),
+            server.authority.issue_to(name(), Validity::Past),
         ),
         // Not valid yet.
         (
             AlertDescription::CertificateExpired,
-            house.authority.issue_to(name(), Validity::Future),
+            server.authority.issue_to(name(), Validity::Future),
         ),
-        (
-            AlertDescription::DecryptError,
-            good.with_the_key_of(&strangers),
-        ),
+        (AlertDescription::DecryptError, good.with_key_of(&strangers)),
         // Another authority with the same name.
         (AlertDescription::DecryptError, strangers),
         (AlertDescription::UnsupportedCertificate, for_servers),
     ];
-    let told = async |shown| alert(house.app.address, house.authority.pem(), shown).await;
-    for (expected, shown) in &cases {
-        assert_eq!(told(shown).await, Some(*expected));
-        let client = house.client(Some(shown));
+    let received_alert =
+        async |identity| alert(server.app.address, server.authority.pem(), identity).await;
+    for (expected, identity) in &cases {
+        assert_eq!(received_alert(identity).await, Some(*expected));
+        let client = server.client(Some(identity));
         let refused = client.delete_batch_node_user(batch_request("alice")).await;
         // The client reports the failure; there is no response of a server.
         assert_eq!(refused.unwrap_err().reason, "", "{expected:?}");
     }
-    assert!(house.upstream.seen().is_empty());
-    assert!(house.app.audit().is_empty());
+    assert!(server.upstream.received().is_empty());
+    assert!(server.app.audit().is_empty());
     // The same client is accepted with a valid certificate.
-    assert_eq!(told(&good).await, None);
-    let client = house.client(Some(&good));
+    assert_eq!(received_alert(&good).await, None);
+    let client = server.client(Some(&good));
     let done = client.delete_batch_node_user(batch_request("alice")).await;
     done.unwrap();
 }
@@ -159,8 +157,8 @@ async fn all_supported_authority_key_types_work() {
         let text = tls_section(&folder, &authority, "") + &batch_section(&folder, &upstream.url);
         std::fs::write(folder.join("clients.pem"), fixture(&format!("ca-{kind}"))).unwrap();
         let app = App::configured(folder, &(text + CALLERS)).await;
-        let shown = fixture_leaf(&format!("leaf-of-{kind}"));
-        let client = Secure::tls(app.address, authority.pem(), Some(&shown));
+        let identity = fixture_leaf(&format!("leaf-of-{kind}"));
+        let client = SecureClient::tls(app.address, authority.pem(), Some(&identity));
         let done = client.delete_batch_node_user(batch_request("alice")).await;
         assert!(done.is_ok(), "{kind}: {done:?}");
     }
@@ -168,15 +166,16 @@ async fn all_supported_authority_key_types_work() {
 
 #[tokio::test]
 async fn token_takes_precedence_over_certificate() {
-    let house = house().await;
-    let named = house.with_names(vec![uri("spiffe://corp/offboarding")]);
+    let server = start_server().await;
+    let named = server.with_names(vec![uri("spiffe://corp/offboarding")]);
     named
         .delete_batch_node_user(batch_request("alice"))
         .await
         .unwrap();
-    let token = house
-        .signer
-        .token(&useradmin_testkit::claims(super::ISSUER, "somebody"));
+    let token = server.signer.token(&useradmin_testkit::default_claims(
+        super::ISSUER,
+        "somebody",
+    ));
     let failed = named
         .with_token(&token)
         .delete_batch_node_user(batch_request("alice"))
@@ -193,7 +192,7 @@ async fn token_takes_precedence_over_certificate() {
 
 #[tokio::test]
 async fn identity_headers_are_ignored() {
-    let house = house().await;
+    let server = start_server().await;
     let mut headers = MetadataMap::new();
     for header in [
         "x-forwarded-client-cert",
@@ -212,10 +211,10 @@ async fn identity_headers_are_ignored() {
             .unwrap();
         headers.insert(header, value);
     }
-    let few = house.with_names(vec![uri("spiffe://corp/few")]);
+    let few = server.with_names(vec![uri("spiffe://corp/few")]);
     for (client, code, reason, caller) in [
         (
-            house.client(None),
+            server.client(None),
             Code::Unauthenticated,
             "CALLER_UNAUTHENTICATED",
             "",
@@ -231,19 +230,19 @@ async fn identity_headers_are_ignored() {
         *request.metadata_mut() = headers.clone();
         let mut client = UserAdminClient::new(client.channel());
         let status = client.delete_batch_node_user(request).await.unwrap_err();
-        Failed::from(status).expect(code, reason);
-        assert_eq!(house.app.audit().last().unwrap()["caller"], caller);
+        CallFailure::from(status).expect(code, reason);
+        assert_eq!(server.app.audit().last().unwrap()["caller"], caller);
     }
-    assert!(house.upstream.seen().is_empty());
+    assert!(server.upstream.received().is_empty());
 }
 
 /// Resuming a session would restore a certificate chain without verifying it again.
 #[tokio::test]
 async fn tls_sessions_are_not_resumed() {
-    let house = house().await;
+    let server = start_server().await;
     for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
         let mut roots = RootCertStore::empty();
-        let authority = CertificateDer::from_pem_slice(house.authority.pem().as_bytes());
+        let authority = CertificateDer::from_pem_slice(server.authority.pem().as_bytes());
         roots.add(authority.unwrap()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut config = ClientConfig::builder_with_provider(provider)
@@ -254,7 +253,7 @@ async fn tls_sessions_are_not_resumed() {
         config.alpn_protocols = vec![b"h2".to_vec()];
         let connector = TlsConnector::from(Arc::new(config));
         for _ in 0..2 {
-            let stream = TcpStream::connect(house.app.address).await.unwrap();
+            let stream = TcpStream::connect(server.app.address).await.unwrap();
             let name = ServerName::try_from("localhost").unwrap();
             let mut stream = connector.connect(name, stream).await.unwrap();
             stream.write_all(BEGIN).await.unwrap();

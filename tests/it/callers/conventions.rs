@@ -19,7 +19,7 @@ use tonic_reflection::pb::v1::{
     },
     server_reflection_response::MessageResponse,
 };
-use useradmin_testkit::{App, Failed, batch, batch_deleted, batch_request};
+use useradmin_testkit::{App, CallFailure, batch_deleted, batch_request, start_batch};
 
 use crate::malformed_requests::Bare;
 
@@ -31,7 +31,7 @@ const REFLECTIONS: [&str; 2] = [
 /// health.proto: the service may become known later, so the stream stays open.
 #[tokio::test]
 async fn watch_of_unknown_service_stays_open() {
-    let (app, _upstream) = batch(|_| batch_deleted()).await;
+    let (app, _upstream) = start_batch(|_| batch_deleted()).await;
     let mut health = HealthClient::new(app.channel());
     let request = |service: &str| HealthCheckRequest {
         service: service.to_owned(),
@@ -99,7 +99,7 @@ async fn reflect_all(
 /// Neither the peers of these streams nor the server wait until the connection is closed.
 #[tokio::test]
 async fn open_streams_end_with_status_at_shutdown() {
-    let (mut app, _upstream) = batch(|_| batch_deleted()).await;
+    let (mut app, _upstream) = start_batch(|_| batch_deleted()).await;
     let mut health = HealthClient::new(app.channel());
     let mut watches = Vec::new();
     for (service, last) in [
@@ -124,13 +124,13 @@ async fn open_streams_end_with_status_at_shutdown() {
         assert!(responses.message().await.unwrap().is_some());
         reflections.push(responses);
     }
-    let begun = Instant::now();
+    let started = Instant::now();
     app.drain().await;
     // The grace period for a silent or slow peer is longer than this.
     assert!(
-        begun.elapsed() < Duration::from_secs(1),
+        started.elapsed() < Duration::from_secs(1),
         "{:?}",
-        begun.elapsed()
+        started.elapsed()
     );
     for (watch, last) in &mut watches {
         if let Some(last) = last {
@@ -168,7 +168,7 @@ fn kind(response: &MessageResponse) -> String {
 
 #[tokio::test]
 async fn unknown_symbol_does_not_end_reflection_stream() {
-    let (app, _upstream) = batch(|_| batch_deleted()).await;
+    let (app, _upstream) = start_batch(|_| batch_deleted()).await;
     let of = |kind: fn(String) -> MessageRequest, name: &str| Some(kind(name.to_owned()));
     let extension = ExtensionRequest {
         containing_type: "useradmin.v1.BatchError".to_owned(),
@@ -227,7 +227,7 @@ async fn unknown_symbol_does_not_end_reflection_stream() {
 
 #[tokio::test]
 async fn malformed_reflection_request_ends_stream_with_details() {
-    let (app, _upstream) = batch(|_| batch_deleted()).await;
+    let (app, _upstream) = start_batch(|_| batch_deleted()).await;
     let list = ServerReflectionRequest {
         host: String::new(),
         message_request: Some(ListServices(String::new())),
@@ -241,7 +241,7 @@ async fn malformed_reflection_request_ends_stream_with_details() {
         let responses = client.streaming(requests, path, Bare).await.unwrap();
         let mut responses = responses.into_inner();
         assert!(responses.message().await.unwrap().is_some());
-        let failed = Failed::from(responses.message().await.unwrap_err());
+        let failed = CallFailure::from(responses.message().await.unwrap_err());
         assert_eq!(failed.code, Code::InvalidArgument);
         assert_eq!(failed.reason, "ERROR_REASON_INVALID_REQUEST");
     }
@@ -249,29 +249,29 @@ async fn malformed_reflection_request_ends_stream_with_details() {
 
 #[tokio::test]
 async fn compressed_requests_are_accepted_and_responses_uncompressed() {
-    let (app, _upstream) = batch(|_| batch_deleted()).await;
+    let (app, _upstream) = start_batch(|_| batch_deleted()).await;
     let gzip = CompressionEncoding::Gzip;
     let mut client = app.client().send_compressed(gzip);
     let user = "a".repeat(200);
-    let answer = client.delete_batch_node_user(batch_request(&user)).await;
-    assert!(!answer.unwrap().metadata().contains_key("grpc-encoding"));
+    let response = client.delete_batch_node_user(batch_request(&user)).await;
+    assert!(!response.unwrap().metadata().contains_key("grpc-encoding"));
     let mut health = HealthClient::new(app.channel()).send_compressed(gzip);
-    let answer = health.check(HealthCheckRequest::default()).await;
-    assert!(!answer.unwrap().metadata().contains_key("grpc-encoding"));
+    let response = health.check(HealthCheckRequest::default()).await;
+    assert!(!response.unwrap().metadata().contains_key("grpc-encoding"));
     let mut reflection = ServerReflectionClient::new(app.channel()).send_compressed(gzip);
     let request = ServerReflectionRequest {
         host: String::new(),
         message_request: Some(ListServices(String::new())),
     };
     let request = stream::iter([request]);
-    let answer = reflection.server_reflection_info(request).await.unwrap();
-    assert!(answer.into_inner().message().await.unwrap().is_some());
+    let response = reflection.server_reflection_info(request).await.unwrap();
+    assert!(response.into_inner().message().await.unwrap().is_some());
 }
 
 /// gRPC, "Compression": the response lists the accepted encodings.
 #[tokio::test]
 async fn unsupported_compression_is_refused_with_accepted_list() {
-    let (app, upstream) = batch(|_| batch_deleted()).await;
+    let (app, upstream) = start_batch(|_| batch_deleted()).await;
     for encoding in [
         "deflate",
         "zstd",
@@ -296,11 +296,11 @@ async fn unsupported_compression_is_refused_with_accepted_list() {
             let status = client.streaming(request, path, Bare).await.unwrap_err();
             let accepted = status.metadata().get("grpc-accept-encoding");
             assert_eq!(accepted.unwrap(), "identity,gzip", "{encoding}");
-            let failed = Failed::from(status);
+            let failed = CallFailure::from(status);
             assert_eq!(failed.code, Code::InvalidArgument);
             assert_eq!(failed.reason, "ERROR_REASON_INVALID_REQUEST");
             assert_eq!(failed.bad_request[0].0, "grpc-encoding");
         }
     }
-    assert!(upstream.seen().is_empty());
+    assert!(upstream.received().is_empty());
 }

@@ -18,31 +18,33 @@ use tonic_reflection::pb::v1::{
 };
 
 use tower::ServiceExt as _;
-use useradmin_testkit::{App, Failed, Secure, batch_request, batch_section, run, run_in};
+use useradmin_testkit::{
+    App, CallFailure, SecureClient, batch_request, batch_section, run, run_with_env,
+};
 
-use super::{House, uri};
+use super::{SecureServer, uri};
 use crate::authorization::upstream;
 
-async fn house(settings: &str) -> House {
+async fn start_server(settings: &str) -> SecureServer {
     let upstream = upstream().await;
-    House::start(upstream, batch_section, settings).await
+    SecureServer::start(upstream, batch_section, settings).await
 }
 
-async fn health(client: &Secure) -> Result<(), Failed> {
+async fn health(client: &SecureClient) -> Result<(), CallFailure> {
     let request = client.request(HealthCheckRequest::default());
-    let answer = HealthClient::new(client.channel()).check(request).await;
-    answer.map(|_| ()).map_err(Failed::from)
+    let response = HealthClient::new(client.channel()).check(request).await;
+    response.map(|_| ()).map_err(CallFailure::from)
 }
 
-async fn reflection(client: &Secure) -> Result<(), Failed> {
-    let wanted = ServerReflectionRequest {
+async fn reflection(client: &SecureClient) -> Result<(), CallFailure> {
+    let expected = ServerReflectionRequest {
         host: String::new(),
         message_request: Some(MessageRequest::ListServices(String::new())),
     };
-    let request: Request<_> = client.request(futures_util::stream::iter([wanted]));
+    let request: Request<_> = client.request(futures_util::stream::iter([expected]));
     let mut client = ServerReflectionClient::new(client.channel());
-    let answer = client.server_reflection_info(request).await;
-    answer.map(|_| ()).map_err(Failed::from)
+    let response = client.server_reflection_info(request).await;
+    response.map(|_| ()).map_err(CallFailure::from)
 }
 
 #[tokio::test]
@@ -57,29 +59,32 @@ async fn health_and_reflection_require_identity_only_if_configured() {
             false,
         ),
     ] {
-        let house = house(settings).await;
+        let server = start_server(settings).await;
         // Authentication is sufficient; permissions only apply to deletions.
-        let known = house.with_names(vec![uri("spiffe://corp/unlisted")]);
-        let token = house.with_subject("unlisted");
-        let nobody = house.client(None);
-        let rubbish = nobody.with_token("rubbish");
+        let known = server.with_names(vec![uri("spiffe://corp/unlisted")]);
+        let token = server.with_subject("unlisted");
+        let unauthenticated = server.client(None);
+        let rubbish = unauthenticated.with_token("rubbish");
         for (client, known) in [
             (known, true),
             (token, true),
-            (nobody, false),
+            (unauthenticated, false),
             (rubbish, false),
         ] {
-            for (answer, open) in [
+            for (response, open) in [
                 (health(&client).await, health_open),
                 (reflection(&client).await, reflection_open),
             ] {
-                match answer {
+                match response {
                     Ok(()) => assert!(known || open, "{settings}"),
                     Err(failed) => {
                         assert!(!known && !open, "{settings} {failed:?}");
                         assert_eq!(failed.code, Code::Unauthenticated);
                         assert_eq!(failed.reason, "ERROR_REASON_CALLER_UNAUTHENTICATED");
-                        assert!(!failed.meta("cause").is_empty() && failed.trailer_id.is_some());
+                        assert!(
+                            !failed.metadata_value("cause").is_empty()
+                                && failed.trailer_id.is_some()
+                        );
                     }
                 }
             }
@@ -89,9 +94,9 @@ async fn health_and_reflection_require_identity_only_if_configured() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn health_command_works_over_tls() {
-    let house = house("").await;
-    let address = house.app.address.to_string();
-    let file = |name: &str| house.app.folder.join(name).display().to_string();
+    let server = start_server("").await;
+    let address = server.app.address.to_string();
+    let file = |name: &str| server.app.folder.join(name).display().to_string();
     for (ca_file, name, expected) in [
         ("clients.pem", "localhost", 0),
         ("server.pem", "localhost", 0),
@@ -120,7 +125,7 @@ async fn health_command_works_over_tls() {
         let ca_file = ("USERADMIN_HEALTH_CA_FILE", ca_file.as_str());
         let name = |name| ("USERADMIN_HEALTH_SERVER_NAME", name);
         ["localhost", "other.example"]
-            .map(|server| run_in(&[address, ca_file, name(server)], &["health"]).0)
+            .map(|server| run_with_env(&[address, ca_file, name(server)], &["health"]).0)
     });
     assert_eq!(asked.await.unwrap(), [0, 1]);
     // Plaintext is not accepted.
@@ -131,8 +136,8 @@ async fn health_command_works_over_tls() {
 /// A page on another site can make a browser send such requests with the certificate of its user.
 #[tokio::test]
 async fn non_grpc_requests_are_rejected() {
-    let house = house("").await;
-    let known = house.with_names(vec![uri("spiffe://corp/unlisted")]);
+    let server = start_server("").await;
+    let known = server.with_names(vec![uri("spiffe://corp/unlisted")]);
     let rpc = "/useradmin.v1.UserAdmin/DeleteBatchNodeUser";
     for (method, content_type, status) in [
         (Method::GET, "application/grpc", 405),
@@ -157,23 +162,23 @@ async fn non_grpc_requests_are_rejected() {
             let value = content_type.parse().unwrap();
             request.headers_mut().insert(CONTENT_TYPE, value);
         }
-        let answer = known.channel().oneshot(request).await.unwrap();
-        assert_eq!(answer.status(), status, "{method} {content_type}");
+        let response = known.channel().oneshot(request).await.unwrap();
+        assert_eq!(response.status(), status, "{method} {content_type}");
     }
-    assert!(house.upstream.seen().is_empty());
+    assert!(server.upstream.received().is_empty());
 }
 
 #[tokio::test]
 async fn silent_peers_do_not_delay_others() {
-    let house = house("").await;
-    let silent = (0..200).map(|_| TcpStream::connect(house.app.address));
+    let server = start_server("").await;
+    let silent = (0..200).map(|_| TcpStream::connect(server.app.address));
     let silent = join_all(silent).await;
-    let begun = Instant::now();
-    health(&house.client(None)).await.unwrap();
+    let started = Instant::now();
+    health(&server.client(None)).await.unwrap();
     assert!(
-        begun.elapsed() < Duration::from_secs(2),
+        started.elapsed() < Duration::from_secs(2),
         "{:?}",
-        begun.elapsed()
+        started.elapsed()
     );
     drop(silent);
 }
@@ -186,12 +191,12 @@ fn endless() -> Body {
 
 #[tokio::test]
 async fn missing_message_times_out() {
-    let house = house("").await;
-    let known = house.with_names(vec![uri("spiffe://corp/unlisted")]);
+    let server = start_server("").await;
+    let known = server.with_names(vec![uri("spiffe://corp/unlisted")]);
     for (client, code, reason) in [
         (&known, Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
         (
-            &house.client(None),
+            &server.client(None),
             Code::Unauthenticated,
             "CALLER_UNAUTHENTICATED",
         ),
@@ -204,15 +209,15 @@ async fn missing_message_times_out() {
             .unwrap();
         // The connection is established; the test measures only the wait for the message.
         health(client).await.unwrap();
-        let begun = Instant::now();
-        let answer = client.channel().oneshot(request).await.unwrap();
-        let status = Status::from_header_map(answer.headers()).unwrap();
+        let started = Instant::now();
+        let response = client.channel().oneshot(request).await.unwrap();
+        let status = Status::from_header_map(response.headers()).unwrap();
         // The call ends before the message timeout of 10 seconds and before the default deadline. The details of the
         // status show that the response comes from the server and not from the transport at the deadline.
-        assert!(begun.elapsed() < Duration::from_secs(5));
-        Failed::from(status).expect(code, reason);
+        assert!(started.elapsed() < Duration::from_secs(5));
+        CallFailure::from(status).expect(code, reason);
     }
-    assert!(house.upstream.seen().is_empty());
+    assert!(server.upstream.received().is_empty());
 }
 
 #[tokio::test]
@@ -240,7 +245,7 @@ async fn max_age_closes_connection_without_losing_calls() {
     let (upstream, folder) = (upstream().await, App::folder());
     let section = batch_section(&folder, &upstream.url);
     let app = App::configured(folder, &format!("{text}{section}")).await;
-    let begun = Instant::now();
+    let started = Instant::now();
     let mut answered = 0;
     loop {
         match app.delete_batch_node_user(batch_request("alice")).await {
@@ -254,7 +259,7 @@ async fn max_age_closes_connection_without_losing_calls() {
         if records.last().unwrap()["peer"] != records[0]["peer"] {
             break;
         }
-        assert!(begun.elapsed() < Duration::from_secs(10));
+        assert!(started.elapsed() < Duration::from_secs(10));
     }
-    assert!(begun.elapsed() > Duration::from_millis(900));
+    assert!(started.elapsed() > Duration::from_millis(900));
 }

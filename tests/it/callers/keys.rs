@@ -14,7 +14,8 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 use useradmin::config;
 use useradmin_testkit::{
-    App, Process, Reply, Secure, Signer, Upstream, batch_request, batch_section, claims, until,
+    App, Process, Reply, SecureClient, Signer, Upstream, batch_request, batch_section,
+    default_claims, wait_until,
 };
 
 use super::ISSUER;
@@ -187,10 +188,12 @@ fn set(keys: &[Value]) -> String {
 async fn call(address: std::net::SocketAddr, signer: &Signer, id: &str) -> String {
     let mut header = signer.header();
     header["kid"] = json!(id);
-    let token = signer.token_with(&header, &claims(ISSUER, "svc"));
-    let client = Secure::plain(address).with_token(&token);
-    let answer = client.delete_batch_node_user(batch_request("alice")).await;
-    let cause = answer.err().map(|failed| failed.meta("cause").to_owned());
+    let token = signer.token_with(&header, &default_claims(ISSUER, "svc"));
+    let client = SecureClient::plain(address).with_token(&token);
+    let response = client.delete_batch_node_user(batch_request("alice")).await;
+    let cause = response
+        .err()
+        .map(|failed| failed.metadata_value("cause").to_owned());
     cause.unwrap_or_default()
 }
 
@@ -228,7 +231,7 @@ fn ignored_key_is_logged_with_cause() {
         fs::write(folder.join("issuer.jwks"), set(keys)).unwrap();
         let config = config::parse(&folder.join("useradmin.toml"), &text);
         let warnings = config.map(|config| config.source.warnings);
-        let mut warnings = warnings.map_err(|faults| faults.brief())?;
+        let mut warnings = warnings.map_err(|errors| errors.brief())?;
         warnings.retain(|warning| warning.contains("`jwks_file`"));
         Ok::<_, String>(warnings)
     };
@@ -242,10 +245,10 @@ fn ignored_key_is_logged_with_cause() {
             assert!(warnings[0].contains(part), "{id}: {warnings:?}");
         }
         // If it is the only key, it is a fault.
-        let fault = check(&[key]).unwrap_err();
+        let error = check(&[key]).unwrap_err();
         let place = ":7:13: `jwks_file` holds no public key that can verify a signature: ";
         for part in [place, &format!("`{id}`: "), cause] {
-            assert!(fault.contains(part), "{id}: {fault}");
+            assert!(error.contains(part), "{id}: {error}");
         }
     }
     for (id, (_, jwk)) in usable() {
@@ -295,13 +298,13 @@ fn file_without_usable_key_is_rejected() {
         .unwrap();
         let keys = format!("jwks_file = \"issuer.jwks\"\nalgorithms = {allowed}");
         let text = configuration(&folder, "http://127.0.0.1:1", &keys);
-        let fault = config::parse(&folder.join("useradmin.toml"), &text).err();
-        let fault = fault.map(|faults| faults.brief()).unwrap_or_default();
-        assert_eq!(fault.is_empty(), fits, "{algorithm} {allowed}: {fault}");
+        let error = config::parse(&folder.join("useradmin.toml"), &text).err();
+        let error = error.map(|errors| errors.brief()).unwrap_or_default();
+        assert_eq!(error.is_empty(), fits, "{algorithm} {allowed}: {error}");
         assert_eq!(
-            fault.contains("no public key for one of the `algorithms`"),
+            error.contains("no public key for one of the `algorithms`"),
             !fits,
-            "{fault}"
+            "{error}"
         );
     }
     fs::remove_dir_all(folder).unwrap();
@@ -333,12 +336,12 @@ async fn url_without_usable_keys_replaces_old_keys() {
         // An unknown key causes the set to be read again, as does the refresh interval.
         assert_eq!(call(address, &signer, "key-2").await, "token_key_unknown");
         assert_eq!(call(address, &signer, "key-1").await, "token_key_unknown");
-        until("a warning", async || {
+        wait_until("a warning", async || {
             let without = "issuer has no usable key; its tokens are refused";
-            !Process::logged(&folder, without).is_empty()
+            !Process::log_records(&folder, without).is_empty()
         })
         .await;
-        let left_out = Process::logged(&folder, "issuer keys skipped");
+        let left_out = Process::log_records(&folder, "issuer keys skipped");
         let named = left_out
             .iter()
             .any(|line| line["keys"].as_str().unwrap().contains(logged));

@@ -26,9 +26,11 @@ use useradmin::{
     identity::Identity,
     metrics::Metrics,
 };
-use useradmin_testkit::{App, Signer, alert, batch_request, batch_section, claims, now, until};
+use useradmin_testkit::{
+    App, Signer, alert, batch_request, batch_section, default_claims, now, wait_until,
+};
 
-use super::{House, ISSUER, uri};
+use super::{ISSUER, SecureServer, uri};
 use crate::authorization::upstream;
 
 const CALLERS: &str = r#"
@@ -40,38 +42,38 @@ allow = [{ rpc = "DeleteBatchNodeUser", targets = ["*"] }]
 #[tokio::test]
 async fn expired_certificate_is_refused_on_open_connection() {
     let sections = |folder: &Path, url: &str| batch_section(folder, url) + CALLERS;
-    let house = House::start(upstream().await, sections, "").await;
-    let shown = house.authority.issue_from(|params| {
+    let server = SecureServer::start(upstream().await, sections, "").await;
+    let identity = server.authority.issue_from(|params| {
         params.subject_alt_names = vec![uri("spiffe://corp/offboarding")];
         // Long enough for the handshake and a call, even on a busy machine.
         params.not_after = OffsetDateTime::now_utc() + Duration::from_secs(3);
     });
-    let client = house.client(Some(&shown));
+    let client = server.client(Some(&identity));
     let call = async || client.delete_batch_node_user(batch_request("alice")).await;
     call().await.unwrap();
-    until("expired", async || {
+    wait_until("expired", async || {
         call().await.is_err_and(|failed| {
             failed.expect(Code::Unauthenticated, "CALLER_UNAUTHENTICATED");
-            assert_eq!(failed.meta("cause"), "certificate_expired");
+            assert_eq!(failed.metadata_value("cause"), "certificate_expired");
             true
         })
     })
     .await;
-    let records = house.app.audit();
+    let records = server.app.audit();
     let peers: BTreeSet<_> = records
         .iter()
         .map(|record| &record["peer"])
         .map(|peer| peer.as_str())
         .collect();
     assert_eq!(peers.len(), 1, "{peers:?}");
-    let counted = house.app.metrics("certificate_expired").await;
+    let counted = server.app.metrics("certificate_expired").await;
     assert_eq!(
         counted,
         ["useradmin_unidentified_calls_total{cause=\"certificate_expired\"} 1"]
     );
     // A new connection fails in the handshake.
-    let told = alert(house.app.address, house.authority.pem(), &shown).await;
-    assert_eq!(told, Some(AlertDescription::CertificateExpired));
+    let actual = alert(server.app.address, server.authority.pem(), &identity).await;
+    assert_eq!(actual, Some(AlertDescription::CertificateExpired));
 }
 
 /// A server of keys that can be made unavailable.
@@ -91,12 +93,12 @@ impl Keys {
         let fetch: Fetch = Arc::new(move || {
             keys.readings.fetch_add(1, Ordering::SeqCst);
             let down = keys.down.load(Ordering::SeqCst);
-            let answer = if down {
+            let response = if down {
                 Err("down".to_owned())
             } else {
                 Ok(set.clone())
             };
-            Box::pin(async { answer })
+            Box::pin(async { response })
         });
         move || KeySource::Url(Arc::clone(&fetch))
     }
@@ -110,7 +112,7 @@ fn access(keys: &Arc<Keys>, signer: &Signer) -> Access {
         batch_section(&folder, "http://127.0.0.1:1")
     );
     let config = config::parse(&folder.join("useradmin.toml"), &text);
-    let config = config.unwrap_or_else(|faults| panic!("{faults}"));
+    let config = config.unwrap_or_else(|errors| panic!("{errors}"));
     std::fs::remove_dir_all(folder).unwrap();
     let source = keys.source(signer);
     let access = Access::new(
@@ -132,7 +134,7 @@ const DAY: Duration = Duration::from_hours(24);
 async fn keys_are_refreshed_every_5_minutes_and_expire_after_a_day() {
     let (keys, signer) = (Arc::new(Keys::default()), Signer::es256("key-1"));
     let access = access(&keys, &signer);
-    let mut claims = claims(ISSUER, "svc");
+    let mut claims = default_claims(ISSUER, "svc");
     claims["exp"] = json!(now() + 7 * DAY.as_secs());
     let token = signer.token(&claims);
     let identify = async || {
@@ -145,16 +147,16 @@ async fn keys_are_refreshed_every_5_minutes_and_expire_after_a_day() {
             .await
     };
     let svc = Identity::token(ISSUER, "svc").unwrap();
-    let begun = Instant::now();
+    let started = Instant::now();
     assert_eq!(identify().await, Ok(svc.clone()));
     for reading in 1..4 {
-        let next = begun + FIVE_MINUTES * reading;
+        let next = started + FIVE_MINUTES * reading;
         sleep_until(next - SECOND).await;
         assert_eq!(keys.readings(), reading as usize);
         sleep_until(next + SECOND).await;
         assert_eq!(keys.readings(), reading as usize + 1);
     }
-    let last = begun + FIVE_MINUTES * 3;
+    let last = started + FIVE_MINUTES * 3;
     keys.down.store(true, Ordering::SeqCst);
     sleep_until(last + DAY - SECOND).await;
     // The reading was retried many times.

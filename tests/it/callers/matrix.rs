@@ -6,18 +6,18 @@ use std::path::Path;
 use tonic::Code;
 use useradmin::proto::{DeleteBatchNodeUserRequest, DeleteHmcUserRequest};
 use useradmin_testkit::{
-    Failed, Reply, Secure, Upstream, batch_answer, batch_deleted, batch_request, batch_section,
-    by_id, by_name, hmc_or, hmc_section, token_or,
+    CallFailure, Reply, SecureClient, Upstream, batch_deleted, batch_request, batch_response,
+    batch_section, delete_by_id, delete_by_name, hmc_reply_or, hmc_section, token_reply_or,
 };
 
-use super::{House, dns, uri};
+use super::{SecureServer, dns, uri};
 
 /// Two existing targets, one that does not exist, and an empty one.
 const TARGETS: [&str; 4] = ["one", "two", "nowhere", ""];
 const POOLS: [&str; 2] = ["pool-1", "render-9"];
 
 /// The credential that a caller presents.
-enum Shows {
+enum Credential {
     Uri(&'static str),
     Dns(&'static str),
     Subject(&'static str),
@@ -26,7 +26,7 @@ enum Shows {
 
 /// A caller, its entry in `[[callers]]`, and the allowed cells: Batch target and pool, or HMC.
 struct Row {
-    shows: Shows,
+    shows: Credential,
     entry: &'static str,
     batch: &'static [(&'static str, &'static str)],
     hmc: &'static [&'static str],
@@ -34,7 +34,7 @@ struct Row {
 
 const TABLE: &[Row] = &[
     Row {
-        shows: Shows::Uri("spiffe://corp/all"),
+        shows: Credential::Uri("spiffe://corp/all"),
         entry: r#"identity = "spiffe://corp/all"
 allow = [{ rpc = "DeleteBatchNodeUser", targets = ["*"] }, { rpc = "DeleteHmcUser", targets = ["*"] }]"#,
         batch: &[
@@ -48,28 +48,28 @@ allow = [{ rpc = "DeleteBatchNodeUser", targets = ["*"] }, { rpc = "DeleteHmcUse
         hmc: &["one", "two", "nowhere"],
     },
     Row {
-        shows: Shows::Uri("spiffe://corp/batch-two"),
+        shows: Credential::Uri("spiffe://corp/batch-two"),
         entry: r#"identity = "spiffe://corp/batch-two"
 allow = [{ rpc = "DeleteBatchNodeUser", targets = ["t*"] }]"#,
         batch: &[("two", "pool-1"), ("two", "render-9")],
         hmc: &[],
     },
     Row {
-        shows: Shows::Dns("hmc.corp.example"),
+        shows: Credential::Dns("hmc.corp.example"),
         entry: r#"identity = "HMC.corp.example"
 allow = [{ rpc = "DeleteHmcUser", targets = ["one"] }]"#,
         batch: &[],
         hmc: &["one"],
     },
     Row {
-        shows: Shows::Subject("renderer"),
+        shows: Credential::Subject("renderer"),
         entry: r#"identity = "https://login.corp.example#renderer"
 allow = [{ rpc = "DeleteBatchNodeUser", targets = ["one", "two"], pools = ["render-*"] }]"#,
         batch: &[("one", "render-9"), ("two", "render-9")],
         hmc: &[],
     },
     Row {
-        shows: Shows::Subject("both"),
+        shows: Credential::Subject("both"),
         entry: r#"identity = "https://login.corp.example#both"
 allow = [{ rpc = "DeleteHmcUser", targets = ["two"] },
          { rpc = "DeleteBatchNodeUser", targets = ["one"], pools = ["pool-1"] }]"#,
@@ -77,44 +77,44 @@ allow = [{ rpc = "DeleteHmcUser", targets = ["two"] },
         hmc: &["two"],
     },
     Row {
-        shows: Shows::Uri("spiffe://corp/nothing"),
+        shows: Credential::Uri("spiffe://corp/nothing"),
         entry: "identity = \"spiffe://corp/nothing\"\nallow = []",
         batch: &[],
         hmc: &[],
     },
     // Near misses of the entries above: different case, a longer name, or another kind of name with the same text.
     Row {
-        shows: Shows::Uri("spiffe://corp/All"),
+        shows: Credential::Uri("spiffe://corp/All"),
         entry: "",
         batch: &[],
         hmc: &[],
     },
     Row {
-        shows: Shows::Uri("spiffe://corp/all/x"),
+        shows: Credential::Uri("spiffe://corp/all/x"),
         entry: "",
         batch: &[],
         hmc: &[],
     },
     Row {
-        shows: Shows::Dns("x.hmc.corp.example"),
+        shows: Credential::Dns("x.hmc.corp.example"),
         entry: "",
         batch: &[],
         hmc: &[],
     },
     Row {
-        shows: Shows::Subject("spiffe://corp/all"),
+        shows: Credential::Subject("spiffe://corp/all"),
         entry: "",
         batch: &[],
         hmc: &[],
     },
     Row {
-        shows: Shows::Subject("Both"),
+        shows: Credential::Subject("Both"),
         entry: "",
         batch: &[],
         hmc: &[],
     },
     Row {
-        shows: Shows::Nothing,
+        shows: Credential::Nothing,
         // This entry has no effect, because `anonymous` does not apply if authentication is configured.
         entry: r#"identity = "anonymous"
 allow = [{ rpc = "DeleteBatchNodeUser", targets = ["*"] }, { rpc = "DeleteHmcUser", targets = ["*"] }]"#,
@@ -136,12 +136,12 @@ fn sections(folder: &Path, url: &str) -> String {
     text
 }
 
-fn client(house: &House, shows: &Shows) -> Secure {
+fn client(server: &SecureServer, shows: &Credential) -> SecureClient {
     match shows {
-        Shows::Uri(name) => house.with_names(vec![uri(name)]),
-        Shows::Dns(name) => house.with_names(vec![dns(name)]),
-        Shows::Subject(name) => house.with_subject(name),
-        Shows::Nothing => house.client(None),
+        Credential::Uri(name) => server.with_names(vec![uri(name)]),
+        Credential::Dns(name) => server.with_names(vec![dns(name)]),
+        Credential::Subject(name) => server.with_subject(name),
+        Credential::Nothing => server.client(None),
     }
 }
 
@@ -152,7 +152,7 @@ struct How {
     allow_missing: bool,
 }
 
-const HOWS: [How; 4] = {
+const CREDENTIALS: [How; 4] = {
     const fn how(validate_only: bool, allow_missing: bool) -> How {
         How {
             validate_only,
@@ -168,8 +168,8 @@ const HOWS: [How; 4] = {
 };
 
 /// The totals of all cells so far.
-struct Tally<'a> {
-    house: &'a House,
+struct Totals<'a> {
+    server: &'a SecureServer,
     cells: usize,
     denied: usize,
     /// Number of requests that the upstream must have received, all of them from admitted calls.
@@ -178,7 +178,7 @@ struct Tally<'a> {
     deletes: usize,
 }
 
-impl Tally<'_> {
+impl Totals<'_> {
     /// Asserts the result of a cell, and that requests were sent only if the call is allowed and the target exists.
     fn check(
         &mut self,
@@ -186,22 +186,22 @@ impl Tally<'_> {
         cell: &str,
         target: &str,
         allowed: bool,
-        answer: Option<&Failed>,
+        response: Option<&CallFailure>,
     ) {
-        let sent = self.house.upstream.seen().len() - self.requests;
+        let sent = self.server.upstream.received().len() - self.requests;
         self.cells += 1;
-        if answer.is_none() && allowed && TARGETS[..2].contains(&target) {
+        if response.is_none() && allowed && TARGETS[..2].contains(&target) {
             assert!(sent > 0, "{cell}");
             self.requests += sent;
             return;
         }
-        let Some(failed) = answer else {
+        let Some(failed) = response else {
             panic!("{cell}");
         };
         assert_eq!(sent, 0, "{cell}");
-        if matches!(row.shows, Shows::Nothing) {
+        if matches!(row.shows, Credential::Nothing) {
             failed.expect(Code::Unauthenticated, "CALLER_UNAUTHENTICATED");
-            assert_eq!(failed.meta("cause"), "nothing_shown");
+            assert_eq!(failed.metadata_value("cause"), "nothing_shown");
         } else if target.is_empty() {
             // There are two targets, so the field is required. Every authenticated caller receives this error,
             // regardless of permissions.
@@ -216,7 +216,7 @@ impl Tally<'_> {
         self.denied += 1;
     }
 
-    async fn batch(&mut self, row: &Row, client: &Secure, target: &str, how: How) {
+    async fn batch(&mut self, row: &Row, client: &SecureClient, target: &str, how: How) {
         for pool in POOLS {
             let request = DeleteBatchNodeUserRequest {
                 account: target.to_owned(),
@@ -225,16 +225,16 @@ impl Tally<'_> {
                 allow_missing: how.allow_missing,
                 ..batch_request("alice")
             };
-            let answer = client.delete_batch_node_user(request).await.err();
+            let response = client.delete_batch_node_user(request).await.err();
             let allowed = row.batch.contains(&(target, pool));
             let cell = format!("{} batch {target} {pool} {how:?}", row.entry);
-            self.check(row, &cell, target, allowed, answer.as_ref());
-            self.deletes += usize::from(answer.is_none() && !how.validate_only);
+            self.check(row, &cell, target, allowed, response.as_ref());
+            self.deletes += usize::from(response.is_none() && !how.validate_only);
         }
     }
 
-    async fn hmc(&mut self, row: &Row, client: &Secure, target: &str, how: How) {
-        for user in [by_name("alice"), by_id("id-1")] {
+    async fn hmc(&mut self, row: &Row, client: &SecureClient, target: &str, how: How) {
+        for user in [delete_by_name("alice"), delete_by_id("id-1")] {
             let cell = format!("{} hmc {target} {:?} {how:?}", row.entry, user.user);
             let request = DeleteHmcUserRequest {
                 hmc: target.to_owned(),
@@ -242,21 +242,21 @@ impl Tally<'_> {
                 allow_missing: how.allow_missing,
                 ..user
             };
-            let answer = client.delete_hmc_user(request).await.err();
+            let response = client.delete_hmc_user(request).await.err();
             let allowed = row.hmc.contains(&target);
-            self.check(row, &cell, target, allowed, answer.as_ref());
-            self.deletes += usize::from(answer.is_none() && !how.validate_only);
+            self.check(row, &cell, target, allowed, response.as_ref());
+            self.deletes += usize::from(response.is_none() && !how.validate_only);
         }
     }
 }
 
 /// Starts an upstream like `access::upstream` whose nodes can also be read.
 async fn idle() -> Upstream {
-    Upstream::start(|seen| {
-        token_or(seen, || {
-            hmc_or(seen, || {
-                match (seen.method.as_str(), seen.target.as_str()) {
-                    ("GET", _) => batch_answer(200, r#"{"state":"idle"}"#),
+    Upstream::start(|request| {
+        token_reply_or(request, || {
+            hmc_reply_or(request, || {
+                match (request.method.as_str(), request.target.as_str()) {
+                    ("GET", _) => batch_response(200, r#"{"state":"idle"}"#),
                     (_, target) if target.starts_with("/pools/") => batch_deleted(),
                     _ => Reply::empty(204),
                 }
@@ -268,37 +268,37 @@ async fn idle() -> Upstream {
 
 #[tokio::test]
 async fn permissions_of_every_caller_rpc_and_target() {
-    let mut house = House::start(idle().await, sections, "").await;
-    let mut tally = Tally {
-        house: &house,
+    let mut server = SecureServer::start(idle().await, sections, "").await;
+    let mut totals = Totals {
+        server: &server,
         cells: 0,
         denied: 0,
         requests: 0,
         deletes: 0,
     };
-    let clients = TABLE.iter().map(|row| client(&house, &row.shows));
+    let clients = TABLE.iter().map(|row| client(&server, &row.shows));
     let clients: Vec<_> = clients.collect();
     // All callers take turns, so that the individually recorded rejections come from many callers.
     for target in TARGETS {
-        for how in HOWS {
+        for how in CREDENTIALS {
             for (row, client) in TABLE.iter().zip(&clients) {
-                tally.batch(row, client, target, how).await;
-                tally.hmc(row, client, target, how).await;
+                totals.batch(row, client, target, how).await;
+                totals.hmc(row, client, target, how).await;
             }
         }
     }
-    let Tally {
+    let Totals {
         cells,
         denied,
         requests,
         deletes,
         ..
-    } = tally;
-    assert_eq!(cells, TABLE.len() * TARGETS.len() * HOWS.len() * 4);
-    check_total(&mut house, requests, deletes).await;
+    } = totals;
+    assert_eq!(cells, TABLE.len() * TARGETS.len() * CREDENTIALS.len() * 4);
+    check_total(&mut server, requests, deletes).await;
     // Each rejection is recorded: the first ones of each reason individually, with the caller and its kind of identity,
     // and the others as a count.
-    let records = house.app.audit();
+    let records = server.app.audit();
     let refusals: Vec<_> = records
         .iter()
         .filter(|record| record["outcome"] == "denied")
@@ -324,12 +324,12 @@ async fn permissions_of_every_caller_rpc_and_target() {
 }
 
 /// Asserts the totals after the server has stopped. Apart from logoffs, it must not have sent anything since.
-async fn check_total(house: &mut House, requests: usize, deletes: usize) {
-    house.app.drain().await;
-    let count = |target| house.upstream.requests("DELETE", target).len();
+async fn check_total(server: &mut SecureServer, requests: usize, deletes: usize) {
+    server.app.drain().await;
+    let count = |target| server.upstream.requests("DELETE", target).len();
     assert_eq!(count("/pools/") + count("/api/users/"), deletes);
     let logoffs = count("/api/sessions/");
-    assert_eq!(house.upstream.seen().len(), requests + logoffs);
+    assert_eq!(server.upstream.received().len(), requests + logoffs);
     // The allowed calls in the table: for each target, with and without `allow_missing`, and for HMC users with both
     // ways to name them.
     let exists = |target: &str| usize::from(target != "nowhere");

@@ -4,13 +4,13 @@
 use std::{fs, path::Path};
 
 use useradmin_testkit::{
-    App, Failed, Process, Reply, Secure, Signer, Upstream, batch_request, batch_section, by_name,
-    canary, hmc_or, hmc_section,
+    App, CallFailure, Process, Reply, SecureClient, Signer, Upstream, batch_request, batch_section,
+    canary, delete_by_name, hmc_reply_or, hmc_section,
     pki::{Authority, Validity},
-    until,
+    wait_until,
 };
 
-use super::{House, uri};
+use super::{SecureServer, uri};
 use crate::authorization::upstream;
 
 pub const CALLERS: &str = r#"
@@ -23,87 +23,87 @@ identity = "https://login.corp.example#svc"
 allow = [{ rpc = "DeleteBatchNodeUser", targets = ["*"] }]
 "#;
 
-async fn house() -> House {
+async fn start_server() -> SecureServer {
     let sections = |folder: &Path, url: &str| batch_section(folder, url) + CALLERS;
-    House::start(upstream().await, sections, "").await
+    SecureServer::start(upstream().await, sections, "").await
 }
 
 /// Makes a call. Returns `ok`, or the reason of its rejection.
-pub async fn call(client: &Secure) -> String {
-    let answer = client.delete_batch_node_user(batch_request("alice")).await;
-    told(answer.err())
+pub async fn call(client: &SecureClient) -> String {
+    let response = client.delete_batch_node_user(batch_request("alice")).await;
+    reason_of(response.err())
 }
 
-fn told(failed: Option<Failed>) -> String {
+fn reason_of(failed: Option<CallFailure>) -> String {
     match failed {
         None => "ok".to_owned(),
-        Some(failed) if failed.meta("cause").is_empty() => failed.reason,
-        Some(failed) => failed.meta("cause").to_owned(),
+        Some(failed) if failed.metadata_value("cause").is_empty() => failed.reason,
+        Some(failed) => failed.metadata_value("cause").to_owned(),
     }
 }
 
-pub fn reloaded(what: &str, count: u32) -> String {
-    format!("useradmin_reloads_total{{what=\"{what}\",result=\"ok\"}} {count}")
+pub fn reloaded(case: &str, count: u32) -> String {
+    format!("useradmin_reloads_total{{what=\"{case}\",result=\"ok\"}} {count}")
 }
 
-pub fn failed(what: &str, count: u32) -> String {
-    format!("useradmin_reloads_total{{what=\"{what}\",result=\"failed\"}} {count}")
+pub fn failed(case: &str, count: u32) -> String {
+    format!("useradmin_reloads_total{{what=\"{case}\",result=\"failed\"}} {count}")
 }
 
 #[tokio::test]
 async fn removed_authority_is_refused_on_open_connections() {
-    let house = house().await;
-    let old = house.with_names(vec![uri("spiffe://corp/offboarding")]);
+    let server = start_server().await;
+    let old = server.with_names(vec![uri("spiffe://corp/offboarding")]);
     assert_eq!(call(&old).await, "ok");
     let next = Authority::new();
-    let folder = &house.app.folder;
+    let folder = &server.app.folder;
     // Both authorities are trusted during the transition.
-    let both = format!("{}{}", house.authority.pem(), next.pem());
+    let both = format!("{}{}", server.authority.pem(), next.pem());
     fs::write(folder.join("clients.pem"), both).unwrap();
-    house.app.until_metric(&reloaded("tls", 1)).await;
-    let shown = next.issue_to(vec![uri("spiffe://corp/offboarding")], Validity::Now);
-    let new = house.client(Some(&shown));
+    server.app.await_metric(&reloaded("tls", 1)).await;
+    let identity = next.issue_to(vec![uri("spiffe://corp/offboarding")], Validity::Now);
+    let new = server.client(Some(&identity));
     assert_eq!(
         (call(&old).await, call(&new).await),
         ("ok".into(), "ok".into())
     );
     fs::write(folder.join("clients.pem"), next.pem()).unwrap();
-    house.app.until_metric(&reloaded("tls", 2)).await;
+    server.app.await_metric(&reloaded("tls", 2)).await;
     assert_eq!(call(&old).await, "certificate_not_trusted");
     assert_eq!(call(&new).await, "ok");
     // An invalid file changes only the metrics.
     fs::write(folder.join("clients.pem"), "rubbish").unwrap();
-    house.app.until_metric(&failed("tls", 1)).await;
-    house
+    server.app.await_metric(&failed("tls", 1)).await;
+    server
         .app
-        .until_metric("useradmin_reload_stale{what=\"tls\"} 1")
+        .await_metric("useradmin_reload_stale{what=\"tls\"} 1")
         .await;
     assert_eq!(call(&old).await, "certificate_not_trusted");
-    assert_eq!(call(&house.client(Some(&shown))).await, "ok");
+    assert_eq!(call(&server.client(Some(&identity))).await, "ok");
     fs::write(folder.join("clients.pem"), next.pem()).unwrap();
-    house
+    server
         .app
-        .until_metric("useradmin_reload_stale{what=\"tls\"} 0")
+        .await_metric("useradmin_reload_stale{what=\"tls\"} 0")
         .await;
 }
 
 #[tokio::test]
 async fn new_server_certificate_is_used_with_its_key() {
-    let house = house().await;
-    let folder = &house.app.folder;
+    let server = start_server().await;
+    let folder = &server.app.folder;
     let next = Authority::new();
-    let server = next.issue("localhost", Validity::Now);
-    fs::write(folder.join("server.pem"), server.pem()).unwrap();
+    let certificate = next.issue("localhost", Validity::Now);
+    fs::write(folder.join("server.pem"), certificate.pem()).unwrap();
     // The new certificate does not match the old key.
-    house.app.until_metric(&failed("tls", 1)).await;
-    let shown = house
+    server.app.await_metric(&failed("tls", 1)).await;
+    let identity = server
         .authority
         .issue_to(vec![uri("spiffe://corp/offboarding")], Validity::Now);
-    let before = Secure::tls(house.app.address, house.authority.pem(), Some(&shown));
+    let before = SecureClient::tls(server.app.address, server.authority.pem(), Some(&identity));
     assert_eq!(call(&before).await, "ok");
-    fs::write(folder.join("server.key"), server.key_pem()).unwrap();
-    house.app.until_metric(&reloaded("tls", 1)).await;
-    let after = Secure::tls(house.app.address, next.pem(), Some(&shown));
+    fs::write(folder.join("server.key"), certificate.key_pem()).unwrap();
+    server.app.await_metric(&reloaded("tls", 1)).await;
+    let after = SecureClient::tls(server.app.address, next.pem(), Some(&identity));
     assert_eq!(call(&after).await, "ok");
     // Existing connections stay usable.
     assert_eq!(call(&before).await, "ok");
@@ -111,9 +111,9 @@ async fn new_server_certificate_is_used_with_its_key() {
 
 #[tokio::test]
 async fn callers_are_reloaded() {
-    let house = house().await;
-    let file = house.app.folder.join("useradmin.toml");
-    let client = house.with_names(vec![uri("spiffe://corp/offboarding")]);
+    let server = start_server().await;
+    let file = server.app.folder.join("useradmin.toml");
+    let client = server.with_names(vec![uri("spiffe://corp/offboarding")]);
     let text = fs::read_to_string(&file).unwrap();
     assert_eq!(call(&client).await, "ok");
     // Protected users are reloaded together with the callers.
@@ -122,53 +122,53 @@ async fn callers_are_reloaded() {
         "[batch_accounts.batch]\nprotected_users = [\"ALI*\"]\n",
     );
     fs::write(&file, &protecting).unwrap();
-    house.app.until_metric(&reloaded("configuration", 1)).await;
+    server.app.await_metric(&reloaded("configuration", 1)).await;
     assert_eq!(call(&client).await, "ERROR_REASON_PROTECTED_USER");
     fs::write(
         &file,
         text.replace("spiffe://corp/offboarding", "spiffe://corp/other"),
     )
     .unwrap();
-    house.app.until_metric(&reloaded("configuration", 2)).await;
+    server.app.await_metric(&reloaded("configuration", 2)).await;
     assert_eq!(call(&client).await, "ERROR_REASON_CALLER_NOT_AUTHORIZED");
-    assert_eq!(call(&house.with_subject("svc")).await, "ok");
+    assert_eq!(call(&server.with_subject("svc")).await, "ok");
     // Neither a syntax error nor an incomplete file removes permissions.
     for (bad, count) in [("[[callers", 1), ("", 2)] {
         fs::write(&file, bad).unwrap();
-        house
+        server
             .app
-            .until_metric(&failed("configuration", count))
+            .await_metric(&failed("configuration", count))
             .await;
-        assert_eq!(call(&house.with_subject("svc")).await, "ok");
+        assert_eq!(call(&server.with_subject("svc")).await, "ok");
     }
     // Tokens of a removed issuer are rejected.
     let without = text.split("[[jwt_issuers]]").next().unwrap().to_owned();
     let rest = text.split("jwks_file = \"issuer.jwks\"").nth(1).unwrap();
     fs::write(&file, without + rest).unwrap();
-    house.app.until_metric(&reloaded("configuration", 3)).await;
-    assert_eq!(call(&house.with_subject("svc")).await, "nothing_shown");
+    server.app.await_metric(&reloaded("configuration", 3)).await;
+    assert_eq!(call(&server.with_subject("svc")).await, "nothing_shown");
     assert_eq!(call(&client).await, "ok");
     fs::write(&file, &text).unwrap();
-    house.app.until_metric(&reloaded("configuration", 4)).await;
-    assert_eq!(call(&house.with_subject("svc")).await, "ok");
+    server.app.await_metric(&reloaded("configuration", 4)).await;
+    assert_eq!(call(&server.with_subject("svc")).await, "ok");
 }
 
 #[tokio::test]
 async fn reload_does_not_reset_quota() {
     let sections = |folder: &Path, url: &str| batch_section(folder, url) + CALLERS;
-    let house = House::start(upstream().await, sections, "").await;
-    let file = house.app.folder.join("useradmin.toml");
+    let server = SecureServer::start(upstream().await, sections, "").await;
+    let file = server.app.folder.join("useradmin.toml");
     let text = fs::read_to_string(&file).unwrap();
     let two = text.replace("deletes_per_minute = 1000", "deletes_per_minute = 2");
     fs::write(&file, &two).unwrap();
-    house.app.until_metric(&reloaded("configuration", 1)).await;
-    let client = house.with_names(vec![uri("spiffe://corp/offboarding")]);
+    server.app.await_metric(&reloaded("configuration", 1)).await;
+    let client = server.with_names(vec![uri("spiffe://corp/offboarding")]);
     assert_eq!(
         (call(&client).await, call(&client).await),
         ("ok".into(), "ok".into())
     );
     fs::write(&file, format!("{two}\n")).unwrap();
-    house.app.until_metric(&reloaded("configuration", 2)).await;
+    server.app.await_metric(&reloaded("configuration", 2)).await;
     assert_eq!(call(&client).await, "ERROR_REASON_DELETE_QUOTA_EXCEEDED");
 }
 
@@ -177,56 +177,71 @@ async fn invalid_secret_is_logged_and_last_valid_one_used() {
     let sections = |folder: &Path, url: &str| {
         hmc_section(folder, url) + &CALLERS.replace("DeleteBatchNodeUser", "DeleteHmcUser")
     };
-    let house = House::start(upstream().await, sections, "").await;
-    let file = house.app.folder.join("hmc.password");
+    let server = SecureServer::start(upstream().await, sections, "").await;
+    let file = server.app.folder.join("hmc.password");
     fs::write(&file, "").unwrap();
-    house.app.until_metric(&failed("secret", 1)).await;
-    let client = house.with_subject("svc");
-    client.delete_hmc_user(by_name("alice")).await.unwrap();
-    let logon = &house.upstream.requests("POST", "/api/sessions")[0];
+    server.app.await_metric(&failed("secret", 1)).await;
+    let client = server.with_subject("svc");
+    client
+        .delete_hmc_user(delete_by_name("alice"))
+        .await
+        .unwrap();
+    let logon = &server.upstream.requests("POST", "/api/sessions")[0];
     assert!(logon.body.contains(canary::PASSWORD));
     // An invalid secret must not prevent the removal of a permission.
-    let configuration = house.app.folder.join("useradmin.toml");
+    let configuration = server.app.folder.join("useradmin.toml");
     let text = fs::read_to_string(&configuration).unwrap();
     fs::write(&configuration, text.replace("#svc", "#other")).unwrap();
-    house.app.until_metric(&reloaded("configuration", 1)).await;
-    let failed = client.delete_hmc_user(by_name("alice")).await.unwrap_err();
-    assert_eq!(told(Some(failed)), "ERROR_REASON_CALLER_NOT_AUTHORIZED");
+    server.app.await_metric(&reloaded("configuration", 1)).await;
+    let failed = client
+        .delete_hmc_user(delete_by_name("alice"))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        reason_of(Some(failed)),
+        "ERROR_REASON_CALLER_NOT_AUTHORIZED"
+    );
     fs::write(&file, "hmc-password-2").unwrap();
-    house.app.until_metric(&reloaded("secret", 1)).await;
+    server.app.await_metric(&reloaded("secret", 1)).await;
 }
 
 #[tokio::test]
 async fn new_hmc_certificate_is_trusted_after_reload() {
     let (old, new) = (Authority::new(), Authority::new());
-    let shown = new.issue("localhost", Validity::Now);
-    let console = Upstream::start_tls(shown.server(rustls::ALL_VERSIONS), |seen| {
-        hmc_or(seen, || Reply::empty(204))
+    let identity = new.issue("localhost", Validity::Now);
+    let setup = Upstream::start_tls(identity.server(rustls::ALL_VERSIONS), |request| {
+        hmc_reply_or(request, || Reply::empty(204))
     })
     .await;
     let sections = |folder: &Path, _: &str| {
         fs::write(folder.join("hmc.pem"), old.pem()).unwrap();
         let callers = CALLERS.replace("DeleteBatchNodeUser", "DeleteHmcUser");
-        let section = hmc_section(folder, &console.url);
+        let section = hmc_section(folder, &setup.url);
         format!("{section}ca_file = \"hmc.pem\"\n{callers}")
     };
-    let house = House::start(upstream().await, sections, "").await;
-    let client = house.with_subject("svc");
-    let failed = client.delete_hmc_user(by_name("alice")).await.unwrap_err();
-    assert_eq!(told(Some(failed)), "ERROR_REASON_UPSTREAM_UNREACHABLE");
-    let file = house.app.folder.join("hmc.pem");
+    let server = SecureServer::start(upstream().await, sections, "").await;
+    let client = server.with_subject("svc");
+    let failed = client
+        .delete_hmc_user(delete_by_name("alice"))
+        .await
+        .unwrap_err();
+    assert_eq!(reason_of(Some(failed)), "ERROR_REASON_UPSTREAM_UNREACHABLE");
+    let file = server.app.folder.join("hmc.pem");
     fs::write(&file, new.pem()).unwrap();
-    house.app.until_metric(&reloaded("configuration", 1)).await;
-    client.delete_hmc_user(by_name("alice")).await.unwrap();
+    server.app.await_metric(&reloaded("configuration", 1)).await;
+    client
+        .delete_hmc_user(delete_by_name("alice"))
+        .await
+        .unwrap();
 }
 
 /// If the secret of a target is invalid, other changes to the target still take effect.
 #[tokio::test]
 async fn target_with_invalid_secret_is_reloaded() {
-    let house = house().await;
-    let client = house.with_names(vec![uri("spiffe://corp/offboarding")]);
+    let server = start_server().await;
+    let client = server.with_names(vec![uri("spiffe://corp/offboarding")]);
     assert_eq!(call(&client).await, "ok");
-    let folder = &house.app.folder;
+    let folder = &server.app.folder;
     let secrets = fs::read_dir(folder)
         .unwrap()
         .map(|file| file.unwrap().path());
@@ -234,7 +249,7 @@ async fn target_with_invalid_secret_is_reloaded() {
         .into_iter()
         .find(|file| file.extension().is_some_and(|end| end == "secret"));
     fs::write(secret.unwrap(), "").unwrap();
-    house.app.until_metric(&failed("secret", 1)).await;
+    server.app.await_metric(&failed("secret", 1)).await;
     let file = folder.join("useradmin.toml");
     let text = fs::read_to_string(&file).unwrap();
     let text = text.replace(
@@ -242,7 +257,7 @@ async fn target_with_invalid_secret_is_reloaded() {
         "[batch_accounts.batch]\nprotected_users = [\"ALI*\"]\n",
     );
     fs::write(&file, text).unwrap();
-    house.app.until_metric(&reloaded("configuration", 1)).await;
+    server.app.await_metric(&reloaded("configuration", 1)).await;
     assert_eq!(call(&client).await, "ERROR_REASON_PROTECTED_USER");
 }
 
@@ -258,15 +273,15 @@ async fn changes_during_start_are_applied() {
             &format!("protected_users = [\"{user}\"]\nurl ="),
             1,
         );
-        format!("{head}{}{section}", issuers_away(&callers))
+        format!("{head}{}{section}", without_issuers(&callers))
     };
     let file = folder.join("useradmin.toml");
     fs::write(&file, text("bob")).unwrap();
     let config = useradmin::config::load(&file).unwrap();
     fs::write(&file, text("alice")).unwrap();
     let app = App::run(folder.clone(), &config).await;
-    app.until_metric(&reloaded("configuration", 1)).await;
-    let client = Secure::plain(app.address);
+    app.await_metric(&reloaded("configuration", 1)).await;
+    let client = SecureClient::plain(app.address);
     assert_eq!(call(&client).await, "ERROR_REASON_PROTECTED_USER");
 }
 
@@ -275,23 +290,23 @@ async fn changes_during_start_are_applied() {
 async fn removing_last_issuer_rejects_all_callers() {
     let (upstream, folder) = (upstream().await, App::folder());
     let head = "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n";
-    let callers = issuers_away(&CALLERS.replace("spiffe://corp/offboarding", "anonymous"));
+    let callers = without_issuers(&CALLERS.replace("spiffe://corp/offboarding", "anonymous"));
     let rest = callers + &batch_section(&folder, &upstream.url);
     let issuer = super::issuer_section(&folder, &Signer::es256("key-1"));
     let app = App::configured(folder.clone(), &format!("{head}{rest}{issuer}")).await;
-    let client = Secure::plain(app.address);
+    let client = SecureClient::plain(app.address);
     assert_eq!(call(&client).await, "nothing_shown");
     fs::write(folder.join("useradmin.toml"), format!("{head}{rest}")).unwrap();
-    app.until_metric(&reloaded("configuration", 1)).await;
+    app.await_metric(&reloaded("configuration", 1)).await;
     assert_eq!(call(&client).await, "nothing_shown");
-    assert!(upstream.seen().is_empty());
+    assert!(upstream.received().is_empty());
 }
 
 /// Changes that need a restart are reported until the restart.
 #[tokio::test]
 async fn restart_required_is_logged() {
-    let house = house().await;
-    let file = house.app.folder.join("useradmin.toml");
+    let server = start_server().await;
+    let file = server.app.folder.join("useradmin.toml");
     let text = fs::read_to_string(&file).unwrap();
     let slower = text.replacen("url =", "max_in_flight = 3\nurl =", 1);
     for (number, (text, needed)) in [
@@ -304,12 +319,12 @@ async fn restart_required_is_logged() {
     {
         fs::write(&file, text).unwrap();
         let count = u32::try_from(number).unwrap() + 1;
-        house
+        server
             .app
-            .until_metric(&reloaded("configuration", count))
+            .await_metric(&reloaded("configuration", count))
             .await;
         let line = format!("useradmin_restart_needed {needed}");
-        house.app.until_metric(&line).await;
+        server.app.await_metric(&line).await;
     }
 }
 
@@ -319,18 +334,18 @@ async fn client_authentication_mode_stays_as_at_start() {
     let (upstream, folder, authority) = (upstream().await, App::folder(), Authority::new());
     let open = "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n";
     let callers = CALLERS.replace("spiffe://corp/offboarding", "anonymous");
-    let rest = issuers_away(&callers) + &batch_section(&folder, &upstream.url);
+    let rest = without_issuers(&callers) + &batch_section(&folder, &upstream.url);
     let closed = super::tls_section(&folder, &authority, "");
     let app = App::configured(folder.clone(), &format!("{open}{rest}")).await;
-    let client = Secure::plain(app.address);
+    let client = SecureClient::plain(app.address);
     assert_eq!(call(&client).await, "ok");
     fs::write(folder.join("useradmin.toml"), format!("{closed}{rest}")).unwrap();
-    app.until_metric(&reloaded("configuration", 1)).await;
+    app.await_metric(&reloaded("configuration", 1)).await;
     assert_eq!(call(&client).await, "ok");
 }
 
 /// Returns only the entry of `anonymous`.
-fn issuers_away(callers: &str) -> String {
+fn without_issuers(callers: &str) -> String {
     let entries = callers.split("[[callers]]");
     let entry = entries
         .into_iter()
@@ -349,19 +364,23 @@ async fn invalid_configuration_is_not_quoted_in_log() {
     );
     fs::write(&file, &text).unwrap();
     let arguments = ["serve", "--config", file.to_str().unwrap()];
-    let serving = Process::logging(&arguments, fs::File::create(&log).unwrap(), "");
+    let serving = Process::start_with_log(&arguments, fs::File::create(&log).unwrap(), "");
     fs::write(
         &file,
         format!("{text}password = \"{}\"\n", canary::PASSWORD),
     )
     .unwrap();
-    let told = || fs::read_to_string(&log).unwrap();
-    until("a line about the file", async || {
-        told().contains("file reload failed")
+    let reason_of = || fs::read_to_string(&log).unwrap();
+    wait_until("a line about the file", async || {
+        reason_of().contains("file reload failed")
     })
     .await;
-    assert!(told().contains("unknown key `password`"), "{}", told());
-    canary::check("the log", &told());
+    assert!(
+        reason_of().contains("unknown key `password`"),
+        "{}",
+        reason_of()
+    );
+    canary::check("the log", &reason_of());
     drop(serving);
     fs::remove_dir_all(folder).unwrap();
 }

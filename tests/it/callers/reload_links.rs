@@ -10,14 +10,14 @@ use std::{
 use uuid::Uuid;
 
 use super::{
-    House, ISSUER,
+    ISSUER, SecureServer,
     reload::{CALLERS, call, failed, reloaded},
     uri,
 };
 use crate::authorization::upstream;
 use useradmin::proto::DeleteHmcUserRequest;
 use useradmin_testkit::{
-    Secure, Signer, batch_section, by_name, canary, claims, hmc_section,
+    SecureClient, Signer, batch_section, canary, default_claims, delete_by_name, hmc_section,
     pki::{Authority, Validity},
 };
 
@@ -68,7 +68,7 @@ fn swap(folder: &Path, changed: &[(&str, &str)]) {
     fs::remove_dir_all(before).unwrap();
 }
 
-async fn house() -> House {
+async fn start_server() -> SecureServer {
     let sections = |folder: &Path, url: &str| {
         let hmc = hmc_section(folder, url);
         let other = hmc.replace("hmcs.hmc", "hmcs.other");
@@ -79,77 +79,77 @@ async fn house() -> House {
         mount(folder);
         batch_section(folder, url) + &hmc + &other + &callers
     };
-    House::start(upstream().await, sections, "").await
+    SecureServer::start(upstream().await, sections, "").await
 }
 
 #[tokio::test]
 async fn certificates_are_replaced_through_symlink() {
-    let house = house().await;
-    let old = house.with_names(vec![uri("spiffe://corp/offboarding")]);
+    let server = start_server().await;
+    let old = server.with_names(vec![uri("spiffe://corp/offboarding")]);
     assert_eq!(call(&old).await, "ok");
     let next = Authority::new();
-    let server = next.issue("localhost", Validity::Now);
+    let certificate = next.issue("localhost", Validity::Now);
     let changed = [
-        ("server.pem", server.pem()),
-        ("server.key", &server.key_pem()),
+        ("server.pem", certificate.pem()),
+        ("server.key", &certificate.key_pem()),
         ("clients.pem", next.pem()),
     ];
-    swap(&house.app.folder, &changed);
-    house.app.until_metric(&reloaded("tls", 1)).await;
-    let shown = next.issue_to(vec![uri("spiffe://corp/offboarding")], Validity::Now);
-    let new = Secure::tls(house.app.address, next.pem(), Some(&shown));
+    swap(&server.app.folder, &changed);
+    server.app.await_metric(&reloaded("tls", 1)).await;
+    let identity = next.issue_to(vec![uri("spiffe://corp/offboarding")], Validity::Now);
+    let new = SecureClient::tls(server.app.address, next.pem(), Some(&identity));
     assert_eq!(call(&new).await, "ok");
     assert_eq!(call(&old).await, "certificate_not_trusted");
 }
 
 #[tokio::test]
 async fn callers_are_replaced_through_symlink() {
-    let house = house().await;
-    let client = house.with_names(vec![uri("spiffe://corp/offboarding")]);
+    let server = start_server().await;
+    let client = server.with_names(vec![uri("spiffe://corp/offboarding")]);
     assert_eq!(call(&client).await, "ok");
-    let text = fs::read_to_string(house.app.folder.join("useradmin.toml")).unwrap();
+    let text = fs::read_to_string(server.app.folder.join("useradmin.toml")).unwrap();
     let without = text.replace("spiffe://corp/offboarding", "spiffe://corp/other");
-    swap(&house.app.folder, &[("useradmin.toml", &without)]);
-    house.app.until_metric(&reloaded("configuration", 1)).await;
+    swap(&server.app.folder, &[("useradmin.toml", &without)]);
+    server.app.await_metric(&reloaded("configuration", 1)).await;
     assert_eq!(call(&client).await, "ERROR_REASON_CALLER_NOT_AUTHORIZED");
-    swap(&house.app.folder, &[("useradmin.toml", &text)]);
-    house.app.until_metric(&reloaded("configuration", 2)).await;
+    swap(&server.app.folder, &[("useradmin.toml", &text)]);
+    server.app.await_metric(&reloaded("configuration", 2)).await;
     assert_eq!(call(&client).await, "ok");
 }
 
 /// Two HMCs share one password. The HMC that is called later receives the new one.
 #[tokio::test]
 async fn secret_is_replaced_through_symlink() {
-    let house = house().await;
-    let client = house.with_subject("svc");
+    let server = start_server().await;
+    let client = server.with_subject("svc");
     let next = format!("{}-next", canary::PASSWORD);
     for (hmc, password) in [("hmc", canary::PASSWORD), ("other", &next)] {
         let request = DeleteHmcUserRequest {
             hmc: hmc.to_owned(),
-            ..by_name("alice")
+            ..delete_by_name("alice")
         };
         client.delete_hmc_user(request).await.unwrap();
-        let logons = house.upstream.requests("POST", "/api/sessions");
+        let logons = server.upstream.requests("POST", "/api/sessions");
         let sent = format!("\"{password}\"");
         assert!(logons.last().unwrap().body.contains(&sent), "{hmc}");
         // No wait is needed: the next read of the file returns the new content.
-        swap(&house.app.folder, &[("hmc.password", &next)]);
+        swap(&server.app.folder, &[("hmc.password", &next)]);
     }
-    assert_eq!(house.upstream.requests("POST", "/api/sessions").len(), 2);
+    assert_eq!(server.upstream.requests("POST", "/api/sessions").len(), 2);
 }
 
 #[tokio::test]
 async fn issuer_keys_are_replaced_through_symlink() {
-    let house = house().await;
-    assert_eq!(call(&house.with_subject("svc")).await, "ok");
+    let server = start_server().await;
+    assert_eq!(call(&server.with_subject("svc")).await, "ok");
     let next = Signer::es256("key-2");
-    swap(&house.app.folder, &[("issuer.jwks", &next.key_set())]);
-    let token = next.token(&claims(ISSUER, "svc"));
-    let client = house.client(None).with_token(&token);
+    swap(&server.app.folder, &[("issuer.jwks", &next.key_set())]);
+    let token = next.token(&default_claims(ISSUER, "svc"));
+    let client = server.client(None).with_token(&token);
     // An unknown key causes the file to be read immediately.
     assert_eq!(call(&client).await, "ok");
-    assert_eq!(call(&house.with_subject("svc")).await, "token_key_unknown");
-    swap(&house.app.folder, &[("issuer.jwks", "{}")]);
-    house.app.until_metric(&failed("jwks", 1)).await;
+    assert_eq!(call(&server.with_subject("svc")).await, "token_key_unknown");
+    swap(&server.app.folder, &[("issuer.jwks", "{}")]);
+    server.app.await_metric(&failed("jwks", 1)).await;
     assert_eq!(call(&client).await, "ok");
 }

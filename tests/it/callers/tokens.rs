@@ -11,10 +11,10 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tonic::Code;
 use useradmin_testkit::{
-    App, Reply, Secure, Signer, Upstream, batch_request, batch_section, claims, now,
+    App, Reply, SecureClient, Signer, Upstream, batch_request, batch_section, default_claims, now,
 };
 
-use super::{House, ISSUER};
+use super::{ISSUER, SecureServer};
 use crate::authorization::upstream;
 
 const EVERYTHING: &str = r#"
@@ -23,9 +23,9 @@ identity = "https://login.corp.example#svc"
 allow = [{ rpc = "DeleteBatchNodeUser", targets = ["*"] }]
 "#;
 
-async fn house() -> House {
+async fn start_server() -> SecureServer {
     let sections = |folder: &Path, url: &str| batch_section(folder, url) + EVERYTHING;
-    House::start(upstream().await, sections, "").await
+    SecureServer::start(upstream().await, sections, "").await
 }
 
 /// The name of the case, the change to the claims of a valid token, and the cause of the rejection, which is empty if
@@ -76,78 +76,86 @@ const HEADERS: &[Change] = &[
 
 #[tokio::test]
 async fn every_claim_is_checked() {
-    let house = house().await;
-    for (what, change, cause) in CLAIMS {
-        let mut claims = claims(ISSUER, "svc");
+    let server = start_server().await;
+    for (case, change, cause) in CLAIMS {
+        let mut claims = default_claims(ISSUER, "svc");
         change(&mut claims);
-        expect(&house, what, &house.signer.token(&claims), cause).await;
+        expect(&server, case, &server.signer.token(&claims), cause).await;
     }
 }
 
 #[tokio::test]
 async fn token_header_cannot_override_configuration() {
-    let house = house().await;
-    let claims = claims(ISSUER, "svc");
-    for (what, change, cause) in HEADERS {
-        let mut header = house.signer.header();
+    let server = start_server().await;
+    let claims = default_claims(ISSUER, "svc");
+    for (case, change, cause) in HEADERS {
+        let mut header = server.signer.header();
         change(&mut header);
-        let token = house.signer.token_with(&header, &claims);
-        expect(&house, what, &token, cause).await;
+        let token = server.signer.token_with(&header, &claims);
+        expect(&server, case, &token, cause).await;
     }
 }
 
 #[tokio::test]
 async fn token_must_be_complete_and_signed_by_issuer() {
-    let house = house().await;
-    let usual = claims(ISSUER, "svc");
+    let server = start_server().await;
+    let standard = default_claims(ISSUER, "svc");
     let other = Signer::es256("key-1");
-    let unsigned = [r#"{"alg":"none"}"#, &usual.to_string()].map(|part| BASE64.encode(part));
+    let unsigned = [r#"{"alg":"none"}"#, &standard.to_string()].map(|part| BASE64.encode(part));
     let mut with_its_key = other.header();
     with_its_key["jwk"] = other.jwk();
-    let whole = house.signer.token(&usual);
+    let complete = server.signer.token(&standard);
     let (invalid, malformed) = ("token_signature_invalid", "token_malformed");
-    for (what, token, cause) in [
-        ("as it is", whole.clone(), ""),
-        ("another key with the same ID", other.token(&usual), invalid),
+    for (case, token, cause) in [
+        ("as it is", complete.clone(), ""),
         (
-            "its own key",
-            other.token_with(&with_its_key, &usual),
+            "another key with the same ID",
+            other.token(&standard),
             invalid,
         ),
-        ("cut", whole[..whole.len() - 2].to_owned(), invalid),
+        (
+            "its own key",
+            other.token_with(&with_its_key, &standard),
+            invalid,
+        ),
+        ("cut", complete[..complete.len() - 2].to_owned(), invalid),
         ("unsigned", unsigned.join(".") + ".", malformed),
         (
             "two parts",
-            whole.rsplit_once('.').unwrap().0.to_owned(),
+            complete.rsplit_once('.').unwrap().0.to_owned(),
             malformed,
         ),
-        ("five parts", format!("{whole}.x.y"), malformed),
+        ("five parts", format!("{complete}.x.y"), malformed),
         ("not base64", "a.b.c".to_owned(), malformed),
         ("not a token", "hello".to_owned(), malformed),
         ("long", "x".repeat(6_000), malformed),
     ] {
-        expect(&house, what, &token, cause).await;
+        expect(&server, case, &token, cause).await;
     }
 }
 
-async fn expect(house: &House, what: &str, token: &str, cause: &str) {
-    let before = house.upstream.requests("DELETE", "/").len();
-    let client = house.client(None).with_token(token);
-    let answer = client.delete_batch_node_user(batch_request("alice")).await;
-    let deletes = house.upstream.requests("DELETE", "/").len() - before;
-    match answer {
-        Ok(_) => assert_eq!((cause, deletes), ("", 1), "{what}"),
+async fn expect(server: &SecureServer, name: &str, token: &str, cause: &str) {
+    let before = server.upstream.requests("DELETE", "/").len();
+    let client = server.client(None).with_token(token);
+    let response = client.delete_batch_node_user(batch_request("alice")).await;
+    let deletes = server.upstream.requests("DELETE", "/").len() - before;
+    match response {
+        Ok(_) => assert_eq!((cause, deletes), ("", 1), "{name}"),
         Err(failed) => {
             failed.expect(Code::Unauthenticated, "CALLER_UNAUTHENTICATED");
-            assert_eq!((failed.meta("cause"), deletes), (cause, 0), "{what}");
+            assert_eq!(
+                (failed.metadata_value("cause"), deletes),
+                (cause, 0),
+                "{name}"
+            );
         }
     }
 }
 
 #[tokio::test]
 async fn authorization_metadata_is_one_bearer_token() {
-    let house = house().await;
-    let token = house.signer.token(&claims(ISSUER, "svc"));
+    let server = start_server().await;
+    let token = server.signer.token(&default_claims(ISSUER, "svc"));
     for (value, cause) in [
         (format!("Bearer {token}"), ""),
         (format!("bearer  {token}"), ""),
@@ -159,12 +167,14 @@ async fn authorization_metadata_is_one_bearer_token() {
         (format!("Bearer {token}, Bearer {token}"), "token_malformed"),
         (String::new(), "no_bearer_token"),
     ] {
-        let client = house.client(None).with_authorization(&value);
-        let answer = client.delete_batch_node_user(batch_request("alice")).await;
-        let told = answer.err().map(|failed| failed.meta("cause").to_owned());
-        assert_eq!(told.unwrap_or_default(), cause, "{value}");
+        let client = server.client(None).with_authorization(&value);
+        let response = client.delete_batch_node_user(batch_request("alice")).await;
+        let actual = response
+            .err()
+            .map(|failed| failed.metadata_value("cause").to_owned());
+        assert_eq!(actual.unwrap_or_default(), cause, "{value}");
     }
-    let mut request = house
+    let mut request = server
         .client(None)
         .with_token(&token)
         .request(batch_request("alice"));
@@ -172,7 +182,7 @@ async fn authorization_metadata_is_one_bearer_token() {
         .metadata_mut()
         .append("authorization", format!("Bearer {token}").parse().unwrap());
     let mut client =
-        useradmin::proto::user_admin_client::UserAdminClient::new(house.client(None).channel());
+        useradmin::proto::user_admin_client::UserAdminClient::new(server.client(None).channel());
     let status = client.delete_batch_node_user(request).await.unwrap_err();
     assert_eq!(status.code(), Code::Unauthenticated);
 }
@@ -191,15 +201,16 @@ async fn all_configurable_algorithms_work() {
             batch_section(&folder, &upstream.url)
         );
         let app = App::configured(folder, &text).await;
-        let client = Secure::plain(app.address).with_token(&signer.token(&claims(ISSUER, "svc")));
+        let client = SecureClient::plain(app.address)
+            .with_token(&signer.token(&default_claims(ISSUER, "svc")));
         let done = client.delete_batch_node_user(batch_request("alice")).await;
         assert!(done.is_ok(), "{algorithm} {done:?}");
-        let stranger = Secure::plain(app.address);
-        let failed = stranger
+        let untrusted = SecureClient::plain(app.address);
+        let failed = untrusted
             .delete_batch_node_user(batch_request("alice"))
             .await
             .unwrap_err();
-        assert_eq!(failed.meta("cause"), "nothing_shown");
+        assert_eq!(failed.metadata_value("cause"), "nothing_shown");
     }
 }
 
@@ -232,25 +243,25 @@ async fn keys_are_fetched_once_and_again_for_unknown_key() {
     let text = of_url(&issuer, &upstream, &folder);
     let app = App::configured(folder, &text).await;
     let client = |signer: &Signer| {
-        Secure::plain(app.address).with_token(&signer.token(&claims(ISSUER, "svc")))
+        SecureClient::plain(app.address).with_token(&signer.token(&default_claims(ISSUER, "svc")))
     };
     let call = async |signer: &Signer| {
-        let answer = client(signer)
+        let response = client(signer)
             .delete_batch_node_user(batch_request("alice"))
             .await;
-        answer
+        response
             .err()
-            .map(|failed| failed.meta("cause").to_owned())
+            .map(|failed| failed.metadata_value("cause").to_owned())
             .unwrap_or_default()
     };
     // The first call may have to wait for the first reading of the keys.
     assert_eq!(call(&old).await, "");
-    let before = issuer.seen().len();
+    let before = issuer.received().len();
     for _ in 0..5 {
         assert_eq!(call(&old).await, "");
     }
-    assert_eq!(issuer.seen().len(), before);
-    assert_eq!(issuer.seen()[0].target, "/keys?v=1");
+    assert_eq!(issuer.received().len(), before);
+    assert_eq!(issuer.received()[0].target, "/keys?v=1");
     // A new key is accepted at its first use, and the same reading removes the old key.
     *keys.lock().unwrap() = Reply::json(200, &new.key_set());
     assert_eq!(call(&new).await, "");
@@ -267,8 +278,8 @@ async fn keys_are_fetched_once_and_again_for_unknown_key() {
         assert_eq!(call(&new).await, "");
     }
     // Tokens with unknown keys neither cause a request to the issuer for each call ...
-    let before = issuer.seen().len();
-    let begun = Instant::now();
+    let before = issuer.received().len();
+    let started = Instant::now();
     let invented: Vec<_> = (0..50)
         .map(|n| Signer::es256(&format!("invented-{n}")))
         .collect();
@@ -282,8 +293,8 @@ async fn keys_are_fetched_once_and_again_for_unknown_key() {
         causes.iter().all(|cause| cause == "token_key_unknown"),
         "{causes:?}"
     );
-    let readings = u64::try_from(issuer.seen().len() - before).unwrap();
-    assert!(readings <= 1 + begun.elapsed().as_secs(), "{readings}");
+    let readings = u64::try_from(issuer.received().len() - before).unwrap();
+    assert!(readings <= 1 + started.elapsed().as_secs(), "{readings}");
 }
 
 #[tokio::test]
@@ -292,12 +303,13 @@ async fn issuer_keys_are_loaded_once_issuer_recovers() {
     let keys = Arc::new(Mutex::new(Reply::Close));
     let (issuer, upstream, folder) = (issuer(&keys).await, upstream().await, App::folder());
     let app = App::configured(folder.clone(), &of_url(&issuer, &upstream, &folder)).await;
-    let client = Secure::plain(app.address).with_token(&signer.token(&claims(ISSUER, "svc")));
+    let client =
+        SecureClient::plain(app.address).with_token(&signer.token(&default_claims(ISSUER, "svc")));
     let failed = client
         .delete_batch_node_user(batch_request("alice"))
         .await
         .unwrap_err();
-    assert_eq!(failed.meta("cause"), "token_keys_unavailable");
+    assert_eq!(failed.metadata_value("cause"), "token_keys_unavailable");
     // A set of many keys, one of which has no ID.
     let mut key = signer.jwk();
     key.as_object_mut().unwrap().remove("kid");
@@ -307,14 +319,15 @@ async fn issuer_keys_are_loaded_once_issuer_recovers() {
     *keys.lock().unwrap() = Reply::json(200, &set.to_string());
     let mut header = signer.header();
     without(&mut header, "kid");
-    let token = signer.token_with(&header, &claims(ISSUER, "svc"));
+    let token = signer.token_with(&header, &default_claims(ISSUER, "svc"));
     let client = client.with_token(&token);
     client
         .delete_batch_node_user(batch_request("alice"))
         .await
         .unwrap();
     // A key without an ID may have signed a token with one.
-    let named = Secure::plain(app.address).with_token(&signer.token(&claims(ISSUER, "svc")));
+    let named =
+        SecureClient::plain(app.address).with_token(&signer.token(&default_claims(ISSUER, "svc")));
     named
         .delete_batch_node_user(batch_request("alice"))
         .await
@@ -324,7 +337,7 @@ async fn issuer_keys_are_loaded_once_issuer_recovers() {
     let mut key = next.jwk();
     without(&mut key, "kid");
     *keys.lock().unwrap() = Reply::json(200, &json!({ "keys": [key] }).to_string());
-    let token = next.token_with(&header, &claims(ISSUER, "svc"));
+    let token = next.token_with(&header, &default_claims(ISSUER, "svc"));
     client
         .with_token(&token)
         .delete_batch_node_user(batch_request("alice"))
@@ -338,15 +351,15 @@ async fn hung_issuer_delays_call_at_most_until_deadline() {
     let (issuer, upstream, folder) = (issuer(&keys).await, upstream().await, App::folder());
     let text = of_url(&issuer, &upstream, &folder);
     let app = App::configured(folder, &text).await;
-    let client = Secure::plain(app.address);
+    let client = SecureClient::plain(app.address);
     let signer = Signer::es256("key-1");
     let mut request = client
-        .with_token(&signer.token(&claims(ISSUER, "svc")))
+        .with_token(&signer.token(&default_claims(ISSUER, "svc")))
         .request(batch_request("alice"));
     request.set_timeout(Duration::from_millis(600));
     let mut client = useradmin::proto::user_admin_client::UserAdminClient::new(client.channel());
     let status = client.delete_batch_node_user(request).await.unwrap_err();
     // The deadline expires before the caller is authenticated.
     assert_eq!(status.code(), Code::DeadlineExceeded);
-    assert!(upstream.seen().is_empty());
+    assert!(upstream.received().is_empty());
 }

@@ -4,14 +4,15 @@ use std::{fs, path::Path};
 
 use tokio::task::spawn_blocking;
 use useradmin_testkit::{
-    App, Reply, Seen, Step, Upstream, batch_section, canary, hmc_section,
+    App, ReceivedRequest, Reply, Step, Upstream, batch_section, canary, default_reply, error_reply,
+    hmc_section,
     pki::{Identity, Kind, Validity},
-    refusal, token_or, usual,
+    token_reply_or,
 };
 
 use super::check;
 
-type Script = fn(&Seen) -> Reply;
+type Script = fn(&ReceivedRequest) -> Reply;
 
 /// Where the target is.
 enum Place {
@@ -28,7 +29,7 @@ async fn start(place: Place) -> (Option<Upstream>, String) {
         Place::ClosedPort => return (None, "http://127.0.0.1:1".to_owned()),
         Place::Upstream(script) => Upstream::start(script).await,
         Place::UntrustedUpstream => {
-            let identity = Identity::own("localhost", Kind::Plain, Validity::Now);
+            let identity = Identity::self_signed("localhost", Kind::Plain, Validity::Now);
             let config = identity.server(rustls::ALL_VERSIONS);
             Upstream::start_tls(config, |seen| panic!("{seen:?}")).await
         }
@@ -58,7 +59,7 @@ async fn connect(
 }
 
 fn logons(upstream: &Upstream) -> (usize, usize) {
-    let seen = upstream.seen();
+    let seen = upstream.received();
     let count = |step| seen.iter().filter(|seen| Step::of(seen) == step).count();
     (count(Step::Logon), count(Step::Logoff))
 }
@@ -69,9 +70,9 @@ const UNREACHABLE: &str = "ERROR_REASON_UPSTREAM_UNREACHABLE: ";
 #[tokio::test]
 async fn an_hmc_is_logged_on_to_and_off_once() {
     let cases: [(Place, &str, (usize, usize)); 4] = [
-        (Place::Upstream(|seen| usual(seen, 1)), "", (1, 1)),
+        (Place::Upstream(|seen| default_reply(seen, 1)), "", (1, 1)),
         (
-            Place::Upstream(|seen| refusal(seen, 403, 0)),
+            Place::Upstream(|seen| error_reply(seen, 403, 0)),
             REJECTED,
             (1, 0),
         ),
@@ -85,7 +86,7 @@ async fn an_hmc_is_logged_on_to_and_off_once() {
         expect("hmcs.hmc", code, &out, reason);
         if let Some(upstream) = upstream {
             assert_eq!(logons(&upstream), expected, "{out}");
-            assert_eq!(upstream.seen().len(), expected.0 + expected.1);
+            assert_eq!(upstream.received().len(), expected.0 + expected.1);
         }
         fs::remove_dir_all(folder).unwrap();
     }
@@ -106,7 +107,7 @@ fn expect(target: &str, code: i32, out: &str, reason: &str) {
 async fn a_token_is_obtained_for_a_batch_account() {
     let cases: [(Place, &str, usize); 4] = [
         (
-            Place::Upstream(|seen| token_or(seen, || panic!("{seen:?}"))),
+            Place::Upstream(|seen| token_reply_or(seen, || panic!("{seen:?}"))),
             "",
             1,
         ),
@@ -130,7 +131,7 @@ async fn a_token_is_obtained_for_a_batch_account() {
         expect("batch_accounts.batch", code, &out, reason);
         assert_eq!(reason == REJECTED, out.contains("AADSTS7000215"), "{out}");
         if let Some(upstream) = upstream {
-            assert_eq!(upstream.seen().len(), requests, "{out}");
+            assert_eq!(upstream.received().len(), requests, "{out}");
         }
         fs::remove_dir_all(folder).unwrap();
     }
@@ -141,7 +142,7 @@ async fn a_token_is_obtained_for_a_batch_account() {
 #[tokio::test]
 async fn refused_logons_are_limited_over_several_runs() {
     let folder = App::folder();
-    let hmc = Upstream::start(|seen| refusal(seen, 403, 0)).await;
+    let hmc = Upstream::start(|seen| error_reply(seen, 403, 0)).await;
     let batch = Upstream::start(|seen| panic!("{seen:?}")).await;
     fs::write(folder.join("batch.key"), "c2VjcmV0\n").unwrap();
     let account = format!(
@@ -161,7 +162,7 @@ async fn refused_logons_are_limited_over_several_runs() {
         assert!(second.starts_with("hmcs.hmc: failed: "), "{out}");
         assert_eq!(logons(&hmc), (expected, 0), "{out}");
     }
-    assert!(batch.seen().is_empty());
+    assert!(batch.received().is_empty());
     fs::remove_dir_all(folder).unwrap();
 }
 

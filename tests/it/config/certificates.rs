@@ -78,10 +78,10 @@ const PLACES: [&str; 5] = [
 /// Returns the description of a file at this position that contains only authorities with this fault, or `None` if this
 /// is only a warning. The file of an HMC may contain its own certificate, and other files are used in addition to the
 /// authorities of the system.
-fn fault_of_file(place: &str, fault: &str) -> Option<&'static str> {
+fn fault_of_file(place: &str, error: &str) -> Option<&'static str> {
     match place {
         "client_ca_file" => Some("no authority that can admit a caller"),
-        "hmcs" if fault.contains("its key ") => Some("no certificate that can be used"),
+        "hmcs" if error.contains("its key ") => Some("no certificate that can be used"),
         _ => None,
     }
 }
@@ -113,40 +113,40 @@ fn configuration(place: &str) -> String {
 fn found(folder: &Folder, place: &str, pem: &str) -> (Vec<String>, Vec<String>) {
     folder.write("authorities.pem", pem.as_bytes());
     let text = configuration(place);
-    let faults = folder.faults(&text);
-    let warnings = faults.is_empty().then(|| folder.warnings(&text));
-    (faults, warnings.unwrap_or_default())
+    let errors = folder.errors(&text);
+    let warnings = errors.is_empty().then(|| folder.warnings(&text));
+    (errors, warnings.unwrap_or_default())
 }
 
 /// Asserts that a file with only this authority is rejected or causes a warning, and that it causes a warning together
 /// with a usable one.
-fn check_unusable(folder: &Folder, place: &str, pem: &str, fault: &str) {
+fn check_unusable(folder: &Folder, place: &str, pem: &str, error: &str) {
     let good = fixture("ca-p256");
     let mut accepted = vec![format!("{good}{pem}"), format!("{pem}{good}")];
-    if let Some(holds) = fault_of_file(place, fault) {
-        let (faults, _) = found(folder, place, pem);
-        let [shown] = &faults[..] else {
-            panic!("{place} {fault}: {faults:?}");
+    if let Some(holds) = fault_of_file(place, error) {
+        let (errors, _) = found(folder, place, pem);
+        let [printed] = &errors[..] else {
+            panic!("{place} {error}: {errors:?}");
         };
         assert!(
-            shown.contains(&format!("ca_file` holds {holds}: ")),
-            "{place}: {shown}"
+            printed.contains(&format!("ca_file` holds {holds}: ")),
+            "{place}: {printed}"
         );
         assert!(
-            shown.contains(fault) && shown.contains("authorities.pem)"),
-            "{place} {fault}: {shown}"
+            printed.contains(error) && printed.contains("authorities.pem)"),
+            "{place} {error}: {printed}"
         );
     } else {
         accepted.push(pem.to_owned());
     }
     for pem in accepted {
-        let (faults, warnings) = found(folder, place, &pem);
-        assert!(faults.is_empty(), "{place} {fault}: {faults:?}");
+        let (errors, warnings) = found(folder, place, &pem);
+        assert!(errors.is_empty(), "{place} {error}: {errors:?}");
         let [warning] = &warnings[..] else {
-            panic!("{place} {fault}: {warnings:?}");
+            panic!("{place} {error}: {warnings:?}");
         };
         assert!(
-            warning.contains(fault) && warning.contains("authorities.pem)"),
+            warning.contains(error) && warning.contains("authorities.pem)"),
             "{place}: {warning}"
         );
     }
@@ -156,12 +156,12 @@ fn check_unusable(folder: &Folder, place: &str, pem: &str, fault: &str) {
 fn authorities_with_unusable_keys_are_rejected() {
     let folder = Folder::new();
     for place in PLACES {
-        for (name, fault) in KEYS {
+        for (name, error) in KEYS {
             let pem = fixture(name);
-            if fault.is_empty() {
+            if error.is_empty() {
                 assert_eq!(found(&folder, place, pem), (vec![], vec![]), "{name}");
             } else {
-                check_unusable(&folder, place, pem, &format!("CN={name}: {fault}"));
+                check_unusable(&folder, place, pem, &format!("CN={name}: {error}"));
             }
         }
     }
@@ -181,7 +181,7 @@ fn authorities_with_directory_name_constraints_are_rejected() {
         };
         Authority::with(|params| params.name_constraints = Some(constraints))
     };
-    let fault = "its name constraints on directory names are not supported";
+    let error = "its name constraints on directory names are not supported";
     for place in PLACES {
         for lists in [
             (|name| (vec![name], vec![])) as fn(_) -> _,
@@ -193,7 +193,7 @@ fn authorities_with_directory_name_constraints_are_rejected() {
                 )
             },
         ] {
-            check_unusable(&folder, place, constrained(lists).pem(), fault);
+            check_unusable(&folder, place, constrained(lists).pem(), error);
         }
         let dns = GeneralSubtree::DnsName("example".to_owned());
         let constraints = NameConstraints {
@@ -220,11 +220,11 @@ fn client_authorities_must_be_currently_valid() {
             params.not_after = date_time_ymd(to, 1, 1);
         })
     };
-    for (authority, fault) in [
+    for (authority, error) in [
         (dated(2001, 2002), "it has expired: it was valid until "),
         (dated(2998, 2999), "it is not valid yet: it is valid from "),
     ] {
-        check_unusable(&folder, place, authority.pem(), fault);
+        check_unusable(&folder, place, authority.pem(), error);
     }
     let critical = Authority::with(|params| {
         let mut extension = CustomExtension::from_oid_content(&[1, 2, 3, 4], vec![5, 0]);
@@ -242,12 +242,12 @@ fn client_authorities_must_be_ca_certificates() {
     let authority = Authority::new();
     let leaf = authority.issue("client.example", Validity::Now);
     let signs_lists = Authority::with(|params| params.key_usages = vec![KeyUsagePurpose::CrlSign]);
-    let fault = "`client_ca_file` holds a certificate that is not an authority's";
+    let error = "`client_ca_file` holds a certificate that is not an authority's";
     for pem in [leaf.pem(), signs_lists.pem(), fixture("leaf-of-p256")] {
         for pem in [pem.to_owned(), format!("{}{pem}", authority.pem())] {
-            let (faults, _) = found(&folder, "client_ca_file", &pem);
-            assert!(faults.len() == 1 && faults[0].contains(fault), "{faults:?}");
-            assert!(faults[0].contains("authorities.pem)"), "{faults:?}");
+            let (errors, _) = found(&folder, "client_ca_file", &pem);
+            assert!(errors.len() == 1 && errors[0].contains(error), "{errors:?}");
+            assert!(errors[0].contains("authorities.pem)"), "{errors:?}");
         }
     }
 }

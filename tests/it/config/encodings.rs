@@ -55,15 +55,15 @@ const SECRETS: [&str; 4] = [
     "federated.token",
 ];
 
-fn wide(text: &[u8], unit: impl Fn(u16) -> Vec<u8>) -> Vec<u8> {
+fn encode_utf16(text: &[u8], unit: impl Fn(u16) -> Vec<u8>) -> Vec<u8> {
     text.iter().flat_map(|byte| unit((*byte).into())).collect()
 }
 
 /// Returns invalid files: the fault, the content, and a part of the message.
-fn bad(sound: &[u8]) -> Vec<(&'static str, Vec<u8>, &'static str)> {
-    let little = wide(sound, |unit| unit.to_le_bytes().to_vec());
-    let big = wide(sound, |unit| unit.to_be_bytes().to_vec());
-    let four = wide(sound, |unit| u32::from(unit).to_le_bytes().to_vec());
+fn invalid_variants(valid: &[u8]) -> Vec<(&'static str, Vec<u8>, &'static str)> {
+    let little = encode_utf16(valid, |unit| unit.to_le_bytes().to_vec());
+    let big = encode_utf16(valid, |unit| unit.to_be_bytes().to_vec());
+    let four = encode_utf16(valid, |unit| u32::from(unit).to_le_bytes().to_vec());
     vec![
         ("UTF-16 LE", [b"\xFF\xFE", &*little].concat(), "UTF-16"),
         ("UTF-16 BE", [b"\xFE\xFF", &*big].concat(), "UTF-16"),
@@ -71,8 +71,8 @@ fn bad(sound: &[u8]) -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ("UTF-16 BE without mark", big, "NUL"),
         ("UTF-32 LE", [b"\xFF\xFE\0\0", &*four].concat(), "UTF-32"),
         ("UTF-32 BE", b"\0\0\xFE\xFF\0\0\0a".to_vec(), "UTF-32"),
-        ("NUL at the end", [sound, b"\0"].concat(), "NUL"),
-        ("NUL at the beginning", [b"\0", sound].concat(), "NUL"),
+        ("NUL at the end", [valid, b"\0"].concat(), "NUL"),
+        ("NUL at the beginning", [b"\0", valid].concat(), "NUL"),
         ("empty", Vec::new(), "is empty"),
         ("blanks", b" \t \r\n\n".to_vec(), "is empty"),
         ("a mark alone", MARK.to_vec(), "is empty"),
@@ -83,12 +83,12 @@ fn bad(sound: &[u8]) -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ),
         (
             "a mark at the end",
-            [sound, MARK].concat(),
+            [valid, MARK].concat(),
             "byte order mark",
         ),
         (
             "two files joined",
-            [sound, MARK, sound].concat(),
+            [valid, MARK, valid].concat(),
             "byte order mark",
         ),
         ("large", b"x".repeat(5 * 1024 * 1024), "is larger than"),
@@ -96,23 +96,23 @@ fn bad(sound: &[u8]) -> Vec<(&'static str, Vec<u8>, &'static str)> {
 }
 
 #[track_caller]
-fn expect_fault(folder: &Folder, what: &str, file: &str, text: &str, part: &str) {
-    let faults = folder.faults(text);
-    assert_eq!(faults.len(), 1, "{file}, {what}: {faults:?}");
-    assert!(faults[0].contains(part), "{file}, {what}: {faults:?}");
+fn expect_fault(folder: &Folder, case: &str, file: &str, text: &str, part: &str) {
+    let errors = folder.errors(text);
+    assert_eq!(errors.len(), 1, "{file}, {case}: {errors:?}");
+    assert!(errors[0].contains(part), "{file}, {case}: {errors:?}");
 }
 
 #[test]
 fn binary_file_is_an_error_of_the_key_that_names_it() {
     let folder = Folder::new();
     for (file, text) in kinds() {
-        let sound = fs::read(folder.0.join(file)).unwrap();
-        for (what, content, part) in bad(&sound) {
+        let valid = fs::read(folder.0.join(file)).unwrap();
+        for (case, content, part) in invalid_variants(&valid) {
             folder.write(file, &content);
-            expect_fault(&folder, what, file, &text, part);
+            expect_fault(&folder, case, file, &text, part);
         }
-        folder.write(file, &sound);
-        assert_eq!(folder.faults(&text), [""; 0], "{file}");
+        folder.write(file, &valid);
+        assert_eq!(folder.errors(&text), [""; 0], "{file}");
     }
 }
 
@@ -120,17 +120,17 @@ fn binary_file_is_an_error_of_the_key_that_names_it() {
 fn byte_order_mark_is_ignored() {
     let folder = Folder::new();
     for (file, text) in kinds() {
-        let sound = fs::read(folder.0.join(file)).unwrap();
+        let valid = fs::read(folder.0.join(file)).unwrap();
         for marks in [MARK, &MARK.repeat(2)] {
-            folder.write(file, &[marks, &sound].concat());
-            assert_eq!(folder.faults(&text), [""; 0], "{file}");
+            folder.write(file, &[marks, &valid].concat());
+            assert_eq!(folder.errors(&text), [""; 0], "{file}");
         }
-        folder.write(file, &sound);
+        folder.write(file, &valid);
     }
     folder.write("hmc.password", &[MARK, b"right\r\n"].concat());
     let config = folder
         .parse(HMC)
-        .unwrap_or_else(|faults| panic!("{faults}"));
+        .unwrap_or_else(|errors| panic!("{errors}"));
     let password = config.targets.hmcs["h"].own.password.read().unwrap();
     assert_eq!(password.expose(), "right");
 }
@@ -176,14 +176,14 @@ fn secret_must_be_one_line() {
         }
         for content in ["c2VjcmV0", "c2VjcmV0\n", "c2VjcmV0\r\n", "c2VjcmV0\r\n\r\n"] {
             folder.write(file, content.as_bytes());
-            assert_eq!(folder.faults(text), [""; 0], "{file} {content:?}");
+            assert_eq!(folder.errors(text), [""; 0], "{file} {content:?}");
         }
     }
     // Spaces and tabs can be part of a password.
     folder.write("hmc.password", b" a\tb \n");
     let config = folder
         .parse(HMC)
-        .unwrap_or_else(|faults| panic!("{faults}"));
+        .unwrap_or_else(|errors| panic!("{errors}"));
     assert_eq!(
         config.targets.hmcs["h"]
             .own
@@ -255,21 +255,21 @@ fn configuration_can_be_a_pipe() {
         let writer = std::thread::spawn(move || drop(fs::write(path, content)));
         let checked = config::check_file(&pipe)
             .err()
-            .map(|faults| faults.to_string());
+            .map(|errors| errors.to_string());
         writer.join().unwrap();
         checked
     };
     assert_eq!(check(HMC.into()), None);
     assert_eq!(check([MARK, HMC.as_bytes()].concat()), None);
-    let fault = check(format!("x = 1\n{HMC}").into()).unwrap();
-    assert!(fault.contains("pipe:1:1: unknown key `x`\n"), "{fault}");
-    for (what, content, part) in bad(HMC.as_bytes()) {
-        let fault = check(content).unwrap();
-        assert!(fault.contains(part), "{what}: {fault}");
+    let error = check(format!("x = 1\n{HMC}").into()).unwrap();
+    assert!(error.contains("pipe:1:1: unknown key `x`\n"), "{error}");
+    for (case, content, part) in invalid_variants(HMC.as_bytes()) {
+        let error = check(content).unwrap();
+        assert!(error.contains(part), "{case}: {error}");
     }
     // The server reads its file repeatedly, which a pipe does not allow.
-    let fault = config::load(&pipe).err().unwrap().to_string();
-    assert!(fault.contains("it is not a regular file"), "{fault}");
+    let error = config::load(&pipe).err().unwrap().to_string();
+    assert!(error.contains("it is not a regular file"), "{error}");
     let callers = "[[callers]]\nidentity = \"anonymous\"\n\
                    allow = [{ rpc = \"DeleteHmcUser\", targets = [\"*\"] }]\n";
     let (code, out, err) = run_with_input(&format!("{HMC}{callers}"), &folder.0);
@@ -305,7 +305,7 @@ fn pem_file_may_contain_comments() {
     let pem = fs::read(folder.0.join("hmc.pem")).unwrap();
     folder.write("hmc.pem", &[b"subject=Z\xFCrich\n", &*pem].concat());
     let text = format!("{HMC}ca_file = \"hmc.pem\"");
-    assert_eq!(folder.faults(&text), [""; 0]);
+    assert_eq!(folder.errors(&text), [""; 0]);
 }
 
 #[test]
@@ -313,7 +313,7 @@ fn special_files_are_rejected() {
     let folder = Folder::new();
     for (file, text) in kinds() {
         let path = folder.0.join(file);
-        let sound = fs::read(&path).unwrap();
+        let valid = fs::read(&path).unwrap();
         fs::remove_file(&path).unwrap();
         fs::create_dir(&path).unwrap();
         expect_fault(&folder, "folder", file, &text, "a directory");
@@ -334,7 +334,7 @@ fn special_files_are_rejected() {
         fs::remove_file(&path).unwrap();
         let device = text.replace(&format!("\"{file}\""), "\"/dev/zero\"");
         expect_fault(&folder, "device", file, &device, "not a regular file");
-        folder.write(file, &sound);
+        folder.write(file, &valid);
     }
 }
 
@@ -343,7 +343,7 @@ fn special_files_are_rejected() {
 fn configuration_must_be_utf8() {
     let folder = Folder::new();
     let file = folder.0.join("useradmin.toml");
-    let fault = || config::load(&file).err().map(|faults| faults.to_string());
+    let fault = || config::load(&file).err().map(|errors| errors.to_string());
     fs::write(&file, [MARK, HMC.as_bytes()].concat()).unwrap();
     assert_eq!(fault(), None);
     // Columns are counted without the byte order mark.
@@ -353,13 +353,13 @@ fn configuration_must_be_utf8() {
             .unwrap()
             .contains(":1:1: unknown key `x`\nx = ...\n^\n")
     );
-    for (what, content, part) in bad(HMC.as_bytes()) {
+    for (case, content, part) in invalid_variants(HMC.as_bytes()) {
         fs::write(&file, content).unwrap();
         let fault = fault().unwrap();
         let head = format!("{}:1:1: ", file.display());
         assert!(
             fault.starts_with(&head) && fault.contains(part),
-            "{what}: {fault}"
+            "{case}: {fault}"
         );
     }
     fs::write(&file, b"\xFF").unwrap();

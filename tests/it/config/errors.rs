@@ -42,7 +42,7 @@ pub fn with(base: &str, number: usize, line: &str) -> String {
 pub fn check(cases: &[Case]) {
     let folder = Folder::new();
     for (text, expected) in cases {
-        assert_eq!(folder.faults(text), *expected, "{text}");
+        assert_eq!(folder.errors(text), *expected, "{text}");
     }
 }
 

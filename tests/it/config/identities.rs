@@ -197,9 +197,9 @@ fn identifiers_have_no_placeholders() {
         "a-${NAME}",
     ] {
         for (file, place) in identifiers(text) {
-            let faults = folder.faults(&file);
-            let fits = faults.len() == 1 && faults[0].starts_with(place);
-            assert!(fits, "{file}: {faults:?}");
+            let errors = folder.errors(&file);
+            let fits = errors.len() == 1 && errors[0].starts_with(place);
+            assert!(fits, "{file}: {errors:?}");
         }
     }
     for text in ["${USER}", "a-{{ user }}"] {
@@ -215,9 +215,9 @@ fn identifiers_have_no_placeholders() {
             identifiers("i")[0].0.clone()
                 + &format!("[[callers]]\nidentity = \"i#{text}\"\nallow = []"),
         ] {
-            let faults = folder.faults(&file);
-            let fits = faults.len() == 1 && faults[0].contains("placeholder");
-            assert!(fits, "{file}: {faults:?}");
+            let errors = folder.errors(&file);
+            let fits = errors.len() == 1 && errors[0].contains("placeholder");
+            assert!(fits, "{file}: {errors:?}");
         }
     }
 }
@@ -234,7 +234,7 @@ fn identifiers_can_be_any_uri() {
         "host.example",
     ] {
         let file = &identifiers(text)[2].0;
-        assert_eq!(folder.faults(file), [""; 0], "{file}");
+        assert_eq!(folder.errors(file), [""; 0], "{file}");
     }
     for text in [
         "https://i.example/o'neil",
@@ -244,7 +244,7 @@ fn identifiers_can_be_any_uri() {
     ] {
         for at in [0, 1, 3, 5, 7] {
             let file = &identifiers(text)[at].0;
-            assert_eq!(folder.faults(file), [""; 0], "{file}");
+            assert_eq!(folder.errors(file), [""; 0], "{file}");
         }
     }
 }
@@ -268,10 +268,10 @@ fn identifiers_that_are_urls_have_no_placeholders() {
             "6:12: `identity` holds a placeholder",
         ),
     ] {
-        let faults = folder.faults(&text);
+        let errors = folder.errors(&text);
         assert!(
-            faults.len() == 1 && faults[0].starts_with(expected),
-            "{faults:?}"
+            errors.len() == 1 && errors[0].starts_with(expected),
+            "{errors:?}"
         );
     }
 }

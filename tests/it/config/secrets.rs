@@ -3,7 +3,7 @@
 use std::fs;
 
 use useradmin::config;
-use useradmin_testkit::{App, Process, run, until};
+use useradmin_testkit::{App, Process, run, wait_until};
 
 use super::{
     Folder, caret_column,
@@ -204,15 +204,15 @@ fn errors_do_not_show_secrets() {
     let mut count = 0;
     for text in all() {
         fs::write(&file, &text).unwrap();
-        let Err(faults) = config::load(&file) else {
+        let Err(errors) = config::load(&file) else {
             continue;
         };
         count += 1;
-        for shown in [faults.to_string(), faults.brief()] {
-            assert!(!shown.contains(CANARY), "{text}\n---\n{shown}");
+        for printed in [errors.to_string(), errors.brief()] {
+            assert!(!printed.contains(CANARY), "{text}\n---\n{printed}");
         }
         // The caret is at the column that the first line names.
-        for chunk in faults.to_string().lines().collect::<Vec<_>>().chunks(3) {
+        for chunk in errors.to_string().lines().collect::<Vec<_>>().chunks(3) {
             let head = chunk[0]
                 .strip_prefix(&format!("{}:", file.display()))
                 .unwrap();
@@ -243,8 +243,8 @@ fn non_secret_value_is_shown() {
             "password_file = \"empty\"",
         ),
     ] {
-        let shown = folder.parse(&text).err().unwrap();
-        assert!(shown.lines().any(|shown| shown == line), "{shown}");
+        let printed = folder.parse(&text).err().unwrap();
+        assert!(printed.lines().any(|printed| printed == line), "{printed}");
     }
 }
 
@@ -265,14 +265,14 @@ fn error_position_does_not_reveal_secret_length() {
     ] {
         let place = |secret: &str| {
             let text = format!("{HMC}{}", line.replace('@', secret));
-            let shown = folder.parse(&text).err().unwrap();
-            let first: Vec<_> = shown.lines().take(3).map(str::to_owned).collect();
+            let printed = folder.parse(&text).err().unwrap();
+            let first: Vec<_> = printed.lines().take(3).map(str::to_owned).collect();
             first.join("\n")
         };
-        let shown = place(CANARY);
-        assert_eq!(shown, place("x"), "{line}");
+        let printed = place(CANARY);
+        assert_eq!(printed, place("x"), "{line}");
         let column = if line.contains('=') { 11 } else { 1 };
-        assert!(shown.starts_with(&format!("@5:{column}: ")), "{shown}");
+        assert!(printed.starts_with(&format!("@5:{column}: ")), "{printed}");
     }
 }
 
@@ -283,10 +283,10 @@ fn caret_is_below_truncated_line() {
     let text = format!(
         "{HMC}[[callers]]\nidentity = \"x\"\nallow = [{{ targets = [\"*\"], rpc = \"x\", targets2 = 1 }}]\n"
     );
-    let shown = folder.parse(&text).err().unwrap();
+    let printed = folder.parse(&text).err().unwrap();
     assert!(
-        shown.contains("\nallow = [{ targets = [ ...\n                       ^\n"),
-        "{shown}"
+        printed.contains("\nallow = [{ targets = [ ...\n                       ^\n"),
+        "{printed}"
     );
 }
 
@@ -313,13 +313,13 @@ fn unknown_key_is_shown_unless_it_may_be_a_secret() {
             "unknown key; did you mean `password_file`?",
         ),
     ] {
-        let shown = folder.parse(&format!("{HMC}{key} = 1")).err().unwrap();
+        let printed = folder.parse(&format!("{HMC}{key} = 1")).err().unwrap();
         let line = if text.contains(key) {
             format!("{key} = ...")
         } else {
             " ...".to_owned()
         };
-        assert_eq!(shown, format!("@5:1: {text}\n{line}\n^\n"));
+        assert_eq!(printed, format!("@5:1: {text}\n{line}\n^\n"));
     }
 }
 
@@ -354,7 +354,8 @@ async fn invalid_reloaded_file_is_logged_without_content() {
     fs::write(&file, format!("{head}{HMC}")).unwrap();
     fs::write(&password, "right\n").unwrap();
     let serving = Process::start(&folder);
-    let logged = || Process::logged(&folder, "file reload failed; previous content stays in use");
+    let logged =
+        || Process::log_records(&folder, "file reload failed; previous content stays in use");
     let broken = format!("{head}{HMC}password = \"{CANARY}");
     let (twice, wide) = (format!("{CANARY}\n{CANARY}"), b"\xFF\xFEr\0i\0");
     let contents: [(&_, &[u8], _); 4] = [
@@ -365,10 +366,10 @@ async fn invalid_reloaded_file_is_logged_without_content() {
     ];
     for (path, content, part) in contents {
         fs::write(path, content).unwrap();
-        until(part, async || {
+        wait_until(part, async || {
             let lines = logged();
-            let mut faults = lines.iter().map(|line| line["error"].as_str().unwrap());
-            faults.any(|fault| fault.contains(part))
+            let mut errors = lines.iter().map(|line| line["error"].as_str().unwrap());
+            errors.any(|error| error.contains(part))
         })
         .await;
     }

@@ -178,10 +178,10 @@ fn unusable_url_is_rejected_for_every_key() {
         // The table already contains some TOML escapes.
         let url = url.replace('"', "\\\"");
         for (text, place) in files(&url) {
-            let faults = folder.faults(&text);
-            assert_eq!(faults.len(), 1, "{url}: {faults:?}");
-            let fits = faults[0].starts_with(place) && faults[0].contains(word);
-            assert!(fits, "{url}: {faults:?}");
+            let errors = folder.errors(&text);
+            assert_eq!(errors.len(), 1, "{url}: {errors:?}");
+            let fits = errors[0].starts_with(place) && errors[0].contains(word);
+            assert!(fits, "{url}: {errors:?}");
         }
     }
 }
@@ -192,7 +192,7 @@ fn usable_url_is_accepted_for_every_key() {
     let longest = format!("https://{}.example", "a".repeat(63));
     for url in GOOD.iter().copied().chain([longest.as_str()]) {
         for (text, _) in files(url) {
-            assert_eq!(folder.faults(&text), [""; 0], "{url}");
+            assert_eq!(folder.errors(&text), [""; 0], "{url}");
         }
     }
 }

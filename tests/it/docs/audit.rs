@@ -9,8 +9,8 @@ use std::{
 use serde_json::Value;
 use useradmin::proto::DeleteBatchNodeUserRequest;
 use useradmin_testkit::{
-    App, Forged, Process, Reply, Signer, Upstream, batch_answer, batch_deleted, batch_request,
-    batch_section, configure, records, token_or, until, verify,
+    App, ForgedLog, Process, Reply, Signer, Upstream, batch_deleted, batch_request, batch_response,
+    batch_section, configure, records, token_reply_or, verify, wait_until,
 };
 
 /// Returns the cells of the table whose header starts with this column name.
@@ -40,7 +40,7 @@ fn type_of(value: &Value) -> &'static str {
 }
 
 /// Returns the records of unauthenticated callers, and a summary of the refusals that have no record each.
-async fn of_nobody(upstream: &Upstream) -> Vec<Value> {
+async fn unauthenticated_records(upstream: &Upstream) -> Vec<Value> {
     let folder = App::folder();
     fs::write(folder.join("jwks.json"), Signer::es256("key-1").key_set()).unwrap();
     let text = "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"\"\n[[jwt_issuers]]\n\
@@ -58,11 +58,11 @@ async fn of_nobody(upstream: &Upstream) -> Vec<Value> {
 /// Returns records of all kinds: completed calls, dry runs, and calls interrupted by a crash before and after a
 /// rotation.
 async fn all_kinds() -> Vec<Value> {
-    let upstream = Upstream::start(|seen| {
-        token_or(seen, || match seen.method.as_str() {
-            "DELETE" if seen.target.contains("/held") => Reply::Hang,
+    let upstream = Upstream::start(|received| {
+        token_reply_or(received, || match received.method.as_str() {
+            "DELETE" if received.target.contains("/held") => Reply::Hang,
             "DELETE" => batch_deleted(),
-            _ => batch_answer(200, r#"{"state":"idle"}"#),
+            _ => batch_response(200, r#"{"state":"idle"}"#),
         })
     })
     .await;
@@ -77,9 +77,9 @@ async fn all_kinds() -> Vec<Value> {
         .unwrap();
     let mut held = client.clone();
     tokio::spawn(async move { held.delete_batch_node_user(batch_request("held")).await });
-    upstream.until("DELETE", "/pools", 2).await;
+    upstream.wait_for_requests("DELETE", "/pools", 2).await;
     fs::rename(&file, &old).unwrap();
-    until("a new file", async || file.exists()).await;
+    wait_until("a new file", async || file.exists()).await;
     let request = DeleteBatchNodeUserRequest {
         validate_only: true,
         ..batch_request("alice")
@@ -87,7 +87,12 @@ async fn all_kinds() -> Vec<Value> {
     client.delete_batch_node_user(request).await.unwrap();
     process.kill();
     Process::start(&folder).stop();
-    let all = [records(&old), records(&file), of_nobody(&upstream).await].concat();
+    let all = [
+        records(&old),
+        records(&file),
+        unauthenticated_records(&upstream).await,
+    ]
+    .concat();
     fs::remove_dir_all(folder).unwrap();
     all
 }
@@ -113,9 +118,13 @@ async fn documented_audit_keys_match_records() {
             missing.remove(key);
         }
         for (key, row) in &documented {
-            let due = row[1].contains(event) && !row[1].contains("where");
-            let due = due && !(crashed && row[1].contains("but `unknown_after_crash"));
-            assert_eq!(due, fields.contains_key(key) && due, "{key} in {record}");
+            let delay = row[1].contains(event) && !row[1].contains("where");
+            let delay = delay && !(crashed && row[1].contains("but `unknown_after_crash"));
+            assert_eq!(
+                delay,
+                fields.contains_key(key) && delay,
+                "{key} in {record}"
+            );
             if crashed && row[1].contains("but `unknown_after_crash") {
                 assert!(!fields.contains_key(key), "{key} in {record}");
             }
@@ -146,7 +155,7 @@ async fn documented_audit_keys_match_records() {
 fn documented_audit_events_match_verify() {
     let folder = App::folder();
     let file = folder.join("audit.jsonl");
-    let code = |log: &Forged| {
+    let code = |log: &ForgedLog| {
         fs::write(&file, &log.text).unwrap();
         verify([&file]).0
     };
@@ -156,14 +165,17 @@ fn documented_audit_events_match_verify() {
     assert_eq!(outcomes.len(), 9);
     for row in outcomes {
         let (outcome, attempts) = (&row[0], 1);
-        let mut log = Forged::default();
+        let mut log = ForgedLog::default();
         log.intent("a", "bob").ended("a", "bob", outcome, attempts);
         assert_eq!(code(&log), 0, "{outcome}");
-        let mut log = Forged::default();
+        let mut log = ForgedLog::default();
         log.ended("a", "bob", outcome, attempts);
         assert_eq!(code(&log), i32::from(row[1] == "yes"), "{outcome}");
     }
-    assert_eq!(code(Forged::default().ended("a", "bob", "unknown", 0)), 0);
-    assert_eq!(code(Forged::default().outcome("a", "bob", "lost")), 1);
+    assert_eq!(
+        code(ForgedLog::default().ended("a", "bob", "unknown", 0)),
+        0
+    );
+    assert_eq!(code(ForgedLog::default().outcome("a", "bob", "lost")), 1);
     fs::remove_dir_all(folder).unwrap();
 }

@@ -191,11 +191,11 @@ fn link(reason: ErrorReason) -> String {
 
 /// Returns the codes of a reason, each with its retry delay.
 fn codes(recipe: &Recipe) -> Vec<(Code, Option<std::time::Duration>)> {
-    let usual = (recipe.code, retry_delay(recipe.extras));
+    let standard = (recipe.code, retry_delay(recipe.extras));
     let other = recipe
         .alternate
         .map(|other| (other.code, retry_delay(other.extras)));
-    [Some(usual), other].into_iter().flatten().collect()
+    [Some(standard), other].into_iter().flatten().collect()
 }
 
 fn summary() -> String {

@@ -21,15 +21,15 @@ use std::{env, fs, path::Path};
 
 #[test]
 fn errors_page_is_up_to_date() {
-    hold("errors.md", &errors::document());
+    assert_up_to_date("errors.md", &errors::document());
 }
 
 #[test]
 fn configuration_page_is_up_to_date() {
-    hold("configuration.md", &configuration::document());
+    assert_up_to_date("configuration.md", &configuration::document());
 }
 
-fn hold(name: &str, text: &str) {
+fn assert_up_to_date(name: &str, text: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("docs")
         .join(name);

@@ -41,8 +41,10 @@ fn numbers() -> String {
 
 #[test]
 fn metrics_table_matches_exported_metrics() {
-    let told = numbers();
-    let families = told.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    let actual = numbers();
+    let families = actual
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE "));
     let names: BTreeSet<_> = families
         .map(|family| match family.split_once(' ').unwrap() {
             (name, "counter") => format!("{name}_total"),

@@ -6,7 +6,7 @@ use std::fs;
 use futures_util::future::join_all;
 use serde_json::Value;
 use useradmin::proto::DeleteOutcome;
-use useradmin_testkit::{App, Failed, Upstream, by_id, canary::PASSWORD, hmc_section};
+use useradmin_testkit::{App, CallFailure, Upstream, canary::PASSWORD, delete_by_id, hmc_section};
 
 use super::restart::{FILE, hmc, logons};
 
@@ -32,8 +32,8 @@ async fn started(upstream: &Upstream, state: Option<&[u8]>) -> App {
     App::start_in(folder, &sections.concat()).await
 }
 
-async fn delete(app: &App, alias: &str) -> Result<DeleteOutcome, Failed> {
-    let mut request = by_id("id-1");
+async fn delete(app: &App, alias: &str) -> Result<DeleteOutcome, CallFailure> {
+    let mut request = delete_by_id("id-1");
     alias.clone_into(&mut request.hmc);
     let done = app.delete_hmc_user(request).await?;
     Ok(done.outcome())

@@ -5,17 +5,17 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use useradmin_testkit::{
-    Console, Reply,
-    Say::{Empty, Hmc, Html, Json, Made, Reset},
-    Step, by_id,
+    HmcSetup, Reply,
+    ScriptedReply::{Custom, Empty, Hmc, Html, Json, Reset},
+    Step, delete_by_id,
 };
 
 /// Returns the maximum number of requests in this time, with pauses of at least 0.1 s, 0.2 s, 0.4 s, and so on.
-pub fn most_requests(took: Duration) -> usize {
+pub fn max_requests(elapsed: Duration) -> usize {
     let (mut requests, mut pause, mut sum) = (1, 100, 0);
     loop {
         sum += pause;
-        if sum > took.as_millis() {
+        if sum > elapsed.as_millis() {
             return requests;
         }
         requests += 1;
@@ -25,14 +25,14 @@ pub fn most_requests(took: Duration) -> usize {
 
 #[tokio::test]
 async fn other_logon_failures_are_followed_by_a_pause() {
-    let redirect = |_: &_| Reply::empty(302).with("Location", "/elsewhere");
+    let redirect = |_: &_| Reply::empty(302).with_header("Location", "/elsewhere");
     let rows = [
         Hmc(400, 7),
         Hmc(400, 5),
         Hmc(400, 13),
         Html(400),
         Empty(400),
-        Made(302, "redirect", redirect),
+        Custom(302, "redirect", redirect),
         Hmc(404, 1),
         Html(404),
         Empty(404),
@@ -50,28 +50,25 @@ async fn other_logon_failures_are_followed_by_a_pause() {
         Reset,
         Json(400, "foreign JSON", r#"{"error":"bad request"}"#),
     ];
-    for say in rows {
-        let what = say.to_string();
-        let console = Console::saying(vec![(Step::Logon, vec![say])]).await;
-        let begun = Instant::now();
-        let first = console.fail(by_id("id-1")).await;
+    for reply in rows {
+        let case = reply.to_string();
+        let setup = HmcSetup::with_replies(vec![(Step::Logon, vec![reply])]).await;
+        let started = Instant::now();
+        let first = setup.fail(delete_by_id("id-1")).await;
         for _ in 0..10 {
-            let together = join_all((0..3).map(|_| console.fail(by_id("id-1")))).await;
+            let together = join_all((0..3).map(|_| setup.fail(delete_by_id("id-1")))).await;
             for failed in together {
                 // During a pause, calls receive the last failure. An open circuit breaker has a separate reason.
                 let reason = failed.reason.as_str();
                 assert!(
                     reason == first.reason || reason == "ERROR_REASON_CIRCUIT_OPEN",
-                    "{what}: {reason}"
+                    "{case}: {reason}"
                 );
-                assert_eq!(failed.meta("outcome"), "not_sent", "{what}");
+                assert_eq!(failed.metadata_value("outcome"), "not_sent", "{case}");
             }
         }
-        let (logons, most) = (console.count(Step::Logon), most_requests(begun.elapsed()));
-        assert!(logons <= most, "{what}: {logons} of {most}");
-        assert!(
-            most < 25,
-            "{what}: the machine is too slow to show anything"
-        );
+        let (logons, max) = (setup.count(Step::Logon), max_requests(started.elapsed()));
+        assert!(logons <= max, "{case}: {logons} of {max}");
+        assert!(max < 25, "{case}: the machine is too slow to show anything");
     }
 }

@@ -8,11 +8,11 @@ use serde_json::Value;
 use tokio::sync::Notify;
 use tonic::Code;
 use useradmin_testkit::{
-    App, COMMON, Failed, Process, Reply, Seen, Step, Upstream, by_id, canary::PASSWORD, configure,
-    hmc_section, refusal, until, usual,
+    App, COMMON, CallFailure, Process, ReceivedRequest, Reply, Step, Upstream, canary::PASSWORD,
+    configure, default_reply, delete_by_id, error_reply, hmc_section, wait_until,
 };
 
-use super::restart::{FILE, entry, hmc, left_by, logons, now, started};
+use super::restart::{FILE, entry, file_left_by, hmc, logons, now, started};
 
 const NOT_RECORDED: &str = "logon guard file not written";
 
@@ -22,14 +22,14 @@ fn configure_hmc(folder: &Path, upstream: &Upstream) {
 }
 
 async fn until_logons(upstream: &Upstream, count: usize) {
-    until("a logon", async || logons(upstream) == count).await;
+    wait_until("a logon", async || logons(upstream) == count).await;
 }
 
 #[tokio::test]
 async fn logons_interrupted_by_crash_count_as_refused() {
-    let upstream = Upstream::start(|seen: &Seen| match Step::of(seen) {
+    let upstream = Upstream::start(|request: &ReceivedRequest| match Step::of(request) {
         Step::Logon => Reply::Hang,
-        _ => usual(seen, 1),
+        _ => default_reply(request, 1),
     })
     .await;
     let folder = App::folder();
@@ -37,7 +37,7 @@ async fn logons_interrupted_by_crash_count_as_refused() {
     for count in 1..=2 {
         let process = Process::start(&folder);
         let mut client = process.client();
-        let call = tokio::spawn(async move { client.delete_hmc_user(by_id("id-1")).await });
+        let call = tokio::spawn(async move { client.delete_hmc_user(delete_by_id("id-1")).await });
         until_logons(&upstream, count).await;
         process.kill();
         call.await.unwrap().unwrap_err();
@@ -46,40 +46,42 @@ async fn logons_interrupted_by_crash_count_as_refused() {
     }
     for _ in 0..3 {
         let process = Process::start(&folder);
-        let failed = process.client().delete_hmc_user(by_id("id-1")).await;
-        let failed = Failed::from(failed.unwrap_err());
+        let failed = process.client().delete_hmc_user(delete_by_id("id-1")).await;
+        let failed = CallFailure::from(failed.unwrap_err());
         failed.expect(Code::Internal, "UPSTREAM_CREDENTIALS_REJECTED");
         process.kill();
     }
     assert_eq!(logons(&upstream), 2);
 }
 
-type Answer = fn(&Seen) -> Reply;
+type Answer = fn(&ReceivedRequest) -> Reply;
 
 /// Runs a logon with this response, after `refused` refused logons of an earlier process.
 async fn play(answer: Answer, success: bool, refused: usize) {
     let gate = Arc::new(Notify::new());
-    let held = Arc::clone(&gate);
+    let gate_for_reply = Arc::clone(&gate);
     let mut number = 0;
-    let upstream = Upstream::start(move |seen: &Seen| {
-        if Step::of(seen) != Step::Logon {
-            return usual(seen, 1);
+    let upstream = Upstream::start(move |request: &ReceivedRequest| {
+        if Step::of(request) != Step::Logon {
+            return default_reply(request, 1);
         }
         number += 1;
         match number - 1 {
-            before if before < refused => refusal(seen, 403, 0),
-            before if before == refused => Reply::Held(Arc::clone(&held), Box::new(answer(seen))),
-            _ => answer(seen),
+            before if before < refused => error_reply(request, 403, 0),
+            before if before == refused => {
+                Reply::Gated(Arc::clone(&gate_for_reply), Box::new(answer(request)))
+            }
+            _ => answer(request),
         }
     })
     .await;
     let before = match refused {
         0 => None,
-        refused => Some(left_by(&upstream, refused).await),
+        refused => Some(file_left_by(&upstream, refused).await),
     };
     let app = started(&upstream, before.as_deref()).await;
     let file = app.folder.join(FILE);
-    let call = app.delete_hmc_user(by_id("id-1"));
+    let call = app.delete_hmc_user(delete_by_id("id-1"));
     let watch = async {
         until_logons(&upstream, refused + 1).await;
         let during = entry(&fs::read(&file).unwrap());
@@ -104,17 +106,17 @@ async fn play(answer: Answer, success: bool, refused: usize) {
 /// A successful logon removes the record; a logon that fails for another reason restores the previous record.
 #[tokio::test]
 async fn logon_outcome_corrects_the_record() {
-    let answers: [(Answer, bool); 6] = [
-        (|seen| usual(seen, 1), true),
-        (|seen| refusal(seen, 500, 12), false),
-        (|seen| refusal(seen, 400, 7), false),
+    let responses: [(Answer, bool); 6] = [
+        (|request| default_reply(request, 1), true),
+        (|request| error_reply(request, 500, 12), false),
+        (|request| error_reply(request, 400, 7), false),
         (|_| Reply::html(503), false),
         (|_| Reply::empty(404), false),
         (|_| Reply::Close, false),
     ];
-    let played = answers.map(|(answer, success)| async move {
-        play(answer, success, 0).await;
-        play(answer, success, 1).await;
+    let played = responses.map(|(response, success)| async move {
+        play(response, success, 0).await;
+        play(response, success, 1).await;
     });
     join_all(played).await;
 }
@@ -135,14 +137,14 @@ async fn unwritable_logon_file_is_reported_at_start() {
             configure(&folder, &upstream.url, "");
         }
         let process = Process::start(&folder);
-        let warnings = || Process::logged(&folder, NOT_RECORDED);
-        until("the warning", async || {
+        let warnings = || Process::log_records(&folder, NOT_RECORDED);
+        wait_until("the warning", async || {
             warnings().len() == usize::from(blocked && hmcs)
         })
         .await;
         if hmcs {
             let mut client = process.client();
-            client.delete_hmc_user(by_id("id-1")).await.unwrap();
+            client.delete_hmc_user(delete_by_id("id-1")).await.unwrap();
             assert_eq!(logons(&upstream), 1);
         }
         process.stop();

@@ -7,20 +7,23 @@ use futures_util::future::join_all;
 use tonic::Code::{Internal, Unavailable};
 use useradmin::proto::DeleteOutcome;
 use useradmin_testkit::{
-    Console, Reply,
-    Say::{self, Empty, Hmc, Html, Json, Made, Usual},
-    Step, by_id,
+    HmcSetup, Reply,
+    ScriptedReply::{self, Custom, Default, Empty, Hmc, Html, Json},
+    Step, delete_by_id,
 };
 
-fn new_password(console: &Console, text: &str) {
-    fs::write(console.app.folder.join("hmc.password"), text).unwrap();
+fn new_password(setup: &HmcSetup, text: &str) {
+    fs::write(setup.app.folder.join("hmc.password"), text).unwrap();
 }
 
-async fn expect_refused(console: &Console) {
-    let failed = console.fail(by_id("id-1")).await;
+async fn expect_refused(setup: &HmcSetup) {
+    let failed = setup.fail(delete_by_id("id-1")).await;
     failed.expect(Internal, "UPSTREAM_CREDENTIALS_REJECTED");
     assert_eq!(
-        (failed.meta("attempts"), failed.meta("outcome")),
+        (
+            failed.metadata_value("attempts"),
+            failed.metadata_value("outcome")
+        ),
         ("0", "not_sent")
     );
 }
@@ -54,84 +57,103 @@ async fn logons_are_suspended_after_two_refusals() {
         Json(200, "null", r#"{"api-session":null}"#),
         Json(200, "array", r#"["kanari-session-1"]"#),
         Json(200, "incomplete JSON", r#"{"api-session":"kanari-se"#),
-        Made(200, "cut", |_| {
+        Custom(200, "cut", |_| {
             let text =
                 "HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{\"api-session\":\"kanari-1\"}";
             Reply::Raw(text.into())
         }),
     ];
-    let guarded = |say: Say| async move {
-        let what = format!("{say:?}");
-        let without_session = say.told().is_some_and(|(status, _)| status == 200);
-        let console = Console::saying(vec![(Step::Logon, vec![say.clone(), say, Usual])]).await;
+    let guarded = |reply: ScriptedReply| async move {
+        let case = format!("{reply:?}");
+        let without_session = reply
+            .status_and_reason()
+            .is_some_and(|(status, _)| status == 200);
+        let setup =
+            HmcSetup::with_replies(vec![(Step::Logon, vec![reply.clone(), reply, Default])]).await;
         for logons in [1, 2, 2, 2] {
-            if logons == console.count(Step::Logon) || !without_session {
-                expect_refused(&console).await;
+            if logons == setup.count(Step::Logon) || !without_session {
+                expect_refused(&setup).await;
             } else {
-                let failed = console.fail(by_id("id-1")).await;
+                let failed = setup.fail(delete_by_id("id-1")).await;
                 failed.expect(Unavailable, "UPSTREAM_PROTOCOL_ERROR");
             }
-            assert_eq!(console.count(Step::Logon), logons, "{what}");
+            assert_eq!(setup.count(Step::Logon), logons, "{case}");
         }
-        join_all((0..10).map(|_| expect_refused(&console))).await;
+        join_all((0..10).map(|_| expect_refused(&setup))).await;
         // The file was rewritten with the same password, which does not count as a new one.
-        new_password(&console, "kanari-password-1\r\n");
-        expect_refused(&console).await;
-        assert_eq!(console.count(Step::Logon), 2);
+        new_password(&setup, "kanari-password-1\r\n");
+        expect_refused(&setup).await;
+        assert_eq!(setup.count(Step::Logon), 2);
 
-        new_password(&console, "kanari-password-2");
-        let done = console.app.delete_hmc_user(by_id("id-1")).await.unwrap();
+        new_password(&setup, "kanari-password-2");
+        let request = delete_by_id("id-1");
+        let done = setup.app.delete_hmc_user(request).await.unwrap();
         assert_eq!(done.outcome(), DeleteOutcome::Deleted);
-        assert_eq!(console.count(Step::Logon), 3);
+        assert_eq!(setup.count(Step::Logon), 3);
     };
     join_all(refusals.map(guarded)).await;
 }
 
 #[tokio::test]
 async fn changed_password_is_tried_at_most_twice() {
-    let console = Console::saying(vec![(Step::Logon, vec![Hmc(403, 0)])]).await;
+    let setup = HmcSetup::with_replies(vec![(Step::Logon, vec![Hmc(403, 0)])]).await;
     for _ in 0..3 {
-        expect_refused(&console).await;
+        expect_refused(&setup).await;
     }
-    new_password(&console, "kanari-password-2");
-    expect_refused(&console).await;
-    assert_eq!(console.count(Step::Logon), 3);
+    new_password(&setup, "kanari-password-2");
+    expect_refused(&setup).await;
+    assert_eq!(setup.count(Step::Logon), 3);
     for _ in 0..3 {
-        expect_refused(&console).await;
+        expect_refused(&setup).await;
     }
-    assert_eq!(console.count(Step::Logon), 4);
+    assert_eq!(setup.count(Step::Logon), 4);
 }
 
 #[tokio::test]
 async fn successful_logon_resets_the_count() {
     let script = vec![
-        (Step::Logon, vec![Hmc(403, 0), Usual, Hmc(403, 0), Usual]),
-        (Step::Read, vec![Usual, Hmc(403, 5), Usual]),
+        (
+            Step::Logon,
+            vec![Hmc(403, 0), Default, Hmc(403, 0), Default],
+        ),
+        (Step::Read, vec![Default, Hmc(403, 5), Default]),
     ];
-    let console = Console::saying(script).await;
-    expect_refused(&console).await;
-    console.app.delete_hmc_user(by_id("id-1")).await.unwrap();
-    expect_refused(&console).await;
-    console.app.delete_hmc_user(by_id("id-1")).await.unwrap();
-    assert_eq!(console.count(Step::Logon), 4);
+    let setup = HmcSetup::with_replies(script).await;
+    expect_refused(&setup).await;
+    setup
+        .app
+        .delete_hmc_user(delete_by_id("id-1"))
+        .await
+        .unwrap();
+    expect_refused(&setup).await;
+    setup
+        .app
+        .delete_hmc_user(delete_by_id("id-1"))
+        .await
+        .unwrap();
+    assert_eq!(setup.count(Step::Logon), 4);
 }
 
 #[tokio::test]
 async fn hmc_failures_do_not_count_as_refusals() {
-    let says = vec![Hmc(500, 12), Html(500), Html(503), Usual];
-    let console = Console::saying(vec![(Step::Logon, says)]).await;
-    let failed = console.fail(by_id("id-1")).await;
+    let replies = vec![Hmc(500, 12), Html(500), Html(503), Default];
+    let setup = HmcSetup::with_replies(vec![(Step::Logon, replies)]).await;
+    let failed = setup.fail(delete_by_id("id-1")).await;
     failed.expect(Unavailable, "UPSTREAM_UNAVAILABLE");
-    assert_eq!(console.count(Step::Logon), 3);
+    assert_eq!(setup.count(Step::Logon), 3);
     // Calls wait for a pause of up to a second.
-    console.app.delete_hmc_user(by_id("id-1")).await.unwrap();
-    assert_eq!(console.count(Step::Logon), 4);
+    setup
+        .app
+        .delete_hmc_user(delete_by_id("id-1"))
+        .await
+        .unwrap();
+    assert_eq!(setup.count(Step::Logon), 4);
 }
 
 #[tokio::test]
 async fn concurrent_calls_share_one_refused_logon() {
-    let console = Console::saying(vec![(Step::Logon, vec![Hmc(403, 0)])]).await;
-    join_all((0..30).map(|_| expect_refused(&console))).await;
+    let setup = HmcSetup::with_replies(vec![(Step::Logon, vec![Hmc(403, 0)])]).await;
+    join_all((0..30).map(|_| expect_refused(&setup))).await;
     // Callers that arrive after the first response may cause the second logon, but never a third.
-    assert!((1..=2).contains(&console.count(Step::Logon)));
+    assert!((1..=2).contains(&setup.count(Step::Logon)));
 }

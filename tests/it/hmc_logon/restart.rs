@@ -10,20 +10,20 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tonic::Code::Internal;
 use useradmin_testkit::{
-    App, Seen, Step, Upstream, by_id,
+    App, ReceivedRequest, Step, Upstream,
     canary::{self, PASSWORD},
-    hmc_section, refusal, usual,
+    default_reply, delete_by_id, error_reply, hmc_section,
 };
 
 pub const FILE: &str = ".audit.jsonl.logons";
 
 /// Starts an HMC that refuses every password but this one.
 pub async fn hmc(accepted: &'static str) -> Upstream {
-    Upstream::start(move |seen: &Seen| {
+    Upstream::start(move |seen: &ReceivedRequest| {
         if Step::of(seen) == Step::Logon && !seen.body.contains(accepted) {
-            return refusal(seen, 403, 0);
+            return error_reply(seen, 403, 0);
         }
-        usual(seen, 1)
+        default_reply(seen, 1)
     })
     .await
 }
@@ -48,12 +48,12 @@ pub async fn started(upstream: &Upstream, state: Option<&[u8]>) -> App {
 }
 
 async fn expect_refused(app: &App) {
-    let failed = app.delete_hmc_user(by_id("id-1")).await.unwrap_err();
+    let failed = app.delete_hmc_user(delete_by_id("id-1")).await.unwrap_err();
     failed.expect(Internal, "UPSTREAM_CREDENTIALS_REJECTED");
 }
 
 /// Returns the state file of a process after this number of refused logons.
-pub async fn left_by(upstream: &Upstream, refused: usize) -> Vec<u8> {
+pub async fn file_left_by(upstream: &Upstream, refused: usize) -> Vec<u8> {
     let app = started(upstream, None).await;
     let before = logons(upstream);
     for _ in 0..refused {
@@ -79,7 +79,7 @@ fn only_entry(state: &mut Value) -> &mut Value {
 #[tokio::test]
 async fn refused_logons_are_counted_across_restarts() {
     let upstream = hmc("another password").await;
-    let first = left_by(&upstream, 1).await;
+    let first = file_left_by(&upstream, 1).await;
     assert_eq!(entry(&first)["refused"], 1);
     // One more logon is sent, and then none, regardless of the number of restarts.
     let app = started(&upstream, Some(&first)).await;
@@ -117,10 +117,10 @@ async fn logon_file_is_private_and_contains_no_password() {
 #[tokio::test]
 async fn changed_password_is_tried_immediately_after_restart() {
     let upstream = hmc("kanari-password-2").await;
-    let state = left_by(&upstream, 2).await;
+    let state = file_left_by(&upstream, 2).await;
     let app = started(&upstream, Some(&state)).await;
     fs::write(app.folder.join("hmc.password"), "kanari-password-2").unwrap();
-    app.delete_hmc_user(by_id("id-1")).await.unwrap();
+    app.delete_hmc_user(delete_by_id("id-1")).await.unwrap();
     assert_eq!(logons(&upstream), 3);
     // Success removes the last entry, and the file with it.
     assert!(!app.folder.join(FILE).exists());
@@ -130,9 +130,9 @@ async fn changed_password_is_tried_immediately_after_restart() {
 #[tokio::test]
 async fn other_users_and_hmcs_are_not_suspended() {
     let (refusing, accepting) = (hmc("another password").await, hmc(PASSWORD).await);
-    let state = left_by(&refusing, 2).await;
+    let state = file_left_by(&refusing, 2).await;
     let app = started(&accepting, Some(&state)).await;
-    app.delete_hmc_user(by_id("id-1")).await.unwrap();
+    app.delete_hmc_user(delete_by_id("id-1")).await.unwrap();
     let folder = App::folder();
     fs::write(folder.join(FILE), &state).unwrap();
     let section = hmc_section(&folder, &refusing.url).replace("svc-useradmin", "svc-other");
@@ -144,7 +144,7 @@ async fn other_users_and_hmcs_are_not_suspended() {
 #[tokio::test]
 async fn suspension_uses_wall_clock_and_is_at_most_five_minutes() {
     let upstream = hmc("another password").await;
-    let state = left_by(&upstream, 2).await;
+    let state = file_left_by(&upstream, 2).await;
     let with = |until: u64| {
         let mut state: Value = serde_json::from_slice(&state).unwrap();
         only_entry(&mut state)["until"] = json!(until);
@@ -176,12 +176,12 @@ async fn suspension_uses_wall_clock_and_is_at_most_five_minutes() {
 #[tokio::test]
 async fn unreadable_logon_file_suspends_logons_for_five_minutes() {
     let upstream = hmc("kanari-password-2").await;
-    let good = left_by(&upstream, 1).await;
+    let good = file_left_by(&upstream, 1).await;
     let before = logons(&upstream);
     let mut future: Value = serde_json::from_slice(&good).unwrap();
     future["version"] = json!(2);
-    let mut strange: Value = serde_json::from_slice(&good).unwrap();
-    only_entry(&mut strange)["refused"] = json!("many");
+    let mut foreign: Value = serde_json::from_slice(&good).unwrap();
+    only_entry(&mut foreign)["refused"] = json!("many");
     let states = [
         Vec::new(),
         b"\0\0\0\0\0\0\0\0".to_vec(),
@@ -190,7 +190,7 @@ async fn unreadable_logon_file_suspends_logons_for_five_minutes() {
         good[..good.len() - 2].to_vec(),
         [good.clone(), b"}".to_vec()].concat(),
         future.to_string().into_bytes(),
-        strange.to_string().into_bytes(),
+        foreign.to_string().into_bytes(),
         vec![b' '; 2 * 1024 * 1024],
     ];
     for state in states {
@@ -219,7 +219,7 @@ async fn unreadable_logon_file_suspends_logons_for_five_minutes() {
     let app = started(&upstream, Some(b"no JSON")).await;
     expect_refused(&app).await;
     fs::write(app.folder.join("hmc.password"), "kanari-password-2").unwrap();
-    app.delete_hmc_user(by_id("id-1")).await.unwrap();
+    app.delete_hmc_user(delete_by_id("id-1")).await.unwrap();
     // The suspension has ended.
     let passed = json!({"version": 1, "lost_until": now() - 1, "hmcs": {}}).to_string();
     let app = started(&upstream, Some(passed.as_bytes())).await;

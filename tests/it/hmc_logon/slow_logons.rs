@@ -6,18 +6,18 @@ use tokio::sync::Notify;
 use tonic::{Code, Request};
 use useradmin::proto::DeleteOutcome;
 use useradmin_testkit::{
-    App, Failed, Reply, Seen, Step, Upstream, by_id, canary::SESSION, hmc_section, refusal, until,
-    usual,
+    App, CallFailure, ReceivedRequest, Reply, Step, Upstream, canary::SESSION, default_reply,
+    delete_by_id, error_reply, hmc_section, wait_until,
 };
 
 /// Starts a server with a logon timeout of a second, and its HMC. The script receives the number of logons so far.
 async fn slow(
-    mut script: impl FnMut(&Seen, usize) -> Reply + Send + 'static,
+    mut script: impl FnMut(&ReceivedRequest, usize) -> Reply + Send + 'static,
 ) -> (App, Arc<Upstream>) {
     let mut logons = 0;
-    let upstream = Upstream::start(move |seen| {
-        logons += usize::from(Step::of(seen) == Step::Logon);
-        script(seen, logons)
+    let upstream = Upstream::start(move |request| {
+        logons += usize::from(Step::of(request) == Step::Logon);
+        script(request, logons)
     })
     .await;
     let folder = App::folder();
@@ -34,26 +34,31 @@ fn logons(upstream: &Upstream) -> usize {
 #[tokio::test]
 async fn hung_logon_times_out_and_is_retried() {
     let gate = Arc::new(Notify::new());
-    let held = Arc::clone(&gate);
+    let gate_for_reply = Arc::clone(&gate);
     let first = format!("{SESSION}1");
-    let (app, upstream) = slow(move |seen, logons| match Step::of(seen) {
-        Step::Logon if logons == 2 => Reply::Held(Arc::clone(&held), Box::new(usual(seen, 2))),
-        Step::Logon | Step::Logoff => usual(seen, logons),
+    let (app, upstream) = slow(move |request, logons| match Step::of(request) {
+        Step::Logon if logons == 2 => Reply::Gated(
+            Arc::clone(&gate_for_reply),
+            Box::new(default_reply(request, 2)),
+        ),
+        Step::Logon | Step::Logoff => default_reply(request, logons),
         // The first session has expired by now.
-        _ if logons == 1 && seen.target.ends_with("id-1") => usual(seen, 1),
-        _ if seen.header("x-api-session") == Some(first.as_str()) => refusal(seen, 403, 5),
-        _ => usual(seen, logons),
+        _ if logons == 1 && request.target.ends_with("id-1") => default_reply(request, 1),
+        _ if request.header("x-api-session") == Some(first.as_str()) => {
+            error_reply(request, 403, 5)
+        }
+        _ => default_reply(request, logons),
     })
     .await;
-    let done = app.delete_hmc_user(by_id("id-1")).await.unwrap();
+    let done = app.delete_hmc_user(delete_by_id("id-1")).await.unwrap();
     assert_eq!(done.outcome(), DeleteOutcome::Deleted);
     // The second call gets a new session and does not find its user.
-    let failed = app.delete_hmc_user(by_id("id-2")).await.unwrap_err();
+    let failed = app.delete_hmc_user(delete_by_id("id-2")).await.unwrap_err();
     failed.expect(Code::NotFound, "USER_NOT_FOUND");
     assert_eq!(logons(&upstream), 3);
     gate.notify_one();
     let late = format!("{SESSION}2");
-    until("the late session is ended", async || {
+    wait_until("the late session is ended", async || {
         let ended = upstream.requests("DELETE", "/api/sessions/this-session");
         ended
             .iter()
@@ -66,22 +71,25 @@ async fn hung_logon_times_out_and_is_retried() {
 #[tokio::test]
 async fn late_refusal_of_logon_counts() {
     let gate = Arc::new(Notify::new());
-    let held = Arc::clone(&gate);
-    let (app, upstream) = slow(move |seen, logons| match logons {
-        1 => Reply::Held(Arc::clone(&held), Box::new(refusal(seen, 403, 0))),
-        _ => refusal(seen, 403, 0),
+    let gate_for_reply = Arc::clone(&gate);
+    let (app, upstream) = slow(move |received, logons| match logons {
+        1 => Reply::Gated(
+            Arc::clone(&gate_for_reply),
+            Box::new(error_reply(received, 403, 0)),
+        ),
+        _ => error_reply(received, 403, 0),
     })
     .await;
     for _ in 0..2 {
-        let mut request = Request::new(by_id("id-1"));
+        let mut request = Request::new(delete_by_id("id-1"));
         request.set_timeout(Duration::from_millis(1_500));
-        let failed = Failed::from(app.client().delete_hmc_user(request).await.unwrap_err());
+        let failed = CallFailure::from(app.client().delete_hmc_user(request).await.unwrap_err());
         failed.expect(Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
         assert_eq!(logons(&upstream), 1);
     }
     gate.notify_one();
     for _ in 0..4 {
-        let failed = app.delete_hmc_user(by_id("id-1")).await.unwrap_err();
+        let failed = app.delete_hmc_user(delete_by_id("id-1")).await.unwrap_err();
         failed.expect(Code::Internal, "UPSTREAM_CREDENTIALS_REJECTED");
     }
     assert_eq!(logons(&upstream), 2);

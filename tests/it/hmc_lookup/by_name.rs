@@ -4,9 +4,9 @@
 use futures_util::future::join_all;
 use tonic::Code::{FailedPrecondition, NotFound};
 use useradmin::proto::DeleteOutcome;
-use useradmin_testkit::{Console, Step, by_name};
+use useradmin_testkit::{HmcSetup, Step, delete_by_name};
 
-use super::{console_telling, listed};
+use super::{listed, setup_with_document};
 
 /// Names, each with the value of the filter on the wire: a backslash precedes every ASCII character other than letters
 /// and digits, and all but unreserved characters are percent-encoded.
@@ -38,17 +38,17 @@ const WIRE: [(&str, &str); 22] = [
 #[tokio::test]
 async fn user_name_is_escaped_and_encoded_in_filter() {
     join_all(WIRE.map(|(name, wire)| async move {
-        let console = console_telling(listed(&[("id-7", name)]), "").await;
-        let done = console.app.delete_hmc_user(by_name(name)).await;
+        let setup = setup_with_document(listed(&[("id-7", name)]), "").await;
+        let done = setup.app.delete_hmc_user(delete_by_name(name)).await;
         let done = done.unwrap_or_else(|failed| panic!("{name}: {failed:?}"));
         assert_eq!(
             (done.user_id.as_str(), done.user_name.as_str()),
             ("id-7", name)
         );
-        let [list] = console.asked(Step::List).try_into().unwrap();
+        let [list] = setup.requests_of(Step::List).try_into().unwrap();
         assert_eq!(list.target, format!("/api/console/users?name={wire}"));
         assert_eq!(decoded(&list.target), name);
-        let [delete] = console.asked(Step::Delete).try_into().unwrap();
+        let [delete] = setup.requests_of(Step::Delete).try_into().unwrap();
         assert_eq!(delete.target, "/api/users/id-7");
     }))
     .await;
@@ -107,15 +107,15 @@ const FOUND: [(&str, &[Entry], Option<&str>); 18] = [
 
 #[tokio::test]
 async fn returned_name_is_compared_ignoring_case() {
-    join_all(FOUND.map(|(name, users, wanted)| async move {
-        let console = console_telling(listed(users), "").await;
-        let answer = console.app.delete_hmc_user(by_name(name)).await;
-        let deletes: Vec<_> = console
-            .asked(Step::Delete)
+    join_all(FOUND.map(|(name, users, expected)| async move {
+        let setup = setup_with_document(listed(users), "").await;
+        let response = setup.app.delete_hmc_user(delete_by_name(name)).await;
+        let deletes: Vec<_> = setup
+            .requests_of(Step::Delete)
             .into_iter()
             .map(|d| d.target)
             .collect();
-        match (answer, wanted) {
+        match (response, expected) {
             (Ok(done), Some(id)) => {
                 assert_eq!(done.user_id, id, "{name}");
                 let spelled = users.iter().find(|user| user.0 == id).unwrap().1;
@@ -124,9 +124,9 @@ async fn returned_name_is_compared_ignoring_case() {
             }
             (Err(failed), None) => {
                 failed.expect(NotFound, "USER_NOT_FOUND");
-                console.expect_not_sent(&failed);
+                setup.assert_not_sent(&failed);
             }
-            (answer, wanted) => panic!("{name}: wanted {wanted:?}: {answer:?}"),
+            (response, expected) => panic!("{name}: wanted {expected:?}: {response:?}"),
         }
     }))
     .await;
@@ -135,19 +135,19 @@ async fn returned_name_is_compared_ignoring_case() {
 /// The HMC has returned a list and no error, so the failure has no error of the HMC.
 #[tokio::test]
 async fn empty_lookup_means_absent() {
-    let console = console_telling(listed(&[]), "").await;
-    let failed = console.fail(by_name("nobody")).await;
+    let setup = setup_with_document(listed(&[]), "").await;
+    let failed = setup.fail(delete_by_name("nobody")).await;
     failed.expect(NotFound, "USER_NOT_FOUND");
-    console.expect_not_sent(&failed);
+    setup.assert_not_sent(&failed);
     assert!(failed.hmc.is_none() && failed.retry_delay.is_none());
     for absent in ["upstream_http_status", "upstream_code", "user_id"] {
         assert!(!failed.metadata.contains_key(absent), "{absent}");
     }
     assert_eq!(failed.resource.unwrap().1, "hmcs/hmc/users/nobody");
 
-    let mut request = by_name("nobody");
+    let mut request = delete_by_name("nobody");
     request.allow_missing = true;
-    let done = console.app.delete_hmc_user(request).await.unwrap();
+    let done = setup.app.delete_hmc_user(request).await.unwrap();
     assert_eq!(
         (done.outcome(), done.attempts),
         (DeleteOutcome::AlreadyAbsent, 0)
@@ -156,7 +156,7 @@ async fn empty_lookup_means_absent() {
         (done.user_id.as_str(), done.user_name.as_str()),
         ("", "nobody")
     );
-    assert_eq!(console.count(Step::Delete), 0);
+    assert_eq!(setup.count(Step::Delete), 0);
 }
 
 #[tokio::test]
@@ -167,12 +167,12 @@ async fn two_matching_users_are_ambiguous() {
         &[("id-1", "Alice"), ("id-2", "bob"), ("id-3", "aLICE")],
     ];
     join_all(both.map(|users| async move {
-        let console: Console = console_telling(listed(users), "").await;
-        let mut request = by_name("alice");
+        let setup: HmcSetup = setup_with_document(listed(users), "").await;
+        let mut request = delete_by_name("alice");
         request.allow_missing = true;
-        let failed = console.fail(request).await;
+        let failed = setup.fail(request).await;
         failed.expect(FailedPrecondition, "AMBIGUOUS_USER_NAME");
-        console.expect_not_sent(&failed);
+        setup.assert_not_sent(&failed);
         assert_eq!(failed.precondition.len(), 1, "{failed:?}");
     }))
     .await;

@@ -4,26 +4,30 @@ use futures_util::future::join_all;
 use serde_json::json;
 use tonic::Code::{FailedPrecondition, NotFound};
 use useradmin::proto::{DeleteHmcUserRequest, DeleteOutcome};
-use useradmin_testkit::{Console, Failed, Step, by_id, by_name};
+use useradmin_testkit::{CallFailure, HmcSetup, Step, delete_by_id, delete_by_name};
 
-use super::{console_telling, listed};
+use super::{listed, setup_with_document};
 
 const PROTECTED: &str = r#"protected_users = ["ACSADMIN", "break-glass-*", "*.Root", "JÖRG"]
 "#;
 
 /// Starts an HMC with one user, whose object ID is `id-7`.
-async fn console_of(name: &str, kind: &str) -> Console {
+async fn setup_with_user(name: &str, kind: &str) -> HmcSetup {
     let user = json!({
         "object-id": "id-7", "object-uri": "/api/users/id-7", "name": name, "type": kind,
         "users": [{"object-uri": "/api/users/id-7", "name": name, "type": kind}],
     });
-    console_telling(user, PROTECTED).await
+    setup_with_document(user, PROTECTED).await
 }
 
-async fn expect_guarded(console: &Console, request: DeleteHmcUserRequest, reason: &str) -> Failed {
-    let failed = console.fail(request).await;
+async fn assert_refused(
+    setup: &HmcSetup,
+    request: DeleteHmcUserRequest,
+    reason: &str,
+) -> CallFailure {
+    let failed = setup.fail(request).await;
     failed.expect(FailedPrecondition, reason);
-    console.expect_not_sent(&failed);
+    setup.assert_not_sent(&failed);
     assert_eq!(failed.precondition.len(), 1, "{failed:?}");
     assert!(
         failed.hmc.is_none() && failed.retry_delay.is_none(),
@@ -36,14 +40,17 @@ async fn expect_guarded(console: &Console, request: DeleteHmcUserRequest, reason
 async fn own_user_is_not_deleted() {
     let names = ["svc-useradmin", "SVC-USERADMIN", "Svc-UserAdmin"];
     join_all(names.map(|name| async move {
-        let console = console_of(name, "standard").await;
-        let failed = expect_guarded(&console, by_id("id-7"), "OWN_USER").await;
+        let setup = setup_with_user(name, "standard").await;
+        let failed = assert_refused(&setup, delete_by_id("id-7"), "OWN_USER").await;
         assert_eq!(
-            (failed.meta("user_id"), failed.meta("user_name")),
+            (
+                failed.metadata_value("user_id"),
+                failed.metadata_value("user_name")
+            ),
             ("id-7", name)
         );
         for asked in names {
-            expect_guarded(&console, by_name(asked), "OWN_USER").await;
+            assert_refused(&setup, delete_by_name(asked), "OWN_USER").await;
         }
     }))
     .await;
@@ -62,10 +69,10 @@ async fn protected_user_is_not_deleted() {
         "jörg",
     ];
     join_all(names.map(|name| async move {
-        let console = console_of(name, "system-defined").await;
-        let failed = expect_guarded(&console, by_id("id-7"), "PROTECTED_USER").await;
-        assert_eq!(failed.meta("user_name"), name);
-        assert_eq!(console.count(Step::Read), 1);
+        let setup = setup_with_user(name, "system-defined").await;
+        let failed = assert_refused(&setup, delete_by_id("id-7"), "PROTECTED_USER").await;
+        assert_eq!(failed.metadata_value("user_name"), name);
+        assert_eq!(setup.count(Step::Read), 1);
     }))
     .await;
 }
@@ -73,12 +80,12 @@ async fn protected_user_is_not_deleted() {
 /// The request contains the name, so the service refuses it without a request to the HMC.
 #[tokio::test]
 async fn protected_name_is_refused_without_request() {
-    let console = console_of("acsadmin", "system-defined").await;
+    let setup = setup_with_user("acsadmin", "system-defined").await;
     for name in ["ACSADMIN", "acsadmin", "break-glass-7", "x.root", "JÖRG"] {
-        let failed = expect_guarded(&console, by_name(name), "PROTECTED_USER").await;
+        let failed = assert_refused(&setup, delete_by_name(name), "PROTECTED_USER").await;
         assert_eq!(failed.precondition[0].1, format!("hmcs/hmc/users/{name}"));
     }
-    assert!(console.upstream.seen().is_empty());
+    assert!(setup.upstream.received().is_empty());
 }
 
 #[tokio::test]
@@ -92,9 +99,9 @@ async fn names_outside_patterns_are_not_protected() {
         "alice",
     ];
     join_all(names.map(|name| async move {
-        let console = console_of(name, "standard").await;
-        for request in [by_id("id-7"), by_name(name)] {
-            let done = console.app.delete_hmc_user(request).await.unwrap();
+        let setup = setup_with_user(name, "standard").await;
+        for request in [delete_by_id("id-7"), delete_by_name(name)] {
+            let done = setup.app.delete_hmc_user(request).await.unwrap();
             assert_eq!(
                 (done.outcome(), done.user_name.as_str()),
                 (DeleteOutcome::Deleted, name)
@@ -105,7 +112,7 @@ async fn names_outside_patterns_are_not_protected() {
 }
 
 /// Name and type of a user, and the reason that a dry run returns; `None` if all checks pass.
-const DRY: [(&str, &str, Option<&str>); 8] = [
+const VALIDATE_ONLY: [(&str, &str, Option<&str>); 8] = [
     ("alice", "standard", None),
     ("ADVANCED", "system-defined", None),
     ("template-1", "template", None),
@@ -118,11 +125,11 @@ const DRY: [(&str, &str, Option<&str>); 8] = [
 
 #[tokio::test]
 async fn validate_only_reads_without_deleting() {
-    join_all(DRY.map(|(name, kind, wanted)| async move {
-        let console = console_of(name, kind).await;
-        for mut request in [by_id("id-7"), by_name(name)] {
+    join_all(VALIDATE_ONLY.map(|(name, kind, expected)| async move {
+        let setup = setup_with_user(name, kind).await;
+        for mut request in [delete_by_id("id-7"), delete_by_name(name)] {
             request.validate_only = true;
-            match (console.app.delete_hmc_user(request.clone()).await, wanted) {
+            match (setup.app.delete_hmc_user(request.clone()).await, expected) {
                 (Ok(done), None) => {
                     assert_eq!(
                         (done.outcome(), done.attempts),
@@ -132,16 +139,16 @@ async fn validate_only_reads_without_deleting() {
                         (done.user_id.as_str(), done.user_name.as_str()),
                         ("id-7", name)
                     );
-                    let record = console.app.audit().pop().unwrap();
+                    let record = setup.app.audit().pop().unwrap();
                     assert_eq!(record["outcome"], "validated");
                 }
-                (Err(_), Some(reason)) => drop(expect_guarded(&console, request, reason).await),
-                (answer, wanted) => panic!("{name} {kind}: wanted {wanted:?}: {answer:?}"),
+                (Err(_), Some(reason)) => drop(assert_refused(&setup, request, reason).await),
+                (response, expected) => panic!("{name} {kind}: wanted {expected:?}: {response:?}"),
             }
         }
-        assert_eq!(console.count(Step::Delete), 0);
+        assert_eq!(setup.count(Step::Delete), 0);
         assert!(
-            console
+            setup
                 .app
                 .audit()
                 .iter()
@@ -153,18 +160,18 @@ async fn validate_only_reads_without_deleting() {
 
 #[tokio::test]
 async fn validate_only_reports_absent_user() {
-    let console = console_telling(listed(&[]), "").await;
-    let mut request = by_name("alice");
+    let setup = setup_with_document(listed(&[]), "").await;
+    let mut request = delete_by_name("alice");
     request.validate_only = true;
-    let failed = console.fail(request.clone()).await;
+    let failed = setup.fail(request.clone()).await;
     failed.expect(NotFound, "USER_NOT_FOUND");
-    console.expect_not_sent(&failed);
+    setup.assert_not_sent(&failed);
 
     request.allow_missing = true;
-    let done = console.app.delete_hmc_user(request).await.unwrap();
+    let done = setup.app.delete_hmc_user(request).await.unwrap();
     assert_eq!(
         (done.outcome(), done.attempts),
         (DeleteOutcome::Validated, 0)
     );
-    assert_eq!(console.count(Step::Delete), 0);
+    assert_eq!(setup.count(Step::Delete), 0);
 }

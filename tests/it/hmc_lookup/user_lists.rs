@@ -3,29 +3,29 @@
 use futures_util::future::join_all;
 use tonic::Code::{self, Internal, NotFound, PermissionDenied, Unavailable};
 use useradmin_testkit::{
-    Console, Reply,
-    Say::{self, Empty, Hmc, Html, Json, Made},
-    Step, by_name,
+    HmcSetup, Reply,
+    ScriptedReply::{self, Custom, Empty, Hmc, Html, Json},
+    Step, delete_by_name,
 };
 
-async fn expect_left_alone(says: Vec<Say>, code: Code, reason: &'static str) {
-    join_all(says.into_iter().map(|say| async move {
-        let what = say.to_string();
-        let console = Console::saying(vec![(Step::List, vec![say])]).await;
-        let mut request = by_name("alice");
+async fn assert_not_deleted(replies: Vec<ScriptedReply>, code: Code, reason: &'static str) {
+    join_all(replies.into_iter().map(|reply| async move {
+        let case = reply.to_string();
+        let setup = HmcSetup::with_replies(vec![(Step::List, vec![reply])]).await;
+        let mut request = delete_by_name("alice");
         request.allow_missing = true;
-        let answer = console.app.delete_hmc_user(request).await;
-        let failed = answer.expect_err(&what);
+        let response = setup.app.delete_hmc_user(request).await;
+        let failed = response.expect_err(&case);
         failed.expect(code, reason);
-        console.expect_not_sent(&failed);
-        assert_eq!(console.count(Step::List), 1, "{what}");
+        setup.assert_not_sent(&failed);
+        assert_eq!(setup.count(Step::List), 1, "{case}");
     }))
     .await;
 }
 
 #[tokio::test]
 async fn invalid_user_list_is_protocol_error() {
-    let says = vec![
+    let replies = vec![
         Html(200),
         Empty(200),
         Empty(204),
@@ -62,7 +62,7 @@ async fn invalid_user_list_is_protocol_error() {
         Json(200, "entry as text", r#"{"users":["alice"]}"#),
         Json(200, "entry as null", r#"{"users":[null]}"#),
         Json(206, "part", r#"{"users":[]}"#),
-        Made(200, "huge", |_| {
+        Custom(200, "huge", |_| {
             let one = r#"{"object-uri":"/api/users/id-1","name":"alice"}"#;
             Reply::json(
                 200,
@@ -70,7 +70,7 @@ async fn invalid_user_list_is_protocol_error() {
             )
         }),
     ];
-    expect_left_alone(says, Unavailable, "UPSTREAM_PROTOCOL_ERROR").await;
+    assert_not_deleted(replies, Unavailable, "UPSTREAM_PROTOCOL_ERROR").await;
 }
 
 /// The object ID must be one plain path segment, and the object a user.
@@ -105,11 +105,11 @@ async fn object_uri_must_name_a_user() {
         let entry = serde_json::json!({"object-uri": uri, "name": "alice", "type": "standard"});
         let list = serde_json::json!({ "users": [entry] });
         async move {
-            let console = super::console_telling(list, "").await;
-            let failed = console.fail(by_name("alice")).await;
+            let setup = super::setup_with_document(list, "").await;
+            let failed = setup.fail(delete_by_name("alice")).await;
             failed.expect(Unavailable, "UPSTREAM_PROTOCOL_ERROR");
-            console.expect_not_sent(&failed);
-            assert_eq!(console.count(Step::Other), 0, "{uri}");
+            setup.assert_not_sent(&failed);
+            assert_eq!(setup.count(Step::Other), 0, "{uri}");
         }
     });
     join_all(consoles).await;
@@ -119,25 +119,25 @@ async fn object_uri_must_name_a_user() {
 /// does not exist.
 #[tokio::test]
 async fn refused_lookup_does_not_mean_absent() {
-    expect_left_alone(
+    assert_not_deleted(
         vec![Html(404), Empty(404)],
         Unavailable,
         "UPSTREAM_PROTOCOL_ERROR",
     )
     .await;
-    expect_left_alone(
+    assert_not_deleted(
         vec![Hmc(404, 1), Hmc(404, 2)],
         NotFound,
         "UPSTREAM_RESOURCE_NOT_FOUND",
     )
     .await;
-    expect_left_alone(
+    assert_not_deleted(
         vec![Hmc(403, 1)],
         PermissionDenied,
         "UPSTREAM_PERMISSION_DENIED",
     )
     .await;
-    expect_left_alone(
+    assert_not_deleted(
         vec![Hmc(400, 1), Hmc(400, 14)],
         Internal,
         "UPSTREAM_REJECTED_REQUEST",

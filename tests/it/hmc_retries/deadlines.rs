@@ -6,9 +6,9 @@ use futures_util::future::join_all;
 use tonic::Code::{DeadlineExceeded, ResourceExhausted, Unavailable};
 use useradmin::proto::DeleteOutcome;
 use useradmin_testkit::{
-    Console,
-    Say::{Hang, Later, Usual},
-    Step, by_id, timed,
+    HmcSetup,
+    ScriptedReply::{Default, Hang, RetryAfter},
+    Step, delete_by_id, with_timeout,
 };
 
 #[tokio::test]
@@ -18,18 +18,21 @@ async fn hung_request_ends_before_callers_deadline() {
         (Step::Delete, "OUTCOME_UNKNOWN", "1", "unknown"),
     ];
     join_all(rows.map(|(step, reason, attempts, outcome)| async move {
-        let console = Console::saying(vec![(step, vec![Hang])]).await;
-        let (failed, took) = console.fail_in_time(by_id("id-1"), 2_000).await;
+        let setup = HmcSetup::with_replies(vec![(step, vec![Hang])]).await;
+        let (failed, elapsed) = setup.fail_in_time(delete_by_id("id-1"), 2_000).await;
         failed.expect(DeadlineExceeded, reason);
         assert_eq!(
-            (failed.meta("attempts"), failed.meta("outcome")),
+            (
+                failed.metadata_value("attempts"),
+                failed.metadata_value("outcome")
+            ),
             (attempts, outcome)
         );
         assert!(
             failed.retry_delay.is_some() && failed.hmc.is_none(),
             "{failed:?}"
         );
-        assert!(took >= Duration::from_millis(1_500), "{took:?}");
+        assert!(elapsed >= Duration::from_millis(1_500), "{elapsed:?}");
     }))
     .await;
 }
@@ -39,35 +42,50 @@ async fn hung_request_ends_before_callers_deadline() {
 async fn long_retry_after_is_returned_to_caller() {
     let rows = [
         (
-            Later(429, 1, "7"),
+            RetryAfter(429, 1, "7"),
             ResourceExhausted,
             "UPSTREAM_THROTTLED",
             7,
         ),
-        (Later(503, 1, "7"), Unavailable, "UPSTREAM_UNAVAILABLE", 7),
-        (Later(503, 1, "0"), Unavailable, "UPSTREAM_UNAVAILABLE", 1),
         (
-            Later(503, 1, "Mon, 01 Jan 2001 00:00:00 GMT"),
+            RetryAfter(503, 1, "7"),
+            Unavailable,
+            "UPSTREAM_UNAVAILABLE",
+            7,
+        ),
+        (
+            RetryAfter(503, 1, "0"),
+            Unavailable,
+            "UPSTREAM_UNAVAILABLE",
+            1,
+        ),
+        (
+            RetryAfter(503, 1, "Mon, 01 Jan 2001 00:00:00 GMT"),
             Unavailable,
             "UPSTREAM_UNAVAILABLE",
             1,
         ),
     ];
-    join_all(rows.map(|(say, code, reason, seconds)| async move {
-        let console = Console::saying(vec![(Step::Delete, vec![say])]).await;
-        let failed = console.fail(timed(by_id("id-1"), 1_200)).await;
+    join_all(rows.map(|(reply, code, reason, seconds)| async move {
+        let setup = HmcSetup::with_replies(vec![(Step::Delete, vec![reply])]).await;
+        let failed = setup.fail(with_timeout(delete_by_id("id-1"), 1_200)).await;
         failed.expect(code, reason);
         assert_eq!(failed.retry_delay.unwrap(), Duration::from_secs(seconds));
-        assert_eq!(console.count(Step::Delete), 1);
+        assert_eq!(setup.count(Step::Delete), 1);
     }))
     .await;
 }
 
 #[tokio::test]
 async fn retry_after_within_deadline_is_obeyed() {
-    let console = Console::saying(vec![(Step::Delete, vec![Later(503, 1, "1"), Usual])]).await;
+    let setup =
+        HmcSetup::with_replies(vec![(Step::Delete, vec![RetryAfter(503, 1, "1"), Default])]).await;
     let began = Instant::now();
-    let done = console.app.delete_hmc_user(by_id("id-1")).await.unwrap();
+    let done = setup
+        .app
+        .delete_hmc_user(delete_by_id("id-1"))
+        .await
+        .unwrap();
     assert_eq!((done.outcome(), done.attempts), (DeleteOutcome::Deleted, 2));
     assert!(began.elapsed() >= Duration::from_secs(1));
 }

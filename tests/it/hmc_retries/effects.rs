@@ -13,17 +13,17 @@ use tonic::Code::{
 };
 use useradmin::proto::DeleteOutcome::{self, AbsentAfterRetry, AlreadyAbsent, Deleted};
 use useradmin_testkit::{
-    Console, Reply,
-    Say::{self, Empty, Hmc, Html, Reset, Usual},
-    Step, by_id, refusal, usual,
+    HmcSetup, Reply,
+    ScriptedReply::{self, Default, Empty, Hmc, Html, Reset},
+    Step, default_reply, delete_by_id, error_reply,
 };
 
 /// The responses to the DELETEs of one call, `allow_missing`, and the outcome.
 #[rustfmt::skip]
-const SUCCESSES: [(&[Say], bool, DeleteOutcome); 18] = [
-    (&[Reset, Usual], false, Deleted),
-    (&[Reset, Reset, Usual], false, Deleted),
-    (&[Html(503), Hmc(429, 1), Usual], false, Deleted),
+const SUCCESSES: [(&[ScriptedReply], bool, DeleteOutcome); 18] = [
+    (&[Reset, Default], false, Deleted),
+    (&[Reset, Reset, Default], false, Deleted),
+    (&[Html(503), Hmc(429, 1), Default], false, Deleted),
     (&[Reset, Hmc(404, 1)], false, AbsentAfterRetry),
     (&[Reset, Hmc(404, 1)], true, AbsentAfterRetry),
     (&[Reset, Reset, Hmc(404, 1)], false, AbsentAfterRetry),
@@ -43,23 +43,25 @@ const SUCCESSES: [(&[Say], bool, DeleteOutcome); 18] = [
 
 #[tokio::test]
 async fn absence_after_unknown_outcome_is_absent_after_retry() {
-    join_all(SUCCESSES.map(|(says, allow_missing, wanted)| async move {
-        let console = Console::saying(vec![(Step::Delete, says.to_vec())]).await;
-        let mut request = by_id("id-1");
-        request.allow_missing = allow_missing;
-        let done = console.app.delete_hmc_user(request).await;
-        let done = done.unwrap_or_else(|failed| panic!("{says:?}: {failed:?}"));
-        console.app.expect_on_record(&done);
-        let told = (done.outcome(), done.attempts as usize);
-        assert_eq!(told, (wanted, says.len()), "{says:?}");
-        assert_eq!(console.count(Step::Delete), says.len(), "{says:?}");
-    }))
+    join_all(
+        SUCCESSES.map(|(replies, allow_missing, expected)| async move {
+            let setup = HmcSetup::with_replies(vec![(Step::Delete, replies.to_vec())]).await;
+            let mut request = delete_by_id("id-1");
+            request.allow_missing = allow_missing;
+            let done = setup.app.delete_hmc_user(request).await;
+            let done = done.unwrap_or_else(|failed| panic!("{replies:?}: {failed:?}"));
+            setup.app.assert_recorded(&done);
+            let actual = (done.outcome(), done.attempts as usize);
+            assert_eq!(actual, (expected, replies.len()), "{replies:?}");
+            assert_eq!(setup.count(Step::Delete), replies.len(), "{replies:?}");
+        }),
+    )
     .await;
 }
 
 /// The responses to the DELETEs of one call; code, reason and outcome.
 #[rustfmt::skip]
-const FAILURES: [(&[Say], Code, &str, &str); 16] = [
+const FAILURES: [(&[ScriptedReply], Code, &str, &str); 16] = [
     (&[Hmc(503, 1), Hmc(404, 1)], NotFound, "USER_NOT_FOUND", "not_deleted"),
     (&[Hmc(429, 1), Hmc(404, 1)], NotFound, "USER_NOT_FOUND", "not_deleted"),
     (&[Hmc(403, 5), Hmc(404, 1)], NotFound, "USER_NOT_FOUND", "not_deleted"),
@@ -80,23 +82,26 @@ const FAILURES: [(&[Say], Code, &str, &str); 16] = [
 
 #[tokio::test]
 async fn last_response_sets_reason_and_worst_sets_outcome() {
-    join_all(FAILURES.map(|(says, code, reason, outcome)| async move {
-        let console = Console::saying(vec![(Step::Delete, says.to_vec())]).await;
-        let failed = console.fail(by_id("id-1")).await;
+    join_all(FAILURES.map(|(replies, code, reason, outcome)| async move {
+        let setup = HmcSetup::with_replies(vec![(Step::Delete, replies.to_vec())]).await;
+        let failed = setup.fail(delete_by_id("id-1")).await;
         failed.expect(code, reason);
-        console.app.expect_on_record(&failed);
-        let (attempts, told) = (
-            says.len().to_string(),
-            (failed.meta("attempts"), failed.meta("outcome")),
+        setup.app.assert_recorded(&failed);
+        let (attempts, actual) = (
+            replies.len().to_string(),
+            (
+                failed.metadata_value("attempts"),
+                failed.metadata_value("outcome"),
+            ),
         );
-        assert_eq!(told, (attempts.as_str(), outcome), "{says:?}");
-        let answered = !matches!(says.last(), Some(Reset));
+        assert_eq!(actual, (attempts.as_str(), outcome), "{replies:?}");
+        let answered = !matches!(replies.last(), Some(Reset));
         assert_eq!(
             failed.metadata.contains_key("upstream_http_status"),
             answered,
-            "{says:?}"
+            "{replies:?}"
         );
-        assert_eq!(console.count(Step::Delete), says.len(), "{says:?}");
+        assert_eq!(setup.count(Step::Delete), replies.len(), "{replies:?}");
     }))
     .await;
 }
@@ -106,40 +111,49 @@ async fn last_response_sets_reason_and_worst_sets_outcome() {
 #[tokio::test]
 async fn unknown_outcome_is_kept_if_logons_are_suspended() {
     join_all(
-        [Hmc(403, 0), Hmc(400, 13), Html(403), Html(501)].map(|say| async move {
+        [Hmc(403, 0), Hmc(400, 13), Html(403), Html(501)].map(|reply| async move {
             let (gate, dead) = (Arc::new(Barrier::new(2)), AtomicBool::new(false));
             let closed = Arc::clone(&gate);
-            let what = say.to_string();
-            let console = Console::start(move |request| match Step::of(request) {
+            let case = reply.to_string();
+            let setup = HmcSetup::start(move |request| match Step::of(request) {
                 Step::Delete => {
                     dead.store(true, Ordering::SeqCst);
-                    Reply::Together(Arc::clone(&closed), Box::new(Reply::Close))
+                    Reply::AtBarrier(Arc::clone(&closed), Box::new(Reply::Close))
                 }
-                Step::Logon if dead.load(Ordering::SeqCst) => say.reply(request),
-                Step::Read if dead.load(Ordering::SeqCst) => refusal(request, 403, 5),
-                _ => usual(request, 1),
+                Step::Logon if dead.load(Ordering::SeqCst) => reply.reply(request),
+                Step::Read if dead.load(Ordering::SeqCst) => error_reply(request, 403, 5),
+                _ => default_reply(request, 1),
             })
             .await;
             let other = async {
-                console.upstream.until("DELETE", "/api/users/id-1", 1).await;
-                let failed = console.fail(by_id("id-1")).await;
-                let told = (failed.meta("attempts"), failed.meta("outcome"));
-                assert_eq!(told, ("0", "not_sent"), "{failed:?}");
+                setup
+                    .upstream
+                    .wait_for_requests("DELETE", "/api/users/id-1", 1)
+                    .await;
+                let failed = setup.fail(delete_by_id("id-1")).await;
+                let actual = (
+                    failed.metadata_value("attempts"),
+                    failed.metadata_value("outcome"),
+                );
+                assert_eq!(actual, ("0", "not_sent"), "{failed:?}");
                 gate.wait().await;
             };
-            let (failed, ()) = tokio::join!(console.fail(by_id("id-1")), other);
+            let (failed, ()) = tokio::join!(setup.fail(delete_by_id("id-1")), other);
             failed.expect(Unavailable, "OUTCOME_UNKNOWN");
-            let told = (failed.meta("attempts"), failed.meta("outcome"));
-            assert_eq!(told, ("1", "unknown"), "{what}");
+            let actual = (
+                failed.metadata_value("attempts"),
+                failed.metadata_value("outcome"),
+            );
+            assert_eq!(actual, ("1", "unknown"), "{case}");
             assert!(
                 failed.retry_delay.is_some() && failed.hmc.is_none(),
-                "{what}: {failed:?}"
+                "{case}: {failed:?}"
             );
-            assert_eq!(console.count(Step::Delete), 1, "{what}");
+            assert_eq!(setup.count(Step::Delete), 1, "{case}");
             // After a failure other than a refusal, the second logon may still wait for the end of a pause.
-            let least = if what.starts_with("403") { 3 } else { 2 };
-            let logons = console.count(Step::Logon);
-            assert!((least..=3).contains(&logons), "{what}: {logons}");
+            let min = if case.starts_with("403") { 3 } else { 2 };
+            let logons = setup.count(Step::Logon);
+            assert!((min..=3).contains(&logons), "{case}: {logons}");
         }),
     )
     .await;
@@ -151,13 +165,16 @@ async fn unknown_outcome_is_kept_if_logons_are_suspended() {
 async fn failed_logon_between_attempts_keeps_first_outcome() {
     let script = vec![
         (Step::Delete, vec![Reset, Hmc(403, 5)]),
-        (Step::Logon, vec![Usual, Hmc(403, 0)]),
+        (Step::Logon, vec![Default, Hmc(403, 0)]),
     ];
-    let console = Console::saying(script).await;
-    let failed = console.fail(by_id("id-1")).await;
+    let setup = HmcSetup::with_replies(script).await;
+    let failed = setup.fail(delete_by_id("id-1")).await;
     failed.expect(Internal, "UPSTREAM_CREDENTIALS_REJECTED");
     assert_eq!(
-        (failed.meta("attempts"), failed.meta("outcome")),
+        (
+            failed.metadata_value("attempts"),
+            failed.metadata_value("outcome")
+        ),
         ("2", "unknown")
     );
 }

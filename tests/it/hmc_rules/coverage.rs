@@ -6,17 +6,20 @@ use useradmin::{
     error::rule::{Body, Rule, decide},
     upstream::ibm_hmc::rules::{LOGON_RULES, RULES},
 };
-use useradmin_testkit::Say;
+use useradmin_testkit::ScriptedReply;
 
 use super::rows;
 use crate::hmc_logon;
 
 /// Asserts that each row of a table in the implementation is the first match of some tested response, that is, that no
 /// row is untested or shadowed.
-fn expect_all_hit(table: &'static [Rule], said: &[Say]) {
-    let told: Vec<_> = said.iter().filter_map(Say::told).collect();
+fn assert_all_rules_used(table: &'static [Rule], replies: &[ScriptedReply]) {
+    let actual: Vec<_> = replies
+        .iter()
+        .filter_map(ScriptedReply::status_and_reason)
+        .collect();
     for rule in table {
-        let hit = told.iter().any(|(status, reason)| {
+        let hit = actual.iter().any(|(status, reason)| {
             let code = reason.map(|reason| reason.to_string());
             decide(table, *status, code.as_deref(), &[])
                 .is_some_and(|first| std::ptr::eq(first, rule))
@@ -39,18 +42,20 @@ fn expect_all_hit(table: &'static [Rule], said: &[Say]) {
 
 #[test]
 fn every_rule_is_tested_and_not_shadowed() {
-    let said: Vec<_> = rows().into_iter().map(|row| row.say).collect();
-    expect_all_hit(RULES, &said);
-    let said: Vec<_> = hmc_logon::rows().into_iter().map(|row| row.say).collect();
-    expect_all_hit(LOGON_RULES, &said);
+    let replies: Vec<_> = rows().into_iter().map(|row| row.reply).collect();
+    assert_all_rules_used(RULES, &replies);
+    let replies: Vec<_> = hmc_logon::rows().into_iter().map(|row| row.reply).collect();
+    assert_all_rules_used(LOGON_RULES, &replies);
 }
 
 #[test]
 fn responses_are_unique() {
-    let delete = rows().into_iter().map(|row| row.say.to_string());
-    let logon = hmc_logon::rows().into_iter().map(|row| row.say.to_string());
-    for said in [delete.collect::<Vec<_>>(), logon.collect()] {
-        let once: BTreeSet<_> = said.iter().collect();
-        assert_eq!(once.len(), said.len(), "{said:?}");
+    let delete = rows().into_iter().map(|row| row.reply.to_string());
+    let logon = hmc_logon::rows()
+        .into_iter()
+        .map(|row| row.reply.to_string());
+    for replies in [delete.collect::<Vec<_>>(), logon.collect()] {
+        let once: BTreeSet<_> = replies.iter().collect();
+        assert_eq!(once.len(), replies.len(), "{replies:?}");
     }
 }

@@ -5,9 +5,9 @@ use tonic::Code::{
     Aborted, FailedPrecondition, Internal, NotFound, PermissionDenied, ResourceExhausted,
     Unavailable,
 };
-use useradmin_testkit::Say::{Hmc, Later};
+use useradmin_testkit::ScriptedReply::{Hmc, RetryAfter};
 
-use super::{Row, last};
+use super::{Row, final_response};
 
 pub fn rows() -> Vec<Row> {
     let mut rows = delete_user();
@@ -21,13 +21,13 @@ pub fn rows() -> Vec<Row> {
 #[rustfmt::skip]
 fn delete_user() -> Vec<Row> {
     vec![
-        last(Hmc(400, 312), FailedPrecondition, "PATTERN_BASED_USER"),
-        last(Hmc(400, 313), FailedPrecondition, "OWN_USER"),
-        last(Hmc(403, 1), PermissionDenied, "UPSTREAM_PERMISSION_DENIED"),
-        last(Hmc(404, 1), NotFound, "USER_NOT_FOUND"),
-        last(Hmc(409, 317), FailedPrecondition, "TEMPLATE_USER_IN_USE"),
-        last(Hmc(409, 320), FailedPrecondition, "AUTOMATIC_LOGON_USER"),
-        last(
+        final_response(Hmc(400, 312), FailedPrecondition, "PATTERN_BASED_USER"),
+        final_response(Hmc(400, 313), FailedPrecondition, "OWN_USER"),
+        final_response(Hmc(403, 1), PermissionDenied, "UPSTREAM_PERMISSION_DENIED"),
+        final_response(Hmc(404, 1), NotFound, "USER_NOT_FOUND"),
+        final_response(Hmc(409, 317), FailedPrecondition, "TEMPLATE_USER_IN_USE"),
+        final_response(Hmc(409, 320), FailedPrecondition, "AUTOMATIC_LOGON_USER"),
+        final_response(
             Hmc(409, 321),
             FailedPrecondition,
             "LAST_LOCAL_ADMINISTRATOR",
@@ -37,11 +37,12 @@ fn delete_user() -> Vec<Row> {
 
 /// The common reasons that can occur for a deletion.
 fn common() -> Vec<Row> {
-    let rejected = |reason| last(Hmc(400, reason), Internal, "UPSTREAM_REJECTED_REQUEST");
-    let expired = |reason| last(Hmc(403, reason), Internal, "UPSTREAM_CREDENTIALS_REJECTED");
-    let busy = |reason| last(Hmc(409, reason), Aborted, "UPSTREAM_CONFLICT").retry();
+    let rejected = |reason| final_response(Hmc(400, reason), Internal, "UPSTREAM_REJECTED_REQUEST");
+    let expired =
+        |reason| final_response(Hmc(403, reason), Internal, "UPSTREAM_CREDENTIALS_REJECTED");
+    let busy = |reason| final_response(Hmc(409, reason), Aborted, "UPSTREAM_CONFLICT").retry();
     let defect = |reason| {
-        let row = last(Hmc(500, reason), Unavailable, "UPSTREAM_UNAVAILABLE");
+        let row = final_response(Hmc(500, reason), Unavailable, "UPSTREAM_UNAVAILABLE");
         row.attempts(3).unknown().retry()
     };
     vec![
@@ -52,14 +53,14 @@ fn common() -> Vec<Row> {
         rejected(14),
         expired(4).attempts(2),
         expired(5).attempts(2),
-        last(Hmc(403, 0), PermissionDenied, "UPSTREAM_PERMISSION_DENIED"),
-        last(Hmc(403, 2), PermissionDenied, "UPSTREAM_PERMISSION_DENIED"),
-        last(Hmc(403, 3), PermissionDenied, "UPSTREAM_PERMISSION_DENIED"),
-        last(Hmc(404, 2), NotFound, "UPSTREAM_RESOURCE_NOT_FOUND"),
-        last(Hmc(404, 4), NotFound, "UPSTREAM_RESOURCE_NOT_FOUND"),
+        final_response(Hmc(403, 0), PermissionDenied, "UPSTREAM_PERMISSION_DENIED"),
+        final_response(Hmc(403, 2), PermissionDenied, "UPSTREAM_PERMISSION_DENIED"),
+        final_response(Hmc(403, 3), PermissionDenied, "UPSTREAM_PERMISSION_DENIED"),
+        final_response(Hmc(404, 2), NotFound, "UPSTREAM_RESOURCE_NOT_FOUND"),
+        final_response(Hmc(404, 4), NotFound, "UPSTREAM_RESOURCE_NOT_FOUND"),
         busy(1),
         busy(2),
-        last(Hmc(409, 4), FailedPrecondition, "UPSTREAM_CONFLICT"),
+        final_response(Hmc(409, 4), FailedPrecondition, "UPSTREAM_CONFLICT"),
         defect(0),
         defect(12),
         defect(39),
@@ -69,16 +70,18 @@ fn common() -> Vec<Row> {
 
 /// Undocumented reasons: the status decides.
 fn unknown_reasons() -> Vec<Row> {
-    let rejected = |status| last(Hmc(status, 99), Internal, "UPSTREAM_REJECTED_REQUEST");
-    let conflict = |status| last(Hmc(status, 99), FailedPrecondition, "UPSTREAM_CONFLICT");
-    let down = |status| last(Hmc(status, 99), Unavailable, "UPSTREAM_UNAVAILABLE").attempts(3);
+    let rejected = |status| final_response(Hmc(status, 99), Internal, "UPSTREAM_REJECTED_REQUEST");
+    let conflict =
+        |status| final_response(Hmc(status, 99), FailedPrecondition, "UPSTREAM_CONFLICT");
+    let down =
+        |status| final_response(Hmc(status, 99), Unavailable, "UPSTREAM_UNAVAILABLE").attempts(3);
     vec![
         rejected(400),
-        last(Hmc(400, u32::MAX), Internal, "UPSTREAM_REJECTED_REQUEST"),
-        last(Hmc(401, 99), Internal, "UPSTREAM_CREDENTIALS_REJECTED").attempts(2),
-        last(Hmc(403, 99), PermissionDenied, "UPSTREAM_PERMISSION_DENIED"),
-        last(Hmc(404, 99), NotFound, "UPSTREAM_RESOURCE_NOT_FOUND"),
-        last(Hmc(404, 0), NotFound, "UPSTREAM_RESOURCE_NOT_FOUND"),
+        final_response(Hmc(400, u32::MAX), Internal, "UPSTREAM_REJECTED_REQUEST"),
+        final_response(Hmc(401, 99), Internal, "UPSTREAM_CREDENTIALS_REJECTED").attempts(2),
+        final_response(Hmc(403, 99), PermissionDenied, "UPSTREAM_PERMISSION_DENIED"),
+        final_response(Hmc(404, 99), NotFound, "UPSTREAM_RESOURCE_NOT_FOUND"),
+        final_response(Hmc(404, 0), NotFound, "UPSTREAM_RESOURCE_NOT_FOUND"),
         rejected(405),
         rejected(406),
         down(408).unknown().retry(),
@@ -87,7 +90,7 @@ fn unknown_reasons() -> Vec<Row> {
         conflict(412),
         rejected(413),
         rejected(415),
-        last(Hmc(429, 99), ResourceExhausted, "UPSTREAM_THROTTLED")
+        final_response(Hmc(429, 99), ResourceExhausted, "UPSTREAM_THROTTLED")
             .attempts(3)
             .retry(),
         rejected(499),
@@ -106,13 +109,13 @@ fn unknown_reasons() -> Vec<Row> {
 #[rustfmt::skip]
 fn retry_after() -> Vec<Row> {
     let throttled = |after| {
-        last(
-            Later(429, 1, after),
+        final_response(
+            RetryAfter(429, 1, after),
             ResourceExhausted,
             "UPSTREAM_THROTTLED",
         )
     };
-    let down = |after| last(Later(503, 1, after), Unavailable, "UPSTREAM_UNAVAILABLE");
+    let down = |after| final_response(RetryAfter(503, 1, after), Unavailable, "UPSTREAM_UNAVAILABLE");
     vec![
         throttled("60").retry(),
         throttled("3600").retry(),
@@ -120,9 +123,9 @@ fn retry_after() -> Vec<Row> {
         down("60").retry(),
         down("soon").attempts(3).retry(),
         down("-5").attempts(3).retry(),
-        last(Later(409, 2, "30"), Aborted, "UPSTREAM_CONFLICT").retry(),
-        last(
-            Later(409, 317, "30"),
+        final_response(RetryAfter(409, 2, "30"), Aborted, "UPSTREAM_CONFLICT").retry(),
+        final_response(
+            RetryAfter(409, 317, "30"),
             FailedPrecondition,
             "TEMPLATE_USER_IN_USE",
         ),

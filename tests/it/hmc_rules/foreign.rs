@@ -3,12 +3,12 @@
 use serde_json::{Value, json};
 use tonic::Code::{Internal, NotFound, ResourceExhausted, Unavailable};
 use useradmin_testkit::{
-    Reply,
-    Say::{self, Bent, Empty, Html, Json, Made},
-    Seen, refusal,
+    ReceivedRequest, Reply,
+    ScriptedReply::{self, Custom, Empty, Html, Json, Modified},
+    error_reply,
 };
 
-use super::{Row, last};
+use super::{Row, final_response};
 
 pub fn rows() -> Vec<Row> {
     let mut rows = pages();
@@ -20,24 +20,27 @@ pub fn rows() -> Vec<Row> {
 
 /// Returns the row of a response that did not come from the HMC application: the deletion may have been carried out,
 /// and is not repeated.
-fn strange(say: Say) -> Row {
-    last(say, Unavailable, "UPSTREAM_PROTOCOL_ERROR").unknown()
+fn protocol_error(reply: ScriptedReply) -> Row {
+    final_response(reply, Unavailable, "UPSTREAM_PROTOCOL_ERROR").unknown()
 }
 
 /// The page of a proxy, or an empty body, with each status.
 fn pages() -> Vec<Row> {
     let mut rows = Vec::new();
     for status in [400, 403, 404, 405, 406, 409, 412, 415] {
-        rows.push(strange(Html(status)));
-        rows.push(strange(Empty(status)));
+        rows.push(protocol_error(Html(status)));
+        rows.push(protocol_error(Empty(status)));
     }
-    for say in [Html, Empty] {
-        let down = |status| last(say(status), Unavailable, "UPSTREAM_UNAVAILABLE").attempts(3);
-        let rejected = |status| last(say(status), Internal, "UPSTREAM_REJECTED_REQUEST");
+    for create in [Html, Empty] {
+        let down = |status| {
+            final_response(create(status), Unavailable, "UPSTREAM_UNAVAILABLE").attempts(3)
+        };
+        let rejected =
+            |status| final_response(create(status), Internal, "UPSTREAM_REJECTED_REQUEST");
         rows.extend([
-            last(say(401), Internal, "UPSTREAM_CREDENTIALS_REJECTED").attempts(2),
+            final_response(create(401), Internal, "UPSTREAM_CREDENTIALS_REJECTED").attempts(2),
             down(408).unknown().retry(),
-            last(say(429), ResourceExhausted, "UPSTREAM_THROTTLED")
+            final_response(create(429), ResourceExhausted, "UPSTREAM_THROTTLED")
                 .attempts(3)
                 .retry(),
             down(500).unknown().retry(),
@@ -65,8 +68,8 @@ fn without(mut document: Value, field: &str) -> Value {
 /// The standard error body for a user that does not exist, with one change each.
 #[rustfmt::skip]
 fn bent_documents() -> Vec<Row> {
-    let absent = |what, bend: fn(Value) -> Value| last(Bent(404, what, bend), NotFound, "USER_NOT_FOUND");
-    let foreign = |what, bend: fn(Value) -> Value| strange(Bent(404, what, bend));
+    let absent = |case, bend: fn(Value) -> Value| final_response(Modified(404, case, bend), NotFound, "USER_NOT_FOUND");
+    let foreign = |case, bend: fn(Value) -> Value| protocol_error(Modified(404, case, bend));
     vec![
         foreign("http-status differs", |d| with(d, "http-status", json!(403))),
         foreign("http-status as string", |d| with(d, "http-status", json!("404"))),
@@ -88,39 +91,39 @@ fn bent_documents() -> Vec<Row> {
         absent("more fields", |d| with(d, "@@implementation-errors", json!([1]))),
         absent("only the two integers", |_| json!({"http-status": 404, "reason": 1})),
         foreign("huge", |d| with(d, "stack", json!("x".repeat(70_000)))),
-        strange(Bent(409, "huge", |d| with(d, "stack", json!("x".repeat(1_000_000))))),
+        protocol_error(Modified(409, "huge", |d| with(d, "stack", json!("x".repeat(1_000_000))))),
     ]
 }
 
 /// Bodies that are not a JSON object, or not a complete one.
 fn broken_bodies() -> Vec<Row> {
     vec![
-        strange(Json(404, "empty object", "{}")),
-        strange(Json(404, "null", "null")),
-        strange(Json(404, "text", r#""gone""#)),
-        strange(Json(
+        protocol_error(Json(404, "empty object", "{}")),
+        protocol_error(Json(404, "null", "null")),
+        protocol_error(Json(404, "text", r#""gone""#)),
+        protocol_error(Json(
             404,
             "two documents",
             r#"{"http-status":404,"reason":1}{}"#,
         )),
-        strange(Json(
+        protocol_error(Json(
             404,
             "open object",
             r#"{"http-status":404,"reason":1,"#,
         )),
-        strange(Made(404, "cut body", |_| {
+        protocol_error(Custom(404, "cut body", |_| {
             raw("404 Not Found", "Content-Length: 500", CUT)
         })),
-        strange(Made(404, "cut chunks", |_| {
+        protocol_error(Custom(404, "cut chunks", |_| {
             raw("404 Not Found", "Transfer-Encoding: chunked", "1e\r\n")
         })),
-        strange(Made(409, "not UTF-8", |_| {
+        protocol_error(Custom(409, "not UTF-8", |_| {
             let head = "HTTP/1.1 409 Conflict\r\nContent-Length: 39\r\n\r\n";
             let body = b"{\"http-status\":409,\"reason\":1,\"x\":\"\xff\xfe\"}";
             Reply::Raw([head.as_bytes(), body].concat())
         })),
-        last(
-            Made(404, "document as text/html", as_html),
+        final_response(
+            Custom(404, "document as text/html", as_html),
             NotFound,
             "USER_NOT_FOUND",
         ),
@@ -133,8 +136,8 @@ fn raw(status: &str, header: &str, body: &str) -> Reply {
     Reply::Raw(format!("HTTP/1.1 {status}\r\n{header}\r\n\r\n{body}").into_bytes())
 }
 
-fn as_html(request: &Seen) -> Reply {
-    match refusal(request, 404, 1) {
+fn as_html(request: &ReceivedRequest) -> Reply {
+    match error_reply(request, 404, 1) {
         Reply::Http(status, _, body) => Reply::typed(status, "text/html", &body),
         other => other,
     }
@@ -142,36 +145,37 @@ fn as_html(request: &Seen) -> Reply {
 
 /// Redirects, which are never followed, and statuses that are never regarded as a deletion.
 fn redirects_and_successes() -> Vec<Row> {
-    let to =
-        |status, what: &'static str, make: fn(&Seen) -> Reply| strange(Made(status, what, make));
+    let to = |status, case: &'static str, make: fn(&ReceivedRequest) -> Reply| {
+        protocol_error(Custom(status, case, make))
+    };
     vec![
         to(301, "redirect", |_| {
-            Reply::empty(301).with("Location", "/elsewhere")
+            Reply::empty(301).with_header("Location", "/elsewhere")
         }),
         to(302, "redirect", |_| {
-            Reply::html(302).with("Location", "/elsewhere")
+            Reply::html(302).with_header("Location", "/elsewhere")
         }),
         to(303, "redirect", |_| {
-            Reply::empty(303).with("Location", "/elsewhere")
+            Reply::empty(303).with_header("Location", "/elsewhere")
         }),
         to(307, "redirect", |_| {
-            Reply::empty(307).with("Location", "/api/users/id-2")
+            Reply::empty(307).with_header("Location", "/api/users/id-2")
         }),
         to(308, "redirect", |_| {
-            Reply::empty(308).with("Location", "/api/users/id-1")
+            Reply::empty(308).with_header("Location", "/api/users/id-1")
         }),
-        strange(Empty(300)),
-        strange(Empty(304)),
-        strange(Empty(200)),
-        strange(Html(200)),
-        strange(Json(200, "object", "{}")),
-        strange(Json(201, "object", "{}")),
-        strange(Empty(202)),
-        strange(Json(202, "job", r#"{"job-uri":"/api/jobs/1"}"#)),
-        strange(Empty(205)),
-        strange(Json(206, "object", "{}")),
-        strange(Empty(299)),
-        strange(Empty(600)),
-        strange(Empty(999)),
+        protocol_error(Empty(300)),
+        protocol_error(Empty(304)),
+        protocol_error(Empty(200)),
+        protocol_error(Html(200)),
+        protocol_error(Json(200, "object", "{}")),
+        protocol_error(Json(201, "object", "{}")),
+        protocol_error(Empty(202)),
+        protocol_error(Json(202, "job", r#"{"job-uri":"/api/jobs/1"}"#)),
+        protocol_error(Empty(205)),
+        protocol_error(Json(206, "object", "{}")),
+        protocol_error(Empty(299)),
+        protocol_error(Empty(600)),
+        protocol_error(Empty(999)),
     ]
 }

@@ -7,9 +7,9 @@ use tokio::sync::Barrier;
 use tonic::Code::{Internal, PermissionDenied};
 use useradmin::proto::DeleteOutcome;
 use useradmin_testkit::{
-    Console, Reply,
-    Say::{Empty, Hmc, Html, Usual},
-    Seen, Step, by_id, by_name, refusal, usual,
+    HmcSetup, ReceivedRequest, Reply,
+    ScriptedReply::{Default, Empty, Hmc, Html},
+    Step, default_reply, delete_by_id, delete_by_name, error_reply,
 };
 
 /// A call that finds the session expired at each of these steps in turn, with the number of DELETEs started, or the
@@ -17,16 +17,16 @@ use useradmin_testkit::{
 #[tokio::test]
 async fn session_is_renewed_once_per_call() {
     let rows = [
-        (Step::Read, vec![Hmc(403, 4), Usual], Ok(1)),
-        (Step::Read, vec![Hmc(403, 5), Usual], Ok(1)),
-        (Step::Delete, vec![Hmc(403, 4), Usual], Ok(2)),
-        (Step::Delete, vec![Hmc(403, 5), Usual], Ok(2)),
-        (Step::Read, vec![Hmc(401, 0), Usual], Ok(1)),
-        (Step::Read, vec![Html(401), Usual], Ok(1)),
-        (Step::Read, vec![Empty(401), Usual], Ok(1)),
-        (Step::Delete, vec![Hmc(401, 0), Usual], Ok(2)),
-        (Step::Delete, vec![Html(401), Usual], Ok(2)),
-        (Step::Delete, vec![Empty(401), Usual], Ok(2)),
+        (Step::Read, vec![Hmc(403, 4), Default], Ok(1)),
+        (Step::Read, vec![Hmc(403, 5), Default], Ok(1)),
+        (Step::Delete, vec![Hmc(403, 4), Default], Ok(2)),
+        (Step::Delete, vec![Hmc(403, 5), Default], Ok(2)),
+        (Step::Read, vec![Hmc(401, 0), Default], Ok(1)),
+        (Step::Read, vec![Html(401), Default], Ok(1)),
+        (Step::Read, vec![Empty(401), Default], Ok(1)),
+        (Step::Delete, vec![Hmc(401, 0), Default], Ok(2)),
+        (Step::Delete, vec![Html(401), Default], Ok(2)),
+        (Step::Delete, vec![Empty(401), Default], Ok(2)),
         (Step::Read, vec![Html(401)], Err(0)),
         (Step::Read, vec![Hmc(403, 5), Empty(401)], Err(0)),
         (Step::Delete, vec![Empty(401)], Err(2)),
@@ -36,32 +36,32 @@ async fn session_is_renewed_once_per_call() {
         (Step::Delete, vec![Hmc(403, 5)], Err(2)),
         (Step::Delete, vec![Hmc(403, 5), Hmc(403, 4)], Err(2)),
     ];
-    join_all(rows.map(|(step, says, wanted)| async move {
-        let what = format!("{step:?} {says:?}");
-        let console = Console::saying(vec![(step, says)]).await;
-        let got = match console.app.delete_hmc_user(by_id("id-1")).await {
+    join_all(rows.map(|(step, replies, expected)| async move {
+        let case = format!("{step:?} {replies:?}");
+        let setup = HmcSetup::with_replies(vec![(step, replies)]).await;
+        let got = match setup.app.delete_hmc_user(delete_by_id("id-1")).await {
             Ok(done) => Ok(done.attempts as usize),
             Err(failed) => {
                 failed.expect(Internal, "UPSTREAM_CREDENTIALS_REJECTED");
-                assert!(failed.retry_delay.is_none(), "{what}");
+                assert!(failed.retry_delay.is_none(), "{case}");
                 let outcome = if step == Step::Read {
                     "not_sent"
                 } else {
                     "not_deleted"
                 };
-                assert_eq!(failed.meta("outcome"), outcome, "{what}");
-                Err(failed.meta("attempts").parse().unwrap())
+                assert_eq!(failed.metadata_value("outcome"), outcome, "{case}");
+                Err(failed.metadata_value("attempts").parse().unwrap())
             }
         };
-        assert_eq!(got, wanted, "{what}");
-        assert_eq!(console.count(Step::Logon), 2, "{what}");
-        let (Ok(deletes) | Err(deletes)) = wanted;
-        assert_eq!(console.count(Step::Delete), deletes, "{what}");
-        let last = console.asked(step).pop().unwrap();
+        assert_eq!(got, expected, "{case}");
+        assert_eq!(setup.count(Step::Logon), 2, "{case}");
+        let (Ok(deletes) | Err(deletes)) = expected;
+        assert_eq!(setup.count(Step::Delete), deletes, "{case}");
+        let last = setup.requests_of(step).pop().unwrap();
         assert_eq!(
             last.header("x-api-session"),
             Some("kanari-session-2"),
-            "{what}"
+            "{case}"
         );
     }))
     .await;
@@ -69,53 +69,61 @@ async fn session_is_renewed_once_per_call() {
 
 #[tokio::test]
 async fn session_expired_at_lookup_is_renewed() {
-    let console = Console::saying(vec![(Step::List, vec![Hmc(403, 5), Usual])]).await;
-    let done = console.app.delete_hmc_user(by_name("alice")).await.unwrap();
+    let setup = HmcSetup::with_replies(vec![(Step::List, vec![Hmc(403, 5), Default])]).await;
+    let done = setup
+        .app
+        .delete_hmc_user(delete_by_name("alice"))
+        .await
+        .unwrap();
     assert_eq!((done.outcome(), done.attempts), (DeleteOutcome::Deleted, 1));
-    assert_eq!(
-        (console.count(Step::Logon), console.count(Step::List)),
-        (2, 2)
-    );
+    assert_eq!((setup.count(Step::Logon), setup.count(Step::List)), (2, 2));
 }
 
 #[tokio::test]
 async fn call_does_not_renew_session_twice() {
     let script = vec![
-        (Step::Read, vec![Hmc(403, 5), Usual]),
+        (Step::Read, vec![Hmc(403, 5), Default]),
         (Step::Delete, vec![Hmc(403, 5)]),
     ];
-    let console = Console::saying(script).await;
-    let failed = console.fail(by_id("id-1")).await;
+    let setup = HmcSetup::with_replies(script).await;
+    let failed = setup.fail(delete_by_id("id-1")).await;
     failed.expect(Internal, "UPSTREAM_CREDENTIALS_REJECTED");
     assert_eq!(
-        (failed.meta("attempts"), failed.meta("outcome")),
+        (
+            failed.metadata_value("attempts"),
+            failed.metadata_value("outcome")
+        ),
         ("1", "not_deleted")
     );
-    assert_eq!(console.count(Step::Logon), 2);
+    assert_eq!(setup.count(Step::Logon), 2);
 }
 
 #[tokio::test]
 async fn missing_permission_does_not_renew_session() {
-    let console = Console::saying(vec![(Step::Delete, vec![Hmc(403, 1)])]).await;
+    let setup = HmcSetup::with_replies(vec![(Step::Delete, vec![Hmc(403, 1)])]).await;
     for _ in 0..3 {
-        let failed = console.fail(by_id("id-1")).await;
+        let failed = setup.fail(delete_by_id("id-1")).await;
         failed.expect(PermissionDenied, "UPSTREAM_PERMISSION_DENIED");
     }
     assert_eq!(
-        (console.count(Step::Logon), console.count(Step::Logoff)),
+        (setup.count(Step::Logon), setup.count(Step::Logoff)),
         (1, 0)
     );
 }
 
 #[tokio::test]
 async fn replaced_session_is_closed() {
-    let console = Console::saying(vec![(Step::Delete, vec![Hmc(403, 5), Usual])]).await;
-    console.app.delete_hmc_user(by_id("id-1")).await.unwrap();
-    console
+    let setup = HmcSetup::with_replies(vec![(Step::Delete, vec![Hmc(403, 5), Default])]).await;
+    setup
+        .app
+        .delete_hmc_user(delete_by_id("id-1"))
+        .await
+        .unwrap();
+    setup
         .upstream
-        .until("DELETE", "/api/sessions/this-session", 1)
+        .wait_for_requests("DELETE", "/api/sessions/this-session", 1)
         .await;
-    let Console { app, upstream } = console;
+    let HmcSetup { app, upstream } = setup;
     app.stop().await;
     let ended = upstream.requests("DELETE", "/api/sessions/this-session");
     let ended: Vec<_> = ended
@@ -126,7 +134,11 @@ async fn replaced_session_is_closed() {
 }
 
 /// Simulates an HMC whose first session expires as soon as `calls` requests of this step wait for a response.
-fn dying(step: Step, reason: u32, calls: usize) -> impl FnMut(&Seen) -> Reply + Send + 'static {
+fn hmc_with_expiring_session(
+    step: Step,
+    reason: u32,
+    calls: usize,
+) -> impl FnMut(&ReceivedRequest) -> Reply + Send + 'static {
     let together = Arc::new(Barrier::new(calls));
     let mut counts: BTreeMap<bool, usize> = BTreeMap::new();
     move |request| {
@@ -135,10 +147,10 @@ fn dying(step: Step, reason: u32, calls: usize) -> impl FnMut(&Seen) -> Reply + 
         *nth += 1;
         let old = request.header("x-api-session") == Some("kanari-session-1");
         if old && Step::of(request) == step {
-            let refused = Box::new(refusal(request, 403, reason));
-            return Reply::Together(Arc::clone(&together), refused);
+            let refused = Box::new(error_reply(request, 403, reason));
+            return Reply::AtBarrier(Arc::clone(&together), refused);
         }
-        usual(request, *nth)
+        default_reply(request, *nth)
     }
 }
 
@@ -153,8 +165,8 @@ async fn concurrent_calls_share_one_renewal_logon() {
     ];
     join_all(rows.map(|(step, reason, attempts)| async move {
         let room = format!("max_in_flight = {CALLS}\n");
-        let console = Console::with(&room, dying(step, reason, CALLS)).await;
-        let calls = (0..CALLS).map(|_| console.app.delete_hmc_user(by_id("id-1")));
+        let setup = HmcSetup::with(&room, hmc_with_expiring_session(step, reason, CALLS)).await;
+        let calls = (0..CALLS).map(|_| setup.app.delete_hmc_user(delete_by_id("id-1")));
         for done in join_all(calls).await {
             let done = done.unwrap();
             assert_eq!(
@@ -164,14 +176,14 @@ async fn concurrent_calls_share_one_renewal_logon() {
         }
         let deletes = CALLS * attempts as usize;
         assert_eq!(
-            (console.count(Step::Logon), console.count(Step::Delete)),
+            (setup.count(Step::Logon), setup.count(Step::Delete)),
             (2, deletes)
         );
-        console
+        setup
             .upstream
-            .until("DELETE", "/api/sessions/this-session", 1)
+            .wait_for_requests("DELETE", "/api/sessions/this-session", 1)
             .await;
-        assert_eq!(console.count(Step::Logoff), 1);
+        assert_eq!(setup.count(Step::Logoff), 1);
     }))
     .await;
 }

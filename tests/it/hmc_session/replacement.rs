@@ -9,13 +9,13 @@ use futures_util::future::join_all;
 use tonic::Code;
 use useradmin::proto::DeleteHmcUserRequest;
 use useradmin_testkit::{
-    Console, Reply,
-    Say::{self, Empty, Hmc, Html, Json, Made},
-    Seen, Step, by_id, by_name, usual,
+    HmcSetup, ReceivedRequest, Reply,
+    ScriptedReply::{self, Custom, Empty, Hmc, Html, Json},
+    Step, default_reply, delete_by_id, delete_by_name,
 };
 
 /// Responses of a gateway, or of an HMC that no longer recognizes the session.
-fn doubtful() -> Vec<Say> {
+fn doubtful_replies() -> Vec<ScriptedReply> {
     vec![
         Hmc(403, 0),
         Hmc(403, 6),
@@ -26,11 +26,11 @@ fn doubtful() -> Vec<Say> {
         Html(404),
         Empty(404),
         Html(400),
-        Made(302, "redirect", |_| {
-            Reply::empty(302).with("Location", "/login")
+        Custom(302, "redirect", |_| {
+            Reply::empty(302).with_header("Location", "/login")
         }),
-        Made(307, "redirect", |_| {
-            Reply::empty(307).with("Location", "/login")
+        Custom(307, "redirect", |_| {
+            Reply::empty(307).with_header("Location", "/login")
         }),
         Html(407),
         Empty(440),
@@ -44,45 +44,46 @@ fn doubtful() -> Vec<Say> {
 }
 
 /// Starts a console whose first session is refused in this way from the second call on.
-async fn ending(say: Say, refused: fn(Step) -> bool) -> Console {
+async fn setup_with_refused_session(reply: ScriptedReply, refused: fn(Step) -> bool) -> HmcSetup {
     let (mut logons, mut deletes) = (0, 0);
-    Console::start(move |request| {
+    HmcSetup::start(move |request| {
         let step = Step::of(request);
         logons += usize::from(step == Step::Logon);
         let first = request.header("x-api-session") == Some("kanari-session-1");
         if first && deletes > 0 && refused(step) {
-            return say.reply(request);
+            return reply.reply(request);
         }
         deletes += usize::from(step == Step::Delete);
-        usual(request, logons)
+        default_reply(request, logons)
     })
     .await
 }
 
 #[tokio::test]
 async fn session_is_replaced_after_three_doubtful_responses() {
-    let users: [fn() -> DeleteHmcUserRequest; 2] = [|| by_id("id-1"), || by_name("alice")];
+    let users: [fn() -> DeleteHmcUserRequest; 2] =
+        [|| delete_by_id("id-1"), || delete_by_name("alice")];
     let all: fn(Step) -> bool = |step| step != Step::Logon && step != Step::Logoff;
     let deletions: fn(Step) -> bool = |step| step == Step::Delete;
-    let rows = doubtful().into_iter().flat_map(|say| {
+    let rows = doubtful_replies().into_iter().flat_map(|reply| {
         users.into_iter().flat_map(move |user| {
-            let say = say.clone();
-            [all, deletions].map(move |refused| (say.clone(), user, refused))
+            let reply = reply.clone();
+            [all, deletions].map(move |refused| (reply.clone(), user, refused))
         })
     });
-    let played = rows.map(|(say, user, refused)| async move {
-        let what = say.to_string();
-        let console = ending(say, refused).await;
-        console.app.delete_hmc_user(user()).await.unwrap();
+    let played = rows.map(|(reply, user, refused)| async move {
+        let case = reply.to_string();
+        let setup = setup_with_refused_session(reply, refused).await;
+        setup.app.delete_hmc_user(user()).await.unwrap();
         for _ in 0..3 {
-            console.app.delete_hmc_user(user()).await.unwrap_err();
-            assert_eq!(console.count(Step::Logon), 1, "{what}");
+            setup.app.delete_hmc_user(user()).await.unwrap_err();
+            assert_eq!(setup.count(Step::Logon), 1, "{case}");
         }
-        console.app.delete_hmc_user(user()).await.unwrap();
-        assert_eq!(console.count(Step::Logon), 2, "{what}");
-        console
+        setup.app.delete_hmc_user(user()).await.unwrap();
+        assert_eq!(setup.count(Step::Logon), 2, "{case}");
+        setup
             .upstream
-            .until("DELETE", "/api/sessions/this-session", 1)
+            .wait_for_requests("DELETE", "/api/sessions/this-session", 1)
             .await;
     });
     join_all(played).await;
@@ -123,16 +124,16 @@ async fn doubtful_responses_keep_their_reason() {
             "unknown",
         ),
     ];
-    join_all(rows.map(|(say, code, reason, outcome)| async move {
-        let console = Console::saying(vec![(Step::Delete, vec![say])]).await;
+    join_all(rows.map(|(reply, code, reason, outcome)| async move {
+        let setup = HmcSetup::with_replies(vec![(Step::Delete, vec![reply])]).await;
         for calls in 1..=20 {
-            let failed = console.fail(by_id("id-1")).await;
+            let failed = setup.fail(delete_by_id("id-1")).await;
             failed.expect(code, reason);
-            assert_eq!(failed.meta("outcome"), outcome);
-            assert_eq!(console.count(Step::Delete), calls);
+            assert_eq!(failed.metadata_value("outcome"), outcome);
+            assert_eq!(setup.count(Step::Delete), calls);
         }
         // The session is replaced once, and not again as long as the replacement is refused too.
-        assert_eq!(console.count(Step::Logon), 2, "{reason}");
+        assert_eq!(setup.count(Step::Logon), 2, "{reason}");
     }))
     .await;
 }
@@ -151,13 +152,13 @@ async fn other_failures_do_not_replace_session() {
         vec![[Html(403), Html(403), Hmc(403, 1)]; 7].concat(),
         vec![[Html(403), Html(404), Hmc(409, 2)]; 7].concat(),
     ];
-    join_all(rows.map(|says| async move {
-        let what = format!("{says:?}");
-        let console = Console::saying(vec![(Step::Delete, says)]).await;
+    join_all(rows.map(|replies| async move {
+        let case = format!("{replies:?}");
+        let setup = HmcSetup::with_replies(vec![(Step::Delete, replies)]).await;
         for _ in 0..12 {
-            console.fail(by_id("id-1")).await;
+            setup.fail(delete_by_id("id-1")).await;
         }
-        assert_eq!(console.count(Step::Logon), 1, "{what}");
+        assert_eq!(setup.count(Step::Logon), 1, "{case}");
     }))
     .await;
 }
@@ -167,7 +168,7 @@ async fn other_failures_do_not_replace_session() {
 async fn every_session_that_worked_can_be_replaced() {
     let broken = Arc::new(AtomicUsize::new(usize::MAX));
     let (logons, valid) = (Arc::new(AtomicUsize::new(0)), Arc::clone(&broken));
-    let console = Console::start(move |request| {
+    let setup = HmcSetup::start(move |request| {
         let step = Step::of(request);
         if step == Step::Logon {
             logons.fetch_add(1, Ordering::SeqCst);
@@ -175,20 +176,28 @@ async fn every_session_that_worked_can_be_replaced() {
         let logons = logons.load(Ordering::SeqCst);
         match step {
             Step::Read | Step::Delete if logons == valid.load(Ordering::SeqCst) => Reply::html(403),
-            _ => usual(request, logons),
+            _ => default_reply(request, logons),
         }
     })
     .await;
     for round in 1..=3 {
-        console.app.delete_hmc_user(by_id("id-1")).await.unwrap();
-        assert_eq!(console.count(Step::Logon), round);
+        setup
+            .app
+            .delete_hmc_user(delete_by_id("id-1"))
+            .await
+            .unwrap();
+        assert_eq!(setup.count(Step::Logon), round);
         broken.store(round, Ordering::SeqCst);
         for _ in 0..3 {
-            console.fail(by_id("id-1")).await;
+            setup.fail(delete_by_id("id-1")).await;
         }
     }
-    console.app.delete_hmc_user(by_id("id-1")).await.unwrap();
-    assert_eq!(console.count(Step::Logon), 4);
+    setup
+        .app
+        .delete_hmc_user(delete_by_id("id-1"))
+        .await
+        .unwrap();
+    assert_eq!(setup.count(Step::Logon), 4);
 }
 
 /// The session is replaced once, regardless of the number of calls that are refused at the same time.
@@ -197,19 +206,23 @@ async fn concurrently_refused_calls_replace_session_once() {
     let broken = Arc::new(AtomicBool::new(false));
     let refusing = Arc::clone(&broken);
     let mut logons = 0;
-    let console = Console::start(move |request: &Seen| {
+    let setup = HmcSetup::start(move |request: &ReceivedRequest| {
         let step = Step::of(request);
         logons += usize::from(step == Step::Logon);
         if step == Step::Read && refusing.load(Ordering::SeqCst) {
             return Reply::empty(403);
         }
-        usual(request, logons)
+        default_reply(request, logons)
     })
     .await;
-    console.app.delete_hmc_user(by_id("id-1")).await.unwrap();
+    setup
+        .app
+        .delete_hmc_user(delete_by_id("id-1"))
+        .await
+        .unwrap();
     broken.store(true, Ordering::SeqCst);
     for _ in 0..5 {
-        join_all((0..20).map(|_| console.fail(by_id("id-1")))).await;
+        join_all((0..20).map(|_| setup.fail(delete_by_id("id-1")))).await;
     }
-    assert_eq!(console.count(Step::Logon), 2);
+    assert_eq!(setup.count(Step::Logon), 2);
 }

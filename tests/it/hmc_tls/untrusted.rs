@@ -8,16 +8,19 @@ use super::{Case, ONLY_1_2, ONLY_1_3, ask, case};
 
 async fn expect_refused(cases: Vec<Case>) {
     join_all(cases.iter().map(|case| async move {
-        let (answer, requests) = ask(case).await;
-        let failed = answer.expect_err(case.what);
+        let (response, requests) = ask(case).await;
+        let failed = response.expect_err(case.description);
         failed.expect(Unavailable, "UPSTREAM_UNREACHABLE");
-        let told = (failed.meta("attempts"), failed.meta("outcome"));
-        assert_eq!(told, ("0", "not_sent"), "{}", case.what);
+        let actual = (
+            failed.metadata_value("attempts"),
+            failed.metadata_value("outcome"),
+        );
+        assert_eq!(actual, ("0", "not_sent"), "{}", case.description);
         assert!(
             failed.retry_delay.is_some() && failed.hmc.is_none(),
             "{failed:?}"
         );
-        assert_eq!(requests, 0, "{}", case.what);
+        assert_eq!(requests, 0, "{}", case.description);
     }))
     .await;
 }
@@ -26,7 +29,7 @@ async fn expect_refused(cases: Vec<Case>) {
 async fn issued_certificate_needs_valid_authority_name_and_dates() {
     let (ca, other) = (Authority::new(), Authority::new());
     let good = ca.issue("localhost", Validity::Now);
-    let strange = Identity::own("localhost", Kind::Ca, Validity::Now);
+    let foreign = Identity::self_signed("localhost", Kind::Ca, Validity::Now);
     expect_refused(vec![
         case(
             "another name",
@@ -54,8 +57,8 @@ async fn issued_certificate_needs_valid_authority_name_and_dates() {
         ),
         // Both authorities have the same name.
         case("another authority", &good, &[other.pem()]),
-        case("no authority", &good, &[strange.pem()]),
-        case("self-signed and not named", &strange, &[ca.pem()]),
+        case("no authority", &good, &[foreign.pem()]),
+        case("self-signed and not named", &foreign, &[ca.pem()]),
     ])
     .await;
 }
@@ -64,23 +67,23 @@ async fn issued_certificate_needs_valid_authority_name_and_dates() {
 async fn pinned_certificate_needs_valid_name_dates_and_key() {
     let mut cases = Vec::new();
     for kind in [Kind::NoCa, Kind::Ca] {
-        for (what, host, validity) in [
+        for (description, host, validity) in [
             ("another name", "hmc.example", Validity::Now),
             ("expired", "localhost", Validity::Past),
             ("not yet valid", "localhost", Validity::Future),
         ] {
-            let own = Identity::own(host, kind, validity);
-            cases.push(case(what, &own, &[own.pem()]));
+            let own = Identity::self_signed(host, kind, validity);
+            cases.push(case(description, &own, &[own.pem()]));
         }
         // The HMC has a new certificate, and the file still contains the old one.
         let (old, new) = (
-            Identity::own("localhost", kind, Validity::Now),
-            Identity::own("localhost", kind, Validity::Now),
+            Identity::self_signed("localhost", kind, Validity::Now),
+            Identity::self_signed("localhost", kind, Validity::Now),
         );
         cases.push(case("replaced", &new, &[old.pem()]));
         // The certificate is public; only the HMC has its private key.
         for versions in [ONLY_1_2, ONLY_1_3] {
-            let stolen = old.with_the_key_of(&new);
+            let stolen = old.with_key_of(&new);
             cases.push(Case {
                 versions,
                 ..case("stolen", &stolen, &[old.pem()])

@@ -13,20 +13,22 @@ use tokio::{
 };
 use tonic::{Code, Request};
 use useradmin_testkit::{
-    App, Reply, Upstream, ask, batch_deleted, batch_request, hmc_or, refusal, token_or, until,
+    App, Reply, Upstream, batch_deleted, batch_request, error_reply, hmc_reply_or, http_get,
+    token_reply_or, wait_until,
 };
 
 use super::{BATCH, HMC, count, serving, value};
 
 async fn with_account(account: &Upstream) -> App {
-    let hmc = Upstream::start(|seen| hmc_or(seen, || refusal(seen, 409, 317))).await;
+    let hmc =
+        Upstream::start(|request| hmc_reply_or(request, || error_reply(request, 409, 317))).await;
     serving(account, &hmc).await
 }
 
 const CANCELED: &str = "grpc_code=\"Canceled\",reason=\"\"} 1";
 
 async fn until_canceled(app: &App) {
-    until("a call is counted as given up", async || {
+    wait_until("a call is counted as given up", async || {
         let lines = app.metrics("grpc_server_handled_total").await;
         lines.iter().any(|line| line.contains(CANCELED))
     })
@@ -41,9 +43,9 @@ async fn until_canceled(app: &App) {
 #[tokio::test]
 async fn call_canceled_before_request_is_counted() {
     let hang = Arc::new(Notify::new());
-    let told = Arc::clone(&hang);
+    let actual = Arc::clone(&hang);
     let account = Upstream::start(move |_| {
-        told.notify_one();
+        actual.notify_one();
         Reply::Hang
     })
     .await;
@@ -63,7 +65,7 @@ async fn call_canceled_before_request_is_counted() {
 /// Headers without a message: the stream is reset, or the connection is closed.
 #[tokio::test]
 async fn call_canceled_before_message_is_counted() {
-    let account = Upstream::start(|seen| token_or(seen, batch_deleted)).await;
+    let account = Upstream::start(|received| token_reply_or(received, batch_deleted)).await;
     for reset in [true, false] {
         let app = with_account(&account).await;
         let stream = TcpStream::connect(app.address).await.unwrap();
@@ -77,7 +79,7 @@ async fn call_canceled_before_message_is_counted() {
         let (_answer, mut body) = sent.unwrap();
         // An incomplete prefix of a message.
         body.send_data(Bytes::from_static(b"\0\0"), false).unwrap();
-        until("the call has begun", async || {
+        wait_until("the call has begun", async || {
             let name = "grpc_server_started_total";
             count(&app, name, &["DeleteBatchNodeUser"]).await == 1
         })
@@ -93,7 +95,7 @@ async fn call_canceled_before_message_is_counted() {
 
 #[tokio::test]
 async fn open_breaker_is_exported() {
-    let account = Upstream::start(|seen| token_or(seen, || Reply::empty(501))).await;
+    let account = Upstream::start(|request| token_reply_or(request, || Reply::empty(501))).await;
     let app = with_account(&account).await;
     let name = "useradmin_upstream_breaker_open";
     assert_eq!(count(&app, name, &[BATCH]).await, 0);
@@ -124,12 +126,12 @@ async fn failed_renewals_are_counted() {
 /// Two Prometheus servers receive the same metrics.
 #[tokio::test(flavor = "multi_thread")]
 async fn concurrent_scrapes_are_complete() {
-    let account = Upstream::start(|seen| token_or(seen, batch_deleted)).await;
+    let account = Upstream::start(|request| token_reply_or(request, batch_deleted)).await;
     let app = with_account(&account).await;
     let done = app.delete_batch_node_user(batch_request("alice")).await;
     assert!(done.is_ok());
     for _ in 0..25 {
-        let scrapes = (0..8).map(|_| ask(app.admin.unwrap(), "/metrics"));
+        let scrapes = (0..8).map(|_| http_get(app.admin.unwrap(), "/metrics"));
         for text in join_all(scrapes).await {
             assert!(
                 text.contains("useradmin_upstream_credential_age_seconds{"),
@@ -144,9 +146,9 @@ async fn scrape(app: &App, headers: &str) -> (String, String) {
     let mut stream = TcpStream::connect(app.admin.unwrap()).await.unwrap();
     let request = format!("GET /metrics HTTP/1.1\r\nHost: x\r\n{headers}Connection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let mut response = String::new();
+    stream.read_to_string(&mut response).await.unwrap();
+    let (head, body) = response.split_once("\r\n\r\n").unwrap();
     assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
     let content_type = |line: &str| line.strip_prefix("content-type: ").map(str::to_owned);
     let content_type = head.lines().find_map(content_type).unwrap();
@@ -189,7 +191,7 @@ fn check_text(text: &str) {
 async fn scrape_format_follows_accept_header() {
     const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
     const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    let account = Upstream::start(|seen| token_or(seen, batch_deleted)).await;
+    let account = Upstream::start(|request| token_reply_or(request, batch_deleted)).await;
     let app = with_account(&account).await;
     let done = app.delete_batch_node_user(batch_request("alice")).await;
     assert!(done.is_ok());

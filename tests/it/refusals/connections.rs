@@ -42,14 +42,14 @@ async fn open(address: &str) -> TcpStream {
 
 /// Returns the number of connections that were logged individually for this reason, and the sum of their summaries.
 fn connections(folder: &Path, event: &str, reason: &str) -> (u64, u64) {
-    let sums = Process::logged(folder, "refusals summarized");
+    let sums = Process::log_records(folder, "refusals summarized");
     let sums = sums
         .iter()
         .filter(|line| line["event"] == event && line["reason"] == reason);
-    let single = Process::logged(folder, event).into_iter();
+    let single = Process::log_records(folder, event).into_iter();
     let single = single.filter(|line| {
-        let told = line.get("reason").or(line.get("limit"));
-        told.map_or("", |told| told.as_str().unwrap()) == reason
+        let actual = line.get("reason").or(line.get("limit"));
+        actual.map_or("", |actual| actual.as_str().unwrap()) == reason
     });
     let sum = sums.map(|line| line["count"].as_u64().unwrap()).sum();
     (u64::try_from(single.count()).unwrap(), sum)
@@ -75,17 +75,17 @@ async fn repeated_failed_connections_are_summarized() {
         let text = configuration(&folder, &upstream.url, &head);
         fs::write(folder.join("useradmin.toml"), text).unwrap();
         let process = Process::start(&folder);
-        let held = match event {
+        let open_connections = match event {
             FULL => Some(open(&process.address).await),
             _ => None,
         };
         for _ in 0..FLOOD {
             send(&process.address, &bytes).await;
         }
-        drop(held);
+        drop(open_connections);
         process.stop();
-        let told = connections(&folder, event, reason);
-        assert_eq!(told, (REPORTED, FLOOD - REPORTED), "{event} {reason}");
+        let actual = connections(&folder, event, reason);
+        assert_eq!(actual, (REPORTED, FLOOD - REPORTED), "{event} {reason}");
         let log = fs::read_to_string(folder.join("log")).unwrap();
         assert!(log.lines().count() < 70, "{log}");
         fs::remove_file(folder.join("log")).unwrap();
@@ -103,5 +103,5 @@ async fn metrics_count_every_failed_handshake() {
         send(&app.address.to_string(), b"GET / HTTP/1.1\r\n\r\n").await;
     }
     let counted = format!("useradmin_handshakes_failed_total{{cause=\"tls\"}} {FLOOD}");
-    app.until_metric(&counted).await;
+    app.await_metric(&counted).await;
 }

@@ -40,10 +40,10 @@ async fn refused_connection_is_reported() {
 #[tokio::test]
 async fn proxy_statuses_are_reported() {
     let page = proxy(Reply::empty(503)).await;
-    let reply = Reply::empty(200).with("content-type", "application/grpc");
+    let reply = Reply::empty(200).with_header("content-type", "application/grpc");
     let reply = reply
-        .with("grpc-status", "14")
-        .with("grpc-message", "no healthy upstream");
+        .with_header("grpc-status", "14")
+        .with_header("grpc-message", "no healthy upstream");
     let status = proxy(reply).await;
     let error = fail(&page.url).await;
     assert_eq!(

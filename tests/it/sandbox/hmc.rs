@@ -6,7 +6,7 @@ use useradmin::{
     proto::{DeleteHmcUserRequest, DeleteOutcome},
     sandbox::Sandbox,
 };
-use useradmin_testkit::{by_id, by_name};
+use useradmin_testkit::{delete_by_id, delete_by_name};
 
 /// The users that can be deleted: first group of the object ID, and name.
 const DELETABLE: [(&str, &str); 7] = [
@@ -55,9 +55,9 @@ fn id(first: &str) -> String {
 /// Returns requests for a user by ID and by name, in upper and lower case.
 fn requests(first: &str, name: &str) -> [DeleteHmcUserRequest; 3] {
     [
-        by_id(&id(first)),
-        by_name(name),
-        by_name(&name.to_uppercase()),
+        delete_by_id(&id(first)),
+        delete_by_name(name),
+        delete_by_name(&name.to_uppercase()),
     ]
 }
 
@@ -101,12 +101,15 @@ async fn ambiguous_user_name_is_refused() {
     let sandbox = Sandbox::start().await.unwrap();
     let app = super::serve(&sandbox).await;
     for name in ["Twin", "TWIN", "twin"] {
-        let failed = app.delete_hmc_user(by_name(name)).await.unwrap_err();
+        let failed = app.delete_hmc_user(delete_by_name(name)).await.unwrap_err();
         failed.expect(FailedPrecondition, "AMBIGUOUS_USER_NAME");
     }
-    let done = app.delete_hmc_user(by_id(&id("00000b16"))).await.unwrap();
+    let done = app
+        .delete_hmc_user(delete_by_id(&id("00000b16")))
+        .await
+        .unwrap();
     assert_eq!(done.user_name, "Twin");
-    let done = app.delete_hmc_user(by_name("twin")).await.unwrap();
+    let done = app.delete_hmc_user(delete_by_name("twin")).await.unwrap();
     assert_eq!(done.user_name, "TWIN");
 }
 
@@ -119,17 +122,21 @@ async fn undeletable_users_return_documented_errors() {
     join_all(rows.map(|(row, request)| {
         let sandbox = &sandbox;
         async move {
-            let (_, name, code, reason, told, attempts, outcome) = row;
+            let (_, name, code, reason, actual, attempts, outcome) = row;
             let app = super::serve(sandbox).await;
             let failed = app.delete_hmc_user(request.clone()).await.unwrap_err();
             failed.expect(code, reason);
-            let got = (failed.meta("attempts"), failed.meta("outcome"));
+            let got = (
+                failed.metadata_value("attempts"),
+                failed.metadata_value("outcome"),
+            );
             assert_eq!(got, (attempts, outcome), "{name}");
             // An empty list for a name is not an error of the HMC.
-            let told = told.filter(|_| name != "invisible" || request == by_id(&id("00404001")));
+            let actual =
+                actual.filter(|_| name != "invisible" || request == delete_by_id(&id("00404001")));
             assert_eq!(
                 failed.hmc.map(|hmc| (hmc.http_status, hmc.reason)),
-                told,
+                actual,
                 "{name}"
             );
         }
@@ -145,18 +152,21 @@ async fn validate_only_reports_errors_of_reads() {
     for (first, name, code, reason, ..) in REFUSED {
         for mut request in requests(first, name) {
             request.validate_only = true;
-            let answer = app.delete_hmc_user(request).await;
-            let seen = ["pattern-user", "protected", "svc-useradmin", "invisible"];
-            if seen.contains(&name) {
-                let failed = answer.unwrap_err();
+            let response = app.delete_hmc_user(request).await;
+            let received = ["pattern-user", "protected", "svc-useradmin", "invisible"];
+            if received.contains(&name) {
+                let failed = response.unwrap_err();
                 failed.expect(code, reason);
                 assert_eq!(
-                    (failed.meta("attempts"), failed.meta("outcome")),
+                    (
+                        failed.metadata_value("attempts"),
+                        failed.metadata_value("outcome")
+                    ),
                     ("0", "not_sent")
                 );
             } else {
                 assert_eq!(
-                    answer.unwrap().outcome(),
+                    response.unwrap().outcome(),
                     DeleteOutcome::Validated,
                     "{name}"
                 );
@@ -170,11 +180,12 @@ async fn validate_only_reports_errors_of_reads() {
 async fn hmc_restart_requires_one_logon() {
     let sandbox = Sandbox::start().await.unwrap();
     let app = super::serve(&sandbox).await;
-    app.delete_hmc_user(by_name("alice")).await.unwrap();
+    app.delete_hmc_user(delete_by_name("alice")).await.unwrap();
     sandbox.expire_sessions();
-    let done =
-        join_all(["bob", "carol", "A.B", "AxB"].map(|name| app.delete_hmc_user(by_name(name))))
-            .await;
+    let done = join_all(
+        ["bob", "carol", "A.B", "AxB"].map(|name| app.delete_hmc_user(delete_by_name(name))),
+    )
+    .await;
     assert!(done.iter().all(Result::is_ok), "{done:?}");
     assert_eq!(sandbox.traffic().hmc_logons, 2);
 }

@@ -10,7 +10,9 @@ use std::{
 use prost::Message as _;
 use prost_types::{FileDescriptorProto, FileDescriptorSet};
 use tonic::Code;
-use useradmin_testkit::{App, Process, Secure, ask, batch_request, by_name, pki::Identity, run};
+use useradmin_testkit::{
+    App, Process, SecureClient, batch_request, delete_by_name, http_get, pki::Identity, run,
+};
 
 fn read(folder: &Path, name: &str) -> String {
     fs::read_to_string(folder.join(name)).unwrap()
@@ -23,33 +25,35 @@ fn serve(folder: &Path) -> (Process, Vec<String>) {
     let admin = ["--admin-listen", "127.0.0.1:0"];
     let arguments = [&arguments[..], &more, &admin].concat();
     let log = fs::File::create(folder.join("log")).unwrap();
-    let serving = Process::logging(&arguments, log, "");
-    let told = read(folder, "log").lines().map(str::to_owned).collect();
-    (serving, told)
+    let serving = Process::start_with_log(&arguments, log, "");
+    let actual = read(folder, "log").lines().map(str::to_owned).collect();
+    (serving, actual)
 }
 
 #[tokio::test]
 async fn callers_authenticate_with_certificate_or_token() {
     let folder = App::folder();
-    let (serving, told) = serve(&folder);
+    let (serving, actual) = serve(&folder);
     let made = folder.join("made here");
     let address = serving.address.parse().unwrap();
     let (authority, token) = (read(&made, "ca.pem"), read(&made, "token"));
     let client = Identity::read(&read(&made, "client.pem"), &read(&made, "client.key"));
-    let nobody = Secure::tls(address, &authority, None);
-    let by_certificate = Secure::tls(address, &authority, Some(&client));
+    let unauthenticated = SecureClient::tls(address, &authority, None);
+    let by_certificate = SecureClient::tls(address, &authority, Some(&client));
 
-    let refused = nobody.delete_hmc_user(by_name("alice")).await.unwrap_err();
+    let alice = delete_by_name("alice");
+    let refused = unauthenticated.delete_hmc_user(alice.clone()).await;
+    let refused = refused.unwrap_err();
     refused.expect(Code::Unauthenticated, "CALLER_UNAUTHENTICATED");
-    let done = by_certificate.delete_hmc_user(by_name("alice")).await;
+    let done = by_certificate.delete_hmc_user(alice).await;
     assert_eq!(done.unwrap().user_name, "alice");
-    let by_token = nobody.with_token(&token);
-    let done = by_token.delete_hmc_user(by_name("bob")).await;
+    let by_token = unauthenticated.with_token(&token);
+    let done = by_token.delete_hmc_user(delete_by_name("bob")).await;
     assert_eq!(done.unwrap().user_name, "bob");
 
     // Deletions with the token count towards a quota, those with the certificate do not.
     let absent = || {
-        let mut request = by_name("nobody");
+        let mut request = delete_by_name("nobody");
         request.allow_missing = true;
         request
     };
@@ -69,15 +73,15 @@ async fn callers_authenticate_with_certificate_or_token() {
     for name in ["ca.pem", "client.pem", "client.key", "token"] {
         let path = made.join(name).display().to_string();
         assert!(
-            told.iter().any(|line| line.contains(&path)),
-            "{name} in {told:#?}"
+            actual.iter().any(|line| line.contains(&path)),
+            "{name} in {actual:#?}"
         );
     }
-    let admin = told.iter().find_map(|line| {
+    let admin = actual.iter().find_map(|line| {
         let (_, rest) = line.split_once("; http://")?;
         rest.split('/').next()
     });
-    let metrics = ask(admin.unwrap(), "/metrics").await;
+    let metrics = http_get(admin.unwrap(), "/metrics").await;
     for file in ["cert_file", "client_ca_file"] {
         let name = "useradmin_tls_certificate_expires_timestamp_seconds";
         let line = format!("{name}{{file=\"{file}\"}} ");
@@ -90,7 +94,7 @@ async fn callers_authenticate_with_certificate_or_token() {
         metrics.contains("DELETE_QUOTA_EXCEEDED\"} 1\n"),
         "{metrics}"
     );
-    assert_eq!(serving.end("TERM").0, Some(0));
+    assert_eq!(serving.stop_with("TERM").0, Some(0));
     fs::remove_dir_all(folder).unwrap();
 }
 
@@ -125,7 +129,7 @@ fn unusable_folder_is_reported() {
     fs::write(&file, "").unwrap();
     fs::create_dir(&own).unwrap();
     fs::write(own.join("server.key"), "precious").unwrap();
-    for (secure, told) in [
+    for (secure, actual) in [
         (&file, "file cannot be made: "),
         (
             &own,
@@ -136,7 +140,7 @@ fn unusable_folder_is_reported() {
         let arguments = [&arguments[..], &[secure.to_str().unwrap()]].concat();
         let (code, out, err) = run(&arguments);
         assert_eq!((code, out.as_str()), (1, ""));
-        assert!(err.contains("--secure: ") && err.contains(told), "{err}");
+        assert!(err.contains("--secure: ") && err.contains(actual), "{err}");
     }
     assert_eq!(read(&own, "server.key"), "precious");
     assert_eq!(fs::read_dir(&own).unwrap().count(), 1);
@@ -151,7 +155,7 @@ async fn deletion_can_hang() {
     let mut request = batch_request("answer-nothing");
     request.node_id = "node-idle".to_owned();
     let within = std::time::Duration::from_millis(800);
-    let failed = useradmin_testkit::batch_within(&app, request, within).await;
+    let failed = useradmin_testkit::batch_with_timeout(&app, request, within).await;
     let failed = failed.unwrap_err();
     failed.expect(Code::DeadlineExceeded, "OUTCOME_UNKNOWN");
     assert_eq!(failed.metadata["outcome"], "unknown");
@@ -165,7 +169,7 @@ fn protoset_is_complete() {
     assert!(output.status.success() && output.stderr.is_empty());
     let set = FileDescriptorSet::decode(&*output.stdout).unwrap();
     let names: Vec<_> = set.file.iter().map(FileDescriptorProto::name).collect();
-    for wanted in [
+    for expected in [
         "useradmin/v1/user_admin.proto",
         "useradmin/v1/error_reason.proto",
         "useradmin/v1/error_details.proto",
@@ -175,8 +179,8 @@ fn protoset_is_complete() {
         "google/protobuf/duration.proto",
         "grpc/health/v1/health.proto",
     ] {
-        let times = names.iter().filter(|name| name.ends_with(wanted)).count();
-        assert_eq!(times, 1, "{wanted} in {names:?}");
+        let times = names.iter().filter(|name| name.ends_with(expected)).count();
+        assert_eq!(times, 1, "{expected} in {names:?}");
     }
     // Tools accept the set only if it contains all imports.
     for file in &set.file {

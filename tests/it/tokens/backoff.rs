@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use useradmin_testkit::{Reply, batch_deleted, batch_request};
 
 use super::{account, tokens};
-use crate::hmc_logon::most_requests;
+use crate::hmc_logon::max_requests;
 
 #[tokio::test]
 async fn failed_token_request_is_followed_by_a_pause() {
@@ -24,20 +24,21 @@ async fn failed_token_request_is_followed_by_a_pause() {
         Reply::Close,
     ];
     for reply in rows {
-        let what = format!("{reply:?}");
+        let case = format!("{reply:?}");
         let (app, upstream) = account(move |_| reply.clone(), |_| batch_deleted()).await;
-        let begun = Instant::now();
+        let started = Instant::now();
         for _ in 0..10 {
             let calls = (0..3).map(|_| app.delete_batch_node_user(batch_request("alice")));
-            for answer in join_all(calls).await {
-                assert_eq!(answer.unwrap_err().meta("outcome"), "not_sent", "{what}");
+            for response in join_all(calls).await {
+                assert_eq!(
+                    response.unwrap_err().metadata_value("outcome"),
+                    "not_sent",
+                    "{case}"
+                );
             }
         }
-        let (asked, most) = (tokens(&upstream).len(), most_requests(begun.elapsed()));
-        assert!(asked <= most, "{what}: {asked} of {most}");
-        assert!(
-            most < 25,
-            "{what}: the machine is too slow to show anything"
-        );
+        let (asked, max) = (tokens(&upstream).len(), max_requests(started.elapsed()));
+        assert!(asked <= max, "{case}: {asked} of {max}");
+        assert!(max < 25, "{case}: the machine is too slow to show anything");
     }
 }

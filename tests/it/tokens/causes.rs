@@ -11,7 +11,7 @@ use serde_json::Value;
 use tonic::Code;
 use useradmin::proto::DeleteOutcome::Deleted;
 use useradmin_testkit::{
-    App, Process, Reply, Upstream, batch_deleted, batch_request, batch_within, configure,
+    App, Process, Reply, Upstream, batch_deleted, batch_request, batch_with_timeout, configure,
 };
 
 use super::{account, account_with, token, tokens};
@@ -65,10 +65,10 @@ fn others() -> Vec<(Reply, Answer, &'static str)> {
 async fn token_failure_cause_is_in_metadata() {
     let refusals = REFUSALS
         .iter()
-        .map(|&(status, error, code, answer, cause)| {
+        .map(|&(status, error, code, response, cause)| {
             (
                 refusal(status, error, code),
-                answer,
+                response,
                 cause,
                 code.to_string(),
             )
@@ -77,16 +77,16 @@ async fn token_failure_cause_is_in_metadata() {
     let described = Reply::json(400, described);
     let described = (described, REJECTED, "invalid_grant", "70021".to_owned());
     let others = others().into_iter();
-    let others = others.map(|(reply, answer, cause)| (reply, answer, cause, String::new()));
+    let others = others.map(|(reply, response, cause)| (reply, response, cause, String::new()));
     let rows = refusals.chain([described]).chain(others);
     let calls = rows.map(|(reply, (code, reason), cause, aadsts)| async move {
-        let what = format!("{reply:?}");
+        let case = format!("{reply:?}");
         let (app, _upstream) = account(move |_| reply.clone(), |_| batch_deleted()).await;
         let failed = app.delete_batch_node_user(batch_request("alice")).await;
         let failed = failed.unwrap_err();
         failed.expect(code, reason);
-        assert_eq!(failed.meta("cause"), cause, "{what}");
-        assert_eq!(failed.meta("aadsts_code"), aadsts, "{what}");
+        assert_eq!(failed.metadata_value("cause"), cause, "{case}");
+        assert_eq!(failed.metadata_value("aadsts_code"), aadsts, "{case}");
     });
     join_all(calls).await;
 }
@@ -108,26 +108,26 @@ async fn token_request_is_retried_after_transient_refusal() {
         Reply::html(408),
         Reply::html(410),
         Reply::html(429),
-        Reply::html(429).with("Retry-After", "1"),
+        Reply::html(429).with_header("Retry-After", "1"),
         Reply::html(500),
         Reply::html(502),
         Reply::html(504),
         Reply::Close,
     ]);
     let calls = rows.into_iter().map(|reply| async move {
-        let what = format!("{reply:?}");
-        let answer = move |number| {
+        let case = format!("{reply:?}");
+        let response = move |number| {
             if number == 1 {
                 reply.clone()
             } else {
                 token(number)
             }
         };
-        let (app, upstream) = account(answer, |_| batch_deleted()).await;
+        let (app, upstream) = account(response, |_| batch_deleted()).await;
         let done = app.delete_batch_node_user(batch_request("alice")).await;
-        let done = done.unwrap_or_else(|failed| panic!("{what}: {failed:?}"));
-        assert_eq!((done.outcome(), done.attempts), (Deleted, 1), "{what}");
-        assert_eq!(tokens(&upstream).len(), 2, "{what}");
+        let done = done.unwrap_or_else(|failed| panic!("{case}: {failed:?}"));
+        assert_eq!((done.outcome(), done.attempts), (Deleted, 1), "{case}");
+        assert_eq!(tokens(&upstream).len(), 2, "{case}");
     });
     join_all(calls).await;
 }
@@ -137,32 +137,32 @@ async fn token_request_is_retried_after_transient_refusal() {
 async fn persistent_transient_refusal_ends_the_call() {
     let refuse = |_| refusal(400, "invalid_request", 90_033);
     let (app, upstream) = account(refuse, |_| batch_deleted()).await;
-    let begun = Instant::now();
+    let started = Instant::now();
     let failed = app.delete_batch_node_user(batch_request("alice")).await;
     let failed = failed.unwrap_err();
     failed.expect(Code::Unavailable, "UPSTREAM_UNREACHABLE");
-    assert_eq!(failed.meta("aadsts_code"), "90033");
+    assert_eq!(failed.metadata_value("aadsts_code"), "90033");
     assert_eq!(tokens(&upstream).len(), 3);
     // At least half of 200 ms and of 400 ms.
-    assert!(begun.elapsed() >= Duration::from_millis(300));
+    assert!(started.elapsed() >= Duration::from_millis(300));
 }
 
 #[tokio::test]
 async fn token_request_times_out_as_configured() {
     let change = |section: String| format!("{section}\ntoken_timeout_seconds = 1\n");
-    let answer = |number| {
+    let response = |number| {
         if number == 1 {
             Reply::Hang
         } else {
             token(number)
         }
     };
-    let (app, upstream) = account_with(answer, |_| batch_deleted(), &change).await;
+    let (app, upstream) = account_with(response, |_| batch_deleted(), &change).await;
     let timeout = Duration::from_millis(1_300);
-    let late = batch_within(&app, batch_request("alice"), timeout).await;
+    let late = batch_with_timeout(&app, batch_request("alice"), timeout).await;
     let late = late.unwrap_err();
     late.expect(Code::Unavailable, "UPSTREAM_UNREACHABLE");
-    assert_eq!(late.meta("cause"), "token_timed_out");
+    assert_eq!(late.metadata_value("cause"), "token_timed_out");
     let done = app.delete_batch_node_user(batch_request("alice")).await;
     assert_eq!(done.unwrap().outcome(), Deleted);
     assert_eq!(tokens(&upstream).len(), 2);
@@ -185,14 +185,14 @@ async fn token_failure_cause_is_logged() {
         let upstream = Upstream::start(move |_| reply()).await;
         let folder = App::folder();
         configure(&folder, &upstream.url, "token_timeout_seconds = 1\n");
-        let process = Process::start_in(&folder, &[]);
+        let process = Process::start_with_env(&folder, &[]);
         let failed = process
             .client()
             .delete_batch_node_user(batch_request("alice"))
             .await;
         failed.unwrap_err();
         process.stop();
-        let logged = Process::logged(&folder, "access token request failed");
+        let logged = Process::log_records(&folder, "access token request failed");
         assert_eq!(logged.len(), tokens(&upstream).len(), "{cause}");
         assert!(
             logged.iter().all(|line| line["cause"] == cause),

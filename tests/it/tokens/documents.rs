@@ -6,7 +6,7 @@ use tonic::Code;
 use useradmin::proto::DeleteOutcome::Deleted;
 use useradmin_testkit::{Reply, batch_deleted, batch_request, now};
 
-use super::{account, shown, tokens};
+use super::{account, sent_authorizations, tokens};
 
 /// Returns a date an hour from now, in the formats of App Service and others.
 fn dates() -> [String; 7] {
@@ -71,7 +71,11 @@ async fn all_expiry_formats_are_parsed() {
             assert_eq!(done.outcome(), Deleted, "{members}");
         }
         assert_eq!(tokens(&upstream).len(), 1, "{members}");
-        assert_eq!(shown(&upstream), ["Bearer kanari-token-1"; 2], "{members}");
+        assert_eq!(
+            sent_authorizations(&upstream),
+            ["Bearer kanari-token-1"; 2],
+            "{members}"
+        );
     });
     join_all(calls).await;
 }
@@ -110,18 +114,18 @@ async fn invalid_token_document_is_rejected() {
         "null".to_owned(),
     ];
     join_all(rows.map(|body| async move {
-        let what = body.clone();
+        let case = body.clone();
         let (app, upstream) = account(move |_| Reply::json(200, &body), |_| batch_deleted()).await;
         let failed = app.delete_batch_node_user(batch_request("alice")).await;
         let failed = failed.unwrap_err();
         failed.expect(Code::Unavailable, "UPSTREAM_UNREACHABLE");
         assert_eq!(
-            failed.meta("cause"),
+            failed.metadata_value("cause"),
             "token_response_not_understood",
-            "{what}"
+            "{case}"
         );
-        assert_eq!(failed.meta("outcome"), "not_sent", "{what}");
-        assert!(shown(&upstream).is_empty(), "{what}");
+        assert_eq!(failed.metadata_value("outcome"), "not_sent", "{case}");
+        assert!(sent_authorizations(&upstream).is_empty(), "{case}");
     }))
     .await;
 }
@@ -137,7 +141,7 @@ async fn expiry_is_relative_to_response_date() {
             at(moment).unix_timestamp()
         );
         let date = httpdate::fmt_http_date(at(ahead).into());
-        let token = move |_| Reply::json(200, &body).with("Date", &date);
+        let token = move |_| Reply::json(200, &body).with_header("Date", &date);
         let (app, _upstream) = account(token, |_| batch_deleted()).await;
         let done = app.delete_batch_node_user(batch_request("alice")).await;
         assert_eq!(done.is_ok(), is_token, "{ahead}: {done:?}");

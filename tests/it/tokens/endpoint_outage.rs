@@ -12,14 +12,14 @@ use std::{
 use futures_util::future::join_all;
 use tonic::Code::Unavailable;
 use useradmin::proto::DeleteOutcome::Deleted;
-use useradmin_testkit::{Reply, batch_deleted, batch_request, now, until};
+use useradmin_testkit::{Reply, batch_deleted, batch_request, now, wait_until};
 
-use super::{account_with, shown, tokens};
+use super::{account_with, sent_authorizations, tokens};
 
 const LIFE: Duration = Duration::from_secs(3);
 
 /// Returns a token with this lifetime and these other members.
-fn lasting(number: usize, seconds: u64, members: &str) -> Reply {
+fn token_valid_for(number: usize, seconds: u64, members: &str) -> Reply {
     let body = format!(
         r#"{{"token_type":"Bearer","expires_in":{seconds},{members}"access_token":"kanari-token-{number}"}}"#
     );
@@ -36,7 +36,7 @@ async fn valid_token_is_used_while_endpoint_is_down() {
     let is_up = Arc::clone(&up);
     let token = move |number| {
         if is_up.load(Ordering::SeqCst) {
-            lasting(number, LIFE.as_secs(), "")
+            token_valid_for(number, LIFE.as_secs(), "")
         } else {
             Reply::Close
         }
@@ -47,7 +47,7 @@ async fn valid_token_is_used_while_endpoint_is_down() {
     call().await.unwrap();
     let after = Instant::now();
     up.store(false, Ordering::SeqCst);
-    until("the token has ended", async || {
+    wait_until("the token has ended", async || {
         let asked = Instant::now();
         let Err(failed) = call().await else {
             assert!(asked < after + LIFE, "a token that has ended was used");
@@ -59,14 +59,17 @@ async fn valid_token_is_used_while_endpoint_is_down() {
             before.elapsed()
         );
         failed.expect(Unavailable, "UPSTREAM_UNREACHABLE");
-        app.expect_on_record(&failed);
-        let told = (failed.meta("attempts"), failed.meta("outcome"));
-        assert_eq!(told, ("0", "not_sent"));
+        app.assert_recorded(&failed);
+        let actual = (
+            failed.metadata_value("attempts"),
+            failed.metadata_value("outcome"),
+        );
+        assert_eq!(actual, ("0", "not_sent"));
         true
     })
     .await;
     up.store(true, Ordering::SeqCst);
-    until("there is a token again", async || call().await.is_ok()).await;
+    wait_until("there is a token again", async || call().await.is_ok()).await;
 }
 
 /// The relative lifetime in the response applies, not the date of the response or an absolute expiry.
@@ -92,24 +95,24 @@ async fn clock_difference_does_not_affect_expiry() {
         ),
     ];
     join_all(rows.map(|(date, members)| async move {
-        let what = format!("{date} {members}");
+        let case = format!("{date} {members}");
         // A long lifetime: one token for all calls.
         let (shown_date, text) = (date.clone(), members.clone());
-        let token = move |n| lasting(n, 3_599, &text).with("Date", &shown_date);
+        let token = move |n| token_valid_for(n, 3_599, &text).with_header("Date", &shown_date);
         let (app, upstream) = account_with(token, |_| batch_deleted(), &without_sync).await;
         for _ in 0..3 {
             let done = app.delete_batch_node_user(batch_request("alice")).await;
-            let done = done.unwrap_or_else(|failed| panic!("{what}: {failed:?}"));
-            assert_eq!((done.outcome(), done.attempts), (Deleted, 1), "{what}");
+            let done = done.unwrap_or_else(|failed| panic!("{case}: {failed:?}"));
+            assert_eq!((done.outcome(), done.attempts), (Deleted, 1), "{case}");
         }
-        assert_eq!(tokens(&upstream).len(), 1, "{what}");
+        assert_eq!(tokens(&upstream).len(), 1, "{case}");
         // A lifetime of one second: another token is used afterwards.
-        let token = move |n| lasting(n, 1, &members).with("Date", &date);
+        let token = move |n| token_valid_for(n, 1, &members).with_header("Date", &date);
         let (app, upstream) = account_with(token, |_| batch_deleted(), &without_sync).await;
-        until(&what, async || {
+        wait_until(&case, async || {
             let done = app.delete_batch_node_user(batch_request("alice")).await;
-            assert!(done.is_ok(), "{what}: {done:?}");
-            shown(&upstream).pop().unwrap() != "Bearer kanari-token-1"
+            assert!(done.is_ok(), "{case}: {done:?}");
+            sent_authorizations(&upstream).pop().unwrap() != "Bearer kanari-token-1"
         })
         .await;
     }))

@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, fs};
 
-use useradmin_testkit::{Seen, batch_deleted, batch_error, batch_request, canary::CLIENT_SECRET};
+use useradmin_testkit::{
+    ReceivedRequest, batch_deleted, batch_error, batch_request, canary::CLIENT_SECRET,
+};
 
 use super::{account, account_with, token, tokens};
 
@@ -66,7 +68,7 @@ async fn workload_identity_sends_federated_token() {
             "token_file = \"federated.jwt\"",
         )
     };
-    let refuse = |seen: &Seen| match seen.header("authorization") {
+    let refuse = |request: &ReceivedRequest| match request.header("authorization") {
         Some("Bearer kanari-token-1") => batch_error(401, "AuthenticationFailed"),
         _ => batch_deleted(),
     };

@@ -5,9 +5,9 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tonic::Code;
 use useradmin::proto::DeleteOutcome;
-use useradmin_testkit::{Failed, Reply, batch_deleted, batch_request, batch_within};
+use useradmin_testkit::{CallFailure, Reply, batch_deleted, batch_request, batch_with_timeout};
 
-use super::{account, shown, token, tokens};
+use super::{account, sent_authorizations, token, tokens};
 
 /// Returns an error in the format of the endpoint, whose text may repeat the request.
 fn aadsts(status: u16, number: u32) -> Reply {
@@ -37,7 +37,7 @@ fn rows() -> Vec<(Reply, Verdict)> {
         aadsts(403, 53_003),
         Reply::html(403),
         Reply::html(404),
-        Reply::html(302).with("Location", "/C4N4RY"),
+        Reply::html(302).with_header("Location", "/C4N4RY"),
         aadsts(429, 50_196),
         Reply::html(500),
         aadsts(503, 90_033),
@@ -79,25 +79,28 @@ async fn token_endpoint_response_determines_reason() {
                 .delete_batch_node_user(batch_request("alice"))
                 .await;
             let status = call.unwrap_err();
-            let told = format!("{status:?} {}", String::from_utf8_lossy(status.details()));
+            let actual = format!("{status:?} {}", String::from_utf8_lossy(status.details()));
             assert!(
-                !told.contains("C4N4RY") && !told.contains("AADSTS"),
-                "{told}"
+                !actual.contains("C4N4RY") && !actual.contains("AADSTS"),
+                "{actual}"
             );
-            let failed = Failed::from(status);
+            let failed = CallFailure::from(status);
             failed.expect(code, reason);
             assert_eq!(
-                (failed.meta("attempts"), failed.meta("outcome")),
+                (
+                    failed.metadata_value("attempts"),
+                    failed.metadata_value("outcome")
+                ),
                 ("0", "not_sent"),
                 "{text}"
             );
             assert_eq!(failed.retry_delay.is_some(), asked == 3, "{text}");
             assert!(
-                failed.batch.is_none() && failed.meta("upstream_http_status").is_empty(),
+                failed.batch.is_none() && failed.metadata_value("upstream_http_status").is_empty(),
                 "{text}"
             );
             assert_eq!(tokens(&upstream).len(), asked, "{text}");
-            assert_eq!(shown(&upstream).len(), 0, "{text}");
+            assert_eq!(sent_authorizations(&upstream).len(), 0, "{text}");
         });
     join_all(calls).await;
 }
@@ -120,15 +123,15 @@ async fn recovered_token_endpoint_is_used() {
         .await
         .unwrap();
     assert_eq!((done.outcome(), done.attempts), (DeleteOutcome::Deleted, 1));
-    assert_eq!(shown(&upstream), ["Bearer kanari-token-2"]);
+    assert_eq!(sent_authorizations(&upstream), ["Bearer kanari-token-2"]);
 }
 
 #[tokio::test]
 async fn retry_after_of_token_endpoint_is_returned() {
-    let busy = || Reply::html(429).with("Retry-After", "7");
+    let busy = || Reply::html(429).with_header("Retry-After", "7");
     let (app, upstream) = account(move |_| busy(), |_| batch_deleted()).await;
     let timeout = Duration::from_secs(3);
-    let failed = batch_within(&app, batch_request("alice"), timeout)
+    let failed = batch_with_timeout(&app, batch_request("alice"), timeout)
         .await
         .unwrap_err();
     failed.expect(Code::Unavailable, "UPSTREAM_UNREACHABLE");

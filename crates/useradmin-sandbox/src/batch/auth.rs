@@ -70,7 +70,7 @@ impl Gate {
                     .to_owned()
             }
         };
-        let fault = Fault::new("AuthenticationFailed").worded(401, TOKEN_MESSAGE);
-        Err(fault.values([("AuthenticationErrorDetail", &detail)]))
+        let error = Fault::new("AuthenticationFailed").worded(401, TOKEN_MESSAGE);
+        Err(error.values([("AuthenticationErrorDetail", &detail)]))
     }
 }

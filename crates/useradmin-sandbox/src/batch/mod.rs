@@ -48,10 +48,10 @@ pub(super) fn router(
         state: State::default(),
         counters,
     };
-    Router::new().fallback(answer).with_state(Arc::new(batch))
+    Router::new().fallback(handle).with_state(Arc::new(batch))
 }
 
-async fn answer(extract::State(batch): extract::State<Arc<Batch>>, request: Request) -> Response {
+async fn handle(extract::State(batch): extract::State<Arc<Batch>>, request: Request) -> Response {
     bump(&batch.counters.batch_requests);
     if request.method() == Method::DELETE {
         bump(&batch.counters.batch_deletes);
@@ -90,9 +90,9 @@ impl Batch {
                 Ok(Some(exchange.document(&document)))
             }
             Target::User { pool, node, user } => {
-                let answers = user != SILENT;
+                let responses = user != SILENT;
                 self.state.delete_user(&pool, &node, &user)?;
-                Ok(answers.then(|| exchange.empty()))
+                Ok(responses.then(|| exchange.empty()))
             }
         }
     }
@@ -135,8 +135,8 @@ fn node_document(call: &Incoming, origin: &str, pool: &str, node: &Node) -> Node
         Map::new()
     };
     let mut pairs = call.query_pairs().into_iter().flatten();
-    if let Some((_, wanted)) = pairs.find(|(name, _)| name.eq_ignore_ascii_case("$select")) {
-        properties.retain(|name, _| wanted.split(',').any(|item| item.trim() == name));
+    if let Some((_, expected)) = pairs.find(|(name, _)| name.eq_ignore_ascii_case("$select")) {
+        properties.retain(|name, _| expected.split(',').any(|item| item.trim() == name));
     }
     NodeDocument {
         metadata: format!("{origin}/$metadata#nodes/@Element"),

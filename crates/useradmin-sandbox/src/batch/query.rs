@@ -12,10 +12,10 @@ pub(super) fn check(call: &Incoming, target: &Target) -> Result<(), Fault> {
     let pairs = call
         .query_pairs()
         .ok_or_else(|| Fault::new("RequestUrlFailedToParse"))?;
-    let named = |wanted: &'static str| {
+    let named = |expected: &'static str| {
         let mut values = pairs
             .iter()
-            .filter(move |(name, _)| name.eq_ignore_ascii_case(wanted));
+            .filter(move |(name, _)| name.eq_ignore_ascii_case(expected));
         (
             values.next().map(|(_, value)| value.as_str()),
             values.next().map(|(_, value)| value.as_str()),

@@ -87,14 +87,14 @@ pub(super) struct Exchange {
 
 impl Exchange {
     pub(super) fn new(call: &Incoming) -> Self {
-        let wanted = call
+        let expected = call
             .header("return-client-request-id")
             .is_some_and(|flag| flag.eq_ignore_ascii_case("true"));
         Self {
             request_id: Uuid::new_v4().to_string(),
             echo: call
                 .header("client-request-id")
-                .filter(|_| wanted)
+                .filter(|_| expected)
                 .map(str::to_owned),
             origin: format!("http://{}", call.header("host").unwrap_or_default()),
         }
@@ -112,36 +112,36 @@ impl Exchange {
     /// Returns a 200 response with a document.
     pub(super) fn document(&self, document: &impl Serialize) -> Response {
         let body = Body::from(layout(document));
-        let mut answer =
+        let mut result =
             self.with_headers(response(200, Body::from_stream(body.into_data_stream())));
-        set(&mut answer, "content-type", JSON);
-        answer
+        set(&mut result, "content-type", JSON);
+        result
     }
 
     /// Returns the error document, with a `Content-Length` header.
     pub(super) fn fault(&self, fault: &Fault) -> Response {
-        let mut answer = self.with_headers(response(fault.status, self.error_body(fault, &now())));
-        set(&mut answer, "content-type", JSON);
+        let mut result = self.with_headers(response(fault.status, self.error_body(fault, &now())));
+        set(&mut result, "content-type", JSON);
         if let Some(seconds) = fault.retry_after {
-            set(&mut answer, "retry-after", &seconds.to_string());
+            set(&mut result, "retry-after", &seconds.to_string());
         }
-        answer
+        result
     }
 
-    fn with_headers(&self, mut answer: Response) -> Response {
-        set(&mut answer, "request-id", &self.request_id);
-        set(&mut answer, "dataserviceversion", "3.0");
-        set(&mut answer, "server", "Microsoft-HTTPAPI/2.0");
+    fn with_headers(&self, mut response: Response) -> Response {
+        set(&mut response, "request-id", &self.request_id);
+        set(&mut response, "dataserviceversion", "3.0");
+        set(&mut response, "server", "Microsoft-HTTPAPI/2.0");
         set(
-            &mut answer,
+            &mut response,
             "strict-transport-security",
             "max-age=31536000; includeSubDomains",
         );
-        set(&mut answer, "x-content-type-options", "nosniff");
+        set(&mut response, "x-content-type-options", "nosniff");
         if let Some(id) = &self.echo {
-            set(&mut answer, "client-request-id", id);
+            set(&mut response, "client-request-id", id);
         }
-        answer
+        response
     }
 
     fn error_body(&self, fault: &Fault, now: &str) -> Vec<u8> {

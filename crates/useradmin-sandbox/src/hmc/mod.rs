@@ -43,10 +43,10 @@ enum Operation {
 }
 
 pub(super) fn router(hmc: Arc<Hmc>) -> Router {
-    Router::new().fallback(answer).with_state(hmc)
+    Router::new().fallback(handle).with_state(hmc)
 }
 
-async fn answer(State(hmc): State<Arc<Hmc>>, request: Request) -> Response {
+async fn handle(State(hmc): State<Arc<Hmc>>, request: Request) -> Response {
     bump(&hmc.counters.hmc_requests);
     let call = Incoming::read(request).await;
     let session = hmc.sessions.check(&call);

@@ -62,14 +62,14 @@ impl NameFilter {
 /// Advances the match by one part: returns which prefixes of `name` match after `part`.
 fn step(part: &Part, reached: &[bool], name: &[char]) -> Vec<bool> {
     if matches!(part, Part::AnyRun) {
-        let from_here_on = reached.iter().scan(false, |seen, &now| {
-            *seen |= now;
-            Some(*seen)
+        let from_here_on = reached.iter().scan(false, |request, &now| {
+            *request |= now;
+            Some(*request)
         });
         return from_here_on.collect();
     }
     let consumes = |character: char| match part {
-        Part::Char(wanted) => wanted.to_lowercase().eq(character.to_lowercase()),
+        Part::Char(expected) => expected.to_lowercase().eq(character.to_lowercase()),
         Part::AnyOne | Part::AnyRun => true,
     };
     let moved = reached

@@ -30,9 +30,9 @@ impl Refusal {
 
 /// Returns a 200 response with a JSON document.
 pub(super) fn document(document: &Value) -> Response {
-    let mut answer = with_headers(response(200, document.to_string()));
-    set(&mut answer, "content-type", JSON);
-    answer
+    let mut result = with_headers(response(200, document.to_string()));
+    set(&mut result, "content-type", JSON);
+    result
 }
 
 /// Returns a 204 response without a body.
@@ -63,9 +63,9 @@ pub(super) fn refuse(call: &Incoming, user: Option<&str>, refusal: &Refusal) -> 
             fields.insert("stack".to_owned(), stack.into());
         }
     }
-    let mut answer = with_headers(response(refusal.status, body.to_string()));
-    set(&mut answer, "content-type", JSON);
-    answer
+    let mut result = with_headers(response(refusal.status, body.to_string()));
+    set(&mut result, "content-type", JSON);
+    result
 }
 
 fn page(refusal: &Refusal) -> Response {
@@ -75,19 +75,19 @@ fn page(refusal: &Refusal) -> Response {
     let html = format!(
         "<html><head><title>{status} {message}</title></head><body><h2>{message}</h2></body></html>\n"
     );
-    let mut answer = with_headers(response(*status, html));
-    set(&mut answer, "content-type", "text/html;charset=ISO-8859-1");
-    answer
+    let mut result = with_headers(response(*status, html));
+    set(&mut result, "content-type", "text/html;charset=ISO-8859-1");
+    result
 }
 
-fn with_headers(mut answer: Response) -> Response {
+fn with_headers(mut response: Response) -> Response {
     set(
-        &mut answer,
+        &mut response,
         "server",
         "zSeries management console API web server / 2.0",
     );
-    set(&mut answer, "cache-control", "no-cache");
-    answer
+    set(&mut response, "cache-control", "no-cache");
+    response
 }
 
 fn query_parms(call: &Incoming) -> Vec<Value> {

@@ -97,7 +97,7 @@ impl Users {
     /// Lists the users that the API user can access and that match one of `names` and one of `kinds`. An empty filter
     /// matches all users.
     pub(super) fn list(&self, names: &[NameFilter], kinds: &[String]) -> Value {
-        let wanted = |user: &&User| {
+        let expected = |user: &&User| {
             (names.is_empty() || names.iter().any(|filter| filter.matches(user.name)))
                 && (kinds.is_empty() || kinds.iter().any(|kind| kind == user.kind))
         };
@@ -106,7 +106,7 @@ impl Users {
         let users: Vec<Value> = USERS
             .iter()
             .filter(|user| self.sees(user))
-            .filter(wanted)
+            .filter(expected)
             .map(entry)
             .collect();
         json!({ "users": users })

@@ -33,13 +33,13 @@ pub(super) async fn serve(
     number: usize,
 ) {
     let before = Before::default();
-    let stream = Spliced {
+    let stream = InsertingStream {
         inner: stream,
         before: Arc::clone(&before),
     };
     let mut builder = Builder::new();
-    if let Some(most) = max_streams {
-        builder.max_concurrent_streams(most);
+    if let Some(max) = max_streams {
+        builder.max_concurrent_streams(max);
     }
     let Ok(mut connection) = builder.handshake(stream).await else {
         return;
@@ -47,7 +47,7 @@ pub(super) async fn serve(
     while let Some(Ok((request, respond))) = connection.accept().await {
         let (head, mut body) = request.into_parts();
         // No other stream is read in the meantime. The bodies in these tests are small and arrive with their headers.
-        let body = whole(&mut connection, &mut body).await;
+        let body = read_whole_body(&mut connection, &mut body).await;
         let request = received(&head, body, number);
         let reply = handler.lock().unwrap()(&request);
         match reply {
@@ -64,9 +64,9 @@ pub(super) async fn serve(
                 });
                 return sent.await;
             }
-            Reply::Torn(status, reason) => {
-                let torn =
-                    Reply::typed(status, "application/json", "{").with("request-id", REQUEST_ID);
+            Reply::ResetInBody(status, reason) => {
+                let torn = Reply::typed(status, "application/json", "{")
+                    .with_header("request-id", REQUEST_ID);
                 let mut body = send(respond, torn, false);
                 // A reset discards data that has not been sent yet.
                 let flushed = std::future::poll_fn(|cx| {
@@ -102,7 +102,7 @@ fn received(head: &http::request::Parts, body: String, connection: usize) -> Req
 }
 
 /// Reads the whole body while also driving the connection.
-async fn whole<S: AsyncRead + AsyncWrite + Unpin>(
+async fn read_whole_body<S: AsyncRead + AsyncWrite + Unpin>(
     connection: &mut Connection<S, Bytes>,
     body: &mut h2::RecvStream,
 ) -> String {
@@ -164,13 +164,13 @@ fn go_away(last: u32, reason: Reason) -> Vec<u8> {
 }
 
 /// A stream into whose output the bytes in `before` are inserted.
-struct Spliced<S> {
+struct InsertingStream<S> {
     inner: S,
     before: Before,
 }
 
-impl<S: AsyncWrite + Unpin> Spliced<S> {
-    fn splice(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+impl<S: AsyncWrite + Unpin> InsertingStream<S> {
+    fn write_inserted(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut before = self.before.lock().unwrap();
         while !before.is_empty() {
             let count = ready!(Pin::new(&mut self.inner).poll_write(cx, &before))?;
@@ -181,29 +181,29 @@ impl<S: AsyncWrite + Unpin> Spliced<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Spliced<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for InsertingStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let _sent = self.splice(cx)?;
+        let _sent = self.write_inserted(cx)?;
         Pin::new(&mut self.inner).poll_read(cx, buffer)
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Spliced<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for InsertingStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        ready!(self.splice(cx))?;
+        ready!(self.write_inserted(cx))?;
         Pin::new(&mut self.inner).poll_write(cx, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.splice(cx)
+        self.write_inserted(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -30,7 +30,7 @@ pub use self::{
 pub struct Upstream {
     /// Base URL. For a server over TLS, the host is `localhost`.
     pub url: String,
-    seen: watch::Sender<Vec<Request>>,
+    received: watch::Sender<Vec<Request>>,
     connections: Arc<AtomicUsize>,
     task: JoinHandle<()>,
 }
@@ -59,10 +59,10 @@ impl Upstream {
 
     /// Starts an upstream over TLS that offers only HTTP/2.
     pub async fn start_http2(
-        shown: &Identity,
+        identity: &Identity,
         script: impl FnMut(&Request) -> Reply + Send + 'static,
     ) -> Self {
-        let mut config = shown.server(rustls::ALL_VERSIONS);
+        let mut config = identity.server(rustls::ALL_VERSIONS);
         config.alpn_protocols = vec![b"h2".to_vec()];
         Self::start_tls(config, script).await
     }
@@ -89,24 +89,24 @@ impl Upstream {
             Some(_) => format!("https://localhost:{}", address.port()),
         };
         let connections = Arc::clone(&settings.connections);
-        let seen = watch::Sender::new(Vec::new());
-        let record = seen.clone();
+        let received = watch::Sender::new(Vec::new());
+        let record = received.clone();
         let handler = move |request: &Request| {
-            record.send_modify(|seen| seen.push(request.clone()));
+            record.send_modify(|requests| requests.push(request.clone()));
             script(request)
         };
         let task = tokio::spawn(serve(listener, settings, handler));
         Self {
             url,
-            seen,
+            received,
             connections,
             task,
         }
     }
 
     /// Returns all requests received so far.
-    pub fn seen(&self) -> Vec<Request> {
-        self.seen.borrow().clone()
+    pub fn received(&self) -> Vec<Request> {
+        self.received.borrow().clone()
     }
 
     /// Returns the number of connections accepted so far.
@@ -116,22 +116,22 @@ impl Upstream {
 
     /// Returns the requests with this method whose target starts with this text.
     pub fn requests(&self, method: &str, target: &str) -> Vec<Request> {
-        let mut seen = self.seen();
-        seen.retain(|request| request.matches(method, target));
-        seen
+        let mut received = self.received();
+        received.retain(|request| request.matches(method, target));
+        received
     }
 
     /// Waits until `count` requests with this method and target prefix have been received.
-    pub async fn until(&self, method: &str, target: &str, count: usize) {
-        let mut seen = self.seen.subscribe();
-        let enough = seen.wait_for(|seen| {
-            let found = seen
+    pub async fn wait_for_requests(&self, method: &str, target: &str, count: usize) {
+        let mut received = self.received.subscribe();
+        let enough = received.wait_for(|received| {
+            let found = received
                 .iter()
                 .filter(|request| request.matches(method, target));
             found.count() >= count
         });
-        let come = timeout(Duration::from_secs(5), enough).await.is_ok();
-        assert!(come, "{count} {method} {target}: {:?}", self.seen());
+        let reached = timeout(Duration::from_secs(5), enough).await.is_ok();
+        assert!(reached, "{count} {method} {target}: {:?}", self.received());
     }
 }
 

@@ -26,7 +26,7 @@ pub enum Reply {
     /// Sends these bytes, then closes the connection. HTTP/1.1 only.
     Raw(Vec<u8>),
     /// Sends these bytes, then closes the connection without the `close_notify` of TLS. HTTP/1.1 only.
-    Unclosed(Vec<u8>),
+    WithoutCloseNotify(Vec<u8>),
     /// Sends this head of a chunked response, then chunks until the client closes the connection, with this pause after
     /// each. HTTP/1.1 only.
     Endless(String, Duration),
@@ -37,15 +37,15 @@ pub enum Reply {
     /// Sends no response until the client disconnects.
     Hang,
     /// Replies when the test notifies this object.
-    Held(Arc<Notify>, Box<Self>),
+    Gated(Arc<Notify>, Box<Self>),
     /// Replies when all parties have reached the barrier.
-    Together(Arc<Barrier>, Box<Self>),
+    AtBarrier(Arc<Barrier>, Box<Self>),
     /// Replies after this time.
     Delayed(Duration, Box<Self>),
     /// Resets the stream with this code. HTTP/2 only.
     Reset(Reason),
     /// Sends this status, then resets the stream in the middle of the body. HTTP/2 only.
-    Torn(u16, Reason),
+    ResetInBody(u16, Reason),
     /// Sends GOAWAY with this last stream and this code, then closes the connection. HTTP/2 only.
     GoAway(u32, Reason),
 }
@@ -72,7 +72,7 @@ impl Reply {
     }
 
     /// Adds a header, if this is a response.
-    pub fn with(mut self, name: &str, value: &str) -> Self {
+    pub fn with_header(mut self, name: &str, value: &str) -> Self {
         if let Self::Http(_, headers, _) = &mut self {
             headers.push((name.to_owned(), value.to_owned()));
         }
@@ -82,7 +82,7 @@ impl Reply {
     /// Returns the bytes of a response.
     pub fn bytes(&self) -> Vec<u8> {
         match self {
-            Self::Raw(bytes) | Self::Unclosed(bytes) => bytes.clone(),
+            Self::Raw(bytes) | Self::WithoutCloseNotify(bytes) => bytes.clone(),
             Self::Http(status, headers, body) => {
                 let mut text = head(*status, headers);
                 // RFC 9110, section 8.6: a 204 has no Content-Length.
@@ -109,11 +109,11 @@ impl Reply {
     pub(super) async fn due(mut self) -> Self {
         loop {
             self = match self {
-                Self::Held(gate, then) => {
+                Self::Gated(gate, then) => {
                     gate.notified().await;
                     *then
                 }
-                Self::Together(barrier, then) => {
+                Self::AtBarrier(barrier, then) => {
                     barrier.wait().await;
                     *then
                 }
@@ -127,7 +127,7 @@ impl Reply {
     }
 
     /// Performs the reply over HTTP/1.1. Returns whether the connection can be used again.
-    pub(super) async fn carry_out(self, stream: &mut BufReader<impl Io>) -> bool {
+    pub(super) async fn write_to(self, stream: &mut BufReader<impl Io>) -> bool {
         let reply = self.due().await;
         match &reply {
             Self::Http(..) => return stream.write_all(&reply.bytes()).await.is_ok(),
@@ -135,7 +135,7 @@ impl Reply {
                 let _ = stream.write_all(bytes).await;
                 let _ = stream.shutdown().await;
             }
-            Self::Unclosed(bytes) => {
+            Self::WithoutCloseNotify(bytes) => {
                 let _ = stream.write_all(bytes).await;
             }
             Self::Endless(head, pause) => endless(stream, head, *pause).await,

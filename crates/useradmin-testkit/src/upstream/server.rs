@@ -90,7 +90,7 @@ impl Server {
         while let Some(mut request) = Request::read(&mut stream).await {
             request.connection = number;
             let reply = self.handler.lock().unwrap()(&request);
-            if !reply.carry_out(&mut stream).await {
+            if !reply.write_to(&mut stream).await {
                 return;
             }
         }
