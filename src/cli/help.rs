@@ -170,7 +170,7 @@ pub fn audit() -> String {
 
 pub fn protoset() -> String {
     generated(
-        "useradmin protoset >useradmin.binpb",
+        "useradmin protoset >useradmin.protoset",
         "docs/clients.md, docs/debugging.md",
     )
 }

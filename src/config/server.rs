@@ -60,7 +60,7 @@ table! {
         max_metadata_bytes: u32 = bytes(1024..=65_536).default(8_192);
         /// Calls in progress on one connection.
         max_concurrent_streams: u32 = number(1..=10_000).default(100);
-        /// Calls in progress; further calls are refused with `RESOURCE_EXHAUSTED` and `OVERLOADED` at once, before
+        /// Calls in progress; further calls are refused with `RESOURCE_EXHAUSTED` and `OVERLOADED` at once, usually before
         /// authentication. As many again may wait for their message; if there are more, the call that has received no data
         /// for the longest time is refused. Health and reflection are not counted.
         max_concurrent_calls: u32 = number(1..=1_000_000).default(2_048);

@@ -42,9 +42,10 @@ table! {
         });
         /// Users that are never deleted. `*` stands for any text; case does not matter.
         protected_users: Vec<Pattern> = patterns(Pattern::case_insensitive).default_as("[]", Vec::new());
-        /// Calls in progress to the target.
+        /// Requests in progress to the target. A deletion on an HMC needs two, one after the other.
         max_in_flight: u32 = number(1..=4096).default(S::MAX_IN_FLIGHT);
-        /// Calls that wait for one of them to end; further calls are refused with `OVERLOADED`.
+        /// Requests that wait for one of them to end; calls whose request finds the queue full are refused with
+        /// `OVERLOADED`.
         max_queued: u32 = number(0..=65_536).default(MAX_QUEUED);
     }
 }
@@ -54,9 +55,9 @@ const MAX_QUEUED: u32 = 256;
 /// Limits of the bulkhead of a target.
 #[derive(Clone, Copy, Debug)]
 pub struct BulkheadLimits {
-    /// Maximum number of calls in progress.
+    /// Maximum number of requests in progress.
     pub in_flight: u32,
-    /// Maximum number of calls that wait.
+    /// Maximum number of requests that wait.
     pub queued: u32,
 }
 
@@ -70,7 +71,7 @@ pub struct TargetSummary {
     pub authentication: String,
     /// Number of patterns of protected users.
     pub protected_users: usize,
-    /// Maximum number of calls in progress.
+    /// Maximum number of requests in progress.
     pub max_in_flight: u32,
 }
 

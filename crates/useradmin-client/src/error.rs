@@ -40,8 +40,9 @@ pub enum Outcome {
     NotSent,
     /// The upstream did not delete the user.
     NotDeleted,
-    /// The user may have been deleted. Repeat the call with `allow_missing`: success then means that the user is
-    /// absent.
+    /// The user may have been deleted. If [`Error::retry_after`] returns a delay, repeat the call with `allow_missing`:
+    /// a success then means that the user is absent, or not visible to the service. Otherwise check whether the user
+    /// still exists.
     Unknown,
 }
 

@@ -14,9 +14,10 @@ import (
 	"google.golang.org/grpc/keepalive"
 )
 
-// serviceConfig configures load balancing and retries of the library. The server stops these retries if it has already
-// retried the request, and sets their delay if it has not sent any request (grpc-retry-pushback-ms). The backoff
-// applies to connections that cannot be established.
+// serviceConfig configures load balancing and retries of the library. The trailer
+// grpc-retry-pushback-ms controls these retries: it contains the delay if the server refused the call before the first
+// DELETE, for the reasons in docs/clients.md. Otherwise it is -1, which stops them. The backoff applies if the
+// connection could not be established or was lost.
 const serviceConfig = `{
   "loadBalancingConfig": [{"round_robin": {}}],
   "methodConfig": [{
