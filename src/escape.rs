@@ -74,35 +74,3 @@ fn escape_if(text: &str, is_escaped: fn(char) -> bool) -> Cow<'_, str> {
     }
     Cow::Owned(escaped)
 }
-
-#[cfg(test)]
-mod tests {
-    use super::{HIDDEN, escape, is_hidden};
-
-    #[test]
-    fn hidden_character_table_is_sorted() {
-        let ends: Vec<char> = HIDDEN.iter().flat_map(|(a, b)| [*a, *b]).collect();
-        assert!(ends.is_sorted());
-    }
-
-    #[test]
-    fn hidden_characters_are_escaped_without_loss() {
-        let planes = (0..=0x1_FFFF).chain(0xE_0000..=0xE_0FFF);
-        for c in planes.filter_map(char::from_u32) {
-            let text = format!("a{c}b");
-            let line = serde_json::to_string(&text).unwrap_or_default();
-            let escaped = escape(&line);
-            assert!(!escaped.chars().any(|c| c < ' ' || is_hidden(c)), "{c:?}");
-            let back: String = serde_json::from_str(&escaped).unwrap_or_default();
-            assert_eq!(back, text);
-            if !is_hidden(c) {
-                assert_eq!(escaped, line);
-            }
-        }
-    }
-
-    #[test]
-    fn supplementary_character_becomes_surrogate_pair() {
-        assert_eq!(escape("\"\u{E0041}\u{7F}\""), "\"\\udb40\\udc41\\u007f\"");
-    }
-}

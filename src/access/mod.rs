@@ -3,8 +3,8 @@
 pub mod authentication_error;
 pub mod certificate;
 pub(crate) mod policy;
-pub(crate) mod quota;
-pub(crate) mod refusals;
+pub mod quota;
+pub mod refusals;
 pub mod token;
 
 use std::{sync::Arc, time::Duration};

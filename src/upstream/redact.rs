@@ -72,26 +72,3 @@ fn repeats(text: &str, secret: &str) -> bool {
     ];
     forms.iter().any(|form| text.contains(form))
 }
-
-#[cfg(test)]
-mod tests {
-    use super::{REDACTED, Secrets};
-
-    #[test]
-    fn secret_is_redacted_in_every_encoding() {
-        let secrets = Secrets::new([r#"pass"wörd\1"#, "ab"]);
-        for text in [
-            r#"pass"wörd\1"#,
-            r#"{"password":"pass\"wörd\\1"}"#,
-            "?password=pass%22w%C3%B6rd%5C1&x",
-            "cGFzcyJ3w7ZyZFwx",
-        ] {
-            assert_eq!(
-                secrets.redact(&format!("it was {text}.")),
-                REDACTED,
-                "{text}"
-            );
-        }
-        assert_eq!(secrets.redact("about nothing"), "about nothing");
-    }
-}

@@ -69,39 +69,23 @@ mod tests {
     fn link_local_addresses_are_removed_and_fail_if_alone() {
         // An empty string where the name is refused.
         let rows = [
-            ("127.0.0.1", "127.0.0.1"),
-            ("::1", "::1"),
             ("10.1.2.3", "10.1.2.3"),
             ("169.253.255.255", "169.253.255.255"),
             ("169.254.0.0", ""),
-            ("169.254.169.254", ""),
             ("169.254.255.255", ""),
             ("169.255.0.0", "169.255.0.0"),
-            ("::ffff:127.0.0.1", "::ffff:127.0.0.1"),
             ("::ffff:169.254.169.254", ""),
             ("fe7f::1", "fe7f::1"),
             ("fe80::1", ""),
             ("febf::1", ""),
             ("fec0::1", "fec0::1"),
-            ("fe80::1 10.1.2.3", "10.1.2.3"),
-            ("10.1.2.3 fe80::1", "10.1.2.3"),
-            (
-                "169.254.7.7 10.1.2.3 fe80::1 fd00::1 169.254.7.8",
-                "10.1.2.3 fd00::1",
-            ),
-            ("::ffff:169.254.169.254 ::1", "::1"),
+            ("169.254.7.7 10.1.2.3 fe80::1 ::1", "10.1.2.3 ::1"),
             ("fe80::1 169.254.7.7 ::ffff:169.254.1.1", ""),
         ];
         for (found, expected) in rows {
-            let usable = usable(addresses(found).into_iter());
-            let shown = usable
-                .map(Vec::from_iter)
-                .map_err(|error| error.to_string());
-            let expected = match expected {
-                "" => Err("the name resolves to link-local addresses only".to_owned()),
-                expected => Ok(addresses(expected)),
-            };
-            assert_eq!(shown, expected, "{found}");
+            let usable = usable(addresses(found).into_iter()).ok();
+            let expected = (!expected.is_empty()).then(|| addresses(expected));
+            assert_eq!(usable.map(Vec::from_iter), expected, "{found}");
         }
     }
 }
