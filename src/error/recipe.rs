@@ -86,252 +86,123 @@ pub fn retry_delay(extras: &[Extra]) -> Option<Duration> {
     })
 }
 
-const USER: Extra = Extra::Resource(Level::User);
-
 /// Returns the recipe of a reason.
+#[rustfmt::skip]
 #[allow(clippy::too_many_lines, reason = "one table, read as one")]
 pub const fn recipe(reason: R) -> Recipe {
+    use Extra::{BadRequest, Precondition, Quota, Resource, Retry, Target};
     match reason {
-        R::Unspecified | R::Internal => {
-            Recipe::new(Code::Internal, "internal error of this service", &[])
-        }
-        R::InvalidRequest => Recipe::new(
-            Code::InvalidArgument,
+        R::Unspecified | R::Internal => Recipe::new(Code::Internal, "internal error of this service", &[]),
+        R::InvalidRequest => Recipe::new(Code::InvalidArgument,
             "a field of the request breaks its rule; see the BadRequest detail",
-            &[Extra::BadRequest],
-        ),
-        R::CallerUnauthenticated => Recipe::new(
-            Code::Unauthenticated,
+            &[BadRequest]),
+        R::CallerUnauthenticated => Recipe::new(Code::Unauthenticated,
             "the caller did not show a valid identity",
-            &[],
-        ),
-        R::CallerNotAuthorized => Recipe::new(
-            Code::PermissionDenied,
+            &[]),
+        R::CallerNotAuthorized => Recipe::new(Code::PermissionDenied,
             "the caller is not allowed to make this call on this target",
-            &[],
-        ),
-        R::UnknownTarget => Recipe::new(
-            Code::NotFound,
+            &[]),
+        R::UnknownTarget => Recipe::new(Code::NotFound,
             "no target with this alias is configured",
-            &[Extra::Target],
-        ),
-        R::ProtectedUser => Recipe::new(
-            Code::FailedPrecondition,
+            &[Target]),
+        R::ProtectedUser => Recipe::new(Code::FailedPrecondition,
             "the user is on the list of protected users; nothing was sent that deletes",
-            &[Extra::Precondition(
-                "PROTECTED_USER",
-                "take the user off the protected_users list of the target first",
-            )],
-        ),
-        R::DeleteQuotaExceeded => Recipe::new(
-            Code::ResourceExhausted,
+            &[Precondition("PROTECTED_USER", "take the user off the protected_users list of the target first")]),
+        R::DeleteQuotaExceeded => Recipe::new(Code::ResourceExhausted,
             "this caller's deletions per minute are used up",
-            &[
-                Extra::Quota(Subject::Caller, "deletions per minute of this caller"),
-                Extra::Retry(1),
-            ],
-        )
-        .untried(),
-        R::Overloaded => Recipe::new(
-            Code::ResourceExhausted,
+            &[Quota(Subject::Caller, "deletions per minute of this caller"), Retry(1)]).untried(),
+        R::Overloaded => Recipe::new(Code::ResourceExhausted,
             "too many calls are in progress",
-            &[Extra::Retry(1)],
-        )
-        .untried(),
-        R::CircuitOpen => Recipe::new(
-            Code::Unavailable,
+            &[Retry(1)]).untried(),
+        R::CircuitOpen => Recipe::new(Code::Unavailable,
             "the upstream failed too often and is not called for a while",
-            &[Extra::Retry(5)],
-        )
-        .untried(),
-        R::AuditUnavailable => Recipe::new(
-            Code::Unavailable,
+            &[Retry(5)]).untried(),
+        R::AuditUnavailable => Recipe::new(Code::Unavailable,
             "the intent could not be recorded; nothing was sent",
-            &[Extra::Retry(5)],
-        )
-        .untried(),
-        R::ShuttingDown => Recipe::new(
-            Code::Unavailable,
+            &[Retry(5)]).untried(),
+        R::ShuttingDown => Recipe::new(Code::Unavailable,
             "this server is shutting down",
-            &[Extra::Retry(1)],
-        )
-        .untried(),
-        R::DeadlineExceeded => Recipe::new(
-            Code::DeadlineExceeded,
+            &[Retry(1)]).untried(),
+        R::DeadlineExceeded => Recipe::new(Code::DeadlineExceeded,
             "the deadline passed before a delete could take effect",
-            &[Extra::Retry(1)],
-        ),
-        R::OutcomeUnknown => Recipe::new(
-            Code::Unavailable,
+            &[Retry(1)]),
+        R::OutcomeUnknown => Recipe::new(Code::Unavailable,
             "a delete was sent and its outcome is not known; repeat it with allow_missing",
-            &[Extra::Retry(1)],
-        )
-        .or(
-            Code::DeadlineExceeded,
-            &[Extra::Retry(1)],
-            "time ran out while waiting for the answer",
-        ),
-        R::UserNotFound => Recipe::new(
-            Code::NotFound,
+            &[Retry(1)])
+            .or(Code::DeadlineExceeded, &[Retry(1)],
+                "time ran out while waiting for the answer"),
+        R::UserNotFound => Recipe::new(Code::NotFound,
             "the user does not exist, or is not visible to this service",
-            &[USER],
-        ),
-        R::NodeNotFound => Recipe::new(
-            Code::NotFound,
+            &[Resource(Level::User)]),
+        R::NodeNotFound => Recipe::new(Code::NotFound,
             "the compute node does not exist",
-            &[Extra::Resource(Level::Node)],
-        ),
-        R::PoolNotFound => Recipe::new(
-            Code::NotFound,
-            "the pool does not exist",
-            &[Extra::Resource(Level::Pool)],
-        ),
-        R::NodeNotReady => Recipe::new(
-            Code::FailedPrecondition,
+            &[Resource(Level::Node)]),
+        R::PoolNotFound => Recipe::new(Code::NotFound, "the pool does not exist", &[Resource(Level::Pool)]),
+        R::NodeNotReady => Recipe::new(Code::FailedPrecondition,
             "the compute node is neither idle nor running",
-            &[Extra::Precondition(
-                "NODE_STATE",
-                "wait until the node is idle or running",
-            )],
-        ),
-        R::NodeUnusable => Recipe::new(
-            Code::FailedPrecondition,
+            &[Precondition("NODE_STATE", "wait until the node is idle or running")]),
+        R::NodeUnusable => Recipe::new(Code::FailedPrecondition,
             "the compute node is unusable",
-            &[Extra::Precondition("NODE_STATE", "recover the node first")],
-        ),
-        R::PoolNotReady => Recipe::new(
-            Code::FailedPrecondition,
+            &[Precondition("NODE_STATE", "recover the node first")]),
+        R::PoolNotReady => Recipe::new(Code::FailedPrecondition,
             "the pool is being created, resized or deleted, or does not allow the operation",
-            &[Extra::Precondition(
-                "POOL_STATE",
-                "wait until the pool is steady; the users of a deleted pool go with it",
-            )],
-        ),
-        R::PatternBasedUser => Recipe::new(
-            Code::FailedPrecondition,
+            &[Precondition("POOL_STATE", "wait until the pool is steady; the users of a deleted pool go with it")]),
+        R::PatternBasedUser => Recipe::new(Code::FailedPrecondition,
             "pattern-based users cannot be deleted",
-            &[Extra::Precondition(
-                "USER_TYPE",
-                "remove the user pattern instead; its users end with it",
-            )],
-        ),
-        R::OwnUser => Recipe::new(
-            Code::FailedPrecondition,
+            &[Precondition("USER_TYPE", "remove the user pattern instead; its users end with it")]),
+        R::OwnUser => Recipe::new(Code::FailedPrecondition,
             "the user is the one this service logs on with",
-            &[Extra::Precondition(
-                "OWN_USER",
-                "configure another userid for this HMC first",
-            )],
-        ),
-        R::TemplateUserInUse => Recipe::new(
-            Code::FailedPrecondition,
+            &[Precondition("OWN_USER", "configure another userid for this HMC first")]),
+        R::TemplateUserInUse => Recipe::new(Code::FailedPrecondition,
             "users or user patterns refer to this template user",
-            &[Extra::Precondition(
-                "TEMPLATE_REFERENCES",
-                "remove the users and user patterns that refer to the template first",
-            )],
-        ),
-        R::AutomaticLogonUser => Recipe::new(
-            Code::FailedPrecondition,
+            &[Precondition("TEMPLATE_REFERENCES", "remove the users and user patterns that refer to the template first")]),
+        R::AutomaticLogonUser => Recipe::new(Code::FailedPrecondition,
             "the user is the console's automatic logon ID",
-            &[Extra::Precondition(
-                "AUTOMATIC_LOGON",
-                "choose another automatic logon ID on the HMC first",
-            )],
-        ),
-        R::LastLocalAdministrator => Recipe::new(
-            Code::FailedPrecondition,
+            &[Precondition("AUTOMATIC_LOGON", "choose another automatic logon ID on the HMC first")]),
+        R::LastLocalAdministrator => Recipe::new(Code::FailedPrecondition,
             "the user is the last locally authenticated one that can manage users and roles",
-            &[Extra::Precondition(
-                "LAST_LOCAL_ADMINISTRATOR",
-                "give another locally authenticated user the tasks for users and user roles first",
-            )],
-        ),
-        R::AmbiguousUserName => Recipe::new(
-            Code::FailedPrecondition,
+            &[Precondition("LAST_LOCAL_ADMINISTRATOR", "give another locally authenticated user the tasks for users and user roles first")]),
+        R::AmbiguousUserName => Recipe::new(Code::FailedPrecondition,
             "more than one user fits the name; name the object ID instead",
-            &[Extra::Precondition(
-                "UNIQUE_NAME",
-                "send user_id in place of user_name",
-            )],
-        ),
-        R::UpstreamConflict => Recipe::new(
-            Code::FailedPrecondition,
+            &[Precondition("UNIQUE_NAME", "send user_id in place of user_name")]),
+        R::UpstreamConflict => Recipe::new(Code::FailedPrecondition,
             "the upstream cannot delete the user in its present state",
-            &[Extra::Precondition(
-                "UPSTREAM_STATE",
-                "change the state that the upstream's error names",
-            )],
-        )
-        .or(
-            Code::Aborted,
-            &[
-                Extra::Precondition(
-                    "UPSTREAM_STATE",
-                    "the object is busy or not in the right state; try again later",
-                ),
-                Extra::Retry(2),
-            ],
-            "HMC 409 with reason 1 or 2: the object is busy or not in the right state",
-        ),
-        R::UpstreamResourceNotFound => Recipe::new(
-            Code::NotFound,
+            &[Precondition("UPSTREAM_STATE", "change the state that the upstream's error names")])
+            .or(Code::Aborted,
+                &[Precondition("UPSTREAM_STATE", "the object is busy or not in the right state; try again later"), Retry(2)],
+                "HMC 409 with reason 1 or 2: the object is busy or not in the right state"),
+        R::UpstreamResourceNotFound => Recipe::new(Code::NotFound,
             "the upstream does not know a resource that the request names",
-            &[USER],
-        ),
-        R::UpstreamPermissionDenied => Recipe::new(
-            Code::PermissionDenied,
+            &[Resource(Level::User)]),
+        R::UpstreamPermissionDenied => Recipe::new(Code::PermissionDenied,
             "the upstream does not let this service delete the user",
-            &[USER],
-        ),
-        R::UpstreamCredentialsRejected => Recipe::new(
-            Code::Internal,
+            &[Resource(Level::User)]),
+        R::UpstreamCredentialsRejected => Recipe::new(Code::Internal,
             "the upstream refused this service's own credentials",
-            &[],
-        ),
-        R::UpstreamSessionLimit => Recipe::new(
-            Code::ResourceExhausted,
+            &[]),
+        R::UpstreamSessionLimit => Recipe::new(Code::ResourceExhausted,
             "the HMC has no session left for this service's user",
-            &[Extra::Retry(30)],
-        ),
-        R::UpstreamThrottled => Recipe::new(
-            Code::ResourceExhausted,
+            &[Retry(30)]),
+        R::UpstreamThrottled => Recipe::new(Code::ResourceExhausted,
             "the upstream receives too many requests",
-            &[
-                Extra::Quota(Subject::Target, "request rate of the upstream"),
-                Extra::Retry(5),
-            ],
-        ),
-        R::UpstreamUnavailable => Recipe::new(
-            Code::Unavailable,
+            &[Quota(Subject::Target, "request rate of the upstream"), Retry(5)]),
+        R::UpstreamUnavailable => Recipe::new(Code::Unavailable,
             "the upstream cannot serve the request at present",
-            &[Extra::Retry(5)],
-        ),
-        R::UpstreamUnreachable => Recipe::new(
-            Code::Unavailable,
+            &[Retry(5)]),
+        R::UpstreamUnreachable => Recipe::new(Code::Unavailable,
             "the upstream or its token endpoint cannot be reached; nothing was deleted by this attempt",
-            &[Extra::Retry(5)],
-        ),
-        R::UpstreamTimedOut => Recipe::new(
-            Code::DeadlineExceeded,
+            &[Retry(5)]),
+        R::UpstreamTimedOut => Recipe::new(Code::DeadlineExceeded,
             "the upstream ran out of time; whether the user was deleted is not known",
-            &[Extra::Retry(5)],
-        ),
-        R::UpstreamRejectedRequest => Recipe::new(
-            Code::Internal,
+            &[Retry(5)]),
+        R::UpstreamRejectedRequest => Recipe::new(Code::Internal,
             "the upstream refused the form of the request",
-            &[],
-        )
-        .or(
-            Code::InvalidArgument,
-            &[Extra::BadRequest],
-            "Batch InvalidInput, OutOfRangeInput, InvalidUri, RequestUrlFailedToParse, or \
-             InvalidHeaderValue of a client_request_id that the caller sent",
-        ),
-        R::UpstreamProtocolError => Recipe::new(
-            Code::Unavailable,
+            &[])
+            .or(Code::InvalidArgument, &[BadRequest],
+                "Batch InvalidInput, OutOfRangeInput, InvalidUri, RequestUrlFailedToParse, \
+                 or InvalidHeaderValue of a client_request_id that the caller sent"),
+        R::UpstreamProtocolError => Recipe::new(Code::Unavailable,
             "the upstream's answer does not follow its documented protocol",
-            &[],
-        ),
+            &[]),
     }
 }

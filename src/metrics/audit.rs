@@ -5,12 +5,9 @@ use std::{
     time::Duration,
 };
 
-use prometheus_client::{
-    metrics::{counter::Counter, gauge::Gauge, histogram::Histogram},
-    registry::Registry,
-};
+use prometheus_client::metrics::{counter::Counter, gauge::Gauge, histogram::Histogram};
 
-use super::registry::RegistryExt as _;
+use super::registry::metrics;
 
 /// Bounds in seconds. A sync of a good disk takes a fraction of a millisecond; more than one second is a failure.
 const BUCKETS: [f64; 11] = [
@@ -34,53 +31,26 @@ pub struct State {
     pub lag: Duration,
 }
 
-pub struct Audit {
-    works: Gauge,
-    changed: Counter,
-    lost: Counter,
-    queued: Gauge,
-    pending: Gauge,
-    lag: Gauge<f64, AtomicU64>,
-    /// Duration of each write, including its sync.
-    pub(crate) writes: Histogram,
+metrics! {
+    pub struct Audit {
+        changed: Counter = "audit_log_changed_by_others",
+            "How often another program was found to have changed the length of the audit log";
+        lost: Counter = "audit_records_lost",
+            "Outcomes and refusals that were not recorded, because too many waited";
+        works: Gauge = "audit_log_works",
+            "1 while the audit log can be written; while it cannot, deletions are refused";
+        queued: Gauge = "audit_records_queued",
+            "Records that wait for the writer of the audit log";
+        pending: Gauge = "audit_outcomes_pending",
+            "Outcomes that have yet to be written to the audit log";
+        lag: Gauge<f64, AtomicU64> = "audit_lag" in Seconds,
+            "How long the oldest record that is not in the audit log yet has been waiting";
+        pub(crate) writes: Histogram = "audit_write_duration" in Seconds as Histogram::new(BUCKETS),
+            "How long a write to the audit log took, with its sync; records that wait share one";
+    }
 }
 
 impl Audit {
-    pub(super) fn new(registry: &mut Registry) -> Self {
-        Self {
-            changed: registry.metric(
-                "audit_log_changed_by_others",
-                "How often another program was found to have changed the length of the audit log",
-            ),
-            lost: registry.metric(
-                "audit_records_lost",
-                "Outcomes and refusals that were not recorded, because too many waited",
-            ),
-            works: registry.metric(
-                "audit_log_works",
-                "1 while the audit log can be written; while it cannot, deletions are refused",
-            ),
-            queued: registry.metric(
-                "audit_records_queued",
-                "Records that wait for the writer of the audit log",
-            ),
-            pending: registry.metric(
-                "audit_outcomes_pending",
-                "Outcomes that have yet to be written to the audit log",
-            ),
-            lag: registry.seconds(
-                "audit_lag",
-                "How long the oldest record that is not in the audit log yet has been waiting",
-                Gauge::default(),
-            ),
-            writes: registry.seconds(
-                "audit_write_duration",
-                "How long a write to the audit log took, with its sync; records that wait share one",
-                Histogram::new(BUCKETS),
-            ),
-        }
-    }
-
     pub(super) fn set(&self, state: State) {
         let number = |count| i64::try_from(count).unwrap_or(i64::MAX);
         let count = |counter: &Counter, count| counter.inner().store(count, Ordering::Relaxed);

@@ -4,13 +4,15 @@
 use std::time::Duration;
 
 use prometheus_client::{
-    encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, histogram::Histogram},
     registry::Registry,
 };
 use tonic::Code;
 
-use super::registry::RegistryExt as _;
+use super::{
+    registry::{Labels, metrics, register},
+    upstreams::Target,
+};
 use crate::{
     grpc_code,
     proto::{rpcs, user_admin_server::SERVICE_NAME},
@@ -31,108 +33,87 @@ const OUTCOMES: [&str; 7] = [
     "unknown",
 ];
 
+metrics! {
+    struct Grpc {
+        started: Family<Labels<1>, Counter> = "started",
+            "Calls that have arrived";
+        handled: Family<Labels<3>, Counter> = "handled",
+            "Calls that have ended, by gRPC code and by the reason in ErrorInfo; it is empty for a success, for a \
+             caller that disconnected, and for calls that the transport refused";
+        durations: Family<Labels<3>, Histogram, fn() -> Histogram> = "handling" in Seconds
+            as Family::new_with_constructor(|| Histogram::new(BUCKETS)),
+            "How long calls took, from their arrival to their response";
+    }
+}
+
 /// Metrics of all calls.
 pub struct Calls {
-    started: Family<StartedLabels, Counter>,
-    handled: Family<HandledLabels, Counter>,
-    durations: Family<HandledLabels, Histogram, fn() -> Histogram>,
-    outcomes: Family<OutcomeLabels, Counter>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct StartedLabels {
-    grpc_method: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct HandledLabels {
-    grpc_method: &'static str,
-    grpc_code: &'static str,
-    reason: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OutcomeLabels {
-    upstream: &'static str,
-    target: String,
-    outcome: &'static str,
+    grpc: Grpc,
+    outcomes: Family<(Target, Labels<1>), Counter>,
 }
 
 impl Calls {
     pub(super) fn new(root: &mut Registry) -> Self {
-        let outcomes = root.sub_registry_with_prefix("useradmin").metric(
+        let outcomes = register(
+            root.sub_registry_with_prefix("useradmin"),
             "call_outcomes",
             "Results of calls for their users, by target; the target is empty when it is not configured",
+            None,
+            Family::default(),
         );
         let labels = [("grpc_type", "unary"), ("grpc_service", SERVICE_NAME)];
         let labels = labels.map(|(name, value)| (name.into(), value.into()));
-        let grpc = root
+        let registry = root
             .sub_registry_with_prefix("grpc_server")
             .sub_registry_with_labels(labels.into_iter());
-        let calls = Self {
-            started: grpc.metric("started", "Calls that have arrived"),
-            handled: grpc.metric(
-                "handled",
-                "Calls that have ended, by gRPC code and by the reason in ErrorInfo; it is empty for a success, for a \
-                 caller that disconnected, and for calls that the transport refused",
-            ),
-            durations: grpc.seconds(
-                "handling",
-                "How long calls took, from their arrival to their response",
-                Family::new_with_constructor(|| Histogram::new(BUCKETS)),
-            ),
-            outcomes,
-        };
+        let grpc = Grpc::new(registry);
         // The counters exist from the start, so that the first call shows as an increase.
-        for grpc_method in rpcs() {
-            drop(calls.started.get_or_create(&StartedLabels { grpc_method }));
-            let succeeded = HandledLabels {
-                grpc_method,
-                grpc_code: grpc_code::metric_name(Code::Ok),
-                reason: "",
-            };
-            drop(calls.handled.get_or_create(&succeeded));
+        for rpc in rpcs() {
+            drop(grpc.started.get_or_create(&[("grpc_method", rpc)]));
+            drop(grpc.handled.get_or_create(&handled(rpc, Code::Ok, "")));
         }
-        calls
+        Self { grpc, outcomes }
     }
 
     /// Counts a call that has arrived.
-    pub(crate) fn begun(&self, grpc_method: &'static str) {
-        self.started
-            .get_or_create(&StartedLabels { grpc_method })
-            .inc();
+    pub(crate) fn begun(&self, rpc: &'static str) {
+        let started = self.grpc.started.get_or_create(&[("grpc_method", rpc)]);
+        started.inc();
     }
 
     /// Counts a call that has ended.
     pub fn ended(&self, rpc: &'static str, code: Code, reason: &'static str, took: Duration) {
-        let labels = HandledLabels {
-            grpc_method: rpc,
-            grpc_code: grpc_code::metric_name(code),
-            reason,
-        };
-        self.handled.get_or_create(&labels).inc();
-        let duration = self.durations.get_or_create(&labels);
+        let labels = handled(rpc, code, reason);
+        self.grpc.handled.get_or_create(&labels).inc();
+        let duration = self.grpc.durations.get_or_create(&labels);
         duration.observe(took.as_secs_f64());
     }
 
     /// Creates the counters of a configured target.
     pub fn expect(&self, upstream: &'static str, target: &str) {
         for outcome in OUTCOMES {
-            drop(self.outcomes.get_or_create(&OutcomeLabels {
-                upstream,
-                target: target.to_owned(),
-                outcome,
-            }));
+            let labels = outcome_of(upstream, target, outcome);
+            drop(self.outcomes.get_or_create(&labels));
         }
     }
 
     /// Counts the outcome of a call for its user.
     pub(crate) fn outcome(&self, upstream: &'static str, target: &str, outcome: &'static str) {
-        let labels = OutcomeLabels {
-            upstream,
-            target: target.to_owned(),
-            outcome,
-        };
+        let labels = outcome_of(upstream, target, outcome);
         self.outcomes.get_or_create(&labels).inc();
     }
+}
+
+fn handled(rpc: &'static str, code: Code, reason: &'static str) -> Labels<3> {
+    let code = grpc_code::metric_name(code);
+    [
+        ("grpc_method", rpc),
+        ("grpc_code", code),
+        ("reason", reason),
+    ]
+}
+
+fn outcome_of(upstream: &'static str, target: &str, outcome: &'static str) -> (Target, Labels<1>) {
+    let target = target.into();
+    (Target { upstream, target }, [("outcome", outcome)])
 }

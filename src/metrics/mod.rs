@@ -20,7 +20,7 @@ use self::{
     audit::Audit,
     calls::Calls,
     process::Process,
-    registry::{Labels, RegistryExt as _},
+    registry::{Labels, metrics},
     reloads::Reloads,
     upstreams::Upstreams,
 };
@@ -37,6 +37,32 @@ pub use self::{
 /// Causes of a handshake that failed.
 const HANDSHAKE_FAILURES: [&str; 2] = ["timeout", "tls"];
 
+metrics! {
+    /// Metrics of connections, and of calls of all services.
+    pub(crate) struct Server {
+        in_progress: Gauge = "calls_in_progress",
+            "Calls in progress, including those whose caller has disconnected";
+        max_in_progress: Gauge = "max_calls_in_progress",
+            "Maximum number of calls in progress (max_concurrent_calls)";
+        pub(crate) connections: Gauge = "connections",
+            "Connections that speak HTTP/2";
+        max_connections: Gauge = "max_connections",
+            "Maximum number of connections (max_connections)";
+        refused: Family<Labels<1>, Counter> = "connections_refused",
+            "Connections that were closed at once, by the limit that they exceeded";
+        aborted: Family<Labels<1>, Counter> = "connections_aborted",
+            "Connections that were closed because the peer broke the rules of HTTP/2, by error code";
+        handshakes_failed: Family<Labels<1>, Counter> = "handshakes_failed",
+            "Connections that were closed before they began HTTP/2, by cause";
+        unidentified: Family<Labels<1>, Counter> = "unidentified_calls",
+            "Calls that were refused because they had no accepted identity, by cause";
+        log_lines_dropped: Counter = "log_lines_dropped",
+            "Lines of the log that were dropped because standard error was stalled or failed";
+        certificate_expires: Family<Labels<1>, Gauge> = "tls_certificate_expires_timestamp" in Seconds,
+            "When the first certificate of a file in use expires, in seconds since 1970, by the key that names the file";
+    }
+}
+
 /// The metrics of one server.
 pub struct Metrics {
     registry: Registry,
@@ -49,16 +75,7 @@ pub struct Metrics {
     /// Requests to upstreams.
     pub upstreams: Upstreams,
     pub(crate) audit: Audit,
-    pub(crate) connections: Gauge,
-    max_connections: Gauge,
-    in_progress: Gauge,
-    max_in_progress: Gauge,
-    certificate_expires: Family<Labels<1>, Gauge>,
-    unidentified: Family<Labels<1>, Counter>,
-    refused: Family<Labels<1>, Counter>,
-    aborted: Family<Labels<1>, Counter>,
-    handshakes_failed: Family<Labels<1>, Counter>,
-    log_lines_dropped: Counter,
+    pub(crate) server: Server,
 }
 
 /// Values that are read at each scrape.
@@ -87,45 +104,8 @@ impl Default for Metrics {
         Self {
             scraping: Mutex::default(),
             calls,
-            in_progress: registry.metric(
-                "calls_in_progress",
-                "Calls in progress, including those whose caller has disconnected",
-            ),
-            max_in_progress: registry.metric(
-                "max_calls_in_progress",
-                "Maximum number of calls in progress (max_concurrent_calls)",
-            ),
-            connections: registry.metric("connections", "Connections that speak HTTP/2"),
-            max_connections: registry.metric(
-                "max_connections",
-                "Maximum number of connections (max_connections)",
-            ),
-            refused: registry.metric(
-                "connections_refused",
-                "Connections that were closed at once, by the limit that they exceeded",
-            ),
-            aborted: registry.metric(
-                "connections_aborted",
-                "Connections that were closed because the peer broke the rules of HTTP/2, by error code",
-            ),
-            handshakes_failed: registry.metric(
-                "handshakes_failed",
-                "Connections that were closed before they began HTTP/2, by cause",
-            ),
-            unidentified: registry.metric(
-                "unidentified_calls",
-                "Calls that were refused because they had no accepted identity, by cause",
-            ),
-            log_lines_dropped: registry.metric(
-                "log_lines_dropped",
-                "Lines of the log that were dropped because standard error was stalled or failed",
-            ),
-            certificate_expires: registry.seconds(
-                "tls_certificate_expires_timestamp",
-                "When the first certificate of a file in use expires, in seconds since 1970, by the key that names the file",
-                Family::default(),
-            ),
-            upstreams: Upstreams::new(registry),
+            server: Server::new(registry),
+            upstreams: Upstreams::new(registry.sub_registry_with_prefix("upstream")),
             audit: Audit::new(registry),
             reloads: Reloads::new(registry),
             registry: root,
@@ -136,39 +116,52 @@ impl Default for Metrics {
 impl Metrics {
     /// Sets the maximum number of connections, and creates the counters of these limits.
     pub fn expect_connections(&self, max: u32, limits: &[&'static str]) {
-        self.max_connections.set(max.into());
+        self.server.max_connections.set(max.into());
         for limit in limits {
-            drop(self.refused.get_or_create(&[("limit", *limit)]));
+            drop(self.server.refused.get_or_create(&[("limit", *limit)]));
         }
         for cause in HANDSHAKE_FAILURES {
-            drop(self.handshakes_failed.get_or_create(&[("cause", cause)]));
+            drop(
+                self.server
+                    .handshakes_failed
+                    .get_or_create(&[("cause", cause)]),
+            );
         }
     }
 
     /// Counts a connection that was closed because of this limit.
     pub(crate) fn connection_refused(&self, limit: &'static str) {
-        self.refused.get_or_create(&[("limit", limit)]).inc();
+        self.server.refused.get_or_create(&[("limit", limit)]).inc();
     }
 
     /// Counts a connection that ended with this error code of HTTP/2.
     pub fn connection_aborted(&self, error: &'static str) {
-        self.aborted.get_or_create(&[("error", error)]).inc();
+        self.server.aborted.get_or_create(&[("error", error)]).inc();
     }
 
     /// Counts a connection that was closed before it began HTTP/2.
     pub(crate) fn handshake_failed(&self, cause: &'static str) {
-        let counter = self.handshakes_failed.get_or_create(&[("cause", cause)]);
+        let counter = self
+            .server
+            .handshakes_failed
+            .get_or_create(&[("cause", cause)]);
         counter.inc();
     }
 
     /// Counts a call whose caller could not be authenticated.
     pub fn unidentified(&self, cause: &'static str) {
-        self.unidentified.get_or_create(&[("cause", cause)]).inc();
+        self.server
+            .unidentified
+            .get_or_create(&[("cause", cause)])
+            .inc();
     }
 
     /// Sets when the first certificate in the file of this key expires, in seconds since 1970.
     pub fn certificate_expires(&self, key: &'static str, at: i64) {
-        let gauge = self.certificate_expires.get_or_create(&[("file", key)]);
+        let gauge = self
+            .server
+            .certificate_expires
+            .get_or_create(&[("file", key)]);
         gauge.set(at);
     }
 
@@ -177,9 +170,9 @@ impl Metrics {
         let _scraping = crate::lock(&self.scraping);
         self.audit.set(now.audit);
         self.upstreams.set(&now.targets);
-        self.in_progress.set(now.calls.into());
-        self.max_in_progress.set(now.max_calls.into());
-        let dropped = self.log_lines_dropped.inner();
+        self.server.in_progress.set(now.calls.into());
+        self.server.max_in_progress.set(now.max_calls.into());
+        let dropped = self.server.log_lines_dropped.inner();
         dropped.store(now.log_lines_dropped, Ordering::Relaxed);
         let mut text = String::new();
         // Writing to a string cannot fail.

@@ -1,27 +1,63 @@
-//! Creates metrics in a registry.
+//! Declares metrics and registers them.
 
 use prometheus_client::registry::{Metric, Registry, Unit};
 
 /// A fixed number of labels with fixed values.
 pub(super) type Labels<const N: usize> = [(&'static str, &'static str); N];
 
-pub(super) trait RegistryExt {
-    /// Registers a new metric and returns it.
-    fn metric<M: Metric + Clone + Default>(&mut self, name: &str, help: &str) -> M;
+/// Declares a group of metrics: each field with its type, its name and its help text. `in` names a unit, `as` the initial
+/// value if that is not the default of the type.
+macro_rules! metrics {
+    (
+        $(#[$attribute:meta])*
+        $visibility:vis struct $group:ident {
+            $($(#[$doc:meta])* $scope:vis $field:ident: $metric:ty =
+                $name:literal $(in $unit:ident)? $(as $new:expr)?, $help:literal;)*
+        }
+    ) => {
+        $(#[$attribute])*
+        $visibility struct $group {
+            $($(#[$doc])* $scope $field: $metric,)*
+        }
 
-    /// Registers a metric whose unit is seconds and returns it.
-    fn seconds<M: Metric + Clone>(&mut self, name: &str, help: &str, metric: M) -> M;
+        impl $group {
+            /// Creates the metrics in a registry.
+            pub(super) fn new(registry: &mut prometheus_client::registry::Registry) -> Self {
+                use $crate::metrics::registry::{initial, register};
+                Self {
+                    $($field: {
+                        let unit = None $(.or(Some(prometheus_client::registry::Unit::$unit)))?;
+                        register(registry, $name, $help, unit, initial!($($new)?))
+                    },)*
+                }
+            }
+        }
+    };
 }
 
-impl RegistryExt for Registry {
-    fn metric<M: Metric + Clone + Default>(&mut self, name: &str, help: &str) -> M {
-        let metric = M::default();
-        self.register(name, help, metric.clone());
-        metric
-    }
+/// Returns the given value, or the default.
+macro_rules! initial {
+    () => {
+        Default::default()
+    };
+    ($value:expr) => {
+        $value
+    };
+}
 
-    fn seconds<M: Metric + Clone>(&mut self, name: &str, help: &str, metric: M) -> M {
-        self.register_with_unit(name, help, Unit::Seconds, metric.clone());
-        metric
+pub(super) use {initial, metrics};
+
+/// Registers a metric and returns it.
+pub(super) fn register<M: Metric + Clone>(
+    registry: &mut Registry,
+    name: &str,
+    help: &str,
+    unit: Option<Unit>,
+    metric: M,
+) -> M {
+    match unit {
+        Some(unit) => registry.register_with_unit(name, help, unit, metric.clone()),
+        None => registry.register(name, help, metric.clone()),
     }
+    metric
 }

@@ -2,12 +2,9 @@
 
 use std::{sync::atomic::AtomicU64, time::SystemTime};
 
-use prometheus_client::{
-    metrics::{counter::Counter, family::Family, gauge::Gauge},
-    registry::Registry,
-};
+use prometheus_client::metrics::{counter::Counter, family::Family, gauge::Gauge};
 
-use super::registry::{Labels, RegistryExt as _};
+use super::registry::{Labels, metrics};
 
 const OK: &str = "ok";
 const FAILED: &str = "failed";
@@ -15,44 +12,24 @@ const FAILED: &str = "failed";
 /// Seconds since 1970.
 type Time = Gauge<u64, AtomicU64>;
 
-/// Metrics of all contents.
-#[derive(Clone)]
-pub struct Reloads {
-    read: Family<Labels<2>, Counter>,
-    stale: Family<Labels<1>, Gauge>,
-    reloaded_at: Family<Labels<1>, Time>,
-    checked_at: Time,
-    restart_needed: Gauge,
+metrics! {
+    /// Metrics of all contents.
+    #[derive(Clone)]
+    pub struct Reloads {
+        read: Family<Labels<2>, Counter> = "reloads",
+            "Changed files that were read again, by their content and by result (ok, failed)";
+        stale: Family<Labels<1>, Gauge> = "reload_stale",
+            "Number of contents in use although the present ones are invalid";
+        reloaded_at: Family<Labels<1>, Time> = "reload_last_success_timestamp" in Seconds,
+            "When the content in use was read, in seconds since 1970";
+        checked_at: Time = "reload_last_look_timestamp" in Seconds,
+            "When files were last checked, in seconds since 1970";
+        restart_needed: Gauge = "restart_needed",
+            "1 while the configuration file has a change that takes effect at a restart";
+    }
 }
 
 impl Reloads {
-    pub(super) fn new(registry: &mut Registry) -> Self {
-        Self {
-            read: registry.metric(
-                "reloads",
-                "Changed files that were read again, by their content and by result (ok, failed)",
-            ),
-            stale: registry.metric(
-                "reload_stale",
-                "Number of contents in use although the present ones are invalid",
-            ),
-            reloaded_at: registry.seconds(
-                "reload_last_success_timestamp",
-                "When the content in use was read, in seconds since 1970",
-                Family::default(),
-            ),
-            checked_at: registry.seconds(
-                "reload_last_look_timestamp",
-                "When files were last checked, in seconds since 1970",
-                Time::default(),
-            ),
-            restart_needed: registry.metric(
-                "restart_needed",
-                "1 while the configuration file has a change that takes effect at a restart",
-            ),
-        }
-    }
-
     /// Creates the metrics of a content, such as `tls`.
     pub fn content(&self, what: &'static str) -> Content {
         // The counters exist from the start, so that the first change shows as an increase.

@@ -12,46 +12,13 @@ use std::{
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
-    registry::Registry,
 };
 
-use super::registry::{Labels, RegistryExt as _};
+use super::registry::{Labels, metrics};
 
 /// Bounds in seconds, up to the longest call.
 const BUCKETS: [f64; 13] = [
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
-];
-
-/// Name, help and value.
-type TargetGauge = (&'static str, &'static str, fn(&State) -> u32);
-
-/// Gauges of a target that are set at each scrape.
-const GAUGES: [TargetGauge; 5] = [
-    (
-        "in_flight",
-        "Requests that hold a permit of the bulkhead",
-        |state| state.in_flight,
-    ),
-    (
-        "max_in_flight",
-        "Permits of the bulkhead (max_in_flight)",
-        |state| state.max_in_flight,
-    ),
-    (
-        "queued",
-        "Requests that wait for a permit of the bulkhead",
-        |state| state.queued,
-    ),
-    (
-        "max_queued",
-        "Maximum number of requests that wait for a permit of the bulkhead (max_queued)",
-        |state| state.max_queued,
-    ),
-    (
-        "breaker_open",
-        "1 while the circuit breaker admits probes only",
-        |state| state.breaker_open.into(),
-    ),
 ];
 
 type FloatGauge = Gauge<f64, AtomicU64>;
@@ -85,18 +52,36 @@ impl EncodeLabelValue for End {
     }
 }
 
-/// Metrics of all targets.
-#[derive(Clone)]
-pub struct Upstreams {
-    requests: Family<(Target, RequestLabels), Counter>,
-    durations: Family<(Target, Labels<1>), Histogram, fn() -> Histogram>,
-    renewals: Family<(Target, Labels<2>), Counter>,
-    /// In the order of [`GAUGES`].
-    gauges: [Family<Target, Gauge>; GAUGES.len()],
-    openings: Family<Target, Counter>,
-    retry_budget: Family<Target, FloatGauge>,
-    credential_age: Family<(Target, Labels<1>), FloatGauge>,
-    credential_expires_in: Family<(Target, Labels<1>), FloatGauge>,
+metrics! {
+    /// Metrics of all targets.
+    #[derive(Clone)]
+    pub struct Upstreams {
+        requests: Family<(Target, RequestLabels), Counter> = "requests",
+            "Requests that have ended, by operation and result: an HTTP status, or why there is none";
+        durations: Family<(Target, Labels<1>), Histogram, fn() -> Histogram> = "request_duration" in Seconds
+            as Family::new_with_constructor(|| Histogram::new(BUCKETS)),
+            "How long requests took, by operation, from before the connection to the end of the response";
+        renewals: Family<(Target, Labels<2>), Counter> = "credential_renewals",
+            "Tokens and sessions that were requested, by result (ok, failed)";
+        in_flight: Family<Target, Gauge> = "in_flight",
+            "Requests that hold a permit of the bulkhead";
+        max_in_flight: Family<Target, Gauge> = "max_in_flight",
+            "Permits of the bulkhead (max_in_flight)";
+        queued: Family<Target, Gauge> = "queued",
+            "Requests that wait for a permit of the bulkhead";
+        max_queued: Family<Target, Gauge> = "max_queued",
+            "Maximum number of requests that wait for a permit of the bulkhead (max_queued)";
+        breaker_open: Family<Target, Gauge> = "breaker_open",
+            "1 while the circuit breaker admits probes only";
+        openings: Family<Target, Counter> = "breaker_openings",
+            "How often the circuit breaker has opened";
+        retry_budget: Family<Target, FloatGauge> = "retry_budget",
+            "Retries that the budget allows now, at most 10";
+        credential_age: Family<(Target, Labels<1>), FloatGauge> = "credential_age" in Seconds,
+            "Age of the token or session in use";
+        credential_expires_in: Family<(Target, Labels<1>), FloatGauge> = "credential_expires_in" in Seconds,
+            "Time until the token in use expires";
+    }
 }
 
 /// State of a target.
@@ -132,44 +117,6 @@ pub struct Credential {
 }
 
 impl Upstreams {
-    pub(super) fn new(registry: &mut Registry) -> Self {
-        let registry = registry.sub_registry_with_prefix("upstream");
-        Self {
-            requests: registry.metric(
-                "requests",
-                "Requests that have ended, by operation and result: an HTTP status, or why there is none",
-            ),
-            durations: registry.seconds(
-                "request_duration",
-                "How long requests took, by operation, from before the connection to the end of the response",
-                Family::new_with_constructor(|| Histogram::new(BUCKETS)),
-            ),
-            renewals: registry.metric(
-                "credential_renewals",
-                "Tokens and sessions that were requested, by result (ok, failed)",
-            ),
-            gauges: GAUGES.map(|(name, help, _)| registry.metric(name, help)),
-            openings: registry.metric(
-                "breaker_openings",
-                "How often the circuit breaker has opened",
-            ),
-            retry_budget: registry.metric(
-                "retry_budget",
-                "Retries that the budget allows now, at most 10",
-            ),
-            credential_age: registry.seconds(
-                "credential_age",
-                "Age of the token or session in use",
-                Family::default(),
-            ),
-            credential_expires_in: registry.seconds(
-                "credential_expires_in",
-                "Time until the token in use expires",
-                Family::default(),
-            ),
-        }
-    }
-
     /// Returns the metrics of requests to this target.
     pub fn requests(&self, upstream: &'static str, target: &str) -> Requests {
         let target = target.into();
@@ -184,8 +131,14 @@ impl Upstreams {
         self.credential_age.clear();
         self.credential_expires_in.clear();
         for (target, state) in states {
-            for (family, (_, _, value)) in self.gauges.iter().zip(GAUGES) {
-                family.get_or_create(target).set(value(state).into());
+            for (gauge, value) in [
+                (&self.in_flight, state.in_flight),
+                (&self.max_in_flight, state.max_in_flight),
+                (&self.queued, state.queued),
+                (&self.max_queued, state.max_queued),
+                (&self.breaker_open, state.breaker_open.into()),
+            ] {
+                gauge.get_or_create(target).set(value.into());
             }
             let openings = self.openings.get_or_create(target);
             openings.inner().store(state.openings, Ordering::Relaxed);

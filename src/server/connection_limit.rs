@@ -41,7 +41,7 @@ impl ConnectionLimit {
     pub fn try_acquire(self: &Arc<Self>, peer: IpAddr) -> Result<ConnectionPermit, &'static str> {
         let peer = peer.to_canonical();
         let mut by_peer = crate::lock(&self.by_peer);
-        if self.metrics.connections.get() >= self.max.into() {
+        if self.metrics.server.connections.get() >= self.max.into() {
             return Err(TOTAL);
         }
         let count = by_peer.get(&peer).copied().unwrap_or(0);
@@ -49,7 +49,7 @@ impl ConnectionLimit {
             return Err(PER_PEER);
         }
         by_peer.insert(peer, count + 1);
-        self.metrics.connections.inc();
+        self.metrics.server.connections.inc();
         Ok(ConnectionPermit {
             limit: Arc::clone(self),
             peer,
@@ -66,7 +66,7 @@ pub struct ConnectionPermit {
 impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         let mut by_peer = crate::lock(&self.limit.by_peer);
-        self.limit.metrics.connections.dec();
+        self.limit.metrics.server.connections.dec();
         let count = by_peer.remove(&self.peer).unwrap_or(1);
         if count > 1 {
             by_peer.insert(self.peer, count - 1);
