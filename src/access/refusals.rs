@@ -15,9 +15,9 @@ use crate::identity::Identity;
 
 /// The period of one summary.
 const WINDOW: Duration = Duration::from_mins(1);
-/// Refusals of one peer, caller and kind that are reported one by one in a window.
-const REPORTED: u64 = 60;
-/// Windows that are open at the same time. Peers beyond that share one window for each kind.
+/// Maximum number of refusals of one peer, caller and kind that are reported individually in a window.
+const MAX_REPORTED: u64 = 60;
+/// Maximum number of open windows. Further peers share one window for each kind.
 const MAX_WINDOWS: usize = 1_024;
 
 /// A kind of refusal; each is limited on its own.
@@ -80,7 +80,12 @@ struct Window {
 
 impl Refusals {
     /// Counts a refusal. Returns whether it is logged and recorded individually. Otherwise it becomes part of a summary.
-    pub fn admit(&self, peer: Option<IpAddr>, caller: Option<&Identity>, kind: Kind) -> bool {
+    pub fn should_report(
+        &self,
+        peer: Option<IpAddr>,
+        caller: Option<&Identity>,
+        kind: Kind,
+    ) -> bool {
         let mut group = RefusalGroup {
             peer: peer.map(network).unwrap_or_default(),
             caller: caller.cloned(),
@@ -99,7 +104,7 @@ impl Refusals {
         let window = window.or_insert_with(|| Window::new(now));
         if now < window.opened + WINDOW {
             window.count += 1;
-            return window.count <= REPORTED;
+            return window.count <= MAX_REPORTED;
         }
         let closed = std::mem::replace(window, Window::new(now));
         window.count = 1;
@@ -142,7 +147,7 @@ impl Window {
 
     /// Returns `None` if every refusal of the window was reported.
     fn summary(self, group: RefusalGroup) -> Option<Summary> {
-        let count = self.count.saturating_sub(REPORTED);
+        let count = self.count.saturating_sub(MAX_REPORTED);
         let since = self.since;
         (count > 0).then_some(Summary {
             group,

@@ -18,12 +18,13 @@ use super::{
 
 /// A write that takes longer counts as failed.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
-/// Maximum number of records in the queue. Outcomes of deletions are always added: each had an intent in the queue.
+/// Maximum number of records in the queue. Outcomes of deletions are added even above it; the accepted intents limit
+/// their number.
 const CAPACITY: usize = 16_384;
 
 /// A record on its way to the file.
 pub(super) struct Job {
-    /// Boxed, because the writer retains it until its call ends.
+    /// Boxed, so that the writer moves a pointer when it retains the entry as an open intent.
     pub(super) entry: Box<Entry>,
     pub(super) queued_at: Instant,
     result: oneshot::Sender<Result<(), String>>,
@@ -162,8 +163,8 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    /// Adds a record. Returns `None` if the queue is full, else whether it is the first one of its runtime; then
-    /// [`Queue::wake`] has to follow.
+    /// Adds a record. Returns `None` if the queue is full. Otherwise returns whether it is the first record of its
+    /// runtime in the batch, in which case the caller must call [`Queue::wake`].
     pub(super) fn push(&self, job: Job) -> Option<bool> {
         let mut state = crate::lock(&self.state);
         let State { next, status, .. } = &mut *state;

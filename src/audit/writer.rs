@@ -19,15 +19,16 @@ use super::{
 };
 use crate::{config, metrics::Metrics, proto::ErrorReason};
 
-/// Interval of retries and of checks of the file's name, and the longest time that an outcome is not synced.
+/// Interval of retries and of checks whether the file was renamed; also the maximum time before an outcome is synced.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// Maximum number of outcomes that are retained while they cannot be written. Outcomes of deletions are always retained.
 const MAX_UNWRITTEN: usize = 32_768;
-/// Maximum number of them in one write.
+/// Maximum number of retained outcomes in one write.
 const MAX_UNWRITTEN_BATCH: usize = 1024;
-/// The same after a failure, so that the first write needs little space.
-const FIRST_UNWRITTEN_BATCH: usize = 64;
-/// Interval of logging the head. Records after the last head that was logged can be forged.
+/// Like [`MAX_UNWRITTEN_BATCH`], for the first write after a failure, when the disk may have little space.
+const UNWRITTEN_BATCH_AFTER_FAILURE: usize = 64;
+/// Interval of logging the head of the chain. A process that can write the file can forge records after the last logged
+/// head.
 const HEAD_INTERVAL: Duration = Duration::from_hours(1);
 
 pub(super) struct Writer {
@@ -40,7 +41,7 @@ pub(super) struct Writer {
     /// Whether the file is new and has to start with the open intents.
     carry: bool,
     condition: Condition,
-    /// Number of intents that the next sync is worth waiting for.
+    /// Number of intents expected before the next sync; [`Self::gather`] waits briefly for them.
     expected_intents: usize,
     /// Callers that wait until all outcomes are synced.
     flushes: Vec<oneshot::Sender<()>>,
@@ -122,8 +123,9 @@ impl Writer {
         self.log_head();
     }
 
-    /// Waits for the calls of the last sync, and those that arrived during it, to send their next intents, if syncs are
-    /// slow: otherwise they form two groups that wait for each other's syncs. Waits for a quarter of a sync at most.
+    /// Waits for more intents, so that they share one sync: those of the calls of the last sync, and those that arrived
+    /// during it. Without this, calls split into two groups that alternate, and each call waits for two syncs. Waits
+    /// for a quarter of a sync at most.
     fn gather(&mut self, batch: &mut Batch) {
         let sync = self.sink.sync_duration();
         if sync.is_zero() {
@@ -206,7 +208,7 @@ impl Writer {
         wake(waiters);
     }
 
-    /// Opens the sink, or the new file of its name.
+    /// Opens the sink. If the file was renamed (rotation), opens a new file with the configured name.
     fn open_sink(&mut self) -> io::Result<()> {
         match self.sink.open() {
             Ok(Opened::Same) => {}
@@ -247,7 +249,7 @@ impl Writer {
         }
         let max_retained = match self.condition {
             Condition::Works => MAX_UNWRITTEN_BATCH,
-            _ => FIRST_UNWRITTEN_BATCH,
+            _ => UNWRITTEN_BATCH_AFTER_FAILURE,
         };
         let retained = self.unwritten.len().min(max_retained);
         for outcome in &self.unwritten[..retained] {
@@ -259,7 +261,7 @@ impl Writer {
         if lines.text.is_empty() {
             return self.idle();
         }
-        // After a failure, a write that is not synced would prove nothing.
+        // After a failure, only a synced write shows that the file can be written again.
         let sync = self.carry
             || !self.unwritten.is_empty()
             || self.condition != Condition::Works
@@ -370,7 +372,7 @@ mod tests {
             assert_eq!(queue.push(job), Some(true));
             writer.process_batch(queue.take(Duration::ZERO).unwrap_or_default());
         };
-        // More than one write takes.
+        // One more than one write contains.
         let unwritten = MAX_UNWRITTEN_BATCH + 1;
         let retained = || Retained::Entry(Box::new(outcome()));
         writer.unwritten.resize_with(unwritten, retained);

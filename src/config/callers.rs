@@ -63,7 +63,7 @@ fn identity() -> Kind<Identity> {
 
 /// Returns the caller that a text names, which depends on the issuers of tokens in the file.
 pub fn parse_identity(reader: &Reader<'_>, text: &str) -> Identity {
-    let issuers = reader.texts_in_list("jwt_issuers", "issuer");
+    let issuers = reader.strings_in_array("jwt_issuers", "issuer");
     Identity::parse(text, issuers.map(Spanned::into_inner))
 }
 

@@ -158,7 +158,7 @@ fn check(config: &Config, reader: &Reader<'_>) {
     let caller = |text: &str| callers::parse_identity(reader, text).to_string();
     let error = "this caller is listed twice; put all that it may do into one `allow`";
     check_unique(reader, "callers", "identity", caller, error);
-    for text in reader.texts_in_list("callers", "identity") {
+    for text in reader.strings_in_array("callers", "identity") {
         let identity = callers::parse_identity(reader, text.get_ref());
         if let Some(reason) = never_occurs(&identity, config) {
             reader.warn_at(text.span(), &format!("`identity` {reason}"));
@@ -201,7 +201,7 @@ fn check_unique(
     error: &str,
 ) {
     let mut seen = BTreeSet::new();
-    for text in reader.texts_in_list(list, key) {
+    for text in reader.strings_in_array(list, key) {
         if !seen.insert(name(text.get_ref())) {
             reader.error(text.span(), error);
         }

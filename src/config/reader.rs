@@ -20,7 +20,7 @@ use super::{
 
 /// State that the readers of all tables of a file share.
 pub struct Context<'a> {
-    /// Folder that relative paths start at.
+    /// Folder that relative paths are relative to.
     folder: &'a Path,
     root: &'a DeTable<'a>,
     /// All keys that a file can have.
@@ -96,7 +96,7 @@ impl<'a> Reader<'a> {
         Self::new(self.context, name, table, span)
     }
 
-    /// Returns the folder that relative paths start at.
+    /// Returns the folder that relative paths are relative to.
     pub fn folder(&self) -> &'a Path {
         self.context.folder
     }
@@ -106,8 +106,8 @@ impl<'a> Reader<'a> {
         self.context.source.borrow_mut()
     }
 
-    /// Returns the texts that a key has in the tables of a list at the top level of the file.
-    pub fn texts_in_list(
+    /// Returns the strings of `key` in all tables of the array `list` at the top level of the file.
+    pub fn strings_in_array(
         &self,
         list: &str,
         key: &'static str,
@@ -164,7 +164,7 @@ impl<'a> Reader<'a> {
         self.table?.get(key)
     }
 
-    /// Returns the value of a key if it has the type that `wanted` names and `read` selects.
+    /// Returns the value of a key if `read` accepts it. Otherwise reports that it must be `wanted`.
     pub fn typed<T>(
         &self,
         key: &str,
@@ -179,7 +179,8 @@ impl<'a> Reader<'a> {
         value
     }
 
-    /// Returns the items of a list of which `read` accepts each one.
+    /// Reads a list. Reports each item that `read` does not accept, and returns `None` if there is one. `items` names
+    /// the type of the items.
     pub fn list<T>(
         &self,
         key: &str,
@@ -218,7 +219,7 @@ impl<'a> Reader<'a> {
         self.report(Severity::Error, span, text.as_ref());
     }
 
-    /// Reports a likely mistake in the value of a key.
+    /// Reports a likely mistake in the value of a key. `text` follows the name of the key without a space.
     pub fn warn(&self, key: &str, text: impl Display) {
         self.warn_at(self.value_span(key), &format!("`{key}`{text}"));
     }

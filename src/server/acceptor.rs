@@ -24,9 +24,10 @@ use crate::{access::certificate::PeerCertificate, config::Config, runtimes::Runt
 /// Time limit for TLS and the start of HTTP/2 together.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Length of the client's preface and of the header of its first frame (RFC 9113, sections 3.4 and 4.1). Clients send
-/// both at once; later, pings detect silent peers.
-const PREFACE: usize = 33;
-/// Minimum number of handshakes at a time, so that they do not evict each other if few connections are allowed.
+/// both together, so waiting for them delays no client. Pings detect peers that become silent later.
+const PREFACE_AND_FRAME_HEADER_LEN: usize = 33;
+/// Lower bound of the limit of concurrent handshakes, so that a small `max_connections` does not make handshakes evict
+/// each other.
 pub const MIN_HANDSHAKES: u32 = 64;
 /// Length of the system's queue of connections to accept; its own limit may be lower.
 const BACKLOG: u32 = 4_096;
@@ -55,7 +56,7 @@ pub struct Connection {
 pub struct Acceptor {
     pub tls: Option<Arc<Tls>>,
     pub connection_limit: Arc<ConnectionLimit>,
-    /// The size of a header list that connections advertise.
+    /// `SETTINGS_MAX_HEADER_LIST_SIZE` that is sent to clients.
     pub max_header_list: u32,
     pub log: Arc<ConnectionLog>,
 }
@@ -92,7 +93,7 @@ where
     let max = acceptor.connection_limit.max().max(MIN_HANDSHAKES) as usize;
     let mut handshakes = EvictionQueue::new(max, AbortHandle::is_finished);
     loop {
-        // Each runtime registers its connections itself.
+        // The socket is detached from this runtime; the runtime that serves it registers it again.
         let accepted = listener.accept().await;
         let accepted = accepted.and_then(|(stream, address)| Ok((stream.into_std()?, address)));
         let (stream, address) = match accepted {
@@ -127,7 +128,7 @@ impl Acceptor {
         let _ = stream.set_nodelay(true);
         let local = stream.local_addr().ok();
         let (mut io, certificate) = self.handshake(stream, address).await?;
-        let mut preface = [0; PREFACE];
+        let mut preface = [0; PREFACE_AND_FRAME_HEADER_LEN];
         io.read_exact(&mut preface).await.ok()?;
         let permit = self.connection_limit.try_acquire(address.ip());
         let permit = permit.inspect_err(|&limit| self.log.limit_reached(address, limit));
@@ -165,7 +166,7 @@ impl Acceptor {
 
 /// Returns the mistake of a client whose first bytes do not begin HTTP/2: a TLS handshake record of any version (RFC 8446,
 /// section 5.1), or the first line of a request.
-fn mistake(first: &[u8; PREFACE]) -> Option<&'static str> {
+fn mistake(first: &[u8; PREFACE_AND_FRAME_HEADER_LEN]) -> Option<&'static str> {
     if first.starts_with(&[22, 3]) {
         Some("TLS client on the plaintext port")
     } else if first.is_ascii() && !first.starts_with(b"PRI ") {

@@ -29,7 +29,7 @@ impl ConnectionLog {
     /// Reports that the system could not accept a connection.
     pub fn not_accepted(&self, error: &io::Error) {
         let kind = Kind::logged(NOT_ACCEPTED, "");
-        if self.refusals.admit(None, None, kind) {
+        if self.refusals.should_report(None, None, kind) {
             tracing::warn!(%error, "{NOT_ACCEPTED}");
         }
     }
@@ -97,7 +97,8 @@ impl ConnectionLog {
     /// Returns whether an event is logged on its own.
     fn admits(&self, peer: SocketAddr, event: &'static str, reason: &'static str) -> bool {
         let peer = Some(peer.ip());
-        self.refusals.admit(peer, None, Kind::logged(event, reason))
+        self.refusals
+            .should_report(peer, None, Kind::logged(event, reason))
     }
 }
 

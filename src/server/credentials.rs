@@ -45,7 +45,10 @@ pub(super) fn credentials<B>(
 
 fn log_refused_certificate(shared: &Shared, call: &CallContext, cause: &'static str, why: &str) {
     let kind = Kind::logged(CERTIFICATE_REFUSED, cause);
-    if shared.refusals.admit(call.peer_address(), None, kind) {
+    if shared
+        .refusals
+        .should_report(call.peer_address(), None, kind)
+    {
         tracing::info!(
             request_id = call.request_id,
             peer = call.peer.map(display),

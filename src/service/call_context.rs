@@ -212,7 +212,7 @@ impl CallContext {
             return;
         }
         let refusals = &instrument.shared.refusals;
-        if refusals.admit(self.peer_address(), None, CANCELLED) {
+        if refusals.should_report(self.peer_address(), None, CANCELLED) {
             tracing::info!(
                 request_id = self.request_id,
                 trace_id = self.trace_id(),

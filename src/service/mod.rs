@@ -95,12 +95,12 @@ impl Shared {
         let before = self.access.load();
         let source = |issuer: &JwtIssuer| jwks::source(issuer, &self.metrics);
         let access = Access::new(config, Some(&before), source, &self.metrics)?;
-        let changes = self.targets.trust(config)?;
-        trace::export::trust(config.tracing.as_ref())?;
+        let changes = self.targets.prepare_roots(config)?;
+        trace::export::prepare_roots(config.tracing.as_ref())?;
         for change in changes {
             change();
         }
-        self.targets.protect(config);
+        self.targets.set_protected_users(config);
         self.access.store(Arc::new(access));
         Ok(())
     }

@@ -36,7 +36,7 @@ pub(super) struct DeleteRequest {
     pub(super) names: &'static ResourceNames,
     /// Alias of the target.
     pub(super) alias: String,
-    /// Whether the request has no alias, so that it names the only target.
+    /// Whether the request omitted the alias, and means the only configured target.
     pub(super) alias_omitted: bool,
     /// Whether the target is configured.
     pub(super) has_target: bool,
@@ -72,7 +72,7 @@ pub(super) struct Operation {
     pub(super) has_intent: bool,
     /// Whether the caller disconnected before the response.
     pub(super) caller_gone: bool,
-    /// Permit among the calls in progress, which is held until the call ends even if the caller disconnects.
+    /// Permit of `max_concurrent_calls`, held until the call ends even if the caller disconnects.
     pub(super) permit: Option<OwnedSemaphorePermit>,
     /// The slot in the caller's quota, if the caller has a limit.
     pub(super) slot: Option<Slot>,

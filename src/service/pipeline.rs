@@ -44,7 +44,7 @@ impl Operation {
         let limits = CallLimits::new(deadline, disconnected.clone());
         let tasks = self.shared.tasks.clone();
         let (mut facts, call) = (self.facts.clone(), Arc::clone(&self.call));
-        // In a box, because the future is large and is moved a few times.
+        // Boxed, because the future is large and is moved several times.
         let work = Box::pin(self.execute(limits, work));
         let task = tasks.spawn(work.with_current_context());
         // Cancels the work when it is dropped, that is, when the caller disconnects before it receives the response.

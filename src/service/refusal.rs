@@ -99,7 +99,10 @@ pub(crate) async fn refuse(shared: &Shared, call: &CallContext, mut failure: Fai
 fn refuse_without_rpc(shared: &Shared, call: &CallContext, failure: &Failure) -> Status {
     let reason = failure.reason.as_str_name();
     let kind = Kind::logged("call refused", reason);
-    if shared.refusals.admit(call.peer_address(), None, kind) {
+    if shared
+        .refusals
+        .should_report(call.peer_address(), None, kind)
+    {
         tracing::info!(
             request_id = call.request_id,
             peer = call.peer.map(display),
@@ -132,7 +135,9 @@ impl Shared {
     /// Counts a call that is refused for this reason. Returns how to report it, or `None` if a summary will.
     fn report_refusal(&self, call: &CallContext, reason: ErrorReason) -> Option<Kind> {
         let (peer, caller, kind) = (call.peer_address(), call.caller().ok(), kind(reason));
-        self.refusals.admit(peer, caller, kind).then_some(kind)
+        self.refusals
+            .should_report(peer, caller, kind)
+            .then_some(kind)
     }
 
     /// Logs and records the refusals that were counted in minutes that are over, or in all. Returns the number of

@@ -103,7 +103,7 @@ fn tls(collector: &Url, roots: &Roots) -> Result<Option<ClientConfig>, String> {
 }
 
 /// Trusts the current authorities of the same file. Another file takes effect at a restart.
-pub fn trust(config: Option<&Tracing>) -> Result<(), String> {
+pub fn prepare_roots(config: Option<&Tracing>) -> Result<(), String> {
     let (Some(config), Some(export)) = (config, ACTIVE_EXPORT.get()) else {
         return Ok(());
     };

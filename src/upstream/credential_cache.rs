@@ -31,18 +31,20 @@ use crate::{
     proto::ErrorReason,
 };
 
-/// Default timeout of a renewal. The next call starts another one.
+/// Default timeout of a renewal. After it, the renewal fails, and the next call that needs a credential starts another
+/// one.
 const RENEWAL_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// Upper bound of the pause after a first failed renewal; it doubles with each further failure. A pause is at least
 /// half as long as its upper bound.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
-/// Longest pause, unless `Retry-After` asks for more. It ends before a circuit breaker admits a probe.
+/// Longest pause, unless `Retry-After` asks for more. It is shorter than the pause of the circuit breaker (5 s), so
+/// that no probe waits for it.
 const MAX_PAUSE: Duration = Duration::from_secs(4);
 /// After a transient failure, a call waits for the rest of a pause that is no longer than this.
 const SHORT_PAUSE: Duration = Duration::from_secs(1);
 
-/// Longest life of a credential.
+/// Upper bound of the lifetime that a source reports.
 const MAX_LIFE: Duration = Duration::from_hours(24);
 
 /// The future of one renewal.
@@ -68,7 +70,7 @@ pub trait CredentialSource<T>: Send + Sync + 'static {
     }
 
     /// Returns the failure of a renewal that takes longer.
-    fn timed_out(&self) -> Failure {
+    fn timeout_failure(&self) -> Failure {
         let context = "credentials were not obtained in time";
         Failure {
             target_down: true,
@@ -76,27 +78,27 @@ pub trait CredentialSource<T>: Send + Sync + 'static {
         }
     }
 
-    /// Returns whether this failure delays the next renewal. A source whose failures are limited in another way
-    /// returns false for them.
+    /// Returns whether this failure delays the next renewal. Returns false if something else limits repetitions, as the
+    /// logon guard does for refused logons.
     fn pauses_after(&self, _failure: &Failure) -> bool {
         true
     }
 
     /// Called after each renewal, with its failure if it failed.
-    fn renewed(&self, _failure: Option<&Failure>) {}
+    fn on_renewal_finished(&self, _failure: Option<&Failure>) {}
 
     /// Called when a credential was replaced or refused, and is no longer used.
     fn retire(self: Arc<Self>, _old: Arc<Lease<T>>) {}
 }
 
-/// A credential and its life.
+/// A credential and its lifetime.
 pub struct Lease<T> {
     pub value: T,
     obtained: Instant,
     refresh_at: Option<Instant>,
     expires_at: Option<Instant>,
     /// Whether it replaced a refused credential, and was not accepted yet.
-    suspect: AtomicBool,
+    replaced_refused: AtomicBool,
 }
 
 impl<T> Lease<T> {
@@ -107,7 +109,7 @@ impl<T> Lease<T> {
             obtained: Instant::now(),
             refresh_at: None,
             expires_at: None,
-            suspect: AtomicBool::new(false),
+            replaced_refused: AtomicBool::new(false),
         }
     }
 
@@ -120,13 +122,13 @@ impl<T> Lease<T> {
             obtained: now,
             refresh_at: Some(now + life.mul_f64(0.8)),
             expires_at: Some(now + life),
-            suspect: AtomicBool::new(false),
+            replaced_refused: AtomicBool::new(false),
         }
     }
 
     /// Records that the upstream accepted the credential.
     pub fn accepted(&self) {
-        self.suspect.store(false, Ordering::Relaxed);
+        self.replaced_refused.store(false, Ordering::Relaxed);
     }
 
     fn is_expired(&self, now: Instant) -> bool {
@@ -172,13 +174,15 @@ impl<T> State<T> {
     fn succeeded(&mut self, lease: &Arc<Lease<T>>) -> Option<Arc<Lease<T>>> {
         self.renewal = None;
         (self.failed, self.pause) = (0, None);
-        lease.suspect.store(self.refused, Ordering::Relaxed);
+        lease
+            .replaced_refused
+            .store(self.refused, Ordering::Relaxed);
         self.refused = false;
         self.current.replace(Arc::clone(lease))
     }
 
     /// Records a failed renewal. The next one does not begin before the pause has passed.
-    fn failed(&mut self, failure: &Failure, pauses: bool) {
+    fn record_failure(&mut self, failure: &Failure, pauses: bool) {
         self.renewal = None;
         if !pauses {
             return;
@@ -232,7 +236,7 @@ impl<T: Send + Sync + 'static, S: CredentialSource<T>> CredentialCache<T, S> {
     /// renewal receive its failure.
     pub async fn get(&self, limits: &CallLimits) -> Result<Arc<Lease<T>>, Failure> {
         let waiting = || Failure {
-            cause: self.source.timed_out().cause,
+            cause: self.source.timeout_failure().cause,
             ..Deadline::exceeded("waiting for credentials")
         };
         let mut found = self.find();
@@ -254,7 +258,7 @@ impl<T: Send + Sync + 'static, S: CredentialSource<T>> CredentialCache<T, S> {
                 };
                 let ended = ended.map_err(|_| Failure {
                     repeat: Repeat::Never,
-                    ..self.source.timed_out()
+                    ..self.source.timeout_failure()
                 })?;
                 ended.ok_or_else(waiting)?
             }
@@ -285,11 +289,12 @@ impl<T: Send + Sync + 'static, S: CredentialSource<T>> CredentialCache<T, S> {
         }
     }
 
-    /// Records that the upstream refused a credential. Returns whether the request may be repeated with another one. Only
-    /// the current credential is discarded: a call with an older one repeats its request with the current one. If the
-    /// replacement of a refused credential is refused, too, renewals do not help: repeating costs a token of the budget.
-    pub fn refuse(&self, refused: &Arc<Lease<T>>, budget: &RetryBudget) -> bool {
-        if refused.suspect.load(Ordering::Relaxed) && !budget.withdraw() {
+    /// Records that the upstream refused a credential. Returns whether the request may be repeated with another one.
+    /// Only the current credential is discarded: a call with an older one repeats its request with the current one. If
+    /// the replacement of a refused credential is refused, too, another renewal probably does not help, so the
+    /// repetition costs a token of the retry budget.
+    pub fn discard_refused(&self, refused: &Arc<Lease<T>>, budget: &RetryBudget) -> bool {
+        if refused.replaced_refused.load(Ordering::Relaxed) && !budget.withdraw() {
             return false;
         }
         self.discard(refused);
@@ -298,7 +303,7 @@ impl<T: Send + Sync + 'static, S: CredentialSource<T>> CredentialCache<T, S> {
 
     /// Discards a lease that the upstream probably no longer accepts. Always costs one token of the retry budget.
     /// Returns whether the lease was the current one and is discarded.
-    pub fn replace(&self, doubtful: &Arc<Lease<T>>, budget: &RetryBudget) -> bool {
+    pub fn discard_doubtful(&self, doubtful: &Arc<Lease<T>>, budget: &RetryBudget) -> bool {
         let current = crate::lock(&self.state).current.clone();
         let is_current = current.is_some_and(|current| Arc::ptr_eq(&current, doubtful));
         is_current && budget.withdraw() && self.discard(doubtful)
@@ -349,16 +354,16 @@ impl<T: Send + Sync + 'static, S: CredentialSource<T>> CredentialCache<T, S> {
             let result = AssertUnwindSafe(work).catch_unwind().await;
             let result = match result {
                 Ok(Ok(result)) => result,
-                Ok(Err(_)) => Err(source.timed_out()),
+                Ok(Err(_)) => Err(source.timeout_failure()),
                 Err(_) => Err(Failure::internal("a renewal panicked")),
             };
             let result = result.map(Arc::new).map_err(shared);
-            source.renewed(result.as_ref().err());
+            source.on_renewal_finished(result.as_ref().err());
             let old = match &result {
                 Ok(lease) => crate::lock(&store).succeeded(lease),
                 Err(failure) => {
                     let pauses = source.pauses_after(failure);
-                    crate::lock(&store).failed(failure, pauses);
+                    crate::lock(&store).record_failure(failure, pauses);
                     None
                 }
             };

@@ -281,7 +281,7 @@ pub trait Platform: Sized + Send + Sync + 'static {
     }
 
     /// Returns closures that apply changed authorities to the clients of the platform beside that of the target.
-    fn trust(&self, _roots: &Roots) -> Result<Vec<Change>, String> {
+    fn prepare_roots(&self, _roots: &Roots) -> Result<Vec<Change>, String> {
         Ok(Vec::new())
     }
 

@@ -47,15 +47,15 @@ macro_rules! platforms {
             }
 
             /// Returns closures that apply the authorities of a changed configuration.
-            pub fn trust(&self, config: &Config) -> Result<Vec<Change>, String> {
+            pub fn prepare_roots(&self, config: &Config) -> Result<Vec<Change>, String> {
                 let mut changes = Vec::new();
-                $(changes.extend(self.$field.trust(&config.targets.$field)?);)*
+                $(changes.extend(self.$field.prepare_roots(&config.targets.$field)?);)*
                 Ok(changes)
             }
 
             /// Applies the protected users of a changed configuration. Other keys of a target change at a restart.
-            pub fn protect(&self, config: &Config) {
-                $(self.$field.protect(&config.targets.$field);)*
+            pub fn set_protected_users(&self, config: &Config) {
+                $(self.$field.set_protected_users(&config.targets.$field);)*
             }
 
             fn groups(&self) -> Vec<&dyn AnyGroup> {
@@ -146,20 +146,20 @@ impl<P: Platform> Group<P> {
         self.0.keys()
     }
 
-    fn trust(&self, tables: &Tables<P>) -> Result<Vec<Change>, String> {
+    fn prepare_roots(&self, tables: &Tables<P>) -> Result<Vec<Change>, String> {
         let mut changes = Vec::new();
         for (alias, table) in tables {
             if let Some(target) = self.0.get(alias) {
-                changes.extend(target.trust(&table.roots)?);
+                changes.extend(target.prepare_roots(&table.roots)?);
             }
         }
         Ok(changes)
     }
 
-    fn protect(&self, tables: &Tables<P>) {
+    fn set_protected_users(&self, tables: &Tables<P>) {
         for (alias, table) in tables {
             if let Some(target) = self.0.get(alias) {
-                target.protect(&table.protected_users);
+                target.set_protected_users(&table.protected_users);
             }
         }
     }

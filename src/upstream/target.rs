@@ -67,7 +67,7 @@ impl<P: Platform> Target<P> {
     }
 
     /// Replaces the patterns of protected users.
-    pub fn protect(&self, protected: &[Pattern]) {
+    pub fn set_protected_users(&self, protected: &[Pattern]) {
         self.protected.store(Arc::new(protected.to_vec()));
     }
 
@@ -78,9 +78,9 @@ impl<P: Platform> Target<P> {
     }
 
     /// Returns closures that apply changed authorities.
-    pub fn trust(&self, roots: &Roots) -> Result<Vec<Change>, String> {
-        let mut changes = self.platform.trust(roots)?;
-        changes.extend(self.client.trust(roots)?);
+    pub fn prepare_roots(&self, roots: &Roots) -> Result<Vec<Change>, String> {
+        let mut changes = self.platform.prepare_roots(roots)?;
+        changes.extend(self.client.prepare_roots(roots)?);
         Ok(changes)
     }
 
@@ -121,7 +121,7 @@ impl<P: Platform> Target<P> {
                     .upstream_request_id()
                     .clone_into(&mut run.upstream_request_id);
             }
-            if let Some(outcome) = run.absence(failure) {
+            if let Some(outcome) = run.success_if_absent(failure) {
                 result = Ok(outcome);
             }
         }
@@ -134,7 +134,7 @@ impl<P: Platform> Target<P> {
     }
 
     /// Checks that the user may be deleted.
-    fn check(&self, order: &Order<P::User>, found: &P::Found) -> Result<(), Failure> {
+    fn check_deletable(&self, order: &Order<P::User>, found: &P::Found) -> Result<(), Failure> {
         let name = P::name(order, found);
         if name.is_empty() {
             return Err(Failure::internal("a user without a name"));
@@ -173,7 +173,7 @@ impl<P: Platform> Run<'_, P> {
         if P::reads_first(self.order) {
             self.found = self.read(breaker_permit).await?;
         }
-        self.target.check(self.order, &self.found)?;
+        self.target.check_deletable(self.order, &self.found)?;
         if self.order.validate_only {
             P::validate(&self.found)?;
             return Ok(DeleteOutcome::Validated);
@@ -255,7 +255,7 @@ impl<P: Platform> Run<'_, P> {
             Ok(response) => response,
             Err(error) => {
                 breaker_permit.record_error(&error, begun.elapsed());
-                return Err(self.failed(purpose, error));
+                return Err(self.record_request_error(purpose, error));
             }
         };
         let received = ReceivedResponse {
@@ -273,9 +273,10 @@ impl<P: Platform> Run<'_, P> {
         };
         let failure = result.as_ref().err();
         breaker_permit.record_response(failure.is_some_and(|failure| failure.target_down));
-        // For example, a list that does not contain the user is understood.
-        let unknown = ErrorReason::UpstreamProtocolError;
-        let unexpected = failure.filter(|failure| !is_success || failure.reason == unknown);
+        // Error statuses and responses that cannot be parsed are unexpected. A parsed list without the user is a
+        // failure of the call, but a normal response.
+        let unparseable = ErrorReason::UpstreamProtocolError;
+        let unexpected = failure.filter(|failure| !is_success || failure.reason == unparseable);
         platform.record_response(purpose, &credential, unexpected, &target.resilience.budget);
         match result {
             Ok(parsed) => {
@@ -288,7 +289,7 @@ impl<P: Platform> Run<'_, P> {
     }
 
     /// Returns the failure of a request without a response.
-    fn failed(&mut self, purpose: Purpose, error: RequestError) -> Failure {
+    fn record_request_error(&mut self, purpose: Purpose, error: RequestError) -> Failure {
         match purpose {
             Purpose::Read => error.into_read_failure(),
             Purpose::Delete => {
@@ -329,9 +330,10 @@ impl<P: Platform> Run<'_, P> {
         }
     }
 
-    /// Returns the success that a missing user is: after an attempt with an unknown outcome it was most likely deleted by
-    /// that attempt; otherwise the caller decides.
-    fn absence(&self, failure: &Failure) -> Option<DeleteOutcome> {
+    /// Returns the outcome with which the call succeeds if the failure says that the user does not exist. After an
+    /// attempt with an unknown outcome, that attempt most likely deleted the user; otherwise a missing user is a
+    /// success only with `allow_missing`.
+    fn success_if_absent(&self, failure: &Failure) -> Option<DeleteOutcome> {
         let was_read = self.attempts.count() == 0;
         if failure.reason != ErrorReason::UserNotFound || (was_read && !P::READS_USER) {
             return None;

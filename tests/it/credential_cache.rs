@@ -239,12 +239,12 @@ async fn replacement_without_refusal_costs_retry_budget() {
     let first = present().await;
     first.accepted();
     while budget.withdraw() {}
-    assert!(!tokens.replace(&first, &budget));
+    assert!(!tokens.discard_doubtful(&first, &budget));
     advance(SECOND).await;
-    assert!(tokens.replace(&first, &budget));
+    assert!(tokens.discard_doubtful(&first, &budget));
     // It is not the current value any more, so nothing is withdrawn from the budget.
     advance(SECOND).await;
-    assert!(!tokens.replace(&first, &budget));
+    assert!(!tokens.discard_doubtful(&first, &budget));
     assert_eq!(present().await.value, 2);
     assert!(budget.withdraw());
 }
@@ -261,24 +261,24 @@ async fn refusal_costs_retry_budget_only_after_failed_renewal() {
     while budget.withdraw() {}
     // Any number of rejections of the same value causes a single renewal.
     for _ in 0..100 {
-        assert!(tokens.refuse(&first, &budget));
+        assert!(tokens.discard_refused(&first, &budget));
     }
     let second = present().await;
     assert_eq!(second.value, 2);
     // The second value is rejected as well, so further retries are paid from the budget.
     while budget.withdraw() {}
-    assert!(!tokens.refuse(&second, &budget));
+    assert!(!tokens.discard_refused(&second, &budget));
     assert_eq!(present().await.value, 2);
     advance(SECOND * 3).await;
     for paid in [true, true, true, false] {
-        assert_eq!(tokens.refuse(&second, &budget), paid);
+        assert_eq!(tokens.discard_refused(&second, &budget), paid);
     }
     let third = present().await;
     assert_eq!(third.value, 3);
     // After the value has been accepted, the next rejection is treated as an expiry again.
     third.accepted();
     while budget.withdraw() {}
-    assert!(tokens.refuse(&third, &budget));
+    assert!(tokens.discard_refused(&third, &budget));
     assert_eq!(present().await.value, 4);
 }
 

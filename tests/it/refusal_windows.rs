@@ -33,7 +33,7 @@ fn address(text: &str) -> Option<IpAddr> {
 fn refuse(refusals: &Refusals, peer: &str, kind: Kind, times: u64) -> usize {
     let peer = address(peer);
     (0..times)
-        .filter(|_| refusals.admit(peer, None, kind))
+        .filter(|_| refusals.should_report(peer, None, kind))
         .count()
 }
 
@@ -95,8 +95,8 @@ async fn peers_callers_and_kinds_are_limited_separately() {
     // Callers behind one proxy do not hide each other.
     for name in ["spiffe://corp/a", "spiffe://corp/b"] {
         let caller = Identity::Certificate(name.to_owned());
-        let refused =
-            (0..100).filter(|_| refusals.admit(address("192.0.2.1"), Some(&caller), DENIED));
+        let refused = (0..100)
+            .filter(|_| refusals.should_report(address("192.0.2.1"), Some(&caller), DENIED));
         assert_eq!(refused.count(), 60, "{caller}");
     }
     let expected = [
@@ -122,7 +122,7 @@ async fn memory_is_bounded_for_any_number_of_peers() {
     let mut reported = 0;
     for number in 0..100_000_u32 {
         let peer = IpAddr::from(number.to_be_bytes());
-        reported += usize::from(refusals.admit(Some(peer), None, DENIED));
+        reported += usize::from(refusals.should_report(Some(peer), None, DENIED));
     }
     assert_eq!(reported, MAX_WINDOWS + 60);
     // A peer that has a window keeps it.

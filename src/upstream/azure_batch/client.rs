@@ -236,9 +236,11 @@ impl Platform for AzureBatch {
         self.credential.state()
     }
 
-    fn trust(&self, roots: &config::Roots) -> Result<Vec<Change>, String> {
+    fn prepare_roots(&self, roots: &config::Roots) -> Result<Vec<Change>, String> {
         let authority = self.authority.as_ref();
-        let change = authority.map(|client| client.trust(roots)).transpose()?;
+        let change = authority
+            .map(|client| client.prepare_roots(roots))
+            .transpose()?;
         Ok(change.flatten().into_iter().collect())
     }
 

@@ -126,7 +126,9 @@ impl Credential {
     /// Records that the upstream refused the credential. Returns whether there is another one.
     pub fn refuse(&self, credential: &RequestCredential, budget: &RetryBudget) -> bool {
         match (self, credential) {
-            (Self::Entra(tokens), RequestCredential::Token(lease)) => tokens.refuse(lease, budget),
+            (Self::Entra(tokens), RequestCredential::Token(lease)) => {
+                tokens.discard_refused(lease, budget)
+            }
             (Self::SharedKey(shared), RequestCredential::Key(key)) => shared.key.renew(key),
             _ => false,
         }

@@ -96,8 +96,8 @@ impl Client {
 
     /// Returns the change to the authorities that the same file contains now, or `None` if they are the same. Requests in
     /// progress keep their connections.
-    pub fn trust(&self, roots: &Roots) -> Result<Option<Change>, String> {
-        self.pools.trust(roots)
+    pub fn prepare_roots(&self, roots: &Roots) -> Result<Option<Change>, String> {
+        self.pools.prepare_roots(roots)
     }
 
     /// Sends a request and reads the response. After the status `no_body_status` the body does not matter and is not returned.

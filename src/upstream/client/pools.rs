@@ -63,7 +63,7 @@ impl Pools {
     }
 
     /// See [`super::Client::trust`]. A different file, or none, is a change of the configuration, which needs a restart.
-    pub fn trust(&self, roots: &Roots) -> Result<Option<Change>, String> {
+    pub fn prepare_roots(&self, roots: &Roots) -> Result<Option<Change>, String> {
         let present = &self.current.load().1;
         if roots == present || roots.file != present.file {
             return Ok(None);

@@ -198,7 +198,7 @@ impl Platform for IbmHmc {
         budget: &RetryBudget,
     ) {
         if failure.is_some_and(is_doubtful) {
-            if self.watch.doubtful(purpose) && self.sessions.replace(session, budget) {
+            if self.watch.doubtful(purpose) && self.sessions.discard_doubtful(session, budget) {
                 self.watch.replaced(purpose);
                 tracing::warn!(
                     target = self.alias,
@@ -212,7 +212,7 @@ impl Platform for IbmHmc {
     }
 
     fn renew(&self, session: &Self::Credential, budget: &RetryBudget) -> bool {
-        self.sessions.refuse(session, budget)
+        self.sessions.discard_refused(session, budget)
     }
 
     fn credential_state(&self) -> Option<CredentialState> {

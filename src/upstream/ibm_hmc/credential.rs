@@ -113,12 +113,12 @@ impl SessionSource {
             Failure::new(ErrorReason::UpstreamCredentialsRejected, context)
         })?;
         let request = self.logon_request(&password)?;
-        self.guard.check(&password).await?;
+        self.guard.begin_logon(&password).await?;
         let logged_on = self.send_logon(request, &password).await;
         match &logged_on {
             Ok(_) => self.guard.accepted(&password).await,
             Err(failure) if is_refusal(failure) => self.guard.refused(&password).await,
-            Err(_) => self.guard.failed_otherwise(&password).await,
+            Err(_) => self.guard.failed_for_other_reason(&password).await,
         }
         logged_on
     }
@@ -216,7 +216,7 @@ impl CredentialSource<Session> for SessionSource {
         })
     }
 
-    fn renewed(&self, failure: Option<&Failure>) {
+    fn on_renewal_finished(&self, failure: Option<&Failure>) {
         self.numbers.renewed(SESSION, failure.is_none());
     }
 

@@ -108,10 +108,10 @@ impl LogonGuard {
 
     /// Fails while logons with this password are suspended. Otherwise records the logon as refused, because the process
     /// may be killed before the answer arrives. The outcome of the logon corrects the record.
-    pub async fn check(&self, password: &Secret) -> Result<(), Failure> {
+    pub async fn begin_logon(&self, password: &Secret) -> Result<(), Failure> {
         let mut refusals = self.refusals.lock().await;
         let known = match refusals.take() {
-            None => self.recorded(password).await,
+            None => self.load_refusals(password).await,
             Some(known) if known.password != *password => Refusals::none(password),
             Some(known) => known,
         };
@@ -119,11 +119,11 @@ impl LogonGuard {
         if known.is_suspended() {
             return Err(Failure::new(
                 ErrorReason::UpstreamCredentialsRejected,
-                "no logon: two logons with this password were refused or cut off; waiting for another one, or 5 minutes",
+                "no logon: two logons with this password were refused or interrupted; logons resume with a new password, or after 5 minutes",
             ));
         }
         let pending = known.count.saturating_add(1);
-        self.record(known, password, (pending, SUSPENSION), Durability::Process)
+        self.save_refusals(known, password, (pending, SUSPENSION), Durability::Process)
             .await;
         Ok(())
     }
@@ -146,7 +146,7 @@ impl LogonGuard {
                 "HMC logons suspended"
             );
         }
-        self.record(known, password, (count, SUSPENSION), Durability::Power)
+        self.save_refusals(known, password, (count, SUSPENSION), Durability::Power)
             .await;
     }
 
@@ -162,9 +162,9 @@ impl LogonGuard {
     }
 
     /// Records that a logon has failed for a reason other than its password.
-    pub async fn failed_otherwise(&self, password: &Secret) {
+    pub async fn failed_for_other_reason(&self, password: &Secret) {
         let mut refusals = self.refusals.lock().await;
-        // The record of a newer password stays.
+        // Nothing changes if a newer password has been recorded meanwhile.
         let Some(known) = refusals
             .as_mut()
             .filter(|known| known.password == *password)
@@ -176,7 +176,7 @@ impl LogonGuard {
         } else {
             let left = known.until.saturating_duration_since(Instant::now());
             let count = known.count;
-            self.record(known, password, (count, left), Durability::Process)
+            self.save_refusals(known, password, (count, left), Durability::Process)
                 .await;
         }
     }
@@ -187,8 +187,8 @@ impl LogonGuard {
     }
 
     /// Returns the refusals of this password that an earlier process has recorded.
-    async fn recorded(&self, password: &Secret) -> Refusals {
-        let secret = self.secret(password);
+    async fn load_refusals(&self, password: &Secret) -> Refusals {
+        let secret = self.digest_input(password);
         let found = self.with_file(move |file, account| file.refusals(account, &secret));
         let mut refusals = Refusals::none(password);
         if let Some((count, left)) = found.await.flatten() {
@@ -197,15 +197,16 @@ impl LogonGuard {
         refusals
     }
 
-    /// Writes the number of refused logons to the file, with the time for which logons are suspended if it is too large.
-    async fn record(
+    /// Writes to the file the number of refused logons, and the suspension that applies once it reaches
+    /// [`MAX_REFUSED`].
+    async fn save_refusals(
         &self,
         known: &mut Refusals,
         password: &Secret,
         suspension: (u32, Duration),
         durability: Durability,
     ) {
-        let (secret, digest) = (self.secret(password), known.digest.take());
+        let (secret, digest) = (self.digest_input(password), known.digest.take());
         let recorded = self.with_file(move |file, account| {
             let digest = digest.unwrap_or_else(|| PasswordDigest::new(&secret));
             file.record(account, digest.clone(), suspension, durability);
@@ -223,8 +224,9 @@ impl LogonGuard {
         spawn_blocking(move || work(&file, &account)).await.ok()
     }
 
-    /// Returns the password with its account: the same password of another user, or of another HMC, is another secret.
-    fn secret(&self, password: &Secret) -> Zeroizing<String> {
+    /// Returns the input of the digest: the account and the password, so that equal passwords of different accounts
+    /// have different digests.
+    fn digest_input(&self, password: &Secret) -> Zeroizing<String> {
         Zeroizing::new(format!("{}\n{}", self.account, password.expose()))
     }
 }

@@ -145,11 +145,11 @@ impl CredentialSource<Token> for TokenSource {
         is_cli.then_some(self.entra.token_timeout)
     }
 
-    fn timed_out(&self) -> Failure {
+    fn timeout_failure(&self) -> Failure {
         unreachable(TOKEN_TIMED_OUT, "there was no token in time")
     }
 
-    fn renewed(&self, failure: Option<&Failure>) {
+    fn on_renewal_finished(&self, failure: Option<&Failure>) {
         self.numbers.renewed(TOKEN, failure.is_none());
         if let Some(failure) = failure {
             let target = &*self.numbers.target().target;
