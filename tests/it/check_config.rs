@@ -157,8 +157,8 @@ fn a_certificate_that_expires_has_a_warning() {
     let folder = folder();
     let text = format!("{TLS}{HMC}{}", anonymous());
     for (days, fault) in [
-        (-1, "it has expired: it was valid wait_until "),
-        (13, "it expires soon: it is valid wait_until "),
+        (-1, "it has expired: it was valid until "),
+        (13, "it expires soon: it is valid until "),
         (15, ""),
     ] {
         write_certificate(&folder, days);
