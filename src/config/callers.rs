@@ -26,8 +26,8 @@ table! {
         /// The permissions of this caller.
         allow: Vec<Allow> = subtables();
         /// Maximum number of deletions of this caller in any period of 60 seconds, over all targets. Calls with
-        /// `validate_only` and calls that end as `not_sent` do not count; a changed figure takes the deletions of the last
-        /// minute into account, except those that were made without any limit.
+        /// `validate_only` and calls that end as `not_sent` do not count. After a change of the limit, deletions of the last
+        /// 60 seconds still count, unless there was no limit at that time.
         deletes_per_minute: Option<u32> = number(1..=1_000_000).optional("no limit");
     }
 }

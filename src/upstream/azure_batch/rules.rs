@@ -63,7 +63,7 @@ pub const RULES: &[Rule] = rules! { before_http: [
     // Missing permissions of the service's identity.
     code("AuthorizationFailure", R::UpstreamPermissionDenied, "W: 403"),
     code("InsufficientAccountPermissions", R::UpstreamPermissionDenied, "C: 403"),
-    code("PermissionMismatch", R::UpstreamPermissionDenied, "no source; by its name"),
+    code("PermissionMismatch", R::UpstreamPermissionDenied, "assumed from the name"),
     code("AccountIsDisabled", R::UpstreamPermissionDenied, "C: 403"),
 
     // The request: the part that the caller chose.

@@ -14,7 +14,8 @@ For operators who write or review a configuration file. [deployment.md](deployme
 target, [useradmin.toml](useradmin.toml) has every key in one file, and the tables below describe them.
 
 ```sh
-useradmin check-config --config useradmin.toml      # prints every error, and exits with 0 or 2
+useradmin check-config --config useradmin.toml      # prints every error
+useradmin check-config --config useradmin.toml --verbose --connect      # prints a summary, and tries each credential
 useradmin serve --config useradmin.toml
 ```
 
@@ -28,8 +29,8 @@ of `check-config` can be a pipe, such as `/dev/stdin`; paths in it must then be 
 | subject | rule |
 |---|---|
 | keys | Unknown keys are errors. At least one Batch account or HMC is required. |
-| paths | A relative path starts at the folder of the configuration file. |
-| secrets | They are in separate files, never in this file, on the command line or in the environment. A secret is one line without control and invisible characters; its line end is removed, blanks are not. The file is read again whenever the secret is needed. |
+| paths | Relative paths are resolved from the folder of the configuration file. |
+| secrets | They are in separate files, never in this file, on the command line or in the environment. A secret is one line without control and invisible characters; the line end is removed; spaces are kept. The file is read again whenever the secret is needed. |
 | files | Text in UTF-8, at most 4 MiB (64 KiB for a secret), not empty; a byte order mark is ignored. |
 | URLs | https, with a host name or address. Double quotes, blanks, `.` and `..` segments, port 0, user names, unusual forms of IPv4 addresses and names that are not ASCII (write `xn--...`) are errors. |
 | placeholders | `${NAME}`, `{NAME}`, `$NAME`, `@NAME@` and `__NAME__` are errors in URLs and identifiers (`issuer`, `audience`, `identity`, `scope`, `tenant_id`, `client_id`, `account_name`, `userid`). In a URI `identity`, only `{`, `}`, `<` and `>` are; in patterns and subjects of tokens, `${` and `{{`. |

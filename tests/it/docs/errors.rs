@@ -69,7 +69,8 @@ const OF_RESPONSES: [&str; 3] = [
 
 const TABLES: &str = "
 In the following tables, the first row that matches decides. \"Any other\" is any other error document of the upstream, and \"any
-body\" includes an empty body and the page of a proxy.
+body\" includes an empty body and the page of a proxy. If a row has several codes, its sources are in the order of the codes, and a
+source of successive codes is named once.
 ";
 
 const BATCH_SOURCES: &str = "\
