@@ -158,7 +158,7 @@ impl Load {
     /// Makes one call for a new user.
     pub async fn call(&self, client: &Client, target: usize, started: Instant) -> CallResult {
         let user = self.number.fetch_add(1, Ordering::Relaxed);
-        let call = ask(client.clone(), target, user, self.deadline);
+        let call = send_call(client.clone(), target, user, self.deadline);
         let (outcome, reason) = if self.leave && Traits::of(user).leaves {
             timeout(cancel_after(self.deadline), call)
                 .await
@@ -192,7 +192,7 @@ fn cancel_after(deadline: Duration) -> Duration {
     max.mul_f64(rand::rng().random_range(0.0..1.0))
 }
 
-async fn ask(
+async fn send_call(
     client: Client,
     target: usize,
     user: u32,

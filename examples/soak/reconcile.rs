@@ -161,7 +161,8 @@ pub fn compare(
         }
     }
     let strangers = records.iter();
-    errors.extend(strangers.map(|(user, found)| format!("user {user}: nobody called: {found:?}")));
+    errors
+        .extend(strangers.map(|(user, found)| format!("user {user}: no call was made: {found:?}")));
     let question = VerifyOptions {
         files,
         ..VerifyOptions::default()

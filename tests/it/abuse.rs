@@ -54,7 +54,7 @@ fn bytes(name: &'static str, end: &'static str, bytes: Vec<u8>) -> Kind {
             let mut peer = connector.peer().await;
             peer.send(&bytes).await;
             match end {
-                "goes on" => peer.assert_usable().await,
+                "usable" => peer.assert_usable().await,
                 _ => peer.end(1).await,
             }
         })

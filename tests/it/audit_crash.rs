@@ -22,7 +22,7 @@ use useradmin_testkit::{
 
 use crate::authorization::upstream;
 
-const CUT_OFF: &str = "interrupted calls recorded as unknown";
+const INTERRUPTED_MESSAGE: &str = "interrupted calls recorded as unknown";
 
 /// Returns a log with three calls, two of which have no outcome, and a rejected call.
 fn log_with_open_intents() -> ForgedLog {
@@ -75,7 +75,7 @@ async fn open_intents_are_closed_once_after_crash() {
         found.retain(|key, _| !["ts", "seq", "prev", "v"].contains(&key.as_str()));
         assert_eq!(found, expected);
     }
-    let warned = Process::log_records(&folder, CUT_OFF);
+    let warned = Process::log_records(&folder, INTERRUPTED_MESSAGE);
     let open: Vec<_> = warned.iter().map(|line| line["open"].clone()).collect();
     assert_eq!(open, [2, 1]);
     assert_eq!(verify([&file]).0, 0);
@@ -288,12 +288,12 @@ async fn hundred_kills_lose_no_record() {
             }
             Process::start(&work.folder).stop();
             work.check();
-            let crashed = Process::log_records(&work.folder, CUT_OFF).len();
+            let crashed = Process::log_records(&work.folder, INTERRUPTED_MESSAGE).len();
             fs::remove_dir_all(&work.folder).unwrap();
             crashed
         });
     }
-    // Otherwise no call was in progress when a server was killed.
+    // If the sum is 0, no server was killed during a call, and the test proved nothing.
     assert!(loops.join_all().await.iter().sum::<usize>() > 0);
 }
 

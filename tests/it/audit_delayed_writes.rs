@@ -92,7 +92,7 @@ async fn outcome_that_cannot_be_written_is_reported_and_written_later() {
 /// Fills the pipe completely. Returns the number of bytes written.
 fn fill_pipe(pipe: &mut File) -> usize {
     let page = [b'\n'; 4_096];
-    // A write of less than a page to a pipe is atomic.
+    // Fill with whole pages, then single bytes: a pipe accepts a small write completely or not at all.
     let pieces = [&page[..], &page[..1]];
     let count = |piece: &[u8]| std::iter::from_fn(|| pipe.write(piece).ok()).sum::<usize>();
     pieces.map(count).into_iter().sum()
@@ -113,7 +113,7 @@ async fn late_intent_is_closed_as_not_sent() {
     let mut pipe = pipe.unwrap();
     let section = batch_section(&folder, &upstream.url);
     let app = App::start_in(folder, &section).await;
-    let stuffed = fill_pipe(&mut pipe);
+    let filled = fill_pipe(&mut pipe);
     for user in ["alice", "bob"] {
         let failed = app.delete_batch_node_user(batch_request(user)).await;
         let failed = failed.unwrap_err();
@@ -130,7 +130,7 @@ async fn late_intent_is_closed_as_not_sent() {
     drop(pipe);
     let mut carol = app.client();
     let read = tokio::task::spawn_blocking(move || {
-        reader.read_exact(&mut vec![0; stuffed]).unwrap();
+        reader.read_exact(&mut vec![0; filled]).unwrap();
         let lines = BufReader::new(reader).lines();
         let records = lines.map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
         let mut actual = Vec::new();

@@ -63,7 +63,7 @@ async fn hung_hmc_does_not_affect_other_targets() {
 
 /// A server at its limit rejects calls before it authenticates them, and keeps reporting its health.
 #[tokio::test]
-async fn call_beyond_queue_limit_is_rejected_immediately() {
+async fn call_beyond_max_concurrent_calls_is_rejected_immediately() {
     let (upstream, arrived, gate) = gated_upstream().await;
     let folder = App::folder();
     let text = "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"\"\n[server.limits]\n\
@@ -73,7 +73,7 @@ async fn call_beyond_queue_limit_is_rejected_immediately() {
     let app = App::configured(folder, &format!("{text}{section}")).await;
     let mut first = Box::pin(app.delete_batch_node_user(batch_request("alice")));
     tokio::select! {
-        _ = &mut first => panic!("nobody has been let through"),
+        _ = &mut first => panic!("the call ended before the gate opened"),
         () = arrived.notified() => {}
     }
     for _ in 0..3 {
@@ -95,7 +95,7 @@ async fn call_beyond_queue_limit_is_rejected_immediately() {
 }
 
 /// Starts a server with an account that allows one call in flight and two queued.
-async fn small(upstream: &Upstream) -> App {
+async fn app_with_small_bulkhead(upstream: &Upstream) -> App {
     let folder = App::folder();
     let section = batch_section(&folder, &upstream.url);
     let section = section.replacen("url =", "max_in_flight = 1\nmax_queued = 2\nurl =", 1);
@@ -105,7 +105,7 @@ async fn small(upstream: &Upstream) -> App {
 #[tokio::test]
 async fn requests_beyond_bulkhead_are_rejected_immediately() {
     let (upstream, _arrived, gate) = gated_upstream().await;
-    let app = small(&upstream).await;
+    let app = app_with_small_bulkhead(&upstream).await;
     let calls = (0..8).map(|_| app.delete_batch_node_user(batch_request("alice")));
     let mut calls: Vec<_> = calls.map(Box::pin).collect();
     let mut refused = Vec::new();
@@ -150,22 +150,22 @@ async fn requests_beyond_bulkhead_are_rejected_immediately() {
 #[tokio::test]
 async fn disconnected_callers_free_their_place_in_the_queue() {
     let (upstream, arrived, gate) = gated_upstream().await;
-    let app = small(&upstream).await;
+    let app = app_with_small_bulkhead(&upstream).await;
     let first = app.delete_batch_node_user(batch_request("alice"));
     let mut first = Box::pin(first);
     tokio::select! {
-        _ = &mut first => panic!("nobody has been let through"),
+        _ = &mut first => panic!("the call ended before the gate opened"),
         () = arrived.notified() => {}
     }
     // Two callers wait and disconnect; then two others find the queue empty again.
     for round in 1..=2 {
         let waiting = (0..2).map(|_| app.delete_batch_node_user(batch_request("bob")));
         let gone = tokio::time::timeout(Duration::from_millis(50), join_all(waiting)).await;
-        assert!(gone.is_err(), "nobody was refused");
+        assert!(gone.is_err(), "no call was rejected");
         // The server detects the disconnects shortly afterwards.
         let ended = |record: &serde_json::Value| record["caller_gone"] == true;
         let known = async || app.audit().iter().filter(|record| ended(record)).count() == 2 * round;
-        wait_until("the server knows that they have gone", known).await;
+        wait_until("both disconnects in the audit log", known).await;
     }
     gate.notify_one();
     first.await.unwrap();

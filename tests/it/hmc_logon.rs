@@ -24,7 +24,7 @@ use self::responses::Row;
 pub use self::{backoff::max_requests, responses::rows};
 
 /// Gives one response to every logon of a call with `allow_missing`. Returns the differences from the expected row.
-async fn play(row: &Row) -> String {
+async fn run_case(row: &Row) -> String {
     let setup = HmcSetup::with_replies(vec![(Step::Logon, vec![row.reply.clone()])]).await;
     let mut request = delete_by_id("id-1");
     request.allow_missing = true;
@@ -80,7 +80,11 @@ async fn play(row: &Row) -> String {
 async fn logon_responses_map_to_documented_errors() {
     let rows = rows();
     // Each row starts a server, and logons compute slow digests, so only some rows run at the same time.
-    let errors: String = stream::iter(&rows).map(play).buffered(8).collect().await;
+    let errors: String = stream::iter(&rows)
+        .map(run_case)
+        .buffered(8)
+        .collect()
+        .await;
     assert!(errors.is_empty(), "\n{errors}");
 }
 

@@ -87,7 +87,7 @@ fn describe_failure(failed: &CallFailure) -> String {
 
 /// Gives one response to every DELETE of a call. Returns the differences from the expected row, and the line for the
 /// snapshot.
-async fn play(row: &Row) -> (String, String) {
+async fn run_case(row: &Row) -> (String, String) {
     let setup = HmcSetup::with_replies(vec![(Step::Delete, vec![row.reply.clone()])]).await;
     let response = setup.app.delete_hmc_user(delete_by_id("id-1")).await;
     let failed = match response {
@@ -136,7 +136,7 @@ async fn delete_responses_map_to_documented_errors() {
     let rows = rows();
     // Each row starts a server whose first logon computes a slow digest. If all of them ran at the same time, the audit
     // log would wait for a CPU.
-    let played = stream::iter(&rows).map(play).buffered(8);
+    let played = stream::iter(&rows).map(run_case).buffered(8);
     let (errors, lines): (String, String) = played.unzip().await;
     assert!(errors.is_empty(), "\n{errors}");
     insta::assert_snapshot!("delete_responses", lines);

@@ -255,7 +255,7 @@ const SOON: [(&str, &str); 2] = [
 
 /// Makes calls until the collector has received a span.
 async fn wait_for_export(collector: &Collector, server: &Process) {
-    wait_until("the collector is told", async || {
+    wait_until("spans at the collector", async || {
         let request = DeleteHmcUserRequest::default();
         server.client().delete_hmc_user(request).await.unwrap_err();
         !collector.spans().is_empty()

@@ -19,8 +19,9 @@ use tracing::{
     subscriber::Interest,
 };
 
-/// The prefix of every canary. It consists of letters only, so that neither escaping nor percent-encoding changes it.
-const WORD: &str = "kanari";
+/// The prefix of every canary. The spelling is deliberate. It consists of letters only, so that neither escaping nor
+/// percent-encoding changes it.
+const PREFIX: &str = "kanari";
 
 pub const CLIENT_SECRET: &str = "kanari-secret-8Q~+&=%20/1";
 pub const SHARED_KEY: &str = "kanari-key-of-the-account";
@@ -58,7 +59,7 @@ fn encodings(word: &str) -> Vec<String> {
 
 /// Returns the name of a canary that the text contains.
 pub fn find(text: &str) -> Option<&'static str> {
-    static WORDS: LazyLock<Vec<String>> = LazyLock::new(|| encodings(WORD));
+    static WORDS: LazyLock<Vec<String>> = LazyLock::new(|| encodings(PREFIX));
     let holds = |form: &String| text.contains(form.as_str());
     if !WORDS.iter().any(holds) {
         return None;
@@ -73,7 +74,7 @@ pub fn find(text: &str) -> Option<&'static str> {
 pub fn check(place: impl fmt::Display, text: &str) {
     if let Some(name) = find(text) {
         // The output of `eprintln` is captured by the test harness and lost when the process aborts.
-        let _ = writeln!(io::stderr(), "A CANARY: {name} found in {place}");
+        let _ = writeln!(io::stderr(), "LEAK: {name} found in {place}");
         std::process::abort();
     }
 }

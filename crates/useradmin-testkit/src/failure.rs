@@ -128,8 +128,9 @@ impl CallFailure {
         }
     }
 
-    /// Returns the pushback that is due. Client libraries may retry a call only if this server has not attempted it.
-    fn due_pushback(&self) -> i64 {
+    /// Returns the expected `grpc-retry-pushback-ms`. Client libraries may retry a call only if this
+    /// server has not attempted it.
+    fn expected_pushback(&self) -> i64 {
         let untried = [
             "DELETE_QUOTA_EXCEEDED",
             "OVERLOADED",
@@ -162,7 +163,7 @@ impl CallFailure {
         );
         assert!(self.size <= 3_072, "{self:?}");
         assert_eq!(self.trailer_id.as_deref(), Some(self.request_id.as_str()));
-        assert_eq!(self.pushback, Some(self.due_pushback()), "{self:?}");
+        assert_eq!(self.pushback, Some(self.expected_pushback()), "{self:?}");
         for key in ["upstream", "attempts", "outcome"] {
             assert!(self.metadata.contains_key(key), "{key}: {self:?}");
         }

@@ -38,7 +38,7 @@ impl Step {
     }
 }
 
-/// One reply in a table.
+/// A scripted HMC reply; used in tables of test cases.
 #[derive(Clone, Debug)]
 pub enum ScriptedReply {
     /// The response of a healthy HMC.

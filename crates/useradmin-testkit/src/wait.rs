@@ -21,7 +21,10 @@ pub async fn wait_until(case: &str, mut holds: impl AsyncFnMut() -> bool) {
             sleep(PAUSE).await;
         }
     };
-    assert!(timeout(LIMIT, polling).await.is_ok(), "never: {case}");
+    assert!(
+        timeout(LIMIT, polling).await.is_ok(),
+        "condition not reached: {case}"
+    );
 }
 
 /// Limit for a rejection due to lack of capacity, on an idle machine.

@@ -24,9 +24,9 @@ use crate::{
     reconcile::print_outcomes,
 };
 
-/// Maximum time until a target is healthy after a fault.
+/// Recovery time required to pass.
 const HEALTHY_AFTER: Duration = Duration::from_secs(10);
-/// Maximum time to wait until a target is healthy after a fault.
+/// Time after which the target counts as never recovered.
 const MAX_RECOVERY: Duration = Duration::from_secs(30);
 /// Time after which calls must fail while the audit log fails.
 const AUDIT_FAILURE_LIMIT: Duration = Duration::from_secs(1);
@@ -94,7 +94,7 @@ pub async fn run(amount: &Amount) -> bool {
     let longest_sync = baseline.print().await;
     let mut good = schedule.print();
     good &= print_relapses(&health, longest_sync);
-    good &= schedule.check_unrecordable(&results);
+    good &= schedule.check_audit_outages(&results);
     close(environment, log, &results, deadline, good)
 }
 
@@ -166,7 +166,7 @@ impl Schedule {
             let name = format!("{name:22} {:>3} times", seen.windows);
             let Some(Recovery { first, full }) = seen.recovery else {
                 let text = if seen.never == 0 {
-                    "no call may fail of it"
+                    "no call may fail because of it"
                 } else {
                     "never"
                 };
@@ -176,7 +176,7 @@ impl Schedule {
             let never = if seen.never == 0 {
                 ""
             } else {
-                ", and once or more never"
+                ", did not recover at least once"
             };
             let text = format!("{name}  {first:>7.1?}  {full:>7.1?}{never}");
             good &= print_result(seen.never == 0 && full <= HEALTHY_AFTER, &text);
@@ -185,7 +185,7 @@ impl Schedule {
     }
 
     /// Checks that no call is admitted while it cannot be recorded. `reconcile` checks that no request was sent either.
-    fn check_unrecordable(&self, results: &[CallResult]) -> bool {
+    fn check_audit_outages(&self, results: &[CallResult]) -> bool {
         let (mut refused, mut others) = (0, 0);
         for (started, ended) in &self.unrecordable {
             let calls = results.iter().filter(|result| {
@@ -255,7 +255,7 @@ fn print_relapses(health: &Health, longest_sync: Duration) -> bool {
         println!("  {count} calls of {target} during {window}: {case}");
     }
     let text = format!(
-        "{bad} calls failed of a target that had no fault and was healthy, and {stalled} because the machine's own disk \
+        "{bad} calls failed on a healthy target without a fault, and {stalled} because the machine's own disk \
          hung"
     );
     print_result(bad == 0, &text)

@@ -56,7 +56,7 @@ async fn one(settings: &Settings, time: Duration, deadline: Duration) -> bool {
     let environment = Environment::start(settings);
     let load = Arc::new(Load::new(deadline));
     let stop = CancellationToken::new();
-    let asking = tokio::spawn(ask_for_health(
+    let asking = tokio::spawn(check_health(
         environment.clients(1).remove(0).channel(),
         stop.clone(),
     ));
@@ -118,17 +118,17 @@ fn print(few: &[CallResult], many: &[CallResult], health: &Times) -> bool {
     let others = many.len() - accepted.count() - refused.count();
     let text = format!("OVERLOADED: {refused}; p99 50 ms at most; {others} ended otherwise");
     good &= print_result(others == 0 && refused.are_mostly_below(REFUSED_IN), &text);
-    let text = format!("health asked meanwhile: {health}; 1 s at most");
+    let text = format!("health checks during the load: {health}; 1 s at most");
     good & print_result(health.count() > 0 && health.max() < HEALTH_IN, &text)
 }
 
-async fn ask_for_health(channel: tonic::transport::Channel, stop: CancellationToken) -> Times {
+async fn check_health(channel: tonic::transport::Channel, stop: CancellationToken) -> Times {
     let mut client = HealthClient::new(channel);
     let mut times = Vec::new();
     while !stop.is_cancelled() {
         let started = Instant::now();
         let response = client.check(HealthCheckRequest::default()).await;
-        response.expect("the server tells its health");
+        response.expect("the health check succeeds");
         times.push(started.elapsed());
         sleep(Duration::from_millis(50)).await;
     }

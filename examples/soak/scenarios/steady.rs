@@ -72,7 +72,7 @@ pub async fn run(amount: &Amount) -> bool {
         .count();
     let well = print_result(
         bad == 0,
-        &format!("{bad} calls failed, but for users that have never been there"),
+        &format!("{bad} calls failed, not counting calls for users that do not exist"),
     );
     let small = print_growth(&memory);
     let log = Log::new(&environment.folder);
@@ -102,7 +102,7 @@ fn print_growth(memory: &[(f64, f64)]) -> bool {
         .fold(0.0, f64::max);
     let Some((last, _)) = late.last().filter(|(at, _)| *at > 5.0 * warm) else {
         println!(
-            "memory of the server: {most:.1} MiB at most; 10 minutes would tell whether it grows"
+            "memory of the server: {most:.1} MiB at most; a run of more than 10 minutes measures its growth"
         );
         return true;
     };

@@ -54,7 +54,7 @@ pub fn kinds() -> Vec<Kind> {
         compressed("compressed with deflate", INVALID, "deflate", 1, inner),
         compressed("compressed with zstd", INVALID, "zstd", 1, inner),
         compressed("compressed with snappy", INVALID, "snappy", 0, inner),
-        compressed("compressed with what nobody knows", INVALID, "x", 1, inner),
+        compressed("an unknown compression", INVALID, "x", 1, inner),
         compressed("two encodings in one header", INVALID, "gzip, gzip", 1, &zipped),
         bytes("two encodings", INVALID, fields().with("grpc-encoding", "gzip").with("grpc-encoding", "gzip").call(1, NEVER)),
         bytes("an empty encoding", INVALID, fields().with("grpc-encoding", "").call(1, NEVER)),

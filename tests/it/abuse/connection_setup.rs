@@ -18,15 +18,15 @@ const HELLO: &[u8] = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
 #[rustfmt::skip]
 pub fn kinds() -> Vec<Kind> {
     vec![
-        kind("a preface byte by byte", "goes on", byte_by_byte),
+        kind("a preface byte by byte", "usable", byte_by_byte),
         kind("half a preface, half a ClientHello, nothing", "closed", half_open),
         kind("HTTP/1.1", "closed", |connector| send_raw(connector, b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n\r\n".to_vec())),
         kind("a preface of HTTP/2 with another end", "closed", |connector| send_raw(connector, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\rxxxxxxxxxxxxxxxxx".to_vec())),
-        kind("a preface without SETTINGS", "goes on", without_settings),
+        kind("a preface without SETTINGS", "usable", without_settings),
         kind("noise", "closed", |connector| send_without_tls(connector, (0..=255).rev().cycle().take(4_096).collect())),
         kind("the other kind of connection", "closed", other_kind),
-        kind("connections that come and go", "come and gone", churn),
-        kind("connections that come, begin and go", "come and gone", churn_after_preface),
+        kind("connections that are opened and closed", "closed by the peer", churn),
+        kind("connections that are closed after the preface", "closed by the peer", churn_after_preface),
         kind("peers that close one half", "closed", half_closed),
     ]
 }
@@ -96,14 +96,14 @@ async fn churn(connector: Arc<Connector>) -> String {
     for _ in 0..500 {
         drop(connector.tcp().await);
     }
-    "come and gone".to_owned()
+    "closed by the peer".to_owned()
 }
 
 async fn churn_after_preface(connector: Arc<Connector>) -> String {
     for _ in 0..200 {
         drop(connector.peer().await);
     }
-    "come and gone".to_owned()
+    "closed by the peer".to_owned()
 }
 
 /// Closes the sending half of the connection and keeps reading.

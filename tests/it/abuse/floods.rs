@@ -22,8 +22,8 @@ const SMALL: &str = "GOAWAY ENHANCE_YOUR_CALM too_many_data_frames";
 pub fn kinds() -> Vec<Kind> {
     vec![
         kind("rapid reset", RESETS, rapid_reset),
-        kind("reset as fast as is allowed", "goes on", resets_in_small_groups),
-        kind("calls that are given up", "goes on", calls_that_are_given_up),
+        kind("reset as fast as is allowed", "usable", resets_in_small_groups),
+        kind("cancelled calls", "usable", calls_that_are_given_up),
         kind("windows that make the server reset", INTERNAL, |connector| made_to_reset(connector, |stream| {
             [fields().headers(stream, 0), window_update(stream, (1 << 31) - 1)].concat()
         })),
@@ -40,15 +40,15 @@ pub fn kinds() -> Vec<Kind> {
         kind("empty DATA", SMALL, |connector| endless(connector, &opened(), &frame(DATA, 0, 1, b""), 100_000)),
         kind("DATA of nothing but padding", SMALL, |connector| endless(connector, &opened(), &frame(DATA, PADDED, 1, &[9; 10]), 20_000)),
         kind("tiny DATA", SMALL, |connector| endless(connector, &opened(), &frame(DATA, 0, 1, b"x"), 50_000)),
-        kind("PING", "goes on", pings),
-        kind("answers to no PING", "goes on", |connector| endless(connector, b"", &frame(PING, ACK, 0, &[0; 8]), 50_000)),
-        kind("SETTINGS", "goes on", |connector| many_settings(connector, 0)),
-        kind("SETTINGS that move the windows of 100 streams", "goes on", |connector| many_settings(connector, 100)),
-        kind("PRIORITY", "goes on", |connector| endless(connector, b"", &frame(PRIORITY, 0, 77, &[0, 0, 0, 1, 9]), 50_000)),
-        kind("WINDOW_UPDATE", "goes on", |connector| endless(connector, b"", &window_update(0, 1), 50_000)),
-        kind("RST_STREAM of one stream", "goes on", |connector| endless(connector, &opened(), &cancel(1), 50_000)),
-        kind("unknown frames", "goes on", |connector| endless(connector, b"", &frame(0xfa, 0, 7, &[7; MAX_FRAME]), 1_000)),
-        kind("PING, and nobody reads", "stops reading", unread_pings),
+        kind("PING", "usable", pings),
+        kind("answers to no PING", "usable", |connector| endless(connector, b"", &frame(PING, ACK, 0, &[0; 8]), 50_000)),
+        kind("SETTINGS", "usable", |connector| many_settings(connector, 0)),
+        kind("SETTINGS that move the windows of 100 streams", "usable", |connector| many_settings(connector, 100)),
+        kind("PRIORITY", "usable", |connector| endless(connector, b"", &frame(PRIORITY, 0, 77, &[0, 0, 0, 1, 9]), 50_000)),
+        kind("WINDOW_UPDATE", "usable", |connector| endless(connector, b"", &window_update(0, 1), 50_000)),
+        kind("RST_STREAM of one stream", "usable", |connector| endless(connector, &opened(), &cancel(1), 50_000)),
+        kind("unknown frames", "usable", |connector| endless(connector, b"", &frame(0xfa, 0, 7, &[7; MAX_FRAME]), 1_000)),
+        kind("PING without reading", "stops reading", unread_pings),
     ]
 }
 

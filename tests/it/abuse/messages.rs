@@ -65,13 +65,13 @@ pub fn kinds() -> Vec<Kind> {
         complete("compressed, and with nothing", INVALID, &prefixed(1, inner.len(), inner)),
         complete("flag 2", INVALID, &prefixed(2, inner.len(), inner)),
         complete("an unknown flag", INVALID, &prefixed(255, inner.len(), inner)),
-        open("a message that is promised", &[&prefixed(0, 65_536, b"")]),
+        open("an announced message that is not sent", &[&prefixed(0, 65_536, b"")]),
         open("a message without its end", &[&good[..9]]),
         open("nothing that ends", &[]),
         open("a prefix that does not end", &[&[0], &[0], &[0]]),
         bytes("a message that is there, and no end", "OK or DeadlineExceeded DEADLINE_EXCEEDED", with_body(&within("300m"), &[&good], false)),
-        bytes("DATA behind the answer", "goes on", [whole_call_to_nobody(), large].concat()),
-        bytes("a reset in the middle of a message", "goes on", [with_body(&fields(), &[&good[..9]], false), cancel(1)].concat()),
+        bytes("DATA after the response", "usable", [rejected_call(), large].concat()),
+        bytes("a reset in the middle of a message", "usable", [with_body(&fields(), &[&good[..9]], false), cancel(1)].concat()),
         timed("a deadline in 11,415 years", "OK", "99999999H"),
         timed("a deadline of no time", LATE, "0n"),
         timed("a deadline that is too long a number", INVALID, "999999999S"),
@@ -90,6 +90,6 @@ pub fn kinds() -> Vec<Kind> {
 }
 
 /// Returns headers that are rejected. The caller appends the message nevertheless.
-fn whole_call_to_nobody() -> Vec<u8> {
+fn rejected_call() -> Vec<u8> {
     fields().set("content-type", "text/plain").headers(1, 0)
 }

@@ -28,8 +28,8 @@ use super::{
 
 /// An upper limit that no operation reaches, even on a busy machine.
 const LIMIT: Duration = Duration::from_secs(20);
-/// An upper limit for a write while the server is still reading.
-const SOON: Duration = Duration::from_millis(500);
+/// A write that takes longer counts as not accepted: the server has stopped reading.
+const WRITE_LIMIT: Duration = Duration::from_millis(500);
 /// A stream that no attack uses.
 const UNUSED_STREAM: u32 = 1_000_001;
 const CODES: [&str; 12] = [
@@ -227,7 +227,7 @@ impl Peer {
     pub async fn until(&mut self, mut holds: impl FnMut(&ReceivedFrames) -> bool) {
         let reached = timeout(LIMIT, self.frames.wait_for(|frames| holds(frames))).await;
         let reached = reached.is_ok_and(|reached| reached.is_ok());
-        assert!(reached, "never: {self:?}");
+        assert!(reached, "condition not reached: {self:?}");
     }
 
     /// Sends these bytes, followed by a call on this stream. A response to the call shows that the server has read all
@@ -244,7 +244,7 @@ impl Peer {
 
     /// Returns whether the server accepts these bytes in a short time.
     pub async fn is_accepted(&mut self, bytes: &[u8]) -> bool {
-        let sent = timeout(SOON, self.writer.write_all(bytes)).await;
+        let sent = timeout(WRITE_LIMIT, self.writer.write_all(bytes)).await;
         sent.is_ok_and(|sent| sent.is_ok())
     }
 
@@ -282,7 +282,7 @@ impl Peer {
     /// Checks that the connection is still usable.
     pub async fn assert_usable(&mut self) -> String {
         match self.call(UNUSED_STREAM).await.as_str() {
-            "OK" => "goes on".to_owned(),
+            "OK" => "usable".to_owned(),
             other => other.to_owned(),
         }
     }

@@ -20,11 +20,11 @@ pub const CALLS: u32 = 400;
 #[rustfmt::skip]
 pub fn kinds() -> Vec<Kind> {
     vec![
-        kind("too many streams", "50 refused, then goes on", too_many),
-        kind("answers that nobody takes", "goes on", zero_window),
-        kind("answers that are taken byte by byte", "OK", trickle),
-        kind("answers that nobody reads", "stops reading", without_reading),
-        kind("messages that are promised", "goes on", promised),
+        kind("too many streams", "50 refused, then usable", too_many),
+        kind("responses with a flow-control window of 0", "usable", zero_window),
+        kind("responses read byte by byte", "OK", trickle),
+        kind("responses that are never read", "stops reading", without_reading),
+        kind("announced messages that are not sent", "usable", unsent_messages),
         kind("connections that are cut with open streams", "cut", |connector| cut(connector, false)),
         kind("connections that are cut with calls", "cut", |connector| cut(connector, true)),
     ]
@@ -126,7 +126,7 @@ async fn without_reading(connector: Arc<Connector>) -> String {
 
 /// Opens more calls than allowed, whose messages are not sent. Those that have been silent for the longest time are
 /// rejected; calls with a complete message succeed, and the connections stay usable.
-async fn promised(connector: Arc<Connector>) -> String {
+async fn unsent_messages(connector: Arc<Connector>) -> String {
     let open = |stream| {
         let body = [prefixed(0, 65_536, b""), vec![0; 100]].concat();
         [fields().headers(stream, 0), frame(DATA, 0, stream, &body)].concat()

@@ -57,7 +57,7 @@ async fn logons_interrupted_by_crash_count_as_refused() {
 type Answer = fn(&ReceivedRequest) -> Reply;
 
 /// Runs a logon with this response, after `refused` refused logons of an earlier process.
-async fn play(answer: Answer, success: bool, refused: usize) {
+async fn run_case(answer: Answer, success: bool, refused: usize) {
     let gate = Arc::new(Notify::new());
     let gate_for_reply = Arc::clone(&gate);
     let mut number = 0;
@@ -115,8 +115,8 @@ async fn logon_outcome_corrects_the_record() {
         (|_| Reply::Close, false),
     ];
     let played = responses.map(|(response, success)| async move {
-        play(response, success, 0).await;
-        play(response, success, 1).await;
+        run_case(response, success, 0).await;
+        run_case(response, success, 1).await;
     });
     join_all(played).await;
 }

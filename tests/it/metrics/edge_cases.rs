@@ -55,7 +55,7 @@ async fn call_canceled_before_request_is_counted() {
     let mut client = app.client();
     let mut call = Box::pin(client.delete_batch_node_user(request));
     tokio::select! {
-        _ = &mut call => panic!("no token came"),
+        _ = &mut call => panic!("the call ended without a token"),
         () = hang.notified() => {}
     }
     drop(call);
