@@ -1,4 +1,4 @@
-//! The error document of an upstream, as a typed detail of a status.
+//! The error document of an upstream, which a status contains as a typed detail.
 
 use std::{fmt::Debug, sync::Arc};
 
@@ -7,15 +7,16 @@ use prost_types::Any;
 
 /// An upstream's own error document, without secrets.
 pub trait ErrorDocument: Debug + Send + Sync {
+    /// Returns the document as a detail of a status.
     fn detail(&self) -> Any;
 
     /// Returns the document without its least important part, or `None` if nothing can be left out.
     fn shrunk(&self) -> Option<Arc<dyn ErrorDocument>>;
 }
 
-/// The message of an error document. It implements [`ErrorDocument`].
+/// A protobuf message that contains an error document. Every such message implements [`ErrorDocument`].
 pub trait Shrink: Name + Clone + Debug + 'static {
-    /// Removes the least important part. Returns false if nothing can be left out.
+    /// Removes the least important part of the message. Returns false if nothing can be left out.
     fn shrink(&mut self) -> bool;
 }
 

@@ -1,5 +1,6 @@
-//! Failures of calls, and the way from a failure to a gRPC status: [`Failure`] -> [`recipe`] -> [`status`]. Knows only the
-//! generated proto.
+//! Failures of calls, and their conversion to a gRPC status: a [`Failure`] has a reason, the [`recipe`] of the reason
+//! defines the code and the details, and [`status`] builds the status. This module depends on the generated proto
+//! only.
 
 pub mod document;
 pub mod recipe;
@@ -14,7 +15,7 @@ use crate::proto::ErrorReason;
 
 pub const DOMAIN: &str = "useradmin.v1.UserAdmin";
 
-/// Effect of the DELETEs of a call, from the most certain to the least certain.
+/// Effect of the DELETEs of a call. The variants are ordered from the most certain effect to the least certain one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Effect {
     /// No DELETE was sent.
@@ -37,16 +38,17 @@ impl Effect {
     }
 }
 
-/// Whether the server repeats a request.
+/// How the server repeats a failed request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Repeat {
-    /// Not at all.
+    /// The request is not repeated.
     Never,
-    /// After a pause, within the retry budget.
+    /// The request is repeated after a pause, within the retry budget.
     Backoff,
-    /// Once, immediately, with a renewed credential.
+    /// The request is repeated once, immediately, with a renewed credential.
     Renew,
-    /// By one request for all calls that wait for the same credential, which costs no token of the retry budget.
+    /// The request is repeated after one renewal, which all calls that wait for the same credential share and which
+    /// costs no token of the retry budget.
     Coalesced,
 }
 
@@ -64,7 +66,7 @@ pub enum CodeVariant {
 pub struct Violation {
     /// Name of the field in the proto.
     pub field: &'static str,
-    /// The rule. It never contains the value.
+    /// The rule that the field breaks. The text never contains the value of the field.
     pub description: &'static str,
 }
 
@@ -76,11 +78,12 @@ pub struct UpstreamResponse {
     pub code: Option<String>,
     /// The upstream's own ID of the response.
     pub request_id: Option<String>,
-    /// The upstream's own error document, if the body was one.
+    /// The upstream's own error document, or `None` if the body was not one.
     pub document: Option<Arc<dyn ErrorDocument>>,
 }
 
-/// A failure of a call or of one request. Its message comes from the recipe; `context` is only logged.
+/// A failure of a call or of one request. The recipe of its reason contains the message for the caller; `context` is
+/// only logged.
 #[derive(Clone, Debug)]
 pub struct Failure {
     pub reason: ErrorReason,
@@ -88,28 +91,30 @@ pub struct Failure {
     pub variant: CodeVariant,
     /// Whether the server repeats the request.
     pub repeat: Repeat,
-    /// Effect of the request that failed.
+    /// Effect of the failed request on the user.
     pub effect: Effect,
-    /// The upstream's `Retry-After`, clamped.
+    /// The upstream's `Retry-After`, clamped to 1-60 seconds.
     pub retry_after: Option<Duration>,
     /// Fields of the request that break their rules.
     pub violations: Vec<Violation>,
     /// The upstream's response, if there was one.
     pub upstream_response: Option<Box<UpstreamResponse>>,
-    /// Why a caller has no identity or the server has no credential, as a word of a fixed list.
+    /// The value of the metadata key `cause`: why the caller could not be authenticated, or why the server has no
+    /// credential. The possible values are a fixed list.
     pub cause: Option<&'static str>,
     /// The number of the `AADSTS` error with which Microsoft Entra refused a token.
     pub aadsts_code: Option<u32>,
     /// Seconds by which the clock of an upstream that refused the credentials is ahead of this machine's clock.
+    /// Negative if the upstream's clock is behind; `None` if the difference is small or unknown.
     pub clock_skew: Option<i64>,
-    /// Whether the target is down. The failure then counts for its circuit breaker.
+    /// Whether the failure means that the target is down. Such a failure counts for the target's circuit breaker.
     pub target_down: bool,
     /// Explanation for operators, which is only logged.
     pub context: String,
 }
 
 impl Failure {
-    /// Creates a failure before a DELETE was sent. The request is not repeated.
+    /// Creates a failure that occurred before a DELETE was sent. The request is not repeated.
     pub fn new(reason: ErrorReason, context: impl Into<String>) -> Self {
         Self {
             reason,
@@ -127,7 +132,7 @@ impl Failure {
         }
     }
 
-    /// Creates the failure of a caller without a valid identity.
+    /// Creates the failure of a call whose caller could not be authenticated.
     pub fn unidentified(cause: &'static str) -> Self {
         Self {
             cause: Some(cause),
@@ -143,12 +148,12 @@ impl Failure {
         }
     }
 
-    /// Creates a failure for a defect of this server.
+    /// Creates a failure that is caused by a defect of this server.
     pub fn internal(context: impl Into<String>) -> Self {
         Self::new(ErrorReason::Internal, context)
     }
 
-    /// Returns the upstream's own ID of the response, or an empty string.
+    /// Returns the upstream's own ID of the response, or an empty string if it has none.
     pub fn upstream_request_id(&self) -> &str {
         let upstream_response = self.upstream_response.as_deref();
         let id = upstream_response.and_then(|response| response.request_id.as_deref());
@@ -161,7 +166,8 @@ impl Failure {
         self
     }
 
-    /// Adds the difference between the clocks, in seconds, which may have caused the failure.
+    /// Adds the number of seconds by which the upstream's clock is ahead, if `skew` contains it, since wrong clocks
+    /// may have caused the failure.
     pub fn with_clock_skew(mut self, skew: Option<i64>) -> Self {
         if let Some(seconds) = skew {
             let direction = if seconds > 0 { "ahead of" } else { "behind" };
@@ -181,10 +187,10 @@ impl Failure {
         self
     }
 
-    /// Returns the failure for a request that deletes nothing.
+    /// Converts the failure of a DELETE to that of a request that deletes nothing.
     pub fn for_read(mut self) -> Self {
         self.effect = Effect::NotSent;
-        // The reason UPSTREAM_TIMED_OUT says that the outcome is unknown.
+        // The message of UPSTREAM_TIMED_OUT states that it is not known whether the user was deleted.
         if self.reason == ErrorReason::UpstreamTimedOut {
             self.reason = ErrorReason::UpstreamUnavailable;
         }

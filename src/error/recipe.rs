@@ -1,5 +1,6 @@
-//! The recipe of each reason: code, message and details of its status. It is a `match` without `_`, so that a reason that
-//! is added to the proto does not compile without a recipe. Texts are fixed and ASCII, and contain nothing of an upstream.
+//! The recipe of each reason: code, message and details of its status. The recipes are a `match` without `_`: the
+//! crate does not compile if the proto has a reason without a recipe. The texts are fixed ASCII texts, and contain
+//! nothing that an upstream sent.
 
 use std::time::Duration;
 
@@ -8,20 +9,20 @@ use tonic::Code;
 use super::resource::Level;
 use crate::proto::ErrorReason as R;
 
-/// A standard detail beside `ErrorInfo` and `RequestInfo`, which every status has.
+/// A standard detail of a status, in addition to `ErrorInfo` and `RequestInfo`, which every status has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extra {
-    /// Fields that break their rules. Left out if there are none.
+    /// `BadRequest`: the fields that break their rules. The detail is left out if there are none.
     BadRequest,
-    /// The configured target: a Batch account or an HMC.
+    /// `ResourceInfo` of the configured target: a Batch account or an HMC.
     Target,
-    /// The resource that the request names.
+    /// `ResourceInfo` of the resource at this level that the request names.
     Resource(Level),
-    /// Type and description of a precondition.
+    /// `PreconditionFailure`, with the type and the description of the violation.
     Precondition(&'static str, &'static str),
-    /// Subject and description of an exhausted quota.
+    /// `QuotaFailure`, with the subject and the description of the exhausted quota.
     Quota(Subject, &'static str),
-    /// Default delay before the same request is repeated, in seconds.
+    /// `RetryInfo`, with the default delay before the same request is repeated, in seconds.
     Retry(u64),
 }
 
@@ -37,11 +38,11 @@ pub struct Alternate {
     pub code: Code,
     /// Details beside those that every status has.
     pub extras: &'static [Extra],
-    /// Condition under which it applies, for the documentation.
+    /// Condition under which this code applies. It is shown in the documentation.
     pub when: &'static str,
 }
 
-/// The recipe of a reason.
+/// Code, message and details of the status of one reason.
 #[derive(Clone, Copy, Debug)]
 pub struct Recipe {
     pub code: Code,
@@ -51,8 +52,8 @@ pub struct Recipe {
     pub extras: &'static [Extra],
     /// The second code, if there is one.
     pub alternate: Option<Alternate>,
-    /// Whether nothing was sent to the upstream, so that a client library may repeat the call automatically. Otherwise the
-    /// server has made its own attempts, which must not multiply.
+    /// Whether a client library may repeat the call automatically if no DELETE was sent. It must not repeat calls
+    /// with other reasons, because the server has already made its own attempts, which would be multiplied.
     pub untried: bool,
 }
 
@@ -78,7 +79,7 @@ impl Recipe {
     }
 }
 
-/// Returns the default delay before the request is repeated, if that may help.
+/// Returns the default delay before the request is repeated, or `None` if a repetition does not help.
 pub fn retry_delay(extras: &[Extra]) -> Option<Duration> {
     extras.iter().find_map(|extra| match extra {
         Extra::Retry(seconds) => Some(Duration::from_secs(*seconds)),

@@ -1,6 +1,6 @@
 //! The names that error details give to an upstream's targets and resources.
 
-/// A level of an upstream's resource names.
+/// A level of an upstream's resource names. Not every upstream has all levels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
     Target,
@@ -12,13 +12,13 @@ pub enum Level {
 /// One collection of a resource name, such as `pools/{pool_id}`.
 #[derive(Debug)]
 pub struct Collection {
-    /// Level of the resources in it.
+    /// Level of the resources in the collection.
     pub level: Level,
-    /// `ResourceInfo.resource_type` of a resource in it, such as `useradmin/BatchPool`.
+    /// `ResourceInfo.resource_type` of the resources in the collection, such as `useradmin/BatchPool`.
     pub resource_type: &'static str,
-    /// First segment, such as `pools`.
+    /// The segment of the resource name that precedes the ID, such as `pools`.
     pub segment: &'static str,
-    /// Metadata keys that identify a resource in it. The first one with a value is used.
+    /// Metadata keys that may contain the ID of a resource in the collection. The first key with a value is used.
     pub keys: &'static [&'static str],
 }
 
@@ -41,23 +41,23 @@ impl Collection {
 
 #[derive(Debug)]
 pub struct ResourceNames {
-    /// What log lines call it, such as `Azure Batch`.
+    /// Name of the platform in log lines, such as `Azure Batch`.
     pub title: &'static str,
     /// Value of the metadata key `upstream` and of the label `upstream` of metrics.
     pub upstream: &'static str,
-    /// Collections from the target to the user.
+    /// Collections of a resource name, in the order from the target to the user.
     pub collections: &'static [Collection],
 }
 
 impl ResourceNames {
-    /// Returns the metadata key, and field of the request, that holds the alias of the target.
+    /// Returns the name of the metadata key and of the request field that contain the alias of the target.
     pub fn alias_key(&self) -> &'static str {
         let keys = self.collections.first().map(|target| target.keys);
         keys.and_then(<[_]>::first).copied().unwrap_or_default()
     }
 
-    /// Returns type and name of the resource at this level, or of the user if the upstream has no such level.
-    /// `value` returns the value of a metadata key, or an empty string.
+    /// Returns type and name of the resource at this level, or of the user if the upstream has no such level. The
+    /// function `value` returns the value of a metadata key, or an empty string.
     pub fn resource<'a>(
         &self,
         level: Level,

@@ -1,5 +1,4 @@
-//! A row of a table of rules, which maps a response of an upstream to a reason. The tables are in `rules.rs` of each
-//! platform.
+//! Rows of the tables that map a response of an upstream to a reason. The tables are in `rules.rs` of each platform.
 
 use std::ops::RangeInclusive;
 
@@ -12,9 +11,9 @@ pub enum Body {
     Any,
     /// Any error document of the upstream.
     Own,
-    /// The document with this code.
+    /// An error document with this code.
     Code(&'static str),
-    /// The document with this code that names this header in its values.
+    /// An error document with this code that complains about this header.
     Header(&'static str, &'static str),
 }
 
@@ -29,16 +28,16 @@ pub struct Rule {
     pub variant: CodeVariant,
     /// Whether the server repeats the request.
     pub repeat: Repeat,
-    /// Effect of the DELETE.
+    /// Effect of a DELETE that receives the response.
     pub effect: Effect,
     /// Whether the response means that the target is down.
     pub down: bool,
-    /// Document that the row comes from.
+    /// The document or recorded response that the row is based on.
     pub source: &'static str,
 }
 
 impl Rule {
-    /// Creates a row for final responses: the user was not deleted, and the request is not repeated.
+    /// Creates a row for responses after which the user was not deleted and the request is not repeated.
     pub const fn new(
         status: RangeInclusive<u16>,
         body: Body,
@@ -63,31 +62,32 @@ impl Rule {
         self
     }
 
-    /// Repeats the request after a pause.
+    /// Makes the server repeat the request after a pause.
     pub const fn backoff(mut self) -> Self {
         self.repeat = Repeat::Backoff;
         self
     }
 
-    /// Repeats the request once with renewed credentials.
+    /// Makes the server repeat the request once, with a renewed credential.
     pub const fn renew(mut self) -> Self {
         self.repeat = Repeat::Renew;
         self
     }
 
-    /// Leaves it open whether the DELETE was carried out.
+    /// Marks the effect of the DELETE as unknown.
     pub const fn unknown(mut self) -> Self {
         self.effect = Effect::Unknown;
         self
     }
 
-    /// Counts the response as a failure for the circuit breaker of the target.
+    /// Makes the response count as a failure for the circuit breaker of the target.
     pub const fn down(mut self) -> Self {
         self.down = true;
         self
     }
 
-    /// Returns whether the row matches a response. `code` is `None` if the body is not an error document of the upstream.
+    /// Returns whether the row matches a response. `code` is `None` if the body is not an error document of the
+    /// upstream. `headers` are the names of the headers that the document complains about.
     pub fn matches(&self, status: u16, code: Option<&str>, headers: &[&str]) -> bool {
         self.status.contains(&status)
             && match self.body {
@@ -101,17 +101,17 @@ impl Rule {
     }
 }
 
-/// Returns the row for a status, whatever the body.
+/// Returns a row for responses with this status, whatever the body contains.
 pub const fn any(status: u16, reason: ErrorReason, source: &'static str) -> Rule {
     Rule::new(only(status), Body::Any, reason, source)
 }
 
-/// Returns the row for a status with any error document of the upstream.
+/// Returns a row for responses with this status and any error document of the upstream.
 pub const fn own(status: u16, reason: ErrorReason, source: &'static str) -> Rule {
     Rule::new(only(status), Body::Own, reason, source)
 }
 
-/// Returns the row for a status with this code.
+/// Returns a row for responses with this status and an error document with this code.
 pub const fn code(
     status: u16,
     code: &'static str,
@@ -126,9 +126,10 @@ pub const fn only(status: u16) -> RangeInclusive<u16> {
     status..=status
 }
 
-/// Creates the table of a platform from the rows that differ from those of HTTP. Rows in `before_http` are for responses
-/// whose body decides although HTTP defines their status, except 429, which always means the same. Rows in `after_http`
-/// are for other error documents. Error documents that no row names are decided by their status.
+/// Creates the table of a platform: the rows that all platforms share, and the rows of this platform. The rows in
+/// `before_http` match error documents whose code takes precedence over the meaning that HTTP gives to the status;
+/// only 429 precedes them. The rows in `after_http` match other error documents. If no row matches an error document
+/// by its code, the row of its status decides.
 macro_rules! rules {
     (before_http: [$($before:expr),* $(,)?], after_http: [$($after:expr),* $(,)?] $(,)?) => {{
         use $crate::error::rule::http;
@@ -153,7 +154,7 @@ macro_rules! rules {
 }
 pub(crate) use rules;
 
-/// The rows of HTTP (RFC 9110 and RFC 6585), which all platforms share.
+/// The rows of the status codes of HTTP (RFC 9110 and RFC 6585), which all platforms share.
 #[rustfmt::skip]
 pub(crate) mod http {
     use super::{Body, Rule, any, own};
@@ -173,12 +174,14 @@ pub(crate) mod http {
     pub const CONFLICT: Rule = own(409, R::UpstreamConflict, SOURCE);
     pub const PRECONDITION_FAILED: Rule = own(412, R::UpstreamConflict, SOURCE);
     pub const CLIENT_ERROR: Rule = Rule::new(400..=499, Body::Own, R::UpstreamRejectedRequest, SOURCE);
-    /// A response of another server: a redirect, an unexpected success, the error page of a proxy.
+    /// A response that the upstream itself does not send: a redirect, an unexpected success, or the error page of a
+    /// proxy.
     pub const ANYTHING_ELSE: Rule =
         Rule::new(0..=u16::MAX, Body::Any, R::UpstreamProtocolError, SOURCE).unknown();
 }
 
-/// Returns the first row that matches a response. Every table ends with a row that matches everything.
+/// Returns the first row that matches a response. The result is never `None` with a platform's table, since its last
+/// row matches every response.
 pub fn decide<'t>(
     table: &'t [Rule],
     status: u16,

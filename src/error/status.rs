@@ -1,4 +1,4 @@
-//! Builds the gRPC status of a failure. No other module does.
+//! Builds the gRPC status of a failure. No other module builds one.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -25,18 +25,18 @@ pub const MAX_TEXT_BYTES: usize = 256;
 /// Maximum number of key-value pairs of a `BatchError` detail.
 pub const MAX_BATCH_VALUES: usize = 8;
 
-/// Trailer that controls the retry policy of a client library (gRFC A6).
+/// Trailer that delays or prevents the automatic retry of a client library (gRFC A6).
 const PUSHBACK: &str = "grpc-retry-pushback-ms";
 
 /// Facts about the call that failed.
 #[derive(Clone, Debug, Default)]
 pub struct CallFacts {
-    /// Names of the upstream. `None` for services without one, such as health.
+    /// Names of the upstream's resources. `None` for services without an upstream, such as health.
     pub names: Option<&'static ResourceNames>,
     pub caller: String,
-    /// Request ID, which this server assigned.
+    /// The ID that this server assigned to the call.
     pub request_id: String,
-    /// Valid fields of the request: name in the proto, and value.
+    /// The valid fields of the request: the name of each field in the proto, and its value.
     pub identifiers: Vec<(&'static str, String)>,
     /// Number of DELETEs that were started.
     pub attempts: u32,
@@ -86,18 +86,19 @@ pub fn status(failure: &Failure, facts: &CallFacts) -> Status {
     status
 }
 
-/// Returns the delay after which the same request may be repeated, if that may help.
+/// Returns the delay after which the same request may be repeated, or `None` if a repetition does not help.
 fn delay(failure: &Failure, extras: &[Extra]) -> Option<Duration> {
     retry_delay(extras).map(|usual| failure.retry_after.unwrap_or(usual))
 }
 
-/// Returns the delay in milliseconds, or -1, which ends the retries of a client library (gRFC A6, "Pushback").
+/// Returns the delay in milliseconds, or -1 if there is none: -1 ends the retries of a client library (gRFC A6,
+/// "Pushback").
 fn pushback(delay: Option<Duration>) -> MetadataValue<Ascii> {
     let value = delay.and_then(|delay| i64::try_from(delay.as_millis()).ok());
     MetadataValue::from(value.unwrap_or(-1))
 }
 
-/// Returns the code and the details of the failure.
+/// Returns the code and the details of the failure, which depend on its variant.
 fn form(failure: &Failure) -> (Code, &'static [Extra]) {
     let recipe = recipe(failure.reason);
     match (failure.variant, recipe.alternate) {
@@ -191,7 +192,7 @@ fn quota_subject(subject: Subject, facts: &CallFacts) -> String {
     }
 }
 
-/// Returns type and name of a resource of the call.
+/// Returns type and name of the call's resource at this level, or empty strings if the service has no upstream.
 fn resource(level: Level, facts: &CallFacts) -> (&'static str, String) {
     let value = |key| truncate(facts.identifier(key), MAX_TEXT_BYTES);
     facts
@@ -200,15 +201,15 @@ fn resource(level: Level, facts: &CallFacts) -> (&'static str, String) {
         .unwrap_or_default()
 }
 
-/// Types of the details that are never left out.
+/// Types of the details that a status always contains, however large it is.
 const ESSENTIAL_DETAILS: [&str; 3] = [
     "type.googleapis.com/google.rpc.ErrorInfo",
     "type.googleapis.com/google.rpc.RequestInfo",
     "type.googleapis.com/google.rpc.RetryInfo",
 ];
 
-/// Builds the status. If it is too large, parts of the upstream's error document are left out first, then all details that
-/// are not essential.
+/// Builds the status. If the serialized status is larger than [`MAX_STATUS_BYTES`], parts of the upstream's error
+/// document are left out first, and then all details that are not essential.
 #[allow(clippy::disallowed_methods, reason = "this is the place")]
 fn build_status(
     code: Code,
@@ -243,7 +244,7 @@ fn encode(code: Code, message: &str, details: ErrorDetails) -> tonic_types::pb::
     tonic_types::pb::Status::decode(bytes.details()).unwrap_or_default()
 }
 
-/// Truncates a text to at most `max` bytes, at a character boundary.
+/// Returns the start of a text: at most `max` bytes, cut at a character boundary.
 pub fn truncate(text: &str, max: usize) -> &str {
     &text[..text.floor_char_boundary(max)]
 }

@@ -1,4 +1,4 @@
-//! Counts the DELETEs of one call, and keeps their least certain effect.
+//! Counts the DELETEs of one call, and records their least certain effect.
 
 use super::call_limits::CallLimits;
 use crate::{
@@ -6,7 +6,7 @@ use crate::{
     proto::ErrorReason,
 };
 
-/// Maximum number of DELETEs of one call, and of tries of a read.
+/// Maximum number of DELETEs of one call. It also limits the attempts of a read, except one with renewed credentials.
 pub const MAX_ATTEMPTS: u32 = 3;
 
 /// The attempts of one call.
@@ -15,7 +15,7 @@ pub struct Attempts {
     count: u32,
     effect: Effect,
     renewed: bool,
-    /// The failure of the last DELETE, if it got a status line.
+    /// The failure of the last failed DELETE, or `None` if it got no status line.
     last_response: Option<Failure>,
 }
 
@@ -25,17 +25,18 @@ impl Attempts {
         self.count
     }
 
-    /// Returns the least certain effect of all attempts that failed.
+    /// Returns the least certain effect of all DELETEs that failed.
     pub const fn effect(&self) -> Effect {
         self.effect
     }
 
-    /// Returns whether the effect of an attempt is not known.
+    /// Returns whether the effect of a DELETE is unknown.
     pub fn is_ambiguous(&self) -> bool {
         self.effect == Effect::Unknown
     }
 
-    /// Starts the next DELETE.
+    /// Counts the next DELETE, which is about to be sent. Fails if the caller has disconnected or too little time is
+    /// left.
     pub fn start(&mut self, limits: &CallLimits) -> Result<(), Failure> {
         limits.check("beginning a DELETE")?;
         self.count += 1;
@@ -43,18 +44,19 @@ impl Attempts {
         Ok(())
     }
 
-    /// Records that a DELETE failed.
+    /// Records the effect and the response of a DELETE that failed.
     pub fn record_failure(&mut self, failure: &Failure) {
         self.effect = self.effect.max(failure.effect);
         self.last_response = failure.upstream_response.is_some().then(|| failure.clone());
     }
 
-    /// Returns whether the credential may be renewed. That happens once in a call.
+    /// Returns whether the credential may be renewed. Returns true only once in a call.
     pub fn may_renew(&mut self) -> bool {
         !std::mem::replace(&mut self.renewed, true)
     }
 
-    /// Returns the failure to report. An unknown effect is never hidden behind a failure that came after it.
+    /// Returns the failure to report if `failure` ends the call. If the effect of a DELETE is unknown, a later
+    /// failure without a response to a DELETE does not hide that.
     pub(super) fn conclude(&mut self, failure: Failure) -> Failure {
         let of_a_delete = failure.upstream_response.is_some() && failure.effect != Effect::NotSent;
         if !self.is_ambiguous() || of_a_delete || failure.reason == ErrorReason::OutcomeUnknown {

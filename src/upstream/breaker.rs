@@ -1,6 +1,6 @@
-//! The circuit breaker of one target. It opens if at least 20 calls ended in the last 10 seconds and more than half of
-//! them got no response, or a response that means that the target is down. It then rejects all calls for 5 seconds, and
-//! after that admits one call at a time as a probe until a probe succeeds.
+//! The circuit breaker of one target. It opens if at least 20 calls ended in the last 10 seconds and more than half
+//! of them got no response, or got a response that means that the target is down. It then rejects all calls for 5
+//! seconds. After that it admits one call at a time as a probe, and closes when a probe succeeds.
 
 use std::{
     collections::VecDeque,
@@ -15,20 +15,21 @@ use super::response::RequestError;
 use crate::{error::Failure, metrics::TargetName, proto::ErrorReason};
 use tokio::time::Instant;
 
-/// Period whose calls are counted, in slots of [`SLOT`].
+/// Period whose calls are counted. It consists of slots of [`SLOT`].
 const WINDOW: Duration = Duration::from_secs(10);
 const SLOT: Duration = Duration::from_secs(1);
 /// Number of calls in the window below which the breaker does not open.
 const MIN_CALLS: u32 = 20;
-/// Time from opening to the first probe, and from a probe without a result to the next one.
+/// Time from the opening of the breaker to the first probe, from the start of an unfinished probe to the next one,
+/// and from the failure of a probe to the next one.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// A timeout after less than this time does not count as a failure of the target.
+/// Shortest time without a response that counts as a failure of the target. An earlier timeout does not count.
 const MIN_WAIT: Duration = Duration::from_secs(1);
 
 /// The circuit breaker of one target.
 pub struct Breaker {
-    /// The target, for the log.
+    /// Name of the target in log lines.
     target: TargetName,
     state: Mutex<State>,
     openings: AtomicU64,
@@ -37,11 +38,12 @@ pub struct Breaker {
 enum State {
     /// All calls are admitted.
     Closed(Window),
-    /// Only probes are admitted: the earliest time of the next one, and the number of probes that were started.
+    /// Only probes are admitted. `probe_at` is the earliest time of the next probe, and `probes` is the number of
+    /// probes that were started.
     Open { probe_at: Instant, probes: u64 },
 }
 
-/// The calls that ended in the last seconds, in slots from the oldest to the newest.
+/// The calls that ended within [`WINDOW`], in slots from the oldest to the newest.
 #[derive(Default)]
 struct Window(VecDeque<Slot>);
 
@@ -101,7 +103,7 @@ impl Breaker {
         self.openings.load(Ordering::Relaxed)
     }
 
-    /// Admits a call, or returns the failure of a call that is rejected.
+    /// Admits a call, possibly as a probe. Fails with `CIRCUIT_OPEN` if the breaker rejects the call.
     pub fn admit(&self) -> Result<BreakerPermit<'_>, Failure> {
         let mut probe = None;
         if let State::Open { probe_at, probes } = &mut *self.state() {
@@ -127,14 +129,15 @@ impl Breaker {
         crate::lock(&self.state)
     }
 
-    /// Records the end of an admitted call. `failed` is `None` if the call says nothing about the target.
+    /// Records the end of an admitted call. `failed` is `None` if the call does not show whether the target is down.
     fn ended(&self, probe: Option<u64>, failed: Option<bool>) {
         let now = Instant::now();
         let mut state = self.state();
         match (&mut *state, failed) {
             (State::Closed(window), Some(failed)) => {
                 window.record(failed, now);
-                // Old successes leave the window first. A success must not open the breaker because of that.
+                // Old successes leave the window before newer failures do. The breaker must not open for this reason
+                // at a success.
                 if failed && window.exceeds_failure_ratio() {
                     *state = State::Open {
                         probe_at: now + PAUSE,
@@ -155,9 +158,9 @@ impl Breaker {
             (State::Open { probe_at, .. }, Some(true)) if probe.is_some() => {
                 *probe_at = now + PAUSE;
             }
-            // The probe had no result. The next call is a probe, unless another probe was started since.
+            // The probe had no result. The next call becomes a probe at once, unless another probe was started since.
             (State::Open { probe_at, probes }, None) if probe == Some(*probes) => *probe_at = now,
-            // The call was admitted before the breaker opened, or says nothing about the target.
+            // The call was admitted before the breaker opened, or does not show whether the target is down.
             _ => {}
         }
     }
@@ -166,19 +169,19 @@ impl Breaker {
 /// An admitted call. Dropping the permit ends the call.
 pub struct BreakerPermit<'a> {
     breaker: &'a Breaker,
-    /// Number of the probe, if the call is one.
+    /// Number of the probe, or `None` if the call is not a probe.
     probe: Option<u64>,
     failed: Option<bool>,
 }
 
 impl BreakerPermit<'_> {
-    /// Records a response, and whether it means that the target is down. The last response of a call counts.
+    /// Records a response, and whether it means that the target is down. Only the last response of a call counts.
     pub fn record_response(&mut self, down: bool) {
         self.failed = Some(down);
     }
 
-    /// Records that a request got no response within this time. A short time says more about the caller's deadline than
-    /// about the target.
+    /// Records that a request got no response within the time `took`. A timeout after less than a second does not
+    /// count as a failure of the target, because it is caused by the short deadline of the caller.
     pub fn record_error(&mut self, error: &RequestError, took: Duration) {
         self.failed = match error {
             RequestError::TimedOut | RequestError::NotConnected if took < MIN_WAIT => None,
@@ -186,8 +189,8 @@ impl BreakerPermit<'_> {
         };
     }
 
-    /// Records that the target did not issue a credential. A call that ran out of time says nothing about the target,
-    /// whatever it received before.
+    /// Records that the target did not issue a credential. If the failure does not mean that the target is down, as
+    /// when the deadline of the call passed, the call does not count, whatever its earlier requests showed.
     pub fn record_credential_failure(&mut self, failure: &Failure) {
         self.failed = failure.target_down.then_some(true);
     }

@@ -1,5 +1,5 @@
-//! The bulkhead of one target: limits the requests in flight and the requests that wait for a permit. Further requests are
-//! rejected at once. A call that pauses between attempts holds no permit.
+//! The bulkhead of one target. It limits the number of requests in flight and the number of requests that wait for a
+//! permit, and rejects further requests at once. A call that pauses between attempts holds no permit.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -14,7 +14,7 @@ pub struct Bulkhead {
     limits: BulkheadLimits,
 }
 
-/// Counts a waiting request until it is dropped.
+/// Represents a waiting request. Dropping the guard removes the request from the count.
 struct WaitingGuard<'a>(&'a AtomicU32);
 
 impl Drop for WaitingGuard<'_> {
@@ -48,8 +48,8 @@ impl Bulkhead {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    /// Takes a permit for one request. Waits for it if the queue is not full, until the deadline or until the caller
-    /// disconnects.
+    /// Takes a permit for one request. If there is none, waits until the deadline or until the caller disconnects.
+    /// Fails at once if the queue is full.
     pub async fn acquire(&self, limits: &CallLimits) -> Result<SemaphorePermit<'_>, Failure> {
         if let Ok(permit) = self.permits.try_acquire() {
             return Ok(permit);

@@ -1,4 +1,4 @@
-//! The limits of one call: its deadline, and the end of its caller's connection.
+//! The limits of one call: its deadline, and the disconnection of its caller.
 
 use std::sync::{
     Arc,
@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::deadline::Deadline;
 use crate::error::Failure;
 
-/// The limits of one call. Clones share them.
+/// The deadline of a call, the disconnection of its caller, and the number of its DELETEs. Clones share this state.
 #[derive(Clone, Debug)]
 pub struct CallLimits {
     pub deadline: Deadline,
@@ -20,7 +20,7 @@ pub struct CallLimits {
 }
 
 impl CallLimits {
-    /// Creates the limits of a call whose caller cancels `disconnected`.
+    /// Creates the limits of a call. The server cancels `disconnected` when the caller disconnects.
     pub fn new(deadline: Deadline, disconnected: CancellationToken) -> Self {
         Self {
             deadline,
@@ -29,7 +29,8 @@ impl CallLimits {
         }
     }
 
-    /// Waits for `work`, at most until the deadline or until the caller disconnects.
+    /// Waits for `work`, at most until the deadline or until the caller disconnects. Returns `None` if `work` has not
+    /// ended by then.
     pub async fn bound<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             biased;
@@ -38,7 +39,8 @@ impl CallLimits {
         }
     }
 
-    /// Returns a failure if an attempt must not be started any more.
+    /// Fails if an attempt must not be started any more: the caller has disconnected, or too little time is left.
+    /// `what` describes the step in the failure.
     pub fn check(&self, what: &str) -> Result<(), Failure> {
         if self.disconnected.is_cancelled() {
             return Err(Deadline::exceeded("the caller has disconnected"));
@@ -49,7 +51,7 @@ impl CallLimits {
         Ok(())
     }
 
-    /// Returns the number of DELETEs that were started. It is known even if the call panics.
+    /// Returns the number of DELETEs that were started. The number is available even if the call panics.
     pub fn deletes(&self) -> u32 {
         self.deletes.load(Ordering::SeqCst)
     }

@@ -1,4 +1,4 @@
-//! Maps a response without the status of success to a failure, by a platform's table of rules.
+//! Maps a response whose status is not that of success to a failure, by a platform's table of rules.
 
 use std::sync::Arc;
 
@@ -16,19 +16,19 @@ use crate::{
 /// The content of a response that callers may see.
 #[derive(Default)]
 pub struct ErrorFacts {
-    /// Code of the error document. `None` if the body is not the platform's error document.
+    /// Code of the error document. `None` if the body is not an error document of the platform.
     pub code: Option<String>,
     pub document: Option<Arc<dyn ErrorDocument>>,
     /// The platform's ID of the response.
     pub request_id: Option<String>,
-    /// Headers of the request that the document complains about.
+    /// Names of the request headers that the document complains about.
     pub headers: Vec<String>,
     /// Fields of the caller's request that the document complains about.
     pub violations: Vec<Violation>,
 }
 
 impl ErrorFacts {
-    /// Creates the content of a response with this error document, if the body is one.
+    /// Creates the content of a response with this error document. `document` is `None` if the body is not one.
     pub fn of_document<D: ErrorDocument + 'static>(
         document: Option<D>,
         code: impl Fn(&D) -> String,
@@ -41,7 +41,7 @@ impl ErrorFacts {
     }
 }
 
-/// Returns the failure for a response, by the first matching row of the table.
+/// Returns the failure for a response, as the first matching row of the table defines it.
 pub fn failure(
     names: &ResourceNames,
     table: &[Rule],
@@ -58,7 +58,7 @@ pub fn failure(
         None => format!("{} answered {status} without its document", names.title),
     };
     let refused = rule.reason == ErrorReason::UpstreamCredentialsRejected;
-    // A wrong clock may be the cause of a refusal.
+    // A wrong clock may have caused the refusal.
     let skew = (refused || matches!(status, 401 | 403)).then(|| response.clock_skew());
     let failure = Failure {
         variant: rule.variant,
@@ -78,7 +78,7 @@ pub fn failure(
     failure.with_clock_skew(skew.flatten())
 }
 
-/// Returns whether the upstream accepted the credential and evaluated the request.
+/// Returns whether the response shows that the upstream accepted the credential and evaluated the request.
 pub fn reached_authorization(failure: &Failure) -> bool {
     let upstream_response = failure.upstream_response.as_deref();
     let is_evaluated = !failure.target_down

@@ -1,6 +1,6 @@
-//! A cache for one credential, such as an access token or a session. The credential is used until it expires or is refused,
-//! and is then renewed. Calls that need it at the same time share one renewal, which runs in a separate task: a caller
-//! that disconnects does not cancel it for the others.
+//! A cache for one credential, such as an access token or a session. The credential is used until it expires or is
+//! refused, and is then renewed. Calls that need the credential at the same time share one renewal. The renewal runs
+//! in a separate task: a caller that disconnects does not cancel it for the others.
 
 use std::{
     future::Future,
@@ -31,20 +31,21 @@ use crate::{
     proto::ErrorReason,
 };
 
-/// Default timeout of a renewal. After it, the renewal fails, and the next call that needs a credential starts another
-/// one.
+/// Default timeout of a renewal. A renewal that takes longer fails, and the next call that needs a credential starts
+/// another one.
 const RENEWAL_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// Upper bound of the pause after a first failed renewal; it doubles with each further failure. A pause is at least
-/// half as long as its upper bound.
+/// Upper bound of the pause after the first failed renewal. The bound doubles with each further failure. A pause is
+/// at least half as long as its bound.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
-/// Longest pause, unless `Retry-After` asks for more. It is shorter than the pause of the circuit breaker (5 s), so
-/// that no probe waits for it.
+/// Longest pause, unless the upstream's `Retry-After` is longer. It is shorter than the pause of the circuit breaker
+/// (5 s), so that it has ended when the breaker admits a probe.
 const MAX_PAUSE: Duration = Duration::from_secs(4);
-/// After a transient failure, a call waits for the rest of a pause that is no longer than this.
+/// Longest remaining pause that a call waits for after a transient failure. If more of the pause remains, the call
+/// fails.
 const SHORT_PAUSE: Duration = Duration::from_secs(1);
 
-/// Upper bound of the lifetime that a source reports.
+/// Longest time for which a credential is used, even if the source reports a longer lifetime.
 const MAX_LIFE: Duration = Duration::from_hours(24);
 
 /// The future of one renewal.
@@ -55,7 +56,7 @@ type SharedRenewal<T> =
 
 /// Obtains credentials.
 pub trait CredentialSource<T>: Send + Sync + 'static {
-    /// Obtains a new credential.
+    /// Obtains a new credential. The future is dropped when the renewal times out or is cancelled.
     fn obtain(self: Arc<Self>) -> ObtainFuture<T>;
 
     /// Returns the timeout of a renewal.
@@ -63,13 +64,13 @@ pub trait CredentialSource<T>: Send + Sync + 'static {
         RENEWAL_TIMEOUT
     }
 
-    /// Returns how long a call waits for a renewal, if that is less than [`Self::timeout`]. A later result serves the
-    /// next call.
+    /// Returns the maximum time that a call waits for a renewal, if that is shorter than [`Self::timeout`]. The
+    /// renewal continues afterwards, and the next call uses its result.
     fn call_timeout(&self) -> Option<Duration> {
         None
     }
 
-    /// Returns the failure of a renewal that takes longer.
+    /// Returns the failure of a renewal that takes longer than its timeout.
     fn timeout_failure(&self) -> Failure {
         let context = "credentials were not obtained in time";
         Failure {
@@ -78,16 +79,16 @@ pub trait CredentialSource<T>: Send + Sync + 'static {
         }
     }
 
-    /// Returns whether this failure delays the next renewal. Returns false if something else limits repetitions, as the
-    /// logon guard does for refused logons.
+    /// Returns whether this failure delays the next renewal. An implementation returns false if it limits repetitions
+    /// by other means, as the logon guard does for refused logons.
     fn pauses_after(&self, _failure: &Failure) -> bool {
         true
     }
 
-    /// Called after each renewal, with its failure if it failed.
+    /// Called after each renewal. `failure` is `None` if the renewal succeeded.
     fn on_renewal_finished(&self, _failure: Option<&Failure>) {}
 
-    /// Called when a credential was replaced or refused, and is no longer used.
+    /// Called with a credential that was replaced or refused and is no longer used.
     fn retire(self: Arc<Self>, _old: Arc<Lease<T>>) {}
 }
 
@@ -97,12 +98,12 @@ pub struct Lease<T> {
     obtained: Instant,
     refresh_at: Option<Instant>,
     expires_at: Option<Instant>,
-    /// Whether it replaced a refused credential, and was not accepted yet.
+    /// Whether the credential replaced a refused one and has not been accepted by the upstream yet.
     replaced_refused: AtomicBool,
 }
 
 impl<T> Lease<T> {
-    /// Creates a lease that is valid until it is refused.
+    /// Creates a lease that is valid until the upstream refuses the credential.
     pub fn unlimited(value: T) -> Self {
         Self {
             value,
@@ -113,7 +114,8 @@ impl<T> Lease<T> {
         }
     }
 
-    /// Creates a lease that is valid for this time, and is renewed at 80 % of it.
+    /// Creates a lease that is valid for `life`, but at most 24 hours, and is renewed when 80 % of this time has
+    /// passed.
     pub fn limited(value: T, life: Duration) -> Self {
         let now = Instant::now();
         let life = life.min(MAX_LIFE);
@@ -142,13 +144,13 @@ impl<T> Lease<T> {
 
 struct State<T> {
     current: Option<Arc<Lease<T>>>,
-    /// The renewal in progress, and its task.
+    /// The renewal in progress, and the handle that aborts its task.
     renewal: Option<(SharedRenewal<T>, AbortHandle)>,
     /// Number of renewals that failed in a row.
     failed: u32,
     /// Earliest time of the next renewal, and the failure of the last one.
     pause: Option<(Instant, Failure)>,
-    /// Whether the last credential was refused.
+    /// Whether the last credential was refused and has not been replaced yet.
     refused: bool,
 }
 
@@ -165,12 +167,13 @@ impl<T> Default for State<T> {
 }
 
 impl<T> State<T> {
+    /// Returns the rest of the pause and the failure that caused it, or `None` if no pause is in progress.
     fn pausing(&self, now: Instant) -> Option<(Duration, Failure)> {
         let (until, failure) = self.pause.as_ref().filter(|(until, _)| now < *until)?;
         Some((*until - now, failure.clone()))
     }
 
-    /// Records a renewal, and returns the lease that it replaces.
+    /// Records a successful renewal. Returns the lease that the new one replaces.
     fn succeeded(&mut self, lease: &Arc<Lease<T>>) -> Option<Arc<Lease<T>>> {
         self.renewal = None;
         (self.failed, self.pause) = (0, None);
@@ -181,7 +184,7 @@ impl<T> State<T> {
         self.current.replace(Arc::clone(lease))
     }
 
-    /// Records a failed renewal. The next one does not begin before the pause has passed.
+    /// Records a failed renewal. If `pauses` is true, the next renewal does not start before a pause has passed.
     fn record_failure(&mut self, failure: &Failure, pauses: bool) {
         self.renewal = None;
         if !pauses {
@@ -196,11 +199,11 @@ impl<T> State<T> {
     }
 }
 
-/// The state of the cache as a call finds it.
+/// The result of looking a credential up in the cache.
 enum CacheState<T> {
     Lease(Arc<Lease<T>>),
     Renewing(SharedRenewal<T>),
-    /// The last renewal failed with this failure, and the next one does not start before this time has passed.
+    /// The last renewal failed with this failure. The next one does not start before this time has passed.
     Pausing(Duration, Failure),
 }
 
@@ -224,7 +227,8 @@ impl<T: Send + Sync + 'static, S: CredentialSource<T>> CredentialCache<T, S> {
         &self.source
     }
 
-    /// Returns the age of the current credential, and its remaining life if it is limited.
+    /// Returns the age of the current credential, and its remaining life if it expires. Returns `None` if there is no
+    /// credential.
     pub fn age(&self) -> Option<(Duration, Option<Duration>)> {
         let state = crate::lock(&self.state);
         let lease = state.current.as_ref()?;
@@ -232,8 +236,9 @@ impl<T: Send + Sync + 'static, S: CredentialSource<T>> CredentialCache<T, S> {
         Some((lease.obtained.elapsed(), lease.expires_at.map(left)))
     }
 
-    /// Returns the current credential, or waits for a renewal within the limits of the call. All calls that wait for a
-    /// renewal receive its failure.
+    /// Returns the current credential. If there is none, waits for a renewal until the deadline of the call or until
+    /// the caller disconnects. If the renewal fails, all calls that wait for it receive its failure. During a pause
+    /// after a failed renewal, most calls fail at once with the same failure.
     pub async fn get(&self, limits: &CallLimits) -> Result<Arc<Lease<T>>, Failure> {
         let waiting = || Failure {
             cause: self.source.timeout_failure().cause,
@@ -270,6 +275,8 @@ impl<T: Send + Sync + 'static, S: CredentialSource<T>> CredentialCache<T, S> {
         }
     }
 
+    /// Returns the current credential, or the renewal or pause that a call has to wait for. Starts a renewal if it is
+    /// due.
     fn find(&self) -> CacheState<T> {
         let mut state = crate::lock(&self.state);
         let now = Instant::now();
@@ -290,9 +297,9 @@ impl<T: Send + Sync + 'static, S: CredentialSource<T>> CredentialCache<T, S> {
     }
 
     /// Records that the upstream refused a credential. Returns whether the request may be repeated with another one.
-    /// Only the current credential is discarded: a call with an older one repeats its request with the current one. If
-    /// the replacement of a refused credential is refused, too, another renewal probably does not help, so the
-    /// repetition costs a token of the retry budget.
+    /// Only the current credential is discarded: a call that used an older one repeats its request with the current
+    /// one. If the replacement of a refused credential is refused, too, another renewal probably does not help. In
+    /// this case the repetition costs a token of the retry budget, and false is returned if there is none.
     pub fn discard_refused(&self, refused: &Arc<Lease<T>>, budget: &RetryBudget) -> bool {
         if refused.replaced_refused.load(Ordering::Relaxed) && !budget.withdraw() {
             return false;
@@ -301,15 +308,15 @@ impl<T: Send + Sync + 'static, S: CredentialSource<T>> CredentialCache<T, S> {
         true
     }
 
-    /// Discards a lease that the upstream probably no longer accepts. Always costs one token of the retry budget.
-    /// Returns whether the lease was the current one and is discarded.
+    /// Discards a lease that the upstream probably no longer accepts, if it is the current one and the retry budget
+    /// has a token, which this costs. Returns whether the lease was discarded.
     pub fn discard_doubtful(&self, doubtful: &Arc<Lease<T>>, budget: &RetryBudget) -> bool {
         let current = crate::lock(&self.state).current.clone();
         let is_current = current.is_some_and(|current| Arc::ptr_eq(&current, doubtful));
         is_current && budget.withdraw() && self.discard(doubtful)
     }
 
-    /// Discards a lease. Returns whether it was the current one.
+    /// Discards a lease if it is the current one. Returns whether it was.
     fn discard(&self, refused: &Arc<Lease<T>>) -> bool {
         let mut state = crate::lock(&self.state);
         let is_current = |current: &mut Arc<Lease<T>>| Arc::ptr_eq(current, refused);
@@ -322,7 +329,8 @@ impl<T: Send + Sync + 'static, S: CredentialSource<T>> CredentialCache<T, S> {
         true
     }
 
-    /// Waits for a renewal in progress, and removes the current credential.
+    /// Waits for a renewal in progress. Removes the current credential from the cache and returns it, if there is
+    /// one.
     pub async fn take(&self) -> Option<Arc<Lease<T>>> {
         let renewal = crate::lock(&self.state).renewal.clone();
         if let Some((renewal, _)) = renewal {
@@ -332,7 +340,7 @@ impl<T: Send + Sync + 'static, S: CredentialSource<T>> CredentialCache<T, S> {
         crate::lock(&self.state).current.take()
     }
 
-    /// Cancels a renewal in progress, and waits until it has ended.
+    /// Cancels a renewal in progress, and waits until its task has ended.
     pub async fn cancel(&self) {
         let renewal = crate::lock(&self.state).renewal.take();
         if let Some((renewal, task)) = renewal {
@@ -348,9 +356,11 @@ impl<T: Send + Sync + 'static, S: CredentialSource<T>> CredentialCache<T, S> {
         }
         let (store, source) = (Arc::clone(&self.state), Arc::clone(&self.source));
         let work = async move {
-            // A source may read files. It must not do so while this function holds the lock.
+            // A source may read files, and must not do so while this function holds the lock. It therefore starts in
+            // the task.
             let work = async { timeout(source.timeout(), Arc::clone(&source).obtain()).await };
-            // Without this, a panic would leave the renewal in place, and no renewal would start again.
+            // Without `catch_unwind`, a panic would leave the renewal in `State`, and no other renewal would ever
+            // start.
             let result = AssertUnwindSafe(work).catch_unwind().await;
             let result = match result {
                 Ok(Ok(result)) => result,
@@ -385,7 +395,7 @@ impl<T: Send + Sync + 'static, S: CredentialSource<T>> CredentialCache<T, S> {
     }
 }
 
-/// Lets a repeatable renewal be repeated once for all calls that wait for it.
+/// Converts the failure of a renewal so that all calls that wait for the renewal repeat it by one request.
 fn shared(failure: Failure) -> Failure {
     match failure.repeat {
         Repeat::Backoff => Failure {

@@ -7,10 +7,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{error::Failure, proto::ErrorReason};
 
-/// Time that must be left when an attempt is started.
+/// Minimum remaining time with which an attempt is started.
 pub const MIN_ATTEMPT: Duration = Duration::from_millis(250);
 
-/// The time by which the response is sent. It is brought forward to the present when the server must stop.
+/// The time by which the response must be sent. If the server must stop, the deadline passes immediately.
 #[derive(Clone, Debug)]
 pub struct Deadline {
     at: Instant,
@@ -31,12 +31,12 @@ impl Deadline {
         Self::at(Instant::now() + time)
     }
 
-    /// Adds a token that ends the deadline when it is cancelled.
+    /// Sets the token that makes the deadline pass when it is cancelled.
     pub fn with_cancellation(self, halt: CancellationToken) -> Self {
         Self { halt, ..self }
     }
 
-    /// Returns the time that is left.
+    /// Returns the time until the deadline, or zero if it has passed.
     pub fn remaining(&self) -> Duration {
         if self.halt.is_cancelled() {
             return Duration::ZERO;
@@ -44,12 +44,12 @@ impl Deadline {
         self.at.saturating_duration_since(Instant::now())
     }
 
-    /// Returns whether there is time for an attempt.
+    /// Returns whether enough time is left to start an attempt.
     pub fn allows_attempt(&self) -> bool {
         self.remaining() >= MIN_ATTEMPT
     }
 
-    /// Waits for `work` until the deadline. Returns `None` if the deadline came first.
+    /// Waits for `work` until the deadline. Returns `None` if the deadline passes first.
     pub async fn bound<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             biased;
@@ -59,7 +59,8 @@ impl Deadline {
         }
     }
 
-    /// Returns the failure of a call that ran out of time before it sent a DELETE.
+    /// Returns the failure of a call whose deadline passed before a DELETE was sent. `while_doing` describes the
+    /// step.
     pub fn exceeded(while_doing: &str) -> Failure {
         Failure::new(
             ErrorReason::DeadlineExceeded,

@@ -1,4 +1,5 @@
-//! Metrics and trace of a request: it is counted when it ends, and is a span of the call that it belongs to.
+//! Metrics and traces of upstream requests: each request is counted when it ends, and has a span within the trace of
+//! its call.
 
 use http::{HeaderMap, Method};
 use opentelemetry::Context;
@@ -19,7 +20,7 @@ use crate::{
 pub struct Operation {
     /// Name in the metrics.
     pub name: &'static str,
-    /// Template of the path, if the server builds it.
+    /// Template of the path. `None` if the server does not build the path itself, as for token endpoints.
     pub route: Option<&'static str>,
     /// Whether the request carries `traceparent`. Token endpoints do not receive it.
     pub traced: bool,
@@ -43,7 +44,7 @@ pub struct Sent<'a> {
     pub path: &'a str,
 }
 
-/// A request in progress. Dropping it counts the request as given up.
+/// A request in progress. If the value is dropped before [`Self::end`], the request is counted as given up.
 pub struct RequestSpan<'a> {
     operation: &'static Operation,
     numbers: &'a Requests,
@@ -53,7 +54,8 @@ pub struct RequestSpan<'a> {
 }
 
 impl<'a> RequestSpan<'a> {
-    /// Starts the span of a request that is about to be sent, and adds `traceparent` to its headers.
+    /// Starts the span of a request that is about to be sent. Adds `traceparent` to its headers if the operation is
+    /// traced.
     pub fn begin(
         operation: &'static Operation,
         numbers: &'a Requests,
@@ -67,7 +69,7 @@ impl<'a> RequestSpan<'a> {
             url: sent.url,
             path: sent.path,
             route: operation.route,
-            // Only DELETEs are counted.
+            // The number of earlier attempts. `limits` counts only DELETEs, so it is 0 for a read.
             resent: limits.deletes().saturating_sub(1),
             purpose: [
                 ("useradmin.upstream", target.upstream),

@@ -1,4 +1,5 @@
-//! The upstreams: one folder for each platform, and the code that all platforms share. Knows neither callers nor gRPC.
+//! The upstreams: one folder for each platform, and the code that all platforms share. These modules know neither
+//! callers nor gRPC.
 
 pub mod attempts;
 pub mod azure_batch;

@@ -1,5 +1,5 @@
-//! Builds the paths of all upstream requests, and checks that the built path has the intended segments: any other path
-//! could address another user.
+//! Builds the paths of all upstream requests, and checks that each built path has the intended segments, because any
+//! other path could address another user.
 
 use std::fmt::Write as _;
 
@@ -21,8 +21,8 @@ pub fn encode(text: &str) -> String {
     utf8_percent_encode(text, RESERVED).to_string()
 }
 
-/// Returns a path of these segments, and a query unless it is empty. Fails if a segment is empty, `.` or `..`, or would not
-/// remain one segment.
+/// Returns a path of these segments, with the query unless it is empty. Fails if a segment is empty, `.` or `..`, or
+/// if the built path does not consist of exactly these segments.
 #[allow(clippy::disallowed_methods, reason = "this is the place")]
 pub fn build(segments: &[&str], query: &str) -> Result<PathAndQuery, Failure> {
     let mut text = String::with_capacity(128);
@@ -50,7 +50,7 @@ pub fn build(segments: &[&str], query: &str) -> Result<PathAndQuery, Failure> {
     }
 }
 
-/// Returns whether a path has exactly these segments.
+/// Returns whether a path consists of exactly these segments after percent-decoding.
 pub fn is(path: &str, segments: &[&str]) -> bool {
     let Some(path) = path.strip_prefix('/') else {
         return false;

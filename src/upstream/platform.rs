@@ -1,5 +1,5 @@
-//! The contract between the service and a platform whose users are deleted. [`Platform`] contains everything that differs
-//! between platforms; [`super::target`] is the same for all of them.
+//! The contract between the service and a platform whose users are deleted. [`Platform`] contains everything that
+//! differs between platforms; the code in [`super::target`] is the same for all of them.
 
 use std::future::Future;
 
@@ -40,7 +40,7 @@ pub struct Order<U> {
 pub enum CredentialCheck {
     /// The credential was accepted.
     Accepted,
-    /// No request would check it and nothing else, for this reason.
+    /// The credential was not checked, because there is no request for this purpose alone. The text explains why.
     NotChecked(&'static str),
 }
 
@@ -62,7 +62,8 @@ pub struct Outgoing {
 }
 
 impl Outgoing {
-    /// Creates a GET request for a path of these segments. It succeeds with the status 200.
+    /// Creates a GET request for a path of these segments. The status 200 means success. Fails if the path cannot be
+    /// built.
     pub fn get(
         operation: &'static Operation,
         segments: &[&str],
@@ -76,7 +77,8 @@ impl Outgoing {
         })
     }
 
-    /// Creates a DELETE request for a path of these segments. It succeeds with the status `success`.
+    /// Creates a DELETE request for a path of these segments. The status `success` means success. Fails if the path
+    /// cannot be built.
     pub fn delete(
         operation: &'static Operation,
         segments: &[&str],
@@ -91,7 +93,7 @@ impl Outgoing {
         })
     }
 
-    /// Creates the HTTP request, with the default headers and `Accept`.
+    /// Creates the HTTP request, with the default headers and this `Accept` header.
     pub fn request(self, accept: &'static str) -> Request {
         let mut request = client::request(self.method, self.path);
         let accept = HeaderValue::from_static(accept);
@@ -106,7 +108,7 @@ pub struct NewTarget<'a, P: Platform> {
     pub config: &'a Target<P::Settings>,
     /// State that the targets of the platform share.
     pub shared: &'a mut P::Shared,
-    /// The HTTP client for its URL.
+    /// The HTTP client for the URL of the target.
     pub client: Client,
     pub requests: &'a Requests,
 }
@@ -114,12 +116,12 @@ pub struct NewTarget<'a, P: Platform> {
 /// The call that a request belongs to.
 pub struct Call<'a, P: Platform> {
     pub order: &'a Order<P::User>,
-    /// Facts about the user.
+    /// Facts that are known about the user.
     pub found: &'a P::Found,
     pub limits: &'a CallLimits,
 }
 
-/// A response, with the request that it answers.
+/// A response, and facts about its request.
 pub struct ReceivedResponse<'a, P: Platform> {
     /// The order that the request is part of.
     pub order: &'a Order<P::User>,
@@ -127,7 +129,7 @@ pub struct ReceivedResponse<'a, P: Platform> {
     pub operation: &'static Operation,
     /// The credential that the request was sent with.
     pub credential: &'a P::Credential,
-    /// The secrets that the response may repeat.
+    /// The secrets of the request, which the response may repeat.
     pub secrets: Secrets<'a>,
     pub response: &'a Response,
 }
@@ -140,17 +142,17 @@ pub trait Platform: Sized + Send + Sync + 'static {
     const RULES: &'static [Rule];
     /// Other tables of rules, each with the name of its request.
     const OTHER_RULES: &'static [(&'static str, &'static [Rule])] = &[];
-    /// HTTP versions that a target is asked for, in the order of preference.
+    /// HTTP versions that the client offers to a target, in order of preference.
     const ALPN: Alpn = HTTP_2_OR_1;
     const ACCEPT: &'static str = "application/json";
-    /// Whether [`Self::read`] reads the user, so that a missing user is known before the deletion. Otherwise it reads
-    /// something that contains users, or nothing is read.
+    /// Whether [`Self::read`] reads the user itself, so that a missing user is known before the deletion. False if it
+    /// reads something that contains users, or if the platform reads nothing.
     const READS_USER: bool = false;
     /// Whether the target itself issues the credentials, so that a failure to obtain them counts for its circuit
     /// breaker.
     const ISSUES_CREDENTIALS: bool = false;
 
-    /// Configuration keys of the platform, beside those that all targets have.
+    /// Configuration keys of the platform, in addition to those that all targets have.
     type Settings: Settings;
     /// State that the targets of the platform share.
     type Shared: Default;
@@ -166,7 +168,7 @@ pub trait Platform: Sized + Send + Sync + 'static {
         Self::Shared::default()
     }
 
-    /// Creates the platform's part of a target. Nothing is sent yet.
+    /// Creates the platform's part of a target. Nothing is sent yet. Fails if the settings cannot be used.
     fn new(target: NewTarget<'_, Self>) -> Result<Self, String>;
 
     /// Returns the facts about the user that the request itself contains.
@@ -174,18 +176,18 @@ pub trait Platform: Sized + Send + Sync + 'static {
         Self::Found::default()
     }
 
-    /// Returns whether the order needs a request that reads before the deletion.
+    /// Returns whether [`Self::read`] must be sent before the user is deleted or the order is validated.
     fn reads_first(_order: &Order<Self::User>) -> bool {
         false
     }
 
-    /// Returns the request that reads.
+    /// Returns the request that reads facts about the user.
     fn read(_call: &Call<'_, Self>) -> Result<Outgoing, Failure> {
         Err(Failure::internal("this platform reads nothing"))
     }
 
-    /// Returns the facts that a successful response to [`Self::read`] contains about the user. The reason of the failure is
-    /// `UPSTREAM_PROTOCOL_ERROR` if, and only if, the response is not understood.
+    /// Returns the facts about the user from a successful response to [`Self::read`]. The reason of the failure is
+    /// `UPSTREAM_PROTOCOL_ERROR` if, and only if, the response cannot be parsed.
     fn found(_received: &ReceivedResponse<'_, Self>) -> Result<Self::Found, Failure> {
         Err(Failure::internal("this platform reads nothing"))
     }
@@ -193,7 +195,7 @@ pub trait Platform: Sized + Send + Sync + 'static {
     /// Returns the name of the user. A user without a name is not deleted.
     fn name<'a>(order: &'a Order<Self::User>, found: &'a Self::Found) -> &'a str;
 
-    /// Returns metadata keys and values from the facts about the user.
+    /// Returns metadata keys and their values, which are facts about the user.
     fn identifiers(_found: &Self::Found) -> Vec<(&'static str, String)> {
         Vec::new()
     }
@@ -203,42 +205,43 @@ pub trait Platform: Sized + Send + Sync + 'static {
         false
     }
 
-    /// Checks the facts about the user for an order that only validates.
+    /// Checks, for an order that only validates, whether the facts about the user allow the deletion. Fails if they
+    /// do not.
     fn validate(_found: &Self::Found) -> Result<(), Failure> {
         Ok(())
     }
 
-    /// Returns the request that deletes.
+    /// Returns the request that deletes the user.
     fn delete(call: &Call<'_, Self>) -> Result<Outgoing, Failure>;
 
-    /// Checks that a response with the status of success is the platform's own response to [`Self::delete`]. The response
-    /// has no body: a deletion succeeded as soon as its status line says so.
+    /// Checks that a response with the status of success is the platform's own response to [`Self::delete`]. The body
+    /// is not available: a deletion has succeeded as soon as the status line arrives.
     fn deleted(_received: &ReceivedResponse<'_, Self>) -> Result<(), Failure> {
         Ok(())
     }
 
-    /// Returns the platform's own ID of a response.
+    /// Returns the platform's own ID of a response, redacted if it repeats one of the secrets.
     fn request_id(_response: &Response, _secrets: &Secrets) -> Option<String> {
         None
     }
 
-    /// Returns the content of a response without the status of success. It must not contain secrets.
+    /// Returns the content of a response whose status is not that of success. The content must not contain secrets.
     fn error_facts(received: &ReceivedResponse<'_, Self>) -> ErrorFacts;
 
-    /// Returns the failure for a response without the status of success, by the table of rules.
+    /// Returns the failure for a response whose status is not that of success, by the table of rules.
     fn classify(received: &ReceivedResponse<'_, Self>) -> Failure {
         let facts = Self::error_facts(received);
         classify::failure(Self::NAMES, Self::RULES, received.response, facts)
     }
 
-    /// Returns the credential for one request. Obtains one if there is none.
+    /// Returns the credential for one request. Obtains one within the limits of the call if there is none.
     fn credential(
         &self,
         limits: &CallLimits,
     ) -> impl Future<Output = Result<Self::Credential, Failure>> + Send;
 
-    /// Checks that the target accepts the service's credential, with at most one request, which concerns no user. A session
-    /// that it opens ends with [`Self::close`].
+    /// Checks that the target accepts the service's credential, with at most one request, which concerns no user. If
+    /// the check opens a session, [`Self::close`] ends it.
     fn check_credential(
         &self,
         limits: &CallLimits,
@@ -257,12 +260,12 @@ pub trait Platform: Sized + Send + Sync + 'static {
         order: &Order<Self::User>,
     ) -> Result<(), Failure>;
 
-    /// Returns the secrets that an upstream may repeat and a caller must not receive, beside the value of the
+    /// Returns the secrets that an upstream may repeat and a caller must not receive, in addition to the value of the
     /// `Authorization` header.
     fn secrets(credential: &Self::Credential) -> Secrets<'_>;
 
-    /// Records what a response shows about the credential. `failure` is `None` if the response was understood, even if the
-    /// user cannot be deleted.
+    /// Records what a response shows about the credential. `failure` is `None` if the response was expected, even if
+    /// it means that the user cannot be deleted.
     fn record_response(
         &self,
         _purpose: Purpose,
@@ -272,20 +275,22 @@ pub trait Platform: Sized + Send + Sync + 'static {
     ) {
     }
 
-    /// Records that the upstream refused the credential. Returns whether the request may be repeated with another one.
+    /// Records that the upstream refused the credential. Returns whether the request may be repeated with another
+    /// credential.
     fn renew(&self, credential: &Self::Credential, budget: &RetryBudget) -> bool;
 
-    /// Returns the state of the credential in use, if it has one.
+    /// Returns the state of the credential in use, or `None` if there is none or its kind has no state.
     fn credential_state(&self) -> Option<CredentialState> {
         None
     }
 
-    /// Returns closures that apply changed authorities to the clients of the platform beside that of the target.
+    /// Returns closures that apply changed certificate authorities to the additional clients of the platform. The
+    /// client of the target itself is not one of them.
     fn prepare_roots(&self, _roots: &Roots) -> Result<Vec<Change>, String> {
         Ok(Vec::new())
     }
 
-    /// Ends sessions and processes that the target holds.
+    /// Ends the sessions and processes that the target uses.
     fn close(&self) -> impl Future<Output = ()> + Send {
         async {}
     }

@@ -1,5 +1,5 @@
-//! Removes secrets from texts of upstreams. Upstreams repeat requests in their errors, as they were or in a form that the
-//! text around them requires.
+//! Removes secrets from texts of upstreams. Error texts of upstreams may repeat parts of the request, unchanged or
+//! encoded for the format that contains them, such as JSON or a URL.
 
 use base64::{
     Engine as _,
@@ -14,9 +14,9 @@ use crate::{
     error::status::{MAX_TEXT_BYTES, truncate},
 };
 
-/// Replaces a text that contains a secret.
+/// The text that replaces a text with a secret.
 pub const REDACTED: &str = "(redacted)";
-/// Length of the shortest secret, in bytes. Shorter texts occur by chance.
+/// Minimum length of a secret that is searched for, in bytes. Shorter ones occur in texts by chance.
 const MIN_BYTES: usize = 4;
 
 /// The secrets that a request was sent with.
@@ -25,13 +25,13 @@ pub struct Secrets<'a>(Vec<&'a str>);
 unprintable!(Secrets<'static>);
 
 impl<'a> Secrets<'a> {
-    /// Creates the set of these texts.
+    /// Creates the set of these secrets. Texts of less than 4 bytes are ignored.
     pub fn new(secrets: impl IntoIterator<Item = &'a str>) -> Self {
         let secrets = secrets.into_iter();
         Self(secrets.filter(|secret| secret.len() >= MIN_BYTES).collect())
     }
 
-    /// Adds the secret part of an `Authorization` header: `TOKEN` of `Bearer TOKEN`, `SIGNATURE` of `SharedKey
+    /// Adds the secret part of an `Authorization` header: `TOKEN` in `Bearer TOKEN`, and `SIGNATURE` in `SharedKey
     /// ACCOUNT:SIGNATURE`.
     pub fn with_authorization(mut self, header: Option<&'a HeaderValue>) -> Self {
         let text = header.and_then(|header| header.to_str().ok());
@@ -41,12 +41,13 @@ impl<'a> Secrets<'a> {
         self
     }
 
-    /// Returns whether the text contains one of them.
+    /// Returns whether the text contains one of the secrets.
     pub fn occur_in(&self, text: &str) -> bool {
         self.0.iter().any(|secret| repeats(text, secret))
     }
 
-    /// Returns the text as callers and logs may see it: cut, and replaced if it contains a secret.
+    /// Returns the text in the form that callers and logs may contain: truncated to 256 bytes, or [`REDACTED`] if it
+    /// contains a secret.
     pub fn redact(&self, text: &str) -> String {
         if self.occur_in(text) {
             REDACTED.to_owned()
@@ -56,9 +57,10 @@ impl<'a> Secrets<'a> {
     }
 }
 
-/// Returns whether the text contains the secret as it is, as JSON, in a URL, or in base64.
+/// Returns whether the text contains the secret unchanged, or encoded for JSON, for a URL or in base64.
 fn repeats(text: &str, secret: &str) -> bool {
-    // None of the forms is shorter than the secret; most texts are, and each success has one.
+    // No encoded form is shorter than the secret. Most texts are, and skipping them here saves the encodings, because
+    // the request ID of each successful response is checked, too.
     if text.len() < secret.len() {
         return false;
     }

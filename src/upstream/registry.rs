@@ -1,4 +1,4 @@
-//! All configured targets. A platform is registered here.
+//! All configured targets, by platform. A new platform is added to the list in this module.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -23,13 +23,14 @@ use crate::{
 /// Maximum number of credentials that are checked at the same time.
 const MAX_CHECKS: usize = 8;
 
-/// The name of a target's table, and the result of the check of its credential.
+/// The name of a target's table in the configuration, and the result of the check of the target's credential.
 pub type CheckedTarget = (String, Result<CredentialCheck, Failure>);
 
-/// Names of a platform, request, and the rules for its responses.
+/// The names of a platform, the name of a request, and the rules for the responses to this request.
 pub type Table = (&'static ResourceNames, &'static str, &'static [Rule]);
 
-/// Lists the platforms: the table of the configuration, and the type that implements [`Platform`]. Each table needs one.
+/// Lists the platforms. Each line has the name of a table of the configuration, and the type that implements
+/// [`Platform`] for its targets. Every table of targets needs a line.
 macro_rules! platforms {
     ($($field:ident: $platform:ty,)*) => {
         pub struct Targets {
@@ -46,14 +47,16 @@ macro_rules! platforms {
                 })
             }
 
-            /// Returns closures that apply the authorities of a changed configuration.
+            /// Returns closures that apply the changed certificate authorities of a new configuration. Fails if they
+            /// cannot be used.
             pub fn prepare_roots(&self, config: &Config) -> Result<Vec<Change>, String> {
                 let mut changes = Vec::new();
                 $(changes.extend(self.$field.prepare_roots(&config.targets.$field)?);)*
                 Ok(changes)
             }
 
-            /// Applies the protected users of a changed configuration. Other keys of a target change at a restart.
+            /// Applies the protected users of a changed configuration. Changes of a target's other keys need a
+            /// restart.
             pub fn set_protected_users(&self, config: &Config) {
                 $(self.$field.set_protected_users(&config.targets.$field);)*
             }
@@ -63,7 +66,8 @@ macro_rules! platforms {
             }
         }
 
-        /// Returns the tables of rules of all platforms, each with the names of its platform and with its request.
+        /// Returns the tables of rules of all platforms, each with the names of its platform and the name of its
+        /// request.
         pub fn tables() -> Vec<Table> {
             let mut tables = Vec::new();
             $(
@@ -100,8 +104,8 @@ impl Targets {
         groups.flat_map(AnyGroup::states).collect()
     }
 
-    /// Checks the credentials of all targets, a few at a time, and returns the results in the order of the targets. Each has
-    /// the name of the target's table.
+    /// Checks the credentials of all targets, at most 8 at the same time. Returns the results in the order of the
+    /// targets.
     pub fn check_credentials(&self, limits: &CallLimits) -> impl Stream<Item = CheckedTarget> {
         let groups = self.groups().into_iter();
         let checks: Vec<_> = groups
@@ -119,7 +123,7 @@ impl Targets {
 /// The tables of one platform in the configuration, by alias.
 type Tables<P> = BTreeMap<String, config::Target<<P as Platform>::Settings>>;
 
-/// The targets of one platform by alias.
+/// The targets of one platform, by alias.
 pub struct Group<P>(BTreeMap<String, Arc<Target<P>>>);
 
 impl<P: Platform> Group<P> {
@@ -165,7 +169,7 @@ impl<P: Platform> Group<P> {
     }
 }
 
-/// The targets of one platform, whichever it is.
+/// The targets of one platform, without the type of the platform.
 trait AnyGroup: Sync {
     fn states(&self) -> Vec<(TargetName, TargetState)>;
     fn check_credentials<'a>(&'a self, limits: &CallLimits) -> Vec<BoxFuture<'a, CheckedTarget>>;

@@ -17,7 +17,7 @@ pub struct Resilience {
 }
 
 impl Resilience {
-    /// Creates them for this target.
+    /// Creates a full retry budget, a closed breaker and an empty bulkhead for this target.
     pub fn new(target: TargetName, limits: BulkheadLimits) -> Self {
         Self {
             budget: RetryBudget::new(),
@@ -26,7 +26,7 @@ impl Resilience {
         }
     }
 
-    /// Returns their state for the metrics, with that of the credential in use.
+    /// Returns the state of the target for the metrics. `credential` is the state of the credential in use.
     pub fn state(&self, credential: Option<CredentialState>) -> TargetState {
         let Self {
             budget,

@@ -1,4 +1,5 @@
-//! Resolves the names of upstreams by the system's resolver, but never to link-local addresses, where clouds keep their metadata.
+//! Resolves the host names of upstreams with the system's resolver, and removes link-local addresses from the
+//! results, because clouds serve their metadata at such addresses.
 
 use std::{
     future::Future,
@@ -13,12 +14,12 @@ use hyper_util::client::legacy::connect::dns::Name;
 use tokio::net::lookup_host;
 use tower::Service;
 
-/// Skips link-local addresses, and refuses names that have no other.
+/// Resolver that removes link-local addresses from its results, and fails for names that have no other addresses.
 #[derive(Clone)]
 pub struct NoLinkLocal;
 
-/// Returns the addresses that are not link-local. Resolvers that use mDNS, LLMNR or a hosts file add link-local ones to those
-/// of DNS.
+/// Returns the addresses that are not link-local. Fails if there are only link-local ones. Resolvers that use mDNS,
+/// LLMNR or a hosts file may return link-local addresses together with those of DNS.
 fn usable(found: impl Iterator<Item = SocketAddr>) -> io::Result<vec::IntoIter<SocketAddr>> {
     let (refused, usable): (Vec<_>, Vec<_>) = found.partition(|found| is_link_local(found.ip()));
     if usable.is_empty() && !refused.is_empty() {
@@ -67,7 +68,7 @@ mod tests {
 
     #[test]
     fn link_local_addresses_are_removed_and_fail_if_alone() {
-        // An empty string where the name is refused.
+        // The addresses that are found, and the usable ones: an empty string if resolving fails.
         let rows = [
             ("10.1.2.3", "10.1.2.3"),
             ("169.253.255.255", "169.253.255.255"),

@@ -1,4 +1,5 @@
-//! A response of an upstream, or the reason why there is none, and whether the request may have arrived.
+//! A response of an upstream, or the reason why there is none. The reason shows whether the upstream may have
+//! received the request.
 
 use std::{
     error::Error,
@@ -31,26 +32,28 @@ pub const MAX_BODY_BYTES: usize = 64 * 1024;
 pub const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 pub const USER_AGENT_TEXT: &str = concat!("useradmin/", env!("CARGO_PKG_VERSION"));
 
-/// Timeout for TCP and TLS. Three attempts fit into the default deadline, so that a host behind a firewall that drops packets
-/// is reported as unreachable, and not as a deletion with an unknown outcome.
+/// Timeout for the TCP connection and the TLS handshake together. Three attempts fit into the default deadline, so
+/// that a host behind a firewall that drops packets is reported as unreachable, and not as a deletion with an unknown
+/// outcome.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Timeout for the body of a response.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(5);
-/// Time to wait for a body that does not matter, so that the connection can be used again.
+/// Time to wait for the end of a body that is not used. A body that is read to its end allows the connection to be
+/// used again.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_millis(50);
-/// Difference between two clocks above which it is reported. Azure Batch and Microsoft Entra accept signatures and
-/// assertions of clocks that differ by a few minutes.
+/// Largest difference between the clocks of an upstream and this machine that is not reported. Azure Batch and
+/// Microsoft Entra accept signatures and assertions of clocks that differ by a few minutes.
 pub const MAX_CLOCK_SKEW: Duration = Duration::from_mins(5);
 
 pub struct Response {
     pub status: u16,
     pub headers: HeaderMap,
-    /// The complete body. `None` if it was cut off, was too long, or does not matter.
+    /// The complete body. `None` if it was cut off, was too long, or is not used.
     pub body: Option<Bytes>,
 }
 
 impl Response {
-    /// Returns the value of a header, if it exists and is ASCII text.
+    /// Returns the value of a header, or `None` if it is missing or is not visible ASCII text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
@@ -62,13 +65,13 @@ impl Response {
         serde_json::from_slice(text).unwrap_or_default()
     }
 
-    /// Returns the time that the upstream's clock showed, if it sent a `Date`.
+    /// Returns the time of the upstream's clock, or `None` if the response has no valid `Date` header.
     pub fn date(&self) -> Option<SystemTime> {
         httpdate::parse_http_date(self.header(DATE.as_str())?.trim()).ok()
     }
 
-    /// Returns by how many seconds the upstream's clock is ahead of this machine's, if they differ by more than
-    /// [`MAX_CLOCK_SKEW`]. The difference is negative if the upstream's clock is behind.
+    /// Returns by how many seconds the upstream's clock is ahead of this machine's, or `None` if they differ by
+    /// [`MAX_CLOCK_SKEW`] or less. The difference is negative if the upstream's clock is behind.
     pub fn clock_skew(&self) -> Option<i64> {
         let (date, now) = (self.date()?, SystemTime::now());
         let seconds = |time: Duration| i64::try_from(time.as_secs()).ok();
@@ -79,13 +82,13 @@ impl Response {
         skew.filter(|skew| skew.unsigned_abs() > MAX_CLOCK_SKEW.as_secs())
     }
 
-    /// Returns the time that `Retry-After` states in seconds or as a date, clamped to 1-60 seconds. A date is compared with
-    /// the `Date` of the same response, which comes from the same clock.
+    /// Returns the delay that `Retry-After` states in seconds or as a date, clamped to 1-60 seconds. A date is
+    /// compared with the `Date` of the same response, because both come from the same clock.
     pub fn retry_after(&self) -> Option<Duration> {
         let text = self.header(RETRY_AFTER.as_str())?.trim();
         let (min, max) = (Duration::from_secs(1), Duration::from_mins(1));
         let asked = if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
-            // A number that is too large for an integer is above the maximum, too.
+            // A number that does not fit into an integer is above the maximum, too.
             text.parse().map_or(max, Duration::from_secs)
         } else {
             let date = httpdate::parse_http_date(text).ok()?;
@@ -96,17 +99,19 @@ impl Response {
     }
 }
 
-/// The reason why there is no status line.
+/// The reason why a request got no status line.
 #[derive(Debug)]
 pub enum RequestError {
-    /// There was no connection: nothing was sent.
+    /// No connection could be established, or it was closed before the request was written: nothing was sent.
     Unreachable(String),
-    /// The deadline passed, or the caller disconnected, before there was a connection: nothing was sent.
+    /// The deadline passed, or the caller disconnected, before a connection was established: nothing was sent.
     NotConnected,
     /// The upstream reported that it did not process the request (RFC 9113, section 8.7).
     Refused(String),
-    /// The connection was closed, or the response was not HTTP.
+    /// The connection was closed before the status line, or the response was not HTTP. The request may have been
+    /// sent.
     Cut(String),
+    /// The deadline passed after a connection had started to write the request.
     TimedOut,
 }
 
@@ -122,7 +127,7 @@ impl RequestError {
         }
     }
 
-    /// Returns the failure of a DELETE. A request that may have been sent may have been carried out.
+    /// Returns the failure of a DELETE. Its effect is unknown if the request may have been sent.
     pub fn into_delete_failure(self) -> Failure {
         let unknown = |context| Failure {
             effect: Effect::Unknown,
@@ -165,10 +170,10 @@ fn refused(context: String) -> Failure {
     }
 }
 
-/// Returns the whole body, if it is within the limit and its end is certain.
+/// Returns the whole body, or `None` if it is longer than `max` bytes or may have been cut off.
 ///
 /// A body without a length ends with the connection, and over TLS only `close_notify` proves that nothing was cut
-/// off. Many servers do not send it, but a JSON document proves its own end.
+/// off. Many servers do not send `close_notify`. Such a body is accepted if it is a complete JSON object.
 pub async fn read_whole_body<B: Body<Data = Bytes>>(
     head: &Parts,
     body: B,
@@ -196,7 +201,7 @@ where
     Some(read.freeze())
 }
 
-/// Returns whether the peer closed the connection without `close_notify`.
+/// Returns whether the error means that the peer closed the connection without `close_notify`.
 fn is_end_of_connection(error: &(dyn Error + 'static)) -> bool {
     let mut causes = successors(Some(error), |&error| error.source());
     let ends = [io::ErrorKind::UnexpectedEof, io::ErrorKind::ConnectionReset];
@@ -212,7 +217,7 @@ fn is_document(body: &[u8]) -> bool {
     serde_json::from_slice::<Map<String, Value>>(text).is_ok()
 }
 
-/// Describes an error and its causes.
+/// Returns the text of an error and of its causes.
 pub fn describe(error: &(dyn Error + 'static)) -> String {
     let mut text = describe_without_causes(error);
     let mut cause = error.source();
@@ -228,7 +233,7 @@ pub fn describe(error: &(dyn Error + 'static)) -> String {
     text
 }
 
-/// Describes an error without its causes.
+/// Returns the text of an error without its causes.
 fn describe_without_causes(error: &(dyn Error + 'static)) -> String {
     let io = error.downcast_ref().map(refusal::describe_io_error);
     io.or_else(|| error.downcast_ref().map(refusal::describe_tls_error))

@@ -1,4 +1,4 @@
-//! Decides whether a failed request is repeated, and waits before it is.
+//! Decides whether a failed request is repeated, and waits before the repetition.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::error::{Failure, Repeat};
 
-/// Upper bound of the first pause; it doubles with each further failure.
+/// Upper bound of the first pause. The bound doubles with each further failure.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 
 pub struct Retries<'a> {
@@ -32,7 +32,7 @@ impl<'a> Retries<'a> {
         }
     }
 
-    /// Waits before the request is repeated. Returns the failure to report if it is not repeated.
+    /// Waits until the request may be repeated. If it is not repeated, returns the failure to report.
     pub async fn wait(&mut self, attempts: &mut Attempts, failure: Failure) -> Result<(), Failure> {
         let pause = match failure.repeat {
             Repeat::Never => None,
@@ -50,7 +50,8 @@ impl<'a> Retries<'a> {
         }
         match (self.limits.check("between attempts"), failure.repeat) {
             (Ok(()), _) => Ok(()),
-            // There was no time to renew the credentials, and one refusal does not mean that they are wrong.
+            // No time was left for a request with renewed credentials. The exceeded deadline is reported, because one
+            // refusal does not prove that the credentials are wrong.
             (Err(late), Repeat::Renew) if !self.limits.disconnected.is_cancelled() => {
                 Err(attempts.conclude(late))
             }
@@ -58,7 +59,7 @@ impl<'a> Retries<'a> {
         }
     }
 
-    /// Returns the pause before the next try, or `None` if there must not be one.
+    /// Returns the pause before the next attempt, or `None` if the request must not be repeated.
     fn pause(&self, failure: &Failure, attempts: &Attempts) -> Option<Duration> {
         let limits = self.limits;
         if self.failed >= MAX_ATTEMPTS
@@ -72,7 +73,7 @@ impl<'a> Retries<'a> {
         let coalesced = failure.repeat == Repeat::Coalesced;
         let pause = match failure.retry_after {
             Some(asked) => asked + jitter / 10,
-            // The credential cache pauses between shared requests.
+            // The credential cache itself pauses between shared renewals.
             None if coalesced => Duration::ZERO,
             None => jitter,
         };

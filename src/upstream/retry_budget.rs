@@ -1,12 +1,12 @@
-//! The retry budget of one target. It keeps retries from multiplying the load of an upstream that fails.
+//! The retry budget of one target. It prevents retries from multiplying the load of an upstream that fails.
 
 use std::{sync::Mutex, time::Duration};
 
 use tokio::time::Instant;
 
-/// Holds at most 10 tokens. A retry costs one; each call adds 0.2 and each second adds 1.
+/// A retry budget of at most 10 tokens. A retry costs one token; each call adds 0.2 tokens, and each second adds 1.
 ///
-/// Since a second adds one token, tokens are counted as time, which keeps their fractions exact.
+/// Since a second adds one token, the tokens are stored as a duration, which keeps their fractions exact.
 pub struct RetryBudget(Mutex<(Duration, Instant)>);
 
 impl RetryBudget {
@@ -24,7 +24,7 @@ impl RetryBudget {
         self.update(|tokens| (tokens + Self::CALL, ()));
     }
 
-    /// Takes a token for a retry. Returns false if there is none.
+    /// Takes a token for a retry. Returns false if there is less than one.
     pub fn withdraw(&self) -> bool {
         self.update(|tokens| match tokens.checked_sub(Self::TOKEN) {
             Some(rest) => (rest, true),

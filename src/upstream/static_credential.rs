@@ -1,4 +1,4 @@
-//! A credential that a file contains, such as a key or a token that does not expire.
+//! A credential that the server reads from a file and that does not expire, such as the key of an account.
 
 use std::sync::Mutex;
 
@@ -8,10 +8,10 @@ use crate::{
     proto::ErrorReason,
 };
 
-/// The `cause` of a failure because a file or variable that the credential needs is missing or invalid.
+/// The `cause` of a failure if a file or variable that the credential is read from is missing or invalid.
 pub const CREDENTIAL_UNUSABLE: &str = "credential_unusable";
 
-/// A secret that is read at its first use, and read again when the upstream refuses it.
+/// A secret that is read at its first use, and is read again when the upstream refuses it.
 pub struct StaticCredential {
     name: &'static str,
     source: SecretSource,
@@ -20,7 +20,7 @@ pub struct StaticCredential {
 }
 
 impl StaticCredential {
-    /// Creates a credential that log lines call `name`. A secret that does not pass `check` is not used.
+    /// Creates a credential that log lines call `name`. `check` returns an error for a secret that must not be used.
     pub fn new(
         name: &'static str,
         source: SecretSource,
@@ -34,7 +34,8 @@ impl StaticCredential {
         }
     }
 
-    /// Returns the secret.
+    /// Returns the secret, which is read at the first call. Fails if the secret cannot be read or does not pass the
+    /// check.
     pub fn get(&self) -> Result<Secret, Failure> {
         if let Some(secret) = crate::lock(&self.current).clone() {
             return Ok(secret);
@@ -44,8 +45,8 @@ impl StaticCredential {
         Ok(secret)
     }
 
-    /// Reads the secret again after the upstream refused `refused`. Returns whether it is another one. The current secret
-    /// remains in use if the new one does not pass the check.
+    /// Reads the secret again after the upstream refused `refused`. Returns whether the new secret differs from it.
+    /// If the new secret cannot be read or does not pass the check, the current one remains in use.
     pub fn renew(&self, refused: &Secret) -> bool {
         let Ok(secret) = self.read() else {
             return false;

@@ -1,4 +1,4 @@
-//! One configured target: the attempts of a call, which are the same for every platform.
+//! One configured target, and the attempts of a call, which are the same for every platform.
 
 use std::sync::Arc;
 
@@ -33,7 +33,7 @@ pub struct Target<P> {
     protected: ArcSwap<Vec<Pattern>>,
 }
 
-/// Facts about a call that ended, whatever its result.
+/// Facts about a call that has ended, whether it succeeded or failed.
 pub struct RunReport<F> {
     pub attempts: Attempts,
     pub found: F,
@@ -42,7 +42,8 @@ pub struct RunReport<F> {
 }
 
 impl<P: Platform> Target<P> {
-    /// Creates the target with this alias. Nothing is sent yet.
+    /// Creates the target with this alias. Nothing is sent yet. Fails if the URL, the certificate authorities or the
+    /// settings of the platform cannot be used.
     pub fn new(
         alias: &str,
         config: &config::Target<P::Settings>,
@@ -77,7 +78,7 @@ impl<P: Platform> Target<P> {
         protected.iter().any(|pattern| pattern.matches(name))
     }
 
-    /// Returns closures that apply changed authorities.
+    /// Returns closures that apply changed certificate authorities. Fails if these cannot be used.
     pub fn prepare_roots(&self, roots: &Roots) -> Result<Vec<Change>, String> {
         let mut changes = self.platform.prepare_roots(roots)?;
         changes.extend(self.client.prepare_roots(roots)?);
@@ -89,18 +90,19 @@ impl<P: Platform> Target<P> {
         self.resilience.state(self.platform.credential_state())
     }
 
-    /// Checks that the target accepts the service's credential. Nothing is deleted.
+    /// Checks that the target accepts the service's credential, if that is possible. Nothing is deleted.
     pub async fn check_credential(&self, limits: &CallLimits) -> Result<CredentialCheck, Failure> {
         self.platform.check_credential(limits).await
     }
 
-    /// Ends sessions and processes that the target holds.
+    /// Ends the sessions and processes that the target uses.
     pub async fn close(&self) {
         self.platform.close().await;
     }
 
-    /// Deletes a user, or checks whether that is possible. Sends the read and the DELETE at most three times each, within the
-    /// limits.
+    /// Deletes a user, or checks whether that is possible. Sends the DELETE at most three times, within the limits of
+    /// the call. A read before it is also sent at most three times, and once more if the credential is renewed.
+    /// Returns the result, and a report for both success and failure.
     pub async fn run(
         &self,
         order: &Order<P::User>,
@@ -133,7 +135,7 @@ impl<P: Platform> Target<P> {
         (result, report)
     }
 
-    /// Checks that the user may be deleted.
+    /// Checks that the user may be deleted. Fails for the user that the service logs on with and for protected users.
     fn check_deletable(&self, order: &Order<P::User>, found: &P::Found) -> Result<(), Failure> {
         let name = P::name(order, found);
         if name.is_empty() {
@@ -220,7 +222,8 @@ impl<P: Platform> Run<'_, P> {
         }
     }
 
-    /// Sends one request, and applies `understand` to a response with the status of success.
+    /// Sends one request. Returns the result of `parse` if the response has the status of success, and the failure of
+    /// the attempt otherwise.
     async fn send_request<T>(
         &mut self,
         purpose: Purpose,
@@ -244,7 +247,7 @@ impl<P: Platform> Run<'_, P> {
             Purpose::Read => limits.check("before reading")?,
             Purpose::Delete => self.attempts.start(limits)?,
         }
-        // The body of a successful DELETE does not matter.
+        // The body of a response to a successful DELETE is not used.
         let no_body_status = (purpose == Purpose::Delete).then_some(success);
         let begun = Instant::now();
         let sent = target
@@ -273,8 +276,8 @@ impl<P: Platform> Run<'_, P> {
         };
         let failure = result.as_ref().err();
         breaker_permit.record_response(failure.is_some_and(|failure| failure.target_down));
-        // Error statuses and responses that cannot be parsed are unexpected. A parsed list without the user is a
-        // failure of the call, but a normal response.
+        // Error statuses and responses that cannot be parsed are unexpected. A list that can be parsed but does not
+        // contain the user is a failure of the call, but an expected response.
         let unparseable = ErrorReason::UpstreamProtocolError;
         let unexpected = failure.filter(|failure| !is_success || failure.reason == unparseable);
         platform.record_response(purpose, &credential, unexpected, &target.resilience.budget);
@@ -288,7 +291,8 @@ impl<P: Platform> Run<'_, P> {
         }
     }
 
-    /// Returns the failure of a request without a response.
+    /// Converts the error of a request without a response to a failure, and records the failure if the request was a
+    /// DELETE.
     fn record_request_error(&mut self, purpose: Purpose, error: RequestError) -> Failure {
         match purpose {
             Purpose::Read => error.into_read_failure(),
@@ -300,7 +304,8 @@ impl<P: Platform> Run<'_, P> {
         }
     }
 
-    /// Renews the credential if the response asks for it, and returns the failure of the attempt.
+    /// Completes the failure of an attempt that got a response. Renews the credential if the failure requires that;
+    /// if the credential cannot be renewed, the request is not repeated.
     fn response_failure(
         &mut self,
         purpose: Purpose,
@@ -320,7 +325,7 @@ impl<P: Platform> Run<'_, P> {
         match purpose {
             Purpose::Read => failure.for_read(),
             Purpose::Delete => {
-                // A DELETE that was answered was sent.
+                // A DELETE that got a response was sent.
                 if failure.effect == Effect::NotSent {
                     failure.effect = Effect::Unknown;
                 }
@@ -330,9 +335,9 @@ impl<P: Platform> Run<'_, P> {
         }
     }
 
-    /// Returns the outcome with which the call succeeds if the failure says that the user does not exist. After an
-    /// attempt with an unknown outcome, that attempt most likely deleted the user; otherwise a missing user is a
-    /// success only with `allow_missing`.
+    /// Returns the outcome of the call if the failure is that the user does not exist and this is a success, or
+    /// `None` otherwise. After an attempt with an unknown effect, this attempt most likely deleted the user. In all
+    /// other cases a missing user is a success only with `allow_missing`.
     fn success_if_absent(&self, failure: &Failure) -> Option<DeleteOutcome> {
         let was_read = self.attempts.count() == 0;
         if failure.reason != ErrorReason::UserNotFound || (was_read && !P::READS_USER) {

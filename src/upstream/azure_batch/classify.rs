@@ -13,7 +13,7 @@ impl Shrink for BatchError {
     }
 }
 
-/// Returns the content of a response without the status of success. It contains none of the `secrets`.
+/// Returns the content of a response whose status is not that of success. It contains none of the `secrets`.
 pub fn error_facts(response: &Response, user: &NodeUser, secrets: &Secrets) -> ErrorFacts {
     let document = response.json();
     let error = wire::error(response, &document, secrets);
@@ -37,7 +37,7 @@ pub fn error_facts(response: &Response, user: &NodeUser, secrets: &Secrets) -> E
     }
 }
 
-/// Returns the content of a response without an error document.
+/// Returns the status and the `request-id` of a response, without an error document.
 pub fn upstream_response(response: &Response, secrets: &Secrets) -> UpstreamResponse {
     UpstreamResponse {
         http_status: response.status,
@@ -46,8 +46,8 @@ pub fn upstream_response(response: &Response, secrets: &Secrets) -> UpstreamResp
     }
 }
 
-/// Returns the failure for a 200 that is not Azure Batch's response to the request, because of `why`. The DELETE may have
-/// been carried out all the same.
+/// Returns the failure for a response with status 200 that is not Azure Batch's response to the request. `why` is the
+/// reason. A DELETE may have been carried out nevertheless.
 pub fn not_from_azure(response: &Response, why: &str, secrets: &Secrets) -> Failure {
     let context = format!("a 200 that is not Azure Batch's answer to this request: {why}");
     Failure {

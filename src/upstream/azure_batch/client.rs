@@ -1,4 +1,4 @@
-//! The requests of Azure Batch: delete a user of a node, and read the node.
+//! The requests to Azure Batch: delete a user of a node, and read the node.
 
 use std::time::SystemTime;
 
@@ -33,7 +33,8 @@ use crate::{
 };
 
 const API_VERSION: &str = "2023-11-01.18.0";
-/// Time limit of Azure Batch for a request without the parameter `timeout`, in seconds. It is also the maximum.
+/// Time after which Azure Batch ends a request that has no parameter `timeout`, in seconds. It is also the maximum of
+/// this parameter.
 const SERVER_TIMEOUT_SECONDS: u64 = 30;
 
 const RETURN_CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("return-client-request-id");
@@ -52,7 +53,7 @@ pub struct Node {
 }
 
 impl Node {
-    /// Reads the response to a request for the node `node_id`.
+    /// Parses the response to a request for the node `node_id`. Fails if it describes another node or has no state.
     pub fn read(response: &Response, node_id: &str, secrets: &Secrets) -> Result<Self, Failure> {
         let node = response.json();
         let id = node["id"].as_str();
@@ -69,7 +70,8 @@ impl Node {
         })
     }
 
-    /// Checks that users of the node can be deleted: "only when it is in the idle or running state".
+    /// Fails unless users of the node can be deleted: "only when it is in the idle or running state" ("Compute Node -
+    /// Delete User").
     pub fn check(&self) -> Result<(), Failure> {
         let reason = match self.state.as_str() {
             "idle" | "running" => return Ok(()),
@@ -84,7 +86,7 @@ impl Node {
 }
 
 pub struct AzureBatch {
-    /// The client for the token endpoint.
+    /// The client for the token endpoint. `None` with a shared key.
     authority: Option<Client>,
     credential: Credential,
 }
@@ -124,7 +126,7 @@ impl Platform for AzureBatch {
         })
     }
 
-    /// The users of a node cannot be read, only the node.
+    /// Azure Batch has no request that reads a user. To validate an order, the server reads the node.
     fn reads_first(order: &Order<NodeUser>) -> bool {
         order.validate_only
     }
@@ -172,7 +174,8 @@ impl Platform for AzureBatch {
 
     fn error_facts(received: &ReceivedResponse<'_, Self>) -> ErrorFacts {
         let (response, user) = (received.response, &received.order.user);
-        // A refusal is valid by its document alone; another ID is only logged.
+        // An error document is valid even if the IDs of the response are wrong. A wrong `client-request-id` is
+        // logged.
         let _logged = wire::check_ids(response, &user.client_request_id);
         error_facts(response, user, &received.secrets)
     }
@@ -254,8 +257,8 @@ fn header(text: &str) -> Result<HeaderValue, Failure> {
     HeaderValue::from_str(text).map_err(|_| Failure::internal("a header that is no header"))
 }
 
-/// Returns the query of a request. `timeout` makes Azure Batch stop before the caller does; the document's first form of the
-/// URI has no `timeout`.
+/// Returns the query of a request. The parameter `timeout` makes Azure Batch stop before the deadline of the call. It
+/// is left out if the default of Azure Batch is sufficient, as in the first form of the URI in the document.
 fn query(limits: &CallLimits) -> String {
     let seconds = limits.deadline.remaining().as_secs();
     if seconds >= SERVER_TIMEOUT_SECONDS {

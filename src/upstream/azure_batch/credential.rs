@@ -58,7 +58,8 @@ impl RequestCredential {
 }
 
 impl Credential {
-    /// Creates the configured credential. `token_client` creates the client for the token endpoint.
+    /// Creates the configured credential. `token_client` creates the client for the token endpoint, if one is needed.
+    /// Fails if this client cannot be created.
     pub fn new(
         config: config::Credential,
         numbers: &Requests,
@@ -76,7 +77,7 @@ impl Credential {
         })
     }
 
-    /// Returns the age and the remaining life of the token in use.
+    /// Returns the age and the remaining life of the token in use, or `None` if there is no token.
     pub fn state(&self) -> Option<CredentialState> {
         let Self::Entra(tokens) = self else {
             return None;
@@ -89,7 +90,7 @@ impl Credential {
         })
     }
 
-    /// Returns the credential for one request.
+    /// Returns the credential for one request. Obtains it within the limits of the call if necessary.
     pub async fn obtain(&self, limits: &CallLimits) -> Result<RequestCredential, Failure> {
         match self {
             Self::Entra(tokens) => tokens.get(limits).await.map(RequestCredential::Token),
@@ -97,14 +98,14 @@ impl Credential {
         }
     }
 
-    /// Cancels a token request in progress, since the Azure CLI must not outlive the server.
+    /// Cancels a token request in progress, because a process of the Azure CLI must not outlive the server.
     pub async fn close(&self) {
         if let Self::Entra(tokens) = self {
             tokens.cancel().await;
         }
     }
 
-    /// Returns the value of the `Authorization` header of a request without a body.
+    /// Returns the value of the `Authorization` header of a request without a body. Fails if the key is not valid.
     pub fn authorization(
         &self,
         credential: &RequestCredential,
@@ -123,7 +124,8 @@ impl Credential {
         }
     }
 
-    /// Records that the upstream refused the credential. Returns whether there is another one.
+    /// Records that the upstream refused the credential. Returns whether the request may be repeated with another
+    /// one.
     pub fn refuse(&self, credential: &RequestCredential, budget: &RetryBudget) -> bool {
         match (self, credential) {
             (Self::Entra(tokens), RequestCredential::Token(lease)) => {

@@ -22,14 +22,14 @@ pub const NAMES: ResourceNames = ResourceNames {
     ],
 };
 
-/// A user of a node, and the ID that identifies the call at Azure.
+/// A user of a node, and the ID that identifies the call in the logs of Azure Batch.
 #[derive(Clone, Debug)]
 pub struct NodeUser {
     pub pool_id: String,
     pub node_id: String,
     pub user_name: String,
-    /// `client-request-id`, the same in every attempt.
+    /// The `client-request-id`, which is the same in every attempt of a call.
     pub client_request_id: String,
-    /// Whether the caller chose the `client-request-id`.
+    /// Whether the caller chose the `client-request-id`. Otherwise this server did.
     pub callers_id: bool,
 }

@@ -1,7 +1,9 @@
-//! The rules of Azure Batch: HTTP status and `BatchError` code -> reason. The first row that matches decides.
+//! The rules of Azure Batch, which map an HTTP status and a `BatchError` code to a reason. The first row that matches
+//! decides.
 //!
-//! Sources: D, the document "Compute Node - Delete User"; C, "Batch Status and Error Codes"; W, recorded responses of the
-//! service. A code decides whatever the status in 4xx, because the service does not always send the documented one.
+//! Sources: D, the document "Compute Node - Delete User"; C, "Batch Status and Error Codes"; W, recorded responses of
+//! the service. Most rows match a code with every 4xx status, because the service does not always send the documented
+//! status.
 
 use crate::{
     error::rule::{self, Body, Rule, rules},
@@ -24,8 +26,8 @@ const fn callers(code: &'static str, source: &'static str) -> Rule {
     ours(code, source).alternate()
 }
 
-/// The rules for responses to the deletion and to the read before it. C also documents the rows of HTTP:
-/// `TooManyRequests` (429), `InternalError` (500), `NotImplemented` (501), `ServerBusy` (503) and
+/// The rules for responses to the deletion and to the read before it. Document C also contains codes for the rows of
+/// HTTP: `TooManyRequests` (429), `InternalError` (500), `NotImplemented` (501), `ServerBusy` (503) and
 /// `UnsupportedHttpVersion` (505).
 #[rustfmt::skip]
 pub const RULES: &[Rule] = rules! { before_http: [
@@ -37,7 +39,7 @@ pub const RULES: &[Rule] = rules! { before_http: [
     refused("InvalidAuthenticationInfo", "C: 400"),
     Rule::new(400..=499, Body::Header("MissingRequiredHeader", "Authorization"), R::UpstreamCredentialsRejected, "W: 400, no Authorization header").renew(),
 
-    // Missing resources, in a 404 only.
+    // Missing resources. These rows match the status 404 only.
     rule::code(404, "NodeUserNotFound", R::UserNotFound, "W: 404"),
     rule::code(404, "NodeNotFound", R::NodeNotFound, "C: 404"),
     rule::code(404, "PoolNotFound", R::PoolNotFound, "C: 404"),
@@ -66,13 +68,13 @@ pub const RULES: &[Rule] = rules! { before_http: [
     code("PermissionMismatch", R::UpstreamPermissionDenied, "assumed from the name"),
     code("AccountIsDisabled", R::UpstreamPermissionDenied, "C: 403"),
 
-    // The request: the part that the caller chose.
+    // Errors in the part of the request that the caller chose.
     callers("InvalidInput", "C: 400"),
     callers("OutOfRangeInput", "C: 400"),
     callers("InvalidUri", "C: 400"),
     callers("RequestUrlFailedToParse", "C: 400"),
     Rule::new(400..=499, Body::Header("InvalidHeaderValue", CALLERS_HEADER), R::UpstreamRejectedRequest, "W: 400, a client-request-id that the caller sent").alternate(),
-    // The part that the server chose.
+    // Errors in the part of the request that the server chose.
     ours("InvalidHeaderValue", "W: 400"),
     ours("MissingRequiredHeader", "W: 400"),
     ours("MissingRequiredQueryParameter", "W: 400"),
@@ -88,5 +90,6 @@ pub const RULES: &[Rule] = rules! { before_http: [
     ours("MultipleConditionHeadersNotSupported", "C: 400"),
 ]};
 
-/// `client-request-id`, if its value came from the caller. A value of the server is never the caller's fault.
+/// The request header whose value the caller may have chosen. If the server chose the value, this header is not among
+/// those that a rule is compared with.
 pub const CALLERS_HEADER: &str = "client-request-id";

@@ -12,7 +12,7 @@ use crate::{
     upstream::static_credential::StaticCredential,
 };
 
-/// Number of signed headers that a DELETE or GET without a body does not have, from `Content-Encoding` to `Range`.
+/// Number of signed headers, from `Content-Encoding` to `Range`, that are empty in a GET or DELETE without a body.
 const EMPTY_HEADERS: usize = 11;
 
 /// Signs requests with the key of an account.
@@ -31,7 +31,7 @@ impl SharedKey {
         }
     }
 
-    /// Returns the value of the `Authorization` header of a request without a body.
+    /// Returns the value of the `Authorization` header of a request without a body. Fails if the key is not base64.
     pub fn authorization(
         &self,
         key: &Secret,

@@ -1,4 +1,5 @@
-//! Parses `BatchError` documents, any value of which may be wrong: wrong types are ignored, and texts are cut.
+//! Parses `BatchError` documents. No value in them is trusted: values of a wrong type are ignored, and texts are
+//! truncated.
 
 use http::{HeaderName, HeaderValue};
 use serde_json::{Map, Value};
@@ -13,10 +14,10 @@ use crate::{
     },
 };
 
-/// Header of requests and responses with the ID that the caller or this server chose.
+/// Header of requests and responses that contains the ID chosen by the caller or this server.
 pub const CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("client-request-id");
 
-/// Key of the value that repeats the signature and the signed text.
+/// Key of a value that repeats the signature and the signed text. This value is always redacted.
 const SECRET_KEY: &str = "AuthenticationErrorDetail";
 
 /// Returns the error document of a response, or `None` if the body is not one: a JSON object with a non-empty string
@@ -34,14 +35,15 @@ pub fn error(response: &Response, document: &Value, secrets: &Secrets) -> Option
     })
 }
 
-/// Returns the `request-id` of Azure Batch, redacted if it repeats `secrets`.
+/// Returns the `request-id` that Azure Batch gave to the response, redacted if it repeats `secrets`. Returns `None`
+/// if it is missing or blank.
 pub fn request_id(response: &Response, secrets: &Secrets) -> Option<String> {
     let id = response.header("request-id")?.trim();
     (!id.is_empty()).then(|| secrets.redact(id))
 }
 
-/// Returns the names of all headers that the document refers to, except a `client-request-id` that this server made: only
-/// a caller's own value can be corrected by the caller.
+/// Returns the names of all headers that the document complains about. A `client-request-id` that this server chose
+/// is left out, because the caller cannot correct it.
 pub fn invalid_header_names(document: &Value, callers_id: bool) -> Vec<&str> {
     let pairs = document["values"].as_array().into_iter().flatten();
     pairs
@@ -51,8 +53,9 @@ pub fn invalid_header_names(document: &Value, callers_id: bool) -> Vec<&str> {
         .collect()
 }
 
-/// Checks that Azure Batch itself sent the response, to the request with the client-request-id `sent`. A page of a
-/// proxy has no `request-id`; a response to another request has another `client-request-id`.
+/// Checks that Azure Batch itself sent the response, and that it belongs to the request with the client-request-id
+/// `sent`. Fails if there is no `request-id`, as in the page of a proxy, or if there is another `client-request-id`,
+/// as in the response to another request.
 pub fn check_ids(response: &Response, sent: &str) -> Result<(), &'static str> {
     if !same_client_request_id(response, sent) {
         tracing::warn!(
@@ -68,7 +71,7 @@ pub fn check_ids(response: &Response, sent: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Returns whether every `client-request-id` of the response is equal to `sent`, as GUIDs. A blank one counts as absent.
+/// Returns whether every `client-request-id` of the response is the same GUID as `sent`. A blank one is ignored.
 fn same_client_request_id(response: &Response, sent: &str) -> bool {
     let sent = Uuid::try_parse(sent).ok();
     let is_same = |value: &HeaderValue| {

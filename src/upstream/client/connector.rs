@@ -17,13 +17,14 @@ use tower::Service;
 
 use crate::upstream::{resolver::NoLinkLocal, response::CONNECT_TIMEOUT};
 
-/// TCP keepalive: the idle time before the first probe and the interval between probes. Data that stays unacknowledged
-/// for twice this time ends the connection.
+/// TCP keepalive: the idle time before the first probe, and the interval between probes. On Linux, a connection is
+/// also closed if sent data is not acknowledged for twice this time.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 /// Number of failed probes after which a connection is closed.
 const KEEPALIVE_RETRIES: u32 = 3;
 
-/// Connects within [`CONNECT_TIMEOUT`], TLS handshake included. ALPN decides between HTTP/1.1 and HTTP/2.
+/// Opens connections. A connection, including the TLS handshake, must be established within [`CONNECT_TIMEOUT`]. ALPN
+/// selects HTTP/1.1 or HTTP/2.
 #[derive(Clone)]
 pub struct Connector(HttpsConnector<HttpConnector<NoLinkLocal>>);
 

@@ -1,6 +1,6 @@
-//! The HTTP client of targets, token endpoints and issuers' keys: `hyper_util`'s pooled client with HTTP/1.1, HTTP/2 and
-//! TLS. It follows no redirects, uses no proxies, does not connect to link-local hosts and reads bounded bodies. It never
-//! sends a request twice.
+//! The HTTP client for targets, token endpoints and the signing keys of issuers: `hyper_util`'s pooled client with
+//! HTTP/1.1, HTTP/2 and TLS. The client follows no redirects, uses no proxies, resolves no host name to a link-local
+//! address and limits the length of bodies. It never sends a request twice.
 
 mod connector;
 mod pools;
@@ -31,12 +31,12 @@ use super::{
 };
 use crate::{client_tls::Trust, config::Roots, error::Failure, metrics::Requests};
 
-/// Maximum length of a document that is not an upstream's response.
+/// Maximum length of a document that is not an upstream's response, such as a key set, in bytes.
 const MAX_DOCUMENT_BYTES: usize = 1024 * 1024;
 
 /// Offers HTTP/1.1 only.
 pub const HTTP_1: Alpn = &[b"http/1.1"];
-/// Offers HTTP/2, and HTTP/1.1 to servers that do not have it.
+/// Offers HTTP/2, and HTTP/1.1 for servers that do not support HTTP/2.
 pub const HTTP_2_OR_1: Alpn = &[b"h2", b"http/1.1"];
 
 const DOCUMENT: Operation = Operation {
@@ -45,7 +45,7 @@ const DOCUMENT: Operation = Operation {
     traced: false,
 };
 
-/// A request. If its URI is only a path with a query, it is sent to the host of the client.
+/// A request. If its URI consists only of a path and a query, the request is sent to the host of the client.
 pub type Request = http::Request<Bytes>;
 
 /// Creates a request without a body, with the default headers only.
@@ -58,7 +58,7 @@ pub fn request(method: Method, uri: impl Into<Uri>) -> Request {
     request
 }
 
-/// Creates the value of a header that `Debug` does not show.
+/// Creates a header value that `Debug` does not print. Fails if a header value cannot contain the text.
 pub fn secret_header(text: &str) -> Result<HeaderValue, Failure> {
     let mut value = HeaderValue::from_str(text)
         .map_err(|_| Failure::internal("a secret cannot be the value of a header"))?;
@@ -66,7 +66,7 @@ pub fn secret_header(text: &str) -> Result<HeaderValue, Failure> {
     Ok(value)
 }
 
-/// A client for one host. Clones share connections and trusted authorities.
+/// A client for one host. Clones share connections and certificate authorities.
 #[derive(Clone)]
 pub struct Client {
     scheme: Scheme,
@@ -76,7 +76,8 @@ pub struct Client {
 }
 
 impl Client {
-    /// Creates a client for the host of `url` that trusts these authorities and counts its requests in `numbers`.
+    /// Creates a client for the host of `url`. The client trusts the authorities in `roots`, as `trust` defines, and
+    /// counts its requests in `numbers`. Fails if the URL or the authorities cannot be used.
     pub fn new(
         url: &Url,
         trust: Trust,
@@ -94,13 +95,13 @@ impl Client {
         })
     }
 
-    /// Returns the change to the authorities that the same file contains now, or `None` if they are the same. Requests in
-    /// progress keep their connections.
+    /// Returns the change that applies the present content of the file of authorities, or `None` if this client
+    /// already uses it. Requests in progress keep their connections.
     pub fn prepare_roots(&self, roots: &Roots) -> Result<Option<Change>, String> {
         self.pools.prepare_roots(roots)
     }
 
-    /// Sends a request and reads the response. After the status `no_body_status` the body does not matter and is not returned.
+    /// Sends a request and reads the response. The body is not returned if the status is `no_body_status`.
     pub async fn send(
         &self,
         operation: &'static Operation,
@@ -116,7 +117,7 @@ impl Client {
         self.observe(operation, request, &options).await
     }
 
-    /// Reads a document that is not an upstream's response. Any status other than 200 and an incomplete body are errors.
+    /// Reads a document that is not an upstream's response. Fails if the status is not 200 or the body is incomplete.
     pub async fn document(&self, url: &Url, deadline: &Deadline) -> Result<Bytes, String> {
         let uri: Uri = url.as_str().parse().map_err(|error| describe(&error))?;
         let mut request = request(Method::GET, uri);
@@ -173,7 +174,7 @@ impl Client {
         response
     }
 
-    /// Completes a path with the host of the client.
+    /// Adds the scheme and the host of the client to a URI that consists only of a path and a query.
     fn absolute(&self, uri: Uri) -> Uri {
         if uri.authority().is_some() {
             return uri;
@@ -184,7 +185,7 @@ impl Client {
         parts
             .path_and_query
             .get_or_insert_with(|| PathAndQuery::from_static("/"));
-        // A URI of these three parts is always valid.
+        // A URI with a scheme, an authority and a path is always valid.
         Uri::from_parts(parts).unwrap_or_default()
     }
 }

@@ -1,5 +1,5 @@
-//! The connection pools of one upstream, one for each worker thread. They are replaced when the file of trusted authorities
-//! changes.
+//! The connection pools of one upstream, one for each worker thread. When the file of certificate authorities
+//! changes, they are replaced by new ones.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,18 +19,18 @@ use crate::{
     runtimes::PerRuntime,
 };
 
-/// A connection that has been idle for longer is not used again. It is closed within twice this time.
+/// Idle time after which a connection is not used again. The connection is closed within twice this time.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The versions of HTTP that are offered in the TLS handshake, in order of preference.
 pub type Alpn = &'static [&'static [u8]];
 
-/// A change that is ready to be made, and cannot fail.
+/// A prepared change. Calling it applies the change, and cannot fail.
 pub type Change = Box<dyn FnOnce() + Send>;
 
 type Pool = Client<Connector, TrackedBody>;
 
-/// The pools. Clones share them.
+/// The connection pools of one upstream. Clones share them.
 #[derive(Clone)]
 pub struct Pools {
     current: Arc<ArcSwap<(PerRuntime<Pool>, Roots)>>,
@@ -40,7 +40,7 @@ pub struct Pools {
 }
 
 impl Pools {
-    /// Creates empty pools whose connections trust these authorities.
+    /// Creates empty pools whose connections trust these authorities. Fails if the authorities cannot be used.
     pub fn new(url: &Url, trust: Trust, roots: &Roots, alpn: Alpn) -> Result<Self, String> {
         let tls = client_tls::config(url, trust, &roots.certificates, alpn)?;
         Ok(Self {
@@ -51,7 +51,7 @@ impl Pools {
         })
     }
 
-    /// Returns a URL of the upstream.
+    /// Returns the URL that the pools were created with.
     pub const fn url(&self) -> &Url {
         &self.url
     }
@@ -62,7 +62,8 @@ impl Pools {
         self.current.load().0.current().request(request)
     }
 
-    /// See [`super::Client::trust`]. A different file, or none, is a change of the configuration, which needs a restart.
+    /// See [`super::Client::prepare_roots`]. Also returns `None` if another file is configured, or no file any more,
+    /// because such a change needs a restart.
     pub fn prepare_roots(&self, roots: &Roots) -> Result<Option<Change>, String> {
         let present = &self.current.load().1;
         if roots == present || roots.file != present.file {

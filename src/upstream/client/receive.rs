@@ -1,4 +1,4 @@
-//! One request and its response: how long they may take, and what failures mean.
+//! Waits for the response to a request: applies the time limits, and classifies errors.
 
 use std::{error::Error as _, future::pending, iter::successors};
 
@@ -15,13 +15,13 @@ use crate::upstream::{
 };
 
 pub struct ReceiveOptions<'a> {
-    /// After this status the body does not matter.
+    /// Status after which the body is not returned.
     pub no_body_status: Option<StatusCode>,
     pub max_body_bytes: usize,
     pub limits: &'a CallLimits,
 }
 
-/// Waits for the response to a request.
+/// Waits for the response to a request, and reads its body. Fails if there is no status line.
 pub async fn receive(
     sent: ResponseFuture,
     tracker: &WriteTracker,
@@ -31,8 +31,8 @@ pub async fn receive(
     Ok(read_body(response, options).await)
 }
 
-/// Waits for the status line and the headers. If the caller disconnects before the request is written, the request is
-/// cancelled; afterwards its response is awaited.
+/// Waits for the status line and the headers. If the caller disconnects before a connection starts to write the
+/// request, the request is cancelled. If the caller disconnects later, the response is still awaited.
 async fn receive_head(
     sent: ResponseFuture,
     tracker: &WriteTracker,
@@ -49,8 +49,8 @@ async fn receive_head(
         head = limits.deadline.bound(sent) => head,
         () = cancelled_in_time => None,
     };
-    // A request that was given up is dropped by now, so no connection starts to write it after this line: request and
-    // connection run on the same thread (see `runtimes`).
+    // If the wait ended early, the request is dropped by now, so no connection starts to write it after this line:
+    // request and connection run on the same thread (see `runtimes`).
     let started = tracker.has_started();
     match head {
         Some(Ok(response)) => Ok(response),
@@ -72,8 +72,9 @@ fn request_error(error: &Error, started: bool) -> RequestError {
     }
 }
 
-/// Returns whether the upstream reported that it has not processed the request: by `REFUSED_STREAM`, or by a GOAWAY of an
-/// orderly shutdown, which ends the streams after the last one that was processed (RFC 9113, sections 6.8 and 8.7).
+/// Returns whether the upstream reported that it has not processed the request. It does so by `REFUSED_STREAM`, or by
+/// the GOAWAY of an orderly shutdown, which ends all streams after the last processed one (RFC 9113, sections 6.8 and
+/// 8.7).
 fn is_refusal(error: &Error) -> bool {
     let causes = successors(error.source(), |&error| error.source());
     let mut causes = causes.filter_map(|error| error.downcast_ref::<h2::Error>());
@@ -84,7 +85,7 @@ fn is_refusal(error: &Error) -> bool {
     })
 }
 
-/// Reads the body. A connection is used again only if its body is read to the end.
+/// Reads the body within its timeout. The connection can be used again only if the body is read to its end.
 async fn read_body(response: http::Response<Incoming>, options: &ReceiveOptions<'_>) -> Response {
     let (head, body) = response.into_parts();
     let decided = options.no_body_status == Some(head.status);
@@ -97,7 +98,7 @@ async fn read_body(response: http::Response<Incoming>, options: &ReceiveOptions<
             read_whole_body(&head, body, options.max_body_bytes),
         );
         let body = options.limits.deadline.bound(body).await;
-        // The pool takes the connection back in a separate task. Without this yield, a next request of the same
+        // The connection returns to the pool in a separate task. Without this yield, the next request of the same
         // call would open another connection.
         yield_now().await;
         body.and_then(Result::ok).flatten()

@@ -45,7 +45,7 @@ async fn idle_connection_is_closed() -> Result<(), Box<dyn std::error::Error>> {
     tokio::time::pause();
     let start = Instant::now();
     advance(IDLE_TIMEOUT.saturating_sub(Duration::from_secs(1))).await;
-    // The request itself has not been read yet.
+    // The connection is still open, so this read must time out.
     let early = timeout(
         Duration::from_millis(1),
         stream.read_to_end(&mut Vec::new()),

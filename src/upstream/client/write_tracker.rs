@@ -14,12 +14,12 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 
-/// Whether a connection has started to write one request.
+/// Records whether a connection has started to write one request.
 ///
-/// A request waits in memory until a connection takes it. To serialize the head, the connection must know whether there
-/// is a body, over HTTP/1.1 as over HTTP/2. The first question to the [`TrackedBody`] therefore precedes the first byte
-/// on the wire. In between, the connection may still fail: the result is then "started" although nothing was written,
-/// which is the safe result.
+/// A request waits in memory until a connection takes it. To serialize the head, the connection asks the
+/// [`TrackedBody`] whether there is a body, over both HTTP/1.1 and HTTP/2. The first call of a method of
+/// [`TrackedBody`] therefore precedes the first byte on the wire. If the connection fails between the two, the
+/// request counts as started although nothing was written, which is the safe result.
 #[derive(Clone, Default)]
 pub struct WriteTracker(Arc<AtomicBool>);
 
@@ -34,7 +34,7 @@ impl WriteTracker {
     }
 }
 
-/// The body of a request, whose first use is recorded in a [`WriteTracker`].
+/// The body of a request. The first call of one of its methods is recorded in a [`WriteTracker`].
 pub struct TrackedBody {
     bytes: Full<Bytes>,
     tracker: WriteTracker,

@@ -13,14 +13,14 @@ impl Shrink for HmcError {
     }
 }
 
-/// Returns the content of a response without the status of success. It contains none of the `secrets`.
+/// Returns the content of a response whose status is not that of success. It contains none of the `secrets`.
 pub fn error_facts(response: &Response, secrets: &Secrets) -> ErrorFacts {
     ErrorFacts::of_document(wire::error(response, secrets), |error| {
         error.reason.to_string()
     })
 }
 
-/// Returns the failure for a 200 that does not describe a user.
+/// Returns the failure for a response with status 200 that does not describe a user as documented.
 pub fn not_understood(response: &Response) -> Failure {
     Failure {
         upstream_response: Some(Box::new(UpstreamResponse {

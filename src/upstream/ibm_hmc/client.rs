@@ -1,4 +1,4 @@
-//! The requests of an HMC: find a user, delete it.
+//! The requests to an HMC: find a user, and delete the user.
 
 use std::sync::Arc;
 
@@ -33,7 +33,7 @@ use crate::{
 };
 
 const X_AUDIT_ID: HeaderName = HeaderName::from_static("x-audit-id");
-/// Number of characters of `X-Audit-Id` that the HMC uses.
+/// Number of characters of the `X-Audit-Id` header that the HMC uses.
 const MAX_AUDIT_ID: usize = 64;
 
 const DELETE_USER: Operation = Operation::new("delete_user", "/api/users/{user-id}");
@@ -53,7 +53,7 @@ impl Platform for IbmHmc {
     const OTHER_RULES: &'static [(&'static str, &'static [Rule])] = &[("logon", LOGON_RULES)];
     const ALPN: Alpn = HTTP_1;
     const READS_USER: bool = true;
-    /// The logon is a request to the HMC.
+    /// The HMC issues the sessions, by a logon request.
     const ISSUES_CREDENTIALS: bool = true;
 
     type Settings = Hmc;
@@ -95,7 +95,8 @@ impl Platform for IbmHmc {
         }
     }
 
-    /// The response and the audit record say who was deleted.
+    /// The user is always read, because the response and the audit record state the ID and the name of the deleted
+    /// user.
     fn reads_first(_order: &Order<UserRef>) -> bool {
         true
     }
@@ -138,7 +139,7 @@ impl Platform for IbmHmc {
         same_name(&self.userid, name) || self.userid.to_lowercase() == name.to_lowercase()
     }
 
-    /// Checks the type of the user. The HMC reports other obstacles only when it is asked to delete.
+    /// Fails for pattern-based users. The HMC reports other obstacles only in its response to the deletion.
     fn validate(found: &HmcUser) -> Result<(), Failure> {
         if found.kind == "pattern-based" {
             let reason = ErrorReason::PatternBasedUser;
@@ -159,7 +160,7 @@ impl Platform for IbmHmc {
     fn classify(received: &ReceivedResponse<'_, Self>) -> Failure {
         let facts = Self::error_facts(received);
         let failure = classify::failure(&NAMES, RULES, received.response, facts);
-        // A missing list is no missing user.
+        // A 404 for the list of users does not mean that the user is missing.
         if received.operation.name == LIST_USERS.name && failure.reason == ErrorReason::UserNotFound
         {
             let reason = ErrorReason::UpstreamResourceNotFound;
@@ -188,8 +189,8 @@ impl Platform for IbmHmc {
         Secrets::new([session.value.text(), session.value.password()])
     }
 
-    /// After several responses that may come from a session that is no longer valid, the next call logs on again; this one
-    /// keeps its response.
+    /// Replaces the session after several responses that may mean that it is no longer valid. The next call logs on
+    /// again; this call keeps its response.
     fn record_response(
         &self,
         purpose: Purpose,
@@ -232,7 +233,7 @@ impl Platform for IbmHmc {
     }
 }
 
-/// Returns the only user of the list with this name.
+/// Returns the only user of the list with this name. Fails if there is none, or more than one.
 fn named(listed: Vec<HmcUser>, name: &str) -> Result<HmcUser, Failure> {
     let mut same = listed
         .into_iter()
@@ -250,7 +251,7 @@ fn named(listed: Vec<HmcUser>, name: &str) -> Result<HmcUser, Failure> {
     }
 }
 
-/// Returns this server's request ID and the caller, for the HMC's own audit log.
+/// Returns the value of `X-Audit-Id`: this server's ID of the call and the caller, for the HMC's own audit log.
 fn audit_id(request_id: &str, caller: &str) -> HeaderValue {
     let mut text = [request_id, " ", caller].concat().into_bytes();
     text.retain(|b| b.is_ascii_graphic() || *b == b' ');

@@ -1,5 +1,5 @@
-//! Sessions of an HMC: one logon for all calls that need a session, a limited number of refused logons, and a logoff when
-//! the session is replaced or the server stops.
+//! Sessions of an HMC: one logon for all calls that need a session, a limit on refused logons, and a logoff when the
+//! session is replaced or the server stops.
 
 use std::{sync::Arc, time::Duration};
 
@@ -34,9 +34,10 @@ use crate::{
     },
 };
 
-/// Shortest timeout of a logon whose password may be wrong: a slow HMC counts the password even if its response comes too late.
+/// Shortest timeout of a logon whose password may be wrong. A slow HMC may count the password as wrong although its
+/// response arrives after the timeout.
 const MIN_LOGON_TIMEOUT: Duration = Duration::from_secs(20);
-/// The kind of credential in the metrics.
+/// Name of this kind of credential in the metrics.
 pub const SESSION: &str = "session";
 /// The header that contains the session ID.
 pub const X_API_SESSION: HeaderName = HeaderName::from_static("x-api-session");
@@ -81,7 +82,7 @@ impl Session {
 pub struct SessionSource {
     userid: String,
     password: SecretSource,
-    /// Timeout of a logon with a password that was accepted before.
+    /// Timeout of a logon with a password that the HMC has accepted before.
     logon_timeout: Duration,
     client: Client,
     numbers: Requests,
@@ -89,7 +90,7 @@ pub struct SessionSource {
 }
 
 impl SessionSource {
-    /// Creates a source that logs on as `guard` allows it. Nothing is sent yet.
+    /// Creates a source that logs on when `guard` allows it. Nothing is sent yet.
     pub fn new(
         config: &config::Target<config::Hmc>,
         client: Client,
@@ -134,7 +135,8 @@ impl SessionSource {
             .send(&LOGON, request, None, &limits)
             .await
             .map_err(|error| match error {
-                // This timeout is not that of a caller: the HMC did not answer.
+                // The deadline here is that of the logon, not that of a caller, so its end means that the HMC did not
+                // answer.
                 RequestError::TimedOut | RequestError::NotConnected => {
                     RequestError::Cut("no answer to the logon".into()).into_read_failure()
                 }
@@ -158,7 +160,7 @@ impl SessionSource {
         Err(classify::failure(&NAMES, LOGON_RULES, &response, facts).for_read())
     }
 
-    /// Returns whether the password is the one that the HMC accepted last.
+    /// Returns whether the configured password is the one that the HMC accepted last.
     fn password_was_accepted(&self) -> bool {
         let password = self.password.read();
         password.is_ok_and(|password| self.guard.was_accepted(&password))
@@ -175,7 +177,7 @@ impl SessionSource {
         Ok(request)
     }
 
-    /// Logs off. Errors are ignored.
+    /// Ends a session by a logoff request. Errors are ignored.
     pub async fn logoff(&self, session: &Session) {
         let Ok(path) = path::build(&["api", "sessions", "this-session"], "") else {
             return;
@@ -201,7 +203,8 @@ impl CredentialSource<Session> for SessionSource {
             } else {
                 Some(self.guard.lock_logon().await)
             };
-            // A logon whose callers have given up continues: the HMC counts its password, and opens its session.
+            // The logon runs in a separate task and continues if no call waits for it any more, because the HMC
+            // counts its password and opens its session.
             let (tell, told) = oneshot::channel();
             let logon = async move {
                 let logged_on = self.logon().await;
@@ -220,7 +223,8 @@ impl CredentialSource<Session> for SessionSource {
         self.numbers.renewed(SESSION, failure.is_none());
     }
 
-    /// A password that may be wrong must not be sent again before the HMC has had time to refuse it.
+    /// The timeout is longer for a password that may be wrong, because it must not be sent again before the HMC has
+    /// had time to refuse it.
     fn timeout(&self) -> Duration {
         if self.password_was_accepted() {
             self.logon_timeout
@@ -229,7 +233,7 @@ impl CredentialSource<Session> for SessionSource {
         }
     }
 
-    /// The guard limits refused logons, and a changed password is used at once.
+    /// Refused logons cause no pause: the guard limits them, and a changed password must be used at once.
     fn pauses_after(&self, failure: &Failure) -> bool {
         !is_refusal(failure)
     }
@@ -239,8 +243,8 @@ impl CredentialSource<Session> for SessionSource {
     }
 }
 
-/// Returns whether the HMC counts the failed logon as one with a wrong password, or may do so: it was refused, or its
-/// 200 has no session.
+/// Returns whether the HMC counts or may count the failed logon as one with a wrong password. This is the case if the
+/// logon was refused, or if its response has the status 200 but no session.
 fn is_refusal(failure: &Failure) -> bool {
     let status = failure
         .upstream_response

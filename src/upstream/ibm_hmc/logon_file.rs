@@ -1,5 +1,6 @@
-//! The file that keeps refused logons over a restart, so that a process that is restarted again and again does not lock
-//! the service's user out. It holds no password, but a slow, salted digest of the refused one.
+//! The file that keeps the record of refused logons over a restart. Without it, a process that is restarted again and
+//! again could make the HMC disable the service's user. The file contains no password, but a slow, salted digest of
+//! the refused one.
 
 use std::{
     collections::BTreeMap,
@@ -21,31 +22,33 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::AuditSink;
 
-/// Refused logons after which no further one is sent. An HMC disables a user after more than that (sample: 3).
+/// Number of refused logons in a row after which logons are suspended. An HMC disables a user after more of them
+/// (`max-failed-logins`, 3 in a sample).
 pub const MAX_REFUSED: u32 = 2;
-/// Duration of the suspension.
+/// Time for which logons are suspended.
 pub const SUSPENSION: Duration = Duration::from_mins(5);
 
 /// Version of the file format and of the way in which digests are computed.
 const VERSION: u32 = 1;
-/// Rounds of PBKDF2: about 30 ms of CPU. A process that can read this file can usually read the password file, too.
+/// Number of iterations of PBKDF2, which take about 30 ms of CPU time. More would add little protection, since a
+/// process that can read this file can usually read the password file, too.
 const ITERATIONS: NonZeroU32 = NonZeroU32::new(100_000).unwrap();
 /// Maximum size of the file, in bytes.
 const MAX_BYTES: u64 = 1024 * 1024;
 
-/// Events that a change of the file survives.
+/// The event that a change of the file must survive.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
-    /// The end of the process. Logons that succeed must not wait for the disk.
+    /// The end of the process. The change is not synced, so that a logon that succeeds does not wait for the disk.
     Process,
-    /// A power failure, too.
+    /// A power failure. The change is synced to the disk.
     Power,
 }
 
 /// The file of refused logons.
 pub struct LogonFile {
     path: PathBuf,
-    /// Content of the file; `None` until it was read.
+    /// Content of the file. `None` until the file is read for the first time.
     content: Mutex<Option<Content>>,
     /// Whether the last write failed. Only the first of several failures is logged.
     failing: AtomicBool,
@@ -58,7 +61,7 @@ struct Content {
     /// Unix time until which no logon is sent to HMCs without an entry, because the previous file could not be read.
     #[serde(default)]
     lost_until: u64,
-    /// By account: `user@host:port`.
+    /// Entries by account, in the form `user@host:port`.
     hmcs: BTreeMap<String, Entry>,
 }
 
@@ -72,7 +75,7 @@ impl Content {
     }
 }
 
-/// The refused logons of one account, including those that were sent and have not ended.
+/// The refused logons of one account. Logons that were sent and have not ended count as refused.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Entry {
@@ -100,7 +103,7 @@ impl Entry {
     }
 }
 
-/// The salt and the slow digest of a password, for its entries.
+/// The salt and the slow digest of a password, as an entry contains them.
 #[derive(Clone)]
 pub struct PasswordDigest {
     salt: String,
@@ -127,8 +130,8 @@ impl PasswordDigest {
 }
 
 impl LogonFile {
-    /// Returns the file that belongs to this audit log, if the log is a file: `.audit.jsonl.logons` beside
-    /// `audit.jsonl`. A device or a pipe has no folder for it.
+    /// Returns the file that belongs to this audit log: `.audit.jsonl.logons` in the folder of `audit.jsonl`. Returns
+    /// `None` if the audit log is not a regular file, because a device or a pipe has no folder for the file.
     pub fn for_audit_log(sink: &AuditSink) -> Option<Self> {
         let AuditSink::File(log) = sink else {
             return None;
@@ -144,13 +147,15 @@ impl LogonFile {
         })
     }
 
-    /// Checks that the file can be written, and logs a warning otherwise.
+    /// Checks that the file can be written, and logs a warning if it cannot.
     pub fn check_writable(&self) {
         let checked = write_new(&self.path, b"{}", Durability::Process).and_then(fs::remove_file);
         self.report(&checked);
     }
 
     /// Returns how many logons with this secret were refused or cut off in a row, and how long logons are suspended.
+    /// Returns `None` if the file has no entry for this secret, unless an unreadable file suspends the logons of
+    /// accounts without an entry.
     pub fn refusals(&self, account: &str, secret: &str) -> Option<(u32, Duration)> {
         let content = self.loaded(&mut crate::lock(&self.content)).clone();
         let left = |until: u64| Duration::from_secs(until.saturating_sub(now())).min(SUSPENSION);
@@ -163,8 +168,8 @@ impl LogonFile {
         }
     }
 
-    /// Records that `count` logons in a row were refused or are not answered yet, and that logons are suspended for the
-    /// time `left` if these are too many.
+    /// Records that `count` logons in a row were refused or are not answered yet. If the count is [`MAX_REFUSED`] or
+    /// more, logons are suspended for the time `left`.
     pub fn record(
         &self,
         account: &str,
@@ -184,14 +189,14 @@ impl LogonFile {
         });
     }
 
-    /// Removes the entry of an account, and the file with its last entry.
+    /// Removes the entry of an account. If it is the last entry, the file is removed.
     pub fn remove(&self, account: &str) {
         self.change(Durability::Process, |content| {
             content.hmcs.remove(account).is_some()
         });
     }
 
-    /// Writes the file if `change` changes its content.
+    /// Applies `change`, which returns whether it has changed the content, and writes the file if so.
     fn change(&self, durability: Durability, change: impl FnOnce(&mut Content) -> bool) {
         let mut content = crate::lock(&self.content);
         let current = self.loaded(&mut content);
@@ -201,7 +206,7 @@ impl LogonFile {
         }
     }
 
-    /// Returns the content, which is read at the first use.
+    /// Returns the content. The file is read at the first call.
     fn loaded<'a>(&self, content: &'a mut Option<Content>) -> &'a mut Content {
         content.get_or_insert_with(|| match read(&self.path) {
             Ok((content, false)) => content,
@@ -213,14 +218,14 @@ impl LogonFile {
                 let file = self.path.display().to_string();
                 tracing::error!(file, %error, "logon guard file not read; HMC logons suspended for 5 minutes");
                 let lost = Content::new(after(SUSPENSION));
-                // The five minutes must not start again at the next restart.
+                // Without this write, the suspension would start again at the next restart.
                 self.save(&lost, Durability::Power);
                 lost
             }
         })
     }
 
-    /// Returns whether the content is written.
+    /// Writes the content, or removes the file if there is nothing to keep. Returns whether this succeeded.
     fn save(&self, content: &Content, durability: Durability) -> bool {
         let saved = if content.hmcs.is_empty() && content.lost_until <= now() {
             remove_if_present(&self.path)
@@ -231,7 +236,7 @@ impl LogonFile {
         saved.is_ok()
     }
 
-    /// Logs the first of several failed writes in a row.
+    /// Logs a failed write, unless the previous write failed, too.
     fn report(&self, written: &io::Result<()>) {
         let failed_before = self.failing.swap(written.is_err(), Ordering::Relaxed);
         if let Err(error) = written
@@ -243,10 +248,11 @@ impl LogonFile {
     }
 }
 
-/// Reads the file, and returns whether the content differs from it: a clock that was set back must not extend the time.
+/// Reads the file. Returns the content, and whether it differs from the file: suspensions are limited to
+/// [`SUSPENSION`] from now, so that a clock that was set back does not extend them. A missing file has no entries.
 fn read(path: &Path) -> io::Result<(Content, bool)> {
     let options = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-    // Opening a pipe would wait for its writer.
+    // Without `NONBLOCK`, opening a pipe would wait for its writer.
     let file = OpenOptions::new()
         .read(true)
         .custom_flags(options)
@@ -277,7 +283,7 @@ fn read(path: &Path) -> io::Result<(Content, bool)> {
     Ok((content, changed))
 }
 
-/// Replaces the file as a whole.
+/// Replaces the file atomically.
 fn write(path: &Path, content: &Content, durability: Durability) -> io::Result<()> {
     let new = write_new(path, &serde_json::to_vec(content)?, durability)?;
     fs::rename(&new, path)?;
@@ -312,7 +318,7 @@ fn remove_if_present(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Syncs the folder of a file, so that a rename is on the disk.
+/// Syncs the folder of a file, so that a rename in it is on the disk.
 fn sync_folder(path: &Path) {
     let folder = path
         .parent()
@@ -327,7 +333,7 @@ fn now() -> u64 {
     since.unwrap_or_default().as_secs()
 }
 
-/// Returns the Unix time after this duration, rounded up.
+/// Returns the Unix time at the end of this duration, rounded up to a second.
 fn after(duration: Duration) -> u64 {
     now() + duration.as_secs() + 1
 }

@@ -23,10 +23,10 @@ use crate::{
 /// Refused logons in a row with one password.
 struct Refusals {
     count: u32,
-    /// Logons are suspended until then, if `count` is [`MAX_REFUSED`] or more.
+    /// Time until which logons are suspended, if `count` is [`MAX_REFUSED`] or more.
     until: Instant,
     password: Secret,
-    /// The digest of the password for the file; computed when it is first needed.
+    /// The digest of the password for the file. It is computed when it is needed for the first time.
     digest: Option<PasswordDigest>,
 }
 
@@ -53,7 +53,7 @@ pub struct LogonGuards {
 }
 
 impl LogonGuards {
-    /// Creates an empty set. Without a file, a restart forgets refused logons.
+    /// Creates an empty set of guards. Without a file, refused logons are forgotten at a restart.
     pub fn new(file: Option<LogonFile>) -> Self {
         Self {
             file: file.map(Arc::new),
@@ -61,7 +61,7 @@ impl LogonGuards {
         }
     }
 
-    /// Returns the guard of this HMC's account. Aliases with the same HMC and user share one.
+    /// Returns the guard of this HMC's account. Targets with the same HMC and user share a guard.
     pub fn guard(&mut self, hmc: &config::Target<config::Hmc>) -> Arc<LogonGuard> {
         let account = account(hmc);
         let new = || Arc::new(LogonGuard::new(account.clone(), self.file.clone()));
@@ -70,7 +70,8 @@ impl LogonGuards {
     }
 }
 
-/// Returns the name of the account that a logon uses, as `user@host:port`. An HMC ignores the case of user names.
+/// Returns the name of the account that logons to this HMC use, as `user@host:port`. An HMC ignores the case of user
+/// names.
 fn account(hmc: &config::Target<config::Hmc>) -> String {
     let host = hmc.url.host_str().unwrap_or_default();
     let host = host.strip_suffix('.').unwrap_or(host);
@@ -78,15 +79,15 @@ fn account(hmc: &config::Target<config::Hmc>) -> String {
     format!("{}@{host}:{port}", hmc.own.userid.to_lowercase())
 }
 
-/// The guard of one account.
+/// Limits the refused logons of one account.
 pub struct LogonGuard {
     account: String,
     file: Option<Arc<LogonFile>>,
-    /// `None` until the first logon, which reads the file.
+    /// The refused logons with the last password. `None` until the first logon, which reads the file.
     refusals: sync::Mutex<Option<Refusals>>,
     /// The last password that the HMC has accepted.
     accepted: Mutex<Option<Secret>>,
-    /// Held during a logon whose password may be wrong, so that there is only one at a time.
+    /// Lock that is held during a logon whose password may be wrong, so that only one such logon is in progress.
     logon_lock: Arc<sync::Mutex<()>>,
 }
 
@@ -101,13 +102,14 @@ impl LogonGuard {
         }
     }
 
-    /// Waits until no other logon whose password may be wrong is in progress.
+    /// Waits until no other logon whose password may be wrong is in progress. Returns the lock, which must be held
+    /// during the logon.
     pub async fn lock_logon(&self) -> OwnedMutexGuard<()> {
         Arc::clone(&self.logon_lock).lock_owned().await
     }
 
-    /// Fails while logons with this password are suspended. Otherwise records the logon as refused, because the process
-    /// may be killed before the answer arrives. The outcome of the logon corrects the record.
+    /// Fails if logons with this password are suspended. Otherwise records the logon as refused, because the process
+    /// may be killed before the response arrives. The outcome of the logon corrects the record.
     pub async fn begin_logon(&self, password: &Secret) -> Result<(), Failure> {
         let mut refusals = self.refusals.lock().await;
         let known = match refusals.take() {
@@ -164,7 +166,7 @@ impl LogonGuard {
     /// Records that a logon has failed for a reason other than its password.
     pub async fn failed_for_other_reason(&self, password: &Secret) {
         let mut refusals = self.refusals.lock().await;
-        // Nothing changes if a newer password has been recorded meanwhile.
+        // If a logon with a newer password has been recorded meanwhile, its record is kept.
         let Some(known) = refusals
             .as_mut()
             .filter(|known| known.password == *password)
@@ -215,7 +217,8 @@ impl LogonGuard {
         known.digest = recorded.await;
     }
 
-    /// Runs work on a separate thread, because it waits for the disk and computes slow digests.
+    /// Runs `work` on a separate thread, because it waits for the disk and computes slow digests. Returns `None` if
+    /// there is no file.
     async fn with_file<R: Send + 'static>(
         &self,
         work: impl FnOnce(&LogonFile, &str) -> R + Send + 'static,

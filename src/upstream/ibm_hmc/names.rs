@@ -20,14 +20,14 @@ pub const NAMES: ResourceNames = ResourceNames {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UserRef {
     Id(String),
-    /// By name, in any case.
+    /// The name, in any case.
     Name(String),
 }
 
 /// Returns whether two names are those of the same user. The HMC ignores the case of names.
 ///
-/// A character of ASCII never equals one of another script: the Kelvin sign folds to `k`, and must not reach a user with a
-/// `k`.
+/// An ASCII character never equals a character outside of ASCII. For example, the lower case of the Kelvin sign is
+/// `k`, but a name with this sign must not match a user whose name has a `k`.
 pub fn same_name(a: &str, b: &str) -> bool {
     let mut pairs = a.chars().zip(b.chars());
     a.chars().count() == b.chars().count()

@@ -1,4 +1,5 @@
-//! The rules of the HMC: HTTP status and reason code -> reason. The first row that matches decides.
+//! The rules of the HMC, which map an HTTP status and a reason code of the HMC to a reason. The first row that
+//! matches decides.
 //!
 //! Sources: D, the document "Delete User"; V, "Common request validation reason codes"; P, "Common request processing
 //! reason codes"; S, "HTTP status codes"; L, "Change Logon Password"; Z, the zhmcclient library.
@@ -8,8 +9,8 @@ use crate::{
     proto::ErrorReason as R,
 };
 
-/// The rules for responses to the deletion and to the reads before it. S, P and Z also document the rows of
-/// HTTP; the 503 of Z has an HTML page, and is sent while the Web Services API is disabled.
+/// The rules for responses to the deletion and to the reads before it. The sources S, P and Z also describe the rows
+/// of HTTP. The 503 that Z describes has an HTML page, and is sent while the Web Services API is disabled.
 #[rustfmt::skip]
 pub const RULES: &[Rule] = rules! { before_http: [], after_http: [
     // The session.

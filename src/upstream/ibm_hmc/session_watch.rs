@@ -1,5 +1,5 @@
-//! Detects a session that is no longer valid although the HMC does not answer 401, 403/4 or 403/5: a proxy or gateway
-//! in front of the HMC may end sessions, too, and answers in its own way.
+//! Detects a session that is no longer valid although the HMC does not answer 401, 403/4 or 403/5 (status/reason).
+//! This happens if a proxy or gateway in front of the HMC ends sessions, and then sends responses of its own.
 
 use std::{
     sync::{Mutex, MutexGuard},
@@ -10,12 +10,13 @@ use tokio::time::Instant;
 
 use crate::{error::Failure, upstream::platform::Purpose};
 
-/// Doubtful responses in a row after which the session is replaced.
+/// Number of doubtful responses in a row after which the session is replaced.
 const MAX_DOUBTFUL: u32 = 3;
-/// After a replacement that did not help, the next one has to wait this long.
+/// Minimum time between two replacements if no response between them shows a valid session.
 const REPLACEMENT_INTERVAL: Duration = Duration::from_mins(5);
 
-/// The doubtful responses of one HMC, by the purpose of the request: a gateway may pass reads and refuse deletions.
+/// The doubtful responses of one HMC, separately for reads and deletions, because a gateway may pass reads and refuse
+/// deletions.
 #[derive(Default)]
 pub struct SessionWatch {
     reads: Mutex<DoubtfulResponses>,
@@ -24,9 +25,10 @@ pub struct SessionWatch {
 
 #[derive(Default)]
 struct DoubtfulResponses {
-    /// Doubtful responses since the last one that showed a valid session.
+    /// Number of doubtful responses since the last response that showed a valid session, or since the last
+    /// replacement.
     count: u32,
-    /// When the session was replaced because of them.
+    /// Time at which the session was replaced because of doubtful responses.
     replaced: Option<Instant>,
 }
 
@@ -60,9 +62,11 @@ impl SessionWatch {
     }
 }
 
-/// Returns whether the response may come from a session that is no longer valid: anything but a success, a failure of the
-/// server, and an error document that shows that the HMC has looked at the request. 401, 403/4 and 403/5 are not
-/// doubtful: after them the session is renewed at once. 403/1 is a missing permission.
+/// Returns whether the response may come from a session that is no longer valid.
+///
+/// Doubtful are 440, a 403 without one of the reasons 1, 4 and 5, and other statuses without an error document of the
+/// HMC. Not doubtful are 401, 403/4 and 403/5, after which the session is renewed at once, 403/1, which is a missing
+/// permission, and 408, 429 and 5xx.
 pub fn is_doubtful(failure: &Failure) -> bool {
     let Some(upstream_response) = failure.upstream_response.as_deref() else {
         return false;

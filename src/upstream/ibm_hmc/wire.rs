@@ -1,5 +1,5 @@
-//! Parses documents of an HMC, any value of which may be wrong. Its error documents repeat the request with the session
-//! ID: only status, reason and message are used.
+//! Parses documents of an HMC. No value in them is trusted. The error documents repeat the request with the session
+//! ID, so only the status, the reason and the message are used.
 
 use serde_json::Value;
 use zeroize::Zeroizing;
@@ -11,21 +11,23 @@ use crate::{
 };
 
 const USERS: &str = "/api/users/";
-/// Length of the shortest session ID that is searched for in names. Shorter ones occur in names by chance.
+/// Minimum length of a session ID that is searched for in names, in bytes. Shorter ones occur in names by chance.
 const MIN_SESSION_BYTES: usize = 16;
 
 /// A user as the HMC describes it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HmcUser {
     pub id: String,
-    /// Name, as the HMC spells it.
+    /// Name, in the case that the HMC uses.
     pub name: String,
-    /// `standard`, `template`, `pattern-based`, `system-defined`, or empty.
+    /// Type of the user: `standard`, `template`, `pattern-based`, `system-defined`, or empty if the HMC did not send
+    /// it.
     pub kind: String,
 }
 
-/// Returns the standard error document, or `None` if the body is not one: a JSON object with the integers `reason` and
-/// `http-status`, which must be equal to the status line. Texts that repeat `secrets` are redacted.
+/// Returns the standard error document, or `None` if the body is not one. An error document is a JSON object with the
+/// integers `reason` and `http-status`; the latter must be equal to the status of the response. Texts that repeat
+/// `secrets` are redacted.
 pub fn error(response: &Response, secrets: &Secrets) -> Option<HmcError> {
     let document = response.json();
     let number = |key| u32::try_from(document[key].as_u64()?).ok();
@@ -38,7 +40,7 @@ pub fn error(response: &Response, secrets: &Secrets) -> Option<HmcError> {
     })
 }
 
-/// Returns the session ID of a response to a logon.
+/// Returns the session ID of a response to a logon, or `None` if there is no usable one.
 pub fn session(response: &Response) -> Option<Zeroizing<String>> {
     let document = response.json();
     let session = document["api-session"].as_str()?;
@@ -46,17 +48,18 @@ pub fn session(response: &Response) -> Option<Zeroizing<String>> {
     plain.then(|| Zeroizing::new(session.to_owned()))
 }
 
-/// Returns the number of days until the password expires, if it does.
+/// Returns the number of days until the password expires, or `None` if the password does not expire.
 pub fn password_expires(response: &Response) -> Option<i64> {
     let days = response.json()["password-expires"].as_i64()?;
     (days >= 0).then_some(days)
 }
 
-/// Returns the user that `GET /api/users/{id}` describes. A name that contains the session ID is ignored.
+/// Returns the user that a response to `GET /api/users/{id}` describes. Returns `None` if the response describes
+/// another user, has no name, or has a name that contains the session ID.
 pub fn user(response: &Response, id: &str, session: &str) -> Option<HmcUser> {
     let document = response.json();
     let text = |key| document[key].as_str();
-    // The name of another user must not be used for this deletion.
+    // A response about another user must not be used for this deletion.
     if text("object-id").is_some_and(|found| !found.eq_ignore_ascii_case(id)) {
         return None;
     }
@@ -69,8 +72,8 @@ pub fn user(response: &Response, id: &str, session: &str) -> Option<HmcUser> {
     })
 }
 
-/// Returns the users that `GET /api/console/users` lists, or `None` if an entry has no name or no usable URI, or repeats
-/// the session ID.
+/// Returns the users that a response to `GET /api/console/users` lists. Returns `None` if an entry has no name or no
+/// usable URI, or repeats the session ID.
 pub fn users(response: &Response, session: &str) -> Option<Vec<HmcUser>> {
     let document = response.json();
     let list = document["users"].as_array()?;
@@ -97,8 +100,8 @@ fn repeats_session(text: &str, session: &str) -> bool {
     session.len() >= MIN_SESSION_BYTES && Secrets::new([session]).occur_in(text)
 }
 
-/// Returns the value of the `name` filter that matches this name only: a Java regular expression that must match the
-/// whole name.
+/// Returns the value of the `name` filter that matches only this name. The filter is a Java regular expression that
+/// must match the whole name.
 pub fn name_filter(name: &str) -> String {
     let mut filter = String::with_capacity(name.len() * 2);
     for c in name.chars() {

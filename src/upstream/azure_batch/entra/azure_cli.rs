@@ -30,11 +30,11 @@ use crate::{
     upstream::credential_cache::Lease,
 };
 
-/// Exit status of a shell that does not find a program.
+/// Exit status with which a shell reports that it does not find a program.
 const NOT_FOUND: i32 = 127;
-/// Longest output that is read, of each stream.
+/// Maximum output of `az` that is read, in bytes, for each stream.
 const MAX_OUTPUT_BYTES: u64 = 1024 * 1024;
-/// How long to read on after `az` has exited, since a process that it started may keep the streams open.
+/// Maximum time to continue reading after `az` has exited, since a process that it started may keep the streams open.
 const OUTPUT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Output of a command.
@@ -44,7 +44,8 @@ struct Output {
     stderr: Zeroizing<Vec<u8>>,
 }
 
-/// Returns a token of the account that is logged in to the Azure CLI. Dropping the future kills the CLI.
+/// Returns a token of the account that is logged in to the Azure CLI. Dropping the future kills the CLI and the
+/// processes that it started.
 pub async fn token(scope: &str, tenant_id: Option<&str>) -> Result<Lease<Token>, Failure> {
     let mut command = Command::new("az");
     command.args(["account", "get-access-token", "--output", "json"]);
@@ -52,7 +53,7 @@ pub async fn token(scope: &str, tenant_id: Option<&str>) -> Result<Lease<Token>,
     if let Some(tenant_id) = tenant_id {
         command.args(["--tenant", tenant_id]);
     }
-    // A relative entry of PATH must not select a program in the server's working directory.
+    // If PATH has a relative entry, it must not select a program in the server's working directory.
     command.current_dir("/bin");
     // Versions before 2.54 print the expiry only as a local time without a zone.
     command.env("TZ", "UTC0");
@@ -84,7 +85,8 @@ async fn run(mut command: Command) -> io::Result<(ExitStatus, Output)> {
     Ok((status, output))
 }
 
-/// Reads the output until the command has exited. Returns also whether both streams were closed by then, or soon after.
+/// Reads the output until the command has exited. Returns the exit status, and whether both streams were closed
+/// within [`OUTPUT_TIMEOUT`] after the exit.
 async fn wait_with_output(
     child: &mut Child,
     output: &mut Output,
@@ -124,7 +126,8 @@ async fn read(stream: Option<impl AsyncRead + Unpin>, into: &mut Vec<u8>) -> io:
     Ok(())
 }
 
-/// Process group of a command: `az` and the processes that it started. Dropping it kills them.
+/// Process group of a command: `az` and the processes that it started. Dropping the value kills them, unless it is
+/// `None`.
 struct Group(Option<u32>);
 
 impl Drop for Group {
@@ -147,7 +150,7 @@ fn run_failure(error: &io::Error) -> Failure {
     }
 }
 
-/// Returns the failure for output without a usable token. The call does not wait for another run.
+/// Returns the failure for output without a usable token. The call fails without another run of `az`.
 fn not_understood(context: String) -> Failure {
     Failure {
         repeat: Repeat::Never,
@@ -155,8 +158,8 @@ fn not_understood(context: String) -> Failure {
     }
 }
 
-/// Returns the failure for an unsuccessful exit status and this text on standard error. The text is not logged, since it
-/// may contain secrets.
+/// Returns the failure for an unsuccessful exit status. `text` is the output on standard error, which is not logged
+/// because it may contain secrets.
 fn failure(status: ExitStatus, text: &str) -> Failure {
     let aadsts = aadsts_code(text);
     let mut words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
@@ -189,7 +192,7 @@ fn failure(status: ExitStatus, text: &str) -> Failure {
     } else if says(&["network connection", "Max retries exceeded"]) {
         unreachable(TOKEN_ENDPOINT_UNREACHABLE, context)
     } else if status.code().is_none() {
-        // Killed by a signal, as when memory runs out.
+        // `az` was killed by a signal, for example because the system ran out of memory.
         unreachable(AZURE_CLI_FAILED, context)
     } else {
         rejected(AZURE_CLI_FAILED, context)

@@ -1,20 +1,20 @@
-//! Why there is no access token, as callers see it in the metadata key `cause`.
+//! The reasons why no access token could be obtained. Callers receive them in the metadata key `cause`.
 
 use crate::{error::Failure, proto::ErrorReason, upstream::static_credential::CREDENTIAL_UNUSABLE};
 
-/// Microsoft Entra refused a token, but with no known OAuth error.
+/// Microsoft Entra refused a token without one of the known OAuth errors.
 pub const CREDENTIAL_REFUSED: &str = "credential_refused";
-/// There was no connection to the token endpoint, or it was closed.
+/// No connection to the token endpoint could be established, or it was closed.
 pub const TOKEN_ENDPOINT_UNREACHABLE: &str = "token_endpoint_unreachable";
-/// The token endpoint answered 408, 410, 429 or 5xx.
+/// The token endpoint answered 408, 410, 429 or 5xx, or with an error that Microsoft documents as transient.
 pub const TOKEN_ENDPOINT_UNAVAILABLE: &str = "token_endpoint_unavailable";
 /// The response of the token endpoint contains no usable token.
 pub const TOKEN_RESPONSE_NOT_UNDERSTOOD: &str = "token_response_not_understood";
-/// There was no token within `token_timeout_seconds` or before the deadline of the call.
+/// No token was received within `token_timeout_seconds` or before the deadline of the call.
 pub const TOKEN_TIMED_OUT: &str = "token_timed_out";
-/// The program `az` does not exist.
+/// The program `az` was not found.
 pub const AZURE_CLI_NOT_FOUND: &str = "azure_cli_not_found";
-/// The Azure CLI has no account.
+/// No account is logged in to the Azure CLI.
 pub const AZURE_CLI_NOT_LOGGED_IN: &str = "azure_cli_not_logged_in";
 /// The Azure CLI does not know the command or its arguments.
 pub const AZURE_CLI_TOO_OLD: &str = "azure_cli_too_old";
@@ -28,7 +28,7 @@ pub const INTERACTION_REQUIRED: &str = "interaction_required";
 const TEMPORARILY_UNAVAILABLE: &str = "temporarily_unavailable";
 const SERVER_ERROR: &str = "server_error";
 
-/// OAuth 2.0 errors of Microsoft Entra, which are reported as causes unchanged.
+/// OAuth 2.0 errors of Microsoft Entra. They are causes under their own names.
 const OAUTH_ERRORS: [&str; 13] = [
     "access_denied",
     "consent_required",
@@ -78,7 +78,7 @@ pub fn all() -> impl Iterator<Item = &'static str> {
     OAUTH_ERRORS.into_iter().chain(OTHER_CAUSES)
 }
 
-/// Returns the OAuth error with this name, if it is a known one.
+/// Returns the OAuth error with this name, or `None` if it is not a known one.
 pub fn oauth_error(text: &str) -> Option<&'static str> {
     OAUTH_ERRORS.into_iter().find(|known| *known == text)
 }
@@ -90,13 +90,13 @@ pub fn aadsts_code(text: &str) -> Option<u32> {
     rest[..end.unwrap_or(rest.len())].parse().ok()
 }
 
-/// Returns whether Microsoft documents this error as transient.
+/// Returns whether Microsoft documents one of these errors as transient.
 pub fn is_transient(oauth_error: Option<&str>, aadsts: Option<u32>) -> bool {
     matches!(oauth_error, Some(TEMPORARILY_UNAVAILABLE | SERVER_ERROR))
         || aadsts.is_some_and(|code| TRANSIENT_CODES.contains(&code))
 }
 
-/// Returns the failure of a credential that is refused or unusable until the operator corrects it.
+/// Returns the failure for a credential that is refused or unusable until the operator corrects it.
 pub fn rejected(cause: &'static str, context: impl Into<String>) -> Failure {
     Failure {
         cause: Some(cause),
@@ -104,7 +104,7 @@ pub fn rejected(cause: &'static str, context: impl Into<String>) -> Failure {
     }
 }
 
-/// Returns the failure of a token request that may succeed later.
+/// Returns the failure of a token request that may succeed if it is repeated.
 pub fn unreachable(cause: &'static str, context: impl Into<String>) -> Failure {
     Failure {
         cause: Some(cause),

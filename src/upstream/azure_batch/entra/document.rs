@@ -1,5 +1,5 @@
-//! Parses the JSON documents in which token endpoints and the Azure CLI return an access token. They state its expiry
-//! in different forms.
+//! Parses the JSON documents in which token endpoints and the Azure CLI return an access token. The documents state
+//! the expiry of the token in different forms.
 
 use std::time::{Duration, SystemTime};
 
@@ -11,33 +11,36 @@ use zeroize::Zeroizing;
 use super::token::Token;
 use crate::upstream::{credential_cache::Lease, response::BYTE_ORDER_MARK};
 
-/// Life of a token of unknown expiry. If it expires earlier, the account refuses it, and it is renewed.
+/// Assumed lifetime of a token whose expiry is not known. If the token expires earlier, the account refuses it, and
+/// the server obtains another one.
 const DEFAULT_LIFETIME: Duration = Duration::from_mins(5);
-/// No time zone is further behind UTC.
+/// Largest difference by which a time zone is behind UTC.
 const MAX_OFFSET_BEHIND_UTC: Duration = Duration::from_hours(12);
-/// A longer lifetime is taken for an error.
+/// Longest lifetime that is accepted. A longer one is an error.
 const MAX_LIFETIME: Duration = Duration::from_hours(24 * 366 * 10);
 
 #[derive(Deserialize)]
 struct Document {
-    // Both names may be present.
+    // A document may contain both names of the token.
     access_token: Option<String>,
     #[serde(rename = "accessToken")]
     cli_access_token: Option<String>,
-    /// Seconds from now.
+    /// Remaining lifetime in seconds.
     #[serde(default)]
     expires_in: Value,
     #[serde(default, rename = "expiresIn")]
     cli_expires_in: Value,
-    /// Unix time or a date.
+    /// Time of the expiry, as Unix time or as a date.
     #[serde(default)]
     expires_on: Value,
-    /// The date of the Azure CLI, which is all that versions before 2.54 print: a local time without its zone.
+    /// Date of the expiry in the output of the Azure CLI: a local time without its zone. Versions before 2.54 print
+    /// no other form of the expiry.
     #[serde(default, rename = "expiresOn")]
     cli_expires_on: Value,
 }
 
-/// Returns the token of a document. `now` is the time of the clock that computed its expiry.
+/// Returns the token of a document. `now` is the time of the clock that computed its expiry. Fails if there is no
+/// usable token, if the expiry cannot be read, or if the token has expired.
 pub fn read(body: &[u8], now: SystemTime) -> Result<Lease<Token>, &'static str> {
     let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
     let document: Document =
@@ -79,7 +82,8 @@ fn life(document: &Document, now: SystemTime) -> Result<Duration, &'static str> 
     }
     let seconds = left(cli_expires_on).ok_or("the expiry of the access token cannot be read")?;
     if (-MAX_OFFSET_BEHIND_UTC.as_secs_f64()..=0.0).contains(&seconds) {
-        // A local time west of UTC: the CLI prints no expired tokens.
+        // The CLI prints no expired tokens. This is therefore a local time west of UTC, and the lifetime is not
+        // known.
         return Ok(DEFAULT_LIFETIME);
     }
     duration(seconds)
@@ -93,7 +97,7 @@ fn duration(seconds: f64) -> Result<Duration, &'static str> {
     }
 }
 
-/// Returns a JSON number, or the number in a string, with or without a fraction.
+/// Returns the value of a JSON number, or of a string that contains a number, with or without a fraction.
 fn number(value: &Value) -> Option<f64> {
     let number = match value {
         Value::String(text) => text.trim().parse().ok(),
@@ -102,7 +106,7 @@ fn number(value: &Value) -> Option<f64> {
     number.filter(|number| number.is_finite())
 }
 
-/// Returns a number or a date as seconds since 1970.
+/// Returns the seconds since 1970 of a value that is Unix time or a date.
 fn timestamp(value: &Value) -> Option<f64> {
     let date = |text: &str| {
         #[allow(clippy::cast_precision_loss, reason = "seconds since 1970")]
@@ -111,8 +115,8 @@ fn timestamp(value: &Value) -> Option<f64> {
     number(value).or_else(|| date(value.as_str()?))
 }
 
-/// Parses `2026-11-29T10:00:00Z`, `2026-11-29 10:00:00.000000`, `11/29/2026 10:00:00 AM +00:00` and the like, and HTTP
-/// dates. The default time zone is UTC. Fractions of a second are ignored.
+/// Parses dates such as `2026-11-29T10:00:00Z`, `2026-11-29 10:00:00.000000` and `11/29/2026 10:00:00 AM +00:00`, and
+/// HTTP dates. The default time zone is UTC. Fractions of a second are ignored.
 fn date_time(text: &str) -> Option<OffsetDateTime> {
     if let Ok(date) = httpdate::parse_http_date(text) {
         return Some(date.into());
@@ -149,7 +153,7 @@ fn date(text: &str) -> Option<Date> {
     Date::from_calendar_date(year.into(), month, u8::try_from(day).ok()?).ok()
 }
 
-/// Parses `Z`, `+01:00` or `+0100`.
+/// Parses a time zone, such as `Z`, `+01:00` or `+0100`. An empty text means UTC.
 fn offset(text: &str) -> Option<UtcOffset> {
     if matches!(text, "" | "Z" | "UTC" | "GMT") {
         return Some(UtcOffset::UTC);

@@ -1,4 +1,4 @@
-//! Requests to token endpoints: an HTTP transport for `azure_identity` that reads the responses itself.
+//! Requests to token endpoints: an HTTP transport for `azure_identity` that parses the responses itself.
 
 use std::{
     fmt,
@@ -42,12 +42,14 @@ const REQUEST_TOKEN: Operation = Operation {
     traced: false,
 };
 
-/// Sends the requests of `azure_identity`, and keeps the result of the last one. The library receives only the status of
-/// a response: it accepts fewer forms of documents, and does not expose why a token is refused.
+/// Sends the requests of `azure_identity`, and stores the result of the last one in `outcome`. `azure_identity`
+/// receives only the status of a response, because it accepts fewer forms of documents and does not expose why a
+/// token is refused.
 pub struct TokenHttpClient {
     /// Client for the token endpoint.
     pub client: Client,
-    /// The configured authority is plain http on a loopback host, which `azure_identity` would refuse.
+    /// Whether the configured authority is plain http on a loopback host. `azure_identity` refuses http URLs, so it
+    /// receives an https URL, and this client changes the URL back to http.
     pub plain: bool,
     pub timeout: Duration,
     pub outcome: Arc<Outcome>,
@@ -66,7 +68,7 @@ impl TokenHttpClient {
         for (name, value) in request.headers().iter() {
             let name = HeaderName::from_bytes(name.as_str().as_bytes()).map_err(other)?;
             let mut value = HeaderValue::from_str(value.as_str()).map_err(other)?;
-            // Any of them may contain a secret.
+            // Any header may contain a secret.
             value.set_sensitive(true);
             ours.headers_mut().insert(name, value);
         }
@@ -143,7 +145,7 @@ fn read(response: &Response) -> Result<Lease<Token>, Failure> {
     })
 }
 
-/// Error document of a token endpoint. Its members may have other types than the documented ones.
+/// Error document of a token endpoint. The values may have other types than the documented ones.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Refusal {
@@ -152,7 +154,8 @@ struct Refusal {
     error_description: Value,
 }
 
-/// Returns the failure for a response without a token. Its description is not logged, since it may quote the request.
+/// Returns the failure for a response with an error status. The error description is not logged, since it may repeat
+/// the request.
 fn failure(response: &Response) -> Failure {
     let body = response.body.as_deref().unwrap_or_default();
     let refusal: Refusal = serde_json::from_slice(body).unwrap_or_default();

@@ -1,5 +1,6 @@
-//! Workload identities: a federated token from a file is exchanged for a Microsoft Entra token. The credential of
-//! `azure_identity` for this sends byte order marks and line ends of the file, too.
+//! Workload identities: a federated token from a file is exchanged for a Microsoft Entra token. The credential that
+//! `azure_identity` has for this purpose is not used, because it also sends byte order marks and line ends of the
+//! file.
 
 use std::{env, path::PathBuf, sync::Arc};
 
@@ -16,7 +17,7 @@ use tokio::task::spawn_blocking;
 
 use crate::config::files;
 
-/// The file that holds the federated token; read for each Entra token.
+/// The file that contains the federated token. It is read for each request of an Entra token.
 #[derive(Debug)]
 struct TokenFile(PathBuf);
 
@@ -33,7 +34,8 @@ impl ClientAssertion for TokenFile {
     }
 }
 
-/// Returns a credential for these settings. Absent ones come from the environment, as Kubernetes sets it.
+/// Returns a credential with these settings. Absent ones are read from the environment variables that Kubernetes
+/// sets. Fails if such a variable is missing or a setting is invalid.
 pub fn credential(
     tenant_id: Option<String>,
     client_id: Option<String>,

@@ -1,4 +1,5 @@
-//! Obtains access tokens of Microsoft Entra through `azure_identity`, over the HTTP client of this server.
+//! Obtains access tokens of Microsoft Entra with `azure_identity`, whose requests use the HTTP client of this server,
+//! or from the Azure CLI.
 
 use std::{sync::Arc, time::Duration};
 
@@ -44,7 +45,7 @@ pub struct TokenSource {
 }
 
 impl TokenSource {
-    /// Creates a source that sends its requests over this client.
+    /// Creates a source that sends its requests with this client.
     pub fn new(entra: Entra, client: Client, numbers: Requests) -> Self {
         numbers.expect_renewals(TOKEN);
         Self {
@@ -54,7 +55,8 @@ impl TokenSource {
         }
     }
 
-    /// Returns the URL of the token endpoint, if it follows from the configuration.
+    /// Returns the URL of the authority that token requests are sent to: the configured one, or that of the public
+    /// cloud.
     pub fn authority(entra: &Entra) -> Option<Url> {
         entra
             .authority
@@ -63,8 +65,8 @@ impl TokenSource {
     }
 
     async fn token(&self) -> Result<Lease<Token>, Failure> {
-        // `azure_identity` caches tokens and has no way to discard a refused one, hence a new credential each time.
-        // It only builds the requests; `TokenHttpClient` reads the responses.
+        // A new credential is created for each token, because `azure_identity` caches tokens and has no way to
+        // discard a refused one. The credential only builds the requests; `TokenHttpClient` parses the responses.
         let outcome = Arc::new(Outcome::default());
         let client_options = self.client_options(&outcome);
         let credential = match self.entra.kind.clone() {
@@ -108,7 +110,8 @@ impl TokenSource {
             timeout: self.entra.token_timeout,
             outcome: Arc::clone(outcome),
         };
-        // Kubernetes sets the authority of a workload in the environment. Other credentials must not read it there.
+        // Kubernetes sets the authority of a workload identity in the environment. Credentials of other kinds must
+        // not read the authority from there.
         let cloud = match (authority, &self.entra.kind) {
             (None, EntraKind::WorkloadIdentity { .. }) => None,
             (None, _) => Some(CloudConfiguration::AzurePublic),
@@ -139,7 +142,7 @@ impl CredentialSource<Token> for TokenSource {
         }
     }
 
-    /// The Azure CLI continues after this time, since another run would take as long.
+    /// After this time the call fails, but the Azure CLI continues, since another run would take as long.
     fn call_timeout(&self) -> Option<Duration> {
         let is_cli = matches!(self.entra.kind, EntraKind::AzureCli { .. });
         is_cli.then_some(self.entra.token_timeout)

@@ -6,34 +6,34 @@ use zeroize::Zeroizing;
 
 use crate::{config::secret::unprintable, error::Failure, upstream::credential_cache::Lease};
 
-/// The kind of credential in the metrics.
+/// Name of this kind of credential in the metrics.
 pub const TOKEN: &str = "token";
 
 const SCHEME: &str = "Bearer ";
 
-/// An access token as the value of the Authorization header.
+/// An access token, stored as the value of the `Authorization` header.
 pub struct Token(Zeroizing<String>);
 
 unprintable!(Token, Lease<Token>);
 
 impl Token {
-    /// Creates the header's value from a token, which must be visible ASCII.
+    /// Creates a token from its text, which must be visible ASCII.
     pub fn new(bare: &str) -> Self {
         Self(Zeroizing::new(format!("{SCHEME}{bare}")))
     }
 
-    /// Returns the value of the header. It may only be sent to Azure Batch.
+    /// Returns the value of the `Authorization` header, which may only be sent to Azure Batch.
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// Returns the token without its scheme.
+    /// Returns the token without the scheme `Bearer`.
     pub fn without_scheme(&self) -> &str {
         self.0.strip_prefix(SCHEME).unwrap_or_default()
     }
 }
 
-/// Result of the last request to a token endpoint; empty if no request was sent.
+/// Result of the last request to a token endpoint, or `None` if no request was sent.
 #[derive(Default)]
 pub struct Outcome(Mutex<Option<Result<Lease<Token>, Failure>>>);
 
