@@ -18,9 +18,9 @@ use crate::certificates::verifier::ServerVerifier;
 /// The role of the authorities that the operator has named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trust {
-    /// They are trusted in addition to the system's.
+    /// The named authorities are trusted in addition to those of the system.
     More,
-    /// They alone are trusted. If none are named, the system's are trusted.
+    /// Only the named authorities are trusted. If none are named, those of the system are trusted.
     Only,
 }
 
@@ -35,7 +35,7 @@ pub fn config(
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?;
-    // Plain http, to loopback hosts, must work on systems that have no authorities.
+    // Plaintext HTTP, which is used for loopback hosts, must work on systems that have no authorities.
     let mut config = if url.scheme() == "http" {
         builder
             .with_root_certificates(RootCertStore::empty())

@@ -1,5 +1,5 @@
-//! Escapes characters that are invisible or change the order of text, so that no name and no text of an upstream can hide
-//! in the logs, forge a line, or reverse one.
+//! Escapes characters that are invisible or change the order of text, so that names and texts of upstreams cannot be
+//! hidden in the logs, forge a log line, or reverse its text.
 
 use std::{borrow::Cow, fmt::Write as _};
 
@@ -35,15 +35,16 @@ const HIDDEN: [(char, char); 26] = [
     ('\u{E0000}', '\u{E0FFF}'),
 ];
 
-/// Returns whether this character is invisible, breaks a line, or changes the order of the text around it. C0 is not
-/// included: JSON always escapes it in texts, and allows it between them.
+/// Returns whether this character is invisible, breaks a line, or changes the order of the text around it. The C0
+/// controls are not included: JSON always escapes them inside strings, and allows some as whitespace between them.
 pub fn is_hidden(c: char) -> bool {
     HIDDEN
         .iter()
         .any(|(first, last)| (*first..=*last).contains(&c))
 }
 
-/// Returns an equivalent line of JSON with every hidden character written as `\uXXXX`, above U+FFFF as a pair.
+/// Returns an equivalent line of JSON with every hidden character written as `\uXXXX`, and as a surrogate pair above
+/// U+FFFF.
 pub fn escape(line: &str) -> Cow<'_, str> {
     // Almost every line is ASCII.
     if line.is_ascii() && !line.contains('\u{7F}') {
@@ -52,7 +53,7 @@ pub fn escape(line: &str) -> Cow<'_, str> {
     escape_if(line, is_hidden)
 }
 
-/// Returns a text with every hidden or control character written as `\uXXXX`, above U+FFFF as a pair.
+/// Returns a text with every hidden or control character written as `\uXXXX`, and as a surrogate pair above U+FFFF.
 pub fn escape_controls(text: &str) -> Cow<'_, str> {
     escape_if(text, |c| c.is_control() || is_hidden(c))
 }

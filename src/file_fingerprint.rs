@@ -3,11 +3,11 @@
 
 use std::{fs, os::unix::fs::MetadataExt as _, path::Path};
 
-/// Identifies one content of a file, or that there is no file.
+/// Identifies one version of a file, or the absence of the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FileFingerprint(Option<Metadata>);
 
-/// Every write and every swap changes at least one of these.
+/// The metadata of a file. Every write and every swap changes at least one of these values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Metadata {
     device: u64,

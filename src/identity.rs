@@ -5,7 +5,8 @@ use std::fmt;
 
 use crate::names;
 
-/// Maximum length of an identity. The log and the audit log truncate texts at this length, so they show all of it.
+/// Maximum length of an identity in bytes. The log and the audit log truncate texts at this length, so they always
+/// show the whole identity.
 pub const MAX_BYTES: usize = 256;
 
 /// Separates issuer and subject. An issuer is a URL without a fragment (RFC 8414, section 2), so the text is unambiguous.
@@ -48,22 +49,23 @@ impl Identity {
         }
     }
 
-    /// Returns the identity of a URI name in a certificate; case matters. A name with `#` could be read as the subject of a
-    /// token.
+    /// Returns the identity for a URI name in a certificate; case matters. Returns `None` if the name cannot be used,
+    /// for example because it has a `#` and could be read as the subject of a token.
     pub fn uri(name: &str) -> Option<Self> {
         let fits = name.is_ascii() && name.contains(':') && !name.contains(SUBJECT_SEPARATOR);
         fits.then(|| Self::Certificate(name.to_owned()))?
             .filter_usable()
     }
 
-    /// Returns the identity of a DNS name in a certificate; case does not matter. It never looks like a URI.
+    /// Returns the identity for a DNS name in a certificate; case does not matter. Returns `None` if the name cannot
+    /// be used. The permitted characters exclude `:`, so the name never looks like a URI.
     pub fn dns(name: &str) -> Option<Self> {
         let fits = names::is_alphanumeric_or(name, b"._-*");
         fits.then(|| Self::Certificate(name.to_ascii_lowercase()))?
             .filter_usable()
     }
 
-    /// Returns the identity of the subject of a token.
+    /// Returns the identity for the subject of a token, or `None` if the subject cannot be used.
     pub fn token(issuer: &str, subject: &str) -> Option<Self> {
         let (issuer, subject) = (issuer.to_owned(), subject.to_owned());
         let named = !subject.is_empty();
@@ -72,7 +74,7 @@ impl Identity {
             .filter(|_| named)
     }
 
-    /// Returns the identity if it is readable in a log and cannot be mistaken for `anonymous`.
+    /// Returns the identity if it is readable in a log and cannot be mistaken for `anonymous`, and otherwise `None`.
     fn filter_usable(self) -> Option<Self> {
         let name = self.to_string();
         let fits = (1..=MAX_BYTES).contains(&name.len())

@@ -38,7 +38,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 #[cfg(feature = "sandbox")]
 pub use useradmin_sandbox as sandbox;
 
-/// Locks a mutex whose data is whole at every moment, so that a panic elsewhere does not matter.
+/// Locks a mutex, even if a thread has panicked while it held the lock: the data of every mutex in this crate is
+/// consistent at all times.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -5,7 +5,8 @@ pub fn is_alias(text: &str) -> bool {
     (1..=64).contains(&text.len()) && is_alphanumeric_or(text, b"._-")
 }
 
-/// Returns whether a text is an object ID of an HMC: characters of an alias that form one path segment.
+/// Returns whether a text is an object ID of an HMC: an alias that is not a dot segment, and so forms one path
+/// segment.
 pub fn is_object_id(text: &str) -> bool {
     is_alias(text) && !is_dot_segment(text)
 }
@@ -16,7 +17,7 @@ pub fn is_alphanumeric_or(text: &str, more: &[u8]) -> bool {
         .all(|b| b.is_ascii_alphanumeric() || more.contains(&b))
 }
 
-/// Returns whether a text is a dot segment, which is removed from URLs.
+/// Returns whether a text is a dot segment (`.` or `..`), which URL parsers remove.
 pub fn is_dot_segment(text: &str) -> bool {
     matches!(text, "." | "..")
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// A pattern.
+/// A pattern, which either respects or ignores case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern {
     text: String,
@@ -43,11 +43,12 @@ impl Pattern {
     }
 }
 
-/// Returns a text that is the same for all spellings that differ in case. Characters are converted one by one, since the
-/// lower case of a whole text depends on context (final sigma). The upper case unites characters with several lower cases;
-/// the lower case before it is for the capital sharp s, which is not the upper case of any character.
+/// Returns a text that is equal for all texts that differ only in case. Characters are converted one by one, since
+/// the lower case of a whole text depends on context (final sigma). The conversion to upper case unites characters
+/// with several lower-case forms. The conversion to lower case before it is for the capital sharp s, which is not the
+/// upper case of any character.
 fn fold_case(text: &str) -> String {
-    // Most names are ASCII, for which this is the same and takes a tenth of the time.
+    // Most names are ASCII, for which this conversion has the same result and takes a tenth of the time.
     if text.is_ascii() {
         return text.to_ascii_lowercase();
     }
@@ -56,7 +57,8 @@ fn fold_case(text: &str) -> String {
     upper.flat_map(char::to_lowercase).collect()
 }
 
-/// Matches the parts between the stars from left to right: the first part is a prefix, the last one a suffix.
+/// Returns whether a pattern matches the whole text. Matches the parts between the stars from left to right: the
+/// first part is a prefix, the last one a suffix.
 fn glob(pattern: &str, text: &str) -> bool {
     let Some((first, rest)) = pattern.split_once('*') else {
         return pattern == text;

@@ -21,8 +21,8 @@ const CANONICAL_NAMES: [(&str, &str); 3] = [
 
 /// The file of the service.
 const API: &str = "useradmin/v1/user_admin.proto";
-/// The messages in details of errors. No message of the service refers to them, but tools such as grpcui know only the
-/// file of a service and its imports.
+/// The files with the messages of error details. No message of the service refers to them, but tools such as grpcui
+/// know only the file of a service and its imports.
 const DETAILS: [&str; 3] = [
     "useradmin/v1/error_details.proto",
     "useradmin/v1/error_reason.proto",
@@ -99,7 +99,7 @@ pub fn descriptors() -> FileDescriptorSet {
             }
         }
     }
-    // A file follows its imports.
+    // A file must follow its imports, so the file of the API is last.
     all.file.sort_by_key(|file| file.name() == API);
     all
 }

@@ -1,4 +1,4 @@
-//! Checks public keys like ring does when it verifies a signature, but reports the cause.
+//! Checks public keys in the same way as ring when it verifies a signature, but reports the cause of a failure.
 
 use num_bigint::BigUint;
 use ring::{
@@ -6,14 +6,15 @@ use ring::{
     rand::SystemRandom,
 };
 
-/// Sizes that ring's `RSA_PKCS1_2048_8192_*` and `RSA_PSS_2048_8192_*` accept; ring rounds the size up to whole bytes.
+/// Sizes of an RSA modulus in bits that ring's `RSA_PKCS1_2048_8192_*` and `RSA_PSS_2048_8192_*` accept; ring rounds
+/// the size up to whole bytes.
 const MODULUS_BITS: std::ops::RangeInclusive<u64> = 2_041..=8_192;
 /// The largest exponent that ring accepts.
 const MAX_EXPONENT: u64 = (1 << 33) - 1;
 /// Size of an Ed25519 key.
 pub const ED25519_BYTES: usize = 32;
 
-/// Returns why an RSA key with these numbers in big-endian order cannot verify signatures.
+/// Returns why an RSA key with these numbers in big-endian order cannot verify signatures, or `None` if it can.
 pub fn rsa_fault(modulus: &[u8], exponent: &[u8]) -> Option<String> {
     let modulus = BigUint::from_bytes_be(modulus);
     let bits = modulus.bits();
@@ -33,8 +34,8 @@ pub fn rsa_fault(modulus: &[u8], exponent: &[u8]) -> Option<String> {
     None
 }
 
-/// Returns whether ring accepts the point as a public key. The check is the same for key agreement, which reports it, as for
-/// signatures.
+/// Returns whether ring accepts the point as a public key. Key agreement makes the same check as the verification of
+/// signatures, and reports the result.
 pub fn is_on_curve(curve: &'static agreement::Algorithm, point: &[u8]) -> bool {
     EphemeralPrivateKey::generate(curve, &SystemRandom::new())
         .and_then(|own| {
@@ -51,8 +52,8 @@ pub fn is_edwards_point(mut encoded: [u8; ED25519_BYTES]) -> bool {
     let y = BigUint::from_bytes_le(&encoded);
     let prime = (BigUint::from(1_u8) << 255) - 19_u8;
     let square = &y * &y % &prime;
-    // There is an x if (y² - 1) / (d y² + 1) is a square, with d = -121665/121666. Multiplying by the denominators instead
-    // of dividing changes the quotient by squares only.
+    // There is an x if (y² - 1) / (d y² + 1) is a square, with d = -121665/121666. Multiplying by the denominators
+    // instead of dividing changes the value only by factors that are squares.
     let numerator = &square + &prime - 1_u8;
     let denominator = 121_666_u32 + (&prime - 121_665_u32) * square;
     let product: BigUint = numerator * denominator * 121_666_u32;

@@ -8,21 +8,22 @@ use crate::{
     server::{acceptor::MIN_HANDSHAKES, admin_listener},
 };
 
-/// Reserved for the audit log and its rotation, files that are read again, name resolution, token endpoints, standard
-/// streams and listeners.
+/// File descriptors reserved for the audit log and its rotation, files that are read again, name resolution, token
+/// endpoints, standard streams and listeners.
 const RESERVE: u64 = 64;
-/// Reserved for the event queue of each worker.
+/// File descriptors reserved for the event queue of each worker.
 const WORKER_RESERVE: u64 = 4;
 
-/// Raises the soft limit of open files to the hard limit. The usual soft limit is less than `max_connections`.
+/// Raises the soft limit of open files to the hard limit, because the usual soft limit is less than
+/// `max_connections`.
 pub fn raise_open_files() -> std::io::Result<()> {
     let mut files = getrlimit(Resource::Nofile);
     files.current = files.maximum;
     Ok(setrlimit(Resource::Nofile, files)?)
 }
 
-/// Lowers `max_connections` if the limit of open files cannot hold the configured number beside everything else, so that
-/// callers cannot use up the descriptors of upstream requests, the admin port and the audit log.
+/// Lowers `max_connections` if the limit of open files is too low for the configured number and all other open files,
+/// so that callers cannot use up the descriptors of upstream requests, the admin port and the audit log.
 pub fn fit_connections(config: &mut Config) {
     let Some(limit) = getrlimit(Resource::Nofile).current else {
         return;

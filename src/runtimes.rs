@@ -43,7 +43,7 @@ pub struct Runtimes {
 }
 
 impl Runtimes {
-    /// Starts [`count`] threads.
+    /// Starts [`count`] worker threads, each with a runtime. Fails if a thread or a runtime cannot be created.
     pub fn start() -> io::Result<Self> {
         let stop = CancellationToken::new();
         let guard = stop.clone().drop_guard();
@@ -54,7 +54,7 @@ impl Runtimes {
         })
     }
 
-    /// Uses the current runtime for all connections.
+    /// Creates a value that uses the current runtime for all connections.
     pub(crate) fn current() -> Self {
         Self {
             runtimes: vec![Handle::current()],
@@ -93,12 +93,12 @@ fn start(index: usize, stop: CancellationToken) -> io::Result<Handle> {
 pub(crate) struct PerRuntime<T>(Box<[T]>);
 
 impl<T> PerRuntime<T> {
-    /// Creates the values.
+    /// Creates one value for each worker.
     pub(crate) fn new(create: impl FnMut() -> T) -> Self {
         Self(std::iter::repeat_with(create).take(count()).collect())
     }
 
-    /// Returns the value of this thread.
+    /// Returns the value of the worker that runs on this thread.
     pub(crate) fn current(&self) -> &T {
         &self.0[INDEX.get() % self.0.len()]
     }

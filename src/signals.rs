@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-/// Returns futures that complete with the first and with the second SIGTERM or SIGINT.
+/// Returns two futures that complete when the first and the second SIGTERM or SIGINT is received.
 pub fn stop() -> io::Result<(
     WaitForCancellationFutureOwned,
     WaitForCancellationFutureOwned,
@@ -31,7 +31,7 @@ pub fn stop() -> io::Result<(
     Ok(futures)
 }
 
-/// Signal whose default action ends the process at once, and which this server does not use.
+/// Signals whose default action ends the process at once, and which this server does not use.
 const UNUSED: [(Signal, &str); 8] = [
     (Signal::HUP, "SIGHUP"),
     (Signal::USR1, "SIGUSR1"),
@@ -45,8 +45,8 @@ const UNUSED: [(Signal, &str); 8] = [
 
 /// Ignores the signals that would end the process without a drain. Must be called within a runtime.
 pub fn ignore_unused() -> io::Result<()> {
-    // A write beyond RLIMIT_FSIZE then fails with an error, which is reported where it occurs. The handler that Tokio
-    // installs stays for the life of the process, even without a listener.
+    // Without the default action of SIGXFSZ, a write beyond RLIMIT_FSIZE fails with an error, which is reported where
+    // it occurs. The handler that Tokio installs stays for the life of the process, even without a listener.
     drop(signal(SignalKind::from_raw(Signal::XFSZ.as_raw()))?);
     for (number, name) in UNUSED {
         let mut received = signal(SignalKind::from_raw(number.as_raw()))?;

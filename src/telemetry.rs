@@ -25,9 +25,9 @@ use crate::{
 };
 
 const DEFAULT: &str = "info";
-/// h2 warns about frames that peers can send at any rate, such as unexpected responses to pings. The server itself logs
-/// the connections that end for such a reason, with a limit for each peer. The Azure library logs its failed requests,
-/// which the server logs as `access token request failed`.
+/// Log targets of libraries that are limited to errors. h2 warns about frames that peers can send at any rate, such
+/// as unexpected responses to pings. The server itself logs the connections that end for such a reason, with a limit
+/// for each peer. The Azure library logs its failed requests, which the server logs as `access token request failed`.
 const QUIET_TARGETS: [&str; 4] = [
     "h2::proto::ping_pong=error",
     "h2::proto::streams::recv=error",
@@ -35,7 +35,8 @@ const QUIET_TARGETS: [&str; 4] = [
     "typespec_client_core=error",
 ];
 
-/// Parses levels, or `target=level`, separated by commas. Returns `None` for other texts, which would disable the log.
+/// Parses a list of levels, or of `target=level`, separated by commas. Returns `None` for other texts, because they
+/// would disable the log.
 fn filter(text: &str) -> Option<EnvFilter> {
     let is_level = |text: &str| !text.is_empty() && text.parse::<LevelFilter>().is_ok();
     let valid = text.split(',').all(|part| match part.rsplit_once('=') {
@@ -97,7 +98,8 @@ pub fn start(format: Option<LogFormat>) -> io::Result<WorkerGuard> {
         }
     }
     let started = tracing_subscriber::fmt()
-        // Otherwise the library reports on standard error that it cannot be written, and panics.
+        // Otherwise, if a log line cannot be written, the library reports that on standard error, and panics if that
+        // fails, too.
         .log_internal_errors(false)
         .event_format(format)
         .fmt_fields(DefaultFields::new())

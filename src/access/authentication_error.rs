@@ -24,7 +24,7 @@ macro_rules! authentication_errors {
 }
 
 authentication_errors! {
-    /// Neither certificate nor token.
+    /// The call has neither a certificate nor a token.
     NoCredentials = "nothing_shown",
     /// A certificate without a URI or DNS name that can be an identity.
     CertificateUnnamed = "certificate_unnamed",
@@ -34,7 +34,7 @@ authentication_errors! {
     CertificateNotTrusted = "certificate_not_trusted",
     /// The metadata `authorization` is not one bearer token.
     NoBearerToken = "no_bearer_token",
-    /// No JSON Web Token, or one with claims of a wrong kind.
+    /// The token is not a JSON Web Token, or a claim is missing or has a wrong type or value.
     TokenMalformed = "token_malformed",
     /// An issuer that is not configured.
     TokenIssuerUnknown = "token_issuer_unknown",

@@ -18,14 +18,15 @@ pub struct PeerCertificate {
     chain: Vec<CertificateDer<'static>>,
     names: Vec<Identity>,
     not_after: u64,
-    /// Number of the last set of authorities that has verified it.
+    /// Number of the set of authorities that has verified the chain last.
     verified_by: AtomicU64,
-    /// Time of that, in seconds since 1970.
+    /// Time of the last verification, in seconds since 1970.
     verified_at: AtomicU64,
 }
 
 impl PeerCertificate {
-    /// Creates the certificate from a chain that the authorities with this number have verified, the caller's own first.
+    /// Creates the certificate from a chain that the authorities with this number have verified. The first
+    /// certificate of the chain is the caller's own. Returns `None` if it cannot be parsed.
     pub fn new(chain: &[CertificateDer<'_>], authorities: u64) -> Option<Self> {
         let (_, parsed) = parse_x509_certificate(chain.first()?).ok()?;
         let names = parsed.subject_alternative_name().ok().flatten();
@@ -39,7 +40,8 @@ impl PeerCertificate {
         })
     }
 
-    /// Returns the URI names, then the DNS names; none if a SPIFFE ID is not the only URI (X509-SVID, section 2).
+    /// Returns the URI names, followed by the DNS names. Returns no names if the certificate has a SPIFFE ID together
+    /// with another URI or an unreadable name (X509-SVID, section 2).
     pub fn names(&self) -> &[Identity] {
         &self.names
     }

@@ -1,4 +1,4 @@
-//! Authentication, permissions and quotas of callers. Knows no upstream.
+//! Authentication, permissions and quotas of callers. This module does not depend on upstreams.
 
 pub mod authentication_error;
 pub mod certificate;
@@ -27,13 +27,13 @@ const KEYS_TIMEOUT: Duration = Duration::from_secs(5);
 /// The credentials of a call.
 #[derive(Default)]
 pub struct Credentials {
-    /// The verified client certificate, or why it is no longer accepted.
+    /// The verified client certificate, or the reason why it is no longer accepted.
     pub certificate: Option<Result<Arc<PeerCertificate>, AuthenticationError>>,
-    /// The bearer token, or why it cannot be read.
+    /// The bearer token, or the reason why it cannot be read.
     pub token: Option<Result<String, AuthenticationError>>,
 }
 
-/// Authentication and policy by a configuration, which are replaced when it is reloaded.
+/// Authentication and policy according to one configuration. A reload of the configuration replaces the whole value.
 pub struct Access {
     pub(crate) policy: Policy,
     issuers: Issuers,
@@ -44,7 +44,8 @@ pub struct Access {
 }
 
 impl Access {
-    /// Creates the access of a configuration. Issuers that have not changed keep their keys.
+    /// Creates authentication and policy according to a configuration. `before` is the value to replace: issuers
+    /// whose key source has not changed keep their keys. Fails if the source of an issuer's keys cannot be created.
     pub fn new(
         config: &Config,
         before: Option<&Self>,
@@ -53,7 +54,7 @@ impl Access {
     ) -> Result<Self, String> {
         let issuers = before.map(|before| &before.issuers);
         let issuers = Issuers::new(&config.jwt_issuers, issuers, source, metrics)?;
-        // TLS itself is set up once.
+        // A reload does not change whether TLS requests client certificates.
         let certificates = before.map_or_else(
             || {
                 let tls = config.server.tls.as_ref();
@@ -76,7 +77,7 @@ impl Access {
 
     /// Logs entries of `[[callers]]` that are valid but probably mistakes.
     fn warn_of_unlikely_callers(&self, config: &Config) {
-        // The sandbox has no file.
+        // The sandbox has no configuration file, and its callers are not checked.
         let callers = config
             .callers
             .iter()
@@ -104,8 +105,9 @@ impl Access {
         }
     }
 
-    /// Returns the identity of a caller. If issuers of tokens are configured, a token takes precedence over a
-    /// certificate, which may be that of a gateway. An invalid token is an error even if there is a certificate.
+    /// Returns the identity of a caller, or the reason why there is none. If issuers of tokens are configured, a
+    /// token takes precedence over a certificate, because the certificate may be that of a gateway. An invalid token
+    /// is an error even if there is a certificate. Waits at most `limit` for the keys of an issuer.
     pub async fn authenticate(
         &self,
         credentials: Credentials,
@@ -126,7 +128,8 @@ impl Access {
         Ok(Identity::Anonymous)
     }
 
-    /// Returns the first name of the certificate that the policy lists, or else its first name.
+    /// Returns the first name of the certificate that the policy lists. If the policy lists none, returns the first
+    /// name of the certificate, and fails if the certificate has no usable name.
     fn name(&self, certificate: &PeerCertificate) -> Result<Identity, AuthenticationError> {
         let names = certificate.names();
         let listed = names.iter().find(|name| self.policy.lists(name));

@@ -28,7 +28,7 @@ impl Policy {
         self.0.get(caller)?.deletes_per_minute
     }
 
-    /// Returns whether `caller` may call `rpc` on this target, and on this pool of it.
+    /// Returns whether `caller` may call `rpc` on this target and, if there is a pool, on this pool.
     pub fn allows(&self, caller: &Identity, rpc: &str, target: &str, pool: Option<&str>) -> bool {
         let rights = self.0.get(caller).map(|caller| caller.allow.as_slice());
         rights.unwrap_or_default().iter().any(|right| {

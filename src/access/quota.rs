@@ -1,5 +1,5 @@
-//! Quota of deletions per caller: at most `limit` in any period of 60 seconds. The module counts; the limits are in the
-//! policy.
+//! Quota of deletions per caller: at most `limit` in any period of 60 seconds. This module counts the deletions; the
+//! limits are in the policy.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -14,11 +14,12 @@ use crate::identity::Identity;
 /// The period in which deletions are counted.
 const WINDOW: Duration = Duration::from_mins(1);
 
-/// When a deletion began, and a number that distinguishes it from others at the same moment.
+/// The time at which a deletion began, and a number that distinguishes it from others at the same time.
 type Key = (Instant, u64);
 
-/// The deletions of the last minute, by caller. Limits are passed in, so that a changed configuration forgets none. Only
-/// configured callers have a limit, and so an entry.
+/// The deletions of the last minute, by caller. Limits are not stored here but passed as arguments, so that no
+/// deletion is forgotten when the configuration changes. Only configured callers have a limit, and therefore an
+/// entry.
 #[derive(Clone, Default)]
 pub struct Quotas(Arc<Mutex<State>>);
 
@@ -63,7 +64,8 @@ impl Quotas {
 }
 
 impl State {
-    /// Adds a deletion that begins now. Reads the time under the lock, so that keys are in the order of the decisions.
+    /// Adds a deletion that begins now, and returns its key. Reads the time under the lock, so that the keys are in
+    /// the order in which the deletions were admitted.
     fn insert(&mut self, caller: &Identity) -> Key {
         let key = (Instant::now(), self.keys);
         self.keys += 1;
@@ -80,14 +82,15 @@ impl State {
 }
 
 impl Slot {
-    /// Restarts the slot's 60 seconds. Called when the intent has been recorded, which is when the deletion counts from.
+    /// Restarts the slot's 60 seconds. Called when the intent has been recorded, because the deletion counts from
+    /// that time.
     pub fn start(&mut self) {
         let mut state = crate::lock(&self.quotas.0);
         state.remove(self);
         self.key = state.insert(&self.caller);
     }
 
-    /// Removes the deletion from the count, because nothing was sent.
+    /// Removes the deletion from the count. Called if nothing was sent.
     pub fn refund(self) {
         crate::lock(&self.quotas.0).remove(&self);
     }

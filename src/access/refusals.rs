@@ -1,5 +1,6 @@
-//! Limits the records of refusals: the first refusals of a peer are logged and recorded one by one, further ones in the same
-//! minute are counted, so that a peer without permissions cannot fill the disk.
+//! Limits the number of log lines and audit records about refusals. The first refusals of a peer in a minute are
+//! reported individually. Further refusals are only counted, and reported in a summary, so that a peer without
+//! permissions cannot fill the disk.
 
 use std::{
     collections::HashMap,
@@ -13,19 +14,19 @@ use tokio::time::Instant;
 
 use crate::identity::Identity;
 
-/// The period of one summary.
+/// Length of a window, which is the period that one summary covers.
 const WINDOW: Duration = Duration::from_mins(1);
 /// Maximum number of refusals of one peer, caller and kind that are reported individually in a window.
 const MAX_REPORTED: u64 = 60;
 /// Maximum number of open windows. Further peers share one window for each kind.
 const MAX_WINDOWS: usize = 1_024;
 
-/// A kind of refusal; each is limited on its own.
+/// A kind of refusal. Each kind is limited separately.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Kind {
     /// The message of the log line of a single refusal.
     pub event: &'static str,
-    /// The reason, as the log line spells it.
+    /// The reason, as the log line contains it.
     pub reason: &'static str,
     /// The outcome in the audit log, or `None` if such refusals are not recorded there.
     pub outcome: Option<&'static str>,
@@ -45,9 +46,11 @@ impl Kind {
 /// Refusals that are counted together.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct RefusalGroup {
-    /// An IPv4 address, an IPv6 network of 64 bits, or `other` for peers that share a window; empty if unknown.
+    /// An IPv4 address, an IPv6 network with a prefix of 64 bits, or `other` for peers that share a window. Empty if
+    /// the peer is unknown.
     pub peer: String,
-    /// The caller if its identity was verified, so that callers behind the same proxy do not hide each other.
+    /// The caller, if its identity was verified. Callers behind the same proxy are counted separately, so that the
+    /// refusals of one do not hide those of another.
     pub caller: Option<Identity>,
     pub kind: Kind,
 }
@@ -68,7 +71,7 @@ pub struct Refusals(Mutex<State>);
 #[derive(Default)]
 struct State {
     windows: HashMap<RefusalGroup, Window>,
-    /// Summaries of windows that have been replaced by a new one.
+    /// Summaries of windows that a new window has replaced.
     closed: Vec<Summary>,
 }
 
@@ -145,7 +148,7 @@ impl Window {
         }
     }
 
-    /// Returns `None` if every refusal of the window was reported.
+    /// Returns the summary of a window, or `None` if every refusal of the window was reported individually.
     fn summary(self, group: RefusalGroup) -> Option<Summary> {
         let count = self.count.saturating_sub(MAX_REPORTED);
         let since = self.since;

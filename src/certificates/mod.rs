@@ -1,5 +1,5 @@
-//! Faults of certificates as texts: keys that cannot be used, authorities that no certificate can be verified with, and the
-//! reasons why a handshake refused a certificate.
+//! Describes faults of certificates: keys that cannot be used, authorities with which no certificate can be verified,
+//! and the reasons why a handshake refused a certificate.
 
 pub mod refusal;
 pub mod verifier;
@@ -52,17 +52,18 @@ const EC_PUBLIC_KEY: &str = "1.2.840.10045.2.1";
 /// Maximum number of characters of a name in a message. Peers choose the names in their certificates.
 const MAX_NAME: usize = 128;
 
-/// Remaining life of a certificate below which there is a warning. The alert `UseradminCertificateExpires` has the same limit.
+/// Remaining life of a certificate, in seconds, below which there is a warning. The alert
+/// `UseradminCertificateExpires` has the same limit.
 const EXPIRES_SOON_SECONDS: i64 = 14 * 24 * 60 * 60;
 
-/// An authority that no certificate can be verified with.
+/// An authority with which no certificate can be verified.
 #[derive(Debug)]
 pub struct UnusableAuthority {
-    /// Its name in DER.
+    /// Name of the authority in DER.
     subject: Vec<u8>,
     /// Whether a usable authority has the same name.
     has_namesake: bool,
-    /// Its name and its fault.
+    /// Description of the fault, which starts with the name of the authority.
     pub fault: String,
 }
 
@@ -74,7 +75,7 @@ pub struct Authorities {
 }
 
 impl Authorities {
-    /// Sorts certificates by whether `fault` finds one in them.
+    /// Separates the certificates for which `fault` returns a fault from the usable ones.
     pub fn partition(
         certificates: &[CertificateDer<'static>],
         fault: impl Fn(&X509Certificate<'_>) -> Option<String>,
@@ -83,7 +84,7 @@ impl Authorities {
         let mut subjects = Vec::new();
         for der in certificates {
             let Ok((_, parsed)) = parse_x509_certificate(der) else {
-                // The parser refuses some certificates that webpki accepts.
+                // This parser refuses some certificates that webpki accepts, so the certificate counts as usable.
                 sorted.usable.push(der.clone());
                 continue;
             };
@@ -113,7 +114,8 @@ impl Authorities {
     }
 }
 
-/// Returns why no certificate can be verified with this authority. The validity period is not checked.
+/// Returns why no certificate can be verified with this authority, or `None` if there is no fault. The validity
+/// period is not checked.
 pub fn authority_fault(authority: &X509Certificate<'_>) -> Option<String> {
     let key = key_fault(authority).or_else(|| key_point_fault(authority));
     key.or_else(|| match authority.name_constraints() {
@@ -133,7 +135,7 @@ pub fn authority_fault(authority: &X509Certificate<'_>) -> Option<String> {
     })
 }
 
-/// Returns why a certificate is not valid at this time.
+/// Returns why a certificate is not valid at this time, or `None` if it is.
 pub fn date_fault(certificate: &X509Certificate<'_>) -> Option<String> {
     let (validity, now) = (certificate.validity(), ASN1Time::now());
     if now < validity.not_before {
@@ -147,7 +149,8 @@ pub fn date_fault(certificate: &X509Certificate<'_>) -> Option<String> {
     }
 }
 
-/// Returns why a certificate is not valid at this time, or will soon not be.
+/// Returns why a certificate is not valid at this time, or that it expires within [`EXPIRES_SOON_SECONDS`]. Otherwise
+/// returns `None`.
 pub fn date_warning(certificate: &X509Certificate<'_>) -> Option<String> {
     let end = certificate.validity().not_after.timestamp();
     let is_near = end - ASN1Time::now().timestamp() < EXPIRES_SOON_SECONDS;
@@ -155,7 +158,7 @@ pub fn date_warning(certificate: &X509Certificate<'_>) -> Option<String> {
     date_fault(certificate).or_else(|| is_near.then(soon))
 }
 
-/// Returns why the kind or size of this certificate's key cannot be used.
+/// Returns why the kind or size of this certificate's key cannot be used, or `None` if there is no fault.
 pub fn key_fault(certificate: &X509Certificate<'_>) -> Option<String> {
     let key = certificate.public_key();
     let Some(algorithm) = algorithm(key.raw) else {
@@ -176,8 +179,9 @@ pub fn key_fault(certificate: &X509Certificate<'_>) -> Option<String> {
     Some(format!("its key cannot be used: {fault}"))
 }
 
-/// Returns why no signature can be verified with the point that is this certificate's key. The check takes as long as
-/// that of a signature, and is therefore not made for every certificate of a peer.
+/// Returns a fault if the key of this certificate is not a valid point of its elliptic curve, so that it verifies no
+/// signature. The check takes as long as the verification of a signature, and is therefore not made for every
+/// certificate of a peer.
 pub fn key_point_fault(certificate: &X509Certificate<'_>) -> Option<String> {
     let key = certificate.public_key();
     let (algorithm, point) = (algorithm(key.raw)?, &*key.subject_public_key.data);
@@ -200,7 +204,7 @@ fn algorithm(key: &[u8]) -> Option<&[u8]> {
     Some(algorithm.data)
 }
 
-/// Describes the kind of a key by the content of its `AlgorithmIdentifier`.
+/// Describes the kind of a key with this `AlgorithmIdentifier`, in a phrase such as `is on the curve P-256`.
 fn kind(algorithm: &[u8]) -> String {
     let Ok((parameters, id)) = Oid::from_der(algorithm) else {
         return "is of an unknown kind".to_owned();
@@ -214,7 +218,7 @@ fn kind(algorithm: &[u8]) -> String {
     }
 }
 
-/// Returns the name of an object identifier.
+/// Returns the name of an object identifier, or its digits if the name is not known.
 fn id_name(id: &Oid<'_>) -> String {
     let text = id.to_id_string();
     let named = NAMES.iter().find(|(known, _)| *known == text);
@@ -225,7 +229,7 @@ fn id_name(id: &Oid<'_>) -> String {
     }
 }
 
-/// Returns the beginning of a name.
+/// Returns a name as text, truncated to [`MAX_NAME`] characters.
 fn name(name: &X509Name<'_>) -> String {
     let text = name.to_string();
     if text.is_empty() {

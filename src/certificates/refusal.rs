@@ -29,7 +29,7 @@ const EXTENSIONS: [&str; 6] = [
 /// The description of the error for a peer that does not speak TLS.
 pub const PLAINTEXT: &str = "the peer sent plaintext instead of TLS";
 
-/// Returns the error for a certificate with a fault that no error of rustls names.
+/// Returns the error for a certificate whose fault has no equivalent among the errors of rustls.
 fn refused(certificate: &X509Certificate<'_>, fault: &str) -> Error {
     other(format!(
         "certificate {}: {fault}",
@@ -42,31 +42,32 @@ fn other(text: String) -> Error {
     Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::from(error))))
 }
 
-/// Refuses a peer's own certificate whose key cannot verify a handshake.
+/// Returns an error if the key of a peer's own certificate cannot verify the signature of a handshake.
 pub fn check_key(own: &CertificateDer<'_>) -> Result<(), Error> {
     match parse_x509_certificate(own) {
         Ok((_, own)) => key_fault(&own).map_or(Ok(()), |fault| Err(refused(&own, &fault))),
-        // webpki has accepted it.
+        // This parser refuses some certificates that webpki has accepted.
         Err(_) => Ok(()),
     }
 }
 
-/// Refuses a certificate that is not valid at this time.
+/// Returns an error if a certificate is not valid at this time, or cannot be parsed.
 pub fn check_dates(certificate: &CertificateDer<'_>) -> Result<(), Error> {
     let (_, certificate) = parse_x509_certificate(certificate)
         .map_err(|_| Error::InvalidCertificate(CertificateError::BadEncoding))?;
     date_fault(&certificate).map_or(Ok(()), |fault| Err(refused(&certificate, &fault)))
 }
 
-/// Returns the error of a signature in a handshake, or an error that names the key of the certificate if it is the cause.
+/// Returns the error of a signature in a handshake. If the key of the certificate is the cause, returns an error that
+/// names the fault of that key instead.
 pub fn explain_signature(error: Error, own: &CertificateDer<'_>) -> Error {
     let parsed = parse_x509_certificate(own).ok();
     let refused = parsed.and_then(|(_, own)| Some(refused(&own, &key_point_fault(&own)?)));
     refused.unwrap_or(error)
 }
 
-/// Returns an error that names the fault of a certificate in the chain, or of its authority. Returns the same error if it
-/// names the fault already, or if no fault is found.
+/// Returns an error that names the fault of a certificate in the chain, or of its authority. Returns `error` itself
+/// if it already names the fault, or if no fault is found.
 pub fn explain(
     error: Error,
     own: &CertificateDer<'_>,
@@ -111,7 +112,8 @@ pub fn explain(
     named.unwrap_or(error)
 }
 
-/// Returns the fault of one certificate of a chain that was refused for this cause.
+/// Returns the fault of this certificate that explains why its chain was refused for `cause`, or `None` if it has
+/// none.
 fn certificate_fault(
     certificate: &X509Certificate<'_>,
     cause: &CertificateError,
@@ -131,7 +133,7 @@ fn certificate_fault(
             ))
         }
         Some(_) => None,
-        // The system's verifier reports no details for a certificate for other purposes.
+        // The system's verifier reports no details if it refuses a certificate that is not for servers.
         None => {
             let usage = certificate.extended_key_usage().ok()??;
             (!usage.value.server_auth)
@@ -140,7 +142,8 @@ fn certificate_fault(
     }
 }
 
-/// Describes an error of a handshake, or of a connection. `hyper-rustls` wraps errors of TLS once more.
+/// Describes an error of a handshake or of a connection. The error is unwrapped recursively, because `hyper-rustls`
+/// wraps errors of TLS once more.
 pub fn describe_io_error(error: &io::Error) -> String {
     let inner = error.get_ref();
     if let Some(tls) = inner.and_then(|inner| inner.downcast_ref()) {
@@ -231,7 +234,8 @@ pub fn describe_certificate_error(cause: &CertificateError) -> String {
             Some(cause) => return describe_webpki_error(cause),
             None => return cause.to_string(),
         },
-        // The others have texts, such as the names that a certificate is valid for.
+        // The texts of the other errors are sufficient: they contain, for example, the names that a certificate is
+        // valid for.
         _ => return cause.to_string(),
     };
     text.to_owned()

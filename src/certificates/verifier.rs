@@ -60,8 +60,8 @@ pub struct CallerVerifier {
 }
 
 impl CallerVerifier {
-    /// Creates a verifier that trusts the usable authorities. It accepts peers without a certificate: they are refused, or
-    /// identified by a token, by the authentication of each call.
+    /// Creates a verifier that trusts the usable authorities. It accepts peers without a certificate, because the
+    /// authentication of each call identifies them by a token or refuses them.
     pub fn new(authorities: Authorities) -> Result<Self, String> {
         let mut roots = RootCertStore::empty();
         for authority in authorities.usable {
@@ -103,10 +103,11 @@ impl ClientCertVerifier for CallerVerifier {
     verify_signatures!();
 }
 
-/// Accepts a server certificate that the operator has named, and every other one by its chain.
+/// A verifier that accepts a server certificate that the operator has named, and verifies the chain of every other
+/// one.
 ///
-/// rustls refuses a CA certificate as a server's own, even if it is in the root store; the self-signed certificate of an
-/// HMC may be one.
+/// rustls refuses a CA certificate as a server's own, even if it is in the root store, and the self-signed
+/// certificate of an HMC may be a CA certificate.
 #[derive(Debug)]
 pub struct ServerVerifier {
     named: Vec<CertificateDer<'static>>,

@@ -1,4 +1,5 @@
-//! A JSON Web Key (RFC 7517), converted to the form that ring takes, and checked like ring does when it verifies a signature.
+//! A JSON Web Key (RFC 7517), converted to the form that ring takes, and checked as ring checks it when it verifies a
+//! signature.
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, DecodingKey};
@@ -37,12 +38,12 @@ const RSA: &[Algorithm] = &[
 pub struct Key {
     /// `kid`
     pub id: Option<String>,
-    /// At least one.
+    /// The algorithms whose signatures the key can verify; at least one.
     pub algorithms: Vec<Algorithm>,
     pub public: DecodingKey,
 }
 
-/// The members of a public key that are used. All are optional, so that the message can name a missing one.
+/// The members of a key that the server uses. All are optional, so that the error message can name a missing member.
 #[derive(Deserialize)]
 struct Members {
     kty: Option<String>,
@@ -151,7 +152,8 @@ fn unsupported_curve(curve: Option<&str>) -> String {
     }
 }
 
-/// Returns the bytes of a member. Padding and the standard alphabet of base64 violate RFC 7515, but are unambiguous.
+/// Returns the bytes of a member. Accepts padding and the standard alphabet of base64, which violate RFC 7515 but are
+/// unambiguous.
 fn bytes(name: &str, text: Option<&str>) -> Result<Vec<u8>, String> {
     let text = text.ok_or_else(|| format!("`{name}` is missing"))?;
     let text = text.trim_end_matches('=').replace('+', "-");
@@ -168,7 +170,8 @@ fn number(name: &str, text: Option<&str>) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-/// Returns the text in backticks, cut to a length that fits into a message, without characters that could forge a line.
+/// Returns the text in backticks, truncated to [`MAX_QUOTED`] characters and escaped, so that it cannot forge a log
+/// line.
 pub(super) fn quoted(text: &str) -> String {
     let mut characters = text.chars();
     let start: String = characters

@@ -20,7 +20,8 @@ pub struct KeySet {
 }
 
 impl KeySet {
-    /// Reads a set. Keys that cannot verify a signature are left out, as RFC 7517, section 5, recommends.
+    /// Reads a set. Keys that cannot verify a signature are left out, as RFC 7517, section 5, recommends. Fails if
+    /// the bytes are not a JSON Web Key Set.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
         let document: Value =
             serde_json::from_slice(bytes).map_err(|error| format!("is not JSON: {error}"))?;
@@ -39,7 +40,7 @@ impl KeySet {
         Ok(set)
     }
 
-    /// Reads a set that must have a key that can verify a signature.
+    /// Reads a set, and fails if none of its keys can verify a signature.
     pub fn parse_usable(bytes: &[u8]) -> Result<Self, String> {
         let set = Self::parse(bytes)?;
         if !set.is_empty() {
@@ -52,7 +53,7 @@ impl KeySet {
         ))
     }
 
-    /// Returns the keys that are left out, with causes, in one text; `None` if there are none.
+    /// Returns the keys that were left out, with the causes, as one text, or `None` if there are none.
     pub fn ignored(&self) -> Option<String> {
         let named = self.ignored.get(..MAX_NAMED).unwrap_or(&self.ignored);
         let more = match self.ignored.len() - named.len() {
@@ -73,8 +74,8 @@ impl KeySet {
         served.any(|algorithm| algorithms.contains(algorithm))
     }
 
-    /// Returns the keys that may have signed a token with this header: those with its key ID, or those without an ID if there
-    /// are none.
+    /// Returns the keys that may have signed a token with this key ID and algorithm: the keys with this ID or, if
+    /// there are none, the keys without an ID. If the token has no key ID, returns all keys for the algorithm.
     pub fn find<'a>(
         &'a self,
         id: Option<&'a str>,

@@ -1,4 +1,5 @@
-//! Accepts connections, TLS or plaintext, up to the start of HTTP/2. Slow or silent peers do not delay others.
+//! Accepts TLS and plaintext connections, and prepares each of them until its client has started HTTP/2. Slow or
+//! silent peers do not delay other peers.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -21,34 +22,35 @@ use super::{
 };
 use crate::{access::certificate::PeerCertificate, config::Config, runtimes::Runtimes};
 
-/// Time limit for TLS and the start of HTTP/2 together.
+/// Time limit from accepting a connection until its client has started HTTP/2, including the TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Length of the client's preface and of the header of its first frame (RFC 9113, sections 3.4 and 4.1). Clients send
-/// both together, so waiting for them delays no client. Pings detect peers that become silent later.
+/// Length in bytes of the client's preface and of the header of its first frame (RFC 9113, sections 3.4 and 4.1).
+/// Clients send both together, so waiting for both delays no client. Pings detect peers that become silent later.
 const PREFACE_AND_FRAME_HEADER_LEN: usize = 33;
-/// Lower bound of the limit of concurrent handshakes, so that a small `max_connections` does not make handshakes evict
-/// each other.
+/// Minimum value of the limit of concurrent handshakes. Without this minimum, a small `max_connections` would make
+/// handshakes evict each other.
 pub const MIN_HANDSHAKES: u32 = 64;
-/// Length of the system's queue of connections to accept; its own limit may be lower.
+/// Requested length of the operating system's queue of connections that wait to be accepted. The system may enforce a
+/// lower limit.
 const BACKLOG: u32 = 4_096;
-/// Pause after an error of the system, such as too many open files.
+/// Pause after the operating system fails to accept a connection, for example because too many files are open.
 pub const ERROR_PAUSE: Duration = Duration::from_millis(100);
 
-/// The peer of a connection, an extension of each of its requests.
+/// The peer of a connection. The server adds it to the extensions of each request of that connection.
 #[derive(Clone)]
 pub struct Peer {
     pub address: SocketAddr,
     pub local: Option<SocketAddr>,
-    /// The verified client certificate.
+    /// The verified client certificate, if the client has presented one.
     pub certificate: Option<Arc<PeerCertificate>>,
 }
 
-/// A connection that has begun HTTP/2.
+/// A connection that has a permit, and whose first bytes have been read.
 pub struct Connection {
     pub io: ConnectionIo,
     pub peer: Peer,
     pub permit: ConnectionPermit,
-    /// Why the connection fails, if its first bytes are those of another protocol.
+    /// The cause to log when the connection fails, if its first bytes are those of another protocol than HTTP/2.
     pub mistake: Option<&'static str>,
 }
 
@@ -56,12 +58,13 @@ pub struct Connection {
 pub struct Acceptor {
     pub tls: Option<Arc<Tls>>,
     pub connection_limit: Arc<ConnectionLimit>,
-    /// `SETTINGS_MAX_HEADER_LIST_SIZE` that is sent to clients.
+    /// Value of `SETTINGS_MAX_HEADER_LIST_SIZE` that the server sends to clients.
     pub max_header_list: u32,
     pub log: Arc<ConnectionLog>,
 }
 
-/// Binds a port. The queue is long, so that clients that reconnect all at once need not repeat their SYN.
+/// Binds this address and listens on it. The queue of connections is long, so that clients that reconnect all at once
+/// do not have to repeat their SYN. Fails if the address cannot be bound.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4(),
@@ -73,8 +76,8 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Returns the error for an address that cannot be bound. If it is in use, the remedy is a key of `[server]`, or the option of
-/// the sandbox with the same name.
+/// Returns the message for an address that cannot be bound. If the address is in use, the message names the remedy:
+/// the key of `[server]` or, for the sandbox, the option with the same name.
 pub fn cannot_listen(config: &Config, key: &str, address: SocketAddr, error: &io::Error) -> String {
     let remedy = match &config.source.path {
         _ if error.kind() != io::ErrorKind::AddrInUse => String::new(),
@@ -84,7 +87,8 @@ pub fn cannot_listen(config: &Config, key: &str, address: SocketAddr, error: &io
     format!("cannot listen on {address} ({key}): {error}{remedy}")
 }
 
-/// Accepts connections and passes them to `serve` once they have begun HTTP/2. The port is closed when this is dropped.
+/// Accepts connections, and passes each one to `serve` once its first bytes have been read. Runs until the future is
+/// dropped, which closes the port.
 pub async fn accept<F>(listener: TcpListener, acceptor: Acceptor, runtimes: Arc<Runtimes>, serve: F)
 where
     F: Fn(Connection) + Clone + Send + 'static,
@@ -93,7 +97,8 @@ where
     let max = acceptor.connection_limit.max().max(MIN_HANDSHAKES) as usize;
     let mut handshakes = EvictionQueue::new(max, AbortHandle::is_finished);
     loop {
-        // The socket is detached from this runtime; the runtime that serves it registers it again.
+        // The socket is detached from this runtime, because the runtime that serves the connection registers it
+        // again.
         let accepted = listener.accept().await;
         let accepted = accepted.and_then(|(stream, address)| Ok((stream.into_std()?, address)));
         let (stream, address) = match accepted {
@@ -122,7 +127,7 @@ where
 }
 
 impl Acceptor {
-    /// Completes the handshake, reads the preface and takes a permit.
+    /// Completes the handshake, reads the preface and takes a permit. Returns `None` if one of these steps fails.
     async fn begin(&self, stream: TcpStream, address: SocketAddr) -> Option<Connection> {
         // Responses are small and must not be delayed.
         let _ = stream.set_nodelay(true);
@@ -164,8 +169,9 @@ impl Acceptor {
     }
 }
 
-/// Returns the mistake of a client whose first bytes do not begin HTTP/2: a TLS handshake record of any version (RFC 8446,
-/// section 5.1), or the first line of a request.
+/// Returns the mistake of a client whose first bytes are not those of HTTP/2 but a TLS handshake record of any
+/// version (RFC 8446, section 5.1) or ASCII text, such as the first line of an HTTP/1 request. Otherwise returns
+/// `None`.
 fn mistake(first: &[u8; PREFACE_AND_FRAME_HEADER_LEN]) -> Option<&'static str> {
     if first.starts_with(&[22, 3]) {
         Some("TLS client on the plaintext port")

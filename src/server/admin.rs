@@ -17,14 +17,15 @@ use tokio::net::TcpListener;
 use super::{acceptor::cannot_listen, admin_listener};
 use crate::{config::Config, metrics::Format, service::Shared};
 
-/// The admin port, which is bound.
+/// The bound admin port.
 pub struct Admin {
     listener: TcpListener,
     shared: Arc<Shared>,
 }
 
 impl Admin {
-    /// Binds the port, if one is configured. It is an error if a configured port is in use; the default one is optional.
+    /// Binds the port. Returns `None` if the port is disabled, or if the default address cannot be bound, which is
+    /// only logged. Fails if an address that the configuration names cannot be bound.
     pub async fn bind(config: &Config, shared: Arc<Shared>) -> Result<Option<Self>, String> {
         let Some(address) = config.server.admin_listen else {
             return Ok(None);
@@ -45,7 +46,7 @@ impl Admin {
         self.listener.local_addr().ok()
     }
 
-    /// Serves until the process exits, so that probes continue during the drain.
+    /// Serves requests until the process exits, so that probes continue during the drain.
     pub async fn serve(self) {
         let routes = Router::new()
             .route("/livez", get(|| async { "ok\n" }))

@@ -1,5 +1,6 @@
-//! The connections of the admin port: one request each, within fixed times, and a bounded number of them, so that peers
-//! that misuse the port take neither file descriptors from callers nor probes from the orchestrator.
+//! Serves the connections of the admin port. Each connection carries one request and has fixed time limits, and the
+//! number of connections is bounded, so that peers that misuse the port neither use up the file descriptors that
+//! callers need nor block the probes of the orchestrator.
 
 use std::time::Duration;
 
@@ -17,16 +18,16 @@ use tokio::{
 
 use super::{acceptor::ERROR_PAUSE, eviction::EvictionQueue};
 
-/// Connections at a time.
+/// Maximum number of open connections.
 pub const MAX_CONNECTIONS: usize = 64;
 /// Time limit from accept to the end of the request head.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time limit from accept to the last byte of the response.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
-/// Size of a request's head.
+/// Maximum size of a request head in bytes.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
 
-/// Serves until it is dropped.
+/// Serves requests until the future is dropped.
 pub async fn serve(listener: TcpListener, routes: Router) {
     let mut open = EvictionQueue::new(MAX_CONNECTIONS, AbortHandle::is_finished);
     let mut failed = false;
@@ -38,11 +39,12 @@ pub async fn serve(listener: TcpListener, routes: Router) {
                 if let Some(evicted) = open.push(peer.ip(), task) {
                     evicted.abort();
                 }
-                // The connection can serve its request before later ones evict it.
+                // Lets the new connection serve its request before later connections can evict it.
                 yield_now().await;
             }
             Err(error) => {
-                // Logged once until a connection is accepted again: the next attempt follows soon.
+                // The error is logged only once until a connection is accepted again, because the next attempt
+                // follows soon.
                 if !failed {
                     tracing::warn!(%error, "admin connection not accepted");
                 }
@@ -55,7 +57,8 @@ pub async fn serve(listener: TcpListener, routes: Router) {
 
 async fn serve_connection(stream: TcpStream, routes: Router) {
     let mut http = http1::Builder::new();
-    // Without keep-alive, the time of a connection is the time of its request.
+    // Without keep-alive, a connection carries one request, so the time limits of the connection are those of the
+    // request.
     http.timer(TokioTimer::new())
         .keep_alive(false)
         .header_read_timeout(HEADER_TIMEOUT)

@@ -1,5 +1,6 @@
-//! The layer that every call passes before its handler: creates the context of the call, checks the capacity of the server,
-//! authenticates the caller, limits the wait for the message, and adds details to the refusals of the transport.
+//! The layer that every call passes before its handler. The layer creates the context of the call, checks the
+//! capacity of the server, authenticates the caller, limits the wait for the message, and adds error details to the
+//! refusals of the transport.
 
 use std::{
     convert::Infallible,
@@ -46,23 +47,23 @@ use crate::{
     trace::Endpoints,
 };
 
-/// Time limit for the message of an rpc, which clients send right behind its headers.
+/// Time limit for receiving the request message, which clients send right after the headers.
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The services of a server.
+/// The gRPC services that the layer wraps.
 pub trait Services: Service<Request<Body>, Response = Response<Body>, Error = Infallible> {}
 
 impl<S> Services for S where S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>
 {}
 
-/// The services of a server behind the layer.
+/// The services of a server, wrapped by the layer.
 #[derive(Clone)]
 pub struct CallLayer<S> {
     inner: S,
     handler: Arc<CallHandler>,
 }
 
-/// The state of the server that decides about calls.
+/// The settings and the shared state with which the layer admits, authenticates and refuses calls.
 struct CallHandler {
     shared: Arc<Shared>,
     tls: Option<Arc<Tls>>,
@@ -109,7 +110,7 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        // `poll_ready` was called on this service and not on its clone.
+        // `poll_ready` was called on this service and not on its clone, so the call must use this service.
         let clone = self.inner.clone();
         let inner = std::mem::replace(&mut self.inner, clone);
         let handler = Arc::clone(&self.handler);
@@ -147,7 +148,8 @@ impl CallHandler {
             }
             Err(failure) => (None, self.refuse(&call, failure).await),
         };
-        // The pipeline has ended its calls; of the others only the code is known.
+        // The pipeline has already ended the calls that it has run. Of the other calls, only the status code is
+        // known.
         if let Some(code) = code(response.headers()) {
             call.end_with(code, "");
         }
@@ -156,7 +158,8 @@ impl CallHandler {
         with_request_id(response, id, permit)
     }
 
-    /// Returns the response of the handler, or a refusal.
+    /// Returns the response of the handler, or a refusal if the call does not reach its handler or tonic cannot read
+    /// its message. If the caller has disconnected, the response is empty.
     async fn respond(
         &self,
         inner: impl Services,
@@ -178,7 +181,7 @@ impl CallHandler {
         self.refuse(call, failure).await
     }
 
-    /// Calls the handler, after the checks of this kind of method.
+    /// Makes the checks that apply to this kind of method, then calls the handler and returns its response.
     async fn handle(
         &self,
         mut inner: impl Services,
@@ -202,8 +205,8 @@ impl CallHandler {
         Ok(response)
     }
 
-    /// Authenticates the caller of an rpc, and waits for the message. The handler decides about callers without an
-    /// identity.
+    /// Authenticates the caller of an rpc, waits for the message and returns the complete request. Callers without an
+    /// identity are not refused here but by the handler.
     async fn receive_rpc(
         &self,
         request: Request<Body>,
@@ -225,8 +228,9 @@ impl CallHandler {
         }
     }
 
-    /// Checks that the caller of health or reflection belongs to the audience. A call that was admitted continues to its
-    /// end, even if the identity of its caller expires.
+    /// Checks that the caller of a health or reflection method belongs to the audience and that the metadata is
+    /// valid, and returns the request. The identity is checked only once: an admitted call continues even if the
+    /// identity of its caller expires.
     async fn check_audience(
         &self,
         audience: Audience,
@@ -250,7 +254,8 @@ impl CallHandler {
         credentials(request, self.tls.as_deref(), &self.shared, call)
     }
 
-    /// Sets the identity of the caller, or the reason why there is none.
+    /// Authenticates the caller, and stores the identity, or the reason why there is none, in the context of the
+    /// call.
     async fn authenticate(&self, credentials: Credentials, call: &CallContext) {
         let access = Arc::clone(&self.shared.access());
         let caller = access.authenticate(credentials, call.time_limit()).await;
@@ -260,8 +265,8 @@ impl CallHandler {
         call.set_caller(caller);
     }
 
-    /// Returns the request with its message, as soon as the request is complete. The timeout also limits the time between
-    /// the authentication of the caller and the handler.
+    /// Waits until the request is complete, and returns it with its message. Because of the timeout, the handler
+    /// starts soon after the caller has been authenticated.
     async fn read_message(
         &self,
         request: Request<Body>,
@@ -297,7 +302,8 @@ impl From<Failure> for Rejection {
     }
 }
 
-/// Returns the status code of a response without a body.
+/// Returns the gRPC status code of a response without a body, which has the code in its headers. Otherwise returns
+/// `None`.
 fn code(headers: &HeaderMap) -> Option<Code> {
     Some(Code::from_bytes(headers.get("grpc-status")?.as_bytes()))
 }
@@ -309,8 +315,8 @@ fn panicked(call: &CallContext) -> Response<Body> {
     status(&Failure::internal("a panic"), &facts).into_http()
 }
 
-/// Returns the refusal of a request that is not gRPC. A website can make a browser send other requests with the
-/// certificate of its user.
+/// Returns the refusal of a request that is not gRPC, or `None` for a gRPC request. Other requests are refused
+/// because a website can make a browser send them with the client certificate of its user.
 fn refuse_other_protocols(request: &Request<Body>) -> Option<Response<Body>> {
     let content_type = request.headers().get(CONTENT_TYPE);
     let status = if request.method() != Method::POST {
@@ -325,8 +331,8 @@ fn refuse_other_protocols(request: &Request<Body>) -> Option<Response<Body>> {
     Some(response)
 }
 
-/// Returns whether a content type is `application/grpc`, or with `+proto` (gRPC over HTTP/2, "Requests"). Parameters are
-/// ignored.
+/// Returns whether a content type is `application/grpc` or `application/grpc+proto` (gRPC over HTTP/2, "Requests").
+/// Parameters are ignored.
 fn is_grpc(content_type: &[u8]) -> bool {
     let kind = content_type.split(|byte| *byte == b';').next();
     let kind = kind.unwrap_or_default().trim_ascii();

@@ -1,4 +1,5 @@
-//! Serves a connection over HTTP/2 within limits, and ends it when it is old or idle, or when the server stops.
+//! Serves connections over HTTP/2 within limits, and closes a connection that is old or idle, or when the server
+//! stops.
 
 use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
 
@@ -26,22 +27,26 @@ use super::{
 };
 use crate::{config::Limits, service::call_context::MAX_CALL_DURATION, telemetry::ON_REFUSAL};
 
-/// Interval of pings.
+/// Interval of HTTP/2 pings.
 const KEEPALIVE: Duration = Duration::from_secs(20);
 /// Time limit for the response to a ping.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Streams that the server itself had to reset, on one connection; tonic's default is no limit.
+/// Maximum number of streams of one connection that the server resets because of protocol errors of the client. By
+/// default, tonic sets no limit.
 const MAX_LOCAL_RESETS: usize = 1_024;
-/// Flow-control windows, and the buffer for a peer that is slow to read. Messages are small.
+/// Sizes in bytes of the flow-control windows, and of the buffer for a peer that is slow to read. They are small
+/// because messages are small.
 const STREAM_WINDOW: u32 = 65_535;
 const CONNECTION_WINDOW: u32 = 1 << 18;
 const SEND_BUFFER: usize = 65_536;
-/// Time limit for the calls of a connection after GOAWAY; it is closed afterwards.
+/// Time limit for the calls of a connection after GOAWAY. The connection is closed afterwards.
 const GRACE: Duration = MAX_CALL_DURATION.saturating_add(Duration::from_secs(5));
-/// Streams for each call in progress. The others wait for their messages, or for their responses to be read, or are calls
-/// to health.
+/// Number of streams, on all connections, for each of `max_concurrent_calls`. Above that number, the fair share of
+/// each connection applies. The additional streams wait for their messages or for the client to read their responses,
+/// or are health checks.
 const STREAMS_PER_CALL: usize = 2;
-/// Minimum part of the maximum age after which a connection ends, so that connections do not end all at once.
+/// Lower bound of the random age at which a connection is closed, as a fraction of the maximum age. The age is random
+/// so that connections are not closed all at once.
 const MIN_AGE: f64 = 0.9;
 
 /// Serves the connections of a server.
@@ -54,12 +59,12 @@ pub struct Connections<S> {
     calls: TotalInFlight,
 }
 
-/// Ends all connections.
+/// Handles with which the drain ends all connections.
 #[derive(Clone, Default)]
 pub struct Ending {
     /// The tasks of the connections.
     pub connections: TaskTracker,
-    /// Cancelled to send GOAWAY.
+    /// Cancelled to send GOAWAY on all connections.
     pub goaway: CancellationToken,
     /// Cancelled to close the connections that have not ended after GOAWAY.
     pub cut: CancellationToken,
@@ -81,7 +86,7 @@ where
             .keep_alive_timeout(KEEPALIVE_TIMEOUT)
             .max_concurrent_streams(limits.max_concurrent_streams)
             .max_header_list_size(metadata::MAX_READ)
-            // An honest client may give up all its calls at once; h2's own limit is 20.
+            // A correct client may cancel all its calls at once; the default limit of h2 is 20.
             .max_pending_accept_reset_streams(limits.max_concurrent_streams as usize)
             .max_local_error_reset_streams(MAX_LOCAL_RESETS)
             .initial_stream_window_size(STREAM_WINDOW)
@@ -125,7 +130,8 @@ where
         let max_metadata = self.limits.max_metadata_bytes;
         let service = TowerToHyperService::new(self.service.clone());
         let service = service_fn(move |mut request: Request<Incoming>| {
-            // Here, so that excess headers do not occupy memory until the task of the request runs.
+            // The metadata is limited here, so that excess headers do not occupy memory until the task of the request
+            // runs.
             metadata::limit(&mut request, max_metadata);
             let (call, over_share) = in_flight.start(max_calls);
             if let Some(over_share) = over_share {
@@ -194,8 +200,8 @@ mod tests {
     const IDLE: Duration = Duration::from_mins(5);
     const AGE: Duration = Duration::from_mins(30);
 
-    /// Starts a connection whose calls take as many seconds as their path says, and whose client accepts `window` bytes of
-    /// a response. Returns the task of the client's side, which ends when the connection does, too.
+    /// Starts a connection whose calls take as many seconds as their path says, and whose client accepts `window`
+    /// bytes of a response. Returns the client and the task of its connection, which ends when the connection does.
     async fn begin(window: u32) -> (h2::client::SendRequest<Bytes>, JoinHandle<()>) {
         let (client, server) = duplex(65_536);
         tokio::spawn(serve(server));
@@ -235,7 +241,7 @@ mod tests {
         connections.serve(stream, peer, None).await;
     }
 
-    /// Calls, and returns the response, whose body is not read.
+    /// Sends a request with the path `what`, and returns the response without reading its body.
     async fn call(
         client: &h2::client::SendRequest<Bytes>,
         what: &str,
@@ -263,7 +269,7 @@ mod tests {
         let answer = call(&client, "text").await;
         assert!(answer.is_some() && ended.await.is_ok());
         assert_eq!(begun.elapsed(), STALL_TIMEOUT);
-        // A client that waits for more has read everything.
+        // A client that waits for more has read everything so far, so its connection is not aborted.
         let (client, ended) = begin(65_535).await;
         let begun = Instant::now();
         let answer = call(&client, "watch").await;

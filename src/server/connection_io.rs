@@ -1,5 +1,5 @@
-//! The I/O of a connection, in plaintext or TLS: returns the bytes that were read before HTTP/2 once more, and changes
-//! the maximum size of a header list that HTTP/2 advertises.
+//! The I/O of a plaintext or TLS connection. It first returns the bytes that the acceptor has already read, and it
+//! changes the maximum size of a header list that h2 advertises.
 
 use std::{
     io,
@@ -21,24 +21,26 @@ pub type Io = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 /// The I/O of a connection that speaks HTTP/2.
 pub struct ConnectionIo {
     io: Io,
-    /// Bytes that were read already, and are read once more before all others.
+    /// Bytes that the acceptor has already read. They are returned before all other bytes.
     prefix: Bytes,
-    /// Size that the first frame of the server advertises, until that frame is written.
+    /// Maximum size of a header list that the first frame of the server advertises; `None` once that frame has been
+    /// changed.
     max_header_list: Option<u32>,
-    /// The part of that frame that has yet to be written.
+    /// The part of the first frame that has yet to be written.
     first_frame: Bytes,
 }
 
-/// Length of the head of a frame (RFC 9113, section 4.1).
+/// Length in bytes of the header of a frame (RFC 9113, section 4.1).
 const FRAME_HEAD: usize = 9;
 const SETTINGS: u8 = 4;
-/// Length of the identifier and value of one setting.
+/// Length in bytes of the identifier and value of one setting.
 const SETTING: usize = 6;
 const MAX_HEADER_LIST_SIZE: [u8; 2] = [0, 6];
 
 impl ConnectionIo {
-    /// Puts back the bytes that were read. Advertises `max_header_list` instead of the larger size that HTTP/2 reads:
-    /// hyper and h2 enforce the size that they advertise, and their response is no gRPC status.
+    /// Creates the I/O of a connection from which `prefix` has been read. The connection advertises `max_header_list`
+    /// instead of the larger size that h2 reads: h2 enforces the size that it is configured with, and its response is
+    /// not a gRPC status.
     pub const fn new(io: Io, prefix: Bytes, max_header_list: u32) -> Self {
         Self {
             io,
@@ -49,8 +51,8 @@ impl ConnectionIo {
     }
 }
 
-/// Returns the SETTINGS frame that these bytes start with, with this maximum size of a header list. h2 writes its first
-/// frame in one piece.
+/// Returns the SETTINGS frame that these bytes start with, changed to this maximum size of a header list. Returns
+/// `None` if the bytes do not start with a complete SETTINGS frame. h2 writes its first frame in one piece.
 fn advertise(bytes: &[u8], max_header_list: u32) -> Option<Bytes> {
     let [high, middle, low, kind, ..] = *bytes else {
         return None;
@@ -95,7 +97,7 @@ impl AsyncWrite for ConnectionIo {
         if this.first_frame.is_empty() {
             return Pin::new(&mut this.io).poll_write(cx, bytes);
         }
-        // The frame has the length of the frame that it replaces.
+        // The changed frame is as long as the original, so the number of written bytes applies to both.
         let written = ready!(Pin::new(&mut this.io).poll_write(cx, &this.first_frame))?;
         this.first_frame.advance(written);
         Poll::Ready(Ok(written))

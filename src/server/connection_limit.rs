@@ -16,7 +16,7 @@ const PER_PEER: &str = "max_connections_per_peer";
 pub struct ConnectionLimit {
     max: u32,
     max_per_peer: u32,
-    /// Counts all connections.
+    /// The gauge of open connections in these metrics is the number that is compared with `max`.
     metrics: Arc<Metrics>,
     by_peer: Mutex<HashMap<IpAddr, u32>>,
 }
@@ -36,8 +36,8 @@ impl ConnectionLimit {
         self.max
     }
 
-    /// Takes a permit, or returns the key of the limit that is reached. The limit of a peer does not apply
-    /// to loopback addresses, which proxies and programs share.
+    /// Returns a permit, or the key of the limit that is reached. The limit per peer does not apply to loopback
+    /// addresses, because proxies and local programs share them.
     pub fn try_acquire(self: &Arc<Self>, peer: IpAddr) -> Result<ConnectionPermit, &'static str> {
         let peer = peer.to_canonical();
         let mut by_peer = crate::lock(&self.by_peer);
@@ -57,7 +57,7 @@ impl ConnectionLimit {
     }
 }
 
-/// Permit of one connection, which is released when it is dropped.
+/// The permit of one connection. Dropping the permit releases it.
 pub struct ConnectionPermit {
     limit: Arc<ConnectionLimit>,
     peer: IpAddr,

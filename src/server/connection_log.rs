@@ -70,8 +70,9 @@ impl ConnectionLog {
         }
     }
 
-    /// Reports a connection that ended with an error. If the peer merely disconnected, this is logged at debug level.
-    /// `mistake` is its cause, if the first bytes of the connection show it.
+    /// Reports a connection that ended with an error. Errors other than violations of HTTP/2, such as a disconnect,
+    /// are only logged at debug level. `mistake` is the cause of the error, if the first bytes of the connection show
+    /// it.
     pub fn broken(&self, peer: SocketAddr, error: &hyper::Error, mistake: Option<&str>) {
         let cause = error.source().and_then(|cause| cause.downcast_ref());
         let library = cause.filter(|cause: &&h2::Error| cause.is_library());
@@ -87,14 +88,14 @@ impl ConnectionLog {
         }
     }
 
-    /// Reports a request that HTTP/2 refused. The error may quote the request.
+    /// Reports a request that h2 refused. The error is truncated, because it may quote the request.
     pub fn refused(&self, peer: SocketAddr, error: &str) {
         if self.admits(peer, REFUSED, "") {
             tracing::info!(%peer, error = truncate(error, MAX_TEXT_BYTES), "{REFUSED}");
         }
     }
 
-    /// Returns whether an event is logged on its own.
+    /// Counts an event, and returns whether it is logged individually instead of in a summary.
     fn admits(&self, peer: SocketAddr, event: &'static str, reason: &'static str) -> bool {
         let peer = Some(peer.ip());
         self.refusals

@@ -13,10 +13,11 @@ use crate::{
     service::{Shared, call_context::CallContext},
 };
 
-/// The message of the log line.
+/// The message of the log line about a refused certificate.
 const CERTIFICATE_REFUSED: &str = "client certificate refused";
 
-/// Returns the credentials of a request.
+/// Returns the credentials of a request. A certificate that is no longer accepted is returned as an error, and is
+/// logged if the request has no token.
 pub(super) fn credentials<B>(
     request: &Request<B>,
     tls: Option<&Tls>,
@@ -30,7 +31,7 @@ pub(super) fn credentials<B>(
     let check = |certificate: Arc<PeerCertificate>| {
         let checked = tls.map_or(Ok(()), |tls| tls.check(&certificate));
         checked.map(|()| certificate).map_err(|(cause, why)| {
-            // If there is a token, the certificate does not matter.
+            // If token issuers are configured, a token takes precedence over the certificate.
             if token.is_none() {
                 log_refused_certificate(shared, call, cause.as_str(), &why);
             }
@@ -59,7 +60,8 @@ fn log_refused_certificate(shared: &Shared, call: &CallContext, cause: &'static 
     }
 }
 
-/// Returns the bearer token of the only `authorization` header (RFC 6750, section 2.1), or `None` without such a header.
+/// Returns the bearer token of the only `authorization` header (RFC 6750, section 2.1), or `None` without such a
+/// header. Returns an error if there are several such headers, or if the header holds no bearer token.
 fn bearer_token(headers: &HeaderMap) -> Option<Result<String, AuthenticationError>> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let value = values.next()?;

@@ -14,14 +14,15 @@ use crate::{
     trace,
 };
 
-/// Time for calls that were cut short to record their outcome and to respond.
+/// Time limit for interrupted calls to record their outcomes and to respond.
 const HALT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Time after the last call for responses to be sent and connections to close.
+/// Time limit, after the last call has ended, for sending responses and closing connections.
 const LINGER: Duration = Duration::from_secs(1);
 /// Time limit for closing sessions on upstreams, and for the audit log to write its queue.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Drains a server: completes a few seconds after all calls have ended or `time` has completed.
+/// Drains a server. Completes within a few seconds after all calls have ended or `time` has completed, whichever
+/// comes first.
 pub async fn drain(
     shared: &Shared,
     health: &HealthReporter,

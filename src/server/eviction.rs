@@ -1,12 +1,12 @@
-//! A bounded queue of connections or calls that the server waits for. A full queue evicts an entry of the peer that has
-//! the most, so that no peer can displace the others.
+//! A bounded queue of connections or calls that the server waits for. A full queue evicts an entry of the peer that
+//! has the most entries, so that no peer can displace the others.
 
 use std::{
     collections::{HashMap, VecDeque},
     net::IpAddr,
 };
 
-/// Entries in the order of their arrival.
+/// A queue of at most `max` entries, in the order of their arrival.
 pub struct EvictionQueue<T> {
     max: usize,
     /// Returns whether the server no longer waits for an entry.
@@ -24,7 +24,8 @@ impl<T> EvictionQueue<T> {
         }
     }
 
-    /// Adds an entry. If the queue is full, removes and returns the oldest entry of the peer that has the most.
+    /// Adds an entry. If the queue is full, removes the finished entries. If there are none, removes and returns the
+    /// oldest entry of the peer that has the most entries.
     pub fn push(&mut self, peer: IpAddr, entry: T) -> Option<T> {
         self.entries.push_back((peer.to_canonical(), entry));
         if self.entries.len() > self.max {

@@ -23,8 +23,8 @@ use crate::{
 /// Interval between checks of the audit log.
 const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Reports whether the audit log works, until it is dropped. The server as a whole (`""`) stays healthy, because a restart
-/// would not help.
+/// Updates the health status of `UserAdmin` when the audit log starts or stops working, until the future is dropped.
+/// The server as a whole (`""`) stays healthy, because a restart would not help.
 pub async fn follow(health: HealthReporter, shared: Arc<Shared>) {
     let mut reported = None;
     loop {
@@ -42,9 +42,9 @@ pub async fn follow(health: HealthReporter, shared: Arc<Shared>) {
     }
 }
 
-/// The health service of `tonic-health`, except that `Watch` of an unknown service reports `SERVICE_UNKNOWN` and stays
-/// open (health.proto). No service is added after the server has started, so no other report follows. When the server
-/// drains, `Watch` ends, for a known service after it has reported `NOT_SERVING`.
+/// The health service of `tonic-health`, except that `Watch` of an unknown service reports `SERVICE_UNKNOWN` and
+/// stays open (health.proto). No service is added after the server has started, so no other report of an unknown
+/// service follows. When the server drains, `Watch` ends; for a known service, it reports `NOT_SERVING` first.
 pub struct WatchUnknown {
     pub inner: HealthService,
     pub draining: CancellationToken,
@@ -86,7 +86,7 @@ impl Health for WatchUnknown {
     }
 }
 
-/// Ends the reports when the server drains, after the report `NOT_SERVING`.
+/// Returns the reports up to the first `NOT_SERVING` after the drain has started, inclusive.
 fn until_drained(
     reports: ReportStream,
     draining: CancellationToken,

@@ -1,5 +1,5 @@
-//! Tracks the calls in flight of one connection: their number, since when there are none, and whether the peer reads the
-//! responses.
+//! Tracks the calls in flight of one connection: their number, how long there have been none, and whether the peer
+//! reads the responses.
 
 use std::{
     collections::BTreeMap,
@@ -37,9 +37,9 @@ pub struct InFlightCalls {
 struct State {
     started: u64,
     open: usize,
-    /// When the last call ended, or the connection was accepted.
+    /// Time at which the last call ended, or at which the connection was accepted.
     ended: Instant,
-    /// Responses that the peer has not read, by call, and since when.
+    /// By call, the time since which the peer has not read the available bytes of the response.
     unread: BTreeMap<u64, Instant>,
 }
 
@@ -56,7 +56,8 @@ impl InFlightCalls {
         }
     }
 
-    /// Counts a call. Marks it if there are `max` calls in total and this connection has its fair share.
+    /// Counts a new call. Returns a mark for the call if there are already `max` calls on all connections and this
+    /// connection already has its fair share.
     pub fn start(self: &Arc<Self>, max: usize) -> (InFlightCall, Option<OverFairShare>) {
         let total = self.total.fetch_add(1, Ordering::Relaxed);
         let mut state = crate::lock(&self.state);
@@ -70,7 +71,7 @@ impl InFlightCalls {
         (call, over_share.then_some(OverFairShare))
     }
 
-    /// Completes when there has been no call for this time.
+    /// Completes when the connection has had no call in flight for this time.
     pub async fn idle(&self, time: Duration) {
         loop {
             let rest = match &*crate::lock(&self.state) {
@@ -84,7 +85,7 @@ impl InFlightCalls {
         }
     }
 
-    /// Completes when the peer has not read a response in time.
+    /// Completes when the peer has not read a response for [`STALL_TIMEOUT`].
     pub async fn stalled(&self) {
         loop {
             let oldest = crate::lock(&self.state).unread.values().min().copied();
@@ -98,7 +99,7 @@ impl InFlightCalls {
     }
 }
 
-/// A call, until its response has been sent.
+/// A call in flight. Dropped when the response has been sent.
 pub struct InFlightCall {
     number: u64,
     calls: Arc<InFlightCalls>,
@@ -127,7 +128,8 @@ impl Drop for InFlightCall {
     }
 }
 
-/// A response body that notices when the peer does not read it: then HTTP/2 does not poll for the next frame.
+/// A response body that detects whether the peer reads it: while the peer does not, HTTP/2 does not poll for the next
+/// frame.
 pub struct TrackedBody<B> {
     body: B,
     call: InFlightCall,
@@ -150,7 +152,7 @@ impl<B: Body + Unpin> Body for TrackedBody<B> {
         let this = self.get_mut();
         let frame = Pin::new(&mut this.body).poll_frame(cx);
         match &frame {
-            // Everything so far has been sent.
+            // HTTP/2 polls for the next frame only after everything so far has been sent.
             Poll::Pending => this.call.response_read(),
             Poll::Ready(_) => this.call.response_ready(),
         }

@@ -39,7 +39,7 @@ impl MethodKind {
     }
 }
 
-/// Limits the number of concurrent calls of each kind.
+/// Limits the number of concurrent calls. Reflection calls have a separate limit.
 pub(super) struct LoadShed {
     reflection: Arc<Semaphore>,
 }
@@ -53,7 +53,8 @@ impl Default for LoadShed {
 }
 
 impl LoadShed {
-    /// Admits a call or returns the failure `OVERLOADED`. Reflection calls receive a permit, which their response must hold.
+    /// Admits a call, or returns the failure `OVERLOADED`. For a reflection call, returns a permit that the response
+    /// must hold until it has been sent.
     pub(super) fn admit(
         &self,
         kind: MethodKind,
@@ -64,7 +65,8 @@ impl LoadShed {
             return Err(overloaded());
         }
         match kind {
-            // Only rejects rpcs early. The pipeline acquires the permit when the message of the call has arrived.
+            // This check only rejects rpcs early. The pipeline acquires the permit of a call once its message has
+            // arrived.
             MethodKind::Rpc if shared.call_permits.available_permits() == 0 => Err(overloaded()),
             MethodKind::Reflection => {
                 let permit = Arc::clone(&self.reflection).try_acquire_owned();

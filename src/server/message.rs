@@ -1,4 +1,4 @@
-//! Reads the message of a request, and limits how many calls the server waits for at the same time.
+//! Reads the message of a request, and limits the number of calls whose messages the server waits for.
 
 use std::{
     io::{self, Read as _},
@@ -15,7 +15,8 @@ use tonic::body::Body;
 use super::eviction::EvictionQueue;
 use crate::error::Violation;
 
-/// Length of the flag and the length in front of a message (gRPC over HTTP/2, "Length-Prefixed-Message").
+/// Length in bytes of the prefix of a message, which holds the compressed-flag and the length of the message (gRPC
+/// over HTTP/2, "Length-Prefixed-Message").
 const PREFIX: usize = 5;
 const COMPRESSED: u8 = 1;
 
@@ -26,8 +27,10 @@ pub(super) enum ReadError {
     Disconnected,
 }
 
-/// Reads the only message of a request, with its prefix. Stops early if tonic refuses the message because of its prefix:
-/// it is longer than `max_bytes`, or compressed although the request is not (`is_gzip`).
+/// Returns the only message of a request, with its prefix. Stops early if tonic refuses the message because of its
+/// prefix: the message is longer than `max_bytes`, or compressed although the request does not declare gzip
+/// (`is_gzip`). Fails if data follows the message, if a compressed message is not one gzip member, or if the caller
+/// disconnects.
 pub(super) async fn read(
     mut body: Body,
     is_gzip: bool,
@@ -67,8 +70,8 @@ fn invalid(description: &'static str) -> ReadError {
     })
 }
 
-/// Returns whether nothing follows the first gzip member, which is all that tonic reads. Returns `true` for what tonic
-/// refuses itself: damaged data, and more than `max_bytes`.
+/// Returns whether nothing follows the first gzip member, because tonic reads only that one. Returns `true` for
+/// messages that tonic itself refuses: damaged data, and more than `max_bytes` after decompression.
 fn is_one_member(compressed: &[u8], max_bytes: usize) -> bool {
     let mut decoder = GzDecoder::new(compressed);
     let mut inflated = (&mut decoder).take(max_bytes as u64 + 1);
@@ -88,8 +91,8 @@ impl PendingMessages {
         Self(Mutex::new(EvictionQueue::new(max, is_finished)))
     }
 
-    /// Adds a call of this peer. If there are too many, evicts one. Returns a receiver that completes when the call is
-    /// evicted. The call is pending until the receiver is dropped.
+    /// Adds a call of this peer. If there are too many calls, evicts one of them. Returns a receiver that completes
+    /// when the added call is evicted. The call is pending until the receiver is dropped.
     pub(super) fn add(&self, peer: Option<IpAddr>) -> oneshot::Receiver<()> {
         let (sender, receiver) = oneshot::channel();
         let peer = peer.unwrap_or(IpAddr::from([0; 4]));

@@ -1,5 +1,6 @@
-//! The rules of a call's metadata. HTTP/2 reads larger header lists than the server accepts, because what HTTP/2 itself
-//! refuses gets no gRPC status, and far larger lists end the connection with the calls of others.
+//! The rules for the metadata of a call. h2 reads larger header lists than the server accepts, because h2 refuses a
+//! list above its own limit without a gRPC status, and closes the connection with all its calls if a list is far
+//! larger.
 
 use http::{
     HeaderMap, HeaderName, Request,
@@ -11,16 +12,17 @@ use crate::{error::Violation, service::refusal::ENCODING};
 /// Largest header list that HTTP/2 reads, in bytes as [`size`] counts them. A connection buffers this much for a header
 /// list that has not ended, and up to twice as much with the overhead of many small fields.
 pub const MAX_READ: u32 = 256 * 1_024;
-/// Counted for each field beside name and value (RFC 9113, section 6.5.2).
+/// Number of bytes counted for each field in addition to its name and value (RFC 9113, section 6.5.2).
 const FIELD_OVERHEAD: usize = 32;
 /// Headers that must occur at most once. `grpc-timeout` is checked with the deadline.
 const SINGULAR: [&str; 3] = ["authorization", "content-type", ENCODING];
 
-/// Marks a request whose metadata is larger than accepted.
+/// Marks a request whose metadata is larger than the server accepts.
 #[derive(Clone, Copy)]
 pub struct MetadataTooLarge;
 
-/// Marks a request whose header list exceeds `max` bytes, and drops all its headers but those that the refusal needs.
+/// If the header list of a request exceeds `max` bytes, marks the request and removes all its headers except those
+/// that the refusal needs.
 pub fn limit<B>(request: &mut Request<B>, max: u32) {
     if size(request) <= max as usize {
         return;
@@ -30,7 +32,8 @@ pub fn limit<B>(request: &mut Request<B>, max: u32) {
     request.extensions_mut().insert(MetadataTooLarge);
 }
 
-/// Returns the first rule that the metadata of a request violates, except those of its deadline.
+/// Returns the first violation in the metadata of a request, or `None`. The rules of the deadline are checked
+/// elsewhere.
 pub fn violation<B>(request: &Request<B>) -> Option<Violation> {
     if request.extensions().get::<MetadataTooLarge>().is_some() {
         return Some(Violation {
@@ -47,8 +50,9 @@ pub fn violation<B>(request: &Request<B>) -> Option<Violation> {
     })
 }
 
-/// Returns the headers that determine the response to a refused call: its format, its deadline, its caller and its trace.
-/// At most two values of each matter, because a second one makes some of them invalid.
+/// Returns the headers that determine the response to a refused call: its format, its deadline, its caller and its
+/// trace. Keeps at most two values of each header: a second value makes some headers invalid, and further values make
+/// no difference.
 fn headers_for_refusal(headers: &HeaderMap) -> HeaderMap {
     let names = [
         CONTENT_TYPE,

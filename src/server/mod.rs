@@ -1,4 +1,4 @@
-//! The server: listener, layers, services and drain. Uses no HTTP client.
+//! The server: listener, layers, services and drain. This module uses no HTTP client.
 
 pub(crate) mod acceptor;
 mod admin;
@@ -59,7 +59,7 @@ use crate::{
 /// Interval between checks for refusals to summarize.
 const SUMMARY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A server with bound ports, which accepts calls as soon as it runs.
+/// A server whose ports are bound. It accepts calls once [`Server::run`] is called.
 pub struct Server {
     listener: TcpListener,
     admin: Option<Admin>,
@@ -71,7 +71,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Binds the ports and creates the clients. Nothing is sent to upstreams.
+    /// Creates a server: binds its ports and creates the clients. Nothing is sent to upstreams. Returns a message if
+    /// a port cannot be bound, or if a file or the audit log cannot be used.
     pub async fn bind(config: &Config) -> Result<Self, String> {
         let shared = Arc::new(Shared::new(config).await?);
         let files = config.server.tls.clone();
@@ -92,7 +93,7 @@ impl Server {
         })
     }
 
-    /// Serves connections on these runtimes instead of the current one.
+    /// Returns the server, changed to serve connections on these runtimes instead of the current one.
     pub fn with_runtimes(self, runtimes: Runtimes) -> Self {
         Self { runtimes, ..self }
     }
@@ -205,7 +206,7 @@ fn spawn(task: impl Future<Output = ()> + Send + 'static) -> AbortOnDropHandle<(
     AbortOnDropHandle::new(tokio::spawn(task))
 }
 
-/// Logs and records the refusals that were counted in each minute, until it is dropped.
+/// Logs and records summaries of the refusals that were counted instead of reported, until the future is dropped.
 async fn summarize(shared: Arc<Shared>) {
     let mut checks = interval(SUMMARY_INTERVAL);
     checks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -26,8 +26,8 @@ use crate::{
 
 type Client<T> = ServerReflectionClient<ServerReflectionServer<T>>;
 
-/// The reflection service. Sends each request to a service of `tonic-reflection`, as the only one of its stream. Reads
-/// no more requests when the server drains.
+/// The reflection service. It forwards each request to a service of `tonic-reflection`, in a separate stream. When
+/// the server drains, it reads no more requests.
 struct Reflection<T> {
     client: Client<T>,
     draining: CancellationToken,
@@ -68,7 +68,8 @@ async fn respond<T: ServerReflection>(
     request: ServerReflectionRequest,
 ) -> ServerReflectionResponse {
     let response = match request.message_request.clone() {
-        // For unknown types as well, `tonic-reflection` responds that there are no extensions.
+        // `tonic-reflection` responds that there are no extensions even if the type is unknown. The type is therefore
+        // looked up as a symbol.
         Some(MessageRequest::AllExtensionNumbersOfType(base_type_name)) => {
             let symbol = MessageRequest::FileContainingSymbol(base_type_name.clone());
             let numbers = ExtensionNumberResponse {
@@ -115,7 +116,8 @@ impl<T: ServerReflection> ServerReflection for Reflection<T> {
     }
 }
 
-/// Changes the path of a call of `grpc.reflection.v1alpha`, whose messages are the same on the wire.
+/// Changes the path of a call of `grpc.reflection.v1alpha` to that of `grpc.reflection.v1`, whose messages are the
+/// same on the wire. Returns other requests unchanged.
 pub fn use_current_version<B>(mut request: Request<B>) -> Request<B> {
     const V1_ALPHA: &str = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo";
     const V1: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";

@@ -1,5 +1,5 @@
 //! Reloads files that change while the server runs: certificates, the configuration, secrets. A changed file is read
-//! once it has not changed between two checks. If it cannot be used, the last good content stays in use.
+//! once two consecutive checks find the same version. If its content is invalid, the last valid content stays in use.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -24,7 +24,7 @@ use crate::{
 
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Reads and applies the files. Returns the files to check from now on.
+/// A function that reads and applies the files. Returns the files to check from then on, or an error.
 type Read = Box<dyn FnMut() -> Result<Vec<PathBuf>, String> + Send>;
 
 /// Files that are read together.
@@ -32,7 +32,7 @@ pub struct WatchedFiles {
     what: &'static str,
     files: Vec<WatchedFile>,
     read: Read,
-    /// The error of the last read.
+    /// The error of the last read, or `None` if it succeeded.
     error: Option<String>,
     metrics: Content,
 }
@@ -56,7 +56,7 @@ impl WatchedFile {
 }
 
 impl WatchedFiles {
-    /// Checks the files, and reads them if they have changed and settled.
+    /// Checks the files. Reads them if they have changed since the last read but not since the last check.
     fn check(&mut self) {
         let mut settled = true;
         for file in &mut self.files {
@@ -65,7 +65,8 @@ impl WatchedFiles {
             file.last_seen = now;
         }
         let changed = self.changed();
-        // A file that is bad because of another one, such as a certificate without its key, is tried again.
+        // After an error, the files are read again even without a change: a file may be invalid because of another
+        // one, such as a certificate whose key does not exist yet.
         if !settled || (changed.is_empty() && self.error.is_none()) {
             return;
         }
@@ -91,7 +92,8 @@ impl WatchedFiles {
         names.collect::<Vec<_>>().join(", ")
     }
 
-    /// Replaces the files. A new one counts as changed, because it may have changed since it was read.
+    /// Replaces the list of files. A file that is new in the list counts as changed, because it may have changed
+    /// since it was read.
     fn set_files(&mut self, files: Vec<PathBuf>) {
         let known = |path: &PathBuf| self.files.iter().find(|file| file.path == *path);
         let files = files.into_iter().map(|path| {
@@ -161,7 +163,7 @@ pub fn watched(config: &Config, shared: &Arc<Shared>, tls: Option<&Arc<Tls>>) ->
     watched
 }
 
-/// Keys of a changed configuration that take effect at a restart.
+/// Tracks the keys of a changed configuration that take effect only at a restart.
 struct RestartKeys {
     running: Table,
     reported: Vec<String>,
@@ -175,7 +177,8 @@ impl RestartKeys {
         }
     }
 
-    /// Logs the keys that differ from the running configuration, if they have changed since the last report.
+    /// Logs the keys that differ from the running configuration, if the list of these keys has changed since the last
+    /// report.
     fn report(&mut self, config: &Config, metrics: &Metrics) {
         let keys = config::differences(&self.running, &config.source.restart_keys);
         metrics.reloads.restart_needed(!keys.is_empty());
@@ -193,7 +196,8 @@ impl RestartKeys {
 }
 
 /// Reads a changed configuration and applies its callers, issuers, protected users and authorities. Other changes are
-/// reported as keys that need a restart.
+/// reported as keys that need a restart. Returns the files to check from then on. If the configuration is invalid,
+/// returns an error and applies nothing.
 fn reload_configuration(
     file: &Path,
     shared: &Shared,
@@ -206,7 +210,7 @@ fn reload_configuration(
     Ok(config.source.files())
 }
 
-/// Checks the files until it is dropped.
+/// Checks the files at intervals, until the future is dropped.
 pub async fn watch(mut watched: Vec<WatchedFiles>, metrics: Arc<Metrics>) {
     let mut checks = interval(CHECK_INTERVAL);
     checks.set_missed_tick_behavior(MissedTickBehavior::Delay);

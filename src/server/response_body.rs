@@ -1,4 +1,5 @@
-//! The body of a response: adds the ID of the call to the trailers, and holds a permit until it has been sent.
+//! The body of a response. It adds the ID of the call to the trailers, and holds a permit until the response has been
+//! sent.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
@@ -12,7 +13,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The body of a response with the ID of its call.
 pub type ResponseBody = MapFrame<Body, Box<dyn FnMut(Frame<Bytes>) -> Frame<Bytes> + Send>>;
 
-/// Adds the ID of the call to the trailers of the response.
+/// Returns the response with the ID of the call in its trailers. The body holds `permit` until it is dropped.
 pub(super) fn with_request_id(
     mut response: Response<Body>,
     id: Option<HeaderValue>,

@@ -20,16 +20,16 @@ use crate::{
     metrics::Metrics,
 };
 
-/// Configuration from one content of the files.
+/// The TLS configuration that one read of the files has produced.
 struct Loaded {
-    /// Number of the content.
+    /// Number of the read: 0 at the start, and 1 more with each reload.
     number: u64,
     config: Arc<ServerConfig>,
-    /// Verifies client certificates, if they are accepted.
+    /// The verifier of client certificates, or `None` if the server does not accept any.
     clients: Option<Arc<dyn ClientCertVerifier>>,
 }
 
-/// The TLS configuration in use.
+/// The TLS configuration of the listener, which is replaced when the files are reloaded.
 pub struct Tls {
     files: TlsFiles,
     loaded: ArcSwap<Loaded>,
@@ -38,7 +38,7 @@ pub struct Tls {
 
 impl Tls {
     pub fn new(files: TlsFiles, metrics: &Arc<Metrics>) -> Result<Self, String> {
-        // The configuration has logged the warnings.
+        // These warnings have already been logged with those of the configuration.
         let (loaded, _) = load(&files, 0, metrics)?;
         Ok(Self {
             files,
@@ -51,7 +51,7 @@ impl Tls {
         &self.files
     }
 
-    /// Reads the files again. If one of them is invalid, the last content stays in use.
+    /// Reads the files again. If one of them is invalid, returns an error, and the last valid content stays in use.
     pub fn reload(&self) -> Result<(), String> {
         let number = self.loaded.load().number + 1;
         let (loaded, warnings) = load(&self.files, number, &self.metrics)?;
@@ -63,13 +63,14 @@ impl Tls {
         Ok(())
     }
 
-    /// Returns the current configuration, and the number of its content.
+    /// Returns the current configuration and its number.
     pub fn current(&self) -> (Arc<ServerConfig>, u64) {
         let loaded = self.loaded.load();
         (Arc::clone(&loaded.config), loaded.number)
     }
 
-    /// Verifies the certificate of an open connection again. The error has a text for the log.
+    /// Checks the client certificate of an open connection. Verifies its chain again if the files have been reloaded,
+    /// or if the last verification is too old. Returns the error for the caller, and a text for the log.
     pub fn check(
         &self,
         certificate: &PeerCertificate,
@@ -101,7 +102,7 @@ impl Tls {
     }
 }
 
-/// Returns when the first certificate of a chain expires, in seconds since 1970.
+/// Returns the earliest expiry time of these certificates, in seconds since 1970.
 fn expires(chain: &[CertificateDer<'_>]) -> Option<i64> {
     let parsed = chain
         .iter()
@@ -132,7 +133,8 @@ fn load(files: &TlsFiles, number: u64, metrics: &Metrics) -> Result<(Loaded, Vec
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(material.certified)));
     config.alpn_protocols = vec![b"h2".to_vec()];
-    // A resumed session would restore a chain that may have expired: its certificates are not verified again.
+    // Sessions are not resumed, because a resumed session restores the client's chain, which may have expired,
+    // without verifying it again.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     let loaded = Loaded {

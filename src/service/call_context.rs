@@ -1,5 +1,5 @@
-//! The context of a call, an extension of its request: the facts that are known before the message is read, the metrics
-//! and the trace.
+//! The context of a call, which is an extension of its request: the facts that are known before the message is read,
+//! the metrics and the trace.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -29,18 +29,18 @@ use crate::{
 const DEFAULT_DURATION: Duration = Duration::from_secs(30);
 /// Maximum time limit of a call.
 pub const MAX_CALL_DURATION: Duration = Duration::from_mins(1);
-/// Time between the response and the deadline of the caller.
+/// Time before the deadline of the caller at which the response is due.
 const MARGIN: Duration = Duration::from_millis(100);
-/// Calls whose caller disconnects before the message has arrived.
+/// The kind under which calls are logged whose caller disconnects before the message has arrived.
 const CANCELLED: Kind = Kind::logged("call ended", "Cancelled");
 
-/// The violation of a call whose `grpc-timeout` is malformed or occurs more than once.
+/// The violation that is reported for a call whose `grpc-timeout` is malformed or occurs more than once.
 pub(crate) const BAD_TIMEOUT: Violation = Violation {
     field: "grpc-timeout",
     description: "must occur at most once, as 1-8 digits and one of H M S m u n",
 };
 
-/// An rpc, and the names of its platform.
+/// The name of an rpc, and the resource names of its platform.
 pub(crate) type RpcNames = (&'static str, &'static ResourceNames);
 
 /// The context of a call.
@@ -76,8 +76,8 @@ impl Default for CallContext {
 }
 
 impl CallContext {
-    /// Creates the context of a call that arrives now, with the value of its `grpc-timeout`. Its caller is not
-    /// authenticated.
+    /// Creates the context of a call that arrives now. `timeout` is the value of its `grpc-timeout`. The caller is
+    /// not authenticated yet.
     pub fn new(timeout: Option<&[u8]>, peer: Option<SocketAddr>) -> Self {
         let received = Instant::now();
         let time = match timeout {
@@ -96,7 +96,7 @@ impl CallContext {
         }
     }
 
-    /// Creates the context of a request. Starts the metrics and the span if it calls an rpc.
+    /// Creates the context of a request. Starts the metrics and the span if the request calls an rpc of `UserAdmin`.
     pub(crate) fn of_request<B>(
         request: &Request<B>,
         rpc: Option<RpcNames>,
@@ -120,19 +120,19 @@ impl CallContext {
         call
     }
 
-    /// Returns the context of the call with these extensions.
+    /// Returns the context in the extensions of a request, or a default context if there is none.
     pub(crate) fn of(extensions: &Extensions) -> Arc<Self> {
         let found = extensions.get::<Arc<Self>>().cloned();
         found.unwrap_or_default()
     }
 
-    /// Sets the authenticated identity, or why there is none.
+    /// Sets the authenticated identity, or the reason why there is none.
     pub(crate) fn set_caller(&self, caller: Result<Identity, AuthenticationError>) {
-        // A caller is authenticated once.
+        // This cannot fail, because a caller is authenticated only once.
         let _ = self.caller.set(caller);
     }
 
-    /// Returns the authenticated identity, or why there is none.
+    /// Returns the authenticated identity, or the reason why there is none.
     pub(crate) fn caller(&self) -> Result<&Identity, AuthenticationError> {
         match self.caller.get() {
             Some(caller) => caller.as_ref().map_err(|error| *error),
@@ -140,7 +140,8 @@ impl CallContext {
         }
     }
 
-    /// Returns why there is no identity, in the words of the metadata key `cause`.
+    /// Returns the reason why there is no identity, as a value of the metadata key `cause`, or `None` if there is
+    /// one.
     pub(super) fn unauthenticated_cause(&self) -> Option<&'static str> {
         self.caller().err().map(AuthenticationError::as_str)
     }
@@ -156,32 +157,33 @@ impl CallContext {
         self.peer.map(|peer| peer.ip())
     }
 
-    /// Returns the time until the deadline.
+    /// Returns the time until the deadline, or zero if `grpc-timeout` is malformed.
     pub fn remaining(&self) -> Duration {
         let deadline = self.deadline.as_ref();
         deadline.map_or(Duration::ZERO, Deadline::remaining)
     }
 
-    /// Returns the time limit for authentication and message. A malformed deadline is reported once the message has been
-    /// read.
+    /// Returns the time limit for authentication and message. If `grpc-timeout` is malformed, this is the default,
+    /// because that violation is reported only after the message has been read.
     pub(crate) fn time_limit(&self) -> Duration {
         let deadline = self.deadline.as_ref();
         deadline.map_or(DEFAULT_DURATION, Deadline::remaining)
     }
 
-    /// Returns the context of the span, for the future of the call.
+    /// Returns the tracing context in which the future of the call must run. It is empty if the call has no span.
     pub(crate) fn span(&self) -> Context {
         let instrument = self.instrument.as_ref();
         instrument.map_or_else(Context::new, |instrument| instrument.span.clone())
     }
 
-    /// Returns the ID of the trace.
+    /// Returns the ID of the trace, if the call has one.
     pub(super) fn trace_id(&self) -> Option<String> {
         let instrument = self.instrument.as_ref()?;
         trace::trace_id(&instrument.span)
     }
 
-    /// Ends metrics and span; `attributes` returns further attributes of the span. Does nothing if they have ended.
+    /// Ends the metrics and the span. `attributes` returns further attributes of the span. Does nothing if the call
+    /// has neither, or if they have already ended.
     pub(super) fn end(
         &self,
         code: Code,
@@ -203,7 +205,8 @@ impl CallContext {
         self.end(code, reason, Vec::new);
     }
 
-    /// Ends metrics and span of a call whose caller disconnected before the message arrived, and logs the call.
+    /// Ends the metrics and the span of a call whose caller disconnected before the message arrived, and logs the
+    /// call. Does nothing if they have already ended.
     pub(crate) fn end_as_cancelled(&self) {
         let Some(instrument) = &self.instrument else {
             return;
@@ -230,7 +233,7 @@ impl CallContext {
     }
 }
 
-/// Ends a call that is dropped without a response as cancelled. Does nothing if the call has ended.
+/// Ends a call as cancelled if it is dropped without a response. Does nothing if the call has already ended.
 impl Drop for CallContext {
     fn drop(&mut self) {
         self.end_as_cancelled();
@@ -239,20 +242,22 @@ impl Drop for CallContext {
 
 /// Returns a random UUID.
 pub(super) fn new_id() -> String {
-    // The generator of the thread makes fewer system calls than `Uuid::new_v4`.
+    // The thread-local generator makes fewer system calls than `Uuid::new_v4`.
     Builder::from_random_bytes(rand::random())
         .into_uuid()
         .to_string()
 }
 
-/// Returns the text of `grpc-timeout`, which is empty, and so malformed, if there is more than one.
+/// Returns the value of `grpc-timeout`. If the header occurs more than once, returns an empty value, which is
+/// malformed.
 fn timeout(headers: &HeaderMap) -> Option<&[u8]> {
     let mut values = headers.get_all("grpc-timeout").iter();
     let value = values.next()?.as_bytes();
     Some(values.next().map_or(value, |_| b""))
 }
 
-/// Parses `grpc-timeout`: at most 8 digits and a unit (gRPC over HTTP/2, "Requests").
+/// Parses the value of `grpc-timeout`: 1 to 8 digits and a unit (gRPC over HTTP/2, "Requests"). Returns `None` if the
+/// value is malformed.
 pub fn parse_timeout(text: &[u8]) -> Option<Duration> {
     let (unit, digits) = text.split_last()?;
     if !(1..=8).contains(&digits.len()) || !digits.iter().all(u8::is_ascii_digit) {

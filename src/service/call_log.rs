@@ -1,4 +1,4 @@
-//! Reports the end of a call: its status, its line in the log, its records in the audit log.
+//! Reports the end of a call: returns its status, and writes its log line and its audit records.
 
 use std::future::Future;
 
@@ -40,7 +40,8 @@ pub(super) fn entry(
     }
 }
 
-/// Records how a call ended. The record is written even if the future is dropped, which waits for it until the deadline.
+/// Starts a task that writes the audit record of how a call ended. The returned future waits for the record, at most
+/// until the deadline of the call. The record is written even if the future is dropped.
 pub(super) fn record(
     shared: &Shared,
     call: &CallContext,
@@ -63,7 +64,7 @@ pub(super) fn record(
     let deadline = call.deadline.clone();
     async move {
         if let Some(deadline) = deadline {
-            // The record may be late; the response is not.
+            // After the deadline, the record is still written, but the response no longer waits for it.
             let _ = deadline.bound(recorded).await;
         }
     }
@@ -142,7 +143,7 @@ impl Operation {
         reason: &'static str,
         context: &str,
     ) {
-        // A caller that disconnected did not exceed its deadline.
+        // If the caller disconnected, the call counts as cancelled, and not as past its deadline.
         let given_up = self.caller_gone && reason == ErrorReason::DeadlineExceeded.as_str_name();
         let (code, reason) = if given_up {
             (Code::Cancelled, "")

@@ -16,7 +16,7 @@ use crate::{
 /// Time limit for reading a key set.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Returns the source of an issuer's keys.
+/// Returns the source of an issuer's keys. Fails if no client for its URL can be created.
 pub(super) fn source(issuer: &JwtIssuer, metrics: &Metrics) -> Result<KeySource, String> {
     let (url, roots) = match &issuer.jwks {
         Jwks::File(path) => return Ok(KeySource::File(path.clone())),

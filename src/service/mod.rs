@@ -1,4 +1,4 @@
-//! The `UserAdmin` service: a pipeline for all rpcs, and one short file for each.
+//! The `UserAdmin` service: a pipeline for all rpcs, and one short file for each rpc.
 
 pub mod call_context;
 mod call_log;
@@ -32,7 +32,7 @@ use crate::{
 pub struct Shared {
     pub(crate) targets: Targets,
     access: ArcSwap<Access>,
-    /// Deletions of the last minute, by caller, independent of the configuration.
+    /// Deletions of the last minute, by caller. They are kept when the configuration is reloaded.
     quotas: Quotas,
     /// Limits what refused calls and connections write to the log and to the audit log.
     pub(crate) refusals: Arc<Refusals>,
@@ -41,16 +41,17 @@ pub struct Shared {
     /// Permits of calls in progress, from the arrival of their message to their end.
     pub(crate) call_permits: Arc<Semaphore>,
     max_calls: u32,
-    /// Calls in progress and their records, which run to their end even if the caller disconnects.
+    /// Tasks of the calls in progress and of audit records. They run to their end even if the caller disconnects.
     pub(crate) tasks: TaskTracker,
     /// Cancelled when the server stops and refuses new calls.
     pub(crate) draining: CancellationToken,
-    /// Cancelled when the drain exceeds its time limit: all calls reach their deadline.
+    /// Cancelled when the drain exceeds its time limit. The deadlines of all calls then end immediately.
     pub(crate) halt: CancellationToken,
 }
 
 impl Shared {
-    /// Creates the state of a server with this configuration. Nothing is sent to upstreams.
+    /// Creates the state of a server with this configuration. Nothing is sent to upstreams. Fails if a client cannot
+    /// be created or the audit log cannot be opened.
     pub async fn new(config: &Config) -> Result<Self, String> {
         let metrics = Arc::<Metrics>::default();
         let max_calls = config.server.limits.max_concurrent_calls;
@@ -90,7 +91,8 @@ impl Shared {
         })
     }
 
-    /// Applies the callers, issuers, protected users and authorities of a changed configuration, all of them or none.
+    /// Applies the callers, issuers, protected users and authorities of a changed configuration. If any of them
+    /// cannot be used, returns an error and applies none.
     pub(crate) fn apply_config(&self, config: &Config) -> Result<(), String> {
         let before = self.access.load();
         let source = |issuer: &JwtIssuer| jwks::source(issuer, &self.metrics);

@@ -13,7 +13,7 @@ use crate::{
     upstream::attempts::Attempts,
 };
 
-/// The fields of a request that the pipeline uses, whatever the rpc.
+/// The fields of a request that the pipeline uses for every rpc.
 #[derive(Default)]
 pub struct RequestFields {
     /// Name or ID of the user.
@@ -30,13 +30,13 @@ pub struct RequestFields {
     pub(super) client_request_id: String,
 }
 
-/// The request of any rpc.
+/// The request of a call, in the same form for every rpc.
 pub(super) struct DeleteRequest {
     pub(super) rpc: &'static str,
     pub(super) names: &'static ResourceNames,
-    /// Alias of the target.
+    /// Alias of the target, or an empty string if it is not valid.
     pub(super) alias: String,
-    /// Whether the request omitted the alias, and means the only configured target.
+    /// Whether the request omitted the alias, which then means the only configured target.
     pub(super) alias_omitted: bool,
     /// Whether the target is configured.
     pub(super) has_target: bool,
@@ -68,7 +68,7 @@ pub(super) struct Operation {
     pub(super) client_request_id: String,
     /// `request-id` of the last response, or an empty string.
     pub(super) upstream_request_id: String,
-    /// Whether the intent is recorded.
+    /// Whether the audit log contains the intent of the call.
     pub(super) has_intent: bool,
     /// Whether the caller disconnected before the response.
     pub(super) caller_gone: bool,
@@ -76,7 +76,7 @@ pub(super) struct Operation {
     pub(super) permit: Option<OwnedSemaphorePermit>,
     /// The slot in the caller's quota, if the caller has a limit.
     pub(super) slot: Option<Slot>,
-    /// Makes a drain wait for the call. It is taken before the call checks whether the server drains.
+    /// Token that makes a drain wait for the call. It is taken before the call checks whether the server drains.
     _in_progress: TaskTrackerToken,
 }
 

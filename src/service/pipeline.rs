@@ -22,7 +22,7 @@ use crate::{
     upstream::{call_limits::CallLimits, deadline::Deadline},
 };
 
-/// Minimum of the retry delay when a quota is used up.
+/// Minimum retry delay that a response suggests when a quota is used up.
 const MIN_RETRY_DELAY: Duration = Duration::from_secs(1);
 
 impl Operation {
@@ -47,7 +47,8 @@ impl Operation {
         // Boxed, because the future is large and is moved several times.
         let work = Box::pin(self.execute(limits, work));
         let task = tasks.spawn(work.with_current_context());
-        // Cancels the work when it is dropped, that is, when the caller disconnects before it receives the response.
+        // Dropping the guard cancels the work. This happens when the caller disconnects before it receives the
+        // response.
         let _guard = disconnected.drop_guard();
         task.await.unwrap_or_else(|_| {
             facts.outcome = Effect::Unknown;
@@ -58,7 +59,8 @@ impl Operation {
         })
     }
 
-    /// Makes the checks before anything is sent, in the documented order. Returns the deadline and the work.
+    /// Makes the checks that precede the audit intent and all upstream requests, in the documented order. Returns the
+    /// deadline and the work, or the failure of the first check that fails.
     fn admit<W>(&mut self, work: Option<W>) -> Result<(Deadline, W), Failure> {
         if self.shared.draining.is_cancelled() {
             return Err(Failure::new(ErrorReason::ShuttingDown, "draining"));
@@ -151,14 +153,15 @@ impl Operation {
         recorded
     }
 
-    /// Returns the slot to the caller's quota, because no DELETE was sent.
+    /// Returns the slot to the caller's quota. Called if no DELETE was sent.
     fn refund_slot(&mut self) {
         if let Some(slot) = self.slot.take() {
             slot.refund();
         }
     }
 
-    /// Sets attempts and effect of a call whose work has panicked, by the number of DELETEs that it had started.
+    /// Sets the attempts and the effect of a call whose work has panicked after it had started this number of
+    /// DELETEs. Returns the failure of the call.
     fn apply_panic(&mut self, started: u32) -> Failure {
         self.facts.attempts = started;
         self.facts.outcome = match started {
@@ -168,7 +171,7 @@ impl Operation {
         Failure::internal("a panic")
     }
 
-    /// Applies the result of the work to the call.
+    /// Copies the facts from the finished work to the call, and returns the result of the work.
     fn apply<T>(&mut self, finished: Finished<T>) -> Result<(T, DeleteOutcome), Failure> {
         self.facts.attempts = finished.attempts.count();
         self.facts.outcome = finished.attempts.effect();
@@ -231,7 +234,7 @@ mod tests {
         for _ in 0..deletes {
             let _started = attempts.start(limits);
         }
-        // A poisoned lock does not stop later calls.
+        // The panic poisons the lock, which must not stop later calls.
         let _held = crate::lock(&LOCK);
         unreachable!("on purpose")
     }

@@ -51,8 +51,9 @@ pub(super) fn status_of(failure: &Failure, facts: &CallFacts) -> Status {
     status
 }
 
-/// Refuses a call before it reaches its handler. An rpc without an identity is refused for that instead, unless the server
-/// has no capacity, because then the caller has not been authenticated.
+/// Refuses a call before it reaches its handler, and returns its status. If the caller of an rpc has no identity, the
+/// status reports that instead of `failure`, unless the server has no capacity, because then the caller has not been
+/// authenticated.
 pub(crate) async fn refuse(shared: &Shared, call: &CallContext, mut failure: Failure) -> Status {
     let Some((rpc, names)) = call.rpc else {
         return refuse_without_rpc(shared, call, &failure);
@@ -72,7 +73,7 @@ pub(crate) async fn refuse(shared: &Shared, call: &CallContext, mut failure: Fai
     };
     let status = status_of(&failure, &facts);
     if let Some(kind) = shared.report_refusal(call, failure.reason) {
-        // Refused identities are recorded even if the message cannot be decoded.
+        // Refusals of callers without an identity are recorded even if the message cannot be decoded.
         if let Some(outcome) = kind.outcome {
             let refused = entry(call, rpc, Event::Outcome, outcome, kind.reason);
             record(shared, call, refused).await;
@@ -116,7 +117,7 @@ fn refuse_without_rpc(shared: &Shared, call: &CallContext, failure: &Failure) ->
     status_of(failure, &CallFacts::of_request(call.request_id.clone()))
 }
 
-/// Returns the kind of a call that is refused for this reason.
+/// Returns the kind of refusal for this reason.
 fn kind(reason: ErrorReason) -> Kind {
     use ErrorReason as R;
     let outcome = match reason {
@@ -132,7 +133,8 @@ fn kind(reason: ErrorReason) -> Kind {
 }
 
 impl Shared {
-    /// Counts a call that is refused for this reason. Returns how to report it, or `None` if a summary will.
+    /// Counts a call that is refused for this reason. Returns the kind under which the refusal is reported, or `None`
+    /// if it becomes part of a summary.
     fn report_refusal(&self, call: &CallContext, reason: ErrorReason) -> Option<Kind> {
         let (peer, caller, kind) = (call.peer_address(), call.caller().ok(), kind(reason));
         self.refusals
@@ -140,8 +142,8 @@ impl Shared {
             .then_some(kind)
     }
 
-    /// Logs and records the refusals that were counted in minutes that are over, or in all. Returns the number of
-    /// summaries.
+    /// Logs and records summaries of the refusals that were counted in windows that have ended or, with `all`, in all
+    /// windows. Returns the number of summaries.
     pub(crate) async fn summarize_refusals(&self, all: bool) -> usize {
         let summaries = self.refusals.close(all).into_iter();
         let summaries = summaries.map(|summary| self.summarize(summary));
@@ -190,7 +192,8 @@ impl Shared {
 }
 
 impl Operation {
-    /// Returns the status of a call that was not admitted. Logs and records the refusal, unless a summary will.
+    /// Returns the status of a call that was not admitted. Logs and records the refusal, unless it becomes part of a
+    /// summary.
     pub(super) async fn refuse<T>(mut self, failure: Failure) -> Result<Response<T>, Status> {
         let reported = self.shared.report_refusal(&self.call, failure.reason);
         if let Some(outcome) = reported.and_then(|kind| kind.outcome) {

@@ -1,4 +1,4 @@
-//! The trait of an rpc, and the handler of all of them.
+//! The trait that each rpc implements, and the handler of all rpcs.
 
 use std::sync::Arc;
 
@@ -20,14 +20,14 @@ use crate::{
     },
 };
 
-/// The user as a request of the rpc identifies it.
+/// The user to delete, as the request of the rpc identifies it.
 pub type User<R> = <<R as Rpc>::Platform as Platform>::User;
-/// The facts that the rpc's platform knows of the user.
+/// The facts that were read about the user from the rpc's platform.
 pub type Found<R> = <<R as Rpc>::Platform as Platform>::Found;
 
 /// An rpc that deletes users of one platform.
 pub trait Rpc: Sized + 'static {
-    /// Its name in the proto file.
+    /// Name of the rpc in the proto file.
     const NAME: &'static str;
     type Request: Send + 'static;
     type Response: Send + 'static;
@@ -36,7 +36,8 @@ pub trait Rpc: Sized + 'static {
     /// Returns the alias of the target, which may be empty.
     fn alias(request: &Self::Request) -> &str;
 
-    /// Checks and reads the other fields.
+    /// Checks the other fields and adds the results to `validation`. Returns the user, and the fields for the
+    /// pipeline.
     fn parse(request: Self::Request, validation: &mut Validation) -> (User<Self>, RequestFields);
 
     /// Returns the response of a call that succeeded.
@@ -85,7 +86,7 @@ pub(super) async fn handle<R: Rpc>(
     operation.run(work).await
 }
 
-/// Passes an order to its target.
+/// Runs an order on its target, and returns the result for the pipeline.
 async fn delete<R: Rpc>(
     target: Arc<Target<R::Platform>>,
     order: Order<User<R>>,

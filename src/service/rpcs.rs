@@ -15,10 +15,11 @@ use crate::{
     upstream::platform::Platform,
 };
 
-/// Lists the rpcs: the function of the generated trait, and the type that implements [`Rpc`].
+/// Declares the rpcs: for each, the method of the generated trait, and the type that implements [`Rpc`]. Generates
+/// the list of rpcs and the implementation of the generated trait.
 macro_rules! rpcs {
     ($($function:ident: $rpc:ty,)*) => {
-        /// Name of each rpc, and the names of its upstream.
+        /// The name of each rpc, and the resource names of its platform.
         pub const RPCS: &[(&str, &ResourceNames)] = &[$(of::<$rpc>(),)*];
 
         #[tonic::async_trait]
@@ -42,7 +43,7 @@ const fn of<R: Rpc>() -> RpcNames {
     (R::NAME, R::Platform::NAMES)
 }
 
-/// Returns the rpc with this path, and the names of its platform.
+/// Returns the rpc with this path and the names of its platform, or `None` if no rpc of `UserAdmin` has this path.
 pub(crate) fn rpc(path: &str) -> Option<RpcNames> {
     let (service, name) = path.strip_prefix('/')?.split_once('/')?;
     let found = RPCS.iter().copied().find(|(rpc, _)| *rpc == name);

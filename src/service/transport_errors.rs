@@ -1,5 +1,5 @@
-//! The errors that tonic returns for requests that it cannot read. They have no details, and are replaced by the status of
-//! every other invalid request.
+//! The errors that tonic returns for requests that it cannot read. These errors have no details, so they are replaced
+//! by the status that other invalid requests receive.
 
 use http::HeaderMap;
 use tonic::{Code, Status};
@@ -25,7 +25,7 @@ pub(crate) fn failure(headers: &HeaderMap) -> Option<Failure> {
     violation(&Status::from_header_map(headers)?).map(refusal::invalid)
 }
 
-/// Returns the status that ends a stream of requests of which one cannot be read.
+/// Returns the status that ends a stream of requests if one of them cannot be read.
 pub(crate) fn stream_error(call: &CallContext, error: Status) -> Status {
     let Some(violation) = violation(&error) else {
         return error;
@@ -34,7 +34,7 @@ pub(crate) fn stream_error(call: &CallContext, error: Status) -> Status {
     refusal::status_of(&refusal::invalid(violation), &facts)
 }
 
-/// Returns the violation of a request that the transport refused.
+/// Returns the violation of a request that the transport refused, or `None` if it was refused for another reason.
 fn violation(refused: &Status) -> Option<Violation> {
     let text = refused.message();
     let (field, description) = match refused.code() {
@@ -62,7 +62,7 @@ fn violation(refused: &Status) -> Option<Violation> {
     Some(Violation { field, description })
 }
 
-/// Returns the field that the decoder names, as `Message.field: what is wrong`, or an empty string.
+/// Returns the field that the decoder names in an error of the form `Message.field: cause`, or an empty string.
 fn field(message: &str) -> &'static str {
     let named = |field: &&str| message.contains(&format!("Request.{field}:"));
     request_fields().find(named).unwrap_or_default()

@@ -1,5 +1,5 @@
-//! The rules of the request fields. All violations are reported; no value is changed, because it would name another
-//! user.
+//! The rules of the request fields. All violations are reported. No value is normalized, because the changed value
+//! could name another user.
 
 use crate::{
     error::Violation,
@@ -30,8 +30,8 @@ impl Validation {
         self.violations.push(Violation { field, description });
     }
 
-    /// Checks an alias. An empty one means the only target that is configured. Returns the alias, or an empty string if it
-    /// is not valid.
+    /// Checks an alias. An empty alias means the only target that is configured. Returns the alias, or an empty
+    /// string if the alias is not valid.
     pub(super) fn alias<'a>(
         &mut self,
         field: &'static str,
@@ -99,7 +99,7 @@ impl Validation {
     }
 }
 
-/// Returns the rule that the name of a user violates.
+/// Returns the rule that the name of a user violates, or `None` if the name is valid.
 fn user_name_rule(value: &str) -> Option<&'static str> {
     if !(1..=256).contains(&value.len()) {
         return Some("must be 1-256 bytes of UTF-8");

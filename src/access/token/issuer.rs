@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::{super::authentication_error::AuthenticationError, jwks_cache::JwksCache};
 use crate::{config::JwtIssuer, identity::Identity, jwks::KeySet};
 
-/// Permitted difference between clocks.
+/// Permitted difference between the clocks of the issuer and of this server.
 const LEEWAY: Duration = Duration::from_mins(1);
 
 pub struct Issuer {
@@ -35,7 +35,8 @@ impl Issuer {
         }
     }
 
-    /// Verifies a token of this issuer and returns its identity.
+    /// Verifies a token of this issuer and returns its identity. If the issuer may have published a new key, first
+    /// waits at most `limit` until the keys have been read again.
     pub async fn verify(
         &self,
         token: &str,
@@ -64,13 +65,13 @@ impl Issuer {
 fn may_be_new_key(why: AuthenticationError, header: &Header) -> bool {
     match why {
         AuthenticationError::TokenKeyUnknown | AuthenticationError::TokenKeysUnavailable => true,
-        // A key without an ID can be replaced unnoticed.
+        // If the token names no key ID, a replaced key shows only as an invalid signature.
         AuthenticationError::TokenSignatureInvalid => header.kid.is_none(),
         _ => false,
     }
 }
 
-/// Returns the subject of a token that one of the keys has signed.
+/// Returns the subject of a token if one of the keys has signed the token and its claims are valid.
 fn checked(
     token: &str,
     header: &Header,
@@ -86,7 +87,8 @@ fn checked(
             break;
         }
     }
-    // Only keys without an ID were tried; the issuer may have published one with the token's ID since.
+    // Only keys without an ID were tried. Since then, the issuer may have published a key with the ID that the token
+    // names.
     if result == Err(AuthenticationError::TokenSignatureInvalid)
         && header.kid.is_some()
         && !keys.contains_id(header.kid.as_deref())

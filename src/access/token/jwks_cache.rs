@@ -1,4 +1,4 @@
-//! Caches the keys of one issuer. One task reads them for all calls that wait for them. While they cannot be read, the
+//! Caches the keys of one issuer. One task reads the keys for all calls that wait for them. While reads fail, the
 //! keys that were read last stay in use.
 
 use std::{future::Future, path::PathBuf, pin::Pin, sync::Arc, time::Duration};
@@ -22,16 +22,16 @@ use crate::{
 const FILE_INTERVAL: Duration = Duration::from_secs(1);
 /// Interval between requests to a URL.
 const URL_INTERVAL: Duration = Duration::from_mins(5);
-/// Delay after the first failure; it doubles with each further one.
+/// Delay after the first failed read. The delay doubles with each further failure.
 const MIN_RETRY_DELAY: Duration = Duration::from_secs(1);
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(30);
-/// Tokens with unknown keys cause no more requests than this, so that a caller that invents key IDs cannot flood the
-/// issuer.
+/// Minimum interval between reads that are caused by tokens with unknown keys, so that a caller that invents key IDs
+/// cannot flood the issuer.
 const MIN_REFRESH_INTERVAL: Duration = Duration::from_secs(1);
-/// Maximum age of keys from a URL.
+/// Maximum age of keys from a URL. Older keys are no longer used.
 const MAX_AGE: Duration = Duration::from_hours(24);
 
-/// Reads the key set of a URL.
+/// A function that reads a key set from a URL.
 pub type Fetch =
     Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<Bytes, String>> + Send>> + Send + Sync>;
 
@@ -55,7 +55,8 @@ struct CachedKeys {
 }
 
 impl CachedKeys {
-    /// Returns the keys for a new cache of the same issuer. They expire unless the new cache reads them.
+    /// Returns the keys for a new cache of the same issuer. They expire after at most [`MAX_AGE`], unless the new
+    /// cache has read its own keys by then.
     fn for_new_cache(&self) -> Self {
         let end = Instant::now() + MAX_AGE;
         Self {
@@ -80,7 +81,8 @@ impl Drop for JwksCache {
 }
 
 impl JwksCache {
-    /// Starts reading. The keys of the issuer's previous cache are used until the first read has succeeded.
+    /// Starts the task that reads the keys, and returns the cache. The keys of the issuer's previous cache are used
+    /// until the first read has succeeded.
     pub fn start(
         issuer: &str,
         source: KeySource,
@@ -114,7 +116,8 @@ impl JwksCache {
         keys.ok_or(AuthenticationError::TokenKeysUnavailable)
     }
 
-    /// Waits until a read that starts now or later has completed. The first read starts with the cache.
+    /// Requests a read, and waits until a read that starts now or later has completed, but at most `limit`. If the
+    /// first read, which starts with the cache, has not completed, waits for that one instead.
     pub async fn refresh(&self, limit: Duration) {
         let mut cached = self.cached.clone();
         let read = {
@@ -190,8 +193,8 @@ impl Refresher {
 
     /// Reads the keys. Returns `None` if the file has not changed.
     async fn read(&mut self) -> Result<Option<(KeySet, Bytes)>, String> {
-        // An issuer that serves a set without usable keys has withdrawn them. A file is edited by hand, and not always in
-        // one step.
+        // A set without usable keys is accepted from a URL, because the issuer has then withdrawn its keys. It is
+        // refused from a file, because files are edited by hand, and not always in one step.
         let (bytes, parse): (_, fn(&[u8]) -> _) = match &self.source {
             KeySource::Url(fetch) => (fetch().await?, KeySet::parse),
             KeySource::File(path) => {
@@ -213,7 +216,7 @@ impl Refresher {
                 (bytes, KeySet::parse_usable)
             }
         };
-        // A large set takes a while to parse.
+        // A large set takes too long to parse on the thread of the runtime.
         blocking(move || Ok(Some((parse(&bytes)?, bytes)))).await
     }
 

@@ -1,5 +1,6 @@
-//! Bearer tokens of callers: JSON Web Tokens (RFC 7519) of configured issuers. Issuer, audience and algorithms are
-//! pinned, and no header of a token chooses more than which of the issuer's keys is tried.
+//! Bearer tokens of callers: JSON Web Tokens (RFC 7519) of configured issuers. The configuration pins issuer,
+//! audience and algorithms; the header of a token only selects one of these algorithms and the keys of the issuer to
+//! try.
 
 mod issuer;
 mod jwks_cache;
@@ -26,7 +27,8 @@ struct UnverifiedClaims {
 }
 
 impl Issuers {
-    /// Creates the issuers of a configuration. Keys of previous issuers are used until new ones have been read.
+    /// Creates the issuers of a configuration. The keys of the same issuers in `before` are used until new keys have
+    /// been read. Fails if `source` fails.
     pub fn new(
         settings: &[JwtIssuer],
         before: Option<&Self>,

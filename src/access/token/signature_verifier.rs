@@ -1,4 +1,4 @@
-//! Verifies the signatures of tokens by ring, which TLS uses as well.
+//! Verifies the signatures of tokens with ring, which TLS uses as well.
 
 use std::sync::Once;
 
@@ -31,7 +31,7 @@ static PROVIDER: CryptoProvider = CryptoProvider {
 pub fn install() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        // Only this crate installs one.
+        // This cannot fail, because nothing else installs a provider.
         let _ = PROVIDER.install_default();
     });
 }
