@@ -1,4 +1,4 @@
-//! The hash chain: each line holds the hash of the line before.
+//! The hash chain: each line contains the hash of the line before it.
 
 use std::{fmt, io};
 
@@ -9,12 +9,13 @@ use time::OffsetDateTime;
 use super::record::{VERSION, timestamp};
 use crate::escape::escape;
 
-/// The last record of a chain. Kept elsewhere, it proves that no record before it was changed.
+/// The last record of a chain. A copy that is stored elsewhere proves that no record up to this one was changed
+/// later.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Head {
-    /// Number of the last record, or 0.
+    /// Sequence number of the last record, or 0 if there is none.
     pub seq: u64,
-    /// SHA-256 of the last line in hex; empty if there is none.
+    /// SHA-256 of the last line in hex; empty if there is no line.
     pub hash: String,
 }
 
@@ -24,7 +25,7 @@ impl fmt::Display for Head {
     }
 }
 
-/// A line of the file.
+/// A line of the file, in the order of its keys.
 #[derive(Serialize)]
 struct Line<'a, T> {
     v: u64,
@@ -37,7 +38,7 @@ struct Line<'a, T> {
     prev: &'a str,
 }
 
-/// Lines that continue a chain.
+/// New lines that continue a chain, and the head of the chain after them.
 pub(super) struct Lines {
     pub(super) text: String,
     pub(super) head: Head,
@@ -52,8 +53,8 @@ impl Lines {
         }
     }
 
-    /// Appends an entry. `at` is the time of its event, if it is known. `carried` marks an intent that an earlier file
-    /// contains, too.
+    /// Appends an entry as a line. `at` is the time of its event, or `None` to use the current time. `carried` marks
+    /// an intent that is repeated from an earlier file. Returns an error if the entry cannot be serialized.
     pub(super) fn push(
         &mut self,
         entry: &impl Serialize,
@@ -69,7 +70,7 @@ impl Lines {
             prev: &self.head.hash,
         };
         let line = serde_json::to_string(&line)?;
-        // The hash covers the line as it is in the file.
+        // The hash covers the line exactly as it is written to the file.
         let line = escape(&line);
         self.head.seq += 1;
         self.head.hash = hex(digest(&SHA256, line.as_bytes()).as_ref());
@@ -79,7 +80,7 @@ impl Lines {
     }
 }
 
-/// Formats bytes in lower-case hex.
+/// Returns bytes as lower-case hex digits.
 pub(super) fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let digits = |byte: &u8| {

@@ -17,12 +17,12 @@ use rustix::{
     process::{Resource, getrlimit},
 };
 
-/// A disk with less free space counts as full.
+/// Minimum free space of the disk in bytes. With less, the disk counts as full.
 const FREE_SPACE: u64 = 64 * 1024;
-/// Length of a probe in bytes. Records of ordinary calls are shorter.
+/// Number of bytes that a probe writes. Records of ordinary calls are shorter.
 pub(super) const PROBE: usize = 4 * 1024;
 
-/// Device and inode, which identify a file under any name.
+/// Device and inode number, which identify a file even after it is renamed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct FileId(u64, u64);
 
@@ -35,18 +35,19 @@ impl From<&Metadata> for FileId {
 pub(super) struct OpenFile {
     pub(super) file: File,
     pub(super) id: FileId,
-    /// Whether the file can be truncated, locked and synced. Standard output never is.
+    /// Whether the file can be truncated, locked and synced. Always false for standard output.
     pub(super) regular: bool,
     /// Whether the file is the standard output of the process.
     stdout: bool,
-    /// Time of the first write that is not synced.
+    /// Time of the first write since the last sync; `None` if all writes are synced.
     pub(super) unsynced_since: Option<Instant>,
     /// Duration of the last sync.
     pub(super) sync_duration: Duration,
 }
 
 impl OpenFile {
-    /// Opens a file for appending, and creates it if it does not exist. `existing` describes the file of that name.
+    /// Opens a file for appending, and creates it if it does not exist. `existing` is the metadata of the file at
+    /// `path`, or `None` if there is none.
     pub(super) fn open(path: &Path, existing: Option<&Metadata>, sync: bool) -> io::Result<Self> {
         let regular = existing.is_none_or(Metadata::is_file);
         let file = OpenOptions::new()
@@ -56,7 +57,7 @@ impl OpenFile {
             .mode(0o640)
             .open(path)?;
         if existing.is_none() && sync {
-            // Makes the new name durable. Not every file system can sync a folder.
+            // Makes the new name durable. Errors are ignored, because not every file system can sync a folder.
             let _ = File::open(folder(path)).and_then(|folder| folder.sync_all());
         }
         Self::new(file, regular)
@@ -84,14 +85,14 @@ impl OpenFile {
     }
 
     pub(super) fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        // Other lines of the program must not come between the lines of a batch.
+        // Prevents other output of this process between the lines of a batch.
         let _lock = self.stdout.then(|| io::stdout().lock());
         self.file.write_all(bytes)?;
         self.unsynced_since.get_or_insert_with(Instant::now);
         Ok(())
     }
 
-    /// Syncs earlier writes, if the file can be synced.
+    /// Syncs earlier writes if the file can be synced and has unsynced writes.
     pub(super) fn sync(&mut self) -> io::Result<()> {
         if self.regular && self.unsynced_since.is_some() {
             let start = Instant::now();
@@ -102,7 +103,7 @@ impl OpenFile {
         Ok(())
     }
 
-    /// Whether the last line of a file of this size has no newline.
+    /// Returns whether the last line of the file, which has this size, lacks its newline.
     pub(super) fn lacks_newline(&self, size: u64) -> io::Result<bool> {
         let mut last = *b"\n";
         if let Some(at) = size.checked_sub(1) {
@@ -111,20 +112,20 @@ impl OpenFile {
         Ok(last != *b"\n")
     }
 
-    /// Checks for free space without writing.
+    /// Returns an error if the disk is full or the file has reached the size limit of the process. Writes nothing.
     pub(super) fn check_space(&self) -> io::Result<()> {
         let metadata = self.file.metadata()?;
         if !metadata.is_file() {
             return Ok(());
         }
         let len = metadata.len();
-        // `fallocate` ignores the limit of the process if the length of the file stays the same.
+        // `fallocate` does not check the size limit of the process if the length of the file stays the same.
         let limit = getrlimit(Resource::Fsize).current;
         if limit.is_some_and(|limit| limit < len + PROBE as u64) {
             return Err(ErrorKind::FileTooLarge.into());
         }
         match fallocate(&self.file, FallocateFlags::KEEP_SIZE, len, FREE_SPACE) {
-            // Some file systems do not support it.
+            // Some file systems do not support `fallocate`.
             Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(()),
             Err(error) => Err(error.into()),
         }
@@ -139,7 +140,7 @@ pub(super) fn folder(path: &Path) -> &Path {
     folder.unwrap_or(Path::new("."))
 }
 
-/// Returns the metadata of the file of this name, if there is one.
+/// Returns the metadata of the file with this name, or `None` if there is no such file.
 pub(super) fn metadata(path: &Path) -> io::Result<Option<Metadata>> {
     match fs::metadata(path) {
         Ok(metadata) => Ok(Some(metadata)),
@@ -148,7 +149,8 @@ pub(super) fn metadata(path: &Path) -> io::Result<Option<Metadata>> {
     }
 }
 
-/// Returns whether this process has the lock of a file, or the file system has no locks.
+/// Tries to lock a file. Returns false if another process holds the lock. Returns true if the file is locked now, or
+/// if it cannot be locked, since not every file system has locks.
 pub(super) fn try_lock(file: &File) -> bool {
     !matches!(file.try_lock(), Err(TryLockError::WouldBlock))
 }

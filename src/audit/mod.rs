@@ -1,10 +1,10 @@
-//! The audit log. The intent of a deletion is recorded before the DELETE is sent, its outcome afterwards. A writer thread
-//! appends the records; those that wait at the same time share one write and one sync (group commit). docs/audit.md
-//! describes the format.
+//! The audit log. The intent of a deletion is recorded before the DELETE is sent, and its outcome afterwards. A
+//! writer thread appends the records. Records that are queued at the same time share one write and one sync (group
+//! commit). docs/audit.md describes the format.
 //!
-//! A record passes `Audit::record`, the queue, and the writer thread, which chains the records of a batch, appends them
-//! with a write for outcomes and one for intents, syncs once, and resolves the waiting calls. There is no other way into
-//! the file.
+//! The only way into the file is `Audit::record`, which adds a record to the queue. The writer thread chains the
+//! records of a batch, appends the outcomes with one write and the intents with another, syncs once, and notifies the
+//! waiting calls.
 
 mod chain;
 mod file;
@@ -39,11 +39,11 @@ use crate::{
     proto::ErrorReason,
 };
 
-/// Handle of the audit log; `None` if nothing is recorded.
+/// Handle of the audit log. It contains `None` if the configuration disables the audit log.
 #[derive(Clone)]
 pub struct Audit(Option<Arc<OpenQueue>>);
 
-/// The queue as long as there are handles.
+/// Closes the queue when the last handle of the audit log is dropped.
 struct OpenQueue(Arc<Queue>);
 
 impl Drop for OpenQueue {
@@ -62,8 +62,8 @@ impl<F: Fn()> Drop for OnDrop<F> {
 }
 
 impl Audit {
-    /// Starts the writer thread and waits up to one second until the file is open. A file that cannot be opened is
-    /// tried again.
+    /// Starts the writer thread and waits up to one second until the file is open. If the file cannot be opened, the
+    /// writer retries, and the log is unhealthy until then. Returns an error if the thread cannot be started.
     pub(crate) async fn start(config: &config::Audit, metrics: &Arc<Metrics>) -> io::Result<Self> {
         if config.sink == AuditSink::Nowhere {
             return Ok(Self(None));
@@ -75,7 +75,7 @@ impl Audit {
         thread::Builder::new()
             .name("audit".to_owned())
             .spawn(move || {
-                // Even if the thread panics.
+                // The log is marked as unhealthy when the thread ends, even if it panics.
                 let _not_ok = OnDrop(|| thread_queue.update(|status| status.ok = false));
                 writer.run(opened);
             })?;
@@ -94,19 +94,21 @@ impl Audit {
         }
     }
 
-    /// Whether records can be written. While they cannot, deletions are refused.
+    /// Returns whether records can be written. While they cannot, deletions are refused.
     pub(crate) fn is_healthy(&self) -> bool {
         self.status().is_healthy()
     }
 
-    /// Waits until all outcomes that were recorded so far are synced, or none is left and the sync hangs.
+    /// Waits until all outcomes that were recorded so far are written and synced. If a sync hangs, stops waiting
+    /// after [`WRITE_TIMEOUT`] without an outcome left to write. There is no time limit while outcomes are not
+    /// written yet.
     pub(crate) async fn flush(&self) {
         let Some(open) = &self.0 else {
             return;
         };
         let mut flushed = open.0.flush();
         loop {
-            // A sync has its own time after the last outcome is written.
+            // The last sync has the full time limit, which begins after the last outcome is written.
             let pending = self.pending();
             if timeout(WRITE_TIMEOUT, &mut flushed).await.is_ok() || pending == 0 {
                 return;
@@ -129,7 +131,7 @@ impl Audit {
         }
     }
 
-    /// Returns the last record of the file.
+    /// Returns the sequence number and hash of the last record of the file.
     pub(crate) fn head(&self) -> Head {
         self.status().head
     }
@@ -139,8 +141,10 @@ impl Audit {
         self.status().pending
     }
 
-    /// Writes a record. Returns `Ok` when an intent is synced (if configured) or an outcome is written. An outcome that
-    /// cannot be written is retained until the file works again; an intent is not, because its call is refused.
+    /// Writes a record. Returns `Ok` when an intent is synced (if the configuration requires a sync) or an outcome is
+    /// written. Fails if the queue is full, if the write fails, or if it takes longer than `limit` or
+    /// [`WRITE_TIMEOUT`]. After a failed write, an outcome is retained until the file works again; an intent is not,
+    /// because its call is refused.
     pub(crate) async fn record(&self, entry: Entry, limit: Duration) -> Result<(), Failure> {
         let Some(OpenQueue(queue)) = self.0.as_deref() else {
             return Ok(());
@@ -152,7 +156,8 @@ impl Audit {
             ));
         };
         if first {
-            // Wake the writer once for all records of this turn of this runtime, even if this future is dropped.
+            // Wakes the writer once for all records that tasks of this runtime add in this turn of the scheduler,
+            // even if this future is dropped.
             let wake = OnDrop(|| queue.wake());
             yield_now().await;
             drop(wake);

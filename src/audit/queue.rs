@@ -16,35 +16,36 @@ use super::{
     record::{Entry, Event},
 };
 
-/// A write that takes longer counts as failed.
+/// Time limit of a write. A write that takes longer counts as failed.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
-/// Maximum number of records in the queue. Outcomes of deletions are added even above it; the accepted intents limit
-/// their number.
+/// Maximum number of records in the queue. Outcomes of recorded intents are added even to a full queue; their number
+/// is limited by that of the accepted intents.
 const CAPACITY: usize = 16_384;
 
-/// A record on its way to the file.
+/// A queued record, with the channels that notify its caller.
 pub(super) struct Job {
-    /// Boxed, so that the writer moves a pointer when it retains the entry as an open intent.
+    /// The entry. It is boxed, so that the writer moves only a pointer when it retains the entry as an open intent.
     pub(super) entry: Box<Entry>,
     pub(super) queued_at: Instant,
     result: oneshot::Sender<Result<(), String>>,
     waiter: Waiter,
 }
 
-/// The caller of a job, which waits for the result.
+/// Wakes the caller of a job, which waits for the result.
 pub(super) struct Waiter {
     runtime: Handle,
     woken: oneshot::Sender<()>,
 }
 
-/// The caller's side of a job.
+/// The side of a job on which its caller waits for the result.
 pub(super) struct PendingResult {
     result: oneshot::Receiver<Result<(), String>>,
     woken: oneshot::Receiver<()>,
 }
 
 impl PendingResult {
-    /// Waits for the result at most as long as `limit`. A result that arrives later does not count.
+    /// Waits for the result for at most `limit`. Returns `None` if there is no result by then; a later result is
+    /// discarded.
     pub(super) async fn wait(mut self, limit: Duration) -> Option<Result<(), String>> {
         let _late = timeout(limit, self.woken).await;
         self.result.close();
@@ -68,19 +69,21 @@ impl Job {
         (job, PendingResult { result, woken })
     }
 
-    /// Whether the caller has stopped waiting.
+    /// Returns whether the caller has stopped waiting.
     pub(super) fn is_abandoned(&self) -> bool {
         self.result.is_closed()
     }
 
-    /// Sets the result. Returns whether the caller is waiting for it, and what wakes the caller.
+    /// Sets the result. Returns the entry, whether the caller was still waiting, and the waiter, which must be passed
+    /// to [`wake`].
     pub(super) fn resolve(self, result: Result<(), String>) -> (Box<Entry>, bool, Waiter) {
         let waiting = self.result.send(result).is_ok();
         (self.entry, waiting, self.waiter)
     }
 }
 
-/// Wakes callers with one task for each of their runtimes: waking each caller from another thread costs a system call.
+/// Wakes callers with one task for each of their runtimes, because waking each caller separately from another thread
+/// costs a system call.
 pub(super) fn wake(waiters: Vec<Waiter>) {
     let mut groups: Vec<(Handle, Vec<_>)> = Vec::new();
     for Waiter { runtime, woken } in waiters {
@@ -95,14 +98,14 @@ pub(super) fn wake(waiters: Vec<Waiter>) {
     }
 }
 
-/// Records and flushes that the writer processes at once.
+/// Records and flush requests that the writer processes together.
 #[derive(Default)]
 pub(super) struct Batch {
     pub(super) intents: Vec<Job>,
     pub(super) outcomes: Vec<Job>,
-    /// Notified when all outcomes are written and synced.
+    /// Senders that are notified when all outcomes are written and synced.
     pub(super) flushes: Vec<oneshot::Sender<()>>,
-    /// The runtimes that have added records.
+    /// The runtimes that have added records to this batch, each once.
     runtimes: Vec<Id>,
 }
 
@@ -122,27 +125,27 @@ impl Batch {
     }
 }
 
-/// State of the writer and of the records on their way to the file.
+/// State of the writer and of the records that are not written yet.
 #[derive(Clone, Default)]
 pub(super) struct Status {
     /// Whether the last write succeeded.
     pub(super) ok: bool,
-    /// Start of the write in progress.
+    /// Start of the write in progress, if there is one.
     pub(super) writing_since: Option<Instant>,
-    /// Time when the oldest record that the writer has not written yet was added.
+    /// Time at which the oldest record that the writer holds and has not written yet was added to the queue.
     pub(super) oldest: Option<Instant>,
     /// Number of outcomes that are not written yet, in the queue or in the writer.
     pub(super) pending: usize,
-    /// Number of outcomes that will not be recorded.
+    /// Number of outcomes that were dropped and will not be recorded.
     pub(super) lost: u64,
-    /// How often another program changed the file.
+    /// Number of detected changes of the file by other programs.
     pub(super) changes_by_others: u64,
     /// The last record of the file.
     pub(super) head: Head,
 }
 
 impl Status {
-    /// Whether the last write succeeded and none takes longer than [`WRITE_TIMEOUT`].
+    /// Returns whether the last write succeeded and no write has been in progress for longer than [`WRITE_TIMEOUT`].
     pub(super) fn is_healthy(&self) -> bool {
         let since = self.writing_since;
         self.ok && since.is_none_or(|since| since.elapsed() <= WRITE_TIMEOUT)
@@ -163,8 +166,8 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    /// Adds a record. Returns `None` if the queue is full. Otherwise returns whether it is the first record of its
-    /// runtime in the batch, in which case the caller must call [`Queue::wake`].
+    /// Adds a record. Returns `None` if the queue is full. Otherwise returns whether the record is the first one of
+    /// its runtime in the batch, in which case the caller must call [`Queue::wake`].
     pub(super) fn push(&self, job: Job) -> Option<bool> {
         let mut state = crate::lock(&self.state);
         let State { next, status, .. } = &mut *state;
@@ -199,7 +202,7 @@ impl Queue {
         self.changed.notify_one();
     }
 
-    /// Requests a flush. Returns the receiver of its notification.
+    /// Requests a flush. Returns a receiver that is notified when all outcomes are written and synced.
     pub(super) fn flush(&self) -> oneshot::Receiver<()> {
         let (done, flushed) = oneshot::channel();
         crate::lock(&self.state).next.flushes.push(done);
@@ -207,13 +210,14 @@ impl Queue {
         flushed
     }
 
-    /// Ends the writer after the next batch.
+    /// Closes the queue. The writer stops after it has processed the remaining records.
     pub(super) fn close(&self) {
         crate::lock(&self.state).closed = true;
         self.wake();
     }
 
-    /// Waits for records or flushes. Returns an empty batch after `limit`, and `None` when the queue is closed and empty.
+    /// Waits for records or flush requests and returns them. Returns an empty batch if there are none within `limit`,
+    /// and `None` when the queue is closed and empty.
     pub(super) fn take(&self, limit: Duration) -> Option<Batch> {
         let idle = |state: &mut State| state.next.is_empty() && !state.closed;
         let waited = self
@@ -229,7 +233,7 @@ impl Queue {
         crate::lock(&self.state).next.intents.len()
     }
 
-    /// Returns the number of records in the queue, and the time when the oldest was added.
+    /// Returns the number of records in the queue, and the time at which the oldest of them was added.
     pub(super) fn waiting(&self) -> (usize, Option<Instant>) {
         let next = &crate::lock(&self.state).next;
         let first = [next.intents.first(), next.outcomes.first()];

@@ -10,7 +10,8 @@ use super::{
     record::{PREFIX, UNKNOWN_AFTER_CRASH, VERSION, text},
 };
 
-/// Outcomes, and whether each needs an intent before it. Calls that were refused or that only validate have none.
+/// Outcomes, and whether each must have an intent before it. Calls that were refused or that only validate have no
+/// intent.
 const OUTCOMES: [(&str, bool); 9] = [
     ("deleted", true),
     ("already_absent", true),
@@ -23,7 +24,7 @@ const OUTCOMES: [(&str, bool); 9] = [
     ("validated", false),
 ];
 
-/// Keys that describe a line, not the call.
+/// Keys that describe the line itself, not the call.
 const LINE_KEYS: [&str; 5] = ["v", "ts", "seq", "prev", "carried"];
 const REQUIRED_TEXTS: [&str; 10] = [
     "prev",
@@ -46,7 +47,7 @@ const OPTIONAL_TEXTS: [&str; 5] = [
     "since",
 ];
 
-/// Bytes of a line that are kept; records are shorter. The hash covers the whole line.
+/// Maximum number of bytes of a line that are kept in memory. Records are shorter. The hash covers the whole line.
 const MAX_LINE: u64 = 1 << 20;
 const BUFFER: usize = 64 * 1024;
 
@@ -67,12 +68,12 @@ impl Record {
         text(&self.fields, "request_id")
     }
 
-    /// Returns the hash of the line before.
+    /// Returns the hash of the line before this record, from the key `prev`.
     pub(super) fn previous_hash(&self) -> &str {
         text(&self.fields, "prev")
     }
 
-    /// Returns the fields of the call, without those of the line.
+    /// Returns the fields that describe the call, without those that describe the line.
     pub(super) fn into_entry(mut self) -> Map<String, Value> {
         self.fields
             .retain(|key, _| !LINE_KEYS.contains(&key.as_str()));
@@ -81,20 +82,20 @@ impl Record {
 }
 
 pub(super) struct Line {
-    /// The line without its newline, at most [`MAX_LINE`] bytes.
+    /// The first bytes of the line, without its newline, at most [`MAX_LINE`].
     text: Vec<u8>,
-    /// Length in the file without the newline.
+    /// Length of the line in the file in bytes, without the newline.
     pub(super) len: u64,
     /// Whether a newline ends the line.
     pub(super) ended: bool,
-    /// Whether all bytes are NUL: space that the file system allocated and that was never written.
+    /// Whether all bytes are NUL, that is, space that the file system allocated and that was never written.
     pub(super) blank: bool,
     /// SHA-256 of all bytes without the newline, in hex.
     pub(super) hash: String,
 }
 
 impl Line {
-    /// Parses the line. Errors do not quote it.
+    /// Parses the line as a record. Errors describe the fault without quoting the line.
     pub(super) fn record(&self) -> Result<Record, String> {
         let whole = self
             .complete_text()
@@ -102,12 +103,13 @@ impl Line {
         parse(whole)
     }
 
-    /// Returns the text, or `None` if it is longer than any record.
+    /// Returns the text, or `None` if the line is longer than [`MAX_LINE`], which no record is.
     pub(super) fn complete_text(&self) -> Option<&[u8]> {
         (self.len == self.text.len() as u64).then_some(&*self.text)
     }
 
-    /// Whether the line starts like a record, as far as it goes.
+    /// Returns whether the line starts with [`PREFIX`]. For a shorter line, returns whether it is the beginning of
+    /// the prefix.
     pub(super) fn starts_as_record(&self) -> bool {
         let common = self.text.len().min(PREFIX.len());
         self.text[..common] == PREFIX[..common]
@@ -117,7 +119,7 @@ impl Line {
 pub(super) struct LineReader<R>(BufReader<R>);
 
 impl<R: Read> LineReader<R> {
-    /// Reads from the current position of `file`.
+    /// Creates a reader that starts at the current position of `file`.
     pub(super) fn new(file: R) -> Self {
         Self(BufReader::with_capacity(BUFFER, file))
     }
@@ -156,7 +158,7 @@ impl<R: Read> LineReader<R> {
     }
 }
 
-/// Parses a record. Unknown keys are ignored: a later version may have added them.
+/// Parses a record. Unknown keys are ignored, because a later version of the format may have added them.
 fn parse(line: &[u8]) -> Result<Record, String> {
     let Ok(Value::Object(fields)) = serde_json::from_slice(line) else {
         return Err("no record: not a JSON object".to_owned());
@@ -175,7 +177,7 @@ fn parse(line: &[u8]) -> Result<Record, String> {
             let outcome = text(&fields, "outcome");
             let known = OUTCOMES.iter().find(|(name, _)| *name == outcome);
             let (_, needs_intent) = known.ok_or_else(|| wrong_type("outcome", "an outcome"))?;
-            // A panic in a call that only validates.
+            // The outcome of a call that panicked before its intent, such as one that only validates.
             let without_attempt = outcome == "unknown" && number("attempts") == Some(0);
             Kind::Outcome {
                 needs_intent: *needs_intent && !without_attempt,

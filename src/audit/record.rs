@@ -1,4 +1,5 @@
-//! The records of the audit log, as calls report them and as they are written. docs/audit.md describes the format.
+//! The records of the audit log: as calls submit them, and as the writer serializes them. docs/audit.md describes the
+//! format.
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -8,9 +9,9 @@ use crate::proto::ErrorReason;
 
 /// Version of the format.
 pub(super) const VERSION: u64 = 1;
-/// First bytes of every record. Lines with others were written by another program.
+/// First bytes of every record. A line that starts with other bytes was written by another program.
 pub(super) const PREFIX: &[u8] = b"{\"v\":";
-/// Outcome of an intent whose process ended before it recorded another one.
+/// Outcome that recovery adds to an intent if the process ended before it recorded an outcome.
 pub(super) const UNKNOWN_AFTER_CRASH: &str = "unknown_after_crash";
 
 #[derive(Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -26,34 +27,34 @@ pub enum Event {
 /// The content of one record.
 #[derive(Clone, Default, Serialize)]
 pub struct Entry {
-    /// Time of the event; that of the write if `None`.
+    /// Time of the event. If `None`, the record has the time at which it is written.
     #[serde(skip)]
     pub at: Option<OffsetDateTime>,
-    /// Whether this is the outcome of a recorded intent. Such outcomes are never dropped.
+    /// Whether this is the outcome of a recorded intent. Such an outcome is never dropped.
     #[serde(skip)]
     pub ends_intent: bool,
     pub event: Event,
     pub request_id: String,
-    /// Verified identity.
+    /// Verified identity of the caller.
     pub caller: String,
     /// How the caller was authenticated: `anonymous`, `certificate`, `token` or `none`.
     pub auth: &'static str,
     /// Why the caller was not authenticated.
     #[serde(skip_serializing_if = "str::is_empty")]
     pub cause: &'static str,
-    /// Address of the connection.
+    /// Address of the peer of the connection.
     pub peer: String,
     pub rpc: &'static str,
     /// Alias of the target.
     pub target: String,
     /// Name of the user, or its ID while the name is not known.
     pub user: String,
-    /// Identifiers of the request, and those that the upstream added.
+    /// Identifiers in the request, and those that the upstream added, such as the object ID of a user.
     #[serde(serialize_with = "as_map")]
     pub identifiers: Vec<(&'static str, String)>,
-    /// `deleted`, `not_sent`, ...; empty in an intent.
+    /// Outcome, such as `deleted` or `not_sent`; empty in an intent.
     pub outcome: &'static str,
-    /// Reason of a failure, else empty.
+    /// Reason of a failure; empty if there is no failure.
     pub reason: &'static str,
     /// `client-request-id` that was sent to Azure Batch.
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -61,9 +62,9 @@ pub struct Entry {
     /// `request-id` of Azure Batch's last response.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub upstream_request_id: String,
-    /// Number of DELETEs started.
+    /// Number of DELETE requests that were started.
     pub attempts: u32,
-    /// Whether the caller disconnected before the response.
+    /// Whether the caller disconnected before it received the response.
     pub caller_gone: bool,
     /// Number of refused calls that this record summarizes.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -85,7 +86,7 @@ fn as_map<S: serde::Serializer>(
 #[serde(untagged)]
 pub(super) enum Retained {
     Entry(Box<Entry>),
-    /// Read from the file of an earlier process.
+    /// The fields of a record that an earlier process wrote.
     Recovered(Map<String, Value>),
 }
 
@@ -97,7 +98,7 @@ impl Retained {
         }
     }
 
-    /// Returns the time of the event, if it is known.
+    /// Returns the time of the event, or `None` if it is not known.
     pub(super) const fn at(&self) -> Option<OffsetDateTime> {
         match self {
             Self::Entry(entry) => entry.at,
@@ -106,7 +107,7 @@ impl Retained {
     }
 }
 
-/// Returns the outcome of an intent whose process ended without recording one.
+/// Returns the fields of the outcome that is recorded for an intent whose process ended without recording one.
 pub(super) fn unknown_after_crash(intent: &Map<String, Value>) -> Map<String, Value> {
     let mut outcome = intent.clone();
     outcome.retain(|key, _| !matches!(key.as_str(), "attempts" | "caller_gone"));
@@ -125,7 +126,7 @@ pub(super) fn text<'a>(fields: &'a Map<String, Value>, key: &str) -> &'a str {
     fields.get(key).and_then(Value::as_str).unwrap_or_default()
 }
 
-/// Formats a time in UTC as RFC 3339 with milliseconds.
+/// Returns a UTC time as RFC 3339 text with milliseconds.
 pub fn timestamp(at: OffsetDateTime) -> String {
     let (year, month, day) = at.to_calendar_date();
     let (hour, minute, second, millisecond) = at.to_hms_milli();

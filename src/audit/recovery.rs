@@ -1,4 +1,5 @@
-//! Recovers the state of an earlier process from its file: the end of the chain, open intents, and an unfinished last line.
+//! Recovers the state that an earlier process left in its file: the end of the chain, the open intents, and an
+//! unfinished last line.
 
 use std::{
     collections::BTreeMap,
@@ -19,17 +20,18 @@ use super::{
 
 #[derive(Default)]
 pub(super) struct RecoveredState {
-    /// Number of the last record, and hash of the last line even if it is no record; `None` in an empty file.
+    /// Sequence number of the last record, and hash of the last line, even if that line is not a record; `None` if
+    /// the file is empty.
     pub(super) head: Option<Head>,
     /// Intents without an outcome, by request ID.
     pub(super) open: BTreeMap<String, Map<String, Value>>,
-    /// Length of the file in bytes, without the unfinished record.
+    /// Length of the file in bytes after an unfinished record was removed.
     pub(super) len: u64,
-    /// Bytes of an unfinished record that were removed.
+    /// Length of the unfinished record that was removed, in bytes, or 0.
     pub(super) cut: u64,
-    /// Number of lines that are no records.
+    /// Number of lines that are not records.
     pub(super) foreign_lines: u64,
-    /// The renamed file that the chain continues from, if the log itself is new.
+    /// The renamed file whose chain this log continues, if the log itself is new.
     pub(super) predecessor: Option<PathBuf>,
 }
 
@@ -76,8 +78,9 @@ impl RecoveredState {
     }
 }
 
-/// Reads the whole file, and ends or removes its unfinished last line. An unfinished record was never acknowledged, so
-/// it is removed, as is space that was never written. Lines of other programs are kept.
+/// Reads the whole file and returns its state. An unfinished record at the end is removed, because it was never
+/// acknowledged, and so is allocated space that was never written. An unfinished line of another program is kept and
+/// gets a newline.
 pub(super) fn recover(file: &mut File) -> io::Result<RecoveredState> {
     file.rewind()?;
     let mut state = RecoveredState::default();
@@ -98,12 +101,14 @@ pub(super) fn recover(file: &mut File) -> io::Result<RecoveredState> {
     Ok(state)
 }
 
-/// A record that lacks only its newline is finished.
+/// Returns whether a last line without a newline must be removed: it has only NUL bytes, or is the beginning of a
+/// record. A record that lacks only its newline is complete.
 fn is_unfinished_record(line: &Line) -> bool {
     line.blank || line.starts_as_record() && line.record().is_err()
 }
 
-/// Returns the newest renamed file of this log, which the chain continues from if the log is new.
+/// Returns the newest renamed file of this log, or `None` if there is none. A new log continues the chain of that
+/// file.
 pub(super) fn predecessor(path: &Path) -> Option<PathBuf> {
     let name = path.file_name()?.as_bytes();
     let files = fs::read_dir(folder(path)).ok()?;
@@ -117,12 +122,12 @@ pub(super) fn predecessor(path: &Path) -> Option<PathBuf> {
     renamed.max().map(|(_, file)| file)
 }
 
-/// Whether a renamed file ends like this: `.1`, `-20261125`.
+/// Returns whether the end of a file name marks a rotated file, such as `.1` or `-20261125`.
 fn is_rotation_suffix(suffix: &[u8]) -> bool {
     matches!(suffix, [b'.' | b'-', digit, ..] if digit.is_ascii_digit())
 }
 
-/// Whether the file starts with a record. Compressed files do not.
+/// Returns whether the file starts with a record. Compressed files do not.
 fn starts_as_log(path: &Path) -> bool {
     let mut start = [0; PREFIX.len()];
     let read = File::open(path).and_then(|mut file| file.read_exact(&mut start));

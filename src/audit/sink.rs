@@ -1,5 +1,5 @@
-//! The file that the records are appended to. A write adds all of its lines or none, and a file that was renamed is
-//! replaced by a new one.
+//! The destination of the records. A write appends all of its lines or none. If the file was renamed, a new file with
+//! the configured name is opened.
 
 use std::{
     borrow::Cow,
@@ -15,7 +15,8 @@ use super::{
 };
 use crate::config::AuditSink;
 
-/// Faster syncs are over before a waiting call could be woken.
+/// Minimum duration of a sync for which it is worth waiting for more intents. A faster sync ends before a waiting
+/// call could be woken.
 const SLOW_SYNC: Duration = Duration::from_millis(1);
 const MAX_SYNC_DURATION: Duration = Duration::from_millis(100);
 
@@ -23,25 +24,25 @@ pub(super) struct Sink {
     target: AuditSink,
     sync: bool,
     open: Option<OpenFile>,
-    /// The file that was opened last, even if it is closed.
+    /// The ID of the file that was opened last, even if that file is closed now.
     last: Option<FileId>,
-    /// Expected length of the regular file; `None` before the first one was read.
+    /// Expected length of the regular file; `None` until the first regular file has been read.
     len: Option<u64>,
-    /// Whether a failed write left bytes beyond `len`.
+    /// Whether a failed write left bytes beyond `len` that could not be truncated.
     excess: bool,
-    /// Whether the last line lacks its newline.
+    /// Whether the last line has no newline. If so, the next write begins with one.
     unfinished_line: bool,
-    /// How often another program changed the file.
+    /// Number of detected changes of the file by other programs.
     pub(super) changes_by_others: u64,
-    /// The file that another process has locked, whatever its name is now.
+    /// A file whose lock another process holds. It stays open, because it may be renamed before the lock is free.
     locked: Option<File>,
 }
 
 /// Result of [`Sink::open`].
 pub(super) enum Opened {
-    /// The file is the same as before.
+    /// The file is the same as before, or the sink is not a regular file and was opened for the first time.
     Same,
-    /// The first regular file of this process, with the state of earlier processes.
+    /// The first regular file of this process was opened, with the state that earlier processes left.
     First(RecoveredState),
     /// The file was renamed or deleted, and a new one is open.
     New,
@@ -66,15 +67,16 @@ impl Sink {
         self.target.to_string()
     }
 
-    /// Returns the duration of the last sync, or zero for a fast disk. Limited, because a disk that hangs once does not
-    /// predict the next sync.
+    /// Returns the duration of the last sync, at most [`MAX_SYNC_DURATION`], because a disk that hangs once does not
+    /// predict the next sync. Returns zero if the sync was faster than [`SLOW_SYNC`].
     pub(super) fn sync_duration(&self) -> Duration {
         let duration = self.open.as_ref().map(|open| open.sync_duration);
         let slow = duration.filter(|duration| *duration >= SLOW_SYNC);
         slow.unwrap_or_default().min(MAX_SYNC_DURATION)
     }
 
-    /// Opens the file, unless the file of that name is open.
+    /// Opens the file, unless the open file still has the configured name. Returns an error if the file cannot be
+    /// opened or read, or if another process holds its lock.
     pub(super) fn open(&mut self) -> io::Result<Opened> {
         let AuditSink::File(path) = self.target.clone() else {
             if self.open.is_none() {
@@ -82,7 +84,8 @@ impl Sink {
             }
             return Ok(Opened::Same);
         };
-        // Wait for the lock, not for the name: the process that has the lock continues in a new file after a rename.
+        // Tries to lock the same file again, even if it was renamed: the process that holds the lock then continues
+        // the chain in a new file.
         if let Some(file) = self.locked.take() {
             self.lock(&file)?;
         }
@@ -96,12 +99,13 @@ impl Sink {
             return Ok(Opened::Same);
         }
         self.finish_renamed();
-        // The old file is still open, so that the new one cannot have its inode.
+        // The old file stays open until the new one is open, so that the new file cannot get the same inode number.
         let mut open = OpenFile::open(&path, existing.as_ref(), self.sync)?;
         if open.regular {
             self.lock(&open.file)?;
         }
-        // Whatever fails from here on must not leave a length without the state that belongs to it.
+        // The metadata is read before `len` is set: if it failed afterwards, `len` would be set without the recovered
+        // state, and the next call would not recover the file.
         let size = open.regular.then(|| open.file.metadata()).transpose()?;
         let opened = if open.regular && self.len.is_none() {
             let mut state = recover(&mut open.file)?;
@@ -121,7 +125,7 @@ impl Sink {
         }
         self.last = Some(open.id);
         self.open = Some(open);
-        // The size of a file that was just recovered is known.
+        // A file that was just recovered needs no check, because recovery has determined its size.
         if let Some(size) = size
             && !matches!(opened, Opened::First(_))
         {
@@ -130,7 +134,8 @@ impl Sink {
         Ok(opened)
     }
 
-    /// Locks the file, because a second writer would break the chain. Not every file system has locks.
+    /// Locks the file, because a second writer would break the chain. Returns an error if another process holds the
+    /// lock. Succeeds on file systems without locks.
     fn lock(&mut self, file: &File) -> io::Result<()> {
         if try_lock(file) {
             return Ok(());
@@ -139,7 +144,8 @@ impl Sink {
         Err(io::Error::other("another process writes to this file"))
     }
 
-    /// Returns the state of an earlier process from the file that was renamed, for a log without any line.
+    /// Called for a log without any line. Returns the state that an earlier process left in the renamed predecessor
+    /// of the log, or `state` if there is none.
     fn recover_predecessor(
         &mut self,
         path: &Path,
@@ -148,7 +154,7 @@ impl Sink {
         let Some(predecessor) = predecessor(path) else {
             return Ok(state);
         };
-        // A file that cannot be written is the end of its chain.
+        // A predecessor that cannot be opened for writing is not continued; a new chain begins.
         let file = OpenOptions::new()
             .read(true)
             .append(true)
@@ -166,8 +172,9 @@ impl Sink {
         })
     }
 
-    /// Compares the size of the file with the expected one. Changes by others cannot be repaired: the chain continues
-    /// from what this process wrote, so that `verify` finds the place.
+    /// Compares the size of the file with the expected one, and removes the remains of a failed write. Changes by
+    /// other programs cannot be repaired: they are counted and logged, and the chain continues from the last record
+    /// that this process wrote, so that `verify` finds the place.
     fn compare(&mut self, size: u64) -> io::Result<()> {
         let (Some(open), Some(expected)) = (&self.open, self.len) else {
             return Ok(());
@@ -189,8 +196,8 @@ impl Sink {
         Ok(())
     }
 
-    /// Appends all lines or none: the bytes of a failed write are truncated, or ended by a newline before the next line.
-    /// `sync` has an effect only if the configuration asks for it.
+    /// Appends all lines or none: after a failure, the incomplete bytes are truncated or, if that is not possible,
+    /// ended by a newline before the next line. `sync` has an effect only if the configuration enables syncs.
     pub(super) fn write(&mut self, lines: &str, sync: bool) -> io::Result<()> {
         let Some(open) = &mut self.open else {
             return Err(io::Error::other("the file is not open"));
@@ -214,9 +221,10 @@ impl Sink {
                 self.open = None;
             }
             (Err(error), Some(len)) => {
-                // If this fails, the next `compare` repeats it.
+                // If truncating fails, the next call of `compare` tries again.
                 self.excess = open.file.set_len(len).is_err();
-                // The file stays open, because its lock excludes other processes, unless it cannot be used any more.
+                // The file stays open after most errors, because its lock excludes other processes. A stale handle of
+                // a network file system cannot be used any more.
                 if error.kind() == ErrorKind::StaleNetworkFileHandle {
                     self.open = None;
                 }
@@ -225,7 +233,7 @@ impl Sink {
         synced
     }
 
-    /// Syncs earlier writes, if the configuration asks for it.
+    /// Syncs earlier writes if the configuration enables syncs.
     pub(super) fn sync(&mut self) -> io::Result<()> {
         match &mut self.open {
             Some(open) if self.sync => open.sync(),
@@ -233,15 +241,15 @@ impl Sink {
         }
     }
 
-    /// Returns how long lines have been waiting for a sync, or zero if none does.
+    /// Returns the time since the first write that is not synced, or zero if there is no such write.
     pub(super) fn unsynced(&self) -> Duration {
         let open = self.open.as_ref().filter(|open| self.sync && open.regular);
         let since = open.and_then(|open| open.unsynced_since);
         since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
-    /// Truncates and syncs a file that lost its name, before the next one continues its chain. If that fails, `verify`
-    /// finds the place.
+    /// Removes the remains of a failed write from a file that was renamed, and syncs it, before a new file continues
+    /// its chain. If that fails, `verify` finds the place.
     fn finish_renamed(&mut self) {
         let len = self.len.filter(|_| self.excess);
         if let (Some(open), Some(len)) = (&self.open, len) {
@@ -253,16 +261,16 @@ impl Sink {
         }
     }
 
-    /// Checks for free space without writing.
+    /// Returns an error if the disk is full or the file has reached the size limit of the process. Writes nothing.
     pub(super) fn check_space(&self) -> io::Result<()> {
         self.open.as_ref().map_or(Ok(()), OpenFile::check_space)
     }
 
-    /// Verifies after a failure that the file accepts writes. Appends [`PROBE`] NUL bytes to a regular file and truncates
-    /// it again; if the process dies in between, [`recover`] does that. Other files get a newline, which ends a line
-    /// that may be unfinished.
+    /// Checks after a failure whether the file accepts writes. Appends [`PROBE`] NUL bytes to a regular file and
+    /// truncates them again; if the process dies in between, [`recover`] removes them. Other files receive a newline,
+    /// which ends a line that may be unfinished.
     pub(super) fn probe(&mut self) -> io::Result<()> {
-        // Avoid a write that is certain to fail: readers would see the probe.
+        // Programs that read the file would see the probe, so it is not written if the check already fails.
         self.check_space()?;
         let open = self.open.as_mut().filter(|open| open.regular);
         let Some((open, len)) = open.zip(self.len) else {

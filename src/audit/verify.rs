@@ -1,5 +1,5 @@
-//! Verifies files of the audit log as one chain, and reports each line that does not fit, without its content. Needs a
-//! few bytes of memory for each call.
+//! Verifies files of the audit log as one chain, and reports each line that does not fit, without quoting it. Needs a
+//! few bytes of memory for each call in the log.
 
 use std::{
     collections::HashSet,
@@ -14,18 +14,18 @@ use super::{
     reader::{Kind, Line, LineReader, Record},
 };
 
-/// What to verify.
+/// The files to verify and the conditions for them.
 #[derive(Clone, Debug, Default)]
 pub struct VerifyOptions {
     /// The files, oldest first.
     pub files: Vec<PathBuf>,
-    /// Whether older files may be missing.
+    /// Whether older files may be missing, so that the chain may begin with any record.
     pub partial: bool,
     /// Records that the files must contain.
     pub contains: Vec<Head>,
 }
 
-/// A fault or a note.
+/// A fault of the files, or a note that is not a fault.
 #[derive(Debug)]
 pub struct Finding<'a> {
     /// Path as in [`VerifyOptions::files`].
@@ -34,16 +34,16 @@ pub struct Finding<'a> {
     pub line: u64,
     /// Whether this is a note, not a fault.
     pub note: bool,
-    /// Description without content of the line.
+    /// Description, which does not quote the line.
     pub text: String,
 }
 
-/// Totals of the files.
+/// Totals over all files.
 #[derive(Debug, Default)]
 pub struct Summary {
     /// Number of records.
     pub records: u64,
-    /// Number of the first record.
+    /// Sequence number of the first record.
     pub first: u64,
     /// The last record.
     pub head: Head,
@@ -60,7 +60,8 @@ pub struct UnreadableFile<'a> {
     pub error: io::Error,
 }
 
-/// Reads the files, and reports faults and notes.
+/// Reads the files, and calls `report` for each fault and note. Returns the totals, or the first file that cannot be
+/// read.
 pub fn verify<'a>(
     options: &'a VerifyOptions,
     mut report: impl FnMut(Finding<'a>),
@@ -107,7 +108,7 @@ pub fn verify<'a>(
     Ok(chain.summary)
 }
 
-/// Whether the line is the start of a record, or a record that lacks only its newline.
+/// Returns whether a line without a newline is the beginning of a record, or a record that lacks only its newline.
 fn is_being_written(line: &Line) -> bool {
     let Some(text) = line.complete_text().filter(|_| line.starts_as_record()) else {
         return false;
@@ -118,17 +119,17 @@ fn is_being_written(line: &Line) -> bool {
     }
 }
 
-/// State of the verification.
+/// State of the verification after the lines that were read so far.
 struct Chain {
     partial: bool,
-    /// Hash of the line before; `None` if that line is unknown.
+    /// Expected `prev` of the next record; `None` if any value is accepted.
     prev: Option<String>,
-    /// Expected number of the next record; `None` if any is valid.
+    /// Expected `seq` of the next record; `None` if any value is accepted.
     next: Option<u64>,
     summary: Summary,
-    /// Hashes of the IDs of calls that have an intent and no outcome.
+    /// Hashes of the request IDs that have an intent and no outcome.
     open: HashSet<u64>,
-    /// Hashes of the IDs of all calls.
+    /// Hashes of all request IDs.
     seen: HashSet<u64>,
     hasher: RandomState,
     missing: Vec<Head>,
@@ -149,7 +150,7 @@ impl Chain {
         }
     }
 
-    /// Adds a line. Returns its faults.
+    /// Adds a line to the chain. Returns a description of each of its faults.
     fn follow(&mut self, line: &Line) -> Vec<String> {
         let mut faults = Vec::new();
         match line.record() {
@@ -163,7 +164,7 @@ impl Chain {
         faults
     }
 
-    /// Checks `seq` and `prev` of a record.
+    /// Checks `seq` and `prev` of a record, and adds the faults to `faults`.
     fn link(&mut self, record: &Record, hash: &str, faults: &mut Vec<String>) {
         let seq = record.seq;
         if let Some(next) = self.next
@@ -193,7 +194,7 @@ impl Chain {
         self.next = Some(seq.saturating_add(1));
     }
 
-    /// Checks that each call has one intent and one outcome.
+    /// Checks that each call has one intent and one outcome. Returns the fault of this record.
     fn pair(&mut self, record: &Record) -> Result<(), &'static str> {
         let id = self.hasher.hash_one(record.request_id());
         let known = !self.seen.insert(id);

@@ -1,4 +1,4 @@
-//! The writer of the audit log: the order of the records, their chain, and outcomes that could not be written yet.
+//! The writer of the audit log. It orders and chains the records, and retains outcomes that could not be written yet.
 
 use std::{
     collections::BTreeMap,
@@ -19,33 +19,35 @@ use super::{
 };
 use crate::{config, metrics::Metrics, proto::ErrorReason};
 
-/// Interval of retries and of checks whether the file was renamed; also the maximum time before an outcome is synced.
+/// Interval of retries, and of checks for a renamed file. Also the maximum time until an outcome is synced.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
-/// Maximum number of outcomes that are retained while they cannot be written. Outcomes of deletions are always retained.
+/// Maximum number of outcomes that are retained while they cannot be written. Outcomes of recorded intents are
+/// retained even above this limit.
 const MAX_UNWRITTEN: usize = 32_768;
 /// Maximum number of retained outcomes in one write.
 const MAX_UNWRITTEN_BATCH: usize = 1024;
-/// Like [`MAX_UNWRITTEN_BATCH`], for the first write after a failure, when the disk may have little space.
+/// Maximum number of retained outcomes in the first write after a failure. It is lower than [`MAX_UNWRITTEN_BATCH`],
+/// because the disk may have little space.
 const UNWRITTEN_BATCH_AFTER_FAILURE: usize = 64;
-/// Interval of logging the head of the chain. A process that can write the file can forge records after the last logged
-/// head.
+/// Interval at which the head of the chain is logged. Records after the last logged head can be forged by a process
+/// that can write the file, so the interval limits the unprotected period.
 const HEAD_INTERVAL: Duration = Duration::from_hours(1);
 
 pub(super) struct Writer {
     sink: Sink,
     head: Head,
-    /// Outcomes that could not be written yet.
+    /// Outcomes that could not be written yet, oldest first.
     unwritten: Vec<Retained>,
-    /// Recorded intents without a recorded outcome, by request ID.
+    /// Recorded intents that have no recorded outcome, by request ID.
     open: BTreeMap<String, Retained>,
-    /// Whether the file is new and has to start with the open intents.
+    /// Whether the next write must repeat the open intents, because the file is new.
     carry: bool,
     condition: Condition,
-    /// Number of intents expected before the next sync; [`Self::gather`] waits briefly for them.
+    /// Number of intents that are expected before the next sync. [`Self::gather`] waits briefly for them.
     expected_intents: usize,
-    /// Callers that wait until all outcomes are synced.
+    /// Senders that are notified when all outcomes are synced.
     flushes: Vec<oneshot::Sender<()>>,
-    /// The head that was logged last, and the time.
+    /// The last logged head, and the time at which it was logged.
     logged_head: (Head, Instant),
     queue: Arc<Queue>,
     metrics: Arc<Metrics>,
@@ -54,7 +56,7 @@ pub(super) struct Writer {
 /// The result of the last attempt to use the sink.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Condition {
-    /// The sink was not used yet.
+    /// No attempt was made yet.
     Untried,
     /// The sink is open, and the last write succeeded.
     Works,
@@ -79,17 +81,18 @@ impl Writer {
         }
     }
 
-    /// Opens the sink, notifies `opened`, and writes until the queue is closed.
+    /// Opens the sink, notifies `opened`, and writes records until the queue is closed and empty.
     pub(super) fn run(mut self, opened: oneshot::Sender<()>) {
         self.commit(Vec::new());
-        // The server no longer waits if this took too long.
+        // The receiver is dropped if opening the sink took too long.
         let _ = opened.send(());
         while let Some(batch) = self.queue.take(self.idle_time()) {
             self.process_batch(batch);
         }
     }
 
-    /// Returns how long the writer waits for records, so that outcomes are synced within [`RETRY_INTERVAL`].
+    /// Returns the maximum time to wait for records. It is short enough that written outcomes are synced within
+    /// [`RETRY_INTERVAL`].
     fn idle_time(&self) -> Duration {
         if self.condition == Condition::Works {
             RETRY_INTERVAL.saturating_sub(self.sink.unsynced())
@@ -98,8 +101,8 @@ impl Writer {
         }
     }
 
-    /// Writes the records of a batch. Outcomes are first, because they do not wait for the sync of the intents. An empty
-    /// batch, or one with flushes, syncs earlier writes.
+    /// Writes the records of a batch. Outcomes are written first, because they need not wait for the sync of the
+    /// intents. If the batch is empty or contains flush requests, also syncs earlier writes.
     fn process_batch(&mut self, mut batch: Batch) {
         let idle = batch.is_empty();
         self.gather(&mut batch);
@@ -123,9 +126,10 @@ impl Writer {
         self.log_head();
     }
 
-    /// Waits for more intents, so that they share one sync: those of the calls of the last sync, and those that arrived
-    /// during it. Without this, calls split into two groups that alternate, and each call waits for two syncs. Waits
-    /// for a quarter of a sync at most.
+    /// Waits briefly for more intents, so that they share one sync. As many intents are expected as were in the last
+    /// sync and arrived during it, because concurrent callers usually send their next calls together. Without the
+    /// wait, calls split into two groups that alternate, and each call waits for two syncs. The wait takes at most a
+    /// quarter of the duration of the last sync.
     fn gather(&mut self, batch: &mut Batch) {
         let sync = self.sink.sync_duration();
         if sync.is_zero() {
@@ -147,9 +151,9 @@ impl Writer {
         }
     }
 
-    /// Writes records, if there are any, and the unwritten outcomes.
+    /// Writes these records, if there are any, and then the retained outcomes.
     fn write_all(&mut self, mut jobs: Vec<Job>) {
-        // The callers of abandoned intents have reported a failure, so they must not be recorded.
+        // An abandoned intent must not be recorded, because its call has already failed.
         jobs.retain(|job| job.entry.event == Event::Outcome || !job.is_abandoned());
         if !jobs.is_empty() {
             self.commit(jobs);
@@ -168,7 +172,8 @@ impl Writer {
         }
     }
 
-    /// Opens the sink, writes records, and resolves their jobs.
+    /// Opens the sink, writes these records and some of the retained outcomes, and resolves the jobs. Without
+    /// anything to write, syncs or probes the sink.
     fn commit(&mut self, jobs: Vec<Job>) {
         let outcomes = jobs.iter().filter(|job| job.entry.event == Event::Outcome);
         let pending = self.unwritten.len() + outcomes.count();
@@ -192,7 +197,7 @@ impl Writer {
             Err(error) => self.refuse(job, error),
         });
         let waiters = waiters.collect();
-        // Published before the callers are notified.
+        // The status is updated before the callers are woken, so that they see the new status.
         self.queue.update(|status| {
             status.writing_since = None;
             status.ok = written.is_ok();
@@ -208,7 +213,8 @@ impl Writer {
         wake(waiters);
     }
 
-    /// Opens the sink. If the file was renamed (rotation), opens a new file with the configured name.
+    /// Opens the sink unless it is open. If the file was renamed (rotation), opens a new file with the configured
+    /// name.
     fn open_sink(&mut self) -> io::Result<()> {
         match self.sink.open() {
             Ok(Opened::Same) => {}
@@ -228,7 +234,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Continues the chain of an earlier process. The outcomes of its open intents are unknown.
+    /// Continues the chain of an earlier process, and prepares the outcome `unknown_after_crash` for each of its open
+    /// intents.
     fn resume(&mut self, recovered: RecoveredState) {
         recovered.log(&self.sink.name());
         self.carry = recovered.predecessor.is_some();
@@ -284,7 +291,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Syncs earlier writes when there is nothing to write. After a failure, checks whether the sink works again.
+    /// Syncs earlier writes. Called when there is nothing to write. After a failure, also checks whether the sink
+    /// works again, and returns an error if it does not.
     fn idle(&mut self) -> io::Result<()> {
         let synced = self.sink.sync();
         let checked = synced.and_then(|()| match self.condition {
@@ -302,8 +310,8 @@ impl Writer {
         checked
     }
 
-    /// Resolves a job whose record is written. The writer itself adds the outcome of an intent whose caller timed out
-    /// meanwhile.
+    /// Resolves a job whose record is written. If the caller of an intent has timed out in the meantime, the writer
+    /// itself adds the outcome `not_sent`.
     fn acknowledge(&mut self, job: Job) -> Waiter {
         let (entry, waiting, waiter) = job.resolve(Ok(()));
         if entry.event == Event::Outcome {
@@ -324,7 +332,8 @@ impl Writer {
         waiter
     }
 
-    /// Resolves a job whose record is not written, and retains an outcome.
+    /// Resolves a job whose record could not be written. Retains the record if it is an outcome; an outcome that
+    /// exceeds the limit is lost and counted.
     fn refuse(&mut self, job: Job, error: &io::Error) -> Waiter {
         let (entry, _, waiter) = job.resolve(Err(error.to_string()));
         if entry.event == Event::Intent {
@@ -372,7 +381,7 @@ mod tests {
             assert_eq!(queue.push(job), Some(true));
             writer.process_batch(queue.take(Duration::ZERO).unwrap_or_default());
         };
-        // One more than one write contains.
+        // One outcome more than a single write contains.
         let unwritten = MAX_UNWRITTEN_BATCH + 1;
         let retained = || Retained::Entry(Box::new(outcome()));
         writer.unwritten.resize_with(unwritten, retained);

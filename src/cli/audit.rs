@@ -14,7 +14,7 @@ use super::{
 };
 use crate::audit::{Finding, Head, Summary, VerifyOptions, verify};
 
-/// Maximum number of faults that are printed. One at the beginning of a file can cause thousands.
+/// Maximum number of faults that are printed. A single fault at the beginning of a file can cause thousands.
 const MAX_FAULTS: u64 = 100;
 /// Exit code for a faulty log.
 const FAULTY: u8 = 1;
@@ -52,7 +52,7 @@ fn head(text: &str) -> Result<Head, String> {
             hash: hash.to_ascii_lowercase(),
         })
     });
-    // Every log contains the head of an empty log.
+    // Accepts `0:`, the head of an empty log, which every log contains.
     let found = found.or_else(|| (text == "0:").then(Head::default));
     found.ok_or_else(|| "want SEQ:HASH, a number and 64 hexadecimal digits".to_owned())
 }
@@ -85,7 +85,7 @@ pub fn run(command: Audit) -> ExitCode {
         }
         Ok(_) if faults > 0 => ExitCode::from(FAULTY),
         Ok(summary) => {
-            // If standard output is closed, the exit code is the result.
+            // A closed standard output is ignored, because the exit code is the result.
             let _ = writeln!(std::io::stdout(), "{}", totals(&options.files, &summary));
             ExitCode::SUCCESS
         }
@@ -98,7 +98,7 @@ fn line(finding: &Finding<'_>) -> String {
     format!("{file}:{line}: {note}{}", finding.text)
 }
 
-/// Returns the result for files without faults.
+/// Returns the line that is printed for files without faults.
 fn totals(files: &[PathBuf], summary: &Summary) -> String {
     let names: Vec<_> = files.iter().map(|file| display_path(file)).collect();
     let text = format!("{}: {} records", names.join(" "), summary.records);
@@ -112,11 +112,11 @@ fn totals(files: &[PathBuf], summary: &Summary) -> String {
     format!("{text}, seq {first} to {last}, {open} open intents, head {head}")
 }
 
-/// Returns the name of a file without characters that control a terminal.
+/// Returns the name of a file with control characters escaped, because they could control a terminal.
 fn display_path(file: &Path) -> String {
     let name = file.display().to_string();
     let shown = name.chars().map(|character| match character {
-        // `escape_debug` escapes these for use within quotes.
+        // `escape_debug` escapes these characters only for use within quotes.
         '\'' | '"' | '\\' => character.to_string(),
         _ => character.escape_debug().to_string(),
     });

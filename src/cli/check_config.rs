@@ -22,7 +22,7 @@ use crate::{
     },
 };
 
-/// Time limit for closing sessions.
+/// Time limit for closing the sessions on the targets.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 #[derive(Args)]
@@ -64,7 +64,8 @@ pub async fn run(arguments: CheckConfig) -> ExitCode {
     connect(&config, Duration::from_secs(arguments.timeout)).await
 }
 
-/// Checks the credential of each target, and prints a line for each. Logs what the server would log.
+/// Checks the credential of each target, and prints a line for each. Returns a failure if the checks cannot run or a
+/// credential is not accepted. Logs the same events as the server.
 async fn connect(config: &Config, time: Duration) -> ExitCode {
     let _log = match telemetry::start(None) {
         Ok(log) => log,
@@ -83,12 +84,12 @@ async fn connect(config: &Config, time: Duration) -> ExitCode {
         }
         print(&line(&checked));
     }
-    // A session that is not closed in time ends by itself.
+    // A session that is not closed in time expires on the upstream.
     let _closed = timeout(CLOSE_TIMEOUT, targets.close()).await;
     code
 }
 
-/// Returns the line of a target.
+/// Returns the output line for the check of a target.
 fn line((table, result): &CheckedTarget) -> String {
     match result {
         Ok(CredentialCheck::Accepted) => format!("{table}: ok"),
@@ -157,7 +158,7 @@ fn summary(config: &Config) -> String {
     lines.join("\n")
 }
 
-/// Returns a mark for a key that is not in the file.
+/// Returns a space and `(default)` for a key that is not in the file, and an empty text for one that is.
 fn default_mark(config: &Config, table: &str, key: &str) -> &'static str {
     let table = config.source.restart_keys.get(table);
     let table = table.and_then(Value::as_table);

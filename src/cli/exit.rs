@@ -1,4 +1,4 @@
-//! The last message of a command, and its exit code.
+//! Output of messages, and the exit codes of commands.
 
 use std::{io::Write as _, process::ExitCode};
 
@@ -7,13 +7,13 @@ use crate::names;
 /// Exit code of `serve` and `check-config` for an invalid configuration.
 pub const BAD_CONFIGURATION: u8 = 2;
 
-/// Writes a line to standard error. A failure is ignored, since no other output is left.
+/// Writes a line to standard error. A failure is ignored, because it cannot be reported anywhere else.
 pub fn print_error(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
-/// Writes a text to standard output, without characters that control a terminal. A failure is ignored: the exit code is the
-/// result.
+/// Writes a text to standard output, with characters that could control a terminal replaced. A failure is ignored,
+/// because the exit code is the result.
 pub fn print(text: &str) {
     let visible = text.replace(
         |c: char| c != '\n' && names::is_hidden_character(c),
@@ -22,7 +22,7 @@ pub fn print(text: &str) {
     let _ = writeln!(std::io::stdout(), "{visible}");
 }
 
-/// Writes a message to standard error and returns the exit code.
+/// Writes a message to standard error and returns `code` as the exit code.
 pub fn fail(text: &str, code: u8) -> ExitCode {
     print_error(text.trim_end());
     ExitCode::from(code)

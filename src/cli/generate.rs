@@ -1,4 +1,4 @@
-//! The commands that write generated text: the API, shell completions, man pages.
+//! The commands that write generated output: the API, shell completions and man pages.
 
 use std::{
     io::{ErrorKind, Write as _},
@@ -25,7 +25,7 @@ pub fn completions(shell: Shell, mut program: Command) -> ExitCode {
     write(&script)
 }
 
-/// Writes the man page of each command to a folder.
+/// Writes the man page of each command to a file in this folder.
 pub fn man(folder: &Path, program: Command) -> ExitCode {
     match clap_mangen::generate_to(program, folder) {
         Ok(()) => ExitCode::SUCCESS,
@@ -38,7 +38,7 @@ fn write(bytes: &[u8]) -> ExitCode {
     let written = stdout.write_all(bytes);
     match written.and_then(|()| stdout.flush()) {
         Ok(()) => ExitCode::SUCCESS,
-        // The reader has closed the pipe early, such as `head`.
+        // The reader, such as `head`, has closed the pipe early.
         Err(error) if error.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => fail(&format!("standard output: {error}"), 1),
     }

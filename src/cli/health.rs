@@ -1,4 +1,4 @@
-//! `useradmin health`: checks the health of a server, such as for the health check of a container.
+//! `useradmin health`: checks the health of a server, for example for the health check of a container.
 
 use std::{error::Error, iter, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
@@ -64,7 +64,8 @@ fn host_and_port(text: &str) -> Result<String, String> {
         .ok_or_else(|| "want HOST:PORT, such as 127.0.0.1:50051".to_owned())
 }
 
-/// Returns exit code 0 if the server serves, 1 otherwise.
+/// Checks the health of the server. Returns exit code 0 if the server is serving, and otherwise prints the cause and
+/// returns 1.
 pub async fn run(arguments: Health) -> ExitCode {
     let address = arguments.addr.clone();
     match timeout(TIMEOUT, check(arguments)).await {
@@ -110,7 +111,7 @@ async fn connect(arguments: Health) -> Result<Channel, String> {
     connected.map_err(|error| causes(&error))
 }
 
-/// Returns the causes of an error, whose own text is only "transport error". Causes that repeat others are omitted.
+/// Returns the causes of an error whose own text is only "transport error". Causes that repeat others are omitted.
 fn causes(error: &dyn Error) -> String {
     let causes = iter::successors(error.source(), |cause| (*cause).source());
     let mut texts: Vec<String> = Vec::new();

@@ -1,6 +1,6 @@
-//! The sections of `--help` and of the man pages that follow the options; the same for every command.
+//! The sections that follow the options in `--help` and in the man pages. Every command has the same sections.
 
-/// Applies to every command.
+/// Environment variable that every command reads.
 const COLORS: (&str, &str) = (
     "NO_COLOR",
     "Disables the colors of help and usage errors, if it is not empty",

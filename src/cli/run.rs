@@ -1,4 +1,4 @@
-//! Runs a server with a configuration, from a file or from the sandbox.
+//! Runs a server with a configuration, which is read from a file or created for the sandbox.
 
 use std::{io::Write as _, net::SocketAddr, time::Duration};
 
@@ -8,10 +8,11 @@ use crate::{config::Config, rlimit, runtimes::Runtimes, server::Server, signals,
 
 /// The default address of the gRPC listener.
 pub const DEFAULT_ADDRESS: &str = "127.0.0.1:50051";
-/// Maximum time to write the ready line to standard output before the server starts serving.
+/// Maximum time to wait for writing the ready line to standard output before the server starts serving.
 pub const ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Runs a server until a signal stops it. `ready` is called as soon as it listens.
+/// Runs a server until a signal stops it. Calls `ready` as soon as the server listens. Returns an error if the server
+/// cannot start, or if standard output is closed.
 pub async fn run(
     mut config: Config,
     ready: impl FnOnce(&Server, SocketAddr),
@@ -27,7 +28,7 @@ pub async fn run(
     let address = server.address().map_err(|error| error.to_string())?;
     log_start(&config, &server, address);
     ready(&server, address);
-    // A stalled reader of standard output must delay neither the service nor its stop.
+    // A stalled reader of standard output must not delay serving or stopping.
     match timeout(ANNOUNCE_TIMEOUT, spawn_blocking(move || announce(address))).await {
         Ok(Ok(Ok(()))) => {}
         Ok(_) => return Err("standard output is closed".to_owned()),

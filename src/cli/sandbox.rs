@@ -1,4 +1,4 @@
-//! `serve --sandbox`: simulates both upstreams in this process, with a configuration for them.
+//! `serve --sandbox`: simulates both upstreams in this process, and runs a server with a configuration for them.
 
 use std::{
     net::SocketAddr,
@@ -33,7 +33,7 @@ use crate::{
     server::Server,
 };
 
-/// A user that is never deleted.
+/// Name of the protected user of both targets, which the server never deletes.
 const PROTECTED: &str = "protected";
 
 #[derive(Args)]
@@ -62,7 +62,7 @@ pub struct Arguments {
     secure: Option<PathBuf>,
 }
 
-/// Runs a server with the sandbox.
+/// Starts the sandbox and runs a server with it. Returns an error if either cannot start.
 pub async fn run(arguments: Arguments) -> Result<(), String> {
     let sandbox = Sandbox::start().await;
     let sandbox = sandbox.map_err(|error| format!("the sandbox cannot start: {error}"))?;
@@ -82,7 +82,8 @@ pub async fn run(arguments: Arguments) -> Result<(), String> {
     run::run(config, guide).await
 }
 
-/// Enables TLS, and replaces `anonymous` by callers with identities.
+/// Enables TLS, and replaces the caller `anonymous` by one with a client certificate and one with a token. Returns
+/// the files of their identities, or an error if they cannot be written.
 fn secure(config: &mut Config, folder: &Path) -> std::io::Result<Identities> {
     let files = Identities::create(folder)?;
     config.server.tls = Some(TlsFiles {
@@ -121,7 +122,8 @@ fn caller(identity: Identity, deletes_per_minute: Option<u32>) -> Caller {
     }
 }
 
-/// Returns the configuration for a sandbox: the alias `sandbox` for both upstreams, and all permissions for `anonymous`.
+/// Returns the configuration for a sandbox: both upstreams have the alias `sandbox`, and `anonymous` has all
+/// permissions.
 pub fn sandbox_config(sandbox: &Sandbox, listen: SocketAddr) -> Result<Config, String> {
     let url = |text: &str| Url::parse(text).map_err(|error| error.to_string());
     let memory = |text: &str| SecretSource::memory(Secret::new(text.to_owned()));
@@ -165,7 +167,7 @@ fn target<S: Settings>(url: Url, own: S) -> (String, Target<S>) {
     ("sandbox".to_owned(), target)
 }
 
-/// Prints the guide to standard error, and waits for a stalled reader at most [`ANNOUNCE_TIMEOUT`].
+/// Prints the guide to standard error. If the reader is stalled, waits at most [`ANNOUNCE_TIMEOUT`].
 fn print(guide: String) {
     let (done, printed) = mpsc::channel();
     thread::spawn(move || {

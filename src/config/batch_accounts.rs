@@ -1,4 +1,4 @@
-//! The keys of `[batch_accounts.ALIAS]` that other targets do not have. Those of the credential depend on its kind.
+//! The keys of `[batch_accounts.ALIAS]` that other targets do not have. The keys of a credential depend on its kind.
 
 use std::{
     path::{Path, PathBuf},
@@ -51,7 +51,7 @@ impl Settings for BatchAccount {
 pub enum Credential {
     /// A Microsoft Entra token.
     Entra(Entra),
-    /// The account's key.
+    /// A key of the account, with which requests are signed.
     SharedKey {
         /// The account's name.
         account: String,
@@ -63,9 +63,9 @@ pub enum Credential {
 /// A credential that yields Microsoft Entra tokens.
 #[derive(Clone)]
 pub struct Entra {
-    /// Kind of credential.
+    /// Kind of the credential and its settings.
     pub kind: EntraKind,
-    /// Server that issues the tokens; `None` for the default of the kind.
+    /// URL of the server that issues the tokens; `None` for the default of the kind.
     pub authority: Option<Url>,
     /// Scope of the tokens.
     pub scope: String,
@@ -76,8 +76,9 @@ pub struct Entra {
 impl Entra {
     /// Default of `token_timeout_seconds`.
     pub const TOKEN_TIMEOUT: Duration = Duration::from_secs(8);
-    /// Default of `token_timeout_seconds` for the Azure CLI, which takes 10 to 15 seconds on small machines. It is shorter
-    /// than the default deadline of a call, so that a call without a deadline fails with the cause.
+    /// Default of `token_timeout_seconds` for the Azure CLI, which takes 10 to 15 seconds on small machines. It is
+    /// shorter than the default deadline of a call, so that a call without a deadline fails with the cause, not with
+    /// an exceeded deadline.
     const AZURE_CLI_TIMEOUT: Duration = Duration::from_secs(25);
 }
 
@@ -86,30 +87,30 @@ impl Entra {
 pub enum EntraKind {
     /// An application with a secret.
     ClientSecret {
-        /// Tenant.
+        /// ID of the tenant.
         tenant_id: String,
-        /// Application.
+        /// ID of the application.
         client_id: String,
-        /// Its secret.
+        /// Secret of the application.
         secret: SecretSource,
     },
-    /// A Kubernetes workload identity; absent values come from the environment.
+    /// A Kubernetes workload identity. Absent values are read from the environment.
     WorkloadIdentity {
-        /// Tenant.
+        /// ID of the tenant.
         tenant_id: Option<String>,
-        /// Application.
+        /// ID of the application.
         client_id: Option<String>,
-        /// The federated token.
+        /// File with the federated token.
         token_file: Option<PathBuf>,
     },
-    /// A managed identity; system-assigned without a client ID.
+    /// A managed identity. Without a client ID, it is the system-assigned one.
     ManagedIdentity {
-        /// A user-assigned identity.
+        /// Client ID of a user-assigned identity.
         client_id: Option<String>,
     },
     /// The identity that is logged in to the Azure CLI.
     AzureCli {
-        /// Tenant.
+        /// ID of the tenant.
         tenant_id: Option<String>,
     },
 }
@@ -169,7 +170,7 @@ table! {
     }
 }
 
-/// A tenant, which becomes part of a URL.
+/// Returns the kind of a tenant ID. Its characters are restricted, because it becomes part of a URL.
 fn tenant_id() -> Kind<String> {
     text().require("holds letters, digits, `.` and `-` only", |text| {
         names::is_alphanumeric_or(text, b".-")
@@ -186,7 +187,8 @@ fn token_file() -> Kind<PathBuf> {
     secret("token", Form::Text).then(|_, _, file| file.path().map(Path::to_owned))
 }
 
-/// Reports keys that the kind of credential lacks, and keys of other kinds, which would have no effect.
+/// Reports required keys that are missing, and keys that belong to another kind of credential and would have no
+/// effect.
 fn check(keys: &CredentialKeys, reader: &Reader<'_>) {
     let kind = KINDS.iter().find(|(kind, ..)| *kind == keys.kind);
     let Some((kind, required, optional)) = kind else {
@@ -209,7 +211,7 @@ fn check(keys: &CredentialKeys, reader: &Reader<'_>) {
 }
 
 impl CredentialKeys {
-    /// Returns the credential unless its kind lacks a key.
+    /// Returns the credential, or `None` if a key that its kind requires is missing.
     pub fn credential(self) -> Option<Credential> {
         let mut timeout = Entra::TOKEN_TIMEOUT;
         let kind = match self.kind {

@@ -61,7 +61,7 @@ fn identity() -> Kind<Identity> {
     })
 }
 
-/// Returns the caller that a text names, which depends on the issuers of tokens in the file.
+/// Returns the caller that a text identifies. The result depends on the issuers of tokens in the file.
 pub fn parse_identity(reader: &Reader<'_>, text: &str) -> Identity {
     let issuers = reader.strings_in_array("jwt_issuers", "issuer");
     Identity::parse(text, issuers.map(Spanned::into_inner))
@@ -77,7 +77,8 @@ fn check_characters(text: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Warns of patterns that match no target, and reports pools for an rpc whose request names none.
+/// Reports a warning for each pattern that matches no target, and an error if `pools` is set for an rpc whose request
+/// has no pool.
 fn check_allow(allow: &Allow, reader: &Reader<'_>) {
     let table = Targets::table_of(allow.rpc).unwrap_or_default();
     for text in texts().read(reader, "targets").unwrap_or_default() {

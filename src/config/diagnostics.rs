@@ -1,6 +1,7 @@
-//! Errors and warnings of a configuration file, each with its place, line and caret.
+//! Errors and warnings of a configuration file, each with its position, its line and a caret.
 //!
-//! No secret is shown. Values, and keys that may be misplaced values, are hidden unless a reader has revealed them.
+//! Secrets are never shown. All values, and keys that may be misplaced values, are hidden unless a reader has
+//! revealed them.
 
 use std::{fmt, io, ops::Range, path::Path};
 
@@ -12,17 +13,17 @@ use toml::{
 use super::schema::{Key, is_showable};
 use crate::names;
 
-/// Replaces control characters and invisible characters.
+/// Replacement of control characters and invisible characters.
 const REPLACEMENT_CHARACTER: char = '\u{FFFD}';
 
-/// Effect of a diagnostic.
+/// Severity of a diagnostic, which determines its effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
-    /// The file cannot be used.
+    /// The configuration file cannot be used.
     Error,
-    /// A file that a key names cannot be used. A running server continues with its last good content.
+    /// The content of a file that a key names cannot be used. A running server continues with the last valid content.
     ContentError,
-    /// A likely mistake. The file can be used.
+    /// A likely mistake. The configuration file can be used.
     Warning,
 }
 
@@ -31,7 +32,7 @@ pub enum Severity {
 pub struct Diagnostic {
     /// Byte range in the file.
     pub span: Range<usize>,
-    /// Text.
+    /// Description of the error or warning.
     pub text: String,
     severity: Severity,
 }
@@ -40,18 +41,18 @@ pub struct Diagnostic {
 #[derive(Debug)]
 pub struct Diagnostics {
     file: Box<Path>,
-    /// `None` if the file could not be read.
+    /// Text of the file; `None` if it could not be read.
     source: Option<Box<str>>,
     keys: &'static [Key],
     list: Vec<Diagnostic>,
-    /// Places of the keys and values that may be secrets. `None` if the file is not valid TOML.
+    /// Byte ranges of the keys and values that may be secrets. `None` if the file is not valid TOML.
     hideable: Option<Vec<Range<usize>>>,
-    /// The ones among them that are known to be no secrets.
+    /// Those of the `hideable` ranges that are known to contain no secrets.
     revealed: Vec<Range<usize>>,
 }
 
 impl Diagnostics {
-    /// Creates an empty list for a file that can have these keys.
+    /// Creates an empty list for a file. `keys` are all keys that the file can have.
     pub(super) fn new(file: &Path, source: &str, keys: &'static [Key]) -> Self {
         Self {
             file: file.into(),
@@ -63,7 +64,7 @@ impl Diagnostics {
         }
     }
 
-    /// Creates the error of a file that cannot be read.
+    /// Creates a list with the error of a file that cannot be read.
     pub(super) fn unreadable(file: &Path, error: &io::Error, keys: &'static [Key]) -> Self {
         let mut diagnostics = Self::new(file, "", keys);
         diagnostics.source = None;
@@ -71,8 +72,8 @@ impl Diagnostics {
         diagnostics
     }
 
-    /// Adds the syntax errors of a file. An error at the end of an unclosed string moves to the start of the value:
-    /// its column would show how long the string is.
+    /// Adds the syntax errors of a file. An error at the end of an unclosed string is moved to the start of the
+    /// value, because its column would show how long the string is.
     pub(super) fn syntax_errors(&mut self, errors: &[toml::de::Error]) {
         let source = self.source.clone().unwrap_or_default();
         let unclosed: Vec<_> = errors
@@ -89,12 +90,12 @@ impl Diagnostics {
         }
     }
 
-    /// Hides all values of the file, which is valid TOML, and the keys that may be misplaced values.
+    /// Marks all values of the file, which is valid TOML, and the keys that may be misplaced values as hidden.
     pub(super) fn hide_values(&mut self, table: &DeTable<'_>) {
         hide_table(table, self.keys, self.hideable.get_or_insert_default());
     }
 
-    /// Shows a key or value that is known to be no secret.
+    /// Allows messages to show a key or value that is known to be no secret.
     pub(super) fn reveal(&mut self, span: Range<usize>) {
         let mut hideable = self.hideable.iter().flatten();
         if hideable.any(|hideable| *hideable == span) {
@@ -110,7 +111,7 @@ impl Diagnostics {
         });
     }
 
-    /// Returns the warnings in the order of the file, each with its line and a caret.
+    /// Returns the warnings in the order of their positions, each with its line and a caret.
     pub(super) fn warnings(&self) -> Vec<String> {
         let warnings = self.sorted(|severity| severity == Severity::Warning);
         let texts = warnings
@@ -119,7 +120,7 @@ impl Diagnostics {
         texts.collect()
     }
 
-    /// Returns whether a running server must keep its present configuration.
+    /// Returns whether an error requires a running server to keep its present configuration.
     pub(super) fn reject_reload(&self) -> bool {
         self.list.iter().any(|one| one.severity == Severity::Error)
     }
@@ -129,7 +130,7 @@ impl Diagnostics {
         self.list().is_empty()
     }
 
-    /// Returns the errors in the order of the file.
+    /// Returns the errors in the order of their positions.
     pub fn list(&self) -> Vec<&Diagnostic> {
         self.sorted(|severity| severity != Severity::Warning)
     }
@@ -141,7 +142,7 @@ impl Diagnostics {
         sorted
     }
 
-    /// Returns the errors without the lines of the file, for the log.
+    /// Returns the errors in one line, without the lines of the file, for the log.
     pub fn brief(&self) -> String {
         let heads = self.list().into_iter().map(|error| self.head(error, ""));
         heads.collect::<Vec<_>>().join("; ")
@@ -155,7 +156,7 @@ impl Diagnostics {
         format!("{file}:{line}:{column}: {kind}{}", diagnostic.text)
     }
 
-    /// Returns the head, and the line of the file with a caret below it.
+    /// Returns the position and text, followed by the line of the file with a caret below it.
     fn with_line(&self, diagnostic: &Diagnostic, kind: &str) -> String {
         let head = self.head(diagnostic, kind);
         if self.source.is_none() {
@@ -166,7 +167,7 @@ impl Diagnostics {
         let (mut line, mut width) = (visible(shown), position.column - 1);
         if shown.len() < position.line.len() {
             line = format!("{} ...", line.trim_end());
-            // A caret to the right of the dots would point at nothing.
+            // The caret is not placed to the right of the dots, where it would point at nothing.
             width = width.min(line.chars().count() - "...".len());
         }
         let above = line.chars().chain(std::iter::repeat(' ')).take(width);
@@ -188,8 +189,8 @@ impl Diagnostics {
         }
     }
 
-    /// Returns the part of a line that may be shown: all of it up to a key or value that may be a secret, to quotes, or to
-    /// a comment. Of a file that is not valid TOML, only the beginning of a line with a known key is shown.
+    /// Returns the part of a line that may be shown: the text up to a hidden key or value, a quote, or a comment. If
+    /// the file is not valid TOML, only the beginning of a line with a known key is shown.
     fn shown_part<'a>(&self, Position { start, line, .. }: &Position<'a>) -> &'a str {
         let Some(hideable) = &self.hideable else {
             return &line[..known_key_len(line, self.keys)];
@@ -198,7 +199,8 @@ impl Diagnostics {
             span.start < start + line.len() && *start < span.end && !self.revealed.contains(span)
         });
         let hidden = hidden.map(|span| span.start.saturating_sub(*start));
-        // The name of a table in quotes may occur in several places, of which only one is revealed.
+        // Quotes are checked separately, because the quoted name of a table may occur in several places, of which
+        // only one is revealed.
         let is_revealed = |at: usize| self.revealed.iter().any(|span| span.contains(&at));
         let quotes = line.match_indices(['"', '\'', '#']).map(|(at, _)| at);
         let quotes = quotes.filter(|at| !is_revealed(start + at));
@@ -221,18 +223,19 @@ struct Position<'a> {
     number: usize,
     /// Column in characters, from 1.
     column: usize,
-    /// Offset of the line in the file.
+    /// Offset of the start of the line in the file, in bytes.
     start: usize,
     line: &'a str,
 }
 
-/// Returns the text with invisible characters replaced. Tabs stay, so that the caret is below its character.
+/// Returns the text with invisible characters replaced. Tabs are kept, so that the caret is below its character.
 fn visible(text: &str) -> String {
     let is_hidden = |c: char| c != '\t' && names::is_hidden_character(c);
     text.replace(is_hidden, REPLACEMENT_CHARACTER.encode_utf8(&mut [0; 4]))
 }
 
-/// Returns the delimiter of the string that an error of the parser calls unclosed.
+/// Returns the delimiter of the string that an error message of the parser calls unclosed, or `None` for another
+/// error.
 fn delimiter(message: &str) -> Option<&'static str> {
     match message {
         "invalid basic string, expected `\"`" => Some("\""),
@@ -243,7 +246,8 @@ fn delimiter(message: &str) -> Option<&'static str> {
     }
 }
 
-/// Returns where the value starts that has an unclosed string up to `end`; without a `=`, where its line starts.
+/// Returns the offset at which the value starts whose unclosed string ends at `end`. Without a `=` in its line,
+/// returns the start of the line.
 fn value_start(source: &str, end: usize, delimiter: &str) -> usize {
     let before = source.get(..end).unwrap_or_default();
     let string = before.rfind(delimiter).unwrap_or_default();
@@ -253,7 +257,8 @@ fn value_start(source: &str, end: usize, delimiter: &str) -> usize {
     end - value.len()
 }
 
-/// Collects the places of all values that are not tables or lists, and of the keys that may be misplaced values.
+/// Adds the byte ranges of all values that are not tables or lists, and of the keys that may be misplaced values, to
+/// `spans`.
 fn hide_table(table: &DeTable<'_>, keys: &[Key], spans: &mut Vec<Range<usize>>) {
     for (key, value) in table {
         if !is_showable(keys, key.get_ref()) {
@@ -265,14 +270,15 @@ fn hide_table(table: &DeTable<'_>, keys: &[Key], spans: &mut Vec<Range<usize>>) 
 
 fn hide_value(value: &Spanned<DeValue<'_>>, keys: &[Key], spans: &mut Vec<Range<usize>>) {
     match value.get_ref() {
-        // The place of a table may be that of its name alone.
+        // The range of a table is not added, because it may be that of the name alone.
         DeValue::Table(table) => hide_table(table, keys, spans),
         DeValue::Array(list) => list.iter().for_each(|item| hide_value(item, keys, spans)),
         _ => spans.push(value.span()),
     }
 }
 
-/// Returns the length of the table's name, or of the key with its `=`, that a line begins with; 0 if no key has this name.
+/// Returns the length of the table name, or of the key with its `=`, at the beginning of a line. Returns 0 if that is
+/// not the name of a known key.
 fn known_key_len(line: &str, keys: &[Key]) -> usize {
     let is_bare = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
     let begun = line.trim_start_matches([' ', '\t', '[']);

@@ -12,24 +12,27 @@ use zeroize::Zeroizing;
 
 use crate::escape;
 
-/// Maximum size of a file that is not a secret, in bytes. A system's bundle of CA certificates has about 250,000 bytes.
+/// Maximum size of a file that is not a secret, in bytes. The bundle of CA certificates of a system has about 250,000
+/// bytes.
 const MAX_BYTES: u64 = 4 * 1024 * 1024;
 /// Maximum size of a secret, in bytes.
 const MAX_SECRET_BYTES: u64 = 64 * 1024;
 
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
-/// Returns the content of a regular file without its byte order mark.
+/// Returns the content of a regular file without its byte order mark. Fails if the file cannot be read, is too large
+/// or empty, or is not text in UTF-8 judging by its byte order marks and NUL bytes.
 pub fn read(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     read_regular(path, MAX_BYTES)
 }
 
-/// Returns the content of a regular file in UTF-8 without its byte order mark.
+/// Returns the content of a regular file without its byte order mark. Fails like [`read`], and if the content is not
+/// valid UTF-8.
 pub fn read_text(path: &Path) -> io::Result<Zeroizing<String>> {
     text(read(path)?)
 }
 
-/// Returns the content of a regular file or a pipe in UTF-8 without its byte order mark.
+/// Returns the content of a regular file or a pipe without its byte order mark. Fails like [`read_text`].
 pub fn read_piped_text(path: &Path) -> io::Result<Zeroizing<String>> {
     if fs::metadata(path)?.file_type().is_fifo() {
         return text(read_any(path, MAX_BYTES)?);
@@ -38,7 +41,7 @@ pub fn read_piped_text(path: &Path) -> io::Result<Zeroizing<String>> {
 }
 
 fn read_regular(path: &Path, limit: u64) -> io::Result<Zeroizing<Vec<u8>>> {
-    // A FIFO would block the open, and a device may have no end.
+    // Other files are refused: opening a FIFO would block, and a device may have no end.
     let kind = fs::metadata(path)?;
     if kind.is_dir() {
         return Err(io::Error::other("it is a directory, not a file"));
@@ -69,7 +72,8 @@ fn text(mut bytes: Zeroizing<Vec<u8>>) -> io::Result<Zeroizing<String>> {
     Ok(Zeroizing::new(text))
 }
 
-/// Returns the secret in a file of one line, without the byte order mark and the line ends after it.
+/// Returns the secret in a file of one line, without the byte order mark and the line ends after it. Fails like
+/// [`read_text`], and if the file has several lines, control characters or invisible characters.
 pub fn read_secret(path: &Path) -> io::Result<Zeroizing<String>> {
     let text = text(read_regular(path, MAX_SECRET_BYTES)?)?;
     let line = text.trim_end_matches(['\r', '\n']);
@@ -97,10 +101,11 @@ fn is_invisible(c: char) -> bool {
     escape::is_hidden(c) || (0xFDD0..=0xFDEF).contains(&code) || code & 0xFFFE == 0xFFFE
 }
 
-/// Returns the likely mistake in a secret that is valid but unusual.
+/// Returns a description of the likely mistake in a secret that is valid but unusual, or `None`. The description is
+/// the predicate of a sentence.
 pub fn likely_mistake(secret: &str) -> Option<&'static str> {
     let quoted = |quote| secret.len() > 1 && secret.starts_with(quote) && secret.ends_with(quote);
-    // The byte order mark in UTF-7 (RFC 2152).
+    // The beginnings of a byte order mark in UTF-7 (RFC 2152).
     let marks = ["+/v8", "+/v9", "+/v+", "+/v/"];
     if secret.trim() != secret {
         Some("begins or ends with a blank")
@@ -113,9 +118,9 @@ pub fn likely_mistake(secret: &str) -> Option<&'static str> {
     }
 }
 
-/// Returns what follows the byte order mark of a text. Errors are predicates that follow `the file`, such as `is empty`.
+/// Returns the text after the byte order mark. Errors are predicates that follow `the file`, such as `is empty`.
 fn content(bytes: &[u8]) -> Result<&[u8], &'static str> {
-    // UTF-32 first: its little-endian mark begins with that of UTF-16.
+    // UTF-32 is checked first, because its little-endian mark begins with that of UTF-16.
     if bytes.starts_with(b"\xFF\xFE\0\0") || bytes.starts_with(b"\0\0\xFE\xFF") {
         return Err("is UTF-32 text; save it as UTF-8");
     }
@@ -130,7 +135,8 @@ fn content(bytes: &[u8]) -> Result<&[u8], &'static str> {
         return Err("contains NUL bytes: it is binary or UTF-16 text; save it as UTF-8");
     }
     let mut windows = text.windows(BYTE_ORDER_MARK.len());
-    // Joined files have marks in the middle. A mark would hide a line of PEM, or become part of a secret.
+    // Concatenated files can have marks in the middle. Such a mark would hide a line of PEM, or become part of a
+    // secret.
     if windows.any(|window| window == BYTE_ORDER_MARK) {
         return Err("contains a byte order mark after its beginning; remove it");
     }
@@ -140,8 +146,8 @@ fn content(bytes: &[u8]) -> Result<&[u8], &'static str> {
     Ok(text)
 }
 
-/// Returns the path in parentheses for a message, or an empty text if there is no such file: it may be a secret that was
-/// written instead of a path.
+/// Returns the path in parentheses for a message. If there is no such file, returns an empty text, because the path
+/// may be a secret that was written by mistake.
 pub fn display_path(path: &Path) -> String {
     if exists(path) {
         format!(" ({})", path.display())
@@ -150,7 +156,7 @@ pub fn display_path(path: &Path) -> String {
     }
 }
 
-/// Returns the warning for a secret that every user of the system can read, by the mode of its file. The warning is the
+/// Returns a warning if the mode of a secret's file lets every user of the system read it. The warning is the
 /// predicate of a sentence.
 pub fn exposure(path: &Path) -> Option<String> {
     let mode = fs::metadata(path).ok()?.permissions().mode();
@@ -161,7 +167,7 @@ pub fn exposure(path: &Path) -> Option<String> {
     (mode & 0o004 != 0).then_some(warning)
 }
 
-/// Returns whether the path exists.
+/// Returns whether the path exists, including a dangling symbolic link.
 pub fn exists(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok()
 }

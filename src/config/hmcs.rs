@@ -33,7 +33,7 @@ impl Hmc {
 impl Settings for Hmc {
     const URL: &'static str = "https://hmc.example:6794";
     const TRUST: Trust = Trust::Only;
-    /// HMCs are small machines.
+    /// The value is low, because HMCs are small machines.
     const MAX_IN_FLIGHT: u32 = 8;
     const REQUEST_FIELD: &'static str = "hmc";
 

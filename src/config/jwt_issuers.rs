@@ -49,7 +49,7 @@ table! {
     }
 }
 
-/// The place of an issuer's keys.
+/// The location of an issuer's keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Jwks {
     /// A file.
@@ -58,7 +58,7 @@ pub enum Jwks {
     Url {
         /// URL of the key set.
         url: Url,
-        /// More authorities beside the system's.
+        /// Authorities that are trusted in addition to the system's.
         roots: Roots,
     },
 }
@@ -128,7 +128,7 @@ fn check_key_set(path: &Path, algorithms: &[Algorithm], reader: &Reader<'_>) {
                 let warning = format!(" has keys that are left out: {ignored}");
                 reader.warn("jwks_file", warning);
             }
-            // An empty list of algorithms is an error already.
+            // An empty list of algorithms has already been reported as an error.
             if !algorithms.is_empty() && !keys.serves(algorithms) {
                 let error = "holds no public key for one of the `algorithms`";
                 reader.invalid_content("jwks_file", error);

@@ -1,4 +1,5 @@
-//! The configuration: one TOML file, checked as a whole before the server starts, and again whenever it changes.
+//! The configuration: one TOML file. It is checked completely before the server starts, and again whenever it
+//! changes.
 
 mod audit;
 mod batch_accounts;
@@ -51,7 +52,7 @@ use crate::{
     identity::{Identity, SUBJECT_SEPARATOR},
 };
 
-/// All keys of the file.
+/// All keys that the file can have.
 pub static KEYS: LazyLock<Vec<Key>> = LazyLock::new(Config::keys);
 
 table! {
@@ -75,7 +76,7 @@ table! {
     }
 }
 
-/// Reads and checks a file.
+/// Reads and checks a file, for the start of a server. Returns all errors if there is any.
 pub fn load(path: &Path) -> Result<Config, Diagnostics> {
     let fingerprint = FileFingerprint::of(path);
     let mut config = parse(path, &read_source(path, files::read_text)?)?;
@@ -84,15 +85,16 @@ pub fn load(path: &Path) -> Result<Config, Diagnostics> {
     Ok(config)
 }
 
-/// Reads a file that has changed under a running server. Secrets, key sets and certificates of the server are reloaded
-/// separately: an error in one of them does not prevent the use of the rest.
+/// Reads a file that has changed under a running server. Returns the diagnostics if the configuration cannot be used.
+/// Secrets, key sets and certificates of the server are reloaded separately, so an error in one of them does not
+/// prevent the use of the rest.
 pub fn load_again(path: &Path) -> Result<Config, Diagnostics> {
     let (config, diagnostics) = read(path, &read_source(path, files::read_text)?);
     let config = config.filter(|_| !diagnostics.reject_reload());
     config.ok_or(diagnostics)
 }
 
-/// Checks a file, which may be a pipe and is therefore read only once.
+/// Reads and checks a file, which may be a pipe and is therefore read only once. Returns all errors if there is any.
 pub fn check_file(path: &Path) -> Result<Config, Diagnostics> {
     parse(path, &read_source(path, files::read_piped_text)?)
 }
@@ -104,7 +106,8 @@ fn read_source(
     read(path).map_err(|error| Diagnostics::unreadable(path, &error, &KEYS))
 }
 
-/// Checks the text of a file; relative paths start at the folder of `path`.
+/// Checks the text of a configuration file. Relative paths in it are relative to the folder of `path`. Returns all
+/// errors if there is any.
 pub fn parse(path: &Path, text: &str) -> Result<Config, Diagnostics> {
     let (config, diagnostics) = read(path, text);
     let config = config.filter(|_| diagnostics.is_empty());
@@ -120,7 +123,8 @@ pub fn defaults() -> Option<Config> {
     })
 }
 
-/// Returns the configuration unless a required value is missing or invalid, and all errors and warnings.
+/// Returns the configuration, or `None` if a required value is missing or invalid, together with all errors and
+/// warnings.
 fn read(path: &Path, text: &str) -> (Option<Config>, Diagnostics) {
     let mut diagnostics = Diagnostics::new(path, text, &KEYS);
     let (root, errors) = DeTable::parse_recoverable(text);
@@ -145,7 +149,8 @@ fn read(path: &Path, text: &str) -> (Option<Config>, Diagnostics) {
     (config, diagnostics)
 }
 
-/// Reports callers and issuers that are listed twice, callers that never occur, and the lack of any target or caller.
+/// Reports callers and issuers that are listed twice and a missing target as errors, and callers that never occur and
+/// missing callers as warnings.
 fn check(config: &Config, reader: &Reader<'_>) {
     let issuer = |text: &str| text.to_owned();
     check_unique(
@@ -174,7 +179,8 @@ fn check(config: &Config, reader: &Reader<'_>) {
     }
 }
 
-/// Returns why no caller can have this identity, as the predicate of a sentence.
+/// Returns the reason why no caller can have this identity, as the predicate of a sentence. Returns `None` if a
+/// caller can have it.
 fn never_occurs(identity: &Identity, config: &Config) -> Option<&'static str> {
     let tls = config.server.tls.as_ref();
     let has_certificates = tls.is_some_and(|tls| tls.client_ca_file.is_some());
@@ -192,7 +198,8 @@ fn never_occurs(identity: &Identity, config: &Config) -> Option<&'static str> {
     }
 }
 
-/// Reports the tables of a list whose value of `key` has the same name as that of an earlier one.
+/// Reports each table of the array `list` in which the value of `key` repeats that of an earlier table. `name`
+/// converts values to the form in which they are compared.
 fn check_unique(
     reader: &Reader<'_>,
     list: &'static str,

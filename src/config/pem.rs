@@ -1,4 +1,4 @@
-//! Certificates in PEM.
+//! Reads certificates from PEM files.
 
 use std::path::Path;
 
@@ -16,14 +16,15 @@ use crate::{
     client_tls::Trust,
 };
 
-/// Returns all certificates of a PEM file, which has at least one. Errors name the file.
+/// Returns the certificates of a PEM file. Fails if the file cannot be read, contains no certificate, or contains one
+/// that cannot be used. Errors name the file.
 pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     read(path).map_err(|fault| format!("{fault}{}", files::display_path(path)))
 }
 
-/// Returns the certificates of a file that servers are verified with, and warnings for those that are no usable authority.
-/// If they alone are trusted, at least one must have a key that can be used: another one is neither an authority's nor the
-/// server's own.
+/// Returns the certificates with which servers are verified, and warnings for those that are no usable authority.
+/// With [`Trust::Only`], fails if no certificate has a usable key, because it then is neither an authority nor the
+/// certificate of the server itself.
 pub fn roots(
     path: &Path,
     trust: Trust,

@@ -1,4 +1,4 @@
-//! The tables of targets. A platform is listed here; each has a separate file for the keys that only it has.
+//! The tables of targets. Each platform is listed here, and has a separate file for the keys that only it has.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use super::{
 };
 use crate::proto;
 
-/// Lists the platforms: the table of the file, and the type of the keys that only the platform has.
+/// Declares the platforms, each by the name of its table in the file and the type of the keys that only it has.
 macro_rules! platforms {
     ($($(#[doc = $doc:literal])+ $field:ident: $keys:ty;)+) => {
         table! {
@@ -20,7 +20,7 @@ macro_rules! platforms {
         }
 
         impl Targets {
-            /// Names of the tables in the file.
+            /// Names of the tables of targets in the file.
             pub const TABLES: &[&str] = &[$(stringify!($field)),+];
 
             /// Returns the number of targets in each table, for the log.
@@ -36,7 +36,7 @@ macro_rules! platforms {
                 all
             }
 
-            /// Returns the name of the table with the targets of an rpc.
+            /// Returns the name of the table that contains the targets of an rpc, or `None` if the rpc has no target.
             pub(super) fn table_of(rpc: &str) -> Option<&'static str> {
                 let fields = [$((stringify!($field), <$keys as Settings>::REQUEST_FIELD)),+];
                 let mut fields = fields.into_iter();

@@ -1,4 +1,4 @@
-//! Access to one TOML table of the file. Every error is reported at its place, and reading continues.
+//! Access to one TOML table of the file. Errors are reported with their positions, and reading continues after them.
 
 use std::{
     cell::{RefCell, RefMut},
@@ -20,7 +20,7 @@ use super::{
 
 /// State that the readers of all tables of a file share.
 pub struct Context<'a> {
-    /// Folder that relative paths are relative to.
+    /// Folder to which relative paths in the file are relative.
     folder: &'a Path,
     root: &'a DeTable<'a>,
     /// All keys that a file can have.
@@ -51,7 +51,7 @@ impl<'a> Context<'a> {
     }
 }
 
-/// One table of the file.
+/// Reader of one table of the file.
 pub struct Reader<'a> {
     context: &'a Context<'a>,
     /// `None` if the table is absent.
@@ -60,7 +60,8 @@ pub struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// Creates the reader of the table that the documentation calls `name`, and reports its unknown keys.
+    /// Creates the reader of a table, and reports its unknown keys. `name` is the name of the table in the
+    /// documentation.
     pub fn new(
         context: &'a Context<'a>,
         name: &str,
@@ -82,7 +83,7 @@ impl<'a> Reader<'a> {
         reader
     }
 
-    /// Creates the reader of an absent table.
+    /// Creates the reader of an absent table inside this one. Its errors are reported at the position of this table.
     pub fn absent(&self) -> Self {
         Self {
             context: self.context,
@@ -91,12 +92,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Creates the reader of a table inside this one.
+    /// Creates the reader of a table inside this one, and reports its unknown keys.
     pub fn inner(&self, name: &str, table: &'a DeTable<'a>, span: Range<usize>) -> Self {
         Self::new(self.context, name, table, span)
     }
 
-    /// Returns the folder that relative paths are relative to.
+    /// Returns the folder to which relative paths in the file are relative.
     pub fn folder(&self) -> &'a Path {
         self.context.folder
     }
@@ -106,7 +107,7 @@ impl<'a> Reader<'a> {
         self.context.source.borrow_mut()
     }
 
-    /// Returns the strings of `key` in all tables of the array `list` at the top level of the file.
+    /// Returns the strings that `key` has in the tables of the array `list` at the top level of the file.
     pub fn strings_in_array(
         &self,
         list: &str,
@@ -133,19 +134,19 @@ impl<'a> Reader<'a> {
         !self.context.diagnostics.borrow().is_empty()
     }
 
-    /// Returns the place of the table's name.
+    /// Returns the position of the table's name.
     pub fn span(&self) -> Range<usize> {
         self.span.clone()
     }
 
-    /// Returns the place of a key's name.
+    /// Returns the position of a key's name, or that of the table if the key is absent.
     pub fn key_span(&self, key: &str) -> Range<usize> {
         let mut keys = self.table.into_iter().flat_map(|table| table.keys());
         keys.find(|own| own.get_ref() == key)
             .map_or(self.span(), Spanned::span)
     }
 
-    /// Returns the place of a key's value.
+    /// Returns the position of a key's value, or that of the table if the key is absent.
     pub fn value_span(&self, key: &str) -> Range<usize> {
         self.raw(key).map_or(self.span(), Spanned::span)
     }
@@ -164,7 +165,8 @@ impl<'a> Reader<'a> {
         self.table?.get(key)
     }
 
-    /// Returns the value of a key if `read` accepts it. Otherwise reports that it must be `wanted`.
+    /// Returns the value of a key if `read` accepts it. Otherwise returns `None` and reports that the value must be
+    /// `wanted`.
     pub fn typed<T>(
         &self,
         key: &str,
@@ -179,8 +181,8 @@ impl<'a> Reader<'a> {
         value
     }
 
-    /// Reads a list. Reports each item that `read` does not accept, and returns `None` if there is one. `items` names
-    /// the type of the items.
+    /// Returns the items of a list. If `read` does not accept an item, reports it and returns `None`. `items` names
+    /// the type of the items in messages.
     pub fn list<T>(
         &self,
         key: &str,
@@ -198,33 +200,34 @@ impl<'a> Reader<'a> {
         (found.len() == list.len()).then_some(found)
     }
 
-    /// Reports that the table lacks a key, or a table.
+    /// Reports that a key or a table (`noun`) is missing in this table.
     pub fn missing(&self, noun: &str, key: &str) {
         self.error(self.span(), format!("missing {noun} `{key}`"));
     }
 
-    /// Reports the value of a key. `error` is the predicate of a sentence, such as `must not be empty`.
+    /// Reports an error in the value of a key. `error` is the predicate of a sentence, such as `must not be empty`.
     pub fn invalid(&self, key: &str, error: impl Display) {
         self.error(self.value_span(key), format!("`{key}` {error}"));
     }
 
-    /// Reports the content of a file that a key names: a running server continues with the last good content.
+    /// Reports an error in the content of a file that a key names. A running server continues with the last valid
+    /// content.
     pub fn invalid_content(&self, key: &str, error: impl Display) {
         let text = format!("`{key}` {error}");
         self.report(Severity::ContentError, self.value_span(key), &text);
     }
 
-    /// Reports an error at a place.
+    /// Reports an error at a position.
     pub fn error(&self, span: Range<usize>, text: impl AsRef<str>) {
         self.report(Severity::Error, span, text.as_ref());
     }
 
-    /// Reports a likely mistake in the value of a key. `text` follows the name of the key without a space.
+    /// Reports a warning for the value of a key. `text` follows the name of the key without a space.
     pub fn warn(&self, key: &str, text: impl Display) {
         self.warn_at(self.value_span(key), &format!("`{key}`{text}"));
     }
 
-    /// Reports a likely mistake at a place.
+    /// Reports a warning at a position.
     pub fn warn_at(&self, span: Range<usize>, text: &str) {
         self.report(Severity::Warning, span, text);
     }
@@ -236,17 +239,17 @@ impl<'a> Reader<'a> {
             .push(severity, span, text);
     }
 
-    /// Lets messages show a key or value that is known to be no secret.
+    /// Allows messages to show a key or value that is known to be no secret.
     pub fn reveal(&self, span: Range<usize>) {
         self.context.diagnostics.borrow_mut().reveal(span);
     }
 
-    /// Lets messages show the value of a key.
+    /// Allows messages to show the value of a key.
     pub fn reveal_value(&self, key: &str) {
         self.reveal(self.value_span(key));
     }
 
-    /// Lets messages show the value of a key unless it is a string, which could be a misplaced secret.
+    /// Allows messages to show the value of a key unless it is a string, which could be a misplaced secret.
     pub fn reveal_unless_string(&self, key: &str) {
         if self
             .raw(key)

@@ -1,21 +1,23 @@
-//! The keys of the configuration file as operators see them, and what messages may say of an unknown key.
+//! The keys of the configuration file as the documentation describes them, and the messages about unknown keys.
 
 /// A key that can be in the file.
 #[derive(Clone, Debug)]
 pub struct Key {
-    /// Table that contains it; empty for the top level. `ALIAS` stands for a name that the operator chooses.
+    /// Name of the table that contains the key; empty for the top level. `ALIAS` stands for a name that the operator
+    /// chooses.
     pub section: &'static str,
-    /// Name.
+    /// Name of the key.
     pub name: &'static str,
-    /// Type, unit and range.
+    /// Type, unit and range of the values.
     pub format: String,
-    /// Default, or `required`.
+    /// Default value, or `required`.
     pub default: String,
-    /// Documentation.
+    /// Description for operators.
     pub doc: String,
 }
 
-/// Whether a message may show a key. A secret that was written in the place of a key seldom looks like one.
+/// Returns whether a message may show a key: one that consists of lower-case letters and `_`, or is similar to a
+/// known key. A secret that was written instead of a key is seldom like that.
 pub(super) fn is_showable(keys: &[Key], name: &str) -> bool {
     let usual = |b: u8| b.is_ascii_lowercase() || b == b'_';
     let plain = name.to_ascii_lowercase().replace('-', "_");
@@ -23,7 +25,7 @@ pub(super) fn is_showable(keys: &[Key], name: &str) -> bool {
     name.bytes().all(usual) || keys.iter().any(is_similar)
 }
 
-/// Returns the error for a key that the table does not have, with the most similar one that it has.
+/// Returns the error for an unknown key of a table, with the most similar known key of that table, if there is one.
 pub(super) fn unknown_key(keys: &[Key], section: &str, name: &str) -> String {
     let own = keys.iter().filter(|key| key.section == section);
     let nearest = own

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use super::files;
 
-/// Fails to compile if one of these types implements `Debug` or `Display`: then `_` below is ambiguous.
+/// Fails to compile if one of these types implements `Debug` or `Display`, because the `_` below is then ambiguous.
 macro_rules! unprintable {
     ($($secret:ty),+) => {
         const _: fn() = || {
@@ -31,8 +31,8 @@ pub(crate) use unprintable;
 
 unprintable!(Secret, SecretSource);
 
-/// A secret text. It has no `Debug` and no `Display`, and its memory is cleared when it is dropped. Copies that are sent are
-/// not cleared.
+/// A secret text. It implements neither `Debug` nor `Display`, and its memory is cleared when it is dropped. The
+/// copies in sent requests are not cleared.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Arc<Zeroizing<String>>);
 
@@ -41,7 +41,7 @@ impl Secret {
         Self(Arc::new(Zeroizing::new(text)))
     }
 
-    /// Returns the text, which must only be sent to the upstream.
+    /// Returns the text, which must be sent only to the upstream.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -54,19 +54,21 @@ pub enum Form {
     Base64,
 }
 
-/// The source of a secret: a file, which is read again each time the secret is needed, or the memory of the sandbox.
+/// The source of a secret: a file, which is read again each time the secret is needed, or a text in memory (for the
+/// sandbox).
 #[derive(Clone)]
 pub struct SecretSource(Arc<Inner>);
 
 struct Inner {
     path: Option<PathBuf>,
     form: Form,
-    /// The last valid content.
+    /// The last valid secret that was read.
     last: Mutex<Option<Secret>>,
 }
 
 impl SecretSource {
-    /// Creates the source of a key of the configuration. Only the reader of such keys calls it, and registers the file.
+    /// Creates a source for the secret file that a configuration key names. Called only by the reader of such keys,
+    /// which also registers the file.
     pub(super) fn file(path: PathBuf, form: Form) -> Self {
         Self(Arc::new(Inner {
             path: Some(path),
@@ -83,7 +85,8 @@ impl SecretSource {
         }))
     }
 
-    /// Reads the secret, without the line end of the file. If the file cannot be used, returns the last valid secret.
+    /// Reads the secret, without the line end of the file. If the file cannot be used, returns the last valid secret,
+    /// or an error if there is none.
     pub fn read(&self) -> io::Result<Secret> {
         let Some(path) = &self.0.path else {
             return self
@@ -94,12 +97,12 @@ impl SecretSource {
             .or_else(|error| self.last_read().ok_or(error))
     }
 
-    /// Returns the secret that was read last, without reading it again.
+    /// Returns the last valid secret without reading the file again.
     pub fn last_read(&self) -> Option<Secret> {
         crate::lock(&self.0.last).clone()
     }
 
-    /// Reads the file, and returns an error if it cannot be used.
+    /// Reads the file and returns an error if it cannot be used, even if there is an earlier valid secret.
     pub fn check(&self) -> io::Result<()> {
         match &self.0.path {
             Some(path) => self.read_file(path).map(drop),

@@ -112,7 +112,7 @@ impl Server {
     }
 }
 
-/// Reports plaintext on an address other than loopback, unless it is intended.
+/// Reports an error for plaintext on an address other than loopback without `insecure = true`.
 fn check(server: &Server, reader: &Reader<'_>) {
     if !server.listen.ip().is_loopback() && !server.insecure && !reader.has("tls") {
         let error = "an address other than loopback needs [server.tls]; it is served in plaintext only with \

@@ -1,4 +1,5 @@
-//! The origin of a configuration: its file, the files that it names, and the keys that take effect at a restart.
+//! The origin of a configuration: its file, the files that it names, and the keys whose changes take effect only at a
+//! restart.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,18 +11,18 @@ use toml::{Table, Value};
 use super::secret::SecretSource;
 use crate::file_fingerprint::FileFingerprint;
 
-/// Origin of a configuration. The readers of the keys add every file that they read.
+/// Origin of a configuration. The readers of keys add every file that they read.
 #[derive(Clone, Default)]
 pub struct Source {
-    /// The configuration file; `None` if the configuration was created in this process.
+    /// Path of the configuration file; `None` if the configuration was created in this process.
     pub path: Option<PathBuf>,
-    /// Each file as it was before it was read.
+    /// Fingerprint of each file, taken before the file was read.
     pub fingerprints: BTreeMap<PathBuf, FileFingerprint>,
     /// Files of certificate authorities. Their content is part of the configuration.
     pub ca_files: Vec<PathBuf>,
     /// Files that hold secrets.
     pub secrets: Vec<SecretSource>,
-    /// The keys that take effect at a restart only.
+    /// The keys of the file whose changes take effect only at a restart, with their values.
     pub restart_keys: Table,
     /// Warnings, each with its position, line and caret.
     pub warnings: Vec<String>,
@@ -33,7 +34,7 @@ impl Source {
         self.path.iter().chain(&self.ca_files).cloned().collect()
     }
 
-    /// Logs the warnings, without the lines of the file.
+    /// Logs the first line of each warning, which does not quote the file.
     pub fn log_warnings(&self) {
         for warning in self.warnings.iter().filter_map(|text| text.lines().next()) {
             tracing::warn!(warning, "configuration warning");
@@ -41,7 +42,8 @@ impl Source {
     }
 }
 
-/// Returns the keys of a valid file with these tables of targets, without those that take effect when the file changes.
+/// Returns the content of a valid file without the keys whose changes take effect immediately. `targets` are the
+/// names of the tables of targets.
 pub(super) fn restart_keys(text: &str, targets: &[&str]) -> Table {
     let mut file: Table = text.parse().unwrap_or_default();
     for key in ["callers", "jwt_issuers"] {
@@ -58,7 +60,8 @@ pub(super) fn restart_keys(text: &str, targets: &[&str]) -> Table {
     file
 }
 
-/// Returns the keys, with the names of their tables, whose values differ.
+/// Returns the names of the keys whose values differ. A key of an inner table is preceded by the name of the table
+/// and a dot.
 pub fn differences(before: &Table, after: &Table) -> Vec<String> {
     let keys: BTreeSet<_> = before.keys().chain(after.keys()).collect();
     let mut names = Vec::new();

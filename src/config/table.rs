@@ -1,5 +1,5 @@
-//! Tables of the configuration file. [`table!`] declares each key once: its row is the field of the checked configuration,
-//! the entry in `docs/configuration.md`, and the reader.
+//! Tables of the configuration file. [`table!`] declares each key once. Its row defines the field of the checked
+//! configuration, the entry in `docs/configuration.md`, and the reader.
 
 use std::fmt::Display;
 
@@ -7,20 +7,20 @@ use super::{reader::Reader, schema::Key};
 
 /// A table whose keys are declared by [`table!`].
 pub trait Table: Sized {
-    /// Name in [`Key::section`].
+    /// Name of the table, as in [`Key::section`].
     const NAME: &'static str;
 
-    /// Returns the keys of the table, then those of the tables inside it.
+    /// Returns the keys of the table, followed by those of the tables inside it.
     fn keys() -> Vec<Key>;
 
-    /// Reads all keys. Returns `None` if a required one is missing or invalid, which is reported.
+    /// Reads all keys. Returns `None` if a required key is missing or invalid, after that was reported.
     fn read(reader: &Reader<'_>) -> Option<Self>;
 }
 
 /// Declares a table: a struct with a field for each key.
 ///
-/// The comment of a field is the documentation of its key for operators. The key has the name of the field unless
-/// `#[key("name")]` says otherwise. The expression is the [`Kind`] of its values: type, range, default and reader.
+/// The comment of a field documents its key for operators. The key has the name of the field unless `#[key("name")]`
+/// specifies another one. The expression is the [`Kind`] of the values: type, range, default and reader.
 /// `#[table("name", check = function)]` names the function that reports errors that concern several keys.
 macro_rules! table {
     (
@@ -51,7 +51,7 @@ macro_rules! table {
                     let name = $crate::config::table::table!(@name $field $($key)?);
                     kind.describe($name, name, concat!($($doc),+), &mut keys);
                 )+
-                // The keys of the tables inside come last.
+                // The keys of inner tables come last.
                 keys.sort_by_key(|key| key.section != $name);
                 keys
             }
@@ -74,18 +74,19 @@ pub(crate) use table;
 
 type Read<T> = Box<dyn Fn(&Reader<'_>, &'static str) -> Option<T>>;
 
-/// The values that a key can have. Reading yields `None` for a value that is missing or invalid, which is reported.
+/// The values that a key can have, and how they are read. Reading returns `None` for a missing or invalid value,
+/// after reporting it.
 pub struct Kind<T> {
     format: String,
     default: String,
     read: Read<T>,
     inner: fn() -> Vec<Key>,
-    /// Whether the field is a key. Otherwise it consists of the keys of `inner`, or is derived from other keys.
+    /// Whether the field is a key. If not, the field consists of the keys of `inner`, or is derived from other keys.
     is_key: bool,
 }
 
 impl<T: 'static> Kind<T> {
-    /// Creates the kind of a required key. `read` is called if the key is present.
+    /// Creates the kind of a required key. `read` is called only if the key is present.
     pub fn new(
         format: impl Into<String>,
         read: impl Fn(&Reader<'_>, &'static str) -> Option<T> + 'static,
@@ -116,7 +117,7 @@ impl<T: 'static> Kind<T> {
         }
     }
 
-    /// Adds the keys of the tables inside.
+    /// Sets the function that returns the keys of the tables inside.
     pub fn with_keys(self, inner: fn() -> Vec<Key>) -> Self {
         Self { inner, ..self }
     }
@@ -129,7 +130,7 @@ impl<T: 'static> Kind<T> {
         }
     }
 
-    /// Makes the key optional, with this value if it is absent.
+    /// Makes the key optional. If it is absent, it has this value.
     pub fn default(self, value: T) -> Self
     where
         T: Clone + Display,
@@ -137,7 +138,7 @@ impl<T: 'static> Kind<T> {
         self.default_as(value.to_string(), value)
     }
 
-    /// Makes the key optional, with this value and this documented text if it is absent.
+    /// Makes the key optional. If it is absent, it has this value, which the documentation describes as `text`.
     pub fn default_as(self, text: impl Into<String>, value: T) -> Self
     where
         T: Clone,
@@ -145,7 +146,8 @@ impl<T: 'static> Kind<T> {
         self.or_else(text, move |_| Some(value.clone()))
     }
 
-    /// Makes the key optional. If it is absent or invalid, `value` returns the value.
+    /// Makes the key optional. If it is absent or invalid, the result of `value` is used. The documentation describes
+    /// the default as `text`.
     pub fn or_else(
         self,
         text: impl Into<String>,
@@ -162,7 +164,7 @@ impl<T: 'static> Kind<T> {
         }
     }
 
-    /// Makes the key optional. `text` is the documented meaning of its absence.
+    /// Makes the key optional. The documentation describes the meaning of its absence as `text`.
     pub fn optional(self, text: impl Into<String>) -> Kind<Option<T>>
     where
         T: Clone,
@@ -170,7 +172,8 @@ impl<T: 'static> Kind<T> {
         self.map(Some).default_as(text, None)
     }
 
-    /// Converts values. Returning `None` makes them invalid, which `convert` reports.
+    /// Converts valid values. If `convert` returns `None`, the value is invalid, and `convert` must have reported
+    /// that.
     pub fn then<U: 'static>(
         self,
         convert: impl Fn(&Reader<'_>, &'static str, T) -> Option<U> + 'static,
@@ -190,7 +193,8 @@ impl<T: 'static> Kind<T> {
         self.then(move |_, _, value| Some(convert(value)))
     }
 
-    /// Reports values that fail a check, whose error is the predicate of a sentence, such as `must not be empty`.
+    /// Reports values for which `check` returns an error. The error is the predicate of a sentence, such as `must not
+    /// be empty`.
     pub fn check<E: Display>(self, check: impl Fn(&T) -> Result<(), E> + 'static) -> Self {
         self.then(move |reader, key, value| {
             if let Err(error) = check(&value) {
@@ -200,17 +204,18 @@ impl<T: 'static> Kind<T> {
         })
     }
 
-    /// Reports values without a property. `error` is the predicate of a sentence, such as `must not be empty`.
+    /// Reports values for which `has_property` returns false. `error` is the predicate of a sentence, such as `must
+    /// not be empty`.
     pub fn require(self, error: &'static str, has_property: impl Fn(&T) -> bool + 'static) -> Self {
         self.check(move |value| has_property(value).then_some(()).ok_or(error))
     }
 
-    /// Reads the value of a key.
+    /// Returns the value of a key, or `None` if it is missing or invalid, after that was reported.
     pub fn read(&self, reader: &Reader<'_>, key: &'static str) -> Option<T> {
         (self.read)(reader, key)
     }
 
-    /// Adds the key of this kind, and those of the tables inside.
+    /// Adds the key of this kind, followed by those of the tables inside, to `keys`.
     pub fn describe(
         self,
         section: &'static str,

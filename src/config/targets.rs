@@ -11,18 +11,18 @@ use super::{
 };
 use crate::{client_tls::Trust, names, pattern::Pattern};
 
-/// The keys of a target that only its platform has.
+/// The keys that only the targets of one platform have.
 pub trait Settings: Table + Clone + 'static {
-    /// Example of a target's URL, for the documentation.
+    /// Example of the URL of a target, for the documentation.
     const URL: &'static str;
-    /// Whether `ca_file` adds to the system's authorities, or replaces them.
+    /// Whether the authorities in `ca_file` are trusted in addition to the system's, or instead of them.
     const TRUST: Trust;
     /// Default of `max_in_flight`.
     const MAX_IN_FLIGHT: u32;
-    /// The field of requests that names the target.
+    /// Name of the request field that selects the target.
     const REQUEST_FIELD: &'static str;
 
-    /// Describes how the service authenticates to the target, without secrets.
+    /// Returns a description of how the service authenticates to the target, without secrets.
     fn authentication(&self) -> String;
 }
 
@@ -57,17 +57,17 @@ const MAX_QUEUED: u32 = 256;
 pub struct BulkheadLimits {
     /// Maximum number of requests in progress.
     pub in_flight: u32,
-    /// Maximum number of requests that wait.
+    /// Maximum number of requests that wait for one in progress to end.
     pub queued: u32,
 }
 
-/// What a summary of the configuration shows of a target.
+/// The properties of a target that a summary of the configuration shows.
 pub struct TargetSummary {
-    /// Its table, such as `hmcs.ALIAS`.
+    /// Name of the table, such as `hmcs.ALIAS`, with the alias of the target.
     pub table: String,
-    /// Its URL.
+    /// URL of the target.
     pub url: Url,
-    /// How the service authenticates to it.
+    /// How the service authenticates to the target.
     pub authentication: String,
     /// Number of patterns of protected users.
     pub protected_users: usize,
@@ -87,7 +87,7 @@ impl<S: Settings> Target<S> {
         }
     }
 
-    /// Returns the name of the table of the target with this alias.
+    /// Returns the name of the table that configures the target with this alias.
     pub fn table(alias: &str) -> String {
         S::NAME.replace("ALIAS", alias)
     }
@@ -113,7 +113,8 @@ impl<S: Settings> Target<S> {
     }
 }
 
-/// The tables of one platform by alias, without those that have errors.
+/// Returns the kind of the targets of one platform, by alias. Targets with errors are left out, after the errors were
+/// reported.
 pub fn targets<S: Settings>() -> Kind<BTreeMap<String, Target<S>>> {
     let kind = Kind::new("tables by alias", |reader, key| {
         let mut targets = BTreeMap::new();

@@ -1,4 +1,5 @@
-//! `[server.tls]`, and the files that it names; they are read in the same way when they change.
+//! `[server.tls]`, and the content of the files that it names. The same code reads the files at the start and when
+//! they change.
 
 use std::{
     path::{Path, PathBuf},
@@ -21,7 +22,7 @@ use crate::certificates::{
 const CERT: &str = "cert_file";
 const KEY: &str = "key_file";
 const CLIENT_CA: &str = "client_ca_file";
-/// The kinds of keys that *ring* signs with.
+/// The kinds of private keys with which *ring* can sign.
 const KEY_KINDS: &str = "RSA of 2048 to 4096 bits, P-256, P-384 and Ed25519";
 
 table! {
@@ -39,23 +40,24 @@ table! {
     }
 }
 
-/// The content of the files.
+/// The valid content of the files.
 pub struct TlsMaterial {
-    /// Certificate and key, which belong together.
+    /// Certificate chain of the server, and the private key that belongs to it.
     pub certified: Arc<CertifiedKey>,
-    /// Authorities of client certificates.
+    /// Usable authorities of client certificates.
     pub authorities: Vec<CertificateDer<'static>>,
-    /// Verifies the certificates of callers by these authorities.
+    /// Verifier of client certificates with these authorities; `None` without `client_ca_file`.
     pub clients: Option<Arc<dyn ClientCertVerifier>>,
-    /// Authorities that are ignored, certificates to replace, and a private key that is exposed.
+    /// Warnings about ignored authorities, certificates that should be replaced, and a private key that every user
+    /// can read.
     pub warnings: Vec<Fault>,
 }
 
-/// A key of the configuration, and a fault in the content of its file.
+/// Name of a configuration key, and a fault or warning about the content of its file.
 pub type Fault = (&'static str, String);
 
 impl TlsFiles {
-    /// Reads all files.
+    /// Reads and checks all files. Returns the faults if the content of a file cannot be used.
     pub fn read(&self) -> Result<TlsMaterial, Vec<Fault>> {
         let mut faults = Vec::new();
         let mut note = |key, fault| faults.push((key, fault));
@@ -87,7 +89,8 @@ impl TlsFiles {
         Ok(material)
     }
 
-    /// Returns warnings for the certificates of the server, and for a private key that every user can read.
+    /// Returns warnings about the dates of the server's certificates, and about a private key that every user can
+    /// read.
     fn warnings(&self, chain: &[CertificateDer<'static>]) -> Vec<Fault> {
         let dated = Authorities::partition(chain, date_warning)
             .unusable
@@ -133,14 +136,15 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
         .map_err(|error| format!("cannot be read: {error}{}", files::display_path(path)))?;
     let key = PrivateKeyDer::from_pem_slice(&pem)
         .map_err(|_| "holds no private key in PEM; an encrypted one cannot be used")?;
-    // Checked separately from the certificate, so that the error names the kind of key as the cause.
+    // The key is checked separately from the certificate, so that the error names the kind of key as the cause.
     ring::sign::any_supported_type(&key).map_err(|_| {
         format!("holds a private key of a kind that cannot be used; usable are {KEY_KINDS}")
     })?;
     Ok(key)
 }
 
-/// Returns the authorities of client certificates in a file, and warnings for those that are ignored.
+/// Returns the authorities of client certificates in a file, and warnings for those that are ignored. Fails if none
+/// is usable, or if a certificate is not an authority's.
 fn client_authorities(path: &Path) -> Result<(Authorities, Vec<String>), String> {
     let certificates = certificates(path)?;
     let shown = files::display_path(path);
@@ -166,8 +170,8 @@ fn client_authorities(path: &Path) -> Result<(Authorities, Vec<String>), String>
     Ok((authorities, warnings))
 }
 
-/// Refuses a certificate that is not an authority's. Its holder could issue certificates for any name: rustls does not check
-/// the key usage of authorities (RFC 5280, section 6.1.1).
+/// Returns an error for a certificate that is not an authority's. Otherwise its holder could issue certificates for
+/// any name, because rustls does not check the key usage of authorities (RFC 5280, section 6.1.1).
 fn check_authority(certificate: &CertificateDer<'_>) -> Result<(), String> {
     let (_, parsed) = parse_x509_certificate(certificate)
         .map_err(|_| "holds something that is not a usable X.509 certificate")?;

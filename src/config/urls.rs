@@ -1,5 +1,6 @@
-//! Checks of URLs and identifiers. Parsers correct many mistakes silently. Therefore the parsed URL must equal the text in the
-//! file, apart from the case of scheme and host, a default port, a `/` at the end, and the notation of an IPv6 address.
+//! Checks of URLs and identifiers. URL parsers correct many mistakes silently. Therefore the parsed URL must equal
+//! the text in the file, apart from the case of scheme and host, a default port, a `/` at the end, and the notation
+//! of an IPv6 address.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -10,10 +11,10 @@ use url::{Host, Position, Url};
 
 use crate::names;
 
-/// Components allowed after the authority.
+/// Components of a URL that are allowed after the authority.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
-    /// None.
+    /// No components.
     Origin,
     /// A path and a query.
     Resource,
@@ -24,11 +25,12 @@ const MAX_BYTES: usize = 2_048;
 const MAX_LABEL_BYTES: usize = 63;
 const MAX_NAME_BYTES: usize = 253;
 
-/// Characters that occur in placeholders, and in no URI or DNS name.
+/// Characters that occur in placeholders, but in no URI or DNS name.
 const PLACEHOLDER_DELIMITERS: [char; 4] = ['{', '}', '<', '>'];
 const PLACEHOLDER: &str = "holds a placeholder, such as `${NAME}`, that was not replaced";
 
-/// Returns the URL if requests can be sent to it. The error never quotes the text, which may hold a secret.
+/// Returns the URL if requests can be sent to it. With `insecure`, http is allowed for all hosts. The error never
+/// quotes the text, which may contain a secret.
 pub fn parse(text: &str, shape: Shape, insecure: bool) -> Result<Url, String> {
     check_placeholders(text)?;
     check_characters(text)?;
@@ -64,7 +66,7 @@ pub fn parse(text: &str, shape: Shape, insecure: bool) -> Result<Url, String> {
         is_changed,
         "would be changed before it is used: it must have no `.` or `..` between slashes, and `%27` instead of `'` in a query",
     )?;
-    // The type that HTTP clients use.
+    // The URL must also be valid for the type that HTTP clients use.
     let uri = Uri::try_from(url.as_str()).map_err(|error| format!("cannot be used: {error}"))?;
     reject_if(
         uri.host() != url.host_str(),
@@ -80,13 +82,14 @@ fn reject_if(is_invalid: bool, error: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Checks that a text has no placeholder and, if it is a URL, consists of a URL's characters.
+/// Checks that a text contains no placeholder and, if it is a URL, only characters of URLs.
 pub(super) fn check_identifier(text: &str) -> Result<(), String> {
     check_placeholders(text)?;
     check_characters_of_url(text)
 }
 
-/// Checks the name of a client certificate. The URIs of certificates can hold some texts that look like placeholders.
+/// Checks the name in a client certificate. URIs in certificates can contain some texts that look like placeholders,
+/// so fewer kinds of placeholders are rejected in them.
 pub(super) fn check_certificate_name(name: &str) -> Result<(), String> {
     if !name.contains(':') {
         return check_identifier(name);
@@ -95,12 +98,13 @@ pub(super) fn check_certificate_name(name: &str) -> Result<(), String> {
     check_characters_of_url(name)
 }
 
-/// Checks a text that can hold almost any characters, such as the subject of a token, for unmistakable placeholders.
+/// Checks a text that can contain almost any characters, such as the subject of a token, for the unmistakable
+/// placeholders `${` and `{{`.
 pub(super) fn check_template(text: &str) -> Result<(), String> {
     reject_if(text.contains("${") || text.contains("{{"), PLACEHOLDER)
 }
 
-/// Checks for the usual placeholders of templates, which may be percent-encoded.
+/// Returns an error if the text contains one of the usual placeholders of templates, also percent-encoded.
 fn check_placeholders(text: &str) -> Result<(), String> {
     let decoded = percent_decode_str(text).decode_utf8_lossy();
     reject_if(
@@ -116,18 +120,19 @@ fn check_characters_of_url(text: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Returns whether a text has `{NAME}`, `<NAME>`, `[NAME]`, `$NAME`, `$(NAME)`, `@NAME@`, `__NAME__` or `%NAME%`.
+/// Returns whether a text contains a placeholder such as `{NAME}`, `<NAME>`, `[NAME]`, `$NAME`, `$(NAME)`, `@NAME@`,
+/// `__NAME__` or `%NAME%`.
 fn has_placeholder(text: &str) -> bool {
     let brackets = text.split('[').skip(1);
     let mut brackets = brackets.filter_map(|rest| Some(rest.split_once(']')?.0));
-    // Colons make an IPv6 address.
+    // Text in brackets with a colon is an IPv6 address.
     if text.contains(PLACEHOLDER_DELIMITERS) || brackets.any(|name| !name.contains(':')) {
         return true;
     }
     let (path, query) = text.split_once('?').unwrap_or((text, ""));
     let names_variable =
         |rest: &str| rest.starts_with(|c: char| c.is_ascii_alphabetic() || "_({".contains(c));
-    // OData has options such as `$filter` in a query.
+    // In a query, OData has options such as `$filter`, so lower-case names are allowed there.
     let names_upper =
         |rest: &str| names_variable(rest) && !rest.starts_with(|c: char| c.is_ascii_lowercase());
     if path.split('$').skip(1).any(names_variable) || query.split('$').skip(1).any(names_upper) {
@@ -144,7 +149,7 @@ fn has_placeholder(text: &str) -> bool {
     })
 }
 
-/// Checks for the characters of RFC 3986.
+/// Checks that a text has only characters that RFC 3986 allows in URLs.
 fn check_characters(text: &str) -> Result<(), String> {
     let bytes = text.as_bytes();
     let at = |index: usize| bytes.get(index).copied().unwrap_or_default();
@@ -168,14 +173,14 @@ fn check_characters(text: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Checks `HOST` or `HOST:PORT`.
+/// Checks the text of an authority, which must have the form `HOST` or `HOST:PORT`.
 fn check_authority(authority: &str, url: &Url) -> Result<(), String> {
     reject_if(
         authority.contains('@'),
         "must not hold a user or a password",
     )?;
     reject_if(authority.contains('\''), "has a `'` in its host")?;
-    // The colons of an IPv6 address are within its brackets.
+    // A colon within brackets belongs to an IPv6 address, not to the port.
     let port_at = authority
         .rfind(':')
         .filter(|at| *at > authority.rfind(']').unwrap_or(0));
@@ -195,7 +200,7 @@ fn check_authority(authority: &str, url: &Url) -> Result<(), String> {
     }
 }
 
-/// Checks the name of a host: `text` in the file, which the parser reads as `name`.
+/// Checks the name of a host. `text` is the name in the file, and `name` is the name that the parser returned.
 fn check_name(text: &str, name: &str) -> Result<(), String> {
     let whole = text.strip_suffix('.').unwrap_or(text);
     reject_if(whole.is_empty(), "has no host")?;
@@ -221,12 +226,12 @@ fn check_name(text: &str, name: &str) -> Result<(), String> {
             "has a host that is not a name: its parts consist of letters, digits, `-` and `_`, and begin and end with a letter or digit",
         )?;
     }
-    // The type that TLS uses.
+    // The name must also be valid for the type that TLS clients use.
     let is_name = ServerName::try_from(name).is_ok() && name.eq_ignore_ascii_case(text);
     reject_if(!is_name, "has a host that is not a name")
 }
 
-/// Checks that an address can be that of one host.
+/// Checks that an address can belong to a single host.
 fn check_address(address: IpAddr) -> Result<(), String> {
     let address = address.to_canonical();
     let is_broadcast = address == IpAddr::V4(Ipv4Addr::BROADCAST);
@@ -243,8 +248,8 @@ fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// Returns whether an invalid URL may be shown. A user, a path, a query or a text after a colon that is not a port may be a
-/// secret.
+/// Returns whether an invalid URL may be shown in a message. A user, a path, a query, or a text after a colon that is
+/// not a port may be a secret.
 pub(super) fn can_be_shown(text: &str) -> bool {
     let Some((scheme, rest)) = text.split_once("://") else {
         return false;

@@ -1,4 +1,4 @@
-//! Kinds of values of keys, for the rows of [`super::table::table!`].
+//! Functions that return the kinds of values that keys can have, for the rows of [`super::table::table!`].
 
 use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
 
@@ -54,7 +54,7 @@ fn with_unit(unit: &str, range: RangeInclusive<u32>) -> Kind<u32> {
     number(range).format(format)
 }
 
-/// Converts the value of [`seconds`].
+/// Converts the value of a key of the kind [`seconds`] to a duration.
 pub fn duration(seconds: u32) -> Duration {
     Duration::from_secs(seconds.into())
 }
@@ -86,7 +86,7 @@ pub fn any_text() -> Kind<String> {
     })
 }
 
-/// A string that is not empty. An empty one has no value, so that no further check reports it.
+/// A string that is not empty. An empty string yields no value, so that no further check reports it.
 pub fn text() -> Kind<String> {
     any_text().then(|reader, key, text| {
         if text.is_empty() {
@@ -96,12 +96,12 @@ pub fn text() -> Kind<String> {
     })
 }
 
-/// A text that is compared or sent, such as an issuer.
+/// A text that is compared with others or sent, such as an issuer.
 pub fn identifier() -> Kind<String> {
     text().check(|text| urls::check_identifier(text))
 }
 
-/// One of a few names.
+/// One of these names.
 pub fn choice(names: Vec<&'static str>) -> Kind<&'static str> {
     let format = match names.as_slice() {
         [first @ .., last] if !first.is_empty() => format!("{} or {last}", first.join(", ")),
@@ -117,7 +117,7 @@ pub fn choice(names: Vec<&'static str>) -> Kind<&'static str> {
     })
 }
 
-/// A list of strings, each with its place.
+/// A list of strings, each with its position.
 pub fn texts() -> Kind<Vec<Spanned<String>>> {
     Kind::new("list of text", |reader, key| {
         reader.list(key, "strings", |item| {
@@ -127,7 +127,7 @@ pub fn texts() -> Kind<Vec<Spanned<String>>> {
     })
 }
 
-/// A list of patterns.
+/// A list of patterns, which `new` creates from strings.
 pub fn patterns(new: fn(&str) -> Pattern) -> Kind<Vec<Pattern>> {
     texts()
         .format("list of patterns")
@@ -141,7 +141,7 @@ pub fn patterns(new: fn(&str) -> Pattern) -> Kind<Vec<Pattern>> {
         })
 }
 
-/// A list of patterns with at least one item, whose case matters.
+/// A list of at least one pattern. The patterns are case-sensitive.
 pub fn non_empty_patterns() -> Kind<Vec<Pattern>> {
     patterns(Pattern::exact).require("must not be empty", |patterns| !patterns.is_empty())
 }
@@ -175,12 +175,12 @@ fn parse_address(reader: &Reader<'_>, key: &str, text: &str) -> Option<SocketAdd
     address
 }
 
-/// An https URL without path; http is for loopback hosts.
+/// An https URL without path. http is allowed for loopback hosts only.
 pub fn origin() -> Kind<Url> {
     url("https URL without path", Shape::Origin, |_| false)
 }
 
-/// An https URL of this shape. http is for loopback hosts, and for all hosts if `insecure` returns true.
+/// An https URL of this shape. http is allowed for loopback hosts, and for all hosts if `insecure` returns true.
 pub fn url(
     format: &str,
     shape: Shape,
@@ -195,8 +195,8 @@ pub fn url(
     })
 }
 
-/// The path of a file, whose state is recorded before it is read. A relative path starts at the folder of the
-/// configuration file.
+/// The path of a file, whose fingerprint is taken before the file is read. A relative path is relative to the folder
+/// of the configuration file.
 pub fn path() -> Kind<PathBuf> {
     text().format("path").then(|reader, key, text| {
         let path = reader.folder().join(text);
@@ -218,8 +218,8 @@ pub fn pem_path() -> Kind<PathBuf> {
     path().format("path of a PEM file")
 }
 
-/// The file of a secret, which messages call `noun`; it is watched for changes. It is read now, so that a wrong path is
-/// reported before the first call needs the secret.
+/// The file of a secret, which messages call `noun`. The file is watched for changes. It is read at once, so that a
+/// wrong path is reported before a call needs the secret.
 pub fn secret(noun: &'static str, form: Form) -> Kind<SecretSource> {
     path().then(move |reader, key, path| {
         let (shown, exposure) = (files::display_path(&path), files::exposure(&path));
@@ -231,7 +231,7 @@ pub fn secret(noun: &'static str, form: Form) -> Kind<SecretSource> {
             Err(error) => {
                 reader.invalid_content(key, format!("cannot be used: {error}{shown}"));
             }
-            // Blanks around base64 are dropped.
+            // Blanks around base64 are dropped, and quotes are not valid in it.
             Ok(()) if form == Form::Base64 => {}
             Ok(()) => {
                 let secret = source.last_read();
@@ -247,16 +247,16 @@ pub fn secret(noun: &'static str, form: Form) -> Kind<SecretSource> {
     })
 }
 
-/// Certificates that servers are verified with.
+/// Certificates with which servers are verified.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Roots {
-    /// The file, if there is one.
+    /// Path of the file, if there is one.
     pub file: Option<PathBuf>,
-    /// Its content when it was read.
+    /// Certificates in the file when it was read.
     pub certificates: Vec<CertificateDer<'static>>,
 }
 
-/// A file of certificate authorities, which may be absent.
+/// A file of certificate authorities, which is optional.
 pub fn ca_file(trust: Trust) -> Kind<Roots> {
     let absent = match trust {
         Trust::More => "none",
@@ -310,7 +310,7 @@ pub fn subtables<K: Table + 'static>() -> Kind<Vec<K>> {
     Kind::new("list of tables", read).with_keys(K::keys)
 }
 
-/// The keys of another declaration, as keys of the same table.
+/// The keys of another declaration, which are read from the same table.
 pub fn flattened<K: Table + 'static>() -> Kind<K> {
     Kind::derived(|reader| K::read(reader)).with_keys(K::keys)
 }

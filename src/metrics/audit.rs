@@ -9,7 +9,8 @@ use prometheus_client::metrics::{counter::Counter, gauge::Gauge, histogram::Hist
 
 use super::registry::metrics;
 
-/// Bounds in seconds. A sync of a good disk takes a fraction of a millisecond; more than one second is a failure.
+/// Histogram bounds in seconds. A sync of a good disk takes a fraction of a millisecond; a write of more than one
+/// second counts as failed.
 const BUCKETS: [f64; 11] = [
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 1.0,
 ];
@@ -17,17 +18,17 @@ const BUCKETS: [f64; 11] = [
 /// State of the audit log.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct State {
-    /// Whether the log can be written.
+    /// Whether records can be written.
     pub works: bool,
     /// Number of changes by other processes that were detected.
     pub changes_by_others: u64,
-    /// Outcomes and refusals that were not recorded.
+    /// Number of outcomes and refusals that were not recorded.
     pub lost: u64,
-    /// Records that wait for the writer.
+    /// Number of records that wait for the writer.
     pub queued: usize,
-    /// Outcomes that have yet to be written.
+    /// Number of outcomes that are not written yet.
     pub pending: usize,
-    /// Age of the oldest record that has yet to be written.
+    /// Age of the oldest record that is not written yet.
     pub lag: Duration,
 }
 

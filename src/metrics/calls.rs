@@ -1,5 +1,5 @@
-//! Calls of the rpcs, under the names and labels that gRPC servers have in common (`go-grpc-middleware`'s), so that
-//! ready-made dashboards and alerts know them; and the outcomes for users.
+//! Metrics of the calls, and of the outcomes for users. The metrics of calls have the usual names and labels of gRPC
+//! servers (those of `go-grpc-middleware`), so that ready-made dashboards and alerts work with them.
 
 use std::time::Duration;
 
@@ -18,11 +18,11 @@ use crate::{
     proto::{rpcs, user_admin_server::SERVICE_NAME},
 };
 
-/// Bounds in seconds, from an immediate refusal to the longest call.
+/// Histogram bounds in seconds, from an immediate refusal to the longest call.
 const BUCKETS: [f64; 14] = [
     0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
 ];
-/// Outcomes, as in the log.
+/// Outcomes, with the same names as in the log.
 const OUTCOMES: [&str; 7] = [
     "deleted",
     "already_absent",
@@ -89,7 +89,7 @@ impl Calls {
         duration.observe(took.as_secs_f64());
     }
 
-    /// Creates the counters of a configured target.
+    /// Creates the counters of a configured target with the value 0, so that the first outcome shows as an increase.
     pub fn expect(&self, upstream: &'static str, target: &str) {
         for outcome in OUTCOMES {
             let labels = outcome_of(upstream, target, outcome);
@@ -97,7 +97,7 @@ impl Calls {
         }
     }
 
-    /// Counts the outcome of a call for its user.
+    /// Counts the outcome that a call had for its user.
     pub(crate) fn outcome(&self, upstream: &'static str, target: &str, outcome: &'static str) {
         let labels = outcome_of(upstream, target, outcome);
         self.outcomes.get_or_create(&labels).inc();

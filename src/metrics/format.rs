@@ -1,10 +1,11 @@
-//! The formats of `/metrics`, and the choice among them by the `Accept` headers of a request.
+//! The formats of `/metrics`, and the choice between them by the `Accept` headers of a request.
 
 use std::fmt::Write as _;
 
 const OPEN_METRICS: &str = "application/openmetrics-text";
 
-/// Returns whether the server can send this version of a format. `OpenMetrics` 0.0.1 and 1.0.0 are alike.
+/// Returns whether the server can send this version of a format. Clients that request `OpenMetrics` 0.0.1 can read
+/// 1.0.0.
 fn is_supported(format: &str, version: &str) -> bool {
     match format {
         OPEN_METRICS => matches!(version, "0.0.1" | "1.0.0"),
@@ -22,8 +23,8 @@ pub enum Format {
 }
 
 impl Format {
-    /// Returns the format that these `Accept` headers ask for (RFC 9110, section 12.5.1): `OpenMetrics` only where it has
-    /// a higher weight than the text format.
+    /// Returns the format that these `Accept` headers request (RFC 9110, section 12.5.1): `OpenMetrics` only if it
+    /// has a higher weight than the text format.
     pub fn accepted<'a>(headers: impl Iterator<Item = &'a str>) -> Self {
         let ranges = headers.flat_map(|header| header.split(','));
         let ranges: Vec<_> = ranges.filter_map(media_range).collect();
@@ -32,7 +33,7 @@ impl Format {
             same.map(|(_, weight)| *weight).reduce(f32::max)
         };
         let open_metrics = weight(OPEN_METRICS);
-        // The most specific range counts.
+        // The weight of the most specific media range applies.
         let text = ["text/plain", "text/*", "*/*"].into_iter().find_map(weight);
         if open_metrics.unwrap_or(0.0) > text.unwrap_or(0.0) {
             Self::OpenMetrics
@@ -41,7 +42,7 @@ impl Format {
         }
     }
 
-    /// Returns its `Content-Type`.
+    /// Returns the value of `Content-Type` for this format.
     pub const fn content_type(self) -> &'static str {
         match self {
             Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
@@ -49,7 +50,7 @@ impl Format {
         }
     }
 
-    /// Returns these metrics, which are encoded as `OpenMetrics`, in this format.
+    /// Converts metrics from `OpenMetrics` text to this format.
     pub fn of(self, open_metrics: String) -> String {
         match self {
             Self::OpenMetrics => open_metrics,
@@ -58,7 +59,8 @@ impl Format {
     }
 }
 
-/// Returns name and weight of a range of an `Accept` header, or `None` for another version of a format.
+/// Returns the name and weight of a media range in an `Accept` header, or `None` if the range requests a version that
+/// the server cannot send.
 fn media_range(range: &str) -> Option<(String, f32)> {
     let range = range.to_ascii_lowercase();
     let mut parts = range.split(';').map(str::trim);
@@ -79,8 +81,8 @@ fn media_range(range: &str) -> Option<(String, f32)> {
     Some((name, if valid { weight } else { 0.0 }))
 }
 
-/// Converts `OpenMetrics` to the text format: families have the names of their samples, `info` is a gauge, and
-/// `# UNIT` and `# EOF` are dropped. The server emits no exemplars.
+/// Converts `OpenMetrics` to the text format: metric families get the names of their samples, `info` becomes a gauge,
+/// and `# UNIT` and `# EOF` are dropped. Exemplars need no conversion, because the server emits none.
 fn text(open_metrics: &str) -> String {
     let mut text = String::with_capacity(open_metrics.len());
     let mut help = None;

@@ -34,7 +34,7 @@ pub use self::{
     },
 };
 
-/// Causes of a handshake that failed.
+/// Causes of failed handshakes, as label values.
 const HANDSHAKE_FAILURES: [&str; 2] = ["timeout", "tls"];
 
 metrics! {
@@ -66,13 +66,13 @@ metrics! {
 /// The metrics of one server.
 pub struct Metrics {
     registry: Registry,
-    /// Held from setting the values of a snapshot until they are encoded.
+    /// Serializes scrapes: it is locked from setting the values of a snapshot until they are encoded.
     scraping: Mutex<()>,
-    /// Files that are reloaded when they change.
+    /// Metrics of the files that are reloaded when they change.
     pub reloads: Reloads,
-    /// Calls of the rpcs.
+    /// Metrics of calls.
     pub calls: Calls,
-    /// Requests to upstreams.
+    /// Metrics of requests to upstreams.
     pub upstreams: Upstreams,
     pub(crate) audit: Audit,
     pub(crate) server: Server,
@@ -81,11 +81,11 @@ pub struct Metrics {
 /// Values that are read at each scrape.
 #[derive(Default)]
 pub struct Snapshot {
-    /// The audit log.
+    /// State of the audit log.
     pub audit: AuditState,
-    /// All targets.
+    /// State of each target.
     pub targets: Vec<(TargetName, TargetState)>,
-    /// Calls in progress, including those whose caller has disconnected.
+    /// Number of calls in progress, including those whose caller has disconnected.
     pub calls: u32,
     /// Maximum of `calls`.
     pub max_calls: u32,
@@ -114,7 +114,8 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Sets the maximum number of connections, and creates the counters of these limits.
+    /// Sets the maximum number of connections, and creates the counters of refused connections for these limits and
+    /// those of failed handshakes.
     pub fn expect_connections(&self, max: u32, limits: &[&'static str]) {
         self.server.max_connections.set(max.into());
         for limit in limits {
@@ -134,12 +135,12 @@ impl Metrics {
         self.server.refused.get_or_create(&[("limit", limit)]).inc();
     }
 
-    /// Counts a connection that ended with this error code of HTTP/2.
+    /// Counts a connection that ended with this HTTP/2 error code.
     pub fn connection_aborted(&self, error: &'static str) {
         self.server.aborted.get_or_create(&[("error", error)]).inc();
     }
 
-    /// Counts a connection that was closed before it began HTTP/2.
+    /// Counts a connection that was closed before HTTP/2 began, by cause.
     pub(crate) fn handshake_failed(&self, cause: &'static str) {
         let counter = self
             .server
@@ -148,7 +149,7 @@ impl Metrics {
         counter.inc();
     }
 
-    /// Counts a call whose caller could not be authenticated.
+    /// Counts a call whose caller could not be authenticated, by cause.
     pub fn unidentified(&self, cause: &'static str) {
         self.server
             .unidentified
@@ -156,7 +157,8 @@ impl Metrics {
             .inc();
     }
 
-    /// Sets when the first certificate in the file of this key expires, in seconds since 1970.
+    /// Sets the earliest expiry, in seconds since 1970, of the certificates in the file that the configuration key
+    /// `key` names.
     pub fn certificate_expires(&self, key: &'static str, at: i64) {
         let gauge = self
             .server
@@ -165,7 +167,7 @@ impl Metrics {
         gauge.set(at);
     }
 
-    /// Returns all metrics as `OpenMetrics` text.
+    /// Sets the values of the snapshot, and returns all metrics as `OpenMetrics` text.
     pub fn text(&self, now: &Snapshot) -> String {
         let _scraping = crate::lock(&self.scraping);
         self.audit.set(now.audit);

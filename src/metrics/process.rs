@@ -13,11 +13,12 @@ use rustix::{
     process::{Resource, getrlimit},
 };
 
-/// Collects the metrics at each scrape.
+/// Collector that reads the metrics of the process at each scrape.
 #[derive(Debug)]
 pub struct Process;
 
-/// Fields of `/proc/self/stat` after the name, which may contain any character (proc(5)).
+/// Values from `/proc/self/stat`. The fields are counted from the end of the process name, which may contain any
+/// character (proc(5)).
 struct Stat {
     cpu_seconds: f64,
     start_seconds: f64,
@@ -29,7 +30,7 @@ impl Stat {
         let stat = fs::read_to_string("/proc/self/stat").ok()?;
         let (_, fields) = stat.rsplit_once(") ")?;
         let fields: Vec<&str> = fields.split(' ').collect();
-        // Field 3, the state, is the first after the name.
+        // `fields` starts with field 3, the state, which follows the name.
         let field = |number: usize| fields.get(number - 3)?.parse::<f64>().ok();
         #[allow(clippy::cast_precision_loss, reason = "small numbers")]
         let (ticks, page) = (clock_ticks_per_second() as f64, page_size() as f64);
@@ -41,7 +42,7 @@ impl Stat {
     }
 }
 
-/// Seconds since 1970.
+/// Returns the boot time of the system in seconds since 1970, or `None` if it cannot be read.
 fn boot_time() -> Option<f64> {
     let stat = fs::read_to_string("/proc/stat").ok()?;
     let line = stat.lines().find_map(|line| line.strip_prefix("btime "))?;
@@ -51,7 +52,7 @@ fn boot_time() -> Option<f64> {
 #[allow(clippy::cast_precision_loss, reason = "small numbers")]
 fn open_files() -> Option<f64> {
     let open = fs::read_dir("/proc/self/fd").ok()?;
-    // The folder itself is open during the count.
+    // The folder itself is open during the count, and is not counted.
     Some(open.count().saturating_sub(1) as f64)
 }
 

@@ -1,12 +1,12 @@
-//! Declares metrics and registers them.
+//! Macro that declares groups of metrics, and their registration.
 
 use prometheus_client::registry::{Metric, Registry, Unit};
 
-/// A fixed number of labels with fixed values.
+/// A fixed number of labels with static names and values.
 pub(super) type Labels<const N: usize> = [(&'static str, &'static str); N];
 
-/// Declares a group of metrics: each field with its type, its name and its help text. `in` names a unit, `as` the initial
-/// value if that is not the default of the type.
+/// Declares a group of metrics as a struct. Each field has a type, a name and a help text. `in` specifies the unit,
+/// and `as` the initial value if it differs from the default of the type.
 macro_rules! metrics {
     (
         $(#[$attribute:meta])*
@@ -21,7 +21,7 @@ macro_rules! metrics {
         }
 
         impl $group {
-            /// Creates the metrics in a registry.
+            /// Creates the metrics and registers them.
             pub(super) fn new(registry: &mut prometheus_client::registry::Registry) -> Self {
                 use $crate::metrics::registry::{initial, register};
                 Self {
@@ -35,7 +35,7 @@ macro_rules! metrics {
     };
 }
 
-/// Returns the given value, or the default.
+/// Expands to the given value, or to the default of the type.
 macro_rules! initial {
     () => {
         Default::default()
@@ -47,7 +47,7 @@ macro_rules! initial {
 
 pub(super) use {initial, metrics};
 
-/// Registers a metric and returns it.
+/// Registers a metric and returns it, for updates.
 pub(super) fn register<M: Metric + Clone>(
     registry: &mut Registry,
     name: &str,

@@ -30,7 +30,7 @@ metrics! {
 }
 
 impl Reloads {
-    /// Creates the metrics of a content, such as `tls`.
+    /// Creates the metrics of a content, that is, of one or more files that are reloaded together, such as `tls`.
     pub fn content(&self, what: &'static str) -> Content {
         // The counters exist from the start, so that the first change shows as an increase.
         drop(self.stale.get_or_create(&[("what", what)]));
@@ -50,7 +50,7 @@ impl Reloads {
         self.read.get_or_create(&labels).inc();
     }
 
-    /// Records that the files have been checked.
+    /// Records the current time as that of the last check for changed files.
     pub(crate) fn checked(&self) {
         self.checked_at.set(now());
     }
@@ -61,7 +61,8 @@ impl Reloads {
     }
 }
 
-/// Metrics of one content that is reloaded when it changes.
+/// Metrics of one content, that is, of files that are reloaded together. When dropped, the content no longer counts
+/// as stale.
 pub struct Content {
     what: &'static str,
     stale: bool,
@@ -69,20 +70,20 @@ pub struct Content {
 }
 
 impl Content {
-    /// Records a reload that succeeded.
+    /// Records a successful reload.
     pub fn reloaded(&mut self) {
         self.reloads.count(self.what, OK);
         self.confirmed();
     }
 
-    /// Records that the content in use is the current one.
+    /// Records that the content in use is current, without counting a reload.
     pub(crate) fn confirmed(&mut self) {
         let gauge = &self.reloads.reloaded_at;
         gauge.get_or_create(&[("what", self.what)]).set(now());
         self.set_stale(false);
     }
 
-    /// Records a reload that failed.
+    /// Records a failed reload. The content in use is stale until the next success.
     pub fn failed(&mut self) {
         self.reloads.count(self.what, FAILED);
         self.set_stale(true);

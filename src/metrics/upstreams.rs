@@ -16,21 +16,21 @@ use prometheus_client::{
 
 use super::registry::{Labels, metrics};
 
-/// Bounds in seconds, up to the longest call.
+/// Histogram bounds in seconds, up to the longest call.
 const BUCKETS: [f64; 13] = [
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
 ];
 
 type FloatGauge = Gauge<f64, AtomicU64>;
-/// `operation` and `result`.
+/// The labels `operation` and `result`.
 type RequestLabels = (Labels<1>, [(&'static str, End); 1]);
 
-/// A configured target.
+/// A configured target, or an issuer of tokens, as labels.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Target {
-    /// `azure_batch`, `ibm_hmc`, or `jwks` for the keys of an issuer.
+    /// `azure_batch`, `ibm_hmc`, or `jwks` for requests for the keys of an issuer.
     pub upstream: &'static str,
-    /// Its alias, or the issuer.
+    /// Alias of the target, or the issuer.
     pub target: Arc<str>,
 }
 
@@ -84,14 +84,14 @@ metrics! {
     }
 }
 
-/// State of a target.
+/// State of a target at a scrape.
 #[derive(Clone, Debug, Default)]
 pub struct State {
-    /// Requests in flight.
+    /// Number of requests in flight.
     pub in_flight: u32,
     /// Maximum of `in_flight`.
     pub max_in_flight: u32,
-    /// Requests that wait for a permit of the bulkhead.
+    /// Number of requests that wait for a permit of the bulkhead.
     pub queued: u32,
     /// Maximum of `queued`.
     pub max_queued: u32,
@@ -101,23 +101,23 @@ pub struct State {
     pub openings: u64,
     /// Remaining tokens of the retry budget.
     pub retry_budget: f64,
-    /// The token or session in use.
+    /// The token or session in use, if there is one.
     pub credential: Option<Credential>,
 }
 
-/// A token or a session.
+/// Age and lifetime of a token or session.
 #[derive(Clone, Copy, Debug)]
 pub struct Credential {
     /// `token` or `session`.
     pub kind: &'static str,
-    /// Time since it was obtained.
+    /// Time since the credential was obtained.
     pub age: Duration,
-    /// Time until it expires, if that is known.
+    /// Time until the credential expires, if that is known.
     pub left: Option<Duration>,
 }
 
 impl Upstreams {
-    /// Returns the metrics of requests to this target.
+    /// Returns a handle that counts the requests to this target.
     pub fn requests(&self, upstream: &'static str, target: &str) -> Requests {
         let target = target.into();
         Requests {
@@ -127,7 +127,7 @@ impl Upstreams {
     }
 
     pub(super) fn set(&self, states: &[(Target, State)]) {
-        // A session that has ended has no age.
+        // The gauges are created again below, so that those of a session that has ended disappear.
         self.credential_age.clear();
         self.credential_expires_in.clear();
         for (target, state) in states {
@@ -180,7 +180,7 @@ impl Requests {
         duration.observe(took.as_secs_f64());
     }
 
-    /// Creates the counters of renewals, so that the first one shows as an increase.
+    /// Creates the counters of renewals with the value 0, so that the first renewal shows as an increase.
     pub(crate) fn expect_renewals(&self, kind: &'static str) {
         for succeeded in [true, false] {
             let labels = self.renewal(kind, succeeded);
@@ -188,7 +188,7 @@ impl Requests {
         }
     }
 
-    /// Counts a request for a token or session.
+    /// Counts a request for a new token or session.
     pub fn renewed(&self, kind: &'static str, succeeded: bool) {
         let labels = self.renewal(kind, succeeded);
         self.metrics.renewals.get_or_create(&labels).inc();

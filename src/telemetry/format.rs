@@ -17,9 +17,9 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-/// The module of lines that do not come from a log statement.
+/// Value of the field `module` in lines that do not come from a log statement.
 const MODULE: &str = "useradmin::telemetry";
-/// Enough for most lines.
+/// Initial capacity of a line in bytes, which is enough for most lines.
 const LINE_BYTES: usize = 768;
 
 /// The format of the log.
@@ -47,7 +47,7 @@ where
                 let line = json(event).map_err(|_| fmt::Error)?;
                 writer.write_str(&String::from_utf8_lossy(&line))
             }
-            // Colors would be escaped with the other control characters.
+            // Colors are disabled, because their control characters would be escaped like all others.
             Self::Text => Format::default()
                 .with_ansi(false)
                 .with_target(false)
@@ -57,7 +57,8 @@ where
 }
 
 impl LogFormat {
-    /// Returns a line that does not come from a log statement.
+    /// Returns a line, with its newline, that does not come from a log statement. `key` and `value` are its only
+    /// field.
     pub fn line(self, level: &str, message: &str, key: &str, value: &Value) -> String {
         let timestamp = timestamp();
         match self {
@@ -70,8 +71,8 @@ impl LogFormat {
     }
 }
 
-/// Returns an event as a line of JSON. The library's own format names the module `target`, as the service names an
-/// account or an HMC.
+/// Returns an event as a line of JSON. The formatter of the library is not used, because it names the module
+/// `target`, which in this service is the name of an account or an HMC.
 fn json(event: &Event<'_>) -> serde_json::Result<Vec<u8>> {
     let mut line = Vec::with_capacity(LINE_BYTES);
     let mut serializer = Serializer::new(&mut line);
@@ -87,7 +88,7 @@ fn json(event: &Event<'_>) -> serde_json::Result<Vec<u8>> {
     Ok(line)
 }
 
-/// Returns the time in UTC, in RFC 3339 with microseconds.
+/// Returns the current UTC time as RFC 3339 text with microseconds.
 fn timestamp() -> String {
     let mut timestamp = String::new();
     // Writing to a string cannot fail.

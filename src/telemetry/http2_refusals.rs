@@ -1,5 +1,5 @@
-//! Reports the requests that h2 itself refuses, for example because `:authority` is not a host name. They reach no
-//! code of the server, and h2 has no other interface for their reasons than its events at debug level.
+//! Reports the requests that h2 itself refuses, for example because `:authority` is not a host name. Such requests
+//! reach no code of the server, and h2 exposes the reasons only as events at debug level.
 
 use std::fmt;
 
@@ -9,12 +9,14 @@ use tracing::{
 };
 use tracing_subscriber::{Layer, layer::Context};
 
-/// Enables the events. At this level, h2 has no others there, and calls without a fault cause none.
+/// Filter directive that enables these events. `h2::server` emits no other events at the debug level, and calls
+/// without a fault cause none.
 pub const DIRECTIVE: &str = "h2::server=debug";
 const TARGET: &str = "h2::server";
 
 tokio::task_local! {
-    /// Called with the reason of each refused request of the connection that the current task serves.
+    /// Function that is called with the reason of each refused request on the connection that the current task
+    /// serves.
     pub static ON_REFUSAL: Box<dyn Fn(&str) + Send + Sync>;
 }
 
@@ -29,14 +31,14 @@ impl<S: Subscriber> Layer<S> for Http2Refusals {
         }
         let mut message = Message::default();
         event.record(&mut message);
-        // Outside of connections there is nothing to report.
+        // Outside of a connection, `ON_REFUSAL` is not set and there is nothing to report.
         let _ = ON_REFUSAL.try_with(|report| report(&without_secrets(&message.0)));
         false
     }
 }
 
-/// Removes possible secrets from the part of a request that h2 quotes as `(b"...")`: the user and password of an
-/// authority, and the query and fragment of a path. `%` with two digits stands for an octet.
+/// Returns the message without possible secrets in the part of a request that h2 quotes as `(b"...")`: the user and
+/// password of an authority, and the query and fragment of a path. Percent-encoded delimiters are recognized, too.
 fn without_secrets(message: &str) -> String {
     let quoted = message.split_once("(b\"").and_then(|(before, rest)| {
         let (value, after) = rest.rsplit_once("\"): ")?;
@@ -49,7 +51,7 @@ fn without_secrets(message: &str) -> String {
     let end = first.into_iter().flatten().min().unwrap_or(value.len());
     let last = ["@", "%40"].map(|mark| value.rfind(mark).map(|at| at + mark.len()));
     let start = last.into_iter().flatten().max().unwrap_or(0);
-    // A mark of one kind may be part of a secret of the other kind.
+    // The range is empty if `start` is after `end`: a delimiter may be part of a secret of the other kind.
     let shown = value.get(start..end).unwrap_or_default();
     format!("{before}(b\"{shown}\"): {after}")
 }

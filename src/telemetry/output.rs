@@ -14,15 +14,16 @@ use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuar
 
 use super::format::LogFormat;
 
-/// Maximum size of the queue: about 16,000 lines of calls, which is most of a second at the highest load.
+/// Maximum size of the queue in bytes: about 16,000 log lines of calls, which is most of a second at the highest
+/// load.
 const MAX_QUEUED_BYTES: usize = 8 * 1024 * 1024;
-/// Minimum cost of a line in the queue, so that the limit in bytes also limits the number of lines.
+/// Minimum size in bytes that a line counts in the queue, so that the limit in bytes also limits the number of lines.
 const MIN_LINE_BYTES: usize = 256;
-/// One place more than there can be lines: when dropped, `WorkerGuard` queues a message, and if the queue is full, it
-/// prints an error to standard output, which may carry the audit log.
+/// Capacity of the queue in lines, with one place more than lines can occupy: when dropped, `WorkerGuard` queues a
+/// message. If the queue were full, it would print an error to standard output, which may carry the audit log.
 const QUEUE_LINES: usize = MAX_QUEUED_BYTES / MIN_LINE_BYTES + 1;
 
-/// Lines that were not written because the queue was full or standard error failed.
+/// Number of lines that were not written because the queue was full or standard error failed.
 static DROPPED: AtomicU64 = AtomicU64::new(0);
 
 /// Returns the number of log lines that this process has dropped.
@@ -30,7 +31,7 @@ pub fn dropped() -> u64 {
     DROPPED.load(Ordering::Relaxed)
 }
 
-/// The queue of lines.
+/// The sending side of the queue of lines.
 pub struct Output {
     format: LogFormat,
     queue: NonBlocking,
@@ -38,7 +39,8 @@ pub struct Output {
 }
 
 impl Output {
-    /// Starts the thread.
+    /// Starts the thread. Returns the output and a guard that writes the remaining lines when dropped, or an error if
+    /// the thread cannot be started.
     pub fn start(format: LogFormat) -> io::Result<(Self, WorkerGuard)> {
         let queued_bytes = Arc::new(AtomicUsize::new(0));
         let writer = StandardError {
@@ -69,7 +71,8 @@ impl Output {
         self.format
     }
 
-    /// Queues `bytes`, which are written without interruption, or counts them as a dropped line if the queue is full.
+    /// Queues `bytes`, which are then written without other lines in between. If the queue is full, counts a dropped
+    /// line.
     pub fn send(&self, bytes: &[u8]) {
         let cost = cost(bytes);
         let before = self.queued_bytes.fetch_add(cost, Ordering::Relaxed);
@@ -78,7 +81,7 @@ impl Output {
             DROPPED.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        // Never refused: the limit in bytes is reached before the limit in lines.
+        // The queue never refuses a line, because the limit in bytes is reached before the limit in lines.
         let _ = self.queue.clone().write_all(bytes);
     }
 }
@@ -87,7 +90,7 @@ fn cost(bytes: &[u8]) -> usize {
     bytes.len().max(MIN_LINE_BYTES)
 }
 
-/// The thread's side of the queue.
+/// The receiving side of the queue, in the thread.
 struct StandardError {
     format: LogFormat,
     queued_bytes: Arc<AtomicUsize>,
@@ -108,8 +111,8 @@ impl StandardError {
 }
 
 impl Write for StandardError {
-    /// Takes the line from the queue. Never fails, since the caller would repeat a line after an interruption, and print
-    /// other errors to standard error.
+    /// Writes a line from the queue, and counts it as dropped on failure. Never returns an error: after an
+    /// interruption, the library would write the line again, and it would print other errors to standard error.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let written = self.write_line(line);
         self.queued_bytes.fetch_sub(cost(line), Ordering::Relaxed);
@@ -119,7 +122,8 @@ impl Write for StandardError {
         Ok(line.len())
     }
 
-    /// Reports dropped lines. The library calls this when the queue is empty.
+    /// Logs the number of lines that were dropped since the last report. The library calls this function when the
+    /// queue is empty.
     fn flush(&mut self) -> io::Result<()> {
         let dropped = dropped();
         let new = dropped - self.reported;
@@ -131,12 +135,13 @@ impl Write for StandardError {
                 self.reported = dropped;
             }
         }
-        // The library would print an error to standard error.
+        // An error is not returned, because the library would print it to standard error.
         Ok(())
     }
 }
 
-/// Writes all of `bytes`. Waits where another process has made the shared standard error non-blocking.
+/// Writes all of `bytes`. If another process has made the shared standard error non-blocking, waits until it is
+/// writable.
 fn write_whole(mut bytes: &[u8]) -> io::Result<()> {
     let mut stderr = io::stderr().lock();
     while !bytes.is_empty() {
@@ -145,7 +150,7 @@ fn write_whole(mut bytes: &[u8]) -> io::Result<()> {
             Ok(written) => bytes = &bytes[written..],
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                // What interrupted it may have been a signal to the process.
+                // An error is ignored, because a signal may interrupt `poll`. The loop then tries again.
                 let _ = poll(&mut [PollFd::new(&stderr, PollFlags::OUT)], None);
             }
             Err(error) => return Err(error),

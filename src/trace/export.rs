@@ -1,5 +1,5 @@
-//! Sends spans to an OpenTelemetry collector, by OTLP over gRPC, in a separate thread. Calls never wait for it: spans
-//! that exceed its queue are dropped.
+//! Sends spans to an OpenTelemetry collector, by OTLP over gRPC, in a separate thread. Calls never wait for the
+//! export: spans are dropped while the queue of the exporter is full.
 
 use std::{
     env,
@@ -31,13 +31,13 @@ use crate::{
     grpc_client::{self, Tls},
 };
 
-/// Time limit for sending the last spans; sessions on upstreams are closed at the same time.
+/// Time limit for sending the last spans at shutdown. The sessions on upstreams are closed at the same time.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Default time limit of a request to the collector (OpenTelemetry, "OTLP Exporter").
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Set once, when spans are exported.
+/// The running export. It is set once, if the configuration names a collector.
 static ACTIVE_EXPORT: OnceLock<ActiveExport> = OnceLock::new();
 
 struct ActiveExport {
@@ -45,16 +45,17 @@ struct ActiveExport {
     tracer: SdkTracer,
     collector: Url,
     ca_file: Option<PathBuf>,
-    /// `None` for a plaintext connection.
+    /// TLS configuration, which is replaced when the authorities change; `None` for a plaintext connection.
     tls: Option<Tls>,
 }
 
-/// Returns the tracer that creates spans, if they are exported.
+/// Returns the tracer that creates spans, or `None` if spans are not exported.
 pub(super) fn tracer() -> Option<&'static SdkTracer> {
     ACTIVE_EXPORT.get().map(|export| &export.tracer)
 }
 
-/// Starts the export, if the configuration names a collector, which does not have to be reachable.
+/// Starts the export if the configuration names a collector, which need not be reachable. Returns an error if the TLS
+/// configuration or the exporter cannot be created, or if the export is already running.
 pub fn start(config: Option<&Tracing>) -> Result<(), String> {
     let Some(config) = config else {
         return Ok(());
@@ -88,7 +89,8 @@ pub fn start(config: Option<&Tracing>) -> Result<(), String> {
     set.map_err(|_| "spans are exported already".to_owned())
 }
 
-/// Returns the time limit of a request. The exporter itself has none, and would wait forever for a collector that hangs.
+/// Returns the time limit of a request to the collector. The exporter itself sets no time limit, and would wait
+/// forever for a collector that hangs.
 fn timeout() -> Duration {
     let millis = env::var("OTEL_EXPORTER_OTLP_TIMEOUT").ok();
     let millis = millis.and_then(|text| text.trim().parse().ok());
@@ -102,7 +104,8 @@ fn tls(collector: &Url, roots: &Roots) -> Result<Option<ClientConfig>, String> {
     client_tls::config(collector, Trust::More, &roots.certificates, &[b"h2"]).map(Some)
 }
 
-/// Trusts the current authorities of the same file. Another file takes effect at a restart.
+/// Replaces the trusted authorities by the current content of the same file. A different file takes effect at a
+/// restart. Returns an error if no TLS configuration can be created from the authorities.
 pub fn prepare_roots(config: Option<&Tracing>) -> Result<(), String> {
     let (Some(config), Some(export)) = (config, ACTIVE_EXPORT.get()) else {
         return Ok(());
@@ -116,7 +119,8 @@ pub fn prepare_roots(config: Option<&Tracing>) -> Result<(), String> {
     Ok(())
 }
 
-/// Returns the attributes of this process. The environment takes precedence, as everywhere in OpenTelemetry.
+/// Returns the resource attributes of this process. Environment variables take precedence, as everywhere in
+/// OpenTelemetry.
 fn resource() -> Resource {
     let own = [
         KeyValue::new(SERVICE_NAME, env!("CARGO_PKG_NAME")),
@@ -137,7 +141,7 @@ fn resource() -> Resource {
         .build()
 }
 
-/// Sends the remaining spans and stops the export.
+/// Sends the remaining spans and stops the export. Logs a warning if this fails or takes longer than 2 seconds.
 pub async fn shutdown() {
     let Some(export) = ACTIVE_EXPORT.get() else {
         return;

@@ -1,7 +1,8 @@
-//! OpenTelemetry traces: reads the caller's W3C `traceparent`, creates a span for each call and for each request to an
-//! upstream, and sends `traceparent` to upstreams. Without an exporter, the caller's context is forwarded unchanged.
+//! OpenTelemetry traces: reads the caller's W3C `traceparent`, creates a span for each call and for each request to
+//! an upstream, and sends `traceparent` to upstreams. If spans are not exported, the caller's context is forwarded
+//! unchanged.
 //!
-//! The context of a call is attached to its future (`with_context`).
+//! The context of a call is attached to the future of the call (`with_context`).
 
 pub mod export;
 
@@ -20,9 +21,10 @@ use crate::grpc_code;
 
 const TRACEPARENT: &str = "traceparent";
 
-/// Reads the caller's `traceparent` (W3C Trace Context, section 3.2.2): version, trace, parent and flags. The propagator
-/// of the SDK accepts numbers with signs and of other lengths. `tracestate` is ignored, because it may contain anything
-/// and would be sent to upstreams.
+/// Returns the context in the caller's `traceparent` (W3C Trace Context, section 3.2.2): version, trace, parent and
+/// flags. Returns `None` if the header is absent, repeated or invalid. The propagator of the SDK is not used, because
+/// it accepts numbers with signs or of the wrong length. `tracestate` is ignored, because it may contain anything and
+/// would be sent to upstreams.
 fn caller_context(headers: &HeaderMap) -> Option<SpanContext> {
     let mut values = headers.get_all(TRACEPARENT).iter();
     let only = values.next().filter(|_| values.next().is_none())?;
@@ -51,13 +53,14 @@ fn caller_context(headers: &HeaderMap) -> Option<SpanContext> {
 /// The two ends of a connection.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Endpoints {
-    /// Address of the caller's end of the connection.
+    /// Remote address, which is the caller's end of the connection.
     pub client: Option<SocketAddr>,
-    /// Local address of the connection, which the caller cannot choose.
+    /// Local address, which the caller cannot choose.
     pub server: Option<SocketAddr>,
 }
 
-/// Returns the context of a call that arrives: its span, or the caller's context without an exporter.
+/// Returns the context of a new call: a span that is a child of the caller's context, or the caller's context itself
+/// if spans are not exported.
 pub fn call(headers: &HeaderMap, method: String, endpoints: Endpoints) -> Context {
     let mut caller = Context::new();
     if let Some(context) = caller_context(headers) {
@@ -87,7 +90,7 @@ pub fn call(headers: &HeaderMap, method: String, endpoints: Endpoints) -> Contex
     caller.with_span(span)
 }
 
-/// Ends the span of a call. `more` returns further attributes.
+/// Ends the span of a call. `more` returns further attributes, and is called only if the span is recorded.
 pub fn end_call(
     context: &Context,
     code: Code,
@@ -127,11 +130,11 @@ const fn is_server_error(code: Code) -> bool {
 /// A request that is about to be sent for the current call.
 pub struct RequestStart<'a> {
     pub method: &'a str,
-    /// A URL of its host.
+    /// A URL with the scheme, host and port of the request. Its path is not used.
     pub url: &'a Url,
-    /// Path and query.
+    /// Path and query of the request.
     pub path: &'a str,
-    /// Template of the path, with names instead of variable parts.
+    /// Template of the path, with placeholders instead of the variable parts.
     pub route: Option<&'static str>,
     /// Number of earlier requests of the same kind in this call.
     pub resent: u32,
@@ -139,8 +142,8 @@ pub struct RequestStart<'a> {
     pub purpose: [(&'static str, &'a str); 3],
 }
 
-/// Returns the context of a request: its span, or the current context without an exporter. A request that belongs to no
-/// call has no span.
+/// Returns the context of a request: a new span, or the current context if spans are not exported or the request
+/// belongs to no call.
 pub fn request(start: &RequestStart<'_>) -> Context {
     let call = Context::current();
     let tracer = export::tracer().filter(|_| call.has_active_span());
@@ -181,7 +184,7 @@ fn attributes(start: &RequestStart<'_>) -> Vec<KeyValue> {
     attributes
 }
 
-/// Ends the span of a request, with the status of its response or the reason why there is none.
+/// Ends the span of a request. `result` is the status of the response, or the reason why there is no response.
 pub fn end_request(context: &Context, result: Result<u16, &'static str>) {
     let span = context.span();
     if !span.is_recording() {
@@ -204,7 +207,7 @@ pub fn end_request(context: &Context, result: Result<u16, &'static str>) {
     span.end();
 }
 
-/// Adds the context to headers, as `traceparent`.
+/// Adds the context to headers as `traceparent`, if it is valid.
 pub fn inject(context: &Context, headers: &mut HeaderMap) {
     let span = context.span();
     let ids = span.span_context();
@@ -218,7 +221,7 @@ pub fn inject(context: &Context, headers: &mut HeaderMap) {
     }
 }
 
-/// Returns the ID of the trace, if there is one.
+/// Returns the ID of the trace, or `None` if the context has no trace.
 pub fn trace_id(context: &Context) -> Option<String> {
     let span = context.span();
     let ids = span.span_context();

@@ -33,7 +33,7 @@ impl Credentials {
         Self {
             tenant_id: Uuid::new_v4().to_string(),
             client_id: Uuid::new_v4().to_string(),
-            // Real secrets contain a tilde as well, which detects a wrong form encoding.
+            // Real secrets contain a tilde, too. It detects a client with a wrong form encoding.
             client_secret: format!("8Q~{}", text::<2>()),
             batch_account_name: format!("sandbox{}", token(8)),
             batch_key: STANDARD.encode(bytes::<4>()),
@@ -44,8 +44,8 @@ impl Credentials {
     }
 }
 
-/// Returns `N` times 16 bytes from version 4 UUIDs, a source of randomness that the product already depends on. Six
-/// bits of each UUID are constant.
+/// Returns `N` times 16 random bytes, taken from version 4 UUIDs, a source of randomness that the product already
+/// depends on. Six bits of each UUID are constant.
 fn bytes<const N: usize>() -> Vec<u8> {
     (0..N).flat_map(|_| Uuid::new_v4().into_bytes()).collect()
 }

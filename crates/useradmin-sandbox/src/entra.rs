@@ -1,7 +1,7 @@
 //! The Microsoft Entra token endpoint, client credentials grant only: `POST /{tenant}/oauth2/v2.0/token`.
 //!
-//! The module also stores the tokens that it issued, because the simulated Batch service validates them. It does not
-//! depend on Batch otherwise.
+//! The module also stores the tokens that it issued, because the simulated Batch service validates them. Otherwise it
+//! does not depend on Batch.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::credentials::{Credentials, text};
 use super::net::{Counters, Incoming, bump, form_pairs, lock, now, response, set};
 
-/// The only supported scope. The accepted audience ends in a slash, so the scope contains a double slash.
+/// The only supported scope. It contains a double slash, because the accepted audience ends with a slash.
 const SCOPE: &str = "https://batch.core.windows.net//.default";
 /// Lifetime of an access token.
 const LIFETIME: Duration = Duration::from_secs(3_599);
@@ -27,7 +27,7 @@ const LIFETIME: Duration = Duration::from_secs(3_599);
 pub(super) struct Tokens(Mutex<HashMap<String, SystemTime>>);
 
 impl Tokens {
-    /// Returns the expiry time of a token, which may be in the past. `None` if the token was never issued.
+    /// Returns the expiry time of a token, which may be in the past, or `None` if the token is unknown.
     pub(super) fn expiry(&self, token: &str) -> Option<SystemTime> {
         lock(&self.0).get(token).copied()
     }
@@ -174,8 +174,8 @@ fn check_scope(scope: &str, tenant: &str) -> Result<(), Refusal> {
     Err((400, "invalid_resource", 500_011, text))
 }
 
-/// Returns the fields of the form. The result is empty if the body is not a form, so that the required parameters are
-/// missing.
+/// Returns the fields of the form. If the body is not a form, returns no fields, so that the required parameters are
+/// reported as missing.
 fn form_of(call: &Incoming) -> HashMap<String, String> {
     let content_type = call
         .header("content-type")

@@ -19,7 +19,7 @@ pub struct Served {
     pub identities: Option<Identities>,
 }
 
-/// Returns the text for the base URLs of the simulated upstreams.
+/// Returns the text. `batch`, `authority` and `hmc` are the base URLs of the simulated upstreams.
 pub(super) fn text(served: &Served, batch: &str, authority: &str, hmc: &str) -> String {
     let Served { identities, .. } = served;
     let listen = reachable(served.listen);
@@ -61,7 +61,8 @@ pub(super) fn text(served: &Served, batch: &str, authority: &str, hmc: &str) -> 
     .concat()
 }
 
-/// Returns the address at which a local client reaches the server: the loopback address instead of the unspecified one.
+/// Returns the address at which a local client reaches the server, that is, the loopback address instead of the
+/// unspecified one.
 fn reachable(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         address.set_ip(Ipv4Addr::LOCALHOST.into());

@@ -30,13 +30,15 @@ pub const AUDIENCE: &str = "useradmin";
 /// The SPIFFE ID in the client certificate, a URI.
 pub const SPIFFE_ID: &str = "spiffe://sandbox.example/client";
 
-/// Number of deletions per minute that a caller with the token may request. It is small enough to exceed it in a trial.
+/// Number of deletions per minute that a caller with the token may request. It is small enough that a trial can
+/// exceed it.
 pub const TOKEN_QUOTA: u32 = 60;
 
-/// Marks a folder whose files the sandbox may replace. Files in other folders are never replaced.
+/// Name of the file that marks a folder whose files the sandbox may replace. Files in other folders are never
+/// replaced.
 const MARKER: &str = "made-by-useradmin-sandbox";
 const KEY_ID: &str = "sandbox";
-/// Validity of certificates and token. It is short because they are for the sandbox only.
+/// Validity of the certificates and the token. It is short because they are for the sandbox only.
 const LIFE: Duration = Duration::from_hours(7 * 24);
 /// Tolerated clock difference between two machines, or between a container and its host.
 const SKEW: Duration = Duration::from_hours(1);
@@ -98,7 +100,7 @@ impl Identities {
     }
 
     /// Marks the folder as owned by the sandbox. Fails if a folder without the marker contains a file with one of the
-    /// names, which may be a key of the user.
+    /// names, because that file may be a key of the user.
     fn claim(&self, marker: &Path) -> io::Result<()> {
         if marker.exists() {
             return Ok(());
@@ -214,13 +216,14 @@ fn named(name: &str) -> CertificateParams {
     params
 }
 
-/// Writes a file that only its owner can access. The rule applies to all files, as some contain keys or the token.
+/// Writes a file that only its owner can access. All files are written like this, because some of them contain keys
+/// or the token.
 fn write(path: &Path, text: &str) -> io::Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    // An existing file may be a symbolic link or have other permissions.
+    // An existing file is removed first, because it may be a symbolic link or have other permissions.
     let removed = match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),

@@ -1,9 +1,9 @@
 //! In-process simulation of both upstreams over HTTP/1.1 on loopback: the Azure Batch service with a Microsoft Entra
 //! token endpoint, and the IBM Z HMC Web Services API. `serve --sandbox` and the tests use it.
 //!
-//! The simulation follows the vendors' documents. This crate does not depend on the server, so that an error in a table
-//! of the server is not repeated here. Limitations: no TLS, and a standard reason phrase in responses of Batch, where
-//! the real service sends the message of the error.
+//! The simulation follows the vendors' documents. This crate does not depend on the server, so that an error in a
+//! table of the server is not repeated here. Limitations: there is no TLS, and responses of Batch have a standard
+//! reason phrase where the real service sends the message of the error.
 
 mod batch;
 mod credentials;
@@ -144,7 +144,7 @@ impl Sandbox {
 }
 
 impl fmt::Debug for Sandbox {
-    /// Omits the credentials.
+    /// Formats the URLs, and omits the credentials.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = f.debug_struct("Sandbox");
         debug

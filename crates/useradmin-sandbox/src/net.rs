@@ -49,11 +49,12 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Serves `router` on a free loopback port until the sender of `stop` is dropped. Returns the base URL.
+/// Serves `router` on a free loopback port until the sender of `stop` is dropped. Returns the base URL, or an error
+/// if no port can be opened.
 pub(super) async fn spawn(router: Router, mut stop: watch::Receiver<()>) -> io::Result<String> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let url = format!("http://{}", listener.local_addr()?);
-    // Disables Nagle's algorithm, which would delay small responses in two writes until the delayed ACK.
+    // Disables Nagle's algorithm, which would delay the second write of a small response until the delayed ACK.
     let listener = listener.tap_io(|stream| {
         let _best_effort = stream.set_nodelay(true);
     });
@@ -66,10 +67,10 @@ pub(super) async fn spawn(router: Router, mut stop: watch::Receiver<()>) -> io::
     Ok(url)
 }
 
-/// A received request, with its path and query not decoded.
+/// A received request. Its path and query are not decoded.
 pub(super) struct Incoming {
     pub(super) method: Method,
-    /// The percent-encoded path: a `%2F` inside a name must not become a separator.
+    /// The path, still percent-encoded, because a `%2F` inside a name must not become a separator.
     pub(super) path: String,
     pub(super) query: String,
     pub(super) headers: HeaderMap,
@@ -90,7 +91,7 @@ impl Incoming {
         }
     }
 
-    /// Returns the value of a header. `None` if the header is absent or is not visible ASCII.
+    /// Returns the value of a header, or `None` if the header is absent or is not visible ASCII.
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
@@ -100,7 +101,7 @@ impl Incoming {
         self.body.as_ref().is_none_or(|body| !body.is_empty())
     }
 
-    /// Returns the decoded path segments. `None` if an escape is invalid or the bytes are not UTF-8.
+    /// Returns the decoded path segments, or `None` if an escape is invalid or the bytes are not UTF-8.
     pub(super) fn segments(&self) -> Option<Vec<String>> {
         self.path
             .strip_prefix('/')?
@@ -109,14 +110,15 @@ impl Incoming {
             .collect()
     }
 
-    /// Returns the decoded query parameters in their order. `None` as for [`Self::segments`].
+    /// Returns the decoded query parameters in their order, or `None` if an escape is invalid or the bytes are not
+    /// UTF-8.
     pub(super) fn query_pairs(&self) -> Option<Vec<(String, String)>> {
         form_pairs(&self.query)
     }
 }
 
-/// Parses `application/x-www-form-urlencoded` text, in which `+` is a space. Both vendors' servers parse queries and
-/// forms like this.
+/// Parses `application/x-www-form-urlencoded` text, in which `+` is a space, as both vendors' servers parse queries
+/// and forms. Returns `None` if an escape is invalid or the bytes are not UTF-8.
 pub(super) fn form_pairs(text: &str) -> Option<Vec<(String, String)>> {
     let pairs = text.split('&').filter(|pair| !pair.is_empty());
     pairs
@@ -130,7 +132,8 @@ pub(super) fn form_pairs(text: &str) -> Option<Vec<(String, String)>> {
         .collect()
 }
 
-/// Decodes percent-encoded text. Unlike the decoder of the crate, it rejects invalid escapes.
+/// Decodes percent-encoded text. Unlike the decoder of the crate `percent_encoding`, returns `None` for invalid
+/// escapes and for bytes that are not UTF-8.
 fn decode(text: &str) -> Option<String> {
     let is_escape =
         |rest: &str| rest.len() >= 2 && rest.bytes().take(2).all(|byte| byte.is_ascii_hexdigit());

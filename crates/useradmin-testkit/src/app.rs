@@ -54,8 +54,8 @@ impl App {
         folder
     }
 
-    /// Starts a server with the common sections and these ones. The folder must already contain the files that they
-    /// name.
+    /// Starts a server with the common sections ([`COMMON`]) and these sections. The folder must already contain the
+    /// files that they name.
     pub async fn start_in(folder: PathBuf, sections: &str) -> Self {
         let config = Self::config(&folder, sections);
         Self::run(folder, &config).await
@@ -159,24 +159,24 @@ impl App {
         result(response)
     }
 
-    /// Drains the server.
+    /// Stops the server and waits until its calls in progress have ended.
     pub async fn stop(mut self) {
         self.drain().await;
     }
 
-    /// Drains the server and keeps its files so that the test can inspect them.
+    /// Stops the server like [`App::stop`], but keeps its files so that the test can inspect them.
     pub async fn drain(&mut self) {
         let _ = self.stop.take().unwrap().send(());
         (&mut self.running).await.unwrap().unwrap();
     }
 
-    /// Returns the status code of `/readyz`.
+    /// Returns the HTTP status code of `/readyz`, as text.
     pub async fn readyz(&self) -> String {
         let response = http_get(self.admin.unwrap(), "/readyz").await;
         response.split(' ').nth(1).unwrap().to_owned()
     }
 
-    /// Returns the lines of `/metrics` that contain this text.
+    /// Returns the lines of `/metrics` that contain this text, without comments.
     pub async fn metrics(&self, text: &str) -> Vec<String> {
         let response = http_get(self.admin.unwrap(), "/metrics").await;
         let (_, text_of_all) = response.split_once("\r\n\r\n").unwrap();

@@ -1,4 +1,4 @@
-//! Audit log files: reading, forging, and verification by the program.
+//! Functions that read and forge audit log files, and verify them with the program.
 
 use std::{fmt::Write as _, fs, path::Path, process::Command};
 
@@ -44,13 +44,13 @@ pub fn records(file: &Path) -> Vec<Value> {
         .collect()
 }
 
-/// Returns the text of this key in each record that has it.
+/// Returns the texts of this key, of all records that have it.
 pub fn values_of(records: &[Value], key: &str) -> Vec<String> {
     let texts = records.iter().filter_map(|record| record[key].as_str());
     texts.map(ToOwned::to_owned).collect()
 }
 
-/// A forged audit log, as an earlier process could have written it.
+/// A forged audit log with a valid chain, as an earlier process could have written it.
 #[derive(Default)]
 pub struct ForgedLog {
     pub text: String,

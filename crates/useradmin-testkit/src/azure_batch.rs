@@ -1,4 +1,5 @@
-//! Responses of Azure Batch according to its documentation and to recordings, and a server with one scripted account.
+//! Responses of Azure Batch according to its documentation and to recordings, and a server with one account on a
+//! scripted upstream.
 
 use std::{fmt::Write as _, time::Duration};
 
@@ -88,7 +89,7 @@ pub fn in_sequence(replies: Vec<Reply>) -> impl FnMut(&ReceivedRequest) -> Reply
     }
 }
 
-/// Calls `DeleteBatchNodeUser` with this `grpc-timeout`.
+/// Calls `DeleteBatchNodeUser` with this value of `grpc-timeout`.
 pub async fn batch_with_timeout(
     app: &App,
     request: DeleteBatchNodeUserRequest,
@@ -102,10 +103,10 @@ pub async fn batch_with_timeout(
         .map_err(CallFailure::from)
 }
 
-/// Part of scripted responses that the server must not disclose.
+/// Text in scripted responses that the server must not disclose.
 pub const CANARY: &str = "C4N4RY";
 
-/// Asserts that the status contains nothing of the response.
+/// Asserts that the status discloses nothing of the upstream's responses and address.
 #[track_caller]
 pub fn assert_not_disclosed(status: &Status, upstream: &Upstream) {
     canary::check_status(status);

@@ -30,7 +30,7 @@ pub const SESSION: &str = "kanari-session-";
 pub const TOKEN: &str = "kanari-token-";
 pub const CALLERS_TOKEN: &str = "kanari-bearer-of-a-caller";
 
-/// Prefixes of the canaries, and the names of the secrets.
+/// Prefixes of the canaries, each with the name of its secret.
 const NAMES: [(&str, &str); 7] = [
     ("kanari-secret", "the client secret"),
     ("kanari-key", "the shared key"),
@@ -41,7 +41,8 @@ const NAMES: [(&str, &str); 7] = [
     ("kanari-bearer", "the token of a caller"),
 ];
 
-/// Returns the word verbatim, in base64 at each of the three alignments, and as a list of bytes.
+/// Returns the encodings in which the word may appear: verbatim, in base64 at each of the three alignments, and as a
+/// list of bytes.
 fn encodings(word: &str) -> Vec<String> {
     let in_base64 = (0..3).map(|before| {
         let mut bytes = vec![0; before];
@@ -57,7 +58,7 @@ fn encodings(word: &str) -> Vec<String> {
         .collect()
 }
 
-/// Returns the name of a canary that the text contains.
+/// Returns the name of a canary that the text contains in any encoding, or `None`.
 pub fn find(text: &str) -> Option<&'static str> {
     static WORDS: LazyLock<Vec<String>> = LazyLock::new(|| encodings(PREFIX));
     let holds = |form: &String| text.contains(form.as_str());
@@ -99,7 +100,7 @@ pub fn check_file(path: &Path) {
 
 /// A `tracing` subscriber that receives every span and event of every crate at every level.
 pub struct LogCapture {
-    /// Called with the metadata and the text of each span or event.
+    /// Function that is called with the metadata and the text of each span or event.
     pub on_record: fn(&Metadata<'_>, &str),
 }
 
@@ -166,8 +167,8 @@ impl Visit for Text {
     }
 }
 
-/// Checks from now on everything that this process logs, and every panic that is not raised by a test. The values that
-/// a failed assertion prints may be secrets.
+/// From now on, checks everything that this process logs, and the message of every panic outside of test code. Panics
+/// of tests are skipped, because the values that a failed assertion prints may be secrets.
 pub fn watch_logs() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

@@ -26,7 +26,7 @@ use tonic::{
 
 use crate::{canary, pki};
 
-/// Export requests received so far.
+/// The export requests received so far, and whether the collector responds.
 #[derive(Clone, Default)]
 pub struct Received {
     requests: Arc<Mutex<Vec<ExportTraceServiceRequest>>>,
@@ -34,7 +34,7 @@ pub struct Received {
     hangs: Arc<AtomicBool>,
 }
 
-/// A span, with its attributes as text.
+/// A decoded span, with its attributes as text.
 #[derive(Clone, Debug)]
 pub struct ReceivedSpan {
     pub name: String,

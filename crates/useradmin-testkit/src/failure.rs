@@ -33,11 +33,12 @@ pub struct CallFailure {
     pub pushback: Option<i64>,
     pub batch: Option<BatchError>,
     pub hmc: Option<HmcError>,
-    /// Length of the serialized status.
+    /// Length of the serialized details of the status, in bytes.
     pub size: usize,
 }
 
-/// Returns the message of a response, or the decoded failure. Checks both for canaries.
+/// Returns the message of a response, or the decoded failure. Checks both for canaries, and aborts the process if
+/// there is one.
 #[allow(clippy::result_large_err, reason = "only tests handle it")]
 pub(crate) fn result<T: fmt::Debug>(
     response: Result<Response<T>, Status>,
@@ -80,7 +81,7 @@ impl From<Status> for CallFailure {
     }
 }
 
-/// Asserts that no detail occurs twice, and that there are only details that a client decodes.
+/// Asserts that no detail occurs twice, and that clients can decode all of them.
 fn check_details(status: &Status) {
     const STANDARD: [&str; 7] = [
         "BadRequest",
@@ -128,8 +129,8 @@ impl CallFailure {
         }
     }
 
-    /// Returns the expected `grpc-retry-pushback-ms`. Client libraries may retry a call only if this
-    /// server has not attempted it.
+    /// Returns the expected value of `grpc-retry-pushback-ms`: the retry delay if the server made no attempt, and -1
+    /// otherwise, so that client libraries do not retry.
     fn expected_pushback(&self) -> i64 {
         let untried = [
             "DELETE_QUOTA_EXCEEDED",
@@ -144,7 +145,7 @@ impl CallFailure {
         delay.map_or(-1, |delay| i64::try_from(delay).unwrap())
     }
 
-    /// Returns one metadata value, or an empty string.
+    /// Returns the metadata value of this key, or an empty string.
     pub fn metadata_value(&self, key: &str) -> &str {
         self.metadata.get(key).map_or("", String::as_str)
     }
@@ -171,7 +172,7 @@ impl CallFailure {
     }
 }
 
-/// Prints everything that is the same in every run, for snapshots. Randomly generated IDs are omitted.
+/// Prints everything that is the same in every run, for snapshots. IDs are random and therefore omitted.
 impl fmt::Debug for CallFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{:?} {}: {}", self.code, self.reason, self.message)?;

@@ -1,5 +1,5 @@
-//! Responses of an HMC according to the documentation of the vendor, and a test environment of the server and a
-//! scripted HMC.
+//! Responses of an HMC according to the vendor's documentation, and a test environment with a server and a scripted
+//! HMC.
 
 use std::{
     collections::HashMap,
@@ -38,7 +38,7 @@ impl Step {
     }
 }
 
-/// A scripted HMC reply; used in tables of test cases.
+/// A scripted reply of an HMC, for tables of test cases.
 #[derive(Clone, Debug)]
 pub enum ScriptedReply {
     /// The response of a healthy HMC.
@@ -49,13 +49,13 @@ pub enum ScriptedReply {
     Html(u16),
     /// A response without a body.
     Empty(u16),
-    /// A JSON body, and a description of it.
+    /// A description of the case, and a JSON body.
     Json(u16, &'static str, &'static str),
-    /// The standard error body with reason 1, modified; and a description of the change.
+    /// A description of the change, and the function that changes the standard error body with reason 1.
     Modified(u16, &'static str, fn(Value) -> Value),
     /// The standard error body with `Retry-After`.
     RetryAfter(u16, u32, &'static str),
-    /// A reply that is created from the request, and a description of it.
+    /// A description of the reply, and the function that creates it from the request.
     Custom(u16, &'static str, fn(&ReceivedRequest) -> Reply),
     /// The connection is closed without a response.
     Reset,
@@ -84,7 +84,8 @@ impl ScriptedReply {
         }
     }
 
-    /// Returns the status code, and the reason if the body is an error document.
+    /// Returns the status code, and the reason if the body is an error document. Returns `None` for a default reply
+    /// and without a response.
     pub fn status_and_reason(&self) -> Option<(u16, Option<u32>)> {
         match self {
             Self::Default | Self::Reset | Self::Hang => None,
@@ -117,7 +118,8 @@ impl fmt::Display for ScriptedReply {
     }
 }
 
-/// Returns the standard error body with all its fields. Like a real HMC, it echoes the request including its secrets.
+/// Returns the standard error body with all its fields. Like a real HMC, it echoes the request, including its
+/// secrets.
 fn document(request: &ReceivedRequest, status: u16, reason: u32) -> Value {
     let headers = request.headers.iter();
     let headers: Map<String, Value> = headers
@@ -194,8 +196,8 @@ impl HmcSetup {
         Self { app, upstream }
     }
 
-    /// Starts a server whose HMC sends the nth reply of a step to the nth request of that step, and repeats the last
-    /// one.
+    /// Starts a server whose HMC sends the nth reply in the list of a step to the nth request of that step, and then
+    /// repeats the last reply. Other steps receive the default reply.
     pub async fn with_replies(replies: Vec<(Step, Vec<ScriptedReply>)>) -> Self {
         let mut counts: HashMap<Step, usize> = HashMap::new();
         Self::start(move |request| {
@@ -233,7 +235,8 @@ impl HmcSetup {
         CallFailure::from(response.unwrap_err())
     }
 
-    /// Makes a call that must fail before its deadline. Retries, because a busy machine may be late occasionally.
+    /// Makes a call that must fail before its deadline, and returns the failure and the duration of the call. Repeats
+    /// the call up to five times, because a busy machine may be late occasionally.
     pub async fn fail_in_time(
         &self,
         request: DeleteHmcUserRequest,

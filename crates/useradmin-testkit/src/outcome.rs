@@ -16,7 +16,7 @@ pub struct ReportedOutcome {
 
 impl ReportedOutcome {
     fn success(outcome: Outcome, attempts: u32) -> Self {
-        // The terms of docs/audit.md.
+        // The names are those in docs/audit.md.
         let outcome = match outcome {
             Outcome::Deleted => "deleted",
             Outcome::AlreadyAbsent => "already_absent",

@@ -145,16 +145,17 @@ fn authority_params() -> CertificateParams {
 
 /// Certificates of kinds that rcgen cannot generate; see `certificates.sh`.
 const FIXTURES: &str = include_str!("../fixtures/certificates.pem");
-/// The key of the leaf certificates in `FIXTURES` that are named after their authority.
+/// The private key of those leaf certificates in `FIXTURES` that are named after their authority.
 const FIXTURE_KEY: &str = include_str!("../fixtures/rsa-test-key.pem");
 
-/// Returns the certificate of this name in PEM.
+/// Returns the certificate with this name in `FIXTURES`, in PEM.
 pub fn fixture(name: &str) -> &'static str {
     let (_, found) = FIXTURES.split_once(&format!("# {name}\n")).unwrap();
     found.split('#').next().unwrap()
 }
 
-/// Returns the leaf certificate with this name, and the key of the leaves that are named after their authority.
+/// Returns the leaf certificate with this name. Its private key is that of the leaves that are named after their
+/// authority.
 pub fn fixture_leaf(name: &str) -> Identity {
     Identity::read(fixture(name), FIXTURE_KEY)
 }
@@ -215,7 +216,7 @@ impl Authority {
         self.sign(&params)
     }
 
-    /// Issues a certificate through an intermediate authority. The server presents both certificates.
+    /// Issues a certificate through an intermediate authority. The chain contains both certificates.
     pub fn issue_through_intermediate(&self, host: &str) -> Identity {
         let key = KeyPair::generate().unwrap();
         let mut params = authority_params();

@@ -1,4 +1,4 @@
-//! The program, run in a separate process.
+//! Runs the program in a separate process.
 
 use std::{
     env,
@@ -16,7 +16,8 @@ use useradmin::proto::user_admin_client::UserAdminClient;
 
 use crate::batch_section;
 
-/// Returns the path of the program. Cargo builds it before tests and benchmarks, in the parent of their folder.
+/// Returns the path of the program. Cargo builds it before tests and benchmarks, in the parent of the folder that
+/// contains their executables.
 pub fn program() -> PathBuf {
     let executable = env::current_exe().unwrap();
     let folder = executable.parent().and_then(Path::parent).unwrap();
@@ -87,7 +88,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts the program with these arguments, and logs to this destination at this level.
+    /// Starts the program with these arguments. The program logs to this destination at this level.
     pub fn start_with_log(arguments: &[&str], log: impl Into<Stdio>, level: &str) -> Self {
         let mut command = Command::new(program());
         command.args(arguments).stderr(log).env("RUST_LOG", level);
@@ -153,8 +154,8 @@ impl Process {
         Self::run(strace, folder)
     }
 
-    /// Starts the program under strace, which makes these writes to the audit log fail, such as `3..8`, and records
-    /// them in this file.
+    /// Starts the program under strace, which makes some writes to the audit log fail and records the writes in this
+    /// file. `writes` is a range of their numbers, such as `3..8`.
     pub fn start_with_failing_writes(folder: &Path, file: &Path, writes: &str) -> Self {
         let mut strace = Command::new("strace");
         strace.args(["-D", "-f", "-o"]).arg(file);
@@ -234,7 +235,7 @@ impl Process {
         (self.child.wait().unwrap().code(), rest)
     }
 
-    /// Returns the log records with this message from all servers of this folder.
+    /// Returns the log records with this message. The log is that of all servers that were started in this folder.
     pub fn log_records(folder: &Path, message: &str) -> Vec<Value> {
         let text = fs::read_to_string(folder.join("log")).unwrap_or_default();
         let lines = text

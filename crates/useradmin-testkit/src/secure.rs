@@ -35,7 +35,7 @@ pub fn connector(authority: &str, identity: Option<&Identity>) -> TlsConnector {
         .unwrap()
         .with_root_certificates(roots);
     let mut config = match identity {
-        // The key need not match the certificate.
+        // The key is not checked, because it need not match the certificate.
         Some(identity) => {
             let key = ring::sign::any_supported_type(&identity.key()).unwrap();
             let identity = CertifiedKey::new(identity.chain(), key);
@@ -53,7 +53,7 @@ pub async fn connect(
     address: SocketAddr,
 ) -> io::Result<TlsStream<TcpStream>> {
     let stream = TcpStream::connect(address).await?;
-    // Like the connections of tonic. Otherwise small messages are delayed by up to 40 ms.
+    // tonic sets this option, too. Otherwise small messages are delayed by up to 40 ms.
     stream.set_nodelay(true)?;
     let name = ServerName::try_from("localhost").map_err(io::Error::other)?;
     connector.connect(name, stream).await

@@ -11,7 +11,7 @@ use crate::{
     canary::{CLIENT_SECRET, PASSWORD, SESSION, TOKEN},
 };
 
-/// Writes a secret that only its owner can read.
+/// Writes a secret to a file that only its owner can read.
 pub fn write_secret(path: &Path, secret: &str) {
     fs::write(path, format!("{secret}\n")).unwrap();
     fs::set_permissions(path, Permissions::from_mode(0o600)).unwrap();
@@ -47,7 +47,7 @@ password_file = "hmc.password"
     )
 }
 
-/// Replies to the token request, and lets `other` reply to all other requests.
+/// Returns the reply to a token request. For all other requests, returns the result of `other`.
 pub fn token_reply_or(request: &ReceivedRequest, other: impl FnOnce() -> Reply) -> Reply {
     if request.target == "/tenant-1/oauth2/v2.0/token" {
         let body =
@@ -57,7 +57,8 @@ pub fn token_reply_or(request: &ReceivedRequest, other: impl FnOnce() -> Reply) 
     other()
 }
 
-/// Replies to logon, logoff and reads of the user `alice` with the ID `id-1`, and lets `delete` reply to the DELETE.
+/// Returns the reply to logon, logoff, and reads of the user `alice` with the ID `id-1`. For all other requests, that
+/// is, the DELETE, returns the result of `delete`.
 pub fn hmc_reply_or(request: &ReceivedRequest, delete: impl FnOnce() -> Reply) -> Reply {
     match (request.method.as_str(), request.target.as_str()) {
         ("POST", "/api/sessions") => {

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::canary;
 
-/// Key for tests only: ring signs with RSA keys but cannot generate them.
+/// RSA key for tests only. It is a file, because ring signs with RSA keys but cannot generate them.
 const RSA: &str = include_str!("../fixtures/rsa-test-key.pem");
 
 enum Key {
@@ -40,7 +40,7 @@ impl Signer {
         Self::new(id, "ES256")
     }
 
-    /// Generates a key. For RSA, the key is always the same.
+    /// Generates a key for this algorithm. For RSA, the key is always the same.
     pub fn new(id: &str, algorithm: &'static str) -> Self {
         let random = SystemRandom::new();
         let curve = |algorithm| {

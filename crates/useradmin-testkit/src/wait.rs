@@ -10,11 +10,11 @@ use tokio::{
 
 use crate::canary;
 
-/// An upper limit that no operation reaches, even on a busy machine.
+/// Time limit of [`wait_until`]. No operation takes that long, even on a busy machine.
 const LIMIT: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// Waits until the condition holds. Panics if it does not within 20 seconds.
+/// Waits until the condition holds. Panics with the name of the case if it does not hold within 20 seconds.
 pub async fn wait_until(case: &str, mut holds: impl AsyncFnMut() -> bool) {
     let polling = async {
         while !holds().await {
@@ -27,13 +27,13 @@ pub async fn wait_until(case: &str, mut holds: impl AsyncFnMut() -> bool) {
     );
 }
 
-/// Limit for a rejection due to lack of capacity, on an idle machine.
+/// Time limit of a rejection due to lack of capacity, on an idle machine.
 const AT_ONCE: Duration = Duration::from_millis(50);
-/// The same limit for a debug build on a machine that runs other tests at the same time.
+/// Time limit of such a rejection for a debug build on a machine that runs other tests at the same time.
 const BUSY: Duration = Duration::from_secs(1);
 
 /// Asserts that these rejections, at least ten, were immediate. On a busy machine some of them may be late, but not
-/// all; a call that waits for a resource held by the test exceeds both limits.
+/// all of them. A call that waits for a resource held by the test exceeds both limits.
 #[track_caller]
 pub fn assert_immediate(refusals: &[Duration]) {
     assert!(refusals.len() >= 10);
@@ -44,7 +44,7 @@ pub fn assert_immediate(refusals: &[Duration]) {
     );
 }
 
-/// Returns the whole response of the admin port to a GET.
+/// Sends a GET to the admin port and returns the whole response, with its headers.
 pub async fn http_get(admin: impl ToSocketAddrs, path: &str) -> String {
     let mut stream = TcpStream::connect(admin).await.unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::reply::Fault;
 use crate::net::Incoming;
 
-/// Headers that these operations do not support.
+/// Conditional headers, which these operations do not support.
 const CONDITIONS: [&str; 4] = [
     "if-match",
     "if-none-match",
@@ -28,7 +28,7 @@ pub(super) enum Target {
     },
 }
 
-/// Parses the URL and checks that the verb is allowed for it.
+/// Returns the resource that the URL identifies. Fails if there is none, or if the verb is not allowed for it.
 pub(super) fn target(call: &Incoming) -> Result<Target, Fault> {
     let segments = call
         .segments()
@@ -103,8 +103,8 @@ fn header(call: &Incoming, name: &str, is_right: impl Fn(&str) -> bool) -> Resul
     Err(Fault::new("InvalidHeaderValue").values([("HeaderName", name), ("HeaderValue", &text)]))
 }
 
-/// Returns whether the text is an RFC 1123 date. The parser also accepts the two obsolete formats of HTTP, which do not
-/// survive the round trip.
+/// Returns whether the text is an RFC 1123 date. The parser also accepts the two obsolete date formats of HTTP, but
+/// formatting such a date again yields a different text.
 fn is_rfc1123(text: &str) -> bool {
     httpdate::parse_http_date(text).is_ok_and(|time| httpdate::fmt_http_date(time) == text)
 }

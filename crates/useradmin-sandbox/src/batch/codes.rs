@@ -1,14 +1,15 @@
-//! Error codes that a request for a node can receive. Each row comes from the vendor's table "Batch Status and Error
-//! Codes" or, for values missing there, from recorded traffic.
+//! Error codes with which the service can respond to a request for a node. Each row comes from the vendor's table
+//! "Batch Status and Error Codes" or, for values missing there, from recorded traffic.
 //!
-//! This module contains data only. A deletion of the user `answer-<Code>` on `pool-1/node-idle` returns this row.
+//! This module contains data only. A deletion of the user `answer-<Code>` on `pool-1/node-idle` returns the error in
+//! the row of that code.
 
 /// An error of the service.
 pub(super) struct Row {
     pub(super) code: &'static str,
     pub(super) status: u16,
     pub(super) message: &'static str,
-    /// Default `values` of the error, used when the check that reports it provides none.
+    /// Default `values` of the error, which are used if the check that reports the error provides none.
     pub(super) values: &'static [(&'static str, &'static str)],
     /// Value of the `Retry-After` header, in seconds.
     pub(super) retry_after: Option<u32>,
@@ -36,12 +37,12 @@ const fn row(code: &'static str, status: u16, message: &'static str) -> Row {
     }
 }
 
-/// Finds the row of a code. Codes are compared exactly.
+/// Returns the row of a code, or `None` if the code is not in the table. Codes are compared exactly.
 pub(super) fn find(code: &str) -> Option<&'static Row> {
     CODES.iter().find(|row| row.code == code)
 }
 
-/// The row that replaces a code that is not in the table.
+/// The row that is used for a code that is not in the table.
 pub(super) const INTERNAL_ERROR: Row = row(
     "InternalError",
     500,

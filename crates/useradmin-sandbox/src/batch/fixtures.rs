@@ -10,8 +10,8 @@ pub(super) struct Pool {
 pub(super) struct Node {
     pub(super) id: &'static str,
     pub(super) state: &'static str,
-    /// Error code of a deletion. According to the documentation, users can be deleted only in the states idle and
-    /// running.
+    /// Error code with which deletions on this node fail. According to the documentation, users can be deleted only
+    /// in the states idle and running.
     pub(super) refuses: Option<&'static str>,
 }
 
@@ -43,7 +43,7 @@ pub(super) static NODES: [Node; 14] = [
     busy("node-rebooting", "rebooting", "NodeBeingRebooted"),
     busy("node-reimaging", "reimaging", "NodeBeingReimaged"),
     busy("node-unusable", "unusable", "NodeStateUnusable"),
-    // The vendor has no specific codes for the remaining states, so they share the general one.
+    // The vendor documents no specific codes for the remaining states, so they share the general code.
     busy("node-offline", "offline", "OperationInvalidForCurrentState"),
     busy(
         "node-preempted",
@@ -71,7 +71,7 @@ pub(super) static NODES: [Node; 14] = [
 /// The user whose deletion receives no response.
 pub(super) const SILENT: &str = "answer-nothing";
 
-/// The users of every node that is idle or running.
+/// The users of each node that is idle or running.
 pub(super) static USERS: [&str; 5] = ["alice", "bob", "carol", "josé", "user name/with ?#%"];
 
 const fn ready(id: &'static str, state: &'static str) -> Node {

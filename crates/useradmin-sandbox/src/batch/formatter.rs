@@ -1,5 +1,5 @@
-//! Layout of the JSON documents of the service, which are neither compact nor pretty-printed: CRLF, two spaces per
-//! level, and all members of an object on one line. The error document in `reply` tests it.
+//! Layout of the JSON documents of the service, which are neither compact nor pretty-printed: CRLF line ends, two
+//! spaces per level, and all members of an object on one line. The test of the error document in `reply` covers it.
 
 use std::io::{self, Write};
 

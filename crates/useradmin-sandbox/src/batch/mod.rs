@@ -66,7 +66,7 @@ async fn handle(extract::State(batch): extract::State<Arc<Batch>>, request: Requ
 }
 
 impl Batch {
-    /// Validates a request and executes it. Returns `None` if the request must remain without a response.
+    /// Validates a request and executes it. Returns `None` if the request must not receive a response.
     fn serve(&self, call: &Incoming, exchange: &Exchange) -> Result<Option<Response>, Fault> {
         if call.header("host").is_none_or(str::is_empty) {
             return Err(Fault::new("HostInformationNotPresent"));
@@ -107,7 +107,8 @@ struct NodeDocument {
     properties: Map<String, Value>,
 }
 
-/// Returns the document of a node. If the request has the parameter `$select`, it contains only those properties.
+/// Returns the document of a node. If the request has the parameter `$select`, the document contains only the
+/// selected properties.
 fn node_document(call: &Incoming, origin: &str, pool: &str, node: &Node) -> NodeDocument {
     let started = "2024-11-20T17:40:02.1538311Z";
     let running = u8::from(node.state == "running");

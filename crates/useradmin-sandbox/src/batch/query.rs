@@ -6,8 +6,8 @@ use crate::net::Incoming;
 
 const API_VERSION: &str = "2023-11-01.18.0";
 
-/// Checks `api-version`, then `timeout`, then that all other parameters are supported. The service needs the version
-/// to know which parameters are supported.
+/// Checks `api-version`, then `timeout`, and then that all other parameters are supported. The version comes first,
+/// because the service needs it to know which parameters are supported.
 pub(super) fn check(call: &Incoming, target: &Target) -> Result<(), Fault> {
     let pairs = call
         .query_pairs()
@@ -52,7 +52,7 @@ pub(super) fn check(call: &Incoming, target: &Target) -> Result<(), Fault> {
     }
 }
 
-/// Checks the value of `timeout`. Values above 30 seconds are valid; the service limits them to 30.
+/// Checks the value of `timeout`. Values above 30 seconds are valid; the real service treats them as 30 seconds.
 fn timeout(text: &str) -> Result<(), Fault> {
     let seconds: i32 = text
         .parse()

@@ -56,7 +56,7 @@ impl Fault {
         }
     }
 
-    /// Replaces the default values of the row.
+    /// Replaces the default values of the row by these values.
     pub(super) fn values<const N: usize>(mut self, values: [(&str, &str); N]) -> Self {
         self.values = values
             .map(|(key, value)| Detail {
@@ -68,7 +68,8 @@ impl Fault {
         self
     }
 
-    /// Replaces status and message. The service uses others for bearer tokens than for `SharedKey` signatures.
+    /// Replaces the status and the message. The service uses different ones for bearer tokens than for `SharedKey`
+    /// signatures.
     pub(super) fn worded(mut self, status: u16, message: &'static str) -> Self {
         self.status = status;
         self.message = message;
@@ -79,9 +80,9 @@ impl Fault {
 /// The values that all responses to a request share.
 pub(super) struct Exchange {
     request_id: String,
-    /// The `client-request-id` to return, if the request asked for it.
+    /// The `client-request-id` that the response repeats, if the request asked for that.
     echo: Option<String>,
-    /// Scheme and authority of the URL, the first part of `odata.metadata`.
+    /// Scheme and authority of the request URL, which are the first part of `odata.metadata`.
     pub(super) origin: String,
 }
 
@@ -102,7 +103,7 @@ impl Exchange {
 
     /// Returns a 200 response with an empty chunked body and without a `Content-Type` header.
     pub(super) fn empty(&self) -> Response {
-        // The server uses chunked encoding for a stream of unknown length.
+        // The HTTP server sends a stream of unknown length with chunked encoding.
         self.with_headers(response(
             200,
             Body::from_stream(Body::empty().into_data_stream()),

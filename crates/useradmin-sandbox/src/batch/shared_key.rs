@@ -1,4 +1,4 @@
-//! Verification of `SharedKey` signatures: account name, clock, string to sign, HMAC-SHA256.
+//! Verification of `SharedKey` signatures: the account name, the clock, and the HMAC-SHA256 of the string to sign.
 
 use std::time::{Duration, SystemTime};
 
@@ -29,7 +29,7 @@ const SIGNED: [&str; 11] = [
 /// Maximum difference between the date of a request and the clock of the service.
 const CLOCK_SKEW: Duration = Duration::from_mins(15);
 
-/// Verifies the signature of a request.
+/// Verifies the signature of a request. Returns an error if the account, the date or the signature is wrong.
 pub(super) fn check(
     credentials: &Credentials,
     call: &Incoming,
@@ -86,7 +86,7 @@ fn is_near(time: SystemTime, now: SystemTime) -> bool {
     apart.is_ok_and(|apart| apart <= CLOCK_SKEW)
 }
 
-/// Returns the string that the client must sign. `None` if the query cannot be decoded.
+/// Returns the string that the client must sign, or `None` if the query cannot be decoded.
 fn string_to_sign(call: &Incoming, account: &str) -> Option<String> {
     let mut text = format!("{}\n", call.method);
     let dated = call.headers.contains_key("ocp-date");
@@ -109,7 +109,7 @@ fn string_to_sign(call: &Incoming, account: &str) -> Option<String> {
             "\n",
         ]);
     }
-    // The path is signed as it was sent, the query is signed decoded.
+    // The path is signed as it was sent, and the query is signed in decoded form.
     text.extend(["/", account, &call.path]);
     let lowered = |(name, value): (String, String)| (name.to_ascii_lowercase(), value);
     let mut pairs: Vec<(String, String)> = call.query_pairs()?.into_iter().map(lowered).collect();

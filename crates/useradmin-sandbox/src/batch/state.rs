@@ -8,8 +8,8 @@ use super::fixtures::{NODES, Node, POOLS, SILENT, USERS};
 use super::reply::Fault;
 use crate::net::lock;
 
-/// Finds a node. Pool IDs are case-insensitive. The documentation does not say so about node IDs, which are compared
-/// exactly.
+/// Returns a node of a pool, or the error for an unknown node, an unknown pool or a pool that refuses requests. Pool
+/// IDs are case-insensitive. The documentation does not specify this for node IDs, so they are compared exactly.
 pub(super) fn node(pool: &str, node: &str) -> Result<&'static Node, Fault> {
     let known = POOLS
         .iter()

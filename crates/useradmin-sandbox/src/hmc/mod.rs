@@ -101,7 +101,8 @@ impl Hmc {
         self.perform(call, operation, user)
     }
 
-    /// Executes the operation of a valid request. `user` is the owner of the session.
+    /// Executes the operation of a valid request. `user` is the owner of the session, or empty for operations without
+    /// a session.
     fn perform(
         &self,
         call: &Incoming,

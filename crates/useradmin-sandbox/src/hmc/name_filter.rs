@@ -1,7 +1,7 @@
 //! The name filter of the HMC's list operations: a Java regular expression that must match the whole name.
 //!
-//! Only a subset is supported: literals, `\` before a character that is not alphanumeric, `\Q..\E`, `.` and `.*`. Any
-//! other construct is rejected as a bad value, so that a filter never matches the wrong users.
+//! Only a subset of the syntax is supported: literals, `\` before a character that is not alphanumeric, `\Q..\E`, `.`
+//! and `.*`. Any other construct is rejected as a bad value, so that a filter never matches the wrong users.
 
 /// A parsed filter.
 pub(super) struct NameFilter(Vec<Part>);
@@ -47,7 +47,7 @@ impl NameFilter {
     /// Returns whether the filter matches the whole name, ignoring case: HMC user names are case-insensitive.
     pub(super) fn matches(&self, name: &str) -> bool {
         let name: Vec<char> = name.chars().collect();
-        // reached[n]: whether the parts so far can match the first n characters.
+        // reached[n] is whether the parts so far can match the first n characters.
         let mut reached = vec![false; name.len() + 1];
         if let Some(start) = reached.first_mut() {
             *start = true;
@@ -59,7 +59,8 @@ impl NameFilter {
     }
 }
 
-/// Advances the match by one part: returns which prefixes of `name` match after `part`.
+/// Advances the match by one part. Item n of the result is whether the parts up to `part` can match the first n
+/// characters of `name`.
 fn step(part: &Part, reached: &[bool], name: &[char]) -> Vec<bool> {
     if matches!(part, Part::AnyRun) {
         let from_here_on = reached.iter().scan(false, |request, &now| {

@@ -12,8 +12,8 @@ const JSON: &str = "application/json;charset=UTF-8";
 /// An error response.
 pub(super) struct Refusal {
     pub(super) status: u16,
-    /// Reason code of the error. `None` for an HTML page instead of the documented body, which the web server returns
-    /// while the API is not available.
+    /// Reason code of the error. `None` stands for an HTML page instead of the documented body, which the web server
+    /// returns while the API is not available.
     pub(super) reason: Option<u16>,
     pub(super) message: String,
 }
@@ -110,8 +110,8 @@ fn request_headers(call: &Incoming) -> Map<String, Value> {
         .collect()
 }
 
-/// Adds the request body to an error body: the JSON value if it can be parsed, otherwise the text, which is truncated
-/// to 256 characters, and whether it was truncated.
+/// Adds the request body to an error body: the JSON value if the body can be parsed, otherwise its text, truncated to
+/// 256 characters, and whether the text was truncated.
 fn add_request_body(fields: &mut Map<String, Value>, call: &Incoming) {
     const KEPT: usize = 256;
     let bytes = call.body.as_deref().unwrap_or_default();

@@ -25,7 +25,7 @@ const LIFETIME_MINUTES: u64 = 600;
 /// Fields that the body of a logon request may contain.
 const FIELDS: [&str; 3] = ["userid", "password", "new-password"];
 
-/// The open sessions of the API user and the state of its logon.
+/// The open sessions of the API user, and the state of its logons.
 pub(super) struct Sessions {
     userid: String,
     state: Mutex<State>,
@@ -104,7 +104,8 @@ impl Sessions {
         lock(&self.state).is_disabled(Instant::now())
     }
 
-    /// Returns the user of the request's session and resets the idle time of the session.
+    /// Returns the user that owns the session of the request, and resets the idle time of the session. Fails if the
+    /// request has no valid session.
     pub(super) fn check(&self, call: &Incoming) -> Result<&str, Refusal> {
         let Some(id) = call.header("x-api-session").filter(|id| !id.is_empty()) else {
             return Err(Refusal::new(

@@ -1,7 +1,7 @@
 //! The users of the simulated HMC and the result of deleting each of them.
 //!
-//! The results come from a table that follows the vendor's document "Delete User". The deletions are the only state.
-//! This module does not depend on HTTP.
+//! The results come from a table that follows the vendor's document "Delete User". The only state is which users have
+//! been deleted. This module does not depend on HTTP.
 
 use std::collections::HashSet;
 use std::sync::Mutex;
@@ -87,15 +87,15 @@ static USERS: [User; 22] = [
         "Service Unavailable")),
 ];
 
-/// State of the users: those that have been deleted.
+/// State of the users: the IDs of those that have been deleted.
 #[derive(Default)]
 pub(super) struct Users {
     gone: Mutex<HashSet<&'static str>>,
 }
 
 impl Users {
-    /// Lists the users that the API user can access and that match one of `names` and one of `kinds`. An empty filter
-    /// matches all users.
+    /// Returns the list of users that the API user can access and that match one of `names` and one of `kinds`. An
+    /// empty filter matches all users.
     pub(super) fn list(&self, names: &[NameFilter], kinds: &[String]) -> Value {
         let expected = |user: &&User| {
             (names.is_empty() || names.iter().any(|filter| filter.matches(user.name)))

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::REQUEST_ID;
 
-/// Bytes that are written before the next output of h2. They are only set while h2 has nothing to write.
+/// Bytes that are written before the next output of h2. They are set only while h2 has nothing to write.
 type Before = Arc<Mutex<Vec<u8>>>;
 
 /// Serves one HTTP/2 connection.
@@ -53,7 +53,7 @@ pub(super) async fn serve(
         match reply {
             Reply::GoAway(last, reason) => {
                 *before.lock().unwrap() = go_away(last, reason);
-                // Completes when all pending input has been read and the frame has been sent.
+                // The future completes when all pending input has been read and the frame has been sent.
                 let sent = std::future::poll_fn(|cx| {
                     let _nothing = connection.poll_accept(cx);
                     if before.lock().unwrap().is_empty() {
@@ -101,7 +101,7 @@ fn received(head: &http::request::Parts, body: String, connection: usize) -> Req
     }
 }
 
-/// Reads the whole body while also driving the connection.
+/// Reads the whole body while also driving the connection, and returns it as text.
 async fn read_whole_body<S: AsyncRead + AsyncWrite + Unpin>(
     connection: &mut Connection<S, Bytes>,
     body: &mut h2::RecvStream,
@@ -124,7 +124,7 @@ async fn read_whole_body<S: AsyncRead + AsyncWrite + Unpin>(
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Sends a response. Returns its body stream, which the caller must continue unless `end` is set.
+/// Sends a response. Returns its body stream, which the caller must continue unless `end` is true.
 fn send(mut respond: SendResponse<Bytes>, reply: Reply, end: bool) -> SendStream<Bytes> {
     let Reply::Http(status, headers, text) = reply else {
         panic!("{reply:?} over HTTP/2");
@@ -141,7 +141,7 @@ fn send(mut respond: SendResponse<Bytes>, reply: Reply, end: bool) -> SendStream
     body
 }
 
-/// Performs a reply that may have to wait.
+/// Sends a reply after the conditions that it waits for.
 async fn respond_later(mut respond: SendResponse<Bytes>, reply: Reply) {
     match reply.due().await {
         Reply::Reset(reason) => respond.send_reset(reason),
@@ -155,7 +155,7 @@ async fn respond_later(mut respond: SendResponse<Bytes>, reply: Reply) {
     }
 }
 
-/// Returns a GOAWAY frame (RFC 9113, section 6.8).
+/// Returns the bytes of a GOAWAY frame (RFC 9113, section 6.8).
 fn go_away(last: u32, reason: Reason) -> Vec<u8> {
     let mut frame = vec![0, 0, 8, 7, 0, 0, 0, 0, 0];
     frame.extend_from_slice(&last.to_be_bytes());
@@ -163,7 +163,7 @@ fn go_away(last: u32, reason: Reason) -> Vec<u8> {
     frame
 }
 
-/// A stream into whose output the bytes in `before` are inserted.
+/// A stream that inserts the bytes in `before` into its output.
 struct InsertingStream<S> {
     inner: S,
     before: Before,

@@ -28,7 +28,7 @@ pub use self::{
 
 /// An upstream that records the requests that it receives.
 pub struct Upstream {
-    /// Base URL. For a server over TLS, the host is `localhost`.
+    /// Base URL. With TLS, its host is `localhost`.
     pub url: String,
     received: watch::Sender<Vec<Request>>,
     connections: Arc<AtomicUsize>,
@@ -121,7 +121,8 @@ impl Upstream {
         received
     }
 
-    /// Waits until `count` requests with this method and target prefix have been received.
+    /// Waits until `count` requests with this method and target prefix have been received. Panics if that takes
+    /// longer than 5 seconds.
     pub async fn wait_for_requests(&self, method: &str, target: &str, count: usize) {
         let mut received = self.received.subscribe();
         let enough = received.wait_for(|received| {

@@ -15,7 +15,7 @@ use tokio::{
 
 use super::{request::Request, stream::Io};
 
-/// Chooses the reply to each request, in the order of arrival.
+/// Function that returns the reply to each request. It is called in the order of arrival.
 pub(super) type Handler = Arc<Mutex<dyn FnMut(&Request) -> Reply + Send>>;
 
 /// The way in which an upstream handles a request.
@@ -27,8 +27,8 @@ pub enum Reply {
     Raw(Vec<u8>),
     /// Sends these bytes, then closes the connection without the `close_notify` of TLS. HTTP/1.1 only.
     WithoutCloseNotify(Vec<u8>),
-    /// Sends this head of a chunked response, then chunks until the client closes the connection, with this pause after
-    /// each. HTTP/1.1 only.
+    /// Sends this head of a chunked response, then chunks until the client closes the connection, with this pause
+    /// after each chunk. HTTP/1.1 only.
     Endless(String, Duration),
     /// Closes the connection without a response. HTTP/1.1 only.
     Close,
@@ -79,7 +79,7 @@ impl Reply {
         self
     }
 
-    /// Returns the bytes of a response.
+    /// Returns the bytes of a response over HTTP/1.1. They are empty for other replies.
     pub fn bytes(&self) -> Vec<u8> {
         match self {
             Self::Raw(bytes) | Self::WithoutCloseNotify(bytes) => bytes.clone(),
@@ -97,7 +97,7 @@ impl Reply {
         }
     }
 
-    /// Turns a response into one whose body never ends.
+    /// Turns a response into one whose body never ends. Other replies are returned unchanged.
     pub fn endless(self, pause: Duration) -> Self {
         match self {
             Self::Http(status, headers, _) => Self::Endless(head(status, &headers), pause),
@@ -105,7 +105,7 @@ impl Reply {
         }
     }
 
-    /// Waits for the conditions of the reply. Returns the reply without them.
+    /// Waits for the conditions of the reply (gate, barrier, delay). Returns the reply without them.
     pub(super) async fn due(mut self) -> Self {
         loop {
             self = match self {

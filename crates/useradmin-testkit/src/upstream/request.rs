@@ -16,7 +16,7 @@ pub struct Request {
     pub headers: Vec<(String, String)>,
     /// The body, without the framing of the chunked encoding.
     pub body: String,
-    /// The number of the connection, counted from 1.
+    /// Number of the connection on which the request arrived, counted from 1.
     pub connection: usize,
 }
 
@@ -81,7 +81,7 @@ impl Request {
         self.target.split_once('?').map_or("", |(_, query)| query)
     }
 
-    /// Returns the value of a header that occurs at most once.
+    /// Returns the value of a header, or `None` if it is absent. Panics if the header occurs twice.
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut found = self.headers.iter().filter(|(key, _)| key == name);
         let value = found.next().map(|(_, value)| value.as_str());
@@ -90,7 +90,7 @@ impl Request {
     }
 }
 
-/// Reads a chunked body to its end, trailers included (RFC 9112, section 7.1).
+/// Reads a chunked body to its end, including trailers, and returns it without them (RFC 9112, section 7.1).
 async fn read_chunks(stream: &mut (impl AsyncBufRead + Unpin)) -> Option<Vec<u8>> {
     let mut body = Vec::new();
     loop {
@@ -105,7 +105,7 @@ async fn read_chunks(stream: &mut (impl AsyncBufRead + Unpin)) -> Option<Vec<u8>
         let start = body.len();
         body.resize(start + usize::try_from(size).ok()?, 0);
         stream.read_exact(&mut body[start..]).await.ok()?;
-        // The CRLF after the data.
+        // Skips the CRLF after the data.
         stream.read_u16().await.ok()?;
     }
     let mut trailer = Vec::new();

@@ -23,7 +23,7 @@ use super::{
 /// Protocol settings of an upstream. By default, it uses HTTP/1.1 without TLS.
 #[derive(Clone, Default)]
 pub struct Settings {
-    /// TLS configuration. If set, connections are encrypted, and ALPN selects HTTP/1.1 or HTTP/2.
+    /// TLS configuration. If it is set, connections are encrypted, and ALPN selects HTTP/1.1 or HTTP/2.
     pub tls: Option<ServerConfig>,
     /// Whether clients use HTTP/2 without TLS.
     pub prior_knowledge: bool,
@@ -35,7 +35,7 @@ pub struct Settings {
     pub connections: Arc<AtomicUsize>,
 }
 
-/// Serves the connections of this listener. All of them are closed when the future is dropped.
+/// Serves the connections of this listener. All connections are closed when the future is dropped.
 pub async fn serve(
     listener: TcpListener,
     settings: Settings,
@@ -64,7 +64,7 @@ struct Server {
 
 impl Server {
     async fn connection(self: Arc<Self>, mut stream: TcpStream, number: usize) {
-        // Otherwise small responses wait for the acknowledgement of the previous one.
+        // Without this option, a small response waits for the acknowledgement of the previous one.
         stream.set_nodelay(true).unwrap();
         if let Some(greeting) = &self.settings.greeting {
             let _ = stream.write_all(greeting).await;
@@ -75,7 +75,7 @@ impl Server {
             let http2 = self.settings.prior_knowledge;
             return self.speak(stream, http2, number).await;
         };
-        // The client reports a handshake that fails.
+        // A failed handshake is ignored here, because the client reports it.
         if let Ok(stream) = tls.accept(stream).await {
             let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
             self.speak(stream, http2, number).await;
