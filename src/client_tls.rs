@@ -1,6 +1,6 @@
 //! TLS of outgoing connections: to upstreams, issuers, trace collectors, and to the server whose health is checked.
-//! Verification is never disabled: a certificate that the operator has named is accepted without an authority, but its host
-//! name and dates are checked like those of any other.
+//! Verification is never disabled: a certificate that the operator has named is accepted without an authority, but
+//! its host name and dates are checked like those of any other.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! The verified identity of a caller. Names of different kinds are different identities, even if their texts are equal: the
-//! name in a certificate is never taken for the subject of a token.
+//! The verified identity of a caller. Names of different kinds are different identities, even if their texts are
+//! equal: the name in a certificate is never taken for the subject of a token.
 
 use std::fmt;
 
@@ -9,7 +9,8 @@ use crate::names;
 /// show the whole identity.
 pub const MAX_BYTES: usize = 256;
 
-/// Separates issuer and subject. An issuer is a URL without a fragment (RFC 8414, section 2), so the text is unambiguous.
+/// Separates issuer and subject. An issuer is a URL without a fragment (RFC 8414, section 2), so the text is
+/// unambiguous.
 pub const SUBJECT_SEPARATOR: char = '#';
 
 /// A verified caller.
@@ -30,7 +31,8 @@ pub enum Identity {
 }
 
 impl Identity {
-    /// Parses an identity of `[[callers]]`. A text that starts with a configured issuer and `#` is the subject of a token.
+    /// Parses an identity of `[[callers]]`. A text that starts with a configured issuer and `#` is the subject of a
+    /// token.
     pub fn parse<'a>(text: &str, mut issuers: impl Iterator<Item = &'a str>) -> Self {
         if text == "anonymous" {
             return Self::Anonymous;

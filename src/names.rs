@@ -22,8 +22,8 @@ pub fn is_dot_segment(text: &str) -> bool {
     matches!(text, "." | "..")
 }
 
-/// Returns whether a character is a control character, a line or paragraph separator, or a bidirectional control (Unicode
-/// Standard Annex 9).
+/// Returns whether a character is a control character, a line or paragraph separator, or a bidirectional control
+/// (Unicode Standard Annex 9).
 pub fn is_hidden_character(c: char) -> bool {
     c.is_control()
         || matches!(

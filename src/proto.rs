@@ -78,7 +78,8 @@ pub fn descriptor_set() -> Vec<u8> {
     descriptors().encode_to_vec()
 }
 
-/// Returns the descriptors that a client needs: the API, health, and every standard detail of an error, with their imports.
+/// Returns the descriptors that a client needs: the API, health, and every standard detail of an error, with their
+/// imports.
 pub fn descriptors() -> FileDescriptorSet {
     let sets = [
         DESCRIPTORS,

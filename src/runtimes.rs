@@ -1,5 +1,5 @@
-//! The worker threads. Each has a separate runtime, with separate connections to callers and to targets. A call stays on
-//! one thread.
+//! The worker threads. Each has a separate runtime, with separate connections to callers and to targets. A call stays
+//! on one thread.
 
 use std::{
     cell::Cell,

@@ -1,5 +1,5 @@
-//! Signals. The first SIGTERM or SIGINT starts the drain, a second one shortens it; signals that the server does not use
-//! are ignored.
+//! Signals. The first SIGTERM or SIGINT starts the drain, a second one shortens it; signals that the server does not
+//! use are ignored.
 
 use std::io;
 

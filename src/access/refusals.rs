@@ -82,7 +82,8 @@ struct Window {
 }
 
 impl Refusals {
-    /// Counts a refusal. Returns whether it is logged and recorded individually. Otherwise it becomes part of a summary.
+    /// Counts a refusal. Returns whether it is logged and recorded individually. Otherwise it becomes part of a
+    /// summary.
     pub fn should_report(
         &self,
         peer: Option<IpAddr>,

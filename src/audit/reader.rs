@@ -1,4 +1,5 @@
-//! Reads a file line by line in bounded memory, hashes each line, and parses records. docs/audit.md describes the format.
+//! Reads a file line by line in bounded memory, hashes each line, and parses records. docs/audit.md describes the
+//! format.
 
 use std::io::{self, BufRead as _, BufReader, Read};
 

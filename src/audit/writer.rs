@@ -21,8 +21,8 @@ use crate::{config, metrics::Metrics, proto::ErrorReason};
 
 /// Interval of retries, and of checks for a renamed file. Also the maximum time until an outcome is synced.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
-/// Maximum number of outcomes that are retained while they cannot be written. Outcomes of recorded intents are
-/// retained even above this limit.
+/// Maximum number of outcomes that are retained while they cannot be written. Outcomes of recorded intents are retained
+/// even above this limit.
 const MAX_UNWRITTEN: usize = 32_768;
 /// Maximum number of retained outcomes in one write.
 const MAX_UNWRITTEN_BATCH: usize = 1024;
@@ -213,8 +213,7 @@ impl Writer {
         wake(waiters);
     }
 
-    /// Opens the sink unless it is open. If the file was renamed (rotation), opens a new file with the configured
-    /// name.
+    /// Opens the sink unless it is open. Opens a new file with the configured name if the file was renamed.
     fn open_sink(&mut self) -> io::Result<()> {
         match self.sink.open() {
             Ok(Opened::Same) => {}
@@ -234,8 +233,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Continues the chain of an earlier process, and prepares the outcome `unknown_after_crash` for each of its open
-    /// intents.
+    /// Continues the chain of an earlier process, and adds the outcome `unknown_after_crash` to its open intents.
     fn resume(&mut self, recovered: RecoveredState) {
         recovered.log(&self.sink.name());
         self.carry = recovered.predecessor.is_some();
@@ -332,8 +330,7 @@ impl Writer {
         waiter
     }
 
-    /// Resolves a job whose record could not be written. Retains the record if it is an outcome; an outcome that
-    /// exceeds the limit is lost and counted.
+    /// Resolves a job whose write failed. Retains the record of an outcome; above the limit, it is lost and counted.
     fn refuse(&mut self, job: Job, error: &io::Error) -> Waiter {
         let (entry, _, waiter) = job.resolve(Err(error.to_string()));
         if entry.event == Event::Intent {

@@ -14,7 +14,8 @@ use x509_parser::{
 
 use super::{UnusableAuthority, date, date_fault, id_name, key_fault, key_point_fault, kind, name};
 
-/// Maximum number of certificates of a chain that are examined: the longest chain that webpki accepts. A peer can send more.
+/// Maximum number of certificates of a chain that are examined: the longest chain that webpki accepts. A peer can
+/// send more.
 const MAX_CHAIN: usize = 7;
 /// Object identifiers of the extensions that webpki supports. Others must not be critical.
 const EXTENSIONS: [&str; 6] = [

@@ -11,9 +11,9 @@ table! {
     /// `[audit]`
     #[table("audit")]
     pub struct Audit {
-        /// The audit log, one JSON object per line. With `stdout` the records follow the line `listening on`, and refused
-        /// HMC logons are counted in memory only: each restart permits two more. With a file, `.NAME.logons` in the same
-        /// folder, which must be writable, keeps the count across restarts.
+        /// The audit log, one JSON object per line. With `stdout` the records follow the line `listening on`, and
+        /// refused HMC logons are counted in memory only: each restart permits two more. With a file, `.NAME.logons`
+        /// in the same folder, which must be writable, keeps the count across restarts.
         #[key("file")]
         sink: AuditSink = text().format("path, or `stdout`").default("audit.jsonl".to_owned()).then(|reader, _, text| {
             Some(match text.as_str() {
@@ -21,7 +21,8 @@ table! {
                 path => AuditSink::File(reader.folder().join(path)),
             })
         });
-        /// Writes the intent to disk before the upstream request is sent. Records that wait at the same time share one sync.
+        /// Writes the intent to disk before the upstream request is sent. Records that wait at the same time share
+        /// one sync.
         sync: bool = flag().default(true);
     }
 }

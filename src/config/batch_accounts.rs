@@ -155,13 +155,14 @@ table! {
         secret_file: Option<SecretSource> = secret("secret", Form::Text).optional("required by client_secret");
         /// The federated token of `workload_identity`; read again for each token.
         token_file: Option<PathBuf> = token_file().optional("environment (AZURE_FEDERATED_TOKEN_FILE)");
-        /// The Entra authority, which `ca_file` of the account applies to, too. http is allowed for a loopback host only.
+        /// The Entra authority, which `ca_file` of the account applies to, too. http is allowed for a loopback host
+        /// only.
         authority: Option<Url> = origin().optional("https://login.microsoftonline.com; environment (AZURE_AUTHORITY_HOST) for workload_identity");
         /// The scope of the tokens. The double slash is intended: the audience ends with a slash.
         scope: String = identifier().default(DEFAULT_SCOPE.to_owned());
-        /// Time limit for a call to wait for a token. A request to a token endpoint is then abandoned, and the next call
-        /// sends another one. The Azure CLI continues for up to 60 seconds in total, and the next call uses the token that
-        /// it prints.
+        /// Time limit for a call to wait for a token. A request to a token endpoint is then abandoned, and the next
+        /// call sends another one. The Azure CLI continues for up to 60 seconds in total, and the next call uses the
+        /// token that it prints.
         token_timeout_seconds: Option<Duration> = seconds(1..=60).map(duration).optional("8; 25 for azure_cli");
         /// The Batch account's name.
         account_name: Option<String> = account_name().optional("required by shared_key");

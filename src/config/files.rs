@@ -94,8 +94,8 @@ pub fn read_secret(path: &Path) -> io::Result<Zeroizing<String>> {
     Ok(Zeroizing::new(line.to_owned()))
 }
 
-/// Returns whether a character is not displayed, or is a noncharacter (Unicode Standard, section 23.7). Editors and web pages add
-/// such characters to a copied secret.
+/// Returns whether a character is not displayed, or is a noncharacter (Unicode Standard, section 23.7). Editors and
+/// web pages add such characters to a copied secret.
 fn is_invisible(c: char) -> bool {
     let code = u32::from(c);
     escape::is_hidden(c) || (0xFDD0..=0xFDEF).contains(&code) || code & 0xFFFE == 0xFFFE

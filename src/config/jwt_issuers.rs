@@ -37,9 +37,9 @@ table! {
     /// The keys that name the place of an issuer's keys.
     #[table("jwt_issuers")]
     struct JwksKeys {
-        /// The issuer's keys as a JSON Web Key Set; read every 5 minutes and when a token names an unknown key. http is
-        /// allowed for a loopback host only. RSA keys of 2048 to 8192 bits and keys of P-256, P-384 and Ed25519 are used;
-        /// others are left out, with a warning.
+        /// The issuer's keys as a JSON Web Key Set; read every 5 minutes and when a token names an unknown key. http
+        /// is allowed for a loopback host only. RSA keys of 2048 to 8192 bits and keys of P-256, P-384 and Ed25519
+        /// are used; others are left out, with a warning.
         jwks_url: Option<Url> = url("https URL", Shape::Resource, |_| false).optional("either this or `jwks_file`");
         /// The same in a file; read again when it changes. It must hold a key for one of the `algorithms`.
         jwks_file: Option<PathBuf> = path().optional("either this or `jwks_url`");

@@ -69,7 +69,8 @@ table! {
         targets: Targets = flattened();
         /// The callers and their permissions. Calls that are not listed are denied.
         callers: Vec<Caller> = subtables().default_as("none: every call is refused", Vec::new());
-        /// Trusted issuers of JSON Web Tokens. With at least one, a caller must present a token or a client certificate.
+        /// Trusted issuers of JSON Web Tokens. With at least one, a caller must present a token or a client
+        /// certificate.
         jwt_issuers: Vec<JwtIssuer> = subtables().default_as("none", Vec::new());
         /// The origin of the configuration.
         source: Source = Kind::derived(|_| Some(Source::default()));

@@ -22,12 +22,12 @@ table! {
         /// The address of the gRPC listener. With port 0 the system chooses a free port. An address other than loopback
         /// requires `[server.tls]` or `insecure = true`.
         listen: SocketAddr = address().default(local(50051));
-        /// Allows plaintext on an address other than loopback. Without `[[jwt_issuers]]`, every client that can reach the
-        /// port is then the caller `anonymous`; with them, tokens are sent in plaintext.
+        /// Allows plaintext on an address other than loopback. Without `[[jwt_issuers]]`, every client that can reach
+        /// the port is then the caller `anonymous`; with them, tokens are sent in plaintext.
         insecure: bool = flag().default(false);
-        /// The address of `/livez`, `/readyz` and `/metrics`, which are served over HTTP, without TLS and authentication;
-        /// an empty text disables them. If the default port is in use, the server logs a warning and starts without them; a
-        /// port that is named here must be free.
+        /// The address of `/livez`, `/readyz` and `/metrics`, which are served over HTTP, without TLS and
+        /// authentication; an empty text disables them. If the default port is in use, the server logs a warning and
+        /// starts without them; a port that is named here must be free.
         admin_listen: Option<SocketAddr> = optional_address().default_as(local(9464).to_string(), Some(local(9464)));
         /// Whether the file has `admin_listen`.
         admin_named: bool = Kind::derived(|reader| Some(reader.has("admin_listen")));
@@ -60,22 +60,23 @@ table! {
         max_metadata_bytes: u32 = bytes(1024..=65_536).default(8_192);
         /// Calls in progress on one connection.
         max_concurrent_streams: u32 = number(1..=10_000).default(100);
-        /// Calls in progress; further calls are refused with `RESOURCE_EXHAUSTED` and `OVERLOADED` at once, usually before
-        /// authentication. As many again may wait for their message; if there are more, the call that has received no data
-        /// for the longest time is refused. Health and reflection are not counted.
+        /// Calls in progress; further calls are refused with `RESOURCE_EXHAUSTED` and `OVERLOADED` at once, usually
+        /// before authentication. As many again may wait for their message; if there are more, the call that has
+        /// received no data for the longest time is refused. Health and reflection are not counted.
         max_concurrent_calls: u32 = number(1..=1_000_000).default(2_048);
-        /// Open connections that have begun HTTP/2; further ones are closed at once. Each needs a file descriptor, and one
-        /// more for its handshake; at the start, the server lowers this figure to fit the limit of open files.
+        /// Open connections that have begun HTTP/2; further ones are closed at once. Each needs a file descriptor,
+        /// and one more for its handshake; at the start, the server lowers this figure to fit the limit of open
+        /// files.
         max_connections: u32 = number(1..=1_000_000).default(1_024);
-        /// Open connections from one address. Loopback has no such limit, since a proxy there serves many clients. Behind a
-        /// proxy on another machine, set it to `max_connections`.
+        /// Open connections from one address. Loopback has no such limit, since a proxy there serves many clients.
+        /// Behind a proxy on another machine, set it to `max_connections`.
         max_connections_per_peer: u32 = number(1..=1_000_000).default(64);
-        /// Maximum age of a connection, shortened by a random part of up to a tenth. Its client is then asked to open a new
-        /// one; calls in progress continue for at most 65 seconds.
+        /// Maximum age of a connection, shortened by a random part of up to a tenth. Its client is then asked to open
+        /// a new one; calls in progress continue for at most 65 seconds.
         #[key("max_connection_age_seconds")]
         max_connection_age: Duration = seconds(1..=86_400).default(1_800).map(duration);
-        /// Maximum time of a connection without a call in progress. Its client is then asked to open a new one for the next
-        /// call.
+        /// Maximum time of a connection without a call in progress. Its client is then asked to open a new one for
+        /// the next call.
         #[key("max_connection_idle_seconds")]
         max_connection_idle: Duration = seconds(1..=86_400).default(300).map(duration);
         /// Time limit for calls in progress after SIGTERM or SIGINT.

@@ -34,8 +34,8 @@ table! {
         cert_file: PathBuf = pem_path();
         /// Its private key: PKCS #8, PKCS #1 or SEC 1.
         key_file: PathBuf = pem_path();
-        /// The authorities of client certificates. With it, a caller must show a certificate or a token; a certificate that
-        /// does not verify ends the handshake. A file without a usable authority is an error.
+        /// The authorities of client certificates. With it, a caller must show a certificate or a token; a
+        /// certificate that does not verify ends the handshake. A file without a usable authority is an error.
         client_ca_file: Option<PathBuf> = pem_path().optional("none: no client certificates");
     }
 }

@@ -26,8 +26,8 @@ use crate::{
 const MIN_RETRY_DELAY: Duration = Duration::from_secs(1);
 
 impl Operation {
-    /// Runs the call through the pipeline: admission, audit intent, `work`, audit outcome. `work` is `None` if the target is
-    /// not configured.
+    /// Runs the call through the pipeline: admission, audit intent, `work`, audit outcome. `work` is `None` if the
+    /// target is not configured.
     pub(super) async fn run<T, W>(
         mut self,
         work: Option<impl FnOnce(CallLimits) -> W + Send + 'static>,

@@ -31,8 +31,7 @@ use crate::{
     proto::ErrorReason,
 };
 
-/// Default timeout of a renewal. A renewal that takes longer fails, and the next call that needs a credential starts
-/// another one.
+/// Default timeout of a renewal. After it, the renewal fails, and the next call starts another one.
 const RENEWAL_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// Upper bound of the pause after the first failed renewal. The bound doubles with each further failure. A pause is
@@ -41,8 +40,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// Longest pause, unless the upstream's `Retry-After` is longer. It is shorter than the pause of the circuit breaker
 /// (5 s), so that it has ended when the breaker admits a probe.
 const MAX_PAUSE: Duration = Duration::from_secs(4);
-/// Longest remaining pause that a call waits for after a transient failure. If more of the pause remains, the call
-/// fails.
+/// Longest rest of a pause that a call waits for after a transient failure. If the rest is longer, the call fails.
 const SHORT_PAUSE: Duration = Duration::from_secs(1);
 
 /// Longest time for which a credential is used, even if the source reports a longer lifetime.
@@ -114,8 +112,7 @@ impl<T> Lease<T> {
         }
     }
 
-    /// Creates a lease that is valid for `life`, but at most 24 hours, and is renewed when 80 % of this time has
-    /// passed.
+    /// Creates a lease that is valid for `life`, at most 24 hours, and is renewed after 80 % of this time.
     pub fn limited(value: T, life: Duration) -> Self {
         let now = Instant::now();
         let life = life.min(MAX_LIFE);
@@ -227,8 +224,7 @@ impl<T: Send + Sync + 'static, S: CredentialSource<T>> CredentialCache<T, S> {
         &self.source
     }
 
-    /// Returns the age of the current credential, and its remaining life if it expires. Returns `None` if there is no
-    /// credential.
+    /// Returns the age of the current credential, if there is one, and its remaining life if it expires.
     pub fn age(&self) -> Option<(Duration, Option<Duration>)> {
         let state = crate::lock(&self.state);
         let lease = state.current.as_ref()?;
@@ -275,8 +271,7 @@ impl<T: Send + Sync + 'static, S: CredentialSource<T>> CredentialCache<T, S> {
         }
     }
 
-    /// Returns the current credential, or the renewal or pause that a call has to wait for. Starts a renewal if it is
-    /// due.
+    /// Returns the current credential, or the renewal or pause to wait for. Starts a renewal if it is due.
     fn find(&self) -> CacheState<T> {
         let mut state = crate::lock(&self.state);
         let now = Instant::now();
@@ -329,8 +324,7 @@ impl<T: Send + Sync + 'static, S: CredentialSource<T>> CredentialCache<T, S> {
         true
     }
 
-    /// Waits for a renewal in progress. Removes the current credential from the cache and returns it, if there is
-    /// one.
+    /// Waits for a renewal in progress. Removes and returns the current credential, if there is one.
     pub async fn take(&self) -> Option<Arc<Lease<T>>> {
         let renewal = crate::lock(&self.state).renewal.clone();
         if let Some((renewal, _)) = renewal {
@@ -356,11 +350,9 @@ impl<T: Send + Sync + 'static, S: CredentialSource<T>> CredentialCache<T, S> {
         }
         let (store, source) = (Arc::clone(&self.state), Arc::clone(&self.source));
         let work = async move {
-            // A source may read files, and must not do so while this function holds the lock. It therefore starts in
-            // the task.
+            // A source may read files, and must not do so while this function holds the lock.
             let work = async { timeout(source.timeout(), Arc::clone(&source).obtain()).await };
-            // Without `catch_unwind`, a panic would leave the renewal in `State`, and no other renewal would ever
-            // start.
+            // Without `catch_unwind`, a panic would leave the renewal in `State`, and no other one would start.
             let result = AssertUnwindSafe(work).catch_unwind().await;
             let result = match result {
                 Ok(Ok(result)) => result,

@@ -60,8 +60,8 @@ fn folder() -> PathBuf {
     folder
 }
 
-/// Runs `check-config` with these arguments, and returns the exit code, standard output and standard error, without the path
-/// of the folder.
+/// Runs `check-config` with these arguments, and returns the exit code, standard output and standard error, without
+/// the path of the folder.
 fn check(folder: &Path, text: &str, arguments: &[&str]) -> (i32, String, String) {
     write(folder, "useradmin.toml", text, 0o644);
     let file = folder.join("useradmin.toml");

@@ -1,5 +1,5 @@
-//! The comment of each reason contains a sample `ErrorInfo`. It must be one that the server can send: the test rebuilds it
-//! with the code that builds every status, from the values in the sample and the rules of the upstream.
+//! The comment of each reason contains a sample `ErrorInfo`. It must be one that the server can send: the test
+//! rebuilds it with the code that builds every status, from the values in the sample and the rules of the upstream.
 
 use std::collections::BTreeSet;
 
@@ -149,8 +149,8 @@ fn samples_are_what_the_server_sends() {
     }
 }
 
-/// The comment of a reason lists the keys of its sample, apart from identifiers, and the sample has all keys that do not
-/// depend on the case.
+/// The comment of a reason lists the keys of its sample, apart from identifiers, and the sample has all keys that do
+/// not depend on the case.
 #[test]
 fn samples_have_the_keys_of_their_comments() {
     let keys = metadata_keys();

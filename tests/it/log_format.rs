@@ -1,5 +1,5 @@
-//! The formats of the log: the same order of keys in each JSON line, text in a terminal or by option, no control characters
-//! in either, and the line about the start.
+//! The formats of the log: the same order of keys in each JSON line, text in a terminal or by option, no control
+//! characters in either, and the line about the start.
 
 use std::{
     fs::{self, File, OpenOptions},

@@ -64,8 +64,8 @@ async fn idle_connection_uses_tcp_keepalive() {
     .await;
 }
 
-/// Returns the time to the next keepalive probe of each connection to this port on 127.0.0.1; `None` if a connection has
-/// no such timer. See `proc_net_tcp.rst` of the Linux kernel.
+/// Returns the time to the next keepalive probe of each connection to this port on 127.0.0.1; `None` if a connection
+/// has no such timer. See `proc_net_tcp.rst` of the Linux kernel.
 fn keepalive_timers(port: u16) -> Vec<Option<Duration>> {
     const ESTABLISHED: &str = "01";
     const KEEPALIVE: &str = "02";

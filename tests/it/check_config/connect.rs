@@ -137,8 +137,8 @@ async fn a_token_is_obtained_for_a_batch_account() {
     }
 }
 
-/// Every target has a line, and one that fails decides the exit code. A refused logon counts for the limit of the server, so
-/// that the third one with the same password is not sent.
+/// Every target has a line, and one that fails decides the exit code. A refused logon counts for the limit of the
+/// server, so that the third one with the same password is not sent.
 #[tokio::test]
 async fn refused_logons_are_limited_over_several_runs() {
     let folder = App::folder();

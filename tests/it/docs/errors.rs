@@ -162,8 +162,8 @@ fn platforms() -> Vec<(&'static ResourceNames, Tables)> {
     platforms
 }
 
-/// Returns the comment of the enum without its first and last paragraph, which describe the comments themselves, and with
-/// an example after the first paragraph of the rest.
+/// Returns the comment of the enum without its first and last paragraph, which describe the comments themselves, and
+/// with an example after the first paragraph of the rest.
 fn explanation() -> String {
     let comment = comment("ErrorReason");
     let paragraphs: Vec<_> = comment.split("\n\n").collect();
