@@ -18,14 +18,15 @@ const WINDOW: Duration = Duration::from_mins(1);
 type Key = (Instant, u64);
 
 /// The deletions of the last minute, by caller. Limits are not stored here but passed as arguments, so that no
-/// deletion is forgotten when the configuration changes. Only configured callers have a limit, and therefore an
-/// entry.
+/// deletion is forgotten when the configuration changes.
 #[derive(Clone, Default)]
 pub struct Quotas(Arc<Mutex<State>>);
 
 #[derive(Default)]
 struct State {
     deletions: HashMap<Identity, BTreeSet<Key>>,
+    /// The time of the last sweep.
+    swept: Option<Instant>,
     /// Number of keys that were created.
     keys: u64,
 }
@@ -45,11 +46,9 @@ impl Quotas {
     pub fn try_take(&self, caller: &Identity, limit: u32) -> Result<Slot, Duration> {
         let mut state = crate::lock(&self.0);
         let now = Instant::now();
+        state.sweep(now);
         if let Some(deletions) = state.deletions.get_mut(caller) {
-            let is_over = |(begun, _): &Key| *begun + WINDOW <= now;
-            while deletions.first().is_some_and(is_over) {
-                deletions.pop_first();
-            }
+            expire(deletions, now);
             let over = deletions.len().checked_sub(limit as usize);
             if let Some((begun, _)) = over.and_then(|over| deletions.iter().nth(over)) {
                 return Err((*begun + WINDOW).duration_since(now));
@@ -74,10 +73,30 @@ impl State {
         key
     }
 
+    /// Removes idle callers, at most once in each window, so that their deletions do not occupy memory.
+    fn sweep(&mut self, now: Instant) {
+        if now < *self.swept.get_or_insert(now) + WINDOW {
+            return;
+        }
+        self.swept = Some(now);
+        self.deletions.retain(|_, deletions| {
+            expire(deletions, now);
+            !deletions.is_empty()
+        });
+    }
+
     fn remove(&mut self, slot: &Slot) {
         if let Some(deletions) = self.deletions.get_mut(&slot.caller) {
             deletions.remove(&slot.key);
         }
+    }
+}
+
+/// Removes the deletions that no longer count.
+fn expire(deletions: &mut BTreeSet<Key>, now: Instant) {
+    let is_over = |(begun, _): &Key| *begun + WINDOW <= now;
+    while deletions.first().is_some_and(is_over) {
+        deletions.pop_first();
     }
 }
 
@@ -93,5 +112,28 @@ impl Slot {
     /// Removes the deletion from the count. Called if nothing was sent.
     pub fn refund(self) {
         crate::lock(&self.quotas.0).remove(&self);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::{Quotas, WINDOW};
+    use crate::identity::Identity;
+
+    #[tokio::test(start_paused = true)]
+    async fn each_caller_has_its_own_quota_and_idle_callers_are_removed() {
+        let quotas = Quotas::default();
+        let held = || crate::lock(&quotas.0).deletions.len();
+        for number in 0..100 {
+            let caller = Identity::Certificate(format!("spiffe://corp/{number}"));
+            assert!(quotas.try_take(&caller, 1).is_ok());
+            assert!(quotas.try_take(&caller, 1).is_err());
+        }
+        assert_eq!(held(), 100);
+        advance(WINDOW).await;
+        assert!(quotas.try_take(&Identity::Anonymous, 1).is_ok());
+        assert_eq!(held(), 1);
     }
 }

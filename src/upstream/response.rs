@@ -239,3 +239,66 @@ fn describe_without_causes(error: &(dyn Error + 'static)) -> String {
     io.or_else(|| error.downcast_ref().map(refusal::describe_tls_error))
         .unwrap_or_else(|| error.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, ErrorKind};
+
+    use bytes::Bytes;
+    use futures_util::stream;
+    use http::{HeaderValue, Response, Version, response::Parts};
+    use http_body::Frame;
+    use http_body_util::StreamBody;
+
+    use super::{is_document, read_whole_body};
+
+    fn head(version: Version, header: &'static str) -> Parts {
+        let mut response = Response::new(());
+        *response.version_mut() = version;
+        let headers = response.headers_mut();
+        headers.insert(header, HeaderValue::from_static("100"));
+        response.into_parts().0
+    }
+
+    #[tokio::test]
+    async fn only_body_that_ends_with_connection_may_lack_close_notify() {
+        let eof = ErrorKind::UnexpectedEof;
+        for (version, header, error, complete) in [
+            (Version::HTTP_11, "x", eof, true),
+            (Version::HTTP_10, "x", eof, true),
+            (Version::HTTP_11, "x", ErrorKind::ConnectionReset, true),
+            (Version::HTTP_11, "x", ErrorKind::TimedOut, false),
+            (Version::HTTP_11, "x", ErrorKind::InvalidData, false),
+            (Version::HTTP_11, "content-length", eof, false),
+            (Version::HTTP_11, "transfer-encoding", eof, false),
+            (Version::HTTP_2, "x", eof, false),
+        ] {
+            let data = Ok(Frame::data(Bytes::from_static(b"{}")));
+            let frames = [data, Err(io::Error::from(error))];
+            let body = StreamBody::new(stream::iter(frames));
+            let read = read_whole_body(&head(version, header), body, 100).await;
+            assert_eq!(read.is_some(), complete, "{version:?} {header} {error}");
+        }
+    }
+
+    #[test]
+    fn only_whole_json_object_is_complete_document() {
+        let rows: [(&[u8], bool); 11] = [
+            (b"{}", true),
+            (b"{\"code\":\"x\"}", true),
+            (b" {\"a\":{\"b\":[1,2]}}\r\n", true),
+            (b"\xEF\xBB\xBF{\"code\":\"x\"}", true),
+            (b"", false),
+            (b"{\"code\":\"x\"", false),
+            (b"{\"a\":{\"b\":1}", false),
+            (b"{\"a\":1}}", false),
+            (b"[1,2]", false),
+            (b"12", false),
+            (b"<html></html>", false),
+        ];
+        for (body, complete) in rows {
+            let shown = String::from_utf8_lossy(body);
+            assert_eq!(is_document(body), complete, "{shown}");
+        }
+    }
+}

@@ -1,7 +1,8 @@
+use bytes::Bytes;
 use http::{Method, uri::PathAndQuery};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     time::{Duration, Instant, advance, timeout},
 };
 use url::Url;
@@ -11,10 +12,59 @@ use crate::{
     client_tls::Trust,
     config::Roots,
     metrics::Metrics,
-    upstream::{deadline::Deadline, instrument::Operation},
+    upstream::{
+        deadline::Deadline,
+        instrument::Operation,
+        response::{RequestError, Response},
+    },
 };
 
+const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 const READ: Operation = Operation::new("read", "/");
+
+/// Starts a listener and returns a client for it.
+async fn upstream() -> (Client, TcpListener) {
+    let Ok(listener) = TcpListener::bind("127.0.0.1:0").await else {
+        unreachable!("there is a free port")
+    };
+    let address = listener.local_addr();
+    let address = address.map(|address| format!("http://{address}"));
+    let url = Url::parse(&address.unwrap_or_default());
+    let numbers = Metrics::default().upstreams.requests("test", "test");
+    let client = url.map(|url| Client::new(&url, Trust::More, &Roots::default(), HTTP_1, numbers));
+    let Ok(Ok(client)) = client else {
+        unreachable!("the URL is valid")
+    };
+    (client, listener)
+}
+
+async fn send(client: &Client) -> Result<Response, RequestError> {
+    let limits = Deadline::after(Duration::from_secs(5)).into();
+    let request = request(Method::GET, PathAndQuery::from_static("/"));
+    client.send(&READ, request, None, &limits).await
+}
+
+/// Accepts a connection and answers one request.
+async fn accept(listener: &TcpListener) -> TcpStream {
+    let Ok((mut stream, _)) = listener.accept().await else {
+        unreachable!("the client connects")
+    };
+    respond(&mut stream).await;
+    stream
+}
+
+/// Answers the next request of a connection.
+async fn respond(stream: &mut TcpStream) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        assert!(stream.read_buf(&mut head).await.is_ok_and(|read| read > 0));
+    }
+    assert!(stream.write_all(RESPONSE).await.is_ok());
+}
+
+fn body(sent: Result<Response, RequestError>) -> Option<Bytes> {
+    sent.ok()?.body
+}
 
 #[test]
 fn debug_output_hides_secret_headers() {
@@ -23,36 +73,49 @@ fn debug_output_hides_secret_headers() {
 }
 
 #[tokio::test]
-async fn idle_connection_is_closed() -> Result<(), Box<dyn std::error::Error>> {
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let url = Url::parse(&format!("http://{}", listener.local_addr()?))?;
-    let numbers = Metrics::default().upstreams.requests("test", "test");
-    let client = Client::new(&url, Trust::More, &Roots::default(), HTTP_1, numbers)?;
-    let limits = Deadline::after(Duration::from_secs(5)).into();
-    let request = request(Method::GET, PathAndQuery::from_static("/"));
-    let answer = async {
-        let (mut stream, _) = listener.accept().await?;
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            stream.read_buf(&mut head).await?;
+async fn connection_is_reused_until_peer_closes_it() {
+    let (client, listener) = upstream().await;
+    let (sent, mut stream) = tokio::join!(send(&client), accept(&listener));
+    assert_eq!(body(sent).as_deref(), Some(&b"ok"[..]));
+    let (sent, ()) = tokio::join!(send(&client), respond(&mut stream));
+    assert_eq!(body(sent).as_deref(), Some(&b"ok"[..]));
+    // A closed connection is found before anything is sent on it, once the runtime has been notified.
+    drop(stream);
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    let (sent, _stream) = tokio::join!(send(&client), accept(&listener));
+    assert_eq!(body(sent).as_deref(), Some(&b"ok"[..]));
+}
+
+#[tokio::test]
+async fn sequential_requests_use_one_connection() {
+    let (client, listener) = upstream().await;
+    let server = tokio::spawn(async move {
+        let mut stream = accept(&listener).await;
+        for _ in 0..9 {
+            respond(&mut stream).await;
         }
-        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
-        stream.write_all(answer).await.map(|()| stream)
-    };
-    let (sent, stream) = tokio::join!(client.send(&READ, request, None, &limits), answer);
-    let mut stream = stream?;
+        let another = timeout(Duration::from_millis(50), listener.accept()).await;
+        assert!(another.is_err(), "there is a second connection");
+    });
+    for _ in 0..10 {
+        assert_eq!(body(send(&client).await).as_deref(), Some(&b"ok"[..]));
+    }
+    assert!(server.await.is_ok());
+}
+
+#[tokio::test]
+async fn idle_connection_is_closed() {
+    let (client, listener) = upstream().await;
+    let (sent, mut stream) = tokio::join!(send(&client), accept(&listener));
     assert!(sent.is_ok());
     tokio::time::pause();
     let start = Instant::now();
     advance(IDLE_TIMEOUT.saturating_sub(Duration::from_secs(1))).await;
-    // The connection is still open, so this read must time out.
-    let early = timeout(
-        Duration::from_millis(1),
-        stream.read_to_end(&mut Vec::new()),
-    )
-    .await;
+    let mut read = [0];
+    let early = timeout(Duration::from_millis(1), stream.read(&mut read)).await;
     assert!(early.is_err(), "it was closed too early");
-    assert!(stream.read_to_end(&mut Vec::new()).await.is_ok());
+    assert_eq!(stream.read(&mut read).await.ok(), Some(0));
     assert!(start.elapsed() <= IDLE_TIMEOUT * 2);
-    Ok(())
 }
