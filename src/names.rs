@@ -22,6 +22,11 @@ pub fn is_dot_segment(text: &str) -> bool {
     matches!(text, "." | "..")
 }
 
+/// Returns a text with hidden characters, except `kept`, replaced by U+FFFD.
+pub fn replace_hidden(text: &str, kept: char) -> String {
+    text.replace(|c| c != kept && is_hidden_character(c), "\u{FFFD}")
+}
+
 /// Returns whether a character is a control character, a line or paragraph separator, or a bidirectional control
 /// (Unicode Standard Annex 9).
 pub fn is_hidden_character(c: char) -> bool {

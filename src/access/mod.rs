@@ -16,8 +16,8 @@ use self::{
     token::{Issuers, KeySource},
 };
 use crate::{
-    config::{Caller, Config, JwtIssuer},
-    identity::{Identity, SUBJECT_SEPARATOR},
+    config::{Config, JwtIssuer},
+    identity::Identity,
     metrics::Metrics,
 };
 
@@ -56,53 +56,22 @@ impl Access {
         let issuers = Issuers::new(&config.jwt_issuers, issuers, source, metrics)?;
         // A reload does not change whether TLS requests client certificates.
         let certificates = before.map_or_else(
-            || {
-                let tls = config.server.tls.as_ref();
-                tls.is_some_and(|tls| tls.client_ca_file.is_some())
-            },
+            || config.accepts_certificates(),
             |before| before.certificates,
         );
         // Removing the last issuer must not admit anonymous callers.
         let before = before.is_some_and(|before| before.identity_required);
-        let identity_required = before || certificates || !issuers.is_empty();
-        let access = Self {
+        let configured = certificates || !issuers.is_empty();
+        if before && !configured {
+            tracing::warn!("anonymous callers refused until restart");
+        }
+        let identity_required = before || configured;
+        Ok(Self {
             policy: Policy::new(&config.callers),
             issuers,
             certificates,
             identity_required,
-        };
-        access.warn_of_unlikely_callers(config);
-        Ok(access)
-    }
-
-    /// Logs entries of `[[callers]]` that are valid but probably mistakes.
-    fn warn_of_unlikely_callers(&self, config: &Config) {
-        // The sandbox has no configuration file, and its callers are not checked.
-        let callers = config
-            .callers
-            .iter()
-            .filter(|_| config.source.path.is_some());
-        for Caller { identity, .. } in callers {
-            let warning = match identity {
-                Identity::Anonymous if self.identity_required => {
-                    "no caller can have this identity: callers must present a certificate or a token"
-                }
-                Identity::Anonymous if !config.server.listen.ip().is_loopback() => {
-                    "every client that can reach the address has these permissions"
-                }
-                Identity::Certificate(name)
-                    if !self.certificates || name.contains(SUBJECT_SEPARATOR) =>
-                {
-                    "no caller can have this identity: it is neither `ISSUER#SUBJECT` of a configured issuer, nor the \
-                     name in an accepted client certificate"
-                }
-                Identity::Certificate(name) if name.contains('*') => {
-                    "identities are not patterns: only a certificate with exactly this name has this identity"
-                }
-                _ => continue,
-            };
-            tracing::warn!(%identity, warning, "suspicious caller configured");
-        }
+        })
     }
 
     /// Returns the identity of a caller, or the reason why there is none. If issuers of tokens are configured, a

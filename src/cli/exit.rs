@@ -15,10 +15,7 @@ pub fn print_error(text: &str) {
 /// Writes a text to standard output, with characters that could control a terminal replaced. A failure is ignored,
 /// because the exit code is the result.
 pub fn print(text: &str) {
-    let visible = text.replace(
-        |c: char| c != '\n' && names::is_hidden_character(c),
-        "\u{FFFD}",
-    );
+    let visible = names::replace_hidden(text, '\n');
     let _ = writeln!(std::io::stdout(), "{visible}");
 }
 

@@ -45,9 +45,10 @@ pub async fn run(
 fn log_start(config: &Config, server: &Server, listen: SocketAddr) {
     let file = config.source.path.as_deref();
     let file = file.map_or_else(|| "sandbox".to_owned(), |file| file.display().to_string());
-    let tls = config.server.tls.as_ref();
-    let certificates = tls.is_some_and(|tls| tls.client_ca_file.is_some());
-    let auth = match (certificates, !config.jwt_issuers.is_empty()) {
+    let auth = match (
+        config.accepts_certificates(),
+        !config.jwt_issuers.is_empty(),
+    ) {
         (true, true) => "certificate or token",
         (true, false) => "certificate",
         (false, true) => "token",
@@ -58,7 +59,7 @@ fn log_start(config: &Config, server: &Server, listen: SocketAddr) {
         version = env!("CARGO_PKG_VERSION"),
         config = file,
         %listen,
-        tls = tls.is_some(),
+        tls = config.server.tls.is_some(),
         auth,
         admin_listen = admin.as_deref().unwrap_or("off"),
         targets = config.targets.summary(),

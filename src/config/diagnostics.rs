@@ -13,9 +13,6 @@ use toml::{
 use super::schema::{Key, is_showable};
 use crate::names;
 
-/// Replacement of control characters and invisible characters.
-const REPLACEMENT_CHARACTER: char = '\u{FFFD}';
-
 /// Severity of a diagnostic, which determines its effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
@@ -230,8 +227,7 @@ struct Position<'a> {
 
 /// Returns the text with invisible characters replaced. Tabs are kept, so that the caret is below its character.
 fn visible(text: &str) -> String {
-    let is_hidden = |c: char| c != '\t' && names::is_hidden_character(c);
-    text.replace(is_hidden, REPLACEMENT_CHARACTER.encode_utf8(&mut [0; 4]))
+    names::replace_hidden(text, '\t')
 }
 
 /// Returns the delimiter of the string that an error message of the parser calls unclosed, or `None` for another

@@ -150,7 +150,7 @@ fn read(path: &Path, text: &str) -> (Option<Config>, Diagnostics) {
     (config, diagnostics)
 }
 
-/// Reports callers and issuers that are listed twice and a missing target as errors, and callers that never occur and
+/// Reports callers and issuers that are listed twice and a missing target as errors, and unlikely identities and
 /// missing callers as warnings.
 fn check(config: &Config, reader: &Reader<'_>) {
     let issuer = |text: &str| text.to_owned();
@@ -166,8 +166,8 @@ fn check(config: &Config, reader: &Reader<'_>) {
     check_unique(reader, "callers", "identity", caller, error);
     for text in reader.strings_in_array("callers", "identity") {
         let identity = callers::parse_identity(reader, text.get_ref());
-        if let Some(reason) = never_occurs(&identity, config) {
-            reader.warn_at(text.span(), &format!("`identity` {reason}"));
+        if let Some(warning) = identity_warning(&identity, config) {
+            reader.warn_at(text.span(), &format!("`identity` {warning}"));
         }
     }
     if config.callers.is_empty() {
@@ -180,11 +180,17 @@ fn check(config: &Config, reader: &Reader<'_>) {
     }
 }
 
-/// Returns the reason why no caller can have this identity, as the predicate of a sentence. Returns `None` if a
-/// caller can have it.
-fn never_occurs(identity: &Identity, config: &Config) -> Option<&'static str> {
-    let tls = config.server.tls.as_ref();
-    let has_certificates = tls.is_some_and(|tls| tls.client_ca_file.is_some());
+impl Config {
+    /// Returns whether callers can authenticate with a client certificate.
+    pub fn accepts_certificates(&self) -> bool {
+        let tls = self.server.tls.as_ref();
+        tls.is_some_and(|tls| tls.client_ca_file.is_some())
+    }
+}
+
+/// Returns the reason why an identity is probably a mistake, as the predicate of a sentence, or `None`.
+fn identity_warning(identity: &Identity, config: &Config) -> Option<&'static str> {
+    let has_certificates = config.accepts_certificates();
     match identity {
         Identity::Certificate(name) if name.contains(SUBJECT_SEPARATOR) => {
             Some("never occurs: no [[jwt_issuers]] has the `issuer` before the `#`")
@@ -192,8 +198,14 @@ fn never_occurs(identity: &Identity, config: &Config) -> Option<&'static str> {
         Identity::Certificate(_) if !has_certificates => {
             Some("never occurs: client certificates need `client_ca_file` in [server.tls]")
         }
+        Identity::Certificate(name) if name.contains('*') => {
+            Some("is not a pattern: only a certificate with exactly this name has it")
+        }
         Identity::Anonymous if has_certificates || !config.jwt_issuers.is_empty() => {
             Some("never occurs: every caller must have a certificate or a token")
+        }
+        Identity::Anonymous if !config.server.listen.ip().is_loopback() => {
+            Some("is that of every client that can reach the address")
         }
         _ => None,
     }

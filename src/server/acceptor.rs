@@ -51,7 +51,7 @@ pub struct Connection {
     pub peer: Peer,
     pub permit: ConnectionPermit,
     /// The cause to log when the connection fails, if its first bytes are those of another protocol than HTTP/2.
-    pub mistake: Option<&'static str>,
+    pub wrong_protocol: Option<&'static str>,
 }
 
 /// Performs the handshakes of all connections.
@@ -137,7 +137,7 @@ impl Acceptor {
         io.read_exact(&mut preface).await.ok()?;
         let permit = self.connection_limit.try_acquire(address.ip());
         let permit = permit.inspect_err(|&limit| self.log.limit_reached(address, limit));
-        let mistake = mistake(&preface);
+        let wrong_protocol = wrong_protocol(&preface);
         let preface = Bytes::copy_from_slice(&preface);
         Some(Connection {
             io: ConnectionIo::new(io, preface, self.max_header_list),
@@ -147,7 +147,7 @@ impl Acceptor {
                 certificate,
             },
             permit: permit.ok()?,
-            mistake,
+            wrong_protocol,
         })
     }
 
@@ -169,10 +169,10 @@ impl Acceptor {
     }
 }
 
-/// Returns the mistake of a client whose first bytes are not those of HTTP/2 but a TLS handshake record of any
+/// Returns the protocol mistake of a client whose first bytes are not those of HTTP/2 but a TLS handshake record of any
 /// version (RFC 8446, section 5.1) or ASCII text, such as the first line of an HTTP/1 request. Otherwise returns
 /// `None`.
-fn mistake(first: &[u8; PREFACE_AND_FRAME_HEADER_LEN]) -> Option<&'static str> {
+fn wrong_protocol(first: &[u8; PREFACE_AND_FRAME_HEADER_LEN]) -> Option<&'static str> {
     if first.starts_with(&[22, 3]) {
         Some("TLS client on the plaintext port")
     } else if first.is_ascii() && !first.starts_with(b"PRI ") {

@@ -110,17 +110,17 @@ where
                 io,
                 peer,
                 permit,
-                mistake,
+                wrong_protocol,
             } = connection;
             let (log, address) = (Arc::clone(&this.log), peer.address);
             let report = move |error: &str| log.refused(address, error);
-            let serving = this.serve(io, peer, mistake);
+            let serving = this.serve(io, peer, wrong_protocol);
             ON_REFUSAL.scope(Box::new(report), serving).await;
             drop(permit);
         });
     }
 
-    async fn serve<I>(&self, io: I, peer: Peer, mistake: Option<&str>)
+    async fn serve<I>(&self, io: I, peer: Peer, wrong_protocol: Option<&str>)
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -159,7 +159,7 @@ where
             }
         };
         if let Err(error) = ended {
-            self.log.broken(address, &error, mistake);
+            self.log.broken(address, &error, wrong_protocol);
         }
     }
 
@@ -250,6 +250,18 @@ mod tests {
         let mut client = client.clone().ready().await.ok()?;
         let sent = client.send_request(request.unwrap_or_default(), true);
         sent.ok()?.0.await.ok()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn connection_without_calls_is_closed() {
+        let start = Instant::now();
+        let (client, ended) = begin(65_535).await;
+        for seconds in ["290", "350"] {
+            assert!(call(&client, seconds).await.is_some());
+        }
+        assert!(ended.await.is_ok());
+        let time = start.elapsed().as_secs();
+        assert_eq!(time, 290 + 350 + IDLE.as_secs());
     }
 
     #[tokio::test(start_paused = true)]

@@ -71,9 +71,8 @@ impl ConnectionLog {
     }
 
     /// Reports a connection that ended with an error. Errors other than violations of HTTP/2, such as a disconnect,
-    /// are only logged at debug level. `mistake` is the cause of the error, if the first bytes of the connection show
-    /// it.
-    pub fn broken(&self, peer: SocketAddr, error: &hyper::Error, mistake: Option<&str>) {
+    /// are only logged at debug level. `wrong_protocol` is the cause of the error, if the first bytes show it.
+    pub fn broken(&self, peer: SocketAddr, error: &hyper::Error, wrong_protocol: Option<&str>) {
         let cause = error.source().and_then(|cause| cause.downcast_ref());
         let library = cause.filter(|cause: &&h2::Error| cause.is_library());
         let Some((cause, reason)) = library.and_then(|cause| Some((cause, cause.reason()?))) else {
@@ -83,7 +82,7 @@ impl ConnectionLog {
         let reason = name(reason);
         self.metrics.connection_aborted(reason);
         if self.admits(peer, PROTOCOL_VIOLATED, reason) {
-            let cause = mistake.map_or_else(|| cause.to_string(), str::to_owned);
+            let cause = wrong_protocol.map_or_else(|| cause.to_string(), str::to_owned);
             tracing::info!(%peer, reason, cause, "{PROTOCOL_VIOLATED}");
         }
     }

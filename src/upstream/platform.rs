@@ -264,7 +264,7 @@ pub trait Platform: Sized + Send + Sync + 'static {
     /// `Authorization` header.
     fn secrets(credential: &Self::Credential) -> Secrets<'_>;
 
-    /// Records what a response shows about the credential. `failure` is `None` if the response was expected, even if
+    /// Records whether a response shows that the credential is still valid. `failure` is `None` if the response was expected, even if
     /// it means that the user cannot be deleted.
     fn record_response(
         &self,

@@ -134,6 +134,20 @@ fn likely_mistakes_are_warnings() {
             ),
         ),
         (
+            "a pattern as an identity",
+            format!(
+                "{TLS}{CLIENTS}{HMC}{}",
+                caller("spiffe://corp/*", "DeleteHmcUser", "[\"*\"]")
+            ),
+        ),
+        (
+            "anonymous on an address that others reach",
+            format!(
+                "[server]\nlisten = \"0.0.0.0:50051\"\ninsecure = true\n{HMC}{}",
+                anonymous()
+            ),
+        ),
+        (
             "anonymous with certificates",
             format!("{TLS}{CLIENTS}{HMC}{}", anonymous()),
         ),

@@ -50,7 +50,7 @@ impl Folder {
         fs::set_permissions(path, Permissions::from_mode(0o600)).unwrap();
     }
 
-    /// Returns the warnings of a valid configuration, except the one that it lists no callers.
+    /// Returns the warnings of a valid configuration, except the warning that no callers are listed.
     fn warnings(&self, text: &str) -> Vec<String> {
         let parsed = self.parse(text);
         let config = parsed.unwrap_or_else(|faults| panic!("{faults}"));

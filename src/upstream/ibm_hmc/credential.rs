@@ -160,7 +160,7 @@ impl SessionSource {
         Err(classify::failure(&NAMES, LOGON_RULES, &response, facts).for_read())
     }
 
-    /// Returns whether the configured password is the one that the HMC accepted last.
+    /// Returns whether the configured password is the password that the HMC accepted last.
     fn password_was_accepted(&self) -> bool {
         let password = self.password.read();
         password.is_ok_and(|password| self.guard.was_accepted(&password))
