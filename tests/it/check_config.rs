@@ -102,6 +102,17 @@ fn likely_mistakes_are_warnings() {
     let folder = folder();
     write(&folder, "open.password", "secret\n", 0o604);
     let exposed = HMC.replace("hmc.password", "open.password");
+    let with_caller = |tables: &str, identity: &str| {
+        let caller = caller(identity, "DeleteHmcUser", "[\"*\"]");
+        format!("{tables}{HMC}{caller}")
+    };
+    let certificates = format!("{TLS}{CLIENTS}");
+    let reachable = "[server]\nlisten = \"0.0.0.0:50051\"\ninsecure = true\n";
+    let patterns = caller(
+        "anonymous",
+        "DeleteHmcUser",
+        "[\"dallas?\", \"*1\", \"prod\"]",
+    );
     let texts = [
         ("no callers", HMC.to_owned()),
         (
@@ -110,46 +121,27 @@ fn likely_mistakes_are_warnings() {
         ),
         (
             "patterns without a target, one of them with a target of the other platform",
-            format!(
-                "{BATCH}{HMC}{}",
-                caller(
-                    "anonymous",
-                    "DeleteHmcUser",
-                    "[\"dallas?\", \"*1\", \"prod\"]"
-                )
-            ),
+            format!("{BATCH}{HMC}{patterns}"),
         ),
         (
             "a certificate without client_ca_file",
-            format!(
-                "{TLS}{HMC}{}",
-                caller("spiffe://corp/a", "DeleteHmcUser", "[\"*\"]")
-            ),
+            with_caller(TLS, "spiffe://corp/a"),
         ),
         (
             "a token without its issuer",
-            format!(
-                "{TLS}{CLIENTS}{HMC}{}",
-                caller("https://other.example#a", "DeleteHmcUser", "[\"*\"]")
-            ),
+            with_caller(&certificates, "https://other.example#a"),
         ),
         (
             "a pattern as an identity",
-            format!(
-                "{TLS}{CLIENTS}{HMC}{}",
-                caller("spiffe://corp/*", "DeleteHmcUser", "[\"*\"]")
-            ),
+            with_caller(&certificates, "spiffe://corp/*"),
         ),
         (
             "anonymous on an address that others reach",
-            format!(
-                "[server]\nlisten = \"0.0.0.0:50051\"\ninsecure = true\n{HMC}{}",
-                anonymous()
-            ),
+            format!("{reachable}{HMC}{}", anonymous()),
         ),
         (
             "anonymous with certificates",
-            format!("{TLS}{CLIENTS}{HMC}{}", anonymous()),
+            format!("{certificates}{HMC}{}", anonymous()),
         ),
         (
             "anonymous with tokens",
