@@ -2,25 +2,34 @@
 //! results, because clouds serve their metadata at such addresses.
 
 use std::{
-    future::Future,
     io,
     net::{IpAddr, SocketAddr},
-    pin::Pin,
-    task::{Context, Poll},
     vec,
 };
 
+use futures_util::future::BoxFuture;
 use hyper_util::client::legacy::connect::dns::Name;
 use tokio::net::lookup_host;
-use tower::Service;
+use tower::util::{ServiceFn, service_fn};
 
-/// Resolver that removes link-local addresses from its results, and fails for names that have no other addresses.
-#[derive(Clone)]
-pub struct NoLinkLocal;
+type Addresses = io::Result<vec::IntoIter<SocketAddr>>;
+pub type Resolver = ServiceFn<fn(Name) -> BoxFuture<'static, Addresses>>;
+
+/// Returns a resolver that removes link-local addresses from its results, and fails for names that have no other
+/// addresses.
+pub fn without_link_local() -> Resolver {
+    service_fn(|name| {
+        Box::pin(async move {
+            let found = lookup_host((name.as_str(), 0)).await;
+            let named = |error| io::Error::other(format!("host {name}: {error}"));
+            found.and_then(usable).map_err(named)
+        })
+    })
+}
 
 /// Returns the addresses that are not link-local. Fails if there are only link-local ones. Resolvers that use mDNS,
 /// LLMNR or a hosts file may return link-local addresses together with those of DNS.
-fn usable(found: impl Iterator<Item = SocketAddr>) -> io::Result<vec::IntoIter<SocketAddr>> {
+fn usable(found: impl Iterator<Item = SocketAddr>) -> Addresses {
     let (refused, usable): (Vec<_>, Vec<_>) = found.partition(|found| is_link_local(found.ip()));
     if usable.is_empty() && !refused.is_empty() {
         return Err(io::Error::other(
@@ -28,24 +37,6 @@ fn usable(found: impl Iterator<Item = SocketAddr>) -> io::Result<vec::IntoIter<S
         ));
     }
     Ok(usable.into_iter())
-}
-
-impl Service<Name> for NoLinkLocal {
-    type Response = vec::IntoIter<SocketAddr>;
-    type Error = io::Error;
-    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, name: Name) -> Self::Future {
-        Box::pin(async move {
-            let found = lookup_host((name.as_str(), 0)).await;
-            let named = |error| io::Error::other(format!("host {name}: {error}"));
-            found.and_then(usable).map_err(named)
-        })
-    }
 }
 
 fn is_link_local(address: IpAddr) -> bool {

@@ -2,12 +2,11 @@
 
 use std::{
     error::Error,
-    future::Future,
-    pin::Pin,
     task::{Context, Poll},
     time::Duration,
 };
 
+use futures_util::future::BoxFuture;
 use http::Uri;
 use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
 use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
@@ -15,7 +14,10 @@ use rustls::ClientConfig;
 use tokio::{net::TcpStream, time::timeout};
 use tower::Service;
 
-use crate::upstream::{resolver::NoLinkLocal, response::CONNECT_TIMEOUT};
+use crate::upstream::{
+    resolver::{Resolver, without_link_local},
+    response::CONNECT_TIMEOUT,
+};
 
 /// TCP keepalive: the idle time before the first probe, and the interval between probes. On Linux, a connection is
 /// also closed if sent data is not acknowledged for twice this time.
@@ -26,12 +28,12 @@ const KEEPALIVE_RETRIES: u32 = 3;
 /// Opens connections. A connection, including the TLS handshake, must be established within [`CONNECT_TIMEOUT`]. ALPN
 /// selects HTTP/1.1 or HTTP/2.
 #[derive(Clone)]
-pub struct Connector(HttpsConnector<HttpConnector<NoLinkLocal>>);
+pub struct Connector(HttpsConnector<HttpConnector<Resolver>>);
 
 impl Connector {
     /// Creates a connector with this TLS configuration.
     pub fn new(tls: ClientConfig) -> Self {
-        let mut tcp = HttpConnector::new_with_resolver(NoLinkLocal);
+        let mut tcp = HttpConnector::new_with_resolver(without_link_local());
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
@@ -47,7 +49,7 @@ impl Connector {
 impl Service<Uri> for Connector {
     type Response = MaybeHttpsStream<TokioIo<TcpStream>>;
     type Error = Box<dyn Error + Send + Sync>;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.0.poll_ready(cx)
