@@ -1,7 +1,7 @@
 //! Metrics and traces of upstream requests: each request is counted when it ends, and has a span within the trace of
 //! its call.
 
-use http::{HeaderMap, Method};
+use http::{request::Parts, uri::PathAndQuery};
 use opentelemetry::Context;
 use tokio::time::Instant;
 use url::Url;
@@ -37,13 +37,6 @@ impl Operation {
     }
 }
 
-/// Method and URL of a request.
-pub struct Sent<'a> {
-    pub method: &'a Method,
-    pub url: &'a Url,
-    pub path: &'a str,
-}
-
 /// A request in progress. If the value is dropped before [`Self::end`], the request is counted as given up.
 pub struct RequestSpan<'a> {
     operation: &'static Operation,
@@ -54,20 +47,20 @@ pub struct RequestSpan<'a> {
 }
 
 impl<'a> RequestSpan<'a> {
-    /// Starts the span of a request that is about to be sent. Adds `traceparent` to its headers if the operation is
-    /// traced.
+    /// Starts the span of a request that is about to be sent to the host of `url`. Adds `traceparent` to its headers if
+    /// the operation is traced.
     pub fn begin(
         operation: &'static Operation,
         numbers: &'a Requests,
-        sent: &Sent<'_>,
-        headers: &mut HeaderMap,
+        url: &Url,
+        head: &mut Parts,
         limits: &CallLimits,
     ) -> Self {
         let target = numbers.target();
         let context = trace::request(&RequestStart {
-            method: sent.method.as_str(),
-            url: sent.url,
-            path: sent.path,
+            method: head.method.as_str(),
+            url,
+            path: head.uri.path_and_query().map_or("/", PathAndQuery::as_str),
             route: operation.route,
             // The number of earlier attempts. `limits` counts only DELETEs, so it is 0 for a read.
             resent: limits.deletes().saturating_sub(1),
@@ -78,7 +71,7 @@ impl<'a> RequestSpan<'a> {
             ],
         });
         if operation.traced {
-            trace::inject(&context, headers);
+            trace::inject(&context, &mut head.headers);
         }
         Self {
             operation,

@@ -26,7 +26,7 @@ use self::{
 use super::{
     call_limits::CallLimits,
     deadline::Deadline,
-    instrument::{Operation, RequestSpan, Sent},
+    instrument::{Operation, RequestSpan},
     response::{MAX_BODY_BYTES, RequestError, Response, USER_AGENT_TEXT, describe},
 };
 use crate::{client_tls::Trust, config::Roots, error::Failure, metrics::Requests};
@@ -157,13 +157,8 @@ impl Client {
         let (mut head, body) = request.into_parts();
         let other_host = head.uri.authority().map(|_| head.uri.to_string());
         let other_host = other_host.and_then(|uri| Url::parse(&uri).ok());
-        let sent = Sent {
-            method: &head.method,
-            url: other_host.as_ref().unwrap_or_else(|| self.pools.url()),
-            path: head.uri.path_and_query().map_or("/", PathAndQuery::as_str),
-        };
-        let limits = options.limits;
-        let span = RequestSpan::begin(operation, &self.numbers, &sent, &mut head.headers, limits);
+        let url = other_host.as_ref().unwrap_or_else(|| self.pools.url());
+        let span = RequestSpan::begin(operation, &self.numbers, url, &mut head, options.limits);
         head.uri = self.absolute(head.uri);
         let tracker = WriteTracker::default();
         let body = TrackedBody::new(body, &tracker);
