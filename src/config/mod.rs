@@ -38,7 +38,7 @@ pub use self::{
     schema::Key,
     server::{Audience, Limits, Server},
     source::{Source, differences},
-    targets::{BulkheadLimits, Settings, Target, TargetSummary},
+    targets::{Settings, Target, TargetSummary},
     tracing::Tracing,
     values::Roots,
 };

@@ -52,15 +52,6 @@ table! {
 
 const MAX_QUEUED: u32 = 256;
 
-/// Limits of the bulkhead of a target.
-#[derive(Clone, Copy, Debug)]
-pub struct BulkheadLimits {
-    /// Maximum number of requests in progress.
-    pub in_flight: u32,
-    /// Maximum number of requests that wait for one in progress to end.
-    pub queued: u32,
-}
-
 /// The properties of a target that a summary of the configuration shows.
 pub struct TargetSummary {
     /// Name of the table, such as `hmcs.ALIAS`, with the alias of the target.
@@ -101,14 +92,6 @@ impl<S: Settings> Target<S> {
             protected_users: Vec::new(),
             max_in_flight: S::MAX_IN_FLIGHT,
             max_queued: MAX_QUEUED,
-        }
-    }
-
-    /// Returns the limits of the bulkhead.
-    pub fn bulkhead(&self) -> BulkheadLimits {
-        BulkheadLimits {
-            in_flight: self.max_in_flight,
-            queued: self.max_queued,
         }
     }
 }

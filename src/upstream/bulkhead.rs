@@ -6,12 +6,15 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::{call_limits::CallLimits, deadline::Deadline};
-use crate::{config::BulkheadLimits, error::Failure, proto::ErrorReason};
+use crate::{error::Failure, proto::ErrorReason};
 
 pub struct Bulkhead {
     permits: Semaphore,
     waiting: AtomicU32,
-    limits: BulkheadLimits,
+    /// Maximum number of requests that hold a permit.
+    pub max_in_flight: u32,
+    /// Maximum number of requests that wait for a permit.
+    pub max_queued: u32,
 }
 
 /// Represents a waiting request. Dropping the guard removes the request from the count.
@@ -24,23 +27,19 @@ impl Drop for WaitingGuard<'_> {
 }
 
 impl Bulkhead {
-    /// Creates a bulkhead with these limits.
-    pub fn new(limits: BulkheadLimits) -> Self {
+    pub fn new(max_in_flight: u32, max_queued: u32) -> Self {
         Self {
-            permits: Semaphore::new(limits.in_flight as usize),
+            permits: Semaphore::new(max_in_flight as usize),
             waiting: AtomicU32::new(0),
-            limits,
+            max_in_flight,
+            max_queued,
         }
-    }
-
-    pub const fn limits(&self) -> BulkheadLimits {
-        self.limits
     }
 
     /// Returns the number of requests that hold a permit.
     pub fn in_flight(&self) -> u32 {
         let free = u32::try_from(self.permits.available_permits()).unwrap_or(u32::MAX);
-        self.limits.in_flight.saturating_sub(free)
+        self.max_in_flight.saturating_sub(free)
     }
 
     /// Returns the number of requests that wait for a permit.
@@ -56,7 +55,7 @@ impl Bulkhead {
         }
         let before = self.waiting.fetch_add(1, Ordering::AcqRel);
         let _waiting = WaitingGuard(&self.waiting);
-        if before >= self.limits.queued {
+        if before >= self.max_queued {
             return Err(Failure::new(
                 ErrorReason::Overloaded,
                 "the bulkhead is full",

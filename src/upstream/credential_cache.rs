@@ -28,6 +28,7 @@ use super::{
 };
 use crate::{
     error::{Failure, Repeat},
+    metrics::CredentialState,
     proto::ErrorReason,
 };
 
@@ -101,26 +102,16 @@ pub struct Lease<T> {
 }
 
 impl<T> Lease<T> {
-    /// Creates a lease that is valid until the upstream refuses the credential.
-    pub fn unlimited(value: T) -> Self {
-        Self {
-            value,
-            obtained: Instant::now(),
-            refresh_at: None,
-            expires_at: None,
-            replaced_refused: AtomicBool::new(false),
-        }
-    }
-
-    /// Creates a lease that is valid for `life`, at most 24 hours, and is renewed after 80 % of this time.
-    pub fn limited(value: T, life: Duration) -> Self {
+    /// Creates a lease that is valid for `life`, at most 24 hours, and is renewed after 80 % of this time. Without
+    /// `life`, the lease is valid until the upstream refuses the credential.
+    pub fn new(value: T, life: Option<Duration>) -> Self {
         let now = Instant::now();
-        let life = life.min(MAX_LIFE);
+        let life = life.map(|life| life.min(MAX_LIFE));
         Self {
             value,
             obtained: now,
-            refresh_at: Some(now + life.mul_f64(0.8)),
-            expires_at: Some(now + life),
+            refresh_at: life.map(|life| now + life.mul_f64(0.8)),
+            expires_at: life.map(|life| now + life),
             replaced_refused: AtomicBool::new(false),
         }
     }
@@ -149,18 +140,6 @@ struct State<T> {
     pause: Option<(Instant, Failure)>,
     /// Whether the last credential was refused and has not been replaced yet.
     refused: bool,
-}
-
-impl<T> Default for State<T> {
-    fn default() -> Self {
-        Self {
-            current: None,
-            renewal: None,
-            failed: 0,
-            pause: None,
-            refused: false,
-        }
-    }
 }
 
 impl<T> State<T> {
@@ -213,9 +192,16 @@ pub struct CredentialCache<T, S> {
 impl<T: Send + Sync + 'static, S: CredentialSource<T>> CredentialCache<T, S> {
     /// Creates an empty cache.
     pub fn new(source: S) -> Self {
+        let state = State {
+            current: None,
+            renewal: None,
+            failed: 0,
+            pause: None,
+            refused: false,
+        };
         Self {
             source: Arc::new(source),
-            state: Arc::default(),
+            state: Arc::new(Mutex::new(state)),
         }
     }
 
@@ -224,12 +210,16 @@ impl<T: Send + Sync + 'static, S: CredentialSource<T>> CredentialCache<T, S> {
         &self.source
     }
 
-    /// Returns the age of the current credential, if there is one, and its remaining life if it expires.
-    pub fn age(&self) -> Option<(Duration, Option<Duration>)> {
+    /// Returns the state of the current credential, which is of this kind, or `None` if there is no credential.
+    pub fn state(&self, kind: &'static str) -> Option<CredentialState> {
         let state = crate::lock(&self.state);
         let lease = state.current.as_ref()?;
         let left = |at: Instant| at.saturating_duration_since(Instant::now());
-        Some((lease.obtained.elapsed(), lease.expires_at.map(left)))
+        Some(CredentialState {
+            kind,
+            age: lease.obtained.elapsed(),
+            left: lease.expires_at.map(left),
+        })
     }
 
     /// Returns the current credential. If there is none, waits for a renewal until the deadline of the call or until

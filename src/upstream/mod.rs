@@ -16,7 +16,6 @@ pub mod path;
 pub(crate) mod platform;
 pub mod redact;
 pub mod registry;
-pub(crate) mod resilience;
 pub(crate) mod resolver;
 pub mod response;
 pub mod retry;

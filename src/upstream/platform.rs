@@ -16,7 +16,7 @@ use super::{
     retry_budget::RetryBudget,
 };
 use crate::{
-    config::{Config, Roots, Settings, Target},
+    config::{AuditSink, Roots, Settings, Target},
     error::{Failure, resource::ResourceNames, rule::Rule},
     metrics::{CredentialState, Requests},
 };
@@ -55,31 +55,15 @@ pub enum Purpose {
 pub struct Outgoing {
     /// Name and route of the request in metrics and traces.
     pub operation: &'static Operation,
-    pub method: Method,
     pub path: PathAndQuery,
     /// The only status that means success.
     pub success: StatusCode,
 }
 
 impl Outgoing {
-    /// Creates a GET request for a path of these segments. The status 200 means success. Fails if the path cannot be
+    /// Creates a request for a path of these segments. The status `success` means success. Fails if the path cannot be
     /// built.
-    pub fn get(
-        operation: &'static Operation,
-        segments: &[&str],
-        query: &str,
-    ) -> Result<Self, Failure> {
-        Ok(Self {
-            operation,
-            method: Method::GET,
-            path: path::build(segments, query)?,
-            success: StatusCode::OK,
-        })
-    }
-
-    /// Creates a DELETE request for a path of these segments. The status `success` means success. Fails if the path
-    /// cannot be built.
-    pub fn delete(
+    pub fn new(
         operation: &'static Operation,
         segments: &[&str],
         query: &str,
@@ -87,15 +71,18 @@ impl Outgoing {
     ) -> Result<Self, Failure> {
         Ok(Self {
             operation,
-            method: Method::DELETE,
             path: path::build(segments, query)?,
             success,
         })
     }
 
     /// Creates the HTTP request, with the default headers and this `Accept` header.
-    pub fn request(self, accept: &'static str) -> Request {
-        let mut request = client::request(self.method, self.path);
+    pub fn request(self, purpose: Purpose, accept: &'static str) -> Request {
+        let method = match purpose {
+            Purpose::Read => Method::GET,
+            Purpose::Delete => Method::DELETE,
+        };
+        let mut request = client::request(method, self.path);
         let accept = HeaderValue::from_static(accept);
         request.headers_mut().insert(ACCEPT, accept);
         request
@@ -106,8 +93,10 @@ impl Outgoing {
 pub struct NewTarget<'a, P: Platform> {
     pub alias: &'a str,
     pub config: &'a Target<P::Settings>,
-    /// State that the targets of the platform share.
-    pub shared: &'a mut P::Shared,
+    /// The parts of the targets that were created before. A platform may share state between its targets.
+    pub others: Vec<&'a P>,
+    /// The audit log. A platform may keep a file in its folder.
+    pub audit: &'a AuditSink,
     /// The HTTP client for the URL of the target.
     pub client: Client,
     pub requests: &'a Requests,
@@ -154,19 +143,12 @@ pub trait Platform: Sized + Send + Sync + 'static {
 
     /// Configuration keys of the platform, in addition to those that all targets have.
     type Settings: Settings;
-    /// State that the targets of the platform share.
-    type Shared: Default;
     /// The user as a request identifies it.
     type User: Send + Sync + 'static;
     /// Facts that were read about the user.
     type Found: Default + Send + Sync + 'static;
     /// Credential of one request, such as a token, a key or a session.
     type Credential: Send + Sync;
-
-    /// Creates the state that the targets of the platform share.
-    fn share(_config: &Config) -> Self::Shared {
-        Self::Shared::default()
-    }
 
     /// Creates the platform's part of a target. Nothing is sent yet. Fails if the settings cannot be used.
     fn new(target: NewTarget<'_, Self>) -> Result<Self, String>;

@@ -61,8 +61,24 @@ macro_rules! platforms {
                 $(self.$field.set_protected_users(&config.targets.$field);)*
             }
 
-            fn groups(&self) -> Vec<&dyn AnyGroup> {
-                vec![$(&self.$field,)*]
+            /// Returns the state of each target for the metrics.
+            pub fn states(&self) -> Vec<(TargetName, TargetState)> {
+                let mut states = Vec::new();
+                $(states.extend(self.$field.states());)*
+                states
+            }
+
+            /// Checks the credentials of all targets, at most 8 at the same time. Returns the results in the order of
+            /// the targets.
+            pub fn check_credentials(&self, limits: &CallLimits) -> impl Stream<Item = CheckedTarget> {
+                let mut checks = Vec::new();
+                $(checks.extend(self.$field.check_credentials(limits));)*
+                stream::iter(checks).buffered(MAX_CHECKS)
+            }
+
+            /// Ends the sessions and cancels the token requests of all targets.
+            pub async fn close(&self) {
+                tokio::join!($(self.$field.close(),)*);
             }
         }
 
@@ -97,29 +113,6 @@ pub trait Registered: Platform {
     fn group(targets: &Targets) -> &Group<Self>;
 }
 
-impl Targets {
-    /// Returns the state of each target for the metrics.
-    pub fn states(&self) -> Vec<(TargetName, TargetState)> {
-        let groups = self.groups().into_iter();
-        groups.flat_map(AnyGroup::states).collect()
-    }
-
-    /// Checks the credentials of all targets, at most 8 at the same time. Returns the results in the order of the
-    /// targets.
-    pub fn check_credentials(&self, limits: &CallLimits) -> impl Stream<Item = CheckedTarget> {
-        let groups = self.groups().into_iter();
-        let checks: Vec<_> = groups
-            .flat_map(|group| group.check_credentials(limits))
-            .collect();
-        stream::iter(checks).buffered(MAX_CHECKS)
-    }
-
-    /// Ends the sessions and cancels the token requests of all targets.
-    pub async fn close(&self) {
-        join_all(self.groups().into_iter().map(AnyGroup::close)).await;
-    }
-}
-
 /// The tables of one platform in the configuration, by alias.
 type Tables<P> = BTreeMap<String, config::Target<<P as Platform>::Settings>>;
 
@@ -128,13 +121,13 @@ pub struct Group<P>(BTreeMap<String, Arc<Target<P>>>);
 
 impl<P: Platform> Group<P> {
     fn new(tables: &Tables<P>, config: &Config, metrics: &Metrics) -> Result<Self, String> {
-        let mut shared = P::share(config);
-        let mut targets = BTreeMap::new();
+        let mut targets: BTreeMap<String, Arc<Target<P>>> = BTreeMap::new();
         let upstream = P::NAMES.upstream;
         for (alias, table) in tables {
             let requests = metrics.upstreams.requests(upstream, alias);
             metrics.calls.expect(upstream, alias);
-            let target = Target::new(alias, table, &mut shared, &requests)
+            let others = targets.values().map(|other| &other.platform).collect();
+            let target = Target::new(alias, table, others, &config.audit.sink, &requests)
                 .map_err(|error| format!("{alias}: {error}"))?;
             targets.insert(alias.clone(), Arc::new(target));
         }
@@ -167,42 +160,32 @@ impl<P: Platform> Group<P> {
             }
         }
     }
-}
 
-/// The targets of one platform, without the type of the platform.
-trait AnyGroup: Sync {
-    fn states(&self) -> Vec<(TargetName, TargetState)>;
-    fn check_credentials<'a>(&'a self, limits: &CallLimits) -> Vec<BoxFuture<'a, CheckedTarget>>;
-    fn close(&self) -> BoxFuture<'_, ()>;
-}
-
-impl<P: Platform> AnyGroup for Group<P> {
-    fn states(&self) -> Vec<(TargetName, TargetState)> {
-        let states = self.0.iter().map(|(alias, target)| {
+    fn states(&self) -> impl Iterator<Item = (TargetName, TargetState)> {
+        self.0.iter().map(|(alias, target)| {
             let name = TargetName {
                 upstream: P::NAMES.upstream,
                 target: alias.as_str().into(),
             };
             (name, target.state())
-        });
-        states.collect()
+        })
     }
 
-    fn check_credentials<'a>(&'a self, limits: &CallLimits) -> Vec<BoxFuture<'a, CheckedTarget>> {
-        let checks = self.0.iter().map(|(alias, target)| {
+    fn check_credentials<'a>(
+        &'a self,
+        limits: &CallLimits,
+    ) -> impl Iterator<Item = BoxFuture<'a, CheckedTarget>> {
+        self.0.iter().map(|(alias, target)| {
             let limits = limits.clone();
             let check = async move {
-                let result = target.check_credential(&limits).await;
+                let result = target.platform.check_credential(&limits).await;
                 (config::Target::<P::Settings>::table(alias), result)
             };
             check.boxed()
-        });
-        checks.collect()
+        })
     }
 
-    fn close(&self) -> BoxFuture<'_, ()> {
-        Box::pin(async {
-            join_all(self.0.values().map(|target| target.close())).await;
-        })
+    async fn close(&self) {
+        join_all(self.0.values().map(|target| target.platform.close())).await;
     }
 }

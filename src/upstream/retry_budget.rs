@@ -14,11 +14,6 @@ impl RetryBudget {
     const CALL: Duration = Duration::from_millis(200);
     const MAX: Duration = Duration::from_secs(10);
 
-    /// Creates a full budget.
-    pub fn new() -> Self {
-        Self(Mutex::new((Self::MAX, Instant::now())))
-    }
-
     /// Adds the tokens of one call.
     pub fn deposit(&self) {
         self.update(|tokens| (tokens + Self::CALL, ()));
@@ -47,8 +42,9 @@ impl RetryBudget {
     }
 }
 
+/// Creates a full budget.
 impl Default for RetryBudget {
     fn default() -> Self {
-        Self::new()
+        Self(Mutex::new((Self::MAX, Instant::now())))
     }
 }

@@ -8,18 +8,17 @@ use tokio::time::Instant;
 
 use super::{
     attempts::Attempts,
-    breaker::BreakerPermit,
+    breaker::{Breaker, BreakerPermit},
+    bulkhead::Bulkhead,
     call_limits::CallLimits,
     client::{Change, Client},
-    platform::{
-        Call, CredentialCheck, NewTarget, Order, Outgoing, Platform, Purpose, ReceivedResponse,
-    },
-    resilience::Resilience,
+    platform::{Call, NewTarget, Order, Outgoing, Platform, Purpose, ReceivedResponse},
     response::RequestError,
     retry::Retries,
+    retry_budget::RetryBudget,
 };
 use crate::{
-    config::{self, Roots, Settings as _},
+    config::{self, AuditSink, Roots, Settings as _},
     error::{Effect, Failure, Repeat},
     metrics::{Requests, TargetState},
     pattern::Pattern,
@@ -27,9 +26,11 @@ use crate::{
 };
 
 pub struct Target<P> {
-    platform: P,
+    pub platform: P,
     client: Client,
-    resilience: Resilience,
+    budget: RetryBudget,
+    breaker: Breaker,
+    bulkhead: Bulkhead,
     protected: ArcSwap<Vec<Pattern>>,
 }
 
@@ -47,7 +48,8 @@ impl<P: Platform> Target<P> {
     pub fn new(
         alias: &str,
         config: &config::Target<P::Settings>,
-        shared: &mut P::Shared,
+        others: Vec<&P>,
+        audit: &AuditSink,
         requests: &Requests,
     ) -> Result<Self, String> {
         let (url, roots) = (&config.url, &config.roots);
@@ -55,14 +57,17 @@ impl<P: Platform> Target<P> {
         let platform = P::new(NewTarget {
             alias,
             config,
-            shared,
+            others,
+            audit,
             client: client.clone(),
             requests,
         })?;
         Ok(Self {
             platform,
             client,
-            resilience: Resilience::new(requests.target().clone(), config.bulkhead()),
+            budget: RetryBudget::default(),
+            breaker: Breaker::new(requests.target().clone()),
+            bulkhead: Bulkhead::new(config.max_in_flight, config.max_queued),
             protected: ArcSwap::from_pointee(config.protected_users.clone()),
         })
     }
@@ -87,17 +92,16 @@ impl<P: Platform> Target<P> {
 
     /// Returns the state of the target for the metrics.
     pub fn state(&self) -> TargetState {
-        self.resilience.state(self.platform.credential_state())
-    }
-
-    /// Checks that the target accepts the service's credential, if that is possible. Nothing is deleted.
-    pub async fn check_credential(&self, limits: &CallLimits) -> Result<CredentialCheck, Failure> {
-        self.platform.check_credential(limits).await
-    }
-
-    /// Ends the sessions and processes that the target uses.
-    pub async fn close(&self) {
-        self.platform.close().await;
+        TargetState {
+            in_flight: self.bulkhead.in_flight(),
+            max_in_flight: self.bulkhead.max_in_flight,
+            queued: self.bulkhead.queued(),
+            max_queued: self.bulkhead.max_queued,
+            breaker_open: self.breaker.is_open(),
+            openings: self.breaker.openings(),
+            retry_budget: self.budget.tokens(),
+            credential: self.platform.credential_state(),
+        }
     }
 
     /// Deletes a user, or checks whether that is possible. Sends the DELETE at most three times, within the limits of
@@ -116,7 +120,7 @@ impl<P: Platform> Target<P> {
             found: P::requested(&order.user),
             upstream_request_id: String::new(),
         };
-        let mut result = run.admit_and_run().await;
+        let mut result = run.read_and_delete().await;
         if let Err(failure) = &result {
             if failure.upstream_response.is_some() {
                 failure
@@ -162,49 +166,32 @@ struct Run<'a, P: Platform> {
 }
 
 impl<P: Platform> Run<'_, P> {
-    async fn admit_and_run(&mut self) -> Result<DeleteOutcome, Failure> {
-        let mut breaker_permit = self.target.resilience.breaker.admit()?;
-        self.target.resilience.budget.deposit();
-        self.read_and_delete(&mut breaker_permit).await
-    }
-
-    async fn read_and_delete(
-        &mut self,
-        breaker_permit: &mut BreakerPermit<'_>,
-    ) -> Result<DeleteOutcome, Failure> {
+    async fn read_and_delete(&mut self) -> Result<DeleteOutcome, Failure> {
+        let permit = &mut self.target.breaker.admit()?;
+        self.target.budget.deposit();
         if P::reads_first(self.order) {
-            self.found = self.read(breaker_permit).await?;
+            self.found = self.retry(Purpose::Read, permit, P::found).await?;
         }
         self.target.check_deletable(self.order, &self.found)?;
         if self.order.validate_only {
             P::validate(&self.found)?;
             return Ok(DeleteOutcome::Validated);
         }
-        self.delete(breaker_permit).await?;
+        self.retry(Purpose::Delete, permit, P::deleted).await?;
         Ok(DeleteOutcome::Deleted)
     }
 
-    async fn read(&mut self, breaker_permit: &mut BreakerPermit<'_>) -> Result<P::Found, Failure> {
-        let mut retries = Retries::new(self.limits, &self.target.resilience.budget);
+    /// Sends a request, and repeats it within the limits of the call. Returns the result of `parse`.
+    async fn retry<T>(
+        &mut self,
+        purpose: Purpose,
+        breaker_permit: &mut BreakerPermit<'_>,
+        parse: fn(&ReceivedResponse<'_, P>) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let mut retries = Retries::new(self.limits, &self.target.budget);
         loop {
-            match self
-                .send_request(Purpose::Read, breaker_permit, P::found)
-                .await
-            {
-                Ok(found) => return Ok(found),
-                Err(failure) => retries.wait(&mut self.attempts, failure).await?,
-            }
-        }
-    }
-
-    async fn delete(&mut self, breaker_permit: &mut BreakerPermit<'_>) -> Result<(), Failure> {
-        let mut retries = Retries::new(self.limits, &self.target.resilience.budget);
-        loop {
-            match self
-                .send_request(Purpose::Delete, breaker_permit, P::deleted)
-                .await
-            {
-                Ok(()) => return Ok(()),
+            match self.send_request(purpose, breaker_permit, parse).await {
+                Ok(parsed) => return Ok(parsed),
                 Err(failure) => retries.wait(&mut self.attempts, failure).await?,
             }
         }
@@ -228,11 +215,11 @@ impl<P: Platform> Run<'_, P> {
         &mut self,
         purpose: Purpose,
         breaker_permit: &mut BreakerPermit<'_>,
-        parse: impl FnOnce(&ReceivedResponse<'_, P>) -> Result<T, Failure>,
+        parse: fn(&ReceivedResponse<'_, P>) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let (target, limits) = (self.target, self.limits);
         let platform = &target.platform;
-        let _permit = target.resilience.bulkhead.acquire(limits).await?;
+        let _permit = target.bulkhead.acquire(limits).await?;
         let credential = platform.credential(limits).await;
         if let (true, Err(failure)) = (P::ISSUES_CREDENTIALS, &credential) {
             breaker_permit.record_credential_failure(failure);
@@ -240,7 +227,7 @@ impl<P: Platform> Run<'_, P> {
         let credential = credential?;
         let outgoing = self.outgoing(purpose)?;
         let (operation, success) = (outgoing.operation, outgoing.success);
-        let mut request = outgoing.request(P::ACCEPT);
+        let mut request = outgoing.request(purpose, P::ACCEPT);
         platform.authorize(&mut request, &credential, self.order)?;
         let authorization = request.headers().get(AUTHORIZATION).cloned();
         match purpose {
@@ -280,7 +267,7 @@ impl<P: Platform> Run<'_, P> {
         // contain the user is a failure of the call, but an expected response.
         let unparseable = ErrorReason::UpstreamProtocolError;
         let unexpected = failure.filter(|failure| !is_success || failure.reason == unparseable);
-        platform.record_response(purpose, &credential, unexpected, &target.resilience.budget);
+        platform.record_response(purpose, &credential, unexpected, &target.budget);
         match result {
             Ok(parsed) => {
                 let id = P::request_id(&response, &received.secrets);
@@ -312,13 +299,9 @@ impl<P: Platform> Run<'_, P> {
         credential: &P::Credential,
         mut failure: Failure,
     ) -> Failure {
-        let Target {
-            platform,
-            resilience,
-            ..
-        } = self.target;
+        let target = self.target;
         if failure.repeat == Repeat::Renew
-            && !(self.attempts.may_renew() && platform.renew(credential, &resilience.budget))
+            && !(self.attempts.may_renew() && target.platform.renew(credential, &target.budget))
         {
             failure.repeat = Repeat::Never;
         }

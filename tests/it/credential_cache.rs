@@ -57,7 +57,7 @@ impl CredentialSource<u32> for Endpoint {
                 let down = Failure::new(ErrorReason::UpstreamUnreachable, "down");
                 return Err(down.repeatable());
             }
-            Ok(Lease::limited(number, SECOND * 100))
+            Ok(Lease::new(number, Some(SECOND * 100)))
         })
     }
 
@@ -231,7 +231,7 @@ async fn source_selects_failures_that_cause_a_pause() {
 #[tokio::test(start_paused = true)]
 async fn replacement_without_refusal_costs_retry_budget() {
     let tokens = CredentialCache::new(Endpoint::default());
-    let budget = RetryBudget::new();
+    let budget = RetryBudget::default();
     let present = async || {
         let lease = tokens.get(&Deadline::after(SECOND * 2).into()).await;
         lease.unwrap_or_else(|failure| panic!("{failure:?}"))
@@ -252,7 +252,7 @@ async fn replacement_without_refusal_costs_retry_budget() {
 #[tokio::test(start_paused = true)]
 async fn refusal_costs_retry_budget_only_after_failed_renewal() {
     let tokens = CredentialCache::new(Endpoint::default());
-    let budget = RetryBudget::new();
+    let budget = RetryBudget::default();
     let present = async || {
         let lease = tokens.get(&Deadline::after(SECOND * 2).into()).await;
         lease.unwrap_or_else(|failure| panic!("{failure:?}"))

@@ -25,7 +25,7 @@ fn empty(budget: &RetryBudget) -> usize {
 
 #[tokio::test(start_paused = true)]
 async fn budget_grows_with_calls_and_time() {
-    let budget = RetryBudget::new();
+    let budget = RetryBudget::default();
     assert_eq!(empty(&budget), 10);
     assert_eq!(empty(&budget), 0);
     for _ in 0..10 {
@@ -48,7 +48,7 @@ async fn budget_grows_with_calls_and_time() {
 /// A hundred calls per second, each of which would be attempted three times.
 #[tokio::test(start_paused = true)]
 async fn sustained_failures_add_20_percent_requests() {
-    let (budget, calls) = (RetryBudget::new(), 10_000);
+    let (budget, calls) = (RetryBudget::default(), 10_000);
     let mut requests = 0;
     for _ in 0..calls {
         budget.deposit();
@@ -66,7 +66,7 @@ fn limits() -> CallLimits {
 
 /// Returns the pauses before the second and the third attempt of a request.
 async fn pauses() -> [Duration; 2] {
-    let (limits, budget) = (limits(), RetryBudget::new());
+    let (limits, budget) = (limits(), RetryBudget::default());
     let (mut retries, mut attempts) = (Retries::new(&limits, &budget), Attempts::default());
     let mut pauses = [Duration::ZERO; 2];
     for pause in &mut pauses {

@@ -7,13 +7,11 @@ use http::{HeaderName, HeaderValue, StatusCode, header::AUTHORIZATION};
 use super::{
     classify::{error_facts, not_from_azure, upstream_response},
     credential::{Credential, RequestCredential},
-    entra::TokenSource,
     names::{NAMES, NodeUser},
     rules::RULES,
     wire,
 };
 use crate::{
-    client_tls::Trust,
     config::{self, BatchAccount},
     error::{Failure, UpstreamResponse, resource::ResourceNames, rule::Rule},
     metrics::CredentialState,
@@ -21,7 +19,7 @@ use crate::{
     upstream::{
         call_limits::CallLimits,
         classify::{self, ErrorFacts},
-        client::{Change, Client, HTTP_2_OR_1, Request},
+        client::{Change, Request},
         instrument::Operation,
         platform::{
             Call, CredentialCheck, NewTarget, Order, Outgoing, Platform, Purpose, ReceivedResponse,
@@ -86,8 +84,6 @@ impl Node {
 }
 
 pub struct AzureBatch {
-    /// The client for the token endpoint. `None` with a shared key.
-    authority: Option<Client>,
     credential: Credential,
 }
 
@@ -97,33 +93,14 @@ impl Platform for AzureBatch {
     const ACCEPT: &'static str = "application/json; odata=minimalmetadata";
 
     type Settings = BatchAccount;
-    type Shared = ();
     type User = NodeUser;
     type Found = Option<Node>;
     type Credential = RequestCredential;
 
     fn new(target: NewTarget<'_, Self>) -> Result<Self, String> {
-        let NewTarget {
-            config, requests, ..
-        } = target;
-        let mut authority = None;
-        let credential = config.own.credential.clone();
-        let credential = Credential::new(credential, requests, |entra| {
-            let url = TokenSource::authority(entra).ok_or("no authority")?;
-            let client = Client::new(
-                &url,
-                Trust::More,
-                &config.roots,
-                HTTP_2_OR_1,
-                requests.clone(),
-            )?;
-            authority = Some(client.clone());
-            Ok(client)
-        })?;
-        Ok(Self {
-            authority,
-            credential,
-        })
+        let config = target.config;
+        let credential = Credential::new(&config.own.credential, &config.roots, target.requests)?;
+        Ok(Self { credential })
     }
 
     /// Azure Batch has no request that reads a user. To validate an order, the server reads the node.
@@ -134,7 +111,7 @@ impl Platform for AzureBatch {
     fn read(call: &Call<'_, Self>) -> Result<Outgoing, Failure> {
         let user = &call.order.user;
         let segments = ["pools", &user.pool_id, "nodes", &user.node_id];
-        Outgoing::get(&READ_NODE, &segments, &query(call.limits))
+        Outgoing::new(&READ_NODE, &segments, &query(call.limits), StatusCode::OK)
     }
 
     fn found(received: &ReceivedResponse<'_, Self>) -> Result<Self::Found, Failure> {
@@ -159,7 +136,7 @@ impl Platform for AzureBatch {
             ..
         } = &call.order.user;
         let segments = ["pools", pool_id, "nodes", node_id, "users", user_name];
-        Outgoing::delete(&DELETE_USER, &segments, &query(call.limits), StatusCode::OK)
+        Outgoing::new(&DELETE_USER, &segments, &query(call.limits), StatusCode::OK)
     }
 
     fn deleted(received: &ReceivedResponse<'_, Self>) -> Result<(), Failure> {
@@ -240,11 +217,7 @@ impl Platform for AzureBatch {
     }
 
     fn prepare_roots(&self, roots: &config::Roots) -> Result<Vec<Change>, String> {
-        let authority = self.authority.as_ref();
-        let change = authority
-            .map(|client| client.prepare_roots(roots))
-            .transpose()?;
-        Ok(change.flatten().into_iter().collect())
+        Ok(self.credential.prepare_roots(roots)?.into_iter().collect())
     }
 
     /// Cancels a token request in progress.

@@ -10,14 +10,14 @@ use super::{
 };
 use crate::{
     config::{
-        self, Entra,
+        self, Roots,
         secret::{Secret, unprintable},
     },
     error::Failure,
     metrics::{CredentialState, Requests},
     upstream::{
         call_limits::CallLimits,
-        client::{Client, secret_header},
+        client::{Change, secret_header},
         credential_cache::{CredentialCache, Lease},
         redact::Secrets,
         retry_budget::RetryBudget,
@@ -58,36 +58,38 @@ impl RequestCredential {
 }
 
 impl Credential {
-    /// Creates the configured credential. `token_client` creates the client for the token endpoint, if one is needed.
-    /// Fails if this client cannot be created.
+    /// Creates the configured credential. Fails if no client for the token endpoint, which also trusts `roots`, can be
+    /// created.
     pub fn new(
-        config: config::Credential,
+        config: &config::Credential,
+        roots: &Roots,
         numbers: &Requests,
-        token_client: impl FnOnce(&Entra) -> Result<Client, String>,
     ) -> Result<Self, String> {
         Ok(match config {
             config::Credential::Entra(entra) => {
-                let client = token_client(&entra)?;
-                let source = TokenSource::new(entra, client, numbers.clone());
+                let source = TokenSource::new(entra, roots, numbers)?;
                 Self::Entra(CredentialCache::new(source))
             }
             config::Credential::SharedKey { account, key } => {
-                Self::SharedKey(SharedKey::new(account, key))
+                Self::SharedKey(SharedKey::new(account.clone(), key.clone()))
             }
         })
     }
 
-    /// Returns the age and the remaining life of the token in use, or `None` if there is no token.
+    /// Returns the state of the token in use, or `None` if there is no token.
     pub fn state(&self) -> Option<CredentialState> {
-        let Self::Entra(tokens) = self else {
-            return None;
-        };
-        let (age, left) = tokens.age()?;
-        Some(CredentialState {
-            kind: TOKEN,
-            age,
-            left,
-        })
+        match self {
+            Self::Entra(tokens) => tokens.state(TOKEN),
+            Self::SharedKey(_) => None,
+        }
+    }
+
+    /// Returns the change that applies new certificate authorities to the client for the token endpoint.
+    pub fn prepare_roots(&self, roots: &Roots) -> Result<Option<Change>, String> {
+        match self {
+            Self::Entra(tokens) => tokens.source().client.prepare_roots(roots),
+            Self::SharedKey(_) => Ok(None),
+        }
     }
 
     /// Returns the credential for one request. Obtains it within the limits of the call if necessary.

@@ -7,15 +7,14 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use super::{
     classify::{error_facts, not_understood},
     credential::{SESSION, Session, SessionSource, X_API_SESSION},
-    logon_file::LogonFile,
-    logon_guard::LogonGuards,
+    logon_guard::LogonGuard,
     names::{NAMES, UserRef, same_name},
     rules::{LOGON_RULES, RULES},
     session_watch::{SessionWatch, is_doubtful},
     wire::{self, HmcUser},
 };
 use crate::{
-    config::{Config, Hmc},
+    config::Hmc,
     error::{Failure, resource::ResourceNames, rule::Rule},
     metrics::CredentialState,
     proto::ErrorReason,
@@ -57,23 +56,15 @@ impl Platform for IbmHmc {
     const ISSUES_CREDENTIALS: bool = true;
 
     type Settings = Hmc;
-    type Shared = LogonGuards;
     type User = UserRef;
     type Found = HmcUser;
     type Credential = Arc<Lease<Session>>;
 
-    fn share(config: &Config) -> LogonGuards {
-        let file = LogonFile::for_audit_log(&config.audit.sink)
-            .filter(|_| !config.targets.hmcs.is_empty());
-        if let Some(file) = &file {
-            file.check_writable();
-        }
-        LogonGuards::new(file)
-    }
-
     fn new(target: NewTarget<'_, Self>) -> Result<Self, String> {
         let NewTarget { alias, config, .. } = target;
-        let guard = target.shared.guard(config);
+        let others = target.others.into_iter();
+        let guards: Vec<_> = others.map(|other| &other.sessions.source().guard).collect();
+        let guard = LogonGuard::for_target(config, &guards, target.audit);
         let source = SessionSource::new(config, target.client, guard, target.requests.clone());
         Ok(Self {
             alias: alias.to_owned(),
@@ -103,10 +94,11 @@ impl Platform for IbmHmc {
 
     fn read(call: &Call<'_, Self>) -> Result<Outgoing, Failure> {
         match &call.order.user {
-            UserRef::Id(id) => Outgoing::get(&READ_USER, &["api", "users", id], ""),
+            UserRef::Id(id) => Outgoing::new(&READ_USER, &["api", "users", id], "", StatusCode::OK),
             UserRef::Name(name) => {
                 let query = format!("name={}", path::encode(&wire::name_filter(name)));
-                Outgoing::get(&LIST_USERS, &["api", "console", "users"], &query)
+                let segments = ["api", "console", "users"];
+                Outgoing::new(&LIST_USERS, &segments, &query, StatusCode::OK)
             }
         }
     }
@@ -150,7 +142,7 @@ impl Platform for IbmHmc {
 
     fn delete(call: &Call<'_, Self>) -> Result<Outgoing, Failure> {
         let segments = ["api", "users", &call.found.id];
-        Outgoing::delete(&DELETE_USER, &segments, "", StatusCode::NO_CONTENT)
+        Outgoing::new(&DELETE_USER, &segments, "", StatusCode::NO_CONTENT)
     }
 
     fn error_facts(received: &ReceivedResponse<'_, Self>) -> ErrorFacts {
@@ -217,12 +209,7 @@ impl Platform for IbmHmc {
     }
 
     fn credential_state(&self) -> Option<CredentialState> {
-        let (age, left) = self.sessions.age()?;
-        Some(CredentialState {
-            kind: SESSION,
-            age,
-            left,
-        })
+        self.sessions.state(SESSION)
     }
 
     /// Ends the session, if there is one.

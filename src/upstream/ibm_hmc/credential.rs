@@ -86,7 +86,7 @@ pub struct SessionSource {
     logon_timeout: Duration,
     client: Client,
     numbers: Requests,
-    guard: Arc<LogonGuard>,
+    pub guard: Arc<LogonGuard>,
 }
 
 impl SessionSource {
@@ -150,7 +150,7 @@ impl SessionSource {
                 let target = &*self.numbers.target().target;
                 tracing::warn!(target, days, "HMC password expires soon");
             }
-            return Ok(Lease::unlimited(Session::new(session, password)?));
+            return Ok(Lease::new(Session::new(session, password)?, None));
         }
         if let Some(partial) = &session {
             self.logoff(&Session::new(partial, password)?).await;

@@ -131,7 +131,8 @@ impl PasswordDigest {
 
 impl LogonFile {
     /// Returns the file that belongs to this audit log: `.audit.jsonl.logons` in the folder of `audit.jsonl`. Returns
-    /// `None` if the audit log is not a regular file, because a device or a pipe has no folder for the file.
+    /// `None` if the audit log is not a regular file, because a device or a pipe has no folder for the file. Logs a
+    /// warning if the file cannot be written.
     pub fn for_audit_log(sink: &AuditSink) -> Option<Self> {
         let AuditSink::File(log) = sink else {
             return None;
@@ -140,17 +141,14 @@ impl LogonFile {
             return None;
         }
         let name = log.file_name()?.to_string_lossy();
-        Some(Self {
+        let file = Self {
             path: log.with_file_name(format!(".{name}.logons")),
             content: Mutex::default(),
             failing: AtomicBool::default(),
-        })
-    }
-
-    /// Checks that the file can be written, and logs a warning if it cannot.
-    pub fn check_writable(&self) {
-        let checked = write_new(&self.path, b"{}", Durability::Process).and_then(fs::remove_file);
-        self.report(&checked);
+        };
+        let checked = write_new(&file.path, b"{}", Durability::Process).and_then(fs::remove_file);
+        file.report(&checked);
+        Some(file)
     }
 
     /// Returns how many logons with this secret were refused or cut off in a row, and how long logons are suspended.

@@ -1,7 +1,6 @@
 //! Limits refused logons, because an HMC disables a user after a few wrong passwords.
 
 use std::{
-    collections::BTreeMap,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -15,7 +14,7 @@ use zeroize::Zeroizing;
 
 use super::logon_file::{Durability, LogonFile, MAX_REFUSED, PasswordDigest, SUSPENSION};
 use crate::{
-    config::{self, secret::Secret},
+    config::{self, AuditSink, secret::Secret},
     error::Failure,
     proto::ErrorReason,
 };
@@ -45,31 +44,6 @@ impl Refusals {
     }
 }
 
-/// The guards of all HMCs, by account.
-#[derive(Default)]
-pub struct LogonGuards {
-    file: Option<Arc<LogonFile>>,
-    guards: BTreeMap<String, Arc<LogonGuard>>,
-}
-
-impl LogonGuards {
-    /// Creates an empty set of guards. Without a file, refused logons are forgotten at a restart.
-    pub fn new(file: Option<LogonFile>) -> Self {
-        Self {
-            file: file.map(Arc::new),
-            guards: BTreeMap::new(),
-        }
-    }
-
-    /// Returns the guard of this HMC's account. Targets with the same HMC and user share a guard.
-    pub fn guard(&mut self, hmc: &config::Target<config::Hmc>) -> Arc<LogonGuard> {
-        let account = account(hmc);
-        let new = || Arc::new(LogonGuard::new(account.clone(), self.file.clone()));
-        let guard = self.guards.entry(account.clone()).or_insert_with(new);
-        Arc::clone(guard)
-    }
-}
-
 /// Returns the name of the account that logons to this HMC use, as `user@host:port`. An HMC ignores the case of user
 /// names.
 fn account(hmc: &config::Target<config::Hmc>) -> String {
@@ -82,6 +56,7 @@ fn account(hmc: &config::Target<config::Hmc>) -> String {
 /// Limits the refused logons of one account.
 pub struct LogonGuard {
     account: String,
+    /// The file that the guards of all HMCs share. Without it, refused logons are forgotten at a restart.
     file: Option<Arc<LogonFile>>,
     /// The refused logons with the last password. `None` until the first logon, which reads the file.
     refusals: sync::Mutex<Option<Refusals>>,
@@ -92,14 +67,28 @@ pub struct LogonGuard {
 }
 
 impl LogonGuard {
-    fn new(account: String, file: Option<Arc<LogonFile>>) -> Self {
-        Self {
+    /// Returns the guard of this HMC's account. It is one of the `existing` guards if another target has the same HMC
+    /// and user.
+    pub fn for_target(
+        hmc: &config::Target<config::Hmc>,
+        existing: &[&Arc<Self>],
+        audit: &AuditSink,
+    ) -> Arc<Self> {
+        let account = account(hmc);
+        if let Some(guard) = existing.iter().find(|guard| guard.account == account) {
+            return Arc::clone(guard);
+        }
+        let new_file = || LogonFile::for_audit_log(audit).map(Arc::new);
+        let file = existing
+            .first()
+            .map_or_else(new_file, |guard| guard.file.clone());
+        Arc::new(Self {
             account,
             file,
             refusals: sync::Mutex::new(None),
             accepted: Mutex::default(),
             logon_lock: Arc::default(),
-        }
+        })
     }
 
     /// Waits until no other logon whose password may be wrong is in progress. Returns the lock, which must be held

@@ -54,7 +54,7 @@ pub fn read(body: &[u8], now: SystemTime) -> Result<Lease<Token>, &'static str> 
     if !token.bytes().all(|b| b.is_ascii_graphic()) {
         return Err("the access token cannot be the value of a header");
     }
-    Ok(Lease::limited(Token::new(token), life))
+    Ok(Lease::new(Token::new(token), Some(life)))
 }
 
 fn life(document: &Document, now: SystemTime) -> Result<Duration, &'static str> {

@@ -23,11 +23,12 @@ use super::{
     token::{Outcome, TOKEN, Token},
 };
 use crate::{
-    config::{Entra, EntraKind, secret::SecretSource},
+    client_tls::Trust,
+    config::{Entra, EntraKind, Roots, secret::SecretSource},
     error::Failure,
     metrics::Requests,
     upstream::{
-        client::Client,
+        client::{Client, HTTP_2_OR_1},
         credential_cache::{CredentialSource, Lease, ObtainFuture},
         response::describe,
         static_credential::CREDENTIAL_UNUSABLE,
@@ -40,28 +41,23 @@ const AZURE_CLI_LIMIT: Duration = Duration::from_mins(1);
 /// Obtains the access tokens of one account.
 pub struct TokenSource {
     entra: Entra,
-    client: Client,
+    /// Client for the token endpoint.
+    pub client: Client,
     numbers: Requests,
 }
 
 impl TokenSource {
-    /// Creates a source that sends its requests with this client.
-    pub fn new(entra: Entra, client: Client, numbers: Requests) -> Self {
+    /// Creates a source whose requests are sent to the configured authority, or to that of the public cloud.
+    pub fn new(entra: &Entra, roots: &Roots, numbers: &Requests) -> Result<Self, String> {
+        let public = || Url::parse(PUBLIC_AUTHORITY).map_err(|error| error.to_string());
+        let authority = entra.authority.clone().map_or_else(public, Ok)?;
+        let client = Client::new(&authority, Trust::More, roots, HTTP_2_OR_1, numbers.clone())?;
         numbers.expect_renewals(TOKEN);
-        Self {
-            entra,
+        Ok(Self {
+            entra: entra.clone(),
             client,
-            numbers,
-        }
-    }
-
-    /// Returns the URL of the authority that token requests are sent to: the configured one, or that of the public
-    /// cloud.
-    pub fn authority(entra: &Entra) -> Option<Url> {
-        entra
-            .authority
-            .clone()
-            .or_else(|| Url::parse(PUBLIC_AUTHORITY).ok())
+            numbers: numbers.clone(),
+        })
     }
 
     async fn token(&self) -> Result<Lease<Token>, Failure> {
