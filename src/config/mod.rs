@@ -36,7 +36,7 @@ pub use self::{
     jwt_issuers::{Jwks, JwtIssuer},
     platforms::Targets,
     schema::Key,
-    server::{Audience, Limits, Server},
+    server::{Limits, Server},
     source::{Source, differences},
     targets::{Settings, Target, TargetSummary},
     tracing::Tracing,

@@ -32,15 +32,12 @@ table! {
         /// Whether the file has `admin_listen`.
         admin_named: bool = Kind::derived(|reader| Some(reader.has("admin_listen")));
         /// Serves gRPC reflection (v1 and v1alpha).
-        #[key("reflection")]
-        is_reflected: bool = flag().default(true);
+        reflection: bool = flag().default(true);
         /// Health is served only to callers with a valid identity, listed or not. Probes of an orchestrator seldom have
         /// one.
-        #[key("health_needs_identity")]
-        health: Audience = flag().default(false).map(audience);
+        health_needs_identity: bool = flag().default(false);
         /// Reflection is served only to callers with a valid identity, listed or not. Its content, the API, is public.
-        #[key("reflection_needs_identity")]
-        reflection_audience: Audience = flag().default(false).map(audience);
+        reflection_needs_identity: bool = flag().default(false);
         /// TLS 1.2 or newer. Its files are read again when they change.
         tls: Option<TlsFiles> = subtable().optional("none: plaintext");
         /// Sizes and times.
@@ -85,32 +82,8 @@ table! {
     }
 }
 
-/// The clients that may use health or reflection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Audience {
-    /// Every client that can reach the port.
-    Everybody,
-    /// Callers with a valid identity, whether or not it is listed.
-    Identified,
-}
-
-fn audience(needs_identity: bool) -> Audience {
-    if needs_identity {
-        Audience::Identified
-    } else {
-        Audience::Everybody
-    }
-}
-
 fn local(port: u16) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, port).into()
-}
-
-impl Server {
-    /// Returns the clients that may use reflection, or `None` if it is disabled.
-    pub fn reflection(&self) -> Option<Audience> {
-        self.is_reflected.then_some(self.reflection_audience)
-    }
 }
 
 /// Reports an error for plaintext on an address other than loopback without `insecure = true`.

@@ -16,14 +16,14 @@ use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header::CONTENT_TYPE};
 use http_body_util::Full;
 use opentelemetry::context::FutureExt as _;
-use tokio::time::timeout;
+use tokio::{sync::Semaphore, time::timeout};
 use tonic::{Code, body::Body};
 use tower::Service;
 
 use super::{
     acceptor::Peer,
     credentials::credentials,
-    load_shed::{LoadShed, MethodKind},
+    load_shed::{MAX_REFLECTION_CALLS, MethodKind, admit},
     message::{self, PendingMessages, ReadError},
     metadata,
     reflection::use_current_version,
@@ -32,7 +32,7 @@ use super::{
 };
 use crate::{
     access::Credentials,
-    config::{Audience, Server as Settings},
+    config::Server as Settings,
     error::{
         Failure,
         status::{CallFacts, status},
@@ -67,10 +67,10 @@ pub struct CallLayer<S> {
 struct CallHandler {
     shared: Arc<Shared>,
     tls: Option<Arc<Tls>>,
-    health: Audience,
-    reflection: Audience,
+    health_needs_identity: bool,
+    reflection_needs_identity: bool,
     max_request_bytes: usize,
-    load_shed: LoadShed,
+    reflection_permits: Arc<Semaphore>,
     pending: PendingMessages,
 }
 
@@ -87,10 +87,11 @@ impl<S> CallLayer<S> {
         let handler = Arc::new(CallHandler {
             shared,
             tls,
-            health: settings.health,
-            reflection: settings.reflection().unwrap_or(Audience::Identified),
+            health_needs_identity: settings.health_needs_identity,
+            // Callers without an identity do not learn that reflection is disabled.
+            reflection_needs_identity: settings.reflection_needs_identity || !settings.reflection,
             max_request_bytes: settings.limits.max_request_bytes as usize,
-            load_shed: LoadShed::default(),
+            reflection_permits: Arc::new(Semaphore::new(MAX_REFLECTION_CALLS)),
             pending: PendingMessages::new(settings.limits.max_concurrent_calls as usize),
         });
         Self { inner, handler }
@@ -137,9 +138,8 @@ impl CallHandler {
             endpoints,
             &self.shared,
         ));
-        let permit = self
-            .load_shed
-            .admit(kind, request.extensions(), &self.shared);
+        let permits = &self.reflection_permits;
+        let permit = admit(kind, request.extensions(), permits, &self.shared);
         let (permit, response) = match permit {
             Ok(permit) => {
                 let response = AssertUnwindSafe(self.respond(inner, request, kind, &call));
@@ -192,11 +192,13 @@ impl CallHandler {
         let mut request = match kind {
             MethodKind::Rpc => self.receive_rpc(request, call).await?,
             MethodKind::Health => {
-                let request = self.check_audience(self.health, request, call).await?;
+                let needs_identity = self.health_needs_identity;
+                let request = self.check_caller(needs_identity, request, call).await?;
                 self.read_message(request, call).await?
             }
             MethodKind::Reflection => {
-                use_current_version(self.check_audience(self.reflection, request, call).await?)
+                let needs_identity = self.reflection_needs_identity;
+                use_current_version(self.check_caller(needs_identity, request, call).await?)
             }
             MethodKind::Unknown => request,
         };
@@ -228,16 +230,16 @@ impl CallHandler {
         }
     }
 
-    /// Checks that the caller of a health or reflection method belongs to the audience and that the metadata is
-    /// valid, and returns the request. The identity is checked only once: an admitted call continues even if the
+    /// Checks that the caller of a health or reflection method has an identity, if it needs one, and that the metadata
+    /// is valid, and returns the request. The identity is checked only once: an admitted call continues even if the
     /// identity of its caller expires.
-    async fn check_audience(
+    async fn check_caller(
         &self,
-        audience: Audience,
+        needs_identity: bool,
         request: Request<Body>,
         call: &CallContext,
     ) -> Result<Request<Body>, Failure> {
-        if audience == Audience::Identified {
+        if needs_identity {
             let credentials = self.credentials(&request, call);
             self.authenticate(credentials, call).await;
             let caller = call.caller();

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Maximum number of concurrent reflection calls. Each of them keeps the descriptors of the API in memory.
-const MAX_REFLECTION_CALLS: usize = 64;
+pub(super) const MAX_REFLECTION_CALLS: usize = 64;
 
 /// The kind of a method, which determines the limits and checks that apply to it.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -39,40 +39,24 @@ impl MethodKind {
     }
 }
 
-/// Limits the number of concurrent calls. Reflection calls have a separate limit.
-pub(super) struct LoadShed {
-    reflection: Arc<Semaphore>,
-}
-
-impl Default for LoadShed {
-    fn default() -> Self {
-        Self {
-            reflection: Arc::new(Semaphore::new(MAX_REFLECTION_CALLS)),
-        }
+/// Admits a call, or returns the failure `OVERLOADED`. A reflection call takes one of `reflection_permits`, which the
+/// response must hold until it has been sent.
+pub(super) fn admit(
+    kind: MethodKind,
+    extensions: &Extensions,
+    reflection_permits: &Arc<Semaphore>,
+    shared: &Shared,
+) -> Result<Option<OwnedSemaphorePermit>, Failure> {
+    if extensions.get::<OverFairShare>().is_some() {
+        return Err(overloaded());
     }
-}
-
-impl LoadShed {
-    /// Admits a call, or returns the failure `OVERLOADED`. For a reflection call, returns a permit that the response
-    /// must hold until it has been sent.
-    pub(super) fn admit(
-        &self,
-        kind: MethodKind,
-        extensions: &Extensions,
-        shared: &Shared,
-    ) -> Result<Option<OwnedSemaphorePermit>, Failure> {
-        if extensions.get::<OverFairShare>().is_some() {
-            return Err(overloaded());
+    match kind {
+        // This check only rejects rpcs early. The pipeline acquires the permit of a call once its message has arrived.
+        MethodKind::Rpc if shared.call_permits.available_permits() == 0 => Err(overloaded()),
+        MethodKind::Reflection => {
+            let permit = Arc::clone(reflection_permits).try_acquire_owned();
+            permit.map(Some).map_err(|_| overloaded())
         }
-        match kind {
-            // This check only rejects rpcs early. The pipeline acquires the permit of a call once its message has
-            // arrived.
-            MethodKind::Rpc if shared.call_permits.available_permits() == 0 => Err(overloaded()),
-            MethodKind::Reflection => {
-                let permit = Arc::clone(&self.reflection).try_acquire_owned();
-                permit.map(Some).map_err(|_| overloaded())
-            }
-            _ => Ok(None),
-        }
+        _ => Ok(None),
     }
 }

@@ -191,7 +191,7 @@ impl Server {
                     .accept_compressed(CompressionEncoding::Gzip)
                     .max_decoding_message_size(max_bytes),
             );
-        if self.settings.reflection().is_some() {
+        if self.settings.reflection {
             let reflection = reflection::service(self.shared.draining.clone())?
                 .accept_compressed(CompressionEncoding::Gzip)
                 .max_decoding_message_size(max_bytes);

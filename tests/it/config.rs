@@ -148,7 +148,7 @@ fn omitted_keys_have_defaults() {
     assert_eq!(config.server.listen.to_string(), "127.0.0.1:50051");
     let admin = config.server.admin_listen.unwrap();
     assert_eq!(admin.to_string(), "127.0.0.1:9464");
-    assert!(config.server.reflection().is_some() && config.audit.sync && config.callers.is_empty());
+    assert!(config.server.reflection && config.audit.sync && config.callers.is_empty());
     let account = &config.targets.batch_accounts["a"];
     assert_eq!((account.max_in_flight, account.max_queued), (256, 256));
     let Credential::Entra(entra) = &account.own.credential else {
