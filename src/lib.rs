@@ -33,7 +33,10 @@ pub mod telemetry;
 mod trace;
 pub mod upstream;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 #[cfg(feature = "sandbox")]
 pub use useradmin_sandbox as sandbox;
@@ -42,4 +45,10 @@ pub use useradmin_sandbox as sandbox;
 /// consistent at all times.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Returns the current time in seconds since 1970.
+pub(crate) fn unix_time() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.unwrap_or_default().as_secs()
 }

@@ -1,14 +1,11 @@
 //! The certificate of a caller: its names, and how long it is valid.
 
-use std::{
-    sync::atomic::{AtomicU64, Ordering},
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustls::pki_types::CertificateDer;
 use x509_parser::{extensions::GeneralName, parse_x509_certificate};
 
-use crate::identity::Identity;
+use crate::{identity::Identity, unix_time};
 
 /// Seconds after which the chain of an open connection is verified again.
 const VERIFIED_FOR: u64 = 60;
@@ -36,7 +33,7 @@ impl PeerCertificate {
             not_after: u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or_default(),
             chain: chain.iter().map(|der| der.clone().into_owned()).collect(),
             verified_by: AtomicU64::new(authorities),
-            verified_at: AtomicU64::new(now()),
+            verified_at: AtomicU64::new(unix_time()),
         })
     }
 
@@ -53,25 +50,20 @@ impl PeerCertificate {
 
     /// Returns whether the certificate has expired.
     pub fn has_expired(&self) -> bool {
-        now() > self.not_after
+        unix_time() > self.not_after
     }
 
     /// Returns whether the authorities with this number have verified the chain recently.
     pub fn is_verified_by(&self, authorities: u64) -> bool {
-        let age = now().abs_diff(self.verified_at.load(Ordering::Relaxed));
+        let age = unix_time().abs_diff(self.verified_at.load(Ordering::Relaxed));
         self.verified_by.load(Ordering::Relaxed) == authorities && age < VERIFIED_FOR
     }
 
     /// Records that the authorities with this number have verified the chain.
     pub fn set_verified_by(&self, authorities: u64) {
         self.verified_by.store(authorities, Ordering::Relaxed);
-        self.verified_at.store(now(), Ordering::Relaxed);
+        self.verified_at.store(unix_time(), Ordering::Relaxed);
     }
-}
-
-fn now() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    now.unwrap_or_default().as_secs()
 }
 
 fn identities(names: &[GeneralName]) -> Vec<Identity> {

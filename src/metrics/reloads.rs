@@ -1,10 +1,11 @@
 //! Metrics of files that are reloaded when they change.
 
-use std::{sync::atomic::AtomicU64, time::SystemTime};
+use std::sync::atomic::AtomicU64;
 
 use prometheus_client::metrics::{counter::Counter, family::Family, gauge::Gauge};
 
 use super::registry::{Labels, metrics};
+use crate::unix_time;
 
 const OK: &str = "ok";
 const FAILED: &str = "failed";
@@ -52,7 +53,7 @@ impl Reloads {
 
     /// Records the current time as that of the last check for changed files.
     pub(crate) fn checked(&self) {
-        self.checked_at.set(now());
+        self.checked_at.set(unix_time());
     }
 
     /// Sets whether the configuration file contains changes that need a restart.
@@ -79,7 +80,7 @@ impl Content {
     /// Records that the content in use is current, without counting a reload.
     pub(crate) fn confirmed(&mut self) {
         let gauge = &self.reloads.reloaded_at;
-        gauge.get_or_create(&[("what", self.what)]).set(now());
+        gauge.get_or_create(&[("what", self.what)]).set(unix_time());
         self.set_stale(false);
     }
 
@@ -100,9 +101,4 @@ impl Drop for Content {
     fn drop(&mut self) {
         self.set_stale(false);
     }
-}
-
-fn now() -> u64 {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    now.unwrap_or_default().as_secs()
 }

@@ -13,14 +13,14 @@ use std::{
         Mutex,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use ring::pbkdf2::{self, PBKDF2_HMAC_SHA256};
 use serde::{Deserialize, Serialize};
 
-use crate::config::AuditSink;
+use crate::{config::AuditSink, unix_time};
 
 /// Number of refused logons in a row after which logons are suspended. An HMC disables a user after more of them
 /// (`max-failed-logins`, 3 in a sample).
@@ -156,12 +156,15 @@ impl LogonFile {
     /// accounts without an entry.
     pub fn refusals(&self, account: &str, secret: &str) -> Option<(u32, Duration)> {
         let content = self.loaded(&mut crate::lock(&self.content)).clone();
-        let left = |until: u64| Duration::from_secs(until.saturating_sub(now())).min(SUSPENSION);
+        let left =
+            |until: u64| Duration::from_secs(until.saturating_sub(unix_time())).min(SUSPENSION);
         match content.hmcs.get(account) {
             Some(entry) => entry
                 .matches(secret)
                 .then(|| (entry.refused, left(entry.until))),
-            None if content.lost_until > now() => Some((MAX_REFUSED, left(content.lost_until))),
+            None if content.lost_until > unix_time() => {
+                Some((MAX_REFUSED, left(content.lost_until)))
+            }
             None => None,
         }
     }
@@ -225,7 +228,7 @@ impl LogonFile {
 
     /// Writes the content, or removes the file if there is nothing to keep. Returns whether this succeeded.
     fn save(&self, content: &Content, durability: Durability) -> bool {
-        let saved = if content.hmcs.is_empty() && content.lost_until <= now() {
+        let saved = if content.hmcs.is_empty() && content.lost_until <= unix_time() {
             remove_if_present(&self.path)
         } else {
             write(&self.path, content, durability)
@@ -325,13 +328,7 @@ fn sync_folder(path: &Path) {
     let _ = File::open(folder.unwrap_or(Path::new("."))).and_then(|folder| folder.sync_all());
 }
 
-/// Returns the current Unix time, in seconds.
-fn now() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.unwrap_or_default().as_secs()
-}
-
 /// Returns the Unix time at the end of this duration, rounded up to a second.
 fn after(duration: Duration) -> u64 {
-    now() + duration.as_secs() + 1
+    unix_time() + duration.as_secs() + 1
 }
