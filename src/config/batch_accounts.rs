@@ -15,7 +15,7 @@ use super::{
     targets::Settings,
     values::{choice, duration, identifier, origin, seconds, secret, subtable, text},
 };
-use crate::{client_tls::Trust, names};
+use crate::names;
 
 table! {
     /// The keys of an Azure Batch account.
@@ -28,8 +28,6 @@ table! {
 
 impl Settings for BatchAccount {
     const URL: &'static str = "https://account.region.batch.azure.com";
-    const TRUST: Trust = Trust::More;
-    const MAX_IN_FLIGHT: u32 = 256;
     const REQUEST_FIELD: &'static str = "account";
 
     fn authentication(&self) -> String {

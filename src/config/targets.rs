@@ -16,9 +16,9 @@ pub trait Settings: Table + Clone + 'static {
     /// Example of the URL of a target, for the documentation.
     const URL: &'static str;
     /// Whether the authorities in `ca_file` are trusted in addition to the system's, or instead of them.
-    const TRUST: Trust;
+    const TRUST: Trust = Trust::More;
     /// Default of `max_in_flight`.
-    const MAX_IN_FLIGHT: u32;
+    const MAX_IN_FLIGHT: u32 = 256;
     /// Name of the request field that selects the target.
     const REQUEST_FIELD: &'static str;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::response::Response;
 use crate::{
     error::{
-        Failure, UpstreamResponse, Violation,
+        Effect, Failure, UpstreamResponse, Violation,
         document::ErrorDocument,
         resource::ResourceNames,
         rule::{Rule, decide},
@@ -76,6 +76,24 @@ pub fn failure(
         ..Failure::new(rule.reason, context)
     };
     failure.with_clock_skew(skew.flatten())
+}
+
+/// Returns the failure for a response with the status of success that is not the platform's response to the request, or
+/// that cannot be parsed. A DELETE may have been carried out nevertheless.
+pub fn not_understood(
+    response: &Response,
+    request_id: Option<String>,
+    context: impl Into<String>,
+) -> Failure {
+    Failure {
+        effect: Effect::Unknown,
+        upstream_response: Some(Box::new(UpstreamResponse {
+            http_status: response.status,
+            request_id,
+            ..UpstreamResponse::default()
+        })),
+        ..Failure::new(ErrorReason::UpstreamProtocolError, context)
+    }
 }
 
 /// Returns whether the response shows that the upstream accepted the credential and evaluated the request.

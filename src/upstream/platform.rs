@@ -123,6 +123,16 @@ pub struct ReceivedResponse<'a, P: Platform> {
     pub response: &'a Response,
 }
 
+/// The credential of one request, such as a token, a key or a session.
+pub trait RequestCredential: Send + Sync {
+    /// Returns the secrets that an upstream may repeat and a caller must not receive, in addition to the value of the
+    /// `Authorization` header.
+    fn secrets(&self) -> Secrets<'_>;
+
+    /// Records that the upstream accepted the credential.
+    fn accepted(&self) {}
+}
+
 /// The part of a configured target that differs between platforms.
 pub trait Platform: Sized + Send + Sync + 'static {
     /// Names in error details, metrics and logs.
@@ -147,8 +157,7 @@ pub trait Platform: Sized + Send + Sync + 'static {
     type User: Send + Sync + 'static;
     /// Facts that were read about the user.
     type Found: Default + Send + Sync + 'static;
-    /// Credential of one request, such as a token, a key or a session.
-    type Credential: Send + Sync;
+    type Credential: RequestCredential;
 
     /// Creates the platform's part of a target. Nothing is sent yet. Fails if the settings cannot be used.
     fn new(target: NewTarget<'_, Self>) -> Result<Self, String>;
@@ -242,19 +251,18 @@ pub trait Platform: Sized + Send + Sync + 'static {
         order: &Order<Self::User>,
     ) -> Result<(), Failure>;
 
-    /// Returns the secrets that an upstream may repeat and a caller must not receive, in addition to the value of the
-    /// `Authorization` header.
-    fn secrets(credential: &Self::Credential) -> Secrets<'_>;
-
-    /// Records whether a response shows that the credential is still valid. `failure` is `None` if the response was expected, even if
-    /// it means that the user cannot be deleted.
+    /// Records whether a response shows that the credential is still valid. `failure` is `None` if the response was
+    /// expected, even if it means that the user cannot be deleted.
     fn record_response(
         &self,
         _purpose: Purpose,
-        _credential: &Self::Credential,
-        _failure: Option<&Failure>,
+        credential: &Self::Credential,
+        failure: Option<&Failure>,
         _budget: &RetryBudget,
     ) {
+        if failure.is_none_or(classify::reached_authorization) {
+            credential.accepted();
+        }
     }
 
     /// Records that the upstream refused the credential. Returns whether the request may be repeated with another

@@ -12,7 +12,10 @@ use super::{
     bulkhead::Bulkhead,
     call_limits::CallLimits,
     client::{Change, Client},
-    platform::{Call, NewTarget, Order, Outgoing, Platform, Purpose, ReceivedResponse},
+    platform::{
+        Call, NewTarget, Order, Outgoing, Platform, Purpose, ReceivedResponse,
+        RequestCredential as _,
+    },
     response::RequestError,
     retry::Retries,
     retry_budget::RetryBudget,
@@ -252,7 +255,9 @@ impl<P: Platform> Run<'_, P> {
             order: self.order,
             operation,
             credential: &credential,
-            secrets: P::secrets(&credential).with_authorization(authorization.as_ref()),
+            secrets: credential
+                .secrets()
+                .with_authorization(authorization.as_ref()),
             response: &response,
         };
         let is_success = response.status == success;

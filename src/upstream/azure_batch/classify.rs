@@ -2,9 +2,13 @@
 
 use super::{names::NodeUser, wire};
 use crate::{
-    error::{Effect, Failure, UpstreamResponse, Violation, document::Shrink},
-    proto::{BatchError, ErrorReason},
-    upstream::{classify::ErrorFacts, redact::Secrets, response::Response},
+    error::{Failure, Violation, document::Shrink},
+    proto::BatchError,
+    upstream::{
+        classify::{self, ErrorFacts},
+        redact::Secrets,
+        response::Response,
+    },
 };
 
 impl Shrink for BatchError {
@@ -37,22 +41,9 @@ pub fn error_facts(response: &Response, user: &NodeUser, secrets: &Secrets) -> E
     }
 }
 
-/// Returns the status and the `request-id` of a response, without an error document.
-pub fn upstream_response(response: &Response, secrets: &Secrets) -> UpstreamResponse {
-    UpstreamResponse {
-        http_status: response.status,
-        request_id: wire::request_id(response, secrets),
-        ..UpstreamResponse::default()
-    }
-}
-
 /// Returns the failure for a response with status 200 that is not Azure Batch's response to the request. `why` is the
-/// reason. A DELETE may have been carried out nevertheless.
+/// reason.
 pub fn not_from_azure(response: &Response, why: &str, secrets: &Secrets) -> Failure {
     let context = format!("a 200 that is not Azure Batch's answer to this request: {why}");
-    Failure {
-        effect: Effect::Unknown,
-        upstream_response: Some(Box::new(upstream_response(response, secrets))),
-        ..Failure::new(ErrorReason::UpstreamProtocolError, context)
-    }
+    classify::not_understood(response, wire::request_id(response, secrets), context)
 }

@@ -5,8 +5,8 @@ use std::time::SystemTime;
 use http::{HeaderName, HeaderValue, StatusCode, header::AUTHORIZATION};
 
 use super::{
-    classify::{error_facts, not_from_azure, upstream_response},
-    credential::{Credential, RequestCredential},
+    classify::{error_facts, not_from_azure},
+    credential::{Credential, TokenOrKey},
     names::{NAMES, NodeUser},
     rules::RULES,
     wire,
@@ -18,12 +18,10 @@ use crate::{
     proto::ErrorReason,
     upstream::{
         call_limits::CallLimits,
-        classify::{self, ErrorFacts},
+        classify::ErrorFacts,
         client::{Change, Request},
         instrument::Operation,
-        platform::{
-            Call, CredentialCheck, NewTarget, Order, Outgoing, Platform, Purpose, ReceivedResponse,
-        },
+        platform::{Call, CredentialCheck, NewTarget, Order, Outgoing, Platform, ReceivedResponse},
         redact::Secrets,
         response::Response,
         retry_budget::RetryBudget,
@@ -64,7 +62,11 @@ impl Node {
         };
         Ok(Self {
             state: secrets.redact(state),
-            upstream_response: upstream_response(response, secrets),
+            upstream_response: UpstreamResponse {
+                http_status: response.status,
+                request_id: wire::request_id(response, secrets),
+                ..UpstreamResponse::default()
+            },
         })
     }
 
@@ -95,7 +97,7 @@ impl Platform for AzureBatch {
     type Settings = BatchAccount;
     type User = NodeUser;
     type Found = Option<Node>;
-    type Credential = RequestCredential;
+    type Credential = TokenOrKey;
 
     fn new(target: NewTarget<'_, Self>) -> Result<Self, String> {
         let config = target.config;
@@ -157,14 +159,14 @@ impl Platform for AzureBatch {
         error_facts(response, user, &received.secrets)
     }
 
-    async fn credential(&self, limits: &CallLimits) -> Result<RequestCredential, Failure> {
+    async fn credential(&self, limits: &CallLimits) -> Result<TokenOrKey, Failure> {
         self.credential.obtain(limits).await
     }
 
     async fn check_credential(&self, limits: &CallLimits) -> Result<CredentialCheck, Failure> {
         Ok(match self.credential(limits).await? {
-            RequestCredential::Token(_) => CredentialCheck::Accepted,
-            RequestCredential::Key(_) => CredentialCheck::NotChecked(
+            TokenOrKey::Token(_) => CredentialCheck::Accepted,
+            TokenOrKey::Key(_) => CredentialCheck::NotChecked(
                 "a shared key is only checked by requests to the account",
             ),
         })
@@ -173,7 +175,7 @@ impl Platform for AzureBatch {
     fn authorize(
         &self,
         request: &mut Request,
-        credential: &RequestCredential,
+        credential: &TokenOrKey,
         order: &Order<NodeUser>,
     ) -> Result<(), Failure> {
         let date = httpdate::fmt_http_date(SystemTime::now());
@@ -192,23 +194,7 @@ impl Platform for AzureBatch {
         Ok(())
     }
 
-    fn secrets(credential: &RequestCredential) -> Secrets<'_> {
-        credential.secrets()
-    }
-
-    fn record_response(
-        &self,
-        _purpose: Purpose,
-        credential: &RequestCredential,
-        failure: Option<&Failure>,
-        _budget: &RetryBudget,
-    ) {
-        if failure.is_none_or(classify::reached_authorization) {
-            credential.accepted();
-        }
-    }
-
-    fn renew(&self, credential: &RequestCredential, budget: &RetryBudget) -> bool {
+    fn renew(&self, credential: &TokenOrKey, budget: &RetryBudget) -> bool {
         self.credential.refuse(credential, budget)
     }
 

@@ -19,6 +19,7 @@ use crate::{
         call_limits::CallLimits,
         client::{Change, secret_header},
         credential_cache::{CredentialCache, Lease},
+        platform::RequestCredential,
         redact::Secrets,
         retry_budget::RetryBudget,
     },
@@ -33,27 +34,25 @@ pub enum Credential {
 }
 
 /// The credential of one request.
-pub enum RequestCredential {
+pub enum TokenOrKey {
     Token(Arc<Lease<Token>>),
     Key(Secret),
 }
 
-unprintable!(Credential, RequestCredential);
+unprintable!(Credential, TokenOrKey);
 
-impl RequestCredential {
-    /// Records that the upstream accepted the credential.
-    pub fn accepted(&self) {
-        if let Self::Token(lease) = self {
-            lease.accepted();
-        }
-    }
-
-    /// Returns the token or the key.
-    pub fn secrets(&self) -> Secrets<'_> {
+impl RequestCredential for TokenOrKey {
+    fn secrets(&self) -> Secrets<'_> {
         Secrets::new([match self {
             Self::Token(lease) => lease.value.without_scheme(),
             Self::Key(key) => key.expose().trim(),
         }])
+    }
+
+    fn accepted(&self) {
+        if let Self::Token(lease) = self {
+            lease.accepted();
+        }
     }
 }
 
@@ -93,10 +92,10 @@ impl Credential {
     }
 
     /// Returns the credential for one request. Obtains it within the limits of the call if necessary.
-    pub async fn obtain(&self, limits: &CallLimits) -> Result<RequestCredential, Failure> {
+    pub async fn obtain(&self, limits: &CallLimits) -> Result<TokenOrKey, Failure> {
         match self {
-            Self::Entra(tokens) => tokens.get(limits).await.map(RequestCredential::Token),
-            Self::SharedKey(shared) => shared.key.get().map(RequestCredential::Key),
+            Self::Entra(tokens) => tokens.get(limits).await.map(TokenOrKey::Token),
+            Self::SharedKey(shared) => shared.key.get().map(TokenOrKey::Key),
         }
     }
 
@@ -110,30 +109,28 @@ impl Credential {
     /// Returns the value of the `Authorization` header of a request without a body. Fails if the key is not valid.
     pub fn authorization(
         &self,
-        credential: &RequestCredential,
+        credential: &TokenOrKey,
         verb: &str,
         uri: &Uri,
         ocp_date: &str,
     ) -> Result<HeaderValue, Failure> {
         match (self, credential) {
-            (_, RequestCredential::Token(lease)) => secret_header(lease.value.expose()),
-            (Self::SharedKey(shared), RequestCredential::Key(key)) => {
+            (_, TokenOrKey::Token(lease)) => secret_header(lease.value.expose()),
+            (Self::SharedKey(shared), TokenOrKey::Key(key)) => {
                 secret_header(&shared.authorization(key, verb, uri, ocp_date)?)
             }
-            (Self::Entra(_), RequestCredential::Key(_)) => {
-                Err(Failure::internal("mixed credentials"))
-            }
+            (Self::Entra(_), TokenOrKey::Key(_)) => Err(Failure::internal("mixed credentials")),
         }
     }
 
     /// Records that the upstream refused the credential. Returns whether the request may be repeated with another
     /// one.
-    pub fn refuse(&self, credential: &RequestCredential, budget: &RetryBudget) -> bool {
+    pub fn refuse(&self, credential: &TokenOrKey, budget: &RetryBudget) -> bool {
         match (self, credential) {
-            (Self::Entra(tokens), RequestCredential::Token(lease)) => {
+            (Self::Entra(tokens), TokenOrKey::Token(lease)) => {
                 tokens.discard_refused(lease, budget)
             }
-            (Self::SharedKey(shared), RequestCredential::Key(key)) => shared.key.renew(key),
+            (Self::SharedKey(shared), TokenOrKey::Key(key)) => shared.key.renew(key),
             _ => false,
         }
     }

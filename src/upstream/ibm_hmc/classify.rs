@@ -2,9 +2,13 @@
 
 use super::wire;
 use crate::{
-    error::{Failure, UpstreamResponse, document::Shrink},
-    proto::{ErrorReason, HmcError},
-    upstream::{classify::ErrorFacts, redact::Secrets, response::Response},
+    error::{Failure, document::Shrink},
+    proto::HmcError,
+    upstream::{
+        classify::{self, ErrorFacts},
+        redact::Secrets,
+        response::Response,
+    },
 };
 
 impl Shrink for HmcError {
@@ -22,14 +26,6 @@ pub fn error_facts(response: &Response, secrets: &Secrets) -> ErrorFacts {
 
 /// Returns the failure for a response with status 200 that does not describe a user as documented.
 pub fn not_understood(response: &Response) -> Failure {
-    Failure {
-        upstream_response: Some(Box::new(UpstreamResponse {
-            http_status: response.status,
-            ..UpstreamResponse::default()
-        })),
-        ..Failure::new(
-            ErrorReason::UpstreamProtocolError,
-            "the HMC's description of the user was not understood",
-        )
-    }
+    let context = "the HMC's description of the user was not understood";
+    classify::not_understood(response, None, context)
 }

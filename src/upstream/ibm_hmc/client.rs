@@ -26,7 +26,6 @@ use crate::{
         instrument::Operation,
         path,
         platform::{Call, NewTarget, Order, Outgoing, Platform, Purpose, ReceivedResponse},
-        redact::Secrets,
         retry_budget::RetryBudget,
     },
 };
@@ -175,10 +174,6 @@ impl Platform for IbmHmc {
         headers.insert(X_API_SESSION, session.value.header());
         headers.insert(X_AUDIT_ID, audit_id(&order.request_id, &order.caller));
         Ok(())
-    }
-
-    fn secrets(session: &Self::Credential) -> Secrets<'_> {
-        Secrets::new([session.value.text(), session.value.password()])
     }
 
     /// Replaces the session after several responses that may mean that it is no longer valid. The next call logs on

@@ -29,6 +29,7 @@ use crate::{
         deadline::Deadline,
         instrument::Operation,
         path,
+        platform::RequestCredential,
         redact::Secrets,
         response::RequestError,
     },
@@ -71,10 +72,15 @@ impl Session {
     pub fn text(&self) -> &str {
         self.id.to_str().unwrap_or_default()
     }
+}
 
-    /// Returns the password, which must never be returned to a caller.
-    pub fn password(&self) -> &str {
-        self.password.expose()
+impl RequestCredential for Arc<Lease<Session>> {
+    fn secrets(&self) -> Secrets<'_> {
+        Secrets::new([self.value.text(), self.value.password.expose()])
+    }
+
+    fn accepted(&self) {
+        Lease::accepted(self);
     }
 }
 
