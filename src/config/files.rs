@@ -18,7 +18,8 @@ const MAX_BYTES: u64 = 4 * 1024 * 1024;
 /// Maximum size of a secret, in bytes.
 const MAX_SECRET_BYTES: u64 = 64 * 1024;
 
-const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+/// The byte order mark of UTF-8.
+pub const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
 /// Returns the content of a regular file without its byte order mark. Fails if the file cannot be read, is too large
 /// or empty, or is not text in UTF-8 judging by its byte order marks and NUL bytes.

@@ -52,9 +52,7 @@ impl CallFacts {
             ..Self::default()
         }
     }
-}
 
-impl CallFacts {
     fn identifier(&self, name: &str) -> &str {
         self.identifiers
             .iter()

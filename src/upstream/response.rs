@@ -22,14 +22,13 @@ use serde_json::{Map, Value};
 use super::deadline::Deadline;
 use crate::{
     certificates::refusal,
+    config::files::BYTE_ORDER_MARK,
     error::{Effect, Failure},
     proto::ErrorReason,
 };
 
 /// Maximum length of the body of an upstream's response, in bytes.
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
-/// The byte order mark that some services write before a JSON document.
-pub const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 pub const USER_AGENT_TEXT: &str = concat!("useradmin/", env!("CARGO_PKG_VERSION"));
 
 /// Timeout for the TCP connection and the TLS handshake together. Three attempts fit into the default deadline, so

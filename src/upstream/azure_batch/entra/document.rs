@@ -9,7 +9,7 @@ use time::{Date, OffsetDateTime, PrimitiveDateTime, Time, UtcOffset};
 use zeroize::Zeroizing;
 
 use super::token::Token;
-use crate::upstream::{credential_cache::Lease, response::BYTE_ORDER_MARK};
+use crate::{config::files::BYTE_ORDER_MARK, upstream::credential_cache::Lease};
 
 /// Assumed lifetime of a token whose expiry is not known. If the token expires earlier, the account refuses it, and
 /// the server obtains another one.
