@@ -26,7 +26,7 @@ use crate::{config, signals, telemetry};
 
 /// Delete users of Azure Batch compute nodes and of IBM Z HMCs through one gRPC API.
 #[derive(Parser)]
-#[command(version, after_long_help = help::program())]
+#[command(version, after_long_help = help::PROGRAM.text())]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -35,28 +35,28 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Serve the gRPC API until SIGTERM or SIGINT.
-    #[command(after_long_help = help::serve())]
+    #[command(after_long_help = help::SERVE.text())]
     Serve(Serve),
     /// Check a configuration file and the files that it names.
-    #[command(after_long_help = help::check_config())]
+    #[command(after_long_help = help::CHECK_CONFIG.text())]
     CheckConfig(check_config::CheckConfig),
     /// Check whether a server is serving.
-    #[command(after_long_help = help::health())]
+    #[command(after_long_help = help::HEALTH.text())]
     Health(health::Health),
     /// Work with the audit log.
-    #[command(subcommand, after_long_help = help::audit())]
+    #[command(subcommand, after_long_help = help::AUDIT.text())]
     Audit(audit::Audit),
     /// Write the API, with health and error details, as a `FileDescriptorSet` to standard output.
-    #[command(after_long_help = help::protoset())]
+    #[command(after_long_help = help::PROTOSET.text())]
     Protoset,
     /// Write a completion script for a shell to standard output.
-    #[command(after_long_help = help::completions())]
+    #[command(after_long_help = help::COMPLETIONS.text())]
     Completions {
         /// The shell.
         shell: Shell,
     },
     /// Write the man pages: useradmin.1, and one for each command.
-    #[command(after_long_help = help::man())]
+    #[command(after_long_help = help::MAN.text())]
     Man {
         /// The folder, which must exist.
         #[arg(value_name = "FOLDER")]

@@ -25,7 +25,7 @@ const HASH_DIGITS: usize = 64;
 #[derive(Subcommand)]
 pub enum Audit {
     /// Check whether files of the audit log are complete and unchanged. Several files form one chain.
-    #[command(after_long_help = help::audit())]
+    #[command(after_long_help = help::AUDIT.text())]
     Verify(Verify),
 }
 

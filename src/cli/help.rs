@@ -20,26 +20,21 @@ const AUTHORITIES: (&str, &str) = (
 const USAGE: (&str, &str) = ("2", "An argument is invalid");
 
 /// The sections of one command.
-struct Sections {
-    examples: Vec<&'static str>,
-    variables: Vec<(&'static str, &'static str)>,
-    exit_codes: Vec<(&'static str, &'static str)>,
+pub struct Sections {
+    examples: &'static [&'static str],
+    variables: &'static [(&'static str, &'static str)],
+    exit_codes: &'static [(&'static str, &'static str)],
     documents: &'static str,
 }
 
 impl Sections {
-    fn text(mut self) -> String {
-        self.variables.push(COLORS);
-        let examples: Vec<_> = self
-            .examples
-            .iter()
-            .map(|line| format!("  {line}"))
-            .collect();
+    pub fn text(&self) -> String {
+        let variables = [self.variables, &[COLORS]].concat();
         format!(
-            "Examples:\n{}\n\nEnvironment variables:\n{}\n\nExit codes:\n{}\n\nDocumentation:\n  {}",
-            examples.join("\n"),
-            list(&self.variables),
-            list(&self.exit_codes),
+            "Examples:\n  {}\n\nEnvironment variables:\n{}\n\nExit codes:\n{}\n\nDocumentation:\n  {}",
+            self.examples.join("\n  "),
+            list(&variables),
+            list(self.exit_codes),
             self.documents,
         )
     }
@@ -54,152 +49,130 @@ fn list(entries: &[(&str, &str)]) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-pub fn program() -> String {
-    let sections = Sections {
-        examples: vec![
-            #[cfg(feature = "sandbox")]
-            "useradmin serve --sandbox",
-            "useradmin check-config --config useradmin.toml",
-            "useradmin serve --config useradmin.toml",
-            "useradmin help serve",
-        ],
-        variables: Vec::new(),
-        exit_codes: vec![
-            ("0", "Success"),
-            ("1", "The command failed"),
-            ("2", "An argument or the configuration is invalid"),
-        ],
-        documents: "README.md, docs/deployment.md",
-    };
-    sections.text()
-}
+pub const PROGRAM: Sections = Sections {
+    examples: &[
+        #[cfg(feature = "sandbox")]
+        "useradmin serve --sandbox",
+        "useradmin check-config --config useradmin.toml",
+        "useradmin serve --config useradmin.toml",
+        "useradmin help serve",
+    ],
+    variables: &[],
+    exit_codes: &[
+        ("0", "Success"),
+        ("1", "The command failed"),
+        ("2", "An argument or the configuration is invalid"),
+    ],
+    documents: "README.md, docs/deployment.md",
+};
 
-pub fn serve() -> String {
-    let sections = Sections {
-        examples: vec![
-            "useradmin serve --config /etc/useradmin/useradmin.toml",
-            #[cfg(feature = "sandbox")]
-            "useradmin serve --sandbox --listen 127.0.0.1:0",
-        ],
-        variables: vec![
-            LOG_LEVEL,
-            (
-                "TOKIO_WORKER_THREADS",
-                "Number of threads that serve calls [default: number of CPUs]",
-            ),
-            CREDENTIALS,
-            (
-                "OTEL_*",
-                "Settings of the export of traces; docs/operations.md lists them",
-            ),
-            AUTHORITIES,
-        ],
-        exit_codes: vec![
-            ("0", "The server was stopped by SIGTERM or SIGINT"),
-            (
-                "1",
-                "The server cannot start, for example because its port is in use",
-            ),
-            ("2", "The configuration or an argument is invalid"),
-        ],
-        documents: "docs/deployment.md, docs/configuration.md, docs/operations.md",
-    };
-    sections.text()
-}
+pub const SERVE: Sections = Sections {
+    examples: &[
+        "useradmin serve --config /etc/useradmin/useradmin.toml",
+        #[cfg(feature = "sandbox")]
+        "useradmin serve --sandbox --listen 127.0.0.1:0",
+    ],
+    variables: &[
+        LOG_LEVEL,
+        (
+            "TOKIO_WORKER_THREADS",
+            "Number of threads that serve calls [default: number of CPUs]",
+        ),
+        CREDENTIALS,
+        (
+            "OTEL_*",
+            "Settings of the export of traces; docs/operations.md lists them",
+        ),
+        AUTHORITIES,
+    ],
+    exit_codes: &[
+        ("0", "The server was stopped by SIGTERM or SIGINT"),
+        (
+            "1",
+            "The server cannot start, for example because its port is in use",
+        ),
+        ("2", "The configuration or an argument is invalid"),
+    ],
+    documents: "docs/deployment.md, docs/configuration.md, docs/operations.md",
+};
 
-pub fn check_config() -> String {
-    let sections = Sections {
-        examples: vec![
-            "useradmin check-config --config useradmin.toml",
-            "useradmin check-config --config useradmin.toml --verbose --connect",
-        ],
-        variables: vec![LOG_LEVEL, CREDENTIALS, AUTHORITIES],
-        exit_codes: vec![
-            (
-                "0",
-                "The configuration is valid; there may be warnings on standard error",
-            ),
-            (
-                "1",
-                "With --connect: a target did not accept its credential",
-            ),
-            ("2", "The configuration or an argument is invalid"),
-        ],
-        documents: "docs/deployment.md, docs/configuration.md",
-    };
-    sections.text()
-}
+pub const CHECK_CONFIG: Sections = Sections {
+    examples: &[
+        "useradmin check-config --config useradmin.toml",
+        "useradmin check-config --config useradmin.toml --verbose --connect",
+    ],
+    variables: &[LOG_LEVEL, CREDENTIALS, AUTHORITIES],
+    exit_codes: &[
+        (
+            "0",
+            "The configuration is valid; there may be warnings on standard error",
+        ),
+        (
+            "1",
+            "With --connect: a target did not accept its credential",
+        ),
+        ("2", "The configuration or an argument is invalid"),
+    ],
+    documents: "docs/deployment.md, docs/configuration.md",
+};
 
-pub fn health() -> String {
-    let sections = Sections {
-        examples: vec![
-            "useradmin health",
-            "useradmin health --addr localhost:50051 --ca-file ca.pem",
-        ],
-        variables: vec![
-            ("USERADMIN_HEALTH_ADDR", "Default of --addr"),
-            ("USERADMIN_HEALTH_CA_FILE", "Default of --ca-file"),
-            ("USERADMIN_HEALTH_SERVER_NAME", "Default of --server-name"),
-        ],
-        exit_codes: vec![
-            ("0", "The server is serving"),
-            (
-                "1",
-                "The server is not serving, or does not respond within 5 seconds",
-            ),
-            USAGE,
-        ],
-        documents: "docs/deployment.md, docs/security.md",
-    };
-    sections.text()
-}
+pub const HEALTH: Sections = Sections {
+    examples: &[
+        "useradmin health",
+        "useradmin health --addr localhost:50051 --ca-file ca.pem",
+    ],
+    variables: &[
+        ("USERADMIN_HEALTH_ADDR", "Default of --addr"),
+        ("USERADMIN_HEALTH_CA_FILE", "Default of --ca-file"),
+        ("USERADMIN_HEALTH_SERVER_NAME", "Default of --server-name"),
+    ],
+    exit_codes: &[
+        ("0", "The server is serving"),
+        (
+            "1",
+            "The server is not serving, or does not respond within 5 seconds",
+        ),
+        USAGE,
+    ],
+    documents: "docs/deployment.md, docs/security.md",
+};
 
-pub fn audit() -> String {
-    let sections = Sections {
-        examples: vec!["useradmin audit verify audit.jsonl.1 audit.jsonl"],
-        variables: Vec::new(),
-        exit_codes: vec![
-            ("0", "The files are complete and unchanged"),
-            ("1", "There are faults, each with a line on standard error"),
-            ("2", "A file cannot be read, or an argument is invalid"),
-        ],
-        documents: "docs/audit.md",
-    };
-    sections.text()
-}
+pub const AUDIT: Sections = Sections {
+    examples: &["useradmin audit verify audit.jsonl.1 audit.jsonl"],
+    variables: &[],
+    exit_codes: &[
+        ("0", "The files are complete and unchanged"),
+        ("1", "There are faults, each with a line on standard error"),
+        ("2", "A file cannot be read, or an argument is invalid"),
+    ],
+    documents: "docs/audit.md",
+};
 
-pub fn protoset() -> String {
-    generated(
-        "useradmin protoset >useradmin.protoset",
-        "docs/clients.md, docs/debugging.md",
-    )
-}
+pub const PROTOSET: Sections = generated(
+    &["useradmin protoset >useradmin.protoset"],
+    "docs/clients.md, docs/debugging.md",
+);
 
-pub fn completions() -> String {
-    generated(
-        "useradmin completions bash >/etc/bash_completion.d/useradmin",
-        "docs/deployment.md",
-    )
-}
+pub const COMPLETIONS: Sections = generated(
+    &["useradmin completions bash >/etc/bash_completion.d/useradmin"],
+    "docs/deployment.md",
+);
 
-pub fn man() -> String {
-    generated(
-        "useradmin man /usr/local/share/man/man1",
-        "docs/deployment.md",
-    )
-}
+pub const MAN: Sections = generated(
+    &["useradmin man /usr/local/share/man/man1"],
+    "docs/deployment.md",
+);
 
 /// Returns the sections of a command that writes generated text.
-fn generated(example: &'static str, documents: &'static str) -> String {
-    let sections = Sections {
-        examples: vec![example],
-        variables: Vec::new(),
-        exit_codes: vec![
+const fn generated(examples: &'static [&'static str], documents: &'static str) -> Sections {
+    Sections {
+        examples,
+        variables: &[],
+        exit_codes: &[
             ("0", "The output was written"),
             ("1", "The output cannot be written"),
             USAGE,
         ],
         documents,
-    };
-    sections.text()
+    }
 }
