@@ -19,7 +19,6 @@ struct Metadata {
 }
 
 impl FileFingerprint {
-    /// Returns the fingerprint of the file as it is now.
     pub fn of(path: &Path) -> Self {
         let metadata = fs::metadata(path).ok();
         Self(metadata.map(|metadata| Metadata {

@@ -54,7 +54,6 @@ pub fn server_name(host: &str) -> Result<ServerName<'static>, String> {
     ServerName::try_from(name).map_err(|error| error.to_string())
 }
 
-/// Connects to a server with TLS.
 pub async fn connect(
     address: String,
     connector: TlsConnector,

@@ -23,12 +23,10 @@ const NAMES: [(&str, &str); 17] = [
     ("Unauthenticated", "UNAUTHENTICATED"),
 ];
 
-/// Returns the name of a code in gRPC's metrics.
 pub const fn metric_name(code: Code) -> &'static str {
     NAMES[code as usize].0
 }
 
-/// Returns the name of a code in the gRPC specification.
 pub const fn spec_name(code: Code) -> &'static str {
     NAMES[code as usize].1
 }

@@ -13,7 +13,6 @@ pub const MAX_BYTES: usize = 256;
 /// unambiguous.
 pub const SUBJECT_SEPARATOR: char = '#';
 
-/// A verified caller.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Identity {
     /// A caller that does not need an identity: the connection is plaintext, or TLS without client certificates, and no

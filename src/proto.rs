@@ -54,7 +54,6 @@ static NAMES: LazyLock<Vec<(String, Vec<String>)>> = LazyLock::new(|| {
     names.collect()
 });
 
-/// Returns the names of the rpcs.
 pub fn rpcs() -> impl Iterator<Item = &'static str> {
     NAMES.iter().map(|(rpc, _)| rpc.as_str())
 }
@@ -67,7 +66,6 @@ pub fn request_fields() -> impl Iterator<Item = &'static str> {
         .map(String::as_str)
 }
 
-/// Returns whether the request of an rpc has a field.
 pub fn has_field(rpc: &str, field: &str) -> bool {
     let mut names = NAMES.iter();
     names.any(|(name, fields)| name == rpc && fields.iter().any(|own| own == field))

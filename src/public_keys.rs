@@ -11,7 +11,6 @@ use ring::{
 const MODULUS_BITS: std::ops::RangeInclusive<u64> = 2_041..=8_192;
 /// The largest exponent that ring accepts.
 const MAX_EXPONENT: u64 = (1 << 33) - 1;
-/// Size of an Ed25519 key.
 pub const ED25519_BYTES: usize = 32;
 
 /// Returns why an RSA key with these numbers in big-endian order cannot verify signatures, or `None` if it can.

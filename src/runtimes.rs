@@ -17,7 +17,6 @@ use tokio::{
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// Maximum number of threads.
 const MAX_COUNT: usize = 1024;
 
 thread_local! {
@@ -93,7 +92,6 @@ fn start(index: usize, stop: CancellationToken) -> io::Result<Handle> {
 pub(crate) struct PerRuntime<T>(Box<[T]>);
 
 impl<T> PerRuntime<T> {
-    /// Creates one value for each worker.
     pub(crate) fn new(create: impl FnMut() -> T) -> Self {
         Self(std::iter::repeat_with(create).take(count()).collect())
     }

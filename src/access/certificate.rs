@@ -48,7 +48,6 @@ impl PeerCertificate {
         &self.chain
     }
 
-    /// Returns whether the certificate has expired.
     pub fn has_expired(&self) -> bool {
         unix_time() > self.not_after
     }

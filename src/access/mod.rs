@@ -24,7 +24,6 @@ use crate::{
 /// Time limit for waiting for the keys of an issuer.
 const KEYS_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The credentials of a call.
 #[derive(Default)]
 pub struct Credentials {
     /// The verified client certificate, or the reason why it is no longer accepted.
@@ -39,7 +38,6 @@ pub struct Access {
     issuers: Issuers,
     /// Whether client certificates are requested.
     certificates: bool,
-    /// Whether callers need an identity.
     identity_required: bool,
 }
 

@@ -5,7 +5,6 @@ use std::collections::HashMap;
 
 use crate::{config::Caller, identity::Identity};
 
-/// The permissions of all callers.
 pub struct Policy(HashMap<Identity, Caller>);
 
 impl Policy {

@@ -25,7 +25,6 @@ pub struct Quotas(Arc<Mutex<State>>);
 #[derive(Default)]
 struct State {
     deletions: HashMap<Identity, BTreeSet<Key>>,
-    /// The time of the last sweep.
     swept: Option<Instant>,
     /// Number of keys that were created.
     keys: u64,
@@ -92,7 +91,6 @@ impl State {
     }
 }
 
-/// Removes the deletions that no longer count.
 fn expire(deletions: &mut BTreeSet<Key>, now: Instant) {
     let is_over = |(begun, _): &Key| *begun + WINDOW <= now;
     while deletions.first().is_some_and(is_over) {

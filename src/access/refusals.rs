@@ -26,7 +26,6 @@ const MAX_WINDOWS: usize = 1_024;
 pub struct Kind {
     /// The message of the log line of a single refusal.
     pub event: &'static str,
-    /// The reason, as the log line contains it.
     pub reason: &'static str,
     /// The outcome in the audit log, or `None` if such refusals are not recorded there.
     pub outcome: Option<&'static str>,
@@ -43,7 +42,6 @@ impl Kind {
     }
 }
 
-/// Refusals that are counted together.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct RefusalGroup {
     /// An IPv4 address, an IPv6 network with a prefix of 64 bits, or `other` for peers that share a window. Empty if
@@ -60,7 +58,6 @@ pub struct Summary {
     pub group: RefusalGroup,
     /// The time of the first refusal in the window, whether reported or counted.
     pub since: OffsetDateTime,
-    /// Number of refusals.
     pub count: u64,
 }
 

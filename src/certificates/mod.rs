@@ -67,7 +67,6 @@ pub struct UnusableAuthority {
     pub fault: String,
 }
 
-/// The authorities of a file.
 #[derive(Debug, Default)]
 pub struct Authorities {
     pub usable: Vec<CertificateDer<'static>>,

@@ -156,7 +156,6 @@ pub fn describe_io_error(error: &io::Error) -> String {
     }
 }
 
-/// Describes an error of TLS.
 pub fn describe_tls_error(error: &Error) -> String {
     match error {
         Error::InvalidCertificate(cause) => format!(
@@ -192,7 +191,6 @@ const fn meaning(alert: AlertDescription) -> &'static str {
     }
 }
 
-/// Describes why a certificate was refused.
 pub fn describe_certificate_error(cause: &CertificateError) -> String {
     use CertificateError as E;
     let text = match cause {

@@ -52,7 +52,6 @@ macro_rules! verify_signatures {
     };
 }
 
-/// Verifies the certificates of callers.
 #[derive(Debug)]
 pub struct CallerVerifier {
     chain_verifier: Arc<dyn ClientCertVerifier>,

@@ -44,14 +44,12 @@ impl Settings for BatchAccount {
     }
 }
 
-/// A credential for Azure Batch.
 #[derive(Clone)]
 pub enum Credential {
     /// A Microsoft Entra token.
     Entra(Entra),
     /// A key of the account, with which requests are signed.
     SharedKey {
-        /// The account's name.
         account: String,
         /// The key, in base64.
         key: SecretSource,
@@ -61,11 +59,9 @@ pub enum Credential {
 /// A credential that yields Microsoft Entra tokens.
 #[derive(Clone)]
 pub struct Entra {
-    /// Kind of the credential and its settings.
     pub kind: EntraKind,
     /// URL of the server that issues the tokens; `None` for the default of the kind.
     pub authority: Option<Url>,
-    /// Scope of the tokens.
     pub scope: String,
     /// Time limit for a call to wait for a token.
     pub token_timeout: Duration,
@@ -80,37 +76,24 @@ impl Entra {
     const AZURE_CLI_TIMEOUT: Duration = Duration::from_secs(25);
 }
 
-/// The kinds of Entra credential.
 #[derive(Clone)]
 pub enum EntraKind {
-    /// An application with a secret.
     ClientSecret {
-        /// ID of the tenant.
         tenant_id: String,
-        /// ID of the application.
         client_id: String,
-        /// Secret of the application.
         secret: SecretSource,
     },
     /// A Kubernetes workload identity. Absent values are read from the environment.
     WorkloadIdentity {
-        /// ID of the tenant.
         tenant_id: Option<String>,
-        /// ID of the application.
         client_id: Option<String>,
         /// File with the federated token.
         token_file: Option<PathBuf>,
     },
     /// A managed identity. Without a client ID, it is the system-assigned one.
-    ManagedIdentity {
-        /// Client ID of a user-assigned identity.
-        client_id: Option<String>,
-    },
+    ManagedIdentity { client_id: Option<String> },
     /// The identity that is logged in to the Azure CLI.
-    AzureCli {
-        /// ID of the tenant.
-        tenant_id: Option<String>,
-    },
+    AzureCli { tenant_id: Option<String> },
 }
 
 /// The scope of Azure Batch tokens. The double slash is intended: the audience ends with a slash.

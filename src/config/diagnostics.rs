@@ -13,7 +13,6 @@ use toml::{
 use super::schema::{Key, is_showable};
 use crate::names;
 
-/// Severity of a diagnostic, which determines its effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
     /// The configuration file cannot be used.
@@ -29,12 +28,10 @@ pub enum Severity {
 pub struct Diagnostic {
     /// Byte range in the file.
     pub span: Range<usize>,
-    /// Description of the error or warning.
     pub text: String,
     severity: Severity,
 }
 
-/// All errors and warnings of a file.
 #[derive(Debug)]
 pub struct Diagnostics {
     file: Box<Path>,
@@ -61,7 +58,6 @@ impl Diagnostics {
         }
     }
 
-    /// Creates a list with the error of a file that cannot be read.
     pub(super) fn unreadable(file: &Path, error: &io::Error, keys: &'static [Key]) -> Self {
         let mut diagnostics = Self::new(file, "", keys);
         diagnostics.source = None;
@@ -214,7 +210,6 @@ impl fmt::Display for Diagnostics {
     }
 }
 
-/// A place in the file.
 struct Position<'a> {
     /// Number of the line, from 1.
     number: usize,

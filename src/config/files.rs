@@ -15,7 +15,6 @@ use crate::escape;
 /// Maximum size of a file that is not a secret, in bytes. The bundle of CA certificates of a system has about 250,000
 /// bytes.
 const MAX_BYTES: u64 = 4 * 1024 * 1024;
-/// Maximum size of a secret, in bytes.
 const MAX_SECRET_BYTES: u64 = 64 * 1024;
 
 /// The byte order mark of UTF-8.

@@ -49,14 +49,10 @@ table! {
     }
 }
 
-/// The location of an issuer's keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Jwks {
-    /// A file.
     File(PathBuf),
-    /// A server.
     Url {
-        /// URL of the key set.
         url: Url,
         /// Authorities that are trusted in addition to the system's.
         roots: Roots,

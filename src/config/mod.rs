@@ -181,7 +181,6 @@ fn check(config: &Config, reader: &Reader<'_>) {
 }
 
 impl Config {
-    /// Returns whether callers can authenticate with a client certificate.
     pub fn accepts_certificates(&self) -> bool {
         let tls = self.server.tls.as_ref();
         tls.is_some_and(|tls| tls.client_ca_file.is_some())

@@ -29,7 +29,6 @@ macro_rules! platforms {
                 tables.map(|(table, targets)| format!("{table}: {targets}")).join(", ")
             }
 
-            /// Returns a summary of each target.
             pub fn list(&self) -> Vec<TargetSummary> {
                 let mut all = Vec::new();
                 $(all.extend(self.$field.iter().map(|(alias, target)| target.summary(alias)));)+

@@ -23,7 +23,6 @@ pub struct Context<'a> {
     /// Folder to which relative paths in the file are relative.
     folder: &'a Path,
     root: &'a DeTable<'a>,
-    /// All keys that a file can have.
     keys: &'static [Key],
     diagnostics: RefCell<Diagnostics>,
     source: RefCell<Source>,
@@ -51,7 +50,6 @@ impl<'a> Context<'a> {
     }
 }
 
-/// Reader of one table of the file.
 pub struct Reader<'a> {
     context: &'a Context<'a>,
     /// `None` if the table is absent.
@@ -97,7 +95,6 @@ impl<'a> Reader<'a> {
         Self::new(self.context, name, table, span)
     }
 
-    /// Returns the folder to which relative paths in the file are relative.
     pub fn folder(&self) -> &'a Path {
         self.context.folder
     }
@@ -156,7 +153,6 @@ impl<'a> Reader<'a> {
         self.raw(key).is_some()
     }
 
-    /// Returns whether the key is `true`.
     pub fn is_true(&self, key: &str) -> bool {
         self.raw(key).and_then(|value| value.get_ref().as_bool()) == Some(true)
     }
@@ -217,7 +213,6 @@ impl<'a> Reader<'a> {
         self.report(Severity::ContentError, self.value_span(key), &text);
     }
 
-    /// Reports an error at a position.
     pub fn error(&self, span: Range<usize>, text: impl AsRef<str>) {
         self.report(Severity::Error, span, text.as_ref());
     }
@@ -227,7 +222,6 @@ impl<'a> Reader<'a> {
         self.warn_at(self.value_span(key), &format!("`{key}`{text}"));
     }
 
-    /// Reports a warning at a position.
     pub fn warn_at(&self, span: Range<usize>, text: &str) {
         self.report(Severity::Warning, span, text);
     }
@@ -244,7 +238,6 @@ impl<'a> Reader<'a> {
         self.context.diagnostics.borrow_mut().reveal(span);
     }
 
-    /// Allows messages to show the value of a key.
     pub fn reveal_value(&self, key: &str) {
         self.reveal(self.value_span(key));
     }

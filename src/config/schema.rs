@@ -6,7 +6,6 @@ pub struct Key {
     /// Name of the table that contains the key; empty for the top level. `ALIAS` stands for a name that the operator
     /// chooses.
     pub section: &'static str,
-    /// Name of the key.
     pub name: &'static str,
     /// Type, unit and range of the values.
     pub format: String,

@@ -47,7 +47,6 @@ impl Secret {
     }
 }
 
-/// Format of a secret.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Form {
     Text,

@@ -20,7 +20,6 @@ pub struct Source {
     pub fingerprints: BTreeMap<PathBuf, FileFingerprint>,
     /// Files of certificate authorities. Their content is part of the configuration.
     pub ca_files: Vec<PathBuf>,
-    /// Files that hold secrets.
     pub secrets: Vec<SecretSource>,
     /// The keys of the file whose changes take effect only at a restart, with their values.
     pub restart_keys: Table,

@@ -188,7 +188,6 @@ impl<T: 'static> Kind<T> {
         }
     }
 
-    /// Converts values.
     pub fn map<U: 'static>(self, convert: impl Fn(T) -> U + 'static) -> Kind<U> {
         self.then(move |_, _, value| Some(convert(value)))
     }

@@ -56,18 +56,14 @@ const MAX_QUEUED: u32 = 256;
 pub struct TargetSummary {
     /// Name of the table, such as `hmcs.ALIAS`, with the alias of the target.
     pub table: String,
-    /// URL of the target.
     pub url: Url,
-    /// How the service authenticates to the target.
     pub authentication: String,
     /// Number of patterns of protected users.
     pub protected_users: usize,
-    /// Maximum number of requests in progress.
     pub max_in_flight: u32,
 }
 
 impl<S: Settings> Target<S> {
-    /// Returns the summary of the target with this alias.
     pub fn summary(&self, alias: &str) -> TargetSummary {
         TargetSummary {
             table: Self::table(alias),

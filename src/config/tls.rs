@@ -107,7 +107,6 @@ impl TlsFiles {
         dated.chain(exposed).collect()
     }
 
-    /// Returns the paths of all files.
     pub fn paths(&self) -> Vec<PathBuf> {
         let files = [Some(&self.cert_file), Some(&self.key_file)];
         let files = files.into_iter().chain([self.client_ca_file.as_ref()]);

@@ -20,7 +20,6 @@ pub enum Shape {
     Resource,
 }
 
-/// Maximum length of a URL in bytes.
 const MAX_BYTES: usize = 2_048;
 const MAX_LABEL_BYTES: usize = 63;
 const MAX_NAME_BYTES: usize = 253;

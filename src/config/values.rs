@@ -15,7 +15,6 @@ use super::{
 };
 use crate::{client_tls::Trust, file_fingerprint::FileFingerprint, pattern::Pattern};
 
-/// `true` or `false`.
 pub fn flag() -> Kind<bool> {
     Kind::new("true or false", |reader, key| {
         reader.reveal_unless_string(key);
@@ -23,7 +22,6 @@ pub fn flag() -> Kind<bool> {
     })
 }
 
-/// A whole number within bounds.
 pub fn number(range: RangeInclusive<u32>) -> Kind<u32> {
     let format = format!("{}-{}", range.start(), range.end());
     let wanted = format!("a whole number from {} to {}", range.start(), range.end());
@@ -39,12 +37,10 @@ pub fn number(range: RangeInclusive<u32>) -> Kind<u32> {
     })
 }
 
-/// A number of bytes within bounds.
 pub fn bytes(range: RangeInclusive<u32>) -> Kind<u32> {
     with_unit("bytes", range)
 }
 
-/// A number of seconds within bounds.
 pub fn seconds(range: RangeInclusive<u32>) -> Kind<u32> {
     with_unit("seconds", range)
 }
@@ -78,7 +74,6 @@ pub fn ratio() -> Kind<f64> {
     })
 }
 
-/// A string.
 pub fn any_text() -> Kind<String> {
     Kind::new("text", |reader, key| {
         let text = reader.typed(key, "a string", DeValue::as_str)?;
@@ -146,7 +141,6 @@ pub fn non_empty_patterns() -> Kind<Vec<Pattern>> {
     patterns(Pattern::exact).require("must not be empty", |patterns| !patterns.is_empty())
 }
 
-/// An IP address with a port.
 pub fn address() -> Kind<SocketAddr> {
     text()
         .format("IP address and port")
@@ -250,7 +244,6 @@ pub fn secret(noun: &'static str, form: Form) -> Kind<SecretSource> {
 /// Certificates with which servers are verified.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Roots {
-    /// Path of the file, if there is one.
     pub file: Option<PathBuf>,
     /// Certificates in the file when it was read.
     pub certificates: Vec<CertificateDer<'static>>,
@@ -284,7 +277,6 @@ pub fn ca_file(trust: Trust) -> Kind<Roots> {
     roots.default_as(absent, Roots::default())
 }
 
-/// A table.
 pub fn subtable<K: Table + 'static>() -> Kind<K> {
     let read = |reader: &Reader<'_>, key: &'static str| {
         let table = reader.typed(key, "a table", DeValue::as_table)?;

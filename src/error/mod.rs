@@ -41,7 +41,6 @@ impl Effect {
 /// How the server repeats a failed request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Repeat {
-    /// The request is not repeated.
     Never,
     /// The request is repeated after a pause, within the retry budget.
     Backoff,
@@ -89,15 +88,12 @@ pub struct Failure {
     pub reason: ErrorReason,
     /// Which of the codes of the reason applies.
     pub variant: CodeVariant,
-    /// Whether the server repeats the request.
     pub repeat: Repeat,
     /// Effect of the failed request on the user.
     pub effect: Effect,
     /// The upstream's `Retry-After`, clamped to 1-60 seconds.
     pub retry_after: Option<Duration>,
-    /// Fields of the request that break their rules.
     pub violations: Vec<Violation>,
-    /// The upstream's response, if there was one.
     pub upstream_response: Option<Box<UpstreamResponse>>,
     /// The value of the metadata key `cause`: why the caller could not be authenticated, or why the server has no
     /// credential. The possible values are a fixed list.

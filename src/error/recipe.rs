@@ -50,7 +50,6 @@ pub struct Recipe {
     pub message: &'static str,
     /// Details beside those that every status has.
     pub extras: &'static [Extra],
-    /// The second code, if there is one.
     pub alternate: Option<Alternate>,
     /// Whether a client library may repeat the call automatically if no DELETE was sent. It must not repeat calls
     /// with other reasons, because the server has already made its own attempts, which would be multiplied.
@@ -87,7 +86,6 @@ pub fn retry_delay(extras: &[Extra]) -> Option<Duration> {
     })
 }
 
-/// Returns the recipe of a reason.
 #[rustfmt::skip]
 #[allow(clippy::too_many_lines, reason = "one table, read as one")]
 pub const fn recipe(reason: R) -> Recipe {

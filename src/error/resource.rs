@@ -12,7 +12,6 @@ pub enum Level {
 /// One collection of a resource name, such as `pools/{pool_id}`.
 #[derive(Debug)]
 pub struct Collection {
-    /// Level of the resources in the collection.
     pub level: Level,
     /// `ResourceInfo.resource_type` of the resources in the collection, such as `useradmin/BatchPool`.
     pub resource_type: &'static str,
@@ -23,7 +22,6 @@ pub struct Collection {
 }
 
 impl Collection {
-    /// Creates a collection of resources at this level.
     pub const fn new(
         level: Level,
         resource_type: &'static str,

@@ -19,14 +19,10 @@ pub enum Body {
 
 #[derive(Clone, Debug)]
 pub struct Rule {
-    /// HTTP statuses, inclusive.
     pub status: RangeInclusive<u16>,
     pub body: Body,
-    /// Reason that callers receive.
     pub reason: ErrorReason,
-    /// Which of the codes of the reason applies.
     pub variant: CodeVariant,
-    /// Whether the server repeats the request.
     pub repeat: Repeat,
     /// Effect of a DELETE that receives the response.
     pub effect: Effect,
@@ -121,7 +117,6 @@ pub const fn code(
     Rule::new(only(status), Body::Code(code), reason, source)
 }
 
-/// Returns the range of a single status.
 pub const fn only(status: u16) -> RangeInclusive<u16> {
     status..=status
 }

@@ -28,7 +28,6 @@ pub const MAX_BATCH_VALUES: usize = 8;
 /// Trailer that delays or prevents the automatic retry of a client library (gRFC A6).
 const PUSHBACK: &str = "grpc-retry-pushback-ms";
 
-/// Facts about the call that failed.
 #[derive(Clone, Debug, Default)]
 pub struct CallFacts {
     /// Names of the upstream's resources. `None` for services without an upstream, such as health.
@@ -61,7 +60,6 @@ impl CallFacts {
     }
 }
 
-/// Returns the status that the caller receives.
 pub fn status(failure: &Failure, facts: &CallFacts) -> Status {
     let (code, extras) = form(failure);
     let mut details = ErrorDetails::new();

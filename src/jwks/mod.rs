@@ -90,7 +90,6 @@ impl KeySet {
         self.keys.iter().filter(fitting).map(|key| &key.public)
     }
 
-    /// Returns whether there is a key with this ID.
     pub fn contains_id(&self, id: Option<&str>) -> bool {
         let mut ids = self.keys.iter().map(|key| key.id.as_deref());
         id.is_some() && ids.any(|own| own == id)

@@ -46,7 +46,6 @@ metrics! {
     }
 }
 
-/// Metrics of all calls.
 pub struct Calls {
     grpc: Grpc,
     outcomes: Family<(Target, Labels<1>), Counter>,
@@ -75,13 +74,11 @@ impl Calls {
         Self { grpc, outcomes }
     }
 
-    /// Counts a call that has arrived.
     pub(crate) fn begun(&self, rpc: &'static str) {
         let started = self.grpc.started.get_or_create(&[("grpc_method", rpc)]);
         started.inc();
     }
 
-    /// Counts a call that has ended.
     pub fn ended(&self, rpc: &'static str, code: Code, reason: &'static str, took: Duration) {
         let labels = handled(rpc, code, reason);
         self.grpc.handled.get_or_create(&labels).inc();

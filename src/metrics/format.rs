@@ -42,7 +42,6 @@ impl Format {
         }
     }
 
-    /// Returns the value of `Content-Type` for this format.
     pub const fn content_type(self) -> &'static str {
         match self {
             Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",

@@ -63,16 +63,13 @@ metrics! {
     }
 }
 
-/// The metrics of one server.
 pub struct Metrics {
     registry: Registry,
     /// Serializes scrapes: it is locked from setting the values of a snapshot until they are encoded.
     scraping: Mutex<()>,
     /// Metrics of the files that are reloaded when they change.
     pub reloads: Reloads,
-    /// Metrics of calls.
     pub calls: Calls,
-    /// Metrics of requests to upstreams.
     pub upstreams: Upstreams,
     pub(crate) audit: Audit,
     pub(crate) server: Server,
@@ -81,15 +78,11 @@ pub struct Metrics {
 /// Values that are read at each scrape.
 #[derive(Default)]
 pub struct Snapshot {
-    /// State of the audit log.
     pub audit: AuditState,
-    /// State of each target.
     pub targets: Vec<(TargetName, TargetState)>,
     /// Number of calls in progress, including those whose caller has disconnected.
     pub calls: u32,
-    /// Maximum of `calls`.
     pub max_calls: u32,
-    /// Number of log lines that were dropped.
     pub log_lines_dropped: u64,
 }
 
@@ -130,7 +123,6 @@ impl Metrics {
         }
     }
 
-    /// Counts a connection that was closed because of this limit.
     pub(crate) fn connection_refused(&self, limit: &'static str) {
         self.server.refused.get_or_create(&[("limit", limit)]).inc();
     }

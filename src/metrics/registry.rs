@@ -21,7 +21,6 @@ macro_rules! metrics {
         }
 
         impl $group {
-            /// Creates the metrics and registers them.
             pub(super) fn new(registry: &mut prometheus_client::registry::Registry) -> Self {
                 use $crate::metrics::registry::{initial, register};
                 Self {
@@ -47,7 +46,6 @@ macro_rules! initial {
 
 pub(super) use {initial, metrics};
 
-/// Registers a metric and returns it, for updates.
 pub(super) fn register<M: Metric + Clone>(
     registry: &mut Registry,
     name: &str,

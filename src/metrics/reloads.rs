@@ -14,7 +14,6 @@ const FAILED: &str = "failed";
 type Time = Gauge<u64, AtomicU64>;
 
 metrics! {
-    /// Metrics of all contents.
     #[derive(Clone)]
     pub struct Reloads {
         read: Family<Labels<2>, Counter> = "reloads",
@@ -71,7 +70,6 @@ pub struct Content {
 }
 
 impl Content {
-    /// Records a successful reload.
     pub fn reloaded(&mut self) {
         self.reloads.count(self.what, OK);
         self.confirmed();

@@ -37,7 +37,6 @@ pub struct Target {
 /// Result of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum End {
-    /// A response with this status.
     Status(u16),
     /// The reason why there is no response.
     Failed(&'static str),
@@ -53,7 +52,6 @@ impl EncodeLabelValue for End {
 }
 
 metrics! {
-    /// Metrics of all targets.
     #[derive(Clone)]
     pub struct Upstreams {
         requests: Family<(Target, RequestLabels), Counter> = "requests",
@@ -84,22 +82,14 @@ metrics! {
     }
 }
 
-/// State of a target at a scrape.
 #[derive(Clone, Debug, Default)]
 pub struct State {
-    /// Number of requests in flight.
     pub in_flight: u32,
-    /// Maximum of `in_flight`.
     pub max_in_flight: u32,
-    /// Number of requests that wait for a permit of the bulkhead.
     pub queued: u32,
-    /// Maximum of `queued`.
     pub max_queued: u32,
-    /// Whether the circuit breaker is open.
     pub breaker_open: bool,
-    /// Number of times that the circuit breaker has opened.
     pub openings: u64,
-    /// Remaining tokens of the retry budget.
     pub retry_budget: f64,
     /// The token or session in use, if there is one.
     pub credential: Option<Credential>,
@@ -158,7 +148,6 @@ impl Upstreams {
     }
 }
 
-/// Metrics of the requests to one target.
 #[derive(Clone)]
 pub struct Requests {
     target: Target,
@@ -170,7 +159,6 @@ impl Requests {
         &self.target
     }
 
-    /// Counts a request that has ended.
     pub fn ended(&self, operation: &'static str, end: End, took: Duration) {
         let operation = [("operation", operation)];
         let labels = (self.target.clone(), (operation, [("result", end)]));

@@ -17,7 +17,6 @@ use tokio::net::TcpListener;
 use super::{acceptor::cannot_listen, admin_listener};
 use crate::{config::Config, metrics::Format, service::Shared};
 
-/// The bound admin port.
 pub struct Admin {
     listener: TcpListener,
     shared: Arc<Shared>,

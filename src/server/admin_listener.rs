@@ -18,13 +18,11 @@ use tokio::{
 
 use super::{acceptor::ERROR_PAUSE, eviction::EvictionQueue};
 
-/// Maximum number of open connections.
 pub const MAX_CONNECTIONS: usize = 64;
 /// Time limit from accept to the end of the request head.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time limit from accept to the last byte of the response.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
-/// Maximum size of a request head in bytes.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
 
 /// Serves requests until the future is dropped.

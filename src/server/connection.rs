@@ -49,7 +49,6 @@ const STREAMS_PER_CALL: usize = 2;
 /// so that connections are not closed all at once.
 const MIN_AGE: f64 = 0.9;
 
-/// Serves the connections of a server.
 pub struct Connections<S> {
     service: S,
     http: http2::Builder<TokioExecutor>,
@@ -62,7 +61,6 @@ pub struct Connections<S> {
 /// Handles with which the drain ends all connections.
 #[derive(Clone, Default)]
 pub struct Ending {
-    /// The tasks of the connections.
     pub connections: TaskTracker,
     /// Cancelled to send GOAWAY on all connections.
     pub goaway: CancellationToken,
@@ -78,7 +76,6 @@ where
     B: http_body::Body<Data = Bytes, Error: Into<tonic::codegen::StdError>>,
     B: Send + Unpin + 'static,
 {
-    /// Creates the server of connections with these limits.
     pub fn new(service: S, limits: &Limits, log: Arc<ConnectionLog>, ending: Ending) -> Self {
         let mut http = http2::Builder::new(TokioExecutor::new());
         http.timer(TokioTimer::new())

@@ -18,7 +18,6 @@ use tokio_util::either::Either;
 /// A connection in plaintext, or after its TLS handshake.
 pub type Io = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 
-/// The I/O of a connection that speaks HTTP/2.
 pub struct ConnectionIo {
     io: Io,
     /// Bytes that the acceptor has already read. They are returned before all other bytes.

@@ -12,7 +12,6 @@ use crate::{config::Limits, metrics::Metrics};
 const TOTAL: &str = "max_connections";
 const PER_PEER: &str = "max_connections_per_peer";
 
-/// Permits for connections.
 pub struct ConnectionLimit {
     max: u32,
     max_per_peer: u32,

@@ -13,7 +13,6 @@ use crate::{
     service::{Shared, call_context::CallContext},
 };
 
-/// The message of the log line about a refused certificate.
 const CERTIFICATE_REFUSED: &str = "client certificate refused";
 
 /// Returns the credentials of a request. A certificate that is no longer accepted is returned as an error, and is

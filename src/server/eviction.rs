@@ -15,7 +15,6 @@ pub struct EvictionQueue<T> {
 }
 
 impl<T> EvictionQueue<T> {
-    /// Creates an empty queue for at most `max` entries.
     pub const fn new(max: usize, is_finished: fn(&T) -> bool) -> Self {
         Self {
             max,

@@ -28,7 +28,6 @@ pub type TotalInFlight = Arc<AtomicUsize>;
 #[derive(Clone, Copy)]
 pub struct OverFairShare;
 
-/// The calls in flight of one connection.
 pub struct InFlightCalls {
     total: TotalInFlight,
     state: Mutex<State>,

@@ -25,7 +25,6 @@ pub(super) enum MethodKind {
 }
 
 impl MethodKind {
-    /// Returns the kind of the method with this path.
     pub(super) fn of(path: &str, is_rpc: bool) -> Self {
         if is_rpc {
             Self::Rpc

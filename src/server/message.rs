@@ -85,7 +85,6 @@ fn is_one_member(compressed: &[u8], max_bytes: usize) -> bool {
 pub(super) struct PendingMessages(Mutex<EvictionQueue<oneshot::Sender<()>>>);
 
 impl PendingMessages {
-    /// Creates a queue for at most `max` calls.
     pub(super) fn new(max: usize) -> Self {
         let is_finished = oneshot::Sender::is_closed;
         Self(Mutex::new(EvictionQueue::new(max, is_finished)))

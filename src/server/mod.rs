@@ -103,7 +103,6 @@ impl Server {
         self.listener.local_addr()
     }
 
-    /// Returns the address of the admin port.
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.admin.as_ref().and_then(Admin::address)
     }
@@ -172,7 +171,6 @@ impl Server {
         Ok(())
     }
 
-    /// Returns the services of the server.
     fn routes(&self, health: HealthReporter) -> Result<Routes, String> {
         let max_bytes = self.settings.limits.max_request_bytes as usize;
         let health = WatchUnknown {

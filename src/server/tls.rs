@@ -63,7 +63,6 @@ impl Tls {
         Ok(())
     }
 
-    /// Returns the current configuration and its number.
     pub fn current(&self) -> (Arc<ServerConfig>, u64) {
         let loaded = self.loaded.load();
         (Arc::clone(&loaded.config), loaded.number)

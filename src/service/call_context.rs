@@ -27,7 +27,6 @@ use crate::{
 
 /// Time limit of a call without a deadline.
 const DEFAULT_DURATION: Duration = Duration::from_secs(30);
-/// Maximum time limit of a call.
 pub const MAX_CALL_DURATION: Duration = Duration::from_mins(1);
 /// Time before the deadline of the caller at which the response is due.
 const MARGIN: Duration = Duration::from_millis(100);
@@ -43,7 +42,6 @@ pub(crate) const BAD_TIMEOUT: Violation = Violation {
 /// The name of an rpc, and the resource names of its platform.
 pub(crate) type RpcNames = (&'static str, &'static ResourceNames);
 
-/// The context of a call.
 pub struct CallContext {
     /// ID that the server assigned to the call.
     pub(crate) request_id: String,
@@ -55,7 +53,6 @@ pub struct CallContext {
     pub(crate) peer: Option<SocketAddr>,
     /// When the response is due; `None` if `grpc-timeout` is malformed.
     pub deadline: Option<Deadline>,
-    /// When the call arrived.
     pub(super) received: Instant,
     caller: OnceLock<Result<Identity, AuthenticationError>>,
     /// `None` if the call is not an rpc of `UserAdmin`.
@@ -176,7 +173,6 @@ impl CallContext {
         instrument.map_or_else(Context::new, |instrument| instrument.span.clone())
     }
 
-    /// Returns the ID of the trace, if the call has one.
     pub(super) fn trace_id(&self) -> Option<String> {
         let instrument = self.instrument.as_ref()?;
         trace::trace_id(&instrument.span)

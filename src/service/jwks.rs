@@ -13,7 +13,6 @@ use crate::{
     },
 };
 
-/// Time limit for reading a key set.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Returns the source of an issuer's keys. Fails if no client for its URL can be created.

@@ -74,7 +74,6 @@ impl Shared {
         })
     }
 
-    /// Returns the current authentication and policy.
     pub(crate) fn access(&self) -> Guard<Arc<Access>> {
         self.access.load()
     }
@@ -108,6 +107,5 @@ impl Shared {
     }
 }
 
-/// The `UserAdmin` service.
 #[derive(Clone)]
 pub struct Service(pub Arc<Shared>);

@@ -18,7 +18,6 @@ use crate::{
 pub struct RequestFields {
     /// Name or ID of the user.
     pub(super) user: String,
-    /// Whether `user` is a name.
     pub(super) is_name: bool,
     /// The pool, if the platform has pools.
     pub(super) pool: Option<String>,
@@ -38,7 +37,6 @@ pub(super) struct DeleteRequest {
     pub(super) alias: String,
     /// Whether the request omitted the alias, which then means the only configured target.
     pub(super) alias_omitted: bool,
-    /// Whether the target is configured.
     pub(super) has_target: bool,
     /// Whether the request names a protected user.
     pub(super) protected: bool,
@@ -81,7 +79,6 @@ pub(super) struct Operation {
 }
 
 impl Operation {
-    /// Creates a call.
     pub(super) fn new(
         shared: Arc<Shared>,
         call: Arc<CallContext>,
@@ -111,7 +108,6 @@ impl Operation {
         }
     }
 
-    /// Returns whether the policy allows the call.
     pub(super) fn is_allowed(&self) -> bool {
         let DeleteRequest {
             rpc, alias, fields, ..

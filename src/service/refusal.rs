@@ -24,7 +24,6 @@ use crate::{
 pub(crate) const ENCODING: &str = "grpc-encoding";
 /// Metadata key of the encodings that the server accepts (gRPC, "Compression").
 pub(super) const ACCEPT_ENCODING: &str = "grpc-accept-encoding";
-/// The encodings that the server accepts.
 const ENCODINGS: &str = "identity,gzip";
 
 /// Returns the failure of a request that violates this rule.
@@ -117,7 +116,6 @@ fn refuse_without_rpc(shared: &Shared, call: &CallContext, failure: &Failure) ->
     status_of(failure, &CallFacts::of_request(call.request_id.clone()))
 }
 
-/// Returns the kind of refusal for this reason.
 fn kind(reason: ErrorReason) -> Kind {
     use ErrorReason as R;
     let outcome = match reason {

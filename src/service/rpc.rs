@@ -48,7 +48,6 @@ pub trait Rpc: Sized + 'static {
     ) -> Self::Response;
 }
 
-/// Handles a call of an rpc.
 pub(super) async fn handle<R: Rpc>(
     shared: Arc<Shared>,
     request: Request<R::Request>,

@@ -57,14 +57,12 @@ impl Validation {
         }
     }
 
-    /// Checks the ID of a pool.
     pub(super) fn pool_id(&mut self, field: &'static str, value: &str) {
         let valid = (1..=64).contains(&value.len()) && is_alphanumeric_or(value, b"_-");
         let rule = "must be 1-64 characters of A-Z a-z 0-9 _ -";
         self.add(field, value, valid, rule);
     }
 
-    /// Checks the ID of a node.
     pub(super) fn node_id(&mut self, field: &'static str, value: &str) {
         let valid = (1..=128).contains(&value.len())
             && is_alphanumeric_or(value, b"._-")

@@ -50,7 +50,6 @@ fn caller_context(headers: &HeaderMap) -> Option<SpanContext> {
     context.is_valid().then_some(context)
 }
 
-/// The two ends of a connection.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Endpoints {
     /// Remote address, which is the caller's end of the connection.
@@ -132,13 +131,11 @@ pub struct RequestStart<'a> {
     pub method: &'a str,
     /// A URL with the scheme, host and port of the request. Its path is not used.
     pub url: &'a Url,
-    /// Path and query of the request.
     pub path: &'a str,
     /// Template of the path, with placeholders instead of the variable parts.
     pub route: Option<&'static str>,
     /// Number of earlier requests of the same kind in this call.
     pub resent: u32,
-    /// Attributes: operation, upstream and target.
     pub purpose: [(&'static str, &'a str); 3],
 }
 
@@ -221,7 +218,6 @@ pub fn inject(context: &Context, headers: &mut HeaderMap) {
     }
 }
 
-/// Returns the ID of the trace, or `None` if the context has no trace.
 pub fn trace_id(context: &Context) -> Option<String> {
     let span = context.span();
     let ids = span.span_context();

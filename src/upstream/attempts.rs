@@ -9,7 +9,6 @@ use crate::{
 /// Maximum number of DELETEs of one call. It also limits the attempts of a read, except one with renewed credentials.
 pub const MAX_ATTEMPTS: u32 = 3;
 
-/// The attempts of one call.
 #[derive(Clone, Debug, Default)]
 pub struct Attempts {
     count: u32,
@@ -20,7 +19,6 @@ pub struct Attempts {
 }
 
 impl Attempts {
-    /// Returns the number of DELETEs that were started.
     pub const fn count(&self) -> u32 {
         self.count
     }

@@ -29,7 +29,6 @@ const MIN_WAIT: Duration = Duration::from_secs(1);
 
 /// The circuit breaker of one target.
 pub struct Breaker {
-    /// Name of the target in log lines.
     target: TargetName,
     state: Mutex<State>,
     openings: AtomicU64,
@@ -84,7 +83,6 @@ impl Window {
 }
 
 impl Breaker {
-    /// Creates a closed breaker for this target.
     pub fn new(target: TargetName) -> Self {
         Self {
             target,
@@ -98,7 +96,6 @@ impl Breaker {
         matches!(*self.state(), State::Open { .. })
     }
 
-    /// Returns the number of times that the breaker has opened.
     pub fn openings(&self) -> u64 {
         self.openings.load(Ordering::Relaxed)
     }

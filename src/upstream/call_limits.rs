@@ -56,7 +56,6 @@ impl CallLimits {
         self.deletes.load(Ordering::SeqCst)
     }
 
-    /// Counts a DELETE that is about to be sent.
     pub(super) fn count_delete(&self) {
         self.deletes.fetch_add(1, Ordering::SeqCst);
     }

@@ -19,7 +19,6 @@ pub struct ErrorFacts {
     /// Code of the error document. `None` if the body is not an error document of the platform.
     pub code: Option<String>,
     pub document: Option<Arc<dyn ErrorDocument>>,
-    /// The platform's ID of the response.
     pub request_id: Option<String>,
     /// Names of the request headers that the document complains about.
     pub headers: Vec<String>,

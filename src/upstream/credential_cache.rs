@@ -47,18 +47,15 @@ const SHORT_PAUSE: Duration = Duration::from_secs(1);
 /// Longest time for which a credential is used, even if the source reports a longer lifetime.
 const MAX_LIFE: Duration = Duration::from_hours(24);
 
-/// The future of one renewal.
 pub type ObtainFuture<T> = Pin<Box<dyn Future<Output = Result<Lease<T>, Failure>> + Send>>;
 
 type SharedRenewal<T> =
     Shared<Pin<Box<dyn Future<Output = Result<Arc<Lease<T>>, Failure>> + Send>>>;
 
-/// Obtains credentials.
 pub trait CredentialSource<T>: Send + Sync + 'static {
     /// Obtains a new credential. The future is dropped when the renewal times out or is cancelled.
     fn obtain(self: Arc<Self>) -> ObtainFuture<T>;
 
-    /// Returns the timeout of a renewal.
     fn timeout(&self) -> Duration {
         RENEWAL_TIMEOUT
     }
@@ -116,7 +113,6 @@ impl<T> Lease<T> {
         }
     }
 
-    /// Records that the upstream accepted the credential.
     pub fn accepted(&self) {
         self.replaced_refused.store(false, Ordering::Relaxed);
     }
@@ -183,14 +179,12 @@ enum CacheState<T> {
     Pausing(Duration, Failure),
 }
 
-/// The cache of one credential.
 pub struct CredentialCache<T, S> {
     source: Arc<S>,
     state: Arc<Mutex<State<T>>>,
 }
 
 impl<T: Send + Sync + 'static, S: CredentialSource<T>> CredentialCache<T, S> {
-    /// Creates an empty cache.
     pub fn new(source: S) -> Self {
         let state = State {
             current: None,
@@ -205,7 +199,6 @@ impl<T: Send + Sync + 'static, S: CredentialSource<T>> CredentialCache<T, S> {
         }
     }
 
-    /// Returns the source of the credentials.
     pub fn source(&self) -> &Arc<S> {
         &self.source
     }
@@ -333,7 +326,6 @@ impl<T: Send + Sync + 'static, S: CredentialSource<T>> CredentialCache<T, S> {
         }
     }
 
-    /// Joins the renewal in progress, or starts one.
     fn join_or_start_renewal(&self, state: &mut State<T>) -> SharedRenewal<T> {
         if let Some((renewal, _)) = &state.renewal {
             return renewal.clone();

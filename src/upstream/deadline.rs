@@ -18,7 +18,6 @@ pub struct Deadline {
 }
 
 impl Deadline {
-    /// Creates a deadline at this time.
     pub fn at(moment: Instant) -> Self {
         Self {
             at: moment,
@@ -26,7 +25,6 @@ impl Deadline {
         }
     }
 
-    /// Creates a deadline after this duration.
     pub fn after(time: Duration) -> Self {
         Self::at(Instant::now() + time)
     }

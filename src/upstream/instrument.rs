@@ -18,7 +18,6 @@ use crate::{
 /// Name and route of a kind of request, for metrics and traces.
 #[derive(Debug)]
 pub struct Operation {
-    /// Name in the metrics.
     pub name: &'static str,
     /// Template of the path. `None` if the server does not build the path itself, as for token endpoints.
     pub route: Option<&'static str>,

@@ -35,10 +35,8 @@ pub struct Order<U> {
     pub caller: String,
 }
 
-/// Result of a check of a target's credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CredentialCheck {
-    /// The credential was accepted.
     Accepted,
     /// The credential was not checked, because there is no request for this purpose alone. The text explains why.
     NotChecked(&'static str),
@@ -53,7 +51,6 @@ pub enum Purpose {
 /// A request before its headers are set.
 #[derive(Debug)]
 pub struct Outgoing {
-    /// Name and route of the request in metrics and traces.
     pub operation: &'static Operation,
     pub path: PathAndQuery,
     /// The only status that means success.
@@ -114,7 +111,6 @@ pub struct Call<'a, P: Platform> {
 pub struct ReceivedResponse<'a, P: Platform> {
     /// The order that the request is part of.
     pub order: &'a Order<P::User>,
-    /// Name and route of the request.
     pub operation: &'static Operation,
     /// The credential that the request was sent with.
     pub credential: &'a P::Credential,
@@ -172,7 +168,6 @@ pub trait Platform: Sized + Send + Sync + 'static {
         false
     }
 
-    /// Returns the request that reads facts about the user.
     fn read(_call: &Call<'_, Self>) -> Result<Outgoing, Failure> {
         Err(Failure::internal("this platform reads nothing"))
     }
@@ -202,7 +197,6 @@ pub trait Platform: Sized + Send + Sync + 'static {
         Ok(())
     }
 
-    /// Returns the request that deletes the user.
     fn delete(call: &Call<'_, Self>) -> Result<Outgoing, Failure>;
 
     /// Checks that a response with the status of success is the platform's own response to [`Self::delete`]. The body

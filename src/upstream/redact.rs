@@ -41,7 +41,6 @@ impl<'a> Secrets<'a> {
         self
     }
 
-    /// Returns whether the text contains one of the secrets.
     pub fn occur_in(&self, text: &str) -> bool {
         self.0.iter().any(|secret| repeats(text, secret))
     }

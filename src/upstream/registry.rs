@@ -61,7 +61,6 @@ macro_rules! platforms {
                 $(self.$field.set_protected_users(&config.targets.$field);)*
             }
 
-            /// Returns the state of each target for the metrics.
             pub fn states(&self) -> Vec<(TargetName, TargetState)> {
                 let mut states = Vec::new();
                 $(states.extend(self.$field.states());)*
@@ -108,7 +107,6 @@ platforms! {
     hmcs: super::ibm_hmc::IbmHmc,
 }
 
-/// A platform with targets in the registry.
 pub trait Registered: Platform {
     fn group(targets: &Targets) -> &Group<Self>;
 }
@@ -134,7 +132,6 @@ impl<P: Platform> Group<P> {
         Ok(Self(targets))
     }
 
-    /// Returns the target with this alias.
     pub fn get(&self, alias: &str) -> Option<&Arc<Target<P>>> {
         self.0.get(alias)
     }

@@ -35,7 +35,6 @@ pub const USER_AGENT_TEXT: &str = concat!("useradmin/", env!("CARGO_PKG_VERSION"
 /// that a host behind a firewall that drops packets is reported as unreachable, and not as a deletion with an unknown
 /// outcome.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Timeout for the body of a response.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time to wait for the end of a body that is not used. A body that is read to its end allows the connection to be
 /// used again.
@@ -115,7 +114,6 @@ pub enum RequestError {
 }
 
 impl RequestError {
-    /// Returns the name of the error in metrics.
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Unreachable(_) => "unreachable",
@@ -210,7 +208,6 @@ fn is_end_of_connection(error: &(dyn Error + 'static)) -> bool {
     })
 }
 
-/// Returns whether the body is a complete JSON object.
 fn is_document(body: &[u8]) -> bool {
     let text = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
     serde_json::from_slice::<Map<String, Value>>(text).is_ok()
@@ -232,7 +229,6 @@ pub fn describe(error: &(dyn Error + 'static)) -> String {
     text
 }
 
-/// Returns the text of an error without its causes.
 fn describe_without_causes(error: &(dyn Error + 'static)) -> String {
     let io = error.downcast_ref().map(refusal::describe_io_error);
     io.or_else(|| error.downcast_ref().map(refusal::describe_tls_error))

@@ -23,7 +23,6 @@ pub struct Retries<'a> {
 }
 
 impl<'a> Retries<'a> {
-    /// Creates the retries of a request that has not failed yet.
     pub const fn new(limits: &'a CallLimits, budget: &'a RetryBudget) -> Self {
         Self {
             failed: 0,

@@ -75,7 +75,6 @@ impl<P: Platform> Target<P> {
         })
     }
 
-    /// Replaces the patterns of protected users.
     pub fn set_protected_users(&self, protected: &[Pattern]) {
         self.protected.store(Arc::new(protected.to_vec()));
     }
@@ -93,7 +92,6 @@ impl<P: Platform> Target<P> {
         Ok(changes)
     }
 
-    /// Returns the state of the target for the metrics.
     pub fn state(&self) -> TargetState {
         TargetState {
             in_flight: self.bulkhead.in_flight(),

@@ -136,7 +136,6 @@ impl JwksCache {
     }
 }
 
-/// State of the task that reads the keys.
 struct Refresher {
     issuer: String,
     source: KeySource,
@@ -144,7 +143,6 @@ struct Refresher {
     fingerprint: Option<FileFingerprint>,
     /// The valid content that was read last.
     last: Bytes,
-    /// The error of the last read.
     fault: Option<String>,
     cached: watch::Sender<CachedKeys>,
     metrics: Content,

@@ -16,7 +16,6 @@ use self::{issuer::Issuer, jwks_cache::JwksCache};
 use super::authentication_error::AuthenticationError;
 use crate::{config::JwtIssuer, identity::Identity, metrics::Metrics};
 
-/// All configured issuers.
 #[derive(Default)]
 pub struct Issuers(Vec<Issuer>);
 

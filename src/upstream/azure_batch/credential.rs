@@ -25,7 +25,6 @@ use crate::{
     },
 };
 
-/// The credential of an account.
 pub enum Credential {
     /// Access tokens of Microsoft Entra.
     Entra(CredentialCache<Token, TokenSource>),
@@ -33,7 +32,6 @@ pub enum Credential {
     SharedKey(SharedKey),
 }
 
-/// The credential of one request.
 pub enum TokenOrKey {
     Token(Arc<Lease<Token>>),
     Key(Secret),

@@ -31,7 +31,6 @@ const KEEPALIVE_RETRIES: u32 = 3;
 pub struct Connector(HttpsConnector<HttpConnector<Resolver>>);
 
 impl Connector {
-    /// Creates a connector with this TLS configuration.
     pub fn new(tls: ClientConfig) -> Self {
         let mut tcp = HttpConnector::new_with_resolver(without_link_local());
         tcp.enforce_http(false);

@@ -34,7 +34,6 @@ use crate::{client_tls::Trust, config::Roots, error::Failure, metrics::Requests}
 /// Maximum length of a document that is not an upstream's response, such as a key set, in bytes.
 const MAX_DOCUMENT_BYTES: usize = 1024 * 1024;
 
-/// Offers HTTP/1.1 only.
 pub const HTTP_1: Alpn = &[b"http/1.1"];
 /// Offers HTTP/2, and HTTP/1.1 for servers that do not support HTTP/2.
 pub const HTTP_2_OR_1: Alpn = &[b"h2", b"http/1.1"];

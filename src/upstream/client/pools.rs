@@ -51,7 +51,6 @@ impl Pools {
         })
     }
 
-    /// Returns the URL that the pools were created with.
     pub const fn url(&self) -> &Url {
         &self.url
     }

@@ -41,7 +41,6 @@ pub struct TrackedBody {
 }
 
 impl TrackedBody {
-    /// Creates a body of these bytes.
     pub fn new(bytes: Bytes, tracker: &WriteTracker) -> Self {
         Self {
             bytes: Full::new(bytes),

@@ -40,14 +40,12 @@ use crate::{
 const MIN_LOGON_TIMEOUT: Duration = Duration::from_secs(20);
 /// Name of this kind of credential in the metrics.
 pub const SESSION: &str = "session";
-/// The header that contains the session ID.
 pub const X_API_SESSION: HeaderName = HeaderName::from_static("x-api-session");
 const LOGON: Operation = Operation::new("logon", "/api/sessions");
 const LOGOFF: Operation = Operation::new("logoff", "/api/sessions/this-session");
 const LOGOFF_TIMEOUT: Duration = Duration::from_secs(2);
 
 pub struct Session {
-    /// Value of the `X-API-Session` header.
     id: HeaderValue,
     /// The password that opened the session.
     password: Secret,
@@ -84,7 +82,6 @@ impl RequestCredential for Arc<Lease<Session>> {
     }
 }
 
-/// Logs on to one HMC.
 pub struct SessionSource {
     userid: String,
     password: SecretSource,

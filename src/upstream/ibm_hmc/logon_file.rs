@@ -25,7 +25,6 @@ use crate::{config::AuditSink, unix_time};
 /// Number of refused logons in a row after which logons are suspended. An HMC disables a user after more of them
 /// (`max-failed-logins`, 3 in a sample).
 pub const MAX_REFUSED: u32 = 2;
-/// Time for which logons are suspended.
 pub const SUSPENSION: Duration = Duration::from_mins(5);
 
 /// Version of the file format and of the way in which digests are computed.
@@ -33,7 +32,6 @@ const VERSION: u32 = 1;
 /// Number of iterations of PBKDF2, which take about 30 ms of CPU time. More would add little protection, since a
 /// process that can read this file can usually read the password file, too.
 const ITERATIONS: NonZeroU32 = NonZeroU32::new(100_000).unwrap();
-/// Maximum size of the file, in bytes.
 const MAX_BYTES: u64 = 1024 * 1024;
 
 /// The event that a change of the file must survive.
@@ -45,7 +43,6 @@ pub enum Durability {
     Power,
 }
 
-/// The file of refused logons.
 pub struct LogonFile {
     path: PathBuf,
     /// Content of the file. `None` until the file is read for the first time.
@@ -79,7 +76,6 @@ impl Content {
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Entry {
-    /// Number of refused logons in a row.
     refused: u32,
     /// Unix time until which logons are suspended.
     until: u64,

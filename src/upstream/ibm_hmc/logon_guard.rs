@@ -53,7 +53,6 @@ fn account(hmc: &config::Target<config::Hmc>) -> String {
     format!("{}@{host}:{port}", hmc.own.userid.to_lowercase())
 }
 
-/// Limits the refused logons of one account.
 pub struct LogonGuard {
     account: String,
     /// The file that the guards of all HMCs share. Without it, refused logons are forgotten at a restart.
@@ -119,7 +118,6 @@ impl LogonGuard {
         Ok(())
     }
 
-    /// Records that the HMC has refused this password.
     pub async fn refused(&self, password: &Secret) {
         let mut refusals = self.refusals.lock().await;
         *crate::lock(&self.accepted) = None;
@@ -141,7 +139,6 @@ impl LogonGuard {
             .await;
     }
 
-    /// Records that the HMC has accepted this password.
     pub async fn accepted(&self, password: &Secret) {
         let mut refusals = self.refusals.lock().await;
         *crate::lock(&self.accepted) = Some(password.clone());
@@ -152,7 +149,6 @@ impl LogonGuard {
         self.with_file(LogonFile::remove).await;
     }
 
-    /// Records that a logon has failed for a reason other than its password.
     pub async fn failed_for_other_reason(&self, password: &Secret) {
         let mut refusals = self.refusals.lock().await;
         // If a logon with a newer password has been recorded meanwhile, its record is kept.
@@ -172,7 +168,6 @@ impl LogonGuard {
         }
     }
 
-    /// Returns whether the HMC accepted this password last.
     pub fn was_accepted(&self, password: &Secret) -> bool {
         crate::lock(&self.accepted).as_ref() == Some(password)
     }

@@ -37,7 +37,6 @@ const MAX_OUTPUT_BYTES: u64 = 1024 * 1024;
 /// Maximum time to continue reading after `az` has exited, since a process that it started may keep the streams open.
 const OUTPUT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Output of a command.
 #[derive(Default)]
 struct Output {
     stdout: Zeroizing<Vec<u8>>,

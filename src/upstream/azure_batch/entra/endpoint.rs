@@ -46,7 +46,6 @@ const REQUEST_TOKEN: Operation = Operation {
 /// receives only the status of a response, because it accepts fewer forms of documents and does not expose why a
 /// token is refused.
 pub struct TokenHttpClient {
-    /// Client for the token endpoint.
     pub client: Client,
     /// Whether the configured authority is plain http on a loopback host. `azure_identity` refuses http URLs, so it
     /// receives an https URL, and this client changes the URL back to http.

@@ -41,7 +41,6 @@ const AZURE_CLI_LIMIT: Duration = Duration::from_mins(1);
 /// Obtains the access tokens of one account.
 pub struct TokenSource {
     entra: Entra,
-    /// Client for the token endpoint.
     pub client: Client,
     numbers: Requests,
 }

@@ -27,7 +27,6 @@ impl Token {
         &self.0
     }
 
-    /// Returns the token without the scheme `Bearer`.
     pub fn without_scheme(&self) -> &str {
         self.0.strip_prefix(SCHEME).unwrap_or_default()
     }
