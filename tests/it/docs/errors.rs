@@ -21,8 +21,8 @@ src/error/recipe.rs and the tables in src/upstream/*/rules.rs. Change those, the
 
 # Errors
 
-For developers of services that call this one. The page describes how to handle an error, then each reason, and finally which
-response of an upstream causes which reason. [clients.md](clients.md#read-an-error) shows how to decode the details in each language.
+For developers of services that call this one. After reading this page you can handle each error.
+[clients.md](clients.md#read-an-error) shows how to decode the details in each language.
 
 - [Handle an error](#handle-an-error)
 - [Reasons](#reasons)
@@ -33,31 +33,39 @@ const HANDLE: &str = "
 ## Handle an error
 
 1. **Find the reason** in the detail `google.rpc.ErrorInfo`, and look it up [below](#reasons). Handle an unknown reason by its
-   gRPC code. An error without `ErrorInfo` comes from a client library or a proxy, and its outcome is unknown; or it is
-   UNIMPLEMENTED, for a method that this version of the server does not have, and nothing was sent to the upstream.
-2. **Repeat the request only if there is a `RetryInfo`,** after its delay and a limited number of times. A client library with a
-   retry policy follows the trailer `grpc-retry-pushback-ms`: it contains the delay for the reasons with a star, if no DELETE was
-   started. In all other cases it is -1 and the library does not retry: the server has already retried, or a retry cannot help.
-3. **Check `outcome`** in the metadata of `ErrorInfo` to know whether the user may have been deleted. After `not_sent` and
-   `not_deleted`, this call did not delete the user. After `unknown` with a `RetryInfo`, repeat the request with `allow_missing`: a
-   success means that the user is absent or, on an HMC, not visible to the service. After `unknown` without a `RetryInfo`, do not
-   repeat the request automatically: check whether the user still exists.
+   gRPC code. An error without `ErrorInfo` comes from a client library or a proxy: its outcome is unknown, so
+   repeat the request with `allow_missing`. Exception: UNIMPLEMENTED means that this server version lacks the method;
+   nothing was sent.
+2. **Repeat the request only if there is a `RetryInfo`,** after its delay and a limited number of times. Client libraries
+   follow the trailer `grpc-retry-pushback-ms` instead ([clients.md](clients.md#retry)).
+3. **Check `outcome`** in the metadata of `ErrorInfo`. After `not_sent` and `not_deleted`, this call did not delete the
+   user. After `unknown` with a `RetryInfo`, repeat the request with `allow_missing`: a success means that the user is
+   absent or, on an HMC, not visible to the service. After `unknown` without a `RetryInfo`, do not repeat the request
+   automatically: check whether the user still exists.
 
-Other details describe the cause: `BadRequest` the invalid fields, `ResourceInfo` the missing resource, `PreconditionFailure` the condition
-that must change first, `QuotaFailure` the exhausted quota, `BatchError` and `HmcError` the error of the upstream.
+| detail | content | important fields |
+|---|---|---|
+| `ErrorInfo` | reason and metadata; in every error of this service | `reason`, `metadata[\"outcome\"]` |
+| `RequestInfo` | the request ID, as in the trailer `x-request-id`; in every error of this service | `request_id` |
+| `BadRequest` | all invalid fields | `field_violations` |
+| `PreconditionFailure` | the condition that must change first | `violations[].type` |
+| `ResourceInfo` | the resource that is missing or must not be deleted | `resource_type`, `resource_name` |
+| `QuotaFailure` | the exhausted quota | `violations[].subject` |
+| `RetryInfo` | the delay before the same request may be repeated | `retry_delay` |
+| `BatchError` | the error of Azure Batch | `code`, `http_status`, `message.value`, `values` |
+| `HmcError` | the error of the HMC | `http_status`, `reason`, `message` |
 
 ";
 
 const SUMMARY: &str = "\
-`Retry` is the delay in `RetryInfo` if the upstream sent no `Retry-After`. A star means that `grpc-retry-pushback-ms` contains the same
-delay.
+`Retry` is the delay in `RetryInfo` if the upstream sent no `Retry-After`; for DELETE_QUOTA_EXCEEDED it is the minimum. A
+star means that `grpc-retry-pushback-ms` contains the same delay if no DELETE was started.
 
 ";
 
 const SECTIONS: &str = "
-The following sections list only details and metadata that are not part of every error. `BatchError` or `HmcError` is present
-if the upstream returned its own error, together with the metadata `upstream_http_status`, `upstream_code` and, for Azure Batch,
-`upstream_request_id`.
+The following sections list only details and metadata that are not part of every error or of every response of an
+upstream.
 ";
 
 /// Metadata that depends on the response of the upstream.
@@ -69,13 +77,13 @@ const OF_RESPONSES: [&str; 3] = [
 
 const TABLES: &str = "
 In the following tables, the first row that matches decides. \"Any other\" is any other error document of the upstream, and \"any
-body\" includes an empty body and the page of a proxy. If a row has several codes, its sources are in the order of the codes, and a
-source of successive codes is named once.
+body\" includes an empty body and the page of a proxy. If a row has several codes, the sources are listed in the order of the codes;
+consecutive codes with the same source share it.
 ";
 
 const BATCH_SOURCES: &str = "\
 Codes take precedence over statuses, because Azure Batch does not always use the documented status for a code. However, only a 404
-can report that a resource is missing, and a 5xx is decided by its status. Sources: D, \"Compute Node - Delete User\" of the Azure
+can report that a resource is missing, and for a 5xx the status decides (except `OperationTimedOut`). Sources: D, \"Compute Node - Delete User\" of the Azure
 Batch REST API 2023-11-01.18.0; C, \"Batch Status and Error Codes\"; W, recorded responses of the service; HTTP, RFC 9110 and RFC
 6585, with which C agrees for 429 `TooManyRequests`, 500 `InternalError`, 501 `NotImplemented`, 503 `ServerBusy` and 505
 `UnsupportedHttpVersion`.
@@ -243,7 +251,7 @@ fn section(reason: ErrorReason) -> String {
     let mut text = format!("\n### {name}\n\n{only}{summary}\n\n");
     for (title, body) in [
         ("gRPC", codes),
-        ("When", capitalized(&comment.when)),
+        ("When", with_list(&capitalized(&comment.when))),
         ("Client", capitalized(&comment.client)),
         ("Details", details(&comment.details)),
         ("Metadata", metadata(&comment.metadata)),
@@ -273,6 +281,11 @@ fn metadata(list: &str) -> String {
     let keys = keys.filter(|key| !OF_RESPONSES.contains(key));
     let keys: Vec<_> = keys.map(|key| format!("`{key}`")).collect();
     keys.join(", ")
+}
+
+/// Returns the text with each item of its list, if it has one, on a separate line.
+fn with_list(text: &str) -> String {
+    text.replace(": - ", ":\n  - ").replace("; - ", ";\n  - ")
 }
 
 fn capitalized(text: &str) -> String {
