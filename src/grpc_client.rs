@@ -45,7 +45,7 @@ pub fn lazy(url: &Url, tls: Option<Tls>, time: Duration) -> Result<Channel, Stri
 /// Returns the endpoint with this address, HOST:PORT.
 pub fn endpoint(address: &str) -> Result<Endpoint, String> {
     // The connector ignores the scheme.
-    Endpoint::from_shared(format!("http://{address}")).map_err(|_| "want HOST:PORT".to_owned())
+    Endpoint::from_shared(format!("http://{address}")).map_err(|_| "must be HOST:PORT".to_owned())
 }
 
 /// Returns the name that the certificate of this host must contain.

@@ -61,7 +61,7 @@ fn host_and_port(text: &str) -> Result<String, String> {
         !host.is_empty() && !host.contains('/') && port.parse::<u16>().is_ok()
     });
     fits.then(|| text.to_owned())
-        .ok_or_else(|| "want HOST:PORT, such as 127.0.0.1:50051".to_owned())
+        .ok_or_else(|| "must be HOST:PORT, such as 127.0.0.1:50051".to_owned())
 }
 
 /// Checks the health of the server. Returns exit code 0 if the server is serving, and otherwise prints the cause and
@@ -72,7 +72,7 @@ pub async fn run(arguments: Health) -> ExitCode {
         Ok(Ok(ServingStatus::Serving)) => ExitCode::SUCCESS,
         Ok(Ok(status)) => fail(status.as_str_name(), 1),
         Ok(Err(error)) => fail(&format!("{address}: {error}"), 1),
-        Err(_) => fail(&format!("{address}: no answer in time"), 1),
+        Err(_) => fail(&format!("{address}: no response in time"), 1),
     }
 }
 
@@ -84,7 +84,7 @@ async fn check(arguments: Health) -> Result<ServingStatus, String> {
         // The server responds, but has no health service.
         Err(status) if status.code() == Code::Unimplemented => Err("no health service".to_owned()),
         Err(_) if plaintext => {
-            Err("no answer in plaintext; a server with TLS needs --ca-file".to_owned())
+            Err("no response in plaintext; a server with TLS requires --ca-file".to_owned())
         }
         Err(status) => Err(status.code().to_string()),
     }
@@ -122,7 +122,7 @@ fn causes(error: &dyn Error) -> String {
     }
     let text = texts.join(": ");
     if text.contains(PLAINTEXT) {
-        return "no TLS is spoken there; a server without it needs no --ca-file".to_owned();
+        return "the server does not use TLS; omit --ca-file".to_owned();
     }
     text
 }

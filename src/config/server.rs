@@ -58,8 +58,8 @@ table! {
         /// Calls in progress on one connection.
         max_concurrent_streams: u32 = number(1..=10_000).default(100);
         /// Calls in progress; further calls are refused with `RESOURCE_EXHAUSTED` and `OVERLOADED` at once, usually
-        /// before authentication. As many again may wait for their message; if there are more, the call that has
-        /// received no data for the longest time is refused. Health and reflection are not counted.
+        /// before authentication. As many again may wait for their message; if there are more, the oldest one of the
+        /// peer with the most such calls is refused. Health and reflection are not counted.
         max_concurrent_calls: u32 = number(1..=1_000_000).default(2_048);
         /// Open connections that have begun HTTP/2; further ones are closed at once. Each needs a file descriptor,
         /// and one more for its handshake; at the start, the server lowers this figure to fit the limit of open

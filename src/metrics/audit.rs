@@ -35,19 +35,19 @@ pub struct State {
 metrics! {
     pub struct Audit {
         changed: Counter = "audit_log_changed_by_others",
-            "How often another program was found to have changed the length of the audit log";
+            "Detected changes of the audit log by other processes";
         lost: Counter = "audit_records_lost",
-            "Outcomes and refusals that were not recorded, because too many waited";
+            "Records of refused calls and validations that were dropped, because too many waited";
         works: Gauge = "audit_log_works",
             "1 while the audit log can be written; while it cannot, deletions are refused";
         queued: Gauge = "audit_records_queued",
             "Records that wait for the writer of the audit log";
         pending: Gauge = "audit_outcomes_pending",
-            "Outcomes that have yet to be written to the audit log";
+            "Outcomes that are not written to the audit log yet";
         lag: Gauge<f64, AtomicU64> = "audit_lag" in Seconds,
-            "How long the oldest record that is not in the audit log yet has been waiting";
+            "Age of the oldest record that is not written to the audit log yet";
         pub(crate) writes: Histogram = "audit_write_duration" in Seconds as Histogram::new(BUCKETS),
-            "How long a write to the audit log took, with its sync; records that wait share one";
+            "Duration of writes to the audit log, including the sync; waiting records share one write";
     }
 }
 

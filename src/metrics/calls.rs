@@ -42,7 +42,7 @@ metrics! {
              caller that disconnected, and for calls that the transport refused";
         durations: Family<Labels<3>, Histogram, fn() -> Histogram> = "handling" in Seconds
             as Family::new_with_constructor(|| Histogram::new(BUCKETS)),
-            "How long calls took, from their arrival to their response";
+            "Duration of calls, from their arrival to their response";
     }
 }
 
@@ -56,7 +56,7 @@ impl Calls {
         let outcomes = register(
             root.sub_registry_with_prefix("useradmin"),
             "call_outcomes",
-            "Results of calls for their users, by target; the target is empty when it is not configured",
+            "Outcomes of calls, by target; the target is empty if it is not configured",
             None,
             Family::default(),
         );

@@ -45,13 +45,13 @@ metrics! {
         max_in_progress: Gauge = "max_calls_in_progress",
             "Maximum number of calls in progress (max_concurrent_calls)";
         pub(crate) connections: Gauge = "connections",
-            "Connections that speak HTTP/2";
+            "Open HTTP/2 connections";
         max_connections: Gauge = "max_connections",
             "Maximum number of connections (max_connections)";
         refused: Family<Labels<1>, Counter> = "connections_refused",
             "Connections that were closed at once, by the limit that they exceeded";
         aborted: Family<Labels<1>, Counter> = "connections_aborted",
-            "Connections that were closed because the peer broke the rules of HTTP/2, by error code";
+            "Connections that were closed because the peer violated HTTP/2, by error code, or stopped reading (NOT_READ)";
         handshakes_failed: Family<Labels<1>, Counter> = "handshakes_failed",
             "Connections that were closed before they began HTTP/2, by cause";
         unidentified: Family<Labels<1>, Counter> = "unidentified_calls",
@@ -59,7 +59,7 @@ metrics! {
         log_lines_dropped: Counter = "log_lines_dropped",
             "Lines of the log that were dropped because standard error was stalled or failed";
         certificate_expires: Family<Labels<1>, Gauge> = "tls_certificate_expires_timestamp" in Seconds,
-            "When the first certificate of a file in use expires, in seconds since 1970, by the key that names the file";
+            "Earliest expiry of a certificate in a file in use, in seconds since 1970, by the key that names the file";
     }
 }
 
@@ -93,7 +93,7 @@ impl Default for Metrics {
         let calls = Calls::new(&mut root);
         let registry = root.sub_registry_with_prefix("useradmin");
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
-        registry.register("build", "The version that runs", build);
+        registry.register("build", "Version of the program", build);
         Self {
             scraping: Mutex::default(),
             calls,

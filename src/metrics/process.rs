@@ -68,7 +68,7 @@ impl Collector for Process {
         };
         let cpu = encoder.encode_descriptor(
             "process_cpu",
-            "CPU time that the process has used",
+            "CPU time of the process",
             Some(&Unit::Seconds),
             MetricType::Counter,
         )?;
@@ -76,25 +76,25 @@ impl Collector for Process {
         let gauges = [
             (
                 "process_start_time",
-                "When the process started, in seconds since 1970",
+                "Start time of the process, in seconds since 1970",
                 Some(&Unit::Seconds),
                 Some(stat.start_seconds),
             ),
             (
                 "process_resident_memory",
-                "Memory that the process holds",
+                "Resident memory of the process",
                 Some(&Unit::Bytes),
                 Some(stat.resident_bytes),
             ),
             (
                 "process_open_fds",
-                "File descriptors that are open",
+                "Open file descriptors",
                 None,
                 open_files(),
             ),
             (
                 "process_max_fds",
-                "File descriptors that may be open",
+                "Limit of open file descriptors",
                 None,
                 max_files(),
             ),

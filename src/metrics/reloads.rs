@@ -17,13 +17,13 @@ metrics! {
     #[derive(Clone)]
     pub struct Reloads {
         read: Family<Labels<2>, Counter> = "reloads",
-            "Changed files that were read again, by their content and by result (ok, failed)";
+            "Reloads of changed files, by kind of content and by result (ok, failed)";
         stale: Family<Labels<1>, Gauge> = "reload_stale",
-            "Number of contents in use although the present ones are invalid";
+            "Invalid files whose last valid content stays in use";
         reloaded_at: Family<Labels<1>, Time> = "reload_last_success_timestamp" in Seconds,
-            "When the content in use was read, in seconds since 1970";
+            "Time at which the content in use was read, in seconds since 1970";
         checked_at: Time = "reload_last_look_timestamp" in Seconds,
-            "When files were last checked, in seconds since 1970";
+            "Time of the last check for changed files, in seconds since 1970";
         restart_needed: Gauge = "restart_needed",
             "1 while the configuration file has a change that takes effect at a restart";
     }

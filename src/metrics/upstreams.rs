@@ -55,10 +55,10 @@ metrics! {
     #[derive(Clone)]
     pub struct Upstreams {
         requests: Family<(Target, RequestLabels), Counter> = "requests",
-            "Requests that have ended, by operation and result: an HTTP status, or why there is none";
+            "Requests that have ended, by operation and result: the HTTP status, or the cause of its absence";
         durations: Family<(Target, Labels<1>), Histogram, fn() -> Histogram> = "request_duration" in Seconds
             as Family::new_with_constructor(|| Histogram::new(BUCKETS)),
-            "How long requests took, by operation, from before the connection to the end of the response";
+            "Duration of requests by operation, including the connection";
         renewals: Family<(Target, Labels<2>), Counter> = "credential_renewals",
             "Tokens and sessions that were requested, by result (ok, failed)";
         in_flight: Family<Target, Gauge> = "in_flight",
@@ -72,9 +72,9 @@ metrics! {
         breaker_open: Family<Target, Gauge> = "breaker_open",
             "1 while the circuit breaker admits probes only";
         openings: Family<Target, Counter> = "breaker_openings",
-            "How often the circuit breaker has opened";
+            "Openings of the circuit breaker";
         retry_budget: Family<Target, FloatGauge> = "retry_budget",
-            "Retries that the budget allows now, at most 10";
+            "Remaining retries of the budget, at most 10; below 1, requests are not retried";
         credential_age: Family<(Target, Labels<1>), FloatGauge> = "credential_age" in Seconds,
             "Age of the token or session in use";
         credential_expires_in: Family<(Target, Labels<1>), FloatGauge> = "credential_expires_in" in Seconds,

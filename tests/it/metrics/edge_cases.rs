@@ -242,7 +242,7 @@ async fn scrape_format_follows_accept_header() {
         assert_eq!(content_type, expected, "{headers}");
         if expected == TEXT {
             check_text(&body);
-            assert!(body.contains("# HELP useradmin_build_info The version that runs.\n"));
+            assert!(body.contains("# HELP useradmin_build_info Version of the program.\n"));
         } else {
             assert!(body.ends_with("# EOF\n"));
             assert!(body.contains("# TYPE useradmin_build info\n"));
