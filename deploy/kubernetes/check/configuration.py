@@ -16,8 +16,8 @@ except ImportError:  # Python before 3.11
     import tomli as tomllib
 
 CONFIG = "/etc/useradmin/useradmin.toml"
-# Seconds after the drain: 2 s for audit records, 2 s for log-offs.
-AFTER_DRAIN = 4
+# Seconds after the drain: 2 s for audit records, 2 s for logoffs, 3 s for summaries of refusals.
+AFTER_DRAIN = 7
 
 
 def contents(docs, doc_kind, name):

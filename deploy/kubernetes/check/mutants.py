@@ -62,8 +62,8 @@ MUTANTS = [
      lambda d: main_container(d)["livenessProbe"]["httpGet"].update(path="/readyz"), "livenessProbe"),
     ("a hook with a shell", lambda d: main_container(d)["lifecycle"].update(
         preStop={"exec": {"command": ["sh", "-c", "sleep 5"]}}), "no shell"),
-    ("too short a stop", lambda d: pod(d).update(terminationGracePeriodSeconds=33), "a stop can take 34 s"),
-    ("a longer drain", config("drain_seconds = 25", "drain_seconds = 60"), "a stop can take 69 s"),
+    ("too short a stop", lambda d: pod(d).update(terminationGracePeriodSeconds=36), "a stop can take 37 s"),
+    ("a longer drain", config("drain_seconds = 25", "drain_seconds = 60"), "a stop can take 72 s"),
     # Selectors and their targets.
     ("a Service of others", lambda d: first(d, "Service").update(selector={"app": "x"}), "Service useradmin does not"),
     ("a budget of others", lambda d: first(d, "PodDisruptionBudget").update(selector={"matchLabels": {"app": "x"}}),
