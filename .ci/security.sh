@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Runs every `sh` block of docs/security.md, in their order and in one shell, in an empty folder, and compares what each
-# prints with the `text` block behind it. Needs openssl, grpcurl, python3 and curl, and the ports that the document uses.
+# prints with the `text` block behind it. Needs openssl, grpcurl and python3, and the ports that the document uses.
 # `.ci/security.sh --update` writes the real outputs into the document.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 document="$PWD/docs/security.md"
 
-for tool in openssl grpcurl python3 curl; do
+for tool in openssl grpcurl python3; do
     command -v "$tool" >/dev/null || { echo "FAILED: no $tool" >&2; exit 1; }
 done
 cargo build --quiet --locked --bin useradmin
