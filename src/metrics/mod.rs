@@ -115,48 +115,35 @@ impl Metrics {
             drop(self.server.refused.get_or_create(&[("limit", *limit)]));
         }
         for cause in HANDSHAKE_FAILURES {
-            drop(
-                self.server
-                    .handshakes_failed
-                    .get_or_create(&[("cause", cause)]),
-            );
+            let failed = &self.server.handshakes_failed;
+            drop(failed.get_or_create(&[("cause", cause)]));
         }
     }
 
     pub(crate) fn connection_refused(&self, limit: &'static str) {
-        self.server.refused.get_or_create(&[("limit", limit)]).inc();
+        count(&self.server.refused, ("limit", limit));
     }
 
     /// Counts a connection that ended with this HTTP/2 error code.
     pub fn connection_aborted(&self, error: &'static str) {
-        self.server.aborted.get_or_create(&[("error", error)]).inc();
+        count(&self.server.aborted, ("error", error));
     }
 
     /// Counts a connection that was closed before HTTP/2 began, by cause.
     pub(crate) fn handshake_failed(&self, cause: &'static str) {
-        let counter = self
-            .server
-            .handshakes_failed
-            .get_or_create(&[("cause", cause)]);
-        counter.inc();
+        count(&self.server.handshakes_failed, ("cause", cause));
     }
 
     /// Counts a call whose caller could not be authenticated, by cause.
     pub fn unidentified(&self, cause: &'static str) {
-        self.server
-            .unidentified
-            .get_or_create(&[("cause", cause)])
-            .inc();
+        count(&self.server.unidentified, ("cause", cause));
     }
 
     /// Sets the earliest expiry, in seconds since 1970, of the certificates in the file that the configuration key
     /// `key` names.
     pub fn certificate_expires(&self, key: &'static str, at: i64) {
-        let gauge = self
-            .server
-            .certificate_expires
-            .get_or_create(&[("file", key)]);
-        gauge.set(at);
+        let gauges = &self.server.certificate_expires;
+        gauges.get_or_create(&[("file", key)]).set(at);
     }
 
     /// Sets the values of the snapshot, and returns all metrics as `OpenMetrics` text.
@@ -173,4 +160,8 @@ impl Metrics {
         let _ = encode(&mut text, &self.registry);
         text
     }
+}
+
+fn count(counters: &Family<Labels<1>, Counter>, label: (&'static str, &'static str)) {
+    counters.get_or_create(&[label]).inc();
 }

@@ -129,6 +129,7 @@ impl Breaker {
     /// Records the end of an admitted call. `failed` is `None` if the call does not show whether the target is down.
     fn ended(&self, probe: Option<u64>, failed: Option<bool>) {
         let now = Instant::now();
+        let TargetName { upstream, target } = &self.target;
         let mut state = self.state();
         match (&mut *state, failed) {
             (State::Closed(window), Some(failed)) => {
@@ -141,16 +142,12 @@ impl Breaker {
                         probes: 0,
                     };
                     self.openings.fetch_add(1, Ordering::Relaxed);
-                    let TargetName { upstream, target } = &self.target;
-                    let target = &**target;
-                    tracing::warn!(target, upstream, "circuit breaker opened");
+                    tracing::warn!(target = &**target, upstream, "circuit breaker opened");
                 }
             }
             (State::Open { .. }, Some(false)) if probe.is_some() => {
                 *state = State::Closed(Window::default());
-                let TargetName { upstream, target } = &self.target;
-                let target = &**target;
-                tracing::info!(target, upstream, "circuit breaker closed");
+                tracing::info!(target = &**target, upstream, "circuit breaker closed");
             }
             (State::Open { probe_at, .. }, Some(true)) if probe.is_some() => {
                 *probe_at = now + PAUSE;

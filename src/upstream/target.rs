@@ -117,27 +117,23 @@ impl<P: Platform> Target<P> {
             target: self,
             order,
             limits,
-            attempts: Attempts::default(),
-            found: P::requested(&order.user),
-            upstream_request_id: String::new(),
+            report: RunReport {
+                attempts: Attempts::default(),
+                found: P::requested(&order.user),
+                upstream_request_id: String::new(),
+            },
         };
         let mut result = run.read_and_delete().await;
         if let Err(failure) = &result {
             if failure.upstream_response.is_some() {
-                failure
-                    .upstream_request_id()
-                    .clone_into(&mut run.upstream_request_id);
+                let id = &mut run.report.upstream_request_id;
+                failure.upstream_request_id().clone_into(id);
             }
             if let Some(outcome) = run.success_if_absent(failure) {
                 result = Ok(outcome);
             }
         }
-        let report = RunReport {
-            attempts: run.attempts,
-            found: run.found,
-            upstream_request_id: run.upstream_request_id,
-        };
-        (result, report)
+        (result, run.report)
     }
 
     /// Checks that the user may be deleted. Fails for the user that the service logs on with and for protected users.
@@ -161,9 +157,7 @@ struct Run<'a, P: Platform> {
     target: &'a Target<P>,
     order: &'a Order<P::User>,
     limits: &'a CallLimits,
-    attempts: Attempts,
-    found: P::Found,
-    upstream_request_id: String,
+    report: RunReport<P::Found>,
 }
 
 impl<P: Platform> Run<'_, P> {
@@ -171,11 +165,12 @@ impl<P: Platform> Run<'_, P> {
         let permit = &mut self.target.breaker.admit()?;
         self.target.budget.deposit();
         if P::reads_first(self.order) {
-            self.found = self.retry(Purpose::Read, permit, P::found).await?;
+            self.report.found = self.retry(Purpose::Read, permit, P::found).await?;
         }
-        self.target.check_deletable(self.order, &self.found)?;
+        self.target
+            .check_deletable(self.order, &self.report.found)?;
         if self.order.validate_only {
-            P::validate(&self.found)?;
+            P::validate(&self.report.found)?;
             return Ok(DeleteOutcome::Validated);
         }
         self.retry(Purpose::Delete, permit, P::deleted).await?;
@@ -193,7 +188,7 @@ impl<P: Platform> Run<'_, P> {
         loop {
             match self.send_request(purpose, breaker_permit, parse).await {
                 Ok(parsed) => return Ok(parsed),
-                Err(failure) => retries.wait(&mut self.attempts, failure).await?,
+                Err(failure) => retries.wait(&mut self.report.attempts, failure).await?,
             }
         }
     }
@@ -201,7 +196,7 @@ impl<P: Platform> Run<'_, P> {
     fn outgoing(&self, purpose: Purpose) -> Result<Outgoing, Failure> {
         let call = Call::<P> {
             order: self.order,
-            found: &self.found,
+            found: &self.report.found,
             limits: self.limits,
         };
         match purpose {
@@ -233,7 +228,7 @@ impl<P: Platform> Run<'_, P> {
         let authorization = request.headers().get(AUTHORIZATION).cloned();
         match purpose {
             Purpose::Read => limits.check("before reading")?,
-            Purpose::Delete => self.attempts.start(limits)?,
+            Purpose::Delete => self.report.attempts.start(limits)?,
         }
         // The body of a response to a successful DELETE is not used.
         let no_body_status = (purpose == Purpose::Delete).then_some(success);
@@ -274,7 +269,7 @@ impl<P: Platform> Run<'_, P> {
         match result {
             Ok(parsed) => {
                 let id = P::request_id(&response, &received.secrets);
-                self.upstream_request_id = id.unwrap_or_default();
+                self.report.upstream_request_id = id.unwrap_or_default();
                 Ok(parsed)
             }
             Err(failure) => Err(self.response_failure(purpose, &credential, failure)),
@@ -288,7 +283,7 @@ impl<P: Platform> Run<'_, P> {
             Purpose::Read => error.into_read_failure(),
             Purpose::Delete => {
                 let failure = error.into_delete_failure();
-                self.attempts.record_failure(&failure);
+                self.report.attempts.record_failure(&failure);
                 failure
             }
         }
@@ -304,7 +299,8 @@ impl<P: Platform> Run<'_, P> {
     ) -> Failure {
         let target = self.target;
         if failure.repeat == Repeat::Renew
-            && !(self.attempts.may_renew() && target.platform.renew(credential, &target.budget))
+            && !(self.report.attempts.may_renew()
+                && target.platform.renew(credential, &target.budget))
         {
             failure.repeat = Repeat::Never;
         }
@@ -315,7 +311,7 @@ impl<P: Platform> Run<'_, P> {
                 if failure.effect == Effect::NotSent {
                     failure.effect = Effect::Unknown;
                 }
-                self.attempts.record_failure(&failure);
+                self.report.attempts.record_failure(&failure);
                 failure
             }
         }
@@ -325,16 +321,16 @@ impl<P: Platform> Run<'_, P> {
     /// `None` otherwise. After an attempt with an unknown effect, this attempt most likely deleted the user. In all
     /// other cases a missing user is a success only with `allow_missing`.
     fn success_if_absent(&self, failure: &Failure) -> Option<DeleteOutcome> {
-        let was_read = self.attempts.count() == 0;
+        let was_read = self.report.attempts.count() == 0;
         if failure.reason != ErrorReason::UserNotFound || (was_read && !P::READS_USER) {
             return None;
         }
-        let outcome = if self.attempts.is_ambiguous() {
+        let outcome = if self.report.attempts.is_ambiguous() {
             DeleteOutcome::AbsentAfterRetry
         } else {
             DeleteOutcome::AlreadyAbsent
         };
-        let success = self.attempts.is_ambiguous() || self.order.allow_missing;
+        let success = self.report.attempts.is_ambiguous() || self.order.allow_missing;
         success.then_some(if self.order.validate_only {
             DeleteOutcome::Validated
         } else {
