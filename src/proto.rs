@@ -71,11 +71,6 @@ pub fn has_field(rpc: &str, field: &str) -> bool {
     names.any(|(name, fields)| name == rpc && fields.iter().any(|own| own == field))
 }
 
-/// Returns the encoded [`descriptors`].
-pub fn descriptor_set() -> Vec<u8> {
-    descriptors().encode_to_vec()
-}
-
 /// Returns the descriptors that a client needs: the API, health, and every standard detail of an error, with their
 /// imports.
 pub fn descriptors() -> FileDescriptorSet {

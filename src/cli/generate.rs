@@ -8,13 +8,14 @@ use std::{
 
 use clap::Command;
 use clap_complete::{Shell, aot::generate};
+use prost::Message as _;
 
 use super::exit::fail;
 use crate::proto;
 
 /// Writes the API as a `FileDescriptorSet` to standard output.
 pub fn protoset() -> ExitCode {
-    write(&proto::descriptor_set())
+    write(&proto::descriptors().encode_to_vec())
 }
 
 /// Writes the completions of a shell to standard output.

@@ -3,9 +3,7 @@
 //! in a separate task: a caller that disconnects does not cancel it for the others.
 
 use std::{
-    future::Future,
     panic::AssertUnwindSafe,
-    pin::Pin,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -13,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::future::{FutureExt as _, Shared};
+use futures_util::future::{BoxFuture, FutureExt as _, Shared};
 use opentelemetry::context::FutureExt as _;
 use rand::RngExt as _;
 use tokio::{
@@ -47,10 +45,8 @@ const SHORT_PAUSE: Duration = Duration::from_secs(1);
 /// Longest time for which a credential is used, even if the source reports a longer lifetime.
 const MAX_LIFE: Duration = Duration::from_hours(24);
 
-pub type ObtainFuture<T> = Pin<Box<dyn Future<Output = Result<Lease<T>, Failure>> + Send>>;
-
-type SharedRenewal<T> =
-    Shared<Pin<Box<dyn Future<Output = Result<Arc<Lease<T>>, Failure>> + Send>>>;
+pub type ObtainFuture<T> = BoxFuture<'static, Result<Lease<T>, Failure>>;
+type SharedRenewal<T> = Shared<BoxFuture<'static, Result<Arc<Lease<T>>, Failure>>>;
 
 pub trait CredentialSource<T>: Send + Sync + 'static {
     /// Obtains a new credential. The future is dropped when the renewal times out or is cancelled.

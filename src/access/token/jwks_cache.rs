@@ -1,9 +1,10 @@
 //! Caches the keys of one issuer. One task reads the keys for all calls that wait for them. While reads fail, the
 //! keys that were read last stay in use.
 
-use std::{future::Future, path::PathBuf, pin::Pin, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use tokio::{
     sync::{Notify, watch},
     task::{AbortHandle, spawn_blocking},
@@ -32,8 +33,7 @@ const MIN_REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 const MAX_AGE: Duration = Duration::from_hours(24);
 
 /// A function that reads a key set from a URL.
-pub type Fetch =
-    Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<Bytes, String>> + Send>> + Send + Sync>;
+pub type Fetch = Arc<dyn Fn() -> BoxFuture<'static, Result<Bytes, String>> + Send + Sync>;
 
 /// Where the keys are read from.
 pub enum KeySource {
