@@ -148,17 +148,13 @@ pub fn watched(config: &Config, shared: &Arc<Shared>, tls: Option<&Arc<Tls>>) ->
         watch("configuration", config.source.files(), Box::new(read));
     }
     for secret in config.source.secrets.clone() {
-        if let Some(file) = secret.path().map(Path::to_owned) {
-            let files = vec![file];
-            let read = {
-                let files = files.clone();
-                move || match secret.check() {
-                    Ok(()) => Ok(files.clone()),
-                    Err(error) => Err(error.to_string()),
-                }
-            };
-            watch("secret", files, Box::new(read));
-        }
+        let files: Vec<_> = secret.path().into_iter().map(Path::to_owned).collect();
+        let same = files.clone();
+        let read = move || match secret.check() {
+            Ok(()) => Ok(same.clone()),
+            Err(error) => Err(error.to_string()),
+        };
+        watch("secret", files, Box::new(read));
     }
     watched
 }
