@@ -144,6 +144,14 @@ impl Failure {
         }
     }
 
+    /// Creates the failure of a request to a target that is down. The request is repeated after a pause.
+    pub fn target_down(reason: ErrorReason, context: impl Into<String>) -> Self {
+        Self {
+            target_down: true,
+            ..Self::new(reason, context).repeatable()
+        }
+    }
+
     /// Creates a failure that is caused by a defect of this server.
     pub fn internal(context: impl Into<String>) -> Self {
         Self::new(ErrorReason::Internal, context)

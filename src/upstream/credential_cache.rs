@@ -65,10 +65,7 @@ pub trait CredentialSource<T>: Send + Sync + 'static {
     /// Returns the failure of a renewal that takes longer than its timeout.
     fn timeout_failure(&self) -> Failure {
         let context = "credentials were not obtained in time";
-        Failure {
-            target_down: true,
-            ..Failure::new(ErrorReason::UpstreamUnreachable, context).repeatable()
-        }
+        Failure::target_down(ErrorReason::UpstreamUnreachable, context)
     }
 
     /// Returns whether this failure delays the next renewal. An implementation returns false if it limits repetitions

@@ -24,7 +24,7 @@ use crate::{
     certificates::refusal,
     config::files::BYTE_ORDER_MARK,
     error::{Effect, Failure},
-    proto::ErrorReason,
+    proto::ErrorReason as R,
 };
 
 /// Maximum length of the body of an upstream's response, in bytes.
@@ -128,14 +128,14 @@ impl RequestError {
     pub fn into_delete_failure(self) -> Failure {
         let unknown = |context| Failure {
             effect: Effect::Unknown,
-            ..Failure::new(ErrorReason::OutcomeUnknown, context)
+            ..Failure::new(R::OutcomeUnknown, context)
         };
         match self {
-            Self::Unreachable(context) => unreachable(context),
+            Self::Unreachable(context) => Failure::target_down(R::UpstreamUnreachable, context),
             Self::NotConnected => Deadline::exceeded("connecting to the upstream"),
             Self::Refused(context) => Failure {
                 effect: Effect::NotDeleted,
-                ..refused(context)
+                ..Failure::target_down(R::UpstreamUnavailable, context)
             },
             Self::Cut(context) => unknown(context).repeatable(),
             Self::TimedOut => unknown("no answer in time".to_owned()).alternate(),
@@ -145,25 +145,13 @@ impl RequestError {
     /// Returns the failure of a request that deletes nothing.
     pub fn into_read_failure(self) -> Failure {
         match self {
-            Self::Unreachable(context) | Self::Cut(context) => unreachable(context),
+            Self::Unreachable(context) | Self::Cut(context) => {
+                Failure::target_down(R::UpstreamUnreachable, context)
+            }
             Self::NotConnected => Deadline::exceeded("connecting to the upstream"),
-            Self::Refused(context) => refused(context),
+            Self::Refused(context) => Failure::target_down(R::UpstreamUnavailable, context),
             Self::TimedOut => Deadline::exceeded("waiting for the upstream's answer"),
         }
-    }
-}
-
-fn unreachable(context: String) -> Failure {
-    Failure {
-        target_down: true,
-        ..Failure::new(ErrorReason::UpstreamUnreachable, context).repeatable()
-    }
-}
-
-fn refused(context: String) -> Failure {
-    Failure {
-        target_down: true,
-        ..Failure::new(ErrorReason::UpstreamUnavailable, context).repeatable()
     }
 }
 
