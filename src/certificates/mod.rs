@@ -105,6 +105,13 @@ impl Authorities {
         sorted
     }
 
+    /// Returns a text for each unusable authority, which names the problem, the fault and the file.
+    pub fn warnings(&self, problem: &str, shown_path: &str) -> Vec<String> {
+        let faults = self.unusable.iter().map(|authority| &authority.fault);
+        let texts = faults.map(|fault| format!("{problem}: {fault}{shown_path}"));
+        texts.collect()
+    }
+
     /// Returns the faults of the unusable authorities as one text.
     pub fn faults(&self) -> String {
         let faults = self.unusable.iter();

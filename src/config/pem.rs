@@ -43,11 +43,8 @@ pub fn roots(
             ));
         }
     }
-    let warnings = sorted.unusable.into_iter().map(|authority| {
-        let fault = authority.fault;
-        format!("holds a certificate that can vouch for no other: {fault}{shown}")
-    });
-    Ok((certificates, warnings.collect()))
+    let warnings = sorted.warnings("holds a certificate that can vouch for no other", &shown);
+    Ok((certificates, warnings))
 }
 
 fn read(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {

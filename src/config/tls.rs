@@ -92,18 +92,11 @@ impl TlsFiles {
     /// Returns warnings about the dates of the server's certificates, and about a private key that every user can
     /// read.
     fn warnings(&self, chain: &[CertificateDer<'static>]) -> Vec<Fault> {
-        let dated = Authorities::partition(chain, date_warning)
-            .unusable
-            .into_iter();
+        let dated = Authorities::partition(chain, date_warning);
         let shown = files::display_path(&self.cert_file);
-        let dated = dated.map(|certificate| {
-            let fault = certificate.fault;
-            (
-                CERT,
-                format!("holds a certificate to replace: {fault}{shown}"),
-            )
-        });
+        let dated = dated.warnings("holds a certificate to replace", &shown);
         let exposed = files::exposure(&self.key_file).map(|warning| (KEY, warning));
+        let dated = dated.into_iter().map(|warning| (CERT, warning));
         dated.chain(exposed).collect()
     }
 
@@ -161,11 +154,7 @@ fn client_authorities(path: &Path) -> Result<(Authorities, Vec<String>), String>
             "holds no authority that can admit a caller: {faults}{shown}"
         ));
     }
-    let warnings = authorities.unusable.iter().map(|authority| {
-        let fault = &authority.fault;
-        format!("holds an authority that can admit no caller: {fault}{shown}")
-    });
-    let warnings = warnings.collect();
+    let warnings = authorities.warnings("holds an authority that can admit no caller", &shown);
     Ok((authorities, warnings))
 }
 
