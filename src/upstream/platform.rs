@@ -88,7 +88,6 @@ impl Outgoing {
 
 /// Everything that a target is created from.
 pub struct NewTarget<'a, P: Platform> {
-    pub alias: &'a str,
     pub config: &'a Target<P::Settings>,
     /// The parts of the targets that were created before. A platform may share state between its targets.
     pub others: Vec<&'a P>,

@@ -125,7 +125,7 @@ impl<P: Platform> Group<P> {
             let requests = metrics.upstreams.requests(upstream, alias);
             metrics.calls.expect(upstream, alias);
             let others = targets.values().map(|other| &other.platform).collect();
-            let target = Target::new(alias, table, others, &config.audit.sink, &requests)
+            let target = Target::new(table, others, &config.audit.sink, &requests)
                 .map_err(|error| format!("{alias}: {error}"))?;
             targets.insert(alias.clone(), Arc::new(target));
         }

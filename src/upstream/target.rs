@@ -49,7 +49,6 @@ impl<P: Platform> Target<P> {
     /// Creates the target with this alias. Nothing is sent yet. Fails if the URL, the certificate authorities or the
     /// settings of the platform cannot be used.
     pub fn new(
-        alias: &str,
         config: &config::Target<P::Settings>,
         others: Vec<&P>,
         audit: &AuditSink,
@@ -58,7 +57,6 @@ impl<P: Platform> Target<P> {
         let (url, roots) = (&config.url, &config.roots);
         let client = Client::new(url, P::Settings::TRUST, roots, P::ALPN, requests.clone())?;
         let platform = P::new(NewTarget {
-            alias,
             config,
             others,
             audit,

@@ -39,8 +39,6 @@ const READ_USER: Operation = Operation::new("read_user", "/api/users/{user-id}")
 const LIST_USERS: Operation = Operation::new("list_users", "/api/console/users");
 
 pub struct IbmHmc {
-    alias: String,
-    userid: String,
     sessions: CredentialCache<Session, SessionSource>,
     watch: SessionWatch,
 }
@@ -60,14 +58,13 @@ impl Platform for IbmHmc {
     type Credential = Arc<Lease<Session>>;
 
     fn new(target: NewTarget<'_, Self>) -> Result<Self, String> {
-        let NewTarget { alias, config, .. } = target;
+        let config = target.config;
         let others = target.others.into_iter();
         let guards: Vec<_> = others.map(|other| &other.sessions.source().guard).collect();
         let guard = LogonGuard::for_target(config, &guards, target.audit);
-        let source = SessionSource::new(config, target.client, guard, target.requests.clone());
+        let (settings, numbers) = (config.own.clone(), target.requests.clone());
+        let source = SessionSource::new(settings, target.client, guard, numbers);
         Ok(Self {
-            alias: alias.to_owned(),
-            userid: config.own.userid.clone(),
             sessions: CredentialCache::new(source),
             watch: SessionWatch::default(),
         })
@@ -127,7 +124,8 @@ impl Platform for IbmHmc {
     }
 
     fn is_own_user(&self, name: &str) -> bool {
-        same_name(&self.userid, name) || self.userid.to_lowercase() == name.to_lowercase()
+        let userid = &self.sessions.source().settings.userid;
+        same_name(userid, name) || userid.to_lowercase() == name.to_lowercase()
     }
 
     /// Fails for pattern-based users. The HMC reports other obstacles only in its response to the deletion.
@@ -188,10 +186,8 @@ impl Platform for IbmHmc {
         if failure.is_some_and(is_doubtful) {
             if self.watch.doubtful(purpose) && self.sessions.discard_doubtful(session, budget) {
                 self.watch.replaced(purpose);
-                tracing::warn!(
-                    target = self.alias,
-                    "session replaced after repeated refusals"
-                );
+                let target = &*self.sessions.source().numbers.target().target;
+                tracing::warn!(target, "session replaced after repeated refusals");
             }
         } else if failure.is_none_or(classify::reached_authorization) {
             session.accepted();

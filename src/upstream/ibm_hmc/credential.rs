@@ -17,7 +17,7 @@ use super::{
 use crate::{
     config::{
         self,
-        secret::{Secret, SecretSource, unprintable},
+        secret::{Secret, unprintable},
     },
     error::Failure,
     metrics::Requests,
@@ -83,28 +83,23 @@ impl RequestCredential for Arc<Lease<Session>> {
 }
 
 pub struct SessionSource {
-    userid: String,
-    password: SecretSource,
-    /// Timeout of a logon with a password that the HMC has accepted before.
-    logon_timeout: Duration,
+    pub settings: config::Hmc,
     client: Client,
-    numbers: Requests,
+    pub numbers: Requests,
     pub guard: Arc<LogonGuard>,
 }
 
 impl SessionSource {
     /// Creates a source that logs on when `guard` allows it. Nothing is sent yet.
     pub fn new(
-        config: &config::Target<config::Hmc>,
+        settings: config::Hmc,
         client: Client,
         guard: Arc<LogonGuard>,
         numbers: Requests,
     ) -> Self {
         numbers.expect_renewals(SESSION);
         Self {
-            userid: config.own.userid.clone(),
-            password: config.own.password.clone(),
-            logon_timeout: config.own.logon_timeout,
+            settings,
             client,
             numbers,
             guard,
@@ -112,7 +107,7 @@ impl SessionSource {
     }
 
     async fn logon(&self) -> Result<Lease<Session>, Failure> {
-        let password = self.password.read().map_err(|error| {
+        let password = self.settings.password.read().map_err(|error| {
             let context = format!("the password file cannot be used: {error}");
             Failure::new(ErrorReason::UpstreamCredentialsRejected, context)
         })?;
@@ -132,7 +127,7 @@ impl SessionSource {
         request: Request,
         password: &Secret,
     ) -> Result<Lease<Session>, Failure> {
-        let limits = Deadline::after(self.logon_timeout.max(MIN_LOGON_TIMEOUT)).into();
+        let limits = Deadline::after(self.settings.logon_timeout.max(MIN_LOGON_TIMEOUT)).into();
         let response = self
             .client
             .send(&LOGON, request, None, &limits)
@@ -165,13 +160,13 @@ impl SessionSource {
 
     /// Returns whether the configured password is the password that the HMC accepted last.
     fn password_was_accepted(&self) -> bool {
-        let password = self.password.read();
+        let password = self.settings.password.read();
         password.is_ok_and(|password| self.guard.was_accepted(&password))
     }
 
     fn logon_request(&self, password: &Secret) -> Result<Request, Failure> {
         let path = path::build(&["api", "sessions"], "")?;
-        let body = json!({ "userid": self.userid, "password": password.expose() });
+        let body = json!({ "userid": self.settings.userid, "password": password.expose() });
         let mut request = client::request(Method::POST, path);
         let json = HeaderValue::from_static("application/json");
         request.headers_mut().insert(ACCEPT, json.clone());
@@ -230,9 +225,9 @@ impl CredentialSource<Session> for SessionSource {
     /// had time to refuse it.
     fn timeout(&self) -> Duration {
         if self.password_was_accepted() {
-            self.logon_timeout
+            self.settings.logon_timeout
         } else {
-            self.logon_timeout.max(MIN_LOGON_TIMEOUT)
+            self.settings.logon_timeout.max(MIN_LOGON_TIMEOUT)
         }
     }
 
