@@ -43,8 +43,7 @@ pub fn is_hidden(c: char) -> bool {
         .any(|(first, last)| (*first..=*last).contains(&c))
 }
 
-/// Returns an equivalent line of JSON with every hidden character written as `\uXXXX`, and as a surrogate pair above
-/// U+FFFF.
+/// Returns an equivalent line of JSON with every hidden character written as one or two `\uXXXX`.
 pub fn escape(line: &str) -> Cow<'_, str> {
     // Almost every line is ASCII.
     if line.is_ascii() && !line.contains('\u{7F}') {

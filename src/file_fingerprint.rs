@@ -13,8 +13,7 @@ struct Metadata {
     device: u64,
     inode: u64,
     size: u64,
-    /// Time of the last status change in seconds and nanoseconds. Unlike the time of modification, no program can set
-    /// it.
+    /// Time of the last status change, in seconds and nanoseconds. No program can set it.
     changed: (i64, i64),
 }
 

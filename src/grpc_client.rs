@@ -21,8 +21,7 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Configuration of TLS that can be replaced; the next connection uses the new one.
 pub type Tls = Arc<ArcSwap<ClientConfig>>;
 
-/// Returns a channel that connects on first use, in plaintext if `tls` is `None`. `time` is the time limit of each
-/// call.
+/// Returns a channel that connects on first use, in plaintext without `tls`, and limits each call to `time`.
 pub fn lazy(url: &Url, tls: Option<Tls>, time: Duration) -> Result<Channel, String> {
     let host = url.host_str().unwrap_or_default();
     let address = format!("{host}:{}", url.port_or_known_default().unwrap_or(443));

@@ -5,12 +5,10 @@ use std::fmt;
 
 use crate::names;
 
-/// Maximum length of an identity in bytes. The log and the audit log truncate texts at this length, so they always
-/// show the whole identity.
+/// Maximum length of an identity in bytes, at which the logs truncate texts, so that they show it completely.
 pub const MAX_BYTES: usize = 256;
 
-/// Separates issuer and subject. An issuer is a URL without a fragment (RFC 8414, section 2), so the text is
-/// unambiguous.
+/// Separates issuer and subject. No issuer contains it (RFC 8414, section 2), so the text is unambiguous.
 pub const SUBJECT_SEPARATOR: char = '#';
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -30,8 +28,7 @@ pub enum Identity {
 }
 
 impl Identity {
-    /// Parses an identity of `[[callers]]`. A text that starts with a configured issuer and `#` is the subject of a
-    /// token.
+    /// Parses an identity of `[[callers]]`. A configured issuer and `#` precede the subject of a token.
     pub fn parse<'a>(text: &str, mut issuers: impl Iterator<Item = &'a str>) -> Self {
         if text == "anonymous" {
             return Self::Anonymous;

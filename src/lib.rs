@@ -41,8 +41,7 @@ use std::{
 #[cfg(feature = "sandbox")]
 pub use useradmin_sandbox as sandbox;
 
-/// Locks a mutex, even if a thread has panicked while it held the lock: the data of every mutex in this crate is
-/// consistent at all times.
+/// Locks a mutex, even after a panic: the data of every mutex in this crate is consistent at all times.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -5,8 +5,7 @@ pub fn is_alias(text: &str) -> bool {
     (1..=64).contains(&text.len()) && is_alphanumeric_or(text, b"._-")
 }
 
-/// Returns whether a text is an object ID of an HMC: an alias that is not a dot segment, and so forms one path
-/// segment.
+/// Returns whether a text is an object ID of an HMC: an alias that forms one path segment.
 pub fn is_object_id(text: &str) -> bool {
     is_alias(text) && !is_dot_segment(text)
 }

@@ -71,8 +71,7 @@ pub fn has_field(rpc: &str, field: &str) -> bool {
     names.any(|(name, fields)| name == rpc && fields.iter().any(|own| own == field))
 }
 
-/// Returns the descriptors that a client needs: the API, health, and every standard detail of an error, with their
-/// imports.
+/// Returns the descriptors of the API, of health and of every standard detail of an error, with their imports.
 pub fn descriptors() -> FileDescriptorSet {
     let sets = [
         DESCRIPTORS,

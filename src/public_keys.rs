@@ -33,8 +33,7 @@ pub fn rsa_fault(modulus: &[u8], exponent: &[u8]) -> Option<String> {
     None
 }
 
-/// Returns whether ring accepts the point as a public key. Key agreement makes the same check as the verification of
-/// signatures, and reports the result.
+/// Returns whether ring accepts the point as a public key. Key agreement reports what verification checks.
 pub fn is_on_curve(curve: &'static agreement::Algorithm, point: &[u8]) -> bool {
     EphemeralPrivateKey::generate(curve, &SystemRandom::new())
         .and_then(|own| {

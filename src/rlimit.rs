@@ -14,8 +14,7 @@ const RESERVE: u64 = 64;
 /// File descriptors reserved for the event queue of each worker.
 const WORKER_RESERVE: u64 = 4;
 
-/// Raises the soft limit of open files to the hard limit, because the usual soft limit is less than
-/// `max_connections`.
+/// Raises the soft limit of open files, which is usually less than `max_connections`, to the hard limit.
 pub fn raise_open_files() -> std::io::Result<()> {
     let mut files = getrlimit(Resource::Nofile);
     files.current = files.maximum;
@@ -50,8 +49,7 @@ pub fn fit_connections(config: &mut Config) {
     }
 }
 
-/// Returns the number of descriptors for connections of callers: those that are served, and as many that are still in
-/// their handshakes.
+/// Returns the number of descriptors for connections of callers: those in use, and as many in handshakes.
 fn needed_by_callers(connections: u32) -> u64 {
     u64::from(connections) + u64::from(connections.max(MIN_HANDSHAKES))
 }

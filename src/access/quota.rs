@@ -99,8 +99,7 @@ fn expire(deletions: &mut BTreeSet<Key>, now: Instant) {
 }
 
 impl Slot {
-    /// Restarts the slot's 60 seconds. Called when the intent has been recorded, because the deletion counts from
-    /// that time.
+    /// Restarts the slot's 60 seconds. A deletion counts from the record of its intent.
     pub fn start(&mut self) {
         let mut state = crate::lock(&self.quotas.0);
         state.remove(self);

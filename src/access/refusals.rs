@@ -44,8 +44,7 @@ impl Kind {
 
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct RefusalGroup {
-    /// An IPv4 address, an IPv6 network with a prefix of 64 bits, or `other` for peers that share a window. Empty if
-    /// the peer is unknown.
+    /// IPv4 address, IPv6 network of 64 bits, `other` for peers that share a window, or empty for an unknown peer.
     pub peer: String,
     /// The caller, if its identity was verified. Callers behind the same proxy are counted separately, so that the
     /// refusals of one do not hide those of another.
@@ -79,8 +78,7 @@ struct Window {
 }
 
 impl Refusals {
-    /// Counts a refusal. Returns whether it is logged and recorded individually. Otherwise it becomes part of a
-    /// summary.
+    /// Counts a refusal. Returns whether it is reported individually, and not as part of a summary.
     pub fn should_report(
         &self,
         peer: Option<IpAddr>,
@@ -125,8 +123,7 @@ impl Refusals {
     }
 }
 
-/// Returns an IPv4 address, or the first 64 bits of an IPv6 address: a single host can use all addresses of such a
-/// network.
+/// Returns an IPv4 address, or the first 64 bits of an IPv6 address, because a single host can use all the rest.
 fn network(peer: IpAddr) -> String {
     match peer.to_canonical() {
         IpAddr::V6(address) if !address.is_loopback() => {

@@ -120,8 +120,7 @@ impl Authorities {
     }
 }
 
-/// Returns why no certificate can be verified with this authority, or `None` if there is no fault. The validity
-/// period is not checked.
+/// Returns why no certificate can be verified with this authority, whatever its dates, or `None` if one can.
 pub fn authority_fault(authority: &X509Certificate<'_>) -> Option<String> {
     let key = key_fault(authority).or_else(|| key_point_fault(authority));
     key.or_else(|| match authority.name_constraints() {
@@ -155,8 +154,7 @@ pub fn date_fault(certificate: &X509Certificate<'_>) -> Option<String> {
     }
 }
 
-/// Returns why a certificate is not valid at this time, or that it expires within [`EXPIRES_SOON_SECONDS`]. Otherwise
-/// returns `None`.
+/// Returns why a certificate is not valid now, or that it expires soon; `None` if neither is the case.
 pub fn date_warning(certificate: &X509Certificate<'_>) -> Option<String> {
     let end = certificate.validity().not_after.timestamp();
     let is_near = end - ASN1Time::now().timestamp() < EXPIRES_SOON_SECONDS;
@@ -185,9 +183,8 @@ pub fn key_fault(certificate: &X509Certificate<'_>) -> Option<String> {
     Some(format!("its key cannot be used: {fault}"))
 }
 
-/// Returns a fault if the key of this certificate is not a valid point of its elliptic curve, so that it verifies no
-/// signature. The check takes as long as the verification of a signature, and is therefore not made for every
-/// certificate of a peer.
+/// Returns a fault if the key is not a valid point of its elliptic curve. The check takes as long as the verification
+/// of a signature, so it is not made for every certificate of a peer.
 pub fn key_point_fault(certificate: &X509Certificate<'_>) -> Option<String> {
     let key = certificate.public_key();
     let (algorithm, point) = (algorithm(key.raw)?, &*key.subject_public_key.data);

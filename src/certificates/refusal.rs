@@ -14,8 +14,7 @@ use x509_parser::{
 
 use super::{UnusableAuthority, date, date_fault, id_name, key_fault, key_point_fault, kind, name};
 
-/// Maximum number of certificates of a chain that are examined: the longest chain that webpki accepts. A peer can
-/// send more.
+/// Maximum number of examined certificates of a chain: the longest chain that webpki accepts.
 const MAX_CHAIN: usize = 7;
 /// Object identifiers of the extensions that webpki supports. Others must not be critical.
 const EXTENSIONS: [&str; 6] = [
@@ -59,8 +58,7 @@ pub fn check_dates(certificate: &CertificateDer<'_>) -> Result<(), Error> {
     date_fault(&certificate).map_or(Ok(()), |fault| Err(refused(&certificate, &fault)))
 }
 
-/// Returns the error of a signature in a handshake. If the key of the certificate is the cause, returns an error that
-/// names the fault of that key instead.
+/// Returns an error that names the fault of the certificate's key, if that is why its signature was refused.
 pub fn explain_signature(error: Error, own: &CertificateDer<'_>) -> Error {
     let parsed = parse_x509_certificate(own).ok();
     let refused = parsed.and_then(|(_, own)| Some(refused(&own, &key_point_fault(&own)?)));
@@ -113,8 +111,7 @@ pub fn explain(
     named.unwrap_or(error)
 }
 
-/// Returns the fault of this certificate that explains why its chain was refused for `cause`, or `None` if it has
-/// none.
+/// Returns the fault of this certificate that explains why its chain was refused for `cause`.
 fn certificate_fault(
     certificate: &X509Certificate<'_>,
     cause: &CertificateError,
@@ -143,8 +140,7 @@ fn certificate_fault(
     }
 }
 
-/// Describes an error of a handshake or of a connection. The error is unwrapped recursively, because `hyper-rustls`
-/// wraps errors of TLS once more.
+/// Describes an error of a connection. The recursion unwraps errors of TLS, which `hyper-rustls` wraps twice.
 pub fn describe_io_error(error: &io::Error) -> String {
     let inner = error.get_ref();
     if let Some(tls) = inner.and_then(|inner| inner.downcast_ref()) {
@@ -233,8 +229,7 @@ pub fn describe_certificate_error(cause: &CertificateError) -> String {
             Some(cause) => return describe_webpki_error(cause),
             None => return cause.to_string(),
         },
-        // The texts of the other errors are sufficient: they contain, for example, the names that a certificate is
-        // valid for.
+        // The other texts are sufficient: they contain, for example, the names that a certificate is valid for.
         _ => return cause.to_string(),
     };
     text.to_owned()

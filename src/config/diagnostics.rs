@@ -192,8 +192,7 @@ impl Diagnostics {
             span.start < start + line.len() && *start < span.end && !self.revealed.contains(span)
         });
         let hidden = hidden.map(|span| span.start.saturating_sub(*start));
-        // Quotes are checked separately, because the quoted name of a table may occur in several places, of which
-        // only one is revealed.
+        // A quoted name of a table may occur in several places, of which only one is revealed.
         let is_revealed = |at: usize| self.revealed.iter().any(|span| span.contains(&at));
         let quotes = line.match_indices(['"', '\'', '#']).map(|(at, _)| at);
         let quotes = quotes.filter(|at| !is_revealed(start + at));
@@ -225,8 +224,7 @@ fn visible(text: &str) -> String {
     names::replace_hidden(text, '\t')
 }
 
-/// Returns the delimiter of the string that an error message of the parser calls unclosed, or `None` for another
-/// error.
+/// Returns the delimiter of the unclosed string that an error message of the parser reports, if any.
 fn delimiter(message: &str) -> Option<&'static str> {
     match message {
         "invalid basic string, expected `\"`" => Some("\""),
@@ -237,8 +235,7 @@ fn delimiter(message: &str) -> Option<&'static str> {
     }
 }
 
-/// Returns the offset at which the value starts whose unclosed string ends at `end`. Without a `=` in its line,
-/// returns the start of the line.
+/// Returns the start of the value whose unclosed string ends at `end`, or of its line if there is no `=`.
 fn value_start(source: &str, end: usize, delimiter: &str) -> usize {
     let before = source.get(..end).unwrap_or_default();
     let string = before.rfind(delimiter).unwrap_or_default();
@@ -248,8 +245,7 @@ fn value_start(source: &str, end: usize, delimiter: &str) -> usize {
     end - value.len()
 }
 
-/// Adds the byte ranges of all values that are not tables or lists, and of the keys that may be misplaced values, to
-/// `spans`.
+/// Adds the byte ranges of all values, and of the keys that may be misplaced values, to `spans`.
 fn hide_table(table: &DeTable<'_>, keys: &[Key], spans: &mut Vec<Range<usize>>) {
     for (key, value) in table {
         if !is_showable(keys, key.get_ref()) {
@@ -268,8 +264,7 @@ fn hide_value(value: &Spanned<DeValue<'_>>, keys: &[Key], spans: &mut Vec<Range<
     }
 }
 
-/// Returns the length of the table name, or of the key with its `=`, at the beginning of a line. Returns 0 if that is
-/// not the name of a known key.
+/// Returns the length of the known table name, or of the known key and its `=`, at the beginning of a line, or 0.
 fn known_key_len(line: &str, keys: &[Key]) -> usize {
     let is_bare = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
     let begun = line.trim_start_matches([' ', '\t', '[']);

@@ -12,8 +12,7 @@ use zeroize::Zeroizing;
 
 use crate::escape;
 
-/// Maximum size of a file that is not a secret, in bytes. The bundle of CA certificates of a system has about 250,000
-/// bytes.
+/// Maximum size of a file that is not a secret. The CA certificates of a system have about 250,000 bytes.
 const MAX_BYTES: u64 = 4 * 1024 * 1024;
 const MAX_SECRET_BYTES: u64 = 64 * 1024;
 
@@ -26,8 +25,7 @@ pub fn read(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     read_regular(path, MAX_BYTES)
 }
 
-/// Returns the content of a regular file without its byte order mark. Fails like [`read`], and if the content is not
-/// valid UTF-8.
+/// Returns the content of a regular file. Fails like [`read`], and if the content is not valid UTF-8.
 pub fn read_text(path: &Path) -> io::Result<Zeroizing<String>> {
     text(read(path)?)
 }
@@ -101,8 +99,7 @@ fn is_invisible(c: char) -> bool {
     escape::is_hidden(c) || (0xFDD0..=0xFDEF).contains(&code) || code & 0xFFFE == 0xFFFE
 }
 
-/// Returns a description of the likely mistake in a secret that is valid but unusual, or `None`. The description is
-/// the predicate of a sentence.
+/// Returns the likely mistake in a secret that is valid but unusual, as the predicate of a sentence.
 pub fn likely_mistake(secret: &str) -> Option<&'static str> {
     let quoted = |quote| secret.len() > 1 && secret.starts_with(quote) && secret.ends_with(quote);
     // The beginnings of a byte order mark in UTF-7 (RFC 2152).
@@ -135,8 +132,7 @@ fn content(bytes: &[u8]) -> Result<&[u8], &'static str> {
         return Err("contains NUL bytes: it is binary or UTF-16 text; save it as UTF-8");
     }
     let mut windows = text.windows(BYTE_ORDER_MARK.len());
-    // Concatenated files can have marks in the middle. Such a mark would hide a line of PEM, or become part of a
-    // secret.
+    // Concatenated files can have such marks, which would hide a line of PEM or become part of a secret.
     if windows.any(|window| window == BYTE_ORDER_MARK) {
         return Err("contains a byte order mark after its beginning; remove it");
     }
@@ -156,8 +152,7 @@ pub fn display_path(path: &Path) -> String {
     }
 }
 
-/// Returns a warning if the mode of a secret's file lets every user of the system read it. The warning is the
-/// predicate of a sentence.
+/// Returns a warning, as the predicate of a sentence, if every user of the system can read a secret's file.
 pub fn exposure(path: &Path) -> Option<String> {
     let mode = fs::metadata(path).ok()?.permissions().mode();
     let warning = format!(

@@ -107,8 +107,7 @@ fn read_source(
     read(path).map_err(|error| Diagnostics::unreadable(path, &error, &KEYS))
 }
 
-/// Checks the text of a configuration file. Relative paths in it are relative to the folder of `path`. Returns all
-/// errors if there is any.
+/// Checks the text of a configuration file. Paths in it are relative to the folder of `path`.
 pub fn parse(path: &Path, text: &str) -> Result<Config, Diagnostics> {
     let (config, diagnostics) = read(path, text);
     let config = config.filter(|_| diagnostics.is_empty());
@@ -124,8 +123,7 @@ pub fn defaults() -> Option<Config> {
     })
 }
 
-/// Returns the configuration, or `None` if a required value is missing or invalid, together with all errors and
-/// warnings.
+/// Returns the configuration, unless a required value is missing or invalid, and all errors and warnings.
 fn read(path: &Path, text: &str) -> (Option<Config>, Diagnostics) {
     let mut diagnostics = Diagnostics::new(path, text, &KEYS);
     let (root, errors) = DeTable::parse_recoverable(text);

@@ -58,8 +58,7 @@ pub struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// Creates the reader of a table, and reports its unknown keys. `name` is the name of the table in the
-    /// documentation.
+    /// Creates the reader of a table, which the documentation calls `name`, and reports its unknown keys.
     pub fn new(
         context: &'a Context<'a>,
         name: &str,
@@ -161,8 +160,7 @@ impl<'a> Reader<'a> {
         self.table?.get(key)
     }
 
-    /// Returns the value of a key if `read` accepts it. Otherwise returns `None` and reports that the value must be
-    /// `wanted`.
+    /// Returns the value of a key if `read` accepts it. Otherwise reports that the value must be `wanted`.
     pub fn typed<T>(
         &self,
         key: &str,
@@ -177,8 +175,7 @@ impl<'a> Reader<'a> {
         value
     }
 
-    /// Returns the items of a list. If `read` does not accept an item, reports it and returns `None`. `items` names
-    /// the type of the items in messages.
+    /// Returns the items of a list. Reports an item that `read` does not accept. `items` names their type.
     pub fn list<T>(
         &self,
         key: &str,
@@ -206,8 +203,7 @@ impl<'a> Reader<'a> {
         self.error(self.value_span(key), format!("`{key}` {error}"));
     }
 
-    /// Reports an error in the content of a file that a key names. A running server continues with the last valid
-    /// content.
+    /// Reports an error in the content of a file. A running server continues with the last valid content.
     pub fn invalid_content(&self, key: &str, error: impl Display) {
         let text = format!("`{key}` {error}");
         self.report(Severity::ContentError, self.value_span(key), &text);

@@ -53,8 +53,7 @@ pub enum Form {
     Base64,
 }
 
-/// The source of a secret: a file, which is read again each time the secret is needed, or a text in memory (for the
-/// sandbox).
+/// A secret in a file, which is read again each time the secret is needed, or in memory (for the sandbox).
 #[derive(Clone)]
 pub struct SecretSource(Arc<Inner>);
 
@@ -84,8 +83,7 @@ impl SecretSource {
         }))
     }
 
-    /// Reads the secret, without the line end of the file. If the file cannot be used, returns the last valid secret,
-    /// or an error if there is none.
+    /// Reads the secret. If the file cannot be used, returns the last valid secret, or an error without one.
     pub fn read(&self) -> io::Result<Secret> {
         let Some(path) = &self.0.path else {
             return self

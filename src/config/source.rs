@@ -41,8 +41,7 @@ impl Source {
     }
 }
 
-/// Returns the content of a valid file without the keys whose changes take effect immediately. `targets` are the
-/// names of the tables of targets.
+/// Returns the content of a valid file without the keys that need no restart. `targets` are tables of targets.
 pub(super) fn restart_keys(text: &str, targets: &[&str]) -> Table {
     let mut file: Table = text.parse().unwrap_or_default();
     for key in ["callers", "jwt_issuers"] {
@@ -59,8 +58,7 @@ pub(super) fn restart_keys(text: &str, targets: &[&str]) -> Table {
     file
 }
 
-/// Returns the names of the keys whose values differ. A key of an inner table is preceded by the name of the table
-/// and a dot.
+/// Returns the names of the keys whose values differ, such as `table.key`.
 pub fn differences(before: &Table, after: &Table) -> Vec<String> {
     let keys: BTreeSet<_> = before.keys().chain(after.keys()).collect();
     let mut names = Vec::new();

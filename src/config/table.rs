@@ -74,8 +74,7 @@ pub(crate) use table;
 
 type Read<T> = Box<dyn Fn(&Reader<'_>, &'static str) -> Option<T>>;
 
-/// The values that a key can have, and how they are read. Reading returns `None` for a missing or invalid value,
-/// after reporting it.
+/// The values that a key can have, and how they are read and reported.
 pub struct Kind<T> {
     format: String,
     default: String,
@@ -172,8 +171,7 @@ impl<T: 'static> Kind<T> {
         self.map(Some).default_as(text, None)
     }
 
-    /// Converts valid values. If `convert` returns `None`, the value is invalid, and `convert` must have reported
-    /// that.
+    /// Converts valid values. `convert` reports a value that is not valid, and returns `None`.
     pub fn then<U: 'static>(
         self,
         convert: impl Fn(&Reader<'_>, &'static str, T) -> Option<U> + 'static,
@@ -192,8 +190,7 @@ impl<T: 'static> Kind<T> {
         self.then(move |_, _, value| Some(convert(value)))
     }
 
-    /// Reports values for which `check` returns an error. The error is the predicate of a sentence, such as `must not
-    /// be empty`.
+    /// Reports values for which `check` returns an error, which is the predicate of a sentence.
     pub fn check<E: Display>(self, check: impl Fn(&T) -> Result<(), E> + 'static) -> Self {
         self.then(move |reader, key, value| {
             if let Err(error) = check(&value) {
@@ -203,8 +200,7 @@ impl<T: 'static> Kind<T> {
         })
     }
 
-    /// Reports values for which `has_property` returns false. `error` is the predicate of a sentence, such as `must
-    /// not be empty`.
+    /// Reports values for which `has_property` returns false. `error` is the predicate of a sentence.
     pub fn require(self, error: &'static str, has_property: impl Fn(&T) -> bool + 'static) -> Self {
         self.check(move |value| has_property(value).then_some(()).ok_or(error))
     }

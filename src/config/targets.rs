@@ -92,8 +92,7 @@ impl<S: Settings> Target<S> {
     }
 }
 
-/// Returns the kind of the targets of one platform, by alias. Targets with errors are left out, after the errors were
-/// reported.
+/// Returns the kind of the targets of one platform, by alias, without those that have errors.
 pub fn targets<S: Settings>() -> Kind<BTreeMap<String, Target<S>>> {
     let kind = Kind::new("tables by alias", |reader, key| {
         let mut targets = BTreeMap::new();

@@ -48,8 +48,7 @@ pub struct TlsMaterial {
     pub authorities: Vec<CertificateDer<'static>>,
     /// Verifier of client certificates with these authorities; `None` without `client_ca_file`.
     pub clients: Option<Arc<dyn ClientCertVerifier>>,
-    /// Warnings about ignored authorities, certificates that should be replaced, and a private key that every user
-    /// can read.
+    /// Ignored authorities, certificates that should be replaced, and a private key that every user can read.
     pub warnings: Vec<Fault>,
 }
 
@@ -89,8 +88,7 @@ impl TlsFiles {
         Ok(material)
     }
 
-    /// Returns warnings about the dates of the server's certificates, and about a private key that every user can
-    /// read.
+    /// Returns warnings about the dates of the certificates, and about a private key that every user can read.
     fn warnings(&self, chain: &[CertificateDer<'static>]) -> Vec<Fault> {
         let dated = Authorities::partition(chain, date_warning);
         let shown = files::display_path(&self.cert_file);

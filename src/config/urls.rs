@@ -97,8 +97,7 @@ pub(super) fn check_certificate_name(name: &str) -> Result<(), String> {
     check_characters_of_url(name)
 }
 
-/// Checks a text that can contain almost any characters, such as the subject of a token, for the unmistakable
-/// placeholders `${` and `{{`.
+/// Checks a text of almost any characters, such as the subject of a token, for the placeholders `${` and `{{`.
 pub(super) fn check_template(text: &str) -> Result<(), String> {
     reject_if(text.contains("${") || text.contains("{{"), PLACEHOLDER)
 }

@@ -189,8 +189,7 @@ pub fn url(
     })
 }
 
-/// The path of a file, whose fingerprint is taken before the file is read. A relative path is relative to the folder
-/// of the configuration file.
+/// The path of a file, relative to the folder of the configuration file. The file is watched for changes.
 pub fn path() -> Kind<PathBuf> {
     text().format("path").then(|reader, key, text| {
         let path = reader.folder().join(text);

@@ -46,8 +46,7 @@ pub enum Repeat {
     Backoff,
     /// The request is repeated once, immediately, with a renewed credential.
     Renew,
-    /// The request is repeated after one renewal, which all calls that wait for the same credential share and which
-    /// costs no token of the retry budget.
+    /// The request is repeated after a renewal that waiting calls share, and costs no token of the retry budget.
     Coalesced,
 }
 
@@ -170,8 +169,7 @@ impl Failure {
         self
     }
 
-    /// Adds the number of seconds by which the upstream's clock is ahead, if `skew` contains it, since wrong clocks
-    /// may have caused the failure.
+    /// Adds by how many seconds the upstream's clock is ahead, since wrong clocks may have caused the failure.
     pub fn with_clock_skew(mut self, skew: Option<i64>) -> Self {
         if let Some(seconds) = skew {
             let direction = if seconds > 0 { "ahead of" } else { "behind" };

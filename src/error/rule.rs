@@ -169,14 +169,12 @@ pub(crate) mod http {
     pub const CONFLICT: Rule = own(409, R::UpstreamConflict, SOURCE);
     pub const PRECONDITION_FAILED: Rule = own(412, R::UpstreamConflict, SOURCE);
     pub const CLIENT_ERROR: Rule = Rule::new(400..=499, Body::Own, R::UpstreamRejectedRequest, SOURCE);
-    /// A response that the upstream itself does not send: a redirect, an unexpected success, or the error page of a
-    /// proxy.
+    /// A response that the upstream itself does not send, such as a redirect or the error page of a proxy.
     pub const ANYTHING_ELSE: Rule =
         Rule::new(0..=u16::MAX, Body::Any, R::UpstreamProtocolError, SOURCE).unknown();
 }
 
-/// Returns the first row that matches a response. The result is never `None` with a platform's table, since its last
-/// row matches every response.
+/// Returns the first row that matches a response. The last row of a platform's table matches every response.
 pub fn decide<'t>(
     table: &'t [Rule],
     status: u16,

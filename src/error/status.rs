@@ -87,8 +87,7 @@ fn delay(failure: &Failure, extras: &[Extra]) -> Option<Duration> {
     retry_delay(extras).map(|usual| failure.retry_after.unwrap_or(usual))
 }
 
-/// Returns the delay in milliseconds, or -1 if there is none: -1 ends the retries of a client library (gRFC A6,
-/// "Pushback").
+/// Returns the delay in milliseconds, or -1, which ends the retries of a client library (gRFC A6).
 fn pushback(delay: Option<Duration>) -> MetadataValue<Ascii> {
     let value = delay.and_then(|delay| i64::try_from(delay.as_millis()).ok());
     MetadataValue::from(value.unwrap_or(-1))

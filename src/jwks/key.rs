@@ -152,8 +152,7 @@ fn unsupported_curve(curve: Option<&str>) -> String {
     }
 }
 
-/// Returns the bytes of a member. Accepts padding and the standard alphabet of base64, which violate RFC 7515 but are
-/// unambiguous.
+/// Returns the bytes of a member. Accepts unambiguous violations of RFC 7515: padding and standard base64.
 fn bytes(name: &str, text: Option<&str>) -> Result<Vec<u8>, String> {
     let text = text.ok_or_else(|| format!("`{name}` is missing"))?;
     let text = text.trim_end_matches('=').replace('+', "-");
@@ -161,8 +160,7 @@ fn bytes(name: &str, text: Option<&str>) -> Result<Vec<u8>, String> {
     bytes.map_err(|_| format!("its `{name}` is not base64url"))
 }
 
-/// Returns the bytes of a number without leading zeros, which some issuers add or omit in violation of RFC 7518, sections
-/// 6.2.1.2 and 6.3.1.
+/// Returns the bytes of a number without leading zeros, which some issuers add or omit (RFC 7518, section 6).
 fn number(name: &str, text: Option<&str>) -> Result<Vec<u8>, String> {
     let mut bytes = bytes(name, text)?;
     let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
@@ -170,8 +168,7 @@ fn number(name: &str, text: Option<&str>) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-/// Returns the text in backticks, truncated to [`MAX_QUOTED`] characters and escaped, so that it cannot forge a log
-/// line.
+/// Returns the text in backticks, truncated and escaped, so that it cannot forge a log line.
 pub(super) fn quoted(text: &str) -> String {
     let mut characters = text.chars();
     let start: String = characters

@@ -20,8 +20,7 @@ pub struct KeySet {
 }
 
 impl KeySet {
-    /// Reads a set. Keys that cannot verify a signature are left out, as RFC 7517, section 5, recommends. Fails if
-    /// the bytes are not a JSON Web Key Set.
+    /// Reads a JSON Web Key Set without the keys that cannot verify a signature (RFC 7517, section 5).
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
         let document: Value =
             serde_json::from_slice(bytes).map_err(|error| format!("is not JSON: {error}"))?;

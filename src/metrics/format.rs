@@ -4,8 +4,7 @@ use std::fmt::Write as _;
 
 const OPEN_METRICS: &str = "application/openmetrics-text";
 
-/// Returns whether the server can send this version of a format. Clients that request `OpenMetrics` 0.0.1 can read
-/// 1.0.0.
+/// Returns whether the server can send this version of a format. Readers of `OpenMetrics` 0.0.1 read 1.0.0.
 fn is_supported(format: &str, version: &str) -> bool {
     match format {
         OPEN_METRICS => matches!(version, "0.0.1" | "1.0.0"),
@@ -58,8 +57,7 @@ impl Format {
     }
 }
 
-/// Returns the name and weight of a media range in an `Accept` header, or `None` if the range requests a version that
-/// the server cannot send.
+/// Returns the name and weight of a media range, unless it requests a version that the server cannot send.
 fn media_range(range: &str) -> Option<(String, f32)> {
     let range = range.to_ascii_lowercase();
     let mut parts = range.split(';').map(str::trim);

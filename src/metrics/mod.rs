@@ -107,8 +107,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Sets the maximum number of connections, and creates the counters of refused connections for these limits and
-    /// those of failed handshakes.
+    /// Sets the maximum number of connections, and creates the counters of refused and failed ones.
     pub fn expect_connections(&self, max: u32, limits: &[&'static str]) {
         self.server.max_connections.set(max.into());
         for limit in limits {
@@ -139,8 +138,7 @@ impl Metrics {
         count(&self.server.unidentified, ("cause", cause));
     }
 
-    /// Sets the earliest expiry, in seconds since 1970, of the certificates in the file that the configuration key
-    /// `key` names.
+    /// Sets the earliest expiry, in seconds since 1970, of the certificates in the file of a configuration key.
     pub fn certificate_expires(&self, key: &'static str, at: i64) {
         let gauges = &self.server.certificate_expires;
         gauges.get_or_create(&[("file", key)]).set(at);

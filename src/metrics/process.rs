@@ -17,8 +17,7 @@ use rustix::{
 #[derive(Debug)]
 pub struct Process;
 
-/// Values from `/proc/self/stat`. The fields are counted from the end of the process name, which may contain any
-/// character (proc(5)).
+/// Values from `/proc/self/stat`, counted from the end of the process name, which may contain any character.
 struct Stat {
     cpu_seconds: f64,
     start_seconds: f64,

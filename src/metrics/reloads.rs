@@ -61,8 +61,7 @@ impl Reloads {
     }
 }
 
-/// Metrics of one content, that is, of files that are reloaded together. When dropped, the content no longer counts
-/// as stale.
+/// Metrics of files that are reloaded together. When dropped, their content no longer counts as stale.
 pub struct Content {
     what: &'static str,
     stale: bool,

@@ -27,11 +27,9 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Length in bytes of the client's preface and of the header of its first frame (RFC 9113, sections 3.4 and 4.1).
 /// Clients send both together, so waiting for both delays no client. Pings detect peers that become silent later.
 const PREFACE_AND_FRAME_HEADER_LEN: usize = 33;
-/// Minimum value of the limit of concurrent handshakes. Without this minimum, a small `max_connections` would make
-/// handshakes evict each other.
+/// Minimum limit of handshakes. With a small `max_connections`, they would otherwise evict each other.
 pub const MIN_HANDSHAKES: u32 = 64;
-/// Requested length of the operating system's queue of connections that wait to be accepted. The system may enforce a
-/// lower limit.
+/// Requested length of the operating system's queue of connections. The system may enforce a lower limit.
 const BACKLOG: u32 = 4_096;
 /// Pause after the operating system fails to accept a connection, for example because too many files are open.
 pub const ERROR_PAUSE: Duration = Duration::from_millis(100);
@@ -97,8 +95,7 @@ where
     let max = acceptor.connection_limit.max().max(MIN_HANDSHAKES) as usize;
     let mut handshakes = EvictionQueue::new(max, AbortHandle::is_finished);
     loop {
-        // The socket is detached from this runtime, because the runtime that serves the connection registers it
-        // again.
+        // The socket is detached from this runtime, because the runtime that serves the connection registers it.
         let accepted = listener.accept().await;
         let accepted = accepted.and_then(|(stream, address)| Ok((stream.into_std()?, address)));
         let (stream, address) = match accepted {

@@ -41,8 +41,7 @@ pub async fn serve(listener: TcpListener, routes: Router) {
                 yield_now().await;
             }
             Err(error) => {
-                // The error is logged only once until a connection is accepted again, because the next attempt
-                // follows soon.
+                // The next attempt follows soon, so the error is logged once until a connection is accepted.
                 if !failed {
                     tracing::warn!(%error, "admin connection not accepted");
                 }
@@ -55,8 +54,7 @@ pub async fn serve(listener: TcpListener, routes: Router) {
 
 async fn serve_connection(stream: TcpStream, routes: Router) {
     let mut http = http1::Builder::new();
-    // Without keep-alive, a connection carries one request, so the time limits of the connection are those of the
-    // request.
+    // A connection carries one request, so its time limits are those of the request.
     http.timer(TokioTimer::new())
         .keep_alive(false)
         .header_read_timeout(HEADER_TIMEOUT)

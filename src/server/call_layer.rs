@@ -146,8 +146,7 @@ impl CallHandler {
             }
             Err(failure) => (None, self.refuse(&call, failure).await),
         };
-        // The pipeline has already ended the calls that it has run. Of the other calls, only the status code is
-        // known.
+        // The pipeline has already ended its calls. Of the other calls, only the status code is known.
         if let Some(code) = code(response.headers()) {
             call.end_with(code, "");
         }
@@ -254,8 +253,7 @@ impl CallHandler {
         credentials(request, self.tls.as_deref(), &self.shared, call)
     }
 
-    /// Authenticates the caller, and stores the identity, or the reason why there is none, in the context of the
-    /// call.
+    /// Authenticates the caller, and stores the identity, or why there is none, in the context of the call.
     async fn authenticate(&self, credentials: Credentials, call: &CallContext) {
         let access = Arc::clone(&self.shared.access());
         let caller = access.authenticate(credentials, call.time_limit()).await;
@@ -302,8 +300,7 @@ impl From<Failure> for Rejection {
     }
 }
 
-/// Returns the gRPC status code of a response without a body, which has the code in its headers. Otherwise returns
-/// `None`.
+/// Returns the gRPC status code of a response without a body, which has the code in its headers.
 fn code(headers: &HeaderMap) -> Option<Code> {
     Some(Code::from_bytes(headers.get("grpc-status")?.as_bytes()))
 }

@@ -31,11 +31,9 @@ use crate::{config::Limits, service::call_context::MAX_CALL_DURATION, telemetry:
 const KEEPALIVE: Duration = Duration::from_secs(20);
 /// Time limit for the response to a ping.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Maximum number of streams of one connection that the server resets because of protocol errors of the client. By
-/// default, tonic sets no limit.
+/// Maximum number of streams of one connection that the server resets. By default, tonic sets no limit.
 const MAX_LOCAL_RESETS: usize = 1_024;
-/// Sizes in bytes of the flow-control windows, and of the buffer for a peer that is slow to read. They are small
-/// because messages are small.
+/// Bytes of the flow-control windows, and of the buffer for a slow peer. Messages are small.
 const STREAM_WINDOW: u32 = 65_535;
 const CONNECTION_WINDOW: u32 = 1 << 18;
 const SEND_BUFFER: usize = 65_536;
@@ -127,8 +125,7 @@ where
         let max_metadata = self.limits.max_metadata_bytes;
         let service = TowerToHyperService::new(self.service.clone());
         let service = service_fn(move |mut request: Request<Incoming>| {
-            // The metadata is limited here, so that excess headers do not occupy memory until the task of the request
-            // runs.
+            // The metadata is limited before the request waits for its task, so that it occupies little memory.
             metadata::limit(&mut request, max_metadata);
             let (call, over_share) = in_flight.start(max_calls);
             if let Some(over_share) = over_share {

@@ -22,8 +22,7 @@ pub struct ConnectionIo {
     io: Io,
     /// Bytes that the acceptor has already read. They are returned before all other bytes.
     prefix: Bytes,
-    /// Maximum size of a header list that the first frame of the server advertises; `None` once that frame has been
-    /// changed.
+    /// Maximum size of a header list to advertise in the first frame; `None` once that frame has been changed.
     max_header_list: Option<u32>,
     /// The part of the first frame that has yet to be written.
     first_frame: Bytes,

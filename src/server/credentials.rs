@@ -15,8 +15,7 @@ use crate::{
 
 const CERTIFICATE_REFUSED: &str = "client certificate refused";
 
-/// Returns the credentials of a request. A certificate that is no longer accepted is returned as an error, and is
-/// logged if the request has no token.
+/// Returns the credentials of a request. Logs a refused certificate if the request has no token.
 pub(super) fn credentials<B>(
     request: &Request<B>,
     tls: Option<&Tls>,

@@ -21,8 +21,7 @@ const LINGER: Duration = Duration::from_secs(1);
 /// Time limit for closing sessions on upstreams, and for the audit log to write its queue.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Drains a server. Completes within a few seconds after all calls have ended or `time` has completed, whichever
-/// comes first.
+/// Drains a server. Completes within seconds after all calls have ended or `time` has completed.
 pub async fn drain(
     shared: &Shared,
     health: &HealthReporter,

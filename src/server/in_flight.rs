@@ -127,8 +127,7 @@ impl Drop for InFlightCall {
     }
 }
 
-/// A response body that detects whether the peer reads it: while the peer does not, HTTP/2 does not poll for the next
-/// frame.
+/// A response body that detects whether the peer reads it: HTTP/2 polls for the next frame only then.
 pub struct TrackedBody<B> {
     body: B,
     call: InFlightCall,

@@ -21,8 +21,7 @@ const SINGULAR: [&str; 3] = ["authorization", "content-type", ENCODING];
 #[derive(Clone, Copy)]
 pub struct MetadataTooLarge;
 
-/// If the header list of a request exceeds `max` bytes, marks the request and removes all its headers except those
-/// that the refusal needs.
+/// Marks a request whose header list exceeds `max` bytes, and removes all headers that a refusal does not need.
 pub fn limit<B>(request: &mut Request<B>, max: u32) {
     if size(request) <= max as usize {
         return;
@@ -32,8 +31,7 @@ pub fn limit<B>(request: &mut Request<B>, max: u32) {
     request.extensions_mut().insert(MetadataTooLarge);
 }
 
-/// Returns the first violation in the metadata of a request, or `None`. The rules of the deadline are checked
-/// elsewhere.
+/// Returns the first violation in the metadata of a request, except those of its deadline.
 pub fn violation<B>(request: &Request<B>) -> Option<Violation> {
     if request.extensions().get::<MetadataTooLarge>().is_some() {
         return Some(Violation {

@@ -68,8 +68,7 @@ async fn respond<T: ServerReflection>(
     request: ServerReflectionRequest,
 ) -> ServerReflectionResponse {
     let response = match request.message_request.clone() {
-        // `tonic-reflection` responds that there are no extensions even if the type is unknown. The type is therefore
-        // looked up as a symbol.
+        // `tonic-reflection` reports no extensions for an unknown type, too, so the type is looked up as a symbol.
         Some(MessageRequest::AllExtensionNumbersOfType(base_type_name)) => {
             let symbol = MessageRequest::FileContainingSymbol(base_type_name.clone());
             let numbers = ExtensionNumberResponse {

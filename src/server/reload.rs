@@ -92,8 +92,7 @@ impl WatchedFiles {
         names.collect::<Vec<_>>().join(", ")
     }
 
-    /// Replaces the list of files. A file that is new in the list counts as changed, because it may have changed
-    /// since it was read.
+    /// Replaces the list of files. A new one counts as changed, because it may have changed since it was read.
     fn set_files(&mut self, files: Vec<PathBuf>) {
         let known = |path: &PathBuf| self.files.iter().find(|file| file.path == *path);
         let files = files.into_iter().map(|path| {
@@ -173,8 +172,7 @@ impl RestartKeys {
         }
     }
 
-    /// Logs the keys that differ from the running configuration, if the list of these keys has changed since the last
-    /// report.
+    /// Logs the keys that differ from the running configuration, if they are not those of the last report.
     fn report(&mut self, config: &Config, metrics: &Metrics) {
         let keys = config::differences(&self.running, &config.source.restart_keys);
         metrics.reloads.restart_needed(!keys.is_empty());

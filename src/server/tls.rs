@@ -132,8 +132,7 @@ fn load(files: &TlsFiles, number: u64, metrics: &Metrics) -> Result<(Loaded, Vec
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(material.certified)));
     config.alpn_protocols = vec![b"h2".to_vec()];
-    // Sessions are not resumed, because a resumed session restores the client's chain, which may have expired,
-    // without verifying it again.
+    // A resumed session would restore the client's chain, which may have expired, without verifying it again.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     let loaded = Loaded {

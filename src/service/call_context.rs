@@ -137,8 +137,7 @@ impl CallContext {
         }
     }
 
-    /// Returns the reason why there is no identity, as a value of the metadata key `cause`, or `None` if there is
-    /// one.
+    /// Returns why there is no identity, as a value of the metadata key `cause`.
     pub(super) fn unauthenticated_cause(&self) -> Option<&'static str> {
         self.caller().err().map(AuthenticationError::as_str)
     }
@@ -244,16 +243,14 @@ pub(super) fn new_id() -> String {
         .to_string()
 }
 
-/// Returns the value of `grpc-timeout`. If the header occurs more than once, returns an empty value, which is
-/// malformed.
+/// Returns the value of `grpc-timeout`, or an empty one, which is malformed, if it occurs more than once.
 fn timeout(headers: &HeaderMap) -> Option<&[u8]> {
     let mut values = headers.get_all("grpc-timeout").iter();
     let value = values.next()?.as_bytes();
     Some(values.next().map_or(value, |_| b""))
 }
 
-/// Parses the value of `grpc-timeout`: 1 to 8 digits and a unit (gRPC over HTTP/2, "Requests"). Returns `None` if the
-/// value is malformed.
+/// Parses `grpc-timeout`: 1 to 8 digits and a unit (gRPC over HTTP/2, "Requests").
 pub fn parse_timeout(text: &[u8]) -> Option<Duration> {
     let (unit, digits) = text.split_last()?;
     if !(1..=8).contains(&digits.len()) || !digits.iter().all(u8::is_ascii_digit) {

@@ -47,8 +47,7 @@ impl Operation {
         // Boxed, because the future is large and is moved several times.
         let work = Box::pin(self.execute(limits, work));
         let task = tasks.spawn(work.with_current_context());
-        // Dropping the guard cancels the work. This happens when the caller disconnects before it receives the
-        // response.
+        // Dropping the guard, when the caller disconnects before it receives the response, cancels the work.
         let _guard = disconnected.drop_guard();
         task.await.unwrap_or_else(|_| {
             facts.outcome = Effect::Unknown;

@@ -36,8 +36,7 @@ pub trait Rpc: Sized + 'static {
     /// Returns the alias of the target, which may be empty.
     fn alias(request: &Self::Request) -> &str;
 
-    /// Checks the other fields and adds the results to `validation`. Returns the user, and the fields for the
-    /// pipeline.
+    /// Checks the other fields. Returns the user, and the fields for the pipeline.
     fn parse(request: Self::Request, validation: &mut Validation) -> (User<Self>, RequestFields);
 
     /// Returns the response of a call that succeeded.

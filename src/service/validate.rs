@@ -30,8 +30,7 @@ impl Validation {
         self.violations.push(Violation { field, description });
     }
 
-    /// Checks an alias. An empty alias means the only target that is configured. Returns the alias, or an empty
-    /// string if the alias is not valid.
+    /// Checks an alias. An empty one means the only target. Returns the alias, or an empty string if it is not valid.
     pub(super) fn alias<'a>(
         &mut self,
         field: &'static str,

@@ -89,8 +89,7 @@ pub fn start(config: Option<&Tracing>) -> Result<(), String> {
     set.map_err(|_| "spans are exported already".to_owned())
 }
 
-/// Returns the time limit of a request to the collector. The exporter itself sets no time limit, and would wait
-/// forever for a collector that hangs.
+/// Returns the time limit of a request to the collector. The exporter itself has none.
 fn timeout() -> Duration {
     let millis = env::var("OTEL_EXPORTER_OTLP_TIMEOUT").ok();
     let millis = millis.and_then(|text| text.trim().parse().ok());
@@ -119,8 +118,7 @@ pub fn prepare_roots(config: Option<&Tracing>) -> Result<(), String> {
     Ok(())
 }
 
-/// Returns the resource attributes of this process. Environment variables take precedence, as everywhere in
-/// OpenTelemetry.
+/// Returns the resource attributes of this process. Environment variables take precedence.
 fn resource() -> Resource {
     let own = [
         KeyValue::new(SERVICE_NAME, env!("CARGO_PKG_NAME")),

@@ -58,8 +58,7 @@ pub struct Endpoints {
     pub server: Option<SocketAddr>,
 }
 
-/// Returns the context of a new call: a span that is a child of the caller's context, or the caller's context itself
-/// if spans are not exported.
+/// Returns the context of a new call: a span if spans are exported, or that of the caller.
 pub fn call(headers: &HeaderMap, method: String, endpoints: Endpoints) -> Context {
     let mut caller = Context::new();
     if let Some(context) = caller_context(headers) {
@@ -139,8 +138,7 @@ pub struct RequestStart<'a> {
     pub purpose: [(&'static str, &'a str); 3],
 }
 
-/// Returns the context of a request: a new span, or the current context if spans are not exported or the request
-/// belongs to no call.
+/// Returns the context of a request: a span if spans are exported and there is a call, or the current one.
 pub fn request(start: &RequestStart<'_>) -> Context {
     let call = Context::current();
     let tracer = export::tracer().filter(|_| call.has_active_span());

@@ -33,8 +33,7 @@ impl Attempts {
         self.effect == Effect::Unknown
     }
 
-    /// Counts the next DELETE, which is about to be sent. Fails if the caller has disconnected or too little time is
-    /// left.
+    /// Counts the next DELETE. Fails if the caller has disconnected or too little time is left.
     pub fn start(&mut self, limits: &CallLimits) -> Result<(), Failure> {
         limits.check("beginning a DELETE")?;
         self.count += 1;

@@ -37,8 +37,7 @@ pub struct Breaker {
 enum State {
     /// All calls are admitted.
     Closed(Window),
-    /// Only probes are admitted. `probe_at` is the earliest time of the next probe, and `probes` is the number of
-    /// probes that were started.
+    /// Only probes are admitted: the earliest time of the next one, and the number that were started.
     Open { probe_at: Instant, probes: u64 },
 }
 
@@ -134,8 +133,7 @@ impl Breaker {
         match (&mut *state, failed) {
             (State::Closed(window), Some(failed)) => {
                 window.record(failed, now);
-                // Old successes leave the window before newer failures do. The breaker must not open for this reason
-                // at a success.
+                // A success must not open the breaker, although older successes leave the window before newer failures.
                 if failed && window.exceeds_failure_ratio() {
                     *state = State::Open {
                         probe_at: now + PAUSE,

@@ -47,8 +47,7 @@ impl Bulkhead {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    /// Takes a permit for one request. If there is none, waits until the deadline or until the caller disconnects.
-    /// Fails at once if the queue is full.
+    /// Takes a permit for one request, or waits for one within the limits. Fails at once if the queue is full.
     pub async fn acquire(&self, limits: &CallLimits) -> Result<SemaphorePermit<'_>, Failure> {
         if let Ok(permit) = self.permits.try_acquire() {
             return Ok(permit);

@@ -29,8 +29,7 @@ impl CallLimits {
         }
     }
 
-    /// Waits for `work`, at most until the deadline or until the caller disconnects. Returns `None` if `work` has not
-    /// ended by then.
+    /// Waits for `work`, at most until the deadline or until the caller disconnects.
     pub async fn bound<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             biased;

@@ -33,8 +33,7 @@ use crate::{
 /// Default timeout of a renewal. After it, the renewal fails, and the next call starts another one.
 const RENEWAL_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// Upper bound of the pause after the first failed renewal. The bound doubles with each further failure. A pause is
-/// at least half as long as its bound.
+/// Bound of the pause after a failed renewal, which is at least half as long. Each further failure doubles it.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// Longest pause, unless the upstream's `Retry-After` is longer. It is shorter than the pause of the circuit breaker
 /// (5 s), so that it has ended when the breaker admits a probe.

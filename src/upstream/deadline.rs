@@ -57,8 +57,7 @@ impl Deadline {
         }
     }
 
-    /// Returns the failure of a call whose deadline passed before a DELETE was sent. `while_doing` describes the
-    /// step.
+    /// Returns the failure of a call whose deadline passed before a DELETE was sent, at the described step.
     pub fn exceeded(while_doing: &str) -> Failure {
         Failure::new(
             ErrorReason::DeadlineExceeded,

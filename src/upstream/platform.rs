@@ -58,8 +58,7 @@ pub struct Outgoing {
 }
 
 impl Outgoing {
-    /// Creates a request for a path of these segments. The status `success` means success. Fails if the path cannot be
-    /// built.
+    /// Creates a request for a path of these segments. Fails if the path cannot be built.
     pub fn new(
         operation: &'static Operation,
         segments: &[&str],
@@ -120,8 +119,7 @@ pub struct ReceivedResponse<'a, P: Platform> {
 
 /// The credential of one request, such as a token, a key or a session.
 pub trait RequestCredential: Send + Sync {
-    /// Returns the secrets that an upstream may repeat and a caller must not receive, in addition to the value of the
-    /// `Authorization` header.
+    /// Returns secrets that no caller may receive, in addition to the value of the `Authorization` header.
     fn secrets(&self) -> Secrets<'_>;
 
     /// Records that the upstream accepted the credential.
@@ -142,8 +140,7 @@ pub trait Platform: Sized + Send + Sync + 'static {
     /// Whether [`Self::read`] reads the user itself, so that a missing user is known before the deletion. False if it
     /// reads something that contains users, or if the platform reads nothing.
     const READS_USER: bool = false;
-    /// Whether the target itself issues the credentials, so that a failure to obtain them counts for its circuit
-    /// breaker.
+    /// Whether the target issues the credentials, so that a failure to obtain one counts for its circuit breaker.
     const ISSUES_CREDENTIALS: bool = false;
 
     /// Configuration keys of the platform, in addition to those that all targets have.
@@ -190,8 +187,7 @@ pub trait Platform: Sized + Send + Sync + 'static {
         false
     }
 
-    /// Checks, for an order that only validates, whether the facts about the user allow the deletion. Fails if they
-    /// do not.
+    /// Fails if the facts about the user forbid the deletion. Called for an order that is only validated.
     fn validate(_found: &Self::Found) -> Result<(), Failure> {
         Ok(())
     }
@@ -258,8 +254,7 @@ pub trait Platform: Sized + Send + Sync + 'static {
         }
     }
 
-    /// Records that the upstream refused the credential. Returns whether the request may be repeated with another
-    /// credential.
+    /// Records a refused credential. Returns whether the request may be repeated with another one.
     fn renew(&self, credential: &Self::Credential, budget: &RetryBudget) -> bool;
 
     /// Returns the state of the credential in use, or `None` if there is none or its kind has no state.

@@ -31,8 +31,7 @@ impl<'a> Secrets<'a> {
         Self(secrets.filter(|secret| secret.len() >= MIN_BYTES).collect())
     }
 
-    /// Adds the secret part of an `Authorization` header: `TOKEN` in `Bearer TOKEN`, and `SIGNATURE` in `SharedKey
-    /// ACCOUNT:SIGNATURE`.
+    /// Adds the secret of an `Authorization` header, `Bearer TOKEN` or `SharedKey ACCOUNT:SIGNATURE`.
     pub fn with_authorization(mut self, header: Option<&'a HeaderValue>) -> Self {
         let text = header.and_then(|header| header.to_str().ok());
         let secret = text.and_then(|text| text.rsplit([' ', ':']).next());
@@ -45,8 +44,7 @@ impl<'a> Secrets<'a> {
         self.0.iter().any(|secret| repeats(text, secret))
     }
 
-    /// Returns the text in the form that callers and logs may contain: truncated to 256 bytes, or [`REDACTED`] if it
-    /// contains a secret.
+    /// Returns the text, truncated to 256 bytes, or [`REDACTED`] if it contains a secret.
     pub fn redact(&self, text: &str) -> String {
         if self.occur_in(text) {
             REDACTED.to_owned()

@@ -47,16 +47,14 @@ macro_rules! platforms {
                 })
             }
 
-            /// Returns closures that apply the changed certificate authorities of a new configuration. Fails if they
-            /// cannot be used.
+            /// Returns closures that apply changed certificate authorities. Fails if they cannot be used.
             pub fn prepare_roots(&self, config: &Config) -> Result<Vec<Change>, String> {
                 let mut changes = Vec::new();
                 $(changes.extend(self.$field.prepare_roots(&config.targets.$field)?);)*
                 Ok(changes)
             }
 
-            /// Applies the protected users of a changed configuration. Changes of a target's other keys need a
-            /// restart.
+            /// Applies changed protected users. Changes of a target's other keys need a restart.
             pub fn set_protected_users(&self, config: &Config) {
                 $(self.$field.set_protected_users(&config.targets.$field);)*
             }
@@ -67,8 +65,8 @@ macro_rules! platforms {
                 states
             }
 
-            /// Checks the credentials of all targets, at most 8 at the same time. Returns the results in the order of
-            /// the targets.
+            /// Checks the credentials of all targets, 8 at the same time. Returns the results in the order of the
+            /// targets.
             pub fn check_credentials(&self, limits: &CallLimits) -> impl Stream<Item = CheckedTarget> {
                 let mut checks = Vec::new();
                 $(checks.extend(self.$field.check_credentials(limits));)*
@@ -81,8 +79,7 @@ macro_rules! platforms {
             }
         }
 
-        /// Returns the tables of rules of all platforms, each with the names of its platform and the name of its
-        /// request.
+        /// Returns the tables of rules of all platforms.
         pub fn tables() -> Vec<Table> {
             let mut tables = Vec::new();
             $(

@@ -15,8 +15,7 @@ use tower::util::{ServiceFn, service_fn};
 type Addresses = io::Result<vec::IntoIter<SocketAddr>>;
 pub type Resolver = ServiceFn<fn(Name) -> BoxFuture<'static, Addresses>>;
 
-/// Returns a resolver that removes link-local addresses from its results, and fails for names that have no other
-/// addresses.
+/// Returns a resolver that removes link-local addresses, and fails for names that have no others.
 pub fn without_link_local() -> Resolver {
     service_fn(|name| {
         Box::pin(async move {

@@ -36,8 +36,7 @@ pub const USER_AGENT_TEXT: &str = concat!("useradmin/", env!("CARGO_PKG_VERSION"
 /// outcome.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(5);
-/// Time to wait for the end of a body that is not used. A body that is read to its end allows the connection to be
-/// used again.
+/// Time to wait for the end of an unused body. Only after its end can the connection be used again.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_millis(50);
 /// Largest difference between the clocks of an upstream and this machine that is not reported. Azure Batch and
 /// Microsoft Entra accept signatures and assertions of clocks that differ by a few minutes.
@@ -106,8 +105,7 @@ pub enum RequestError {
     NotConnected,
     /// The upstream reported that it did not process the request (RFC 9113, section 8.7).
     Refused(String),
-    /// The connection was closed before the status line, or the response was not HTTP. The request may have been
-    /// sent.
+    /// The connection was closed, or the response was not HTTP. The request may have been sent.
     Cut(String),
     /// The deadline passed after a connection had started to write the request.
     TimedOut,

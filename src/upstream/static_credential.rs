@@ -34,8 +34,7 @@ impl StaticCredential {
         }
     }
 
-    /// Returns the secret, which is read at the first call. Fails if the secret cannot be read or does not pass the
-    /// check.
+    /// Returns the secret, which is read at the first call. Fails if it is not usable.
     pub fn get(&self) -> Result<Secret, Failure> {
         if let Some(secret) = crate::lock(&self.current).clone() {
             return Ok(secret);

@@ -46,8 +46,7 @@ pub struct RunReport<F> {
 }
 
 impl<P: Platform> Target<P> {
-    /// Creates the target with this alias. Nothing is sent yet. Fails if the URL, the certificate authorities or the
-    /// settings of the platform cannot be used.
+    /// Creates a target. Nothing is sent yet. Fails if the URL, the authorities or the settings cannot be used.
     pub fn new(
         config: &config::Target<P::Settings>,
         others: Vec<&P>,
@@ -203,8 +202,7 @@ impl<P: Platform> Run<'_, P> {
         }
     }
 
-    /// Sends one request. Returns the result of `parse` if the response has the status of success, and the failure of
-    /// the attempt otherwise.
+    /// Sends one request. Returns the result of `parse` for the status of success, and the failure otherwise.
     async fn send_request<T>(
         &mut self,
         purpose: Purpose,
@@ -274,8 +272,7 @@ impl<P: Platform> Run<'_, P> {
         }
     }
 
-    /// Converts the error of a request without a response to a failure, and records the failure if the request was a
-    /// DELETE.
+    /// Converts the error of a request without a response, and records it if the request was a DELETE.
     fn record_request_error(&mut self, purpose: Purpose, error: RequestError) -> Failure {
         match purpose {
             Purpose::Read => error.into_read_failure(),

@@ -87,8 +87,7 @@ fn checked(
             break;
         }
     }
-    // Only keys without an ID were tried. Since then, the issuer may have published a key with the ID that the token
-    // names.
+    // Only keys without an ID were tried. Since then, the issuer may have published the key that the token names.
     if result == Err(AuthenticationError::TokenSignatureInvalid)
         && header.kid.is_some()
         && !keys.contains_id(header.kid.as_deref())

@@ -26,8 +26,7 @@ const URL_INTERVAL: Duration = Duration::from_mins(5);
 /// Delay after the first failed read. The delay doubles with each further failure.
 const MIN_RETRY_DELAY: Duration = Duration::from_secs(1);
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(30);
-/// Minimum interval between reads that are caused by tokens with unknown keys, so that a caller that invents key IDs
-/// cannot flood the issuer.
+/// Minimum interval between reads for unknown keys, so that callers that invent key IDs cannot flood the issuer.
 const MIN_REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 /// Maximum age of keys from a URL. Older keys are no longer used.
 const MAX_AGE: Duration = Duration::from_hours(24);
@@ -55,8 +54,7 @@ struct CachedKeys {
 }
 
 impl CachedKeys {
-    /// Returns the keys for a new cache of the same issuer. They expire after at most [`MAX_AGE`], unless the new
-    /// cache has read its own keys by then.
+    /// Returns the keys for a new cache of the same issuer, which uses them until it has read its own.
     fn for_new_cache(&self) -> Self {
         let end = Instant::now() + MAX_AGE;
         Self {
@@ -81,8 +79,7 @@ impl Drop for JwksCache {
 }
 
 impl JwksCache {
-    /// Starts the task that reads the keys, and returns the cache. The keys of the issuer's previous cache are used
-    /// until the first read has succeeded.
+    /// Starts the task that reads the keys. Until it has succeeded, the keys of the issuer's previous cache are used.
     pub fn start(
         issuer: &str,
         source: KeySource,

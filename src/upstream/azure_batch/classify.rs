@@ -41,8 +41,7 @@ pub fn error_facts(response: &Response, user: &NodeUser, secrets: &Secrets) -> E
     }
 }
 
-/// Returns the failure for a response with status 200 that is not Azure Batch's response to the request. `why` is the
-/// reason.
+/// Returns the failure for a response with status 200 that is not Azure Batch's response to the request.
 pub fn not_from_azure(response: &Response, why: &str, secrets: &Secrets) -> Failure {
     let context = format!("a 200 that is not Azure Batch's answer to this request: {why}");
     classify::not_understood(response, wire::request_id(response, secrets), context)

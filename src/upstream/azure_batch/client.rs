@@ -29,8 +29,7 @@ use crate::{
 };
 
 const API_VERSION: &str = "2023-11-01.18.0";
-/// Time after which Azure Batch ends a request that has no parameter `timeout`, in seconds. It is also the maximum of
-/// this parameter.
+/// Seconds until Azure Batch ends a request by default, and the maximum of the parameter `timeout`.
 const SERVER_TIMEOUT_SECONDS: u64 = 30;
 
 const RETURN_CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("return-client-request-id");
@@ -70,8 +69,7 @@ impl Node {
         })
     }
 
-    /// Fails unless users of the node can be deleted: "only when it is in the idle or running state" ("Compute Node -
-    /// Delete User").
+    /// Fails unless the node "is in the idle or running state" ("Compute Node - Delete User").
     pub fn check(&self) -> Result<(), Failure> {
         let reason = match self.state.as_str() {
             "idle" | "running" => return Ok(()),
@@ -153,8 +151,7 @@ impl Platform for AzureBatch {
 
     fn error_facts(received: &ReceivedResponse<'_, Self>) -> ErrorFacts {
         let (response, user) = (received.response, &received.order.user);
-        // An error document is valid even if the IDs of the response are wrong. A wrong `client-request-id` is
-        // logged.
+        // An error document is valid even with the IDs of another response.
         let _logged = wire::check_ids(response, &user.client_request_id);
         error_facts(response, user, &received.secrets)
     }

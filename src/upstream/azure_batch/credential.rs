@@ -55,8 +55,7 @@ impl RequestCredential for TokenOrKey {
 }
 
 impl Credential {
-    /// Creates the configured credential. Fails if no client for the token endpoint, which also trusts `roots`, can be
-    /// created.
+    /// Creates the configured credential. The client for its token endpoint trusts `roots`, too.
     pub fn new(
         config: &config::Credential,
         roots: &Roots,
@@ -121,8 +120,7 @@ impl Credential {
         }
     }
 
-    /// Records that the upstream refused the credential. Returns whether the request may be repeated with another
-    /// one.
+    /// Records a refused credential. Returns whether the request may be repeated with another one.
     pub fn refuse(&self, credential: &TokenOrKey, budget: &RetryBudget) -> bool {
         match (self, credential) {
             (Self::Entra(tokens), TokenOrKey::Token(lease)) => {

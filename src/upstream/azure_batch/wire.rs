@@ -35,8 +35,7 @@ pub fn error(response: &Response, document: &Value, secrets: &Secrets) -> Option
     })
 }
 
-/// Returns the `request-id` that Azure Batch gave to the response, redacted if it repeats `secrets`. Returns `None`
-/// if it is missing or blank.
+/// Returns the `request-id` of Azure Batch, unless it is missing or blank. Redacts `secrets` in it.
 pub fn request_id(response: &Response, secrets: &Secrets) -> Option<String> {
     let id = response.header("request-id")?.trim();
     (!id.is_empty()).then(|| secrets.redact(id))

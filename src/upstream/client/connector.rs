@@ -25,8 +25,7 @@ const KEEPALIVE: Duration = Duration::from_secs(15);
 /// Number of failed probes after which a connection is closed.
 const KEEPALIVE_RETRIES: u32 = 3;
 
-/// Opens connections. A connection, including the TLS handshake, must be established within [`CONNECT_TIMEOUT`]. ALPN
-/// selects HTTP/1.1 or HTTP/2.
+/// Opens connections, with TLS within [`CONNECT_TIMEOUT`]. ALPN selects HTTP/1.1 or HTTP/2.
 #[derive(Clone)]
 pub struct Connector(HttpsConnector<HttpConnector<Resolver>>);
 

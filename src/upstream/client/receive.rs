@@ -98,8 +98,7 @@ async fn read_body(response: http::Response<Incoming>, options: &ReceiveOptions<
             read_whole_body(&head, body, options.max_body_bytes),
         );
         let body = options.limits.deadline.bound(body).await;
-        // The connection returns to the pool in a separate task. Without this yield, the next request of the same
-        // call would open another connection.
+        // Lets the task run that returns the connection to the pool, where the next request of the call needs it.
         yield_now().await;
         body.and_then(Result::ok).flatten()
     };

@@ -82,8 +82,7 @@ impl Platform for IbmHmc {
         }
     }
 
-    /// The user is always read, because the response and the audit record state the ID and the name of the deleted
-    /// user.
+    /// The user is always read, because the response and the audit record state both ID and name.
     fn reads_first(_order: &Order<UserRef>) -> bool {
         true
     }

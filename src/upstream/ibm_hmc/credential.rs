@@ -133,8 +133,7 @@ impl SessionSource {
             .send(&LOGON, request, None, &limits)
             .await
             .map_err(|error| match error {
-                // The deadline here is that of the logon, not that of a caller, so its end means that the HMC did not
-                // answer.
+                // The deadline is that of the logon, not of a caller: the HMC did not answer.
                 RequestError::TimedOut | RequestError::NotConnected => {
                     RequestError::Cut("no answer to the logon".into()).into_read_failure()
                 }

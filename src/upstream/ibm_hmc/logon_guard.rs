@@ -44,8 +44,7 @@ impl Refusals {
     }
 }
 
-/// Returns the name of the account that logons to this HMC use, as `user@host:port`. An HMC ignores the case of user
-/// names.
+/// Returns the account of logons to this HMC, as `user@host:port`. The case of users does not matter.
 fn account(hmc: &config::Target<config::Hmc>) -> String {
     let host = hmc.url.host_str().unwrap_or_default();
     let host = host.strip_suffix('.').unwrap_or(host);
@@ -66,8 +65,7 @@ pub struct LogonGuard {
 }
 
 impl LogonGuard {
-    /// Returns the guard of this HMC's account. It is one of the `existing` guards if another target has the same HMC
-    /// and user.
+    /// Returns the guard of this HMC's account, which targets with the same HMC and user share.
     pub fn for_target(
         hmc: &config::Target<config::Hmc>,
         existing: &[&Arc<Self>],
@@ -90,8 +88,7 @@ impl LogonGuard {
         })
     }
 
-    /// Waits until no other logon whose password may be wrong is in progress. Returns the lock, which must be held
-    /// during the logon.
+    /// Waits for the lock that a logon whose password may be wrong must hold.
     pub async fn lock_logon(&self) -> OwnedMutexGuard<()> {
         Arc::clone(&self.logon_lock).lock_owned().await
     }
@@ -183,8 +180,7 @@ impl LogonGuard {
         refusals
     }
 
-    /// Writes to the file the number of refused logons, and the suspension that applies once it reaches
-    /// [`MAX_REFUSED`].
+    /// Writes the number of refused logons, and the time until which they suspend logons, to the file.
     async fn save_refusals(
         &self,
         known: &mut Refusals,
@@ -201,8 +197,7 @@ impl LogonGuard {
         known.digest = recorded.await;
     }
 
-    /// Runs `work` on a separate thread, because it waits for the disk and computes slow digests. Returns `None` if
-    /// there is no file.
+    /// Runs `work`, which waits for the disk and computes slow digests, on a separate thread, if there is a file.
     async fn with_file<R: Send + 'static>(
         &self,
         work: impl FnOnce(&LogonFile, &str) -> R + Send + 'static,
@@ -211,8 +206,7 @@ impl LogonGuard {
         spawn_blocking(move || work(&file, &account)).await.ok()
     }
 
-    /// Returns the input of the digest: the account and the password, so that equal passwords of different accounts
-    /// have different digests.
+    /// Returns the input of the digest, which differs for equal passwords of different accounts.
     fn digest_input(&self, password: &Secret) -> Zeroizing<String> {
         Zeroizing::new(format!("{}\n{}", self.account, password.expose()))
     }

@@ -15,8 +15,7 @@ const MAX_DOUBTFUL: u32 = 3;
 /// Minimum time between two replacements if no response between them shows a valid session.
 const REPLACEMENT_INTERVAL: Duration = Duration::from_mins(5);
 
-/// The doubtful responses of one HMC, separately for reads and deletions, because a gateway may pass reads and refuse
-/// deletions.
+/// The doubtful responses of one HMC to reads and to deletions, since a gateway may refuse only one kind.
 #[derive(Default)]
 pub struct SessionWatch {
     reads: Mutex<DoubtfulResponses>,
@@ -25,8 +24,7 @@ pub struct SessionWatch {
 
 #[derive(Default)]
 struct DoubtfulResponses {
-    /// Number of doubtful responses since the last response that showed a valid session, or since the last
-    /// replacement.
+    /// Number of doubtful responses since the last response of a valid session, or the last replacement.
     count: u32,
     /// Time at which the session was replaced because of doubtful responses.
     replaced: Option<Instant>,

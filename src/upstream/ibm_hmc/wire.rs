@@ -20,8 +20,7 @@ pub struct HmcUser {
     pub id: String,
     /// Name, in the case that the HMC uses.
     pub name: String,
-    /// Type of the user: `standard`, `template`, `pattern-based`, `system-defined`, or empty if the HMC did not send
-    /// it.
+    /// `standard`, `template`, `pattern-based`, `system-defined`, or empty if the HMC did not send it.
     pub kind: String,
 }
 
@@ -100,8 +99,7 @@ fn repeats_session(text: &str, session: &str) -> bool {
     session.len() >= MIN_SESSION_BYTES && Secrets::new([session]).occur_in(text)
 }
 
-/// Returns the value of the `name` filter that matches only this name. The filter is a Java regular expression that
-/// must match the whole name.
+/// Returns the `name` filter for this name alone: a Java regular expression that matches the whole name.
 pub fn name_filter(name: &str) -> String {
     let mut filter = String::with_capacity(name.len() * 2);
     for c in name.chars() {

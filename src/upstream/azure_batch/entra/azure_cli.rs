@@ -125,8 +125,7 @@ async fn read(stream: Option<impl AsyncRead + Unpin>, into: &mut Vec<u8>) -> io:
     Ok(())
 }
 
-/// Process group of a command: `az` and the processes that it started. Dropping the value kills them, unless it is
-/// `None`.
+/// Process group of `az` and the processes that it started, which are killed when the value is dropped.
 struct Group(Option<u32>);
 
 impl Drop for Group {
@@ -157,8 +156,7 @@ fn not_understood(context: String) -> Failure {
     }
 }
 
-/// Returns the failure for an unsuccessful exit status. `text` is the output on standard error, which is not logged
-/// because it may contain secrets.
+/// Returns the failure for an exit status. `text` is not logged, because it may contain secrets.
 fn failure(status: ExitStatus, text: &str) -> Failure {
     let aadsts = aadsts_code(text);
     let mut words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');

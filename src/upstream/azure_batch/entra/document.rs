@@ -11,8 +11,7 @@ use zeroize::Zeroizing;
 use super::token::Token;
 use crate::{config::files::BYTE_ORDER_MARK, upstream::credential_cache::Lease};
 
-/// Assumed lifetime of a token whose expiry is not known. If the token expires earlier, the account refuses it, and
-/// the server obtains another one.
+/// Assumed lifetime of a token of unknown expiry. If it expires earlier, the account's refusal renews it.
 const DEFAULT_LIFETIME: Duration = Duration::from_mins(5);
 /// Largest difference by which a time zone is behind UTC.
 const MAX_OFFSET_BEHIND_UTC: Duration = Duration::from_hours(12);
@@ -82,8 +81,7 @@ fn life(document: &Document, now: SystemTime) -> Result<Duration, &'static str> 
     }
     let seconds = left(cli_expires_on).ok_or("the expiry of the access token cannot be read")?;
     if (-MAX_OFFSET_BEHIND_UTC.as_secs_f64()..=0.0).contains(&seconds) {
-        // The CLI prints no expired tokens. This is therefore a local time west of UTC, and the lifetime is not
-        // known.
+        // The CLI prints no expired tokens, so this is a local time west of UTC, and the lifetime is not known.
         return Ok(DEFAULT_LIFETIME);
     }
     duration(seconds)

@@ -153,8 +153,7 @@ struct Refusal {
     error_description: Value,
 }
 
-/// Returns the failure for a response with an error status. The error description is not logged, since it may repeat
-/// the request.
+/// Returns the failure for a response. The error description, which may repeat the request, is not logged.
 fn failure(response: &Response) -> Failure {
     let body = response.body.as_deref().unwrap_or_default();
     let refusal: Refusal = serde_json::from_slice(body).unwrap_or_default();

@@ -105,8 +105,7 @@ impl TokenSource {
             timeout: self.entra.token_timeout,
             outcome: Arc::clone(outcome),
         };
-        // Kubernetes sets the authority of a workload identity in the environment. Credentials of other kinds must
-        // not read the authority from there.
+        // Only workload identities read the authority from the environment, where Kubernetes sets it.
         let cloud = match (authority, &self.entra.kind) {
             (None, EntraKind::WorkloadIdentity { .. }) => None,
             (None, _) => Some(CloudConfiguration::AzurePublic),
