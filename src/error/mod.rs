@@ -50,15 +50,6 @@ pub enum Repeat {
     Coalesced,
 }
 
-/// Selects one of the codes of a reason. A few reasons have two.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CodeVariant {
-    /// The first code.
-    Primary,
-    /// The second code, [`recipe::Alternate`].
-    Alternate,
-}
-
 /// A request field that breaks its rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
@@ -85,8 +76,8 @@ pub struct UpstreamResponse {
 #[derive(Clone, Debug)]
 pub struct Failure {
     pub reason: ErrorReason,
-    /// Which of the codes of the reason applies.
-    pub variant: CodeVariant,
+    /// Whether the second code of the reason applies, [`recipe::Alternate`].
+    pub alternate: bool,
     pub repeat: Repeat,
     /// Effect of the failed request on the user.
     pub effect: Effect,
@@ -113,7 +104,7 @@ impl Failure {
     pub fn new(reason: ErrorReason, context: impl Into<String>) -> Self {
         Self {
             reason,
-            variant: CodeVariant::Primary,
+            alternate: false,
             repeat: Repeat::Never,
             effect: Effect::NotSent,
             retry_after: None,
@@ -185,7 +176,7 @@ impl Failure {
 
     /// Selects the second code of the reason.
     pub fn alternate(mut self) -> Self {
-        self.variant = CodeVariant::Alternate;
+        self.alternate = true;
         self
     }
 

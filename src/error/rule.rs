@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use super::{CodeVariant, Effect, Repeat};
+use super::{Effect, Repeat};
 use crate::proto::ErrorReason;
 
 /// The bodies that a row matches.
@@ -22,7 +22,8 @@ pub struct Rule {
     pub status: RangeInclusive<u16>,
     pub body: Body,
     pub reason: ErrorReason,
-    pub variant: CodeVariant,
+    /// Whether the second code of the reason applies.
+    pub alternate: bool,
     pub repeat: Repeat,
     /// Effect of a DELETE that receives the response.
     pub effect: Effect,
@@ -44,7 +45,7 @@ impl Rule {
             status,
             body,
             reason,
-            variant: CodeVariant::Primary,
+            alternate: false,
             repeat: Repeat::Never,
             effect: Effect::NotDeleted,
             down: false,
@@ -54,7 +55,7 @@ impl Rule {
 
     /// Selects the second code of the reason.
     pub const fn alternate(mut self) -> Self {
-        self.variant = CodeVariant::Alternate;
+        self.alternate = true;
         self
     }
 

@@ -10,7 +10,7 @@ use tonic::{
 use tonic_types::{ErrorDetails, PreconditionViolation, QuotaViolation, StatusExt as _};
 
 use super::{
-    CodeVariant, DOMAIN, Effect, Failure,
+    DOMAIN, Effect, Failure,
     document::ErrorDocument,
     recipe::{Extra, Subject, recipe, retry_delay},
     resource::{Level, ResourceNames},
@@ -93,54 +93,36 @@ fn pushback(delay: Option<Duration>) -> MetadataValue<Ascii> {
     MetadataValue::from(value.unwrap_or(-1))
 }
 
-/// Returns the code and the details of the failure, which depend on its variant.
+/// Returns the code and the details of the failure.
 fn form(failure: &Failure) -> (Code, &'static [Extra]) {
     let recipe = recipe(failure.reason);
-    match (failure.variant, recipe.alternate) {
-        (CodeVariant::Alternate, Some(other)) => (other.code, other.extras),
+    match recipe.alternate {
+        Some(other) if failure.alternate => (other.code, other.extras),
         _ => (recipe.code, recipe.extras),
     }
 }
 
 fn metadata(failure: &Failure, facts: &CallFacts) -> HashMap<String, String> {
-    let mut map = HashMap::from([
-        ("attempts".to_owned(), facts.attempts.to_string()),
-        ("outcome".to_owned(), facts.outcome.as_str().to_owned()),
-    ]);
-    if let Some(names) = facts.names {
-        map.insert("upstream".to_owned(), names.upstream.to_owned());
-    }
-    for (name, value) in &facts.identifiers {
-        if !value.is_empty() {
-            map.insert(
-                (*name).to_owned(),
-                truncate(value, MAX_TEXT_BYTES).to_owned(),
-            );
-        }
-    }
-    if let Some(cause) = failure.cause {
-        map.insert("cause".to_owned(), cause.to_owned());
-    }
-    if let Some(code) = failure.aadsts_code {
-        map.insert("aadsts_code".to_owned(), code.to_string());
-    }
-    if let Some(skew) = failure.clock_skew {
-        map.insert("clock_skew_seconds".to_owned(), skew.to_string());
-    }
-    let Some(upstream_response) = &failure.upstream_response else {
-        return map;
+    let mut map = HashMap::new();
+    let mut add = |key: &str, value: Option<String>| {
+        map.extend(value.map(|value| (key.to_owned(), value)));
     };
-    map.insert(
-        "upstream_http_status".to_owned(),
-        upstream_response.http_status.to_string(),
-    );
-    for (key, value) in [
-        ("upstream_code", &upstream_response.code),
-        ("upstream_request_id", &upstream_response.request_id),
-    ] {
-        if let Some(value) = value {
-            map.insert(key.to_owned(), truncate(value, MAX_TEXT_BYTES).to_owned());
-        }
+    let text = |text: &str| truncate(text, MAX_TEXT_BYTES).to_owned();
+    for (key, value) in &facts.identifiers {
+        add(key, (!value.is_empty()).then(|| text(value)));
+    }
+    let (names, code, skew) = (facts.names, failure.aadsts_code, failure.clock_skew);
+    add("attempts", Some(facts.attempts.to_string()));
+    add("outcome", Some(facts.outcome.as_str().to_owned()));
+    add("upstream", names.map(|names| names.upstream.to_owned()));
+    add("cause", failure.cause.map(str::to_owned));
+    add("aadsts_code", code.map(|code| code.to_string()));
+    add("clock_skew_seconds", skew.map(|skew| skew.to_string()));
+    if let Some(response) = &failure.upstream_response {
+        let (status, id) = (response.http_status, response.request_id.as_deref());
+        add("upstream_http_status", Some(status.to_string()));
+        add("upstream_code", response.code.as_deref().map(text));
+        add("upstream_request_id", id.map(text));
     }
     map
 }

@@ -60,7 +60,7 @@ pub fn failure(
     // A wrong clock may have caused the refusal.
     let skew = (refused || matches!(status, 401 | 403)).then(|| response.clock_skew());
     let failure = Failure {
-        variant: rule.variant,
+        alternate: rule.alternate,
         repeat: rule.repeat,
         effect: rule.effect,
         target_down: rule.down,

@@ -7,7 +7,7 @@ use tonic::Code;
 use useradmin::{
     access::authentication_error::AuthenticationError,
     error::{
-        CodeVariant, Failure, UpstreamResponse,
+        Failure, UpstreamResponse,
         recipe::{Extra, recipe},
         rule::Rule,
         status::{CallFacts, status},
@@ -61,26 +61,27 @@ const FACADE_ALTERNATE: [R; 1] = [R::OutcomeUnknown];
 /// Pairs of gRPC code and reason.
 type Pairs = BTreeSet<(String, &'static str)>;
 
-fn pair(reason: R, variant: CodeVariant) -> (String, &'static str) {
+/// Returns the pair of a reason with its first code, or with its second one.
+fn pair(reason: R, alternate: bool) -> (String, &'static str) {
     let recipe = recipe(reason);
-    let code = match (variant, recipe.alternate) {
-        (CodeVariant::Alternate, Some(other)) => other.code,
-        (CodeVariant::Alternate, None) => panic!("{reason:?} has no second code"),
-        (CodeVariant::Primary, _) => recipe.code,
+    let code = match (alternate, recipe.alternate) {
+        (true, Some(other)) => other.code,
+        (true, None) => panic!("{reason:?} has no second code"),
+        (false, _) => recipe.code,
     };
     (code_name(code), short(reason))
 }
 
 fn pairs_of_rules(rows: &[Rule]) -> Pairs {
     rows.iter()
-        .map(|row| pair(row.reason, row.variant))
+        .map(|row| pair(row.reason, row.alternate))
         .collect()
 }
 
 fn pairs_of_facade(more: &[R]) -> Pairs {
     let standard = FACADE.iter().chain(more);
-    let standard = standard.map(|reason| pair(*reason, CodeVariant::Primary));
-    let alternate = FACADE_ALTERNATE.map(|reason| pair(reason, CodeVariant::Alternate));
+    let standard = standard.map(|reason| pair(*reason, false));
+    let alternate = FACADE_ALTERNATE.map(|reason| pair(reason, true));
     standard.chain(alternate).collect()
 }
 
@@ -289,10 +290,7 @@ fn every_reason_can_occur() {
     // A second code that is never reported would be misleading.
     for reason in reasons() {
         if recipe(reason).alternate.is_some() {
-            assert!(
-                made.contains(&pair(reason, CodeVariant::Alternate)),
-                "{reason:?}"
-            );
+            assert!(made.contains(&pair(reason, true)), "{reason:?}");
         }
     }
 }

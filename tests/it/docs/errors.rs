@@ -3,7 +3,7 @@
 use tonic::Code;
 use useradmin::{
     error::{
-        CodeVariant, Effect, Repeat,
+        Effect, Repeat,
         recipe::{Recipe, recipe, retry_delay},
         resource::ResourceNames,
         rule::{Body, Rule},
@@ -307,8 +307,7 @@ fn table(request: &str, rules: &[Rule], code: &str) -> String {
     for rules in rules.chunk_by(are_alike) {
         let rule = &rules[0];
         let mut reason = link(rule.reason);
-        if let (CodeVariant::Alternate, Some(other)) = (rule.variant, recipe(rule.reason).alternate)
-        {
+        if let (true, Some(other)) = (rule.alternate, recipe(rule.reason).alternate) {
             reason += &format!(" ({})", code_name(other.code));
         }
         text += &row(&[
@@ -333,7 +332,7 @@ fn table(request: &str, rules: &[Rule], code: &str) -> String {
 
 /// Returns whether two rules differ only in their codes or only in their statuses.
 fn are_alike(one: &Rule, other: &Rule) -> bool {
-    let result = |rule: &Rule| (rule.reason, rule.variant, rule.repeat, rule.effect);
+    let result = |rule: &Rule| (rule.reason, rule.alternate, rule.repeat, rule.effect);
     let is_code = |rule: &Rule| matches!(rule.body, Body::Code(_) | Body::Header(..));
     let same_status = one.status == other.status && is_code(one) && is_code(other);
     result(one) == result(other) && (same_status || one.body == other.body)
