@@ -1,6 +1,6 @@
 //! `[[jwt_issuers]]`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use jsonwebtoken::Algorithm;
 use url::Url;
@@ -109,12 +109,9 @@ fn issuer() -> Kind<String> {
 }
 
 fn check(issuer: &JwtIssuer, reader: &Reader<'_>) {
-    if let Jwks::File(path) = &issuer.jwks {
-        check_key_set(path, &issuer.algorithms, reader);
-    }
-}
-
-fn check_key_set(path: &Path, algorithms: &[Algorithm], reader: &Reader<'_>) {
+    let (Jwks::File(path), algorithms) = (&issuer.jwks, &issuer.algorithms) else {
+        return;
+    };
     let keys = files::read(path)
         .map_err(|error| format!("cannot be read: {error}{}", files::display_path(path)))
         .and_then(|bytes| KeySet::parse_usable(&bytes));
