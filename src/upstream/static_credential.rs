@@ -15,26 +15,20 @@ pub const CREDENTIAL_UNUSABLE: &str = "credential_unusable";
 pub struct StaticCredential {
     name: &'static str,
     source: SecretSource,
-    check: fn(&Secret) -> Result<(), String>,
     current: Mutex<Option<Secret>>,
 }
 
 impl StaticCredential {
-    /// Creates a credential that log lines call `name`. `check` returns an error for a secret that must not be used.
-    pub fn new(
-        name: &'static str,
-        source: SecretSource,
-        check: fn(&Secret) -> Result<(), String>,
-    ) -> Self {
+    /// Creates a credential that log lines call `name`.
+    pub fn new(name: &'static str, source: SecretSource) -> Self {
         Self {
             name,
             source,
-            check,
             current: Mutex::new(None),
         }
     }
 
-    /// Returns the secret, which is read at the first call. Fails if it is not usable.
+    /// Returns the secret, which is read at the first call. Fails if it cannot be read.
     pub fn get(&self) -> Result<Secret, Failure> {
         if let Some(secret) = crate::lock(&self.current).clone() {
             return Ok(secret);
@@ -45,7 +39,7 @@ impl StaticCredential {
     }
 
     /// Reads the secret again after the upstream refused `refused`. Returns whether the new secret differs from it.
-    /// If the new secret cannot be read or does not pass the check, the current one remains in use.
+    /// If the new secret cannot be read, the current one remains in use.
     pub fn renew(&self, refused: &Secret) -> bool {
         let Ok(secret) = self.read() else {
             return false;
@@ -56,9 +50,7 @@ impl StaticCredential {
     }
 
     fn read(&self) -> Result<Secret, Failure> {
-        let secret = self.source.read().map_err(|error| error.to_string());
-        let secret = secret.and_then(|secret| (self.check)(&secret).map(|()| secret));
-        secret.map_err(|error| Failure {
+        self.source.read().map_err(|error| Failure {
             cause: Some(CREDENTIAL_UNUSABLE),
             ..Failure::new(
                 ErrorReason::UpstreamCredentialsRejected,

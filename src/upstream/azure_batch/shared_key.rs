@@ -27,7 +27,7 @@ impl SharedKey {
     pub fn new(account: String, source: SecretSource) -> Self {
         Self {
             account,
-            key: StaticCredential::new("shared key", source, |key| decode(key).map(|_| ())),
+            key: StaticCredential::new("shared key", source),
         }
     }
 
