@@ -22,7 +22,7 @@ use super::{
     acceptor::Peer,
     credentials::credentials,
     load_shed::{MAX_REFLECTION_CALLS, MethodKind, admit},
-    message::{self, PendingMessages, ReadError},
+    message::{self, PendingMessages, Rejection},
     metadata,
     reflection::use_current_version,
     response_body::{ResponseBody, with_request_id},
@@ -70,13 +70,6 @@ struct CallHandler {
     max_request_bytes: usize,
     reflection_permits: Arc<Semaphore>,
     pending: PendingMessages,
-}
-
-/// Why a call does not reach its handler.
-enum Rejection {
-    Refused(Failure),
-    /// The caller disconnected before the message arrived.
-    Disconnected,
 }
 
 impl<S> CallLayer<S> {
@@ -278,25 +271,14 @@ impl CallHandler {
         }
         let (head, body) = request.into_parts();
         let read = message::read(body, is_gzip, self.max_request_bytes);
-        match timeout(MESSAGE_TIMEOUT.min(call.time_limit()), read).await {
-            Ok(Ok(message)) => Ok(Request::from_parts(head, Body::new(Full::new(message)))),
-            Ok(Err(ReadError::Invalid(violation))) => Err(refusal::invalid(violation).into()),
-            Ok(Err(ReadError::Disconnected)) => Err(Rejection::Disconnected),
-            Err(_) => {
-                let (reason, context) = (R::DeadlineExceeded, "the request message did not come");
-                Err(Failure::new(reason, context).into())
-            }
-        }
+        let read = timeout(MESSAGE_TIMEOUT.min(call.time_limit()), read).await;
+        let late = |_| Failure::new(R::DeadlineExceeded, "the request message did not come");
+        let message = read.map_err(late)??;
+        Ok(Request::from_parts(head, Body::new(Full::new(message))))
     }
 
     async fn refuse(&self, call: &CallContext, failure: Failure) -> Response<Body> {
         refuse(&self.shared, call, failure).await.into_http()
-    }
-}
-
-impl From<Failure> for Rejection {
-    fn from(failure: Failure) -> Self {
-        Self::Refused(failure)
     }
 }
 

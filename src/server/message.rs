@@ -13,18 +13,27 @@ use tokio::sync::oneshot;
 use tonic::body::Body;
 
 use super::eviction::EvictionQueue;
-use crate::error::Violation;
+use crate::{
+    error::{Failure, Violation},
+    service::refusal,
+};
 
 /// Length in bytes of the prefix of a message, which holds the compressed-flag and the length of the message (gRPC
 /// over HTTP/2, "Length-Prefixed-Message").
 const PREFIX: usize = 5;
 const COMPRESSED: u8 = 1;
 
-/// Why a message cannot be read.
-pub(super) enum ReadError {
-    Invalid(Violation),
-    /// The body failed before its end: the caller has disconnected.
+/// Why a call does not reach its handler.
+pub(super) enum Rejection {
+    Refused(Failure),
+    /// The caller disconnected before the message arrived.
     Disconnected,
+}
+
+impl From<Failure> for Rejection {
+    fn from(failure: Failure) -> Self {
+        Self::Refused(failure)
+    }
 }
 
 /// Returns the only message of a request, with its prefix. Stops early if tonic refuses the message because of its
@@ -35,10 +44,10 @@ pub(super) async fn read(
     mut body: Body,
     is_gzip: bool,
     max_bytes: usize,
-) -> Result<Bytes, ReadError> {
+) -> Result<Bytes, Rejection> {
     let mut received = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| ReadError::Disconnected)?;
+        let frame = frame.map_err(|_| Rejection::Disconnected)?;
         let Some(data) = frame.data_ref() else {
             continue;
         };
@@ -63,11 +72,9 @@ pub(super) async fn read(
     Ok(received.freeze())
 }
 
-fn invalid(description: &'static str) -> ReadError {
-    ReadError::Invalid(Violation {
-        field: "",
-        description,
-    })
+fn invalid(description: &'static str) -> Rejection {
+    let field = "";
+    Rejection::Refused(refusal::invalid(Violation { field, description }))
 }
 
 /// Returns whether nothing follows the first gzip member, because tonic reads only that one. Returns `true` for
