@@ -9,10 +9,10 @@ pub fn certificate(bytes: &[u8]) {
     let Some(certificate) = PeerCertificate::new(&chain, 1) else {
         return;
     };
-    assert_eq!(certificate.chain(), chain);
+    assert_eq!(certificate.chain, chain);
     assert!(certificate.is_verified_by(1) && !certificate.is_verified_by(2));
     let mut uris = Vec::new();
-    for name in certificate.names() {
+    for name in &certificate.names {
         let Identity::Certificate(text) = name else {
             panic!("not a certificate's: {name:?}");
         };

@@ -12,8 +12,11 @@ const VERIFIED_FOR: u64 = 60;
 
 /// A client certificate that was verified when its connection was made.
 pub struct PeerCertificate {
-    chain: Vec<CertificateDer<'static>>,
-    names: Vec<Identity>,
+    /// The chain, the caller's own certificate first.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// The URI names, followed by the DNS names. There are none if the certificate has a SPIFFE ID together with
+    /// another URI or an unreadable name (X509-SVID, section 2).
+    pub names: Vec<Identity>,
     not_after: u64,
     /// Number of the set of authorities that has verified the chain last.
     verified_by: AtomicU64,
@@ -35,17 +38,6 @@ impl PeerCertificate {
             verified_by: AtomicU64::new(authorities),
             verified_at: AtomicU64::new(unix_time()),
         })
-    }
-
-    /// Returns the URI names, followed by the DNS names. Returns no names if the certificate has a SPIFFE ID together
-    /// with another URI or an unreadable name (X509-SVID, section 2).
-    pub fn names(&self) -> &[Identity] {
-        &self.names
-    }
-
-    /// Returns the chain, the caller's own certificate first.
-    pub fn chain(&self) -> &[CertificateDer<'static>] {
-        &self.chain
     }
 
     pub fn has_expired(&self) -> bool {

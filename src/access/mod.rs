@@ -98,7 +98,7 @@ impl Access {
     /// Returns the first name of the certificate that the policy lists. If the policy lists none, returns the first
     /// name of the certificate, and fails if the certificate has no usable name.
     fn name(&self, certificate: &PeerCertificate) -> Result<Identity, AuthenticationError> {
-        let names = certificate.names();
+        let names = &certificate.names;
         let listed = names.iter().find(|name| self.policy.lists(name));
         let name = listed.or(names.first()).cloned();
         name.ok_or(AuthenticationError::CertificateUnnamed)

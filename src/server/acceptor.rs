@@ -92,7 +92,7 @@ where
     F: Fn(Connection) + Clone + Send + 'static,
 {
     let acceptor = Arc::new(acceptor);
-    let max = acceptor.connection_limit.max().max(MIN_HANDSHAKES) as usize;
+    let max = acceptor.connection_limit.max.max(MIN_HANDSHAKES) as usize;
     let mut handshakes = EvictionQueue::new(max, AbortHandle::is_finished);
     loop {
         // The socket is detached from this runtime, because the runtime that serves the connection registers it.

@@ -136,7 +136,7 @@ where
             async move {
                 let response = response.await?;
                 call.response_ready();
-                Ok::<_, Infallible>(response.map(|body| TrackedBody::new(body, call)))
+                Ok::<_, Infallible>(response.map(|body| TrackedBody { body, call }))
             }
         });
         let mut connection = pin!(self.http.serve_connection(TokioIo::new(io), service));

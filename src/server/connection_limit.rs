@@ -13,7 +13,7 @@ const TOTAL: &str = "max_connections";
 const PER_PEER: &str = "max_connections_per_peer";
 
 pub struct ConnectionLimit {
-    max: u32,
+    pub max: u32,
     max_per_peer: u32,
     /// The gauge of open connections in these metrics is the number that is compared with `max`.
     metrics: Arc<Metrics>,
@@ -29,10 +29,6 @@ impl ConnectionLimit {
             metrics,
             by_peer: Mutex::default(),
         }
-    }
-
-    pub const fn max(&self) -> u32 {
-        self.max
     }
 
     /// Returns a permit, or the key of the limit that is reached. The limit per peer does not apply to loopback

@@ -129,14 +129,8 @@ impl Drop for InFlightCall {
 
 /// A response body that detects whether the peer reads it: HTTP/2 polls for the next frame only then.
 pub struct TrackedBody<B> {
-    body: B,
-    call: InFlightCall,
-}
-
-impl<B> TrackedBody<B> {
-    pub const fn new(body: B, call: InFlightCall) -> Self {
-        Self { body, call }
-    }
+    pub body: B,
+    pub call: InFlightCall,
 }
 
 impl<B: Body + Unpin> Body for TrackedBody<B> {

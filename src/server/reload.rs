@@ -137,12 +137,16 @@ pub fn watched(config: &Config, shared: &Arc<Shared>, tls: Option<&Arc<Tls>>) ->
         });
     };
     if let Some(tls) = tls.map(Arc::clone) {
-        let files = tls.files().paths();
-        let read = move || tls.reload().map(|()| tls.files().paths());
+        let files = tls.files.paths();
+        let read = move || tls.reload().map(|()| tls.files.paths());
         watch("tls", files, Box::new(read));
     }
     if let Some(file) = config.source.path.clone() {
-        let (shared, mut restart_keys) = (Arc::clone(shared), RestartKeys::new(config));
+        let shared = Arc::clone(shared);
+        let mut restart_keys = RestartKeys {
+            running: config.source.restart_keys.clone(),
+            reported: Vec::new(),
+        };
         let read = move || reload_configuration(&file, &shared, &mut restart_keys);
         watch("configuration", config.source.files(), Box::new(read));
     }
@@ -165,13 +169,6 @@ struct RestartKeys {
 }
 
 impl RestartKeys {
-    fn new(config: &Config) -> Self {
-        Self {
-            running: config.source.restart_keys.clone(),
-            reported: Vec::new(),
-        }
-    }
-
     /// Logs the keys that differ from the running configuration, if they are not those of the last report.
     fn report(&mut self, config: &Config, metrics: &Metrics) {
         let keys = config::differences(&self.running, &config.source.restart_keys);

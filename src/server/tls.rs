@@ -31,7 +31,7 @@ struct Loaded {
 
 /// The TLS configuration of the listener, which is replaced when the files are reloaded.
 pub struct Tls {
-    files: TlsFiles,
+    pub files: TlsFiles,
     loaded: ArcSwap<Loaded>,
     metrics: Arc<Metrics>,
 }
@@ -45,10 +45,6 @@ impl Tls {
             loaded: ArcSwap::from_pointee(loaded),
             metrics: Arc::clone(metrics),
         })
-    }
-
-    pub const fn files(&self) -> &TlsFiles {
-        &self.files
     }
 
     /// Reads the files again. If one of them is invalid, returns an error, and the last valid content stays in use.
@@ -83,7 +79,7 @@ impl Tls {
             return Ok(());
         }
         let verifier = loaded.clients.as_ref();
-        let chain = certificate.chain().split_first();
+        let chain = certificate.chain.split_first();
         let (Some(verifier), Some((own, intermediates))) = (verifier, chain) else {
             let why = "client certificates are no longer accepted".to_owned();
             return Err((AuthenticationError::CertificateNotTrusted, why));

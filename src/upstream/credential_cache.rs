@@ -172,7 +172,7 @@ enum CacheState<T> {
 }
 
 pub struct CredentialCache<T, S> {
-    source: Arc<S>,
+    pub source: Arc<S>,
     state: Arc<Mutex<State<T>>>,
 }
 
@@ -189,10 +189,6 @@ impl<T: Send + Sync + 'static, S: CredentialSource<T>> CredentialCache<T, S> {
             source: Arc::new(source),
             state: Arc::new(Mutex::new(state)),
         }
-    }
-
-    pub fn source(&self) -> &Arc<S> {
-        &self.source
     }
 
     /// Returns the state of the current credential, which is of this kind, or `None` if there is no credential.

@@ -89,7 +89,7 @@ async fn concurrent_calls_share_one_renewal_with_own_deadlines() {
     assert!(long_deadline.iter().all(|response| *response == Ok(1)));
     let late = Err(ErrorReason::DeadlineExceeded);
     assert!(short_deadline.iter().all(|response| *response == late));
-    assert_eq!(tokens.source().asked.load(Ordering::SeqCst), 1);
+    assert_eq!(tokens.source.asked.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -99,23 +99,23 @@ async fn credential_is_renewed_early_in_background() {
     assert_eq!(get(&tokens, SECOND * 2).await, Ok(1));
     advance(SECOND * 79).await;
     assert_eq!(get(&tokens, at_once).await, Ok(1));
-    assert_eq!(tokens.source().asked.load(Ordering::SeqCst), 1);
+    assert_eq!(tokens.source.asked.load(Ordering::SeqCst), 1);
     advance(SECOND * 2).await;
     // The renewal is in progress.
     assert_eq!(get(&tokens, at_once).await, Ok(1));
     sleep(SECOND * 2).await;
     assert_eq!(get(&tokens, at_once).await, Ok(2));
-    assert_eq!(tokens.source().asked.load(Ordering::SeqCst), 2);
+    assert_eq!(tokens.source.asked.load(Ordering::SeqCst), 2);
 }
 
 /// After a source has recovered, no call waits for the response that it never sent.
 #[tokio::test(start_paused = true)]
 async fn hung_source_times_out_and_is_retried() {
     let tokens = CredentialCache::new(Endpoint::default());
-    tokens.source().hangs.store(true, Ordering::SeqCst);
+    tokens.source.hangs.store(true, Ordering::SeqCst);
     let late = Err(ErrorReason::DeadlineExceeded);
     assert_eq!(get(&tokens, SECOND * 3).await, late);
-    tokens.source().hangs.store(false, Ordering::SeqCst);
+    tokens.source.hangs.store(false, Ordering::SeqCst);
     let given_up = Err(ErrorReason::UpstreamUnreachable);
     assert_eq!(get(&tokens, SECOND * 6).await, given_up);
     assert_eq!(get(&tokens, SECOND * 2).await, Ok(2));
@@ -125,20 +125,20 @@ async fn hung_source_times_out_and_is_retried() {
 async fn valid_credential_is_used_while_source_is_down() {
     let tokens = CredentialCache::new(Endpoint::default());
     assert_eq!(get(&tokens, SECOND * 2).await, Ok(1));
-    tokens.source().down.store(true, Ordering::SeqCst);
+    tokens.source.down.store(true, Ordering::SeqCst);
     advance(SECOND * 81).await;
     for _ in 0..18 {
         assert_eq!(get(&tokens, Duration::from_millis(1)).await, Ok(1));
         sleep(SECOND).await;
     }
     // Each attempt takes a second, and the pauses between them grow.
-    let asked = tokens.source().asked.load(Ordering::SeqCst);
+    let asked = tokens.source.asked.load(Ordering::SeqCst);
     assert!((6..=11).contains(&asked), "{asked}");
     // Now the value has expired. During a pause, calls fail immediately; after it, one request serves all calls.
     advance(SECOND * 7).await;
     let down = Err(ErrorReason::UpstreamUnreachable);
     assert_eq!(get(&tokens, SECOND * 2).await, down);
-    tokens.source().down.store(false, Ordering::SeqCst);
+    tokens.source.down.store(false, Ordering::SeqCst);
     let started = Instant::now();
     assert_eq!(get(&tokens, SECOND * 2).await, down);
     assert!(started.elapsed().is_zero());
@@ -149,18 +149,18 @@ async fn valid_credential_is_used_while_source_is_down() {
 #[tokio::test(start_paused = true)]
 async fn short_pause_is_awaited_if_deadline_allows() {
     let tokens = CredentialCache::new(Endpoint::default());
-    tokens.source().down.store(true, Ordering::SeqCst);
+    tokens.source.down.store(true, Ordering::SeqCst);
     let down = Err(ErrorReason::UpstreamUnreachable);
     let all = join_all((0..100).map(|_| get(&tokens, SECOND * 2))).await;
     assert!(all.iter().all(|response| *response == down));
-    tokens.source().down.store(false, Ordering::SeqCst);
+    tokens.source.down.store(false, Ordering::SeqCst);
     // This deadline leaves no time for a request after the pause.
     let short_deadline = get(&tokens, Duration::from_millis(260));
     let long_deadline = join_all((0..100).map(|_| get(&tokens, SECOND * 2)));
     let (short_deadline, long_deadline) = tokio::join!(short_deadline, long_deadline);
     assert_eq!(short_deadline, down);
     assert!(long_deadline.iter().all(Result::is_ok));
-    assert_eq!(tokens.source().asked.load(Ordering::SeqCst), 2);
+    assert_eq!(tokens.source.asked.load(Ordering::SeqCst), 2);
 }
 
 /// A rejected renewal is not repeated by each call as long as the old value is valid.
@@ -168,19 +168,19 @@ async fn short_pause_is_awaited_if_deadline_allows() {
 async fn rejected_renewal_is_not_repeated_by_each_call() {
     let tokens = CredentialCache::new(Endpoint::default());
     assert_eq!(get(&tokens, SECOND * 2).await, Ok(1));
-    tokens.source().rejects.store(true, Ordering::SeqCst);
+    tokens.source.rejects.store(true, Ordering::SeqCst);
     advance(SECOND * 81).await;
     for _ in 0..1_800 {
         assert_eq!(get(&tokens, Duration::from_millis(1)).await, Ok(1));
         sleep(SECOND / 100).await;
     }
-    let asked = tokens.source().asked.load(Ordering::SeqCst);
+    let asked = tokens.source.asked.load(Ordering::SeqCst);
     assert!((6..=11).contains(&asked), "{asked}");
     // Once the value has expired, calls fail immediately during a pause, and the next renewal decides.
     advance(SECOND * 7).await;
     let rejected = Err(ErrorReason::UpstreamCredentialsRejected);
     assert_eq!(get(&tokens, SECOND * 2).await, rejected);
-    tokens.source().rejects.store(false, Ordering::SeqCst);
+    tokens.source.rejects.store(false, Ordering::SeqCst);
     let started = Instant::now();
     assert_eq!(get(&tokens, SECOND * 2).await, rejected);
     assert!(started.elapsed().is_zero());
@@ -194,7 +194,7 @@ async fn rejected_renewal_is_not_repeated_by_each_call() {
 async fn failures_are_followed_by_increasing_pauses() {
     for permanent in [true, false] {
         let tokens = CredentialCache::new(Endpoint::default());
-        let source = tokens.source();
+        let source = &tokens.source;
         source.at_once.store(true, Ordering::SeqCst);
         source.rejects.store(permanent, Ordering::SeqCst);
         source.down.store(true, Ordering::SeqCst);
@@ -219,12 +219,12 @@ async fn failures_are_followed_by_increasing_pauses() {
 #[tokio::test(start_paused = true)]
 async fn source_selects_failures_that_cause_a_pause() {
     let tokens = CredentialCache::new(Endpoint::default());
-    tokens.source().rejects.store(true, Ordering::SeqCst);
-    tokens.source().limits_itself.store(true, Ordering::SeqCst);
+    tokens.source.rejects.store(true, Ordering::SeqCst);
+    tokens.source.limits_itself.store(true, Ordering::SeqCst);
     let rejected = Err(ErrorReason::UpstreamCredentialsRejected);
     for asked in 1..=5 {
         assert_eq!(get(&tokens, SECOND * 2).await, rejected);
-        assert_eq!(tokens.source().asked.load(Ordering::SeqCst), asked);
+        assert_eq!(tokens.source.asked.load(Ordering::SeqCst), asked);
     }
 }
 
@@ -285,7 +285,7 @@ async fn refusal_costs_retry_budget_only_after_failed_renewal() {
 #[tokio::test(start_paused = true)]
 async fn late_renewal_is_used_by_next_call() {
     let tokens = CredentialCache::new(Endpoint::default());
-    tokens.source().is_slow.store(true, Ordering::SeqCst);
+    tokens.source.is_slow.store(true, Ordering::SeqCst);
     let started = Instant::now();
     let failure = tokens.get(&Deadline::after(SECOND * 20).into()).await;
     let failure = failure.err().unwrap();
@@ -296,13 +296,13 @@ async fn late_renewal_is_used_by_next_call() {
     advance(SECOND / 10).await;
     assert_eq!(get(&tokens, SECOND * 20).await, Ok(1));
     assert_eq!(get(&tokens, SECOND * 20).await, Ok(1));
-    assert_eq!(tokens.source().asked.load(Ordering::SeqCst), 1);
+    assert_eq!(tokens.source.asked.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn renewal_can_be_cancelled() {
     let tokens = CredentialCache::new(Endpoint::default());
-    tokens.source().hangs.store(true, Ordering::SeqCst);
+    tokens.source.hangs.store(true, Ordering::SeqCst);
     let call = get(&tokens, SECOND * 20);
     let cancel = async {
         sleep(SECOND).await;
@@ -312,6 +312,6 @@ async fn renewal_can_be_cancelled() {
     };
     let (result, ()) = tokio::join!(call, cancel);
     assert_eq!(result, Err(ErrorReason::Internal));
-    tokens.source().hangs.store(false, Ordering::SeqCst);
+    tokens.source.hangs.store(false, Ordering::SeqCst);
     assert_eq!(get(&tokens, SECOND * 20).await, Ok(2));
 }

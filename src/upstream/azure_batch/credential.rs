@@ -83,7 +83,7 @@ impl Credential {
     /// Returns the change that applies new certificate authorities to the client for the token endpoint.
     pub fn prepare_roots(&self, roots: &Roots) -> Result<Option<Change>, String> {
         match self {
-            Self::Entra(tokens) => tokens.source().client.prepare_roots(roots),
+            Self::Entra(tokens) => tokens.source.client.prepare_roots(roots),
             Self::SharedKey(_) => Ok(None),
         }
     }

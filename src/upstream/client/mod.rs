@@ -156,7 +156,7 @@ impl Client {
         let (mut head, body) = request.into_parts();
         let other_host = head.uri.authority().map(|_| head.uri.to_string());
         let other_host = other_host.and_then(|uri| Url::parse(&uri).ok());
-        let url = other_host.as_ref().unwrap_or_else(|| self.pools.url());
+        let url = other_host.as_ref().unwrap_or(&self.pools.url);
         let span = RequestSpan::begin(operation, &self.numbers, url, &mut head, options.limits);
         head.uri = self.absolute(head.uri);
         let tracker = WriteTracker::default();

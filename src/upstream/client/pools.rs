@@ -34,7 +34,7 @@ type Pool = Client<Connector, TrackedBody>;
 #[derive(Clone)]
 pub struct Pools {
     current: Arc<ArcSwap<(PerRuntime<Pool>, Roots)>>,
-    url: Url,
+    pub url: Url,
     trust: Trust,
     alpn: Alpn,
 }
@@ -49,10 +49,6 @@ impl Pools {
             trust,
             alpn,
         })
-    }
-
-    pub const fn url(&self) -> &Url {
-        &self.url
     }
 
     /// Sends a request over a pooled or a new connection of this thread.

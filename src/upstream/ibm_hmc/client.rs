@@ -60,7 +60,7 @@ impl Platform for IbmHmc {
     fn new(target: NewTarget<'_, Self>) -> Result<Self, String> {
         let config = target.config;
         let others = target.others.into_iter();
-        let guards: Vec<_> = others.map(|other| &other.sessions.source().guard).collect();
+        let guards: Vec<_> = others.map(|other| &other.sessions.source.guard).collect();
         let guard = LogonGuard::for_target(config, &guards, target.audit);
         let (settings, numbers) = (config.own.clone(), target.requests.clone());
         let source = SessionSource::new(settings, target.client, guard, numbers);
@@ -123,7 +123,7 @@ impl Platform for IbmHmc {
     }
 
     fn is_own_user(&self, name: &str) -> bool {
-        let userid = &self.sessions.source().settings.userid;
+        let userid = &self.sessions.source.settings.userid;
         same_name(userid, name) || userid.to_lowercase() == name.to_lowercase()
     }
 
@@ -185,7 +185,7 @@ impl Platform for IbmHmc {
         if failure.is_some_and(is_doubtful) {
             if self.watch.doubtful(purpose) && self.sessions.discard_doubtful(session, budget) {
                 self.watch.replaced(purpose);
-                let target = &*self.sessions.source().numbers.target().target;
+                let target = &*self.sessions.source.numbers.target().target;
                 tracing::warn!(target, "session replaced after repeated refusals");
             }
         } else if failure.is_none_or(classify::reached_authorization) {
@@ -205,7 +205,7 @@ impl Platform for IbmHmc {
     /// Ends the session, if there is one.
     async fn close(&self) {
         if let Some(session) = self.sessions.take().await {
-            self.sessions.source().logoff(&session.value).await;
+            self.sessions.source.logoff(&session.value).await;
         }
     }
 }

@@ -198,7 +198,7 @@ impl CredentialSource<Session> for SessionSource {
             let logon_lock = if self.password_was_accepted() {
                 None
             } else {
-                Some(self.guard.lock_logon().await)
+                Some(Arc::clone(&self.guard.logon_lock).lock_owned().await)
             };
             // The logon runs in a separate task and continues if no call waits for it any more, because the HMC
             // counts its password and opens its session.

@@ -5,11 +5,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    sync::{self, OwnedMutexGuard},
-    task::spawn_blocking,
-    time::Instant,
-};
+use tokio::{sync, task::spawn_blocking, time::Instant};
 use zeroize::Zeroizing;
 
 use super::logon_file::{Durability, LogonFile, MAX_REFUSED, PasswordDigest, SUSPENSION};
@@ -61,7 +57,7 @@ pub struct LogonGuard {
     /// The last password that the HMC has accepted.
     accepted: Mutex<Option<Secret>>,
     /// Lock that is held during a logon whose password may be wrong, so that only one such logon is in progress.
-    logon_lock: Arc<sync::Mutex<()>>,
+    pub logon_lock: Arc<sync::Mutex<()>>,
 }
 
 impl LogonGuard {
@@ -86,11 +82,6 @@ impl LogonGuard {
             accepted: Mutex::default(),
             logon_lock: Arc::default(),
         })
-    }
-
-    /// Waits for the lock that a logon whose password may be wrong must hold.
-    pub async fn lock_logon(&self) -> OwnedMutexGuard<()> {
-        Arc::clone(&self.logon_lock).lock_owned().await
     }
 
     /// Fails if logons with this password are suspended. Otherwise records the logon as refused, because the process
