@@ -12,7 +12,7 @@ use std::{
 };
 
 use super::response::RequestError;
-use crate::{error::Failure, metrics::TargetName, proto::ErrorReason};
+use crate::{error::Failure, metrics::TargetName, proto::ErrorReason as R};
 use tokio::time::Instant;
 
 /// Period whose calls are counted. It consists of slots of [`SLOT`].
@@ -105,10 +105,7 @@ impl Breaker {
         if let State::Open { probe_at, probes } = &mut *self.state() {
             let now = Instant::now();
             if now < *probe_at {
-                return Err(Failure::new(
-                    ErrorReason::CircuitOpen,
-                    "the breaker is open",
-                ));
+                return Err(Failure::new(R::CircuitOpen, "the breaker is open"));
             }
             *probe_at = now + PAUSE;
             *probes += 1;

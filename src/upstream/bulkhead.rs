@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::{call_limits::CallLimits, deadline::Deadline};
-use crate::{error::Failure, proto::ErrorReason};
+use crate::{error::Failure, proto::ErrorReason as R};
 
 pub struct Bulkhead {
     permits: Semaphore,
@@ -55,10 +55,7 @@ impl Bulkhead {
         let before = self.waiting.fetch_add(1, Ordering::AcqRel);
         let _waiting = WaitingGuard(&self.waiting);
         if before >= self.max_queued {
-            return Err(Failure::new(
-                ErrorReason::Overloaded,
-                "the bulkhead is full",
-            ));
+            return Err(Failure::new(R::Overloaded, "the bulkhead is full"));
         }
         match limits.bound(self.permits.acquire()).await {
             Some(Ok(permit)) => Ok(permit),

@@ -5,7 +5,7 @@ use std::{future::Future, time::Duration};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::{error::Failure, proto::ErrorReason};
+use crate::{error::Failure, proto::ErrorReason as R};
 
 /// Minimum remaining time with which an attempt is started.
 pub const MIN_ATTEMPT: Duration = Duration::from_millis(250);
@@ -59,9 +59,7 @@ impl Deadline {
 
     /// Returns the failure of a call whose deadline passed before a DELETE was sent, at the described step.
     pub fn exceeded(while_doing: &str) -> Failure {
-        Failure::new(
-            ErrorReason::DeadlineExceeded,
-            format!("the deadline passed: {while_doing}"),
-        )
+        let context = format!("the deadline passed: {while_doing}");
+        Failure::new(R::DeadlineExceeded, context)
     }
 }

@@ -25,7 +25,7 @@ use crate::{
     error::{Effect, Failure, Repeat},
     metrics::{Requests, TargetState},
     pattern::Pattern,
-    proto::{DeleteOutcome, ErrorReason},
+    proto::{DeleteOutcome, ErrorReason as R},
 };
 
 pub struct Target<P> {
@@ -140,11 +140,10 @@ impl<P: Platform> Target<P> {
             return Err(Failure::internal("a user without a name"));
         }
         if self.platform.is_own_user(name) {
-            return Err(Failure::new(ErrorReason::OwnUser, "the configured userid"));
+            return Err(Failure::new(R::OwnUser, "the configured userid"));
         }
         if self.protects(name) {
-            let reason = ErrorReason::ProtectedUser;
-            return Err(Failure::new(reason, "protected_users"));
+            return Err(Failure::new(R::ProtectedUser, "protected_users"));
         }
         Ok(())
     }
@@ -259,7 +258,7 @@ impl<P: Platform> Run<'_, P> {
         breaker_permit.record_response(failure.is_some_and(|failure| failure.target_down));
         // Error statuses and responses that cannot be parsed are unexpected. A list that can be parsed but does not
         // contain the user is a failure of the call, but an expected response.
-        let unparseable = ErrorReason::UpstreamProtocolError;
+        let unparseable = R::UpstreamProtocolError;
         let unexpected = failure.filter(|failure| !is_success || failure.reason == unparseable);
         platform.record_response(purpose, &credential, unexpected, &target.budget);
         match result {
@@ -317,7 +316,7 @@ impl<P: Platform> Run<'_, P> {
     /// other cases a missing user is a success only with `allow_missing`.
     fn success_if_absent(&self, failure: &Failure) -> Option<DeleteOutcome> {
         let was_read = self.report.attempts.count() == 0;
-        if failure.reason != ErrorReason::UserNotFound || (was_read && !P::READS_USER) {
+        if failure.reason != R::UserNotFound || (was_read && !P::READS_USER) {
             return None;
         }
         let outcome = if self.report.attempts.is_ambiguous() {

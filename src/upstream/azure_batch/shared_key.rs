@@ -39,7 +39,10 @@ impl SharedKey {
         uri: &Uri,
         ocp_date: &str,
     ) -> Result<Zeroizing<String>, Failure> {
-        let key = decode(key).map_err(Failure::internal)?;
+        let key = BASE64_STANDARD
+            .decode(key.expose().trim())
+            .map(Zeroizing::new);
+        let key = key.map_err(|_| Failure::internal("the shared key is not base64"))?;
         let key = hmac::Key::new(hmac::HMAC_SHA256, &key);
         let text = self.string_to_sign(verb, uri, ocp_date);
         let signature = BASE64_STANDARD.encode(hmac::sign(&key, text.as_bytes()));
@@ -62,11 +65,4 @@ impl SharedKey {
         }
         text
     }
-}
-
-fn decode(key: &Secret) -> Result<Zeroizing<Vec<u8>>, String> {
-    let bytes = BASE64_STANDARD.decode(key.expose().trim());
-    bytes
-        .map(Zeroizing::new)
-        .map_err(|_| "not base64".to_owned())
 }

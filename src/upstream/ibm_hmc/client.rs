@@ -17,7 +17,7 @@ use crate::{
     config::Hmc,
     error::{Failure, resource::ResourceNames, rule::Rule},
     metrics::CredentialState,
-    proto::ErrorReason,
+    proto::ErrorReason as R,
     upstream::{
         call_limits::CallLimits,
         classify::{self, ErrorFacts},
@@ -100,16 +100,11 @@ impl Platform for IbmHmc {
 
     fn found(received: &ReceivedResponse<'_, Self>) -> Result<HmcUser, Failure> {
         let (response, session) = (received.response, received.credential.value.text());
-        match &received.order.user {
-            UserRef::Id(id) => {
-                wire::user(response, id, session).ok_or_else(|| not_understood(response))
-            }
-            UserRef::Name(name) => {
-                let listed =
-                    wire::users(response, session).ok_or_else(|| not_understood(response))?;
-                named(listed, name)
-            }
-        }
+        let found = match &received.order.user {
+            UserRef::Id(id) => wire::user(response, id, session).map(Ok),
+            UserRef::Name(name) => wire::users(response, session).map(|list| named(list, name)),
+        };
+        found.unwrap_or_else(|| Err(not_understood(response)))
     }
 
     fn name<'a>(_order: &'a Order<UserRef>, found: &'a HmcUser) -> &'a str {
@@ -130,8 +125,7 @@ impl Platform for IbmHmc {
     /// Fails for pattern-based users. The HMC reports other obstacles only in its response to the deletion.
     fn validate(found: &HmcUser) -> Result<(), Failure> {
         if found.kind == "pattern-based" {
-            let reason = ErrorReason::PatternBasedUser;
-            return Err(Failure::new(reason, "the user's type"));
+            return Err(Failure::new(R::PatternBasedUser, "the user's type"));
         }
         Ok(())
     }
@@ -149,9 +143,8 @@ impl Platform for IbmHmc {
         let facts = Self::error_facts(received);
         let failure = classify::failure(&NAMES, RULES, received.response, facts);
         // A 404 for the list of users does not mean that the user is missing.
-        if received.operation.name == LIST_USERS.name && failure.reason == ErrorReason::UserNotFound
-        {
-            let reason = ErrorReason::UpstreamResourceNotFound;
+        if received.operation.name == LIST_USERS.name && failure.reason == R::UserNotFound {
+            let reason = R::UpstreamResourceNotFound;
             return Failure { reason, ..failure };
         }
         failure
@@ -217,12 +210,9 @@ fn named(listed: Vec<HmcUser>, name: &str) -> Result<HmcUser, Failure> {
         .filter(|user| same_name(&user.name, name));
     match (same.next(), same.next()) {
         (Some(user), None) => Ok(user),
-        (None, _) => Err(Failure::new(
-            ErrorReason::UserNotFound,
-            "no user has this name",
-        )),
+        (None, _) => Err(Failure::new(R::UserNotFound, "no user has this name")),
         (Some(_), Some(_)) => Err(Failure::new(
-            ErrorReason::AmbiguousUserName,
+            R::AmbiguousUserName,
             "several users have this name",
         )),
     }
