@@ -19,10 +19,9 @@ use crate::{
 #[derive(Debug)]
 pub struct Operation {
     pub name: &'static str,
-    /// Template of the path. `None` if the server does not build the path itself, as for token endpoints.
+    /// Template of the path. `None` if the server does not build the path itself, as for token endpoints, which do
+    /// not receive `traceparent` either.
     pub route: Option<&'static str>,
-    /// Whether the request carries `traceparent`. Token endpoints do not receive it.
-    pub traced: bool,
 }
 
 impl Operation {
@@ -31,7 +30,6 @@ impl Operation {
         Self {
             name,
             route: Some(route),
-            traced: true,
         }
     }
 }
@@ -47,7 +45,7 @@ pub struct RequestSpan<'a> {
 
 impl<'a> RequestSpan<'a> {
     /// Starts the span of a request that is about to be sent to the host of `url`. Adds `traceparent` to its headers if
-    /// the operation is traced.
+    /// the operation has a route.
     pub fn begin(
         operation: &'static Operation,
         numbers: &'a Requests,
@@ -69,7 +67,7 @@ impl<'a> RequestSpan<'a> {
                 ("useradmin.operation", operation.name),
             ],
         });
-        if operation.traced {
+        if operation.route.is_some() {
             trace::inject(&context, &mut head.headers);
         }
         Self {

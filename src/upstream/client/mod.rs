@@ -41,7 +41,6 @@ pub const HTTP_2_OR_1: Alpn = &[b"h2", b"http/1.1"];
 const DOCUMENT: Operation = Operation {
     name: "read_keys",
     route: None,
-    traced: false,
 };
 
 /// A request. If its URI consists only of a path and a query, the request is sent to the host of the client.

@@ -39,7 +39,6 @@ use crate::{
 const REQUEST_TOKEN: Operation = Operation {
     name: "request_token",
     route: None,
-    traced: false,
 };
 
 /// Sends the requests of `azure_identity`, and stores the result of the last one in `outcome`. `azure_identity`
