@@ -6,7 +6,7 @@ use useradmin::{
     error::Repeat,
     proto::{BatchError, ErrorReason as R},
     upstream::{
-        azure_batch::{NAMES, Node, NodeUser, classify::error_facts, rules::RULES},
+        azure_batch::{self, NAMES, NodeUser, classify::error_facts, rules::RULES},
         classify::failure,
         redact::Secrets,
         response::Response,
@@ -128,7 +128,7 @@ fn check_node(response: &Response, secrets: &Secrets, document: &Value) {
     let id = document["id"].as_str();
     let other = id.is_some_and(|id| !id.eq_ignore_ascii_case("tvm-1"));
     let state = document["state"].as_str().filter(|_| !other);
-    match Node::read(response, "tvm-1", secrets).and_then(|node| node.check()) {
+    match azure_batch::check_node(response, "tvm-1", secrets) {
         Ok(()) => assert!(matches!(state, Some("idle" | "running"))),
         Err(failure) => {
             assert!(!matches!(state, Some("idle" | "running")));

@@ -41,46 +41,31 @@ const DELETE_USER: Operation = Operation::new(
 );
 const READ_NODE: Operation = Operation::new("read_node", "/pools/{poolId}/nodes/{nodeId}");
 
-/// A node as Azure Batch describes it.
-pub struct Node {
-    state: String,
-    upstream_response: UpstreamResponse,
-}
-
-impl Node {
-    /// Parses the response to a request for the node `node_id`. Fails if it describes another node or has no state.
-    pub fn read(response: &Response, node_id: &str, secrets: &Secrets) -> Result<Self, Failure> {
-        let node = response.json();
-        let id = node["id"].as_str();
-        if id.is_some_and(|id| !id.eq_ignore_ascii_case(node_id)) {
-            let why = "it describes another node";
-            return Err(not_from_azure(response, why, secrets));
-        }
-        let Some(state) = node["state"].as_str() else {
-            return Err(not_from_azure(response, "the node has no state", secrets));
-        };
-        Ok(Self {
-            state: secrets.redact(state),
-            upstream_response: UpstreamResponse {
-                http_status: response.status,
-                request_id: wire::request_id(response, secrets),
-                ..UpstreamResponse::default()
-            },
-        })
+/// Fails if the response describes another node than `node_id`, or one whose users cannot be deleted: this is possible
+/// "only when it is in the idle or running state" ("Compute Node - Delete User").
+pub fn check_node(response: &Response, node_id: &str, secrets: &Secrets) -> Result<(), Failure> {
+    let node = response.json();
+    let id = node["id"].as_str();
+    if id.is_some_and(|id| !id.eq_ignore_ascii_case(node_id)) {
+        let why = "it describes another node";
+        return Err(not_from_azure(response, why, secrets));
     }
-
-    /// Fails unless the node "is in the idle or running state" ("Compute Node - Delete User").
-    pub fn check(&self) -> Result<(), Failure> {
-        let reason = match self.state.as_str() {
-            "idle" | "running" => return Ok(()),
-            "unusable" => ErrorReason::NodeUnusable,
-            _ => ErrorReason::NodeNotReady,
-        };
-        Err(Failure {
-            upstream_response: Some(Box::new(self.upstream_response.clone())),
-            ..Failure::new(reason, format!("the node is {}", self.state))
-        })
-    }
+    let Some(state) = node["state"].as_str() else {
+        return Err(not_from_azure(response, "the node has no state", secrets));
+    };
+    let reason = match state {
+        "idle" | "running" => return Ok(()),
+        "unusable" => ErrorReason::NodeUnusable,
+        _ => ErrorReason::NodeNotReady,
+    };
+    Err(Failure {
+        upstream_response: Some(Box::new(UpstreamResponse {
+            http_status: response.status,
+            request_id: wire::request_id(response, secrets),
+            ..UpstreamResponse::default()
+        })),
+        ..Failure::new(reason, format!("the node is {}", secrets.redact(state)))
+    })
 }
 
 pub struct AzureBatch {
@@ -94,7 +79,7 @@ impl Platform for AzureBatch {
 
     type Settings = BatchAccount;
     type User = NodeUser;
-    type Found = Option<Node>;
+    type Found = ();
     type Credential = TokenOrKey;
 
     fn new(target: NewTarget<'_, Self>) -> Result<Self, String> {
@@ -114,18 +99,14 @@ impl Platform for AzureBatch {
         Outgoing::new(&READ_NODE, &segments, &query(call.limits), StatusCode::OK)
     }
 
-    fn found(received: &ReceivedResponse<'_, Self>) -> Result<Self::Found, Failure> {
+    fn found(received: &ReceivedResponse<'_, Self>) -> Result<(), Failure> {
         Self::deleted(received)?;
         let node_id = &received.order.user.node_id;
-        Node::read(received.response, node_id, &received.secrets).map(Some)
+        check_node(received.response, node_id, &received.secrets)
     }
 
-    fn name<'a>(order: &'a Order<NodeUser>, _found: &'a Self::Found) -> &'a str {
+    fn name<'a>(order: &'a Order<NodeUser>, _found: &'a ()) -> &'a str {
         &order.user.user_name
-    }
-
-    fn validate(found: &Self::Found) -> Result<(), Failure> {
-        found.as_ref().map_or(Ok(()), Node::check)
     }
 
     fn delete(call: &Call<'_, Self>) -> Result<Outgoing, Failure> {

@@ -9,6 +9,6 @@ pub mod rules;
 mod shared_key;
 pub mod wire;
 
-pub use client::{AzureBatch, Node};
+pub use client::{AzureBatch, check_node};
 pub use entra::causes;
 pub use names::{NAMES, NodeUser};
