@@ -57,7 +57,7 @@ impl Deadline {
         }
     }
 
-    /// Returns the failure of a call whose deadline passed before a DELETE was sent, at the described step.
+    /// Returns the failure of a call whose deadline passed before a DELETE was sent. `while_doing` is the step.
     pub fn exceeded(while_doing: &str) -> Failure {
         let context = format!("the deadline passed: {while_doing}");
         Failure::new(R::DeadlineExceeded, context)

@@ -54,7 +54,7 @@ struct CachedKeys {
 }
 
 impl CachedKeys {
-    /// Returns the keys for a new cache of the same issuer, which uses them until it has read its own.
+    /// Returns the keys for a new cache of the same issuer, which expire after at most [`MAX_AGE`].
     fn for_new_cache(&self) -> Self {
         let end = Instant::now() + MAX_AGE;
         Self {

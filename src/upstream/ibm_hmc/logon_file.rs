@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{config::AuditSink, unix_time};
 
-/// Refused logons in a row that suspend logons: less than `max-failed-logins` of an HMC (3 in a sample).
+/// Number of refused logons in a row that suspend logons, below `max-failed-logins` of an HMC (3 in a sample).
 pub const MAX_REFUSED: u32 = 2;
 pub const SUSPENSION: Duration = Duration::from_mins(5);
 
