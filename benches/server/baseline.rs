@@ -89,10 +89,10 @@ async fn serve(listen: SocketAddr, upstream: SocketAddr, client: impl Upstream) 
 }
 
 /// Status and headers of a response whose body has been read.
-type Deleted = Result<(StatusCode, HeaderMap), Status>;
+type DeleteResult = Result<(StatusCode, HeaderMap), Status>;
 
 trait Upstream: Send + Sync + 'static {
-    fn delete_user(&self, url: String) -> impl Future<Output = Deleted> + Send;
+    fn delete_user(&self, url: String) -> impl Future<Output = DeleteResult> + Send;
 }
 
 type HyperUtil = legacy::Client<HttpConnector, Empty<Bytes>>;
@@ -104,11 +104,15 @@ fn hyper_util_client() -> HyperUtil {
 }
 
 impl Upstream for HyperUtil {
-    async fn delete_user(&self, url: String) -> Deleted {
+    async fn delete_user(&self, url: String) -> DeleteResult {
         let request = http::Request::builder().method(Method::DELETE).uri(url);
-        let request = request.body(Empty::new()).map_err(failed)?;
-        let (head, body) = self.request(request).await.map_err(failed)?.into_parts();
-        body.collect().await.map_err(failed)?;
+        let request = request.body(Empty::new()).map_err(unavailable)?;
+        let (head, body) = self
+            .request(request)
+            .await
+            .map_err(unavailable)?
+            .into_parts();
+        body.collect().await.map_err(unavailable)?;
         Ok((head.status, head.headers))
     }
 }
@@ -121,16 +125,16 @@ fn reqwest_client() -> reqwest::Client {
 }
 
 impl Upstream for reqwest::Client {
-    async fn delete_user(&self, url: String) -> Deleted {
-        let mut response = self.delete(url).send().await.map_err(failed)?;
+    async fn delete_user(&self, url: String) -> DeleteResult {
+        let mut response = self.delete(url).send().await.map_err(unavailable)?;
         let (status, headers) = (response.status(), mem::take(response.headers_mut()));
-        response.bytes().await.map_err(failed)?;
+        response.bytes().await.map_err(unavailable)?;
         Ok((status, headers))
     }
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "for `map_err`")]
-fn failed(error: impl Display) -> Status {
+fn unavailable(error: impl Display) -> Status {
     Status::unavailable(error.to_string())
 }
 
@@ -152,7 +156,7 @@ impl<C: Upstream> UserAdmin for Facade<C> {
         );
         let (status, headers) = self.client.delete_user(url).await?;
         if status != StatusCode::OK {
-            return Err(failed(status));
+            return Err(unavailable(status));
         }
         let id = |name| headers.get(name).and_then(|value| value.to_str().ok());
         Ok(Response::new(DeleteBatchNodeUserResponse {

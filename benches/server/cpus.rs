@@ -18,7 +18,7 @@ pub fn pin(cpu: usize) {
 /// Runs `work` pinned to a CPU, then pins this thread to [`LOAD_CPU`] again.
 pub fn run_on<T>(cpu: usize, work: impl FnOnce() -> T) -> T {
     pin(cpu);
-    let done = work();
+    let result = work();
     pin(LOAD_CPU);
-    done
+    result
 }

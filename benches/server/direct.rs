@@ -19,16 +19,16 @@ pub fn p50(runtime: &Runtime, upstream: SocketAddr, time: Duration) -> f64 {
     runtime.block_on(async {
         let mut stream = TcpStream::connect(upstream).await.unwrap();
         stream.set_nodelay(true).unwrap();
-        let (mut took, mut read) = (Vec::new(), vec![0; 4096]);
-        let until = Instant::now() + time;
-        while Instant::now() < until {
+        let (mut durations, mut read) = (Vec::new(), vec![0; 4096]);
+        let deadline = Instant::now() + time;
+        while Instant::now() < deadline {
             let started = Instant::now();
             stream.write_all(REQUEST).await.unwrap();
             let length = stream.read(&mut read).await.unwrap();
             assert!(read[..length].starts_with(b"HTTP/1.1 200 "));
-            took.push(started.elapsed());
+            durations.push(started.elapsed());
         }
-        took.sort_unstable();
-        took[took.len() / 2].as_secs_f64() * 1e6
+        durations.sort_unstable();
+        durations[durations.len() / 2].as_secs_f64() * 1e6
     })
 }

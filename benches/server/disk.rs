@@ -19,30 +19,33 @@ use crate::{
 const IN_FLIGHT: [usize; 5] = [1, 4, 16, 64, 256];
 /// Delays that strace adds to each sync, in milliseconds. They simulate slower disks; without strace, only the first
 /// is measured.
-const SLOWER: [u64; 3] = [0, 5, 20];
+const SYNC_DELAYS_MS: [u64; 3] = [0, 5, 20];
 
 /// Measures calls/s with and without syncs, and compares them with the sync latency of the disk.
 pub fn run(rig: &Rig) -> bool {
-    let mut good = true;
-    let there = Command::new("strace").arg("--version").output().is_ok();
-    for slower in SLOWER.into_iter().filter(|slower| *slower == 0 || there) {
-        println!("Each sync takes {slower} ms longer than on this disk");
-        good &= measure_with_delay(rig, slower);
+    let mut passed = true;
+    let has_strace = Command::new("strace").arg("--version").output().is_ok();
+    for delay_ms in SYNC_DELAYS_MS
+        .into_iter()
+        .filter(|delay_ms| *delay_ms == 0 || has_strace)
+    {
+        println!("Each sync takes {delay_ms} ms longer than on this disk");
+        passed &= measure_with_delay(rig, delay_ms);
     }
-    good
+    passed
 }
 
-fn measure_with_delay(rig: &Rig, slower: u64) -> bool {
-    let file = |sync| ServerSettings {
+fn measure_with_delay(rig: &Rig, delay_ms: u64) -> bool {
+    let settings = |sync| ServerSettings {
         audit: "audit.jsonl",
         sync,
         ..ServerSettings::default()
     };
     let program = &rig.servers[0];
-    let command = with_slow_sync(program, slower);
-    let synced = Peer::server(&rig.runtime, command, rig.upstream, &file(true));
-    let unsynced = rig.server(program, &file(false));
-    let mut good = true;
+    let command = with_slow_sync(program, delay_ms);
+    let synced = Peer::server(&rig.runtime, command, rig.upstream, &settings(true));
+    let unsynced = rig.server(program, &settings(false));
+    let mut passed = true;
     let rows = IN_FLIGHT.map(|in_flight| {
         let load = Load {
             in_flight,
@@ -58,36 +61,36 @@ fn measure_with_delay(rig: &Rig, slower: u64) -> bool {
                 rates.push(sample.rate);
             }
         }
-        let sync = median(syncs) + slower as f64 / 1e3;
-        let [rate, without] = rates.map(median);
-        let disk = in_flight as f64 / sync;
+        let sync = median(syncs) + delay_ms as f64 / 1e3;
+        let [rate, rate_without_sync] = rates.map(median);
+        let disk_limit = in_flight as f64 / sync;
         // A call takes one sync plus the CPU time of a call without sync.
-        let both = in_flight as f64 / (sync + in_flight as f64 / without);
-        good &= rate >= 0.75 * both;
+        let limit = in_flight as f64 / (sync + in_flight as f64 / rate_without_sync);
+        passed &= rate >= 0.75 * limit;
         vec![
             in_flight.to_string(),
             format!("{:.0}", sync * 1e6),
             format!("{rate:.0}"),
-            format!("{disk:.0} ({:.2})", rate / disk),
-            format!("{without:.0}"),
-            format!("{both:.0} ({:.2})", rate / both),
+            format!("{disk_limit:.0} ({:.2})", rate / disk_limit),
+            format!("{rate_without_sync:.0}"),
+            format!("{limit:.0} ({:.2})", rate / limit),
         ]
     });
     let heading = [
         "in flight",
-        "us a sync",
+        "us per sync",
         "calls/s",
         "in flight / sync",
         "calls/s, sync = false",
         "in flight / (sync + in flight / calls/s without)",
     ];
     print(&heading, &rows);
-    good
+    passed
 }
 
 /// Returns the command that starts the server with this delay added to each sync, in milliseconds.
-fn with_slow_sync(program: &Path, slower: u64) -> Command {
-    if slower == 0 {
+fn with_slow_sync(program: &Path, delay_ms: u64) -> Command {
+    if delay_ms == 0 {
         return Command::new(program);
     }
     let mut strace = Command::new("strace");
@@ -100,22 +103,22 @@ fn with_slow_sync(program: &Path, slower: u64) -> Command {
         "-e",
         "trace=fdatasync",
     ]);
-    strace.args(["-e", &format!("inject=fdatasync:delay_exit={slower}ms")]);
+    strace.args(["-e", &format!("inject=fdatasync:delay_exit={delay_ms}ms")]);
     strace.arg(program);
     strace
 }
 
 /// Returns the median time of syncing 1 KiB appended to a file in this folder, in seconds.
 fn sync_latency(folder: &Path, time: Duration) -> f64 {
-    let mut file = File::create(folder.join("yardstick")).unwrap();
-    let (until, mut took) = (Instant::now() + time, Vec::new());
-    while Instant::now() < until {
+    let mut file = File::create(folder.join("sync-latency")).unwrap();
+    let (deadline, mut durations) = (Instant::now() + time, Vec::new());
+    while Instant::now() < deadline {
         let started = Instant::now();
-        let written = file
+        let result = file
             .write_all(&[b'x'; 1024])
             .and_then(|()| file.sync_data());
-        written.unwrap();
-        took.push(started.elapsed().as_secs_f64());
+        result.unwrap();
+        durations.push(started.elapsed().as_secs_f64());
     }
-    median(took)
+    median(durations)
 }

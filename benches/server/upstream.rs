@@ -12,19 +12,19 @@ const CLIENT_REQUEST_ID: &str = "11111111-1111-1111-1111-111111111111";
 /// Returns the response to a request.
 pub fn respond(request: &ReceivedRequest) -> Reply {
     let path = request.path();
-    let of_a_node = path.starts_with("/pools/");
+    let is_batch = path.starts_with("/pools/");
     let reply = match request.method.as_str() {
-        "DELETE" if of_a_node => Reply::json(200, "{}"),
+        "DELETE" if is_batch => Reply::json(200, "{}"),
         "DELETE" => Reply::json(204, ""),
-        "GET" if of_a_node => Reply::json(200, NODE),
+        "GET" if is_batch => Reply::json(200, NODE),
         "GET" => Reply::json(200, USER),
         _ if path == "/api/sessions" => Reply::json(200, SESSION),
         _ => Reply::json(200, TOKEN),
     };
-    if !of_a_node {
+    if !is_batch {
         return reply;
     }
-    // Azure Batch returns the client request ID if the request asks for it.
+    // Echoes the client request ID, as Azure Batch does on request; the server always requests it.
     let id = request.header("client-request-id");
     reply
         .with_header("request-id", REQUEST_ID)

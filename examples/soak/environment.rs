@@ -25,11 +25,11 @@ pub struct Settings {
     /// Delay of each response of an upstream.
     pub latency: Duration,
     /// Delay of each response of an upstream that is slow.
-    pub slow: Duration,
+    pub slow_latency: Duration,
     /// Lifetime of the access tokens.
-    pub token_life: Duration,
+    pub token_lifetime: Duration,
     /// Additional keys of `[server.limits]`.
-    pub limits: &'static str,
+    pub limit_keys: &'static str,
     /// Additional keys of each Batch account.
     pub batch: &'static str,
     /// Additional keys of each HMC.
@@ -40,9 +40,9 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             latency: Duration::from_millis(5),
-            slow: Duration::ZERO,
-            token_life: Duration::from_hours(1),
-            limits: "",
+            slow_latency: Duration::ZERO,
+            token_lifetime: Duration::from_hours(1),
+            limit_keys: "",
             batch: "",
             hmc: "",
         }
@@ -65,18 +65,21 @@ impl Environment {
         fs::create_dir(&folder).unwrap();
         let control = Control {
             fault: Fault::None,
-            only: None,
+            affected_kind: None,
             latency: settings.latency,
-            slow: settings.slow,
-            clock: 0,
+            slow_latency: settings.slow_latency,
+            clock_offset: 0,
         };
-        let entra = Arc::new(Upstream::start(Entra::new(settings.token_life), control));
+        let entra = Arc::new(Upstream::start(
+            Entra::new(settings.token_lifetime),
+            control,
+        ));
         let batch = [Some(Arc::clone(&entra)), None];
         let batch = batch.map(|tokens| Upstream::start(Batch::new(tokens), control));
         let hmcs = [(), ()].map(|()| Upstream::start(Hmc::default(), control));
         let urls = [&batch[0].url, &batch[1].url, &hmcs[0].url, &hmcs[1].url];
-        configure(&folder, settings, &entra.url, urls);
-        let (server, address) = serve(&folder);
+        write_configuration(&folder, settings, &entra.url, urls);
+        let (server, address) = start_server(&folder);
         Self {
             folder,
             entra,
@@ -109,23 +112,27 @@ impl Environment {
     }
 
     /// Injects a fault into later requests of this kind to a target, or into all its requests.
-    pub fn set(&self, target: usize, error: Fault, only: Option<Kind>) {
+    pub fn set_fault(&self, target: usize, error: Fault, only: Option<Kind>) {
         match target {
-            0 | 1 => self.batch[target].set(error, only),
-            _ => self.hmcs[target - 2].set(error, only),
+            0 | 1 => self.batch[target].set_fault(error, only),
+            _ => self.hmcs[target - 2].set_fault(error, only),
         }
     }
 
     /// Sets the offset of the clocks of all upstreams, in seconds.
-    pub fn set_clocks(&self, seconds: i64) {
-        fn set_clock<S: Service>(upstream: &Upstream<S>, seconds: i64) {
-            upstream.control.send_modify(|now| now.clock = seconds);
+    pub fn set_clock_offsets(&self, seconds: i64) {
+        fn set_clock_offset<S: Service>(upstream: &Upstream<S>, seconds: i64) {
+            upstream
+                .control
+                .send_modify(|now| now.clock_offset = seconds);
         }
-        set_clock(&self.entra, seconds);
+        set_clock_offset(&self.entra, seconds);
         self.batch
             .iter()
-            .for_each(|account| set_clock(account, seconds));
-        self.hmcs.iter().for_each(|hmc| set_clock(hmc, seconds));
+            .for_each(|account| set_clock_offset(account, seconds));
+        self.hmcs
+            .iter()
+            .for_each(|hmc| set_clock_offset(hmc, seconds));
     }
 
     /// Returns the resident memory of the server, in KiB.
@@ -151,7 +158,7 @@ impl Drop for Environment {
     }
 }
 
-fn serve(folder: &Path) -> (Child, String) {
+fn start_server(folder: &Path) -> (Child, String) {
     let log = File::create(folder.join("server.log")).unwrap();
     let mut server = Command::new(std::env::current_exe().unwrap())
         .args(["serve", "--config"])
@@ -169,27 +176,30 @@ fn serve(folder: &Path) -> (Child, String) {
     (server, address.to_owned())
 }
 
-fn configure(folder: &Path, settings: &Settings, authority: &str, urls: [&String; 4]) {
+fn write_configuration(folder: &Path, settings: &Settings, authority: &str, urls: [&String; 4]) {
     fs::write(folder.join("batch.key"), Batch::key()).unwrap();
     fs::write(folder.join("batch.secret"), SECRET).unwrap();
     fs::write(folder.join("hmc.password"), PASSWORD).unwrap();
     let Settings {
-        limits, batch, hmc, ..
+        limit_keys,
+        batch,
+        hmc,
+        ..
     } = settings;
     let [prod, render, dallas, zurich] = urls;
-    let hmc_of = |name: &str, url: &str| {
+    let hmc_section = |name: &str, url: &str| {
         format!(
             "[hmcs.{name}]\nurl = \"{url}\"\nuserid = \"svc-soak\"\npassword_file = \"hmc.password\"\n{hmc}\n"
         )
     };
-    let (dallas, zurich) = (hmc_of("dallas", dallas), hmc_of("zurich", zurich));
+    let (dallas, zurich) = (hmc_section("dallas", dallas), hmc_section("zurich", zurich));
     let text = format!(
         r#"
 [server]
 listen = "127.0.0.1:0"
 admin_listen = ""
 [server.limits]
-{limits}
+{limit_keys}
 [[callers]]
 identity = "anonymous"
 allow = [

@@ -26,7 +26,7 @@ use useradmin_client::{
 use crate::{environment::Environment, environment::TARGETS, health::Health, upstream::Traits};
 
 /// Outcome of a call that its caller cancelled before the response.
-pub const CANCELLED: &str = "left";
+pub const CANCELLED: &str = "cancelled";
 /// Outcome of a call whose deadline expired in the client before the response.
 pub const LATE: &str = "late";
 
@@ -70,7 +70,7 @@ pub struct Load {
     /// Deadline of each call.
     pub deadline: Duration,
     /// Whether some callers cancel their calls before the response.
-    pub leave: bool,
+    pub cancel_some: bool,
     /// Receives the result of each call.
     pub health: Option<Arc<Health>>,
 }
@@ -85,7 +85,7 @@ pub struct CallerGroup<'a> {
     pub rate: f64,
     /// Whether the time of a call starts when the call is due, even if its caller is still busy with the previous call.
     /// Otherwise, the call and all later ones are postponed.
-    pub strict: bool,
+    pub fixed_schedule: bool,
 }
 
 impl Load {
@@ -93,7 +93,7 @@ impl Load {
         Self {
             number: AtomicU32::new(0),
             deadline,
-            leave: false,
+            cancel_some: false,
             health: None,
         }
     }
@@ -109,15 +109,15 @@ impl Load {
         let count = u32::try_from(group.callers).unwrap();
         let period = Duration::from_secs_f64(f64::from(count) / group.rate);
         let mut callers = JoinSet::new();
-        for nth in 0..count {
-            let at = nth as usize;
+        for number in 0..count {
+            let index = number as usize;
             let caller = Caller {
                 load: Arc::clone(self),
-                client: clients[at % clients.len()].clone(),
-                target: group.targets[at % group.targets.len()],
+                client: clients[index % clients.len()].clone(),
+                target: group.targets[index % group.targets.len()],
                 period,
-                first: period * nth / count,
-                strict: group.strict,
+                first: period * number / count,
+                fixed_schedule: group.fixed_schedule,
             };
             callers.spawn(caller.run(stop.clone()));
         }
@@ -131,7 +131,7 @@ struct Caller {
     target: usize,
     period: Duration,
     first: Duration,
-    strict: bool,
+    fixed_schedule: bool,
 }
 
 impl Caller {
@@ -139,11 +139,11 @@ impl Caller {
     async fn run(self, stop: CancellationToken) -> Vec<CallResult> {
         let mut results = Vec::new();
         let mut ticks = interval_at(tokio::time::Instant::now() + self.first, self.period);
-        if !self.strict {
+        if !self.fixed_schedule {
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         }
         while let Some(expected) = stop.run_until_cancelled(ticks.tick()).await {
-            let started = if self.strict {
+            let started = if self.fixed_schedule {
                 expected.into_std()
             } else {
                 Instant::now()
@@ -159,7 +159,7 @@ impl Load {
     pub async fn call(&self, client: &Client, target: usize, started: Instant) -> CallResult {
         let user = self.number.fetch_add(1, Ordering::Relaxed);
         let call = send_call(client.clone(), target, user, self.deadline);
-        let (outcome, reason) = if self.leave && Traits::of(user).leaves {
+        let (outcome, reason) = if self.cancel_some && Traits::of(user).may_cancel {
             timeout(cancel_after(self.deadline), call)
                 .await
                 .unwrap_or((CANCELLED, ""))
@@ -217,14 +217,14 @@ async fn send_call(
         let response = client.delete_batch_node_user(request).await;
         response.map(|response| response.get_ref().outcome())
     } else {
-        let named = if by_id {
+        let user_identifier = if by_id {
             User::UserId(format!("id-{user}"))
         } else {
             User::UserName(format!("u{user}"))
         };
         let mut request = Request::new(DeleteHmcUserRequest {
             hmc: alias,
-            user: Some(named),
+            user: Some(user_identifier),
             allow_missing,
             ..DeleteHmcUserRequest::default()
         });
@@ -233,12 +233,12 @@ async fn send_call(
         response.map(|response| response.get_ref().outcome())
     };
     match response {
-        Ok(outcome) => (done(outcome), ""),
-        Err(error) => failed(&error),
+        Ok(outcome) => (outcome_name(outcome), ""),
+        Err(error) => error_outcome(&error),
     }
 }
 
-fn done(outcome: DeleteOutcome) -> &'static str {
+fn outcome_name(outcome: DeleteOutcome) -> &'static str {
     match outcome {
         DeleteOutcome::Deleted => "deleted",
         DeleteOutcome::AlreadyAbsent => "already_absent",
@@ -247,11 +247,11 @@ fn done(outcome: DeleteOutcome) -> &'static str {
     }
 }
 
-fn failed(error: &Error) -> (&'static str, &'static str) {
+fn error_outcome(error: &Error) -> (&'static str, &'static str) {
     let Some(service) = error.service() else {
         // The server did not return this error. An empty outcome does not match any record.
-        let gave_up = error.code() == Code::DeadlineExceeded;
-        return (if gave_up { LATE } else { "" }, "");
+        let expired_in_client = error.code() == Code::DeadlineExceeded;
+        return (if expired_in_client { LATE } else { "" }, "");
     };
     let outcome = match service.outcome {
         Outcome::NotSent => "not_sent",

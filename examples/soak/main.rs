@@ -24,14 +24,14 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use self::scenarios::{Amount, Scenario};
+use self::scenarios::{LoadOptions, Scenario};
 
 #[derive(Parser)]
 struct Arguments {
     #[arg(value_enum, default_value_t = Scenario::Faults)]
     scenario: Scenario,
     #[command(flatten)]
-    amount: Amount,
+    options: LoadOptions,
 }
 
 fn main() -> ExitCode {
@@ -40,9 +40,9 @@ fn main() -> ExitCode {
     if std::env::args().nth(1).as_deref() == Some("serve") {
         return useradmin::cli::main();
     }
-    let Arguments { scenario, amount } = Arguments::parse();
+    let Arguments { scenario, options } = Arguments::parse();
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    if runtime.block_on(scenarios::run(scenario, &amount)) {
+    if runtime.block_on(scenarios::run(scenario, &options)) {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE

@@ -17,14 +17,14 @@ use useradmin::{
 use crate::{
     environment::{Environment, TARGETS},
     load::{CANCELLED, CallResult, LATE},
-    upstream::{Done, Traits},
+    upstream::{Traits, UserRequests},
 };
 
 /// Maximum number of differences that are printed.
 const MAX_PRINTED: usize = 20;
 
 #[derive(Deserialize)]
-struct Line {
+struct AuditLine {
     event: String,
     target: String,
     user: String,
@@ -35,19 +35,19 @@ struct Line {
 
 /// Records of the audit log for one user.
 #[derive(Clone, Debug, Default)]
-struct Recorded {
+struct AuditRecords {
     intents: u32,
     outcomes: Vec<String>,
     target: String,
 }
 
-type Records = HashMap<u32, Recorded>;
+type RecordsByUser = HashMap<u32, AuditRecords>;
 
-fn records(files: &[PathBuf]) -> Records {
-    let mut records = Records::new();
+fn read_records(files: &[PathBuf]) -> RecordsByUser {
+    let mut records = RecordsByUser::new();
     for file in files {
         for line in BufReader::new(File::open(file).unwrap()).lines() {
-            let line: Line = serde_json::from_str(&line.unwrap()).unwrap();
+            let line: AuditLine = serde_json::from_str(&line.unwrap()).unwrap();
             // `u7` or `id-7`
             let digits = line.user.trim_start_matches(|c: char| !c.is_ascii_digit());
             let recorded = records.entry(digits.parse().unwrap()).or_default();
@@ -64,72 +64,74 @@ fn records(files: &[PathBuf]) -> Records {
 }
 
 /// Returns whether the outcome agrees with the record of the upstream.
-fn agrees(outcome: &str, user: u32, done: Done) -> bool {
+fn agrees(outcome: &str, user: u32, requests: UserRequests) -> bool {
     let Traits {
         exists,
         allow_missing,
         ..
     } = Traits::of(user);
     match outcome {
-        "deleted" => done.deleted,
-        "absent_after_retry" => done.asked > 0 && (done.deleted || !exists),
+        "deleted" => requests.deleted,
+        "absent_after_retry" => requests.deletes_received > 0 && (requests.deleted || !exists),
         "already_absent" => allow_missing && !exists,
-        "not_deleted" => !done.deleted,
-        "not_sent" => done.asked == 0,
+        "not_deleted" => !requests.deleted,
+        "not_sent" => requests.deletes_received == 0,
         "unknown" => true,
         _ => false,
     }
 }
 
 /// Returns the first difference between the records of a call, if there is one.
-fn fault(
+fn difference(
     result: &CallResult,
-    recorded: &Recorded,
-    done: Done,
+    recorded: &AuditRecords,
+    requests: UserRequests,
     deadline: Duration,
 ) -> Option<&'static str> {
-    let Recorded {
+    let AuditRecords {
         intents, outcomes, ..
     } = recorded;
-    let on_record = match outcomes.as_slice() {
+    let recorded_outcome = match outcomes.as_slice() {
         [outcome] if *intents == 1 => Some(outcome.as_str()),
         _ => None,
     };
-    let nothing = *intents == 0 && outcomes.is_empty();
+    let is_unrecorded = *intents == 0 && outcomes.is_empty();
     if result.elapsed >= deadline + Duration::from_secs(1) {
-        return Some("answered too late");
+        return Some("late response");
     }
-    if done.asked > 0 && *intents == 0 {
+    if requests.deletes_received > 0 && *intents == 0 {
         return Some("a DELETE without an intent");
     }
-    if !(nothing || on_record.is_some()) {
+    if !(is_unrecorded || recorded_outcome.is_some()) {
         return Some("not exactly one intent and one outcome");
     }
-    if let Some(outcome) = on_record
-        && !agrees(outcome, result.user, done)
+    if let Some(outcome) = recorded_outcome
+        && !agrees(outcome, result.user, requests)
     {
         return Some("the record and the upstream do not agree");
     }
-    if !nothing && recorded.target != TARGETS[result.target] {
+    if !is_unrecorded && recorded.target != TARGETS[result.target] {
         return Some("recorded with another target");
     }
     // docs/audit.md: calls are not recorded if the audit log is unavailable or the server is overloaded.
-    let unrecorded = [ErrorReason::AuditUnavailable, ErrorReason::Overloaded];
-    let unrecorded = unrecorded.map(|reason| reason.as_str_name());
+    let may_be_unrecorded = [ErrorReason::AuditUnavailable, ErrorReason::Overloaded];
+    let may_be_unrecorded = may_be_unrecorded.map(|reason| reason.as_str_name());
     match result.outcome {
         // The caller received no response, so only the audit log is checked.
         CANCELLED | LATE => None,
-        _ if !agrees(result.outcome, result.user, done) => Some("reported wrongly"),
-        "not_sent" if nothing && unrecorded.contains(&result.reason) => None,
-        outcome if on_record == Some(outcome) => None,
-        _ => Some("reported differently than recorded"),
+        _ if !agrees(result.outcome, result.user, requests) => {
+            Some("reported outcome does not match the upstream")
+        }
+        "not_sent" if is_unrecorded && may_be_unrecorded.contains(&result.reason) => None,
+        outcome if recorded_outcome == Some(outcome) => None,
+        _ => Some("reported and recorded outcomes differ"),
     }
 }
 
 /// Result of the comparison.
 pub struct Comparison {
     /// Number of differences.
-    pub set_clock: usize,
+    pub differences: usize,
     /// Number of records in the audit log.
     pub records: u64,
 }
@@ -141,12 +143,12 @@ pub fn compare(
     files: Vec<PathBuf>,
     deadline: Duration,
 ) -> Comparison {
-    let mut records = records(&files);
-    let mut errors = Vec::new();
+    let mut records = read_records(&files);
+    let mut differences = Vec::new();
     for result in results {
         let recorded = records.remove(&result.user).unwrap_or_default();
-        let done = environment.users(result.target).done(result.user);
-        if let Some(fault) = fault(result, &recorded, done, deadline) {
+        let requests = environment.users(result.target).requests_for(result.user);
+        if let Some(difference) = difference(result, &recorded, requests, deadline) {
             let CallResult {
                 user,
                 target,
@@ -155,31 +157,31 @@ pub fn compare(
                 reason,
                 ..
             } = result;
-            errors.push(format!(
-                "user {user} of target {target}: {fault}: reported {outcome} {reason} after {elapsed:?}, {done:?}, {recorded:?}"
+            differences.push(format!(
+                "user {user} of target {target}: {difference}: reported {outcome} {reason} after {elapsed:?}, {requests:?}, {recorded:?}"
             ));
         }
     }
-    let strangers = records.iter();
-    errors
-        .extend(strangers.map(|(user, found)| format!("user {user}: no call was made: {found:?}")));
-    let question = VerifyOptions {
+    let unmatched = records.iter();
+    differences
+        .extend(unmatched.map(|(user, found)| format!("user {user}: no call was made: {found:?}")));
+    let options = VerifyOptions {
         files,
         ..VerifyOptions::default()
     };
-    let summary = verify(&question, |finding| {
+    let summary = verify(&options, |finding| {
         let (file, line, text) = (finding.file.display(), finding.line, &finding.text);
-        errors.push(format!("{file}:{line}: {text}"));
+        differences.push(format!("{file}:{line}: {text}"));
     });
     let summary = summary.unwrap();
     if summary.open > 0 {
-        errors.push(format!("{} intents without an outcome", summary.open));
+        differences.push(format!("{} intents without an outcome", summary.open));
     }
-    for fault in errors.iter().take(MAX_PRINTED) {
-        println!("  WRONG {fault}");
+    for difference in differences.iter().take(MAX_PRINTED) {
+        println!("  DIFFERENCE {difference}");
     }
     Comparison {
-        set_clock: errors.len(),
+        differences: differences.len(),
         records: summary.records,
     }
 }

@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 use useradmin::audit::{Summary, VerifyOptions, verify};
 
 /// Separator between two files.
-const BETWEEN: &[u8] = b"\x0C\n";
+const SEPARATOR: &[u8] = b"\x0C\n";
 
 thread_local! {
     static FILES: Vec<PathBuf> = {
@@ -18,9 +18,9 @@ thread_local! {
     };
 }
 
-/// Checks one file, or two files separated by [`BETWEEN`].
+/// Checks one file, or two files separated by [`SEPARATOR`].
 pub fn audit(bytes: &[u8]) {
-    let at = bytes.windows(2).position(|pair| pair == BETWEEN);
+    let at = bytes.windows(2).position(|pair| pair == SEPARATOR);
     let parts = match at {
         Some(at) => vec![&bytes[..at], &bytes[at + 2..]],
         None => vec![bytes],
@@ -36,13 +36,13 @@ pub fn audit(bytes: &[u8]) {
 }
 
 fn check(files: &[PathBuf], parts: &[&[u8]], partial: bool) {
-    let mut question = VerifyOptions {
+    let mut options = VerifyOptions {
         files: files.to_vec(),
         partial,
         contains: Vec::new(),
     };
-    let (errors, summary) = ask(&question, parts);
-    let complete: Vec<&[u8]> = parts.iter().flat_map(|part| ended_lines(part)).collect();
+    let (errors, summary) = run_verify(&options, parts);
+    let complete: Vec<&[u8]> = parts.iter().flat_map(|part| complete_lines(part)).collect();
     assert!(summary.records <= complete.len() as u64);
     if errors > 0 {
         return;
@@ -61,19 +61,19 @@ fn check(files: &[PathBuf], parts: &[&[u8]], partial: bool) {
     assert_eq!(summary.head.hash, prev.unwrap_or_default());
     assert!(summary.open <= complete.len());
     // The verification finds the head of the chain, and does not find a head with another hash.
-    question.contains = vec![summary.head.clone()];
-    let there = !complete.is_empty();
-    assert_eq!(ask(&question, parts).0 == 0, there);
-    question.contains[0].hash.push('0');
-    assert!(ask(&question, parts).0 > 0);
+    options.contains = vec![summary.head.clone()];
+    let has_records = !complete.is_empty();
+    assert_eq!(run_verify(&options, parts).0 == 0, has_records);
+    options.contains[0].hash.push('0');
+    assert!(run_verify(&options, parts).0 > 0);
 }
 
 /// Returns the number of faults and the summary.
-fn ask(question: &VerifyOptions, parts: &[&[u8]]) -> (usize, Summary) {
+fn run_verify(options: &VerifyOptions, parts: &[&[u8]]) -> (usize, Summary) {
     let mut errors = 0;
-    let summary = verify(question, |finding| {
+    let summary = verify(options, |finding| {
         errors += usize::from(!finding.note);
-        let at = question.files.iter().position(|file| file == finding.file);
+        let at = options.files.iter().position(|file| file == finding.file);
         let lines = parts[at.expect("a file that was asked for")].split(|byte| *byte == b'\n');
         assert!(finding.line <= lines.count() as u64);
         assert!(finding.text.is_ascii() && !finding.text.contains('\n'));
@@ -81,7 +81,7 @@ fn ask(question: &VerifyOptions, parts: &[&[u8]]) -> (usize, Summary) {
     (errors, summary.expect("the files can be read"))
 }
 
-fn ended_lines(part: &[u8]) -> Vec<&[u8]> {
+fn complete_lines(part: &[u8]) -> Vec<&[u8]> {
     let lines = part.split_inclusive(|byte| *byte == b'\n');
     lines.filter_map(|line| line.strip_suffix(b"\n")).collect()
 }

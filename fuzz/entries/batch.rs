@@ -13,7 +13,7 @@ use useradmin::{
     },
 };
 
-use super::{answer, status};
+use super::{response_text, status};
 
 const TOKEN: &str = "eyJ0eXAi.c2VjcmV0LTQ3MTE.c2lnbmF0dXJl";
 const OUR_ID: &str = "9c4d50ee-2d56-4cd3-8152-34347dc9f2b0";
@@ -26,7 +26,7 @@ const IDENTIFIERS: [(&str, &str); 4] = [
 
 /// Checks a response to a DELETE and to the reading of a node.
 pub fn batch(bytes: &[u8]) {
-    let Some(answer) = answer::parse(bytes) else {
+    let Some(response) = response_text::parse(bytes) else {
         return;
     };
     let user = NodeUser {
@@ -34,29 +34,32 @@ pub fn batch(bytes: &[u8]) {
         node_id: "tvm-1".to_owned(),
         user_name: "alice".to_owned(),
         client_request_id: OUR_ID.to_owned(),
-        callers_id: !answer.headers.contains_key("x-our-id"),
+        callers_id: !response.headers.contains_key("x-our-id"),
     };
     let secrets = Secrets::new([TOKEN]);
-    let parsed = document(&answer);
+    let parsed = document(&response);
     let code = parsed["code"].as_str().filter(|code| !code.is_empty());
     let failure = failure(
         &NAMES,
         RULES,
-        &answer,
-        error_facts(&answer, &user, &secrets),
+        &response,
+        error_facts(&response, &user, &secrets),
     );
 
-    status::check_outcome(&failure, is_certain(answer.status, code));
-    let absent = answer.status == 404 && code == Some("NodeUserNotFound");
+    status::check_outcome(&failure, is_certain(response.status, code));
+    let absent = response.status == 404 && code == Some("NodeUserNotFound");
     assert_eq!(failure.reason == R::UserNotFound, absent, "{failure:?}");
     // Only transient failures may be retried.
     if failure.repeat == Repeat::Backoff {
-        let passing = matches!(answer.status, 408 | 429 | 500..=599);
-        assert!(passing || code == Some("OperationTimedOut"), "{failure:?}");
+        let is_transient = matches!(response.status, 408 | 429 | 500..=599);
+        assert!(
+            is_transient || code == Some("OperationTimedOut"),
+            "{failure:?}"
+        );
     }
-    let blamed = failure.violations.iter().map(|violation| violation.field);
+    let violated_fields = failure.violations.iter().map(|violation| violation.field);
     assert!(
-        blamed.eq("client_request_id"
+        violated_fields.eq("client_request_id"
             .split(' ')
             .take(failure.violations.len()))
     );
@@ -64,23 +67,23 @@ pub fn batch(bytes: &[u8]) {
     let actual = failure
         .upstream_response
         .as_deref()
-        .expect("there was an answer");
-    assert_eq!(actual.http_status, answer.status);
+        .expect("there was a response");
+    assert_eq!(actual.http_status, response.status);
     assert_eq!(actual.code.is_some(), code.is_some(), "{failure:?}");
     assert_eq!(actual.document.is_some(), code.is_some(), "{failure:?}");
     if let Some(document) = &actual.document {
         let error = BatchError::decode(&*document.detail().value).expect("a BatchError");
         assert_eq!(actual.code.as_ref(), Some(&error.code));
-        check_error(&error, &parsed, answer.status);
+        check_error(&error, &parsed, response.status);
     }
-    let actual = status::of(&failure, &NAMES, &IDENTIFIERS);
+    let actual = status::status_of(&failure, &NAMES, &IDENTIFIERS);
     status::check_secrets(&failure, &actual, &[TOKEN]);
-    check_node(&answer, &secrets, &parsed);
+    check_node(&response, &secrets, &parsed);
 }
 
 /// Returns the body if it is a JSON object, otherwise null.
-fn document(answer: &Response) -> Value {
-    Some(answer::json(answer))
+fn document(response: &Response) -> Value {
+    Some(response_text::json(response))
         .filter(Value::is_object)
         .unwrap_or_default()
 }
@@ -100,24 +103,33 @@ fn is_certain(status: u16, code: Option<&str>) -> bool {
 
 /// Asserts that every part of the error occurs in the document.
 fn check_error(error: &BatchError, document: &Value, status: u16) {
-    let whole = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let is_part = |actual: &str, value: &Value| answer::is_part(actual, &whole(value));
-    assert!(!error.code.is_empty() && is_part(&error.code, &document["code"]));
+    let complete_text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let is_part_or_redacted = |actual: &str, value: &Value| {
+        response_text::is_part_or_redacted(actual, &complete_text(value))
+    };
+    assert!(!error.code.is_empty() && is_part_or_redacted(&error.code, &document["code"]));
     assert_eq!(error.http_status, u32::from(status));
     assert_eq!(error.client_request_id, OUR_ID);
     assert!(error.request_id.len() <= 256);
     if let Some(message) = &error.message {
-        assert!(is_part(&message.lang, &document["message"]["lang"]));
-        assert!(is_part(&message.value, &document["message"]["value"]));
+        assert!(is_part_or_redacted(
+            &message.lang,
+            &document["message"]["lang"]
+        ));
+        assert!(is_part_or_redacted(
+            &message.value,
+            &document["message"]["value"]
+        ));
     }
     assert!(error.values.len() <= 8);
     let empty = Vec::new();
     let pairs = document["values"].as_array().unwrap_or(&empty);
     for actual in &error.values {
-        let stands = |pair: &Value| {
-            is_part(&actual.key, &pair["key"]) && is_part(&actual.value, &pair["value"])
+        let is_in_document = |pair: &Value| {
+            is_part_or_redacted(&actual.key, &pair["key"])
+                && is_part_or_redacted(&actual.value, &pair["value"])
         };
-        assert!(pairs.iter().any(stands), "{actual:?}");
+        assert!(pairs.iter().any(is_in_document), "{actual:?}");
         let secret = actual.key.eq_ignore_ascii_case("AuthenticationErrorDetail");
         assert!(!secret || actual.value == "(redacted)");
     }
@@ -133,7 +145,7 @@ fn check_node(response: &Response, secrets: &Secrets, document: &Value) {
         Err(failure) => {
             assert!(!matches!(state, Some("idle" | "running")));
             assert_eq!(failure.reason == R::UpstreamProtocolError, state.is_none());
-            let actual = status::of(&failure, &NAMES, &IDENTIFIERS);
+            let actual = status::status_of(&failure, &NAMES, &IDENTIFIERS);
             status::check_secrets(&failure, &actual, &[TOKEN]);
         }
     }

@@ -9,16 +9,16 @@ use useradmin::{
     names::is_alias,
 };
 
-use super::below;
+use super::fuzz_path;
 
 /// A secret that an operator has put into the file by mistake ...
 const SECRET: &str = "SeCrEt-4711";
 /// ... as the value of a key that does not exist.
-const NO_KEY: &str = "password";
+const UNKNOWN_KEY: &str = "password";
 
 /// The configuration file. The files that the text can name are in the same folder.
 static FILE: LazyLock<String> = LazyLock::new(|| {
-    let file = below("files/useradmin.toml");
+    let file = fuzz_path("files/useradmin.toml");
     file.to_str().expect("a path in UTF-8").to_owned()
 });
 
@@ -46,13 +46,13 @@ fn check(config: &Config) {
         check_url(url);
     }
     let limits = &config.server.limits;
-    let within =
+    let assert_within =
         |range: RangeInclusive<u64>, value: u64| assert!(range.contains(&value), "{value}");
-    within(1_024..=4_194_304, limits.max_request_bytes.into());
-    within(1_024..=65_536, limits.max_metadata_bytes.into());
-    within(1..=1_000_000, limits.max_concurrent_calls.into());
-    within(1..=86_400, limits.max_connection_age.as_secs());
-    within(1..=300, limits.drain.as_secs());
+    assert_within(1_024..=4_194_304, limits.max_request_bytes.into());
+    assert_within(1_024..=65_536, limits.max_metadata_bytes.into());
+    assert_within(1..=1_000_000, limits.max_concurrent_calls.into());
+    assert_within(1..=86_400, limits.max_connection_age.as_secs());
+    assert_within(1..=300, limits.drain.as_secs());
     let mut identities: Vec<_> = config
         .callers
         .iter()
@@ -86,11 +86,11 @@ fn check_faults(errors: &Diagnostics, text: &str) {
     let mut rest = &*printed;
     for error in list {
         assert!(error.span.start <= text.len(), "{error:?}");
-        assert!(!error.text.contains(is_unseen), "{error:?}");
-        let (line, column) = place(text, error.span.start);
+        assert!(!error.text.contains(is_hidden_control), "{error:?}");
+        let (line, column) = line_and_column(text, error.span.start);
         let head = format!("{}:{line}:{column}: {}", *FILE, error.text);
         assert!(brief.contains(&head), "{brief}");
-        let [first, source, caret, after] = four(rest);
+        let [first, source, caret, after] = split_diagnostic(rest);
         assert_eq!(first, head);
         check_line(source, text, line);
         assert_eq!(caret.trim_start(), "^");
@@ -103,7 +103,7 @@ fn check_faults(errors: &Diagnostics, text: &str) {
         rest = after;
     }
     assert_eq!(rest, "");
-    if is_misplaced(text) {
+    if only_misplaced(text) {
         assert!(
             !printed.contains(SECRET) && !brief.contains(SECRET),
             "{printed}"
@@ -112,13 +112,13 @@ fn check_faults(errors: &Diagnostics, text: &str) {
 }
 
 /// Returns three lines and the rest of the text.
-fn four(text: &str) -> [&str; 4] {
+fn split_diagnostic(text: &str) -> [&str; 4] {
     let parts: Vec<&str> = text.splitn(4, '\n').collect();
     parts.try_into().expect("three lines and their ends")
 }
 
 /// Returns the line and the column of an offset, both counted from 1.
-fn place(text: &str, offset: usize) -> (usize, usize) {
+fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
     let before = &text[..text.floor_char_boundary(offset)];
     let line = before.split('\n').count();
     let start = before.rfind('\n').map_or(0, |at| at + 1);
@@ -134,45 +134,48 @@ fn place(text: &str, offset: usize) -> (usize, usize) {
 fn check_line(printed: &str, text: &str, line: usize) {
     let complete = text.split('\n').nth(line - 1).expect("a line of the file");
     // U+FFFD replaces characters that a terminal would not show.
-    let same =
-        |(printed, is): (char, char)| printed == is && !is_unseen(is) || printed == '\u{FFFD}';
-    let begins = |printed: &str| {
-        printed.chars().zip(complete.chars()).all(same)
+    let is_same_character = |(printed, is): (char, char)| {
+        printed == is && !is_hidden_control(is) || printed == '\u{FFFD}'
+    };
+    let is_prefix = |printed: &str| {
+        printed.chars().zip(complete.chars()).all(is_same_character)
             && printed.chars().count() <= complete.chars().count()
     };
-    let truncated = printed.strip_suffix(" ...").is_some_and(begins);
+    let truncated = printed.strip_suffix(" ...").is_some_and(is_prefix);
     let length = |text: &str| text.chars().count();
     let ends = [
         length(complete),
         length(complete.strip_suffix('\r').unwrap_or(complete)),
     ];
-    let all = begins(printed) && ends.contains(&length(printed));
+    let all = is_prefix(printed) && ends.contains(&length(printed));
     assert!(all || truncated, "{printed:?}");
 }
 
-fn is_unseen(c: char) -> bool {
+fn is_hidden_control(c: char) -> bool {
     c.is_control() && c != '\t'
 }
 
 /// Returns whether the secret occurs in the text, and only in values of an unknown key.
-fn is_misplaced(text: &str) -> bool {
+fn only_misplaced(text: &str) -> bool {
     let there = text.matches(SECRET).count();
     let table = DeTable::parse(text).ok();
-    there > 0 && table.is_some_and(|table| misplaced(table.get_ref(), false) == there)
+    there > 0 && table.is_some_and(|table| count_misplaced(table.get_ref(), false) == there)
 }
 
 /// Counts the secrets in values of the unknown key. In the tables of the targets, a key is a name that the operator has
 /// chosen.
-fn misplaced(table: &DeTable<'_>, named: bool) -> usize {
+fn count_misplaced(table: &DeTable<'_>, is_alias_table: bool) -> usize {
     let found = table.iter().map(|(key, value)| match value.get_ref() {
-        DeValue::String(text) if key.get_ref() == NO_KEY && !named => text.matches(SECRET).count(),
-        DeValue::Table(inner) => misplaced(
+        DeValue::String(text) if key.get_ref() == UNKNOWN_KEY && !is_alias_table => {
+            text.matches(SECRET).count()
+        }
+        DeValue::Table(inner) => count_misplaced(
             inner,
             matches!(key.get_ref().as_ref(), "hmcs" | "batch_accounts"),
         ),
         DeValue::Array(list) => {
             let inner = list.iter().filter_map(|item| item.get_ref().as_table());
-            inner.map(|inner| misplaced(inner, false)).sum()
+            inner.map(|inner| count_misplaced(inner, false)).sum()
         }
         _ => 0,
     });

@@ -19,7 +19,7 @@ use useradmin::{
     },
 };
 
-use super::{answer, status};
+use super::{response_text, status};
 
 const SESSION: &str = "3gcf6hzkfbm6fuqtbeslwqs4v7ykm6yt1vm3kmwjmw0i5kq5hx";
 const PASSWORD: &str = "p4ss \"w\u{f6}rd\"";
@@ -28,59 +28,59 @@ const IDENTIFIERS: [(&str, &str); 3] = [("hmc", "east"), ("user_id", ID), ("user
 
 /// Checks a response to every kind of request.
 pub fn hmc(bytes: &[u8]) {
-    let Some(answer) = answer::parse(bytes) else {
+    let Some(response) = response_text::parse(bytes) else {
         return;
     };
-    let document = answer::json(&answer);
-    check_error(&answer, &document);
-    check_session(&answer, &document);
-    check_users(&answer, &document);
+    let document = response_text::json(&response);
+    check_error(&response, &document);
+    check_session(&response, &document);
+    check_users(&response, &document);
     check_filter(&String::from_utf8_lossy(
-        answer.body.as_deref().unwrap_or_default(),
+        response.body.as_deref().unwrap_or_default(),
     ));
 }
 
 /// Returns the reason of the standard error body, parsed without the product's code.
-fn own_reason(response: &Response, document: &Value) -> Option<u32> {
+fn hmc_reason(response: &Response, document: &Value) -> Option<u32> {
     let status = document.as_object()?.get("http-status")?.as_u64()?;
     let reason = u32::try_from(document["reason"].as_u64()?).ok();
     reason.filter(|_| status == u64::from(response.status))
 }
 
-fn check_error(answer: &Response, document: &Value) {
+fn check_error(response: &Response, document: &Value) {
     let secrets = Secrets::new([SESSION, PASSWORD]);
-    let own = own_reason(answer, document);
-    let sure = match answer.status {
+    let hmc_reason = hmc_reason(response, document);
+    let certain = match response.status {
         401 | 429 | 501 | 503 | 505 => true,
         408 => false,
-        400..=499 => own.is_some(),
+        400..=499 => hmc_reason.is_some(),
         _ => false,
     };
     for table in [RULES, LOGON_RULES] {
-        let mut failure = failure(&NAMES, table, answer, error_facts(answer, &secrets));
-        let of_delete = std::ptr::eq(table, RULES);
-        if of_delete {
-            status::check_outcome(&failure, sure);
+        let mut failure = failure(&NAMES, table, response, error_facts(response, &secrets));
+        let is_delete = std::ptr::eq(table, RULES);
+        if is_delete {
+            status::check_outcome(&failure, certain);
         } else {
             failure = failure.for_read();
         }
-        let absent = of_delete && answer.status == 404 && own == Some(1);
+        let absent = is_delete && response.status == 404 && hmc_reason == Some(1);
         assert_eq!(failure.reason == R::UserNotFound, absent, "{failure:?}");
         let actual = failure
             .upstream_response
             .as_deref()
-            .expect("there was an answer");
-        assert_eq!(actual.http_status, answer.status);
-        assert_eq!(actual.code, own.map(|reason| reason.to_string()));
-        assert_eq!(actual.document.is_some(), own.is_some());
+            .expect("there was a response");
+        assert_eq!(actual.http_status, response.status);
+        assert_eq!(actual.code, hmc_reason.map(|reason| reason.to_string()));
+        assert_eq!(actual.document.is_some(), hmc_reason.is_some());
         if let Some(typed) = &actual.document {
             let error = HmcError::decode(&*typed.detail().value).expect("an HmcError");
-            assert_eq!(error.http_status, u32::from(answer.status));
-            assert_eq!(Some(error.reason), own);
+            assert_eq!(error.http_status, u32::from(response.status));
+            assert_eq!(Some(error.reason), hmc_reason);
             let message = document["message"].as_str().unwrap_or_default();
-            assert!(answer::is_part(&error.message, message));
+            assert!(response_text::is_part_or_redacted(&error.message, message));
         }
-        let actual = status::of(&failure, &NAMES, &IDENTIFIERS);
+        let actual = status::status_of(&failure, &NAMES, &IDENTIFIERS);
         status::check_secrets(&failure, &actual, &[SESSION, PASSWORD]);
     }
 }

@@ -2,7 +2,6 @@
 //! panics if a property does not hold. `cargo +nightly fuzz run NAME` runs one without a time limit, and
 //! tests/it/fuzz.rs runs all of them briefly. `fuzz/seeds/NAME/` contains initial inputs and inputs that failed once.
 
-mod answer;
 mod audit;
 mod batch;
 mod certificate;
@@ -10,6 +9,7 @@ mod config;
 mod hmc;
 mod path;
 mod request;
+mod response_text;
 mod stack;
 mod status;
 mod text;
@@ -22,7 +22,7 @@ pub use self::{
     certificate::certificate,
     config::config,
     hmc::hmc,
-    path::{BETWEEN, path},
+    path::{SEPARATOR, path},
     request::request,
     text::{escape, pattern},
     time::{retry_after, timeout},
@@ -33,7 +33,7 @@ use std::path::PathBuf;
 
 /// Returns a file or a folder below `fuzz/`, for either crate that includes this module.
 #[must_use]
-pub fn below(name: &str) -> PathBuf {
+pub fn fuzz_path(name: &str) -> PathBuf {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     let inner = root.join("fuzz");
     let fuzz = if inner.is_dir() { inner } else { root };

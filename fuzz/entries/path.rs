@@ -6,7 +6,7 @@ use url::Url;
 use useradmin::upstream::path::{build, is};
 
 /// Separator between two segments of an input.
-pub const BETWEEN: char = '\u{1F}';
+pub const SEPARATOR: char = '\u{1F}';
 
 static BASES: LazyLock<Vec<Url>> = LazyLock::new(|| {
     let bases = [
@@ -18,20 +18,20 @@ static BASES: LazyLock<Vec<Url>> = LazyLock::new(|| {
     parsed.collect::<Result<_, _>>().expect("they are URLs")
 });
 
-/// Checks text whose segments are separated by [`BETWEEN`].
+/// Checks text whose segments are separated by [`SEPARATOR`].
 pub fn path(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
-    let segments: Vec<&str> = text.split(BETWEEN).collect();
-    let refusable = segments.iter().any(|s| matches!(*s, "" | "." | ".."));
+    let segments: Vec<&str> = text.split(SEPARATOR).collect();
+    let must_be_rejected = segments.iter().any(|s| matches!(*s, "" | "." | ".."));
     let Ok(built) = build(&segments, "") else {
-        assert!(refusable, "refused: {segments:?}");
+        assert!(must_be_rejected, "refused: {segments:?}");
         return;
     };
-    assert!(!refusable, "built: {built}");
+    assert!(!must_be_rejected, "built: {built}");
     assert!(is(built.path(), &segments), "{built}");
     assert!(built.query().is_none(), "{built}");
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"/-._~%".contains(&b);
-    assert!(built.path().bytes().all(plain), "{built}");
+    let is_allowed_byte = |b: u8| b.is_ascii_alphanumeric() || b"/-._~%".contains(&b);
+    assert!(built.path().bytes().all(is_allowed_byte), "{built}");
     // The recipient parses the same path.
     for base in BASES.iter() {
         let read = base.join(built.as_str()).expect("a path is one");

@@ -11,7 +11,7 @@ use useradmin::proto::{
 };
 
 use super::{
-    stack::{How, call},
+    stack::{CallOptions, call},
     status,
 };
 
@@ -36,37 +36,50 @@ pub fn request(bytes: &[u8]) {
     let Some((first, bytes)) = bytes.split_first() else {
         return;
     };
-    let how = How(*first);
-    let response = call(how, bytes);
+    let options = CallOptions(*first);
+    let response = call(options, bytes);
     let actual = status::check(&response);
     assert_ne!(response.code(), Code::Internal, "{response:?}");
-    let known =
+    let is_known_field =
         |field: &String| field.is_empty() || field == "grpc-timeout" || FIELDS.contains(field);
-    assert!(actual.fields.iter().all(known), "{:?}", actual.fields);
-    let bad = response.code() == Code::InvalidArgument;
-    assert_eq!(actual.reason == R::InvalidRequest, bad, "{response:?}");
-    if how.is_nobody() {
-        let early = matches!(actual.reason, R::DeadlineExceeded | R::InvalidRequest);
-        let early = early && matches!(how.timeout(), Some("1m" | "5 S"));
+    assert!(
+        actual.fields.iter().all(is_known_field),
+        "{:?}",
+        actual.fields
+    );
+    let is_invalid_argument = response.code() == Code::InvalidArgument;
+    assert_eq!(
+        actual.reason == R::InvalidRequest,
+        is_invalid_argument,
+        "{response:?}"
+    );
+    if options.requires_token() {
+        let may_fail_before_authentication =
+            matches!(actual.reason, R::DeadlineExceeded | R::InvalidRequest);
+        let may_fail_before_authentication =
+            may_fail_before_authentication && matches!(options.timeout(), Some("1m" | "5 S"));
         assert!(
-            actual.reason == R::CallerUnauthenticated || early,
+            actual.reason == R::CallerUnauthenticated || may_fail_before_authentication,
             "{response:?}"
         );
         return;
     }
     // The timeout is malformed.
-    assert!(bad || how.timeout() != Some("5 S"), "{response:?}");
-    if !how.is_framed() && matches!(how.timeout(), None | Some("5S")) {
-        check_message(how, bytes, &actual);
+    assert!(
+        is_invalid_argument || options.timeout() != Some("5 S"),
+        "{response:?}"
+    );
+    if !options.is_framed() && matches!(options.timeout(), None | Some("5S")) {
+        check_message(options, bytes, &actual);
     }
 }
 
 /// Asserts that the response to a message is the expected one.
-fn check_message(how: How, bytes: &[u8], actual: &status::Told) {
+fn check_message(options: CallOptions, bytes: &[u8], actual: &status::DecodedStatus) {
     let expected = if bytes.len() > 65_536 {
         assert_eq!(actual.fields, [""]);
         return;
-    } else if how.is_hmc() {
+    } else if options.is_hmc() {
         DeleteHmcUserRequest::decode(bytes).map(|request| hmc_faults(&request))
     } else {
         DeleteBatchNodeUserRequest::decode(bytes).map(|request| batch_faults(&request))
@@ -76,37 +89,41 @@ fn check_message(how: How, bytes: &[u8], actual: &status::Told) {
         Err(error) => {
             // The field that the decoder names, if it reaches a field.
             let error = error.to_string();
-            let named = FIELDS
+            let named_field = FIELDS
                 .iter()
                 .find(|field| error.contains(&format!("Request.{field}:")));
-            let named = named.map_or("", String::as_str);
+            let named_field = named_field.map_or("", String::as_str);
             assert_eq!(
                 (actual.reason, &*actual.fields),
-                (R::InvalidRequest, &[named.to_owned()][..])
+                (R::InvalidRequest, &[named_field.to_owned()][..])
             );
             return;
         }
     };
     assert_eq!(actual.fields, expected);
-    let refused = [R::CallerNotAuthorized, R::UnknownTarget, R::ProtectedUser];
-    assert_eq!(refused.contains(&actual.reason), expected.is_empty());
+    let rejections = [R::CallerNotAuthorized, R::UnknownTarget, R::ProtectedUser];
+    assert_eq!(rejections.contains(&actual.reason), expected.is_empty());
 }
 
 fn batch_faults(request: &DeleteBatchNodeUserRequest) -> Vec<&'static str> {
-    let dots = |text: &str| matches!(text, "." | "..");
-    let node = &request.node_id;
+    let is_dot_segment = |text: &str| matches!(text, "." | "..");
+    let node_id = &request.node_id;
     let id = &request.client_request_id;
     let groups: Vec<usize> = id.split('-').map(str::len).collect();
-    let guid = groups == [8, 4, 4, 4, 12] && is_of(&id.replace('-', ""), 32, "") && is_hex(id);
+    let is_guid =
+        groups == [8, 4, 4, 4, 12] && has_only(&id.replace('-', ""), 32, "") && is_hex(id);
     faults([
         (
             "account",
-            request.account.is_empty() || is_of(&request.account, 64, "._-"),
+            request.account.is_empty() || has_only(&request.account, 64, "._-"),
         ),
-        ("pool_id", is_of(&request.pool_id, 64, "_-")),
-        ("node_id", is_of(node, 128, "._-") && !dots(node)),
+        ("pool_id", has_only(&request.pool_id, 64, "_-")),
+        (
+            "node_id",
+            has_only(node_id, 128, "._-") && !is_dot_segment(node_id),
+        ),
         ("user_name", is_name(&request.user_name)),
-        ("client_request_id", id.is_empty() || guid),
+        ("client_request_id", id.is_empty() || is_guid),
     ])
 }
 
@@ -115,27 +132,28 @@ fn hmc_faults(request: &DeleteHmcUserRequest) -> Vec<&'static str> {
         None => ("user", false),
         Some(User::UserId(id)) => (
             "user_id",
-            is_of(id, 64, "._-") && !matches!(&**id, "." | ".."),
+            has_only(id, 64, "._-") && !matches!(&**id, "." | ".."),
         ),
         Some(User::UserName(name)) => ("user_name", is_name(name)),
     };
     faults([
         (
             "hmc",
-            request.hmc.is_empty() || is_of(&request.hmc, 64, "._-"),
+            request.hmc.is_empty() || has_only(&request.hmc, 64, "._-"),
         ),
         user,
     ])
 }
 
 fn faults<const N: usize>(fields: [(&'static str, bool); N]) -> Vec<&'static str> {
-    let faulty = fields.into_iter().filter(|(_, fits)| !fits);
+    let faulty = fields.into_iter().filter(|(_, is_valid)| !is_valid);
     faulty.map(|(field, _)| field).collect()
 }
 
-fn is_of(text: &str, max: usize, more: &str) -> bool {
-    let fits = |c: char| matches!(c, 'a'..='z' | 'A'..='Z' | '0'..='9') || more.contains(c);
-    !text.is_empty() && text.len() <= max && text.chars().all(fits)
+fn has_only(text: &str, max: usize, other_characters: &str) -> bool {
+    let is_valid =
+        |c: char| matches!(c, 'a'..='z' | 'A'..='Z' | '0'..='9') || other_characters.contains(c);
+    !text.is_empty() && text.len() <= max && text.chars().all(is_valid)
 }
 
 fn is_hex(text: &str) -> bool {
@@ -144,11 +162,11 @@ fn is_hex(text: &str) -> bool {
 
 /// Returns whether the text is a name without invisible characters.
 fn is_name(text: &str) -> bool {
-    let unseen = |c: char| matches!(c as u32, 0..=0x1F | 0x7F..=0x9F | 0x61C | 0x200E | 0x200F | 0x2028..=0x202E | 0x2066..=0x2069);
+    let is_invisible = |c: char| matches!(c as u32, 0..=0x1F | 0x7F..=0x9F | 0x61C | 0x200E | 0x200F | 0x2028..=0x202E | 0x2066..=0x2069);
     !text.is_empty()
         && text.len() <= 256
         && text != "."
         && text != ".."
-        && !text.contains(unseen)
+        && !text.contains(is_invisible)
         && text.trim() == text
 }

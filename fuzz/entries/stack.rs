@@ -18,10 +18,10 @@ use useradmin::{
     service::{Service, Shared},
 };
 
-use super::below;
+use super::fuzz_path;
 
 /// Allows every caller everything, but only on protected users.
-const EVERYBODY: &str = r#"
+const ANONYMOUS_CALLERS: &str = r#"
 [[callers]]
 identity = "anonymous"
 allow = [
@@ -30,7 +30,7 @@ allow = [
 ]
 "#;
 /// Requires a token, which no call has.
-const NOBODY: &str = r#"
+const TOKEN_REQUIRED: &str = r#"
 [[jwt_issuers]]
 issuer = "https://issuer.example"
 audience = "useradmin"
@@ -57,21 +57,21 @@ thread_local! {
     static STACKS: LazyCell<(Runtime, [Stack; 2])> = LazyCell::new(|| {
         let runtime = Builder::new_current_thread().enable_all().build();
         let runtime = runtime.expect("a runtime");
-        let stacks = [EVERYBODY, NOBODY].map(|callers| runtime.block_on(stack(callers)));
+        let stacks = [ANONYMOUS_CALLERS, TOKEN_REQUIRED].map(|callers| runtime.block_on(stack(callers)));
         (runtime, stacks)
     });
 }
 
 /// The way in which a call is made, encoded in the bits of the first byte.
 #[derive(Clone, Copy)]
-pub struct How(pub u8);
+pub struct CallOptions(pub u8);
 
-impl How {
+impl CallOptions {
     pub fn is_hmc(self) -> bool {
         self.0 & 1 > 0
     }
 
-    pub fn is_nobody(self) -> bool {
+    pub fn requires_token(self) -> bool {
         self.0 & 2 > 0
     }
 
@@ -91,21 +91,21 @@ impl How {
 }
 
 /// Returns the status of a call.
-pub fn call(how: How, bytes: &[u8]) -> Status {
-    let rpc = if how.is_hmc() {
+pub fn call(options: CallOptions, bytes: &[u8]) -> Status {
+    let rpc = if options.is_hmc() {
         "DeleteHmcUser"
     } else {
         "DeleteBatchNodeUser"
     };
     let request = Request::post(format!("/useradmin.v1.UserAdmin/{rpc}"));
     let mut request = request.header(CONTENT_TYPE, "application/grpc");
-    if let Some(timeout) = how.timeout() {
+    if let Some(timeout) = options.timeout() {
         request = request.header("grpc-timeout", timeout);
     }
-    let request = request.body(body(how, bytes)).expect("a request");
-    STACKS.with(|held| {
-        let (runtime, stacks) = &**held;
-        let mut stack = stacks[usize::from(how.is_nobody())].clone();
+    let request = request.body(body(options, bytes)).expect("a request");
+    STACKS.with(|state| {
+        let (runtime, stacks) = &**state;
+        let mut stack = stacks[usize::from(options.requires_token())].clone();
         let response = runtime.block_on(async { stack.call(request).await });
         let Ok(response) = response;
         assert!(response.headers().contains_key("x-request-id"));
@@ -114,14 +114,14 @@ pub fn call(how: How, bytes: &[u8]) -> Status {
 }
 
 /// Returns the HTTP body of a call.
-fn body(how: How, bytes: &[u8]) -> Body {
+fn body(options: CallOptions, bytes: &[u8]) -> Body {
     let mut complete = BytesMut::new();
-    if !how.is_framed() {
+    if !options.is_framed() {
         complete.put_u8(0);
         complete.put_u32(u32::try_from(bytes.len()).expect("inputs are short"));
     }
     complete.extend_from_slice(bytes);
-    let part = if how.is_split() {
+    let part = if options.is_split() {
         3
     } else {
         complete.len().max(1)
@@ -136,7 +136,7 @@ fn body(how: How, bytes: &[u8]) -> Body {
 /// Creates the service stack in the same way as `server/mod.rs`.
 async fn stack(callers: &str) -> Stack {
     let text = format!("{callers}{TARGETS}");
-    let file = below("files/useradmin.toml");
+    let file = fuzz_path("files/useradmin.toml");
     let mut config =
         config::parse(Path::new(&file), &text).unwrap_or_else(|errors| panic!("{errors}"));
     config.audit.sink = AuditSink::Nowhere;

@@ -13,7 +13,7 @@ use useradmin::{
 };
 
 /// The decoded parts of a status.
-pub struct Told {
+pub struct DecodedStatus {
     /// The reason in `ErrorInfo`.
     pub reason: ErrorReason,
     /// The fields in `BadRequest`.
@@ -21,7 +21,7 @@ pub struct Told {
 }
 
 /// Decodes a status as a client does.
-pub fn check(status: &Status) -> Told {
+pub fn check(status: &Status) -> DecodedStatus {
     let never = [Code::Ok, Code::Cancelled, Code::Unknown];
     assert!(!never.contains(&status.code()), "{status:?}");
     assert!(status.details().len() <= MAX_STATUS_BYTES, "{status:?}");
@@ -42,14 +42,14 @@ pub fn check(status: &Status) -> Told {
     let bad = find("google.rpc.BadRequest").map(BadRequest::decode);
     let bad = bad.map(|bad| bad.expect("it can be read").field_violations);
     let fields = bad.into_iter().flatten().map(|violation| violation.field);
-    Told {
+    DecodedStatus {
         reason: ErrorReason::from_str_name(&info.reason).expect("a documented reason"),
         fields: fields.collect(),
     }
 }
 
 /// Returns the status that callers receive for a failure of an upstream.
-pub fn of(
+pub fn status_of(
     failure: &Failure,
     names: &'static ResourceNames,
     identifiers: &[(&'static str, &str)],

@@ -14,7 +14,7 @@ pub fn pattern(bytes: &[u8]) {
     if pattern.len().max(text.len()) > 128 {
         return;
     }
-    let exact = fits(pattern, text);
+    let exact = matches_by_table(pattern, text);
     assert_eq!(Pattern::exact(pattern).matches(text), exact, "{input:?}");
     assert!(Pattern::exact("*").matches(text));
     assert!(pattern.contains('*') || exact == (pattern == text));
@@ -30,7 +30,7 @@ pub fn pattern(bytes: &[u8]) {
 
 /// Matches the text with one row for each character of the pattern, which records the prefixes of the text that match
 /// so far.
-fn fits(pattern: &str, text: &str) -> bool {
+fn matches_by_table(pattern: &str, text: &str) -> bool {
     let text: Vec<char> = text.chars().collect();
     let mut row = vec![false; text.len() + 1];
     row[0] = true;
@@ -53,8 +53,8 @@ pub fn escape(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let line = serde_json::to_string(&text).expect("a text is JSON");
     let printed = escaped(&line);
-    let raw = |c: char| c < ' ' || is_hidden(c);
-    assert!(!printed.contains(raw), "{printed:?}");
+    let needs_escaping = |c: char| c < ' ' || is_hidden(c);
+    assert!(!printed.contains(needs_escaping), "{printed:?}");
     let read: Value = serde_json::from_str(&printed).expect("a line stays JSON");
     assert_eq!(read.as_str(), Some(&*text), "{printed:?}");
     assert_eq!(escaped(&printed), printed);

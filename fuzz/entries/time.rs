@@ -9,7 +9,7 @@ use useradmin::{
 };
 
 /// The last second that a date with a four-digit year can express, in Unix time.
-const LAST: u64 = 253_402_300_799;
+const LAST_DATE: u64 = 253_402_300_799;
 
 /// Checks the bytes as a header value, and the first eight bytes as a time in all three date formats.
 pub fn retry_after(bytes: &[u8]) {
@@ -17,45 +17,45 @@ pub fn retry_after(bytes: &[u8]) {
     if let Some(number) = bytes.first_chunk() {
         // A time near now, which is not clamped, and an arbitrary time.
         let number = u64::from_le_bytes(*number);
-        let now = since_1970(SystemTime::now());
-        check_date((now - 30 + number % 120).min(LAST));
-        check_date(number % (LAST + 1));
+        let now = unix_seconds(SystemTime::now());
+        check_date((now - 30 + number % 120).min(LAST_DATE));
+        check_date(number % (LAST_DATE + 1));
     }
 }
 
-fn asked(value: HeaderValue) -> Option<Duration> {
+fn parse_retry_after(value: HeaderValue) -> Option<Duration> {
     let response = Response {
         status: 503,
         headers: HeaderMap::from_iter([(RETRY_AFTER, value)]),
         body: None,
     };
-    let asked = response.retry_after();
-    assert!(asked.is_none_or(|asked| (1..=60).contains(&asked.as_secs())));
-    asked
+    let delay = response.retry_after();
+    assert!(delay.is_none_or(|delay| (1..=60).contains(&delay.as_secs())));
+    delay
 }
 
 fn check_text(bytes: &[u8]) {
     let Ok(value) = HeaderValue::from_bytes(bytes) else {
         return;
     };
-    let asked = asked(value);
+    let delay = parse_retry_after(value);
     let text = bytes.trim_ascii();
     let digits = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
     if !digits {
         // Only dates have a length in this range.
-        assert!(asked.is_none() || (24..=33).contains(&text.len()));
+        assert!(delay.is_none() || (24..=33).contains(&text.len()));
         return;
     }
     let expected = text.iter().fold(0_u64, |sum, digit| {
         sum.saturating_mul(10)
             .saturating_add(u64::from(digit - b'0'))
     });
-    assert_eq!(asked, Some(Duration::from_secs(expected.clamp(1, 60))));
+    assert_eq!(delay, Some(Duration::from_secs(expected.clamp(1, 60))));
 }
 
 /// Checks the three date formats (RFC 9110, section 5.6.7).
-fn check_date(moment: u64) {
-    let standard = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(moment));
+fn check_date(unix_time: u64) {
+    let standard = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(unix_time));
     let parts: Vec<&str> = standard
         .split([' ', ','])
         .filter(|part| !part.is_empty())
@@ -65,9 +65,9 @@ fn check_date(moment: u64) {
     };
     let short_day = day.strip_prefix('0').unwrap_or(day);
     let asctime = format!("{weekday} {month} {short_day:>2} {time} {year}");
-    let mut forms = vec![standard.clone(), asctime];
+    let mut dates = vec![standard.clone(), asctime];
     // Only these times can be expressed with a two-digit year.
-    if (0..=2_145_916_799).contains(&moment) {
+    if (0..=2_145_916_799).contains(&unix_time) {
         let weekday = match weekday {
             "Tue" => "Tuesday".to_owned(),
             "Wed" => "Wednesday".to_owned(),
@@ -75,26 +75,26 @@ fn check_date(moment: u64) {
             "Sat" => "Saturday".to_owned(),
             other => format!("{other}day"),
         };
-        forms.push(format!(
+        dates.push(format!(
             "{weekday}, {day}-{month}-{} {time} GMT",
             &year[2..]
         ));
     }
-    for form in forms {
-        let before = since_1970(SystemTime::now());
-        let asked = asked(HeaderValue::from_str(&form).expect("it is plain"));
-        let asked = asked
-            .unwrap_or_else(|| panic!("not read: {form}"))
+    for date in dates {
+        let before = unix_seconds(SystemTime::now());
+        let delay = parse_retry_after(HeaderValue::from_str(&date).expect("it is plain"));
+        let delay = delay
+            .unwrap_or_else(|| panic!("not read: {date}"))
             .as_secs();
         // A second may pass between the two readings of the clock.
-        let wanted = |now: u64| moment.saturating_sub(now).clamp(1, 60);
-        let fits = wanted(since_1970(SystemTime::now()) + 1)..=wanted(before);
-        assert!(fits.contains(&asked), "{form}: {asked}");
+        let expected_delay = |now: u64| unix_time.saturating_sub(now).clamp(1, 60);
+        let fits = expected_delay(unix_seconds(SystemTime::now()) + 1)..=expected_delay(before);
+        assert!(fits.contains(&delay), "{date}: {delay}");
     }
 }
 
-fn since_1970(moment: SystemTime) -> u64 {
-    let since = moment.duration_since(UNIX_EPOCH);
+fn unix_seconds(unix_time: SystemTime) -> u64 {
+    let since = unix_time.duration_since(UNIX_EPOCH);
     since.expect("it is later").as_secs()
 }
 
@@ -118,8 +118,8 @@ pub fn timeout(bytes: &[u8]) {
         number * unit
     });
     assert_eq!(parse_timeout(bytes).map(|time| time.as_nanos()), expected);
-    let meta = CallContext::new(Some(bytes), None);
-    assert_eq!(meta.deadline.is_some(), fits);
+    let context = CallContext::new(Some(bytes), None);
+    assert_eq!(context.deadline.is_some(), fits);
     let max = expected.unwrap_or_default().min(60_000_000_000);
-    assert!(meta.remaining().as_nanos() <= max.saturating_sub(100_000_000));
+    assert!(context.remaining().as_nanos() <= max.saturating_sub(100_000_000));
 }

@@ -23,7 +23,7 @@ use useradmin::{
 const ISSUER: &str = "https://issuer.example";
 const AUDIENCE: &str = "useradmin";
 
-static PAIR: LazyLock<Ed25519KeyPair> = LazyLock::new(|| {
+static KEY_PAIR: LazyLock<Ed25519KeyPair> = LazyLock::new(|| {
     Ed25519KeyPair::from_seed_unchecked(&[7; 32]).expect("any 32 bytes are a seed")
 });
 
@@ -42,13 +42,13 @@ pub fn jwks(bytes: &[u8]) {
     for shared in [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512] {
         assert_eq!(found(None, shared), 0, "a shared secret");
     }
-    let most = ALGORITHMS
+    let max_keys = ALGORITHMS
         .iter()
         .map(|(_, algorithm)| found(None, *algorithm))
         .max();
-    let most = most.unwrap_or_default();
-    assert!(most <= list.len(), "{most} of {}", list.len());
-    assert_eq!(most == 0, keys.is_empty());
+    let max_keys = max_keys.unwrap_or_default();
+    assert!(max_keys <= list.len(), "{max_keys} of {}", list.len());
+    assert_eq!(max_keys == 0, keys.is_empty());
     assert_eq!(KeySet::parse_usable(bytes).is_ok(), !keys.is_empty());
     assert!(!keys.contains_id(None));
     for id in list.iter().filter_map(|key| key["kid"].as_str()) {
@@ -69,7 +69,7 @@ pub fn token(bytes: &[u8]) {
     };
     let (header, claims) = parts.split_once('\n').unwrap_or((parts, ""));
     let signed = format!("{}.{}", BASE64.encode(header), BASE64.encode(claims));
-    let signature = BASE64.encode(PAIR.sign(signed.as_bytes()));
+    let signature = BASE64.encode(KEY_PAIR.sign(signed.as_bytes()));
     if let Some(identity) = verify(&format!("{signed}.{signature}")) {
         let header = serde_json::from_str(header).expect("a header can be read");
         let claims = serde_json::from_str(claims).expect("claims can be read");
@@ -100,25 +100,25 @@ struct Claims {
 fn check(identity: &Identity, header: &Header, claims: &Claims) {
     assert_eq!(header.alg, "EdDSA");
     assert!(header.crit.is_null(), "{}", header.crit);
-    let delay = Identity::Token {
+    let expected_identity = Identity::Token {
         issuer: ISSUER.to_owned(),
         subject: claims.sub.clone(),
     };
-    assert_eq!(*identity, delay);
+    assert_eq!(*identity, expected_identity);
     assert!(!claims.sub.is_empty() && identity.to_string().len() <= 256);
     assert!(!claims.sub.contains(char::is_control), "{claims:?}");
-    let holds = |claim: &Value, expected: &str| match claim {
+    let contains = |claim: &Value, expected: &str| match claim {
         Value::Array(list) => list.iter().any(|item| item == expected),
         one => one == expected,
     };
-    assert!(holds(&claims.iss, ISSUER), "{claims:?}");
-    assert!(holds(&claims.aud, AUDIENCE), "{claims:?}");
+    assert!(contains(&claims.iss, ISSUER), "{claims:?}");
+    assert!(contains(&claims.aud, AUDIENCE), "{claims:?}");
     // One minute of clock skew, and one second for the time since the verification.
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let now = now.unwrap_or_default().as_secs_f64();
     assert!(claims.exp > now - 62.0, "{claims:?}");
-    let begins = claims.nbf.is_none_or(|begins| begins < now + 62.0);
-    assert!(begins, "{claims:?}");
+    let is_active = claims.nbf.is_none_or(|is_active| is_active < now + 62.0);
+    assert!(is_active, "{claims:?}");
 }
 
 fn verify(token: &str) -> Option<Identity> {
@@ -130,7 +130,7 @@ fn verify(token: &str) -> Option<Identity> {
 
 /// Creates one issuer whose keys have been read.
 fn issuers() -> (Runtime, Issuers) {
-    let public = BASE64.encode(PAIR.public_key());
+    let public = BASE64.encode(KEY_PAIR.public_key());
     let key = json!({ "kty": "OKP", "crv": "Ed25519", "kid": "key-1", "x": public });
     let keys = Bytes::from(json!({ "keys": [key] }).to_string());
     let settings = JwtIssuer {

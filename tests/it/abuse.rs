@@ -22,33 +22,33 @@ use self::target::{Connector, Target};
 /// An upper limit that no attack reaches.
 const LIMIT: Duration = Duration::from_secs(30);
 
-type Attack = Pin<Box<dyn Future<Output = String> + Send>>;
+type AttackFuture = Pin<Box<dyn Future<Output = String> + Send>>;
 
 /// One kind of attack.
-struct Kind {
+struct Attack {
     name: &'static str,
     /// The expected reaction of the server. Alternatives, which depend on how frames are split, are separated by `or`.
     end: &'static str,
-    attack: Box<dyn Fn(Arc<Connector>) -> Attack + Send>,
+    run: Box<dyn Fn(Arc<Connector>) -> AttackFuture + Send>,
 }
 
 /// Creates an attack with several steps. The function returns the reaction of the server.
-fn kind<A: Future<Output = String> + Send + 'static>(
+fn attack<A: Future<Output = String> + Send + 'static>(
     name: &'static str,
     end: &'static str,
-    attack: fn(Arc<Connector>) -> A,
-) -> Kind {
-    Kind {
+    run: fn(Arc<Connector>) -> A,
+) -> Attack {
+    Attack {
         name,
         end,
-        attack: Box::new(move |connector| Box::pin(attack(connector))),
+        run: Box::new(move |connector| Box::pin(run(connector))),
     }
 }
 
 /// Creates an attack that sends these bytes after the preface. The reaction is the end of stream 1 or of the
 /// connection.
-fn bytes(name: &'static str, end: &'static str, bytes: Vec<u8>) -> Kind {
-    let attack = move |connector: Arc<Connector>| -> Attack {
+fn send_bytes(name: &'static str, end: &'static str, bytes: Vec<u8>) -> Attack {
+    let run = move |connector: Arc<Connector>| -> AttackFuture {
         let bytes = bytes.clone();
         Box::pin(async move {
             let mut peer = connector.peer().await;
@@ -59,45 +59,45 @@ fn bytes(name: &'static str, end: &'static str, bytes: Vec<u8>) -> Kind {
             }
         })
     };
-    Kind {
+    Attack {
         name,
         end,
-        attack: Box::new(attack),
+        run: Box::new(run),
     }
 }
 
 /// Runs all attacks of a group one after another, so that a failure can be attributed to one of them.
-async fn survive(group: &str, kinds: fn() -> Vec<Kind>) {
+async fn run_attacks(group: &str, attacks: fn() -> Vec<Attack>) {
     for tls in [false, true] {
-        survive_over(group, kinds(), tls).await;
+        run_attacks_over(group, attacks(), tls).await;
     }
 }
 
-async fn survive_over(group: &str, kinds: Vec<Kind>, tls: bool) {
+async fn run_attacks_over(group: &str, attacks: Vec<Attack>, tls: bool) {
     let target = Target::start(tls).await;
     let mut failures = Vec::new();
-    for Kind { name, end, attack } in kinds {
+    for Attack { name, end, run } in attacks {
         let case = format!("{name}, TLS {tls}");
         let started = std::time::Instant::now();
-        let attack = tokio::spawn(timeout(LIMIT, attack(Arc::clone(&target.connector))));
+        let run = tokio::spawn(timeout(LIMIT, run(Arc::clone(&target.connector))));
         // At least one probe during the attack, and one after it.
         while {
             target.probe().await;
-            !attack.is_finished()
+            !run.is_finished()
         } {}
-        let actual = match attack.await {
+        let actual = match run.await {
             Ok(Ok(actual)) => actual,
-            Ok(Err(_)) => "it never ended".to_owned(),
+            Ok(Err(_)) => "the attack did not end".to_owned(),
             Err(_) => "a panic, see above".to_owned(),
         };
-        let took = started.elapsed();
+        let elapsed = started.elapsed();
         target.probe().await;
         println!(
-            "{case}: {actual} in {took:?}; slowest answer {:?}",
+            "{case}: {actual} in {elapsed:?}; slowest response {:?}",
             target.slowest()
         );
         if !end.split(" or ").any(|end| end == actual) {
-            failures.push(format!("{case}: {actual}, and not: {end}"));
+            failures.push(format!("{case}: {actual}; expected: {end}"));
         }
     }
     assert!(failures.is_empty(), "{failures:#?}");
@@ -106,40 +106,40 @@ async fn survive_over(group: &str, kinds: Vec<Kind>, tls: bool) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn invalid_frames_affect_only_their_connection() {
-    survive("broken frames", invalid_frames::kinds).await;
+    run_attacks("invalid frames", invalid_frames::attacks).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn frame_floods_do_not_affect_other_callers() {
-    survive("floods", floods::kinds).await;
+    run_attacks("floods", floods::attacks).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn malformed_requests_fail_only_their_stream() {
-    survive("headers", headers::kinds).await;
+    run_attacks("headers", headers::attacks).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn malformed_bodies_receive_an_error() {
-    survive("messages", messages::kinds).await;
+    run_attacks("messages", messages::attacks).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn compressed_messages_are_decompressed_up_to_a_limit() {
-    survive("compressed", compressed::kinds).await;
+    run_attacks("compressed", compressed::attacks).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn unfinished_streams_do_not_affect_other_callers() {
-    survive("streams", streams::kinds).await;
+    run_attacks("streams", streams::attacks).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_without_preface_are_closed() {
     // Most of the time of this test is spent waiting.
     tokio::join!(
-        survive_over("arrivals", connection_setup::kinds(), false),
-        survive_over("arrivals", connection_setup::kinds(), true)
+        run_attacks_over("connection setup", connection_setup::attacks(), false),
+        run_attacks_over("connection setup", connection_setup::attacks(), true)
     );
 }
 

@@ -103,16 +103,16 @@ fn peers() -> Vec<Peer> {
 
 async fn with_admin() -> (App, Upstream) {
     let (upstream, folder) = (upstream().await, App::folder());
-    let head = "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n";
+    let server_section = "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n";
     let section = batch_section(&folder, &upstream.url);
-    let app = App::configured(folder, &format!("{head}{section}")).await;
+    let app = App::start_with_text(folder, &format!("{server_section}{section}")).await;
     (app, upstream)
 }
 
 async fn run(app: &App, peer: &Peer) {
     let started = Instant::now();
     let stream = TcpStream::connect(app.admin.unwrap()).await.unwrap();
-    let (mut read, mut write) = stream.into_split();
+    let (mut reader, mut write) = stream.into_split();
     // The server may have responded and closed the connection before everything is sent.
     let _ = write.write_all(peer.first.as_bytes()).await;
     let mut answer = Vec::new();
@@ -124,10 +124,10 @@ async fn run(app: &App, peer: &Peer) {
     };
     tokio::select! {
         // A reset also ends the connection.
-        _ = read.read_to_end(&mut answer) => {}
+        _ = reader.read_to_end(&mut answer) => {}
         () = sending => {}
     }
-    let took = started.elapsed();
+    let duration = started.elapsed();
     let answer = String::from_utf8(answer).unwrap();
     let status = answer.split(' ').nth(1).unwrap_or_default();
     assert_eq!(status, peer.response, "{}: {answer}", peer.case);
@@ -137,7 +137,11 @@ async fn run(app: &App, peer: &Peer) {
         "{}",
         peer.case
     );
-    assert!(took < peer.within + MARGIN, "{}: {took:?}", peer.case);
+    assert!(
+        duration < peer.within + MARGIN,
+        "{}: {duration:?}",
+        peer.case
+    );
 }
 
 #[tokio::test]
@@ -199,13 +203,13 @@ async fn idle_peers_do_not_exhaust_file_descriptors() {
             fs::rename(folder.join("audit.jsonl"), &rotated).unwrap();
             // Each client has a separate connection.
             let mut client: UserAdminClient<_> = process.client();
-            let done = client.delete_batch_node_user(batch_request("alice")).await;
-            assert_eq!(done.unwrap().into_inner().outcome(), Deleted);
+            let response = client.delete_batch_node_user(batch_request("alice")).await;
+            assert_eq!(response.unwrap().into_inner().outcome(), Deleted);
             wait_until("a new file", async || folder.join("audit.jsonl").exists()).await;
         }
         assert!(http_get(&admin, "/readyz").await.ends_with("ok\n"));
-        let failed = Process::log_records(&folder, "connection not accepted");
-        assert!(failed.is_empty(), "{failed:?}");
+        let failure = Process::log_records(&folder, "connection not accepted");
+        assert!(failure.is_empty(), "{failure:?}");
         drop(open_connections);
         process.stop();
         fs::remove_dir_all(folder).unwrap();

@@ -27,7 +27,7 @@ use useradmin_testkit::{
 use crate::authorization::{app, upstream};
 
 /// Starts a server with an admin port.
-async fn with_admin(folder: &Path, upstream: &Upstream) -> App {
+async fn app_with_admin_port(folder: &Path, upstream: &Upstream) -> App {
     let text = format!(
         "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n[[callers]]\nidentity = \"anonymous\"\n\
          allow = [{{ rpc = \"DeleteBatchNodeUser\", targets = [\"*\"] }}]\n{}",
@@ -44,17 +44,17 @@ async fn full_disk_blocks_deletions_until_space_is_freed() {
     let folder = App::folder();
     let file = folder.join("audit.jsonl");
     symlink("/dev/full", &file).unwrap();
-    let app = with_admin(&folder, &upstream).await;
+    let app = app_with_admin_port(&folder, &upstream).await;
     assert_eq!(app.readyz().await, "200");
     for _ in 0..2 {
-        let failed = app
+        let failure = app
             .delete_batch_node_user(batch_request("alice"))
             .await
             .unwrap_err();
-        failed.expect(Code::Unavailable, "AUDIT_UNAVAILABLE");
+        failure.expect(Code::Unavailable, "AUDIT_UNAVAILABLE");
         assert_eq!(app.readyz().await, "503");
     }
-    stays_off(&app).await;
+    assert_stays_unready(&app).await;
     assert!(upstream.received().is_empty());
     fs::remove_file(&file).unwrap();
     app.delete_batch_node_user(batch_request("alice"))
@@ -65,7 +65,7 @@ async fn full_disk_blocks_deletions_until_space_is_freed() {
 }
 
 /// Asserts that readiness does not return while nothing has changed. The writer checks every second.
-async fn stays_off(app: &App) {
+async fn assert_stays_unready(app: &App) {
     let started = Instant::now();
     while started.elapsed() < Duration::from_millis(2_500) {
         assert_eq!(app.readyz().await, "503");
@@ -85,15 +85,15 @@ async fn file_size_limit_blocks_deletions_until_raised() {
         let response = client.delete_batch_node_user(batch_request("alice")).await;
         response.map_err(CallFailure::from)
     };
-    let mut done = 0;
-    let failed = loop {
+    let mut succeeded = 0;
+    let failure = loop {
         match call().await {
-            Ok(_) => done += 1,
-            Err(failed) => break failed,
+            Ok(_) => succeeded += 1,
+            Err(failure) => break failure,
         }
     };
-    failed.expect(Code::Unavailable, "AUDIT_UNAVAILABLE");
-    assert_eq!(upstream.requests("DELETE", "").len(), done);
+    failure.expect(Code::Unavailable, "AUDIT_UNAVAILABLE");
+    assert_eq!(upstream.requests("DELETE", "").len(), succeeded);
     fs::rename(&file, folder.join("audit.jsonl.1")).unwrap();
     call().await.unwrap();
     process.stop();
@@ -103,20 +103,20 @@ async fn file_size_limit_blocks_deletions_until_raised() {
 }
 
 /// Creates a pipe at the path of the audit log.
-fn pipe(folder: &Path) -> PathBuf {
-    let pipe = folder.join("audit.jsonl");
+fn create_pipe(folder: &Path) -> PathBuf {
+    let path = folder.join("audit.jsonl");
     assert!(
         Command::new("mkfifo")
-            .arg(&pipe)
+            .arg(&path)
             .status()
             .unwrap()
             .success()
     );
-    pipe
+    path
 }
 
 /// Makes calls until the pipe is full.
-async fn fill(app: &App) {
+async fn fill_pipe(app: &App) {
     let filler = DeleteBatchNodeUserRequest {
         validate_only: true,
         ..batch_request(&"x".repeat(250))
@@ -133,12 +133,12 @@ async fn hung_audit_sink_does_not_block_start_or_stop() {
     let upstream = upstream().await;
     let folder = App::folder();
     // Opening a pipe for writing blocks until another process opens it for reading.
-    pipe(&folder);
-    let app = with_admin(&folder, &upstream).await;
+    create_pipe(&folder);
+    let app = app_with_admin_port(&folder, &upstream).await;
     assert_eq!(app.readyz().await, "503");
-    let failed = app.delete_batch_node_user(batch_request("alice")).await;
-    let failed = failed.unwrap_err();
-    failed.expect(Code::Unavailable, "AUDIT_UNAVAILABLE");
+    let failure = app.delete_batch_node_user(batch_request("alice")).await;
+    let failure = failure.unwrap_err();
+    failure.expect(Code::Unavailable, "AUDIT_UNAVAILABLE");
     assert!(upstream.received().is_empty());
     app.stop().await;
 }
@@ -158,31 +158,31 @@ async fn shutdown_waits_for_the_outcome_record() {
     })
     .await;
     let folder = App::folder();
-    let pipe = pipe(&folder);
+    let pipe = create_pipe(&folder);
     // A pipe that is opened for reading and writing does not block. Nothing is read from it for now.
     let mut reader = fs::OpenOptions::new()
         .read(true)
         .write(true)
         .open(&pipe)
         .unwrap();
-    let app = with_admin(&folder, &upstream).await;
+    let app = app_with_admin_port(&folder, &upstream).await;
     let mut client = app.client();
     let call =
         tokio::spawn(async move { client.delete_batch_node_user(batch_request("alice")).await });
     arrived.notified().await;
-    fill(&app).await;
+    fill_pipe(&app).await;
     gate.notify_one();
     assert_eq!(call.await.unwrap().unwrap().get_ref().attempts, 1);
-    let mut stopping = tokio::spawn(app.stop());
-    let early = tokio::time::timeout(Duration::from_millis(300), &mut stopping).await;
-    assert!(early.is_err(), "stopped without the outcome");
+    let mut stop_task = tokio::spawn(app.stop());
+    let stopped_early = tokio::time::timeout(Duration::from_millis(300), &mut stop_task).await;
+    assert!(stopped_early.is_err(), "stopped without the outcome");
     let deleted = tokio::task::spawn_blocking(move || {
         let lines = BufReader::new(&mut reader).lines();
         let mut records = lines.map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
         records.any(|record| record["outcome"] == "deleted" && record["user"] == "alice")
     });
     assert!(deleted.await.unwrap());
-    stopping.await.unwrap();
+    stop_task.await.unwrap();
 }
 
 /// While the pipe is not read, calls that need a record are rejected within a second. They succeed again when it is
@@ -197,19 +197,19 @@ async fn hung_audit_sink_rejects_deletions_and_recovers() {
     })
     .await;
     let folder = App::folder();
-    let pipe = pipe(&folder);
+    let pipe = create_pipe(&folder);
     let reader = fs::OpenOptions::new().read(true).write(true).open(&pipe);
-    let app = with_admin(&folder, &upstream).await;
+    let app = app_with_admin_port(&folder, &upstream).await;
     app.delete_batch_node_user(batch_request("alice"))
         .await
         .unwrap();
-    fill(&app).await;
+    fill_pipe(&app).await;
     let started = Instant::now();
-    let failed = app
+    let failure = app
         .delete_batch_node_user(batch_request("bob"))
         .await
         .unwrap_err();
-    failed.expect(Code::Unavailable, "AUDIT_UNAVAILABLE");
+    failure.expect(Code::Unavailable, "AUDIT_UNAVAILABLE");
     // The writer waits for one second; the rest is tolerance for a busy machine.
     assert!(started.elapsed() < Duration::from_secs(3));
     assert_eq!(upstream.requests("DELETE", "/pools").len(), 1);
@@ -227,19 +227,19 @@ async fn hung_audit_sink_rejects_deletions_and_recovers() {
 
 /// Creates a file that cannot be written. Root ignores permission bits, so for root the file is a link to a read-only
 /// attribute in `/sys`.
-fn read_only(file: &Path) {
+fn make_read_only(file: &Path) {
     fs::write(file, "").unwrap();
     fs::set_permissions(file, Permissions::from_mode(0o444)).unwrap();
-    let refused = |file: &Path| fs::OpenOptions::new().append(true).open(file).is_err();
-    if !refused(file) {
+    let is_read_only = |file: &Path| fs::OpenOptions::new().append(true).open(file).is_err();
+    if !is_read_only(file) {
         let attributes = ["/sys/kernel/uevent_seqnum", "/sys/kernel/vmcoreinfo"].map(Path::new);
-        let attribute = attributes.into_iter().find(|path| refused(path));
+        let attribute = attributes.into_iter().find(|path| is_read_only(path));
         fs::remove_file(file).unwrap();
         symlink(attribute.expect("nothing is read-only"), file).unwrap();
     }
 }
 
-async fn serves(app: &App, service: &str) -> bool {
+async fn is_serving(app: &App, service: &str) -> bool {
     let request = HealthCheckRequest {
         service: service.to_owned(),
     };
@@ -252,28 +252,28 @@ async fn read_only_audit_sink_blocks_deletions_until_writable() {
     let upstream = upstream().await;
     let folder = App::folder();
     let file = folder.join("audit.jsonl");
-    read_only(&file);
-    let app = with_admin(&folder, &upstream).await;
-    let works = async || app.metrics("audit_log_works").await;
+    make_read_only(&file);
+    let app = app_with_admin_port(&folder, &upstream).await;
+    let writable_metric = async || app.metrics("audit_log_works").await;
     for _ in 0..2 {
         assert_eq!(app.readyz().await, "503");
-        let unhealthy = async || !serves(&app, "useradmin.v1.UserAdmin").await;
+        let unhealthy = async || !is_serving(&app, "useradmin.v1.UserAdmin").await;
         wait_until("unhealthy", unhealthy).await;
-        assert_eq!(works().await, ["useradmin_audit_log_works 0"]);
+        assert_eq!(writable_metric().await, ["useradmin_audit_log_works 0"]);
         // The server as a whole stays healthy, because a restart would not help.
-        assert!(serves(&app, "").await);
-        let refused = app.delete_batch_node_user(batch_request("alice")).await;
-        let refused = refused.unwrap_err();
-        refused.expect(Code::Unavailable, "AUDIT_UNAVAILABLE");
+        assert!(is_serving(&app, "").await);
+        let refusal = app.delete_batch_node_user(batch_request("alice")).await;
+        let refusal = refusal.unwrap_err();
+        refusal.expect(Code::Unavailable, "AUDIT_UNAVAILABLE");
     }
     assert!(upstream.received().is_empty());
     fs::remove_file(&file).unwrap();
     wait_until("ready", async || app.readyz().await == "200").await;
     wait_until("healthy", async || {
-        serves(&app, "useradmin.v1.UserAdmin").await
+        is_serving(&app, "useradmin.v1.UserAdmin").await
     })
     .await;
-    assert_eq!(works().await, ["useradmin_audit_log_works 1"]);
+    assert_eq!(writable_metric().await, ["useradmin_audit_log_works 1"]);
     app.delete_batch_node_user(batch_request("alice"))
         .await
         .unwrap();
@@ -284,13 +284,13 @@ async fn read_only_audit_sink_blocks_deletions_until_writable() {
 async fn audit_file_is_locked_by_one_server() {
     let upstream = upstream().await;
     let folder = App::folder();
-    let first = with_admin(&folder, &upstream).await;
-    let second = with_admin(&folder, &upstream).await;
-    let failed = second
+    let first = app_with_admin_port(&folder, &upstream).await;
+    let second = app_with_admin_port(&folder, &upstream).await;
+    let failure = second
         .delete_batch_node_user(batch_request("alice"))
         .await
         .unwrap_err();
-    failed.expect(Code::Unavailable, "AUDIT_UNAVAILABLE");
+    failure.expect(Code::Unavailable, "AUDIT_UNAVAILABLE");
     assert_eq!(second.readyz().await, "503");
     first
         .delete_batch_node_user(batch_request("alice"))
@@ -311,8 +311,8 @@ async fn intent_is_recorded_before_outcome() {
     let section = hmc_section(&folder, &upstream.url);
     let app = App::start_in(folder, &section).await;
     let request = delete_by_id("id-1");
-    let done = app.client().delete_hmc_user(request).await.unwrap();
-    assert_eq!(done.get_ref().user_name, "alice");
+    let succeeded = app.client().delete_hmc_user(request).await.unwrap();
+    assert_eq!(succeeded.get_ref().user_name, "alice");
     let records = app.audit();
     let fields = |key: &str| -> Vec<Value> { records.iter().map(|r| r[key].clone()).collect() };
     assert_eq!(fields("event"), ["intent", "outcome"]);
@@ -366,12 +366,12 @@ async fn no_request_is_sent_without_a_recorded_intent() {
     // A folder exists at the path of the file.
     fs::create_dir(folder.join("audit.jsonl")).unwrap();
     let app = App::start_in(folder, &section).await;
-    let failed = app
+    let failure = app
         .delete_batch_node_user(batch_request("alice"))
         .await
         .unwrap_err();
-    failed.expect(Code::Unavailable, "AUDIT_UNAVAILABLE");
-    assert!(failed.retry_delay.is_some());
+    failure.expect(Code::Unavailable, "AUDIT_UNAVAILABLE");
+    assert!(failure.retry_delay.is_some());
     assert!(upstream.received().is_empty());
     // The service recovers automatically.
     fs::remove_dir(app.folder.join("audit.jsonl")).unwrap();
@@ -389,11 +389,11 @@ async fn azure_request_ids_are_recorded() {
     let folder = App::folder();
     let section = batch_section(&folder, &upstream.url);
     let app = App::start_in(folder, &section).await;
-    let done = app
+    let succeeded = app
         .delete_batch_node_user(batch_request("alice"))
         .await
         .unwrap();
     let record = &app.audit()[1];
-    assert_eq!(record["client_request_id"], done.client_request_id);
+    assert_eq!(record["client_request_id"], succeeded.client_request_id);
     assert_eq!(record["upstream_request_id"], "azure-1");
 }

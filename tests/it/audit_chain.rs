@@ -10,7 +10,7 @@ use useradmin_testkit::{
 use crate::authorization::upstream;
 
 /// Starts a server, deletes one user, and stops the server.
-async fn one_call(folder: &Path) {
+async fn delete_one_user(folder: &Path) {
     let process = Process::start(folder);
     let mut client = process.client();
     client
@@ -21,7 +21,7 @@ async fn one_call(folder: &Path) {
 }
 
 /// Creates a folder with the configuration of a server and this audit log.
-fn folder_with(log: &[u8], url: &str) -> std::path::PathBuf {
+fn folder_with_log(log: &[u8], url: &str) -> std::path::PathBuf {
     let folder = App::folder();
     configure(&folder, url, "");
     fs::write(folder.join("audit.jsonl"), log).unwrap();
@@ -30,23 +30,23 @@ fn folder_with(log: &[u8], url: &str) -> std::path::PathBuf {
 
 /// Asserts that each `prev` is the hash of the previous line, even if that line is not a record.
 fn check_links(file: &Path) {
-    let mut before = String::new();
+    let mut previous_hash = String::new();
     for line in fs::read(file).unwrap().split(|byte| *byte == b'\n') {
         let record: Value = serde_json::from_slice(line).unwrap_or_default();
         if let Some(prev) = record["prev"].as_str() {
-            assert_eq!(prev, before);
+            assert_eq!(prev, previous_hash);
         }
-        before = sha256(line);
+        previous_hash = sha256(line);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn chain_continues_after_restart() {
     let upstream = upstream().await;
-    let folder = folder_with(b"", &upstream.url);
+    let folder = folder_with_log(b"", &upstream.url);
     let file = folder.join("audit.jsonl");
     for _ in 0..3 {
-        one_call(&folder).await;
+        delete_one_user(&folder).await;
     }
     let seqs: Vec<_> = records(&file)
         .iter()
@@ -69,8 +69,8 @@ async fn chain_continues_after_restart() {
     let name = file.to_str().unwrap();
     let all = heads[1].iter().flat_map(|head| ["--contains", head]);
     let replies = verify(all.chain([name]));
-    let complete = format!("{name}: 6 records, seq 1 to 6, 0 open intents, head {last}\n");
-    assert_eq!(replies, (0, complete, String::new()));
+    let expected_output = format!("{name}: 6 records, seq 1 to 6, 0 open intents, head {last}\n");
+    assert_eq!(replies, (0, expected_output, String::new()));
     fs::remove_dir_all(folder).unwrap();
 }
 
@@ -94,10 +94,10 @@ async fn incomplete_line_is_truncated_and_foreign_lines_are_kept() {
         ("{\"w\":1", 0, false),
         ("a line\n\0\0\n{\"v\":1}\n", 0, false),
     ];
-    for (tail, truncated, complete) in tails {
-        let folder = folder_with(format!("{}{tail}", valid.text).as_bytes(), &upstream.url);
+    for (tail, truncated, expected_output) in tails {
+        let folder = folder_with_log(format!("{}{tail}", valid.text).as_bytes(), &upstream.url);
         let file = folder.join("audit.jsonl");
-        one_call(&folder).await;
+        delete_one_user(&folder).await;
         let text = fs::read_to_string(&file).unwrap();
         let kept = &tail[..tail.len() - truncated];
         assert!(text.starts_with(&format!("{}{kept}", valid.text)), "{text}");
@@ -105,8 +105,8 @@ async fn incomplete_line_is_truncated_and_foreign_lines_are_kept() {
         let last: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
         assert_eq!((&last["seq"], &last["user"]), (&4.into(), &"alice".into()));
         check_links(&file);
-        let warned = Process::log_records(&folder, "unfinished audit record removed");
-        let bytes: Vec<_> = warned.iter().map(|line| line["bytes"].clone()).collect();
+        let warnings = Process::log_records(&folder, "unfinished audit record removed");
+        let bytes: Vec<_> = warnings.iter().map(|line| line["bytes"].clone()).collect();
         assert_eq!(
             bytes,
             if truncated > 0 {
@@ -117,12 +117,12 @@ async fn incomplete_line_is_truncated_and_foreign_lines_are_kept() {
             "{tail}"
         );
         let (code, _, err) = verify([&file]);
-        assert_eq!(code, i32::from(!complete), "{tail}: {err}");
+        assert_eq!(code, i32::from(!expected_output), "{tail}: {err}");
         fs::remove_dir_all(folder).unwrap();
     }
     // If only the newline of a record is missing, it is added.
-    let folder = folder_with(valid.text.trim_end().as_bytes(), &upstream.url);
-    one_call(&folder).await;
+    let folder = folder_with_log(valid.text.trim_end().as_bytes(), &upstream.url);
+    delete_one_user(&folder).await;
     let file = folder.join("audit.jsonl");
     assert_eq!(records(&file).len(), 4);
     assert_eq!(verify([&file]).0, 0);
@@ -137,9 +137,9 @@ async fn chain_starts_after_foreign_content() {
     let long_torn = format!("{{\"v\":1,{}", "x".repeat(3_000_000));
     let bytes: Vec<u8> = (0..=255).cycle().take(100_000).collect();
     for log in [long.as_bytes(), long_torn.as_bytes(), b"\n\n", &bytes] {
-        let folder = folder_with(log, &upstream.url);
+        let folder = folder_with_log(log, &upstream.url);
         let file = folder.join("audit.jsonl");
-        one_call(&folder).await;
+        delete_one_user(&folder).await;
         let text = fs::read(&file).unwrap();
         let lines: Vec<_> = text.trim_ascii_end().split(|byte| *byte == b'\n').collect();
         let last: Value = serde_json::from_slice(lines[lines.len() - 1]).unwrap();

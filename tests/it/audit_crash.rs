@@ -75,8 +75,8 @@ async fn open_intents_are_closed_once_after_crash() {
         found.retain(|key, _| !["ts", "seq", "prev", "v"].contains(&key.as_str()));
         assert_eq!(found, expected);
     }
-    let warned = Process::log_records(&folder, INTERRUPTED_MESSAGE);
-    let open: Vec<_> = warned.iter().map(|line| line["open"].clone()).collect();
+    let warnings = Process::log_records(&folder, INTERRUPTED_MESSAGE);
+    let open: Vec<_> = warnings.iter().map(|line| line["open"].clone()).collect();
     assert_eq!(open, [2, 1]);
     assert_eq!(verify([&file]).0, 0);
     fs::remove_dir_all(folder).unwrap();
@@ -100,14 +100,14 @@ async fn file_size_limit_delays_outcomes_without_loss() {
     // limit also applies to root.
     let process = Process::start_with_file_size_limit(&folder, text.len());
     let mut client = process.client();
-    let refused = client.delete_batch_node_user(batch_request("alice")).await;
-    let refused = CallFailure::from(refused.unwrap_err());
-    refused.expect(Code::Unavailable, "AUDIT_UNAVAILABLE");
+    let refusal = client.delete_batch_node_user(batch_request("alice")).await;
+    let refusal = CallFailure::from(refusal.unwrap_err());
+    refusal.expect(Code::Unavailable, "AUDIT_UNAVAILABLE");
     assert!(upstream.requests("DELETE", "/pools").is_empty());
     assert_eq!(fs::read_to_string(&file).unwrap(), text);
     // After a rotation, the open intents and their outcomes are written to the new file, which is below the limit.
-    let old = folder.join("audit.jsonl.1");
-    fs::rename(&file, &old).unwrap();
+    let rotated_file = folder.join("audit.jsonl.1");
+    fs::rename(&file, &rotated_file).unwrap();
     wait_until("a new file", async || {
         fs::metadata(&file).is_ok_and(|found| found.len() > 0)
     })
@@ -132,7 +132,7 @@ async fn file_size_limit_delays_outcomes_without_loss() {
             .count(),
         2
     );
-    assert_eq!(verify([&old, &file]).0, 0);
+    assert_eq!(verify([&rotated_file, &file]).0, 0);
     assert_eq!(verify([Path::new("--partial"), &file]).0, 0);
     fs::remove_dir_all(folder).unwrap();
 }
@@ -263,13 +263,16 @@ impl CallerLoop {
             let [outcome] = &outcomes[..] else {
                 panic!("{user}: {outcomes:?}");
             };
-            let fits: &[&str] = if self.deleted.contains(user) {
+            let expected_outcomes: &[&str] = if self.deleted.contains(user) {
                 // The response is sent after its record is written, and SIGKILL does not undo writes.
                 &["deleted"]
             } else {
                 &["deleted", "unknown_after_crash"]
             };
-            assert!(fits.contains(&outcome.as_str()), "{user}: {outcome}");
+            assert!(
+                expected_outcomes.contains(&outcome.as_str()),
+                "{user}: {outcome}"
+            );
         }
         let (code, out, err) = verify([&file]);
         assert_eq!((code, err.as_str()), (0, ""));
@@ -315,9 +318,9 @@ async fn unusable_audit_path_blocks_deletions() {
         }
         let process = Process::start(&folder);
         let mut client = process.client();
-        let refused = client.delete_batch_node_user(batch_request("alice")).await;
-        let refused = CallFailure::from(refused.unwrap_err());
-        refused.expect(Code::Unavailable, "AUDIT_UNAVAILABLE");
+        let refusal = client.delete_batch_node_user(batch_request("alice")).await;
+        let refusal = CallFailure::from(refusal.unwrap_err());
+        refusal.expect(Code::Unavailable, "AUDIT_UNAVAILABLE");
         // The service recovers automatically.
         fs::remove_file(folder.join("logs")).unwrap();
         fs::create_dir(folder.join("logs")).unwrap();

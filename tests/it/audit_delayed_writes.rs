@@ -52,38 +52,41 @@ async fn outcome_that_cannot_be_written_is_reported_and_written_later() {
     };
     upstream.wait_for_requests("DELETE", "/pools", 1).await;
     // Validation is also recorded, so it fills the file.
-    let filler = DeleteBatchNodeUserRequest {
+    let validation = DeleteBatchNodeUserRequest {
         validate_only: true,
         ..batch_request("bob")
     };
     wait_until("a full file", async || {
-        client.delete_batch_node_user(filler.clone()).await.unwrap();
+        client
+            .delete_batch_node_user(validation.clone())
+            .await
+            .unwrap();
         !Process::log_records(&folder, FAILED).is_empty()
     })
     .await;
 
     gate.notify_one();
-    let done = gate_for_reply.await.unwrap().unwrap();
-    assert_eq!(done.get_ref().outcome(), DeleteOutcome::Deleted);
+    let response = gate_for_reply.await.unwrap().unwrap();
+    assert_eq!(response.get_ref().outcome(), DeleteOutcome::Deleted);
     assert!(
         records(&file)
             .iter()
             .all(|record| record["outcome"] != "deleted")
     );
-    let refused = client.delete_batch_node_user(batch_request("carol")).await;
-    let refused = CallFailure::from(refused.unwrap_err());
-    refused.expect(Code::Unavailable, "AUDIT_UNAVAILABLE");
+    let refusal = client.delete_batch_node_user(batch_request("carol")).await;
+    let refusal = CallFailure::from(refusal.unwrap_err());
+    refusal.expect(Code::Unavailable, "AUDIT_UNAVAILABLE");
     assert_eq!(upstream.requests("DELETE", "/pools").len(), 1);
 
-    let old = folder.join("audit.jsonl.1");
-    fs::rename(&file, &old).unwrap();
+    let rotated_file = folder.join("audit.jsonl.1");
+    fs::rename(&file, &rotated_file).unwrap();
     let is_alices = |record: &Value| record["outcome"] == "deleted" && record["user"] == "alice";
     wait_until("the outcome", async || {
         file.exists() && records(&file).iter().any(is_alices)
     })
     .await;
     process.stop();
-    let (code, out, err) = verify([&old, &file]);
+    let (code, out, err) = verify([&rotated_file, &file]);
     assert_eq!((code, err.as_str()), (0, ""));
     assert!(out.contains(" 0 open intents, "), "{out}");
     fs::remove_dir_all(folder).unwrap();
@@ -105,8 +108,8 @@ async fn late_intent_is_closed_as_not_sent() {
     let upstream = upstream().await;
     let folder = App::folder();
     let path = folder.join("audit.jsonl");
-    let made = Command::new("mkfifo").arg(&path).status();
-    assert!(made.unwrap().success());
+    let mkfifo_status = Command::new("mkfifo").arg(&path).status();
+    assert!(mkfifo_status.unwrap().success());
     let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap();
     let mut pipe = OpenOptions::new();
     let pipe = pipe.read(true).write(true).custom_flags(flags).open(&path);
@@ -115,12 +118,12 @@ async fn late_intent_is_closed_as_not_sent() {
     let app = App::start_in(folder, &section).await;
     let filled = fill_pipe(&mut pipe);
     for user in ["alice", "bob"] {
-        let failed = app.delete_batch_node_user(batch_request(user)).await;
-        let failed = failed.unwrap_err();
-        failed.expect(Code::Unavailable, "AUDIT_UNAVAILABLE");
+        let failure = app.delete_batch_node_user(batch_request(user)).await;
+        let failure = failure.unwrap_err();
+        failure.expect(Code::Unavailable, "AUDIT_UNAVAILABLE");
         let actual = (
-            failed.metadata_value("attempts"),
-            failed.metadata_value("outcome"),
+            failure.metadata_value("attempts"),
+            failure.metadata_value("outcome"),
         );
         assert_eq!(actual, ("0", "not_sent"));
     }
@@ -129,7 +132,7 @@ async fn late_intent_is_closed_as_not_sent() {
     let mut reader = File::open(&path).unwrap();
     drop(pipe);
     let mut carol = app.client();
-    let read = tokio::task::spawn_blocking(move || {
+    let read_records = tokio::task::spawn_blocking(move || {
         reader.read_exact(&mut vec![0; filled]).unwrap();
         let lines = BufReader::new(reader).lines();
         let records = lines.map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
@@ -150,17 +153,17 @@ async fn late_intent_is_closed_as_not_sent() {
             .is_ok()
     })
     .await;
-    let mut actual = read.await.unwrap();
+    let mut actual = read_records.await.unwrap();
     // The calls of carol before the recovery have no record.
     let from_carol = actual.split_off(2);
     assert!(
         from_carol.iter().all(|[user, ..]| user == "carol"),
         "{from_carol:?}"
     );
-    let late = "ERROR_REASON_AUDIT_UNAVAILABLE";
+    let audit_unavailable = "ERROR_REASON_AUDIT_UNAVAILABLE";
     let expected = [
         ["alice", "intent", "", ""],
-        ["alice", "outcome", "not_sent", late],
+        ["alice", "outcome", "not_sent", audit_unavailable],
     ];
     assert_eq!(actual, expected);
     assert_eq!(upstream.requests("DELETE", "/pools").len(), 1);

@@ -31,11 +31,11 @@ impl Service {
     }
 
     /// Makes calls until one is rejected because it cannot be recorded. Returns the number of successful calls.
-    async fn fill(&self) -> usize {
-        for done in 0..1_000 {
-            if let Err(failed) = self.call().await {
-                failed.expect(Code::Unavailable, "AUDIT_UNAVAILABLE");
-                return done;
+    async fn fill_log(&self) -> usize {
+        for succeeded in 0..1_000 {
+            if let Err(failure) = self.call().await {
+                failure.expect(Code::Unavailable, "AUDIT_UNAVAILABLE");
+                return succeeded;
             }
         }
         panic!("every record was written");
@@ -57,7 +57,7 @@ impl Service {
     }
 
     /// Asserts that readiness and health stay off. The writer retries every second and cannot write.
-    async fn stays_off(&self) {
+    async fn assert_stays_unready(&self) {
         wait_until("unhealthy", async || !self.is_healthy().await).await;
         let started = Instant::now();
         while started.elapsed() < Duration::from_millis(2_500) {
@@ -67,7 +67,7 @@ impl Service {
     }
 
     /// Waits until readiness and health return without a call, and then stops the server after one more call.
-    async fn recovers(self) {
+    async fn assert_recovers(self) {
         wait_until("ready", async || self.is_ready().await).await;
         wait_until("healthy", async || self.is_healthy().await).await;
         self.call().await.unwrap();
@@ -76,7 +76,7 @@ impl Service {
 }
 
 /// Asserts that these files are valid and contain no bytes of a probe.
-fn check(files: &[&Path]) {
+fn verify_logs(files: &[&Path]) {
     let (code, _, err) = verify(files.iter().copied());
     assert_eq!((code, err.as_str()), (0, ""));
     for file in files {
@@ -92,13 +92,13 @@ async fn readiness_fails_at_file_size_limit() {
     let admin = configure_with_admin(&folder, &upstream.url);
     let process = Process::start_with_file_size_limit(&folder, 8_192);
     let service = Service { process, admin };
-    let done = service.fill().await;
-    service.stays_off().await;
-    assert_eq!(upstream.requests("DELETE", "").len(), done);
-    let (file, old) = (folder.join("audit.jsonl"), folder.join("audit.jsonl.1"));
-    fs::rename(&file, &old).unwrap();
-    service.recovers().await;
-    check(&[&old, &file]);
+    let succeeded = service.fill_log().await;
+    service.assert_stays_unready().await;
+    assert_eq!(upstream.requests("DELETE", "").len(), succeeded);
+    let (file, rotated_file) = (folder.join("audit.jsonl"), folder.join("audit.jsonl.1"));
+    fs::rename(&file, &rotated_file).unwrap();
+    service.assert_recovers().await;
+    verify_logs(&[&rotated_file, &file]);
     fs::remove_dir_all(folder).unwrap();
 }
 
@@ -118,12 +118,12 @@ async fn readiness_fails_if_started_at_file_size_limit() {
     let size = fs::metadata(&file).unwrap().len();
     let process = Process::start_with_file_size_limit(&folder, usize::try_from(size).unwrap());
     let service = Service { process, ..service };
-    service.stays_off().await;
+    service.assert_stays_unready().await;
     assert_eq!(Process::log_records(&folder, FAILED).len(), 1);
-    let old = folder.join("audit.jsonl.1");
-    fs::rename(&file, &old).unwrap();
-    service.recovers().await;
-    check(&[&old, &file]);
+    let rotated_file = folder.join("audit.jsonl.1");
+    fs::rename(&file, &rotated_file).unwrap();
+    service.assert_recovers().await;
+    verify_logs(&[&rotated_file, &file]);
     fs::remove_dir_all(folder).unwrap();
 }
 
@@ -147,14 +147,14 @@ async fn readiness_recovers_after_successful_write() {
     // The intent and the outcome of the first call are written successfully.
     let process = Process::start_with_failing_writes(&folder, &trace, "3..6");
     let service = Service { process, admin };
-    assert_eq!(service.fill().await, 1);
-    let injected = || {
+    assert_eq!(service.fill_log().await, 1);
+    let injected_failures = || {
         let text = fs::read_to_string(&trace).unwrap();
         text.matches("(INJECTED)").count()
     };
     wait_until("ready", async || service.is_ready().await).await;
-    assert_eq!(injected(), 4);
-    service.recovers().await;
-    check(&[&folder.join("audit.jsonl")]);
+    assert_eq!(injected_failures(), 4);
+    service.assert_recovers().await;
+    verify_logs(&[&folder.join("audit.jsonl")]);
     fs::remove_dir_all(folder).unwrap();
 }

@@ -23,10 +23,10 @@ use useradmin_testkit::{
 
 use crate::authorization::upstream;
 
-const ROTATED: &str = "audit log reopened";
+const REOPENED_MESSAGE: &str = "audit log reopened";
 
 /// Starts a server. Returns its folder, the path of the audit log, and the process.
-fn server(upstream: &Upstream) -> (PathBuf, PathBuf, Process) {
+fn start_server(upstream: &Upstream) -> (PathBuf, PathBuf, Process) {
     let folder = App::folder();
     configure(&folder, &upstream.url, "");
     let process = Process::start(&folder);
@@ -41,15 +41,15 @@ async fn delete(client: &mut UserAdminClient<Channel>, user: &str) {
         .unwrap();
 }
 
-fn size(file: &Path) -> u64 {
+fn file_size(file: &Path) -> u64 {
     fs::metadata(file).map_or(0, |found| found.len())
 }
 
 /// Atomically renames the file and replaces it with a new one that has this content.
-fn replace(file: &Path, old: &Path, text: &str) {
+fn rename_and_replace(file: &Path, rotated_file: &Path, text: &str) {
     let new = file.with_extension("new");
     fs::write(&new, text).unwrap();
-    fs::hard_link(file, old).unwrap();
+    fs::hard_link(file, rotated_file).unwrap();
     fs::rename(new, file).unwrap();
 }
 
@@ -70,7 +70,11 @@ async fn gated_upstream(gate: &Arc<Notify>) -> (Upstream, watch::Receiver<usize>
 }
 
 /// Starts calls that do not end, and waits until the upstream has received them.
-async fn hold(client: &UserAdminClient<Channel>, upstream: &Upstream, users: &[&str]) {
+async fn start_hanging_calls(
+    client: &UserAdminClient<Channel>,
+    upstream: &Upstream,
+    users: &[&str],
+) {
     for user in users {
         let (mut client, request) = (client.clone(), batch_request(user));
         tokio::spawn(async move { client.delete_batch_node_user(request).await });
@@ -83,12 +87,12 @@ async fn hold(client: &UserAdminClient<Channel>, upstream: &Upstream, users: &[&
 
 /// Asserts that the files form one chain, that every deletion is recorded once, and that each file begins with the open
 /// intents.
-fn check(files: &[PathBuf], open: &str) {
+fn verify_files(files: &[PathBuf], open: &str) {
     let (code, out, err) = verify(files);
     assert_eq!((code, err.as_str()), (0, ""));
     assert!(out.contains(open), "{out}");
-    let all: Vec<_> = files.iter().flat_map(|file| records(file)).collect();
-    let actual: Vec<_> = all
+    let all_records: Vec<_> = files.iter().flat_map(|file| records(file)).collect();
+    let actual: Vec<_> = all_records
         .iter()
         .filter(|record| record["outcome"] == "deleted")
         .collect();
@@ -113,9 +117,9 @@ fn check(files: &[PathBuf], open: &str) {
 async fn rotation_under_load_keeps_chain_and_open_intents() {
     let gate = Arc::new(Notify::new());
     let (upstream, mut arrived) = gated_upstream(&gate).await;
-    let (folder, file, process) = server(&upstream);
+    let (folder, file, process) = start_server(&upstream);
     let client = process.client();
-    hold(&client, &upstream, &["held-1", "held-2"]).await;
+    start_hanging_calls(&client, &upstream, &["held-1", "held-2"]).await;
     let mut load = JoinSet::new();
     for worker in 0..16 {
         let mut client = client.clone();
@@ -131,28 +135,28 @@ async fn rotation_under_load_keeps_chain_and_open_intents() {
             .wait_for(|count| *count >= number * 50)
             .await
             .unwrap();
-        let old = folder.join(format!("audit.jsonl.{number}"));
-        fs::rename(&file, &old).unwrap();
-        files.push(old);
-        wait_until("a new file", async || size(&file) > 0).await;
+        let rotated_file = folder.join(format!("audit.jsonl.{number}"));
+        fs::rename(&file, &rotated_file).unwrap();
+        files.push(rotated_file);
+        wait_until("a new file", async || file_size(&file) > 0).await;
     }
     load.join_all().await;
     process.kill();
     files.push(file.clone());
 
-    check(&files, "2 open intents");
-    assert_eq!(Process::log_records(&folder, ROTATED).len(), 5);
+    verify_files(&files, "2 open intents");
+    assert_eq!(Process::log_records(&folder, REOPENED_MESSAGE).len(), 5);
 
     Process::start(&folder).stop();
-    let closed: Vec<Value> = records(&file);
-    let closed: Vec<_> = closed
+    let closed_intents: Vec<Value> = records(&file);
+    let closed_intents: Vec<_> = closed_intents
         .into_iter()
         .filter(|record| record["outcome"] == "unknown_after_crash")
         .collect();
-    let users: BTreeSet<_> = values_of(&closed, "user").into_iter().collect();
+    let users: BTreeSet<_> = values_of(&closed_intents, "user").into_iter().collect();
     assert_eq!(users, ["held-1", "held-2"].map(String::from).into());
-    assert_eq!(closed.len(), 2);
-    check(&files, "0 open intents");
+    assert_eq!(closed_intents.len(), 2);
+    verify_files(&files, "0 open intents");
     assert_eq!(verify([Path::new("--partial"), &file]).0, 0);
     // Verification fails without the previous file, and with the files in another order.
     assert_eq!(verify([&file]).0, 1);
@@ -165,14 +169,14 @@ async fn rotation_under_load_keeps_chain_and_open_intents() {
 #[tokio::test(flavor = "multi_thread")]
 async fn idle_server_continues_chain_in_new_file() {
     let upstream = upstream().await;
-    let (folder, file, process) = server(&upstream);
+    let (folder, file, process) = start_server(&upstream);
     let mut client = process.client();
     delete(&mut client, "alice").await;
-    let old = folder.join("audit.jsonl.1");
+    let rotated_file = folder.join("audit.jsonl.1");
     // Like `create` of logrotate.
-    replace(&file, &old, "");
+    rename_and_replace(&file, &rotated_file, "");
     delete(&mut client, "bob").await;
-    let (code, out, err) = verify([&old, &file]);
+    let (code, out, err) = verify([&rotated_file, &file]);
     assert_eq!((code, err.as_str()), (0, ""));
     assert!(out.contains(": 4 records, seq 1 to 4, "), "{out}");
     // If the file is deleted instead of renamed, the chain also continues.
@@ -182,11 +186,11 @@ async fn idle_server_continues_chain_in_new_file() {
     assert_eq!(values_of(&records(&file), "event"), ["intent", "outcome"]);
     assert_eq!(records(&file)[0]["seq"], 5);
     assert_eq!(verify([Path::new("--partial"), &file]).0, 0);
-    let (code, _, err) = verify([&old, &file]);
+    let (code, _, err) = verify([&rotated_file, &file]);
     assert_eq!(code, 1);
-    let place = format!("{}:1: ", file.display());
+    let prefix = format!("{}:1: ", file.display());
     let errors = format!(
-        "{place}`seq` is 5, where 3 is due\n{place}`prev` is not the hash of the line before\n"
+        "{prefix}`seq` is 5, where 3 is due\n{prefix}`prev` is not the hash of the line before\n"
     );
     assert_eq!(err, errors);
     fs::remove_dir_all(folder).unwrap();
@@ -197,28 +201,32 @@ async fn idle_server_continues_chain_in_new_file() {
 async fn rotation_while_stopped_is_continued_at_start() {
     let gate = Arc::new(Notify::new());
     // The new file is missing, empty, truncated in the first record, or never written.
-    for new_one in [None, Some(""), Some("{\"v\":1,\"ts"), Some("\0\0\0\0")] {
+    for new_content in [None, Some(""), Some("{\"v\":1,\"ts"), Some("\0\0\0\0")] {
         let (upstream, _arrived) = gated_upstream(&gate).await;
-        let (folder, file, process) = server(&upstream);
+        let (folder, file, process) = start_server(&upstream);
         let mut client = process.client();
         delete(&mut client, "alice").await;
-        let mut held = client.clone();
-        tokio::spawn(async move { held.delete_batch_node_user(batch_request("held-1")).await });
+        let mut hanging = client.clone();
+        tokio::spawn(async move {
+            hanging
+                .delete_batch_node_user(batch_request("held-1"))
+                .await
+        });
         upstream.wait_for_requests("DELETE", "/pools", 2).await;
         process.kill();
-        let old = folder.join("audit.jsonl.1");
-        fs::rename(&file, &old).unwrap();
+        let rotated_file = folder.join("audit.jsonl.1");
+        fs::rename(&file, &rotated_file).unwrap();
         // Other files with the same prefix that are not logs.
         fs::write(folder.join("audit.jsonl.2.gz"), "compressed").unwrap();
-        if let Some(text) = new_one {
+        if let Some(text) = new_content {
             fs::write(&file, text).unwrap();
         }
         let process = Process::start(&folder);
         let mut client = process.client();
         delete(&mut client, "bob").await;
         process.stop();
-        let (code, out, err) = verify([&old, &file]);
-        assert_eq!((code, err.as_str()), (0, ""), "{new_one:?}");
+        let (code, out, err) = verify([&rotated_file, &file]);
+        assert_eq!((code, err.as_str()), (0, ""), "{new_content:?}");
         assert!(out.contains("seq 1 to 7, 0 open intents"), "{out}");
         let outcomes = values_of(&records(&file), "outcome");
         assert_eq!(outcomes, ["", "unknown_after_crash", "", "deleted"]);
@@ -232,36 +240,36 @@ async fn rotation_while_stopped_is_continued_at_start() {
 #[tokio::test(flavor = "multi_thread")]
 async fn rotation_does_not_release_lock_to_second_server() {
     let upstream = upstream().await;
-    let (folder, file, process) = server(&upstream);
+    let (folder, file, process) = start_server(&upstream);
     let mut client = process.client();
     delete(&mut client, "alice").await;
-    let waiting = Process::start(&folder);
-    let old = folder.join("audit.jsonl.1");
-    fs::rename(&file, &old).unwrap();
+    let second_server = Process::start(&folder);
+    let rotated_file = folder.join("audit.jsonl.1");
+    fs::rename(&file, &rotated_file).unwrap();
     // The call makes the waiting server check the file as well.
-    let mut refused = waiting.client();
-    let refused = refused.delete_batch_node_user(batch_request("eve")).await;
-    assert!(refused.is_err());
+    let mut refusal = second_server.client();
+    let refusal = refusal.delete_batch_node_user(batch_request("eve")).await;
+    assert!(refusal.is_err());
     delete(&mut client, "bob").await;
     process.stop();
-    let carol = async || {
-        let mut client = waiting.client();
+    let delete_carol = async || {
+        let mut client = second_server.client();
         let response = client.delete_batch_node_user(batch_request("carol")).await;
         response.is_ok()
     };
-    wait_until("the second server has the log", carol).await;
-    waiting.stop();
-    let (code, out, err) = verify([&old, &file]);
+    wait_until("the second server has the log", delete_carol).await;
+    second_server.stop();
+    let (code, out, err) = verify([&rotated_file, &file]);
     assert_eq!((code, err.as_str()), (0, ""));
     assert!(out.contains("seq 1 to 6, 0 open intents"), "{out}");
     fs::remove_dir_all(folder).unwrap();
 }
 
 /// A modification of the file by another process. Arguments: the path and the current content.
-type Damage = fn(&Path, &[u8]);
+type Modification = fn(&Path, &[u8]);
 
 /// The modifications, and whether the result may pass as a file whose older files are missing.
-const DAMAGES: [(Damage, bool); 6] = [
+const MODIFICATIONS: [(Modification, bool); 6] = [
     (|file, _| truncate(file, 0), true),
     (|file, text| truncate(file, text.len() - 9), false),
     (|file, text| append(file, &text[..text.len() / 2]), false),
@@ -296,12 +304,12 @@ fn forge(file: &Path) {
 #[tokio::test(flavor = "multi_thread")]
 async fn truncation_and_foreign_lines_are_detected() {
     let upstream = upstream().await;
-    for (number, (damage, passes)) in DAMAGES.into_iter().enumerate() {
-        let (folder, file, process) = server(&upstream);
+    for (number, (modify, is_valid_part)) in MODIFICATIONS.into_iter().enumerate() {
+        let (folder, file, process) = start_server(&upstream);
         let mut client = process.client();
         delete(&mut client, "alice").await;
         let inode = fs::metadata(&file).unwrap().ino();
-        damage(&file, &fs::read(&file).unwrap());
+        modify(&file, &fs::read(&file).unwrap());
         delete(&mut client, "bob").await;
         process.stop();
         assert_eq!(fs::metadata(&file).unwrap().ino(), inode);
@@ -311,7 +319,7 @@ async fn truncation_and_foreign_lines_are_detected() {
         assert_eq!(code, 1, "{number}: {err}");
         assert_eq!(
             verify([Path::new("--partial"), &file]).0,
-            i32::from(!passes),
+            i32::from(!is_valid_part),
             "{number}"
         );
         // No record is appended to an incomplete line of another process.
@@ -333,19 +341,19 @@ async fn truncation_and_foreign_lines_are_detected() {
 #[tokio::test(flavor = "multi_thread")]
 async fn non_empty_file_after_rotation_is_reported() {
     let upstream = upstream().await;
-    let (folder, file, process) = server(&upstream);
+    let (folder, file, process) = start_server(&upstream);
     let mut client = process.client();
     delete(&mut client, "alice").await;
-    let old = folder.join("audit.jsonl.1");
-    replace(&file, &old, "somebody else");
+    let rotated_file = folder.join("audit.jsonl.1");
+    rename_and_replace(&file, &rotated_file, "somebody else");
     delete(&mut client, "bob").await;
     process.stop();
     let text = fs::read_to_string(&file).unwrap();
     assert_eq!(text.lines().next(), Some("somebody else"));
-    let (code, _, err) = verify([&old, &file]);
-    let place = file.display();
+    let (code, _, err) = verify([&rotated_file, &file]);
+    let prefix = file.display();
     let expected = format!(
-        "{place}:1: no record: not a JSON object\n{place}:2: `prev` is not the hash of the line before\n"
+        "{prefix}:1: no record: not a JSON object\n{prefix}:2: `prev` is not the hash of the line before\n"
     );
     assert_eq!((code, err), (1, expected));
     fs::remove_dir_all(folder).unwrap();

@@ -21,54 +21,54 @@ pub fn strace_works() -> bool {
 }
 
 /// Returns the system calls of a server that deletes one user, starting with the intent.
-async fn trace(sections: &str) -> Vec<String> {
+async fn traced_calls(sections: &str) -> Vec<String> {
     let upstream = upstream().await;
     let folder = App::folder();
     configure(&folder, &upstream.url, sections);
     let file = folder.join("trace");
     let process = Process::start_traced(&folder, &file);
     let mut client = process.client();
-    let done = client.delete_batch_node_user(batch_request("alice")).await;
-    done.unwrap();
+    let response = client.delete_batch_node_user(batch_request("alice")).await;
+    response.unwrap();
     process.stop();
     // strace may still be writing.
     wait_until("the end of the trace", async || {
-        text(&file).contains("+++ exited with 0 +++\n")
+        read_text(&file).contains("+++ exited with 0 +++\n")
     })
     .await;
     let port = upstream.url.rsplit(':').next().unwrap();
-    let calls = text(&file).replace(&format!("htons({port})"), "UPSTREAM");
+    let calls = read_text(&file).replace(&format!("htons({port})"), "UPSTREAM");
     let calls: Vec<_> = calls.lines().map(ToOwned::to_owned).collect();
     assert_eq!(upstream.requests("DELETE", "/pools").len(), 1);
     fs::remove_dir_all(folder).unwrap();
     calls
 }
 
-fn text(file: &Path) -> String {
+fn read_text(file: &Path) -> String {
     fs::read_to_string(file).unwrap_or_default()
 }
 
 /// Returns the index of the only line that contains all of these words.
 #[track_caller]
-fn place(trace: &[String], words: &[&str]) -> usize {
-    let fits = |line: &String| words.iter().all(|word| line.contains(word));
-    let mut places = (0..trace.len()).filter(|at| fits(&trace[*at]));
-    let place = places.next();
+fn line_index(trace: &[String], words: &[&str]) -> usize {
+    let is_match = |line: &String| words.iter().all(|word| line.contains(word));
+    let mut indices = (0..trace.len()).filter(|at| is_match(&trace[*at]));
+    let index = indices.next();
     let trace = trace.join("\n");
     assert!(
-        place.is_some() && places.next().is_none(),
+        index.is_some() && indices.next().is_none(),
         "{words:?} in\n{trace}"
     );
-    place.unwrap()
+    index.unwrap()
 }
 
 /// Returns the index of the line where this system call returns. Lines of other threads may come in between.
-fn end(trace: &[String], begin: usize) -> usize {
+fn return_index(trace: &[String], begin: usize) -> usize {
     let thread = trace[begin].split(' ').next().unwrap();
     let is_end = |line: &&String| !line.contains("<unfinished ...>");
     let of_thread = |line: &&String| line.split(' ').next() == Some(thread);
-    let mut rest = trace[begin..].iter().filter(of_thread).filter(is_end);
-    let line = rest.next().unwrap();
+    let mut returns = trace[begin..].iter().filter(of_thread).filter(is_end);
+    let line = returns.next().unwrap();
     assert!(!line.contains(" = -1 "), "{line}");
     trace
         .iter()
@@ -89,22 +89,22 @@ async fn intent_is_synced_before_request_is_sent() {
         );
         return;
     }
-    let calls = trace("").await;
-    let written = end(&calls, place(&calls, &INTENT));
+    let calls = traced_calls("").await;
+    let intent_written = return_index(&calls, line_index(&calls, &INTENT));
     // The first sync; the end of the log is synced when the server stops.
     let is_sync = |line: &String| line.contains(" fdatasync(") && line.contains("/audit.jsonl>");
     let syncs: Vec<_> = (0..calls.len()).filter(|at| is_sync(&calls[*at])).collect();
-    let synced = end(&calls, syncs[0]);
+    let synced = return_index(&calls, syncs[0]);
     assert_eq!(syncs.len(), 2);
     let connecting = calls
         .iter()
         .position(|line| line.contains(" connect(") && line.contains("UPSTREAM"));
-    let (connecting, sent) = (connecting.unwrap(), place(&calls, &DELETE));
-    let order = [written, synced, connecting, sent];
+    let (connecting, sent) = (connecting.unwrap(), line_index(&calls, &DELETE));
+    let order = [intent_written, synced, connecting, sent];
     assert!(order.is_sorted(), "{order:?}\n{}", calls.join("\n"));
     // With `sync = false`, there is no sync.
-    let calls = trace("[audit]\nsync = false\n").await;
-    assert!(place(&calls, &INTENT) < place(&calls, &DELETE));
+    let calls = traced_calls("[audit]\nsync = false\n").await;
+    assert!(line_index(&calls, &INTENT) < line_index(&calls, &DELETE));
     assert!(!calls.iter().any(|line| line.contains("fdatasync(")));
 }
 
@@ -129,13 +129,13 @@ async fn concurrent_calls_share_one_sync() {
     let callers = (0..CALLERS).map(|_| async {
         let mut client = process.client();
         for _ in 0..CALLS {
-            let done = client.delete_batch_node_user(batch_request("alice")).await;
-            done.unwrap();
+            let response = client.delete_batch_node_user(batch_request("alice")).await;
+            response.unwrap();
         }
     });
     join_all(callers).await;
     process.stop();
-    let syncs = text(&file).matches("fdatasync(").count();
+    let syncs = read_text(&file).matches("fdatasync(").count();
     // One sync for each round of calls if all calls arrive at the same time; there may be more on a busy machine.
     assert!((CALLS..CALLERS * CALLS / 2).contains(&syncs), "{syncs}");
     assert_eq!(upstream.requests("DELETE", "/pools").len(), CALLERS * CALLS);

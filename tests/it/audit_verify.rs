@@ -19,7 +19,7 @@ use useradmin_testkit::{
 };
 
 /// Returns a file written by a server, with two deletions and a validation.
-async fn real_file() -> (PathBuf, PathBuf) {
+async fn write_real_log() -> (PathBuf, PathBuf) {
     let upstream = Upstream::start(|received| {
         token_reply_or(received, || match received.method.as_str() {
             "DELETE" => batch_deleted(),
@@ -61,7 +61,7 @@ fn count_faults(file: &Path, bytes: &[u8], contains: &[Head]) -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn change_of_any_byte_is_detected() {
-    let (folder, file) = real_file().await;
+    let (folder, file) = write_real_log().await;
     let valid = fs::read(&file).unwrap();
     let last = valid[..valid.len() - 1]
         .rsplit(|byte| *byte == b'\n')
@@ -74,18 +74,19 @@ async fn change_of_any_byte_is_detected() {
     assert_eq!(count_faults(&file, &valid, std::slice::from_ref(&head)), 0);
     let before_last = valid.len() - 1 - last.len();
     for at in 0..valid.len() {
-        let mut changed = [valid.clone(), valid.clone(), valid.clone()];
-        changed[0][at] ^= 1 << (at % 8);
-        changed[1].remove(at);
-        changed[2].insert(at, valid[at / 2]);
+        let mut changed_lines = [valid.clone(), valid.clone(), valid.clone()];
+        changed_lines[0][at] ^= 1 << (at % 8);
+        changed_lines[1].remove(at);
+        changed_lines[2].insert(at, valid[at / 2]);
         // Only one of the three per position, to limit the duration.
-        let changed = &changed[at % 3];
+        let changed_lines = &changed_lines[at % 3];
         if at < before_last {
-            assert!(count_faults(&file, changed, &[]) > 0, "{at}");
+            assert!(count_faults(&file, changed_lines, &[]) > 0, "{at}");
         }
         // A change of the last line is only detected with a known head.
         assert!(
-            *changed == valid || count_faults(&file, changed, std::slice::from_ref(&head)) > 0,
+            *changed_lines == valid
+                || count_faults(&file, changed_lines, std::slice::from_ref(&head)) > 0,
             "{at}"
         );
     }
@@ -102,38 +103,38 @@ async fn change_of_any_byte_is_detected() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn reordered_lines_are_detected() {
-    let (folder, file) = real_file().await;
+    let (folder, file) = write_real_log().await;
     let valid = fs::read_to_string(&file).unwrap();
     let lines: Vec<_> = valid.split_inclusive('\n').collect();
     assert_eq!(lines.len(), 5);
-    let found = |lines: &[&str]| count_faults(&file, lines.concat().as_bytes(), &[]) > 0;
-    assert!(!found(&lines));
+    let has_faults = |lines: &[&str]| count_faults(&file, lines.concat().as_bytes(), &[]) > 0;
+    assert!(!has_faults(&lines));
     for at in 0..lines.len() {
-        let mut changed = lines.clone();
-        changed.remove(at);
+        let mut changed_lines = lines.clone();
+        changed_lines.remove(at);
         // A file without its newest lines is valid; only a known head shows that they are missing.
-        assert_eq!(found(&changed), at + 1 < lines.len(), "{at}");
+        assert_eq!(has_faults(&changed_lines), at + 1 < lines.len(), "{at}");
         for to in 0..lines.len() {
-            let mut changed = lines.clone();
-            changed.insert(to, lines[at]);
-            assert!(found(&changed), "{at} again at {to}");
-            let mut changed = lines.clone();
-            changed.swap(at, to);
-            assert_eq!(found(&changed), at != to, "{at} with {to}");
-            let mut changed = lines.clone();
-            let moved = changed.remove(at);
-            changed.insert(to, moved);
-            assert_eq!(found(&changed), at != to, "{at} to {to}");
+            let mut changed_lines = lines.clone();
+            changed_lines.insert(to, lines[at]);
+            assert!(has_faults(&changed_lines), "{at} again at {to}");
+            let mut changed_lines = lines.clone();
+            changed_lines.swap(at, to);
+            assert_eq!(has_faults(&changed_lines), at != to, "{at} with {to}");
+            let mut changed_lines = lines.clone();
+            let moved = changed_lines.remove(at);
+            changed_lines.insert(to, moved);
+            assert_eq!(has_faults(&changed_lines), at != to, "{at} to {to}");
         }
     }
     let reversed: Vec<_> = lines.iter().rev().copied().collect();
-    assert!(found(&reversed));
+    assert!(has_faults(&reversed));
     fs::remove_dir_all(folder).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn saved_head_detects_truncation() {
-    let (folder, file) = real_file().await;
+    let (folder, file) = write_real_log().await;
     let (_, out, _) = verify([&file]);
     let head = out.trim_end().rsplit(' ').next().unwrap().to_owned();
     let name = file.to_str().unwrap().to_owned();
@@ -151,20 +152,18 @@ async fn saved_head_detects_truncation() {
     );
 
     // The whole file is replaced by another one with a valid chain.
-    let mut forged = ForgedLog::default();
-    forged.intent("a", "bob").outcome("a", "bob", "deleted");
-    forged
-        .outcome("b", "eve", "denied")
+    let mut log = ForgedLog::default();
+    log.intent("a", "bob").outcome("a", "bob", "deleted");
+    log.outcome("b", "eve", "denied")
         .outcome("c", "eve", "denied");
-    forged
-        .outcome("d", "eve", "denied")
+    log.outcome("d", "eve", "denied")
         .outcome("e", "eve", "denied");
-    fs::write(&file, &forged.text).unwrap();
+    fs::write(&file, &log.text).unwrap();
     assert_eq!(verify([&name]).0, 0);
-    assert_eq!(verify([&name, "--contains", &forged.head()]).0, 0);
+    assert_eq!(verify([&name, "--contains", &log.head()]).0, 0);
     let other = format!("{name}:5: record 5 is not the one that must be here\n");
     assert_eq!(
-        verify([&name, "--contains", &forged.head(), "--contains", &head]),
+        verify([&name, "--contains", &log.head(), "--contains", &head]),
         (1, String::new(), other)
     );
     fs::remove_dir_all(folder).unwrap();
@@ -243,20 +242,23 @@ fn unreadable_file_is_not_reported_as_fault() {
     let mut log = ForgedLog::default();
     fs::write(&file, &log.intent("a", "bob").text).unwrap();
     let name = file.to_str().unwrap();
-    let (gone, place) = (folder.join("gone"), folder.to_str().unwrap());
-    let gone = gone.to_str().unwrap();
-    let short = log.head()[..60].to_owned();
+    let (missing_file, place) = (folder.join("gone"), folder.to_str().unwrap());
+    let missing_file = missing_file.to_str().unwrap();
+    let short_head = log.head()[..60].to_owned();
     for (arguments, replies) in [
         (
-            vec![name, gone],
-            format!("{gone}: No such file or directory (os error 2)\n"),
+            vec![name, missing_file],
+            format!("{missing_file}: No such file or directory (os error 2)\n"),
         ),
         (
             vec![place],
             format!("{place}: Is a directory (os error 21)\n"),
         ),
         (vec![], "Usage:".to_owned()),
-        (vec!["--contains", &short, name], "want SEQ:HASH".to_owned()),
+        (
+            vec!["--contains", &short_head, name],
+            "want SEQ:HASH".to_owned(),
+        ),
         (vec!["--contains", "1:", name], "want SEQ:HASH".to_owned()),
         (vec!["--frobnicate", name], "Usage:".to_owned()),
     ] {

@@ -8,7 +8,7 @@ use useradmin_testkit::{App, Process, configure, wait_until};
 
 use crate::{
     abuse::{
-        frames::{fields, nth},
+        frames::{fields, stream_id},
         peer::Peer,
     },
     authorization::upstream,
@@ -24,7 +24,7 @@ async fn connect(process: &Process) -> (Peer, String) {
     let stream = TcpStream::connect(&process.address).await.unwrap();
     let address = stream.local_addr().unwrap().to_string();
     let mut peer = Peer::silent(Box::new(stream));
-    peer.begin(&[]).await;
+    peer.start_http2(&[]).await;
     (peer, address)
 }
 
@@ -54,27 +54,28 @@ async fn refused_authority_is_logged() {
         ("127.0.0.1:50051,[::1]:50051", "OK"),
         ("xds:///useradmin", REFUSED),
     ];
-    let mut refused = Vec::new();
-    for (at, (authority, end)) in (0..).map(nth).zip(rows) {
+    let mut refusal = Vec::new();
+    for (at, (authority, end)) in (0..).map(stream_id).zip(rows) {
         peer.send(fields().set(":authority", authority).call(at, "x"))
             .await;
-        peer.until(|frames| frames.end(at).is_some()).await;
+        peer.wait_until_frames(|frames| frames.end(at).is_some())
+            .await;
         assert_eq!(
             peer.inspect(|frames| frames.end(at).unwrap()),
             end,
             "{authority}"
         );
         if end == REFUSED {
-            refused.push(authority);
+            refusal.push(authority);
         }
     }
     wait_until("a line for each", async || {
-        Process::log_records(&folder, LINE).len() >= refused.len()
+        Process::log_records(&folder, LINE).len() >= refusal.len()
     })
     .await;
     let lines = Process::log_records(&folder, LINE);
-    assert_eq!(lines.len(), refused.len());
-    for (line, authority) in lines.iter().zip(&refused) {
+    assert_eq!(lines.len(), refusal.len());
+    for (line, authority) in lines.iter().zip(&refusal) {
         assert_eq!(line["level"], "INFO");
         assert_eq!(line["peer"], address);
         let error = line["error"].as_str().unwrap();
@@ -105,9 +106,10 @@ async fn secrets_of_refused_requests_are_not_logged() {
         (":path", "/x y#access_token=secret", "/x y"),
         (":path", "http://user:secret@a/x y", "a/x y"),
     ];
-    for (at, (name, value, _)) in (0..).map(nth).zip(rows) {
+    for (at, (name, value, _)) in (0..).map(stream_id).zip(rows) {
         peer.send(fields().set(name, value).call(at, "x")).await;
-        peer.until(|frames| frames.end(at).is_some()).await;
+        peer.wait_until_frames(|frames| frames.end(at).is_some())
+            .await;
         assert_eq!(peer.inspect(|frames| frames.end(at).unwrap()), REFUSED);
     }
     process.stop();
@@ -132,10 +134,11 @@ async fn repeated_refused_authorities_are_summarized() {
     configure(&folder, &upstream.url, "");
     let process = Process::start(&folder);
     let (mut peer, _) = connect(&process).await;
-    for at in (0..MANY).map(nth) {
+    for at in (0..MANY).map(stream_id) {
         peer.send(fields().set(":authority", "a|b").call(at, "x"))
             .await;
-        peer.until(|frames| frames.end(at).is_some()).await;
+        peer.wait_until_frames(|frames| frames.end(at).is_some())
+            .await;
     }
     process.stop();
     assert_eq!(Process::log_records(&folder, LINE).len(), LOGGED);

@@ -71,12 +71,12 @@ async fn unlisted_calls_are_denied_without_an_upstream_request() {
                 app.delete_hmc_user(delete_by_name("alice")).await.err(),
             ),
         ];
-        for (allowed, failed) in results {
-            match failed {
+        for (allowed, failure) in results {
+            match failure {
                 None => assert!(allowed, "{callers}"),
-                Some(failed) => {
-                    assert!(!allowed, "{callers} {failed:?}");
-                    failed.expect(Code::PermissionDenied, "CALLER_NOT_AUTHORIZED");
+                Some(failure) => {
+                    assert!(!allowed, "{callers} {failure:?}");
+                    failure.expect(Code::PermissionDenied, "CALLER_NOT_AUTHORIZED");
                 }
             }
         }
@@ -98,18 +98,18 @@ allow = [{ rpc = "DeleteBatchNodeUser", targets = ["*"] }]
         account: "nobody".to_owned(),
         ..batch_request("alice")
     };
-    let failed = none
+    let failure = none
         .delete_batch_node_user(unknown.clone())
         .await
         .unwrap_err();
-    failed.expect(Code::PermissionDenied, "CALLER_NOT_AUTHORIZED");
-    let failed = some.delete_batch_node_user(unknown).await.unwrap_err();
-    failed.expect(Code::NotFound, "UNKNOWN_TARGET");
+    failure.expect(Code::PermissionDenied, "CALLER_NOT_AUTHORIZED");
+    let failure = some.delete_batch_node_user(unknown).await.unwrap_err();
+    failure.expect(Code::NotFound, "UNKNOWN_TARGET");
     let resource = (
         "useradmin/BatchAccount".to_owned(),
         "batchAccounts/nobody".to_owned(),
     );
-    assert_eq!(failed.resource, Some(resource));
+    assert_eq!(failure.resource, Some(resource));
     assert!(upstream.received().is_empty());
 }
 
@@ -129,48 +129,48 @@ deletes_per_minute = 2
     };
     for _ in 0..3 {
         // The scripted node has no state, which is irrelevant here.
-        let failed = app
+        let failure = app
             .delete_batch_node_user(validate.clone())
             .await
             .unwrap_err();
-        failed.expect(Code::Unavailable, "UPSTREAM_PROTOCOL_ERROR");
+        failure.expect(Code::Unavailable, "UPSTREAM_PROTOCOL_ERROR");
     }
     app.delete_batch_node_user(batch_request("alice"))
         .await
         .unwrap();
     app.delete_hmc_user(delete_by_name("alice")).await.unwrap();
-    let before = upstream.received().len();
-    let failed = app
+    let requests_before = upstream.received().len();
+    let failure = app
         .delete_hmc_user(delete_by_name("alice"))
         .await
         .unwrap_err();
-    failed.expect(Code::ResourceExhausted, "DELETE_QUOTA_EXCEEDED");
-    assert_eq!(failed.quota.len(), 1);
-    let delay = failed.retry_delay.unwrap().as_secs();
+    failure.expect(Code::ResourceExhausted, "DELETE_QUOTA_EXCEEDED");
+    assert_eq!(failure.quota.len(), 1);
+    let delay = failure.retry_delay.unwrap().as_secs();
     assert!((1..=60).contains(&delay), "{delay}");
-    assert_eq!(upstream.received().len(), before);
+    assert_eq!(upstream.received().len(), requests_before);
 }
 
 #[tokio::test]
 async fn denied_caller_does_not_learn_the_default_target() {
     let upstream = upstream().await;
     let none = app("", &upstream).await;
-    let failed = none
+    let failure = none
         .delete_batch_node_user(batch_request("alice"))
         .await
         .unwrap_err();
-    failed.expect(Code::PermissionDenied, "CALLER_NOT_AUTHORIZED");
-    assert_eq!(failed.metadata_value("account"), "");
+    failure.expect(Code::PermissionDenied, "CALLER_NOT_AUTHORIZED");
+    assert_eq!(failure.metadata_value("account"), "");
     // The response does not reveal whether a guessed name exists. The audit record contains the guess.
     let guess = DeleteBatchNodeUserRequest {
         pool_id: "batch".to_owned(),
         ..batch_request("alice")
     };
-    let failed = none.delete_batch_node_user(guess).await.unwrap_err();
+    let failure = none.delete_batch_node_user(guess).await.unwrap_err();
     assert_eq!(
         (
-            failed.metadata_value("account"),
-            failed.metadata_value("pool_id")
+            failure.metadata_value("account"),
+            failure.metadata_value("pool_id")
         ),
         ("", "batch")
     );
@@ -178,12 +178,12 @@ async fn denied_caller_does_not_learn_the_default_target() {
     let identifiers = &records.last().unwrap()["identifiers"];
     assert_eq!(identifiers["account"], "batch");
     assert_eq!(identifiers["pool_id"], "batch");
-    let failed = none
+    let failure = none
         .delete_batch_node_user(batch_request(".."))
         .await
         .unwrap_err();
-    failed.expect(Code::InvalidArgument, "INVALID_REQUEST");
-    assert_eq!(failed.metadata_value("account"), "");
+    failure.expect(Code::InvalidArgument, "INVALID_REQUEST");
+    assert_eq!(failure.metadata_value("account"), "");
 }
 
 /// A call that sent no DELETE is returned to the quota; all other calls count, regardless of their outcome.
@@ -206,24 +206,24 @@ deletes_per_minute = 2
 "#;
     let app = app(callers, &absent).await;
     for _ in 0..5 {
-        let failed = app
+        let failure = app
             .delete_hmc_user(delete_by_name("alice"))
             .await
             .unwrap_err();
-        failed.expect(Code::NotFound, "USER_NOT_FOUND");
-        assert_eq!(failed.metadata_value("outcome"), "not_sent");
+        failure.expect(Code::NotFound, "USER_NOT_FOUND");
+        assert_eq!(failure.metadata_value("outcome"), "not_sent");
     }
     for _ in 0..2 {
-        let failed = app
+        let failure = app
             .delete_batch_node_user(batch_request("alice"))
             .await
             .unwrap_err();
-        failed.expect(Code::Unavailable, "UPSTREAM_UNAVAILABLE");
-        assert_eq!(failed.metadata_value("outcome"), "unknown");
+        failure.expect(Code::Unavailable, "UPSTREAM_UNAVAILABLE");
+        assert_eq!(failure.metadata_value("outcome"), "unknown");
     }
-    let failed = app
+    let failure = app
         .delete_hmc_user(delete_by_name("alice"))
         .await
         .unwrap_err();
-    failed.expect(Code::ResourceExhausted, "DELETE_QUOTA_EXCEEDED");
+    failure.expect(Code::ResourceExhausted, "DELETE_QUOTA_EXCEEDED");
 }

@@ -54,17 +54,18 @@ impl Server {
         let mut request = Request::new(batch_request("alice"));
         request.set_timeout(Duration::from_secs_f64(seconds));
         let mut client = self.process.client();
-        let done = client.delete_batch_node_user(request).await;
-        done.map(tonic::Response::into_inner)
+        let response = client.delete_batch_node_user(request).await;
+        response
+            .map(tonic::Response::into_inner)
             .map_err(CallFailure::from)
     }
 
-    fn begun(&self) -> usize {
-        lines(&self.folder.join("begun"))
+    fn started_runs(&self) -> usize {
+        count_lines(&self.folder.join("begun"))
     }
 
     /// Waits until the process whose ID the script wrote to the file `child` has exited.
-    async fn child_ends(&self) {
+    async fn wait_for_child_exit(&self) {
         let child = fs::read_to_string(self.folder.join("child")).unwrap();
         let status = PathBuf::from(format!("/proc/{}/stat", child.trim()));
         wait_until("the process has ended", async || {
@@ -75,7 +76,7 @@ impl Server {
     }
 
     /// Stops the server. Returns the log messages about calls and about tokens. The output of `az` must not be logged.
-    fn contexts(self) -> [Vec<String>; 2] {
+    fn stop_and_read_contexts(self) -> [Vec<String>; 2] {
         self.process.stop();
         let log = fs::read_to_string(self.folder.join("log")).unwrap();
         assert!(!log.contains("C4N4RY"), "{log}");
@@ -89,36 +90,36 @@ impl Server {
     }
 }
 
-fn lines(file: &Path) -> usize {
+fn count_lines(file: &Path) -> usize {
     let text = fs::read_to_string(file).unwrap_or_default();
     text.lines().count()
 }
 
-fn token(members: &str) -> String {
+fn script_with_token(members: &str) -> String {
     format!("echo '{{\"accessToken\":\"kanari-token-az\",{members}\"tokenType\":\"Bearer\"}}'")
 }
 
 /// The script takes longer than the timeout of other credential kinds.
 #[tokio::test(flavor = "multi_thread")]
 async fn call_waits_for_slow_azure_cli() {
-    let script = format!("sleep 9\n{}", token(r#""expires_in":3599,"#));
+    let script = format!("sleep 9\n{}", script_with_token(r#""expires_in":3599,"#));
     let server = Server::start("", &script).await;
-    let done = server.delete(25.0).await.unwrap();
-    assert_eq!((done.outcome(), done.attempts), (Deleted, 1));
-    assert_eq!(server.begun(), 1);
+    let response = server.delete(25.0).await.unwrap();
+    assert_eq!((response.outcome(), response.attempts), (Deleted, 1));
+    assert_eq!(server.started_runs(), 1);
 }
 
-/// Returns a script that exits when the test calls [`go`].
+/// Returns a script that exits when the test calls [`release`].
 fn waiting_script() -> String {
     format!(
         "while [ ! -e {RELEASE_FILE} ]; do sleep 0.05; done\n{}",
-        token(r#""expires_in":3599,"#)
+        script_with_token(r#""expires_in":3599,"#)
     )
 }
 
 const RELEASE_FILE: &str = "$(dirname $0)/go";
 
-fn go(server: &Server) {
+fn release(server: &Server) {
     fs::write(server.folder.join("go"), "").unwrap();
 }
 
@@ -137,16 +138,16 @@ async fn late_token_is_used_by_next_call() {
     for (keys, seconds, (code, reason, cause)) in rows {
         let server = Server::start(keys, &waiting_script()).await;
         for _ in 0..2 {
-            let late = server.delete(seconds).await.unwrap_err();
-            late.expect(code, reason);
-            assert_eq!(late.metadata_value("cause"), cause);
+            let error = server.delete(seconds).await.unwrap_err();
+            error.expect(code, reason);
+            assert_eq!(error.metadata_value("cause"), cause);
         }
-        go(&server);
+        release(&server);
         wait_until("there is a token", async || {
             server.delete(seconds).await.is_ok()
         })
         .await;
-        assert_eq!(server.begun(), 1);
+        assert_eq!(server.started_runs(), 1);
     }
 }
 
@@ -154,12 +155,12 @@ async fn late_token_is_used_by_next_call() {
 async fn concurrent_calls_share_one_azure_cli_process() {
     let server = Server::start("tenant_id = \"tenant-1\"\n", &waiting_script()).await;
     let calls = join_all((0..8).map(|_| server.delete(20.0)));
-    let begun = async {
-        wait_until("az runs", async || server.begun() > 0).await;
-        go(&server);
+    let release_when_started = async {
+        wait_until("az runs", async || server.started_runs() > 0).await;
+        release(&server);
     };
-    let (done, ()) = tokio::join!(calls, begun);
-    assert!(done.iter().all(Result::is_ok), "{done:?}");
+    let (response, ()) = tokio::join!(calls, release_when_started);
+    assert!(response.iter().all(Result::is_ok), "{response:?}");
     assert_eq!(
         fs::read_to_string(server.folder.join("begun")).unwrap(),
         "account get-access-token --output json --scope https://batch.core.windows.net//.default --tenant tenant-1\n"
@@ -169,42 +170,42 @@ async fn concurrent_calls_share_one_azure_cli_process() {
 /// The script is killed at shutdown, whether or not a call is waiting for it.
 #[tokio::test(flavor = "multi_thread")]
 async fn azure_cli_is_killed_at_shutdown() {
-    for (seconds, calls_end) in [(0.5, true), (2.0, false)] {
+    for (seconds, stop_after_call) in [(0.5, true), (2.0, false)] {
         let script = "sleep 300 & echo $! >$(dirname $0)/child\nwait";
         let server = Server::start("", script).await;
         let stop = async {
             let child = server.folder.join("child");
-            wait_until("az runs", async || lines(&child) == 1).await;
-            if !calls_end {
+            wait_until("az runs", async || count_lines(&child) == 1).await;
+            if !stop_after_call {
                 server.process.signal("TERM");
             }
         };
-        let (failed, ()) = tokio::join!(server.delete(seconds), stop);
-        failed
+        let (failure, ()) = tokio::join!(server.delete(seconds), stop);
+        failure
             .unwrap_err()
             .expect(Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
-        if calls_end {
+        if stop_after_call {
             server.process.signal("TERM");
         }
-        server.child_ends().await;
+        server.wait_for_child_exit().await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn azure_cli_leaves_no_child_process() {
-    let good = token(r#""expires_in":3599,"#);
-    for (streams, end, succeeds) in [
+    let token_script = script_with_token(r#""expires_in":3599,"#);
+    for (streams, last_command, succeeds) in [
         ("", "exit 1", false),
         (">/dev/null 2>&1", "exit 1", false),
         ("2>/dev/null", "kill -9 $$", false),
-        ("", &good, true),
-        (">/dev/null", &good, true),
+        ("", &token_script, true),
+        (">/dev/null", &token_script, true),
     ] {
-        let script = format!("sleep 300 {streams} & echo $! >$(dirname $0)/child\n{end}");
+        let script = format!("sleep 300 {streams} & echo $! >$(dirname $0)/child\n{last_command}");
         let server = Server::start("", &script).await;
-        let done = server.delete(20.0).await;
-        assert_eq!(done.is_ok(), succeeds, "{script}: {done:?}");
-        server.child_ends().await;
+        let response = server.delete(20.0).await;
+        assert_eq!(response.is_ok(), succeeds, "{script}: {response:?}");
+        server.wait_for_child_exit().await;
     }
 }
 
@@ -213,14 +214,14 @@ async fn azure_cli_with_endless_output_is_killed() {
     for script in ["exec yes", "exec yes >&2"] {
         let script = format!("echo $$ >$(dirname $0)/child\n{script}");
         let server = Server::start("", &script).await;
-        let failed = server.delete(20.0).await.unwrap_err();
-        failed.expect(Code::Unavailable, "UPSTREAM_UNREACHABLE");
+        let failure = server.delete(20.0).await.unwrap_err();
+        failure.expect(Code::Unavailable, "UPSTREAM_UNREACHABLE");
         assert_eq!(
-            failed.metadata_value("cause"),
+            failure.metadata_value("cause"),
             "azure_cli_output_not_understood"
         );
-        server.child_ends().await;
-        assert_eq!(server.begun(), 1);
+        server.wait_for_child_exit().await;
+        assert_eq!(server.started_runs(), 1);
     }
 }
 
@@ -239,32 +240,32 @@ async fn all_azure_cli_output_formats_are_parsed() {
         r#""access_token":"kanari-token-az","expiresIn":3599,"#.to_owned(),
         r#""expiresOn":"2126-01-01T00:00:00Z","expires_in":3599,"#.to_owned(),
     ];
-    let good = token(r#""expires_in":3599,"#);
+    let token_script = script_with_token(r#""expires_in":3599,"#);
     // Versions before 2.54 print a local time, in the time zone of the server or in another one.
-    let local = |zone: &str| {
+    let local_time_script = |zone: &str| {
         format!(
             "at=$({zone}date -d '+1 hour' '+%Y-%m-%d %H:%M:%S.000000')\n\
              echo \"{{\\\"accessToken\\\":\\\"kanari-token-az\\\",\\\"expiresOn\\\":\\\"$at\\\"}}\""
         )
     };
     let scripts = [
-        local(""),
-        local("TZ=EST5 "),
-        local("TZ=JST-9 "),
+        local_time_script(""),
+        local_time_script("TZ=EST5 "),
+        local_time_script("TZ=JST-9 "),
         // More than the capacity of a pipe.
-        format!("head -c 200000 /dev/zero | tr '\\0' W >&2\n{good}"),
-        format!("echo 'WARNING: az login is older than ERROR: AADSTS90002' >&2\n{good}"),
+        format!("head -c 200000 /dev/zero | tr '\\0' W >&2\n{token_script}"),
+        format!("echo 'WARNING: az login is older than ERROR: AADSTS90002' >&2\n{token_script}"),
         // A child process keeps the output streams open.
-        format!("sleep 30 &\n{good}"),
+        format!("sleep 30 &\n{token_script}"),
     ];
-    let members = members.iter().map(|members| token(members));
+    let members = members.iter().map(|members| script_with_token(members));
     for script in members.chain(scripts) {
         let server = Server::start("", &script).await;
         for _ in 0..2 {
-            let done = server.delete(20.0).await;
-            let done = done.unwrap_or_else(|failed| panic!("{script}: {failed:?}"));
-            assert_eq!(done.outcome(), Deleted, "{script}");
+            let response = server.delete(20.0).await;
+            let response = response.unwrap_or_else(|failure| panic!("{script}: {failure:?}"));
+            assert_eq!(response.outcome(), Deleted, "{script}");
         }
-        assert_eq!(server.begun(), 1, "{script}");
+        assert_eq!(server.started_runs(), 1, "{script}");
     }
 }

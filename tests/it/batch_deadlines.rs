@@ -1,4 +1,4 @@
-//! The caller of a call to Azure Batch: deadlines, disconnects, and requests that were never sent.
+//! Deadlines and disconnects of Azure Batch callers, and requests that were never sent.
 
 use std::{
     fs,
@@ -21,18 +21,18 @@ async fn too_short_deadline_sends_no_request() {
     let (app, upstream) = start_batch(|_| batch_deleted()).await;
     for milliseconds in [60, 99, 100, 200, 340] {
         let timeout = Duration::from_millis(milliseconds);
-        let failed = batch_with_timeout(&app, batch_request("alice"), timeout)
+        let failure = batch_with_timeout(&app, batch_request("alice"), timeout)
             .await
             .unwrap_err();
-        failed.expect(Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
+        failure.expect(Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
         assert_eq!(
             (
-                failed.metadata_value("attempts"),
-                failed.metadata_value("outcome")
+                failure.metadata_value("attempts"),
+                failure.metadata_value("outcome")
             ),
             ("0", "not_sent")
         );
-        assert!(failed.retry_delay.is_some());
+        assert!(failure.retry_delay.is_some());
     }
     assert_eq!(upstream.received().len(), 0);
 }
@@ -41,36 +41,36 @@ async fn too_short_deadline_sends_no_request() {
 async fn response_is_sent_before_callers_deadline() {
     // In one case the response to the DELETE is missing, in the other the response to the token request.
     let silent = Upstream::start(|_| Reply::Hang).await;
-    let (hangs, _upstream) = start_batch(|_| Reply::Hang).await;
-    let no_token = with_account(&silent.url, &silent.url).await;
+    let (hanging_app, _upstream) = start_batch(|_| Reply::Hang).await;
+    let app_without_token = app_with_account(&silent.url, &silent.url).await;
     let rows = [
-        (hangs, "OUTCOME_UNKNOWN", "1", "unknown"),
-        (no_token, "DEADLINE_EXCEEDED", "0", "not_sent"),
+        (hanging_app, "OUTCOME_UNKNOWN", "1", "unknown"),
+        (app_without_token, "DEADLINE_EXCEEDED", "0", "not_sent"),
     ];
     for (app, reason, attempts, outcome) in rows {
         let started = Instant::now();
         let timeout = Duration::from_millis(500);
-        let failed = batch_with_timeout(&app, batch_request("alice"), timeout)
+        let failure = batch_with_timeout(&app, batch_request("alice"), timeout)
             .await
             .unwrap_err();
-        let took = started.elapsed();
-        failed.expect(Code::DeadlineExceeded, reason);
+        let elapsed = started.elapsed();
+        failure.expect(Code::DeadlineExceeded, reason);
         assert_eq!(
             (
-                failed.metadata_value("attempts"),
-                failed.metadata_value("outcome")
+                failure.metadata_value("attempts"),
+                failure.metadata_value("outcome")
             ),
             (attempts, outcome)
         );
         assert!(
-            took < timeout && took >= Duration::from_millis(350),
-            "{took:?}"
+            elapsed < timeout && elapsed >= Duration::from_millis(350),
+            "{elapsed:?}"
         );
     }
 }
 
 /// Starts a server with an account at this URL and a token endpoint at another URL.
-async fn with_account(url: &str, authority: &str) -> App {
+async fn app_with_account(url: &str, authority: &str) -> App {
     let folder = App::folder();
     let key = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     fs::write(folder.join("ca.pem"), key.cert.pem()).unwrap();
@@ -80,48 +80,51 @@ async fn with_account(url: &str, authority: &str) -> App {
     App::start_in(folder, &section).await
 }
 
-async fn never_sent(url: &str) -> CallFailure {
+async fn assert_never_sent(url: &str) -> CallFailure {
     let authority = Upstream::start(|request| token_reply_or(request, || Reply::Hang)).await;
-    let app = with_account(url, &authority.url).await;
-    let failed = app
+    let app = app_with_account(url, &authority.url).await;
+    let failure = app
         .delete_batch_node_user(batch_request("alice"))
         .await
         .unwrap_err();
-    failed.expect(Code::Unavailable, "UPSTREAM_UNREACHABLE");
+    failure.expect(Code::Unavailable, "UPSTREAM_UNREACHABLE");
     assert_eq!(
         (
-            failed.metadata_value("attempts"),
-            failed.metadata_value("outcome")
+            failure.metadata_value("attempts"),
+            failure.metadata_value("outcome")
         ),
         ("3", "not_sent")
     );
-    assert_eq!(failed.retry_delay, Some(Duration::from_secs(5)));
+    assert_eq!(failure.retry_delay, Some(Duration::from_secs(5)));
     assert_eq!(authority.requests("DELETE", "").len(), 0);
     let records = app.audit();
     assert_eq!(records.last().unwrap()["outcome"], "not_sent");
-    failed
+    failure
 }
 
 #[tokio::test]
 async fn failed_connection_reports_not_sent() {
-    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = closed.local_addr().unwrap();
-    drop(closed);
-    let plain = Upstream::start_raw(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
-    let no_tls = plain.url.replace("http:", "https:");
-    let refused = format!("http://{address}");
-    tokio::join!(never_sent(&refused), never_sent(&no_tls));
+    let unused = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = unused.local_addr().unwrap();
+    drop(unused);
+    let plaintext_server = Upstream::start_raw(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+    let plaintext_url = plaintext_server.url.replace("http:", "https:");
+    let refusing_url = format!("http://{address}");
+    tokio::join!(
+        assert_never_sent(&refusing_url),
+        assert_never_sent(&plaintext_url)
+    );
 }
 
-/// Disconnects the caller while the upstream processes the DELETE, which it then answers with this reply. Returns the
+/// Disconnects the caller while the upstream processes the DELETE, to which it then sends this reply. Returns the
 /// number of DELETEs and the last record.
-async fn caller_goes(reply: Reply) -> (usize, serde_json::Value) {
+async fn disconnect_during_delete(reply: Reply) -> (usize, serde_json::Value) {
     let (arrived, mut arrivals) = mpsc::unbounded_channel();
     let gate = Arc::new(Notify::new());
-    let held = Reply::Gated(Arc::clone(&gate), Box::new(reply));
+    let gated = Reply::Gated(Arc::clone(&gate), Box::new(reply));
     let (mut app, upstream) = start_batch(move |_| {
         arrived.send(()).unwrap();
-        held.clone()
+        gated.clone()
     })
     .await;
     let mut client = app.client();
@@ -132,11 +135,11 @@ async fn caller_goes(reply: Reply) -> (usize, serde_json::Value) {
     assert!(call.await.unwrap_err().is_cancelled());
     // Makes another call on the same connection. When it ends, the server has processed the cancellation of the first
     // one.
-    let other = app
+    let unrelated_call = app
         .delete_batch_node_user(batch_request(""))
         .await
         .unwrap_err();
-    other.expect(Code::InvalidArgument, "INVALID_REQUEST");
+    unrelated_call.expect(Code::InvalidArgument, "INVALID_REQUEST");
     gate.notify_one();
     app.drain().await;
     let outcome = app.audit().pop().unwrap();
@@ -168,7 +171,7 @@ async fn delete_continues_and_is_recorded_after_caller_disconnects() {
         (Reply::Close, "unknown", "ERROR_REASON_OUTCOME_UNKNOWN"),
     ];
     for (reply, outcome, reason) in rows {
-        let (sent, record) = caller_goes(reply).await;
+        let (sent, record) = disconnect_during_delete(reply).await;
         assert_eq!(sent, 1, "{reason}");
         assert_eq!(record["outcome"], outcome, "{record}");
         assert_eq!(

@@ -68,19 +68,19 @@ async fn delete(
         .await;
     drop(program);
     fs::remove_dir_all(folder).unwrap();
-    call.map(|done| done.into_inner().outcome())
+    call.map(|response| response.into_inner().outcome())
         .map_err(CallFailure::from)
 }
 
 /// Returns the section of an account whose credential needs only a kind.
-fn section(url: &str, kind: &str) -> String {
+fn account_section(url: &str, kind: &str) -> String {
     format!(
         "[batch_accounts.batch]\nurl = \"{url}\"\n[batch_accounts.batch.credential]\nkind = \"{kind}\"\n"
     )
 }
 
 /// Returns the time in an hour, in seconds of Unix time.
-fn expiry() -> u64 {
+fn expiry_in_one_hour() -> u64 {
     let hour = SystemTime::now() + Duration::from_hours(1);
     hour.duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
@@ -109,7 +109,7 @@ async fn proxy_environment_variables_are_ignored() {
 #[tokio::test(flavor = "multi_thread")]
 async fn managed_identity_obtains_token() {
     let identity = Upstream::start(|_| {
-        let expiry = expiry();
+        let expiry = expiry_in_one_hour();
         let resource = "https://batch.core.windows.net/";
         Reply::json(200, &format!(
             r#"{{"access_token":"kanari-token-mi","expires_on":"{expiry}","resource":"{resource}","token_type":"Bearer"}}"#
@@ -122,21 +122,24 @@ async fn managed_identity_obtains_token() {
         ("IDENTITY_ENDPOINT", endpoint.as_str()),
         ("IDENTITY_HEADER", "header-1"),
     ];
-    let section = section(&upstream.url, "managed_identity");
+    let section = account_section(&upstream.url, "managed_identity");
     let outcome = delete(&section, App::folder(), &environment).await.unwrap();
     assert_eq!(outcome, DeleteOutcome::Deleted);
-    let asked = &identity.received()[0];
-    assert_eq!(asked.header("x-identity-header"), Some("header-1"));
+    let token_request = &identity.received()[0];
+    assert_eq!(token_request.header("x-identity-header"), Some("header-1"));
     // The audience ends with a slash, which is the second slash of the scope.
     assert!(
-        asked
+        token_request
             .target
             .contains("resource=https%3A%2F%2Fbatch.core.windows.net%2F"),
         "{}",
-        asked.target
+        token_request.target
     );
-    let sent = &upstream.requests("DELETE", "/pools/")[0];
-    assert_eq!(sent.header("authorization"), Some("Bearer kanari-token-mi"));
+    let delete_request = &upstream.requests("DELETE", "/pools/")[0];
+    assert_eq!(
+        delete_request.header("authorization"),
+        Some("Bearer kanari-token-mi")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -146,7 +149,7 @@ async fn azure_cli_login_obtains_token() {
     let az = folder.join("az");
     let response = format!(
         r#"{{"accessToken":"kanari-token-az","expires_on":{},"tokenType":"Bearer"}}"#,
-        expiry()
+        expiry_in_one_hour()
     );
     let script = format!(
         "#!/bin/sh\necho \"$@\" >{0}/asked\necho '{response}'\n",
@@ -155,22 +158,25 @@ async fn azure_cli_login_obtains_token() {
     fs::write(&az, script).unwrap();
     fs::set_permissions(&az, Permissions::from_mode(0o755)).unwrap();
     let path = format!("{}:/usr/bin:/bin", folder.display());
-    let section = section(&upstream.url, "azure_cli");
+    let section = account_section(&upstream.url, "azure_cli");
     let outcome = delete(&section, folder, &[("PATH", &path)]).await.unwrap();
     assert_eq!(outcome, DeleteOutcome::Deleted);
-    let sent = &upstream.requests("DELETE", "/pools/")[0];
-    assert_eq!(sent.header("authorization"), Some("Bearer kanari-token-az"));
+    let delete_request = &upstream.requests("DELETE", "/pools/")[0];
+    assert_eq!(
+        delete_request.header("authorization"),
+        Some("Bearer kanari-token-az")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn missing_azure_cli_login_is_credentials_rejected() {
     let upstream = Upstream::start(|_| batch_deleted()).await;
-    let section = section(&upstream.url, "azure_cli");
+    let section = account_section(&upstream.url, "azure_cli");
     // `az` is not installed.
-    let failed = delete(&section, App::folder(), &[("PATH", "/nonexistent")])
+    let failure = delete(&section, App::folder(), &[("PATH", "/nonexistent")])
         .await
         .unwrap_err();
-    failed.expect(Code::Internal, "UPSTREAM_CREDENTIALS_REJECTED");
-    assert_eq!(failed.metadata_value("cause"), "azure_cli_not_found");
+    failure.expect(Code::Internal, "UPSTREAM_CREDENTIALS_REJECTED");
+    assert_eq!(failure.metadata_value("cause"), "azure_cli_not_found");
     assert!(upstream.received().is_empty());
 }

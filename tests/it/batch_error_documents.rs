@@ -8,7 +8,7 @@ use useradmin_testkit::{
     CallFailure, Reply, batch_document, batch_error, batch_request, batch_response, start_batch,
 };
 
-async fn failed(reply: Reply) -> CallFailure {
+async fn delete_failure(reply: Reply) -> CallFailure {
     let (app, _upstream) = start_batch(move |_| reply.clone()).await;
     let call = app.delete_batch_node_user(batch_request("alice")).await;
     call.unwrap_err()
@@ -52,12 +52,12 @@ const ODD: [(&str, &str, Option<&str>, &[&str]); 17] = [
 async fn members_of_wrong_type_are_ignored() {
     let calls = ODD.map(|(name, document, text, values)| async move {
         let body = document.replace('$', r#""code":"NodeStateUnusable""#);
-        let failed = failed(Reply::typed(409, "text/plain", &body)).await;
-        failed.expect(Code::FailedPrecondition, "NODE_UNUSABLE");
-        let error = failed.batch.as_ref().unwrap();
+        let failure = delete_failure(Reply::typed(409, "text/plain", &body)).await;
+        failure.expect(Code::FailedPrecondition, "NODE_UNUSABLE");
+        let error = failure.batch.as_ref().unwrap();
         let values: Vec<_> = values.iter().map(ToString::to_string).collect();
         assert_eq!(content_of(error), (text, values), "{name}");
-        assert_eq!(failed.metadata_value("outcome"), "not_deleted", "{name}");
+        assert_eq!(failure.metadata_value("outcome"), "not_deleted", "{name}");
     });
     join_all(calls).await;
 }
@@ -66,11 +66,11 @@ async fn members_of_wrong_type_are_ignored() {
 async fn documents_are_limited_to_64_kib() {
     let document = batch_document("NodeStateUnusable", "x", &[]);
     let padded = |size: usize| document.clone() + &" ".repeat(size - document.len());
-    let (fits, too_long) = tokio::join!(
-        failed(batch_response(409, &padded(64 * 1024))),
-        failed(batch_response(409, &padded(64 * 1024 + 1))),
+    let (accepted, too_long) = tokio::join!(
+        delete_failure(batch_response(409, &padded(64 * 1024))),
+        delete_failure(batch_response(409, &padded(64 * 1024 + 1))),
     );
-    fits.expect(Code::FailedPrecondition, "NODE_UNUSABLE");
+    accepted.expect(Code::FailedPrecondition, "NODE_UNUSABLE");
     too_long.expect(Code::Unavailable, "UPSTREAM_PROTOCOL_ERROR");
 }
 
@@ -79,27 +79,27 @@ async fn at_most_eight_values_are_returned() {
     let names: Vec<_> = (0..12).map(|at| format!("Key{at}")).collect();
     let values: Vec<_> = names.iter().map(|name| (name.as_str(), "v")).collect();
     let reply = batch_response(409, &batch_document("NodeStateUnusable", "x", &values));
-    let failed = failed(reply).await;
-    let (_, values) = content_of(failed.batch.as_ref().unwrap());
+    let failure = delete_failure(reply).await;
+    let (_, values) = content_of(failure.batch.as_ref().unwrap());
     let expected: Vec<_> = names[..8].iter().map(|name| format!("{name}=v")).collect();
     assert_eq!(values, expected);
 }
 
 /// Returns a text that exceeds every limit, with a two-byte character across the position of the cut.
-fn long() -> String {
+fn long_text() -> String {
     format!("{}\u{e9}{}", "x".repeat(255), "y".repeat(10 * 1024))
 }
 
 #[tokio::test]
 async fn long_texts_are_truncated_at_character_boundary() {
-    let (long, truncated) = (long(), "x".repeat(255));
+    let (long, truncated) = (long_text(), "x".repeat(255));
     let reply = batch_response(
         409,
         &batch_document("NodeStateUnusable", &long, &[(&long, &long)]),
     );
-    let failed = failed(reply).await;
-    failed.expect(Code::FailedPrecondition, "NODE_UNUSABLE");
-    let error = failed.batch.unwrap();
+    let failure = delete_failure(reply).await;
+    failure.expect(Code::FailedPrecondition, "NODE_UNUSABLE");
+    let error = failure.batch.unwrap();
     assert_eq!(
         content_of(&error),
         (Some(&*truncated), vec![format!("{truncated}={truncated}")])
@@ -108,19 +108,19 @@ async fn long_texts_are_truncated_at_character_boundary() {
 
 #[tokio::test]
 async fn status_size_is_limited_for_any_document() {
-    let long = long();
+    let long = long_text();
     let part = &long[..1_025];
     let values = [(part, part); 9];
     let reply = batch_response(429, &batch_document(&long, &long, &values));
     let reply = reply
         .with_header("x-filler", &long)
         .with_header("Retry-After", "60");
-    let failed = failed(reply).await;
+    let failure = delete_failure(reply).await;
     // `expect` checks the size.
-    failed.expect(Code::ResourceExhausted, "UPSTREAM_THROTTLED");
-    assert_eq!(failed.retry_delay.unwrap().as_secs(), 60);
-    assert_eq!(failed.metadata_value("upstream_code"), "x".repeat(255));
-    let error = failed.batch.unwrap();
+    failure.expect(Code::ResourceExhausted, "UPSTREAM_THROTTLED");
+    assert_eq!(failure.retry_delay.unwrap().as_secs(), 60);
+    assert_eq!(failure.metadata_value("upstream_code"), "x".repeat(255));
+    let error = failure.batch.unwrap();
     assert_eq!(error.code, "x".repeat(255));
     assert!(error.values.len() < 8, "{error:?}");
 }
@@ -141,12 +141,12 @@ async fn string_to_sign_is_never_returned() {
     })
     .map(|((status, code), key)| async move {
         let values = [("Before", "1"), (key, detail), ("After", "2")];
-        let failed = failed(batch_response(
+        let failure = delete_failure(batch_response(
             status,
             &batch_document(code, "Refused.", &values),
         ))
         .await;
-        let (_, values) = content_of(failed.batch.as_ref().unwrap());
+        let (_, values) = content_of(failure.batch.as_ref().unwrap());
         assert_eq!(
             values,
             [
@@ -155,7 +155,7 @@ async fn string_to_sign_is_never_returned() {
                 "After=2".to_owned()
             ]
         );
-        assert!(!format!("{failed:?}").contains("S3CR3T"));
+        assert!(!format!("{failure:?}").contains("S3CR3T"));
     });
     join_all(calls).await;
 }
@@ -163,25 +163,30 @@ async fn string_to_sign_is_never_returned() {
 #[tokio::test]
 async fn invalid_request_id_is_omitted() {
     let document = batch_document("NodeStateUnusable", "x", &[]);
-    let head = format!(
+    let response_head = format!(
         "HTTP/1.1 409 Conflict\r\nContent-Length: {}\r\nConnection: close\r\nrequest-id: ",
         document.len()
     );
-    let bytes = [head.as_bytes(), b"\xFF\xFE\r\n\r\n", document.as_bytes()].concat();
-    let failed = failed(Reply::Raw(bytes)).await;
-    failed.expect(Code::FailedPrecondition, "NODE_UNUSABLE");
-    assert_eq!(failed.metadata_value("upstream_request_id"), "");
-    assert_eq!(failed.batch.unwrap().request_id, "");
+    let bytes = [
+        response_head.as_bytes(),
+        b"\xFF\xFE\r\n\r\n",
+        document.as_bytes(),
+    ]
+    .concat();
+    let failure = delete_failure(Reply::Raw(bytes)).await;
+    failure.expect(Code::FailedPrecondition, "NODE_UNUSABLE");
+    assert_eq!(failure.metadata_value("upstream_request_id"), "");
+    assert_eq!(failure.batch.unwrap().request_id, "");
 
     let long = batch_error(409, "NodeStateUnusable");
     let Reply::Http(status, _, body) = long else {
         panic!("another reply")
     };
-    let failed =
-        self::failed(Reply::json(status, &body).with_header("request-id", &"9".repeat(1_000)))
+    let failure =
+        delete_failure(Reply::json(status, &body).with_header("request-id", &"9".repeat(1_000)))
             .await;
     assert_eq!(
-        failed.metadata_value("upstream_request_id"),
+        failure.metadata_value("upstream_request_id"),
         "9".repeat(256)
     );
 }
@@ -192,8 +197,8 @@ async fn invalid_header_is_found_after_eight_values() {
     let body = format!(
         r#"{{"code":"MissingRequiredHeader","values":[{filler}{{"key":"HeaderName","value":"Authorization"}}]}}"#
     );
-    let failed = failed(Reply::json(400, &body)).await;
-    failed.expect(Code::Internal, "UPSTREAM_CREDENTIALS_REJECTED");
-    assert_eq!(failed.metadata_value("attempts"), "2");
-    assert_eq!(failed.batch.unwrap().values.len(), 8);
+    let failure = delete_failure(Reply::json(400, &body)).await;
+    failure.expect(Code::Internal, "UPSTREAM_CREDENTIALS_REJECTED");
+    assert_eq!(failure.metadata_value("attempts"), "2");
+    assert_eq!(failure.batch.unwrap().values.len(), 8);
 }

@@ -25,16 +25,16 @@ async fn redirects_are_not_followed() {
                 .await;
             let response = call.unwrap_err();
             assert_not_disclosed(&response, &upstream);
-            let failed = CallFailure::from(response);
-            failed.expect(Code::Unavailable, "UPSTREAM_PROTOCOL_ERROR");
+            let failure = CallFailure::from(response);
+            failure.expect(Code::Unavailable, "UPSTREAM_PROTOCOL_ERROR");
             assert_eq!(
                 (
-                    failed.metadata_value("attempts"),
-                    failed.metadata_value("outcome")
+                    failure.metadata_value("attempts"),
+                    failure.metadata_value("outcome")
                 ),
                 ("1", "unknown")
             );
-            assert_eq!(failed.retry_delay, None);
+            assert_eq!(failure.retry_delay, None);
             assert_eq!(upstream.requests("DELETE", "").len(), 1);
         }
     });
@@ -44,8 +44,8 @@ async fn redirects_are_not_followed() {
 
 #[tokio::test]
 async fn only_status_200_means_deleted() {
-    let odd = [101, 201, 202, 203, 204, 205, 206, 226, 299, 600, 999];
-    let calls = odd.map(|status| async move {
+    let other_statuses = [101, 201, 202, 203, 204, 205, 206, 226, 299, 600, 999];
+    let calls = other_statuses.map(|status| async move {
         let (app, upstream) = start_batch(move |_| Reply::html(status)).await;
         let call = app
             .client()
@@ -53,16 +53,16 @@ async fn only_status_200_means_deleted() {
             .await;
         let response = call.unwrap_err();
         assert_not_disclosed(&response, &upstream);
-        let failed = CallFailure::from(response);
-        failed.expect(Code::Unavailable, "UPSTREAM_PROTOCOL_ERROR");
+        let failure = CallFailure::from(response);
+        failure.expect(Code::Unavailable, "UPSTREAM_PROTOCOL_ERROR");
         assert_eq!(
-            failed.metadata_value("upstream_http_status"),
+            failure.metadata_value("upstream_http_status"),
             status.to_string()
         );
         assert_eq!(
             (
-                failed.metadata_value("attempts"),
-                failed.metadata_value("outcome")
+                failure.metadata_value("attempts"),
+                failure.metadata_value("outcome")
             ),
             ("1", "unknown"),
             "{status}"
@@ -73,25 +73,25 @@ async fn only_status_200_means_deleted() {
 
 #[tokio::test]
 async fn status_200_is_success_before_body_ends() {
-    let head = format!("HTTP/1.1 200 OK\r\nrequest-id: {REQUEST_ID}\r\n");
+    let response_head = format!("HTTP/1.1 200 OK\r\nrequest-id: {REQUEST_ID}\r\n");
     let rows = [
         Reply::html(200).with_header("request-id", REQUEST_ID),
         batch_response(200, &batch_document("NodeUserNotFound", CANARY, &[])),
-        Reply::Raw(format!("{head}Content-Length: 100\r\n\r\n{{").into_bytes()),
-        Reply::Raw(format!("{head}Transfer-Encoding: chunked\r\n\r\nzz").into_bytes()),
-        Reply::Endless(head.clone(), Duration::ZERO),
-        Reply::Endless(head, Duration::from_millis(10)),
+        Reply::Raw(format!("{response_head}Content-Length: 100\r\n\r\n{{").into_bytes()),
+        Reply::Raw(format!("{response_head}Transfer-Encoding: chunked\r\n\r\nzz").into_bytes()),
+        Reply::Endless(response_head.clone(), Duration::ZERO),
+        Reply::Endless(response_head, Duration::from_millis(10)),
     ];
     let calls = rows.map(|reply| async move {
         let text = format!("{reply:?}");
         let (app, upstream) = start_batch(move |_| reply.clone()).await;
         let started = Instant::now();
-        let done = app
+        let response = app
             .delete_batch_node_user(batch_request("alice"))
             .await
             .unwrap();
         assert_eq!(
-            (done.outcome(), done.attempts),
+            (response.outcome(), response.attempts),
             (DeleteOutcome::Deleted, 1),
             "{text}"
         );
@@ -126,12 +126,12 @@ async fn invalid_http_is_not_a_response() {
             .await;
         let response = call.unwrap_err();
         assert_not_disclosed(&response, &upstream);
-        let failed = CallFailure::from(response);
-        failed.expect(Code::Unavailable, "OUTCOME_UNKNOWN");
+        let failure = CallFailure::from(response);
+        failure.expect(Code::Unavailable, "OUTCOME_UNKNOWN");
         assert_eq!(
             (
-                failed.metadata_value("attempts"),
-                failed.metadata_value("outcome")
+                failure.metadata_value("attempts"),
+                failure.metadata_value("outcome")
             ),
             ("3", "unknown"),
             "{text}"

@@ -52,10 +52,10 @@ async fn in_sequence(replies: &[Reply]) -> (App, Upstream) {
 async fn deletes_user_over_http2() {
     let (app, upstream) = account(|_| batch_deleted()).await;
     let calls = (0..20).map(|_| app.delete_batch_node_user(batch_request("alice")));
-    for done in join_all(calls).await {
-        let done = done.unwrap();
-        assert_eq!((done.outcome(), done.attempts), (Deleted, 1));
-        assert_eq!(done.request_id, REQUEST_ID);
+    for response in join_all(calls).await {
+        let response = response.unwrap();
+        assert_eq!((response.outcome(), response.attempts), (Deleted, 1));
+        assert_eq!(response.request_id, REQUEST_ID);
     }
     let deletes = upstream.requests("DELETE", "");
     assert_eq!(deletes.len(), 20);
@@ -81,11 +81,11 @@ async fn deletes_user_over_http2() {
 #[tokio::test]
 async fn reads_error_document_over_http2() {
     let (app, _upstream) = account(|_| batch_error(404, "NodeUserNotFound")).await;
-    let failed = app.delete_batch_node_user(batch_request("alice")).await;
-    let failed = failed.unwrap_err();
-    failed.expect(NotFound, "USER_NOT_FOUND");
-    app.assert_recorded(&failed);
-    let error = failed.batch.as_ref().unwrap();
+    let failure = app.delete_batch_node_user(batch_request("alice")).await;
+    let failure = failure.unwrap_err();
+    failure.expect(NotFound, "USER_NOT_FOUND");
+    app.assert_recorded(&failure);
+    let error = failure.batch.as_ref().unwrap();
     assert_eq!(
         (error.code.as_str(), error.http_status),
         ("NodeUserNotFound", 404)
@@ -95,8 +95,8 @@ async fn reads_error_document_over_http2() {
         allow_missing: true,
         ..batch_request("alice")
     };
-    let done = app.delete_batch_node_user(request).await.unwrap();
-    assert_eq!((done.outcome(), done.attempts), (AlreadyAbsent, 1));
+    let response = app.delete_batch_node_user(request).await.unwrap();
+    assert_eq!((response.outcome(), response.attempts), (AlreadyAbsent, 1));
 }
 
 /// Returns replies after which the effect of the request is unknown.
@@ -116,27 +116,27 @@ async fn reset_stream_has_unknown_outcome() {
     join_all(unknown().into_iter().map(|lost| async move {
         let case = format!("{lost:?}");
         let (app, upstream) = in_sequence(&[lost.clone(), lost.clone(), lost.clone()]).await;
-        let failed = app.delete_batch_node_user(batch_request("alice")).await;
-        let failed = failed.unwrap_err();
-        failed.expect(Unavailable, "OUTCOME_UNKNOWN");
-        app.assert_recorded(&failed);
+        let failure = app.delete_batch_node_user(batch_request("alice")).await;
+        let failure = failure.unwrap_err();
+        failure.expect(Unavailable, "OUTCOME_UNKNOWN");
+        app.assert_recorded(&failure);
         let actual = (
-            failed.metadata_value("attempts"),
-            failed.metadata_value("outcome"),
+            failure.metadata_value("attempts"),
+            failure.metadata_value("outcome"),
         );
         assert_eq!(actual, ("3", "unknown"), "{case}");
         assert_eq!(upstream.requests("DELETE", "").len(), 3, "{case}");
 
         let absent = batch_error(404, "NodeUserNotFound");
         let (app, upstream) = in_sequence(&[lost, absent]).await;
-        let done = app.delete_batch_node_user(batch_request("alice")).await;
-        let done = done.unwrap_or_else(|failed| panic!("{case}: {failed:?}"));
+        let response = app.delete_batch_node_user(batch_request("alice")).await;
+        let response = response.unwrap_or_else(|failure| panic!("{case}: {failure:?}"));
         assert_eq!(
-            (done.outcome(), done.attempts),
+            (response.outcome(), response.attempts),
             (AbsentAfterRetry, 2),
             "{case}"
         );
-        app.assert_recorded(&done);
+        app.assert_recorded(&response);
         assert_eq!(upstream.requests("DELETE", "").len(), 2, "{case}");
     }))
     .await;
@@ -145,18 +145,18 @@ async fn reset_stream_has_unknown_outcome() {
 #[tokio::test]
 async fn status_decides_over_http2_before_body_ends() {
     let (app, _upstream) = in_sequence(&[ResetInBody(200, Reason::INTERNAL_ERROR)]).await;
-    let done = app
+    let response = app
         .delete_batch_node_user(batch_request("alice"))
         .await
         .unwrap();
-    assert_eq!((done.outcome(), done.attempts), (Deleted, 1));
+    assert_eq!((response.outcome(), response.attempts), (Deleted, 1));
     // It is unknown which resource is missing.
     let (app, upstream) = in_sequence(&[ResetInBody(404, Reason::INTERNAL_ERROR)]).await;
-    let failed = app.delete_batch_node_user(batch_request("alice")).await;
-    let failed = failed.unwrap_err();
-    failed.expect(Unavailable, "UPSTREAM_PROTOCOL_ERROR");
-    app.assert_recorded(&failed);
-    assert_eq!(failed.metadata_value("outcome"), "unknown");
+    let failure = app.delete_batch_node_user(batch_request("alice")).await;
+    let failure = failure.unwrap_err();
+    failure.expect(Unavailable, "UPSTREAM_PROTOCOL_ERROR");
+    app.assert_recorded(&failure);
+    assert_eq!(failure.metadata_value("outcome"), "unknown");
     assert_eq!(upstream.requests("DELETE", "").len(), 1);
 }
 
@@ -167,30 +167,30 @@ fn not_processed() -> [Reply; 2] {
 
 #[tokio::test]
 async fn refused_stream_is_not_deleted() {
-    join_all(not_processed().map(|refused| async move {
-        let case = format!("{refused:?}");
-        let streams = [refused.clone(), refused.clone(), refused.clone()];
+    join_all(not_processed().map(|refusal| async move {
+        let case = format!("{refusal:?}");
+        let streams = [refusal.clone(), refusal.clone(), refusal.clone()];
         let (app, upstream) = in_sequence(&streams).await;
-        let failed = app.delete_batch_node_user(batch_request("alice")).await;
-        let failed = failed.unwrap_err();
-        failed.expect(Unavailable, "UPSTREAM_UNAVAILABLE");
-        app.assert_recorded(&failed);
+        let failure = app.delete_batch_node_user(batch_request("alice")).await;
+        let failure = failure.unwrap_err();
+        failure.expect(Unavailable, "UPSTREAM_UNAVAILABLE");
+        app.assert_recorded(&failure);
         let actual = (
-            failed.metadata_value("attempts"),
-            failed.metadata_value("outcome"),
+            failure.metadata_value("attempts"),
+            failure.metadata_value("outcome"),
         );
         assert_eq!(actual, ("3", "not_deleted"), "{case}");
         // All attempts are made by the call itself; the HTTP client does not retry.
         assert_eq!(upstream.requests("DELETE", "").len(), 3, "{case}");
 
         let absent = batch_error(404, "NodeUserNotFound");
-        let (app, _upstream) = in_sequence(&[refused.clone(), absent]).await;
-        let failed = app.delete_batch_node_user(batch_request("alice")).await;
-        failed.unwrap_err().expect(NotFound, "USER_NOT_FOUND");
+        let (app, _upstream) = in_sequence(&[refusal.clone(), absent]).await;
+        let failure = app.delete_batch_node_user(batch_request("alice")).await;
+        failure.unwrap_err().expect(NotFound, "USER_NOT_FOUND");
 
-        let (app, upstream) = in_sequence(&[refused, batch_deleted()]).await;
-        let done = app.delete_batch_node_user(batch_request("alice")).await;
-        assert_eq!(done.unwrap().attempts, 2, "{case}");
+        let (app, upstream) = in_sequence(&[refusal, batch_deleted()]).await;
+        let response = app.delete_batch_node_user(batch_request("alice")).await;
+        assert_eq!(response.unwrap().attempts, 2, "{case}");
         assert_eq!(upstream.requests("DELETE", "").len(), 2, "{case}");
     }))
     .await;

@@ -28,16 +28,16 @@ async fn protected_users_are_refused_without_a_request() {
                 validate_only,
                 ..batch_request(name)
             };
-            let failed = app.delete_batch_node_user(request).await.unwrap_err();
-            failed.expect(FailedPrecondition, "PROTECTED_USER");
+            let failure = app.delete_batch_node_user(request).await.unwrap_err();
+            failure.expect(FailedPrecondition, "PROTECTED_USER");
             assert_eq!(
                 (
-                    failed.metadata_value("attempts"),
-                    failed.metadata_value("outcome")
+                    failure.metadata_value("attempts"),
+                    failure.metadata_value("outcome")
                 ),
                 ("0", "not_sent")
             );
-            assert_eq!(failed.precondition.len(), 1, "{name}");
+            assert_eq!(failure.precondition.len(), 1, "{name}");
         }
     }
     assert_eq!(upstream.received().len(), 0);
@@ -45,10 +45,10 @@ async fn protected_users_are_refused_without_a_request() {
     assert!(records.iter().all(|record| record["outcome"] == "not_sent"));
     // Users with similar names are deleted.
     for name in ["adm", "xadmin", "roots", "s-v-c"] {
-        let done = app
+        let response = app
             .delete_batch_node_user(batch_request(name))
             .await
             .unwrap();
-        assert_eq!(done.outcome(), DeleteOutcome::Deleted, "{name}");
+        assert_eq!(response.outcome(), DeleteOutcome::Deleted, "{name}");
     }
 }

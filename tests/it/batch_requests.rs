@@ -14,21 +14,21 @@ use useradmin_testkit::{
 
 const OWN_ID: &str = "9C4D50EE-2d56-4cd3-8152-34347DC9F2B0";
 
-fn with_own_id() -> DeleteBatchNodeUserRequest {
+fn request_with_own_id() -> DeleteBatchNodeUserRequest {
     DeleteBatchNodeUserRequest {
         client_request_id: OWN_ID.to_owned(),
         ..batch_request("alice")
     }
 }
 
-async fn only_delete(
+async fn delete_request(
     app: &App,
     upstream: &Upstream,
     request: DeleteBatchNodeUserRequest,
 ) -> ReceivedRequest {
-    let before = upstream.requests("DELETE", "").len();
+    let requests_before = upstream.requests("DELETE", "").len();
     app.delete_batch_node_user(request).await.unwrap();
-    let mut received = upstream.requests("DELETE", "").split_off(before);
+    let mut received = upstream.requests("DELETE", "").split_off(requests_before);
     assert_eq!(received.len(), 1);
     received.remove(0)
 }
@@ -59,7 +59,7 @@ async fn user_name_is_always_one_path_segment() {
         (&wide.0, &wide.1),
     ];
     for (name, encoded) in rows {
-        let request = only_delete(&app, &upstream, batch_request(name)).await;
+        let request = delete_request(&app, &upstream, batch_request(name)).await;
         let target = format!(
             "/pools/pool-1/nodes/node-1/users/{encoded}?timeout=29&api-version=2023-11-01.18.0"
         );
@@ -75,8 +75,8 @@ async fn documented_example_request_is_sent() {
         node_id: "tvm-1695681911_1-20161121t182739z".to_owned(),
         ..batch_request("userName")
     };
-    let done = batch_with_timeout(&app, request, Duration::from_mins(1)).await;
-    assert_eq!(done.unwrap().outcome(), DeleteOutcome::Deleted);
+    let response = batch_with_timeout(&app, request, Duration::from_mins(1)).await;
+    assert_eq!(response.unwrap().outcome(), DeleteOutcome::Deleted);
     assert_eq!(
         upstream.requests("DELETE", "")[0].target,
         "/pools/poolId/nodes/tvm-1695681911_1-20161121t182739z/users/userName?api-version=2023-11-01.18.0"
@@ -113,8 +113,8 @@ async fn only_documented_headers_are_sent() {
     // Cookies that a server sets are discarded.
     let (app, upstream) =
         start_batch(|_| batch_deleted().with_header("Set-Cookie", "a=b; Path=/")).await;
-    let _first = only_delete(&app, &upstream, with_own_id()).await;
-    let request = only_delete(&app, &upstream, with_own_id()).await;
+    let _first = delete_request(&app, &upstream, request_with_own_id()).await;
+    let request = delete_request(&app, &upstream, request_with_own_id()).await;
     let names: BTreeSet<_> = request
         .headers
         .iter()
@@ -181,16 +181,22 @@ async fn client_request_id_is_the_same_on_retries() {
 async fn returned_ids_are_reported() {
     let replies = vec![batch_deleted(), batch_error(409, "NodeStateUnusable")];
     let (app, _upstream) = start_batch(in_sequence(replies)).await;
-    let done = app.delete_batch_node_user(with_own_id()).await.unwrap();
-    assert_eq!(done.outcome(), DeleteOutcome::Deleted);
-    assert_eq!(done.request_id, REQUEST_ID);
-    assert_eq!(done.client_request_id, OWN_ID);
+    let response = app
+        .delete_batch_node_user(request_with_own_id())
+        .await
+        .unwrap();
+    assert_eq!(response.outcome(), DeleteOutcome::Deleted);
+    assert_eq!(response.request_id, REQUEST_ID);
+    assert_eq!(response.client_request_id, OWN_ID);
 
-    let failed = app.delete_batch_node_user(with_own_id()).await.unwrap_err();
-    failed.expect(Code::FailedPrecondition, "NODE_UNUSABLE");
-    assert_eq!(failed.metadata_value("upstream_request_id"), REQUEST_ID);
-    assert_eq!(failed.metadata_value("client_request_id"), OWN_ID);
-    let error = failed.batch.unwrap();
+    let failure = app
+        .delete_batch_node_user(request_with_own_id())
+        .await
+        .unwrap_err();
+    failure.expect(Code::FailedPrecondition, "NODE_UNUSABLE");
+    assert_eq!(failure.metadata_value("upstream_request_id"), REQUEST_ID);
+    assert_eq!(failure.metadata_value("client_request_id"), OWN_ID);
+    let error = failure.batch.unwrap();
     assert_eq!(
         (error.request_id.as_str(), error.client_request_id.as_str()),
         (REQUEST_ID, OWN_ID)

@@ -14,20 +14,20 @@ use useradmin_testkit::{
 /// Code, reason, attempts and outcome.
 type Verdict = (Code, &'static str, u32, &'static str);
 
-const PROTOCOL: Verdict = (Code::Unavailable, "UPSTREAM_PROTOCOL_ERROR", 1, "unknown");
+const PROTOCOL_ERROR: Verdict = (Code::Unavailable, "UPSTREAM_PROTOCOL_ERROR", 1, "unknown");
 
 /// The expected result of each status with a body that is not a document of Azure Batch.
 #[rustfmt::skip]
 const BY_STATUS: [(u16, Verdict); 13] = [
-    (302, PROTOCOL),
-    (400, PROTOCOL),
+    (302, PROTOCOL_ERROR),
+    (400, PROTOCOL_ERROR),
     (401, (Code::Internal, "UPSTREAM_CREDENTIALS_REJECTED", 2, "not_deleted")),
-    (403, PROTOCOL),
-    (404, PROTOCOL),
-    (405, PROTOCOL),
+    (403, PROTOCOL_ERROR),
+    (404, PROTOCOL_ERROR),
+    (405, PROTOCOL_ERROR),
     (408, (Code::Unavailable, "UPSTREAM_UNAVAILABLE", 3, "unknown")),
-    (409, PROTOCOL),
-    (412, PROTOCOL),
+    (409, PROTOCOL_ERROR),
+    (412, PROTOCOL_ERROR),
     (429, (Code::ResourceExhausted, "UPSTREAM_THROTTLED", 3, "not_deleted")),
     (500, (Code::Unavailable, "UPSTREAM_UNAVAILABLE", 3, "unknown")),
     (501, (Code::Internal, "UPSTREAM_REJECTED_REQUEST", 1, "not_deleted")),
@@ -35,23 +35,23 @@ const BY_STATUS: [(u16, Verdict); 13] = [
 ];
 
 /// Returns the status that the test requests through the user name.
-fn wanted(request: &ReceivedRequest) -> u16 {
+fn requested_status(request: &ReceivedRequest) -> u16 {
     let (_, rest) = request.target.split_once("/users/").unwrap();
     rest.split('?').next().unwrap().parse().unwrap()
 }
 
-fn raw(status: u16, headers: &str, body: &[u8]) -> Reply {
+fn raw_response(status: u16, headers: &str, body: &[u8]) -> Reply {
     let length = body.len();
-    let head = format!(
+    let response_head = format!(
         "HTTP/1.1 {status} {CANARY}\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n"
     );
-    Reply::Raw([head.as_bytes(), body].concat())
+    Reply::Raw([response_head.as_bytes(), body].concat())
 }
 
 /// `{"code":"NodeUserNotFound","message":{"lang":"en-US","value":"C4N4RY"}}` compressed with gzip. After decompression
 /// it would be a valid document.
 #[rustfmt::skip]
-const ZIPPED: &[u8] = &[
+const GZIPPED: &[u8] = &[
     0x1F, 0x8B, 0x08, 0x00, 0x00, 0x00, 0x00, 0x00, 0x02, 0x03, 0xAB, 0x56, 0x4A, 0xCE, 0x4F, 0x49,
     0x55, 0xB2, 0x52, 0xF2, 0x03, 0x52, 0xA1, 0xC5, 0xA9, 0x45, 0x7E, 0xF9, 0x25, 0x6E, 0xF9, 0xA5,
     0x79, 0x29, 0x4A, 0x3A, 0x4A, 0xB9, 0xA9, 0xC5, 0xC5, 0x89, 0xE9, 0x40, 0xC9, 0x6A, 0xA5, 0x9C,
@@ -65,7 +65,7 @@ fn document() -> String {
 }
 
 /// Returns bodies that are not a document of Azure Batch, with a name for each fault.
-fn foreign() -> Vec<(&'static str, Vec<u8>)> {
+fn foreign_bodies() -> Vec<(&'static str, Vec<u8>)> {
     let with_code = |code: &str| format!(r#"{{"code":{code},"message":{{"value":"{CANARY}"}}}}"#);
     let utf16 = |text: &str| {
         text.encode_utf16()
@@ -110,12 +110,12 @@ fn foreign() -> Vec<(&'static str, Vec<u8>)> {
             )
             .into(),
         ),
-        ("zipped", ZIPPED.to_vec()),
+        ("zipped", GZIPPED.to_vec()),
     ]
 }
 
-async fn drive(name: &str, reply: impl Fn(u16) -> Reply + Send + 'static) {
-    let (app, upstream) = start_batch(move |received| reply(wanted(received))).await;
+async fn run_case(name: &str, reply: impl Fn(u16) -> Reply + Send + 'static) {
+    let (app, upstream) = start_batch(move |received| reply(requested_status(received))).await;
     let calls = BY_STATUS.map(|(status, expected)| {
         let mut client = app.client();
         // With `allow_missing`, a missing user would be a success if any of these bodies were accepted.
@@ -127,26 +127,26 @@ async fn drive(name: &str, reply: impl Fn(u16) -> Reply + Send + 'static) {
         async move {
             let response = client.delete_batch_node_user(request).await.unwrap_err();
             assert_not_disclosed(&response, upstream);
-            let failed = CallFailure::from(response);
+            let failure = CallFailure::from(response);
             let (code, reason, attempts, outcome) = expected;
-            failed.expect(code, reason);
-            let text = format!("{name}, {status}: {failed:?}");
+            failure.expect(code, reason);
+            let text = format!("{name}, {status}: {failure:?}");
             assert_eq!(
-                failed.metadata_value("attempts"),
+                failure.metadata_value("attempts"),
                 attempts.to_string(),
                 "{text}"
             );
-            assert_eq!(failed.metadata_value("outcome"), outcome, "{text}");
+            assert_eq!(failure.metadata_value("outcome"), outcome, "{text}");
             assert_eq!(
-                failed.metadata_value("upstream_http_status"),
+                failure.metadata_value("upstream_http_status"),
                 status.to_string(),
                 "{text}"
             );
             assert!(
-                failed.batch.is_none() && !failed.metadata.contains_key("upstream_code"),
+                failure.batch.is_none() && !failure.metadata.contains_key("upstream_code"),
                 "{text}"
             );
-            assert_eq!(failed.retry_delay.is_some(), attempts == 3, "{text}");
+            assert_eq!(failure.retry_delay.is_some(), attempts == 3, "{text}");
             let target = format!("/pools/pool-1/nodes/node-1/users/{status}?");
             let sent = upstream.requests("DELETE", &target);
             assert_eq!(sent.len(), attempts as usize, "{text}");
@@ -157,13 +157,13 @@ async fn drive(name: &str, reply: impl Fn(u16) -> Reply + Send + 'static) {
 
 #[tokio::test]
 async fn foreign_response_body_is_protocol_error() {
-    let bodies = foreign().into_iter().map(|(name, body)| {
+    let bodies = foreign_bodies().into_iter().map(|(name, body)| {
         let headers = match name {
             "html" => "Content-Type: text/html\r\n",
             "zipped" => "Content-Type: application/json\r\nContent-Encoding: gzip\r\n",
             _ => "Content-Type: application/json; odata=minimalmetadata\r\n",
         };
-        drive(name, move |status| raw(status, headers, &body))
+        run_case(name, move |status| raw_response(status, headers, &body))
     });
     join_all(bodies).await;
 }
@@ -171,15 +171,15 @@ async fn foreign_response_body_is_protocol_error() {
 #[tokio::test]
 async fn unfinished_body_does_not_delay_the_response() {
     let started = Instant::now();
-    let head = |status: u16| format!("HTTP/1.1 {status} {CANARY}\r\n");
-    let endless = drive("endless", move |status| {
-        Reply::Endless(head(status), Duration::ZERO)
+    let response_head = |status: u16| format!("HTTP/1.1 {status} {CANARY}\r\n");
+    let endless = run_case("endless", move |status| {
+        Reply::Endless(response_head(status), Duration::ZERO)
     });
-    let short = drive("shorter than it says", move |status| {
-        let head = format!("HTTP/1.1 {status} {CANARY}\r\nContent-Length: 5000\r\n\r\n");
-        Reply::Raw(format!("{head}{}", document()).into_bytes())
+    let truncated = run_case("shorter than it says", move |status| {
+        let response_head = format!("HTTP/1.1 {status} {CANARY}\r\nContent-Length: 5000\r\n\r\n");
+        Reply::Raw(format!("{response_head}{}", document()).into_bytes())
     });
-    tokio::join!(endless, short);
+    tokio::join!(endless, truncated);
     assert!(started.elapsed() < Duration::from_secs(3));
 }
 
@@ -187,7 +187,7 @@ async fn unfinished_body_does_not_delay_the_response() {
 async fn slow_body_is_cut_off_at_deadline() {
     let pause = Duration::from_millis(10);
     let (app, _upstream) = start_batch(move |request| {
-        let status = wanted(request);
+        let status = requested_status(request);
         Reply::Endless(format!("HTTP/1.1 {status} {CANARY}\r\n"), pause)
     })
     .await;

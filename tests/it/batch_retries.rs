@@ -112,23 +112,23 @@ async fn attempts_are_combined_into_one_result() {
                 ..batch_request("alice")
             };
             match (app.delete_batch_node_user(request).await, expected) {
-                (Ok(done), Done(outcome)) => {
-                    app.assert_recorded(&done);
+                (Ok(result), Done(outcome)) => {
+                    app.assert_recorded(&result);
                     assert_eq!(
-                        (done.outcome(), done.attempts),
+                        (result.outcome(), result.attempts),
                         (*outcome, attempts),
                         "{script}"
                     );
                 }
-                (Err(failed), CallFailure(code, reason, outcome)) => {
-                    failed.expect(*code, reason);
-                    app.assert_recorded(&failed);
+                (Err(failure), CallFailure(code, reason, outcome)) => {
+                    failure.expect(*code, reason);
+                    app.assert_recorded(&failure);
                     assert_eq!(
-                        failed.metadata_value("attempts"),
+                        failure.metadata_value("attempts"),
                         attempts.to_string(),
                         "{script}"
                     );
-                    assert_eq!(failed.metadata_value("outcome"), *outcome, "{script}");
+                    assert_eq!(failure.metadata_value("outcome"), *outcome, "{script}");
                 }
                 (response, _) => panic!("{script}: {response:?}"),
             }
@@ -139,14 +139,14 @@ async fn attempts_are_combined_into_one_result() {
 }
 
 /// Makes a call that lasts until its deadline. On a busy machine the client may cancel it before the answer arrives.
-async fn at_the_deadline(script: &'static str) -> useradmin_testkit::CallFailure {
+async fn failure_at_deadline(script: &'static str) -> useradmin_testkit::CallFailure {
     for _ in 0..5 {
         let (app, _upstream) = start_batch(in_sequence(replies(script))).await;
         let timeout = Duration::from_millis(1_100);
-        let failed = batch_with_timeout(&app, batch_request("alice"), timeout).await;
-        let failed = failed.unwrap_err();
-        if failed.code != Cancelled {
-            return failed;
+        let failure = batch_with_timeout(&app, batch_request("alice"), timeout).await;
+        let failure = failure.unwrap_err();
+        if failure.code != Cancelled {
+            return failure;
         }
     }
     panic!("no answer before the deadline");
@@ -155,15 +155,15 @@ async fn at_the_deadline(script: &'static str) -> useradmin_testkit::CallFailure
 #[tokio::test]
 async fn last_attempt_may_use_all_remaining_time() {
     let calls = ["hang", "reset hang", "503 hang"].map(|script| async move {
-        let failed = at_the_deadline(script).await;
-        failed.expect(DeadlineExceeded, "OUTCOME_UNKNOWN");
+        let failure = failure_at_deadline(script).await;
+        failure.expect(DeadlineExceeded, "OUTCOME_UNKNOWN");
         let attempts = replies(script).len();
         assert_eq!(
-            failed.metadata_value("attempts"),
+            failure.metadata_value("attempts"),
             attempts.to_string(),
             "{script}"
         );
-        assert_eq!(failed.metadata_value("outcome"), "unknown", "{script}");
+        assert_eq!(failure.metadata_value("outcome"), "unknown", "{script}");
     });
     join_all(calls).await;
 }

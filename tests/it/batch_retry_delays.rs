@@ -37,14 +37,14 @@ async fn retry_after_beyond_deadline_is_returned_to_caller() {
             start_batch(move |_| Reply::html(status).with_header("Retry-After", &value)).await;
         let started = Instant::now();
         let timeout = Duration::from_millis(1_200);
-        let failed = batch_with_timeout(&app, batch_request("alice"), timeout)
+        let failure = batch_with_timeout(&app, batch_request("alice"), timeout)
             .await
             .unwrap_err();
         assert!(started.elapsed() < Duration::from_secs(1), "{header}");
         assert_eq!(upstream.requests("DELETE", "").len(), 1, "{header}");
-        assert_eq!(failed.metadata_value("attempts"), "1");
-        assert_eq!(failed.metadata_value("outcome"), "not_deleted");
-        let actual = failed.retry_delay.unwrap().as_secs();
+        assert_eq!(failure.metadata_value("attempts"), "1");
+        assert_eq!(failure.metadata_value("outcome"), "not_deleted");
+        let actual = failure.retry_delay.unwrap().as_secs();
         assert!(delay.contains(&actual), "{header}: {actual}");
     });
     join_all(calls).await;
@@ -63,13 +63,17 @@ async fn invalid_retry_after_is_ignored() {
     let calls = rows.map(|header| async move {
         let (app, _upstream) =
             start_batch(move |_| Reply::html(503).with_header("Retry-After", header)).await;
-        let failed = app
+        let failure = app
             .delete_batch_node_user(batch_request("alice"))
             .await
             .unwrap_err();
-        failed.expect(Unavailable, "UPSTREAM_UNAVAILABLE");
-        assert_eq!(failed.metadata_value("attempts"), "3", "{header}");
-        assert_eq!(failed.retry_delay, Some(Duration::from_secs(5)), "{header}");
+        failure.expect(Unavailable, "UPSTREAM_UNAVAILABLE");
+        assert_eq!(failure.metadata_value("attempts"), "3", "{header}");
+        assert_eq!(
+            failure.retry_delay,
+            Some(Duration::from_secs(5)),
+            "{header}"
+        );
     });
     join_all(calls).await;
 }
@@ -81,15 +85,15 @@ async fn retry_after_within_deadline_is_obeyed() {
         let busy = Reply::html(status).with_header("Retry-After", header);
         let (app, _upstream) = start_batch(in_sequence(vec![busy, batch_deleted()])).await;
         let started = Instant::now();
-        let done = app
+        let response = app
             .delete_batch_node_user(batch_request("alice"))
             .await
             .unwrap();
-        assert_eq!((done.outcome(), done.attempts), (Deleted, 2));
-        let took = started.elapsed();
+        assert_eq!((response.outcome(), response.attempts), (Deleted, 2));
+        let duration = started.elapsed();
         assert!(
-            (1_000..1_900).contains(&took.as_millis()),
-            "{status}: {took:?}"
+            (1_000..1_900).contains(&duration.as_millis()),
+            "{status}: {duration:?}"
         );
     });
     join_all(calls).await;
@@ -101,8 +105,8 @@ async fn retries_of_a_target_are_limited_by_budget() {
     // Each call would retry twice, 24 times in total.
     let calls = (0..12).map(|_| app.delete_batch_node_user(batch_request("alice")));
     for response in join_all(calls).await {
-        let failed = response.unwrap_err();
-        failed.expect(Unavailable, "UPSTREAM_UNAVAILABLE");
+        let failure = response.unwrap_err();
+        failure.expect(Unavailable, "UPSTREAM_UNAVAILABLE");
     }
     let retries = upstream.requests("DELETE", "").len() - 12;
     // 10 tokens, 0.2 for each call, and one per second.

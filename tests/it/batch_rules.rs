@@ -20,11 +20,11 @@ fn rows() -> impl Iterator<Item = &'static Row> {
 }
 
 /// Returns the failure that the response of this row causes.
-async fn drive(row: &Row) -> CallFailure {
+async fn run_case(row: &Row) -> CallFailure {
     let document = batch_document(row.code, row.message, row.values);
     let reply = batch_response(row.status, &document);
     let (app, upstream) = start_batch(move |_| reply.clone()).await;
-    let id = if row.callers_id {
+    let id = if row.id_is_from_caller {
         "9C4D50EE-2D56-4CD3-8152-34347DC9F2B0"
     } else {
         ""
@@ -33,7 +33,7 @@ async fn drive(row: &Row) -> CallFailure {
         client_request_id: id.to_owned(),
         ..batch_request("alice")
     };
-    let failed = app.delete_batch_node_user(request).await.unwrap_err();
+    let failure = app.delete_batch_node_user(request).await.unwrap_err();
     let deletes = upstream.requests("DELETE", "/pools/pool-1/nodes/node-1/users/alice?");
     assert_eq!(
         deletes.len(),
@@ -42,31 +42,31 @@ async fn drive(row: &Row) -> CallFailure {
         row.status,
         row.code
     );
-    app.assert_recorded(&failed);
-    failed
+    app.assert_recorded(&failure);
+    failure
 }
 
 #[track_caller]
-fn check(row: &Row, failed: &CallFailure) {
-    failed.expect(row.grpc, row.reason);
-    let text = format!("{} {}: {failed:?}", row.status, row.code);
+fn check(row: &Row, failure: &CallFailure) {
+    failure.expect(row.grpc, row.reason);
+    let text = format!("{} {}: {failure:?}", row.status, row.code);
     assert_eq!(
-        failed.metadata_value("attempts"),
+        failure.metadata_value("attempts"),
         row.attempts.to_string(),
         "{text}"
     );
-    assert_eq!(failed.metadata_value("outcome"), row.outcome, "{text}");
-    assert_eq!(failed.metadata_value("upstream"), "azure_batch", "{text}");
-    assert_eq!(failed.metadata_value("upstream_code"), row.code, "{text}");
+    assert_eq!(failure.metadata_value("outcome"), row.outcome, "{text}");
+    assert_eq!(failure.metadata_value("upstream"), "azure_batch", "{text}");
+    assert_eq!(failure.metadata_value("upstream_code"), row.code, "{text}");
     let status = row.status.to_string();
     assert_eq!(
-        failed.metadata_value("upstream_http_status"),
+        failure.metadata_value("upstream_http_status"),
         status,
         "{text}"
     );
-    let delay = failed.retry_delay.map(|delay| delay.as_secs());
+    let delay = failure.retry_delay.map(|delay| delay.as_secs());
     assert_eq!(delay, row.retry, "{text}");
-    let error = failed.batch.as_ref().unwrap();
+    let error = failure.batch.as_ref().unwrap();
     assert_eq!(
         (error.code.as_str(), error.http_status),
         (row.code, row.status.into())
@@ -78,18 +78,18 @@ fn check(row: &Row, failed: &CallFailure) {
 
 #[tokio::test]
 async fn codes_and_statuses_map_to_documented_reasons() {
-    let failures = join_all(rows().map(drive)).await;
+    let failures = join_all(rows().map(run_case)).await;
     let mut snapshot = String::new();
-    for (row, failed) in rows().zip(&failures) {
-        check(row, failed);
-        let id = if row.callers_id {
+    for (row, failure) in rows().zip(&failures) {
+        check(row, failure);
+        let id = if row.id_is_from_caller {
             " (caller's client_request_id)"
         } else {
             ""
         };
         let _ = write!(
             snapshot,
-            "## {} {}{id}\n\n{failed:?}\n",
+            "## {} {}{id}\n\n{failure:?}\n",
             row.status, row.code
         );
     }
@@ -99,15 +99,15 @@ async fn codes_and_statuses_map_to_documented_reasons() {
 /// Returns the index of the rule that matches.
 fn matching_rule(status: u16, code: Option<&str>, headers: &[&str]) -> usize {
     // The codes in the rules have a static lifetime, which the code to compare must have as well.
-    let known = code.map(|code| {
+    let known_code = code.map(|code| {
         let codes = RULES.iter().filter_map(|rule| match rule.body {
             Body::Code(code) | Body::Header(code, _) => Some(code),
             Body::Any | Body::Own => None,
         });
-        let mut same = codes.filter(|known| *known == code);
+        let mut same = codes.filter(|known_code| *known_code == code);
         same.next().unwrap_or("Nameless")
     });
-    let matches = |rule: &Rule| rule.matches(status, known, headers);
+    let matches = |rule: &Rule| rule.matches(status, known_code, headers);
     RULES.iter().position(matches).unwrap()
 }
 
@@ -118,7 +118,7 @@ fn every_rule_is_covered_by_a_case() {
         let names = row.values.iter().filter(|(key, _)| *key == "HeaderName");
         let headers: Vec<_> = names
             .map(|(_, name)| *name)
-            .filter(|name| row.callers_id || *name != "client-request-id")
+            .filter(|name| row.id_is_from_caller || *name != "client-request-id")
             .collect();
         needed[matching_rule(row.status, Some(row.code), &headers)] = true;
     }
@@ -162,7 +162,7 @@ fn every_case_is_unique() {
     }
     let mut request = Vec::new();
     for row in rows() {
-        let key = (row.status, row.code, row.values, row.callers_id);
+        let key = (row.status, row.code, row.values, row.id_is_from_caller);
         assert!(!request.contains(&key), "{key:?}");
         request.push(key);
     }

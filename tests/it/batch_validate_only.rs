@@ -22,7 +22,7 @@ fn validate(user_name: &str) -> DeleteBatchNodeUserRequest {
 }
 
 /// Returns a node with this state, in the format of Azure Batch.
-fn node(state: &str) -> Reply {
+fn node_reply(state: &str) -> Reply {
     batch_response(
         200,
         &format!(
@@ -36,13 +36,13 @@ fn node(state: &str) -> Reply {
 #[tokio::test]
 async fn idle_or_running_node_is_valid() {
     for state in ["idle", "running"] {
-        let (mut app, upstream) = start_batch(move |_| node(state)).await;
-        let done = app.delete_batch_node_user(validate("a/b")).await.unwrap();
+        let (mut app, upstream) = start_batch(move |_| node_reply(state)).await;
+        let response = app.delete_batch_node_user(validate("a/b")).await.unwrap();
         assert_eq!(
-            (done.outcome(), done.attempts),
+            (response.outcome(), response.attempts),
             (DeleteOutcome::Validated, 0)
         );
-        assert_eq!(done.request_id, REQUEST_ID);
+        assert_eq!(response.request_id, REQUEST_ID);
         let request = upstream.requests("GET", "");
         assert_eq!(request.len(), 1);
         assert_eq!(
@@ -51,7 +51,7 @@ async fn idle_or_running_node_is_valid() {
         );
         assert_eq!(
             request[0].header("client-request-id"),
-            Some(&*done.client_request_id)
+            Some(&*response.client_request_id)
         );
         assert_eq!(
             request[0].header("accept"),
@@ -85,8 +85,8 @@ const STATES: [(&str, &str); 14] = [
 
 /// Returns the responses to the read of the node, the expected results, and the number of reads.
 #[rustfmt::skip]
-fn answers() -> Vec<(Reply, Code, &'static str, usize)> {
-    let states = STATES.map(|(state, reason)| (node(state), FailedPrecondition, reason, 1));
+fn obstacles() -> Vec<(Reply, Code, &'static str, usize)> {
+    let states = STATES.map(|(state, reason)| (node_reply(state), FailedPrecondition, reason, 1));
     let errors = [
         (batch_error(404, "PoolNotFound"), NotFound, "POOL_NOT_FOUND", 1),
         (batch_error(404, "NodeNotFound"), NotFound, "NODE_NOT_FOUND", 1),
@@ -116,20 +116,20 @@ fn answers() -> Vec<(Reply, Code, &'static str, usize)> {
 
 #[tokio::test]
 async fn validation_detects_obstacles_without_delete() {
-    let calls = answers()
+    let calls = obstacles()
         .into_iter()
         .map(|(reply, code, reason, reads)| async move {
             let text = format!("{reply:?}");
             let (app, upstream) = start_batch(move |_| reply.clone()).await;
-            let failed = app
+            let failure = app
                 .delete_batch_node_user(validate("alice"))
                 .await
                 .unwrap_err();
-            failed.expect(code, reason);
+            failure.expect(code, reason);
             assert_eq!(
                 (
-                    failed.metadata_value("attempts"),
-                    failed.metadata_value("outcome")
+                    failure.metadata_value("attempts"),
+                    failure.metadata_value("outcome")
                 ),
                 ("0", "not_sent"),
                 "{text}"
@@ -152,11 +152,15 @@ async fn validation_detects_obstacles_without_delete() {
 
 #[tokio::test]
 async fn failed_read_is_retried() {
-    let replies = vec![Reply::Close, batch_error(503, "ServerBusy"), node("idle")];
+    let replies = vec![
+        Reply::Close,
+        batch_error(503, "ServerBusy"),
+        node_reply("idle"),
+    ];
     let (app, upstream) = start_batch(in_sequence(replies)).await;
-    let done = app.delete_batch_node_user(validate("alice")).await.unwrap();
+    let response = app.delete_batch_node_user(validate("alice")).await.unwrap();
     assert_eq!(
-        (done.outcome(), done.attempts),
+        (response.outcome(), response.attempts),
         (DeleteOutcome::Validated, 0)
     );
     assert_eq!(upstream.requests("GET", "").len(), 3);
@@ -166,14 +170,14 @@ async fn failed_read_is_retried() {
 async fn read_without_response_reports_not_sent() {
     let (app, upstream) = start_batch(|_| Reply::Hang).await;
     let timeout = Duration::from_millis(500);
-    let failed = batch_with_timeout(&app, validate("alice"), timeout)
+    let failure = batch_with_timeout(&app, validate("alice"), timeout)
         .await
         .unwrap_err();
-    failed.expect(DeadlineExceeded, "DEADLINE_EXCEEDED");
+    failure.expect(DeadlineExceeded, "DEADLINE_EXCEEDED");
     assert_eq!(
         (
-            failed.metadata_value("attempts"),
-            failed.metadata_value("outcome")
+            failure.metadata_value("attempts"),
+            failure.metadata_value("outcome")
         ),
         ("0", "not_sent")
     );

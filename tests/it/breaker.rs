@@ -34,19 +34,19 @@ type RequestResult = Result<u16, RequestError>;
 const NO_RESPONSE: RequestResult = Err(RequestError::TimedOut);
 
 /// Records the result of a request.
-fn record_and_drop(mut pass: BreakerPermit<'_>, sent: &RequestResult) {
-    record_again(&mut pass, sent);
+fn record_and_drop(mut permit: BreakerPermit<'_>, sent: &RequestResult) {
+    record_result(&mut permit, sent);
 }
 
-fn record_again(pass: &mut BreakerPermit<'_>, sent: &RequestResult) {
+fn record_result(permit: &mut BreakerPermit<'_>, sent: &RequestResult) {
     match sent {
-        Ok(status) => pass.record_response(*status >= 500),
-        Err(no_answer) => pass.record_error(no_answer, SECOND),
+        Ok(status) => permit.record_response(*status >= 500),
+        Err(no_response) => permit.record_error(no_response, SECOND),
     }
 }
 
 /// Makes this number of calls with this result.
-fn calls(breaker: &Breaker, times: u32, sent: &RequestResult) {
+fn record_calls(breaker: &Breaker, times: u32, sent: &RequestResult) {
     for _ in 0..times {
         record_and_drop(breaker.admit().unwrap(), sent);
     }
@@ -54,14 +54,14 @@ fn calls(breaker: &Breaker, times: u32, sent: &RequestResult) {
 
 #[track_caller]
 fn expect_open(breaker: &Breaker) {
-    let refused = breaker.admit().err().map(|failure| failure.reason);
-    assert_eq!(refused, Some(ErrorReason::CircuitOpen));
+    let refusal = breaker.admit().err().map(|failure| failure.reason);
+    assert_eq!(refusal, Some(ErrorReason::CircuitOpen));
 }
 
 /// Returns a breaker that has been opened by failures.
-fn opened() -> Breaker {
+fn open_breaker() -> Breaker {
     let breaker = breaker();
-    calls(&breaker, 20, &NO_RESPONSE);
+    record_calls(&breaker, 20, &NO_RESPONSE);
     expect_open(&breaker);
     breaker
 }
@@ -83,8 +83,8 @@ async fn breaker_opens_if_most_of_20_calls_fail() {
     for (good, bad, opens) in rows {
         for status in [200, 204, 400, 401, 404, 409, 429, 499] {
             let breaker = breaker();
-            calls(&breaker, good, &Ok(status));
-            calls(&breaker, bad, &Ok(503));
+            record_calls(&breaker, good, &Ok(status));
+            record_calls(&breaker, bad, &Ok(503));
             assert_eq!(breaker.admit().is_err(), opens, "{good} {bad} {status}");
         }
     }
@@ -106,32 +106,32 @@ async fn only_failures_of_the_target_count() {
     ];
     for (sent, opens) in rows {
         let breaker = breaker();
-        calls(&breaker, 20, &sent);
+        record_calls(&breaker, 20, &sent);
         assert_eq!(breaker.admit().is_err(), opens, "{}", sent.is_ok());
     }
     // The last request of a call decides. A call without a request has no effect.
     let breaker = breaker();
     for _ in 0..50 {
         let mut recovered = breaker.admit().unwrap();
-        record_again(&mut recovered, &NO_RESPONSE);
-        record_again(&mut recovered, &Ok(200));
+        record_result(&mut recovered, &NO_RESPONSE);
+        record_result(&mut recovered, &Ok(200));
         drop(recovered);
         drop(breaker.admit().unwrap());
     }
-    calls(&breaker, 50, &NO_RESPONSE);
+    record_calls(&breaker, 50, &NO_RESPONSE);
     assert!(breaker.admit().is_ok());
 }
 
 #[tokio::test(start_paused = true)]
 async fn calls_older_than_10_seconds_do_not_count() {
     let breaker = breaker();
-    calls(&breaker, 15, &NO_RESPONSE);
+    record_calls(&breaker, 15, &NO_RESPONSE);
     advance(SECOND * 5).await;
-    calls(&breaker, 4, &NO_RESPONSE);
+    record_calls(&breaker, 4, &NO_RESPONSE);
     advance(SECOND * 5).await;
-    calls(&breaker, 15, &NO_RESPONSE);
+    record_calls(&breaker, 15, &NO_RESPONSE);
     assert!(breaker.admit().is_ok(), "19 in 10 seconds");
-    calls(&breaker, 1, &NO_RESPONSE);
+    record_calls(&breaker, 1, &NO_RESPONSE);
     expect_open(&breaker);
 }
 
@@ -139,40 +139,40 @@ async fn calls_older_than_10_seconds_do_not_count() {
 #[tokio::test(start_paused = true)]
 async fn success_does_not_open_breaker() {
     let breaker = breaker();
-    calls(&breaker, 100, &Ok(200));
+    record_calls(&breaker, 100, &Ok(200));
     advance(SECOND * 5).await;
-    calls(&breaker, 99, &NO_RESPONSE);
+    record_calls(&breaker, 99, &NO_RESPONSE);
     advance(SECOND * 6).await;
-    calls(&breaker, 50, &Ok(200));
+    record_calls(&breaker, 50, &Ok(200));
     breaker.admit().unwrap();
     // One more failure opens it.
-    calls(&breaker, 1, &NO_RESPONSE);
+    record_calls(&breaker, 1, &NO_RESPONSE);
     expect_open(&breaker);
 }
 
 #[tokio::test(start_paused = true)]
 async fn one_probe_closes_or_reopens_breaker() {
     // A failed probe keeps the breaker open for 5 more seconds.
-    let breaker = opened();
+    let breaker = open_breaker();
     advance(Duration::from_millis(4_999)).await;
     expect_open(&breaker);
     advance(Duration::from_millis(1)).await;
     let mut probe = breaker.admit().unwrap();
     expect_open(&breaker);
-    record_again(&mut probe, &Ok(500));
+    record_result(&mut probe, &Ok(500));
     drop(probe);
     advance(Duration::from_millis(4_999)).await;
     expect_open(&breaker);
     // A successful probe closes the breaker and resets all counters.
     advance(Duration::from_millis(1)).await;
     record_and_drop(breaker.admit().unwrap(), &Ok(404));
-    calls(&breaker, 19, &NO_RESPONSE);
+    record_calls(&breaker, 19, &NO_RESPONSE);
     assert!(breaker.admit().is_ok());
 }
 
 #[tokio::test(start_paused = true)]
 async fn inconclusive_probe_is_followed_by_another() {
-    let breaker = opened();
+    let breaker = open_breaker();
     advance(SECOND * 5).await;
     drop(breaker.admit().unwrap());
     let hung = breaker.admit().unwrap();
@@ -180,21 +180,22 @@ async fn inconclusive_probe_is_followed_by_another() {
     // A probe that hangs does not keep the breaker open for longer than one pause.
     advance(SECOND * 5).await;
     let mut next = breaker.admit().unwrap();
-    record_again(&mut next, &Ok(200));
+    record_result(&mut next, &Ok(200));
     drop(next);
     drop(hung);
-    calls(&breaker, 19, &Ok(200));
+    record_calls(&breaker, 19, &Ok(200));
 }
 
 #[tokio::test(start_paused = true)]
 async fn calls_admitted_before_opening_do_not_close_breaker() {
     let breaker = breaker();
-    let mut before: Vec<BreakerPermit<'_>> = (0..5).map(|_| breaker.admit().unwrap()).collect();
-    calls(&breaker, 20, &NO_RESPONSE);
-    for pass in &mut before {
-        record_again(pass, &Ok(200));
+    let mut requests_before: Vec<BreakerPermit<'_>> =
+        (0..5).map(|_| breaker.admit().unwrap()).collect();
+    record_calls(&breaker, 20, &NO_RESPONSE);
+    for permit in &mut requests_before {
+        record_result(permit, &Ok(200));
     }
-    drop(before);
+    drop(requests_before);
     expect_open(&breaker);
 }
 
@@ -211,20 +212,20 @@ async fn failing_account_opens_and_recovers() {
     })
     .await;
     for _ in 0..20 {
-        let failed = app.delete_batch_node_user(batch_request("alice")).await;
-        failed
+        let failure = app.delete_batch_node_user(batch_request("alice")).await;
+        failure
             .unwrap_err()
             .expect(Unavailable, "UPSTREAM_UNAVAILABLE");
     }
     let sent = upstream.requests("DELETE", "").len();
-    let failed = app.delete_batch_node_user(batch_request("alice")).await;
-    let failed = failed.unwrap_err();
-    failed.expect(Unavailable, "CIRCUIT_OPEN");
-    assert_eq!(failed.retry_delay, Some(SECOND * 5));
+    let failure = app.delete_batch_node_user(batch_request("alice")).await;
+    let failure = failure.unwrap_err();
+    failure.expect(Unavailable, "CIRCUIT_OPEN");
+    assert_eq!(failure.retry_delay, Some(SECOND * 5));
     assert_eq!(
         (
-            failed.metadata_value("attempts"),
-            failed.metadata_value("outcome")
+            failure.metadata_value("attempts"),
+            failure.metadata_value("outcome")
         ),
         ("0", "not_sent")
     );
@@ -233,30 +234,30 @@ async fn failing_account_opens_and_recovers() {
 
     down.store(false, Ordering::Relaxed);
     // The delay from `RetryInfo`.
-    sleep(failed.retry_delay.unwrap()).await;
-    let done = app.delete_batch_node_user(batch_request("alice")).await;
-    assert_eq!(done.unwrap().outcome(), DeleteOutcome::Deleted);
+    sleep(failure.retry_delay.unwrap()).await;
+    let response = app.delete_batch_node_user(batch_request("alice")).await;
+    assert_eq!(response.unwrap().outcome(), DeleteOutcome::Deleted);
 }
 
 /// The logon or a request of a session may fail first. Other targets are not affected.
 #[tokio::test]
 async fn failing_hmc_opens_breaker() {
-    let down = [
+    let unavailable_targets = [
         vec![(Step::Logon, vec![ScriptedReply::Html(503)])],
         vec![(Step::Logon, vec![ScriptedReply::Reset])],
         vec![(Step::Read, vec![ScriptedReply::Reset])],
         vec![(Step::Delete, vec![ScriptedReply::Html(500)])],
     ];
-    join_all(down.map(|script| async move {
+    join_all(unavailable_targets.map(|script| async move {
         let setup = HmcSetup::with_replies(script).await;
         for _ in 0..20 {
-            let failed = setup.fail(delete_by_id("id-1")).await;
-            assert_eq!(failed.code, Unavailable);
-            assert_ne!(failed.reason, "ERROR_REASON_CIRCUIT_OPEN");
+            let failure = setup.fail(delete_by_id("id-1")).await;
+            assert_eq!(failure.code, Unavailable);
+            assert_ne!(failure.reason, "ERROR_REASON_CIRCUIT_OPEN");
         }
         let requests = setup.upstream.received().len();
-        let failed = setup.fail(delete_by_id("id-1")).await;
-        failed.expect(Unavailable, "CIRCUIT_OPEN");
+        let failure = setup.fail(delete_by_id("id-1")).await;
+        failure.expect(Unavailable, "CIRCUIT_OPEN");
         assert_eq!(setup.upstream.received().len(), requests);
     }))
     .await;
@@ -274,11 +275,11 @@ async fn each_target_has_a_separate_breaker() {
     );
     let app = App::start_in(folder, &sections).await;
     for _ in 0..21 {
-        let failed = app.delete_hmc_user(delete_by_id("id-1")).await;
-        assert_eq!(failed.unwrap_err().code, Unavailable);
+        let failure = app.delete_hmc_user(delete_by_id("id-1")).await;
+        assert_eq!(failure.unwrap_err().code, Unavailable);
     }
-    let failed = app.delete_hmc_user(delete_by_id("id-1")).await;
-    failed.unwrap_err().expect(Unavailable, "CIRCUIT_OPEN");
-    let done = app.delete_batch_node_user(batch_request("alice")).await;
-    assert_eq!(done.unwrap().outcome(), DeleteOutcome::Deleted);
+    let failure = app.delete_hmc_user(delete_by_id("id-1")).await;
+    failure.unwrap_err().expect(Unavailable, "CIRCUIT_OPEN");
+    let response = app.delete_batch_node_user(batch_request("alice")).await;
+    assert_eq!(response.unwrap().outcome(), DeleteOutcome::Deleted);
 }

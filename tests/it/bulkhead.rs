@@ -42,22 +42,23 @@ async fn hung_hmc_does_not_affect_other_targets() {
     .await;
     let account = Upstream::start(|request| token_reply_or(request, batch_deleted)).await;
     let folder = App::folder();
-    let hung = hmc_section(&folder, &hmc.url);
-    let hung = hung.replacen("url =", "max_in_flight = 2\nmax_queued = 2\nurl =", 1);
-    let sections = format!("{}{hung}", batch_section(&folder, &account.url));
+    let hung_hmc_section = hmc_section(&folder, &hmc.url);
+    let hung_hmc_section =
+        hung_hmc_section.replacen("url =", "max_in_flight = 2\nmax_queued = 2\nurl =", 1);
+    let sections = format!("{}{hung_hmc_section}", batch_section(&folder, &account.url));
     let app = App::start_in(folder, &sections).await;
-    let waiting = || Box::pin(app.delete_hmc_user(delete_by_id("id-1")));
-    let mut calls: Vec<_> = (0..7).map(|_| waiting()).collect();
+    let start_call = || Box::pin(app.delete_hmc_user(delete_by_id("id-1")));
+    let mut calls: Vec<_> = (0..7).map(|_| start_call()).collect();
     for _ in 0..3 {
-        let (response, _, rest) = futures_util::future::select_all(calls).await;
-        let failed = response.unwrap_err();
-        failed.expect(Code::ResourceExhausted, "OVERLOADED");
-        calls = rest;
+        let (response, _, remaining) = futures_util::future::select_all(calls).await;
+        let failure = response.unwrap_err();
+        failure.expect(Code::ResourceExhausted, "OVERLOADED");
+        calls = remaining;
     }
     for _ in 0..20 {
         let started = Instant::now();
-        let done = app.delete_batch_node_user(batch_request("alice")).await;
-        assert!(done.is_ok() && started.elapsed() < Duration::from_secs(1));
+        let result = app.delete_batch_node_user(batch_request("alice")).await;
+        assert!(result.is_ok() && started.elapsed() < Duration::from_secs(1));
     }
 }
 
@@ -70,15 +71,15 @@ async fn call_beyond_max_concurrent_calls_is_rejected_immediately() {
         max_concurrent_calls = 1\n[[callers]]\nidentity = \"anonymous\"\n\
         allow = [{ rpc = \"DeleteBatchNodeUser\", targets = [\"*\"] }]\n";
     let section = batch_section(&folder, &upstream.url);
-    let app = App::configured(folder, &format!("{text}{section}")).await;
+    let app = App::start_with_text(folder, &format!("{text}{section}")).await;
     let mut first = Box::pin(app.delete_batch_node_user(batch_request("alice")));
     tokio::select! {
         _ = &mut first => panic!("the call ended before the gate opened"),
         () = arrived.notified() => {}
     }
     for _ in 0..3 {
-        let refused = app.delete_batch_node_user(batch_request("bob")).await;
-        refused
+        let refusal = app.delete_batch_node_user(batch_request("bob")).await;
+        refusal
             .unwrap_err()
             .expect(Code::ResourceExhausted, "OVERLOADED");
         let mut health = HealthClient::new(app.channel());
@@ -108,29 +109,29 @@ async fn requests_beyond_bulkhead_are_rejected_immediately() {
     let app = app_with_small_bulkhead(&upstream).await;
     let calls = (0..8).map(|_| app.delete_batch_node_user(batch_request("alice")));
     let mut calls: Vec<_> = calls.map(Box::pin).collect();
-    let mut refused = Vec::new();
-    // One call is in flight and two are queued; the other five are rejected before any call is admitted.
-    while refused.len() < 5 {
-        let (response, _, rest) = futures_util::future::select_all(calls).await;
-        refused.push(response.unwrap_err());
-        calls = rest;
+    let mut refusal = Vec::new();
+    // One call is in flight and two are queued; the other five are rejected before the gate opens.
+    while refusal.len() < 5 {
+        let (response, _, remaining) = futures_util::future::select_all(calls).await;
+        refusal.push(response.unwrap_err());
+        calls = remaining;
     }
-    // Still no call is admitted, and further calls are rejected without a wait.
+    // No slot has become free, so further calls are rejected without a wait.
     let mut times = Vec::new();
     for _ in 0..10 {
         let started = Instant::now();
         let response = app.delete_batch_node_user(batch_request("bob")).await;
         times.push(started.elapsed());
-        refused.push(response.unwrap_err());
+        refusal.push(response.unwrap_err());
     }
     assert_immediate(&times);
-    for failed in refused {
-        failed.expect(Code::ResourceExhausted, "OVERLOADED");
-        assert!(failed.retry_delay.is_some());
+    for failure in refusal {
+        failure.expect(Code::ResourceExhausted, "OVERLOADED");
+        assert!(failure.retry_delay.is_some());
         assert_eq!(
             (
-                failed.metadata_value("attempts"),
-                failed.metadata_value("outcome")
+                failure.metadata_value("attempts"),
+                failure.metadata_value("outcome")
             ),
             ("0", "not_sent")
         );
@@ -148,7 +149,7 @@ async fn requests_beyond_bulkhead_are_rejected_immediately() {
 }
 
 #[tokio::test]
-async fn disconnected_callers_free_their_place_in_the_queue() {
+async fn disconnected_callers_free_their_queue_slots() {
     let (upstream, arrived, gate) = gated_upstream().await;
     let app = app_with_small_bulkhead(&upstream).await;
     let first = app.delete_batch_node_user(batch_request("alice"));
@@ -159,13 +160,20 @@ async fn disconnected_callers_free_their_place_in_the_queue() {
     }
     // Two callers wait and disconnect; then two others find the queue empty again.
     for round in 1..=2 {
-        let waiting = (0..2).map(|_| app.delete_batch_node_user(batch_request("bob")));
-        let gone = tokio::time::timeout(Duration::from_millis(50), join_all(waiting)).await;
-        assert!(gone.is_err(), "no call was rejected");
+        let queued_calls = (0..2).map(|_| app.delete_batch_node_user(batch_request("bob")));
+        let timed_out =
+            tokio::time::timeout(Duration::from_millis(50), join_all(queued_calls)).await;
+        assert!(timed_out.is_err(), "no call was rejected");
         // The server detects the disconnects shortly afterwards.
-        let ended = |record: &serde_json::Value| record["caller_gone"] == true;
-        let known = async || app.audit().iter().filter(|record| ended(record)).count() == 2 * round;
-        wait_until("both disconnects in the audit log", known).await;
+        let is_disconnect = |record: &serde_json::Value| record["caller_gone"] == true;
+        let disconnects_recorded = async || {
+            app.audit()
+                .iter()
+                .filter(|record| is_disconnect(record))
+                .count()
+                == 2 * round
+        };
+        wait_until("both disconnects in the audit log", disconnects_recorded).await;
     }
     gate.notify_one();
     first.await.unwrap();

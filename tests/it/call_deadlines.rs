@@ -18,13 +18,13 @@ const DEADLINE: Duration = Duration::from_millis(700);
 const TOO_LATE: Duration = Duration::from_millis(400);
 
 /// Notifies `arrived`, and holds the reply until `open` is notified.
-fn held(arrived: &Notify, open: &Arc<Notify>, reply: Reply) -> Reply {
+fn gated_reply(arrived: &Notify, open: &Arc<Notify>, reply: Reply) -> Reply {
     arrived.notify_one();
     Reply::Gated(Arc::clone(open), Box::new(reply))
 }
 
 /// Waits until a request arrives, and releases its reply when too little time is left for an attempt.
-async fn release(arrived: &Notify, open: &Notify) {
+async fn release_too_late(arrived: &Notify, open: &Notify) {
     arrived.notified().await;
     // A real delay, because the remaining time is the subject of the test.
     sleep(TOO_LATE).await;
@@ -38,7 +38,7 @@ async fn token_received_too_late_is_not_used() {
     let upstream = Upstream::start(move |request| {
         let reply = token_reply_or(request, batch_deleted);
         if request.method == "POST" {
-            held(&notify, &gate, reply)
+            gated_reply(&notify, &gate, reply)
         } else {
             reply
         }
@@ -48,13 +48,13 @@ async fn token_received_too_late_is_not_used() {
     let section = batch_section(&folder, &upstream.url);
     let app = App::start_in(folder, &section).await;
     let call = batch_with_timeout(&app, batch_request("alice"), DEADLINE);
-    let (response, ()) = tokio::join!(call, release(&arrived, &open));
-    let failed = response.unwrap_err();
-    failed.expect(Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
-    app.assert_recorded(&failed);
+    let (response, ()) = tokio::join!(call, release_too_late(&arrived, &open));
+    let failure = response.unwrap_err();
+    failure.expect(Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
+    app.assert_recorded(&failure);
     let actual = (
-        failed.metadata_value("attempts"),
-        failed.metadata_value("outcome"),
+        failure.metadata_value("attempts"),
+        failure.metadata_value("outcome"),
     );
     assert_eq!(actual, ("0", "not_sent"));
     // The token is available to the next call.
@@ -73,17 +73,17 @@ async fn late_logon_is_not_followed_by_delete() {
         let setup = HmcSetup::start(move |request| {
             let reply = default_reply(request, 1);
             if Step::of(request) == step {
-                held(&notify, &gate, reply)
+                gated_reply(&notify, &gate, reply)
             } else {
                 reply
             }
         })
         .await;
         let call = setup.fail(with_timeout(delete_by_id("id-1"), 700));
-        let (failed, ()) = tokio::join!(call, release(&arrived, &open));
-        failed.expect(Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
-        setup.app.assert_recorded(&failed);
-        setup.assert_not_sent(&failed);
+        let (failure, ()) = tokio::join!(call, release_too_late(&arrived, &open));
+        failure.expect(Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
+        setup.app.assert_recorded(&failure);
+        setup.assert_not_sent(&failure);
     }
 }
 

@@ -22,10 +22,10 @@ struct Gate {
 fn gate() -> (Gate, impl Fn(Reply) -> Reply + Send + 'static) {
     let (notify, arrived) = mpsc::unbounded_channel();
     let open = Arc::new(Notify::new());
-    let closed = Arc::clone(&open);
+    let gate_for_reply = Arc::clone(&open);
     let hold = move |reply| {
         notify.send(()).unwrap();
-        Reply::Gated(Arc::clone(&closed), Box::new(reply))
+        Reply::Gated(Arc::clone(&gate_for_reply), Box::new(reply))
     };
     (Gate { arrived, open }, hold)
 }
@@ -195,13 +195,13 @@ async fn hmc_delete_continues_after_caller_disconnects() {
 async fn delete_continues_after_connection_is_closed() {
     for of_a_node in [true, false] {
         let (mut gate, hold) = gate();
-        let done = if of_a_node {
+        let response = if of_a_node {
             batch_deleted()
         } else {
             Reply::empty(204)
         };
         let upstream = Upstream::start(move |request| {
-            token_reply_or(request, || hmc_reply_or(request, || hold(done.clone())))
+            token_reply_or(request, || hmc_reply_or(request, || hold(response.clone())))
         })
         .await;
         let folder = App::folder();

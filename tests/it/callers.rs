@@ -83,7 +83,7 @@ impl SecureServer {
             + &issuer_section(&folder, &signer)
             + &sections(&folder, &upstream.url);
         Self {
-            app: App::configured(folder, &text).await,
+            app: App::start_with_text(folder, &text).await,
             upstream,
             authority,
             signer,

@@ -48,11 +48,11 @@ fn canary_is_detected_in_every_encoding() {
 #[test]
 fn canary_in_log_line_is_detected() {
     static RECORDED: Mutex<Vec<(String, Option<&str>)>> = Mutex::new(Vec::new());
-    fn on_record(metadata: &Metadata<'_>, text: &str) {
+    fn is_recorded(metadata: &Metadata<'_>, text: &str) {
         let mut actual = RECORDED.lock().unwrap();
         actual.push((metadata.target().to_owned(), find(text)));
     }
-    tracing::subscriber::with_default(LogCapture { on_record }, || {
+    tracing::subscriber::with_default(LogCapture { is_recorded }, || {
         tracing::trace!(target: "a_crate::deep", value = SESSION, "a field");
         tracing::error!(target: "b", "a message with {PASSWORD}");
         tracing::info!(target: "c", value = ?Some(TOKEN), "a Debug");
@@ -128,7 +128,7 @@ key_file = "batch.key"
 }
 
 /// Returns everything that was received with a request, to be echoed.
-fn echo(request: &ReceivedRequest) -> String {
+fn request_as_text(request: &ReceivedRequest) -> String {
     let headers = request.headers.iter();
     let headers: Vec<_> = headers
         .map(|(name, value)| format!("{name}: {value}; "))
@@ -138,8 +138,8 @@ fn echo(request: &ReceivedRequest) -> String {
 }
 
 /// Returns a response that echoes the request in its body and its headers.
-fn echoing(request: &ReceivedRequest, status: u16) -> Reply {
-    let text = echo(request);
+fn echo_reply(request: &ReceivedRequest, status: u16) -> Reply {
+    let text = request_as_text(request);
     let body = serde_json::json!({
         "error": "invalid_client", "error_description": format!("AADSTS7000215: {text}"),
         "code": "AuthenticationFailed", "message": {"lang": "en-US", "value": text},
@@ -172,14 +172,14 @@ async fn upstream(error: &'static str) -> Upstream {
         let token = request.target.ends_with("/oauth2/v2.0/token");
         let step = Step::of(request);
         match (error, step) {
-            ("token endpoint", _) if token => echoing(request, 400),
-            ("token endpoint down", _) if token => echoing(request, 503),
-            ("token refused", Step::Other) if !token => echoing(request, 401),
-            ("keys refused", Step::Other) if is_signed(request) => echoing(request, 401),
-            ("busy", Step::Other) if !token => echoing(request, 409),
-            ("redirect", _) => echoing(request, 307),
+            ("token endpoint", _) if token => echo_reply(request, 400),
+            ("token endpoint down", _) if token => echo_reply(request, 503),
+            ("token refused", Step::Other) if !token => echo_reply(request, 401),
+            ("keys refused", Step::Other) if is_signed(request) => echo_reply(request, 401),
+            ("busy", Step::Other) if !token => echo_reply(request, 409),
+            ("redirect", _) => echo_reply(request, 307),
             ("cut", Step::Other | Step::Delete) if !token => Reply::Close,
-            ("no HTTP", _) => Reply::Raw(echo(request).into_bytes()),
+            ("no HTTP", _) => Reply::Raw(request_as_text(request).into_bytes()),
             ("password refused", Step::Logon) => error_reply(request, 403, 0),
             ("session expired", Step::Read | Step::Delete) => {
                 count += 1;
@@ -250,17 +250,17 @@ async fn call(client: &SecureClient, at: usize) {
 }
 
 /// Makes calls with invalid tokens: one signed with another key, an expired one, and one that is not a JWT.
-async fn call_as_a_stranger(client: &SecureClient, signer: &Signer) {
+async fn call_unauthenticated(client: &SecureClient, signer: &Signer) {
     let mut old = default_claims(ISSUER, "svc");
     old["exp"] = 1.into();
     let forged = Signer::es256("key-1").token(&default_claims(ISSUER, "svc"));
     for token in [&forged, &signer.token(&old), CALLERS_TOKEN] {
         let client = client.with_token(token);
-        let refused = client
+        let refusal = client
             .delete_hmc_user(delete_by_id("id-1"))
             .await
             .unwrap_err();
-        refused.expect(Code::Unauthenticated, "CALLER_UNAUTHENTICATED");
+        refusal.expect(Code::Unauthenticated, "CALLER_UNAUTHENTICATED");
     }
 }
 
@@ -286,7 +286,7 @@ async fn expect_no_canaries(format: &str) {
     let client = SecureClient::plain(program.address.parse().unwrap());
     let known = client.with_token(&signer.token(&default_claims(ISSUER, "svc")));
     join_all((0..FAULTS.len()).map(|at| call(&known, at))).await;
-    call_as_a_stranger(&client, &signer).await;
+    call_unauthenticated(&client, &signer).await;
     let paths = ["/livez", "/readyz", "/metrics"];
     let admin = join_all(paths.map(|path| http_get(("127.0.0.1", port), path))).await;
     let admin = admin.concat();
@@ -310,8 +310,8 @@ async fn expect_no_canaries(format: &str) {
         "token_expired",
         "token_malformed",
     ] {
-        let counted = format!("useradmin_unidentified_calls_total{{cause=\"{cause}\"}} 1\n");
-        assert!(admin.contains(&counted), "{admin}");
+        let metric_line = format!("useradmin_unidentified_calls_total{{cause=\"{cause}\"}} 1\n");
+        assert!(admin.contains(&metric_line), "{admin}");
     }
     assert!(audit.contains(&format!("\"caller\":\"{ISSUER}#svc\",\"auth\":\"token\"")));
     assert!(

@@ -72,7 +72,7 @@ fn check(folder: &Path, text: &str, arguments: &[&str]) -> (i32, String, String)
 }
 
 #[test]
-fn a_file_without_mistakes_has_no_warnings() {
+fn valid_configuration_has_no_warnings() {
     let folder = folder();
     for text in [
         format!("{HMC}{}", anonymous()),
@@ -90,24 +90,24 @@ fn a_file_without_mistakes_has_no_warnings() {
             caller("anonymous", "DeleteBatchNodeUser", "[\"pr*\", \"prod\"]")
         ),
     ] {
-        let checked = check(&folder, &text, &[]);
-        assert_eq!(checked, (0, String::new(), String::new()), "{text}");
+        let result = check(&folder, &text, &[]);
+        assert_eq!(result, (0, String::new(), String::new()), "{text}");
     }
     fs::remove_dir_all(folder).unwrap();
 }
 
 /// Each mistake is reported with its line and a caret, on standard error; the exit code is 0.
 #[test]
-fn likely_mistakes_are_warnings() {
+fn likely_mistakes_are_warned_of() {
     let folder = folder();
     write(&folder, "open.password", "secret\n", 0o604);
-    let exposed = HMC.replace("hmc.password", "open.password");
+    let with_readable_secret = HMC.replace("hmc.password", "open.password");
     let with_caller = |tables: &str, identity: &str| {
         let caller = caller(identity, "DeleteHmcUser", "[\"*\"]");
         format!("{tables}{HMC}{caller}")
     };
     let certificates = format!("{TLS}{CLIENTS}");
-    let reachable = "[server]\nlisten = \"0.0.0.0:50051\"\ninsecure = true\n";
+    let listening_on_all_addresses = "[server]\nlisten = \"0.0.0.0:50051\"\ninsecure = true\n";
     let patterns = caller(
         "anonymous",
         "DeleteHmcUser",
@@ -117,7 +117,7 @@ fn likely_mistakes_are_warnings() {
         ("no callers", HMC.to_owned()),
         (
             "a secret that everybody can read",
-            format!("{exposed}{}", anonymous()),
+            format!("{with_readable_secret}{}", anonymous()),
         ),
         (
             "patterns without a target, one of them with a target of the other platform",
@@ -137,7 +137,7 @@ fn likely_mistakes_are_warnings() {
         ),
         (
             "anonymous on an address that others reach",
-            format!("{reachable}{HMC}{}", anonymous()),
+            format!("{listening_on_all_addresses}{HMC}{}", anonymous()),
         ),
         (
             "anonymous with certificates",
@@ -148,18 +148,18 @@ fn likely_mistakes_are_warnings() {
             format!("{ISSUER}{HMC}{}", anonymous()),
         ),
     ];
-    let mut all = Vec::new();
+    let mut outputs = Vec::new();
     for (mistake, text) in texts {
         let (code, out, err) = check(&folder, &text, &[]);
         assert_eq!((code, out.as_str()), (0, ""), "{mistake}: {err}");
-        all.push(format!("# {mistake}\n{err}"));
+        outputs.push(format!("# {mistake}\n{err}"));
     }
-    insta::assert_snapshot!("warnings", all.join("\n"));
+    insta::assert_snapshot!("warnings", outputs.join("\n"));
     fs::remove_dir_all(folder).unwrap();
 }
 
 #[test]
-fn a_certificate_that_expires_has_a_warning() {
+fn expiring_certificate_is_warned_of() {
     let folder = folder();
     let text = format!("{TLS}{HMC}{}", anonymous());
     for (days, fault) in [
@@ -171,8 +171,8 @@ fn a_certificate_that_expires_has_a_warning() {
         let (code, out, err) = check(&folder, &text, &[]);
         assert_eq!((code, out.as_str()), (0, ""), "{err}");
         let start = "useradmin.toml:2:13: warning: `cert_file` holds a certificate to replace: CN=";
-        let found = err.starts_with(start) && err.contains(fault);
-        assert_eq!(found, !fault.is_empty(), "{err}");
+        let is_reported = err.starts_with(start) && err.contains(fault);
+        assert_eq!(is_reported, !fault.is_empty(), "{err}");
         assert_eq!(err.is_empty(), fault.is_empty(), "{err}");
     }
     write(
@@ -189,7 +189,7 @@ fn a_certificate_that_expires_has_a_warning() {
 
 /// `serve` logs the same warnings, without the lines of the file.
 #[test]
-fn a_server_logs_the_warnings() {
+fn server_logs_configuration_warnings() {
     let folder = folder();
     write_certificate(&folder, -1);
     let ports = "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"\"\n";
@@ -198,20 +198,20 @@ fn a_server_logs_the_warnings() {
     let warnings: Vec<_> = warnings.collect();
     assert_eq!(warnings.len(), 2, "{err}");
     Process::start(&folder).stop();
-    let logged = Process::log_records(&folder, "configuration warning");
+    let log_lines = Process::log_records(&folder, "configuration warning");
     let path = format!("{}/", folder.display());
-    let texts = logged
+    let texts = log_lines
         .iter()
         .map(|line| line["warning"].as_str().unwrap().replace(&path, ""));
     assert_eq!(texts.collect::<Vec<_>>(), warnings);
-    assert!(logged.iter().all(|line: &Value| line["level"] == "WARN"));
+    assert!(log_lines.iter().all(|line: &Value| line["level"] == "WARN"));
     fs::remove_dir_all(folder).unwrap();
 }
 
 #[test]
-fn a_summary_shows_what_is_configured() {
+fn summary_shows_configuration() {
     let folder = folder();
-    let full = format!(
+    let complete = format!(
         "[server]\nlisten = \"127.0.0.1:50052\"\nadmin_listen = \"\"\n{TLS}{CLIENTS}\
          [audit]\nfile = \"stdout\"\nsync = false\n{BATCH}{ISSUER}{}deletes_per_minute = 60\n{}",
         caller(
@@ -222,13 +222,13 @@ fn a_summary_shows_what_is_configured() {
         caller("https://i.example#a", "DeleteBatchNodeUser", "[\"*\"]"),
     );
     let small = format!("{HMC}protected_users = [\"ADMIN*\"]\n{}", anonymous());
-    let mut all = Vec::new();
-    for text in [full, small] {
+    let mut outputs = Vec::new();
+    for text in [complete, small] {
         let (code, out, err) = check(&folder, &text, &["--verbose"]);
         assert_eq!((code, err.as_str()), (0, ""));
-        all.push(out);
+        outputs.push(out);
     }
-    insta::assert_snapshot!("summary", all.join("\n"));
+    insta::assert_snapshot!("summary", outputs.join("\n"));
     // An invalid file has no summary.
     let (code, out, _) = check(&folder, "x = 1", &["--verbose", "--connect"]);
     assert_eq!((code, out.as_str()), (2, ""));

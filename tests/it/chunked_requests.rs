@@ -21,7 +21,7 @@ fn empty_chunked() -> String {
 }
 
 /// Sends these requests on one connection. Returns everything received until the upstream closes it, at most 5 seconds.
-async fn exchange(address: SocketAddr, requests: &[String]) -> String {
+async fn send_and_read(address: SocketAddr, requests: &[String]) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let requests = requests.concat();
     stream.write_all(requests.as_bytes()).await.unwrap();
@@ -47,7 +47,7 @@ async fn test_upstream_reads_chunked_requests() {
     let chunks = "5;extension=1\r\nhello\r\n6\r\n world\r\n0\r\ntrailer: 1\r\n\r\n";
     let chunked = delete("transfer-encoding: chunked\r\n", chunks);
     let last = delete("last: 1\r\ncontent-length: 3\r\n", "end");
-    let received = exchange(address, &[empty_chunked(), chunked, last]).await;
+    let received = send_and_read(address, &[empty_chunked(), chunked, last]).await;
     assert_eq!(responses(&received), 3, "{received}");
     let bodies = upstream.received().into_iter().map(|request| request.body);
     assert_eq!(bodies.collect::<Vec<_>>(), ["", "hello world", "end"]);

@@ -11,7 +11,7 @@ use useradmin_testkit::{
 };
 
 /// Returns the time this number of seconds from now, in the HTTP date format.
-fn date(seconds: i64) -> String {
+fn date_with_offset(seconds: i64) -> String {
     let time = time::OffsetDateTime::now_utc() + time::Duration::seconds(seconds);
     httpdate::fmt_http_date(SystemTime::from(time))
 }
@@ -19,8 +19,8 @@ fn date(seconds: i64) -> String {
 /// Asserts that the metadata contains the expected skew, if any. A few seconds may pass between the script and the
 /// response.
 #[track_caller]
-fn expect_skew(failed: &CallFailure, expected: Option<i64>, case: &str) {
-    let actual = failed.metadata_value("clock_skew_seconds");
+fn expect_skew(failure: &CallFailure, expected: Option<i64>, case: &str) {
+    let actual = failure.metadata_value("clock_skew_seconds");
     let Some(expected) = expected else {
         assert_eq!(actual, "", "{case}");
         return;
@@ -37,14 +37,14 @@ fn expect_skew(failed: &CallFailure, expected: Option<i64>, case: &str) {
 #[tokio::test]
 async fn skew_above_five_minutes_is_reported() {
     let rows = [
-        (date(1_900), Some(1_900)),
-        (date(-1_900), Some(-1_900)),
-        (date(330), Some(330)),
-        (date(-330), Some(-330)),
-        (date(270), None),
-        (date(-270), None),
-        (date(0), None),
-        (date(400 * 86_400), Some(400 * 86_400)),
+        (date_with_offset(1_900), Some(1_900)),
+        (date_with_offset(-1_900), Some(-1_900)),
+        (date_with_offset(330), Some(330)),
+        (date_with_offset(-330), Some(-330)),
+        (date_with_offset(270), None),
+        (date_with_offset(-270), None),
+        (date_with_offset(0), None),
+        (date_with_offset(400 * 86_400), Some(400 * 86_400)),
         ("Fri, 31 Dec 9999 23:59:59 GMT".to_owned(), {
             let years = time::OffsetDateTime::now_utc();
             Some(253_402_300_799 - years.unix_timestamp())
@@ -56,10 +56,10 @@ async fn skew_above_five_minutes_is_reported() {
         let case = date.clone();
         let refusal = batch_error(403, "AuthenticationFailed").with_header("Date", &date);
         let (app, _upstream) = start_batch(move |_| refusal.clone()).await;
-        let failed = app.delete_batch_node_user(batch_request("alice")).await;
-        let failed = failed.unwrap_err();
-        failed.expect(Code::Internal, "UPSTREAM_CREDENTIALS_REJECTED");
-        expect_skew(&failed, expected, &case);
+        let failure = app.delete_batch_node_user(batch_request("alice")).await;
+        let failure = failure.unwrap_err();
+        failure.expect(Code::Internal, "UPSTREAM_CREDENTIALS_REJECTED");
+        expect_skew(&failure, expected, &case);
     }))
     .await;
 }
@@ -82,10 +82,10 @@ async fn skew_is_reported_only_with_refused_credentials() {
     ];
     join_all(rows.map(|(reply, is_told)| async move {
         let case = format!("{reply:?}");
-        let reply = reply.with_header("Date", &date(1_900));
+        let reply = reply.with_header("Date", &date_with_offset(1_900));
         let (app, _upstream) = start_batch(move |_| reply.clone()).await;
-        let failed = app.delete_batch_node_user(batch_request("alice")).await;
-        expect_skew(&failed.unwrap_err(), is_told.then_some(1_900), &case);
+        let failure = app.delete_batch_node_user(batch_request("alice")).await;
+        expect_skew(&failure.unwrap_err(), is_told.then_some(1_900), &case);
     }))
     .await;
 }
@@ -94,16 +94,16 @@ async fn skew_is_reported_only_with_refused_credentials() {
 async fn token_endpoint_skew_is_reported() {
     for status in [400, 401, 403, 503] {
         let upstream = Upstream::start(move |request| match request.method.as_str() {
-            "POST" => Reply::html(status).with_header("Date", &date(-7_200)),
+            "POST" => Reply::html(status).with_header("Date", &date_with_offset(-7_200)),
             _ => batch_deleted(),
         })
         .await;
         let folder = App::folder();
         let section = batch_section(&folder, &upstream.url);
         let app = App::start_in(folder, &section).await;
-        let failed = app.delete_batch_node_user(batch_request("alice")).await;
+        let failure = app.delete_batch_node_user(batch_request("alice")).await;
         let expected = (status != 503).then_some(-7_200);
-        expect_skew(&failed.unwrap_err(), expected, &status.to_string());
+        expect_skew(&failure.unwrap_err(), expected, &status.to_string());
     }
 }
 
@@ -119,14 +119,15 @@ async fn hmc_skew_is_reported() {
     for (step, status, reason, is_told) in rows {
         let setup = HmcSetup::start(move |request| {
             if Step::of(request) == step {
-                return error_reply(request, status, reason).with_header("Date", &date(-1_900));
+                return error_reply(request, status, reason)
+                    .with_header("Date", &date_with_offset(-1_900));
             }
             default_reply(request, 1)
         })
         .await;
-        let failed = setup.fail(delete_by_id("id-1")).await;
+        let failure = setup.fail(delete_by_id("id-1")).await;
         let case = format!("{status}/{reason}");
-        expect_skew(&failed, is_told.then_some(-1_900), &case);
+        expect_skew(&failure, is_told.then_some(-1_900), &case);
     }
 }
 
@@ -138,7 +139,7 @@ async fn skew_is_logged() {
             200,
             r#"{"token_type":"Bearer","expires_in":3599,"access_token":"kanari-token-1"}"#,
         ),
-        _ => batch_error(403, "AuthenticationFailed").with_header("Date", &date(1_900)),
+        _ => batch_error(403, "AuthenticationFailed").with_header("Date", &date_with_offset(1_900)),
     })
     .await;
     let folder = App::folder();
@@ -161,16 +162,16 @@ async fn skew_is_logged() {
 #[tokio::test]
 async fn retry_after_date_is_relative_to_response_date() {
     let rows = [
-        (date(3_630), date(3_600), 30..=30),
-        (date(-3_570), date(-3_600), 30..=30),
-        (date(3_600), date(3_600), 1..=1),
-        (date(10), date(3_600), 1..=1),
-        (date(10_000), date(3_600), 60..=60),
+        (date_with_offset(3_630), date_with_offset(3_600), 30..=30),
+        (date_with_offset(-3_570), date_with_offset(-3_600), 30..=30),
+        (date_with_offset(3_600), date_with_offset(3_600), 1..=1),
+        (date_with_offset(10), date_with_offset(3_600), 1..=1),
+        (date_with_offset(10_000), date_with_offset(3_600), 60..=60),
         // Without a valid `Date`, the local clock is used.
-        (date(30), "soon".to_owned(), 27..=30),
-        (date(30), String::new(), 27..=30),
+        (date_with_offset(30), "soon".to_owned(), 27..=30),
+        (date_with_offset(30), String::new(), 27..=30),
         // A number of seconds is not a date.
-        ("7".to_owned(), date(3_600), 7..=7),
+        ("7".to_owned(), date_with_offset(3_600), 7..=7),
     ];
     join_all(rows.map(|(pause, date, expected)| async move {
         let case = format!("{pause} at {date}");
@@ -180,8 +181,8 @@ async fn retry_after_date_is_relative_to_response_date() {
             .with_header("Date", &date);
         let (app, _upstream) = start_batch(move |_| reply.clone()).await;
         let timeout = Duration::from_millis(1_200);
-        let failed = batch_with_timeout(&app, batch_request("alice"), timeout).await;
-        let actual = failed.unwrap_err().retry_delay.unwrap().as_secs();
+        let failure = batch_with_timeout(&app, batch_request("alice"), timeout).await;
+        let actual = failure.unwrap_err().retry_delay.unwrap().as_secs();
         assert!(expected.contains(&actual), "{case}: {actual}");
     }))
     .await;

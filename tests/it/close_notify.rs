@@ -22,28 +22,28 @@ enum Framing {
     Chunked,
     Connection,
     Http1_0,
-    CutLength,
+    TruncatedLength,
     CutChunk,
     NoLastChunk,
     CutDocument,
 }
 
 use Framing::{
-    Chunked, Connection, CutChunk, CutDocument, CutLength, Http1_0, Length, NoLastChunk,
+    Chunked, Connection, CutChunk, CutDocument, Http1_0, Length, NoLastChunk, TruncatedLength,
 };
 
 const COMPLETE: [Framing; 4] = [Length, Chunked, Connection, Http1_0];
-const CUT: [Framing; 4] = [CutLength, CutChunk, NoLastChunk, CutDocument];
+const CUT: [Framing; 4] = [TruncatedLength, CutChunk, NoLastChunk, CutDocument];
 
 /// Returns the response in this form, after which the connection is closed.
-fn framed(reply: Reply, framing: Framing) -> Reply {
+fn with_framing(reply: Reply, framing: Framing) -> Reply {
     let Reply::Http(status, headers, body) = reply else {
         return reply;
     };
     let length = body.len();
     let (version, header, body) = match framing {
         Length => ("1.1", format!("Content-Length: {length}\r\n"), body),
-        CutLength => ("1.1", format!("Content-Length: {}\r\n", length + 1), body),
+        TruncatedLength => ("1.1", format!("Content-Length: {}\r\n", length + 1), body),
         Chunked | CutChunk | NoLastChunk => {
             let (size, end) = match framing {
                 Chunked => (length, "\r\n0\r\n\r\n"),
@@ -90,17 +90,19 @@ async fn start(
 #[tokio::test]
 async fn complete_document_is_accepted_without_close_notify() {
     join_all(COMPLETE.map(|framing| async move {
-        let script = move |request: &ReceivedRequest| framed(default_reply(request, 1), framing);
-        let (app, _upstream) = start(hmc_section, script).await;
-        let done = app.delete_hmc_user(delete_by_name("alice")).await;
-        let done = done.unwrap_or_else(|failed| panic!("{framing:?}: {failed:?}"));
-        assert_eq!(done.outcome(), DeleteOutcome::Deleted, "{framing:?}");
         let script =
-            move |request: &ReceivedRequest| framed(token_reply_or(request, not_ready), framing);
+            move |request: &ReceivedRequest| with_framing(default_reply(request, 1), framing);
+        let (app, _upstream) = start(hmc_section, script).await;
+        let response = app.delete_hmc_user(delete_by_name("alice")).await;
+        let response = response.unwrap_or_else(|failure| panic!("{framing:?}: {failure:?}"));
+        assert_eq!(response.outcome(), DeleteOutcome::Deleted, "{framing:?}");
+        let script = move |request: &ReceivedRequest| {
+            with_framing(token_reply_or(request, node_not_ready_reply), framing)
+        };
         let (app, _upstream) = start(batch_section, script).await;
-        let failed = app.delete_batch_node_user(batch_request("alice")).await;
-        let failed = failed.unwrap_err();
-        failed.expect(Code::FailedPrecondition, "NODE_UNUSABLE");
+        let failure = app.delete_batch_node_user(batch_request("alice")).await;
+        let failure = failure.unwrap_err();
+        failure.expect(Code::FailedPrecondition, "NODE_UNUSABLE");
     }))
     .await;
 }
@@ -109,27 +111,28 @@ async fn complete_document_is_accepted_without_close_notify() {
 async fn truncated_document_is_rejected() {
     join_all(CUT.map(|framing| async move {
         let script = move |request: &ReceivedRequest| match request.method.as_str() {
-            "DELETE" => framed(not_ready(), framing),
-            _ => token_reply_or(request, not_ready),
+            "DELETE" => with_framing(node_not_ready_reply(), framing),
+            _ => token_reply_or(request, node_not_ready_reply),
         };
         let (app, _upstream) = start(batch_section, script).await;
-        let failed = app.delete_batch_node_user(batch_request("alice")).await;
-        let failed = failed.unwrap_err();
-        failed.expect(Code::Unavailable, "UPSTREAM_PROTOCOL_ERROR");
-        assert!(failed.batch.is_none(), "{framing:?}: {failed:?}");
+        let failure = app.delete_batch_node_user(batch_request("alice")).await;
+        let failure = failure.unwrap_err();
+        failure.expect(Code::Unavailable, "UPSTREAM_PROTOCOL_ERROR");
+        assert!(failure.batch.is_none(), "{framing:?}: {failure:?}");
         // The token endpoint.
-        let script =
-            move |request: &ReceivedRequest| framed(token_reply_or(request, not_ready), framing);
+        let script = move |request: &ReceivedRequest| {
+            with_framing(token_reply_or(request, node_not_ready_reply), framing)
+        };
         let (app, upstream) = start(batch_section, script).await;
-        let failed = app.delete_batch_node_user(batch_request("alice")).await;
-        let failed = failed.unwrap_err();
-        failed.expect(Code::Unavailable, "UPSTREAM_UNREACHABLE");
+        let failure = app.delete_batch_node_user(batch_request("alice")).await;
+        let failure = failure.unwrap_err();
+        failure.expect(Code::Unavailable, "UPSTREAM_UNREACHABLE");
         assert!(upstream.requests("DELETE", "/").is_empty(), "{framing:?}");
     }))
     .await;
 }
 
-fn not_ready() -> Reply {
+fn node_not_ready_reply() -> Reply {
     Reply::json(409, &batch_document("NodeStateUnusable", "x", &[]))
 }
 
@@ -141,8 +144,8 @@ async fn call_with_keys(framing: Framing) -> String {
         signer.key_set(),
     );
     let script = move |request: &ReceivedRequest| match request.target.as_str() {
-        "/keys" => framed(Reply::json(200, &keys), framing),
-        _ => token_reply_or(request, not_ready),
+        "/keys" => with_framing(Reply::json(200, &keys), framing),
+        _ => token_reply_or(request, node_not_ready_reply),
     };
     let issuer = |folder: &Path, url: &str| {
         let batch = batch_section(folder, url);
@@ -153,9 +156,9 @@ async fn call_with_keys(framing: Framing) -> String {
     };
     let (app, _upstream) = start(issuer, script).await;
     let client = SecureClient::plain(app.address).with_token(&token);
-    let failed = client.delete_batch_node_user(batch_request("alice")).await;
-    let failed = failed.unwrap_err();
-    failed.metadata_value("cause").to_owned()
+    let failure = client.delete_batch_node_user(batch_request("alice")).await;
+    let failure = failure.unwrap_err();
+    failure.metadata_value("cause").to_owned()
 }
 
 #[tokio::test]

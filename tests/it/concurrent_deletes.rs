@@ -18,21 +18,21 @@ const ROWS: [(bool, &str, [&str; 2]); 2] = [
 ];
 
 /// Returns the result of one of the calls.
-fn describe<T>(
+fn describe_result<T>(
     response: Result<T, CallFailure>,
     outcome: impl Fn(&T) -> (DeleteOutcome, u32),
 ) -> String {
     match response {
-        Ok(done) => {
-            let (outcome, attempts) = outcome(&done);
+        Ok(result) => {
+            let (outcome, attempts) = outcome(&result);
             assert_eq!(attempts, 1);
             format!("{outcome:?}")
         }
-        Err(failed) => {
-            failed.expect(Code::NotFound, "USER_NOT_FOUND");
+        Err(failure) => {
+            failure.expect(Code::NotFound, "USER_NOT_FOUND");
             let describe = (
-                failed.metadata_value("attempts"),
-                failed.metadata_value("outcome"),
+                failure.metadata_value("attempts"),
+                failure.metadata_value("outcome"),
             );
             assert_eq!(describe, ("1", "not_deleted"));
             "USER_NOT_FOUND".to_owned()
@@ -77,7 +77,7 @@ async fn one_of_two_concurrent_calls_deletes_batch_user() {
         };
         let call = async || {
             let response = app.delete_batch_node_user(request.clone()).await;
-            describe(response, |done| (done.outcome(), done.attempts))
+            describe_result(response, |result| (result.outcome(), result.attempts))
         };
         let describe = tokio::join!(call(), call());
         let expected = BTreeSet::from(["Deleted".to_owned(), of_the_other.to_owned()]);
@@ -108,7 +108,7 @@ async fn one_of_two_concurrent_calls_deletes_hmc_user() {
         request.allow_missing = allow_missing;
         let call = async || {
             let response = setup.app.delete_hmc_user(request.clone()).await;
-            describe(response, |done| (done.outcome(), done.attempts))
+            describe_result(response, |result| (result.outcome(), result.attempts))
         };
         let describe = tokio::join!(call(), call());
         let expected = BTreeSet::from(["Deleted".to_owned(), of_the_other.to_owned()]);

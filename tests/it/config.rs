@@ -69,30 +69,31 @@ impl Folder {
     /// Returns the errors as `LINE:COLUMN: text`, and checks the line and the caret below each.
     #[track_caller]
     fn errors(&self, text: &str) -> Vec<String> {
-        let Err(printed) = self.parse(text) else {
+        let Err(errors) = self.parse(text) else {
             return Vec::new();
         };
-        let lines: Vec<_> = printed.lines().collect();
+        let lines: Vec<_> = errors.lines().collect();
         let errors = lines.chunks(3).map(|chunk| {
             let &[error, source, caret] = chunk else {
-                panic!("not three lines: {printed}");
+                panic!("not three lines: {errors}");
             };
             let error = error.strip_prefix('@').unwrap();
             let mut numbers = error.splitn(3, ':');
             let mut number = || numbers.next().unwrap().parse::<usize>().unwrap();
             let (line, column) = (number(), number());
             // Text that may be a secret is omitted.
-            let complete = text.lines().nth(line - 1).unwrap_or_default();
+            let file_line = text.lines().nth(line - 1).unwrap_or_default();
             let begins = source.strip_suffix(" ...");
-            let fits = begins.map_or(source == complete, |begin| complete.starts_with(begin));
+            let is_expected =
+                begins.map_or(source == file_line, |begin| file_line.starts_with(begin));
             let secret = ["\"secret\"", "u:p@"]
                 .iter()
                 .any(|part| source.contains(part));
-            assert!(fits && !secret, "{printed}");
+            assert!(is_expected && !secret, "{errors}");
             assert_eq!(caret.chars().count(), caret_column(source, column));
-            assert_eq!(caret.trim_start(), "^", "{printed}");
+            assert_eq!(caret.trim_start(), "^", "{errors}");
             for (below, above) in caret.chars().zip(source.chars().take(column - 1)) {
-                assert_eq!(below == '\t', above == '\t', "{printed}");
+                assert_eq!(below == '\t', above == '\t', "{errors}");
             }
             // The path of the folder is different in each run.
             error.replace(&format!("{}/", self.0.display()), "")
@@ -103,8 +104,8 @@ impl Folder {
 
 /// Returns the column of the caret below a line: at most that of the dots that replace the hidden part.
 fn caret_column(line: &str, column: usize) -> usize {
-    let printed = line.strip_suffix(" ...").map(|line| line.chars().count());
-    printed.map_or(column, |printed| column.min(printed + 2))
+    let visible_length = line.strip_suffix(" ...").map(|line| line.chars().count());
+    visible_length.map_or(column, |visible_length| column.min(visible_length + 2))
 }
 
 impl Drop for Folder {
@@ -165,14 +166,14 @@ fn omitted_keys_have_defaults() {
 #[test]
 fn example_file_has_every_key() {
     let mut found = Vec::new();
-    walk("", &EXAMPLE.parse().unwrap(), &mut found);
+    collect_keys("", &EXAMPLE.parse().unwrap(), &mut found);
     for key in KEYS.iter() {
         let named = found.contains(&(key.section.to_owned(), key.name.to_owned()));
         assert!(named, "{}.{}", key.section, key.name);
     }
 }
 
-fn walk(section: &str, table: &toml::Table, found: &mut Vec<(String, String)>) {
+fn collect_keys(section: &str, table: &toml::Table, found: &mut Vec<(String, String)>) {
     for (key, value) in table {
         let name = match section {
             "" => key.clone(),
@@ -182,7 +183,7 @@ fn walk(section: &str, table: &toml::Table, found: &mut Vec<(String, String)>) {
         found.push((section.to_owned(), key.clone()));
         let inner = value.as_array().into_iter().flatten().chain([value]);
         for table in inner.filter_map(toml::Value::as_table) {
-            walk(&name, table, found);
+            collect_keys(&name, table, found);
         }
     }
 }
@@ -209,8 +210,8 @@ fn documented_configurations_are_valid() {
         assert_eq!(folder.errors(text), [""; 0], "{text}");
     }
     // The callers may use targets of both kinds.
-    let complete = format!("{batch}{hmc}{callers}");
-    for text in [readme, complete.as_str()] {
+    let all_sections = format!("{batch}{hmc}{callers}");
+    for text in [readme, all_sections.as_str()] {
         assert_eq!(folder.warnings(text), [""; 0], "{text}");
     }
 }
@@ -223,23 +224,23 @@ fn security_guide_configurations_are_valid() {
     let keys = Signer::es256("key-1").key_set();
     folder.write("public/jwks.json", keys.as_bytes());
     let guide = include_str!("../../docs/security.md");
-    let cut = |start: &'static str, end: &'static str| {
+    let section_between = |start: &'static str, end: &'static str| {
         let blocks = guide.split(start).skip(1);
         blocks.map(move |block| block.split(end).next().unwrap())
     };
-    let first: Vec<_> = cut("cat >useradmin.toml <<'END'\n", "END\n").collect();
-    let more: Vec<_> = cut("cat >>useradmin.toml <<'END'\n", "END\n").collect();
-    let fragments: Vec<_> = cut("```toml\n", "```").collect();
+    let first: Vec<_> = section_between("cat >useradmin.toml <<'END'\n", "END\n").collect();
+    let more: Vec<_> = section_between("cat >>useradmin.toml <<'END'\n", "END\n").collect();
+    let fragments: Vec<_> = section_between("```toml\n", "```").collect();
     assert_eq!((first.len(), more.len(), fragments.len()), (1, 1, 1));
-    let complete = format!("{}{}", first[0], more[0]);
-    let at_a_url = complete.replace(
+    let all_sections = format!("{}{}", first[0], more[0]);
+    let at_a_url = all_sections.replace(
         "jwks_file = \"public/jwks.json\"",
         "jwks_url = \"http://127.0.0.1:8002/jwks.json\"",
     );
-    assert_ne!(complete, at_a_url);
+    assert_ne!(all_sections, at_a_url);
     let target = "[hmcs.dallas1]\nurl = \"https://hmc.example\"\nuserid = \"u\"\npassword_file = \"hmc.password\"\n";
     let fragment = format!("{target}{}", fragments[0]);
-    for text in [first[0], &complete, &at_a_url, &fragment] {
+    for text in [first[0], &all_sections, &at_a_url, &fragment] {
         assert_eq!(folder.errors(text), [""; 0], "{text}");
     }
 }
@@ -250,7 +251,7 @@ fn every_declared_key_is_read() {
     let folder = Folder::new();
     let kinds = ["client_secret", "workload_identity", "shared_key"];
     for key in KEYS.iter() {
-        let read = kinds.into_iter().any(|kind| {
+        let is_read = kinds.into_iter().any(|kind| {
             let head = match key.section {
                 "" => String::new(),
                 "callers" => "[[callers]]\n".to_owned(),
@@ -262,14 +263,14 @@ fn every_declared_key_is_read() {
                 section => format!("[{section}]\n"),
             };
             let text = format!("{head}{} = 1979-05-27\n", key.name);
-            let place = format!("{}:", head.lines().count() + 1);
+            let position = format!("{}:", head.lines().count() + 1);
             let expected = format!("`{}` must be ", key.name);
             folder
                 .errors(&text)
                 .iter()
-                .any(|error| error.starts_with(&place) && error.contains(&expected))
+                .any(|error| error.starts_with(&position) && error.contains(&expected))
         });
-        assert!(read, "{}.{}", key.section, key.name);
+        assert!(is_read, "{}.{}", key.section, key.name);
     }
 }
 

@@ -10,7 +10,7 @@ use useradmin_testkit::{
     App, Process, Upstream, batch_section, configure, delete_by_name, hmc_section, pki::Authority,
 };
 
-use crate::{authorization, callers::tls_section, connection_limit::BEGIN};
+use crate::{authorization, callers::tls_section, connection_limit::HTTP2_START};
 
 const HANDSHAKE: &str = "TLS handshake failed";
 const ABORTED: &str = "connection aborted: peer violated HTTP/2";
@@ -24,7 +24,7 @@ async fn send(address: &str, bytes: &[u8]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_with_the_wrong_protocol_is_logged_as_such() {
+async fn client_with_wrong_protocol_is_logged() {
     let (upstream, folder) = (authorization::upstream().await, App::folder());
     configure(&folder, &upstream.url, "");
     let file = folder.join("useradmin.toml");
@@ -37,7 +37,7 @@ async fn a_client_with_the_wrong_protocol_is_logged_as_such() {
     for (configuration, bytes, message, key, words) in [
         (
             &tls,
-            BEGIN,
+            HTTP2_START,
             HANDSHAKE,
             "error",
             "plaintext client on the TLS port",
@@ -77,7 +77,7 @@ async fn a_client_with_the_wrong_protocol_is_logged_as_such() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_upstream_that_cannot_be_reached_is_logged_with_the_cause() {
+async fn unreachable_upstream_is_logged_with_cause() {
     let folder = App::folder();
     let http = Upstream::start_raw(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
     let http = http.url.replace("http://127.0.0.1", "https://localhost");
@@ -95,14 +95,14 @@ async fn an_upstream_that_cannot_be_reached_is_logged_with_the_cause() {
         );
         fs::write(folder.join("useradmin.toml"), text).unwrap();
         let process = Process::start(&folder);
-        let failed = process
+        let failure = process
             .client()
             .delete_hmc_user(delete_by_name("alice"))
             .await
             .unwrap_err();
         assert!(
-            !format!("{failed:?}").contains("hmc.internal"),
-            "{failed:?}"
+            !format!("{failure:?}").contains("hmc.internal"),
+            "{failure:?}"
         );
         process.stop();
         let lines = Process::log_records(&folder, "call ended");

@@ -24,7 +24,7 @@ use useradmin_testkit::CallFailure;
 use crate::proto_comments::{self, ReasonComment, comment, elements, one_line, reasons};
 
 /// Reasons that the server itself reports for both rpcs.
-const FACADE: [R; 15] = [
+const SERVER_REASONS: [R; 15] = [
     R::InvalidRequest,
     R::CallerUnauthenticated,
     R::CallerNotAuthorized,
@@ -42,13 +42,13 @@ const FACADE: [R; 15] = [
     R::Internal,
 ];
 /// Reasons that the server itself reports for Azure Batch: for the state of the node, and for the token endpoint.
-const BATCH_FACADE: [R; 3] = [
+const BATCH_SERVER_REASONS: [R; 3] = [
     R::NodeNotReady,
     R::NodeUnusable,
     R::UpstreamCredentialsRejected,
 ];
 /// Reasons that the server itself reports for an HMC: for the user that was read, and for the lock-out protection.
-const HMC_FACADE: [R; 5] = [
+const HMC_SERVER_REASONS: [R; 5] = [
     R::UserNotFound,
     R::PatternBasedUser,
     R::OwnUser,
@@ -56,13 +56,13 @@ const HMC_FACADE: [R; 5] = [
     R::UpstreamCredentialsRejected,
 ];
 /// Reasons of the server itself that are reported with both of their codes.
-const FACADE_ALTERNATE: [R; 1] = [R::OutcomeUnknown];
+const ALTERNATE_REASONS: [R; 1] = [R::OutcomeUnknown];
 
 /// Pairs of gRPC code and reason.
 type Pairs = BTreeSet<(String, &'static str)>;
 
 /// Returns the pair of a reason with its first code, or with its second one.
-fn pair(reason: R, alternate: bool) -> (String, &'static str) {
+fn code_and_reason(reason: R, alternate: bool) -> (String, &'static str) {
     let recipe = recipe(reason);
     let code = match (alternate, recipe.alternate) {
         (true, Some(other)) => other.code,
@@ -74,14 +74,14 @@ fn pair(reason: R, alternate: bool) -> (String, &'static str) {
 
 fn pairs_of_rules(rows: &[Rule]) -> Pairs {
     rows.iter()
-        .map(|row| pair(row.reason, row.alternate))
+        .map(|row| code_and_reason(row.reason, row.alternate))
         .collect()
 }
 
-fn pairs_of_facade(more: &[R]) -> Pairs {
-    let standard = FACADE.iter().chain(more);
-    let standard = standard.map(|reason| pair(*reason, false));
-    let alternate = FACADE_ALTERNATE.map(|reason| pair(reason, true));
+fn pairs_of_server(additional: &[R]) -> Pairs {
+    let standard = SERVER_REASONS.iter().chain(additional);
+    let standard = standard.map(|reason| code_and_reason(*reason, false));
+    let alternate = ALTERNATE_REASONS.map(|reason| code_and_reason(reason, true));
     standard.chain(alternate).collect()
 }
 
@@ -95,22 +95,22 @@ fn pairs_of_upstream(upstream: &str) -> Pairs {
 }
 
 /// Returns the reasons that the server itself reports only for this upstream.
-fn facade_of(upstream: &str) -> &'static [R] {
+fn server_reasons(upstream: &str) -> &'static [R] {
     match upstream {
-        "azure_batch" => &BATCH_FACADE,
-        "ibm_hmc" => &HMC_FACADE,
+        "azure_batch" => &BATCH_SERVER_REASONS,
+        "ibm_hmc" => &HMC_SERVER_REASONS,
         other => panic!("the reasons that the server itself reports for {other}"),
     }
 }
 
 /// Returns whether the server can report this reason for this upstream without a response of the upstream.
 pub fn is_reported_by_server(reason: R, upstream: &str) -> bool {
-    FACADE.contains(&reason) || facade_of(upstream).contains(&reason)
+    SERVER_REASONS.contains(&reason) || server_reasons(upstream).contains(&reason)
 }
 
 /// Returns the pairs that a call to this upstream can report.
 fn possible_pairs(upstream: &str) -> Pairs {
-    &pairs_of_facade(facade_of(upstream)) | &pairs_of_upstream(upstream)
+    &pairs_of_server(server_reasons(upstream)) | &pairs_of_upstream(upstream)
 }
 
 /// Returns the name of a reason without the common prefix.
@@ -131,13 +131,13 @@ fn code_name(code: Code) -> String {
 }
 
 /// Returns the words of a text.
-pub fn words_of(text: &str) -> impl Iterator<Item = &str> {
+pub fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
 }
 
 /// Returns the words of a text that are in the list.
-fn mentioned<'a>(text: &'a str, list: &[&str]) -> BTreeSet<&'a str> {
-    words_of(text).filter(|word| list.contains(word)).collect()
+fn words_in<'a>(text: &'a str, list: &[&str]) -> BTreeSet<&'a str> {
+    words(text).filter(|word| list.contains(word)).collect()
 }
 
 #[test]
@@ -156,8 +156,8 @@ fn reason_names_are_valid_in_error_info() {
 fn messages_are_short_ascii() {
     for reason in reasons() {
         let message = recipe(reason).message;
-        let plain = message.bytes().all(|b| (32..127).contains(&b));
-        assert!(plain && (1..=512).contains(&message.len()), "{reason:?}");
+        let is_ascii = message.bytes().all(|b| (32..127).contains(&b));
+        assert!(is_ascii && (1..=512).contains(&message.len()), "{reason:?}");
     }
 }
 
@@ -170,7 +170,7 @@ fn comments_and_recipes_agree_on_codes() {
         let recipe = recipe(reason);
         let codes = [Some(recipe.code), recipe.alternate.map(|other| other.code)];
         let codes: BTreeSet<_> = codes.into_iter().flatten().map(code_name).collect();
-        let actual: BTreeSet<_> = mentioned(&text, &all)
+        let actual: BTreeSet<_> = words_in(&text, &all)
             .into_iter()
             .map(str::to_owned)
             .collect();
@@ -209,10 +209,10 @@ fn comments_and_recipes_agree_on_details() {
         let other = recipe
             .alternate
             .map_or(standard.clone(), |o| details(o.extras));
-        assert_eq!(mentioned(&text, &DETAILS), &standard | &other, "{reason:?}");
+        assert_eq!(words_in(&text, &DETAILS), &standard | &other, "{reason:?}");
         for detail in &standard | &other {
-            let after = text.split_once(detail).unwrap().1;
-            let conditional = after.starts_with(" when ") || after.starts_with(" where ");
+            let following = text.split_once(detail).unwrap().1;
+            let conditional = following.starts_with(" when ") || following.starts_with(" where ");
             let always = standard.contains(detail) && other.contains(detail);
             assert_eq!(conditional, !always, "{reason:?} {detail}: {text}");
         }
@@ -248,7 +248,7 @@ fn every_cause_is_documented() {
     let text = one_line(&comment("ErrorReason"));
     let lists = text.split("Values of `cause` for ").skip(1);
     let lists = lists.map(|list| list.split(" The comment of ").next().unwrap());
-    let named: BTreeSet<_> = lists
+    let listed_names: BTreeSet<_> = lists
         .flat_map(|list| list.split('`').skip(1).step_by(2))
         .collect();
     let words = AuthenticationError::ALL.map(AuthenticationError::as_str);
@@ -258,12 +258,12 @@ fn every_cause_is_documented() {
         "aadsts_code",
         "token_timeout_seconds",
     ];
-    let known: BTreeSet<_> = words
+    let field_names: BTreeSet<_> = words
         .into_iter()
         .chain(causes::all())
         .chain(others)
         .collect();
-    assert_eq!(named, known);
+    assert_eq!(listed_names, field_names);
     for reason in reasons() {
         let has_cause = ReasonComment::of(reason).metadata.contains("cause");
         let expected = [
@@ -278,25 +278,28 @@ fn every_cause_is_documented() {
 
 #[test]
 fn every_reason_can_occur() {
-    let made: Pairs = RPCS
+    let possible: Pairs = RPCS
         .iter()
         .flat_map(|(_, names)| possible_pairs(names.upstream))
         .collect();
-    let unmade: Vec<_> = reasons()
+    let impossible: Vec<_> = reasons()
         .into_iter()
-        .filter(|reason| !made.iter().any(|(_, name)| *name == short(*reason)))
+        .filter(|reason| !possible.iter().any(|(_, name)| *name == short(*reason)))
         .collect();
-    assert_eq!(unmade, [R::Unspecified]);
+    assert_eq!(impossible, [R::Unspecified]);
     // A second code that is never reported would be misleading.
     for reason in reasons() {
         if recipe(reason).alternate.is_some() {
-            assert!(made.contains(&pair(reason, true)), "{reason:?}");
+            assert!(
+                possible.contains(&code_and_reason(reason, true)),
+                "{reason:?}"
+            );
         }
     }
 }
 
 /// Returns the pairs of the list `Errors:` at the end of the comment of an rpc.
-fn promised(rpc: &str) -> Pairs {
+fn listed_pairs(rpc: &str) -> Pairs {
     let comment = comment(&format!("UserAdmin.{rpc}"));
     let (_, list) = comment.split_once("Errors:").unwrap();
     let known: Vec<_> = reasons().into_iter().map(short).collect();
@@ -315,7 +318,7 @@ fn promised(rpc: &str) -> Pairs {
 #[test]
 fn rpc_comments_list_exactly_the_possible_errors() {
     for (rpc, names) in RPCS {
-        assert_eq!(promised(rpc), possible_pairs(names.upstream), "{rpc}");
+        assert_eq!(listed_pairs(rpc), possible_pairs(names.upstream), "{rpc}");
     }
 }
 
@@ -362,8 +365,8 @@ fn identifiers() -> BTreeSet<String> {
 fn metadata_keys_are_the_documented_ones() {
     let documented = metadata_keys();
     for key in &documented {
-        let fits = key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
-        assert!((2..=64).contains(&key.len()) && fits, "{key}");
+        let is_snake_case = key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+        assert!((2..=64).contains(&key.len()) && is_snake_case, "{key}");
     }
     let names: Vec<&'static str> = identifiers()
         .into_iter()
@@ -382,6 +385,6 @@ fn metadata_keys_are_the_documented_ones() {
         request_id: Some("r".to_owned()),
         document: None,
     }));
-    let made = CallFailure::from(status(&failure, &facts)).metadata;
-    assert_eq!(made.into_keys().collect::<BTreeSet<_>>(), documented);
+    let actual = CallFailure::from(status(&failure, &facts)).metadata;
+    assert_eq!(actual.into_keys().collect::<BTreeSet<_>>(), documented);
 }

@@ -25,11 +25,11 @@ const SECOND: Duration = Duration::from_secs(1);
 /// A source that yields 1, 2, 3, ... with a lifetime of 100 seconds each, after a delay of one second.
 #[derive(Default)]
 struct Endpoint {
-    asked: AtomicU32,
-    down: AtomicBool,
+    request_count: AtomicU32,
+    is_down: AtomicBool,
     hangs: AtomicBool,
     rejects: AtomicBool,
-    at_once: AtomicBool,
+    fails_at_once: AtomicBool,
     limits_itself: AtomicBool,
     /// Whether calls wait for half a second.
     is_slow: AtomicBool,
@@ -37,25 +37,25 @@ struct Endpoint {
 
 impl CredentialSource<u32> for Endpoint {
     fn obtain(self: Arc<Self>) -> ObtainFuture<u32> {
-        let number = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
-        let down = self.down.load(Ordering::SeqCst);
+        let number = self.request_count.fetch_add(1, Ordering::SeqCst) + 1;
+        let unavailable = self.is_down.load(Ordering::SeqCst);
         let hangs = self.hangs.load(Ordering::SeqCst);
         let rejects = self.rejects.load(Ordering::SeqCst);
-        let at_once = self.at_once.load(Ordering::SeqCst);
+        let fails_at_once = self.fails_at_once.load(Ordering::SeqCst);
         Box::pin(async move {
             if hangs {
                 std::future::pending::<()>().await;
             }
-            if !at_once {
+            if !fails_at_once {
                 sleep(SECOND).await;
             }
             if rejects {
                 let reason = ErrorReason::UpstreamCredentialsRejected;
                 return Err(Failure::new(reason, "wrong secret"));
             }
-            if down {
-                let down = Failure::new(ErrorReason::UpstreamUnreachable, "down");
-                return Err(down.repeatable());
+            if unavailable {
+                let unavailable = Failure::new(ErrorReason::UpstreamUnreachable, "down");
+                return Err(unavailable.repeatable());
             }
             Ok(Lease::new(number, Some(SECOND * 100)))
         })
@@ -70,7 +70,7 @@ impl CredentialSource<u32> for Endpoint {
     }
 }
 
-async fn get(
+async fn get_value(
     tokens: &CredentialCache<u32, Endpoint>,
     patience: Duration,
 ) -> Result<u32, ErrorReason> {
@@ -83,29 +83,33 @@ async fn get(
 #[tokio::test(start_paused = true)]
 async fn concurrent_calls_share_one_renewal_with_own_deadlines() {
     let tokens = CredentialCache::new(Endpoint::default());
-    let long_deadline = join_all((0..50).map(|_| get(&tokens, SECOND * 2)));
-    let short_deadline = join_all((0..50).map(|_| get(&tokens, SECOND / 2)));
+    let long_deadline = join_all((0..50).map(|_| get_value(&tokens, SECOND * 2)));
+    let short_deadline = join_all((0..50).map(|_| get_value(&tokens, SECOND / 2)));
     let (long_deadline, short_deadline) = tokio::join!(long_deadline, short_deadline);
     assert!(long_deadline.iter().all(|response| *response == Ok(1)));
-    let late = Err(ErrorReason::DeadlineExceeded);
-    assert!(short_deadline.iter().all(|response| *response == late));
-    assert_eq!(tokens.source.asked.load(Ordering::SeqCst), 1);
+    let deadline_exceeded = Err(ErrorReason::DeadlineExceeded);
+    assert!(
+        short_deadline
+            .iter()
+            .all(|response| *response == deadline_exceeded)
+    );
+    assert_eq!(tokens.source.request_count.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn credential_is_renewed_early_in_background() {
     let tokens = CredentialCache::new(Endpoint::default());
-    let at_once = Duration::from_millis(1);
-    assert_eq!(get(&tokens, SECOND * 2).await, Ok(1));
+    let short_wait = Duration::from_millis(1);
+    assert_eq!(get_value(&tokens, SECOND * 2).await, Ok(1));
     advance(SECOND * 79).await;
-    assert_eq!(get(&tokens, at_once).await, Ok(1));
-    assert_eq!(tokens.source.asked.load(Ordering::SeqCst), 1);
+    assert_eq!(get_value(&tokens, short_wait).await, Ok(1));
+    assert_eq!(tokens.source.request_count.load(Ordering::SeqCst), 1);
     advance(SECOND * 2).await;
     // The renewal is in progress.
-    assert_eq!(get(&tokens, at_once).await, Ok(1));
+    assert_eq!(get_value(&tokens, short_wait).await, Ok(1));
     sleep(SECOND * 2).await;
-    assert_eq!(get(&tokens, at_once).await, Ok(2));
-    assert_eq!(tokens.source.asked.load(Ordering::SeqCst), 2);
+    assert_eq!(get_value(&tokens, short_wait).await, Ok(2));
+    assert_eq!(tokens.source.request_count.load(Ordering::SeqCst), 2);
 }
 
 /// After a source has recovered, no call waits for the response that it never sent.
@@ -113,79 +117,79 @@ async fn credential_is_renewed_early_in_background() {
 async fn hung_source_times_out_and_is_retried() {
     let tokens = CredentialCache::new(Endpoint::default());
     tokens.source.hangs.store(true, Ordering::SeqCst);
-    let late = Err(ErrorReason::DeadlineExceeded);
-    assert_eq!(get(&tokens, SECOND * 3).await, late);
+    let deadline_exceeded = Err(ErrorReason::DeadlineExceeded);
+    assert_eq!(get_value(&tokens, SECOND * 3).await, deadline_exceeded);
     tokens.source.hangs.store(false, Ordering::SeqCst);
     let given_up = Err(ErrorReason::UpstreamUnreachable);
-    assert_eq!(get(&tokens, SECOND * 6).await, given_up);
-    assert_eq!(get(&tokens, SECOND * 2).await, Ok(2));
+    assert_eq!(get_value(&tokens, SECOND * 6).await, given_up);
+    assert_eq!(get_value(&tokens, SECOND * 2).await, Ok(2));
 }
 
 #[tokio::test(start_paused = true)]
 async fn valid_credential_is_used_while_source_is_down() {
     let tokens = CredentialCache::new(Endpoint::default());
-    assert_eq!(get(&tokens, SECOND * 2).await, Ok(1));
-    tokens.source.down.store(true, Ordering::SeqCst);
+    assert_eq!(get_value(&tokens, SECOND * 2).await, Ok(1));
+    tokens.source.is_down.store(true, Ordering::SeqCst);
     advance(SECOND * 81).await;
     for _ in 0..18 {
-        assert_eq!(get(&tokens, Duration::from_millis(1)).await, Ok(1));
+        assert_eq!(get_value(&tokens, Duration::from_millis(1)).await, Ok(1));
         sleep(SECOND).await;
     }
     // Each attempt takes a second, and the pauses between them grow.
-    let asked = tokens.source.asked.load(Ordering::SeqCst);
-    assert!((6..=11).contains(&asked), "{asked}");
+    let request_count = tokens.source.request_count.load(Ordering::SeqCst);
+    assert!((6..=11).contains(&request_count), "{request_count}");
     // Now the value has expired. During a pause, calls fail immediately; after it, one request serves all calls.
     advance(SECOND * 7).await;
-    let down = Err(ErrorReason::UpstreamUnreachable);
-    assert_eq!(get(&tokens, SECOND * 2).await, down);
-    tokens.source.down.store(false, Ordering::SeqCst);
+    let unavailable = Err(ErrorReason::UpstreamUnreachable);
+    assert_eq!(get_value(&tokens, SECOND * 2).await, unavailable);
+    tokens.source.is_down.store(false, Ordering::SeqCst);
     let started = Instant::now();
-    assert_eq!(get(&tokens, SECOND * 2).await, down);
+    assert_eq!(get_value(&tokens, SECOND * 2).await, unavailable);
     assert!(started.elapsed().is_zero());
     advance(SECOND * 5).await;
-    assert!(get(&tokens, SECOND * 2).await.is_ok());
+    assert!(get_value(&tokens, SECOND * 2).await.is_ok());
 }
 
 #[tokio::test(start_paused = true)]
 async fn short_pause_is_awaited_if_deadline_allows() {
     let tokens = CredentialCache::new(Endpoint::default());
-    tokens.source.down.store(true, Ordering::SeqCst);
-    let down = Err(ErrorReason::UpstreamUnreachable);
-    let all = join_all((0..100).map(|_| get(&tokens, SECOND * 2))).await;
-    assert!(all.iter().all(|response| *response == down));
-    tokens.source.down.store(false, Ordering::SeqCst);
+    tokens.source.is_down.store(true, Ordering::SeqCst);
+    let unavailable = Err(ErrorReason::UpstreamUnreachable);
+    let all = join_all((0..100).map(|_| get_value(&tokens, SECOND * 2))).await;
+    assert!(all.iter().all(|response| *response == unavailable));
+    tokens.source.is_down.store(false, Ordering::SeqCst);
     // This deadline leaves no time for a request after the pause.
-    let short_deadline = get(&tokens, Duration::from_millis(260));
-    let long_deadline = join_all((0..100).map(|_| get(&tokens, SECOND * 2)));
+    let short_deadline = get_value(&tokens, Duration::from_millis(260));
+    let long_deadline = join_all((0..100).map(|_| get_value(&tokens, SECOND * 2)));
     let (short_deadline, long_deadline) = tokio::join!(short_deadline, long_deadline);
-    assert_eq!(short_deadline, down);
+    assert_eq!(short_deadline, unavailable);
     assert!(long_deadline.iter().all(Result::is_ok));
-    assert_eq!(tokens.source.asked.load(Ordering::SeqCst), 2);
+    assert_eq!(tokens.source.request_count.load(Ordering::SeqCst), 2);
 }
 
 /// A rejected renewal is not repeated by each call as long as the old value is valid.
 #[tokio::test(start_paused = true)]
 async fn rejected_renewal_is_not_repeated_by_each_call() {
     let tokens = CredentialCache::new(Endpoint::default());
-    assert_eq!(get(&tokens, SECOND * 2).await, Ok(1));
+    assert_eq!(get_value(&tokens, SECOND * 2).await, Ok(1));
     tokens.source.rejects.store(true, Ordering::SeqCst);
     advance(SECOND * 81).await;
     for _ in 0..1_800 {
-        assert_eq!(get(&tokens, Duration::from_millis(1)).await, Ok(1));
+        assert_eq!(get_value(&tokens, Duration::from_millis(1)).await, Ok(1));
         sleep(SECOND / 100).await;
     }
-    let asked = tokens.source.asked.load(Ordering::SeqCst);
-    assert!((6..=11).contains(&asked), "{asked}");
+    let request_count = tokens.source.request_count.load(Ordering::SeqCst);
+    assert!((6..=11).contains(&request_count), "{request_count}");
     // Once the value has expired, calls fail immediately during a pause, and the next renewal decides.
     advance(SECOND * 7).await;
     let rejected = Err(ErrorReason::UpstreamCredentialsRejected);
-    assert_eq!(get(&tokens, SECOND * 2).await, rejected);
+    assert_eq!(get_value(&tokens, SECOND * 2).await, rejected);
     tokens.source.rejects.store(false, Ordering::SeqCst);
     let started = Instant::now();
-    assert_eq!(get(&tokens, SECOND * 2).await, rejected);
+    assert_eq!(get_value(&tokens, SECOND * 2).await, rejected);
     assert!(started.elapsed().is_zero());
     advance(SECOND * 4).await;
-    assert!(get(&tokens, SECOND * 2).await.is_ok());
+    assert!(get_value(&tokens, SECOND * 2).await.is_ok());
 }
 
 /// Three callers that call every millisecond for 20 seconds cause one request after each pause: of 0.1 to 0.2, 0.2 to
@@ -195,23 +199,23 @@ async fn failures_are_followed_by_increasing_pauses() {
     for permanent in [true, false] {
         let tokens = CredentialCache::new(Endpoint::default());
         let source = &tokens.source;
-        source.at_once.store(true, Ordering::SeqCst);
+        source.fails_at_once.store(true, Ordering::SeqCst);
         source.rejects.store(permanent, Ordering::SeqCst);
-        source.down.store(true, Ordering::SeqCst);
+        source.is_down.store(true, Ordering::SeqCst);
         let end = Instant::now() + SECOND * 20;
         let caller = async || {
             while Instant::now() < end {
-                get(&tokens, SECOND * 2).await.unwrap_err();
+                get_value(&tokens, SECOND * 2).await.unwrap_err();
                 sleep(SECOND / 1000).await;
             }
         };
         tokio::join!(caller(), caller(), caller());
-        let asked = source.asked.load(Ordering::SeqCst);
-        assert!((8..=14).contains(&asked), "{asked}");
+        let request_count = source.request_count.load(Ordering::SeqCst);
+        assert!((8..=14).contains(&request_count), "{request_count}");
         source.rejects.store(false, Ordering::SeqCst);
-        source.down.store(false, Ordering::SeqCst);
+        source.is_down.store(false, Ordering::SeqCst);
         sleep(SECOND * 4).await;
-        assert!(get(&tokens, SECOND * 2).await.is_ok());
+        assert!(get_value(&tokens, SECOND * 2).await.is_ok());
     }
 }
 
@@ -222,9 +226,12 @@ async fn source_selects_failures_that_cause_a_pause() {
     tokens.source.rejects.store(true, Ordering::SeqCst);
     tokens.source.limits_itself.store(true, Ordering::SeqCst);
     let rejected = Err(ErrorReason::UpstreamCredentialsRejected);
-    for asked in 1..=5 {
-        assert_eq!(get(&tokens, SECOND * 2).await, rejected);
-        assert_eq!(tokens.source.asked.load(Ordering::SeqCst), asked);
+    for request_count in 1..=5 {
+        assert_eq!(get_value(&tokens, SECOND * 2).await, rejected);
+        assert_eq!(
+            tokens.source.request_count.load(Ordering::SeqCst),
+            request_count
+        );
     }
 }
 
@@ -294,16 +301,16 @@ async fn late_renewal_is_used_by_next_call() {
     assert_eq!(started.elapsed(), SECOND / 2);
     // The next call joins the renewal in progress.
     advance(SECOND / 10).await;
-    assert_eq!(get(&tokens, SECOND * 20).await, Ok(1));
-    assert_eq!(get(&tokens, SECOND * 20).await, Ok(1));
-    assert_eq!(tokens.source.asked.load(Ordering::SeqCst), 1);
+    assert_eq!(get_value(&tokens, SECOND * 20).await, Ok(1));
+    assert_eq!(get_value(&tokens, SECOND * 20).await, Ok(1));
+    assert_eq!(tokens.source.request_count.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn renewal_can_be_cancelled() {
     let tokens = CredentialCache::new(Endpoint::default());
     tokens.source.hangs.store(true, Ordering::SeqCst);
-    let call = get(&tokens, SECOND * 20);
+    let call = get_value(&tokens, SECOND * 20);
     let cancel = async {
         sleep(SECOND).await;
         tokens.cancel().await;
@@ -313,5 +320,5 @@ async fn renewal_can_be_cancelled() {
     let (result, ()) = tokio::join!(call, cancel);
     assert_eq!(result, Err(ErrorReason::Internal));
     tokens.source.hangs.store(false, Ordering::SeqCst);
-    assert_eq!(get(&tokens, SECOND * 20).await, Ok(2));
+    assert_eq!(get_value(&tokens, SECOND * 20).await, Ok(2));
 }

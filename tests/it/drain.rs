@@ -66,7 +66,7 @@ async fn draining_server_reports_shutdown_to_all_callers() {
     let text = "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n[[callers]]\n\
         identity = \"anonymous\"\nallow = [{ rpc = \"DeleteBatchNodeUser\", targets = [\"*\"] }]\n";
     let section = batch_section(&folder, &upstream.url);
-    let app = App::configured(folder, &format!("{text}{section}")).await;
+    let app = App::start_with_text(folder, &format!("{text}{section}")).await;
     let (address, admin) = (app.address, app.admin.unwrap());
     let client = SecureClient::plain(dropping_proxy(address).await);
     assert_eq!(health(&client).await, ServingStatus::Serving);
@@ -78,7 +78,7 @@ async fn draining_server_reports_shutdown_to_all_callers() {
     });
     arrived.notified().await;
 
-    let stopping = tokio::spawn(app.stop());
+    let stop_task = tokio::spawn(app.stop());
     wait_until("draining", async || {
         let response = http_get(admin, "/readyz").await;
         response.starts_with("HTTP/1.1 503 ") && response.ends_with("\r\ndraining\n")
@@ -89,22 +89,22 @@ async fn draining_server_reports_shutdown_to_all_callers() {
         TcpStream::connect(address).await.is_err()
     })
     .await;
-    let failed = client.delete_batch_node_user(batch_request("bob")).await;
-    let failed = failed.unwrap_err();
-    failed.expect(Code::Unavailable, "SHUTTING_DOWN");
-    assert!(failed.retry_delay.is_some());
+    let failure = client.delete_batch_node_user(batch_request("bob")).await;
+    let failure = failure.unwrap_err();
+    failure.expect(Code::Unavailable, "SHUTTING_DOWN");
+    assert!(failure.retry_delay.is_some());
     let actual = (
-        failed.metadata_value("attempts"),
-        failed.metadata_value("outcome"),
+        failure.metadata_value("attempts"),
+        failure.metadata_value("outcome"),
     );
     assert_eq!(actual, ("0", "not_sent"));
     assert_eq!(health(&client).await, ServingStatus::NotServing);
     // An idle client would keep its connection open for as long as possible.
     drop(client);
 
-    assert!(!pending_call.is_finished() && !stopping.is_finished());
+    assert!(!pending_call.is_finished() && !stop_task.is_finished());
     gate.notify_one();
     assert_eq!(pending_call.await.unwrap().unwrap().get_ref().attempts, 1);
-    stopping.await.unwrap();
+    stop_task.await.unwrap();
     assert_eq!(upstream.requests("DELETE", "").len(), 1);
 }

@@ -19,7 +19,7 @@ use useradmin::{
 use useradmin_testkit::CallFailure;
 
 use crate::{
-    contract::{is_reported_by_server, metadata_keys, words_of},
+    contract::{is_reported_by_server, metadata_keys, words},
     proto_comments::{ReasonComment, files, reasons},
 };
 
@@ -48,26 +48,26 @@ impl Sample {
     }
 
     /// Returns a value of the metadata.
-    fn get(&self, key: &str) -> Option<&str> {
+    fn metadata_value(&self, key: &str) -> Option<&str> {
         self.json["metadata"].get(key).and_then(Value::as_str)
     }
 
     fn number<T: std::str::FromStr>(&self, key: &str) -> Option<T> {
-        self.get(key).and_then(|text| text.parse().ok())
+        self.metadata_value(key).and_then(|text| text.parse().ok())
     }
 
     fn effect(&self) -> Effect {
         let all = [Effect::NotSent, Effect::NotDeleted, Effect::Unknown];
         let found = all
             .into_iter()
-            .find(|effect| self.get("outcome") == Some(effect.as_str()));
+            .find(|effect| self.metadata_value("outcome") == Some(effect.as_str()));
         found.unwrap_or_else(|| panic!("{:?}: no outcome", self.reason))
     }
 
     /// Returns the response of the upstream. A rule of the upstream must map it to the reason and the outcome.
     fn response(&self) -> Option<UpstreamResponse> {
         let reason = self.reason;
-        let code = self.get("upstream_code");
+        let code = self.metadata_value("upstream_code");
         let Some(http_status) = self.number("upstream_http_status") else {
             let upstream = self.names.upstream;
             assert!(is_reported_by_server(reason, upstream), "{reason:?}");
@@ -83,7 +83,9 @@ impl Sample {
         });
         assert!(confirmed, "{reason:?}: no rule for {http_status}/{code:?}");
         let has_id = code.is_some() && self.names.upstream == "azure_batch";
-        let id = self.get("upstream_request_id").unwrap_or("missing");
+        let id = self
+            .metadata_value("upstream_request_id")
+            .unwrap_or("missing");
         Some(UpstreamResponse {
             http_status,
             code: code.map(str::to_owned),
@@ -102,7 +104,7 @@ impl Sample {
             if field.r#type() != Type::String {
                 continue;
             }
-            let (key, value) = (field.name(), self.get(field.name()));
+            let (key, value) = (field.name(), self.metadata_value(field.name()));
             if field.oneof_index.is_some() {
                 alternatives.push(value.is_some());
             } else if key != "client_request_id" && self.reason != R::InvalidRequest {
@@ -116,10 +118,12 @@ impl Sample {
     }
 
     /// Builds the metadata as the server does.
-    fn built(&self) -> Value {
+    fn built_error_info(&self) -> Value {
         let mut failure = Failure::new(self.reason, "");
         failure.upstream_response = self.response().map(Box::new);
-        failure.cause = self.get("cause").map(|cause| &*cause.to_owned().leak());
+        failure.cause = self
+            .metadata_value("cause")
+            .map(|cause| &*cause.to_owned().leak());
         failure.aadsts_code = self.number("aadsts_code");
         failure.clock_skew = self.number("clock_skew_seconds");
         let facts = CallFacts {
@@ -134,10 +138,10 @@ impl Sample {
 }
 
 #[test]
-fn samples_are_what_the_server_sends() {
+fn samples_match_errors_of_server() {
     for reason in reasons().into_iter().filter(|r| *r != R::Unspecified) {
         let sample = Sample::of(reason);
-        let metadata = sample.built();
+        let metadata = sample.built_error_info();
         let expected = json!({
             "reason": reason.as_str_name(),
             "domain": DOMAIN,
@@ -152,14 +156,12 @@ fn samples_are_what_the_server_sends() {
 /// The comment of a reason lists the keys of its sample, apart from identifiers, and the sample has all keys that do
 /// not depend on the case.
 #[test]
-fn samples_have_the_keys_of_their_comments() {
+fn samples_contain_documented_metadata_keys() {
     let keys = metadata_keys();
     for reason in reasons().into_iter().filter(|r| *r != R::Unspecified) {
         let sample = Sample::of(reason);
         let line = ReasonComment::of(reason).metadata;
-        let listed: BTreeSet<_> = words_of(&line)
-            .filter(|word| keys.contains(*word))
-            .collect();
+        let listed: BTreeSet<_> = words(&line).filter(|word| keys.contains(*word)).collect();
         let identifiers = sample.identifiers();
         for key in sample.json["metadata"].as_object().unwrap().keys() {
             let is_identifier = identifiers.iter().any(|(known, _)| known == key);
@@ -168,7 +170,7 @@ fn samples_have_the_keys_of_their_comments() {
                 "{reason:?}: {key}"
             );
         }
-        let has = |key| sample.get(key).is_some();
+        let has = |key| sample.metadata_value(key).is_some();
         for key in listed.into_iter().filter(|key| !has(key)) {
             let may_be_absent = match key {
                 "upstream_code" => {

@@ -38,12 +38,12 @@ async fn hmc_example_deletes_users() {
             "the same call would fail again: ERROR_REASON_INVALID_REQUEST",
         ),
     ] {
-        let done = delete_hmc_user::delete(&server, &folder, user).await;
-        assert_eq!(done.unwrap(), printed);
+        let response = delete_hmc_user::delete(&server, &folder, user).await;
+        assert_eq!(response.unwrap(), printed);
     }
-    let failed = delete_hmc_user::delete(&server, &folder.join("gone"), "alice").await;
-    let failed = failed.unwrap_err().to_string();
-    assert!(failed.starts_with("No such file"), "{failed}");
+    let failure = delete_hmc_user::delete(&server, &folder.join("gone"), "alice").await;
+    let failure = failure.unwrap_err().to_string();
+    assert!(failure.starts_with("No such file"), "{failure}");
     sandbox.stop();
     fs::remove_dir_all(folder).unwrap();
 }
@@ -67,9 +67,9 @@ async fn batch_example_deletes_users() {
             allow_missing: true,
             ..DeleteBatchNodeUserRequest::default()
         };
-        let done = delete_batch_node_user::delete(&client, &request).await;
-        let done = done.as_deref().map_err(|error| error.reason().unwrap());
-        assert_eq!(done, expected);
+        let response = delete_batch_node_user::delete(&client, &request).await;
+        let response = response.as_deref().map_err(|error| error.reason().unwrap());
+        assert_eq!(response, expected);
     }
     sandbox.stop();
     fs::remove_dir_all(folder).unwrap();

@@ -21,7 +21,7 @@ use proptest::{
 #[path = "../../fuzz/entries/mod.rs"]
 pub mod entries;
 
-const USUAL_SECONDS: f64 = 0.3;
+const DEFAULT_SECONDS: f64 = 0.3;
 
 macro_rules! entries {
     ($($name:ident)*) => {
@@ -46,31 +46,31 @@ fn run(name: &str, entry: fn(&[u8])) {
         entry(bytes);
     }
     let seeds: Vec<Vec<u8>> = seeds.into_iter().map(|(_, bytes)| bytes).collect();
-    let mutated = mutation::of(&seeds, &tokens(name));
-    let mut ways = vec![mutated];
-    ways.extend(generators::generator(name));
-    let inputs = Union::new(ways);
+    let mutations = mutation::mutations(&seeds, &tokens(name));
+    let mut strategies = vec![mutations];
+    strategies.extend(generators::generator(name));
+    let inputs = Union::new(strategies);
     let seconds = env::var("USERADMIN_FUZZ_SECONDS").ok();
-    let seconds = seconds.map_or(USUAL_SECONDS, |text| text.parse().expect("seconds"));
-    let until = Instant::now() + Duration::from_secs_f64(seconds);
+    let seconds = seconds.map_or(DEFAULT_SECONDS, |text| text.parse().expect("seconds"));
+    let deadline = Instant::now() + Duration::from_secs_f64(seconds);
     let count = Cell::new(0);
-    while Instant::now() < until {
+    while Instant::now() < deadline {
         let config = Config {
             failure_persistence: None,
             ..Config::default()
         };
-        let tried = TestRunner::new(config).run(&inputs, |bytes| {
-            if Instant::now() < until {
+        let result = TestRunner::new(config).run(&inputs, |bytes| {
+            if Instant::now() < deadline {
                 entry(&bytes);
                 count.set(count.get() + 1);
             }
             Ok(())
         });
-        match tried {
+        match result {
             Ok(()) => {}
             Err(TestError::Fail(why, bytes)) => {
-                let shown = printed(&bytes);
-                panic!("{why}\nkeep it: printf %b '{shown}' > fuzz/seeds/{name}/regression");
+                let escaped = shell_escaped(&bytes);
+                panic!("{why}\nkeep it: printf %b '{escaped}' > fuzz/seeds/{name}/regression");
             }
             Err(other) => panic!("{other}"),
         }
@@ -80,18 +80,18 @@ fn run(name: &str, entry: fn(&[u8])) {
 }
 
 /// Escapes bytes for `printf %b` in a shell.
-fn printed(bytes: &[u8]) -> String {
-    let plain = |b: u8| (b.is_ascii_graphic() && !b"'\\".contains(&b)) || b == b' ';
-    let show = |b: &u8| match *b {
-        b if plain(b) => char::from(b).to_string(),
+fn shell_escaped(bytes: &[u8]) -> String {
+    let is_plain = |b: u8| (b.is_ascii_graphic() && !b"'\\".contains(&b)) || b == b' ';
+    let escape = |b: &u8| match *b {
+        b if is_plain(b) => char::from(b).to_string(),
         b => format!("\\0{b:03o}"),
     };
-    bytes.iter().map(show).collect()
+    bytes.iter().map(escape).collect()
 }
 
 /// Returns the names and bytes of the seeds of an entry point.
 fn seeds(name: &str) -> Vec<(String, Vec<u8>)> {
-    let folder = entries::below("seeds").join(name);
+    let folder = entries::fuzz_path("seeds").join(name);
     let files = names(&folder).into_iter();
     files
         .map(|file| {
@@ -104,7 +104,7 @@ fn seeds(name: &str) -> Vec<(String, Vec<u8>)> {
 /// Returns the entries of a libFuzzer dictionary. Entries are quoted, and bytes other than printable ASCII are written
 /// as `\xNN`.
 fn tokens(name: &str) -> Vec<Vec<u8>> {
-    let file = entries::below("dictionaries").join(format!("{name}.dict"));
+    let file = entries::fuzz_path("dictionaries").join(format!("{name}.dict"));
     let text = fs::read_to_string(file).unwrap();
     let quoted = text.lines().map(|line| {
         let inner = line
@@ -112,10 +112,10 @@ fn tokens(name: &str) -> Vec<Vec<u8>> {
             .and_then(|line| line.strip_suffix('"'));
         inner.unwrap_or_else(|| panic!("{name}.dict: {line}"))
     });
-    quoted.map(unquoted).collect()
+    quoted.map(parse_dictionary_entry).collect()
 }
 
-fn unquoted(text: &str) -> Vec<u8> {
+fn parse_dictionary_entry(text: &str) -> Vec<u8> {
     let mut parts = text.split("\\x");
     let mut bytes = parts.next().unwrap().as_bytes().to_vec();
     for part in parts {
@@ -139,19 +139,22 @@ fn one_of(seeds: &[Vec<u8>]) -> impl Strategy<Value = Vec<u8>> + use<> {
 
 #[test]
 fn every_entry_point_has_target_seeds_and_dictionary() {
-    let with = |end: &str| -> BTreeSet<String> {
+    let with_suffix = |end: &str| -> BTreeSet<String> {
         NAMES.iter().map(|name| format!("{name}{end}")).collect()
     };
-    assert_eq!(names(&entries::below("targets")), with(".rs"));
-    assert_eq!(names(&entries::below("seeds")), with(""));
-    assert_eq!(names(&entries::below("dictionaries")), with(".dict"));
-    let manifest = fs::read_to_string(entries::below("Cargo.toml")).unwrap();
+    assert_eq!(names(&entries::fuzz_path("targets")), with_suffix(".rs"));
+    assert_eq!(names(&entries::fuzz_path("seeds")), with_suffix(""));
+    assert_eq!(
+        names(&entries::fuzz_path("dictionaries")),
+        with_suffix(".dict")
+    );
+    let manifest = fs::read_to_string(entries::fuzz_path("Cargo.toml")).unwrap();
     for name in NAMES {
         assert!(
             manifest.contains(&format!("path = \"targets/{name}.rs\"")),
             "{name}"
         );
-        let target = entries::below("targets").join(format!("{name}.rs"));
+        let target = entries::fuzz_path("targets").join(format!("{name}.rs"));
         let target = fs::read_to_string(target).unwrap();
         assert!(
             target.contains(&format!("entries::{name}(bytes)")),
@@ -163,8 +166,8 @@ fn every_entry_point_has_target_seeds_and_dictionary() {
 #[test]
 fn failing_input_is_saved() {
     assert_eq!(
-        printed(b"a'\\\0\n\xFF% z"),
+        shell_escaped(b"a'\\\0\n\xFF% z"),
         r"a\0047\0134\0000\0012\0377% z"
     );
-    assert_eq!(unquoted(r"a\x22\xFFb"), b"a\"\xFFb");
+    assert_eq!(parse_dictionary_entry(r"a\x22\xFFb"), b"a\"\xFFb");
 }

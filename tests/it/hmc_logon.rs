@@ -29,29 +29,29 @@ async fn run_case(row: &Row) -> String {
     let mut request = delete_by_id("id-1");
     request.allow_missing = true;
     let response = setup.app.delete_hmc_user(request).await;
-    let failed = match response {
-        Ok(done) => return format!("{}: {done:?}\n", row.reply),
-        Err(failed) => failed,
+    let failure = match response {
+        Ok(result) => return format!("{}: {result:?}\n", row.reply),
+        Err(failure) => failure,
     };
     let mut errors = String::new();
-    let reason = failed.reason.strip_prefix("ERROR_REASON_").unwrap();
-    let retry = failed.retry_delay.is_some();
-    if (failed.code, reason, retry) != (row.code, row.reason, row.retry) {
+    let reason = failure.reason.strip_prefix("ERROR_REASON_").unwrap();
+    let retry = failure.retry_delay.is_some();
+    if (failure.code, reason, retry) != (row.code, row.reason, row.retry) {
         let (code, reason) = (row.code, row.reason);
         let _ = writeln!(
             errors,
-            "{}: wanted {code:?} {reason}: {failed:?}",
+            "{}: wanted {code:?} {reason}: {failure:?}",
             row.reply
         );
     }
     let counts = [Step::Logon, Step::Read, Step::Delete, Step::Other].map(|s| setup.count(s));
     if counts != [row.logons, 0, 0, 0]
         || (
-            failed.metadata_value("attempts"),
-            failed.metadata_value("outcome"),
+            failure.metadata_value("attempts"),
+            failure.metadata_value("outcome"),
         ) != ("0", "not_sent")
     {
-        let _ = writeln!(errors, "{}: {counts:?}: {failed:?}", row.reply);
+        let _ = writeln!(errors, "{}: {counts:?}: {failure:?}", row.reply);
     }
     let ended = setup.requests_of(Step::Logoff);
     let ended: Vec<_> = ended
@@ -67,7 +67,7 @@ async fn run_case(row: &Row) -> String {
     {
         let _ = writeln!(errors, "{}: ended {ended:?}", row.reply);
     }
-    let text = format!("{failed:?}");
+    let text = format!("{failure:?}");
     for secret in ["partial-1", "kanari-", "html", "10.1.2.3"] {
         if text.contains(secret) {
             let _ = writeln!(errors, "{}: {secret} has leaked", row.reply);
@@ -92,9 +92,9 @@ async fn logon_responses_map_to_documented_errors() {
 async fn retry_after_of_logon_is_returned_to_caller() {
     let later = ScriptedReply::RetryAfter(429, 0, "60");
     let setup = HmcSetup::with_replies(vec![(Step::Logon, vec![later])]).await;
-    let failed = setup.fail(delete_by_id("id-1")).await;
-    failed.expect(ResourceExhausted, "UPSTREAM_THROTTLED");
-    assert_eq!(failed.retry_delay.unwrap().as_secs(), 60);
+    let failure = setup.fail(delete_by_id("id-1")).await;
+    failure.expect(ResourceExhausted, "UPSTREAM_THROTTLED");
+    assert_eq!(failure.retry_delay.unwrap().as_secs(), 60);
     assert_eq!(setup.count(Step::Logon), 1);
 }
 
@@ -109,26 +109,26 @@ async fn unreachable_hmc_is_reported() {
     let folder = App::folder();
     let section = hmc_section(&folder, &url);
     let app = App::start_in(folder, &section).await;
-    let failed = app
+    let failure = app
         .delete_hmc_user(delete_by_name("alice"))
         .await
         .unwrap_err();
-    failed.expect(Unavailable, "UPSTREAM_UNREACHABLE");
+    failure.expect(Unavailable, "UPSTREAM_UNREACHABLE");
     assert_eq!(
         (
-            failed.metadata_value("attempts"),
-            failed.metadata_value("outcome")
+            failure.metadata_value("attempts"),
+            failure.metadata_value("outcome")
         ),
         ("0", "not_sent")
     );
-    assert!(failed.retry_delay.is_some() && failed.hmc.is_none());
+    assert!(failure.retry_delay.is_some() && failure.hmc.is_none());
 }
 
 #[tokio::test]
 async fn hung_logon_ends_at_callers_deadline() {
     let setup = HmcSetup::with_replies(vec![(Step::Logon, vec![Hang])]).await;
-    let (failed, _) = setup.fail_in_time(delete_by_id("id-1"), 600).await;
-    failed.expect(DeadlineExceeded, "DEADLINE_EXCEEDED");
-    setup.assert_not_sent(&failed);
-    assert!(failed.retry_delay.is_some());
+    let (failure, _) = setup.fail_in_time(delete_by_id("id-1"), 600).await;
+    failure.expect(DeadlineExceeded, "DEADLINE_EXCEEDED");
+    setup.assert_not_sent(&failure);
+    assert!(failure.retry_delay.is_some());
 }

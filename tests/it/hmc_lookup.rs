@@ -25,7 +25,7 @@ async fn setup_with_document(document: Value, keys: &str) -> HmcSetup {
 }
 
 /// Returns a list of users, each given as object ID and name.
-fn listed(users: &[(&str, &str)]) -> Value {
+fn user_list(users: &[(&str, &str)]) -> Value {
     let entry = |(id, name): &(&str, &str)| {
         let uri = format!("/api/users/{id}");
         json!({"object-uri": uri, "name": name, "type": "standard"})
@@ -38,10 +38,13 @@ async fn user_given_by_id_is_read_and_reported_with_its_name() {
     let id = "E9e8d20a-4a7a.11e4_91ee";
     let user = json!({"object-id": id.to_lowercase(), "name": "Jörg Ö", "type": "standard"});
     let setup = setup_with_document(user, "").await;
-    let done = setup.app.delete_hmc_user(delete_by_id(id)).await.unwrap();
-    assert_eq!((done.outcome(), done.attempts), (DeleteOutcome::Deleted, 1));
+    let response = setup.app.delete_hmc_user(delete_by_id(id)).await.unwrap();
     assert_eq!(
-        (done.user_id.as_str(), done.user_name.as_str()),
+        (response.outcome(), response.attempts),
+        (DeleteOutcome::Deleted, 1)
+    );
+    assert_eq!(
+        (response.user_id.as_str(), response.user_name.as_str()),
         (id, "Jörg Ö")
     );
     let requests = setup.upstream.received().into_iter();
@@ -60,11 +63,11 @@ async fn user_given_by_id_is_read_and_reported_with_its_name() {
 #[tokio::test]
 async fn failure_after_read_contains_user_name() {
     let setup = HmcSetup::with_replies(vec![(Step::Delete, vec![Hmc(403, 1)])]).await;
-    let failed = setup.fail(delete_by_id("id-1")).await;
+    let failure = setup.fail(delete_by_id("id-1")).await;
     assert_eq!(
         (
-            failed.metadata_value("user_id"),
-            failed.metadata_value("user_name")
+            failure.metadata_value("user_id"),
+            failure.metadata_value("user_name")
         ),
         ("id-1", "alice")
     );
@@ -77,7 +80,7 @@ async fn failure_after_read_contains_user_name() {
 
 /// Look-ups whose responses do not contain the name.
 #[rustfmt::skip]
-fn unreadable() -> Vec<(ScriptedReply, Code, &'static str)> {
+fn unreadable_responses() -> Vec<(ScriptedReply, Code, &'static str)> {
     let protocol_error = |reply| (reply, Unavailable, "UPSTREAM_PROTOCOL_ERROR");
     vec![
         protocol_error(Json(200, "no name", r#"{"object-id":"id-1","type":"standard"}"#)),
@@ -108,7 +111,7 @@ fn unreadable() -> Vec<(ScriptedReply, Code, &'static str)> {
 #[tokio::test]
 async fn unreadable_user_is_not_deleted() {
     join_all(
-        unreadable()
+        unreadable_responses()
             .into_iter()
             .map(|(reply, code, reason)| async move {
                 let case = reply.to_string();
@@ -116,10 +119,10 @@ async fn unreadable_user_is_not_deleted() {
                 let mut request = delete_by_id("id-1");
                 request.allow_missing = true;
                 let response = setup.app.delete_hmc_user(request).await;
-                let failed = response.expect_err(&case);
-                failed.expect(code, reason);
-                setup.assert_not_sent(&failed);
-                assert!(failed.retry_delay.is_none(), "{case}: {failed:?}");
+                let failure = response.expect_err(&case);
+                failure.expect(code, reason);
+                setup.assert_not_sent(&failure);
+                assert!(failure.retry_delay.is_none(), "{case}: {failure:?}");
                 let renewals = usize::from(reason == "UPSTREAM_CREDENTIALS_REJECTED");
                 assert_eq!(setup.count(Step::Read), 1 + renewals, "{case}");
             }),
@@ -131,24 +134,24 @@ async fn unreadable_user_is_not_deleted() {
 #[tokio::test]
 async fn absent_user_given_by_id_is_detected_by_read() {
     let setup = HmcSetup::with_replies(vec![(Step::Read, vec![Hmc(404, 1)])]).await;
-    let failed = setup.fail(delete_by_id("id-1")).await;
-    failed.expect(NotFound, "USER_NOT_FOUND");
-    setup.assert_not_sent(&failed);
-    assert_eq!(failed.hmc.as_ref().unwrap().reason, 1);
+    let failure = setup.fail(delete_by_id("id-1")).await;
+    failure.expect(NotFound, "USER_NOT_FOUND");
+    setup.assert_not_sent(&failure);
+    assert_eq!(failure.hmc.as_ref().unwrap().reason, 1);
     assert_eq!(
-        failed.resource,
+        failure.resource,
         Some(("useradmin/HmcUser".into(), "hmcs/hmc/users/id-1".into()))
     );
 
     let mut request = delete_by_id("id-1");
     request.allow_missing = true;
-    let done = setup.app.delete_hmc_user(request).await.unwrap();
+    let response = setup.app.delete_hmc_user(request).await.unwrap();
     assert_eq!(
-        (done.outcome(), done.attempts),
+        (response.outcome(), response.attempts),
         (DeleteOutcome::AlreadyAbsent, 0)
     );
     assert_eq!(
-        (done.user_id.as_str(), done.user_name.as_str()),
+        (response.user_id.as_str(), response.user_name.as_str()),
         ("id-1", "")
     );
     assert_eq!(setup.count(Step::Delete), 0);

@@ -32,14 +32,17 @@ async fn retry_uses_same_object_without_new_lookup() {
         _ => default_reply(request, 1),
     })
     .await;
-    let done = setup
+    let response = setup
         .app
         .delete_hmc_user(delete_by_name("alice"))
         .await
         .unwrap();
-    assert_eq!((done.outcome(), done.attempts), (DeleteOutcome::Deleted, 3));
     assert_eq!(
-        (done.user_id.as_str(), done.user_name.as_str()),
+        (response.outcome(), response.attempts),
+        (DeleteOutcome::Deleted, 3)
+    );
+    assert_eq!(
+        (response.user_id.as_str(), response.user_name.as_str()),
         ("id-1", "ALICE")
     );
     assert_eq!((setup.count(Step::List), setup.count(Step::Read)), (1, 0));
@@ -69,10 +72,10 @@ async fn reads_are_retried_but_not_counted_as_attempts() {
         } else {
             delete_by_name("alice")
         };
-        let done = setup.app.delete_hmc_user(request).await;
-        let done = done.unwrap_or_else(|failed| panic!("{case}: {failed:?}"));
+        let response = setup.app.delete_hmc_user(request).await;
+        let response = response.unwrap_or_else(|failure| panic!("{case}: {failure:?}"));
         assert_eq!(
-            (done.outcome(), done.attempts),
+            (response.outcome(), response.attempts),
             (DeleteOutcome::Deleted, 1),
             "{case}"
         );
@@ -114,14 +117,14 @@ async fn repeatedly_failing_read_reports_not_sent() {
         let script = vec![(Step::Read, vec![reply.clone()]), (Step::List, vec![reply])];
         for request in [delete_by_id("id-1"), delete_by_name("alice")] {
             let setup = HmcSetup::with_replies(script.clone()).await;
-            let failed = setup.fail(request).await;
-            failed.expect(code, reason);
-            setup.assert_not_sent(&failed);
-            assert_eq!(failed.retry_delay.is_some(), retry, "{failed:?}");
+            let failure = setup.fail(request).await;
+            failure.expect(code, reason);
+            setup.assert_not_sent(&failure);
+            assert_eq!(failure.retry_delay.is_some(), retry, "{failure:?}");
             assert_eq!(
                 setup.count(Step::Read) + setup.count(Step::List),
                 tries,
-                "{failed:?}"
+                "{failure:?}"
             );
         }
     }))
@@ -132,7 +135,7 @@ async fn repeatedly_failing_read_reports_not_sent() {
 #[tokio::test]
 async fn refusal_is_not_retried() {
     let setup = HmcSetup::with_replies(vec![(Step::Delete, vec![Hmc(409, 320), Default])]).await;
-    let failed = setup.fail(delete_by_id("id-1")).await;
-    failed.expect(FailedPrecondition, "AUTOMATIC_LOGON_USER");
+    let failure = setup.fail(delete_by_id("id-1")).await;
+    failure.expect(FailedPrecondition, "AUTOMATIC_LOGON_USER");
     assert_eq!(setup.count(Step::Delete), 1);
 }

@@ -54,7 +54,7 @@ impl Row {
         self
     }
 
-    fn wanted(&self) -> String {
+    fn describe_expected(&self) -> String {
         let Self {
             code,
             reason,
@@ -74,14 +74,14 @@ fn rows() -> Vec<Row> {
 }
 
 /// Formats the error that the caller received in the terms of the table.
-fn describe_failure(failed: &CallFailure) -> String {
-    let reason = failed.reason.strip_prefix("ERROR_REASON_").unwrap();
+fn describe_failure(failure: &CallFailure) -> String {
+    let reason = failure.reason.strip_prefix("ERROR_REASON_").unwrap();
     format!(
         "{:?} {reason} attempts={} outcome={} retry={}",
-        failed.code,
-        failed.metadata_value("attempts"),
-        failed.metadata_value("outcome"),
-        failed.retry_delay.is_some()
+        failure.code,
+        failure.metadata_value("attempts"),
+        failure.metadata_value("outcome"),
+        failure.retry_delay.is_some()
     )
 }
 
@@ -90,12 +90,12 @@ fn describe_failure(failed: &CallFailure) -> String {
 async fn run_case(row: &Row) -> (String, String) {
     let setup = HmcSetup::with_replies(vec![(Step::Delete, vec![row.reply.clone()])]).await;
     let response = setup.app.delete_hmc_user(delete_by_id("id-1")).await;
-    let failed = match response {
-        Ok(done) => return (format!("{}: {done:?}\n", row.reply), String::new()),
-        Err(failed) => failed,
+    let failure = match response {
+        Ok(result) => return (format!("{}: {result:?}\n", row.reply), String::new()),
+        Err(failure) => failure,
     };
     let mut errors = String::new();
-    let (describe_failure, wanted) = (describe_failure(&failed), row.wanted());
+    let (describe_failure, wanted) = (describe_failure(&failure), row.describe_expected());
     if describe_failure != wanted {
         let _ = writeln!(
             errors,
@@ -103,8 +103,8 @@ async fn run_case(row: &Row) -> (String, String) {
             row.reply
         );
     }
-    failed.expect(row.code, row.reason);
-    setup.app.assert_recorded(&failed);
+    failure.expect(row.code, row.reason);
+    setup.app.assert_recorded(&failure);
     let deletes = setup.requests_of(Step::Delete);
     let renewals = usize::from(row.reason == "UPSTREAM_CREDENTIALS_REJECTED" && row.attempts == 2);
     let counts = [Step::Read, Step::Logon, Step::Other].map(|step| setup.count(step));
@@ -122,7 +122,7 @@ async fn run_case(row: &Row) -> (String, String) {
     {
         let _ = writeln!(errors, "{}: another target", row.reply);
     }
-    let text = format!("{failed:?}");
+    let text = format!("{failure:?}");
     for secret in ["kanari-", "10.1.2.3", "html", "error-details"] {
         if text.contains(secret) {
             let _ = writeln!(errors, "{}: {secret} has leaked", row.reply);
@@ -161,11 +161,14 @@ async fn status_204_means_deleted_regardless_of_body() {
             _ => default_reply(request, 1),
         })
         .await;
-        let done = setup.app.delete_hmc_user(delete_by_id("id-1")).await;
-        let done = done.unwrap_or_else(|failed| panic!("{response}: {failed:?}"));
-        assert_eq!((done.outcome(), done.attempts), (DeleteOutcome::Deleted, 1));
+        let result = setup.app.delete_hmc_user(delete_by_id("id-1")).await;
+        let result = result.unwrap_or_else(|failure| panic!("{response}: {failure:?}"));
         assert_eq!(
-            (done.user_id.as_str(), done.user_name.as_str()),
+            (result.outcome(), result.attempts),
+            (DeleteOutcome::Deleted, 1)
+        );
+        assert_eq!(
+            (result.user_id.as_str(), result.user_name.as_str()),
             ("id-1", "alice")
         );
         assert_eq!(setup.count(Step::Delete), 1);

@@ -21,9 +21,12 @@ use useradmin_testkit::{
 async fn concurrent_first_calls_share_one_logon() {
     let setup = HmcSetup::with_replies(Vec::new()).await;
     let calls = (0..50).map(|_| setup.app.delete_hmc_user(delete_by_id("id-1")));
-    for done in join_all(calls).await {
-        let done = done.unwrap();
-        assert_eq!((done.outcome(), done.attempts), (DeleteOutcome::Deleted, 1));
+    for response in join_all(calls).await {
+        let response = response.unwrap();
+        assert_eq!(
+            (response.outcome(), response.attempts),
+            (DeleteOutcome::Deleted, 1)
+        );
     }
     assert_eq!(
         (setup.count(Step::Logon), setup.count(Step::Delete)),
@@ -172,12 +175,12 @@ async fn last_valid_password_is_used_while_file_is_invalid() {
             Some(bad) => fs::write(&file, bad).unwrap(),
             None => fs::remove_file(&file).unwrap(),
         }
-        let done = setup
+        let response = setup
             .app
             .delete_hmc_user(delete_by_id("id-1"))
             .await
             .unwrap();
-        assert_eq!(done.outcome(), DeleteOutcome::Deleted);
+        assert_eq!(response.outcome(), DeleteOutcome::Deleted);
         let logon = &setup.upstream.requests("POST", "/api/sessions")[0];
         assert!(logon.body.contains(canary::PASSWORD), "{}", logon.body);
     }

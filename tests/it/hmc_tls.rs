@@ -25,16 +25,16 @@ const ONLY_1_3: Versions = &[&TLS13];
 /// The certificate that an HMC presents, and the content of `ca_file`.
 struct Case {
     description: &'static str,
-    shows: Identity,
+    certificate: Identity,
     trusted: String,
     host: &'static str,
     versions: Versions,
 }
 
-fn case(description: &'static str, shows: &Identity, trusted: &[&str]) -> Case {
+fn tls_case(description: &'static str, certificate: &Identity, trusted: &[&str]) -> Case {
     Case {
         description,
-        shows: shows.clone(),
+        certificate: certificate.clone(),
         trusted: trusted.concat(),
         host: "localhost",
         versions: BOTH,
@@ -42,8 +42,8 @@ fn case(description: &'static str, shows: &Identity, trusted: &[&str]) -> Case {
 }
 
 /// Asks the HMC to delete `alice`. Returns the response, and the number of requests that the HMC has received.
-async fn ask(case: &Case) -> (Result<DeleteOutcome, CallFailure>, usize) {
-    let config = case.shows.server(case.versions);
+async fn delete_over_tls(case: &Case) -> (Result<DeleteOutcome, CallFailure>, usize) {
+    let config = case.certificate.server(case.versions);
     let upstream = Upstream::start_tls(config, |request| default_reply(request, 1)).await;
     let folder = App::folder();
     fs::write(folder.join("ca.pem"), &case.trusted).unwrap();
@@ -52,15 +52,16 @@ async fn ask(case: &Case) -> (Result<DeleteOutcome, CallFailure>, usize) {
     let app = App::start_in(folder, &format!("{section}ca_file = \"ca.pem\"\n")).await;
     let response = app.delete_hmc_user(delete_by_name("alice")).await;
     (
-        response.map(|done| done.outcome()),
+        response.map(|result| result.outcome()),
         upstream.received().len(),
     )
 }
 
 async fn expect_trusted(cases: Vec<Case>) {
     join_all(cases.iter().map(|case| async move {
-        let (response, requests) = ask(case).await;
-        let outcome = response.unwrap_or_else(|failed| panic!("{}: {failed:?}", case.description));
+        let (response, requests) = delete_over_tls(case).await;
+        let outcome =
+            response.unwrap_or_else(|failure| panic!("{}: {failure:?}", case.description));
         assert_eq!(
             (outcome, requests),
             (DeleteOutcome::Deleted, 3),
@@ -82,7 +83,7 @@ async fn configured_authority_or_certificate_is_trusted() {
     let constrained = Identity::self_signed("localhost", Kind::Constrained, Validity::Now);
     let by_address = Case {
         host: "127.0.0.1",
-        ..case(
+        ..tls_case(
             "an address",
             &ca.issue("127.0.0.1", Validity::Now),
             &[ca.pem()],
@@ -90,28 +91,28 @@ async fn configured_authority_or_certificate_is_trusted() {
     };
     let pinned_address = Identity::self_signed("127.0.0.1", Kind::Ca, Validity::Now);
     expect_trusted(vec![
-        case("issued by the CA", &issued, &[ca.pem()]),
-        case("issued by an intermediate", &chained, &[ca.pem()]),
-        case(
+        tls_case("issued by the CA", &issued, &[ca.pem()]),
+        tls_case("issued by an intermediate", &chained, &[ca.pem()]),
+        tls_case(
             "issued, the certificate itself is named",
             &issued,
             &[issued.pem()],
         ),
-        case("self-signed, without constraints", &plain, &[plain.pem()]),
-        case("self-signed, CA:FALSE", &no_ca, &[no_ca.pem()]),
-        case("self-signed, CA:TRUE", &is_ca, &[is_ca.pem()]),
-        case(
+        tls_case("self-signed, without constraints", &plain, &[plain.pem()]),
+        tls_case("self-signed, CA:FALSE", &no_ca, &[no_ca.pem()]),
+        tls_case("self-signed, CA:TRUE", &is_ca, &[is_ca.pem()]),
+        tls_case(
             "self-signed, with constraints on directory names",
             &constrained,
             &[constrained.pem()],
         ),
-        case(
+        tls_case(
             "the CA among others",
             &issued,
             &[other.pem(), is_ca.pem(), ca.pem()],
         ),
-        case("the certificate first", &is_ca, &[is_ca.pem(), ca.pem()]),
-        case(
+        tls_case("the certificate first", &is_ca, &[is_ca.pem(), ca.pem()]),
+        tls_case(
             "the certificate last",
             &no_ca,
             &["# HMC\n", ca.pem(), is_ca.pem(), no_ca.pem()],
@@ -119,7 +120,7 @@ async fn configured_authority_or_certificate_is_trusted() {
         by_address,
         Case {
             host: "127.0.0.1",
-            ..case("a named address", &pinned_address, &[pinned_address.pem()])
+            ..tls_case("a named address", &pinned_address, &[pinned_address.pem()])
         },
     ])
     .await;
@@ -133,9 +134,9 @@ async fn tls_1_2_and_1_3_work() {
     let no_ca = Identity::self_signed("localhost", Kind::NoCa, Validity::Now);
     let only = |versions: Versions| {
         [
-            case("issued", &issued, &[ca.pem()]),
-            case("CA:TRUE", &is_ca, &[is_ca.pem()]),
-            case("CA:FALSE", &no_ca, &[no_ca.pem()]),
+            tls_case("issued", &issued, &[ca.pem()]),
+            tls_case("CA:TRUE", &is_ca, &[is_ca.pem()]),
+            tls_case("CA:FALSE", &no_ca, &[no_ca.pem()]),
         ]
         .map(|case| Case { versions, ..case })
     };
@@ -149,7 +150,7 @@ async fn all_supported_authority_key_types_work() {
     let kinds = ["p256", "p384", "ed25519", "rsa2047", "rsa8192", "sha1"];
     let cases = kinds.map(|kind| {
         let identity = fixture_leaf(&format!("leaf-of-{kind}"));
-        case(kind, &identity, &[fixture(&format!("ca-{kind}"))])
+        tls_case(kind, &identity, &[fixture(&format!("ca-{kind}"))])
     });
     expect_trusted(cases.into()).await;
 }

@@ -95,10 +95,10 @@ const ODD: [u32; 18] = [
 ];
 
 /// Returns more than 300 values.
-fn values() -> Vec<String> {
+fn hostile_values() -> Vec<String> {
     let mut values: Vec<String> = TEXTS.iter().map(|text| (*text).to_owned()).collect();
-    let odd = (0..=0x20).chain(0x7F..=0xA0).chain(ODD);
-    for c in odd.filter_map(char::from_u32) {
+    let unusual_characters = (0..=0x20).chain(0x7F..=0xA0).chain(ODD);
+    for c in unusual_characters.filter_map(char::from_u32) {
         values.extend([format!("{c}"), format!("a{c}b"), format!("a{c}")]);
     }
     for c in r#"!"$&'()*+,/:;<=>?@[\]^`{|}~#%"#.chars() {
@@ -114,18 +114,18 @@ fn values() -> Vec<String> {
 type FieldSetter = fn(&mut DeleteBatchNodeUserRequest, String);
 
 /// Asserts that the call was refused before a request was sent, because of this field or because the target is unknown.
-fn check(field: &str, value: &str, failed: &CallFailure) {
-    let refused =
-        failed.code == Code::InvalidArgument && failed.bad_request.iter().any(|(f, _)| f == field);
-    let unknown = failed.code == Code::NotFound && failed.reason == "ERROR_REASON_UNKNOWN_TARGET";
-    assert!(refused || unknown, "{field} {value:?}: {failed:?}");
-    assert_eq!(failed.metadata_value("outcome"), "not_sent");
-    assert!(failed.size <= 3_072);
+fn assert_refused(field: &str, value: &str, failure: &CallFailure) {
+    let refusal = failure.code == Code::InvalidArgument
+        && failure.bad_request.iter().any(|(f, _)| f == field);
+    let unknown = failure.code == Code::NotFound && failure.reason == "ERROR_REASON_UNKNOWN_TARGET";
+    assert!(refusal || unknown, "{field} {value:?}: {failure:?}");
+    assert_eq!(failure.metadata_value("outcome"), "not_sent");
+    assert!(failure.size <= 3_072);
 }
 
 #[tokio::test]
 async fn hostile_values_do_not_alter_batch_requests() {
-    assert!(values().len() > 300, "{}", values().len());
+    assert!(hostile_values().len() > 300, "{}", hostile_values().len());
     let upstream = Upstream::start(|received| token_reply_or(received, batch_deleted)).await;
     let folder = App::folder();
     let section = batch_section(&folder, &upstream.url);
@@ -138,14 +138,14 @@ async fn hostile_values_do_not_alter_batch_requests() {
         ("client_request_id", |r, v| r.client_request_id = v),
     ];
     for (field, set) in fields {
-        for value in values() {
-            let before = upstream.requests("DELETE", "").len();
+        for value in hostile_values() {
+            let start = upstream.requests("DELETE", "").len();
             let mut request = batch_request("alice");
             set(&mut request, value.clone());
             let result = app.delete_batch_node_user(request.clone()).await;
-            let sent = upstream.requests("DELETE", "").split_off(before);
-            if let Err(failed) = result {
-                check(field, &value, &failed);
+            let sent = upstream.requests("DELETE", "").split_off(start);
+            if let Err(failure) = result {
+                assert_refused(field, &value, &failure);
                 assert!(sent.is_empty(), "{field} {value:?}");
                 continue;
             }
@@ -176,13 +176,13 @@ async fn hostile_values_do_not_alter_hmc_requests() {
     let folder = App::folder();
     let section = hmc_section(&folder, &upstream.url);
     let app = Arc::new(App::start_in(folder, &section).await);
-    for value in values() {
-        let before = upstream.received().len();
+    for value in hostile_values() {
+        let start = upstream.received().len();
         let named = app
             .delete_hmc_user(delete_by_name(&value))
             .await
             .unwrap_err();
-        let requests = upstream.received().split_off(before);
+        let requests = upstream.received().split_off(start);
         let looked_up = requests.iter().find(|seen| seen.method == "GET");
         if named.reason == "ERROR_REASON_USER_NOT_FOUND" {
             let filter = looked_up
@@ -197,24 +197,24 @@ async fn hostile_values_do_not_alter_hmc_requests() {
                 .into_owned();
             assert_eq!(unescape(&filter), value);
         } else {
-            check("user_name", &value, &named);
+            assert_refused("user_name", &value, &named);
             assert!(requests.is_empty(), "{value:?}");
         }
 
-        let before = upstream.requests("DELETE", "/api/users/").len();
+        let start = upstream.requests("DELETE", "/api/users/").len();
         let request = DeleteHmcUserRequest {
             user: Some(User::UserId(value.clone())),
             ..DeleteHmcUserRequest::default()
         };
         let by_id = app.delete_hmc_user(request).await;
-        let sent = upstream.requests("DELETE", "/api/users/").split_off(before);
+        let sent = upstream.requests("DELETE", "/api/users/").split_off(start);
         match by_id {
-            Ok(done) => {
-                assert_eq!(done.user_id, value);
+            Ok(response) => {
+                assert_eq!(response.user_id, value);
                 assert_eq!(sent[0].target, format!("/api/users/{value}"));
             }
-            Err(failed) => {
-                check("user_id", &value, &failed);
+            Err(failure) => {
+                assert_refused("user_id", &value, &failure);
                 assert!(sent.is_empty(), "{value:?}");
             }
         }
@@ -223,9 +223,9 @@ async fn hostile_values_do_not_alter_hmc_requests() {
             hmc: value.clone(),
             ..delete_by_name("alice")
         };
-        let failed = app.delete_hmc_user(request).await.unwrap_err();
+        let failure = app.delete_hmc_user(request).await.unwrap_err();
         if !value.is_empty() {
-            check("hmc", &value, &failed);
+            assert_refused("hmc", &value, &failure);
         }
     }
 }

@@ -93,7 +93,7 @@ async fn header_block(app: &App, rpc: &str, message: &impl Message) -> HeaderMap
 }
 
 /// Returns the size as receivers count it (RFC 9113, section 6.5.2).
-fn size(headers: &HeaderMap) -> usize {
+fn header_list_size(headers: &HeaderMap) -> usize {
     let lines = headers.iter();
     lines
         .map(|(name, value)| name.as_str().len() + value.len() + 32)
@@ -130,11 +130,11 @@ async fn largest_trailers_are_below_client_limits() {
     );
     let app = App::start_in(folder, &sections).await;
     let mut largest = header_block(&app, "DeleteHmcUser", &delete_by_name(&wide)).await;
-    let mut refused = batch_request(&"\u{7f}".repeat(300));
-    (refused.pool_id, refused.node_id) = ("/".repeat(300), "/".repeat(300));
-    refused.client_request_id = "/".repeat(300);
-    let of_fields = header_block(&app, "DeleteBatchNodeUser", &refused).await;
-    largest = std::cmp::max_by_key(largest, of_fields, size);
+    let mut refusal = batch_request(&"\u{7f}".repeat(300));
+    (refusal.pool_id, refusal.node_id) = ("/".repeat(300), "/".repeat(300));
+    refusal.client_request_id = "/".repeat(300);
+    let of_fields = header_block(&app, "DeleteBatchNodeUser", &refusal).await;
+    largest = std::cmp::max_by_key(largest, of_fields, header_list_size);
     for length in (0..=256).step_by(4) {
         let request = DeleteBatchNodeUserRequest {
             pool_id: "p".repeat(64),
@@ -142,11 +142,15 @@ async fn largest_trailers_are_below_client_limits() {
             ..batch_request(&wide)
         };
         let response = header_block(&app, "DeleteBatchNodeUser", &request).await;
-        largest = std::cmp::max_by_key(largest, response, size);
+        largest = std::cmp::max_by_key(largest, response, header_list_size);
     }
     // 3,072 bytes of status are 4,096 bytes in base64; the largest header block here has 4,531 bytes. The limit of
     // clients is 8 KiB.
     let details = largest["grpc-status-details-bin"].len();
     assert!((4_000..=4_096).contains(&details), "{details}");
-    assert!(size(&largest) <= 5_000, "{}", size(&largest));
+    assert!(
+        header_list_size(&largest) <= 5_000,
+        "{}",
+        header_list_size(&largest)
+    );
 }

@@ -6,13 +6,13 @@ use std::{
     path::Path,
 };
 
-use crate::layers::sources;
+use crate::layers::source_files;
 
 /// The modules, or the paths, that each module imports.
 type Graph = BTreeMap<String, BTreeSet<String>>;
 
 /// Returns the code without comments and unit tests.
-fn code(text: &str) -> String {
+fn code_without_tests(text: &str) -> String {
     let (code, _tests) = text
         .split_once("#[cfg(test)]\nmod tests")
         .unwrap_or((text, ""));
@@ -23,12 +23,12 @@ fn code(text: &str) -> String {
 }
 
 /// Returns the paths of a `use` tree, such as `a::{b, c::d}`.
-fn paths(tree: &str) -> Vec<String> {
-    let Some((start, rest)) = tree.split_once('{') else {
+fn expand_use_tree(tree: &str) -> Vec<String> {
+    let Some((start, subtree)) = tree.split_once('{') else {
         let path = tree.split(" as ").next().unwrap_or_default();
         return vec![path.trim().to_owned()];
     };
-    let inner = rest.trim_end().strip_suffix('}').unwrap_or(rest);
+    let inner = subtree.trim_end().strip_suffix('}').unwrap_or(subtree);
     let mut found = Vec::new();
     let (mut depth, mut begin) = (0, 0);
     for (at, c) in inner.char_indices().chain([(inner.len(), ',')]) {
@@ -38,7 +38,7 @@ fn paths(tree: &str) -> Vec<String> {
             ',' if depth == 0 => {
                 let branch = inner[begin..at].trim();
                 if !branch.is_empty() {
-                    found.extend(paths(&format!("{}{branch}", start.trim())));
+                    found.extend(expand_use_tree(&format!("{}{branch}", start.trim())));
                 }
                 begin = at + 1;
             }
@@ -49,7 +49,7 @@ fn paths(tree: &str) -> Vec<String> {
 }
 
 /// Returns the paths that the code names, in `use` declarations and elsewhere.
-fn named(code: &str) -> Vec<String> {
+fn paths_in_use_statements(code: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut other = code;
     while let Some((before, after)) = other.split_once("use ") {
@@ -57,7 +57,7 @@ fn named(code: &str) -> Vec<String> {
         other = after;
         if before.is_empty() || before.ends_with(char::is_whitespace) {
             let (tree, after) = after.split_once(';').unwrap_or((after, ""));
-            found.extend(paths(&tree.replace('\n', " ")));
+            found.extend(expand_use_tree(&tree.replace('\n', " ")));
             other = after;
         }
     }
@@ -77,37 +77,42 @@ fn parse_use_tree(code: &str) -> impl Iterator<Item = String> {
 /// `super` nor one of the module's children.
 fn resolve(module: &str, path: &str, is_module: impl Fn(&str) -> bool) -> Option<Vec<String>> {
     let mut base: Vec<&str> = module.split("::").collect();
-    let mut rest: Vec<&str> = path.split("::").map(str::trim).collect();
-    match rest.first().copied()? {
+    let mut segments: Vec<&str> = path.split("::").map(str::trim).collect();
+    match segments.first().copied()? {
         "crate" => base.clear(),
         "self" | "super" => {}
         child if is_module(&format!("{module}::{child}")) => {}
         _ => return None,
     }
-    if matches!(rest[0], "crate" | "self") {
-        rest.remove(0);
+    if matches!(segments[0], "crate" | "self") {
+        segments.remove(0);
     }
-    while rest.first() == Some(&"super") {
-        rest.remove(0);
+    while segments.first() == Some(&"super") {
+        segments.remove(0);
         base.pop();
     }
-    Some(base.into_iter().chain(rest).map(str::to_owned).collect())
+    Some(
+        base.into_iter()
+            .chain(segments)
+            .map(str::to_owned)
+            .collect(),
+    )
 }
 
 /// Returns the paths that each module below this folder names. Paths within the same crate start with `crate`.
-pub fn imported(folder: &str) -> Graph {
+pub fn import_graph(folder: &str) -> Graph {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
-    let files = sources(&src).into_iter().map(|path| {
+    let files = source_files(&src).into_iter().map(|path| {
         let name = path.strip_prefix(&src).unwrap().with_extension("");
         let name = name.to_str().unwrap().replace('/', "::");
         let name = name.strip_suffix("::mod").unwrap_or(&name).to_owned();
-        (name, code(&fs::read_to_string(path).unwrap()))
+        (name, code_without_tests(&fs::read_to_string(path).unwrap()))
     });
     let files: BTreeMap<String, String> = files
         .filter(|(name, _)| name != "main" && name != "lib")
         .collect();
     let imports = files.iter().map(|(module, code)| {
-        let absolute = named(code).into_iter().map(|path| {
+        let absolute = paths_in_use_statements(code).into_iter().map(|path| {
             let own = resolve(module, &path, |name| files.contains_key(name));
             own.map_or(path, |segments| format!("crate::{}", segments.join("::")))
         });
@@ -117,14 +122,14 @@ pub fn imported(folder: &str) -> Graph {
 }
 
 fn graph(folder: &str) -> Graph {
-    let imported = imported(folder);
-    let known = |path: &String| {
+    let imported = import_graph(folder);
+    let is_module_path = |path: &String| {
         let segments: Vec<_> = path.strip_prefix("crate::")?.split("::").collect();
         let mut prefixes = (1..=segments.len()).rev().map(|n| segments[..n].join("::"));
         prefixes.find(|name| imported.contains_key(name))
     };
     let imports = imported.iter().map(|(module, paths)| {
-        let modules = paths.iter().filter_map(known);
+        let modules = paths.iter().filter_map(is_module_path);
         (
             module.clone(),
             modules.filter(|other| other != module).collect(),
@@ -188,7 +193,7 @@ fn use_trees_are_flattened() {
         "super::h::i",
         "child::j",
     ];
-    let found = named(code);
+    let found = paths_in_use_statements(code);
     for path in expected {
         assert!(found.iter().any(|found| found == path), "{path}: {found:?}");
     }

@@ -156,7 +156,7 @@ enum InjectionPoint {
 }
 
 impl InjectionPoint {
-    fn is(self, request: &ReceivedRequest) -> bool {
+    fn matches_request(self, request: &ReceivedRequest) -> bool {
         let (token, step) = (request.target.ends_with("/token"), Step::of(request));
         match self {
             Self::Token => token,
@@ -168,15 +168,16 @@ impl InjectionPoint {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn upstream_responses_do_not_disclose_internals() {
-    let places = [Step::Logon, Step::Read, Step::List, Step::Delete].map(InjectionPoint::Hmc);
-    let places = [InjectionPoint::Token, InjectionPoint::Batch]
+    let injection_points =
+        [Step::Logon, Step::Read, Step::List, Step::Delete].map(InjectionPoint::Hmc);
+    let injection_points = [InjectionPoint::Token, InjectionPoint::Batch]
         .into_iter()
-        .chain(places);
+        .chain(injection_points);
     let count = responses(&ReceivedRequest::default()).len();
-    let calls = places.flat_map(|place| (0..count).map(move |at| (place, at)));
+    let calls = injection_points.flat_map(|place| (0..count).map(move |at| (place, at)));
     let calls = calls.map(|(place, at)| async move {
         let upstream = Upstream::start(move |request| {
-            if place.is(request) {
+            if place.matches_request(request) {
                 return responses(request).swap_remove(at).1;
             }
             match Step::of(request) {
@@ -216,7 +217,7 @@ async fn connection_failures_do_not_disclose_internals() {
     unauthenticated
         .bind("127.0.0.1:0".parse().unwrap())
         .unwrap();
-    let refused = format!("http://{}", unauthenticated.local_addr().unwrap());
+    let refusal = format!("http://{}", unauthenticated.local_addr().unwrap());
     let untrusted_upstream = untrusted_upstream().await;
     let page = format!("HTTP/1.1 400 Bad Request\r\nServer: {NAMED}\r\n\r\n");
     let plain = Upstream::start_raw(page.as_bytes()).await;
@@ -224,16 +225,16 @@ async fn connection_failures_do_not_disclose_internals() {
     // RFC 6761, section 6.4: no name below `invalid` exists.
     let no_name = "https://no-such-host.internal.invalid:6794".to_owned();
     let working = Upstream::start(|request| token_reply_or(request, batch_deleted)).await;
-    let works = &working.url;
+    let working_url = &working.url;
     let rows = [
-        ("refused", &refused),
+        ("refused", &refusal),
         ("stranger", &untrusted_upstream.url),
         ("no TLS", &no_tls),
         ("no name", &no_name),
     ];
     let calls = rows.iter().flat_map(|(case, url)| {
-        let at_service = call(case, url, works, url);
-        let at_authority = call(case, works, url, url);
+        let at_service = call(case, url, working_url, url);
+        let at_authority = call(case, working_url, url, url);
         [at_service, at_authority]
     });
     for reasons in join_all(calls).await {

@@ -18,7 +18,7 @@ use useradmin_testkit::{
 use crate::callers::{ISSUER, issuer_section};
 
 /// Creates a request with this number of metadata fields, each with a value of this size.
-fn enlarge<T>(message: T, fields: usize, size: usize) -> Request<T> {
+fn request_with_metadata<T>(message: T, fields: usize, size: usize) -> Request<T> {
     let mut request = Request::new(message);
     for number in 0..fields {
         let key = format!("x-{number}").parse::<MetadataKey<Ascii>>().unwrap();
@@ -29,9 +29,9 @@ fn enlarge<T>(message: T, fields: usize, size: usize) -> Request<T> {
 }
 
 #[track_caller]
-fn expect_refused(failed: &CallFailure) {
-    failed.expect(Code::InvalidArgument, "INVALID_REQUEST");
-    let (field, description) = &failed.bad_request[0];
+fn expect_refused(failure: &CallFailure) {
+    failure.expect(Code::InvalidArgument, "INVALID_REQUEST");
+    let (field, description) = &failure.bad_request[0];
     assert_eq!(field, "metadata");
     assert!(description.contains("max_metadata_bytes"), "{description}");
 }
@@ -40,14 +40,14 @@ fn expect_refused(failed: &CallFailure) {
 async fn large_metadata_does_not_affect_other_calls() {
     let (notify, mut arrived) = mpsc::unbounded_channel();
     let open = Arc::new(Notify::new());
-    let closed = Arc::clone(&open);
+    let gate_for_reply = Arc::clone(&open);
     let (app, upstream) = start_batch(move |_| {
         notify.send(()).unwrap();
-        Reply::Gated(Arc::clone(&closed), Box::new(batch_deleted()))
+        Reply::Gated(Arc::clone(&gate_for_reply), Box::new(batch_deleted()))
     })
     .await;
     let mut client = app.client();
-    let slow =
+    let slow_call =
         tokio::spawn(async move { client.delete_batch_node_user(batch_request("slow")).await });
     arrived.recv().await.unwrap();
     for (fields, size) in [
@@ -63,15 +63,18 @@ async fn large_metadata_does_not_affect_other_calls() {
         (1_000, 20),
         (2_000, 20),
     ] {
-        let request = enlarge(batch_request("large"), fields, size);
+        let request = request_with_metadata(batch_request("large"), fields, size);
         let response = app.client().delete_batch_node_user(request).await;
         expect_refused(&response.unwrap_err().into());
     }
     open.notify_one();
-    slow.await.unwrap().unwrap();
+    slow_call.await.unwrap().unwrap();
     open.notify_one();
-    let fits = enlarge(batch_request("fits"), 1, 7_500);
-    app.client().delete_batch_node_user(fits).await.unwrap();
+    let largest_request = request_with_metadata(batch_request("fits"), 1, 7_500);
+    app.client()
+        .delete_batch_node_user(largest_request)
+        .await
+        .unwrap();
     assert_eq!(upstream.requests("DELETE", "/pools").len(), 2);
     let records = app.audit();
     assert!(records.iter().all(|record| record["user"] != "large"));
@@ -87,11 +90,11 @@ async fn large_metadata_does_not_affect_other_calls() {
 async fn identity_is_checked_before_metadata_size() {
     let upstream = Upstream::start(|_| Reply::empty(200)).await;
     let folder = App::folder();
-    let head = "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"\"\n";
+    let server_section = "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"\"\n";
     let signer = Signer::es256("key-1");
     let issuer = issuer_section(&folder, &signer);
     let section = batch_section(&folder, &upstream.url);
-    let app = App::configured(folder, &format!("{head}{issuer}{section}")).await;
+    let app = App::start_with_text(folder, &format!("{server_section}{issuer}{section}")).await;
     let valid = signer.token(&default_claims(ISSUER, "bob"));
     let mut large = default_claims(ISSUER, "bob");
     large["groups"] = json!("g".repeat(30_000));
@@ -103,20 +106,20 @@ async fn identity_is_checked_before_metadata_size() {
         ("rubbish", 20_000, false),
         (&large[1..], 0, false),
     ] {
-        let mut request = enlarge(batch_request("alice"), 1, size);
+        let mut request = request_with_metadata(batch_request("alice"), 1, size);
         if !token.is_empty() {
             let value = format!("Bearer {token}").parse().unwrap();
             request.metadata_mut().insert("authorization", value);
         }
         let response = app.client().delete_batch_node_user(request).await;
-        let failed = CallFailure::from(response.unwrap_err());
+        let failure = CallFailure::from(response.unwrap_err());
         if identified {
-            expect_refused(&failed);
+            expect_refused(&failure);
             continue;
         }
-        failed.expect(Code::Unauthenticated, "CALLER_UNAUTHENTICATED");
+        failure.expect(Code::Unauthenticated, "CALLER_UNAUTHENTICATED");
         let record = app.audit().pop().unwrap();
-        assert_eq!(record["request_id"], failed.request_id);
+        assert_eq!(record["request_id"], failure.request_id);
         assert_eq!(record["outcome"], "denied");
     }
     assert!(upstream.received().is_empty());
@@ -126,18 +129,18 @@ async fn identity_is_checked_before_metadata_size() {
 async fn health_refuses_large_metadata() {
     let (app, _upstream) = start_batch(|_| batch_deleted()).await;
     let mut health = HealthClient::new(app.channel());
-    for (size, fits) in [(7_500, true), (9_000, false), (60_000, false)] {
-        let request = || enlarge(HealthCheckRequest::default(), 1, size);
+    for (size, is_accepted) in [(7_500, true), (9_000, false), (60_000, false)] {
+        let request = || request_with_metadata(HealthCheckRequest::default(), 1, size);
         let failures = [
             health.check(request()).await.err(),
             health.watch(request()).await.err(),
         ];
         for failure in failures {
-            assert_eq!(failure.is_none(), fits, "{size}");
+            assert_eq!(failure.is_none(), is_accepted, "{size}");
             if let Some(status) = failure {
-                let failed = CallFailure::from(status);
-                assert_eq!(failed.reason, "ERROR_REASON_INVALID_REQUEST");
-                assert_eq!(failed.bad_request[0].0, "metadata");
+                let call_failure = CallFailure::from(status);
+                assert_eq!(call_failure.reason, "ERROR_REASON_INVALID_REQUEST");
+                assert_eq!(call_failure.bad_request[0].0, "metadata");
             }
         }
     }

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::import_cycles::imported;
+use crate::import_cycles::import_graph;
 
 /// Modules, each with the paths that neither the module nor its submodules may import.
 const FORBIDDEN_IMPORTS: [(&str, &[&str]); 9] = [
@@ -79,13 +79,13 @@ const FORBIDDEN_IMPORTS: [(&str, &[&str]); 9] = [
     ),
 ];
 
-pub fn sources(folder: &Path) -> Vec<PathBuf> {
+pub fn source_files(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).unwrap_or_else(|_| panic!("no {}", folder.display()));
     let paths = entries.map(|entry| entry.unwrap().path());
     paths
         .flat_map(|path| {
             if path.is_dir() {
-                sources(&path)
+                source_files(&path)
             } else {
                 vec![path]
             }
@@ -96,13 +96,13 @@ pub fn sources(folder: &Path) -> Vec<PathBuf> {
 
 /// Returns whether a path is this one or below it.
 fn is_below(path: &str, parent: &str) -> bool {
-    let rest = path.strip_prefix(parent);
-    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+    let remaining = path.strip_prefix(parent);
+    remaining.is_some_and(|remaining| remaining.is_empty() || remaining.starts_with("::"))
 }
 
 #[test]
 fn no_layer_imports_a_layer_above_it() {
-    let imported = imported("src");
+    let imported = import_graph("src");
     for (layer, absent) in FORBIDDEN_IMPORTS {
         let modules = imported
             .iter()
@@ -121,7 +121,7 @@ fn no_layer_imports_a_layer_above_it() {
 /// Every folder of `src/upstream/` except for the HTTP client is a platform.
 #[test]
 fn no_platform_imports_another() {
-    let imported = imported("src");
+    let imported = import_graph("src");
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/upstream");
     let folders = fs::read_dir(folder).unwrap().map(Result::unwrap);
     let folders = folders.filter(|entry| entry.path().is_dir());
@@ -129,8 +129,10 @@ fn no_platform_imports_another() {
     let platforms: Vec<_> = names.filter(|name| name != "client").collect();
     assert!(platforms.len() >= 2, "{platforms:?}");
     for platform in &platforms {
-        let own = format!("upstream::{platform}");
-        let modules = imported.iter().filter(|(name, _)| is_below(name, &own));
+        let own_module = format!("upstream::{platform}");
+        let modules = imported
+            .iter()
+            .filter(|(name, _)| is_below(name, &own_module));
         for (module, paths) in modules {
             for other in platforms.iter().filter(|other| *other != platform) {
                 let other = format!("crate::upstream::{other}");
@@ -152,7 +154,7 @@ fn no_file_is_longer_than_400_lines() {
         "fuzz/entries",
         "fuzz/targets",
     ] {
-        for path in sources(&root.join(folder)) {
+        for path in source_files(&root.join(folder)) {
             let lines = fs::read_to_string(&path).unwrap().lines().count();
             assert!(lines <= 400, "{}: {lines} lines", path.display());
         }

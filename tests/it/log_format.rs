@@ -24,7 +24,7 @@ use crate::{
 const HOSTILE: [&str; 4] = ["a\u{1B}[2Kb", "a\nb", "a\u{202E}b", "a\u{85}b"];
 
 /// Starts a server with the configuration in this folder and these options, which logs to `log`.
-fn serve(folder: &Path, options: &[&str], log: impl Into<Stdio>) -> Process {
+fn start_server(folder: &Path, options: &[&str], log: impl Into<Stdio>) -> Process {
     let file = folder.join("useradmin.toml");
     let arguments = [&["serve", "--config", file.to_str().unwrap()], options].concat();
     Process::start_with_log(&arguments, log, "info")
@@ -78,7 +78,7 @@ async fn json_lines_start_with_the_same_keys() {
     configure(&folder, &upstream.url, "");
     let log = folder.join("log");
     for options in [&[][..], &["--log-format", "json"]] {
-        let process = serve(&folder, options, File::create(&log).unwrap());
+        let process = start_server(&folder, options, File::create(&log).unwrap());
         call(&process).await;
         process.stop();
         let text = fs::read_to_string(&log).unwrap();
@@ -102,11 +102,11 @@ async fn json_lines_start_with_the_same_keys() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_log_is_text_by_option_or_in_a_terminal() {
+async fn log_is_text_in_terminal_or_by_option() {
     let (upstream, folder) = (authorization::upstream().await, App::folder());
     configure(&folder, &upstream.url, "");
     let log = folder.join("log");
-    let process = serve(
+    let process = start_server(
         &folder,
         &["--log-format", "text"],
         File::create(&log).unwrap(),
@@ -121,7 +121,7 @@ async fn the_log_is_text_by_option_or_in_a_terminal() {
     let name = ptsname(&terminal, Vec::new()).unwrap();
     let reader = std::thread::spawn(|| read_all(terminal));
     let other_end = OpenOptions::new().write(true).open(name.to_str().unwrap());
-    let process = serve(&folder, &[], other_end.unwrap());
+    let process = start_server(&folder, &[], other_end.unwrap());
     call(&process).await;
     process.stop();
     expect_text(&reader.join().unwrap());
@@ -139,18 +139,18 @@ fn read_all(terminal: OwnedFd) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_line_describes_the_server_that_starts() {
+async fn server_start_is_logged_in_one_line() {
     let (upstream, folder) = (authorization::upstream().await, App::folder());
     let authority = Authority::new();
     let targets = batch_section(&folder, &upstream.url) + &hmc_section(&folder, &upstream.url);
-    let plain = "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"\"\n".to_owned();
+    let server_section = "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"\"\n".to_owned();
     let tls = tls_section(&folder, &authority, "");
     let issuer = issuer_section(&folder, &Signer::es256("key"));
     let caller = "[[callers]]\nidentity = \"anonymous\"\nallow = []\n";
     for (text, tls, auth, callers) in [
-        (plain.clone(), false, "none", 0),
-        (plain.clone() + caller, false, "none", 1),
-        (plain + &issuer, false, "token", 0),
+        (server_section.clone(), false, "none", 0),
+        (server_section.clone() + caller, false, "none", 1),
+        (server_section + &issuer, false, "token", 0),
         (
             tls.replacen("client_ca_file = \"clients.pem\"\n", "", 1),
             true,

@@ -42,14 +42,14 @@ fn is_misleading(c: char) -> bool {
 }
 
 /// Returns a text for every eighth of these characters, and texts that try to end the line or the field.
-fn texts() -> Vec<String> {
+fn hostile_texts() -> Vec<String> {
     let misleading = MISLEADING
         .iter()
         .flat_map(|(first, last)| (*first..=*last).step_by(8));
     let misleading = misleading
         .filter_map(char::from_u32)
         .map(|c| format!("ev{c}il"));
-    let forged = [
+    let misleading_texts = [
         "a\n{\"event\":\"outcome\",\"outcome\":\"deleted\"}\n",
         "a\r\n",
         "\",\"caller\":\"root",
@@ -60,13 +60,13 @@ fn texts() -> Vec<String> {
     ];
     let long = ["é".repeat(1_000), "\u{202E}".repeat(20_000)];
     misleading
-        .chain(forged.map(str::to_owned))
+        .chain(misleading_texts.map(str::to_owned))
         .chain(long)
         .collect()
 }
 
 /// Returns the number at the end of a path segment: the index of the text that this request is about.
-fn nth(request: &ReceivedRequest) -> usize {
+fn text_index(request: &ReceivedRequest) -> usize {
     let path = request.target.split('?').next().unwrap();
     let digits = path.rsplit('-').next().unwrap();
     digits.parse().unwrap()
@@ -75,20 +75,23 @@ fn nth(request: &ReceivedRequest) -> usize {
 /// Starts an upstream of both kinds, with the texts in the state of a node, in names of users, messages, codes and
 /// headers.
 async fn upstream() -> Upstream {
-    let texts = texts();
+    let texts = hostile_texts();
     Upstream::start(move |request| {
         let id = "r".repeat(1_000);
         match Step::of(request) {
-            Step::Read => Reply::json(200, &json!({"name": texts[nth(request)]}).to_string()),
+            Step::Read => Reply::json(
+                200,
+                &json!({"name": texts[text_index(request)]}).to_string(),
+            ),
             Step::List => Reply::json(200, r#"{"users":[]}"#),
             Step::Delete => {
-                let message = &texts[nth(request)];
+                let message = &texts[text_index(request)];
                 let body = json!({"http-status": 409, "reason": 317, "message": message});
                 Reply::json(409, &body.to_string())
             }
             Step::Other => token_reply_or(request, || {
                 if request.method == "GET" {
-                    let state = &texts[nth(request)];
+                    let state = &texts[text_index(request)];
                     return batch_response(200, &json!({"state": state}).to_string());
                 }
                 let text = &texts[0];
@@ -106,7 +109,7 @@ async fn call(program: &Process, at: usize, text: &str) -> (usize, usize) {
     // Each text has a separate source address, because further refusals of one address would be summarized.
     let source = u8::try_from(at + 1).unwrap();
     let mut client = program.client_from([127, 0, 0, source]);
-    let own = |text: &str| text.to_owned();
+    let to_text = |text: &str| text.to_owned();
     let batch = [
         batch_request(text),
         DeleteBatchNodeUserRequest {
@@ -115,15 +118,15 @@ async fn call(program: &Process, at: usize, text: &str) -> (usize, usize) {
             ..batch_request("alice")
         },
         DeleteBatchNodeUserRequest {
-            account: own(text),
+            account: to_text(text),
             ..batch_request("alice")
         },
         DeleteBatchNodeUserRequest {
-            pool_id: own(text),
+            pool_id: to_text(text),
             ..batch_request("alice")
         },
         DeleteBatchNodeUserRequest {
-            client_request_id: own(text),
+            client_request_id: to_text(text),
             ..batch_request("alice")
         },
     ];
@@ -132,31 +135,31 @@ async fn call(program: &Process, at: usize, text: &str) -> (usize, usize) {
         delete_by_name(text),
         delete_by_id(text),
         DeleteHmcUserRequest {
-            hmc: own(text),
+            hmc: to_text(text),
             ..delete_by_name("alice")
         },
     ];
     let (mut calls, mut records) = (0, 0);
-    let mut note = |failed: &CallFailure, validate_only: bool| {
+    let mut note = |failure: &CallFailure, validate_only: bool| {
         calls += 1;
-        if failed.code != Code::InvalidArgument {
+        if failure.code != Code::InvalidArgument {
             records += if validate_only { 1 } else { 2 };
         }
     };
     for request in batch {
         let validate_only = request.validate_only;
-        let failed = client.delete_batch_node_user(request).await.unwrap_err();
-        note(&CallFailure::from(failed), validate_only);
+        let failure = client.delete_batch_node_user(request).await.unwrap_err();
+        note(&CallFailure::from(failure), validate_only);
     }
     for request in hmc {
-        let failed = client.delete_hmc_user(request).await.unwrap_err();
-        note(&CallFailure::from(failed), false);
+        let failure = client.delete_hmc_user(request).await.unwrap_err();
+        note(&CallFailure::from(failure), false);
     }
     (calls, records)
 }
 
 /// Returns the JSON objects in the lines of a file.
-fn objects(file: &Path) -> Vec<Value> {
+fn read_objects(file: &Path) -> Vec<Value> {
     let text = fs::read_to_string(file).unwrap();
     let raw = text
         .chars()
@@ -201,10 +204,10 @@ async fn hostile_texts_cannot_forge_or_hide_log_lines() {
     let program = Process::start_with_log(&arguments, File::create(&log).unwrap(), &level);
 
     let (mut calls, mut records) = (0, 0);
-    for (at, text) in texts().iter().enumerate() {
-        let (called, recorded) = call(&program, at, text).await;
+    for (at, text) in hostile_texts().iter().enumerate() {
+        let (called, audit_values) = call(&program, at, text).await;
         calls += called;
-        records += recorded;
+        records += audit_values;
     }
     assert!(calls > 300, "{calls}");
     // Runs on another thread, so that the upstream can respond to the log-off meanwhile.
@@ -213,7 +216,7 @@ async fn hostile_texts_cannot_forge_or_hide_log_lines() {
         .unwrap();
     assert_eq!(stopped.0, Some(0));
 
-    let lines = objects(&log);
+    let lines = read_objects(&log);
     let message = |line: &Value| line["message"].as_str().unwrap().to_owned();
     let (actual, others): (Vec<_>, Vec<_>) = lines
         .iter()
@@ -231,12 +234,12 @@ async fn hostile_texts_cannot_forge_or_hide_log_lines() {
     assert!(level.starts_with(lines[0]["value"].as_str().unwrap()));
     // A field of the same name would replace it.
     assert_eq!(lines[0]["level"], "WARN");
-    let recorded = objects(&audit);
-    assert_eq!(recorded.len(), records);
+    let audit_values = read_objects(&audit);
+    assert_eq!(audit_values.len(), records);
     // The unescaped text is the original one.
-    for (at, text) in texts().iter().enumerate() {
+    for (at, text) in hostile_texts().iter().enumerate() {
         let id = format!("id-{at}");
-        let mut users = recorded
+        let mut users = audit_values
             .iter()
             .filter(|record| record["identifiers"]["user_id"] == id);
         let user = users.next_back().unwrap()["user"].as_str().unwrap();
@@ -247,7 +250,7 @@ async fn hostile_texts_cannot_forge_or_hide_log_lines() {
     }
     // The hash chain covers the bytes of the file.
     let text = fs::read_to_string(&audit).unwrap();
-    for (line, next) in text.lines().zip(&recorded[1..]) {
+    for (line, next) in text.lines().zip(&audit_values[1..]) {
         let hash = Sha256::digest(line);
         let hash: Vec<_> = hash.iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(next["prev"], hash.concat());

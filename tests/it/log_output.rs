@@ -40,7 +40,7 @@ async fn call(process: &Process) {
 }
 
 /// Returns the number of dropped lines in `/metrics`.
-async fn dropped(admin: &str) -> u64 {
+async fn dropped_lines(admin: &str) -> u64 {
     let text = http_get(admin, "/metrics").await;
     let mut lines = text.lines();
     let value = lines.find_map(|line| line.strip_prefix("useradmin_log_lines_dropped_total "));
@@ -54,7 +54,7 @@ async fn stalled_log_reader_does_not_block_calls_or_stop() {
     let admin = configure_with_admin(&folder, &upstream.url);
     let (process, reader) = start(&folder, OFlags::empty());
     call(&process).await;
-    assert!(dropped(&admin).await > 0);
+    assert!(dropped_lines(&admin).await > 0);
     let started = Instant::now();
     process.stop();
     assert!(started.elapsed() < LONGEST_STOP);
@@ -69,7 +69,7 @@ async fn dropped_log_lines_are_reported_when_reader_resumes() {
     let admin = configure_with_admin(&folder, &upstream.url);
     let (process, reader) = start(&folder, OFlags::empty());
     call(&process).await;
-    assert!(dropped(&admin).await > 0);
+    assert!(dropped_lines(&admin).await > 0);
     let mut resumed = None;
     for line in BufReader::new(reader).lines() {
         let line: Value = serde_json::from_str(&line.unwrap()).unwrap();
@@ -101,14 +101,14 @@ async fn signals_do_not_stop_stalled_log() {
     let mut lines = BufReader::new(reader).lines();
     let is_resumed = |line: io::Result<String>| line.unwrap().contains("log output resumed");
     assert!(lines.any(is_resumed));
-    let before = dropped(&admin).await;
-    assert!(before > 0);
+    let dropped_before = dropped_lines(&admin).await;
+    assert!(dropped_before > 0);
     let mut client = process.client();
     client
         .delete_batch_node_user(batch_request("alice"))
         .await
         .unwrap();
-    assert_eq!(dropped(&admin).await, before);
+    assert_eq!(dropped_lines(&admin).await, dropped_before);
     process.stop();
     fs::remove_dir_all(folder).unwrap();
 }

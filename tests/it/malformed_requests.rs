@@ -61,7 +61,7 @@ impl Decoder for Bare {
     }
 }
 
-async fn send(app: &App, rpc: &str, message: &[u8]) -> CallFailure {
+async fn call_with_bytes(app: &App, rpc: &str, message: &[u8]) -> CallFailure {
     let mut client = Grpc::new(app.channel());
     client.ready().await.unwrap();
     let path = PathAndQuery::try_from(rpc).unwrap();
@@ -71,7 +71,7 @@ async fn send(app: &App, rpc: &str, message: &[u8]) -> CallFailure {
 }
 
 /// Encodes a field of bytes: tag, length, value.
-fn field(number: u8, value: &[u8]) -> Vec<u8> {
+fn encode_field(number: u8, value: &[u8]) -> Vec<u8> {
     let mut message = vec![number << 3 | 2, u8::try_from(value.len()).unwrap()];
     message.extend_from_slice(value);
     message
@@ -84,24 +84,24 @@ async fn malformed_message_is_invalid_request_with_details() {
     let section = batch_section(&folder, &upstream.url);
     let app = App::start_in(folder, &section).await;
     let rows: [(&'static str, Vec<u8>, &str); 11] = [
-        (BATCH, field(1, b"\xFF\xFE"), "account"),
-        (BATCH, field(2, b"\xC0\x80"), "pool_id"),
-        (BATCH, field(3, b"\xED\xA0\x80"), "node_id"),
-        (BATCH, field(4, b"\xF4\x90\x80\x80"), "user_name"),
-        (BATCH, field(7, b"a\xC3"), "client_request_id"),
-        (HMC, field(1, b"\xFF"), "hmc"),
-        (HMC, field(2, b"\xFF"), "user"),
-        (HMC, field(3, b"\xFF"), "user"),
+        (BATCH, encode_field(1, b"\xFF\xFE"), "account"),
+        (BATCH, encode_field(2, b"\xC0\x80"), "pool_id"),
+        (BATCH, encode_field(3, b"\xED\xA0\x80"), "node_id"),
+        (BATCH, encode_field(4, b"\xF4\x90\x80\x80"), "user_name"),
+        (BATCH, encode_field(7, b"a\xC3"), "client_request_id"),
+        (HMC, encode_field(1, b"\xFF"), "hmc"),
+        (HMC, encode_field(2, b"\xFF"), "user"),
+        (HMC, encode_field(3, b"\xFF"), "user"),
         // A wrong wire type, a truncated field, an invalid tag.
         (BATCH, vec![4 << 3, 1], "user_name"),
         (BATCH, vec![4 << 3 | 2, 9, b'a'], "user_name"),
         (BATCH, vec![0, 0], ""),
     ];
     for (rpc, message, field) in rows {
-        let failed = send(&app, rpc, &message).await;
-        failed.expect(Code::InvalidArgument, "INVALID_REQUEST");
-        assert_eq!(failed.bad_request[0].0, field, "{message:?}");
-        assert_eq!(failed.metadata_value("outcome"), "not_sent");
+        let failure = call_with_bytes(&app, rpc, &message).await;
+        failure.expect(Code::InvalidArgument, "INVALID_REQUEST");
+        assert_eq!(failure.bad_request[0].0, field, "{message:?}");
+        assert_eq!(failure.metadata_value("outcome"), "not_sent");
     }
     assert!(upstream.received().is_empty());
 }
@@ -110,7 +110,7 @@ async fn malformed_message_is_invalid_request_with_details() {
 #[tokio::test]
 async fn every_text_field_of_every_rpc_has_a_rule() {
     let sandbox = Sandbox::start().await.unwrap();
-    let app = crate::sandbox::serve(&sandbox).await;
+    let app = crate::sandbox::serve_sandbox(&sandbox).await;
     let files = descriptors().file;
     let api = files
         .iter()
@@ -124,9 +124,10 @@ async fn every_text_field_of_every_rpc_has_a_rule() {
         let fields = request.unwrap().field.iter();
         for text in fields.filter(|field| field.r#type() == Type::String) {
             let number = u8::try_from(text.number()).unwrap();
-            let failed = send(&app, &path, &field(number, "\u{202e}".as_bytes())).await;
-            failed.expect(Code::InvalidArgument, "INVALID_REQUEST");
-            let mut violations = failed.bad_request.iter();
+            let failure =
+                call_with_bytes(&app, &path, &encode_field(number, "\u{202e}".as_bytes())).await;
+            failure.expect(Code::InvalidArgument, "INVALID_REQUEST");
+            let mut violations = failure.bad_request.iter();
             assert!(
                 violations.any(|violation| violation.0 == text.name()),
                 "{path}: {}",
@@ -141,16 +142,16 @@ async fn every_text_field_of_every_rpc_has_a_rule() {
 async fn malformed_message_without_identity_is_unauthenticated() {
     let upstream = Upstream::start(|_| Reply::empty(200)).await;
     let folder = App::folder();
-    let head = "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"\"\n";
+    let server_section = "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"\"\n";
     let issuer = issuer_section(&folder, &Signer::es256("key-1"));
     let section = batch_section(&folder, &upstream.url);
-    let app = App::configured(folder, &format!("{head}{issuer}{section}")).await;
-    for (rpc, message) in [(BATCH, field(1, b"\xFF")), (HMC, vec![0, 0])] {
-        let failed = send(&app, rpc, &message).await;
-        failed.expect(Code::Unauthenticated, "CALLER_UNAUTHENTICATED");
+    let app = App::start_with_text(folder, &format!("{server_section}{issuer}{section}")).await;
+    for (rpc, message) in [(BATCH, encode_field(1, b"\xFF")), (HMC, vec![0, 0])] {
+        let failure = call_with_bytes(&app, rpc, &message).await;
+        failure.expect(Code::Unauthenticated, "CALLER_UNAUTHENTICATED");
         let records = app.audit();
         let record = records.last().unwrap();
-        assert_eq!(record["request_id"], failed.request_id);
+        assert_eq!(record["request_id"], failure.request_id);
         assert!(rpc.ends_with(record["rpc"].as_str().unwrap()));
         assert_eq!(
             (&record["outcome"], &record["cause"]),
@@ -168,8 +169,8 @@ async fn too_large_message_is_invalid_request() {
     let app = App::start_in(folder, &section).await;
     for length in [66_000, 3_000_000] {
         let request = batch_request(&"a".repeat(length));
-        let failed = app.delete_batch_node_user(request).await.unwrap_err();
-        failed.expect(Code::InvalidArgument, "INVALID_REQUEST");
+        let failure = app.delete_batch_node_user(request).await.unwrap_err();
+        failure.expect(Code::InvalidArgument, "INVALID_REQUEST");
     }
     assert!(upstream.received().is_empty());
 }
@@ -212,7 +213,7 @@ async fn malformed_deadline_is_reported_before_message_arrives() {
     body.send_data(frame.into(), true).unwrap();
     let response = response.await.unwrap();
     let status = Status::from_header_map(response.headers()).unwrap();
-    let failed = CallFailure::from(status);
-    failed.expect(Code::InvalidArgument, "INVALID_REQUEST");
-    assert_eq!(failed.bad_request[0].0, "grpc-timeout");
+    let failure = CallFailure::from(status);
+    failure.expect(Code::InvalidArgument, "INVALID_REQUEST");
+    assert_eq!(failure.bad_request[0].0, "grpc-timeout");
 }

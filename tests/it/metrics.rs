@@ -26,31 +26,31 @@ allow = [
 const BATCH: &str = r#"upstream="azure_batch",target="batch""#;
 const HMC: &str = r#"upstream="ibm_hmc",target="hmc""#;
 
-async fn serving(account: &Upstream, hmc: &Upstream) -> App {
+async fn start_app(account: &Upstream, hmc: &Upstream) -> App {
     let folder = App::folder();
     let sections = [
         SERVER.to_owned(),
         batch_section(&folder, &account.url),
         hmc_section(&folder, &hmc.url),
     ];
-    App::configured(folder, &sections.concat()).await
+    App::start_with_text(folder, &sections.concat()).await
 }
 
 /// Returns the value of the only line with this name and these labels, in any order.
-async fn value(app: &App, name: &str, labels: &[&str]) -> f64 {
+async fn metric_value(app: &App, name: &str, labels: &[&str]) -> f64 {
     let lines = app.metrics(name).await;
-    let fits = |line: &&String| {
+    let has_labels = |line: &&String| {
         let rest = line.strip_prefix(name).unwrap_or_default();
         rest.starts_with(['{', ' ']) && labels.iter().all(|label| line.contains(label))
     };
-    let found: Vec<_> = lines.iter().filter(fits).collect();
+    let found: Vec<_> = lines.iter().filter(has_labels).collect();
     assert_eq!(found.len(), 1, "{name} {labels:?} in {lines:#?}");
     found[0].rsplit(' ').next().unwrap().parse().unwrap()
 }
 
 /// Returns the same value as an integer, for counters.
 async fn count(app: &App, name: &str, labels: &[&str]) -> u32 {
-    let value = value(app, name, labels).await;
+    let value = metric_value(app, name, labels).await;
     let text = value.to_string();
     text.parse()
         .unwrap_or_else(|_| panic!("{name} {labels:?}: {text}"))
@@ -155,12 +155,15 @@ async fn expect_credentials(app: &App) {
         let renewals = count(app, name, &[&labels, "result=\"ok\""]).await;
         assert_eq!(renewals, 1);
         let name = "useradmin_upstream_credential_age_seconds";
-        let age = value(app, name, &[&labels]).await;
+        let age = metric_value(app, name, &[&labels]).await;
         assert!(age > 0.0 && age < 60.0, "{age}");
     }
     let name = "useradmin_upstream_credential_expires_in_seconds";
-    let left = value(app, name, &[BATCH]).await;
-    assert!(left > 3000.0 && left < 3600.0, "{left}");
+    let remaining_seconds = metric_value(app, name, &[BATCH]).await;
+    assert!(
+        remaining_seconds > 3000.0 && remaining_seconds < 3600.0,
+        "{remaining_seconds}"
+    );
 }
 
 #[tokio::test]
@@ -174,14 +177,14 @@ async fn calls_and_requests_are_counted() {
         Upstream::start(move |request| token_reply_or(request, || answers(request))).await;
     let hmc =
         Upstream::start(|request| hmc_reply_or(request, || error_reply(request, 409, 317))).await;
-    let app = serving(&account, &hmc).await;
+    let app = start_app(&account, &hmc).await;
     make_calls(&app).await;
     expect_calls(&app).await;
     expect_outcomes(&app).await;
     expect_requests(&app).await;
     expect_credentials(&app).await;
     // One retry took a token, and each of two calls added a fifth of one.
-    let budget = value(&app, "useradmin_upstream_retry_budget", &[BATCH]).await;
+    let budget = metric_value(&app, "useradmin_upstream_retry_budget", &[BATCH]).await;
     assert!((9.0..=10.0).contains(&budget), "{budget}");
     let writes = "useradmin_audit_write_duration_seconds_count";
     assert!(count(&app, writes, &[]).await >= 2);
@@ -193,7 +196,7 @@ async fn gauges_show_current_state() {
     let (account, arrived, gate) = gated_upstream().await;
     let hmc =
         Upstream::start(|request| hmc_reply_or(request, || error_reply(request, 409, 317))).await;
-    let app = serving(&account, &hmc).await;
+    let app = start_app(&account, &hmc).await;
     for (name, labels, expected) in [
         ("useradmin_upstream_in_flight", BATCH, 0),
         ("useradmin_upstream_max_in_flight", BATCH, 256),
@@ -269,11 +272,11 @@ async fn expect_process(app: &App) {
             "max_fds",
         ] {
             assert!(
-                value(app, &format!("process_{name}"), &[]).await > 0.0,
+                metric_value(app, &format!("process_{name}"), &[]).await > 0.0,
                 "{name}"
             );
         }
-        let started = value(app, "process_start_time_seconds", &[]).await;
+        let started = metric_value(app, "process_start_time_seconds", &[]).await;
         let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs_f64();
         assert!((now - started).abs() < 3600.0, "{started}, {now}");
     }

@@ -14,7 +14,7 @@ use crate::{bulkhead::gated_upstream, callers::ISSUER};
 
 /// Starts a server with a limit of one concurrent call, and callers with tokens whose keys are fetched from this
 /// issuer.
-async fn small(issuer: &Upstream, upstream: &Upstream) -> App {
+async fn app_with_one_call_limit(issuer: &Upstream, upstream: &Upstream) -> App {
     let folder = App::folder();
     let batch = batch_section(&folder, &upstream.url);
     let text = format!(
@@ -34,7 +34,7 @@ allow = [{{ rpc = "DeleteBatchNodeUser", targets = ["*"] }}]
 {batch}"#,
         issuer.url
     );
-    App::configured(folder, &text).await
+    App::start_with_text(folder, &text).await
 }
 
 #[tokio::test]
@@ -43,26 +43,28 @@ async fn overloaded_server_does_not_fetch_unknown_keys() {
     let keys = Reply::json(200, &signer.key_set());
     let issuer = Upstream::start(move |_| keys.clone()).await;
     let (upstream, arrived, gate) = gated_upstream().await;
-    let app = small(&issuer, &upstream).await;
+    let app = app_with_one_call_limit(&issuer, &upstream).await;
     let client = SecureClient::plain(app.address);
-    let known = client.with_token(&signer.token(&default_claims(ISSUER, "svc")));
-    let mut first = Box::pin(known.delete_batch_node_user(batch_request("alice")));
+    let client_with_known_key = client.with_token(&signer.token(&default_claims(ISSUER, "svc")));
+    let mut first = Box::pin(client_with_known_key.delete_batch_node_user(batch_request("alice")));
     tokio::select! {
         _ = &mut first => panic!("the call ended before the gate opened"),
         () = arrived.notified() => {}
     }
-    // The issuer is asked for an unknown key only if the call is within the limit.
-    let strangers: Vec<_> = (0..10)
+    // The server queries the issuer for an unknown key only if the call is within the limit.
+    let clients_with_unknown_keys: Vec<_> = (0..10)
         .map(|number| Signer::es256(&format!("unknown-{number}")))
         .map(|signer| client.with_token(&signer.token(&default_claims(ISSUER, "svc"))))
         .collect();
-    let asked = issuer.received().len();
+    let requests_before = issuer.received().len();
     let mut times = Vec::new();
-    for untrusted in &strangers {
+    for client_with_unknown_key in &clients_with_unknown_keys {
         let started = Instant::now();
-        let refused = untrusted.delete_batch_node_user(batch_request("bob")).await;
+        let refusal = client_with_unknown_key
+            .delete_batch_node_user(batch_request("bob"))
+            .await;
         times.push(started.elapsed());
-        refused
+        refusal
             .unwrap_err()
             .expect(Code::ResourceExhausted, "OVERLOADED");
         let mut health = HealthClient::new(client.channel());
@@ -70,15 +72,15 @@ async fn overloaded_server_does_not_fetch_unknown_keys() {
         assert_eq!(response.unwrap().get_ref().status, 1);
     }
     assert_immediate(&times);
-    assert_eq!(issuer.received().len(), asked);
+    assert_eq!(issuer.received().len(), requests_before);
     assert_eq!(upstream.requests("DELETE", "").len(), 1);
 
     gate.notify_one();
     first.await.unwrap();
-    // Within the limit, the call with an unknown key is refused as unauthenticated, and the issuer is asked.
-    let refused = strangers[0].delete_batch_node_user(batch_request("bob"));
-    let refused = refused.await.unwrap_err();
-    refused.expect(Code::Unauthenticated, "CALLER_UNAUTHENTICATED");
-    assert_eq!(refused.metadata_value("cause"), "token_key_unknown");
-    assert!(issuer.received().len() > asked);
+    // Within the limit, the call with an unknown key is refused as unauthenticated after a query to the issuer.
+    let refusal = clients_with_unknown_keys[0].delete_batch_node_user(batch_request("bob"));
+    let refusal = refusal.await.unwrap_err();
+    refusal.expect(Code::Unauthenticated, "CALLER_UNAUTHENTICATED");
+    assert_eq!(refusal.metadata_value("cause"), "token_key_unknown");
+    assert!(issuer.received().len() > requests_before);
 }

@@ -49,7 +49,7 @@ fn rules_for_5xx_count_for_circuit_breaker() {
 
 /// Asserts that every row decides some response, that is, that the rows before it do not cover it completely.
 #[track_caller]
-fn no_row_is_hidden(table: &[Rule]) {
+fn assert_no_shadowed_row(table: &[Rule]) {
     for row in table {
         let (code, header) = match row.body {
             Body::Any => (None, None),
@@ -71,7 +71,7 @@ fn no_row_is_hidden(table: &[Rule]) {
 #[test]
 fn rule_tables_have_no_shadowed_row_and_cover_everything() {
     for (_, _, rules) in tables() {
-        no_row_is_hidden(rules);
+        assert_no_shadowed_row(rules);
     }
 }
 

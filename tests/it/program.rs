@@ -11,7 +11,7 @@ use useradmin::proto::DeleteBatchNodeUserRequest;
 use useradmin_testkit::{App, Process, batch_request, configure, run, write_secret};
 
 /// Creates a folder with a configuration file. Returns both paths.
-fn configured(text: &str) -> (PathBuf, PathBuf) {
+fn write_configuration(text: &str) -> (PathBuf, PathBuf) {
     let folder = App::folder();
     let file = folder.join("useradmin.toml");
     fs::write(&file, text).unwrap();
@@ -32,18 +32,18 @@ identity = "anonymous"
 allow = [{ rpc = "DeleteHmcUser", targets = ["h"] }]
 "#;
 
-fn path(file: &Path) -> &str {
+fn path_text(file: &Path) -> &str {
     file.to_str().unwrap()
 }
 
 #[test]
 fn check_config_prints_every_error() {
-    let (folder, file) = configured(SOUND);
-    let (code, out, err) = run(&["check-config", "--config", path(&file)]);
+    let (folder, file) = write_configuration(SOUND);
+    let (code, out, err) = run(&["check-config", "--config", path_text(&file)]);
     assert_eq!((code, out.as_str(), err.as_str()), (0, "", ""));
 
     fs::write(&file, SOUND.replace("password\"", "gone\"")).unwrap();
-    let file = path(&file);
+    let file = path_text(&file);
     // A value that names no file may be the password itself, so it is not shown.
     let expected = format!(
         "{file}:8:17: `password_file` cannot be used: No such file or directory (os error 2)\n\
@@ -110,8 +110,9 @@ fn start_error(arguments: &[&str]) -> String {
 /// Readiness does not wait for upstreams, and the health check does not depend on them.
 #[test]
 fn server_is_ready_without_upstreams() {
-    let (folder, file) = configured(SOUND);
-    let serving = Process::start_with_log(&["serve", "--config", path(&file)], Stdio::null(), "");
+    let (folder, file) = write_configuration(SOUND);
+    let serving =
+        Process::start_with_log(&["serve", "--config", path_text(&file)], Stdio::null(), "");
     let (code, ..) = run(&["health", "--addr", &serving.address]);
     assert_eq!(code, 0);
 
@@ -125,12 +126,12 @@ fn server_is_ready_without_upstreams() {
     let in_use = "Address already in use (os error 98)";
     for key in ["listen", "admin_listen"] {
         let free = format!("\n{key} = \"127.0.0.1:0\"");
-        let taken = format!("\n{key} = \"{address}\"");
-        fs::write(&file, SOUND.replacen(&free, &taken, 1)).unwrap();
+        let key_line = format!("\n{key} = \"{address}\"");
+        fs::write(&file, SOUND.replacen(&free, &key_line, 1)).unwrap();
         let expected = format!(
             "cannot listen on {address} ({key}): {in_use}; set `{key}` in [server] to another address"
         );
-        assert_eq!(start_error(&["--config", path(&file)]), expected);
+        assert_eq!(start_error(&["--config", path_text(&file)]), expected);
 
         let option = format!("--{}", key.replace('_', "-"));
         let ports = match key {
@@ -187,12 +188,13 @@ async fn refused_call_is_logged_with_callers_trace_id() {
 /// The service continues if the reader of the log disconnects or its file system is full.
 #[test]
 fn unwritable_log_does_not_stop_server() {
-    let (folder, file) = configured(SOUND);
-    let full = fs::OpenOptions::new()
+    let (folder, file) = write_configuration(SOUND);
+    let full_device = fs::OpenOptions::new()
         .write(true)
         .open("/dev/full")
         .unwrap();
-    let serving = Process::start_with_log(&["serve", "--config", path(&file)], full, "");
+    let serving =
+        Process::start_with_log(&["serve", "--config", path_text(&file)], full_device, "");
     let (code, ..) = run(&["health", "--addr", &serving.address]);
     assert_eq!(code, 0);
     assert_eq!(serving.stop_with("TERM"), (Some(0), String::new()));

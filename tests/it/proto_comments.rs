@@ -31,9 +31,11 @@ pub fn elements() -> Vec<Element> {
 
 /// Returns the comment of one element.
 pub fn comment(name: &str) -> String {
-    let full = format!("useradmin.v1.{name}");
-    let found = elements().into_iter().find(|element| element.name == full);
-    found.unwrap_or_else(|| panic!("no {full}")).comment
+    let full_name = format!("useradmin.v1.{name}");
+    let found = elements()
+        .into_iter()
+        .find(|element| element.name == full_name);
+    found.unwrap_or_else(|| panic!("no {full_name}")).comment
 }
 
 fn elements_of(file: &FileDescriptorProto) -> Vec<Element> {
@@ -67,23 +69,23 @@ impl Walk {
         }
     }
 
-    fn note(&mut self, scope: &str, name: &str, path: &[i32]) -> String {
+    fn add_element(&mut self, scope: &str, name: &str, path: &[i32]) -> String {
         let name = format!("{scope}.{name}");
         let comment = self.comments.get(path).cloned().unwrap_or_default();
         self.found.push(Element {
             name: name.clone(),
-            comment: unindented(&comment),
+            comment: remove_indentation(&comment),
         });
         name
     }
 
     fn message(&mut self, scope: &str, message: &DescriptorProto, path: &[i32]) {
-        let name = self.note(scope, message.name(), path);
+        let name = self.add_element(scope, message.name(), path);
         for (field, at) in message.field.iter().zip(0..) {
-            self.note(&name, field.name(), &[path, &[2, at]].concat());
+            self.add_element(&name, field.name(), &[path, &[2, at]].concat());
         }
         for (oneof, at) in message.oneof_decl.iter().zip(0..) {
-            self.note(&name, oneof.name(), &[path, &[8, at]].concat());
+            self.add_element(&name, oneof.name(), &[path, &[8, at]].concat());
         }
         for (nested, at) in message.nested_type.iter().zip(0..) {
             self.message(&name, nested, &[path, &[3, at]].concat());
@@ -91,22 +93,22 @@ impl Walk {
     }
 
     fn enumeration(&mut self, scope: &str, item: &EnumDescriptorProto, path: &[i32]) {
-        let name = self.note(scope, item.name(), path);
+        let name = self.add_element(scope, item.name(), path);
         for (value, at) in item.value.iter().zip(0..) {
-            self.note(&name, value.name(), &[path, &[2, at]].concat());
+            self.add_element(&name, value.name(), &[path, &[2, at]].concat());
         }
     }
 
     fn service(&mut self, scope: &str, service: &ServiceDescriptorProto, path: &[i32]) {
-        let name = self.note(scope, service.name(), path);
+        let name = self.add_element(scope, service.name(), path);
         for (rpc, at) in service.method.iter().zip(0..) {
-            self.note(&name, rpc.name(), &[path, &[2, at]].concat());
+            self.add_element(&name, rpc.name(), &[path, &[2, at]].concat());
         }
     }
 }
 
 /// Returns the comment without the space after `//`.
-fn unindented(comment: &str) -> String {
+fn remove_indentation(comment: &str) -> String {
     let lines = comment
         .lines()
         .map(|line| line.strip_prefix(' ').unwrap_or(line));
@@ -138,12 +140,12 @@ impl ReasonComment {
         let comment = comment(&format!("ErrorReason.{}", reason.as_str_name()));
         let (text, sample) = comment.split_once("```json").unwrap_or((&comment, ""));
         let sample = sample.trim_end_matches("```").trim().to_owned();
-        let rest = one_line(text);
-        let (summary, rest) = split(&rest, " When: ");
-        let (when, rest) = split(&rest, " Client: ");
-        let (client, rest) = split(&rest, " gRPC: ");
-        let (codes, rest) = split(&rest, " Details: ");
-        let (details, metadata) = split(&rest, " Metadata: ");
+        let remaining = one_line(text);
+        let (summary, remaining) = split_required(&remaining, " When: ");
+        let (when, remaining) = split_required(&remaining, " Client: ");
+        let (client, remaining) = split_required(&remaining, " gRPC: ");
+        let (codes, remaining) = split_required(&remaining, " Details: ");
+        let (details, metadata) = split_required(&remaining, " Metadata: ");
         Self {
             summary,
             when,
@@ -157,7 +159,7 @@ impl ReasonComment {
 }
 
 #[track_caller]
-fn split(text: &str, at: &str) -> (String, String) {
+fn split_required(text: &str, at: &str) -> (String, String) {
     let Some((before, after)) = text.split_once(at) else {
         panic!("no{at}in: {text}");
     };

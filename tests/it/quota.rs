@@ -12,15 +12,15 @@ use useradmin_testkit::{
     token_reply_or,
 };
 
-use crate::{bulkhead::gated_upstream, callers::reload::reloaded};
+use crate::{bulkhead::gated_upstream, callers::reload::await_reloads};
 
 const EXCEEDED: &str = "ERROR_REASON_DELETE_QUOTA_EXCEEDED";
 
 /// Starts a server with the account `batch` and the HMC `hmc`, and these keys of its caller and of both targets.
-async fn app(upstream: &str, caller: &str, target: &str) -> App {
+async fn start_app(upstream: &str, caller: &str, target: &str) -> App {
     let folder = App::folder();
     let text = configuration(&folder, upstream, caller, target);
-    App::configured(folder, &text).await
+    App::start_with_text(folder, &text).await
 }
 
 fn configuration(folder: &std::path::Path, url: &str, caller: &str, target: &str) -> String {
@@ -51,22 +51,22 @@ async fn upstream() -> Upstream {
     Upstream::start(move |seen| token_reply_or(seen, || hmc_reply_or(seen, || reply(seen)))).await
 }
 
-fn reason<T>(response: Result<T, CallFailure>) -> String {
+fn error_reason<T>(response: Result<T, CallFailure>) -> String {
     response
         .err()
-        .map(|failed| failed.reason)
+        .map(|failure| failure.reason)
         .unwrap_or_default()
 }
 
 /// Makes this number of deletions, one after the other. Returns the number of those within the quota.
-async fn within(app: &App, calls: usize) -> usize {
-    let mut within = 0;
+async fn deletions_within_quota(app: &App, calls: usize) -> usize {
+    let mut count = 0;
     for _ in 0..calls {
-        let reason = reason(app.delete_batch_node_user(batch_request("alice")).await);
+        let reason = error_reason(app.delete_batch_node_user(batch_request("alice")).await);
         assert!(["", EXCEEDED].contains(&reason.as_str()), "{reason}");
-        within += usize::from(reason.is_empty());
+        count += usize::from(reason.is_empty());
     }
-    within
+    count
 }
 
 /// Returns calls, each with its reason and whether it counts.
@@ -127,13 +127,13 @@ async fn call_counts_if_delete_may_have_been_sent() {
     let upstream = upstream().await;
     let keys = ("deletes_per_minute = 1", "protected_users = [\"root\"]");
     for (request, expected, counts) in batch_calls() {
-        let app = app(&upstream.url, keys.0, keys.1).await;
+        let app = start_app(&upstream.url, keys.0, keys.1).await;
         assert_eq!(
-            reason(app.delete_batch_node_user(request.clone()).await),
+            error_reason(app.delete_batch_node_user(request.clone()).await),
             expected
         );
         let left = usize::from(!counts);
-        assert_eq!(within(&app, 2).await, left, "{request:?}");
+        assert_eq!(deletions_within_quota(&app, 2).await, left, "{request:?}");
     }
     // The service knows the name of a protected user only after reading the user, that is, after the call was counted.
     let hmc = [
@@ -141,23 +141,23 @@ async fn call_counts_if_delete_may_have_been_sent() {
         (delete_by_id("id-2"), "ERROR_REASON_PROTECTED_USER", 1),
     ];
     for (request, expected, left) in hmc {
-        let app = app(&upstream.url, keys.0, keys.1).await;
-        assert_eq!(reason(app.delete_hmc_user(request).await), expected);
-        assert_eq!(within(&app, 2).await, left, "{expected}");
+        let app = start_app(&upstream.url, keys.0, keys.1).await;
+        assert_eq!(error_reason(app.delete_hmc_user(request).await), expected);
+        assert_eq!(deletions_within_quota(&app, 2).await, left, "{expected}");
     }
 }
 
 /// The upstream is unreachable, then its circuit breaker is open.
 #[tokio::test]
 async fn unreachable_upstream_refunds_quota() {
-    let app = app("http://127.0.0.1:1", "deletes_per_minute = 10", "").await;
+    let app = start_app("http://127.0.0.1:1", "deletes_per_minute = 10", "").await;
     let mut reasons = Vec::new();
     while !reasons
         .iter()
         .any(|reason| reason == "ERROR_REASON_CIRCUIT_OPEN")
     {
         let calls = (0..10).map(|_| app.delete_hmc_user(delete_by_id("id-1")));
-        reasons.extend(join_all(calls).await.into_iter().map(reason));
+        reasons.extend(join_all(calls).await.into_iter().map(error_reason));
     }
     assert!(
         reasons.len() > 10 && !reasons.contains(&EXCEEDED.to_owned()),
@@ -169,22 +169,22 @@ async fn unreachable_upstream_refunds_quota() {
 async fn full_bulkhead_refunds_quota() {
     let (upstream, arrived, gate) = gated_upstream().await;
     let target = "max_in_flight = 1\nmax_queued = 0";
-    let app = app(&upstream.url, "deletes_per_minute = 2", target).await;
+    let app = start_app(&upstream.url, "deletes_per_minute = 2", target).await;
     let mut first = Box::pin(app.delete_batch_node_user(batch_request("alice")));
     tokio::select! {
         _ = &mut first => panic!("its upstream holds it"),
         () = arrived.notified() => {}
     }
     for _ in 0..4 {
-        let failed = app.delete_batch_node_user(batch_request("bob")).await;
-        failed
+        let failure = app.delete_batch_node_user(batch_request("bob")).await;
+        failure
             .unwrap_err()
             .expect(Code::ResourceExhausted, "OVERLOADED");
     }
     gate.notify_one();
-    assert_eq!(reason(first.await), "");
+    assert_eq!(error_reason(first.await), "");
     gate.notify_one();
-    assert_eq!(within(&app, 2).await, 1);
+    assert_eq!(deletions_within_quota(&app, 2).await, 1);
 }
 
 /// The token request hangs, so no deletion is sent before the deadline of the caller.
@@ -195,19 +195,19 @@ async fn calls_without_delete_refund_quota() {
         _ => hmc_reply_or(request, || Reply::empty(204)),
     })
     .await;
-    let app = app(&upstream.url, "deletes_per_minute = 1", "").await;
+    let app = start_app(&upstream.url, "deletes_per_minute = 1", "").await;
     for _ in 0..3 {
         let late =
             batch_with_timeout(&app, batch_request("alice"), Duration::from_millis(600)).await;
-        let failed = late.unwrap_err();
-        assert_ne!(failed.reason, EXCEEDED);
+        let failure = late.unwrap_err();
+        assert_ne!(failure.reason, EXCEEDED);
     }
     assert_eq!(
-        reason(app.delete_hmc_user(delete_by_name("alice")).await),
+        error_reason(app.delete_hmc_user(delete_by_name("alice")).await),
         ""
     );
     assert_eq!(
-        reason(app.delete_hmc_user(delete_by_name("alice")).await),
+        error_reason(app.delete_hmc_user(delete_by_name("alice")).await),
         EXCEEDED
     );
 }
@@ -218,30 +218,30 @@ async fn failed_intent_record_refunds_quota() {
     let folder = App::folder();
     symlink("/dev/full", folder.join("audit.jsonl")).unwrap();
     let text = configuration(&folder, &upstream.url, "deletes_per_minute = 1", "");
-    let app = App::configured(folder, &text).await;
+    let app = App::start_with_text(folder, &text).await;
     for _ in 0..3 {
-        let failed = app.delete_batch_node_user(batch_request("alice")).await;
-        failed
+        let failure = app.delete_batch_node_user(batch_request("alice")).await;
+        failure
             .unwrap_err()
             .expect(Code::Unavailable, "AUDIT_UNAVAILABLE");
     }
     fs::remove_file(app.folder.join("audit.jsonl")).unwrap();
-    assert_eq!(within(&app, 2).await, 1);
+    assert_eq!(deletions_within_quota(&app, 2).await, 1);
 }
 
 #[tokio::test]
 async fn concurrent_calls_do_not_exceed_the_quota() {
     let upstream = upstream().await;
-    let app = app(&upstream.url, "deletes_per_minute = 7", "").await;
+    let app = start_app(&upstream.url, "deletes_per_minute = 7", "").await;
     let calls = (0..50).map(|_| app.delete_batch_node_user(batch_request("alice")));
     let responses = join_all(calls).await;
     assert_eq!(
         responses.iter().filter(|response| response.is_ok()).count(),
         7
     );
-    for failed in responses.into_iter().filter_map(Result::err) {
-        failed.expect(Code::ResourceExhausted, "DELETE_QUOTA_EXCEEDED");
-        let delay = failed.retry_delay.unwrap();
+    for failure in responses.into_iter().filter_map(Result::err) {
+        failure.expect(Code::ResourceExhausted, "DELETE_QUOTA_EXCEEDED");
+        let delay = failure.retry_delay.unwrap();
         assert!(
             delay > Duration::from_secs(50) && delay <= Duration::from_mins(1),
             "{delay:?}"
@@ -254,8 +254,8 @@ async fn concurrent_calls_do_not_exceed_the_quota() {
 #[tokio::test]
 async fn reload_does_not_refill_quota() {
     let upstream = upstream().await;
-    let app = app(&upstream.url, "deletes_per_minute = 3", "").await;
-    assert_eq!(within(&app, 4).await, 3);
+    let app = start_app(&upstream.url, "deletes_per_minute = 3", "").await;
+    assert_eq!(deletions_within_quota(&app, 4).await, 3);
     let other =
         "[[callers]]\nidentity = \"spiffe://corp/NAME\"\ndeletes_per_minute = 9\nallow = []\n";
     let (before, after) = (other.replace("NAME", "a"), other.replace("NAME", "b"));
@@ -275,7 +275,11 @@ async fn reload_does_not_refill_quota() {
         let text = configuration(&app.folder, &upstream.url, caller, "");
         let text = text.replacen("[[callers]]", &format!("{before}[[callers]]"), 1);
         fs::write(&file, format!("{text}{after}")).unwrap();
-        app.await_metric(&reloaded("configuration", count)).await;
-        assert_eq!(within(&app, 4).await, left, "{caller} {count}");
+        await_reloads(&app, "configuration", count, "ok").await;
+        assert_eq!(
+            deletions_within_quota(&app, 4).await,
+            left,
+            "{caller} {count}"
+        );
     }
 }

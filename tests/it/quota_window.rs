@@ -17,7 +17,7 @@ fn take_all(quotas: &Quotas, limit: u32) -> Vec<Slot> {
     std::iter::from_fn(|| quotas.try_take(&CALLER, limit).ok()).collect()
 }
 
-fn wait(quotas: &Quotas, limit: u32) -> Option<Duration> {
+fn time_until_capacity(quotas: &Quotas, limit: u32) -> Option<Duration> {
     quotas.try_take(&CALLER, limit).err()
 }
 
@@ -37,51 +37,51 @@ async fn limit_applies_to_every_period_of_one_minute() {
     ];
     for (limit, pauses, expected) in cases {
         let quotas = Quotas::default();
-        let mut seen = String::new();
+        let mut results = String::new();
         for pause in pauses {
             advance(Duration::from_millis(*pause)).await;
-            seen.push(if wait(&quotas, limit).is_none() {
+            results.push(if time_until_capacity(&quotas, limit).is_none() {
                 '+'
             } else {
                 '-'
             });
         }
-        assert_eq!(seen, expected, "{limit} {pauses:?}");
+        assert_eq!(results, expected, "{limit} {pauses:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn refunded_slot_does_not_count() {
     let quotas = Quotas::default();
-    let first = quotas.try_take(&CALLER, 2).ok().unwrap();
+    let refunded_slot = quotas.try_take(&CALLER, 2).ok().unwrap();
     advance(SECOND * 10).await;
     assert_eq!(take_all(&quotas, 2).len(), 1);
-    first.refund();
-    let mut again = take_all(&quotas, 2);
-    assert_eq!(again.len(), 1);
+    refunded_slot.refund();
+    let mut later_slots = take_all(&quotas, 2);
+    assert_eq!(later_slots.len(), 1);
     // Both are 10 seconds younger than the first was.
     advance(SECOND * 59).await;
-    assert_eq!(wait(&quotas, 2), Some(SECOND));
+    assert_eq!(time_until_capacity(&quotas, 2), Some(SECOND));
     advance(SECOND).await;
     // A slot that is no longer in the window frees no other one.
     assert_eq!(take_all(&quotas, 2).len(), 2);
-    again.remove(0).refund();
-    assert_eq!(wait(&quotas, 2), Some(WINDOW));
+    later_slots.remove(0).refund();
+    assert_eq!(time_until_capacity(&quotas, 2), Some(WINDOW));
 }
 
 #[tokio::test(start_paused = true)]
 async fn deletion_counts_from_its_intent() {
     let quotas = Quotas::default();
     let mut slots = take_all(&quotas, 1);
-    assert_eq!(wait(&quotas, 1), Some(WINDOW));
+    assert_eq!(time_until_capacity(&quotas, 1), Some(WINDOW));
     advance(SECOND).await;
     for slot in &mut slots {
         slot.start();
     }
     advance(SECOND * 59).await;
-    assert_eq!(wait(&quotas, 1), Some(SECOND));
+    assert_eq!(time_until_capacity(&quotas, 1), Some(SECOND));
     slots.remove(0).refund();
-    assert_eq!(wait(&quotas, 1), None);
+    assert_eq!(time_until_capacity(&quotas, 1), None);
 }
 
 #[tokio::test(start_paused = true)]

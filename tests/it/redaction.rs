@@ -30,8 +30,8 @@ async fn password_and_session_in_hmc_response_are_redacted() {
         let folder = App::folder();
         let section = hmc_section(&folder, &upstream.url);
         let app = App::start_in(folder, &section).await;
-        let failed = app.delete_hmc_user(delete_by_id("id-1")).await.unwrap_err();
-        assert_eq!(failed.hmc.unwrap().message, "(redacted)");
+        let failure = app.delete_hmc_user(delete_by_id("id-1")).await.unwrap_err();
+        assert_eq!(failure.hmc.unwrap().message, "(redacted)");
     }
 }
 
@@ -55,12 +55,12 @@ async fn token_in_batch_response_is_redacted() {
     let folder = App::folder();
     let section = batch_section(&folder, &upstream.url);
     let app = App::start_in(folder, &section).await;
-    let failed = app
+    let failure = app
         .delete_batch_node_user(batch_request("alice"))
         .await
         .unwrap_err();
-    failed.expect(Code::InvalidArgument, "UPSTREAM_REJECTED_REQUEST");
-    let batch = failed.batch.unwrap();
+    failure.expect(Code::InvalidArgument, "UPSTREAM_REJECTED_REQUEST");
+    let batch = failure.batch.unwrap();
     assert_eq!(batch.message.unwrap().value, "(redacted)");
     let values: Vec<_> = batch
         .values
@@ -81,12 +81,12 @@ async fn request_id_containing_token_is_omitted() {
         })
         .await;
         let actual = match app.delete_batch_node_user(batch_request("alice")).await {
-            Ok(done) => done.request_id,
-            Err(failed) => failed.metadata_value("upstream_request_id").to_owned(),
+            Ok(response) => response.request_id,
+            Err(failure) => failure.metadata_value("upstream_request_id").to_owned(),
         };
         assert_eq!(actual, "(redacted)", "{status}");
-        let recorded = &app.audit()[1]["upstream_request_id"];
-        assert_eq!(recorded, "(redacted)", "{status}");
+        let recorded_id = &app.audit()[1]["upstream_request_id"];
+        assert_eq!(recorded_id, "(redacted)", "{status}");
     }
 }
 
@@ -104,9 +104,9 @@ async fn user_named_like_session_is_protocol_error() {
             _ => default_reply(received, 1),
         })
         .await;
-        let failed = setup.fail(request).await;
-        failed.expect(Code::Unavailable, "UPSTREAM_PROTOCOL_ERROR");
-        setup.assert_not_sent(&failed);
-        assert!(!format!("{failed:?}").contains(session), "{failed:?}");
+        let failure = setup.fail(request).await;
+        failure.expect(Code::Unavailable, "UPSTREAM_PROTOCOL_ERROR");
+        setup.assert_not_sent(&failure);
+        assert!(!format!("{failure:?}").contains(session), "{failure:?}");
     }
 }

@@ -30,14 +30,14 @@ fn address(text: &str) -> Option<IpAddr> {
 }
 
 /// Refuses `times` times, and returns how many refusals are reported.
-fn refuse(refusals: &Refusals, peer: &str, kind: Kind, times: u64) -> usize {
+fn count_reported(refusals: &Refusals, peer: &str, kind: Kind, times: u64) -> usize {
     let peer = address(peer);
     (0..times)
         .filter(|_| refusals.should_report(peer, None, kind))
         .count()
 }
 
-fn closed(refusals: &Refusals, all: bool) -> Vec<(String, &'static str, u64)> {
+fn closed_summaries(refusals: &Refusals, all: bool) -> Vec<(String, &'static str, u64)> {
     let summaries = refusals.close(all).into_iter();
     let mut summaries: Vec<_> = summaries
         .map(|summary| (summary.group.peer, summary.group.kind.reason, summary.count))
@@ -51,30 +51,30 @@ async fn each_minute_has_single_reports_and_one_summary() {
     let refusals = Refusals::default();
     let peer = "192.0.2.1";
     let summary = |count| vec![(peer.to_owned(), "DENIED", count)];
-    assert_eq!(refuse(&refusals, peer, DENIED, REPORTED), 60);
-    assert_eq!(refuse(&refusals, peer, DENIED, 40_000), 0);
+    assert_eq!(count_reported(&refusals, peer, DENIED, REPORTED), 60);
+    assert_eq!(count_reported(&refusals, peer, DENIED, 40_000), 0);
     advance(Duration::from_millis(59_999)).await;
-    assert_eq!(refuse(&refusals, peer, DENIED, 1), 0);
-    assert_eq!(closed(&refusals, false), []);
+    assert_eq!(count_reported(&refusals, peer, DENIED, 1), 0);
+    assert_eq!(closed_summaries(&refusals, false), []);
     // A flood that has ended gets exactly one summary.
     advance(Duration::from_millis(1)).await;
-    assert_eq!(closed(&refusals, false), summary(40_001));
-    assert_eq!(closed(&refusals, false), []);
+    assert_eq!(closed_summaries(&refusals, false), summary(40_001));
+    assert_eq!(closed_summaries(&refusals, false), []);
     // A flood that continues opens the next window, even before the last one is closed.
-    assert_eq!(refuse(&refusals, peer, DENIED, 70), 60);
+    assert_eq!(count_reported(&refusals, peer, DENIED, 70), 60);
     advance(WINDOW).await;
-    assert_eq!(refuse(&refusals, peer, DENIED, 61), 60);
-    assert_eq!(closed(&refusals, false), summary(10));
-    assert_eq!(closed(&refusals, true), summary(1));
+    assert_eq!(count_reported(&refusals, peer, DENIED, 61), 60);
+    assert_eq!(closed_summaries(&refusals, false), summary(10));
+    assert_eq!(closed_summaries(&refusals, true), summary(1));
     // Few refusals need no summary.
-    assert_eq!(refuse(&refusals, peer, DENIED, REPORTED), 60);
-    assert_eq!(closed(&refusals, true), []);
+    assert_eq!(count_reported(&refusals, peer, DENIED, REPORTED), 60);
+    assert_eq!(closed_summaries(&refusals, true), []);
 }
 
 #[tokio::test(start_paused = true)]
 async fn peers_callers_and_kinds_are_limited_separately() {
     let refusals = Refusals::default();
-    assert_eq!(refuse(&refusals, "192.0.2.1", DENIED, 100), 60);
+    assert_eq!(count_reported(&refusals, "192.0.2.1", DENIED, 100), 60);
     // The address, and how many of a hundred refusals are reported.
     let cases = [
         ("192.0.2.1", 0),
@@ -89,15 +89,19 @@ async fn peers_callers_and_kinds_are_limited_separately() {
         ("", 60),
     ];
     for (peer, reported) in cases {
-        assert_eq!(refuse(&refusals, peer, DENIED, 100), reported, "{peer}");
+        assert_eq!(
+            count_reported(&refusals, peer, DENIED, 100),
+            reported,
+            "{peer}"
+        );
     }
-    assert_eq!(refuse(&refusals, "192.0.2.1", INVALID, 100), 60);
+    assert_eq!(count_reported(&refusals, "192.0.2.1", INVALID, 100), 60);
     // Callers behind one proxy do not hide each other.
     for name in ["spiffe://corp/a", "spiffe://corp/b"] {
         let caller = Identity::Certificate(name.to_owned());
-        let refused = (0..100)
+        let refusal = (0..100)
             .filter(|_| refusals.should_report(address("192.0.2.1"), Some(&caller), DENIED));
-        assert_eq!(refused.count(), 60, "{caller}");
+        assert_eq!(refusal.count(), 60, "{caller}");
     }
     let expected = [
         ("", "DENIED", 40),
@@ -113,7 +117,7 @@ async fn peers_callers_and_kinds_are_limited_separately() {
         ("::1", "DENIED", 40),
     ];
     let expected = expected.map(|(peer, reason, count)| (peer.to_owned(), reason, count));
-    assert_eq!(closed(&refusals, true), expected);
+    assert_eq!(closed_summaries(&refusals, true), expected);
 }
 
 #[tokio::test(start_paused = true)]
@@ -126,10 +130,10 @@ async fn memory_is_bounded_for_any_number_of_peers() {
     }
     assert_eq!(reported, MAX_WINDOWS + 60);
     // A peer that has a window keeps it.
-    assert_eq!(refuse(&refusals, "0.0.0.1", DENIED, 1), 1);
+    assert_eq!(count_reported(&refusals, "0.0.0.1", DENIED, 1), 1);
     let others = 100_000 - u64::try_from(reported).unwrap_or_default();
     assert_eq!(
-        closed(&refusals, true),
+        closed_summaries(&refusals, true),
         [("other".to_owned(), "DENIED", others)]
     );
 }

@@ -37,12 +37,12 @@ fn configuration(folder: &Path, url: &str, head: &str) -> String {
     format!("{head}{target}")
 }
 
-fn plain(admin: &str) -> String {
+fn server_configuration(admin: &str) -> String {
     format!("[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"{admin}\"\n{CALLERS}")
 }
 
 /// Connects to the server from this address of the loopback network.
-fn from(source: [u8; 4], address: &str) -> Channel {
+fn connect_from(source: [u8; 4], address: &str) -> Channel {
     let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
     endpoint
         .local_address(Some(IpAddr::from(source)))
@@ -68,10 +68,10 @@ fn kind(
     let mut request = batch_request("alice");
     change(&mut request);
     // Less than an attempt needs, and more than the refusal takes.
-    let late = reason == "DEADLINE_EXCEEDED";
+    let has_short_deadline = reason == "DEADLINE_EXCEEDED";
     Kind {
         request,
-        timeout: Duration::from_millis(if late { 340 } else { 20_000 }),
+        timeout: Duration::from_millis(if has_short_deadline { 340 } else { 20_000 }),
         reason,
         code,
         outcome,
@@ -79,7 +79,7 @@ fn kind(
 }
 
 /// Returns the kinds of floods. The last one exhausts the quota.
-fn kinds() -> Vec<Kind> {
+fn refusal_kinds() -> Vec<Kind> {
     let pool = |pool: &str| pool.to_owned();
     vec![
         kind(
@@ -116,7 +116,7 @@ fn kinds() -> Vec<Kind> {
     ]
 }
 
-async fn flood(channel: &Channel, kind: &Kind) {
+async fn make_calls(channel: &Channel, kind: &Kind) {
     let client = UserAdminClient::new(channel.clone());
     let call = || {
         let mut client = client.clone();
@@ -130,22 +130,22 @@ async fn flood(channel: &Channel, kind: &Kind) {
     // Not all calls at the same time, because the client has a deadline too.
     let responses = stream::iter(0..FLOOD).map(|_| call()).buffered(8);
     for response in responses.collect::<Vec<_>>().await {
-        let failed = CallFailure::from(response.unwrap_err());
-        failed.expect(kind.code, kind.reason);
-        assert!(!failed.request_id.is_empty() && failed.trailer_id.is_some());
+        let failure = CallFailure::from(response.unwrap_err());
+        failure.expect(kind.code, kind.reason);
+        assert!(!failure.request_id.is_empty() && failure.trailer_id.is_some());
     }
 }
 
 /// Returns the number of lines or records of single refusals for this reason, and the sum of their summaries.
 fn totals(lines: &[Value], reason: &str, peer: &str) -> (u64, u64) {
-    let of = |line: &&Value| {
+    let is_summary_of = |line: &&Value| {
         let from = line["peer"].as_str().unwrap();
         line["reason"].as_str().unwrap().ends_with(reason)
             && from.split(':').next().unwrap() == peer
     };
     let (summaries, single): (Vec<_>, Vec<_>) = lines
         .iter()
-        .filter(of)
+        .filter(is_summary_of)
         .partition(|line| line.get("count").is_some());
     assert!(summaries.len() <= 1, "{summaries:?}");
     let count = summaries.iter().map(|line| line["count"].as_u64().unwrap());
@@ -153,7 +153,7 @@ fn totals(lines: &[Value], reason: &str, peer: &str) -> (u64, u64) {
 }
 
 /// Returns all log lines about refusals, single ones and summaries.
-fn log(folder: &Path, event: &str) -> Vec<Value> {
+fn refusal_log_lines(folder: &Path, event: &str) -> Vec<Value> {
     let summaries = Process::log_records(folder, "refusals summarized");
     let summaries = summaries.into_iter().filter(|line| line["event"] == event);
     Process::log_records(folder, event)
@@ -165,36 +165,36 @@ fn log(folder: &Path, event: &str) -> Vec<Value> {
 #[tokio::test(flavor = "multi_thread")]
 async fn repeated_refused_calls_are_summarized() {
     let (upstream, folder) = (upstream().await, App::folder());
-    let text = configuration(&folder, &upstream.url, &plain(""));
+    let text = configuration(&folder, &upstream.url, &server_configuration(""));
     fs::write(folder.join("useradmin.toml"), text).unwrap();
     let process = Process::start(&folder);
-    let channel = from([127, 0, 0, 1], &process.address);
-    for kind in kinds() {
-        flood(&channel, &kind).await;
+    let channel = connect_from([127, 0, 0, 1], &process.address);
+    for kind in refusal_kinds() {
+        make_calls(&channel, &kind).await;
     }
     // Each peer has a separate limit of sixty lines, and a separate summary.
-    let first = &kinds()[0];
+    let first = &refusal_kinds()[0];
     for last in [2, 3] {
-        flood(&from([127, 0, 0, last], &process.address), first).await;
+        make_calls(&connect_from([127, 0, 0, last], &process.address), first).await;
     }
     drop(channel);
     process.stop();
     let audit = records(&folder.join("audit.jsonl"));
-    let log = log(&folder, "call ended");
-    let rest = FLOOD - REPORTED;
-    for kind in kinds() {
+    let log = refusal_log_lines(&folder, "call ended");
+    let unreported = FLOOD - REPORTED;
+    for kind in refusal_kinds() {
         let (reason, outcome) = (kind.reason, kind.outcome);
         assert_eq!(
             totals(&log, reason, "127.0.0.1"),
-            (REPORTED, rest),
+            (REPORTED, unreported),
             "{reason}"
         );
-        let recorded = if outcome.is_empty() {
+        let expected = if outcome.is_empty() {
             (0, 0)
         } else {
-            (REPORTED, rest)
+            (REPORTED, unreported)
         };
-        assert_eq!(totals(&audit, reason, "127.0.0.1"), recorded, "{reason}");
+        assert_eq!(totals(&audit, reason, "127.0.0.1"), expected, "{reason}");
         let mut of_reason = audit
             .iter()
             .filter(|record| record["reason"].as_str().unwrap().ends_with(reason));
@@ -204,7 +204,7 @@ async fn repeated_refused_calls_are_summarized() {
         for lines in [&log, &audit] {
             assert_eq!(
                 totals(lines, first.reason, peer),
-                (REPORTED, rest),
+                (REPORTED, unreported),
                 "{peer}"
             );
         }
@@ -232,15 +232,15 @@ async fn repeated_refused_calls_are_summarized() {
 #[tokio::test]
 async fn metrics_count_every_refused_call() {
     let (upstream, folder) = (upstream().await, App::folder());
-    let text = configuration(&folder, &upstream.url, &plain("127.0.0.1:0"));
-    let mut app = App::configured(folder, &text).await;
-    let channel = from([127, 0, 0, 1], &app.address.to_string());
-    for kind in kinds() {
-        flood(&channel, &kind).await;
+    let text = configuration(&folder, &upstream.url, &server_configuration("127.0.0.1:0"));
+    let mut app = App::start_with_text(folder, &text).await;
+    let channel = connect_from([127, 0, 0, 1], &app.address.to_string());
+    for kind in refusal_kinds() {
+        make_calls(&channel, &kind).await;
         let lines = app.metrics("grpc_server_handled_total").await;
-        let counted = format!("reason=\"ERROR_REASON_{}\"}} {FLOOD}", kind.reason);
+        let metric_line = format!("reason=\"ERROR_REASON_{}\"}} {FLOOD}", kind.reason);
         assert!(
-            lines.iter().any(|line| line.ends_with(&counted)),
+            lines.iter().any(|line| line.ends_with(&metric_line)),
             "{lines:?}"
         );
     }
@@ -256,28 +256,29 @@ async fn metrics_count_every_refused_call() {
 #[tokio::test(flavor = "multi_thread")]
 async fn repeated_unauthenticated_calls_are_summarized() {
     let (upstream, folder) = (upstream().await, App::folder());
-    let head = plain("").replace("[[callers]]", "health_needs_identity = true\n[[callers]]")
+    let head = server_configuration("")
+        .replace("[[callers]]", "health_needs_identity = true\n[[callers]]")
         + &issuer_section(&folder, &Signer::es256("key-1"));
     let text = configuration(&folder, &upstream.url, &head);
     fs::write(folder.join("useradmin.toml"), text).unwrap();
     let process = Process::start(&folder);
-    let channel = from([127, 0, 0, 1], &process.address);
+    let channel = connect_from([127, 0, 0, 1], &process.address);
     let unauthenticated = kind(
         |_| {},
         "CALLER_UNAUTHENTICATED",
         Code::Unauthenticated,
         "denied",
     );
-    flood(&channel, &unauthenticated).await;
+    make_calls(&channel, &unauthenticated).await;
     let health = HealthClient::new(channel);
     let checks = (0..FLOOD).map(|_| {
         let mut health = health.clone();
         async move { health.check(HealthCheckRequest::default()).await }
     });
     for response in join_all(checks).await {
-        let failed = CallFailure::from(response.unwrap_err());
-        assert_eq!(failed.code, Code::Unauthenticated);
-        assert_eq!(failed.reason, "ERROR_REASON_CALLER_UNAUTHENTICATED");
+        let failure = CallFailure::from(response.unwrap_err());
+        assert_eq!(failure.code, Code::Unauthenticated);
+        assert_eq!(failure.reason, "ERROR_REASON_CALLER_UNAUTHENTICATED");
     }
     drop(health);
     process.stop();
@@ -287,13 +288,13 @@ async fn repeated_unauthenticated_calls_are_summarized() {
         totals(&audit, "CALLER_UNAUTHENTICATED", "127.0.0.1"),
         expected
     );
-    let calls = log(&folder, "call ended");
+    let calls = refusal_log_lines(&folder, "call ended");
     assert_eq!(
         totals(&calls, "CALLER_UNAUTHENTICATED", "127.0.0.1"),
         expected
     );
-    let refused = Process::log_records(&folder, "call refused").len();
-    assert_eq!(u64::try_from(refused).unwrap(), REPORTED);
+    let refusal = Process::log_records(&folder, "call refused").len();
+    assert_eq!(u64::try_from(refusal).unwrap(), REPORTED);
     let sums = Process::log_records(&folder, "refusals summarized");
     let of_health: Vec<_> = sums
         .iter()

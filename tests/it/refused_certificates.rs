@@ -69,14 +69,14 @@ const FIXTURES: [(&str, &str); 11] = [
     ),
 ];
 
-fn critical(id: &[u64]) -> impl FnOnce(&mut CertificateParams) {
+fn critical_extension(id: &[u64]) -> impl FnOnce(&mut CertificateParams) {
     let mut extension = CustomExtension::from_oid_content(id, vec![0x30, 0]);
     extension.set_criticality(true);
     move |params| params.custom_extensions.push(extension)
 }
 
 /// Returns an authority of this name with constraints on the names below it.
-fn constrained(name: &str, permitted: GeneralSubtree) -> Authority {
+fn constrained_authority(name: &str, permitted: GeneralSubtree) -> Authority {
     Authority::with(|params| {
         params.distinguished_name.push(DnType::CommonName, name);
         params.name_constraints = Some(NameConstraints {
@@ -88,7 +88,7 @@ fn constrained(name: &str, permitted: GeneralSubtree) -> Authority {
 
 /// The authorities of a trust store, some of which are unusable.
 struct Authorities {
-    good: Authority,
+    valid: Authority,
     of_names: Authority,
     of_directory: Authority,
 }
@@ -98,28 +98,31 @@ impl Authorities {
         let mut name = DistinguishedName::new();
         name.push(DnType::OrganizationName, "Example");
         Self {
-            good: Authority::new(),
-            of_names: constrained("names", GeneralSubtree::DnsName("other.example".to_owned())),
-            of_directory: constrained("directory", GeneralSubtree::DirectoryName(name)),
+            valid: Authority::new(),
+            of_names: constrained_authority(
+                "names",
+                GeneralSubtree::DnsName("other.example".to_owned()),
+            ),
+            of_directory: constrained_authority("directory", GeneralSubtree::DirectoryName(name)),
         }
     }
 
     fn pem(&self) -> String {
         let fixtures = ["ca-p256", "ca-p521", "ca-rsa1024", "ca-ed448"].map(fixture);
-        let own = [&self.good, &self.of_names, &self.of_directory].map(Authority::pem);
+        let own = [&self.valid, &self.of_names, &self.of_directory].map(Authority::pem);
         [own.concat(), fixtures.concat()].concat()
     }
 
     /// Returns certificates for `localhost` that are refused wherever these authorities are trusted.
-    fn refused(&self) -> Vec<Row> {
+    fn refused_rows(&self) -> Vec<Row> {
         let fixtures = FIXTURES.map(|(name, words)| (fixture_leaf(name), words));
         let own = [
             (
-                self.good.issue("localhost", Validity::Past),
+                self.valid.issue("localhost", Validity::Past),
                 "a certificate of the chain has expired: it was valid until 2002-01-01T00:00:00Z",
             ),
             (
-                self.good.issue("localhost", Validity::Future),
+                self.valid.issue("localhost", Validity::Future),
                 "a certificate of the chain is not valid yet: it is valid from 2998-01-01T00:00:00Z",
             ),
             (
@@ -127,7 +130,7 @@ impl Authorities {
                 "the certificate is from another authority of the same name",
             ),
             (
-                self.good
+                self.valid
                     .issue("localhost", Validity::Now)
                     .with_key_of(&self.issue(|_| {})),
                 "the peer does not have its key",
@@ -137,11 +140,11 @@ impl Authorities {
                 "certificate CN=ca-below: its key is on the curve P-521",
             ),
             (
-                self.issue(critical(&[1, 2, 3, 4])),
+                self.issue(critical_extension(&[1, 2, 3, 4])),
                 "its critical extension 1.2.3.4 is not supported",
             ),
             (
-                self.issue(critical(&[2, 5, 29, 32])),
+                self.issue(critical_extension(&[2, 5, 29, 32])),
                 "its critical extension certificatePolicies (2.5.29.32) is not supported",
             ),
             (
@@ -162,13 +165,13 @@ impl Authorities {
 
     /// Returns a certificate for `localhost` with this change.
     fn issue(&self, change: impl FnOnce(&mut CertificateParams)) -> Identity {
-        self.good.issue_from(|params| {
+        self.valid.issue_from(|params| {
             params.subject_alt_names = vec![dns("localhost")];
             change(params);
         })
     }
 
-    fn for_use(&self, usage: ExtendedKeyUsagePurpose) -> Identity {
+    fn issue_for_usage(&self, usage: ExtendedKeyUsagePurpose) -> Identity {
         self.issue(|params| params.extended_key_usages = vec![usage])
     }
 }
@@ -177,7 +180,7 @@ impl Authorities {
 async fn cause_of_refused_client_certificate_is_logged() {
     let upstream = Upstream::start(|_| panic!("nothing is sent")).await;
     let (folder, authorities) = (App::folder(), Authorities::new());
-    let text = tls_section(&folder, &authorities.good, "").replace(
+    let text = tls_section(&folder, &authorities.valid, "").replace(
         "127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0",
         "127.0.0.1:0\"\nadmin_listen = \"",
     );
@@ -186,18 +189,18 @@ async fn cause_of_refused_client_certificate_is_logged() {
     fs::write(folder.join("clients.pem"), authorities.pem()).unwrap();
     let process = Process::start(&folder);
     let address = process.address.parse().unwrap();
-    let mut rows = authorities.refused();
-    let for_servers = authorities.for_use(ExtendedKeyUsagePurpose::ServerAuth);
+    let mut rows = authorities.refused_rows();
+    let for_servers = authorities.issue_for_usage(ExtendedKeyUsagePurpose::ServerAuth);
     rows.push((for_servers, "extended key usage"));
     for (identity, words) in &rows {
-        let alert = alert(address, authorities.good.pem(), identity).await;
+        let alert = alert(address, authorities.valid.pem(), identity).await;
         assert!(alert.is_some(), "{words}");
     }
     // A connection that was opened before its authority was removed.
     let identity = authorities
-        .good
+        .valid
         .issue_to(vec![uri("spiffe://corp/offboarding")], Validity::Now);
-    let client = SecureClient::tls(address, authorities.good.pem(), Some(&identity));
+    let client = SecureClient::tls(address, authorities.valid.pem(), Some(&identity));
     client
         .delete_batch_node_user(batch_request("alice"))
         .await
@@ -207,24 +210,27 @@ async fn cause_of_refused_client_certificate_is_logged() {
         !Process::log_records(&folder, "files reloaded").is_empty()
     })
     .await;
-    let failed = client
+    let failure = client
         .delete_batch_node_user(batch_request("alice"))
         .await
         .unwrap_err();
-    assert_eq!(failed.metadata_value("cause"), "certificate_not_trusted");
+    assert_eq!(failure.metadata_value("cause"), "certificate_not_trusted");
     process.stop();
-    let logged = Process::log_records(&folder, "TLS handshake failed");
-    assert_eq!(logged.len(), rows.len());
+    let log_lines = Process::log_records(&folder, "TLS handshake failed");
+    assert_eq!(log_lines.len(), rows.len());
     // Several threads serve connections, so the order of their log lines is not fixed.
-    let errors: Vec<_> = logged.iter().map(|line| line["error"].as_str()).collect();
+    let errors: Vec<_> = log_lines
+        .iter()
+        .map(|line| line["error"].as_str())
+        .collect();
     for (_, words) in &rows {
         let prefix = "invalid peer certificate: ";
         let mut errors = errors.iter().flatten();
-        let found = errors.any(|error| error.starts_with(prefix) && error.contains(words));
-        assert!(found, "{words}: {logged:?}");
+        let is_reported = errors.any(|error| error.starts_with(prefix) && error.contains(words));
+        assert!(is_reported, "{words}: {log_lines:?}");
     }
-    let refused = Process::log_records(&folder, "client certificate refused");
-    let why = refused[0]["error"].as_str().unwrap();
+    let refusal = Process::log_records(&folder, "client certificate refused");
+    let why = refusal[0]["error"].as_str().unwrap();
     assert!(why.contains("no trusted authority has issued it"), "{why}");
     fs::remove_dir_all(folder).unwrap();
 }
@@ -238,10 +244,10 @@ fn hmc(folder: &Path, alias: &str, url: &str) -> String {
 async fn cause_of_refused_upstream_certificate_is_logged() {
     let (folder, authorities) = (App::folder(), Authorities::new());
     fs::write(folder.join("ca.pem"), authorities.pem()).unwrap();
-    let mut rows = authorities.refused();
-    let for_clients = authorities.for_use(ExtendedKeyUsagePurpose::ClientAuth);
+    let mut rows = authorities.refused_rows();
+    let for_clients = authorities.issue_for_usage(ExtendedKeyUsagePurpose::ClientAuth);
     rows.push((for_clients.clone(), "extended key usage"));
-    let other = authorities.good.issue("hmc.example", Validity::Now);
+    let other = authorities.valid.issue("hmc.example", Validity::Now);
     rows.push((other, "certificate not valid for name \"localhost\"; certificate is only valid for DnsName(\"hmc.example\")"));
     let mut sections = String::new();
     let mut upstreams = Vec::new();
@@ -290,9 +296,9 @@ async fn cause_of_refused_upstream_certificate_is_logged() {
         "received fatal alert: HandshakeFailure (the peer and this service have no TLS cipher suite or kind of key in common; a key on the curve P-521 is not supported)",
         "its extended key usage does not include servers",
     ]);
-    let logged = Process::log_records(&folder, "call ended");
-    assert_eq!(logged.len(), rows.len() + 2);
-    for (words, line) in words.zip(logged) {
+    let log_lines = Process::log_records(&folder, "call ended");
+    assert_eq!(log_lines.len(), rows.len() + 2);
+    for (words, line) in words.zip(log_lines) {
         let context = line["context"].as_str().unwrap();
         assert!(context.contains(words), "{words}: {context}");
     }

@@ -19,30 +19,30 @@ use useradmin_testkit::{HmcSetup, ScriptedReply::Html, Step, delete_by_id};
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Withdraws all tokens and returns their number.
-fn empty(budget: &RetryBudget) -> usize {
+fn withdraw_all(budget: &RetryBudget) -> usize {
     std::iter::from_fn(|| budget.withdraw().then_some(())).count()
 }
 
 #[tokio::test(start_paused = true)]
 async fn budget_grows_with_calls_and_time() {
     let budget = RetryBudget::default();
-    assert_eq!(empty(&budget), 10);
-    assert_eq!(empty(&budget), 0);
+    assert_eq!(withdraw_all(&budget), 10);
+    assert_eq!(withdraw_all(&budget), 0);
     for _ in 0..10 {
         budget.deposit();
     }
-    assert_eq!(empty(&budget), 2);
+    assert_eq!(withdraw_all(&budget), 2);
     advance(Duration::from_millis(990)).await;
-    assert_eq!(empty(&budget), 0);
+    assert_eq!(withdraw_all(&budget), 0);
     advance(Duration::from_millis(10)).await;
-    assert_eq!(empty(&budget), 1);
+    assert_eq!(withdraw_all(&budget), 1);
     // Neither an idle hour nor a thousand calls accumulate more tokens.
     advance(SECOND * 3_600).await;
-    assert_eq!(empty(&budget), 10);
+    assert_eq!(withdraw_all(&budget), 10);
     for _ in 0..1_000 {
         budget.deposit();
     }
-    assert_eq!(empty(&budget), 10);
+    assert_eq!(withdraw_all(&budget), 10);
 }
 
 /// A hundred calls per second, each of which would be attempted three times.
@@ -60,13 +60,13 @@ async fn sustained_failures_add_20_percent_requests() {
     assert!((2_100..=2_110).contains(&retries), "{retries}");
 }
 
-fn limits() -> CallLimits {
+fn call_limits() -> CallLimits {
     Deadline::after(SECOND * 30).into()
 }
 
 /// Returns the pauses before the second and the third attempt of a request.
-async fn pauses() -> [Duration; 2] {
-    let (limits, budget) = (limits(), RetryBudget::default());
+async fn measure_pauses() -> [Duration; 2] {
+    let (limits, budget) = (call_limits(), RetryBudget::default());
     let (mut retries, mut attempts) = (Retries::new(&limits, &budget), Attempts::default());
     let mut pauses = [Duration::ZERO; 2];
     for pause in &mut pauses {
@@ -83,7 +83,7 @@ async fn pauses() -> [Duration; 2] {
 async fn backoff_uses_full_jitter() {
     let mut all = Vec::new();
     for _ in 0..200 {
-        all.push(pauses().await);
+        all.push(measure_pauses().await);
     }
     for (nth, ceiling) in [200, 400].into_iter().enumerate() {
         let of_this_try = all.iter().map(|pauses| pauses[nth]);
@@ -101,8 +101,8 @@ async fn retries_of_an_hmc_are_limited_by_budget() {
     let setup = HmcSetup::with_replies(vec![(Step::Delete, vec![Html(503)])]).await;
     // Each call would retry twice, 24 times in total.
     let calls = (0..12).map(|_| setup.fail(delete_by_id("id-1")));
-    for failed in join_all(calls).await {
-        failed.expect(Unavailable, "UPSTREAM_UNAVAILABLE");
+    for failure in join_all(calls).await {
+        failure.expect(Unavailable, "UPSTREAM_UNAVAILABLE");
     }
     let retries = setup.count(Step::Delete) - 12;
     // 10 tokens, 0.2 for each call, and one per second.

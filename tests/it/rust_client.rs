@@ -86,8 +86,8 @@ async fn deletion_returns_response_and_request_id() {
 #[tokio::test]
 async fn batch_conflict_is_decoded() {
     let (_app, _upstream, client) = start().await;
-    let failed = client.delete_batch_node_user(batch_user("busy-node")).await;
-    let error = service(failed.unwrap_err());
+    let failure = client.delete_batch_node_user(batch_user("busy-node")).await;
+    let error = service(failure.unwrap_err());
     assert_eq!(error.reason, ErrorReason::NodeNotReady);
     assert_eq!(error.reason_name, "ERROR_REASON_NODE_NOT_READY");
     assert_eq!(error.code, Code::FailedPrecondition);
@@ -116,8 +116,8 @@ async fn batch_conflict_is_decoded() {
 #[tokio::test]
 async fn hmc_conflict_is_decoded() {
     let (_app, _upstream, client) = start().await;
-    let failed = client.delete_hmc_user(hmc_user("alice")).await;
-    let error = service(failed.unwrap_err());
+    let failure = client.delete_hmc_user(hmc_user("alice")).await;
+    let error = service(failure.unwrap_err());
     assert_eq!(error.reason, ErrorReason::TemplateUserInUse);
     assert_eq!((error.outcome, error.attempts), (Outcome::NotDeleted, 1));
     assert_eq!(
@@ -141,8 +141,8 @@ async fn hmc_conflict_is_decoded() {
 #[tokio::test]
 async fn missing_user_and_invalid_fields_are_decoded() {
     let (_app, _upstream, client) = start().await;
-    let failed = client.delete_batch_node_user(batch_user("absent")).await;
-    let error = service(failed.unwrap_err());
+    let failure = client.delete_batch_node_user(batch_user("absent")).await;
+    let error = service(failure.unwrap_err());
     assert_eq!(error.reason, ErrorReason::UserNotFound);
     let resource = error.resource.unwrap();
     assert_eq!(resource.resource_type, "useradmin/BatchNodeUser");
@@ -166,8 +166,8 @@ async fn missing_user_and_invalid_fields_are_decoded() {
 #[tokio::test]
 async fn unknown_outcome_and_retry_delay_are_decoded() {
     let (_app, _upstream, client) = start().await;
-    let failed = client.delete_batch_node_user(batch_user("lost")).await;
-    let error = failed.unwrap_err();
+    let failure = client.delete_batch_node_user(batch_user("lost")).await;
+    let error = failure.unwrap_err();
     assert_eq!(error.reason(), Some(ErrorReason::OutcomeUnknown));
     assert_eq!(error.outcome(), Outcome::Unknown);
     assert_eq!(error.code(), Code::Unavailable);
@@ -236,12 +236,12 @@ async fn authenticates_with_client_certificate() {
     let error = client.delete_hmc_user(denied).await.unwrap_err();
     assert_eq!(error.reason(), Some(ErrorReason::CallerNotAuthorized));
 
-    let failed = authenticated_client(&server)
+    let failure = authenticated_client(&server)
         .build()
         .unwrap()
         .delete_hmc_user(hmc_user("alice"))
         .await;
-    let error = service(failed.unwrap_err());
+    let error = service(failure.unwrap_err());
     assert_eq!(error.reason, ErrorReason::CallerUnauthenticated);
     assert_eq!(error.metadata["cause"], "nothing_shown");
 }
@@ -285,12 +285,12 @@ async fn untrusted_server_is_rejected() {
         Client::builder(format!("https://localhost:{port}")),
         Client::builder(format!("https://localhost:{port}")).ca_certificate(Authority::new().pem()),
     ] {
-        let failed = builder
+        let failure = builder
             .build()
             .unwrap()
             .delete_hmc_user(hmc_user("alice"))
             .await;
-        let error = failed.unwrap_err();
+        let error = failure.unwrap_err();
         assert!(matches!(error, Error::Transport(_)), "{error:?}");
         assert_eq!(
             (error.code(), error.outcome()),

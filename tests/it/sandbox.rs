@@ -13,20 +13,20 @@ use useradmin::{
 use useradmin_testkit::{App, batch_request, delete_by_id, delete_by_name};
 
 /// Starts the server as `serve --sandbox` does.
-pub async fn serve(sandbox: &Sandbox) -> App {
+pub async fn serve_sandbox(sandbox: &Sandbox) -> App {
     let config = sandbox_config(sandbox, "127.0.0.1:0".parse().unwrap()).unwrap();
     App::run(App::folder(), &config).await
 }
 
 #[tokio::test]
-async fn the_sandbox_has_a_target_of_each_platform() {
+async fn sandbox_has_target_of_each_platform() {
     let sandbox = Sandbox::start().await.unwrap();
     let config = sandbox_config(&sandbox, "127.0.0.1:0".parse().unwrap()).unwrap();
     let targets = config.targets.list();
     assert_eq!(targets.len(), Targets::TABLES.len());
 }
 
-fn on_node(node_id: &str, user_name: &str) -> DeleteBatchNodeUserRequest {
+fn request_for_node(node_id: &str, user_name: &str) -> DeleteBatchNodeUserRequest {
     DeleteBatchNodeUserRequest {
         node_id: node_id.to_owned(),
         ..batch_request(user_name)
@@ -36,28 +36,28 @@ fn on_node(node_id: &str, user_name: &str) -> DeleteBatchNodeUserRequest {
 #[tokio::test]
 async fn deleted_batch_user_is_absent_afterwards() {
     let sandbox = Sandbox::start().await.unwrap();
-    let app = serve(&sandbox).await;
+    let app = serve_sandbox(&sandbox).await;
     for user in ["alice", "josé", "user name/with ?#%"] {
-        let request = on_node("node-idle", user);
-        let done = app.delete_batch_node_user(request.clone()).await.unwrap();
-        assert_eq!(done.outcome(), DeleteOutcome::Deleted);
-        assert_eq!(done.attempts, 1);
-        assert_eq!(done.request_id.len(), 36);
-        assert_eq!(done.client_request_id.len(), 36);
+        let request = request_for_node("node-idle", user);
+        let response = app.delete_batch_node_user(request.clone()).await.unwrap();
+        assert_eq!(response.outcome(), DeleteOutcome::Deleted);
+        assert_eq!(response.attempts, 1);
+        assert_eq!(response.request_id.len(), 36);
+        assert_eq!(response.client_request_id.len(), 36);
 
-        let failed = app
+        let failure = app
             .delete_batch_node_user(request.clone())
             .await
             .unwrap_err();
-        failed.expect(Code::NotFound, "USER_NOT_FOUND");
-        assert_eq!(failed.batch.unwrap().code, "NodeUserNotFound");
+        failure.expect(Code::NotFound, "USER_NOT_FOUND");
+        assert_eq!(failure.batch.unwrap().code, "NodeUserNotFound");
 
         let request = DeleteBatchNodeUserRequest {
             allow_missing: true,
             ..request
         };
-        let done = app.delete_batch_node_user(request).await.unwrap();
-        assert_eq!(done.outcome(), DeleteOutcome::AlreadyAbsent);
+        let response = app.delete_batch_node_user(request).await.unwrap();
+        assert_eq!(response.outcome(), DeleteOutcome::AlreadyAbsent);
     }
     assert_eq!(sandbox.traffic().token_requests, 1);
 }
@@ -65,23 +65,23 @@ async fn deleted_batch_user_is_absent_afterwards() {
 #[tokio::test]
 async fn deleted_hmc_user_is_absent_afterwards() {
     let sandbox = Sandbox::start().await.unwrap();
-    let app = serve(&sandbox).await;
-    let done = app.delete_hmc_user(delete_by_name("BOB")).await.unwrap();
-    assert_eq!(done.outcome(), DeleteOutcome::Deleted);
-    assert_eq!(done.user_name, "bob");
-    assert_eq!(done.user_id, "00000b0b-4a7a-11e4-91ee-1c6f65065a91");
+    let app = serve_sandbox(&sandbox).await;
+    let response = app.delete_hmc_user(delete_by_name("BOB")).await.unwrap();
+    assert_eq!(response.outcome(), DeleteOutcome::Deleted);
+    assert_eq!(response.user_name, "bob");
+    assert_eq!(response.user_id, "00000b0b-4a7a-11e4-91ee-1c6f65065a91");
 
-    let failed = app
+    let failure = app
         .delete_hmc_user(delete_by_name("bob"))
         .await
         .unwrap_err();
-    failed.expect(Code::NotFound, "USER_NOT_FOUND");
-    let failed = app
-        .delete_hmc_user(delete_by_id(&done.user_id))
+    failure.expect(Code::NotFound, "USER_NOT_FOUND");
+    let failure = app
+        .delete_hmc_user(delete_by_id(&response.user_id))
         .await
         .unwrap_err();
-    failed.expect(Code::NotFound, "USER_NOT_FOUND");
-    assert_eq!(failed.hmc.unwrap().reason, 1);
+    failure.expect(Code::NotFound, "USER_NOT_FOUND");
+    assert_eq!(failure.hmc.unwrap().reason, 1);
 
     app.stop().await;
     let traffic = sandbox.traffic();

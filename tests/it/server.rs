@@ -31,7 +31,7 @@ use useradmin_testkit::{
 #[tokio::test]
 async fn health_reports_server_and_service() {
     let sandbox = Sandbox::start().await.unwrap();
-    let app = crate::sandbox::serve(&sandbox).await;
+    let app = crate::sandbox::serve_sandbox(&sandbox).await;
     let mut health = HealthClient::new(app.channel());
     for service in ["", "useradmin.v1.UserAdmin"] {
         let request = HealthCheckRequest {
@@ -74,7 +74,7 @@ async fn reflect(app: &App, question: MessageRequest) -> MessageResponse {
 #[tokio::test]
 async fn reflection_lists_the_services_and_resolves_the_details() {
     let sandbox = Sandbox::start().await.unwrap();
-    let app = crate::sandbox::serve(&sandbox).await;
+    let app = crate::sandbox::serve_sandbox(&sandbox).await;
     let MessageResponse::ListServicesResponse(list) =
         reflect(&app, MessageRequest::ListServices(String::new())).await
     else {
@@ -115,16 +115,16 @@ async fn reflection_lists_the_services_and_resolves_the_details() {
 #[tokio::test]
 async fn every_response_has_unique_request_id() {
     let sandbox = Sandbox::start().await.unwrap();
-    let app = crate::sandbox::serve(&sandbox).await;
+    let app = crate::sandbox::serve_sandbox(&sandbox).await;
     let mut client = app.client();
     let mut request = batch_request("alice");
     request.node_id = "node-idle".to_owned();
     // `expect` compares the ID of the failure with its `RequestInfo`.
-    let failed = app
+    let failure = app
         .delete_hmc_user(delete_by_name("nobody"))
         .await
         .unwrap_err();
-    failed.expect(Code::NotFound, "USER_NOT_FOUND");
+    failure.expect(Code::NotFound, "USER_NOT_FOUND");
     let response = client.delete_batch_node_user(request).await.unwrap();
     let id = response
         .metadata()
@@ -133,7 +133,7 @@ async fn every_response_has_unique_request_id() {
         .to_str()
         .unwrap();
     assert_eq!(id.len(), 36);
-    assert_ne!(id, failed.request_id);
+    assert_ne!(id, failure.request_id);
 }
 
 #[tokio::test]
@@ -156,7 +156,7 @@ async fn deadlines_are_enforced_and_invalid_ones_rejected() {
         ("123456789S", Code::InvalidArgument, "INVALID_REQUEST", 0),
     ];
     for (timeout, code, reason, sent) in rows {
-        let before = upstream.requests("DELETE", "").len();
+        let requests_before = upstream.requests("DELETE", "").len();
         let mut request = Request::new(batch_request("alice"));
         request
             .metadata_mut()
@@ -166,15 +166,15 @@ async fn deadlines_are_enforced_and_invalid_ones_rejected() {
             .delete_batch_node_user(request)
             .await
             .unwrap_err();
-        let failed = CallFailure::from(status);
-        failed.expect(code, reason);
+        let failure = CallFailure::from(status);
+        failure.expect(code, reason);
         assert_eq!(
-            failed.metadata_value("attempts"),
+            failure.metadata_value("attempts"),
             sent.to_string(),
             "{timeout}"
         );
         assert_eq!(
-            upstream.requests("DELETE", "").len() - before,
+            upstream.requests("DELETE", "").len() - requests_before,
             sent,
             "{timeout}"
         );
@@ -204,12 +204,12 @@ async fn shutdown_waits_for_calls_in_progress() {
     let call =
         tokio::spawn(async move { client.delete_batch_node_user(batch_request("alice")).await });
     started.notified().await;
-    let stopping = tokio::spawn(app.stop());
+    let stop_task = tokio::spawn(app.stop());
     tokio::task::spawn_blocking(move || go.wait())
         .await
         .unwrap();
     assert_eq!(call.await.unwrap().unwrap().into_inner().attempts, 1);
-    tokio::time::timeout(Duration::from_secs(5), stopping)
+    tokio::time::timeout(Duration::from_secs(5), stop_task)
         .await
         .unwrap()
         .unwrap();
@@ -244,8 +244,8 @@ async fn call_exceeding_drain_time_is_reported_as_unknown() {
         tokio::spawn(async move { client.delete_batch_node_user(batch_request("alice")).await });
     arrived.notified().await;
     app.drain().await;
-    let failed = CallFailure::from(call.await.unwrap().unwrap_err());
-    failed.expect(Code::DeadlineExceeded, "OUTCOME_UNKNOWN");
+    let failure = CallFailure::from(call.await.unwrap().unwrap_err());
+    failure.expect(Code::DeadlineExceeded, "OUTCOME_UNKNOWN");
     let records = app.audit();
     assert_eq!(records[1]["outcome"], "unknown");
     assert_eq!(records[1]["attempts"], 1);
@@ -254,12 +254,13 @@ async fn call_exceeding_drain_time_is_reported_as_unknown() {
 #[tokio::test]
 async fn silent_peer_does_not_delay_shutdown() {
     let sandbox = Sandbox::start().await.unwrap();
-    let app = crate::sandbox::serve(&sandbox).await;
+    let app = crate::sandbox::serve_sandbox(&sandbox).await;
     let address = app.address;
     // One peer that sends nothing, and one that stops after the preface and its settings.
     let silent = TcpStream::connect(address).await.unwrap();
-    let mut mute = TcpStream::connect(address).await.unwrap();
-    mute.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
+    let mut silent_peer = TcpStream::connect(address).await.unwrap();
+    silent_peer
+        .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
         .await
         .unwrap();
     let started = Instant::now();
@@ -269,7 +270,7 @@ async fn silent_peer_does_not_delay_shutdown() {
         "{:?}",
         started.elapsed()
     );
-    drop((silent, mute));
+    drop((silent, silent_peer));
 }
 
 #[tokio::test]
@@ -292,7 +293,7 @@ async fn second_signal_ends_drain_early() {
         "{:?}",
         started.elapsed()
     );
-    let failed = CallFailure::from(call.await.unwrap().unwrap_err());
-    failed.expect(Code::DeadlineExceeded, "OUTCOME_UNKNOWN");
+    let failure = CallFailure::from(call.await.unwrap().unwrap_err());
+    failure.expect(Code::DeadlineExceeded, "OUTCOME_UNKNOWN");
     assert_eq!(app.audit()[1]["outcome"], "unknown");
 }

@@ -76,7 +76,7 @@ fn write_key(app: &App, text: &str) {
 }
 
 /// Starts an account that accepts this key, and a server with the first key.
-async fn account(accepted: &'static [u8]) -> (App, Upstream) {
+async fn start_account(accepted: &'static [u8]) -> (App, Upstream) {
     let upstream = Upstream::start(move |request| {
         if request.header("authorization") != Some(&*signature(request, accepted)) {
             return batch_error(403, "AuthenticationFailed");
@@ -99,7 +99,7 @@ async fn account(accepted: &'static [u8]) -> (App, Upstream) {
 
 #[tokio::test]
 async fn signature_matches_documented_algorithm() {
-    let (app, _upstream) = account(FIRST).await;
+    let (app, _upstream) = start_account(FIRST).await;
     for name in [
         "alice",
         "a/b",
@@ -109,9 +109,9 @@ async fn signature_matches_documented_algorithm() {
         "q?x=1&timeout=5#f",
     ] {
         let request = batch_request(name);
-        let done = app.delete_batch_node_user(request.clone()).await.unwrap();
+        let response = app.delete_batch_node_user(request.clone()).await.unwrap();
         assert_eq!(
-            (done.outcome(), done.attempts),
+            (response.outcome(), response.attempts),
             (DeleteOutcome::Deleted, 1),
             "{name}"
         );
@@ -123,8 +123,8 @@ async fn signature_matches_documented_algorithm() {
             validate_only: true,
             ..request
         };
-        let done = app.delete_batch_node_user(validate_only).await.unwrap();
-        assert_eq!(done.outcome(), DeleteOutcome::Validated, "{name}");
+        let response = app.delete_batch_node_user(validate_only).await.unwrap();
+        assert_eq!(response.outcome(), DeleteOutcome::Validated, "{name}");
     }
 }
 
@@ -140,9 +140,9 @@ async fn sandbox_accepts_signature() {
             node_id: "node-idle".to_owned(),
             ..batch_request(name)
         };
-        let done = app.delete_batch_node_user(request).await.unwrap();
+        let response = app.delete_batch_node_user(request).await.unwrap();
         assert_eq!(
-            (done.outcome(), done.attempts),
+            (response.outcome(), response.attempts),
             (DeleteOutcome::Deleted, 1),
             "{name}"
         );
@@ -152,71 +152,74 @@ async fn sandbox_accepts_signature() {
 
 #[tokio::test]
 async fn changed_key_file_is_reloaded() {
-    let (app, upstream) = account(SECOND).await;
+    let (app, upstream) = start_account(SECOND).await;
     write_key(&app, &BASE64_STANDARD.encode(FIRST));
     // Azure Batch refuses the key, and the file contains no other one.
-    let failed = app
+    let failure = app
         .delete_batch_node_user(batch_request("alice"))
         .await
         .unwrap_err();
-    failed.expect(Code::Internal, "UPSTREAM_CREDENTIALS_REJECTED");
+    failure.expect(Code::Internal, "UPSTREAM_CREDENTIALS_REJECTED");
     assert_eq!(
         (
-            failed.metadata_value("attempts"),
-            failed.metadata_value("outcome")
+            failure.metadata_value("attempts"),
+            failure.metadata_value("outcome")
         ),
         ("1", "not_deleted")
     );
 
     write_key(&app, &BASE64_STANDARD.encode(SECOND));
-    let done = app
+    let response = app
         .delete_batch_node_user(batch_request("alice"))
         .await
         .unwrap();
-    assert_eq!((done.outcome(), done.attempts), (DeleteOutcome::Deleted, 2));
-    let done = app
+    assert_eq!(
+        (response.outcome(), response.attempts),
+        (DeleteOutcome::Deleted, 2)
+    );
+    let response = app
         .delete_batch_node_user(batch_request("bob"))
         .await
         .unwrap();
-    assert_eq!(done.attempts, 1);
+    assert_eq!(response.attempts, 1);
     assert_eq!(upstream.requests("DELETE", "").len(), 4);
 }
 
 #[tokio::test]
 async fn refused_changed_key_is_not_retried() {
-    let (app, upstream) = account(SECOND).await;
+    let (app, upstream) = start_account(SECOND).await;
     app.delete_batch_node_user(batch_request("alice"))
         .await
         .unwrap_err();
     write_key(&app, &BASE64_STANDARD.encode("a third key"));
-    let failed = app
+    let failure = app
         .delete_batch_node_user(batch_request("alice"))
         .await
         .unwrap_err();
-    failed.expect(Code::Internal, "UPSTREAM_CREDENTIALS_REJECTED");
-    assert_eq!(failed.metadata_value("attempts"), "2");
+    failure.expect(Code::Internal, "UPSTREAM_CREDENTIALS_REJECTED");
+    assert_eq!(failure.metadata_value("attempts"), "2");
     assert_eq!(upstream.requests("DELETE", "").len(), 3);
 }
 
 #[tokio::test]
 async fn invalid_key_file_is_reread_until_valid() {
-    let (app, upstream) = account(SECOND).await;
+    let (app, upstream) = start_account(SECOND).await;
     for invalid in ["not base64!", ""] {
         write_key(&app, invalid);
         for _ in 0..2 {
-            let failed = app
+            let failure = app
                 .delete_batch_node_user(batch_request("alice"))
                 .await
                 .unwrap_err();
-            failed.expect(Code::Internal, "UPSTREAM_CREDENTIALS_REJECTED");
+            failure.expect(Code::Internal, "UPSTREAM_CREDENTIALS_REJECTED");
         }
     }
     write_key(&app, &BASE64_STANDARD.encode(SECOND));
-    let done = app
+    let response = app
         .delete_batch_node_user(batch_request("alice"))
         .await
         .unwrap();
-    assert_eq!(done.outcome(), DeleteOutcome::Deleted);
+    assert_eq!(response.outcome(), DeleteOutcome::Deleted);
     // Without a usable key, no retry was started.
     assert!(upstream.requests("DELETE", "").len() <= 6);
 }

@@ -17,7 +17,7 @@ use useradmin_testkit::{
     verify,
 };
 
-use crate::{abuse::frames::fields, connection_limit::BEGIN};
+use crate::{abuse::frames::fields, connection_limit::HTTP2_START};
 
 /// The documented limit of a shutdown is 30 seconds; nothing in this test takes nearly that long.
 const LONGEST: Duration = Duration::from_secs(10);
@@ -26,9 +26,9 @@ const CALLERS: usize = 8;
 
 /// Opens connections that stay silent after connecting, after a part of the HTTP/2 preface, or after opening a stream.
 async fn silent_peers(address: &str) -> Vec<TcpStream> {
-    let beginnings = [Vec::new(), BEGIN[..20].to_vec(), BEGIN.to_vec()];
+    let beginnings = [Vec::new(), HTTP2_START[..20].to_vec(), HTTP2_START.to_vec()];
     // A call whose message is never sent.
-    let opened = [BEGIN, &fields().headers(1, 0)].concat();
+    let opened = [HTTP2_START, &fields().headers(1, 0)].concat();
     let mut peers = Vec::new();
     for beginning in beginnings.iter().chain([&opened]).cycle().take(SILENT) {
         let mut peer = TcpStream::connect(address).await.unwrap();
@@ -39,7 +39,7 @@ async fn silent_peers(address: &str) -> Vec<TcpStream> {
 }
 
 /// The results of the callers by user: an outcome, or the reason of a refusal; `None` if no server responded.
-type Told = BTreeMap<String, Option<String>>;
+type ReportedOutcomes = BTreeMap<String, Option<String>>;
 
 fn reported_outcome(response: Result<(), Status>) -> Option<String> {
     match response {
@@ -49,12 +49,12 @@ fn reported_outcome(response: Result<(), Status>) -> Option<String> {
 }
 
 /// Makes calls until the server accepts no more.
-fn load(process: &Process, round: &str) -> JoinSet<Told> {
+fn start_load(process: &Process, round: &str) -> JoinSet<ReportedOutcomes> {
     let mut load = JoinSet::new();
     for caller in 0..CALLERS {
         let (mut client, round) = (process.client(), format!("{round}-{caller}"));
         load.spawn(async move {
-            let mut all = Told::new();
+            let mut all = ReportedOutcomes::new();
             loop {
                 let user = format!("user-{round}-{}", all.len());
                 let response = client.delete_batch_node_user(batch_request(&user)).await;
@@ -70,21 +70,25 @@ fn load(process: &Process, round: &str) -> JoinSet<Told> {
     load
 }
 
-async fn round(folder: &Path, arrived: &mut watch::Receiver<usize>, name: &str) -> Told {
+async fn run_round(
+    folder: &Path,
+    arrived: &mut watch::Receiver<usize>,
+    name: &str,
+) -> ReportedOutcomes {
     let process = Process::start(folder);
     let _silent = silent_peers(&process.address).await;
-    let load = load(&process, name);
+    let load = start_load(&process, name);
     let enough = *arrived.borrow() + rand::rng().random_range(1..60);
     arrived.wait_for(|count| *count >= enough).await.unwrap();
     let started = Instant::now();
-    let stopping = tokio::task::spawn_blocking(|| process.stop());
-    stopping.await.unwrap();
+    let stop_task = tokio::task::spawn_blocking(|| process.stop());
+    stop_task.await.unwrap();
     assert!(started.elapsed() < LONGEST, "{:?}", started.elapsed());
     load.join_all().await.into_iter().flatten().collect()
 }
 
 /// Checks that the audit log agrees with the results of the callers and with the requests of the upstream.
-fn check(reported_outcome: &Told, upstream: &Upstream, folder: &Path) {
+fn check(reported_outcome: &ReportedOutcomes, upstream: &Upstream, folder: &Path) {
     let mut on_record: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let file = folder.join("audit.jsonl");
     for record in records(&file) {
@@ -136,10 +140,10 @@ async fn fifty_stops_under_load_are_fast_and_lose_nothing() {
             })
             .await;
             configure(&folder, &upstream.url, "");
-            let mut reported_outcome = Told::new();
+            let mut reported_outcome = ReportedOutcomes::new();
             for number in 0..10 {
                 let name = format!("{lane}-{number}");
-                reported_outcome.append(&mut round(&folder, &mut arrived, &name).await);
+                reported_outcome.append(&mut run_round(&folder, &mut arrived, &name).await);
             }
             check(&reported_outcome, &upstream, &folder);
             fs::remove_dir_all(&folder).unwrap();

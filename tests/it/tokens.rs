@@ -35,14 +35,14 @@ fn token(number: usize) -> Reply {
 }
 
 /// Starts an account whose token endpoint and service respond in this way.
-async fn account(
+async fn start_account(
     token: impl Fn(usize) -> Reply + Send + 'static,
     service: impl Fn(&ReceivedRequest) -> Reply + Send + 'static,
 ) -> (App, Upstream) {
-    account_with(token, service, &|section| section).await
+    start_account_with(token, service, &|section| section).await
 }
 
-async fn account_with(
+async fn start_account_with(
     token: impl Fn(usize) -> Reply + Send + 'static,
     service: impl Fn(&ReceivedRequest) -> Reply + Send + 'static,
     change: &dyn Fn(String) -> String,
@@ -66,7 +66,7 @@ async fn account_with(
     (App::start_in(folder, &section).await, upstream)
 }
 
-fn tokens(upstream: &Upstream) -> Vec<BTreeMap<String, String>> {
+fn token_requests(upstream: &Upstream) -> Vec<BTreeMap<String, String>> {
     let requests = upstream.requests("POST", ENDPOINT);
     let form = |request: &ReceivedRequest| {
         assert_eq!(
@@ -91,15 +91,15 @@ fn sent_authorizations(upstream: &Upstream) -> Vec<String> {
 
 #[tokio::test]
 async fn concurrent_first_calls_share_one_token() {
-    let (app, upstream) = account(token, |_| batch_deleted()).await;
+    let (app, upstream) = start_account(token, |_| batch_deleted()).await;
     let names: Vec<_> = (0..50).map(|at| format!("user-{at}")).collect();
     let calls = names
         .iter()
         .map(|name| app.delete_batch_node_user(batch_request(name)));
-    for done in join_all(calls).await {
-        assert_eq!(done.unwrap().outcome(), DeleteOutcome::Deleted);
+    for response in join_all(calls).await {
+        assert_eq!(response.unwrap().outcome(), DeleteOutcome::Deleted);
     }
-    assert_eq!(tokens(&upstream).len(), 1);
+    assert_eq!(token_requests(&upstream).len(), 1);
     assert_eq!(
         sent_authorizations(&upstream),
         vec!["Bearer kanari-token-1"; 50]
@@ -107,7 +107,7 @@ async fn concurrent_first_calls_share_one_token() {
 }
 
 /// Returns the refusals that concern the credentials of the service.
-fn refusals() -> [Reply; 6] {
+fn token_refusals() -> [Reply; 6] {
     let missing = [("HeaderName", "Authorization")];
     [
         batch_error(401, "AuthenticationFailed"),
@@ -121,59 +121,59 @@ fn refusals() -> [Reply; 6] {
 
 #[tokio::test]
 async fn refused_token_is_renewed() {
-    let calls = refusals().map(|refusal| async move {
+    let calls = token_refusals().map(|refusal| async move {
         let text = format!("{refusal:?}");
-        let (app, upstream) = account(token, move |request| {
+        let (app, upstream) = start_account(token, move |request| {
             match request.header("authorization") {
                 Some("Bearer kanari-token-2") => batch_deleted(),
                 _ => refusal.clone(),
             }
         })
         .await;
-        let done = app
+        let response = app
             .delete_batch_node_user(batch_request("alice"))
             .await
             .unwrap();
         assert_eq!(
-            (done.outcome(), done.attempts),
+            (response.outcome(), response.attempts),
             (DeleteOutcome::Deleted, 2),
             "{text}"
         );
         // The new token is kept.
-        let done = app
+        let response = app
             .delete_batch_node_user(batch_request("bob"))
             .await
             .unwrap();
-        assert_eq!(done.attempts, 1, "{text}");
+        assert_eq!(response.attempts, 1, "{text}");
         let expected = [
             "Bearer kanari-token-1",
             "Bearer kanari-token-2",
             "Bearer kanari-token-2",
         ];
         assert_eq!(sent_authorizations(&upstream), expected, "{text}");
-        assert_eq!(tokens(&upstream).len(), 2, "{text}");
+        assert_eq!(token_requests(&upstream).len(), 2, "{text}");
     });
     join_all(calls).await;
 }
 
 #[tokio::test]
 async fn second_refusal_is_credentials_rejected() {
-    let calls = refusals().map(|refusal| async move {
+    let calls = token_refusals().map(|refusal| async move {
         let text = format!("{refusal:?}");
-        let (app, upstream) = account(token, move |_| refusal.clone()).await;
-        let failed = app
+        let (app, upstream) = start_account(token, move |_| refusal.clone()).await;
+        let failure = app
             .delete_batch_node_user(batch_request("alice"))
             .await
             .unwrap_err();
-        failed.expect(Code::Internal, "UPSTREAM_CREDENTIALS_REJECTED");
+        failure.expect(Code::Internal, "UPSTREAM_CREDENTIALS_REJECTED");
         assert_eq!(
             (
-                failed.metadata_value("attempts"),
-                failed.metadata_value("outcome")
+                failure.metadata_value("attempts"),
+                failure.metadata_value("outcome")
             ),
             ("2", "not_deleted")
         );
-        assert_eq!(failed.retry_delay, None, "{text}");
+        assert_eq!(failure.retry_delay, None, "{text}");
         assert_eq!(
             sent_authorizations(&upstream),
             ["Bearer kanari-token-1", "Bearer kanari-token-2"],
@@ -186,13 +186,13 @@ async fn second_refusal_is_credentials_rejected() {
 /// A token that is refused although it is new causes no more retries than any other failure.
 #[tokio::test]
 async fn refused_tokens_add_20_percent_requests() {
-    let (app, upstream) = account(token, |_| batch_error(401, "AuthenticationFailed")).await;
+    let (app, upstream) = start_account(token, |_| batch_error(401, "AuthenticationFailed")).await;
     let started = Instant::now();
     for _ in 0..20 {
         let calls = (0..10).map(|_| app.delete_batch_node_user(batch_request("alice")));
-        for refused in join_all(calls).await {
-            let refused = refused.unwrap_err();
-            refused.expect(Code::Internal, "UPSTREAM_CREDENTIALS_REJECTED");
+        for refusal in join_all(calls).await {
+            let refusal = refusal.unwrap_err();
+            refusal.expect(Code::Internal, "UPSTREAM_CREDENTIALS_REJECTED");
         }
     }
     let requests = upstream.requests("DELETE", "").len() as u64;
@@ -203,16 +203,16 @@ async fn refused_tokens_add_20_percent_requests() {
 
 #[tokio::test]
 async fn concurrently_refused_calls_renew_once() {
-    let (app, upstream) = account(token, |request| match request.header("authorization") {
+    let (app, upstream) = start_account(token, |request| match request.header("authorization") {
         Some("Bearer kanari-token-1") => batch_error(401, "AuthenticationFailed"),
         _ => batch_deleted(),
     })
     .await;
     let calls = (0..50).map(|_| app.delete_batch_node_user(batch_request("alice")));
-    for done in join_all(calls).await {
-        assert_eq!(done.unwrap().outcome(), DeleteOutcome::Deleted);
+    for response in join_all(calls).await {
+        assert_eq!(response.unwrap().outcome(), DeleteOutcome::Deleted);
     }
-    assert_eq!(tokens(&upstream).len(), 2);
+    assert_eq!(token_requests(&upstream).len(), 2);
 }
 
 #[tokio::test]
@@ -221,13 +221,13 @@ async fn late_refusal_of_old_token_keeps_new_one() {
     let gate = Arc::new(Notify::new());
     let refusal = batch_error(401, "AuthenticationFailed");
     let gate_for_reply = Reply::Gated(Arc::clone(&gate), Box::new(refusal.clone()));
-    let (app, upstream) = account(token, move |request| {
-        let old = request.header("authorization") == Some("Bearer kanari-token-1");
-        if old && request.target.contains("/users/slow?") {
+    let (app, upstream) = start_account(token, move |request| {
+        let has_old_credential = request.header("authorization") == Some("Bearer kanari-token-1");
+        if has_old_credential && request.target.contains("/users/slow?") {
             arrived.send(()).unwrap();
             return gate_for_reply.clone();
         }
-        if old {
+        if has_old_credential {
             refusal.clone()
         } else {
             batch_deleted()
@@ -239,14 +239,14 @@ async fn late_refusal_of_old_token_keeps_new_one() {
         tokio::spawn(async move { client.delete_batch_node_user(batch_request("slow")).await });
     arrivals.recv().await.unwrap();
     // The other call renews the token meanwhile.
-    let done = app
+    let response = app
         .delete_batch_node_user(batch_request("fast"))
         .await
         .unwrap();
-    assert_eq!(done.attempts, 2);
+    assert_eq!(response.attempts, 2);
     gate.notify_one();
     assert_eq!(slow.await.unwrap().unwrap().into_inner().attempts, 2);
-    assert_eq!(tokens(&upstream).len(), 2);
+    assert_eq!(token_requests(&upstream).len(), 2);
 }
 
 #[tokio::test]
@@ -263,16 +263,17 @@ async fn failed_renewal_is_reported() {
                 Reply::html(status)
             }
         };
-        let (app, upstream) = account(renewal, |_| batch_error(401, "AuthenticationFailed")).await;
-        let failed = app
+        let (app, upstream) =
+            start_account(renewal, |_| batch_error(401, "AuthenticationFailed")).await;
+        let failure = app
             .delete_batch_node_user(batch_request("alice"))
             .await
             .unwrap_err();
-        failed.expect(code, reason);
+        failure.expect(code, reason);
         assert_eq!(
             (
-                failed.metadata_value("attempts"),
-                failed.metadata_value("outcome")
+                failure.metadata_value("attempts"),
+                failure.metadata_value("outcome")
             ),
             ("1", "not_deleted")
         );
@@ -298,12 +299,12 @@ async fn refusal_without_time_to_renew_is_not_credentials_rejected() {
         gate.notify_one();
     };
     let (response, ()) = tokio::join!(call, release);
-    let failed = response.unwrap_err();
-    failed.expect(Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
+    let failure = response.unwrap_err();
+    failure.expect(Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
     assert_eq!(
         (
-            failed.metadata_value("attempts"),
-            failed.metadata_value("outcome")
+            failure.metadata_value("attempts"),
+            failure.metadata_value("outcome")
         ),
         ("1", "not_deleted")
     );

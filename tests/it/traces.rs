@@ -62,14 +62,14 @@ fn configure(folder: &Path, upstream: &Upstream, tracing: &str) {
 }
 
 /// Returns the spans of this name. Panics if there are none.
-fn named<'a>(spans: &'a [ReceivedSpan], name: &str) -> Vec<&'a ReceivedSpan> {
+fn spans_named<'a>(spans: &'a [ReceivedSpan], name: &str) -> Vec<&'a ReceivedSpan> {
     let found: Vec<_> = spans.iter().filter(|span| span.name == name).collect();
     assert!(!found.is_empty(), "{name} in {spans:#?}");
     found
 }
 
 #[track_caller]
-fn expect(span: &ReceivedSpan, attributes: &[(&str, &str)]) {
+fn expect_attributes(span: &ReceivedSpan, attributes: &[(&str, &str)]) {
     for (name, value) in attributes {
         let found = span.attributes.get(*name).map(String::as_str);
         assert_eq!(found, Some(*value), "{name} of {span:#?}");
@@ -89,22 +89,22 @@ async fn calls_and_upstream_requests_are_exported() {
     let port = server.address.rsplit(':').next().unwrap().to_owned();
     let port = port.as_str();
     let request = batch_request("alice");
-    let done = client
+    let response = client
         .delete_batch_node_user(with_traceparent(request, "01"))
         .await;
-    assert_eq!(done.unwrap().into_inner().attempts, 2);
-    let failed = client
+    assert_eq!(response.unwrap().into_inner().attempts, 2);
+    let failure = client
         .delete_hmc_user(with_traceparent(delete_by_name("alice"), "01"))
         .await;
-    failed.unwrap_err();
+    failure.unwrap_err();
     server.stop();
 
     let spans = collector.spans();
     assert!(spans.iter().all(|span| span.trace == TRACE), "{spans:#?}");
-    let batch = named(&spans, "useradmin.v1.UserAdmin/DeleteBatchNodeUser")[0];
+    let batch = spans_named(&spans, "useradmin.v1.UserAdmin/DeleteBatchNodeUser")[0];
     assert_eq!((batch.kind, batch.status), (SERVER, 0));
     assert_eq!(batch.parent, CALLER);
-    expect(
+    expect_attributes(
         batch,
         &[
             ("rpc.system.name", "grpc"),
@@ -131,7 +131,7 @@ async fn calls_and_upstream_requests_are_exported() {
 }
 
 fn assert_batch_spans(spans: &[ReceivedSpan], batch: &ReceivedSpan, upstream: &Upstream) {
-    let deletes = named(
+    let deletes = spans_named(
         spans,
         "DELETE /pools/{poolId}/nodes/{nodeId}/users/{userName}",
     );
@@ -140,7 +140,7 @@ fn assert_batch_spans(spans: &[ReceivedSpan], batch: &ReceivedSpan, upstream: &U
     for (delete, (status, actual)) in deletes.iter().zip([("503", 2), ("200", 0)]) {
         assert_eq!((delete.kind, delete.status), (CLIENT, actual));
         assert_eq!(delete.parent, batch.id);
-        expect(
+        expect_attributes(
             delete,
             &[
                 ("http.request.method", "DELETE"),
@@ -156,17 +156,17 @@ fn assert_batch_spans(spans: &[ReceivedSpan], batch: &ReceivedSpan, upstream: &U
             "{url}"
         );
     }
-    expect(deletes[0], &[("error.type", "503")]);
-    expect(deletes[1], &[("http.request.resend_count", "1")]);
-    let token = named(spans, "POST")[0];
+    expect_attributes(deletes[0], &[("error.type", "503")]);
+    expect_attributes(deletes[1], &[("http.request.resend_count", "1")]);
+    let token = spans_named(spans, "POST")[0];
     assert_eq!(token.parent, batch.id);
-    expect(token, &[("useradmin.operation", "request_token")]);
-    let sent: Vec<_> = upstream
+    expect_attributes(token, &[("useradmin.operation", "request_token")]);
+    let sent_requests: Vec<_> = upstream
         .received()
         .into_iter()
         .filter(|request| request.target.starts_with("/pools"))
         .collect();
-    for (delete, request) in deletes.iter().zip(&sent) {
+    for (delete, request) in deletes.iter().zip(&sent_requests) {
         let parent = format!("00-{TRACE}-{}-01", delete.id);
         assert_eq!(request.header("traceparent"), Some(parent.as_str()));
         assert_eq!(request.header("tracestate"), None);
@@ -178,10 +178,10 @@ fn assert_batch_spans(spans: &[ReceivedSpan], batch: &ReceivedSpan, upstream: &U
 }
 
 fn assert_hmc_spans(spans: &[ReceivedSpan], upstream: &Upstream) {
-    let hmc = named(spans, "useradmin.v1.UserAdmin/DeleteHmcUser")[0];
+    let hmc = spans_named(spans, "useradmin.v1.UserAdmin/DeleteHmcUser")[0];
     // A refusal is not an error of the server.
     assert_eq!((hmc.parent.as_str(), hmc.status), (CALLER, 0));
-    expect(
+    expect_attributes(
         hmc,
         &[
             ("rpc.response.status_code", "FAILED_PRECONDITION"),
@@ -195,16 +195,16 @@ fn assert_hmc_spans(spans: &[ReceivedSpan], upstream: &Upstream) {
         "GET /api/console/users",
         "DELETE /api/users/{user-id}",
     ] {
-        assert_eq!(named(spans, name)[0].parent, hmc.id, "{name}");
+        assert_eq!(spans_named(spans, name)[0].parent, hmc.id, "{name}");
     }
     let deletes = |request: &ReceivedRequest| {
         request.target == "/api/users/id-1" && request.method == "DELETE"
     };
-    let sent = upstream.received().into_iter().find(deletes).unwrap();
-    let delete = named(spans, "DELETE /api/users/{user-id}")[0];
-    expect(delete, &[("http.response.status_code", "409")]);
+    let request = upstream.received().into_iter().find(deletes).unwrap();
+    let delete = spans_named(spans, "DELETE /api/users/{user-id}")[0];
+    expect_attributes(delete, &[("http.response.status_code", "409")]);
     let parent = format!("00-{TRACE}-{}-01", delete.id);
-    assert_eq!(sent.header("traceparent"), Some(parent.as_str()));
+    assert_eq!(request.header("traceparent"), Some(parent.as_str()));
     // The log-off at shutdown does not belong to a call.
     assert!(!spans.iter().any(|span| span.name.contains("this-session")));
 }
@@ -230,7 +230,7 @@ async fn unsampled_calls_are_not_exported() {
     }
     server.stop();
     let spans = collector.spans();
-    let calls = named(&spans, "useradmin.v1.UserAdmin/DeleteHmcUser");
+    let calls = spans_named(&spans, "useradmin.v1.UserAdmin/DeleteHmcUser");
     assert_eq!(calls.len(), 1, "{spans:#?}");
     // The trace context is still sent to the upstream and logged.
     let lists = upstream.received().into_iter();
@@ -329,8 +329,8 @@ async fn unreachable_collector_does_not_affect_calls() {
         let folder = folder_with(&upstream, &tracing);
         let server = Process::start(&folder);
         let request = DeleteHmcUserRequest::default();
-        let failed = server.client().delete_hmc_user(request).await.unwrap_err();
-        assert_eq!(failed.code(), tonic::Code::InvalidArgument);
+        let failure = server.client().delete_hmc_user(request).await.unwrap_err();
+        assert_eq!(failure.code(), tonic::Code::InvalidArgument);
         server.stop();
         fs::remove_dir_all(folder).unwrap();
     }
@@ -381,7 +381,7 @@ async fn trace_context_is_propagated() {
             metadata.append("traceparent", value.unwrap());
         }
         app.client().delete_batch_node_user(request).await.unwrap();
-        let sent = upstream.received().pop().unwrap();
-        assert_eq!(sent.header("traceparent"), expected, "{values:?}");
+        let request = upstream.received().pop().unwrap();
+        assert_eq!(request.header("traceparent"), expected, "{values:?}");
     }
 }

@@ -40,12 +40,12 @@ async fn unfinished_handshake_reports_not_sent() {
         let response = app.client().delete_batch_node_user(request).await;
         CallFailure::from(response.map(Response::into_inner).unwrap_err())
     });
-    for failed in futures_util::future::join_all(calls).await {
-        failed.expect(Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
+    for failure in futures_util::future::join_all(calls).await {
+        failure.expect(Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
         assert_eq!(
             (
-                failed.metadata_value("attempts"),
-                failed.metadata_value("outcome")
+                failure.metadata_value("attempts"),
+                failure.metadata_value("outcome")
             ),
             ("1", "not_sent")
         );
@@ -90,7 +90,7 @@ async fn request_on_closed_idle_connection_has_unknown_outcome() {
     let mut request = Request::new(batch_request("bob"));
     request.set_timeout(Duration::from_millis(700));
     let response = app.client().delete_batch_node_user(request).await;
-    let failed = CallFailure::from(response.unwrap_err());
-    failed.expect(Code::DeadlineExceeded, "OUTCOME_UNKNOWN");
-    assert_eq!(failed.metadata_value("outcome"), "unknown");
+    let failure = CallFailure::from(response.unwrap_err());
+    failure.expect(Code::DeadlineExceeded, "OUTCOME_UNKNOWN");
+    assert_eq!(failure.metadata_value("outcome"), "unknown");
 }

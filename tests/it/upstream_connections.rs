@@ -28,9 +28,13 @@ async fn connection_falls_back_to_http_1_1() {
         let section = section.replacen("url =", "ca_file = \"ca.pem\"\nurl =", 1);
         let app = App::start_in(folder, &section).await;
         for user in ["alice", "bob"] {
-            let done = app.delete_batch_node_user(batch_request(user)).await;
-            let done = done.unwrap_or_else(|failed| panic!("{alpn:?}: {failed:?}"));
-            assert_eq!((done.outcome(), done.attempts), (Deleted, 1), "{alpn:?}");
+            let response = app.delete_batch_node_user(batch_request(user)).await;
+            let response = response.unwrap_or_else(|failure| panic!("{alpn:?}: {failure:?}"));
+            assert_eq!(
+                (response.outcome(), response.attempts),
+                (Deleted, 1),
+                "{alpn:?}"
+            );
         }
         assert_eq!(upstream.requests("DELETE", "/pools/").len(), 2, "{alpn:?}");
         // One connection for the token endpoint, which is the same upstream, and one for both DELETEs.
@@ -49,8 +53,8 @@ async fn idle_connection_uses_tcp_keepalive() {
     let folder = App::folder();
     let section = batch_section(&folder, &upstream.url);
     let app = App::start_in(folder, &section).await;
-    let done = app.delete_batch_node_user(batch_request("alice")).await;
-    done.unwrap();
+    let response = app.delete_batch_node_user(batch_request("alice")).await;
+    response.unwrap();
     let port: u16 = upstream.url.rsplit(':').next().unwrap().parse().unwrap();
     wait_until("a keepalive timer on each connection", async || {
         let timers = keepalive_timers(port);
@@ -132,9 +136,9 @@ async fn request_waiting_for_stream_reports_not_sent() {
     let later = async {
         upstream.wait_for_requests("DELETE", "", 2).await;
         wait_until("a request that was not sent", async || {
-            let failed = call(Duration::from_secs(1)).await;
-            assert_eq!(failed.code, Code::DeadlineExceeded, "{failed:?}");
-            failed.metadata_value("outcome") == "not_sent"
+            let failure = call(Duration::from_secs(1)).await;
+            assert_eq!(failure.code, Code::DeadlineExceeded, "{failure:?}");
+            failure.metadata_value("outcome") == "not_sent"
         })
         .await;
     };

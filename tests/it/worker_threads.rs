@@ -13,7 +13,7 @@ use useradmin_testkit::{
     delete_by_id, hmc_reply_or, hmc_section, token_reply_or,
 };
 
-async fn callers(app: &App, count: usize) -> Vec<UserAdminClient<Channel>> {
+async fn connect_clients(app: &App, count: usize) -> Vec<UserAdminClient<Channel>> {
     let endpoint = Channel::from_shared(format!("http://{}", app.address)).unwrap();
     let channels = join_all((0..count).map(|_| endpoint.connect())).await;
     let clients = channels
@@ -29,10 +29,10 @@ async fn each_worker_has_separate_connections() {
     let section = batch_section(&folder, &upstream.url);
     let app = App::start_on_workers(folder, &section).await;
     // The calls do not overlap: a single thread would need only one connection.
-    for mut caller in callers(&app, count() * 3).await {
+    for mut caller in connect_clients(&app, count() * 3).await {
         for _ in 0..3 {
-            let done = caller.delete_batch_node_user(batch_request("alice")).await;
-            assert_eq!(done.unwrap().into_inner().outcome(), Deleted);
+            let response = caller.delete_batch_node_user(batch_request("alice")).await;
+            assert_eq!(response.unwrap().into_inner().outcome(), Deleted);
         }
     }
     assert_eq!(upstream.requests("DELETE", "").len(), count() * 9);
@@ -49,11 +49,11 @@ async fn workers_share_session_and_limits() {
     let folder = App::folder();
     let section = hmc_section(&folder, &upstream.url);
     let app = App::start_on_workers(folder, &section).await;
-    let callers = callers(&app, count() * 4).await;
+    let callers = connect_clients(&app, count() * 4).await;
     let calls = callers.into_iter().map(|mut caller| async move {
         for _ in 0..5 {
-            let done = caller.delete_hmc_user(delete_by_id("id-1")).await;
-            assert_eq!(done.unwrap().into_inner().outcome(), Deleted);
+            let response = caller.delete_hmc_user(delete_by_id("id-1")).await;
+            assert_eq!(response.unwrap().into_inner().outcome(), Deleted);
         }
     });
     join_all(calls).await;
@@ -90,8 +90,8 @@ async fn worker_count_follows_environment_variable() {
     configure(&folder, &upstream.url, "");
     let process = Process::start_with_env(&folder, &[("TOKIO_WORKER_THREADS", "3")]);
     let mut client = process.client();
-    let done = client.delete_batch_node_user(batch_request("alice")).await;
-    assert_eq!(done.unwrap().into_inner().outcome(), Deleted);
+    let response = client.delete_batch_node_user(batch_request("alice")).await;
+    assert_eq!(response.unwrap().into_inner().outcome(), Deleted);
     let threads = fs::read_dir(format!("/proc/{}/task", process.id())).unwrap();
     let names = threads.map(|thread| fs::read_to_string(thread.unwrap().path().join("comm")));
     let workers = names.filter(|name| name.as_ref().unwrap().starts_with("worker-"));

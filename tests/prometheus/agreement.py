@@ -1,4 +1,4 @@
-"""Prints what does not agree in documents, rules and dashboard; ends with 1 if there is anything."""
+"""Prints the disagreements between documents, rules and dashboard. Exits with 1 if there are any."""
 
 import sys
 

@@ -14,10 +14,10 @@ def load():
 
 
 def expressions(dashboard):
-    """Title and expression of everything that is asked, with values in place of variables."""
-    asked = [(panel["title"], target["expr"]) for panel in dashboard["panels"] for target in panel.get("targets", [])]
-    asked += [(annotation["name"], annotation["expr"]) for annotation in dashboard["annotations"]["list"]]
-    for title, expression in asked:
+    """Yields the title and the expression of each query, with values in place of variables."""
+    queries = [(panel["title"], target["expr"]) for panel in dashboard["panels"] for target in panel.get("targets", [])]
+    queries += [(annotation["name"], annotation["expr"]) for annotation in dashboard["annotations"]["list"]]
+    for title, expression in queries:
         for name, value in VALUES.items():
             expression = expression.replace(name, value)
         yield title, expression

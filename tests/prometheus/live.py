@@ -1,5 +1,5 @@
-"""A real Prometheus reads real servers that have had calls: are the numbers those of the calls, do rules and dashboard
-find what they ask for, and does what has happened fire its alerts, and nothing else?"""
+"""A real Prometheus scrapes real servers that have received calls. Checks that the metrics agree with the calls, that
+all expressions of rules and dashboard select series, and that exactly the expected alerts fire."""
 
 import re
 import shutil
@@ -38,7 +38,7 @@ scrape_configs:
   - job_name: useradmin
     static_configs: [{{targets: ["{sandbox}", "{broken}"]}}]
 """
-# What is called, how often, and what comes of it: code, reason, and the outcome for the user.
+# The calls, how often each is made, and the expected code, reason and outcome.
 SANDBOX_CALLS = [
     (HMC, {"user_name": "alice"}, 1, "OK", "", "deleted"),
     (HMC, {"user_name": "nobody", "allow_missing": True}, 1, "OK", "", "already_absent"),
@@ -75,14 +75,14 @@ def start_servers():
 
 
 def start_prometheus(sandbox, broken):
-    """With the rules as they are, but nothing waits."""
+    """Uses the rules without their `for` durations."""
     rules = documents.RULES.read_text()
     rules, times = re.subn(r"^( +)for: \w+$", r"\1for: 0s", rules, flags=re.M)
     assert times > 10
     path = WORK / "useradmin.rules.yml"
     path.write_text(rules)
     prometheus = Prometheus(PROMETHEUS.format(rules=path, sandbox=sandbox.admin, broken=broken.admin))
-    # What was there before the calls is known, so that they show as an increase.
+    # The values before the calls must be scraped, so that the calls appear as an increase.
     prometheus.wait_for("sum(up)", 2)
     return prometheus
 
@@ -101,15 +101,15 @@ def call_sandbox(sandbox, prometheus):
     wait_for_calls(calls)
     total = 1 + sum(times for _, _, times, *_ in SANDBOX_CALLS) + 1
     prometheus.wait_for(f'sum(grpc_server_handled_total{{instance="{sandbox.admin}"}})', total)
-    # Enough to open the breaker; those that it refuses have another reason.
+    # Enough calls to open the breaker. Calls that it refuses have another reason.
     wait_for_calls([sandbox.call(BATCH, batch(BUSY[1]), shown) for _ in range(24)])
 
 
 def wait_for_calls(calls):
     for call in calls:
-        said, _ = call.communicate(timeout=20)
-        if b"Failed to dial" in said:
-            fail(said.decode())
+        output, _ = call.communicate(timeout=20)
+        if b"Failed to dial" in output:
+            fail(output.decode())
 
 
 def connect(server):
@@ -120,7 +120,7 @@ def connect(server):
 
 
 def closed(connection):
-    """Reads to its end."""
+    """Reads the response to its end."""
     try:
         while connection.recv(4096):
             pass
@@ -130,7 +130,7 @@ def closed(connection):
 
 
 def trouble(broken, prometheus):
-    """What a sandbox cannot have: a target that is down, strangers, and files that somebody changes."""
+    """Faults that the sandbox cannot simulate: an unreachable target, unauthenticated callers, and changed files."""
     wait_for_calls([broken.call(BATCH, batch("alice"), ["-plaintext"])])
     wait_for_calls([broken.call(BATCH, batch("alice", "other"), ["-plaintext"])])
     key, config, audit = (broken.path(name) for name in ("batch.key", "useradmin.toml", "audit.jsonl"))
@@ -179,7 +179,7 @@ def check_numbers(sandbox, prometheus):
 
 
 def check_targets(prometheus):
-    """OpenMetrics was understood."""
+    """Checks that Prometheus parsed the OpenMetrics format."""
     for target in prometheus.api("targets")["activeTargets"]:
         if target["health"] != "up" or target["lastError"]:
             fail(f"{target['scrapeUrl']}: {target['lastError']}")
@@ -191,28 +191,28 @@ def check_targets(prometheus):
 def check_names(servers):
     found = {}
     for server in servers:
-        found |= documents.served(server.metrics())
-    known = documents.documented()
+        found |= documents.exported_metrics(server.metrics())
+    known = documents.documented_metrics()
     if found != known:
         difference = sorted(set(found.items()) ^ set(known.items()))
         fail(f"/metrics and the table of docs/operations.md differ in {difference}")
 
 
 def check_expressions(prometheus):
-    """All of them, and what they select: `or` would hide a name or a label that is misspelt."""
+    """Checks all expressions and each selector in them, because `or` would hide a misspelt name or label."""
     for title, expression in dashboard.expressions(dashboard.load()):
-        asked = re.findall(r"\w+\{[^}]*\}", expression)
+        selectors = re.findall(r"\w+\{[^}]*\}", expression)
         if title == "Restarts":
-            # Nothing has restarted, but the question must be one.
+            # Nothing has restarted, but the query must be valid.
             prometheus.query(expression)
         else:
-            asked.append(expression)
-        for question in asked:
-            until(f"the dashboard's {title} finds something by {question}", lambda q=question: prometheus.query(q), 5)
+            selectors.append(expression)
+        for selector in selectors:
+            until(f"the dashboard's {title} finds something by {selector}", lambda q=selector: prometheus.query(q), 5)
 
 
 def check_rules(prometheus, names):
-    """Healthy rules; and exactly the expected alerts, with their texts."""
+    """Checks that all rules are healthy and that exactly the expected alerts fire, with the expected texts."""
     def firing():
         active = prometheus.query('ALERTS{alertstate="firing"}')
         return {(m["alertname"], names.get(m.get("instance"), "")) for m, _ in active}
@@ -239,7 +239,7 @@ def check_rules(prometheus, names):
 
 
 def check_lint(server):
-    """promtool reads the text format alone, which the server sends where nothing else is asked for."""
+    """promtool reads only the text format, which the server sends if no other format is requested."""
     text = server.metrics(accept="*/*")
     lint = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True)
     if lint.returncode or lint.stdout or lint.stderr:
@@ -247,7 +247,7 @@ def check_lint(server):
 
 
 def check_ends(sandbox, broken, prometheus):
-    """Whoever does not answer any more is missed."""
+    """Checks that a server that no longer responds causes an alert."""
     alerts = 'count by (alertname) (ALERTS{{alertname="{}", alertstate="firing"}})'
     broken.stop()
     prometheus.wait_for(alerts.format("UseradminDown"), 1)

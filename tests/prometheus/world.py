@@ -1,4 +1,4 @@
-"""Programs that a test starts, and what it asks them: servers of useradmin, and a Prometheus."""
+"""Processes that a test starts and queries: servers of useradmin, and Prometheus."""
 
 import json
 import os
@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 WORK = ROOT / "target" / "prometheus"
 TOOLS = ROOT / "target" / "tools"
 PATIENCE = 30.0
-# A proxy of the environment is not for loopback.
+# Ignores a proxy from the environment, because all requests go to loopback.
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
@@ -24,13 +24,13 @@ def fail(text):
     sys.exit(f"FAILED: {text}")
 
 
-def until(what, found, patience=PATIENCE):
-    """Asks again and again, until the answer is neither empty nor false. What it waits for is a text, or makes one."""
+def until(what, condition, patience=PATIENCE):
+    """Polls until the result is truthy, and returns it. `what` is a description of the condition, or returns one."""
     end = time.monotonic() + patience
     while True:
-        answer = found()
-        if answer:
-            return answer
+        result = condition()
+        if result:
+            return result
         if time.monotonic() > end:
             fail(f"{what() if callable(what) else what}: not within {patience:g} s")
         time.sleep(0.05)
@@ -38,18 +38,18 @@ def until(what, found, patience=PATIENCE):
 
 def get(url, accept="*/*"):
     request = urllib.request.Request(url, headers={"Accept": accept})
-    with DIRECT.open(request, timeout=10) as answer:
-        return answer.read().decode()
+    with DIRECT.open(request, timeout=10) as response:
+        return response.read().decode()
 
 
 def free_port():
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return taken.getsockname()[1]
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
 
 
 class Program:
-    """A process with a folder for what it says. It ends with the test."""
+    """A process with a folder for its output. It is stopped at the end of the test."""
 
     running = []
 
@@ -68,14 +68,14 @@ class Program:
         if self.process.poll() is not None:
             fail(f"{self.name} has ended with {self.process.returncode}: {self.path('stderr').read_text()[-2000:]}")
 
-    def said(self, where, pattern):
-        """The first group of the pattern in what it has said so far."""
+    def output_match(self, where, pattern):
+        """Returns the first group of the first match of the pattern in the output so far."""
         self.check()
         match = re.search(pattern, self.path(where).read_text(), re.M)
         return match and match[1]
 
     def stop(self):
-        """Asks it to end; tells its exit code."""
+        """Stops the process with SIGTERM and returns its exit code."""
         Program.running.remove(self)
         self.process.send_signal(signal.SIGTERM)
         try:
@@ -97,16 +97,15 @@ class Server(Program):
         target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
         program = os.environ.get("USERADMIN") or target / "debug" / "useradmin"
         super().__init__(name, [str(program), "serve", *arguments])
-        self.address = until(f"{name} listens", lambda: self.said("stdout", r"^listening on (\S+)$"))
-        # The guide of the sandbox tells where the numbers are.
-        told = admin or until(f"{name} has a guide", lambda: self.said("stderr", r"http://(\S+)/metrics"))
-        self.admin = told
+        self.address = until(f"{name} listens", lambda: self.output_match("stdout", r"^listening on (\S+)$"))
+        # The guide of the sandbox contains the URL of the metrics.
+        self.admin = admin or until(f"{name} has a guide", lambda: self.output_match("stderr", r"http://(\S+)/metrics"))
 
     def metrics(self, accept="application/openmetrics-text"):
         return get(f"http://{self.admin}/metrics", accept)
 
     def call(self, rpc, request, options=()):
-        """One call with grpcurl, which is not waited for."""
+        """Starts a call with grpcurl without waiting for its end."""
         grpcurl = TOOLS / "bin" / "grpcurl"
         command = [str(grpcurl if grpcurl.exists() else "grpcurl"), "-max-time", "10", *options]
         command += ["-d", json.dumps(request), self.address, f"useradmin.v1.UserAdmin/{rpc}"]
@@ -114,7 +113,7 @@ class Server(Program):
 
 
 class Prometheus(Program):
-    """A Prometheus that looks every second."""
+    """A Prometheus that scrapes every second."""
 
     def __init__(self, config):
         path = WORK / "prometheus.yml"
@@ -142,17 +141,17 @@ class Prometheus(Program):
         return answer["data"]
 
     def query(self, expression):
-        """Labels and value of each series now."""
+        """Returns the labels and the current value of each series."""
         result = self.api("query", query=expression)["result"]
         return [(series["metric"], float(series["value"][1])) for series in result]
 
     def value(self, expression):
-        """The only value; None without a series."""
+        """Returns the only value, or None if there is no series."""
         found = self.query(expression)
         if len(found) > 1:
             fail(f"more than one series: {expression}")
         return found[0][1] if found else None
 
     def wait_for(self, expression, value):
-        """Until the expression has this value."""
+        """Waits until the expression has this value."""
         until(f"{expression} is {value:g}", lambda: [found for _, found in self.query(expression)] == [value])

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::credentials::{Credentials, text};
-use super::net::{Counters, Incoming, bump, form_pairs, lock, now, response, set};
+use super::net::{Counters, Incoming, form_pairs, increment, lock, now, response, set};
 
 /// The only supported scope. It contains a double slash, because the accepted audience ends with a slash.
 const SCOPE: &str = "https://batch.core.windows.net//.default";
@@ -55,41 +55,41 @@ pub(super) struct Entra {
 }
 
 /// An error: HTTP status, OAuth error code, AADSTS number and description.
-type Refusal = (u16, &'static str, u32, String);
+type OAuthError = (u16, &'static str, u32, String);
 
 pub(super) fn router(entra: Arc<Entra>) -> Router {
     Router::new().fallback(handle).with_state(entra)
 }
 
 async fn handle(State(entra): State<Arc<Entra>>, request: Request) -> Response {
-    bump(&entra.counters.token_requests);
+    increment(&entra.counters.token_requests);
     let call = Incoming::read(request).await;
     let segments = call.segments().unwrap_or_default();
     let parts: Vec<&str> = segments.iter().map(String::as_str).collect();
     let [tenant, "oauth2", "v2.0", "token"] = parts.as_slice() else {
         return response(404, "");
     };
-    let mut handle = match entra.token(&call, tenant) {
+    let mut reply = match entra.token(&call, tenant) {
         Ok(body) => response(200, body.to_string()),
-        Err(refusal) => refuse(&call, &refusal),
+        Err(error) => error_response(&call, &error),
     };
     set(
-        &mut handle,
+        &mut reply,
         "content-type",
         "application/json; charset=utf-8",
     );
-    set(&mut handle, "cache-control", "no-store, no-cache");
-    set(&mut handle, "pragma", "no-cache");
-    set(&mut handle, "expires", "-1");
-    set(&mut handle, "x-content-type-options", "nosniff");
-    set(&mut handle, "x-ms-request-id", &Uuid::new_v4().to_string());
-    handle
+    set(&mut reply, "cache-control", "no-store, no-cache");
+    set(&mut reply, "pragma", "no-cache");
+    set(&mut reply, "expires", "-1");
+    set(&mut reply, "x-content-type-options", "nosniff");
+    set(&mut reply, "x-ms-request-id", &Uuid::new_v4().to_string());
+    reply
 }
 
 impl Entra {
     /// Validates a token request and issues a token. The checks run in the order of the real endpoint: parameters,
     /// tenant, application, scope, secret.
-    fn token(&self, call: &Incoming, tenant: &str) -> Result<Value, Refusal> {
+    fn token(&self, call: &Incoming, tenant: &str) -> Result<Value, OAuthError> {
         if call.method != Method::POST {
             let text = format!(
                 "The endpoint only accepts POST, OPTIONS requests. Received a {} request.",
@@ -115,7 +115,7 @@ impl Entra {
         )
     }
 
-    fn check_names(&self, tenant: &str, client: &str) -> Result<(), Refusal> {
+    fn check_names(&self, tenant: &str, client: &str) -> Result<(), OAuthError> {
         if !tenant.eq_ignore_ascii_case(&self.credentials.tenant_id) {
             let text = format!(
                 "Tenant '{tenant}' not found. Check to make sure you have the correct tenant ID and are signing into \
@@ -135,7 +135,7 @@ impl Entra {
         Ok(())
     }
 
-    fn check_secret(&self, form: &HashMap<String, String>, client: &str) -> Result<(), Refusal> {
+    fn check_secret(&self, form: &HashMap<String, String>, client: &str) -> Result<(), OAuthError> {
         let Some(secret) = form
             .get("client_secret")
             .filter(|secret| !secret.is_empty())
@@ -155,7 +155,7 @@ impl Entra {
     }
 }
 
-fn check_scope(scope: &str, tenant: &str) -> Result<(), Refusal> {
+fn check_scope(scope: &str, tenant: &str) -> Result<(), OAuthError> {
     if scope == SCOPE {
         return Ok(());
     }
@@ -196,7 +196,7 @@ fn form_of(call: &Incoming) -> HashMap<String, String> {
         .collect()
 }
 
-fn required<'a>(form: &'a HashMap<String, String>, name: &str) -> Result<&'a str, Refusal> {
+fn required<'a>(form: &'a HashMap<String, String>, name: &str) -> Result<&'a str, OAuthError> {
     form.get(name)
         .map(String::as_str)
         .filter(|value| !value.is_empty())
@@ -206,7 +206,7 @@ fn required<'a>(form: &'a HashMap<String, String>, name: &str) -> Result<&'a str
         })
 }
 
-fn refuse(call: &Incoming, (status, error, number, text): &Refusal) -> Response {
+fn error_response(call: &Incoming, (status, error, number, text): &OAuthError) -> Response {
     let trace = Uuid::new_v4().to_string();
     let correlation = call
         .header("client-request-id")

@@ -39,9 +39,9 @@ pub const TOKEN_QUOTA: u32 = 60;
 const MARKER: &str = "made-by-useradmin-sandbox";
 const KEY_ID: &str = "sandbox";
 /// Validity of the certificates and the token. It is short because they are for the sandbox only.
-const LIFE: Duration = Duration::from_hours(7 * 24);
+const LIFETIME: Duration = Duration::from_hours(7 * 24);
 /// Tolerated clock difference between two machines, or between a container and its host.
-const SKEW: Duration = Duration::from_hours(1);
+const CLOCK_SKEW: Duration = Duration::from_hours(1);
 
 /// The paths of the generated files.
 #[derive(Clone, Debug)]
@@ -70,7 +70,7 @@ impl Identities {
     /// Returns an error if a file cannot be written, or if one exists that was not created by a sandbox.
     pub fn create(folder: &Path) -> io::Result<Self> {
         fs::create_dir_all(folder)
-            .map_err(|error| at(folder, format!("cannot be made: {error}")))?;
+            .map_err(|error| path_error(folder, format!("cannot be made: {error}")))?;
         let file = |name: &str| folder.join(name);
         let files = Self {
             ca: file("ca.pem"),
@@ -106,9 +106,9 @@ impl Identities {
             return Ok(());
         }
         let mut files = self.all().into_iter();
-        if let Some(there) = files.find(|file| file.symlink_metadata().is_ok()) {
-            let why = "is there already, and no sandbox has made it; name another folder";
-            return Err(at(there, why));
+        if let Some(existing) = files.find(|file| file.symlink_metadata().is_ok()) {
+            let cause = "is there already, and no sandbox has made it; name another folder";
+            return Err(path_error(existing, cause));
         }
         write(marker, "")?;
         // Keeps the keys out of Git repositories, where secret scanners would report them.
@@ -144,7 +144,7 @@ impl Identities {
     }
 }
 
-fn at(path: &Path, error: impl Display) -> io::Error {
+fn path_error(path: &Path, error: impl Display) -> io::Error {
     io::Error::other(format!("{} {error}", path.display()))
 }
 
@@ -173,12 +173,12 @@ fn claims() -> Value {
     let now = SystemTime::now();
     json!({
         "iss": ISSUER, "sub": SUBJECT, "aud": AUDIENCE,
-        "nbf": seconds(now - SKEW), "exp": seconds(now + LIFE),
+        "nbf": seconds(now - CLOCK_SKEW), "exp": seconds(now + LIFETIME),
     })
 }
 
 fn authority() -> CertificateParams {
-    let mut params = named("useradmin sandbox authority");
+    let mut params = params_named("useradmin sandbox authority");
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     params
@@ -187,32 +187,32 @@ fn authority() -> CertificateParams {
 fn server() -> io::Result<CertificateParams> {
     let loopback = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
     let names = CertificateParams::new(loopback).map_err(crypto)?;
-    let mut params = leaf("useradmin sandbox", ExtendedKeyUsagePurpose::ServerAuth);
+    let mut params = leaf_params("useradmin sandbox", ExtendedKeyUsagePurpose::ServerAuth);
     params.subject_alt_names = names.subject_alt_names;
     Ok(params)
 }
 
 fn client() -> io::Result<CertificateParams> {
     let name = SPIFFE_ID.try_into().map_err(crypto)?;
-    let mut params = leaf("sandbox client", ExtendedKeyUsagePurpose::ClientAuth);
+    let mut params = leaf_params("sandbox client", ExtendedKeyUsagePurpose::ClientAuth);
     params.subject_alt_names = vec![SanType::URI(name)];
     Ok(params)
 }
 
-fn leaf(name: &str, purpose: ExtendedKeyUsagePurpose) -> CertificateParams {
-    let mut params = named(name);
+fn leaf_params(name: &str, purpose: ExtendedKeyUsagePurpose) -> CertificateParams {
+    let mut params = params_named(name);
     params.use_authority_key_identifier_extension = true;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![purpose];
     params
 }
 
-fn named(name: &str) -> CertificateParams {
+fn params_named(name: &str) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, name);
     let now = SystemTime::now();
-    params.not_before = (now - SKEW).into();
-    params.not_after = (now + LIFE).into();
+    params.not_before = (now - CLOCK_SKEW).into();
+    params.not_after = (now + LIFETIME).into();
     params
 }
 
@@ -230,5 +230,5 @@ fn write(path: &Path, text: &str) -> io::Result<()> {
     };
     removed
         .and_then(|()| options.open(path)?.write_all(text.as_bytes()))
-        .map_err(|error| at(path, format!("cannot be written: {error}")))
+        .map_err(|error| path_error(path, format!("cannot be written: {error}")))
 }

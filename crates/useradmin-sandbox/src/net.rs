@@ -35,7 +35,7 @@ pub(super) struct Counters {
     pub(super) hmc_deletes: AtomicU64,
 }
 
-pub(super) fn bump(counter: &AtomicU64) {
+pub(super) fn increment(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::SeqCst);
 }
 

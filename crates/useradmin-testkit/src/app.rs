@@ -41,7 +41,7 @@ pub struct App {
     pub admin: Option<SocketAddr>,
     pub folder: PathBuf,
     stop: Option<oneshot::Sender<()>>,
-    running: JoinHandle<Result<(), String>>,
+    server_task: JoinHandle<Result<(), String>>,
     channel: Channel,
 }
 
@@ -62,7 +62,7 @@ impl App {
     }
 
     /// Writes this configuration file to the folder and starts a server with it.
-    pub async fn configured(folder: PathBuf, text: &str) -> Self {
+    pub async fn start_with_text(folder: PathBuf, text: &str) -> Self {
         let file = folder.join("useradmin.toml");
         fs::write(&file, text).unwrap();
         let config = config::load(&file).unwrap_or_else(|errors| panic!("{errors}"));
@@ -79,7 +79,7 @@ impl App {
         let force_stop = async move {
             let _ = force_stop.await;
         };
-        Self::serve(folder, &config, force_stop).await
+        Self::bind_and_start(folder, &config, force_stop).await
     }
 
     fn config(folder: &Path, sections: &str) -> Config {
@@ -89,7 +89,7 @@ impl App {
     }
 
     pub async fn run(folder: PathBuf, config: &Config) -> Self {
-        Self::serve(folder, config, std::future::pending()).await
+        Self::bind_and_start(folder, config, std::future::pending()).await
     }
 
     /// Starts a server on dedicated threads, as the program does.
@@ -97,19 +97,19 @@ impl App {
         let config = Self::config(&folder, sections);
         let server = Server::bind(&config).await.unwrap();
         let server = server.with_runtimes(Runtimes::start().unwrap());
-        Self::go(folder, server, std::future::pending())
+        Self::start_server(folder, server, std::future::pending())
     }
 
-    async fn serve(
+    async fn bind_and_start(
         folder: PathBuf,
         config: &Config,
         force_stop: impl Future<Output = ()> + Send + 'static,
     ) -> Self {
         let server = Server::bind(config).await.unwrap();
-        Self::go(folder, server, force_stop)
+        Self::start_server(folder, server, force_stop)
     }
 
-    fn go(
+    fn start_server(
         folder: PathBuf,
         server: Server,
         force_stop: impl Future<Output = ()> + Send + 'static,
@@ -121,7 +121,7 @@ impl App {
         let stop_signal = async move {
             let _ = stopped.await;
         };
-        let running = tokio::spawn(server.run(stop_signal, force_stop));
+        let server_task = tokio::spawn(server.run(stop_signal, force_stop));
         let channel = Channel::from_shared(format!("http://{address}"))
             .unwrap()
             .connect_lazy();
@@ -130,7 +130,7 @@ impl App {
             admin,
             folder,
             stop: Some(stop),
-            running,
+            server_task,
             channel,
         }
     }
@@ -167,7 +167,7 @@ impl App {
     /// Stops the server like [`App::stop`], but keeps its files so that the test can inspect them.
     pub async fn drain(&mut self) {
         let _ = self.stop.take().unwrap().send(());
-        (&mut self.running).await.unwrap().unwrap();
+        (&mut self.server_task).await.unwrap().unwrap();
     }
 
     /// Returns the HTTP status code of `/readyz`, as text.
@@ -179,8 +179,8 @@ impl App {
     /// Returns the lines of `/metrics` that contain this text, without comments.
     pub async fn metrics(&self, text: &str) -> Vec<String> {
         let response = http_get(self.admin.unwrap(), "/metrics").await;
-        let (_, text_of_all) = response.split_once("\r\n\r\n").unwrap();
-        let lines = text_of_all.lines().filter(|line| !line.starts_with('#'));
+        let (_, all_lines) = response.split_once("\r\n\r\n").unwrap();
+        let lines = all_lines.lines().filter(|line| !line.starts_with('#'));
         let lines = lines.filter(|line| line.contains(text));
         lines.map(ToOwned::to_owned).collect()
     }
@@ -204,7 +204,7 @@ impl App {
 
 impl Drop for App {
     fn drop(&mut self) {
-        self.running.abort();
+        self.server_task.abort();
         canary::check_file(&self.folder.join("audit.jsonl"));
         canary::check_file(&self.folder.join(".audit.jsonl.logons"));
         let _ = fs::remove_dir_all(&self.folder);

@@ -61,14 +61,14 @@ fn encodings(word: &str) -> Vec<String> {
 /// Returns the name of a canary that the text contains in any encoding, or `None`.
 pub fn find(text: &str) -> Option<&'static str> {
     static WORDS: LazyLock<Vec<String>> = LazyLock::new(|| encodings(PREFIX));
-    let holds = |form: &String| text.contains(form.as_str());
-    if !WORDS.iter().any(holds) {
+    let occurs = |form: &String| text.contains(form.as_str());
+    if !WORDS.iter().any(occurs) {
         return None;
     }
-    let named = NAMES
+    let canary = NAMES
         .iter()
-        .find(|(word, _)| encodings(word).iter().any(holds));
-    Some(named.map_or("a secret", |(_, name)| name))
+        .find(|(word, _)| encodings(word).iter().any(occurs));
+    Some(canary.map_or("a secret", |(_, name)| name))
 }
 
 /// Aborts the process if the text contains a canary. Prints the name of the canary and the place, but not the text.
@@ -101,7 +101,7 @@ pub fn check_file(path: &Path) {
 /// A `tracing` subscriber that receives every span and event of every crate at every level.
 pub struct LogCapture {
     /// Function that is called with the metadata and the text of each span or event.
-    pub on_record: fn(&Metadata<'_>, &str),
+    pub is_recorded: fn(&Metadata<'_>, &str),
 }
 
 /// The crates that have logged so far, that is, the first segment of each target.
@@ -115,7 +115,7 @@ impl LogCapture {
     fn capture(&self, metadata: &Metadata<'_>, record: impl FnOnce(&mut Text)) {
         let mut text = Text(String::new());
         record(&mut text);
-        (self.on_record)(metadata, &text.0);
+        (self.is_recorded)(metadata, &text.0);
     }
 }
 
@@ -173,7 +173,7 @@ pub fn watch_logs() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let capture = LogCapture {
-            on_record: |metadata, text| check(metadata.target(), text),
+            is_recorded: |metadata, text| check(metadata.target(), text),
         };
         tracing::subscriber::set_global_default(capture).unwrap();
         let before = std::panic::take_hook();

@@ -51,7 +51,7 @@ pub struct ReceivedSpan {
 pub struct Collector {
     pub address: SocketAddr,
     received: Received,
-    serving: JoinHandle<()>,
+    server_task: JoinHandle<()>,
 }
 
 #[tonic::async_trait]
@@ -121,13 +121,13 @@ impl Collector {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let service = TraceServiceServer::new(received.clone());
-        let serving = server.add_service(service);
-        let serving = serving.serve_with_incoming(TcpIncoming::from(listener));
-        let serving = tokio::spawn(async move { serving.await.unwrap() });
+        let router = server.add_service(service);
+        let server_task = router.serve_with_incoming(TcpIncoming::from(listener));
+        let server_task = tokio::spawn(async move { server_task.await.unwrap() });
         Self {
             address,
             received,
-            serving,
+            server_task,
         }
     }
 
@@ -155,6 +155,6 @@ impl Collector {
 
 impl Drop for Collector {
     fn drop(&mut self) {
-        self.serving.abort();
+        self.server_task.abort();
     }
 }

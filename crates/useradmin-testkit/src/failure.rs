@@ -75,7 +75,7 @@ impl From<Status> for CallFailure {
             size: status.details().len(),
         };
         if let Error::Service(error) = Error::from(status) {
-            failed.take(*error);
+            failed.take_detail(*error);
         }
         failed
     }
@@ -97,17 +97,17 @@ fn check_details(status: &Status) {
     for detail in details.details {
         let name = detail.type_url.strip_prefix("type.googleapis.com/");
         let name = name.unwrap_or_else(|| panic!("{}", detail.type_url));
-        let known = match name.strip_prefix("google.rpc.") {
+        let is_known = match name.strip_prefix("google.rpc.") {
             Some(name) => STANDARD.contains(&name),
             None => ["useradmin.v1.BatchError", "useradmin.v1.HmcError"].contains(&name),
         };
-        assert!(known, "unexpected detail {name}");
+        assert!(is_known, "unexpected detail {name}");
         assert!(request.insert(name.to_owned()), "{name} twice");
     }
 }
 
 impl CallFailure {
-    fn take(&mut self, error: ServiceError) {
+    fn take_detail(&mut self, error: ServiceError) {
         self.reason = error.reason_name;
         self.metadata = error.metadata.into_iter().collect();
         self.request_id = error.request_id;
@@ -132,7 +132,7 @@ impl CallFailure {
     /// Returns the expected value of `grpc-retry-pushback-ms`: the retry delay if the server made no attempt, and -1
     /// otherwise, so that client libraries do not retry.
     fn expected_pushback(&self) -> i64 {
-        let untried = [
+        let retryable_reasons = [
             "DELETE_QUOTA_EXCEEDED",
             "OVERLOADED",
             "CIRCUIT_OPEN",
@@ -140,8 +140,10 @@ impl CallFailure {
             "SHUTTING_DOWN",
         ];
         let delay = self.retry_delay.map(|delay| delay.as_millis());
-        let untried = untried.iter().any(|reason| self.reason.ends_with(reason));
-        let delay = delay.filter(|_| untried && self.metadata_value("attempts") == "0");
+        let client_may_retry = retryable_reasons
+            .iter()
+            .any(|reason| self.reason.ends_with(reason));
+        let delay = delay.filter(|_| client_may_retry && self.metadata_value("attempts") == "0");
         delay.map_or(-1, |delay| i64::try_from(delay).unwrap())
     }
 

@@ -244,12 +244,17 @@ impl HmcSetup {
     ) -> (CallFailure, Duration) {
         for _ in 0..5 {
             let started = Instant::now();
-            let timed = with_timeout(request.clone(), milliseconds);
-            let status = self.app.client().delete_hmc_user(timed).await.unwrap_err();
-            let took = started.elapsed();
+            let request_with_timeout = with_timeout(request.clone(), milliseconds);
+            let status = self
+                .app
+                .client()
+                .delete_hmc_user(request_with_timeout)
+                .await
+                .unwrap_err();
+            let elapsed = started.elapsed();
             // The client cancels the call itself at the deadline.
-            if status.code() != Code::Cancelled && took < Duration::from_millis(milliseconds) {
-                return (CallFailure::from(status), took);
+            if status.code() != Code::Cancelled && elapsed < Duration::from_millis(milliseconds) {
+                return (CallFailure::from(status), elapsed);
             }
         }
         panic!("no response before the deadline");

@@ -58,11 +58,11 @@ pub fn configure(folder: &Path, url: &str, sections: &str) {
 
 /// Returns a free port below the ephemeral range, so that other tests do not bind it before the server does.
 pub fn free_port() -> u16 {
-    static TRIED: AtomicU16 = AtomicU16::new(0);
+    static TRIED_PORTS: AtomicU16 = AtomicU16::new(0);
     let start = process::id() % 10_000;
     loop {
-        let tried = TRIED.fetch_add(1, Ordering::Relaxed);
-        let port = 20_000 + (start as u16 + tried) % 10_000;
+        let offset = TRIED_PORTS.fetch_add(1, Ordering::Relaxed);
+        let port = 20_000 + (start as u16 + offset) % 10_000;
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return port;
         }
@@ -75,8 +75,8 @@ pub fn configure_with_admin(folder: &Path, url: &str) -> String {
     let admin = format!("127.0.0.1:{}", free_port());
     let file = folder.join("useradmin.toml");
     let text = fs::read_to_string(&file).unwrap();
-    let named = format!("admin_listen = \"{admin}\"");
-    fs::write(file, text.replace("admin_listen = \"\"", &named)).unwrap();
+    let key_line = format!("admin_listen = \"{admin}\"");
+    fs::write(file, text.replace("admin_listen = \"\"", &key_line)).unwrap();
     admin
 }
 

@@ -11,36 +11,36 @@ use tokio::{
 use crate::canary;
 
 /// Time limit of [`wait_until`]. No operation takes that long, even on a busy machine.
-const LIMIT: Duration = Duration::from_secs(20);
-const PAUSE: Duration = Duration::from_millis(5);
+const WAIT_LIMIT: Duration = Duration::from_secs(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Waits until the condition holds. Panics with the name of the case if it does not hold within 20 seconds.
-pub async fn wait_until(case: &str, mut holds: impl AsyncFnMut() -> bool) {
+pub async fn wait_until(case: &str, mut condition: impl AsyncFnMut() -> bool) {
     let polling = async {
-        while !holds().await {
-            sleep(PAUSE).await;
+        while !condition().await {
+            sleep(POLL_INTERVAL).await;
         }
     };
     assert!(
-        timeout(LIMIT, polling).await.is_ok(),
+        timeout(WAIT_LIMIT, polling).await.is_ok(),
         "condition not reached: {case}"
     );
 }
 
 /// Time limit of a rejection due to lack of capacity, on an idle machine.
-const AT_ONCE: Duration = Duration::from_millis(50);
+const IMMEDIATE_LIMIT: Duration = Duration::from_millis(50);
 /// Time limit of such a rejection for a debug build on a machine that runs other tests at the same time.
-const BUSY: Duration = Duration::from_secs(1);
+const BUSY_LIMIT: Duration = Duration::from_secs(1);
 
 /// Asserts that these rejections, at least ten, were immediate. On a busy machine some of them may be late, but not
 /// all of them. A call that waits for a resource held by the test exceeds both limits.
 #[track_caller]
-pub fn assert_immediate(refusals: &[Duration]) {
-    assert!(refusals.len() >= 10);
-    let (least, most) = (refusals.iter().min(), refusals.iter().max());
+pub fn assert_immediate(durations: &[Duration]) {
+    assert!(durations.len() >= 10);
+    let (shortest, longest) = (durations.iter().min(), durations.iter().max());
     assert!(
-        *least.unwrap() < AT_ONCE && *most.unwrap() < BUSY,
-        "{refusals:?}"
+        *shortest.unwrap() < IMMEDIATE_LIMIT && *longest.unwrap() < BUSY_LIMIT,
+        "{durations:?}"
     );
 }
 

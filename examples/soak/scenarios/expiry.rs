@@ -7,7 +7,7 @@ use std::{
 
 use tokio::{task::JoinSet, time::sleep};
 
-use super::{Amount, close};
+use super::{LoadOptions, finish};
 use crate::{
     environment::{Environment, Settings},
     figures::{Times, print_result},
@@ -21,16 +21,16 @@ const HMCS: [usize; 2] = [2, 3];
 /// Deadline of each call. It is sufficient for 200 calls with 8 in flight at a time.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-pub async fn run(_: &Amount) -> bool {
-    let standard = Settings {
+pub async fn run(_: &LoadOptions) -> bool {
+    let default_limits = Settings {
         latency: Duration::from_millis(10),
         ..Settings::default()
     };
     println!(
         "expiry: {ROUNDS} rounds of {CALLS} calls at a time of each HMC, whose session has just expired"
     );
-    let good = one(&standard, Duration::ZERO).await;
-    let wide = Settings {
+    let passed = run_case(&default_limits, Duration::ZERO).await;
+    let many_in_flight = Settings {
         latency: Duration::from_millis(400),
         hmc: "max_in_flight = 200",
         ..Settings::default()
@@ -38,35 +38,35 @@ pub async fn run(_: &Amount) -> bool {
     println!(
         "expiry: the same with max_in_flight = {CALLS}: all of them receive the same response"
     );
-    good & one(&wide, wide.latency / 2).await
+    passed & run_case(&many_in_flight, many_in_flight.latency / 2).await
 }
 
 /// Runs all rounds. The sessions expire `pause` after the calls of a round have started.
-async fn one(settings: &Settings, pause: Duration) -> bool {
+async fn run_case(settings: &Settings, pause: Duration) -> bool {
     let environment = Environment::start(settings);
     let load = Arc::new(Load::new(DEADLINE));
     let mut results = round(&environment, &load, None).await;
-    let (mut good, mut most) = (true, 0);
+    let (mut passed, mut max) = (true, 0);
     for _ in 0..ROUNDS {
         let logons = [0, 1].map(|hmc| environment.hmcs[hmc].logons());
         results.extend(round(&environment, &load, Some(pause)).await);
         for (hmc, before) in logons.into_iter().enumerate() {
             let logons = environment.hmcs[hmc].logons() - before;
-            good &= logons == 1;
-            most = most.max(logons);
+            passed &= logons == 1;
+            max = max.max(logons);
         }
     }
     let text =
-        format!("{most} logons of an HMC in one round at most; each round must have exactly one");
-    good = print_result(good, &text);
+        format!("{max} logons of an HMC in one round at most; each round must have exactly one");
+    passed = print_result(passed, &text);
     let failed = results
         .iter()
         .filter(|result| !result.is_expected())
         .count();
     let times: Times = results.iter().map(|result| result.elapsed).collect();
-    good &= print_result(failed == 0, &format!("{failed} calls failed; {times}"));
+    passed &= print_result(failed == 0, &format!("{failed} calls failed; {times}"));
     let log = Log::new(&environment.folder);
-    close(environment, log, &results, DEADLINE, good)
+    finish(environment, log, &results, DEADLINE, passed)
 }
 
 async fn round(

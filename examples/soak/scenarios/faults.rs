@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 use useradmin::proto::ErrorReason;
 
 use super::{
-    Amount, close,
-    windows::{FaultKind, turn},
+    LoadOptions, finish,
+    windows::{FaultKind, windows_of_pass},
 };
 use crate::{
     baseline::Baseline,
@@ -39,40 +39,40 @@ struct FaultResults {
     /// The longest recovery. `None` if the fault affects no target, or if no target recovered.
     recovery: Option<Recovery>,
     /// Number of targets that did not recover.
-    never: u32,
+    unrecovered: u32,
 }
 
 #[derive(Default)]
 struct Schedule {
-    seen: BTreeMap<String, FaultResults>,
+    results_by_fault: BTreeMap<String, FaultResults>,
     /// Start and end of each window in which the audit log failed.
-    unrecordable: Vec<(Instant, Instant)>,
+    audit_outages: Vec<(Instant, Instant)>,
 }
 
-pub async fn run(amount: &Amount) -> bool {
-    let (deadline, until) = (amount.deadline(), Instant::now() + amount.time(60));
+pub async fn run(options: &LoadOptions) -> bool {
+    let (deadline, until) = (options.deadline(), Instant::now() + options.duration(60));
     let settings = Settings {
         latency: Duration::from_millis(2),
-        slow: deadline / 6,
-        token_life: Duration::from_secs(10),
+        slow_latency: deadline / 6,
+        token_lifetime: Duration::from_secs(10),
         ..Settings::default()
     };
     let environment = Environment::start(&settings);
     let health = Arc::new(Health::new());
     let load = Arc::new(Load {
-        leave: true,
+        cancel_some: true,
         health: Some(Arc::clone(&health)),
         ..Load::new(deadline)
     });
     let group = CallerGroup {
         targets: &[0, 1, 2, 3],
-        callers: amount.callers.unwrap_or(32),
-        rate: amount.rate.unwrap_or(400.0),
-        strict: false,
+        callers: options.callers.unwrap_or(32),
+        rate: options.rate.unwrap_or(400.0),
+        fixed_schedule: false,
     };
     println!(
         "faults: {} callers of {TARGETS:?}, {} calls/s, each fault for {} ms",
-        group.callers, group.rate, amount.window_ms
+        group.callers, group.rate, options.window_ms
     );
     let stop = CancellationToken::new();
     let callers = load.start(&environment, &group, &stop);
@@ -81,10 +81,14 @@ pub async fn run(amount: &Amount) -> bool {
     let mut log = Log::new(&environment.folder);
     let mut schedule = Schedule::default();
     // Completes at least one pass regardless of the time, then continues until the time is over.
-    let windows = (0..).flat_map(|pass| turn(pass).into_iter().map(move |window| (pass, window)));
+    let windows = (0..).flat_map(|pass| {
+        windows_of_pass(pass)
+            .into_iter()
+            .map(move |window| (pass, window))
+    });
     for (_, window) in windows.take_while(|(pass, _)| *pass == 0 || Instant::now() < until) {
         schedule
-            .run_window(&window, &environment, &mut log, &health, amount)
+            .run_window(&window, &environment, &mut log, &health, options)
             .await;
     }
     stop.cancel();
@@ -92,66 +96,66 @@ pub async fn run(amount: &Amount) -> bool {
     print_outcomes(&results);
     print_requests(&environment, &results);
     let longest_sync = baseline.print().await;
-    let mut good = schedule.print();
-    good &= print_relapses(&health, longest_sync);
-    good &= schedule.check_audit_outages(&results);
-    close(environment, log, &results, deadline, good)
+    let mut passed = schedule.print();
+    passed &= print_relapses(&health, longest_sync);
+    passed &= schedule.check_audit_outages(&results);
+    finish(environment, log, &results, deadline, passed)
 }
 
 impl Schedule {
     /// Runs one window, and waits until the targets have recovered.
     async fn run_window(
         &mut self,
-        window: &[FaultKind],
+        faults: &[FaultKind],
         environment: &Environment,
         log: &mut Log,
         health: &Health,
-        amount: &Amount,
+        options: &LoadOptions,
     ) {
-        let mut time = Duration::from_millis(amount.window_ms);
-        let harmed: Vec<usize> = window
+        let mut time = Duration::from_millis(options.window_ms);
+        let targets: Vec<usize> = faults
             .iter()
-            .flat_map(|fault_kind| fault_kind.affects())
+            .flat_map(|fault| fault.affected_targets())
             .copied()
             .collect();
-        let unrecordable = matches!(window, [FaultKind::Audit(_)]);
-        if unrecordable {
+        let fails_audit_log = matches!(faults, [FaultKind::Audit(_)]);
+        if fails_audit_log {
             time = time.max(AUDIT_FAILURE_LIMIT * 2);
         }
-        for target in &harmed {
+        for target in &targets {
             health.fault(*target);
         }
-        let names: Vec<_> = window.iter().map(ToString::to_string).collect();
+        let names: Vec<_> = faults.iter().map(ToString::to_string).collect();
         let names = names.join(" and ");
         health.set_window(names.clone());
-        for fault_kind in window {
-            fault_kind.begin(environment, log);
+        for fault in faults {
+            fault.begin(environment, log);
         }
         let started = Instant::now();
         sleep(time).await;
-        if unrecordable {
-            self.unrecordable.push((started, Instant::now()));
+        if fails_audit_log {
+            self.audit_outages.push((started, Instant::now()));
         }
-        for fault_kind in window {
-            fault_kind.end(environment, log);
+        for fault in faults {
+            fault.end(environment, log);
         }
-        for target in &harmed {
+        for target in &targets {
             health.restore(*target);
         }
         health.set_window(format!("the time after {names}"));
         let ended = Instant::now();
         while ended.elapsed() < MAX_RECOVERY
-            && harmed
+            && targets
                 .iter()
                 .any(|target| health.recovery(*target).is_none())
         {
             sleep(Duration::from_millis(20)).await;
         }
-        for fault_kind in window {
-            let seen = self.seen.entry(fault_kind.to_string()).or_default();
-            seen.windows += 1;
-            for target in fault_kind.affects() {
-                seen.record(health.recovery(*target));
+        for fault in faults {
+            let results = self.results_by_fault.entry(fault.to_string()).or_default();
+            results.windows += 1;
+            for target in fault.affected_targets() {
+                results.record(health.recovery(*target));
             }
         }
         sleep((time / 3).max(Duration::from_millis(100))).await;
@@ -161,33 +165,33 @@ impl Schedule {
         println!(
             "after each fault, until the first success, and until the first of 20 in a row; the longest ones:"
         );
-        let mut good = true;
-        for (name, seen) in &self.seen {
-            let name = format!("{name:22} {:>3} times", seen.windows);
-            let Some(Recovery { first, full }) = seen.recovery else {
-                let text = if seen.never == 0 {
+        let mut passed = true;
+        for (name, results) in &self.results_by_fault {
+            let name = format!("{name:22} {:>3} times", results.windows);
+            let Some(Recovery { first, full }) = results.recovery else {
+                let text = if results.unrecovered == 0 {
                     "no call may fail because of it"
                 } else {
                     "never"
                 };
-                good &= print_result(seen.never == 0, &format!("{name}  {text}"));
+                passed &= print_result(results.unrecovered == 0, &format!("{name}  {text}"));
                 continue;
             };
-            let never = if seen.never == 0 {
+            let unrecovered = if results.unrecovered == 0 {
                 ""
             } else {
                 ", did not recover at least once"
             };
-            let text = format!("{name}  {first:>7.1?}  {full:>7.1?}{never}");
-            good &= print_result(seen.never == 0 && full <= HEALTHY_AFTER, &text);
+            let text = format!("{name}  {first:>7.1?}  {full:>7.1?}{unrecovered}");
+            passed &= print_result(results.unrecovered == 0 && full <= HEALTHY_AFTER, &text);
         }
-        good
+        passed
     }
 
     /// Checks that no call is admitted while it cannot be recorded. `reconcile` checks that no request was sent either.
     fn check_audit_outages(&self, results: &[CallResult]) -> bool {
         let (mut refused, mut others) = (0, 0);
-        for (started, ended) in &self.unrecordable {
+        for (started, ended) in &self.audit_outages {
             let calls = results.iter().filter(|result| {
                 result.started > *started + AUDIT_FAILURE_LIMIT
                     && result.ended() < *ended
@@ -211,7 +215,7 @@ impl Schedule {
 impl FaultResults {
     fn record(&mut self, recovery: Option<Recovery>) {
         let Some(Recovery { first, full }) = recovery else {
-            self.never += 1;
+            self.unrecovered += 1;
             return;
         };
         let longest = self.recovery.get_or_insert(Recovery { first, full });
@@ -222,8 +226,8 @@ impl FaultResults {
 
 fn print_requests(environment: &Environment, results: &[CallResult]) {
     let deletes = (0..TARGETS.len()).map(|target| {
-        let book = environment.users(target).book();
-        book.values().map(|done| done.asked).sum::<u32>()
+        let book = environment.users(target).lock();
+        book.values().map(|done| done.deletes_received).sum::<u32>()
     });
     let deletes = f64::from(deletes.sum::<u32>());
     let calls = f64::from(u32::try_from(results.len()).unwrap());
@@ -232,7 +236,7 @@ fn print_requests(environment: &Environment, results: &[CallResult]) {
 
 fn print_relapses(health: &Health, longest_sync: Duration) -> bool {
     let mut kinds: BTreeMap<_, (u32, Duration)> = BTreeMap::new();
-    let (mut bad, mut stalled) = (0, 0);
+    let (mut failed, mut stalled) = (0, 0);
     for (result, window) in health.relapses() {
         let kind = (
             window,
@@ -247,16 +251,16 @@ fn print_relapses(health: &Health, longest_sync: Duration) -> bool {
         if unavailable && longest_sync > AUDIT_FAILURE_LIMIT / 2 {
             stalled += 1;
         } else {
-            bad += 1;
+            failed += 1;
         }
     }
     for ((window, target, outcome, reason), (count, longest)) in kinds.into_iter().take(20) {
-        let case = format!("{outcome} {reason}, after {longest:.1?} at most");
-        println!("  {count} calls of {target} during {window}: {case}");
+        let description = format!("{outcome} {reason}, after {longest:.1?} at most");
+        println!("  {count} calls of {target} during {window}: {description}");
     }
     let text = format!(
-        "{bad} calls failed on a healthy target without a fault, and {stalled} because the machine's own disk \
+        "{failed} calls failed on a healthy target without a fault, and {stalled} because the machine's own disk \
          hung"
     );
-    print_result(bad == 0, &text)
+    print_result(failed == 0, &text)
 }

@@ -6,7 +6,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use useradmin::proto::ErrorReason;
 
-use super::{Amount, close};
+use super::{LoadOptions, finish};
 use crate::{
     baseline::Baseline,
     environment::{Environment, Settings},
@@ -28,11 +28,11 @@ const RATIO: f64 = 1.1;
 /// a valid result.
 const MAX_NOISE: f64 = 1.25;
 /// Maximum 99th percentile of the latency of rejected calls.
-const REFUSED_IN: Duration = Duration::from_millis(50);
+const MAX_REFUSAL_TIME: Duration = Duration::from_millis(50);
 
-pub async fn run(amount: &Amount) -> bool {
-    let time = amount.time(120) / (2 * ROUNDS);
-    let rate = amount.rate.unwrap_or(200.0);
+pub async fn run(options: &LoadOptions) -> bool {
+    let time = options.duration(120) / (2 * ROUNDS);
+    let rate = options.rate.unwrap_or(200.0);
     println!(
         "hung-hmc: {ROUNDS} rounds of {time:?} without and as many with a hung HMC, in turn; in both, 400 calls/s of Batch \
          and {rate} calls/s of this HMC; upstreams take 5 ms"
@@ -41,24 +41,24 @@ pub async fn run(amount: &Amount) -> bool {
     let health = Arc::new(Health::new());
     let load = Arc::new(Load {
         health: Some(Arc::clone(&health)),
-        ..Load::new(amount.deadline())
+        ..Load::new(options.deadline())
     });
     let stop = CancellationToken::new();
     let baseline = Baseline::start(&environment.folder, &stop);
-    let (mut results, mut well, mut hung) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut results, mut healthy, mut hung) = (Vec::new(), Vec::new(), Vec::new());
     // The result of the first round is ignored: connections and sessions are established in it.
     results.extend(round(&environment, &load, rate, Duration::from_secs(1)).await);
     let mut refused = Vec::new();
     for _ in 0..ROUNDS {
         let calls = round(&environment, &load, rate, time).await;
-        well.push(batch(&calls));
+        healthy.push(batch_times(&calls));
         results.extend(calls);
         health.fault(HMC);
-        environment.set(HMC, Fault::Hang, None);
+        environment.set_fault(HMC, Fault::Hang, None);
         let calls = round(&environment, &load, rate, time).await;
-        environment.set(HMC, Fault::None, None);
+        environment.set_fault(HMC, Fault::None, None);
         health.restore(HMC);
-        hung.push(batch(&calls));
+        hung.push(batch_times(&calls));
         refused.extend(
             calls
                 .iter()
@@ -71,22 +71,23 @@ pub async fn run(amount: &Amount) -> bool {
     stop.cancel();
     print_outcomes(&results);
     baseline.print().await;
-    let even = check_rounds(&well, &hung);
+    let similar = check_rounds(&healthy, &hung);
     let refused: Times = refused.into_iter().collect();
-    let text = format!("refused at once (OVERLOADED, CIRCUIT_OPEN): {refused}; p99 50 ms at most");
-    let quick = print_result(refused.are_mostly_below(REFUSED_IN), &text);
+    let text =
+        format!("refused immediately (OVERLOADED, CIRCUIT_OPEN): {refused}; p99 50 ms at most");
+    let refused_quickly = print_result(refused.are_mostly_below(MAX_REFUSAL_TIME), &text);
     let failed = results
         .iter()
         .filter(|result| result.target < 2 && !result.is_expected())
         .count();
-    let unharmed = print_result(failed == 0, &format!("{failed} calls of Batch failed"));
+    let batch_succeeded = print_result(failed == 0, &format!("{failed} calls of Batch failed"));
     let log = Log::new(&environment.folder);
-    close(
+    finish(
         environment,
         log,
         &results,
-        amount.deadline(),
-        even && quick && unharmed,
+        options.deadline(),
+        similar && refused_quickly && batch_succeeded,
     )
 }
 
@@ -97,21 +98,21 @@ async fn round(
     time: Duration,
 ) -> Vec<CallResult> {
     let stop = CancellationToken::new();
-    let of_batch = CallerGroup {
+    let batch_callers = CallerGroup {
         targets: &[0, 1],
         callers: 64,
         rate: 400.0,
-        strict: true,
+        fixed_schedule: true,
     };
     // The number of callers sustains the rate even if each call waits until its deadline.
-    let of_hmc = CallerGroup {
+    let hmc_callers = CallerGroup {
         targets: &[HMC],
         callers: 800,
         rate,
-        strict: false,
+        fixed_schedule: false,
     };
-    let hmc = load.start(environment, &of_hmc, &stop);
-    let batch = load.start(environment, &of_batch, &stop);
+    let hmc = load.start(environment, &hmc_callers, &stop);
+    let batch = load.start(environment, &batch_callers, &stop);
     sleep(time).await;
     stop.cancel();
     let mut results = batch.join_all().await.concat();
@@ -133,7 +134,7 @@ async fn recover(
     results
 }
 
-fn batch(results: &[CallResult]) -> Times {
+fn batch_times(results: &[CallResult]) -> Times {
     let calls = results.iter().filter(|result| result.target < 2);
     calls.map(|result| result.elapsed).collect()
 }
@@ -144,20 +145,20 @@ fn is_refused(result: &CallResult) -> bool {
 
 /// Compares the medians of the rounds' 99th percentiles. The limit of the ratio is at least the variation between
 /// healthy rounds. If that variation exceeds [`MAX_NOISE`], the result is not valid and the check fails.
-fn check_rounds(well: &[Times], hung: &[Times]) -> bool {
+fn check_rounds(healthy: &[Times], hung: &[Times]) -> bool {
     let p99 =
         |rounds: &[Times]| -> Times { rounds.iter().map(|round| round.percentile(99)).collect() };
-    let (well, hung) = (p99(well), p99(hung));
-    let ratio = hung.median().as_secs_f64() / well.median().as_secs_f64();
-    let noise = well.max().as_secs_f64() / well.median().as_secs_f64();
+    let (healthy, hung) = (p99(healthy), p99(hung));
+    let ratio = hung.median().as_secs_f64() / healthy.median().as_secs_f64();
+    let noise = healthy.max().as_secs_f64() / healthy.median().as_secs_f64();
     let max = noise.clamp(RATIO, MAX_NOISE);
     let text = format!(
         "p99 of Batch calls, median of the rounds: {:.2?} with a healthy HMC ({:.2?} to {:.2?}), {:.2?} with a hung one \
-         ({:.2?} to {:.2?}): {ratio:.2} times, {max:.2} at most; the worst healthy round is at {noise:.2}, and this shows something up to \
+         ({:.2?} to {:.2?}): {ratio:.2} times, {max:.2} at most; the worst healthy round is at {noise:.2}, and the result is valid up to \
          {MAX_NOISE}",
-        well.median(),
-        well.percentile(0),
-        well.max(),
+        healthy.median(),
+        healthy.percentile(0),
+        healthy.max(),
         hung.median(),
         hung.percentile(0),
         hung.max(),

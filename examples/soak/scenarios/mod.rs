@@ -40,7 +40,7 @@ pub enum Scenario {
 
 /// The amount of load. Options that are not set have a default that depends on the scenario.
 #[derive(Args)]
-pub struct Amount {
+pub struct LoadOptions {
     /// Duration of the scenario, in seconds.
     #[arg(long)]
     seconds: Option<u64>,
@@ -58,8 +58,8 @@ pub struct Amount {
     deadline_ms: u64,
 }
 
-impl Amount {
-    fn time(&self, default: u64) -> Duration {
+impl LoadOptions {
+    fn duration(&self, default: u64) -> Duration {
         Duration::from_secs(self.seconds.unwrap_or(default))
     }
 
@@ -68,56 +68,56 @@ impl Amount {
     }
 }
 
-pub async fn run(scenario: Scenario, amount: &Amount) -> bool {
+pub async fn run(scenario: Scenario, options: &LoadOptions) -> bool {
     match scenario {
-        Scenario::Faults => faults::run(amount).await,
-        Scenario::Steady => steady::run(amount).await,
-        Scenario::Failing => failing::run(amount).await,
-        Scenario::HungHmc => hung_hmc::run(amount).await,
-        Scenario::Expiry => expiry::run(amount).await,
-        Scenario::Overload => overload::run(amount).await,
+        Scenario::Faults => faults::run(options).await,
+        Scenario::Steady => steady::run(options).await,
+        Scenario::Failing => failing::run(options).await,
+        Scenario::HungHmc => hung_hmc::run(options).await,
+        Scenario::Expiry => expiry::run(options).await,
+        Scenario::Overload => overload::run(options).await,
     }
 }
 
 /// Stops the callers after this time, and returns the results of their calls.
-async fn after(
-    time: Duration,
+async fn stop_callers_after(
+    duration: Duration,
     callers: JoinSet<Vec<CallResult>>,
     stop: &CancellationToken,
 ) -> Vec<CallResult> {
-    sleep(time).await;
+    sleep(duration).await;
     stop.cancel();
     callers.join_all().await.concat()
 }
 
-/// Stops the server and compares the records. Deletes the folder with the records if they agree and `good` is set.
+/// Stops the server and compares the records. Deletes the folder with the records if they agree and `passed` is true.
 /// Returns whether the scenario succeeded.
-fn close(
+fn finish(
     mut environment: Environment,
     log: Log,
     results: &[CallResult],
     deadline: Duration,
-    good: bool,
+    passed: bool,
 ) -> bool {
-    let ended = print_result(environment.stop(), "the server has stopped as it should");
+    let stopped = print_result(environment.stop(), "the server exited with 0");
     let late = results
         .iter()
         .filter(|result| result.outcome == LATE)
         .count();
-    let verdict = compare(&environment, results, log.files(), deadline);
+    let comparison = compare(&environment, results, log.files(), deadline);
     let text = format!(
-        "{} calls and {} records in one chain: {} lost or wrong",
+        "{} calls and {} records in one chain: {} differences",
         results.len(),
-        verdict.records,
-        verdict.set_clock
+        comparison.records,
+        comparison.differences
     );
-    let right = print_result(verdict.set_clock == 0, &text);
+    let consistent = print_result(comparison.differences == 0, &text);
     // The server responds 100 ms before the deadline. A busy machine may deliver some responses after it.
-    let most = (results.len() / 1_000).max(10);
+    let max = (results.len() / 1_000).max(10);
     let text =
-        format!("{late} answers after their callers' libraries had given up: {most} at most");
-    let in_time = print_result(late <= most, &text);
-    if good && ended && right && in_time {
+        format!("{late} responses after their deadlines had expired in the clients: {max} at most");
+    let in_time = print_result(late <= max, &text);
+    if passed && stopped && consistent && in_time {
         fs::remove_dir_all(&environment.folder).unwrap();
         return true;
     }

@@ -9,11 +9,11 @@ use crate::{
 };
 
 /// Faults of both kinds of upstreams.
-const COMMON: [Fault; 13] = [
+const UPSTREAM_FAULTS: [Fault; 13] = [
     Fault::Refuse,
     Fault::ResetBefore,
     Fault::ResetAfter,
-    Fault::HalfAnAnswer,
+    Fault::TruncatedStatusLine,
     Fault::Hang,
     Fault::HangAfter,
     Fault::Slow,
@@ -22,10 +22,15 @@ const COMMON: [Fault; 13] = [
     Fault::Failing,
     Fault::Redirect,
     Fault::EndlessBody,
-    Fault::Rubbish,
+    Fault::InvalidHttp,
 ];
 /// Faults of the token endpoint.
-const TOKENS: [Fault; 4] = [Fault::Refuse, Fault::Failing, Fault::Hang, Fault::Rubbish];
+const TOKEN_FAULTS: [Fault; 4] = [
+    Fault::Refuse,
+    Fault::Failing,
+    Fault::Hang,
+    Fault::InvalidHttp,
+];
 
 /// A fault, with the index of the target that it affects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,11 +53,11 @@ pub enum FaultKind {
 impl fmt::Display for FaultKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Batch(_, error) => write!(f, "Batch {error:?}"),
-            Self::Hmc(_, error, _) => write!(f, "HMC {error:?}"),
+            Self::Batch(_, fault) => write!(f, "Batch {fault:?}"),
+            Self::Hmc(_, fault, _) => write!(f, "HMC {fault:?}"),
             Self::Expiry(_) => f.write_str("HMC session expires"),
             Self::LogonHangs(_) => f.write_str("HMC logon hangs"),
-            Self::Tokens(error) => write!(f, "token endpoint {error:?}"),
+            Self::Tokens(fault) => write!(f, "token endpoint {fault:?}"),
             Self::Revoked => f.write_str("token revoked"),
             Self::Clocks(seconds) => write!(f, "clocks {seconds:+} s"),
             Self::Audit(sink) => write!(f, "audit log {sink:?}"),
@@ -62,7 +67,7 @@ impl fmt::Display for FaultKind {
 
 impl FaultKind {
     /// Returns the indices of the targets whose calls may fail because of the fault.
-    pub fn affects(self) -> &'static [usize] {
+    pub fn affected_targets(self) -> &'static [usize] {
         const EACH: [&[usize]; 4] = [&[0], &[1], &[2], &[3]];
         match self {
             Self::Batch(_, Fault::Slow | Fault::EndlessBody)
@@ -80,17 +85,19 @@ impl FaultKind {
 
     pub fn begin(self, environment: &Environment, log: &mut Log) {
         match self {
-            Self::Batch(target, error) => environment.set(target, error, None),
-            Self::Hmc(target, error, only) => environment.set(target, error, only),
+            Self::Batch(target, fault) => environment.set_fault(target, fault, None),
+            Self::Hmc(target, fault, affected_kind) => {
+                environment.set_fault(target, fault, affected_kind);
+            }
             Self::LogonHangs(target) => {
-                environment.set(target, Fault::Hang, Some(Kind::Logon));
+                environment.set_fault(target, Fault::Hang, Some(Kind::Logon));
                 environment.hmcs[target - 2].expire();
             }
-            Self::Tokens(error) => {
-                environment.entra.set(error, None);
+            Self::Tokens(fault) => {
+                environment.entra.set_fault(fault, None);
                 environment.entra.revoke();
             }
-            Self::Clocks(seconds) => environment.set_clocks(seconds),
+            Self::Clocks(seconds) => environment.set_clock_offsets(seconds),
             Self::Audit(sink) => log.fail(sink),
             Self::Expiry(target) => environment.hmcs[target - 2].expire(),
             Self::Revoked => environment.entra.revoke(),
@@ -100,10 +107,10 @@ impl FaultKind {
     pub fn end(self, environment: &Environment, log: &mut Log) {
         match self {
             Self::Batch(target, _) | Self::Hmc(target, ..) | Self::LogonHangs(target) => {
-                environment.set(target, Fault::None, None);
+                environment.set_fault(target, Fault::None, None);
             }
-            Self::Tokens(_) => environment.entra.set(Fault::None, None),
-            Self::Clocks(_) => environment.set_clocks(0),
+            Self::Tokens(_) => environment.entra.set_fault(Fault::None, None),
+            Self::Clocks(_) => environment.set_clock_offsets(0),
             Self::Audit(_) => log.restore(),
             Self::Expiry(_) | Self::Revoked => {}
         }
@@ -112,33 +119,33 @@ impl FaultKind {
 
 /// Returns the windows of one pass: first those with a fault of a Batch account and, usually, one of an HMC, then those
 /// with a fault of all targets. The faults alternate between the two Batch accounts and between the two HMCs.
-pub fn turn(number: usize) -> Vec<Vec<FaultKind>> {
+pub fn windows_of_pass(pass: usize) -> Vec<Vec<FaultKind>> {
     // Passes alternate between faults of DELETE requests, which are more significant, and faults of all requests.
-    let only = number.is_multiple_of(2).then_some(Kind::Delete);
-    let mut batch: Vec<FaultKind> = Vec::new();
-    let mut hmc: Vec<FaultKind> = Vec::new();
-    for (at, error) in COMMON.into_iter().enumerate() {
-        let other = (at + number / 2) % 2;
-        batch.push(FaultKind::Batch(other, error));
-        hmc.push(FaultKind::Hmc(2 + other, error, only));
+    let affected_kind = pass.is_multiple_of(2).then_some(Kind::Delete);
+    let mut batch_faults: Vec<FaultKind> = Vec::new();
+    let mut hmc_faults: Vec<FaultKind> = Vec::new();
+    for (index, fault) in UPSTREAM_FAULTS.into_iter().enumerate() {
+        let account = (index + pass / 2) % 2;
+        batch_faults.push(FaultKind::Batch(account, fault));
+        hmc_faults.push(FaultKind::Hmc(2 + account, fault, affected_kind));
     }
-    batch.extend(TOKENS.map(FaultKind::Tokens));
-    batch.push(FaultKind::Revoked);
-    let other = 2 + number % 2;
-    hmc.push(FaultKind::Hmc(other, Fault::Conflict, only));
-    hmc.push(FaultKind::Expiry(5 - other));
-    hmc.push(FaultKind::LogonHangs(other));
+    batch_faults.extend(TOKEN_FAULTS.map(FaultKind::Tokens));
+    batch_faults.push(FaultKind::Revoked);
+    let hmc = 2 + pass % 2;
+    hmc_faults.push(FaultKind::Hmc(hmc, Fault::Conflict, affected_kind));
+    hmc_faults.push(FaultKind::Expiry(5 - hmc));
+    hmc_faults.push(FaultKind::LogonHangs(hmc));
     let mut windows: Vec<Vec<FaultKind>> = Vec::new();
-    let mut hmc = hmc.into_iter();
-    for fault_kind in batch {
-        windows.push([fault_kind].into_iter().chain(hmc.next()).collect());
+    let mut hmc_faults = hmc_faults.into_iter();
+    for fault in batch_faults {
+        windows.push([fault].into_iter().chain(hmc_faults.next()).collect());
     }
-    let everybody = [
+    let all_targets = [
         FaultKind::Clocks(600),
         FaultKind::Clocks(-600),
         FaultKind::Audit(Sink::Full),
         FaultKind::Audit(Sink::Pipe),
     ];
-    windows.extend(everybody.map(|fault_kind| vec![fault_kind]));
+    windows.extend(all_targets.map(|fault| vec![fault]));
     windows
 }

@@ -33,13 +33,13 @@ impl Batch {
     }
 
     fn authorizes(&self, request: &Request) -> bool {
-        let printed = request.header("authorization").unwrap_or_default();
+        let header = request.header("authorization").unwrap_or_default();
         match &self.tokens {
-            Some(tokens) => printed
+            Some(tokens) => header
                 .strip_prefix("Bearer ")
                 .is_some_and(|token| tokens.accepts(token)),
             None => signature(request)
-                .is_some_and(|signature| printed == format!("SharedKey {ACCOUNT}:{signature}")),
+                .is_some_and(|signature| header == format!("SharedKey {ACCOUNT}:{signature}")),
         }
     }
 }
@@ -60,12 +60,12 @@ fn signature(request: &Request) -> Option<String> {
     Some(BASE64_STANDARD.encode(mac.finalize().into_bytes()))
 }
 
-fn error(status: u16, code: &str) -> Reply {
+fn error_reply(status: u16, code: &str) -> Reply {
     let document = json!({"code": code, "message": {"lang": "en-US", "value": "Words."}});
     Reply::json(status, &document.to_string())
 }
 
-fn user(request: &Request) -> Option<u32> {
+fn requested_user(request: &Request) -> Option<u32> {
     let name = request
         .path()
         .strip_prefix("/pools/pool-1/nodes/node-1/users/u")?;
@@ -77,15 +77,16 @@ impl Service for Batch {
         Kind::Delete
     }
 
-    fn handle(&self, request: &Request, write_to: bool, _: i64) -> Reply {
-        let Some(user) = user(request).filter(|_| request.method == "DELETE") else {
-            return error(400, "InvalidUri");
+    fn handle(&self, request: &Request, carry_out: bool, _: i64) -> Reply {
+        let Some(requested_user) = requested_user(request).filter(|_| request.method == "DELETE")
+        else {
+            return error_reply(400, "InvalidUri");
         };
         let authorized = self.authorizes(request);
-        let was_there = self.users.delete(user, authorized && write_to);
-        let reply = match (authorized, was_there) {
-            (false, _) => error(401, "AuthenticationFailed"),
-            (true, false) => error(404, "NodeUserNotFound"),
+        let existed = self.users.delete(requested_user, authorized && carry_out);
+        let reply = match (authorized, existed) {
+            (false, _) => error_reply(401, "AuthenticationFailed"),
+            (true, false) => error_reply(404, "NodeUserNotFound"),
             (true, true) => Reply::empty(200),
         };
         let echo = request.header("client-request-id").unwrap_or_default();

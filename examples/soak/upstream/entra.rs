@@ -18,23 +18,23 @@ const LEEWAY: Duration = Duration::from_secs(2);
 
 /// The token endpoint with the tokens that it issued and their expiry times.
 pub struct Entra {
-    life: Duration,
+    lifetime: Duration,
     tokens: Mutex<HashMap<String, Instant>>,
 }
 
 impl Entra {
     /// Creates a token endpoint whose tokens expire after `life`.
-    pub fn new(life: Duration) -> Self {
+    pub fn new(lifetime: Duration) -> Self {
         Self {
-            life,
+            lifetime,
             tokens: Mutex::default(),
         }
     }
 
     pub fn accepts(&self, token: &str) -> bool {
         let tokens = self.tokens.lock().unwrap();
-        let ends = tokens.get(token);
-        ends.is_some_and(|ends| Instant::now() < *ends + LEEWAY)
+        let expiry = tokens.get(token);
+        expiry.is_some_and(|expiry| Instant::now() < *expiry + LEEWAY)
     }
 
     /// Revokes all tokens.
@@ -42,16 +42,16 @@ impl Entra {
         self.tokens.lock().unwrap().clear();
     }
 
-    fn token(&self, clock: i64) -> Reply {
+    fn token(&self, clock_offset: i64) -> Reply {
         let token = Uuid::new_v4().to_string();
         let mut tokens = self.tokens.lock().unwrap();
-        tokens.insert(token.clone(), Instant::now() + self.life);
+        tokens.insert(token.clone(), Instant::now() + self.lifetime);
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-        let now = since.as_secs().checked_add_signed(clock).unwrap();
-        let life = self.life.as_secs();
+        let now = since.as_secs().checked_add_signed(clock_offset).unwrap();
+        let lifetime = self.lifetime.as_secs();
         let document = json!({
-            "token_type": "Bearer", "expires_in": life, "ext_expires_in": life,
-            "not_before": now.to_string(), "expires_on": (now + life).to_string(), "access_token": token,
+            "token_type": "Bearer", "expires_in": lifetime, "ext_expires_in": lifetime,
+            "not_before": now.to_string(), "expires_on": (now + lifetime).to_string(), "access_token": token,
         });
         Reply::json(200, &document.to_string())
     }
@@ -62,8 +62,8 @@ impl Service for Entra {
         Kind::Logon
     }
 
-    fn handle(&self, request: &Request, write_to: bool, clock: i64) -> Reply {
-        if !write_to {
+    fn handle(&self, request: &Request, carry_out: bool, clock_offset: i64) -> Reply {
+        if !carry_out {
             return Reply::empty(500);
         }
         if request.path() != "/tenant/oauth2/v2.0/token" {
@@ -72,11 +72,11 @@ impl Service for Entra {
         let pairs = url::form_urlencoded::parse(request.body.as_bytes());
         let form: HashMap<_, _> = pairs.collect();
         let has = |key: &str, value: &str| form.get(key).is_some_and(|found| found == value);
-        let known = has("grant_type", "client_credentials")
+        let valid = has("grant_type", "client_credentials")
             && has("client_id", "client")
             && has("client_secret", SECRET);
-        if known {
-            return self.token(clock);
+        if valid {
+            return self.token(clock_offset);
         }
         Reply::json(
             401,

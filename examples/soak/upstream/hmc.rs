@@ -38,7 +38,7 @@ impl Hmc {
     fn logon(&self, request: &Request) -> Reply {
         let body: Value = serde_json::from_str(&request.body).unwrap_or_default();
         if body != json!({"userid": "svc-soak", "password": PASSWORD}) {
-            return refusal(403, 0);
+            return error_reply(403, 0);
         }
         let session = Uuid::new_v4().to_string();
         self.sessions.lock().unwrap().insert(session.clone());
@@ -53,45 +53,45 @@ impl Hmc {
     /// Checks the session of a request. Returns the error response if it has no valid one.
     fn session(&self, request: &Request) -> Result<(), Reply> {
         let session = request.header("x-api-session");
-        let session = session.ok_or_else(|| refusal(403, 4))?;
-        let known = self.sessions.lock().unwrap().contains(session);
-        known.then_some(()).ok_or_else(|| refusal(403, 5))
+        let session = session.ok_or_else(|| error_reply(403, 4))?;
+        let is_valid = self.sessions.lock().unwrap().contains(session);
+        is_valid.then_some(()).ok_or_else(|| error_reply(403, 5))
     }
 
-    fn read(&self, request: &Request) -> Option<Reply> {
+    fn read_user(&self, request: &Request) -> Option<Reply> {
         let id = request.path().strip_prefix("/api/users/id-")?;
-        let user = id.parse().ok().filter(|user| self.users.is_there(*user))?;
-        Some(Reply::json(200, &description(user).to_string()))
+        let user = id.parse().ok().filter(|user| self.users.exists(*user))?;
+        Some(Reply::json(200, &user_document(user).to_string()))
     }
 
     /// Returns the users that match the name filter. The names in the load contain only letters and digits, so the
     /// filter is equal to the name.
-    fn list(&self, request: &Request) -> Option<Reply> {
+    fn list_users(&self, request: &Request) -> Option<Reply> {
         let name = request.query().strip_prefix("name=u")?;
         let user = name.parse().ok()?;
-        let found = self.users.is_there(user).then(|| description(user));
+        let found = self.users.exists(user).then(|| user_document(user));
         let found: Vec<Value> = found.into_iter().collect();
         Some(Reply::json(200, &json!({"users": found}).to_string()))
     }
 
-    fn delete(&self, request: &Request, write_to: bool) -> Option<Reply> {
+    fn delete(&self, request: &Request, carry_out: bool) -> Option<Reply> {
         let id = request.path().strip_prefix("/api/users/id-")?;
-        let refused = self.session(request).err();
-        let write_to = write_to && refused.is_none();
-        let was_there = self.users.delete(id.parse().ok()?, write_to);
-        let handle = || was_there.then(|| Reply::empty(204));
-        refused.or_else(handle)
+        let error_reply = self.session(request).err();
+        let carry_out = carry_out && error_reply.is_none();
+        let existed = self.users.delete(id.parse().ok()?, carry_out);
+        let reply = || existed.then(|| Reply::empty(204));
+        error_reply.or_else(reply)
     }
 }
 
-fn description(user: u32) -> Value {
+fn user_document(user: u32) -> Value {
     json!({
         "object-uri": format!("/api/users/id-{user}"), "object-id": format!("id-{user}"), "class": "user",
         "name": format!("u{user}"), "type": "standard",
     })
 }
 
-fn refusal(status: u16, reason: u32) -> Reply {
+fn error_reply(status: u16, reason: u32) -> Reply {
     let document = json!({"http-status": status, "reason": reason, "message": "Words."});
     Reply::json(status, &document.to_string())
 }
@@ -105,32 +105,32 @@ impl Service for Hmc {
         }
     }
 
-    fn handle(&self, request: &Request, write_to: bool, _: i64) -> Reply {
+    fn handle(&self, request: &Request, carry_out: bool, _: i64) -> Reply {
         match (request.method.as_str(), request.path()) {
-            ("POST", "/api/sessions") if write_to => return self.logon(request),
+            ("POST", "/api/sessions") if carry_out => return self.logon(request),
             ("DELETE", path) if path.starts_with("/api/users/") => {
-                let handle = self.delete(request, write_to);
-                return handle.unwrap_or_else(|| refusal(404, 1));
+                let reply = self.delete(request, carry_out);
+                return reply.unwrap_or_else(|| error_reply(404, 1));
             }
             _ => {}
         }
-        if let Err(refusal) = self.session(request) {
-            return refusal;
+        if let Err(error_reply) = self.session(request) {
+            return error_reply;
         }
-        let handle = match (request.method.as_str(), request.path()) {
+        let reply = match (request.method.as_str(), request.path()) {
             ("DELETE", "/api/sessions/this-session") => {
                 let session = request.header("x-api-session").unwrap_or_default();
                 self.sessions.lock().unwrap().remove(session);
                 Some(Reply::empty(204))
             }
-            ("GET", "/api/console/users") => self.list(request),
-            ("GET", _) => self.read(request),
+            ("GET", "/api/console/users") => self.list_users(request),
+            ("GET", _) => self.read_user(request),
             _ => None,
         };
-        handle.unwrap_or_else(|| refusal(404, 1))
+        reply.unwrap_or_else(|| error_reply(404, 1))
     }
 
     fn conflict(&self) -> Reply {
-        refusal(409, 2)
+        error_reply(409, 2)
     }
 }

@@ -22,7 +22,7 @@ pub use self::{
     batch::Batch,
     entra::{Entra, SECRET},
     hmc::{Hmc, PASSWORD},
-    users::{Done, Traits, Users},
+    users::{Traits, UserRequests, Users},
 };
 
 /// Pause after each chunk of an endless body.
@@ -39,12 +39,12 @@ pub enum Fault {
     /// The request is carried out, and the connection is reset without a response.
     ResetAfter,
     /// The connection is closed after half a status line.
-    HalfAnAnswer,
+    TruncatedStatusLine,
     /// The request is not carried out, and no response is sent until the client closes the connection.
     Hang,
     /// The request is carried out, and no response is sent.
     HangAfter,
-    /// The response is delayed by `Control::slow`.
+    /// The response is delayed by `Control::slow_latency`.
     Slow,
     /// The response is 429.
     Throttled,
@@ -59,7 +59,7 @@ pub enum Fault {
     /// The request is carried out, and the body of the response never ends.
     EndlessBody,
     /// The response is not HTTP.
-    Rubbish,
+    InvalidHttp,
 }
 
 impl Fault {
@@ -84,20 +84,20 @@ pub enum Kind {
 pub struct Control {
     pub fault: Fault,
     /// Kind of the requests that the fault affects. `None` for all requests.
-    pub only: Option<Kind>,
+    pub affected_kind: Option<Kind>,
     /// Delay of each response.
     pub latency: Duration,
     /// Delay of each response under [`Fault::Slow`].
-    pub slow: Duration,
+    pub slow_latency: Duration,
     /// Offset of the upstream's clock, in seconds.
-    pub clock: i64,
+    pub clock_offset: i64,
 }
 
 /// The API of an upstream.
 pub trait Service: Send + Sync + 'static {
     fn kind(&self, request: &Request) -> Kind;
-    /// Returns the response. If `write_to` is not set, the request is only recorded.
-    fn handle(&self, request: &Request, write_to: bool, clock: i64) -> Reply;
+    /// Returns the response. Records the request, and executes it if `carry_out` is true.
+    fn handle(&self, request: &Request, carry_out: bool, clock_offset: i64) -> Reply;
     /// Returns the response of an upstream that is busy with another operation.
     fn conflict(&self) -> Reply {
         Reply::empty(409)
@@ -142,9 +142,9 @@ impl<S: Service> Upstream<S> {
     }
 
     /// Injects a fault into later requests of this kind, or into all requests.
-    pub fn set(&self, fault: Fault, only: Option<Kind>) {
+    pub fn set_fault(&self, fault: Fault, affected_kind: Option<Kind>) {
         self.control
-            .send_modify(|control| (control.fault, control.only) = (fault, only));
+            .send_modify(|control| (control.fault, control.affected_kind) = (fault, affected_kind));
     }
 
     /// Returns the number of requests received so far.
@@ -189,31 +189,33 @@ fn refuses(control: &Control) -> bool {
 
 /// Returns the reply to a request, with the injected fault.
 fn reply(service: &impl Service, request: &Request, control: Control) -> Reply {
-    let hit = control
-        .only
-        .is_none_or(|only| only == service.kind(request));
-    let fault = if hit { control.fault } else { Fault::None };
+    let is_affected = control
+        .affected_kind
+        .is_none_or(|kind| kind == service.kind(request));
+    let fault = if is_affected {
+        control.fault
+    } else {
+        Fault::None
+    };
     let latency = match fault {
-        Fault::Slow => control.slow,
+        Fault::Slow => control.slow_latency,
         _ => control.latency,
     };
-    let handle = service.handle(request, fault.carries_out(), control.clock);
+    let reply = service.handle(request, fault.carries_out(), control.clock_offset);
     let reply = match fault {
-        Fault::EndlessBody if matches!(handle, Reply::Http(..300, ..)) => {
-            handle.endless(CHUNK_PAUSE)
-        }
-        Fault::None | Fault::Slow | Fault::EndlessBody => handle,
+        Fault::EndlessBody if matches!(reply, Reply::Http(..300, ..)) => reply.endless(CHUNK_PAUSE),
+        Fault::None | Fault::Slow | Fault::EndlessBody => reply,
         Fault::Throttled => Reply::empty(429).with_header("Retry-After", "1"),
         Fault::Busy => Reply::empty(503),
         Fault::Failing => Reply::empty(500),
         Fault::Conflict => service.conflict(),
         Fault::Redirect => Reply::empty(302).with_header("Location", "http://127.0.0.1:1/"),
-        Fault::HalfAnAnswer => Reply::Raw(b"HTTP/1.1 20".to_vec()),
-        Fault::Rubbish => Reply::Raw(b"\0\x01rubbish\r\n\r\n".to_vec()),
+        Fault::TruncatedStatusLine => Reply::Raw(b"HTTP/1.1 20".to_vec()),
+        Fault::InvalidHttp => Reply::Raw(b"\0\x01rubbish\r\n\r\n".to_vec()),
         Fault::Hang | Fault::HangAfter => Reply::Hang,
         Fault::Refuse | Fault::ResetBefore | Fault::ResetAfter => Reply::Abort,
     };
-    let reply = reply.with_header("Date", &date(control.clock));
+    let reply = reply.with_header("Date", &date(control.clock_offset));
     if latency.is_zero() {
         return reply;
     }
@@ -221,12 +223,12 @@ fn reply(service: &impl Service, request: &Request, control: Control) -> Reply {
 }
 
 /// Returns the value of the `Date` header for a clock with this offset in seconds.
-fn date(clock: i64) -> String {
-    let set_clock = Duration::from_secs(clock.unsigned_abs());
+fn date(clock_offset: i64) -> String {
+    let offset = Duration::from_secs(clock_offset.unsigned_abs());
     let now = SystemTime::now();
-    httpdate::fmt_http_date(if clock < 0 {
-        now - set_clock
+    httpdate::fmt_http_date(if clock_offset < 0 {
+        now - offset
     } else {
-        now + set_clock
+        now + offset
     })
 }

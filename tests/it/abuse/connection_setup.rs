@@ -6,9 +6,8 @@ use futures_util::future::join_all;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::{
-    Kind, distinct,
+    Attack, attack, distinct,
     frames::{ACK, PING, PREFACE, SETTINGS, frame, settings},
-    kind,
     target::Connector,
 };
 
@@ -16,26 +15,26 @@ use super::{
 const HELLO: &[u8] = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
 
 #[rustfmt::skip]
-pub fn kinds() -> Vec<Kind> {
+pub fn attacks() -> Vec<Attack> {
     vec![
-        kind("a preface byte by byte", "usable", byte_by_byte),
-        kind("half a preface, half a ClientHello, nothing", "closed", half_open),
-        kind("HTTP/1.1", "closed", |connector| send_raw(connector, b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n\r\n".to_vec())),
-        kind("a preface of HTTP/2 with another end", "closed", |connector| send_raw(connector, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\rxxxxxxxxxxxxxxxxx".to_vec())),
-        kind("a preface without SETTINGS", "usable", without_settings),
-        kind("noise", "closed", |connector| send_without_tls(connector, (0..=255).rev().cycle().take(4_096).collect())),
-        kind("the other kind of connection", "closed", other_kind),
-        kind("connections that are opened and closed", "closed by the peer", churn),
-        kind("connections that are closed after the preface", "closed by the peer", churn_after_preface),
-        kind("peers that close one half", "closed", half_closed),
+        attack("a preface byte by byte", "usable", preface_byte_by_byte),
+        attack("half a preface, half a ClientHello, nothing", "closed", half_open),
+        attack("HTTP/1.1", "closed", |connector| send_raw(connector, b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n\r\n".to_vec())),
+        attack("a preface of HTTP/2 with another end", "closed", |connector| send_raw(connector, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\rxxxxxxxxxxxxxxxxx".to_vec())),
+        attack("a preface without SETTINGS", "usable", without_settings),
+        attack("noise", "closed", |connector| send_without_tls(connector, (0..=255).rev().cycle().take(4_096).collect())),
+        attack("the other kind of connection", "closed", wrong_protocol),
+        attack("connections that are opened and closed", "closed by the peer", open_and_close),
+        attack("connections that are closed after the preface", "closed by the peer", close_after_preface),
+        attack("peers that close one half", "closed", close_sending_half),
     ]
 }
 
 /// Sends the start of a connection byte by byte, without pauses.
-async fn byte_by_byte(connector: Arc<Connector>) -> String {
+async fn preface_byte_by_byte(connector: Arc<Connector>) -> String {
     let mut peer = connector.silent().await;
-    let begin = [PREFACE, &settings(&[(1, 0)]), &frame(SETTINGS, ACK, 0, &[])].concat();
-    for byte in begin {
+    let first_bytes = [PREFACE, &settings(&[(1, 0)]), &frame(SETTINGS, ACK, 0, &[])].concat();
+    for byte in first_bytes {
         peer.send([byte]).await;
     }
     peer.assert_usable().await
@@ -74,13 +73,14 @@ async fn without_settings(connector: Arc<Connector>) -> String {
     let mut peer = connector.silent().await;
     peer.send([PREFACE, &frame(PING, 0, 0, &[0; 8])].concat())
         .await;
-    peer.until(|frames| frames.pongs == 1).await;
+    peer.wait_until_frames(|frames| frames.pings_acknowledged == 1)
+        .await;
     peer.send(settings(&[(1, 0)])).await;
     peer.assert_usable().await
 }
 
 /// Uses TLS on the plaintext port, or plaintext on the TLS port.
-async fn other_kind(connector: Arc<Connector>) -> String {
+async fn wrong_protocol(connector: Arc<Connector>) -> String {
     let preface = [PREFACE, &settings(&[])].concat();
     let hello = [HELLO, &[0; 506]].concat();
     send_without_tls(
@@ -92,14 +92,14 @@ async fn other_kind(connector: Arc<Connector>) -> String {
 
 /// Opens and closes connections, no more than fit in the listen backlog. With more, the kernel drops the SYN of the
 /// next client, which is then repeated after a second.
-async fn churn(connector: Arc<Connector>) -> String {
+async fn open_and_close(connector: Arc<Connector>) -> String {
     for _ in 0..500 {
         drop(connector.tcp().await);
     }
     "closed by the peer".to_owned()
 }
 
-async fn churn_after_preface(connector: Arc<Connector>) -> String {
+async fn close_after_preface(connector: Arc<Connector>) -> String {
     for _ in 0..200 {
         drop(connector.peer().await);
     }
@@ -107,7 +107,7 @@ async fn churn_after_preface(connector: Arc<Connector>) -> String {
 }
 
 /// Closes the sending half of the connection and keeps reading.
-async fn half_closed(connector: Arc<Connector>) -> String {
+async fn close_sending_half(connector: Arc<Connector>) -> String {
     let mut peer = connector.peer().await;
     peer.close_write().await;
     match peer.wait_for_close().await.as_str() {

@@ -46,8 +46,8 @@ pub fn settings(pairs: &[(u16, u32)]) -> Vec<u8> {
     )
 }
 
-pub fn window_update(stream: u32, more: u32) -> Vec<u8> {
-    frame(WINDOW_UPDATE, 0, stream, &more.to_be_bytes())
+pub fn window_update(stream: u32, increment: u32) -> Vec<u8> {
+    frame(WINDOW_UPDATE, 0, stream, &increment.to_be_bytes())
 }
 
 /// Returns `RST_STREAM` with CANCEL.
@@ -56,7 +56,7 @@ pub fn cancel(stream: u32) -> Vec<u8> {
 }
 
 /// Returns the ID of the nth stream of the client, counted from 0.
-pub fn nth(number: u32) -> u32 {
+pub fn stream_id(number: u32) -> u32 {
     2 * number + 1
 }
 
@@ -67,19 +67,19 @@ pub fn integer(bits: u8, prefix: u32, value: usize) -> Vec<u8> {
         return vec![bits | u8::try_from(value).unwrap()];
     }
     let mut bytes = vec![bits | u8::try_from(max).unwrap()];
-    let mut rest = value - max;
-    while rest >= 128 {
-        bytes.push(u8::try_from(rest % 128).unwrap() | 128);
-        rest /= 128;
+    let mut remaining = value - max;
+    while remaining >= 128 {
+        bytes.push(u8::try_from(remaining % 128).unwrap() | 128);
+        remaining /= 128;
     }
-    bytes.push(u8::try_from(rest).unwrap());
+    bytes.push(u8::try_from(remaining).unwrap());
     bytes
 }
 
 /// Returns an HPACK field without indexing, or with 0x40, one that is added to the dynamic table.
 pub fn literal(bits: u8, name: &[u8], value: &[u8]) -> Vec<u8> {
-    let (before, between) = (integer(0, 7, name.len()), integer(0, 7, value.len()));
-    [&[bits][..], &before, name, &between, value].concat()
+    let (name_length, value_length) = (integer(0, 7, name.len()), integer(0, 7, value.len()));
+    [&[bits][..], &name_length, name, &value_length, value].concat()
 }
 
 /// A header list that keeps the order of its fields.
@@ -108,7 +108,7 @@ impl Fields {
     }
 
     /// Inserts a field before all others.
-    pub fn prepended(name: &str, value: &str, mut list: Self) -> Self {
+    pub fn prepend(name: &str, value: &str, mut list: Self) -> Self {
         list.0
             .insert(0, (name.to_owned(), value.as_bytes().to_vec()));
         list
@@ -162,20 +162,20 @@ impl Fields {
 /// Returns the message of a call after its gRPC prefix.
 pub fn message(user: &str) -> Vec<u8> {
     let message = batch_request(user).encode_to_vec();
-    prefixed(0, message.len(), &message)
+    with_grpc_prefix(0, message.len(), &message)
 }
 
 /// Returns a message after a gRPC prefix, which need not match it.
-pub fn prefixed(flag: u8, length: usize, message: &[u8]) -> Vec<u8> {
+pub fn with_grpc_prefix(flag: u8, length: usize, message: &[u8]) -> Vec<u8> {
     let length = u32::try_from(length).unwrap().to_be_bytes();
     [&[flag][..], &length, message].concat()
 }
 
-/// Returns a call with these headers and DATA frames. The last frame ends the stream if `ends` is set.
-pub fn with_body(fields: &Fields, parts: &[&[u8]], ends: bool) -> Vec<u8> {
+/// Returns a call with these headers and DATA frames. The last frame ends the stream if `ends_stream` is true.
+pub fn with_body(fields: &Fields, parts: &[&[u8]], ends_stream: bool) -> Vec<u8> {
     let mut call = fields.headers(1, 0);
-    for (at, part) in parts.iter().enumerate() {
-        let flags = u8::from(ends && at + 1 == parts.len());
+    for (index, part) in parts.iter().enumerate() {
+        let flags = u8::from(ends_stream && index + 1 == parts.len());
         call.extend(frame(DATA, flags, 1, part));
     }
     call

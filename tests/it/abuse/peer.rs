@@ -58,25 +58,25 @@ pub struct ReceivedFrames {
     pub acks: usize,
     /// The settings of the server.
     pub settings: Vec<(u16, u32)>,
-    pub pongs: usize,
+    pub pings_acknowledged: usize,
     pub goaway: Option<String>,
     pub resets: BTreeMap<u32, String>,
     /// The fields of headers and trailers.
-    pub answers: BTreeMap<u32, Vec<(String, String)>>,
-    pub ended: BTreeSet<u32>,
+    pub responses: BTreeMap<u32, Vec<(String, String)>>,
+    pub ended_streams: BTreeSet<u32>,
     pub closed: bool,
 }
 
 impl ReceivedFrames {
     fn record(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
-        let code = |at: usize| {
-            let code = u32::from_be_bytes(payload[at..at + 4].try_into().unwrap());
+        let code = |offset: usize| {
+            let code = u32::from_be_bytes(payload[offset..offset + 4].try_into().unwrap());
             CODES[usize::try_from(code).unwrap()].to_owned()
         };
         match kind {
             SETTINGS if flags & ACK == 0 => self.settings = settings_of(payload),
             SETTINGS => self.acks += 1,
-            PING => self.pongs += usize::from(flags & ACK),
+            PING => self.pings_acknowledged += usize::from(flags & ACK),
             GOAWAY => {
                 let mut text = code(4);
                 let _ = write!(text, " {}", String::from_utf8_lossy(&payload[8..]));
@@ -85,20 +85,20 @@ impl ReceivedFrames {
             RST_STREAM => drop(self.resets.insert(stream, code(0))),
             HEADERS => {
                 let fields = hpack::fields(payload);
-                self.answers.entry(stream).or_default().extend(fields);
+                self.responses.entry(stream).or_default().extend(fields);
             }
-            CONTINUATION => panic!("an answer of more than one frame"),
+            CONTINUATION => panic!("a response of more than one frame"),
             _ => {}
         }
         if matches!(kind, DATA | HEADERS) && flags & END_STREAM != 0 {
-            self.ended.insert(stream);
+            self.ended_streams.insert(stream);
         }
     }
 
     /// Returns how this stream ended, or `None` if it is still open.
     pub fn end(&self, stream: u32) -> Option<String> {
-        if self.ended.contains(&stream) {
-            return Some(response_text(&self.answers[&stream]));
+        if self.ended_streams.contains(&stream) {
+            return Some(response_text(&self.responses[&stream]));
         }
         if let Some(code) = self.resets.get(&stream) {
             return Some(format!("RST_STREAM {code}"));
@@ -129,12 +129,12 @@ fn response_text(response: &[(String, String)]) -> String {
         let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
         headers.append(name, HeaderValue::from_str(value).unwrap());
     }
-    let http = response.iter().find(|(name, _)| name == ":status");
-    let http = &http.unwrap().1;
+    let http_status = response.iter().find(|(name, _)| name == ":status");
+    let http_status = &http_status.unwrap().1;
     let Some(status) = Status::from_header_map(&headers) else {
-        return format!("HTTP {http}");
+        return format!("HTTP {http_status}");
     };
-    assert_eq!(http, "200");
+    assert_eq!(http_status, "200");
     if status.code() == Code::Ok {
         return "OK".to_owned();
     }
@@ -142,9 +142,9 @@ fn response_text(response: &[(String, String)]) -> String {
     if status.details().is_empty() {
         return format!("{code:?} without details");
     }
-    let failed = CallFailure::from(status);
-    let reason = failed.reason.strip_prefix("ERROR_REASON_").unwrap();
-    failed.expect(code, reason);
+    let failure = CallFailure::from(status);
+    let reason = failure.reason.strip_prefix("ERROR_REASON_").unwrap();
+    failure.expect(code, reason);
     format!("{code:?} {reason}")
 }
 
@@ -158,12 +158,12 @@ pub struct Peer {
 impl fmt::Debug for Peer {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let frames = self.frames.borrow();
-        let (answers, resets) = (frames.answers.len(), frames.resets.len());
+        let (responses, resets) = (frames.responses.len(), frames.resets.len());
         let end = frames.connection_end().unwrap_or_else(|| "open".to_owned());
         write!(
             f,
-            "{end}, {answers} answers, {resets} resets, {} pongs",
-            frames.pongs
+            "{end}, {responses} responses, {resets} resets, {} pings acknowledged",
+            frames.pings_acknowledged
         )
     }
 }
@@ -180,7 +180,7 @@ impl Peer {
         let (reader, writer) = split(stream);
         let (notify, frames) = watch::channel(ReceivedFrames::default());
         let reader = tokio::spawn(async move {
-            let _held = (reader, notify);
+            let _kept = (reader, notify);
             std::future::pending::<()>().await;
         });
         Self {
@@ -204,8 +204,8 @@ impl Peer {
 
     /// Starts HTTP/2 with these settings. The dynamic table is disabled, so that each header list can be decoded
     /// independently.
-    pub async fn begin(&mut self, more: &[(u16, u32)]) {
-        let settings = settings(&[&[(1, 0)][..], more].concat());
+    pub async fn start_http2(&mut self, additional: &[(u16, u32)]) {
+        let settings = settings(&[&[(1, 0)][..], additional].concat());
         self.send([PREFACE, &settings, &frame(SETTINGS, ACK, 0, &[])].concat())
             .await;
     }
@@ -219,15 +219,15 @@ impl Peer {
         let sent = timeout(LIMIT, sent).await;
         assert!(sent.is_ok(), "the server does not read: {self:?}");
         if sent.is_ok_and(|sent| sent.is_err()) {
-            self.until(|frames| frames.closed).await;
+            self.wait_until_frames(|frames| frames.closed).await;
         }
     }
 
     /// Waits until the recorded data satisfies this condition.
-    pub async fn until(&mut self, mut holds: impl FnMut(&ReceivedFrames) -> bool) {
-        let reached = timeout(LIMIT, self.frames.wait_for(|frames| holds(frames))).await;
-        let reached = reached.is_ok_and(|reached| reached.is_ok());
-        assert!(reached, "condition not reached: {self:?}");
+    pub async fn wait_until_frames(&mut self, mut condition: impl FnMut(&ReceivedFrames) -> bool) {
+        let satisfied = timeout(LIMIT, self.frames.wait_for(|frames| condition(frames))).await;
+        let satisfied = satisfied.is_ok_and(|satisfied| satisfied.is_ok());
+        assert!(satisfied, "condition not reached: {self:?}");
     }
 
     /// Sends these bytes, followed by a call on this stream. A response to the call shows that the server has read all
@@ -256,10 +256,11 @@ impl Peer {
     /// Waits for the end of this stream and returns it. If the connection is still open, a subsequent call must
     /// succeed.
     pub async fn end(&mut self, stream: u32) -> String {
-        self.until(|frames| frames.end(stream).is_some()).await;
-        let (end, gone) =
+        self.wait_until_frames(|frames| frames.end(stream).is_some())
+            .await;
+        let (end, connection_end) =
             self.inspect(|frames| (frames.end(stream).unwrap(), frames.connection_end()));
-        if gone.is_none() {
+        if connection_end.is_none() {
             let after = self.call(UNUSED_STREAM).await;
             assert_eq!(after, "OK", "a call after {end}");
         }
@@ -268,14 +269,16 @@ impl Peer {
 
     /// Waits for the end of the connection and returns it.
     pub async fn wait_for_close(&mut self) -> String {
-        self.until(|frames| frames.connection_end().is_some()).await;
+        self.wait_until_frames(|frames| frames.connection_end().is_some())
+            .await;
         self.inspect(|frames| frames.connection_end().unwrap())
     }
 
     /// Makes a valid call on an unused stream and returns its result.
     pub async fn call(&mut self, stream: u32) -> String {
         self.send(fields().call(stream, "later")).await;
-        self.until(|frames| frames.end(stream).is_some()).await;
+        self.wait_until_frames(|frames| frames.end(stream).is_some())
+            .await;
         self.inspect(|frames| frames.end(stream).unwrap())
     }
 

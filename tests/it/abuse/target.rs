@@ -21,9 +21,9 @@ use useradmin_testkit::{
 };
 
 use super::{
-    messages::NEVER,
+    messages::UNRECORDED_USER,
     peer::{Io, Peer},
-    streams::CALLS,
+    streams::MAX_CALLS,
 };
 use crate::authorization::upstream;
 
@@ -31,7 +31,7 @@ use crate::authorization::upstream;
 /// suite runs at the same time on a machine with two cores. The actual time is printed.
 const RESPONSE_LIMIT: Duration = Duration::from_secs(3);
 /// Allowed growth of the resident memory, in KiB.
-const GROWTH: u64 = 64 * 1_024;
+const MAX_GROWTH: u64 = 64 * 1_024;
 
 /// Factory of connections to the program.
 pub struct Connector {
@@ -75,7 +75,7 @@ impl Connector {
     /// Opens a connection and starts HTTP/2 with these settings.
     pub async fn peer_with(&self, settings: &[(u16, u32)]) -> Peer {
         let mut peer = self.silent().await;
-        peer.begin(settings).await;
+        peer.start_http2(settings).await;
         peer
     }
 
@@ -96,10 +96,10 @@ pub struct Target {
     folder: PathBuf,
     caller: SecureClient,
     /// Users whose deletion was acknowledged.
-    answered: Mutex<Vec<String>>,
+    deleted_users: Mutex<Vec<String>>,
     /// Slowest response overall, and slowest response during the latest attack.
     slowest: Mutex<[Duration; 2]>,
-    before: Option<Usage>,
+    usage_before: Option<Usage>,
 }
 
 /// Resource usage of the process.
@@ -126,16 +126,16 @@ impl Usage {
         let sockets = fs::read_to_string(folder.join("net/tcp")).ok()?;
         // Slot, both addresses, ...; the tenth field is the inode, which is 0 if no process owns the socket any more.
         // `nth(2)` consumed three fields, so `nth(6)` is the tenth.
-        let to_upstream = sockets.lines().filter(|line| {
+        let upstream_sockets = sockets.lines().filter(|line| {
             let mut words = line.split_ascii_whitespace();
             words.nth(2).is_some_and(|other| other.ends_with(&remote)) && words.nth(6) != Some("0")
         });
-        let to_upstream = to_upstream.count();
-        let all = fs::read_dir(folder.join("fd")).ok()?.count();
+        let upstream_sockets = upstream_sockets.count();
+        let descriptors = fs::read_dir(folder.join("fd")).ok()?.count();
         Some(Self {
             resident: kib("VmRSS:")?,
             peak: kib("VmHWM:")?,
-            descriptors: all.saturating_sub(to_upstream),
+            descriptors: descriptors.saturating_sub(upstream_sockets),
         })
     }
 }
@@ -150,7 +150,7 @@ impl Target {
         let tls = "[server.tls]\ncert_file = \"server.crt\"\nkey_file = \"server.key\"\n";
         // The speed of the disk is not part of the measurement.
         let audit = "[audit]\nsync = false\n";
-        let limits = format!("[server.limits]\nmax_concurrent_calls = {CALLS}\n");
+        let limits = format!("[server.limits]\nmax_concurrent_calls = {MAX_CALLS}\n");
         let sections = [audit, &limits, if over_tls { tls } else { "" }].concat();
         configure(&folder, &upstream.url, &sections);
         let process = Process::start(&folder);
@@ -167,43 +167,43 @@ impl Target {
             process,
             upstream,
             folder,
-            answered: Mutex::default(),
+            deleted_users: Mutex::default(),
             slowest: Mutex::default(),
-            before: None,
+            usage_before: None,
         };
         // The first call opens connections that remain in the pool.
         target.probe().await;
         *target.slowest.lock().unwrap() = [Duration::ZERO; 2];
-        target.before = Usage::of(&target.process, &target.upstream);
+        target.usage_before = Usage::of(&target.process, &target.upstream);
         target
     }
 
     /// Makes a call and a health check on an existing connection and on a new one.
     pub async fn probe(&self) {
-        self.ask(&self.caller).await;
-        self.ask(&self.connector.caller()).await;
+        self.call_and_check_health(&self.caller).await;
+        self.call_and_check_health(&self.connector.caller()).await;
     }
 
-    async fn ask(&self, caller: &SecureClient) {
+    async fn call_and_check_health(&self, caller: &SecureClient) {
         let user = format!("user-{:x}", rand::rng().random::<u64>());
         let started = Instant::now();
         let deleted = caller.delete_batch_node_user(batch_request(&user)).await;
-        self.in_time(started, "a call");
+        self.assert_in_time(started, "a call");
         deleted.unwrap();
-        self.answered.lock().unwrap().push(user);
+        self.deleted_users.lock().unwrap().push(user);
         let started = Instant::now();
         let mut health = HealthClient::new(caller.channel());
         let response = health.check(HealthCheckRequest::default()).await;
-        self.in_time(started, "health");
+        self.assert_in_time(started, "health");
         assert_eq!(response.unwrap().into_inner().status, 1);
     }
 
-    fn in_time(&self, started: Instant, case: &str) {
-        let took = started.elapsed();
+    fn assert_in_time(&self, started: Instant, case: &str) {
+        let elapsed = started.elapsed();
         for slowest in self.slowest.lock().unwrap().iter_mut() {
-            *slowest = took.max(*slowest);
+            *slowest = elapsed.max(*slowest);
         }
-        assert!(took < RESPONSE_LIMIT, "{case} took {took:?}");
+        assert!(elapsed < RESPONSE_LIMIT, "{case} took {elapsed:?}");
     }
 
     /// Returns the slowest response since the previous call of this function.
@@ -214,37 +214,54 @@ impl Target {
     /// Checks after all attacks that all resources have been released and that the audit log is complete.
     pub async fn check(self, group: &str) {
         let (slowest, tls) = (self.slowest.lock().unwrap()[0], self.connector.is_tls());
-        if let Some(before) = self.before {
+        if let Some(usage_before) = self.usage_before {
             // The connection of the last probe may still be open.
-            let few = before.descriptors + 1;
+            let max_descriptors = usage_before.descriptors + 1;
             let usage = || Usage::of(&self.process, &self.upstream).unwrap();
-            wait_until("descriptors", async || usage().descriptors <= few).await;
-            let after = usage();
-            println!("{group}, TLS {tls}: slowest {slowest:?}, {before:?} -> {after:?}");
-            assert!(after.peak < before.resident + GROWTH, "{after:?}");
+            wait_until("descriptors", async || {
+                usage().descriptors <= max_descriptors
+            })
+            .await;
+            let usage_after = usage();
+            println!(
+                "{group}, TLS {tls}: slowest {slowest:?}, {usage_before:?} -> {usage_after:?}"
+            );
+            assert!(
+                usage_after.peak < usage_before.resident + MAX_GROWTH,
+                "{usage_after:?}"
+            );
         }
-        let probes = self.answered.into_inner().unwrap();
+        let probes = self.deleted_users.into_inner().unwrap();
         assert!(!probes.is_empty());
         self.process.stop();
         // One line for each connection is acceptable, but not one for each frame.
         let log = fs::read_to_string(self.folder.join("log")).unwrap();
-        let of_h2 = log
+        let h2_log_lines = log
             .lines()
             .filter(|line| line.contains("\"target\":\"h2::"));
-        assert!(of_h2.count() < 500);
+        assert!(h2_log_lines.count() < 500);
         let file = self.folder.join("audit.jsonl");
-        let books = records(&file);
-        let of = |event: &str, key: &str| -> Vec<&str> {
-            let records = books.iter().filter(|record| record["event"] == event);
+        let audit_records = records(&file);
+        let values = |event: &str, key: &str| -> Vec<&str> {
+            let records = audit_records
+                .iter()
+                .filter(|record| record["event"] == event);
             records.filter_map(|record| record[key].as_str()).collect()
         };
-        let (intents, outcomes) = (of("intent", "request_id"), of("outcome", "request_id"));
-        let ended: BTreeSet<_> = outcomes.iter().collect();
-        assert_eq!(ended.len(), outcomes.len());
-        assert!(intents.iter().all(|id| ended.contains(id)));
-        assert!(books.iter().all(|record| record["user"] != NEVER));
+        let (intents, outcomes) = (
+            values("intent", "request_id"),
+            values("outcome", "request_id"),
+        );
+        let completed_ids: BTreeSet<_> = outcomes.iter().collect();
+        assert_eq!(completed_ids.len(), outcomes.len());
+        assert!(intents.iter().all(|id| completed_ids.contains(id)));
+        assert!(
+            audit_records
+                .iter()
+                .all(|record| record["user"] != UNRECORDED_USER)
+        );
         let deleted = |record: &&Value| record["outcome"] == "deleted";
-        let deleted: BTreeSet<_> = books
+        let deleted: BTreeSet<_> = audit_records
             .iter()
             .filter(deleted)
             .filter_map(|record| record["user"].as_str())

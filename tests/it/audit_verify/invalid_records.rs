@@ -35,23 +35,23 @@ fn reported_errors(text: &str) -> Vec<String> {
     let (code, out, err) = verify([&file]);
     assert_eq!(code, i32::from(!err.is_empty()), "{err}");
     assert_eq!(out.is_empty(), !err.is_empty(), "{out}");
-    let place = format!("{}:", file.display());
+    let prefix = format!("{}:", file.display());
     fs::remove_dir_all(folder).unwrap();
     let lines = err
         .lines()
-        .map(|line| line.strip_prefix(&place).unwrap_or(line));
+        .map(|line| line.strip_prefix(&prefix).unwrap_or(line));
     lines.map(ToOwned::to_owned).collect()
 }
 
 #[test]
 fn invalid_line_is_reported_without_its_content() {
-    for (change, replies) in CHANGES {
+    for (change, expected_error) in CHANGES {
         let mut log = ForgedLog::default();
         log.outcome("a", "bob", "denied");
         let mut record = serde_json::from_str(log.text.trim_end()).unwrap();
         change(&mut record);
-        let expected = format!("1: no record: {replies}");
-        let expected = if replies.is_empty() {
+        let expected = format!("1: no record: {expected_error}");
+        let expected = if expected_error.is_empty() {
             vec![]
         } else {
             vec![expected]
@@ -118,16 +118,16 @@ fn records_of_a_call_must_match() {
             "an outcome without an intent before it",
         ),
     ]
-    .map(|(log, line, replies)| (log.text.clone(), format!("{line}: {replies}")));
-    for (text, replies) in cases {
-        assert_eq!(reported_errors(&text), [replies], "{text}");
+    .map(|(log, line, expected_error)| (log.text.clone(), format!("{line}: {expected_error}")));
+    for (text, expected_error) in cases {
+        assert_eq!(reported_errors(&text), [expected_error], "{text}");
     }
 }
 
 #[test]
 fn only_open_intents_may_be_carried_over() {
     // Whether the intent is open in the previous file, the value of the key, and the expected message.
-    for (open, carried, replies) in [
+    for (open, carried, expected_error) in [
         (true, json!(true), None),
         (
             true,
@@ -149,7 +149,7 @@ fn only_open_intents_may_be_carried_over() {
         log.with(record);
         assert_eq!(
             reported_errors(&log.text),
-            replies.into_iter().collect::<Vec<_>>()
+            expected_error.into_iter().collect::<Vec<_>>()
         );
     }
 }

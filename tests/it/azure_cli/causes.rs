@@ -3,7 +3,7 @@
 use tonic::Code;
 use useradmin::proto::DeleteOutcome::Deleted;
 
-use super::{Server, token};
+use super::{Server, script_with_token};
 
 fn fails(status: i32, text: &str) -> String {
     format!("cat >&2 <<'E'\n{text}\nE\nexit {status}")
@@ -104,16 +104,16 @@ fn rows() -> Vec<(String, Expected)> {
 async fn azure_cli_failure_cause_is_in_metadata_and_log() {
     for (script, expected) in rows() {
         let server = Server::start("", &script).await;
-        let failed = server.delete(20.0).await.unwrap_err();
-        failed.expect(expected.code, expected.reason);
-        assert_eq!(failed.metadata_value("cause"), expected.cause, "{script}");
+        let failure = server.delete(20.0).await.unwrap_err();
+        failure.expect(expected.code, expected.reason);
+        assert_eq!(failure.metadata_value("cause"), expected.cause, "{script}");
         assert_eq!(
-            failed.metadata_value("aadsts_code"),
+            failure.metadata_value("aadsts_code"),
             expected.aadsts,
             "{script}"
         );
-        assert_eq!(server.begun(), expected.runs, "{script}");
-        let [calls, tokens] = server.contexts();
+        assert_eq!(server.started_runs(), expected.runs, "{script}");
+        let [calls, tokens] = server.stop_and_read_contexts();
         assert_eq!(tokens.len(), expected.runs, "{script}: {tokens:?}");
         for context in calls.iter().chain(&tokens) {
             assert!(context.contains(expected.logged), "{script}: {context}");
@@ -125,13 +125,14 @@ async fn azure_cli_failure_cause_is_in_metadata_and_log() {
 async fn azure_cli_is_retried_after_transient_failure() {
     let text = "ERROR: AADSTS90033: A transient error has occurred. Please try again.";
     let transient = fails(1, text);
-    let good = token(r#""expires_in":3599,"#);
+    let token_script = script_with_token(r#""expires_in":3599,"#);
     for first in [&*transient, "kill -9 $$"] {
-        let script =
-            format!("if [ $(wc -l <$(dirname $0)/begun) -gt 1 ]; then {good}; exit; fi\n{first}");
+        let script = format!(
+            "if [ $(wc -l <$(dirname $0)/begun) -gt 1 ]; then {token_script}; exit; fi\n{first}"
+        );
         let server = Server::start("", &script).await;
-        let done = server.delete(20.0).await.unwrap();
-        assert_eq!(done.outcome(), Deleted);
-        assert_eq!(server.begun(), 2);
+        let response = server.delete(20.0).await.unwrap();
+        assert_eq!(response.outcome(), Deleted);
+        assert_eq!(server.started_runs(), 2);
     }
 }

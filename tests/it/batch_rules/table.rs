@@ -16,7 +16,7 @@ pub struct Row {
     pub message: &'static str,
     pub values: Values,
     /// Whether the caller chose the `client-request-id`.
-    pub callers_id: bool,
+    pub id_is_from_caller: bool,
     pub grpc: Code,
     pub reason: &'static str,
     pub attempts: u32,
@@ -34,7 +34,7 @@ const fn row(
     grpc: Code,
     reason: &'static str,
 ) -> Row {
-    Row { status, code, message, values, callers_id: false, grpc, reason, attempts: 1, outcome: "not_deleted", retry: None }
+    Row { status, code, message, values, id_is_from_caller: false, grpc, reason, attempts: 1, outcome: "not_deleted", retry: None }
 }
 
 impl Row {
@@ -53,8 +53,8 @@ impl Row {
         self
     }
 
-    const fn with_callers_id(mut self) -> Self {
-        self.callers_id = true;
+    const fn with_caller_id(mut self) -> Self {
+        self.id_is_from_caller = true;
         self
     }
 }
@@ -98,9 +98,9 @@ pub const CODES: &[Row] = &[
     row(400, "MissingRequiredHeader", "An HTTP header that's mandatory for this request is not specified.", AUTHORIZATION, Internal, "UPSTREAM_CREDENTIALS_REJECTED").attempts(2),
     row(400, "MissingRequiredHeader", "An HTTP header that's mandatory for this request is not specified.", OCP_DATE, Internal, "UPSTREAM_REJECTED_REQUEST"),
     row(400, "MissingRequiredQueryParameter", "A query parameter that's mandatory for this request is not specified.", &[("QueryParameterName", "api-version")], Internal, "UPSTREAM_REJECTED_REQUEST"),
-    row(400, "InvalidHeaderValue", "The value for one of the HTTP headers is not in the correct format.", CLIENT_ID, InvalidArgument, "UPSTREAM_REJECTED_REQUEST").with_callers_id(),
+    row(400, "InvalidHeaderValue", "The value for one of the HTTP headers is not in the correct format.", CLIENT_ID, InvalidArgument, "UPSTREAM_REJECTED_REQUEST").with_caller_id(),
     row(400, "InvalidHeaderValue", "The value for one of the HTTP headers is not in the correct format.", CLIENT_ID, Internal, "UPSTREAM_REJECTED_REQUEST"),
-    row(400, "InvalidHeaderValue", "The value for one of the HTTP headers is not in the correct format.", OCP_DATE, Internal, "UPSTREAM_REJECTED_REQUEST").with_callers_id(),
+    row(400, "InvalidHeaderValue", "The value for one of the HTTP headers is not in the correct format.", OCP_DATE, Internal, "UPSTREAM_REJECTED_REQUEST").with_caller_id(),
     row(400, "InvalidQueryParameterValue", "Value for one of the query parameters specified in the request URI is invalid.", TIMEOUT, Internal, "UPSTREAM_REJECTED_REQUEST"),
     row(400, "OutOfRangeQueryParameterValue", "A query parameter specified in the request URI is outside the permissible range.", TIMEOUT, Internal, "UPSTREAM_REJECTED_REQUEST"),
     row(400, "UnsupportedQueryParameter", "One of the query parameters specified in the request URI is not supported.", &[], Internal, "UPSTREAM_REJECTED_REQUEST"),

@@ -20,7 +20,7 @@ use useradmin_testkit::{
 };
 
 use super::{SecureServer, dns, tls_section, uri};
-use crate::{authorization::upstream, connection_limit::BEGIN};
+use crate::{authorization::upstream, connection_limit::HTTP2_START};
 
 const CALLERS: &str = r#"
 [[callers]]
@@ -43,15 +43,15 @@ const OK: &str = "";
 const UNNAMED: &str = "certificate_unnamed";
 const DENIED: &str = "denied";
 
-fn name() -> SanType {
+fn spiffe_id() -> SanType {
     uri("spiffe://corp/offboarding")
 }
 
-fn mail() -> SanType {
+fn email_name() -> SanType {
     SanType::Rfc822Name("second.corp.example".try_into().unwrap())
 }
 
-fn address() -> SanType {
+fn ip_name() -> SanType {
     SanType::IpAddress("127.0.0.1".parse().unwrap())
 }
 
@@ -60,19 +60,19 @@ type Case = (&'static str, fn() -> Vec<SanType>, &'static str);
 
 #[rustfmt::skip]
 const NAMES: &[Case] = &[
-    ("SPIFFE ID", || vec![name()], OK),
-    ("SPIFFE ID beside DNS names", || vec![dns("a.example"), name(), dns("b.example")], OK),
+    ("SPIFFE ID", || vec![spiffe_id()], OK),
+    ("SPIFFE ID beside DNS names", || vec![dns("a.example"), spiffe_id(), dns("b.example")], OK),
     ("DNS name", || vec![dns("second.corp.example")], OK),
     ("DNS name in capitals", || vec![dns("Second.Corp.Example")], OK),
     ("the second DNS name", || vec![dns("first.corp.example"), dns("second.corp.example")], OK),
     ("DNS name beside a URI", || vec![uri("https://x.example/"), dns("second.corp.example")], OK),
     ("wildcard", || vec![dns("*.corp.example")], DENIED),
-    ("two SPIFFE IDs", || vec![name(), uri("spiffe://corp/other")], UNNAMED),
-    ("a SPIFFE ID and another URI", || vec![uri("https://x.example"), name()], UNNAMED),
+    ("two SPIFFE IDs", || vec![spiffe_id(), uri("spiffe://corp/other")], UNNAMED),
+    ("a SPIFFE ID and another URI", || vec![uri("https://x.example"), spiffe_id()], UNNAMED),
     ("no name", Vec::new, UNNAMED),
-    ("mail address", || vec![mail()], UNNAMED),
-    ("address", || vec![address()], UNNAMED),
-    ("the name of nobody", || vec![dns("anonymous")], UNNAMED),
+    ("email address", || vec![email_name()], UNNAMED),
+    ("IP address", || vec![ip_name()], UNNAMED),
+    ("the identity `anonymous`", || vec![dns("anonymous")], UNNAMED),
     ("a URI as a DNS name", || vec![dns("spiffe://corp/offboarding")], UNNAMED),
     ("a DNS name as a URI", || vec![uri("second.corp.example")], UNNAMED),
     ("a URI like the name of a token's subject", || vec![uri("https://login.corp.example#svc")], UNNAMED),
@@ -87,66 +87,69 @@ async fn certificate_identity_is_uri_or_dns_name() {
         let response = client.delete_batch_node_user(batch_request("alice")).await;
         match response {
             Ok(_) => assert_eq!(*expected, OK, "{case}"),
-            Err(failed) if *expected == DENIED => {
-                failed.expect(Code::PermissionDenied, "CALLER_NOT_AUTHORIZED");
+            Err(failure) if *expected == DENIED => {
+                failure.expect(Code::PermissionDenied, "CALLER_NOT_AUTHORIZED");
             }
-            Err(failed) => {
-                failed.expect(Code::Unauthenticated, "CALLER_UNAUTHENTICATED");
-                assert_eq!(failed.metadata_value("cause"), *expected, "{case}");
+            Err(failure) => {
+                failure.expect(Code::Unauthenticated, "CALLER_UNAUTHENTICATED");
+                assert_eq!(failure.metadata_value("cause"), *expected, "{case}");
             }
         }
     }
     let unnamed = NAMES.iter().filter(|(.., expected)| *expected == UNNAMED);
-    let counted = format!(
+    let metric_line = format!(
         "useradmin_unidentified_calls_total{{cause=\"{UNNAMED}\"}} {}",
         unnamed.count()
     );
     let found = server.app.metrics("unidentified_calls_total").await;
-    assert_eq!(found, [counted]);
+    assert_eq!(found, [metric_line]);
 }
 
 #[tokio::test]
 async fn invalid_client_certificate_fails_handshake() {
     let server = start_server().await;
-    let name = || vec![name()];
+    let names = || vec![spiffe_id()];
     let untrusted = Authority::new();
-    let for_servers = server.authority.issue_from(|params| {
-        params.subject_alt_names = name();
+    let server_identity = server.authority.issue_from(|params| {
+        params.subject_alt_names = names();
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     });
-    let good = server.authority.issue_to(name(), Validity::Now);
-    let strangers = untrusted.issue_to(name(), Validity::Now);
+    let valid_identity = server.authority.issue_to(names(), Validity::Now);
+    let untrusted_identity = untrusted.issue_to(names(), Validity::Now);
     let cases = [
         (
             AlertDescription::CertificateExpired,
-            server.authority.issue_to(name(), Validity::Past),
+            server.authority.issue_to(names(), Validity::Past),
         ),
         // Not valid yet.
         (
             AlertDescription::CertificateExpired,
-            server.authority.issue_to(name(), Validity::Future),
+            server.authority.issue_to(names(), Validity::Future),
         ),
-        (AlertDescription::DecryptError, good.with_key_of(&strangers)),
+        (
+            AlertDescription::DecryptError,
+            valid_identity.with_key_of(&untrusted_identity),
+        ),
         // Another authority with the same name.
-        (AlertDescription::DecryptError, strangers),
-        (AlertDescription::UnsupportedCertificate, for_servers),
+        (AlertDescription::DecryptError, untrusted_identity),
+        (AlertDescription::UnsupportedCertificate, server_identity),
     ];
     let received_alert =
         async |identity| alert(server.app.address, server.authority.pem(), identity).await;
     for (expected, identity) in &cases {
         assert_eq!(received_alert(identity).await, Some(*expected));
         let client = server.client(Some(identity));
-        let refused = client.delete_batch_node_user(batch_request("alice")).await;
+        let refusal = client.delete_batch_node_user(batch_request("alice")).await;
         // The client reports the failure; there is no response of a server.
-        assert_eq!(refused.unwrap_err().reason, "", "{expected:?}");
+        assert_eq!(refusal.unwrap_err().reason, "", "{expected:?}");
     }
     assert!(server.upstream.received().is_empty());
     assert!(server.app.audit().is_empty());
     // The same client is accepted with a valid certificate.
-    assert_eq!(received_alert(&good).await, None);
-    let client = server.client(Some(&good));
-    let done = client.delete_batch_node_user(batch_request("alice")).await;
-    done.unwrap();
+    assert_eq!(received_alert(&valid_identity).await, None);
+    let client = server.client(Some(&valid_identity));
+    let response = client.delete_batch_node_user(batch_request("alice")).await;
+    response.unwrap();
 }
 
 /// The supported kinds of keys and signatures of authorities.
@@ -156,19 +159,19 @@ async fn all_supported_authority_key_types_work() {
         let (upstream, folder, authority) = (upstream().await, App::folder(), Authority::new());
         let text = tls_section(&folder, &authority, "") + &batch_section(&folder, &upstream.url);
         std::fs::write(folder.join("clients.pem"), fixture(&format!("ca-{kind}"))).unwrap();
-        let app = App::configured(folder, &(text + CALLERS)).await;
+        let app = App::start_with_text(folder, &(text + CALLERS)).await;
         let identity = fixture_leaf(&format!("leaf-of-{kind}"));
         let client = SecureClient::tls(app.address, authority.pem(), Some(&identity));
-        let done = client.delete_batch_node_user(batch_request("alice")).await;
-        assert!(done.is_ok(), "{kind}: {done:?}");
+        let response = client.delete_batch_node_user(batch_request("alice")).await;
+        assert!(response.is_ok(), "{kind}: {response:?}");
     }
 }
 
 #[tokio::test]
 async fn token_takes_precedence_over_certificate() {
     let server = start_server().await;
-    let named = server.with_names(vec![uri("spiffe://corp/offboarding")]);
-    named
+    let client = server.with_names(vec![uri("spiffe://corp/offboarding")]);
+    client
         .delete_batch_node_user(batch_request("alice"))
         .await
         .unwrap();
@@ -176,18 +179,18 @@ async fn token_takes_precedence_over_certificate() {
         super::ISSUER,
         "somebody",
     ));
-    let failed = named
+    let failure = client
         .with_token(&token)
         .delete_batch_node_user(batch_request("alice"))
         .await
         .unwrap_err();
-    failed.expect(Code::PermissionDenied, "CALLER_NOT_AUTHORIZED");
-    let failed = named
+    failure.expect(Code::PermissionDenied, "CALLER_NOT_AUTHORIZED");
+    let failure = client
         .with_token("rubbish")
         .delete_batch_node_user(batch_request("alice"))
         .await
         .unwrap_err();
-    failed.expect(Code::Unauthenticated, "CALLER_UNAUTHENTICATED");
+    failure.expect(Code::Unauthenticated, "CALLER_UNAUTHENTICATED");
 }
 
 #[tokio::test]
@@ -211,7 +214,7 @@ async fn identity_headers_are_ignored() {
             .unwrap();
         headers.insert(header, value);
     }
-    let few = server.with_names(vec![uri("spiffe://corp/few")]);
+    let unauthorized_client = server.with_names(vec![uri("spiffe://corp/few")]);
     for (client, code, reason, caller) in [
         (
             server.client(None),
@@ -220,7 +223,7 @@ async fn identity_headers_are_ignored() {
             "",
         ),
         (
-            few,
+            unauthorized_client,
             Code::PermissionDenied,
             "CALLER_NOT_AUTHORIZED",
             "spiffe://corp/few",
@@ -256,7 +259,7 @@ async fn tls_sessions_are_not_resumed() {
             let stream = TcpStream::connect(server.app.address).await.unwrap();
             let name = ServerName::try_from("localhost").unwrap();
             let mut stream = connector.connect(name, stream).await.unwrap();
-            stream.write_all(BEGIN).await.unwrap();
+            stream.write_all(HTTP2_START).await.unwrap();
             // Tickets would arrive before the settings of the server.
             stream.read_u8().await.unwrap();
             let kind = stream.get_ref().1.handshake_kind();

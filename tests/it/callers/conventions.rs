@@ -46,11 +46,11 @@ async fn watch_of_unknown_service_stays_open() {
         ("useradmin.v1.useradmin", unknown),
         (" ", unknown),
     ] {
-        let watch = health.watch(request(service)).await.unwrap();
-        let mut watch = watch.into_inner();
-        let report = watch.message().await.unwrap().unwrap();
+        let updates = health.watch(request(service)).await.unwrap();
+        let mut updates = updates.into_inner();
+        let report = updates.message().await.unwrap().unwrap();
         assert_eq!(report.status(), expected, "{service}");
-        watches.push(watch);
+        watches.push(updates);
         let check = health.check(request(service)).await;
         match check {
             Ok(check) => assert_eq!(check.into_inner().status(), known),
@@ -58,8 +58,8 @@ async fn watch_of_unknown_service_stays_open() {
         }
     }
     // The end of a stream would have arrived before the responses above.
-    for watch in &mut watches {
-        assert!(watch.message().now_or_never().is_none());
+    for updates in &mut watches {
+        assert!(updates.message().now_or_never().is_none());
     }
 }
 
@@ -108,10 +108,10 @@ async fn open_streams_end_with_status_at_shutdown() {
         ("no.such.Service", None),
     ] {
         let service = service.to_owned();
-        let watch = health.watch(HealthCheckRequest { service }).await.unwrap();
-        let mut watch = watch.into_inner();
-        assert!(watch.message().await.unwrap().is_some());
-        watches.push((watch, last));
+        let updates = health.watch(HealthCheckRequest { service }).await.unwrap();
+        let mut updates = updates.into_inner();
+        assert!(updates.message().await.unwrap().is_some());
+        watches.push((updates, last));
     }
     let mut reflections = Vec::new();
     for path in REFLECTIONS {
@@ -132,12 +132,12 @@ async fn open_streams_end_with_status_at_shutdown() {
         "{:?}",
         started.elapsed()
     );
-    for (watch, last) in &mut watches {
+    for (updates, last) in &mut watches {
         if let Some(last) = last {
-            let report = watch.message().await.unwrap().unwrap();
+            let report = updates.message().await.unwrap().unwrap();
             assert_eq!(report.status(), *last);
         }
-        assert_eq!(watch.message().await.unwrap(), None);
+        assert_eq!(updates.message().await.unwrap(), None);
     }
     for responses in &mut reflections {
         assert_eq!(responses.message().await.unwrap(), None);
@@ -241,9 +241,9 @@ async fn malformed_reflection_request_ends_stream_with_details() {
         let responses = client.streaming(requests, path, Bare).await.unwrap();
         let mut responses = responses.into_inner();
         assert!(responses.message().await.unwrap().is_some());
-        let failed = CallFailure::from(responses.message().await.unwrap_err());
-        assert_eq!(failed.code, Code::InvalidArgument);
-        assert_eq!(failed.reason, "ERROR_REASON_INVALID_REQUEST");
+        let failure = CallFailure::from(responses.message().await.unwrap_err());
+        assert_eq!(failure.code, Code::InvalidArgument);
+        assert_eq!(failure.reason, "ERROR_REASON_INVALID_REQUEST");
     }
 }
 
@@ -296,10 +296,10 @@ async fn unsupported_compression_is_refused_with_accepted_list() {
             let status = client.streaming(request, path, Bare).await.unwrap_err();
             let accepted = status.metadata().get("grpc-accept-encoding");
             assert_eq!(accepted.unwrap(), "identity,gzip", "{encoding}");
-            let failed = CallFailure::from(status);
-            assert_eq!(failed.code, Code::InvalidArgument);
-            assert_eq!(failed.reason, "ERROR_REASON_INVALID_REQUEST");
-            assert_eq!(failed.bad_request[0].0, "grpc-encoding");
+            let failure = CallFailure::from(status);
+            assert_eq!(failure.code, Code::InvalidArgument);
+            assert_eq!(failure.reason, "ERROR_REASON_INVALID_REQUEST");
+            assert_eq!(failure.bad_request[0].0, "grpc-encoding");
         }
     }
     assert!(upstream.received().is_empty());

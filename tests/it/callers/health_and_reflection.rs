@@ -37,11 +37,11 @@ async fn health(client: &SecureClient) -> Result<(), CallFailure> {
 }
 
 async fn reflection(client: &SecureClient) -> Result<(), CallFailure> {
-    let expected = ServerReflectionRequest {
+    let list_services = ServerReflectionRequest {
         host: String::new(),
         message_request: Some(MessageRequest::ListServices(String::new())),
     };
-    let request: Request<_> = client.request(futures_util::stream::iter([expected]));
+    let request: Request<_> = client.request(futures_util::stream::iter([list_services]));
     let mut client = ServerReflectionClient::new(client.channel());
     let response = client.server_reflection_info(request).await;
     response.map(|_| ()).map_err(CallFailure::from)
@@ -61,29 +61,32 @@ async fn health_and_reflection_require_identity_only_if_configured() {
     ] {
         let server = start_server(settings).await;
         // Authentication is sufficient; permissions only apply to deletions.
-        let known = server.with_names(vec![uri("spiffe://corp/unlisted")]);
+        let identified = server.with_names(vec![uri("spiffe://corp/unlisted")]);
         let token = server.with_subject("unlisted");
         let unauthenticated = server.client(None);
-        let rubbish = unauthenticated.with_token("rubbish");
-        for (client, known) in [
-            (known, true),
+        let invalid_token = unauthenticated.with_token("rubbish");
+        for (client, identified) in [
+            (identified, true),
             (token, true),
             (unauthenticated, false),
-            (rubbish, false),
+            (invalid_token, false),
         ] {
-            for (response, open) in [
+            for (response, allowed_unauthenticated) in [
                 (health(&client).await, health_open),
                 (reflection(&client).await, reflection_open),
             ] {
                 match response {
-                    Ok(()) => assert!(known || open, "{settings}"),
-                    Err(failed) => {
-                        assert!(!known && !open, "{settings} {failed:?}");
-                        assert_eq!(failed.code, Code::Unauthenticated);
-                        assert_eq!(failed.reason, "ERROR_REASON_CALLER_UNAUTHENTICATED");
+                    Ok(()) => assert!(identified || allowed_unauthenticated, "{settings}"),
+                    Err(failure) => {
                         assert!(
-                            !failed.metadata_value("cause").is_empty()
-                                && failed.trailer_id.is_some()
+                            !identified && !allowed_unauthenticated,
+                            "{settings} {failure:?}"
+                        );
+                        assert_eq!(failure.code, Code::Unauthenticated);
+                        assert_eq!(failure.reason, "ERROR_REASON_CALLER_UNAUTHENTICATED");
+                        assert!(
+                            !failure.metadata_value("cause").is_empty()
+                                && failure.trailer_id.is_some()
                         );
                     }
                 }
@@ -104,7 +107,7 @@ async fn health_command_works_over_tls() {
         ("gone.pem", "localhost", 1),
     ] {
         let (address, ca_file) = (address.clone(), file(ca_file));
-        let asked = spawn_blocking(move || {
+        let output = spawn_blocking(move || {
             run(&[
                 "health",
                 "--addr",
@@ -115,29 +118,29 @@ async fn health_command_works_over_tls() {
                 name,
             ])
         });
-        let (code, out, err) = asked.await.unwrap();
+        let (code, out, err) = output.await.unwrap();
         assert_eq!((code, out.as_str()), (expected, ""), "{err}");
     }
     // Configured by environment variables, like the health check of a container image.
     let (own, ca_file) = (address.clone(), file("clients.pem"));
-    let asked = spawn_blocking(move || {
+    let output = spawn_blocking(move || {
         let address = ("USERADMIN_HEALTH_ADDR", own.as_str());
         let ca_file = ("USERADMIN_HEALTH_CA_FILE", ca_file.as_str());
         let name = |name| ("USERADMIN_HEALTH_SERVER_NAME", name);
         ["localhost", "other.example"]
             .map(|server| run_with_env(&[address, ca_file, name(server)], &["health"]).0)
     });
-    assert_eq!(asked.await.unwrap(), [0, 1]);
+    assert_eq!(output.await.unwrap(), [0, 1]);
     // Plaintext is not accepted.
-    let asked = spawn_blocking(move || run(&["health", "--addr", &address]));
-    assert_eq!(asked.await.unwrap().0, 1);
+    let output = spawn_blocking(move || run(&["health", "--addr", &address]));
+    assert_eq!(output.await.unwrap().0, 1);
 }
 
 /// A page on another site can make a browser send such requests with the certificate of its user.
 #[tokio::test]
 async fn non_grpc_requests_are_rejected() {
     let server = start_server("").await;
-    let known = server.with_names(vec![uri("spiffe://corp/unlisted")]);
+    let identified = server.with_names(vec![uri("spiffe://corp/unlisted")]);
     let rpc = "/useradmin.v1.UserAdmin/DeleteBatchNodeUser";
     for (method, content_type, status) in [
         (Method::GET, "application/grpc", 405),
@@ -162,7 +165,7 @@ async fn non_grpc_requests_are_rejected() {
             let value = content_type.parse().unwrap();
             request.headers_mut().insert(CONTENT_TYPE, value);
         }
-        let response = known.channel().oneshot(request).await.unwrap();
+        let response = identified.channel().oneshot(request).await.unwrap();
         assert_eq!(response.status(), status, "{method} {content_type}");
     }
     assert!(server.upstream.received().is_empty());
@@ -192,9 +195,9 @@ fn endless() -> Body {
 #[tokio::test]
 async fn missing_message_times_out() {
     let server = start_server("").await;
-    let known = server.with_names(vec![uri("spiffe://corp/unlisted")]);
+    let identified = server.with_names(vec![uri("spiffe://corp/unlisted")]);
     for (client, code, reason) in [
-        (&known, Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
+        (&identified, Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
         (
             &server.client(None),
             Code::Unauthenticated,
@@ -225,16 +228,16 @@ async fn connection_without_preface_is_closed() {
     let (upstream, folder) = (upstream().await, App::folder());
     let text = "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"\"\n";
     let section = batch_section(&folder, &upstream.url);
-    let app = App::configured(folder, &format!("{text}{section}")).await;
+    let app = App::start_with_text(folder, &format!("{text}{section}")).await;
     let part = b"PRI * HTTP/2.0\r\n";
-    let closed = [&b""[..], part].map(|sent| async move {
+    let until_closed = [&b""[..], part].map(|sent| async move {
         let mut stream = TcpStream::connect(app.address).await.unwrap();
         stream.write_all(sent).await.unwrap();
         // The connection may be closed or reset.
         let _ = stream.read_to_end(&mut Vec::new()).await;
     });
-    let closed = timeout(Duration::from_secs(9), join_all(closed)).await;
-    assert!(closed.is_ok(), "still open");
+    let until_closed = timeout(Duration::from_secs(9), join_all(until_closed)).await;
+    assert!(until_closed.is_ok(), "still open");
 }
 
 #[tokio::test]
@@ -244,18 +247,18 @@ async fn max_age_closes_connection_without_losing_calls() {
         [[callers]]\nidentity = \"anonymous\"\nallow = [{ rpc = \"DeleteBatchNodeUser\", targets = [\"*\"] }]\n";
     let (upstream, folder) = (upstream().await, App::folder());
     let section = batch_section(&folder, &upstream.url);
-    let app = App::configured(folder, &format!("{text}{section}")).await;
+    let app = App::start_with_text(folder, &format!("{text}{section}")).await;
     let started = Instant::now();
-    let mut answered = 0;
+    let mut succeeded = 0;
     loop {
         match app.delete_batch_node_user(batch_request("alice")).await {
-            Ok(_) => answered += 1,
+            Ok(_) => succeeded += 1,
             // The client of tonic assigned the call to a connection that was being closed, so the call was never sent.
             Err(status) => assert_eq!(status.message, "operation was canceled"),
         }
         let records = app.audit();
         let intents = records.iter().filter(|record| record["event"] == "intent");
-        assert_eq!(intents.count(), answered);
+        assert_eq!(intents.count(), succeeded);
         if records.last().unwrap()["peer"] != records[0]["peer"] {
             break;
         }

@@ -52,9 +52,9 @@ async fn expired_certificate_is_refused_on_open_connection() {
     let call = async || client.delete_batch_node_user(batch_request("alice")).await;
     call().await.unwrap();
     wait_until("expired", async || {
-        call().await.is_err_and(|failed| {
-            failed.expect(Code::Unauthenticated, "CALLER_UNAUTHENTICATED");
-            assert_eq!(failed.metadata_value("cause"), "certificate_expired");
+        call().await.is_err_and(|failure| {
+            failure.expect(Code::Unauthenticated, "CALLER_UNAUTHENTICATED");
+            assert_eq!(failure.metadata_value("cause"), "certificate_expired");
             true
         })
     })
@@ -66,9 +66,9 @@ async fn expired_certificate_is_refused_on_open_connection() {
         .map(|peer| peer.as_str())
         .collect();
     assert_eq!(peers.len(), 1, "{peers:?}");
-    let counted = server.app.metrics("certificate_expired").await;
+    let unidentified_calls = server.app.metrics("certificate_expired").await;
     assert_eq!(
-        counted,
+        unidentified_calls,
         ["useradmin_unidentified_calls_total{cause=\"certificate_expired\"} 1"]
     );
     // A new connection fails in the handshake.
@@ -78,25 +78,25 @@ async fn expired_certificate_is_refused_on_open_connection() {
 
 /// A server of keys that can be made unavailable.
 #[derive(Default)]
-struct Keys {
-    down: AtomicBool,
-    readings: AtomicUsize,
+struct KeyServer {
+    is_down: AtomicBool,
+    reads: AtomicUsize,
 }
 
-impl Keys {
-    fn readings(&self) -> usize {
-        self.readings.load(Ordering::SeqCst)
+impl KeyServer {
+    fn reads(&self) -> usize {
+        self.reads.load(Ordering::SeqCst)
     }
 
     fn source(self: &Arc<Self>, signer: &Signer) -> impl Fn() -> KeySource {
-        let (keys, set) = (Arc::clone(self), Bytes::from(signer.key_set()));
+        let (key_server, key_set) = (Arc::clone(self), Bytes::from(signer.key_set()));
         let fetch: Fetch = Arc::new(move || {
-            keys.readings.fetch_add(1, Ordering::SeqCst);
-            let down = keys.down.load(Ordering::SeqCst);
-            let response = if down {
+            key_server.reads.fetch_add(1, Ordering::SeqCst);
+            let is_down = key_server.is_down.load(Ordering::SeqCst);
+            let response = if is_down {
                 Err("down".to_owned())
             } else {
-                Ok(set.clone())
+                Ok(key_set.clone())
             };
             Box::pin(async { response })
         });
@@ -105,7 +105,7 @@ impl Keys {
 }
 
 /// Returns the access control of a server whose only issuer has these keys.
-fn access(keys: &Arc<Keys>, signer: &Signer) -> Access {
+fn access_with_keys(key_server: &Arc<KeyServer>, signer: &Signer) -> Access {
     let folder = App::folder();
     let text = format!(
         "[[jwt_issuers]]\nissuer = \"{ISSUER}\"\naudience = \"useradmin\"\njwks_url = \"http://127.0.0.1:1/\"\n{}",
@@ -114,7 +114,7 @@ fn access(keys: &Arc<Keys>, signer: &Signer) -> Access {
     let config = config::parse(&folder.join("useradmin.toml"), &text);
     let config = config.unwrap_or_else(|errors| panic!("{errors}"));
     std::fs::remove_dir_all(folder).unwrap();
-    let source = keys.source(signer);
+    let source = key_server.source(signer);
     let access = Access::new(
         &config,
         None,
@@ -132,8 +132,8 @@ const DAY: Duration = Duration::from_hours(24);
 /// system clock.
 #[tokio::test(start_paused = true)]
 async fn keys_are_refreshed_every_5_minutes_and_expire_after_a_day() {
-    let (keys, signer) = (Arc::new(Keys::default()), Signer::es256("key-1"));
-    let access = access(&keys, &signer);
+    let (key_server, signer) = (Arc::new(KeyServer::default()), Signer::es256("key-1"));
+    let access = access_with_keys(&key_server, &signer);
     let mut claims = default_claims(ISSUER, "svc");
     claims["exp"] = json!(now() + 7 * DAY.as_secs());
     let token = signer.token(&claims);
@@ -146,29 +146,29 @@ async fn keys_are_refreshed_every_5_minutes_and_expire_after_a_day() {
             .authenticate(credentials, Duration::from_millis(100))
             .await
     };
-    let svc = Identity::token(ISSUER, "svc").unwrap();
+    let expected_identity = Identity::token(ISSUER, "svc").unwrap();
     let started = Instant::now();
-    assert_eq!(identify().await, Ok(svc.clone()));
-    for reading in 1..4 {
-        let next = started + FIVE_MINUTES * reading;
+    assert_eq!(identify().await, Ok(expected_identity.clone()));
+    for read_number in 1..4 {
+        let next = started + FIVE_MINUTES * read_number;
         sleep_until(next - SECOND).await;
-        assert_eq!(keys.readings(), reading as usize);
+        assert_eq!(key_server.reads(), read_number as usize);
         sleep_until(next + SECOND).await;
-        assert_eq!(keys.readings(), reading as usize + 1);
+        assert_eq!(key_server.reads(), read_number as usize + 1);
     }
-    let last = started + FIVE_MINUTES * 3;
-    keys.down.store(true, Ordering::SeqCst);
-    sleep_until(last + DAY - SECOND).await;
+    let last_read = started + FIVE_MINUTES * 3;
+    key_server.is_down.store(true, Ordering::SeqCst);
+    sleep_until(last_read + DAY - SECOND).await;
     // The reading was retried many times.
-    assert!(keys.readings() > 1_000, "{}", keys.readings());
-    assert_eq!(identify().await, Ok(svc.clone()));
-    sleep_until(last + DAY + SECOND).await;
+    assert!(key_server.reads() > 1_000, "{}", key_server.reads());
+    assert_eq!(identify().await, Ok(expected_identity.clone()));
+    sleep_until(last_read + DAY + SECOND).await;
     assert_eq!(
         identify().await,
         Err(AuthenticationError::TokenKeysUnavailable)
     );
     // The next reading takes place after the longest pause between retries at the latest.
-    keys.down.store(false, Ordering::SeqCst);
-    sleep_until(last + DAY + 32 * SECOND).await;
-    assert_eq!(identify().await, Ok(svc));
+    key_server.is_down.store(false, Ordering::SeqCst);
+    sleep_until(last_read + DAY + 32 * SECOND).await;
+    assert_eq!(identify().await, Ok(expected_identity));
 }

@@ -147,23 +147,23 @@ fn client(server: &SecureServer, shows: &Credential) -> SecureClient {
 
 /// The options of a cell in addition to the target and the pool or user. They have no effect on permissions.
 #[derive(Clone, Copy, Debug)]
-struct How {
+struct CallOptions {
     validate_only: bool,
     allow_missing: bool,
 }
 
-const CREDENTIALS: [How; 4] = {
-    const fn how(validate_only: bool, allow_missing: bool) -> How {
-        How {
+const CREDENTIALS: [CallOptions; 4] = {
+    const fn options(validate_only: bool, allow_missing: bool) -> CallOptions {
+        CallOptions {
             validate_only,
             allow_missing,
         }
     }
     [
-        how(false, false),
-        how(false, true),
-        how(true, false),
-        how(true, true),
+        options(false, false),
+        options(false, true),
+        options(true, false),
+        options(true, true),
     ]
 };
 
@@ -188,35 +188,35 @@ impl Totals<'_> {
         allowed: bool,
         response: Option<&CallFailure>,
     ) {
-        let sent = self.server.upstream.received().len() - self.requests;
+        let sent_count = self.server.upstream.received().len() - self.requests;
         self.cells += 1;
         if response.is_none() && allowed && TARGETS[..2].contains(&target) {
-            assert!(sent > 0, "{cell}");
-            self.requests += sent;
+            assert!(sent_count > 0, "{cell}");
+            self.requests += sent_count;
             return;
         }
-        let Some(failed) = response else {
+        let Some(failure) = response else {
             panic!("{cell}");
         };
-        assert_eq!(sent, 0, "{cell}");
+        assert_eq!(sent_count, 0, "{cell}");
         if matches!(row.shows, Credential::Nothing) {
-            failed.expect(Code::Unauthenticated, "CALLER_UNAUTHENTICATED");
-            assert_eq!(failed.metadata_value("cause"), "nothing_shown");
+            failure.expect(Code::Unauthenticated, "CALLER_UNAUTHENTICATED");
+            assert_eq!(failure.metadata_value("cause"), "nothing_shown");
         } else if target.is_empty() {
             // There are two targets, so the field is required. Every authenticated caller receives this error,
             // regardless of permissions.
-            failed.expect(Code::InvalidArgument, "INVALID_REQUEST");
+            failure.expect(Code::InvalidArgument, "INVALID_REQUEST");
             return;
         } else if allowed {
-            failed.expect(Code::NotFound, "UNKNOWN_TARGET");
+            failure.expect(Code::NotFound, "UNKNOWN_TARGET");
             return;
         } else {
-            failed.expect(Code::PermissionDenied, "CALLER_NOT_AUTHORIZED");
+            failure.expect(Code::PermissionDenied, "CALLER_NOT_AUTHORIZED");
         }
         self.denied += 1;
     }
 
-    async fn batch(&mut self, row: &Row, client: &SecureClient, target: &str, how: How) {
+    async fn batch(&mut self, row: &Row, client: &SecureClient, target: &str, how: CallOptions) {
         for pool in POOLS {
             let request = DeleteBatchNodeUserRequest {
                 account: target.to_owned(),
@@ -233,7 +233,7 @@ impl Totals<'_> {
         }
     }
 
-    async fn hmc(&mut self, row: &Row, client: &SecureClient, target: &str, how: How) {
+    async fn hmc(&mut self, row: &Row, client: &SecureClient, target: &str, how: CallOptions) {
         for user in [delete_by_name("alice"), delete_by_id("id-1")] {
             let cell = format!("{} hmc {target} {:?} {how:?}", row.entry, user.user);
             let request = DeleteHmcUserRequest {
@@ -251,7 +251,7 @@ impl Totals<'_> {
 }
 
 /// Starts an upstream like `access::upstream` whose nodes can also be read.
-async fn idle() -> Upstream {
+async fn successful_upstream() -> Upstream {
     Upstream::start(|request| {
         token_reply_or(request, || {
             hmc_reply_or(request, || {
@@ -268,7 +268,7 @@ async fn idle() -> Upstream {
 
 #[tokio::test]
 async fn permissions_of_every_caller_rpc_and_target() {
-    let mut server = SecureServer::start(idle().await, sections, "").await;
+    let mut server = SecureServer::start(successful_upstream().await, sections, "").await;
     let mut totals = Totals {
         server: &server,
         cells: 0,
@@ -308,18 +308,18 @@ async fn permissions_of_every_caller_rpc_and_target() {
             .get("count")
             .map_or(1, |count| count.as_u64().unwrap())
     };
-    let recorded: u64 = refusals.iter().map(count).sum();
-    assert_eq!(recorded, u64::try_from(denied).unwrap());
+    let recorded_count: u64 = refusals.iter().map(count).sum();
+    assert_eq!(recorded_count, u64::try_from(denied).unwrap());
     for (caller, auth) in [
         ("spiffe://corp/nothing", "certificate"),
         ("https://login.corp.example#both", "token"),
         ("x.hmc.corp.example", "certificate"),
         ("", "none"),
     ] {
-        let found = refusals
+        let reported_count = refusals
             .iter()
             .any(|record| record["caller"] == caller && record["auth"] == auth);
-        assert!(found, "{caller} {auth}");
+        assert!(reported_count, "{caller} {auth}");
     }
 }
 

@@ -34,51 +34,52 @@ pub async fn call(client: &SecureClient) -> String {
     reason_of(response.err())
 }
 
-fn reason_of(failed: Option<CallFailure>) -> String {
-    match failed {
+fn reason_of(failure: Option<CallFailure>) -> String {
+    match failure {
         None => "ok".to_owned(),
-        Some(failed) if failed.metadata_value("cause").is_empty() => failed.reason,
-        Some(failed) => failed.metadata_value("cause").to_owned(),
+        Some(failure) if failure.metadata_value("cause").is_empty() => failure.reason,
+        Some(failure) => failure.metadata_value("cause").to_owned(),
     }
 }
 
-pub fn reloaded(case: &str, count: u32) -> String {
-    format!("useradmin_reloads_total{{what=\"{case}\",result=\"ok\"}} {count}")
-}
-
-pub fn failed(case: &str, count: u32) -> String {
-    format!("useradmin_reloads_total{{what=\"{case}\",result=\"failed\"}} {count}")
+/// Waits until this number of reloads had this result.
+pub async fn await_reloads(app: &App, what: &str, count: u32, result: &str) {
+    let metric = "useradmin_reloads_total";
+    app.await_metric(&format!(
+        "{metric}{{what=\"{what}\",result=\"{result}\"}} {count}"
+    ))
+    .await;
 }
 
 #[tokio::test]
 async fn removed_authority_is_refused_on_open_connections() {
     let server = start_server().await;
-    let old = server.with_names(vec![uri("spiffe://corp/offboarding")]);
-    assert_eq!(call(&old).await, "ok");
+    let old_client = server.with_names(vec![uri("spiffe://corp/offboarding")]);
+    assert_eq!(call(&old_client).await, "ok");
     let next = Authority::new();
     let folder = &server.app.folder;
     // Both authorities are trusted during the transition.
-    let both = format!("{}{}", server.authority.pem(), next.pem());
-    fs::write(folder.join("clients.pem"), both).unwrap();
-    server.app.await_metric(&reloaded("tls", 1)).await;
+    let both_authorities = format!("{}{}", server.authority.pem(), next.pem());
+    fs::write(folder.join("clients.pem"), both_authorities).unwrap();
+    await_reloads(&server.app, "tls", 1, "ok").await;
     let identity = next.issue_to(vec![uri("spiffe://corp/offboarding")], Validity::Now);
-    let new = server.client(Some(&identity));
+    let new_client = server.client(Some(&identity));
     assert_eq!(
-        (call(&old).await, call(&new).await),
+        (call(&old_client).await, call(&new_client).await),
         ("ok".into(), "ok".into())
     );
     fs::write(folder.join("clients.pem"), next.pem()).unwrap();
-    server.app.await_metric(&reloaded("tls", 2)).await;
-    assert_eq!(call(&old).await, "certificate_not_trusted");
-    assert_eq!(call(&new).await, "ok");
+    await_reloads(&server.app, "tls", 2, "ok").await;
+    assert_eq!(call(&old_client).await, "certificate_not_trusted");
+    assert_eq!(call(&new_client).await, "ok");
     // An invalid file changes only the metrics.
     fs::write(folder.join("clients.pem"), "rubbish").unwrap();
-    server.app.await_metric(&failed("tls", 1)).await;
+    await_reloads(&server.app, "tls", 1, "failed").await;
     server
         .app
         .await_metric("useradmin_reload_stale{what=\"tls\"} 1")
         .await;
-    assert_eq!(call(&old).await, "certificate_not_trusted");
+    assert_eq!(call(&old_client).await, "certificate_not_trusted");
     assert_eq!(call(&server.client(Some(&identity))).await, "ok");
     fs::write(folder.join("clients.pem"), next.pem()).unwrap();
     server
@@ -95,14 +96,14 @@ async fn new_server_certificate_is_used_with_its_key() {
     let certificate = next.issue("localhost", Validity::Now);
     fs::write(folder.join("server.pem"), certificate.pem()).unwrap();
     // The new certificate does not match the old key.
-    server.app.await_metric(&failed("tls", 1)).await;
+    await_reloads(&server.app, "tls", 1, "failed").await;
     let identity = server
         .authority
         .issue_to(vec![uri("spiffe://corp/offboarding")], Validity::Now);
     let before = SecureClient::tls(server.app.address, server.authority.pem(), Some(&identity));
     assert_eq!(call(&before).await, "ok");
     fs::write(folder.join("server.key"), certificate.key_pem()).unwrap();
-    server.app.await_metric(&reloaded("tls", 1)).await;
+    await_reloads(&server.app, "tls", 1, "ok").await;
     let after = SecureClient::tls(server.app.address, next.pem(), Some(&identity));
     assert_eq!(call(&after).await, "ok");
     // Existing connections stay usable.
@@ -122,34 +123,31 @@ async fn callers_are_reloaded() {
         "[batch_accounts.batch]\nprotected_users = [\"ALI*\"]\n",
     );
     fs::write(&file, &protecting).unwrap();
-    server.app.await_metric(&reloaded("configuration", 1)).await;
+    await_reloads(&server.app, "configuration", 1, "ok").await;
     assert_eq!(call(&client).await, "ERROR_REASON_PROTECTED_USER");
     fs::write(
         &file,
         text.replace("spiffe://corp/offboarding", "spiffe://corp/other"),
     )
     .unwrap();
-    server.app.await_metric(&reloaded("configuration", 2)).await;
+    await_reloads(&server.app, "configuration", 2, "ok").await;
     assert_eq!(call(&client).await, "ERROR_REASON_CALLER_NOT_AUTHORIZED");
     assert_eq!(call(&server.with_subject("svc")).await, "ok");
     // Neither a syntax error nor an incomplete file removes permissions.
     for (bad, count) in [("[[callers", 1), ("", 2)] {
         fs::write(&file, bad).unwrap();
-        server
-            .app
-            .await_metric(&failed("configuration", count))
-            .await;
+        await_reloads(&server.app, "configuration", count, "failed").await;
         assert_eq!(call(&server.with_subject("svc")).await, "ok");
     }
     // Tokens of a removed issuer are rejected.
     let without = text.split("[[jwt_issuers]]").next().unwrap().to_owned();
-    let rest = text.split("jwks_file = \"issuer.jwks\"").nth(1).unwrap();
-    fs::write(&file, without + rest).unwrap();
-    server.app.await_metric(&reloaded("configuration", 3)).await;
+    let remaining = text.split("jwks_file = \"issuer.jwks\"").nth(1).unwrap();
+    fs::write(&file, without + remaining).unwrap();
+    await_reloads(&server.app, "configuration", 3, "ok").await;
     assert_eq!(call(&server.with_subject("svc")).await, "nothing_shown");
     assert_eq!(call(&client).await, "ok");
     fs::write(&file, &text).unwrap();
-    server.app.await_metric(&reloaded("configuration", 4)).await;
+    await_reloads(&server.app, "configuration", 4, "ok").await;
     assert_eq!(call(&server.with_subject("svc")).await, "ok");
 }
 
@@ -161,14 +159,14 @@ async fn reload_does_not_reset_quota() {
     let text = fs::read_to_string(&file).unwrap();
     let two = text.replace("deletes_per_minute = 1000", "deletes_per_minute = 2");
     fs::write(&file, &two).unwrap();
-    server.app.await_metric(&reloaded("configuration", 1)).await;
+    await_reloads(&server.app, "configuration", 1, "ok").await;
     let client = server.with_names(vec![uri("spiffe://corp/offboarding")]);
     assert_eq!(
         (call(&client).await, call(&client).await),
         ("ok".into(), "ok".into())
     );
     fs::write(&file, format!("{two}\n")).unwrap();
-    server.app.await_metric(&reloaded("configuration", 2)).await;
+    await_reloads(&server.app, "configuration", 2, "ok").await;
     assert_eq!(call(&client).await, "ERROR_REASON_DELETE_QUOTA_EXCEEDED");
 }
 
@@ -180,7 +178,7 @@ async fn invalid_secret_is_logged_and_last_valid_one_used() {
     let server = SecureServer::start(upstream().await, sections, "").await;
     let file = server.app.folder.join("hmc.password");
     fs::write(&file, "").unwrap();
-    server.app.await_metric(&failed("secret", 1)).await;
+    await_reloads(&server.app, "secret", 1, "failed").await;
     let client = server.with_subject("svc");
     client
         .delete_hmc_user(delete_by_name("alice"))
@@ -192,43 +190,46 @@ async fn invalid_secret_is_logged_and_last_valid_one_used() {
     let configuration = server.app.folder.join("useradmin.toml");
     let text = fs::read_to_string(&configuration).unwrap();
     fs::write(&configuration, text.replace("#svc", "#other")).unwrap();
-    server.app.await_metric(&reloaded("configuration", 1)).await;
-    let failed = client
+    await_reloads(&server.app, "configuration", 1, "ok").await;
+    let failure = client
         .delete_hmc_user(delete_by_name("alice"))
         .await
         .unwrap_err();
     assert_eq!(
-        reason_of(Some(failed)),
+        reason_of(Some(failure)),
         "ERROR_REASON_CALLER_NOT_AUTHORIZED"
     );
     fs::write(&file, "hmc-password-2").unwrap();
-    server.app.await_metric(&reloaded("secret", 1)).await;
+    await_reloads(&server.app, "secret", 1, "ok").await;
 }
 
 #[tokio::test]
 async fn new_hmc_certificate_is_trusted_after_reload() {
-    let (old, new) = (Authority::new(), Authority::new());
-    let identity = new.issue("localhost", Validity::Now);
+    let (old_authority, new_authority) = (Authority::new(), Authority::new());
+    let identity = new_authority.issue("localhost", Validity::Now);
     let setup = Upstream::start_tls(identity.server(rustls::ALL_VERSIONS), |request| {
         hmc_reply_or(request, || Reply::empty(204))
     })
     .await;
     let sections = |folder: &Path, _: &str| {
-        fs::write(folder.join("hmc.pem"), old.pem()).unwrap();
+        fs::write(folder.join("hmc.pem"), old_authority.pem()).unwrap();
         let callers = CALLERS.replace("DeleteBatchNodeUser", "DeleteHmcUser");
         let section = hmc_section(folder, &setup.url);
         format!("{section}ca_file = \"hmc.pem\"\n{callers}")
     };
     let server = SecureServer::start(upstream().await, sections, "").await;
     let client = server.with_subject("svc");
-    let failed = client
+    let failure = client
         .delete_hmc_user(delete_by_name("alice"))
         .await
         .unwrap_err();
-    assert_eq!(reason_of(Some(failed)), "ERROR_REASON_UPSTREAM_UNREACHABLE");
+    assert_eq!(
+        reason_of(Some(failure)),
+        "ERROR_REASON_UPSTREAM_UNREACHABLE"
+    );
     let file = server.app.folder.join("hmc.pem");
-    fs::write(&file, new.pem()).unwrap();
-    server.app.await_metric(&reloaded("configuration", 1)).await;
+    fs::write(&file, new_authority.pem()).unwrap();
+    await_reloads(&server.app, "configuration", 1, "ok").await;
     client
         .delete_hmc_user(delete_by_name("alice"))
         .await
@@ -249,7 +250,7 @@ async fn target_with_invalid_secret_is_reloaded() {
         .into_iter()
         .find(|file| file.extension().is_some_and(|end| end == "secret"));
     fs::write(secret.unwrap(), "").unwrap();
-    server.app.await_metric(&failed("secret", 1)).await;
+    await_reloads(&server.app, "secret", 1, "failed").await;
     let file = folder.join("useradmin.toml");
     let text = fs::read_to_string(&file).unwrap();
     let text = text.replace(
@@ -257,7 +258,7 @@ async fn target_with_invalid_secret_is_reloaded() {
         "[batch_accounts.batch]\nprotected_users = [\"ALI*\"]\n",
     );
     fs::write(&file, text).unwrap();
-    server.app.await_metric(&reloaded("configuration", 1)).await;
+    await_reloads(&server.app, "configuration", 1, "ok").await;
     assert_eq!(call(&client).await, "ERROR_REASON_PROTECTED_USER");
 }
 
@@ -266,21 +267,21 @@ async fn target_with_invalid_secret_is_reloaded() {
 async fn changes_during_start_are_applied() {
     let (upstream, folder) = (upstream().await, App::folder());
     let text = |user: &str| {
-        let head = "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n";
+        let server_section = "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n";
         let callers = CALLERS.replace("spiffe://corp/offboarding", "anonymous");
         let section = batch_section(&folder, &upstream.url).replacen(
             "url =",
             &format!("protected_users = [\"{user}\"]\nurl ="),
             1,
         );
-        format!("{head}{}{section}", without_issuers(&callers))
+        format!("{server_section}{}{section}", without_issuers(&callers))
     };
     let file = folder.join("useradmin.toml");
     fs::write(&file, text("bob")).unwrap();
     let config = useradmin::config::load(&file).unwrap();
     fs::write(&file, text("alice")).unwrap();
     let app = App::run(folder.clone(), &config).await;
-    app.await_metric(&reloaded("configuration", 1)).await;
+    await_reloads(&app, "configuration", 1, "ok").await;
     let client = SecureClient::plain(app.address);
     assert_eq!(call(&client).await, "ERROR_REASON_PROTECTED_USER");
 }
@@ -289,15 +290,23 @@ async fn changes_during_start_are_applied() {
 #[tokio::test]
 async fn removing_last_issuer_rejects_all_callers() {
     let (upstream, folder) = (upstream().await, App::folder());
-    let head = "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n";
+    let server_section = "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n";
     let callers = without_issuers(&CALLERS.replace("spiffe://corp/offboarding", "anonymous"));
-    let rest = callers + &batch_section(&folder, &upstream.url);
+    let remaining = callers + &batch_section(&folder, &upstream.url);
     let issuer = super::issuer_section(&folder, &Signer::es256("key-1"));
-    let app = App::configured(folder.clone(), &format!("{head}{rest}{issuer}")).await;
+    let app = App::start_with_text(
+        folder.clone(),
+        &format!("{server_section}{remaining}{issuer}"),
+    )
+    .await;
     let client = SecureClient::plain(app.address);
     assert_eq!(call(&client).await, "nothing_shown");
-    fs::write(folder.join("useradmin.toml"), format!("{head}{rest}")).unwrap();
-    app.await_metric(&reloaded("configuration", 1)).await;
+    fs::write(
+        folder.join("useradmin.toml"),
+        format!("{server_section}{remaining}"),
+    )
+    .unwrap();
+    await_reloads(&app, "configuration", 1, "ok").await;
     assert_eq!(call(&client).await, "nothing_shown");
     assert!(upstream.received().is_empty());
 }
@@ -319,10 +328,7 @@ async fn restart_required_is_logged() {
     {
         fs::write(&file, text).unwrap();
         let count = u32::try_from(number).unwrap() + 1;
-        server
-            .app
-            .await_metric(&reloaded("configuration", count))
-            .await;
+        await_reloads(&server.app, "configuration", count, "ok").await;
         let line = format!("useradmin_restart_needed {needed}");
         server.app.await_metric(&line).await;
     }
@@ -334,13 +340,17 @@ async fn client_authentication_mode_stays_as_at_start() {
     let (upstream, folder, authority) = (upstream().await, App::folder(), Authority::new());
     let open = "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n";
     let callers = CALLERS.replace("spiffe://corp/offboarding", "anonymous");
-    let rest = without_issuers(&callers) + &batch_section(&folder, &upstream.url);
+    let remaining = without_issuers(&callers) + &batch_section(&folder, &upstream.url);
     let closed = super::tls_section(&folder, &authority, "");
-    let app = App::configured(folder.clone(), &format!("{open}{rest}")).await;
+    let app = App::start_with_text(folder.clone(), &format!("{open}{remaining}")).await;
     let client = SecureClient::plain(app.address);
     assert_eq!(call(&client).await, "ok");
-    fs::write(folder.join("useradmin.toml"), format!("{closed}{rest}")).unwrap();
-    app.await_metric(&reloaded("configuration", 1)).await;
+    fs::write(
+        folder.join("useradmin.toml"),
+        format!("{closed}{remaining}"),
+    )
+    .unwrap();
+    await_reloads(&app, "configuration", 1, "ok").await;
     assert_eq!(call(&client).await, "ok");
 }
 

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::{
     ISSUER, SecureServer,
-    reload::{CALLERS, call, failed, reloaded},
+    reload::{CALLERS, await_reloads, call},
     uri,
 };
 use crate::authorization::upstream;
@@ -30,15 +30,15 @@ const FILES: [&str; 6] = [
     "hmc.password",
 ];
 
-fn version(folder: &Path) -> PathBuf {
+fn create_version(folder: &Path) -> PathBuf {
     let version = folder.join(format!("..{}", Uuid::new_v4()));
     fs::create_dir(&version).unwrap();
     version
 }
 
 /// Turns these files of the folder into files of a volume. Files that are written later are also written to the volume.
-fn mount(folder: &Path) {
-    let first = version(folder);
+fn convert_to_volume(folder: &Path) {
+    let first = create_version(folder);
     for name in FILES {
         let file = folder.join(name);
         if file.exists() {
@@ -50,16 +50,16 @@ fn mount(folder: &Path) {
 }
 
 /// Publishes a new version of the volume with these changes and removes the previous version.
-fn swap(folder: &Path, changed: &[(&str, &str)]) {
+fn replace_volume(folder: &Path, changed_files: &[(&str, &str)]) {
     let (data, before) = (
         folder.join("..data"),
         fs::canonicalize(folder.join("..data")).unwrap(),
     );
-    let next = version(folder);
+    let next = create_version(folder);
     for name in FILES {
         fs::copy(data.join(name), next.join(name)).unwrap();
     }
-    for (name, text) in changed {
+    for (name, text) in changed_files {
         fs::write(next.join(name), text).unwrap();
     }
     let link = folder.join("..data_tmp");
@@ -76,7 +76,7 @@ async fn start_server() -> SecureServer {
             "allow = [",
             "allow = [{ rpc = \"DeleteHmcUser\", targets = [\"*\"] }, ",
         );
-        mount(folder);
+        convert_to_volume(folder);
         batch_section(folder, url) + &hmc + &other + &callers
     };
     SecureServer::start(upstream().await, sections, "").await
@@ -85,21 +85,21 @@ async fn start_server() -> SecureServer {
 #[tokio::test]
 async fn certificates_are_replaced_through_symlink() {
     let server = start_server().await;
-    let old = server.with_names(vec![uri("spiffe://corp/offboarding")]);
-    assert_eq!(call(&old).await, "ok");
+    let old_client = server.with_names(vec![uri("spiffe://corp/offboarding")]);
+    assert_eq!(call(&old_client).await, "ok");
     let next = Authority::new();
     let certificate = next.issue("localhost", Validity::Now);
-    let changed = [
+    let changed_files = [
         ("server.pem", certificate.pem()),
         ("server.key", &certificate.key_pem()),
         ("clients.pem", next.pem()),
     ];
-    swap(&server.app.folder, &changed);
-    server.app.await_metric(&reloaded("tls", 1)).await;
+    replace_volume(&server.app.folder, &changed_files);
+    await_reloads(&server.app, "tls", 1, "ok").await;
     let identity = next.issue_to(vec![uri("spiffe://corp/offboarding")], Validity::Now);
-    let new = SecureClient::tls(server.app.address, next.pem(), Some(&identity));
-    assert_eq!(call(&new).await, "ok");
-    assert_eq!(call(&old).await, "certificate_not_trusted");
+    let new_client = SecureClient::tls(server.app.address, next.pem(), Some(&identity));
+    assert_eq!(call(&new_client).await, "ok");
+    assert_eq!(call(&old_client).await, "certificate_not_trusted");
 }
 
 #[tokio::test]
@@ -109,11 +109,11 @@ async fn callers_are_replaced_through_symlink() {
     assert_eq!(call(&client).await, "ok");
     let text = fs::read_to_string(server.app.folder.join("useradmin.toml")).unwrap();
     let without = text.replace("spiffe://corp/offboarding", "spiffe://corp/other");
-    swap(&server.app.folder, &[("useradmin.toml", &without)]);
-    server.app.await_metric(&reloaded("configuration", 1)).await;
+    replace_volume(&server.app.folder, &[("useradmin.toml", &without)]);
+    await_reloads(&server.app, "configuration", 1, "ok").await;
     assert_eq!(call(&client).await, "ERROR_REASON_CALLER_NOT_AUTHORIZED");
-    swap(&server.app.folder, &[("useradmin.toml", &text)]);
-    server.app.await_metric(&reloaded("configuration", 2)).await;
+    replace_volume(&server.app.folder, &[("useradmin.toml", &text)]);
+    await_reloads(&server.app, "configuration", 2, "ok").await;
     assert_eq!(call(&client).await, "ok");
 }
 
@@ -133,7 +133,7 @@ async fn secret_is_replaced_through_symlink() {
         let sent = format!("\"{password}\"");
         assert!(logons.last().unwrap().body.contains(&sent), "{hmc}");
         // No wait is needed: the next read of the file returns the new content.
-        swap(&server.app.folder, &[("hmc.password", &next)]);
+        replace_volume(&server.app.folder, &[("hmc.password", &next)]);
     }
     assert_eq!(server.upstream.requests("POST", "/api/sessions").len(), 2);
 }
@@ -143,13 +143,13 @@ async fn issuer_keys_are_replaced_through_symlink() {
     let server = start_server().await;
     assert_eq!(call(&server.with_subject("svc")).await, "ok");
     let next = Signer::es256("key-2");
-    swap(&server.app.folder, &[("issuer.jwks", &next.key_set())]);
+    replace_volume(&server.app.folder, &[("issuer.jwks", &next.key_set())]);
     let token = next.token(&default_claims(ISSUER, "svc"));
     let client = server.client(None).with_token(&token);
     // An unknown key causes the file to be read immediately.
     assert_eq!(call(&client).await, "ok");
     assert_eq!(call(&server.with_subject("svc")).await, "token_key_unknown");
-    swap(&server.app.folder, &[("issuer.jwks", "{}")]);
-    server.app.await_metric(&failed("jwks", 1)).await;
+    replace_volume(&server.app.folder, &[("issuer.jwks", "{}")]);
+    await_reloads(&server.app, "jwks", 1, "failed").await;
     assert_eq!(call(&client).await, "ok");
 }

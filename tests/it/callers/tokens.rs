@@ -32,7 +32,7 @@ async fn start_server() -> SecureServer {
 /// the token stays valid.
 type Change = (&'static str, fn(&mut Value), &'static str);
 
-fn without(claims: &mut Value, name: &str) {
+fn remove_claim(claims: &mut Value, name: &str) {
     claims.as_object_mut().unwrap().remove(name);
 }
 
@@ -40,7 +40,7 @@ fn without(claims: &mut Value, name: &str) {
 const CLAIMS: &[Change] = &[
     ("nothing", |_| (), ""),
     ("audience in a list", |c| c["aud"] = json!(["x", "useradmin"]), ""),
-    ("without nbf", |c| without(c, "nbf"), ""),
+    ("without nbf", |c| remove_claim(c, "nbf"), ""),
     ("expired within the leeway", |c| c["exp"] = json!(now() - 50), ""),
     ("not yet valid, within the leeway", |c| c["nbf"] = json!(now() + 50), ""),
     ("expired", |c| c["exp"] = json!(now() - 70), "token_expired"),
@@ -51,11 +51,11 @@ const CLAIMS: &[Change] = &[
     ("wrong audience", |c| c["aud"] = json!("somebody"), "token_audience_wrong"),
     ("wrong audiences", |c| c["aud"] = json!(["a", "b"]), "token_audience_wrong"),
     ("audience is a number", |c| c["aud"] = json!(7), "token_malformed"),
-    ("no audience", |c| without(c, "aud"), "token_malformed"),
-    ("no expiry", |c| without(c, "exp"), "token_malformed"),
+    ("no audience", |c| remove_claim(c, "aud"), "token_malformed"),
+    ("no expiry", |c| remove_claim(c, "exp"), "token_malformed"),
     ("expiry is a text", |c| c["exp"] = json!("2999"), "token_malformed"),
-    ("no issuer", |c| without(c, "iss"), "token_malformed"),
-    ("no subject", |c| without(c, "sub"), "token_malformed"),
+    ("no issuer", |c| remove_claim(c, "iss"), "token_malformed"),
+    ("no subject", |c| remove_claim(c, "sub"), "token_malformed"),
     ("empty subject", |c| c["sub"] = json!(""), "token_malformed"),
     ("subject with a line end", |c| c["sub"] = json!("svc\nx"), "token_malformed"),
     ("subject in a list", |c| c["sub"] = json!(["svc"]), "token_malformed"),
@@ -63,14 +63,14 @@ const CLAIMS: &[Change] = &[
 
 #[rustfmt::skip]
 const HEADERS: &[Change] = &[
-    ("without a key ID", |h| without(h, "kid"), ""),
+    ("without a key ID", |h| remove_claim(h, "kid"), ""),
     ("unknown key", |h| h["kid"] = json!("key-2"), "token_key_unknown"),
     ("algorithm not configured", |h| h["alg"] = json!("ES384"), "token_algorithm_refused"),
     ("shared secret", |h| h["alg"] = json!("HS256"), "token_algorithm_refused"),
     ("algorithm of another kind of key", |h| h["alg"] = json!("RS256"), "token_key_unknown"),
     ("none", |h| h["alg"] = json!("none"), "token_malformed"),
     ("None", |h| h["alg"] = json!("None"), "token_malformed"),
-    ("no algorithm", |h| without(h, "alg"), "token_malformed"),
+    ("no algorithm", |h| remove_claim(h, "alg"), "token_malformed"),
     ("critical extension", |h| h["crit"] = json!(["x"]), "token_malformed"),
 ];
 
@@ -80,7 +80,7 @@ async fn every_claim_is_checked() {
     for (case, change, cause) in CLAIMS {
         let mut claims = default_claims(ISSUER, "svc");
         change(&mut claims);
-        expect(&server, case, &server.signer.token(&claims), cause).await;
+        expect_cause(&server, case, &server.signer.token(&claims), cause).await;
     }
 }
 
@@ -92,59 +92,63 @@ async fn token_header_cannot_override_configuration() {
         let mut header = server.signer.header();
         change(&mut header);
         let token = server.signer.token_with(&header, &claims);
-        expect(&server, case, &token, cause).await;
+        expect_cause(&server, case, &token, cause).await;
     }
 }
 
 #[tokio::test]
 async fn token_must_be_complete_and_signed_by_issuer() {
     let server = start_server().await;
-    let standard = default_claims(ISSUER, "svc");
+    let valid_claims = default_claims(ISSUER, "svc");
     let other = Signer::es256("key-1");
-    let unsigned = [r#"{"alg":"none"}"#, &standard.to_string()].map(|part| BASE64.encode(part));
+    let unsigned = [r#"{"alg":"none"}"#, &valid_claims.to_string()].map(|part| BASE64.encode(part));
     let mut with_its_key = other.header();
     with_its_key["jwk"] = other.jwk();
-    let complete = server.signer.token(&standard);
+    let valid_token = server.signer.token(&valid_claims);
     let (invalid, malformed) = ("token_signature_invalid", "token_malformed");
     for (case, token, cause) in [
-        ("as it is", complete.clone(), ""),
+        ("as it is", valid_token.clone(), ""),
         (
             "another key with the same ID",
-            other.token(&standard),
+            other.token(&valid_claims),
             invalid,
         ),
         (
             "its own key",
-            other.token_with(&with_its_key, &standard),
+            other.token_with(&with_its_key, &valid_claims),
             invalid,
         ),
-        ("cut", complete[..complete.len() - 2].to_owned(), invalid),
+        (
+            "cut",
+            valid_token[..valid_token.len() - 2].to_owned(),
+            invalid,
+        ),
         ("unsigned", unsigned.join(".") + ".", malformed),
         (
             "two parts",
-            complete.rsplit_once('.').unwrap().0.to_owned(),
+            valid_token.rsplit_once('.').unwrap().0.to_owned(),
             malformed,
         ),
-        ("five parts", format!("{complete}.x.y"), malformed),
+        ("five parts", format!("{valid_token}.x.y"), malformed),
         ("not base64", "a.b.c".to_owned(), malformed),
         ("not a token", "hello".to_owned(), malformed),
         ("long", "x".repeat(6_000), malformed),
     ] {
-        expect(&server, case, &token, cause).await;
+        expect_cause(&server, case, &token, cause).await;
     }
 }
 
-async fn expect(server: &SecureServer, name: &str, token: &str, cause: &str) {
-    let before = server.upstream.requests("DELETE", "/").len();
+async fn expect_cause(server: &SecureServer, name: &str, token: &str, cause: &str) {
+    let requests_before = server.upstream.requests("DELETE", "/").len();
     let client = server.client(None).with_token(token);
     let response = client.delete_batch_node_user(batch_request("alice")).await;
-    let deletes = server.upstream.requests("DELETE", "/").len() - before;
+    let deletes = server.upstream.requests("DELETE", "/").len() - requests_before;
     match response {
         Ok(_) => assert_eq!((cause, deletes), ("", 1), "{name}"),
-        Err(failed) => {
-            failed.expect(Code::Unauthenticated, "CALLER_UNAUTHENTICATED");
+        Err(failure) => {
+            failure.expect(Code::Unauthenticated, "CALLER_UNAUTHENTICATED");
             assert_eq!(
-                (failed.metadata_value("cause"), deletes),
+                (failure.metadata_value("cause"), deletes),
                 (cause, 0),
                 "{name}"
             );
@@ -171,7 +175,7 @@ async fn authorization_metadata_is_one_bearer_token() {
         let response = client.delete_batch_node_user(batch_request("alice")).await;
         let actual = response
             .err()
-            .map(|failed| failed.metadata_value("cause").to_owned());
+            .map(|failure| failure.metadata_value("cause").to_owned());
         assert_eq!(actual.unwrap_or_default(), cause, "{value}");
     }
     let mut request = server
@@ -200,17 +204,17 @@ async fn all_configurable_algorithms_work() {
             "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"\"\n{issuer}{EVERYTHING}{}",
             batch_section(&folder, &upstream.url)
         );
-        let app = App::configured(folder, &text).await;
+        let app = App::start_with_text(folder, &text).await;
         let client = SecureClient::plain(app.address)
             .with_token(&signer.token(&default_claims(ISSUER, "svc")));
-        let done = client.delete_batch_node_user(batch_request("alice")).await;
-        assert!(done.is_ok(), "{algorithm} {done:?}");
+        let response = client.delete_batch_node_user(batch_request("alice")).await;
+        assert!(response.is_ok(), "{algorithm} {response:?}");
         let untrusted = SecureClient::plain(app.address);
-        let failed = untrusted
+        let failure = untrusted
             .delete_batch_node_user(batch_request("alice"))
             .await
             .unwrap_err();
-        assert_eq!(failed.metadata_value("cause"), "nothing_shown");
+        assert_eq!(failure.metadata_value("cause"), "nothing_shown");
     }
 }
 
@@ -220,7 +224,7 @@ async fn issuer(keys: &Arc<Mutex<Reply>>) -> Upstream {
     Upstream::start(move |_| keys.lock().unwrap().clone()).await
 }
 
-fn of_url(issuer: &Upstream, upstream: &Upstream, folder: &Path) -> String {
+fn configuration_with_jwks_url(issuer: &Upstream, upstream: &Upstream, folder: &Path) -> String {
     let (url, batch) = (&issuer.url, batch_section(folder, &upstream.url));
     format!(
         r#"
@@ -240,8 +244,8 @@ async fn keys_are_fetched_once_and_again_for_unknown_key() {
     let (old, new) = (Signer::es256("old"), Signer::es256("new"));
     let keys = Arc::new(Mutex::new(Reply::json(200, &old.key_set())));
     let (issuer, upstream, folder) = (issuer(&keys).await, upstream().await, App::folder());
-    let text = of_url(&issuer, &upstream, &folder);
-    let app = App::configured(folder, &text).await;
+    let text = configuration_with_jwks_url(&issuer, &upstream, &folder);
+    let app = App::start_with_text(folder, &text).await;
     let client = |signer: &Signer| {
         SecureClient::plain(app.address).with_token(&signer.token(&default_claims(ISSUER, "svc")))
     };
@@ -251,16 +255,16 @@ async fn keys_are_fetched_once_and_again_for_unknown_key() {
             .await;
         response
             .err()
-            .map(|failed| failed.metadata_value("cause").to_owned())
+            .map(|failure| failure.metadata_value("cause").to_owned())
             .unwrap_or_default()
     };
     // The first call may have to wait for the first reading of the keys.
     assert_eq!(call(&old).await, "");
-    let before = issuer.received().len();
+    let requests_before = issuer.received().len();
     for _ in 0..5 {
         assert_eq!(call(&old).await, "");
     }
-    assert_eq!(issuer.received().len(), before);
+    assert_eq!(issuer.received().len(), requests_before);
     assert_eq!(issuer.received()[0].target, "/keys?v=1");
     // A new key is accepted at its first use, and the same reading removes the old key.
     *keys.lock().unwrap() = Reply::json(200, &new.key_set());
@@ -278,7 +282,7 @@ async fn keys_are_fetched_once_and_again_for_unknown_key() {
         assert_eq!(call(&new).await, "");
     }
     // Tokens with unknown keys neither cause a request to the issuer for each call ...
-    let before = issuer.received().len();
+    let requests_before = issuer.received().len();
     let started = Instant::now();
     let invented: Vec<_> = (0..50)
         .map(|n| Signer::es256(&format!("invented-{n}")))
@@ -293,7 +297,7 @@ async fn keys_are_fetched_once_and_again_for_unknown_key() {
         causes.iter().all(|cause| cause == "token_key_unknown"),
         "{causes:?}"
     );
-    let readings = u64::try_from(issuer.received().len() - before).unwrap();
+    let readings = u64::try_from(issuer.received().len() - requests_before).unwrap();
     assert!(readings <= 1 + started.elapsed().as_secs(), "{readings}");
 }
 
@@ -302,14 +306,18 @@ async fn issuer_keys_are_loaded_once_issuer_recovers() {
     let signer = Signer::es256("key-1");
     let keys = Arc::new(Mutex::new(Reply::Close));
     let (issuer, upstream, folder) = (issuer(&keys).await, upstream().await, App::folder());
-    let app = App::configured(folder.clone(), &of_url(&issuer, &upstream, &folder)).await;
+    let app = App::start_with_text(
+        folder.clone(),
+        &configuration_with_jwks_url(&issuer, &upstream, &folder),
+    )
+    .await;
     let client =
         SecureClient::plain(app.address).with_token(&signer.token(&default_claims(ISSUER, "svc")));
-    let failed = client
+    let failure = client
         .delete_batch_node_user(batch_request("alice"))
         .await
         .unwrap_err();
-    assert_eq!(failed.metadata_value("cause"), "token_keys_unavailable");
+    assert_eq!(failure.metadata_value("cause"), "token_keys_unavailable");
     // A set of many keys, one of which has no ID.
     let mut key = signer.jwk();
     key.as_object_mut().unwrap().remove("kid");
@@ -318,7 +326,7 @@ async fn issuer_keys_are_loaded_once_issuer_recovers() {
     let set = json!({ "keys": padding.chain([key]).collect::<Vec<_>>() });
     *keys.lock().unwrap() = Reply::json(200, &set.to_string());
     let mut header = signer.header();
-    without(&mut header, "kid");
+    remove_claim(&mut header, "kid");
     let token = signer.token_with(&header, &default_claims(ISSUER, "svc"));
     let client = client.with_token(&token);
     client
@@ -335,7 +343,7 @@ async fn issuer_keys_are_loaded_once_issuer_recovers() {
     // The key is replaced by another one without an ID, which only the signature can reveal.
     let next = Signer::es256("key-2");
     let mut key = next.jwk();
-    without(&mut key, "kid");
+    remove_claim(&mut key, "kid");
     *keys.lock().unwrap() = Reply::json(200, &json!({ "keys": [key] }).to_string());
     let token = next.token_with(&header, &default_claims(ISSUER, "svc"));
     client
@@ -349,8 +357,8 @@ async fn issuer_keys_are_loaded_once_issuer_recovers() {
 async fn hung_issuer_delays_call_at_most_until_deadline() {
     let keys = Arc::new(Mutex::new(Reply::Hang));
     let (issuer, upstream, folder) = (issuer(&keys).await, upstream().await, App::folder());
-    let text = of_url(&issuer, &upstream, &folder);
-    let app = App::configured(folder, &text).await;
+    let text = configuration_with_jwks_url(&issuer, &upstream, &folder);
+    let app = App::start_with_text(folder, &text).await;
     let client = SecureClient::plain(app.address);
     let signer = Signer::es256("key-1");
     let mut request = client

@@ -15,7 +15,7 @@ use super::check;
 type Script = fn(&ReceivedRequest) -> Reply;
 
 /// Where the target is.
-enum Place {
+enum TargetLocation {
     Upstream(Script),
     /// An upstream whose certificate is not trusted.
     UntrustedUpstream,
@@ -24,11 +24,11 @@ enum Place {
 }
 
 /// Returns the upstream and its URL.
-async fn start(place: Place) -> (Option<Upstream>, String) {
+async fn start_target(place: TargetLocation) -> (Option<Upstream>, String) {
     let upstream = match place {
-        Place::ClosedPort => return (None, "http://127.0.0.1:1".to_owned()),
-        Place::Upstream(script) => Upstream::start(script).await,
-        Place::UntrustedUpstream => {
+        TargetLocation::ClosedPort => return (None, "http://127.0.0.1:1".to_owned()),
+        TargetLocation::Upstream(script) => Upstream::start(script).await,
+        TargetLocation::UntrustedUpstream => {
             let identity = Identity::self_signed("localhost", Kind::Plain, Validity::Now);
             let config = identity.server(rustls::ALL_VERSIONS);
             Upstream::start_tls(config, |seen| panic!("{seen:?}")).await
@@ -39,21 +39,21 @@ async fn start(place: Place) -> (Option<Upstream>, String) {
 }
 
 /// Runs `check-config --connect` with targets from `sections`.
-async fn connect(
+async fn check_connections(
     folder: &Path,
     sections: String,
     arguments: &'static [&'static str],
 ) -> (i32, String) {
     let folder = folder.to_owned();
     let callers = "[[callers]]\nidentity = \"anonymous\"\nallow = []\n";
-    let checked = spawn_blocking(move || {
+    let result = spawn_blocking(move || {
         check(
             &folder,
             &format!("{sections}{callers}"),
             &[&["--connect"], arguments].concat(),
         )
     });
-    let (code, out, err) = checked.await.unwrap();
+    let (code, out, err) = result.await.unwrap();
     canary::check("the output of check-config", &format!("{out}{err}"));
     (code, out)
 }
@@ -68,21 +68,25 @@ const REJECTED: &str = "ERROR_REASON_UPSTREAM_CREDENTIALS_REJECTED: ";
 const UNREACHABLE: &str = "ERROR_REASON_UPSTREAM_UNREACHABLE: ";
 
 #[tokio::test]
-async fn an_hmc_is_logged_on_to_and_off_once() {
-    let cases: [(Place, &str, (usize, usize)); 4] = [
-        (Place::Upstream(|seen| default_reply(seen, 1)), "", (1, 1)),
+async fn hmc_is_logged_on_to_and_off_once() {
+    let cases: [(TargetLocation, &str, (usize, usize)); 4] = [
         (
-            Place::Upstream(|seen| error_reply(seen, 403, 0)),
+            TargetLocation::Upstream(|seen| default_reply(seen, 1)),
+            "",
+            (1, 1),
+        ),
+        (
+            TargetLocation::Upstream(|seen| error_reply(seen, 403, 0)),
             REJECTED,
             (1, 0),
         ),
-        (Place::UntrustedUpstream, UNREACHABLE, (0, 0)),
-        (Place::ClosedPort, UNREACHABLE, (0, 0)),
+        (TargetLocation::UntrustedUpstream, UNREACHABLE, (0, 0)),
+        (TargetLocation::ClosedPort, UNREACHABLE, (0, 0)),
     ];
     for (place, reason, expected) in cases {
         let folder = App::folder();
-        let (upstream, url) = start(place).await;
-        let (code, out) = connect(&folder, hmc_section(&folder, &url), &[]).await;
+        let (upstream, url) = start_target(place).await;
+        let (code, out) = check_connections(&folder, hmc_section(&folder, &url), &[]).await;
         expect("hmcs.hmc", code, &out, reason);
         if let Some(upstream) = upstream {
             assert_eq!(logons(&upstream), expected, "{out}");
@@ -104,15 +108,15 @@ fn expect(target: &str, code: i32, out: &str, reason: &str) {
 }
 
 #[tokio::test]
-async fn a_token_is_obtained_for_a_batch_account() {
-    let cases: [(Place, &str, usize); 4] = [
+async fn token_is_obtained_for_batch_account() {
+    let cases: [(TargetLocation, &str, usize); 4] = [
         (
-            Place::Upstream(|seen| token_reply_or(seen, || panic!("{seen:?}"))),
+            TargetLocation::Upstream(|seen| token_reply_or(seen, || panic!("{seen:?}"))),
             "",
             1,
         ),
         (
-            Place::Upstream(|_| {
+            TargetLocation::Upstream(|_| {
                 Reply::json(
                     401,
                     r#"{"error":"invalid_client","error_description":"AADSTS7000215: x"}"#,
@@ -121,13 +125,13 @@ async fn a_token_is_obtained_for_a_batch_account() {
             REJECTED,
             1,
         ),
-        (Place::UntrustedUpstream, UNREACHABLE, 0),
-        (Place::ClosedPort, UNREACHABLE, 0),
+        (TargetLocation::UntrustedUpstream, UNREACHABLE, 0),
+        (TargetLocation::ClosedPort, UNREACHABLE, 0),
     ];
     for (place, reason, requests) in cases {
         let folder = App::folder();
-        let (upstream, url) = start(place).await;
-        let (code, out) = connect(&folder, batch_section(&folder, &url), &[]).await;
+        let (upstream, url) = start_target(place).await;
+        let (code, out) = check_connections(&folder, batch_section(&folder, &url), &[]).await;
         expect("batch_accounts.batch", code, &out, reason);
         assert_eq!(reason == REJECTED, out.contains("AADSTS7000215"), "{out}");
         if let Some(upstream) = upstream {
@@ -140,7 +144,7 @@ async fn a_token_is_obtained_for_a_batch_account() {
 /// Every target has a line, and one that fails decides the exit code. A refused logon counts for the limit of the
 /// server, so that the third one with the same password is not sent.
 #[tokio::test]
-async fn refused_logons_are_limited_over_several_runs() {
+async fn refused_logons_are_limited_across_runs() {
     let folder = App::folder();
     let hmc = Upstream::start(|seen| error_reply(seen, 403, 0)).await;
     let batch = Upstream::start(|seen| panic!("{seen:?}")).await;
@@ -152,7 +156,7 @@ async fn refused_logons_are_limited_over_several_runs() {
     );
     for expected in [1, 2, 2] {
         let sections = format!("{}{account}", hmc_section(&folder, &hmc.url));
-        let (code, out) = connect(&folder, sections, &[]).await;
+        let (code, out) = check_connections(&folder, sections, &[]).await;
         let lines: Vec<_> = out.lines().collect();
         let [first, second] = lines[..] else {
             panic!("{out}");
@@ -168,10 +172,11 @@ async fn refused_logons_are_limited_over_several_runs() {
 
 /// A target that does not respond fails when the time is over.
 #[tokio::test]
-async fn the_time_is_limited() {
+async fn connection_check_has_time_limit() {
     let folder = App::folder();
     let hmc = Upstream::start(|_| Reply::Hang).await;
-    let (code, out) = connect(&folder, hmc_section(&folder, &hmc.url), &["--timeout", "1"]).await;
+    let (code, out) =
+        check_connections(&folder, hmc_section(&folder, &hmc.url), &["--timeout", "1"]).await;
     let expected = "hmcs.hmc: failed: ERROR_REASON_DEADLINE_EXCEEDED: the deadline passed: waiting for credentials\n";
     assert_eq!((code, out.as_str()), (1, expected));
     assert_eq!(logons(&hmc), (1, 0));

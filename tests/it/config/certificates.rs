@@ -9,7 +9,7 @@ use useradmin_testkit::pki::{Authority, Validity, fixture};
 use super::{Folder, errors::HMC};
 
 /// Authorities of kinds that rcgen does not generate, and the faults of their keys.
-const KEYS: [(&str, &str); 18] = [
+const AUTHORITY_KEYS: [(&str, &str); 18] = [
     ("ca-p256", ""),
     ("ca-p384", ""),
     ("ca-ed25519", ""),
@@ -67,7 +67,7 @@ const KEYS: [(&str, &str); 18] = [
 ];
 
 /// Positions in the configuration that name authorities.
-const PLACES: [&str; 5] = [
+const CONFIGURATION_KEYS: [&str; 5] = [
     "client_ca_file",
     "hmcs",
     "batch_accounts",
@@ -75,21 +75,21 @@ const PLACES: [&str; 5] = [
     "tracing",
 ];
 
-/// Returns the description of a file at this position that contains only authorities with this fault, or `None` if this
+/// Returns the description of a file at this key that contains only authorities with this fault, or `None` if this
 /// is only a warning. The file of an HMC may contain its own certificate, and other files are used in addition to the
 /// authorities of the system.
-fn fault_of_file(place: &str, error: &str) -> Option<&'static str> {
-    match place {
+fn fault_of_file(key: &str, error: &str) -> Option<&'static str> {
+    match key {
         "client_ca_file" => Some("no authority that can admit a caller"),
         "hmcs" if error.contains("its key ") => Some("no certificate that can be used"),
         _ => None,
     }
 }
 
-/// Returns a configuration with `authorities.pem` at this position.
-fn configuration(place: &str) -> String {
+/// Returns a configuration with `authorities.pem` at this key.
+fn configuration(key: &str) -> String {
     let file = "ca_file = \"authorities.pem\"";
-    match place {
+    match key {
         "client_ca_file" => format!(
             "[server.tls]\ncert_file = \"server.pem\"\nkey_file = \"server.key\"\nclient_{file}\n{HMC}"
         ),
@@ -110,9 +110,9 @@ fn configuration(place: &str) -> String {
 }
 
 /// Returns the faults and the warnings of a configuration that names this file.
-fn found(folder: &Folder, place: &str, pem: &str) -> (Vec<String>, Vec<String>) {
+fn errors_and_warnings(folder: &Folder, key: &str, pem: &str) -> (Vec<String>, Vec<String>) {
     folder.write("authorities.pem", pem.as_bytes());
-    let text = configuration(place);
+    let text = configuration(key);
     let errors = folder.errors(&text);
     let warnings = errors.is_empty().then(|| folder.warnings(&text));
     (errors, warnings.unwrap_or_default())
@@ -120,34 +120,34 @@ fn found(folder: &Folder, place: &str, pem: &str) -> (Vec<String>, Vec<String>) 
 
 /// Asserts that a file with only this authority is rejected or causes a warning, and that it causes a warning together
 /// with a usable one.
-fn check_unusable(folder: &Folder, place: &str, pem: &str, error: &str) {
+fn assert_unusable(folder: &Folder, key: &str, pem: &str, error: &str) {
     let good = fixture("ca-p256");
     let mut accepted = vec![format!("{good}{pem}"), format!("{pem}{good}")];
-    if let Some(holds) = fault_of_file(place, error) {
-        let (errors, _) = found(folder, place, pem);
+    if let Some(holds) = fault_of_file(key, error) {
+        let (errors, _) = errors_and_warnings(folder, key, pem);
         let [printed] = &errors[..] else {
-            panic!("{place} {error}: {errors:?}");
+            panic!("{key} {error}: {errors:?}");
         };
         assert!(
             printed.contains(&format!("ca_file` holds {holds}: ")),
-            "{place}: {printed}"
+            "{key}: {printed}"
         );
         assert!(
             printed.contains(error) && printed.contains("authorities.pem)"),
-            "{place} {error}: {printed}"
+            "{key} {error}: {printed}"
         );
     } else {
         accepted.push(pem.to_owned());
     }
     for pem in accepted {
-        let (errors, warnings) = found(folder, place, &pem);
-        assert!(errors.is_empty(), "{place} {error}: {errors:?}");
+        let (errors, warnings) = errors_and_warnings(folder, key, &pem);
+        assert!(errors.is_empty(), "{key} {error}: {errors:?}");
         let [warning] = &warnings[..] else {
-            panic!("{place} {error}: {warnings:?}");
+            panic!("{key} {error}: {warnings:?}");
         };
         assert!(
             warning.contains(error) && warning.contains("authorities.pem)"),
-            "{place}: {warning}"
+            "{key}: {warning}"
         );
     }
 }
@@ -155,13 +155,17 @@ fn check_unusable(folder: &Folder, place: &str, pem: &str, error: &str) {
 #[test]
 fn authorities_with_unusable_keys_are_rejected() {
     let folder = Folder::new();
-    for place in PLACES {
-        for (name, error) in KEYS {
+    for key in CONFIGURATION_KEYS {
+        for (name, error) in AUTHORITY_KEYS {
             let pem = fixture(name);
             if error.is_empty() {
-                assert_eq!(found(&folder, place, pem), (vec![], vec![]), "{name}");
+                assert_eq!(
+                    errors_and_warnings(&folder, key, pem),
+                    (vec![], vec![]),
+                    "{name}"
+                );
             } else {
-                check_unusable(&folder, place, pem, &format!("CN={name}: {error}"));
+                assert_unusable(&folder, key, pem, &format!("CN={name}: {error}"));
             }
         }
     }
@@ -182,7 +186,7 @@ fn authorities_with_directory_name_constraints_are_rejected() {
         Authority::with(|params| params.name_constraints = Some(constraints))
     };
     let error = "its name constraints on directory names are not supported";
-    for place in PLACES {
+    for key in CONFIGURATION_KEYS {
         for lists in [
             (|name| (vec![name], vec![])) as fn(_) -> _,
             |name| (vec![], vec![name]),
@@ -193,7 +197,7 @@ fn authorities_with_directory_name_constraints_are_rejected() {
                 )
             },
         ] {
-            check_unusable(&folder, place, constrained(lists).pem(), error);
+            assert_unusable(&folder, key, constrained(lists).pem(), error);
         }
         let dns = GeneralSubtree::DnsName("example".to_owned());
         let constraints = NameConstraints {
@@ -202,9 +206,9 @@ fn authorities_with_directory_name_constraints_are_rejected() {
         };
         let usable = Authority::with(|params| params.name_constraints = Some(constraints));
         assert_eq!(
-            found(&folder, place, usable.pem()),
+            errors_and_warnings(&folder, key, usable.pem()),
             (vec![], vec![]),
-            "{place}"
+            "{key}"
         );
     }
 }
@@ -213,7 +217,7 @@ fn authorities_with_directory_name_constraints_are_rejected() {
 #[test]
 fn client_authorities_must_be_currently_valid() {
     let folder = Folder::new();
-    let place = PLACES[0];
+    let key = CONFIGURATION_KEYS[0];
     let dated = |from, to| {
         Authority::with(|params| {
             params.not_before = date_time_ymd(from, 1, 1);
@@ -224,14 +228,17 @@ fn client_authorities_must_be_currently_valid() {
         (dated(2001, 2002), "it has expired: it was valid until "),
         (dated(2998, 2999), "it is not valid yet: it is valid from "),
     ] {
-        check_unusable(&folder, place, authority.pem(), error);
+        assert_unusable(&folder, key, authority.pem(), error);
     }
     let critical = Authority::with(|params| {
         let mut extension = CustomExtension::from_oid_content(&[1, 2, 3, 4], vec![5, 0]);
         extension.set_criticality(true);
         params.custom_extensions.push(extension);
     });
-    assert_eq!(found(&folder, place, critical.pem()), (vec![], vec![]));
+    assert_eq!(
+        errors_and_warnings(&folder, key, critical.pem()),
+        (vec![], vec![])
+    );
 }
 
 /// The holder of such a certificate could issue certificates for any name, so it is rejected even next to a usable
@@ -245,7 +252,7 @@ fn client_authorities_must_be_ca_certificates() {
     let error = "`client_ca_file` holds a certificate that is not an authority's";
     for pem in [leaf.pem(), signs_lists.pem(), fixture("leaf-of-p256")] {
         for pem in [pem.to_owned(), format!("{}{pem}", authority.pem())] {
-            let (errors, _) = found(&folder, "client_ca_file", &pem);
+            let (errors, _) = errors_and_warnings(&folder, "client_ca_file", &pem);
             assert!(errors.len() == 1 && errors[0].contains(error), "{errors:?}");
             assert!(errors[0].contains("authorities.pem)"), "{errors:?}");
         }

@@ -30,7 +30,7 @@ password_file = "hmc.password"
 type Case<'a> = (String, &'a [&'a str]);
 
 /// Returns `base` with the line `number` replaced.
-pub fn with(base: &str, number: usize, line: &str) -> String {
+pub fn replace_line(base: &str, number: usize, line: &str) -> String {
     let mut text = String::new();
     for (old, at) in base.lines().zip(1..) {
         let _ = writeln!(text, "{}", if at == number { line } else { old });
@@ -53,8 +53,8 @@ fn valid_files_have_no_errors() {
         (KEY.into(), &[]),
         (HMC.into(), &[]),
         (ACCOUNT.replace('\n', "\r\n"), &[]),
-        (with(HMC, 2, r#"url = "http://localhost:1/""#), &[]),
-        (with(HMC, 2, r#"url = "http://[::1]:1""#), &[]),
+        (replace_line(HMC, 2, r#"url = "http://localhost:1/""#), &[]),
+        (replace_line(HMC, 2, r#"url = "http://[::1]:1""#), &[]),
         (
             format!("{HMC}max_in_flight = 1_000\nmax_queued = 0x10"),
             &[],
@@ -63,7 +63,7 @@ fn valid_files_have_no_errors() {
 }
 
 #[test]
-fn keys() {
+fn invalid_keys_are_reported() {
     check(&[
         (
             format!("[server]\nlissten = \"127.0.0.1:1\"\n{HMC}"),
@@ -78,7 +78,7 @@ fn keys() {
             &["1:2: unknown key `sever`; did you mean `server`?"],
         ),
         (
-            with(HMC, 4, "password = \"secret\""),
+            replace_line(HMC, 4, "password = \"secret\""),
             &[
                 "1:7: missing key `password_file`",
                 "4:1: unknown key `password`; did you mean `password_file`?",
@@ -94,13 +94,13 @@ fn keys() {
                 "2:34: `url` must be a string, not integer",
             ],
         ),
-        (with(HMC, 3, ""), &["1:7: missing key `userid`"]),
+        (replace_line(HMC, 3, ""), &["1:7: missing key `userid`"]),
         (
-            with(HMC, 3, "userid = \"\""),
+            replace_line(HMC, 3, "userid = \"\""),
             &["3:10: `userid` must not be empty"],
         ),
         (
-            with(HMC, 3, "userid = 7"),
+            replace_line(HMC, 3, "userid = 7"),
             &["3:10: `userid` must be a string, not integer"],
         ),
         (
@@ -109,7 +109,7 @@ fn keys() {
         ),
         ("[hmcs]\nh = 1\n".into(), &["2:5: `hmcs` holds tables only"]),
         (
-            with(HMC, 1, "[hmcs.\"a b\"]"),
+            replace_line(HMC, 1, "[hmcs.\"a b\"]"),
             &["1:7: an alias is 1-64 letters, digits, `.`, `_` or `-`"],
         ),
         (
@@ -124,8 +124,8 @@ fn keys() {
 }
 
 #[test]
-fn urls() {
-    let case = |url: &str| with(HMC, 2, &format!("url = \"{url}\""));
+fn invalid_urls_are_reported() {
+    let case = |url: &str| replace_line(HMC, 2, &format!("url = \"{url}\""));
     let not_bare: &[&str] = &["2:7: `url` must have no path, query or fragment"];
     check(&[
         (
@@ -159,7 +159,7 @@ fn urls() {
 }
 
 #[test]
-fn listeners() {
+fn invalid_listeners_are_reported() {
     let case = |line: &str| format!("[server]\n{line}\n{HMC}");
     check(&[
         (
@@ -186,7 +186,7 @@ fn listeners() {
 }
 
 #[test]
-fn callers() {
+fn invalid_callers_are_reported() {
     let case =
         |allow: &str| format!("{HMC}[[callers]]\nidentity = \"x\"\nallow = [{{ {allow} }}]\n");
     check(&[
@@ -227,15 +227,15 @@ fn callers() {
 }
 
 #[test]
-fn credentials() {
+fn invalid_credentials_are_reported() {
     check(&[
         (
-            with(ACCOUNT, 4, "kind = \"password\""),
+            replace_line(ACCOUNT, 4, "kind = \"password\""),
             &[
                 "4:8: `kind` must be one of client_secret, workload_identity, managed_identity, azure_cli, shared_key",
             ],
         ),
-        (with(ACCOUNT, 4, ""), &["3:19: missing key `kind`"]),
+        (replace_line(ACCOUNT, 4, ""), &["3:19: missing key `kind`"]),
         (
             "[batch_accounts.a]\nurl = \"https://a.example\"\n".into(),
             &["1:17: missing table `credential`"],
@@ -245,15 +245,15 @@ fn credentials() {
             &["8:1: `key_file` does not go with kind `client_secret`"],
         ),
         (
-            with(ACCOUNT, 5, "tenant_id = \"../t\""),
+            replace_line(ACCOUNT, 5, "tenant_id = \"../t\""),
             &["5:13: `tenant_id` holds letters, digits, `.` and `-` only"],
         ),
         (
-            with(KEY, 5, "account_name = \"a\\nb\""),
+            replace_line(KEY, 5, "account_name = \"a\\nb\""),
             &["5:16: `account_name` holds letters and digits only"],
         ),
         (
-            with(
+            replace_line(
                 ACCOUNT,
                 7,
                 "secret_file = \"\"\nauthority = \"ftp://x\"\nscope = 3",
@@ -265,15 +265,15 @@ fn credentials() {
             ],
         ),
         (
-            with(KEY, 6, "key_file = \"not-base64\""),
+            replace_line(KEY, 6, "key_file = \"not-base64\""),
             &["6:12: `key_file` cannot be used: the file does not hold base64 (not-base64)"],
         ),
     ]);
 }
 
 #[test]
-fn files() {
-    let password = |name: &str| with(HMC, 4, &format!("password_file = \"{name}\""));
+fn unreadable_files_are_reported() {
+    let password = |name: &str| replace_line(HMC, 4, &format!("password_file = \"{name}\""));
     let ca = |name: &str| format!("{HMC}ca_file = \"{name}\"");
     check(&[
         (
@@ -291,11 +291,11 @@ fn files() {
             ],
         ),
         (
-            with(ACCOUNT, 7, "secret_file = \"gone\""),
+            replace_line(ACCOUNT, 7, "secret_file = \"gone\""),
             &["7:15: `secret_file` cannot be used: No such file or directory (os error 2)"],
         ),
         (
-            with(KEY, 6, "key_file = \"gone\""),
+            replace_line(KEY, 6, "key_file = \"gone\""),
             &["6:12: `key_file` cannot be used: No such file or directory (os error 2)"],
         ),
         (
@@ -317,7 +317,7 @@ fn files() {
 }
 
 #[test]
-fn places() {
+fn errors_have_line_and_column() {
     check(&[
         // All faults are reported in the order of the file.
         (
@@ -335,7 +335,7 @@ fn places() {
             &["5:16: `max_queued` must be a whole number from 0 to 65536"],
         ),
         (
-            with(HMC, 3, "userid = 7").replace('\n', "\r\n"),
+            replace_line(HMC, 3, "userid = 7").replace('\n', "\r\n"),
             &["3:10: `userid` must be a string, not integer"],
         ),
         (

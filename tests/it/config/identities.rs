@@ -2,10 +2,10 @@
 
 use super::{
     Folder,
-    errors::{ACCOUNT, HMC, KEY, check, with},
+    errors::{ACCOUNT, HMC, KEY, check, replace_line},
 };
 
-fn case(cert: &str, key: &str, more: &str) -> String {
+fn tls_configuration(cert: &str, key: &str, more: &str) -> String {
     let listen = "listen = \"0.0.0.0:1\"";
     format!(
         "[server]\n{listen}\n[server.tls]\ncert_file = \"{cert}\"\nkey_file = \"{key}\"\n{more}\n{HMC}"
@@ -13,11 +13,11 @@ fn case(cert: &str, key: &str, more: &str) -> String {
 }
 
 #[test]
-fn certificates() {
+fn invalid_server_certificates_are_reported() {
     check(&[
-        (case("server.pem", "server.key", ""), &[]),
+        (tls_configuration("server.pem", "server.key", ""), &[]),
         (
-            case(
+            tls_configuration(
                 "server.pem",
                 "server.key",
                 "client_ca_file = \"clients.pem\"",
@@ -25,23 +25,23 @@ fn certificates() {
             &[],
         ),
         (
-            case("gone", "server.key", ""),
+            tls_configuration("gone", "server.key", ""),
             &["4:13: `cert_file` cannot be read: No such file or directory (os error 2)"],
         ),
         (
-            case("not-pem", "server.key", ""),
+            tls_configuration("not-pem", "server.key", ""),
             &["4:13: `cert_file` holds no certificate in PEM (not-pem)"],
         ),
         (
-            case("server.pem", "gone", ""),
+            tls_configuration("server.pem", "gone", ""),
             &["5:12: `key_file` cannot be read: No such file or directory (os error 2)"],
         ),
         (
-            case("server.pem", "server.pem", ""),
+            tls_configuration("server.pem", "server.pem", ""),
             &["5:12: `key_file` holds no private key in PEM; an encrypted one cannot be used"],
         ),
         (
-            case("other.pem", "server.key", ""),
+            tls_configuration("other.pem", "server.key", ""),
             &[
                 "5:12: `key_file` does not go with `cert_file`: keys may not be consistent: KeyMismatch",
             ],
@@ -54,14 +54,14 @@ fn certificates() {
 }
 
 #[test]
-fn authorities_of_clients() {
+fn invalid_client_authorities_are_reported() {
     check(&[
         (
-            case("server.pem", "server.key", "client_ca_file = \"gone\""),
+            tls_configuration("server.pem", "server.key", "client_ca_file = \"gone\""),
             &["6:18: `client_ca_file` cannot be read: No such file or directory (os error 2)"],
         ),
         (
-            case(
+            tls_configuration(
                 "server.pem",
                 "server.key",
                 "client_ca_file = \"not-x509.pem\"",
@@ -71,7 +71,7 @@ fn authorities_of_clients() {
             ],
         ),
         (
-            case(
+            tls_configuration(
                 "server.pem",
                 "server.key",
                 "client_ca_file = \"server.pem\"",
@@ -82,44 +82,44 @@ fn authorities_of_clients() {
 }
 
 #[test]
-fn issuers() {
-    let case = |keys: &str| {
+fn invalid_issuers_are_reported() {
+    let issuer = |keys: &str| {
         format!("{HMC}[[jwt_issuers]]\nissuer = \"https://i.example\"\naudience = \"a\"\n{keys}\n")
     };
     let file = "jwks_file = \"build.jwks\"";
     check(&[
-        (case(file), &[]),
+        (issuer(file), &[]),
         (
-            case("jwks_url = \"https://i.example/keys?x=1\"\nca_file = \"hmc.pem\""),
+            issuer("jwks_url = \"https://i.example/keys?x=1\"\nca_file = \"hmc.pem\""),
             &[],
         ),
-        (case("jwks_url = \"http://127.0.0.1:1/keys\""), &[]),
+        (issuer("jwks_url = \"http://127.0.0.1:1/keys\""), &[]),
         (
-            case("jwks_url = \"http://i.example/keys\""),
+            issuer("jwks_url = \"http://i.example/keys\""),
             &["8:12: `jwks_url` must be https; http is for loopback hosts only"],
         ),
         (
-            case(""),
+            issuer(""),
             &["5:1: an issuer needs either `jwks_url` or `jwks_file`"],
         ),
         (
-            case(&format!("{file}\njwks_url = \"https://i.example\"")),
+            issuer(&format!("{file}\njwks_url = \"https://i.example\"")),
             &["5:1: an issuer needs either `jwks_url` or `jwks_file`"],
         ),
         (
-            case(&format!("{file}\nca_file = \"hmc.pem\"")),
+            issuer(&format!("{file}\nca_file = \"hmc.pem\"")),
             &["9:1: `ca_file` goes with `jwks_url`"],
         ),
         (
-            case("jwks_file = \"gone\""),
+            issuer("jwks_file = \"gone\""),
             &["8:13: `jwks_file` cannot be read: No such file or directory (os error 2)"],
         ),
         (
-            case("jwks_file = \"not-pem\""),
+            issuer("jwks_file = \"not-pem\""),
             &["8:13: `jwks_file` is not JSON: expected value at line 1 column 1"],
         ),
         (
-            case(&format!(
+            issuer(&format!(
                 "{file}\nalgorithms = [\"ES256\", \"HS256\", \"none\"]"
             )),
             &[
@@ -128,15 +128,15 @@ fn issuers() {
             ],
         ),
         (
-            case(&format!("{file}\nalgorithms = []")),
+            issuer(&format!("{file}\nalgorithms = []")),
             &["9:14: `algorithms` must not be empty"],
         ),
         (
-            case(file).replace("i.example", "i.example/#x"),
+            issuer(file).replace("i.example", "i.example/#x"),
             &["6:10: `issuer` must not hold a `#`"],
         ),
         (
-            format!("{}{}", case(file), case(file).replace(HMC, "")),
+            format!("{}{}", issuer(file), issuer(file).replace(HMC, "")),
             &["10:10: this issuer is listed twice"],
         ),
     ]);
@@ -159,19 +159,19 @@ fn identifiers(text: &str) -> Vec<(String, &'static str)> {
         ),
         (format!("{ACCOUNT}scope = \"{text}\""), "8:9: `scope` "),
         (
-            with(ACCOUNT, 5, &format!("tenant_id = \"{text}\"")),
+            replace_line(ACCOUNT, 5, &format!("tenant_id = \"{text}\"")),
             "5:13: `tenant_id` ",
         ),
         (
-            with(ACCOUNT, 6, &format!("client_id = \"{text}\"")),
+            replace_line(ACCOUNT, 6, &format!("client_id = \"{text}\"")),
             "6:13: `client_id` ",
         ),
         (
-            with(KEY, 5, &format!("account_name = \"{text}\"")),
+            replace_line(KEY, 5, &format!("account_name = \"{text}\"")),
             "5:16: `account_name` ",
         ),
         (
-            with(HMC, 3, &format!("userid = \"{text}\"")),
+            replace_line(HMC, 3, &format!("userid = \"{text}\"")),
             "3:10: `userid` ",
         ),
     ]
@@ -196,10 +196,10 @@ fn identifiers_have_no_placeholders() {
         "https://x/${A}",
         "a-${NAME}",
     ] {
-        for (file, place) in identifiers(text) {
+        for (file, position) in identifiers(text) {
             let errors = folder.errors(&file);
-            let fits = errors.len() == 1 && errors[0].starts_with(place);
-            assert!(fits, "{file}: {errors:?}");
+            let is_expected = errors.len() == 1 && errors[0].starts_with(position);
+            assert!(is_expected, "{file}: {errors:?}");
         }
     }
     for text in ["${USER}", "a-{{ user }}"] {
@@ -216,8 +216,8 @@ fn identifiers_have_no_placeholders() {
                 + &format!("[[callers]]\nidentity = \"i#{text}\"\nallow = []"),
         ] {
             let errors = folder.errors(&file);
-            let fits = errors.len() == 1 && errors[0].contains("placeholder");
-            assert!(fits, "{file}: {errors:?}");
+            let is_expected = errors.len() == 1 && errors[0].contains("placeholder");
+            assert!(is_expected, "{file}: {errors:?}");
         }
     }
 }

@@ -13,7 +13,7 @@ use super::{
 const CANARY: &str = "hunter2-Zx9Qk7";
 
 /// Returns files with invalid TOML whose errors are at or near the secret.
-fn malformed() -> Vec<String> {
+fn malformed_files() -> Vec<String> {
     let lines = [
         "password = \"@",
         "password = '@",
@@ -64,7 +64,7 @@ fn malformed() -> Vec<String> {
 }
 
 /// Returns faults in valid TOML with the secret as a value.
-fn misplaced() -> Vec<String> {
+fn misplaced_secrets() -> Vec<String> {
     let lines = [
         "password = \"@\"",
         "password = '@'",
@@ -141,7 +141,7 @@ fn misplaced_names() -> Vec<String> {
 }
 
 /// Returns complete files for tables other than that of an HMC.
-fn elsewhere() -> Vec<String> {
+fn secrets_in_other_tables() -> Vec<String> {
     let tables = [
         "[server]\nlisten = \"@\"",
         "[server]\nadmin_listen = \"@\"",
@@ -174,18 +174,21 @@ fn elsewhere() -> Vec<String> {
     tables.map(|table| format!("{table}\n{HMC}")).collect()
 }
 
-fn all() -> Vec<String> {
+fn files_with_secrets() -> Vec<String> {
     let hmc = |line: &String| {
         // The line replaces a line with the same key.
         let key = line.split([' ', '.']).next().unwrap_or_default();
-        let other = HMC
+        let other_lines = HMC
             .lines()
-            .filter(|own| !own.starts_with(&format!("{key} =")));
-        other.chain([line.as_str()]).collect::<Vec<_>>().join("\n")
+            .filter(|hmc_line| !hmc_line.starts_with(&format!("{key} =")));
+        other_lines
+            .chain([line.as_str()])
+            .collect::<Vec<_>>()
+            .join("\n")
     };
-    let lines = malformed()
+    let lines = malformed_files()
         .into_iter()
-        .chain(misplaced())
+        .chain(misplaced_secrets())
         .chain(misplaced_names());
     let files = lines.flat_map(|line| {
         [
@@ -194,7 +197,7 @@ fn all() -> Vec<String> {
             format!("{ACCOUNT}{line}"),
         ]
     });
-    files.chain(elsewhere()).collect()
+    files.chain(secrets_in_other_tables()).collect()
 }
 
 #[test]
@@ -202,21 +205,26 @@ fn errors_do_not_show_secrets() {
     let folder = Folder::new();
     let file = folder.0.join("useradmin.toml");
     let mut count = 0;
-    for text in all() {
+    for text in files_with_secrets() {
         fs::write(&file, &text).unwrap();
         let Err(errors) = config::load(&file) else {
             continue;
         };
         count += 1;
-        for printed in [errors.to_string(), errors.brief()] {
-            assert!(!printed.contains(CANARY), "{text}\n---\n{printed}");
+        for message in [errors.to_string(), errors.brief()] {
+            assert!(!message.contains(CANARY), "{text}\n---\n{message}");
         }
         // The caret is at the column that the first line names.
         for chunk in errors.to_string().lines().collect::<Vec<_>>().chunks(3) {
-            let head = chunk[0]
+            let position = chunk[0]
                 .strip_prefix(&format!("{}:", file.display()))
                 .unwrap();
-            let column = head.split(':').nth(1).unwrap().parse::<usize>().unwrap();
+            let column = position
+                .split(':')
+                .nth(1)
+                .unwrap()
+                .parse::<usize>()
+                .unwrap();
             let caret = caret_column(chunk[1], column);
             assert_eq!(chunk[2].chars().count(), caret, "{chunk:?}");
         }
@@ -243,8 +251,8 @@ fn non_secret_value_is_shown() {
             "password_file = \"empty\"",
         ),
     ] {
-        let printed = folder.parse(&text).err().unwrap();
-        assert!(printed.lines().any(|printed| printed == line), "{printed}");
+        let message = folder.parse(&text).err().unwrap();
+        assert!(message.lines().any(|message| message == line), "{message}");
     }
 }
 
@@ -263,16 +271,16 @@ fn error_position_does_not_reveal_secret_length() {
         "\"@",
         "[\"@",
     ] {
-        let place = |secret: &str| {
+        let reported_position = |secret: &str| {
             let text = format!("{HMC}{}", line.replace('@', secret));
-            let printed = folder.parse(&text).err().unwrap();
-            let first: Vec<_> = printed.lines().take(3).map(str::to_owned).collect();
+            let message = folder.parse(&text).err().unwrap();
+            let first: Vec<_> = message.lines().take(3).map(str::to_owned).collect();
             first.join("\n")
         };
-        let printed = place(CANARY);
-        assert_eq!(printed, place("x"), "{line}");
+        let message = reported_position(CANARY);
+        assert_eq!(message, reported_position("x"), "{line}");
         let column = if line.contains('=') { 11 } else { 1 };
-        assert!(printed.starts_with(&format!("@5:{column}: ")), "{printed}");
+        assert!(message.starts_with(&format!("@5:{column}: ")), "{message}");
     }
 }
 
@@ -283,10 +291,10 @@ fn caret_is_below_truncated_line() {
     let text = format!(
         "{HMC}[[callers]]\nidentity = \"x\"\nallow = [{{ targets = [\"*\"], rpc = \"x\", targets2 = 1 }}]\n"
     );
-    let printed = folder.parse(&text).err().unwrap();
+    let message = folder.parse(&text).err().unwrap();
     assert!(
-        printed.contains("\nallow = [{ targets = [ ...\n                       ^\n"),
-        "{printed}"
+        message.contains("\nallow = [{ targets = [ ...\n                       ^\n"),
+        "{message}"
     );
 }
 
@@ -313,13 +321,13 @@ fn unknown_key_is_shown_unless_it_may_be_a_secret() {
             "unknown key; did you mean `password_file`?",
         ),
     ] {
-        let printed = folder.parse(&format!("{HMC}{key} = 1")).err().unwrap();
+        let message = folder.parse(&format!("{HMC}{key} = 1")).err().unwrap();
         let line = if text.contains(key) {
             format!("{key} = ...")
         } else {
             " ...".to_owned()
         };
-        assert_eq!(printed, format!("@5:1: {text}\n{line}\n^\n"));
+        assert_eq!(message, format!("@5:1: {text}\n{line}\n^\n"));
     }
 }
 
@@ -350,30 +358,30 @@ fn program_output_does_not_show_secrets() {
 async fn invalid_reloaded_file_is_logged_without_content() {
     let folder = App::folder();
     let (file, password) = (folder.join("useradmin.toml"), folder.join("hmc.password"));
-    let head = "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"\"\n";
-    fs::write(&file, format!("{head}{HMC}")).unwrap();
+    let server_section = "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"\"\n";
+    fs::write(&file, format!("{server_section}{HMC}")).unwrap();
     fs::write(&password, "right\n").unwrap();
-    let serving = Process::start(&folder);
-    let logged =
+    let server = Process::start(&folder);
+    let logged_errors =
         || Process::log_records(&folder, "file reload failed; previous content stays in use");
-    let broken = format!("{head}{HMC}password = \"{CANARY}");
-    let (twice, wide) = (format!("{CANARY}\n{CANARY}"), b"\xFF\xFEr\0i\0");
+    let invalid_configuration = format!("{server_section}{HMC}password = \"{CANARY}");
+    let (two_lines, utf16) = (format!("{CANARY}\n{CANARY}"), b"\xFF\xFEr\0i\0");
     let contents: [(&_, &[u8], _); 4] = [
-        (&password, twice.as_bytes(), "several lines"),
-        (&password, wide, "UTF-16"),
+        (&password, two_lines.as_bytes(), "several lines"),
+        (&password, utf16, "UTF-16"),
         (&password, b" \n", "is empty"),
-        (&file, broken.as_bytes(), "useradmin.toml:"),
+        (&file, invalid_configuration.as_bytes(), "useradmin.toml:"),
     ];
     for (path, content, part) in contents {
         fs::write(path, content).unwrap();
         wait_until(part, async || {
-            let lines = logged();
+            let lines = logged_errors();
             let mut errors = lines.iter().map(|line| line["error"].as_str().unwrap());
             errors.any(|error| error.contains(part))
         })
         .await;
     }
-    serving.stop();
+    server.stop();
     let log = fs::read_to_string(folder.join("log")).unwrap();
     assert!(!log.contains(CANARY), "{log}");
     fs::remove_dir_all(folder).unwrap();

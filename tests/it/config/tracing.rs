@@ -3,7 +3,7 @@
 use super::errors::{HMC, check};
 
 /// Returns a file whose second line is the first one of `[tracing]`.
-fn with(lines: &str) -> String {
+fn tracing_configuration(lines: &str) -> String {
     format!("[tracing]\n{lines}\n{HMC}")
 }
 
@@ -11,31 +11,41 @@ fn with(lines: &str) -> String {
 fn collector_url_must_be_an_origin() {
     check(&[
         (
-            with("otlp_endpoint = \"https://collector.example:4317\""),
-            &[],
-        ),
-        (with("otlp_endpoint = \"http://127.0.0.1:4317\""), &[]),
-        (
-            with("otlp_endpoint = \"http://collector.example:4317\"\ninsecure = true"),
+            tracing_configuration("otlp_endpoint = \"https://collector.example:4317\""),
             &[],
         ),
         (
-            with("otlp_endpoint = \"http://collector.example:4317\""),
+            tracing_configuration("otlp_endpoint = \"http://127.0.0.1:4317\""),
+            &[],
+        ),
+        (
+            tracing_configuration(
+                "otlp_endpoint = \"http://collector.example:4317\"\ninsecure = true",
+            ),
+            &[],
+        ),
+        (
+            tracing_configuration("otlp_endpoint = \"http://collector.example:4317\""),
             &["2:17: `otlp_endpoint` must be https; http is for loopback hosts only"],
         ),
         (
-            with("otlp_endpoint = \"http://user:word@collector.example\"\ninsecure = true"),
+            tracing_configuration(
+                "otlp_endpoint = \"http://user:word@collector.example\"\ninsecure = true",
+            ),
             &["2:17: `otlp_endpoint` must not hold a user or a password"],
         ),
         (
-            with("otlp_endpoint = \"https://collector.example/v1/traces\""),
+            tracing_configuration("otlp_endpoint = \"https://collector.example/v1/traces\""),
             &["2:17: `otlp_endpoint` must have no path, query or fragment"],
         ),
         (
-            with("otlp_endpoint = \"grpc://collector.example\""),
+            tracing_configuration("otlp_endpoint = \"grpc://collector.example\""),
             &["2:17: `otlp_endpoint` must be an https URL"],
         ),
-        (with(""), &["1:2: missing key `otlp_endpoint`"]),
+        (
+            tracing_configuration(""),
+            &["1:2: missing key `otlp_endpoint`"],
+        ),
     ]);
 }
 
@@ -43,7 +53,7 @@ fn collector_url_must_be_an_origin() {
 fn sample_ratio_is_between_0_and_1() {
     const WANTED: &str = "2:16: `sample_ratio` must be a number from 0.0 to 1.0";
     let ratio = |value: &str| {
-        with(&format!(
+        tracing_configuration(&format!(
             "sample_ratio = {value}\notlp_endpoint = \"https://c.example\""
         ))
     };

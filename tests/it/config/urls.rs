@@ -7,7 +7,7 @@ use useradmin::config::urls::{Shape, parse};
 
 use super::{
     Folder,
-    errors::{ACCOUNT, HMC, with},
+    errors::{ACCOUNT, HMC, replace_line},
 };
 
 /// URLs without a path that every key rejects, and a part of the message.
@@ -137,8 +137,8 @@ const GOOD: &[&str] = &[
 
 /// Returns a file with this URL for each key with a URL, and its position.
 fn files(url: &str) -> [(String, &'static str); 6] {
-    let batch = with(ACCOUNT, 2, &format!("url = \"{url}\""));
-    let hmc = with(HMC, 2, &format!("url = \"{url}\""));
+    let batch = replace_line(ACCOUNT, 2, &format!("url = \"{url}\""));
+    let hmc = replace_line(HMC, 2, &format!("url = \"{url}\""));
     let issuer = "[[jwt_issuers]]\nissuer = \"i\"\naudience = \"a\"";
     [
         (batch, "2:7: `url` "),
@@ -177,11 +177,11 @@ fn unusable_url_is_rejected_for_every_key() {
     for (url, word) in BAD.iter().copied().chain(more) {
         // The table already contains some TOML escapes.
         let url = url.replace('"', "\\\"");
-        for (text, place) in files(&url) {
+        for (text, position) in files(&url) {
             let errors = folder.errors(&text);
             assert_eq!(errors.len(), 1, "{url}: {errors:?}");
-            let fits = errors[0].starts_with(place) && errors[0].contains(word);
-            assert!(fits, "{url}: {errors:?}");
+            let is_expected = errors[0].starts_with(position) && errors[0].contains(word);
+            assert!(is_expected, "{url}: {errors:?}");
         }
     }
 }
@@ -200,7 +200,7 @@ fn usable_url_is_accepted_for_every_key() {
 /// Only URLs of key sets may have a path and a query.
 #[test]
 fn resource_url_may_have_path_and_query() {
-    for (resource, fits) in [
+    for (resource, is_expected) in [
         ("/keys?v=1&x=%20", true),
         ("/tenant/discovery/v2.0/keys", true),
         ("/.well-known/jwks.json?$filter=a", true),
@@ -247,7 +247,11 @@ fn resource_url_may_have_path_and_query() {
         ("/b\u{FC}cher", false),
     ] {
         let url = format!("https://a.example{resource}");
-        assert_eq!(parse(&url, Shape::Resource, false).is_ok(), fits, "{url}");
+        assert_eq!(
+            parse(&url, Shape::Resource, false).is_ok(),
+            is_expected,
+            "{url}"
+        );
         assert!(parse(&url, Shape::Origin, false).is_err(), "{url}");
     }
 }

@@ -17,8 +17,10 @@ use useradmin_testkit::{
 fn table(name: &str) -> Vec<Vec<String>> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/audit.md");
     let text = fs::read_to_string(path).unwrap();
-    let head = format!("| {name} | ");
-    let lines = text.lines().skip_while(|line| !line.starts_with(&head));
+    let row_start = format!("| {name} | ");
+    let lines = text
+        .lines()
+        .skip_while(|line| !line.starts_with(&row_start));
     let rows = lines.skip(2).take_while(|line| line.starts_with('|'));
     let rows = rows.map(|row| {
         let cells = row.trim_matches('|').split('|');
@@ -59,10 +61,10 @@ async fn unauthenticated_records(upstream: &Upstream) -> Vec<Value> {
     let text = "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"\"\n[[jwt_issuers]]\n\
         issuer = \"https://login.example\"\naudience = \"useradmin\"\njwks_file = \"jwks.json\"\n";
     let section = batch_section(&folder, &upstream.url);
-    let mut app = App::configured(folder, &format!("{text}{section}")).await;
+    let mut app = App::start_with_text(folder, &format!("{text}{section}")).await;
     for _ in 0..61 {
-        let refused = app.delete_batch_node_user(batch_request("alice")).await;
-        assert!(refused.is_err());
+        let refusal = app.delete_batch_node_user(batch_request("alice")).await;
+        assert!(refusal.is_err());
     }
     app.drain().await;
     app.audit()
@@ -88,8 +90,12 @@ async fn all_kinds() -> Vec<Value> {
         .delete_batch_node_user(batch_request("alice"))
         .await
         .unwrap();
-    let mut held = client.clone();
-    tokio::spawn(async move { held.delete_batch_node_user(batch_request("held")).await });
+    let mut hanging_client = client.clone();
+    tokio::spawn(async move {
+        hanging_client
+            .delete_batch_node_user(batch_request("held"))
+            .await
+    });
     upstream.wait_for_requests("DELETE", "/pools", 2).await;
     fs::rename(&file, &old).unwrap();
     wait_until("a new file", async || file.exists()).await;

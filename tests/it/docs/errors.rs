@@ -108,14 +108,14 @@ pub fn document() -> String {
     text += SUMMARY;
     text += &summary();
     text += SECTIONS;
-    for reason in sent() {
+    for reason in sent_reasons() {
         text += &section(reason);
     }
     text += "\n## Content of an error\n\n";
     text += &explanation();
     text += TABLES;
     for (names, tables) in platforms() {
-        let notes = notes(names.upstream);
+        let notes = notes_of_upstream(names.upstream);
         text += &format!("\n## Responses of {}\n\n{}", names.title, notes.sources);
         assert_eq!(tables.len(), notes.tables.len(), "{}", names.upstream);
         for ((request, rules), about) in tables.iter().zip(notes.tables) {
@@ -135,7 +135,7 @@ struct Notes {
     tables: &'static [&'static str],
 }
 
-fn notes(upstream: &str) -> Notes {
+fn notes_of_upstream(upstream: &str) -> Notes {
     match upstream {
         "azure_batch" => Notes {
             sources: BATCH_SOURCES,
@@ -186,33 +186,33 @@ fn explanation() -> String {
 }
 
 /// Returns the reasons that the server can send.
-fn sent() -> impl Iterator<Item = ErrorReason> {
+fn sent_reasons() -> impl Iterator<Item = ErrorReason> {
     let reasons = reasons().into_iter();
     reasons.filter(|reason| *reason != ErrorReason::Unspecified)
 }
 
 /// Returns the name of a reason without the prefix that all reasons share.
-fn short(reason: ErrorReason) -> String {
+fn short_name(reason: ErrorReason) -> String {
     reason.as_str_name().replacen("ERROR_REASON_", "", 1)
 }
 
 fn link(reason: ErrorReason) -> String {
     let anchor = reason.as_str_name().to_lowercase();
-    format!("[{}](#{anchor})", short(reason))
+    format!("[{}](#{anchor})", short_name(reason))
 }
 
 /// Returns the codes of a reason, each with its retry delay.
 fn codes(recipe: &Recipe) -> Vec<(Code, Option<std::time::Duration>)> {
-    let standard = (recipe.code, retry_delay(recipe.extras));
+    let usual = (recipe.code, retry_delay(recipe.extras));
     let other = recipe
         .alternate
         .map(|other| (other.code, retry_delay(other.extras)));
-    [Some(standard), other].into_iter().flatten().collect()
+    [Some(usual), other].into_iter().flatten().collect()
 }
 
 fn summary() -> String {
     let mut text = head(&["Reason", "gRPC code", "Retry"]);
-    for reason in sent() {
+    for reason in sent_reasons() {
         let recipe = recipe(reason);
         let codes = codes(&recipe);
         let names: Vec<_> = codes.iter().map(|(code, _)| code_name(*code)).collect();
@@ -266,18 +266,21 @@ fn section(reason: ErrorReason) -> String {
 
 /// Returns the details in the list of a comment, without those that every error has.
 fn details(list: &str) -> String {
-    let rest = list.strip_prefix("ErrorInfo, RequestInfo").unwrap();
-    let rest = rest.replace(" when the upstream returned one", "");
-    let rest = rest.trim_matches([',', ' ', '.']);
-    rest.strip_prefix("and ").unwrap_or(rest).to_owned()
+    let remaining = list.strip_prefix("ErrorInfo, RequestInfo").unwrap();
+    let remaining = remaining.replace(" when the upstream returned one", "");
+    let remaining = remaining.trim_matches([',', ' ', '.']);
+    remaining
+        .strip_prefix("and ")
+        .unwrap_or(remaining)
+        .to_owned()
 }
 
 /// Returns the metadata keys in the list of a comment, without those of every error and of every response.
 fn metadata(list: &str) -> String {
-    let rest = list.strip_prefix("upstream, attempts, outcome, ").unwrap();
-    let (rest, _) = rest.split_once("and the identifiers").unwrap();
-    let rest = rest.replace(" (Batch only)", "");
-    let keys = rest.split([',', ' ']).filter(|key| !key.is_empty());
+    let remaining = list.strip_prefix("upstream, attempts, outcome, ").unwrap();
+    let (remaining, _) = remaining.split_once("and the identifiers").unwrap();
+    let remaining = remaining.replace(" (Batch only)", "");
+    let keys = remaining.split([',', ' ']).filter(|key| !key.is_empty());
     let keys = keys.filter(|key| !OF_RESPONSES.contains(key));
     let keys: Vec<_> = keys.map(|key| format!("`{key}`")).collect();
     keys.join(", ")
@@ -289,8 +292,8 @@ fn with_list(text: &str) -> String {
 }
 
 fn capitalized(text: &str) -> String {
-    let (first, rest) = text.split_at(1);
-    first.to_uppercase() + rest
+    let (first, remaining) = text.split_at(1);
+    first.to_uppercase() + remaining
 }
 
 /// Returns the table of the rules for a request. Successive rules with the same result share a row.
@@ -304,15 +307,15 @@ fn table(request: &str, rules: &[Rule], code: &str) -> String {
         "Outcome of a DELETE",
         "Source",
     ]);
-    for rules in rules.chunk_by(are_alike) {
+    for rules in rules.chunk_by(have_same_result) {
         let rule = &rules[0];
         let mut reason = link(rule.reason);
         if let (true, Some(other)) = (rule.alternate, recipe(rule.reason).alternate) {
             reason += &format!(" ({})", code_name(other.code));
         }
         text += &row(&[
-            &joined(rules, ", ", status),
-            &joined(rules, ", ", |rule| body(&rule.body)),
+            &join_texts(rules, ", ", status),
+            &join_texts(rules, ", ", |rule| body(&rule.body)),
             &reason,
             match rule.repeat {
                 Repeat::Never => "no",
@@ -324,14 +327,14 @@ fn table(request: &str, rules: &[Rule], code: &str) -> String {
                 Effect::NotSent | Effect::NotDeleted => "`not_deleted`",
                 Effect::Unknown => "`unknown`",
             },
-            &joined(rules, "; ", |rule| rule.source.to_owned()),
+            &join_texts(rules, "; ", |rule| rule.source.to_owned()),
         ]);
     }
     text
 }
 
 /// Returns whether two rules differ only in their codes or only in their statuses.
-fn are_alike(one: &Rule, other: &Rule) -> bool {
+fn have_same_result(one: &Rule, other: &Rule) -> bool {
     let result = |rule: &Rule| (rule.reason, rule.alternate, rule.repeat, rule.effect);
     let is_code = |rule: &Rule| matches!(rule.body, Body::Code(_) | Body::Header(..));
     let same_status = one.status == other.status && is_code(one) && is_code(other);
@@ -339,7 +342,7 @@ fn are_alike(one: &Rule, other: &Rule) -> bool {
 }
 
 /// Returns the texts of the rules, without repetitions.
-fn joined(rules: &[Rule], separator: &str, text: impl Fn(&Rule) -> String) -> String {
+fn join_texts(rules: &[Rule], separator: &str, text: impl Fn(&Rule) -> String) -> String {
     let mut texts: Vec<_> = rules.iter().map(text).collect();
     texts.dedup();
     texts.join(separator)

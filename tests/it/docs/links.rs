@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use crate::layers::sources;
+use crate::layers::source_files;
 
 /// Documents of the root folder, each with its maximum number of lines.
 const ROOT: [(&str, usize); 5] = [
@@ -45,7 +45,7 @@ fn has_test(module: &str, name: &str) -> bool {
     let file = folder.join(module.split("::").next().unwrap());
     let mut files = vec![file.with_extension("rs")];
     if file.is_dir() {
-        files.extend(sources(&file));
+        files.extend(source_files(&file));
     }
     let declaration = format!("fn {name}()");
     files
@@ -54,7 +54,7 @@ fn has_test(module: &str, name: &str) -> bool {
 }
 
 #[test]
-fn tests_that_the_architecture_names_exist() {
+fn tests_named_in_architecture_exist() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let text = fs::read_to_string(root.join("ARCHITECTURE.md")).unwrap();
     let rows = text.lines().filter(|line| line.starts_with("| "));

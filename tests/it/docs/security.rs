@@ -36,7 +36,7 @@ const NO_KEYS: [&str; 9] = [
 ];
 
 /// Returns the texts in backquotes outside of code blocks.
-fn quoted() -> BTreeSet<&'static str> {
+fn quoted_names() -> BTreeSet<&'static str> {
     let mut inside = false;
     let prose = DOCUMENT.lines().filter(|line| {
         let fence = line.starts_with("```");
@@ -55,11 +55,11 @@ fn every_cause_is_documented_in_security_guide() {
         .lines()
         .skip_while(|line| !line.starts_with("| `cause`"));
     let rows = rows.take_while(|line| line.starts_with('|')).skip(2);
-    let named: Vec<_> = rows
+    let named_items: Vec<_> = rows
         .flat_map(|row| row.split('|').nth(1).unwrap().split('`').skip(1).step_by(2))
         .collect();
     assert_eq!(
-        named,
+        named_items,
         AuthenticationError::ALL.map(AuthenticationError::as_str)
     );
 }
@@ -72,13 +72,13 @@ fn named_metrics_exist() {
     content.failed();
     metrics.unidentified("nothing_shown");
     let text = metrics.text(&Snapshot::default());
-    let named: BTreeSet<_> = quoted()
+    let named_items: BTreeSet<_> = quoted_names()
         .into_iter()
         .flat_map(|text| text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_'))
         .filter(|word| word.starts_with("useradmin_"))
         .collect();
-    assert!(!named.is_empty());
-    for name in named {
+    assert!(!named_items.is_empty());
+    for name in named_items {
         let line = text.lines().find(|line| {
             let end = line.strip_prefix(name);
             end.is_some_and(|end| end.starts_with(['{', ' ']))
@@ -96,18 +96,18 @@ fn named_reasons_keys_and_log_lines_exist() {
         }
     }
     let causes = AuthenticationError::ALL.map(AuthenticationError::as_str);
-    for word in quoted() {
+    for word in quoted_names() {
         let name = word.split(' ').next().unwrap_or_default();
         let like_a_key = name.contains('_')
             && !name.starts_with("useradmin_")
             && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
-        let known = KEYS.iter().any(|key| key.name == name);
+        let is_key = KEYS.iter().any(|key| key.name == name);
         assert!(
-            !like_a_key || known || causes.contains(&name) || NO_KEYS.contains(&name),
+            !like_a_key || is_key || causes.contains(&name) || NO_KEYS.contains(&name),
             "{word}"
         );
     }
-    let sources = sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
+    let sources = source_text(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
     let flowing = DOCUMENT.split_whitespace().collect::<Vec<_>>().join(" ");
     for text in LOGGED {
         assert!(flowing.contains(text), "not documented: {text}");
@@ -115,16 +115,18 @@ fn named_reasons_keys_and_log_lines_exist() {
     }
 }
 
-fn sources(folder: &Path) -> String {
+fn source_text(folder: &Path) -> String {
     let entries = fs::read_dir(folder).unwrap();
-    let read = |path: &Path| {
+    let read_text = |path: &Path| {
         if path.is_dir() {
-            sources(path)
+            source_text(path)
         } else {
             fs::read_to_string(path).unwrap()
         }
     };
-    entries.map(|entry| read(&entry.unwrap().path())).collect()
+    entries
+        .map(|entry| read_text(&entry.unwrap().path()))
+        .collect()
 }
 
 #[test]

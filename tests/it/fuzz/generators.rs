@@ -17,13 +17,13 @@ use useradmin::{
     upstream::azure_batch::rules::RULES,
 };
 
-use super::entries::BETWEEN;
+use super::entries::SEPARATOR;
 
 /// Returns the generator of an entry point, or `None` if it has none.
 pub fn generator(name: &str) -> Option<BoxedStrategy<Vec<u8>>> {
     Some(match name {
         "path" => vec(text(), 1..7)
-            .prop_map(|segments| segments.join(&BETWEEN.to_string()).into_bytes())
+            .prop_map(|segments| segments.join(&SEPARATOR.to_string()).into_bytes())
             .boxed(),
         "request" => prop_oneof![batch_request(), hmc_request()].boxed(),
         "batch" => answer(batch_document()),
@@ -35,7 +35,7 @@ pub fn generator(name: &str) -> Option<BoxedStrategy<Vec<u8>>> {
 
 /// Generates texts that match a pattern. The pattern is compiled once; a plain `&str` strategy would compile it for
 /// each text.
-fn matching(pattern: &str) -> RegexGeneratorStrategy<String> {
+fn text_matching(pattern: &str) -> RegexGeneratorStrategy<String> {
     string_regex(pattern).unwrap()
 }
 
@@ -43,10 +43,10 @@ fn matching(pattern: &str) -> RegexGeneratorStrategy<String> {
 fn text() -> BoxedStrategy<String> {
     prop_oneof![
         any::<String>(),
-        matching("[./\\\\%?#;:@&=+ \t\r\n\u{0}a-z]{1,12}"),
-        matching("(\\.|%2e|%2E|%252e|/|%2f|\\\\|%5c){1,6}"),
-        matching("\\PC{1,64}"),
-        matching("[A-Za-z0-9._-]{1,70}"),
+        text_matching("[./\\\\%?#;:@&=+ \t\r\n\u{0}a-z]{1,12}"),
+        text_matching("(\\.|%2e|%2E|%252e|/|%2f|\\\\|%5c){1,6}"),
+        text_matching("\\PC{1,64}"),
+        text_matching("[A-Za-z0-9._-]{1,70}"),
     ]
     .boxed()
 }
@@ -54,7 +54,7 @@ fn text() -> BoxedStrategy<String> {
 fn guid() -> BoxedStrategy<String> {
     prop_oneof![
         Just(String::new()),
-        matching("[0-9a-fA-F]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"),
+        text_matching("[0-9a-fA-F]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"),
         text()
     ]
     .boxed()
@@ -123,7 +123,7 @@ fn json() -> BoxedStrategy<Value> {
         text().prop_map(Value::from),
     ];
     leaf.prop_recursive(3, 16, 4, |inner| {
-        let member = (matching("[a-z]{1,8}"), inner.clone());
+        let member = (text_matching("[a-z]{1,8}"), inner.clone());
         prop_oneof![
             vec(inner, 0..4).prop_map(Value::from),
             vec(member, 0..4).prop_map(|members| Value::Object(members.into_iter().collect())),
@@ -133,7 +133,7 @@ fn json() -> BoxedStrategy<Value> {
 }
 
 /// Generates a valid text in most cases, and arbitrary JSON otherwise.
-fn mostly(right: impl Strategy<Value = String> + 'static) -> BoxedStrategy<Value> {
+fn mostly_valid(right: impl Strategy<Value = String> + 'static) -> BoxedStrategy<Value> {
     prop_oneof![4 => right.prop_map(Value::from), 1 => json()].boxed()
 }
 
@@ -148,9 +148,9 @@ fn batch_document() -> BoxedStrategy<Value> {
         Just("AuthenticationErrorDetail".to_owned()),
         text()
     ];
-    let pair = (mostly(name), mostly(text()))
+    let pair = (mostly_valid(name), mostly_valid(text()))
         .prop_map(|(key, value)| json!({ "key": key, "value": value }));
-    (mostly(code), mostly(text()), vec(pair, 0..12))
+    (mostly_valid(code), mostly_valid(text()), vec(pair, 0..12))
         .prop_map(|(code, text, values)| {
             json!({ "code": code, "message": { "lang": "en-US", "value": text }, "values": values })
         })
@@ -160,10 +160,10 @@ fn batch_document() -> BoxedStrategy<Value> {
 fn hmc_document() -> BoxedStrategy<Value> {
     let status = prop_oneof![select(vec![400, 403, 404, 409, 500, 503]), any::<u16>()];
     let reason = prop_oneof![0..330_u64, any::<u64>()];
-    let id = prop_oneof![matching("/api/users/[a-z0-9._-]{1,40}"), text()];
-    let user = (mostly(text()), mostly(id))
+    let id = prop_oneof![text_matching("/api/users/[a-z0-9._-]{1,40}"), text()];
+    let user = (mostly_valid(text()), mostly_valid(id))
         .prop_map(|(name, uri)| json!({ "name": name, "object-uri": uri }));
-    (status, reason, mostly(text()), vec(user, 0..5))
+    (status, reason, mostly_valid(text()), vec(user, 0..5))
         .prop_map(|(status, reason, text, users)| {
             json!({
                 "http-status": status, "reason": reason, "message": text, "users": users, "api-session": text,
@@ -191,9 +191,9 @@ fn answer(document: BoxedStrategy<Value>) -> BoxedStrategy<Vec<u8>> {
 /// Generates patterns that often match the text with which they are used.
 fn pattern() -> BoxedStrategy<Vec<u8>> {
     let part = prop_oneof![
-        matching("[ab]{0,3}"),
-        matching("\\PC{0,3}"),
-        matching("[ßẞİıςσΣſKŉ]{1,2}")
+        text_matching("[ab]{0,3}"),
+        text_matching("\\PC{0,3}"),
+        text_matching("[ßẞİıςσΣſKŉ]{1,2}")
     ];
     (vec((part, any::<bool>()), 0..5), text())
         .prop_map(|(parts, more)| {

@@ -25,14 +25,14 @@ impl Change {
     fn apply(&self, bytes: &mut Vec<u8>) {
         let end = bytes.len() + 1;
         match self {
-            Self::Flip(at, with) => {
-                if let Some(byte) = bytes.get_mut(at.index(end)) {
-                    *byte ^= with;
+            Self::Flip(index, mask) => {
+                if let Some(byte) = bytes.get_mut(index.index(end)) {
+                    *byte ^= mask;
                 }
             }
-            Self::Insert(at, more) => {
-                let at = at.index(end);
-                bytes.splice(at..at, more.iter().copied());
+            Self::Insert(index, more) => {
+                let index = index.index(end);
+                bytes.splice(index..index, more.iter().copied());
             }
             Self::Remove(a, b) => {
                 let (a, b) = (a.index(end), b.index(end));
@@ -45,9 +45,9 @@ impl Change {
                 let part = bytes[a.min(b)..a.max(b)].to_vec();
                 bytes.splice(a..a, part);
             }
-            Self::Cut(at) => bytes.truncate(at.index(end)),
-            Self::Splice(at, other, from) => {
-                bytes.truncate(at.index(end));
+            Self::Cut(index) => bytes.truncate(index.index(end)),
+            Self::Splice(index, other, from) => {
+                bytes.truncate(index.index(end));
                 bytes.extend_from_slice(&other[from.index(other.len() + 1)..]);
             }
         }
@@ -55,18 +55,19 @@ impl Change {
 }
 
 /// Generates seeds with up to eight mutations.
-pub fn of(seeds: &[Vec<u8>], tokens: &[Vec<u8>]) -> BoxedStrategy<Vec<u8>> {
-    let place = any::<Index>;
+pub fn mutations(seeds: &[Vec<u8>], tokens: &[Vec<u8>]) -> BoxedStrategy<Vec<u8>> {
+    let index = any::<Index>;
     let change = prop_oneof![
-        (place(), any::<u8>()).prop_map(|(at, with)| Change::Flip(at, with)),
-        (place(), vec(any::<u8>(), 1..5)).prop_map(|(at, more)| Change::Insert(at, more)),
-        (place(), select(tokens.to_vec())).prop_map(|(at, more)| Change::Insert(at, more)),
-        (place(), any::<char>()).prop_map(|(at, c)| Change::Insert(at, c.to_string().into_bytes())),
-        (place(), place()).prop_map(|(a, b)| Change::Remove(a, b)),
-        (place(), place()).prop_map(|(a, b)| Change::Repeat(a, b)),
-        place().prop_map(Change::Cut),
-        (place(), one_of(seeds), place())
-            .prop_map(|(at, other, from)| Change::Splice(at, other, from)),
+        (index(), any::<u8>()).prop_map(|(index, mask)| Change::Flip(index, mask)),
+        (index(), vec(any::<u8>(), 1..5)).prop_map(|(index, more)| Change::Insert(index, more)),
+        (index(), select(tokens.to_vec())).prop_map(|(index, more)| Change::Insert(index, more)),
+        (index(), any::<char>())
+            .prop_map(|(index, c)| Change::Insert(index, c.to_string().into_bytes())),
+        (index(), index()).prop_map(|(a, b)| Change::Remove(a, b)),
+        (index(), index()).prop_map(|(a, b)| Change::Repeat(a, b)),
+        index().prop_map(Change::Cut),
+        (index(), one_of(seeds), index())
+            .prop_map(|(index, other, from)| Change::Splice(index, other, from)),
     ];
     (
         one_of(seeds),

@@ -8,13 +8,13 @@ use serde_json::Value;
 use useradmin::proto::DeleteOutcome;
 use useradmin_testkit::{App, CallFailure, Upstream, canary::PASSWORD, delete_by_id, hmc_section};
 
-use super::restart::{FILE, hmc, logons};
+use super::restart::{FILE, hmc_with_password, logons};
 
 /// Aliases of the same account.
 const ALIASES: [&str; 4] = ["hmc", "again", "slash", "case"];
 
 /// Starts a server with several aliases of one account, and with one alias of another user.
-async fn started(upstream: &Upstream, state: Option<&[u8]>) -> App {
+async fn start_app(upstream: &Upstream, state: Option<&[u8]>) -> App {
     let folder = App::folder();
     if let Some(state) = state {
         fs::write(folder.join(FILE), state).unwrap();
@@ -35,31 +35,31 @@ async fn started(upstream: &Upstream, state: Option<&[u8]>) -> App {
 async fn delete(app: &App, alias: &str) -> Result<DeleteOutcome, CallFailure> {
     let mut request = delete_by_id("id-1");
     alias.clone_into(&mut request.hmc);
-    let done = app.delete_hmc_user(request).await?;
-    Ok(done.outcome())
+    let response = app.delete_hmc_user(request).await?;
+    Ok(response.outcome())
 }
 
 async fn expect_refused(app: &App, alias: &str) {
-    let failed = delete(app, alias).await.unwrap_err();
-    failed.expect(tonic::Code::Internal, "UPSTREAM_CREDENTIALS_REJECTED");
+    let failure = delete(app, alias).await.unwrap_err();
+    failure.expect(tonic::Code::Internal, "UPSTREAM_CREDENTIALS_REJECTED");
 }
 
 #[tokio::test]
 async fn aliases_of_one_account_share_the_logon_limit() {
-    let upstream = hmc("another password").await;
-    let app = started(&upstream, None).await;
+    let upstream = hmc_with_password("another password").await;
+    let app = start_app(&upstream, None).await;
     // Sequential calls.
     for alias in ALIASES {
         expect_refused(&app, alias).await;
     }
     assert_eq!(logons(&upstream), 2);
     // Concurrent calls.
-    let app = started(&upstream, None).await;
+    let app = start_app(&upstream, None).await;
     join_all(ALIASES.map(|alias| expect_refused(&app, alias))).await;
     assert_eq!(logons(&upstream), 4);
     // Calls after a restart, through another alias.
     let state = fs::read(app.folder.join(FILE)).unwrap();
-    let app = started(&upstream, Some(&state)).await;
+    let app = start_app(&upstream, Some(&state)).await;
     for alias in ALIASES.iter().rev() {
         expect_refused(&app, alias).await;
     }
@@ -76,11 +76,11 @@ async fn aliases_of_one_account_share_the_logon_limit() {
 /// A logon in progress does not count as refused.
 #[tokio::test]
 async fn aliases_of_one_account_log_on_concurrently() {
-    let upstream = hmc(PASSWORD).await;
-    let app = started(&upstream, None).await;
-    for done in join_all(ALIASES.map(|alias| delete(&app, alias))).await {
+    let upstream = hmc_with_password(PASSWORD).await;
+    let app = start_app(&upstream, None).await;
+    for response in join_all(ALIASES.map(|alias| delete(&app, alias))).await {
         // Only the first call finds the user and deletes it.
-        let outcome = done.map_err(|failed| failed.reason);
+        let outcome = response.map_err(|failure| failure.reason);
         assert!(
             matches!(&outcome, Ok(DeleteOutcome::Deleted))
                 || matches!(&outcome, Err(reason) if reason.ends_with("USER_NOT_FOUND")),

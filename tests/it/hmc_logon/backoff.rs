@@ -57,14 +57,14 @@ async fn other_logon_failures_are_followed_by_a_pause() {
         let first = setup.fail(delete_by_id("id-1")).await;
         for _ in 0..10 {
             let together = join_all((0..3).map(|_| setup.fail(delete_by_id("id-1")))).await;
-            for failed in together {
+            for failure in together {
                 // During a pause, calls receive the last failure. An open circuit breaker has a separate reason.
-                let reason = failed.reason.as_str();
+                let reason = failure.reason.as_str();
                 assert!(
                     reason == first.reason || reason == "ERROR_REASON_CIRCUIT_OPEN",
                     "{case}: {reason}"
                 );
-                assert_eq!(failed.metadata_value("outcome"), "not_sent", "{case}");
+                assert_eq!(failure.metadata_value("outcome"), "not_sent", "{case}");
             }
         }
         let (logons, max) = (setup.count(Step::Logon), max_requests(started.elapsed()));

@@ -12,7 +12,10 @@ use useradmin_testkit::{
     configure, default_reply, delete_by_id, error_reply, hmc_section, wait_until,
 };
 
-use super::restart::{FILE, entry, file_left_by, hmc, logons, now, started};
+use super::restart::{
+    FILE, hmc_with_password, logon_file_after_refusals, logons, parse_entry, start_app,
+    unix_seconds,
+};
 
 const NOT_RECORDED: &str = "logon guard file not written";
 
@@ -21,7 +24,7 @@ fn configure_hmc(folder: &Path, upstream: &Upstream) {
     fs::write(folder.join("useradmin.toml"), text).unwrap();
 }
 
-async fn until_logons(upstream: &Upstream, count: usize) {
+async fn wait_for_logons(upstream: &Upstream, count: usize) {
     wait_until("a logon", async || logons(upstream) == count).await;
 }
 
@@ -38,17 +41,17 @@ async fn logons_interrupted_by_crash_count_as_refused() {
         let process = Process::start(&folder);
         let mut client = process.client();
         let call = tokio::spawn(async move { client.delete_hmc_user(delete_by_id("id-1")).await });
-        until_logons(&upstream, count).await;
+        wait_for_logons(&upstream, count).await;
         process.kill();
         call.await.unwrap().unwrap_err();
         let state = fs::read(folder.join(FILE)).unwrap();
-        assert_eq!(entry(&state)["refused"], count);
+        assert_eq!(parse_entry(&state)["refused"], count);
     }
     for _ in 0..3 {
         let process = Process::start(&folder);
-        let failed = process.client().delete_hmc_user(delete_by_id("id-1")).await;
-        let failed = CallFailure::from(failed.unwrap_err());
-        failed.expect(Code::Internal, "UPSTREAM_CREDENTIALS_REJECTED");
+        let failure = process.client().delete_hmc_user(delete_by_id("id-1")).await;
+        let failure = CallFailure::from(failure.unwrap_err());
+        failure.expect(Code::Internal, "UPSTREAM_CREDENTIALS_REJECTED");
         process.kill();
     }
     assert_eq!(logons(&upstream), 2);
@@ -57,7 +60,7 @@ async fn logons_interrupted_by_crash_count_as_refused() {
 type Answer = fn(&ReceivedRequest) -> Reply;
 
 /// Runs a logon with this response, after `refused` refused logons of an earlier process.
-async fn run_case(answer: Answer, success: bool, refused: usize) {
+async fn run_case(answer: Answer, success: bool, refusal: usize) {
     let gate = Arc::new(Notify::new());
     let gate_for_reply = Arc::clone(&gate);
     let mut number = 0;
@@ -67,37 +70,40 @@ async fn run_case(answer: Answer, success: bool, refused: usize) {
         }
         number += 1;
         match number - 1 {
-            before if before < refused => error_reply(request, 403, 0),
-            before if before == refused => {
+            refusals_before if refusals_before < refusal => error_reply(request, 403, 0),
+            refusals_before if refusals_before == refusal => {
                 Reply::Gated(Arc::clone(&gate_for_reply), Box::new(answer(request)))
             }
             _ => answer(request),
         }
     })
     .await;
-    let before = match refused {
+    let refusals_before = match refusal {
         0 => None,
-        refused => Some(file_left_by(&upstream, refused).await),
+        refusal => Some(logon_file_after_refusals(&upstream, refusal).await),
     };
-    let app = started(&upstream, before.as_deref()).await;
+    let app = start_app(&upstream, refusals_before.as_deref()).await;
     let file = app.folder.join(FILE);
     let call = app.delete_hmc_user(delete_by_id("id-1"));
-    let watch = async {
-        until_logons(&upstream, refused + 1).await;
-        let during = entry(&fs::read(&file).unwrap());
+    let wait_for_logon = async {
+        wait_for_logons(&upstream, refusal + 1).await;
+        let during = parse_entry(&fs::read(&file).unwrap());
         gate.notify_one();
         during
     };
-    let (called, during) = tokio::join!(call, watch);
+    let (called, during) = tokio::join!(call, wait_for_logon);
     assert_eq!(called.is_ok(), success);
-    assert_eq!(during["refused"], refused + 1);
-    assert!(during["until"].as_u64().unwrap() >= now() + 290);
-    match before {
-        Some(before) if !success => {
-            let (before, after) = (entry(&before), entry(&fs::read(&file).unwrap()));
-            assert_eq!(after["refused"], before["refused"]);
+    assert_eq!(during["refused"], refusal + 1);
+    assert!(during["until"].as_u64().unwrap() >= unix_seconds() + 290);
+    match refusals_before {
+        Some(refusals_before) if !success => {
+            let (refusals_before, after) = (
+                parse_entry(&refusals_before),
+                parse_entry(&fs::read(&file).unwrap()),
+            );
+            assert_eq!(after["refused"], refusals_before["refused"]);
             let until = |entry: &Value| entry["until"].as_u64().unwrap();
-            assert!(until(&after).abs_diff(until(&before)) <= 2);
+            assert!(until(&after).abs_diff(until(&refusals_before)) <= 2);
         }
         _ => assert!(!file.exists()),
     }
@@ -125,7 +131,7 @@ async fn logon_outcome_corrects_the_record() {
 #[tokio::test]
 async fn unwritable_logon_file_is_reported_at_start() {
     for (blocked, hmcs) in [(false, true), (true, true), (true, false)] {
-        let upstream = hmc(PASSWORD).await;
+        let upstream = hmc_with_password(PASSWORD).await;
         let folder = App::folder();
         if blocked {
             // A file cannot replace a folder, even for the superuser.

@@ -17,12 +17,12 @@ fn new_password(setup: &HmcSetup, text: &str) {
 }
 
 async fn expect_refused(setup: &HmcSetup) {
-    let failed = setup.fail(delete_by_id("id-1")).await;
-    failed.expect(Internal, "UPSTREAM_CREDENTIALS_REJECTED");
+    let failure = setup.fail(delete_by_id("id-1")).await;
+    failure.expect(Internal, "UPSTREAM_CREDENTIALS_REJECTED");
     assert_eq!(
         (
-            failed.metadata_value("attempts"),
-            failed.metadata_value("outcome")
+            failure.metadata_value("attempts"),
+            failure.metadata_value("outcome")
         ),
         ("0", "not_sent")
     );
@@ -74,8 +74,8 @@ async fn logons_are_suspended_after_two_refusals() {
             if logons == setup.count(Step::Logon) || !without_session {
                 expect_refused(&setup).await;
             } else {
-                let failed = setup.fail(delete_by_id("id-1")).await;
-                failed.expect(Unavailable, "UPSTREAM_PROTOCOL_ERROR");
+                let failure = setup.fail(delete_by_id("id-1")).await;
+                failure.expect(Unavailable, "UPSTREAM_PROTOCOL_ERROR");
             }
             assert_eq!(setup.count(Step::Logon), logons, "{case}");
         }
@@ -87,8 +87,8 @@ async fn logons_are_suspended_after_two_refusals() {
 
         new_password(&setup, "kanari-password-2");
         let request = delete_by_id("id-1");
-        let done = setup.app.delete_hmc_user(request).await.unwrap();
-        assert_eq!(done.outcome(), DeleteOutcome::Deleted);
+        let response = setup.app.delete_hmc_user(request).await.unwrap();
+        assert_eq!(response.outcome(), DeleteOutcome::Deleted);
         assert_eq!(setup.count(Step::Logon), 3);
     };
     join_all(refusals.map(guarded)).await;
@@ -138,8 +138,8 @@ async fn successful_logon_resets_the_count() {
 async fn hmc_failures_do_not_count_as_refusals() {
     let replies = vec![Hmc(500, 12), Html(500), Html(503), Default];
     let setup = HmcSetup::with_replies(vec![(Step::Logon, replies)]).await;
-    let failed = setup.fail(delete_by_id("id-1")).await;
-    failed.expect(Unavailable, "UPSTREAM_UNAVAILABLE");
+    let failure = setup.fail(delete_by_id("id-1")).await;
+    failure.expect(Unavailable, "UPSTREAM_UNAVAILABLE");
     assert_eq!(setup.count(Step::Logon), 3);
     // Calls wait for a pause of up to a second.
     setup

@@ -52,7 +52,7 @@ fn protocol_error(reply: ScriptedReply) -> Row {
     single_logon(reply, Unavailable, "UPSTREAM_PROTOCOL_ERROR")
 }
 
-fn refused(reply: ScriptedReply) -> Row {
+fn refused_logon(reply: ScriptedReply) -> Row {
     single_logon(reply, Internal, "UPSTREAM_CREDENTIALS_REJECTED")
 }
 
@@ -94,9 +94,9 @@ fn successes() -> Vec<Row> {
         protocol_error(Html(200)),
         protocol_error(Empty(200)),
         protocol_error(Json(200, "cut", r#"{"api-session":"kanari-session-1"#)),
-        refused(Json(201, "partial session", partial)).with_partial_session("kanari-session-partial-1"),
-        refused(Empty(201)),
-        refused(Html(201)),
+        refused_logon(Json(201, "partial session", partial)).with_partial_session("kanari-session-partial-1"),
+        refused_logon(Empty(201)),
+        refused_logon(Html(201)),
         protocol_error(Empty(202)),
         protocol_error(Empty(204)),
         protocol_error(Custom(302, "redirect", |_| {
@@ -117,22 +117,22 @@ fn refusals() -> Vec<Row> {
         rejected(Hmc(400, 5)),
         rejected(Hmc(400, 99)),
         protocol_error(Html(400)),
-        refused(Hmc(401, 0)),
-        refused(Html(401)),
-        refused(Hmc(403, 0)),
-        refused(Hmc(403, 1)),
-        refused(Hmc(403, 5)),
-        refused(Html(403)),
-        refused(Empty(403)),
-        refused(Json(403, "foreign JSON", r#"{"error":"forbidden"}"#)),
-        refused(Empty(401)),
-        refused(Json(401, "foreign JSON", r#"{"error":"unauthorized"}"#)),
+        refused_logon(Hmc(401, 0)),
+        refused_logon(Html(401)),
+        refused_logon(Hmc(403, 0)),
+        refused_logon(Hmc(403, 1)),
+        refused_logon(Hmc(403, 5)),
+        refused_logon(Html(403)),
+        refused_logon(Empty(403)),
+        refused_logon(Json(403, "foreign JSON", r#"{"error":"forbidden"}"#)),
+        refused_logon(Empty(401)),
+        refused_logon(Json(401, "foreign JSON", r#"{"error":"unauthorized"}"#)),
         rejected(Hmc(404, 1)),
         protocol_error(Html(404)),
         single_logon(Hmc(409, 1), Code::Aborted, "UPSTREAM_CONFLICT").retry(),
         single_logon(Hmc(409, 2), Code::Aborted, "UPSTREAM_CONFLICT").retry(),
-        refused(Hmc(409, 50)),
-        refused(Hmc(409, 51)),
+        refused_logon(Hmc(409, 50)),
+        refused_logon(Hmc(409, 51)),
         single_logon(Hmc(409, 99), FailedPrecondition, "UPSTREAM_CONFLICT"),
         protocol_error(Html(409)),
         single_logon(Hmc(412, 1), FailedPrecondition, "UPSTREAM_CONFLICT"),

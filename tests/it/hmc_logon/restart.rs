@@ -18,7 +18,7 @@ use useradmin_testkit::{
 pub const FILE: &str = ".audit.jsonl.logons";
 
 /// Starts an HMC that refuses every password but this one.
-pub async fn hmc(accepted: &'static str) -> Upstream {
+pub async fn hmc_with_password(accepted: &'static str) -> Upstream {
     Upstream::start(move |seen: &ReceivedRequest| {
         if Step::of(seen) == Step::Logon && !seen.body.contains(accepted) {
             return error_reply(seen, 403, 0);
@@ -32,13 +32,13 @@ pub fn logons(upstream: &Upstream) -> usize {
     upstream.requests("POST", "/api/sessions").len()
 }
 
-pub fn now() -> u64 {
+pub fn unix_seconds() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.unwrap().as_secs()
 }
 
 /// Starts a process with the state file of an earlier one.
-pub async fn started(upstream: &Upstream, state: Option<&[u8]>) -> App {
+pub async fn start_app(upstream: &Upstream, state: Option<&[u8]>) -> App {
     let folder = App::folder();
     if let Some(state) = state {
         fs::write(folder.join(FILE), state).unwrap();
@@ -48,24 +48,24 @@ pub async fn started(upstream: &Upstream, state: Option<&[u8]>) -> App {
 }
 
 async fn expect_refused(app: &App) {
-    let failed = app.delete_hmc_user(delete_by_id("id-1")).await.unwrap_err();
-    failed.expect(Internal, "UPSTREAM_CREDENTIALS_REJECTED");
+    let failure = app.delete_hmc_user(delete_by_id("id-1")).await.unwrap_err();
+    failure.expect(Internal, "UPSTREAM_CREDENTIALS_REJECTED");
 }
 
 /// Returns the state file of a process after this number of refused logons.
-pub async fn file_left_by(upstream: &Upstream, refused: usize) -> Vec<u8> {
-    let app = started(upstream, None).await;
-    let before = logons(upstream);
-    for _ in 0..refused {
+pub async fn logon_file_after_refusals(upstream: &Upstream, refusal: usize) -> Vec<u8> {
+    let app = start_app(upstream, None).await;
+    let logons_before = logons(upstream);
+    for _ in 0..refusal {
         expect_refused(&app).await;
     }
-    assert_eq!(logons(upstream) - before, refused);
+    assert_eq!(logons(upstream) - logons_before, refusal);
     // A SIGKILL would leave the same file: it is written before the caller receives the response.
     fs::read(app.folder.join(FILE)).unwrap()
 }
 
 /// Returns the only entry of the file.
-pub fn entry(state: &[u8]) -> Value {
+pub fn parse_entry(state: &[u8]) -> Value {
     let mut state: Value = serde_json::from_slice(state).unwrap();
     only_entry(&mut state).clone()
 }
@@ -78,18 +78,18 @@ fn only_entry(state: &mut Value) -> &mut Value {
 
 #[tokio::test]
 async fn refused_logons_are_counted_across_restarts() {
-    let upstream = hmc("another password").await;
-    let first = file_left_by(&upstream, 1).await;
-    assert_eq!(entry(&first)["refused"], 1);
+    let upstream = hmc_with_password("another password").await;
+    let first = logon_file_after_refusals(&upstream, 1).await;
+    assert_eq!(parse_entry(&first)["refused"], 1);
     // One more logon is sent, and then none, regardless of the number of restarts.
-    let app = started(&upstream, Some(&first)).await;
+    let app = start_app(&upstream, Some(&first)).await;
     for _ in 0..3 {
         expect_refused(&app).await;
     }
     assert_eq!(logons(&upstream), 2);
     let second = fs::read(app.folder.join(FILE)).unwrap();
     for _ in 0..3 {
-        let app = started(&upstream, Some(&second)).await;
+        let app = start_app(&upstream, Some(&second)).await;
         join_all((0..5).map(|_| expect_refused(&app))).await;
     }
     assert_eq!(logons(&upstream), 2);
@@ -97,8 +97,8 @@ async fn refused_logons_are_counted_across_restarts() {
 
 #[tokio::test]
 async fn logon_file_is_private_and_contains_no_password() {
-    let upstream = hmc("another password").await;
-    let app = started(&upstream, None).await;
+    let upstream = hmc_with_password("another password").await;
+    let app = start_app(&upstream, None).await;
     expect_refused(&app).await;
     let file = app.folder.join(FILE);
     let mode = fs::metadata(&file).unwrap().permissions().mode();
@@ -106,8 +106,8 @@ async fn logon_file_is_private_and_contains_no_password() {
     canary::check_file(&file);
     let text = fs::read_to_string(&file).unwrap();
     assert!(!text.contains(PASSWORD), "{text}");
-    let left = entry(text.as_bytes())["until"].as_u64().unwrap() - now();
-    assert!((290..=301).contains(&left), "{left}");
+    let remaining = parse_entry(text.as_bytes())["until"].as_u64().unwrap() - unix_seconds();
+    assert!((290..=301).contains(&remaining), "{remaining}");
     let names = fs::read_dir(&app.folder).unwrap();
     let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let logons: Vec<_> = names.filter(|name| name.contains("logons")).collect();
@@ -116,9 +116,9 @@ async fn logon_file_is_private_and_contains_no_password() {
 
 #[tokio::test]
 async fn changed_password_is_tried_immediately_after_restart() {
-    let upstream = hmc("kanari-password-2").await;
-    let state = file_left_by(&upstream, 2).await;
-    let app = started(&upstream, Some(&state)).await;
+    let upstream = hmc_with_password("kanari-password-2").await;
+    let state = logon_file_after_refusals(&upstream, 2).await;
+    let app = start_app(&upstream, Some(&state)).await;
     fs::write(app.folder.join("hmc.password"), "kanari-password-2").unwrap();
     app.delete_hmc_user(delete_by_id("id-1")).await.unwrap();
     assert_eq!(logons(&upstream), 3);
@@ -129,9 +129,12 @@ async fn changed_password_is_tried_immediately_after_restart() {
 /// The count belongs to the user and the HMC, not to the alias.
 #[tokio::test]
 async fn other_users_and_hmcs_are_not_suspended() {
-    let (refusing, accepting) = (hmc("another password").await, hmc(PASSWORD).await);
-    let state = file_left_by(&refusing, 2).await;
-    let app = started(&accepting, Some(&state)).await;
+    let (refusing, accepting) = (
+        hmc_with_password("another password").await,
+        hmc_with_password(PASSWORD).await,
+    );
+    let state = logon_file_after_refusals(&refusing, 2).await;
+    let app = start_app(&accepting, Some(&state)).await;
     app.delete_hmc_user(delete_by_id("id-1")).await.unwrap();
     let folder = App::folder();
     fs::write(folder.join(FILE), &state).unwrap();
@@ -143,30 +146,30 @@ async fn other_users_and_hmcs_are_not_suspended() {
 
 #[tokio::test]
 async fn suspension_uses_wall_clock_and_is_at_most_five_minutes() {
-    let upstream = hmc("another password").await;
-    let state = file_left_by(&upstream, 2).await;
+    let upstream = hmc_with_password("another password").await;
+    let state = logon_file_after_refusals(&upstream, 2).await;
     let with = |until: u64| {
         let mut state: Value = serde_json::from_slice(&state).unwrap();
         only_entry(&mut state)["until"] = json!(until);
         state.to_string().into_bytes()
     };
     // The suspension has ended: one logon is sent, and a suspension of five minutes starts again.
-    let app = started(&upstream, Some(&with(now() - 1))).await;
+    let app = start_app(&upstream, Some(&with(unix_seconds() - 1))).await;
     for _ in 0..3 {
         expect_refused(&app).await;
     }
     assert_eq!(logons(&upstream), 3);
     assert_eq!(
-        entry(&fs::read(app.folder.join(FILE)).unwrap())["refused"],
+        parse_entry(&fs::read(app.folder.join(FILE)).unwrap())["refused"],
         3
     );
     // The clock was set back by a year: logons are suspended for five minutes from now, which the next restart does not
     // extend.
-    for until in [now() + 31_536_000, u64::MAX] {
-        let app = started(&upstream, Some(&with(until))).await;
+    for until in [unix_seconds() + 31_536_000, u64::MAX] {
+        let app = start_app(&upstream, Some(&with(until))).await;
         expect_refused(&app).await;
-        let left = entry(&fs::read(app.folder.join(FILE)).unwrap())["until"].as_u64();
-        assert!(left.unwrap() <= now() + 301);
+        let remaining = parse_entry(&fs::read(app.folder.join(FILE)).unwrap())["until"].as_u64();
+        assert!(remaining.unwrap() <= unix_seconds() + 301);
     }
     assert_eq!(logons(&upstream), 3);
 }
@@ -175,63 +178,63 @@ async fn suspension_uses_wall_clock_and_is_at_most_five_minutes() {
 /// password changes.
 #[tokio::test]
 async fn unreadable_logon_file_suspends_logons_for_five_minutes() {
-    let upstream = hmc("kanari-password-2").await;
-    let good = file_left_by(&upstream, 1).await;
-    let before = logons(&upstream);
-    let mut future: Value = serde_json::from_slice(&good).unwrap();
+    let upstream = hmc_with_password("kanari-password-2").await;
+    let valid_file = logon_file_after_refusals(&upstream, 1).await;
+    let logons_before = logons(&upstream);
+    let mut future: Value = serde_json::from_slice(&valid_file).unwrap();
     future["version"] = json!(2);
-    let mut foreign: Value = serde_json::from_slice(&good).unwrap();
+    let mut foreign: Value = serde_json::from_slice(&valid_file).unwrap();
     only_entry(&mut foreign)["refused"] = json!("many");
     let states = [
         Vec::new(),
         b"\0\0\0\0\0\0\0\0".to_vec(),
         b"{}".to_vec(),
         b"[]".to_vec(),
-        good[..good.len() - 2].to_vec(),
-        [good.clone(), b"}".to_vec()].concat(),
+        valid_file[..valid_file.len() - 2].to_vec(),
+        [valid_file.clone(), b"}".to_vec()].concat(),
         future.to_string().into_bytes(),
         foreign.to_string().into_bytes(),
         vec![b' '; 2 * 1024 * 1024],
     ];
     for state in states {
-        let app = started(&upstream, Some(&state)).await;
+        let app = start_app(&upstream, Some(&state)).await;
         expect_refused(&app).await;
         assert_eq!(
             logons(&upstream),
-            before,
+            logons_before,
             "{:?}",
             &state[..state.len().min(80)]
         );
         // The suspension survives the next restart, which does not extend it.
-        let written = fs::read(app.folder.join(FILE)).unwrap();
+        let file_content = fs::read(app.folder.join(FILE)).unwrap();
         let until = |state: &[u8]| {
             let state: Value = serde_json::from_slice(state).unwrap();
             state["lost_until"].as_u64().unwrap()
         };
-        let app = started(&upstream, Some(&written)).await;
+        let app = start_app(&upstream, Some(&file_content)).await;
         expect_refused(&app).await;
-        assert_eq!(logons(&upstream), before);
+        assert_eq!(logons(&upstream), logons_before);
         assert_eq!(
             until(&fs::read(app.folder.join(FILE)).unwrap()),
-            until(&written)
+            until(&file_content)
         );
     }
-    let app = started(&upstream, Some(b"no JSON")).await;
+    let app = start_app(&upstream, Some(b"no JSON")).await;
     expect_refused(&app).await;
     fs::write(app.folder.join("hmc.password"), "kanari-password-2").unwrap();
     app.delete_hmc_user(delete_by_id("id-1")).await.unwrap();
     // The suspension has ended.
-    let passed = json!({"version": 1, "lost_until": now() - 1, "hmcs": {}}).to_string();
-    let app = started(&upstream, Some(passed.as_bytes())).await;
+    let passed = json!({"version": 1, "lost_until": unix_seconds() - 1, "hmcs": {}}).to_string();
+    let app = start_app(&upstream, Some(passed.as_bytes())).await;
     expect_refused(&app).await;
-    assert_eq!(logons(&upstream), before + 2);
+    assert_eq!(logons(&upstream), logons_before + 2);
 }
 
 /// A path that is not a regular file is not read, and the server does not block on it; a folder at that path does not
 /// prevent the server from serving calls.
 #[tokio::test]
 async fn special_file_at_logon_path_does_not_block_calls() {
-    let upstream = hmc(PASSWORD).await;
+    let upstream = hmc_with_password(PASSWORD).await;
     let folder = App::folder();
     let made = std::process::Command::new("mkfifo")
         .arg(folder.join(FILE))
@@ -252,7 +255,7 @@ async fn special_file_at_logon_path_does_not_block_calls() {
 /// Without an audit log file there is no state file for refused logons; the process counts them in memory.
 #[tokio::test]
 async fn refused_logons_are_kept_in_memory_without_audit_file() {
-    let upstream = hmc("another password").await;
+    let upstream = hmc_with_password("another password").await;
     let folder = App::folder();
     let section = hmc_section(&folder, &upstream.url);
     let section = format!("[audit]\nfile = \"/dev/null\"\n{section}");

@@ -11,7 +11,7 @@ use useradmin_testkit::{
 };
 
 /// Starts a server with a logon timeout of a second, and its HMC. The script receives the number of logons so far.
-async fn slow(
+async fn app_with_slow_logons(
     mut script: impl FnMut(&ReceivedRequest, usize) -> Reply + Send + 'static,
 ) -> (App, Arc<Upstream>) {
     let mut logons = 0;
@@ -36,7 +36,7 @@ async fn hung_logon_times_out_and_is_retried() {
     let gate = Arc::new(Notify::new());
     let gate_for_reply = Arc::clone(&gate);
     let first = format!("{SESSION}1");
-    let (app, upstream) = slow(move |request, logons| match Step::of(request) {
+    let (app, upstream) = app_with_slow_logons(move |request, logons| match Step::of(request) {
         Step::Logon if logons == 2 => Reply::Gated(
             Arc::clone(&gate_for_reply),
             Box::new(default_reply(request, 2)),
@@ -50,11 +50,11 @@ async fn hung_logon_times_out_and_is_retried() {
         _ => default_reply(request, logons),
     })
     .await;
-    let done = app.delete_hmc_user(delete_by_id("id-1")).await.unwrap();
-    assert_eq!(done.outcome(), DeleteOutcome::Deleted);
+    let response = app.delete_hmc_user(delete_by_id("id-1")).await.unwrap();
+    assert_eq!(response.outcome(), DeleteOutcome::Deleted);
     // The second call gets a new session and does not find its user.
-    let failed = app.delete_hmc_user(delete_by_id("id-2")).await.unwrap_err();
-    failed.expect(Code::NotFound, "USER_NOT_FOUND");
+    let failure = app.delete_hmc_user(delete_by_id("id-2")).await.unwrap_err();
+    failure.expect(Code::NotFound, "USER_NOT_FOUND");
     assert_eq!(logons(&upstream), 3);
     gate.notify_one();
     let late = format!("{SESSION}2");
@@ -72,7 +72,7 @@ async fn hung_logon_times_out_and_is_retried() {
 async fn late_refusal_of_logon_counts() {
     let gate = Arc::new(Notify::new());
     let gate_for_reply = Arc::clone(&gate);
-    let (app, upstream) = slow(move |received, logons| match logons {
+    let (app, upstream) = app_with_slow_logons(move |received, logons| match logons {
         1 => Reply::Gated(
             Arc::clone(&gate_for_reply),
             Box::new(error_reply(received, 403, 0)),
@@ -83,14 +83,14 @@ async fn late_refusal_of_logon_counts() {
     for _ in 0..2 {
         let mut request = Request::new(delete_by_id("id-1"));
         request.set_timeout(Duration::from_millis(1_500));
-        let failed = CallFailure::from(app.client().delete_hmc_user(request).await.unwrap_err());
-        failed.expect(Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
+        let failure = CallFailure::from(app.client().delete_hmc_user(request).await.unwrap_err());
+        failure.expect(Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
         assert_eq!(logons(&upstream), 1);
     }
     gate.notify_one();
     for _ in 0..4 {
-        let failed = app.delete_hmc_user(delete_by_id("id-1")).await.unwrap_err();
-        failed.expect(Code::Internal, "UPSTREAM_CREDENTIALS_REJECTED");
+        let failure = app.delete_hmc_user(delete_by_id("id-1")).await.unwrap_err();
+        failure.expect(Code::Internal, "UPSTREAM_CREDENTIALS_REJECTED");
     }
     assert_eq!(logons(&upstream), 2);
 }

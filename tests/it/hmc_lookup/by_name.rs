@@ -6,7 +6,7 @@ use tonic::Code::{FailedPrecondition, NotFound};
 use useradmin::proto::DeleteOutcome;
 use useradmin_testkit::{HmcSetup, Step, delete_by_name};
 
-use super::{listed, setup_with_document};
+use super::{setup_with_document, user_list};
 
 /// Names, each with the value of the filter on the wire: a backslash precedes every ASCII character other than letters
 /// and digits, and all but unreserved characters are percent-encoded.
@@ -38,16 +38,16 @@ const WIRE: [(&str, &str); 22] = [
 #[tokio::test]
 async fn user_name_is_escaped_and_encoded_in_filter() {
     join_all(WIRE.map(|(name, wire)| async move {
-        let setup = setup_with_document(listed(&[("id-7", name)]), "").await;
-        let done = setup.app.delete_hmc_user(delete_by_name(name)).await;
-        let done = done.unwrap_or_else(|failed| panic!("{name}: {failed:?}"));
+        let setup = setup_with_document(user_list(&[("id-7", name)]), "").await;
+        let response = setup.app.delete_hmc_user(delete_by_name(name)).await;
+        let response = response.unwrap_or_else(|failure| panic!("{name}: {failure:?}"));
         assert_eq!(
-            (done.user_id.as_str(), done.user_name.as_str()),
+            (response.user_id.as_str(), response.user_name.as_str()),
             ("id-7", name)
         );
         let [list] = setup.requests_of(Step::List).try_into().unwrap();
         assert_eq!(list.target, format!("/api/console/users?name={wire}"));
-        assert_eq!(decoded(&list.target), name);
+        assert_eq!(decode_filter(&list.target), name);
         let [delete] = setup.requests_of(Step::Delete).try_into().unwrap();
         assert_eq!(delete.target, "/api/users/id-7");
     }))
@@ -56,7 +56,7 @@ async fn user_name_is_escaped_and_encoded_in_filter() {
 
 /// Returns the literal text that the Java regular expression in the query matches. Fails if the expression has any
 /// operator.
-fn decoded(target: &str) -> String {
+fn decode_filter(target: &str) -> String {
     let (_, query) = target.split_once('?').unwrap();
     let pairs: Vec<_> = url::form_urlencoded::parse(query.as_bytes()).collect();
     let [(key, filter)] = pairs.as_slice() else {
@@ -108,7 +108,7 @@ const FOUND: [(&str, &[Entry], Option<&str>); 18] = [
 #[tokio::test]
 async fn returned_name_is_compared_ignoring_case() {
     join_all(FOUND.map(|(name, users, expected)| async move {
-        let setup = setup_with_document(listed(users), "").await;
+        let setup = setup_with_document(user_list(users), "").await;
         let response = setup.app.delete_hmc_user(delete_by_name(name)).await;
         let deletes: Vec<_> = setup
             .requests_of(Step::Delete)
@@ -116,15 +116,15 @@ async fn returned_name_is_compared_ignoring_case() {
             .map(|d| d.target)
             .collect();
         match (response, expected) {
-            (Ok(done), Some(id)) => {
-                assert_eq!(done.user_id, id, "{name}");
-                let spelled = users.iter().find(|user| user.0 == id).unwrap().1;
-                assert_eq!(done.user_name, spelled);
+            (Ok(result), Some(id)) => {
+                assert_eq!(result.user_id, id, "{name}");
+                let actual_name = users.iter().find(|user| user.0 == id).unwrap().1;
+                assert_eq!(result.user_name, actual_name);
                 assert_eq!(deletes, [format!("/api/users/{id}")]);
             }
-            (Err(failed), None) => {
-                failed.expect(NotFound, "USER_NOT_FOUND");
-                setup.assert_not_sent(&failed);
+            (Err(failure), None) => {
+                failure.expect(NotFound, "USER_NOT_FOUND");
+                setup.assert_not_sent(&failure);
             }
             (response, expected) => panic!("{name}: wanted {expected:?}: {response:?}"),
         }
@@ -135,25 +135,25 @@ async fn returned_name_is_compared_ignoring_case() {
 /// The HMC has returned a list and no error, so the failure has no error of the HMC.
 #[tokio::test]
 async fn empty_lookup_means_absent() {
-    let setup = setup_with_document(listed(&[]), "").await;
-    let failed = setup.fail(delete_by_name("nobody")).await;
-    failed.expect(NotFound, "USER_NOT_FOUND");
-    setup.assert_not_sent(&failed);
-    assert!(failed.hmc.is_none() && failed.retry_delay.is_none());
+    let setup = setup_with_document(user_list(&[]), "").await;
+    let failure = setup.fail(delete_by_name("nobody")).await;
+    failure.expect(NotFound, "USER_NOT_FOUND");
+    setup.assert_not_sent(&failure);
+    assert!(failure.hmc.is_none() && failure.retry_delay.is_none());
     for absent in ["upstream_http_status", "upstream_code", "user_id"] {
-        assert!(!failed.metadata.contains_key(absent), "{absent}");
+        assert!(!failure.metadata.contains_key(absent), "{absent}");
     }
-    assert_eq!(failed.resource.unwrap().1, "hmcs/hmc/users/nobody");
+    assert_eq!(failure.resource.unwrap().1, "hmcs/hmc/users/nobody");
 
     let mut request = delete_by_name("nobody");
     request.allow_missing = true;
-    let done = setup.app.delete_hmc_user(request).await.unwrap();
+    let response = setup.app.delete_hmc_user(request).await.unwrap();
     assert_eq!(
-        (done.outcome(), done.attempts),
+        (response.outcome(), response.attempts),
         (DeleteOutcome::AlreadyAbsent, 0)
     );
     assert_eq!(
-        (done.user_id.as_str(), done.user_name.as_str()),
+        (response.user_id.as_str(), response.user_name.as_str()),
         ("", "nobody")
     );
     assert_eq!(setup.count(Step::Delete), 0);
@@ -167,13 +167,13 @@ async fn two_matching_users_are_ambiguous() {
         &[("id-1", "Alice"), ("id-2", "bob"), ("id-3", "aLICE")],
     ];
     join_all(both.map(|users| async move {
-        let setup: HmcSetup = setup_with_document(listed(users), "").await;
+        let setup: HmcSetup = setup_with_document(user_list(users), "").await;
         let mut request = delete_by_name("alice");
         request.allow_missing = true;
-        let failed = setup.fail(request).await;
-        failed.expect(FailedPrecondition, "AMBIGUOUS_USER_NAME");
-        setup.assert_not_sent(&failed);
-        assert_eq!(failed.precondition.len(), 1, "{failed:?}");
+        let failure = setup.fail(request).await;
+        failure.expect(FailedPrecondition, "AMBIGUOUS_USER_NAME");
+        setup.assert_not_sent(&failure);
+        assert_eq!(failure.precondition.len(), 1, "{failure:?}");
     }))
     .await;
 }

@@ -6,7 +6,7 @@ use tonic::Code::{FailedPrecondition, NotFound};
 use useradmin::proto::{DeleteHmcUserRequest, DeleteOutcome};
 use useradmin_testkit::{CallFailure, HmcSetup, Step, delete_by_id, delete_by_name};
 
-use super::{listed, setup_with_document};
+use super::{setup_with_document, user_list};
 
 const PROTECTED: &str = r#"protected_users = ["ACSADMIN", "break-glass-*", "*.Root", "JÖRG"]
 "#;
@@ -25,15 +25,15 @@ async fn assert_refused(
     request: DeleteHmcUserRequest,
     reason: &str,
 ) -> CallFailure {
-    let failed = setup.fail(request).await;
-    failed.expect(FailedPrecondition, reason);
-    setup.assert_not_sent(&failed);
-    assert_eq!(failed.precondition.len(), 1, "{failed:?}");
+    let failure = setup.fail(request).await;
+    failure.expect(FailedPrecondition, reason);
+    setup.assert_not_sent(&failure);
+    assert_eq!(failure.precondition.len(), 1, "{failure:?}");
     assert!(
-        failed.hmc.is_none() && failed.retry_delay.is_none(),
-        "{failed:?}"
+        failure.hmc.is_none() && failure.retry_delay.is_none(),
+        "{failure:?}"
     );
-    failed
+    failure
 }
 
 #[tokio::test]
@@ -41,11 +41,11 @@ async fn own_user_is_not_deleted() {
     let names = ["svc-useradmin", "SVC-USERADMIN", "Svc-UserAdmin"];
     join_all(names.map(|name| async move {
         let setup = setup_with_user(name, "standard").await;
-        let failed = assert_refused(&setup, delete_by_id("id-7"), "OWN_USER").await;
+        let failure = assert_refused(&setup, delete_by_id("id-7"), "OWN_USER").await;
         assert_eq!(
             (
-                failed.metadata_value("user_id"),
-                failed.metadata_value("user_name")
+                failure.metadata_value("user_id"),
+                failure.metadata_value("user_name")
             ),
             ("id-7", name)
         );
@@ -70,8 +70,8 @@ async fn protected_user_is_not_deleted() {
     ];
     join_all(names.map(|name| async move {
         let setup = setup_with_user(name, "system-defined").await;
-        let failed = assert_refused(&setup, delete_by_id("id-7"), "PROTECTED_USER").await;
-        assert_eq!(failed.metadata_value("user_name"), name);
+        let failure = assert_refused(&setup, delete_by_id("id-7"), "PROTECTED_USER").await;
+        assert_eq!(failure.metadata_value("user_name"), name);
         assert_eq!(setup.count(Step::Read), 1);
     }))
     .await;
@@ -82,8 +82,8 @@ async fn protected_user_is_not_deleted() {
 async fn protected_name_is_refused_without_request() {
     let setup = setup_with_user("acsadmin", "system-defined").await;
     for name in ["ACSADMIN", "acsadmin", "break-glass-7", "x.root", "JÖRG"] {
-        let failed = assert_refused(&setup, delete_by_name(name), "PROTECTED_USER").await;
-        assert_eq!(failed.precondition[0].1, format!("hmcs/hmc/users/{name}"));
+        let failure = assert_refused(&setup, delete_by_name(name), "PROTECTED_USER").await;
+        assert_eq!(failure.precondition[0].1, format!("hmcs/hmc/users/{name}"));
     }
     assert!(setup.upstream.received().is_empty());
 }
@@ -101,9 +101,9 @@ async fn names_outside_patterns_are_not_protected() {
     join_all(names.map(|name| async move {
         let setup = setup_with_user(name, "standard").await;
         for request in [delete_by_id("id-7"), delete_by_name(name)] {
-            let done = setup.app.delete_hmc_user(request).await.unwrap();
+            let response = setup.app.delete_hmc_user(request).await.unwrap();
             assert_eq!(
-                (done.outcome(), done.user_name.as_str()),
+                (response.outcome(), response.user_name.as_str()),
                 (DeleteOutcome::Deleted, name)
             );
         }
@@ -130,13 +130,13 @@ async fn validate_only_reads_without_deleting() {
         for mut request in [delete_by_id("id-7"), delete_by_name(name)] {
             request.validate_only = true;
             match (setup.app.delete_hmc_user(request.clone()).await, expected) {
-                (Ok(done), None) => {
+                (Ok(result), None) => {
                     assert_eq!(
-                        (done.outcome(), done.attempts),
+                        (result.outcome(), result.attempts),
                         (DeleteOutcome::Validated, 0)
                     );
                     assert_eq!(
-                        (done.user_id.as_str(), done.user_name.as_str()),
+                        (result.user_id.as_str(), result.user_name.as_str()),
                         ("id-7", name)
                     );
                     let record = setup.app.audit().pop().unwrap();
@@ -160,17 +160,17 @@ async fn validate_only_reads_without_deleting() {
 
 #[tokio::test]
 async fn validate_only_reports_absent_user() {
-    let setup = setup_with_document(listed(&[]), "").await;
+    let setup = setup_with_document(user_list(&[]), "").await;
     let mut request = delete_by_name("alice");
     request.validate_only = true;
-    let failed = setup.fail(request.clone()).await;
-    failed.expect(NotFound, "USER_NOT_FOUND");
-    setup.assert_not_sent(&failed);
+    let failure = setup.fail(request.clone()).await;
+    failure.expect(NotFound, "USER_NOT_FOUND");
+    setup.assert_not_sent(&failure);
 
     request.allow_missing = true;
-    let done = setup.app.delete_hmc_user(request).await.unwrap();
+    let response = setup.app.delete_hmc_user(request).await.unwrap();
     assert_eq!(
-        (done.outcome(), done.attempts),
+        (response.outcome(), response.attempts),
         (DeleteOutcome::Validated, 0)
     );
     assert_eq!(setup.count(Step::Delete), 0);

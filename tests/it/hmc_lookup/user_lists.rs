@@ -15,9 +15,9 @@ async fn assert_not_deleted(replies: Vec<ScriptedReply>, code: Code, reason: &'s
         let mut request = delete_by_name("alice");
         request.allow_missing = true;
         let response = setup.app.delete_hmc_user(request).await;
-        let failed = response.expect_err(&case);
-        failed.expect(code, reason);
-        setup.assert_not_sent(&failed);
+        let failure = response.expect_err(&case);
+        failure.expect(code, reason);
+        setup.assert_not_sent(&failure);
         assert_eq!(setup.count(Step::List), 1, "{case}");
     }))
     .await;
@@ -106,9 +106,9 @@ async fn object_uri_must_name_a_user() {
         let list = serde_json::json!({ "users": [entry] });
         async move {
             let setup = super::setup_with_document(list, "").await;
-            let failed = setup.fail(delete_by_name("alice")).await;
-            failed.expect(Unavailable, "UPSTREAM_PROTOCOL_ERROR");
-            setup.assert_not_sent(&failed);
+            let failure = setup.fail(delete_by_name("alice")).await;
+            failure.expect(Unavailable, "UPSTREAM_PROTOCOL_ERROR");
+            setup.assert_not_sent(&failure);
             assert_eq!(setup.count(Step::Other), 0, "{uri}");
         }
     });

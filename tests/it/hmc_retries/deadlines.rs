@@ -19,18 +19,18 @@ async fn hung_request_ends_before_callers_deadline() {
     ];
     join_all(rows.map(|(step, reason, attempts, outcome)| async move {
         let setup = HmcSetup::with_replies(vec![(step, vec![Hang])]).await;
-        let (failed, elapsed) = setup.fail_in_time(delete_by_id("id-1"), 2_000).await;
-        failed.expect(DeadlineExceeded, reason);
+        let (failure, elapsed) = setup.fail_in_time(delete_by_id("id-1"), 2_000).await;
+        failure.expect(DeadlineExceeded, reason);
         assert_eq!(
             (
-                failed.metadata_value("attempts"),
-                failed.metadata_value("outcome")
+                failure.metadata_value("attempts"),
+                failure.metadata_value("outcome")
             ),
             (attempts, outcome)
         );
         assert!(
-            failed.retry_delay.is_some() && failed.hmc.is_none(),
-            "{failed:?}"
+            failure.retry_delay.is_some() && failure.hmc.is_none(),
+            "{failure:?}"
         );
         assert!(elapsed >= Duration::from_millis(1_500), "{elapsed:?}");
     }))
@@ -68,9 +68,9 @@ async fn long_retry_after_is_returned_to_caller() {
     ];
     join_all(rows.map(|(reply, code, reason, seconds)| async move {
         let setup = HmcSetup::with_replies(vec![(Step::Delete, vec![reply])]).await;
-        let failed = setup.fail(with_timeout(delete_by_id("id-1"), 1_200)).await;
-        failed.expect(code, reason);
-        assert_eq!(failed.retry_delay.unwrap(), Duration::from_secs(seconds));
+        let failure = setup.fail(with_timeout(delete_by_id("id-1"), 1_200)).await;
+        failure.expect(code, reason);
+        assert_eq!(failure.retry_delay.unwrap(), Duration::from_secs(seconds));
         assert_eq!(setup.count(Step::Delete), 1);
     }))
     .await;
@@ -81,11 +81,14 @@ async fn retry_after_within_deadline_is_obeyed() {
     let setup =
         HmcSetup::with_replies(vec![(Step::Delete, vec![RetryAfter(503, 1, "1"), Default])]).await;
     let began = Instant::now();
-    let done = setup
+    let response = setup
         .app
         .delete_hmc_user(delete_by_id("id-1"))
         .await
         .unwrap();
-    assert_eq!((done.outcome(), done.attempts), (DeleteOutcome::Deleted, 2));
+    assert_eq!(
+        (response.outcome(), response.attempts),
+        (DeleteOutcome::Deleted, 2)
+    );
     assert!(began.elapsed() >= Duration::from_secs(1));
 }

@@ -48,10 +48,10 @@ async fn absence_after_unknown_outcome_is_absent_after_retry() {
             let setup = HmcSetup::with_replies(vec![(Step::Delete, replies.to_vec())]).await;
             let mut request = delete_by_id("id-1");
             request.allow_missing = allow_missing;
-            let done = setup.app.delete_hmc_user(request).await;
-            let done = done.unwrap_or_else(|failed| panic!("{replies:?}: {failed:?}"));
-            setup.app.assert_recorded(&done);
-            let actual = (done.outcome(), done.attempts as usize);
+            let response = setup.app.delete_hmc_user(request).await;
+            let response = response.unwrap_or_else(|failure| panic!("{replies:?}: {failure:?}"));
+            setup.app.assert_recorded(&response);
+            let actual = (response.outcome(), response.attempts as usize);
             assert_eq!(actual, (expected, replies.len()), "{replies:?}");
             assert_eq!(setup.count(Step::Delete), replies.len(), "{replies:?}");
         }),
@@ -84,20 +84,20 @@ const FAILURES: [(&[ScriptedReply], Code, &str, &str); 16] = [
 async fn last_response_sets_reason_and_worst_sets_outcome() {
     join_all(FAILURES.map(|(replies, code, reason, outcome)| async move {
         let setup = HmcSetup::with_replies(vec![(Step::Delete, replies.to_vec())]).await;
-        let failed = setup.fail(delete_by_id("id-1")).await;
-        failed.expect(code, reason);
-        setup.app.assert_recorded(&failed);
+        let failure = setup.fail(delete_by_id("id-1")).await;
+        failure.expect(code, reason);
+        setup.app.assert_recorded(&failure);
         let (attempts, actual) = (
             replies.len().to_string(),
             (
-                failed.metadata_value("attempts"),
-                failed.metadata_value("outcome"),
+                failure.metadata_value("attempts"),
+                failure.metadata_value("outcome"),
             ),
         );
         assert_eq!(actual, (attempts.as_str(), outcome), "{replies:?}");
         let answered = !matches!(replies.last(), Some(Reset));
         assert_eq!(
-            failed.metadata.contains_key("upstream_http_status"),
+            failure.metadata.contains_key("upstream_http_status"),
             answered,
             "{replies:?}"
         );
@@ -113,12 +113,12 @@ async fn unknown_outcome_is_kept_if_logons_are_suspended() {
     join_all(
         [Hmc(403, 0), Hmc(400, 13), Html(403), Html(501)].map(|reply| async move {
             let (gate, dead) = (Arc::new(Barrier::new(2)), AtomicBool::new(false));
-            let closed = Arc::clone(&gate);
+            let barrier = Arc::clone(&gate);
             let case = reply.to_string();
             let setup = HmcSetup::start(move |request| match Step::of(request) {
                 Step::Delete => {
                     dead.store(true, Ordering::SeqCst);
-                    Reply::AtBarrier(Arc::clone(&closed), Box::new(Reply::Close))
+                    Reply::AtBarrier(Arc::clone(&barrier), Box::new(Reply::Close))
                 }
                 Step::Logon if dead.load(Ordering::SeqCst) => reply.reply(request),
                 Step::Read if dead.load(Ordering::SeqCst) => error_reply(request, 403, 5),
@@ -130,24 +130,24 @@ async fn unknown_outcome_is_kept_if_logons_are_suspended() {
                     .upstream
                     .wait_for_requests("DELETE", "/api/users/id-1", 1)
                     .await;
-                let failed = setup.fail(delete_by_id("id-1")).await;
+                let failure = setup.fail(delete_by_id("id-1")).await;
                 let actual = (
-                    failed.metadata_value("attempts"),
-                    failed.metadata_value("outcome"),
+                    failure.metadata_value("attempts"),
+                    failure.metadata_value("outcome"),
                 );
-                assert_eq!(actual, ("0", "not_sent"), "{failed:?}");
+                assert_eq!(actual, ("0", "not_sent"), "{failure:?}");
                 gate.wait().await;
             };
-            let (failed, ()) = tokio::join!(setup.fail(delete_by_id("id-1")), other);
-            failed.expect(Unavailable, "OUTCOME_UNKNOWN");
+            let (failure, ()) = tokio::join!(setup.fail(delete_by_id("id-1")), other);
+            failure.expect(Unavailable, "OUTCOME_UNKNOWN");
             let actual = (
-                failed.metadata_value("attempts"),
-                failed.metadata_value("outcome"),
+                failure.metadata_value("attempts"),
+                failure.metadata_value("outcome"),
             );
             assert_eq!(actual, ("1", "unknown"), "{case}");
             assert!(
-                failed.retry_delay.is_some() && failed.hmc.is_none(),
-                "{case}: {failed:?}"
+                failure.retry_delay.is_some() && failure.hmc.is_none(),
+                "{case}: {failure:?}"
             );
             assert_eq!(setup.count(Step::Delete), 1, "{case}");
             // After a failure other than a refusal, the second logon may still wait for the end of a pause.
@@ -168,12 +168,12 @@ async fn failed_logon_between_attempts_keeps_first_outcome() {
         (Step::Logon, vec![Default, Hmc(403, 0)]),
     ];
     let setup = HmcSetup::with_replies(script).await;
-    let failed = setup.fail(delete_by_id("id-1")).await;
-    failed.expect(Internal, "UPSTREAM_CREDENTIALS_REJECTED");
+    let failure = setup.fail(delete_by_id("id-1")).await;
+    failure.expect(Internal, "UPSTREAM_CREDENTIALS_REJECTED");
     assert_eq!(
         (
-            failed.metadata_value("attempts"),
-            failed.metadata_value("outcome")
+            failure.metadata_value("attempts"),
+            failure.metadata_value("outcome")
         ),
         ("2", "unknown")
     );

@@ -11,7 +11,7 @@ use super::{Row, final_response};
 
 pub fn rows() -> Vec<Row> {
     let mut rows = delete_user();
-    rows.extend(common());
+    rows.extend(documented_for_all_requests());
     rows.extend(unknown_reasons());
     rows.extend(retry_after());
     rows
@@ -36,7 +36,7 @@ fn delete_user() -> Vec<Row> {
 }
 
 /// The common reasons that can occur for a deletion.
-fn common() -> Vec<Row> {
+fn documented_for_all_requests() -> Vec<Row> {
     let rejected = |reason| final_response(Hmc(400, reason), Internal, "UPSTREAM_REJECTED_REQUEST");
     let expired =
         |reason| final_response(Hmc(403, reason), Internal, "UPSTREAM_CREDENTIALS_REJECTED");
@@ -73,7 +73,7 @@ fn unknown_reasons() -> Vec<Row> {
     let rejected = |status| final_response(Hmc(status, 99), Internal, "UPSTREAM_REJECTED_REQUEST");
     let conflict =
         |status| final_response(Hmc(status, 99), FailedPrecondition, "UPSTREAM_CONFLICT");
-    let down =
+    let unavailable =
         |status| final_response(Hmc(status, 99), Unavailable, "UPSTREAM_UNAVAILABLE").attempts(3);
     vec![
         rejected(400),
@@ -84,7 +84,7 @@ fn unknown_reasons() -> Vec<Row> {
         final_response(Hmc(404, 0), NotFound, "UPSTREAM_RESOURCE_NOT_FOUND"),
         rejected(405),
         rejected(406),
-        down(408).unknown().retry(),
+        unavailable(408).unknown().retry(),
         conflict(409),
         rejected(410),
         conflict(412),
@@ -94,13 +94,13 @@ fn unknown_reasons() -> Vec<Row> {
             .attempts(3)
             .retry(),
         rejected(499),
-        down(500).unknown().retry(),
+        unavailable(500).unknown().retry(),
         rejected(501),
-        down(502).unknown().retry(),
-        down(503).retry(),
-        down(504).unknown().retry(),
+        unavailable(502).unknown().retry(),
+        unavailable(503).retry(),
+        unavailable(504).unknown().retry(),
         rejected(505),
-        down(599).unknown().retry(),
+        unavailable(599).unknown().retry(),
     ]
 }
 
@@ -108,21 +108,21 @@ fn unknown_reasons() -> Vec<Row> {
 /// ignored.
 #[rustfmt::skip]
 fn retry_after() -> Vec<Row> {
-    let throttled = |after| {
+    let busy = |after| {
         final_response(
             RetryAfter(429, 1, after),
             ResourceExhausted,
             "UPSTREAM_THROTTLED",
         )
     };
-    let down = |after| final_response(RetryAfter(503, 1, after), Unavailable, "UPSTREAM_UNAVAILABLE");
+    let unavailable = |after| final_response(RetryAfter(503, 1, after), Unavailable, "UPSTREAM_UNAVAILABLE");
     vec![
-        throttled("60").retry(),
-        throttled("3600").retry(),
-        throttled("Fri, 31 Dec 2100 23:59:59 GMT").retry(),
-        down("60").retry(),
-        down("soon").attempts(3).retry(),
-        down("-5").attempts(3).retry(),
+        busy("60").retry(),
+        busy("3600").retry(),
+        busy("Fri, 31 Dec 2100 23:59:59 GMT").retry(),
+        unavailable("60").retry(),
+        unavailable("soon").attempts(3).retry(),
+        unavailable("-5").attempts(3).retry(),
         final_response(RetryAfter(409, 2, "30"), Aborted, "UPSTREAM_CONFLICT").retry(),
         final_response(
             RetryAfter(409, 317, "30"),

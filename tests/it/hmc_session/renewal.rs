@@ -40,17 +40,17 @@ async fn session_is_renewed_once_per_call() {
         let case = format!("{step:?} {replies:?}");
         let setup = HmcSetup::with_replies(vec![(step, replies)]).await;
         let got = match setup.app.delete_hmc_user(delete_by_id("id-1")).await {
-            Ok(done) => Ok(done.attempts as usize),
-            Err(failed) => {
-                failed.expect(Internal, "UPSTREAM_CREDENTIALS_REJECTED");
-                assert!(failed.retry_delay.is_none(), "{case}");
+            Ok(response) => Ok(response.attempts as usize),
+            Err(failure) => {
+                failure.expect(Internal, "UPSTREAM_CREDENTIALS_REJECTED");
+                assert!(failure.retry_delay.is_none(), "{case}");
                 let outcome = if step == Step::Read {
                     "not_sent"
                 } else {
                     "not_deleted"
                 };
-                assert_eq!(failed.metadata_value("outcome"), outcome, "{case}");
-                Err(failed.metadata_value("attempts").parse().unwrap())
+                assert_eq!(failure.metadata_value("outcome"), outcome, "{case}");
+                Err(failure.metadata_value("attempts").parse().unwrap())
             }
         };
         assert_eq!(got, expected, "{case}");
@@ -70,12 +70,15 @@ async fn session_is_renewed_once_per_call() {
 #[tokio::test]
 async fn session_expired_at_lookup_is_renewed() {
     let setup = HmcSetup::with_replies(vec![(Step::List, vec![Hmc(403, 5), Default])]).await;
-    let done = setup
+    let response = setup
         .app
         .delete_hmc_user(delete_by_name("alice"))
         .await
         .unwrap();
-    assert_eq!((done.outcome(), done.attempts), (DeleteOutcome::Deleted, 1));
+    assert_eq!(
+        (response.outcome(), response.attempts),
+        (DeleteOutcome::Deleted, 1)
+    );
     assert_eq!((setup.count(Step::Logon), setup.count(Step::List)), (2, 2));
 }
 
@@ -86,12 +89,12 @@ async fn call_does_not_renew_session_twice() {
         (Step::Delete, vec![Hmc(403, 5)]),
     ];
     let setup = HmcSetup::with_replies(script).await;
-    let failed = setup.fail(delete_by_id("id-1")).await;
-    failed.expect(Internal, "UPSTREAM_CREDENTIALS_REJECTED");
+    let failure = setup.fail(delete_by_id("id-1")).await;
+    failure.expect(Internal, "UPSTREAM_CREDENTIALS_REJECTED");
     assert_eq!(
         (
-            failed.metadata_value("attempts"),
-            failed.metadata_value("outcome")
+            failure.metadata_value("attempts"),
+            failure.metadata_value("outcome")
         ),
         ("1", "not_deleted")
     );
@@ -102,8 +105,8 @@ async fn call_does_not_renew_session_twice() {
 async fn missing_permission_does_not_renew_session() {
     let setup = HmcSetup::with_replies(vec![(Step::Delete, vec![Hmc(403, 1)])]).await;
     for _ in 0..3 {
-        let failed = setup.fail(delete_by_id("id-1")).await;
-        failed.expect(PermissionDenied, "UPSTREAM_PERMISSION_DENIED");
+        let failure = setup.fail(delete_by_id("id-1")).await;
+        failure.expect(PermissionDenied, "UPSTREAM_PERMISSION_DENIED");
     }
     assert_eq!(
         (setup.count(Step::Logon), setup.count(Step::Logoff)),
@@ -145,10 +148,10 @@ fn hmc_with_expiring_session(
         let is_logon = Step::of(request) == Step::Logon;
         let nth = counts.entry(is_logon).or_default();
         *nth += 1;
-        let old = request.header("x-api-session") == Some("kanari-session-1");
-        if old && Step::of(request) == step {
-            let refused = Box::new(error_reply(request, 403, reason));
-            return Reply::AtBarrier(Arc::clone(&together), refused);
+        let has_old_credential = request.header("x-api-session") == Some("kanari-session-1");
+        if has_old_credential && Step::of(request) == step {
+            let refusal = Box::new(error_reply(request, 403, reason));
+            return Reply::AtBarrier(Arc::clone(&together), refusal);
         }
         default_reply(request, *nth)
     }
@@ -164,13 +167,13 @@ async fn concurrent_calls_share_one_renewal_logon() {
         (Step::Read, 5, 1),
     ];
     join_all(rows.map(|(step, reason, attempts)| async move {
-        let room = format!("max_in_flight = {CALLS}\n");
-        let setup = HmcSetup::with(&room, hmc_with_expiring_session(step, reason, CALLS)).await;
+        let limits = format!("max_in_flight = {CALLS}\n");
+        let setup = HmcSetup::with(&limits, hmc_with_expiring_session(step, reason, CALLS)).await;
         let calls = (0..CALLS).map(|_| setup.app.delete_hmc_user(delete_by_id("id-1")));
-        for done in join_all(calls).await {
-            let done = done.unwrap();
+        for response in join_all(calls).await {
+            let response = response.unwrap();
             assert_eq!(
-                (done.outcome(), done.attempts),
+                (response.outcome(), response.attempts),
                 (DeleteOutcome::Deleted, attempts)
             );
         }

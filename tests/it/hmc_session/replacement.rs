@@ -44,13 +44,13 @@ fn doubtful_replies() -> Vec<ScriptedReply> {
 }
 
 /// Starts a console whose first session is refused in this way from the second call on.
-async fn setup_with_refused_session(reply: ScriptedReply, refused: fn(Step) -> bool) -> HmcSetup {
+async fn setup_with_refused_session(reply: ScriptedReply, refusal: fn(Step) -> bool) -> HmcSetup {
     let (mut logons, mut deletes) = (0, 0);
     HmcSetup::start(move |request| {
         let step = Step::of(request);
         logons += usize::from(step == Step::Logon);
         let first = request.header("x-api-session") == Some("kanari-session-1");
-        if first && deletes > 0 && refused(step) {
+        if first && deletes > 0 && refusal(step) {
             return reply.reply(request);
         }
         deletes += usize::from(step == Step::Delete);
@@ -68,12 +68,12 @@ async fn session_is_replaced_after_three_doubtful_responses() {
     let rows = doubtful_replies().into_iter().flat_map(|reply| {
         users.into_iter().flat_map(move |user| {
             let reply = reply.clone();
-            [all, deletions].map(move |refused| (reply.clone(), user, refused))
+            [all, deletions].map(move |refusal| (reply.clone(), user, refusal))
         })
     });
-    let played = rows.map(|(reply, user, refused)| async move {
+    let played = rows.map(|(reply, user, refusal)| async move {
         let case = reply.to_string();
-        let setup = setup_with_refused_session(reply, refused).await;
+        let setup = setup_with_refused_session(reply, refusal).await;
         setup.app.delete_hmc_user(user()).await.unwrap();
         for _ in 0..3 {
             setup.app.delete_hmc_user(user()).await.unwrap_err();
@@ -127,9 +127,9 @@ async fn doubtful_responses_keep_their_reason() {
     join_all(rows.map(|(reply, code, reason, outcome)| async move {
         let setup = HmcSetup::with_replies(vec![(Step::Delete, vec![reply])]).await;
         for calls in 1..=20 {
-            let failed = setup.fail(delete_by_id("id-1")).await;
-            failed.expect(code, reason);
-            assert_eq!(failed.metadata_value("outcome"), outcome);
+            let failure = setup.fail(delete_by_id("id-1")).await;
+            failure.expect(code, reason);
+            assert_eq!(failure.metadata_value("outcome"), outcome);
             assert_eq!(setup.count(Step::Delete), calls);
         }
         // The session is replaced once, and not again as long as the replacement is refused too.

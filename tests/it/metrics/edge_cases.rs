@@ -17,12 +17,12 @@ use useradmin_testkit::{
     token_reply_or, wait_until,
 };
 
-use super::{BATCH, HMC, count, serving, value};
+use super::{BATCH, HMC, count, metric_value, start_app};
 
-async fn with_account(account: &Upstream) -> App {
+async fn start_app_with_account(account: &Upstream) -> App {
     let hmc =
         Upstream::start(|request| hmc_reply_or(request, || error_reply(request, 409, 317))).await;
-    serving(account, &hmc).await
+    start_app(account, &hmc).await
 }
 
 const CANCELED: &str = "grpc_code=\"Canceled\",reason=\"\"} 1";
@@ -35,8 +35,8 @@ async fn until_canceled(app: &App) {
     .await;
     let others = ["DeadlineExceeded", "Unknown", "InvalidArgument"];
     let lines = app.metrics("grpc_server_handled_total").await;
-    let counted = |line: &&String| others.iter().any(|other| line.contains(other));
-    assert_eq!(lines.iter().find(counted), None);
+    let is_listed = |line: &&String| others.iter().any(|other| line.contains(other));
+    assert_eq!(lines.iter().find(is_listed), None);
 }
 
 /// The caller disconnects during the token request: no deletion was sent.
@@ -49,7 +49,7 @@ async fn call_canceled_before_request_is_counted() {
         Reply::Hang
     })
     .await;
-    let app = with_account(&account).await;
+    let app = start_app_with_account(&account).await;
     let mut request = Request::new(batch_request("alice"));
     request.set_timeout(Duration::from_secs(20));
     let mut client = app.client();
@@ -67,7 +67,7 @@ async fn call_canceled_before_request_is_counted() {
 async fn call_canceled_before_message_is_counted() {
     let account = Upstream::start(|received| token_reply_or(received, batch_deleted)).await;
     for reset in [true, false] {
-        let app = with_account(&account).await;
+        let app = start_app_with_account(&account).await;
         let stream = TcpStream::connect(app.address).await.unwrap();
         let (client, connection) = h2::client::handshake(stream).await.unwrap();
         let connection = tokio::spawn(connection);
@@ -96,12 +96,12 @@ async fn call_canceled_before_message_is_counted() {
 #[tokio::test]
 async fn open_breaker_is_exported() {
     let account = Upstream::start(|request| token_reply_or(request, || Reply::empty(501))).await;
-    let app = with_account(&account).await;
+    let app = start_app_with_account(&account).await;
     let name = "useradmin_upstream_breaker_open";
     assert_eq!(count(&app, name, &[BATCH]).await, 0);
     for _ in 0..20 {
-        let failed = app.delete_batch_node_user(batch_request("alice")).await;
-        failed
+        let failure = app.delete_batch_node_user(batch_request("alice")).await;
+        failure
             .unwrap_err()
             .expect(Code::Internal, "UPSTREAM_REJECTED_REQUEST");
     }
@@ -114,22 +114,22 @@ async fn open_breaker_is_exported() {
 #[tokio::test]
 async fn failed_renewals_are_counted() {
     let account = Upstream::start(|_| Reply::empty(401)).await;
-    let app = with_account(&account).await;
-    let failed = app.delete_batch_node_user(batch_request("alice")).await;
-    failed
+    let app = start_app_with_account(&account).await;
+    let failure = app.delete_batch_node_user(batch_request("alice")).await;
+    failure
         .unwrap_err()
         .expect(Code::Internal, "UPSTREAM_CREDENTIALS_REJECTED");
     let name = "useradmin_upstream_credential_renewals_total";
-    assert!(value(&app, name, &[BATCH, "result=\"failed\""]).await >= 1.0);
+    assert!(metric_value(&app, name, &[BATCH, "result=\"failed\""]).await >= 1.0);
 }
 
 /// Two Prometheus servers receive the same metrics.
 #[tokio::test(flavor = "multi_thread")]
 async fn concurrent_scrapes_are_complete() {
     let account = Upstream::start(|request| token_reply_or(request, batch_deleted)).await;
-    let app = with_account(&account).await;
-    let done = app.delete_batch_node_user(batch_request("alice")).await;
-    assert!(done.is_ok());
+    let app = start_app_with_account(&account).await;
+    let response = app.delete_batch_node_user(batch_request("alice")).await;
+    assert!(response.is_ok());
     for _ in 0..25 {
         let scrapes = (0..8).map(|_| http_get(app.admin.unwrap(), "/metrics"));
         for text in join_all(scrapes).await {
@@ -192,9 +192,9 @@ async fn scrape_format_follows_accept_header() {
     const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
     const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     let account = Upstream::start(|request| token_reply_or(request, batch_deleted)).await;
-    let app = with_account(&account).await;
-    let done = app.delete_batch_node_user(batch_request("alice")).await;
-    assert!(done.is_ok());
+    let app = start_app_with_account(&account).await;
+    let response = app.delete_batch_node_user(batch_request("alice")).await;
+    assert!(response.is_ok());
     for (headers, expected) in [
         ("", TEXT),
         ("Accept: */*\r\n", TEXT),

@@ -8,8 +8,8 @@ use tokio::{
 };
 use useradmin_testkit::{App, Process, pki::Authority};
 
-use super::{FLOOD, REPORTED, configuration, plain, upstream};
-use crate::{callers::tls_section, connection_limit::BEGIN};
+use super::{FLOOD, REPORTED, configuration, server_configuration, upstream};
+use crate::{callers::tls_section, connection_limit::HTTP2_START};
 
 /// Opens a connection, sends these bytes, and waits until it is closed.
 async fn send(address: &str, bytes: &[u8]) {
@@ -22,7 +22,7 @@ async fn send(address: &str, bytes: &[u8]) {
 
 /// Returns the bytes of streams that are reset before the server starts to process them.
 fn rapid_resets() -> Vec<u8> {
-    let mut bytes = BEGIN.to_vec();
+    let mut bytes = HTTP2_START.to_vec();
     for stream in (1..400_u16).step_by(2) {
         let [high, low] = stream.to_be_bytes();
         // HEADERS with `POST`, `http` and `/`, and RST_STREAM with CANCEL.
@@ -33,9 +33,9 @@ fn rapid_resets() -> Vec<u8> {
 }
 
 /// Opens a connection and waits until the server has accepted it.
-async fn open(address: &str) -> TcpStream {
+async fn open_connection(address: &str) -> TcpStream {
     let mut stream = TcpStream::connect(address).await.unwrap();
-    stream.write_all(BEGIN).await.unwrap();
+    stream.write_all(HTTP2_START).await.unwrap();
     stream.read_u8().await.unwrap();
     stream
 }
@@ -46,13 +46,13 @@ fn connections(folder: &Path, event: &str, reason: &str) -> (u64, u64) {
     let sums = sums
         .iter()
         .filter(|line| line["event"] == event && line["reason"] == reason);
-    let single = Process::log_records(folder, event).into_iter();
-    let single = single.filter(|line| {
+    let single_reports = Process::log_records(folder, event).into_iter();
+    let single_reports = single_reports.filter(|line| {
         let actual = line.get("reason").or(line.get("limit"));
         actual.map_or("", |actual| actual.as_str().unwrap()) == reason
     });
     let sum = sums.map(|line| line["count"].as_u64().unwrap()).sum();
-    (u64::try_from(single.count()).unwrap(), sum)
+    (u64::try_from(single_reports.count()).unwrap(), sum)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -62,21 +62,26 @@ async fn repeated_failed_connections_are_summarized() {
     let (upstream, folder) = (upstream().await, App::folder());
     let tls = tls_section(&folder, &Authority::new(), "");
     let tls = tls.replacen("admin_listen = \"127.0.0.1:0\"", "admin_listen = \"\"", 1);
-    let few = plain("") + "[server.limits]\nmax_connections = 1\n";
+    let few = server_configuration("") + "[server.limits]\nmax_connections = 1\n";
     // DATA must belong to an open stream (RFC 9113, section 6.1); the stream here is 0.
-    let data = [BEGIN, &[0; 9]].concat();
+    let data = [HTTP2_START, &[0; 9]].concat();
     let http = b"GET / HTTP/1.1\r\n\r\n".to_vec();
     for (head, bytes, event, reason) in [
-        (plain(""), data, BROKEN, "PROTOCOL_ERROR"),
-        (plain(""), rapid_resets(), BROKEN, "ENHANCE_YOUR_CALM"),
+        (server_configuration(""), data, BROKEN, "PROTOCOL_ERROR"),
+        (
+            server_configuration(""),
+            rapid_resets(),
+            BROKEN,
+            "ENHANCE_YOUR_CALM",
+        ),
         (tls, http, "TLS handshake failed", ""),
-        (few, BEGIN.to_vec(), FULL, "max_connections"),
+        (few, HTTP2_START.to_vec(), FULL, "max_connections"),
     ] {
         let text = configuration(&folder, &upstream.url, &head);
         fs::write(folder.join("useradmin.toml"), text).unwrap();
         let process = Process::start(&folder);
         let open_connections = match event {
-            FULL => Some(open(&process.address).await),
+            FULL => Some(open_connection(&process.address).await),
             _ => None,
         };
         for _ in 0..FLOOD {
@@ -98,10 +103,10 @@ async fn metrics_count_every_failed_handshake() {
     let (upstream, folder) = (upstream().await, App::folder());
     let text = tls_section(&folder, &Authority::new(), "");
     let text = configuration(&folder, &upstream.url, &text);
-    let app = App::configured(folder, &text).await;
+    let app = App::start_with_text(folder, &text).await;
     for _ in 0..FLOOD {
         send(&app.address.to_string(), b"GET / HTTP/1.1\r\n\r\n").await;
     }
-    let counted = format!("useradmin_handshakes_failed_total{{cause=\"tls\"}} {FLOOD}");
-    app.await_metric(&counted).await;
+    let metric_line = format!("useradmin_handshakes_failed_total{{cause=\"tls\"}} {FLOOD}");
+    app.await_metric(&metric_line).await;
 }

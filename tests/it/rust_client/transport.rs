@@ -18,16 +18,16 @@ async fn proxy(reply: Reply) -> Upstream {
 }
 
 /// Makes a call with a short deadline, and returns its error.
-async fn fail(url: &str) -> Error {
+async fn delete_error(url: &str) -> Error {
     let builder = Client::builder(url.to_owned());
     let client = builder.default_deadline(Duration::from_millis(500)).build();
-    let failed = client.unwrap().delete_hmc_user(hmc_user("alice")).await;
-    failed.unwrap_err()
+    let failure = client.unwrap().delete_hmc_user(hmc_user("alice")).await;
+    failure.unwrap_err()
 }
 
 #[tokio::test]
 async fn refused_connection_is_reported() {
-    let error = fail(&format!("http://127.0.0.1:{}", free_port())).await;
+    let error = delete_error(&format!("http://127.0.0.1:{}", free_port())).await;
     assert!(matches!(error, Error::Transport(_)), "{error:?}");
     assert_eq!(
         (error.code(), error.outcome()),
@@ -45,12 +45,12 @@ async fn proxy_statuses_are_reported() {
         .with_header("grpc-status", "14")
         .with_header("grpc-message", "no healthy upstream");
     let status = proxy(reply).await;
-    let error = fail(&page.url).await;
+    let error = delete_error(&page.url).await;
     assert_eq!(
         (error.code(), error.outcome()),
         (Code::Unavailable, Outcome::Unknown)
     );
-    let error = fail(&status.url).await;
+    let error = delete_error(&status.url).await;
     assert_eq!(error.to_string(), "Unavailable: no healthy upstream");
     let Error::Transport(status) = error else {
         panic!("{error:?}");
@@ -62,7 +62,7 @@ async fn proxy_statuses_are_reported() {
 #[tokio::test]
 async fn expired_deadlines_are_reported() {
     let silent = proxy(Reply::Hang).await;
-    let error = fail(&silent.url).await;
+    let error = delete_error(&silent.url).await;
     assert!(matches!(error, Error::Transport(_)), "{error:?}");
     assert_eq!(
         (error.code(), error.outcome()),
@@ -73,7 +73,7 @@ async fn expired_deadlines_are_reported() {
     let folder = App::folder();
     let section = hmc_section(&folder, &upstream.url);
     let app = App::start_in(folder, &section).await;
-    let error = fail(&format!("http://{}", app.address)).await;
+    let error = delete_error(&format!("http://{}", app.address)).await;
     assert_eq!(error.reason(), Some(ErrorReason::DeadlineExceeded));
     assert_eq!(
         (error.code(), error.outcome()),

@@ -65,24 +65,27 @@ fn requests(first: &str, name: &str) -> [DeleteHmcUserRequest; 3] {
 async fn deletable_hmc_users_are_deleted() {
     for way in 0..3 {
         let sandbox = Sandbox::start().await.unwrap();
-        let app = super::serve(&sandbox).await;
+        let app = super::serve_sandbox(&sandbox).await;
         for (first, name) in DELETABLE {
             let mut request = requests(first, name)[way].clone();
             request.validate_only = true;
-            let dry = app.delete_hmc_user(request.clone()).await.unwrap();
+            let validation = app.delete_hmc_user(request.clone()).await.unwrap();
             assert_eq!(
-                (dry.outcome(), dry.attempts),
+                (validation.outcome(), validation.attempts),
                 (DeleteOutcome::Validated, 0),
                 "{name}"
             );
             request.validate_only = false;
-            let done = app.delete_hmc_user(request.clone()).await.unwrap();
+            let response = app.delete_hmc_user(request.clone()).await.unwrap();
             assert_eq!(
-                (done.outcome(), done.attempts),
+                (response.outcome(), response.attempts),
                 (DeleteOutcome::Deleted, 1),
                 "{name}"
             );
-            assert_eq!((done.user_id, done.user_name), (id(first), name.to_owned()));
+            assert_eq!(
+                (response.user_id, response.user_name),
+                (id(first), name.to_owned())
+            );
             request.allow_missing = true;
             let again = app.delete_hmc_user(request).await.unwrap();
             assert_eq!(
@@ -99,18 +102,18 @@ async fn deletable_hmc_users_are_deleted() {
 #[tokio::test]
 async fn ambiguous_user_name_is_refused() {
     let sandbox = Sandbox::start().await.unwrap();
-    let app = super::serve(&sandbox).await;
+    let app = super::serve_sandbox(&sandbox).await;
     for name in ["Twin", "TWIN", "twin"] {
-        let failed = app.delete_hmc_user(delete_by_name(name)).await.unwrap_err();
-        failed.expect(FailedPrecondition, "AMBIGUOUS_USER_NAME");
+        let failure = app.delete_hmc_user(delete_by_name(name)).await.unwrap_err();
+        failure.expect(FailedPrecondition, "AMBIGUOUS_USER_NAME");
     }
-    let done = app
+    let response = app
         .delete_hmc_user(delete_by_id(&id("00000b16")))
         .await
         .unwrap();
-    assert_eq!(done.user_name, "Twin");
-    let done = app.delete_hmc_user(delete_by_name("twin")).await.unwrap();
-    assert_eq!(done.user_name, "TWIN");
+    assert_eq!(response.user_name, "Twin");
+    let response = app.delete_hmc_user(delete_by_name("twin")).await.unwrap();
+    assert_eq!(response.user_name, "TWIN");
 }
 
 #[tokio::test]
@@ -123,19 +126,19 @@ async fn undeletable_users_return_documented_errors() {
         let sandbox = &sandbox;
         async move {
             let (_, name, code, reason, actual, attempts, outcome) = row;
-            let app = super::serve(sandbox).await;
-            let failed = app.delete_hmc_user(request.clone()).await.unwrap_err();
-            failed.expect(code, reason);
+            let app = super::serve_sandbox(sandbox).await;
+            let failure = app.delete_hmc_user(request.clone()).await.unwrap_err();
+            failure.expect(code, reason);
             let got = (
-                failed.metadata_value("attempts"),
-                failed.metadata_value("outcome"),
+                failure.metadata_value("attempts"),
+                failure.metadata_value("outcome"),
             );
             assert_eq!(got, (attempts, outcome), "{name}");
             // An empty list for a name is not an error of the HMC.
             let actual =
                 actual.filter(|_| name != "invisible" || request == delete_by_id(&id("00404001")));
             assert_eq!(
-                failed.hmc.map(|hmc| (hmc.http_status, hmc.reason)),
+                failure.hmc.map(|hmc| (hmc.http_status, hmc.reason)),
                 actual,
                 "{name}"
             );
@@ -148,19 +151,19 @@ async fn undeletable_users_return_documented_errors() {
 #[tokio::test]
 async fn validate_only_reports_errors_of_reads() {
     let sandbox = Sandbox::start().await.unwrap();
-    let app = super::serve(&sandbox).await;
+    let app = super::serve_sandbox(&sandbox).await;
     for (first, name, code, reason, ..) in REFUSED {
         for mut request in requests(first, name) {
             request.validate_only = true;
             let response = app.delete_hmc_user(request).await;
             let received = ["pattern-user", "protected", "svc-useradmin", "invisible"];
             if received.contains(&name) {
-                let failed = response.unwrap_err();
-                failed.expect(code, reason);
+                let failure = response.unwrap_err();
+                failure.expect(code, reason);
                 assert_eq!(
                     (
-                        failed.metadata_value("attempts"),
-                        failed.metadata_value("outcome")
+                        failure.metadata_value("attempts"),
+                        failure.metadata_value("outcome")
                     ),
                     ("0", "not_sent")
                 );
@@ -179,13 +182,13 @@ async fn validate_only_reports_errors_of_reads() {
 #[tokio::test]
 async fn hmc_restart_requires_one_logon() {
     let sandbox = Sandbox::start().await.unwrap();
-    let app = super::serve(&sandbox).await;
+    let app = super::serve_sandbox(&sandbox).await;
     app.delete_hmc_user(delete_by_name("alice")).await.unwrap();
     sandbox.expire_sessions();
-    let done = join_all(
+    let response = join_all(
         ["bob", "carol", "A.B", "AxB"].map(|name| app.delete_hmc_user(delete_by_name(name))),
     )
     .await;
-    assert!(done.iter().all(Result::is_ok), "{done:?}");
+    assert!(response.iter().all(Result::is_ok), "{response:?}");
     assert_eq!(sandbox.traffic().hmc_logons, 2);
 }

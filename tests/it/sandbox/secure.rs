@@ -18,7 +18,7 @@ fn read(folder: &Path, name: &str) -> String {
     fs::read_to_string(folder.join(name)).unwrap()
 }
 
-fn serve(folder: &Path) -> (Process, Vec<String>) {
+fn serve_sandbox(folder: &Path) -> (Process, Vec<String>) {
     let arguments = ["serve", "--sandbox", "--listen", "127.0.0.1:0"];
     let secure = folder.join("made here");
     let more = ["--secure", secure.to_str().unwrap()];
@@ -33,23 +33,23 @@ fn serve(folder: &Path) -> (Process, Vec<String>) {
 #[tokio::test]
 async fn callers_authenticate_with_certificate_or_token() {
     let folder = App::folder();
-    let (serving, actual) = serve(&folder);
-    let made = folder.join("made here");
+    let (serving, actual) = serve_sandbox(&folder);
+    let output = folder.join("made here");
     let address = serving.address.parse().unwrap();
-    let (authority, token) = (read(&made, "ca.pem"), read(&made, "token"));
-    let client = Identity::read(&read(&made, "client.pem"), &read(&made, "client.key"));
+    let (authority, token) = (read(&output, "ca.pem"), read(&output, "token"));
+    let client = Identity::read(&read(&output, "client.pem"), &read(&output, "client.key"));
     let unauthenticated = SecureClient::tls(address, &authority, None);
     let by_certificate = SecureClient::tls(address, &authority, Some(&client));
 
     let alice = delete_by_name("alice");
-    let refused = unauthenticated.delete_hmc_user(alice.clone()).await;
-    let refused = refused.unwrap_err();
-    refused.expect(Code::Unauthenticated, "CALLER_UNAUTHENTICATED");
-    let done = by_certificate.delete_hmc_user(alice).await;
-    assert_eq!(done.unwrap().user_name, "alice");
+    let refusal = unauthenticated.delete_hmc_user(alice.clone()).await;
+    let refusal = refusal.unwrap_err();
+    refusal.expect(Code::Unauthenticated, "CALLER_UNAUTHENTICATED");
+    let response = by_certificate.delete_hmc_user(alice).await;
+    assert_eq!(response.unwrap().user_name, "alice");
     let by_token = unauthenticated.with_token(&token);
-    let done = by_token.delete_hmc_user(delete_by_name("bob")).await;
-    assert_eq!(done.unwrap().user_name, "bob");
+    let response = by_token.delete_hmc_user(delete_by_name("bob")).await;
+    assert_eq!(response.unwrap().user_name, "bob");
 
     // Deletions with the token count towards a quota, those with the certificate do not.
     let absent = || {
@@ -57,21 +57,21 @@ async fn callers_authenticate_with_certificate_or_token() {
         request.allow_missing = true;
         request
     };
-    let mut refused = None;
+    let mut refusal = None;
     for _ in 0..200 {
-        refused = by_token.delete_hmc_user(absent()).await.err();
-        if refused.is_some() {
+        refusal = by_token.delete_hmc_user(absent()).await.err();
+        if refusal.is_some() {
             break;
         }
     }
-    let refused = refused.unwrap();
-    refused.expect(Code::ResourceExhausted, "DELETE_QUOTA_EXCEEDED");
-    assert!(refused.pushback.unwrap() > 0);
+    let refusal = refusal.unwrap();
+    refusal.expect(Code::ResourceExhausted, "DELETE_QUOTA_EXCEEDED");
+    assert!(refusal.pushback.unwrap() > 0);
     assert!(by_certificate.delete_hmc_user(absent()).await.is_ok());
 
     // The guide names the generated files.
     for name in ["ca.pem", "client.pem", "client.key", "token"] {
-        let path = made.join(name).display().to_string();
+        let path = output.join(name).display().to_string();
         assert!(
             actual.iter().any(|line| line.contains(&path)),
             "{name} in {actual:#?}"
@@ -87,8 +87,8 @@ async fn callers_authenticate_with_certificate_or_token() {
         let line = format!("{name}{{file=\"{file}\"}} ");
         let (_, expires) = metrics.split_once(&line).unwrap();
         let expires: u64 = expires.lines().next().unwrap().parse().unwrap();
-        let left = expires - useradmin_testkit::now();
-        assert!(left > 6 * 86_400 && left <= 7 * 86_400, "{left}");
+        let seconds = expires - useradmin_testkit::now();
+        assert!(seconds > 6 * 86_400 && seconds <= 7 * 86_400, "{seconds}");
     }
     assert!(
         metrics.contains("DELETE_QUOTA_EXCEEDED\"} 1\n"),
@@ -104,19 +104,19 @@ async fn callers_authenticate_with_certificate_or_token() {
 fn generated_files_are_private() {
     use std::os::unix::fs::PermissionsExt as _;
     let folder = App::folder();
-    let made = folder.join("made here");
-    let (serving, _) = serve(&folder);
-    let before = read(&made, "client.key");
+    let output = folder.join("made here");
+    let (serving, _) = serve_sandbox(&folder);
+    let original_key = read(&output, "client.key");
     serving.stop();
     let open = fs::Permissions::from_mode(0o644);
-    fs::set_permissions(made.join("client.key"), open).unwrap();
-    let (serving, _) = serve(&folder);
-    for entry in fs::read_dir(&made).unwrap() {
+    fs::set_permissions(output.join("client.key"), open).unwrap();
+    let (serving, _) = serve_sandbox(&folder);
+    for entry in fs::read_dir(&output).unwrap() {
         let entry = entry.unwrap();
         let allowed = entry.metadata().unwrap().permissions().mode();
         assert_eq!(allowed & 0o777, 0o600, "{:?}", entry.path());
     }
-    assert_ne!(read(&made, "client.key"), before);
+    assert_ne!(read(&output, "client.key"), original_key);
     serving.stop();
     fs::remove_dir_all(folder).unwrap();
 }
@@ -151,14 +151,14 @@ fn unusable_folder_is_reported() {
 #[tokio::test]
 async fn deletion_can_hang() {
     let sandbox = useradmin::sandbox::Sandbox::start().await.unwrap();
-    let app = super::serve(&sandbox).await;
+    let app = super::serve_sandbox(&sandbox).await;
     let mut request = batch_request("answer-nothing");
     request.node_id = "node-idle".to_owned();
     let within = std::time::Duration::from_millis(800);
-    let failed = useradmin_testkit::batch_with_timeout(&app, request, within).await;
-    let failed = failed.unwrap_err();
-    failed.expect(Code::DeadlineExceeded, "OUTCOME_UNKNOWN");
-    assert_eq!(failed.metadata["outcome"], "unknown");
+    let failure = useradmin_testkit::batch_with_timeout(&app, request, within).await;
+    let failure = failure.unwrap_err();
+    failure.expect(Code::DeadlineExceeded, "OUTCOME_UNKNOWN");
+    assert_eq!(failure.metadata["outcome"], "unknown");
 }
 
 /// The descriptors for client generators: they contain all messages of responses, with comments.
@@ -199,11 +199,11 @@ fn protoset_is_complete() {
             .any(|place| place.leading_comments.is_some())
     );
     // A write error is reported.
-    let full = fs::OpenOptions::new().write(true).open("/dev/full");
+    let full_device = fs::OpenOptions::new().write(true).open("/dev/full");
     let mut child = Command::new(program);
     let status = child
         .arg("protoset")
-        .stdout(full.unwrap())
+        .stdout(full_device.unwrap())
         .stderr(Stdio::null());
     assert_eq!(status.status().unwrap().code(), Some(1));
 }

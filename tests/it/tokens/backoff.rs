@@ -5,7 +5,7 @@ use std::time::Instant;
 use futures_util::future::join_all;
 use useradmin_testkit::{Reply, batch_deleted, batch_request};
 
-use super::{account, tokens};
+use super::{start_account, token_requests};
 use crate::hmc_logon::max_requests;
 
 #[tokio::test]
@@ -25,7 +25,7 @@ async fn failed_token_request_is_followed_by_a_pause() {
     ];
     for reply in rows {
         let case = format!("{reply:?}");
-        let (app, upstream) = account(move |_| reply.clone(), |_| batch_deleted()).await;
+        let (app, upstream) = start_account(move |_| reply.clone(), |_| batch_deleted()).await;
         let started = Instant::now();
         for _ in 0..10 {
             let calls = (0..3).map(|_| app.delete_batch_node_user(batch_request("alice")));
@@ -37,7 +37,10 @@ async fn failed_token_request_is_followed_by_a_pause() {
                 );
             }
         }
-        let (asked, max) = (tokens(&upstream).len(), max_requests(started.elapsed()));
+        let (asked, max) = (
+            token_requests(&upstream).len(),
+            max_requests(started.elapsed()),
+        );
         assert!(asked <= max, "{case}: {asked} of {max}");
         assert!(max < 25, "{case}: the machine is too slow to show anything");
     }

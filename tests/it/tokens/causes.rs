@@ -14,9 +14,9 @@ use useradmin_testkit::{
     App, Process, Reply, Upstream, batch_deleted, batch_request, batch_with_timeout, configure,
 };
 
-use super::{account, account_with, token, tokens};
+use super::{start_account, start_account_with, token, token_requests};
 
-fn refusal(status: u16, error: &str, code: u32) -> Reply {
+fn refusal_reply(status: u16, error: &str, code: u32) -> Reply {
     let body = format!(
         r#"{{"error":"{error}","error_description":"AADSTS{code}: no. Trace ID: 1","error_codes":[{code}]}}"#
     );
@@ -42,7 +42,7 @@ const REFUSALS: &[(u16, &str, u32, Answer, &str)] = &[
 ];
 
 /// Returns other responses, without a known error.
-fn others() -> Vec<(Reply, Answer, &'static str)> {
+fn other_causes() -> Vec<(Reply, Answer, &'static str)> {
     let typed = r#"{"error":{"code":"x"},"error_codes":"y"}"#;
     let no_code = r#"{"error_description":"AADSTS: none"}"#;
     let not_understood = [302, 403, 200].map(Reply::html);
@@ -50,15 +50,15 @@ fn others() -> Vec<(Reply, Answer, &'static str)> {
         not_understood.map(|reply| (reply, UNREACHABLE, "token_response_not_understood"));
     let unavailable = [408, 410, 429, 503].map(Reply::html);
     let unavailable = unavailable.map(|reply| (reply, UNREACHABLE, "token_endpoint_unavailable"));
-    let refused = [
+    let refusal = [
         Reply::json(400, typed),
         Reply::json(401, no_code),
         Reply::html(401),
     ];
-    let refused = refused.map(|reply| (reply, REJECTED, "credential_refused"));
-    let closed = (Reply::Close, UNREACHABLE, "token_endpoint_unreachable");
-    let rows = refused.into_iter().chain(not_understood);
-    rows.chain(unavailable).chain([closed]).collect()
+    let refusal = refusal.map(|reply| (reply, REJECTED, "credential_refused"));
+    let closed_connection = (Reply::Close, UNREACHABLE, "token_endpoint_unreachable");
+    let rows = refusal.into_iter().chain(not_understood);
+    rows.chain(unavailable).chain([closed_connection]).collect()
 }
 
 #[tokio::test]
@@ -67,7 +67,7 @@ async fn token_failure_cause_is_in_metadata() {
         .iter()
         .map(|&(status, error, code, response, cause)| {
             (
-                refusal(status, error, code),
+                refusal_reply(status, error, code),
                 response,
                 cause,
                 code.to_string(),
@@ -76,17 +76,17 @@ async fn token_failure_cause_is_in_metadata() {
     let described = r#"{"error":"invalid_grant","error_description":"AADSTS70021: no"}"#;
     let described = Reply::json(400, described);
     let described = (described, REJECTED, "invalid_grant", "70021".to_owned());
-    let others = others().into_iter();
+    let others = other_causes().into_iter();
     let others = others.map(|(reply, response, cause)| (reply, response, cause, String::new()));
     let rows = refusals.chain([described]).chain(others);
     let calls = rows.map(|(reply, (code, reason), cause, aadsts)| async move {
         let case = format!("{reply:?}");
-        let (app, _upstream) = account(move |_| reply.clone(), |_| batch_deleted()).await;
-        let failed = app.delete_batch_node_user(batch_request("alice")).await;
-        let failed = failed.unwrap_err();
-        failed.expect(code, reason);
-        assert_eq!(failed.metadata_value("cause"), cause, "{case}");
-        assert_eq!(failed.metadata_value("aadsts_code"), aadsts, "{case}");
+        let (app, _upstream) = start_account(move |_| reply.clone(), |_| batch_deleted()).await;
+        let failure = app.delete_batch_node_user(batch_request("alice")).await;
+        let failure = failure.unwrap_err();
+        failure.expect(code, reason);
+        assert_eq!(failure.metadata_value("cause"), cause, "{case}");
+        assert_eq!(failure.metadata_value("aadsts_code"), aadsts, "{case}");
     });
     join_all(calls).await;
 }
@@ -99,7 +99,9 @@ async fn token_request_is_retried_after_transient_refusal() {
     ];
     let mut rows: Vec<_> = codes
         .into_iter()
-        .flat_map(|code| [400, 401, 503].map(|status| refusal(status, "invalid_request", code)))
+        .flat_map(|code| {
+            [400, 401, 503].map(|status| refusal_reply(status, "invalid_request", code))
+        })
         .collect();
     rows.extend([
         Reply::json(400, r#"{"error":"temporarily_unavailable"}"#),
@@ -123,11 +125,11 @@ async fn token_request_is_retried_after_transient_refusal() {
                 token(number)
             }
         };
-        let (app, upstream) = account(response, |_| batch_deleted()).await;
-        let done = app.delete_batch_node_user(batch_request("alice")).await;
-        let done = done.unwrap_or_else(|failed| panic!("{case}: {failed:?}"));
-        assert_eq!((done.outcome(), done.attempts), (Deleted, 1), "{case}");
-        assert_eq!(tokens(&upstream).len(), 2, "{case}");
+        let (app, upstream) = start_account(response, |_| batch_deleted()).await;
+        let result = app.delete_batch_node_user(batch_request("alice")).await;
+        let result = result.unwrap_or_else(|failure| panic!("{case}: {failure:?}"));
+        assert_eq!((result.outcome(), result.attempts), (Deleted, 1), "{case}");
+        assert_eq!(token_requests(&upstream).len(), 2, "{case}");
     });
     join_all(calls).await;
 }
@@ -135,14 +137,14 @@ async fn token_request_is_retried_after_transient_refusal() {
 /// A transient refusal is retried like an unavailable endpoint: a limited number of times, and with pauses.
 #[tokio::test]
 async fn persistent_transient_refusal_ends_the_call() {
-    let refuse = |_| refusal(400, "invalid_request", 90_033);
-    let (app, upstream) = account(refuse, |_| batch_deleted()).await;
+    let refuse = |_| refusal_reply(400, "invalid_request", 90_033);
+    let (app, upstream) = start_account(refuse, |_| batch_deleted()).await;
     let started = Instant::now();
-    let failed = app.delete_batch_node_user(batch_request("alice")).await;
-    let failed = failed.unwrap_err();
-    failed.expect(Code::Unavailable, "UPSTREAM_UNREACHABLE");
-    assert_eq!(failed.metadata_value("aadsts_code"), "90033");
-    assert_eq!(tokens(&upstream).len(), 3);
+    let failure = app.delete_batch_node_user(batch_request("alice")).await;
+    let failure = failure.unwrap_err();
+    failure.expect(Code::Unavailable, "UPSTREAM_UNREACHABLE");
+    assert_eq!(failure.metadata_value("aadsts_code"), "90033");
+    assert_eq!(token_requests(&upstream).len(), 3);
     // At least half of 200 ms and of 400 ms.
     assert!(started.elapsed() >= Duration::from_millis(300));
 }
@@ -157,15 +159,15 @@ async fn token_request_times_out_as_configured() {
             token(number)
         }
     };
-    let (app, upstream) = account_with(response, |_| batch_deleted(), &change).await;
+    let (app, upstream) = start_account_with(response, |_| batch_deleted(), &change).await;
     let timeout = Duration::from_millis(1_300);
-    let late = batch_with_timeout(&app, batch_request("alice"), timeout).await;
-    let late = late.unwrap_err();
-    late.expect(Code::Unavailable, "UPSTREAM_UNREACHABLE");
-    assert_eq!(late.metadata_value("cause"), "token_timed_out");
-    let done = app.delete_batch_node_user(batch_request("alice")).await;
-    assert_eq!(done.unwrap().outcome(), Deleted);
-    assert_eq!(tokens(&upstream).len(), 2);
+    let timed_out = batch_with_timeout(&app, batch_request("alice"), timeout).await;
+    let timed_out = timed_out.unwrap_err();
+    timed_out.expect(Code::Unavailable, "UPSTREAM_UNREACHABLE");
+    assert_eq!(timed_out.metadata_value("cause"), "token_timed_out");
+    let result = app.delete_batch_node_user(batch_request("alice")).await;
+    assert_eq!(result.unwrap().outcome(), Deleted);
+    assert_eq!(token_requests(&upstream).len(), 2);
 }
 
 /// This includes a token request that times out. All lines of the log come from the server, none from libraries.
@@ -177,7 +179,7 @@ async fn token_failure_cause_is_logged() {
         (|| Reply::Close, "token_endpoint_unreachable"),
         (|| Reply::html(503), "token_endpoint_unavailable"),
         (
-            || refusal(401, "invalid_client", 7_000_215),
+            || refusal_reply(401, "invalid_client", 7_000_215),
             "invalid_client",
         ),
     ];
@@ -186,17 +188,17 @@ async fn token_failure_cause_is_logged() {
         let folder = App::folder();
         configure(&folder, &upstream.url, "token_timeout_seconds = 1\n");
         let process = Process::start_with_env(&folder, &[]);
-        let failed = process
+        let failure = process
             .client()
             .delete_batch_node_user(batch_request("alice"))
             .await;
-        failed.unwrap_err();
+        failure.unwrap_err();
         process.stop();
-        let logged = Process::log_records(&folder, "access token request failed");
-        assert_eq!(logged.len(), tokens(&upstream).len(), "{cause}");
+        let log_lines = Process::log_records(&folder, "access token request failed");
+        assert_eq!(log_lines.len(), token_requests(&upstream).len(), "{cause}");
         assert!(
-            logged.iter().all(|line| line["cause"] == cause),
-            "{logged:?}"
+            log_lines.iter().all(|line| line["cause"] == cause),
+            "{log_lines:?}"
         );
         let log = fs::read_to_string(folder.join("log")).unwrap();
         for line in log.lines() {

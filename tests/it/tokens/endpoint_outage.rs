@@ -14,7 +14,7 @@ use tonic::Code::Unavailable;
 use useradmin::proto::DeleteOutcome::Deleted;
 use useradmin_testkit::{Reply, batch_deleted, batch_request, now, wait_until};
 
-use super::{account_with, sent_authorizations, tokens};
+use super::{sent_authorizations, start_account_with, token_requests};
 
 const LIFE: Duration = Duration::from_secs(3);
 
@@ -41,28 +41,31 @@ async fn valid_token_is_used_while_endpoint_is_down() {
             Reply::Close
         }
     };
-    let (app, _upstream) = account_with(token, |_| batch_deleted(), &without_sync).await;
+    let (app, _upstream) = start_account_with(token, |_| batch_deleted(), &without_sync).await;
     let call = || app.delete_batch_node_user(batch_request("alice"));
     let before = Instant::now();
     call().await.unwrap();
     let after = Instant::now();
     up.store(false, Ordering::SeqCst);
     wait_until("the token has ended", async || {
-        let asked = Instant::now();
-        let Err(failed) = call().await else {
-            assert!(asked < after + LIFE, "a token that has ended was used");
+        let requested_at = Instant::now();
+        let Err(failure) = call().await else {
+            assert!(
+                requested_at < after + LIFE,
+                "a token that has ended was used"
+            );
             return false;
         };
         assert!(
             before.elapsed() >= LIFE,
-            "{:?} {failed:?}",
+            "{:?} {failure:?}",
             before.elapsed()
         );
-        failed.expect(Unavailable, "UPSTREAM_UNREACHABLE");
-        app.assert_recorded(&failed);
+        failure.expect(Unavailable, "UPSTREAM_UNREACHABLE");
+        app.assert_recorded(&failure);
         let actual = (
-            failed.metadata_value("attempts"),
-            failed.metadata_value("outcome"),
+            failure.metadata_value("attempts"),
+            failure.metadata_value("outcome"),
         );
         assert_eq!(actual, ("0", "not_sent"));
         true
@@ -99,19 +102,23 @@ async fn clock_difference_does_not_affect_expiry() {
         // A long lifetime: one token for all calls.
         let (shown_date, text) = (date.clone(), members.clone());
         let token = move |n| token_valid_for(n, 3_599, &text).with_header("Date", &shown_date);
-        let (app, upstream) = account_with(token, |_| batch_deleted(), &without_sync).await;
+        let (app, upstream) = start_account_with(token, |_| batch_deleted(), &without_sync).await;
         for _ in 0..3 {
-            let done = app.delete_batch_node_user(batch_request("alice")).await;
-            let done = done.unwrap_or_else(|failed| panic!("{case}: {failed:?}"));
-            assert_eq!((done.outcome(), done.attempts), (Deleted, 1), "{case}");
+            let response = app.delete_batch_node_user(batch_request("alice")).await;
+            let response = response.unwrap_or_else(|failure| panic!("{case}: {failure:?}"));
+            assert_eq!(
+                (response.outcome(), response.attempts),
+                (Deleted, 1),
+                "{case}"
+            );
         }
-        assert_eq!(tokens(&upstream).len(), 1, "{case}");
+        assert_eq!(token_requests(&upstream).len(), 1, "{case}");
         // A lifetime of one second: another token is used afterwards.
         let token = move |n| token_valid_for(n, 1, &members).with_header("Date", &date);
-        let (app, upstream) = account_with(token, |_| batch_deleted(), &without_sync).await;
+        let (app, upstream) = start_account_with(token, |_| batch_deleted(), &without_sync).await;
         wait_until(&case, async || {
-            let done = app.delete_batch_node_user(batch_request("alice")).await;
-            assert!(done.is_ok(), "{case}: {done:?}");
+            let response = app.delete_batch_node_user(batch_request("alice")).await;
+            assert!(response.is_ok(), "{case}: {response:?}");
             sent_authorizations(&upstream).pop().unwrap() != "Bearer kanari-token-1"
         })
         .await;

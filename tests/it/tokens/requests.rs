@@ -6,11 +6,11 @@ use useradmin_testkit::{
     ReceivedRequest, batch_deleted, batch_error, batch_request, canary::CLIENT_SECRET,
 };
 
-use super::{account, account_with, token, tokens};
+use super::{start_account, start_account_with, token, token_requests};
 
 #[tokio::test]
 async fn secret_file_is_read_for_each_token() {
-    let (app, upstream) = account(token, |_| batch_error(401, "AuthenticationFailed")).await;
+    let (app, upstream) = start_account(token, |_| batch_error(401, "AuthenticationFailed")).await;
     let file = app.folder.join("client.secret");
     // A changed file, as with a mounted secret, and unusual characters.
     for secret in ["8Q~+&=%20 x", "\u{e9}\u{1F4A9}"] {
@@ -18,14 +18,17 @@ async fn secret_file_is_read_for_each_token() {
         app.delete_batch_node_user(batch_request("alice"))
             .await
             .unwrap_err();
-        assert_eq!(tokens(&upstream).pop().unwrap()["client_secret"], secret);
+        assert_eq!(
+            token_requests(&upstream).pop().unwrap()["client_secret"],
+            secret
+        );
     }
     // While the file is unreadable, the last valid secret is used.
     fs::remove_file(&file).unwrap();
     app.delete_batch_node_user(batch_request("alice"))
         .await
         .unwrap_err();
-    let secret = &tokens(&upstream).pop().unwrap()["client_secret"];
+    let secret = &token_requests(&upstream).pop().unwrap()["client_secret"];
     assert_eq!(secret, "\u{e9}\u{1F4A9}");
 }
 
@@ -45,7 +48,7 @@ async fn client_secret_is_sent_as_form() {
     ];
     for (more, scope) in rows {
         let change = |section: String| format!("{section}{more}\n");
-        let (app, upstream) = account_with(token, |_| batch_deleted(), &change).await;
+        let (app, upstream) = start_account_with(token, |_| batch_deleted(), &change).await;
         app.delete_batch_node_user(batch_request("alice"))
             .await
             .unwrap();
@@ -55,7 +58,7 @@ async fn client_secret_is_sent_as_form() {
             ("grant_type", "client_credentials"),
             ("scope", scope),
         ];
-        assert_eq!(tokens(&upstream), [pairs(&expected)]);
+        assert_eq!(token_requests(&upstream), [pairs(&expected)]);
     }
 }
 
@@ -72,7 +75,7 @@ async fn workload_identity_sends_federated_token() {
         Some("Bearer kanari-token-1") => batch_error(401, "AuthenticationFailed"),
         _ => batch_deleted(),
     };
-    let (app, upstream) = account_with(token, refuse, &change).await;
+    let (app, upstream) = start_account_with(token, refuse, &change).await;
     // Projected tokens expire after an hour; the file contains a new one by then.
     app.delete_batch_node_user(batch_request("alice"))
         .await
@@ -87,5 +90,8 @@ async fn workload_identity_sends_federated_token() {
         ("grant_type", "client_credentials"),
         ("scope", "https://batch.core.windows.net//.default"),
     ];
-    assert_eq!(tokens(&upstream), [pairs(&expected), pairs(&expected)]);
+    assert_eq!(
+        token_requests(&upstream),
+        [pairs(&expected), pairs(&expected)]
+    );
 }

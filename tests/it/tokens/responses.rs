@@ -7,7 +7,7 @@ use tonic::Code;
 use useradmin::proto::DeleteOutcome;
 use useradmin_testkit::{CallFailure, Reply, batch_deleted, batch_request, batch_with_timeout};
 
-use super::{account, sent_authorizations, token, tokens};
+use super::{sent_authorizations, start_account, token, token_requests};
 
 /// Returns an error in the format of the endpoint, whose text may repeat the request.
 fn aadsts(status: u16, number: u32) -> Reply {
@@ -33,7 +33,7 @@ fn rows() -> Vec<(Reply, Verdict)> {
         Reply::empty(400),
         Reply::empty(401),
     ];
-    let failed = [
+    let failure = [
         aadsts(403, 53_003),
         Reply::html(403),
         Reply::html(404),
@@ -60,7 +60,7 @@ fn rows() -> Vec<(Reply, Verdict)> {
     ];
     let no_tokens = no_tokens.map(|body| Reply::json(200, body));
     let rejected = rejected.into_iter().map(|reply| (reply, REJECTED));
-    let unreachable = failed
+    let unreachable = failure
         .into_iter()
         .chain(no_tokens)
         .map(|reply| (reply, UNREACHABLE));
@@ -73,7 +73,7 @@ async fn token_endpoint_response_determines_reason() {
         .into_iter()
         .map(|(reply, (code, reason, asked))| async move {
             let text = format!("{reply:?}");
-            let (app, upstream) = account(move |_| reply.clone(), |_| batch_deleted()).await;
+            let (app, upstream) = start_account(move |_| reply.clone(), |_| batch_deleted()).await;
             let call = app
                 .client()
                 .delete_batch_node_user(batch_request("alice"))
@@ -84,22 +84,23 @@ async fn token_endpoint_response_determines_reason() {
                 !actual.contains("C4N4RY") && !actual.contains("AADSTS"),
                 "{actual}"
             );
-            let failed = CallFailure::from(status);
-            failed.expect(code, reason);
+            let failure = CallFailure::from(status);
+            failure.expect(code, reason);
             assert_eq!(
                 (
-                    failed.metadata_value("attempts"),
-                    failed.metadata_value("outcome")
+                    failure.metadata_value("attempts"),
+                    failure.metadata_value("outcome")
                 ),
                 ("0", "not_sent"),
                 "{text}"
             );
-            assert_eq!(failed.retry_delay.is_some(), asked == 3, "{text}");
+            assert_eq!(failure.retry_delay.is_some(), asked == 3, "{text}");
             assert!(
-                failed.batch.is_none() && failed.metadata_value("upstream_http_status").is_empty(),
+                failure.batch.is_none()
+                    && failure.metadata_value("upstream_http_status").is_empty(),
                 "{text}"
             );
-            assert_eq!(tokens(&upstream).len(), asked, "{text}");
+            assert_eq!(token_requests(&upstream).len(), asked, "{text}");
             assert_eq!(sent_authorizations(&upstream).len(), 0, "{text}");
         });
     join_all(calls).await;
@@ -107,7 +108,7 @@ async fn token_endpoint_response_determines_reason() {
 
 #[tokio::test]
 async fn recovered_token_endpoint_is_used() {
-    let (app, upstream) = account(
+    let (app, upstream) = start_account(
         |number| {
             if number == 1 {
                 Reply::html(503)
@@ -118,23 +119,26 @@ async fn recovered_token_endpoint_is_used() {
         |_| batch_deleted(),
     )
     .await;
-    let done = app
+    let response = app
         .delete_batch_node_user(batch_request("alice"))
         .await
         .unwrap();
-    assert_eq!((done.outcome(), done.attempts), (DeleteOutcome::Deleted, 1));
+    assert_eq!(
+        (response.outcome(), response.attempts),
+        (DeleteOutcome::Deleted, 1)
+    );
     assert_eq!(sent_authorizations(&upstream), ["Bearer kanari-token-2"]);
 }
 
 #[tokio::test]
 async fn retry_after_of_token_endpoint_is_returned() {
-    let busy = || Reply::html(429).with_header("Retry-After", "7");
-    let (app, upstream) = account(move |_| busy(), |_| batch_deleted()).await;
+    let throttled = || Reply::html(429).with_header("Retry-After", "7");
+    let (app, upstream) = start_account(move |_| throttled(), |_| batch_deleted()).await;
     let timeout = Duration::from_secs(3);
-    let failed = batch_with_timeout(&app, batch_request("alice"), timeout)
+    let failure = batch_with_timeout(&app, batch_request("alice"), timeout)
         .await
         .unwrap_err();
-    failed.expect(Code::Unavailable, "UPSTREAM_UNREACHABLE");
-    assert_eq!(failed.retry_delay, Some(Duration::from_secs(7)));
-    assert_eq!(tokens(&upstream).len(), 1);
+    failure.expect(Code::Unavailable, "UPSTREAM_UNREACHABLE");
+    assert_eq!(failure.retry_delay, Some(Duration::from_secs(7)));
+    assert_eq!(token_requests(&upstream).len(), 1);
 }

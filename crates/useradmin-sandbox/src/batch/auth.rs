@@ -70,7 +70,7 @@ impl Gate {
                     .to_owned()
             }
         };
-        let error = Fault::new("AuthenticationFailed").worded(401, TOKEN_MESSAGE);
+        let error = Fault::new("AuthenticationFailed").with_status_and_message(401, TOKEN_MESSAGE);
         Err(error.values([("AuthenticationErrorDetail", &detail)]))
     }
 }

@@ -29,7 +29,7 @@ use self::reply::{Exchange, Fault};
 use self::state::State;
 use crate::credentials::Credentials;
 use crate::entra::Tokens;
-use crate::net::{Counters, Incoming, bump};
+use crate::net::{Counters, Incoming, increment};
 
 /// State of the simulated Batch account.
 pub(super) struct Batch {
@@ -52,9 +52,9 @@ pub(super) fn router(
 }
 
 async fn handle(extract::State(batch): extract::State<Arc<Batch>>, request: Request) -> Response {
-    bump(&batch.counters.batch_requests);
+    increment(&batch.counters.batch_requests);
     if request.method() == Method::DELETE {
-        bump(&batch.counters.batch_deletes);
+        increment(&batch.counters.batch_deletes);
     }
     let call = Incoming::read(request).await;
     let exchange = Exchange::new(&call);

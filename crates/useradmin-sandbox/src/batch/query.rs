@@ -12,7 +12,7 @@ pub(super) fn check(call: &Incoming, target: &Target) -> Result<(), Fault> {
     let pairs = call
         .query_pairs()
         .ok_or_else(|| Fault::new("RequestUrlFailedToParse"))?;
-    let named = |expected: &'static str| {
+    let parameter = |expected: &'static str| {
         let mut values = pairs
             .iter()
             .filter(move |(name, _)| name.eq_ignore_ascii_case(expected));
@@ -21,7 +21,7 @@ pub(super) fn check(call: &Incoming, target: &Target) -> Result<(), Fault> {
             values.next().map(|(_, value)| value.as_str()),
         )
     };
-    match named("api-version") {
+    match parameter("api-version") {
         (None, _) => return Err(Fault::new("MissingRequiredQueryParameter")),
         (Some(API_VERSION), None) => {}
         (Some(_), Some(second)) => {
@@ -32,19 +32,19 @@ pub(super) fn check(call: &Incoming, target: &Target) -> Result<(), Fault> {
         }
         (Some(version), None) => return Err(invalid("api-version", version, "not a version")),
     }
-    match named("timeout") {
+    match parameter("timeout") {
         (Some(_), Some(second)) => {
             return Err(invalid("timeout", second, "specified more than once"));
         }
         (Some(seconds), None) => timeout(seconds)?,
         (None, _) => {}
     }
-    let known = |name: &str| match name.to_ascii_lowercase().as_str() {
+    let is_known = |name: &str| match name.to_ascii_lowercase().as_str() {
         "api-version" | "timeout" => true,
         "$select" => matches!(target, Target::Node { .. }),
         _ => false,
     };
-    match pairs.iter().find(|(name, _)| !known(name)) {
+    match pairs.iter().find(|(name, _)| !is_known(name)) {
         Some((name, _)) => {
             Err(Fault::new("UnsupportedQueryParameter").values([("QueryParameterName", name)]))
         }

@@ -70,7 +70,7 @@ impl Fault {
 
     /// Replaces the status and the message. The service uses different ones for bearer tokens than for `SharedKey`
     /// signatures.
-    pub(super) fn worded(mut self, status: u16, message: &'static str) -> Self {
+    pub(super) fn with_status_and_message(mut self, status: u16, message: &'static str) -> Self {
         self.status = status;
         self.message = message;
         self
@@ -88,14 +88,14 @@ pub(super) struct Exchange {
 
 impl Exchange {
     pub(super) fn new(call: &Incoming) -> Self {
-        let expected = call
+        let echo_requested = call
             .header("return-client-request-id")
             .is_some_and(|flag| flag.eq_ignore_ascii_case("true"));
         Self {
             request_id: Uuid::new_v4().to_string(),
             echo: call
                 .header("client-request-id")
-                .filter(|_| expected)
+                .filter(|_| echo_requested)
                 .map(str::to_owned),
             origin: format!("http://{}", call.header("host").unwrap_or_default()),
         }

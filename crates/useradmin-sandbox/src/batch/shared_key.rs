@@ -36,19 +36,19 @@ pub(super) fn check(
     account: &str,
     signature: &str,
 ) -> Result<(), Fault> {
-    let refuse = |detail: &str| {
+    let error_response = |detail: &str| {
         Err(Fault::new("AuthenticationFailed").values([("AuthenticationErrorDetail", detail)]))
     };
     if account != credentials.batch_account_name {
-        return refuse(&format!(
+        return error_response(&format!(
             "The account '{account}' is not the account of this endpoint."
         ));
     }
     let Some(date) = call.header("ocp-date").or_else(|| call.header("date")) else {
-        return refuse("The request has neither an ocp-date nor a Date header.");
+        return error_response("The request has neither an ocp-date nor a Date header.");
     };
     if !httpdate::parse_http_date(date).is_ok_and(|time| is_near(time, SystemTime::now())) {
-        return refuse(&format!(
+        return error_response(&format!(
             "The date header in the request is incorrect: '{date}' is not within 15 minutes."
         ));
     }
@@ -58,7 +58,7 @@ pub(super) fn check(
     if is_signature(&credentials.batch_key, signature, &text) {
         return Ok(());
     }
-    refuse(&format!(
+    error_response(&format!(
         "The MAC signature found in the HTTP request '{signature}' is not the same as any computed signature. \
          Server used following string to sign: '{text}'."
     ))
@@ -80,19 +80,19 @@ fn is_signature(key: &str, signature: &str, text: &str) -> bool {
 }
 
 fn is_near(time: SystemTime, now: SystemTime) -> bool {
-    let apart = now
+    let difference = now
         .duration_since(time)
         .or_else(|_| time.duration_since(now));
-    apart.is_ok_and(|apart| apart <= CLOCK_SKEW)
+    difference.is_ok_and(|difference| difference <= CLOCK_SKEW)
 }
 
 /// Returns the string that the client must sign, or `None` if the query cannot be decoded.
 fn string_to_sign(call: &Incoming, account: &str) -> Option<String> {
     let mut text = format!("{}\n", call.method);
-    let dated = call.headers.contains_key("ocp-date");
+    let has_ocp_date = call.headers.contains_key("ocp-date");
     for name in SIGNED {
         // If the request has an ocp-date header, the line of the Date header is empty.
-        let skip = name == "date" && dated;
+        let skip = name == "date" && has_ocp_date;
         text.extend([
             call.header(name).filter(|_| !skip).unwrap_or_default(),
             "\n",
@@ -111,8 +111,12 @@ fn string_to_sign(call: &Incoming, account: &str) -> Option<String> {
     }
     // The path is signed as it was sent, and the query is signed in decoded form.
     text.extend(["/", account, &call.path]);
-    let lowered = |(name, value): (String, String)| (name.to_ascii_lowercase(), value);
-    let mut pairs: Vec<(String, String)> = call.query_pairs()?.into_iter().map(lowered).collect();
+    let with_lowercase_name = |(name, value): (String, String)| (name.to_ascii_lowercase(), value);
+    let mut pairs: Vec<(String, String)> = call
+        .query_pairs()?
+        .into_iter()
+        .map(with_lowercase_name)
+        .collect();
     pairs.sort();
     for (name, value) in &pairs {
         text.extend(["\n", name, ":", value]);

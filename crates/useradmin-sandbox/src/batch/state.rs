@@ -11,14 +11,17 @@ use crate::net::lock;
 /// Returns a node of a pool, or the error for an unknown node, an unknown pool or a pool that refuses requests. Pool
 /// IDs are case-insensitive. The documentation does not specify this for node IDs, so they are compared exactly.
 pub(super) fn node(pool: &str, node: &str) -> Result<&'static Node, Fault> {
-    let known = POOLS
+    let pool_fixture = POOLS
         .iter()
-        .find(|known| known.id.eq_ignore_ascii_case(pool));
-    match known.ok_or_else(|| Fault::new("PoolNotFound"))?.refuses {
+        .find(|fixture| fixture.id.eq_ignore_ascii_case(pool));
+    match pool_fixture
+        .ok_or_else(|| Fault::new("PoolNotFound"))?
+        .refuses
+    {
         Some(code) => Err(Fault::new(code)),
         None => NODES
             .iter()
-            .find(|known| known.id == node)
+            .find(|fixture| fixture.id == node)
             .ok_or_else(|| Fault::new("NodeNotFound")),
     }
 }

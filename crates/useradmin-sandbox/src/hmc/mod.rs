@@ -17,11 +17,11 @@ use http::Method;
 use serde_json::json;
 
 use self::name_filter::NameFilter;
-use self::reply::Refusal;
+use self::reply::ErrorReply;
 use self::sessions::Sessions;
 use self::users::Users;
 use crate::credentials::Credentials;
-use crate::net::{Counters, Incoming, bump};
+use crate::net::{Counters, Incoming, increment};
 
 const USER_TYPES: [&str; 4] = ["standard", "template", "pattern-based", "system-defined"];
 
@@ -47,13 +47,13 @@ pub(super) fn router(hmc: Arc<Hmc>) -> Router {
 }
 
 async fn handle(State(hmc): State<Arc<Hmc>>, request: Request) -> Response {
-    bump(&hmc.counters.hmc_requests);
+    increment(&hmc.counters.hmc_requests);
     let call = Incoming::read(request).await;
     let session = hmc.sessions.check(&call);
     let user = session.as_ref().ok().copied();
     match hmc.serve(&call, session) {
         Ok(response) => response,
-        Err(refusal) => reply::refuse(&call, user, &refusal),
+        Err(error) => reply::error_response(&call, user, &error),
     }
 }
 
@@ -76,7 +76,11 @@ impl Hmc {
 
     /// Validates a request and executes it. The checks run in the order of the vendor's document: URI, method, headers,
     /// session, query, body.
-    fn serve(&self, call: &Incoming, session: Result<&str, Refusal>) -> Result<Response, Refusal> {
+    fn serve(
+        &self,
+        call: &Incoming,
+        session: Result<&str, ErrorReply>,
+    ) -> Result<Response, ErrorReply> {
         let operation = operation(call)?;
         self.count(&operation);
         check_headers(call)?;
@@ -85,14 +89,14 @@ impl Hmc {
             _ => session?,
         };
         if !matches!(operation, Operation::ListUsers) && !call.query.is_empty() {
-            return Err(Refusal::new(
+            return Err(ErrorReply::new(
                 400,
                 1,
                 "The request URI has a query parameter that the operation does not know.",
             ));
         }
         if !matches!(operation, Operation::Logon) && call.has_body() {
-            return Err(Refusal::new(
+            return Err(ErrorReply::new(
                 400,
                 4,
                 "The request has a body, but the operation allows none.",
@@ -108,7 +112,7 @@ impl Hmc {
         call: &Incoming,
         operation: Operation,
         user: &str,
-    ) -> Result<Response, Refusal> {
+    ) -> Result<Response, ErrorReply> {
         match operation {
             Operation::Version => Ok(reply::document(&json!({
                 "api-major-version": 4, "api-minor-version": 10, "hmc-name": "SANDBOX", "hmc-version": "2.16.0",
@@ -131,16 +135,16 @@ impl Hmc {
 
     fn count(&self, operation: &Operation) {
         match operation {
-            Operation::Logon => bump(&self.counters.hmc_logons),
-            Operation::Logoff => bump(&self.counters.hmc_logoffs),
-            Operation::DeleteUser(_) => bump(&self.counters.hmc_deletes),
+            Operation::Logon => increment(&self.counters.hmc_logons),
+            Operation::Logoff => increment(&self.counters.hmc_logoffs),
+            Operation::DeleteUser(_) => increment(&self.counters.hmc_deletes),
             Operation::Version | Operation::ListUsers | Operation::GetUser(_) => {}
         }
     }
 
-    fn list(&self, call: &Incoming) -> Result<Response, Refusal> {
+    fn list(&self, call: &Incoming) -> Result<Response, ErrorReply> {
         let bad_value = |name: &str| {
-            Refusal::new(
+            ErrorReply::new(
                 400,
                 14,
                 format!("The query parameter '{name}' has a bad value."),
@@ -148,7 +152,7 @@ impl Hmc {
         };
         let pairs = call
             .query_pairs()
-            .ok_or_else(|| Refusal::new(400, 14, "The query string is malformed."))?;
+            .ok_or_else(|| ErrorReply::new(400, 14, "The query string is malformed."))?;
         let (mut names, mut types) = (Vec::new(), Vec::new());
         for (name, value) in pairs {
             match name.as_str() {
@@ -156,7 +160,7 @@ impl Hmc {
                 "type" if USER_TYPES.contains(&value.as_str()) => types.push(value),
                 "type" => return Err(bad_value("type")),
                 _ => {
-                    return Err(Refusal::new(
+                    return Err(ErrorReply::new(
                         400,
                         1,
                         format!("The query parameter '{name}' is not supported."),
@@ -168,7 +172,7 @@ impl Hmc {
     }
 }
 
-fn operation(call: &Incoming) -> Result<Operation, Refusal> {
+fn operation(call: &Incoming) -> Result<Operation, ErrorReply> {
     let segments = call.segments().unwrap_or_default();
     let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
     let is = |method: Method| call.method == method;
@@ -185,17 +189,17 @@ fn operation(call: &Incoming) -> Result<Operation, Refusal> {
         }
         ["api", "version" | "sessions"]
         | ["api", "sessions", "this-session"]
-        | ["api", "console", "users"] => Err(Refusal::new(
+        | ["api", "console", "users"] => Err(ErrorReply::new(
             405,
             1,
             "The HTTP method is not valid for the request URI.",
         )),
-        ["api", "users", id] if !id.is_empty() => Err(Refusal::new(
+        ["api", "users", id] if !id.is_empty() => Err(ErrorReply::new(
             405,
             1,
             "The HTTP method is not valid for the request URI.",
         )),
-        _ => Err(Refusal::new(
+        _ => Err(ErrorReply::new(
             404,
             1,
             "The request URI does not designate an existing resource.",
@@ -203,9 +207,9 @@ fn operation(call: &Incoming) -> Result<Operation, Refusal> {
     }
 }
 
-fn check_headers(call: &Incoming) -> Result<(), Refusal> {
+fn check_headers(call: &Incoming) -> Result<(), ErrorReply> {
     if call.header("host").is_none_or(str::is_empty) {
-        return Err(Refusal::new(400, 2, "The Host header is required."));
+        return Err(ErrorReply::new(400, 2, "The Host header is required."));
     }
     let Some(accept) = call.header("accept") else {
         return Ok(());
@@ -219,7 +223,7 @@ fn check_headers(call: &Incoming) -> Result<(), Refusal> {
     {
         return Ok(());
     }
-    Err(Refusal::new(
+    Err(ErrorReply::new(
         406,
         0,
         "The Accept header excludes application/json.",

@@ -48,24 +48,24 @@ impl NameFilter {
     pub(super) fn matches(&self, name: &str) -> bool {
         let name: Vec<char> = name.chars().collect();
         // reached[n] is whether the parts so far can match the first n characters.
-        let mut reached = vec![false; name.len() + 1];
-        if let Some(start) = reached.first_mut() {
+        let mut reachable = vec![false; name.len() + 1];
+        if let Some(start) = reachable.first_mut() {
             *start = true;
         }
         for part in &self.0 {
-            reached = step(part, &reached, &name);
+            reachable = step(part, &reachable, &name);
         }
-        reached.last().copied().unwrap_or_default()
+        reachable.last().copied().unwrap_or_default()
     }
 }
 
 /// Advances the match by one part. Item n of the result is whether the parts up to `part` can match the first n
 /// characters of `name`.
-fn step(part: &Part, reached: &[bool], name: &[char]) -> Vec<bool> {
+fn step(part: &Part, reachable: &[bool], name: &[char]) -> Vec<bool> {
     if matches!(part, Part::AnyRun) {
-        let from_here_on = reached.iter().scan(false, |request, &now| {
-            *request |= now;
-            Some(*request)
+        let from_here_on = reachable.iter().scan(false, |reached, &here| {
+            *reached |= here;
+            Some(*reached)
         });
         return from_here_on.collect();
     }
@@ -73,11 +73,11 @@ fn step(part: &Part, reached: &[bool], name: &[char]) -> Vec<bool> {
         Part::Char(expected) => expected.to_lowercase().eq(character.to_lowercase()),
         Part::AnyOne | Part::AnyRun => true,
     };
-    let moved = reached
+    let shifted = reachable
         .iter()
         .zip(name)
         .map(|(&before, &character)| before && consumes(character));
-    std::iter::once(false).chain(moved).collect()
+    std::iter::once(false).chain(shifted).collect()
 }
 
 #[cfg(test)]
@@ -86,10 +86,10 @@ mod tests {
 
     #[test]
     fn filter_matches_whole_names_and_rejects_unknown_syntax() {
-        let fits = |pattern: &str, name: &str| {
+        let full_match = |pattern: &str, name: &str| {
             NameFilter::parse(pattern).map(|filter| filter.matches(name))
         };
-        let right = [
+        let matching = [
             ("A.B", "AxB"),
             ("a\\.b", "A.B"),
             ("\\Qa.b\\E", "A.B"),
@@ -97,8 +97,8 @@ mod tests {
             ("a.*e", "ALICE"),
             ("\\Qa.b", "a.B"),
         ];
-        for (pattern, name) in right {
-            assert_eq!(fits(pattern, name), Some(true), "{pattern} {name}");
+        for (pattern, name) in matching {
+            assert_eq!(full_match(pattern, name), Some(true), "{pattern} {name}");
         }
         for (pattern, name) in [
             ("A\\.B", "AxB"),
@@ -107,10 +107,10 @@ mod tests {
             ("lice", "alice"),
             (".", ""),
         ] {
-            assert_eq!(fits(pattern, name), Some(false), "{pattern} {name}");
+            assert_eq!(full_match(pattern, name), Some(false), "{pattern} {name}");
         }
         for pattern in ["a*", "(a)", "[a]", "a|b", "^a$", "\\d", "a\\", ".+", "a{2}"] {
-            assert_eq!(fits(pattern, "a"), None, "{pattern}");
+            assert_eq!(full_match(pattern, "a"), None, "{pattern}");
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::net::{Incoming, response, set};
 const JSON: &str = "application/json;charset=UTF-8";
 
 /// An error response.
-pub(super) struct Refusal {
+pub(super) struct ErrorReply {
     pub(super) status: u16,
     /// Reason code of the error. `None` stands for an HTML page instead of the documented body, which the web server
     /// returns while the API is not available.
@@ -18,7 +18,7 @@ pub(super) struct Refusal {
     pub(super) message: String,
 }
 
-impl Refusal {
+impl ErrorReply {
     pub(super) fn new(status: u16, reason: u16, message: impl Into<String>) -> Self {
         Self {
             status,
@@ -41,14 +41,14 @@ pub(super) fn no_content() -> Response {
 }
 
 /// Returns the error response. `user` is the owner of the session, if the request had a valid one.
-pub(super) fn refuse(call: &Incoming, user: Option<&str>, refusal: &Refusal) -> Response {
-    let Some(reason) = refusal.reason else {
-        return page(refusal);
+pub(super) fn error_response(call: &Incoming, user: Option<&str>, error: &ErrorReply) -> Response {
+    let Some(reason) = error.reason else {
+        return html_page(error);
     };
     let mut body = json!({
-        "http-status": refusal.status,
+        "http-status": error.status,
         "reason": reason,
-        "message": refusal.message,
+        "message": error.message,
         "request-method": call.method.as_str(),
         "request-uri": call.path,
         "request-query-parms": query_parms(call),
@@ -58,20 +58,20 @@ pub(super) fn refuse(call: &Incoming, user: Option<&str>, refusal: &Refusal) -> 
     });
     if let Value::Object(fields) = &mut body {
         add_request_body(fields, call);
-        if refusal.status == 500 {
+        if error.status == 500 {
             let stack = "java.lang.IllegalStateException\n\tat com.ibm.hwmca.simulated.UserManager.delete(Unknown Source)";
             fields.insert("stack".to_owned(), stack.into());
         }
     }
-    let mut result = with_headers(response(refusal.status, body.to_string()));
+    let mut result = with_headers(response(error.status, body.to_string()));
     set(&mut result, "content-type", JSON);
     result
 }
 
-fn page(refusal: &Refusal) -> Response {
-    let Refusal {
+fn html_page(error: &ErrorReply) -> Response {
+    let ErrorReply {
         status, message, ..
-    } = refusal;
+    } = error;
     let html = format!(
         "<html><head><title>{status} {message}</title></head><body><h2>{message}</h2></body></html>\n"
     );
@@ -113,16 +113,18 @@ fn request_headers(call: &Incoming) -> Map<String, Value> {
 /// Adds the request body to an error body: the JSON value if the body can be parsed, otherwise its text, truncated to
 /// 256 characters, and whether the text was truncated.
 fn add_request_body(fields: &mut Map<String, Value>, call: &Incoming) {
-    const KEPT: usize = 256;
+    const MAX_BODY_CHARS: usize = 256;
     let bytes = call.body.as_deref().unwrap_or_default();
     let parsed: Option<Value> = serde_json::from_slice(bytes).ok();
     let text = (parsed.is_none() && !bytes.is_empty())
         .then(|| String::from_utf8_lossy(bytes).into_owned());
-    let partial = text.as_ref().map(|text| text.chars().count() > KEPT);
+    let partial = text
+        .as_ref()
+        .map(|text| text.chars().count() > MAX_BODY_CHARS);
     fields.insert("request-body".to_owned(), parsed.unwrap_or(Value::Null));
     fields.insert(
         "request-body-as-string".to_owned(),
-        text.map(|text| text.chars().take(KEPT).collect::<String>())
+        text.map(|text| text.chars().take(MAX_BODY_CHARS).collect::<String>())
             .into(),
     );
     fields.insert("request-body-as-string-partial".to_owned(), partial.into());

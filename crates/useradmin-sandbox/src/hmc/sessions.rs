@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
 
-use super::reply::Refusal;
+use super::reply::ErrorReply;
 use crate::credentials::{Credentials, token};
 use crate::net::{Incoming, lock};
 
@@ -57,7 +57,7 @@ impl State {
         self.disabled_until.is_some_and(|until| now < until)
     }
 
-    fn authenticate(&mut self, password: &str, now: Instant) -> Result<(), Refusal> {
+    fn authenticate(&mut self, password: &str, now: Instant) -> Result<(), ErrorReply> {
         if self.is_disabled(now) {
             return Err(logon_failed());
         }
@@ -106,9 +106,9 @@ impl Sessions {
 
     /// Returns the user that owns the session of the request, and resets the idle time of the session. Fails if the
     /// request has no valid session.
-    pub(super) fn check(&self, call: &Incoming) -> Result<&str, Refusal> {
+    pub(super) fn check(&self, call: &Incoming) -> Result<&str, ErrorReply> {
         let Some(id) = call.header("x-api-session").filter(|id| !id.is_empty()) else {
-            return Err(Refusal::new(
+            return Err(ErrorReply::new(
                 403,
                 4,
                 "No session id was provided (must login).",
@@ -118,7 +118,7 @@ impl Sessions {
         let mut state = lock(&self.state);
         state.drop_dead_sessions(now);
         let Some(session) = state.live.get_mut(id) else {
-            return Err(Refusal::new(
+            return Err(ErrorReply::new(
                 403,
                 5,
                 "The session id provided is not valid or has expired.",
@@ -134,7 +134,7 @@ impl Sessions {
         }
     }
 
-    pub(super) fn logon(&self, call: &Incoming) -> Result<Value, Refusal> {
+    pub(super) fn logon(&self, call: &Incoming) -> Result<Value, ErrorReply> {
         let fields = logon_fields(call)?;
         let userid = required(&fields, "userid")?;
         let password = required(&fields, "password")?;
@@ -146,7 +146,7 @@ impl Sessions {
         }
         state.authenticate(password, now)?;
         if state.live.len() >= MAX_SESSIONS {
-            return Err(Refusal::new(
+            return Err(ErrorReply::new(
                 400,
                 13,
                 "The maximum number of API sessions for this user has been reached.",
@@ -179,23 +179,23 @@ impl Sessions {
 
 /// Returns the refusal of a logon. It does not reveal whether the user ID or the password was wrong, or whether the
 /// user is disabled.
-fn logon_failed() -> Refusal {
-    Refusal::new(
+fn logon_failed() -> ErrorReply {
+    ErrorReply::new(
         403,
         0,
         "The logon failed: the user ID or the password is not valid, or the user is disabled.",
     )
 }
 
-fn logon_fields(call: &Incoming) -> Result<Map<String, Value>, Refusal> {
+fn logon_fields(call: &Incoming) -> Result<Map<String, Value>, ErrorReply> {
     let Some(body) = call.body.as_ref() else {
-        return Err(Refusal::new(413, 0, "The request body is too large."));
+        return Err(ErrorReply::new(413, 0, "The request body is too large."));
     };
     if body.is_empty() {
-        return Err(Refusal::new(400, 3, "A request body is required."));
+        return Err(ErrorReply::new(400, 3, "A request body is required."));
     }
     let Some(content_type) = call.header("content-type") else {
-        return Err(Refusal::new(
+        return Err(ErrorReply::new(
             400,
             2,
             "The Content-Type header is required with a request body.",
@@ -203,28 +203,28 @@ fn logon_fields(call: &Incoming) -> Result<Map<String, Value>, Refusal> {
     };
     let kind = content_type.split(';').next().unwrap_or_default().trim();
     if !kind.eq_ignore_ascii_case("application/json") {
-        return Err(Refusal::new(
+        return Err(ErrorReply::new(
             415,
             0,
             "The Content-Type of the request is not supported.",
         ));
     }
     let Ok(value) = serde_json::from_slice::<Value>(body) else {
-        return Err(Refusal::new(
+        return Err(ErrorReply::new(
             400,
             9,
             "The request body is not well-formed JSON.",
         ));
     };
     let Value::Object(fields) = value else {
-        return Err(Refusal::new(
+        return Err(ErrorReply::new(
             400,
             7,
             "The request body is not a JSON object.",
         ));
     };
     match fields.keys().find(|name| !FIELDS.contains(&name.as_str())) {
-        Some(name) => Err(Refusal::new(
+        Some(name) => Err(ErrorReply::new(
             400,
             6,
             format!("The request body has the unrecognized field '{name}'."),
@@ -233,13 +233,13 @@ fn logon_fields(call: &Incoming) -> Result<Map<String, Value>, Refusal> {
     }
 }
 
-fn required<'a>(fields: &'a Map<String, Value>, name: &str) -> Result<&'a str, Refusal> {
+fn required<'a>(fields: &'a Map<String, Value>, name: &str) -> Result<&'a str, ErrorReply> {
     let value = fields
         .get(name)
-        .ok_or_else(|| Refusal::new(400, 5, format!("The field '{name}' is required.")))?;
+        .ok_or_else(|| ErrorReply::new(400, 5, format!("The field '{name}' is required.")))?;
     value
         .as_str()
-        .ok_or_else(|| Refusal::new(400, 7, format!("The field '{name}' is not a string.")))
+        .ok_or_else(|| ErrorReply::new(400, 7, format!("The field '{name}' is not a string.")))
 }
 
 fn minutes(count: u64) -> Duration {

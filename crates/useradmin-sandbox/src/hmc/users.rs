@@ -8,9 +8,9 @@ use std::sync::Mutex;
 
 use serde_json::{Map, Value, json};
 
-use self::Verdict::{Deletes, Invisible, Page, Refuses};
+use self::DeletionResult::{Deletes, Invisible, Page, Rejected};
 use super::name_filter::NameFilter;
-use super::reply::Refusal;
+use super::reply::ErrorReply;
 use super::sessions::{DISABLE_DELAY_MINUTES, IDLE_MINUTES, MAX_FAILED_LOGINS, MAX_SESSIONS};
 use crate::net::lock;
 
@@ -22,30 +22,35 @@ pub(super) struct User {
     id: &'static str,
     name: &'static str,
     kind: &'static str,
-    verdict: Verdict,
+    deletion_result: DeletionResult,
 }
 
 /// The result of a request to delete a user.
-enum Verdict {
+enum DeletionResult {
     Deletes,
     /// The HTTP status, reason code and message of an error with the documented body.
-    Refuses(u16, u16, &'static str),
+    Rejected(u16, u16, &'static str),
     /// The HTTP status and message of an error without the documented body.
     Page(u16, &'static str),
     /// The user exists, but the API user cannot access it: it is in no list, and its URI returns 404.
     Invisible,
 }
 
-const fn user(id: &'static str, name: &'static str, kind: &'static str, verdict: Verdict) -> User {
+const fn user(
+    id: &'static str,
+    name: &'static str,
+    kind: &'static str,
+    deletion_result: DeletionResult,
+) -> User {
     User {
         id,
         name,
         kind,
-        verdict,
+        deletion_result,
     }
 }
 
-/// All users at the start. The first group of an ID usually encodes the status and the reason of the refusal; alice has
+/// All users at the start. The first group of an ID usually encodes the status and the reason of the error; alice has
 /// the ID of the example in the vendor's document.
 #[rustfmt::skip]
 static USERS: [User; 22] = [
@@ -59,29 +64,29 @@ static USERS: [User; 22] = [
     user("00000b16-4a7a-11e4-91ee-1c6f65065a91", "Twin", "standard", Deletes),
     user("00000b17-4a7a-11e4-91ee-1c6f65065a91", "TWIN", "standard", Deletes),
     user("00000b18-4a7a-11e4-91ee-1c6f65065a91", "protected", "standard", Deletes),
-    user("00000312-4a7a-11e4-91ee-1c6f65065a91", "pattern-user", "pattern-based", Refuses(400, 312,
+    user("00000312-4a7a-11e4-91ee-1c6f65065a91", "pattern-user", "pattern-based", Rejected(400, 312,
         "This operation is not supported for an object of this type. Pattern-based users may not be deleted.")),
-    user("00000313-4a7a-11e4-91ee-1c6f65065a91", "svc-useradmin", "standard", Refuses(400, 313,
+    user("00000313-4a7a-11e4-91ee-1c6f65065a91", "svc-useradmin", "standard", Rejected(400, 313,
         "The request URI designates the API user's own User object.")),
     // The server never sends a DELETE request for its own user. This user returns the same error when it is deleted.
-    user("00400313-4a7a-11e4-91ee-1c6f65065a91", "own-object", "standard", Refuses(400, 313,
+    user("00400313-4a7a-11e4-91ee-1c6f65065a91", "own-object", "standard", Rejected(400, 313,
         "The request URI designates the API user's own User object.")),
-    user("00000317-4a7a-11e4-91ee-1c6f65065a91", "template-in-use", "template", Refuses(409, 317,
+    user("00000317-4a7a-11e4-91ee-1c6f65065a91", "template-in-use", "template", Rejected(409, 317,
         "The object cannot be deleted at this time. One or more users or User Patterns refer to this template user.")),
-    user("00000320-4a7a-11e4-91ee-1c6f65065a91", "auto-logon", "standard", Refuses(409, 320,
+    user("00000320-4a7a-11e4-91ee-1c6f65065a91", "auto-logon", "standard", Rejected(409, 320,
         "The object cannot be deleted at this time. It is currently identified as the Automatic Logon ID for the \
          Hardware Management Console.")),
-    user("00000321-4a7a-11e4-91ee-1c6f65065a91", "last-admin", "standard", Refuses(409, 321,
+    user("00000321-4a7a-11e4-91ee-1c6f65065a91", "last-admin", "standard", Rejected(409, 321,
         "The object cannot be deleted at this time. It is currently the only locally-authenticated user with \
          permission to the tasks for managing users and user roles.")),
-    user("00403001-4a7a-11e4-91ee-1c6f65065a91", "no-permission", "standard", Refuses(403, 1,
+    user("00403001-4a7a-11e4-91ee-1c6f65065a91", "no-permission", "standard", Rejected(403, 1,
         "The API user does not have the required permission for this operation.")),
     user("00404001-4a7a-11e4-91ee-1c6f65065a91", "invisible", "standard", Invisible),
-    user("00409001-4a7a-11e4-91ee-1c6f65065a91", "wrong-state", "standard", Refuses(409, 1,
+    user("00409001-4a7a-11e4-91ee-1c6f65065a91", "wrong-state", "standard", Rejected(409, 1,
         "The operation cannot be performed because the object is not in the correct state.")),
-    user("00409002-4a7a-11e4-91ee-1c6f65065a91", "busy", "standard", Refuses(409, 2,
+    user("00409002-4a7a-11e4-91ee-1c6f65065a91", "busy", "standard", Rejected(409, 2,
         "The operation cannot be performed because the object is currently busy with another operation.")),
-    user("00500012-4a7a-11e4-91ee-1c6f65065a91", "hmc-defect", "standard", Refuses(500, 12,
+    user("00500012-4a7a-11e4-91ee-1c6f65065a91", "hmc-defect", "standard", Rejected(500, 12,
         "Unexpected Throwable")),
     user("00503000-4a7a-11e4-91ee-1c6f65065a91", "hmc-unavailable", "standard", Page(503,
         "Service Unavailable")),
@@ -90,14 +95,14 @@ static USERS: [User; 22] = [
 /// State of the users: the IDs of those that have been deleted.
 #[derive(Default)]
 pub(super) struct Users {
-    gone: Mutex<HashSet<&'static str>>,
+    deleted: Mutex<HashSet<&'static str>>,
 }
 
 impl Users {
     /// Returns the list of users that the API user can access and that match one of `names` and one of `kinds`. An
     /// empty filter matches all users.
     pub(super) fn list(&self, names: &[NameFilter], kinds: &[String]) -> Value {
-        let expected = |user: &&User| {
+        let matches_filters = |user: &&User| {
             (names.is_empty() || names.iter().any(|filter| filter.matches(user.name)))
                 && (kinds.is_empty() || kinds.iter().any(|kind| kind == user.kind))
         };
@@ -105,30 +110,32 @@ impl Users {
             |user: &User| json!({"object-uri": user.uri(), "name": user.name, "type": user.kind});
         let users: Vec<Value> = USERS
             .iter()
-            .filter(|user| self.sees(user))
-            .filter(expected)
+            .filter(|user| self.is_accessible(user))
+            .filter(matches_filters)
             .map(entry)
             .collect();
         json!({ "users": users })
     }
 
-    pub(super) fn get(&self, id: &str) -> Result<&'static User, Refusal> {
-        let found = USERS.iter().find(|user| user.id == id && self.sees(user));
+    pub(super) fn get(&self, id: &str) -> Result<&'static User, ErrorReply> {
+        let found = USERS
+            .iter()
+            .find(|user| user.id == id && self.is_accessible(user));
         found.ok_or_else(|| {
             let text = "The request URI does not designate an existing resource of the correct type, or the API user \
                         has no access permission to it.";
-            Refusal::new(404, 1, text)
+            ErrorReply::new(404, 1, text)
         })
     }
 
-    pub(super) fn delete(&self, id: &str) -> Result<(), Refusal> {
+    pub(super) fn delete(&self, id: &str) -> Result<(), ErrorReply> {
         let user = self.get(id)?;
-        match user.verdict {
+        match user.deletion_result {
             // If two deletions are concurrent, the second one receives 404.
-            Deletes if !lock(&self.gone).insert(user.id) => self.get(id).map(drop),
+            Deletes if !lock(&self.deleted).insert(user.id) => self.get(id).map(drop),
             Deletes => Ok(()),
-            Refuses(status, reason, message) => Err(Refusal::new(status, reason, message)),
-            Page(status, message) => Err(Refusal {
+            Rejected(status, reason, message) => Err(ErrorReply::new(status, reason, message)),
+            Page(status, message) => Err(ErrorReply {
                 status,
                 reason: None,
                 message: message.to_owned(),
@@ -137,8 +144,8 @@ impl Users {
         }
     }
 
-    fn sees(&self, user: &User) -> bool {
-        !matches!(user.verdict, Invisible) && !lock(&self.gone).contains(user.id)
+    fn is_accessible(&self, user: &User) -> bool {
+        !matches!(user.deletion_result, Invisible) && !lock(&self.deleted).contains(user.id)
     }
 }
 

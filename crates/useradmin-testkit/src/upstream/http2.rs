@@ -23,7 +23,7 @@ use super::{
 use crate::REQUEST_ID;
 
 /// Bytes that are written before the next output of h2. They are set only while h2 has nothing to write.
-type Before = Arc<Mutex<Vec<u8>>>;
+type PendingFrames = Arc<Mutex<Vec<u8>>>;
 
 /// Serves one HTTP/2 connection.
 pub(super) async fn serve(
@@ -32,10 +32,10 @@ pub(super) async fn serve(
     handler: &Handler,
     number: usize,
 ) {
-    let before = Before::default();
+    let pending_frames = PendingFrames::default();
     let stream = InsertingStream {
         inner: stream,
-        before: Arc::clone(&before),
+        pending_frames: Arc::clone(&pending_frames),
     };
     let mut builder = Builder::new();
     if let Some(max) = max_streams {
@@ -52,11 +52,11 @@ pub(super) async fn serve(
         let reply = handler.lock().unwrap()(&request);
         match reply {
             Reply::GoAway(last, reason) => {
-                *before.lock().unwrap() = go_away(last, reason);
+                *pending_frames.lock().unwrap() = go_away(last, reason);
                 // The future completes when all pending input has been read and the frame has been sent.
                 let sent = std::future::poll_fn(|cx| {
                     let _nothing = connection.poll_accept(cx);
-                    if before.lock().unwrap().is_empty() {
+                    if pending_frames.lock().unwrap().is_empty() {
                         Poll::Ready(())
                     } else {
                         Poll::Pending
@@ -65,15 +65,15 @@ pub(super) async fn serve(
                 return sent.await;
             }
             Reply::ResetInBody(status, reason) => {
-                let torn = Reply::typed(status, "application/json", "{")
+                let incomplete = Reply::typed(status, "application/json", "{")
                     .with_header("request-id", REQUEST_ID);
-                let mut body = send(respond, torn, false);
+                let mut body = send(respond, incomplete, false);
                 // A reset discards data that has not been sent yet.
-                let flushed = std::future::poll_fn(|cx| {
+                let until_flushed = std::future::poll_fn(|cx| {
                     let _nothing = connection.poll_accept(cx);
                     Poll::Ready(())
                 });
-                flushed.await;
+                until_flushed.await;
                 body.send_reset(reason);
             }
             reply @ Reply::Http(..) => {
@@ -143,7 +143,7 @@ fn send(mut respond: SendResponse<Bytes>, reply: Reply, end: bool) -> SendStream
 
 /// Sends a reply after the conditions that it waits for.
 async fn respond_later(mut respond: SendResponse<Bytes>, reply: Reply) {
-    match reply.due().await {
+    match reply.wait_until_due().await {
         Reply::Reset(reason) => respond.send_reset(reason),
         // The stream stays open until the client resets it.
         Reply::Hang => {
@@ -163,20 +163,20 @@ fn go_away(last: u32, reason: Reason) -> Vec<u8> {
     frame
 }
 
-/// A stream that inserts the bytes in `before` into its output.
+/// A stream that inserts the bytes in `pending_frames` into its output.
 struct InsertingStream<S> {
     inner: S,
-    before: Before,
+    pending_frames: PendingFrames,
 }
 
 impl<S: AsyncWrite + Unpin> InsertingStream<S> {
     fn write_inserted(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut before = self.before.lock().unwrap();
-        while !before.is_empty() {
-            let count = ready!(Pin::new(&mut self.inner).poll_write(cx, &before))?;
-            before.drain(..count);
+        let mut pending_frames = self.pending_frames.lock().unwrap();
+        while !pending_frames.is_empty() {
+            let count = ready!(Pin::new(&mut self.inner).poll_write(cx, &pending_frames))?;
+            pending_frames.drain(..count);
         }
-        drop(before);
+        drop(pending_frames);
         Pin::new(&mut self.inner).poll_flush(cx)
     }
 }

@@ -131,8 +131,8 @@ impl Upstream {
                 .filter(|request| request.matches(method, target));
             found.count() >= count
         });
-        let reached = timeout(Duration::from_secs(5), enough).await.is_ok();
-        assert!(reached, "{count} {method} {target}: {:?}", self.received());
+        let in_time = timeout(Duration::from_secs(5), enough).await.is_ok();
+        assert!(in_time, "{count} {method} {target}: {:?}", self.received());
     }
 }
 

@@ -106,7 +106,7 @@ impl Reply {
     }
 
     /// Waits for the conditions of the reply (gate, barrier, delay). Returns the reply without them.
-    pub(super) async fn due(mut self) -> Self {
+    pub(super) async fn wait_until_due(mut self) -> Self {
         loop {
             self = match self {
                 Self::Gated(gate, then) => {
@@ -121,14 +121,14 @@ impl Reply {
                     sleep(time).await;
                     *then
                 }
-                due => return due,
+                ready => return ready,
             };
         }
     }
 
     /// Performs the reply over HTTP/1.1. Returns whether the connection can be used again.
     pub(super) async fn write_to(self, stream: &mut BufReader<impl Io>) -> bool {
-        let reply = self.due().await;
+        let reply = self.wait_until_due().await;
         match &reply {
             Self::Http(..) => return stream.write_all(&reply.bytes()).await.is_ok(),
             Self::Raw(bytes) => {

@@ -73,16 +73,16 @@ impl Server {
         }
         let Some(tls) = &self.tls else {
             let http2 = self.settings.prior_knowledge;
-            return self.speak(stream, http2, number).await;
+            return self.serve_protocol(stream, http2, number).await;
         };
         // A failed handshake is ignored here, because the client reports it.
         if let Ok(stream) = tls.accept(stream).await {
             let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-            self.speak(stream, http2, number).await;
+            self.serve_protocol(stream, http2, number).await;
         }
     }
 
-    async fn speak(&self, stream: impl Io, http2: bool, number: usize) {
+    async fn serve_protocol(&self, stream: impl Io, http2: bool, number: usize) {
         if http2 {
             return http2::serve(stream, self.settings.max_streams, &self.handler, number).await;
         }

@@ -35,7 +35,7 @@ pub fn json(response: &Response) -> Value {
     serde_json::from_slice(body).unwrap_or_default()
 }
 
-/// Returns whether `told` is a prefix of `whole` within the length limit, or the marker of redacted text.
-pub fn is_part(actual: &str, complete: &str) -> bool {
+/// Returns whether `actual` is a prefix of `complete` within the length limit, or the marker of redacted text.
+pub fn is_part_or_redacted(actual: &str, complete: &str) -> bool {
     actual.len() <= 256 && (complete.starts_with(actual) || actual == "(redacted)")
 }
