@@ -61,7 +61,7 @@ impl Access {
         let before = before.is_some_and(|before| before.identity_required);
         let configured = certificates || !issuers.is_empty();
         if before && !configured {
-            tracing::warn!("anonymous callers refused until restart");
+            tracing::warn!("anonymous callers refused until restart; the last issuer was removed");
         }
         let identity_required = before || configured;
         Ok(Self {

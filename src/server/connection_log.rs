@@ -15,7 +15,7 @@ const TLS_FAILED: &str = "TLS handshake failed";
 const HANDSHAKE_TIMED_OUT: &str = "connection handshake timed out";
 const NOT_READ: &str = "connection aborted: peer stopped reading responses";
 const PROTOCOL_VIOLATED: &str = "connection aborted: peer violated HTTP/2";
-const REFUSED: &str = "request refused by HTTP/2";
+const REFUSED: &str = "request rejected by the HTTP/2 library";
 
 /// Logs and counts errors of connections.
 #[derive(Default)]

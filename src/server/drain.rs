@@ -42,7 +42,10 @@ pub async fn drain(
         () = time => false,
     };
     if !done {
-        tracing::warn!(remaining = shared.tasks.len(), "drain interrupted");
+        tracing::warn!(
+            remaining = shared.tasks.len(),
+            "drain ended early; remaining calls are cancelled"
+        );
         shared.halt.cancel();
         let _unfinished = timeout(HALT_TIMEOUT, finished(shared)).await;
     }

@@ -15,7 +15,7 @@ use crate::{
 };
 
 const REFUSED: &str = "RST_STREAM PROTOCOL_ERROR";
-const LINE: &str = "request refused by HTTP/2";
+const LINE: &str = "request rejected by the HTTP/2 library";
 /// More requests than are logged individually in a minute.
 const MANY: u32 = 100;
 const LOGGED: usize = 60;

@@ -179,7 +179,10 @@ impl Platform for IbmHmc {
             if self.watch.doubtful(purpose) && self.sessions.discard_doubtful(session, budget) {
                 self.watch.replaced(purpose);
                 let target = &*self.sessions.source.numbers.target().target;
-                tracing::warn!(target, "session replaced after repeated refusals");
+                tracing::warn!(
+                    target,
+                    "session discarded after repeated doubtful responses"
+                );
             }
         } else if failure.is_none_or(classify::reached_authorization) {
             session.accepted();
