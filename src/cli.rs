@@ -52,7 +52,7 @@ enum Command {
     /// Write a completion script for a shell to standard output.
     #[command(after_long_help = help::COMPLETIONS.text())]
     Completions {
-        /// The shell.
+        /// Shell to generate the script for.
         shell: Shell,
     },
     /// Write the man pages: useradmin.1, and one for each command.
@@ -82,7 +82,7 @@ struct Serve {
     sandbox: sandbox::Arguments,
 }
 
-/// Runs the program.
+/// Parses the arguments, runs the subcommand, and returns the exit code.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let runtime = match Builder::new_current_thread().enable_all().build() {
@@ -100,7 +100,7 @@ pub fn main() -> ExitCode {
             Command::Man { folder } => generate::man(&folder, Arguments::command()),
         }
     });
-    // The time limits of all remaining tasks have expired.
+    // Tasks that still run have exceeded their time limits, so the process does not wait for them.
     runtime.shutdown_background();
     code
 }

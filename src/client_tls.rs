@@ -19,16 +19,16 @@ use crate::certificates::verifier::ServerVerifier;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trust {
     /// The named authorities are trusted in addition to those of the system.
-    More,
+    AddToSystem,
     /// Only the named authorities are trusted. If none are named, those of the system are trusted.
-    Only,
+    ReplaceSystem,
 }
 
 /// Returns the configuration of TLS 1.2 or newer for connections to `url`.
 pub fn config(
     url: &Url,
     trust: Trust,
-    named: &[CertificateDer<'static>],
+    certificates: &[CertificateDer<'static>],
     alpn: &[&[u8]],
 ) -> Result<ClientConfig, String> {
     let provider = Arc::new(ring::default_provider());
@@ -41,7 +41,8 @@ pub fn config(
             .with_root_certificates(RootCertStore::empty())
             .with_no_client_auth()
     } else {
-        let verifier = verifier(trust, named, provider).map_err(|error| error.to_string())?;
+        let verifier =
+            verifier(trust, certificates, provider).map_err(|error| error.to_string())?;
         builder
             .dangerous()
             .with_custom_certificate_verifier(verifier)
@@ -53,20 +54,21 @@ pub fn config(
 
 fn verifier(
     trust: Trust,
-    named: &[CertificateDer<'static>],
+    certificates: &[CertificateDer<'static>],
     provider: Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ServerCertVerifier>, Error> {
-    let chains: Arc<dyn ServerCertVerifier> = if trust == Trust::More || named.is_empty() {
-        let verifier = Verifier::new_with_extra_roots(named.to_vec(), provider)?;
-        Arc::new(verifier)
-    } else {
-        let mut roots = RootCertStore::empty();
-        for certificate in named {
-            roots.add(certificate.clone())?;
-        }
-        let builder = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider);
-        let verifier = builder.build();
-        verifier.map_err(|error| Error::General(error.to_string()))?
-    };
-    Ok(Arc::new(ServerVerifier::new(named, chains)))
+    let chains: Arc<dyn ServerCertVerifier> =
+        if trust == Trust::AddToSystem || certificates.is_empty() {
+            let verifier = Verifier::new_with_extra_roots(certificates.to_vec(), provider)?;
+            Arc::new(verifier)
+        } else {
+            let mut roots = RootCertStore::empty();
+            for certificate in certificates {
+                roots.add(certificate.clone())?;
+            }
+            let builder = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider);
+            let verifier = builder.build();
+            verifier.map_err(|error| Error::General(error.to_string()))?
+        };
+    Ok(Arc::new(ServerVerifier::new(certificates, chains)))
 }

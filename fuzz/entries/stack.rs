@@ -139,7 +139,7 @@ async fn stack(callers: &str) -> Stack {
     let file = fuzz_path("files/useradmin.toml");
     let mut config =
         config::parse(Path::new(&file), &text).unwrap_or_else(|errors| panic!("{errors}"));
-    config.audit.sink = AuditSink::Nowhere;
+    config.audit.sink = AuditSink::Discard;
     let shared = Shared::new(&config).await.expect("it can be called");
     let shared = Arc::new(shared);
     let limits = &config.server.limits;

@@ -1,9 +1,9 @@
-//! Why a call has no identity.
+//! Reasons why a caller could not be authenticated.
 
 /// Declares the errors, each with the value of the metadata key `cause`.
 macro_rules! authentication_errors {
     ($($(#[doc = $doc:literal])+ $error:ident = $cause:literal,)+) => {
-        /// Why a call has no identity. The caller receives it as the metadata key `cause`.
+        /// Reason why a caller could not be authenticated, sent as the metadata key `cause`.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum AuthenticationError {
             $($(#[doc = $doc])+ $error,)+

@@ -65,7 +65,7 @@ impl Audit {
     /// Starts the writer thread and waits up to one second until the file is open. If the file cannot be opened, the
     /// writer retries, and the log is unhealthy until then. Returns an error if the thread cannot be started.
     pub(crate) async fn start(config: &config::Audit, metrics: &Arc<Metrics>) -> io::Result<Self> {
-        if config.sink == AuditSink::Nowhere {
+        if config.sink == AuditSink::Discard {
             return Ok(Self(None));
         }
         let queue = Arc::<Queue>::default();
@@ -122,8 +122,8 @@ impl Audit {
         let (queued, oldest) = queue.map(|open| open.0.waiting()).unwrap_or_default();
         let oldest = status.oldest.or(oldest);
         AuditState {
-            works: status.is_healthy(),
-            changes_by_others: status.changes_by_others,
+            writable: status.is_healthy(),
+            external_changes: status.changes_by_others,
             lost: status.lost,
             queued,
             pending: status.pending,

@@ -24,7 +24,7 @@ use x509_parser::{
 use crate::public_keys::{is_edwards_point, is_on_curve, rsa_fault};
 
 /// Names of keys, curves and signatures by object identifier, in addition to those of the parser.
-const NAMES: [(&str, &str); 22] = [
+const OID_NAMES: [(&str, &str); 22] = [
     ("1.2.840.10045.4.1", "ECDSA with SHA-1"),
     ("1.2.840.10045.4.3.1", "ECDSA with SHA-224"),
     ("1.2.840.10045.4.3.2", "ECDSA with SHA-256"),
@@ -50,7 +50,7 @@ const NAMES: [(&str, &str); 22] = [
 ];
 const EC_PUBLIC_KEY: &str = "1.2.840.10045.2.1";
 /// Maximum number of characters of a name in a message. Peers choose the names in their certificates.
-const MAX_NAME: usize = 128;
+const MAX_NAME_CHARS: usize = 128;
 
 /// Remaining life of a certificate, in seconds, below which there is a warning. The alert
 /// `UseradminCertificateExpires` has the same limit.
@@ -62,7 +62,7 @@ pub struct UnusableAuthority {
     /// Name of the authority in DER.
     subject: Vec<u8>,
     /// Whether a usable authority has the same name.
-    has_namesake: bool,
+    name_is_shared: bool,
     /// Description of the fault, which starts with the name of the authority.
     pub fault: String,
 }
@@ -79,30 +79,30 @@ impl Authorities {
         certificates: &[CertificateDer<'static>],
         fault: impl Fn(&X509Certificate<'_>) -> Option<String>,
     ) -> Self {
-        let mut sorted = Self::default();
+        let mut authorities = Self::default();
         let mut subjects = Vec::new();
         for der in certificates {
             let Ok((_, parsed)) = parse_x509_certificate(der) else {
                 // This parser refuses some certificates that webpki accepts, so the certificate counts as usable.
-                sorted.usable.push(der.clone());
+                authorities.usable.push(der.clone());
                 continue;
             };
             let subject = parsed.subject().as_raw().to_vec();
             if let Some(fault) = fault(&parsed) {
-                sorted.unusable.push(UnusableAuthority {
+                authorities.unusable.push(UnusableAuthority {
                     subject,
-                    has_namesake: false,
-                    fault: format!("{}: {fault}", name(parsed.subject())),
+                    name_is_shared: false,
+                    fault: format!("{}: {fault}", display_name(parsed.subject())),
                 });
             } else {
-                sorted.usable.push(der.clone());
+                authorities.usable.push(der.clone());
                 subjects.push(subject);
             }
         }
-        for authority in &mut sorted.unusable {
-            authority.has_namesake = subjects.contains(&authority.subject);
+        for authority in &mut authorities.unusable {
+            authority.name_is_shared = subjects.contains(&authority.subject);
         }
-        sorted
+        authorities
     }
 
     /// Returns a text for each unusable authority, which names the problem, the fault and the file.
@@ -173,7 +173,7 @@ pub fn key_fault(certificate: &X509Certificate<'_>) -> Option<String> {
     if !known.any(|known| known.public_key_alg_id().as_ref() == algorithm) {
         return Some(format!(
             "its key {}, which is not supported",
-            kind(algorithm)
+            describe_key_kind(algorithm)
         ));
     }
     let Ok(PublicKey::RSA(key)) = key.parsed() else {
@@ -208,7 +208,7 @@ fn algorithm(key: &[u8]) -> Option<&[u8]> {
 }
 
 /// Describes the kind of a key with this `AlgorithmIdentifier`, in a phrase such as `is on the curve P-256`.
-fn kind(algorithm: &[u8]) -> String {
+fn describe_key_kind(algorithm: &[u8]) -> String {
     let Ok((parameters, id)) = Oid::from_der(algorithm) else {
         return "is of an unknown kind".to_owned();
     };
@@ -224,7 +224,7 @@ fn kind(algorithm: &[u8]) -> String {
 /// Returns the name of an object identifier, or its digits if the name is not known.
 fn id_name(id: &Oid<'_>) -> String {
     let text = id.to_id_string();
-    let named = NAMES.iter().find(|(known, _)| *known == text);
+    let named = OID_NAMES.iter().find(|(known, _)| *known == text);
     match (named, oid2sn(id, oid_registry())) {
         (Some((_, name)), _) => (*name).to_owned(),
         (None, Ok(name)) => format!("{name} ({text})"),
@@ -232,13 +232,13 @@ fn id_name(id: &Oid<'_>) -> String {
     }
 }
 
-/// Returns a name as text, truncated to [`MAX_NAME`] characters.
-fn name(name: &X509Name<'_>) -> String {
+/// Returns a name as text, truncated to [`MAX_NAME_CHARS`] characters.
+fn display_name(name: &X509Name<'_>) -> String {
     let text = name.to_string();
     if text.is_empty() {
         return "without a name".to_owned();
     }
-    text.chars().take(MAX_NAME).collect()
+    text.chars().take(MAX_NAME_CHARS).collect()
 }
 
 /// Formats a time in seconds since 1970 as `2026-11-26T15:35:52Z`.

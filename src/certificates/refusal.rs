@@ -12,7 +12,10 @@ use x509_parser::{
     parse_x509_certificate,
 };
 
-use super::{UnusableAuthority, date, date_fault, id_name, key_fault, key_point_fault, kind, name};
+use super::{
+    UnusableAuthority, date, date_fault, describe_key_kind, display_name, id_name, key_fault,
+    key_point_fault,
+};
 
 /// Maximum number of examined certificates of a chain: the longest chain that webpki accepts.
 const MAX_CHAIN: usize = 7;
@@ -33,7 +36,7 @@ pub const PLAINTEXT: &str = "the peer sent plaintext instead of TLS";
 fn refused(certificate: &X509Certificate<'_>, fault: &str) -> Error {
     other(format!(
         "certificate {}: {fault}",
-        name(certificate.subject())
+        display_name(certificate.subject())
     ))
 }
 
@@ -95,7 +98,7 @@ pub fn explain(
         .collect();
     let issued = |authority: &&UnusableAuthority| {
         let mut chain = chain.iter();
-        !authority.has_namesake
+        !authority.name_is_shared
             && chain.any(|certificate| certificate.issuer().as_raw() == authority.subject)
     };
     if let Some(authority) = unusable.iter().find(issued) {
@@ -219,7 +222,7 @@ pub fn describe_certificate_error(cause: &CertificateError) -> String {
             public_key_algorithm_id,
         } => {
             let algorithm = signature(signature_algorithm_id);
-            let kind = kind(public_key_algorithm_id);
+            let kind = describe_key_kind(public_key_algorithm_id);
             return format!(
                 "a signature with {algorithm} cannot be verified with a key that {kind}"
             );

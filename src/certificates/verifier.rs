@@ -102,14 +102,13 @@ impl ClientCertVerifier for CallerVerifier {
     verify_signatures!();
 }
 
-/// A verifier that accepts a server certificate that the operator has named, and verifies the chain of every other
-/// one.
+/// A verifier that accepts pinned server certificates, and verifies the chain of all others.
 ///
 /// rustls refuses a CA certificate as a server's own, even if it is in the root store, and the self-signed
 /// certificate of an HMC may be a CA certificate.
 #[derive(Debug)]
 pub struct ServerVerifier {
-    named: Vec<CertificateDer<'static>>,
+    pinned: Vec<CertificateDer<'static>>,
     unusable: Vec<UnusableAuthority>,
     chain_verifier: Arc<dyn ServerCertVerifier>,
 }
@@ -117,17 +116,17 @@ pub struct ServerVerifier {
 impl ServerVerifier {
     /// Creates a verifier that accepts these certificates byte for byte, and others if `chain_verifier` does.
     pub fn new(
-        named: &[CertificateDer<'static>],
+        pinned: &[CertificateDer<'static>],
         chain_verifier: Arc<dyn ServerCertVerifier>,
     ) -> Self {
         Self {
-            named: named.to_vec(),
-            unusable: Authorities::partition(named, authority_fault).unusable,
+            pinned: pinned.to_vec(),
+            unusable: Authorities::partition(pinned, authority_fault).unusable,
             chain_verifier,
         }
     }
 
-    fn verify_named(
+    fn verify_pinned(
         certificate: &CertificateDer<'_>,
         server_name: &ServerName<'_>,
     ) -> Result<ServerCertVerified, Error> {
@@ -146,8 +145,8 @@ impl ServerCertVerifier for ServerVerifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let verified = if self.named.iter().any(|named| named == end_entity) {
-            Self::verify_named(end_entity, server_name)?
+        let verified = if self.pinned.iter().any(|pinned| pinned == end_entity) {
+            Self::verify_pinned(end_entity, server_name)?
         } else {
             self.chain_verifier
                 .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)

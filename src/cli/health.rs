@@ -98,8 +98,8 @@ async fn connect(arguments: Health) -> Result<Channel, String> {
     let url = format!("https://{}", arguments.addr);
     let url = Url::parse(&url).map_err(|error| error.to_string())?;
     let (named, _) =
-        pem::roots(ca_file, Trust::Only).map_err(|fault| format!("--ca-file {fault}"))?;
-    let tls = client_tls::config(&url, Trust::Only, &named, &[b"h2"])?;
+        pem::roots(ca_file, Trust::ReplaceSystem).map_err(|fault| format!("--ca-file {fault}"))?;
+    let tls = client_tls::config(&url, Trust::ReplaceSystem, &named, &[b"h2"])?;
     let host = url.host_str().unwrap_or_default();
     let name = arguments.server_name.as_deref().unwrap_or(host);
     let name = grpc_client::server_name(name).map_err(|error| format!("--server-name: {error}"))?;

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     config::{
         self, Allow, Audit, AuditSink, BatchAccount, Caller, Config, Credential, Entra, EntraKind,
-        Hmc, Jwks, JwtIssuer, Settings, Target,
+        Hmc, Jwks, JwtIssuer, PlatformSettings, Target,
         secret::{Secret, SecretSource},
         tls::TlsFiles,
     },
@@ -38,7 +38,7 @@ const PROTECTED: &str = "protected";
 
 #[derive(Args)]
 pub struct Arguments {
-    /// Simulate both upstreams in this process, without a file and credentials.
+    /// Simulate both upstreams in this process; needs neither a configuration file nor credentials.
     #[arg(long)]
     sandbox: bool,
     /// The address for gRPC. Port 0 selects a free port.
@@ -68,9 +68,11 @@ pub async fn run(arguments: Arguments) -> Result<(), String> {
     let sandbox = sandbox.map_err(|error| format!("the sandbox cannot start: {error}"))?;
     let mut config = sandbox_config(&sandbox, arguments.listen)?;
     config.server.admin_listen = arguments.admin_listen;
-    config.server.admin_named = true;
+    config.server.admin_listen_is_explicit = true;
     let folder = arguments.secure.as_deref();
-    let identities = folder.map(|folder| secure(&mut config, folder)).transpose();
+    let identities = folder
+        .map(|folder| require_authentication(&mut config, folder))
+        .transpose();
     let identities = identities.map_err(|error| format!("--secure: {error}"))?;
     let guide = |server: &Server, listen| {
         print(sandbox.guide(&Served {
@@ -82,9 +84,9 @@ pub async fn run(arguments: Arguments) -> Result<(), String> {
     run::run(config, guide).await
 }
 
-/// Enables TLS, and replaces the caller `anonymous` by one with a client certificate and one with a token. Returns
-/// the files of their identities, or an error if they cannot be written.
-fn secure(config: &mut Config, folder: &Path) -> std::io::Result<Identities> {
+/// Enables TLS, and replaces the caller `anonymous` with two callers: one with a client certificate, one with a token.
+/// Returns the files of their identities, or an error if they cannot be written.
+fn require_authentication(config: &mut Config, folder: &Path) -> std::io::Result<Identities> {
     let files = Identities::create(folder)?;
     config.server.tls = Some(TlsFiles {
         cert_file: files.server_certificate.clone(),
@@ -126,7 +128,7 @@ fn caller(identity: Identity, deletes_per_minute: Option<u32>) -> Caller {
 /// permissions.
 pub fn sandbox_config(sandbox: &Sandbox, listen: SocketAddr) -> Result<Config, String> {
     let url = |text: &str| Url::parse(text).map_err(|error| error.to_string());
-    let memory = |text: &str| SecretSource::memory(Secret::new(text.to_owned()));
+    let memory = |text: &str| SecretSource::in_memory(Secret::new(text.to_owned()));
     let known = sandbox.credentials();
     let account = BatchAccount {
         credential: Credential::Entra(Entra {
@@ -149,7 +151,7 @@ pub fn sandbox_config(sandbox: &Sandbox, listen: SocketAddr) -> Result<Config, S
     config.server.listen = listen;
     config.server.admin_listen = None;
     config.audit = Audit {
-        sink: AuditSink::Nowhere,
+        sink: AuditSink::Discard,
         sync: false,
     };
     let account = target(url(sandbox.batch_url())?, account);
@@ -161,7 +163,7 @@ pub fn sandbox_config(sandbox: &Sandbox, listen: SocketAddr) -> Result<Config, S
 }
 
 /// Returns a target with its alias, `sandbox`.
-fn target<S: Settings>(url: Url, own: S) -> (String, Target<S>) {
+fn target<S: PlatformSettings>(url: Url, own: S) -> (String, Target<S>) {
     let mut target = Target::new(url, own);
     target.protected_users = vec![Pattern::case_insensitive(PROTECTED)];
     ("sandbox".to_owned(), target)

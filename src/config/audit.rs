@@ -35,7 +35,7 @@ pub enum AuditSink {
     /// Standard output.
     Stdout,
     /// No destination, for the sandbox, which deletes no real users.
-    Nowhere,
+    Discard,
 }
 
 impl fmt::Display for AuditSink {
@@ -43,7 +43,7 @@ impl fmt::Display for AuditSink {
         match self {
             Self::File(path) => write!(f, "{}", path.display()),
             Self::Stdout => f.write_str("stdout"),
-            Self::Nowhere => f.write_str("nowhere"),
+            Self::Discard => f.write_str("nowhere"),
         }
     }
 }

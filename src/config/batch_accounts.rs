@@ -10,9 +10,9 @@ use url::Url;
 use super::{
     reader::Reader,
     schema::Key,
-    secret::{Form, SecretSource},
+    secret::{SecretEncoding, SecretSource},
     table::{Kind, Table as _, table},
-    targets::Settings,
+    targets::PlatformSettings,
     values::{choice, duration, identifier, origin, seconds, secret, subtable, text},
 };
 use crate::names;
@@ -26,7 +26,7 @@ table! {
     }
 }
 
-impl Settings for BatchAccount {
+impl PlatformSettings for BatchAccount {
     const URL: &'static str = "https://account.region.batch.azure.com";
     const REQUEST_FIELD: &'static str = "account";
 
@@ -133,7 +133,7 @@ table! {
         /// Application or user-assigned identity.
         client_id: Option<String> = identifier().optional("required by client_secret; environment (AZURE_CLIENT_ID) for workload_identity; system-assigned for managed_identity");
         /// The client secret; read again for each token.
-        secret_file: Option<SecretSource> = secret("secret", Form::Text).optional("required by client_secret");
+        secret_file: Option<SecretSource> = secret("secret", SecretEncoding::Text).optional("required by client_secret");
         /// The federated token of `workload_identity`; read again for each token.
         token_file: Option<PathBuf> = token_file().optional("environment (AZURE_FEDERATED_TOKEN_FILE)");
         /// The Entra authority, which `ca_file` of the account applies to, too. http is allowed for a loopback host
@@ -148,7 +148,7 @@ table! {
         /// The Batch account's name.
         account_name: Option<String> = account_name().optional("required by shared_key");
         /// The account's key in base64; read again when the account refuses it.
-        key_file: Option<SecretSource> = secret("secret", Form::Base64).optional("required by shared_key");
+        key_file: Option<SecretSource> = secret("secret", SecretEncoding::Base64).optional("required by shared_key");
     }
 }
 
@@ -166,7 +166,7 @@ fn account_name() -> Kind<String> {
 }
 
 fn token_file() -> Kind<PathBuf> {
-    secret("token", Form::Text).then(|_, _, file| file.path().map(Path::to_owned))
+    secret("token", SecretEncoding::Text).then(|_, _, file| file.path().map(Path::to_owned))
 }
 
 /// Reports required keys that are missing, and keys that belong to another kind of credential and would have no

@@ -10,7 +10,7 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::schema::{Key, is_showable};
+use super::schema::{Key, may_be_shown};
 use crate::names;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -248,7 +248,7 @@ fn value_start(source: &str, end: usize, delimiter: &str) -> usize {
 /// Adds the byte ranges of all values, and of the keys that may be misplaced values, to `spans`.
 fn hide_table(table: &DeTable<'_>, keys: &[Key], spans: &mut Vec<Range<usize>>) {
     for (key, value) in table {
-        if !is_showable(keys, key.get_ref()) {
+        if !may_be_shown(keys, key.get_ref()) {
             spans.push(key.span());
         }
         hide_value(value, keys, spans);

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::{
-    secret::{Form, SecretSource},
+    secret::{SecretEncoding, SecretSource},
     table::table,
-    targets::Settings,
+    targets::PlatformSettings,
     values::{duration, identifier, seconds, secret},
 };
 use crate::client_tls::Trust;
@@ -18,7 +18,7 @@ table! {
         userid: String = identifier();
         /// Its password; read again at each logon.
         #[key("password_file")]
-        password: SecretSource = secret("secret", Form::Text);
+        password: SecretSource = secret("secret", SecretEncoding::Text);
         /// Time limit for a logon. It is then abandoned, and the next call starts another one.
         #[key("logon_timeout_seconds")]
         logon_timeout: Duration = seconds(1..=60).default(Self::LOGON_TIMEOUT).map(duration);
@@ -30,9 +30,9 @@ impl Hmc {
     pub const LOGON_TIMEOUT: u32 = 8;
 }
 
-impl Settings for Hmc {
+impl PlatformSettings for Hmc {
     const URL: &'static str = "https://hmc.example:6794";
-    const TRUST: Trust = Trust::Only;
+    const TRUST: Trust = Trust::ReplaceSystem;
     /// The value is low, because HMCs are small machines.
     const MAX_IN_FLIGHT: u32 = 8;
     const REQUEST_FIELD: &'static str = "hmc";

@@ -9,7 +9,7 @@ use super::{
     files,
     reader::Reader,
     table::{Kind, table},
-    urls::Shape,
+    urls::AllowedComponents,
     values::{Roots, ca_file, flattened, identifier, path, texts, url},
 };
 use crate::{
@@ -40,12 +40,12 @@ table! {
         /// The issuer's keys as a JSON Web Key Set; read every 5 minutes and when a token names an unknown key. http
         /// is allowed for a loopback host only. RSA keys of 2048 to 8192 bits and keys of P-256, P-384 and Ed25519
         /// are used; others are left out, with a warning.
-        jwks_url: Option<Url> = url("https URL", Shape::Resource, |_| false).optional("either this or `jwks_file`");
+        jwks_url: Option<Url> = url("https URL", AllowedComponents::Resource, |_| false).optional("either this or `jwks_file`");
         /// The same in a file; read again when it changes. It must hold a key for one of the `algorithms`.
         jwks_file: Option<PathBuf> = path().optional("either this or `jwks_url`");
         /// More certificate authorities for `jwks_url`, beside the system's.
         #[key("ca_file")]
-        roots: Roots = ca_file(Trust::More);
+        roots: Roots = ca_file(Trust::AddToSystem);
     }
 }
 
@@ -117,7 +117,7 @@ fn check(issuer: &JwtIssuer, reader: &Reader<'_>) {
         .and_then(|bytes| KeySet::parse_usable(&bytes));
     match keys {
         Ok(keys) => {
-            if let Some(ignored) = keys.ignored() {
+            if let Some(ignored) = keys.describe_unusable_keys() {
                 let warning = format!(" has keys that are left out: {ignored}");
                 reader.warn("jwks_file", warning);
             }

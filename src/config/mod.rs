@@ -38,7 +38,7 @@ pub use self::{
     schema::Key,
     server::{Limits, Server},
     source::{Source, differences},
-    targets::{Settings, Target, TargetSummary},
+    targets::{PlatformSettings, Target, TargetSummary},
     tracing::Tracing,
     values::Roots,
 };

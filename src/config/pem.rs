@@ -23,8 +23,8 @@ pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String>
 }
 
 /// Returns the certificates with which servers are verified, and warnings for those that are no usable authority.
-/// With [`Trust::Only`], fails if no certificate has a usable key, because it then is neither an authority nor the
-/// certificate of the server itself.
+/// With [`Trust::ReplaceSystem`], fails if no certificate has a usable key, because it then is neither an authority nor
+/// the certificate of the server itself.
 pub fn roots(
     path: &Path,
     trust: Trust,
@@ -32,7 +32,7 @@ pub fn roots(
     let certificates = certificates(path)?;
     let shown = files::display_path(path);
     let sorted = Authorities::partition(&certificates, authority_fault);
-    if trust == Trust::Only && sorted.usable.is_empty() {
+    if trust == Trust::ReplaceSystem && sorted.usable.is_empty() {
         let keys = Authorities::partition(&certificates, |certificate| {
             key_fault(certificate).or_else(|| key_point_fault(certificate))
         });

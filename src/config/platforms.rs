@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{
     table::table,
-    targets::{Settings, Target, TargetSummary, targets},
+    targets::{PlatformSettings, Target, TargetSummary, targets},
 };
 use crate::proto;
 
@@ -37,7 +37,7 @@ macro_rules! platforms {
 
             /// Returns the name of the table that contains the targets of an rpc, or `None` if the rpc has no target.
             pub(super) fn table_of(rpc: &str) -> Option<&'static str> {
-                let fields = [$((stringify!($field), <$keys as Settings>::REQUEST_FIELD)),+];
+                let fields = [$((stringify!($field), <$keys as PlatformSettings>::REQUEST_FIELD)),+];
                 let mut fields = fields.into_iter();
                 let found = fields.find(|(_, field)| proto::has_field(rpc, field));
                 found.map(|(table, _)| table)

@@ -17,7 +17,7 @@ pub struct Key {
 
 /// Returns whether a message may show a key: one that consists of lower-case letters and `_`, or is similar to a
 /// known key. A secret that was written instead of a key is seldom like that.
-pub(super) fn is_showable(keys: &[Key], name: &str) -> bool {
+pub(super) fn may_be_shown(keys: &[Key], name: &str) -> bool {
     let usual = |b: u8| b.is_ascii_lowercase() || b == b'_';
     let plain = name.to_ascii_lowercase().replace('-', "_");
     let is_similar = |key: &Key| strsim::normalized_levenshtein(key.name, &plain) > 0.7;
@@ -32,7 +32,7 @@ pub(super) fn unknown_key(keys: &[Key], section: &str, name: &str) -> String {
         .filter(|(likeness, _)| *likeness > 0.8)
         .max_by(|a, b| a.0.total_cmp(&b.0));
     let mut text = "unknown key".to_owned();
-    if is_showable(keys, name) {
+    if may_be_shown(keys, name) {
         text = format!("{text} `{name}`");
     }
     match nearest {

@@ -15,15 +15,15 @@ use super::files;
 macro_rules! unprintable {
     ($($secret:ty),+) => {
         const _: fn() = || {
-            trait Printable<How> {
-                const HOW: () = ();
+            trait Printable<Marker> {
+                const CHECK: () = ();
             }
             struct ByDebug;
             struct ByDisplay;
             impl<T: ?Sized> Printable<()> for T {}
             impl<T: ?Sized + std::fmt::Debug> Printable<ByDebug> for T {}
             impl<T: ?Sized + std::fmt::Display> Printable<ByDisplay> for T {}
-            $(let () = <$secret as Printable<_>>::HOW;)+
+            $(let () = <$secret as Printable<_>>::CHECK;)+
         };
     };
 }
@@ -47,8 +47,9 @@ impl Secret {
     }
 }
 
+/// Encoding that a secret file must have.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Form {
+pub enum SecretEncoding {
     Text,
     Base64,
 }
@@ -59,7 +60,7 @@ pub struct SecretSource(Arc<Inner>);
 
 struct Inner {
     path: Option<PathBuf>,
-    form: Form,
+    encoding: SecretEncoding,
     /// The last valid secret that was read.
     last: Mutex<Option<Secret>>,
 }
@@ -67,18 +68,18 @@ struct Inner {
 impl SecretSource {
     /// Creates a source for the secret file that a configuration key names. Called only by the reader of such keys,
     /// which also registers the file.
-    pub(super) fn file(path: PathBuf, form: Form) -> Self {
+    pub(super) fn from_file(path: PathBuf, encoding: SecretEncoding) -> Self {
         Self(Arc::new(Inner {
             path: Some(path),
-            form,
+            encoding,
             last: Mutex::default(),
         }))
     }
 
-    pub fn memory(secret: Secret) -> Self {
+    pub fn in_memory(secret: Secret) -> Self {
         Self(Arc::new(Inner {
             path: None,
-            form: Form::Text,
+            encoding: SecretEncoding::Text,
             last: Mutex::new(Some(secret)),
         }))
     }
@@ -87,15 +88,15 @@ impl SecretSource {
     pub fn read(&self) -> io::Result<Secret> {
         let Some(path) = &self.0.path else {
             return self
-                .last_read()
+                .last_valid()
                 .ok_or_else(|| io::Error::other("no secret"));
         };
         self.read_file(path)
-            .or_else(|error| self.last_read().ok_or(error))
+            .or_else(|error| self.last_valid().ok_or(error))
     }
 
     /// Returns the last valid secret without reading the file again.
-    pub fn last_read(&self) -> Option<Secret> {
+    pub fn last_valid(&self) -> Option<Secret> {
         crate::lock(&self.0.last).clone()
     }
 
@@ -113,7 +114,8 @@ impl SecretSource {
 
     fn read_file(&self, path: &Path) -> io::Result<Secret> {
         let text = files::read_secret(path)?;
-        if self.0.form == Form::Base64 && BASE64_STANDARD.decode(text.trim()).is_err() {
+        if self.0.encoding == SecretEncoding::Base64 && BASE64_STANDARD.decode(text.trim()).is_err()
+        {
             return Err(io::Error::other("the file does not hold base64"));
         }
         let secret = Secret(Arc::new(text));

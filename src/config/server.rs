@@ -30,7 +30,7 @@ table! {
         /// starts without them; a port that is named here must be free.
         admin_listen: Option<SocketAddr> = optional_address().default_as(local(9464).to_string(), Some(local(9464)));
         /// Whether the file has `admin_listen`.
-        admin_named: bool = Kind::derived(|reader| Some(reader.has("admin_listen")));
+        admin_listen_is_explicit: bool = Kind::derived(|reader| Some(reader.has("admin_listen")));
         /// Serves gRPC reflection (v1 and v1alpha).
         reflection: bool = flag().default(true);
         /// Health is served only to callers with a valid identity, listed or not. Probes of an orchestrator seldom have

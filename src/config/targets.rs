@@ -12,11 +12,11 @@ use super::{
 use crate::{client_tls::Trust, names, pattern::Pattern};
 
 /// The keys that only the targets of one platform have.
-pub trait Settings: Table + Clone + 'static {
+pub trait PlatformSettings: Table + Clone + 'static {
     /// Example of the URL of a target, for the documentation.
     const URL: &'static str;
     /// Whether the authorities in `ca_file` are trusted in addition to the system's, or instead of them.
-    const TRUST: Trust = Trust::More;
+    const TRUST: Trust = Trust::AddToSystem;
     /// Default of `max_in_flight`.
     const MAX_IN_FLIGHT: u32 = 256;
     /// Name of the request field that selects the target.
@@ -29,7 +29,7 @@ pub trait Settings: Table + Clone + 'static {
 table! {
     /// The table of a target, with the keys `S` of its platform.
     #[table(S::NAME)]
-    pub struct Target<S: Settings> {
+    pub struct Target<S: PlatformSettings> {
         /// The endpoint. http is allowed for a loopback host only.
         url: Url = origin().format(format!("https URL without path, such as `{}`", S::URL));
         /// The keys of the platform.
@@ -37,15 +37,14 @@ table! {
         /// Certificate authorities that can vouch for the target. Host name and dates are checked in any case.
         #[key("ca_file")]
         roots: Roots = ca_file(S::TRUST).format(match S::TRUST {
-            Trust::More => "path of a PEM file: authorities beside the system's",
-            Trust::Only => "path of a PEM file: the only trusted authorities, or the target's own self-signed certificate",
+            Trust::AddToSystem => "path of a PEM file: authorities beside the system's",
+            Trust::ReplaceSystem => "path of a PEM file: the only trusted authorities, or the target's own self-signed certificate",
         });
         /// Users that are never deleted. `*` stands for any text; case does not matter.
         protected_users: Vec<Pattern> = patterns(Pattern::case_insensitive).default_as("[]", Vec::new());
-        /// Requests in progress to the target. A deletion on an HMC needs two, one after the other.
+        /// Maximum number of requests in progress to the target. A deletion on an HMC sends two, one after the other.
         max_in_flight: u32 = number(1..=4096).default(S::MAX_IN_FLIGHT);
-        /// Requests that wait for one of them to end; calls whose request finds the queue full are refused with
-        /// `OVERLOADED`.
+        /// Maximum number of requests that wait for a free slot. Calls beyond it are refused with `OVERLOADED`.
         max_queued: u32 = number(0..=65_536).default(MAX_QUEUED);
     }
 }
@@ -63,7 +62,7 @@ pub struct TargetSummary {
     pub max_in_flight: u32,
 }
 
-impl<S: Settings> Target<S> {
+impl<S: PlatformSettings> Target<S> {
     pub fn summary(&self, alias: &str) -> TargetSummary {
         TargetSummary {
             table: Self::table(alias),
@@ -93,7 +92,7 @@ impl<S: Settings> Target<S> {
 }
 
 /// Returns the kind of the targets of one platform, by alias, without those that have errors.
-pub fn targets<S: Settings>() -> Kind<BTreeMap<String, Target<S>>> {
+pub fn targets<S: PlatformSettings>() -> Kind<BTreeMap<String, Target<S>>> {
     let kind = Kind::new("tables by alias", |reader, key| {
         let mut targets = BTreeMap::new();
         for (alias, value) in reader.typed(key, "a table", DeValue::as_table)? {

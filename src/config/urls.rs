@@ -13,7 +13,7 @@ use crate::names;
 
 /// Components of a URL that are allowed after the authority.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shape {
+pub enum AllowedComponents {
     /// No components.
     Origin,
     /// A path and a query.
@@ -30,7 +30,7 @@ const PLACEHOLDER: &str = "holds a placeholder, such as `${NAME}`, that was not 
 
 /// Returns the URL if requests can be sent to it. With `insecure`, http is allowed for all hosts. The error never
 /// quotes the text, which may contain a secret.
-pub fn parse(text: &str, shape: Shape, insecure: bool) -> Result<Url, String> {
+pub fn parse(text: &str, shape: AllowedComponents, insecure: bool) -> Result<Url, String> {
     check_placeholders(text)?;
     check_characters(text)?;
     reject_if(text.starts_with('\''), "has a `'` before its scheme")?;
@@ -51,11 +51,13 @@ pub fn parse(text: &str, shape: Shape, insecure: bool) -> Result<Url, String> {
     let (authority, resource) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     check_authority(authority, &url)?;
     match shape {
-        Shape::Origin => {
+        AllowedComponents::Origin => {
             let has_resource = !matches!(resource, "" | "/");
             reject_if(has_resource, "must have no path, query or fragment")?;
         }
-        Shape::Resource => reject_if(url.fragment().is_some(), "must have no fragment")?,
+        AllowedComponents::Resource => {
+            reject_if(url.fragment().is_some(), "must have no fragment")?;
+        }
     }
     let has_brackets = resource.contains(['[', ']']);
     reject_if(has_brackets, "has a `[` or `]` outside of an IPv6 address")?;
@@ -248,7 +250,7 @@ fn is_loopback(url: &Url) -> bool {
 
 /// Returns whether an invalid URL may be shown in a message. A user, a path, a query, or a text after a colon that is
 /// not a port may be a secret.
-pub(super) fn can_be_shown(text: &str) -> bool {
+pub(super) fn may_be_shown(text: &str) -> bool {
     let Some((scheme, rest)) = text.split_once("://") else {
         return false;
     };

@@ -9,9 +9,9 @@ use url::Url;
 use super::{
     files, pem,
     reader::Reader,
-    secret::{Form, SecretSource},
+    secret::{SecretEncoding, SecretSource},
     table::{Kind, Table},
-    urls::{self, Shape},
+    urls::{self, AllowedComponents},
 };
 use crate::{client_tls::Trust, file_fingerprint::FileFingerprint, pattern::Pattern};
 
@@ -171,17 +171,19 @@ fn parse_address(reader: &Reader<'_>, key: &str, text: &str) -> Option<SocketAdd
 
 /// An https URL without path. http is allowed for loopback hosts only.
 pub fn origin() -> Kind<Url> {
-    url("https URL without path", Shape::Origin, |_| false)
+    url("https URL without path", AllowedComponents::Origin, |_| {
+        false
+    })
 }
 
 /// An https URL of this shape. http is allowed for loopback hosts, and for all hosts if `insecure` returns true.
 pub fn url(
     format: &str,
-    shape: Shape,
+    shape: AllowedComponents,
     insecure: impl Fn(&Reader<'_>) -> bool + 'static,
 ) -> Kind<Url> {
     text().format(format).then(move |reader, key, text| {
-        if urls::can_be_shown(&text) {
+        if urls::may_be_shown(&text) {
             reader.reveal_value(key);
         }
         let url = urls::parse(&text, shape, insecure(reader));
@@ -213,21 +215,21 @@ pub fn pem_path() -> Kind<PathBuf> {
 
 /// The file of a secret, which messages call `noun`. The file is watched for changes. It is read at once, so that a
 /// wrong path is reported before a call needs the secret.
-pub fn secret(noun: &'static str, form: Form) -> Kind<SecretSource> {
+pub fn secret(noun: &'static str, encoding: SecretEncoding) -> Kind<SecretSource> {
     path().then(move |reader, key, path| {
         let (shown, exposure) = (files::display_path(&path), files::exposure(&path));
         if let Some(warning) = exposure {
             reader.warn(key, format!(" {warning}"));
         }
-        let source = SecretSource::file(path, form);
+        let source = SecretSource::from_file(path, encoding);
         match source.check() {
             Err(error) => {
                 reader.invalid_content(key, format!("cannot be used: {error}{shown}"));
             }
             // Blanks around base64 are dropped, and quotes are not valid in it.
-            Ok(()) if form == Form::Base64 => {}
+            Ok(()) if encoding == SecretEncoding::Base64 => {}
             Ok(()) => {
-                let secret = source.last_read();
+                let secret = source.last_valid();
                 let likely_mistake =
                     secret.and_then(|secret| files::likely_mistake(secret.expose()));
                 if let Some(likely_mistake) = likely_mistake {
@@ -251,8 +253,8 @@ pub struct Roots {
 /// A file of certificate authorities, which is optional.
 pub fn ca_file(trust: Trust) -> Kind<Roots> {
     let absent = match trust {
-        Trust::More => "none",
-        Trust::Only => "the system's authorities",
+        Trust::AddToSystem => "none",
+        Trust::ReplaceSystem => "the system's authorities",
     };
     let roots = pem_path().then(move |reader, key, path| {
         let certificates = match pem::roots(&path, trust) {

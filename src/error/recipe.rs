@@ -53,7 +53,7 @@ pub struct Recipe {
     pub alternate: Option<Alternate>,
     /// Whether a client library may repeat the call automatically if no DELETE was sent. It must not repeat calls
     /// with other reasons, because the server has already made its own attempts, which would be multiplied.
-    pub untried: bool,
+    pub client_may_retry: bool,
 }
 
 impl Recipe {
@@ -63,12 +63,12 @@ impl Recipe {
             message,
             extras,
             alternate: None,
-            untried: false,
+            client_may_retry: false,
         }
     }
 
-    const fn untried(mut self) -> Self {
-        self.untried = true;
+    const fn client_may_retry(mut self) -> Self {
+        self.client_may_retry = true;
         self
     }
 
@@ -109,19 +109,19 @@ pub const fn recipe(reason: R) -> Recipe {
             &[Precondition("PROTECTED_USER", "take the user off the protected_users list of the target first")]),
         R::DeleteQuotaExceeded => Recipe::new(Code::ResourceExhausted,
             "this caller's deletions per minute are used up",
-            &[Quota(Subject::Caller, "deletions per minute of this caller"), Retry(1)]).untried(),
+            &[Quota(Subject::Caller, "deletions per minute of this caller"), Retry(1)]).client_may_retry(),
         R::Overloaded => Recipe::new(Code::ResourceExhausted,
             "too many calls are in progress",
-            &[Retry(1)]).untried(),
+            &[Retry(1)]).client_may_retry(),
         R::CircuitOpen => Recipe::new(Code::Unavailable,
             "the upstream failed too often and is not called for a while",
-            &[Retry(5)]).untried(),
+            &[Retry(5)]).client_may_retry(),
         R::AuditUnavailable => Recipe::new(Code::Unavailable,
             "the intent could not be recorded; nothing was sent",
-            &[Retry(5)]).untried(),
+            &[Retry(5)]).client_may_retry(),
         R::ShuttingDown => Recipe::new(Code::Unavailable,
             "this server is shutting down",
-            &[Retry(1)]).untried(),
+            &[Retry(1)]).client_may_retry(),
         R::DeadlineExceeded => Recipe::new(Code::DeadlineExceeded,
             "the deadline passed before a delete could take effect",
             &[Retry(1)]),

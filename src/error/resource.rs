@@ -18,7 +18,7 @@ pub struct Collection {
     /// The segment of the resource name that precedes the ID, such as `pools`.
     pub segment: &'static str,
     /// Metadata keys that may contain the ID of a resource in the collection. The first key with a value is used.
-    pub keys: &'static [&'static str],
+    pub metadata_keys: &'static [&'static str],
 }
 
 impl Collection {
@@ -26,13 +26,13 @@ impl Collection {
         level: Level,
         resource_type: &'static str,
         segment: &'static str,
-        keys: &'static [&'static str],
+        metadata_keys: &'static [&'static str],
     ) -> Self {
         Self {
             level,
             resource_type,
             segment,
-            keys,
+            metadata_keys,
         }
     }
 }
@@ -40,7 +40,7 @@ impl Collection {
 #[derive(Debug)]
 pub struct ResourceNames {
     /// Name of the platform in log lines, such as `Azure Batch`.
-    pub title: &'static str,
+    pub display_name: &'static str,
     /// Value of the metadata key `upstream` and of the label `upstream` of metrics.
     pub upstream: &'static str,
     /// Collections of a resource name, in the order from the target to the user.
@@ -50,8 +50,11 @@ pub struct ResourceNames {
 impl ResourceNames {
     /// Returns the name of the metadata key and of the request field that contain the alias of the target.
     pub fn alias_key(&self) -> &'static str {
-        let keys = self.collections.first().map(|target| target.keys);
-        keys.and_then(<[_]>::first).copied().unwrap_or_default()
+        let metadata_keys = self.collections.first().map(|target| target.metadata_keys);
+        metadata_keys
+            .and_then(<[_]>::first)
+            .copied()
+            .unwrap_or_default()
     }
 
     /// Returns type and name of the resource at this level, or of the user if the upstream has no such level. The
@@ -66,7 +69,7 @@ impl ResourceNames {
             if !name.is_empty() {
                 name.push('/');
             }
-            let values = collection.keys.iter().map(|key| value(key));
+            let values = collection.metadata_keys.iter().map(|key| value(key));
             let id = values.into_iter().find(|value| !value.is_empty());
             name.push_str(collection.segment);
             name.push('/');

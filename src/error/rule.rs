@@ -10,7 +10,7 @@ use crate::proto::ErrorReason;
 pub enum Body {
     Any,
     /// Any error document of the upstream.
-    Own,
+    AnyErrorDocument,
     /// An error document with this code.
     Code(&'static str),
     /// An error document with this code that complains about this header.
@@ -89,7 +89,7 @@ impl Rule {
         self.status.contains(&status)
             && match self.body {
                 Body::Any => true,
-                Body::Own => code.is_some(),
+                Body::AnyErrorDocument => code.is_some(),
                 Body::Code(wanted) => code == Some(wanted),
                 Body::Header(wanted, header) => {
                     code == Some(wanted) && headers.iter().any(|h| h.eq_ignore_ascii_case(header))
@@ -104,8 +104,8 @@ pub const fn any(status: u16, reason: ErrorReason, source: &'static str) -> Rule
 }
 
 /// Returns a row for responses with this status and any error document of the upstream.
-pub const fn own(status: u16, reason: ErrorReason, source: &'static str) -> Rule {
-    Rule::new(only(status), Body::Own, reason, source)
+pub const fn any_error_document(status: u16, reason: ErrorReason, source: &'static str) -> Rule {
+    Rule::new(only(status), Body::AnyErrorDocument, reason, source)
 }
 
 /// Returns a row for responses with this status and an error document with this code.
@@ -144,7 +144,7 @@ macro_rules! rules {
             http::CONFLICT,
             http::PRECONDITION_FAILED,
             http::CLIENT_ERROR,
-            http::ANYTHING_ELSE,
+            http::FALLBACK,
         ]
     }};
 }
@@ -153,7 +153,7 @@ pub(crate) use rules;
 /// The rows of the status codes of HTTP (RFC 9110 and RFC 6585), which all platforms share.
 #[rustfmt::skip]
 pub(crate) mod http {
-    use super::{Body, Rule, any, own};
+    use super::{Body, Rule, any, any_error_document};
     use crate::proto::ErrorReason as R;
 
     const SOURCE: &str = "HTTP";
@@ -165,18 +165,18 @@ pub(crate) mod http {
     pub const VERSION_NOT_SUPPORTED: Rule = any(505, R::UpstreamRejectedRequest, SOURCE).down();
     pub const SERVER_ERROR: Rule =
         Rule::new(500..=599, Body::Any, R::UpstreamUnavailable, SOURCE).backoff().unknown().down();
-    pub const FORBIDDEN: Rule = own(403, R::UpstreamPermissionDenied, SOURCE);
-    pub const NOT_FOUND: Rule = own(404, R::UpstreamResourceNotFound, SOURCE);
-    pub const CONFLICT: Rule = own(409, R::UpstreamConflict, SOURCE);
-    pub const PRECONDITION_FAILED: Rule = own(412, R::UpstreamConflict, SOURCE);
-    pub const CLIENT_ERROR: Rule = Rule::new(400..=499, Body::Own, R::UpstreamRejectedRequest, SOURCE);
+    pub const FORBIDDEN: Rule = any_error_document(403, R::UpstreamPermissionDenied, SOURCE);
+    pub const NOT_FOUND: Rule = any_error_document(404, R::UpstreamResourceNotFound, SOURCE);
+    pub const CONFLICT: Rule = any_error_document(409, R::UpstreamConflict, SOURCE);
+    pub const PRECONDITION_FAILED: Rule = any_error_document(412, R::UpstreamConflict, SOURCE);
+    pub const CLIENT_ERROR: Rule = Rule::new(400..=499, Body::AnyErrorDocument, R::UpstreamRejectedRequest, SOURCE);
     /// A response that the upstream itself does not send, such as a redirect or the error page of a proxy.
-    pub const ANYTHING_ELSE: Rule =
+    pub const FALLBACK: Rule =
         Rule::new(0..=u16::MAX, Body::Any, R::UpstreamProtocolError, SOURCE).unknown();
 }
 
 /// Returns the first row that matches a response. The last row of a platform's table matches every response.
-pub fn decide<'t>(
+pub fn first_match<'t>(
     table: &'t [Rule],
     status: u16,
     code: Option<&str>,

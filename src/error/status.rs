@@ -76,8 +76,8 @@ pub fn status(failure: &Failure, facts: &CallFacts) -> Status {
     let upstream_response = failure.upstream_response.as_deref();
     let document = upstream_response.and_then(|response| response.document.clone());
     let mut status = build_status(code, recipe.message, details, document);
-    let untried = recipe.untried && facts.attempts == 0;
-    let delay = untried.then(|| delay(failure, extras)).flatten();
+    let client_may_retry = recipe.client_may_retry && facts.attempts == 0;
+    let delay = client_may_retry.then(|| delay(failure, extras)).flatten();
     status.metadata_mut().insert(PUSHBACK, pushback(delay));
     status
 }

@@ -45,7 +45,7 @@ impl KeySet {
         if !set.is_empty() {
             return Ok(set);
         }
-        let causes = set.ignored().map(|keys| format!(": {keys}"));
+        let causes = set.describe_unusable_keys().map(|keys| format!(": {keys}"));
         let causes = causes.unwrap_or_default();
         Err(format!(
             "holds no public key that can verify a signature{causes}"
@@ -53,7 +53,7 @@ impl KeySet {
     }
 
     /// Returns the keys that were left out, with the causes, as one text, or `None` if there are none.
-    pub fn ignored(&self) -> Option<String> {
+    pub fn describe_unusable_keys(&self) -> Option<String> {
         let named = self.ignored.get(..MAX_NAMED).unwrap_or(&self.ignored);
         let more = match self.ignored.len() - named.len() {
             0 => String::new(),

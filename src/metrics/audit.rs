@@ -19,9 +19,9 @@ const BUCKETS: [f64; 11] = [
 #[derive(Clone, Copy, Debug, Default)]
 pub struct State {
     /// Whether records can be written.
-    pub works: bool,
+    pub writable: bool,
     /// Number of changes by other processes that were detected.
-    pub changes_by_others: u64,
+    pub external_changes: u64,
     /// Number of outcomes and refusals that were not recorded.
     pub lost: u64,
     /// Number of records that wait for the writer.
@@ -34,11 +34,11 @@ pub struct State {
 
 metrics! {
     pub struct Audit {
-        changed: Counter = "audit_log_changed_by_others",
-            "Detected changes of the audit log by other processes";
+        external_changes: Counter = "audit_log_changed_by_others",
+            "Changes of the length of the audit log by other programs";
         lost: Counter = "audit_records_lost",
             "Records of refused calls and validations that were dropped, because too many waited";
-        works: Gauge = "audit_log_works",
+        writable: Gauge = "audit_log_works",
             "1 while the audit log can be written; while it cannot, deletions are refused";
         queued: Gauge = "audit_records_queued",
             "Records that wait for the writer of the audit log";
@@ -47,7 +47,7 @@ metrics! {
         lag: Gauge<f64, AtomicU64> = "audit_lag" in Seconds,
             "Age of the oldest record that is not written to the audit log yet";
         pub(crate) writes: Histogram = "audit_write_duration" in Seconds as Histogram::new(BUCKETS),
-            "Duration of writes to the audit log, including the sync; waiting records share one write";
+            "Duration of a write to the audit log, including its sync; queued records share a write";
     }
 }
 
@@ -55,8 +55,8 @@ impl Audit {
     pub(super) fn set(&self, state: State) {
         let number = |count| i64::try_from(count).unwrap_or(i64::MAX);
         let count = |counter: &Counter, count| counter.inner().store(count, Ordering::Relaxed);
-        self.works.set(state.works.into());
-        count(&self.changed, state.changes_by_others);
+        self.writable.set(state.writable.into());
+        count(&self.external_changes, state.external_changes);
         count(&self.lost, state.lost);
         self.queued.set(number(state.queued));
         self.pending.set(number(state.pending));

@@ -74,16 +74,22 @@ impl Calls {
         Self { grpc, outcomes }
     }
 
-    pub(crate) fn begun(&self, rpc: &'static str) {
+    pub(crate) fn record_start(&self, rpc: &'static str) {
         let started = self.grpc.started.get_or_create(&[("grpc_method", rpc)]);
         started.inc();
     }
 
-    pub fn ended(&self, rpc: &'static str, code: Code, reason: &'static str, took: Duration) {
+    pub fn record_end(
+        &self,
+        rpc: &'static str,
+        code: Code,
+        reason: &'static str,
+        elapsed: Duration,
+    ) {
         let labels = handled(rpc, code, reason);
         self.grpc.handled.get_or_create(&labels).inc();
         let duration = self.grpc.durations.get_or_create(&labels);
-        duration.observe(took.as_secs_f64());
+        duration.observe(elapsed.as_secs_f64());
     }
 
     /// Creates the counters of a configured target with the value 0, so that the first outcome shows as an increase.

@@ -49,7 +49,7 @@ impl Format {
     }
 
     /// Converts metrics from `OpenMetrics` text to this format.
-    pub fn of(self, open_metrics: String) -> String {
+    pub fn convert(self, open_metrics: String) -> String {
         match self {
             Self::OpenMetrics => open_metrics,
             Self::Text => text(&open_metrics),

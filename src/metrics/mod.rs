@@ -29,7 +29,7 @@ pub use self::{
     format::Format,
     reloads::Content,
     upstreams::{
-        Credential as CredentialState, End as RequestEnd, Requests, State as TargetState,
+        Credential as CredentialState, RequestMetrics, RequestResult, State as TargetState,
         Target as TargetName,
     },
 };

@@ -23,7 +23,7 @@ const BUCKETS: [f64; 13] = [
 
 type FloatGauge = Gauge<f64, AtomicU64>;
 /// The labels `operation` and `result`.
-type RequestLabels = (Labels<1>, [(&'static str, End); 1]);
+type RequestLabels = (Labels<1>, [(&'static str, RequestResult); 1]);
 
 /// A configured target, or an issuer of tokens, as labels.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -36,13 +36,13 @@ pub struct Target {
 
 /// Result of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum End {
+pub enum RequestResult {
     Status(u16),
     /// The reason why there is no response.
     Failed(&'static str),
 }
 
-impl EncodeLabelValue for End {
+impl EncodeLabelValue for RequestResult {
     fn encode(&self, encoder: &mut LabelValueEncoder) -> fmt::Result {
         match self {
             Self::Status(status) => status.encode(encoder),
@@ -103,14 +103,14 @@ pub struct Credential {
     /// Time since the credential was obtained.
     pub age: Duration,
     /// Time until the credential expires, if that is known.
-    pub left: Option<Duration>,
+    pub expires_in: Option<Duration>,
 }
 
 impl Upstreams {
     /// Returns a handle that counts the requests to this target.
-    pub fn requests(&self, upstream: &'static str, target: &str) -> Requests {
+    pub fn requests(&self, upstream: &'static str, target: &str) -> RequestMetrics {
         let target = target.into();
-        Requests {
+        RequestMetrics {
             target: Target { upstream, target },
             metrics: self.clone(),
         }
@@ -140,36 +140,41 @@ impl Upstreams {
             let labels = (target.clone(), [("kind", credential.kind)]);
             let age = self.credential_age.get_or_create(&labels);
             age.set(credential.age.as_secs_f64());
-            if let Some(left) = credential.left {
+            if let Some(expires_in) = credential.expires_in {
                 let gauge = self.credential_expires_in.get_or_create(&labels);
-                gauge.set(left.as_secs_f64());
+                gauge.set(expires_in.as_secs_f64());
             }
         }
     }
 }
 
 #[derive(Clone)]
-pub struct Requests {
+pub struct RequestMetrics {
     target: Target,
     metrics: Upstreams,
 }
 
-impl Requests {
+impl RequestMetrics {
     pub(crate) const fn target(&self) -> &Target {
         &self.target
     }
 
-    pub fn ended(&self, operation: &'static str, end: End, took: Duration) {
+    pub fn record_request(
+        &self,
+        operation: &'static str,
+        result: RequestResult,
+        elapsed: Duration,
+    ) {
         let operation = [("operation", operation)];
-        let labels = (self.target.clone(), (operation, [("result", end)]));
+        let labels = (self.target.clone(), (operation, [("result", result)]));
         self.metrics.requests.get_or_create(&labels).inc();
         let labels = (self.target.clone(), operation);
         let duration = self.metrics.durations.get_or_create(&labels);
-        duration.observe(took.as_secs_f64());
+        duration.observe(elapsed.as_secs_f64());
     }
 
     /// Creates the counters of renewals with the value 0, so that the first renewal shows as an increase.
-    pub(crate) fn expect_renewals(&self, kind: &'static str) {
+    pub(crate) fn init_renewal_counters(&self, kind: &'static str) {
         for succeeded in [true, false] {
             let labels = self.renewal(kind, succeeded);
             drop(self.metrics.renewals.get_or_create(&labels));
@@ -177,7 +182,7 @@ impl Requests {
     }
 
     /// Counts a request for a new token or session.
-    pub fn renewed(&self, kind: &'static str, succeeded: bool) {
+    pub fn record_renewal(&self, kind: &'static str, succeeded: bool) {
         let labels = self.renewal(kind, succeeded);
         self.metrics.renewals.get_or_create(&labels).inc();
     }

@@ -31,7 +31,7 @@ impl Admin {
         };
         match TcpListener::bind(address).await {
             Ok(listener) => Ok(Some(Self { listener, shared })),
-            Err(error) if config.server.admin_named => {
+            Err(error) if config.server.admin_listen_is_explicit => {
                 Err(cannot_listen(config, "admin_listen", address, &error))
             }
             Err(error) => {
@@ -74,5 +74,5 @@ async fn metrics(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> impl 
     let format = Format::accepted(accept.filter_map(|value| value.to_str().ok()));
     // A cache must not serve one format to a scraper that requests the other.
     let headers = [(CONTENT_TYPE, format.content_type()), (VARY, "accept")];
-    (headers, format.of(shared.metrics_text()))
+    (headers, format.convert(shared.metrics_text()))
 }

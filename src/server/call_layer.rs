@@ -341,7 +341,7 @@ mod tests {
             Ok::<_, Infallible>(Response::new(Body::default()))
         });
         let mut config = config::defaults().ok_or("the defaults are valid")?;
-        config.audit.sink = AuditSink::Nowhere;
+        config.audit.sink = AuditSink::Discard;
         let shared = Arc::new(Shared::new(&config).await?);
         let mut service = CallLayer::new(inner, Arc::clone(&shared), None, &config.server);
         let rpc = "/useradmin.v1.UserAdmin/DeleteHmcUser";

@@ -142,7 +142,7 @@ where
         let mut connection = pin!(self.http.serve_connection(TokioIo::new(io), service));
         let ended = tokio::select! {
             ended = &mut connection => ended,
-            () = calls.stalled() => return self.log.not_read(address),
+            () = calls.wait_until_stalled() => return self.log.not_read(address),
             () = self.time_to_end(&calls) => {
                 connection.as_mut().graceful_shutdown();
                 tokio::select! {
@@ -166,7 +166,7 @@ where
         tokio::select! {
             () = self.ending.goaway.cancelled() => {}
             () = sleep(age) => {}
-            () = calls.idle(self.limits.max_connection_idle) => {}
+            () = calls.wait_until_idle(self.limits.max_connection_idle) => {}
         }
     }
 }

@@ -25,7 +25,7 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Updates the health status of `UserAdmin` when the audit log starts or stops working, until the future is dropped.
 /// The server as a whole (`""`) stays healthy, because a restart would not help.
-pub async fn follow(health: HealthReporter, shared: Arc<Shared>) {
+pub async fn update_health(health: HealthReporter, shared: Arc<Shared>) {
     let mut reported = None;
     loop {
         let status = if shared.audit.is_healthy() {
@@ -45,7 +45,7 @@ pub async fn follow(health: HealthReporter, shared: Arc<Shared>) {
 /// The health service of `tonic-health`, except that `Watch` of an unknown service reports `SERVICE_UNKNOWN` and
 /// stays open (health.proto). No service is added after the server has started, so no other report of an unknown
 /// service follows. When the server drains, `Watch` ends; for a known service, it reports `NOT_SERVING` first.
-pub struct WatchUnknown {
+pub struct HealthServiceWithUnknownWatch {
     pub inner: HealthService,
     pub draining: CancellationToken,
 }
@@ -53,7 +53,7 @@ pub struct WatchUnknown {
 type ReportStream = BoxStream<'static, Result<HealthCheckResponse, Status>>;
 
 #[tonic::async_trait]
-impl Health for WatchUnknown {
+impl Health for HealthServiceWithUnknownWatch {
     type WatchStream = ReportStream;
 
     async fn check(

@@ -15,7 +15,8 @@ use std::{
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, sleep};
 
-/// Time after which a connection is closed if its peer reads nothing of a response. Responses are small.
+/// Time after which a connection is closed if its peer reads nothing of a response. Responses are small, so a peer that still
+/// reads needs far less time.
 pub const STALL_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Number of calls that a connection may have, regardless of the number of other calls.
@@ -37,7 +38,7 @@ struct State {
     started: u64,
     open: usize,
     /// Time at which the last call ended, or at which the connection was accepted.
-    ended: Instant,
+    idle_since: Instant,
     /// By call, the time since which the peer has not read the available bytes of the response.
     unread: BTreeMap<u64, Instant>,
 }
@@ -49,14 +50,14 @@ impl InFlightCalls {
             state: Mutex::new(State {
                 started: 0,
                 open: 0,
-                ended: Instant::now(),
+                idle_since: Instant::now(),
                 unread: BTreeMap::new(),
             }),
         }
     }
 
-    /// Counts a new call. Returns a mark for the call if there are already `max` calls on all connections and this
-    /// connection already has its fair share.
+    /// Counts a new call. Also returns [`OverFairShare`] if there are already `max` calls on all connections and this
+    /// connection has its fair share.
     pub fn start(self: &Arc<Self>, max: usize) -> (InFlightCall, Option<OverFairShare>) {
         let total = self.total.fetch_add(1, Ordering::Relaxed);
         let mut state = crate::lock(&self.state);
@@ -71,10 +72,14 @@ impl InFlightCalls {
     }
 
     /// Completes when the connection has had no call in flight for this time.
-    pub async fn idle(&self, time: Duration) {
+    pub async fn wait_until_idle(&self, time: Duration) {
         loop {
             let rest = match &*crate::lock(&self.state) {
-                State { open: 0, ended, .. } => time.saturating_sub(ended.elapsed()),
+                State {
+                    open: 0,
+                    idle_since,
+                    ..
+                } => time.saturating_sub(idle_since.elapsed()),
                 _ => time,
             };
             if rest.is_zero() {
@@ -85,7 +90,7 @@ impl InFlightCalls {
     }
 
     /// Completes when the peer has not read a response for [`STALL_TIMEOUT`].
-    pub async fn stalled(&self) {
+    pub async fn wait_until_stalled(&self) {
         loop {
             let oldest = crate::lock(&self.state).unread.values().min().copied();
             let waited = oldest.map_or(Duration::ZERO, |since| since.elapsed());
@@ -123,7 +128,7 @@ impl Drop for InFlightCall {
         let mut state = crate::lock(&self.calls.state);
         state.unread.remove(&self.number);
         state.open -= 1;
-        state.ended = Instant::now();
+        state.idle_since = Instant::now();
     }
 }
 
@@ -167,16 +172,16 @@ mod tests {
     use super::{FAIR_SHARE, InFlightCalls, TotalInFlight};
 
     #[test]
-    fn connection_over_fair_share_is_refused() {
+    fn calls_over_fair_share_are_marked() {
         let total = TotalInFlight::default();
         let [many, few] = [0, 1].map(|_| Arc::new(InFlightCalls::new(Arc::clone(&total))));
         let max = FAIR_SHARE * 2;
-        let is_finished = |calls: &Arc<InFlightCalls>| calls.start(max).1.is_some();
+        let exceeds_fair_share = |calls: &Arc<InFlightCalls>| calls.start(max).1.is_some();
         let mut calls: Vec<_> = (0..max - 1).map(|_| many.start(max)).collect();
-        assert!(!is_finished(&many));
+        assert!(!exceeds_fair_share(&many));
         calls.push(few.start(max));
-        assert!(is_finished(&many) && !is_finished(&few));
+        assert!(exceeds_fair_share(&many) && !exceeds_fair_share(&few));
         calls.pop();
-        assert!(!is_finished(&many));
+        assert!(!exceeds_fair_share(&many));
     }
 }

@@ -45,12 +45,12 @@ use self::{
     connection_limit::ConnectionLimit,
     connection_log::ConnectionLog,
     drain::drain,
-    health::WatchUnknown,
+    health::HealthServiceWithUnknownWatch,
     reload::WatchedFiles,
     tls::Tls,
 };
 use crate::{
-    config::{Config, Server as Settings},
+    config::{Config, Server as ServerConfig},
     proto::user_admin_server::UserAdminServer,
     runtimes::Runtimes,
     service::{Service, Shared},
@@ -67,12 +67,12 @@ pub struct Server {
     tls: Option<Arc<Tls>>,
     watched: Vec<WatchedFiles>,
     runtimes: Runtimes,
-    settings: Settings,
+    settings: ServerConfig,
 }
 
 impl Server {
-    /// Creates a server: binds its ports and creates the clients. Nothing is sent to upstreams. Returns a message if
-    /// a port cannot be bound, or if a file or the audit log cannot be used.
+    /// Creates a server: binds its ports and creates the clients. Nothing is sent to upstreams. Fails if a port
+    /// cannot be bound, or if a file or the audit log cannot be used.
     pub async fn bind(config: &Config) -> Result<Self, String> {
         let shared = Arc::new(Shared::new(config).await?);
         let files = config.server.tls.clone();
@@ -150,11 +150,11 @@ impl Server {
         let serve = move |connection| connections.spawn(connection);
         let accepting = acceptor::accept(self.listener, acceptor, Arc::clone(&runtimes), serve);
         let accepting = spawn(accepting);
-        let following = spawn(health::follow(health.clone(), Arc::clone(&shared)));
+        let health_updates = spawn(health::update_health(health.clone(), Arc::clone(&shared)));
         let reloading = spawn(reload::watch(self.watched, metrics));
         let _summarizing = spawn(summarize(Arc::clone(&shared)));
         stop.await;
-        for task in [accepting, following, reloading] {
+        for task in [accepting, health_updates, reloading] {
             task.abort();
         }
         tracing::info!(
@@ -173,7 +173,7 @@ impl Server {
 
     fn routes(&self, health: HealthReporter) -> Result<Routes, String> {
         let max_bytes = self.settings.limits.max_request_bytes as usize;
-        let health = WatchUnknown {
+        let health = HealthServiceWithUnknownWatch {
             inner: HealthService::from_health_reporter(health),
             draining: self.shared.draining.clone(),
         };

@@ -102,7 +102,7 @@ impl CallContext {
     ) -> Self {
         let path = request.uri().path();
         let instrument = rpc.map(|(rpc, _)| {
-            shared.metrics.calls.begun(rpc);
+            shared.metrics.calls.record_start(rpc);
             let method = path.trim_start_matches('/').to_owned();
             Instrument {
                 shared: Arc::clone(shared),
@@ -190,7 +190,7 @@ impl CallContext {
         };
         if !instrument.ended.swap(true, Ordering::Relaxed) {
             let calls = &instrument.shared.metrics.calls;
-            calls.ended(rpc, code, reason, self.received.elapsed());
+            calls.record_end(rpc, code, reason, self.received.elapsed());
             trace::end_call(&instrument.span, code, reason, attributes);
         }
     }

@@ -100,7 +100,7 @@ fn tls(collector: &Url, roots: &Roots) -> Result<Option<ClientConfig>, String> {
     if collector.scheme() != "https" {
         return Ok(None);
     }
-    client_tls::config(collector, Trust::More, &roots.certificates, &[b"h2"]).map(Some)
+    client_tls::config(collector, Trust::AddToSystem, &roots.certificates, &[b"h2"]).map(Some)
 }
 
 /// Replaces the trusted authorities by the current content of the same file. A different file takes effect at a

@@ -8,7 +8,7 @@ use crate::{
         Effect, Failure, UpstreamResponse, Violation,
         document::ErrorDocument,
         resource::ResourceNames,
-        rule::{Rule, decide},
+        rule::{Rule, first_match},
     },
     proto::ErrorReason,
 };
@@ -49,12 +49,15 @@ pub fn failure(
 ) -> Failure {
     let (status, code) = (response.status, facts.code.as_deref());
     let headers: Vec<_> = facts.headers.iter().map(String::as_str).collect();
-    let Some(rule) = decide(table, status, code, &headers) else {
+    let Some(rule) = first_match(table, status, code, &headers) else {
         return Failure::internal("an answer without a rule");
     };
     let context = match code {
-        Some(code) => format!("{} answered {status}/{code}", names.title),
-        None => format!("{} answered {status} without its document", names.title),
+        Some(code) => format!("{} answered {status}/{code}", names.display_name),
+        None => format!(
+            "{} answered {status} without its document",
+            names.display_name
+        ),
     };
     let refused = rule.reason == ErrorReason::UpstreamCredentialsRejected;
     // A wrong clock may have caused the refusal.

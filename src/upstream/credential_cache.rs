@@ -199,7 +199,7 @@ impl<T: Send + Sync + 'static, S: CredentialSource<T>> CredentialCache<T, S> {
         Some(CredentialState {
             kind,
             age: lease.obtained.elapsed(),
-            left: lease.expires_at.map(left),
+            expires_in: lease.expires_at.map(left),
         })
     }
 

@@ -11,7 +11,7 @@ use super::{
     response::{RequestError, Response},
 };
 use crate::{
-    metrics::{RequestEnd, Requests},
+    metrics::{RequestMetrics, RequestResult},
     trace::{self, RequestStart},
 };
 
@@ -37,7 +37,7 @@ impl Operation {
 /// A request in progress. If the value is dropped before [`Self::end`], the request is counted as given up.
 pub struct RequestSpan<'a> {
     operation: &'static Operation,
-    numbers: &'a Requests,
+    numbers: &'a RequestMetrics,
     begun: Instant,
     context: Context,
     ended: bool,
@@ -48,7 +48,7 @@ impl<'a> RequestSpan<'a> {
     /// the operation has a route.
     pub fn begin(
         operation: &'static Operation,
-        numbers: &'a Requests,
+        numbers: &'a RequestMetrics,
         url: &Url,
         head: &mut Parts,
         limits: &CallLimits,
@@ -91,11 +91,11 @@ impl<'a> RequestSpan<'a> {
         self.ended = true;
         trace::end_request(&self.context, result);
         let end = match result {
-            Ok(status) => RequestEnd::Status(status),
-            Err(why) => RequestEnd::Failed(why),
+            Ok(status) => RequestResult::Status(status),
+            Err(why) => RequestResult::Failed(why),
         };
         let took = self.begun.elapsed();
-        self.numbers.ended(self.operation.name, end, took);
+        self.numbers.record_request(self.operation.name, end, took);
     }
 }
 

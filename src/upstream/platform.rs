@@ -16,9 +16,9 @@ use super::{
     retry_budget::RetryBudget,
 };
 use crate::{
-    config::{AuditSink, Roots, Settings, Target},
+    config::{AuditSink, PlatformSettings, Roots, Target},
     error::{Failure, resource::ResourceNames, rule::Rule},
-    metrics::{CredentialState, Requests},
+    metrics::{CredentialState, RequestMetrics},
 };
 
 /// The deletion that a caller requests.
@@ -94,7 +94,7 @@ pub struct NewTarget<'a, P: Platform> {
     pub audit: &'a AuditSink,
     /// The HTTP client for the URL of the target.
     pub client: Client,
-    pub requests: &'a Requests,
+    pub requests: &'a RequestMetrics,
 }
 
 /// The call that a request belongs to.
@@ -144,7 +144,7 @@ pub trait Platform: Sized + Send + Sync + 'static {
     const ISSUES_CREDENTIALS: bool = false;
 
     /// Configuration keys of the platform, in addition to those that all targets have.
-    type Settings: Settings;
+    type Settings: PlatformSettings;
     /// The user as a request identifies it.
     type User: Send + Sync + 'static;
     /// Facts that were read about the user.

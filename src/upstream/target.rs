@@ -21,9 +21,9 @@ use super::{
     retry_budget::RetryBudget,
 };
 use crate::{
-    config::{self, AuditSink, Roots, Settings as _},
+    config::{self, AuditSink, PlatformSettings as _, Roots},
     error::{Effect, Failure, Repeat},
-    metrics::{Requests, TargetState},
+    metrics::{RequestMetrics, TargetState},
     pattern::Pattern,
     proto::{DeleteOutcome, ErrorReason as R},
 };
@@ -51,7 +51,7 @@ impl<P: Platform> Target<P> {
         config: &config::Target<P::Settings>,
         others: Vec<&P>,
         audit: &AuditSink,
-        requests: &Requests,
+        requests: &RequestMetrics,
     ) -> Result<Self, String> {
         let (url, roots) = (&config.url, &config.roots);
         let client = Client::new(url, P::Settings::TRUST, roots, P::ALPN, requests.clone())?;

@@ -102,7 +102,7 @@ fn matching_rule(status: u16, code: Option<&str>, headers: &[&str]) -> usize {
     let known_code = code.map(|code| {
         let codes = RULES.iter().filter_map(|rule| match rule.body {
             Body::Code(code) | Body::Header(code, _) => Some(code),
-            Body::Any | Body::Own => None,
+            Body::Any | Body::AnyErrorDocument => None,
         });
         let mut same = codes.filter(|known_code| *known_code == code);
         same.next().unwrap_or("Nameless")
@@ -135,7 +135,7 @@ fn no_rule_is_shadowed() {
     for (at, rule) in RULES.iter().enumerate() {
         let (code, header) = match rule.body {
             Body::Any => (None, None),
-            Body::Own => (Some("Nameless"), None),
+            Body::AnyErrorDocument => (Some("Nameless"), None),
             Body::Code(code) => (Some(code), None),
             Body::Header(code, header) => (Some(code), Some(header)),
         };

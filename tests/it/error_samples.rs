@@ -9,7 +9,7 @@ use useradmin::{
     error::{
         DOMAIN, Effect, Failure, UpstreamResponse,
         resource::ResourceNames,
-        rule::decide,
+        rule::first_match,
         status::{CallFacts, status},
     },
     proto::ErrorReason as R,
@@ -74,7 +74,7 @@ impl Sample {
             return None;
         };
         let confirmed = tables().into_iter().any(|(names, request, rules)| {
-            let row = decide(rules, http_status, code, &[]).unwrap();
+            let row = first_match(rules, http_status, code, &[]).unwrap();
             let effect = match request {
                 "deletion" => row.effect,
                 _ => Effect::NotSent,

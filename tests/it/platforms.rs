@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, path::Path};
 use useradmin::{
     error::{
         resource::Level,
-        rule::{Body, Rule, decide},
+        rule::{Body, Rule, first_match},
     },
     proto::request_fields,
     service::rpcs::RPCS,
@@ -20,7 +20,10 @@ fn platform_resource_names_match_request_fields() {
         let levels: Vec<_> = names.collections.iter().map(|one| one.level).collect();
         assert_eq!(levels.first(), Some(&Level::Target), "{rpc}");
         assert_eq!(levels.last(), Some(&Level::User), "{rpc}");
-        let keys = names.collections.iter().flat_map(|one| one.keys);
+        let keys = names
+            .collections
+            .iter()
+            .flat_map(|collection| collection.metadata_keys);
         for key in keys {
             assert!(request_fields().any(|field| field == *key), "{rpc}: {key}");
         }
@@ -53,13 +56,13 @@ fn assert_no_shadowed_row(table: &[Rule]) {
     for row in table {
         let (code, header) = match row.body {
             Body::Any => (None, None),
-            Body::Own => (Some("unlisted"), None),
+            Body::AnyErrorDocument => (Some("unlisted"), None),
             Body::Code(code) => (Some(code), None),
             Body::Header(code, header) => (Some(code), Some(header)),
         };
         let headers: Vec<&str> = header.into_iter().collect();
         let decides = |status| {
-            decide(table, status, code, &headers).is_some_and(|found| std::ptr::eq(found, row))
+            first_match(table, status, code, &headers).is_some_and(|found| std::ptr::eq(found, row))
         };
         assert!(row.status.clone().any(decides), "{row:?}");
         assert!(!row.source.is_empty(), "{row:?}");

@@ -235,7 +235,7 @@ impl Refresher {
             }
             let issuer = &self.issuer;
             tracing::info!(issuer, "issuer keys loaded");
-            if let Some(keys) = keys.ignored() {
+            if let Some(keys) = keys.describe_unusable_keys() {
                 tracing::warn!(issuer, keys, "issuer keys skipped");
             }
             if keys.is_empty() {

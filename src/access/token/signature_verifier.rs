@@ -6,7 +6,7 @@ use jsonwebtoken::{
     Algorithm, AlgorithmFamily, DecodingKey, DecodingKeyKind,
     crypto::{CryptoProvider, JwtVerifier, KeyUtils},
     errors::{Error, ErrorKind},
-    signature::{Error as Refused, Verifier},
+    signature::{Error as SignatureError, Verifier},
 };
 use ring::signature::{
     self as ring_signature, RsaParameters, RsaPublicKeyComponents, UnparsedPublicKey,
@@ -48,21 +48,25 @@ impl JwtVerifier for RingVerifier {
 }
 
 impl Verifier<Vec<u8>> for RingVerifier {
-    fn verify(&self, message: &[u8], signature: &Vec<u8>) -> Result<(), Refused> {
-        let checked = match self.key.kind() {
-            DecodingKeyKind::RsaModulusExponent { n, e } => rsa(self.algorithm)
-                .map(|how| RsaPublicKeyComponents { n, e }.verify(how, message, signature)),
-            DecodingKeyKind::SecretOrDer(key) => curve(self.algorithm)
-                .map(|how| UnparsedPublicKey::new(how, key).verify(message, signature)),
+    fn verify(&self, message: &[u8], signature: &Vec<u8>) -> Result<(), SignatureError> {
+        let result = match self.key.kind() {
+            DecodingKeyKind::RsaModulusExponent { n, e } => {
+                rsa_parameters(self.algorithm).map(|parameters| {
+                    RsaPublicKeyComponents { n, e }.verify(parameters, message, signature)
+                })
+            }
+            DecodingKeyKind::SecretOrDer(key) => ec_algorithm(self.algorithm).map(|parameters| {
+                UnparsedPublicKey::new(parameters, key).verify(message, signature)
+            }),
         };
-        match checked {
+        match result {
             Some(Ok(())) => Ok(()),
-            _ => Err(Refused::new()),
+            _ => Err(SignatureError::new()),
         }
     }
 }
 
-fn rsa(algorithm: Algorithm) -> Option<&'static RsaParameters> {
+fn rsa_parameters(algorithm: Algorithm) -> Option<&'static RsaParameters> {
     Some(match algorithm {
         Algorithm::RS256 => &ring_signature::RSA_PKCS1_2048_8192_SHA256,
         Algorithm::RS384 => &ring_signature::RSA_PKCS1_2048_8192_SHA384,
@@ -74,7 +78,7 @@ fn rsa(algorithm: Algorithm) -> Option<&'static RsaParameters> {
     })
 }
 
-fn curve(algorithm: Algorithm) -> Option<&'static dyn VerificationAlgorithm> {
+fn ec_algorithm(algorithm: Algorithm) -> Option<&'static dyn VerificationAlgorithm> {
     Some(match algorithm {
         Algorithm::ES256 => &ring_signature::ECDSA_P256_SHA256_FIXED,
         Algorithm::ES384 => &ring_signature::ECDSA_P384_SHA384_FIXED,

@@ -14,7 +14,7 @@ use crate::{
         secret::{Secret, unprintable},
     },
     error::Failure,
-    metrics::{CredentialState, Requests},
+    metrics::{CredentialState, RequestMetrics},
     upstream::{
         call_limits::CallLimits,
         client::{Change, secret_header},
@@ -59,7 +59,7 @@ impl Credential {
     pub fn new(
         config: &config::Credential,
         roots: &Roots,
-        numbers: &Requests,
+        numbers: &RequestMetrics,
     ) -> Result<Self, String> {
         Ok(match config {
             config::Credential::Entra(entra) => {

@@ -7,7 +7,7 @@ use crate::error::resource::{
 };
 
 pub const NAMES: ResourceNames = ResourceNames {
-    title: "Azure Batch",
+    display_name: "Azure Batch",
     upstream: "azure_batch",
     collections: &[
         Collection::new(

@@ -29,7 +29,7 @@ use super::{
     instrument::{Operation, RequestSpan},
     response::{MAX_BODY_BYTES, RequestError, Response, USER_AGENT_TEXT, describe},
 };
-use crate::{client_tls::Trust, config::Roots, error::Failure, metrics::Requests};
+use crate::{client_tls::Trust, config::Roots, error::Failure, metrics::RequestMetrics};
 
 /// Maximum length of a document that is not an upstream's response, such as a key set, in bytes.
 const MAX_DOCUMENT_BYTES: usize = 1024 * 1024;
@@ -70,7 +70,7 @@ pub struct Client {
     scheme: Scheme,
     authority: Authority,
     pools: Pools,
-    numbers: Requests,
+    numbers: RequestMetrics,
 }
 
 impl Client {
@@ -81,7 +81,7 @@ impl Client {
         trust: Trust,
         roots: &Roots,
         alpn: Alpn,
-        numbers: Requests,
+        numbers: RequestMetrics,
     ) -> Result<Self, String> {
         let unusable = |error: http::uri::InvalidUri| format!("{url}: {}", describe(&error));
         let authority = &url[Position::BeforeHost..Position::AfterPort];

@@ -31,7 +31,8 @@ async fn upstream() -> (Client, TcpListener) {
     let address = address.map(|address| format!("http://{address}"));
     let url = Url::parse(&address.unwrap_or_default());
     let numbers = Metrics::default().upstreams.requests("test", "test");
-    let client = url.map(|url| Client::new(&url, Trust::More, &Roots::default(), HTTP_1, numbers));
+    let client =
+        url.map(|url| Client::new(&url, Trust::AddToSystem, &Roots::default(), HTTP_1, numbers));
     let Ok(Ok(client)) = client else {
         unreachable!("the URL is valid")
     };

@@ -20,7 +20,7 @@ use crate::{
         secret::{Secret, unprintable},
     },
     error::Failure,
-    metrics::Requests,
+    metrics::RequestMetrics,
     proto::ErrorReason,
     upstream::{
         classify,
@@ -85,7 +85,7 @@ impl RequestCredential for Arc<Lease<Session>> {
 pub struct SessionSource {
     pub settings: config::Hmc,
     client: Client,
-    pub numbers: Requests,
+    pub numbers: RequestMetrics,
     pub guard: Arc<LogonGuard>,
 }
 
@@ -95,9 +95,9 @@ impl SessionSource {
         settings: config::Hmc,
         client: Client,
         guard: Arc<LogonGuard>,
-        numbers: Requests,
+        numbers: RequestMetrics,
     ) -> Self {
-        numbers.expect_renewals(SESSION);
+        numbers.init_renewal_counters(SESSION);
         Self {
             settings,
             client,
@@ -187,7 +187,7 @@ impl SessionSource {
         let sent = self.client.send(&LOGOFF, request, None, &limits);
         if timeout(LOGOFF_TIMEOUT, sent).await.is_err() {
             let target = &*self.numbers.target().target;
-            tracing::debug!(target, "session logoff not answered");
+            tracing::debug!(target, "session logoff failed");
         }
     }
 }
@@ -217,7 +217,7 @@ impl CredentialSource<Session> for SessionSource {
     }
 
     fn on_renewal_finished(&self, failure: Option<&Failure>) {
-        self.numbers.renewed(SESSION, failure.is_none());
+        self.numbers.record_renewal(SESSION, failure.is_none());
     }
 
     /// The timeout is longer for a password that may be wrong, because it must not be sent again before the HMC has

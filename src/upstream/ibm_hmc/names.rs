@@ -3,7 +3,7 @@
 use crate::error::resource::{Collection, Level, ResourceNames};
 
 pub const NAMES: ResourceNames = ResourceNames {
-    title: "the HMC",
+    display_name: "the HMC",
     upstream: "ibm_hmc",
     collections: &[
         Collection::new(Level::Target, "useradmin/Hmc", "hmcs", &["hmc"]),

@@ -5,7 +5,7 @@
 //! reason codes"; S, "HTTP status codes"; L, "Change Logon Password"; Z, the zhmcclient library.
 
 use crate::{
-    error::rule::{Body, Rule, any, code, own, rules},
+    error::rule::{Body, Rule, any, any_error_document, code, rules},
     proto::ErrorReason as R,
 };
 
@@ -34,8 +34,8 @@ pub const RULES: &[Rule] = rules! { before_http: [], after_http: [
     code(400, "4", R::UpstreamRejectedRequest, "V: body where none is allowed"),
     code(400, "11", R::UpstreamRejectedRequest, "V: Content-Length"),
     code(400, "14", R::UpstreamRejectedRequest, "V: query parameter malformed"),
-    own(405, R::UpstreamRejectedRequest, "S"),
-    own(406, R::UpstreamRejectedRequest, "S"),
+    any_error_document(405, R::UpstreamRejectedRequest, "S"),
+    any_error_document(406, R::UpstreamRejectedRequest, "S"),
 ]};
 
 /// The rules for responses to the logon, `POST /api/sessions`, except a 200 that contains a session.
@@ -54,8 +54,8 @@ pub const LOGON_RULES: &[Rule] = &[
     code(409, "51", R::UpstreamCredentialsRejected, "L: a new password is needed"),
     code(409, "1", R::UpstreamConflict, "Z: not in the right state").alternate(),
     code(409, "2", R::UpstreamConflict, "Z: busy").alternate(),
-    own(409, R::UpstreamConflict, "S"),
-    own(412, R::UpstreamConflict, "HTTP"),
-    Rule::new(400..=499, Body::Own, R::UpstreamRejectedRequest, "V: 400/2,3,5,6,7,9,11; S: 415"),
+    any_error_document(409, R::UpstreamConflict, "S"),
+    any_error_document(412, R::UpstreamConflict, "HTTP"),
+    Rule::new(400..=499, Body::AnyErrorDocument, R::UpstreamRejectedRequest, "V: 400/2,3,5,6,7,9,11; S: 415"),
     Rule::new(0..=u16::MAX, Body::Any, R::UpstreamProtocolError, "HTTP"),
 ];

@@ -3,7 +3,7 @@
 use http::Uri;
 use proptest::prelude::*;
 use rustls::pki_types::ServerName;
-use useradmin::config::urls::{Shape, parse};
+use useradmin::config::urls::{AllowedComponents, parse};
 
 use super::{
     Folder,
@@ -248,11 +248,14 @@ fn resource_url_may_have_path_and_query() {
     ] {
         let url = format!("https://a.example{resource}");
         assert_eq!(
-            parse(&url, Shape::Resource, false).is_ok(),
+            parse(&url, AllowedComponents::Resource, false).is_ok(),
             is_expected,
             "{url}"
         );
-        assert!(parse(&url, Shape::Origin, false).is_err(), "{url}");
+        assert!(
+            parse(&url, AllowedComponents::Origin, false).is_err(),
+            "{url}"
+        );
     }
 }
 
@@ -270,7 +273,7 @@ proptest! {
         insecure in any::<bool>(),
     ) {
         let text = format!("{scheme}{host}{port}{resource}");
-        let shape = if resource_allowed { Shape::Resource } else { Shape::Origin };
+        let shape = if resource_allowed { AllowedComponents::Resource } else { AllowedComponents::Origin };
         if let Ok(url) = parse(&text, shape, insecure) {
             let uri: Uri = url.as_str().parse().unwrap();
             prop_assert_eq!(uri.host(), url.host_str());

@@ -99,7 +99,7 @@ and RFC 6585, with which S agrees.
 pub fn document() -> String {
     let mut text = INTRODUCTION.to_owned();
     for (names, _) in platforms() {
-        let title = format!("Responses of {}", names.title);
+        let title = format!("Responses of {}", names.display_name);
         let anchor = title.to_lowercase().replace(' ', "-");
         text += &format!("- [{title}](#{anchor})\n");
     }
@@ -116,7 +116,10 @@ pub fn document() -> String {
     text += TABLES;
     for (names, tables) in platforms() {
         let notes = notes_of_upstream(names.upstream);
-        text += &format!("\n## Responses of {}\n\n{}", names.title, notes.sources);
+        text += &format!(
+            "\n## Responses of {}\n\n{}",
+            names.display_name, notes.sources
+        );
         assert_eq!(tables.len(), notes.tables.len(), "{}", names.upstream);
         for ((request, rules), about) in tables.iter().zip(notes.tables) {
             text += about;
@@ -221,7 +224,7 @@ fn summary() -> String {
             .map(|(_, delay)| delay.map_or("no".to_owned(), |d| format!("{} s", d.as_secs())))
             .collect();
         retry.dedup();
-        if recipe.untried {
+        if recipe.client_may_retry {
             retry[0].push_str(" \\*");
         }
         text += &row(&[&link(reason), &names.join(" or "), &retry.join(" or ")]);
@@ -351,7 +354,7 @@ fn join_texts(rules: &[Rule], separator: &str, text: impl Fn(&Rule) -> String) -
 fn body(body: &Body) -> String {
     match body {
         Body::Any => "any body".to_owned(),
-        Body::Own => "any other".to_owned(),
+        Body::AnyErrorDocument => "any other".to_owned(),
         Body::Code(code) => format!("`{code}`"),
         Body::Header(code, header) => format!("`{code}` for the header `{header}`"),
     }

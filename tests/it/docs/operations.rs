@@ -4,7 +4,9 @@
 use std::{collections::BTreeSet, fs, path::Path, sync::Arc, time::Duration};
 
 use tonic::Code;
-use useradmin::metrics::{CredentialState, Metrics, RequestEnd, Snapshot, TargetName, TargetState};
+use useradmin::metrics::{
+    CredentialState, Metrics, RequestResult, Snapshot, TargetName, TargetState,
+};
 
 const DOCUMENT: &str = include_str!("../../../docs/operations.md");
 
@@ -19,15 +21,17 @@ fn numbers() -> String {
     metrics.unidentified("nothing_shown");
     metrics.certificate_expires("cert_file", 1);
     let second = Duration::from_secs(1);
-    metrics.calls.ended("DeleteHmcUser", Code::Ok, "", second);
+    metrics
+        .calls
+        .record_end("DeleteHmcUser", Code::Ok, "", second);
     metrics.calls.expect("ibm_hmc", "hmc");
     let requests = metrics.upstreams.requests("ibm_hmc", "hmc");
-    requests.ended("logon", RequestEnd::Status(200), second);
-    requests.renewed("session", true);
+    requests.record_request("logon", RequestResult::Status(200), second);
+    requests.record_renewal("session", true);
     let credential = CredentialState {
         kind: "token",
         age: second,
-        left: Some(second),
+        expires_in: Some(second),
     };
     let state = TargetState {
         credential: Some(credential),

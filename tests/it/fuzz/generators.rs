@@ -140,7 +140,7 @@ fn mostly_valid(right: impl Strategy<Value = String> + 'static) -> BoxedStrategy
 fn batch_document() -> BoxedStrategy<Value> {
     let codes = RULES.iter().filter_map(|rule| match rule.body {
         Body::Code(code) | Body::Header(code, _) => Some(code.to_owned()),
-        Body::Any | Body::Own => None,
+        Body::Any | Body::AnyErrorDocument => None,
     });
     let code = prop_oneof![select(codes.collect::<Vec<_>>()), text()];
     let name = prop_oneof![

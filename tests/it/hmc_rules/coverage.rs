@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use useradmin::{
-    error::rule::{Body, Rule, decide},
+    error::rule::{Body, Rule, first_match},
     upstream::ibm_hmc::rules::{LOGON_RULES, RULES},
 };
 use useradmin_testkit::ScriptedReply;
@@ -21,7 +21,7 @@ fn assert_all_rules_used(table: &'static [Rule], replies: &[ScriptedReply]) {
     for rule in table {
         let hit = actual.iter().any(|(status, reason)| {
             let code = reason.map(|reason| reason.to_string());
-            decide(table, *status, code.as_deref(), &[])
+            first_match(table, *status, code.as_deref(), &[])
                 .is_some_and(|first| std::ptr::eq(first, rule))
         });
         assert!(

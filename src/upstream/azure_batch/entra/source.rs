@@ -26,7 +26,7 @@ use crate::{
     client_tls::Trust,
     config::{Entra, EntraKind, Roots, secret::SecretSource},
     error::Failure,
-    metrics::Requests,
+    metrics::RequestMetrics,
     upstream::{
         client::{Client, HTTP_2_OR_1},
         credential_cache::{CredentialSource, Lease, ObtainFuture},
@@ -42,16 +42,22 @@ const AZURE_CLI_LIMIT: Duration = Duration::from_mins(1);
 pub struct TokenSource {
     entra: Entra,
     pub client: Client,
-    numbers: Requests,
+    numbers: RequestMetrics,
 }
 
 impl TokenSource {
     /// Creates a source whose requests are sent to the configured authority, or to that of the public cloud.
-    pub fn new(entra: &Entra, roots: &Roots, numbers: &Requests) -> Result<Self, String> {
+    pub fn new(entra: &Entra, roots: &Roots, numbers: &RequestMetrics) -> Result<Self, String> {
         let public = || Url::parse(PUBLIC_AUTHORITY).map_err(|error| error.to_string());
         let authority = entra.authority.clone().map_or_else(public, Ok)?;
-        let client = Client::new(&authority, Trust::More, roots, HTTP_2_OR_1, numbers.clone())?;
-        numbers.expect_renewals(TOKEN);
+        let client = Client::new(
+            &authority,
+            Trust::AddToSystem,
+            roots,
+            HTTP_2_OR_1,
+            numbers.clone(),
+        )?;
+        numbers.init_renewal_counters(TOKEN);
         Ok(Self {
             entra: entra.clone(),
             client,
@@ -147,7 +153,7 @@ impl CredentialSource<Token> for TokenSource {
     }
 
     fn on_renewal_finished(&self, failure: Option<&Failure>) {
-        self.numbers.renewed(TOKEN, failure.is_none());
+        self.numbers.record_renewal(TOKEN, failure.is_none());
         if let Some(failure) = failure {
             let target = &*self.numbers.target().target;
             let (cause, context) = (failure.cause, failure.context.as_str());
