@@ -10,7 +10,7 @@ use prometheus_client::{
 use tonic::Code;
 
 use super::{
-    registry::{Labels, metrics, register},
+    registry::{Handles, Labels, metrics, register},
     upstreams::Target,
 };
 use crate::{
@@ -48,6 +48,8 @@ metrics! {
 
 pub struct Calls {
     grpc: Grpc,
+    started: Handles<&'static str, Counter>,
+    handled: Handles<Labels<3>, (Counter, Histogram)>,
     outcomes: Family<(Target, Labels<1>), Counter>,
 }
 
@@ -71,11 +73,19 @@ impl Calls {
             drop(grpc.started.get_or_create(&[("grpc_method", rpc)]));
             drop(grpc.handled.get_or_create(&handled(rpc, Code::Ok, "")));
         }
-        Self { grpc, outcomes }
+        Self {
+            grpc,
+            started: Handles::default(),
+            handled: Handles::default(),
+            outcomes,
+        }
     }
 
     pub(crate) fn record_start(&self, rpc: &'static str) {
-        let started = self.grpc.started.get_or_create(&[("grpc_method", rpc)]);
+        let started = &self.grpc.started;
+        let started = self.started.get(rpc, || {
+            started.get_or_create(&[("grpc_method", rpc)]).clone()
+        });
         started.inc();
     }
 
@@ -87,8 +97,14 @@ impl Calls {
         elapsed: Duration,
     ) {
         let labels = handled(rpc, code, reason);
-        self.grpc.handled.get_or_create(&labels).inc();
-        let duration = self.grpc.durations.get_or_create(&labels);
+        let Grpc {
+            handled, durations, ..
+        } = &self.grpc;
+        let (handled, duration) = self.handled.get(labels, || {
+            let duration = durations.get_or_create(&labels).clone();
+            (handled.get_or_create(&labels).clone(), duration)
+        });
+        handled.inc();
         duration.observe(elapsed.as_secs_f64());
     }
 

@@ -1,5 +1,7 @@
 //! Macro that declares groups of metrics, and their registration.
 
+use std::sync::{PoisonError, RwLock};
+
 use prometheus_client::registry::{Metric, Registry, Unit};
 
 /// A fixed number of labels with static names and values.
@@ -58,4 +60,34 @@ pub(super) fn register<M: Metric + Clone>(
         None => registry.register(name, help, metric.clone()),
     }
     metric
+}
+
+/// Maximum number of handles that are kept. It is enough for the labels that occur often.
+const MAX_HANDLES: usize = 16;
+
+/// Handles of metrics by their labels. Finding one of them is faster than a look-up in the family, which hashes all
+/// labels.
+pub(super) struct Handles<K, M>(RwLock<Vec<(K, M)>>);
+
+impl<K, M> Default for Handles<K, M> {
+    fn default() -> Self {
+        Self(RwLock::default())
+    }
+}
+
+impl<K: PartialEq, M: Clone> Handles<K, M> {
+    /// Returns the handle for these labels. `look_up` returns it at its first use.
+    pub(super) fn get(&self, labels: K, look_up: impl FnOnce() -> M) -> M {
+        let handles = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, handle)) = handles.iter().find(|(known, _)| *known == labels) {
+            return handle.clone();
+        }
+        drop(handles);
+        let handle = look_up();
+        let mut handles = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if handles.len() < MAX_HANDLES {
+            handles.push((labels, handle.clone()));
+        }
+        handle
+    }
 }

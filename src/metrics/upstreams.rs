@@ -14,7 +14,7 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
 };
 
-use super::registry::{Labels, metrics};
+use super::registry::{Handles, Labels, metrics};
 
 /// Histogram bounds in seconds, up to the longest call.
 const BUCKETS: [f64; 13] = [
@@ -24,6 +24,8 @@ const BUCKETS: [f64; 13] = [
 type FloatGauge = Gauge<f64, AtomicU64>;
 /// The labels `operation` and `result`.
 type RequestLabels = (Labels<1>, [(&'static str, RequestResult); 1]);
+/// The metrics of requests to one target, by operation and result.
+type RequestHandles = Handles<(&'static str, RequestResult), (Counter, Histogram)>;
 
 /// A configured target, or an issuer of tokens, as labels.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -113,6 +115,7 @@ impl Upstreams {
         RequestMetrics {
             target: Target { upstream, target },
             metrics: self.clone(),
+            handles: Arc::default(),
         }
     }
 
@@ -152,6 +155,7 @@ impl Upstreams {
 pub struct RequestMetrics {
     target: Target,
     metrics: Upstreams,
+    handles: Arc<RequestHandles>,
 }
 
 impl RequestMetrics {
@@ -165,11 +169,17 @@ impl RequestMetrics {
         result: RequestResult,
         elapsed: Duration,
     ) {
-        let operation = [("operation", operation)];
-        let labels = (self.target.clone(), (operation, [("result", result)]));
-        self.metrics.requests.get_or_create(&labels).inc();
-        let labels = (self.target.clone(), operation);
-        let duration = self.metrics.durations.get_or_create(&labels);
+        let (requests, duration) = self.handles.get((operation, result), || {
+            let operation = [("operation", operation)];
+            let labels = (self.target.clone(), (operation, [("result", result)]));
+            let requests = self.metrics.requests.get_or_create(&labels).clone();
+            let labels = (self.target.clone(), operation);
+            (
+                requests,
+                self.metrics.durations.get_or_create(&labels).clone(),
+            )
+        });
+        requests.inc();
         duration.observe(elapsed.as_secs_f64());
     }
 
