@@ -57,8 +57,11 @@ pub fn is(path: &str, segments: &[&str]) -> bool {
     };
     let mut found = path.split('/');
     let same = segments.iter().all(|segment| {
-        let found = found.next().map(percent_decode_str);
-        found.is_some_and(|found| found.eq(segment.bytes()))
+        found.next().is_some_and(|found| {
+            // Without `%`, a segment is the text itself.
+            found == *segment && !found.contains('%')
+                || percent_decode_str(found).eq(segment.bytes())
+        })
     });
     same && found.next().is_none()
 }

@@ -34,7 +34,9 @@ impl<'a> Secrets<'a> {
     /// Adds the secret of an `Authorization` header, `Bearer TOKEN` or `SharedKey ACCOUNT:SIGNATURE`.
     pub fn with_authorization(mut self, header: Option<&'a HeaderValue>) -> Self {
         let text = header.and_then(|header| header.to_str().ok());
-        let secret = text.and_then(|text| text.rsplit([' ', ':']).next());
+        let last =
+            |text: &'a str, separator| text.rsplit_once(separator).map_or(text, |(_, last)| last);
+        let secret = text.map(|text| last(last(text, ' '), ':'));
         self.0
             .extend(secret.filter(|secret| secret.len() >= MIN_BYTES));
         self
